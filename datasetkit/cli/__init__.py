@@ -1,0 +1,1 @@
+"""The command line: parse, build options, one call into the api, one table."""

@@ -1,0 +1,432 @@
+"""Options: one frozen dataclass a verb, `dsk.toml` as their file, and the one function that merges the two.
+
+Precedence: default < dsk.toml < command line. Ranges are checked in `__post_init__`, so library callers get them too;
+pydantic is used in strict mode, only as the door for values that come from TOML.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any, ClassVar, Literal, TypeVar
+
+from datasetkit.core.buckets import BucketRules, default_range
+from datasetkit.core.errors import ConfigError
+from datasetkit.core.files import display
+
+Options = TypeVar("Options")
+CONFIG_NAME = "dsk.toml"
+_STRICT = {"strict": True, "extra": "forbid"}
+Tags = tuple[str, ...]
+
+
+def in_range(name: str, value: float, low: float, high: float) -> None:
+    """Raise ConfigError unless low <= value <= high."""
+    if not low <= value <= high:
+        raise ConfigError(f"{name} = {value:g} is out of range", hint=f"give a value from {low:g} to {high:g}")
+
+
+def one_of(name: str, value: str, *choices: str) -> None:
+    """Raise ConfigError unless value is one of the choices."""
+    if value not in choices:
+        near = difflib.get_close_matches(value, choices, 1)
+        hint = f"did you mean {near[0]!r}?" if near else "choose " + ", ".join(choices)
+        raise ConfigError(f"{name} = {value!r} is not known", hint=hint)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Common:
+    """What every verb that reads a folder of pictures understands."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = _STRICT
+
+    recursive: bool = False
+    follow_links: bool = False
+    workers: int = 0
+    max_pixels: int = 64_000_000
+
+    def __post_init__(self) -> None:
+        in_range("workers", self.workers, 0, 256)
+        in_range("max_pixels", self.max_pixels, 1, 2**31)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RenameOptions:
+    """`dsk rename`: give pictures plain, unique, numbered names."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = _STRICT
+
+    prefix: str = ""
+    start: int = 1
+
+    def __post_init__(self) -> None:
+        in_range("start", self.start, 0, 10**9)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResizeOptions(Common):
+    """`dsk resize`: shrink to what trainers use, upright, in sRGB, without metadata."""
+
+    max: int = 1024
+    mode: Literal["long-edge", "area"] = "long-edge"
+    format: Literal["keep", "jpg", "png", "webp"] = "keep"
+    quality: int = 95
+    alpha: Literal["flatten", "keep"] = "flatten"
+    in_place: bool = False
+
+    def __post_init__(self) -> None:
+        Common.__post_init__(self)
+        in_range("max", self.max, 16, 16384)
+        in_range("quality", self.quality, 1, 100)
+        one_of("mode", self.mode, "long-edge", "area")
+        one_of("format", self.format, "keep", "jpg", "png", "webp")
+        one_of("alpha", self.alpha, "flatten", "keep")
+        if self.alpha == "keep" and self.format == "jpg":
+            raise ConfigError("JPEG has no transparency", hint="--format png or webp with --alpha keep")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RulesOptions(Common):
+    """`dsk rules`: what is done to the tags of captions."""
+
+    trigger: Tags = ()
+    additional: Tags = ()
+    exclude: Tags = ()
+    replace: Tags = ()
+    implies: str = "none"
+    escape_brackets: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TagOptions(RulesOptions):
+    """`dsk tag`: which tagger, which thresholds, and the rules for what it finds."""
+
+    tagger: str = "auto"
+    model_dir: str = ""
+    provider: str = "auto"
+    threshold: float | Literal["pr"] = 0.35
+    character_threshold: float = 0.85
+    mcut: bool = False
+    rating: Literal["none", "first", "last"] = "none"
+    existing: Literal["skip", "overwrite", "append", "prepend"] = "skip"
+
+    def __post_init__(self) -> None:
+        Common.__post_init__(self)
+        if isinstance(self.threshold, str):
+            one_of("threshold", self.threshold, "pr")
+        else:
+            # Scores below 0.01 are not kept, so a lower threshold could not be honoured later.
+            in_range("threshold", self.threshold, 0.01, 1)
+        in_range("character_threshold", self.character_threshold, 0.01, 1)
+        one_of("rating", self.rating, "none", "first", "last")
+        one_of("existing", self.existing, "skip", "overwrite", "append", "prepend")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainOptions:
+    """`[train]`: the training numbers, under the names that users know from sd-scripts.
+
+    The planner reads the geometry (resolution, buckets, batch, epochs); exports and the trainer read all of it.
+    """
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = _STRICT
+
+    pretrained_model_name_or_path: str = ""
+    output_dir: str = "output"
+    output_name: str = ""
+    resolution: int | tuple[int, int] = 512
+    train_batch_size: int = 1
+    gradient_accumulation_steps: int = 1
+    max_train_epochs: int = 10
+    enable_bucket: bool = True
+    bucket_no_upscale: bool = False
+    min_bucket_reso: int | None = None
+    max_bucket_reso: int | None = None
+    bucket_reso_steps: int = 64
+    shuffle_caption: bool = True
+    keep_tokens: int | None = None
+    flip_aug: bool = False
+    cache_latents: bool = True
+    network_module: str = "networks.lora"
+    network_dim: int = 32
+    network_alpha: float = 16
+    learning_rate: float = 0.0001
+    unet_lr: float = 0.0001
+    text_encoder_lr: float = 0.00005
+    optimizer_type: str = "AdamW8bit"
+    lr_scheduler: str = "cosine"
+    lr_scheduler_num_cycles: int = 1
+    lr_warmup_steps: int | float = 0
+    clip_skip: int = 1
+    min_snr_gamma: float | None = None
+    max_token_length: int = 75
+    prior_loss_weight: float = 1.0
+    mixed_precision: Literal["no", "fp16", "bf16"] = "bf16"
+    save_precision: Literal["float", "fp16", "bf16"] = "fp16"
+    save_every_n_epochs: int = 1
+    save_last_n_epochs: int | None = None
+    seed: int = 42
+
+    def __post_init__(self) -> None:
+        in_range("train_batch_size", self.train_batch_size, 1, 1024)
+        in_range("gradient_accumulation_steps", self.gradient_accumulation_steps, 1, 1024)
+        in_range("max_train_epochs", self.max_train_epochs, 1, 100_000)
+        in_range("network_dim", self.network_dim, 1, 4096)
+        if self.max_token_length not in (75, 150, 225):
+            raise ConfigError(f"max_token_length = {self.max_token_length}", hint="give 75, 150 or 225")
+        self.bucket_rules()  # raises for a resolution or a range that makes no buckets
+
+    def bucket_rules(self) -> BucketRules:
+        """Return the bucket arithmetic that these options ask for."""
+        size = self.resolution if isinstance(self.resolution, tuple) else (self.resolution, self.resolution)
+        low, high = default_range(size)
+        return BucketRules(
+            resolution=size,
+            min_reso=self.min_bucket_reso if self.min_bucket_reso is not None else low,
+            max_reso=self.max_bucket_reso if self.max_bucket_reso is not None else high,
+            step=self.bucket_reso_steps,
+            no_upscale=self.bucket_no_upscale,
+            enabled=self.enable_bucket,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlanRepeatsOptions:
+    """`dsk plan-repeats`: how many repeats give the steps that are wanted. None: what `[train]` says."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = _STRICT
+
+    steps: int = 1000
+    epochs: int | None = None
+    batch_size: int | None = None
+    resolution: int | None = None
+    images: int | None = None
+    kind: Literal["character", "style"] = "character"
+
+    def __post_init__(self) -> None:
+        in_range("steps", self.steps, 1, 10**8)
+        for name, value in (("epochs", self.epochs), ("batch_size", self.batch_size), ("images", self.images)):
+            if value is not None:
+                in_range(name, value, 1, 10**7)
+        if self.resolution is not None:
+            in_range("resolution", self.resolution, 64, 8192)
+        one_of("kind", self.kind, "character", "style")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LayoutOptions(PlanRepeatsOptions):
+    """`dsk layout`: the folders that trainers read."""
+
+    out: str = "dataset"
+    repeats: int | None = None
+
+    def __post_init__(self) -> None:
+        PlanRepeatsOptions.__post_init__(self)
+        if self.repeats is not None:
+            in_range("repeats", self.repeats, 1, 10**6)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RegOptions:
+    """`dsk reg`: a regularisation set beside the training folders."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = _STRICT
+
+    folder: str = ""
+    class_name: str = ""
+    out: str = "dataset"
+    repeats: int | None = None
+    captions: Literal["none", "derive"] = "none"
+    trigger: Tags = ()
+
+    def __post_init__(self) -> None:
+        if self.repeats is not None:
+            in_range("repeats", self.repeats, 1, 10**6)
+        one_of("captions", self.captions, "none", "derive")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReportOptions:
+    """`dsk report`: tag tables for a spreadsheet, and a chart."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = _STRICT
+
+    out: str = ""
+    trigger: Tags = ()
+    excel: bool = False
+    plot: bool = False
+    recursive: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExportOptions:
+    """`dsk export`: the data set in another tool's format."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = _STRICT
+
+    format: Literal["kohya", "imagefolder", "meta"] = "kohya"
+    out: str = ""
+    keep_tokens: int | None = None
+
+    def __post_init__(self) -> None:
+        one_of("format", self.format, "kohya", "imagefolder", "meta")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImportOptions:
+    """`dsk import`: other tools' side-cars become captions."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = _STRICT
+
+    source: Literal["auto", "gallery-dl", "hydrus", "caption", "meta"] = "auto"
+    meta: str = ""
+    existing: Literal["skip", "overwrite"] = "skip"
+    recursive: bool = False
+
+    def __post_init__(self) -> None:
+        one_of("from", self.source, "auto", "gallery-dl", "hydrus", "caption", "meta")
+        one_of("existing", self.existing, "skip", "overwrite")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConceptOptions:
+    """`[[concept]]`: one subject or style: a folder of pictures, its folder name, its trigger."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = _STRICT
+
+    folder: str
+    name: str = ""
+    prefix: str = ""
+    trigger: Tags = ()
+    exclude: Tags = ()
+    additional: Tags = ()
+    repeats: int | None = None
+
+
+STEPS = ("rename", "resize", "tag", "layout", "reg", "report", "export")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunOptions:
+    """`[run]`: which steps `dsk run` takes, always in this order."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = _STRICT
+
+    steps: tuple[str, ...] = ("resize", "tag", "layout", "report", "export")
+    work: str = "work"
+
+    def __post_init__(self) -> None:
+        for step in self.steps:
+            one_of("steps", step, *STEPS)
+
+
+# The tables of dsk.toml, by name; `concept` is a list of tables.
+TABLES: dict[str, type] = {
+    "run": RunOptions,
+    "rename": RenameOptions,
+    "resize": ResizeOptions,
+    "tag": TagOptions,
+    "rules": RulesOptions,
+    "plan-repeats": PlanRepeatsOptions,
+    "layout": LayoutOptions,
+    "reg": RegOptions,
+    "report": ReportOptions,
+    "export": ExportOptions,
+    "import": ImportOptions,
+    "train": TrainOptions,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """A `dsk.toml` that was read and checked; an empty one where there is no file."""
+
+    path: Path | None = None
+    tables: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    concepts: tuple[ConceptOptions, ...] = ()
+
+    @property
+    def root(self) -> Path | None:
+        return self.path.parent if self.path else None
+
+    def table(self, name: str) -> Mapping[str, Any]:
+        return self.tables.get(name, {})
+
+    def build(self, cls: type[Options], name: str, given: Mapping[str, Any] | None = None) -> Options:
+        """Build a verb's options from its table and from what was given on the command line (None: not given)."""
+        return build(cls, self.table(name), given or {}, where=f"{display(self.path or CONFIG_NAME)} [{name}]")
+
+
+def build(cls: type[Options], table: Mapping[str, Any], given: Mapping[str, Any], *, where: str) -> Options:
+    """Merge default < table < given into one checked options object; unknown keys are refused with the nearest."""
+    names = [f.name for f in fields(cls)]  # type: ignore[arg-type]
+    for key in (*table, *given):
+        if key not in names:
+            near = difflib.get_close_matches(key, names, 1)
+            raise ConfigError(
+                f"{where}: unknown key {key!r}", hint=f"did you mean {near[0]!r}?" if near else "known: " + ", ".join(names)
+            )
+    merged = {**table, **{k: v for k, v in given.items() if v is not None}}
+    from pydantic import TypeAdapter, ValidationError
+
+    try:
+        # Through JSON, where strict mode takes a list for a tuple as TOML has it, and still no "5" for a 5.
+        return TypeAdapter(cls).validate_json(json.dumps(merged))
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"][:1])
+        raise ConfigError(f"{where}: {key} = {first['input']!r}: {first['msg']}", hint=_expected(cls, key)) from None
+    except TypeError as error:
+        raise ConfigError(f"{where}: {error}") from None
+
+
+def _expected(cls: type, key: str) -> str:
+    for f in fields(cls):
+        if f.name == key:
+            return f"{key} is {f.type}"
+    return ""
+
+
+def load(path: Path) -> Config:
+    """Read and check a dsk.toml whole, so that a mistake in any table is found before the first step."""
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise ConfigError(f"cannot read {display(path)}: {error.strerror}", hint="dsk init writes one") from None
+    except UnicodeDecodeError:
+        raise ConfigError(f"{display(path)} is not UTF-8 text", hint="save it as UTF-8") from None
+    try:
+        data = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{display(path)} is not valid TOML: {error}") from None
+    concepts = data.pop("concept", [])
+    if not isinstance(concepts, list) or not all(isinstance(c, dict) for c in concepts):
+        raise ConfigError(f"{display(path)}: write concepts as [[concept]] tables")
+    for name, table in data.items():
+        if name not in TABLES or not isinstance(table, dict):
+            near = difflib.get_close_matches(name, [*TABLES, "concept"], 1)
+            raise ConfigError(
+                f"{display(path)}: unknown table [{name}]",
+                hint=f"did you mean [{near[0]}]?" if near else "known: " + ", ".join(TABLES),
+            )
+    config = Config(
+        path.absolute(),
+        data,
+        tuple(build(ConceptOptions, c, {}, where=f"{display(path)} [[concept]] {n}") for n, c in enumerate(concepts, 1)),
+    )
+    for name in data:
+        config.build(TABLES[name], name)
+    return config
+
+
+def find(folder: Path) -> Config:
+    """Return the dsk.toml of the folder or its nearest ancestor; an empty Config where there is none."""
+    folder = folder.resolve()
+    for candidate in (folder, *folder.parents):
+        if (candidate / CONFIG_NAME).is_file():
+            return load(candidate / CONFIG_NAME)
+    return Config()

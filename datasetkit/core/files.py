@@ -1,0 +1,278 @@
+"""Files: which ones are pictures, how names are shown, and how a file is written whole or not at all."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import stat
+import unicodedata
+import uuid
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from datasetkit.core.captions import Caption, parse
+from datasetkit.core.errors import InputError, StorageError
+from datasetkit.core.records import Failed
+
+IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".avif", ".bmp", ".gif", ".tif", ".tiff"})
+CAPTION_SUFFIX = ".txt"
+# Masks lie beside the pictures in a subfolder that no trainer scans.
+MASKS = "masks"
+PROJECT = ".dsk"
+TEMP_PREFIX, TEMP_SUFFIX = ".dsk-", ".tmp"
+MAX_CAPTION_BYTES = 1_000_000
+
+_DIGITS = re.compile(r"(\d+)")
+_STORAGE_HINTS = {
+    errno.ENOSPC: "free some disk space and run the command again",
+    errno.EDQUOT: "free some disk space and run the command again",
+    errno.EROFS: "the disk is read-only: choose another folder",
+    errno.EACCES: "check the permissions of the folder",
+    errno.EPERM: "check the permissions of the folder",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """The pictures of a folder in natural order, and the entries that look like pictures and cannot be used."""
+
+    images: tuple[Path, ...]
+    failed: tuple[Failed, ...]
+
+
+def natural_key(text: str) -> tuple[tuple[tuple[int, int, str], ...], str]:
+    """Sort key that puts `a2` before `a10` and does not care for case; the text itself breaks ties."""
+    folded = unicodedata.normalize("NFC", text).casefold()
+    # isdecimal, not isdigit: int() refuses superscripts.
+    parts = ((0, int(p), "") if p.isdecimal() else (1, 0, p) for p in _DIGITS.split(folded) if p)
+    return tuple(parts), text
+
+
+def display(name: str | Path) -> str:
+    """Return a name that is safe in a terminal: control, bidi and undecodable characters are spelled out."""
+    safe = []
+    for char in str(name):
+        if char.isprintable() and unicodedata.category(char) not in ("Cf", "Cs"):
+            safe.append(char)
+        elif 0xDC80 <= ord(char) <= 0xDCFF:  # a byte that is not UTF-8, as Python carries it
+            safe.append(f"\\x{ord(char) - 0xDC00:02x}")
+        else:
+            safe.append(char.encode("unicode_escape").decode("ascii"))
+    return "".join(safe)
+
+
+def is_readable_name(name: str) -> bool:
+    """Tell whether a file name is valid UTF-8 and free of control characters."""
+    try:
+        name.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return not any(unicodedata.category(c) == "Cc" for c in name)
+
+
+def list_images(
+    folder: Path, *, recursive: bool = False, follow_links: bool = False, any_name: bool = False
+) -> Listing:
+    """List the pictures of a folder by their suffix, in natural order.
+
+    Hidden entries, `masks/` and linked folders are left out. A linked picture, or one whose name no tool can carry
+    (unless `any_name`), is returned as failed with the reason.
+    """
+    images: list[Path] = []
+    failed: list[Failed] = []
+    with reading(folder):
+        entries = sorted(os.scandir(folder), key=lambda e: natural_key(e.name))
+    for entry in entries:
+        path = Path(entry.path)
+        if entry.name.startswith("."):
+            continue
+        if entry.is_dir(follow_symlinks=False):
+            if recursive and entry.name != MASKS:
+                below = list_images(path, recursive=True, follow_links=follow_links, any_name=any_name)
+                images.extend(below.images)
+                failed.extend(below.failed)
+        elif path.suffix.lower() in IMAGE_SUFFIXES:
+            problem = _unusable(entry, follow_links, any_name)
+            if problem is None:
+                images.append(path)
+            else:
+                failed.append(Failed(path, *problem))
+    return Listing(tuple(images), tuple(failed))
+
+
+def _unusable(entry: os.DirEntry[str], follow_links: bool, any_name: bool) -> tuple[str, str] | None:
+    """Return why a directory entry cannot be used as a picture, with a hint; None when it can."""
+    if entry.is_symlink() and not follow_links:
+        return "is a symbolic link, which is not followed", "--follow-links reads it"
+    if not entry.is_file():
+        return "is not a regular file" if not entry.is_symlink() else "is a broken link", ""
+    if not any_name and not is_readable_name(entry.name):
+        return "has a name that is not printable UTF-8", "dsk rename gives it a plain name"
+    return None
+
+
+def companions(folder: Path, images: Iterable[Path]) -> dict[Path, tuple[Path, ...]]:
+    """Return, for each image, the files that belong to it: same stem, `image.jpg.txt` side-cars, `masks/<stem>.png`.
+
+    A file whose stem two images share is listed under both.
+    """
+    images = tuple(images)
+    others: dict[str, list[Path]] = {}
+    for place in (folder, folder / MASKS):
+        with reading(place):
+            names = sorted(os.listdir(place)) if place.is_dir() and not place.is_symlink() else []
+        for name in names:
+            path = place / name
+            is_picture = path.suffix.lower() in IMAGE_SUFFIXES
+            if not name.startswith(".") and path.is_file() and (place.name == MASKS or not is_picture):
+                others.setdefault(path.stem, []).append(path)
+    found: dict[Path, tuple[Path, ...]] = {}
+    for image in images:
+        # `a.txt` has the stem `a`; the side-car `a.jpg.txt` has the stem `a.jpg`.
+        found[image] = tuple(dict.fromkeys(others.get(image.stem, []) + others.get(image.name, [])))
+    return found
+
+
+def caption_path(image: Path) -> Path:
+    """Return where an image's caption stands: the same stem, `.txt`."""
+    return image.with_suffix(CAPTION_SUFFIX)
+
+
+def read_caption(image: Path) -> Caption | None:
+    """Read the caption beside an image; None where there is none.
+
+    Raises InputError for text that is not UTF-8, is a link, or is too large to be a caption.
+    """
+    path = caption_path(image)
+    data = read_regular(path, limit=MAX_CAPTION_BYTES)
+    if data is None:
+        return None
+    try:
+        return parse(data.decode("utf-8-sig"))
+    except UnicodeDecodeError:
+        raise InputError(f"the caption {display(path.name)} is not UTF-8 text", hint="save it as UTF-8") from None
+
+
+def read_regular(path: Path, *, limit: int) -> bytes | None:
+    """Read a regular file of at most `limit` bytes; None where nothing stands; links are refused."""
+    try:
+        info = os.lstat(path)
+    except FileNotFoundError:
+        return None
+    if not stat.S_ISREG(info.st_mode):
+        raise InputError(f"{display(path)} is not a regular file", hint="links and special files are not followed")
+    if info.st_size > limit:
+        raise InputError(f"{display(path)} is {info.st_size:,} bytes large", hint=f"at most {limit:,} are read")
+    with reading(path), open(path, "rb") as file:
+        return file.read()
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Turn a failure to read `path` into an InputError with its reason."""
+    try:
+        yield
+    except OSError as error:
+        raise InputError(f"cannot read {display(path)}: {error.strerror or error}") from error
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turn a failure to write at `path` into a StorageError with its reason and a next step."""
+    try:
+        yield
+    except OSError as error:
+        raise storage_error(path, error) from error
+
+
+def storage_error(path: Path, error: OSError) -> StorageError:
+    """Word an operating-system error about `path` for people."""
+    hint = _STORAGE_HINTS.get(error.errno or 0, "")
+    return StorageError(f"cannot write {display(path)}: {error.strerror or error}", hint=hint)
+
+
+def temp_name() -> str:
+    """Return a fresh name for a half-written file; `sweep` removes those that a crash leaves."""
+    return f"{TEMP_PREFIX}{uuid.uuid4().hex[:12]}{TEMP_SUFFIX}"
+
+
+def write_new(path: Path, data: bytes, *, sync: bool) -> None:
+    """Write `data` to a file that must not exist yet; nothing is left there when it fails. Raises OSError."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
+    descriptor = os.open(path, flags, 0o666)
+    try:
+        try:
+            view = memoryview(data)
+            while view:
+                view = view[os.write(descriptor, view) :]
+            if sync:
+                os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+    except BaseException:
+        with suppress(OSError):
+            os.unlink(path)
+        raise
+
+
+def write_atomic(path: Path, data: bytes) -> None:
+    """Replace or create a file so that readers, and a crash, find the old bytes or the new ones, never a part.
+
+    Raises StorageError. An existing file keeps its permissions.
+    """
+    temporary = path.parent / temp_name()
+    with writing(path):
+        write_new(temporary, data, sync=True)
+        try:
+            keep_mode(path, temporary)
+            os.replace(temporary, path)
+        except BaseException:
+            with suppress(OSError):
+                os.unlink(temporary)
+            raise
+
+
+def keep_mode(old: Path, new: Path) -> None:
+    """Give the file that is about to replace `old` the permissions that `old` has."""
+    with suppress(FileNotFoundError):
+        mode = stat.S_IMODE(os.lstat(old).st_mode)
+        if mode != stat.S_IMODE(os.lstat(new).st_mode):
+            os.chmod(new, mode)
+
+
+def sweep(folder: Path) -> int:
+    """Remove the temporary files that a killed run left in a folder; return how many there were.
+
+    Only under the project's lock: another run's temporaries are not strays.
+    """
+    removed = 0
+    try:
+        entries = list(os.scandir(folder))
+    except OSError:
+        return 0
+    for entry in entries:
+        if entry.name.startswith(TEMP_PREFIX) and entry.name.endswith(TEMP_SUFFIX):
+            with suppress(OSError):
+                os.unlink(entry.path)
+                removed += 1
+    return removed
+
+
+def require_writable(folder: Path) -> None:
+    """Prove that a folder takes new files, before any work is spent on it. Raises StorageError."""
+    probe = folder / temp_name()
+    with writing(folder):
+        write_new(probe, b"", sync=False)
+        os.unlink(probe)
+
+
+def find_root(folder: Path) -> Path:
+    """Return the project root: the nearest ancestor with a `dsk.toml` or a `.dsk/`, else the folder itself."""
+    folder = folder.resolve()
+    for candidate in (folder, *folder.parents):
+        if (candidate / "dsk.toml").is_file() or (candidate / PROJECT).is_dir():
+            return candidate
+    return folder

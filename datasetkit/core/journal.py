@@ -1,0 +1,503 @@
+"""The journal: the one place that applies plans, finishes what a crash interrupted, and undoes.
+
+A plan goes through three phases, each entered durably in the store:
+  prepare   new bytes and links are made under temporary names beside their targets; nothing that a person sees changes
+  move      files that stand in each other's way (swaps, chains, case-only renames) step aside to temporary names
+  place     every temporary and every plain rename takes its final name
+After a crash the next changing command runs the open plan forward from the phase that it reached: what stood before is
+in the journal, the new bytes are in the journal or on disk, so nothing depends on the killed process.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+from datasetkit.core.errors import PlanConflict, StorageError
+from datasetkit.core.events import SILENT, Reporter
+from datasetkit.core.files import (
+    IMAGE_SUFFIXES,
+    MASKS,
+    PROJECT,
+    TEMP_PREFIX,
+    TEMP_SUFFIX,
+    display,
+    keep_mode,
+    storage_error,
+    sweep,
+    write_new,
+    writing,
+)
+from datasetkit.core.plans import Copy, Link, Move, Plan, WriteText
+from datasetkit.core.store import Store
+
+Kind = Literal["move", "copy", "link", "write", "made"]
+# One sync of the whole disk is faster than one for each file when there are many (10,000 captions: 2 s).
+_SYNC_ALL_FROM = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One operation as the journal keeps it. before/after: a text file's bytes; sign: how dst looks when done."""
+
+    kind: Kind
+    src: Path | None
+    dst: Path
+    before: bytes | None = None
+    after: bytes | None = None
+    sign: str = ""
+    temp: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One command in the history. state: open | running | done | undone | aborted."""
+
+    id: int
+    verb: str
+    title: str
+    started: float
+    state: str
+    operations: int
+
+
+@dataclass(frozen=True, slots=True)
+class Undone:
+    """What an undo did: the commands that were taken back, and the operations that were left as they are."""
+
+    entries: tuple[Entry, ...]
+    refused: tuple[str, ...]
+
+
+class Journal:
+    """The history of one project, over its store. Hold the project's lock while using the methods that change."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        self.root = store.root
+
+    # ---- applying ---------------------------------------------------------------------------------------------
+
+    def apply(
+        self, plan: Plan, verb: str, title: str = "", *, generated: Sequence[str] = (), reporter: Reporter = SILENT
+    ) -> int | None:
+        """Check a plan, write it to the journal, and do it; return its number in the history, None for no work.
+
+        generated: hashes of the captions among it that dsk itself made (see Store.is_generated).
+        Raises PlanConflict before anything changed; StorageError with nothing changed, or with the rest of the plan
+        left for the next command to complete.
+        """
+        steps = check(plan)
+        if not steps:
+            return None
+        entry = self._begin(verb, title, steps, undoes=None, generated=generated)
+        self._forward(entry, reporter)
+        return entry
+
+    def check(self, plan: Plan) -> None:
+        """Raise PlanConflict if the plan cannot be applied; change nothing."""
+        check(plan)
+
+    def _begin(
+        self, verb: str, title: str, steps: Sequence[Step], *, undoes: int | None, generated: Sequence[str] = ()
+    ) -> int:
+        with self.store.transaction() as database:
+            cursor = database.execute(
+                "INSERT INTO journal (verb, title, started, state, phase, undoes) VALUES (?, ?, ?, 'open', 'prepare', ?)",
+                (verb, title, time.time(), undoes),
+            )
+            entry = int(cursor.lastrowid or 0)
+            named = [self._with_temp(entry, n, step) for n, step in enumerate(steps)]
+            database.executemany(
+                "INSERT INTO ops VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                [self._row(entry, n, step) for n, step in enumerate(named)],
+            )
+            database.executemany("INSERT OR IGNORE INTO written VALUES (?)", [(h,) for h in generated])
+        return entry
+
+    def _with_temp(self, entry: int, n: int, step: Step) -> Step:
+        """Give a step its temporary name; a plain rename needs none, and a moved file is never called a temporary."""
+        if step.kind == "move" and step.temp is None:
+            return step
+        kind, end = ("move-", "") if step.kind == "move" else ("", TEMP_SUFFIX)
+        return replace(step, temp=step.dst.parent / f"{TEMP_PREFIX}{kind}{entry}-{n}{end}")
+
+    def _row(self, entry: int, n: int, step: Step) -> tuple[object, ...]:
+        def key(path: Path | None) -> bytes | None:
+            return None if path is None else self.store.key(path)
+
+        return (entry, n, step.kind, key(step.src), key(step.dst), step.before, step.after, step.sign, key(step.temp))
+
+    def _steps(self, entry: int) -> list[Step]:
+        rows = self.store.database.execute(
+            "SELECT kind, src, dst, before, after, sign, temp FROM ops WHERE entry = ? ORDER BY n", (entry,)
+        )
+
+        def path(key: bytes | None) -> Path | None:
+            return None if key is None else self.store.path(key)
+
+        return [Step(k, path(s), self.store.path(d), b, a, sign, path(t)) for k, s, d, b, a, sign, t in rows]
+
+    def _phase(self, entry: int, phase: str) -> None:
+        with self.store.transaction() as database:
+            database.execute("UPDATE journal SET phase = ? WHERE id = ?", (phase, entry))
+
+    def _forward(self, entry: int, reporter: Reporter = SILENT, *, phase: str = "prepare") -> None:
+        """Run an open plan to its end from the phase that it reached."""
+        steps = self._steps(entry)
+        reporter.start("writing", len(steps))
+        if phase == "prepare":
+            self._prepare(entry, steps)
+            self._phase(entry, phase := "move")
+        if phase == "move":
+            for step in steps:
+                if step.kind == "move" and step.temp is not None and not os.path.lexists(step.temp):
+                    _rename(step.src, step.temp)
+            self._phase(entry, "place")
+        for step in steps:
+            _place(step)
+            reporter.advance()
+        _sync_folders({step.dst.parent for step in steps} | {s.src.parent for s in steps if s.src is not None})
+        self._finish(entry, steps)
+        reporter.finish()
+
+    def _prepare(self, entry: int, steps: Sequence[Step]) -> None:
+        """Make folders and temporaries. When that fails, take them away again: the plan never happened."""
+        made: list[Path] = []
+        temps = [step.temp for step in steps if step.temp is not None and step.kind != "move"]
+        try:
+            for folder in sorted({step.dst.parent for step in steps}):
+                made.extend(self._make_folder(entry, folder))
+            few = len(temps) < _SYNC_ALL_FROM or not hasattr(os, "sync")
+            for step in steps:
+                _make_temp(step, sync=few)
+            if not few:
+                os.sync()
+        except BaseException as error:
+            for temp in temps:
+                with suppress(OSError):
+                    os.unlink(temp)
+            for folder in reversed(made):
+                with suppress(OSError):
+                    folder.rmdir()
+            with suppress(StorageError), self.store.transaction() as database:
+                database.execute("UPDATE journal SET state = 'aborted' WHERE id = ?", (entry,))
+            if isinstance(error, OSError):
+                raise storage_error(Path(error.filename or self.root), error) from error
+            raise
+
+    def _make_folder(self, entry: int, folder: Path) -> list[Path]:
+        """Create a folder and its parents; remember which were new, so that undo removes them once empty."""
+        missing = [p for p in (folder, *folder.parents) if not p.exists()][::-1]
+        for path in missing:
+            with self.store.transaction() as database:
+                database.execute("INSERT INTO dirs SELECT ?, COUNT(*), ? FROM dirs WHERE entry = ?",
+                                 (entry, self.store.key(path), entry))
+            path.mkdir(exist_ok=True)
+        return missing
+
+    def _finish(self, entry: int, steps: Sequence[Step]) -> None:
+        signs = [(sign_of(step), entry, n) for n, step in enumerate(steps)]
+        with self.store.transaction() as database:
+            database.executemany("UPDATE ops SET sign = ? WHERE entry = ? AND n = ?", signs)
+            database.execute("UPDATE journal SET state = 'done', phase = '' WHERE id = ?", (entry,))
+            undoes = database.execute("SELECT undoes FROM journal WHERE id = ?", (entry,)).fetchone()[0]
+            if undoes is not None:
+                database.execute("UPDATE journal SET state = 'undone' WHERE id = ?", (undoes,))
+        if undoes is not None:
+            self._remove_empty_folders(undoes)
+
+    # ---- outputs of stages ------------------------------------------------------------------------------------
+
+    @contextmanager
+    def recording(self, verb: str, title: str) -> Iterator[Recording]:
+        """Open an entry for a stage that makes files one by one; each becomes undoable as it is made."""
+        recording = Recording(self, verb, title)
+        try:
+            yield recording
+        finally:
+            recording.close()
+
+    # ---- after a crash ----------------------------------------------------------------------------------------
+
+    def recover(self) -> list[str]:
+        """Finish what an interrupted command left open; return one line for each, for the person to read."""
+        lines = []
+        rows = self.store.database.execute(
+            "SELECT id, verb, phase, state FROM journal WHERE state IN ('open', 'running') ORDER BY id"
+        ).fetchall()
+        for entry, verb, phase, state in rows:
+            steps = self._steps(entry)
+            for folder in {step.dst.parent for step in steps if phase == "prepare" or state == "running"}:
+                sweep(folder)
+            if state == "running":
+                with self.store.transaction() as database:
+                    database.execute("UPDATE journal SET state = 'done', phase = '' WHERE id = ?", (entry,))
+                continue
+            try:
+                self._forward(entry, phase=phase)
+                lines.append(f"completed the interrupted `dsk {verb}` (history {entry})")
+            except StorageError as error:
+                if self._state(entry) != "aborted":
+                    raise
+                lines.append(f"dropped the interrupted `dsk {verb}` (history {entry}), which had changed nothing: {error}")
+        return lines
+
+    def _state(self, entry: int) -> str:
+        return str(self.store.database.execute("SELECT state FROM journal WHERE id = ?", (entry,)).fetchone()[0])
+
+    # ---- history and undo -------------------------------------------------------------------------------------
+
+    def history(self) -> list[Entry]:
+        """Return every command that changed something, newest first."""
+        rows = self.store.database.execute(
+            "SELECT id, verb, title, started, state, (SELECT COUNT(*) FROM ops WHERE entry = id) "
+            "FROM journal WHERE state != 'aborted' ORDER BY id DESC"
+        )
+        return [Entry(*row) for row in rows]
+
+    def undo(self, entry: int | None = None, *, partial: bool = False, dry_run: bool = False) -> Undone:
+        """Take back the newest command, or every command down to and including `entry`, newest first.
+
+        An operation whose file no longer holds what dsk wrote is refused: PlanConflict names them all and nothing
+        changes, unless `partial`, which leaves those files alone and takes back the rest.
+        """
+        undoable = [e for e in self.history() if e.state == "done" and e.verb != "undo"]
+        if entry is not None:
+            if entry not in {e.id for e in undoable}:
+                raise PlanConflict(f"history has no command {entry} that can be undone", hint="dsk history lists them")
+            undoable = [e for e in undoable if e.id >= entry]
+        else:
+            undoable = undoable[:1]
+        refused: list[str] = []
+        for target in undoable:
+            steps, problems = self._inverse(target)
+            if problems and not partial and not dry_run:
+                raise PlanConflict(
+                    f"`dsk {target.verb}` (history {target.id}) cannot be undone as a whole: " + "; ".join(problems[:5])
+                    + (f"; and {len(problems) - 5} more" if len(problems) > 5 else ""),
+                    hint="dsk undo --partial leaves these files as they are and takes back the rest",
+                )
+            refused.extend(problems)
+            if not dry_run:
+                self._forward(self._begin("undo", f"undo {target.verb} {target.title}".strip(), steps, undoes=target.id))
+        return Undone(tuple(undoable), tuple(refused))
+
+    def _inverse(self, target: Entry) -> tuple[list[Step], list[str]]:
+        """Return the steps that take a command back, and why some cannot be taken."""
+        done = self._steps(target.id)
+        vacated = {step.dst for step in done}
+        steps: list[Step] = []
+        problems: list[str] = []
+        for n, step in enumerate(reversed(done)):
+            problem = _changed_since(step)
+            if problem is None and step.kind == "move" and os.path.lexists(step.src or "") and step.src not in vacated:
+                problem = f"{display(self._short(step.src))} is taken again"
+            if problem is not None:
+                problems.append(problem)
+            elif step.kind == "write" and step.before is not None:
+                steps.append(Step("write", None, step.dst, before=step.after, after=step.before))
+            elif step.kind == "move" and step.src is not None:
+                steps.append(Step("move", step.dst, step.src, temp=step.dst))
+                if target.verb == "rename":
+                    steps.extend(_companions(step, vacated))
+            else:
+                trash = self.root / PROJECT / "trash" / str(target.id) / str(n) / step.dst.name
+                steps.append(Step("move", step.dst, trash))
+        return steps, problems
+
+    def _short(self, path: Path | None) -> str:
+        return os.fsdecode(self.store.key(path)) if path is not None else ""
+
+    def _remove_empty_folders(self, entry: int) -> None:
+        rows = self.store.database.execute("SELECT path FROM dirs WHERE entry = ? ORDER BY n DESC", (entry,))
+        for (key,) in rows.fetchall():
+            with suppress(OSError):
+                self.store.path(key).rmdir()
+
+
+class Recording:
+    """The open journal entry of a stage: opened with the first file made, closed by Journal.recording."""
+
+    def __init__(self, journal: Journal, verb: str, title: str) -> None:
+        self._journal, self._verb, self._title = journal, verb, title
+        self._entry: int | None = None
+        self._count = 0
+
+    def made(self, output: Path, source: str, recipe: str) -> None:
+        """Note that `output` was made from the picture `source` (an id) by `recipe`."""
+        store, step = self._journal.store, Step("made", None, output)
+        info = os.lstat(output)
+        with store.transaction() as database:
+            if self._entry is None:
+                cursor = database.execute(
+                    "INSERT INTO journal (verb, title, started, state, phase) VALUES (?, ?, ?, 'running', '')",
+                    (self._verb, self._title, time.time()),
+                )
+                self._entry = int(cursor.lastrowid or 0)
+            row = self._journal._row(self._entry, self._count, replace(step, sign=sign_of(step)))
+            database.execute("INSERT INTO ops VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", row)
+            database.execute(
+                "INSERT OR REPLACE INTO made VALUES (?, ?, ?, ?, ?)",
+                (store.key(output), source, recipe, info.st_size, info.st_mtime_ns),
+            )
+        self._count += 1
+
+    def close(self) -> None:
+        """Mark the entry as done, also after an error: what was made was made."""
+        if self._entry is not None:
+            with self._journal.store.transaction() as database:
+                database.execute("UPDATE journal SET state = 'done' WHERE id = ?", (self._entry,))
+
+
+def check(plan: Plan) -> list[Step]:
+    """Turn a plan into steps, or raise PlanConflict: a target that is taken, a source that is missing, a link."""
+    moved_away = {op.src for op in plan.ops if isinstance(op, Move) and op.src != op.dst}
+    claimed: dict[Path, int] = {}
+    steps: list[Step] = []
+    problems: list[str] = []
+    for op in plan.ops:
+        dst = op.path if isinstance(op, WriteText) else op.dst
+        claimed[dst] = claimed.get(dst, 0) + 1
+        occupied = os.path.lexists(dst) and dst not in moved_away
+        if isinstance(op, WriteText):
+            if occupied and (dst.is_symlink() or not dst.is_file()):
+                problems.append(f"{display(dst)} is not a regular file")
+                continue
+            before = dst.read_bytes() if occupied else None
+            after = op.text.encode("utf-8", "surrogatepass")
+            if before != after:
+                steps.append(Step("write", None, dst, before=before, after=after))
+            continue
+        if not os.path.lexists(op.src):
+            problems.append(f"{display(op.src)} is gone")
+        elif isinstance(op, Move):
+            same_file = occupied and dst.samefile(op.src)  # a case-only rename where case does not count
+            if op.src == dst:
+                continue
+            if occupied and not same_file:
+                problems.append(f"{display(dst)} exists already")
+            in_the_way = dst in moved_away or same_file
+            steps.append(Step("move", op.src, dst, temp=dst if in_the_way else None))
+        else:
+            if occupied:
+                problems.append(f"{display(dst)} exists already")
+            steps.append(Step("copy" if isinstance(op, Copy) else "link", op.src, dst))
+    problems.extend(f"{display(path)} would be written twice" for path, n in claimed.items() if n > 1)
+    if problems:
+        more = f"; and {len(problems) - 5} more" if len(problems) > 5 else ""
+        raise PlanConflict("; ".join(problems[:5]) + more, hint="nothing was changed")
+    return steps
+
+
+def sign_of(step: Step) -> str:
+    """Describe a finished step's file, so that undo can tell whether somebody changed it since."""
+    if step.kind == "write":
+        return hashlib.sha256(step.after or b"").hexdigest()
+    try:
+        info = os.lstat(step.dst)
+    except OSError:
+        return "gone"
+    return f"{info.st_size}:{info.st_mtime_ns}"
+
+
+def _changed_since(step: Step) -> str | None:
+    """Return why a finished step cannot be taken back, or None. A moved file may have been edited: it moves back."""
+    if not os.path.lexists(step.dst):
+        return f"{display(step.dst.name)} is gone"
+    if step.kind == "move":
+        return None
+    if step.kind == "write":
+        same = step.dst.is_file() and hashlib.sha256(step.dst.read_bytes()).hexdigest() == step.sign
+    else:
+        same = sign_of(step) == step.sign
+    return None if same else f"{display(step.dst.name)} was changed since"
+
+
+def _companions(step: Step, vacated: set[Path]) -> Iterator[Step]:
+    """Captions, masks and side-cars that joined a renamed picture later go back with it."""
+    if step.src is None or step.dst.suffix.lower() not in IMAGE_SUFFIXES:
+        return
+    for folder, home in ((step.dst.parent, step.src.parent), (step.dst.parent / MASKS, step.src.parent / MASKS)):
+        if not folder.is_dir():
+            continue
+        for path in sorted(folder.iterdir()):
+            if path in vacated or path.suffix.lower() in IMAGE_SUFFIXES and folder.name != MASKS:
+                continue
+            if path.stem == step.dst.stem:
+                target = home / f"{step.src.stem}{path.suffix}"
+            elif path.name.startswith(step.dst.name + "."):
+                target = home / f"{step.src.name}{path.name.removeprefix(step.dst.name)}"
+            else:
+                continue
+            if not os.path.lexists(target):
+                yield Step("move", path, target)
+
+
+def _make_temp(step: Step, *, sync: bool) -> None:
+    if step.temp is None or step.kind == "move":
+        return
+    with suppress(FileNotFoundError):
+        os.unlink(step.temp)
+    if step.kind == "write":
+        write_new(step.temp, step.after or b"", sync=sync)
+        keep_mode(step.dst, step.temp)
+        return
+    source = step.src or step.dst
+    if step.kind == "link":
+        try:
+            os.link(os.path.realpath(source), step.temp)
+            return
+        except FileNotFoundError:
+            raise
+        except OSError:  # another disk, a file system without hard links, too many links: a copy serves as well
+            pass
+    try:
+        shutil.copy2(source, step.temp)
+    except BaseException:
+        with suppress(OSError):
+            os.unlink(step.temp)
+        raise
+
+
+def _rename(src: Path | None, dst: Path) -> None:
+    if src is not None:
+        with writing(dst):
+            os.rename(src, dst)
+
+
+def _place(step: Step) -> None:
+    """Give one step its final name; done already (by the run that was killed) is fine."""
+    if step.temp is not None:
+        if not os.path.lexists(step.temp):
+            return
+        if step.kind != "write" and os.path.lexists(step.dst):
+            raise StorageError(
+                f"{display(step.dst)} appeared while the plan ran", hint="move it away and run any dsk command again"
+            )
+        with writing(step.dst):
+            os.replace(step.temp, step.dst)
+    elif step.src is not None and os.path.lexists(step.src):
+        if os.path.lexists(step.dst):
+            raise StorageError(
+                f"{display(step.dst)} appeared while the plan ran", hint="move it away and run any dsk command again"
+            )
+        _rename(step.src, step.dst)
+
+
+def _sync_folders(folders: set[Path]) -> None:
+    """Make renames durable. Best effort: some file systems refuse to open a folder."""
+    for folder in folders:
+        with suppress(OSError):
+            descriptor = os.open(folder, os.O_RDONLY)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)

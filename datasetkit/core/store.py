@@ -1,0 +1,232 @@
+"""The store: what dsk remembers about a project, in `.dsk/store.sqlite`, which may be deleted.
+
+`files` spares hashing a picture twice, `scores` spares inference, `written` tells dsk's captions from a person's,
+`made` tells which outputs are up to date, `journal` and `ops` hold what each command did (core/journal.py).
+Paths are bytes relative to the project root, so that a moved project and any file name work.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import sqlite3
+import zlib
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from datasetkit.core.captions import Caption
+from datasetkit.core.errors import InputError, StorageError
+from datasetkit.core.files import PROJECT, display, writing
+
+SCHEMA_VERSION = 1
+_SCHEMA = """
+CREATE TABLE files (path BLOB PRIMARY KEY, size INTEGER, mtime_ns INTEGER, id TEXT, width INTEGER, height INTEGER);
+CREATE TABLE models (key TEXT PRIMARY KEY, labels BLOB);
+CREATE TABLE scores (image TEXT, model TEXT, row BLOB, PRIMARY KEY (image, model)) WITHOUT ROWID;
+CREATE TABLE written (hash TEXT PRIMARY KEY) WITHOUT ROWID;
+CREATE TABLE made (path BLOB PRIMARY KEY, source TEXT, recipe TEXT, size INTEGER, mtime_ns INTEGER);
+CREATE TABLE journal (
+  id INTEGER PRIMARY KEY, verb TEXT, title TEXT, started REAL, state TEXT, phase TEXT, undoes INTEGER
+);
+CREATE TABLE ops (
+  entry INTEGER, n INTEGER, kind TEXT, src BLOB, dst BLOB, before BLOB, after BLOB, sign TEXT, temp BLOB,
+  PRIMARY KEY (entry, n)
+) WITHOUT ROWID;
+CREATE TABLE dirs (entry INTEGER, n INTEGER, path BLOB, PRIMARY KEY (entry, n)) WITHOUT ROWID;
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class FileFacts:
+    """What is known of a picture's bytes: its id ("" if never hashed) and its size in pixels as seen."""
+
+    id: str
+    width: int
+    height: int
+
+
+def caption_hash(caption: Caption) -> str:
+    """Hash a caption by its tags in order, so that line ends and marks of an editor do not matter."""
+    return hashlib.sha256(caption.text().encode("utf-8", "surrogatepass")).hexdigest()[:32]
+
+
+class Store:
+    """One project's memory. Use it from one thread, as a context manager; every sqlite failure is a StorageError."""
+
+    def __init__(self, root: Path, database: sqlite3.Connection) -> None:
+        self.root = root
+        self.database = database
+
+    @classmethod
+    def open(cls, root: Path) -> Store:
+        """Open or create the store of the project at `root`."""
+        folder = root / PROJECT
+        if folder.is_symlink():
+            raise InputError(f"{display(folder)} is a symbolic link", hint="remove it; dsk writes no data through links")
+        with writing(folder):
+            folder.mkdir(exist_ok=True)
+        path = folder / "store.sqlite"
+        with translated(path):
+            database = sqlite3.connect(path, timeout=30, isolation_level=None)
+            database.execute("PRAGMA journal_mode=WAL")
+            database.execute("PRAGMA synchronous=FULL")
+            store = cls(root, database)
+            store._create()
+        return store
+
+    @classmethod
+    def open_copy(cls, root: Path) -> Store:
+        """Open a copy in memory of what the store holds: for a dry run, which must change nothing on disk."""
+        path = root / PROJECT / "store.sqlite"
+        database = sqlite3.connect(":memory:", isolation_level=None)
+        if path.is_file():
+            with translated(path):
+                source = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=30)
+                try:
+                    source.backup(database)
+                finally:
+                    source.close()
+        store = cls(root, database)
+        store._create()
+        return store
+
+    def _create(self) -> None:
+        version = self.database.execute("PRAGMA user_version").fetchone()[0]
+        if version == SCHEMA_VERSION:
+            return
+        if version > SCHEMA_VERSION:
+            raise InputError(
+                f"{display(self.root / PROJECT)} was written by a newer datasetkit", hint="upgrade: pip install -U datasetkit"
+            )
+        with self.transaction():
+            if self.database.execute("PRAGMA user_version").fetchone()[0] == 0:
+                for statement in filter(str.strip, _SCHEMA.split(";")):
+                    self.database.execute(statement)
+                self.database.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
+
+    def close(self) -> None:
+        self.database.close()
+
+    def __enter__(self) -> Store:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @contextmanager
+    def transaction(self) -> Iterator[sqlite3.Connection]:
+        """Run statements that take effect together, durably, or not at all."""
+        with translated(self.root / PROJECT):
+            self.database.execute("BEGIN IMMEDIATE")
+            try:
+                yield self.database
+            except BaseException:
+                if self.database.in_transaction:
+                    self.database.execute("ROLLBACK")
+                raise
+            self.database.execute("COMMIT")
+
+    # ---- paths ------------------------------------------------------------------------------------------------
+
+    def key(self, path: Path) -> bytes:
+        """Return how a path is stored: relative to the root where it lies below it, else absolute."""
+        absolute = Path(os.path.abspath(path))
+        try:
+            return os.fsencode(absolute.relative_to(self.root).as_posix())
+        except ValueError:
+            return os.fsencode(absolute)
+
+    def path(self, key: bytes) -> Path:
+        """Return the path that `key` made a key of."""
+        return self.root / os.fsdecode(key)
+
+    # ---- files ------------------------------------------------------------------------------------------------
+
+    def facts(self, path: Path, info: os.stat_result) -> FileFacts | None:
+        """Return what is known of a picture, if the file is the one that was looked at (same size and time)."""
+        row = self.database.execute(
+            "SELECT id, width, height FROM files WHERE path = ? AND size = ? AND mtime_ns = ?",
+            (self.key(path), info.st_size, info.st_mtime_ns),
+        ).fetchone()
+        return FileFacts(*row) if row else None
+
+    def remember(self, found: Iterable[tuple[Path, os.stat_result, FileFacts]]) -> None:
+        """Keep what was learnt about pictures."""
+        rows = [(self.key(p), i.st_size, i.st_mtime_ns, f.id, f.width, f.height) for p, i, f in found]
+        with self.transaction() as database:
+            database.executemany("INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?, ?, ?)", rows)
+
+    # ---- scores -----------------------------------------------------------------------------------------------
+
+    def labels(self, model: str) -> list[list[str]] | None:
+        """Return the `[name, category]` rows that a model's scores are in, or None."""
+        row = self.database.execute("SELECT labels FROM models WHERE key = ?", (model,)).fetchone()
+        labels: list[list[str]] | None = json.loads(zlib.decompress(row[0])) if row else None
+        return labels
+
+    def put_labels(self, model: str, labels: Sequence[tuple[str, str]]) -> None:
+        """Keep a model's labels, so that its scores can be read without the model."""
+        blob = zlib.compress(json.dumps([list(row) for row in labels]).encode())
+        with self.transaction() as database:
+            database.execute("INSERT OR REPLACE INTO models VALUES (?, ?)", (model, blob))
+
+    def scores(self, image: str, model: str) -> bytes | None:
+        """Return the packed scores of a picture (by id) under a model, or None."""
+        row = self.database.execute("SELECT row FROM scores WHERE image = ? AND model = ?", (image, model)).fetchone()
+        return row[0] if row else None
+
+    def scored(self, model: str) -> set[str]:
+        """Return the ids of the pictures that a model has scored."""
+        return {row[0] for row in self.database.execute("SELECT image FROM scores WHERE model = ?", (model,))}
+
+    def put_scores(self, model: str, rows: Iterable[tuple[str, bytes]]) -> None:
+        """Keep packed scores by picture id."""
+        with self.transaction() as database:
+            database.executemany("INSERT OR REPLACE INTO scores VALUES (?, ?, ?)", [(i, model, b) for i, b in rows])
+
+    # ---- whose captions ---------------------------------------------------------------------------------------
+
+    def is_generated(self, caption: Caption) -> bool:
+        """Tell whether dsk wrote this very caption; any other was edited by a person."""
+        row = self.database.execute("SELECT 1 FROM written WHERE hash = ?", (caption_hash(caption),)).fetchone()
+        return row is not None
+
+    # ---- outputs ----------------------------------------------------------------------------------------------
+
+    def is_current(self, output: Path, source: str, recipe: str) -> bool:
+        """Tell whether an output was made from this source by this recipe and has not been touched since."""
+        row = self.database.execute(
+            "SELECT size, mtime_ns FROM made WHERE path = ? AND source = ? AND recipe = ?",
+            (self.key(output), source, recipe),
+        ).fetchone()
+        return row is not None and row == _size_time(output)
+
+    def is_ours(self, output: Path) -> bool:
+        """Tell whether a file is an output that dsk made and nobody touched since."""
+        row = self.database.execute("SELECT size, mtime_ns FROM made WHERE path = ?", (self.key(output),)).fetchone()
+        return row is not None and row == _size_time(output)
+
+
+def _size_time(path: Path) -> tuple[int, int] | None:
+    try:
+        info = os.lstat(path)
+    except OSError:
+        return None
+    return info.st_size, info.st_mtime_ns
+
+
+@contextmanager
+def translated(path: Path) -> Iterator[None]:
+    """Turn sqlite's errors into a StorageError that names the file and the next step."""
+    try:
+        yield
+    except sqlite3.OperationalError as error:
+        raise StorageError(f"cannot write {display(path)}: {error}", hint="check the free space and permissions") from error
+    except sqlite3.DatabaseError as error:
+        raise StorageError(
+            f"{display(path)} is damaged: {error}",
+            hint="delete .dsk/store.sqlite: only cached scores and undo are lost",
+        ) from error

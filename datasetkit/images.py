@@ -1,0 +1,245 @@
+"""Pixels: the one place that opens and saves pictures, and how any of them becomes upright 8-bit sRGB."""
+
+from __future__ import annotations
+
+import logging
+import math
+import stat
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import lru_cache
+from io import BytesIO
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import ExifTags, Image, ImageCms, UnidentifiedImageError
+
+from datasetkit.core.errors import DskError, InputError
+from datasetkit.core.files import IMAGE_SUFFIXES, display, reading, write_atomic
+
+# What is read: the content decides, never the suffix. No other decoder of Pillow is ever reached.
+FORMATS = ("JPEG", "PNG", "WEBP", "AVIF", "BMP", "GIF", "TIFF")
+EXTENSIONS = IMAGE_SUFFIXES
+# What is written, by suffix.
+WRITERS = {".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG", ".webp": "WEBP"}
+WITH_ALPHA = frozenset({"PNG", "WEBP"})
+DEFAULT_MAX_PIXELS = 64_000_000
+# A JPEG is decoded at no less than this multiple of the size wanted: at 1.0 the result loses 0.3 dB, at 1.5 nothing.
+DRAFT_FACTOR = 1.5
+# Counting the frames of a GIF reads all of it; of a larger file only the second frame is looked for.
+_GIF_COUNT_LIMIT = 16 * 2**20
+
+# Pillow's remarks on odd metadata would reach the terminal from any thread, and `catch_warnings` is not safe in
+# threads: they are silenced once, here, for Pillow's own modules. What matters about a picture is raised.
+warnings.filterwarnings("ignore", module=r"PIL\.")
+logging.getLogger("PIL").addHandler(logging.NullHandler())
+
+Alpha = Literal["flatten", "keep"]
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+# The mode that a profile's pixels come in, by the colour space that the profile names (ICC.1, 7.2.8).
+_PROFILE_MODES = {"RGB": "RGB", "GRAY": "L", "CMYK": "CMYK"}
+_GREYS = ("L", "LA")
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """What a picture's header says.
+
+    width, height: pixels as it is looked at (EXIF turn applied). format: one of FORMATS, by content.
+    frames: 1 for a still; the pictures of an animation or the pages of a TIFF (of a GIF beyond 16 MiB just 2).
+    has_alpha: it may have transparent pixels.
+    """
+
+    width: int
+    height: int
+    format: str
+    frames: int
+    has_alpha: bool
+
+
+def probe(path: Path, *, max_pixels: int = DEFAULT_MAX_PIXELS) -> Probe:
+    """Read a picture's header without decoding it. Raises InputError."""
+    with _opened(path, max_pixels) as image:
+        turned = _header_orientation(image) >= 5
+        width, height = image.size[::-1] if turned else image.size
+        name = image.format or ""
+        # A phone's MPO is a JPEG with previews and depth maps behind it, not an animation.
+        kind = "JPEG" if name == "MPO" else name
+        frames = 1 if kind == "JPEG" else _count_frames(image, path)
+        return Probe(width, height, kind, frames, image.has_transparency_data)
+
+
+def load(
+    path: Path, *, alpha: Alpha = "flatten", max_pixels: int = DEFAULT_MAX_PIXELS, shrink_to: int | None = None
+) -> Image.Image:
+    """Open a picture as upright 8-bit sRGB without metadata; of an animation its first frame.
+
+    alpha: "flatten" lays the picture onto white; "keep" returns RGBA where a pixel is transparent, else RGB.
+    max_pixels: width x height beyond it is refused before anything is decoded.
+    shrink_to: the long edge, in pixels, that the caller will shrink to. A JPEG is then decoded at a half, a quarter
+    or an eighth where that leaves at least 1.5 times as much; the caller still resizes.
+    Raises InputError with the reason for a file that cannot be read or is no whole picture.
+    """
+    with _opened(path, max_pixels) as image:
+        if shrink_to is not None and image.format in ("JPEG", "MPO"):
+            factor = DRAFT_FACTOR * shrink_to / max(image.size)
+            image.draft(None, (math.ceil(image.width * factor), math.ceil(image.height * factor)))
+        image.load()
+        turn = _UPRIGHT.get(_orientation(image))
+        standard = to_srgb(image, alpha=alpha)
+        return standard.transpose(turn) if turn is not None else standard
+
+
+def save(image: Image.Image, path: Path, *, quality: int = 95) -> None:
+    """Write a picture (L, RGB or RGBA) whole or not at all, in the format of the path's suffix, without metadata.
+
+    Raises InputError where the format cannot hold it, StorageError where the disk does not take it.
+    """
+    writer = WRITERS.get(path.suffix.lower())
+    if writer is None:
+        raise InputError(f"cannot write {display(path)}: not a format that is written", hint="use jpg, png or webp")
+    try:
+        data = encode(image, writer, quality=quality)
+    except (OSError, ValueError, MemoryError) as error:
+        reason = _one_line(error) or "the encoder failed"
+        raise InputError(f"cannot write {display(path)} as {writer}: {reason}", hint="try --format png") from error
+    write_atomic(path, data)
+
+
+def encode(image: Image.Image, writer: str, *, quality: int = 95) -> bytes:
+    """Return the file of a picture as bytes; pixels only: no EXIF, XMP, GPS, comment or profile (it is sRGB).
+
+    quality: 1..100 for JPEG and WebP. A JPEG of 95 and more keeps the colours of every pixel (4:4:4), one below
+    has Pillow's 4:2:0.
+    """
+    bare = image.copy()  # the encoders look for comments and profiles in `info`
+    bare.info.clear()
+    options: dict[str, Any] = {"quality": quality} if writer != "PNG" else {}
+    if writer == "JPEG" and quality >= 95:
+        options["subsampling"] = 0
+    file = BytesIO()
+    bare.save(file, writer, **options)
+    return file.getvalue()
+
+
+def to_srgb(image: Image.Image, *, alpha: Alpha = "flatten") -> Image.Image:
+    """Bring a decoded picture of any mode to 8-bit sRGB: RGB, or RGBA where `alpha` is "keep" and it shows through.
+
+    A broken ICC profile, or one of another kind of colour than the pixels, is ignored, as viewers do.
+    The returned picture carries no metadata; the given one may be the one that is returned.
+    """
+    icc = image.info.get("icc_profile")
+    plain = _eight_bit(image)
+    if icc and image.mode != "LAB":  # Pillow has brought LAB to sRGB, the profile is done with
+        plain = _from_profile(plain, icc)
+    if plain.mode in ("LA", "RGBA"):
+        plain = _settle_alpha(plain.convert("RGBA"), alpha)
+    else:
+        plain = plain.convert("RGB") if plain.mode != "RGB" else plain
+    plain.info = {}
+    return plain
+
+
+def _settle_alpha(image: Image.Image, alpha: Alpha) -> Image.Image:
+    """Drop an alpha that hides nothing; keep or lay onto white what is left."""
+    if image.getchannel("A").getextrema()[0] == 255:
+        return image.convert("RGB")
+    if alpha == "keep":
+        return image
+    white = Image.new("RGBA", image.size, (255, 255, 255, 255))
+    return Image.alpha_composite(white, image).convert("RGB")
+
+
+# --- opening ---------------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def _opened(path: Path, max_pixels: int) -> Iterator[Image.Image]:
+    """Open a picture up to its header; whatever a decoder raises, here or in the body, becomes InputError."""
+    name = display(path)
+    with reading(path):
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):  # opening a pipe would wait for its writer
+            raise InputError(f"cannot read {name}: not a regular file")
+        if status.st_size == 0:
+            raise InputError(f"cannot read {name}: it is empty (0 bytes)", hint="copy it again, or remove it")
+        file = path.open("rb")
+    _allow(max_pixels)
+    with file:
+        try:
+            with Image.open(file, formats=FORMATS) as image:
+                _require_size(name, image.size, max_pixels)
+                yield image
+        except DskError:
+            raise
+        except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+            raise _too_large(f"{name}: it", max_pixels) from error
+        except Exception as error:  # decoders raise nearly anything on malformed data
+            raise _unreadable(name, error) from error
+
+
+def _allow(max_pixels: int) -> None:
+    """Raise Pillow's own limit where the caller allows more; its default stays in force otherwise."""
+    if Image.MAX_IMAGE_PIXELS is not None and max_pixels > Image.MAX_IMAGE_PIXELS:
+        Image.MAX_IMAGE_PIXELS = max_pixels
+
+
+def _require_size(name: str, size: tuple[int, int], max_pixels: int) -> None:
+    width, height = size
+    if width < 1 or height < 1:
+        raise InputError(f"cannot read {name}: it is {width} x {height} pixels", hint="remove it")
+    if width * height > max_pixels:
+        raise _too_large(f"{name}: {width} x {height}", max_pixels)
+
+
+def _too_large(what: str, max_pixels: int) -> InputError:
+    return InputError(
+        f"cannot read {what} is beyond the limit of {max_pixels / 1e6:g} megapixels",
+        hint="--max-pixels raises the limit, for files that you trust",
+    )
+
+
+def _unreadable(name: str, error: Exception) -> InputError:
+    if isinstance(error, UnidentifiedImageError):
+        hint = "convert it to one of these, or remove it"
+        return InputError(f"cannot read {name}: not a whole picture of {', '.join(FORMATS)}", hint=hint)
+    if isinstance(error, MemoryError):
+        return InputError(f"cannot read {name}: it does not fit in memory", hint="close other programs, or shrink it")
+    if isinstance(error, OSError) and error.errno is not None:
+        return InputError(f"cannot read {name}: {error.strerror}")
+    reason = _one_line(error)
+    detail = f" ({reason})" if reason else ""
+    return InputError(f"cannot read {name}: damaged or cut short{detail}", hint="copy it again, or remove it")
+
+
+def _one_line(error: Exception) -> str:
+    return display(" ".join(str(error).split()))[:120]
+
+
+def _orientation(image: Image.Image) -> int:
+    """Return the EXIF (or XMP) orientation, 1..8; 1 where there is none. Damaged EXIF does not cost the picture."""
+    try:
+        return int(image.getexif().get(ExifTags.Base.Orientation, 1))
+    except Exception:  # as in _opened: the parser raises nearly anything
+        return 1
+
+
+def _header_orientation(image: Image.Image) -> int:
+    """Return the orientation still to be applied to a header's size, decoding only where nothing else can tell."""
+    if image.format == "TIFF":  # Pillow has turned its size already
+        return 1
+    if image.format == "PNG" and "exif" not in image.info and not _may_end_in_exif(image):
+        return 1 if "XML:com.adobe.xmp" not in image.info else _late_png(image)
+    return _orientation(image)

@@ -1,0 +1,109 @@
+"""Scanning: a folder of files becomes records of pictures, looked at once and remembered."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from datasetkit import images
+from datasetkit.core.errors import DatasetError, DskError
+from datasetkit.core.events import SILENT, Reporter
+from datasetkit.core.files import caption_path, display, list_images, read_caption, reading
+from datasetkit.core.records import Failed, ImageRecord
+from datasetkit.core.store import FileFacts, Store
+
+
+@dataclass(frozen=True, slots=True)
+class Scan:
+    """The readable pictures of a folder in natural order, and those that cannot be used with the reason."""
+
+    folder: Path
+    records: tuple[ImageRecord, ...]
+    failed: tuple[Failed, ...]
+
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        return tuple(record.path for record in self.records)
+
+
+def require_folder(folder: Path) -> Path:
+    """Return the folder, or raise DatasetError when it is not one."""
+    if not folder.is_dir():
+        what = "is not a folder" if folder.exists() else "does not exist"
+        raise DatasetError(f"{display(folder)} {what}", hint="name the folder that holds the pictures")
+    return folder
+
+
+def scan(
+    folder: Path,
+    store: Store,
+    *,
+    recursive: bool = False,
+    follow_links: bool = False,
+    max_pixels: int = images.DEFAULT_MAX_PIXELS,
+    with_ids: bool = False,
+    captions: bool = True,
+    reporter: Reporter = SILENT,
+) -> Scan:
+    """Look at every picture of a folder; what the store knows of an unchanged file is not computed again.
+
+    with_ids: hash the files (ids are "" otherwise). captions: read the captions, and refuse a picture that would share
+    its caption with another of the same stem.
+    Raises DatasetError when the folder is missing or holds nothing that looks like a picture.
+    """
+    listing = list_images(require_folder(folder), recursive=recursive, follow_links=follow_links)
+    if not listing.images and not listing.failed:
+        deeper = "" if recursive else " (--recursive looks into its subfolders)"
+        raise DatasetError(f"{display(folder)} holds no pictures{deeper}", hint="name the folder that holds the pictures")
+    records: list[ImageRecord] = []
+    failed = list(listing.failed)
+    learnt: list[tuple[Path, os.stat_result, FileFacts]] = []
+    owners: dict[Path, Path] = {}
+    reporter.start("looking", len(listing.images))
+    for path in listing.images:
+        try:
+            if captions and (owner := owners.setdefault(caption_path(path), path)) != path:
+                raise_twin(path, owner)
+            info = path.stat()
+            known = store.facts(path, info)
+            if known is None or (with_ids and not known.id):
+                known = look(path, with_ids=with_ids, max_pixels=max_pixels)
+                learnt.append((path, info, known))
+            elif known.width * known.height > max_pixels:
+                images.probe(path, max_pixels=max_pixels)  # raises with the right words
+            caption = read_caption(path) if captions else None
+            records.append(ImageRecord(path, known.id, known.width, known.height, caption))
+        except DskError as error:
+            failed.append(Failed(path, error.message, error.hint))
+        except OSError as error:
+            failed.append(Failed(path, f"cannot be read: {error.strerror or error}"))
+        reporter.advance()
+    reporter.finish()
+    if learnt:
+        store.remember(learnt)
+    return Scan(folder, tuple(records), tuple(failed))
+
+
+def raise_twin(path: Path, owner: Path) -> None:
+    """Refuse a picture whose caption file belongs to another picture."""
+    raise DatasetError(f"would share its caption with {display(owner.name)}", hint="dsk rename makes the names unique")
+
+
+def look(path: Path, *, with_ids: bool, max_pixels: int) -> FileFacts:
+    """Read a picture's size from its header and, if wanted, hash its bytes."""
+    seen = images.probe(path, max_pixels=max_pixels)
+    return FileFacts(file_id(path) if with_ids else "", seen.width, seen.height)
+
+
+def file_id(path: Path) -> str:
+    """Return the first 16 hex of the sha256 of a file's bytes."""
+    with reading(path), path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
+
+
+def sizes(records: Sequence[ImageRecord]) -> tuple[tuple[int, int], ...]:
+    """Return the pictures' sizes in pixels, width first."""
+    return tuple((r.width, r.height) for r in records)

@@ -1,0 +1,1 @@
+"""Heavy work an image: each stage is frozen options and a worker."""

@@ -1,0 +1,1 @@
+"""The verbs, one module for those that belong together; `datasetkit.api` is their public face."""

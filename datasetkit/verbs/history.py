@@ -1,0 +1,38 @@
+"""`dsk history` and `dsk undo`: what was done in a project, and taking it back."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from datasetkit.core.errors import InputError
+from datasetkit.core.files import PROJECT, display, find_root
+from datasetkit.core.journal import Entry, Journal, Undone
+from datasetkit.core.store import Store
+from datasetkit.scan import require_folder
+from datasetkit.verbs.project import JUST_DO_IT, How, open_project
+
+
+def history(folder: Path) -> list[Entry]:
+    """Return every command that changed something in the folder's project, newest first."""
+    root = _require_history(folder)
+    with Store.open_copy(root) as store:
+        return Journal(store).history()
+
+
+def undo(folder: Path, entry: int | None = None, *, partial: bool = False, how: How = JUST_DO_IT) -> Undone:
+    """Take back the newest command of the folder's project, or all down to and including `entry`.
+
+    Raises PlanConflict, with nothing changed, for files that were changed since (unless `partial`).
+    """
+    _require_history(folder)
+    with open_project(folder, how) as project:
+        return project.journal.undo(entry, partial=partial, dry_run=how.dry_run)
+
+
+def _require_history(folder: Path) -> Path:
+    root = find_root(require_folder(folder))
+    if not (root / PROJECT / "store.sqlite").is_file():
+        below = sorted(p.parent.name for p in root.glob(f"*/{PROJECT}") if p.is_dir())
+        near = f"these folders have one: {', '.join(map(display, below[:5]))}" if below else "nothing was done here yet"
+        raise InputError(f"{display(root)} has no history", hint=near)
+    return root

@@ -1,0 +1,1 @@
+"""Small packaged ONNX models that look at pictures."""

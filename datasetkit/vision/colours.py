@@ -1,0 +1,128 @@
+"""Colours of a picture: what each is called, whether it has any, and whether the background is one plain colour."""
+
+from __future__ import annotations
+
+import tomllib
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+SIDE = 128  # pixels of the longer side at which colours are looked at; means over blocks, so fine noise is gone
+BORDER = 0.04  # of the shorter side: how deep the strip is whose colour is taken for the background's
+SAME = 0.03  # OKLab distance up to which two colours count as one; JPEG noise stays below it
+COLOURED = 0.02  # OKLab chroma; less looks grey
+
+Floats = NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class Background:
+    """The colour around the picture's subject.
+
+    colour: OKLab. plainness: share of the border (left, top, right) that has this one colour. area: its share of
+    the whole picture. under_feet: its share of the lowest rows.
+    """
+
+    colour: tuple[float, float, float]
+    plainness: float
+    area: float
+    under_feet: float
+
+
+def sample(image: Image.Image) -> Floats:
+    """Return an RGB picture in OKLab, at most 128 pixels on its longer side: (h, w, 3)."""
+    scale = SIDE / max(image.size)
+    if scale < 1.0:
+        width, height = (max(1, round(side * scale)) for side in image.size)
+        image = image.resize((width, height), Image.Resampling.BOX)
+    return oklab(np.asarray(image, np.uint8))
+
+
+def oklab(rgb: NDArray[np.uint8]) -> Floats:
+    """Turn sRGB bytes (..., 3) into OKLab: lightness 0 to 1, a (green to red), b (blue to yellow).
+
+    Source: Björn Ottosson, "A perceptual color space for image processing", 2020.
+    """
+    value = np.asarray(rgb, np.float32) / 255.0
+    linear = np.where(value <= 0.04045, value / 12.92, ((value + 0.055) / 1.055) ** 2.4)
+    return np.asarray(np.cbrt(linear @ _TO_LMS.T) @ _TO_LAB.T, np.float32)
+
+
+_TO_LMS = np.array(
+    [
+        [0.4122214708, 0.5363325363, 0.0514459929],
+        [0.2119034982, 0.6806995451, 0.1073969566],
+        [0.0883024619, 0.2817188376, 0.6299787005],
+    ],
+    np.float32,
+)
+_TO_LAB = np.array(
+    [
+        [0.2104542553, 0.7936177850, -0.0040720468],
+        [1.9779984951, -2.4285922050, 0.4505937099],
+        [0.0259040371, 0.7827717662, -0.8086757660],
+    ],
+    np.float32,
+)
+
+
+@cache
+def named_shades() -> dict[str, Floats]:
+    """Return for each basic colour name the shades that people gave this name, in OKLab: (n, 3)."""
+    table = tomllib.loads(files("datasetkit").joinpath("data", "colours.toml").read_text(encoding="utf-8"))
+    return {name: oklab(np.array([list(bytes.fromhex(s[1:])) for s in shades], np.uint8)) for name, shades in table.items()}
+
+
+def name_shares(colour: tuple[float, float, float]) -> dict[str, float]:
+    """Say how surely each name is the colour's: 0.5 half-way to the next name, 1 exactly on one of its own shades."""
+    nearest = {name: float(np.linalg.norm(shades - colour, axis=1).min()) for name, shades in named_shades().items()}
+    shares = {}
+    for name, own in nearest.items():
+        other = min(distance for rival, distance in nearest.items() if rival != name)
+        shares[name] = other / (own + other) if own + other else 0.5
+    return shares
+
+
+def background(pixels: Floats) -> Background:
+    """Find the background's colour from the border; the bottom is left out, where a body is often cut off."""
+    height, width = pixels.shape[:2]
+    depth = max(1, round(min(height, width) * BORDER))
+    strips = (pixels[:depth], pixels[depth:, :depth], pixels[depth:, -depth:])
+    border = np.concatenate([strip.reshape(-1, 3) for strip in strips])
+    colour = np.median(border, axis=0)
+
+    def share(of: Floats) -> float:
+        return float((np.linalg.norm(of - colour, axis=-1) <= SAME).mean())
+
+    return Background(
+        (float(colour[0]), float(colour[1]), float(colour[2])), share(border), share(pixels), share(pixels[-depth:])
+    )
+
+
+def colourfulness(pixels: Floats) -> float:
+    """Return the chroma (OKLab) that only 1 % of the pixels pass: below about 0.02 the picture is grey."""
+    return float(np.percentile(np.hypot(pixels[..., 1], pixels[..., 2]), 99))
+
+
+def hue_unity(pixels: Floats) -> float:
+    """Return how far all coloured pixels share one hue: 1 a single hue, 0 hues all around the circle.
+
+    It is the length of the mean of the hues as unit vectors, each weighted by its chroma. Grey pictures give 1.
+    """
+    vectors = pixels[..., 1:].reshape(-1, 2)
+    chroma = np.hypot(vectors[:, 0], vectors[:, 1])
+    coloured = chroma > COLOURED
+    total = float(chroma[coloured].sum())
+    return float(np.hypot(*vectors[coloured].sum(axis=0)) / total) if total else 1.0
+
+
+def prevailing_colour(pixels: Floats) -> tuple[float, float, float]:
+    """Return the chroma-weighted mean colour (OKLab): the hue that a tinted picture is tinted with."""
+    flat = pixels.reshape(-1, 3)
+    weights = np.hypot(flat[:, 1], flat[:, 2]) + 1e-6
+    mean = (flat * weights[:, None]).sum(axis=0) / weights.sum()
+    return float(mean[0]), float(mean[1]), float(mean[2])

@@ -1,0 +1,121 @@
+"""Where the faces are, in photos and in drawings, by BlazeFace (the back-camera model, 256 pixels)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from datasetkit.vision.models import open_model
+
+if TYPE_CHECKING:
+    from onnxruntime import InferenceSession
+
+SIDE = 256  # pixels, what the model reads
+NMS_OVERLAP = 0.3
+# (stride in pixels, anchors a cell): 16 x 16 x 2 + 8 x 8 x 6 = 896 anchors, in the order of the model's outputs.
+GRIDS = ((16, 2), (32, 6))
+
+
+@dataclass(frozen=True, slots=True)
+class Face:
+    """One face: its box in pixels of the picture (may reach past the edges by a little), and a score from 0 to 1."""
+
+    left: float
+    top: float
+    right: float
+    bottom: float
+    score: float
+
+    @property
+    def width(self) -> float:
+        return self.right - self.left
+
+    @property
+    def height(self) -> float:
+        return self.bottom - self.top
+
+    @property
+    def centre(self) -> tuple[float, float]:
+        return (self.left + self.right) / 2, (self.top + self.bottom) / 2
+
+
+class FaceFinder:
+    """BlazeFace, loaded once. Its raw score is high on some objects too: treat a face without other evidence as a hint."""
+
+    def __init__(self, threads: int = 1) -> None:
+        self._session: InferenceSession = open_model("faces", threads)
+
+    def find(self, image: Image.Image, *, threshold: float = 0.5) -> tuple[Face, ...]:
+        """Return the faces of an RGB picture, best first; threshold is the least score."""
+        pixels, scale, offset = letterbox(image)
+        outputs = self._session.run(None, {self._session.get_inputs()[0].name: pixels[None]})
+        return decode(outputs, threshold=threshold, scale=scale, offset=offset)
+
+
+def letterbox(image: Image.Image) -> tuple[NDArray[np.float32], float, tuple[float, float]]:
+    """Fit an RGB picture into the model's square, black around it.
+
+    Returns the pixels (256, 256, 3) from -1 to 1, the scale (model pixels a picture pixel), and the offset of the
+    picture in the square, in model pixels.
+    """
+    scale = SIDE / max(image.size)
+    width, height = (max(1, round(side * scale)) for side in image.size)
+    x, y = (SIDE - width) // 2, (SIDE - height) // 2
+    square = Image.new("RGB", (SIDE, SIDE))
+    square.paste(image.resize((width, height), Image.Resampling.BILINEAR, reducing_gap=2.0), (x, y))
+    return np.asarray(square, np.float32) / 127.5 - 1.0, scale, (float(x), float(y))
+
+
+def anchors() -> NDArray[np.float32]:
+    """Return the centres of all anchors in model pixels, (896, 2) as x, y."""
+    grids = []
+    for stride, count in GRIDS:
+        centres = (np.arange(SIDE // stride, dtype=np.float32) + 0.5) * stride
+        y, x = np.meshgrid(centres, centres, indexing="ij")
+        grids.append(np.repeat(np.stack([x.ravel(), y.ravel()], axis=1), count, axis=0))
+    return np.concatenate(grids)
+
+
+def decode(
+    outputs: Sequence[NDArray[np.float32]], *, threshold: float, scale: float, offset: tuple[float, float]
+) -> tuple[Face, ...]:
+    """Turn the model's four outputs into faces in picture pixels.
+
+    outputs: logits (1, 512, 1) and (1, 384, 1), boxes (1, 512, 16) and (1, 384, 16); a box is centre x, centre y
+    (relative to its anchor), width, height and six key points, in model pixels.
+    """
+    logits = np.concatenate([outputs[0][0, :, 0], outputs[1][0, :, 0]])
+    boxes = np.concatenate([outputs[2][0], outputs[3][0]])[:, :4]
+    scores = 1.0 / (1.0 + np.exp(-np.clip(logits, -50.0, 50.0)))
+    kept = np.flatnonzero(scores >= threshold)
+    centres = anchors()[kept] + boxes[kept, :2]
+    sizes = boxes[kept, 2:]
+    corners = np.concatenate([centres - sizes / 2, centres + sizes / 2], axis=1)
+    corners = (corners - np.array([*offset, *offset], np.float32)) / scale
+    best = non_maximum_suppression(corners, scores[kept])
+    return tuple(Face(*(float(v) for v in corners[i]), score=float(scores[kept][i])) for i in best)
+
+
+def non_maximum_suppression(
+    boxes: NDArray[np.float32], scores: NDArray[np.float32], overlap: float = NMS_OVERLAP
+) -> list[int]:
+    """Return the rows of the boxes to keep, best first: a box that overlaps a better one by more than `overlap` goes.
+
+    boxes: (n, 4) as left, top, right, bottom. Overlap is intersection over union.
+    """
+    waiting = np.argsort(-scores, kind="stable")
+    areas = np.prod(np.maximum(boxes[:, 2:] - boxes[:, :2], 0), axis=1)
+    kept: list[int] = []
+    while len(waiting):
+        best, waiting = int(waiting[0]), waiting[1:]
+        kept.append(best)
+        low = np.maximum(boxes[best, :2], boxes[waiting, :2])
+        high = np.minimum(boxes[best, 2:], boxes[waiting, 2:])
+        shared = np.prod(np.maximum(high - low, 0), axis=1)
+        waiting = waiting[shared <= overlap * (areas[best] + areas[waiting] - shared)]
+    return kept

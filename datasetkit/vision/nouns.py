@@ -1,0 +1,49 @@
+"""What objects and animals a photo shows: the 1,000 nouns of ImageNet, by EfficientNet-Lite0."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cache
+from importlib.resources import files
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from datasetkit.vision.models import open_model
+
+if TYPE_CHECKING:
+    from onnxruntime import InferenceSession
+
+SHORT_SIDE, CROP = 256, 224  # pixels
+
+
+@cache
+def nouns() -> tuple[str, ...]:
+    """Return the names of the 1,000 classes, in the model's order."""
+    text = files("datasetkit").joinpath("data", "imagenet_nouns.txt").read_text(encoding="utf-8")
+    return tuple(line for line in text.splitlines() if line and not line.startswith("#"))
+
+
+def prepare(image: Image.Image) -> NDArray[np.float32]:
+    """Resize the shorter side of an RGB picture to 256, cut the middle 224 x 224: (3, 224, 224), (x - 127) / 128."""
+    scale = SHORT_SIDE / min(image.size)
+    width, height = (max(CROP, round(side * scale)) for side in image.size)
+    resized = image.resize((width, height), Image.Resampling.BICUBIC, reducing_gap=2.0)
+    left, top = (width - CROP) // 2, (height - CROP) // 2
+    pixels = np.asarray(resized.crop((left, top, left + CROP, top + CROP)), np.float32)
+    return (pixels.transpose(2, 0, 1) - 127.0) / 128.0
+
+
+class NounClassifier:
+    """EfficientNet-Lite0, loaded once. Good on objects and animals in photos; of people and drawings it knows little."""
+
+    def __init__(self, threads: int = 1) -> None:
+        self._session: InferenceSession = open_model("nouns", threads)
+
+    def probabilities(self, batch: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
+        """Return the softmax over the nouns for prepared pictures: (n, 1000), each row adds up to 1."""
+        logits = np.asarray(self._session.run(None, {"input": np.stack(batch)})[0], np.float32)
+        weights = np.exp(logits - logits.max(axis=1, keepdims=True))
+        return np.asarray(weights / weights.sum(axis=1, keepdims=True), np.float32)

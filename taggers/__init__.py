@@ -1,0 +1,1 @@
+"""Taggers: each turns pictures into scored tags."""

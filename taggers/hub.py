@@ -1,0 +1,116 @@
+"""Model files from the Hugging Face hub: pinned, cached by the hub's own client, and checked against the hub's hash."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from datasetkit.core.errors import ModelFileError
+from datasetkit.core.files import storage_error, write_atomic
+
+COMMIT = re.compile(r"[0-9a-f]{40}")
+# The hub's ETag of a file is the sha256 of its bytes (large files) or git's own blob hash (small ones).
+SHA256 = re.compile(r"[0-9a-f]{64}")
+GIT_BLOB = re.compile(r"[0-9a-f]{40}")
+# Where a file system has no links the cache cannot name its files by their ETag; then it is kept in this side-car.
+ETAG_SUFFIX = ".etag"
+_STORAGE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG})
+
+
+class NotFetched(ModelFileError):
+    """The file is not on this machine and the hub could not be asked for it."""
+
+
+def cached(repo: str, filename: str, revision: str) -> Path | None:
+    """Return the file's path in the hub's cache, or None."""
+    from huggingface_hub import try_to_load_from_cache
+
+    found = try_to_load_from_cache(repo, filename, revision=revision)
+    return Path(found) if isinstance(found, str) else None
+
+
+def fetch(repo: str, filename: str, revision: str, *, again: bool = False) -> Path:
+    """Return the file from the cache, downloading it first when it is missing or `again` is asked for.
+
+    Raises NotFetched when the hub cannot be reached or refuses, StorageError when the cache cannot be written.
+    The download shows the hub's own progress bar on a terminal.
+    """
+    found = cached(repo, filename, revision)
+    if found is not None and not again:
+        return found
+    from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url
+
+    with _asking(repo, filename):
+        # Asked first and without retries: without a connection this answers at once, the download only after minutes.
+        etag = get_hf_file_metadata(hf_hub_url(repo, filename, revision=revision)).etag
+        path = Path(hf_hub_download(repo, filename, revision=revision, force_download=again))
+    if etag is not None and not path.is_symlink():
+        write_atomic(path.with_name(path.name + ETAG_SUFFIX), f"{etag}\n".encode())
+    return path
+
+
+def commit(repo: str, filename: str, revision: str) -> str:
+    """Return the 40-hex commit behind a branch, tag or commit, from the cache if it knows."""
+    if COMMIT.fullmatch(revision):
+        return revision
+    return fetch(repo, filename, revision).parent.name
+
+
+def is_intact(path: Path) -> bool:
+    """Tell whether a cached file's bytes have the hash that the hub gave for them.
+
+    Raises ModelFileError when that hash is not known.
+    """
+    etag = _etag(path)
+    if SHA256.fullmatch(etag):
+        return sha256(path) == etag
+    if GIT_BLOB.fullmatch(etag):
+        data = path.read_bytes()
+        return hashlib.sha1(b"blob %d\0" % len(data) + data, usedforsecurity=False).hexdigest() == etag
+    raise ModelFileError(f"{path}: the hub's hash of this file is not known")
+
+
+def require_intact(path: Path, hint: str) -> None:
+    """Raise ModelFileError unless the file's bytes are those that the hub has under this revision."""
+    try:
+        intact = is_intact(path)
+    except ModelFileError as error:
+        raise ModelFileError(error.message, hint=hint) from error
+    except OSError as error:
+        raise ModelFileError(f"{path} cannot be read: {error.strerror or error}", hint=hint) from error
+    if not intact:
+        raise ModelFileError(f"{path} is damaged or incomplete: its hash is not the hub's", hint=hint)
+
+
+def sha256(path: Path) -> str:
+    """Return the sha256 of a file's bytes in hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _etag(path: Path) -> str:
+    """Return the ETag that the cache recorded: the name of the blob it links to, or the side-car; "" for neither."""
+    if path.is_symlink():
+        return path.readlink().name
+    sidecar = path.with_name(path.name + ETAG_SUFFIX)
+    return sidecar.read_text("utf-8").strip() if sidecar.is_file() else ""
+
+
+@contextmanager
+def _asking(repo: str, filename: str) -> Iterator[None]:
+    """Turn what the hub's client may raise into our errors, with the reason."""
+    from huggingface_hub.errors import HfHubHTTPError
+
+    # Its HTTP library was requests, then httpx, then httpx2; the common base of its errors is a base of this one.
+    transport = tuple(base for base in HfHubHTTPError.__mro__ if base.__name__ in ("HTTPError", "RequestException"))
+    try:
+        yield
+    except (OSError, ValueError, RuntimeError, *transport) as error:  # RuntimeError: hf_xet
+        if isinstance(error, OSError) and error.errno in _STORAGE:
+            raise storage_error(Path(error.filename or "the model cache"), error) from error
+        lines = str(error).strip().splitlines() or [type(error).__name__]
+        raise NotFetched(f"{filename} of {repo} could not be fetched: {lines[0]}") from error

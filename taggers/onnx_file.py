@@ -1,0 +1,127 @@
+"""What can be known of an ONNX file without loading it: whether it is whole, and which other files it reads."""
+
+from __future__ import annotations
+
+import mmap
+from collections.abc import Iterator
+from pathlib import Path
+
+from datasetkit.core.errors import ModelFileError
+
+# Protocol buffer wire types (protobuf.dev, "Encoding").
+VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
+GIT_LFS_POINTER = b"version https://git-lfs"
+# Field numbers of onnx.proto3, for each message the fields that can hold a tensor further down.
+CHILDREN: dict[str, dict[int, str]] = {
+    "model": {7: "graph", 20: "training", 25: "function"},
+    "training": {1: "graph", 2: "graph"},
+    "function": {7: "node", 11: "attribute"},
+    "graph": {1: "node", 5: "tensor", 15: "sparse"},
+    "node": {5: "attribute"},
+    "attribute": {5: "tensor", 6: "graph", 10: "tensor", 11: "graph", 22: "sparse", 23: "sparse"},
+    "sparse": {1: "tensor", 2: "tensor"},
+}
+MODEL_IR_VERSION, MODEL_GRAPH = 1, 7
+TENSOR_EXTERNAL_DATA = 13
+ENTRY_KEY, ENTRY_VALUE = 1, 2
+# Graphs inside of If and Loop nodes nest; no real model goes so deep, a hostile one would exhaust the stack.
+DEEPEST = 48
+
+Span = tuple[int, int]
+
+
+class _Broken(Exception):
+    """The bytes do not follow the wire format."""
+
+
+def check(path: Path) -> tuple[Path, ...]:
+    """Refuse a file that is no whole ONNX model, or that reads files outside of its own folder.
+
+    Returns the external data files, sorted; most models have none. Raises ModelFileError. Only lengths and field
+    numbers are read (milliseconds); whether the weights are the right ones is for their sha256 to say.
+    """
+    again = "fetch it again; if you copied it yourself, compare its size with the original"
+    try:
+        with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+            if data[: len(GIT_LFS_POINTER)] == GIT_LFS_POINTER:
+                raise ModelFileError(f"{path} is a Git LFS pointer, not the model", hint="run `git lfs pull` there")
+            locations = sorted(_locations(data))
+    except (OSError, ValueError) as error:  # mmap says ValueError for an empty file
+        raise ModelFileError(f"{path}: the model file cannot be read: {error}", hint=again) from error
+    except _Broken as error:
+        raise ModelFileError(f"{path} is no whole ONNX model: {error}", hint=again) from error
+    return tuple(_beside(path, location) for location in locations)
+
+
+def _beside(path: Path, location: str) -> Path:
+    """Return the external data file of this name, which must lie beside the model as a regular file."""
+    data = path.parent / location
+    plain = location not in ("", ".", "..") and not any(sign in location for sign in "/\\:\0")
+    if not plain or data.is_symlink() or not data.is_file():
+        raise ModelFileError(
+            f"{path} keeps weights in {location!r}, which is not a regular file in the same folder",
+            hint="use a model whose weights are in the one .onnx file, or put the data file beside it",
+        )
+    return data
+
+
+def _locations(data: mmap.mmap) -> set[str]:
+    seen = {number for number, _, _ in _fields(data, (0, len(data)))}
+    if not {MODEL_IR_VERSION, MODEL_GRAPH} <= seen:
+        raise _Broken("it has no graph")
+    return {location for tensor in _tensors(data, "model", (0, len(data)), 0) for location in _external(data, tensor)}
+
+
+def _tensors(data: mmap.mmap, message: str, span: Span, depth: int) -> Iterator[Span]:
+    if depth > DEEPEST:
+        raise _Broken("its graphs are nested too deeply")
+    if message == "tensor":
+        yield span
+        return
+    children = CHILDREN[message]
+    for number, wire, inner in _fields(data, span):
+        if wire == BYTES and number in children:
+            yield from _tensors(data, children[number], inner, depth + 1)
+
+
+def _external(data: mmap.mmap, tensor: Span) -> Iterator[str]:
+    """Yield the `location` entries of a tensor."""
+    for number, wire, entry in _fields(data, tensor):
+        if number == TENSOR_EXTERNAL_DATA and wire == BYTES:
+            texts = {n: data[a:b] for n, w, (a, b) in _fields(data, entry) if w == BYTES}
+            if texts.get(ENTRY_KEY) == b"location":
+                yield texts.get(ENTRY_VALUE, b"").decode("utf-8", "backslashreplace")
+
+
+def _fields(data: mmap.mmap, span: Span) -> Iterator[tuple[int, int, Span]]:
+    """Yield (field number, wire type, span of the value) of one message; values are not read."""
+    at, end = span
+    while at < end:
+        key, at = _varint(data, at, end)
+        number, wire = key >> 3, key & 7
+        if wire == VARINT:
+            _, after = _varint(data, at, end)
+        elif wire == BYTES:
+            length, at = _varint(data, at, end)
+            after = at + length
+        elif wire in (FIXED64, FIXED32):
+            after = at + (8 if wire == FIXED64 else 4)
+        else:
+            raise _Broken(f"unknown wire type {wire} at byte {at}")
+        if after > end:
+            raise _Broken(f"it ends at byte {end}, {after - end} bytes too early")
+        yield number, wire, (at, after)
+        at = after
+
+
+def _varint(data: mmap.mmap, at: int, end: int) -> tuple[int, int]:
+    value = 0
+    for shift in range(0, 70, 7):
+        if at >= end:
+            raise _Broken(f"it ends at byte {end}, inside of a number")
+        byte = data[at]
+        at += 1
+        value |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return value, at
+    raise _Broken(f"a number at byte {at} is too long")

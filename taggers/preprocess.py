@@ -1,0 +1,100 @@
+"""How a picture becomes the square of numbers that a WD14 model was trained on, byte for byte as the models' own app."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
+
+from datasetkit.core.errors import InputError
+
+# Part of the key of stored scores: to be raised whenever one byte of the result changes.
+PREPROCESS = "wd-bgr-bicubic-1"
+
+WHITE = (255, 255, 255)
+ORIENTATION = 0x0112
+# Wide pictures are resampled by rows in bands of so many padded pixels, so that 1x20000 does not become 20000x20000.
+BAND_PIXELS = 1 << 22
+# A strip of `size` by this many pixels is the most that is held (59 MB at 448); a longer side is no picture to tag.
+LONGEST_SIDE = 32_767
+
+
+def to_square_bgr(image: Image.Image, size: int) -> NDArray[np.float32]:
+    """Return the picture on a white square: (size, size, 3), float32 from 0 to 255, blue first.
+
+    Steps: EXIF turn, alpha onto white, RGB, white border to a square of the longer side (offset rounded down),
+    BICUBIC to `size` unless it has that size already. Raises InputError for a side over 32,767 pixels and for a
+    mode that Pillow cannot turn into RGB.
+    """
+    if max(image.size) > LONGEST_SIDE:
+        raise InputError(f"a picture of {image.width}x{image.height} pixels is too long to tag: {LONGEST_SIDE} at most")
+    square = _square(_rgb(_turned(image)), size)
+    return np.ascontiguousarray(np.asarray(square)[:, :, ::-1], np.float32)
+
+
+def _turned(image: Image.Image) -> Image.Image:
+    """Apply the EXIF orientation; `exif_transpose` alone would copy every picture that needs no turn."""
+    return ImageOps.exif_transpose(image) if image.getexif().get(ORIENTATION, 1) != 1 else image
+
+
+def _rgb(image: Image.Image) -> Image.Image:
+    """Return an RGB picture of any mode, transparent parts on white."""
+    if image.mode == "RGB" and not image.has_transparency_data:
+        return image
+    if image.mode.startswith("I"):
+        return _from_16_bit(image)
+    if image.mode == "F":
+        return Image.fromarray(np.rint(np.nan_to_num(np.asarray(image)).clip(0, 255)).astype(np.uint8)).convert("RGB")
+    try:
+        return _on_white(_to_rgba(image)) if image.has_transparency_data else image.convert("RGB")
+    except ValueError as error:
+        raise InputError(f"a picture of mode {image.mode} cannot be read as RGB", hint="save it as PNG") from error
+
+
+def _to_rgba(image: Image.Image) -> Image.Image:
+    # Pillow converts premultiplied modes only to their own straight twin.
+    straight = {"RGBa": "RGBA", "La": "LA"}.get(image.mode, image.mode)
+    return image.convert(straight).convert("RGBA")
+
+
+def _on_white(image: Image.Image) -> Image.Image:
+    """Composite RGBA onto white; for an opaque picture this changes no byte, so it is skipped."""
+    if image.getextrema()[3] == (255, 255):
+        return image.convert("RGB")
+    canvas = Image.new("RGBA", image.size, (*WHITE, 255))
+    canvas.alpha_composite(image)
+    return canvas.convert("RGB")
+
+
+def _from_16_bit(image: Image.Image) -> Image.Image:
+    """Scale 0..65535 to 0..255 by 257; Pillow's own conversion clips everything above 255 to white."""
+    deep = np.asarray(image).astype(np.int64).clip(0, 65_535)
+    return Image.fromarray(((deep + 128) // 257).astype(np.uint8)).convert("RGB")
+
+
+def _square(image: Image.Image, size: int) -> Image.Image:
+    """Pad to a white square and resize it, row bands first and then columns.
+
+    Pillow resamples rows first and each by itself, and white stays white, so only the picture's own rows are
+    resampled: the same bytes as from the whole padded square, for a part of its memory.
+    """
+    width, height = image.size
+    side = max(width, height)
+    left, top = (side - width) // 2, (side - height) // 2
+    if side == size:
+        return _padded(image, size, size, left, top)
+    strip = Image.new("RGB", (size, side), WHITE)
+    band = max(1, BAND_PIXELS // side)
+    for y in range(0, height, band):
+        rows = image.crop((0, y, width, min(y + band, height)))
+        padded = _padded(rows, side, rows.height, left, 0)
+        strip.paste(padded.resize((size, rows.height), Image.Resampling.BICUBIC), (0, top + y))
+    return strip.resize((size, size), Image.Resampling.BICUBIC)
+
+
+def _padded(image: Image.Image, width: int, height: int, left: int, top: int) -> Image.Image:
+    if image.size == (width, height):
+        return image
+    canvas = Image.new("RGB", (width, height), WHITE)
+    canvas.paste(image, (left, top))
+    return canvas

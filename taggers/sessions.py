@@ -1,0 +1,128 @@
+"""How an ONNX model becomes a running session, on the device that was asked for and on no other."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.metadata
+import importlib.util
+import sys
+from pathlib import Path
+from typing import Any
+
+from datasetkit.core.errors import ConfigError, MissingExtra, ModelFileError
+from taggers import onnx_file
+
+# What `--provider` takes, and onnxruntime's own names. "auto" is the first of AUTO_ORDER that is built in.
+PROVIDERS = {
+    "cpu": "CPUExecutionProvider",
+    "cuda": "CUDAExecutionProvider",
+    "tensorrt": "TensorrtExecutionProvider",
+    "rocm": "ROCMExecutionProvider",
+    "migraphx": "MIGraphXExecutionProvider",
+    "directml": "DmlExecutionProvider",
+    "coreml": "CoreMLExecutionProvider",
+    "openvino": "OpenVINOExecutionProvider",
+}
+AUTO = "auto"
+AUTO_ORDER = ("cuda", "cpu")
+# Which distribution holds a provider, where it is one of ours; the others have packages of their makers.
+EXTRA_OF = {"cpu": "cpu", "cuda": "gpu", "tensorrt": "gpu"}
+# onnxruntime logs at 3 what stops it; its warnings about graph optimisation say nothing to a person who tags.
+LOG_ERRORS_ONLY = 3
+
+
+def require_onnxruntime() -> None:
+    """Raise MissingExtra unless onnxruntime can be imported; it is not imported here."""
+    if importlib.util.find_spec("onnxruntime") is None:
+        raise MissingExtra(
+            "tagging needs the package onnxruntime, which is not installed",
+            hint='pip install "datasetkit[cpu]", or "datasetkit[gpu]" for an NVIDIA card',
+        )
+
+
+def double_install() -> str:
+    """Return a warning when onnxruntime and onnxruntime-gpu are both installed, else ""."""
+    both = [name for name in ("onnxruntime", "onnxruntime-gpu") if _installed(name)]
+    if len(both) < 2:
+        return ""
+    return (
+        "onnxruntime and onnxruntime-gpu are both installed and overwrite each other's files: "
+        "pip uninstall both, then install datasetkit[cpu] or datasetkit[gpu]"
+    )
+
+
+def open_session(path: Path, *, provider: str = AUTO, threads: int = 0) -> Any:
+    """Open an onnxruntime InferenceSession on the provider that was asked for.
+
+    provider: a name of PROVIDERS or "auto". threads: inside one operator on the CPU, 0 = one for each core.
+    Raises ConfigError for an unknown provider, MissingExtra when the installed onnxruntime has it not, and
+    ModelFileError when the file or the device cannot be used. Never runs on another device instead.
+    """
+    if provider != AUTO and provider not in PROVIDERS:
+        raise ConfigError(f"unknown provider {provider!r}", hint=f"one of: {AUTO}, {', '.join(PROVIDERS)}")
+    require_onnxruntime()
+    onnx_file.check(path)
+    import onnxruntime as ort
+
+    ort.disable_telemetry_events()
+    chosen = _choose(provider, ort.get_available_providers())
+    session = _session(ort, path, chosen, threads)
+    # onnxruntime goes on with the CPU when a device's libraries do not load; "auto" accepts that and says so.
+    if provider != AUTO and device(session) != provider:
+        raise ModelFileError(
+            f"the provider {provider} is installed but does not start here (running: {device(session)})",
+            hint="check the driver and the CUDA and cuDNN libraries, or use --provider cpu",
+        )
+    return session
+
+
+def device(session: Any) -> str:
+    """Return the provider a session runs on, by its name in PROVIDERS."""
+    running = session.get_providers()[0]
+    return next((name for name, theirs in PROVIDERS.items() if theirs == running), running)
+
+
+def idle_card(session: Any, provider: str) -> str:
+    """Return a warning when "auto" runs on the CPU although onnxruntime was built for a graphics card, else ""."""
+    import onnxruntime as ort
+
+    wanted = _choose(AUTO, ort.get_available_providers())
+    if provider != AUTO or device(session) == wanted:
+        return ""
+    return f"tagging on the CPU: onnxruntime was built for {wanted}, but {wanted} does not start on this machine"
+
+
+def _choose(provider: str, available: list[str]) -> str:
+    if provider == AUTO:
+        return next((name for name in AUTO_ORDER if PROVIDERS[name] in available), "cpu")
+    if PROVIDERS[provider] not in available:
+        extra = EXTRA_OF.get(provider)
+        hint = f'pip install "datasetkit[{extra}]"' if extra else f"install the onnxruntime build for {provider}"
+        raise MissingExtra(f"the installed onnxruntime cannot run on {provider}", hint=f"{hint}, or use --provider cpu")
+    return provider
+
+
+def _session(ort: Any, path: Path, provider: str, threads: int) -> Any:
+    if provider == "cuda" and hasattr(ort, "preload_dlls"):  # since 1.21: finds CUDA where pip installed it
+        with contextlib.redirect_stdout(sys.stderr):  # it prints, and our stdout carries results only
+            ort.preload_dlls()
+    options = ort.SessionOptions()
+    options.log_severity_level = LOG_ERRORS_ONLY
+    options.intra_op_num_threads = threads
+    wanted = [PROVIDERS[provider]] + ([] if provider == "cpu" else [PROVIDERS["cpu"]])
+    try:
+        # Its own fallback would print to stdout and go on with another device.
+        return ort.InferenceSession(path, options, providers=wanted, enable_fallback=0)
+    except Exception as error:  # onnxruntime's exceptions share no base of their own
+        raise ModelFileError(
+            f"{path}: onnxruntime cannot load this model: {str(error).splitlines()[0]}",
+            hint="fetch the model again; a newer model may need a newer onnxruntime",
+        ) from error
+
+
+def _installed(distribution: str) -> bool:
+    try:
+        importlib.metadata.distribution(distribution)
+    except importlib.metadata.PackageNotFoundError:
+        return False
+    return True

@@ -1,0 +1,1 @@
+"""The peft LoRA trainer that reads `<repeats>_<concept>` folders."""
