@@ -50,7 +50,6 @@ _UPRIGHT = {
 }
 # The mode that a profile's pixels come in, by the colour space that the profile names (ICC.1, 7.2.8).
 _PROFILE_MODES = {"RGB": "RGB", "GRAY": "L", "CMYK": "CMYK"}
-_GREYS = ("L", "LA")
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +71,7 @@ class Probe:
 def probe(path: Path, *, max_pixels: int = DEFAULT_MAX_PIXELS) -> Probe:
     """Read a picture's header without decoding it. Raises InputError."""
     with _opened(path, max_pixels) as image:
-        turned = _header_orientation(image) >= 5
+        turned = _header_orientation(image, path) >= 5
         width, height = image.size[::-1] if turned else image.size
         name = image.format or ""
         # A phone's MPO is a JPEG with previews and depth maps behind it, not an animation.
@@ -138,16 +137,17 @@ def to_srgb(image: Image.Image, *, alpha: Alpha = "flatten") -> Image.Image:
     """Bring a decoded picture of any mode to 8-bit sRGB: RGB, or RGBA where `alpha` is "keep" and it shows through.
 
     A broken ICC profile, or one of another kind of colour than the pixels, is ignored, as viewers do.
-    The returned picture carries no metadata; the given one may be the one that is returned.
+    The given picture stays as it is; the returned one carries no metadata.
     """
-    icc = image.info.get("icc_profile")
+    icc = image.info.get("icc_profile") if image.mode != "LAB" else None  # Pillow itself brings LAB to sRGB
     plain = _eight_bit(image)
-    if icc and image.mode != "LAB":  # Pillow has brought LAB to sRGB, the profile is done with
+    if icc:
         plain = _from_profile(plain, icc)
     if plain.mode in ("LA", "RGBA"):
-        plain = _settle_alpha(plain.convert("RGBA"), alpha)
+        plain = _settle_alpha(plain, alpha)
     else:
-        plain = plain.convert("RGB") if plain.mode != "RGB" else plain
+        # A decoder's own picture still offers its file's tags: its pixels are copied out.
+        plain = plain.convert("RGB") if plain is image or plain.mode != "RGB" else plain
     plain.info = {}
     return plain
 
@@ -156,10 +156,11 @@ def _settle_alpha(image: Image.Image, alpha: Alpha) -> Image.Image:
     """Drop an alpha that hides nothing; keep or lay onto white what is left."""
     if image.getchannel("A").getextrema()[0] == 255:
         return image.convert("RGB")
+    rgba = image.convert("RGBA")
     if alpha == "keep":
-        return image
+        return rgba
     white = Image.new("RGBA", image.size, (255, 255, 255, 255))
-    return Image.alpha_composite(white, image).convert("RGB")
+    return Image.alpha_composite(white, rgba).convert("RGB")
 
 
 # --- opening ---------------------------------------------------------------------------------------------------------
@@ -181,6 +182,7 @@ def _opened(path: Path, max_pixels: int) -> Iterator[Image.Image]:
         try:
             with Image.open(file, formats=FORMATS) as image:
                 _require_size(name, image.size, max_pixels)
+                _require_size(name, _tile_size(image), max_pixels)
                 yield image
         except DskError:
             raise
@@ -202,6 +204,12 @@ def _require_size(name: str, size: tuple[int, int], max_pixels: int) -> None:
         raise InputError(f"cannot read {name}: it is {width} x {height} pixels", hint="remove it")
     if width * height > max_pixels:
         raise _too_large(f"{name}: {width} x {height}", max_pixels)
+
+
+def _tile_size(image: Image.Image) -> tuple[int, int]:
+    """Return the tile size of a TIFF (6.0, section 15): a tiny picture may ask for one huge tile."""
+    tags = getattr(image, "tag_v2", {})
+    return tags.get(322, 1), tags.get(323, 1)
 
 
 def _too_large(what: str, max_pixels: int) -> InputError:
@@ -236,10 +244,111 @@ def _orientation(image: Image.Image) -> int:
         return 1
 
 
-def _header_orientation(image: Image.Image) -> int:
-    """Return the orientation still to be applied to a header's size, decoding only where nothing else can tell."""
+def _header_orientation(image: Image.Image, path: Path) -> int:
+    """Return the turn still to be applied to a header's size; a PNG is decoded only if its EXIF stands at its end."""
     if image.format == "TIFF":  # Pillow has turned its size already
         return 1
-    if image.format == "PNG" and "exif" not in image.info and not _may_end_in_exif(image):
-        return 1 if "XML:com.adobe.xmp" not in image.info else _late_png(image)
-    return _orientation(image)
+    if image.format != "PNG" or "exif" in image.info or _ends_in_exif(path):
+        return _orientation(image)
+    try:
+        return int(Image.Image.getexif(image).get(ExifTags.Base.Orientation, 1))  # PNG's own getexif decodes
+    except Exception:  # as in _orientation
+        return 1
+
+
+def _ends_in_exif(path: Path, *, window: int = 64 * 1024) -> bool:
+    """Tell whether EXIF or XMP may stand behind a PNG's pixels, where its header does not show it."""
+    with path.open("rb") as file:
+        file.seek(max(0, path.stat().st_size - window))
+        tail = file.read()
+    return b"eXIf" in tail or b"XML:com.adobe.xmp" in tail
+
+
+def _count_frames(image: Image.Image, path: Path) -> int:
+    if image.format == "GIF" and path.stat().st_size > _GIF_COUNT_LIMIT:
+        return 2 if getattr(image, "is_animated", False) else 1
+    return int(getattr(image, "n_frames", 1))
+
+
+# --- modes and profiles ----------------------------------------------------------------------------------------------
+
+
+def _eight_bit(image: Image.Image) -> Image.Image:
+    """Return the picture as L, LA, RGB, RGBA or CMYK of 8 bits; a transparent colour becomes an alpha channel."""
+    if image.mode.startswith("I;16") or image.mode in ("I", "F"):
+        return _eight_bit_grey(image)
+    if image.mode == "La":
+        return image.convert("LA")
+    if image.has_transparency_data:
+        key = image.info.get("transparency")
+        if isinstance(key, tuple) and max(key) > 255:  # of a 16-bit RGB PNG, whose pixels come as their high bytes
+            image.info["transparency"] = tuple(value >> 8 for value in key)
+        return image if image.mode in ("LA", "RGBA") else image.convert("RGBA")
+    if image.mode == "1":
+        return image.convert("L")
+    return image if image.mode in ("L", "RGB", "CMYK") else image.convert("RGB")
+
+
+def _eight_bit_grey(image: Image.Image) -> Image.Image:
+    """Scale 16-bit greys by 257, and 32-bit ones by the white that their brightest pixel speaks for.
+
+    I (int32): white is 255, 65535 or the brightest pixel; F: 1, 255, 65535 or the brightest, whichever is the first
+    to hold them all. Below zero and not-a-number are black. (Pillow's own convert clips at 255: all white.)
+    """
+    values: NDArray[Any] = np.asarray(image)
+    if image.mode.startswith("I;16"):
+        scale = ((np.arange(65536) + 128) // 257).astype(np.uint8)
+        grey = Image.fromarray(scale[values])
+        key = image.info.get("transparency")
+        if not isinstance(key, int):
+            return grey
+        return Image.merge("LA", (grey, Image.fromarray(np.where(values == key, 0, 255).astype(np.uint8))))
+    finite = np.isfinite(values)
+    peak = float(values.max(where=finite, initial=0))
+    whites = (1.0, 255.0, 65535.0) if image.mode == "F" else (255.0, 65535.0)
+    white = next((w for w in whites if peak <= w), peak)
+    clipped = np.clip(np.where(finite, values, 0).astype(np.float32) / np.float32(white), 0.0, 1.0)
+    return Image.fromarray((clipped * 255.0 + 0.5).astype(np.uint8))
+
+
+def _from_profile(image: Image.Image, icc: bytes) -> Image.Image:
+    """Bring pixels from their ICC profile to sRGB; unchanged where the profile is sRGB, broken or does not fit."""
+    try:
+        mode = _profile_mode(icc)
+        if mode is None or not _fits(image, mode) or (mode == "RGB" and _is_srgb(icc)):
+            return image
+        colours = image.convert(mode)
+        rgb = _transform(colours, icc)
+    except (ImageCms.PyCMSError, OSError, ValueError, TypeError):
+        return image
+    if image.mode in ("LA", "RGBA"):
+        rgb.putalpha(image.getchannel("A"))
+    return rgb
+
+
+def _fits(image: Image.Image, mode: str) -> bool:
+    """Tell whether pixels may be read through a profile of `mode`: greys are RGB too, nothing else is two things."""
+    if mode == "RGB":
+        return image.mode in ("L", "LA", "RGB", "RGBA")
+    return image.mode == mode or (mode == "L" and image.mode == "LA")
+
+
+def _profile_mode(icc: bytes) -> str | None:
+    return _PROFILE_MODES.get(ImageCms.ImageCmsProfile(BytesIO(icc)).profile.xcolor_space.strip())
+
+
+def _transform(image: Image.Image, icc: bytes) -> Image.Image:
+    # Profiles and transforms are made anew for each picture: sharing them between threads is not promised.
+    source, target = ImageCms.ImageCmsProfile(BytesIO(icc)), ImageCms.createProfile("sRGB")
+    return ImageCms.buildTransform(source, target, image.mode, "RGB").apply(image)
+
+
+@lru_cache(maxsize=16)
+def _is_srgb(icc: bytes) -> bool:
+    """Tell whether a profile changes no colour by more than one level: most do not, and the transform is slow."""
+    levels = np.linspace(0, 255, 9).round().astype(np.uint8)
+    cube = np.stack(np.meshgrid(levels, levels, levels), axis=-1).reshape(-1, 3)
+    greys = np.repeat(np.arange(256, dtype=np.uint8)[:, None], 3, axis=1)
+    colours = np.concatenate([cube, greys])[None]
+    changed = np.asarray(_transform(Image.fromarray(colours), icc))
+    return int(np.abs(changed.astype(np.int16) - colours).max()) <= 1

@@ -57,7 +57,9 @@ def scan(
     listing = list_images(require_folder(folder), recursive=recursive, follow_links=follow_links)
     if not listing.images and not listing.failed:
         deeper = "" if recursive else " (--recursive looks into its subfolders)"
-        raise DatasetError(f"{display(folder)} holds no pictures{deeper}", hint="name the folder that holds the pictures")
+        raise DatasetError(
+            f"{display(folder)} holds no pictures{deeper}", hint="name the folder that holds the pictures"
+        )
     records: list[ImageRecord] = []
     failed = list(listing.failed)
     learnt: list[tuple[Path, os.stat_result, FileFacts]] = []

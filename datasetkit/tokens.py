@@ -74,7 +74,9 @@ def _tokenizer() -> Tokenizer:
     # Spells every byte as a visible letter, which is how the vocabulary is written.
     spelled = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence([words, spelled])
-    tokenizer.add_special_tokens([AddedToken(name, normalized=False, special=True) for name in ("<|startoftext|>", end)])
+    tokenizer.add_special_tokens(
+        [AddedToken(name, normalized=False, special=True) for name in ("<|startoftext|>", end)]
+    )
     return tokenizer
 
 

@@ -21,7 +21,7 @@ ETAG_SUFFIX = ".etag"
 _STORAGE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG})
 
 
-class NotFetched(ModelFileError):
+class FetchError(ModelFileError):
     """The file is not on this machine and the hub could not be asked for it."""
 
 
@@ -36,7 +36,7 @@ def cached(repo: str, filename: str, revision: str) -> Path | None:
 def fetch(repo: str, filename: str, revision: str, *, again: bool = False) -> Path:
     """Return the file from the cache, downloading it first when it is missing or `again` is asked for.
 
-    Raises NotFetched when the hub cannot be reached or refuses, StorageError when the cache cannot be written.
+    Raises FetchError when the hub cannot be reached or refuses, StorageError when the cache cannot be written.
     The download shows the hub's own progress bar on a terminal.
     """
     found = cached(repo, filename, revision)
@@ -60,30 +60,20 @@ def commit(repo: str, filename: str, revision: str) -> str:
     return fetch(repo, filename, revision).parent.name
 
 
-def is_intact(path: Path) -> bool:
-    """Tell whether a cached file's bytes have the hash that the hub gave for them.
-
-    Raises ModelFileError when that hash is not known.
-    """
+def damage(path: Path) -> str:
+    """Return what is wrong with a cached file's bytes, "" where they have the hash that the hub gave for them."""
     etag = _etag(path)
-    if SHA256.fullmatch(etag):
-        return sha256(path) == etag
-    if GIT_BLOB.fullmatch(etag):
-        data = path.read_bytes()
-        return hashlib.sha1(b"blob %d\0" % len(data) + data, usedforsecurity=False).hexdigest() == etag
-    raise ModelFileError(f"{path}: the hub's hash of this file is not known")
-
-
-def require_intact(path: Path, hint: str) -> None:
-    """Raise ModelFileError unless the file's bytes are those that the hub has under this revision."""
     try:
-        intact = is_intact(path)
-    except ModelFileError as error:
-        raise ModelFileError(error.message, hint=hint) from error
+        if SHA256.fullmatch(etag):
+            actual = sha256(path)
+        elif GIT_BLOB.fullmatch(etag):
+            data = path.read_bytes()
+            actual = hashlib.sha1(b"blob %d\0" % len(data) + data, usedforsecurity=False).hexdigest()
+        else:
+            return f"{path} cannot be trusted: the hub's hash of it is not known"
     except OSError as error:
-        raise ModelFileError(f"{path} cannot be read: {error.strerror or error}", hint=hint) from error
-    if not intact:
-        raise ModelFileError(f"{path} is damaged or incomplete: its hash is not the hub's", hint=hint)
+        return f"{path} cannot be read: {error.strerror or error}"
+    return "" if actual == etag else f"{path} is damaged or incomplete: its hash is not the hub's"
 
 
 def sha256(path: Path) -> str:
@@ -106,11 +96,17 @@ def _asking(repo: str, filename: str) -> Iterator[None]:
     from huggingface_hub.errors import HfHubHTTPError
 
     # Its HTTP library was requests, then httpx, then httpx2; the common base of its errors is a base of this one.
-    transport = tuple(base for base in HfHubHTTPError.__mro__ if base.__name__ in ("HTTPError", "RequestException"))
+    transport = (base for base in HfHubHTTPError.__mro__ if base.__name__ in ("HTTPError", "RequestException"))
+    expected: tuple[type[BaseException], ...] = (
+        OSError,
+        ValueError,
+        RuntimeError,
+        *transport,
+    )  # hf_xet's: RuntimeError
     try:
         yield
-    except (OSError, ValueError, RuntimeError, *transport) as error:  # RuntimeError: hf_xet
+    except expected as error:
         if isinstance(error, OSError) and error.errno in _STORAGE:
             raise storage_error(Path(error.filename or "the model cache"), error) from error
         lines = str(error).strip().splitlines() or [type(error).__name__]
-        raise NotFetched(f"{filename} of {repo} could not be fetched: {lines[0]}") from error
+        raise FetchError(f"{filename} of {repo} could not be fetched: {lines[0]}") from error

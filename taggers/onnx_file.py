@@ -30,7 +30,7 @@ DEEPEST = 48
 Span = tuple[int, int]
 
 
-class _Broken(Exception):
+class _WireError(Exception):
     """The bytes do not follow the wire format."""
 
 
@@ -48,7 +48,7 @@ def check(path: Path) -> tuple[Path, ...]:
             locations = sorted(_locations(data))
     except (OSError, ValueError) as error:  # mmap says ValueError for an empty file
         raise ModelFileError(f"{path}: the model file cannot be read: {error}", hint=again) from error
-    except _Broken as error:
+    except _WireError as error:
         raise ModelFileError(f"{path} is no whole ONNX model: {error}", hint=again) from error
     return tuple(_beside(path, location) for location in locations)
 
@@ -68,13 +68,13 @@ def _beside(path: Path, location: str) -> Path:
 def _locations(data: mmap.mmap) -> set[str]:
     seen = {number for number, _, _ in _fields(data, (0, len(data)))}
     if not {MODEL_IR_VERSION, MODEL_GRAPH} <= seen:
-        raise _Broken("it has no graph")
+        raise _WireError("it has no graph")
     return {location for tensor in _tensors(data, "model", (0, len(data)), 0) for location in _external(data, tensor)}
 
 
 def _tensors(data: mmap.mmap, message: str, span: Span, depth: int) -> Iterator[Span]:
     if depth > DEEPEST:
-        raise _Broken("its graphs are nested too deeply")
+        raise _WireError("its graphs are nested too deeply")
     if message == "tensor":
         yield span
         return
@@ -107,9 +107,9 @@ def _fields(data: mmap.mmap, span: Span) -> Iterator[tuple[int, int, Span]]:
         elif wire in (FIXED64, FIXED32):
             after = at + (8 if wire == FIXED64 else 4)
         else:
-            raise _Broken(f"unknown wire type {wire} at byte {at}")
+            raise _WireError(f"unknown wire type {wire} at byte {at}")
         if after > end:
-            raise _Broken(f"it ends at byte {end}, {after - end} bytes too early")
+            raise _WireError(f"it ends at byte {end}, {after - end} bytes too early")
         yield number, wire, (at, after)
         at = after
 
@@ -118,10 +118,10 @@ def _varint(data: mmap.mmap, at: int, end: int) -> tuple[int, int]:
     value = 0
     for shift in range(0, 70, 7):
         if at >= end:
-            raise _Broken(f"it ends at byte {end}, inside of a number")
+            raise _WireError(f"it ends at byte {end}, inside of a number")
         byte = data[at]
         at += 1
         value |= (byte & 0x7F) << shift
         if byte < 0x80:
             return value, at
-    raise _Broken(f"a number at byte {at} is too long")
+    raise _WireError(f"a number at byte {at} is too long")

@@ -1,4 +1,4 @@
-"""How a picture becomes the square of numbers that a WD14 model was trained on, byte for byte as the models' own app."""
+"""How a picture becomes the square that a WD14 model takes, byte for byte as in the models' own app."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
+from datasetkit import images
 from datasetkit.core.errors import InputError
 
 # Part of the key of stored scores: to be raised whenever one byte of the result changes.
@@ -23,8 +24,7 @@ def to_square_bgr(image: Image.Image, size: int) -> NDArray[np.float32]:
     """Return the picture on a white square: (size, size, 3), float32 from 0 to 255, blue first.
 
     Steps: EXIF turn, alpha onto white, RGB, white border to a square of the longer side (offset rounded down),
-    BICUBIC to `size` unless it has that size already. Raises InputError for a side over 32,767 pixels and for a
-    mode that Pillow cannot turn into RGB.
+    BICUBIC to `size` unless it has that size already. Raises InputError for a side over 32,767 pixels.
     """
     if max(image.size) > LONGEST_SIDE:
         raise InputError(f"a picture of {image.width}x{image.height} pixels is too long to tag: {LONGEST_SIDE} at most")
@@ -38,38 +38,10 @@ def _turned(image: Image.Image) -> Image.Image:
 
 
 def _rgb(image: Image.Image) -> Image.Image:
-    """Return an RGB picture of any mode, transparent parts on white."""
-    if image.mode == "RGB" and not image.has_transparency_data:
+    """Return an RGB picture of any mode, transparent parts on white; what `images.load` gave passes untouched."""
+    if image.mode == "RGB" and not image.info:
         return image
-    if image.mode.startswith("I"):
-        return _from_16_bit(image)
-    if image.mode == "F":
-        return Image.fromarray(np.rint(np.nan_to_num(np.asarray(image)).clip(0, 255)).astype(np.uint8)).convert("RGB")
-    try:
-        return _on_white(_to_rgba(image)) if image.has_transparency_data else image.convert("RGB")
-    except ValueError as error:
-        raise InputError(f"a picture of mode {image.mode} cannot be read as RGB", hint="save it as PNG") from error
-
-
-def _to_rgba(image: Image.Image) -> Image.Image:
-    # Pillow converts premultiplied modes only to their own straight twin.
-    straight = {"RGBa": "RGBA", "La": "LA"}.get(image.mode, image.mode)
-    return image.convert(straight).convert("RGBA")
-
-
-def _on_white(image: Image.Image) -> Image.Image:
-    """Composite RGBA onto white; for an opaque picture this changes no byte, so it is skipped."""
-    if image.getextrema()[3] == (255, 255):
-        return image.convert("RGB")
-    canvas = Image.new("RGBA", image.size, (*WHITE, 255))
-    canvas.alpha_composite(image)
-    return canvas.convert("RGB")
-
-
-def _from_16_bit(image: Image.Image) -> Image.Image:
-    """Scale 0..65535 to 0..255 by 257; Pillow's own conversion clips everything above 255 to white."""
-    deep = np.asarray(image).astype(np.int64).clip(0, 65_535)
-    return Image.fromarray(((deep + 128) // 257).astype(np.uint8)).convert("RGB")
+    return images.to_srgb(image.copy())  # a copy: the caller's picture keeps its metadata
 
 
 def _square(image: Image.Image, size: int) -> Image.Image:

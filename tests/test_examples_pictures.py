@@ -24,7 +24,7 @@ def script(name: str) -> ModuleType:
 
 
 @pytest.fixture(scope="module")
-def rebuilt(tmp_path_factory) -> Path:
+def rebuilt(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("pictures")
     script("make_pictures").main(folder)
     return folder

@@ -6,13 +6,14 @@ import re
 import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 
 # Faces whose underscores belong to them: SmilingWolf's own list (wd-tagger app), Apache-2.0.
-KAOMOJI = frozenset(
-    "0_0 (o)_(o) +_+ +_- ._. <o>_<o> <|>_<|> =_= >_< 3_3 6_9 >_o @_@ ^_^ o_o u_u x_x |_| ||_||".split()
-)
+_FACES = "0_0 (o)_(o) +_+ +_- ._. <o>_<o> <|>_<|> =_= >_< 3_3 6_9 >_o @_@ ^_^ o_o u_u x_x |_| ||_||"
+KAOMOJI = frozenset(_FACES.split())
 _KAOMOJI_FOLDED = frozenset(k.casefold() for k in KAOMOJI)
 _WHITESPACE = re.compile(r"\s+")
+_ESCAPED_BRACKET = re.compile(r"\\+([()])")
 # A caption that a side-car tool wrote one tag a line has several lines and no comma at all.
 SEPARATOR = ","
 
@@ -33,13 +34,14 @@ def spell(name: str) -> str:
     return name if name in KAOMOJI else name.replace("_", " ")
 
 
+@lru_cache(maxsize=1 << 16)
 def normal_form(tag: str) -> str:
     r"""Return what two spellings of one tag have in common: NFC, one case, `_` = space, `\(` = `(`.
 
     Kaomoji keep their underscore, so `^_^` is not `^ ^`.
     """
     plain = unicodedata.normalize("NFC", tag).strip().casefold()
-    plain = plain.replace("\\(", "(").replace("\\)", ")")
+    plain = _ESCAPED_BRACKET.sub(r"\1", plain)
     if plain in _KAOMOJI_FOLDED:
         return plain
     return _WHITESPACE.sub(" ", plain.replace("_", " ")).strip()
@@ -48,9 +50,9 @@ def normal_form(tag: str) -> str:
 def parse(text: str) -> Caption:
     """Read a caption from text: commas part the tags; lines do too, so one-tag-a-line files read well.
 
-    A byte-order mark, CRLF, doubled separators and blank lines are forgiven.
+    Byte-order marks (joined files have them inside), CRLF, doubled separators and blank lines are forgiven.
     """
-    pieces = (piece for line in text.removeprefix("\ufeff").splitlines() for piece in line.split(SEPARATOR))
+    pieces = (piece for line in text.replace("\ufeff", "").splitlines() for piece in line.split(SEPARATOR))
     cleaned = (_WHITESPACE.sub(" ", piece).strip() for piece in pieces)
     return Caption(tuple(tag for tag in cleaned if tag))
 

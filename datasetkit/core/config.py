@@ -368,7 +368,8 @@ def build(cls: type[Options], table: Mapping[str, Any], given: Mapping[str, Any]
         if key not in names:
             near = difflib.get_close_matches(key, names, 1)
             raise ConfigError(
-                f"{where}: unknown key {key!r}", hint=f"did you mean {near[0]!r}?" if near else "known: " + ", ".join(names)
+                f"{where}: unknown key {key!r}",
+                hint=f"did you mean {near[0]!r}?" if near else "known: " + ", ".join(names),
             )
     merged = {**table, **{k: v for k, v in given.items() if v is not None}}
     from pydantic import TypeAdapter, ValidationError
@@ -416,7 +417,9 @@ def load(path: Path) -> Config:
     config = Config(
         path.absolute(),
         data,
-        tuple(build(ConceptOptions, c, {}, where=f"{display(path)} [[concept]] {n}") for n, c in enumerate(concepts, 1)),
+        tuple(
+            build(ConceptOptions, c, {}, where=f"{display(path)} [[concept]] {n}") for n, c in enumerate(concepts, 1)
+        ),
     )
     for name in data:
         config.build(TABLES[name], name)

@@ -35,7 +35,7 @@ from datasetkit.core.files import (
     write_new,
     writing,
 )
-from datasetkit.core.plans import Copy, Link, Move, Plan, WriteText
+from datasetkit.core.plans import Copy, Move, Plan, WriteText
 from datasetkit.core.store import Store
 
 Kind = Literal["move", "copy", "link", "write", "made"]
@@ -110,7 +110,8 @@ class Journal:
     ) -> int:
         with self.store.transaction() as database:
             cursor = database.execute(
-                "INSERT INTO journal (verb, title, started, state, phase, undoes) VALUES (?, ?, ?, 'open', 'prepare', ?)",
+                "INSERT INTO journal (verb, title, started, state, phase, undoes) "
+                "VALUES (?, ?, ?, 'open', 'prepare', ?)",
                 (verb, title, time.time(), undoes),
             )
             entry = int(cursor.lastrowid or 0)
@@ -161,7 +162,7 @@ class Journal:
                 if step.kind == "move" and step.temp is not None and not os.path.lexists(step.temp):
                     _rename(step.src, step.temp)
             self._phase(entry, "place")
-        for step in steps:
+        for step in sorted(steps, key=_turn):
             _place(step)
             reporter.advance()
         _sync_folders({step.dst.parent for step in steps} | {s.src.parent for s in steps if s.src is not None})
@@ -198,8 +199,10 @@ class Journal:
         missing = [p for p in (folder, *folder.parents) if not p.exists()][::-1]
         for path in missing:
             with self.store.transaction() as database:
-                database.execute("INSERT INTO dirs SELECT ?, COUNT(*), ? FROM dirs WHERE entry = ?",
-                                 (entry, self.store.key(path), entry))
+                database.execute(
+                    "INSERT INTO dirs SELECT ?, COUNT(*), ? FROM dirs WHERE entry = ?",
+                    (entry, self.store.key(path), entry),
+                )
             path.mkdir(exist_ok=True)
         return missing
 
@@ -247,7 +250,9 @@ class Journal:
             except StorageError as error:
                 if self._state(entry) != "aborted":
                     raise
-                lines.append(f"dropped the interrupted `dsk {verb}` (history {entry}), which had changed nothing: {error}")
+                lines.append(
+                    f"dropped the interrupted `dsk {verb}` (history {entry}), which had changed nothing: {error}"
+                )
         return lines
 
     def _state(self, entry: int) -> str:
@@ -262,6 +267,10 @@ class Journal:
             "FROM journal WHERE state != 'aborted' ORDER BY id DESC"
         )
         return [Entry(*row) for row in rows]
+
+    def next_id(self) -> int:
+        """Return the number that the next command of the history will have, at the least."""
+        return int(self.store.database.execute("SELECT COALESCE(MAX(id), 0) + 1 FROM journal").fetchone()[0])
 
     def undo(self, entry: int | None = None, *, partial: bool = False, dry_run: bool = False) -> Undone:
         """Take back the newest command, or every command down to and including `entry`, newest first.
@@ -281,13 +290,16 @@ class Journal:
             steps, problems = self._inverse(target)
             if problems and not partial and not dry_run:
                 raise PlanConflict(
-                    f"`dsk {target.verb}` (history {target.id}) cannot be undone as a whole: " + "; ".join(problems[:5])
+                    f"`dsk {target.verb}` (history {target.id}) cannot be undone as a whole: "
+                    + "; ".join(problems[:5])
                     + (f"; and {len(problems) - 5} more" if len(problems) > 5 else ""),
                     hint="dsk undo --partial leaves these files as they are and takes back the rest",
                 )
             refused.extend(problems)
             if not dry_run:
-                self._forward(self._begin("undo", f"undo {target.verb} {target.title}".strip(), steps, undoes=target.id))
+                self._forward(
+                    self._begin("undo", f"undo {target.verb} {target.title}".strip(), steps, undoes=target.id)
+                )
         return Undone(tuple(undoable), tuple(refused))
 
     def _inverse(self, target: Entry) -> tuple[list[Step], list[str]]:
@@ -328,7 +340,7 @@ class Recording:
 
     def __init__(self, journal: Journal, verb: str, title: str) -> None:
         self._journal, self._verb, self._title = journal, verb, title
-        self._entry: int | None = None
+        self.entry: int | None = None  # the number in the history, once something was made
         self._count = 0
 
     def made(self, output: Path, source: str, recipe: str) -> None:
@@ -336,13 +348,13 @@ class Recording:
         store, step = self._journal.store, Step("made", None, output)
         info = os.lstat(output)
         with store.transaction() as database:
-            if self._entry is None:
+            if self.entry is None:
                 cursor = database.execute(
                     "INSERT INTO journal (verb, title, started, state, phase) VALUES (?, ?, ?, 'running', '')",
                     (self._verb, self._title, time.time()),
                 )
-                self._entry = int(cursor.lastrowid or 0)
-            row = self._journal._row(self._entry, self._count, replace(step, sign=sign_of(step)))
+                self.entry = int(cursor.lastrowid or 0)
+            row = self._journal._row(self.entry, self._count, replace(step, sign=sign_of(step)))
             database.execute("INSERT INTO ops VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", row)
             database.execute(
                 "INSERT OR REPLACE INTO made VALUES (?, ?, ?, ?, ?)",
@@ -352,9 +364,9 @@ class Recording:
 
     def close(self) -> None:
         """Mark the entry as done, also after an error: what was made was made."""
-        if self._entry is not None:
+        if self.entry is not None:
             with self._journal.store.transaction() as database:
-                database.execute("UPDATE journal SET state = 'done' WHERE id = ?", (self._entry,))
+                database.execute("UPDATE journal SET state = 'done' WHERE id = ?", (self.entry,))
 
 
 def check(plan: Plan) -> list[Step]:
@@ -429,7 +441,7 @@ def _companions(step: Step, vacated: set[Path]) -> Iterator[Step]:
         if not folder.is_dir():
             continue
         for path in sorted(folder.iterdir()):
-            if path in vacated or path.suffix.lower() in IMAGE_SUFFIXES and folder.name != MASKS:
+            if path in vacated or (path.suffix.lower() in IMAGE_SUFFIXES and folder.name != MASKS):
                 continue
             if path.stem == step.dst.stem:
                 target = home / f"{step.src.stem}{path.suffix}"
@@ -471,6 +483,11 @@ def _rename(src: Path | None, dst: Path) -> None:
     if src is not None:
         with writing(dst):
             os.rename(src, dst)
+
+
+def _turn(step: Step) -> int:
+    """Plain renames go to free names and free others; then the files that stepped aside; then what is new."""
+    return 2 if step.kind != "move" else 0 if step.temp is None else 1
 
 
 def _place(step: Step) -> None:

@@ -22,6 +22,7 @@ from datasetkit.core.errors import InputError, StorageError
 from datasetkit.core.files import PROJECT, display, writing
 
 SCHEMA_VERSION = 1
+_CLAIMED = -1  # the size of an output that a run is about to make, and may have made before it was killed
 _SCHEMA = """
 CREATE TABLE files (path BLOB PRIMARY KEY, size INTEGER, mtime_ns INTEGER, id TEXT, width INTEGER, height INTEGER);
 CREATE TABLE models (key TEXT PRIMARY KEY, labels BLOB);
@@ -65,7 +66,9 @@ class Store:
         """Open or create the store of the project at `root`."""
         folder = root / PROJECT
         if folder.is_symlink():
-            raise InputError(f"{display(folder)} is a symbolic link", hint="remove it; dsk writes no data through links")
+            raise InputError(
+                f"{display(folder)} is a symbolic link", hint="remove it; dsk writes no data through links"
+            )
         with writing(folder):
             folder.mkdir(exist_ok=True)
         path = folder / "store.sqlite"
@@ -99,7 +102,8 @@ class Store:
             return
         if version > SCHEMA_VERSION:
             raise InputError(
-                f"{display(self.root / PROJECT)} was written by a newer datasetkit", hint="upgrade: pip install -U datasetkit"
+                f"{display(self.root / PROJECT)} was written by a newer datasetkit",
+                hint="upgrade: pip install -U datasetkit",
             )
         with self.transaction():
             if self.database.execute("PRAGMA user_version").fetchone()[0] == 0:
@@ -167,6 +171,11 @@ class Store:
         labels: list[list[str]] | None = json.loads(zlib.decompress(row[0])) if row else None
         return labels
 
+    def models(self) -> list[tuple[str, list[list[str]]]]:
+        """Return (key, labels) of every model whose scores are kept, the one used last first."""
+        keys = [row[0] for row in self.database.execute("SELECT key FROM models ORDER BY rowid DESC")]
+        return [(key, self.labels(key) or []) for key in keys]
+
     def put_labels(self, model: str, labels: Sequence[tuple[str, str]]) -> None:
         """Keep a model's labels, so that its scores can be read without the model."""
         blob = zlib.compress(json.dumps([list(row) for row in labels]).encode())
@@ -207,7 +216,35 @@ class Store:
     def is_ours(self, output: Path) -> bool:
         """Tell whether a file is an output that dsk made and nobody touched since."""
         row = self.database.execute("SELECT size, mtime_ns FROM made WHERE path = ?", (self.key(output),)).fetchone()
-        return row is not None and row == _size_time(output)
+        return row is not None and (row[0] == _CLAIMED or row == _size_time(output))
+
+    def claim(self, outputs: Iterable[tuple[Path, str, str]]) -> None:
+        """Note (output, source id, recipe) before outputs are made: what a killed run leaves is known as dsk's own."""
+        with self.transaction() as database:
+            database.executemany(
+                f"INSERT OR REPLACE INTO made VALUES (?, ?, ?, {_CLAIMED}, 0)",
+                [(self.key(p), s, r) for p, s, r in outputs],
+            )
+
+    def settle(self, outputs: Iterable[tuple[Path, str, str]]) -> None:
+        """Note (output, source id, recipe) of finished files as they are now."""
+        rows = [(self.key(p), s, r, *(_size_time(p) or (_CLAIMED, 0))) for p, s, r in outputs]
+        with self.transaction() as database:
+            database.executemany("INSERT OR REPLACE INTO made VALUES (?, ?, ?, ?, ?)", rows)
+
+    def is_current_in_place(self, path: Path, recipe: str) -> bool:
+        """Tell whether a picture is what this recipe made of an earlier one in its place, untouched since."""
+        row = self.database.execute(
+            "SELECT size, mtime_ns FROM made WHERE path = ? AND recipe = ?", (self.key(path), recipe)
+        ).fetchone()
+        return row is not None and row == _size_time(path)
+
+    def outputs_below(self, folder: Path) -> list[Path]:
+        """Return the outputs that were made in a folder or below it."""
+        prefix = self.key(folder)
+        within = b"" if prefix == b"." else prefix + b"/"
+        rows = self.database.execute("SELECT path FROM made ORDER BY path")
+        return [self.path(key) for (key,) in rows if key.startswith(within) and not key.startswith(b".dsk/")]
 
 
 def _size_time(path: Path) -> tuple[int, int] | None:
@@ -224,7 +261,9 @@ def translated(path: Path) -> Iterator[None]:
     try:
         yield
     except sqlite3.OperationalError as error:
-        raise StorageError(f"cannot write {display(path)}: {error}", hint="check the free space and permissions") from error
+        raise StorageError(
+            f"cannot write {display(path)}: {error}", hint="check the free space and permissions"
+        ) from error
     except sqlite3.DatabaseError as error:
         raise StorageError(
             f"{display(path)} is damaged: {error}",

@@ -8,7 +8,7 @@ from pathlib import Path
 from datasetkit.core import naming
 from datasetkit.core.config import RenameOptions
 from datasetkit.core.errors import ConfigError, DatasetError
-from datasetkit.core.files import companions, display, list_images, sweep
+from datasetkit.core.files import MASKS, companions, display, list_images, sweep
 from datasetkit.core.plans import Plan
 from datasetkit.core.records import Failed
 from datasetkit.scan import require_folder
@@ -40,7 +40,16 @@ def rename(folder: Path, options: RenameOptions, how: How = JUST_DO_IT) -> Renam
         sweep(folder) if not how.dry_run else 0
         listing = list_images(folder, any_name=True)  # again: the project may just have completed a killed rename
         plan = naming.plan_rename(
-            listing.images, companions(folder, listing.images), options.prefix, start=options.start
+            listing.images,
+            companions(folder, listing.images),
+            options.prefix,
+            start=options.start,
+            taken=_everything(folder),
         )
         entry = project.apply(plan, "rename", f"{display(folder.name)} -> {options.prefix}")
     return Renamed(folder, len(listing.images), plan, entry, listing.failed)
+
+
+def _everything(folder: Path) -> tuple[Path, ...]:
+    """Return every entry of the folder and its masks: a name that anything has is never given to another file."""
+    return tuple(path for place in (folder, folder / MASKS) if place.is_dir() for path in place.iterdir())

@@ -46,7 +46,7 @@ class Project:
 
 @contextmanager
 def open_project(folder: Path, how: How) -> Iterator[Project]:
-    """Open the project that `folder` belongs to: lock it and finish what a killed run left, unless this is a dry run."""
+    """Open the project of `folder`: lock it and finish what a killed run left, unless this is a dry run."""
     root = find_root(folder)
     if how.dry_run:
         with Store.open_copy(root) as store:

@@ -74,7 +74,9 @@ _TO_LAB = np.array(
 def named_shades() -> dict[str, Floats]:
     """Return for each basic colour name the shades that people gave this name, in OKLab: (n, 3)."""
     table = tomllib.loads(files("datasetkit").joinpath("data", "colours.toml").read_text(encoding="utf-8"))
-    return {name: oklab(np.array([list(bytes.fromhex(s[1:])) for s in shades], np.uint8)) for name, shades in table.items()}
+    return {
+        name: oklab(np.array([list(bytes.fromhex(s[1:])) for s in shades], np.uint8)) for name, shades in table.items()
+    }
 
 
 def name_shares(colour: tuple[float, float, float]) -> dict[str, float]:

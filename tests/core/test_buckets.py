@@ -222,9 +222,7 @@ def test_every_picture_covers_its_bucket(rules, width, height):
         assert side % rules.step == 0
         assert 0 <= offset <= resized - side - offset
     assert 0 <= chosen.cropped < 1
-    assert all(
-        abs(r - s * chosen.scale) <= 1 for r, s in zip(chosen.resized, (width, height), strict=True)
-    )
+    assert all(abs(r - s * chosen.scale) <= 1 for r, s in zip(chosen.resized, (width, height), strict=True))
 
 
 @settings(max_examples=300, deadline=None)

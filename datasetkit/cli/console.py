@@ -1,0 +1,153 @@
+"""Everything that is drawn: results to stdout, progress, remarks and errors to stderr. The only user of Rich."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import fields, is_dataclass
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.table import Table
+from rich.text import Text
+
+from datasetkit.core.files import display
+
+# Names and captions come from outside: they are always put in Text objects, never in Rich markup.
+_MOST_LINES = 20
+
+
+def _out() -> Console:
+    # A pipe has no width: tables that a script reads are not to be cut at 80 columns.
+    return Console(soft_wrap=False, width=None if sys.stdout.isatty() else 160, highlight=False)
+
+
+def _err() -> Console:
+    return Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+def complain(message: str, hint: str = "") -> None:
+    """Print an error and the next step."""
+    err = _err()
+    err.print(Text("error: ", "bold red").append(display(message), "default not bold"))
+    if hint:
+        err.print(Text("hint: ", "bold cyan").append(display(hint), "default not bold"))
+
+
+def warn(message: str) -> None:
+    """Print a warning."""
+    _err().print(Text("warning: ", "bold yellow").append(display(message), "default not bold"))
+
+
+def say(message: str = "", style: str = "") -> None:
+    """Print a line of the result."""
+    _out().print(Text(display(message), style), soft_wrap=True)
+
+
+class Bars:
+    """Draws progress on stderr while work runs; silent where nobody looks at it."""
+
+    def __init__(self) -> None:
+        self._progress: Progress | None = None
+        self._task: TaskID | None = None
+        self.warnings: list[str] = []
+
+    def start(self, label: str, total: int) -> None:
+        self.finish()
+        console = _err()
+        if console.is_terminal and total > 1:
+            self._progress = Progress(
+                TextColumn("{task.description}"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TextColumn("{task.fields[speed]}"),
+                TimeRemainingColumn(),
+                console=console,
+                transient=True,
+            )
+            self._progress.start()
+            self._task = self._progress.add_task(label, total=total, speed="")
+
+    def advance(self, n: int = 1) -> None:
+        if self._progress is not None and self._task is not None:
+            speed = self._progress.tasks[0].speed
+            self._progress.update(self._task, advance=n, speed=f"{speed:.1f}/s" if speed else "")
+
+    def finish(self) -> None:
+        if self._progress is not None:
+            self._progress.stop()
+            self._progress = self._task = None
+
+    def warn(self, message: str) -> None:
+        self.warnings.append(message)
+        warn(message)
+
+
+@contextmanager
+def bars() -> Iterator[Bars]:
+    """Give a reporter and take its bar away at the end, also after an error."""
+    reporter = Bars()
+    try:
+        yield reporter
+    finally:
+        reporter.finish()
+
+
+def plain(value: Any) -> Any:
+    """Turn a result into what JSON can hold: dataclasses by field (their class as `is`), paths as text."""
+    if is_dataclass(value) and not isinstance(value, type):
+        named = {f.name: plain(getattr(value, f.name)) for f in fields(value) if not f.name.startswith("_")}
+        return {"is": type(value).__name__, **named}
+    if isinstance(value, Enum):
+        return value.value
+    if isinstance(value, Path):
+        return str(value)
+    if isinstance(value, Mapping):
+        return {_key(k): plain(v) for k, v in value.items()}
+    if isinstance(value, (set, frozenset)):
+        return sorted(plain(v) for v in value)
+    if isinstance(value, (list, tuple)):
+        return [plain(v) for v in value]
+    if isinstance(value, bytes):
+        return f"{len(value)} bytes"
+    return value
+
+
+def _key(key: Any) -> str:
+    return "x".join(map(str, key)) if isinstance(key, tuple) else str(key)
+
+
+def show_json(value: Any) -> None:
+    """Print a result as one JSON document."""
+    sys.stdout.write(json.dumps(plain(value), indent=2, ensure_ascii=True) + "\n")
+
+
+def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]], *, right: Sequence[str] = ()) -> None:
+    """Print rows as a table; columns named in `right` are aligned right."""
+    drawn = Table(
+        title=Text(title) if title else None, title_justify="left", header_style="bold", box=None, pad_edge=False
+    )
+    for column in columns:
+        drawn.add_column(column, justify="right" if column in right else "left", overflow="fold")
+    for row in rows:
+        drawn.add_row(*(cell if isinstance(cell, Text) else Text(display(str(cell))) for cell in row))
+    _out().print(drawn)
+
+
+def listed(lines: Sequence[str | Text], *, most: int = _MOST_LINES) -> None:
+    """Print lines, the first ones of many."""
+    out = _out()
+    for line in lines[:most]:
+        out.print(line if isinstance(line, Text) else Text(display(line)), soft_wrap=True)
+    if len(lines) > most:
+        out.print(Text(f"... and {len(lines) - most:,} more (--json lists all)", "dim"))
+
+
+def pictures(n: int) -> str:
+    """Count pictures in words."""
+    return f"{n:,} picture" + ("" if n == 1 else "s")

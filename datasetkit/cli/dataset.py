@@ -1,0 +1,225 @@
+"""Commands that make and describe the data set: plan-repeats, layout, reg, report, export, import."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from datasetkit.cli import options as opt
+from datasetkit.cli.main import app
+from datasetkit.core.config import (
+    ExportOptions,
+    ImportOptions,
+    LayoutOptions,
+    PlanRepeatsOptions,
+    RegOptions,
+    ReportOptions,
+)
+
+PANEL = "Make and describe the data set"
+Steps = Annotated[int | None, typer.Option(help="Optimizer steps wanted for each concept.", show_default="1000")]
+Epochs = Annotated[int | None, typer.Option(help="Epochs.", show_default="max_train_epochs of [train], 10")]
+Batch = Annotated[int | None, typer.Option(help="Pictures a batch.", show_default="train_batch_size of [train], 1")]
+Resolution = Annotated[int | None, typer.Option(help="Training resolution.", show_default="that of [train], 512")]
+Kind = Annotated[
+    Literal["character", "style"] | None,
+    typer.Option(help="Whose usual numbers to advise by.", show_default="character"),
+]
+Out = Annotated[str | None, typer.Option(help="The data set's folder: train/ and reg/ in it.", show_default="dataset")]
+DataSet = Annotated[
+    Path, typer.Argument(metavar="DIR", help="A folder of pictures, a laid-out data set, or the folder of a dsk.toml.")
+]
+
+
+@app.command(name="plan-repeats", rich_help_panel=PANEL)
+def plan_repeats(
+    folder: DataSet = Path(),
+    steps: Steps = None,
+    epochs: Epochs = None,
+    batch_size: Batch = None,
+    resolution: Resolution = None,
+    images: Annotated[int | None, typer.Option(help="Count on this many pictures instead of looking into DIR.")] = None,
+    kind: Kind = None,
+    apply: Annotated[bool, typer.Option("--apply", help="Rename the laid-out folders to the planned repeats.")] = False,
+    dry_run: opt.DryRun = False,
+    json: opt.Json = False,
+    wait: opt.Wait = False,
+) -> None:
+    """Say how many repeats give the steps that you want, and the exact optimizer steps that the trainer will make.
+
+    repeats = steps / epochs / images x batch, rounded to the nearest exact steps; several concepts are balanced.
+
+    Example: dsk plan-repeats --steps 1000 --epochs 10
+    """
+    from datasetkit.cli import run, show
+
+    given = {
+        "steps": steps, "epochs": epochs, "batch_size": batch_size, "resolution": resolution, "images": images,
+        "kind": kind,
+    }  # fmt: skip
+    options = opt.config_for(folder).build(PlanRepeatsOptions, "plan-repeats", given)
+    run.verb(
+        "plan-repeats", lambda api, how: api.plan_repeats(folder, options, apply=apply, how=how), show.planned, json,
+        dry_run, wait,
+    )  # fmt: skip
+
+
+@app.command(rich_help_panel=PANEL)
+def layout(
+    concepts: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[[REPEATS_]NAME=]DIR...",
+            help="Each concept: a folder, with a name (default: the folder's) and repeats (default: planned).",
+            show_default=False,
+        ),
+    ] = None,
+    out: Out = None,
+    repeats: Annotated[int | None, typer.Option(help="Repeats of every concept that gives none itself.")] = None,
+    steps: Steps = None,
+    epochs: Epochs = None,
+    batch_size: Batch = None,
+    resolution: Resolution = None,
+    dry_run: opt.DryRun = False,
+    json: opt.Json = False,
+    wait: opt.Wait = False,
+) -> None:
+    """Make the folders that trainers read: OUT/train/<repeats>_<concept>, pictures hard-linked, captions copied.
+
+    Laying out again refreshes them: new pictures and captions come, stale ones go to .dsk/trash. Without concepts,
+    those of dsk.toml are laid out.
+
+    Example: dsk layout 20_MikamiYua=./imgs --out dataset
+    """
+    from datasetkit.cli import run, show
+
+    given = {
+        "out": out, "repeats": repeats, "steps": steps, "epochs": epochs, "batch_size": batch_size,
+        "resolution": resolution,
+    }  # fmt: skip
+    options = opt.config_for(Path()).build(LayoutOptions, "layout", given)
+    run.verb("layout", lambda api, how: api.layout(concepts or [], options, how), show.laid_out, json, dry_run, wait)
+
+
+@app.command(rich_help_panel=PANEL)
+def reg(
+    folder: Annotated[
+        Path | None, typer.Argument(metavar="DIR", help="The folder of class pictures.", show_default=False)
+    ] = None,
+    class_name: Annotated[
+        str | None, typer.Option("--class", "--reg-class", help="The class, e.g. 1girl; any name is allowed.")
+    ] = None,
+    out: Out = None,
+    repeats: Annotated[
+        int | None, typer.Option(help="Repeats; by default the most that still use every picture.")
+    ] = None,
+    captions: Annotated[
+        Literal["none", "derive"] | None,
+        typer.Option(
+            "--captions",
+            "--reg-captions",
+            help="none: the class is the caption. derive: the training captions with trigger -> class.",
+            show_default="none",
+        ),
+    ] = None,
+    trigger: opt.Trigger = None,
+    dry_run: opt.DryRun = False,
+    json: opt.Json = False,
+    wait: opt.Wait = False,
+) -> None:
+    """Make the regularisation set OUT/reg/<repeats>_<class> and say whether it balances the training folders.
+
+    Example: dsk reg ./women --class 1girl --out dataset
+    """
+    from datasetkit.cli import run, show
+
+    given = {
+        "folder": str(folder) if folder else None, "class_name": class_name, "out": out, "repeats": repeats,
+        "captions": captions, "trigger": opt.words(trigger),
+    }  # fmt: skip
+    options = opt.config_for(Path()).build(RegOptions, "reg", given)
+    run.verb("reg", lambda api, how: api.reg(options, how), show.reg, json, dry_run, wait)
+
+
+@app.command(rich_help_panel=PANEL)
+def report(
+    folder: DataSet = Path(),
+    out: Annotated[str | None, typer.Option(help="Where the tables go.", show_default="report/ in the project")] = None,
+    trigger: opt.Trigger = None,
+    excel: Annotated[
+        bool | None, typer.Option("--excel/--no-excel", help="Keep spreadsheets from reading =_= as a formula.")
+    ] = None,
+    plot: Annotated[bool | None, typer.Option("--plot/--no-plot", help="Also draw tags.png, a bar chart.")] = None,
+    recursive: opt.Recursive = None,
+    dry_run: opt.DryRun = False,
+    json: opt.Json = False,
+    wait: opt.Wait = False,
+) -> None:
+    """Count the tags per concept and in total (tags.csv), and which stand together (pairs.csv).
+
+    Example: dsk report ./imgs --plot
+    """
+    from datasetkit.cli import run, show
+
+    given = {"out": out, "trigger": opt.words(trigger), "excel": excel, "plot": plot, "recursive": recursive}
+    options = opt.config_for(folder).build(ReportOptions, "report", given)
+    run.verb("report", lambda api, how: api.report(folder, options, how), show.reported, json, dry_run, wait)
+
+
+@app.command(rich_help_panel=PANEL)
+def export(
+    folder: DataSet = Path(),
+    format: Annotated[
+        Literal["kohya", "imagefolder", "meta"] | None,
+        typer.Option(
+            help="kohya: dataset.toml + config.toml. imagefolder: metadata.jsonl. meta: sd-scripts' meta JSON.",
+            show_default="kohya",
+        ),
+    ] = None,
+    out: Annotated[str | None, typer.Option(help="Where the files go.", show_default="DIR")] = None,
+    keep_tokens: Annotated[
+        int | None, typer.Option(help="Fixed tags at the front of captions.", show_default="found from the captions")
+    ] = None,
+    dry_run: opt.DryRun = False,
+    json: opt.Json = False,
+    wait: opt.Wait = False,
+) -> None:
+    """Write the data set in another tool's format; pictures stay where they are.
+
+    Example: dsk export dataset --format kohya
+    """
+    from datasetkit.cli import run, show
+
+    given = {"format": format, "out": out, "keep_tokens": keep_tokens}
+    options = opt.config_for(folder).build(ExportOptions, "export", given)
+    run.verb("export", lambda api, how: api.export(folder, options, how), show.exported, json, dry_run, wait)
+
+
+@app.command(name="import", rich_help_panel=PANEL)
+def import_(
+    folder: opt.Folder,
+    source: Annotated[
+        Literal["auto", "gallery-dl", "hydrus", "caption", "meta"] | None,
+        typer.Option("--from", help="Whose side-cars to read.", show_default="auto"),
+    ] = None,
+    meta: Annotated[str | None, typer.Option(help="The meta JSON file, with --from meta.")] = None,
+    existing: Annotated[
+        Literal["skip", "overwrite"] | None,
+        typer.Option(help="What to do with captions that exist.", show_default="skip"),
+    ] = None,
+    recursive: opt.Recursive = None,
+    dry_run: opt.DryRun = False,
+    json: opt.Json = False,
+    wait: opt.Wait = False,
+) -> None:
+    """Turn other tools' side-cars (gallery-dl, hydrus, .caption, sd-scripts' meta JSON) into captions.
+
+    Example: dsk import ./downloads --from gallery-dl
+    """
+    from datasetkit.cli import run, show
+
+    given = {"source": source, "meta": meta, "existing": existing, "recursive": recursive}
+    options = opt.config_for(folder).build(ImportOptions, "import", given)
+    run.verb("import", lambda api, how: api.import_captions(folder, options, how), show.imported, json, dry_run, wait)

@@ -1,0 +1,58 @@
+"""The switches that commands share, each written once, and what is common to every command's body."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from datasetkit.core.config import Config, find
+
+Folder = Annotated[Path, typer.Argument(help="The folder that holds the pictures.", show_default=False)]
+Here = Annotated[Path, typer.Argument(help="A folder of the project; the current one by default.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would be done; change nothing.")]
+Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
+Wait = Annotated[bool, typer.Option("--wait", help="Wait for another dsk run in this project to end.")]
+Recursive = Annotated[bool | None, typer.Option("--recursive/--no-recursive", "-r", help="Go into subfolders.")]
+FollowLinks = Annotated[
+    bool | None, typer.Option("--follow-links/--no-follow-links", help="Read pictures that are symbolic links.")
+]
+Workers = Annotated[
+    int | None, typer.Option(help="Threads that read pictures; 0: one for each core.", show_default="0")
+]
+MaxPixels = Annotated[
+    int | None, typer.Option(help="Refuse pictures of more pixels than this.", show_default="64000000")
+]
+Trigger = Annotated[
+    str | None, typer.Option(help="Trigger words, comma-separated; they stand first in every caption, exactly once.")
+]
+Exclude = Annotated[
+    str | None,
+    typer.Option(help="Tags to leave out: names, globs (*_hair), groups (@face), category:rating; comma-separated."),
+]
+Additional = Annotated[str | None, typer.Option(help="Tags that every caption gets, after the trigger.")]
+Replace = Annotated[str | None, typer.Option(help="Other spellings: old=new,old=new.")]
+Implies = Annotated[
+    str | None,
+    typer.Option(
+        help="Drop a tag that a narrower one makes redundant (hat beside baseball cap): none, common, or a TOML file.",
+        show_default="none",
+    ),
+]
+EscapeBrackets = Annotated[
+    bool | None,
+    typer.Option("--escape-brackets/--no-escape-brackets", help=r"Write \( and \) as prompts do; captions need not."),
+]
+
+
+def words(text: str | None) -> list[str] | None:
+    """Split a comma-separated option; None where it was not given."""
+    if text is None:
+        return None
+    return [word for piece in text.split(",") if (word := piece.strip())]
+
+
+def config_for(folder: Path) -> Config:
+    """Return the dsk.toml that governs a folder."""
+    return find(folder)

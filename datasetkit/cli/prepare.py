@@ -1,0 +1,202 @@
+"""Commands that make pictures and captions ready: rename, resize, tag, rules."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from datasetkit.cli import options as opt
+from datasetkit.cli.main import app
+from datasetkit.core.config import RenameOptions, ResizeOptions, RulesOptions, TagOptions
+
+PANEL = "Prepare pictures and captions"
+
+
+@app.command(rich_help_panel=PANEL)
+def rename(
+    folder: opt.Folder,
+    prefix: Annotated[str | None, typer.Argument(help="New names are PREFIX_001.jpg, ...", show_default=False)] = None,
+    start: Annotated[int | None, typer.Option(help="The first number.", show_default="1")] = None,
+    dry_run: opt.DryRun = False,
+    json: opt.Json = False,
+    wait: opt.Wait = False,
+) -> None:
+    """Give pictures plain, unique, numbered names; captions, masks and side-cars travel with them.
+
+    Pictures that are named so already keep their numbers, so a second run does nothing. Nothing is ever overwritten.
+
+    Example: dsk rename ./imgs MikamiYua
+    """
+    from datasetkit.cli import run, show
+
+    options = opt.config_for(folder).build(RenameOptions, "rename", {"prefix": prefix, "start": start})
+    run.verb("rename", lambda api, how: api.rename(folder, options, how), show.renamed, json, dry_run, wait)
+
+
+@app.command(rich_help_panel=PANEL)
+def resize(
+    folder: Annotated[
+        Path, typer.Argument(metavar="IN", help="The folder that holds the pictures.", show_default=False)
+    ],
+    out: Annotated[
+        Path | None,
+        typer.Argument(help="Where the new pictures go; by default IN-<max> beside IN.", show_default=False),
+    ] = None,
+    max: Annotated[
+        int | None, typer.Option(help="The long edge in pixels, or the side of the area.", show_default="1024")
+    ] = None,
+    mode: Annotated[
+        Literal["long-edge", "area"] | None,
+        typer.Option(
+            help="Cap the long edge, or the area (max x max pixels; better for SDXL).", show_default="long-edge"
+        ),
+    ] = None,
+    format: Annotated[
+        Literal["keep", "jpg", "png", "webp"] | None, typer.Option(help="The format to write.", show_default="keep")
+    ] = None,
+    quality: Annotated[int | None, typer.Option(help="JPEG and WebP quality.", show_default="95")] = None,
+    alpha: Annotated[
+        Literal["flatten", "keep"] | None,
+        typer.Option(help="Lay transparent pictures onto white, or keep transparency.", show_default="flatten"),
+    ] = None,
+    in_place: Annotated[
+        bool | None,
+        typer.Option("--in-place/--no-in-place", help="Replace the pictures; the originals go to .dsk/originals."),
+    ] = None,
+    recursive: opt.Recursive = None,
+    follow_links: opt.FollowLinks = None,
+    workers: opt.Workers = None,
+    max_pixels: opt.MaxPixels = None,
+    dry_run: opt.DryRun = False,
+    json: opt.Json = False,
+    wait: opt.Wait = False,
+) -> None:
+    """Shrink pictures to what trainers use: upright, in sRGB, without metadata; never enlarged, never in place unasked.
+
+    Captions and masks go along. A second run redoes only what changed.
+
+    Example: dsk resize ./photos ./imgs --max 1024
+    """
+    from datasetkit.cli import run, show
+
+    given = {
+        "max": max, "mode": mode, "format": format, "quality": quality, "alpha": alpha, "in_place": in_place,
+        "recursive": recursive, "follow_links": follow_links, "workers": workers, "max_pixels": max_pixels,
+    }  # fmt: skip
+    options = opt.config_for(folder).build(ResizeOptions, "resize", given)
+    run.verb("resize", lambda api, how: api.resize(folder, out, options, how), show.resized, json, dry_run, wait)
+
+
+def _threshold(text: str | None) -> float | str | None:
+    """Read a threshold: a number, or `pr`."""
+    if text is None or text == "pr":
+        return text
+    try:
+        return float(text)
+    except ValueError:
+        raise typer.BadParameter(f"{text!r} is neither a number nor pr") from None
+
+
+@app.command(rich_help_panel=PANEL)
+def tag(
+    folder: opt.Folder,
+    trigger: opt.Trigger = None,
+    exclude: opt.Exclude = None,
+    additional: opt.Additional = None,
+    replace: opt.Replace = None,
+    implies: opt.Implies = None,
+    tagger: Annotated[
+        str | None,
+        typer.Option(
+            help="auto: WD14, or offline the stand-in `basic`. A name of `dsk models list`, or owner/repo[@revision].",
+            show_default="auto",
+        ),
+    ] = None,
+    model_dir: Annotated[str | None, typer.Option(help="A folder with model.onnx and selected_tags.csv.")] = None,
+    provider: Annotated[
+        str | None, typer.Option(help="Where the model runs: auto, cpu, cuda, ...", show_default="auto")
+    ] = None,
+    threshold: Annotated[
+        str | None,
+        typer.Option(help="Least score of a general tag; pr: the value of the model's card.", show_default="0.35"),
+    ] = None,
+    character_threshold: Annotated[
+        float | None, typer.Option(help="Least score of a character tag.", show_default="0.85")
+    ] = None,
+    mcut: Annotated[
+        bool | None, typer.Option("--mcut/--no-mcut", help="Find the thresholds from each picture's scores (MCut).")
+    ] = None,
+    rating: Annotated[
+        Literal["none", "first", "last"] | None,
+        typer.Option(help="Write the rating (general, sensitive, ...) first or last.", show_default="none"),
+    ] = None,
+    existing: Annotated[
+        Literal["skip", "overwrite", "append", "prepend"] | None,
+        typer.Option(help="What to do with captions that a person wrote or edited.", show_default="skip"),
+    ] = None,
+    escape_brackets: opt.EscapeBrackets = None,
+    recursive: opt.Recursive = None,
+    follow_links: opt.FollowLinks = None,
+    workers: opt.Workers = None,
+    max_pixels: opt.MaxPixels = None,
+    dry_run: opt.DryRun = False,
+    json: opt.Json = False,
+    wait: opt.Wait = False,
+) -> None:
+    """Write a caption beside every picture: the trigger, then what the tagger sees, less what you exclude.
+
+    What is excluded is absorbed by the trigger; what stays can be changed by a prompt. Captions that a person edited
+    are kept. Another threshold or rule later needs no inference.
+
+    Example: dsk tag ./imgs --trigger MikamiYua --exclude lips,nose
+    """
+    from datasetkit.cli import run, show
+
+    given = {
+        "trigger": opt.words(trigger), "exclude": opt.words(exclude), "additional": opt.words(additional),
+        "replace": opt.words(replace), "implies": implies, "tagger": tagger, "model_dir": model_dir,
+        "provider": provider, "threshold": _threshold(threshold), "character_threshold": character_threshold,
+        "mcut": mcut, "rating": rating, "existing": existing, "escape_brackets": escape_brackets,
+        "recursive": recursive, "follow_links": follow_links, "workers": workers, "max_pixels": max_pixels,
+    }  # fmt: skip
+    options = opt.config_for(folder).build(TagOptions, "tag", given)
+    run.verb("tag", lambda api, how: api.tag(folder, options, how), show.tagged, json, dry_run, wait)
+
+
+@app.command(rich_help_panel=PANEL)
+def rules(
+    folder: Annotated[
+        Path, typer.Argument(metavar="DIR|groups", help="The folder with captions; `groups` prints the tag groups.")
+    ],
+    trigger: opt.Trigger = None,
+    exclude: opt.Exclude = None,
+    additional: opt.Additional = None,
+    replace: opt.Replace = None,
+    implies: opt.Implies = None,
+    escape_brackets: opt.EscapeBrackets = None,
+    recursive: opt.Recursive = None,
+    follow_links: opt.FollowLinks = None,
+    dry_run: opt.DryRun = False,
+    json: opt.Json = False,
+    wait: opt.Wait = False,
+) -> None:
+    """Change the captions that exist: exclude, replace, add, prune. The order of the other tags stays as it is.
+
+    `dsk rules groups` prints what @face, @hair, ... stand for.
+
+    Example: dsk rules ./imgs --exclude @face --implies common --dry-run
+    """
+    from datasetkit.cli import run, show
+
+    if str(folder) == "groups" and not folder.is_dir():
+        run.look("rules groups", lambda api: api.groups(), show.groups, json)
+        return
+    given = {
+        "trigger": opt.words(trigger), "exclude": opt.words(exclude), "additional": opt.words(additional),
+        "replace": opt.words(replace), "implies": implies, "escape_brackets": escape_brackets,
+        "recursive": recursive, "follow_links": follow_links,
+    }  # fmt: skip
+    options = opt.config_for(folder).build(RulesOptions, "rules", given)
+    run.verb("rules", lambda api, how: api.rules(folder, options, how), show.ruled, json, dry_run, wait)

@@ -1,0 +1,137 @@
+"""Commands for the whole project: init, run, undo, history, models, doctor."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from datasetkit.cli import options as opt
+from datasetkit.cli.main import app
+
+PANEL = "The whole project"
+
+
+@app.command(rich_help_panel=PANEL)
+def init(
+    folder: opt.Here = Path(),
+    pictures: Annotated[str, typer.Option(help="The folder of raw pictures, as seen from the project.")] = "pictures",
+    trigger: Annotated[str, typer.Option(help="The trigger word of the first concept.")] = "",
+    dry_run: opt.DryRun = False,
+    json: opt.Json = False,
+    wait: opt.Wait = False,
+) -> None:
+    """Write a commented dsk.toml to start from; an existing one is never overwritten.
+
+    Example: dsk init --pictures photos --trigger MikamiYua
+    """
+    from datasetkit.cli import run, show
+
+    run.verb("init", lambda api, how: api.init(folder, pictures, trigger, how), show.started, json, dry_run, wait)
+
+
+@app.command(name="run", rich_help_panel=PANEL)
+def run_(
+    config: Annotated[Path, typer.Argument(help="The dsk.toml that says what to do.")] = Path("dsk.toml"),
+    dry_run: opt.DryRun = False,
+    json: opt.Json = False,
+    wait: opt.Wait = False,
+) -> None:
+    """Take all steps of a dsk.toml: rename, resize, tag, layout, reg, report, export. Only what changed is redone.
+
+    Example: dsk run dsk.toml
+    """
+    from datasetkit.cli import run, show
+
+    run.verb(
+        "run", lambda api, how: api.run(config, how, show.step if not json else None), show.ran, json, dry_run, wait
+    )
+
+
+@app.command(rich_help_panel=PANEL)
+def undo(
+    folder: opt.Here = Path(),
+    to: Annotated[
+        int | None,
+        typer.Option(help="Take back this command of the history, and all that came after it.", show_default=False),
+    ] = None,
+    partial: Annotated[
+        bool, typer.Option("--partial", help="Leave files that were changed since; take back the rest.")
+    ] = False,
+    dry_run: opt.DryRun = False,
+    json: opt.Json = False,
+    wait: opt.Wait = False,
+) -> None:
+    """Take back the last command that changed something here. Files that were changed since are never touched.
+
+    Example: dsk undo
+    """
+    from datasetkit.cli import run, show
+
+    run.verb("undo", lambda api, how: api.undo(folder, to, partial=partial, how=how), show.undone, json, dry_run, wait)
+
+
+@app.command(rich_help_panel=PANEL)
+def history(folder: opt.Here = Path(), json: opt.Json = False) -> None:
+    """List what was done in this project, newest first.
+
+    Example: dsk history
+    """
+    from datasetkit.cli import run, show
+
+    run.look("history", lambda api: api.history(folder), show.history, json)
+
+
+@app.command(rich_help_panel=PANEL)
+def doctor(folder: opt.Here = Path(), json: opt.Json = False) -> None:
+    """Examine the installation: packages, inference, shipped models, disk; with the step that mends each problem.
+
+    Example: dsk doctor
+    """
+    from datasetkit.cli import run, show
+    from datasetkit.core.errors import Exit
+
+    result = run.look("doctor", lambda api: api.doctor(folder), show.examined, json)
+    if not result.healthy:
+        raise typer.Exit(Exit.MODEL)
+
+
+models = typer.Typer(no_args_is_help=True, help="Taggers: which there are, fetch one, where they lie.")
+app.add_typer(models, name="models", rich_help_panel=PANEL)
+
+
+@models.command(name="list")
+def models_list(json: opt.Json = False) -> None:
+    """List the taggers by short name: repository, pinned revision, and whether the files are here.
+
+    Example: dsk models list
+    """
+    from datasetkit.cli import run, show
+
+    run.look("models list", lambda api: api.models(), show.models, json)
+
+
+@models.command(name="download")
+def models_download(
+    name: Annotated[str, typer.Argument(help="A short name from `dsk models list`, or owner/repo[@revision].")],
+    json: opt.Json = False,
+) -> None:
+    """Fetch a tagger at its pinned revision and check its hash; an interrupted download goes on where it stopped.
+
+    Example: dsk models download wd-swinv2-v3
+    """
+    from datasetkit.cli import run, show
+
+    run.verb("models download", lambda api, how: api.download(name, how), show.downloaded, json)
+
+
+@models.command(name="where")
+def models_where(json: opt.Json = False) -> None:
+    """Print the folders in which taggers are kept.
+
+    Example: dsk models where
+    """
+    from datasetkit.cli import run, show
+
+    run.look("models where", lambda api: api.where(), show.where, json)

@@ -1,0 +1,384 @@
+"""What each command prints for people: one function a result."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.text import Text
+
+from datasetkit.cli.console import listed, pictures, say, table, warn
+from datasetkit.core.diffs import CaptionChange
+from datasetkit.core.files import display
+from datasetkit.core.plans import Copy, FileOp, Link, Move, Plan, WriteText
+from datasetkit.core.records import Failed
+
+if TYPE_CHECKING:
+    from datasetkit.core.journal import Entry, Undone
+    from datasetkit.core.repeats import RepeatsPlan
+    from datasetkit.core.rules import Group, RuleHits
+    from datasetkit.verbs.doctor import Examined
+    from datasetkit.verbs.exchange import Exported, Imported
+    from datasetkit.verbs.modelfiles import Places
+    from datasetkit.verbs.naming import Renamed
+    from datasetkit.verbs.pipeline import Ran, Started, StepResult
+    from datasetkit.verbs.planning import LaidOutResult, Planned, RegResult
+    from datasetkit.verbs.resizing import ResizeResult, TrainerUse
+    from datasetkit.verbs.rules import Ruled
+    from datasetkit.verbs.tables import Reported
+    from datasetkit.verbs.tagging import Tagged
+    from taggers.models import ModelFiles, ModelRow
+
+_MOST = 20
+
+
+def problems(failed: Sequence[Failed]) -> None:
+    """List the items that failed, one line each, on stderr."""
+    for item in failed[:_MOST]:
+        hint = f" ({item.hint})" if item.hint else ""
+        warn(f"{display(item.path.name)}: {_without_path(item.error, item.path)}{hint}")
+    if len(failed) > _MOST:
+        warn(f"and {len(failed) - _MOST:,} more (--json lists all)")
+
+
+def _without_path(error: str, path: Path) -> str:
+    return error.removeprefix(f"{display(path)}: ").removeprefix(f"{display(path)} ")
+
+
+def operations(plan: Plan, root: Path) -> None:
+    """List what a plan would do."""
+    listed([_operation(op, root.absolute()) for op in plan.ops])
+
+
+def _operation(op: FileOp, root: Path) -> str:
+    def short(path: Path) -> str:
+        absolute = path.absolute()
+        return display(absolute.relative_to(root) if absolute.is_relative_to(root) else absolute)
+
+    match op:
+        case Move():
+            return f"move   {short(op.src)} -> {short(op.dst)}"
+        case Copy():
+            return f"copy   {short(op.src)} -> {short(op.dst)}"
+        case Link():
+            return f"link   {short(op.src)} -> {short(op.dst)}"
+        case WriteText():
+            return f"write  {short(op.path)}"
+
+
+def changes(of: Sequence[CaptionChange]) -> None:
+    """Print captions as differences: added green with +, removed red with -."""
+    lines = []
+    for change in of:
+        line = Text(f"{display(change.path.name)}: ")
+        if change.before is None:
+            line.append(display(change.after.text()), "green")
+        else:
+            pieces = [(f"-{display(t)}", "red") for t in change.removed] + [
+                (f"+{display(t)}", "green") for t in change.added
+            ]
+            pieces += [("(order)", "yellow")] if change.reordered else []
+            for n, (piece, style) in enumerate(pieces):
+                line.append(" " * (n > 0)).append(piece, style)
+        lines.append(line)
+    listed(lines)
+
+
+def hits(of: Sequence[RuleHits]) -> None:
+    """Print in how many captions each rule had something to do."""
+    if of:
+        table("", ["rule", "captions"], [(hit.rule, hit.captions) for hit in of], right=["captions"])
+
+
+def history_hint(entry: int | None) -> str:
+    return f"  (history {entry}; dsk undo takes it back)" if entry is not None else ""
+
+
+# ---- prepare ----------------------------------------------------------------------------------------------------
+
+
+def renamed(result: Renamed, dry_run: bool) -> None:
+    moves = sum(isinstance(op, Move) for op in result.plan.ops)
+    if dry_run:
+        operations(result.plan, result.folder)
+    if not moves:
+        say(f"{pictures(result.images)}: all names are as wanted")
+    else:
+        verb = "would rename" if dry_run else "renamed"
+        say(f"{verb} {moves:,} files of {pictures(result.images)}{history_hint(result.entry)}")
+    problems(result.failed)
+
+
+def resized(result: ResizeResult, dry_run: bool) -> None:
+    done, skipped = result.report.done, result.report.skipped
+    shrunk = [d for d in done if d.value.size != d.value.source]
+    if dry_run:
+        waiting = sum(s.reason != "up to date" for s in skipped)
+        say(f"would resize {pictures(waiting)} into {display(result.out)}; {len(skipped) - waiting:,} are up to date")
+    else:
+        same = len(done) - len(shrunk)
+        say(
+            f"{pictures(len(done))} written to {display(result.out)} ({len(shrunk):,} shrunk, {same:,} of the same "
+            f"size), {len(skipped):,} up to date{history_hint(result.entry)}"
+        )
+    for item in done:
+        if item.note:
+            warn(f"{display(item.record.path.name)}: {item.note}")
+    _enlarged(result.uses)
+    for text in result.warnings:
+        warn(text)
+    problems(result.report.failed)
+
+
+def _enlarged(uses: Sequence[TrainerUse]) -> None:
+    """Say, for each resolution, how many pictures a trainer would enlarge, and which one most."""
+    rows = []
+    for resolution in uses[0].scale if uses else ():
+        larger = [use for use in uses if use.scale[resolution] > 1]
+        worst = max(uses, key=lambda use: use.scale[resolution])
+        w, h = worst.bucket[resolution]
+        most = f"{display(worst.path.name)} x {worst.scale[resolution]:.2f} to {w}x{h}"
+        rows.append((resolution, f"{len(larger)} of {len(uses)}", most))
+    table("", ["trained at", "enlarged", "most"], rows)
+
+
+def tagged(result: Tagged, dry_run: bool) -> None:
+    if dry_run:
+        changes(result.changes)
+    hits(result.hits)
+    wrote = f"{'would write' if dry_run else 'wrote'} {len(result.changes):,} captions"
+    kept = result.report.skipped
+    say(
+        f"{wrote} with {result.tagger.split('@')[0]}; {len(result.report.done) - len(result.changes):,} were as "
+        f"wanted, {len(kept):,} kept; {result.inferred:,} of {len(result.report.outcomes):,} pictures needed inference"
+        f"{history_hint(result.entry)}"
+    )
+    for reason in dict.fromkeys(s.reason for s in kept):
+        names = [display(s.record.path.name) for s in kept if s.reason == reason]
+        say(f"  kept {', '.join(names[:3])}{' ...' if len(names) > 3 else ''}: {reason}", "dim")
+    for text in result.warnings:
+        warn(text)
+    problems(result.report.failed)
+
+
+def ruled(result: Ruled, dry_run: bool) -> None:
+    changes(result.changes) if dry_run else None
+    hits(result.hits)
+    say(f"{'would change' if dry_run else 'changed'} {len(result.changes):,} captions{history_hint(result.entry)}")
+    without = sum(s.reason == "it has no caption" for s in result.report.skipped)
+    if without:
+        warn(f"{pictures(without)} without a caption: dsk tag writes one")
+    for text in result.warnings:
+        warn(text)
+    problems(result.report.failed)
+
+
+def groups(result: Sequence[Group]) -> None:
+    for group in result:
+        say(f"@{group.name}: {group.description}", "bold")
+        members = [*group.tags, *group.globs, *(f"@{name}" for name in group.includes)]
+        say("  " + ", ".join(members))
+        if group.words:
+            say("  tags that hold one of the words: " + ", ".join(group.words))
+        if group.exceptions:
+            say("  but not: " + ", ".join(group.exceptions), "dim")
+
+
+# ---- the data set -----------------------------------------------------------------------------------------------
+
+
+def _buckets(counts: Any) -> str:
+    return " ".join(f"{w}x{h}:{n}" for (w, h), n in counts.items())
+
+
+def plan_table(plan: RepeatsPlan, now: dict[str, int | None] | None = None) -> None:
+    """Print a plan of repeats: the numbers of each concept, and the exact steps of all together."""
+    rows = []
+    for concept in plan.concepts:
+        before = (now or {}).get(concept.name)
+        was = f" (now {before})" if before is not None and before != concept.repeats else ""
+        rows.append((
+            concept.name, concept.images, f"{concept.repeats}{was}", concept.visits,
+            f"{concept.alone.steps:,}", _buckets(concept.buckets),
+        ))  # fmt: skip
+    columns = ["concept", "images", "repeats", "visits/epoch", "steps", "buckets (images)"]
+    table("", columns, rows, right=columns[1:5])
+    schedule = plan.schedule
+    say(
+        f"{schedule.epochs} epochs, batch {schedule.batch_size}"
+        + (f", accumulation {schedule.gradient_accumulation}" if schedule.gradient_accumulation > 1 else "")
+        + f": {plan.train.steps_per_epoch:,} steps an epoch, {plan.train.steps:,} optimizer steps in all"
+        + (
+            f"; with the reg set {plan.total.steps:,}"
+            if plan.reg
+            else f"; with a reg set about {2 * plan.train.steps:,}"
+        ),
+        "bold",
+    )
+
+
+def planned(result: Planned, dry_run: bool) -> None:
+    plan_table(result.plan, dict(result.now))
+    for line in result.advice:
+        say(f"- {line}")
+    if result.entry is not None:
+        say(f"renamed the folders{history_hint(result.entry)}")
+    problems(result.failed)
+
+
+def laid_out(result: LaidOutResult, dry_run: bool) -> None:
+    if dry_run:
+        operations(result.changes, result.out)
+    plan_table(result.plan)
+    folders = ", ".join(f"train/{repeats}_{name}" for name, repeats in result.concepts)
+    if not result.changes:
+        say(f"{display(result.out)}: {folders} are as wanted")
+    else:
+        verb = "would bring" if dry_run else "brought"
+        say(
+            f"{verb} {display(result.out)} up to date: {folders}, {len(result.changes.ops):,} files"
+            f"{history_hint(result.entry)}"
+        )
+    for line in result.advice:
+        say(f"- {line}")
+    if result.without_caption:
+        names = ", ".join(display(p.name) for p in result.without_caption[:3])
+        more = " ..." if len(result.without_caption) > 3 else ""
+        warn(
+            f"{pictures(len(result.without_caption))} without a caption ({names}{more}): "
+            "trainers will use the folder's name"
+        )
+    problems(result.failed)
+
+
+def reg(result: RegResult, dry_run: bool) -> None:
+    if dry_run:
+        operations(result.changes, result.folder.parent)
+    say(
+        f"{'would lay out' if dry_run else 'laid out'} {pictures(result.images)} as {display(result.folder)}: "
+        f"{result.images} x {result.repeats} = {result.images * result.repeats} visits beside "
+        f"{result.train_visits} of the training set{history_hint(result.entry)}"
+    )
+    for line in result.advice or ("balanced: every regularisation picture is used",):
+        say(f"- {line}")
+    problems(result.failed)
+
+
+def reported(result: Reported, dry_run: bool) -> None:
+    rows = [(r["tag"], r["category"], r["images"], f"{r['percent']:.0f} %", r["flags"]) for r in result.top]
+    table("The most frequent tags", ["tag", "category", "images", "of all", "flags"], rows, right=["images", "of all"])
+    names = ", ".join(display(p.name) for p in result.files)
+    verb = "would write" if dry_run else "wrote"
+    say(f"{result.tags:,} tags on {pictures(result.images)}; {verb} {names} to {display(result.folder)}")
+    if result.without_caption:
+        warn(f"{pictures(result.without_caption)} without a caption")
+    problems(result.failed)
+
+
+def exported(result: Exported, dry_run: bool) -> None:
+    verb = "would write" if dry_run else "wrote"
+    for path in result.files:
+        say(f"{verb} {display(path)}")
+    say(f"{pictures(result.images)}; keep_tokens = {result.keep_tokens}{history_hint(result.entry)}")
+    problems(result.failed)
+
+
+def imported(result: Imported, dry_run: bool) -> None:
+    if dry_run:
+        changes(result.changes)
+    say(
+        f"{'would write' if dry_run else 'wrote'} {len(result.changes):,} captions; {result.kept:,} kept that exist, "
+        f"{pictures(result.without)} without a side-car{history_hint(result.entry)}"
+    )
+    problems(result.failed)
+
+
+# ---- the project ------------------------------------------------------------------------------------------------
+
+
+def started(result: Started, dry_run: bool) -> None:
+    say(f"{'would write' if dry_run else 'wrote'} {display(result.path)}: edit it, then dsk run dsk.toml")
+
+
+def step(result: StepResult) -> None:
+    """Print one step of a run as it ends."""
+    name = f"{result.step} {result.concept}".strip()
+    say(f"== {display(name)}", "bold cyan")
+    _SHOWN[result.step](result.result, False)
+
+
+def ran(result: Ran, dry_run: bool) -> None:
+    failed = len(result.failed)
+    say("")
+    say(
+        f"{len(result.steps)} steps in {display(result.root)}"
+        + (f"; {failed:,} items failed" if failed else ": all done"),
+        "bold",
+    )
+
+
+def undone(result: Undone, dry_run: bool) -> None:
+    for entry in result.entries:
+        verb = "would take back" if dry_run else "took back"
+        say(f"{verb} {entry.verb} {entry.title} (history {entry.id}, {entry.operations:,} operations)")
+    if not result.entries:
+        say("nothing is left to take back")
+    for line in result.refused:
+        warn(f"left as it is: {line}")
+
+
+def history(result: Sequence[Entry]) -> None:
+    rows = [
+        (
+            e.id,
+            time.strftime("%Y-%m-%d %H:%M", time.localtime(e.started)),
+            e.verb,
+            e.title,
+            f"{e.operations:,}",
+            e.state,
+        )
+        for e in result
+    ]
+    columns = ["#", "when", "command", "what", "operations", "state"]
+    table("", columns, rows, right=["#", "operations"]) if rows else say("nothing was done here yet")
+
+
+def models(result: Sequence[ModelRow]) -> None:
+    rows = [("basic", "shipped with the package", "", "here")]
+    rows += [(m.name, m.repo, m.revision[:12], "here" if m.cached else "-") for m in result]
+    table("", ["name", "repository", "revision", "files"], rows)
+
+
+def downloaded(result: ModelFiles, dry_run: bool) -> None:
+    say(f"{display(result.weights)}: here and checked")
+
+
+def where(result: Places) -> None:
+    say(f"hub cache: {display(result.hub_cache)}")
+    say(f"shipped:   {display(result.shipped)}")
+
+
+def examined(result: Examined) -> None:
+    styles = {"ok": "green", "note": "yellow", "problem": "bold red"}
+    rows = [
+        (f.what, Text(f.state, styles[f.state]), f.detail + (f"  ->  {f.fix}" if f.fix else ""))
+        for f in result.findings
+    ]
+    table("", ["what", "state", "detail"], rows)
+    say(
+        "all that the main job needs is here" if result.healthy else "something is missing: see the problems above",
+        "bold",
+    )
+
+
+_SHOWN: dict[str, Any] = {
+    "rename": renamed,
+    "resize": resized,
+    "tag": tagged,
+    "layout": laid_out,
+    "reg": reg,
+    "report": reported,
+    "export": exported,
+}

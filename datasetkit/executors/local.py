@@ -1,0 +1,124 @@
+"""The local executor: a stage's pictures through the threads of this process, results in input order."""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager
+from itertools import islice
+from typing import Protocol, TypeVar
+
+from datasetkit.core.errors import ConfigError, DskError, Locked, MissingExtra, ModelFileError, StorageError
+from datasetkit.core.events import SILENT, Reporter
+from datasetkit.core.files import display
+from datasetkit.core.records import Failed, ImageRecord, Outcome
+from datasetkit.stages.base import Stage, Worker
+
+T = TypeVar("T")
+W_co = TypeVar("W_co", covariant=True)
+Prepared = tuple[ImageRecord, object]
+
+# What would fail for every picture: one full disk is one error, not a thousand failed pictures.
+_SETUP = (ConfigError, Locked, MissingExtra, ModelFileError, StorageError)
+
+
+class Openable(Protocol[W_co]):
+    """What `opened` needs of a stage: the worker keeps its own type."""
+
+    def open(self) -> AbstractContextManager[W_co]: ...
+
+
+def run(
+    stage: Stage[T], records: Sequence[ImageRecord], *, workers: int = 0, reporter: Reporter = SILENT
+) -> Iterator[Outcome[T]]:
+    """Open the stage, work on the records, close it: one outcome for each record, in input order, as they come.
+
+    workers: threads that prepare pictures; 0 means one a core. Without records nothing is opened.
+    Raises what the set-up raises (`Stage.open`, `Worker.process`); see `work`.
+    """
+    if not records:
+        return
+    with opened(stage) as worker:
+        yield from work(worker, stage, records, workers=workers, reporter=reporter)
+
+
+def opened(stage: Openable[W_co]) -> AbstractContextManager[W_co]:
+    """Open a stage in this process, for callers that ask the worker something before they give it pictures."""
+    return stage.open()
+
+
+def work(
+    worker: Worker[T],
+    stage: Stage[T],
+    records: Sequence[ImageRecord],
+    *,
+    workers: int = 0,
+    reporter: Reporter = SILENT,
+) -> Iterator[Outcome[T]]:
+    """Work on the records with an open worker: one outcome for each, in input order, as they come.
+
+    At most 2 x workers + batch_size prepared pictures wait in memory besides the batch at work. Closing the iterator
+    or Ctrl-C drops what has not begun, and waits for the pictures in hand, so nothing is left half-written.
+    """
+    threads = workers or os.cpu_count() or 1
+    pool = ThreadPoolExecutor(threads, thread_name_prefix=f"dsk-{stage.name}")
+    reporter.start(stage.name, len(records))
+    try:
+        prepared = _prepared(worker, records, pool, window=2 * threads + stage.batch_size)
+        for outcome in _processed(worker, prepared, stage.batch_size):
+            reporter.advance()
+            yield outcome
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+        reporter.finish()
+
+
+def _prepared(
+    worker: Worker[object], records: Sequence[ImageRecord], pool: ThreadPoolExecutor, *, window: int
+) -> Iterator[Prepared | Failed]:
+    """Prepare ahead in the pool, at most `window` pictures at a time; yield in input order."""
+    left = iter(records)
+    waiting: deque[Future[Prepared | Failed]] = deque()
+    while True:
+        waiting.extend(pool.submit(_prepare, worker, record) for record in islice(left, window - len(waiting)))
+        if not waiting:
+            return
+        yield waiting.popleft().result()
+
+
+def _prepare(worker: Worker[object], record: ImageRecord) -> Prepared | Failed:
+    """The guard: what is wrong with one picture costs that picture only."""
+    try:
+        return record, worker.prepare(record)
+    except _SETUP:
+        raise
+    except DskError as error:
+        return Failed(record.path, error.message, error.hint)
+    except MemoryError:
+        hint = "--workers 1, or a smaller picture"
+        return Failed(record.path, f"cannot read {display(record.path)}: it does not fit in memory", hint)
+
+
+def _processed(worker: Worker[T], prepared: Iterable[Prepared | Failed], batch_size: int) -> Iterator[Outcome[T]]:
+    """Group what was prepared into batches; a failed picture keeps its place and takes none in a batch."""
+    group: list[Prepared | Failed] = []
+    ready = 0
+    for item in prepared:
+        group.append(item)
+        ready += not isinstance(item, Failed)
+        if ready in (0, batch_size):
+            yield from _settle(worker, group)
+            group, ready = [], 0
+    yield from _settle(worker, group)
+
+
+def _settle(worker: Worker[T], group: Sequence[Prepared | Failed]) -> Iterator[Outcome[T]]:
+    batch = [item for item in group if not isinstance(item, Failed)]
+    results = worker.process(batch) if batch else ()
+    if len(results) != len(batch):
+        raise RuntimeError(f"the worker gave {len(results)} outcomes for {len(batch)} pictures")
+    following = iter(results)
+    for item in group:
+        yield item if isinstance(item, Failed) else next(following)

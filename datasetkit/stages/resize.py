@@ -1,0 +1,227 @@
+"""The resize stage: how large a picture becomes, and the one case in which its file is kept byte for byte."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from math import isqrt
+from pathlib import Path
+from typing import Literal
+
+from PIL import Image
+
+from datasetkit import images
+from datasetkit.core.config import ResizeOptions
+from datasetkit.core.errors import PlanConflict
+from datasetkit.core.files import display, reading, write_atomic, writing
+from datasetkit.core.records import Done, ImageRecord, Outcome
+
+Size = tuple[int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Resized:
+    """One picture's result. source, size: (width, height) in pixels as it is looked at, before and after.
+
+    copied: the file already was what would be written, and was copied byte for byte.
+    """
+
+    path: Path
+    source: Size
+    size: Size
+    copied: bool = False
+
+
+def target_size(width: int, height: int, *, max_side: int, mode: Literal["long-edge", "area"]) -> Size:
+    """Return the size a picture is shrunk to, in pixels; never larger than it is, at least 1 a side.
+
+    long-edge: the longer side becomes max_side, the other keeps the aspect, halves rounded up.
+    area: the smallest size of the same aspect, up to rounding, whose area is at least max_side squared.
+    """
+    return _MODES[mode](width, height, max_side)
+
+
+def _by_long_edge(width: int, height: int, max_side: int) -> Size:
+    long = max(width, height)
+    if long <= max_side:
+        return width, height
+
+    def scaled(side: int) -> int:
+        return max(1, (2 * side * max_side + long) // (2 * long))
+
+    return scaled(width), scaled(height)
+
+
+def _by_area(width: int, height: int, max_side: int) -> Size:
+    wanted = max_side * max_side
+    if width * height <= wanted:
+        return width, height
+    candidates = [
+        (w, h)
+        for w in _both_roundings(wanted * width, height)
+        for h in _both_roundings(wanted * height, width)
+        if w * h >= wanted
+    ]
+    # Both rounded up always qualifies; of equal areas the one nearer to the aspect is taken.
+    return min(candidates, key=lambda size: (size[0] * size[1], abs(size[0] * height - size[1] * width)))
+
+
+def _both_roundings(numerator: int, denominator: int) -> tuple[int, ...]:
+    """Return the square root of a fraction rounded down (at least 1) and up, in whole numbers throughout."""
+    down = isqrt(numerator // denominator)
+    up = down if down * down * denominator == numerator else down + 1
+    return (max(1, down), max(1, up))
+
+
+_MODES = {"long-edge": _by_long_edge, "area": _by_area}
+
+
+@dataclass(frozen=True, slots=True)
+class ResizeStage:
+    """Shrink pictures to files elsewhere. targets: (source, output) of each picture."""
+
+    targets: tuple[tuple[Path, Path], ...]
+    options: ResizeOptions
+    batch_size: int = 1
+    name: str = "resize"
+
+    def __post_init__(self) -> None:
+        owners = {source: source for source, _ in self.targets}
+        for source, output in self.targets:
+            if (owner := owners.setdefault(output, source)) != source or output == source:
+                what = f"{display(source)} would be written to {display(output)}"
+                raise PlanConflict(f"{what}, which belongs to {display(owner)}", hint="name another output folder")
+
+    @classmethod
+    def of(cls, options: ResizeOptions, targets: Mapping[Path, Path]) -> ResizeStage:
+        """Build the stage from the verb's options and each source's output. Raises PlanConflict for one used twice."""
+        return cls(tuple(targets.items()), options)
+
+    @contextmanager
+    def open(self) -> Iterator[ResizeWorker]:
+        """There is nothing to load."""
+        yield ResizeWorker(dict(self.targets), self.options)
+
+
+class ResizeWorker:
+    """Does one picture from file to file in `prepare`, in parallel; `process` only hands the outcomes on."""
+
+    def __init__(self, targets: Mapping[Path, Path], options: ResizeOptions) -> None:
+        self.targets = targets
+        self.options = options
+
+    def prepare(self, record: ImageRecord) -> Done[Resized]:
+        """Read, shrink and write one picture. Raises InputError for it, StorageError for the disk."""
+        options, target = self.options, self.targets[record.path]
+        seen = images.probe(record.path, max_pixels=options.max_pixels)
+        source = (seen.width, seen.height)
+        size = target_size(*source, max_side=options.max, mode=options.mode)
+        writer = images.WRITERS.get(target.suffix.lower(), "")
+        alpha = options.alpha if writer in images.WITH_ALPHA else "flatten"
+        # Also what could be copied is decoded: a damaged file must not be passed on.
+        picture = images.load(
+            record.path,
+            alpha=alpha,
+            max_pixels=options.max_pixels,
+            shrink_to=max(size) if size != source else None,
+        )
+        with writing(target.parent):
+            target.parent.mkdir(parents=True, exist_ok=True)
+        plain = size == source and seen.frames == 1 and seen.format == writer
+        data = _read(record.path) if plain and (not seen.has_alpha or alpha == "keep") else b""
+        copied = bool(data) and is_bare(data, writer)
+        if copied:
+            write_atomic(target, data)
+        else:
+            images.save(shrink(picture, size), target, quality=options.quality)
+        return Done(record, Resized(target, source, size, copied), _note(seen, options.alpha != alpha))
+
+    def process(self, batch: Sequence[tuple[ImageRecord, object]]) -> Sequence[Outcome[Resized]]:
+        return [done for _, done in batch if isinstance(done, Done)]
+
+
+def shrink(image: Image.Image, size: Size) -> Image.Image:
+    """Scale by Lanczos; colours under transparency do not bleed into the edge (they are weighted by alpha)."""
+    if image.size == size:
+        return image
+    if image.mode == "RGBA":
+        return image.convert("RGBa").resize(size, Image.Resampling.LANCZOS).convert("RGBA")
+    return image.resize(size, Image.Resampling.LANCZOS)
+
+
+def _read(path: Path) -> bytes:
+    with reading(path):
+        return path.read_bytes()
+
+
+def _note(seen: images.Probe, lost_alpha: bool) -> str:
+    notes = []
+    if seen.frames > 1:
+        notes.append(
+            "several pages: only the first was used"
+            if seen.format == "TIFF"
+            else "animated: only the first frame was used"
+        )
+    if lost_alpha and seen.has_alpha:
+        notes.append("JPEG has no transparency: laid onto white")
+    return "; ".join(notes)
+
+
+# --- files that hold pixels and nothing else -------------------------------------------------------------------------
+
+
+def is_bare(data: bytes, file_format: str) -> bool:
+    """Tell whether a file holds 8-bit RGB(A) pixels only: no EXIF, XMP, profile, comment, preview, or data behind it.
+
+    By allow-list: whatever is not known to be harmless makes the answer no. file_format: JPEG, PNG or WEBP.
+    """
+    return _BARE[file_format](data)
+
+
+def _bare_jpeg(data: bytes) -> bool:
+    """Walk the segments (ITU T.81, B.1) up to the scan; behind it neither comments nor application data may stand."""
+    at = 2
+    while at + 10 <= len(data) and data[at] == 0xFF:
+        marker, length = data[at + 1], int.from_bytes(data[at + 2 : at + 4], "big")
+        body = data[at + 4 : at + 2 + length]
+        if marker == 0xDA:  # start of scan: from here only coded pixels, in which 0xFF is followed by 0 or a restart
+            rest = data[at + 2 :]
+            return rest.find(b"\xff\xd9") == len(rest) - 2 and not re.search(rb"\xff[\xe0-\xef\xfe]", rest)
+        jfif = marker == 0xE0 and body.startswith(b"JFIF\0") and length == 16  # longer: it holds a preview
+        adobe = marker == 0xEE and body.startswith(b"Adobe") and length == 14
+        frame = marker in (0xC0, 0xC1, 0xC2) and data[at + 4] == 8 and data[at + 9] == 3  # 8 bits, 3 components
+        if not (jfif or adobe or frame or marker in (0xC4, 0xDB, 0xDD)):  # tables, restart interval
+            return False
+        at += 2 + length
+    return False
+
+
+def _bare_png(data: bytes) -> bool:
+    """Walk the chunks (ISO 15948); 8 bits a channel, colour type 2 (RGB) or 6 (RGBA)."""
+    at = 8
+    while at + 12 <= len(data):
+        length, kind = int.from_bytes(data[at : at + 4], "big"), data[at + 4 : at + 8]
+        if kind not in (b"IHDR", b"IDAT", b"IEND", b"sRGB"):
+            return False
+        if kind == b"IHDR" and (data[at + 16] != 8 or data[at + 17] not in (2, 6)):
+            return False
+        at += 12 + length
+        if kind == b"IEND":
+            return at == len(data)
+    return False
+
+
+def _bare_webp(data: bytes) -> bool:
+    """Walk the RIFF chunks of the WebP container."""
+    at = 12
+    while at + 8 <= len(data):
+        if data[at : at + 4] not in (b"VP8 ", b"VP8L", b"VP8X", b"ALPH"):
+            return False
+        length = int.from_bytes(data[at + 4 : at + 8], "little")
+        at += 8 + length + length % 2
+    return at == len(data)
+
+
+_BARE = {"JPEG": _bare_jpeg, "PNG": _bare_png, "WEBP": _bare_webp}

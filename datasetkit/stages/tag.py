@@ -1,0 +1,52 @@
+"""The tag stage: decode and preprocess in parallel, one model for all; out come rows of scores."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from datasetkit import images
+from datasetkit.core.records import Done, ImageRecord, Outcome
+from taggers.base import Resolved, Tagger, pack
+
+
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """What one model says of one picture: the packed row that the store keeps."""
+
+    row: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class TagStage:
+    """Which tagger, and how pictures are read for it."""
+
+    resolved: Resolved
+    max_pixels: int = images.DEFAULT_MAX_PIXELS
+    batch_size: int = 4
+    name: str = "tag"
+
+    @contextmanager
+    def open(self) -> Iterator[TagWorker]:
+        """Load the model in this process."""
+        tagger = self.resolved.open()
+        try:
+            yield TagWorker(tagger, self.max_pixels)
+        finally:
+            tagger.close()
+
+
+class TagWorker:
+    """A loaded tagger at work."""
+
+    def __init__(self, tagger: Tagger, max_pixels: int) -> None:
+        self.tagger = tagger
+        self.max_pixels = max_pixels
+
+    def prepare(self, record: ImageRecord) -> object:
+        return self.tagger.prepare(images.load(record.path, max_pixels=self.max_pixels))
+
+    def process(self, batch: Sequence[tuple[ImageRecord, object]]) -> Sequence[Outcome[Scores]]:
+        rows = self.tagger.scores([prepared for _, prepared in batch])
+        return [Done(record, Scores(pack(row))) for (record, _), row in zip(batch, rows, strict=True)]

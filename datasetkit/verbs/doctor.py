@@ -1,0 +1,130 @@
+"""`dsk doctor`: what this installation can do, and what to do about what it cannot."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import os
+import platform
+import shutil
+import sqlite3
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from datasetkit import __version__
+from datasetkit.core.errors import DskError
+from datasetkit.core.files import require_writable
+
+State = Literal["ok", "note", "problem"]
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One line of the examination. fix: the command or step that changes it."""
+
+    what: str
+    state: State
+    detail: str
+    fix: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Examined:
+    """All findings; `healthy` is false when something stops the main job."""
+
+    findings: tuple[Finding, ...]
+
+    @property
+    def healthy(self) -> bool:
+        return all(f.state != "problem" for f in self.findings)
+
+
+def doctor(folder: Path) -> Examined:
+    """Examine Python, the packages, the inference provider, the shipped models and the folder."""
+    return Examined(
+        (
+            Finding("datasetkit", "ok", __version__),
+            Finding("python", "ok", f"{platform.python_version()} on {platform.system()} {platform.machine()}"),
+            Finding("cores", "ok", str(os.cpu_count())),
+            *_runtime(),
+            *_extras(),
+            *_codecs(),
+            *_shipped(),
+            _folder(folder),
+        )
+    )
+
+
+def _runtime() -> list[Finding]:
+    """Find onnxruntime, and the double installation that breaks it."""
+    both = [d for d in ("onnxruntime", "onnxruntime-gpu") if _version(d)]
+    if not both:
+        fix = 'pip install "datasetkit[cpu]", or "datasetkit[gpu]" with an NVIDIA card'
+        return [Finding("onnxruntime", "problem", "not installed: dsk tag cannot run", fix)]
+    if len(both) > 1:
+        fix = "pip uninstall -y onnxruntime onnxruntime-gpu, then install one extra: datasetkit[cpu] or datasetkit[gpu]"
+        return [Finding("onnxruntime", "problem", "cpu and gpu packages overwrite each other", fix)]
+    import onnxruntime
+
+    providers = [p.removesuffix("ExecutionProvider") for p in onnxruntime.get_available_providers()]
+    found = [Finding("onnxruntime", "ok", f"{both[0]} {_version(both[0])}: {', '.join(providers)}")]
+    if shutil.which("nvidia-smi") and both == ["onnxruntime"]:
+        found.append(
+            Finding("gpu", "note", "an NVIDIA card is here, tagging uses the CPU", 'pip install "datasetkit[gpu]"')
+        )
+    return found
+
+
+def _extras() -> list[Finding]:
+    findings = []
+    for extra, module in (("cutout", "rembg"), ("train", "peft"), ("web", "starlette")):
+        if importlib.util.find_spec(module):
+            findings.append(Finding(f"extra {extra}", "ok", f"{module} {_version(module)}"))
+        else:
+            findings.append(Finding(f"extra {extra}", "note", "not installed", f'pip install "datasetkit[{extra}]"'))
+    return findings
+
+
+def _codecs() -> list[Finding]:
+    from PIL import features
+
+    lacking = [name for name in ("jpg", "webp", "avif", "littlecms2") if not features.check(name)]
+    pillow = f"pillow {_version('pillow')}"
+    if lacking:
+        return [Finding("pictures", "note", f"{pillow} without {', '.join(lacking)}", "pip install -U pillow")]
+    return [
+        Finding("pictures", "ok", f"{pillow}: JPEG, PNG, WebP, AVIF, colour profiles"),
+        Finding("sqlite", "ok", sqlite3.sqlite_version),
+    ]
+
+
+def _shipped() -> list[Finding]:
+    """Check the hash of every model that comes with the package."""
+    from datasetkit.vision import models
+
+    findings = []
+    for name in models.MODELS:
+        try:
+            models.read_model(name)
+            findings.append(Finding(f"model {name}", "ok", "shipped, hash right"))
+        except DskError as error:
+            findings.append(Finding(f"model {name}", "problem", error.message, error.hint))
+    return findings
+
+
+def _folder(folder: Path) -> Finding:
+    free = shutil.disk_usage(folder).free / 1e9
+    try:
+        require_writable(folder)
+    except DskError as error:
+        return Finding("folder", "problem", error.message, error.hint)
+    detail = f"writable, {free:.1f} GB free"
+    return Finding("folder", "note" if free < 1 else "ok", detail, "free some disk space" if free < 1 else "")
+
+
+def _version(distribution: str) -> str:
+    try:
+        return importlib.metadata.version(distribution)
+    except importlib.metadata.PackageNotFoundError:
+        return ""

@@ -1,0 +1,163 @@
+"""`dsk export` and `dsk import`: data sets in other tools' formats, and their side-cars as captions."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from datasetkit import exports, imports
+from datasetkit.core.captions import Caption, file_text, normal_form
+from datasetkit.core.config import Config, ExportOptions, ImportOptions, TagOptions, TrainOptions, find
+from datasetkit.core.diffs import CaptionChange
+from datasetkit.core.errors import DatasetError
+from datasetkit.core.files import caption_path, display, find_root, list_images, read_caption
+from datasetkit.core.plans import Plan, WriteText
+from datasetkit.core.records import Failed
+from datasetkit.core.store import Store
+from datasetkit.exports import DatasetExport, General, ImageText, Subset
+from datasetkit.scan import require_folder, scan
+from datasetkit.verbs.planning import make_folder
+from datasetkit.verbs.project import JUST_DO_IT, How, open_project
+from datasetkit.verbs.sets import Sets, find_sets
+
+# Options that only our trainer has, or that the data set's file holds.
+_NOT_IN_CONFIG = frozenset(
+    "resolution enable_bucket bucket_no_upscale min_bucket_reso max_bucket_reso bucket_reso_steps shuffle_caption "
+    "keep_tokens flip_aug train_batch_size".split()
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Exported:
+    """What export wrote: its files, and how many fixed leading tags the captions have (sd-scripts' keep_tokens)."""
+
+    files: tuple[Path, ...]
+    images: int
+    keep_tokens: int
+    failed: tuple[Failed, ...]
+    entry: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Imported:
+    """What import did, or would do: captions made, pictures whose caption stays, and side-cars that were no good."""
+
+    changes: tuple[CaptionChange, ...]
+    kept: int
+    without: int
+    failed: tuple[Failed, ...]
+    entry: int | None
+
+
+def export(folder: Path, options: ExportOptions, how: How = JUST_DO_IT) -> Exported:
+    """Write the data set of a folder in another tool's format; pictures and captions stay as they are."""
+    config = find(folder)
+    sets = find_sets(folder)
+    with Store.open_copy(find_root(folder)) as store:
+        scans = [(c, scan(c.folder, store, recursive=c.recursive)) for c in (*sets.train, *sets.reg)]
+    in_train = scans[: len(sets.train)]
+    captions = [r.caption for _, found in in_train for r in found.records if r.caption and r.caption.tags]
+    keep = options.keep_tokens
+    if keep is None:
+        keep = leading_fixed(captions, _declared(config, sets))
+    out = Path(options.out) if options.out else folder
+    if options.format == "kohya":
+        train = config.build(TrainOptions, "train", {"keep_tokens": keep})
+        files = _kohya(sets, train, out)
+    else:
+        items = [
+            ImageText(r.path.absolute(), r.caption)
+            for _, found in in_train
+            for r in found.records
+            if r.caption is not None and r.caption.tags
+        ]
+        if options.format == "imagefolder":
+            files = {out / "metadata.jsonl": exports.imagefolder_metadata(items, out.absolute())}
+        else:
+            files = {out / "meta.json": exports.meta_json(items, out.absolute())}
+    if not how.dry_run:
+        make_folder(out)
+    with open_project(out, how) as project:
+        plan = Plan(tuple(WriteText(path, text) for path, text in files.items()))
+        entry = project.apply(plan, "export", f"{options.format} {display(folder.name)}".strip())
+    failed = tuple(f for _, found in scans for f in found.failed)
+    return Exported(tuple(files), sum(len(found.records) for _, found in in_train), keep, failed, entry)
+
+
+def _kohya(sets: Sets, train: TrainOptions, out: Path) -> dict[Path, str]:
+    """Word `dataset.toml` and `config.toml` with the numbers that the plan and the trainer use."""
+    rules = train.bucket_rules()
+    general = General(
+        resolution=train.resolution,
+        shuffle_caption=train.shuffle_caption,
+        keep_tokens=train.keep_tokens or 0,
+        flip_aug=train.flip_aug,
+        enable_bucket=train.enable_bucket,
+        bucket_reso_steps=rules.step,
+        bucket_no_upscale=rules.no_upscale,
+        min_bucket_reso=rules.min_reso,
+        max_bucket_reso=rules.max_reso,
+        batch_size=train.train_batch_size,
+    )
+    subsets = (
+        *(Subset(_below(c.folder, out), c.repeats or 1, class_tokens=c.name) for c in sets.train),
+        *(Subset(_below(c.folder, out), c.repeats or 1, is_reg=True, class_tokens=c.name) for c in sets.reg),
+    )
+    options = {k: v for k, v in asdict(train).items() if k not in _NOT_IN_CONFIG and v not in (None, "")}
+    return {
+        out / "dataset.toml": exports.kohya_dataset_toml(DatasetExport(general, subsets)),
+        out / "config.toml": exports.kohya_config_toml(options | {"save_model_as": "safetensors"}),
+    }
+
+
+def _below(folder: Path, out: Path) -> str:
+    """Return a folder as seen from the exported file, with slashes: the data set can be moved as a whole."""
+    return Path(os.path.relpath(folder.absolute(), out.absolute())).as_posix()
+
+
+def _declared(config: Config, sets: Sets) -> tuple[str, ...]:
+    tag = config.build(TagOptions, "tag")
+    return (*sets.triggers, *tag.trigger, *tag.additional, *(a for c in config.concepts for a in c.additional))
+
+
+def leading_fixed(captions: list[Caption], declared: tuple[str, ...] = ()) -> int:
+    """Return how many tags lead every caption and are fixed: the declared triggers and additional tags, else the tags
+    that are the same in all captions from the front (which needs two captions to tell)."""
+    if not captions:
+        return 0
+    forms = {normal_form(tag) for tag in declared}
+    shortest = min(len(c.tags) for c in captions)
+    first = [normal_form(tag) for tag in captions[0].tags]
+    n = 0
+    while n < shortest:
+        if forms:
+            fixed = all(normal_form(c.tags[n]) in forms for c in captions)
+        else:
+            fixed = len(captions) > 1 and all(normal_form(c.tags[n]) == first[n] for c in captions)
+        if not fixed:
+            break
+        n += 1
+    return n
+
+
+def import_captions(folder: Path, options: ImportOptions, how: How = JUST_DO_IT) -> Imported:
+    """Turn the side-cars of a folder's pictures into captions; a caption that exists stays unless told otherwise."""
+    listing = list_images(require_folder(folder), recursive=options.recursive)
+    if not listing.images:
+        raise DatasetError(f"{display(folder)} holds no pictures", hint="name the folder that holds the pictures")
+    meta = Path(options.meta) if options.meta else None
+    found, problems = imports.plan_import(listing.images, options.source, meta=meta)
+    changes: list[CaptionChange] = []
+    kept = 0
+    for image, caption, _source in found:
+        before = read_caption(image)
+        if before is not None and before.tags and options.existing == "skip":
+            kept += before != caption
+        elif before != caption and caption.tags:
+            changes.append(CaptionChange(image, before, caption))
+    with open_project(folder, how) as project:
+        plan = Plan(tuple(WriteText(caption_path(c.path), file_text(c.after)) for c in changes))
+        entry = project.apply(plan, "import", f"{options.source} {display(folder.name)}")
+    failed = (*listing.failed, *problems)
+    return Imported(tuple(changes), kept, len(listing.images) - len(found), failed, entry)

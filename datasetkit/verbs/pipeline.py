@@ -1,0 +1,233 @@
+"""`dsk init` and `dsk run`: one dsk.toml, all steps, only what changed."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from datasetkit.core.config import (
+    CONFIG_NAME,
+    STEPS,
+    ConceptOptions,
+    Config,
+    ExportOptions,
+    LayoutOptions,
+    RegOptions,
+    RenameOptions,
+    ReportOptions,
+    ResizeOptions,
+    RunOptions,
+    TagOptions,
+    load,
+)
+from datasetkit.core.errors import ConfigError, InputError
+from datasetkit.core.files import display
+from datasetkit.core.plans import Plan, WriteText
+from datasetkit.core.records import Failed, RunReport
+from datasetkit.scan import require_folder
+from datasetkit.verbs.exchange import export
+from datasetkit.verbs.naming import rename
+from datasetkit.verbs.planning import layout, reg
+from datasetkit.verbs.project import JUST_DO_IT, How, open_project
+from datasetkit.verbs.resizing import resize
+from datasetkit.verbs.sets import concept_name, work_folder
+from datasetkit.verbs.tables import report
+from datasetkit.verbs.tagging import tag
+
+_TEMPLATE = """\
+# dsk run dsk.toml does all of this; each [table] holds the options of the command of that name (dsk COMMAND --help).
+# What a second run finds unchanged is not done again, and everything can be taken back: dsk undo.
+
+[run]
+# All steps, in their order: "rename", "resize", "tag", "layout", "reg", "report", "export".
+# rename changes the names in your own folder; the other steps leave it alone.
+steps = ["resize", "tag", "layout", "report", "export"]
+work = "work"                # resized pictures and their captions: work/<concept>
+
+[[concept]]                  # one table for each subject or style
+name = "{name}"              # the folder becomes train/<repeats>_{name}
+folder = "{pictures}"        # your pictures
+trigger = ["{trigger}"]      # stands first in every caption
+exclude = []                 # tags that the trigger shall absorb, e.g. ["@face", "*_hair"]; see: dsk rules groups
+
+[rename]
+prefix = "{name}"
+
+[resize]
+max = 1024                   # long edge in pixels
+
+[tag]
+tagger = "auto"              # WD14 where it can be fetched, else the stand-in "basic"
+threshold = 0.35
+# implies = "common"         # drop `hat` beside `baseball cap`
+
+[layout]
+out = "dataset"
+steps = 1000                 # optimizer steps wanted for each concept
+
+# [reg]                      # a regularisation set: pictures of the class that the subject belongs to
+# folder = "reg-pictures"
+# class_name = "1girl"
+
+[report]
+plot = true
+
+[train]
+resolution = 512
+train_batch_size = 1
+max_train_epochs = 10
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """Where init wrote the dsk.toml."""
+
+    path: Path
+    entry: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class StepResult:
+    """One step of a run, for one concept or ("" ) for the whole data set."""
+
+    step: str
+    concept: str
+    result: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Ran:
+    """What a run did, step by step."""
+
+    root: Path
+    steps: tuple[StepResult, ...]
+
+    @property
+    def failed(self) -> tuple[Failed, ...]:
+        return tuple(f for step in self.steps for f in _failures(step.result))
+
+
+def init(folder: Path, pictures: str, trigger: str, how: How = JUST_DO_IT) -> Started:
+    """Write a commented dsk.toml. Raises InputError where there is one already."""
+    path = require_folder(folder) / CONFIG_NAME
+    if path.exists():
+        raise InputError(f"{display(path)} exists already", hint="edit it, or choose another folder")
+    name = trigger or Path(pictures).name or "concept"
+    quoted = {
+        k: v.replace("\\", "\\\\").replace('"', '\\"')
+        for k, v in {"name": name, "pictures": pictures, "trigger": trigger or name}.items()
+    }
+    text = _TEMPLATE.format(**quoted)
+    with open_project(folder, how) as project:
+        entry = project.apply(Plan((WriteText(path, text),)), "init", CONFIG_NAME)
+    return Started(path, entry)
+
+
+def run(path: Path, how: How = JUST_DO_IT, each: Callable[[StepResult], None] | None = None) -> Ran:
+    """Take the steps of a dsk.toml in their order, for every concept; each step does only what changed.
+
+    each: called with every step's result as it ends. A step that fails as a whole stops the run; a picture that fails
+    costs only itself. A dry run shows the steps that can be foreseen: those up to the first that needs files which an
+    earlier step would make.
+    """
+    config = load(path)
+    root = path.absolute().parent
+    if not config.concepts:
+        raise ConfigError(f"{display(path)} has no [[concept]]", hint="dsk init shows what one looks like")
+    options = config.build(RunOptions, "run")
+    done: list[StepResult] = []
+    with _inside(root):
+        for step in STEPS:
+            if step not in options.steps:
+                continue
+            for name, call in _calls(step, config):
+                if how.dry_run and not _foreseeable(step, config, name):
+                    continue
+                result = StepResult(step, name, call(how))
+                done.append(result)
+                if each is not None:
+                    each(result)
+    return Ran(root, tuple(done))
+
+
+def _calls(step: str, config: Config) -> list[tuple[str, Callable[[How], Any]]]:
+    """Return what a step calls: once a concept for pictures and captions, once for the data set."""
+    if step in ("rename", "resize", "tag"):
+        steps = {"rename": _rename, "resize": _resize, "tag": _tag}
+        return [(concept_name(c), lambda how, c=c: steps[step](config, c, how)) for c in config.concepts]  # type: ignore[misc]
+    data_set: dict[str, Callable[[How], Any]] = {
+        "layout": lambda how: layout([], config.build(LayoutOptions, "layout"), how),
+        "reg": lambda how: _reg(config, how),
+        "report": lambda how: report(_out(config), config.build(ReportOptions, "report"), how),
+        "export": lambda how: export(_out(config), config.build(ExportOptions, "export"), how),
+    }
+    return [("", data_set[step])]
+
+
+def _out(config: Config) -> Path:
+    return Path(config.build(LayoutOptions, "layout").out)
+
+
+def _rename(config: Config, concept: ConceptOptions, how: How) -> Any:
+    table = config.table("rename")
+    prefix = concept.prefix or table.get("prefix") or concept_name(concept)
+    if len(config.concepts) > 1 and not concept.prefix:
+        prefix = concept_name(concept)
+    return rename(Path(concept.folder), config.build(RenameOptions, "rename", {"prefix": prefix}), how)
+
+
+def _resize(config: Config, concept: ConceptOptions, how: How) -> Any:
+    options = config.build(ResizeOptions, "resize")
+    if options.in_place:
+        raise ConfigError("[resize] in_place = true is not for a run", hint="a run keeps your pictures and fills work/")
+    return resize(Path(concept.folder), work_folder(config, concept), options, how)
+
+
+def _tag(config: Config, concept: ConceptOptions, how: How) -> Any:
+    options = config.build(TagOptions, "tag")
+    both = replace(
+        options,
+        trigger=concept.trigger or options.trigger,
+        exclude=tuple(dict.fromkeys((*options.exclude, *concept.exclude))),
+        additional=tuple(dict.fromkeys((*options.additional, *concept.additional))),
+    )
+    return tag(work_folder(config, concept), both, how)
+
+
+def _reg(config: Config, how: How) -> Any:
+    options = config.build(RegOptions, "reg")
+    if options.folder and "resize" in config.build(RunOptions, "run").steps:
+        made = Path(config.build(RunOptions, "run").work) / f"reg-{Path(options.folder).name}"
+        resize(Path(options.folder), made, config.build(ResizeOptions, "resize"), how)
+        options = replace(options, folder=str(made.absolute()))
+    return reg(options, how)
+
+
+def _foreseeable(step: str, config: Config, name: str) -> bool:
+    """Tell whether a dry run can look at what a step works on: it is there from an earlier run."""
+    if step == "tag":
+        return any(work_folder(config, c).is_dir() for c in config.concepts if concept_name(c) == name)
+    if step == "layout":
+        return all(work_folder(config, c).is_dir() for c in config.concepts)
+    return step in ("rename", "resize") or (_out(config) / "train").is_dir()
+
+
+@contextlib.contextmanager
+def _inside(root: Path) -> Iterator[None]:
+    """Work in the folder of the dsk.toml: its paths are as seen from there."""
+    before = Path.cwd()
+    os.chdir(root)
+    try:
+        yield
+    finally:
+        os.chdir(before)
+
+
+def _failures(result: object) -> tuple[Failed, ...]:
+    held = getattr(result, "report", None)
+    return tuple(held.failed) if isinstance(held, RunReport) else tuple(getattr(result, "failed", ()))

@@ -1,0 +1,113 @@
+"""`dsk rules`: change the captions that exist, by rules, as a plan; `dsk rules groups` shows the groups."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from datasetkit.core import vocabulary
+from datasetkit.core.captions import Caption, file_text
+from datasetkit.core.config import RulesOptions
+from datasetkit.core.diffs import CaptionChange
+from datasetkit.core.errors import ConfigError
+from datasetkit.core.files import caption_path, display, require_writable
+from datasetkit.core.plans import Plan, WriteText
+from datasetkit.core.records import Done, Outcome, RunReport, Skipped
+from datasetkit.core.rules import (
+    Applied,
+    Group,
+    RuleHits,
+    RuleSet,
+    apply,
+    build,
+    escape_brackets,
+    load_groups,
+    load_implications,
+    summary,
+)
+from datasetkit.scan import scan
+from datasetkit.verbs.project import JUST_DO_IT, How, open_project
+
+
+@dataclass(frozen=True, slots=True)
+class Ruled:
+    """What rules did, or in a dry run would do: outcomes, changed captions, and what each rule touched."""
+
+    report: RunReport[Caption]
+    changes: tuple[CaptionChange, ...]
+    hits: tuple[RuleHits, ...]
+    warnings: tuple[str, ...]
+    entry: int | None
+
+
+def rule_set(options: RulesOptions) -> RuleSet:
+    """Build the rules that options ask for. Raises ConfigError for rules that contradict or name unknown groups."""
+    return build(
+        trigger=options.trigger,
+        additional=options.additional,
+        exclude=options.exclude,
+        replace=options.replace,
+        implies=load_implications(options.implies),
+        vocabulary=vocabulary.load(),
+        groups=load_groups(),
+    )
+
+
+def edges_only(rules: RuleSet) -> RuleSet:
+    """Return only the rules for what stands first: triggers and additional tags."""
+    return replace(rules, exclude=(), replace=(), implies=())
+
+
+def finish(tags: Sequence[str], options: RulesOptions) -> tuple[str, ...]:
+    """Give tags the spelling that the file shall have."""
+    return escape_brackets(tags) if options.escape_brackets else tuple(tags)
+
+
+def groups() -> tuple[Group, ...]:
+    """Return the tag groups that `@name` stands for."""
+    return tuple(load_groups().values())
+
+
+def rules(folder: Path, options: RulesOptions, how: How = JUST_DO_IT) -> Ruled:
+    """Apply rules to every caption of a folder; the order that a person gave the other tags stays.
+
+    Raises ConfigError when no rule is given, DatasetError without pictures.
+    """
+    rule_list = rule_set(options)
+    if not rule_list and not options.escape_brackets:
+        raise ConfigError("no rule was given", hint="e.g. dsk rules DIR --exclude @face --trigger NAME --dry-run")
+    with open_project(folder, how) as project:
+        found = scan(
+            folder,
+            project.store,
+            recursive=options.recursive,
+            follow_links=options.follow_links,
+            max_pixels=options.max_pixels,
+            reporter=how.reporter,
+        )
+        if not how.dry_run:
+            require_writable(folder)
+        outcomes: list[Outcome[Caption]] = []
+        applied: list[Applied] = []
+        category = vocabulary.load().category
+        for record in found.records:
+            if record.caption is None or not record.caption.tags:
+                outcomes.append(Skipped(record, "it has no caption"))
+                continue
+            result = apply(rule_list, record.caption.tags, category=category)
+            applied.append(result)
+            if result.tags:
+                outcomes.append(Done(record, Caption(finish(result.tags, options))))
+            else:
+                outcomes.append(Skipped(record, "no tag would be left, and an empty caption would stop the trainers"))
+        changes = tuple(
+            CaptionChange(o.record.path, o.record.caption, o.value)
+            for o in outcomes
+            if isinstance(o, Done) and o.record.caption != o.value
+        )
+        plan = Plan(tuple(WriteText(caption_path(c.path), file_text(c.after)) for c in changes))
+        entry = project.apply(plan, "rules", display(folder.name))
+    hits = summary(rule_list, applied)
+    warnings = (*rule_list.warnings, *(hit.warning for hit in hits if hit.warning))
+    return Ruled(RunReport("rules", (*outcomes, *found.failed)), changes, hits, warnings, entry)

@@ -1,0 +1,104 @@
+"""Which folders make up a data set: laid-out concept folders, the concepts of dsk.toml, or one folder of pictures."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from datasetkit.core import layout
+from datasetkit.core.config import ConceptOptions, Config, RunOptions, find
+from datasetkit.core.errors import DatasetError
+from datasetkit.core.files import display, list_images
+from datasetkit.scan import require_folder
+
+TRAIN, REG = "train", "reg"
+
+
+@dataclass(frozen=True, slots=True)
+class ConceptSet:
+    """One concept's folder of pictures. repeats: of a laid-out folder, or fixed by dsk.toml; None: to be planned."""
+
+    name: str
+    folder: Path
+    repeats: int | None = None
+    trigger: tuple[str, ...] = ()
+    recursive: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Sets:
+    """A data set: its concepts, its regularisation sets, and how it was found.
+
+    misread: folders that trainers would ignore or misread, with what they make of them.
+    """
+
+    train: tuple[ConceptSet, ...]
+    reg: tuple[ConceptSet, ...] = ()
+    origin: Literal["laid out", "dsk.toml", "folder"] = "folder"
+    misread: tuple[layout.Misread, ...] = ()
+
+    @property
+    def triggers(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(t for concept in self.train for t in concept.trigger))
+
+
+def find_sets(folder: Path, *, recursive: bool = False) -> Sets:
+    """Find the data set that a folder is or holds.
+
+    In this order: `train/` (and `reg/`) in it; concept folders `<repeats>_<name>` in it; the concepts of a dsk.toml in
+    it; its own pictures. Raises DatasetError when it is none of these.
+    """
+    require_folder(folder)
+    config = find(folder)
+    tree = folder / TRAIN if (folder / TRAIN).is_dir() else folder
+    laid_out = layout.read_tree(tree)
+    if laid_out.concepts:
+        reg = tree.parent / REG if tree.name == TRAIN else folder / REG
+        reg_tree = layout.read_tree(reg) if reg.is_dir() else None
+        return Sets(
+            _of_tree(laid_out, _triggers(config)),
+            _of_tree(reg_tree, {}) if reg_tree else (),
+            "laid out",
+            (*laid_out.misread, *(reg_tree.misread if reg_tree else ())),
+        )
+    if config.concepts and config.root == folder.resolve():
+        return Sets(tuple(of_config(config, c) for c in config.concepts), origin="dsk.toml")
+    if list_images(folder, recursive=recursive).images:
+        return Sets((ConceptSet(folder.resolve().name, folder, recursive=recursive),))
+    raise DatasetError(
+        f"{display(folder.resolve())} holds no pictures, no <repeats>_<concept> folders and no dsk.toml with concepts",
+        hint="name the folder that holds the pictures, or count them: --images N",
+    )
+
+
+def _of_tree(tree: layout.LaidOut, triggers: dict[str, tuple[str, ...]]) -> tuple[ConceptSet, ...]:
+    return tuple(
+        ConceptSet(f.concept.name, f.path, f.concept.repeats, triggers.get(f.concept.name, ()))
+        for f in tree.concepts
+        if list_images(f.path).images
+    )
+
+
+def _triggers(config: Config) -> dict[str, tuple[str, ...]]:
+    return {concept_name(c): c.trigger for c in config.concepts}
+
+
+def concept_name(concept: ConceptOptions) -> str:
+    """Return a concept's name: as dsk.toml gives it, else its first trigger, else its folder's name."""
+    return concept.name or (concept.trigger[0] if concept.trigger else Path(concept.folder).name)
+
+
+def of_config(config: Config, concept: ConceptOptions) -> ConceptSet:
+    """Return a concept of dsk.toml with the folder in which its finished pictures lie (the raw one before a run)."""
+    root = config.root or Path()
+    work = work_folder(config, concept)
+    folder = work if work.is_dir() else root / concept.folder
+    return ConceptSet(concept_name(concept), folder, concept.repeats, concept.trigger)
+
+
+def work_folder(config: Config, concept: ConceptOptions) -> Path:
+    """Return where `dsk run` keeps a concept's pictures and captions: resized ones apart, else the folder itself."""
+    run = config.build(RunOptions, "run")
+    root = config.root or Path()
+    return root / run.work / concept_name(concept) if "resize" in run.steps else root / concept.folder

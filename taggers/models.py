@@ -1,0 +1,159 @@
+"""Which WD14 models there are (SmilingWolf, Apache-2.0), at which revisions, and how their files come here."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from datasetkit.core.errors import ConfigError, ModelFileError
+from datasetkit.core.events import SILENT, Reporter
+from taggers import hub
+
+MODEL_FILE, LABEL_FILE = "model.onnx", "selected_tags.csv"
+FILES = (LABEL_FILE, MODEL_FILE)
+DEFAULT = "wd-swinv2-v3"
+
+# name, repository, pinned revision, the threshold where the model's card measured precision = recall (- = none given).
+_TABLE = """
+wd-swinv2-v3      SmilingWolf/wd-swinv2-tagger-v3           805ca9892b4fdfbe3f06f9de3f0a07b3da8637ed  0.2653
+wd-vit-v3         SmilingWolf/wd-vit-tagger-v3              7f6b584d0bd3f55c4531f14ba3d4761b2bccdc0f  0.2614
+wd-convnext-v3    SmilingWolf/wd-convnext-tagger-v3         d39e46de298d27340111b64965e20b8185c407e6  0.2682
+wd-vit-large-v3   SmilingWolf/wd-vit-large-tagger-v3        ae469aa2e4706a3af08d3673cf73a11d1add314c  -
+wd-eva02-large-v3 SmilingWolf/wd-eva02-large-tagger-v3      b25b82a03f7282e41aa2f257a52c7583b710bd1c  0.5296
+wd-vit-v2         SmilingWolf/wd-v1-4-vit-tagger-v2         1f3f3e8ae769634e31e1ef696df11ec37493e4f2  0.3537
+wd-convnext-v2    SmilingWolf/wd-v1-4-convnext-tagger-v2    4b34d1b07bdd8e95494072648960b8a6adcbc0ff  0.3685
+wd-convnextv2-v2  SmilingWolf/wd-v1-4-convnextv2-tagger-v2  dbd4dbe553ee51feb3bc745b614fb762080e3912  0.3710
+wd-swinv2-v2      SmilingWolf/wd-v1-4-swinv2-tagger-v2      cdb0c7fdc70646f0af29c6f80f8df564344a69b6  0.3771
+wd-moat-v2        SmilingWolf/wd-v1-4-moat-tagger-v2        8452cddf280b952281b6e102411c50e981cb2908  0.3771
+"""
+
+# `owner/repo` or `owner/repo@revision`, a revision without slashes.
+_REPO = re.compile(r"(?P<repo>[\w-][\w.-]*/[\w-][\w.-]*)(@(?P<revision>[\w-][\w.-]*))?", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """A model on the hub. revision: a 40-hex commit once `pin` has seen it. pr_threshold: where its card has P = R."""
+
+    name: str
+    repo: str
+    revision: str
+    pr_threshold: float | None = None
+
+    @property
+    def command(self) -> str:
+        """The command that fetches this model."""
+        return f"dsk models download {self.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFiles:
+    """Where a model's two files lie."""
+
+    weights: Path
+    labels: Path
+
+
+@dataclass(frozen=True, slots=True)
+class ModelRow:
+    """A line of `dsk models list`; `path` is where the weights lie once both files are cached."""
+
+    name: str
+    repo: str
+    revision: str
+    cached: bool
+    path: Path | None
+
+
+def _parse(line: str) -> Model:
+    name, repo, revision, threshold = line.split()
+    return Model(name, repo, revision, None if threshold == "-" else float(threshold))
+
+
+MODELS = {model.name: model for model in map(_parse, _TABLE.strip().splitlines())}
+_BY_REPO = {model.repo: model for model in MODELS.values()}
+
+
+def find(name: str) -> Model:
+    """Return the model of a short name or of `owner/repo[@revision]`; a known repository comes pinned.
+
+    Raises ConfigError for anything else, with the nearest name.
+    """
+    if name in MODELS:
+        return MODELS[name]
+    match = _REPO.fullmatch(name)
+    if match is None:
+        near = difflib.get_close_matches(name, MODELS, n=1, cutoff=0.4)
+        known = f"did you mean {near[0]}? " if near else ""
+        raise ConfigError(f"unknown model {name!r}", hint=f"{known}known: {', '.join(MODELS)}, or owner/repo@revision")
+    repo, revision = match["repo"], match["revision"]
+    known_model = _BY_REPO.get(repo)
+    if known_model is not None and revision in (None, known_model.revision):
+        return known_model
+    return Model(name, repo, revision or "main")
+
+
+def pin(model: Model) -> Model:
+    """Return the model at a commit: a branch or tag is looked up in the cache, then on the hub."""
+    if hub.COMMIT.fullmatch(model.revision):
+        return model
+    commit = hub.commit(model.repo, LABEL_FILE, model.revision)
+    return Model(f"{model.repo}@{commit}", model.repo, commit, model.pr_threshold)
+
+
+def cached(model: Model) -> ModelFiles | None:
+    """Return the files of a model that lies in the hub's cache completely, or None."""
+    weights, labels = (hub.cached(model.repo, name, model.revision) for name in (MODEL_FILE, LABEL_FILE))
+    return ModelFiles(weights, labels) if weights and labels else None
+
+
+def fetch(model: Model) -> ModelFiles:
+    """Return the model's files, fetching what is missing.
+
+    Raises FetchError (exit 12) with the command to try again, StorageError when there is no room.
+    """
+    try:
+        labels, weights = (hub.fetch(model.repo, name, model.revision) for name in FILES)
+    except hub.FetchError as error:
+        raise hub.FetchError(
+            f"the tagger {model.name} is not on this machine: {error.message}",
+            hint=f"run `{model.command}` where there is a connection, or name a folder with {MODEL_FILE} and "
+            f"{LABEL_FILE} by --model-dir",
+        ) from error
+    return ModelFiles(weights, labels)
+
+
+def require_intact(model: Model, files: ModelFiles) -> None:
+    """Raise ModelFileError unless both files have the hub's own hashes at this revision."""
+    for path in (files.labels, files.weights):
+        found = hub.damage(path)
+        if found:
+            raise ModelFileError(found, hint=f"run `{model.command}`, which fetches a damaged file again")
+
+
+def list_models() -> tuple[ModelRow, ...]:
+    """Return one row for each known model, the default first."""
+    found = ((model, cached(model)) for model in MODELS.values())
+    return tuple(
+        ModelRow(model.name, model.repo, model.revision, files is not None, files.weights if files else None)
+        for model, files in found
+    )
+
+
+def download(name: str, reporter: Reporter = SILENT) -> ModelFiles:
+    """Fetch a model by name; what is there is checked, and fetched again if it is damaged.
+
+    Raises ConfigError for an unknown name, FetchError or StorageError when it cannot be had, and ModelFileError when
+    even the fresh download has another hash than the hub says.
+    """
+    model = pin(find(name))
+    files = fetch(model)
+    for filename, path in ((LABEL_FILE, files.labels), (MODEL_FILE, files.weights)):
+        found = hub.damage(path)
+        if found:
+            reporter.warn(f"{found}; it is fetched again")
+            hub.fetch(model.repo, filename, model.revision, again=True)
+    require_intact(model, files)
+    return files
