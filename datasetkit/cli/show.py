@@ -127,8 +127,6 @@ def resized(result: ResizeResult, dry_run: bool) -> None:
         if item.note:
             warn(f"{display(item.record.path.name)}: {item.note}")
     _enlarged(result.uses)
-    for text in result.warnings:
-        warn(text)
     problems(result.report.failed)
 
 

@@ -36,7 +36,7 @@ from datasetkit.core.files import (
     writing,
 )
 from datasetkit.core.plans import Copy, Move, Plan, WriteText
-from datasetkit.core.store import Store
+from datasetkit.core.store import Output, Store
 
 Kind = Literal["move", "copy", "link", "write", "made"]
 # One sync of the whole disk is faster than one for each file when there are many (10,000 captions: 2 s).
@@ -343,10 +343,9 @@ class Recording:
         self.entry: int | None = None  # the number in the history, once something was made
         self._count = 0
 
-    def made(self, output: Path, source: str, recipe: str) -> None:
-        """Note that `output` was made from the picture `source` (an id) by `recipe`."""
-        store, step = self._journal.store, Step("made", None, output)
-        info = os.lstat(output)
+    def made(self, output: Output) -> None:
+        """Note that an output was made."""
+        store, step = self._journal.store, Step("made", None, output.path)
         with store.transaction() as database:
             if self.entry is None:
                 cursor = database.execute(
@@ -356,10 +355,7 @@ class Recording:
                 self.entry = int(cursor.lastrowid or 0)
             row = self._journal._row(self.entry, self._count, replace(step, sign=sign_of(step)))
             database.execute("INSERT INTO ops VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", row)
-            database.execute(
-                "INSERT OR REPLACE INTO made VALUES (?, ?, ?, ?, ?)",
-                (store.key(output), source, recipe, info.st_size, info.st_mtime_ns),
-            )
+            database.execute("INSERT OR REPLACE INTO made VALUES (?, ?, ?, ?, ?, ?)", store.made_row(output))
         self._count += 1
 
     def close(self) -> None:

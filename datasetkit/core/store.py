@@ -28,7 +28,9 @@ CREATE TABLE files (path BLOB PRIMARY KEY, size INTEGER, mtime_ns INTEGER, id TE
 CREATE TABLE models (key TEXT PRIMARY KEY, labels BLOB);
 CREATE TABLE scores (image TEXT, model TEXT, row BLOB, PRIMARY KEY (image, model)) WITHOUT ROWID;
 CREATE TABLE written (hash TEXT PRIMARY KEY) WITHOUT ROWID;
-CREATE TABLE made (path BLOB PRIMARY KEY, source TEXT, recipe TEXT, size INTEGER, mtime_ns INTEGER);
+CREATE TABLE made (
+  path BLOB PRIMARY KEY, source TEXT, recipe TEXT, origin BLOB, size INTEGER, mtime_ns INTEGER
+);
 CREATE TABLE journal (
   id INTEGER PRIMARY KEY, verb TEXT, title TEXT, started REAL, state TEXT, phase TEXT, undoes INTEGER
 );
@@ -47,6 +49,16 @@ class FileFacts:
     id: str
     width: int
     height: int
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """A file that a stage makes. source: the id of the picture it is made from; origin: where that picture lies."""
+
+    path: Path
+    source: str
+    recipe: str
+    origin: Path
 
 
 def caption_hash(caption: Caption) -> str:
@@ -218,19 +230,26 @@ class Store:
         row = self.database.execute("SELECT size, mtime_ns FROM made WHERE path = ?", (self.key(output),)).fetchone()
         return row is not None and (row[0] == _CLAIMED or row == _size_time(output))
 
-    def claim(self, outputs: Iterable[tuple[Path, str, str]]) -> None:
-        """Note (output, source id, recipe) before outputs are made: what a killed run leaves is known as dsk's own."""
+    def claim(self, outputs: Iterable[Output]) -> None:
+        """Note outputs before they are made: what a killed run leaves is known as dsk's own."""
         with self.transaction() as database:
             database.executemany(
-                f"INSERT OR REPLACE INTO made VALUES (?, ?, ?, {_CLAIMED}, 0)",
-                [(self.key(p), s, r) for p, s, r in outputs],
+                f"INSERT OR REPLACE INTO made VALUES (?, ?, ?, ?, {_CLAIMED}, 0)", [self._made(o) for o in outputs]
             )
 
-    def settle(self, outputs: Iterable[tuple[Path, str, str]]) -> None:
-        """Note (output, source id, recipe) of finished files as they are now."""
-        rows = [(self.key(p), s, r, *(_size_time(p) or (_CLAIMED, 0))) for p, s, r in outputs]
+    def settle(self, outputs: Iterable[Output]) -> None:
+        """Note finished outputs as they are now."""
         with self.transaction() as database:
-            database.executemany("INSERT OR REPLACE INTO made VALUES (?, ?, ?, ?, ?)", rows)
+            database.executemany(
+                "INSERT OR REPLACE INTO made VALUES (?, ?, ?, ?, ?, ?)", [self.made_row(o) for o in outputs]
+            )
+
+    def made_row(self, output: Output) -> tuple[object, ...]:
+        """Return the row of `made` for a finished output as it is now."""
+        return (*self._made(output), *(_size_time(output.path) or (_CLAIMED, 0)))
+
+    def _made(self, output: Output) -> tuple[object, ...]:
+        return self.key(output.path), output.source, output.recipe, self.key(output.origin)
 
     def is_current_in_place(self, path: Path, recipe: str) -> bool:
         """Tell whether a picture is what this recipe made of an earlier one in its place, untouched since."""
@@ -239,12 +258,10 @@ class Store:
         ).fetchone()
         return row is not None and row == _size_time(path)
 
-    def outputs_below(self, folder: Path) -> list[Path]:
-        """Return the outputs that were made in a folder or below it."""
-        prefix = self.key(folder)
-        within = b"" if prefix == b"." else prefix + b"/"
-        rows = self.database.execute("SELECT path FROM made ORDER BY path")
-        return [self.path(key) for (key,) in rows if key.startswith(within) and not key.startswith(b".dsk/")]
+    def outputs(self, recipe: str) -> list[Output]:
+        """Return every output that was made by a recipe."""
+        rows = self.database.execute("SELECT path, source, origin FROM made WHERE recipe = ? ORDER BY path", (recipe,))
+        return [Output(self.path(path), source, recipe, self.path(origin)) for path, source, origin in rows]
 
 
 def _size_time(path: Path) -> tuple[int, int] | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from itertools import islice
@@ -32,7 +32,7 @@ class Openable(Protocol[W_co]):
 
 def run(
     stage: Stage[T], records: Sequence[ImageRecord], *, workers: int = 0, reporter: Reporter = SILENT
-) -> Iterator[Outcome[T]]:
+) -> Generator[Outcome[T], None, None]:
     """Open the stage, work on the records, close it: one outcome for each record, in input order, as they come.
 
     workers: threads that prepare pictures; 0 means one a core. Without records nothing is opened.
@@ -56,7 +56,7 @@ def work(
     *,
     workers: int = 0,
     reporter: Reporter = SILENT,
-) -> Iterator[Outcome[T]]:
+) -> Generator[Outcome[T], None, None]:
     """Work on the records with an open worker: one outcome for each, in input order, as they come.
 
     At most 2 x workers + batch_size prepared pictures wait in memory besides the batch at work. Closing the iterator

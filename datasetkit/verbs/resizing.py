@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from datasetkit.core.buckets import BucketRules, select
@@ -23,6 +23,7 @@ from datasetkit.core.files import (
 )
 from datasetkit.core.plans import Move, Plan
 from datasetkit.core.records import Done, Failed, ImageRecord, Outcome, RunReport, Skipped
+from datasetkit.core.store import Output
 from datasetkit.executors import local
 from datasetkit.scan import Scan, file_id, scan
 from datasetkit.stages.resize import Resized, ResizeStage, target_size
@@ -56,7 +57,6 @@ class ResizeResult:
     carried: int
     entry: int | None
     uses: tuple[TrainerUse, ...]
-    warnings: tuple[str, ...] = ()
 
 
 def resize(folder: Path, out: Path | None, options: ResizeOptions, how: How = JUST_DO_IT) -> ResizeResult:
@@ -78,6 +78,7 @@ def resize(folder: Path, out: Path | None, options: ResizeOptions, how: How = JU
     with open_project(out, how) as project:
         found = _scan(folder, project, options)
         targets = output_names(found.folder, found.records, out, options)
+        _follow(found, targets, project, _recipe(options))
         with project.journal.recording("resize", display(found.folder.name)) as recording:
             report = _run(found, targets, project, options, recording.made)
             carried = carry(found.records, targets)
@@ -86,11 +87,8 @@ def resize(folder: Path, out: Path | None, options: ResizeOptions, how: How = JU
                 with reading(source):
                     data = source.read_bytes()
                 write_atomic(goal, data)
-                recording.made(goal, "", "carried")
-        left_over = _left_over(out, folder, targets, project)
-        return ResizeResult(
-            report, out, len(carried), recording.entry, uses(found.records, targets, options), left_over
-        )
+                recording.made(Output(goal, "", "carried", source))
+        return ResizeResult(report, out, len(carried), recording.entry, uses(found.records, targets, options))
 
 
 def uses(records: Sequence[ImageRecord], targets: dict[Path, Path], options: ResizeOptions) -> tuple[TrainerUse, ...]:
@@ -167,7 +165,7 @@ def _run(
     targets: dict[Path, Path],
     project: Project,
     options: ResizeOptions,
-    made: Callable[[Path, str, str], None],
+    made: Callable[[Output], None],
 ) -> RunReport[Resized]:
     """Make the outputs that are not up to date; return the outcomes in input order, failures of the scan last."""
     store, recipe = project.store, _recipe(options)
@@ -184,7 +182,8 @@ def _run(
         for place in {targets[r.path].parent for r in todo}:
             _make_folder(place)
             sweep(place)
-        store.claim((targets[r.path], r.id, recipe) for r in todo)
+        outputs = {r.path: Output(targets[r.path], r.id, recipe, r.path) for r in todo}
+        store.claim(outputs.values())
         stage = ResizeStage.of(options, {r.path: targets[r.path] for r in todo})
         for outcome in local.run(stage, todo, workers=options.workers, reporter=project.how.reporter):
             if isinstance(outcome, Failed):
@@ -192,7 +191,7 @@ def _run(
                 continue
             done[outcome.record.path] = outcome
             if isinstance(outcome, Done):
-                made(targets[outcome.record.path], outcome.record.id, recipe)
+                made(outputs[outcome.record.path])
     outcomes: list[Outcome[Resized]] = [
         Skipped(r, "up to date") if r.path in current else done.get(r.path, Skipped(r, "would be resized"))
         for r in found.records
@@ -217,17 +216,40 @@ def carry(records: Sequence[ImageRecord], targets: dict[Path, Path]) -> list[tup
     return [(source, goal) for goal, source in goals.items() if not goal.exists()]
 
 
-def _left_over(out: Path, folder: Path, targets: dict[Path, Path], project: Project) -> tuple[str, ...]:
-    """Name outputs of earlier runs whose source is no longer in the input folder."""
-    expected = set(targets.values())
-    stale = [p for p in project.store.outputs_below(out) if p not in expected and p.exists()]
-    if not stale:
-        return ()
-    names = ", ".join(display(p.name) for p in stale[:3])
-    more = f" and {len(stale) - 3} more" if len(stale) > 3 else ""
-    return (
-        f"{names}{more} in {display(out.name)} were made from pictures that are no longer in {display(folder.name)}",
-    )
+def _follow(found: Scan, targets: dict[Path, Path], project: Project, recipe: str) -> None:
+    """Let the outputs follow what became of their sources, with their captions and masks, as one plan.
+
+    A source that was renamed: its output takes the new name, and nothing is made or tagged again. A source that is
+    gone: its output goes to the trash, or it would still be trained on. An output that somebody edited stays.
+    """
+    store, expected = project.store, set(targets.values())
+    homeless = {record.id: targets[record.path] for record in found.records if not targets[record.path].exists()}
+    ops: list[Move] = []
+    moved: list[Output] = []
+    trash = project.root / PROJECT / "trash" / f"resize-{project.journal.next_id()}"
+    for output in store.outputs(recipe):
+        old = output.path
+        of_this_folder = output.origin.is_relative_to(found.folder.absolute())
+        if (
+            not of_this_folder
+            or output.origin.exists()
+            or old in expected
+            or not old.exists()
+            or not store.is_ours(old)
+        ):
+            continue
+        new = homeless.pop(output.source, None) or trash / old.relative_to(project.root)
+        ops.append(Move(old, new))
+        for path in companions(old.parent, [old])[old]:
+            place = new.parent / MASKS if path.parent.name == MASKS else new.parent
+            ops.append(Move(path, place / f"{new.stem}{path.suffix}"))
+        moved.append(Output(new, output.source, recipe, output.origin))
+    if not ops:
+        return
+    project.apply(Plan(tuple(ops)), "resize", f"follows {display(found.folder.name)}: {len(moved)} renamed or removed")
+    if not project.how.dry_run:
+        origins = {targets[record.path]: record.path for record in found.records}
+        store.settle(replace(o, origin=origins.get(o.path, o.origin)) for o in moved)
 
 
 def _resize_in_place(folder: Path, options: ResizeOptions, how: How) -> ResizeResult:
@@ -239,21 +261,21 @@ def _resize_in_place(folder: Path, options: ResizeOptions, how: How) -> ResizeRe
         recipe = _recipe(options)
         fresh = tuple(r for r in found.records if not project.store.is_current_in_place(r.path, recipe))
 
-        def settle(path: Path, source: str, recipe: str) -> None:
-            project.store.settle([(path, source, recipe)])
+        def settle(output: Output) -> None:
+            project.store.settle([output])
 
         stage_folder = project.root / PROJECT / "stage"
         staged = output_names(folder, fresh, stage_folder, options)
         report = _run(Scan(folder, fresh, found.failed), staged, project, options, settle)
         keep = project.root / PROJECT / "originals" / str(project.journal.next_id())
         ops: list[Move] = []
-        settled: list[tuple[Path, str, str]] = []
+        settled: list[Output] = []
         for outcome in report.outcomes:
             if not isinstance(outcome, (Done, Skipped)) or how.dry_run:
                 continue
             source, new = outcome.record.path, staged[outcome.record.path]
             goal = source.with_suffix(new.suffix)
-            settled.append((goal, outcome.record.id, recipe))
+            settled.append(Output(goal, outcome.record.id, recipe, source))
             if file_id(new) != outcome.record.id or goal != source:
                 ops += [Move(source, keep / source.relative_to(folder)), Move(new, goal)]
         entry = project.apply(Plan(tuple(ops)), "resize", f"{display(folder.name)} in place")

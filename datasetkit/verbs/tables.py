@@ -61,8 +61,13 @@ def report(folder: Path, options: ReportOptions, how: How = JUST_DO_IT) -> Repor
             for path in chart:
                 write_atomic(path, reports.plot(frequency))
     total = frequency[frequency["concept"] == reports.TOTAL]
-    top = tuple({str(k): v for k, v in row.items()} for row in total.head(15).to_dict("records"))
+    top = tuple({str(k): _plain(v) for k, v in row.items()} for row in total.head(15).to_dict("records"))
     return Reported(out, (*tables, *chart), len(items), len(total), top, missing, tuple(failed))
+
+
+def _plain(cell: object) -> object:
+    """Return a cell as JSON has it: pandas writes what is unknown as NaN."""
+    return None if cell != cell else cell
 
 
 def _captioned(sets: Sequence[ConceptSet], store: Store) -> tuple[list[Captioned], list[Failed], int]:

@@ -157,6 +157,8 @@ def _score(records: Sequence[ImageRecord], resolved: Resolved, project: Project,
         resolved.fetch()
         stage = TagStage(resolved, options.max_pixels)
         with local.opened(stage) as worker:
+            if worker.tagger.notice and worker.tagger.notice not in resolved.notice:
+                project.how.reporter.warn(worker.tagger.notice)
             pairs = [list(pair) for pair in worker.tagger.labels.pairs()]
             store.put_labels(key, worker.tagger.labels.pairs())
             outcomes = local.work(worker, stage, todo, workers=options.workers, reporter=project.how.reporter)
