@@ -9,14 +9,6 @@ import typer
 
 from datasetkit.cli import options as opt
 from datasetkit.cli.main import app
-from datasetkit.core.config import (
-    ExportOptions,
-    ImportOptions,
-    LayoutOptions,
-    PlanRepeatsOptions,
-    RegOptions,
-    ReportOptions,
-)
 
 PANEL = "Make and describe the data set"
 Steps = Annotated[int | None, typer.Option(help="Optimizer steps wanted for each concept.", show_default="1000")]
@@ -59,7 +51,7 @@ def plan_repeats(
         "steps": steps, "epochs": epochs, "batch_size": batch_size, "resolution": resolution, "images": images,
         "kind": kind,
     }  # fmt: skip
-    options = opt.config_for(folder).build(PlanRepeatsOptions, "plan-repeats", given)
+    options = opt.options(folder, "plan-repeats", given)
     run.verb(
         "plan-repeats", lambda api, how: api.plan_repeats(folder, options, apply=apply, how=how), show.planned, json,
         dry_run, wait,
@@ -88,8 +80,8 @@ def layout(
 ) -> None:
     """Make the folders that trainers read: OUT/train/<repeats>_<concept>, pictures hard-linked, captions copied.
 
-    Laying out again refreshes them: new pictures and captions come, stale ones go to .dsk/trash. Without concepts,
-    those of dsk.toml are laid out.
+    Laying out again refreshes them: new pictures and captions come, stale ones go to .dsk/trash.
+    Without concepts, those of dsk.toml are laid out.
 
     Example: dsk layout 20_MikamiYua=./imgs --out dataset
     """
@@ -99,7 +91,7 @@ def layout(
         "out": out, "repeats": repeats, "steps": steps, "epochs": epochs, "batch_size": batch_size,
         "resolution": resolution,
     }  # fmt: skip
-    options = opt.config_for(Path()).build(LayoutOptions, "layout", given)
+    options = opt.options(Path(), "layout", given)
     run.verb("layout", lambda api, how: api.layout(concepts or [], options, how), show.laid_out, json, dry_run, wait)
 
 
@@ -139,7 +131,7 @@ def reg(
         "folder": str(folder) if folder else None, "class_name": class_name, "out": out, "repeats": repeats,
         "captions": captions, "trigger": opt.words(trigger),
     }  # fmt: skip
-    options = opt.config_for(Path()).build(RegOptions, "reg", given)
+    options = opt.options(Path(), "reg", given)
     run.verb("reg", lambda api, how: api.reg(options, how), show.reg, json, dry_run, wait)
 
 
@@ -164,7 +156,7 @@ def report(
     from datasetkit.cli import run, show
 
     given = {"out": out, "trigger": opt.words(trigger), "excel": excel, "plot": plot, "recursive": recursive}
-    options = opt.config_for(folder).build(ReportOptions, "report", given)
+    options = opt.options(folder, "report", given)
     run.verb("report", lambda api, how: api.report(folder, options, how), show.reported, json, dry_run, wait)
 
 
@@ -193,7 +185,7 @@ def export(
     from datasetkit.cli import run, show
 
     given = {"format": format, "out": out, "keep_tokens": keep_tokens}
-    options = opt.config_for(folder).build(ExportOptions, "export", given)
+    options = opt.options(folder, "export", given)
     run.verb("export", lambda api, how: api.export(folder, options, how), show.exported, json, dry_run, wait)
 
 
@@ -221,5 +213,5 @@ def import_(
     from datasetkit.cli import run, show
 
     given = {"source": source, "meta": meta, "existing": existing, "recursive": recursive}
-    options = opt.config_for(folder).build(ImportOptions, "import", given)
+    options = opt.options(folder, "import", given)
     run.verb("import", lambda api, how: api.import_captions(folder, options, how), show.imported, json, dry_run, wait)

@@ -25,6 +25,10 @@ app = typer.Typer(
 )
 
 
+# What Typer raises for every mistake on the command line. Its vendored click is no module to import from.
+_UsageError: type[Exception] = next(c for c in typer.BadParameter.__mro__ if c.__name__ == "UsageError")
+
+
 class Terminated(BaseException):
     """The process was asked to end (SIGTERM)."""
 
@@ -62,11 +66,13 @@ def run(arguments: list[str]) -> int:
     from datasetkit.cli import project  # noqa: F401
 
     try:
-        app(args=arguments)
-        return Exit.DONE
+        # Commands return nothing; what comes back is the code of an Exit that was raised.
+        code = app(args=arguments, prog_name="dsk", standalone_mode=False) or Exit.DONE
+        return _interrupted() if code == Exit.INTERRUPTED else int(code)
     except SystemExit as ended:
-        code = ended.code if isinstance(ended.code, int) else Exit.DONE
-        return _interrupted() if code == Exit.INTERRUPTED else code
+        return _reader_left() if isinstance(ended.__context__, BrokenPipeError) else int(ended.code or 0)
+    except _UsageError as error:
+        return _misused(error)
     except DskError as error:
         return _complain(error.message, error.hint, error.exit_code)
     except KeyboardInterrupt:
@@ -80,9 +86,22 @@ def run(arguments: list[str]) -> int:
             Exit.STORAGE,
         )
     except BrokenPipeError:
-        # Whoever read our output has seen enough; a second complaint at exit would be noise.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return Exit.DONE
+        return _reader_left()
+
+
+def _misused(error: Exception) -> int:
+    """Word a mistake on the command line as every other error is worded."""
+    context = getattr(error, "ctx", None)
+    if type(error).__name__ == "NoArgsIsHelpError":  # the help was printed: it is the answer
+        return Exit.USAGE
+    message = error.format_message() if hasattr(error, "format_message") else str(error)
+    return _complain(message, f"see {context.command_path if context else 'dsk'} --help", Exit.USAGE)
+
+
+def _reader_left() -> int:
+    """End in peace: whoever read our output has seen enough, and a complaint at exit would be noise."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    return Exit.DONE
 
 
 def _interrupted() -> int:

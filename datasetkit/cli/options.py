@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
-
-from datasetkit.core.config import Config, find
 
 Folder = Annotated[Path, typer.Argument(help="The folder that holds the pictures.", show_default=False)]
 Here = Annotated[Path, typer.Argument(help="A folder of the project; the current one by default.")]
@@ -53,6 +52,8 @@ def words(text: str | None) -> list[str] | None:
     return [word for piece in text.split(",") if (word := piece.strip())]
 
 
-def config_for(folder: Path) -> Config:
-    """Return the dsk.toml that governs a folder."""
-    return find(folder)
+def options(folder: Path, verb: str, given: Mapping[str, object]) -> Any:
+    """Build a verb's options: default < the dsk.toml that governs the folder < what was given (None: was not)."""
+    from datasetkit.core import config  # here, so that --help need not load it
+
+    return config.find(folder).build(config.TABLES[verb], verb, given)

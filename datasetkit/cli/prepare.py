@@ -9,7 +9,6 @@ import typer
 
 from datasetkit.cli import options as opt
 from datasetkit.cli.main import app
-from datasetkit.core.config import RenameOptions, ResizeOptions, RulesOptions, TagOptions
 
 PANEL = "Prepare pictures and captions"
 
@@ -31,7 +30,7 @@ def rename(
     """
     from datasetkit.cli import run, show
 
-    options = opt.config_for(folder).build(RenameOptions, "rename", {"prefix": prefix, "start": start})
+    options = opt.options(folder, "rename", {"prefix": prefix, "start": start})
     run.verb("rename", lambda api, how: api.rename(folder, options, how), show.renamed, json, dry_run, wait)
 
 
@@ -85,7 +84,7 @@ def resize(
         "max": max, "mode": mode, "format": format, "quality": quality, "alpha": alpha, "in_place": in_place,
         "recursive": recursive, "follow_links": follow_links, "workers": workers, "max_pixels": max_pixels,
     }  # fmt: skip
-    options = opt.config_for(folder).build(ResizeOptions, "resize", given)
+    options = opt.options(folder, "resize", given)
     run.verb("resize", lambda api, how: api.resize(folder, out, options, how), show.resized, json, dry_run, wait)
 
 
@@ -110,7 +109,8 @@ def tag(
     tagger: Annotated[
         str | None,
         typer.Option(
-            help="auto: WD14, or offline the stand-in `basic`. A name of `dsk models list`, or owner/repo[@revision].",
+            # The backslash keeps Rich from reading a style in the brackets.
+            help=r"auto: WD14, or offline the stand-in `basic`. A name of `dsk models list`, or owner/repo\[@revision].",
             show_default="auto",
         ),
     ] = None,
@@ -147,8 +147,8 @@ def tag(
 ) -> None:
     """Write a caption beside every picture: the trigger, then what the tagger sees, less what you exclude.
 
-    What is excluded is absorbed by the trigger; what stays can be changed by a prompt. Captions that a person edited
-    are kept. Another threshold or rule later needs no inference.
+    What is excluded is absorbed by the trigger; what stays can be changed by a prompt.
+    Captions that a person edited are kept. Another threshold or rule later needs no inference.
 
     Example: dsk tag ./imgs --trigger MikamiYua --exclude lips,nose
     """
@@ -161,7 +161,7 @@ def tag(
         "mcut": mcut, "rating": rating, "existing": existing, "escape_brackets": escape_brackets,
         "recursive": recursive, "follow_links": follow_links, "workers": workers, "max_pixels": max_pixels,
     }  # fmt: skip
-    options = opt.config_for(folder).build(TagOptions, "tag", given)
+    options = opt.options(folder, "tag", given)
     run.verb("tag", lambda api, how: api.tag(folder, options, how), show.tagged, json, dry_run, wait)
 
 
@@ -198,5 +198,5 @@ def rules(
         "replace": opt.words(replace), "implies": implies, "escape_brackets": escape_brackets,
         "recursive": recursive, "follow_links": follow_links,
     }  # fmt: skip
-    options = opt.config_for(folder).build(RulesOptions, "rules", given)
+    options = opt.options(folder, "rules", given)
     run.verb("rules", lambda api, how: api.rules(folder, options, how), show.ruled, json, dry_run, wait)

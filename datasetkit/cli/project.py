@@ -33,7 +33,7 @@ def init(
 
 @app.command(name="run", rich_help_panel=PANEL)
 def run_(
-    config: Annotated[Path, typer.Argument(help="The dsk.toml that says what to do.")] = Path("dsk.toml"),
+    config: Annotated[Path, typer.Argument(help="The dsk.toml that says what to do, or its folder.")] = Path("dsk.toml"),
     dry_run: opt.DryRun = False,
     json: opt.Json = False,
     wait: opt.Wait = False,
@@ -44,9 +44,8 @@ def run_(
     """
     from datasetkit.cli import run, show
 
-    run.verb(
-        "run", lambda api, how: api.run(config, how, show.step if not json else None), show.ran, json, dry_run, wait
-    )
+    each = None if json else show.step(dry_run)
+    run.verb("run", lambda api, how: api.run(config, how, each), show.ran, json, dry_run, wait)
 
 
 @app.command(rich_help_panel=PANEL)
@@ -114,7 +113,7 @@ def models_list(json: opt.Json = False) -> None:
 
 @models.command(name="download")
 def models_download(
-    name: Annotated[str, typer.Argument(help="A short name from `dsk models list`, or owner/repo[@revision].")],
+    name: Annotated[str, typer.Argument(help=r"A short name from `dsk models list`, or owner/repo\[@revision].")],
     json: opt.Json = False,
 ) -> None:
     """Fetch a tagger at its pinned revision and check its hash; an interrupted download goes on where it stopped.

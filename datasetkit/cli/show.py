@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +12,7 @@ from rich.text import Text
 from datasetkit.cli.console import listed, pictures, say, table, warn
 from datasetkit.core.diffs import CaptionChange
 from datasetkit.core.files import display
-from datasetkit.core.plans import Copy, FileOp, Link, Move, Plan, WriteText
+from datasetkit.core.plans import Copy, FileOp, Link, Move, Plan, WriteBytes, WriteText
 from datasetkit.core.records import Failed
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ def _operation(op: FileOp, root: Path) -> str:
             return f"copy   {short(op.src)} -> {short(op.dst)}"
         case Link():
             return f"link   {short(op.src)} -> {short(op.dst)}"
-        case WriteText():
+        case WriteText() | WriteBytes():
             return f"write  {short(op.path)}"
 
 
@@ -92,6 +92,12 @@ def hits(of: Sequence[RuleHits]) -> None:
         table("", ["rule", "captions"], [(hit.rule, hit.captions) for hit in of], right=["captions"])
 
 
+def _place(path: Path) -> str:
+    """Name a file or folder as seen from here where it lies below here, else whole."""
+    absolute, here = path.absolute(), Path.cwd()
+    return display(absolute.relative_to(here) if absolute.is_relative_to(here) else path)
+
+
 def history_hint(entry: int | None) -> str:
     return f"  (history {entry}; dsk undo takes it back)" if entry is not None else ""
 
@@ -116,11 +122,11 @@ def resized(result: ResizeResult, dry_run: bool) -> None:
     shrunk = [d for d in done if d.value.size != d.value.source]
     if dry_run:
         waiting = sum(s.reason != "up to date" for s in skipped)
-        say(f"would resize {pictures(waiting)} into {display(result.out)}; {len(skipped) - waiting:,} are up to date")
+        say(f"would resize {pictures(waiting)} into {_place(result.out)}; {len(skipped) - waiting:,} are up to date")
     else:
         same = len(done) - len(shrunk)
         say(
-            f"{pictures(len(done))} written to {display(result.out)} ({len(shrunk):,} shrunk, {same:,} of the same "
+            f"{pictures(len(done))} written to {_place(result.out)} ({len(shrunk):,} shrunk, {same:,} of the same "
             f"size), {len(skipped):,} up to date{history_hint(result.entry)}"
         )
     for item in done:
@@ -132,8 +138,10 @@ def resized(result: ResizeResult, dry_run: bool) -> None:
 
 def _enlarged(uses: Sequence[TrainerUse]) -> None:
     """Say, for each resolution, how many pictures a trainer would enlarge, and which one most."""
+    if not uses:
+        return
     rows = []
-    for resolution in uses[0].scale if uses else ():
+    for resolution in uses[0].scale:
         larger = [use for use in uses if use.scale[resolution] > 1]
         worst = max(uses, key=lambda use: use.scale[resolution])
         w, h = worst.bucket[resolution]
@@ -232,11 +240,11 @@ def laid_out(result: LaidOutResult, dry_run: bool) -> None:
     plan_table(result.plan)
     folders = ", ".join(f"train/{repeats}_{name}" for name, repeats in result.concepts)
     if not result.changes:
-        say(f"{display(result.out)}: {folders} are as wanted")
+        say(f"{_place(result.out)}: {folders} are as wanted")
     else:
         verb = "would bring" if dry_run else "brought"
         say(
-            f"{verb} {display(result.out)} up to date: {folders}, {len(result.changes.ops):,} files"
+            f"{verb} {_place(result.out)} up to date: {folders}, {len(result.changes.ops):,} files"
             f"{history_hint(result.entry)}"
         )
     for line in result.advice:
@@ -255,7 +263,7 @@ def reg(result: RegResult, dry_run: bool) -> None:
     if dry_run:
         operations(result.changes, result.folder.parent)
     say(
-        f"{'would lay out' if dry_run else 'laid out'} {pictures(result.images)} as {display(result.folder)}: "
+        f"{'would lay out' if dry_run else 'laid out'} {pictures(result.images)} as {_place(result.folder)}: "
         f"{result.images} x {result.repeats} = {result.images * result.repeats} visits beside "
         f"{result.train_visits} of the training set{history_hint(result.entry)}"
     )
@@ -269,7 +277,7 @@ def reported(result: Reported, dry_run: bool) -> None:
     table("The most frequent tags", ["tag", "category", "images", "of all", "flags"], rows, right=["images", "of all"])
     names = ", ".join(display(p.name) for p in result.files)
     verb = "would write" if dry_run else "wrote"
-    say(f"{result.tags:,} tags on {pictures(result.images)}; {verb} {names} to {display(result.folder)}")
+    say(f"{result.tags:,} tags on {pictures(result.images)}; {verb} {names} to {_place(result.folder)}")
     if result.without_caption:
         warn(f"{pictures(result.without_caption)} without a caption")
     problems(result.failed)
@@ -278,7 +286,7 @@ def reported(result: Reported, dry_run: bool) -> None:
 def exported(result: Exported, dry_run: bool) -> None:
     verb = "would write" if dry_run else "wrote"
     for path in result.files:
-        say(f"{verb} {display(path)}")
+        say(f"{verb} {_place(path)}")
     say(f"{pictures(result.images)}; keep_tokens = {result.keep_tokens}{history_hint(result.entry)}")
     problems(result.failed)
 
@@ -297,14 +305,17 @@ def imported(result: Imported, dry_run: bool) -> None:
 
 
 def started(result: Started, dry_run: bool) -> None:
-    say(f"{'would write' if dry_run else 'wrote'} {display(result.path)}: edit it, then dsk run dsk.toml")
+    say(f"{'would write' if dry_run else 'wrote'} {_place(result.path)}: edit it, then dsk run dsk.toml")
 
 
-def step(result: StepResult) -> None:
-    """Print one step of a run as it ends."""
-    name = f"{result.step} {result.concept}".strip()
-    say(f"== {display(name)}", "bold cyan")
-    _SHOWN[result.step](result.result, False)
+def step(dry_run: bool) -> Callable[[StepResult], None]:
+    """Return what prints one step of a run as it ends."""
+
+    def shown(result: StepResult) -> None:
+        say(f"== {result.step} {result.concept}".strip(), "bold cyan")
+        _SHOWN[result.step](result.result, dry_run)
+
+    return shown
 
 
 def ran(result: Ran, dry_run: bool) -> None:

@@ -269,6 +269,12 @@ def require_writable(folder: Path) -> None:
         os.unlink(probe)
 
 
+def nearest_folder(path: Path) -> Path:
+    """Return the path, or its nearest ancestor, that is a folder already."""
+    path = path.absolute()
+    return next(p for p in (path, *path.parents) if p.is_dir())
+
+
 def find_root(folder: Path) -> Path:
     """Return the project root: the nearest ancestor with a `dsk.toml` or a `.dsk/`, else the folder itself."""
     folder = folder.resolve()

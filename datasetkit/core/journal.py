@@ -2,8 +2,9 @@
 
 A plan goes through three phases, each entered durably in the store:
   prepare   new bytes and links are made under temporary names beside their targets; nothing that a person sees changes
-  move      files that stand in each other's way (swaps, chains, case-only renames) step aside to temporary names
-  place     every temporary and every plain rename takes its final name
+  move      files that stand in each other's way (swaps, chains, case-only renames) step aside to temporary names, the
+            others take their free ones; a name that is freed here is taken only in the next phase
+  place     every temporary takes its final name
 After a crash the next changing command runs the open plan forward from the phase that it reached: what stood before is
 in the journal, the new bytes are in the journal or on disk, so nothing depends on the killed process.
 """
@@ -32,10 +33,11 @@ from datasetkit.core.files import (
     keep_mode,
     storage_error,
     sweep,
+    temp_name,
     write_new,
     writing,
 )
-from datasetkit.core.plans import Copy, Move, Plan, WriteText
+from datasetkit.core.plans import Copy, Move, Plan, WriteBytes, WriteText
 from datasetkit.core.store import Output, Store
 
 Kind = Literal["move", "copy", "link", "write", "made"]
@@ -86,18 +88,26 @@ class Journal:
     # ---- applying ---------------------------------------------------------------------------------------------
 
     def apply(
-        self, plan: Plan, verb: str, title: str = "", *, generated: Sequence[str] = (), reporter: Reporter = SILENT
+        self,
+        plan: Plan,
+        verb: str,
+        title: str = "",
+        *,
+        generated: Sequence[str] = (),
+        outputs: Sequence[Output] = (),
+        reporter: Reporter = SILENT,
     ) -> int | None:
         """Check a plan, write it to the journal, and do it; return its number in the history, None for no work.
 
-        generated: hashes of the captions among it that dsk itself made (see Store.is_generated).
+        generated: hashes of the captions among it that dsk itself made (see Store.is_generated). outputs: files that
+        it puts in place and that are dsk's own from then on, also when it is completed only after a crash.
         Raises PlanConflict before anything changed; StorageError with nothing changed, or with the rest of the plan
         left for the next command to complete.
         """
         steps = check(plan)
         if not steps:
             return None
-        entry = self._begin(verb, title, steps, undoes=None, generated=generated)
+        entry = self._begin(verb, title, steps, undoes=None, generated=generated, outputs=outputs)
         self._forward(entry, reporter)
         return entry
 
@@ -106,7 +116,14 @@ class Journal:
         check(plan)
 
     def _begin(
-        self, verb: str, title: str, steps: Sequence[Step], *, undoes: int | None, generated: Sequence[str] = ()
+        self,
+        verb: str,
+        title: str,
+        steps: Sequence[Step],
+        *,
+        undoes: int | None,
+        generated: Sequence[str] = (),
+        outputs: Sequence[Output] = (),
     ) -> int:
         with self.store.transaction() as database:
             cursor = database.execute(
@@ -115,20 +132,19 @@ class Journal:
                 (verb, title, time.time(), undoes),
             )
             entry = int(cursor.lastrowid or 0)
-            named = [self._with_temp(entry, n, step) for n, step in enumerate(steps)]
             database.executemany(
                 "INSERT INTO ops VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                [self._row(entry, n, step) for n, step in enumerate(named)],
+                [self._row(entry, n, _with_temp(step)) for n, step in enumerate(steps)],
             )
             database.executemany("INSERT OR IGNORE INTO written VALUES (?)", [(h,) for h in generated])
+            self.store.insert_claims(outputs)
         return entry
 
-    def _with_temp(self, entry: int, n: int, step: Step) -> Step:
-        """Give a step its temporary name; a plain rename needs none, and a moved file is never called a temporary."""
-        if step.kind == "move" and step.temp is None:
-            return step
-        kind, end = ("move-", "") if step.kind == "move" else ("", TEMP_SUFFIX)
-        return replace(step, temp=step.dst.parent / f"{TEMP_PREFIX}{kind}{entry}-{n}{end}")
+    def _renew_temps(self, entry: int) -> None:
+        """Give a plan that was not prepared to its end new temporary names: the old ones may be half written."""
+        rows = [(self.store.key(s.temp), entry, n) for n, s in enumerate(map(_with_temp, self._steps(entry))) if s.temp]
+        with self.store.transaction() as database:
+            database.executemany("UPDATE ops SET temp = ? WHERE entry = ? AND n = ?", rows)
 
     def _row(self, entry: int, n: int, step: Step) -> tuple[object, ...]:
         def key(path: Path | None) -> bytes | None:
@@ -150,8 +166,8 @@ class Journal:
         with self.store.transaction() as database:
             database.execute("UPDATE journal SET phase = ? WHERE id = ?", (phase, entry))
 
-    def _forward(self, entry: int, reporter: Reporter = SILENT, *, phase: str = "prepare") -> None:
-        """Run an open plan to its end from the phase that it reached."""
+    def _forward(self, entry: int, reporter: Reporter = SILENT, *, phase: str = "prepare") -> list[str]:
+        """Run an open plan to its end from the phase that it reached; return the captions that a person edited since."""
         steps = self._steps(entry)
         reporter.start("writing", len(steps))
         if phase == "prepare":
@@ -159,15 +175,18 @@ class Journal:
             self._phase(entry, phase := "move")
         if phase == "move":
             for step in steps:
-                if step.kind == "move" and step.temp is not None and not os.path.lexists(step.temp):
-                    _rename(step.src, step.temp)
+                if step.kind == "move":
+                    _move(step)
             self._phase(entry, "place")
-        for step in sorted(steps, key=_turn):
-            _place(step)
+        edited = []
+        for step in sorted(steps, key=lambda step: step.kind != "move"):  # what is new may take a moved file's name
+            if not _place(step):
+                edited.append(display(self._short(step.dst)))
             reporter.advance()
         _sync_folders({step.dst.parent for step in steps} | {s.src.parent for s in steps if s.src is not None})
         self._finish(entry, steps)
         reporter.finish()
+        return edited
 
     def _prepare(self, entry: int, steps: Sequence[Step]) -> None:
         """Make folders and temporaries. When that fails, take them away again: the plan never happened."""
@@ -175,7 +194,7 @@ class Journal:
         temps = [step.temp for step in steps if step.temp is not None and step.kind != "move"]
         try:
             for folder in sorted({step.dst.parent for step in steps}):
-                made.extend(self._make_folder(entry, folder))
+                self._make_folder(entry, folder, made)
             few = len(temps) < _SYNC_ALL_FROM or not hasattr(os, "sync")
             for step in steps:
                 _make_temp(step, sync=few)
@@ -194,8 +213,8 @@ class Journal:
                 raise storage_error(Path(error.filename or self.root), error) from error
             raise
 
-    def _make_folder(self, entry: int, folder: Path) -> list[Path]:
-        """Create a folder and its parents; remember which were new, so that undo removes them once empty."""
+    def _make_folder(self, entry: int, folder: Path, made: list[Path]) -> None:
+        """Create a folder and its parents; note in `made` which were new, and in the store, for undo."""
         missing = [p for p in (folder, *folder.parents) if not p.exists()][::-1]
         for path in missing:
             with self.store.transaction() as database:
@@ -204,18 +223,18 @@ class Journal:
                     (entry, self.store.key(path), entry),
                 )
             path.mkdir(exist_ok=True)
-        return missing
+            made.append(path)
 
     def _finish(self, entry: int, steps: Sequence[Step]) -> None:
         signs = [(sign_of(step), entry, n) for n, step in enumerate(steps)]
+        undoes = self.store.database.execute("SELECT undoes FROM journal WHERE id = ?", (entry,)).fetchone()[0]
+        if undoes is not None:
+            self._remove_empty_folders(undoes)
         with self.store.transaction() as database:
             database.executemany("UPDATE ops SET sign = ? WHERE entry = ? AND n = ?", signs)
             database.execute("UPDATE journal SET state = 'done', phase = '' WHERE id = ?", (entry,))
-            undoes = database.execute("SELECT undoes FROM journal WHERE id = ?", (entry,)).fetchone()[0]
             if undoes is not None:
                 database.execute("UPDATE journal SET state = 'undone' WHERE id = ?", (undoes,))
-        if undoes is not None:
-            self._remove_empty_folders(undoes)
 
     # ---- outputs of stages ------------------------------------------------------------------------------------
 
@@ -244,9 +263,12 @@ class Journal:
                 with self.store.transaction() as database:
                     database.execute("UPDATE journal SET state = 'done', phase = '' WHERE id = ?", (entry,))
                 continue
+            if phase == "prepare":
+                self._renew_temps(entry)
             try:
-                self._forward(entry, phase=phase)
-                lines.append(f"completed the interrupted `dsk {verb}` (history {entry})")
+                edited = self._forward(entry, phase=phase)
+                kept = f"; edited since, and kept: {', '.join(edited)}" if edited else ""
+                lines.append(f"completed the interrupted `dsk {verb}` (history {entry}){kept}")
             except StorageError as error:
                 if self._state(entry) != "aborted":
                     raise
@@ -343,17 +365,28 @@ class Recording:
         self.entry: int | None = None  # the number in the history, once something was made
         self._count = 0
 
+    def folder(self, path: Path) -> None:
+        """Create a folder for outputs; undo removes it again once it is empty. Raises StorageError."""
+        if not path.is_dir():
+            with writing(path), self._journal.store.transaction():
+                self._open()
+            with writing(path):
+                self._journal._make_folder(self.entry or 0, path)
+
+    def _open(self) -> None:
+        if self.entry is None:
+            cursor = self._journal.store.database.execute(
+                "INSERT INTO journal (verb, title, started, state, phase) VALUES (?, ?, ?, 'running', '')",
+                (self._verb, self._title, time.time()),
+            )
+            self.entry = int(cursor.lastrowid or 0)
+
     def made(self, output: Output) -> None:
         """Note that an output was made."""
         store, step = self._journal.store, Step("made", None, output.path)
         with store.transaction() as database:
-            if self.entry is None:
-                cursor = database.execute(
-                    "INSERT INTO journal (verb, title, started, state, phase) VALUES (?, ?, ?, 'running', '')",
-                    (self._verb, self._title, time.time()),
-                )
-                self.entry = int(cursor.lastrowid or 0)
-            row = self._journal._row(self.entry, self._count, replace(step, sign=sign_of(step)))
+            self._open()
+            row = self._journal._row(self.entry or 0, self._count, replace(step, sign=sign_of(step)))
             database.execute("INSERT INTO ops VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", row)
             database.execute("INSERT OR REPLACE INTO made VALUES (?, ?, ?, ?, ?, ?)", store.made_row(output))
         self._count += 1
@@ -372,15 +405,15 @@ def check(plan: Plan) -> list[Step]:
     steps: list[Step] = []
     problems: list[str] = []
     for op in plan.ops:
-        dst = op.path if isinstance(op, WriteText) else op.dst
+        dst = op.path if isinstance(op, (WriteText, WriteBytes)) else op.dst
         claimed[dst] = claimed.get(dst, 0) + 1
         occupied = os.path.lexists(dst) and dst not in moved_away
-        if isinstance(op, WriteText):
+        if isinstance(op, (WriteText, WriteBytes)):
             if occupied and (dst.is_symlink() or not dst.is_file()):
                 problems.append(f"{display(dst)} is not a regular file")
                 continue
             before = dst.read_bytes() if occupied else None
-            after = op.text.encode("utf-8", "surrogatepass")
+            after = op.data if isinstance(op, WriteBytes) else op.text.encode("utf-8", "surrogatepass")
             if before != after:
                 steps.append(Step("write", None, dst, before=before, after=after))
             continue
@@ -449,11 +482,19 @@ def _companions(step: Step, vacated: set[Path]) -> Iterator[Step]:
                 yield Step("move", path, target)
 
 
+def _with_temp(step: Step) -> Step:
+    """Give a step its temporary name; a plain rename needs none, and a moved file is never called a temporary."""
+    if step.kind == "move" and step.temp is None:
+        return step
+    name = temp_name()
+    if step.kind == "move":
+        name = f"{TEMP_PREFIX}move-{name.removeprefix(TEMP_PREFIX).removesuffix(TEMP_SUFFIX)}"
+    return replace(step, temp=step.dst.parent / name)
+
+
 def _make_temp(step: Step, *, sync: bool) -> None:
     if step.temp is None or step.kind == "move":
         return
-    with suppress(FileNotFoundError):
-        os.unlink(step.temp)
     if step.kind == "write":
         write_new(step.temp, step.after or b"", sync=sync)
         keep_mode(step.dst, step.temp)
@@ -475,34 +516,45 @@ def _make_temp(step: Step, *, sync: bool) -> None:
         raise
 
 
-def _rename(src: Path | None, dst: Path) -> None:
-    if src is not None:
-        with writing(dst):
-            os.rename(src, dst)
+def _move(step: Step) -> None:
+    """Let a file step aside or take its free name; done already (by the run that was killed) is fine."""
+    goal = step.temp or step.dst
+    if step.src is None or not os.path.lexists(step.src) or (step.temp and os.path.lexists(step.temp)):
+        return
+    _require_free(goal)
+    with writing(goal):
+        os.rename(step.src, goal)
 
 
-def _turn(step: Step) -> int:
-    """Plain renames go to free names and free others; then the files that stepped aside; then what is new."""
-    return 2 if step.kind != "move" else 0 if step.temp is None else 1
+def _place(step: Step) -> bool:
+    """Give one step its final name; done already (by the run that was killed) is fine.
+
+    Returns False where a person has edited the text since the plan was made: theirs stays.
+    """
+    if step.temp is None or not os.path.lexists(step.temp):
+        return True
+    if step.kind != "write":
+        _require_free(step.dst)
+    with writing(step.dst):
+        if step.kind == "write" and not _stands_as_before(step):
+            os.unlink(step.temp)
+            return False
+        os.replace(step.temp, step.dst)
+    return True
 
 
-def _place(step: Step) -> None:
-    """Give one step its final name; done already (by the run that was killed) is fine."""
-    if step.temp is not None:
-        if not os.path.lexists(step.temp):
-            return
-        if step.kind != "write" and os.path.lexists(step.dst):
-            raise StorageError(
-                f"{display(step.dst)} appeared while the plan ran", hint="move it away and run any dsk command again"
-            )
-        with writing(step.dst):
-            os.replace(step.temp, step.dst)
-    elif step.src is not None and os.path.lexists(step.src):
-        if os.path.lexists(step.dst):
-            raise StorageError(
-                f"{display(step.dst)} appeared while the plan ran", hint="move it away and run any dsk command again"
-            )
-        _rename(step.src, step.dst)
+def _require_free(path: Path) -> None:
+    if os.path.lexists(path):
+        raise StorageError(
+            f"{display(path)} appeared while the plan ran", hint="move it away and run any dsk command again"
+        )
+
+
+def _stands_as_before(step: Step) -> bool:
+    if not os.path.lexists(step.dst):
+        return True
+    regular = step.dst.is_file() and not step.dst.is_symlink()
+    return regular and step.dst.read_bytes() in (step.before, step.after)
 
 
 def _sync_folders(folders: set[Path]) -> None:

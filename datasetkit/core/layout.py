@@ -13,7 +13,7 @@ from pathlib import Path
 from datasetkit.core.errors import ConfigError, DatasetError, InputError, PlanConflict
 from datasetkit.core.files import CAPTION_SUFFIX, MASKS, display, reading
 from datasetkit.core.naming import fold, name_fault
-from datasetkit.core.plans import Copy, FileOp, Link, Move, Plan, WriteText
+from datasetkit.core.plans import Copy, FileOp, Link, Move, Plan, WriteBytes, WriteText
 
 _GRAMMAR = re.compile(r"([1-9][0-9]*)_(.+)", re.DOTALL)
 # `1_000_x` was meant as 1000_x and `2_10_x` was numbered twice; trainers read 1 and 2.
@@ -228,7 +228,7 @@ def plan_layout(targets: Sequence[Target], *, root: Path, existing: Mapping[Path
 
 
 def _target(op: FileOp) -> Path:
-    return op.path if isinstance(op, WriteText) else op.dst
+    return op.path if isinstance(op, WriteText | WriteBytes) else op.dst
 
 
 def plan_repeats_change(tree: LaidOut, repeats: Mapping[str, int]) -> Plan:

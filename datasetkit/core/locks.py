@@ -32,7 +32,7 @@ def lock(root: Path, *, wait: bool = False) -> Iterator[None]:
     """
     path = root / PROJECT / "lock"
     with writing(path):
-        path.parent.mkdir(exist_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
         file = open(path, "ab")  # noqa: SIM115 - closed below, with the lock
     with file:
         try:

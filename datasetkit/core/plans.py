@@ -49,7 +49,15 @@ class WriteText:
         return cls(image.with_suffix(".txt"), file_text(caption))
 
 
-FileOp = Move | Copy | Link | WriteText
+@dataclass(frozen=True, slots=True)
+class WriteBytes:
+    """Replace or create a file that is no text, e.g. a chart; what stood there before is kept in the journal."""
+
+    path: Path
+    data: bytes
+
+
+FileOp = Move | Copy | Link | WriteText | WriteBytes
 
 
 @dataclass(frozen=True, slots=True)

@@ -232,10 +232,14 @@ class Store:
 
     def claim(self, outputs: Iterable[Output]) -> None:
         """Note outputs before they are made: what a killed run leaves is known as dsk's own."""
-        with self.transaction() as database:
-            database.executemany(
-                f"INSERT OR REPLACE INTO made VALUES (?, ?, ?, ?, {_CLAIMED}, 0)", [self._made(o) for o in outputs]
-            )
+        with self.transaction():
+            self.insert_claims(outputs)
+
+    def insert_claims(self, outputs: Iterable[Output]) -> None:
+        """Claim outputs within a transaction that is open already."""
+        self.database.executemany(
+            f"INSERT OR REPLACE INTO made VALUES (?, ?, ?, ?, {_CLAIMED}, 0)", [self._made(o) for o in outputs]
+        )
 
     def settle(self, outputs: Iterable[Output]) -> None:
         """Note finished outputs as they are now."""

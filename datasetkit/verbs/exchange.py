@@ -17,7 +17,6 @@ from datasetkit.core.records import Failed
 from datasetkit.core.store import Store
 from datasetkit.exports import DatasetExport, General, ImageText, Subset
 from datasetkit.scan import require_folder, scan
-from datasetkit.verbs.planning import make_folder
 from datasetkit.verbs.project import JUST_DO_IT, How, open_project
 from datasetkit.verbs.sets import Sets, find_sets
 
@@ -76,8 +75,6 @@ def export(folder: Path, options: ExportOptions, how: How = JUST_DO_IT) -> Expor
             files = {out / "metadata.jsonl": exports.imagefolder_metadata(items, out.absolute())}
         else:
             files = {out / "meta.json": exports.meta_json(items, out.absolute())}
-    if not how.dry_run:
-        make_folder(out)
     with open_project(out, how) as project:
         plan = Plan(tuple(WriteText(path, text) for path, text in files.items()))
         entry = project.apply(plan, "export", f"{options.format} {display(folder.name)}".strip())

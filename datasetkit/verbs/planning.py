@@ -12,9 +12,9 @@ from datasetkit.core.advice import advice
 from datasetkit.core.captions import Caption, file_text, normal_form
 from datasetkit.core.config import Config, LayoutOptions, PlanRepeatsOptions, RegOptions, TagOptions, TrainOptions, find
 from datasetkit.core.errors import ConfigError, DatasetError, InputError
-from datasetkit.core.files import MASKS, PROJECT, companions, display, find_root, list_images, writing
+from datasetkit.core.files import MASKS, PROJECT, companions, display, find_root, list_images
 from datasetkit.core.layout import Concept, Source, Target
-from datasetkit.core.plans import Copy, Link, Move, Plan, WriteText
+from datasetkit.core.plans import Copy, Link, Move, Plan, WriteBytes, WriteText
 from datasetkit.core.records import Failed
 from datasetkit.core.repeats import ConceptImages, RepeatsPlan, Schedule
 from datasetkit.core.store import Store
@@ -165,8 +165,6 @@ def layout(concepts: Sequence[str], options: LayoutOptions, how: How = JUST_DO_I
         raise DatasetError("no concept to lay out", hint="dsk layout NAME=DIR, or [[concept]] tables in dsk.toml")
     out = under(config, options.out)
     train = train_options(options, config)
-    if not how.dry_run:
-        make_folder(out)
     with open_project(out, how) as project:
         found = {c.name: scan(c.folder, project.store, recursive=c.recursive) for c in sets}
         usable = [c for c in sets if found[c.name].records]
@@ -183,7 +181,7 @@ def layout(concepts: Sequence[str], options: LayoutOptions, how: How = JUST_DO_I
             Target(out / TRAIN / grammar.folder_name(Concept(p.repeats, p.name)), _sources(c, found[c.name].records))
             for c, p in zip(usable, plan.concepts, strict=True)
         ]
-        entry, changes = _lay(project, out / TRAIN, targets)
+        entry, changes = _lay(project, out / TRAIN, targets, verb="layout")
     without = tuple(r.path for f in found.values() for r in f.records if r.caption is None or not r.caption.tags)
     failed = tuple(problem for f in found.values() for problem in f.failed)
     repeats = tuple((p.name, p.repeats) for p in plan.concepts)
@@ -193,12 +191,6 @@ def layout(concepts: Sequence[str], options: LayoutOptions, how: How = JUST_DO_I
 def under(config: Config, folder: str) -> Path:
     """Return a folder that dsk.toml names, as seen from it; without a dsk.toml as seen from here."""
     return (config.root or Path()) / folder
-
-
-def make_folder(folder: Path) -> None:
-    """Create a folder and its parents. Raises StorageError."""
-    with writing(folder):
-        folder.mkdir(parents=True, exist_ok=True)
 
 
 def existing_reg(out: Path) -> list[ConceptSet]:
@@ -224,12 +216,12 @@ def _sources(concept: ConceptSet, records: Sequence[object]) -> tuple[Source, ..
     )
 
 
-def _lay(project: Project, root: Path, targets: Sequence[Target]) -> tuple[int | None, Plan]:
+def _lay(project: Project, root: Path, targets: Sequence[Target], *, verb: str) -> tuple[int | None, Plan]:
     """Rename folders whose repeats changed, then bring every folder to what it shall hold; one plan."""
     renames = _renamed_folders(root, targets)
     before = {new: old for old, new in renames.items()}
     wanted = grammar.wanted(targets)
-    expected = {op.path if isinstance(op, WriteText) else op.dst: op for op in wanted}
+    expected = {op.path if isinstance(op, WriteText | WriteBytes) else op.dst: op for op in wanted}
     existing: dict[Path, bool] = {}
     for target in targets:
         old = before.get(target.folder, target.folder)
@@ -238,16 +230,16 @@ def _lay(project: Project, root: Path, targets: Sequence[Target]) -> tuple[int |
             existing[place] = place in expected and _same(expected[place], path)
     for stale in _stale_folders(root, targets, renames):
         existing |= dict.fromkeys(_files(stale), False)
-    trash = project.root / PROJECT / "trash" / f"layout-{project.journal.next_id()}"
+    trash = project.root / PROJECT / "trash" / f"{verb}-{project.journal.next_id()}"
     fill = grammar.plan_layout(targets, root=root, existing=existing, trash=trash)
     title = ", ".join(display(t.folder.name) for t in targets)
     if renames and not project.how.dry_run:
         # A folder and the files in it cannot move in one plan; the renaming is a step of its own in the history.
         moves = Plan(tuple(Move(old, new) for old, new in renames.items()))
-        project.apply(moves, "layout", f"folders renamed: {title}")
+        project.apply(moves, verb, f"folders renamed: {title}")
     if project.how.dry_run and renames:
         return None, Plan(tuple(Move(old, new) for old, new in renames.items())) + fill
-    return project.apply(fill, "layout", title), fill
+    return project.apply(fill, verb, title), fill
 
 
 def _renamed_folders(root: Path, targets: Sequence[Target]) -> dict[Path, Path]:
@@ -320,7 +312,7 @@ def reg(options: RegOptions, how: How = JUST_DO_IT) -> RegResult:
         target = out / REG / grammar.folder_name(Concept(repeats, options.class_name))
         texts = _derived(found.records, train_sets, project, options, config) if options.captions == "derive" else {}
         sources = tuple(Source(r.path, texts.get(r.path)) for r in found.records)
-        entry, changes = _lay(project, out / REG, [Target(target, sources)])
+        entry, changes = _lay(project, out / REG, [Target(target, sources)], verb="reg")
     train_plan = arithmetic.plan(
         train,
         rules=config.build(TrainOptions, "train").bucket_rules(),

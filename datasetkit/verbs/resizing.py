@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Protocol
 
 from datasetkit.core.buckets import BucketRules, select
 from datasetkit.core.config import ResizeOptions
@@ -15,6 +16,7 @@ from datasetkit.core.files import (
     caption_path,
     companions,
     display,
+    nearest_folder,
     reading,
     require_writable,
     sweep,
@@ -74,16 +76,16 @@ def resize(folder: Path, out: Path | None, options: ResizeOptions, how: How = JU
         raise InputError(f"{display(out)} is the input folder itself", hint="name another folder, or --in-place")
     if not how.dry_run:
         _look_first(folder, options)
-        _make_folder(out)
+        require_writable(nearest_folder(out))
     with open_project(out, how) as project:
         found = _scan(folder, project, options)
         targets = output_names(found.folder, found.records, out, options)
         _follow(found, targets, project, _recipe(options))
         with project.journal.recording("resize", display(found.folder.name)) as recording:
-            report = _run(found, targets, project, options, recording.made)
+            report = _run(found, targets, project, options, recording)
             carried = carry(found.records, targets)
             for source, goal in carried if not how.dry_run else ():
-                _make_folder(goal.parent)
+                recording.folder(goal.parent)
                 with reading(source):
                     data = source.read_bytes()
                 write_atomic(goal, data)
@@ -115,10 +117,26 @@ def _look_first(folder: Path, options: ResizeOptions) -> None:
         raise DatasetError(f"{display(folder)} holds no pictures", hint="name the folder that holds the pictures")
 
 
-def _make_folder(folder: Path) -> None:
-    with writing(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-    require_writable(folder)
+class Maker(Protocol):
+    """Where outputs are noted as they are made: in the history, or only in the store for what is swapped in later."""
+
+    def folder(self, path: Path) -> None: ...
+
+    def made(self, output: Output) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class _Staging:
+    """Notes outputs that are about to be swapped in; the swap is what the history shows."""
+
+    project: Project
+
+    def folder(self, path: Path) -> None:
+        with writing(path):
+            path.mkdir(parents=True, exist_ok=True)
+
+    def made(self, output: Output) -> None:
+        self.project.store.settle([output])
 
 
 def _scan(folder: Path, project: Project, options: ResizeOptions) -> Scan:
@@ -165,7 +183,7 @@ def _run(
     targets: dict[Path, Path],
     project: Project,
     options: ResizeOptions,
-    made: Callable[[Output], None],
+    maker: Maker,
 ) -> RunReport[Resized]:
     """Make the outputs that are not up to date; return the outcomes in input order, failures of the scan last."""
     store, recipe = project.store, _recipe(options)
@@ -180,7 +198,8 @@ def _run(
     done: dict[Path, Outcome[Resized]] = {}
     if todo and not project.how.dry_run:
         for place in {targets[r.path].parent for r in todo}:
-            _make_folder(place)
+            maker.folder(place)
+            require_writable(place)
             sweep(place)
         outputs = {r.path: Output(targets[r.path], r.id, recipe, r.path) for r in todo}
         store.claim(outputs.values())
@@ -191,7 +210,7 @@ def _run(
                 continue
             done[outcome.record.path] = outcome
             if isinstance(outcome, Done):
-                made(outputs[outcome.record.path])
+                maker.made(outputs[outcome.record.path])
     outcomes: list[Outcome[Resized]] = [
         Skipped(r, "up to date") if r.path in current else done.get(r.path, Skipped(r, "would be resized"))
         for r in found.records
@@ -261,12 +280,9 @@ def _resize_in_place(folder: Path, options: ResizeOptions, how: How) -> ResizeRe
         recipe = _recipe(options)
         fresh = tuple(r for r in found.records if not project.store.is_current_in_place(r.path, recipe))
 
-        def settle(output: Output) -> None:
-            project.store.settle([output])
-
         stage_folder = project.root / PROJECT / "stage"
         staged = output_names(folder, fresh, stage_folder, options)
-        report = _run(Scan(folder, fresh, found.failed), staged, project, options, settle)
+        report = _run(Scan(folder, fresh, found.failed), staged, project, options, _Staging(project))
         keep = project.root / PROJECT / "originals" / str(project.journal.next_id())
         ops: list[Move] = []
         settled: list[Output] = []

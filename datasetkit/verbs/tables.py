@@ -10,8 +10,8 @@ from datasetkit import reports
 from datasetkit.core import vocabulary
 from datasetkit.core.config import ReportOptions
 from datasetkit.core.errors import DatasetError
-from datasetkit.core.files import display, find_root, write_atomic, writing
-from datasetkit.core.plans import Plan, WriteText
+from datasetkit.core.files import display, find_root
+from datasetkit.core.plans import Plan, WriteBytes, WriteText
 from datasetkit.core.records import Failed
 from datasetkit.core.store import Store
 from datasetkit.reports import Captioned
@@ -52,17 +52,13 @@ def report(folder: Path, options: ReportOptions, how: How = JUST_DO_IT) -> Repor
         out / "tags.csv": reports.csv_text(frequency, excel=options.excel),
         out / "pairs.csv": reports.csv_text(reports.cooccurrence(items), excel=options.excel),
     }
-    chart = (out / "tags.png",) if options.plot else ()
-    if not how.dry_run:
-        with writing(out):
-            out.mkdir(parents=True, exist_ok=True)
-        with open_project(out, how) as project:
-            project.apply(Plan(tuple(WriteText(p, t) for p, t in tables.items())), "report", display(folder.name))
-            for path in chart:
-                write_atomic(path, reports.plot(frequency))
+    chart = (WriteBytes(out / "tags.png", reports.plot(frequency)),) if options.plot else ()
+    plan = Plan((*(WriteText(path, text) for path, text in tables.items()), *chart))
+    with open_project(out, how) as project:
+        project.apply(plan, "report", display(folder.name))
     total = frequency[frequency["concept"] == reports.TOTAL]
     top = tuple({str(k): _plain(v) for k, v in row.items()} for row in total.head(15).to_dict("records"))
-    return Reported(out, (*tables, *chart), len(items), len(total), top, missing, tuple(failed))
+    return Reported(out, (*tables, *(op.path for op in chart)), len(items), len(total), top, missing, tuple(failed))
 
 
 def _plain(cell: object) -> object:
