@@ -1,12 +1,11 @@
-"""What a tagger is: its labels, its scores on a grid of 1e-4, and how a row of scores becomes tags."""
+"""What a tagger is: its labels, its identity, and its scores on a grid of 1e-4, in memory and in the store."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -16,22 +15,23 @@ from datasetkit.core.errors import InputError
 from datasetkit.core.vocabulary import PERSON_COUNT
 
 GENERAL, CHARACTER, RATING = "general", "character", "rating"
-CATEGORIES = (GENERAL, CHARACTER, RATING)
-RatingPlace = Literal["none", "first", "last"]
+# Some models also score these. They are kept and shown, and never written: a caption says what a picture shows.
+UNWRITTEN = ("copyright", "artist", "meta", "quality", "model")
+CATEGORIES = (GENERAL, CHARACTER, RATING, *UNWRITTEN)
+Precision = Literal["float32", "int8", "bf16"]
+FLOAT32 = "float32"
 
 # Scores are counted in whole steps of 1e-4: a float32 0.35 lies below the float64 one, 3500 steps are 3500 steps.
 STEPS = 10_000
 # What is no higher is not stored, and so is never selected either: a cached row and a fresh one give the same tags.
 FLOOR = 100
-# MCut on characters alone would pick one out of pure noise; the models' own app has the same lower bound.
-CHARACTER_MCUT_FLOOR = 0.15
 
 _PACKED = np.dtype([("label", "<u4"), ("steps", "<u2")])
 
 
 @dataclass(frozen=True, slots=True)
 class Label:
-    """One output of a model: its name as captions spell it, and "general", "character" or "rating"."""
+    """One output of a model: its name as captions spell it, and one of CATEGORIES."""
 
     name: str
     category: str
@@ -42,13 +42,15 @@ class Labels:
     """All outputs of a model, in the order of its label file."""
 
     items: tuple[Label, ...]
-    _rows: dict[str, NDArray[np.intp]] = field(init=False, repr=False, compare=False, hash=False)
+    categories: NDArray[np.uint8] = field(init=False, repr=False, compare=False, hash=False)
+    persons: NDArray[np.bool_] = field(init=False, repr=False, compare=False, hash=False)
 
     def __post_init__(self) -> None:
-        found: dict[str, list[int]] = {category: [] for category in CATEGORIES}
-        for row, label in enumerate(self.items):
-            found[label.category].append(row)
-        object.__setattr__(self, "_rows", {category: np.array(rows, np.intp) for category, rows in found.items()})
+        """Note for each label the place of its category in CATEGORIES, and whether it counts persons."""
+        places = {category: place for place, category in enumerate(CATEGORIES)}
+        object.__setattr__(self, "categories", np.array([places[label.category] for label in self.items], np.uint8))
+        persons = [label.category == GENERAL and PERSON_COUNT.match(label.name) is not None for label in self.items]
+        object.__setattr__(self, "persons", np.array(persons, np.bool_))
 
     def __len__(self) -> int:
         return len(self.items)
@@ -59,7 +61,7 @@ class Labels:
 
     def rows(self, category: str) -> NDArray[np.intp]:
         """Return the row numbers of one category, rising."""
-        return self._rows[category]
+        return np.flatnonzero(self.categories == CATEGORIES.index(category))
 
     def pairs(self) -> tuple[tuple[str, str], ...]:
         """Return (name, category) rows, as the score store keeps them; `from_pairs` reads them back."""
@@ -87,10 +89,12 @@ class Identity:
     name: str
     revision: str
     preprocess: str
+    precision: Precision = "float32"
 
     def key(self) -> str:
         """Return the one string under which scores are stored."""
-        return f"{self.name}@{self.revision}+{self.preprocess}"
+        exact = f"{self.name}@{self.revision}+{self.preprocess}"
+        return exact if self.precision == FLOAT32 else f"{exact}+{self.precision}"
 
 
 class Tagger(Protocol):
@@ -99,7 +103,7 @@ class Tagger(Protocol):
     identity: see `Identity`. labels: one for each column of the scores. batch_size: how many pictures one call to
     `scores` takes best; a model with a fixed batch still takes any number. pr_threshold: the threshold at which the
     model's card measured precision = recall, None where it gives none. notice: what the person must be told before
-    the tags are trusted, or "".
+    the tags are trusted, or "". device: what it runs on, by its name in `taggers.sessions.PROVIDERS`.
     """
 
     @property
@@ -117,6 +121,9 @@ class Tagger(Protocol):
     @property
     def notice(self) -> str: ...
 
+    @property
+    def device(self) -> str: ...
+
     def prepare(self, image: Image.Image) -> object:
         """Turn a picture, as `datasetkit.images.load` gives it, into what `scores` takes; safe in many threads."""
         ...
@@ -130,19 +137,43 @@ class Tagger(Protocol):
         ...
 
 
+@runtime_checkable
+class FastDecoder(Protocol):
+    """A tagger that can do with a picture that was decoded at a half, a quarter or an eighth of its size.
+
+    decode_at: the long edge in pixels to which pictures may be shrunk by the decoder (`images.load(shrink_to=...)`);
+    None where whole pictures were asked for.
+    """
+
+    @property
+    def decode_at(self) -> int | None: ...
+
+    def prepare_shrunk(self, image: Image.Image, size: tuple[int, int]) -> object:
+        """Do what `prepare` does with a picture that was shrunk by its decoder from `size` (width, height)."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class TaggerOptions:
     """How a tagger is found and run.
 
-    model_dir: a folder with `model.onnx` and `selected_tags.csv`, instead of the hub. provider: "auto" or a name of
+    model_dir: a folder with `model.onnx` and its label file, instead of the hub. provider: "auto" or a name of
     `taggers.sessions.PROVIDERS`. threads: inside one operator on the CPU, 0 = one for each core. batch_size: pictures
-    a call, None = what suits the device; a model with a fixed batch keeps its own.
+    a call, None = what suits the device; a model with a fixed batch keeps its own. precision: what the weights and
+    the arithmetic are. fast_decode: JPEGs are decoded at a fraction of their size.
     """
 
     model_dir: Path | None = None
     provider: str = "auto"
     threads: int = 0
     batch_size: int | None = None
+    precision: Precision = "float32"
+    fast_decode: bool = False
+
+    @property
+    def exact(self) -> bool:
+        """Whether nothing is given up for speed."""
+        return self.precision == FLOAT32 and not self.fast_decode
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,7 +203,7 @@ def round_scores(scores: ArrayLike) -> NDArray[np.float32]:
 
 def pack(row: ArrayLike) -> bytes:
     """Keep every score above 0.01 of one row as (uint32 label, uint16 steps of 1e-4), little-endian, labels rising."""
-    counted = _above_floor(row)
+    counted = above_floor(row)
     kept = np.flatnonzero(counted)
     packed = np.empty(len(kept), _PACKED)
     packed["label"], packed["steps"] = kept, counted[kept]
@@ -184,83 +215,30 @@ def unpack(blob: bytes, n_labels: int) -> NDArray[np.float32]:
 
     Raises InputError when the blob does not fit that many labels.
     """
-    if len(blob) % _PACKED.itemsize:
-        raise InputError(f"stored scores are damaged: {len(blob)} bytes", hint="delete .dsk/store.sqlite and tag again")
-    packed = np.frombuffer(blob, _PACKED)
-    if len(packed) and int(packed["label"].max()) >= n_labels:
-        raise InputError(
-            f"stored scores name label {int(packed['label'].max())} of {n_labels}",
-            hint="delete .dsk/store.sqlite and tag again",
-        )
+    labels, counted = unpack_kept(blob, n_labels)
     row = np.zeros(n_labels, np.float32)
-    row[packed["label"]] = round_scores(packed["steps"] / STEPS)
+    row[labels] = round_scores(counted / STEPS)
     return row
 
 
-def mcut(scores: ArrayLike) -> float:
-    """Return the middle of the largest gap between neighbouring scores, the highest of equal gaps.
+def unpack_kept(blob: bytes, n_labels: int) -> tuple[NDArray[np.intp], NDArray[np.int64]]:
+    """Return the labels that `pack` kept, rising, and their scores in steps of 1e-4: a few hundred of ten thousand.
 
-    A single score is parted from 0. Source: Largeron, Moulin and Géry, "MCut: a thresholding strategy for
-    multi-label classification", IDA 2012.
+    Raises InputError when the blob does not fit that many labels.
     """
-    falling = -np.sort(-steps(scores))
-    if len(falling) < 2:
-        falling = np.append(falling, [0] * (2 - len(falling)))
-    at = int(np.argmax(falling[:-1] - falling[1:]))
-    return float(falling[at] + falling[at + 1]) / (2 * STEPS)
+    if len(blob) % _PACKED.itemsize:
+        raise InputError(f"stored scores are damaged: {len(blob)} bytes", hint="delete .dsk/store.sqlite and tag again")
+    packed = np.frombuffer(blob, _PACKED)
+    labels = packed["label"].astype(np.intp)
+    if len(labels) and int(labels[-1]) >= n_labels or (np.diff(labels) <= 0).any():
+        raise InputError(
+            f"stored scores do not fit the {n_labels} labels", hint="delete .dsk/store.sqlite and tag again"
+        )
+    return labels, packed["steps"].astype(np.int64)
 
 
-def select(
-    row: ArrayLike,
-    labels: Labels,
-    *,
-    threshold: float,
-    character_threshold: float,
-    mcut: bool = False,
-    rating: RatingPlace = "none",
-) -> tuple[ScoredTag, ...]:
-    """Choose the tags of one picture from its scores, in caption order.
-
-    Order: the rating if asked for first; characters; counts of persons (`1girl`, `2boys`); all other general tags;
-    the rating if asked for last. Within each by falling score, ties by row of the label file. A score that equals
-    its threshold is in; with `mcut` both thresholds are found from the scores.
-    """
-    counted = _above_floor(row)
-    if counted.shape != (len(labels),):
-        raise InputError(f"a row of {counted.shape} scores does not fit {len(labels)} labels")
-    general_at = _mcut_steps(counted[labels.rows(GENERAL)]) if mcut else _threshold_steps(threshold)
-    character_at = (
-        max(_mcut_steps(counted[labels.rows(CHARACTER)]), _threshold_steps(CHARACTER_MCUT_FLOOR))
-        if mcut
-        else _threshold_steps(character_threshold)
-    )
-    characters = _chosen(counted, labels, CHARACTER, character_at)
-    general = _chosen(counted, labels, GENERAL, general_at)
-    persons = [tag for tag in general if PERSON_COUNT.match(tag.name)]
-    others = [tag for tag in general if not PERSON_COUNT.match(tag.name)]
-    best = _chosen(counted, labels, RATING, 0)[:1]
-    first, last = (best if rating == place else [] for place in ("first", "last"))
-    return (*first, *characters, *persons, *others, *last)
-
-
-def _above_floor(row: ArrayLike) -> NDArray[np.int64]:
+def above_floor(row: ArrayLike) -> NDArray[np.int64]:
     """Count one row in steps, with 0 for what the store would not keep."""
     counted = np.clip(steps(row), 0, STEPS)
     counted[counted <= FLOOR] = 0
     return counted
-
-
-def _threshold_steps(threshold: float) -> int:
-    """Return the least whole number of steps that reaches a threshold; the inner rounding takes float noise away."""
-    return math.ceil(round(threshold * STEPS, 6))
-
-
-def _mcut_steps(counted: NDArray[np.int64]) -> int:
-    return _threshold_steps(mcut(counted / STEPS))
-
-
-def _chosen(counted: NDArray[np.int64], labels: Labels, category: str, at: int) -> list[ScoredTag]:
-    rows = labels.rows(category)
-    rows = rows[(counted[rows] >= at) & (counted[rows] > FLOOR)]
-    rows = rows[np.argsort(-counted[rows], kind="stable")]
-    return [ScoredTag(labels.items[i].name, category, int(counted[i]) / STEPS) for i in rows.tolist()]

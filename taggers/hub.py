@@ -25,6 +25,10 @@ class FetchError(ModelFileError):
     """The file is not on this machine and the hub could not be asked for it."""
 
 
+class NotThere(FetchError):
+    """The hub was asked, and the repository has no such file."""
+
+
 def cached(repo: str, filename: str, revision: str) -> Path | None:
     """Return the file's path in the hub's cache, or None."""
     from huggingface_hub import try_to_load_from_cache
@@ -57,7 +61,7 @@ def commit(repo: str, filename: str, revision: str) -> str:
     """Return the 40-hex commit behind a branch, tag or commit, from the cache if it knows."""
     if COMMIT.fullmatch(revision):
         return revision
-    return fetch(repo, filename, revision).parent.name
+    return fetch(repo, filename, revision).parents[filename.count("/")].name
 
 
 def damage(path: Path) -> str:
@@ -93,7 +97,7 @@ def _etag(path: Path) -> str:
 @contextmanager
 def _asking(repo: str, filename: str) -> Iterator[None]:
     """Turn what the hub's client may raise into our errors, with the reason."""
-    from huggingface_hub.errors import HfHubHTTPError
+    from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, LocalEntryNotFoundError
 
     # Its HTTP library was requests, then httpx, then httpx2; the common base of its errors is a base of this one.
     transport = (base for base in HfHubHTTPError.__mro__ if base.__name__ in ("HTTPError", "RequestException"))
@@ -109,4 +113,5 @@ def _asking(repo: str, filename: str) -> Iterator[None]:
         if isinstance(error, OSError) and error.errno in _STORAGE:
             raise storage_error(Path(error.filename or "the model cache"), error) from error
         lines = str(error).strip().splitlines() or [type(error).__name__]
-        raise FetchError(f"{filename} of {repo} could not be fetched: {lines[0]}") from error
+        absent = isinstance(error, EntryNotFoundError) and not isinstance(error, LocalEntryNotFoundError)
+        raise (NotThere if absent else FetchError)(f"{filename} of {repo} could not be fetched: {lines[0]}") from error

@@ -1,26 +1,30 @@
-"""The label file of a WD14 model: `selected_tags.csv`, one row for each output of the network."""
+"""Label files: which tag each output of a network is, from `selected_tags.csv` or from `tag_mapping.json`."""
 
 from __future__ import annotations
 
 import csv
 import io
+import json
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from datasetkit.core.captions import spell
 from datasetkit.core.errors import ModelFileError
-from taggers.base import CHARACTER, GENERAL, RATING, Label, Labels
+from taggers.base import CATEGORIES, CHARACTER, GENERAL, RATING, Label, Labels
 
+CSV_FILE, MAPPING_FILE = "selected_tags.csv", "tag_mapping.json"
 HEADER = ("tag_id", "name", "category", "count")
 # The numbers are Danbooru's categories; 9 is SmilingWolf's own for the four ratings.
 CATEGORY_NUMBERS = {"0": GENERAL, "4": CHARACTER, "9": RATING}
-HINT = "take selected_tags.csv from the same repository and revision as model.onnx"
+HINT = "take the label file from the same repository and revision as model.onnx"
 
 
 def read_labels(path: Path) -> Labels:
-    """Read `selected_tags.csv` as labels in file order, spelled as captions spell them.
+    """Read a label file of either kind, told by its name, as labels in the order of the outputs, spelled as captions.
 
-    Raises ModelFileError for a file that is missing, is no UTF-8, or has another header, an unknown category, a
-    ragged row or the same name twice: each of these would shift or rename tags without a word.
+    Raises ModelFileError for a file that is missing, is no UTF-8, or has another form, an unknown category, a gap or
+    the same name twice: each of these would shift or rename tags without a word.
     """
     try:
         text = path.read_bytes().decode("utf-8")
@@ -28,25 +32,49 @@ def read_labels(path: Path) -> Labels:
         raise ModelFileError(f"{path}: the label file cannot be read: {error.strerror}", hint=HINT) from error
     except UnicodeDecodeError as error:
         raise ModelFileError(f"{path}: the label file is not UTF-8 text", hint=HINT) from error
-    return parse_labels(text, str(path))
+    return (parse_mapping if path.name == MAPPING_FILE else parse_labels)(text, str(path))
 
 
 def parse_labels(text: str, source: str) -> Labels:
-    """Read the text of a label file; `source` names it in errors."""
+    """Read the text of a `selected_tags.csv`, one row for each output; `source` names it in errors."""
     rows = _rows(text, source)
     if not rows or tuple(rows[0]) != HEADER:
         raise ModelFileError(f"{source}: the first line is not {','.join(HEADER)}", hint=HINT)
-    if len(rows) == 1:
-        raise ModelFileError(f"{source}: the label file names no tag", hint=HINT)
-    names: set[str] = set()
-    labels = []
-    for number, row in enumerate(rows[1:], start=1):
-        label = _label(row, f"{source}: label {number}")
-        if label.name in names:
+    return _unique((_label(row, f"{source}: label {number}") for number, row in enumerate(rows[1:], start=1)), source)
+
+
+def parse_mapping(text: str, source: str) -> Labels:
+    """Read the text of a `tag_mapping.json`; `source` names it in errors.
+
+    Two forms are in use: `{"0": {"tag": "1girl", "category": "General"}, ...}`, and
+    `{"idx_to_tag": {"0": "1girl", ...}, "tag_to_category": {"1girl": "General", ...}}`.
+    """
+    try:
+        data = json.loads(text)
+        if "idx_to_tag" in data:
+            found = {int(n): (tag, data["tag_to_category"][tag]) for n, tag in data["idx_to_tag"].items()}
+        else:
+            found = {int(n): (entry["tag"], entry["category"]) for n, entry in data.items()}
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ModelFileError(f"{source}: not the form of a {MAPPING_FILE}: {error!r}", hint=HINT) from error
+    if sorted(found) != list(range(len(found))):
+        raise ModelFileError(f"{source}: the labels are not numbered 0 to {len(found) - 1} without a gap", hint=HINT)
+    return _unique((_mapped(*found[n], f"{source}: label {n}") for n in range(len(found))), source)
+
+
+def _unique(labels: Iterable[Label], source: str) -> Labels:
+    """Refuse a file without labels, or with a tag that is there twice in one category."""
+    # A work may share its name with a character: names are unique within a category only.
+    seen: set[tuple[str, str]] = set()
+    kept: list[Label] = []
+    for number, label in enumerate(labels, start=1):
+        if (label.name, label.category) in seen:
             raise ModelFileError(f"{source}: label {number} ({label.name}) is there twice", hint=HINT)
-        names.add(label.name)
-        labels.append(label)
-    return Labels(tuple(labels))
+        seen.add((label.name, label.category))
+        kept.append(label)
+    if not kept:
+        raise ModelFileError(f"{source}: the label file names no tag", hint=HINT)
+    return Labels(tuple(kept))
 
 
 def _rows(text: str, source: str) -> list[list[str]]:
@@ -60,9 +88,20 @@ def _label(row: list[str], where: str) -> Label:
     if len(row) != len(HEADER):
         raise ModelFileError(f"{where} has {len(row)} fields, not {len(HEADER)}", hint=HINT)
     _, name, category, _ = row
-    if not name.strip():
-        raise ModelFileError(f"{where} has no name", hint=HINT)
     if category not in CATEGORY_NUMBERS:
         known = ", ".join(CATEGORY_NUMBERS)
         raise ModelFileError(f"{where} ({name}) has category {category!r}, not one of {known}", hint=HINT)
-    return Label(spell(name), CATEGORY_NUMBERS[category])
+    return _named(name, CATEGORY_NUMBERS[category], where)
+
+
+def _mapped(name: Any, category: Any, where: str) -> Label:
+    if not isinstance(category, str) or category.lower() not in CATEGORIES:
+        known = ", ".join(CATEGORIES)
+        raise ModelFileError(f"{where} ({name}) has category {category!r}, not one of {known}", hint=HINT)
+    return _named(name, category.lower(), where)
+
+
+def _named(name: Any, category: str, where: str) -> Label:
+    if not isinstance(name, str) or not name.strip():
+        raise ModelFileError(f"{where} has no name", hint=HINT)
+    return Label(spell(name), category)

@@ -1,18 +1,19 @@
-"""Which WD14 models there are (SmilingWolf, Apache-2.0), at which revisions, and how their files come here."""
+"""Which models have a name (SmilingWolf, Apache-2.0), at which revisions, and how the files of any come here."""
 
 from __future__ import annotations
 
 import difflib
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from datasetkit.core.errors import ConfigError, ModelFileError
 from datasetkit.core.events import SILENT, Reporter
 from taggers import hub
+from taggers.kinds import KINDS
+from taggers.labels import CSV_FILE
 
-MODEL_FILE, LABEL_FILE = "model.onnx", "selected_tags.csv"
-FILES = (LABEL_FILE, MODEL_FILE)
+MODEL_FILE, LABEL_FILE = "model.onnx", CSV_FILE
 DEFAULT = "wd-swinv2-v3"
 
 # name, repository, pinned revision, the threshold where the model's card measured precision = recall (- = none given).
@@ -29,23 +30,37 @@ wd-swinv2-v2      SmilingWolf/wd-v1-4-swinv2-tagger-v2      cdb0c7fdc70646f0af29
 wd-moat-v2        SmilingWolf/wd-v1-4-moat-tagger-v2        8452cddf280b952281b6e102411c50e981cb2908  0.3771
 """
 
-# `owner/repo` or `owner/repo@revision`, a revision without slashes.
-_REPO = re.compile(r"(?P<repo>[\w-][\w.-]*/[\w-][\w.-]*)(@(?P<revision>[\w-][\w.-]*))?", re.ASCII)
+# `owner/repo[/folder][@revision]`, a revision without slashes; some repositories keep each version in a folder.
+_PART = r"[\w-][\w.-]*"
+_REPO = re.compile(
+    rf"(?P<repo>{_PART}/{_PART})(?P<folder>(/{_PART})*)(@(?P<revision>{_PART}))?",
+    re.ASCII,
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """A model on the hub. revision: a 40-hex commit once `pin` has seen it. pr_threshold: where its card has P = R."""
+    """A model on the hub.
+
+    revision: a 40-hex commit once `pin` has seen it. pr_threshold: where its card has P = R. folder: where in the
+    repository its files lie. label_file: "" where it is not known yet which of the two kinds it has.
+    """
 
     name: str
     repo: str
     revision: str
     pr_threshold: float | None = None
+    folder: str = ""
+    label_file: str = ""
 
     @property
     def command(self) -> str:
         """The command that fetches this model."""
         return f"dsk models download {self.name}"
+
+    def file(self, name: str) -> str:
+        """Return a file's path in the repository."""
+        return f"{self.folder}/{name}" if self.folder else name
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +84,7 @@ class ModelRow:
 
 def _parse(line: str) -> Model:
     name, repo, revision, threshold = line.split()
-    return Model(name, repo, revision, None if threshold == "-" else float(threshold))
+    return Model(name, repo, revision, None if threshold == "-" else float(threshold), label_file=CSV_FILE)
 
 
 MODELS = {model.name: model for model in map(_parse, _TABLE.strip().splitlines())}
@@ -88,25 +103,31 @@ def find(name: str) -> Model:
         near = difflib.get_close_matches(name, MODELS, n=1, cutoff=0.4)
         known = f"did you mean {near[0]}? " if near else ""
         raise ConfigError(f"unknown model {name!r}", hint=f"{known}known: {', '.join(MODELS)}, or owner/repo@revision")
-    repo, revision = match["repo"], match["revision"]
+    repo, folder, revision = match["repo"], match["folder"].strip("/"), match["revision"]
     known_model = _BY_REPO.get(repo)
-    if known_model is not None and revision in (None, known_model.revision):
+    if known_model is not None and not folder and revision in (None, known_model.revision):
         return known_model
-    return Model(name, repo, revision or "main")
+    return Model(name, repo, revision or "main", folder=folder)
 
 
 def pin(model: Model) -> Model:
     """Return the model at a commit: a branch or tag is looked up in the cache, then on the hub."""
     if hub.COMMIT.fullmatch(model.revision):
         return model
-    commit = hub.commit(model.repo, LABEL_FILE, model.revision)
-    return Model(f"{model.repo}@{commit}", model.repo, commit, model.pr_threshold)
+    label_file = _label_file(model)
+    commit = hub.commit(model.repo, model.file(label_file), model.revision)
+    where = f"{model.repo}/{model.folder}" if model.folder else model.repo
+    return replace(model, name=f"{where}@{commit}", revision=commit, label_file=label_file)
 
 
 def cached(model: Model) -> ModelFiles | None:
     """Return the files of a model that lies in the hub's cache completely, or None."""
-    weights, labels = (hub.cached(model.repo, name, model.revision) for name in (MODEL_FILE, LABEL_FILE))
-    return ModelFiles(weights, labels) if weights and labels else None
+    weights = hub.cached(model.repo, model.file(MODEL_FILE), model.revision)
+    for name in [model.label_file] if model.label_file else KINDS:
+        labels = hub.cached(model.repo, model.file(name), model.revision)
+        if weights and labels:
+            return ModelFiles(weights, labels)
+    return None
 
 
 def fetch(model: Model) -> ModelFiles:
@@ -115,14 +136,32 @@ def fetch(model: Model) -> ModelFiles:
     Raises FetchError (exit 12) with the command to try again, StorageError when there is no room.
     """
     try:
-        labels, weights = (hub.fetch(model.repo, name, model.revision) for name in FILES)
+        # The label file first: it is small, and a repository without one is no tagger.
+        labels = hub.fetch(model.repo, model.file(_label_file(model)), model.revision)
+        weights = hub.fetch(model.repo, model.file(MODEL_FILE), model.revision)
     except hub.FetchError as error:
         raise hub.FetchError(
             f"the tagger {model.name} is not on this machine: {error.message}",
             hint=f"run `{model.command}` where there is a connection, or name a folder with {MODEL_FILE} and "
-            f"{LABEL_FILE} by --model-dir",
+            f"its label file by --model-dir",
         ) from error
     return ModelFiles(weights, labels)
+
+
+def _label_file(model: Model) -> str:
+    """Return which label file a model has: known, or in the cache, or the first that the hub has."""
+    if model.label_file:
+        return model.label_file
+    for name in KINDS:
+        if hub.cached(model.repo, model.file(name), model.revision) is not None:
+            return name
+    for name in KINDS:
+        try:
+            hub.fetch(model.repo, model.file(name), model.revision)
+        except hub.NotThere:
+            continue
+        return name
+    raise hub.NotThere(f"{model.repo} at {model.revision} has neither of {', '.join(map(model.file, KINDS))}")
 
 
 def require_intact(model: Model, files: ModelFiles) -> None:
@@ -150,10 +189,10 @@ def download(name: str, reporter: Reporter = SILENT) -> ModelFiles:
     """
     model = pin(find(name))
     files = fetch(model)
-    for filename, path in ((LABEL_FILE, files.labels), (MODEL_FILE, files.weights)):
+    for path in (files.labels, files.weights):
         found = hub.damage(path)
         if found:
             reporter.warn(f"{found}; it is fetched again")
-            hub.fetch(model.repo, filename, model.revision, again=True)
+            hub.fetch(model.repo, model.file(path.name), model.revision, again=True)
     require_intact(model, files)
     return files

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import difflib
 import importlib.metadata
 import importlib.util
+import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -27,6 +29,10 @@ AUTO = "auto"
 AUTO_ORDER = ("cuda", "cpu")
 # Which distribution holds a provider, where it is one of ours; the others have packages of their makers.
 EXTRA_OF = {"cpu": "cpu", "cuda": "gpu", "tensorrt": "gpu"}
+# Where a precision runs: int8 is a model of its own, for the CPU; only OpenVINO computes a float32 model in bf16.
+PROVIDERS_OF = {"int8": ("cpu",), "bf16": ("openvino",)}
+# OpenVINO computes in bf16 on its own accord where the processor can: it is told what was asked for.
+OPENVINO_PRECISION = {"float32": "f32", "bf16": "bf16"}
 # onnxruntime logs at 3 what stops it; its warnings about graph optimisation say nothing to a person who tags.
 LOG_ERRORS_ONLY = 3
 
@@ -51,22 +57,35 @@ def double_install() -> str:
     )
 
 
-def open_session(path: Path, *, provider: str = AUTO, threads: int = 0) -> Any:
+def require_provider(provider: str, precision: str = "float32") -> None:
+    """Raise ConfigError for a provider nobody knows, or one that cannot compute in the precision asked for."""
+    if provider != AUTO and provider not in PROVIDERS:
+        near = difflib.get_close_matches(provider, [AUTO, *PROVIDERS], n=1)
+        hint = f"did you mean {near[0]}?" if near else f"one of: {AUTO}, {', '.join(PROVIDERS)}"
+        raise ConfigError(f"unknown provider {provider!r}", hint=hint)
+    able = PROVIDERS_OF.get(precision)
+    if able and provider not in (AUTO, *able):
+        raise ConfigError(f"{precision} does not run on {provider}", hint=f"leave --provider out, or give {able[0]}")
+
+
+def open_session(path: Path, *, provider: str = AUTO, threads: int = 0, precision: str = "float32") -> Any:
     """Open an onnxruntime InferenceSession on the provider that was asked for.
 
     provider: a name of PROVIDERS or "auto". threads: inside one operator on the CPU, 0 = one for each core.
+    precision: "bf16" makes OpenVINO compute in it; for "int8" the file has to be one already.
     Raises ConfigError for an unknown provider, MissingExtra when the installed onnxruntime has it not, and
     ModelFileError when the file or the device cannot be used. Never runs on another device instead.
     """
-    if provider != AUTO and provider not in PROVIDERS:
-        raise ConfigError(f"unknown provider {provider!r}", hint=f"one of: {AUTO}, {', '.join(PROVIDERS)}")
+    require_provider(provider, precision)
+    if precision in PROVIDERS_OF:
+        provider = PROVIDERS_OF[precision][0]
     require_onnxruntime()
     onnx_file.check(path)
     import onnxruntime as ort
 
     ort.disable_telemetry_events()
     chosen = _choose(provider, ort.get_available_providers())
-    session = _session(ort, path, chosen, threads)
+    session = _session(ort, path, chosen, threads, precision)
     # onnxruntime goes on with the CPU when a device's libraries do not load; "auto" accepts that and says so.
     if provider != AUTO and device(session) != provider:
         raise ModelFileError(
@@ -97,19 +116,22 @@ def _choose(provider: str, available: list[str]) -> str:
         return next((name for name in AUTO_ORDER if PROVIDERS[name] in available), "cpu")
     if PROVIDERS[provider] not in available:
         extra = EXTRA_OF.get(provider)
-        hint = f'pip install "datasetkit[{extra}]"' if extra else f"install the onnxruntime build for {provider}"
+        maker = f"pip install onnxruntime-{provider} in place of onnxruntime"
+        hint = f'pip install "datasetkit[{extra}]"' if extra else maker
         raise MissingExtra(f"the installed onnxruntime cannot run on {provider}", hint=f"{hint}, or use --provider cpu")
     return provider
 
 
-def _session(ort: Any, path: Path, provider: str, threads: int) -> Any:
+def _session(ort: Any, path: Path, provider: str, threads: int, precision: str) -> Any:
     if provider == "cuda" and hasattr(ort, "preload_dlls"):  # since 1.21: finds CUDA where pip installed it
         with contextlib.redirect_stdout(sys.stderr):  # it prints, and our stdout carries results only
             ort.preload_dlls()
     options = ort.SessionOptions()
     options.log_severity_level = LOG_ERRORS_ONLY
     options.intra_op_num_threads = threads
-    wanted = [PROVIDERS[provider]] + ([] if provider == "cpu" else [PROVIDERS["cpu"]])
+    wanted: list[Any] = [PROVIDERS[provider]] + ([] if provider == "cpu" else [PROVIDERS["cpu"]])
+    if provider == "openvino":
+        wanted[0] = (PROVIDERS[provider], _openvino(precision, threads))
     try:
         # Its own fallback would print to stdout and go on with another device.
         return ort.InferenceSession(path, options, providers=wanted, enable_fallback=0)
@@ -118,6 +140,14 @@ def _session(ort: Any, path: Path, provider: str, threads: int) -> Any:
             f"{path}: onnxruntime cannot load this model: {str(error).splitlines()[0]}",
             hint="fetch the model again; a newer model may need a newer onnxruntime",
         ) from error
+
+
+def _openvino(precision: str, threads: int) -> dict[str, str]:
+    """Return the provider's options: its CPU plugin, told the precision and the threads in its own form."""
+    cpu = {"INFERENCE_PRECISION_HINT": OPENVINO_PRECISION[precision]}
+    if threads:
+        cpu["INFERENCE_NUM_THREADS"] = str(threads)
+    return {"device_type": "CPU", "load_config": json.dumps({"CPU": cpu})}
 
 
 def _installed(distribution: str) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -115,6 +116,8 @@ def plain(value: Any) -> Any:
         return [plain(v) for v in value]
     if isinstance(value, bytes):
         return f"{len(value)} bytes"
+    if isinstance(value, float) and not math.isfinite(value):
+        return None  # JSON has no NaN
     return value
 
 
@@ -148,6 +151,11 @@ def listed(lines: Sequence[str | Text], *, most: int = _MOST_LINES) -> None:
         out.print(Text(f"... and {len(lines) - most:,} more (--json lists all)", "dim"))
 
 
+def counted(n: int, what: str) -> str:
+    """Count things in words."""
+    return f"{n:,} {what}" + ("" if n == 1 else "s")
+
+
 def pictures(n: int) -> str:
     """Count pictures in words."""
-    return f"{n:,} picture" + ("" if n == 1 else "s")
+    return counted(n, "picture")

@@ -110,7 +110,7 @@ def tag(
         str | None,
         typer.Option(
             # The backslash keeps Rich from reading a style in the brackets.
-            help=r"auto: WD14, or offline the stand-in `basic`. A name of `dsk models list`, or owner/repo\[@revision].",
+            help=r"auto: WD14, or offline `basic`. Also a name of `dsk models list`, or owner/repo\[@revision].",
             show_default="auto",
         ),
     ] = None,

@@ -33,7 +33,7 @@ def init(
 
 @app.command(name="run", rich_help_panel=PANEL)
 def run_(
-    config: Annotated[Path, typer.Argument(help="The dsk.toml that says what to do, or its folder.")] = Path("dsk.toml"),
+    config: Annotated[Path, typer.Argument(help="The dsk.toml to follow, or its folder.")] = Path("dsk.toml"),
     dry_run: opt.DryRun = False,
     json: opt.Json = False,
     wait: opt.Wait = False,

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from rich.text import Text
 
-from datasetkit.cli.console import listed, pictures, say, table, warn
+from datasetkit.cli.console import counted, listed, pictures, say, table, warn
 from datasetkit.core.diffs import CaptionChange
-from datasetkit.core.files import display
+from datasetkit.core.files import IMAGE_SUFFIXES, PROJECT, display
 from datasetkit.core.plans import Copy, FileOp, Link, Move, Plan, WriteBytes, WriteText
 from datasetkit.core.records import Failed
 
@@ -44,7 +44,9 @@ def problems(failed: Sequence[Failed]) -> None:
 
 
 def _without_path(error: str, path: Path) -> str:
-    return error.removeprefix(f"{display(path)}: ").removeprefix(f"{display(path)} ")
+    """Take the path out of an error that is shown behind the picture's name."""
+    shown = display(path)
+    return error.removeprefix(f"cannot read {shown}: ").removeprefix(f"{shown}: ").removeprefix(f"{shown} ")
 
 
 def operations(plan: Plan, root: Path) -> None:
@@ -113,7 +115,7 @@ def renamed(result: Renamed, dry_run: bool) -> None:
         say(f"{pictures(result.images)}: all names are as wanted")
     else:
         verb = "would rename" if dry_run else "renamed"
-        say(f"{verb} {moves:,} files of {pictures(result.images)}{history_hint(result.entry)}")
+        say(f"{verb} {counted(moves, 'file')} of {pictures(result.images)}{history_hint(result.entry)}")
     problems(result.failed)
 
 
@@ -154,7 +156,7 @@ def tagged(result: Tagged, dry_run: bool) -> None:
     if dry_run:
         changes(result.changes)
     hits(result.hits)
-    wrote = f"{'would write' if dry_run else 'wrote'} {len(result.changes):,} captions"
+    wrote = f"{'would write' if dry_run else 'wrote'} {counted(len(result.changes), 'caption')}"
     kept = result.report.skipped
     say(
         f"{wrote} with {result.tagger.split('@')[0]}; {len(result.report.done) - len(result.changes):,} were as "
@@ -172,7 +174,8 @@ def tagged(result: Tagged, dry_run: bool) -> None:
 def ruled(result: Ruled, dry_run: bool) -> None:
     changes(result.changes) if dry_run else None
     hits(result.hits)
-    say(f"{'would change' if dry_run else 'changed'} {len(result.changes):,} captions{history_hint(result.entry)}")
+    verb = "would change" if dry_run else "changed"
+    say(f"{verb} {counted(len(result.changes), 'caption')}{history_hint(result.entry)}")
     without = sum(s.reason == "it has no caption" for s in result.report.skipped)
     if without:
         warn(f"{pictures(without)} without a caption: dsk tag writes one")
@@ -244,9 +247,10 @@ def laid_out(result: LaidOutResult, dry_run: bool) -> None:
     else:
         verb = "would bring" if dry_run else "brought"
         say(
-            f"{verb} {_place(result.out)} up to date: {folders}, {len(result.changes.ops):,} files"
+            f"{verb} {_place(result.out)} up to date: {folders}, {counted(len(result.changes.ops), 'change')}"
             f"{history_hint(result.entry)}"
         )
+        _gone(result.changes)
     for line in result.advice:
         say(f"- {line}")
     if result.without_caption:
@@ -259,6 +263,15 @@ def laid_out(result: LaidOutResult, dry_run: bool) -> None:
     problems(result.failed)
 
 
+def _gone(plan: Plan) -> None:
+    """Name the pictures that a plan takes out of the data set."""
+    gone = [op.src for op in plan.ops if isinstance(op, Move) and PROJECT in op.dst.parts]
+    names = [display(path.name) for path in gone if path.suffix.lower() in IMAGE_SUFFIXES]
+    if names:
+        more = f" and {len(names) - _MOST:,} more" if len(names) > _MOST else ""
+        say(f"  taken out, into .dsk/trash: {', '.join(names[:_MOST])}{more}")
+
+
 def reg(result: RegResult, dry_run: bool) -> None:
     if dry_run:
         operations(result.changes, result.folder.parent)
@@ -267,6 +280,7 @@ def reg(result: RegResult, dry_run: bool) -> None:
         f"{result.images} x {result.repeats} = {result.images * result.repeats} visits beside "
         f"{result.train_visits} of the training set{history_hint(result.entry)}"
     )
+    _gone(result.changes)
     for line in result.advice or ("balanced: every regularisation picture is used",):
         say(f"- {line}")
     problems(result.failed)
@@ -294,8 +308,9 @@ def exported(result: Exported, dry_run: bool) -> None:
 def imported(result: Imported, dry_run: bool) -> None:
     if dry_run:
         changes(result.changes)
+    verb = "would write" if dry_run else "wrote"
     say(
-        f"{'would write' if dry_run else 'wrote'} {len(result.changes):,} captions; {result.kept:,} kept that exist, "
+        f"{verb} {counted(len(result.changes), 'caption')}; {result.kept:,} kept that exist, "
         f"{pictures(result.without)} without a side-car{history_hint(result.entry)}"
     )
     problems(result.failed)
@@ -321,17 +336,16 @@ def step(dry_run: bool) -> Callable[[StepResult], None]:
 def ran(result: Ran, dry_run: bool) -> None:
     failed = len(result.failed)
     say("")
-    say(
-        f"{len(result.steps)} steps in {display(result.root)}"
-        + (f"; {failed:,} items failed" if failed else ": all done"),
-        "bold",
-    )
+    outcome = f"; {counted(failed, 'item')} failed" if failed else ": all looked at" if dry_run else ": all done"
+    say(f"{counted(len(result.steps), 'step')} in {display(result.root)}{outcome}", "bold")
+    if result.unforeseen:
+        say(f"not to be foreseen before the steps above were taken: {', '.join(result.unforeseen)}")
 
 
 def undone(result: Undone, dry_run: bool) -> None:
     for entry in result.entries:
         verb = "would take back" if dry_run else "took back"
-        say(f"{verb} {entry.verb} {entry.title} (history {entry.id}, {entry.operations:,} operations)")
+        say(f"{verb} {entry.verb} {entry.title} (history {entry.id}, {counted(entry.operations, 'operation')})")
     if not result.entries:
         say("nothing is left to take back")
     for line in result.refused:

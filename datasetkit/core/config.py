@@ -10,7 +10,7 @@ import difflib
 import json
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal, TypeVar
 
@@ -341,6 +341,25 @@ TABLES: dict[str, type] = {
 }
 
 
+# Options that name files or folders. `work` and the folders of concepts are always taken from the project's root.
+_PATHS: dict[str, tuple[str, ...]] = {
+    "tag": ("model_dir", "implies"),
+    "rules": ("implies",),
+    "layout": ("out",),
+    "reg": ("folder", "out"),
+    "report": ("out",),
+    "export": ("out",),
+    "import": ("meta",),
+}
+_NO_PATH = ("", "none", "common")  # not given, and the tables of implications that have names
+
+
+def _seen_from_here(path: Path) -> str:
+    """Return a path as seen from the current folder where it lies below it, else the whole path."""
+    here = Path.cwd()
+    return str(path.relative_to(here) if path.is_relative_to(here) else path)
+
+
 @dataclass(frozen=True, slots=True)
 class Config:
     """A `dsk.toml` that was read and checked; an empty one where there is no file."""
@@ -357,8 +376,22 @@ class Config:
         return self.tables.get(name, {})
 
     def build(self, cls: type[Options], name: str, given: Mapping[str, Any] | None = None) -> Options:
-        """Build a verb's options from its table and from what was given on the command line (None: not given)."""
-        return build(cls, self.table(name), given or {}, where=f"{display(self.path or CONFIG_NAME)} [{name}]")
+        """Build a verb's options from its table and from what was given on the command line (None: not given).
+
+        What is given is as seen from the current folder; paths of the dsk.toml, and the default ones of its project,
+        are as seen from its folder.
+        """
+        table = self.table(name)
+        options = build(cls, table, given or {}, where=f"{display(self.path or CONFIG_NAME)} [{name}]")
+        if self.root is None:
+            return options
+        found = {
+            key: getattr(options, key)
+            for key in _PATHS.get(name, ())
+            if (given or {}).get(key) is None and getattr(options, key) not in _NO_PATH
+        }
+        # dataclasses.replace knows no type variable that is bound to dataclasses.
+        return replace(options, **{key: _seen_from_here(self.root / value) for key, value in found.items()})  # type: ignore[type-var]
 
 
 def build(cls: type[Options], table: Mapping[str, Any], given: Mapping[str, Any], *, where: str) -> Options:

@@ -25,6 +25,9 @@ PROJECT = ".dsk"
 TEMP_PREFIX, TEMP_SUFFIX = ".dsk-", ".tmp"
 MAX_CAPTION_BYTES = 1_000_000
 
+# A full disk still takes empty files; what is smaller than this would not hold the store's own notes.
+_PROBE = bytes(256 * 1024)
+
 _DIGITS = re.compile(r"(\d+)")
 _STORAGE_HINTS = {
     errno.ENOSPC: "free some disk space and run the command again",
@@ -181,10 +184,16 @@ def reading(path: Path) -> Iterator[None]:
 
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """Turn a failure to write at `path` into a StorageError with its reason and a next step."""
+    """Turn a failure to write at `path` into a StorageError with its reason and a next step.
+
+    A name that is too long is no failure of the disk: it costs that file only (InputError).
+    """
     try:
         yield
     except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            problem = f"{display(path)}: the name is too long"
+            raise InputError(problem, hint="dsk rename gives it a short one") from error
         raise storage_error(path, error) from error
 
 
@@ -262,17 +271,46 @@ def sweep(folder: Path) -> int:
 
 
 def require_writable(folder: Path) -> None:
-    """Prove that a folder takes new files, before any work is spent on it. Raises StorageError."""
-    probe = folder / temp_name()
+    """Prove that a folder takes files and its disk has room, before any work is spent on it. Raises StorageError."""
     with writing(folder):
-        write_new(probe, b"", sync=False)
-        os.unlink(probe)
+        descriptor = _open_nameless(folder)
+        if descriptor is None:
+            probe = folder / temp_name()
+            write_new(probe, _PROBE, sync=False)
+            os.unlink(probe)
+            return
+        try:
+            written = 0
+            while written < len(_PROBE):
+                written += os.write(descriptor, _PROBE[written:])
+        finally:
+            os.close(descriptor)
+
+
+def _open_nameless(folder: Path) -> int | None:
+    """Open a file without a name, of which a kill leaves nothing; None where the system has no such files."""
+    flag = getattr(os, "O_TMPFILE", 0)
+    try:
+        return os.open(folder, os.O_WRONLY | flag, 0o600) if flag else None
+    except OSError as error:
+        if error.errno in (errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL):
+            return None
+        raise
 
 
 def nearest_folder(path: Path) -> Path:
     """Return the path, or its nearest ancestor, that is a folder already."""
     path = path.absolute()
     return next(p for p in (path, *path.parents) if p.is_dir())
+
+
+def refuse_link(folder: Path) -> None:
+    """Raise InputError for a symbolic link: dsk writes nothing through links."""
+    if folder.is_symlink():
+        raise InputError(
+            f"{display(folder)} is a symbolic link, through which nothing is written",
+            hint="name the folder that it points to, or remove it",
+        )
 
 
 def find_root(folder: Path) -> Path:

@@ -24,6 +24,7 @@ from typing import Literal
 from datasetkit.core.errors import PlanConflict, StorageError
 from datasetkit.core.events import SILENT, Reporter
 from datasetkit.core.files import (
+    CAPTION_SUFFIX,
     IMAGE_SUFFIXES,
     MASKS,
     PROJECT,
@@ -76,6 +77,14 @@ class Undone:
 
     entries: tuple[Entry, ...]
     refused: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Recovered:
+    """What was done about a command that had been killed, as a line for people. undoes: what it was an undo of."""
+
+    line: str
+    undoes: int | None
 
 
 class Journal:
@@ -167,7 +176,7 @@ class Journal:
             database.execute("UPDATE journal SET phase = ? WHERE id = ?", (phase, entry))
 
     def _forward(self, entry: int, reporter: Reporter = SILENT, *, phase: str = "prepare") -> list[str]:
-        """Run an open plan to its end from the phase that it reached; return the captions that a person edited since."""
+        """Run an open plan to its end from the phase that it reached; return the texts that a person edited since."""
         steps = self._steps(entry)
         reporter.start("writing", len(steps))
         if phase == "prepare":
@@ -249,13 +258,17 @@ class Journal:
 
     # ---- after a crash ----------------------------------------------------------------------------------------
 
-    def recover(self) -> list[str]:
-        """Finish what an interrupted command left open; return one line for each, for the person to read."""
-        lines = []
+    def has_open_plan(self) -> bool:
+        """Tell whether a plan is half done, by a killed command or by one that runs now."""
+        return self.store.database.execute("SELECT 1 FROM journal WHERE state = 'open'").fetchone() is not None
+
+    def recover(self) -> list[Recovered]:
+        """Finish what interrupted commands left open."""
+        recovered = []
         rows = self.store.database.execute(
-            "SELECT id, verb, phase, state FROM journal WHERE state IN ('open', 'running') ORDER BY id"
+            "SELECT id, verb, phase, state, undoes FROM journal WHERE state IN ('open', 'running') ORDER BY id"
         ).fetchall()
-        for entry, verb, phase, state in rows:
+        for entry, verb, phase, state, undoes in rows:
             steps = self._steps(entry)
             for folder in {step.dst.parent for step in steps if phase == "prepare" or state == "running"}:
                 sweep(folder)
@@ -268,14 +281,14 @@ class Journal:
             try:
                 edited = self._forward(entry, phase=phase)
                 kept = f"; edited since, and kept: {', '.join(edited)}" if edited else ""
-                lines.append(f"completed the interrupted `dsk {verb}` (history {entry}){kept}")
+                line = f"completed the interrupted `dsk {verb}` (history {entry}){kept}"
+                recovered.append(Recovered(line, undoes))
             except StorageError as error:
                 if self._state(entry) != "aborted":
                     raise
-                lines.append(
-                    f"dropped the interrupted `dsk {verb}` (history {entry}), which had changed nothing: {error}"
-                )
-        return lines
+                line = f"dropped the interrupted `dsk {verb}` (history {entry}), which had changed nothing: {error}"
+                recovered.append(Recovered(line, None))
+        return recovered
 
     def _state(self, entry: int) -> str:
         return str(self.store.database.execute("SELECT state FROM journal WHERE id = ?", (entry,)).fetchone()[0])
@@ -300,16 +313,16 @@ class Journal:
         An operation whose file no longer holds what dsk wrote is refused: PlanConflict names them all and nothing
         changes, unless `partial`, which leaves those files alone and takes back the rest.
         """
-        undoable = [e for e in self.history() if e.state == "done" and e.verb != "undo"]
-        if entry is not None:
-            if entry not in {e.id for e in undoable}:
-                raise PlanConflict(f"history has no command {entry} that can be undone", hint="dsk history lists them")
-            undoable = [e for e in undoable if e.id >= entry]
-        else:
+        commands = [e for e in self.history() if e.state in ("done", "undone") and e.verb != "undo"]
+        if entry is not None and entry not in {e.id for e in commands}:
+            raise PlanConflict(f"history has no command {entry} that can be undone", hint="dsk history lists them")
+        undoable = [e for e in commands if e.state == "done" and e.id >= (entry or 0)]
+        if entry is None:
             undoable = undoable[:1]
         refused: list[str] = []
+        foreseen = Foreseen()
         for target in undoable:
-            steps, problems = self._inverse(target)
+            steps, problems = self._inverse(target, foreseen)
             if problems and not partial and not dry_run:
                 raise PlanConflict(
                     f"`dsk {target.verb}` (history {target.id}) cannot be undone as a whole: "
@@ -318,21 +331,22 @@ class Journal:
                     hint="dsk undo --partial leaves these files as they are and takes back the rest",
                 )
             refused.extend(problems)
-            if not dry_run:
-                self._forward(
-                    self._begin("undo", f"undo {target.verb} {target.title}".strip(), steps, undoes=target.id)
-                )
+            foreseen.add(steps)
+        for target in undoable if not dry_run else ():
+            steps, _ = self._inverse(target, Foreseen())
+            self._forward(self._begin("undo", f"undo {target.verb} {target.title}".strip(), steps, undoes=target.id))
         return Undone(tuple(undoable), tuple(refused))
 
-    def _inverse(self, target: Entry) -> tuple[list[Step], list[str]]:
+    def _inverse(self, target: Entry, foreseen: Foreseen) -> tuple[list[Step], list[str]]:
         """Return the steps that take a command back, and why some cannot be taken."""
         done = self._steps(target.id)
         vacated = {step.dst for step in done}
         steps: list[Step] = []
         problems: list[str] = []
         for n, step in enumerate(reversed(done)):
-            problem = _changed_since(step)
-            if problem is None and step.kind == "move" and os.path.lexists(step.src or "") and step.src not in vacated:
+            problem = _changed_since(step, foreseen)
+            returns = step.kind == "move" and step.src is not None and step.src not in vacated
+            if problem is None and returns and stands(foreseen.find(step.src or step.dst)):
                 problem = f"{display(self._short(step.src))} is taken again"
             if problem is not None:
                 problems.append(problem)
@@ -371,7 +385,7 @@ class Recording:
             with writing(path), self._journal.store.transaction():
                 self._open()
             with writing(path):
-                self._journal._make_folder(self.entry or 0, path)
+                self._journal._make_folder(self.entry or 0, path, [])
 
     def _open(self) -> None:
         if self.entry is None:
@@ -438,28 +452,62 @@ def check(plan: Plan) -> list[Step]:
     return steps
 
 
+class Foreseen:
+    """Where files will be, and what texts will hold, when steps are done that so far are only planned."""
+
+    def __init__(self) -> None:
+        self._will_be: dict[Path, Path | bytes | None] = {}
+
+    def find(self, path: Path) -> Path | bytes | None:
+        """Return where what will be at `path` is now, or its bytes; None for nothing."""
+        for place in (path, *path.parents):
+            if place in self._will_be:
+                now = self._will_be[place]
+                return now / path.relative_to(place) if isinstance(now, Path) else now if place == path else None
+        return path
+
+    def add(self, steps: Sequence[Step]) -> None:
+        """Take steps, which happen at once, as done."""
+        moves = [step for step in steps if step.kind == "move" and step.src is not None]
+        gone: dict[Path, Path | bytes | None] = {step.src: None for step in moves if step.src is not None}
+        here = {step.dst: self.find(step.src) for step in moves if step.src is not None}
+        written = {step.dst: step.after for step in steps if step.kind == "write"}
+        self._will_be |= gone | here | written
+
+
+def stands(now: Path | bytes | None) -> bool:
+    """Tell whether `Foreseen.find` found anything."""
+    return os.path.lexists(now) if isinstance(now, Path) else now is not None
+
+
 def sign_of(step: Step) -> str:
     """Describe a finished step's file, so that undo can tell whether somebody changed it since."""
-    if step.kind == "write":
-        return hashlib.sha256(step.after or b"").hexdigest()
+    return _sign(step, step.after or b"" if step.kind == "write" else step.dst)
+
+
+def _sign(step: Step, now: Path | bytes | None) -> str:
+    """Hash texts, which later commands rewrite and undo restores (at a new time); of pictures take size and time."""
     try:
-        info = os.lstat(step.dst)
+        if isinstance(now, Path) and (step.kind == "write" or step.dst.suffix.lower() == CAPTION_SUFFIX):
+            now = now.read_bytes() if now.is_file() and not now.is_symlink() else None
+        if isinstance(now, bytes):
+            return hashlib.sha256(now).hexdigest()
+        if now is not None:
+            info = os.lstat(now)
+            return f"{info.st_size}:{info.st_mtime_ns}"
     except OSError:
-        return "gone"
-    return f"{info.st_size}:{info.st_mtime_ns}"
+        pass
+    return "gone"
 
 
-def _changed_since(step: Step) -> str | None:
+def _changed_since(step: Step, foreseen: Foreseen) -> str | None:
     """Return why a finished step cannot be taken back, or None. A moved file may have been edited: it moves back."""
-    if not os.path.lexists(step.dst):
+    now = foreseen.find(step.dst)
+    if not stands(now):
         return f"{display(step.dst.name)} is gone"
-    if step.kind == "move":
+    if step.kind == "move" or _sign(step, now) == step.sign:
         return None
-    if step.kind == "write":
-        same = step.dst.is_file() and hashlib.sha256(step.dst.read_bytes()).hexdigest() == step.sign
-    else:
-        same = sign_of(step) == step.sign
-    return None if same else f"{display(step.dst.name)} was changed since"
+    return f"{display(step.dst.name)} was changed since"
 
 
 def _companions(step: Step, vacated: set[Path]) -> Iterator[Step]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import IO
 
 from datasetkit.core.errors import Locked
-from datasetkit.core.files import PROJECT, display, writing
+from datasetkit.core.files import PROJECT, display, refuse_link, writing
 
 if sys.platform == "win32":
     import msvcrt
@@ -31,6 +31,8 @@ def lock(root: Path, *, wait: bool = False) -> Iterator[None]:
     Raises Locked at once when another run holds it, unless `wait`.
     """
     path = root / PROJECT / "lock"
+    refuse_link(path.parent)
+    refuse_link(path)
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         file = open(path, "ab")  # noqa: SIM115 - closed below, with the lock

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from datasetkit.core.captions import Caption
 from datasetkit.core.errors import InputError, StorageError
-from datasetkit.core.files import PROJECT, display, writing
+from datasetkit.core.files import PROJECT, display, refuse_link, writing
 
 SCHEMA_VERSION = 1
 _CLAIMED = -1  # the size of an output that a run is about to make, and may have made before it was killed
@@ -77,13 +77,11 @@ class Store:
     def open(cls, root: Path) -> Store:
         """Open or create the store of the project at `root`."""
         folder = root / PROJECT
-        if folder.is_symlink():
-            raise InputError(
-                f"{display(folder)} is a symbolic link", hint="remove it; dsk writes no data through links"
-            )
+        path = folder / "store.sqlite"
+        refuse_link(folder)
+        refuse_link(path)
         with writing(folder):
             folder.mkdir(exist_ok=True)
-        path = folder / "store.sqlite"
         with translated(path):
             database = sqlite3.connect(path, timeout=30, isolation_level=None)
             database.execute("PRAGMA journal_mode=WAL")

@@ -15,6 +15,7 @@ from typing import Literal
 from datasetkit import __version__
 from datasetkit.core.errors import DskError
 from datasetkit.core.files import require_writable
+from datasetkit.scan import require_folder
 
 State = Literal["ok", "note", "problem"]
 
@@ -41,7 +42,11 @@ class Examined:
 
 
 def doctor(folder: Path) -> Examined:
-    """Examine Python, the packages, the inference provider, the shipped models and the folder."""
+    """Examine Python, the packages, the inference provider, the shipped models and the folder.
+
+    Raises DatasetError where the folder is none.
+    """
+    require_folder(folder)
     return Examined(
         (
             Finding("datasetkit", "ok", __version__),

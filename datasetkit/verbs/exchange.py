@@ -7,10 +7,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from datasetkit import exports, imports
+from datasetkit.core import vocabulary
 from datasetkit.core.captions import Caption, file_text, normal_form
 from datasetkit.core.config import Config, ExportOptions, ImportOptions, TagOptions, TrainOptions, find
 from datasetkit.core.diffs import CaptionChange
-from datasetkit.core.errors import DatasetError
+from datasetkit.core.errors import DatasetError, InputError
 from datasetkit.core.files import caption_path, display, find_root, list_images, read_caption
 from datasetkit.core.plans import Plan, WriteText
 from datasetkit.core.records import Failed
@@ -119,8 +120,11 @@ def _declared(config: Config, sets: Sets) -> tuple[str, ...]:
 
 
 def leading_fixed(captions: list[Caption], declared: tuple[str, ...] = ()) -> int:
-    """Return how many tags lead every caption and are fixed: the declared triggers and additional tags, else the tags
-    that are the same in all captions from the front (which needs two captions to tell)."""
+    """Return how many tags lead every caption and are fixed: the declared triggers and additional tags.
+
+    Where none are declared, they are what all captions have in common from the front (which needs two captions to
+    tell), up to the last one that no tagger gives: `sks, 1girl, solo` in all captions is one fixed tag, not three.
+    """
     if not captions:
         return 0
     forms = {normal_form(tag) for tag in declared}
@@ -135,6 +139,8 @@ def leading_fixed(captions: list[Caption], declared: tuple[str, ...] = ()) -> in
         if not fixed:
             break
         n += 1
+    while n and not forms and first[n - 1] in vocabulary.load():
+        n -= 1
     return n
 
 
@@ -144,11 +150,18 @@ def import_captions(folder: Path, options: ImportOptions, how: How = JUST_DO_IT)
     if not listing.images:
         raise DatasetError(f"{display(folder)} holds no pictures", hint="name the folder that holds the pictures")
     meta = Path(options.meta) if options.meta else None
+    if meta is not None and not meta.is_file():
+        raise InputError(f"{display(meta)} does not exist", hint="name sd-scripts' metadata file by --meta")
     found, problems = imports.plan_import(listing.images, options.source, meta=meta)
     changes: list[CaptionChange] = []
+    unreadable: list[Failed] = []
     kept = 0
     for image, caption, _source in found:
-        before = read_caption(image)
+        try:
+            before = read_caption(image)
+        except InputError as error:
+            unreadable.append(Failed(image, error.message, error.hint))
+            continue
         if before is not None and before.tags and options.existing == "skip":
             kept += before != caption
         elif before != caption and caption.tags:
@@ -156,5 +169,5 @@ def import_captions(folder: Path, options: ImportOptions, how: How = JUST_DO_IT)
     with open_project(folder, how) as project:
         plan = Plan(tuple(WriteText(caption_path(c.path), file_text(c.after)) for c in changes))
         entry = project.apply(plan, "import", f"{options.source} {display(folder.name)}")
-    failed = (*listing.failed, *problems)
+    failed = (*listing.failed, *problems, *unreadable)
     return Imported(tuple(changes), kept, len(listing.images) - len(found), failed, entry)

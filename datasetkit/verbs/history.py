@@ -22,10 +22,14 @@ def history(folder: Path) -> list[Entry]:
 def undo(folder: Path, entry: int | None = None, *, partial: bool = False, how: How = JUST_DO_IT) -> Undone:
     """Take back the newest command of the folder's project, or all down to and including `entry`.
 
+    An undo that was killed is completed instead, and nothing else is taken back by the same call.
     Raises PlanConflict, with nothing changed, for files that were changed since (unless `partial`).
     """
     _require_history(folder)
     with open_project(folder, how) as project:
+        completed = {one.undoes for one in project.recovered if one.undoes is not None}
+        if completed and entry is None:
+            return Undone(tuple(e for e in project.journal.history() if e.id in completed), ())
         return project.journal.undo(entry, partial=partial, dry_run=how.dry_run)
 
 

@@ -12,7 +12,7 @@ from datasetkit.core.files import MASKS, companions, display, list_images, sweep
 from datasetkit.core.plans import Plan
 from datasetkit.core.records import Failed
 from datasetkit.scan import require_folder
-from datasetkit.verbs.project import JUST_DO_IT, How, open_project
+from datasetkit.verbs.project import JUST_DO_IT, How, finish_interrupted, open_project
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +33,7 @@ def rename(folder: Path, options: RenameOptions, how: How = JUST_DO_IT) -> Renam
     """
     if not options.prefix:
         raise ConfigError("no prefix for the new names", hint="dsk rename DIR PREFIX, or prefix = ... in [rename]")
+    finish_interrupted(folder, how)
     listing = list_images(require_folder(folder), any_name=True)
     if not listing.images and not listing.failed:
         raise DatasetError(f"{display(folder)} holds no pictures", hint="name the folder that holds the pictures")

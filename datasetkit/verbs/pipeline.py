@@ -102,10 +102,11 @@ class StepResult:
 
 @dataclass(frozen=True, slots=True)
 class Ran:
-    """What a run did, step by step."""
+    """What a run did, step by step. unforeseen: what a dry run cannot look at before an earlier step was done."""
 
     root: Path
     steps: tuple[StepResult, ...]
+    unforeseen: tuple[str, ...] = ()
 
     @property
     def failed(self) -> tuple[Failed, ...]:
@@ -135,24 +136,31 @@ def run(path: Path, how: How = JUST_DO_IT, each: Callable[[StepResult], None] | 
     costs only itself. A dry run shows the steps that can be foreseen: those up to the first that needs files which an
     earlier step would make.
     """
+    path = path / CONFIG_NAME if path.is_dir() else path
+    if path.name != CONFIG_NAME:
+        raise ConfigError(
+            f"{display(path)} is not called {CONFIG_NAME}", hint=f"give each project its folder with a {CONFIG_NAME}"
+        )
     config = load(path)
     root = path.absolute().parent
     if not config.concepts:
         raise ConfigError(f"{display(path)} has no [[concept]]", hint="dsk init shows what one looks like")
     options = config.build(RunOptions, "run")
     done: list[StepResult] = []
+    unforeseen: list[str] = []
     with _inside(root):
         for step in STEPS:
             if step not in options.steps:
                 continue
             for name, call in _calls(step, config):
                 if how.dry_run and not _foreseeable(step, config, name):
+                    unforeseen.append(f"{step} {name}".strip())
                     continue
                 result = StepResult(step, name, call(how))
                 done.append(result)
                 if each is not None:
                     each(result)
-    return Ran(root, tuple(done))
+    return Ran(root, tuple(done), tuple(unforeseen))
 
 
 def _calls(step: str, config: Config) -> list[tuple[str, Callable[[How], Any]]]:
@@ -202,10 +210,14 @@ def _tag(config: Config, concept: ConceptOptions, how: How) -> Any:
 def _reg(config: Config, how: How) -> Any:
     options = config.build(RegOptions, "reg")
     if options.folder and "resize" in config.build(RunOptions, "run").steps:
-        made = Path(config.build(RunOptions, "run").work) / f"reg-{Path(options.folder).name}"
+        made = _resized_reg(config, options)
         resize(Path(options.folder), made, config.build(ResizeOptions, "resize"), how)
         options = replace(options, folder=str(made.absolute()))
     return reg(options, how)
+
+
+def _resized_reg(config: Config, options: RegOptions) -> Path:
+    return Path(config.build(RunOptions, "run").work) / f"reg-{Path(options.folder).name}"
 
 
 def _foreseeable(step: str, config: Config, name: str) -> bool:
@@ -214,6 +226,8 @@ def _foreseeable(step: str, config: Config, name: str) -> bool:
         return any(work_folder(config, c).is_dir() for c in config.concepts if concept_name(c) == name)
     if step == "layout":
         return all(work_folder(config, c).is_dir() for c in config.concepts)
+    if step == "reg" and "resize" in config.build(RunOptions, "run").steps:
+        return (_out(config) / "train").is_dir() and _resized_reg(config, config.build(RegOptions, "reg")).is_dir()
     return step in ("rename", "resize") or (_out(config) / "train").is_dir()
 
 

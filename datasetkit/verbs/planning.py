@@ -12,14 +12,14 @@ from datasetkit.core.advice import advice
 from datasetkit.core.captions import Caption, file_text, normal_form
 from datasetkit.core.config import Config, LayoutOptions, PlanRepeatsOptions, RegOptions, TagOptions, TrainOptions, find
 from datasetkit.core.errors import ConfigError, DatasetError, InputError
-from datasetkit.core.files import MASKS, PROJECT, companions, display, find_root, list_images
+from datasetkit.core.files import MASKS, PROJECT, companions, display, find_root, list_images, refuse_link
 from datasetkit.core.layout import Concept, Source, Target
 from datasetkit.core.plans import Copy, Link, Move, Plan, WriteBytes, WriteText
 from datasetkit.core.records import Failed
 from datasetkit.core.repeats import ConceptImages, RepeatsPlan, Schedule
 from datasetkit.core.store import Store
 from datasetkit.scan import require_folder, scan, sizes
-from datasetkit.verbs.project import JUST_DO_IT, How, Project, open_project
+from datasetkit.verbs.project import JUST_DO_IT, How, Project, finish_interrupted, open_project
 from datasetkit.verbs.sets import REG, TRAIN, ConceptSet, Sets, find_sets, of_config
 
 
@@ -96,7 +96,9 @@ def plan_repeats(folder: Path, options: PlanRepeatsOptions, *, apply: bool = Fal
     sets = find_sets(folder)
     with Store.open_copy(find_root(folder)) as store:
         measured, failed = measure(sets.train, store)
-        reg, reg_failed = measure(sets.reg, store, keep_repeats=True)
+        reg, reg_failed = measure(sets.reg, store)
+    if not measured:
+        raise none_usable(folder, failed)
     fixed = sets.origin == "dsk.toml"
     concepts = [c if fixed else replace(c, repeats=None) for c in measured]
     plan = arithmetic.plan(
@@ -119,9 +121,14 @@ def _rename_folders(folder: Path, sets: Sets, plan: RepeatsPlan, how: How) -> in
         return project.apply(change, "plan-repeats", ", ".join(f"{c.repeats}_{c.name}" for c in plan.concepts))
 
 
-def measure(
-    sets: Sequence[ConceptSet], store: Store, *, keep_repeats: bool = True
-) -> tuple[list[ConceptImages], list[Failed]]:
+def none_usable(folder: Path, failed: Sequence[Failed]) -> DatasetError:
+    """Word that a folder has pictures of which none can be used, with the first reason."""
+    first = failed[0] if failed else None
+    why = f": {display(first.path.name)}: {first.error}" if first else ""
+    return DatasetError(f"{display(folder)} has no usable picture{why}", hint=first.hint if first else "")
+
+
+def measure(sets: Sequence[ConceptSet], store: Store) -> tuple[list[ConceptImages], list[Failed]]:
     """Look at every picture of the sets; return their sizes per concept, and the pictures that cannot be read."""
     measured: list[ConceptImages] = []
     failed: list[Failed] = []
@@ -163,13 +170,17 @@ def layout(concepts: Sequence[str], options: LayoutOptions, how: How = JUST_DO_I
     sets = [parse_concept(text) for text in concepts] or [of_config(config, c) for c in config.concepts]
     if not sets:
         raise DatasetError("no concept to lay out", hint="dsk layout NAME=DIR, or [[concept]] tables in dsk.toml")
-    out = under(config, options.out)
+    _check_concepts(sets)
+    out = Path(options.out)
+    refuse_link(out)
+    for concept in sets:
+        finish_interrupted(concept.folder, how)
     train = train_options(options, config)
     with open_project(out, how) as project:
         found = {c.name: scan(c.folder, project.store, recursive=c.recursive) for c in sets}
         usable = [c for c in sets if found[c.name].records]
         if not usable:
-            raise DatasetError("no concept has a usable picture", hint="dsk plan-repeats DIR says why")
+            raise none_usable(sets[0].folder, [problem for f in found.values() for problem in f.failed])
         images = [
             ConceptImages(c.name, sizes(found[c.name].records), repeats=c.repeats or options.repeats) for c in usable
         ]
@@ -185,17 +196,40 @@ def layout(concepts: Sequence[str], options: LayoutOptions, how: How = JUST_DO_I
     without = tuple(r.path for f in found.values() for r in f.records if r.caption is None or not r.caption.tags)
     failed = tuple(problem for f in found.values() for problem in f.failed)
     repeats = tuple((p.name, p.repeats) for p in plan.concepts)
-    return LaidOutResult(out, repeats, plan, advice(plan, options.kind), changes, failed, without, entry)
+    words = (*advice(plan, options.kind), *_others(out / TRAIN, sets))
+    return LaidOutResult(out, repeats, plan, words, changes, failed, without, entry)
 
 
-def under(config: Config, folder: str) -> Path:
-    """Return a folder that dsk.toml names, as seen from it; without a dsk.toml as seen from here."""
-    return (config.root or Path()) / folder
+def _check_concepts(sets: Sequence[ConceptSet]) -> None:
+    """Refuse what cannot be laid out before anything is made."""
+    names = [concept.name for concept in sets]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise ConfigError(f"two concepts are called {display(twice)}", hint="NAME=DIR gives each its own name")
+    for concept in sets:
+        listing = list_images(require_folder(concept.folder), recursive=concept.recursive)
+        if not listing.images and not listing.failed:
+            raise DatasetError(f"{display(concept.folder)} holds no pictures", hint="add pictures or drop the concept")
+
+
+def _others(root: Path, sets: Sequence[ConceptSet]) -> tuple[str, ...]:
+    """Name the folders of other concepts: they are trained too, and the plan does not count them."""
+    names = {concept.name for concept in sets}
+    return tuple(
+        f"{display(other.folder.name)} stands beside and is trained too; move it away if it is not wanted any more"
+        for other in existing_sets(root)
+        if other.name not in names
+    )
 
 
 def existing_reg(out: Path) -> list[ConceptSet]:
     """Return the regularisation folders that stand beside a laid-out data set."""
-    tree = grammar.read_tree(out / REG).concepts if (out / REG).is_dir() else ()
+    return existing_sets(out / REG)
+
+
+def existing_sets(root: Path) -> list[ConceptSet]:
+    """Return the laid-out folders of a training or regularisation root that hold pictures; none where it is not."""
+    tree = grammar.read_tree(root).concepts if root.is_dir() else ()
     return [ConceptSet(f.concept.name, f.path, f.concept.repeats) for f in tree if list_images(f.path).images]
 
 
@@ -210,10 +244,14 @@ def _sources(concept: ConceptSet, records: Sequence[object]) -> tuple[Source, ..
         Source(
             r.path,
             file_text(r.caption) if r.caption is not None and r.caption.tags else None,
-            next((p for p in belongings[r.path] if p.parent.name == MASKS and p.suffix.lower() == ".png"), None),
+            next((p for p in belongings[r.path] if _is_mask(p)), None),
         )
         for r in images
     )
+
+
+def _is_mask(path: Path) -> bool:
+    return path.parent.name == MASKS and path.suffix.lower() == ".png" and not path.is_symlink()
 
 
 def _lay(project: Project, root: Path, targets: Sequence[Target], *, verb: str) -> tuple[int | None, Plan]:
@@ -233,13 +271,13 @@ def _lay(project: Project, root: Path, targets: Sequence[Target], *, verb: str) 
     trash = project.root / PROJECT / "trash" / f"{verb}-{project.journal.next_id()}"
     fill = grammar.plan_layout(targets, root=root, existing=existing, trash=trash)
     title = ", ".join(display(t.folder.name) for t in targets)
-    if renames and not project.how.dry_run:
-        # A folder and the files in it cannot move in one plan; the renaming is a step of its own in the history.
-        moves = Plan(tuple(Move(old, new) for old, new in renames.items()))
-        project.apply(moves, verb, f"folders renamed: {title}")
+    # A folder and the files in it cannot move in one plan; the renaming is a step of its own in the history.
+    moves = Plan(tuple(Move(old, new) for old, new in renames.items()))
+    renamed = project.apply(moves, verb, f"folders renamed: {title}")
     if project.how.dry_run and renames:
-        return None, Plan(tuple(Move(old, new) for old, new in renames.items())) + fill
-    return project.apply(fill, verb, title), fill
+        return None, moves + fill
+    filled = project.apply(fill, verb, title)
+    return filled if filled is not None else renamed, moves + fill
 
 
 def _renamed_folders(root: Path, targets: Sequence[Target]) -> dict[Path, Path]:
@@ -299,15 +337,19 @@ def reg(options: RegOptions, how: How = JUST_DO_IT) -> RegResult:
     config = find(Path())
     if not options.folder or not options.class_name:
         raise ConfigError("reg needs a folder and a class", hint="dsk reg DIR --class 1girl, or [reg] in dsk.toml")
-    folder = require_folder(
-        under(config, options.folder) if config.table("reg").get("folder") == options.folder else Path(options.folder)
-    )
-    out = under(config, options.out)
-    train_sets = _train_sets(out)
+    folder = require_folder(Path(options.folder))
+    out = Path(options.out)
+    for place in (folder, out):
+        finish_interrupted(place, how)
+    train_sets = existing_sets(out / TRAIN)
+    if not train_sets:
+        raise DatasetError(f"{display(out / TRAIN)} holds no training folders", hint="dsk layout first")
     with open_project(out, how) as project:
-        train, _ = measure(train_sets, project.store)
+        train, train_failed = measure(train_sets, project.store)
         visits = sum(c.images * (c.repeats or 1) for c in train)
         found = scan(folder, project.store, captions=options.captions == "derive")
+        if not train or not found.records:
+            raise none_usable(folder if train else out / TRAIN, found.failed if train else train_failed)
         repeats = options.repeats or arithmetic.balance_reg(visits, len(found.records))
         target = out / REG / grammar.folder_name(Concept(repeats, options.class_name))
         texts = _derived(found.records, train_sets, project, options, config) if options.captions == "derive" else {}
@@ -322,14 +364,6 @@ def reg(options: RegOptions, how: How = JUST_DO_IT) -> RegResult:
     used = len(found.records) - (train_plan.reg.unused if train_plan.reg else 0)
     words = tuple(line for line in advice(train_plan) if "regularisation" in line)
     return RegResult(target, len(found.records), repeats, visits, used, words, changes, found.failed, entry)
-
-
-def _train_sets(out: Path) -> list[ConceptSet]:
-    tree = grammar.read_tree(out / TRAIN).concepts if (out / TRAIN).is_dir() else ()
-    sets = [ConceptSet(f.concept.name, f.path, f.concept.repeats) for f in tree if list_images(f.path).images]
-    if not sets:
-        raise DatasetError(f"{display(out / TRAIN)} holds no training folders", hint="dsk layout first")
-    return sets
 
 
 def _derived(

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from datasetkit.core.events import SILENT, Reporter
-from datasetkit.core.files import find_root
-from datasetkit.core.journal import Journal
+from datasetkit.core.files import PROJECT, find_root
+from datasetkit.core.journal import Journal, Recovered
 from datasetkit.core.locks import lock
 from datasetkit.core.plans import Plan
-from datasetkit.core.store import Store
+from datasetkit.core.store import Output, Store
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,19 +30,37 @@ JUST_DO_IT = How()
 
 @dataclass(frozen=True, slots=True)
 class Project:
-    """An open project; `apply` is the one way from a plan to the disk."""
+    """An open project; `apply` is the one way from a plan to the disk. recovered: what a killed run had left to do."""
 
     root: Path
     store: Store
     journal: Journal
     how: How
+    recovered: tuple[Recovered, ...] = ()
 
-    def apply(self, plan: Plan, verb: str, title: str = "", *, generated: Sequence[str] = ()) -> int | None:
-        """Apply a plan and return its number in the history; in a dry run only check it."""
+    def apply(
+        self, plan: Plan, verb: str, title: str = "", *, generated: Sequence[str] = (), outputs: Sequence[Output] = ()
+    ) -> int | None:
+        """Apply a plan and return its number in the history; in a dry run only check it. See Journal.apply."""
         if self.how.dry_run:
             self.journal.check(plan)
             return None
-        return self.journal.apply(plan, verb, title, generated=generated, reporter=self.how.reporter)
+        return self.journal.apply(plan, verb, title, generated=generated, outputs=outputs, reporter=self.how.reporter)
+
+
+def finish_interrupted(folder: Path, how: How) -> None:
+    """Finish a plan that a killed run left half done in the project of a folder that is about to be read.
+
+    Until then pictures may stand under temporary names, and captions beside other pictures than their own.
+    """
+    root = find_root(folder)
+    if how.dry_run or not (root / PROJECT / "store.sqlite").is_file() or not os.access(root / PROJECT, os.W_OK):
+        return
+    with Store.open(root) as store:
+        half_done = Journal(store).has_open_plan()
+    if half_done:
+        with open_project(folder, how):
+            pass
 
 
 @contextmanager
@@ -54,6 +73,7 @@ def open_project(folder: Path, how: How) -> Iterator[Project]:
         return
     with lock(root, wait=how.wait), Store.open(root) as store:
         journal = Journal(store)
-        for line in journal.recover():
-            how.reporter.warn(line)
-        yield Project(root, store, journal, how)
+        recovered = tuple(journal.recover())
+        for one in recovered:
+            how.reporter.warn(one.line)
+        yield Project(root, store, journal, how, recovered)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,6 +19,7 @@ from datasetkit.core.files import (
     display,
     nearest_folder,
     reading,
+    refuse_link,
     require_writable,
     sweep,
     write_atomic,
@@ -29,7 +31,7 @@ from datasetkit.core.store import Output
 from datasetkit.executors import local
 from datasetkit.scan import Scan, file_id, scan
 from datasetkit.stages.resize import Resized, ResizeStage, target_size
-from datasetkit.verbs.project import JUST_DO_IT, How, Project, open_project
+from datasetkit.verbs.project import JUST_DO_IT, How, Project, finish_interrupted, open_project
 
 _SUFFIXES = {"jpg": ".jpg", "png": ".png", "webp": ".webp"}
 # What trainers and every viewer read is kept; the other formats are written as PNG, which loses nothing.
@@ -74,6 +76,8 @@ def resize(folder: Path, out: Path | None, options: ResizeOptions, how: How = JU
     out = out or folder.absolute().with_name(f"{folder.absolute().name}-{options.max}")
     if out.resolve() == folder.resolve():
         raise InputError(f"{display(out)} is the input folder itself", hint="name another folder, or --in-place")
+    refuse_link(out)
+    finish_interrupted(folder, how)
     if not how.dry_run:
         _look_first(folder, options)
         require_writable(nearest_folder(out))
@@ -84,8 +88,10 @@ def resize(folder: Path, out: Path | None, options: ResizeOptions, how: How = JU
         with project.journal.recording("resize", display(found.folder.name)) as recording:
             report = _run(found, targets, project, options, recording)
             carried = carry(found.records, targets)
+            for place in {goal.parent for _, goal in carried} if not how.dry_run else ():
+                recording.folder(place)
+                sweep(place)
             for source, goal in carried if not how.dry_run else ():
-                recording.folder(goal.parent)
                 with reading(source):
                     data = source.read_bytes()
                 write_atomic(goal, data)
@@ -189,7 +195,7 @@ def _run(
     store, recipe = project.store, _recipe(options)
     current = {r.path for r in found.records if store.is_current(targets[r.path], r.id, recipe)}
     todo = [r for r in found.records if r.path not in current]
-    foreign = [targets[r.path] for r in todo if targets[r.path].exists() and not store.is_ours(targets[r.path])]
+    foreign = [targets[r.path] for r in todo if os.path.lexists(targets[r.path]) and not store.is_ours(targets[r.path])]
     if foreign:
         raise PlanConflict(
             f"{len(foreign)} files were not made by dsk, or were edited since, e.g. {display(foreign[0])}",
@@ -228,11 +234,13 @@ def carry(records: Sequence[ImageRecord], targets: dict[Path, Path]) -> list[tup
         for picture, belongings in companions(place, pictures).items():
             target = targets[picture]
             for path in belongings:
+                if path.is_symlink():
+                    continue
                 if path == caption_path(picture):
                     goals.setdefault(caption_path(target), path)
                 elif path.parent.name == MASKS and path.suffix.lower() == ".png":
                     goals.setdefault(target.parent / MASKS / f"{target.stem}.png", path)
-    return [(source, goal) for goal, source in goals.items() if not goal.exists()]
+    return [(source, goal) for goal, source in goals.items() if not os.path.lexists(goal)]
 
 
 def _follow(found: Scan, targets: dict[Path, Path], project: Project, recipe: str) -> None:
@@ -242,7 +250,7 @@ def _follow(found: Scan, targets: dict[Path, Path], project: Project, recipe: st
     gone: its output goes to the trash, or it would still be trained on. An output that somebody edited stays.
     """
     store, expected = project.store, set(targets.values())
-    homeless = {record.id: targets[record.path] for record in found.records if not targets[record.path].exists()}
+    homeless = {r.id: targets[r.path] for r in found.records if not os.path.lexists(targets[r.path])}
     ops: list[Move] = []
     moved: list[Output] = []
     trash = project.root / PROJECT / "trash" / f"resize-{project.journal.next_id()}"
@@ -265,10 +273,12 @@ def _follow(found: Scan, targets: dict[Path, Path], project: Project, recipe: st
         moved.append(Output(new, output.source, recipe, output.origin))
     if not ops:
         return
-    project.apply(Plan(tuple(ops)), "resize", f"follows {display(found.folder.name)}: {len(moved)} renamed or removed")
+    origins = {targets[record.path]: record.path for record in found.records}
+    followed = [replace(o, origin=origins.get(o.path, o.origin)) for o in moved]
+    title = f"follows {display(found.folder.name)}: {len(moved)} renamed or removed"
+    project.apply(Plan(tuple(ops)), "resize", title, outputs=followed)
     if not project.how.dry_run:
-        origins = {targets[record.path]: record.path for record in found.records}
-        store.settle(replace(o, origin=origins.get(o.path, o.origin)) for o in moved)
+        store.settle(followed)
 
 
 def _resize_in_place(folder: Path, options: ResizeOptions, how: How) -> ResizeResult:
@@ -286,6 +296,7 @@ def _resize_in_place(folder: Path, options: ResizeOptions, how: How) -> ResizeRe
         keep = project.root / PROJECT / "originals" / str(project.journal.next_id())
         ops: list[Move] = []
         settled: list[Output] = []
+        swapped: list[Output] = []
         for outcome in report.outcomes:
             if not isinstance(outcome, (Done, Skipped)) or how.dry_run:
                 continue
@@ -294,7 +305,8 @@ def _resize_in_place(folder: Path, options: ResizeOptions, how: How) -> ResizeRe
             settled.append(Output(goal, outcome.record.id, recipe, source))
             if file_id(new) != outcome.record.id or goal != source:
                 ops += [Move(source, keep / source.relative_to(folder)), Move(new, goal)]
-        entry = project.apply(Plan(tuple(ops)), "resize", f"{display(folder.name)} in place")
+                swapped.append(settled[-1])
+        entry = project.apply(Plan(tuple(ops)), "resize", f"{display(folder.name)} in place", outputs=swapped)
         project.store.settle(settled)
     same = tuple(Skipped(r, "up to date") for r in found.records if r not in fresh)
     places = {r.path: r.path for r in found.records}

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from datasetkit.core.captions import Caption, dedupe, file_text
 from datasetkit.core.config import TagOptions
 from datasetkit.core.diffs import CaptionChange
-from datasetkit.core.errors import ConfigError, DatasetError
-from datasetkit.core.files import caption_path, display, list_images, require_writable, sweep
+from datasetkit.core.errors import ConfigError, DatasetError, DskError
+from datasetkit.core.files import caption_path, display, list_images, read_caption, require_writable, sweep
 from datasetkit.core.plans import Plan, WriteText
 from datasetkit.core.records import Done, Failed, ImageRecord, Outcome, RunReport, Skipped
 from datasetkit.core.rules import Applied, RuleHits, RuleSet, apply, summary
@@ -18,7 +18,7 @@ from datasetkit.core.store import Store, caption_hash
 from datasetkit.executors import local
 from datasetkit.scan import Scan, require_folder, scan
 from datasetkit.stages.tag import Scores, TagStage
-from datasetkit.verbs.project import JUST_DO_IT, How, Project, open_project
+from datasetkit.verbs.project import JUST_DO_IT, How, Project, finish_interrupted, open_project
 from datasetkit.verbs.rules import edges_only, finish, rule_set
 from taggers import registry
 from taggers.base import Labels, Resolved, ScoredTag, TaggerOptions, select, unpack
@@ -55,6 +55,7 @@ def tag(folder: Path, options: TagOptions, how: How = JUST_DO_IT) -> Tagged:
     Raises ConfigError, DatasetError, MissingExtra / ModelFileError, StorageError, in this order, before any work.
     """
     rules = rule_set(options)
+    finish_interrupted(folder, how)
     listing = list_images(require_folder(folder), recursive=options.recursive, follow_links=options.follow_links)
     if not listing.images and not listing.failed:
         raise DatasetError(f"{display(folder)} holds no pictures", hint="name the folder that holds the pictures")
@@ -79,6 +80,10 @@ def tag(folder: Path, options: TagOptions, how: How = JUST_DO_IT) -> Tagged:
             if isinstance(row, Failed):
                 captions.append(row)
                 continue
+            now = _as_it_is_now(record)
+            if isinstance(now, Failed):
+                captions.append(now)
+                continue
             chosen = select(
                 unpack(row, len(labels)),
                 labels,
@@ -87,7 +92,7 @@ def tag(folder: Path, options: TagOptions, how: How = JUST_DO_IT) -> Tagged:
                 mcut=options.mcut,
                 rating=options.rating,
             )
-            captions.append(_caption(record, chosen, rules, options, project.store, applied))
+            captions.append(_caption(now, chosen, rules, options, project.store, applied))
         changes, generated = _changes(captions, project.store, options)
         plan = Plan(tuple(WriteText(caption_path(c.path), file_text(c.after)) for c in changes))
         entry = project.apply(plan, "tag", display(folder.name), generated=generated)
@@ -104,6 +109,14 @@ def tag(folder: Path, options: TagOptions, how: How = JUST_DO_IT) -> Tagged:
         len(options.trigger) + len(options.additional),
         entry,
     )
+
+
+def _as_it_is_now(record: ImageRecord) -> ImageRecord | Failed:
+    """Read a caption again: inference takes minutes, in which a person may have edited it."""
+    try:
+        return replace(record, caption=read_caption(record.path))
+    except DskError as error:
+        return Failed(record.path, error.message, error.hint)
 
 
 def _threshold(options: TagOptions, resolved: Resolved) -> float:

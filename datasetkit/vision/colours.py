@@ -24,13 +24,12 @@ class Background:
     """The colour around the picture's subject.
 
     colour: OKLab. plainness: share of the border (left, top, right) that has this one colour. area: its share of
-    the whole picture. under_feet: its share of the lowest rows.
+    the whole picture.
     """
 
     colour: tuple[float, float, float]
     plainness: float
     area: float
-    under_feet: float
 
 
 def sample(image: Image.Image) -> Floats:
@@ -100,9 +99,7 @@ def background(pixels: Floats) -> Background:
     def share(of: Floats) -> float:
         return float((np.linalg.norm(of - colour, axis=-1) <= SAME).mean())
 
-    return Background(
-        (float(colour[0]), float(colour[1]), float(colour[2])), share(border), share(pixels), share(pixels[-depth:])
-    )
+    return Background((float(colour[0]), float(colour[1]), float(colour[2])), share(border), share(pixels))
 
 
 def colourfulness(pixels: Floats) -> float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -43,32 +43,76 @@ class Face:
     def centre(self) -> tuple[float, float]:
         return (self.left + self.right) / 2, (self.top + self.bottom) / 2
 
+    def overlap(self, other: Face) -> float:
+        """Return intersection over union of the two boxes."""
+        width = min(self.right, other.right) - max(self.left, other.left)
+        height = min(self.bottom, other.bottom) - max(self.top, other.top)
+        shared = max(width, 0.0) * max(height, 0.0)
+        union = self.width * self.height + other.width * other.height - shared
+        return shared / union if union > 0 else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Letterbox:
+    """A picture fitted into the model's square.
+
+    pixels: (256, 256, 3) from -1 to 1. scale: model pixels a picture pixel. offset: of the picture in the square, in
+    model pixels.
+    """
+
+    pixels: NDArray[np.float32]
+    scale: float
+    offset: tuple[float, float]
+
 
 class FaceFinder:
-    """BlazeFace, loaded once. Its raw score is high on some objects too: treat a face without other evidence as a hint."""
+    """BlazeFace, loaded once. Some objects look like a face to it: treat a face without other evidence as a hint."""
 
     def __init__(self, threads: int = 1) -> None:
         self._session: InferenceSession = open_model("faces", threads)
+        self._input = self._session.get_inputs()[0].name
 
     def find(self, image: Image.Image, *, threshold: float = 0.5) -> tuple[Face, ...]:
         """Return the faces of an RGB picture, best first; threshold is the least score."""
-        pixels, scale, offset = letterbox(image)
-        outputs = self._session.run(None, {self._session.get_inputs()[0].name: pixels[None]})
-        return decode(outputs, threshold=threshold, scale=scale, offset=offset)
+        return self.find_in(letterbox(image), threshold=threshold)
+
+    def find_in(self, fitted: Letterbox, *, threshold: float = 0.5) -> tuple[Face, ...]:
+        """Return the faces of a picture that was fitted before."""
+        outputs = self._session.run(None, {self._input: fitted.pixels[None]})
+        return decode(outputs, threshold=threshold, scale=fitted.scale, offset=fitted.offset)
 
 
-def letterbox(image: Image.Image) -> tuple[NDArray[np.float32], float, tuple[float, float]]:
-    """Fit an RGB picture into the model's square, black around it.
-
-    Returns the pixels (256, 256, 3) from -1 to 1, the scale (model pixels a picture pixel), and the offset of the
-    picture in the square, in model pixels.
-    """
+def letterbox(image: Image.Image) -> Letterbox:
+    """Fit an RGB picture into the model's square, black around it."""
     scale = SIDE / max(image.size)
     width, height = (max(1, round(side * scale)) for side in image.size)
     x, y = (SIDE - width) // 2, (SIDE - height) // 2
     square = Image.new("RGB", (SIDE, SIDE))
     square.paste(image.resize((width, height), Image.Resampling.BILINEAR, reducing_gap=2.0), (x, y))
-    return np.asarray(square, np.float32) / 127.5 - 1.0, scale, (float(x), float(y))
+    return Letterbox(np.asarray(square, np.float32) / 127.5 - 1.0, scale, (float(x), float(y)))
+
+
+def steady(faces: Sequence[Face], mirrored: Sequence[Face], width: int) -> tuple[Face, ...]:
+    """Join the faces of a picture with those of its mirror image, best first.
+
+    A face seen in both takes the mean of the scores, one seen only in one half of its score: what looks like a face
+    from one side only (a lamp, a knot in wood) falls. width: the picture's, in pixels.
+    """
+    back = [Face(width - face.right, face.top, width - face.left, face.bottom, face.score) for face in mirrored]
+    joined = []
+    for face in faces:
+        twin = max(back, key=face.overlap, default=None)
+        if twin is not None and face.overlap(twin) > NMS_OVERLAP:
+            back.remove(twin)
+            joined.append(_mean(face, twin))
+        else:
+            joined.append(replace(face, score=face.score / 2))
+    joined += [replace(face, score=face.score / 2) for face in back]
+    return tuple(sorted(joined, key=lambda face: -face.score))
+
+
+def _mean(a: Face, b: Face) -> Face:
+    return Face(*((x + y) / 2 for x, y in zip(astuple(a), astuple(b), strict=True)))
 
 
 def anchors() -> NDArray[np.float32]:
@@ -96,9 +140,9 @@ def decode(
     centres = anchors()[kept] + boxes[kept, :2]
     sizes = boxes[kept, 2:]
     corners = np.concatenate([centres - sizes / 2, centres + sizes / 2], axis=1)
-    corners = (corners - np.array([*offset, *offset], np.float32)) / scale
-    best = non_maximum_suppression(corners, scores[kept])
-    return tuple(Face(*(float(v) for v in corners[i]), score=float(scores[kept][i])) for i in best)
+    corners = np.asarray((corners - np.array([*offset, *offset])) / scale, np.float32)
+    rows = np.column_stack([corners, scores[kept]]).tolist()
+    return tuple(Face(*rows[i]) for i in non_maximum_suppression(corners, scores[kept]))
 
 
 def non_maximum_suppression(

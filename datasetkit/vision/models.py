@@ -18,7 +18,7 @@ _ERRORS_ONLY = 3  # onnxruntime's log severity; its warnings about unused initia
 
 @dataclass(frozen=True, slots=True)
 class PackagedModel:
-    """One file in `vision/weights/` and the sha256 that it must have; origins and licences stand in the NOTICE there."""
+    """One file in `vision/weights/` and the sha256 that it must have; origin and licence stand in the NOTICE there."""
 
     file: str
     sha256: str
@@ -73,4 +73,6 @@ def open_model(name: str, threads: int = 1) -> InferenceSession:
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = _ERRORS_ONLY
+    # Idle threads sleep: by default they spin, and on a busy machine two of them are slower than one.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     return onnxruntime.InferenceSession(read_model(name), options, providers=["CPUExecutionProvider"])

@@ -37,7 +37,7 @@ def prepare(image: Image.Image) -> NDArray[np.float32]:
 
 
 class NounClassifier:
-    """EfficientNet-Lite0, loaded once. Good on objects and animals in photos; of people and drawings it knows little."""
+    """EfficientNet-Lite0, loaded once. Good on objects and animals in photos, poor on people and drawings."""
 
     def __init__(self, threads: int = 1) -> None:
         self._session: InferenceSession = open_model("nouns", threads)

@@ -15,13 +15,12 @@ from taggers.base import (
     Identity,
     Label,
     Labels,
-    mcut,
     pack,
     round_scores,
-    select,
     steps,
     unpack,
 )
+from taggers.selection import mcut, select
 
 LABELS = Labels(
     (

@@ -20,10 +20,11 @@ from PIL import Image
 
 from datasetkit.core.errors import ConfigError, Exit, MissingExtra, ModelFileError, StorageError
 from taggers import hub, models, onnx_file, sessions
-from taggers.base import TaggerOptions, round_scores, select
+from taggers.base import TaggerOptions, round_scores
 from taggers.models import LABEL_FILE, MODEL_FILE, MODELS
 from taggers.preprocess import PREPROCESS, to_square_bgr
 from taggers.registry import open_tagger, resolve
+from taggers.selection import select
 from tests.taggers.tiny_models import (
     SMALL_COUNT,
     SMALL_LABELS,

@@ -1,0 +1,77 @@
+"""`dsk resize` beside ImageMagick's mogrify and a plain Pillow loop: speed, and what is lost against full Lanczos."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import statistics
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from tests.benchmarks.measure import Cost, Row, in_turns, python, rows, run
+
+BASELINE, OURS, PLAIN = "mogrify -resize '1024x1024>'", "dsk resize", "plain Pillow loop"
+GOAL, MOST_LOSS = 5.0, 0.1
+# The pictures that the loss is measured on: it hardly differs from picture to picture, and each takes a second.
+JUDGED = 24
+
+
+def measure(pictures: Sequence[Path], work: Path, rounds: int, quality: int) -> list[Row]:
+    """Measure in turns; every way writes the same quality and subsampling (4:4:4 from 95, else 4:2:0)."""
+    source = linked(pictures, work / "resize-in")
+    ways: dict[str, Callable[[], Cost]] = {}
+    mogrify = shutil.which("mogrify")
+    outs = {way: work / f"resize-out-{number}" for number, way in enumerate((BASELINE, OURS, PLAIN))}
+    if mogrify:
+        sampling = "1x1" if quality >= 95 else "2x2"
+        ways[BASELINE] = lambda: _once(
+            [mogrify, "-path", outs[BASELINE], "-resize", "1024x1024>", "-quality", str(quality)]
+            + ["-sampling-factor", sampling, *sorted(source.iterdir())],
+            outs[BASELINE],
+            len(pictures),
+        )
+    ours = python("datasetkit", "resize", source, outs[OURS], "--max", "1024", "--quality", str(quality))
+    ways[OURS] = lambda: _once(ours, outs[OURS], len(pictures))
+    plain = python("tests.benchmarks.plain", source, outs[PLAIN], str(quality))
+    ways[PLAIN] = lambda: _once(plain, outs[PLAIN], len(pictures))
+    costs = in_turns(ways, rounds)
+    judged = [path.name for path in pictures[:JUDGED]]
+    notes = {way: f"PSNR {fidelity(source, outs[way], judged):.2f} dB" for way in ways}
+    notes[OURS] += f"; goal {GOAL:g}, within {MOST_LOSS} dB"
+    found = rows(costs, BASELINE if mogrify else PLAIN, len(pictures), notes)
+    return found if mogrify else [Row(BASELINE, 0, 0, 0, note="mogrify is not installed"), *found]
+
+
+def linked(pictures: Sequence[Path], folder: Path) -> Path:
+    """Return a fresh folder with these pictures as hard links: nothing is copied, nothing of the last round is left."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    for path in pictures:
+        os.link(path, folder / path.name)
+    return folder
+
+
+def _once(command: Sequence[str | Path], out: Path, count: int) -> Cost:
+    shutil.rmtree(out, ignore_errors=True)
+    out.mkdir()
+    cost, _ = run(command)
+    if len(list(out.glob("*.jpg"))) != count:
+        raise RuntimeError(f"{command[0]} wrote {len(list(out.glob('*.jpg')))} pictures of {count}")
+    return cost
+
+
+def fidelity(source: Path, out: Path, names: Sequence[str]) -> float:
+    """Return the mean PSNR in dB, over RGB, of shrunk files against a full decode and a Lanczos to their size."""
+    with ProcessPoolExecutor(os.cpu_count()) as pool:
+        return statistics.mean(pool.map(_psnr, [source / name for name in names], [out / name for name in names]))
+
+
+def _psnr(source: Path, shrunk: Path) -> float:
+    with Image.open(source) as full, Image.open(shrunk) as small:
+        reference = full.convert("RGB").resize(small.size, Image.Resampling.LANCZOS)
+        difference = np.asarray(reference, np.float32) - np.asarray(small.convert("RGB"), np.float32)
+    return float(10 * np.log10(255**2 / np.mean(difference**2)))

@@ -1,0 +1,37 @@
+"""`dsk tag`, end to end, beside the bare model: how much of the machine is left to the model."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+from tests.benchmarks.measure import Cost, Row, in_turns, python, rows, run
+from tests.benchmarks.model import Vit, plant
+from tests.benchmarks.resize import linked
+
+BASELINE, OURS = "raw onnxruntime session", "dsk tag, end to end"
+GOAL, AIM = 0.92, 0.97
+
+
+def measure(pictures: Sequence[Path], work: Path, rounds: int, vit: Vit) -> list[Row]:
+    """Measure in turns: the seconds inside of the raw session's `run`, and all of `dsk tag` from start to captions."""
+    # In a process of its own: the weights would raise the memory mark of the children that are measured.
+    with ProcessPoolExecutor(1) as pool:
+        model = pool.submit(plant, work / f"vit-{vit.size}-{vit.depth}", vit).result()
+
+    def raw() -> Cost:
+        cost, out = run(python("tests.benchmarks.raw_session", model / "model.onnx", str(len(pictures))))
+        return replace(cost, seconds=json.loads(out))
+
+    def ours() -> Cost:
+        folder = linked(pictures, work / "tag-in")
+        cost, _ = run(python("datasetkit", "tag", folder, "--tagger", "wd-vit-v3", "--model-dir", model))
+        if len(list(folder.glob("*.txt"))) != len(pictures):
+            raise RuntimeError("dsk tag left pictures without a caption")
+        return cost
+
+    notes = {BASELINE: "without start and loading", OURS: f"goal {GOAL}, aim {AIM}"}
+    return rows(in_turns({BASELINE: raw, OURS: ours}, rounds), BASELINE, len(pictures), notes)

@@ -1,0 +1,101 @@
+"""`dsk rules`: captions that exist, changed by rules, in the order that a person gave them."""
+
+import pytest
+
+from tests.cli.conftest import captions, pictures, snapshot
+
+
+@pytest.fixture
+def captioned(here):
+    for path, text in zip(
+        pictures(here / "imgs"),
+        ("zebra, lips, MikamiYua, 1girl, long hair", "long hair, 1girl, blue eyes", "solo"),
+        strict=True,
+    ):
+        path.with_suffix(".txt").write_text(text + "\n", encoding="utf-8")
+    return here / "imgs"
+
+
+def test_the_order_of_the_other_tags_stays(dsk, captioned):
+    assert dsk("rules", "imgs", "--trigger", "MikamiYua", "--exclude", "lips").code == 0
+    assert captions(captioned) == {
+        "a1": "MikamiYua, zebra, 1girl, long hair",
+        "a2": "MikamiYua, long hair, 1girl, blue eyes",
+        "a3": "MikamiYua, solo",
+    }
+
+
+def test_a_dry_run_shows_each_change_and_how_many_captions_a_rule_touches(dsk, captioned):
+    before = snapshot(captioned)
+    ended = dsk("rules", "imgs", "--exclude", "lips,@eyes", "--replace", "solo=alone", "--dry-run")
+    assert ended.code == 0 and snapshot(captioned) == before
+    assert "a1.png: -lips" in ended.out and "a2.png: -blue eyes" in ended.out and "a3.png: -solo +alone" in ended.out
+    assert "would change 3 captions" in ended.out
+    rows = [line.split() for line in ended.out.splitlines()]
+    assert ["exclude", "lips", "1"] in rows and ["exclude", "@eyes", "1"] in rows
+    assert ["replace", "solo", "->", "alone", "1"] in rows or ["replace", "solo=alone", "1"] in rows
+
+
+def test_a_new_order_is_told_from_a_change(dsk, captioned):
+    assert "a1.png: (order)" in dsk("rules", "imgs", "--trigger", "MikamiYua", "--dry-run").out
+
+
+def test_a_rule_that_finds_nothing_warns_with_the_nearest_tag(dsk, captioned):
+    ended = dsk("rules", "imgs", "--exclude", "blue eys,eyes", "--json")
+    assert ended.code == 0
+    assert "'blue eyes'" in ended.err and "Did you mean @eyes" in ended.err
+    assert [hit["captions"] for hit in ended.result["hits"]] == [0, 0]
+    assert len(ended.result["warnings"]) == 2
+
+
+def test_no_caption_is_emptied(dsk, captioned):
+    ended = dsk("rules", "imgs", "--exclude", "solo", "--json")
+    assert captions(captioned)["a3"] == "solo"
+    reasons = [o["reason"] for o in ended.result["report"]["outcomes"] if o["is"] == "Skipped"]
+    assert reasons == ["no tag would be left, and an empty caption would stop the trainers"]
+
+
+def test_a_picture_without_a_caption_is_pointed_to_dsk_tag(dsk, captioned):
+    (captioned / "a3.txt").unlink()
+    ended = dsk("rules", "imgs", "--exclude", "lips")
+    assert ended.code == 0 and "1 picture without a caption: dsk tag writes one" in ended.err
+    assert not (captioned / "a3.txt").exists()
+
+
+def test_a_second_run_changes_nothing_and_undo_takes_the_first_back(dsk, captioned):
+    before = captions(captioned)
+    dsk("rules", "imgs", "--exclude", "lips", "--trigger", "sks")
+    after = snapshot(captioned, all_of_it=False)
+    assert "changed 0 captions" in dsk("rules", "imgs", "--exclude", "lips", "--trigger", "sks").out
+    assert snapshot(captioned, all_of_it=False) == after
+    assert dsk("undo", "imgs").code == 0 and captions(captioned) == before
+
+
+def test_a_caption_that_rules_changed_still_belongs_to_its_person(dsk, captioned):
+    dsk("rules", "imgs", "--exclude", "lips")
+    dsk("tag", "imgs", "--tagger", "basic")
+    assert captions(captioned)["a1"] == "zebra, MikamiYua, 1girl, long hair"
+
+
+def test_a_caption_that_cannot_be_read_costs_only_itself(dsk, captioned):
+    (captioned / "a1.txt").write_bytes(b"\xff\xfe lips")
+    ended = dsk("rules", "imgs", "--exclude", "long hair")
+    assert ended.code == 3 and "a1.png" in ended.err and "not UTF-8" in ended.err
+    assert (captioned / "a2.txt").read_text(encoding="utf-8") == "1girl, blue eyes\n"
+    assert (captioned / "a1.txt").read_bytes() == b"\xff\xfe lips"
+
+
+def test_the_groups_are_printed_with_their_tags(dsk, here):
+    ended = dsk("rules", "groups")
+    assert ended.code == 0
+    for name in ("@face", "@hair", "@eyes", "@background", "@clothes", "@count", "@meta"):
+        assert f"{name}: " in ended.out
+    assert "lips" in ended.out
+    names = {group["name"] for group in dsk("rules", "groups", "--json").result}
+    assert {"face", "hair", "eyes"} <= names
+
+
+def test_a_folder_called_groups_is_a_folder(dsk, here):
+    path = pictures(here / "groups", 1)[0]
+    path.with_suffix(".txt").write_text("lips, solo\n", encoding="utf-8")
+    assert "changed 1 caption " in dsk("rules", "groups", "--exclude", "lips").out

@@ -1,0 +1,200 @@
+"""Small data sets, and one case for each command that changes files."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from datasetkit import api
+from datasetkit.core.config import (
+    ImportOptions,
+    LayoutOptions,
+    RegOptions,
+    RenameOptions,
+    ResizeOptions,
+    RulesOptions,
+    TagOptions,
+)
+from datasetkit.core.plans import Copy, Link, Move, Plan, WriteText
+from datasetkit.verbs.project import JUST_DO_IT, open_project
+from tests.safety.harness import Case
+from tests.safety.tagger import NAME
+
+TAG = TagOptions(tagger=NAME, trigger=("sks",), threshold=0.35)
+
+
+def picture(path: Path, seed: int, size: tuple[int, int] = (48, 36)) -> Path:
+    """Write a small picture whose colours follow from the seed."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    random = np.random.default_rng(seed)
+    base = random.integers(0, 256, 3)
+    noise = random.integers(-40, 40, (size[1], size[0], 3))
+    Image.fromarray(np.clip(base + noise, 0, 255).astype(np.uint8)).save(path)
+    return path
+
+
+def caption(image: Path, text: str) -> None:
+    image.with_suffix(".txt").write_text(text, encoding="utf-8")
+
+
+def mask(image: Path) -> None:
+    path = image.parent / "masks" / f"{image.stem}.png"
+    path.parent.mkdir(exist_ok=True)
+    Image.new("L", (48, 36), 255).save(path)
+
+
+def small_set(folder: Path, n: int = 6) -> list[Path]:
+    """Make n pictures: the first half with captions of a person, the first with a mask."""
+    images = [picture(folder / f"photo {i}.{'png' if i % 2 else 'jpg'}", i) for i in range(1, n + 1)]
+    for i, image in enumerate(images[: n // 2]):
+        caption(image, f"by hand {i}, lips, smile\n")
+    mask(images[0])
+    return images
+
+
+def _plain(root: Path) -> None:
+    small_set(root / "imgs")
+
+
+def _named(root: Path) -> None:
+    """Names that make a rename chain: twins, widths, capitals, composed and decomposed letters, no UTF-8."""
+    folder = root / "imgs"
+    for i, name in enumerate(("p_1.png", "p_001.PNG", "p_2.jpg", "a.png", "a.jpg", "\u00e9.png", "e\u0301.png", "Z.JPG")):
+        image = picture(folder / name, i)
+        if name != "a.jpg":
+            caption(image, f"caption of {i}\n")
+    (folder / "a.png.json").write_text('{"of": "a.png"}', encoding="utf-8")
+    Path(os.fsdecode(os.fsencode(folder) + b"/bad\xff.png")).write_bytes((folder / "a.png").read_bytes() + b"!")
+    mask(folder / "p_2.jpg")
+    mask(folder / "a.png")
+
+
+def _moved(root: Path) -> None:
+    for i, name in enumerate("abcdefgh"):
+        caption(picture(root / f"{name}.png", i), f"caption of {i}\n")
+
+
+def _moves(root: Path) -> None:
+    """A swap, a ring of three, and a chain to a free name; once only, as a verb finds its work done."""
+    pairs = [("a", "b"), ("b", "a"), ("c", "d"), ("d", "e"), ("e", "c"), ("f", "g"), ("g", "h"), ("h", "free")]
+    ops = [
+        Move(root / f"{a}{suffix}", root / f"{b}{suffix}") for a, b in pairs for suffix in (".png", ".txt")
+    ]
+    with open_project(root, JUST_DO_IT) as project:
+        if not (root / "free.png").exists():
+            project.apply(Plan(tuple(ops)), "moves")
+
+
+def _copies(root: Path) -> None:
+    ops = (
+        Link(root / "a.png", root / "new" / "linked.png"),
+        Copy(root / "b.png", root / "new" / "deep" / "copied.png"),
+        WriteText(root / "new" / "text.txt", "new\n"),
+        WriteText(root / "a.txt", "newer\n"),
+    )
+    with open_project(root, JUST_DO_IT) as project:
+        if not (root / "new" / "text.txt").exists():
+            project.apply(Plan(ops), "copies")
+
+
+def _resizable(root: Path) -> None:
+    images = small_set(root / "imgs")
+    picture(root / "imgs" / "photo 1.gif", 20)
+    picture(root / "imgs" / "large.bmp", 21, (200, 120))
+    caption(images[-1], "of the last\n")
+
+
+def _laid_out(root: Path) -> None:
+    """A laid-out set whose source has changed since: one picture less, one more, another caption."""
+    folder = root / "imgs"
+    images = small_set(folder)
+    api.layout((f"3_sks={folder}",), LayoutOptions(out=str(root / "dataset")))
+    os.unlink(images[4])
+    picture(folder / "new.png", 30)
+    caption(images[0], "another caption\n")
+
+
+def _for_reg(root: Path) -> None:
+    small_set(root / "imgs")
+    small_set(root / "class", 4)
+    api.layout((f"3_sks={root / 'imgs'}",), LayoutOptions(out=str(root / "dataset")))
+
+
+def _for_import(root: Path) -> None:
+    for i, image in enumerate(small_set(root / "imgs")):
+        image.with_name(image.name + ".txt").write_text(f"tag_{i}\nsolo\nseries:x\n", encoding="utf-8")
+
+
+def _for_undo(root: Path) -> None:
+    small_set(root / "imgs")
+    tag(root)
+    rename(root)
+
+
+def _followed(root: Path) -> None:
+    """A resized set of whose sources one was renamed since, one removed and one added."""
+    folder = root / "imgs"
+    images = small_set(folder)
+    resize(root)
+    os.rename(images[0], folder / "renamed.png")
+    os.rename(images[0].with_suffix(".txt"), folder / "renamed.txt")
+    os.unlink(images[4])
+    picture(folder / "new.png", 40)
+
+
+def tag(root: Path) -> object:
+    return api.tag(root / "imgs", TagOptions(tagger=NAME, trigger=("sks",), existing="overwrite"))
+
+
+def rename(root: Path) -> object:
+    return api.rename(root / "imgs", RenameOptions(prefix="p"))
+
+
+def rules(root: Path) -> object:
+    return api.rules(root / "imgs", RulesOptions(trigger=("sks",), exclude=("lips",), additional=("best",)))
+
+
+def resize(root: Path) -> object:
+    return api.resize(root / "imgs", root / "small", ResizeOptions(max=32))
+
+
+def resize_in_place(root: Path) -> object:
+    return api.resize(root / "imgs", None, ResizeOptions(max=32, in_place=True))
+
+
+def layout(root: Path) -> object:
+    return api.layout((f"5_sks={root / 'imgs'}",), LayoutOptions(out=str(root / "dataset")))
+
+
+def reg(root: Path) -> object:
+    return api.reg(RegOptions(folder=str(root / "class"), class_name="1girl", out=str(root / "dataset")))
+
+
+def import_captions(root: Path) -> object:
+    return api.import_captions(root / "imgs", ImportOptions(existing="overwrite"))
+
+
+def undo_first(root: Path) -> object:
+    return api.undo(root / "imgs", 1)
+
+
+CASES = {
+    case.name: case
+    for case in (
+        Case("tag", _plain, tag),
+        Case("rename", _named, rename),
+        Case("moves", _moved, _moves),
+        Case("copies", _moved, _copies),
+        Case("resize", _resizable, resize),
+        Case("resize-again", _followed, resize),
+        Case("resize-in-place", _plain, resize_in_place),
+        Case("rules", _plain, rules),
+        Case("layout", _laid_out, layout),
+        Case("reg", _for_reg, reg),
+        Case("import", _for_import, import_captions),
+        Case("undo", _for_undo, undo_first),
+    )
+}

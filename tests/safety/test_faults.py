@@ -1,0 +1,151 @@
+"""R3: any call to the system may fail: captions stay whole, the exit code is 13, and the next run completes."""
+
+import os
+import random
+import sqlite3
+
+import pytest
+
+from datasetkit.core.errors import Exit, StorageError
+from datasetkit.core.files import PROJECT
+from tests.safety import datasets
+from tests.safety.datasets import CASES, small_set
+from tests.safety.harness import BROKEN, CALLS, FULL, Trials, Watch, damage, in_child, tree
+
+FAULTS = 8
+
+
+def calls_of(trials: Trials) -> int:
+    """Count the calls to the system of a run, without sqlite's statements."""
+    root = trials.fresh("count")
+    return in_child(lambda: trials.case.run(root), root=root, watch=Watch(root, statements=False)).points
+
+
+def faulty(trials: Trials, at: int, strike) -> list[str]:
+    root = trials.fresh("trial")
+    watch = Watch(root, at=at, strike=strike, statements=False)
+    ended = in_child(lambda: trials.case.run(root), root=root, watch=watch)
+    found = [] if ended.code in (Exit.DONE, Exit.STORAGE) else [f"ended with {ended.code}: {ended.said}"]
+    found += damage(root, trials.before, trials.after, trials.pictures)
+    rerun = trials.again(root)
+    if rerun.code != 0:
+        found.append(f"the next run ended with {rerun.code}: {rerun.said}")
+    found += trials.differences(root)
+    return [f"{trials.case.name}, call {at} failed ({ended.code}): {problem}" for problem in found]
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_failing_call_leaves_captions_whole_and_the_next_run_completes(name, tmp_path):
+    trials = Trials(CASES[name], tmp_path / "t")
+    calls = calls_of(trials)
+    at = sorted(random.Random(name).sample(range(1, calls + 1), min(FAULTS, calls)))
+    assert [p for n in at for p in faulty(trials, n, FULL)] == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("strike", [FULL, BROKEN], ids=["ENOSPC", "EIO"])
+@pytest.mark.parametrize("name", CASES)
+def test_every_single_call_may_fail(name, strike, tmp_path):
+    trials = Trials(CASES[name], tmp_path / "t")
+    assert [p for n in range(1, calls_of(trials) + 1) for p in faulty(trials, n, strike)] == []
+
+
+@pytest.mark.parametrize("name", ["tag", "layout", "copies"])
+def test_a_plan_that_fails_before_anything_changed_leaves_the_folder_as_it_was(name, tmp_path):
+    """The first write of a new file fails: the plan is dropped, folders that were made for it too."""
+    trials = Trials(CASES[name], tmp_path / "t")
+    root = trials.fresh("trial")
+
+    def only_files(call, args):
+        FULL(call, args)
+
+    writes = [n for n in range(1, calls_of(trials) + 1)]
+    dropped = 0
+    for n in writes[::3]:
+        root = trials.fresh("trial")
+        calls: list[str] = []
+
+        def strike(call, args, calls=calls):
+            calls.append(call)
+            only_files(call, args)
+
+        watch = Watch(root, at=n, strike=strike, statements=False)
+        ended = in_child(lambda: trials.case.run(root), root=root, watch=watch)
+        if ended.code == Exit.STORAGE and tree(root) == trials.before:
+            dropped += 1
+    assert dropped
+
+
+def test_a_disk_that_takes_a_byte_at_a_time_still_gets_whole_captions(tmp_path):
+    trials = Trials(CASES["tag"], tmp_path / "t")
+    root = trials.fresh("trial")
+
+    def dribble():
+        write = os.write
+        os.write = lambda descriptor, data: write(descriptor, bytes(data)[:65536] if len(data) > 9999 else data[:1])
+
+    assert in_child(lambda: trials.case.run(root), root=root, before=dribble).code == 0
+    assert trials.differences(root) == []
+
+
+@pytest.mark.parametrize("pages", [1, 4, 12, 16, 20])
+def test_a_store_that_cannot_grow_is_a_storage_error(pages, tmp_path):
+    trials = Trials(CASES["tag"], tmp_path / "t")
+    root = trials.fresh("trial")
+
+    def small_store():
+        connect = sqlite3.connect
+
+        def limited(*args, **options):
+            database = connect(*args, **options)
+            database.execute(f"PRAGMA max_page_count={pages}")
+            return database
+
+        sqlite3.connect = limited  # type: ignore[assignment]
+
+    ended = in_child(lambda: trials.case.run(root), root=root, before=small_store)
+    assert ended.code == Exit.STORAGE, ended.said
+    assert damage(root, trials.before, trials.after, trials.pictures) == []
+    assert trials.again(root).code == 0
+    assert trials.differences(root) == []
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_a_damaged_store_is_named_with_the_way_out_and_captions_stay(seed, tmp_path):
+    small_set(tmp_path / "imgs")
+    datasets.tag(tmp_path)
+    store = tmp_path / "imgs" / PROJECT / "store.sqlite"
+    data = bytearray(store.read_bytes())
+    draw = random.Random(seed)
+    start = 0 if seed == 0 else draw.randrange(100, len(data) - 4096)
+    data[start : start + 4096] = draw.randbytes(4096)
+    store.write_bytes(data)
+    before = tree(tmp_path)
+    ended = in_child(lambda: datasets.rules(tmp_path), root=tmp_path)
+    assert ended.code in (Exit.DONE, Exit.STORAGE), ended.said
+    if ended.code == Exit.STORAGE:
+        assert "store.sqlite" in ended.said
+        assert tree(tmp_path) == before
+
+
+def test_the_faults_reach_the_calls_that_matter(tmp_path):
+    """A harness that saw no writes would pass everything."""
+    seen = set()
+    for name in ("tag", "moves", "copies", "layout"):
+        trials = Trials(CASES[name], tmp_path / name)
+        root = trials.fresh("trial")
+        watch = Watch(root, statements=False)
+        real = watch.point
+
+        def noted(call, args, real=real):
+            seen.add(call)
+            real(call, args)
+
+        watch.point = noted  # type: ignore[method-assign]
+
+        def told():
+            raise StorageError(",".join(sorted(seen)))
+
+        ended = in_child(lambda t=trials, r=root, say=told: (t.case.run(r), say()), root=root, watch=watch)
+        seen.update(ended.said.split(": ")[1].split(" |")[0].split(","))
+    assert {"open", "write", "fsync", "replace", "rename", "link", "mkdir"} <= seen <= {*CALLS}

@@ -1,0 +1,155 @@
+"""R2: a command may be killed at any moment; the next run finishes it, and nothing is lost on the way."""
+
+import os
+import random
+
+import pytest
+
+from datasetkit import api
+from datasetkit.core import journal
+from datasetkit.core.config import LayoutOptions, RenameOptions
+from datasetkit.core.files import list_images
+from tests.safety import datasets
+from tests.safety.datasets import CASES, TAG, small_set
+from tests.safety.harness import Case, Trials, Watch, in_child, kill, strays, tree
+
+KILLS = 10
+
+
+def spread(points: int, n: int) -> list[int]:
+    """Choose n moments of a run, one in each n-th of it, so that early and late ones are among them."""
+    draw = random.Random(points)
+    return sorted({1 + int((i + draw.random()) * points / n) for i in range(n)})
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_killed_command_loses_nothing_and_the_next_run_finishes_it(name, tmp_path):
+    trials = Trials(CASES[name], tmp_path / "t")
+    assert [p for at in spread(trials.points, KILLS) for p in trials.killed(at=at)] == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", CASES)
+def test_a_kill_at_every_single_call_loses_nothing(name, tmp_path):
+    trials = Trials(CASES[name], tmp_path / "t")
+    assert [p for at in range(1, trials.points + 1) for p in trials.killed(at=at)] == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", CASES)
+def test_300_kills_at_random_moments_lose_nothing(name, tmp_path):
+    trials = Trials(CASES[name], tmp_path / "t")
+    draw = random.Random(name)
+    moments = [draw.uniform(0.01, 1.1 * trials.whole.seconds) for _ in range(300)]
+    assert [p for after in moments for p in trials.killed(after=after)] == []
+
+
+def write_plainly() -> None:
+    """Plant the writer that damages captions: it truncates in place and writes in small pieces."""
+
+    def place(step):
+        if step.kind == "write":
+            os.unlink(step.temp)
+            descriptor = os.open(step.dst, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+            for at in range(0, len(step.after), 8):
+                os.write(descriptor, step.after[at : at + 8])
+            os.close(descriptor)
+        return True
+
+    journal._place = place  # type: ignore[assignment]
+
+
+@pytest.mark.parametrize("name", ["tag", "rules", "import"])
+def test_the_same_check_is_red_for_a_writer_that_truncates_in_place(name, tmp_path):
+    trials = Trials(CASES[name], tmp_path / "t")
+    moments = range(trials.points // 2, trials.points, 3)
+    found = [p for at in moments for p in trials.killed(at=at, before=write_plainly)]
+    assert any("neither old nor new" in problem for problem in found)
+
+
+@pytest.mark.parametrize("name", ["tag", "rename", "resize", "rules", "import", "resize-in-place"])
+def test_undo_after_a_kill_and_a_second_run_takes_all_of_it_back(name, tmp_path):
+    trials = Trials(CASES[name], tmp_path / "t")
+    where = "small" if name == "resize" else "imgs"
+    for at in spread(trials.points, 4):
+        root = trials.fresh("trial")
+        in_child(lambda: trials.case.run(root), root=root, watch=Watch(root, at=at, strike=kill))
+        assert trials.again(root).code == 0
+        taken_back = in_child(lambda: api.undo(root / where, min(e.id for e in api.history(root / where))), root=root)
+        assert taken_back.code == 0, taken_back.said
+        seen = {n: what for n, what in tree(root).items() if n != "small"}  # an empty folder with its history stays
+        assert seen == trials.before, f"killed at {at}"
+
+
+def test_an_interrupted_undo_is_completed_and_nothing_else_is_taken_back(tmp_path):
+    """`dsk undo` again after a kill must not take back one command more."""
+
+    def build(root):
+        small_set(root / "imgs")
+        datasets.tag(root)
+        datasets.rename(root)
+
+    trials = Trials(Case("undo one", build, lambda root: api.undo(root / "imgs")), tmp_path / "t")
+    begun = 0
+    for at in range(1, trials.points + 1, 4):
+        root = trials.fresh("trial")
+        in_child(lambda: trials.case.run(root), root=root, watch=Watch(root, at=at, strike=kill))
+        states = {e.verb: e.state for e in api.history(root / "imgs")}
+        if states["rename"] == "done":  # else the kill came too late to interrupt anything
+            begun += "undo" in states
+            assert trials.again(root).code == 0
+            assert trials.differences(root) == []
+    assert begun >= 3
+
+
+NEXT = {
+    "tag": lambda root: api.tag(root / "imgs", TAG),
+    "resize": datasets.resize,
+    "rules": datasets.rules,
+    "rename": lambda root: api.rename(root / "imgs", RenameOptions(prefix="q")),
+    "layout": lambda root: api.layout((f"2_x={root / 'imgs'}",), LayoutOptions(out=str(root / "dataset"))),
+}
+
+
+@pytest.mark.parametrize("verb", NEXT)
+def test_any_command_after_a_kill_finishes_the_renaming_first(verb, tmp_path):
+    """An undo of a rename moves every picture aside at once: killed then, the folder seems empty."""
+
+    def build(root):
+        small_set(root / "imgs")
+        datasets.rename(root)
+
+    trials = Trials(Case("undo", build, lambda root: api.undo(root / "imgs")), tmp_path / "t")
+    expected = trials.fresh("expected")
+    for action in (trials.case.run, NEXT[verb]):
+        assert in_child(lambda run=action: run(expected), root=expected).code == 0
+    seen_empty = 0
+    for at in range(trials.points // 3, trials.points, 6):
+        root = trials.fresh("trial")
+        in_child(lambda: trials.case.run(root), root=root, watch=Watch(root, at=at, strike=kill))
+        if {e.verb: e.state for e in api.history(root / "imgs")}.get("undo") != "open":
+            continue
+        seen_empty += not list_images(root / "imgs").images
+        ended = in_child(lambda: NEXT[verb](root), root=root)
+        assert ended.code == 0, ended.said
+        assert tree(root) == tree(expected)
+        assert strays(root) == []
+    assert seen_empty
+
+
+def test_a_caption_edited_between_the_crash_and_the_next_run_is_kept(tmp_path):
+    trials = Trials(CASES["rules"], tmp_path / "t")
+    kept = 0
+    for at in range(trials.points // 2, trials.points):
+        root = trials.fresh("trial")
+        ended = in_child(lambda: trials.case.run(root), root=root, watch=Watch(root, at=at, strike=kill))
+        caption = root / "imgs" / "photo 3.txt"
+        untouched = caption.read_text(encoding="utf-8").startswith("by hand")
+        if ended.code is not None or not untouched or api.history(root / "imgs")[:1] == []:
+            continue
+        caption.write_text("edited after the crash\n", encoding="utf-8")
+        said = in_child(lambda: api.tag(root / "imgs", TAG), root=root)
+        assert said.code == 0, said.said
+        assert caption.read_text(encoding="utf-8") == "edited after the crash\n"
+        kept += 1
+    assert kept

@@ -1,0 +1,144 @@
+"""The examples do what their pages say: each dsk.toml runs from end to end, and so does the notebook."""
+
+import asyncio
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+QUICKSTART = EXAMPLES / "quickstart"
+NOTEBOOK = EXAMPLES / "notebook.ipynb"
+HANDFUL = 4
+
+
+def dsk(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    # Without a hub, and without the models that this machine may hold: the examples work anywhere.
+    env = os.environ | {"HF_HUB_OFFLINE": "1", "HF_HOME": str(cwd.parent / "hub"), "PYTHONWARNINGS": "error"}
+    return subprocess.run(
+        [sys.executable, "-m", "datasetkit", *arguments],
+        cwd=cwd, env=env, capture_output=True, encoding="utf-8", timeout=120,
+    )  # fmt: skip
+
+
+def run(project: Path) -> list[dict]:
+    done = dsk("run", "dsk.toml", "--json", cwd=project)
+    assert done.returncode == 0, done.stderr
+    steps: list[dict] = json.loads(done.stdout)["result"]["steps"]
+    return steps
+
+
+def pictures(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.iterdir() if path.is_file() and path.suffix != ".txt")
+
+
+def captions(folder: Path) -> list[str]:
+    """The captions of a folder's pictures, each of which must have one."""
+    return [path.with_suffix(".txt").read_text(encoding="utf-8").strip() for path in pictures(folder)]
+
+
+def recipe(name: str, project: Path, folders: tuple[str, ...]) -> dict:
+    """Lay an example's dsk.toml beside a handful of the quickstart's pictures in each of its folders."""
+    project.mkdir()
+    shutil.copy(EXAMPLES / name / "dsk.toml", project)
+    some = sorted((QUICKSTART / "pictures").glob("*.jpg"))[:HANDFUL]
+    for folder in folders:
+        (project / folder).mkdir()
+        for path in some:
+            shutil.copy(path, project / folder)
+    return tomllib.loads((project / "dsk.toml").read_text(encoding="utf-8"))
+
+
+@pytest.fixture(scope="module")
+def quickstart(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[dict]]:
+    project = tmp_path_factory.mktemp("quickstart") / "project"
+    shutil.copytree(QUICKSTART, project, ignore=shutil.ignore_patterns("*.py", "*.md", "__pycache__"))
+    return project, run(project)
+
+
+def test_quickstart_lays_out_every_picture_with_a_caption_that_opens_with_the_trigger(quickstart):
+    project, _ = quickstart
+    (folder,) = (project / "dataset" / "train").iterdir()
+    assert folder.name == "8_sylvie"
+    assert len(pictures(folder)) == len(list((QUICKSTART / "pictures").iterdir()))
+    assert all(caption.split(", ")[0] == "sylvie" for caption in captions(folder))
+
+
+def test_quickstart_makes_a_balanced_reg_set(quickstart):
+    project, _ = quickstart
+    (reg,) = (project / "dataset" / "reg").iterdir()
+    (train,) = (project / "dataset" / "train").iterdir()
+    repeats = int(reg.name.removesuffix("_1girl"))
+    assert len(pictures(reg)) * repeats <= len(pictures(train)) * 8
+
+
+def test_quickstart_exports_what_it_planned(quickstart):
+    project, steps = quickstart
+    exported = tomllib.loads((project / "dataset" / "dataset.toml").read_text(encoding="utf-8"))
+    subsets = [subset for part in exported["datasets"] for subset in part["subsets"]]
+    assert [(project / "dataset" / subset["image_dir"]).is_dir() for subset in subsets] == [True, True]
+    planned = next(step for step in steps if step["step"] == "layout")["result"]["concepts"]
+    assert planned == [["sylvie", subsets[0]["num_repeats"]]]
+    assert exported["general"]["keep_tokens"] == 1
+    assert {path.name for path in (project / "report").iterdir()} == {"tags.csv", "pairs.csv", "tags.png"}
+
+
+def test_a_second_run_of_the_quickstart_changes_nothing(quickstart):
+    project, _ = quickstart
+    before = {path: path.stat().st_mtime_ns for path in (project / "dataset").rglob("*") if path.is_file()}
+    run(project)
+    assert {path: path.stat().st_mtime_ns for path in (project / "dataset").rglob("*") if path.is_file()} == before
+
+
+def test_face_recipe_keeps_the_face_out_of_captions_and_exports_its_numbers(tmp_path):
+    project = tmp_path / "project"
+    config = recipe("face", project, ("photos", "women"))
+    run(project)
+    assert sorted(path.name for path in (project / "dataset").glob("*/*")) == ["20_1girl", "20_MikamiYua"]
+    assert all(caption.startswith("MikamiYua") for caption in captions(project / "dataset/train/20_MikamiYua"))
+    exported = tomllib.loads((project / "dataset" / "config.toml").read_text(encoding="utf-8"))
+    flat = {key: value for table in exported.values() for key, value in table.items()}
+    for key in ("network_dim", "network_alpha", "lr_scheduler_num_cycles", "lr_warmup_steps", "save_last_n_epochs"):
+        assert flat[key] == config["train"][key]
+
+
+def test_clothes_recipe_makes_the_steps_that_its_page_names(tmp_path):
+    project = tmp_path / "project"
+    recipe("clothes", project, ("pictures",))
+    steps = run(project)
+    assert all(caption.startswith("mytag") for caption in captions(project / "dataset/train/6_mycloths"))
+    plan = next(step for step in steps if step["step"] == "layout")["result"]["plan"]
+    # The page says 30 pictures x 6 x 10 epochs = 1,800 steps; with a batch of 1 they go by the picture.
+    assert plan["train"]["steps"] == HANDFUL * 6 * 10
+
+
+def test_every_recipe_opens_with_the_command_that_runs_it():
+    for path in EXAMPLES.glob("*/dsk.toml"):
+        assert path.read_text(encoding="utf-8").startswith("# dsk run dsk.toml\n"), path
+
+
+# The machinery of the notebook client warns about its own future; what the notebook does is the kernel's business.
+@pytest.mark.filterwarnings("default")
+def test_notebook_runs_from_top_to_bottom_in_a_fresh_kernel(tmp_path, monkeypatch):
+    import nbformat
+    from nbclient import NotebookClient
+
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    notebook = nbformat.read(NOTEBOOK, as_version=4)
+    client = NotebookClient(notebook, timeout=120, kernel_name="python3", resources={"metadata": {"path": EXAMPLES}})
+    asyncio.run(client.async_execute())
+    printed = [output.text for cell in notebook.cells for output in cell.get("outputs", ()) if "text" in output]
+    assert any("8 repeats, 960 steps" in text for text in printed)
+
+
+def test_notebook_is_kept_without_outputs():
+    cells = json.loads(NOTEBOOK.read_text(encoding="utf-8"))["cells"]
+    code = [cell for cell in cells if cell["cell_type"] == "code"]
+    assert code
+    assert all(cell["outputs"] == [] and cell["execution_count"] is None for cell in code)

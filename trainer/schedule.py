@@ -1,0 +1,37 @@
+"""The noise schedule of Stable Diffusion: how much of a picture is left at each timestep."""
+
+from __future__ import annotations
+
+from typing import Final, Literal
+
+import torch
+from torch import Tensor
+
+# What the UNet predicts: the noise, or the velocity of Salimans & Ho 2022 (arXiv:2202.00512, appendix D).
+Prediction = Literal["epsilon", "v"]
+PREDICTIONS: Final[tuple[Prediction, ...]] = ("epsilon", "v")
+TIMESTEPS: Final = 1000
+
+
+def alphas_cumprod(beta_start: float = 0.00085, beta_end: float = 0.012, steps: int = TIMESTEPS) -> Tensor:
+    """Return alpha-bar of each timestep, float32 of shape (steps,): DDPM's product (Ho et al. 2020, eq. 4).
+
+    The betas are `scaled_linear`, as latent diffusion was trained: linear in their square roots. The product is taken
+    in float64, so that it does not depend on the order in which a platform multiplies.
+    """
+    betas = torch.linspace(beta_start**0.5, beta_end**0.5, steps, dtype=torch.float64) ** 2
+    return torch.cumprod(1.0 - betas, dim=0).float()
+
+
+def snr(alphas_cumprod: Tensor) -> Tensor:
+    """Return the signal-to-noise ratio alpha-bar / (1 - alpha-bar) of each timestep, of the same shape."""
+    return alphas_cumprod / (1.0 - alphas_cumprod)
+
+
+def signal_and_noise(alphas_cumprod: Tensor, t: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:
+    """Return sqrt(alpha-bar_t) and sqrt(1 - alpha-bar_t), each (b, 1, 1, 1), in the type and on the device of `like`.
+
+    t: (b,), timesteps. The roots are taken before the type is lowered: in bfloat16 1 - alpha-bar_0 would be 0.
+    """
+    at_t = alphas_cumprod.to(like.device)[t.to(like.device)].reshape(-1, *[1] * (like.ndim - 1))
+    return at_t.sqrt().to(like.dtype), (1.0 - at_t).sqrt().to(like.dtype)

@@ -1,0 +1,46 @@
+"""Text: captions become the 77 places of CLIP's passes, and the passes' states one sequence (sd-scripts' rules)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from datasetkit import tokens
+from datasetkit.tokens import BOS, CHUNK, EOS
+
+
+def passes(caption: str, max_tokens: int) -> tuple[tuple[int, ...], ...]:
+    """Cut a caption's ids into passes of 77: BOS, 75 ids, EOS; what is beyond max_tokens (75, 150, 225) is dropped.
+
+    The caption is padded by EOS to 75 N ids; where it is longer, its last place is EOS.
+    """
+    body = tokens.ids(caption)[1:-1][:max_tokens]
+    padded = (*body, *(EOS,) * (max_tokens - len(body)))
+    return tuple((BOS, *padded[i : i + CHUNK], EOS) for i in range(0, max_tokens, CHUNK))
+
+
+def joined(states: Tensor) -> Tensor:
+    """Join the states of passes [captions, passes, 77, width] to [captions, 75 passes + 2, width].
+
+    Kept are the first pass's BOS, the 75 of every pass, and the last pass's EOS.
+    """
+    inner = states[:, :, 1:-1].flatten(1, 2)
+    return torch.cat([states[:, 0, :1], inner, states[:, -1, -1:]], dim=1)
+
+
+def encode_clip(encoder: nn.Module, captions: Sequence[str], *, clip_skip: int, max_tokens: int) -> Tensor:
+    """Return CLIP's states of captions, [captions, 77 | 152 | 227, width].
+
+    clip_skip: which hidden state from the end, 1 the last; each goes through the final layer norm (sd-scripts'
+    counting: diffusers' clip_skip is one less). Each pass is encoded by itself.
+    """
+    cut = [passes(caption, max_tokens) for caption in captions]
+    ids = torch.tensor(cut, device=next(encoder.parameters()).device)
+    count, chunks, places = ids.shape
+    found = encoder(ids.view(count * chunks, places), output_hidden_states=clip_skip > 1)
+    # transformers 5.6 and later have no `text_model` between the model and its layers.
+    norm = getattr(encoder, "text_model", encoder).final_layer_norm
+    states: Tensor = found.last_hidden_state if clip_skip == 1 else norm(found.hidden_states[-clip_skip])
+    return joined(states.view(count, chunks, places, -1))
