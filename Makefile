@@ -56,9 +56,8 @@ test: $(READY) ## all tests but the slow ones
 test-all: $(READY) ## all tests, the slow ones too
 	$(BIN)/pytest -n 2
 
-bench: $(READY) ## measure speed (tests/benchmarks)
-	@if ls tests/benchmarks/test_*.py >/dev/null 2>&1; then $(BIN)/pytest -s tests/benchmarks; \
-	else echo "tests/benchmarks holds no benchmark yet: nothing was measured"; fi
+bench: $(READY) ## measure dsk resize and dsk tag beside plain loops (minutes; see tests/benchmarks)
+	$(BIN)/python -m tests.benchmarks
 
 train: $(READY) ## export DATA for sd-scripts and print the command that trains on it with BASE
 	@if [ ! -d "$(DATA)/dataset/train" ] && [ "$(DATA)" = demo-out ]; then $(MAKE) demo; fi

@@ -11,7 +11,7 @@ from pathlib import Path
 from datasetkit import images
 from datasetkit.core.errors import DatasetError, DskError
 from datasetkit.core.events import SILENT, Reporter
-from datasetkit.core.files import caption_path, display, list_images, read_caption, reading
+from datasetkit.core.files import Listing, caption_path, display, list_images, read_caption, reading
 from datasetkit.core.records import Failed, ImageRecord
 from datasetkit.core.store import FileFacts, Store
 
@@ -46,15 +46,17 @@ def scan(
     max_pixels: int = images.DEFAULT_MAX_PIXELS,
     with_ids: bool = False,
     captions: bool = True,
+    listing: Listing | None = None,
     reporter: Reporter = SILENT,
 ) -> Scan:
     """Look at every picture of a folder; what the store knows of an unchanged file is not computed again.
 
     with_ids: hash the files (ids are "" otherwise). captions: read the captions, and refuse a picture that would share
-    its caption with another of the same stem.
+    its caption with another of the same stem. listing: what the folder holds, where the caller has listed it.
     Raises DatasetError when the folder is missing or holds nothing that looks like a picture.
     """
-    listing = list_images(require_folder(folder), recursive=recursive, follow_links=follow_links)
+    if listing is None:
+        listing = list_images(require_folder(folder), recursive=recursive, follow_links=follow_links)
     if not listing.images and not listing.failed:
         deeper = "" if recursive else " (--recursive looks into its subfolders)"
         raise DatasetError(
@@ -64,13 +66,14 @@ def scan(
     failed = list(listing.failed)
     learnt: list[tuple[Path, os.stat_result, FileFacts]] = []
     owners: dict[Path, Path] = {}
+    facts = store.all_facts()
     reporter.start("looking", len(listing.images))
     for path in listing.images:
         try:
             if captions and (owner := owners.setdefault(caption_path(path), path)) != path:
                 raise_twin(path, owner)
             info = path.stat()
-            known = store.facts(path, info)
+            known = facts.get((store.key(path), info.st_size, info.st_mtime_ns))
             if known is None or (with_ids and not known.id):
                 known = look(path, with_ids=with_ids, max_pixels=max_pixels)
                 learnt.append((path, info, known))

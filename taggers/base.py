@@ -230,7 +230,7 @@ def unpack_kept(blob: bytes, n_labels: int) -> tuple[NDArray[np.intp], NDArray[n
         raise InputError(f"stored scores are damaged: {len(blob)} bytes", hint="delete .dsk/store.sqlite and tag again")
     packed = np.frombuffer(blob, _PACKED)
     labels = packed["label"].astype(np.intp)
-    if len(labels) and int(labels[-1]) >= n_labels or (np.diff(labels) <= 0).any():
+    if (len(labels) and int(labels[-1]) >= n_labels) or (np.diff(labels) <= 0).any():
         raise InputError(
             f"stored scores do not fit the {n_labels} labels", hint="delete .dsk/store.sqlite and tag again"
         )

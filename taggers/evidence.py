@@ -25,7 +25,7 @@ FRAMING_EDGE = 0.1  # how far outside of its range a framing's evidence falls to
 CLOSE_WIDTH = 0.5  # a close-up's face is at least this share of the picture's width
 SECOND_FACE = (0.25, 0.45)  # score of another face at which `one face` begins to fall, and is nothing
 LEAST_TEXTURE = (0.5, 0.65)  # share of uneven pixels below which no photo is believed, and from which on it is
-PHOTO_DOUBT = 0.35  # how much of a face's score is taken off in a sure photo
+PHOTO_DOUBT = 0.35  # how much of a face's score is not believed in a sure photo, where true faces have 0.85 and more
 GREY = 0.04  # OKLab chroma; half of it is the most that a grey picture has
 ONE_HUE = 0.98  # hue unity; below, several hues
 LEAST_AREA = 0.1  # share of the whole picture that a background has at least
@@ -50,28 +50,28 @@ class Observation:
 
 
 def gather(seen: Observation, nouns: Mapping[str, Sequence[int]]) -> dict[str, float]:
-    """Return all evidence of one picture by name; nouns: the class numbers of each noun."""
+    """Return all evidence of one picture by name.
+
+    nouns: the class numbers of each noun; "thing" among them stands for what is photographed without people.
+    """
     background = colours.background(seen.pixels)
     photo = seen.photo * ramp(seen.texture, *LEAST_TEXTURE)
-    found = {"photo": photo, **person(seen, background, photo), **colour(seen.pixels, background)}
-    found |= {noun: float(seen.nouns[list(classes)].sum()) for noun, classes in nouns.items()}
-    return found
+    things = {noun: float(seen.nouns[list(classes)].sum()) for noun, classes in nouns.items()}
+    faceless = max(float(seen.nouns[ANIMALS].sum()), things["thing"], PHOTO_DOUBT * photo)
+    return {"photo": photo, **things, **person(seen, background, 1.0 - faceless), **colour(seen.pixels, background)}
 
 
-def person(seen: Observation, background: Background, photo: float) -> dict[str, float]:
+def person(seen: Observation, background: Background, belief: float) -> dict[str, float]:
     """Say whether one face is there, how it is framed, and whether there is none.
 
-    Animals have faces as well, and cups and cells look like one: `one face` counts the less, the surer the picture
-    shows an animal, and the more it looks like a photo, where true faces score 0.85 and more. For `no face` they count
-    in full, since a person may stand beside the cat.
+    Animals have faces as well, and cups and cells look like one: `belief`, 1 or less, is what a face's score is worth
+    for `one face`. For `no face` it counts in full, since a person may stand beside the cat.
     """
-    person_like = (1.0 - float(seen.nouns[ANIMALS].sum())) * (1.0 - PHOTO_DOUBT * photo)
     best = seen.faces[0] if seen.faces else None
     if best is None:
         return {"one face": 0.0, "no face": 1.0, **dict.fromkeys(FRAMINGS, 0.0)}
     second = max((face.score for face in seen.faces[1:] if not _same_head(best, face)), default=0.0)
-    score = best.score * person_like
-    alone = score * (1.0 - ramp(second, *SECOND_FACE))
+    alone = best.score * belief * (1.0 - ramp(second, *SECOND_FACE))
     return {"one face": alone, "no face": 1.0 - best.score, **framing(best, seen, background)}
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import difflib
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -114,8 +116,9 @@ def pin(model: Model) -> Model:
     """Return the model at a commit: a branch or tag is looked up in the cache, then on the hub."""
     if hub.COMMIT.fullmatch(model.revision):
         return model
-    label_file = _label_file(model)
-    commit = hub.commit(model.repo, model.file(label_file), model.revision)
+    with _naming(model):
+        label_file = _label_file(model)
+        commit = hub.commit(model.repo, model.file(label_file), model.revision)
     where = f"{model.repo}/{model.folder}" if model.folder else model.repo
     return replace(model, name=f"{where}@{commit}", revision=commit, label_file=label_file)
 
@@ -135,17 +138,24 @@ def fetch(model: Model) -> ModelFiles:
 
     Raises FetchError (exit 12) with the command to try again, StorageError when there is no room.
     """
-    try:
+    with _naming(model):
         # The label file first: it is small, and a repository without one is no tagger.
         labels = hub.fetch(model.repo, model.file(_label_file(model)), model.revision)
         weights = hub.fetch(model.repo, model.file(MODEL_FILE), model.revision)
+    return ModelFiles(weights, labels)
+
+
+@contextmanager
+def _naming(model: Model) -> Iterator[None]:
+    """Say which tagger is missing, and what brings it."""
+    try:
+        yield
     except hub.FetchError as error:
         raise hub.FetchError(
             f"the tagger {model.name} is not on this machine: {error.message}",
             hint=f"run `{model.command}` where there is a connection, or name a folder with {MODEL_FILE} and "
             f"its label file by --model-dir",
         ) from error
-    return ModelFiles(weights, labels)
 
 
 def _label_file(model: Model) -> str:

@@ -13,7 +13,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from datasetkit.core.errors import ConfigError, StorageError
+from datasetkit.core.errors import ConfigError, ModelFileError, StorageError
 from datasetkit.core.events import SILENT, Reporter
 from taggers import hub, models, sessions
 from taggers.base import Resolved, Tagger, TaggerOptions
@@ -47,8 +47,9 @@ def resolve(name: str = AUTO, options: TaggerOptions | None = None, reporter: Re
     """
     options = options or TaggerOptions()
     require_known(name)
-    if name == BASIC and options.model_dir is not None:
-        raise ConfigError("the tagger basic takes no --model-dir", hint="leave one of the two out")
+    sessions.require_provider(options.provider, options.precision)
+    if name == BASIC:
+        _require_basic_can(options)
     found = _auto(options, reporter) if name == AUTO else _named(name, options, reporter)
     return _with_notice(found, sessions.double_install())
 
@@ -65,6 +66,16 @@ def require_known(name: str) -> None:
     raise ConfigError(f"unknown tagger {name!r}", hint=f"{first}known: {', '.join(names())}, or owner/repo@revision")
 
 
+def _require_basic_can(options: TaggerOptions) -> None:
+    """Refuse what the shipped tagger does not do: it is whole in the package, and runs on the CPU only."""
+    if options.model_dir is not None:
+        raise ConfigError("the tagger basic takes no --model-dir", hint="leave one of the two out")
+    if not options.exact:
+        raise ConfigError("the tagger basic has no --precision and no --fast-decode", hint="leave them out")
+    if options.provider not in (AUTO, "cpu"):
+        raise ModelFileError(f"the tagger basic does not run on {options.provider}", hint="leave --provider out")
+
+
 def _auto(options: TaggerOptions, reporter: Reporter) -> Resolved:
     if options.model_dir is not None:
         return _named(LOCAL, options, reporter)
@@ -72,6 +83,8 @@ def _auto(options: TaggerOptions, reporter: Reporter) -> Resolved:
     try:
         models.fetch(models.MODELS[models.DEFAULT])
     except (hub.FetchError, StorageError) as reason:
+        if options.provider not in (AUTO, "cpu") or not options.exact:
+            raise  # basic is no stand-in for what was asked for by name
         stand_in = _named(BASIC, options, reporter)
         command = models.MODELS[models.DEFAULT].command
         return _with_notice(stand_in, f"{reason.message}; tagging with basic instead (`{command}` fetches it)")

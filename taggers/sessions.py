@@ -84,7 +84,7 @@ def open_session(path: Path, *, provider: str = AUTO, threads: int = 0, precisio
     import onnxruntime as ort
 
     ort.disable_telemetry_events()
-    chosen = _choose(provider, ort.get_available_providers())
+    chosen = _choose(provider, ort.get_available_providers(), precision)
     session = _session(ort, path, chosen, threads, precision)
     # onnxruntime goes on with the CPU when a device's libraries do not load; "auto" accepts that and says so.
     if provider != AUTO and device(session) != provider:
@@ -111,14 +111,15 @@ def idle_card(session: Any, provider: str) -> str:
     return f"tagging on the CPU: onnxruntime was built for {wanted}, but {wanted} does not start on this machine"
 
 
-def _choose(provider: str, available: list[str]) -> str:
+def _choose(provider: str, available: list[str], precision: str = "float32") -> str:
     if provider == AUTO:
         return next((name for name in AUTO_ORDER if PROVIDERS[name] in available), "cpu")
     if PROVIDERS[provider] not in available:
         extra = EXTRA_OF.get(provider)
         maker = f"pip install onnxruntime-{provider} in place of onnxruntime"
         hint = f'pip install "datasetkit[{extra}]"' if extra else maker
-        raise MissingExtra(f"the installed onnxruntime cannot run on {provider}", hint=f"{hint}, or use --provider cpu")
+        other = "--provider cpu" if precision == "float32" else "--precision float32"
+        raise MissingExtra(f"the installed onnxruntime cannot run on {provider}", hint=f"{hint}, or use {other}")
     return provider
 
 

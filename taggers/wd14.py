@@ -1,8 +1,7 @@
-"""A WD14 tagger: a model of SmilingWolf's family as a running session, from the hub or from a folder."""
+"""A tagger from an ONNX file, of SmilingWolf's family or with a `tag_mapping.json`, from the hub or from a folder."""
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -14,21 +13,22 @@ from PIL import Image
 
 from datasetkit.core.errors import ModelFileError
 from datasetkit.core.events import SILENT, Reporter
-from taggers import hub, models, onnx_file, sessions
+from taggers import folder, models, precision, sessions
 from taggers.base import Identity, Labels, Resolved, TaggerOptions, round_scores
+from taggers.kinds import KINDS, Kind
 from taggers.labels import read_labels
-from taggers.models import LABEL_FILE, MODEL_FILE, Model, ModelFiles
-from taggers.preprocess import PREPROCESS, to_square_bgr
+from taggers.models import MODEL_FILE, Model, ModelFiles
+from taggers.preprocess import FAST_PREPROCESS, PREPROCESS, shrunk_to_square_bgr, to_square_bgr
 
 # On a CPU a batch gains nothing; a graphics card idles without one.
 CPU_BATCH, CARD_BATCH = 1, 8
+ON_THE_CPU = ("cpu", "openvino")
 # A sigmoid leaves 0..1 by rounding only; logits leave it by far.
 SLACK = 1e-3
-CHECKSUM_SUFFIX = ".sha256"
 
 
 class Wd14Tagger:
-    """A loaded WD14 model; see `taggers.base.Tagger`."""
+    """A loaded model; see `taggers.base.Tagger` and `taggers.base.FastDecoder`."""
 
     def __init__(
         self,
@@ -43,14 +43,21 @@ class Wd14Tagger:
         self.identity = identity
         self.pr_threshold = pr_threshold
         self.labels: Labels = read_labels(files.labels)
+        self._kind = KINDS[files.labels.name]
         self._weights = files.weights
-        self._session: Any = sessions.open_session(files.weights, provider=options.provider, threads=options.threads)
+        self._session: Any = sessions.open_session(
+            precision.weights_for(files.weights, options.precision),
+            provider=options.provider,
+            threads=options.threads,
+            precision=options.precision,
+        )
         self.device = sessions.device(self._session)
-        self.notice = sessions.idle_card(self._session, options.provider)
-        self._input, self._fixed_batch, self._size = _input(self._session, files.weights)
+        self.notice = "" if options.precision != "float32" else sessions.idle_card(self._session, options.provider)
+        self._input, self._fixed_batch, self._size = _input(self._session, files.weights, self._kind)
+        self.decode_at = self._size if options.fast_decode else None
         self._output = _output(self._session, files.weights)
         self._require_width(self._output.shape[-1])
-        default = CPU_BATCH if self.device == "cpu" else CARD_BATCH
+        default = CPU_BATCH if self.device in ON_THE_CPU else CARD_BATCH
         self.batch_size: int = self._fixed_batch or options.batch_size or default
 
     @staticmethod
@@ -63,7 +70,7 @@ class Wd14Tagger:
             return _in_folder(name, options.model_dir, options)
         asked = models.find(name)
         model = models.pin(asked)
-        identity = Identity(model.name, model.revision, PREPROCESS)
+        identity = _identity(model.name, model.revision, options)
         moving = asked.revision != model.revision
         return Resolved(
             identity,
@@ -74,8 +81,12 @@ class Wd14Tagger:
         )
 
     def prepare(self, image: Image.Image) -> NDArray[np.float32]:
-        """Return the picture as the model's input: (size, size, 3), BGR, 0 to 255; safe in many threads."""
-        return to_square_bgr(image, self._size)
+        """Return the picture as the model's input, e.g. (size, size, 3), BGR, 0 to 255; safe in many threads."""
+        return self._kind.tensor(to_square_bgr(image, self._size))
+
+    def prepare_shrunk(self, image: Image.Image, size: tuple[int, int]) -> NDArray[np.float32]:
+        """Do what `prepare` does with a picture that was shrunk by its decoder from `size` (width, height)."""
+        return self._kind.tensor(shrunk_to_square_bgr(image, size, self._size))
 
     def scores(self, batch: Sequence[object]) -> NDArray[np.float32]:
         """Return rounded probabilities, (len(batch), len(labels)).
@@ -83,7 +94,7 @@ class Wd14Tagger:
         Raises ModelFileError when the model fails or gives numbers that are no probabilities.
         """
         pictures = [np.asarray(picture, np.float32) for picture in batch]
-        count = self._fixed_batch or max(1, len(pictures))
+        count = self._fixed_batch or self.batch_size
         rows = [self._run(pictures[at : at + count]) for at in range(0, len(pictures), count)]
         return round_scores(np.concatenate(rows)) if rows else np.zeros((0, len(self.labels)), np.float32)
 
@@ -91,7 +102,7 @@ class Wd14Tagger:
         """Let the session go."""
         self._session = None
 
-    def _run(self, pictures: list[NDArray[np.float32]]) -> NDArray[np.float32]:
+    def _run(self, pictures: list[NDArray[np.float32]]) -> NDArray[np.float64]:
         missing = (self._fixed_batch or 0) - len(pictures)
         filled = pictures + [pictures[-1]] * max(0, missing)
         try:
@@ -102,21 +113,25 @@ class Wd14Tagger:
                 hint="where memory ran out, a smaller batch size or --provider cpu helps",
             ) from error
         self._require_width(found.shape[-1])
-        if not (np.isfinite(found).all() and found.min() >= -SLACK and found.max() <= 1 + SLACK):
+        probabilities = self._kind.probabilities(found[: len(pictures)])
+        if not (np.isfinite(found).all() and probabilities.min() >= -SLACK and probabilities.max() <= 1 + SLACK):
             raise ModelFileError(
                 f"{self._weights} gave numbers that are no probabilities",
-                hint="a WD14 model ends in a sigmoid; half-precision copies may overflow",
+                hint=f"a model with {self._kind.label_file} ends in a sigmoid; half-precision copies may overflow",
             )
-        probabilities: NDArray[np.float32] = np.clip(found[: len(pictures)], 0, 1)
-        return probabilities
+        return np.clip(probabilities, 0, 1)
 
     def _require_width(self, width: object) -> None:
         """A label file of another model would give wrong tags without a word; a symbolic width is seen at the run."""
         if isinstance(width, int) and width != len(self.labels):
             raise ModelFileError(
                 f"{self._weights} scores {width} tags, its label file names {len(self.labels)}",
-                hint=f"take {MODEL_FILE} and {LABEL_FILE} from the same repository and revision",
+                hint=f"take {MODEL_FILE} and {self._kind.label_file} from the same repository and revision",
             )
+
+
+def _identity(name: str, revision: str, options: TaggerOptions) -> Identity:
+    return Identity(name, revision, FAST_PREPROCESS if options.fast_decode else PREPROCESS, options.precision)
 
 
 def _fetch(model: Model) -> None:
@@ -131,64 +146,46 @@ def _open_from_hub(model: Model, identity: Identity, options: TaggerOptions) -> 
     return Wd14Tagger(files, identity, options=options, pr_threshold=model.pr_threshold)
 
 
-def _in_folder(name: str, folder: Path, options: TaggerOptions) -> Resolved:
+def _in_folder(name: str, place: Path, options: TaggerOptions) -> Resolved:
     known = models.MODELS.get(name)
-    files = ModelFiles(folder / MODEL_FILE, folder / LABEL_FILE)
-    identity = Identity(name, _content(files), PREPROCESS)
+    pr_threshold = known.pr_threshold if known else None
+    files = folder.find(place)
+    identity = _identity(name, folder.content(files), options)
     return Resolved(
         identity,
-        open=partial(_open_from_folder, files, identity, options, known.pr_threshold if known else None),
+        open=partial(_open_from_folder, files, identity, options, pr_threshold),
         fetch=_nothing,
-        pr_threshold=known.pr_threshold if known else None,
+        pr_threshold=pr_threshold,
     )
 
 
 def _open_from_folder(
     files: ModelFiles, identity: Identity, options: TaggerOptions, pr_threshold: float | None
 ) -> Wd14Tagger:
-    if _content(files) != identity.revision:
+    if folder.content(files) != identity.revision:
         raise ModelFileError(f"{files.weights.parent}: the model's files have changed during the run", hint="run again")
     return Wd14Tagger(files, identity, options=options, pr_threshold=pr_threshold)
-
-
-def _content(files: ModelFiles) -> str:
-    """Return what stands for a revision where there is no hub: a hash over the bytes of all files of the model.
-
-    A `model.onnx.sha256` beside the weights, as `sha256sum` writes it, is checked where there is one.
-    """
-    for path in (files.weights, files.labels):
-        if not path.is_file():
-            raise ModelFileError(f"{path} is missing", hint=f"--model-dir needs {MODEL_FILE} and {LABEL_FILE}")
-    beside = onnx_file.check(files.weights)
-    hashes = [hub.sha256(path) for path in (files.weights, files.labels, *beside)]
-    checksum = files.weights.with_name(MODEL_FILE + CHECKSUM_SUFFIX)
-    if checksum.is_file() and checksum.read_text("utf-8").split()[:1] != hashes[:1]:
-        raise ModelFileError(
-            f"{files.weights} is damaged or incomplete: its sha256 is not that of {checksum.name}",
-            hint="copy the model again",
-        )
-    return hashlib.sha256("\n".join(hashes).encode()).hexdigest()[:40]
 
 
 def _nothing() -> None:
     """Files in a named folder are there or are refused; nothing is fetched."""
 
 
-def _input(session: Any, weights: Path) -> tuple[str, int | None, int]:
+def _input(session: Any, weights: Path, kind: Kind) -> tuple[str, int | None, int]:
     """Return the input's name, its batch where that is fixed, and its side in pixels."""
     first = session.get_inputs()[0]
-    shape = first.shape
-    fits = len(shape) == 4 and isinstance(shape[1], int) and shape[1] == shape[2] and shape[3] == 3
-    if not fits or first.type != "tensor(float)":
+    side = kind.side(first.shape)
+    if side is None or first.type != "tensor(float)":
         raise ModelFileError(
-            f"{weights} takes {first.type} {shape}; a WD14 model takes tensor(float) [batch, size, size, 3]",
-            hint=f"use {MODEL_FILE} of one of: {', '.join(models.MODELS)}",
+            f"{weights} takes {first.type} {first.shape}; a model with {kind.label_file} takes tensor(float) "
+            f"{kind.expected()}",
+            hint=f"take {MODEL_FILE} and its label file from one repository and revision",
         )
-    return first.name, shape[0] if isinstance(shape[0], int) else None, shape[1]
+    return first.name, first.shape[0] if isinstance(first.shape[0], int) else None, side
 
 
 def _output(session: Any, weights: Path) -> Any:
     first = session.get_outputs()[0]
     if len(first.shape) != 2:
-        raise ModelFileError(f"{weights} gives {first.shape}; a WD14 model gives [batch, tags]")
+        raise ModelFileError(f"{weights} gives {first.shape}; a tagger gives [batch, tags]")
     return first

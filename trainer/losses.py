@@ -74,7 +74,7 @@ _DEBIASED_DIVISOR: Final[dict[Prediction, Callable[[Tensor], Tensor]]] = {"epsil
 
 
 def weights(
-    snr: Tensor, prediction: Prediction, *, min_snr_gamma: float | None = None, debiased_estimation: bool = False
+    snr: Tensor, prediction: Prediction, *, min_snr_gamma: float | None = None, debiased_estimation_loss: bool = False
 ) -> Tensor:
     """Return the weight of each sample, 1 where nothing is asked; asked together the two are multiplied.
 
@@ -83,6 +83,6 @@ def weights(
     weight = torch.ones_like(snr)
     if min_snr_gamma:
         weight = weight * min_snr(snr, min_snr_gamma, prediction)
-    if debiased_estimation:
+    if debiased_estimation_loss:
         weight = weight * debiased(snr, prediction)
     return weight

@@ -17,7 +17,7 @@ def alphas_cumprod(beta_start: float = 0.00085, beta_end: float = 0.012, steps: 
     """Return alpha-bar of each timestep, float32 of shape (steps,): DDPM's product (Ho et al. 2020, eq. 4).
 
     The betas are `scaled_linear`, as latent diffusion was trained: linear in their square roots. The product is taken
-    in float64, so that it does not depend on the order in which a platform multiplies.
+    in float64 and rounded once.
     """
     betas = torch.linspace(beta_start**0.5, beta_end**0.5, steps, dtype=torch.float64) ** 2
     return torch.cumprod(1.0 - betas, dim=0).float()

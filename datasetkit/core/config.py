@@ -14,28 +14,16 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal, TypeVar
 
-from datasetkit.core.buckets import BucketRules, default_range
 from datasetkit.core.errors import ConfigError
 from datasetkit.core.files import display
+from datasetkit.core.ranges import in_range as in_range
+from datasetkit.core.ranges import one_of as one_of
+from datasetkit.core.train_options import TrainOptions as TrainOptions
 
 Options = TypeVar("Options")
 CONFIG_NAME = "dsk.toml"
 _STRICT = {"strict": True, "extra": "forbid"}
 Tags = tuple[str, ...]
-
-
-def in_range(name: str, value: float, low: float, high: float) -> None:
-    """Raise ConfigError unless low <= value <= high."""
-    if not low <= value <= high:
-        raise ConfigError(f"{name} = {value:g} is out of range", hint=f"give a value from {low:g} to {high:g}")
-
-
-def one_of(name: str, value: str, *choices: str) -> None:
-    """Raise ConfigError unless value is one of the choices."""
-    if value not in choices:
-        near = difflib.get_close_matches(value, choices, 1)
-        hint = f"did you mean {near[0]!r}?" if near else "choose " + ", ".join(choices)
-        raise ConfigError(f"{name} = {value!r} is not known", hint=hint)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,6 +101,10 @@ class TagOptions(RulesOptions):
     mcut: bool = False
     rating: Literal["none", "first", "last"] = "none"
     existing: Literal["skip", "overwrite", "append", "prepend"] = "skip"
+    combine: Literal["union", "intersection", "mean"] = "union"
+    precision: Literal["float32", "int8", "bf16"] = "float32"
+    fast_decode: bool = False
+    batch_size: int = 0
 
     def __post_init__(self) -> None:
         Common.__post_init__(self)
@@ -124,74 +116,9 @@ class TagOptions(RulesOptions):
         in_range("character_threshold", self.character_threshold, 0.01, 1)
         one_of("rating", self.rating, "none", "first", "last")
         one_of("existing", self.existing, "skip", "overwrite", "append", "prepend")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TrainOptions:
-    """`[train]`: the training numbers, under the names that users know from sd-scripts.
-
-    The planner reads the geometry (resolution, buckets, batch, epochs); exports and the trainer read all of it.
-    """
-
-    __pydantic_config__: ClassVar[dict[str, Any]] = _STRICT
-
-    pretrained_model_name_or_path: str = ""
-    output_dir: str = "output"
-    output_name: str = ""
-    resolution: int | tuple[int, int] = 512
-    train_batch_size: int = 1
-    gradient_accumulation_steps: int = 1
-    max_train_epochs: int = 10
-    enable_bucket: bool = True
-    bucket_no_upscale: bool = False
-    min_bucket_reso: int | None = None
-    max_bucket_reso: int | None = None
-    bucket_reso_steps: int = 64
-    shuffle_caption: bool = True
-    keep_tokens: int | None = None
-    flip_aug: bool = False
-    cache_latents: bool = True
-    network_module: str = "networks.lora"
-    network_dim: int = 32
-    network_alpha: float = 16
-    learning_rate: float = 0.0001
-    unet_lr: float = 0.0001
-    text_encoder_lr: float = 0.00005
-    optimizer_type: str = "AdamW8bit"
-    lr_scheduler: str = "cosine"
-    lr_scheduler_num_cycles: int = 1
-    lr_warmup_steps: int | float = 0
-    clip_skip: int = 1
-    min_snr_gamma: float | None = None
-    max_token_length: int = 75
-    prior_loss_weight: float = 1.0
-    mixed_precision: Literal["no", "fp16", "bf16"] = "bf16"
-    save_precision: Literal["float", "fp16", "bf16"] = "fp16"
-    save_every_n_epochs: int = 1
-    save_last_n_epochs: int | None = None
-    seed: int = 42
-
-    def __post_init__(self) -> None:
-        in_range("train_batch_size", self.train_batch_size, 1, 1024)
-        in_range("gradient_accumulation_steps", self.gradient_accumulation_steps, 1, 1024)
-        in_range("max_train_epochs", self.max_train_epochs, 1, 100_000)
-        in_range("network_dim", self.network_dim, 1, 4096)
-        if self.max_token_length not in (75, 150, 225):
-            raise ConfigError(f"max_token_length = {self.max_token_length}", hint="give 75, 150 or 225")
-        self.bucket_rules()  # raises for a resolution or a range that makes no buckets
-
-    def bucket_rules(self) -> BucketRules:
-        """Return the bucket arithmetic that these options ask for."""
-        size = self.resolution if isinstance(self.resolution, tuple) else (self.resolution, self.resolution)
-        low, high = default_range(size)
-        return BucketRules(
-            resolution=size,
-            min_reso=self.min_bucket_reso if self.min_bucket_reso is not None else low,
-            max_reso=self.max_bucket_reso if self.max_bucket_reso is not None else high,
-            step=self.bucket_reso_steps,
-            no_upscale=self.bucket_no_upscale,
-            enabled=self.enable_bucket,
-        )
+        one_of("combine", self.combine, "union", "intersection", "mean")
+        one_of("precision", self.precision, "float32", "int8", "bf16")
+        in_range("batch_size", self.batch_size, 0, 1024)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -306,6 +233,10 @@ class ConceptOptions:
     additional: Tags = ()
     repeats: int | None = None
 
+    def __post_init__(self) -> None:
+        if self.repeats is not None:
+            in_range("repeats", self.repeats, 1, 10**6)
+
 
 STEPS = ("rename", "resize", "tag", "layout", "reg", "report", "export")
 
@@ -414,6 +345,10 @@ def build(cls: type[Options], table: Mapping[str, Any], given: Mapping[str, Any]
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"][:1])
         raise ConfigError(f"{where}: {key} = {first['input']!r}: {first['msg']}", hint=_expected(cls, key)) from None
+    except ConfigError as error:
+        if any(value is not None for value in given.values()):
+            raise  # files are checked when they are read: the command line is what is wrong
+        raise ConfigError(f"{where}: {error.message}", hint=error.hint) from None
     except TypeError as error:
         raise ConfigError(f"{where}: {error}") from None
 

@@ -16,12 +16,14 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from datasetkit.core.captions import Caption
 from datasetkit.core.errors import InputError, StorageError
 from datasetkit.core.files import PROJECT, display, refuse_link, writing
 
 SCHEMA_VERSION = 1
+STORE = Path(PROJECT, "store.sqlite")
 _CLAIMED = -1  # the size of an output that a run is about to make, and may have made before it was killed
 _SCHEMA = """
 CREATE TABLE files (path BLOB PRIMARY KEY, size INTEGER, mtime_ns INTEGER, id TEXT, width INTEGER, height INTEGER);
@@ -66,6 +68,40 @@ def caption_hash(caption: Caption) -> str:
     return hashlib.sha256(caption.text().encode("utf-8", "surrogatepass")).hexdigest()[:32]
 
 
+class Database(sqlite3.Connection):
+    """A connection whose every failure is a StorageError, wherever it arises."""
+
+    def execute(self, *args: Any) -> Any:
+        return self.cursor(Cursor).execute(*args)
+
+    def executemany(self, *args: Any) -> Any:
+        return self.cursor(Cursor).executemany(*args)
+
+
+class Cursor(sqlite3.Cursor):
+    """A result that may turn out damaged in its middle."""
+
+    def execute(self, *args: Any) -> Any:
+        with translated(STORE):
+            return super().execute(*args)
+
+    def executemany(self, *args: Any) -> Any:
+        with translated(STORE):
+            return super().executemany(*args)
+
+    def fetchone(self) -> Any:
+        with translated(STORE):
+            return super().fetchone()
+
+    def fetchall(self) -> Any:
+        with translated(STORE):
+            return super().fetchall()
+
+    def __next__(self) -> Any:
+        with translated(STORE):
+            return super().__next__()
+
+
 class Store:
     """One project's memory. Use it from one thread, as a context manager; every sqlite failure is a StorageError."""
 
@@ -77,27 +113,34 @@ class Store:
     def open(cls, root: Path) -> Store:
         """Open or create the store of the project at `root`."""
         folder = root / PROJECT
-        path = folder / "store.sqlite"
+        path = root / STORE
         refuse_link(folder)
         refuse_link(path)
         with writing(folder):
             folder.mkdir(exist_ok=True)
         with translated(path):
-            database = sqlite3.connect(path, timeout=30, isolation_level=None)
+            database = sqlite3.connect(path, timeout=30, isolation_level=None, factory=Database)
+        try:
             database.execute("PRAGMA journal_mode=WAL")
             database.execute("PRAGMA synchronous=FULL")
             store = cls(root, database)
             store._create()
+        except BaseException:
+            database.close()
+            raise
         return store
 
     @classmethod
     def open_copy(cls, root: Path) -> Store:
         """Open a copy in memory of what the store holds: for a dry run, which must change nothing on disk."""
-        path = root / PROJECT / "store.sqlite"
+        path = root / STORE
         database = sqlite3.connect(":memory:", isolation_level=None)
         if path.is_file():
+            # Even a reader makes `-shm` and `-wal` files beside a database in WAL mode, unless told that it is at rest.
+            at_rest = not path.with_name(path.name + "-wal").exists()
+            mode = "immutable=1" if at_rest else "mode=ro"
             with translated(path):
-                source = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=30)
+                source = sqlite3.connect(f"{path.absolute().as_uri()}?{mode}", uri=True, timeout=30)
                 try:
                     source.backup(database)
                 finally:
@@ -147,7 +190,10 @@ class Store:
 
     def key(self, path: Path) -> bytes:
         """Return how a path is stored: relative to the root where it lies below it, else absolute."""
-        absolute = Path(os.path.abspath(path))
+        plain, root = os.path.abspath(path), f"{self.root}{os.sep}"
+        if plain.startswith(root):  # nearly always, and several times as fast as what pathlib does
+            return os.fsencode(plain[len(root) :].replace(os.sep, "/"))
+        absolute = Path(plain)
         try:
             return os.fsencode(absolute.relative_to(self.root).as_posix())
         except ValueError:
@@ -166,6 +212,11 @@ class Store:
             (self.key(path), info.st_size, info.st_mtime_ns),
         ).fetchone()
         return FileFacts(*row) if row else None
+
+    def all_facts(self) -> dict[tuple[bytes, int, int], FileFacts]:
+        """Return what `facts` knows of every file, by key, size and time: one question for a whole folder."""
+        rows = self.database.execute("SELECT path, size, mtime_ns, id, width, height FROM files")
+        return {(path, size, time): FileFacts(*known) for path, size, time, *known in rows}
 
     def remember(self, found: Iterable[tuple[Path, os.stat_result, FileFacts]]) -> None:
         """Keep what was learnt about pictures."""
@@ -197,6 +248,16 @@ class Store:
         row = self.database.execute("SELECT row FROM scores WHERE image = ? AND model = ?", (image, model)).fetchone()
         return row[0] if row else None
 
+    def scores_of(self, images: Sequence[str], model: str) -> dict[str, bytes]:
+        """Return the packed scores of several pictures under a model, by picture id; unknown ones are left out."""
+        asked = json.dumps(list(images))
+        return dict(
+            self.database.execute(
+                "SELECT image, row FROM scores WHERE model = ? AND image IN (SELECT value FROM json_each(?))",
+                (model, asked),
+            )
+        )
+
     def scored(self, model: str) -> set[str]:
         """Return the ids of the pictures that a model has scored."""
         return {row[0] for row in self.database.execute("SELECT image FROM scores WHERE model = ?", (model,))}
@@ -207,6 +268,14 @@ class Store:
             database.executemany("INSERT OR REPLACE INTO scores VALUES (?, ?, ?)", [(i, model, b) for i, b in rows])
 
     # ---- whose captions ---------------------------------------------------------------------------------------
+
+    def generated(self, captions: Iterable[Caption | None]) -> set[Caption]:
+        """Return those of the captions that dsk itself wrote; any other was edited by a person."""
+        hashes = {caption_hash(caption): caption for caption in captions if caption is not None}
+        found = self.database.execute(
+            "SELECT hash FROM written WHERE hash IN (SELECT value FROM json_each(?))", (json.dumps(list(hashes)),)
+        )
+        return {hashes[row[0]] for row in found}
 
     def is_generated(self, caption: Caption) -> bool:
         """Tell whether dsk wrote this very caption; any other was edited by a person."""
@@ -286,5 +355,5 @@ def translated(path: Path) -> Iterator[None]:
     except sqlite3.DatabaseError as error:
         raise StorageError(
             f"{display(path)} is damaged: {error}",
-            hint="delete .dsk/store.sqlite: only cached scores and undo are lost",
+            hint="delete .dsk/store.sqlite*: only cached scores and undo are lost",
         ) from error

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from datasetkit import images
 from datasetkit.core.records import Done, ImageRecord, Outcome
-from taggers.base import Resolved, Tagger, pack
+from taggers.base import FastDecoder, Resolved, Tagger, pack
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,11 +20,11 @@ class Scores:
 
 @dataclass(frozen=True, slots=True)
 class TagStage:
-    """Which tagger, and how pictures are read for it."""
+    """Which tagger, and how pictures are read for it. batch_size: best the tagger's own, once it is open."""
 
     resolved: Resolved
     max_pixels: int = images.DEFAULT_MAX_PIXELS
-    batch_size: int = 4
+    batch_size: int = 1
     name: str = "tag"
 
     @contextmanager
@@ -45,7 +45,11 @@ class TagWorker:
         self.max_pixels = max_pixels
 
     def prepare(self, record: ImageRecord) -> object:
-        return self.tagger.prepare(images.load(record.path, max_pixels=self.max_pixels))
+        tagger = self.tagger
+        if isinstance(tagger, FastDecoder) and tagger.decode_at is not None:
+            shrunk = images.load(record.path, max_pixels=self.max_pixels, shrink_to=tagger.decode_at)
+            return tagger.prepare_shrunk(shrunk, (record.width, record.height))
+        return tagger.prepare(images.load(record.path, max_pixels=self.max_pixels))
 
     def process(self, batch: Sequence[tuple[ImageRecord, object]]) -> Sequence[Outcome[Scores]]:
         rows = self.tagger.scores([prepared for _, prepared in batch])

@@ -11,15 +11,16 @@ from datasetkit.core import vocabulary
 from datasetkit.core.captions import Caption, file_text, normal_form
 from datasetkit.core.config import Config, ExportOptions, ImportOptions, TagOptions, TrainOptions, find
 from datasetkit.core.diffs import CaptionChange
-from datasetkit.core.errors import DatasetError, InputError
-from datasetkit.core.files import caption_path, display, find_root, list_images, read_caption
+from datasetkit.core.errors import InputError
+from datasetkit.core.files import caption_path, display, find_root, read_caption
 from datasetkit.core.plans import Plan, WriteText
 from datasetkit.core.records import Failed
 from datasetkit.core.store import Store
+from datasetkit.core.train_options import OURS
 from datasetkit.exports import DatasetExport, General, ImageText, Subset
-from datasetkit.scan import require_folder, scan
-from datasetkit.verbs.project import JUST_DO_IT, How, open_project
-from datasetkit.verbs.sets import Sets, find_sets
+from datasetkit.scan import scan
+from datasetkit.verbs.project import JUST_DO_IT, How, finish_interrupted, open_project
+from datasetkit.verbs.sets import Sets, find_sets, home, require_pictures
 
 # Options that only our trainer has, or that the data set's file holds.
 _NOT_IN_CONFIG = frozenset(
@@ -76,7 +77,7 @@ def export(folder: Path, options: ExportOptions, how: How = JUST_DO_IT) -> Expor
             files = {out / "metadata.jsonl": exports.imagefolder_metadata(items, out.absolute())}
         else:
             files = {out / "meta.json": exports.meta_json(items, out.absolute())}
-    with open_project(out, how) as project:
+    with open_project(home(folder, out), how) as project:
         plan = Plan(tuple(WriteText(path, text) for path, text in files.items()))
         entry = project.apply(plan, "export", f"{options.format} {display(folder.name)}".strip())
     failed = tuple(f for _, found in scans for f in found.failed)
@@ -102,7 +103,9 @@ def _kohya(sets: Sets, train: TrainOptions, out: Path) -> dict[Path, str]:
         *(Subset(_below(c.folder, out), c.repeats or 1, class_tokens=c.name) for c in sets.train),
         *(Subset(_below(c.folder, out), c.repeats or 1, is_reg=True, class_tokens=c.name) for c in sets.reg),
     )
-    options = {k: v for k, v in asdict(train).items() if k not in _NOT_IN_CONFIG and v not in (None, "")}
+    given = {k: v for k, v in asdict(train).items() if k not in _NOT_IN_CONFIG and v not in (None, "", ())}
+    # What is False is so by default in sd-scripts too.
+    options = {k: v for k, v in given.items() if k not in OURS and v is not False}
     return {
         out / "dataset.toml": exports.kohya_dataset_toml(DatasetExport(general, subsets)),
         out / "config.toml": exports.kohya_config_toml(options | {"save_model_as": "safetensors"}),
@@ -146,9 +149,8 @@ def leading_fixed(captions: list[Caption], declared: tuple[str, ...] = ()) -> in
 
 def import_captions(folder: Path, options: ImportOptions, how: How = JUST_DO_IT) -> Imported:
     """Turn the side-cars of a folder's pictures into captions; a caption that exists stays unless told otherwise."""
-    listing = list_images(require_folder(folder), recursive=options.recursive)
-    if not listing.images:
-        raise DatasetError(f"{display(folder)} holds no pictures", hint="name the folder that holds the pictures")
+    finish_interrupted(folder, how)
+    listing = require_pictures(folder, recursive=options.recursive)
     meta = Path(options.meta) if options.meta else None
     if meta is not None and not meta.is_file():
         raise InputError(f"{display(meta)} does not exist", hint="name sd-scripts' metadata file by --meta")

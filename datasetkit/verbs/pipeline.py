@@ -6,6 +6,7 @@ import contextlib
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -166,8 +167,13 @@ def run(path: Path, how: How = JUST_DO_IT, each: Callable[[StepResult], None] | 
 def _calls(step: str, config: Config) -> list[tuple[str, Callable[[How], Any]]]:
     """Return what a step calls: once a concept for pictures and captions, once for the data set."""
     if step in ("rename", "resize", "tag"):
-        steps = {"rename": _rename, "resize": _resize, "tag": _tag}
-        return [(concept_name(c), lambda how, c=c: steps[step](config, c, how)) for c in config.concepts]  # type: ignore[misc]
+        concept_steps = {"rename": _rename, "resize": _resize, "tag": _tag}
+        calls: list[tuple[str, Callable[[How], Any]]] = [
+            (concept_name(c), partial(concept_steps[step], config, c)) for c in config.concepts
+        ]
+        if step == "resize" and "reg" in config.build(RunOptions, "run").steps:
+            calls.append(("reg", partial(_resize_reg, config)))
+        return calls
     data_set: dict[str, Callable[[How], Any]] = {
         "layout": lambda how: layout([], config.build(LayoutOptions, "layout"), how),
         "reg": lambda how: _reg(config, how),
@@ -210,14 +216,17 @@ def _tag(config: Config, concept: ConceptOptions, how: How) -> Any:
 def _reg(config: Config, how: How) -> Any:
     options = config.build(RegOptions, "reg")
     if options.folder and "resize" in config.build(RunOptions, "run").steps:
-        made = _resized_reg(config, options)
-        resize(Path(options.folder), made, config.build(ResizeOptions, "resize"), how)
-        options = replace(options, folder=str(made.absolute()))
+        options = replace(options, folder=str(_resized_reg(config, options).absolute()))
     return reg(options, how)
 
 
+def _resize_reg(config: Config, how: How) -> Any:
+    options = config.build(RegOptions, "reg")
+    return resize(Path(options.folder), _resized_reg(config, options), config.build(ResizeOptions, "resize"), how)
+
+
 def _resized_reg(config: Config, options: RegOptions) -> Path:
-    return Path(config.build(RunOptions, "run").work) / f"reg-{Path(options.folder).name}"
+    return Path(config.build(RunOptions, "run").work) / f"reg-{options.class_name}"
 
 
 def _foreseeable(step: str, config: Config, name: str) -> bool:

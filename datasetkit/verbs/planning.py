@@ -20,7 +20,7 @@ from datasetkit.core.repeats import ConceptImages, RepeatsPlan, Schedule
 from datasetkit.core.store import Store
 from datasetkit.scan import require_folder, scan, sizes
 from datasetkit.verbs.project import JUST_DO_IT, How, Project, finish_interrupted, open_project
-from datasetkit.verbs.sets import REG, TRAIN, ConceptSet, Sets, find_sets, of_config
+from datasetkit.verbs.sets import REG, TRAIN, ConceptSet, Sets, find_sets, of_config, require_pictures
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,11 +170,11 @@ def layout(concepts: Sequence[str], options: LayoutOptions, how: How = JUST_DO_I
     sets = [parse_concept(text) for text in concepts] or [of_config(config, c) for c in config.concepts]
     if not sets:
         raise DatasetError("no concept to lay out", hint="dsk layout NAME=DIR, or [[concept]] tables in dsk.toml")
+    for concept in sets:
+        finish_interrupted(concept.folder, how)
     _check_concepts(sets)
     out = Path(options.out)
     refuse_link(out)
-    for concept in sets:
-        finish_interrupted(concept.folder, how)
     train = train_options(options, config)
     with open_project(out, how) as project:
         found = {c.name: scan(c.folder, project.store, recursive=c.recursive) for c in sets}
@@ -207,9 +207,7 @@ def _check_concepts(sets: Sequence[ConceptSet]) -> None:
     if twice is not None:
         raise ConfigError(f"two concepts are called {display(twice)}", hint="NAME=DIR gives each its own name")
     for concept in sets:
-        listing = list_images(require_folder(concept.folder), recursive=concept.recursive)
-        if not listing.images and not listing.failed:
-            raise DatasetError(f"{display(concept.folder)} holds no pictures", hint="add pictures or drop the concept")
+        require_pictures(concept.folder, recursive=concept.recursive)
 
 
 def _others(root: Path, sets: Sequence[ConceptSet]) -> tuple[str, ...]:

@@ -290,7 +290,8 @@ def _resize_in_place(folder: Path, options: ResizeOptions, how: How) -> ResizeRe
         recipe = _recipe(options)
         fresh = tuple(r for r in found.records if not project.store.is_current_in_place(r.path, recipe))
 
-        stage_folder = project.root / PROJECT / "stage"
+        # Of its own for each command: undo puts what was swapped in back here. A killed run's work is taken up again.
+        stage_folder = project.root / PROJECT / "stage" / str(project.journal.next_id())
         staged = output_names(folder, fresh, stage_folder, options)
         report = _run(Scan(folder, fresh, found.failed), staged, project, options, _Staging(project))
         keep = project.root / PROJECT / "originals" / str(project.journal.next_id())
@@ -306,6 +307,8 @@ def _resize_in_place(folder: Path, options: ResizeOptions, how: How) -> ResizeRe
             if file_id(new) != outcome.record.id or goal != source:
                 ops += [Move(source, keep / source.relative_to(folder)), Move(new, goal)]
                 swapped.append(settled[-1])
+            else:
+                new.unlink(missing_ok=True)
         entry = project.apply(Plan(tuple(ops)), "resize", f"{display(folder.name)} in place", outputs=swapped)
         project.store.settle(settled)
     same = tuple(Skipped(r, "up to date") for r in found.records if r not in fresh)

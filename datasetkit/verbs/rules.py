@@ -27,7 +27,8 @@ from datasetkit.core.rules import (
     summary,
 )
 from datasetkit.scan import scan
-from datasetkit.verbs.project import JUST_DO_IT, How, open_project
+from datasetkit.verbs.project import JUST_DO_IT, How, finish_interrupted, open_project
+from datasetkit.verbs.sets import require_pictures
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +78,8 @@ def rules(folder: Path, options: RulesOptions, how: How = JUST_DO_IT) -> Ruled:
     rule_list = rule_set(options)
     if not rule_list and not options.escape_brackets:
         raise ConfigError("no rule was given", hint="e.g. dsk rules DIR --exclude @face --trigger NAME --dry-run")
+    finish_interrupted(folder, how)
+    require_pictures(folder, recursive=options.recursive, follow_links=options.follow_links)
     with open_project(folder, how) as project:
         found = scan(
             folder,

@@ -9,7 +9,7 @@ from typing import Literal
 from datasetkit.core import layout
 from datasetkit.core.config import ConceptOptions, Config, RunOptions, find
 from datasetkit.core.errors import DatasetError
-from datasetkit.core.files import display, list_images
+from datasetkit.core.files import Listing, display, find_root, list_images
 from datasetkit.scan import require_folder
 
 TRAIN, REG = "train", "reg"
@@ -41,6 +41,19 @@ class Sets:
     @property
     def triggers(self) -> tuple[str, ...]:
         return tuple(dict.fromkeys(t for concept in self.train for t in concept.trigger))
+
+
+def require_pictures(folder: Path, *, recursive: bool = False, follow_links: bool = False) -> Listing:
+    """List a folder's pictures before anything is made of them. Raises DatasetError where there are none."""
+    listing = list_images(require_folder(folder), recursive=recursive, follow_links=follow_links)
+    if not listing.images and not listing.failed:
+        raise DatasetError(f"{display(folder)} holds no pictures", hint="name the folder that holds the pictures")
+    return listing
+
+
+def home(folder: Path, out: Path) -> Path:
+    """Return the folder in whose history files go that are made of `folder` in `out`: its own where they are below."""
+    return folder if out.resolve().is_relative_to(find_root(folder)) else out
 
 
 def find_sets(folder: Path, *, recursive: bool = False) -> Sets:

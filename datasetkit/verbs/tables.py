@@ -17,7 +17,7 @@ from datasetkit.core.store import Store
 from datasetkit.reports import Captioned
 from datasetkit.scan import scan
 from datasetkit.verbs.project import JUST_DO_IT, How, open_project
-from datasetkit.verbs.sets import ConceptSet, find_sets
+from datasetkit.verbs.sets import ConceptSet, find_sets, home
 from taggers.base import Labels, unpack
 
 
@@ -54,7 +54,7 @@ def report(folder: Path, options: ReportOptions, how: How = JUST_DO_IT) -> Repor
     }
     chart = (WriteBytes(out / "tags.png", reports.plot(frequency)),) if options.plot else ()
     plan = Plan((*(WriteText(path, text) for path, text in tables.items()), *chart))
-    with open_project(out, how) as project:
+    with open_project(home(folder, out), how) as project:
         project.apply(plan, "report", display(folder.name))
     total = frequency[frequency["concept"] == reports.TOTAL]
     top = tuple({str(k): _plain(v) for k, v in row.items()} for row in total.head(15).to_dict("records"))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -10,21 +10,18 @@ from datasetkit.core.captions import Caption, dedupe, file_text
 from datasetkit.core.config import TagOptions
 from datasetkit.core.diffs import CaptionChange
 from datasetkit.core.errors import ConfigError, DatasetError, DskError
-from datasetkit.core.files import caption_path, display, list_images, read_caption, require_writable, sweep
+from datasetkit.core.files import Listing, caption_path, display, list_images, read_caption, require_writable, sweep
 from datasetkit.core.plans import Plan, WriteText
 from datasetkit.core.records import Done, Failed, ImageRecord, Outcome, RunReport, Skipped
 from datasetkit.core.rules import Applied, RuleHits, RuleSet, apply, summary
-from datasetkit.core.store import Store, caption_hash
-from datasetkit.executors import local
+from datasetkit.core.store import caption_hash
 from datasetkit.scan import Scan, require_folder, scan
-from datasetkit.stages.tag import Scores, TagStage
+from datasetkit.verbs import scoring
 from datasetkit.verbs.project import JUST_DO_IT, How, Project, finish_interrupted, open_project
 from datasetkit.verbs.rules import edges_only, finish, rule_set
-from taggers import registry
-from taggers.base import Labels, Resolved, ScoredTag, TaggerOptions, select, unpack
-
-# Scores are kept in handfuls, so that an interrupted run loses little and the disk is synced rarely.
-_KEEP_EVERY = 32
+from datasetkit.verbs.scoring import Drift, Used
+from taggers.base import Resolved, ScoredTag
+from taggers.selection import Cut, choose
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,17 +29,20 @@ class Tagged:
     """What tag did, or in a dry run would do.
 
     report: one outcome a picture; Done carries the caption. changes: captions that are new or other than before.
-    hits: what each rule did. inferred: pictures that the model was run on; the others' scores were known.
+    hits: what each rule did. inferred: pictures that a model was run on; the others' scores were known.
     keep_tokens: how many leading tags are fixed (triggers and additional), for the trainer's option of that name.
+    taggers: each one of the run, and what it ran on. drift: what a faster way changed, where one was asked for.
     """
 
     report: RunReport[Caption]
     tagger: str
+    taggers: tuple[Used, ...]
     notice: str
     changes: tuple[CaptionChange, ...]
     hits: tuple[RuleHits, ...]
     warnings: tuple[str, ...]
     inferred: int
+    drift: tuple[Drift, ...]
     keep_tokens: int
     entry: int | None
 
@@ -55,81 +55,79 @@ def tag(folder: Path, options: TagOptions, how: How = JUST_DO_IT) -> Tagged:
     Raises ConfigError, DatasetError, MissingExtra / ModelFileError, StorageError, in this order, before any work.
     """
     rules = rule_set(options)
+    scoring.names(options)
     finish_interrupted(folder, how)
     listing = list_images(require_folder(folder), recursive=options.recursive, follow_links=options.follow_links)
     if not listing.images and not listing.failed:
         raise DatasetError(f"{display(folder)} holds no pictures", hint="name the folder that holds the pictures")
-    resolved = registry.resolve(
-        options.tagger,
-        TaggerOptions(model_dir=Path(options.model_dir) if options.model_dir else None, provider=options.provider),
-    )
-    if resolved.notice:
-        how.reporter.warn(resolved.notice)
-    threshold = _threshold(options, resolved)
+    resolved = scoring.resolve(options)
+    notice = "; ".join(dict.fromkeys(one.notice for one in resolved if one.notice))
+    if notice:
+        how.reporter.warn(notice)
+    cut = cut_of(options, resolved)
     with open_project(folder, how) as project:
         for place in {folder, *(path.parent for path in listing.images)} if not how.dry_run else ():
             require_writable(place)
             sweep(place)
-        found = _scan(folder, project, options)
-        scored = _score(found.records, resolved, project, options)
-        labels = scored.labels
+        found = _scan(folder, listing, project, options)
+        scored = scoring.score(found.records, resolved, project, options)
+        drift = scoring.drift(found.records, scored, project, options, cut)
+        inferred = sum(used.inferred for used in scored.taggers)
+        # Inference takes minutes, in which a person may have edited a caption.
+        now = [_as_it_is_now(record) for record in found.records] if inferred else found.records
+        ours = project.store.generated(record.caption for record in now if not isinstance(record, Failed))
         captions: list[Outcome[Caption]] = []
         applied: list[Applied] = []
-        for record in found.records:
-            row = scored.row(record)
-            if isinstance(row, Failed):
-                captions.append(row)
-                continue
-            now = _as_it_is_now(record)
-            if isinstance(now, Failed):
-                captions.append(now)
-                continue
-            chosen = select(
-                unpack(row, len(labels)),
-                labels,
-                threshold=threshold,
-                character_threshold=options.character_threshold,
-                mcut=options.mcut,
-                rating=options.rating,
-            )
-            captions.append(_caption(now, chosen, rules, options, project.store, applied))
-        changes, generated = _changes(captions, project.store, options)
+        for record, (_, kept) in zip(now, scored.each(found.records), strict=True):
+            if isinstance(record, Failed):
+                captions.append(record)
+            elif isinstance(kept, Failed):
+                captions.append(kept)
+            else:
+                chosen = choose(kept, scored.labels, cut)
+                captions.append(_caption(record, chosen, rules, options, _is_by_person(record, ours), applied))
+        changes, generated = _changes(captions, ours, options)
         plan = Plan(tuple(WriteText(caption_path(c.path), file_text(c.after)) for c in changes))
         entry = project.apply(plan, "tag", display(folder.name), generated=generated)
     hits = summary(rules, applied)
-    warnings = (*rules.warnings, *(hit.warning for hit in hits if hit.warning))
     return Tagged(
-        RunReport("tag", (*captions, *found.failed)),
-        resolved.identity.key(),
-        resolved.notice,
-        tuple(changes),
-        hits,
-        warnings,
-        scored.inferred,
-        len(options.trigger) + len(options.additional),
-        entry,
+        report=RunReport("tag", (*captions, *found.failed)),
+        tagger=" ".join(used.key for used in scored.taggers),
+        taggers=scored.taggers,
+        notice=notice,
+        changes=tuple(changes),
+        hits=hits,
+        warnings=(*rules.warnings, *(hit.warning for hit in hits if hit.warning)),
+        inferred=inferred,
+        drift=drift,
+        keep_tokens=len(options.trigger) + len(options.additional),
+        entry=entry,
     )
 
 
+def cut_of(options: TagOptions, resolved: Sequence[Resolved]) -> Cut:
+    """Return where tags are cut off. Raises ConfigError for `pr` where the model's card gives no such value."""
+    threshold = options.threshold
+    if isinstance(threshold, str):
+        value = resolved[0].pr_threshold
+        if value is None:
+            name = resolved[0].identity.name
+            raise ConfigError(
+                f"--threshold pr: the card of {name} gives no such value", hint="give a number, e.g. 0.35"
+            )
+        threshold = value
+    return Cut(threshold, options.character_threshold, options.mcut, options.rating)
+
+
 def _as_it_is_now(record: ImageRecord) -> ImageRecord | Failed:
-    """Read a caption again: inference takes minutes, in which a person may have edited it."""
+    """Read a caption again."""
     try:
         return replace(record, caption=read_caption(record.path))
     except DskError as error:
         return Failed(record.path, error.message, error.hint)
 
 
-def _threshold(options: TagOptions, resolved: Resolved) -> float:
-    if not isinstance(options.threshold, str):
-        return options.threshold
-    if resolved.pr_threshold is None:
-        raise ConfigError(
-            f"--threshold pr: the card of {resolved.identity.name} gives no such value", hint="give a number, e.g. 0.35"
-        )
-    return resolved.pr_threshold
-
-
-def _scan(folder: Path, project: Project, options: TagOptions) -> Scan:
+def _scan(folder: Path, listing: Listing, project: Project, options: TagOptions) -> Scan:
     return scan(
         folder,
         project.store,
@@ -137,67 +135,14 @@ def _scan(folder: Path, project: Project, options: TagOptions) -> Scan:
         follow_links=options.follow_links,
         max_pixels=options.max_pixels,
         with_ids=True,
+        listing=listing,
         reporter=project.how.reporter,
     )
 
 
-@dataclass(frozen=True, slots=True)
-class _Scored:
-    """Where a run's scores are: in the store, or the failure that stands in their place."""
-
-    store: Store
-    key: str
-    labels: Labels
-    failed: dict[str, Failed]
-    inferred: int
-
-    def row(self, record: ImageRecord) -> bytes | Failed:
-        failure = self.failed.get(record.id)
-        if failure is not None:
-            return Failed(record.path, failure.error, failure.hint)
-        row = self.store.scores(record.id, self.key)
-        return row if row is not None else Failed(record.path, "was not scored")
-
-
-def _score(records: Sequence[ImageRecord], resolved: Resolved, project: Project, options: TagOptions) -> _Scored:
-    """Run the model on the pictures whose scores are not in the store yet; each distinct picture once."""
-    store, key = project.store, resolved.identity.key()
-    known = store.scored(key)
-    todo = list({record.id: record for record in records if record.id not in known}.values())
-    failed: dict[str, Failed] = {}
-    pairs = store.labels(key)
-    if todo or pairs is None:
-        resolved.fetch()
-        stage = TagStage(resolved, options.max_pixels)
-        with local.opened(stage) as worker:
-            if worker.tagger.notice and worker.tagger.notice not in resolved.notice:
-                project.how.reporter.warn(worker.tagger.notice)
-            pairs = [list(pair) for pair in worker.tagger.labels.pairs()]
-            store.put_labels(key, worker.tagger.labels.pairs())
-            outcomes = local.work(worker, stage, todo, workers=options.workers, reporter=project.how.reporter)
-            failed = _keep(outcomes, todo, store, key)
-    return _Scored(store, key, Labels.from_pairs(pairs), failed, len(todo) - len(failed))
-
-
-def _keep(
-    outcomes: Iterable[Outcome[Scores]], todo: Sequence[ImageRecord], store: Store, key: str
-) -> dict[str, Failed]:
-    """Store scores as they come; return the failures by picture id."""
-    failed: dict[str, Failed] = {}
-    waiting: list[tuple[str, bytes]] = []
-    ids = {record.path: record.id for record in todo}
-    try:
-        for outcome in outcomes:
-            if isinstance(outcome, Failed):
-                failed[ids[outcome.path]] = outcome
-            elif isinstance(outcome, Done):
-                waiting.append((outcome.record.id, outcome.value.row))
-            if len(waiting) >= _KEEP_EVERY:
-                store.put_scores(key, waiting)
-                waiting.clear()
-    finally:
-        store.put_scores(key, waiting)
-    return failed
+def _is_by_person(record: ImageRecord, ours: set[Caption]) -> bool:
+    """Tell whether a picture has a caption that a person wrote or edited."""
+    return record.caption is not None and bool(record.caption.tags) and record.caption not in ours
 
 
 def _caption(
@@ -205,12 +150,11 @@ def _caption(
     chosen: Sequence[ScoredTag],
     rules: RuleSet,
     options: TagOptions,
-    store: Store,
+    by_person: bool,
     applied: list[Applied],
 ) -> Outcome[Caption]:
     """Decide one picture's caption: made anew, joined to what a person wrote, or left as it is."""
     before = record.caption
-    by_person = before is not None and before.tags and not store.is_generated(before)
     if by_person and options.existing == "skip":
         return Skipped(record, "its caption was edited by a person")
     categories = {scored.name: scored.category for scored in chosen}
@@ -226,7 +170,7 @@ def _caption(
 
 
 def _changes(
-    captions: Sequence[Outcome[Caption]], store: Store, options: TagOptions
+    captions: Sequence[Outcome[Caption]], ours: set[Caption], options: TagOptions
 ) -> tuple[list[CaptionChange], list[str]]:
     """Return the captions that change, and the hashes of those that are dsk's own work from end to end."""
     changes: list[CaptionChange] = []
@@ -235,13 +179,7 @@ def _changes(
         if not isinstance(outcome, Done):
             continue
         before, after = outcome.record.caption, outcome.value
-        joined = (
-            options.existing in ("append", "prepend")
-            and before is not None
-            and before.tags
-            and not store.is_generated(before)
-        )
-        if not joined:
+        if options.existing not in ("append", "prepend") or not _is_by_person(outcome.record, ours):
             generated.append(caption_hash(after))
         if before != after:
             changes.append(CaptionChange(outcome.record.path, before, after))

@@ -136,7 +136,7 @@ def decode(
     logits = np.concatenate([outputs[0][0, :, 0], outputs[1][0, :, 0]])
     boxes = np.concatenate([outputs[2][0], outputs[3][0]])[:, :4]
     scores = 1.0 / (1.0 + np.exp(-np.clip(logits, -50.0, 50.0)))
-    kept = np.flatnonzero(scores >= threshold)
+    kept = np.flatnonzero((scores >= threshold) & (boxes[:, 2:] > 0).all(axis=1))
     centres = anchors()[kept] + boxes[kept, :2]
     sizes = boxes[kept, 2:]
     corners = np.concatenate([centres - sizes / 2, centres + sizes / 2], axis=1)

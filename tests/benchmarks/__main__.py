@@ -17,7 +17,7 @@ from tests.benchmarks.model import TINY, Vit
 NAMES = ("resize", "tag")
 # The model takes half a second a picture, so five rounds on all of them would last half an hour.
 RESIZED, TAGGED, ROUNDS = 200, 60, 5
-QUICK_PICTURES, QUICK_SHRINK = 2, 8
+QUICK_PICTURES, QUICK_SHRINK = 2, 2
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -47,7 +47,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("name", nargs="?", choices=NAMES, help="which benchmark; both without a name")
     parser.add_argument("--pictures", type=int, help=f"how many (default: {RESIZED} to resize, {TAGGED} to tag)")
     parser.add_argument("--rounds", type=int, default=ROUNDS, help="how often each way runs (default: %(default)s)")
-    parser.add_argument("--quality", type=int, default=90, help="of the JPEGs that resize writes (default: %(default)s)")
+    parser.add_argument("--quality", type=int, default=90, help="of the JPEGs written (default: %(default)s)")
     parser.add_argument("--quick", action="store_true", help="two small pictures and a tiny model: does it still run?")
     parser.add_argument("--work", help="a folder that keeps pictures and model for the next time")
     return parser

@@ -1,17 +1,19 @@
-"""What a command costs, in turns with the commands that it is compared with, and how their costs stand to each other."""
+"""What commands cost when they run in turns, and how their costs stand to each other."""
 
 from __future__ import annotations
 
+import json
 import os
 import statistics
 import subprocess
 import sys
-import time
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
+LAUNCHER = Path(__file__).with_name("launch.py")
 # getrusage gives kilobytes on Linux and bytes on macOS.
 _RSS_UNIT = 1 if sys.platform == "darwin" else 1024
 
@@ -47,27 +49,20 @@ def python(*arguments: str | Path) -> list[str]:
 
 
 def run(command: Sequence[str | Path]) -> tuple[Cost, str]:
-    """Run a command as a child of this process; return what it cost, and its stdout. Raises where it fails.
-
-    A child's peak is never below this process's own at its start (exec keeps the mark): work on pixels, which needs
-    memory, is done in children too.
-    """
+    """Run a command as a process of its own; return what it cost, and its stdout. Raises where it fails."""
     path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH", ""))))
-    begun = time.perf_counter()
-    with subprocess.Popen(
-        [str(part) for part in command],
-        stdout=subprocess.PIPE,
-        text=True,
-        encoding="utf-8",
-        env={**os.environ, "PYTHONPATH": path},
-    ) as child:
-        out = child.stdout.read() if child.stdout else ""
-        _, status, usage = os.wait4(child.pid, 0)
-        seconds = time.perf_counter() - begun
-        child.returncode = os.waitstatus_to_exitcode(status)
-    if child.returncode:
-        raise RuntimeError(f"{' '.join(map(str, command[:4]))} ... ended with {child.returncode}: {out[-500:]}")
-    return Cost(seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * _RSS_UNIT), out
+    with tempfile.TemporaryDirectory() as folder:
+        costs = Path(folder) / "costs.json"
+        done = subprocess.run(
+            [sys.executable, "-S", "-E", LAUNCHER, costs, *command],
+            stdout=subprocess.PIPE,
+            encoding="utf-8",
+            env={**os.environ, "PYTHONPATH": path},
+        )
+        if done.returncode:
+            raise RuntimeError(f"{' '.join(map(str, command[:4]))} ... failed: {done.stdout[-500:]}")
+        seconds, cpu, peak = json.loads(costs.read_text("utf-8"))
+    return Cost(seconds, cpu, peak * _RSS_UNIT), done.stdout
 
 
 def in_turns(ways: Mapping[str, Callable[[], Cost]], rounds: int) -> dict[str, list[Cost]]:
@@ -103,7 +98,8 @@ def table(title: str, measured: Sequence[Row]) -> str:
     head = ("way", "pictures/s", "CPU s each", "peak MB", "ratio", "least-most", "note")
     cells = [head, *(_cells(row) for row in measured)]
     widths = [max(len(line[column]) for line in cells) for column in range(len(head))]
-    lines = ["| " + " | ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) + " |" for line in cells]
+    padded = ([cell.ljust(width) for cell, width in zip(line, widths, strict=True)] for line in cells)
+    lines = ["| " + " | ".join(line) + " |" for line in padded]
     rule = "|" + "|".join("-" * (width + 2) for width in widths) + "|"
     return "\n".join((f"## {title}", "", lines[0], rule, *lines[1:], ""))
 

@@ -6,6 +6,7 @@ import shutil
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -75,7 +76,7 @@ class _Graph:
         self.nodes: list[onnx.NodeProto] = []
         self.tensors: list[onnx.TensorProto] = []
 
-    def node(self, kind: str, *inputs: str, **attributes: object) -> str:
+    def node(self, kind: str, *inputs: str, **attributes: Any) -> str:
         name = f"{kind}_{len(self.nodes)}"
         self.nodes.append(helper.make_node(kind, list(inputs), [name], **attributes))
         return name
@@ -101,13 +102,13 @@ class _Graph:
         return self.node("Add", self.node("MatMul", what, self.weights(before, after)), self.tensor(np.zeros(after)))
 
     def attention(self, what: str, vit: Vit) -> str:
-        each = vit.width // vit.heads
+        depth = vit.width // vit.heads
         query, key, value = (
-            self.shaped(self.linear(what, vit.width, vit.width), 0, vit.tokens, vit.heads, each) for _ in range(3)
+            self.shaped(self.linear(what, vit.width, vit.width), 0, vit.tokens, vit.heads, depth) for _ in range(3)
         )
-        query, value = self.node("Transpose", query, perm=[0, 2, 1, 3]), self.node("Transpose", value, perm=[0, 2, 1, 3])
+        query, value = (self.node("Transpose", heads, perm=[0, 2, 1, 3]) for heads in (query, value))
         likeness = self.node("MatMul", query, self.node("Transpose", key, perm=[0, 2, 3, 1]))
-        shares = self.node("Softmax", self.node("Mul", likeness, self.constant(each**-0.5)), axis=-1)
+        shares = self.node("Softmax", self.node("Mul", likeness, self.constant(depth**-0.5)), axis=-1)
         joined = self.node("Transpose", self.node("MatMul", shares, value), perm=[0, 2, 1, 3])
         return self.linear(self.shaped(joined, 0, vit.tokens, vit.width), vit.width, vit.width)
 

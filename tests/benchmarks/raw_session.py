@@ -20,7 +20,8 @@ def seconds(model: Path, pictures: int) -> float:
     first = session.get_inputs()[0]
     # Eight different pictures stand for all: what is in them does not change the time.
     ready = [
-        np.random.default_rng(n).uniform(0, 255, (1, *first.shape[1:])).astype(np.float32) for n in range(min(8, pictures))
+        np.random.default_rng(n).uniform(0, 255, (1, *first.shape[1:])).astype(np.float32)
+        for n in range(min(8, pictures))
     ]
     begun = time.perf_counter()
     for number in range(pictures):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 import statistics
@@ -28,12 +29,9 @@ def measure(pictures: Sequence[Path], work: Path, rounds: int, quality: int) -> 
     outs = {way: work / f"resize-out-{number}" for number, way in enumerate((BASELINE, OURS, PLAIN))}
     if mogrify:
         sampling = "1x1" if quality >= 95 else "2x2"
-        ways[BASELINE] = lambda: _once(
-            [mogrify, "-path", outs[BASELINE], "-resize", "1024x1024>", "-quality", str(quality)]
-            + ["-sampling-factor", sampling, *sorted(source.iterdir())],
-            outs[BASELINE],
-            len(pictures),
-        )
+        settings = ["-resize", "1024x1024>", "-quality", str(quality), "-sampling-factor", sampling]
+        theirs: list[str | Path] = [mogrify, *settings, "-path", outs[BASELINE], *sorted(source.iterdir())]
+        ways[BASELINE] = lambda: _once(theirs, outs[BASELINE], len(pictures))
     ours = python("datasetkit", "resize", source, outs[OURS], "--max", "1024", "--quality", str(quality))
     ways[OURS] = lambda: _once(ours, outs[OURS], len(pictures))
     plain = python("tests.benchmarks.plain", source, outs[PLAIN], str(quality))
@@ -74,4 +72,5 @@ def _psnr(source: Path, shrunk: Path) -> float:
     with Image.open(source) as full, Image.open(shrunk) as small:
         reference = full.convert("RGB").resize(small.size, Image.Resampling.LANCZOS)
         difference = np.asarray(reference, np.float32) - np.asarray(small.convert("RGB"), np.float32)
-    return float(10 * np.log10(255**2 / np.mean(difference**2)))
+    # A picture that lost nothing at all would be infinitely good: 99 dB.
+    return 10 * math.log10(255**2 / max(float(np.mean(difference**2)), 8e-6))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,9 +17,7 @@ GOAL, AIM = 0.92, 0.97
 
 def measure(pictures: Sequence[Path], work: Path, rounds: int, vit: Vit) -> list[Row]:
     """Measure in turns: the seconds inside of the raw session's `run`, and all of `dsk tag` from start to captions."""
-    # In a process of its own: the weights would raise the memory mark of the children that are measured.
-    with ProcessPoolExecutor(1) as pool:
-        model = pool.submit(plant, work / f"vit-{vit.size}-{vit.depth}", vit).result()
+    model = plant(work / f"vit-{vit.size}-{vit.depth}", vit)
 
     def raw() -> Cost:
         cost, out = run(python("tests.benchmarks.raw_session", model / "model.onnx", str(len(pictures))))

@@ -106,7 +106,9 @@ ORDER = [
 ]
 
 
-@pytest.mark.parametrize(("arguments", "code"), ORDER, ids=lambda value: " ".join(value) if type(value) is tuple else "")
+@pytest.mark.parametrize(
+    ("arguments", "code"), ORDER, ids=lambda value: " ".join(value) if type(value) is tuple else ""
+)
 def test_ranges_come_before_the_data_set_and_it_before_the_model(dsk, here, arguments, code):
     pictures(here / "imgs", 1)
     (here / "empty").mkdir()

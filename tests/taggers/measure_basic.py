@@ -365,8 +365,8 @@ def report(found: dict[str, Tally]) -> str:
 
 def basic_tags() -> Callable[[Image.Image], frozenset[str]]:
     """Return the basic tagger at its default threshold as a function."""
-    from taggers.selection import select
     from taggers.basic import ENOUGH, BasicTagger
+    from taggers.selection import select
 
     tagger = BasicTagger(threads=2)
 

@@ -3,6 +3,7 @@
 import dataclasses
 import sys
 from functools import cache
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -22,7 +23,7 @@ from tests.taggers.measure_basic import ASSETS, Tally, basic_tags, measure, samp
 COLOURS = list(colours.named_shades())
 BASIC = cache(BasicTagger)
 TAGS_OF = cache(basic_tags)
-LEAST_FOUND = 2  # a tag found only once says nothing about its precision
+LEAST_FOUND = 5  # of a tag found less often, one wrong picture would say nothing about its precision
 
 
 def photo(name: str) -> Image.Image:
@@ -137,11 +138,12 @@ def test_what_looks_like_a_face_on_things_and_animals_makes_no_person(name):
 
 def test_each_kept_tag_is_precise_on_pictures_with_known_attributes():
     found = measure(TAGS_OF(), samples("measure", rounds=1))
-    kept = set(table().tags)
-    seen = {tag: tally for tag, tally in found.items() if tag in kept and tally.right + tally.wrong >= LEAST_FOUND}
-    assert {"solo", "upper body", "simple background", "white background", "cat", "greyscale"} <= set(seen)
-    assert len(seen) >= 15
-    assert {tag: tally for tag, tally in seen.items() if tally.precision < 0.8} == {}
+    kept = {tag: tally for tag, tally in found.items() if tag in table().tags and tally.right + tally.wrong}
+    often = {tag for tag, tally in kept.items() if tally.right + tally.wrong >= LEAST_FOUND}
+    assert {"solo", "upper body", "cowboy shot", "simple background", "white background", "greyscale"} <= often
+    assert len(kept) >= 20
+    assert {tag: kept[tag] for tag in often if kept[tag].precision < 0.8} == {}
+    assert {tag: tally for tag, tally in kept.items() if tag not in often and tally.wrong > 1} == {}
 
 
 def test_the_measure_counts_what_is_right_wrong_missed_and_leaves_out_the_unknown():
@@ -172,10 +174,9 @@ def test_a_face_is_found_where_it_is_in_pixels_of_the_picture():
 def test_a_face_in_the_mirror_image_too_keeps_its_score_and_one_side_halves_it():
     there, gone = faces.Face(10, 10, 30, 30, 0.8), faces.Face(60, 60, 80, 80, 0.6)
     mirrored = faces.Face(100 - 30, 10, 100 - 10, 30, 0.6)
-    assert faces.steady([there, gone], [mirrored], 100) == (
-        faces.Face(10, 10, 30, 30, pytest.approx(0.7)),
-        faces.Face(60, 60, 80, 80, 0.3),
-    )
+    kept, halved = faces.steady([there, gone], [mirrored], 100)
+    assert dataclasses.astuple(kept) == pytest.approx((10, 10, 30, 30, 0.7))
+    assert dataclasses.astuple(halved) == pytest.approx((60, 60, 80, 80, 0.3))
 
 
 def test_of_overlapping_boxes_the_best_stays():
@@ -247,7 +248,7 @@ def test_without_onnxruntime_the_extra_is_named(monkeypatch):
 
 
 def test_every_packaged_model_has_its_line_in_the_notice():
-    notice = (models.files("datasetkit.vision") / "weights" / "NOTICE").read_text(encoding="utf-8")
+    notice = Path(models.__file__).with_name("weights").joinpath("NOTICE").read_text(encoding="utf-8")
     for model in models.MODELS.values():
         assert model.file in notice
         assert model.sha256 in notice

@@ -106,7 +106,7 @@ def test_named_tagger_never_falls_back(cache, name):
 
 
 @pytest.mark.parametrize(
-    ("name", "nearest"), [("wd-vit-3", "wd-vit-v3"), ("basik", "basic"), ("wd14", None), ("a/b/c", None), ("", None)]
+    ("name", "nearest"), [("wd-vit-3", "wd-vit-v3"), ("basik", "basic"), ("wd14", None), ("a/b@c/d", None), ("", None)]
 )
 def test_unknown_name_is_a_usage_error_with_the_nearest(cache, name, nearest):
     with pytest.raises(ConfigError) as caught:

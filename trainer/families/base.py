@@ -47,6 +47,9 @@ class Family(Protocol):
     def targets(self, parts: Parts, part: Part) -> dict[str, str]:
         """Return kohya's name -> the module's path in the part, for each module that LoRA adapts."""
 
+    def idle(self, parts: Parts, clip_skip: int) -> frozenset[str]:
+        """Return the names among the targets that no gradient can reach."""
+
     def encode_text(self, parts: Parts, captions: Sequence[str], *, clip_skip: int, max_tokens: int) -> Tensor:
         """Return the text's states, [captions, tokens, width]."""
 

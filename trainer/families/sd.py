@@ -216,6 +216,13 @@ def targets(parts: Parts, part: Part) -> dict[str, str]:
     }
 
 
+def idle(parts: Parts, clip_skip: int) -> frozenset[str]:
+    """Return the modules that no gradient reaches: those of the layers behind the one that clip_skip takes."""
+    taken = parts.text_encoder.config.num_hidden_layers - (clip_skip - 1)
+    names = targets(parts, "text_encoder")
+    return frozenset(n for n, path in names.items() if (m := _CLIP_LINEAR.search(path)) and int(m[1]) >= taken)
+
+
 def encode_text(parts: Parts, captions: Sequence[str], *, clip_skip: int, max_tokens: int) -> Tensor:
     """Return CLIP's states, [captions, 77 | 152 | 227, width]."""
     return encode_clip(parts.text_encoder, captions, clip_skip=clip_skip, max_tokens=max_tokens)

@@ -1,0 +1,21 @@
+"""Ranges: how an option that is out of its range, or a name that is not known, is refused."""
+
+from __future__ import annotations
+
+import difflib
+
+from datasetkit.core.errors import ConfigError
+
+
+def in_range(name: str, value: float, low: float, high: float) -> None:
+    """Raise ConfigError unless low <= value <= high."""
+    if not low <= value <= high:
+        raise ConfigError(f"{name} = {value:g} is out of range", hint=f"give a value from {low:g} to {high:g}")
+
+
+def one_of(name: str, value: str, *choices: str) -> None:
+    """Raise ConfigError unless value is one of the choices."""
+    if value not in choices:
+        near = difflib.get_close_matches(value, choices, 1)
+        hint = f"did you mean {near[0]!r}?" if near else "choose " + ", ".join(choices)
+        raise ConfigError(f"{name} = {value!r} is not known", hint=hint)

@@ -1,0 +1,92 @@
+"""Smaller numbers for more speed: where a model's int8 copy lies, and how it is made."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import logging
+import os
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from datasetkit.core.errors import MissingExtra, ModelFileError
+from datasetkit.core.files import storage_error, write_atomic
+from taggers import hub
+from taggers.base import Precision
+
+# Part of the copy's name and of the key of its scores: to be raised when the recipe changes.
+INT8_RECIPE = "dynamic-1"
+# Convolutions stay as they are: onnxruntime's integer ones are slower on a CPU than its float32 ones.
+INT8_OPERATORS = ("MatMul",)
+CHECKSUM_SUFFIX = ".sha256"
+
+
+def cache_folder() -> Path:
+    """Return where copies of models are kept: they can be made again at any time."""
+    base = os.environ.get("LOCALAPPDATA") if sys.platform == "win32" else os.environ.get("XDG_CACHE_HOME")
+    return Path(base or Path.home() / ".cache") / "datasetkit"
+
+
+def weights_for(weights: Path, precision: Precision) -> Path:
+    """Return the file to load for a precision: the model itself, or for int8 its copy, made on the first call.
+
+    Raises MissingExtra without the package `onnx`, ModelFileError where the model cannot be converted.
+    """
+    if precision != "int8":
+        return weights
+    copy = cache_folder() / f"{hub.sha256(weights)[:40]}-int8-{INT8_RECIPE}.onnx"
+    checksum = copy.with_name(copy.name + CHECKSUM_SUFFIX)
+    if _is_whole(copy, checksum):
+        return copy
+    require_onnx()
+    try:
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=copy.parent, prefix=".dsk-") as folder:
+            made = Path(folder) / "model.onnx"
+            _quantize(weights, made)
+            write_atomic(checksum, f"{hub.sha256(made)}  {copy.name}\n".encode())
+            made.replace(copy)
+    except OSError as error:
+        raise storage_error(copy, error) from error
+    return copy
+
+
+def require_onnx() -> None:
+    """Raise MissingExtra unless the package `onnx` can be imported; it is not imported here."""
+    if importlib.util.find_spec("onnx") is None:
+        raise MissingExtra("--precision int8 needs the package onnx, which is not installed", hint="pip install onnx")
+
+
+def _is_whole(copy: Path, checksum: Path) -> bool:
+    return copy.is_file() and checksum.is_file() and checksum.read_text("utf-8").split()[:1] == [hub.sha256(copy)]
+
+
+def _quantize(weights: Path, made: Path) -> None:
+    """Write a copy whose matrices are int8, a scale for each column; activations are scaled as they come."""
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+
+    with _quiet():
+        try:
+            quantize_dynamic(
+                weights, made, op_types_to_quantize=list(INT8_OPERATORS), per_channel=True, weight_type=QuantType.QInt8
+            )
+        except OSError:
+            raise
+        except Exception as error:  # onnx and onnxruntime raise nearly anything on graphs that they do not know
+            raise ModelFileError(
+                f"{weights} cannot be converted to int8: {(str(error).splitlines() or [repr(error)])[0]}",
+                hint="use --precision float32",
+            ) from error
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep the converter's advice, given on the root logger, from the terminal."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        yield
+    finally:
+        logging.disable(before)

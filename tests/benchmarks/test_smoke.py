@@ -1,0 +1,73 @@
+"""The benchmarks still run: two pictures and a tiny model, no word about speed."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from tests.benchmarks import pictures, resize, tag
+from tests.benchmarks.__main__ import main
+from tests.benchmarks.measure import Cost, python, rows, run
+from tests.benchmarks.model import TINY
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    return pictures.make(tmp_path_factory.mktemp("pictures"), 2, shrink=2)
+
+
+def test_pictures_are_the_same_every_time(made, tmp_path):
+    again = pictures.make(tmp_path, 1, shrink=2)
+    assert again[0].read_bytes() == made[0].read_bytes()
+
+
+def test_pictures_weigh_what_photos_weigh(made):
+    for path in made:
+        with Image.open(path) as image:
+            megapixels = image.width * image.height / 1e6
+        assert 0.2 < path.stat().st_size / 1e6 / megapixels < 0.6
+
+
+def test_every_camera_gives_six_to_twelve_megapixels():
+    assert all(5.9 < width * height / 1e6 <= 12 for width, height in pictures.CAMERAS)
+
+
+def test_resize_is_measured_beside_the_others(made, tmp_path):
+    measured = {row.way: row for row in resize.measure(made, tmp_path, 1, 90)}
+    assert set(measured) == {resize.BASELINE, resize.OURS, resize.PLAIN}
+    ours = measured[resize.OURS]
+    assert ours.speed > 0 and ours.cpu > 0 and ours.peak > 20e6 and "PSNR" in ours.note
+    with Image.open(tmp_path / "resize-out-1" / made[0].name) as image:
+        assert max(image.size) == 1024
+
+
+def test_without_mogrify_its_row_says_so(made, tmp_path, monkeypatch):
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    first, *others = resize.measure(made[:1], tmp_path, 1, 90)
+    assert first.note == "mogrify is not installed" and [row.way for row in others] == [resize.OURS, resize.PLAIN]
+
+
+def test_tag_is_measured_beside_the_raw_session(made, tmp_path):
+    raw, ours = tag.measure(made, tmp_path, 1, TINY)
+    assert (raw.way, ours.way) == (tag.BASELINE, tag.OURS)
+    assert ours.ratio is not None and ours.ratio > 0
+
+
+def test_a_command_that_fails_is_no_measurement(tmp_path):
+    with pytest.raises(RuntimeError, match="failed"):
+        run(python("datasetkit", "resize", tmp_path / "missing", tmp_path / "out"))
+
+
+def test_ratios_are_taken_round_by_round():
+    costs = {"base": [Cost(10, 10, 1), Cost(30, 30, 1)], "ours": [Cost(5, 8, 2), Cost(10, 9, 3)]}
+    base, ours = rows(costs, "base", 10, {})
+    assert base.ratio == 1
+    assert ours.ratio == 2.5 and ours.spread == (2, 3) and ours.peak == 3 and ours.cpu == 0.85
+
+
+def test_the_command_prints_a_table(capsys, tmp_path: Path):
+    main(["tag", "--quick", "--work", str(tmp_path)])
+    assert "| dsk tag, end to end " in capsys.readouterr().out

@@ -1,0 +1,84 @@
+"""Every command explains itself: a sentence, an example that is valid, and a line for each argument and option."""
+
+import re
+import shlex
+
+import pytest
+
+from datasetkit.core import config
+from tests.cli.commands import commands, options
+
+COMMANDS = commands()
+
+
+def test_the_commands_are_these():
+    assert sorted(COMMANDS) == sorted([
+        "rename", "resize", "tag", "rules", "plan-repeats", "layout", "reg", "report", "export", "import", "init",
+        "run", "undo", "history", "doctor", "models list", "models download", "models where",
+    ])  # fmt: skip
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_a_command_has_help_an_example_and_a_line_for_each_parameter(name):
+    command = COMMANDS[name]
+    first = command.help.split("\n\n")[0]
+    assert first.strip().endswith(".")
+    assert re.search(r"^Example: dsk ", command.help, re.MULTILINE)
+    for param in command.params:
+        assert param.help and param.help.rstrip().endswith((".", ")", "..."))
+        assert param.help == param.help.strip() and param.help[0] not in " -"
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_example_is_parsed_by_its_command(name):
+    command = COMMANDS[name]
+    line = next(line for line in command.help.splitlines() if line.startswith("Example: dsk "))
+    words = shlex.split(line.removeprefix("Example: dsk "))
+    assert words[: len(name.split())] == name.split()
+    command.make_context(name, words[len(name.split()) :])  # raises for what it does not understand
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_help_that_is_printed_loses_nothing_to_markup(dsk, name, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+    ended = dsk(*name.split(), "--help")
+    assert ended.code == 0 and ended.err == ""
+    printed = " ".join(re.sub(r"[│╭╮╰╯─]", " ", ended.out).split())
+    assert f"Usage: dsk {name}" in printed and "Example: dsk " in printed
+    for param in COMMANDS[name].params:
+        if param.name != "help":
+            words = re.sub(r"\\\[", "[", param.help).split()
+            assert all(word in printed for word in words), param.name
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_speaks_json_and_those_that_change_have_a_dry_run(name):
+    has = set(options(COMMANDS[name]))
+    assert "--json" in has
+    if name not in ("history", "doctor", "models list", "models where", "models download"):
+        assert {"--dry-run", "--wait"} <= has
+
+
+# Where an option has another name on the command line than in dsk.toml.
+SPELT = {"source": "from", "class_name": "class"}
+# What only one of the two has.
+ONLY_FILE = {"reg": {"folder"}, "rules": {"workers", "max_pixels"}, "layout": {"images", "kind"}, "rename": {"prefix"}}
+
+
+@pytest.mark.parametrize("table", [t for t in config.TABLES if t in COMMANDS and t != "run"])
+def test_a_command_has_an_option_for_each_key_of_its_table(table):
+    keys = {f.name for f in config.fields(config.TABLES[table])} - ONLY_FILE.get(table, set())
+    wanted = {"--" + SPELT.get(key, key).replace("_", "-") for key in keys}
+    assert wanted <= set(options(COMMANDS[table]))
+
+
+def test_the_printed_defaults_are_those_of_the_options():
+    shown = {"threshold": "0.35", "character_threshold": "0.85", "tagger": "auto", "existing": "skip", "rating": "none"}
+    options_of_tag = config.TagOptions()
+    for param in COMMANDS["tag"].params:
+        if param.name in shown:
+            assert param.show_default == shown[param.name] == str(getattr(options_of_tag, param.name))
+    for name, cls in (("resize", config.ResizeOptions()), ("export", config.ExportOptions())):
+        for param in COMMANDS[name].params:
+            if isinstance(param.show_default, str) and param.name not in ("out", "keep_tokens"):
+                assert param.show_default == str(getattr(cls, param.name)), param.name

@@ -1,0 +1,205 @@
+"""`dsk init`, `dsk run`, `dsk history`, `dsk undo`: one dsk.toml from raw pictures to the exported data set."""
+
+import tomllib
+
+import pytest
+from PIL import Image
+
+from tests.cli import toy
+from tests.cli.conftest import captions, inode, picture, snapshot
+
+
+@pytest.fixture
+def project(dsk, here):
+    """A project that was begun with dsk init, with four pictures of two shapes."""
+    for n, size in enumerate([(64, 48), (48, 64), (64, 48), (1100, 550)], 1):
+        picture(here / "photos" / f"p{n}.png", n, size)
+    assert dsk("init", "--pictures", "photos", "--trigger", "Sks").code == 0
+    return here
+
+
+def layout_of(project):
+    (folder,) = (project / "dataset" / "train").iterdir()
+    return folder
+
+
+def test_init_writes_a_file_that_run_accepts(dsk, project):
+    text = (project / "dsk.toml").read_text(encoding="utf-8")
+    assert tomllib.loads(text)["concept"][0] == {
+        "name": "Sks", "folder": "photos", "trigger": ["Sks"], "exclude": []
+    }  # fmt: skip
+    assert dsk("run", "--dry-run").code == 0
+
+
+def test_init_never_overwrites(dsk, project):
+    before = snapshot(project)
+    ended = dsk("init")
+    assert ended.code == 2 and "dsk.toml exists already" in ended.err and snapshot(project) == before
+
+
+@pytest.mark.parametrize("trigger", ['quo"te', "back\\slash", "日本 語"])
+def test_init_quotes_whatever_the_trigger_is(dsk, here, trigger):
+    dsk("init", "--trigger", trigger)
+    assert tomllib.loads((here / "dsk.toml").read_text(encoding="utf-8"))["concept"][0]["trigger"] == [trigger]
+
+
+def test_a_run_takes_all_steps(dsk, project):
+    raw = snapshot(project / "photos")
+    ended = dsk("run", "dsk.toml")
+    assert ended.code == 0 and snapshot(project / "photos") == raw
+    for step in ("== resize Sks", "== tag Sks", "== layout", "== report", "== export", "5 steps in"):
+        assert step in ended.out
+    with Image.open(project / "work" / "Sks" / "p4.png") as small:
+        assert small.size == (1024, 512)
+    assert captions(layout_of(project)) == dict.fromkeys(("p1", "p2", "p3", "p4"), f"Sks, {toy.DARK}")
+    assert inode(layout_of(project) / "p1.png") == inode(project / "work" / "Sks" / "p1.png")
+    assert (project / "report" / "tags.png").is_file() and (project / "dataset" / "config.toml").is_file()
+
+
+def test_a_second_run_changes_nothing_and_infers_nothing(dsk, project):
+    dsk("run")
+    before = snapshot(project, all_of_it=False)
+    entries = dsk("history", "--json").result
+    toy.SEEN.clear()
+    ended = dsk("run")
+    assert ended.code == 0 and toy.SEEN == []
+    assert snapshot(project, all_of_it=False) == before
+    assert dsk("history", "--json").result == entries
+
+
+def test_a_new_picture_is_the_only_one_that_is_worked_on(dsk, project):
+    dsk("run")
+    made = {p.name: p.stat().st_mtime_ns for p in (project / "work" / "Sks").iterdir()}
+    picture(project / "photos" / "new.png", 77)
+    toy.SEEN.clear()
+    ended = dsk("run")
+    assert ended.code == 0 and len(toy.SEEN) == 1 and "1 picture written" in ended.out
+    after = {p.name: p.stat().st_mtime_ns for p in (project / "work" / "Sks").iterdir()}
+    assert {name: after[name] for name in made} == made and set(after) - set(made) == {"new.png", "new.txt"}
+    assert "new" in captions(layout_of(project))
+
+
+def test_a_deleted_picture_is_named_and_leaves_the_data_set(dsk, project):
+    dsk("run")
+    (project / "photos" / "p2.png").unlink()
+    ended = dsk("run")
+    assert ended.code == 0 and "p2.png" in ended.out + ended.err
+    assert "p2" not in captions(layout_of(project)) and not (layout_of(project) / "p2.png").exists()
+
+
+def test_an_edited_caption_is_kept_and_laid_out(dsk, project):
+    dsk("run")
+    (project / "work" / "Sks" / "p1.txt").write_text("Sks, mine\n", encoding="utf-8")
+    ended = dsk("run")
+    assert "kept p1.png: its caption was edited by a person" in ended.out
+    assert captions(layout_of(project))["p1"] == "Sks, mine"
+
+
+def test_a_broken_picture_is_listed_and_the_rest_is_made(dsk, project):
+    (project / "photos" / "broken.jpg").write_bytes(b"nothing")
+    ended = dsk("run")
+    assert ended.code == 3 and "broken.jpg" in ended.err and "1 item failed" in ended.out
+    assert len(captions(layout_of(project))) == 4
+
+
+def test_a_run_can_be_begun_from_elsewhere_and_given_the_folder(dsk, project, tmp_path_factory, monkeypatch):
+    monkeypatch.chdir(tmp_path_factory.mktemp("elsewhere"))
+    assert dsk("run", project).code == 0
+    assert (project / "report" / "tags.csv").is_file() and len(captions(layout_of(project))) == 4
+
+
+def test_all_steps_with_rename_and_a_reg_set(dsk, project):
+    for n in range(3):
+        picture(project / "women" / f"w {n}.png", 100 + n, (1100, 1100))
+    toml = project / "dsk.toml"
+    # The order in the file does not count.
+    text = toml.read_text(encoding="utf-8").replace('steps = ["resize"', 'steps = ["rename", "reg", "resize"')
+    text = text.replace("# [reg]", "[reg]").replace('# folder = "reg-pictures"', 'folder = "women"')
+    toml.write_text(text.replace('# class_name = "1girl"', 'class_name = "1girl"'), encoding="utf-8")
+    dry = dsk("run", "--dry-run")
+    assert dry.code == 0 and "move   p1.png -> Sks_001.png" in dry.out
+    assert "not to be foreseen before the steps above were taken: tag Sks, layout, reg" in dry.out
+    ended = dsk("run")
+    assert ended.code == 0, ended.err
+    heads = [line for line in ended.out.splitlines() if line.startswith("==")]
+    assert heads == ["== rename Sks", "== resize Sks", "== tag Sks", "== layout", "== reg", "== report", "== export"]
+    assert sorted(p.name for p in (project / "photos").iterdir()) == [f"Sks_00{n}.png" for n in range(1, 5)]
+    (reg,) = (project / "dataset" / "reg").iterdir()
+    with Image.open(reg / "w 0.png") as small:
+        assert small.size == (1024, 1024)
+    before = snapshot(project, all_of_it=False)
+    assert dsk("run").code == 0 and snapshot(project, all_of_it=False) == before
+    assert dsk("run", "--dry-run").code == 0 and snapshot(project, all_of_it=False) == before
+
+
+def test_concepts_have_their_own_rules_beside_the_common_ones(dsk, project):
+    picture(project / "more" / "q1.png", 9)
+    (project / "dsk.toml").write_text(
+        '[run]\nsteps = ["tag", "layout"]\n[tag]\ntagger = "basic"\nexclude = ["lips"]\n'
+        '[[concept]]\nfolder = "photos"\ntrigger = ["Sks"]\nexclude = ["nose"]\nrepeats = 2\n'
+        '[[concept]]\nname = "maid"\nfolder = "more"\ntrigger = ["maid x"]\nadditional = ["apron"]\n',
+        encoding="utf-8",
+    )
+    assert dsk("run").code == 0
+    train = project / "dataset" / "train"
+    assert captions(train / "2_Sks")["p1"] == "Sks, 1girl, solo, long hair, blue eyes, =_=, baseball cap, hat"
+    (maid,) = train.glob("*_maid")
+    assert captions(maid)["q1"].startswith("maid x, apron, 1girl") and "nose" in captions(maid)["q1"]
+
+
+def test_a_mistake_in_any_table_stops_the_run_before_the_first_step(dsk, project):
+    with (project / "dsk.toml").open("a", encoding="utf-8") as file:
+        file.write("[export]\nformt = 'kohya'\n")
+    before = snapshot(project)
+    ended = dsk("run")
+    assert ended.code == 2 and "unknown key 'formt'" in ended.err and "did you mean 'format'" in ended.err
+    assert snapshot(project) == before
+
+
+def test_a_file_of_another_name_would_not_govern_the_steps_and_is_refused(dsk, project):
+    (project / "dsk.toml").rename(project / "other.toml")
+    ended = dsk("run", "other.toml")
+    assert ended.code == 2 and "is not called dsk.toml" in ended.err
+
+
+def test_a_file_without_concepts_says_so(dsk, here):
+    (here / "dsk.toml").write_text("[run]\n", encoding="utf-8")
+    ended = dsk("run")
+    assert ended.code == 2 and "has no [[concept]]" in ended.err
+
+
+def test_the_history_lists_the_commands_and_undo_takes_them_back_one_by_one(dsk, project):
+    clean = snapshot(project, all_of_it=False)
+    dsk("run")
+    entries = dsk("history", "--json").result
+    assert [e["verb"] for e in entries] == ["export", "report", "layout", "tag", "resize", "init"]
+    shown = dsk("history").out
+    assert all(verb in shown for verb in ("export", "report", "layout", "tag", "resize", "init"))
+    assert "would take back export" in dsk("undo", "--dry-run").out
+    assert (project / "dataset" / "config.toml").is_file()
+    assert "took back export" in dsk("undo").out and not (project / "dataset" / "config.toml").exists()
+    resize = next(e["id"] for e in entries if e["verb"] == "resize")
+    ended = dsk("undo", "--to", resize)
+    assert ended.code == 0, ended.err
+    after = snapshot(project, all_of_it=False)
+    assert {k: v for k, v in after.items() if v[0] != "folder"} == {k: v for k, v in clean.items() if v[0] != "folder"}
+
+
+def test_undo_refuses_a_file_that_was_changed_since_unless_partial(dsk, project):
+    dsk("run")
+    dsk("undo", "--to", next(e["id"] for e in dsk("history", "--json").result if e["verb"] == "layout"))
+    caption = project / "work" / "Sks" / "p1.txt"
+    caption.write_text("mine\n", encoding="utf-8")
+    refused = dsk("undo")
+    assert refused.code == 2 and "p1.txt was changed since" in refused.err and "--partial" in refused.err
+    assert len(captions(project / "work" / "Sks")) == 4
+    partial = dsk("undo", "--partial")
+    assert partial.code == 0 and "left as it is: p1.txt was changed since" in partial.err
+    assert captions(project / "work" / "Sks") == {"p1": "mine"}
+
+
+def test_a_folder_without_history_names_those_that_have_one(dsk, here):
+    picture(here / "imgs" / "a.png", 1)
+    dsk("tag", "imgs")
+    ended = dsk("history")
+    assert ended.code == 2 and "these folders have one: imgs" in ended.err

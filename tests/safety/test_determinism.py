@@ -1,0 +1,69 @@
+"""R23: workers, order and neighbours change nothing in captions, pictures and tables."""
+
+import os
+import random
+import shutil
+
+import pytest
+
+from datasetkit import api
+from tests.safety.datasets import picture
+from tests.safety.harness import tree
+from tests.safety.tagger import NAME
+
+N = 13
+
+
+def pictures(folder, numbers) -> None:
+    for i in numbers:
+        picture(folder / f"{i:02d}.{'png' if i % 3 else 'jpg'}", i, (40 + i, 30))
+
+
+def everything(root, workers: int) -> dict[str, str]:
+    options = {"workers": workers}
+    api.tag(root / "imgs", api.TagOptions(tagger=NAME, trigger=("sks",), mcut=True, rating="last", **options))
+    api.resize(root / "imgs", root / "out", api.ResizeOptions(max=32, **options))
+    api.report(root / "out", api.ReportOptions(out=str(root / "report")))
+    return tree(root)
+
+
+def test_workers_and_the_order_of_files_change_nothing(place):
+    trees = []
+    for turn, workers in enumerate((1, 2, 8, 0)):
+        root = place / str(turn)
+        numbers = list(range(N))
+        random.Random(turn).shuffle(numbers)
+        pictures(root / "imgs", numbers)
+        trees.append(everything(root, workers))
+    assert all(seen == trees[0] for seen in trees)
+    assert sum(name.endswith(".txt") for name in trees[0]) == 2 * N
+
+
+@pytest.mark.parametrize("subset", [range(1), range(4, 9), range(0, N, 2)])
+def test_neighbours_change_nothing(subset, place):
+    pictures(place / "all" / "imgs", range(N))
+    pictures(place / "some" / "imgs", subset)
+    whole, part = everything(place / "all", 2), everything(place / "some", 2)
+    mine = {name: what for name, what in part.items() if not name.startswith("report/") and what != "folder"}
+    assert mine.items() <= whole.items()
+
+
+def test_a_second_run_changes_nothing_and_infers_nothing(place):
+    pictures(place / "imgs", range(N))
+    first = everything(place, 2)
+    times = {p: os.stat(p).st_mtime_ns for p in (place / "imgs").glob("*.*") if p.is_file()}
+    again = api.tag(place / "imgs", api.TagOptions(tagger=NAME, trigger=("sks",), mcut=True, rating="last"))
+    assert again.inferred == 0
+    assert again.changes == ()
+    assert tree(place) == first
+    assert {p: os.stat(p).st_mtime_ns for p in times} == times
+
+
+def test_scores_from_the_store_and_fresh_ones_give_the_same_captions(place):
+    pictures(place / "imgs", range(N))
+    api.tag(place / "imgs", api.TagOptions(tagger=NAME, threshold=0.9))
+    api.tag(place / "imgs", api.TagOptions(tagger=NAME, threshold=0.2))
+    stored = tree(place)
+    shutil.rmtree(place / "imgs" / ".dsk")
+    api.tag(place / "imgs", api.TagOptions(tagger=NAME, threshold=0.2, existing="overwrite"))
+    assert tree(place) == stored

@@ -1,0 +1,109 @@
+"""R6: two runs at once in one project: one of them waits or ends with 11, and no caption is in pieces."""
+
+import contextlib
+import os
+import threading
+import time
+
+import pytest
+
+from datasetkit import api
+from datasetkit.cli.main import run
+from datasetkit.core.errors import Exit, Locked
+from datasetkit.core.locks import lock
+from datasetkit.verbs import project
+from datasetkit.verbs.project import How
+from tests.safety import datasets
+from tests.safety.datasets import small_set
+from tests.safety.harness import digest, in_child, strays
+from tests.safety.tagger import NAME
+
+
+def test_a_second_run_ends_with_11_and_changes_nothing(place, capsys):
+    images = small_set(place / "imgs")
+    before = [digest(p) for p in images]
+    with lock(place / "imgs"):
+        ended = in_child(lambda: datasets.tag(place), root=place)
+        assert ended.code == Exit.LOCKED
+        assert "--wait" in ended.said
+    assert [digest(p) for p in images] == before
+    assert not (place / "imgs" / "photo 6.txt").exists()
+
+
+@pytest.mark.parametrize("verb", ["tag", "rules", "rename", "resize --in-place", "undo"])
+def test_every_changing_command_respects_the_lock(verb, place, capsys):
+    small_set(place / "imgs")
+    datasets.tag(place)
+    name, *switches = verb.split()
+    arguments = {"tag": ["--tagger", NAME], "rules": ["--trigger", "x"], "rename": ["p"]}.get(name, switches)
+    with lock(place / "imgs"):
+        assert run([name, str(place / "imgs"), *arguments]) == Exit.LOCKED
+    assert "another dsk run" in capsys.readouterr().err
+
+
+def test_wait_waits_until_the_other_run_has_ended(place):
+    small_set(place / "imgs")
+    released = []
+
+    def hold():
+        with lock(place / "imgs"):
+            held.set()
+            time.sleep(0.4)
+            released.append(time.monotonic())
+
+    held = threading.Event()
+    other = threading.Thread(target=hold)
+    other.start()
+    held.wait()
+    api.rules(place / "imgs", api.RulesOptions(trigger=("sks",)), How(wait=True))
+    assert released and time.monotonic() >= released[0]
+    other.join()
+
+
+def test_the_lock_of_a_killed_run_is_free(place):
+    small_set(place / "imgs")
+
+    def die():
+        with lock(place / "imgs"):
+            os.kill(os.getpid(), 9)
+
+    assert in_child(die, root=place).code is None
+    datasets.tag(place)
+
+
+def test_a_dry_run_asks_for_no_lock(place):
+    small_set(place / "imgs")
+    with lock(place / "imgs"):
+        assert datasets.api.tag(place / "imgs", datasets.TAG, How(dry_run=True)).changes
+        with pytest.raises(Locked):
+            datasets.tag(place)
+
+
+@pytest.mark.parametrize("turn", range(3))
+def test_captions_stay_whole_even_without_the_lock(turn, place, monkeypatch):
+    """Two runs write the same captions at the same time; one may fail, no caption may be a mixture."""
+    images = small_set(place / "imgs")
+    monkeypatch.setattr(project, "lock", lambda root, *, wait=False: contextlib.nullcontext())
+    versions = ["first " * 400, "second " * 400]
+
+    def rewrite(words):
+        for n in range(6):
+            options = api.RulesOptions(replace=(f"{versions[0].strip()}={words}{n}",), trigger=(f"{words.strip()} {n}",))
+            with contextlib.suppress(api_errors):
+                api.rules(place / "imgs", options)
+
+    from datasetkit.core.errors import DskError
+
+    api_errors = DskError
+    threads = [threading.Thread(target=rewrite, args=(words,)) for words in versions]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for image in images[:3]:
+        tags = image.with_suffix(".txt").read_text(encoding="utf-8")
+        assert tags.endswith("lips, smile\n")
+        assert "by hand" in tags
+    monkeypatch.undo()
+    api.rules(place / "imgs", api.RulesOptions(trigger=("last",)))
+    assert strays(place) == []

@@ -1,0 +1,196 @@
+"""R19: whatever files are called, they are worked on or refused with a reason, and nothing raw reaches the terminal."""
+
+import json
+import os
+import unicodedata
+from pathlib import Path
+
+import pytest
+
+from datasetkit.cli.main import run
+from datasetkit.core.errors import Exit
+from tests.safety.datasets import picture
+from tests.safety.harness import digest, files, is_picture, strays
+from tests.safety.tagger import NAME
+
+# Names as bytes, since not all of them are text; a slash cannot be in one, so `[/x].png` is a picture `x].png` in `[`.
+NAMES = [
+    b"new\nline.png",
+    b"tab\there.png",
+    b"\xe2\x80\xaegnp.exe.png",  # U+202E turns the direction of what follows
+    "\U0001f600\u200d\U0001f525.png".encode(),
+    b"-rf.png",
+    b"--help.png",
+    b"dot..png",
+    b"space .png",
+    b"CON.png",
+    b"nul.png",
+    b"x" * 251 + b".png",
+    "\u00e9".encode() * 125 + b".png",
+    b"bad\xff\xfe.png",
+    b"[bold red]x.png",
+    b"[/x].png".replace(b"/", b"\xe2\x88\x95"),
+    b"%s%n%d.png",
+    b"{0}{x}.png",
+    b"\x1b[31mred\x1b[0m.png",
+    b"\x1b]0;title\x07.png",
+    b"back\x08space.png",
+    b"$(touch pwned).png",
+    b"`id`; rm -rf ~.png",
+    "e\u0301.png".encode(),
+    "\u00e9.png".encode(),
+    b"two.dots.png",
+    b"comma, in name.png",
+    b"quote'\".png",
+]
+
+
+def awkward_set(folder: Path) -> None:
+    """Make a picture under each name, and one in a folder whose name looks like Rich markup."""
+    folder.mkdir(parents=True)
+    for n, name in enumerate(NAMES):
+        picture(folder / "plain.png", n)
+        os.rename(folder / "plain.png", os.fsdecode(os.fsencode(folder) + b"/" + name))
+    picture(folder / "[" / "x].png", 99)
+
+
+def dirty(text: str) -> set[str]:
+    """Return what no terminal should get from a file's name."""
+    return {c for c in text if c != "\n" and unicodedata.category(c) in ("Cc", "Cf", "Cs", "Co", "Zl", "Zp")}
+
+
+def dsk(capsys, *arguments: str) -> tuple[int, str, str]:
+    """Run one command as a person would; a traceback would come out of it as an exception."""
+    code = run(list(arguments))
+    printed = capsys.readouterr()
+    assert dirty(printed.out) == set()
+    assert dirty(printed.err) == set()
+    return code, printed.out, printed.err
+
+
+@pytest.fixture
+def awkward(place, monkeypatch):
+    awkward_set(place / "imgs")
+    monkeypatch.chdir(place)
+    return place / "imgs"
+
+
+def test_rename_gives_every_picture_a_plain_name(awkward, capsys):
+    before = sorted(digest(p) for p in files(awkward) if is_picture(p))
+    code, out, _ = dsk(capsys, "rename", "imgs", "p")
+    assert code == Exit.DONE
+    assert f"{len(NAMES)} pictures" in out
+    assert sorted(digest(p) for p in files(awkward) if is_picture(p)) == before
+    names = {p.name for p in awkward.iterdir() if is_picture(p)}
+    assert names == {f"p_{n:03d}.png" for n in range(1, len(NAMES) + 1)}
+    assert dsk(capsys, "undo", "imgs")[0] == Exit.DONE
+    assert {os.fsencode(p.name) for p in awkward.iterdir() if is_picture(p)} == set(NAMES)
+
+
+def test_rename_shows_its_plan_safely(awkward, capsys):
+    code, out, _ = dsk(capsys, "rename", "imgs", "p", "--dry-run")
+    assert code == Exit.DONE
+    assert r"\x1b[31mred" in out
+    assert r"bad\xff\xfe" in out or "more" in out
+
+
+UNREADABLE = sum(any(unicodedata.category(c) in ("Cc", "Cs") for c in os.fsdecode(name)) for name in NAMES)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["tag", "imgs", "--tagger", NAME, "--recursive"],
+        ["resize", "imgs", "out", "--max", "32", "--recursive"],
+        ["rules", "imgs", "--trigger", "sks", "--recursive"],
+        ["layout", "3_sks=imgs", "--out", "dataset"],
+    ],
+    ids=lambda command: command[0],
+)
+def test_pictures_of_any_name_are_worked_on_or_listed(command, awkward, capsys):
+    code, _, err = dsk(capsys, *command)
+    assert code == Exit.SOME_FAILED
+    assert err.count("is not printable UTF-8") == min(UNREADABLE, 20)
+    assert strays(awkward.parent) == []
+    assert not list(awkward.parent.rglob("pwned"))
+
+
+def test_all_others_have_captions_then_tables_then_exports(awkward, capsys):
+    assert dsk(capsys, "tag", "imgs", "--tagger", NAME)[0] == Exit.SOME_FAILED
+    captions = [p for p in awkward.iterdir() if p.suffix == ".txt"]
+    assert len(captions) == len(NAMES) - UNREADABLE
+    code, out, _ = dsk(capsys, "report", "imgs", "--out", "report")
+    assert code in (Exit.DONE, Exit.SOME_FAILED)
+    assert "red theme" in out
+    assert dsk(capsys, "layout", "3_sks=imgs", "--out", "dataset")[0] == Exit.SOME_FAILED
+    laid_out = {os.fsencode(p.name) for p in (awkward.parent / "dataset" / "train" / "3_sks").iterdir() if is_picture(p)}
+    assert laid_out == {n for n in NAMES if not any(unicodedata.category(c) in ("Cc", "Cs") for c in os.fsdecode(n))}
+    for form in ("kohya", "imagefolder", "meta"):
+        assert dsk(capsys, "export", "dataset", "--format", form, "--out", f"as-{form}")[0] in (
+            Exit.DONE,
+            Exit.SOME_FAILED,
+        )
+    assert dsk(capsys, "history", "dataset")[0] == Exit.DONE
+
+
+def test_json_holds_every_name_and_is_plain_ascii(awkward, capsys):
+    code, out, _ = dsk(capsys, "tag", "imgs", "--tagger", NAME, "--json")
+    assert code == Exit.SOME_FAILED
+    assert out.isascii()
+    outcomes = json.loads(out)["result"]["report"]["outcomes"]
+    assert len(outcomes) == len(NAMES)
+
+
+def test_a_name_that_becomes_too_long_costs_that_picture_only(place, capsys, monkeypatch):
+    """`.bmp` becomes `.webp`: one byte more than a name may have."""
+    monkeypatch.chdir(place)
+    picture(place / "imgs" / ("x" * 251 + ".bmp"), 1)
+    picture(place / "imgs" / "fine.bmp", 2)
+    code, _, err = dsk(capsys, "resize", "imgs", "out", "--format", "webp")
+    assert code == Exit.SOME_FAILED
+    assert "the name is too long" in err
+    assert (place / "out" / "fine.webp").is_file()
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["rename", "imgs", "\x1b[31mred"],
+        ["rename", "imgs", "\udcff"],
+        ["rename", "imgs", "../up"],
+        ["rename", "imgs", "-p"],
+        ["rename", "imgs", "CON"],
+        ["rename", "\x1b[2Jnowhere", "p"],
+        ["tag", "no\nwhere", "--tagger", NAME],
+        ["tag", "imgs", "--tagger", "\x1b[31mx"],
+        ["tag", "imgs", "--threshold", "\x1b[31m"],
+        ["resize", "imgs", "--max", "\x1b[31m"],
+        ["rules", "imgs", "--exclude", "@\x1b[31m"],
+        ["layout", "3_\x1b[31m=imgs"],
+        ["layout", "1_\u202eabc=imgs"],
+        ["undo", "imgs", "--to", "\x1b[31m"],
+        ["tag", "imgs", "--\x1b[31m"],
+        ["[/x]"],
+    ],
+    ids=lambda a: " ".join(a).encode("unicode_escape").decode(),
+)
+def test_awkward_arguments_are_refused_in_words(arguments, place, capsys, monkeypatch):
+    monkeypatch.chdir(place)
+    picture(place / "imgs" / "a.png", 1)
+    code, out, err = dsk(capsys, *arguments)
+    assert code in (Exit.USAGE, Exit.DATASET)
+    assert "error: " in err
+    assert out == ""
+
+
+@pytest.mark.parametrize("tag", ["\x1b[31mred", "a\u202eb", "bad\udcff"])
+def test_awkward_tags_never_reach_a_caption_raw(tag, place, capsys, monkeypatch):
+    """A caption must stay UTF-8 text that the next command can read."""
+    monkeypatch.chdir(place)
+    image = picture(place / "imgs" / "a.png", 1)
+    image.with_suffix(".txt").write_text("one, two\n", encoding="utf-8")
+    run(["rules", "imgs", "--trigger", tag])
+    capsys.readouterr()
+    image.with_suffix(".txt").read_text(encoding="utf-8")
+    code, _, _ = dsk(capsys, "rules", "imgs", "--additional", "three", "--dry-run")
+    assert code in (Exit.DONE, Exit.USAGE)

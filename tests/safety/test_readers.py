@@ -1,0 +1,94 @@
+"""R1: whoever reads a caption while it is rewritten sees the old text or the new one."""
+
+import os
+import re
+import signal
+import time
+import warnings
+
+import pytest
+
+from datasetkit.core.plans import Plan, WriteText
+from datasetkit.verbs.project import JUST_DO_IT, open_project
+
+WORDS = 300
+_WHOLE = re.compile(rf"(\d+)( \1){{{WORDS - 1}}}\n")
+
+
+def text_of(version: int) -> str:
+    """A text of which every part tells whether it belongs with the rest."""
+    return " ".join([str(version)] * WORDS) + "\n"
+
+
+def read_on(paths) -> None:
+    """In a child: read until told to stop; the exit code is 0, or 1 after a partial read."""
+    partial, reads, ended = 0, 0, []
+    signal.signal(signal.SIGTERM, lambda *_: ended.append(True))
+    while not ended:
+        for path in paths:
+            with open(path, encoding="utf-8") as file:
+                partial += _WHOLE.fullmatch(file.read()) is None
+            reads += 1
+    os._exit(1 if partial else 0 if reads else 2)
+
+
+def partial_readers(folder, paths, rewrite, rewrites, readers=4) -> int:
+    """Return how many of the readers saw a partial text while `rewrite` ran."""
+    pids = []
+    for _ in range(readers):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)
+            pid = os.fork()
+        if pid == 0:
+            try:
+                read_on(paths)
+            finally:
+                os._exit(3)
+        pids.append(pid)
+    try:
+        for version in range(1, rewrites + 1):
+            rewrite(folder, paths, version)
+    finally:
+        for pid in pids:
+            os.kill(pid, signal.SIGTERM)
+        codes = [os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in pids]
+    assert set(codes) <= {0, 1}, codes
+    return codes.count(1)
+
+
+def by_journal(folder, paths, version) -> None:
+    with open_project(folder, JUST_DO_IT) as project:
+        project.apply(Plan(tuple(WriteText(p, text_of(version)) for p in paths)), "rules")
+
+
+def plainly(folder, paths, version) -> None:
+    for path in paths:
+        with open(path, "w", encoding="utf-8") as file:
+            for piece in text_of(version).split(" "):
+                file.write(piece if piece.endswith("\n") else piece + " ")
+                file.flush()
+        time.sleep(0.0005)
+
+
+def captions(folder, n):
+    folder.mkdir()
+    paths = [folder / f"{i}.txt" for i in range(n)]
+    for path in paths:
+        path.write_text(text_of(0), encoding="utf-8")
+    return paths
+
+
+def test_readers_never_see_a_part_of_a_caption(place):
+    paths = captions(place / "imgs", 40)
+    assert partial_readers(place / "imgs", paths, by_journal, 15) == 0
+
+
+@pytest.mark.slow
+def test_300_rewrites_of_200_captions_show_no_part_to_4_readers(place):
+    paths = captions(place / "imgs", 200)
+    assert partial_readers(place / "imgs", paths, by_journal, 300) == 0
+
+
+def test_the_same_readers_see_parts_from_a_writer_that_truncates(place):
+    paths = captions(place / "imgs", 40)
+    assert partial_readers(place / "imgs", paths, plainly, 5) > 0

@@ -1,0 +1,113 @@
+"""R12: whatever is renamed, each picture keeps its bytes, its caption, its mask and its side-cars; undo knows the way."""
+
+import os
+import random
+import shutil
+import tempfile
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from datasetkit import api
+from datasetkit.core.config import RenameOptions
+from datasetkit.core.files import IMAGE_SUFFIXES
+from datasetkit.core.plans import Move, Plan
+from datasetkit.verbs.project import JUST_DO_IT, open_project
+from tests.safety.harness import files, strays, tree
+
+STEMS = st.one_of(
+    st.sampled_from(["a", "A", "p_1", "p_2", "p_01", "p_001", "p_0001", "P_001", "p_1000", "\u00e9", "e\u0301", "-x"]),
+    st.sampled_from(["a b", "CON", "x.", "x.y", "\u202egnp", "line\nbreak", "%s", "[x]", "\U0001f600", "bad\udcff"]),
+)
+SUFFIXES = st.sampled_from([".png", ".PNG", ".jpg", ".JPEG", ".webp"])
+BELONGINGS = st.frozensets(st.sampled_from(["caption", "mask", "side-car", "json"]))
+
+
+def make(folder: Path, names) -> None:
+    """Write files that say whose they are; renaming does not look into pictures."""
+    (folder / "masks").mkdir(parents=True)
+    for stem, suffix, belongings in names:
+        image = folder / f"{stem}{suffix}"
+        image.write_text(f"picture {stem!r}{suffix}")
+        places = {
+            "caption": folder / f"{stem}.txt",
+            "mask": folder / "masks" / f"{stem}.png",
+            "side-car": folder / f"{stem}{suffix}.txt",
+            "json": folder / f"{stem}.json",
+        }
+        for kind in belongings:
+            places[kind].write_text(f"{kind} of {stem!r}")
+
+
+def families(folder: Path) -> Counter:
+    """Return, for each picture, what it holds together with what stands beside it under its name."""
+    found: Counter = Counter()
+    for path in files(folder):
+        if path.suffix.lower() in IMAGE_SUFFIXES and path.parent == folder:
+            beside = [p for p in (path.with_suffix(".txt"), path.with_suffix(".json")) if p.is_file()]
+            beside += [p for p in (folder / "masks" / f"{path.stem}.png", Path(f"{path}.txt")) if p.is_file()]
+            found[(path.read_text(), *sorted(p.read_text() for p in beside))] += 1
+    return found
+
+
+@settings(max_examples=40, deadline=None)
+@given(names=st.lists(st.tuples(STEMS, SUFFIXES, BELONGINGS), min_size=1, max_size=9, unique_by=lambda n: n[0] + n[1]))
+def test_every_picture_keeps_what_belongs_to_it_and_undo_restores_the_tree(names):
+    with tempfile.TemporaryDirectory(dir="/dev/shm" if os.access("/dev/shm", os.W_OK) else None) as place:
+        folder = Path(place) / "imgs"
+        make(folder, names)
+        before, whose = tree(folder), families(folder)
+        api.rename(folder, RenameOptions(prefix="p"))
+        assert families(folder) == whose
+        stems = [p.stem for p in folder.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES]
+        assert len(set(stems)) == len(stems) == len(names)
+        assert all(stem.startswith("p_") and stem[2:].isdecimal() for stem in stems)
+        assert api.rename(folder, RenameOptions(prefix="p")).plan == Plan()
+        if api.history(folder):
+            api.undo(folder)
+        assert tree(folder) == before
+        assert strays(folder) == []
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_any_permutation_of_names_is_done_and_undone(seed, place):
+    """Swaps, rings, chains, case-only and composed / decomposed renames in one plan."""
+    draw = random.Random(seed)
+    names = ["a", "A", "b", "B", "\u00e9", "e\u0301", "c", "bad\udcff", "line\nbreak"]
+    sources = draw.sample(names, draw.randint(2, len(names)))
+    targets = draw.sample([*sources, *("x", "X", "\u00c9")], len(sources))
+    for name in sources:
+        (place / f"{name}.png").write_text(name.encode("unicode_escape").decode())
+    before = tree(place)
+    plan = Plan(tuple(Move(place / f"{s}.png", place / f"{t}.png") for s, t in zip(sources, targets, strict=True)))
+    with open_project(place, JUST_DO_IT) as project:
+        project.apply(plan, "moves")
+    now = {n: (place / f"{n}.png").read_text() for n in targets}
+    assert now == {t: s.encode("unicode_escape").decode() for s, t in zip(sources, targets, strict=True)}
+    assert len(tree(place)) == len(sources)
+    if sources != targets:
+        api.undo(place)
+    assert tree(place) == before
+    assert strays(place) == []
+
+
+def test_captions_that_came_after_the_renaming_go_back_with_their_pictures(place):
+    make(place / "imgs", [("b", ".png", ()), ("a", ".png", ())])
+    api.rename(place / "imgs", RenameOptions(prefix="p"))
+    (place / "imgs" / "p_001.txt").write_text("of a")
+    (place / "imgs" / "p_002.txt").write_text("of b")
+    api.undo(place / "imgs")
+    assert (place / "imgs" / "a.txt").read_text() == "of a"
+    assert (place / "imgs" / "b.txt").read_text() == "of b"
+
+
+def test_a_moved_project_can_still_be_undone(place):
+    make(place / "one", [("b", ".png", ["caption"]), ("a", ".png", ["mask"])])
+    before = tree(place / "one")
+    api.rename(place / "one", RenameOptions(prefix="p"))
+    shutil.move(place / "one", place / "two")
+    api.undo(place / "two")
+    assert tree(place / "two") == before

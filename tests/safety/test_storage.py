@@ -1,0 +1,154 @@
+"""R4: a full disk or a folder that takes nothing is found before the first inference, and nothing is truncated."""
+
+import contextlib
+import gc
+import os
+import subprocess
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from datasetkit import api
+from datasetkit.core import vocabulary
+from datasetkit.core.errors import Exit, StorageError
+from datasetkit.core.files import require_writable
+from tests.safety import datasets
+from tests.safety.datasets import CASES, small_set
+from tests.safety.harness import in_child, strays, tree
+from tests.safety.tagger import BEGUN
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A disk of 8 MB of its own."""
+    where = tmp_path / "disk"
+    where.mkdir()
+    try:
+        done = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", str(where)], capture_output=True)
+    except OSError as error:
+        pytest.skip(f"no disk can be mounted here: {error}")
+    if done.returncode:
+        pytest.skip(f"no disk can be mounted here (it needs root): {done.stderr.decode().strip()}")
+    yield where
+    gc.collect()  # an error keeps what it came from, sqlite's connection included
+    left_open = [os.readlink(f) for f in Path("/proc/self/fd").iterdir() if f.exists()]
+    assert [name for name in left_open if name.startswith(str(where))] == []
+    subprocess.run(["umount", str(where)], check=True)
+
+
+def fill(disk: Path, leave: int) -> None:
+    """Fill a disk up to some bytes."""
+    with open(disk / "filler", "wb", buffering=0) as file, contextlib.suppress(OSError):
+        while file.write(bytes(65536)):
+            pass
+    size = (disk / "filler").stat().st_size
+    os.truncate(disk / "filler", max(0, size - leave) // 4096 * 4096)
+
+
+@pytest.mark.parametrize("leave", [0, 4096, 100_000])
+@pytest.mark.parametrize("known", [False, True], ids=["new project", "known project"])
+def test_a_full_disk_is_found_before_the_first_inference(leave, known, small_disk):
+    small_set(small_disk / "imgs")
+    if known:
+        datasets.rules(small_disk)
+        small_set(small_disk / "imgs", 5)
+    fill(small_disk, leave)
+    before = tree(small_disk)
+    with pytest.raises(StorageError) as raised:
+        datasets.tag(small_disk)
+    assert raised.value.exit_code == Exit.STORAGE
+    assert BEGUN == []
+    assert tree(small_disk) == before
+    (small_disk / "filler").unlink()
+    datasets.tag(small_disk)
+    assert (small_disk / "imgs" / "photo 6.txt").read_text(encoding="utf-8").startswith("sks, ")
+    assert strays(small_disk) == []
+
+
+@pytest.mark.parametrize("verb", ["rules", "import", "resize", "resize-in-place", "rename", "layout"])
+def test_a_disk_that_fills_up_loses_nothing_and_space_is_all_it_takes(verb, small_disk):
+    CASES[verb].build(small_disk)
+    fill(small_disk, 40_000)
+    before = tree(small_disk)
+    ended = in_child(lambda: CASES[verb].run(small_disk), root=small_disk)
+    assert ended.code in (Exit.DONE, Exit.STORAGE), ended.said
+    now = tree(small_disk)
+    if ended.code == Exit.STORAGE and verb not in ("resize", "layout"):  # these may have begun to make new files
+        assert now == before
+    (small_disk / "filler").unlink()
+    assert in_child(lambda: CASES[verb].run(small_disk), root=small_disk).code == 0
+    assert strays(small_disk) == []
+
+
+def as_nobody(action, *, may_infer=False):
+    """Run an action without root's rights; what it reads lazily is read before."""
+
+    def act():
+        vocabulary.load()
+        os.setgroups([])
+        os.setgid(65534)
+        os.setuid(65534)
+        BEGUN.clear()
+        try:
+            action()
+        finally:
+            if BEGUN and not may_infer:
+                raise RuntimeError("inference began")
+
+    return act
+
+
+@pytest.fixture
+def open_place():
+    """A folder that everybody may enter: pytest's own are closed to others."""
+    with tempfile.TemporaryDirectory() as folder:
+        os.chmod(folder, 0o755)
+        yield Path(folder)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to give its rights up")
+@pytest.mark.parametrize("verb", ["tag", "rules", "rename", "resize", "resize-in-place"])
+def test_a_folder_that_takes_nothing_is_found_before_any_work(verb, open_place):
+    small_set(open_place / "imgs")
+    os.chmod(open_place / "imgs", 0o555)
+    before = tree(open_place)
+    ended = in_child(as_nobody(lambda: CASES[verb].run(open_place)), root=open_place)
+    assert ended.code == Exit.STORAGE, ended.said
+    assert "check the permissions" in ended.said
+    assert tree(open_place) == before
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to give its rights up")
+def test_looking_is_possible_where_writing_is_not(open_place):
+    """A dry run, the history and a resize into another folder write nothing into a read-only one."""
+    small_set(open_place / "imgs")
+    datasets.tag(open_place)
+    out = open_place / "out"
+    out.mkdir()
+    os.chmod(out, 0o777)
+    for path in (open_place / "imgs" / ".dsk").iterdir():
+        os.chmod(path, 0o444)
+    os.chmod(open_place / "imgs" / ".dsk", 0o555)
+    os.chmod(open_place / "imgs", 0o555)
+
+    def look():
+        assert api.history(open_place / "imgs")
+        api.tag(open_place / "imgs", datasets.TAG, api.How(dry_run=True))
+        api.resize(open_place / "imgs", out / "small", api.ResizeOptions(max=32))
+
+    ended = in_child(as_nobody(look, may_infer=True), root=open_place)
+    assert ended.code == 0, ended.said
+
+
+def test_a_caption_keeps_its_permissions(place):
+    images = small_set(place / "imgs")
+    caption = images[0].with_suffix(".txt")
+    os.chmod(caption, 0o640)
+    datasets.rules(place)
+    assert caption.stat().st_mode & 0o777 == 0o640
+
+
+def test_the_probe_leaves_nothing(place):
+    require_writable(place)
+    assert list(place.iterdir()) == []

@@ -1,0 +1,103 @@
+"""The library as a program or a notebook calls it: frozen results, silent, errors raised with nothing changed."""
+
+import dataclasses
+import pickle
+
+import pytest
+from PIL import Image
+
+from datasetkit import api
+from datasetkit.core.errors import ConfigError, DatasetError
+from datasetkit.core.records import Done, Failed
+from taggers import registry
+
+
+@pytest.fixture
+def imgs(tmp_path, monkeypatch):
+    """Three pictures in a folder of the current one, and a tagger that needs no files."""
+    monkeypatch.setitem(registry.TAGGERS, registry.BASIC, "tests.cli.toy:Toy")
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / "imgs"
+    folder.mkdir()
+    for n in range(3):
+        Image.new("RGB", (64, 48), (n, n, n)).save(folder / f"a{n}.png")
+    return folder
+
+
+class Listener:
+    """A reporter that notes what it was told."""
+
+    def __init__(self):
+        self.told = []
+
+    def start(self, label, total):
+        self.told.append((label, total))
+
+    def advance(self, n=1):
+        self.told.append(n)
+
+    def finish(self):
+        self.told.append("end")
+
+    def warn(self, message):
+        self.told.append(message)
+
+
+def test_the_example_of_the_module_works_and_prints_nothing(imgs, capsys):
+    options = api.TagOptions(trigger=("MikamiYua",), exclude=("lips", "nose"), tagger="basic")
+    result = api.tag(imgs, options)
+    texts = {done.record.path.name: done.value.text() for done in result.report.done}
+    assert set(texts) == {"a0.png", "a1.png", "a2.png"}
+    assert all(text.startswith("MikamiYua, 1girl") and "lips" not in text for text in texts.values())
+    assert capsys.readouterr() == ("", "")
+
+
+def test_a_reporter_hears_of_progress_and_of_warnings(imgs):
+    listener = Listener()
+    api.tag(imgs, api.TagOptions(tagger="basic"), api.How(reporter=listener))
+    assert "tags come from the toy" in listener.told and ("tag", 3) in listener.told
+    assert listener.told.count(1) >= 3 and listener.told[-1] == "end"
+
+
+def test_results_are_frozen_and_can_be_sent_to_another_process(imgs):
+    results = [
+        api.tag(imgs, api.TagOptions(tagger="basic")),
+        api.rules(imgs, api.RulesOptions(exclude=("lips",))),
+        api.layout(["imgs"], api.LayoutOptions()),
+        api.plan_repeats(imgs, api.PlanRepeatsOptions()),
+        api.report(imgs, api.ReportOptions()),
+        api.export(imgs, api.ExportOptions()),
+        api.rename(imgs, api.RenameOptions(prefix="x")),
+        api.resize(imgs, None, api.ResizeOptions()),
+        api.undo(imgs),
+    ]
+    for result in results:
+        assert pickle.loads(pickle.dumps(result)) == result
+        with pytest.raises(dataclasses.FrozenInstanceError):
+            setattr(result, dataclasses.fields(result)[0].name, None)
+
+
+def test_a_dry_run_returns_what_would_be_done(imgs):
+    before = sorted(imgs.rglob("*"))
+    planned = api.tag(imgs, api.TagOptions(tagger="basic"), api.How(dry_run=True))
+    assert len(planned.changes) == 3 and planned.entry is None
+    assert sorted(imgs.rglob("*")) == before
+
+
+def test_a_failed_picture_is_data_and_a_wrong_set_up_is_raised(imgs):
+    (imgs / "broken.png").write_bytes(b"nothing")
+    outcomes = api.tag(imgs, api.TagOptions(tagger="basic")).report.outcomes
+    assert [type(o) for o in outcomes] == [Done, Done, Done, Failed]
+    with pytest.raises(DatasetError):
+        api.tag(imgs / "none", api.TagOptions())
+    with pytest.raises(ConfigError):
+        api.tag(imgs, api.TagOptions(trigger=("lips",), exclude=("lips",)))
+
+
+def test_a_whole_run_returns_its_steps_and_calls_back(imgs, tmp_path):
+    api.init(tmp_path, "imgs", "sks")
+    seen = []
+    ran = api.run(tmp_path / "dsk.toml", each=lambda step: seen.append(step.step))
+    assert seen == ["resize", "tag", "layout", "report", "export"] == [s.step for s in ran.steps]
+    assert ran.failed == () and api.find_config(imgs).concepts[0].name == "sks"
+    assert [entry.verb for entry in api.history(tmp_path)][-1] == "init"

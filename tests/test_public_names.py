@@ -1,0 +1,46 @@
+"""The names that programs may import are frozen: a new one is added here on purpose, an old one stays."""
+
+import inspect
+
+import datasetkit
+from datasetkit import api
+from datasetkit.core import config
+
+VERBS = """
+    doctor download export find_config groups history import_captions init layout load_config models plan_repeats reg
+    rename report resize rules run tag undo where
+""".split()
+NOUNS = """
+    ConceptOptions Config ExportOptions How ImportOptions LayoutOptions PlanRepeatsOptions RegOptions RenameOptions
+    ReportOptions ResizeOptions RulesOptions RunOptions TagOptions TrainOptions
+""".split()
+
+
+def test_the_public_names_are_these():
+    assert sorted(api.__all__) == sorted(VERBS + NOUNS)
+    assert all(hasattr(api, name) for name in api.__all__)
+
+
+def test_every_verb_has_a_docstring_and_types():
+    for name in VERBS:
+        function = getattr(api, name)
+        signature = inspect.signature(function)
+        assert inspect.getdoc(function), name
+        assert signature.return_annotation is not inspect.Signature.empty, name
+        assert all(p.annotation is not inspect.Parameter.empty for p in signature.parameters.values()), name
+
+
+def test_verbs_that_change_something_take_how():
+    looking = {"doctor", "find_config", "groups", "history", "load_config", "models", "where"}
+    for name in set(VERBS) - looking:
+        assert "how" in inspect.signature(getattr(api, name)).parameters, name
+
+
+def test_the_tables_of_dsk_toml_are_these():
+    assert sorted(config.TABLES) == sorted(
+        "run rename resize tag rules plan-repeats layout reg report export import train".split()
+    )
+
+
+def test_the_version_is_a_version():
+    assert datasetkit.__version__.split(".")[0].isdecimal()

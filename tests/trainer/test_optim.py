@@ -1,0 +1,168 @@
+"""Optimizers: names, arguments, groups, and what is refused before a run starts."""
+
+import sys
+
+import pytest
+import torch
+
+from datasetkit.core.errors import ConfigError, MissingExtra
+from trainer.optim import OPTIMIZERS, check_rates, finds_its_rate, groups, import_path, literal_args, make, step_size
+
+
+def parameters(n=1):
+    return [torch.nn.Parameter(torch.zeros(2)) for _ in range(n)]
+
+
+def both(unet_lr=1.0, text_encoder_lr=1.0):
+    return groups(parameters(3), parameters(2), unet_lr=unet_lr, text_encoder_lr=text_encoder_lr)
+
+
+@pytest.mark.parametrize("name", ["AdamW", "adamw", "torch.optim.AdamW", "torch.optim:AdamW"])
+def test_optimizer_is_named_in_any_case_or_by_its_path(name):
+    assert import_path(name) == "torch.optim:AdamW"
+
+
+def test_dadaptation_is_the_tutorials_name_of_dadaptadam():
+    assert import_path("DAdaptation") == OPTIMIZERS["DAdaptAdam"]
+
+
+def test_unknown_optimizer_names_the_nearest():
+    with pytest.raises(ConfigError) as caught:
+        import_path("AdamW8bits")
+    assert "AdamW8bit" in caught.value.hint
+    with pytest.raises(ConfigError) as caught:
+        import_path("x")
+    assert "Prodigy" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("name", "module", "package"),
+    [
+        ("AdamW8bit", "bitsandbytes", "bitsandbytes"),
+        ("Lion", "lion_pytorch", "lion-pytorch"),
+        ("Prodigy", "prodigyopt", "prodigyopt"),
+        ("DAdaptation", "dadaptation", "dadaptation"),
+    ],
+)
+def test_missing_package_gives_the_pip_line(monkeypatch, name, module, package):
+    for loaded in [key for key in sys.modules if key.partition(".")[0] == module]:
+        monkeypatch.delitem(sys.modules, loaded)
+    monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(MissingExtra, match=name) as caught:
+        make(name, both(), {})
+    assert caught.value.hint == f"pip install {package}"
+
+
+@pytest.mark.parametrize("path", ["torch.optim.NoSuch", "torch.nn.Linear", "math.sqrt"])
+def test_path_to_something_else_is_an_error(path):
+    with pytest.raises(ConfigError, match="has no optimizer"):
+        make(path, both(), {})
+
+
+def test_any_optimizer_can_be_named_by_its_path():
+    assert isinstance(make("torch.optim.RAdam", both(), {}), torch.optim.RAdam)
+
+
+def test_arguments_reach_the_optimizer():
+    made = make("AdamW", both(5e-4, 1e-4), literal_args(["weight_decay=0.1", "betas=0.9,0.99"]))
+    assert [(g["name"], g["lr"], len(g["params"]), g["weight_decay"], g["betas"]) for g in made.param_groups] == [
+        ("unet", 5e-4, 3, 0.1, (0.9, 0.99)),
+        ("text_encoder", 1e-4, 2, 0.1, (0.9, 0.99)),
+    ]
+
+
+@pytest.mark.parametrize("arguments", [{"no_such": 1}, {"weight_decay": -1.0}, {"betas": (2.0, 2.0)}])
+def test_argument_that_the_optimizer_refuses_is_a_config_error(arguments):
+    with pytest.raises(ConfigError, match=next(iter(arguments))):
+        make("AdamW", both(), arguments)
+
+
+def test_rate_among_the_arguments_is_an_error():
+    with pytest.raises(ConfigError) as caught:
+        make("AdamW", both(), {"lr": 1.0})
+    assert "unet_lr" in caught.value.hint
+
+
+def test_literals_are_read_as_such():
+    pairs = ["decouple=True", " d_coef = 2", "betas=.9,.99", "mode='a=b'", "growth_rate=1e-2", "beta3=None"]
+    assert literal_args(pairs) == {
+        "decouple": True,
+        "d_coef": 2,
+        "betas": (0.9, 0.99),
+        "mode": "a=b",
+        "growth_rate": 0.01,
+        "beta3": None,
+    }
+
+
+@pytest.mark.parametrize("pairs", [["a"], ["=1"], ["a="], ["a=true"], ["a=1", "a=2"], ["a b=1"], ["a=f()"]])
+def test_unreadable_argument_is_an_error_with_its_text(pairs):
+    with pytest.raises(ConfigError, match=r"optimizer_args: '(a|=1)"):
+        literal_args(pairs)
+
+
+def test_part_without_rate_or_parameters_has_no_group():
+    assert [g["name"] for g in both(text_encoder_lr=0.0)] == ["unet"]
+    assert [g["name"] for g in groups([], parameters(), unet_lr=1.0, text_encoder_lr=1.0)] == ["text_encoder"]
+
+
+def test_nothing_to_train_is_an_error():
+    with pytest.raises(ConfigError, match="nothing would be trained"):
+        both(0.0, 0.0)
+
+
+@pytest.mark.parametrize("name", ["DAdaptation", "dadaptlion", "Prodigy", "pytorch_optimizer.DAdaptAdan"])
+def test_unequal_rates_are_refused_where_one_step_size_is_found(monkeypatch, name):
+    # Even where the package is missing: the mistake is in the configuration.
+    monkeypatch.setitem(sys.modules, "dadaptation", None)
+    monkeypatch.setitem(sys.modules, "prodigyopt", None)
+    with pytest.raises(ConfigError, match=r"unet_lr = 1, text_encoder_lr = 0\.5"):
+        check_rates(name, {"unet_lr": 1.0, "text_encoder_lr": 0.5})
+    with pytest.raises(ConfigError, match=r"unet_lr = 1, text_encoder_lr = 0\.5"):
+        make(name, both(1.0, 0.5), {})
+
+
+@pytest.mark.parametrize(
+    ("name", "rates"),
+    [
+        ("AdamW", (5e-4, 1e-4)),
+        ("Prodigy", (1.0, 1.0)),
+        ("DAdaptation", (1.0, 0.0)),
+        ("prodigyplus.ProdigyPlusScheduleFree", (1.0, 0.5)),  # keeps one step size a group
+    ],
+)
+def test_rates_that_can_be_kept_apart_are_accepted(name, rates):
+    check_rates(name, dict(zip(("unet_lr", "text_encoder_lr"), rates, strict=True)))
+
+
+def test_optimizers_that_find_their_rate_are_known():
+    assert {name for name in OPTIMIZERS if finds_its_rate(name)} == {
+        "Prodigy",
+        "DAdaptation",
+        "DAdaptAdam",
+        "DAdaptLion",
+    }
+
+
+def test_step_size_is_the_rate_times_what_was_found():
+    assert step_size({"lr": 1e-4}) == 1e-4
+    assert step_size({"lr": 0.5, "d": 2e-6}) == pytest.approx(1e-6)
+    assert step_size({"lr": 0.5, "d": torch.tensor(2e-6)}) == pytest.approx(1e-6)
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_every_named_optimizer_lowers_a_loss(name):
+    pytest.importorskip(OPTIMIZERS[name].partition(":")[0].partition(".")[0])
+    if name.startswith("Paged") and not torch.cuda.is_available():
+        pytest.skip("paged memory needs a GPU")
+    x = torch.nn.Parameter(torch.full((5000,), 0.1))
+    made = make(name, groups([x], [], unet_lr=1.0 if finds_its_rate(name) else 0.01, text_encoder_lr=0.0), {})
+    losses = []
+    for _ in range(30):
+        made.zero_grad()
+        loss = x.square().mean()
+        loss.backward()
+        made.step()
+        losses.append(loss.item())
+    assert losses[-1] < losses[0]
+    assert ("d" in made.param_groups[0]) == finds_its_rate(name)

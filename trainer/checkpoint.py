@@ -1,0 +1,190 @@
+"""Checkpoints: what a run needs to go on bit by bit, whole on the disk or not there at all.
+
+A state is a folder: safetensors for tensors, JSON for the rest, and a manifest with the hash of each file, written
+last. It is filled under another name and renamed once, so a killed run leaves the states before it as they were.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+from safetensors.torch import load as load_tensors
+from safetensors.torch import save as save_tensors
+from torch import Tensor
+
+from datasetkit.core.errors import ConfigError, InputError
+from datasetkit.core.events import SILENT, Reporter
+from datasetkit.core.files import display, write_new, writing
+from trainer.loop import Setup
+
+VERSION: Final = 1
+KEPT: Final = 2
+_STAGE: Final = ".dsk-stage-"
+_MANIFEST: Final = "manifest.json"
+_LORA, _OPTIMIZER, _STATE = "lora.safetensors", "optimizer.safetensors", "state.json"
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """A complete state. step: optimizer steps that were taken; facts: what the run was, see `save`."""
+
+    folder: Path
+    step: int
+    facts: Mapping[str, Any]
+
+
+def save(setup: Setup, folder: Path, name: str, step: int, facts: Mapping[str, object]) -> Path:
+    """Write the state after `step` as `<name>-state-<step>`, and keep the newest two. Raises StorageError.
+
+    facts: what must be the same when the run goes on.
+    """
+    optimizer, numbers = _flat(setup.optimizer.state_dict())
+    weights = {f"{m.name}.{end}": p.detach().cpu() for m in setup.lora.modules for end, p in _factors(m)}
+    state = {
+        "version": VERSION,
+        "step": step,
+        "facts": dict(facts),
+        "optimizer": numbers,
+        "scheduler": {k: v for k, v in setup.scheduler.state_dict().items() if k != "lr_lambdas"},
+        "scaler": setup.scaler.state_dict(),
+    }
+    files = {
+        _LORA: save_tensors(weights),
+        _OPTIMIZER: save_tensors(optimizer),
+        _STATE: json.dumps(state).encode("utf-8"),
+    }
+    target = folder / f"{name}-state-{step:08d}"
+    _write(folder, target, files)
+    for old in _found(folder, name)[KEPT:]:
+        shutil.rmtree(old)
+    return target
+
+
+def _write(folder: Path, target: Path, files: Mapping[str, bytes]) -> None:
+    stage = folder / f"{_STAGE}{uuid.uuid4().hex[:12]}"
+    manifest = {file: hashlib.sha256(data).hexdigest() for file, data in files.items()}
+    with writing(target):
+        stage.mkdir()
+        try:
+            for file, data in {**files, _MANIFEST: json.dumps(manifest).encode("utf-8")}.items():
+                write_new(stage / file, data, sync=True)
+            if target.exists():  # of a run that went on from an older state
+                shutil.rmtree(target)
+            os.rename(stage, target)  # noqa: PTH104 - the one step that makes the state be there
+        except BaseException:
+            shutil.rmtree(stage, ignore_errors=True)
+            raise
+
+
+def sweep(folder: Path) -> None:
+    """Remove what killed runs left half-written; only under the folder's lock."""
+    for stage in folder.glob(f"{_STAGE}*"):
+        shutil.rmtree(stage, ignore_errors=True)
+
+
+def newest(folder: Path, name: str, reporter: Reporter = SILENT) -> State | None:
+    """Return the newest complete state of a run, None where there is none; a damaged one is named and passed over."""
+    for path in _found(folder, name):
+        try:
+            return read(path)
+        except InputError as error:
+            reporter.warn(f"{error.message}; the state before it is used")
+    return None
+
+
+def read(folder: Path) -> State:
+    """Check a state's files against its manifest. Raises InputError."""
+    try:
+        manifest = json.loads((folder / _MANIFEST).read_text(encoding="utf-8"))
+        broken = [file for file, said in manifest.items() if _hash(folder / file) != said]
+        if broken or set(manifest) != {_LORA, _OPTIMIZER, _STATE}:
+            raise ValueError(", ".join(broken) or "files are missing")
+        state = json.loads((folder / _STATE).read_text(encoding="utf-8"))
+    except (OSError, ValueError, AttributeError) as error:
+        raise InputError(f"the state {display(folder.name)} is damaged ({error})", hint="resume an older one") from error
+    if state["version"] != VERSION:
+        raise InputError(f"the state {display(folder.name)} is of another version", hint="start the run anew")
+    return State(folder, int(state["step"]), state["facts"])
+
+
+@torch.no_grad()
+def restore(setup: Setup, state: State, facts: Mapping[str, object]) -> None:
+    """Bring weights, optimizer and schedule to what they were. Raises ConfigError where the run is another one."""
+    now = json.loads(json.dumps(dict(facts)))
+    for key in sorted({*now, *state.facts}):
+        if now.get(key) != state.facts.get(key):
+            raise ConfigError(
+                f"{display(state.folder.name)} cannot go on: {key} was {_short(state.facts.get(key))} and is "
+                f"{_short(now.get(key))}",
+                hint="set it back, or start the run anew without --resume",
+            )
+    weights = load_tensors((state.folder / _LORA).read_bytes())
+    for module in setup.lora.modules:
+        for end, parameter in _factors(module):
+            parameter.copy_(weights[f"{module.name}.{end}"])
+    saved = json.loads((state.folder / _STATE).read_text(encoding="utf-8"))
+    tensors = load_tensors((state.folder / _OPTIMIZER).read_bytes())
+    setup.optimizer.load_state_dict(_nested(tensors, saved["optimizer"]))
+    setup.scheduler.load_state_dict(saved["scheduler"])
+    setup.scaler.load_state_dict(saved["scaler"])
+
+
+def _short(value: object) -> str:
+    text = display(str(value))
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def _factors(module: Any) -> tuple[tuple[str, Any], ...]:
+    return ("down", module.down), ("up", module.up)
+
+
+def _found(folder: Path, name: str) -> list[Path]:
+    """Return the state folders of a run, the newest first."""
+    pattern = re.compile(re.escape(name) + r"-state-\d{8,}")
+    found = [p for p in folder.iterdir() if p.is_dir() and pattern.fullmatch(p.name)] if folder.is_dir() else []
+    return sorted(found, key=lambda p: int(p.name.rpartition("-")[2]), reverse=True)
+
+
+def _hash(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _flat(state: Mapping[str, Any]) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Part an optimizer's state into tensors by `<parameter>.<name>` and what JSON can hold."""
+    tensors: dict[str, Tensor] = {}
+    rest: dict[str, dict[str, Any]] = {}
+    for parameter, values in state["state"].items():
+        for name, value in values.items():
+            if isinstance(value, Tensor):
+                tensors[f"{parameter}.{name}"] = value.detach().cpu().contiguous().clone()
+            else:
+                rest.setdefault(str(parameter), {})[name] = value
+    groups = [{k: _number(v) for k, v in group.items()} for group in state["param_groups"]]
+    return tensors, {"state": rest, "param_groups": groups}
+
+
+def _nested(tensors: Mapping[str, Tensor], numbers: Mapping[str, Any]) -> dict[str, Any]:
+    state: dict[int, dict[str, Any]] = {int(p): dict(values) for p, values in numbers["state"].items()}
+    for key, tensor in tensors.items():
+        parameter, _, name = key.partition(".")
+        state.setdefault(int(parameter), {})[name] = tensor
+    groups = [
+        {k: tuple(v) if isinstance(v, list) and k != "params" else v for k, v in group.items()}
+        for group in numbers["param_groups"]
+    ]
+    return {"state": state, "param_groups": groups}
+
+
+def _number(value: Any) -> Any:
+    return value.item() if isinstance(value, Tensor) else value

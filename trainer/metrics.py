@@ -1,0 +1,128 @@
+"""Metrics: one JSON line a step, a picture of the loss and the learning rates, and TensorBoard where it is wanted."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from io import BytesIO
+from pathlib import Path
+from typing import Any, Protocol
+
+from datasetkit.core.files import write_atomic, writing
+from trainer.loop import StepLog
+
+
+class Writer(Protocol):
+    """Where steps are recorded."""
+
+    def add(self, log: StepLog) -> None:
+        """Record a step."""
+
+    def close(self) -> None:
+        """Finish writing."""
+
+
+def row(log: StepLog) -> dict[str, object]:
+    """Return a step as one flat JSON object."""
+    made: dict[str, object] = {
+        "step": log.step,
+        "epoch": log.epoch,
+        "loss": log.loss,
+        "visits": log.visits,
+        "gradient": log.gradient,
+        **{f"lr/{part}": rate for part, rate in log.rates.items()},
+    }
+    if log.norms is not None:
+        made |= {
+            "norm/mean": float(log.norms.mean),
+            "norm/max": float(log.norms.max),
+            "norm/scaled": int(log.norms.scaled),
+        }
+    return made
+
+
+class JsonLines:
+    """`<name>-metrics.jsonl`; a resumed run goes on behind the step that it starts from."""
+
+    def __init__(self, path: Path, *, start: int) -> None:
+        kept = [line for line in rows(path) if int(line["step"]) <= start] if start else []
+        write_atomic(path, "".join(json.dumps(line) + "\n" for line in kept).encode("utf-8"))
+        self._path = path
+        self._file = path.open("a", encoding="utf-8")
+
+    def add(self, log: StepLog) -> None:
+        with writing(self._path):
+            self._file.write(json.dumps(row(log)) + "\n")
+            self._file.flush()
+
+    def close(self) -> None:
+        self._file.close()
+
+
+class TensorBoard:
+    """TensorBoard's files, under sd-scripts' names."""
+
+    def __init__(self, folder: Path, *, start: int) -> None:
+        from torch.utils.tensorboard import SummaryWriter
+
+        self._writer: Any = SummaryWriter(str(folder), purge_step=start + 1 if start else None)  # type: ignore[no-untyped-call]
+        self._total = 0.0
+        self._count = 0
+
+    def add(self, log: StepLog) -> None:
+        self._total += log.loss
+        self._count += 1
+        self._writer.add_scalar("loss/current", log.loss, log.step)
+        self._writer.add_scalar("loss/average", self._total / self._count, log.step)
+        for part, rate in log.rates.items():
+            self._writer.add_scalar(f"lr/{part.replace('_encoder', 'encoder')}", rate, log.step)
+
+    def close(self) -> None:
+        self._writer.close()
+
+
+def rows(path: Path) -> list[dict[str, Any]]:
+    """Read the lines of a metrics file; the last one may have been cut off by a kill."""
+    found: list[dict[str, Any]] = []
+    if path.is_file():
+        for line in path.read_text(encoding="utf-8").splitlines():
+            try:
+                found.append(json.loads(line))
+            except ValueError:
+                break
+    return found
+
+
+def plot(lines: Sequence[dict[str, Any]], path: Path) -> None:
+    """Draw the loss, its running mean and the learning rates to a PNG."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    steps = [line["step"] for line in lines]
+    loss = [line["loss"] for line in lines]
+    figure = Figure(figsize=(9, 6), layout="constrained")
+    FigureCanvasAgg(figure)
+    above, below = figure.subplots(2, 1, sharex=True, height_ratios=[2, 1])
+    above.plot(steps, loss, linewidth=0.6, alpha=0.5, label="loss")
+    above.plot(steps, running_mean(loss), linewidth=1.8, label="running mean")
+    above.set_ylabel("loss")
+    above.legend()
+    for key in sorted({key for line in lines for key in line if key.startswith("lr/")}):
+        below.plot(steps, [line.get(key) for line in lines], label=key)
+    below.set_ylabel("learning rate")
+    below.set_xlabel("optimizer step")
+    below.legend()
+    drawn = BytesIO()
+    # Without the software's version and the date the file depends on the numbers alone.
+    figure.savefig(drawn, format="png", dpi=100, metadata={"Software": None})
+    write_atomic(path, drawn.getvalue())
+
+
+def running_mean(values: Sequence[float], window: int = 50) -> list[float]:
+    """Return the mean of the last `window` values at each place (of as many as there are, at the start)."""
+    means: list[float] = []
+    total = 0.0
+    for i, value in enumerate(values):
+        total += value - (values[i - window] if i >= window else 0.0)
+        means.append(total / min(i + 1, window))
+    return means

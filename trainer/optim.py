@@ -1,0 +1,139 @@
+"""Optimizers by name: where each is imported from, its arguments, and the learning rate of each trained part.
+
+Nothing but torch is imported before a name asks for it: bitsandbytes alone takes seconds.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterable, Mapping, Sequence
+from difflib import get_close_matches
+from importlib import import_module
+from typing import Any, Final
+
+from torch import Tensor
+from torch.nn import Parameter
+from torch.optim import Optimizer
+
+from datasetkit.core.errors import ConfigError, MissingExtra
+
+# sd-scripts' names. Any other class is named by its own import path, as `torch.optim.RAdam`.
+OPTIMIZERS: Final[dict[str, str]] = {
+    "AdamW": "torch.optim:AdamW",
+    "AdamW8bit": "bitsandbytes.optim:AdamW8bit",
+    "PagedAdamW8bit": "bitsandbytes.optim:PagedAdamW8bit",
+    "Lion": "lion_pytorch:Lion",
+    "Lion8bit": "bitsandbytes.optim:Lion8bit",
+    "Prodigy": "prodigyopt:Prodigy",
+    # The tutorials' name, and what sd-scripts once made of it.
+    "DAdaptation": "dadaptation:DAdaptAdam",
+    "DAdaptAdam": "dadaptation:DAdaptAdam",
+    "DAdaptLion": "dadaptation:DAdaptLion",
+}
+_PACKAGES: Final = {
+    "lion_pytorch": "lion-pytorch",
+    "pytorch_optimizer": "pytorch-optimizer",
+    "prodigyplus": "prodigy-plus-schedule-free",
+}
+
+
+def import_path(optimizer_type: str) -> str:
+    """Return `package.module:Class` for a name of `OPTIMIZERS` in any case, or for an import path."""
+    known = {name.casefold(): path for name, path in OPTIMIZERS.items()}
+    if path := known.get(optimizer_type.casefold()):
+        return path
+    module, _, name = optimizer_type.replace(":", ".").rpartition(".")
+    if module and name:
+        return f"{module}:{name}"
+    near = get_close_matches(optimizer_type, OPTIMIZERS, 1)
+    known_names = "choose " + ", ".join(OPTIMIZERS) + ", or a class by its import path, such as torch.optim.RAdam"
+    hint = f"did you mean {near[0]!r}?" if near else known_names
+    raise ConfigError(f"optimizer_type = {optimizer_type!r} is not known", hint=hint)
+
+
+def finds_its_rate(optimizer_type: str) -> bool:
+    """Tell whether the optimizer looks for the step size itself; its learning rates are then factors, usually 1."""
+    name = import_path(optimizer_type).partition(":")[2]
+    return name.startswith(("DAdapt", "Prodigy"))
+
+
+def check_rates(optimizer_type: str, rates: Mapping[str, float]) -> None:
+    """Raise ConfigError where the optimizer cannot keep these rates apart. rates: option name -> learning rate.
+
+    D-Adaptation and Prodigy estimate one step size for all groups and raise in their first step when the rates of two
+    groups differ; 0 (the part is not trained) may stand beside any other.
+    """
+    name = import_path(optimizer_type).partition(":")[2]
+    if not (name.startswith("DAdapt") or name == "Prodigy"):
+        return
+    trained = {key: rate for key, rate in rates.items() if rate}
+    if len(set(trained.values())) > 1:
+        said = ", ".join(f"{key} = {rate:g}" for key, rate in trained.items())
+        hint = "give the same rate to all parts (1 is usual), or 0 to the part that shall not be trained"
+        raise ConfigError(f"{optimizer_type} finds one step size for all parts, but {said}", hint=hint)
+
+
+def literal_args(pairs: Sequence[str], option: str = "optimizer_args") -> dict[str, Any]:
+    """Read `key=value` pairs whose values are Python literals: `weight_decay=0.01`, `betas=0.9,0.99`, `decouple=True`.
+
+    A word that is no literal is an error and no text: `decouple=true` must not become the text "true", which is true
+    for "false" as well.
+    """
+    read: dict[str, Any] = {}
+    for pair in pairs:
+        key, sign, value = (part.strip() for part in pair.partition("="))
+        if not sign or not key.isidentifier() or key in read:
+            raise ConfigError(f"{option}: {pair!r}", hint="give each argument once, as key=value")
+        try:
+            read[key] = ast.literal_eval(value)
+        except (ValueError, SyntaxError) as error:
+            hint = "a value is a number, True, False, None, numbers parted by commas, or a text in quotes"
+            raise ConfigError(f"{option}: {pair!r} cannot be read", hint=hint) from error
+    return read
+
+
+def groups(
+    unet: Iterable[Parameter], text_encoder: Iterable[Parameter], *, unet_lr: float, text_encoder_lr: float
+) -> list[dict[str, Any]]:
+    """Return the optimizer's groups, each with its `name` and `lr`; a part without parameters or rate has none."""
+    parts = (("unet", list(unet), unet_lr), ("text_encoder", list(text_encoder), text_encoder_lr))
+    made: list[dict[str, Any]] = [{"name": n, "params": list(p), "lr": lr} for n, p, lr in parts if p and lr > 0]
+    if not made:
+        hint = "give unet_lr or text_encoder_lr above 0, and a network for that part"
+        raise ConfigError("nothing would be trained", hint=hint)
+    return made
+
+
+def make(optimizer_type: str, param_groups: Sequence[dict[str, Any]], arguments: Mapping[str, Any]) -> Optimizer:
+    """Return the optimizer over `groups(...)`. arguments: of its class, as `literal_args` reads them."""
+    check_rates(optimizer_type, {f"{group['name']}_lr": group["lr"] for group in param_groups})
+    if "lr" in arguments:
+        raise ConfigError("optimizer_args: lr", hint="learning rates are unet_lr and text_encoder_lr")
+    made_by = _load(optimizer_type)
+    try:
+        made = made_by(list(param_groups), lr=param_groups[0]["lr"], **arguments)
+    except (TypeError, ValueError) as error:
+        said = " ".join(f"{key}={value!r}" for key, value in arguments.items())
+        raise ConfigError(f"{optimizer_type} does not take {said or 'its groups'}: {error}") from error
+    assert isinstance(made, Optimizer)
+    return made
+
+
+def step_size(group: Mapping[str, Any]) -> float:
+    """Return the rate at which a group really moves: lr, times the `d` that D-Adaptation and Prodigy found."""
+    found = group.get("d", 1.0)
+    return float(group["lr"]) * (float(found.item()) if isinstance(found, Tensor) else float(found))
+
+
+def _load(optimizer_type: str) -> type[Any]:
+    """Import the class of an optimizer."""
+    module, _, name = import_path(optimizer_type).partition(":")
+    root = module.partition(".")[0]
+    package = _PACKAGES.get(root, root)
+    try:
+        found = getattr(import_module(module), name, None)
+    except ImportError as error:
+        raise MissingExtra(f"{optimizer_type}: {error}", hint=f"pip install {package}") from error
+    if not (isinstance(found, type) and issubclass(found, Optimizer)):
+        raise ConfigError(f"optimizer_type = {optimizer_type!r}: {module} has no optimizer {name}")
+    return found

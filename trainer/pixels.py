@@ -1,0 +1,64 @@
+"""Pixels: a picture is scaled and cut to its bucket in one resampling, and its mask with it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from datasetkit import images
+from datasetkit.core.buckets import Bucket
+from datasetkit.core.errors import InputError
+from datasetkit.core.files import display
+from trainer.plan import Picture
+
+# What is part of a cached latent's key: raise it when pixels come out differently.
+VERSION = "lanczos-box-1"
+Corner = tuple[int, int]
+
+
+def corner(bucket: Bucket, draw: Callable[[int, int], int] | None = None) -> Corner:
+    """Return where the bucket is cut out of the resized picture: its centre, or drawn by `draw(low, high)`.
+
+    The width is drawn before the height.
+    """
+    if draw is None:
+        return bucket.crop
+    left = draw(0, bucket.resized[0] - bucket.bucket[0])
+    return left, draw(0, bucket.resized[1] - bucket.bucket[1])
+
+
+def read(picture: Picture, at: Corner, *, flip: bool) -> NDArray[np.uint8]:
+    """Return the picture as it is trained, (height, width, 3). Raises InputError."""
+    image = images.load(picture.path, shrink_to=max(picture.bucket.resized))
+    return np.asarray(_fit(image, picture.bucket, at, flip, Image.Resampling.LANCZOS))
+
+
+def read_mask(picture: Picture, at: Corner, *, flip: bool) -> NDArray[np.uint8]:
+    """Return the mask of a picture, (height, width), cut as the picture is; white where there is none."""
+    width, height = picture.bucket.bucket
+    if picture.mask is None:
+        return np.full((height, width), 255, np.uint8)
+    mask = images.load(picture.mask).convert("L")
+    if mask.width * picture.size[1] != mask.height * picture.size[0]:
+        raise InputError(
+            f"the mask {display(picture.mask)} is {mask.width} x {mask.height}, its picture "
+            f"{picture.size[0]} x {picture.size[1]}",
+            hint="make the mask anew: dsk cutout",
+        )
+    return np.asarray(_fit(mask, picture.bucket, at, flip, Image.Resampling.BILINEAR))
+
+
+def _fit(image: Image.Image, bucket: Bucket, at: Corner, flip: bool, filter: Image.Resampling) -> Image.Image:
+    """Resample the part of the image that the bucket shows; the crop is taken in the image's own pixels."""
+    across, down = image.width / bucket.resized[0], image.height / bucket.resized[1]
+    box = (
+        at[0] * across,
+        at[1] * down,
+        min(image.width, (at[0] + bucket.bucket[0]) * across),
+        min(image.height, (at[1] + bucket.bucket[1]) * down),
+    )
+    cut = image.resize(bucket.bucket, filter, box=box)
+    return cut.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if flip else cut

@@ -1,0 +1,65 @@
+"""Where a run computes: the device, the processes of `accelerate launch`, and the precision of the arithmetic."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import torch
+from torch import Tensor, nn
+
+DTYPES: Final = {"no": torch.float32, "float": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """dtype: of the frozen base and of autocast; float32 means no autocast. process: from 0, 0 is the one that writes."""
+
+    device: torch.device
+    dtype: torch.dtype
+    processes: int = 1
+    process: int = 0
+
+    @property
+    def is_main(self) -> bool:
+        return self.process == 0
+
+    def autocast(self) -> torch.autocast:
+        """Return the context in which the model computes."""
+        return torch.autocast(self.device.type, dtype=self.dtype, enabled=self.dtype != torch.float32)
+
+    def summed(self, tensors: Sequence[Tensor]) -> None:
+        """Replace each tensor by its sum over the processes; nothing happens where there is one."""
+        if self.processes == 1 or not tensors:
+            return
+        from accelerate.utils import reduce
+
+        flat = torch.cat([tensor.detach().flatten() for tensor in tensors])
+        total = reduce(flat, reduction="sum")
+        offset = 0
+        for tensor in tensors:
+            tensor.detach().copy_(total[offset : offset + tensor.numel()].view_as(tensor))
+            offset += tensor.numel()
+
+
+def find(mixed_precision: str) -> tuple[Place, str]:
+    """Return where to compute, and what should be said about it ("" for nothing).
+
+    CPUs have no fp16 arithmetic worth the name: there a run of fp16 computes in float32, and says so.
+    """
+    from accelerate import PartialState
+
+    state = PartialState()
+    dtype = DTYPES[mixed_precision]
+    if dtype == torch.float16 and state.device.type == "cpu":
+        place = Place(state.device, torch.float32, state.num_processes, state.process_index)
+        return place, "mixed_precision = fp16 needs a GPU: this CPU run computes in float32"
+    return Place(state.device, dtype, state.num_processes, state.process_index), ""
+
+
+def lower_base(model: nn.Module, dtype: torch.dtype) -> None:
+    """Keep the frozen weights of a model in `dtype`; what is trained stays float32."""
+    for parameter in model.parameters():
+        if not parameter.requires_grad:
+            parameter.data = parameter.data.to(dtype)

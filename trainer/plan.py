@@ -1,0 +1,230 @@
+"""The plan of a run, before anything is loaded: which pictures, in which buckets, how often, and how many steps.
+
+It is counted by the same functions as `dsk plan-repeats`, and needs no torch.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from datasetkit import images
+from datasetkit.core import layout
+from datasetkit.core.buckets import Bucket, Size, select
+from datasetkit.core.captions import Caption, parse
+from datasetkit.core.config import TrainOptions
+from datasetkit.core.errors import DatasetError, DskError
+from datasetkit.core.files import MASKS, caption_path, display, list_images, read_caption, read_regular, reading
+from datasetkit.core.files import MAX_CAPTION_BYTES as _LONGEST
+from datasetkit.core.records import Failed
+from datasetkit.core.repeats import Schedule, Totals, reg_visits
+from trainer.captions import CaptionOptions
+
+TRAIN, REG = "train", "reg"
+
+
+@dataclass(frozen=True, slots=True)
+class Subset:
+    """One folder of pictures. name: the caption of a picture that has none. is_reg: its loss has its own weight."""
+
+    folder: Path
+    name: str
+    repeats: int
+    captions: CaptionOptions
+    is_reg: bool = False
+    flip: bool = False
+    random_crop: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """One picture as it is trained. id: of its bytes; size: as it is looked at; mask: its mask file, if any."""
+
+    path: Path
+    id: str
+    size: Size
+    caption: str
+    bucket: Bucket
+    subset: Subset
+    mask: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TrainPlan:
+    """What will be done. visits: how often an epoch sees each of the pictures, 0 for an unused regularisation picture.
+
+    totals: of an epoch, and the optimizer steps of max_train_epochs; steps: those that will be taken, fewer or more
+    where max_train_steps says so; epochs: the number that is begun. notices: what a person should know.
+    """
+
+    pictures: tuple[Picture, ...]
+    visits: tuple[int, ...]
+    schedule: Schedule
+    totals: Totals
+    steps: int
+    failed: tuple[Failed, ...] = ()
+    notices: tuple[str, ...] = ()
+
+    @property
+    def epochs(self) -> int:
+        return -(-self.steps // self.totals.steps_per_epoch)
+
+    @property
+    def subsets(self) -> tuple[Subset, ...]:
+        return tuple(dict.fromkeys(p.subset for p in self.pictures))
+
+    def count(self, *, is_reg: bool) -> int:
+        """Return the visits of an epoch to the training or to the regularisation pictures."""
+        return sum(n for p, n in zip(self.pictures, self.visits, strict=True) if p.subset.is_reg == is_reg)
+
+    @property
+    def mean_ar_error(self) -> float:
+        """Return the mean difference of the aspect ratios of bucket and picture, each picture once."""
+        errors = [abs(p.bucket.bucket[0] / p.bucket.bucket[1] - p.size[0] / p.size[1]) for p in self.pictures]
+        return sum(errors) / len(errors)
+
+
+def caption_options(options: TrainOptions) -> CaptionOptions:
+    """Return how captions vary, as the options of the run say."""
+    return CaptionOptions(
+        caption_dropout_rate=options.caption_dropout_rate,
+        caption_dropout_every_n_epochs=options.caption_dropout_every_n_epochs,
+        keep_tokens=options.keep_tokens or 0,
+        keep_tokens_separator=options.keep_tokens_separator,
+        shuffle_caption=options.shuffle_caption,
+        caption_tag_dropout_rate=options.caption_tag_dropout_rate,
+    )
+
+
+def find_subsets(folder: Path, options: TrainOptions) -> tuple[tuple[Subset, ...], tuple[str, ...]]:
+    """Find the concept folders of a laid-out data set: `train/` and `reg/` in it, or the folders themselves.
+
+    Return them, training first, and the folders that are no concept in words. Raises DatasetError.
+    """
+    if not folder.is_dir():
+        raise DatasetError(f"{display(folder)} does not exist", hint="name the data set's folder; dsk layout makes it")
+    root = folder / TRAIN if (folder / TRAIN).is_dir() else folder
+    trees = [(layout.read_tree(root), False)]
+    reg = root.parent / REG if root.name == TRAIN else folder / REG
+    if reg.is_dir():
+        trees.append((layout.read_tree(reg), True))
+    found = tuple(
+        Subset(
+            concept.path, concept.concept.name, concept.concept.repeats, caption_options(options), is_reg,
+            options.flip_aug, options.random_crop,
+        )
+        for tree, is_reg in trees
+        for concept in tree.concepts
+        if list_images(concept.path).images
+    )  # fmt: skip
+    if not any(not subset.is_reg for subset in found):
+        raise DatasetError(
+            f"{display(folder)} holds no <repeats>_<concept> folders with pictures", hint="dsk layout makes them"
+        )
+    misread = (m for tree, is_reg in trees for m in tree.misread if m.folder not in (REG, MASKS) or is_reg)
+    return found, tuple(m.text for m in misread)
+
+
+def make_plan(
+    subsets: Sequence[Subset], options: TrainOptions, *, processes: int = 1, notices: Sequence[str] = ()
+) -> TrainPlan:
+    """Look at every picture and count the run. A picture that cannot be read costs only itself.
+
+    Raises DatasetError where no training picture is left.
+    """
+    pictures: list[Picture] = []
+    failed: list[Failed] = []
+    said = list(notices)
+    for subset in subsets:
+        _read_subset(subset, options, pictures, failed, said)
+    own = [p for p in pictures if not p.subset.is_reg]
+    if not own:
+        why = f": {failed[0].path.name}: {failed[0].error}" if failed else ""
+        raise DatasetError(f"no usable training picture{why}", hint=failed[0].hint if failed else "")
+    visits = _count_visits(pictures, said)
+    schedule = Schedule(
+        options.max_train_epochs, options.train_batch_size, options.gradient_accumulation_steps, processes
+    )
+    buckets: Counter[Size] = Counter()
+    for picture, n in zip(pictures, visits, strict=True):
+        if n:
+            buckets[picture.bucket.bucket] += n
+    totals = schedule.totals(buckets)
+    if options.masked_loss:
+        without = sum(p.mask is None for p in pictures)
+        if without:
+            said.append(f"masked_loss: {without} of {len(pictures)} pictures have no mask and count whole")
+    return TrainPlan(
+        tuple(pictures), visits, schedule, totals, options.max_train_steps or totals.steps, tuple(failed), tuple(said)
+    )
+
+
+def _read_subset(
+    subset: Subset, options: TrainOptions, pictures: list[Picture], failed: list[Failed], notices: list[str]
+) -> None:
+    if not subset.folder.is_dir():
+        raise DatasetError(f"{display(subset.folder)} does not exist", hint="check the folder of this subset")
+    listing = list_images(subset.folder)
+    failed.extend(listing.failed)
+    rules = options.bucket_rules()
+    owners: dict[Path, Path] = {}
+    nameless = 0
+    for path in listing.images:
+        try:
+            owner = owners.setdefault(caption_path(path), path)
+            if owner != path:
+                raise DatasetError(
+                    f"would share its caption with {display(owner.name)}", hint="dsk rename makes the names unique"
+                )
+            seen = images.probe(path)
+            caption, both = _caption(path)
+            if both:
+                notices.append(f"{display(path.name)} has a .txt and a .caption: the .txt is read")
+            nameless += caption is None
+            size = (seen.width, seen.height)
+            mask = path.parent / MASKS / f"{path.stem}.png"
+            pictures.append(
+                Picture(
+                    path, _id(path), size, caption if caption is not None else subset.name, select(rules, *size),
+                    subset, mask if options.masked_loss and mask.is_file() else None,
+                )
+            )  # fmt: skip
+        except DskError as error:
+            failed.append(Failed(path, error.message, error.hint))
+    if nameless and not subset.is_reg:
+        name = display(subset.folder.name)
+        notices.append(f"{name}: {nameless} pictures without caption are captioned `{display(subset.name)}`")
+
+
+def _caption(path: Path) -> tuple[str | None, bool]:
+    """Return a picture's caption, None for none, and whether `.caption` stands beside the `.txt` that was read."""
+    read = read_caption(path)
+    other = path.with_suffix(".caption")
+    if read is None and (data := read_regular(other, limit=_LONGEST)) is not None:
+        read = parse(data.decode("utf-8-sig", "strict"))
+        return _text(read), False
+    return _text(read), read is not None and other.is_file()
+
+
+def _text(caption: Caption | None) -> str | None:
+    return caption.text() if caption is not None and caption.tags else None
+
+
+def _id(path: Path) -> str:
+    with reading(path), path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
+
+
+def _count_visits(pictures: Sequence[Picture], notices: list[str]) -> tuple[int, ...]:
+    """Return the visits of an epoch to each picture: its repeats; regularisation is matched to the training visits."""
+    visits = [0 if p.subset.is_reg else p.subset.repeats for p in pictures]
+    reg = [(i, p.subset.repeats) for i, p in enumerate(pictures) if p.subset.is_reg]
+    matched = reg_visits(sum(visits), reg)
+    for i, n in matched.visits:
+        visits[i] = n
+    if matched.unused:
+        notices.append(f"{len(matched.unused)} of {len(reg)} regularisation pictures are more than an epoch uses")
+    return tuple(visits)

@@ -1,0 +1,282 @@
+"""A run: from options and a plan to LoRA files that passed the gate; what is logged and saved is decided here."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from safetensors.torch import save as save_tensors
+
+from datasetkit.core.buckets import Size
+from datasetkit.core.config import TrainOptions
+from datasetkit.core.errors import InputError
+from datasetkit.core.events import SILENT, Reporter
+from datasetkit.core.files import display, require_writable, write_atomic, writing
+from datasetkit.core.locks import lock
+from datasetkit.core.records import Failed
+from trainer import checkpoint, gate, loop, lora, lr, metadata, metrics, optim, setup
+from trainer.loop import Setup, StepLog
+from trainer.place import DTYPES
+from trainer.plan import TrainPlan
+
+LATENTS = "latents.safetensors"
+# Options that may change when a run goes on: they say where things go, not what is computed.
+_FREE = frozenset(
+    "output_dir output_name logging_dir training_comment no_metadata lora_format save_precision save_every_n_epochs "
+    "save_every_n_steps save_last_n_epochs save_last_n_steps save_state cache_latents cache_latents_to_disk".split()
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """What a run made. files: the LoRA files that are there, the final one last; loss: mean of the last epoch's steps.
+
+    seconds: of the steps taken now; start: the step that a resumed run went on from, 0 for a whole run.
+    """
+
+    files: tuple[Path, ...]
+    steps: int
+    start: int
+    loss: float
+    seconds: float
+    modules: int
+    metrics: Path
+    plot: Path
+    remarks: tuple[str, ...] = ()
+    failed: tuple[Failed, ...] = ()
+
+
+def train(
+    options: TrainOptions, plan: TrainPlan, *, resume: bool = False, wait: bool = False, reporter: Reporter = SILENT
+) -> Trained:
+    """Train a LoRA as planned, and save it to output_dir.
+
+    resume: go on from the newest complete state there. Raises GateFailed for a run that diverged or a LoRA that
+    would do nothing; Locked while another run writes to the same folder.
+    """
+    folder = Path(options.output_dir)
+    name = output_name(options, plan)
+    setup.check_optimizer(options, plan)
+    with _prepared(folder, wait):
+        parts = setup.load_parts(options)
+        run = setup.assemble(options, plan, parts, reporter=reporter)
+        state = checkpoint.newest(folder, name, reporter) if resume else None
+        if resume and state is None:
+            raise InputError(f"{display(folder)} holds no state of {display(name)}", hint="train without --resume")
+        facts = resume_facts(options, plan)
+        if state is not None:
+            checkpoint.restore(run, state, facts)
+        _encode(run, folder, reporter)
+        return _train(run, folder, name, state.step if state else 0, facts, reporter)
+
+
+def output_name(options: TrainOptions, plan: TrainPlan) -> str:
+    """Return the name of the LoRA's files: as configured, else that of the first concept."""
+    name = options.output_name or plan.subsets[0].name or "lora"
+    if re.search(r"[\\/\0]", name) or name in (".", ".."):
+        raise InputError(f"output_name = {display(name)} is no file name", hint="give a plain name")
+    return name
+
+
+@contextmanager
+def _prepared(folder: Path, wait: bool) -> Iterator[None]:
+    """Make the output folder, prove that it can be written, and hold its lock; one process of several does it."""
+    from accelerate import PartialState
+
+    state = PartialState()
+    if not state.is_main_process:
+        state.wait_for_everyone()
+        yield
+        return
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    require_writable(folder)
+    with lock(folder, wait=wait):
+        checkpoint.sweep(folder)
+        state.wait_for_everyone()
+        yield
+
+
+def resume_facts(options: TrainOptions, plan: TrainPlan) -> dict[str, object]:
+    """Return what a run must have in common with the one that it continues."""
+    pictures = [
+        [p.id, p.bucket.bucket, n, p.caption, p.subset.is_reg, asdict(p.subset.captions), p.mask is not None]
+        for p, n in zip(plan.pictures, plan.visits, strict=True)
+    ]
+    digest = hashlib.sha256(json.dumps(sorted(pictures, key=json.dumps)).encode()).hexdigest()[:16]
+    given = {k: v for k, v in asdict(options).items() if k not in _FREE}
+    return {**given, "pictures and captions": digest, "steps": plan.steps, "processes": plan.schedule.processes}
+
+
+def _encode(run: Setup, folder: Path, reporter: Reporter) -> None:
+    """Encode all pictures before the first step, where latents are kept."""
+    encoder = run.encoder
+    pictures = [p for p, n in zip(run.plan.pictures, run.plan.visits, strict=True) if n]
+    fixed = [p for p in pictures if not p.subset.random_crop]
+    if len(fixed) < len(pictures):
+        reporter.warn("random_crop: latents are encoded anew at each visit")
+    if not encoder.remember or not fixed:
+        return
+    path = folder / LATENTS
+    if run.options.cache_latents_to_disk:
+        encoder.read(path, reporter)
+    new = encoder.fill(fixed, reporter)
+    if run.options.cache_latents_to_disk and new and run.place.is_main:
+        encoder.write(path)
+    if len(fixed) == len(pictures):
+        encoder.vae.to("cpu")
+
+
+def _train(
+    run: Setup, folder: Path, name: str, start: int, facts: dict[str, object], reporter: Reporter
+) -> Trained:
+    told = run_facts(run, name)
+    started = time.monotonic()
+    files: list[Path] = []
+    record = folder / f"{name}-metrics.jsonl"
+    writers = _writers(run, record, start)
+    reporter.start("training", run.plan.steps)
+    reporter.advance(start)
+    try:
+        for log in loop.steps(run, start=start):
+            for writer in writers:
+                writer.add(log)
+            stem = save_name(run, name, log)
+            if stem is not None and run.place.is_main:
+                _save(run, folder, stem, told, log)
+                _forget(run.options, folder, name)
+                if run.options.save_state and log.step < run.plan.steps:
+                    checkpoint.save(run, folder, name, log.step, facts)
+            reporter.advance()
+    finally:
+        reporter.finish()
+        for writer in writers:
+            writer.close()
+    seconds = time.monotonic() - started
+    lines = metrics.rows(record)
+    plot = folder / f"{name}-loss.png"
+    remarks: tuple[str, ...] = ()
+    if run.place.is_main:
+        metrics.plot(lines, plot)
+        remarks = _judge(run, folder, name)
+        files = saved_files(folder, name)
+    last = [line["loss"] for line in lines if line["epoch"] == lines[-1]["epoch"]]
+    return Trained(
+        tuple(files), run.plan.steps, start, sum(last) / len(last), seconds, len(run.lora.modules), record, plot,
+        remarks, run.plan.failed,
+    )  # fmt: skip
+
+
+def _writers(run: Setup, record: Path, start: int) -> list[metrics.Writer]:
+    if not run.place.is_main:
+        return []
+    made: list[metrics.Writer] = [metrics.JsonLines(record, start=start)]
+    if run.options.logging_dir:
+        made.append(metrics.TensorBoard(Path(run.options.logging_dir), start=start))
+    return made
+
+
+def save_name(run: Setup, name: str, log: StepLog) -> str | None:
+    """Return the stem of the file that is saved after a step, as sd-scripts names it; None for none."""
+    options = run.options
+    if log.step == run.plan.steps:
+        return name
+    every = options.save_every_n_epochs
+    if every and log.last_of_epoch and log.epoch % every == 0:
+        return f"{name}-{log.epoch:06d}"
+    if options.save_every_n_steps and log.step % options.save_every_n_steps == 0:
+        return f"{name}-step{log.step:08d}"
+    return None
+
+
+def _save(run: Setup, folder: Path, stem: str, told: metadata.RunFacts, log: StepLog) -> None:
+    options = run.options
+    dtype = DTYPES[options.save_precision]
+    if options.lora_format != "diffusers":
+        tensors = lora.kohya_tensors(run.lora, dtype)
+        said = metadata.final_metadata(tensors, told, metadata.SaveFacts(metadata.now(), log.step, log.epoch))
+        header = metadata.minimal(said) if options.no_metadata else said
+        write_atomic(folder / f"{stem}.safetensors", save_tensors(tensors, metadata={"format": "pt", **header}))
+    if options.lora_format != "kohya":
+        tensors = lora.diffusers_tensors(run.lora, dtype)
+        data = save_tensors(tensors, metadata=lora.diffusers_metadata(run.lora))
+        write_atomic(folder / f"{stem}.diffusers.safetensors", data)
+
+
+def saved_files(folder: Path, name: str) -> list[Path]:
+    """Return the LoRA files of a run in a folder, the final ones last."""
+    pattern = re.compile(re.escape(name) + r"(-\d{6}|-step\d{8})?(\.diffusers)?\.safetensors")
+    found = [p for p in folder.iterdir() if pattern.fullmatch(p.name)]
+    return sorted(found, key=lambda p: (p.name.startswith(f"{name}."), p.name))
+
+
+def _forget(options: TrainOptions, folder: Path, name: str) -> None:
+    """Remove the oldest numbered files beyond what save_last_n_epochs and save_last_n_steps keep."""
+    for number, keep in ((r"-(\d{6})", options.save_last_n_epochs), (r"-step(\d{8})", options.save_last_n_steps)):
+        if keep is not None:
+            pattern = re.compile(re.escape(name) + number + r"(\.diffusers)?\.safetensors")
+            numbers = {p: int(m[1]) for p in folder.iterdir() if (m := pattern.fullmatch(p.name))}
+            kept = sorted(set(numbers.values()))[-keep:]
+            for path in [p for p, n in numbers.items() if n not in kept]:
+                path.unlink()
+
+
+def _judge(run: Setup, folder: Path, name: str) -> tuple[str, ...]:
+    """Pass the final file through the gate."""
+    dtype = DTYPES[run.options.save_precision]
+    idle = run.family.idle(run.parts, run.options.clip_skip)
+    if run.options.lora_format == "diffusers":
+        return gate.check_tensors(lora.kohya_tensors(run.lora, dtype), run.lora, name=name, idle=idle, dtype=dtype).remarks
+    return gate.check(folder / f"{name}.safetensors", run.lora, idle=idle, dtype=dtype).remarks
+
+
+def run_facts(run: Setup, name: str) -> metadata.RunFacts:
+    """Return what the LoRA's metadata tells of the run."""
+    options, plan = run.options, run.plan
+    arguments = optim.literal_args(options.optimizer_args)
+    spelled = ",".join(f"{k}={v!r}" for k, v in arguments.items())
+    buckets: Counter[Size] = Counter()
+    for picture, n in zip(plan.pictures, plan.visits, strict=True):
+        buckets[picture.bucket.bucket] += n
+    return metadata.RunFacts(
+        options=asdict(options),
+        output_name=name,
+        optimizer=f"{optim.import_path(options.optimizer_type).replace(':', '.')}({spelled})",
+        resolution=options.bucket_rules().resolution,
+        started_at=metadata.now(),
+        num_train_images=plan.count(is_reg=False),
+        num_reg_images=plan.count(is_reg=True),
+        num_batches_per_epoch=plan.totals.batches,
+        num_epochs=plan.epochs,
+        max_train_steps=plan.steps,
+        lr_warmup_steps=lr.warmup_steps(options.lr_warmup_steps, plan.steps),
+        batch_size=options.train_batch_size,
+        processes=plan.schedule.processes,
+        subsets=[
+            metadata.SubsetFacts(
+                str(s.folder), s.repeats, len(own := [p for p in plan.pictures if p.subset == s]), s.is_reg,
+                tuple(p.caption for p in own),
+            )
+            for s in plan.subsets
+        ],
+        buckets={size: n for size, n in buckets.items() if n},
+        mean_ar_error=plan.mean_ar_error,
+        base_model=_base(run.parts.source, options.pretrained_model_name_or_path),
+        vae=_base(Path(options.vae), options.vae) if options.vae else None,
+        base_model_version=run.family.BASE_MODEL_VERSION,
+        prediction=run.prediction,
+        timesteps=(options.min_timestep, options.max_timestep),
+    )  # fmt: skip
+
+
+def _base(source: Path, said: str) -> metadata.BaseFacts:
+    if not source.is_file():
+        return metadata.BaseFacts(said)
+    return metadata.BaseFacts(said, *metadata.checkpoint_hashes(source))
