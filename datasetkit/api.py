@@ -39,6 +39,7 @@ from datasetkit.verbs.planning import layout, plan_repeats, reg
 from datasetkit.verbs.project import How
 from datasetkit.verbs.resizing import resize
 from datasetkit.verbs.rules import groups, rules
+from datasetkit.verbs.scores import scores
 from datasetkit.verbs.tables import report
 from datasetkit.verbs.tagging import tag
 
@@ -76,6 +77,7 @@ __all__ = [
     "resize",
     "rules",
     "run",
+    "scores",
     "tag",
     "undo",
     "where",

@@ -52,11 +52,28 @@ def shrunk_to_square_bgr(image: Image.Image, whole: tuple[int, int], size: int) 
     # Along the long edge there is no border, as in the whole square, so that its ends are not mixed with white.
     width = max(image.width, math.ceil(border_x - left + side)) if left else image.width
     height = max(image.height, math.ceil(border_y - top + side)) if top else image.height
-    canvas = _padded(image, width, height, border_x, border_y)
+    canvas = _padded(_with_soft_end(image, whole, factor), width, height, border_x, border_y)
     x, y = border_x - left, border_y - top
     box = (x, y, min(x + side, canvas.width), min(y + side, canvas.height))
     square = canvas.resize((size, size), Image.Resampling.BICUBIC, box=box)
     return np.ascontiguousarray(np.asarray(square)[:, :, ::-1], np.float32)
+
+
+def _with_soft_end(image: Image.Image, whole: tuple[int, int], factor: int) -> Image.Image:
+    """Mix the last row or column of a shrunk picture with the white beside it, by how much of it lies outside.
+
+    1003 pixels shrunk by 2 are 502, and the last one is half a pixel that the decoder made up.
+    """
+    axis = 1 if whole[0] > whole[1] else 0  # the short one, which gets the border
+    inside = whole[axis] / factor % 1
+    if whole[0] == whole[1] or not inside:
+        return image
+    width, height = image.size
+    box = (0, height - 1, width, height) if axis else (width - 1, 0, width, height)
+    end = image.crop(box)
+    soft = image.copy()
+    soft.paste(Image.blend(Image.new("RGB", end.size, WHITE), end, inside), box)
+    return soft
 
 
 def _turned(image: Image.Image) -> Image.Image:

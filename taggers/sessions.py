@@ -46,6 +46,15 @@ def require_onnxruntime() -> None:
         )
 
 
+def has(provider: str) -> bool:
+    """Tell whether the installed onnxruntime was built with a provider; False without onnxruntime."""
+    if importlib.util.find_spec("onnxruntime") is None:
+        return False
+    import onnxruntime as ort
+
+    return PROVIDERS[provider] in ort.get_available_providers()
+
+
 def double_install() -> str:
     """Return a warning when onnxruntime and onnxruntime-gpu are both installed, else ""."""
     both = [name for name in ("onnxruntime", "onnxruntime-gpu") if _installed(name)]

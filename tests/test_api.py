@@ -2,6 +2,7 @@
 
 import dataclasses
 import pickle
+from typing import Any
 
 import pytest
 from PIL import Image
@@ -60,7 +61,7 @@ def test_a_reporter_hears_of_progress_and_of_warnings(imgs):
 
 
 def test_results_are_frozen_and_can_be_sent_to_another_process(imgs):
-    results = [
+    results: list[Any] = [
         api.tag(imgs, api.TagOptions(tagger="basic")),
         api.rules(imgs, api.RulesOptions(exclude=("lips",))),
         api.layout(["imgs"], api.LayoutOptions()),

@@ -8,7 +8,7 @@ from datasetkit.core import config
 
 VERBS = """
     doctor download export find_config groups history import_captions init layout load_config models plan_repeats reg
-    rename report resize rules run tag undo where
+    rename report resize rules run scores tag undo where
 """.split()
 NOUNS = """
     ConceptOptions Config ExportOptions How ImportOptions LayoutOptions PlanRepeatsOptions RegOptions RenameOptions
@@ -31,7 +31,7 @@ def test_every_verb_has_a_docstring_and_types():
 
 
 def test_verbs_that_change_something_take_how():
-    looking = {"doctor", "find_config", "groups", "history", "load_config", "models", "where"}
+    looking = {"doctor", "find_config", "groups", "history", "load_config", "models", "scores", "where"}
     for name in set(VERBS) - looking:
         assert "how" in inspect.signature(getattr(api, name)).parameters, name
 

@@ -18,6 +18,7 @@ from datasetkit.core.events import SILENT, Reporter
 from datasetkit.core.files import display, write_atomic
 from trainer import pixels
 from trainer.pixels import Corner
+from trainer.place import lower_base
 from trainer.plan import Picture
 
 
@@ -46,7 +47,8 @@ class Encoder:
 
     def __post_init__(self) -> None:
         self._fingerprint = fingerprint(self.vae)
-        self.vae.to(self.device, self.dtype)
+        lower_base(self.vae, self.dtype)
+        self.vae.to(self.device)
 
     def key(self, picture: Picture, at: Corner, flip: bool) -> str:
         """Return what a latent depends on, as one hash."""

@@ -162,7 +162,7 @@ def sample_losses(setup: Setup, batch: Batch, epoch: int) -> Tensor:
     each = losses.mse(predicted, target.to(place.device), _masks(options, pictures, views, latents))
     weight = losses.weights(
         snr(setup.alphas)[t], setup.prediction, min_snr_gamma=options.min_snr_gamma,
-        debiased_estimation=options.debiased_estimation_loss,
+        debiased_estimation_loss=options.debiased_estimation_loss,
     )  # fmt: skip
     prior = torch.tensor([options.prior_loss_weight if p.subset.is_reg else 1.0 for p in pictures])
     return each * (weight * prior).to(each.device)

@@ -22,6 +22,7 @@ from datasetkit.core.files import display, require_writable, write_atomic, writi
 from datasetkit.core.locks import lock
 from datasetkit.core.records import Failed
 from trainer import checkpoint, gate, loop, lora, lr, metadata, metrics, optim, setup
+from trainer.hashes import checkpoint_hashes
 from trainer.loop import Setup, StepLog
 from trainer.place import DTYPES
 from trainer.plan import TrainPlan
@@ -279,4 +280,4 @@ def run_facts(run: Setup, name: str) -> metadata.RunFacts:
 def _base(source: Path, said: str) -> metadata.BaseFacts:
     if not source.is_file():
         return metadata.BaseFacts(said)
-    return metadata.BaseFacts(said, *metadata.checkpoint_hashes(source))
+    return metadata.BaseFacts(said, *checkpoint_hashes(source))

@@ -63,6 +63,7 @@ def run(arguments: list[str]) -> int:
     # Each registers its commands; help lists them in this order.
     from datasetkit.cli import prepare  # noqa: F401, I001
     from datasetkit.cli import dataset  # noqa: F401
+    from datasetkit.cli import train  # noqa: F401
     from datasetkit.cli import project  # noqa: F401
 
     try:

@@ -98,6 +98,31 @@ def _threshold(text: str | None) -> float | str | None:
         raise typer.BadParameter(f"{text!r} is neither a number nor pr") from None
 
 
+Tagger = Annotated[
+    str | None,
+    typer.Option(
+        # The backslashes keep Rich from reading styles in the brackets.
+        help=r"auto: WD14, or offline the stand-in `basic`. A name of `dsk models list`, or "
+        r"owner/repo\[/folder]\[@revision]; several, comma-separated, are combined.",
+        show_default="auto",
+    ),
+]
+Combine = Annotated[
+    Literal["union", "intersection", "mean"] | None,
+    typer.Option(help="Of several taggers' scores take the highest, the lowest or the mean.", show_default="union"),
+]
+Threshold = Annotated[
+    str | None,
+    typer.Option(help="Least score of a general tag; pr: the value of the model's card.", show_default="0.35"),
+]
+CharacterThreshold = Annotated[
+    float | None, typer.Option(help="Least score of a character tag.", show_default="0.85")
+]
+Mcut = Annotated[
+    bool | None, typer.Option("--mcut/--no-mcut", help="Find the thresholds from each picture's scores (MCut).")
+]
+
+
 @app.command(rich_help_panel=PANEL)
 def tag(
     folder: opt.Folder,
@@ -106,28 +131,26 @@ def tag(
     additional: opt.Additional = None,
     replace: opt.Replace = None,
     implies: opt.Implies = None,
-    tagger: Annotated[
-        str | None,
-        typer.Option(
-            # The backslash keeps Rich from reading a style in the brackets.
-            help=r"auto: WD14, or offline `basic`. Also a name of `dsk models list`, or owner/repo\[@revision].",
-            show_default="auto",
-        ),
-    ] = None,
-    model_dir: Annotated[str | None, typer.Option(help="A folder with model.onnx and selected_tags.csv.")] = None,
+    tagger: Tagger = None,
+    combine: Combine = None,
+    model_dir: Annotated[str | None, typer.Option(help="A folder with model.onnx and its label file.")] = None,
     provider: Annotated[
         str | None, typer.Option(help="Where the model runs: auto, cpu, cuda, ...", show_default="auto")
     ] = None,
-    threshold: Annotated[
-        str | None,
-        typer.Option(help="Least score of a general tag; pr: the value of the model's card.", show_default="0.35"),
+    precision: Annotated[
+        Literal["float32", "int8", "bf16"] | None,
+        typer.Option(help="int8: faster on a CPU; bf16: by OpenVINO. Both change some tags.", show_default="float32"),
     ] = None,
-    character_threshold: Annotated[
-        float | None, typer.Option(help="Least score of a character tag.", show_default="0.85")
+    fast_decode: Annotated[
+        bool | None,
+        typer.Option("--fast-decode/--no-fast-decode", help="Decode large JPEGs at a fraction; changes few tags."),
     ] = None,
-    mcut: Annotated[
-        bool | None, typer.Option("--mcut/--no-mcut", help="Find the thresholds from each picture's scores (MCut).")
+    batch_size: Annotated[
+        int | None, typer.Option(help="Pictures a call; 0: what suits model and device.", show_default="0")
     ] = None,
+    threshold: Threshold = None,
+    character_threshold: CharacterThreshold = None,
+    mcut: Mcut = None,
     rating: Annotated[
         Literal["none", "first", "last"] | None,
         typer.Option(help="Write the rating (general, sensitive, ...) first or last.", show_default="none"),
@@ -159,10 +182,37 @@ def tag(
         "replace": opt.words(replace), "implies": implies, "tagger": tagger, "model_dir": model_dir,
         "provider": provider, "threshold": _threshold(threshold), "character_threshold": character_threshold,
         "mcut": mcut, "rating": rating, "existing": existing, "escape_brackets": escape_brackets,
+        "combine": combine, "precision": precision, "fast_decode": fast_decode, "batch_size": batch_size,
         "recursive": recursive, "follow_links": follow_links, "workers": workers, "max_pixels": max_pixels,
     }  # fmt: skip
     options = opt.options(folder, "tag", given)
     run.verb("tag", lambda api, how: api.tag(folder, options, how), show.tagged, json, dry_run, wait)
+
+
+@app.command(rich_help_panel=PANEL)
+def scores(
+    image: Annotated[Path, typer.Argument(help="A picture that dsk tag has seen.", show_default=False)],
+    tagger: Tagger = None,
+    combine: Combine = None,
+    threshold: Threshold = None,
+    character_threshold: CharacterThreshold = None,
+    mcut: Mcut = None,
+    json: opt.Json = False,
+) -> None:
+    """Show what the tagger gave one picture: the tags that are in, and those that missed the threshold by 0.1 or less.
+
+    Scores come from the project's store: no model is run, and nothing is changed. Rules come after the thresholds.
+
+    Example: dsk scores ./imgs/MikamiYua_001.jpg --threshold 0.4
+    """
+    from datasetkit.cli import run, show
+
+    given = {
+        "tagger": tagger, "combine": combine, "threshold": _threshold(threshold),
+        "character_threshold": character_threshold, "mcut": mcut,
+    }  # fmt: skip
+    options = opt.options(image.parent, "tag", given)
+    run.look("scores", lambda api: api.scores(image, options), show.scores, json)
 
 
 @app.command(rich_help_panel=PANEL)

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from datasetkit.verbs.planning import LaidOutResult, Planned, RegResult
     from datasetkit.verbs.resizing import ResizeResult, TrainerUse
     from datasetkit.verbs.rules import Ruled
+    from datasetkit.verbs.scores import PictureScores, Row
+    from datasetkit.verbs.scoring import Used
     from datasetkit.verbs.tables import Reported
     from datasetkit.verbs.tagging import Tagged
     from taggers.models import ModelFiles, ModelRow
@@ -158,17 +160,39 @@ def tagged(result: Tagged, dry_run: bool) -> None:
     hits(result.hits)
     wrote = f"{'would write' if dry_run else 'wrote'} {counted(len(result.changes), 'caption')}"
     kept = result.report.skipped
+    taggers = " and ".join(map(_used, result.taggers))
     say(
-        f"{wrote} with {result.tagger.split('@')[0]}; {len(result.report.done) - len(result.changes):,} were as "
+        f"{wrote} with {taggers}; {len(result.report.done) - len(result.changes):,} were as "
         f"wanted, {len(kept):,} kept; {result.inferred:,} of {len(result.report.outcomes):,} pictures needed inference"
         f"{history_hint(result.entry)}"
     )
+    for drift in result.drift:
+        say(
+            f"  {drift.tagger.split('@')[0]}: of the {drift.tags:,} tags that float32 and full decoding give "
+            f"{pictures(drift.pictures)}, {drift.lost:,} are lost and {drift.gained:,} others come in"
+        )
     for reason in dict.fromkeys(s.reason for s in kept):
         names = [display(s.record.path.name) for s in kept if s.reason == reason]
         say(f"  kept {', '.join(names[:3])}{' ...' if len(names) > 3 else ''}: {reason}", "dim")
     for text in result.warnings:
         warn(text)
     problems(result.report.failed)
+
+
+def _used(used: Used) -> str:
+    """Name a tagger and what it ran on."""
+    return used.name.split("@")[0] + (f" on {used.device}" if used.device else "")
+
+
+def scores(result: PictureScores) -> None:
+    def needs(row: Row) -> str:
+        return "-" if row.threshold is None else f"{row.threshold:.4f}"
+
+    rows = [(r.tag, r.category, f"{r.score:.4f}", needs(r), "in" if r.chosen else "out") for r in result.rows]
+    title = f"{display(result.path.name)}: {' and '.join(key.split('@')[0] for key in result.taggers)}"
+    table(title, ["tag", "category", "score", "needs", ""], rows, right=["score", "needs"])
+    inside = sum(row.chosen for row in result.rows)
+    say(f"{inside:,} in, {len(result.rows) - inside:,} near their threshold; {result.hidden:,} lower scores are kept")
 
 
 def ruled(result: Ruled, dry_run: bool) -> None:

@@ -110,7 +110,11 @@ def _unusable(entry: os.DirEntry[str], follow_links: bool, any_name: bool) -> tu
     """Return why a directory entry cannot be used as a picture, with a hint; None when it can."""
     if entry.is_symlink() and not follow_links:
         return "is a symbolic link, which is not followed", "--follow-links reads it"
-    if not entry.is_file():
+    try:
+        regular = entry.is_file()
+    except OSError as error:  # a link that leads to itself
+        return f"cannot be followed: {error.strerror}", "remove the link"
+    if not regular:
         return "is not a regular file" if not entry.is_symlink() else "is a broken link", ""
     if not any_name and not is_readable_name(entry.name):
         return "has a name that is not printable UTF-8", "dsk rename gives it a plain name"

@@ -8,6 +8,7 @@ import shutil
 import statistics
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,8 @@ from PIL import Image
 
 from tests.benchmarks.measure import Cost, Row, in_turns, python, rows, run
 
-BASELINE, OURS, PLAIN = "mogrify -resize '1024x1024>'", "dsk resize", "plain Pillow loop"
+BASELINE, ALONE = "mogrify -resize '1024x1024>'", "the same on one thread"
+OURS, PLAIN = "dsk resize", "plain Pillow loop"
 GOAL, MOST_LOSS = 5.0, 0.1
 # The pictures that the loss is measured on: it hardly differs from picture to picture, and each takes a second.
 JUDGED = 24
@@ -26,16 +28,18 @@ def measure(pictures: Sequence[Path], work: Path, rounds: int, quality: int) -> 
     source = linked(pictures, work / "resize-in")
     ways: dict[str, Callable[[], Cost]] = {}
     mogrify = shutil.which("mogrify")
-    outs = {way: work / f"resize-out-{number}" for number, way in enumerate((BASELINE, OURS, PLAIN))}
+    outs = {way: work / f"resize-out-{number}" for number, way in enumerate((BASELINE, ALONE, OURS, PLAIN))}
     if mogrify:
         sampling = "1x1" if quality >= 95 else "2x2"
         settings = ["-resize", "1024x1024>", "-quality", str(quality), "-sampling-factor", sampling]
-        theirs: list[str | Path] = [mogrify, *settings, "-path", outs[BASELINE], *sorted(source.iterdir())]
-        ways[BASELINE] = lambda: _once(theirs, outs[BASELINE], len(pictures))
+        # By default ImageMagick's OpenMP shares one picture's rows among all cores.
+        for way, limit in ((BASELINE, []), (ALONE, ["-limit", "thread", "1"])):
+            theirs: list[str | Path] = [mogrify, *limit, *settings, "-path", outs[way], *sorted(source.iterdir())]
+            ways[way] = partial(_once, theirs, outs[way], len(pictures))
     ours = python("datasetkit", "resize", source, outs[OURS], "--max", "1024", "--quality", str(quality))
-    ways[OURS] = lambda: _once(ours, outs[OURS], len(pictures))
+    ways[OURS] = partial(_once, ours, outs[OURS], len(pictures))
     plain = python("tests.benchmarks.plain", source, outs[PLAIN], str(quality))
-    ways[PLAIN] = lambda: _once(plain, outs[PLAIN], len(pictures))
+    ways[PLAIN] = partial(_once, plain, outs[PLAIN], len(pictures))
     costs = in_turns(ways, rounds)
     judged = [path.name for path in pictures[:JUDGED]]
     notes = {way: f"PSNR {fidelity(source, outs[way], judged):.2f} dB" for way in ways}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-from pathlib import Path
 
 import pytest
 from PIL import Image
@@ -11,7 +10,6 @@ from PIL import Image
 from tests.benchmarks import pictures, resize, tag
 from tests.benchmarks.__main__ import main
 from tests.benchmarks.measure import Cost, python, rows, run
-from tests.benchmarks.model import TINY
 
 
 @pytest.fixture(scope="module")
@@ -37,28 +35,25 @@ def test_every_camera_gives_six_to_twelve_megapixels():
 
 def test_resize_is_measured_beside_the_others(made, tmp_path):
     measured = {row.way: row for row in resize.measure(made, tmp_path, 1, 90)}
-    assert set(measured) == {resize.BASELINE, resize.OURS, resize.PLAIN}
+    assert {resize.BASELINE, resize.OURS, resize.PLAIN} <= set(measured)
     ours = measured[resize.OURS]
     assert ours.speed > 0 and ours.cpu > 0 and ours.peak > 20e6 and "PSNR" in ours.note
-    with Image.open(tmp_path / "resize-out-1" / made[0].name) as image:
+    with Image.open(tmp_path / "resize-out-2" / made[0].name) as image:
         assert max(image.size) == 1024
 
 
 def test_without_mogrify_its_row_says_so(made, tmp_path, monkeypatch):
     monkeypatch.setattr(shutil, "which", lambda name: None)
-    first, *others = resize.measure(made[:1], tmp_path, 1, 90)
-    assert first.note == "mogrify is not installed" and [row.way for row in others] == [resize.OURS, resize.PLAIN]
+    monkeypatch.setattr(resize, "_once", lambda *arguments: Cost(1, 1, 1))
+    monkeypatch.setattr(resize, "fidelity", lambda *arguments: 40.0)
+    first, *others = resize.measure(made, tmp_path, 1, 90)
+    assert first.note == "mogrify is not installed"
+    assert [row.way for row in others] == [resize.OURS, resize.PLAIN]
 
 
-def test_tag_is_measured_beside_the_raw_session(made, tmp_path):
-    raw, ours = tag.measure(made, tmp_path, 1, TINY)
-    assert (raw.way, ours.way) == (tag.BASELINE, tag.OURS)
-    assert ours.ratio is not None and ours.ratio > 0
-
-
-def test_a_command_that_fails_is_no_measurement(tmp_path):
+def test_a_command_that_fails_is_no_measurement():
     with pytest.raises(RuntimeError, match="failed"):
-        run(python("datasetkit", "resize", tmp_path / "missing", tmp_path / "out"))
+        run(python("tests.benchmarks.no_such_module"))
 
 
 def test_ratios_are_taken_round_by_round():
@@ -68,6 +63,8 @@ def test_ratios_are_taken_round_by_round():
     assert ours.ratio == 2.5 and ours.spread == (2, 3) and ours.peak == 3 and ours.cpu == 0.85
 
 
-def test_the_command_prints_a_table(capsys, tmp_path: Path):
+def test_the_command_tags_beside_the_raw_session_and_prints_a_table(capsys, tmp_path):
     main(["tag", "--quick", "--work", str(tmp_path)])
-    assert "| dsk tag, end to end " in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert f"| {tag.BASELINE} " in printed and f"| {tag.OURS} " in printed
+    assert len(list((tmp_path / "tag-in").glob("*.txt"))) == 2

@@ -52,7 +52,7 @@ def toy_tagger(monkeypatch):
 
 
 @pytest.fixture
-def here(tmp_path, monkeypatch) -> Path:
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A fresh current folder."""
     monkeypatch.chdir(tmp_path)
     return tmp_path

@@ -2,6 +2,7 @@
 
 import re
 import shlex
+from dataclasses import fields
 
 import pytest
 
@@ -13,8 +14,8 @@ COMMANDS = commands()
 
 def test_the_commands_are_these():
     assert sorted(COMMANDS) == sorted([
-        "rename", "resize", "tag", "rules", "plan-repeats", "layout", "reg", "report", "export", "import", "init",
-        "run", "undo", "history", "doctor", "models list", "models download", "models where",
+        "rename", "resize", "tag", "scores", "rules", "plan-repeats", "layout", "reg", "report", "export", "import",
+        "init", "run", "undo", "history", "doctor", "models list", "models download", "models where",
     ])  # fmt: skip
 
 
@@ -55,7 +56,7 @@ def test_the_help_that_is_printed_loses_nothing_to_markup(dsk, name, monkeypatch
 def test_every_command_speaks_json_and_those_that_change_have_a_dry_run(name):
     has = set(options(COMMANDS[name]))
     assert "--json" in has
-    if name not in ("history", "doctor", "models list", "models where", "models download"):
+    if name not in ("scores", "history", "doctor", "models list", "models where", "models download"):
         assert {"--dry-run", "--wait"} <= has
 
 
@@ -67,7 +68,7 @@ ONLY_FILE = {"reg": {"folder"}, "rules": {"workers", "max_pixels"}, "layout": {"
 
 @pytest.mark.parametrize("table", [t for t in config.TABLES if t in COMMANDS and t != "run"])
 def test_a_command_has_an_option_for_each_key_of_its_table(table):
-    keys = {f.name for f in config.fields(config.TABLES[table])} - ONLY_FILE.get(table, set())
+    keys = {f.name for f in fields(config.TABLES[table])} - ONLY_FILE.get(table, set())
     wanted = {"--" + SPELT.get(key, key).replace("_", "-") for key in keys}
     assert wanted <= set(options(COMMANDS[table]))
 

@@ -122,7 +122,9 @@ def test_all_steps_with_rename_and_a_reg_set(dsk, project):
     ended = dsk("run")
     assert ended.code == 0, ended.err
     heads = [line for line in ended.out.splitlines() if line.startswith("==")]
-    assert heads == ["== rename Sks", "== resize Sks", "== tag Sks", "== layout", "== reg", "== report", "== export"]
+    assert heads == [
+        "== rename Sks", "== resize Sks", "== resize reg", "== tag Sks", "== layout", "== reg", "== report", "== export"
+    ]  # fmt: skip
     assert sorted(p.name for p in (project / "photos").iterdir()) == [f"Sks_00{n}.png" for n in range(1, 5)]
     (reg,) = (project / "dataset" / "reg").iterdir()
     with Image.open(reg / "w 0.png") as small:

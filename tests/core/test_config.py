@@ -28,7 +28,7 @@ from datasetkit.core.config import (
 from datasetkit.core.errors import ConfigError
 
 
-def toml(tmp_path, text) -> Path:
+def toml(tmp_path: Path, text: str) -> Path:
     path = tmp_path / "dsk.toml"
     path.write_text(text, encoding="utf-8")
     return path

@@ -62,7 +62,9 @@ def _plain(root: Path) -> None:
 def _named(root: Path) -> None:
     """Names that make a rename chain: twins, widths, capitals, composed and decomposed letters, no UTF-8."""
     folder = root / "imgs"
-    for i, name in enumerate(("p_1.png", "p_001.PNG", "p_2.jpg", "a.png", "a.jpg", "\u00e9.png", "e\u0301.png", "Z.JPG")):
+    for i, name in enumerate(
+        ("p_1.png", "p_001.PNG", "p_2.jpg", "a.png", "a.jpg", "\u00e9.png", "e\u0301.png", "Z.JPG")
+    ):
         image = picture(folder / name, i)
         if name != "a.jpg":
             caption(image, f"caption of {i}\n")
@@ -80,9 +82,7 @@ def _moved(root: Path) -> None:
 def _moves(root: Path) -> None:
     """A swap, a ring of three, and a chain to a free name; once only, as a verb finds its work done."""
     pairs = [("a", "b"), ("b", "a"), ("c", "d"), ("d", "e"), ("e", "c"), ("f", "g"), ("g", "h"), ("h", "free")]
-    ops = [
-        Move(root / f"{a}{suffix}", root / f"{b}{suffix}") for a, b in pairs for suffix in (".png", ".txt")
-    ]
+    ops = [Move(root / f"{a}{suffix}", root / f"{b}{suffix}") for a, b in pairs for suffix in (".png", ".txt")]
     with open_project(root, JUST_DO_IT) as project:
         if not (root / "free.png").exists():
             project.apply(Plan(tuple(ops)), "moves")
@@ -112,7 +112,7 @@ def _laid_out(root: Path) -> None:
     folder = root / "imgs"
     images = small_set(folder)
     api.layout((f"3_sks={folder}",), LayoutOptions(out=str(root / "dataset")))
-    os.unlink(images[4])
+    images[4].unlink()
     picture(folder / "new.png", 30)
     caption(images[0], "another caption\n")
 
@@ -139,9 +139,9 @@ def _followed(root: Path) -> None:
     folder = root / "imgs"
     images = small_set(folder)
     resize(root)
-    os.rename(images[0], folder / "renamed.png")
-    os.rename(images[0].with_suffix(".txt"), folder / "renamed.txt")
-    os.unlink(images[4])
+    images[0].rename(folder / "renamed.png")
+    images[0].with_suffix(".txt").rename(folder / "renamed.txt")
+    images[4].unlink()
     picture(folder / "new.png", 40)
 
 

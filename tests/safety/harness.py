@@ -30,12 +30,16 @@ Strike = Callable[[str, tuple[Any, ...]], None]
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """How a child ended. code: its exit code, None when it was killed; said: its error; points: calls counted."""
+    """How a child ended. code: its exit code, None when it was killed; said: its error; points: calls counted.
+
+    calls: their names; seconds: how long it took.
+    """
 
     code: int | None
     said: str
     points: int
     seconds: float
+    calls: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +70,7 @@ def tree(root: Path) -> dict[str, str]:
         if PROJECT in name.parts:
             continue
         if path.is_symlink():
-            seen[str(name)] = f"link to {os.readlink(path)}"
+            seen[str(name)] = f"link to {path.readlink()}"
         elif path.is_dir():
             seen[str(name)] = "folder"
         else:
@@ -120,6 +124,7 @@ class Watch:
     def __init__(self, root: Path, *, at: int = 0, strike: Strike | None = None, statements: bool = True) -> None:
         self.root, self.at, self.strike, self.statements = str(root), at, strike, statements
         self.points = 0
+        self.calls: set[str] = set()
         self.descriptors: set[int] = set()
 
     def install(self) -> None:
@@ -155,6 +160,7 @@ class Watch:
 
     def point(self, name: str, args: tuple[Any, ...]) -> None:
         self.points += 1
+        self.calls.add(name)
         if self.points == self.at and self.strike is not None:
             self.strike(name, args)
 
@@ -183,14 +189,14 @@ FULL, BROKEN = fail(errno.ENOSPC), fail(errno.EIO)
 
 
 def in_child(
-    action: Callable[[], object],
+    action: Callable[[Path], object],
     *,
     root: Path,
     watch: Watch | None = None,
     before: Callable[[], None] | None = None,
     kill_after: float | None = None,
 ) -> Ended:
-    """Run an action in a forked child whose current folder is `root`; kill it after some seconds if asked.
+    """Run an action on `root` in a forked child, in that folder; kill it after some seconds if asked.
 
     before: what else to change in the child. The exit code is the DskError's, 0, or BUG.
     """
@@ -223,12 +229,13 @@ def in_child(
     seconds = time.monotonic() - began
     if os.WIFSIGNALED(status):
         return Ended(None, "", 0, seconds)
-    points, _, text = said.decode("utf-8", "replace").partition("\n")
-    return Ended(os.WEXITSTATUS(status), text, int(points or 0), seconds)
+    counted, _, text = said.decode("utf-8", "replace").partition("\n")
+    points, *calls = counted.split()
+    return Ended(os.WEXITSTATUS(status), text, int(points), seconds, frozenset(calls))
 
 
 def _be_child(
-    action: Callable[[], object], root: Path, watch: Watch | None, before: Callable[[], None] | None, writer: int
+    action: Callable[[Path], object], root: Path, watch: Watch | None, before: Callable[[], None] | None, writer: int
 ) -> None:
     code, said = BUG, ""
     try:
@@ -237,15 +244,15 @@ def _be_child(
             before()
         if watch is not None:
             watch.install()
-        action()
+        action(root)
         code = 0
     except DskError as error:
         code, said = int(error.exit_code), f"{type(error).__name__}: {error.message} | {error.hint}"
     except BaseException:
         said = traceback.format_exc()
     finally:
-        points = watch.points if watch is not None else 0
-        REAL_WRITE(writer, f"{points}\n{said}".encode("utf-8", "backslashreplace")[:60000])
+        counted = f"{watch.points} {' '.join(watch.calls)}" if watch is not None else "0"
+        REAL_WRITE(writer, f"{counted}\n{said}".encode("utf-8", "backslashreplace")[:60000])
         os._exit(code)
 
 
@@ -259,13 +266,13 @@ class Trials:
         self.case, self.place = case, place
         self.template = place / "template"
         self.template.mkdir(parents=True)
-        made = in_child(lambda: case.build(self.template), root=self.template)
+        made = in_child(case.build, root=self.template)
         assert made.code == 0, made.said
         self.before = tree(self.template)
         self.pictures = Counter(digest(p) for p in files(self.template) if is_picture(p))
         whole = self.fresh("whole")
         watch = Watch(whole)
-        self.whole = in_child(lambda: case.run(whole), root=whole, watch=watch)
+        self.whole = in_child(case.run, root=whole, watch=watch)
         assert self.whole.code == 0, self.whole.said
         self.after = tree(whole)
         assert strays(whole) == []
@@ -284,13 +291,13 @@ class Trials:
 
     def again(self, root: Path) -> Ended:
         """Run the command once more, as a person would after a crash."""
-        return in_child(lambda: self.case.run(root), root=root)
+        return in_child(self.case.run, root=root)
 
     def killed(self, *, at: int = 0, after: float | None = None, before: Callable[[], None] | None = None) -> list[str]:
         """Kill one run, look, run again, look; return what is wrong."""
         root = self.fresh("trial")
         watch = Watch(root, at=at, strike=kill) if at else None
-        ended = in_child(lambda: self.case.run(root), root=root, watch=watch, before=before, kill_after=after)
+        ended = in_child(self.case.run, root=root, watch=watch, before=before, kill_after=after)
         when = f"killed at {at or f'{after:.4f} s'}" if ended.code is None else f"ended with {ended.code}"
         found = [] if ended.code in (None, 0) else [ended.said]
         found += damage(root, self.before, self.after, self.pictures)

@@ -1,6 +1,5 @@
 """R23: workers, order and neighbours change nothing in captions, pictures and tables."""
 
-import os
 import random
 import shutil
 
@@ -20,9 +19,8 @@ def pictures(folder, numbers) -> None:
 
 
 def everything(root, workers: int) -> dict[str, str]:
-    options = {"workers": workers}
-    api.tag(root / "imgs", api.TagOptions(tagger=NAME, trigger=("sks",), mcut=True, rating="last", **options))
-    api.resize(root / "imgs", root / "out", api.ResizeOptions(max=32, **options))
+    api.tag(root / "imgs", api.TagOptions(tagger=NAME, trigger=("sks",), mcut=True, rating="last", workers=workers))
+    api.resize(root / "imgs", root / "out", api.ResizeOptions(max=32, workers=workers))
     api.report(root / "out", api.ReportOptions(out=str(root / "report")))
     return tree(root)
 
@@ -51,12 +49,12 @@ def test_neighbours_change_nothing(subset, place):
 def test_a_second_run_changes_nothing_and_infers_nothing(place):
     pictures(place / "imgs", range(N))
     first = everything(place, 2)
-    times = {p: os.stat(p).st_mtime_ns for p in (place / "imgs").glob("*.*") if p.is_file()}
+    times = {p: p.stat().st_mtime_ns for p in (place / "imgs").glob("*.*") if p.is_file()}
     again = api.tag(place / "imgs", api.TagOptions(tagger=NAME, trigger=("sks",), mcut=True, rating="last"))
     assert again.inferred == 0
     assert again.changes == ()
     assert tree(place) == first
-    assert {p: os.stat(p).st_mtime_ns for p in times} == times
+    assert {p: p.stat().st_mtime_ns for p in times} == times
 
 
 def test_scores_from_the_store_and_fresh_ones_give_the_same_captions(place):

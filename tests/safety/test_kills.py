@@ -49,14 +49,14 @@ def write_plainly() -> None:
 
     def place(step):
         if step.kind == "write":
-            os.unlink(step.temp)
+            step.temp.unlink()
             descriptor = os.open(step.dst, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
             for at in range(0, len(step.after), 8):
                 os.write(descriptor, step.after[at : at + 8])
             os.close(descriptor)
         return True
 
-    journal._place = place  # type: ignore[assignment]
+    journal._place = place
 
 
 @pytest.mark.parametrize("name", ["tag", "rules", "import"])
@@ -73,9 +73,9 @@ def test_undo_after_a_kill_and_a_second_run_takes_all_of_it_back(name, place):
     where = "small" if name == "resize" else "imgs"
     for at in spread(trials.points, 4):
         root = trials.fresh("trial")
-        in_child(lambda: trials.case.run(root), root=root, watch=Watch(root, at=at, strike=kill))
+        in_child(trials.case.run, root=root, watch=Watch(root, at=at, strike=kill))
         assert trials.again(root).code == 0
-        taken_back = in_child(lambda: api.undo(root / where, min(e.id for e in api.history(root / where))), root=root)
+        taken_back = in_child(lambda r: api.undo(r / where, min(e.id for e in api.history(r / where))), root=root)
         assert taken_back.code == 0, taken_back.said
         seen = {n: what for n, what in tree(root).items() if n != "small"}  # an empty folder with its history stays
         assert seen == trials.before, f"killed at {at}"
@@ -93,7 +93,7 @@ def test_an_interrupted_undo_is_completed_and_nothing_else_is_taken_back(place):
     begun = 0
     for at in range(1, trials.points + 1, 4):
         root = trials.fresh("trial")
-        in_child(lambda: trials.case.run(root), root=root, watch=Watch(root, at=at, strike=kill))
+        in_child(trials.case.run, root=root, watch=Watch(root, at=at, strike=kill))
         states = {e.verb: e.state for e in api.history(root / "imgs")}
         if states["rename"] == "done":  # else the kill came too late to interrupt anything
             begun += "undo" in states
@@ -122,15 +122,15 @@ def test_any_command_after_a_kill_finishes_the_renaming_first(verb, place):
     trials = Trials(Case("undo", build, lambda root: api.undo(root / "imgs")), place / "t")
     expected = trials.fresh("expected")
     for action in (trials.case.run, NEXT[verb]):
-        assert in_child(lambda run=action: run(expected), root=expected).code == 0
+        assert in_child(action, root=expected).code == 0
     seen_empty = 0
     for at in range(trials.points // 3, trials.points, 9):
         root = trials.fresh("trial")
-        in_child(lambda: trials.case.run(root), root=root, watch=Watch(root, at=at, strike=kill))
+        in_child(trials.case.run, root=root, watch=Watch(root, at=at, strike=kill))
         if {e.verb: e.state for e in api.history(root / "imgs")}.get("undo") != "open":
             continue
         seen_empty += not list_images(root / "imgs").images
-        ended = in_child(lambda: NEXT[verb](root), root=root)
+        ended = in_child(NEXT[verb], root=root)
         assert ended.code == 0, ended.said
         assert tree(root) == tree(expected)
         assert strays(root) == []
@@ -142,13 +142,13 @@ def test_a_caption_edited_between_the_crash_and_the_next_run_is_kept(place):
     kept = 0
     for at in range(trials.points // 2, trials.points, 3):
         root = trials.fresh("trial")
-        ended = in_child(lambda: trials.case.run(root), root=root, watch=Watch(root, at=at, strike=kill))
+        ended = in_child(trials.case.run, root=root, watch=Watch(root, at=at, strike=kill))
         caption = root / "imgs" / "photo 3.txt"
         untouched = caption.read_text(encoding="utf-8").startswith("by hand")
         if ended.code is not None or not untouched or api.history(root / "imgs")[:1] == []:
             continue
         caption.write_text("edited after the crash\n", encoding="utf-8")
-        said = in_child(lambda: api.tag(root / "imgs", TAG), root=root)
+        said = in_child(NEXT["tag"], root=root)
         assert said.code == 0, said.said
         assert caption.read_text(encoding="utf-8") == "edited after the crash\n"
         kept += 1

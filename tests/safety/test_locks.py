@@ -9,7 +9,7 @@ import pytest
 
 from datasetkit import api
 from datasetkit.cli.main import run
-from datasetkit.core.errors import Exit, Locked
+from datasetkit.core.errors import DskError, Exit, Locked
 from datasetkit.core.locks import lock
 from datasetkit.verbs import project
 from datasetkit.verbs.project import How
@@ -23,7 +23,7 @@ def test_a_second_run_ends_with_11_and_changes_nothing(place, capsys):
     images = small_set(place / "imgs")
     before = [digest(p) for p in images]
     with lock(place / "imgs"):
-        ended = in_child(lambda: datasets.tag(place), root=place)
+        ended = in_child(datasets.tag, root=place)
         assert ended.code == Exit.LOCKED
         assert "--wait" in ended.said
     assert [digest(p) for p in images] == before
@@ -43,7 +43,7 @@ def test_every_changing_command_respects_the_lock(verb, place, capsys):
 
 def test_wait_waits_until_the_other_run_has_ended(place):
     small_set(place / "imgs")
-    released = []
+    released: list[float] = []
 
     def hold():
         with lock(place / "imgs"):
@@ -63,7 +63,7 @@ def test_wait_waits_until_the_other_run_has_ended(place):
 def test_the_lock_of_a_killed_run_is_free(place):
     small_set(place / "imgs")
 
-    def die():
+    def die(root):
         with lock(place / "imgs"):
             os.kill(os.getpid(), 9)
 
@@ -74,7 +74,7 @@ def test_the_lock_of_a_killed_run_is_free(place):
 def test_a_dry_run_asks_for_no_lock(place):
     small_set(place / "imgs")
     with lock(place / "imgs"):
-        assert datasets.api.tag(place / "imgs", datasets.TAG, How(dry_run=True)).changes
+        assert api.tag(place / "imgs", datasets.TAG, How(dry_run=True)).changes
         with pytest.raises(Locked):
             datasets.tag(place)
 
@@ -88,13 +88,12 @@ def test_captions_stay_whole_even_without_the_lock(turn, place, monkeypatch):
 
     def rewrite(words):
         for n in range(6):
-            options = api.RulesOptions(replace=(f"{versions[0].strip()}={words}{n}",), trigger=(f"{words.strip()} {n}",))
-            with contextlib.suppress(api_errors):
+            options = api.RulesOptions(
+                replace=(f"{versions[0].strip()}={words}{n}",), trigger=(f"{words.strip()} {n}",)
+            )
+            with contextlib.suppress(DskError):
                 api.rules(place / "imgs", options)
 
-    from datasetkit.core.errors import DskError
-
-    api_errors = DskError
     threads = [threading.Thread(target=rewrite, args=(words,)) for words in versions]
     for thread in threads:
         thread.start()

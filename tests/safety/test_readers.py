@@ -26,7 +26,7 @@ def read_on(paths) -> None:
     signal.signal(signal.SIGTERM, lambda *_: ended.append(True))
     while not ended:
         for path in paths:
-            with open(path, encoding="utf-8") as file:
+            with path.open(encoding="utf-8") as file:
                 partial += _WHOLE.fullmatch(file.read()) is None
             reads += 1
     os._exit(1 if partial else 0 if reads else 2)
@@ -63,7 +63,7 @@ def by_journal(folder, paths, version) -> None:
 
 def plainly(folder, paths, version) -> None:
     for path in paths:
-        with open(path, "w", encoding="utf-8") as file:
+        with path.open("w", encoding="utf-8") as file:
             for piece in text_of(version).split(" "):
                 file.write(piece if piece.endswith("\n") else piece + " ")
                 file.flush()

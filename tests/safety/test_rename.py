@@ -1,4 +1,4 @@
-"""R12: whatever is renamed, each picture keeps its bytes, its caption, its mask and its side-cars; undo knows the way."""
+"""R12: whatever is renamed, each picture keeps its bytes, caption, mask and side-cars, and undo knows the way."""
 
 import os
 import random

@@ -32,14 +32,14 @@ def small_disk(tmp_path):
         pytest.skip(f"no disk can be mounted here (it needs root): {done.stderr.decode().strip()}")
     yield where
     gc.collect()  # an error keeps what it came from, sqlite's connection included
-    left_open = [os.readlink(f) for f in Path("/proc/self/fd").iterdir() if f.exists()]
+    left_open = [str(f.readlink()) for f in Path("/proc/self/fd").iterdir() if f.exists()]
     assert [name for name in left_open if name.startswith(str(where))] == []
     subprocess.run(["umount", str(where)], check=True)
 
 
 def fill(disk: Path, leave: int) -> None:
     """Fill a disk up to some bytes."""
-    with open(disk / "filler", "wb", buffering=0) as file, contextlib.suppress(OSError):
+    with (disk / "filler").open("wb", buffering=0) as file, contextlib.suppress(OSError):
         while file.write(bytes(65536)):
             pass
     size = (disk / "filler").stat().st_size
@@ -71,27 +71,27 @@ def test_a_disk_that_fills_up_loses_nothing_and_space_is_all_it_takes(verb, smal
     CASES[verb].build(small_disk)
     fill(small_disk, 40_000)
     before = tree(small_disk)
-    ended = in_child(lambda: CASES[verb].run(small_disk), root=small_disk)
+    ended = in_child(CASES[verb].run, root=small_disk)
     assert ended.code in (Exit.DONE, Exit.STORAGE), ended.said
     now = tree(small_disk)
     if ended.code == Exit.STORAGE and verb not in ("resize", "layout"):  # these may have begun to make new files
         assert now == before
     (small_disk / "filler").unlink()
-    assert in_child(lambda: CASES[verb].run(small_disk), root=small_disk).code == 0
+    assert in_child(CASES[verb].run, root=small_disk).code == 0
     assert strays(small_disk) == []
 
 
 def as_nobody(action, *, may_infer=False):
     """Run an action without root's rights; what it reads lazily is read before."""
 
-    def act():
+    def act(root):
         vocabulary.load()
         os.setgroups([])
         os.setgid(65534)
         os.setuid(65534)
         BEGUN.clear()
         try:
-            action()
+            action(root)
         finally:
             if BEGUN and not may_infer:
                 raise RuntimeError("inference began")
@@ -103,7 +103,7 @@ def as_nobody(action, *, may_infer=False):
 def open_place():
     """A folder that everybody may enter: pytest's own are closed to others."""
     with tempfile.TemporaryDirectory() as folder:
-        os.chmod(folder, 0o755)
+        Path(folder).chmod(0o755)
         yield Path(folder)
 
 
@@ -111,9 +111,9 @@ def open_place():
 @pytest.mark.parametrize("verb", ["tag", "rules", "rename", "resize", "resize-in-place"])
 def test_a_folder_that_takes_nothing_is_found_before_any_work(verb, open_place):
     small_set(open_place / "imgs")
-    os.chmod(open_place / "imgs", 0o555)
+    (open_place / "imgs").chmod(0o555)
     before = tree(open_place)
-    ended = in_child(as_nobody(lambda: CASES[verb].run(open_place)), root=open_place)
+    ended = in_child(as_nobody(CASES[verb].run), root=open_place)
     assert ended.code == Exit.STORAGE, ended.said
     assert "check the permissions" in ended.said
     assert tree(open_place) == before
@@ -126,13 +126,13 @@ def test_looking_is_possible_where_writing_is_not(open_place):
     datasets.tag(open_place)
     out = open_place / "out"
     out.mkdir()
-    os.chmod(out, 0o777)
+    out.chmod(0o777)
     for path in (open_place / "imgs" / ".dsk").iterdir():
-        os.chmod(path, 0o444)
-    os.chmod(open_place / "imgs" / ".dsk", 0o555)
-    os.chmod(open_place / "imgs", 0o555)
+        path.chmod(0o444)
+    (open_place / "imgs" / ".dsk").chmod(0o555)
+    (open_place / "imgs").chmod(0o555)
 
-    def look():
+    def look(root):
         assert api.history(open_place / "imgs")
         api.tag(open_place / "imgs", datasets.TAG, api.How(dry_run=True))
         api.resize(open_place / "imgs", out / "small", api.ResizeOptions(max=32))
@@ -144,7 +144,7 @@ def test_looking_is_possible_where_writing_is_not(open_place):
 def test_a_caption_keeps_its_permissions(place):
     images = small_set(place / "imgs")
     caption = images[0].with_suffix(".txt")
-    os.chmod(caption, 0o640)
+    caption.chmod(0o640)
     datasets.rules(place)
     assert caption.stat().st_mode & 0o777 == 0o640
 

@@ -1,7 +1,5 @@
 """Undo: every command can be taken back exactly; files that a person changed since are never touched."""
 
-import os
-
 import pytest
 
 from datasetkit import api
@@ -30,7 +28,7 @@ def here(root):
     return {name: what for name, what in tree(root).items() if what != "folder"}
 
 
-def alone(case, action, place):
+def alone(action, place):
     """Run in a child: some commands look at the current folder."""
     ended = in_child(action, root=place)
     assert ended.code == 0, ended.said
@@ -39,12 +37,12 @@ def alone(case, action, place):
 @pytest.mark.parametrize(("name", "where"), UNDOABLE.items())
 def test_undo_restores_every_byte(name, where, place):
     case = CASES[name]
-    alone(case, lambda: case.build(place), place)
+    alone(case.build, place)
     before = here(place)
     known = max((e.id for e in api.history(place / where)), default=0) if (place / where / ".dsk").is_dir() else 0
-    alone(case, lambda: case.run(place), place)
+    alone(case.run, place)
     assert here(place) != before
-    alone(case, lambda: api.undo(place / where, known + 1), place)
+    alone(lambda root: api.undo(root / where, known + 1), place)
     assert here(place) == before
     assert strays(place) == []
 
@@ -131,7 +129,7 @@ def test_a_gone_file_and_a_taken_name_are_refused(place):
     images = small_set(place / "imgs")
     datasets.rename(place)
     images[1].write_bytes(b"a new picture under the old name")
-    os.unlink(place / "imgs" / "p_003.png")
+    (place / "imgs" / "p_003.png").unlink()
     before = tree(place)
     with pytest.raises(PlanConflict) as raised:
         api.undo(place / "imgs")

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
 from PIL import Image
+from safetensors.torch import save_file
 from transformers import CLIPTextConfig, CLIPTextModel
+
+from datasetkit.core.config import TrainOptions
 
 WIDTH = 16  # of the text encoder's hidden states
 
@@ -88,3 +93,97 @@ def copy_folder(source: Path, target: Path) -> Path:
     """Copy a folder that a test will change."""
     shutil.copytree(source, target)
     return target
+
+
+_RESNET = {
+    "norm1": "in_layers.0",
+    "conv1": "in_layers.2",
+    "norm2": "out_layers.0",
+    "conv2": "out_layers.3",
+    "time_emb_proj": "emb_layers.1",
+    "conv_shortcut": "skip_connection",
+}
+_UNET = {
+    "conv_in": "input_blocks.0.0",
+    "time_embedding.linear_1": "time_embed.0",
+    "time_embedding.linear_2": "time_embed.2",
+    "conv_norm_out": "out.0",
+    "conv_out": "out.2",
+    "mid_block.resnets.0": "middle_block.0",
+    "mid_block.attentions.0": "middle_block.1",
+    "mid_block.resnets.1": "middle_block.2",
+}
+_VAE_ATTENTION = {"group_norm": "norm", "to_q": "q", "to_k": "k", "to_v": "v", "to_out.0": "proj_out"}
+
+
+def _unet_name(name: str) -> str:
+    block = re.match(r"(down|up)_blocks\.(\d)\.(resnets|attentions|downsamplers|upsamplers)\.(\d)\.(.*)", name)
+    if block is None:
+        head = next(head for head in _UNET if name.startswith(head + "."))
+        kind, rest = head, name.removeprefix(head + ".")
+        prefix = _UNET[head]
+    else:
+        side, kind, rest = block[1], block[3], block[5]
+        b, j = int(block[2]), int(block[4])
+        if kind == "downsamplers":
+            return f"input_blocks.{3 * (b + 1)}.0.op.{rest.removeprefix('conv.')}"
+        if kind == "upsamplers":
+            return f"output_blocks.{3 * b + 2}.{1 if b == 0 else 2}.{rest}"
+        number = 1 + 3 * b + j if side == "down" else 3 * b + j
+        prefix = f"{'input' if side == 'down' else 'output'}_blocks.{number}.{0 if kind == 'resnets' else 1}"
+    if "resnets" in kind:
+        part = next(part for part in _RESNET if rest.startswith(part + "."))
+        rest = _RESNET[part] + rest.removeprefix(part)
+    return f"{prefix}.{rest}"
+
+
+def _vae_name(name: str) -> str:
+    name = re.sub(r"down_blocks\.(\d)\.resnets\.(\d)", r"down.\1.block.\2", name)
+    name = re.sub(r"up_blocks\.(\d)\.resnets\.(\d)", lambda m: f"up.{3 - int(m[1])}.block.{m[2]}", name)
+    name = re.sub(r"down_blocks\.(\d)\.downsamplers\.0", r"down.\1.downsample", name)
+    name = re.sub(r"up_blocks\.(\d)\.upsamplers\.0", lambda m: f"up.{3 - int(m[1])}.upsample", name)
+    name = re.sub(r"mid_block\.resnets\.(\d)", lambda m: f"mid.block_{int(m[1]) + 1}", name)
+    for ours, original in _VAE_ATTENTION.items():
+        name = name.replace(f"mid_block.attentions.0.{ours}.", f"mid.attn_1.{original}.")
+    return name.replace("conv_norm_out", "norm_out").replace("conv_shortcut", "nin_shortcut")
+
+
+def save_checkpoint(folder: Path) -> Path:
+    """Write the model as one file in the original (LDM) layout, and its configurations in a folder beside it."""
+    made_unet, made_encoder, made_vae = _parts()
+    tensors = {f"model.diffusion_model.{_unet_name(k)}": v for k, v in made_unet.state_dict().items()}
+    for key, value in made_vae.state_dict().items():
+        is_attention = "mid_block.attentions" in key and key.endswith("weight") and value.ndim == 2
+        tensors[f"first_stage_model.{_vae_name(key)}"] = value[:, :, None, None] if is_attention else value
+    for key, value in made_encoder.state_dict().items():
+        name = key.removeprefix("text_model.")
+        tensors[f"cond_stage_model.transformer.text_model.{name}"] = value
+    path = folder / "tiny.safetensors"
+    save_file({k: v.contiguous().clone() for k, v in tensors.items()}, path)
+    for name, part in zip(("unet", "text_encoder", "vae"), _parts(), strict=True):
+        if name == "text_encoder":
+            part.config.save_pretrained(folder / "configs" / name)
+        else:
+            part.save_config(folder / "configs" / name)
+    return path
+
+
+def options(model: Path, out: Path, **others: Any) -> TrainOptions:
+    """Return options for a short run of the tiny model: float32, plain AdamW, buckets of 64 to 256."""
+    given: dict[str, Any] = {
+        "pretrained_model_name_or_path": str(model),
+        "output_dir": str(out),
+        "resolution": 128,
+        "min_bucket_reso": 64,
+        "max_bucket_reso": 256,
+        "max_train_epochs": 2,
+        "train_batch_size": 2,
+        "optimizer_type": "AdamW",
+        "mixed_precision": "no",
+        "save_precision": "float",
+        "network_dim": 4,
+        "network_alpha": 1.0,
+        "learning_rate": 1e-2,
+        "text_encoder_lr": 1e-2,
+    }
+    return TrainOptions(**{**given, **others})

@@ -94,7 +94,9 @@ def _fetch(repo: str, revision: str) -> Path:
 def _load_folder(folder: Path) -> tuple[Any, Any, Any]:
     from diffusers import AutoencoderKL, UNet2DConditionModel
     from transformers import CLIPTextModel
+    from transformers.utils import logging
 
+    logging.disable_progress_bar()  # it would draw over this program's own
     if (folder / "text_encoder_2").is_dir():
         raise _not_ours(folder, "Stable Diffusion XL")
     try:

@@ -1,0 +1,112 @@
+"""`dsk scores`: what the tagger gave one picture, which of it is in its caption, and what was near."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from datasetkit.core.config import TagOptions
+from datasetkit.core.errors import ConfigError, InputError
+from datasetkit.core.files import IMAGE_SUFFIXES, display
+from datasetkit.core.store import Store
+from datasetkit.scan import file_id
+from datasetkit.verbs import scoring
+from datasetkit.verbs.project import How, open_project
+from taggers import models, registry
+from taggers.base import RATING, STEPS, Labels
+from taggers.combine import Combination
+from taggers.selection import Cut, Kept, choose
+
+# How far below its threshold a score may lie to be shown although it is not in.
+MARGIN = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One tag of a picture. threshold: the least score it needs, None for what is never chosen. chosen: it is in."""
+
+    tag: str
+    category: str
+    score: float
+    threshold: float | None
+    chosen: bool
+
+
+@dataclass(frozen=True, slots=True)
+class PictureScores:
+    """What is known of one picture: rows by falling score, those that are in and those near their threshold.
+
+    taggers: the keys of the scores. hidden: how many lower scores are kept that are not among the rows.
+    """
+
+    path: Path
+    taggers: tuple[str, ...]
+    rows: tuple[Row, ...]
+    hidden: int
+
+
+def scores(image: Path, options: TagOptions, *, margin: float = MARGIN) -> PictureScores:
+    """Return the scores of one picture as the store has them; no model is run and nothing is changed.
+
+    With `options.tagger` "auto" it is the tagger that saw the picture last. Tags are in or out by the thresholds
+    alone: rules come after them. Raises InputError where the picture was never tagged.
+    """
+    if not image.is_file() or image.suffix.lower() not in IMAGE_SUFFIXES:
+        raise InputError(f"{display(image)} is no picture", hint="name one picture, e.g. dsk scores imgs/001.jpg")
+    scoring.names(options)
+    with open_project(image.parent, How(dry_run=True)) as project:
+        found = _known(project.store, file_id(image), options)
+    if not found:
+        raise InputError(
+            f"{display(image)} has no scores" + ("" if options.tagger == registry.AUTO else f" of {options.tagger}"),
+            hint=f"dsk tag {display(image.parent)} keeps them",
+        )
+    combination = Combination.of([labels for _, labels, _ in found], options.combine)
+    kept = combination.row([Kept.stored(blob, labels) for _, labels, blob in found])
+    cut = Cut(_threshold(options, found[0][0]), options.character_threshold, options.mcut, options.rating)
+    rows = _rows(kept, combination.labels, cut)
+    shown = tuple(row for row in rows if row.chosen or _is_near(row, margin))
+    return PictureScores(image, tuple(key for key, _, _ in found), shown, len(rows) - len(shown))
+
+
+def _known(store: Store, image: str, options: TagOptions) -> list[tuple[str, Labels, bytes]]:
+    """Return key, labels and scores of each tagger that is asked for and saw the picture; of "auto" the last one."""
+    seen = [
+        (key, Labels.from_pairs(pairs), blob)
+        for key, pairs in store.models()
+        if (blob := store.scores(image, key)) is not None
+    ]
+    if options.tagger == registry.AUTO:
+        return seen[:1]
+    wanted = [models.find(name).name if "/" in name else name for name in scoring.names(options)]
+    found = [next((one for one in seen if one[0].startswith(f"{name}@")), None) for name in wanted]
+    return [one for one in found if one is not None] if None not in found else []
+
+
+def _threshold(options: TagOptions, key: str) -> float:
+    if not isinstance(options.threshold, str):
+        return options.threshold
+    name = key.partition("@")[0]
+    known = models.MODELS.get(name)
+    if known is None or known.pr_threshold is None:
+        raise ConfigError(f"--threshold pr: the card of {name} gives no such value", hint="give a number, e.g. 0.35")
+    return known.pr_threshold
+
+
+def _rows(kept: Kept, labels: Labels, cut: Cut) -> list[Row]:
+    """Return a row for every score that was kept, highest first."""
+    chosen = {(tag.name, tag.category) for tag in choose(kept, labels, cut)}
+    least = cut.of(kept, labels)
+    rows = []
+    for place, counted in zip(kept.rows.tolist(), kept.counted.tolist(), strict=True):
+        label = labels.items[place]
+        is_in = (label.name, label.category) in chosen
+        rows.append(Row(label.name, label.category, counted / STEPS, least.get(label.category), is_in))
+    return sorted(rows, key=lambda row: -row.score)
+
+
+def _is_near(row: Row, margin: float) -> bool:
+    """Tell whether a row that is not in is worth a look; of ratings all are, as the highest wins."""
+    if row.threshold is None:
+        return row.category == RATING
+    return abs(row.score - row.threshold) <= margin + 0.5 / STEPS

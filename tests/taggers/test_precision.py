@@ -1,0 +1,93 @@
+"""Precisions: each has a key of its own, is what runs, and is refused where it cannot be had."""
+
+from __future__ import annotations
+
+import importlib.util
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from datasetkit.core.errors import ConfigError, Exit, MissingExtra
+from taggers import precision, sessions
+from taggers.base import TaggerOptions
+from taggers.registry import open_tagger, resolve
+from tests.taggers.tiny_models import small_folder
+
+PICTURES = [Image.new("RGB", (40, 30), colour) for colour in ("red", "green", "teal")]
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("LOCALAPPDATA", str(tmp_path / "cache"))
+    return tmp_path / "cache" / "datasetkit"
+
+
+def opened(folder, how, **options):
+    return open_tagger("auto", TaggerOptions(model_dir=folder, threads=1, precision=how, **options))
+
+
+def scored(tagger):
+    return tagger.scores([tagger.prepare(picture) for picture in PICTURES])
+
+
+def test_int8_copy_is_close_made_once_and_made_again_when_damaged(tmp_path, cache, monkeypatch):
+    folder = small_folder(tmp_path / "model")
+    exact, fast = scored(opened(folder, "float32")), scored(opened(folder, "int8"))
+    assert 0 < np.abs(exact - fast).max() < 0.05
+    [copy] = cache.glob("*.onnx")
+    before = copy.read_bytes()
+    with monkeypatch.context() as patch:
+        patch.setattr(precision, "_quantize", lambda *_: pytest.fail("made again"))
+        assert np.array_equal(scored(opened(folder, "int8")), fast)
+    copy.write_bytes(before[:-5])
+    assert np.array_equal(scored(opened(folder, "int8")), fast)
+    assert copy.read_bytes() == before
+    assert not list(cache.glob(".dsk-*"))
+
+
+def test_precisions_never_share_scores(tmp_path):
+    folder = small_folder(tmp_path / "model")
+    options = [TaggerOptions(model_dir=folder, precision=how) for how in ("float32", "int8", "bf16")]
+    assert len({resolve("auto", one).identity.key() for one in options}) == 3
+
+
+def test_int8_without_the_converter_names_what_to_install(tmp_path, monkeypatch):
+    folder = small_folder(tmp_path / "model")
+    plain = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "onnx" else plain(name))
+    with pytest.raises(MissingExtra) as caught:
+        opened(folder, "int8")
+    assert caught.value.exit_code == Exit.MODEL
+    assert caught.value.hint == "pip install onnx"
+
+
+def test_bf16_needs_openvino(tmp_path, monkeypatch):
+    import onnxruntime
+
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CPUExecutionProvider"])
+    with pytest.raises(MissingExtra) as caught:
+        opened(small_folder(tmp_path / "model"), "bf16")
+    assert "pip install onnxruntime-openvino" in caught.value.hint
+
+
+@pytest.mark.parametrize(("how", "provider"), [("int8", "cuda"), ("bf16", "cpu")])
+def test_provider_that_cannot_compute_so_is_a_usage_error(tmp_path, how, provider):
+    with pytest.raises(ConfigError, match=f"{how} does not run on {provider}"):
+        opened(small_folder(tmp_path / "model"), how, provider=provider)
+
+
+@pytest.mark.parametrize(("how", "hint"), [("float32", "f32"), ("bf16", "bf16")])
+def test_openvino_is_told_the_precision_in_both_cases(how, hint):
+    assert f'"INFERENCE_PRECISION_HINT": "{hint}"' in sessions._openvino(how, 0)["load_config"]
+
+
+@pytest.mark.skipif(not sessions.has("openvino"), reason="needs onnxruntime-openvino")
+def test_openvino_computes_in_what_was_asked_for(tmp_path):
+    folder = small_folder(tmp_path / "model")
+    exact = scored(opened(folder, "float32", provider="cpu"))
+    assert np.abs(scored(opened(folder, "float32", provider="openvino")) - exact).max() < 1e-3
+    half = opened(folder, "bf16")
+    assert half.device == "openvino"
+    assert np.abs(scored(half) - exact).max() < 0.1

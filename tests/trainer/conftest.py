@@ -1,0 +1,41 @@
+"""A tiny model and a laid-out data set, made once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from datasetkit.core.config import TrainOptions
+from tests.trainer import tiny
+from trainer.plan import TrainPlan, find_subsets, make_plan
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread():
+    # The layers are so small that threads would only wait for each other.
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def model(tmp_path_factory) -> Path:
+    return tiny.save_pipeline(tmp_path_factory.mktemp("model"))
+
+
+@pytest.fixture(scope="session")
+def data(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("data")
+    tiny.save_pictures(folder / "train" / "2_sks", [(128, 128), (192, 128), (130, 200), (128, 128)])
+    tiny.save_pictures(folder / "reg" / "1_girl", [(128, 140), (140, 128)], captions=False)
+    return folder
+
+
+@pytest.fixture
+def options(model, tmp_path) -> TrainOptions:
+    return tiny.options(model, tmp_path / "out")
+
+
+@pytest.fixture
+def plan(data, options) -> TrainPlan:
+    return make_plan(find_subsets(data, options)[0], options)

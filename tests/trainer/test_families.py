@@ -1,0 +1,105 @@
+"""Stable Diffusion 1: its parts are found in a folder and in one file, and its modules have kohya's names."""
+
+import hashlib
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
+from datasetkit.core.errors import ConfigError, ModelFileError
+from tests.trainer import tiny
+from trainer.families import sd
+from trainer.families.base import Parts
+
+
+def name_hash(names) -> str:
+    return hashlib.sha256("\n".join(sorted(names)).encode()).hexdigest()[:16]
+
+
+@pytest.fixture(scope="module")
+def parts(model):
+    return sd.load(str(model))
+
+
+def test_names_of_all_modules_are_kohyas(parts):
+    unet, encoder = sd.targets(parts, "unet"), sd.targets(parts, "text_encoder")
+    assert (len(unet), name_hash(unet)) == (192, "bdfc29d0bf3d9ac6")
+    assert (len(encoder), name_hash(encoder)) == (72, "8da961b9692b4294")
+
+
+def test_text_encoder_names_do_not_depend_on_the_module_tree(parts):
+    class Older(nn.Module):
+        """The tree of transformers before 5.6."""
+
+        def __init__(self):
+            super().__init__()
+            self.text_model = parts.text_encoder
+
+    older = Parts(parts.unet, parts.vae, Older(), parts.source)
+    assert set(sd.targets(older, "text_encoder")) == set(sd.targets(parts, "text_encoder"))
+
+
+def test_one_file_in_the_original_layout_is_the_same_model_as_a_folder(parts, tmp_path):
+    path = tiny.save_checkpoint(tmp_path)
+    single = sd.load(str(path), configs=tmp_path / "configs")
+    for name in ("unet", "vae", "text_encoder"):
+        there, here = getattr(parts, name).state_dict(), getattr(single, name).state_dict()
+        assert there.keys() == here.keys()
+        assert all(torch.equal(there[key], here[key]) for key in there)
+
+
+def test_shipped_configurations_are_the_full_size_model():
+    from diffusers import AutoencoderKL, UNet2DConditionModel
+    from transformers import CLIPTextConfig, CLIPTextModel
+
+    with torch.device("meta"):
+        unet = UNet2DConditionModel.from_config(UNet2DConditionModel.load_config(sd.CONFIGS, subfolder="unet"))
+        vae = AutoencoderKL.from_config(AutoencoderKL.load_config(sd.CONFIGS, subfolder="vae"))
+        encoder = CLIPTextModel(CLIPTextConfig.from_pretrained(sd.CONFIGS, subfolder="text_encoder"))
+    counted = [sum(p.numel() for p in part.parameters()) for part in (unet, vae, encoder)]
+    assert counted == [859_520_964, 83_653_863, 123_060_480]
+
+
+@pytest.mark.parametrize("name", ["model.ckpt", "model.pt", "model.bin", "model.pkl", "missing.ckpt"])
+def test_pickles_are_refused_with_a_way_out(tmp_path, name):
+    (tmp_path / "model.ckpt").write_bytes(b"\x80\x04N.")
+    with pytest.raises(ModelFileError, match="pickle") as caught:
+        sd.load(str(tmp_path / name))
+    assert "safetensors" in caught.value.hint
+
+
+def test_hub_model_needs_its_revision():
+    with pytest.raises(ConfigError, match="revision"):
+        sd.load("someone/some-model")
+    with pytest.raises(ConfigError, match="revision"):
+        sd.load("someone/some-model", revision="main")
+
+
+@pytest.mark.parametrize(
+    ("key", "family"),
+    [("conditioner.embedders.0.x", "XL"), ("cond_stage_model.model.x", "Diffusion 2"), ("double_blocks.0.x", "Flux")],
+)
+def test_models_of_other_families_are_named(tmp_path, key, family):
+    save_file({key: torch.zeros(1)}, tmp_path / "other.safetensors")
+    with pytest.raises(ModelFileError, match=family):
+        sd.load(str(tmp_path / "other.safetensors"))
+
+
+def test_a_file_that_is_no_checkpoint_is_refused(tmp_path):
+    save_file({"lora_unet_x.alpha": torch.zeros(1)}, tmp_path / "lora.safetensors")
+    with pytest.raises(ModelFileError, match="no Stable Diffusion 1 checkpoint"):
+        sd.load(str(tmp_path / "lora.safetensors"))
+    (tmp_path / "half.safetensors").write_bytes(b"\xff" * 100)
+    with pytest.raises(ModelFileError, match="cannot read"):
+        sd.load(str(tmp_path / "half.safetensors"))
+    with pytest.raises(ModelFileError, match="does not exist"):
+        sd.load(str(tmp_path / "none.safetensors"))
+    with pytest.raises(ModelFileError, match="no whole diffusers model"):
+        sd.load(str(tmp_path))
+
+
+def test_clip_skip_leaves_the_last_layers_idle(parts):
+    assert sd.idle(parts, 1) == frozenset()
+    assert len(sd.idle(parts, 2)) == 6
+    assert all("layers_11_" in name for name in sd.idle(parts, 2))

@@ -1,0 +1,63 @@
+"""Captions reach the text encoder in passes of 77, and clip_skip counts as sd-scripts does."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from datasetkit import tokens
+from datasetkit.tokens import BOS, EOS
+from trainer import text
+from trainer.families import sd
+
+LONG = ", ".join(f"tag {n}" for n in range(60))
+
+
+@pytest.fixture(scope="module")
+def encoder(model):
+    return sd.load(str(model)).text_encoder
+
+
+def test_short_caption_fills_its_passes_with_the_end_token():
+    assert text.passes("a photo of a cat", 75) == ((BOS, 320, 1125, 539, 320, 2368, *(EOS,) * 71),)
+    assert [len(p) for p in text.passes("a photo of a cat", 225)] == [77, 77, 77]
+    assert text.passes("", 150)[1] == (BOS, *(EOS,) * 76)
+
+
+@settings(max_examples=25, deadline=None)
+@given(words=st.integers(0, 120), limit=st.sampled_from([75, 150, 225]))
+def test_passes_hold_the_ids_of_the_caption_in_order(words, limit):
+    caption = " ".join(["cat"] * words)
+    ids = tokens.ids(caption)[1:-1][:limit]
+    inner = [i for one in text.passes(caption, limit) for i in one[1:-1]]
+    assert inner == [*ids, *[EOS] * (limit - len(ids))]
+    assert all(one[0] == BOS and one[-1] == EOS for one in text.passes(caption, limit))
+
+
+@pytest.mark.parametrize(("limit", "places"), [(75, 77), (150, 152), (225, 227)])
+def test_passes_are_joined_to_one_sequence(encoder, limit, places):
+    with torch.no_grad():
+        found = text.encode_clip(encoder, [LONG, "cat"], clip_skip=1, max_tokens=limit)
+        alone = text.encode_clip(encoder, ["cat"], clip_skip=1, max_tokens=75)
+    assert found.shape == (2, places, 16)
+    assert torch.allclose(found[1, :76], alone[0, :76], atol=1e-6)
+
+
+def test_the_first_pass_does_not_change_with_what_follows(encoder):
+    with torch.no_grad():
+        one = text.encode_clip(encoder, [LONG], clip_skip=2, max_tokens=75)
+        three = text.encode_clip(encoder, [LONG], clip_skip=2, max_tokens=225)
+    assert torch.allclose(one[0, :76], three[0, :76], atol=1e-6)
+    assert not torch.allclose(three[0, 1:76], three[0, 76:151], atol=1e-3)
+
+
+def test_clip_skip_takes_a_layer_from_the_end_and_norms_it(encoder):
+    ids = torch.tensor(text.passes("cat", 75))
+    with torch.no_grad():
+        states = encoder(ids, output_hidden_states=True)
+        norm = getattr(encoder, "text_model", encoder).final_layer_norm
+        first = text.encode_clip(encoder, ["cat"], clip_skip=1, max_tokens=75)
+        second = text.encode_clip(encoder, ["cat"], clip_skip=2, max_tokens=75)
+    assert torch.equal(first, states.last_hidden_state)
+    assert torch.allclose(first, norm(states.hidden_states[-1]), atol=1e-6)
+    assert torch.equal(second, norm(states.hidden_states[-2]))

@@ -1,0 +1,294 @@
+"""Configuration: `[train]` of a dsk.toml, or sd-scripts' config.toml and dataset.toml through one translation."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, Final
+
+from datasetkit.core.config import Config, LayoutOptions, TrainOptions, build
+from datasetkit.core.errors import ConfigError
+from datasetkit.core.files import display
+from trainer.plan import TRAIN, Subset, caption_options, find_subsets
+
+# What sd-scripts takes where its files say nothing (its seed would be random).
+DEFAULTS: Final[Mapping[str, object]] = {
+    "cache_latents": False,
+    "enable_bucket": False,
+    "learning_rate": 2e-6,
+    "lr_scheduler": "constant",
+    "max_bucket_reso": 1024,
+    "min_bucket_reso": 256,
+    "mixed_precision": "no",
+    "network_alpha": 1.0,
+    "network_dim": 4,
+    "optimizer_type": "AdamW",
+    "save_every_n_epochs": 0,
+    "save_precision": "float",
+    "save_state": False,
+    "shuffle_caption": False,
+}
+_STEPS: Final = 1600  # where neither epochs nor steps are given
+
+_OWN_LOADER = "pictures are read by this trainer's own loader"
+_ATTENTION = "torch's scaled-dot-product attention is always used"
+_SAMPLES = "no sample pictures are drawn"
+_TRACKING = "metrics.jsonl and TensorBoard are written under fixed names"
+# Accepted, and not needed: why.
+IGNORED: Final[Mapping[str, str]] = {
+    "xformers": _ATTENTION,
+    "sdpa": _ATTENTION,
+    "mem_eff_attn": _ATTENTION,
+    "lowram": "the model is loaded once, part by part",
+    "max_data_loader_n_workers": _OWN_LOADER,
+    "persistent_data_loader_workers": _OWN_LOADER,
+    "vae_batch_size": "pictures are encoded one by one, so that no batch can change a latent",
+    "skip_cache_check": "cached latents are checked by content",
+    "no_half_vae": "the VAE never computes in fp16",
+    "tokenizer_cache_dir": "the tokenizer is part of the package",
+    "log_prefix": _TRACKING,
+    "log_with": _TRACKING,
+    "log_tracker_name": _TRACKING,
+    "log_config": _TRACKING,
+    "sample_prompts": _SAMPLES,
+    "sample_sampler": _SAMPLES,
+    "sample_at_first": _SAMPLES,
+    "sample_every_n_epochs": _SAMPLES,
+    "sample_every_n_steps": _SAMPLES,
+    "save_last_n_epochs_state": "the newest two states are kept",
+    "save_last_n_steps_state": "the newest two states are kept",
+    "caption_separator": "commas part the tags",
+}
+# Not to be had here: the values that mean "off" are accepted.
+_OFF: Final = (None, False, 0, "", [])
+UNSUPPORTED: Final = frozenset(
+    "v2 weighted_captions color_aug face_crop_aug_range enable_wildcard caption_prefix caption_suffix "
+    "secondary_separator token_warmup_min token_warmup_step full_fp16 full_bf16 fp8_base fp8_base_unet "
+    "scale_v_pred_loss_like_noise_pred v_pred_like_loss zero_terminal_snr alpha_mask validation_split "
+    "validation_seed validate_every_n_epochs validate_every_n_steps max_validation_steps cache_text_encoder_outputs "
+    "cache_text_encoder_outputs_to_disk resize_interpolation in_json network_args base_weights "
+    "base_weights_multiplier dim_from_weights lr_scheduler_type lr_scheduler_args lr_decay_steps "
+    "lr_scheduler_timescale lr_scheduler_min_lr_ratio save_n_epoch_ratio save_state_on_train_end resume initial_epoch "
+    "initial_step skip_until_initial_step deepspeed metadata_title metadata_author metadata_description "
+    "metadata_license metadata_tags".split()
+)
+# Accepted with these values only.
+FIXED: Final[Mapping[str, tuple[object, ...]]] = {
+    "save_model_as": ("safetensors",),
+    "caption_extension": (".txt", ".caption"),
+    "loss_type": ("l2",),
+    "token_warmup_min": (1,),
+}
+_OF_SUBSET: Final = (
+    "flip_aug", "random_crop", "shuffle_caption", "keep_tokens", "keep_tokens_separator", "caption_dropout_rate",
+    "caption_dropout_every_n_epochs", "caption_tag_dropout_rate",
+)  # fmt: skip
+_OF_DATASET: Final = (
+    "resolution", "enable_bucket", "min_bucket_reso", "max_bucket_reso", "bucket_reso_steps", "bucket_no_upscale",
+)  # fmt: skip
+_FOLDERS: Final = ("train_data_dir", "reg_data_dir", "dataset_config")
+_PATHS: Final = ("output_dir", "logging_dir", "network_weights")
+
+
+@dataclass(frozen=True, slots=True)
+class Translated:
+    """What sd-scripts' files say. ignored: key -> why it does nothing here."""
+
+    options: TrainOptions
+    subsets: tuple[Subset, ...]
+    ignored: Mapping[str, str]
+    notices: tuple[str, ...] = ()
+
+
+def of_project(config: Config, given: Mapping[str, Any]) -> TrainOptions:
+    """Return `[train]` of a dsk.toml with what was given beside it; the file's paths are seen from its folder."""
+    options = config.build(TrainOptions, "train", given)
+    root = config.root
+    if root is None:
+        return options
+    own = {name: getattr(options, name) for name in _PATHS if given.get(name) is None and getattr(options, name)}
+    for name in ("pretrained_model_name_or_path", "vae"):
+        value = getattr(options, name)
+        # A hub id looks like a path; what is there is a path.
+        if value and given.get(name) is None and (root / value).exists():
+            own[name] = value
+    return replace(options, **{name: str(root / value) for name, value in own.items()})
+
+
+def data_folder(folder: Path, config: Config) -> Path:
+    """Return the laid-out data set of a folder: itself, or for a project the one that `dsk layout` makes."""
+    if config.root == folder.resolve() and not (folder / TRAIN).is_dir():
+        return Path(config.build(LayoutOptions, "layout").out)
+    return folder
+
+
+def setting(text: str) -> tuple[str, Any]:
+    """Read `--set name=value` (or train.name=value); the value is written as in TOML, a plain word is a text."""
+    key, sign, value = text.partition("=")
+    key = key.strip().removeprefix("train.")
+    if not sign or not key.isidentifier():
+        raise ConfigError(f"--set {display(text)}", hint="write --set network_dim=64, or --set output_name=sks")
+    try:
+        return key, tomllib.loads(f"value = {value}")["value"]
+    except tomllib.TOMLDecodeError:
+        return key, value.strip()
+
+
+def translate(config_file: Path | None, dataset_file: Path | None, given: Mapping[str, Any]) -> Translated:
+    """Read sd-scripts' config.toml and dataset.toml, either or both. given: options that stand above the files.
+
+    Raises ConfigError for a key that neither sd-scripts nor this trainer knows, and for one that asks for what is not
+    to be had here.
+    """
+    config = _flat(_toml(config_file)) if config_file else {}
+    ignored: dict[str, str] = {}
+    where = display(config_file.name) if config_file else "options"
+    folders = {name: str(config.pop(name)) for name in _FOLDERS if config.get(name)}
+    options = _known(config, where, ignored, also=())
+    if dataset_file is None and "dataset_config" in folders:
+        dataset_file = _found(folders["dataset_config"], config_file)
+    rows: list[dict[str, Any]] = []
+    if dataset_file is not None:
+        shared, rows = _dataset(_toml(dataset_file), display(dataset_file.name), ignored)
+        options |= shared
+    made = build(TrainOptions, _settled(options), given, where=where)
+    if dataset_file is not None:
+        return Translated(made, tuple(_subset(row, made, dataset_file) for row in rows), ignored)
+    return _of_folders(made, folders, config_file, ignored)
+
+
+def _of_folders(
+    options: TrainOptions, folders: Mapping[str, str], file: Path | None, ignored: Mapping[str, str]
+) -> Translated:
+    if "train_data_dir" not in folders:
+        raise ConfigError("no data set is named", hint="name it: --dataset-config dataset.toml, or train_data_dir")
+    subsets, notices = find_subsets(_found(folders["train_data_dir"], file), options)
+    found = [s for s in subsets if not s.is_reg]
+    if "reg_data_dir" in folders:
+        reg, more = find_subsets(_found(folders["reg_data_dir"], file), options)
+        found += [replace(s, is_reg=True) for s in reg]
+        notices += more
+    return Translated(options, tuple(found), ignored, notices)
+
+
+def _settled(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Complete what sd-scripts' files leave open, as sd-scripts does."""
+    made = {**DEFAULTS, **options}
+    made.setdefault("text_encoder_lr", made["learning_rate"])
+    if "max_train_epochs" in made:
+        made.pop("max_train_steps", None)  # sd-scripts: epochs stand above steps
+    else:
+        made.setdefault("max_train_steps", _STEPS)
+    return made
+
+
+def _known(
+    table: Mapping[str, Any], where: str, ignored: dict[str, str], also: Sequence[str]
+) -> dict[str, Any]:
+    """Return the options of a table under our names; note what is ignored, refuse what is unknown or unsupported."""
+    own = {f.name for f in fields(TrainOptions)}
+    found: dict[str, Any] = {}
+    for key, value in table.items():
+        if key in FIXED and value in FIXED[key]:
+            continue
+        if key in FIXED and key not in UNSUPPORTED:
+            hint = "give " + " or ".join(repr(v) for v in FIXED[key])
+            raise ConfigError(f"{where}: {key} = {value!r} is not to be had here", hint=hint)
+        if key in IGNORED:
+            ignored[key] = IGNORED[key]
+        elif key in UNSUPPORTED:
+            if value not in _OFF:
+                raise ConfigError(f"{where}: {key} = {value!r} is not to be had here", hint="take it out, or set it off")
+        elif key in own or key in also:
+            found[key] = _value(key, value)
+        else:
+            near = get_close_matches(key, [*own, *IGNORED, *UNSUPPORTED, *FIXED, *also, *_FOLDERS], 1)
+            raise ConfigError(
+                f"{where}: unknown key {key!r}", hint=f"did you mean {near[0]!r}?" if near else "take it out"
+            )
+    return found
+
+
+def _value(key: str, value: Any) -> Any:
+    """Return a value in our type: sd-scripts writes sizes as text and takes lists of one rate."""
+    if key == "resolution":
+        if isinstance(value, str):
+            try:
+                value = [int(side) for side in value.split(",")]
+            except ValueError:
+                raise ConfigError(f"resolution = {value!r}", hint="write 512 or '512,768'") from None
+        if isinstance(value, list) and len(value) == 1:
+            return value[0]
+    if key == "text_encoder_lr" and isinstance(value, list) and len(value) == 1:
+        return value[0]
+    return value
+
+
+def _dataset(data: Mapping[str, Any], where: str, ignored: dict[str, str]) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """Return what a dataset.toml says of the whole run, and its subsets with what they inherit."""
+    general = data.get("general", {})
+    sets = data.get("datasets", [])
+    unknown = set(data) - {"general", "datasets"}
+    if unknown or not sets:
+        said = f"unknown table [{min(unknown)}]" if unknown else "it has no [[datasets]]"
+        raise ConfigError(f"{where}: {said}", hint="write [general], [[datasets]] and [[datasets.subsets]]")
+    also = ("batch_size", "num_repeats", "image_dir", "is_reg", "class_tokens")
+    shared: list[dict[str, Any]] = []
+    rows: list[dict[str, Any]] = []
+    for one in sets:
+        base = {**general, **{k: v for k, v in one.items() if k != "subsets"}}
+        known = _known(base, where, ignored, also)
+        whole = {k: known[k] for k in _OF_DATASET if k in known}
+        if "batch_size" in known:
+            whole["train_batch_size"] = known["batch_size"]
+        shared.append(whole)
+        rows += [{**known, **_known(subset, where, ignored, also)} for subset in one.get("subsets", [])]
+    if any(whole != shared[0] for whole in shared):
+        raise ConfigError(f"{where}: the [[datasets]] differ in their sizes", hint="one resolution a run: train twice")
+    if not rows:
+        raise ConfigError(f"{where}: it has no [[datasets.subsets]]", hint="name at least one folder by image_dir")
+    # What all subsets say is what the run says: the LoRA's metadata tells it.
+    common = {k: rows[0][k] for k in _OF_SUBSET if all(row.get(k) == rows[0].get(k) for row in rows) and k in rows[0]}
+    return {**shared[0], **common}, rows
+
+
+def _subset(row: Mapping[str, Any], options: TrainOptions, file: Path) -> Subset:
+    if "image_dir" not in row:
+        raise ConfigError(f"{display(file.name)}: a subset has no image_dir", hint="name its folder of pictures")
+    own = replace(options, **{name: row[name] for name in _OF_SUBSET if name in row})
+    folder = _found(str(row["image_dir"]), file)
+    repeats = row.get("num_repeats", 1)
+    if not isinstance(repeats, int) or repeats < 1:
+        raise ConfigError(f"{display(file.name)}: num_repeats = {repeats!r}", hint="give 1 or more")
+    return Subset(
+        folder, str(row.get("class_tokens", folder.name)), repeats, caption_options(own),
+        bool(row.get("is_reg", False)), own.flip_aug, own.random_crop,
+    )  # fmt: skip
+
+
+def _found(path: str, file: Path | None) -> Path:
+    """Return a path of a file: beside the file where it is there, else as seen from the current folder."""
+    beside = file.parent / path if file else Path(path)
+    return beside if beside.exists() else Path(path)
+
+
+def _flat(data: Mapping[str, Any]) -> dict[str, Any]:
+    """Forget the sections of a config.toml: sd-scripts looks at the keys only."""
+    flat: dict[str, Any] = {}
+    for key, value in data.items():
+        flat |= value if isinstance(value, dict) else {key: value}
+    return flat
+
+
+def _toml(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8-sig"))
+    except OSError as error:
+        raise ConfigError(f"cannot read {display(path)}: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise ConfigError(f"{display(path)} is not UTF-8 text", hint="save it as UTF-8") from None
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{display(path)} is not valid TOML: {error}") from None
