@@ -80,25 +80,58 @@ def probe(path: Path, *, max_pixels: int = DEFAULT_MAX_PIXELS) -> Probe:
         return Probe(width, height, kind, frames, image.has_transparency_data)
 
 
+@dataclass(frozen=True, slots=True)
+class Reduced:
+    """A picture decoded at a whole, a half, a quarter or an eighth of its size, to be shrunk further.
+
+    width, height: of the whole picture, upright. box: where that lies in the pixels of `image`, (left, top, right,
+    bottom), for `Image.resize`: a side that the reduction does not divide ends inside of a pixel.
+    """
+
+    image: Image.Image
+    width: int
+    height: int
+    box: tuple[float, float, float, float]
+
+
 def load(
     path: Path, *, alpha: Alpha = "flatten", max_pixels: int = DEFAULT_MAX_PIXELS, shrink_to: int | None = None
 ) -> Image.Image:
     """Open a picture as upright 8-bit sRGB without metadata; of an animation its first frame.
 
     alpha: "flatten" lays the picture onto white; "keep" returns RGBA where a pixel is transparent, else RGB.
-    max_pixels: width x height beyond it is refused before anything is decoded.
-    shrink_to: the long edge, in pixels, that the caller will shrink to. A JPEG is then decoded at a half, a quarter
-    or an eighth where that leaves at least 1.5 times as much; the caller still resizes.
+    max_pixels: width x height beyond it is refused before anything is decoded. shrink_to: see `load_reduced`.
     Raises InputError with the reason for a file that cannot be read or is no whole picture.
     """
+    return load_reduced(path, shrink_to, alpha=alpha, max_pixels=max_pixels).image
+
+
+def load_reduced(
+    path: Path, shrink_to: int | None, *, alpha: Alpha = "flatten", max_pixels: int = DEFAULT_MAX_PIXELS
+) -> Reduced:
+    """Open a picture as `load` does, for a caller who will shrink its long edge to `shrink_to` pixels.
+
+    A JPEG is decoded at a half, a quarter or an eighth where that leaves at least DRAFT_FACTOR times as much. Without
+    the box a side of 3,333 pixels would be scaled as if it were 3,334: at the far edge half a pixel beside.
+    """
     with _opened(path, max_pixels) as image:
+        width, height = image.size
         if shrink_to is not None and image.format in ("JPEG", "MPO"):
             factor = DRAFT_FACTOR * shrink_to / max(image.size)
             image.draft(None, (math.ceil(image.width * factor), math.ceil(image.height * factor)))
         image.load()
-        turn = _UPRIGHT.get(_orientation(image))
+        orientation = _orientation(image)
         standard = to_srgb(image, alpha=alpha)
-        return standard.transpose(turn) if turn is not None else standard
+        # The decoder rounds both sides up; the least part that fits, for at 1 x 1 every part does.
+        part = next((n for n in (1, 2, 4, 8) if image.size == (-(-width // n), -(-height // n))), 1)
+        spare = image.width - width / part, image.height - height / part
+        turn = _UPRIGHT.get(orientation)
+        if orientation >= 5 and turn is not None:
+            width, height, spare = height, width, spare[::-1]
+        left = spare[0] if orientation in (2, 3, 6, 7) else 0.0
+        top = spare[1] if orientation in (3, 4, 7, 8) else 0.0
+        upright = standard.transpose(turn) if turn is not None else standard
+        return Reduced(upright, width, height, (left, top, left + width / part, top + height / part))
 
 
 def save(image: Image.Image, path: Path, *, quality: int = 95) -> None:

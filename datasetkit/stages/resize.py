@@ -121,12 +121,8 @@ class ResizeWorker:
         writer = images.WRITERS.get(target.suffix.lower(), "")
         alpha = options.alpha if writer in images.WITH_ALPHA else "flatten"
         # Also what could be copied is decoded: a damaged file must not be passed on.
-        picture = images.load(
-            record.path,
-            alpha=alpha,
-            max_pixels=options.max_pixels,
-            shrink_to=max(size) if size != source else None,
-        )
+        wanted = max(size) if size != source else None
+        picture = images.load_reduced(record.path, wanted, alpha=alpha, max_pixels=options.max_pixels)
         with writing(target.parent):
             target.parent.mkdir(parents=True, exist_ok=True)
         plain = size == source and seen.frames == 1 and seen.format == writer
@@ -135,20 +131,23 @@ class ResizeWorker:
         if copied:
             write_atomic(target, data)
         else:
-            images.save(shrink(picture, size), target, quality=options.quality)
+            images.save(shrink(picture.image, size, picture.box), target, quality=options.quality)
         return Done(record, Resized(target, source, size, copied), _note(seen, options.alpha != alpha))
 
     def process(self, batch: Sequence[tuple[ImageRecord, object]]) -> Sequence[Outcome[Resized]]:
         return [done for _, done in batch if isinstance(done, Done)]
 
 
-def shrink(image: Image.Image, size: Size) -> Image.Image:
-    """Scale by Lanczos; colours under transparency do not bleed into the edge (they are weighted by alpha)."""
+def shrink(image: Image.Image, size: Size, box: tuple[float, float, float, float] | None = None) -> Image.Image:
+    """Scale by Lanczos; colours under transparency do not bleed into the edge (they are weighted by alpha).
+
+    box: the part of `image` that is the picture, where that ends inside of a pixel; None = all.
+    """
     if image.size == size:
         return image
     if image.mode == "RGBA":
-        return image.convert("RGBa").resize(size, Image.Resampling.LANCZOS).convert("RGBA")
-    return image.resize(size, Image.Resampling.LANCZOS)
+        return image.convert("RGBa").resize(size, Image.Resampling.LANCZOS, box).convert("RGBA")
+    return image.resize(size, Image.Resampling.LANCZOS, box)
 
 
 def _read(path: Path) -> bytes:
