@@ -11,6 +11,8 @@ from pathlib import Path
 
 from datasetkit.core.errors import ModelFileError
 from datasetkit.core.files import storage_error, write_atomic
+from taggers import download
+from taggers.download import sha256 as sha256
 
 COMMIT = re.compile(r"[0-9a-f]{40}")
 # The hub's ETag of a file is the sha256 of its bytes (large files) or git's own blob hash (small ones).
@@ -41,16 +43,21 @@ def fetch(repo: str, filename: str, revision: str, *, again: bool = False) -> Pa
     """Return the file from the cache, downloading it first when it is missing or `again` is asked for.
 
     Raises FetchError when the hub cannot be reached or refuses, StorageError when the cache cannot be written.
-    The download shows the hub's own progress bar on a terminal.
+    The download shows the hub's own progress bar on a terminal; a large file goes on where an earlier try stopped.
     """
     found = cached(repo, filename, revision)
     if found is not None and not again:
         return found
-    from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url
+    from huggingface_hub import constants, get_hf_file_metadata, hf_hub_download, hf_hub_url
 
     with _asking(repo, filename):
         # Asked first and without retries: without a connection this answers at once, the download only after minutes.
-        etag = get_hf_file_metadata(hf_hub_url(repo, filename, revision=revision)).etag
+        url = hf_hub_url(repo, filename, revision=revision)
+        seen = get_hf_file_metadata(url)
+        etag, cache = seen.etag, Path(constants.HF_HUB_CACHE)
+        if etag is not None and SHA256.fullmatch(etag) and download.can_resume(cache):
+            download.bring(repo, url, etag, seen.size, cache)
+            again = False  # the client finds the file in its cache, and links to it
         path = Path(hf_hub_download(repo, filename, revision=revision, force_download=again))
     if etag is not None and not path.is_symlink():
         write_atomic(path.with_name(path.name + ETAG_SUFFIX), f"{etag}\n".encode())
@@ -78,12 +85,6 @@ def damage(path: Path) -> str:
     except OSError as error:
         return f"{path} cannot be read: {error.strerror or error}"
     return "" if actual == etag else f"{path} is damaged or incomplete: its hash is not the hub's"
-
-
-def sha256(path: Path) -> str:
-    """Return the sha256 of a file's bytes in hex."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _etag(path: Path) -> str:

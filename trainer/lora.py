@@ -94,6 +94,7 @@ def attach(
         config = LoraConfig(r=dim, lora_alpha=scale, target_modules=list(targets.values()), lora_dropout=0.0)
         model = parts.part(part)
         inject_adapter_in_model(config, model, adapter_name=ADAPTER)
+        model.eval()  # what peft put in is in training mode
         for name, path in targets.items():
             modules.append(Module(name, part, path, model.get_submodule(path)))
     lora = Lora(tuple(sorted(modules, key=lambda m: m.name)), dim, alpha or dim)

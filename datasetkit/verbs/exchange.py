@@ -154,21 +154,23 @@ def import_captions(folder: Path, options: ImportOptions, how: How = JUST_DO_IT)
     meta = Path(options.meta) if options.meta else None
     if meta is not None and not meta.is_file():
         raise InputError(f"{display(meta)} does not exist", hint="name sd-scripts' metadata file by --meta")
-    found, problems = imports.plan_import(listing.images, options.source, meta=meta)
     changes: list[CaptionChange] = []
     unreadable: list[Failed] = []
     kept = 0
-    for image, caption, _source in found:
-        try:
-            before = read_caption(image)
-        except InputError as error:
-            unreadable.append(Failed(image, error.message, error.hint))
-            continue
-        if before is not None and before.tags and options.existing == "skip":
-            kept += before != caption
-        elif before != caption and caption.tags:
-            changes.append(CaptionChange(image, before, caption))
     with open_project(folder, how) as project:
+        if how.wait:  # the run that was waited for may have renamed them
+            listing = require_pictures(folder, recursive=options.recursive)
+        found, problems = imports.plan_import(listing.images, options.source, meta=meta)
+        for image, caption, _source in found:
+            try:
+                before = read_caption(image)
+            except InputError as error:
+                unreadable.append(Failed(image, error.message, error.hint))
+                continue
+            if before is not None and before.tags and options.existing == "skip":
+                kept += before != caption
+            elif before != caption and caption.tags:
+                changes.append(CaptionChange(image, before, caption))
         plan = Plan(tuple(WriteText(caption_path(c.path), file_text(c.after)) for c in changes))
         entry = project.apply(plan, "import", f"{options.source} {display(folder.name)}")
     failed = (*listing.failed, *problems, *unreadable)

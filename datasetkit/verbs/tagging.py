@@ -66,6 +66,8 @@ def tag(folder: Path, options: TagOptions, how: How = JUST_DO_IT) -> Tagged:
         how.reporter.warn(notice)
     cut = cut_of(options, resolved)
     with open_project(folder, how) as project:
+        if how.wait:  # the run that was waited for may have renamed them
+            listing = list_images(folder, recursive=options.recursive, follow_links=options.follow_links)
         for place in {folder, *(path.parent for path in listing.images)} if not how.dry_run else ():
             require_writable(place)
             sweep(place)

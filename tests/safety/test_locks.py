@@ -4,6 +4,7 @@ import contextlib
 import os
 import threading
 import time
+from collections.abc import Callable
 
 import pytest
 
@@ -14,7 +15,7 @@ from datasetkit.core.locks import lock
 from datasetkit.verbs import project
 from datasetkit.verbs.project import How
 from tests.safety import datasets
-from tests.safety.datasets import small_set
+from tests.safety.datasets import TAG, small_set
 from tests.safety.harness import digest, in_child, strays
 from tests.safety.tagger import NAME
 
@@ -58,6 +59,40 @@ def test_wait_waits_until_the_other_run_has_ended(place):
     api.rules(place / "imgs", api.RulesOptions(trigger=("sks",)), How(wait=True))
     assert released and time.monotonic() >= released[0]
     other.join()
+
+
+@pytest.mark.parametrize("verb", ["tag", "import"])
+def test_after_waiting_the_names_that_the_other_run_gave_are_used(verb, place):
+    images = small_set(place / "imgs")
+    for n, image in enumerate(images):
+        image.with_name(image.name + ".txt").write_text(f"of {n}\n", encoding="utf-8")
+    held = threading.Event()
+
+    def swap():
+        """Rename as another run does, under the lock."""
+        with lock(place / "imgs"):
+            held.set()
+            time.sleep(0.3)
+            for n, image in enumerate(images):
+                for path in (image, image.with_name(image.name + ".txt"), image.with_suffix(".txt")):
+                    if path.exists():
+                        path.rename(path.with_name(path.name.replace(image.stem, f"p_{5 - n}")))
+
+    other = threading.Thread(target=swap)
+    other.start()
+    held.wait()
+    calls: dict[str, Callable[[How], object]] = {
+        "tag": lambda how: api.tag(place / "imgs", TAG, how),
+        "import": lambda how: api.import_captions(place / "imgs", api.ImportOptions(existing="overwrite"), how),
+    }
+    result = calls[verb](How(wait=True))
+    other.join()
+    assert getattr(result, "failed", ()) == ()
+    texts = {p.stem: p.read_text(encoding="utf-8") for p in (place / "imgs").glob("p_?.txt")}
+    if verb == "import":
+        assert texts == {f"p_{5 - n}": f"of {n}\n" for n in range(6)}
+    else:
+        assert set(texts) == {f"p_{n}" for n in range(6)}
 
 
 def test_the_lock_of_a_killed_run_is_free(place):

@@ -136,7 +136,8 @@ def test_another_threshold_or_rule_loads_no_model(planted, folder, capsys, monke
 def test_interrupted_run_goes_on_where_it_stopped(planted, folder, capsys, monkeypatch):
     import taggers.wd14
 
-    plain, seen = taggers.wd14.Wd14Tagger.scores, []
+    plain = taggers.wd14.Wd14Tagger.scores
+    seen: list[int] = []
 
     def interrupted(self, batch):
         if len(seen) == 4:

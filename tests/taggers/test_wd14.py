@@ -156,7 +156,8 @@ def served(cache, monkeypatch):
             self.answer(with_body=False)
 
         def do_GET(self):
-            requests.append(self.path)
+            start = self.headers.get("Range", "bytes=0-").removeprefix("bytes=").split("-")[0]
+            requests.append(f"{self.path.rsplit('/', 1)[1]} from {start}")
             self.answer(with_body=True)
 
         def answer(self, *, with_body):
@@ -164,13 +165,16 @@ def served(cache, monkeypatch):
             if data is None:
                 self.send_error(404)
                 return
-            self.send_response(200)
+            start = int(self.headers.get("Range", "bytes=0-").removeprefix("bytes=").split("-")[0])
+            self.send_response(206 if start else 200)
             self.send_header("ETag", f'"{hashlib.sha256(data).hexdigest()}"')
             self.send_header("X-Repo-Commit", self.path.split("/resolve/")[1].split("/")[0].replace("main", "c" * 40))
-            self.send_header("Content-Length", str(len(data)))
+            self.send_header("Content-Length", str(len(data) - start))
+            if start:
+                self.send_header("Content-Range", f"bytes {start}-{len(data) - 1}/{len(data)}")
             self.end_headers()
             if with_body:
-                self.wfile.write(data)
+                self.wfile.write(data[start:])
 
         def log_message(self, *_):
             pass
@@ -200,6 +204,26 @@ def test_download_fetches_once_and_a_damaged_file_again(served):
     models.download("wd-vit-v3")
     assert len(requests) == 3
     assert found.weights.read_bytes() == files[MODEL_FILE]
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_killed_download_goes_on_where_it_stopped_unless_what_is_there_is_wrong(served, cache, whole):
+    files, requests = served
+    files[MODEL_FILE], files[LABEL_FILE] = model_bytes(SMALL_COUNT, size=32), SMALL_LABELS.encode()
+    digest, half = hashlib.sha256(files[MODEL_FILE]).hexdigest(), len(files[MODEL_FILE]) // 2
+    blobs = cache / f"models--{MODELS['wd-vit-v3'].repo.replace('/', '--')}" / "blobs"
+    blobs.mkdir(parents=True)
+    part = blobs / f"{digest}.dsk-part"
+    part.write_bytes(files[MODEL_FILE][:half] if whole else bytes(half))
+    if whole:
+        found = models.download("wd-vit-v3")
+        assert requests == [f"{LABEL_FILE} from 0", f"{MODEL_FILE} from {half}"]
+        assert found.weights.read_bytes() == files[MODEL_FILE]
+    else:
+        with pytest.raises(ModelFileError, match="arrived damaged"):
+            models.download("wd-vit-v3")
+        assert models.download("wd-vit-v3").weights.read_bytes() == files[MODEL_FILE]
+    assert not part.exists()
 
 
 def test_tagger_named_explicitly_is_fetched_where_there_is_a_connection(served):

@@ -121,7 +121,7 @@ def test_start_of_a_module_does_not_depend_on_the_others(model):
     _, encoder_only = attached(model, ("text_encoder",))
     starts = {m.name: m.down for m in both.modules}
     assert all(torch.equal(starts[m.name], m.down) for m in encoder_only.modules)
-    assert all(float(m.down.abs().max()) <= 1 / m.down[0].numel() ** 0.5 for m in both.modules)
+    assert all(float(m.down.detach().abs().max()) <= 1 / m.down[0].numel() ** 0.5 for m in both.modules)
     assert not torch.equal(attached(model, ("text_encoder",), seed=2)[1].modules[0].down, encoder_only.modules[0].down)
 
 
@@ -151,11 +151,9 @@ def test_dropout_acts_on_the_inner_activations_while_training(model):
     parts.unet.train()
     torch.manual_seed(0)
     assert not torch.equal(output(parts), still)
-    module = network.modules[-1]
-    seen = module.layer.lora_A[lora.ADAPTER](torch.ones(1, module.down.shape[1], 1, 1)[..., 0, 0]) if (
-        module.down.ndim == 2
-    ) else module.layer.lora_A[lora.ADAPTER](torch.ones(1, module.down.shape[1], 4, 4))
-    assert bool((seen == 0).any())
+    module = next(m for m in network.modules if m.part == "unet" and m.down.ndim == 2)
+    seen = module.layer.lora_A[lora.ADAPTER](torch.ones(50, module.down.shape[1]))
+    assert 0.3 < float((seen == 0).float().mean()) < 0.7
 
 
 def test_metadata_names_every_module(model):

@@ -119,6 +119,7 @@ def _load_folder(folder: Path) -> tuple[Any, Any, Any]:
 
 def _load_file(path: Path, configs: Path) -> tuple[Any, Any, Any]:
     from diffusers import AutoencoderKL, UNet2DConditionModel
+    from diffusers.loaders.single_file_utils import SingleFileComponentError
 
     checkpoint = read_tensors(path)
     for prefix, family in _OTHERS.items():
@@ -133,7 +134,7 @@ def _load_file(path: Path, configs: Path) -> tuple[Any, Any, Any]:
             dict(checkpoint), config=str(configs), subfolder="vae", local_files_only=True
         )
         encoder = _clip_of(checkpoint, configs)
-    except (OSError, ValueError, RuntimeError, KeyError) as error:
+    except (SingleFileComponentError, OSError, ValueError, RuntimeError, KeyError) as error:
         raise ModelFileError(
             f"{display(path)} is no Stable Diffusion 1 checkpoint: {_first_line(error)}",
             hint="name a full checkpoint (about 2 or 4 GB), not a LoRA or a VAE",
@@ -158,6 +159,7 @@ def _clip_of(checkpoint: dict[str, Tensor], configs: Path) -> Any:
 
 def _load_vae(path: Path, configs: Path) -> Any:
     from diffusers import AutoencoderKL
+    from diffusers.loaders.single_file_utils import SingleFileComponentError
 
     try:
         if path.is_dir():
@@ -169,7 +171,7 @@ def _load_vae(path: Path, configs: Path) -> Any:
             tensors = {f"first_stage_model.{name}": tensor for name, tensor in tensors.items()}
         loaded = AutoencoderKL.from_single_file(tensors, config=str(configs), subfolder="vae", local_files_only=True)
         return loaded.float()
-    except (OSError, ValueError, RuntimeError, KeyError) as error:
+    except (SingleFileComponentError, OSError, ValueError, RuntimeError, KeyError) as error:
         raise ModelFileError(f"{display(path)} is no VAE: {_first_line(error)}", hint="check `vae` in [train]") from error
 
 

@@ -1,0 +1,71 @@
+"""The gate lets a working LoRA through and stops what would do nothing, or something else."""
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from datasetkit.core.errors import Exit
+from trainer import gate, lora
+from trainer.errors import GateFailed
+from trainer.families import sd
+
+NAME = "lora_unet_mid_block_attentions_0_proj_in"
+
+
+@pytest.fixture(scope="module")
+def trained(model):
+    parts = sd.load(str(model))
+    network = lora.attach(sd, parts, ("unet", "text_encoder"), dim=4, alpha=3.0, dropout=0.0, seed=1)
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for module in network.modules:
+            module.up.copy_(torch.randn(module.up.shape, generator=generator) * 0.01)
+    return network
+
+
+def checked(trained, tmp_path, change, *, dtype=torch.float32, idle=()):
+    tensors = lora.kohya_tensors(trained, dtype)
+    change(tensors)
+    save_file(tensors, tmp_path / "x.safetensors")
+    return gate.check(tmp_path / "x.safetensors", trained, idle=idle, dtype=dtype)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+def test_whole_file_passes_in_every_precision(trained, tmp_path, dtype):
+    verdict = checked(trained, tmp_path, lambda tensors: None, dtype=dtype)
+    assert verdict.modules == 264
+    assert min(verdict.norms.values()) > 0
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda t: t.pop(f"{NAME}.lora_up.weight"), "missing or foreign"),
+        (lambda t: t[f"{NAME}.lora_up.weight"].zero_(), "learned nothing"),
+        (lambda t: t[f"{NAME}.lora_down.weight"].view(-1)[0].fill_(float("nan")), "not finite"),
+        (lambda t: t[f"{NAME}.lora_down.weight"].view(-1)[0].fill_(float("inf")), "not finite"),
+        (lambda t: t[f"{NAME}.alpha"].fill_(4.0), "something else than was trained"),
+        (lambda t: t.update({"lora_unet_other.alpha": torch.tensor(1.0)}), "missing or foreign"),
+    ],
+)
+def test_what_is_wrong_is_named(trained, tmp_path, change, words):
+    with pytest.raises(GateFailed, match=words) as caught:
+        checked(trained, tmp_path, change)
+    assert caught.value.exit_code == Exit.GATE_FAILED == 21
+
+
+def test_modules_that_no_gradient_reaches_may_stay_as_they_were(trained, tmp_path):
+    verdict = checked(trained, tmp_path, lambda t: None, idle={NAME})
+    assert verdict.modules == 264
+
+
+def test_module_that_ran_away_is_remarked(trained, tmp_path):
+    module = next(m for m in trained.modules if m.name == NAME)
+    before = module.up.detach().clone()
+    with torch.no_grad():
+        module.up.mul_(1000)
+    try:
+        assert any(NAME in remark for remark in checked(trained, tmp_path, lambda t: None).remarks)
+    finally:
+        with torch.no_grad():
+            module.up.copy_(before)

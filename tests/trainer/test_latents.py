@@ -1,0 +1,132 @@
+"""Latents are kept by content: what changes is encoded again, what does not is not, and nothing else is different."""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file, save_file
+
+from tests.trainer import tiny
+from trainer import pixels
+from trainer.families import sd
+from trainer.latents import Encoder
+from trainer.plan import find_subsets, make_plan
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def vae(model):
+    return sd.load(str(model)).vae
+
+
+def encoder(vae, **others) -> Encoder:
+    return Encoder(vae, CPU, torch.float32, **others)
+
+
+class Heard:
+    def __init__(self):
+        self.said = []
+
+    def start(self, label, total): ...
+    def advance(self, n=1): ...
+    def finish(self): ...
+    def warn(self, message):
+        self.said.append(message)
+
+
+def test_kept_latents_equal_fresh_ones(vae, plan, tmp_path):
+    kept, fresh = encoder(vae), encoder(vae, remember=False)
+    assert kept.fill(plan.pictures) == len({p.id for p in plan.pictures})
+    kept.write(tmp_path / "latents.safetensors")
+    again = encoder(vae)
+    again.read(tmp_path / "latents.safetensors")
+    assert again.fill(plan.pictures) == 0
+    for picture in plan.pictures:
+        one, two, three = (e.moments(picture, picture.bucket.crop, False) for e in (kept, again, fresh))
+        assert torch.equal(one.mean, three.mean) and torch.equal(two.std, three.std)
+        assert one.mean.shape == (4, picture.bucket.bucket[1] // 8, picture.bucket.bucket[0] // 8)
+
+
+def test_each_visit_draws_its_own_sample(vae, plan):
+    moments = encoder(vae).moments(plan.pictures[0], (0, 0), False)
+    first, second = (moments.sample(torch.Generator().manual_seed(seed)) for seed in (1, 2))
+    assert not torch.equal(first, second)
+    assert torch.equal(first, moments.sample(torch.Generator().manual_seed(1)))
+
+
+def test_edit_makes_a_new_latent_and_a_rename_does_not(vae, data, options, tmp_path):
+    folder = tiny.copy_folder(data, tmp_path / "data")
+    concept = folder / "train" / "2_sks"
+    used = encoder(vae)
+    used.fill(make_plan(find_subsets(folder, options)[0], options).pictures)
+    (concept / "1.png").rename(concept / "9.png")
+    assert used.fill(make_plan(find_subsets(folder, options)[0], options).pictures) == 0
+    with Image.open(concept / "9.png") as image:
+        edited = image.convert("L")
+    edited.save(concept / "9.png")
+    assert used.fill(make_plan(find_subsets(folder, options)[0], options).pictures) == 1
+
+
+def test_another_vae_resolution_or_precision_is_another_key(vae, plan, model, data, tmp_path):
+    picture = plan.pictures[1]
+    key = encoder(vae).key(picture, (0, 0), False)
+    other = sd.load(str(model)).vae
+    with torch.no_grad():
+        other.quant_conv.bias += 1
+    larger = tiny.options(model, tmp_path, resolution=192)
+    elsewhere = make_plan(find_subsets(data, larger)[0], larger).pictures[1]
+    keys = {
+        key,
+        encoder(other).key(picture, (0, 0), False),
+        encoder(vae).key(elsewhere, (0, 0), False),
+        encoder(vae).key(picture, (0, 0), True),
+        encoder(vae).key(picture, (1, 0), False),
+        Encoder(sd.load(str(model)).vae, CPU, torch.bfloat16).key(picture, (0, 0), False),
+    }
+    assert len(keys) == 6
+
+
+@pytest.mark.parametrize("damage", ["cut short", "one flipped value", "nonsense"])
+def test_damaged_latents_are_named_and_encoded_again(vae, plan, tmp_path, damage):
+    path = tmp_path / "latents.safetensors"
+    used = encoder(vae)
+    used.fill(plan.pictures)
+    used.write(path)
+    if damage == "one flipped value":
+        from safetensors import safe_open
+
+        with safe_open(path, "pt") as file:
+            metadata = file.metadata()
+        tensors = load_file(path)
+        next(iter(tensors.values())).view(-1)[0] += 1
+        save_file(tensors, path, metadata=metadata)
+    else:
+        data = path.read_bytes()
+        path.write_bytes(data[: len(data) // 2] if damage == "cut short" else b"nonsense")
+    heard = Heard()
+    again = encoder(vae)
+    again.read(path, heard)
+    assert len(heard.said) == 1
+    assert again.fill(plan.pictures) >= 1
+    for picture in plan.pictures:
+        one, two = (e.moments(picture, picture.bucket.crop, False).mean for e in (used, again))
+        assert torch.equal(one, two)
+
+
+def test_picture_is_cut_as_the_bucket_says(plan, options):
+    for picture in plan.pictures:
+        seen = pixels.read(picture, picture.bucket.crop, flip=False)
+        assert seen.shape == (picture.bucket.bucket[1], picture.bucket.bucket[0], 3)
+        flipped = pixels.read(picture, picture.bucket.crop, flip=True)
+        assert np.array_equal(flipped, seen[:, ::-1])
+
+
+def test_one_resampling_equals_resize_and_crop(plan):
+    picture = plan.pictures[1]
+    with Image.open(picture.path) as image:
+        resized = image.resize(picture.bucket.resized, Image.Resampling.LANCZOS)
+    left, top = picture.bucket.crop
+    width, height = picture.bucket.bucket
+    wanted = np.asarray(resized.crop((left, top, left + width, top + height))).astype(int)
+    assert np.abs(pixels.read(picture, (left, top), flip=False).astype(int) - wanted).max() <= 2

@@ -1,0 +1,172 @@
+"""The loop: every picture weighs the same, and what is random depends on the visit alone."""
+
+import math
+
+import pytest
+import torch
+from PIL import Image
+
+from tests.trainer import tiny
+from trainer import lora, setup
+from trainer.epochs import epoch_batches
+from trainer.errors import Diverged
+from trainer.loop import gradients, sample_losses, steps
+from trainer.plan import find_subsets, make_plan
+
+
+def ready(data, options):
+    plan = make_plan(find_subsets(data, options)[0], options)
+    return setup.assemble(options, plan, setup.load_parts(options))
+
+
+def wake(run):
+    """Give the LoRA a first change, so that the down factors have gradients as well."""
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for module in run.lora.modules:
+            module.up.copy_(torch.randn(module.up.shape, generator=generator) * 0.1)
+
+
+def epoch_gradient(run):
+    """Add up an epoch's gradients at learning rate 0, for a visit each of weight 1."""
+    plan = run.plan
+    batches = epoch_batches(plan, run.options.seed, 0)
+    for step in range(plan.totals.steps_per_epoch):
+        gradients(run, batches, 0, step)
+    size = plan.schedule.batch_size * plan.schedule.gradient_accumulation
+    return torch.cat([p.grad.flatten() for p in run.lora.parameters()]) * size
+
+
+EVERYTHING = {
+    "flip_aug": True,
+    "random_crop": True,
+    "caption_dropout_rate": 0.2,
+    "caption_tag_dropout_rate": 0.2,
+    "multires_noise_iterations": 3,
+    "ip_noise_gamma": 0.1,
+    "min_snr_gamma": 5.0,
+    "prior_loss_weight": 0.5,
+    "clip_skip": 2,
+}
+
+
+@pytest.mark.parametrize("others", [{}, EVERYTHING], ids=["plain", "every option"])
+def test_gradient_of_an_epoch_does_not_depend_on_the_batch_size(data, model, tmp_path, others):
+    found = []
+    for batch, accumulation in ((1, 1), (4, 1), (5, 1), (2, 3)):
+        options = tiny.options(
+            model, tmp_path, train_batch_size=batch, gradient_accumulation_steps=accumulation, **others
+        )
+        run = ready(data, options)
+        wake(run)
+        found.append(epoch_gradient(run))
+    size = float(found[0].norm())
+    assert size > 0
+    assert all(float((other - found[0]).norm()) / size < 2e-6 for other in found[1:])
+
+
+def test_kept_latents_change_nothing(data, model, tmp_path):
+    def losses(keep):
+        run = ready(data, tiny.options(model, tmp_path, cache_latents=keep, flip_aug=True))
+        if keep:
+            run.encoder.fill(run.plan.pictures)
+        return torch.cat([sample_losses(run, b, 0).detach() for b in epoch_batches(run.plan, 42, 0)])
+
+    assert torch.equal(losses(True), losses(False))
+
+
+def test_steps_taken_are_the_steps_planned(data, model, tmp_path):
+    run = ready(data, tiny.options(model, tmp_path, gradient_accumulation_steps=2, max_train_epochs=2))
+    taken = list(steps(run))
+    assert [log.step for log in taken] == list(range(1, run.plan.steps + 1))
+    assert [log.epoch for log in taken if log.last_of_epoch] == [1, 2]
+    assert sum(log.visits for log in taken) == 2 * run.plan.totals.visits
+    assert all(math.isfinite(log.loss) and log.gradient > 0 for log in taken)
+
+
+def test_max_train_steps_ends_a_run_in_the_middle_of_an_epoch(data, model, tmp_path):
+    run = ready(data, tiny.options(model, tmp_path, max_train_steps=3))
+    assert [log.last_of_epoch for log in steps(run)] == [False, False, False]
+    assert (run.plan.steps, run.plan.epochs) == (3, 1)
+
+
+def test_training_changes_only_the_lora(data, model, tmp_path):
+    run = ready(data, tiny.options(model, tmp_path, max_train_steps=2))
+    trained = {id(p) for p in run.lora.parameters()}
+    frozen = [p for part in (run.parts.unet, run.parts.text_encoder) for p in part.parameters() if id(p) not in trained]
+    before = [p.clone() for p in frozen]
+    starts = [p.detach().clone() for p in run.lora.parameters()]
+    list(steps(run))
+    assert all(torch.equal(was, now) for was, now in zip(before, frozen, strict=True))
+    assert all(not torch.equal(was, now) for was, now in zip(starts, run.lora.parameters(), strict=True))
+
+
+def test_part_without_a_rate_is_not_trained(data, model, tmp_path):
+    run = ready(data, tiny.options(model, tmp_path, text_encoder_lr=0.0))
+    assert run.lora.parts == ("unet",)
+    run = ready(data, tiny.options(model, tmp_path, network_train_text_encoder_only=True, max_train_steps=1))
+    assert run.lora.parts == ("text_encoder",)
+    assert [log.rates.keys() for log in steps(run)] == [{"text_encoder"}]
+
+
+def test_loss_falls_on_pictures_that_can_be_learned(model, tmp_path):
+    tiny.save_pictures(tmp_path / "data" / "train" / "8_sks", [(128, 128)])
+    options = tiny.options(
+        model, tmp_path, max_train_epochs=8, train_batch_size=4, learning_rate=0.05, min_timestep=400, seed=3
+    )
+    taken = list(steps(ready(tmp_path / "data", options)))
+    assert sum(log.loss for log in taken[-4:]) < 0.97 * sum(log.loss for log in taken[:4])
+
+
+def test_run_stops_at_a_loss_that_is_no_number(data, model, tmp_path):
+    run = ready(data, tiny.options(model, tmp_path))
+    with torch.no_grad():
+        run.lora.modules[-1].up.fill_(float("nan"))
+    with pytest.raises(Diverged, match="step 1"):
+        list(steps(run))
+
+
+def test_weight_norms_are_held(data, model, tmp_path):
+    run = ready(data, tiny.options(model, tmp_path, scale_weight_norms=0.01, max_train_steps=2, learning_rate=0.5))
+    logs = list(steps(run))
+    norms = [float(d.norm()) for d in lora.deltas(lora.kohya_tensors(run.lora, torch.float32)).values()]
+    assert max(norms) <= 0.01 * (1 + 1e-5)
+    assert logs[-1].norms is not None and int(logs[-1].norms.scaled) > 0
+
+
+@pytest.mark.parametrize("others", [{"v_parameterization": True}, {"gradient_checkpointing": True}])
+def test_variants_train(data, model, tmp_path, others):
+    run = ready(data, tiny.options(model, tmp_path, max_train_steps=2, **others))
+    assert len(list(steps(run))) == 2
+
+
+def test_checkpointing_changes_no_gradient(data, model, tmp_path):
+    found = []
+    for on in (False, True):
+        run = ready(data, tiny.options(model, tmp_path, gradient_checkpointing=on, train_batch_size=8))
+        wake(run)
+        found.append(epoch_gradient(run))
+    assert torch.allclose(*found, rtol=1e-5, atol=1e-7)
+
+
+def test_bfloat16_base_agrees_with_float32(data, model, tmp_path):
+    found = []
+    for precision in ("no", "bf16"):
+        run = ready(data, tiny.options(model, tmp_path, mixed_precision=precision, max_train_steps=3))
+        found.append([log.loss for log in steps(run)])
+        assert all(p.dtype == torch.float32 for p in run.lora.parameters())
+    assert found[1] == pytest.approx(found[0], rel=0.01)
+
+
+def test_what_is_outside_the_mask_does_not_count(data, model, tmp_path):
+    folder = tiny.copy_folder(data, tmp_path / "data")
+    masks = folder / "train" / "2_sks" / "masks"
+    masks.mkdir()
+    for n, size in enumerate([(128, 128), (192, 128), (130, 200), (128, 128)], 1):
+        Image.new("L", size, 0).save(masks / f"{n}.png")
+    run = ready(folder, tiny.options(model, tmp_path, masked_loss=True))
+    batches = epoch_batches(run.plan, 42, 0)
+    for batch in batches:
+        for loss, visit in zip(sample_losses(run, batch, 0).tolist(), batch, strict=True):
+            assert (loss == 0) == (not run.plan.pictures[visit.picture].subset.is_reg)
+    assert any("2 of 6 pictures have no mask" in notice for notice in run.plan.notices)

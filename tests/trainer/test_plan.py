@@ -1,0 +1,153 @@
+"""The plan is what is trained: every visit exactly once, in steps that were counted before."""
+
+import shutil
+from collections import Counter
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from datasetkit.core.config import TrainOptions
+from datasetkit.core.errors import DatasetError
+from datasetkit.core.repeats import ConceptImages, Schedule
+from datasetkit.core.repeats import plan as plan_repeats
+from tests.trainer import tiny
+from trainer.epochs import epoch_batches, step_batches
+from trainer.plan import Picture, Subset, TrainPlan, caption_options, find_subsets, make_plan
+
+
+def test_steps_are_those_that_the_planner_prints(data, options, plan):
+    sizes = {s.is_reg: [p.size for p in plan.pictures if p.subset.is_reg == s.is_reg] for s in plan.subsets}
+    printed = plan_repeats(
+        [ConceptImages("sks", sizes[False], repeats=2)],
+        rules=options.bucket_rules(),
+        schedule=Schedule(options.max_train_epochs, options.train_batch_size),
+        reg=[ConceptImages("girl", sizes[True], repeats=1)],
+    )
+    assert plan.totals == printed.total
+    assert plan.steps == printed.total.steps == 2 * plan.totals.steps_per_epoch
+    assert plan.count(is_reg=False) == plan.count(is_reg=True) == 8
+
+
+def made(visits, sizes, batch, accumulation, processes) -> TrainPlan:
+    """A plan of pictures that do not exist."""
+    from pathlib import Path
+
+    from datasetkit.core.buckets import select
+
+    options = TrainOptions(train_batch_size=batch, gradient_accumulation_steps=accumulation)
+    subset = Subset(Path("x"), "x", 1, caption_options(options))
+    pictures = tuple(
+        Picture(Path(f"{i}.png"), f"id{i // 2}", size, "x", select(options.bucket_rules(), *size), subset)
+        for i, size in enumerate(sizes)
+    )
+    schedule = Schedule(3, batch, accumulation, processes)
+    buckets: Counter = Counter()
+    for picture, n in zip(pictures, visits, strict=True):
+        buckets[picture.bucket.bucket] += n
+    totals = schedule.totals(buckets)
+    return TrainPlan(pictures, tuple(visits), schedule, totals, totals.steps)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    pictures=st.lists(
+        st.tuples(st.integers(1, 5), st.sampled_from([(512, 512), (800, 500), (500, 800), (1000, 300)])), min_size=1,
+        max_size=12,
+    ),
+    batch=st.integers(1, 5),
+    accumulation=st.integers(1, 3),
+    processes=st.integers(1, 3),
+    seed=st.integers(0, 9),
+)  # fmt: skip
+def test_an_epoch_visits_every_picture_exactly_as_often_as_planned(pictures, batch, accumulation, processes, seed):
+    visits, sizes = [n for n, _ in pictures], [size for _, size in pictures]
+    plan = made(visits, sizes, batch, accumulation, processes)
+    batches = epoch_batches(plan, seed, 0)
+    assert Counter(v.picture for b in batches for v in b) == Counter(dict(enumerate(visits)))
+    assert len(batches) == plan.totals.batches
+    for one in batches:
+        assert len({plan.pictures[v.picture].bucket for v in one}) == 1
+        assert len(one) <= batch
+    computed = [
+        place
+        for step in range(plan.totals.steps_per_epoch)
+        for process in range(processes)
+        for place, _ in step_batches(batches, plan, step, process)
+    ]
+    assert sorted(computed) == list(range(len(batches)))
+    looks = [(plan.pictures[v.picture].id, v.number) for b in batches for v in b]
+    assert len(looks) == len(set(looks))
+
+
+def test_order_comes_from_the_seed_and_the_epoch(plan):
+    assert epoch_batches(plan, 1, 0) == epoch_batches(plan, 1, 0)
+    assert epoch_batches(plan, 1, 0) != epoch_batches(plan, 1, 1)
+    assert epoch_batches(plan, 1, 0) != epoch_batches(plan, 2, 0)
+
+
+def test_reg_pictures_are_captioned_by_their_class(plan):
+    assert {p.caption for p in plan.pictures if p.subset.is_reg} == {"girl"}
+    assert plan.pictures[0].caption == "sks, tag 1, red hair, smile"
+
+
+def test_broken_picture_costs_only_itself(data, options, tmp_path):
+    folder = tiny.copy_folder(data, tmp_path / "data")
+    (folder / "train" / "2_sks" / "1.png").write_bytes(b"no picture")
+    plan = make_plan(find_subsets(folder, options)[0], options)
+    assert [f.path.name for f in plan.failed] == ["1.png"]
+    assert len(plan.pictures) == 5
+
+
+def test_two_pictures_of_one_stem_do_not_share_a_caption(data, options, tmp_path):
+    folder = tiny.copy_folder(data, tmp_path / "data")
+    concept = folder / "train" / "2_sks"
+    with Image.open(concept / "1.png") as image:
+        image.convert("RGB").save(concept / "1.webp")
+    plan = make_plan(find_subsets(folder, options)[0], options)
+    assert ["dsk rename" in f.hint for f in plan.failed] == [True]
+
+
+def test_picture_without_caption_takes_the_concepts_name_and_it_is_said(data, options, tmp_path):
+    folder = tiny.copy_folder(data, tmp_path / "data")
+    concept = folder / "train" / "2_sks"
+    (concept / "1.txt").unlink()
+    (concept / "2.txt").rename(concept / "2.caption")
+    (concept / "3.caption").write_text("other", encoding="utf-8")
+    plan = make_plan(find_subsets(folder, options)[0], options)
+    assert [p.caption for p in plan.pictures[:3]] == [
+        "sks", "sks, tag 2, red hair, smile", "sks, tag 3, red hair, smile",
+    ]  # fmt: skip
+    assert any("1 pictures without caption" in n for n in plan.notices)
+    assert any("3.png has a .txt and a .caption" in n for n in plan.notices)
+
+
+def test_surplus_of_the_reg_set_is_said(data, tmp_path, model):
+    folder = tiny.copy_folder(data, tmp_path / "data")
+    (folder / "reg" / "1_girl").rename(folder / "reg" / "8_girl")
+    options = tiny.options(model, tmp_path)
+    plan = make_plan(find_subsets(folder, options)[0], options)
+    assert plan.visits[-2:] == (8, 0)
+    assert any("1 of 2 regularisation pictures" in n for n in plan.notices)
+
+
+def test_folder_without_concepts_is_refused(tmp_path, options):
+    with pytest.raises(DatasetError, match="does not exist"):
+        find_subsets(tmp_path / "none", options)
+    with pytest.raises(DatasetError, match="no <repeats>_<concept>"):
+        find_subsets(tmp_path, options)
+
+
+def test_rename_does_not_change_the_order(data, options, plan, tmp_path):
+    folder = tiny.copy_folder(data, tmp_path / "data")
+    concept = folder / "train" / "2_sks"
+    for old, new in (("1", "z1"), ("3", "a3")):
+        for suffix in (".png", ".txt"):
+            shutil.move(concept / f"{old}{suffix}", concept / f"{new}{suffix}")
+    renamed = make_plan(find_subsets(folder, options)[0], options)
+
+    def ids(of):
+        return [[(of.pictures[v.picture].id, v.number) for v in b] for b in epoch_batches(of, 1, 0)]
+
+    assert ids(renamed) == ids(plan)

@@ -1,0 +1,217 @@
+"""A run: its files, what they say, and that a stopped run goes on as if it had not been stopped."""
+
+import json
+import os
+from dataclasses import replace
+
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file
+
+from datasetkit.core.errors import ConfigError, InputError, Locked
+from datasetkit.core.locks import lock
+from tests.trainer import tiny
+from trainer import checkpoint, lora, metrics
+from trainer.plan import find_subsets, make_plan
+from trainer.run import train
+
+
+class Stopped(BaseException):
+    """A kill, at a moment of the test's choice."""
+
+
+class Killer:
+    """A reporter that ends the run after so many training steps, and hears what is said."""
+
+    def __init__(self, after=None):
+        self.left = after
+        self.counts = False
+        self.said = []
+
+    def start(self, label, total):
+        self.counts = label == "training"
+
+    def advance(self, n=1):
+        if self.counts and self.left is not None:
+            self.left -= n
+            if self.left <= 0:
+                raise Stopped
+
+    def finish(self):
+        pass
+
+    def warn(self, message):
+        self.said.append(message)
+
+
+def planned(data, options):
+    return make_plan(find_subsets(data, options)[0], options)
+
+
+def whole(data, options):
+    return train(options, planned(data, options))
+
+
+def test_files_of_a_run(data, options, tmp_path):
+    result = whole(data, options)
+    out = tmp_path / "out"
+    assert [f.name for f in result.files] == ["sks-000001.safetensors", "sks.safetensors"]
+    assert (result.steps, result.start, result.modules) == (result.files and 10, 0, 264)
+    assert sorted(p.name for p in out.iterdir()) == [
+        ".dsk", "sks-000001.safetensors", "sks-loss.png", "sks-metrics.jsonl", "sks-state-00000005", "sks.safetensors",
+    ]  # fmt: skip
+    assert len(metrics.rows(result.metrics)) == 10
+    assert result.plot.read_bytes().startswith(b"\x89PNG")
+    assert os.stat(result.files[0]).st_mode & 0o777 == 0o666 & ~_umask()
+
+
+def _umask():
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def test_file_tells_its_training_and_no_folder(data, options, tmp_path):
+    result = whole(data, replace(options, max_train_steps=1, network_alpha=2.0))
+    with safe_open(result.files[-1], "pt") as file:
+        said = file.metadata()
+    assert said["ss_network_dim"] == "4" and said["ss_network_alpha"] == "2.0"
+    assert said["ss_steps"] == "1" and said["ss_num_train_images"] == "8" and said["ss_num_reg_images"] == "8"
+    assert json.loads(said["ss_dataset_dirs"]) == {"2_sks": {"n_repeats": 2, "img_count": 4}}
+    assert json.loads(said["ss_tag_frequency"])["2_sks"]["red hair"] == 4
+    assert said["modelspec.architecture"] == "stable-diffusion-v1/lora"
+    assert len(said["sshs_model_hash"]) == 64
+    assert str(tmp_path.parent) not in json.dumps(said)
+
+
+def test_runs_of_one_seed_are_equal_and_of_two_are_not(data, options, tmp_path):
+    short = replace(options, max_train_steps=2)
+    files = [
+        load_file(whole(data, replace(short, output_dir=str(tmp_path / name), seed=seed)).files[-1])
+        for name, seed in (("a", 1), ("b", 1), ("c", 2))
+    ]
+    assert all(torch.equal(files[0][key], files[1][key]) for key in files[0])
+    assert not all(torch.equal(files[0][key], files[2][key]) for key in files[0])
+
+
+LIVELY = {
+    "max_train_epochs": 2, "save_every_n_epochs": 0, "save_every_n_steps": 3, "caption_dropout_rate": 0.3,
+    "caption_tag_dropout_rate": 0.2, "network_dropout": 0.2, "flip_aug": True, "lr_scheduler": "cosine_with_restarts",
+    "lr_warmup_steps": 2,
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(data, model, tmp_path_factory):
+    out = tmp_path_factory.mktemp("whole")
+    result = whole(data, tiny.options(model, out, **LIVELY))
+    return load_file(result.files[-1]), metrics.rows(result.metrics)
+
+
+@pytest.mark.parametrize("stop", [4, 7, 9])
+def test_stopped_run_goes_on_bit_by_bit(data, model, tmp_path, uninterrupted, stop):
+    options = tiny.options(model, tmp_path / "out", **LIVELY)
+    with pytest.raises(Stopped):
+        train(options, planned(data, options), reporter=Killer(stop))
+    result = train(options, planned(data, options), resume=True)
+    assert result.start == stop // 3 * 3
+    tensors, rows = uninterrupted
+    resumed = load_file(result.files[-1])
+    assert all(torch.equal(tensors[key], resumed[key]) for key in tensors)
+    assert metrics.rows(result.metrics) == rows
+
+
+def stopped(data, options, after):
+    with pytest.raises(Stopped):
+        train(options, planned(data, options), reporter=Killer(after))
+
+
+def test_truncated_newest_state_is_named_and_the_one_before_is_used(data, model, tmp_path, uninterrupted):
+    options = tiny.options(model, tmp_path / "out", **LIVELY)
+    stopped(data, options, 7)
+    newest = tmp_path / "out" / "sks-state-00000006" / "optimizer.safetensors"
+    newest.write_bytes(newest.read_bytes()[:-10])
+    heard = Killer()
+    result = train(options, planned(data, options), resume=True, reporter=heard)
+    assert result.start == 3
+    assert any("sks-state-00000006 is damaged" in line for line in heard.said)
+    resumed = load_file(result.files[-1])
+    assert all(torch.equal(value, resumed[key]) for key, value in uninterrupted[0].items())
+
+
+def test_half_written_state_is_never_used_and_is_swept(data, options, tmp_path, monkeypatch):
+    def killed(*_):
+        raise Stopped
+
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint.os, "rename", killed)
+        patch.setattr(checkpoint.shutil, "rmtree", lambda *_, **__: None)  # a kill cleans nothing up
+        with pytest.raises(Stopped):
+            whole(data, options)
+    assert len(list((tmp_path / "out").glob(".dsk-stage-*"))) == 1
+    with pytest.raises(InputError, match="no state"):
+        train(options, planned(data, options), resume=True)
+    assert not list((tmp_path / "out").glob(".dsk-stage-*"))
+
+
+def test_resume_refuses_another_run_and_says_what_differs(data, model, tmp_path):
+    options = tiny.options(model, tmp_path / "out", **LIVELY)
+    stopped(data, options, 4)
+    other = replace(options, learning_rate=0.5)
+    with pytest.raises(ConfigError, match=r"learning_rate was 0\.01 and is 0\.5"):
+        train(other, planned(data, other), resume=True)
+    folder = tiny.copy_folder(data, tmp_path / "data")
+    (folder / "train" / "2_sks" / "1.txt").write_text("sks, other", encoding="utf-8")
+    with pytest.raises(ConfigError, match="pictures and captions was"):
+        train(options, planned(folder, options), resume=True)
+
+
+def test_two_runs_do_not_write_to_one_folder(data, options, tmp_path):
+    (tmp_path / "out").mkdir()
+    with lock(tmp_path / "out"), pytest.raises(Locked):
+        whole(data, options)
+
+
+def test_only_the_last_files_are_kept(data, options):
+    result = whole(data, replace(options, max_train_epochs=4, train_batch_size=8, save_last_n_epochs=2))
+    assert [f.name for f in result.files] == ["sks-000002.safetensors", "sks-000003.safetensors", "sks.safetensors"]
+
+
+def test_both_formats_hold_the_same_change(data, options, tmp_path):
+    whole(data, replace(options, max_train_steps=1, lora_format="both"))
+    out = tmp_path / "out"
+    with safe_open(out / "sks.diffusers.safetensors", "pt") as file:
+        metadata = file.metadata()
+    ours = lora.deltas(load_file(out / "sks.safetensors"))
+    theirs = lora.diffusers_deltas(load_file(out / "sks.diffusers.safetensors"), metadata)
+    named = {path.replace(".", "_").removeprefix("unet_").removeprefix("text_encoder_"): d for path, d in theirs.items()}
+    for name, delta in ours.items():
+        plain = name.removeprefix("lora_unet_").removeprefix("lora_te_")
+        assert torch.allclose(named[plain], delta, rtol=1e-6)
+
+
+def test_latents_on_disk_are_used_again(data, options, tmp_path):
+    once = replace(options, max_train_steps=1, cache_latents_to_disk=True)
+    first = load_file(whole(data, once).files[-1])
+    written = (tmp_path / "out" / "latents.safetensors").stat().st_mtime_ns
+    second = load_file(whole(data, once).files[-1])
+    assert (tmp_path / "out" / "latents.safetensors").stat().st_mtime_ns == written
+    assert all(torch.equal(first[key], second[key]) for key in first)
+
+
+def test_training_goes_on_from_a_lora_file(data, options, tmp_path):
+    first = whole(data, replace(options, max_train_steps=2))
+    more = replace(options, max_train_steps=1, network_weights=str(first.files[-1]), output_dir=str(tmp_path / "more"))
+    before, after = (lora.deltas(load_file(f)) for f in (first.files[-1], whole(data, more).files[-1]))
+    assert all(not torch.equal(before[name], after[name]) for name in before)
+
+
+def test_tensorboard_is_written_where_it_is_wanted(data, options, tmp_path):
+    whole(data, replace(options, max_train_steps=1, logging_dir=str(tmp_path / "logs")))
+    assert len(list((tmp_path / "logs").glob("events.out.tfevents.*"))) == 1
+
+
+def test_output_name_is_a_name(data, options):
+    with pytest.raises(InputError, match="no file name"):
+        whole(data, replace(options, output_name="../sks"))
