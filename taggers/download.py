@@ -30,7 +30,7 @@ def bring(repo: str, url: str, digest: str, size: int | None, cache: Path) -> No
     that have another hash.
     """
     from huggingface_hub.file_download import http_get, repo_folder_name
-    from huggingface_hub.utils import WeakFileLock, build_hf_headers
+    from huggingface_hub.utils import WeakFileLock, build_hf_headers  # type: ignore[attr-defined]
 
     folder = repo_folder_name(repo_id=repo, repo_type="model")
     blob, lock = cache / folder / "blobs" / digest, cache / ".locks" / folder / f"{digest}.lock"

@@ -55,7 +55,7 @@ def save(setup: Setup, folder: Path, name: str, step: int, facts: Mapping[str, o
         "step": step,
         "facts": dict(facts),
         "optimizer": numbers,
-        "scheduler": {k: v for k, v in setup.scheduler.state_dict().items() if k != "lr_lambdas"},
+        "scheduler": setup.scheduler.state_dict(),
         "scaler": setup.scaler.state_dict(),
     }
     files = {

@@ -79,12 +79,15 @@ def assemble(
     if options.gradient_checkpointing:
         parts.unet.enable_gradient_checkpointing()  # type: ignore[operator]
         if "text_encoder" in network.parts:
-            parts.text_encoder.gradient_checkpointing_enable()  # type: ignore[operator]
+            encoder = parts.text_encoder
+            # transformers 5 gave the switch a new name.
+            new = getattr(encoder, "activation_checkpointing_enable", None)
+            (new or encoder.gradient_checkpointing_enable)()  # type: ignore[operator]
     optimizer, scheduler = _optimizer(
         options, plan, network.parameters("unet"), network.parameters("text_encoder")
     )
     # The VAE overflows in fp16; bfloat16 has float32's range.
     vae_dtype = torch.bfloat16 if where.dtype == torch.bfloat16 else torch.float32
-    encoder = Encoder(parts.vae, where.device, vae_dtype, options.cache_latents or options.cache_latents_to_disk)
+    latents = Encoder(parts.vae, where.device, vae_dtype, options.cache_latents or options.cache_latents_to_disk)
     scaler = torch.amp.GradScaler(where.device.type, enabled=where.dtype == torch.float16)
-    return Setup(options, plan, where, family, parts, network, encoder, optimizer, scheduler, scaler)
+    return Setup(options, plan, where, family, parts, network, latents, optimizer, scheduler, scaler)

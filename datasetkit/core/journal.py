@@ -11,52 +11,23 @@ in the journal, the new bytes are in the journal or on disk, so nothing depends 
 
 from __future__ import annotations
 
-import hashlib
 import os
-import shutil
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
 
 from datasetkit.core.errors import PlanConflict, StorageError
 from datasetkit.core.events import SILENT, Reporter
-from datasetkit.core.files import (
-    CAPTION_SUFFIX,
-    IMAGE_SUFFIXES,
-    MASKS,
-    PROJECT,
-    TEMP_PREFIX,
-    TEMP_SUFFIX,
-    display,
-    keep_mode,
-    storage_error,
-    sweep,
-    temp_name,
-    write_new,
-    writing,
-)
-from datasetkit.core.plans import Copy, Move, Plan, WriteBytes, WriteText
+from datasetkit.core.files import PROJECT, display, storage_error, sweep, writing
+from datasetkit.core.plans import Plan
+from datasetkit.core.steps import Step, check, make_temp, move, place, sign_of, sync_folders, with_temp
 from datasetkit.core.store import Output, Store
+from datasetkit.core.undoing import Foreseen, inverse
 
-Kind = Literal["move", "copy", "link", "write", "made"]
 # One sync of the whole disk is faster than one for each file when there are many (10,000 captions: 2 s).
 _SYNC_ALL_FROM = 16
-
-
-@dataclass(frozen=True, slots=True)
-class Step:
-    """One operation as the journal keeps it. before/after: a text file's bytes; sign: how dst looks when done."""
-
-    kind: Kind
-    src: Path | None
-    dst: Path
-    before: bytes | None = None
-    after: bytes | None = None
-    sign: str = ""
-    temp: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +114,7 @@ class Journal:
             entry = int(cursor.lastrowid or 0)
             database.executemany(
                 "INSERT INTO ops VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                [self._row(entry, n, _with_temp(step)) for n, step in enumerate(steps)],
+                [self._row(entry, n, with_temp(step)) for n, step in enumerate(steps)],
             )
             database.executemany("INSERT OR IGNORE INTO written VALUES (?)", [(h,) for h in generated])
             self.store.insert_claims(outputs)
@@ -151,7 +122,7 @@ class Journal:
 
     def _renew_temps(self, entry: int) -> None:
         """Give a plan that was not prepared to its end new temporary names: the old ones may be half written."""
-        rows = [(self.store.key(s.temp), entry, n) for n, s in enumerate(map(_with_temp, self._steps(entry))) if s.temp]
+        rows = [(self.store.key(s.temp), entry, n) for n, s in enumerate(map(with_temp, self._steps(entry))) if s.temp]
         with self.store.transaction() as database:
             database.executemany("UPDATE ops SET temp = ? WHERE entry = ? AND n = ?", rows)
 
@@ -185,14 +156,14 @@ class Journal:
         if phase == "move":
             for step in steps:
                 if step.kind == "move":
-                    _move(step)
+                    move(step)
             self._phase(entry, "place")
         edited = []
         for step in sorted(steps, key=lambda step: step.kind != "move"):  # what is new may take a moved file's name
-            if not _place(step):
+            if not place(step):
                 edited.append(display(self._short(step.dst)))
             reporter.advance()
-        _sync_folders({step.dst.parent for step in steps} | {s.src.parent for s in steps if s.src is not None})
+        sync_folders({step.dst.parent for step in steps} | {s.src.parent for s in steps if s.src is not None})
         self._finish(entry, steps)
         reporter.finish()
         return edited
@@ -206,7 +177,7 @@ class Journal:
                 self._make_folder(entry, folder, made)
             few = len(temps) < _SYNC_ALL_FROM or not hasattr(os, "sync")
             for step in steps:
-                _make_temp(step, sync=few)
+                make_temp(step, sync=few)
             if not few:
                 os.sync()
         except BaseException as error:
@@ -338,28 +309,9 @@ class Journal:
         return Undone(tuple(undoable), tuple(refused))
 
     def _inverse(self, target: Entry, foreseen: Foreseen) -> tuple[list[Step], list[str]]:
-        """Return the steps that take a command back, and why some cannot be taken."""
-        done = self._steps(target.id)
-        vacated = {step.dst for step in done}
-        steps: list[Step] = []
-        problems: list[str] = []
-        for n, step in enumerate(reversed(done)):
-            problem = _changed_since(step, foreseen)
-            returns = step.kind == "move" and step.src is not None and step.src not in vacated
-            if problem is None and returns and stands(foreseen.find(step.src or step.dst)):
-                problem = f"{display(self._short(step.src))} is taken again"
-            if problem is not None:
-                problems.append(problem)
-            elif step.kind == "write" and step.before is not None:
-                steps.append(Step("write", None, step.dst, before=step.after, after=step.before))
-            elif step.kind == "move" and step.src is not None:
-                steps.append(Step("move", step.dst, step.src, temp=step.dst))
-                if target.verb == "rename":
-                    steps.extend(_companions(step, vacated))
-            else:
-                trash = self.root / PROJECT / "trash" / str(target.id) / str(n) / step.dst.name
-                steps.append(Step("move", step.dst, trash))
-        return steps, problems
+        trash = self.root / PROJECT / "trash" / str(target.id)
+        renamed = target.verb == "rename"
+        return inverse(self._steps(target.id), foreseen, trash=trash, root=self.root, with_companions=renamed)
 
     def _short(self, path: Path | None) -> str:
         return os.fsdecode(self.store.key(path)) if path is not None else ""
@@ -410,207 +362,3 @@ class Recording:
         if self.entry is not None:
             with self._journal.store.transaction() as database:
                 database.execute("UPDATE journal SET state = 'done' WHERE id = ?", (self.entry,))
-
-
-def check(plan: Plan) -> list[Step]:
-    """Turn a plan into steps, or raise PlanConflict: a target that is taken, a source that is missing, a link."""
-    moved_away = {op.src for op in plan.ops if isinstance(op, Move) and op.src != op.dst}
-    claimed: dict[Path, int] = {}
-    steps: list[Step] = []
-    problems: list[str] = []
-    for op in plan.ops:
-        dst = op.path if isinstance(op, (WriteText, WriteBytes)) else op.dst
-        claimed[dst] = claimed.get(dst, 0) + 1
-        occupied = os.path.lexists(dst) and dst not in moved_away
-        if isinstance(op, (WriteText, WriteBytes)):
-            if occupied and (dst.is_symlink() or not dst.is_file()):
-                problems.append(f"{display(dst)} is not a regular file")
-                continue
-            before = dst.read_bytes() if occupied else None
-            after = op.data if isinstance(op, WriteBytes) else op.text.encode("utf-8", "surrogatepass")
-            if before != after:
-                steps.append(Step("write", None, dst, before=before, after=after))
-            continue
-        if not os.path.lexists(op.src):
-            problems.append(f"{display(op.src)} is gone")
-        elif isinstance(op, Move):
-            same_file = occupied and dst.samefile(op.src)  # a case-only rename where case does not count
-            if op.src == dst:
-                continue
-            if occupied and not same_file:
-                problems.append(f"{display(dst)} exists already")
-            in_the_way = dst in moved_away or same_file
-            steps.append(Step("move", op.src, dst, temp=dst if in_the_way else None))
-        else:
-            if occupied:
-                problems.append(f"{display(dst)} exists already")
-            steps.append(Step("copy" if isinstance(op, Copy) else "link", op.src, dst))
-    problems.extend(f"{display(path)} would be written twice" for path, n in claimed.items() if n > 1)
-    if problems:
-        more = f"; and {len(problems) - 5} more" if len(problems) > 5 else ""
-        raise PlanConflict("; ".join(problems[:5]) + more, hint="nothing was changed")
-    return steps
-
-
-class Foreseen:
-    """Where files will be, and what texts will hold, when steps are done that so far are only planned."""
-
-    def __init__(self) -> None:
-        self._will_be: dict[Path, Path | bytes | None] = {}
-
-    def find(self, path: Path) -> Path | bytes | None:
-        """Return where what will be at `path` is now, or its bytes; None for nothing."""
-        for place in (path, *path.parents):
-            if place in self._will_be:
-                now = self._will_be[place]
-                return now / path.relative_to(place) if isinstance(now, Path) else now if place == path else None
-        return path
-
-    def add(self, steps: Sequence[Step]) -> None:
-        """Take steps, which happen at once, as done."""
-        moves = [step for step in steps if step.kind == "move" and step.src is not None]
-        gone: dict[Path, Path | bytes | None] = {step.src: None for step in moves if step.src is not None}
-        here = {step.dst: self.find(step.src) for step in moves if step.src is not None}
-        written = {step.dst: step.after for step in steps if step.kind == "write"}
-        self._will_be |= gone | here | written
-
-
-def stands(now: Path | bytes | None) -> bool:
-    """Tell whether `Foreseen.find` found anything."""
-    return os.path.lexists(now) if isinstance(now, Path) else now is not None
-
-
-def sign_of(step: Step) -> str:
-    """Describe a finished step's file, so that undo can tell whether somebody changed it since."""
-    return _sign(step, step.after or b"" if step.kind == "write" else step.dst)
-
-
-def _sign(step: Step, now: Path | bytes | None) -> str:
-    """Hash texts, which later commands rewrite and undo restores (at a new time); of pictures take size and time."""
-    try:
-        if isinstance(now, Path) and (step.kind == "write" or step.dst.suffix.lower() == CAPTION_SUFFIX):
-            now = now.read_bytes() if now.is_file() and not now.is_symlink() else None
-        if isinstance(now, bytes):
-            return hashlib.sha256(now).hexdigest()
-        if now is not None:
-            info = os.lstat(now)
-            return f"{info.st_size}:{info.st_mtime_ns}"
-    except OSError:
-        pass
-    return "gone"
-
-
-def _changed_since(step: Step, foreseen: Foreseen) -> str | None:
-    """Return why a finished step cannot be taken back, or None. A moved file may have been edited: it moves back."""
-    now = foreseen.find(step.dst)
-    if not stands(now):
-        return f"{display(step.dst.name)} is gone"
-    if step.kind == "move" or _sign(step, now) == step.sign:
-        return None
-    return f"{display(step.dst.name)} was changed since"
-
-
-def _companions(step: Step, vacated: set[Path]) -> Iterator[Step]:
-    """Captions, masks and side-cars that joined a renamed picture later go back with it."""
-    if step.src is None or step.dst.suffix.lower() not in IMAGE_SUFFIXES:
-        return
-    for folder, home in ((step.dst.parent, step.src.parent), (step.dst.parent / MASKS, step.src.parent / MASKS)):
-        if not folder.is_dir():
-            continue
-        for path in sorted(folder.iterdir()):
-            if path in vacated or (path.suffix.lower() in IMAGE_SUFFIXES and folder.name != MASKS):
-                continue
-            if path.stem == step.dst.stem:
-                target = home / f"{step.src.stem}{path.suffix}"
-            elif path.name.startswith(step.dst.name + "."):
-                target = home / f"{step.src.name}{path.name.removeprefix(step.dst.name)}"
-            else:
-                continue
-            if not os.path.lexists(target):
-                yield Step("move", path, target)
-
-
-def _with_temp(step: Step) -> Step:
-    """Give a step its temporary name; a plain rename needs none, and a moved file is never called a temporary."""
-    if step.kind == "move" and step.temp is None:
-        return step
-    name = temp_name()
-    if step.kind == "move":
-        name = f"{TEMP_PREFIX}move-{name.removeprefix(TEMP_PREFIX).removesuffix(TEMP_SUFFIX)}"
-    return replace(step, temp=step.dst.parent / name)
-
-
-def _make_temp(step: Step, *, sync: bool) -> None:
-    if step.temp is None or step.kind == "move":
-        return
-    if step.kind == "write":
-        write_new(step.temp, step.after or b"", sync=sync)
-        keep_mode(step.dst, step.temp)
-        return
-    source = step.src or step.dst
-    if step.kind == "link":
-        try:
-            os.link(os.path.realpath(source), step.temp)
-            return
-        except FileNotFoundError:
-            raise
-        except OSError:  # another disk, a file system without hard links, too many links: a copy serves as well
-            pass
-    try:
-        shutil.copy2(source, step.temp)
-    except BaseException:
-        with suppress(OSError):
-            os.unlink(step.temp)
-        raise
-
-
-def _move(step: Step) -> None:
-    """Let a file step aside or take its free name; done already (by the run that was killed) is fine."""
-    goal = step.temp or step.dst
-    if step.src is None or not os.path.lexists(step.src) or (step.temp and os.path.lexists(step.temp)):
-        return
-    _require_free(goal)
-    with writing(goal):
-        os.rename(step.src, goal)
-
-
-def _place(step: Step) -> bool:
-    """Give one step its final name; done already (by the run that was killed) is fine.
-
-    Returns False where a person has edited the text since the plan was made: theirs stays.
-    """
-    if step.temp is None or not os.path.lexists(step.temp):
-        return True
-    if step.kind != "write":
-        _require_free(step.dst)
-    with writing(step.dst):
-        if step.kind == "write" and not _stands_as_before(step):
-            os.unlink(step.temp)
-            return False
-        os.replace(step.temp, step.dst)
-    return True
-
-
-def _require_free(path: Path) -> None:
-    if os.path.lexists(path):
-        raise StorageError(
-            f"{display(path)} appeared while the plan ran", hint="move it away and run any dsk command again"
-        )
-
-
-def _stands_as_before(step: Step) -> bool:
-    if not os.path.lexists(step.dst):
-        return True
-    regular = step.dst.is_file() and not step.dst.is_symlink()
-    return regular and step.dst.read_bytes() in (step.before, step.after)
-
-
-def _sync_folders(folders: set[Path]) -> None:
-    """Make renames durable. Best effort: some file systems refuse to open a folder."""
-    for folder in folders:
-        with suppress(OSError):
-            descriptor = os.open(folder, os.O_RDONLY)
-            try:
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)

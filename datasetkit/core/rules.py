@@ -131,8 +131,10 @@ def escape_brackets(tags: Iterable[str]) -> tuple[str, ...]:
 def _excluding(rules: RuleSet, form: str, tag: str, category: Callable[[str], str | None]) -> list[Exclude]:
     if not rules.exclude:
         return []
-    kind = category(tag)
-    return [written for written, selector in rules.exclude if selector.matches(form, kind)]
+    asked = (form, category(tag))
+    if asked not in rules.verdicts:
+        rules.verdicts[asked] = [written for written, selector in rules.exclude if selector.matches(*asked)]
+    return rules.verdicts[asked]
 
 
 def _why_nothing(rule: Exclude | Replace, vocabulary: Vocabulary, groups: Mapping[str, Group]) -> str:

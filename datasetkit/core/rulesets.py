@@ -78,7 +78,8 @@ class RuleSet:
     leading: triggers, then additional tags, none twice; they open every caption in this order.
     exclude: each with what its selector means. warnings: one line each, for people.
     replaces, implied_by, leading_tags, leading_forms: the same rules laid out for look-up by normal form (of the old
-    tag; of the implied tag, each with its specific tag's normal form).
+    tag; of the implied tag, each with its specific tag's normal form). verdicts: which exclusions match a normal form
+    of a category, as far as that was asked: ten thousand captions have the same few hundred tags.
     """
 
     leading: tuple[Trigger | Additional, ...] = ()
@@ -90,6 +91,9 @@ class RuleSet:
     implied_by: Mapping[str, Sequence[tuple[str, Implies]]] = field(init=False, repr=False, compare=False)
     leading_tags: tuple[str, ...] = field(init=False, repr=False, compare=False)
     leading_forms: frozenset[str] = field(init=False, repr=False, compare=False)
+    verdicts: dict[tuple[str, str | None], list[Exclude]] = field(
+        init=False, repr=False, compare=False, default_factory=dict
+    )
 
     def __post_init__(self) -> None:
         implied_by: dict[str, list[tuple[str, Implies]]] = {}

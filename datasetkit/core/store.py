@@ -243,6 +243,13 @@ class Store:
         with self.transaction() as database:
             database.execute("INSERT OR REPLACE INTO models VALUES (?, ?)", (model, blob))
 
+    def mark_used(self, model: str) -> None:
+        """Make a model the one used last, as `models` orders them; nothing is written where it is already."""
+        newest = self.database.execute("SELECT key, rowid FROM models ORDER BY rowid DESC LIMIT 1").fetchone()
+        if newest is not None and newest[0] != model:
+            with self.transaction() as database:
+                database.execute("UPDATE models SET rowid = ? WHERE key = ?", (newest[1] + 1, model))
+
     def scores(self, image: str, model: str) -> bytes | None:
         """Return the packed scores of a picture (by id) under a model, or None."""
         row = self.database.execute("SELECT row FROM scores WHERE image = ? AND model = ?", (image, model)).fetchone()

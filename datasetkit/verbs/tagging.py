@@ -74,6 +74,7 @@ def tag(folder: Path, options: TagOptions, how: How = JUST_DO_IT) -> Tagged:
         found = _scan(folder, listing, project, options)
         scored = scoring.score(found.records, resolved, project, options)
         drift = scoring.drift(found.records, scored, project, options, cut)
+        project.store.mark_used(scored.taggers[0].key)
         inferred = sum(used.inferred for used in scored.taggers)
         # Inference takes minutes, in which a person may have edited a caption.
         now = [_as_it_is_now(record) for record in found.records] if inferred else found.records

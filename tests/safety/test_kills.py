@@ -56,7 +56,7 @@ def write_plainly() -> None:
             os.close(descriptor)
         return True
 
-    journal._place = place
+    journal.place = place
 
 
 @pytest.mark.parametrize("name", ["tag", "rules", "import"])

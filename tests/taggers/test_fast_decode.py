@@ -65,7 +65,7 @@ def test_worker_shrinks_only_for_a_tagger_that_asked(tmp_path):
     options = [TaggerOptions(model_dir=model, provider="cpu", threads=1, fast_decode=fast) for fast in (False, True)]
     exact, fast = (TagWorker(open_tagger("auto", one), images.DEFAULT_MAX_PIXELS) for one in options)
     assert isinstance(fast.tagger, FastDecoder) and fast.tagger.decode_at == 32
-    assert np.array_equal(exact.prepare(record), to_square_bgr(images.load(path), 32))
+    assert np.array_equal(np.asarray(exact.prepare(record)), to_square_bgr(images.load(path), 32))
     shrunk = images.load(path, shrink_to=32)
-    assert np.array_equal(fast.prepare(record), shrunk_to_square_bgr(shrunk, (1600, 1200), 32))
+    assert np.array_equal(np.asarray(fast.prepare(record)), shrunk_to_square_bgr(shrunk, (1600, 1200), 32))
     assert exact.tagger.identity.key() != fast.tagger.identity.key()

@@ -169,9 +169,12 @@ def test_faster_ways_have_scores_of_their_own_and_say_what_they_change(planted, 
         assert other["inferred"] == len(COLOURS)
         [drift] = other["drift"]
         assert drift["pictures"] == 3 and drift["tags"] > 0
+        # The exact scores of the sample are not taken for the last word.
+        assert result(capsys, "scores", folder / "0.png")["taggers"] == [other["tagger"]]
         # Pictures that are not shrunk are decoded as ever.
         assert option != ["--fast-decode"] or (drift["lost"], drift["gained"]) == (0, 0)
     assert result(capsys, "tag", folder, "--tagger", "wd-vit-v3")["inferred"] == 0
+    assert result(capsys, "scores", folder / "0.png")["taggers"] == [exact["tagger"]]
 
 
 def test_several_taggers_are_named_and_combined(planted, cache, folder, capsys, tmp_path):

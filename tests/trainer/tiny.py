@@ -177,7 +177,7 @@ def options(model: Path, out: Path, **others: Any) -> TrainOptions:
         "min_bucket_reso": 64,
         "max_bucket_reso": 256,
         "max_train_epochs": 2,
-        "train_batch_size": 2,
+        "train_batch_size": 4,
         "optimizer_type": "AdamW",
         "mixed_precision": "no",
         "save_precision": "float",
