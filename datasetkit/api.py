@@ -32,11 +32,13 @@ from datasetkit.core.config import load as load_config
 from datasetkit.verbs.doctor import doctor
 from datasetkit.verbs.exchange import export, import_captions
 from datasetkit.verbs.history import history, undo
+from datasetkit.verbs.layouts import layout
 from datasetkit.verbs.modelfiles import download, models, where
 from datasetkit.verbs.naming import rename
 from datasetkit.verbs.pipeline import init, run
-from datasetkit.verbs.planning import layout, plan_repeats, reg
+from datasetkit.verbs.planning import plan_repeats
 from datasetkit.verbs.project import How
+from datasetkit.verbs.regs import reg
 from datasetkit.verbs.resizing import resize
 from datasetkit.verbs.rules import groups, rules
 from datasetkit.verbs.scores import scores

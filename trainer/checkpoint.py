@@ -111,7 +111,9 @@ def read(folder: Path) -> State:
             raise ValueError(", ".join(broken) or "files are missing")
         state = json.loads((folder / _STATE).read_text(encoding="utf-8"))
     except (OSError, ValueError, AttributeError) as error:
-        raise InputError(f"the state {display(folder.name)} is damaged ({error})", hint="resume an older one") from error
+        raise InputError(
+            f"the state {display(folder.name)} is damaged ({error})", hint="resume an older one"
+        ) from error
     if state["version"] != VERSION:
         raise InputError(f"the state {display(folder.name)} is of another version", hint="start the run anew")
     return State(folder, int(state["step"]), state["facts"])

@@ -63,7 +63,7 @@ IGNORED: Final[Mapping[str, str]] = {
     "caption_separator": "commas part the tags",
 }
 # Not to be had here: the values that mean "off" are accepted.
-_OFF: Final = (None, False, 0, "", [])
+_OFF: Final[tuple[object, ...]] = (None, False, 0, "", [])
 UNSUPPORTED: Final = frozenset(
     "v2 weighted_captions color_aug face_crop_aug_range enable_wildcard caption_prefix caption_suffix "
     "secondary_separator token_warmup_min token_warmup_step full_fp16 full_bf16 fp8_base fp8_base_unet "
@@ -82,11 +82,11 @@ FIXED: Final[Mapping[str, tuple[object, ...]]] = {
     "loss_type": ("l2",),
     "token_warmup_min": (1,),
 }
-_OF_SUBSET: Final = (
+_OF_SUBSET: Final[tuple[str, ...]] = (
     "flip_aug", "random_crop", "shuffle_caption", "keep_tokens", "keep_tokens_separator", "caption_dropout_rate",
     "caption_dropout_every_n_epochs", "caption_tag_dropout_rate",
 )  # fmt: skip
-_OF_DATASET: Final = (
+_OF_DATASET: Final[tuple[str, ...]] = (
     "resolution", "enable_bucket", "min_bucket_reso", "max_bucket_reso", "bucket_reso_steps", "bucket_no_upscale",
 )  # fmt: skip
 _FOLDERS: Final = ("train_data_dir", "reg_data_dir", "dataset_config")
@@ -109,13 +109,14 @@ def of_project(config: Config, given: Mapping[str, Any]) -> TrainOptions:
     root = config.root
     if root is None:
         return options
-    own = {name: getattr(options, name) for name in _PATHS if given.get(name) is None and getattr(options, name)}
+    own: dict[str, Any] = {n: getattr(options, n) for n in _PATHS if given.get(n) is None and getattr(options, n)}
     for name in ("pretrained_model_name_or_path", "vae"):
         value = getattr(options, name)
         # A hub id looks like a path; what is there is a path.
         if value and given.get(name) is None and (root / value).exists():
             own[name] = value
-    return replace(options, **{name: str(root / value) for name, value in own.items()})
+    placed: dict[str, Any] = {name: str(root / value) for name, value in own.items()}
+    return replace(options, **placed)
 
 
 def data_folder(folder: Path, config: Config) -> Path:
@@ -185,9 +186,7 @@ def _settled(options: Mapping[str, Any]) -> dict[str, Any]:
     return made
 
 
-def _known(
-    table: Mapping[str, Any], where: str, ignored: dict[str, str], also: Sequence[str]
-) -> dict[str, Any]:
+def _known(table: Mapping[str, Any], where: str, ignored: dict[str, str], also: Sequence[str]) -> dict[str, Any]:
     """Return the options of a table under our names; note what is ignored, refuse what is unknown or unsupported."""
     own = {f.name for f in fields(TrainOptions)}
     found: dict[str, Any] = {}
@@ -201,7 +200,9 @@ def _known(
             ignored[key] = IGNORED[key]
         elif key in UNSUPPORTED:
             if value not in _OFF:
-                raise ConfigError(f"{where}: {key} = {value!r} is not to be had here", hint="take it out, or set it off")
+                raise ConfigError(
+                    f"{where}: {key} = {value!r} is not to be had here", hint="take it out, or set it off"
+                )
         elif key in own or key in also:
             found[key] = _value(key, value)
         else:
@@ -227,7 +228,9 @@ def _value(key: str, value: Any) -> Any:
     return value
 
 
-def _dataset(data: Mapping[str, Any], where: str, ignored: dict[str, str]) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+def _dataset(
+    data: Mapping[str, Any], where: str, ignored: dict[str, str]
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """Return what a dataset.toml says of the whole run, and its subsets with what they inherit."""
     general = data.get("general", {})
     sets = data.get("datasets", [])

@@ -12,8 +12,8 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from datasetkit.core.config import TrainOptions
-from trainer import losses, noise, optim, pixels, seeds
 from trainer import captions as pipeline
+from trainer import losses, noise, optim, pixels, seeds
 from trainer.epochs import Batch, Visit, epoch_batches, step_batches
 from trainer.errors import Diverged
 from trainer.families.base import Family, Parts

@@ -90,7 +90,7 @@ def attach(
     modules: list[Module] = []
     for part in which:
         targets = family.targets(parts, part)
-        scale = alpha or dim
+        scale: Any = alpha or dim  # peft says int, and takes any number
         config = LoraConfig(r=dim, lora_alpha=scale, target_modules=list(targets.values()), lora_dropout=0.0)
         model = parts.part(part)
         inject_adapter_in_model(config, model, adapter_name=ADAPTER)
@@ -131,7 +131,7 @@ class _Dropout:
         return functional.dropout(output, self._chance, layer.training)
 
 
-# ---- files ------------------------------------------------------------------------------------------------------------
+# ---- files ----------------------------------------------------------------------------------------------------------
 
 
 def kohya_tensors(lora: Lora, dtype: torch.dtype) -> dict[str, Tensor]:

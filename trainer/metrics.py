@@ -65,7 +65,7 @@ class TensorBoard:
     def __init__(self, folder: Path, *, start: int) -> None:
         from torch.utils.tensorboard import SummaryWriter
 
-        self._writer: Any = SummaryWriter(str(folder), purge_step=start + 1 if start else None)  # type: ignore[no-untyped-call]
+        self._writer: Any = SummaryWriter(str(folder), purge_step=start + 1 if start else None)
         self._total = 0.0
         self._count = 0
 

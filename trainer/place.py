@@ -14,7 +14,7 @@ DTYPES: Final = {"no": torch.float32, "float": torch.float32, "fp16": torch.floa
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """dtype: of the frozen base and of autocast; float32 means no autocast. process: from 0, 0 is the one that writes."""
+    """dtype: of the frozen base and of autocast, float32: no autocast. process: from 0; that one writes the files."""
 
     device: torch.device
     dtype: torch.dtype

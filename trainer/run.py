@@ -89,7 +89,7 @@ def output_name(options: TrainOptions, plan: TrainPlan) -> str:
 @contextmanager
 def _prepared(folder: Path, wait: bool) -> Iterator[None]:
     """Make the output folder, prove that it can be written, and hold its lock; one process of several does it."""
-    from accelerate import PartialState
+    from accelerate import PartialState  # type: ignore[import-untyped]
 
     state = PartialState()
     if not state.is_main_process:
@@ -135,9 +135,7 @@ def _encode(run: Setup, folder: Path, reporter: Reporter) -> None:
         encoder.vae.to("cpu")
 
 
-def _train(
-    run: Setup, folder: Path, name: str, start: int, facts: dict[str, object], reporter: Reporter
-) -> Trained:
+def _train(run: Setup, folder: Path, name: str, start: int, facts: dict[str, object], reporter: Reporter) -> Trained:
     told = run_facts(run, name)
     started = time.monotonic()
     files: list[Path] = []
@@ -234,7 +232,8 @@ def _judge(run: Setup, folder: Path, name: str) -> tuple[str, ...]:
     dtype = DTYPES[run.options.save_precision]
     idle = run.family.idle(run.parts, run.options.clip_skip)
     if run.options.lora_format == "diffusers":
-        return gate.check_tensors(lora.kohya_tensors(run.lora, dtype), run.lora, name=name, idle=idle, dtype=dtype).remarks
+        tensors = lora.kohya_tensors(run.lora, dtype)
+        return gate.check_tensors(tensors, run.lora, name=name, idle=idle, dtype=dtype).remarks
     return gate.check(folder / f"{name}.safetensors", run.lora, idle=idle, dtype=dtype).remarks
 
 

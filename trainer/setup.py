@@ -11,7 +11,7 @@ from datasetkit.core.errors import ConfigError
 from datasetkit.core.events import SILENT, Reporter
 from trainer import lora, lr, optim, place
 from trainer.families import sd
-from trainer.families.base import Family, Part, Parts
+from trainer.families.base import PARTS, Family, Part, Parts
 from trainer.latents import Encoder
 from trainer.loop import Setup
 from trainer.plan import TrainPlan
@@ -20,7 +20,7 @@ from trainer.plan import TrainPlan
 def trained_parts(options: TrainOptions) -> tuple[Part, ...]:
     """Return the parts that the options train."""
     rates = options.rates()
-    return tuple(part for part in ("unet", "text_encoder") if rates[part] > 0)  # type: ignore[misc]
+    return tuple(part for part in PARTS if rates[part] > 0)
 
 
 def check_optimizer(options: TrainOptions, plan: TrainPlan) -> None:
@@ -70,8 +70,8 @@ def assemble(
     )  # fmt: skip
     if options.network_weights:
         lora.load_kohya(network, lora.read_kohya(options.network_weights), source=options.network_weights)
-    for name in ("unet", "text_encoder"):
-        model = parts.part(name)  # type: ignore[arg-type]
+    for name in PARTS:
+        model = parts.part(name)
         place.lower_base(model, where.dtype)
         model.to(where.device)
         if name in network.parts:
@@ -83,9 +83,7 @@ def assemble(
             # transformers 5 gave the switch a new name.
             new = getattr(encoder, "activation_checkpointing_enable", None)
             (new or encoder.gradient_checkpointing_enable)()  # type: ignore[operator]
-    optimizer, scheduler = _optimizer(
-        options, plan, network.parameters("unet"), network.parameters("text_encoder")
-    )
+    optimizer, scheduler = _optimizer(options, plan, network.parameters("unet"), network.parameters("text_encoder"))
     # The VAE overflows in fp16; bfloat16 has float32's range.
     vae_dtype = torch.bfloat16 if where.dtype == torch.bfloat16 else torch.float32
     latents = Encoder(parts.vae, where.device, vae_dtype, options.cache_latents or options.cache_latents_to_disk)

@@ -115,9 +115,7 @@ Threshold = Annotated[
     str | None,
     typer.Option(help="Least score of a general tag; pr: the value of the model's card.", show_default="0.35"),
 ]
-CharacterThreshold = Annotated[
-    float | None, typer.Option(help="Least score of a character tag.", show_default="0.85")
-]
+CharacterThreshold = Annotated[float | None, typer.Option(help="Least score of a character tag.", show_default="0.85")]
 Mcut = Annotated[
     bool | None, typer.Option("--mcut/--no-mcut", help="Find the thresholds from each picture's scores (MCut).")
 ]

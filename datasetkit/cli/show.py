@@ -21,10 +21,12 @@ if TYPE_CHECKING:
     from datasetkit.core.rules import Group, RuleHits
     from datasetkit.verbs.doctor import Examined
     from datasetkit.verbs.exchange import Exported, Imported
+    from datasetkit.verbs.layouts import LaidOutResult
     from datasetkit.verbs.modelfiles import Places
     from datasetkit.verbs.naming import Renamed
     from datasetkit.verbs.pipeline import Ran, Started, StepResult
-    from datasetkit.verbs.planning import LaidOutResult, Planned, RegResult
+    from datasetkit.verbs.planning import Planned
+    from datasetkit.verbs.regs import RegResult
     from datasetkit.verbs.resizing import ResizeResult, TrainerUse
     from datasetkit.verbs.rules import Ruled
     from datasetkit.verbs.scores import PictureScores, Row

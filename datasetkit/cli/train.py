@@ -111,8 +111,10 @@ def _show_plan(options: TrainOptions, plan: TrainPlan, ignored: dict[str, str]) 
     totals = plan.totals
     say(
         f"{counted(totals.visits, 'visit')} an epoch in {counted(len(totals.buckets), 'bucket')}, "
-        f"{counted(totals.batches, 'batch')} of {plan.schedule.batch_size}: "
-        f"{counted(totals.steps_per_epoch, 'step')} an epoch, {counted(plan.epochs, 'epoch')}".replace("batchs", "batches")
+        f"{totals.batches:,} batches of {plan.schedule.batch_size}: "
+        f"{counted(totals.steps_per_epoch, 'step')} an epoch, {counted(plan.epochs, 'epoch')}".replace(
+            "batchs", "batches"
+        )
     )
     rates = ", ".join(f"{part} {rate:g}" for part, rate in options.rates().items() if rate)
     say(f"{counted(plan.steps, 'step')} of {options.optimizer_type}, {options.lr_scheduler}: {rates}", "bold")

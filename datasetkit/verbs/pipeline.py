@@ -31,9 +31,10 @@ from datasetkit.core.plans import Plan, WriteText
 from datasetkit.core.records import Failed, RunReport
 from datasetkit.scan import require_folder
 from datasetkit.verbs.exchange import export
+from datasetkit.verbs.layouts import layout
 from datasetkit.verbs.naming import rename
-from datasetkit.verbs.planning import layout, reg
 from datasetkit.verbs.project import JUST_DO_IT, How, open_project
+from datasetkit.verbs.regs import reg
 from datasetkit.verbs.resizing import resize
 from datasetkit.verbs.sets import concept_name, work_folder
 from datasetkit.verbs.tables import report

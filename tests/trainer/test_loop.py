@@ -150,7 +150,7 @@ def test_checkpointing_changes_no_gradient(data, model, tmp_path):
         run = ready(data, tiny.options(model, tmp_path, gradient_checkpointing=on, train_batch_size=8))
         wake(run)
         found.append(epoch_gradient(run))
-    assert torch.allclose(*found, rtol=1e-5, atol=1e-7)
+    assert torch.allclose(found[0], found[1], rtol=1e-5, atol=1e-7)
 
 
 def test_bfloat16_base_agrees_with_float32(data, model, tmp_path):

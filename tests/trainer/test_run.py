@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 from dataclasses import replace
 
 import pytest
@@ -12,7 +13,7 @@ from safetensors.torch import load_file
 from datasetkit.core.errors import ConfigError, InputError, Locked
 from datasetkit.core.locks import lock
 from tests.trainer import tiny
-from trainer import checkpoint, lora, metrics
+from trainer import lora, metrics
 from trainer.plan import find_subsets, make_plan
 from trainer.run import train
 
@@ -59,12 +60,13 @@ def test_files_of_a_run(data, options, tmp_path):
     assert [f.name for f in result.files] == ["sks-000001.safetensors", "sks.safetensors"]
     steps = planned(data, options).steps
     assert (result.steps, result.start, result.modules) == (steps, 0, 264)
+    state = f"sks-state-{steps // 2:08d}"
     assert sorted(p.name for p in out.iterdir()) == [
-        ".dsk", "sks-000001.safetensors", "sks-loss.png", "sks-metrics.jsonl", f"sks-state-{steps // 2:08d}", "sks.safetensors",
+        ".dsk", "sks-000001.safetensors", "sks-loss.png", "sks-metrics.jsonl", state, "sks.safetensors",
     ]  # fmt: skip
     assert len(metrics.rows(result.metrics)) == steps
     assert result.plot.read_bytes().startswith(b"\x89PNG")
-    assert os.stat(result.files[0]).st_mode & 0o777 == 0o666 & ~_umask()
+    assert result.files[0].stat().st_mode & 0o777 == 0o666 & ~_umask()
 
 
 def _umask():
@@ -146,8 +148,8 @@ def test_half_written_state_is_never_used_and_is_swept(data, options, tmp_path, 
         raise Stopped
 
     with monkeypatch.context() as patch:
-        patch.setattr(checkpoint.os, "rename", killed)
-        patch.setattr(checkpoint.shutil, "rmtree", lambda *_, **__: None)  # a kill cleans nothing up
+        patch.setattr(os, "rename", killed)
+        patch.setattr(shutil, "rmtree", lambda *_, **__: None)  # a kill cleans nothing up
         with pytest.raises(Stopped):
             whole(data, options)
     assert len(list((tmp_path / "out").glob(".dsk-stage-*"))) == 1
@@ -186,7 +188,9 @@ def test_both_formats_hold_the_same_change(data, options, tmp_path):
         metadata = file.metadata()
     ours = lora.deltas(load_file(out / "sks.safetensors"))
     theirs = lora.diffusers_deltas(load_file(out / "sks.diffusers.safetensors"), metadata)
-    named = {path.replace(".", "_").removeprefix("unet_").removeprefix("text_encoder_"): d for path, d in theirs.items()}
+    named = {
+        path.replace(".", "_").removeprefix("unet_").removeprefix("text_encoder_"): d for path, d in theirs.items()
+    }
     for name, delta in ours.items():
         plain = name.removeprefix("lora_unet_").removeprefix("lora_te_")
         assert torch.allclose(named[plain], delta, rtol=1e-6)

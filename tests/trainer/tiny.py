@@ -65,7 +65,7 @@ def vae() -> AutoencoderKL:
 
 
 @cache
-def _parts() -> tuple[UNet2DConditionModel, CLIPTextModel, AutoencoderKL]:
+def _parts() -> tuple[Any, Any, Any]:
     return unet(), text_encoder(), vae()
 
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Final, Literal, Protocol
 
 from torch import Tensor, nn
 
 Part = Literal["unet", "text_encoder"]
+PARTS: Final[tuple[Part, ...]] = ("unet", "text_encoder")
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,15 +22,16 @@ class Parts:
     predicts, None where it says nothing.
     """
 
-    unet: nn.Module
-    vae: nn.Module
-    text_encoder: nn.Module
+    unet: Any
+    vae: Any
+    text_encoder: Any
     source: Path
     prediction: Literal["epsilon", "v_prediction"] | None = None
 
     def part(self, name: Part) -> nn.Module:
         """Return a part that can be trained, by name."""
-        return self.unet if name == "unet" else self.text_encoder
+        model: nn.Module = self.unet if name == "unet" else self.text_encoder
+        return model
 
 
 class Family(Protocol):

@@ -172,7 +172,9 @@ def _load_vae(path: Path, configs: Path) -> Any:
         loaded = AutoencoderKL.from_single_file(tensors, config=str(configs), subfolder="vae", local_files_only=True)
         return loaded.float()
     except (SingleFileComponentError, OSError, ValueError, RuntimeError, KeyError) as error:
-        raise ModelFileError(f"{display(path)} is no VAE: {_first_line(error)}", hint="check `vae` in [train]") from error
+        raise ModelFileError(
+            f"{display(path)} is no VAE: {_first_line(error)}", hint="check `vae` in [train]"
+        ) from error
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
@@ -215,9 +217,7 @@ def targets(parts: Parts, part: Part) -> dict[str, str]:
         paths = [path for path, m in modules if ".attentions." in path and isinstance(m, nn.Linear | nn.Conv2d)]
         return {"lora_unet_" + path.replace(".", "_"): path for path in paths}
     found = [(path, match) for path, _ in modules if (match := _CLIP_LINEAR.search(path))]
-    return {
-        f"lora_te_text_model_encoder_layers_{match[1]}_{match[2].replace('.', '_')}": path for path, match in found
-    }
+    return {f"lora_te_text_model_encoder_layers_{match[1]}_{match[2].replace('.', '_')}": path for path, match in found}
 
 
 def idle(parts: Parts, clip_skip: int) -> frozenset[str]:
