@@ -7,9 +7,12 @@ DATA ?= demo-out
 
 VENV := .venv
 BIN := $(VENV)/bin
-READY := $(VENV)/.ready
 # The extras cpu and gpu bring the same Python module: exactly one of them is installed.
 RUNTIME := $(shell nvidia-smi >/dev/null 2>&1 && echo gpu || echo cpu)
+# PyTorch is large: it is installed by what trains, and by TRAIN=1 for every other target (whose tests it adds to).
+TRAIN ?=
+READY := $(VENV)/.ready$(if $(TRAIN),-train)
+TRAINER := $(VENV)/.ready-train
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo check test test-all bench train web docs clean
@@ -18,12 +21,16 @@ help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo "  variables: PYTHON=$(PYTHON)  BASE=$(BASE)  DATA=$(DATA)"
 
-setup: $(READY) ## make .venv with the package, the tagger's runtime and the development tools
+setup: $(READY) ## make .venv with the package, the tagger's runtime and the development tools (TRAIN=1: and PyTorch)
 
-$(READY): pyproject.toml constraints.txt
+$(VENV)/.ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev,$(RUNTIME)]"
+	@touch $@
+
+$(TRAINER): $(VENV)/.ready
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev,$(RUNTIME),train]"
 	@touch $@
 
 demo: $(READY) demo-out/dsk.toml ## run the quickstart on a copy in demo-out/ and show what it made
@@ -44,7 +51,7 @@ demo-out/dsk.toml: | $(READY)
 	cp -R examples/quickstart/pictures examples/quickstart/reg-pictures demo-out/
 	cp examples/quickstart/dsk.toml demo-out/dsk.toml
 
-check: $(READY) ## lint, format, types, import rules
+check: $(TRAINER) ## lint, format, types, import rules
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy

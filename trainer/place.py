@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
@@ -43,14 +44,20 @@ class Place:
             offset += tensor.numel()
 
 
+def processes() -> Any:
+    """Return accelerate's view of the processes that were launched; without an accelerator they meet on the CPU."""
+    from accelerate import PartialState
+
+    asked = os.environ.get("ACCELERATE_USE_CPU", "").lower() in ("1", "true", "yes")
+    return PartialState(cpu=asked or not torch.accelerator.is_available())
+
+
 def find(mixed_precision: str) -> tuple[Place, str]:
     """Return where to compute, and what should be said about it ("" for nothing).
 
     CPUs have no fp16 arithmetic worth the name: there a run of fp16 computes in float32, and says so.
     """
-    from accelerate import PartialState
-
-    state = PartialState()
+    state = processes()
     dtype = DTYPES[mixed_precision]
     if dtype == torch.float16 and state.device.type == "cpu":
         place = Place(state.device, torch.float32, state.num_processes, state.process_index)

@@ -24,7 +24,7 @@ from datasetkit.core.records import Failed
 from trainer import checkpoint, gate, loop, lora, lr, metadata, metrics, optim, setup
 from trainer.hashes import checkpoint_hashes
 from trainer.loop import Setup, StepLog
-from trainer.place import DTYPES
+from trainer.place import DTYPES, processes
 from trainer.plan import TrainPlan
 
 LATENTS = "latents.safetensors"
@@ -37,7 +37,8 @@ _FREE = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Trained:
-    """What a run made. files: the LoRA files that are there, the final one last; loss: mean of the last epoch's steps.
+    """What a run made. files: the LoRA files that are there, the final one last; loss: mean of the last epoch's
+    steps, of those taken now.
 
     seconds: of the steps taken now; start: the step that a resumed run went on from, 0 for a whole run.
     """
@@ -89,9 +90,7 @@ def output_name(options: TrainOptions, plan: TrainPlan) -> str:
 @contextmanager
 def _prepared(folder: Path, wait: bool) -> Iterator[None]:
     """Make the output folder, prove that it can be written, and hold its lock; one process of several does it."""
-    from accelerate import PartialState  # type: ignore[import-untyped]
-
-    state = PartialState()
+    state = processes()
     if not state.is_main_process:
         state.wait_for_everyone()
         yield
@@ -139,6 +138,7 @@ def _train(run: Setup, folder: Path, name: str, start: int, facts: dict[str, obj
     told = run_facts(run, name)
     started = time.monotonic()
     files: list[Path] = []
+    last: list[StepLog] = []
     record = folder / f"{name}-metrics.jsonl"
     writers = _writers(run, record, start)
     reporter.start("training", run.plan.steps)
@@ -153,23 +153,23 @@ def _train(run: Setup, folder: Path, name: str, start: int, facts: dict[str, obj
                 _forget(run.options, folder, name)
                 if run.options.save_state and log.step < run.plan.steps:
                     checkpoint.save(run, folder, name, log.step, facts)
+            last = [*(last if last and last[-1].epoch == log.epoch else []), log]
             reporter.advance()
     finally:
         reporter.finish()
         for writer in writers:
             writer.close()
     seconds = time.monotonic() - started
-    lines = metrics.rows(record)
     plot = folder / f"{name}-loss.png"
     remarks: tuple[str, ...] = ()
     if run.place.is_main:
-        metrics.plot(lines, plot)
+        metrics.plot(metrics.rows(record), plot)
         remarks = _judge(run, folder, name)
         files = saved_files(folder, name)
-    last = [line["loss"] for line in lines if line["epoch"] == lines[-1]["epoch"]]
+    loss = sum(log.loss for log in last) / len(last)
     return Trained(
-        tuple(files), run.plan.steps, start, sum(last) / len(last), seconds, len(run.lora.modules), record, plot,
-        remarks, run.plan.failed,
+        tuple(files), run.plan.steps, start, loss, seconds, len(run.lora.modules), record, plot, remarks,
+        run.plan.failed,
     )  # fmt: skip
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+
 import torch
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
@@ -15,6 +17,9 @@ from trainer.families.base import PARTS, Family, Part, Parts
 from trainer.latents import Encoder
 from trainer.loop import Setup
 from trainer.plan import TrainPlan
+
+# peft imports bitsandbytes wherever it is installed, and that misses a package which nothing here uses.
+logging.getLogger("bitsandbytes.backends").setLevel(logging.ERROR)
 
 
 def trained_parts(options: TrainOptions) -> tuple[Part, ...]:
@@ -77,12 +82,12 @@ def assemble(
         if name in network.parts:
             model.train()  # there is no dropout in the base; checkpointing and the LoRA's own dropout ask for it
     if options.gradient_checkpointing:
-        parts.unet.enable_gradient_checkpointing()  # type: ignore[operator]
+        parts.unet.enable_gradient_checkpointing()
         if "text_encoder" in network.parts:
             encoder = parts.text_encoder
             # transformers 5 gave the switch a new name.
             new = getattr(encoder, "activation_checkpointing_enable", None)
-            (new or encoder.gradient_checkpointing_enable)()  # type: ignore[operator]
+            (new or encoder.gradient_checkpointing_enable)()
     optimizer, scheduler = _optimizer(options, plan, network.parameters("unet"), network.parameters("text_encoder"))
     # The VAE overflows in fp16; bfloat16 has float32's range.
     vae_dtype = torch.bfloat16 if where.dtype == torch.bfloat16 else torch.float32

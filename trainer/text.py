@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from datasetkit import tokens
 from datasetkit.tokens import BOS, CHUNK, EOS
@@ -30,7 +31,7 @@ def joined(states: Tensor) -> Tensor:
     return torch.cat([states[:, 0, :1], inner, states[:, -1, -1:]], dim=1)
 
 
-def encode_clip(encoder: nn.Module, captions: Sequence[str], *, clip_skip: int, max_tokens: int) -> Tensor:
+def encode_clip(encoder: Any, captions: Sequence[str], *, clip_skip: int, max_tokens: int) -> Tensor:
     """Return CLIP's states of captions, [captions, 77 | 152 | 227, width].
 
     clip_skip: which hidden state from the end, 1 the last; each goes through the final layer norm (sd-scripts'

@@ -24,14 +24,14 @@ def train(
         Path, typer.Argument(metavar="DIR", help="A laid-out data set (train/ and reg/), or the folder of a dsk.toml.")
     ] = Path(),
     config_file: Annotated[
-        Path | None, typer.Option(help="sd-scripts' config.toml, instead of [train] in dsk.toml.", show_default=False)
+        Path | None, typer.Option(help=r"sd-scripts' config.toml, instead of \[train] in dsk.toml.", show_default=False)
     ] = None,
     dataset_config: Annotated[
         Path | None, typer.Option(help="sd-scripts' dataset.toml, instead of DIR.", show_default=False)
     ] = None,
     set_: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="An option of [train]; stands above the files. Repeatable."),
+        typer.Option("--set", metavar="KEY=VALUE", help=r"An option of \[train]; stands above the files. Repeatable."),
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the newest state in output_dir.")] = False,
     dry_run: opt.DryRun = False,
@@ -111,7 +111,7 @@ def _show_plan(options: TrainOptions, plan: TrainPlan, ignored: dict[str, str]) 
     totals = plan.totals
     say(
         f"{counted(totals.visits, 'visit')} an epoch in {counted(len(totals.buckets), 'bucket')}, "
-        f"{totals.batches:,} batches of {plan.schedule.batch_size}: "
+        f"{totals.batches:,} batch{'es' if totals.batches > 1 else ''} of {plan.schedule.batch_size}: "
         f"{counted(totals.steps_per_epoch, 'step')} an epoch, {counted(plan.epochs, 'epoch')}".replace(
             "batchs", "batches"
         )

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,6 +16,7 @@ from datasetkit.core.errors import InputError, PlanConflict
 from datasetkit.core.files import (
     MASKS,
     PROJECT,
+    TEMP_PREFIX,
     caption_path,
     companions,
     display,
@@ -195,12 +198,13 @@ def _run(
     store, recipe = project.store, _recipe(options)
     current = {r.path for r in found.records if store.is_current(targets[r.path], r.id, recipe)}
     todo = [r for r in found.records if r.path not in current]
-    foreign = [targets[r.path] for r in todo if os.path.lexists(targets[r.path]) and not store.is_ours(targets[r.path])]
-    if foreign:
-        raise PlanConflict(
-            f"{len(foreign)} files were not made by dsk, or were edited since, e.g. {display(foreign[0])}",
-            hint="move them away, or name another output folder",
-        )
+    unknown = [r for r in todo if os.path.lexists(targets[r.path]) and not store.is_ours(targets[r.path])]
+    if unknown:
+        _require_same(unknown, targets, project, options)
+        current |= {r.path for r in unknown}
+        todo = [r for r in todo if r.path not in current]
+        if not project.how.dry_run:
+            store.settle([Output(targets[r.path], r.id, recipe, r.path) for r in unknown])
     done: dict[Path, Outcome[Resized]] = {}
     if todo and not project.how.dry_run:
         for place in {targets[r.path].parent for r in todo}:
@@ -222,6 +226,29 @@ def _run(
         for r in found.records
     ]
     return RunReport("resize", (*outcomes, *found.failed))
+
+
+def _require_same(
+    unknown: Sequence[ImageRecord], targets: dict[Path, Path], project: Project, options: ResizeOptions
+) -> None:
+    """Raise PlanConflict unless every unknown file is, byte for byte, what would be made in its place.
+
+    Then dsk made it, and its `.dsk/` was deleted since, which may cost time but nothing else.
+    """
+    with tempfile.TemporaryDirectory(prefix=TEMP_PREFIX) as folder:
+        trial = {r.path: Path(folder) / f"{n}{targets[r.path].suffix}" for n, r in enumerate(unknown)}
+        outcomes = local.run(
+            ResizeStage.of(options, trial), unknown, workers=options.workers, reporter=project.how.reporter
+        )
+        with contextlib.closing(outcomes):
+            for record, outcome in zip(unknown, outcomes, strict=True):
+                there, made = targets[record.path], trial[record.path]
+                if isinstance(outcome, Failed) or there.is_symlink() or there.read_bytes() != made.read_bytes():
+                    raise PlanConflict(
+                        f"{display(there)} was not made by dsk, or was edited since",
+                        hint="move such files away, or name another output folder",
+                    )
+                made.unlink()
 
 
 def carry(records: Sequence[ImageRecord], targets: dict[Path, Path]) -> list[tuple[Path, Path]]:

@@ -103,7 +103,7 @@ def tag(folder: Path, options: TagOptions, how: How = JUST_DO_IT) -> Tagged:
         warnings=(*rules.warnings, *(hit.warning for hit in hits if hit.warning)),
         inferred=inferred,
         drift=drift,
-        keep_tokens=len(options.trigger) + len(options.additional),
+        keep_tokens=rules.keep_tokens,
         entry=entry,
     )
 

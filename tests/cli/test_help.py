@@ -15,7 +15,7 @@ COMMANDS = commands()
 def test_the_commands_are_these():
     assert sorted(COMMANDS) == sorted([
         "rename", "resize", "tag", "scores", "rules", "plan-repeats", "layout", "reg", "report", "export", "import",
-        "init", "run", "undo", "history", "doctor", "models list", "models download", "models where",
+        "train", "init", "run", "undo", "history", "doctor", "models list", "models download", "models where",
     ])  # fmt: skip
 
 
@@ -66,7 +66,7 @@ SPELT = {"source": "from", "class_name": "class"}
 ONLY_FILE = {"reg": {"folder"}, "rules": {"workers", "max_pixels"}, "layout": {"images", "kind"}, "rename": {"prefix"}}
 
 
-@pytest.mark.parametrize("table", [t for t in config.TABLES if t in COMMANDS and t != "run"])
+@pytest.mark.parametrize("table", [t for t in config.TABLES if t in COMMANDS and t not in ("run", "train")])
 def test_a_command_has_an_option_for_each_key_of_its_table(table):
     keys = {f.name for f in fields(config.TABLES[table])} - ONLY_FILE.get(table, set())
     wanted = {"--" + SPELT.get(key, key).replace("_", "-") for key in keys}

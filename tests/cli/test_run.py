@@ -1,5 +1,6 @@
 """`dsk init`, `dsk run`, `dsk history`, `dsk undo`: one dsk.toml from raw pictures to the exported data set."""
 
+import shutil
 import tomllib
 
 import pytest
@@ -65,6 +66,15 @@ def test_a_second_run_changes_nothing_and_infers_nothing(dsk, project):
     assert ended.code == 0 and toy.SEEN == []
     assert snapshot(project, all_of_it=False) == before
     assert dsk("history", "--json").result == entries
+
+
+def test_the_project_folder_may_be_deleted(dsk, project):
+    dsk("run")
+    before = snapshot(project, all_of_it=False)
+    shutil.rmtree(project / ".dsk")
+    ended = dsk("run")
+    assert ended.code == 0, ended.err
+    assert snapshot(project, all_of_it=False) == before
 
 
 def test_a_new_picture_is_the_only_one_that_is_worked_on(dsk, project):

@@ -149,6 +149,7 @@ def test_additional_tags_follow_the_trigger_and_are_counted_as_kept_tokens(dsk, 
     ended = dsk("tag", "imgs", "--trigger", "sks, girl", "--additional", "masterpiece", "--json")
     assert captions(here / "imgs")["a1"].startswith("sks, girl, masterpiece, 1girl")
     assert ended.result["keep_tokens"] == 3
+    assert dsk("tag", "imgs", "--trigger", "sks, Sks", "--additional", "SKS,solo", "--json").result["keep_tokens"] == 2
 
 
 def test_a_broken_picture_costs_only_itself_and_exits_3(dsk, here):

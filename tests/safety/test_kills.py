@@ -2,13 +2,16 @@
 
 import os
 import random
+import signal
+import sys
 
 import pytest
 
-from datasetkit import api
+from datasetkit import api, images
 from datasetkit.core import journal
 from datasetkit.core.config import LayoutOptions, RenameOptions
 from datasetkit.core.files import list_images
+from datasetkit.stages import resize as resizing
 from tests.safety import datasets
 from tests.safety.datasets import CASES, TAG, small_set
 from tests.safety.harness import Case, Trials, Watch, in_child, kill, strays, tree
@@ -64,6 +67,37 @@ def test_the_same_check_is_red_for_a_writer_that_truncates_in_place(name, place)
     trials = Trials(CASES[name], place / "t")
     moments = range(trials.points // 2, trials.points, 3)
     found = [p for at in moments for p in trials.killed(at=at, before=write_plainly)]
+    assert any("neither old nor new" in problem for problem in found)
+
+
+def die_while_writing_plainly() -> None:
+    """Plant plain writing in place of every rename, and a kill in the middle of the second file."""
+    begun = []
+
+    def write(path, data):
+        begun.append(path)
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        os.write(descriptor, data[: len(data) // 2])
+        if len(begun) == 2:
+            os.kill(os.getpid(), signal.SIGKILL)
+        os.write(descriptor, data[len(data) // 2 :])
+        os.close(descriptor)
+
+    def place(step):
+        if step.temp is not None and os.path.lexists(step.temp):
+            write(step.dst, step.temp.read_bytes())
+            step.temp.unlink()
+        return True
+
+    journal.place = place
+    images.write_atomic = write
+    resizing.write_atomic = write
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_the_check_of_every_verb_is_red_for_plain_writing(name, place):
+    trials = Trials(CASES[name], place / "t")
+    found = trials.killed(at=sys.maxsize, before=die_while_writing_plainly)
     assert any("neither old nor new" in problem for problem in found)
 
 

@@ -67,6 +67,28 @@ def test_a_file_that_dsk_did_not_make_is_never_replaced(place):
     assert theirs.is_file()
 
 
+def test_outputs_whose_project_folder_was_deleted_are_taken_over_unless_one_was_edited(place):
+    """`.dsk` may be deleted at the cost of time: what stands there is what would be made."""
+    small_set(place / "imgs")
+    options = api.ResizeOptions(max=32)
+    api.resize(place / "imgs", place / "out", options)
+    before = tree(place / "out")
+    times = {p: p.stat().st_mtime_ns for p in (place / "out").iterdir() if is_picture(p)}
+    shutil.rmtree(place / "out" / ".dsk")
+    api.resize(place / "imgs", place / "out", options, api.How(dry_run=True))
+    assert not (place / "out" / ".dsk").exists()
+    again = api.resize(place / "imgs", place / "out", options)
+    assert (again.report.done, again.report.failed) == ((), ()) and len(again.report.skipped) == len(times)
+    assert tree(place / "out") == before
+    assert {p: p.stat().st_mtime_ns for p in times} == times
+    shutil.rmtree(place / "out" / ".dsk")
+    edited = max(times)
+    edited.write_bytes(edited.read_bytes() + b"\0")
+    with pytest.raises(PlanConflict, match=f"{edited.name} was not made by dsk, or was edited since"):
+        api.resize(place / "imgs", place / "out", options)
+    assert tree(place / "out") == before | {edited.name: digest(edited)}
+
+
 # ---- R14, R15, R18: what cannot be read -----------------------------------------------------------------------------
 
 

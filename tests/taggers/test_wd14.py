@@ -132,6 +132,14 @@ def test_cache_without_links_needs_the_recorded_hash(cache, v3_model):
     open_tagger("wd-vit-v3", CPU).close()
 
 
+def test_the_models_and_their_pins_are_these():
+    """Each repository at a commit with the threshold of its card; another commit has other tags."""
+    lines = sorted(f"{m.name} {m.repo} {m.revision} {m.pr_threshold}" for m in MODELS.values())
+    assert all(hub.COMMIT.fullmatch(m.revision) for m in MODELS.values())
+    digest = hashlib.sha256("\n".join(lines).encode()).hexdigest()
+    assert digest == "4e48514a01ed82999f76294c6834888a3861d4876838b02876260be039c6dec8", lines
+
+
 def test_list_names_every_model_and_what_is_cached(cache, v3_model):
     plant(cache, "wd-vit-v3", v3_model, V3_LABELS.read_bytes())
     rows = models.list_models()

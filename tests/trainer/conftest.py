@@ -25,7 +25,7 @@ def model(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def data(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("data")
+    folder: Path = tmp_path_factory.mktemp("data")
     tiny.save_pictures(folder / "train" / "2_sks", [(128, 128), (192, 128), (130, 200), (128, 128)])
     tiny.save_pictures(folder / "reg" / "1_girl", [(128, 140), (140, 128)], captions=False)
     return folder

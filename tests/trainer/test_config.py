@@ -1,0 +1,177 @@
+"""sd-scripts' two files train as they are; what they ask for and cannot have is refused by name."""
+
+import pytest
+
+from datasetkit.core.config import TrainOptions, load
+from datasetkit.core.errors import ConfigError
+from tests.test_exports import CONFIG_TOML, DATASET_TOML
+from tests.trainer import tiny
+from trainer.config import DEFAULTS, data_folder, of_project, setting, translate
+from trainer.plan import make_plan
+
+
+@pytest.fixture
+def files(tmp_path):
+    """The published tutorial's two files beside the folders that they name."""
+    (tmp_path / "config.toml").write_text(CONFIG_TOML, encoding="utf-8")
+    (tmp_path / "dataset.toml").write_text(DATASET_TOML, encoding="utf-8")
+    tiny.save_pictures(tmp_path / "dataset", [(64, 64)] * 3)
+    tiny.save_pictures(tmp_path / "regularization", [(64, 64)] * 2, captions=False)
+    return tmp_path
+
+
+def test_reference_files_are_read_whole(files):
+    said = translate(files / "config.toml", files / "dataset.toml", {})
+    options = said.options
+    assert (options.network_dim, options.network_alpha, options.unet_lr, options.text_encoder_lr) == (
+        64, 32, 0.0005, 0.0001,
+    )  # fmt: skip
+    assert (options.lr_scheduler, options.lr_scheduler_num_cycles, options.lr_warmup_steps) == (
+        "cosine_with_restarts", 3, 82,
+    )  # fmt: skip
+    assert (options.clip_skip, options.min_snr_gamma, options.max_train_epochs, options.max_train_steps) == (
+        2, 5.0, 10, None,
+    )  # fmt: skip
+    assert (options.optimizer_type, options.save_last_n_epochs, options.save_state) == ("AdamW8bit", 6, False)
+    assert set(said.ignored) == {
+        "xformers", "lowram", "max_data_loader_n_workers", "persistent_data_loader_workers", "log_prefix",
+    }  # fmt: skip
+    assert all(said.ignored.values())
+    train, reg = said.subsets
+    assert (train.repeats, train.captions.keep_tokens, train.captions.shuffle_caption) == (20, 1, True)
+    assert (reg.is_reg, reg.name, reg.repeats) == (True, "1girl", 1)
+
+
+def test_reference_files_make_a_plan(files):
+    said = translate(files / "config.toml", files / "dataset.toml", {})
+    plan = make_plan(said.subsets, said.options)
+    assert (plan.count(is_reg=False), plan.count(is_reg=True), plan.steps) == (60, 60, 1200)
+
+
+def test_what_the_files_leave_open_is_as_in_sd_scripts(tmp_path):
+    (tmp_path / "config.toml").write_text('resolution = "512,768"\ntrain_data_dir = "data"', encoding="utf-8")
+    tiny.save_pictures(tmp_path / "data" / "3_sks", [(64, 64)])
+    said = translate(tmp_path / "config.toml", None, {})
+    assert said.options.resolution == (512, 768)
+    assert said.options.text_encoder_lr == said.options.learning_rate == 2e-6
+    assert said.options.max_train_steps == 1600
+    assert all(getattr(said.options, name) == value for name, value in DEFAULTS.items())
+    assert [(s.name, s.repeats) for s in said.subsets] == [("sks", 3)]
+
+
+def test_command_line_stands_above_the_files(files):
+    said = translate(files / "config.toml", files / "dataset.toml", {"network_dim": 8})
+    assert said.options.network_dim == 8
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("netwerk_dim = 8", "did you mean 'network_dim'"),
+        ("weighted_captions = true", "not to be had here"),
+        ("v2 = true", "not to be had here"),
+        ('save_model_as = "ckpt"', "'safetensors'"),
+        ('loss_type = "huber"', "'l2'"),
+        ('network_module = "lycoris.kohya"', "network_module"),
+        ('network_args = ["conv_dim=4"]', "not to be had here"),
+        ("clip_skip = 40", "out of range"),
+        ("noise_offset = 0.1\nmultires_noise_iterations = 6", "exclude each other"),
+    ],
+)
+def test_key_that_cannot_be_honoured_is_refused(tmp_path, line, words):
+    (tmp_path / "config.toml").write_text(f'train_data_dir = "data"\n{line}\n', encoding="utf-8")
+    with pytest.raises(ConfigError) as caught:
+        translate(tmp_path / "config.toml", None, {})
+    assert words in f"{caught.value.message} {caught.value.hint}"
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("[general]\nresolution = 512\n", r"no \[\[datasets\]\]"),
+        ("[[datasets]]\n[[datasets.subsets]]\nnum_repeats = 2\n", "no image_dir"),
+        ('[[datasets]]\n[[datasets.subsets]]\nimage_dir = "d"\nnum_repeats = 0\n', "num_repeats = 0"),
+        ("[[datasets]]\nresolution = 512\n[[datasets]]\nresolution = 768\n", "differ in their sizes"),
+        ('[[datasets]]\n[[datasets.subsets]]\nimage_dir = "d"\ncolor_aug = true\n', "not to be had here"),
+        ('[[datasets]]\n[[datasets.subsets]]\nimage_dir = "d"\nflip_agu = true\n', "unknown key 'flip_agu'"),
+    ],
+)
+def test_dataset_file_is_checked(tmp_path, text, words):
+    (tmp_path / "dataset.toml").write_text(text, encoding="utf-8")
+    with pytest.raises(ConfigError, match=words):
+        translate(None, tmp_path / "dataset.toml", {})
+
+
+def test_subsets_keep_what_only_they_say(tmp_path):
+    text = """
+    [[datasets]]
+      batch_size = 3
+      [[datasets.subsets]]
+      image_dir = "a"
+      flip_aug = true
+      keep_tokens = 2
+      [[datasets.subsets]]
+      image_dir = "b"
+      caption_dropout_rate = 0.5
+    """
+    (tmp_path / "dataset.toml").write_text(text, encoding="utf-8")
+    said = translate(None, tmp_path / "dataset.toml", {"resolution": 512})
+    assert said.options.train_batch_size == 3
+    assert [(s.flip, s.captions.keep_tokens, s.captions.caption_dropout_rate) for s in said.subsets] == [
+        (True, 2, 0.0), (False, 0, 0.5),
+    ]  # fmt: skip
+
+
+def test_export_of_a_data_set_is_read_back(tmp_path, monkeypatch):
+    from datasetkit import api
+    from datasetkit.core.config import ExportOptions
+
+    tiny.save_pictures(tmp_path / "ds" / "train" / "4_sks", [(64, 64)] * 2)
+    tiny.save_pictures(tmp_path / "ds" / "reg" / "1_girl", [(64, 64)])
+    monkeypatch.chdir(tmp_path)
+    api.export(tmp_path / "ds", ExportOptions())
+    said = translate(tmp_path / "ds" / "config.toml", tmp_path / "ds" / "dataset.toml", {})
+    ours = TrainOptions()
+    assert {s.folder.name: s.repeats for s in said.subsets} == {"4_sks": 4, "1_girl": 1}
+    assert said.options.rates() == ours.rates()
+    assert make_plan(said.subsets, said.options).steps == 8 * 2 * 10
+
+
+def test_paths_of_a_dsk_toml_are_seen_from_its_folder(tmp_path):
+    (tmp_path / "model.safetensors").touch()
+    (tmp_path / "dsk.toml").write_text(
+        '[train]\npretrained_model_name_or_path = "model.safetensors"\nvae = "some/vae"\n', encoding="utf-8"
+    )
+    options = of_project(load(tmp_path / "dsk.toml"), {})
+    assert options.pretrained_model_name_or_path == str(tmp_path / "model.safetensors")
+    assert options.output_dir == str(tmp_path / "output")
+    assert options.vae == "some/vae"  # of the hub
+    assert of_project(load(tmp_path / "dsk.toml"), {"output_dir": "here"}).output_dir == "here"
+
+
+def test_project_trains_what_layout_makes(tmp_path, monkeypatch):
+    (tmp_path / "dsk.toml").write_text('[layout]\nout = "set"\n', encoding="utf-8")
+    config = load(tmp_path / "dsk.toml")
+    assert data_folder(tmp_path, config) == tmp_path / "set"
+    assert data_folder(tmp_path / "other", config) == tmp_path / "other"
+
+
+@pytest.mark.parametrize(
+    ("text", "read"),
+    [
+        ("network_dim=64", ("network_dim", 64)),
+        ("train.learning_rate=1e-4", ("learning_rate", 1e-4)),
+        ("output_name=sks", ("output_name", "sks")),
+        ("shuffle_caption=false", ("shuffle_caption", False)),
+        ('optimizer_args=["a=1"]', ("optimizer_args", ["a=1"])),
+        ("vae=some/vae", ("vae", "some/vae")),
+    ],
+)
+def test_setting_is_written_as_in_toml(text, read):
+    assert setting(text) == read
+
+
+@pytest.mark.parametrize("text", ["network_dim", "tag.threshold=1", "=3"])
+def test_setting_without_a_key_is_refused(text):
+    with pytest.raises(ConfigError, match="--set"):
+        setting(text)
