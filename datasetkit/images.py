@@ -107,18 +107,23 @@ def load(
 
 
 def load_reduced(
-    path: Path, shrink_to: int | None, *, alpha: Alpha = "flatten", max_pixels: int = DEFAULT_MAX_PIXELS
+    path: Path,
+    shrink_to: int | None,
+    *,
+    alpha: Alpha = "flatten",
+    max_pixels: int = DEFAULT_MAX_PIXELS,
+    factor: float = DRAFT_FACTOR,
 ) -> Reduced:
     """Open a picture as `load` does, for a caller who will shrink its long edge to `shrink_to` pixels.
 
-    A JPEG is decoded at a half, a quarter or an eighth where that leaves at least DRAFT_FACTOR times as much. Without
+    A JPEG is decoded at a half, a quarter or an eighth where that leaves at least `factor` times as much. Without
     the box a side of 3,333 pixels would be scaled as if it were 3,334: at the far edge half a pixel beside.
     """
     with _opened(path, max_pixels) as image:
         width, height = image.size
         if shrink_to is not None and image.format in ("JPEG", "MPO"):
-            factor = DRAFT_FACTOR * shrink_to / max(image.size)
-            image.draft(None, (math.ceil(image.width * factor), math.ceil(image.height * factor)))
+            share = factor * shrink_to / max(image.size)
+            image.draft(None, (math.ceil(image.width * share), math.ceil(image.height * share)))
         image.load()
         orientation = _orientation(image)
         standard = to_srgb(image, alpha=alpha)

@@ -155,7 +155,7 @@ def translate(config_file: Path | None, dataset_file: Path | None, given: Mappin
     if dataset_file is not None:
         shared, rows = _dataset(_toml(dataset_file), display(dataset_file.name), ignored)
         options |= shared
-    made = build(TrainOptions, _settled(options), given, where=where)
+    made = build(TrainOptions, _settled({**options, **given}), {}, where=where)
     if dataset_file is not None:
         return Translated(made, tuple(_subset(row, made, dataset_file) for row in rows), ignored)
     return _of_folders(made, folders, config_file, ignored)

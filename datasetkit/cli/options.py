@@ -52,6 +52,18 @@ def words(text: str | None) -> list[str] | None:
     return [word for piece in text.split(",") if (word := piece.strip())]
 
 
+def tag_options(folder: Path, given: Mapping[str, object]) -> Any:
+    """Build the options of `dsk tag`: in a concept's folder its own [[concept]] table joins [tag], as in a run."""
+    from datasetkit.core import config
+    from datasetkit.verbs.sets import concept_of
+
+    governing = config.find(folder)
+    concept = concept_of(governing, folder)
+    if concept is not None:
+        governing = governing.for_concept(concept)
+    return governing.build(config.TagOptions, "tag", given)
+
+
 def options(folder: Path, verb: str, given: Mapping[str, object]) -> Any:
     """Build a verb's options: default < the dsk.toml that governs the folder < what was given (None: was not)."""
     from datasetkit.core import config  # here, so that --help need not load it

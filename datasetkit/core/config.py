@@ -306,6 +306,18 @@ class Config:
     def table(self, name: str) -> Mapping[str, Any]:
         return self.tables.get(name, {})
 
+    def for_concept(self, concept: ConceptOptions) -> Config:
+        """Return the same with the concept's own trigger, exclude and additional in `[tag]`.
+
+        Its trigger stands in place of the one of `[tag]`, its exclusions and additional tags come behind those.
+        """
+        tag = dict(self.table("tag"))
+        if concept.trigger:
+            tag["trigger"] = concept.trigger
+        for key, own in (("exclude", concept.exclude), ("additional", concept.additional)):
+            tag[key] = tuple(dict.fromkeys((*tag.get(key, ()), *own)))
+        return replace(self, tables={**self.tables, "tag": tag})
+
     def build(self, cls: type[Options], name: str, given: Mapping[str, Any] | None = None) -> Options:
         """Build a verb's options from its table and from what was given on the command line (None: not given).
 

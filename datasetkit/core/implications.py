@@ -14,7 +14,7 @@ from datasetkit.core.errors import ConfigError
 
 IMPLICATIONS_FILE = "implications.toml"
 TABLE = "redundant"
-_FORM_HINT = f'Write a table [{TABLE}] of lines such as "hat" = ["baseball cap", "beret"].'
+_FORM_HINT = f'write a table [{TABLE}] of lines such as "hat" = ["baseball cap", "beret"]'
 
 # (the specific tag, the general one that it makes redundant)
 Pair = tuple[str, str]
@@ -54,13 +54,13 @@ def read_implications(text: str, *, source: str) -> tuple[Pair, ...]:
         raise ConfigError(f"{source}: no TOML: {error}", hint=_FORM_HINT) from error
     table = document.get(TABLE)
     if not isinstance(table, dict) or len(document) != 1:
-        raise ConfigError(f"{source}: it must hold one table [{TABLE}] and nothing else.", hint=_FORM_HINT)
+        raise ConfigError(f"{source}: it must hold one table [{TABLE}] and nothing else", hint=_FORM_HINT)
     pairs: list[Pair] = []
     for general, specifics in table.items():
         if not isinstance(specifics, list) or not all(isinstance(tag, str) for tag in specifics):
-            raise ConfigError(f"{source}: {general!r} must be a list of strings.", hint=_FORM_HINT)
+            raise ConfigError(f"{source}: {general!r} must be a list of strings", hint=_FORM_HINT)
         if not all(normal_form(tag) for tag in (general, *specifics)):
-            raise ConfigError(f"{source}: {general!r} holds an empty tag.", hint=_FORM_HINT)
+            raise ConfigError(f"{source}: {general!r} holds an empty tag", hint=_FORM_HINT)
         pairs += [(specific, general) for specific in specifics]
     return tuple(pairs)
 
@@ -83,7 +83,7 @@ def close_chains(pairs: Iterable[Pair]) -> tuple[Pair, ...]:
     except CycleError as error:
         ring = " -> ".join(spelling[form] for form in reversed(error.args[1]))
         raise ConfigError(
-            f"the implications go round in a ring: {ring}.", hint="Take one of these pairs out of the table."
+            f"the implications go round in a ring: {ring}", hint="take one of these pairs out of the table"
         ) from error
     closed: dict[str, dict[str, None]] = {}
     for form in order:

@@ -143,13 +143,13 @@ def _why_nothing(rule: Exclude | Replace, vocabulary: Vocabulary, groups: Mappin
     form = normal_form(written)
     nothing = f"'{rule}' found nothing"
     if form in vocabulary:
-        return f"{nothing}: {written!r} is a tag of the vocabulary, but no caption has it."
+        return f"{nothing}: {written!r} is a tag of the vocabulary, but no caption has it"
     if form in groups:
-        return f"{nothing}: {written!r} is no tag of the vocabulary. Did you mean @{form} ({groups[form].description})?"
+        return f"{nothing}: {written!r} is no tag of the vocabulary; did you mean @{form} ({groups[form].description})?"
     if form.startswith(("@", CATEGORY_PREFIX)):
-        return f"{nothing}: no caption has a tag of it."
+        return f"{nothing}: no caption has a tag of it"
     near = vocabulary.nearest(form.replace("*", " ").replace("?", " "))
     meant = f"; the nearest tag of the vocabulary is {near[0]!r}" if near else ""
     if "*" in form or "?" in form:
-        return f"{nothing}: no tag of a caption looks like it{meant}."
-    return f"{nothing}: {written!r} is no tag of the vocabulary{meant}."
+        return f"{nothing}: no tag of a caption looks like it{meant}"
+    return f"{nothing}: {written!r} is no tag of the vocabulary{meant}"

@@ -172,8 +172,8 @@ def _writable(tag: str, what: str) -> str:
     invisible = any(unicodedata.category(sign) in ("Cc", "Cf", "Cs") and sign not in _JOINERS for sign in tag)
     if invisible or parse(tag).tags != (tag,) or tag[0] in _JOINERS or tag[-1] in _JOINERS or not normal_form(tag):
         raise ConfigError(
-            f"{tag!r} cannot be a {what}." if what == "trigger" else f"{tag!r} cannot be an {what}.",
-            hint="Write one tag without commas, line breaks, invisible signs, doubled or outer spaces.",
+            f"{tag!r} cannot be a {what}" if what == "trigger" else f"{tag!r} cannot be an {what}",
+            hint="write one tag without commas, line breaks, invisible signs, doubled or outer spaces",
         )
     return tag
 
@@ -189,14 +189,12 @@ def _replacements(entries: Sequence[str], vocabulary: Vocabulary, groups: Mappin
         old, new = split_replace(entry, vocabulary)
         selector = parse_selector(old, vocabulary, groups)
         if not isinstance(selector, Exact):
-            raise ConfigError(
-                f"replace {entry!r}: {old!r} is not one tag.", hint="Name the tags to replace one by one."
-            )
+            raise ConfigError(f"replace {entry!r}: {old!r} is not one tag", hint="name the tags to replace one by one")
         rule = Replace(old, _as_known(_writable(new, "old=new tag"), vocabulary))
         first = replaces.setdefault(selector.form, rule)
         if normal_form(first.new) != normal_form(rule.new):
             raise ConfigError(
-                f"{old!r} is to become both {first.new!r} and {rule.new!r}.", hint="Keep one of the two replacements."
+                f"{old!r} is to become both {first.new!r} and {rule.new!r}", hint="keep one of the two replacements"
             )
     return replaces
 
@@ -210,20 +208,20 @@ def split_replace(entry: str, vocabulary: Vocabulary) -> tuple[str, str]:
     parted = [(entry[:place].strip(), entry[place + 1 :].strip()) for place in places]
     parted = [(old, new) for old, new in parted if old and new]
     if not parted:
-        raise ConfigError(f"replace {entry!r} is not of the form old=new.", hint="To drop a tag, exclude it.")
+        raise ConfigError(f"replace {entry!r} is not of the form old=new", hint="to drop a tag, exclude it")
     return max(parted, key=lambda sides: 2 * (sides[0] in vocabulary) + (sides[1] in vocabulary))
 
 
 def _refuse(rule: Exclude | Replace, leading: Trigger | Additional) -> None:
     raise ConfigError(
-        f"'{rule}' would take away what '{leading}' puts there.", hint="Keep one of the two; no caption can obey both."
+        f"'{rule}' would take away what '{leading}' puts there", hint="keep one of the two; no caption can obey both"
     )
 
 
 def _ordinary_triggers(leading: Iterable[Trigger | Additional], vocabulary: Vocabulary) -> list[str]:
     return [
         f"the trigger {rule.name!r} is an ordinary tag of the vocabulary: what the base model knows under it will mix "
-        "with your subject. A made-up name works better."
+        "with your subject; a made-up name works better"
         for rule in leading
         if isinstance(rule, Trigger) and rule.name in vocabulary
     ]
@@ -235,6 +233,6 @@ def _chained(replaces: Mapping[str, Replace]) -> list[str]:
         after = replaces.get(normal_form(rule.new))
         if after is not None and normal_form(rule.new) != form:
             chained.append(
-                f"'{rule}' and '{after}' chain: replacing is one pass, so each run changes the captions again."
+                f"'{rule}' and '{after}' chain: replacing is one pass, so each run changes the captions again"
             )
     return chained

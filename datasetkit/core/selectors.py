@@ -118,7 +118,7 @@ def parse_selector(text: str, vocabulary: Vocabulary, groups: Mapping[str, Group
     form = normal_form(text)
     if not form:
         raise ConfigError(
-            f"{text!r} names no tag.", hint="Write a tag, @group, a glob such as *_hair, or category:rating."
+            f"{text!r} names no tag", hint="write a tag, @group, a glob such as *_hair, or category:rating"
         )
     if form in vocabulary:
         return Exact(form)
@@ -135,9 +135,9 @@ def _known_group(name: str, groups: Mapping[str, Group]) -> Group:
     if name in groups:
         return groups[name]
     near = difflib.get_close_matches(name, groups, n=1, cutoff=0.5)
-    meant = f"Did you mean @{near[0]}? " if near else ""
+    meant = f"did you mean @{near[0]}? " if near else ""
     listed = ", ".join(f"@{known}" for known in groups)
-    raise ConfigError(f"there is no group @{name}.", hint=f"{meant}The groups are {listed}; see `dsk rules groups`.")
+    raise ConfigError(f"there is no group @{name}", hint=f"{meant}groups: {listed}; see `dsk rules groups`")
 
 
 def _known_category(name: str) -> Category:
@@ -145,8 +145,8 @@ def _known_category(name: str) -> Category:
     if name in names:
         return Category(name)
     near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
-    meant = f"Did you mean category:{near[0]}? " if near else ""
-    raise ConfigError(f"there is no category {name!r}.", hint=f"{meant}The categories are {', '.join(names)}.")
+    meant = f"did you mean category:{near[0]}? " if near else ""
+    raise ConfigError(f"there is no category {name!r}", hint=f"{meant}categories: {', '.join(names)}")
 
 
 @cache
@@ -161,14 +161,14 @@ def read_groups(text: str, *, source: str) -> Mapping[str, Group]:
     try:
         tables = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"{source}: no TOML: {error}", hint="Mend the file.") from error
+        raise ConfigError(f"{source}: no TOML: {error}", hint="mend the file") from error
     own = {name: _own_members(name, table, source) for name, table in tables.items()}
     groups: dict[str, Group] = {}
     for name, table in tables.items():
         includes = tuple(table.get("includes", ()))
         unknown = [other for other in includes if other not in own]
         if unknown:
-            raise ConfigError(f"{source}: [{name}] includes the unknown group {unknown[0]!r}.", hint="Mend the file.")
+            raise ConfigError(f"{source}: [{name}] includes the unknown group {unknown[0]!r}", hint="mend the file")
         groups[name] = Group(
             name=name,
             description=str(table.get("description", "")),
@@ -186,12 +186,12 @@ def _own_members(name: str, table: object, source: str) -> Members:
     """Compile what one table lists by itself, after a check of its keys and types."""
     if not isinstance(table, dict) or not table.keys() <= _GROUP_KEYS:
         raise ConfigError(
-            f"{source}: [{name}] is no group.", hint=f"A group has the keys {', '.join(sorted(_GROUP_KEYS))}."
+            f"{source}: [{name}] is no group", hint=f"a group has the keys {', '.join(sorted(_GROUP_KEYS))}"
         )
     lists = {key: value for key, value in table.items() if key != "description"}
     for key, value in lists.items():
         if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
-            raise ConfigError(f"{source}: [{name}] {key} must be a list of strings.", hint="Mend the file.")
+            raise ConfigError(f"{source}: [{name}] {key} must be a list of strings", hint="mend the file")
     globs, exceptions = lists.get("globs"), lists.get("except")
     return Members(
         forms=frozenset(normal_form(tag) for key in ("tags", "words") for tag in lists.get(key, ())),

@@ -108,7 +108,7 @@ def read(text: str, *, source: str) -> Vocabulary:
     reader = csv.DictReader(io.StringIO(text.removeprefix("\ufeff"), newline=""))
     missing = [column for column in COLUMNS if column not in (reader.fieldnames or ())]
     if missing:
-        raise ModelFileError(f"{source}: no column {missing[0]!r} in the label file", hint="Fetch the file again.")
+        raise ModelFileError(f"{source}: no column {missing[0]!r} in the label file", hint="fetch the file again")
     names: list[str] = []
     categories: list[str] = []
     for row in reader:
@@ -116,7 +116,7 @@ def read(text: str, *, source: str) -> Vocabulary:
         if category is None or not row["name"]:
             raise ModelFileError(
                 f"{source}, line {reader.line_num}: not a label: name {row['name']!r}, category {row['category']!r}",
-                hint="The categories are 0 (general), 4 (character) and 9 (rating). Fetch the file again.",
+                hint="the categories are 0 (general), 4 (character) and 9 (rating); fetch the file again",
             )
         names.append(spell(row["name"]))
         categories.append(category)
@@ -131,6 +131,6 @@ def load() -> Vocabulary:
         text = file.read_text(encoding="utf-8")
     except OSError as error:
         raise ModelFileError(
-            f"the shipped vocabulary {DATA_FILE} cannot be read: {error}", hint="Install datasetkit again."
+            f"the shipped vocabulary {DATA_FILE} cannot be read: {error}", hint="install datasetkit again"
         ) from error
     return read(text, source=DATA_FILE)

@@ -11,7 +11,7 @@ from datasetkit.core import vocabulary
 from datasetkit.core.captions import Caption, file_text, normal_form
 from datasetkit.core.config import Config, ExportOptions, ImportOptions, TagOptions, TrainOptions, find
 from datasetkit.core.diffs import CaptionChange
-from datasetkit.core.errors import InputError
+from datasetkit.core.errors import ConfigError, InputError
 from datasetkit.core.files import caption_path, display, find_root, read_caption
 from datasetkit.core.plans import Plan, WriteText
 from datasetkit.core.records import Failed
@@ -149,9 +149,11 @@ def leading_fixed(captions: list[Caption], declared: tuple[str, ...] = ()) -> in
 
 def import_captions(folder: Path, options: ImportOptions, how: How = JUST_DO_IT) -> Imported:
     """Turn the side-cars of a folder's pictures into captions; a caption that exists stays unless told otherwise."""
+    meta = Path(options.meta) if options.meta else None
+    if options.source == "meta" and meta is None:
+        raise ConfigError("the metadata file is not named", hint="--meta meta.json names it")
     finish_interrupted(folder, how)
     listing = require_pictures(folder, recursive=options.recursive)
-    meta = Path(options.meta) if options.meta else None
     if meta is not None and not meta.is_file():
         raise InputError(f"{display(meta)} does not exist", hint="name sd-scripts' metadata file by --meta")
     changes: list[CaptionChange] = []

@@ -204,14 +204,7 @@ def _resize(config: Config, concept: ConceptOptions, how: How) -> Any:
 
 
 def _tag(config: Config, concept: ConceptOptions, how: How) -> Any:
-    options = config.build(TagOptions, "tag")
-    both = replace(
-        options,
-        trigger=concept.trigger or options.trigger,
-        exclude=tuple(dict.fromkeys((*options.exclude, *concept.exclude))),
-        additional=tuple(dict.fromkeys((*options.additional, *concept.additional))),
-    )
-    return tag(work_folder(config, concept), both, how)
+    return tag(work_folder(config, concept), config.for_concept(concept).build(TagOptions, "tag"), how)
 
 
 def _reg(config: Config, how: How) -> Any:

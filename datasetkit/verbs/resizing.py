@@ -184,7 +184,7 @@ def output_names(folder: Path, records: Sequence[ImageRecord], out: Path, option
 
 def _recipe(options: ResizeOptions) -> str:
     """Name what makes an output: the options that change its bytes, and the version of the code that makes it."""
-    return f"resize-2 {options.max} {options.mode} {options.quality} {options.alpha}"
+    return f"resize-3 {options.max} {options.mode} {options.quality} {options.alpha}"
 
 
 def _run(

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from datasetkit.core.config import TagOptions
-from datasetkit.core.errors import ConfigError, InputError
+from datasetkit.core.errors import InputError
 from datasetkit.core.files import IMAGE_SUFFIXES, display
 from datasetkit.core.store import Store
 from datasetkit.scan import file_id
@@ -89,7 +89,7 @@ def _threshold(options: TagOptions, key: str) -> float:
     name = key.partition("@")[0]
     known = models.MODELS.get(name)
     if known is None or known.pr_threshold is None:
-        raise ConfigError(f"--threshold pr: the card of {name} gives no such value", hint="give a number, e.g. 0.35")
+        raise scoring.no_card_value(name)
     return known.pr_threshold
 
 

@@ -13,7 +13,7 @@ from datasetkit.core.store import Store
 from datasetkit.executors import local
 from datasetkit.stages.tag import Scores, TagStage
 from datasetkit.verbs.project import Project
-from taggers import registry, sessions
+from taggers import models, registry, sessions
 from taggers.base import Labels, Resolved, TaggerOptions
 from taggers.combine import Combination
 from taggers.selection import Cut, Kept, choose
@@ -102,8 +102,16 @@ def names(options: TagOptions) -> tuple[str, ...]:
             "--threshold pr: each tagger's card gives another value",
             hint="give a number, e.g. 0.35, for several taggers",
         )
+    known = models.MODELS.get(found[0])
+    if options.threshold == "pr" and (found[0] == registry.BASIC or (known and known.pr_threshold is None)):
+        raise no_card_value(found[0])
     sessions.require_provider(options.provider, options.precision)
     return found
+
+
+def no_card_value(name: str) -> ConfigError:
+    """Return the error for `--threshold pr` with a tagger whose card has no such value."""
+    return ConfigError(f"--threshold pr: the card of {name} gives no such value", hint="give a number, e.g. 0.35")
 
 
 def tagger_options(options: TagOptions) -> TaggerOptions:

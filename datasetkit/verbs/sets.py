@@ -8,7 +8,7 @@ from typing import Literal
 
 from datasetkit.core import layout
 from datasetkit.core.config import ConceptOptions, Config, RunOptions, find
-from datasetkit.core.errors import DatasetError
+from datasetkit.core.errors import ConfigError, DatasetError
 from datasetkit.core.files import Listing, display, find_root, list_images
 from datasetkit.scan import require_folder
 
@@ -108,6 +108,25 @@ def of_config(config: Config, concept: ConceptOptions) -> ConceptSet:
     work = work_folder(config, concept)
     folder = work if work.is_dir() else root / concept.folder
     return ConceptSet(concept_name(concept), folder, concept.repeats, concept.trigger)
+
+
+def concept_of(config: Config, folder: Path) -> ConceptOptions | None:
+    """Return the concept of dsk.toml whose work folder, or else whose folder of raw pictures, the folder is.
+
+    Raises ConfigError for raw pictures that several concepts share: their captions cannot obey all of them.
+    """
+    root, here = config.root or Path(), folder.resolve()
+    for concept in config.concepts:
+        if work_folder(config, concept).resolve() == here:
+            return concept
+    shared = [concept for concept in config.concepts if (root / concept.folder).resolve() == here]
+    if len(shared) > 1:
+        names = ", ".join(display(concept_name(concept)) for concept in shared)
+        raise ConfigError(
+            f"{display(folder)} is the folder of several concepts: {names}",
+            hint=f"name the work folder of one of them, e.g. {display(work_folder(config, shared[0]))}",
+        )
+    return shared[0] if shared else None
 
 
 def work_folder(config: Config, concept: ConceptOptions) -> Path:

@@ -9,7 +9,7 @@ from pathlib import Path
 from datasetkit.core.captions import Caption, dedupe, file_text
 from datasetkit.core.config import TagOptions
 from datasetkit.core.diffs import CaptionChange
-from datasetkit.core.errors import ConfigError, DatasetError, DskError
+from datasetkit.core.errors import DatasetError, DskError
 from datasetkit.core.files import Listing, caption_path, display, list_images, read_caption, require_writable, sweep
 from datasetkit.core.plans import Plan, WriteText
 from datasetkit.core.records import Done, Failed, ImageRecord, Outcome, RunReport, Skipped
@@ -114,10 +114,7 @@ def cut_of(options: TagOptions, resolved: Sequence[Resolved]) -> Cut:
     if isinstance(threshold, str):
         value = resolved[0].pr_threshold
         if value is None:
-            name = resolved[0].identity.name
-            raise ConfigError(
-                f"--threshold pr: the card of {name} gives no such value", hint="give a number, e.g. 0.35"
-            )
+            raise scoring.no_card_value(resolved[0].identity.name)
         threshold = value
     return Cut(threshold, options.character_threshold, options.mcut, options.rating)
 

@@ -70,6 +70,7 @@ def test_control_characters_of_a_name_do_not_reach_the_terminal(dsk):
 
 ORDER = [
     (("tag", "nowhere", "--threshold", "7", "--tagger", "wd-vit-v3"), 2),
+    (("tag", "nowhere", "--tagger", "wd-vit-large-v3", "--threshold", "pr"), 2),
     (("tag", "nowhere", "--tagger", "wd-vit-v3"), 10),
     (("tag", "empty", "--tagger", "wd-vit-v3"), 10),
     (("tag", "imgs", "--tagger", "wd-vit-v3"), 12),

@@ -31,9 +31,9 @@ def test_help_loads_nothing_heavy(arguments, names):
     assert ended.stderr == "loaded:\n"
 
 
-@pytest.mark.parametrize(("arguments", "most"), [(["--help"], 0.3), (["plan-repeats", "--help"], 0.45)])
+@pytest.mark.parametrize(("arguments", "most"), [(["--help"], 0.2), (["plan-repeats", "--help"], 0.45)])
 def test_help_takes_little_time(arguments, most):
-    best = min(_cpu_seconds([sys.executable, "-m", "datasetkit", *arguments]) for _ in range(3))
+    best = min(_cpu_seconds([sys.executable, "-m", "datasetkit", *arguments]) for _ in range(5))
     print(f"dsk {' '.join(arguments)}: {best:.3f} s of CPU")
     assert best < most
 

@@ -45,7 +45,7 @@ def test_a_rule_that_finds_nothing_warns_with_the_nearest_tag(dsk, captioned):
     assert ended.code == 0
     assert [hit["captions"] for hit in ended.result["hits"]] == [0, 0]
     near, group = ended.result["warnings"]
-    assert "'blue eyes'" in near and "Did you mean @eyes" in group
+    assert "'blue eyes'" in near and "did you mean @eyes" in group
     assert dsk("rules", "imgs", "--exclude", "blue eys").err == f"warning: {near}\n"
 
 

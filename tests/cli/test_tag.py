@@ -127,7 +127,7 @@ def test_a_dry_run_prints_the_difference_and_what_each_rule_touched(dsk, here):
     assert "would write 2 captions" in ended.out
     rows = {line.rsplit(maxsplit=1)[0].strip(): line.split()[-1] for line in ended.out.splitlines() if " " in line}
     assert rows["exclude lips"] == "2" and rows["exclude eyes"] == "0"
-    assert "Did you mean @eyes" in ended.err
+    assert "did you mean @eyes" in ended.err
     assert captions(here / "imgs")["a1"] == TAGGED
 
 

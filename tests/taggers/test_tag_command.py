@@ -89,6 +89,16 @@ def test_auto_takes_the_cached_default_and_says_where_it_ran(cache, v3_models, f
     assert "with wd-swinv2-v3 on cpu" in capsys.readouterr().out
 
 
+def test_captions_of_the_stand_in_are_replaced_once_the_model_is_there(cache, v3_models, folder, capsys):
+    assert run(["tag", str(folder), "--trigger", "sks"]) == Exit.DONE
+    assert "tagging with basic instead" in capsys.readouterr().err
+    stand_in = captions(folder)
+    plant(cache, "wd-swinv2-v3", v3_models["small"], V3_LABELS.read_bytes())
+    assert run(["tag", str(folder), "--trigger", "sks"]) == Exit.DONE
+    assert "with wd-swinv2-v3 on cpu" in capsys.readouterr().out
+    assert len(captions(folder)) == len(stand_in) and not set(captions(folder).items()) & set(stand_in.items())
+
+
 def test_model_of_another_width_is_refused_before_anything_is_written(cache, folder, capsys):
     plant(cache, "wd-vit-v3", model_bytes(9083), V3_LABELS.read_bytes())
     assert run(["tag", str(folder), "--tagger", "wd-vit-v3"]) == Exit.MODEL
@@ -111,6 +121,8 @@ def test_what_was_named_and_cannot_be_had_is_exit_12(cache, folder, command):
         ["--tagger", "basic", "--fast-decode"],
         ["--tagger", "basic,basic"],
         ["--tagger", "wd-vit-v3,basic", "--threshold", "pr"],
+        ["--tagger", "basic", "--threshold", "pr"],
+        ["--threshold", "pr"],
         ["--tagger", "wd-vit-v3,basic", "--model-dir", "x"],
         ["--batch-size", "-1"],
     ],

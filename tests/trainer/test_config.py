@@ -62,6 +62,9 @@ def test_what_the_files_leave_open_is_as_in_sd_scripts(tmp_path):
 def test_command_line_stands_above_the_files(files):
     said = translate(files / "config.toml", files / "dataset.toml", {"network_dim": 8})
     assert said.options.network_dim == 8
+    (files / "config.toml").write_text("max_train_steps = 900\n", encoding="utf-8")
+    said = translate(files / "config.toml", files / "dataset.toml", {"max_train_epochs": 3})
+    assert (said.options.max_train_epochs, said.options.max_train_steps) == (3, None)
 
 
 @pytest.mark.parametrize(

@@ -57,6 +57,9 @@ EVERYTHING = {
 )
 def test_gradient_of_an_epoch_does_not_depend_on_the_batch_size(data, model, tmp_path, others, sizes):
     found = []
+    if not others:  # six visits, of which five share a bucket: 5, or 4 + 1, or one by one
+        data = tmp_path / "few"
+        tiny.save_pictures(data / "train" / "1_sks", [(128, 128)] * 5 + [(192, 128)])
     for batch, accumulation in sizes:
         options = tiny.options(
             model, tmp_path, train_batch_size=batch, gradient_accumulation_steps=accumulation, **others
@@ -77,6 +80,18 @@ def test_kept_latents_change_nothing(data, model, tmp_path):
         return torch.cat([sample_losses(run, b, 0).detach() for b in epoch_batches(run.plan, 42, 0)])
 
     assert torch.equal(losses(True), losses(False))
+
+
+def test_reg_pictures_weigh_as_prior_loss_weight_says(data, model, tmp_path):
+    def losses(weight):
+        run = ready(data, tiny.options(model, tmp_path, prior_loss_weight=weight))
+        batch = epoch_batches(run.plan, 42, 0)[0]
+        is_reg = [run.plan.pictures[v.picture].subset.is_reg for v in batch]
+        return sample_losses(run, batch, 0).detach(), torch.tensor(is_reg)
+
+    (full, is_reg), (half, _) = losses(1.0), losses(0.5)
+    assert torch.equal(half, torch.where(is_reg, full * 0.5, full))
+    assert 0 < int(is_reg.sum()) < len(is_reg)
 
 
 def test_steps_taken_are_the_steps_planned(data, model, tmp_path):
@@ -113,6 +128,7 @@ def test_part_without_a_rate_is_not_trained(data, model, tmp_path):
     assert [log.rates.keys() for log in steps(run)] == [{"text_encoder"}]
 
 
+@pytest.mark.slow
 def test_loss_falls_on_pictures_that_can_be_learned(model, tmp_path):
     tiny.save_pictures(tmp_path / "data" / "train" / "8_sks", [(128, 128)])
     options = tiny.options(
@@ -144,6 +160,7 @@ def test_variants_train(data, model, tmp_path, others):
     assert len(list(steps(run))) == 2
 
 
+@pytest.mark.slow
 def test_checkpointing_changes_no_gradient(data, model, tmp_path):
     found = []
     for on in (False, True):

@@ -89,7 +89,7 @@ def test_file_tells_its_training_and_no_folder(data, options, tmp_path):
 
 
 def test_runs_of_one_seed_are_equal_and_of_two_are_not(data, options, tmp_path):
-    short = replace(options, max_train_steps=2)
+    short = replace(options, max_train_steps=1)
     files = [
         load_file(whole(data, replace(short, output_dir=str(tmp_path / name), seed=seed)).files[-1])
         for name, seed in (("a", 1), ("b", 1), ("c", 2))
@@ -112,7 +112,7 @@ def uninterrupted(data, model, tmp_path_factory):
     return load_file(result.files[-1]), metrics.rows(result.metrics)
 
 
-@pytest.mark.parametrize("stop", [4, 7, 9])
+@pytest.mark.parametrize("stop", [4, pytest.param(7, marks=pytest.mark.slow)])
 def test_stopped_run_goes_on_bit_by_bit(data, model, tmp_path, uninterrupted, stop):
     options = tiny.options(model, tmp_path / "out", **LIVELY)
     with pytest.raises(Stopped):
@@ -123,6 +123,17 @@ def test_stopped_run_goes_on_bit_by_bit(data, model, tmp_path, uninterrupted, st
     resumed = load_file(result.files[-1])
     assert all(torch.equal(tensors[key], resumed[key]) for key in tensors)
     assert metrics.rows(result.metrics) == rows
+
+
+@pytest.mark.slow
+def test_run_of_24_steps_goes_on_from_anywhere(data, model, tmp_path):
+    longer = {**LIVELY, "max_train_steps": 24, "train_batch_size": 2, "save_every_n_steps": 5}
+    whole_run = load_file(whole(data, tiny.options(model, tmp_path / "whole", **longer)).files[-1])
+    for stop in (7, 13, 19):
+        options = tiny.options(model, tmp_path / f"stopped-{stop}", **longer)
+        stopped(data, options, stop)
+        resumed = load_file(train(options, planned(data, options), resume=True).files[-1])
+        assert all(torch.equal(value, resumed[key]) for key, value in whole_run.items())
 
 
 def stopped(data, options, after):
