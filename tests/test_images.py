@@ -524,11 +524,12 @@ def mutated(data: bytes, rng: random.Random) -> bytes:
     return bytes(changed or b"\0")
 
 
-def test_mutated_files_load_or_are_refused(tmp_path):
-    rng = random.Random(7)
+@pytest.mark.parametrize("each", [60, pytest.param(600, marks=pytest.mark.slow)])
+def test_mutated_files_load_or_are_refused(each, tmp_path):
+    rng = random.Random(each)
     refused = loaded = 0
     for name, data in seeds(tmp_path).items():
-        for _ in range(60):
+        for _ in range(each):
             path = tmp_path / name
             path.write_bytes(mutated(data, rng))
             try:

@@ -86,8 +86,9 @@ class Bars:
             self._progress = self._task = None
 
     def warn(self, message: str) -> None:
-        self.warnings.append(message)
-        warn(message)
+        if message not in self.warnings:  # a run would say the same for every concept
+            self.warnings.append(message)
+            warn(message)
 
 
 @contextmanager

@@ -183,7 +183,7 @@ def tag(
         "combine": combine, "precision": precision, "fast_decode": fast_decode, "batch_size": batch_size,
         "recursive": recursive, "follow_links": follow_links, "workers": workers, "max_pixels": max_pixels,
     }  # fmt: skip
-    options = opt.options(folder, "tag", given)
+    options = opt.tag_options(folder, given)
     run.verb("tag", lambda api, how: api.tag(folder, options, how), show.tagged, json, dry_run, wait)
 
 

@@ -45,7 +45,8 @@ def run_(
     from datasetkit.cli import run, show
 
     each = None if json else show.step(dry_run)
-    run.verb("run", lambda api, how: api.run(config, how, each), show.ran, json, dry_run, wait)
+    begins = None if json else show.step_begins
+    run.verb("run", lambda api, how: api.run(config, how, each, begins), show.ran, json, dry_run, wait)
 
 
 @app.command(rich_help_panel=PANEL)

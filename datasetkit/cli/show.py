@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -11,7 +12,7 @@ from rich.text import Text
 
 from datasetkit.cli.console import counted, listed, pictures, say, table, warn
 from datasetkit.core.diffs import CaptionChange
-from datasetkit.core.files import IMAGE_SUFFIXES, PROJECT, display
+from datasetkit.core.files import IMAGE_SUFFIXES, PROJECT, display, find_root
 from datasetkit.core.plans import Copy, FileOp, Link, Move, Plan, WriteBytes, WriteText
 from datasetkit.core.records import Failed
 
@@ -61,7 +62,7 @@ def operations(plan: Plan, root: Path) -> None:
 def _operation(op: FileOp, root: Path) -> str:
     def short(path: Path) -> str:
         absolute = path.absolute()
-        return display(absolute.relative_to(root) if absolute.is_relative_to(root) else absolute)
+        return display(absolute.relative_to(root)) if absolute.is_relative_to(root) else _place(absolute)
 
     match op:
         case Move():
@@ -104,8 +105,26 @@ def _place(path: Path) -> str:
     return display(absolute.relative_to(here) if absolute.is_relative_to(here) else path)
 
 
-def history_hint(entry: int | None) -> str:
-    return f"  (history {entry}; dsk undo takes it back)" if entry is not None else ""
+def history_hint(entry: int | None, near: Path) -> str:
+    """Name a command's number in the history, and the command that takes it back as it must be typed from here.
+
+    near: a file or folder that it changed, which tells the project.
+    """
+    if entry is None:
+        return ""
+    root = find_root(near)
+    inside = find_root(Path()) == root
+    undo = "dsk undo" if inside else f"dsk undo {shlex.quote(_place(root))}"
+    return f"  (history {entry}; {undo} takes it back)"
+
+
+def _are(n: int) -> str:
+    return "is" if n == 1 else "are"
+
+
+def _first(names: Sequence[str], most: int = 3) -> str:
+    """Name the first ones of many."""
+    return ", ".join(names[:most]) + (" ..." if len(names) > most else "")
 
 
 # ---- prepare ----------------------------------------------------------------------------------------------------
@@ -119,7 +138,7 @@ def renamed(result: Renamed, dry_run: bool) -> None:
         say(f"{pictures(result.images)}: all names are as wanted")
     else:
         verb = "would rename" if dry_run else "renamed"
-        say(f"{verb} {counted(moves, 'file')} of {pictures(result.images)}{history_hint(result.entry)}")
+        say(f"{verb} {counted(moves, 'file')} of {pictures(result.images)}{history_hint(result.entry, result.folder)}")
     problems(result.failed)
 
 
@@ -129,17 +148,30 @@ def resized(result: ResizeResult, dry_run: bool) -> None:
     if dry_run:
         waiting = sum(s.reason != "up to date" for s in skipped)
         say(f"would resize {pictures(waiting)} into {_place(result.out)}; {len(skipped) - waiting:,} are up to date")
+    elif not done and skipped:
+        say(f"{_place(result.out)}: {pictures(len(skipped))}, all up to date{history_hint(result.entry, result.out)}")
     else:
         same = len(done) - len(shrunk)
         say(
             f"{pictures(len(done))} written to {_place(result.out)} ({len(shrunk):,} shrunk, {same:,} of the same "
-            f"size), {len(skipped):,} up to date{history_hint(result.entry)}"
+            f"size), {len(skipped):,} up to date{history_hint(result.entry, result.out)}"
         )
+    _followed(result, dry_run)
     for item in done:
         if item.note:
             warn(f"{display(item.record.path.name)}: {item.note}")
     _enlarged(result.uses)
     problems(result.report.failed)
+
+
+def _followed(result: ResizeResult, dry_run: bool) -> None:
+    """Name the outputs that followed pictures which were renamed or removed since the last run."""
+    renamed = [f"{display(old.name)} -> {display(new.name)}" for old, new in result.followed if new is not None]
+    removed = [display(old.name) for old, new in result.followed if new is None]
+    if renamed:
+        say(f"  {'would be ' if dry_run else ''}renamed like the originals: {_first(renamed, _MOST)}")
+    if removed:
+        say(f"  originals are gone; {'would go' if dry_run else 'gone'} to .dsk/trash: {_first(removed, _MOST)}")
 
 
 def _enlarged(uses: Sequence[TrainerUse]) -> None:
@@ -161,21 +193,26 @@ def tagged(result: Tagged, dry_run: bool) -> None:
         changes(result.changes)
     hits(result.hits)
     wrote = f"{'would write' if dry_run else 'wrote'} {counted(len(result.changes), 'caption')}"
-    kept = result.report.skipped
+    skipped = result.report.skipped
+    kept = [s for s in skipped if s.record.caption is not None and s.record.caption.tags]
+    bare = [s for s in skipped if s not in kept]
+    left = f", {len(bare):,} left without" if bare else ""
+    near = result.changes[0].path if result.changes else Path()
     taggers = " and ".join(map(_used, result.taggers))
     say(
         f"{wrote} with {taggers}; {len(result.report.done) - len(result.changes):,} were as "
-        f"wanted, {len(kept):,} kept; {result.inferred:,} of {len(result.report.outcomes):,} pictures needed inference"
-        f"{history_hint(result.entry)}"
+        f"wanted, {len(kept):,} kept{left}; {result.inferred:,} of {len(result.report.outcomes):,} pictures needed "
+        f"inference{history_hint(result.entry, near)}"
     )
     for drift in result.drift:
         say(
             f"  {drift.tagger.split('@')[0]}: of the {drift.tags:,} tags that float32 and full decoding give "
             f"{pictures(drift.pictures)}, {drift.lost:,} are lost and {drift.gained:,} others come in"
         )
-    for reason in dict.fromkeys(s.reason for s in kept):
-        names = [display(s.record.path.name) for s in kept if s.reason == reason]
-        say(f"  kept {', '.join(names[:3])}{' ...' if len(names) > 3 else ''}: {reason}", "dim")
+    for what, those in (("kept", kept), ("no caption for", bare)):
+        for reason in dict.fromkeys(s.reason for s in those):
+            names = [display(s.record.path.name) for s in those if s.reason == reason]
+            say(f"  {what} {_first(names)}: {reason}", "dim")
     for text in result.warnings:
         warn(text)
     problems(result.report.failed)
@@ -201,7 +238,8 @@ def ruled(result: Ruled, dry_run: bool) -> None:
     changes(result.changes) if dry_run else None
     hits(result.hits)
     verb = "would change" if dry_run else "changed"
-    say(f"{verb} {counted(len(result.changes), 'caption')}{history_hint(result.entry)}")
+    near = result.changes[0].path if result.changes else Path()
+    say(f"{verb} {counted(len(result.changes), 'caption')}{history_hint(result.entry, near)}")
     without = sum(s.reason == "it has no caption" for s in result.report.skipped)
     if without:
         warn(f"{pictures(without)} without a caption: dsk tag writes one")
@@ -259,7 +297,7 @@ def planned(result: Planned, dry_run: bool) -> None:
     for line in result.advice:
         say(f"- {line}")
     if result.entry is not None:
-        say(f"renamed the folders{history_hint(result.entry)}")
+        say(f"renamed the folders{history_hint(result.entry, result.folder or Path())}")
     problems(result.failed)
 
 
@@ -269,29 +307,28 @@ def laid_out(result: LaidOutResult, dry_run: bool) -> None:
     plan_table(result.plan)
     folders = ", ".join(f"train/{repeats}_{name}" for name, repeats in result.concepts)
     if not result.changes:
-        say(f"{_place(result.out)}: {folders} are as wanted")
+        say(f"{_place(result.out)}: {folders} {_are(len(result.concepts))} as wanted")
     else:
         verb = "would bring" if dry_run else "brought"
         say(
             f"{verb} {_place(result.out)} up to date: {folders}, {counted(len(result.changes.ops), 'change')}"
-            f"{history_hint(result.entry)}"
+            f"{history_hint(result.entry, result.out)}"
         )
         _gone(result.changes)
     for line in result.advice:
         say(f"- {line}")
     if result.without_caption:
-        names = ", ".join(display(p.name) for p in result.without_caption[:3])
-        more = " ..." if len(result.without_caption) > 3 else ""
+        names = _first([display(p.name) for p in result.without_caption])
         warn(
-            f"{pictures(len(result.without_caption))} without a caption ({names}{more}): "
-            "trainers will use the folder's name"
+            f"{pictures(len(result.without_caption))} without a caption ({names}): trainers will use the folder's name"
         )
     problems(result.failed)
 
 
 def _gone(plan: Plan) -> None:
     """Name the pictures that a plan takes out of the data set."""
-    gone = [op.src for op in plan.ops if isinstance(op, Move) and PROJECT in op.dst.parts]
+    new = {op.dst for op in plan.ops if isinstance(op, Link | Copy)}  # these come back with other bytes
+    gone = [op.src for op in plan.ops if isinstance(op, Move) and PROJECT in op.dst.parts and op.src not in new]
     names = [display(path.name) for path in gone if path.suffix.lower() in IMAGE_SUFFIXES]
     if names:
         more = f" and {len(names) - _MOST:,} more" if len(names) > _MOST else ""
@@ -301,11 +338,16 @@ def _gone(plan: Plan) -> None:
 def reg(result: RegResult, dry_run: bool) -> None:
     if dry_run:
         operations(result.changes, result.folder.parent)
-    say(
-        f"{'would lay out' if dry_run else 'laid out'} {pictures(result.images)} as {_place(result.folder)}: "
-        f"{result.images} x {result.repeats} = {result.images * result.repeats} visits beside "
-        f"{result.train_visits} of the training set{history_hint(result.entry)}"
+    numbers = (
+        f"{result.images} x {result.repeats} = {result.images * result.repeats:,} visits beside "
+        f"{result.train_visits:,} of the training set"
     )
+    if not result.changes:
+        say(f"{_place(result.folder)} is as wanted: {numbers}")
+    else:
+        verb = "would lay out" if dry_run else "laid out"
+        hint = history_hint(result.entry, result.folder)
+        say(f"{verb} {pictures(result.images)} as {_place(result.folder)}: {numbers}{hint}")
     _gone(result.changes)
     for line in result.advice or ("balanced: every regularisation picture is used",):
         say(f"- {line}")
@@ -315,9 +357,11 @@ def reg(result: RegResult, dry_run: bool) -> None:
 def reported(result: Reported, dry_run: bool) -> None:
     rows = [(r["tag"], r["category"], r["images"], f"{r['percent']:.0f} %", r["flags"]) for r in result.top]
     table("The most frequent tags", ["tag", "category", "images", "of all", "flags"], rows, right=["images", "of all"])
-    names = ", ".join(display(p.name) for p in result.files)
-    verb = "would write" if dry_run else "wrote"
-    say(f"{result.tags:,} tags on {pictures(result.images)}; {verb} {names} to {_place(result.folder)}")
+    names = ", ".join(display(p.name) for p in result.changed)
+    wrote = f"{'would write' if dry_run else 'wrote'} {names} to {_place(result.folder)}"
+    done = wrote if result.changed else f"the tables in {_place(result.folder)} are as wanted"
+    hint = history_hint(result.entry, result.folder)
+    say(f"{counted(result.tags, 'tag')} on {pictures(result.images)}; {done}{hint}")
     if result.without_caption:
         warn(f"{pictures(result.without_caption)} without a caption")
     problems(result.failed)
@@ -326,8 +370,9 @@ def reported(result: Reported, dry_run: bool) -> None:
 def exported(result: Exported, dry_run: bool) -> None:
     verb = "would write" if dry_run else "wrote"
     for path in result.files:
-        say(f"{verb} {_place(path)}")
-    say(f"{pictures(result.images)}; keep_tokens = {result.keep_tokens}{history_hint(result.entry)}")
+        say(f"{verb} {_place(path)}" if path in result.changed else f"{_place(path)} is as wanted")
+    hint = history_hint(result.entry, result.files[0])
+    say(f"{pictures(result.images)}; keep_tokens = {result.keep_tokens}{hint}")
     problems(result.failed)
 
 
@@ -335,9 +380,10 @@ def imported(result: Imported, dry_run: bool) -> None:
     if dry_run:
         changes(result.changes)
     verb = "would write" if dry_run else "wrote"
+    near = result.changes[0].path if result.changes else Path()
     say(
         f"{verb} {counted(len(result.changes), 'caption')}; {result.kept:,} kept that exist, "
-        f"{pictures(result.without)} without a side-car{history_hint(result.entry)}"
+        f"{pictures(result.without)} without a side-car{history_hint(result.entry, near)}"
     )
     problems(result.failed)
 
@@ -349,11 +395,15 @@ def started(result: Started, dry_run: bool) -> None:
     say(f"{'would write' if dry_run else 'wrote'} {_place(result.path)}: edit it, then dsk run dsk.toml")
 
 
+def step_begins(step: str, concept: str) -> None:
+    """Print the heading of a step of a run, before what the step has to warn of."""
+    say(f"== {step} {concept}".strip(), "bold cyan")
+
+
 def step(dry_run: bool) -> Callable[[StepResult], None]:
     """Return what prints one step of a run as it ends."""
 
     def shown(result: StepResult) -> None:
-        say(f"== {result.step} {result.concept}".strip(), "bold cyan")
         _SHOWN[result.step](result.result, dry_run)
 
     return shown
@@ -384,7 +434,7 @@ def history(result: Sequence[Entry]) -> None:
             e.id,
             time.strftime("%Y-%m-%d %H:%M", time.localtime(e.started)),
             e.verb,
-            e.title,
+            e.title.removeprefix("undo "),
             f"{e.operations:,}",
             e.state,
         )

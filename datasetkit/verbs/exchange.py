@@ -19,6 +19,7 @@ from datasetkit.core.store import Store
 from datasetkit.core.train_options import OURS
 from datasetkit.exports import DatasetExport, General, ImageText, Subset
 from datasetkit.scan import scan
+from datasetkit.verbs.planning import none_usable
 from datasetkit.verbs.project import JUST_DO_IT, How, finish_interrupted, open_project
 from datasetkit.verbs.sets import Sets, find_sets, home, require_pictures
 
@@ -31,9 +32,13 @@ _NOT_IN_CONFIG = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Exported:
-    """What export wrote: its files, and how many fixed leading tags the captions have (sd-scripts' keep_tokens)."""
+    """What export wrote: its files, and how many fixed leading tags the captions have (sd-scripts' keep_tokens).
+
+    changed: those of the files that did not hold the same before.
+    """
 
     files: tuple[Path, ...]
+    changed: tuple[Path, ...]
     images: int
     keep_tokens: int
     failed: tuple[Failed, ...]
@@ -58,6 +63,8 @@ def export(folder: Path, options: ExportOptions, how: How = JUST_DO_IT) -> Expor
     with Store.open_copy(find_root(folder)) as store:
         scans = [(c, scan(c.folder, store, recursive=c.recursive)) for c in (*sets.train, *sets.reg)]
     in_train = scans[: len(sets.train)]
+    if not any(found.records for _, found in in_train):
+        raise none_usable(folder, [problem for _, found in in_train for problem in found.failed])
     captions = [r.caption for _, found in in_train for r in found.records if r.caption and r.caption.tags]
     keep = options.keep_tokens
     if keep is None:
@@ -79,9 +86,10 @@ def export(folder: Path, options: ExportOptions, how: How = JUST_DO_IT) -> Expor
             files = {out / "meta.json": exports.meta_json(items, out.absolute())}
     with open_project(home(folder, out), how) as project:
         plan = Plan(tuple(WriteText(path, text) for path, text in files.items()))
+        changed = project.changed(plan)
         entry = project.apply(plan, "export", f"{options.format} {display(folder.name)}".strip())
     failed = tuple(f for _, found in scans for f in found.failed)
-    return Exported(tuple(files), sum(len(found.records) for _, found in in_train), keep, failed, entry)
+    return Exported(tuple(files), changed, sum(len(found.records) for _, found in in_train), keep, failed, entry)
 
 
 def _kohya(sets: Sets, train: TrainOptions, out: Path) -> dict[Path, str]:

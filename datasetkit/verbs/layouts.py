@@ -12,11 +12,12 @@ from datasetkit.core.advice import advice
 from datasetkit.core.captions import file_text
 from datasetkit.core.config import LayoutOptions, find
 from datasetkit.core.errors import ConfigError, DatasetError
-from datasetkit.core.files import MASKS, PROJECT, companions, display, list_images, refuse_link
+from datasetkit.core.files import MASKS, PROJECT, Listing, companions, display, find_root, list_images, refuse_link
 from datasetkit.core.layout import Concept, Source, Target
 from datasetkit.core.plans import Copy, Link, Move, Plan, WriteBytes, WriteText
 from datasetkit.core.records import Failed
 from datasetkit.core.repeats import ConceptImages, RepeatsPlan
+from datasetkit.core.store import Store
 from datasetkit.scan import require_folder, scan, sizes
 from datasetkit.verbs.planning import measure, none_usable, schedule_of, train_options
 from datasetkit.verbs.project import JUST_DO_IT, How, Project, finish_interrupted, open_project
@@ -69,6 +70,8 @@ def layout(concepts: Sequence[str], options: LayoutOptions, how: How = JUST_DO_I
     _check_concepts(sets)
     out = Path(options.out)
     refuse_link(out)
+    if not (find_root(out) / PROJECT).is_dir():
+        _require_usable(sets)
     train = train_options(options, config)
     with open_project(out, how) as project:
         found = {c.name: scan(c.folder, project.store, recursive=c.recursive) for c in sets}
@@ -102,6 +105,21 @@ def _check_concepts(sets: Sequence[ConceptSet]) -> None:
         raise ConfigError(f"two concepts are called {display(twice)}", hint="NAME=DIR gives each its own name")
     for concept in sets:
         require_pictures(concept.folder, recursive=concept.recursive)
+
+
+def _require_usable(sets: Sequence[ConceptSet]) -> None:
+    """Find one usable picture before a project is begun in a folder that would stay empty."""
+    failed: list[Failed] = []
+    for concept in sets:
+        listing = list_images(concept.folder, recursive=concept.recursive)
+        failed.extend(listing.failed)
+        with Store.open_copy(find_root(concept.folder)) as store:
+            for path in listing.images:
+                one = scan(concept.folder, store, listing=Listing((path,), ()))
+                if one.records:
+                    return
+                failed.extend(one.failed)
+    raise none_usable(sets[0].folder, failed)
 
 
 def _others(root: Path, sets: Sequence[ConceptSet]) -> tuple[str, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -27,16 +27,19 @@ from datasetkit.core.config import (
 )
 from datasetkit.core.errors import ConfigError, InputError
 from datasetkit.core.files import display
+from datasetkit.core.layout import Concept, folder_name
+from datasetkit.core.naming import fold
 from datasetkit.core.plans import Plan, WriteText
 from datasetkit.core.records import Failed, RunReport
 from datasetkit.scan import require_folder
 from datasetkit.verbs.exchange import export
 from datasetkit.verbs.layouts import layout
 from datasetkit.verbs.naming import rename
-from datasetkit.verbs.project import JUST_DO_IT, How, open_project
-from datasetkit.verbs.regs import reg
+from datasetkit.verbs.project import JUST_DO_IT, How, finish_interrupted, open_project
+from datasetkit.verbs.regs import reg, require_class
 from datasetkit.verbs.resizing import resize
-from datasetkit.verbs.sets import concept_name, work_folder
+from datasetkit.verbs.rules import rule_set
+from datasetkit.verbs.sets import concept_name, require_pictures, work_folder
 from datasetkit.verbs.tables import report
 from datasetkit.verbs.tagging import tag
 
@@ -131,12 +134,18 @@ def init(folder: Path, pictures: str, trigger: str, how: How = JUST_DO_IT) -> St
     return Started(path, entry)
 
 
-def run(path: Path, how: How = JUST_DO_IT, each: Callable[[StepResult], None] | None = None) -> Ran:
+def run(
+    path: Path,
+    how: How = JUST_DO_IT,
+    each: Callable[[StepResult], None] | None = None,
+    begins: Callable[[str, str], None] | None = None,
+) -> Ran:
     """Take the steps of a dsk.toml in their order, for every concept; each step does only what changed.
 
-    each: called with every step's result as it ends. A step that fails as a whole stops the run; a picture that fails
-    costs only itself. A dry run shows the steps that can be foreseen: those up to the first that needs files which an
-    earlier step would make.
+    begins: called with the names of step and concept before each step; each: with its result as it ends. What can be
+    known to stop a later step stops the run before its first one; a step that fails as a whole stops it there; a
+    picture that fails costs only itself. A dry run shows the steps that can be foreseen: those up to the first that
+    needs files which an earlier step would make.
     """
     path = path / CONFIG_NAME if path.is_dir() else path
     if path.name != CONFIG_NAME:
@@ -151,6 +160,7 @@ def run(path: Path, how: How = JUST_DO_IT, each: Callable[[StepResult], None] | 
     done: list[StepResult] = []
     unforeseen: list[str] = []
     with _inside(root):
+        _require_all(config, options.steps, how)
         for step in STEPS:
             if step not in options.steps:
                 continue
@@ -158,11 +168,44 @@ def run(path: Path, how: How = JUST_DO_IT, each: Callable[[StepResult], None] | 
                 if how.dry_run and not _foreseeable(step, config, name):
                     unforeseen.append(f"{step} {name}".strip())
                     continue
+                if begins is not None:
+                    begins(step, name)
                 result = StepResult(step, name, call(how))
                 done.append(result)
                 if each is not None:
                     each(result)
     return Ran(root, tuple(done), tuple(unforeseen))
+
+
+def _require_all(config: Config, steps: Sequence[str], how: How) -> None:
+    """Find what would stop a later step before hours of work go into the ones before it.
+
+    Raises ConfigError for names, rules and tables that no step could obey, then DatasetError for folders without
+    pictures.
+    """
+    reg_options, resizing = config.build(RegOptions, "reg"), config.build(ResizeOptions, "resize")
+    names: set[str] = set()
+    for concept in config.concepts:
+        name = concept_name(concept)
+        folder_name(Concept(concept.repeats or 1, name))
+        if fold(name) in names:
+            raise ConfigError(
+                f"two concepts are called {display(name)}", hint='give each [[concept]] its own name = "..."'
+            )
+        names.add(fold(name))
+        if "tag" in steps:
+            rule_set(config.for_concept(concept).build(TagOptions, "tag"))
+    if "resize" in steps and resizing.in_place:
+        raise ConfigError("[resize] in_place = true is not for a run", hint="a run keeps your pictures and fills work/")
+    folders = [Path(concept.folder) for concept in config.concepts]
+    if "reg" in steps:
+        require_class(reg_options)
+        folders.append(Path(reg_options.folder))
+    if not {"rename", "resize", "tag"}.isdisjoint(steps):
+        reading = resizing if "resize" in steps else config.build(TagOptions, "tag")
+        for folder in folders:
+            finish_interrupted(folder, how)
+            require_pictures(folder, recursive=reading.recursive, follow_links=reading.follow_links)
 
 
 def _calls(step: str, config: Config) -> list[tuple[str, Callable[[How], Any]]]:
@@ -198,8 +241,6 @@ def _rename(config: Config, concept: ConceptOptions, how: How) -> Any:
 
 def _resize(config: Config, concept: ConceptOptions, how: How) -> Any:
     options = config.build(ResizeOptions, "resize")
-    if options.in_place:
-        raise ConfigError("[resize] in_place = true is not for a run", hint="a run keeps your pictures and fills work/")
     return resize(Path(concept.folder), work_folder(config, concept), options, how)
 
 

@@ -22,7 +22,10 @@ from datasetkit.verbs.sets import ConceptSet, Sets, find_sets
 
 @dataclass(frozen=True, slots=True)
 class Planned:
-    """A plan of repeats. now: the repeats that the laid-out folders have; entry: the renaming, where applied."""
+    """A plan of repeats. now: the repeats that the laid-out folders have; entry: the renaming, where applied.
+
+    folder: the data set that was looked at; None where the pictures were only counted.
+    """
 
     plan: RepeatsPlan
     advice: tuple[str, ...]
@@ -30,6 +33,7 @@ class Planned:
     origin: str
     failed: tuple[Failed, ...] = ()
     entry: int | None = None
+    folder: Path | None = None
 
 
 def schedule_of(options: PlanRepeatsOptions, train: TrainOptions) -> Schedule:
@@ -75,7 +79,9 @@ def plan_repeats(folder: Path, options: PlanRepeatsOptions, *, apply: bool = Fal
     now = {c.name: c.repeats for c in sets.train}
     entry = _rename_folders(folder, sets, plan, how) if apply else None
     problems = tuple(m.text for m in sets.misread)
-    return Planned(plan, (*problems, *advice(plan, options.kind)), now, sets.origin, (*failed, *reg_failed), entry)
+    return Planned(
+        plan, (*problems, *advice(plan, options.kind)), now, sets.origin, (*failed, *reg_failed), entry, folder
+    )
 
 
 def _rename_folders(folder: Path, sets: Sets, plan: RepeatsPlan, how: How) -> int | None:

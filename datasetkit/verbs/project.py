@@ -13,6 +13,7 @@ from datasetkit.core.files import PROJECT, find_root
 from datasetkit.core.journal import Journal, Recovered
 from datasetkit.core.locks import lock
 from datasetkit.core.plans import Plan
+from datasetkit.core.steps import check
 from datasetkit.core.store import Output, Store
 
 
@@ -46,6 +47,10 @@ class Project:
             self.journal.check(plan)
             return None
         return self.journal.apply(plan, verb, title, generated=generated, outputs=outputs, reporter=self.how.reporter)
+
+    def changed(self, plan: Plan) -> tuple[Path, ...]:
+        """Return the files that a plan would change; what holds its wanted bytes already is not among them."""
+        return tuple(step.dst for step in check(plan))
 
 
 def finish_interrupted(folder: Path, how: How) -> None:

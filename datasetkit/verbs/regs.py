@@ -45,8 +45,7 @@ def reg(options: RegOptions, how: How = JUST_DO_IT) -> RegResult:
     Raises ConfigError without a class, DatasetError without pictures or without a training set to balance against.
     """
     config = find(Path())
-    if not options.folder or not options.class_name:
-        raise ConfigError("reg needs a folder and a class", hint="dsk reg DIR --class 1girl, or [reg] in dsk.toml")
+    require_class(options)
     folder = require_folder(Path(options.folder))
     out = Path(options.out)
     for place in (folder, out):
@@ -74,6 +73,15 @@ def reg(options: RegOptions, how: How = JUST_DO_IT) -> RegResult:
     used = len(found.records) - (train_plan.reg.unused if train_plan.reg else 0)
     words = tuple(line for line in advice(train_plan) if "regularisation" in line)
     return RegResult(target, len(found.records), repeats, visits, used, words, changes, found.failed, entry)
+
+
+def require_class(options: RegOptions) -> None:
+    """Raise ConfigError unless the options name a folder and a class that a folder can be named after."""
+    if not options.folder or not options.class_name:
+        raise ConfigError(
+            "reg needs a folder and a class", hint="dsk reg DIR --class 1girl, or folder and class_name in [reg]"
+        )
+    grammar.folder_name(Concept(options.repeats or 1, options.class_name))
 
 
 def _derived(

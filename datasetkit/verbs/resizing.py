@@ -57,13 +57,18 @@ class TrainerUse:
 
 @dataclass(frozen=True, slots=True)
 class ResizeResult:
-    """What resize did: one outcome a picture, where the pictures are now, and what else was carried along."""
+    """What resize did: one outcome a picture, where the pictures are now, and what else was carried along.
+
+    uses: what a trainer will make of each picture that is there or would be. followed: the outputs, by their former
+    names, of pictures that were renamed (to the new place) or removed (None) since the last run.
+    """
 
     report: RunReport[Resized]
     out: Path
     carried: int
     entry: int | None
     uses: tuple[TrainerUse, ...]
+    followed: tuple[tuple[Path, Path | None], ...] = ()
 
 
 def resize(folder: Path, out: Path | None, options: ResizeOptions, how: How = JUST_DO_IT) -> ResizeResult:
@@ -87,7 +92,7 @@ def resize(folder: Path, out: Path | None, options: ResizeOptions, how: How = JU
     with open_project(out, how) as project:
         found = _scan(folder, project, options)
         targets = output_names(found.folder, found.records, out, options)
-        _follow(found, targets, project, _recipe(options))
+        followed = _follow(found, targets, project, _recipe(options))
         with project.journal.recording("resize", display(found.folder.name)) as recording:
             report = _run(found, targets, project, options, recording)
             carried = carry(found.records, targets)
@@ -99,7 +104,14 @@ def resize(folder: Path, out: Path | None, options: ResizeOptions, how: How = JU
                     data = source.read_bytes()
                 write_atomic(goal, data)
                 recording.made(Output(goal, "", "carried", source))
-        return ResizeResult(report, out, len(carried), recording.entry, uses(found.records, targets, options))
+        seen = uses(_without(found.records, report.failed), targets, options)
+        return ResizeResult(report, out, len(carried), recording.entry, seen, followed)
+
+
+def _without(records: Sequence[ImageRecord], failed: Sequence[Failed]) -> list[ImageRecord]:
+    """Leave out the pictures that failed: they had a header, and no picture was made of them."""
+    paths = {problem.path for problem in failed}
+    return [record for record in records if record.path not in paths]
 
 
 def uses(records: Sequence[ImageRecord], targets: dict[Path, Path], options: ResizeOptions) -> tuple[TrainerUse, ...]:
@@ -270,16 +282,20 @@ def carry(records: Sequence[ImageRecord], targets: dict[Path, Path]) -> list[tup
     return [(source, goal) for goal, source in goals.items() if not os.path.lexists(goal)]
 
 
-def _follow(found: Scan, targets: dict[Path, Path], project: Project, recipe: str) -> None:
+def _follow(
+    found: Scan, targets: dict[Path, Path], project: Project, recipe: str
+) -> tuple[tuple[Path, Path | None], ...]:
     """Let the outputs follow what became of their sources, with their captions and masks, as one plan.
 
     A source that was renamed: its output takes the new name, and nothing is made or tagged again. A source that is
     gone: its output goes to the trash, or it would still be trained on. An output that somebody edited stays.
+    Returns each output's former place with its new one, None for the trash.
     """
     store, expected = project.store, set(targets.values())
     homeless = {r.id: targets[r.path] for r in found.records if not os.path.lexists(targets[r.path])}
     ops: list[Move] = []
     moved: list[Output] = []
+    places: list[tuple[Path, Path | None]] = []
     trash = project.root / PROJECT / "trash" / f"resize-{project.journal.next_id()}"
     for output in store.outputs(recipe):
         old = output.path
@@ -292,20 +308,23 @@ def _follow(found: Scan, targets: dict[Path, Path], project: Project, recipe: st
             or not store.is_ours(old)
         ):
             continue
-        new = homeless.pop(output.source, None) or trash / old.relative_to(project.root)
+        place_now = homeless.pop(output.source, None)
+        places.append((old, place_now))
+        new = place_now or trash / old.relative_to(project.root)
         ops.append(Move(old, new))
         for path in companions(old.parent, [old])[old]:
             place = new.parent / MASKS if path.parent.name == MASKS else new.parent
             ops.append(Move(path, place / f"{new.stem}{path.suffix}"))
         moved.append(Output(new, output.source, recipe, output.origin))
     if not ops:
-        return
+        return ()
     origins = {targets[record.path]: record.path for record in found.records}
     followed = [replace(o, origin=origins.get(o.path, o.origin)) for o in moved]
     title = f"follows {display(found.folder.name)}: {len(moved)} renamed or removed"
     project.apply(Plan(tuple(ops)), "resize", title, outputs=followed)
     if not project.how.dry_run:
         store.settle(followed)
+    return tuple(places)
 
 
 def _resize_in_place(folder: Path, options: ResizeOptions, how: How) -> ResizeResult:
@@ -341,5 +360,9 @@ def _resize_in_place(folder: Path, options: ResizeOptions, how: How) -> ResizeRe
     same = tuple(Skipped(r, "up to date") for r in found.records if r not in fresh)
     places = {r.path: r.path for r in found.records}
     return ResizeResult(
-        RunReport("resize", (*report.outcomes, *same)), folder, 0, entry, uses(found.records, places, options)
+        RunReport("resize", (*report.outcomes, *same)),
+        folder,
+        0,
+        entry,
+        uses(_without(found.records, report.failed), places, options),
     )

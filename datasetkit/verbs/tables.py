@@ -23,15 +23,20 @@ from taggers.base import Labels, unpack
 
 @dataclass(frozen=True, slots=True)
 class Reported:
-    """Where the tables are, and the head of the frequency table for the screen."""
+    """Where the tables are, and the head of the frequency table for the screen.
+
+    changed: those of the files that did not hold the same before.
+    """
 
     folder: Path
     files: tuple[Path, ...]
+    changed: tuple[Path, ...]
     images: int
     tags: int
     top: tuple[dict[str, object], ...]
     without_caption: int
     failed: tuple[Failed, ...]
+    entry: int | None
 
 
 def report(folder: Path, options: ReportOptions, how: How = JUST_DO_IT) -> Reported:
@@ -55,10 +60,12 @@ def report(folder: Path, options: ReportOptions, how: How = JUST_DO_IT) -> Repor
     chart = (WriteBytes(out / "tags.png", reports.plot(frequency)),) if options.plot else ()
     plan = Plan((*(WriteText(path, text) for path, text in tables.items()), *chart))
     with open_project(home(folder, out), how) as project:
-        project.apply(plan, "report", display(folder.name))
+        changed = project.changed(plan)
+        entry = project.apply(plan, "report", display(folder.name))
     total = frequency[frequency["concept"] == reports.TOTAL]
     top = tuple({str(k): _plain(v) for k, v in row.items()} for row in total.head(15).to_dict("records"))
-    return Reported(out, (*tables, *(op.path for op in chart)), len(items), len(total), top, missing, tuple(failed))
+    files = (*tables, *(op.path for op in chart))
+    return Reported(out, files, changed, len(items), len(total), top, missing, tuple(failed), entry)
 
 
 def _plain(cell: object) -> object:

@@ -92,7 +92,7 @@ def tag(folder: Path, options: TagOptions, how: How = JUST_DO_IT) -> Tagged:
         changes, generated = _changes(captions, ours, options)
         plan = Plan(tuple(WriteText(caption_path(c.path), file_text(c.after)) for c in changes))
         entry = project.apply(plan, "tag", display(folder.name), generated=generated)
-    hits = summary(rules, applied)
+    hits = summary(rules, applied) if applied else ()  # where all are kept, no rule had anything to look for
     return Tagged(
         report=RunReport("tag", (*captions, *found.failed)),
         tagger=" ".join(used.key for used in scored.taggers),
@@ -156,7 +156,7 @@ def _caption(
     """Decide one picture's caption: made anew, joined to what a person wrote, or left as it is."""
     before = record.caption
     if by_person and options.existing == "skip":
-        return Skipped(record, "its caption was edited by a person")
+        return Skipped(record, "its caption was edited by a person or by dsk rules")
     categories = {scored.name: scored.category for scored in chosen}
     result = apply(rules, [scored.name for scored in chosen], category=categories.get)
     applied.append(result)

@@ -125,7 +125,7 @@ def test_laying_out_again_does_nothing(dsk, here):
     dsk("layout", "sks=imgs")
     before = snapshot(here, all_of_it=False)
     again = dsk("layout", "sks=imgs")
-    assert again.code == 0 and "train/33_sks are as wanted" in again.out and "history" not in again.out
+    assert again.code == 0 and "train/33_sks is as wanted" in again.out and "history" not in again.out
     assert snapshot(here, all_of_it=False) == before
 
 
@@ -151,7 +151,7 @@ def test_other_repeats_rename_the_folder(dsk, here):
     ended = dsk("layout", "8_sks=imgs")
     assert [p.name for p in (here / "dataset" / "train").iterdir()] == ["8_sks"]
     assert inode(here / "dataset" / "train" / "8_sks" / "a1.txt") == kept
-    assert "brought dataset up to date: train/8_sks, 1 change" in ended.out and "dsk undo takes it back" in ended.out
+    assert "brought dataset up to date: train/8_sks, 1 change" in ended.out and "dsk undo dataset takes it back" in ended.out
     dsk("undo", "dataset")
     assert [p.name for p in (here / "dataset" / "train").iterdir()] == ["5_sks"]
 

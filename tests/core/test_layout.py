@@ -23,7 +23,7 @@ from datasetkit.core.layout import (
     trainers_reading,
     wanted,
 )
-from datasetkit.core.plans import Copy, Link, Move, WriteText
+from datasetkit.core.plans import Copy, Link, Move, WriteBytes, WriteText
 
 
 @pytest.mark.parametrize(
@@ -235,7 +235,7 @@ def content(op):
 
 
 def existing_of(files, targets):
-    want = {op.path if isinstance(op, WriteText) else op.dst: content(op) for op in wanted(targets)}
+    want = {op.path if isinstance(op, WriteText | WriteBytes) else op.dst: content(op) for op in wanted(targets)}
     return {path: want.get(path) == text for path, text in files.items() if path.is_relative_to(ROOT)}
 
 
