@@ -1,9 +1,15 @@
 # The project's tasks. `make` lists them; each sets up .venv first where it needs it.
 
 PYTHON ?= python3
-# The checkpoint that `make train` trains on, and the project whose data set it takes.
-BASE ?= v1-5-pruned-emaonly.safetensors
+# What `make train` trains on: a .safetensors file, a diffusers folder or a model of the hub (with its commit as
+# REVISION; this one is that of the example below). Without BASE it is what dsk.toml in DATA names, and for the
+# quickstart a stand-in that knows nothing.
+BASE ?=
+SD15 := stable-diffusion-v1-5/stable-diffusion-v1-5
+REVISION ?= $(if $(filter $(SD15),$(BASE)),451f4fe16113bff5a5d2269ed5ad43b0592e9a14)
+# The project, or the laid-out data set, and the number of GPUs.
 DATA ?= demo-out
+GPUS ?= 1
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -19,7 +25,7 @@ TRAINER := $(VENV)/.ready-train
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
-	@echo "  variables: PYTHON=$(PYTHON)  BASE=$(BASE)  DATA=$(DATA)"
+	@echo "  variables: PYTHON=$(PYTHON)  BASE=$(BASE)  REVISION=$(REVISION)  DATA=$(DATA)  GPUS=$(GPUS)"
 
 setup: $(READY) ## make .venv with the package, the tagger's runtime and the development tools (TRAIN=1: and PyTorch)
 
@@ -66,16 +72,35 @@ test-all: $(READY) ## all tests, the slow ones too
 bench: $(READY) ## measure dsk resize and dsk tag beside plain loops (minutes; see tests/benchmarks)
 	$(BIN)/python -m tests.benchmarks
 
-train: $(READY) ## export DATA for sd-scripts and print the command that trains on it with BASE
-	@if [ ! -d "$(DATA)/dataset/train" ] && [ "$(DATA)" = demo-out ]; then $(MAKE) demo; fi
-	@test -d "$(DATA)/dataset/train" || { echo "$(DATA)/dataset/train does not exist: dsk layout makes it" >&2; exit 2; }
-	cd "$(DATA)" && "$(abspath $(BIN))/dsk" export dataset --format kohya
+BASE_RUN := $(if $(BASE),pretrained_model_name_or_path=$(if $(wildcard $(BASE)),$(abspath $(BASE)),$(BASE))) \
+  $(if $(REVISION),revision=$(REVISION))
+# Its run is short, and on one thread: the layers are so small that threads would only wait for each other.
+STANDIN := $(if $(BASE)$(filter-out demo-out,$(DATA)),,demo-out/standin-sd1)
+STANDIN_RUN := resolution=256 train_batch_size=4 max_train_epochs=2 learning_rate=0.01 text_encoder_lr=0.01 \
+  mixed_precision=no optimizer_type=AdamW save_state=false output_name=standin
+
+train: $(TRAINER) $(if $(filter demo-out,$(DATA)),demo-out/dataset/config.toml) $(STANDIN:%=%/model_index.json)
+train: ## train a LoRA on DATA with BASE and GPUS (without any: on the quickstart with a stand-in, 2 minutes on a CPU)
+ifneq ($(STANDIN),)
+	OMP_NUM_THREADS=1 $(BIN)/dsk train demo-out --set pretrained_model_name_or_path="$(abspath $(STANDIN))" \
+	  $(STANDIN_RUN:%=--set %)
 	@echo
-	@echo "datasetkit has no trainer of its own in this version. With kohya-ss/sd-scripts installed, this trains:"
-	@echo
-	@echo "  cd $(abspath $(DATA))/dataset"
-	@echo "  accelerate launch SD_SCRIPTS/train_network.py --config_file config.toml --dataset_config dataset.toml \\"
-	@echo "    --pretrained_model_name_or_path $(if $(wildcard $(BASE)),$(abspath $(BASE)),$(BASE))"
+	@echo "The LoRA is demo-out/output/standin.safetensors, the plot of its loss demo-out/output/standin-loss.png."
+	@echo "Its base is a stand-in with random weights: this shows that everything runs, and gives no pictures. For real:"
+	@echo "  make train BASE=$(SD15) DATA=my-project GPUS=1"
+else ifeq ($(GPUS),1)
+	$(BIN)/dsk train "$(DATA)" $(BASE_RUN:%=--set %)
+else
+	$(BIN)/accelerate launch --multi_gpu --num_processes $(GPUS) --num_machines 1 --mixed_precision no \
+	  --dynamo_backend no -m trainer "$(DATA)" $(BASE_RUN)
+endif
+
+demo-out/dataset/config.toml:
+	$(MAKE) demo
+
+# model_index.json is written last: it stands for a complete model.
+demo-out/standin-sd1/model_index.json: | $(TRAINER)
+	$(BIN)/python -m trainer.standin "$(dir $@)"
 
 web: ## the review page (not in this version)
 	@echo "the review page is not in this version: captions are text files, edit them with any editor"

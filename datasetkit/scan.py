@@ -11,9 +11,12 @@ from pathlib import Path
 from datasetkit import images
 from datasetkit.core.errors import DatasetError, DskError
 from datasetkit.core.events import SILENT, Reporter
-from datasetkit.core.files import Listing, caption_path, display, list_images, read_caption, reading
+from datasetkit.core.files import MASKS, Listing, caption_path, display, list_images, natural_key, read_caption, reading
 from datasetkit.core.records import Failed, ImageRecord
 from datasetkit.core.store import FileFacts, Store
+
+# How many folders a hint names.
+_NEAR = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,12 +32,30 @@ class Scan:
         return tuple(record.path for record in self.records)
 
 
-def require_folder(folder: Path) -> Path:
+def require_folder(folder: Path, hint: str = "name the folder that holds the pictures") -> Path:
     """Return the folder, or raise DatasetError when it is not one."""
     if not folder.is_dir():
         what = "is not a folder" if folder.exists() else "does not exist"
-        raise DatasetError(f"{display(folder)} {what}", hint="name the folder that holds the pictures")
+        raise DatasetError(f"{display(folder)} {what}", hint=hint)
     return folder
+
+
+def no_pictures(folder: Path, *, but: str = "") -> DatasetError:
+    """Word that a folder holds no pictures, and name those in it that do. but: what else it lacks."""
+    with reading(folder):
+        names = sorted((e.name for e in os.scandir(folder) if e.is_dir(follow_symlinks=False)), key=natural_key)
+    visible = [name for name in names if not name.startswith(".") and name != MASKS]
+    below = [display(folder / name) for name in visible if _holds_pictures(folder / name)]
+    more = " ..." if len(below) > _NEAR else ""
+    hint = f"these hold some: {', '.join(below[:_NEAR])}{more}" if below else "name the folder that holds the pictures"
+    return DatasetError(f"{display(folder)} holds no pictures{but}", hint=hint)
+
+
+def _holds_pictures(folder: Path) -> bool:
+    try:
+        return bool(list_images(folder).images)
+    except DskError:  # it may not be looked into
+        return False
 
 
 def scan(
@@ -58,10 +79,7 @@ def scan(
     if listing is None:
         listing = list_images(require_folder(folder), recursive=recursive, follow_links=follow_links)
     if not listing.images and not listing.failed:
-        deeper = "" if recursive else " (--recursive looks into its subfolders)"
-        raise DatasetError(
-            f"{display(folder)} holds no pictures{deeper}", hint="name the folder that holds the pictures"
-        )
+        raise no_pictures(folder)
     records: list[ImageRecord] = []
     failed = list(listing.failed)
     learnt: list[tuple[Path, os.stat_result, FileFacts]] = []

@@ -30,6 +30,8 @@ OPTIMIZERS: Final[dict[str, str]] = {
     "DAdaptAdam": "dadaptation:DAdaptAdam",
     "DAdaptLion": "dadaptation:DAdaptLion",
 }
+# What the extra `optimizers` brings.
+_EXTRA: Final = frozenset({"bitsandbytes", "lion_pytorch", "prodigyopt", "dadaptation"})
 _PACKAGES: Final = {
     "lion_pytorch": "lion-pytorch",
     "pytorch_optimizer": "pytorch-optimizer",
@@ -133,7 +135,8 @@ def _load(optimizer_type: str) -> type[Any]:
     try:
         found = getattr(import_module(module), name, None)
     except ImportError as error:
-        raise MissingExtra(f"{optimizer_type}: {error}", hint=f"pip install {package}") from error
+        extra = 'pip install "datasetkit[optimizers]", or ' if root in _EXTRA else ""
+        raise MissingExtra(f"{optimizer_type}: {error}", hint=f"{extra}pip install {package}") from error
     if not (isinstance(found, type) and issubclass(found, Optimizer)):
         raise ConfigError(f"optimizer_type = {optimizer_type!r}: {module} has no optimizer {name}")
     return found

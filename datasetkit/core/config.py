@@ -303,6 +303,9 @@ class Config:
     def root(self) -> Path | None:
         return self.path.parent if self.path else None
 
+    def _shown(self) -> str:
+        return _seen_from_here(self.path) if self.path else CONFIG_NAME
+
     def table(self, name: str) -> Mapping[str, Any]:
         return self.tables.get(name, {})
 
@@ -325,7 +328,7 @@ class Config:
         are as seen from its folder.
         """
         table = self.table(name)
-        options = build(cls, table, given or {}, where=f"{display(self.path or CONFIG_NAME)} [{name}]")
+        options = build(cls, table, given or {}, where=f"{display(self._shown())} [{name}]")
         if self.root is None:
             return options
         found = {
@@ -356,6 +359,8 @@ def build(cls: type[Options], table: Mapping[str, Any], given: Mapping[str, Any]
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"][:1])
+        if first["type"] == "missing":
+            raise ConfigError(f"{where}: {key} must be given", hint=_expected(cls, key)) from None
         raise ConfigError(f"{where}: {key} = {first['input']!r}: {first['msg']}", hint=_expected(cls, key)) from None
     except ConfigError as error:
         if any(value is not None for value in given.values()):
@@ -365,10 +370,26 @@ def build(cls: type[Options], table: Mapping[str, Any], given: Mapping[str, Any]
         raise ConfigError(f"{where}: {error}") from None
 
 
+# What the types of options are called in a dsk.toml.
+_TYPES = {
+    "int": "a whole number",
+    "float": "a number",
+    "bool": "true or false",
+    "str": "text in quotes",
+    "Tags": 'a list of texts, e.g. ["one", "two"]',
+    "tuple[str, ...]": 'a list of texts, e.g. ["one", "two"]',
+    "tuple[int, int]": "a pair [width, height]",
+}
+
+
 def _expected(cls: type, key: str) -> str:
+    """Say in words what a key takes."""
     for f in fields(cls):
         if f.name == key:
-            return f"{key} is {f.type}"
+            kinds = [kind for kind in str(f.type).split(" | ") if kind != "None"]
+            return f"{key} is " + " or ".join(
+                _TYPES.get(k, k.removeprefix("Literal[").removesuffix("]")) for k in kinds
+            )
     return ""
 
 
@@ -383,10 +404,14 @@ def load(path: Path) -> Config:
     try:
         data = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"{display(path)} is not valid TOML: {error}") from None
+        raise ConfigError(
+            f"{display(path)} is not valid TOML: {error}", hint="look for a quote or bracket that is missing there"
+        ) from None
     concepts = data.pop("concept", [])
     if not isinstance(concepts, list) or not all(isinstance(c, dict) for c in concepts):
-        raise ConfigError(f"{display(path)}: write concepts as [[concept]] tables")
+        raise ConfigError(
+            f"{display(path)}: concept is not a list of tables", hint="write [[concept]], with two brackets"
+        )
     for name, table in data.items():
         if name not in TABLES or not isinstance(table, dict):
             near = difflib.get_close_matches(name, [*TABLES, "concept"], 1)

@@ -35,6 +35,8 @@ _STORAGE_HINTS = {
     errno.EROFS: "the disk is read-only: choose another folder",
     errno.EACCES: "check the permissions of the folder",
     errno.EPERM: "check the permissions of the folder",
+    errno.ENOTDIR: "a file stands where a folder is wanted: name another place",
+    errno.ENOENT: "no folder can be made there, or it was taken away: name another place",
 }
 
 

@@ -74,7 +74,7 @@ class TrainOptions:
     learning_rate: float = 0.0001
     unet_lr: float | None = None
     text_encoder_lr: float = 0.00005
-    optimizer_type: str = "AdamW8bit"
+    optimizer_type: str = "AdamW"
     optimizer_args: tuple[str, ...] = ()
     max_grad_norm: float = 1.0
     lr_scheduler: str = "cosine"

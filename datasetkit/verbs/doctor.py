@@ -46,7 +46,7 @@ def doctor(folder: Path) -> Examined:
 
     Raises DatasetError where the folder is none.
     """
-    require_folder(folder)
+    require_folder(folder, hint="name a folder that exists, or none for the current one")
     return Examined(
         (
             Finding("datasetkit", "ok", __version__),

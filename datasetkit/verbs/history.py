@@ -34,7 +34,7 @@ def undo(folder: Path, entry: int | None = None, *, partial: bool = False, how: 
 
 
 def _require_history(folder: Path) -> Path:
-    root = find_root(require_folder(folder))
+    root = find_root(require_folder(folder, hint="name a folder of the project"))
     if not (root / PROJECT / "store.sqlite").is_file():
         below = sorted(p.parent.name for p in root.glob(f"*/{PROJECT}") if p.is_dir())
         near = f"these folders have one: {', '.join(map(display, below[:5]))}" if below else "nothing was done here yet"

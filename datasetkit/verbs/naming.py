@@ -7,11 +7,11 @@ from pathlib import Path
 
 from datasetkit.core import naming
 from datasetkit.core.config import RenameOptions
-from datasetkit.core.errors import ConfigError, DatasetError
+from datasetkit.core.errors import ConfigError
 from datasetkit.core.files import MASKS, companions, display, list_images, sweep
 from datasetkit.core.plans import Plan
 from datasetkit.core.records import Failed
-from datasetkit.scan import require_folder
+from datasetkit.scan import no_pictures, require_folder
 from datasetkit.verbs.project import JUST_DO_IT, How, finish_interrupted, open_project
 
 
@@ -36,7 +36,7 @@ def rename(folder: Path, options: RenameOptions, how: How = JUST_DO_IT) -> Renam
     finish_interrupted(folder, how)
     listing = list_images(require_folder(folder), any_name=True)
     if not listing.images and not listing.failed:
-        raise DatasetError(f"{display(folder)} holds no pictures", hint="name the folder that holds the pictures")
+        raise no_pictures(folder)
     with open_project(folder, how) as project:
         sweep(folder) if not how.dry_run else 0
         listing = list_images(folder, any_name=True)  # again: the project may just have completed a killed rename

@@ -120,7 +120,7 @@ class Ran:
 
 def init(folder: Path, pictures: str, trigger: str, how: How = JUST_DO_IT) -> Started:
     """Write a commented dsk.toml. Raises InputError where there is one already."""
-    path = require_folder(folder) / CONFIG_NAME
+    path = require_folder(folder, hint="make the folder first") / CONFIG_NAME
     if path.exists():
         raise InputError(f"{display(path)} exists already", hint="edit it, or choose another folder")
     name = trigger or Path(pictures).name or "concept"

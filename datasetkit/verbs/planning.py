@@ -65,7 +65,10 @@ def plan_repeats(folder: Path, options: PlanRepeatsOptions, *, apply: bool = Fal
             concepts, rules=train.bucket_rules(), schedule=schedule_of(options, train), steps=options.steps
         )
         return Planned(plan, advice(plan, options.kind), {}, "--images")
-    sets = find_sets(folder)
+    try:
+        sets = find_sets(folder)
+    except DatasetError as error:
+        raise DatasetError(error.message, hint=f"{error.hint}; or count them: --images N") from None
     with Store.open_copy(find_root(folder)) as store:
         measured, failed = measure(sets.train, store)
         reg, reg_failed = measure(sets.reg, store)
@@ -98,7 +101,8 @@ def _rename_folders(folder: Path, sets: Sets, plan: RepeatsPlan, how: How) -> in
 def none_usable(folder: Path, failed: Sequence[Failed]) -> DatasetError:
     """Word that a folder has pictures of which none can be used, with the first reason."""
     first = failed[0] if failed else None
-    why = f": {display(first.path.name)}: {first.error}" if first else ""
+    named = first is not None and display(first.path) in first.error
+    why = f": {'' if named else display(first.path.name) + ': '}{first.error}" if first else ""
     return DatasetError(f"{display(folder)} has no usable picture{why}", hint=first.hint if first else "")
 
 

@@ -35,6 +35,7 @@ from datasetkit.executors import local
 from datasetkit.scan import Scan, file_id, scan
 from datasetkit.stages.resize import Resized, ResizeStage, target_size
 from datasetkit.verbs.project import JUST_DO_IT, How, Project, finish_interrupted, open_project
+from datasetkit.verbs.sets import require_pictures
 
 _SUFFIXES = {"jpg": ".jpg", "png": ".png", "webp": ".webp"}
 # What trainers and every viewer read is kept; the other formats are written as PNG, which loses nothing.
@@ -87,7 +88,7 @@ def resize(folder: Path, out: Path | None, options: ResizeOptions, how: How = JU
     refuse_link(out)
     finish_interrupted(folder, how)
     if not how.dry_run:
-        _look_first(folder, options)
+        require_pictures(folder, recursive=options.recursive, follow_links=options.follow_links)
         require_writable(nearest_folder(out))
     with open_project(out, how) as project:
         found = _scan(folder, project, options)
@@ -125,17 +126,6 @@ def uses(records: Sequence[ImageRecord], targets: dict[Path, Path], options: Res
         scale = {resolution: round(use.scale, 4) for resolution, use in chosen.items()}
         found.append(TrainerUse(targets[record.path], size, bucket, scale))
     return tuple(found)
-
-
-def _look_first(folder: Path, options: ResizeOptions) -> None:
-    """Refuse a missing or empty folder before the output folder is made."""
-    from datasetkit.core.errors import DatasetError
-    from datasetkit.core.files import list_images
-    from datasetkit.scan import require_folder
-
-    listing = list_images(require_folder(folder), recursive=options.recursive, follow_links=options.follow_links)
-    if not listing.images and not listing.failed:
-        raise DatasetError(f"{display(folder)} holds no pictures", hint="name the folder that holds the pictures")
 
 
 class Maker(Protocol):

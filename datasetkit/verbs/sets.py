@@ -8,9 +8,9 @@ from typing import Literal
 
 from datasetkit.core import layout
 from datasetkit.core.config import ConceptOptions, Config, RunOptions, find
-from datasetkit.core.errors import ConfigError, DatasetError
+from datasetkit.core.errors import ConfigError
 from datasetkit.core.files import Listing, display, find_root, list_images
-from datasetkit.scan import require_folder
+from datasetkit.scan import no_pictures, require_folder
 
 TRAIN, REG = "train", "reg"
 
@@ -47,7 +47,7 @@ def require_pictures(folder: Path, *, recursive: bool = False, follow_links: boo
     """List a folder's pictures before anything is made of them. Raises DatasetError where there are none."""
     listing = list_images(require_folder(folder), recursive=recursive, follow_links=follow_links)
     if not listing.images and not listing.failed:
-        raise DatasetError(f"{display(folder)} holds no pictures", hint="name the folder that holds the pictures")
+        raise no_pictures(folder)
     return listing
 
 
@@ -79,10 +79,7 @@ def find_sets(folder: Path, *, recursive: bool = False) -> Sets:
         return Sets(tuple(of_config(config, c) for c in config.concepts), origin="dsk.toml")
     if list_images(folder, recursive=recursive).images:
         return Sets((ConceptSet(folder.resolve().name, folder, recursive=recursive),))
-    raise DatasetError(
-        f"{display(folder.resolve())} holds no pictures, no <repeats>_<concept> folders and no dsk.toml with concepts",
-        hint="name the folder that holds the pictures, or count them: --images N",
-    )
+    raise no_pictures(folder.resolve(), but=", no <repeats>_<concept> folders and no dsk.toml with concepts")
 
 
 def _of_tree(tree: layout.LaidOut, triggers: dict[str, tuple[str, ...]]) -> tuple[ConceptSet, ...]:

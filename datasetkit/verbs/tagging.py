@@ -9,17 +9,18 @@ from pathlib import Path
 from datasetkit.core.captions import Caption, dedupe, file_text
 from datasetkit.core.config import TagOptions
 from datasetkit.core.diffs import CaptionChange
-from datasetkit.core.errors import DatasetError, DskError
+from datasetkit.core.errors import DskError
 from datasetkit.core.files import Listing, caption_path, display, list_images, read_caption, require_writable, sweep
 from datasetkit.core.plans import Plan, WriteText
 from datasetkit.core.records import Done, Failed, ImageRecord, Outcome, RunReport, Skipped
 from datasetkit.core.rules import Applied, RuleHits, RuleSet, apply, summary
 from datasetkit.core.store import caption_hash
-from datasetkit.scan import Scan, require_folder, scan
+from datasetkit.scan import Scan, scan
 from datasetkit.verbs import scoring
 from datasetkit.verbs.project import JUST_DO_IT, How, Project, finish_interrupted, open_project
 from datasetkit.verbs.rules import edges_only, finish, rule_set
 from datasetkit.verbs.scoring import Drift, Used
+from datasetkit.verbs.sets import require_pictures
 from taggers.base import Resolved, ScoredTag
 from taggers.selection import Cut, choose
 
@@ -57,9 +58,7 @@ def tag(folder: Path, options: TagOptions, how: How = JUST_DO_IT) -> Tagged:
     rules = rule_set(options)
     scoring.names(options)
     finish_interrupted(folder, how)
-    listing = list_images(require_folder(folder), recursive=options.recursive, follow_links=options.follow_links)
-    if not listing.images and not listing.failed:
-        raise DatasetError(f"{display(folder)} holds no pictures", hint="name the folder that holds the pictures")
+    listing = require_pictures(folder, recursive=options.recursive, follow_links=options.follow_links)
     resolved = scoring.resolve(options)
     notice = "; ".join(dict.fromkeys(one.notice for one in resolved if one.notice))
     if notice:

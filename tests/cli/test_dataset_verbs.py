@@ -151,7 +151,10 @@ def test_other_repeats_rename_the_folder(dsk, here):
     ended = dsk("layout", "8_sks=imgs")
     assert [p.name for p in (here / "dataset" / "train").iterdir()] == ["8_sks"]
     assert inode(here / "dataset" / "train" / "8_sks" / "a1.txt") == kept
-    assert "brought dataset up to date: train/8_sks, 1 change" in ended.out and "dsk undo dataset takes it back" in ended.out
+    assert (
+        "brought dataset up to date: train/8_sks, 1 change" in ended.out
+        and "dsk undo dataset takes it back" in ended.out
+    )
     dsk("undo", "dataset")
     assert [p.name for p in (here / "dataset" / "train").iterdir()] == ["5_sks"]
 

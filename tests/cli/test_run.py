@@ -6,6 +6,7 @@ import tomllib
 import pytest
 from PIL import Image
 
+from datasetkit.cli import console
 from tests.cli import toy
 from tests.cli.conftest import captions, inode, picture, snapshot
 
@@ -215,3 +216,72 @@ def test_a_folder_without_history_names_those_that_have_one(dsk, here):
     dsk("tag", "imgs")
     ended = dsk("history")
     assert ended.code == 2 and "these folders have one: imgs" in ended.err
+
+
+@pytest.mark.parametrize(
+    ("toml", "code", "said"),
+    [
+        ('[[concept]]\nfolder = "photos"\n[[concept]]\nfolder = "more"\nname = "Photos"', 2, "two concepts are called"),
+        ('[[concept]]\nfolder = "photos"\nname = "../out"', 2, "the concept contains a slash"),
+        ('[[concept]]\nfolder = "photos"\n[[concept]]\nfolder = "nowhere"', 10, "nowhere does not exist"),
+        ('[[concept]]\nfolder = "photos"\n[[concept]]\nfolder = "empty"', 10, "empty holds no pictures"),
+        ('[[concept]]\nfolder = "photos"\ntrigger = ["a, b"]', 2, "'a, b' cannot be a trigger"),
+        ('[[concept]]\nfolder = "photos"\nexclude = ["@fce"]', 2, "did you mean @face?"),
+        ('[[concept]]\nfolder = "photos"\n[run]\nsteps = ["resize", "layout", "reg"]', 2, "a folder and a class"),
+        (
+            '[[concept]]\nfolder = "photos"\n[run]\nsteps = ["resize", "layout", "reg"]\n'
+            '[reg]\nclass_name = "1girl"\nfolder = "nobody"',
+            10,
+            "nobody does not exist",
+        ),
+        ('[[concept]]\nfolder = "photos"\n[resize]\nin_place = true', 2, "in_place = true is not for a run"),
+    ],
+)
+def test_what_would_stop_a_later_step_stops_the_run_before_the_first(dsk, project, toml, code, said):
+    picture(project / "more" / "q1.png", 9)
+    (project / "empty").mkdir()
+    (project / "dsk.toml").write_text(toml + "\n", encoding="utf-8")
+    before = snapshot(project, all_of_it=False)
+    for dry in ((), ("--dry-run",)):
+        ended = dsk("run", *dry)
+        assert ended.code == code and said in ended.err and ended.out == ""
+    assert snapshot(project, all_of_it=False) == before
+
+
+def test_a_step_is_named_before_what_it_warns_of_and_nothing_is_warned_of_twice(dsk, project, monkeypatch):
+    picture(project / "more" / "q1.png", 9)
+    with (project / "dsk.toml").open("a", encoding="utf-8") as file:
+        file.write('[[concept]]\nfolder = "more"\n')
+    dsk("run")
+    monkeypatch.setattr(console, "_err", console._out)
+    said = dsk("run", "--dry-run").out
+    assert said.index("== tag Sks") < said.index("tagging with basic instead") < said.index("== tag more")
+    assert said.count("tagging with basic instead") == 1
+
+
+def test_a_run_says_which_pictures_followed_their_originals(dsk, project):
+    dsk("run")
+    (project / "photos" / "p1.png").rename(project / "photos" / "first.png")
+    (project / "photos" / "p2.png").unlink()
+    dry = dsk("run", "--dry-run").out
+    assert "would be renamed like the originals: p1.png -> first.png" in dry and "would go to .dsk/trash: p2.png" in dry
+    ended = dsk("run").out
+    assert "  renamed like the originals: p1.png -> first.png" in ended
+    assert "originals are gone; gone to .dsk/trash: p2.png" in ended
+    assert (project / "work" / "Sks" / "first.txt").is_file()
+
+
+def test_a_picture_that_was_edited_is_not_called_taken_out(dsk, project):
+    dsk("run")
+    picture(project / "photos" / "p1.png", 90)
+    ended = dsk("run")
+    assert "brought dataset up to date" in ended.out and "taken out" not in ended.out
+
+
+def test_a_second_run_says_that_all_is_as_wanted(dsk, project):
+    dsk("run")
+    said = dsk("run").out
+    assert "work/Sks: 4 pictures, all up to date" in said and "is as wanted" in said
+    assert "the tables in report are as wanted" in said
+    assert "dataset/dataset.toml is as wanted" in said and "dataset/config.toml is as wanted" in said
+    assert "(history" not in said and not any(line.startswith("wrote data") for line in said.splitlines())

@@ -50,7 +50,7 @@ def test_missing_package_gives_the_pip_line(monkeypatch, name, module, package):
     monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(MissingExtra, match=name) as caught:
         make(name, both(), {})
-    assert caught.value.hint == f"pip install {package}"
+    assert caught.value.hint == f'pip install "datasetkit[optimizers]", or pip install {package}'
 
 
 @pytest.mark.parametrize("path", ["torch.optim.NoSuch", "torch.nn.Linear", "math.sqrt"])
