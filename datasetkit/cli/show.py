@@ -166,12 +166,13 @@ def resized(result: ResizeResult, dry_run: bool) -> None:
 
 def _followed(result: ResizeResult, dry_run: bool) -> None:
     """Name the outputs that followed pictures which were renamed or removed since the last run."""
-    renamed = [f"{display(old.name)} -> {display(new.name)}" for old, new in result.followed if new is not None]
-    removed = [display(old.name) for old, new in result.followed if new is None]
+    renamed = [f"{display(one.old.name)} -> {display(one.new.name)}" for one in result.followed if one.new is not None]
+    removed = [display(one.old.name) for one in result.followed if one.new is None]
+    would = "would be " if dry_run else ""
     if renamed:
-        say(f"  {'would be ' if dry_run else ''}renamed like the originals: {_first(renamed, _MOST)}")
+        say(f"  {would}renamed like the originals: {_first(renamed, _MOST)}")
     if removed:
-        say(f"  originals are gone; {'would go' if dry_run else 'gone'} to .dsk/trash: {_first(removed, _MOST)}")
+        say(f"  {would}taken out, into .dsk/trash: {_first(removed, _MOST)}")
 
 
 def _enlarged(uses: Sequence[TrainerUse]) -> None:

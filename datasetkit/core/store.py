@@ -336,10 +336,14 @@ class Store:
         ).fetchone()
         return row is not None and row == _size_time(path)
 
-    def outputs(self, recipe: str) -> list[Output]:
-        """Return every output that was made by a recipe."""
-        rows = self.database.execute("SELECT path, source, origin FROM made WHERE recipe = ? ORDER BY path", (recipe,))
-        return [Output(self.path(path), source, recipe, self.path(origin)) for path, source, origin in rows]
+    def outputs(self, kind: str) -> list[Output]:
+        """Return every output whose recipe begins with `kind`."""
+        rows = self.database.execute("SELECT path, source, recipe, origin FROM made ORDER BY path")
+        return [
+            Output(self.path(path), source, recipe, self.path(origin))
+            for path, source, recipe, origin in rows
+            if recipe.startswith(kind)
+        ]
 
 
 def _size_time(path: Path) -> tuple[int, int] | None:

@@ -6,7 +6,7 @@ import contextlib
 import os
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
@@ -34,6 +34,7 @@ from datasetkit.core.store import Output
 from datasetkit.executors import local
 from datasetkit.scan import Scan, file_id, scan
 from datasetkit.stages.resize import Resized, ResizeStage, target_size
+from datasetkit.verbs.following import Followed, follow
 from datasetkit.verbs.project import JUST_DO_IT, How, Project, finish_interrupted, open_project
 from datasetkit.verbs.sets import require_pictures
 
@@ -60,8 +61,8 @@ class TrainerUse:
 class ResizeResult:
     """What resize did: one outcome a picture, where the pictures are now, and what else was carried along.
 
-    uses: what a trainer will make of each picture that is there or would be. followed: the outputs, by their former
-    names, of pictures that were renamed (to the new place) or removed (None) since the last run.
+    uses: what a trainer will make of each picture that is there or would be. followed: the outputs whose pictures were
+    renamed or removed since the last run.
     """
 
     report: RunReport[Resized]
@@ -69,7 +70,7 @@ class ResizeResult:
     carried: int
     entry: int | None
     uses: tuple[TrainerUse, ...]
-    followed: tuple[tuple[Path, Path | None], ...] = ()
+    followed: tuple[Followed, ...] = ()
 
 
 def resize(folder: Path, out: Path | None, options: ResizeOptions, how: How = JUST_DO_IT) -> ResizeResult:
@@ -93,7 +94,7 @@ def resize(folder: Path, out: Path | None, options: ResizeOptions, how: How = JU
     with open_project(out, how) as project:
         found = _scan(folder, project, options)
         targets = output_names(found.folder, found.records, out, options)
-        followed = _follow(found, targets, project, _recipe(options))
+        followed = follow(found, targets, out, project)
         with project.journal.recording("resize", display(found.folder.name)) as recording:
             report = _run(found, targets, project, options, recording)
             carried = carry(found.records, targets)
@@ -270,51 +271,6 @@ def carry(records: Sequence[ImageRecord], targets: dict[Path, Path]) -> list[tup
                 elif path.parent.name == MASKS and path.suffix.lower() == ".png":
                     goals.setdefault(target.parent / MASKS / f"{target.stem}.png", path)
     return [(source, goal) for goal, source in goals.items() if not os.path.lexists(goal)]
-
-
-def _follow(
-    found: Scan, targets: dict[Path, Path], project: Project, recipe: str
-) -> tuple[tuple[Path, Path | None], ...]:
-    """Let the outputs follow what became of their sources, with their captions and masks, as one plan.
-
-    A source that was renamed: its output takes the new name, and nothing is made or tagged again. A source that is
-    gone: its output goes to the trash, or it would still be trained on. An output that somebody edited stays.
-    Returns each output's former place with its new one, None for the trash.
-    """
-    store, expected = project.store, set(targets.values())
-    homeless = {r.id: targets[r.path] for r in found.records if not os.path.lexists(targets[r.path])}
-    ops: list[Move] = []
-    moved: list[Output] = []
-    places: list[tuple[Path, Path | None]] = []
-    trash = project.root / PROJECT / "trash" / f"resize-{project.journal.next_id()}"
-    for output in store.outputs(recipe):
-        old = output.path
-        of_this_folder = output.origin.is_relative_to(found.folder.absolute())
-        if (
-            not of_this_folder
-            or output.origin.exists()
-            or old in expected
-            or not old.exists()
-            or not store.is_ours(old)
-        ):
-            continue
-        place_now = homeless.pop(output.source, None)
-        places.append((old, place_now))
-        new = place_now or trash / old.relative_to(project.root)
-        ops.append(Move(old, new))
-        for path in companions(old.parent, [old])[old]:
-            place = new.parent / MASKS if path.parent.name == MASKS else new.parent
-            ops.append(Move(path, place / f"{new.stem}{path.suffix}"))
-        moved.append(Output(new, output.source, recipe, output.origin))
-    if not ops:
-        return ()
-    origins = {targets[record.path]: record.path for record in found.records}
-    followed = [replace(o, origin=origins.get(o.path, o.origin)) for o in moved]
-    title = f"follows {display(found.folder.name)}: {len(moved)} renamed or removed"
-    project.apply(Plan(tuple(ops)), "resize", title, outputs=followed)
-    if not project.how.dry_run:
-        store.settle(followed)
-    return tuple(places)
 
 
 def _resize_in_place(folder: Path, options: ResizeOptions, how: How) -> ResizeResult:

@@ -264,10 +264,13 @@ def test_a_run_says_which_pictures_followed_their_originals(dsk, project):
     (project / "photos" / "p1.png").rename(project / "photos" / "first.png")
     (project / "photos" / "p2.png").unlink()
     dry = dsk("run", "--dry-run").out
-    assert "would be renamed like the originals: p1.png -> first.png" in dry and "would go to .dsk/trash: p2.png" in dry
+    assert (
+        "would be renamed like the originals: p1.png -> first.png" in dry
+        and "would be taken out, into .dsk/trash: p2.png" in dry
+    )
     ended = dsk("run").out
     assert "  renamed like the originals: p1.png -> first.png" in ended
-    assert "originals are gone; gone to .dsk/trash: p2.png" in ended
+    assert "  taken out, into .dsk/trash: p2.png" in ended
     assert (project / "work" / "Sks" / "first.txt").is_file()
 
 

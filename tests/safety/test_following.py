@@ -1,0 +1,142 @@
+"""Outputs follow their sources: a caption stays with its picture, whatever became of names, options and formats."""
+
+import itertools
+
+import pytest
+
+from datasetkit import api
+from tests.safety.datasets import picture
+from tests.safety.harness import tree
+
+SMALL, SMALLER = api.ResizeOptions(max=32), api.ResizeOptions(max=24)
+
+
+def resized(place, options=SMALL, out="out"):
+    return api.resize(place / "imgs", place / out, options)
+
+
+@pytest.fixture
+def made(place):
+    """Three pictures, resized, each output with a caption that a person wrote."""
+    for n in (1, 2, 3):
+        picture(place / "imgs" / f"p{n}.png", n)
+    resized(place)
+    for n in (1, 2, 3):
+        (place / "out" / f"p{n}.txt").write_text(f"picture {n}\n", encoding="utf-8")
+    return place
+
+
+def captioned(folder) -> dict[str, str]:
+    """Return the captions of the pictures of a folder, by the pictures' names."""
+    return {p.name: p.with_suffix(".txt").read_text(encoding="utf-8")[:-1] for p in sorted(folder.glob("*.[pj]*g"))}
+
+
+def renamed(place, names: dict[str, str]) -> None:
+    """Give pictures new names at once, as another program would."""
+    folder = place / "imgs"
+    for old in names:
+        (folder / old).rename(folder / f"{old}.aside")
+    for old, new in names.items():
+        (folder / f"{old}.aside").rename(folder / new)
+
+
+@pytest.mark.parametrize("options", [SMALL, SMALLER], ids=["same", "other size"])
+@pytest.mark.parametrize(
+    "order", [o for o in itertools.permutations((1, 2, 3)) if o != (1, 2, 3)], ids=lambda o: "".join(map(str, o))
+)
+def test_captions_go_with_pictures_that_took_each_others_names(made, order, options):
+    renamed(made, {f"p{old}.png": f"p{new}.png" for new, old in enumerate(order, 1)})
+    resized(made, options)
+    assert captioned(made / "out") == {f"p{new}.png": f"picture {old}" for new, old in enumerate(order, 1)}
+    assert resized(made, options).entry is None
+
+
+def test_captions_go_with_pictures_that_were_numbered_anew_after_one_was_removed(made):
+    (made / "imgs" / "p1.png").unlink()
+    renamed(made, {"p2.png": "p1.png", "p3.png": "p2.png"})
+    followed = resized(made).followed
+    assert captioned(made / "out") == {"p1.png": "picture 2", "p2.png": "picture 3"}
+    assert [(f.old.name, f.new and f.new.name) for f in followed] == [
+        ("p1.png", None), ("p2.png", "p1.png"), ("p3.png", "p2.png")
+    ]  # fmt: skip
+    assert not (made / "out" / "p3.txt").exists()
+
+
+def test_a_picture_that_is_gone_leaves_also_when_the_size_changes_at_once(made):
+    (made / "imgs" / "p1.png").unlink()
+    renamed(made, {"p2.png": "second.png"})
+    resized(made, SMALLER)
+    assert captioned(made / "out") == {"p3.png": "picture 3", "second.png": "picture 2"}
+
+
+def test_another_format_replaces_the_pictures_and_keeps_their_captions(made):
+    resized(made, api.ResizeOptions(max=32, format="jpg"))
+    assert captioned(made / "out") == {f"p{n}.jpg": f"picture {n}" for n in (1, 2, 3)}
+    resized(made)
+    assert captioned(made / "out") == {f"p{n}.png": f"picture {n}" for n in (1, 2, 3)}
+
+
+def test_a_picture_that_was_edited_in_its_place_keeps_its_caption(made):
+    picture(made / "imgs" / "p1.png", 50)
+    assert resized(made).followed == ()
+    assert captioned(made / "out") == {f"p{n}.png": f"picture {n}" for n in (1, 2, 3)}
+
+
+def test_a_picture_that_cannot_be_read_for_now_keeps_its_output(made):
+    data = (made / "imgs" / "p1.png").read_bytes()
+    (made / "imgs" / "p1.png").write_bytes(b"half copied")
+    assert resized(made).followed == ()
+    (made / "imgs" / "p1.png").write_bytes(data)
+    assert resized(made).followed == () and captioned(made / "out")["p1.png"] == "picture 1"
+
+
+def test_an_output_that_a_person_edited_stays(made):
+    edited = made / "out" / "p1.png"
+    edited.write_bytes(edited.read_bytes() + b"\0")
+    (made / "imgs" / "p1.png").unlink()
+    assert resized(made).followed == () and edited.is_file()
+
+
+def test_two_output_folders_of_one_project_follow_each_for_itself(made):
+    (made / "dsk.toml").write_text("", encoding="utf-8")
+    resized(made, out="a")
+    resized(made, out="b")
+    renamed(made, {"p1.png": "first.png"})
+    resized(made, out="b")
+    assert sorted(p.name for p in (made / "b").glob("*.png")) == ["first.png", "p2.png", "p3.png"]
+    assert sorted(p.name for p in (made / "a").glob("*.png")) == ["p1.png", "p2.png", "p3.png"]
+    resized(made, out="a")
+    assert sorted(p.name for p in (made / "a").glob("*.png")) == ["first.png", "p2.png", "p3.png"]
+
+
+def test_following_is_undone_like_any_command(made):
+    (made / "imgs" / "p1.png").unlink()
+    renamed(made, {"p2.png": "p1.png", "p3.png": "p2.png"})
+    before = tree(made / "out")
+    resized(made)
+    assert tree(made / "out") != before
+    (entry,) = [e.id for e in api.history(made / "out") if e.title.startswith("follows")]
+    api.undo(made / "out", entry)
+    assert tree(made / "out") == before
+
+
+def test_a_dry_run_says_what_would_follow_and_moves_nothing(made):
+    (made / "imgs" / "p1.png").unlink()
+    before = tree(made)
+    result = api.resize(made / "imgs", made / "out", SMALL, api.How(dry_run=True))
+    assert [f.old.name for f in result.followed] == ["p1.png"] and tree(made) == before
+
+
+def test_a_new_name_and_another_format_at_once_keep_the_caption_and_make_the_picture(made):
+    (made / "imgs" / "p1.png").unlink()
+    renamed(made, {"p2.png": "p1.png", "p3.png": "third.png"})
+    resized(made, api.ResizeOptions(max=32, format="jpg"))
+    assert captioned(made / "out") == {"p1.jpg": "picture 2", "third.jpg": "picture 3"}
+    assert all(p.read_bytes()[:2] == b"\xff\xd8" for p in (made / "out").glob("*.jpg"))
+    assert sorted(p.name for p in (made / "out").glob("*.txt")) == ["p1.txt", "third.txt"]
+
+
+def test_an_edited_picture_and_another_format_at_once_keep_the_caption(made):
+    picture(made / "imgs" / "p1.png", 50)
+    resized(made, api.ResizeOptions(max=32, format="jpg"))
+    assert captioned(made / "out") == {f"p{n}.jpg": f"picture {n}" for n in (1, 2, 3)}
