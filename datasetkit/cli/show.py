@@ -415,6 +415,8 @@ def ran(result: Ran, dry_run: bool) -> None:
     say("")
     outcome = f"; {counted(failed, 'item')} failed" if failed else ": all looked at" if dry_run else ": all done"
     say(f"{counted(len(result.steps), 'step')} in {display(result.root)}{outcome}", "bold")
+    for path in result.strays:
+        say(f"{_place(path)} is of no concept of dsk.toml: captions that you edited there are not used")
     if result.unforeseen:
         say(f"not to be foreseen before the steps above were taken: {', '.join(result.unforeseen)}")
 

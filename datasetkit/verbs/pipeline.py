@@ -26,7 +26,7 @@ from datasetkit.core.config import (
     load,
 )
 from datasetkit.core.errors import ConfigError, InputError
-from datasetkit.core.files import display
+from datasetkit.core.files import display, list_images
 from datasetkit.core.layout import Concept, folder_name
 from datasetkit.core.naming import fold
 from datasetkit.core.plans import Plan, WriteText
@@ -107,11 +107,15 @@ class StepResult:
 
 @dataclass(frozen=True, slots=True)
 class Ran:
-    """What a run did, step by step. unforeseen: what a dry run cannot look at before an earlier step was done."""
+    """What a run did, step by step. unforeseen: what a dry run cannot look at before an earlier step was done.
+
+    strays: work folders of no concept, as a concept leaves behind that is renamed or taken out of the dsk.toml.
+    """
 
     root: Path
     steps: tuple[StepResult, ...]
     unforeseen: tuple[str, ...] = ()
+    strays: tuple[Path, ...] = ()
 
     @property
     def failed(self) -> tuple[Failed, ...]:
@@ -174,7 +178,18 @@ def run(
                 done.append(result)
                 if each is not None:
                     each(result)
-    return Ran(root, tuple(done), tuple(unforeseen))
+        strays = _strays(config, options)
+    return Ran(root, tuple(done), tuple(unforeseen), strays)
+
+
+def _strays(config: Config, options: RunOptions) -> tuple[Path, ...]:
+    """Return the work folders that hold pictures and that no concept has: what was edited there is not used."""
+    work = Path(options.work).absolute()
+    if "resize" not in options.steps or not work.is_dir():
+        return ()
+    names = {*map(concept_name, config.concepts), f"reg-{config.build(RegOptions, 'reg').class_name}"}
+    others = (path for path in sorted(work.iterdir()) if path.name not in names and not path.name.startswith("."))
+    return tuple(path for path in others if path.is_dir() and list_images(path).images)
 
 
 def _require_all(config: Config, steps: Sequence[str], how: How) -> None:

@@ -288,3 +288,12 @@ def test_a_second_run_says_that_all_is_as_wanted(dsk, project):
     assert "the tables in report are as wanted" in said
     assert "dataset/dataset.toml is as wanted" in said and "dataset/config.toml is as wanted" in said
     assert "(history" not in said and not any(line.startswith("wrote data") for line in said.splitlines())
+
+
+def test_the_work_folder_that_a_renamed_concept_leaves_is_named(dsk, project):
+    assert "of no concept" not in dsk("run").out
+    toml = project / "dsk.toml"
+    toml.write_text(toml.read_text(encoding="utf-8").replace('name = "Sks"', 'name = "Other"'), encoding="utf-8")
+    ended = dsk("run")
+    assert ended.code == 0 and "work/Sks is of no concept of dsk.toml" in ended.out
+    assert "work/Other is" not in ended.out and (project / "work" / "Sks" / "p1.txt").is_file()
