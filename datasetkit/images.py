@@ -6,13 +6,13 @@ import logging
 import math
 import stat
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from io import BytesIO
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, BinaryIO, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -73,11 +73,14 @@ def probe(path: Path, *, max_pixels: int = DEFAULT_MAX_PIXELS) -> Probe:
     with _opened(path, max_pixels) as image:
         turned = _header_orientation(image, path) >= 5
         width, height = image.size[::-1] if turned else image.size
-        name = image.format or ""
-        # A phone's MPO is a JPEG with previews and depth maps behind it, not an animation.
-        kind = "JPEG" if name == "MPO" else name
+        kind = _kind(image)
         frames = 1 if kind == "JPEG" else _count_frames(image, path)
         return Probe(width, height, kind, frames, image.has_transparency_data)
+
+
+def _kind(image: Image.Image) -> str:
+    """Return one of FORMATS. A phone's MPO is a JPEG with previews and depth maps behind it, not an animation."""
+    return "JPEG" if image.format == "MPO" else image.format or ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,13 +88,14 @@ class Reduced:
     """A picture decoded at a whole, a half, a quarter or an eighth of its size, to be shrunk further.
 
     width, height: of the whole picture, upright. box: where that lies in the pixels of `image`, (left, top, right,
-    bottom), for `Image.resize`: a side that the reduction does not divide ends inside of a pixel.
+    bottom), for `Image.resize`: a side that the reduction does not divide ends inside of a pixel. format: of FORMATS.
     """
 
     image: Image.Image
     width: int
     height: int
     box: tuple[float, float, float, float]
+    format: str
 
 
 def load(
@@ -113,20 +117,22 @@ def load_reduced(
     alpha: Alpha = "flatten",
     max_pixels: int = DEFAULT_MAX_PIXELS,
     factor: float = DRAFT_FACTOR,
+    open_file: Callable[[Path], BinaryIO] | None = None,
 ) -> Reduced:
     """Open a picture as `load` does, for a caller who will shrink its long edge to `shrink_to` pixels.
 
     A JPEG is decoded at a half, a quarter or an eighth where that leaves at least `factor` times as much. Without
     the box a side of 3,333 pixels would be scaled as if it were 3,334: at the far edge half a pixel beside.
+    open_file: opens the path, for a caller who must know which file it gets.
     """
-    with _opened(path, max_pixels) as image:
+    with _opened(path, max_pixels, open_file) as image:
         width, height = image.size
-        if shrink_to is not None and image.format in ("JPEG", "MPO"):
+        if shrink_to is not None and _kind(image) == "JPEG":
             share = factor * shrink_to / max(image.size)
             image.draft(None, (math.ceil(image.width * share), math.ceil(image.height * share)))
         image.load()
         orientation = _orientation(image)
-        standard = to_srgb(image, alpha=alpha)
+        standard = _detached(_standard(image, alpha), image)
         # The decoder rounds both sides up; the least part that fits, for at 1 x 1 every part does.
         part = next((n for n in (1, 2, 4, 8) if image.size == (-(-width // n), -(-height // n))), 1)
         spare = image.width - width / part, image.height - height / part
@@ -136,7 +142,8 @@ def load_reduced(
         left = spare[0] if orientation in (2, 3, 6, 7) else 0.0
         top = spare[1] if orientation in (3, 4, 7, 8) else 0.0
         upright = standard.transpose(turn) if turn is not None else standard
-        return Reduced(upright, width, height, (left, top, left + width / part, top + height / part))
+        box = (left, top, left + width / part, top + height / part)
+        return Reduced(upright, width, height, box, _kind(image))
 
 
 def save(image: Image.Image, path: Path, *, quality: int = 95) -> None:
@@ -177,15 +184,30 @@ def to_srgb(image: Image.Image, *, alpha: Alpha = "flatten") -> Image.Image:
     A broken ICC profile, or one of another kind of colour than the pixels, is ignored, as viewers do.
     The given picture stays as it is; the returned one carries no metadata.
     """
+    plain = _standard(image, alpha)
+    plain = image.copy() if plain is image else plain
+    plain.info = {}
+    return plain
+
+
+def _standard(image: Image.Image, alpha: Alpha) -> Image.Image:
+    """Return the picture as RGB or RGBA; itself where there is nothing to do."""
     icc = image.info.get("icc_profile") if image.mode != "LAB" else None  # Pillow itself brings LAB to sRGB
     plain = _eight_bit(image)
     if icc:
         plain = _from_profile(plain, icc)
     if plain.mode in ("LA", "RGBA"):
-        plain = _settle_alpha(plain, alpha)
-    else:
-        # A decoder's own picture still offers its file's tags: its pixels are copied out.
-        plain = plain.convert("RGB") if plain is image or plain.mode != "RGB" else plain
+        return _settle_alpha(plain, alpha)
+    return plain if plain.mode == "RGB" else plain.convert("RGB")
+
+
+def _detached(plain: Image.Image, decoded: Image.Image) -> Image.Image:
+    """Take its file's tags off a picture, which a decoder's own one offers for good; copying 36 MB takes 10 ms."""
+    if plain is decoded:
+        if _kind(plain) == "JPEG":
+            plain.getexif().clear()
+        else:
+            plain = plain.copy()
     plain.info = {}
     return plain
 
@@ -205,7 +227,9 @@ def _settle_alpha(image: Image.Image, alpha: Alpha) -> Image.Image:
 
 
 @contextmanager
-def _opened(path: Path, max_pixels: int) -> Iterator[Image.Image]:
+def _opened(
+    path: Path, max_pixels: int, open_file: Callable[[Path], BinaryIO] | None = None
+) -> Iterator[Image.Image]:
     """Open a picture up to its header; whatever a decoder raises, here or in the body, becomes InputError."""
     name = display(path)
     with reading(path):
@@ -214,7 +238,7 @@ def _opened(path: Path, max_pixels: int) -> Iterator[Image.Image]:
             raise InputError(f"cannot read {name}: not a regular file")
         if status.st_size == 0:
             raise InputError(f"cannot read {name}: it is empty (0 bytes)", hint="copy it again, or remove it")
-        file = path.open("rb")
+        file = path.open("rb") if open_file is None else open_file(path)
     _allow(max_pixels)
     with file:
         try:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from datasetkit import images
@@ -80,34 +82,67 @@ def scan(
         listing = list_images(require_folder(folder), recursive=recursive, follow_links=follow_links)
     if not listing.images and not listing.failed:
         raise no_pictures(folder)
+    found = _facts(listing.images, store, with_ids=with_ids, max_pixels=max_pixels, reporter=reporter)
     records: list[ImageRecord] = []
     failed = list(listing.failed)
-    learnt: list[tuple[Path, os.stat_result, FileFacts]] = []
     owners: dict[Path, Path] = {}
-    facts = store.all_facts()
-    reporter.start("looking", len(listing.images))
-    for path in listing.images:
+    for path, known in zip(listing.images, found, strict=True):
         try:
             if captions and (owner := owners.setdefault(caption_path(path), path)) != path:
                 raise_twin(path, owner)
-            info = path.stat()
-            known = facts.get((store.key(path), info.st_size, info.st_mtime_ns))
-            if known is None or (with_ids and not known.id):
-                known = look(path, with_ids=with_ids, max_pixels=max_pixels)
-                learnt.append((path, info, known))
-            elif known.width * known.height > max_pixels:
-                images.probe(path, max_pixels=max_pixels)  # raises with the right words
+            if isinstance(known, Failed):
+                failed.append(known)
+                continue
             caption = read_caption(path) if captions else None
             records.append(ImageRecord(path, known.id, known.width, known.height, caption))
         except DskError as error:
             failed.append(Failed(path, error.message, error.hint))
+    return Scan(folder, tuple(records), tuple(failed))
+
+
+def _facts(
+    paths: Sequence[Path], store: Store, *, with_ids: bool, max_pixels: int, reporter: Reporter
+) -> list[FileFacts | Failed]:
+    """Return what is known of each file, in order; what the store does not know is looked at on all cores."""
+    facts = store.all_facts()
+    found: dict[Path, FileFacts | Failed] = {}
+    unknown: list[tuple[Path, os.stat_result]] = []
+    for path in paths:
+        try:
+            info = path.stat()
         except OSError as error:
-            failed.append(Failed(path, f"cannot be read: {error.strerror or error}"))
-        reporter.advance()
+            found[path] = Failed(path, f"cannot be read: {error.strerror or error}")
+            continue
+        known = facts.get((store.key(path), info.st_size, info.st_mtime_ns))
+        if known is None or (with_ids and not known.id) or known.width * known.height > max_pixels:
+            unknown.append((path, info))
+        else:
+            found[path] = known
+    learnt: list[tuple[Path, os.stat_result, FileFacts]] = []
+    reporter.start("looking", len(paths))
+    reporter.advance(len(found))
+    with ThreadPoolExecutor() as pool:
+        looked = pool.map(
+            partial(_try_to_look, with_ids=with_ids, max_pixels=max_pixels), [path for path, _ in unknown]
+        )
+        for (path, info), outcome in zip(unknown, looked, strict=True):
+            found[path] = outcome
+            if isinstance(outcome, FileFacts):
+                learnt.append((path, info, outcome))
+            reporter.advance()
     reporter.finish()
     if learnt:
         store.remember(learnt)
-    return Scan(folder, tuple(records), tuple(failed))
+    return [found[path] for path in paths]
+
+
+def _try_to_look(path: Path, *, with_ids: bool, max_pixels: int) -> FileFacts | Failed:
+    try:
+        return look(path, with_ids=with_ids, max_pixels=max_pixels)
+    except DskError as error:
+        return Failed(path, error.message, error.hint)
+    except OSError as error:
+        return Failed(path, f"cannot be read: {error.strerror or error}")
 
 
 def raise_twin(path: Path, owner: Path) -> None:

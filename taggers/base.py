@@ -13,12 +13,13 @@ from PIL import Image
 
 from datasetkit.core.errors import InputError
 from datasetkit.core.vocabulary import PERSON_COUNT
+from datasetkit.images import Reduced
 
 GENERAL, CHARACTER, RATING = "general", "character", "rating"
 # Some models also score these. They are kept and shown, and never written: a caption says what a picture shows.
 UNWRITTEN = ("copyright", "artist", "meta", "quality", "model")
 CATEGORIES = (GENERAL, CHARACTER, RATING, *UNWRITTEN)
-Precision = Literal["float32", "int8", "bf16"]
+Precision = Literal["float32", "int8", "bf16", "fp16"]
 FLOAT32 = "float32"
 
 # Scores are counted in whole steps of 1e-4: a float32 0.35 lies below the float64 one, 3500 steps are 3500 steps.
@@ -141,15 +142,18 @@ class Tagger(Protocol):
 class FastDecoder(Protocol):
     """A tagger that can do with a picture that was decoded at a half, a quarter or an eighth of its size.
 
-    decode_at: the long edge in pixels to which pictures may be shrunk by the decoder (`images.load(shrink_to=...)`);
-    None where whole pictures were asked for.
+    decode_at, decode_factor: the long edge in pixels that it shrinks to, and how many times that a decoder has to
+    leave (`images.load_reduced`); decode_at is None where whole pictures were asked for.
     """
 
     @property
     def decode_at(self) -> int | None: ...
 
-    def prepare_shrunk(self, image: Image.Image, size: tuple[int, int]) -> object:
-        """Do what `prepare` does with a picture that was shrunk by its decoder from `size` (width, height)."""
+    @property
+    def decode_factor(self) -> float: ...
+
+    def prepare_shrunk(self, picture: Reduced) -> object:
+        """Do what `prepare` does with a picture that its decoder reduced."""
         ...
 
 

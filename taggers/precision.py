@@ -1,4 +1,4 @@
-"""Smaller numbers for more speed: where a model's int8 copy lies, and how it is made."""
+"""Smaller numbers for more speed: where a model's int8 or fp16 copy lies, and how it is made."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from datasetkit.core.files import storage_error, write_atomic
 from taggers import hub
 from taggers.base import Precision
 
-# Part of the copy's name and of the key of its scores: to be raised when the recipe changes.
-INT8_RECIPE = "dynamic-1"
+# Part of the copy's name: to be raised when the recipe changes.
+RECIPES = {"int8": "dynamic-1", "fp16": "plain-1"}
 # Convolutions stay as they are: onnxruntime's integer ones are slower on a CPU than its float32 ones.
 INT8_OPERATORS = ("MatMul",)
 CHECKSUM_SUFFIX = ".sha256"
@@ -30,22 +30,22 @@ def cache_folder() -> Path:
 
 
 def weights_for(weights: Path, precision: Precision) -> Path:
-    """Return the file to load for a precision: the model itself, or for int8 its copy, made on the first call.
+    """Return the file to load for a precision: the model itself, or for int8 and fp16 its copy, made on the first call.
 
     Raises MissingExtra without the package `onnx`, ModelFileError where the model cannot be converted.
     """
-    if precision != "int8":
+    if precision not in RECIPES:
         return weights
-    copy = cache_folder() / f"{hub.sha256(weights)[:40]}-int8-{INT8_RECIPE}.onnx"
+    copy = cache_folder() / f"{hub.sha256(weights)[:40]}-{precision}-{RECIPES[precision]}.onnx"
     checksum = copy.with_name(copy.name + CHECKSUM_SUFFIX)
     if _is_whole(copy, checksum):
         return copy
-    require_onnx()
+    require_onnx(precision)
     try:
         copy.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=copy.parent, prefix=".dsk-") as folder:
             made = Path(folder) / "model.onnx"
-            _quantize(weights, made)
+            _convert(weights, made, precision)
             write_atomic(checksum, f"{hub.sha256(made)}  {copy.name}\n".encode())
             made.replace(copy)
     except OSError as error:
@@ -53,32 +53,49 @@ def weights_for(weights: Path, precision: Precision) -> Path:
     return copy
 
 
-def require_onnx() -> None:
+def require_onnx(precision: Precision) -> None:
     """Raise MissingExtra unless the package `onnx` can be imported; it is not imported here."""
     if importlib.util.find_spec("onnx") is None:
-        raise MissingExtra("--precision int8 needs the package onnx, which is not installed", hint="pip install onnx")
+        raise MissingExtra(
+            f"--precision {precision} needs the package onnx, which is not installed", hint="pip install onnx"
+        )
 
 
 def _is_whole(copy: Path, checksum: Path) -> bool:
     return copy.is_file() and checksum.is_file() and checksum.read_text("utf-8").split()[:1] == [hub.sha256(copy)]
 
 
-def _quantize(weights: Path, made: Path) -> None:
-    """Write a copy whose matrices are int8, a scale for each column; activations are scaled as they come."""
-    from onnxruntime.quantization import QuantType, quantize_dynamic
-
+def _convert(weights: Path, made: Path, precision: Precision) -> None:
     with _quiet():
         try:
-            quantize_dynamic(
-                weights, made, op_types_to_quantize=list(INT8_OPERATORS), per_channel=True, weight_type=QuantType.QInt8
-            )
+            _CONVERTERS[precision](weights, made)
         except OSError:
             raise
         except Exception as error:  # onnx and onnxruntime raise nearly anything on graphs that they do not know
             raise ModelFileError(
-                f"{weights} cannot be converted to int8: {(str(error).splitlines() or [repr(error)])[0]}",
+                f"{weights} cannot be converted to {precision}: {(str(error).splitlines() or [repr(error)])[0]}",
                 hint="use --precision float32",
             ) from error
+
+
+def _quantize(weights: Path, made: Path) -> None:
+    """Write a copy whose matrices are int8, a scale for each column; activations are scaled as they come."""
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+
+    quantize_dynamic(
+        weights, made, op_types_to_quantize=list(INT8_OPERATORS), per_channel=True, weight_type=QuantType.QInt8
+    )
+
+
+def _halve(weights: Path, made: Path) -> None:
+    """Write a copy that computes in float16, between an input and an output of float32."""
+    import onnx
+    from onnxruntime.transformers.float16 import convert_float_to_float16
+
+    onnx.save(convert_float_to_float16(onnx.load(weights), keep_io_types=True), made)
+
+
+_CONVERTERS = {"int8": _quantize, "fp16": _halve}
 
 
 @contextlib.contextmanager

@@ -8,8 +8,12 @@ import importlib.metadata
 import importlib.util
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from datasetkit.core.errors import ConfigError, MissingExtra, ModelFileError
 from taggers import onnx_file
@@ -29,8 +33,15 @@ AUTO = "auto"
 AUTO_ORDER = ("cuda", "cpu")
 # Which distribution holds a provider, where it is one of ours; the others have packages of their makers.
 EXTRA_OF = {"cpu": "cpu", "cuda": "gpu", "tensorrt": "gpu"}
-# Where a precision runs: int8 is a model of its own, for the CPU; only OpenVINO computes a float32 model in bf16.
-PROVIDERS_OF = {"int8": ("cpu",), "bf16": ("openvino",)}
+# Where a precision runs, the one for "auto" first: int8 and fp16 are models of their own, for the CPU and for graphics
+# cards (a CPU computes fp16 as float32, no faster); only OpenVINO computes a float32 model in bf16.
+PROVIDERS_OF = {
+    "int8": ("cpu",),
+    "bf16": ("openvino",),
+    "fp16": ("cuda", "tensorrt", "rocm", "migraphx", "directml", "coreml", "cpu"),
+}
+# Where a batch is copied to the card's own memory once, and its scores back, instead of operator by operator.
+BOUND = {"cuda": "cuda", "tensorrt": "cuda"}
 # OpenVINO computes in bf16 on its own accord where the processor can: it is told what was asked for.
 OPENVINO_PRECISION = {"float32": "f32", "bf16": "bf16"}
 # onnxruntime logs at 3 what stops it; its warnings about graph optimisation say nothing to a person who tags.
@@ -81,12 +92,12 @@ def open_session(path: Path, *, provider: str = AUTO, threads: int = 0, precisio
     """Open an onnxruntime InferenceSession on the provider that was asked for.
 
     provider: a name of PROVIDERS or "auto". threads: inside one operator on the CPU, 0 = one for each core.
-    precision: "bf16" makes OpenVINO compute in it; for "int8" the file has to be one already.
+    precision: "bf16" makes OpenVINO compute in it; for "int8" and "fp16" the file has to be one already.
     Raises ConfigError for an unknown provider, MissingExtra when the installed onnxruntime has it not, and
     ModelFileError when the file or the device cannot be used. Never runs on another device instead.
     """
     require_provider(provider, precision)
-    if precision in PROVIDERS_OF:
+    if precision in PROVIDERS_OF and provider == AUTO:
         provider = PROVIDERS_OF[precision][0]
     require_onnxruntime()
     onnx_file.check(path)
@@ -118,6 +129,37 @@ def idle_card(session: Any, provider: str) -> str:
     if provider != AUTO or device(session) == wanted:
         return ""
     return f"tagging on the CPU: onnxruntime was built for {wanted}, but {wanted} does not start on this machine"
+
+
+def runner(session: Any, input_name: str, output_name: str) -> Callable[[NDArray[np.float32]], NDArray[np.float32]]:
+    """Return what takes a batch through a session: input (batch, ...) to output (batch, ...), both in main memory."""
+    memory = BOUND.get(device(session))
+    if memory is None:
+        return lambda batch: np.asarray(session.run([output_name], {input_name: batch})[0])
+    return _Bound(session, input_name, output_name, memory).run
+
+
+class _Bound:
+    """A session whose input and output lie in the device's memory; the input has one place for each shape of batch."""
+
+    def __init__(self, session: Any, input_name: str, output_name: str, memory: str) -> None:
+        import onnxruntime as ort
+
+        self._session, self._input, self._output, self._memory = session, input_name, output_name, memory
+        self._values: dict[tuple[int, ...], Any] = {}
+        self._empty = ort.OrtValue.ortvalue_from_shape_and_type
+        self._binding = session.io_binding()
+
+    def run(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
+        if batch.shape not in self._values:
+            self._values[batch.shape] = self._empty(batch.shape, np.float32, self._memory, 0)
+        value = self._values[batch.shape]
+        value.update_inplace(batch)
+        self._binding.bind_ortvalue_input(self._input, value)
+        self._binding.clear_binding_outputs()  # the last one's shape would stay, and the last batch is a smaller one
+        self._binding.bind_output(self._output, self._memory)
+        self._session.run_with_iobinding(self._binding)
+        return np.asarray(self._binding.copy_outputs_to_cpu()[0])
 
 
 def _choose(provider: str, available: list[str], precision: str = "float32") -> str:

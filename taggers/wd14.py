@@ -13,12 +13,13 @@ from PIL import Image
 
 from datasetkit.core.errors import ModelFileError
 from datasetkit.core.events import SILENT, Reporter
+from datasetkit.images import Reduced
 from taggers import folder, models, precision, sessions
 from taggers.base import Identity, Labels, Resolved, TaggerOptions, round_scores
 from taggers.kinds import KINDS, Kind
 from taggers.labels import read_labels
 from taggers.models import MODEL_FILE, Model, ModelFiles
-from taggers.preprocess import FAST_PREPROCESS, PREPROCESS, shrunk_to_square_bgr, to_square_bgr
+from taggers.preprocess import FAST_FACTOR, FAST_PREPROCESS, PREPROCESS, shrunk_to_square_bgr, to_square_bgr
 
 # On a CPU a batch gains nothing; a graphics card idles without one.
 CPU_BATCH, CARD_BATCH = 1, 8
@@ -55,7 +56,9 @@ class Wd14Tagger:
         self.notice = "" if options.precision != "float32" else sessions.idle_card(self._session, options.provider)
         self._input, self._fixed_batch, self._size = _input(self._session, files.weights, self._kind)
         self.decode_at = self._size if options.fast_decode else None
+        self.decode_factor = FAST_FACTOR
         self._output = _output(self._session, files.weights)
+        self._through = sessions.runner(self._session, self._input, self._output.name)
         self._require_width(self._output.shape[-1])
         default = CPU_BATCH if self.device in ON_THE_CPU else CARD_BATCH
         self.batch_size: int = self._fixed_batch or options.batch_size or default
@@ -84,9 +87,9 @@ class Wd14Tagger:
         """Return the picture as the model's input, e.g. (size, size, 3), BGR, 0 to 255; safe in many threads."""
         return self._kind.tensor(to_square_bgr(image, self._size))
 
-    def prepare_shrunk(self, image: Image.Image, size: tuple[int, int]) -> NDArray[np.float32]:
-        """Do what `prepare` does with a picture that was shrunk by its decoder from `size` (width, height)."""
-        return self._kind.tensor(shrunk_to_square_bgr(image, size, self._size))
+    def prepare_shrunk(self, picture: Reduced) -> NDArray[np.float32]:
+        """Do what `prepare` does with a picture that its decoder reduced."""
+        return self._kind.tensor(shrunk_to_square_bgr(picture, self._size))
 
     def scores(self, batch: Sequence[object]) -> NDArray[np.float32]:
         """Return rounded probabilities, (len(batch), len(labels)).
@@ -101,12 +104,13 @@ class Wd14Tagger:
     def close(self) -> None:
         """Let the session go."""
         self._session = None
+        del self._through
 
     def _run(self, pictures: list[NDArray[np.float32]]) -> NDArray[np.float64]:
         missing = (self._fixed_batch or 0) - len(pictures)
         filled = pictures + [pictures[-1]] * max(0, missing)
         try:
-            found = self._session.run([self._output.name], {self._input: np.stack(filled)})[0]
+            found = self._through(np.stack(filled))
         except Exception as error:  # onnxruntime's exceptions share no base of their own
             raise ModelFileError(
                 f"{self._weights} failed on {self.device}: {str(error).splitlines()[0]}",

@@ -30,9 +30,15 @@ def noise(width: int, height: int, mode: str = "RGB") -> Image.Image:
     return coarse.resize((width, height), Image.Resampling.BICUBIC)
 
 
+def recorded(path: Path) -> ImageRecord:
+    """What a scan says of a whole picture."""
+    seen = images.probe(path)
+    return ImageRecord(path, "", seen.width, seen.height)
+
+
 def resized(source: Path, target: Path, **options) -> Done[Resized]:
     stage = ResizeStage.of(ResizeOptions(**options), {source: target})
-    (outcome,) = local.run(stage, [ImageRecord(source, "", 0, 0)], workers=1)
+    (outcome,) = local.run(stage, [recorded(source)], workers=1)
     assert isinstance(outcome, Done), outcome
     return outcome
 
@@ -258,11 +264,19 @@ def test_a_damaged_file_is_never_copied(tmp_path):
     noise(64, 64).save(source)
     source.write_bytes(source.read_bytes()[:-200])
     stage = ResizeStage.of(ResizeOptions(), {source: target})
-    (outcome,) = local.run(stage, [ImageRecord(source, "", 0, 0)])
+    (outcome,) = local.run(stage, [ImageRecord(source, "", 64, 64)])
     with pytest.raises(InputError):
         images.load(source)
     assert isinstance(outcome, Failed)
     assert not target.exists()
+
+
+def test_a_picture_that_was_exchanged_since_the_scan_costs_itself(tmp_path):
+    source, target = tmp_path / "a.png", tmp_path / "b.png"
+    noise(64, 64).save(source)
+    stage = ResizeStage.of(ResizeOptions(), {source: target})
+    (outcome,) = local.run(stage, [ImageRecord(source, "", 640, 64)])
+    assert isinstance(outcome, Failed) and "was changed" in outcome.error and not target.exists()
 
 
 # --- the set-up ------------------------------------------------------------------------------------------------------
@@ -273,7 +287,7 @@ def test_folders_are_made_and_a_broken_picture_costs_itself(tmp_path):
     noise(16, 16).save(good)
     broken.write_bytes(b"not a picture")
     targets = {path: tmp_path / "out" / "deep" / path.name for path in (broken, good)}
-    outcomes = list(local.run(ResizeStage.of(ResizeOptions(), targets), [ImageRecord(p, "", 0, 0) for p in targets]))
+    outcomes = list(local.run(ResizeStage.of(ResizeOptions(), targets), [ImageRecord(p, "", 16, 16) for p in targets]))
     assert [type(o) for o in outcomes] == [Failed, Done]
     assert [p.name for p in (tmp_path / "out" / "deep").iterdir()] == ["a.png"]
 
@@ -284,7 +298,7 @@ def test_a_disk_that_takes_nothing_stops_the_run(tmp_path):
     (tmp_path / "out").write_text("a file where the folder should be")
     stage = ResizeStage.of(ResizeOptions(), {source: tmp_path / "out" / "a.png"})
     with pytest.raises(StorageError):
-        list(local.run(stage, [ImageRecord(source, "", 0, 0)]))
+        list(local.run(stage, [recorded(source)]))
 
 
 def test_two_pictures_are_never_written_to_one_file():
@@ -317,7 +331,7 @@ from datasetkit.stages.resize import ResizeStage
 folder = Path(sys.argv[1])
 targets = {p: folder / "out" / p.name for p in sorted(folder.glob("*.png"))}
 stage = ResizeStage.of(ResizeOptions(max=600), targets)
-for outcome in local.run(stage, [ImageRecord(p, "", 0, 0) for p in targets], workers=2):
+for outcome in local.run(stage, [ImageRecord(p, "", 900, 700) for p in targets], workers=2):
     print(flush=True)
 """
     with subprocess.Popen(

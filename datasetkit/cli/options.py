@@ -18,7 +18,7 @@ FollowLinks = Annotated[
     bool | None, typer.Option("--follow-links/--no-follow-links", help="Read pictures that are symbolic links.")
 ]
 Workers = Annotated[
-    int | None, typer.Option(help="Threads that read pictures; 0: one for each core.", show_default="0")
+    int | None, typer.Option(help="Threads that read pictures; 0: one more than cores.", show_default="0")
 ]
 MaxPixels = Annotated[
     int | None, typer.Option(help="Refuse pictures of more pixels than this.", show_default="64000000")
@@ -54,14 +54,9 @@ def words(text: str | None) -> list[str] | None:
 
 def tag_options(folder: Path, given: Mapping[str, object]) -> Any:
     """Build the options of `dsk tag`: in a concept's folder its own [[concept]] table joins [tag], as in a run."""
-    from datasetkit.core import config
-    from datasetkit.verbs.sets import concept_of
+    from datasetkit.verbs import sets  # here, so that --help need not load it
 
-    governing = config.find(folder)
-    concept = concept_of(governing, folder)
-    if concept is not None:
-        governing = governing.for_concept(concept)
-    return governing.build(config.TagOptions, "tag", given)
+    return sets.tag_options(folder, given)
 
 
 def options(folder: Path, verb: str, given: Mapping[str, object]) -> Any:

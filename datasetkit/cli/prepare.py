@@ -136,8 +136,8 @@ def tag(
         str | None, typer.Option(help="Where the model runs: auto, cpu, cuda, ...", show_default="auto")
     ] = None,
     precision: Annotated[
-        Literal["float32", "int8", "bf16"] | None,
-        typer.Option(help="int8: faster on a CPU; bf16: by OpenVINO. Both change some tags.", show_default="float32"),
+        Literal["float32", "int8", "bf16", "fp16"] | None,
+        typer.Option(help="int8: for a CPU; bf16: by OpenVINO; fp16: for a card. They change some tags.", show_default="float32"),
     ] = None,
     fast_decode: Annotated[
         bool | None,

@@ -102,7 +102,7 @@ class TagOptions(RulesOptions):
     rating: Literal["none", "first", "last"] = "none"
     existing: Literal["skip", "overwrite", "append", "prepend"] = "skip"
     combine: Literal["union", "intersection", "mean"] = "union"
-    precision: Literal["float32", "int8", "bf16"] = "float32"
+    precision: Literal["float32", "int8", "bf16", "fp16"] = "float32"
     fast_decode: bool = False
     batch_size: int = 0
 
@@ -117,7 +117,7 @@ class TagOptions(RulesOptions):
         one_of("rating", self.rating, "none", "first", "last")
         one_of("existing", self.existing, "skip", "overwrite", "append", "prepend")
         one_of("combine", self.combine, "union", "intersection", "mean")
-        one_of("precision", self.precision, "float32", "int8", "bf16")
+        one_of("precision", self.precision, "float32", "int8", "bf16", "fp16")
         in_range("batch_size", self.batch_size, 0, 1024)
 
 

@@ -35,7 +35,7 @@ def run(
 ) -> Generator[Outcome[T], None, None]:
     """Open the stage, work on the records, close it: one outcome for each record, in input order, as they come.
 
-    workers: threads that prepare pictures; 0 means one a core. Without records nothing is opened.
+    workers: threads that prepare pictures; 0 means one a core and one more. Without records nothing is opened.
     Raises what the set-up raises (`Stage.open`, `Worker.process`); see `work`.
     """
     if not records:
@@ -62,7 +62,7 @@ def work(
     At most 2 x workers + batch_size prepared pictures wait in memory besides the batch at work. Closing the iterator
     or Ctrl-C drops what has not begun, and waits for the pictures in hand, so nothing is left half-written.
     """
-    threads = workers or os.cpu_count() or 1
+    threads = workers or (os.cpu_count() or 1) + 1  # one more than cores: one of them waits for the disk
     pool = ThreadPoolExecutor(threads, thread_name_prefix=f"dsk-{stage.name}")
     reporter.start(stage.name, len(records))
     try:

@@ -14,7 +14,7 @@ from PIL import Image
 
 from datasetkit import images
 from datasetkit.core.config import ResizeOptions
-from datasetkit.core.errors import PlanConflict
+from datasetkit.core.errors import InputError, PlanConflict
 from datasetkit.core.files import display, reading, write_atomic, writing
 from datasetkit.core.records import Done, ImageRecord, Outcome
 
@@ -118,8 +118,7 @@ class ResizeWorker:
     def prepare(self, record: ImageRecord) -> Done[Resized]:
         """Read, shrink and write one picture. Raises InputError for it, StorageError for the disk."""
         options, target = self.options, self.targets[record.path]
-        seen = images.probe(record.path, max_pixels=options.max_pixels)
-        source = (seen.width, seen.height)
+        source = (record.width, record.height)
         size = target_size(*source, max_side=options.max, mode=options.mode)
         writer = images.WRITERS.get(target.suffix.lower(), "")
         alpha = options.alpha if writer in images.WITH_ALPHA else "flatten"
@@ -128,6 +127,9 @@ class ResizeWorker:
         picture = images.load_reduced(
             record.path, wanted, alpha=alpha, max_pixels=options.max_pixels, factor=DRAFT_FACTOR
         )
+        if (picture.width, picture.height) != source:
+            raise InputError(f"{display(record.path)} was changed while it was read", hint="run again")
+        seen = _probed(record, picture, options.max_pixels)
         with writing(target.parent):
             target.parent.mkdir(parents=True, exist_ok=True)
         plain = size == source and seen.frames == 1 and seen.format == writer
@@ -141,6 +143,13 @@ class ResizeWorker:
 
     def process(self, batch: Sequence[tuple[ImageRecord, object]]) -> Sequence[Outcome[Resized]]:
         return [done for _, done in batch if isinstance(done, Done)]
+
+
+def _probed(record: ImageRecord, picture: images.Reduced, max_pixels: int) -> images.Probe:
+    """Return what the header says; of a JPEG nothing has to be read again."""
+    if picture.format == "JPEG":
+        return images.Probe(record.width, record.height, "JPEG", 1, False)
+    return images.probe(record.path, max_pixels=max_pixels)
 
 
 def shrink(image: Image.Image, size: Size, box: tuple[float, float, float, float] | None = None) -> Image.Image:

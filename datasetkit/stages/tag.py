@@ -47,8 +47,11 @@ class TagWorker:
     def prepare(self, record: ImageRecord) -> object:
         tagger = self.tagger
         if isinstance(tagger, FastDecoder) and tagger.decode_at is not None:
-            shrunk = images.load(record.path, max_pixels=self.max_pixels, shrink_to=tagger.decode_at)
-            return tagger.prepare_shrunk(shrunk, (record.width, record.height))
+            return tagger.prepare_shrunk(
+                images.load_reduced(
+                    record.path, tagger.decode_at, max_pixels=self.max_pixels, factor=tagger.decode_factor
+                )
+            )
         return tagger.prepare(images.load(record.path, max_pixels=self.max_pixels))
 
     def process(self, batch: Sequence[tuple[ImageRecord, object]]) -> Sequence[Outcome[Scores]]:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import ExifTags, Image
 
 from datasetkit import images
 from datasetkit.core.records import ImageRecord
 from datasetkit.stages.tag import TagWorker
 from taggers.base import FastDecoder, TaggerOptions
-from taggers.preprocess import shrunk_to_square_bgr, to_square_bgr
+from taggers.preprocess import FAST_FACTOR, shrunk_to_square_bgr, to_square_bgr
 from taggers.registry import open_tagger
 from tests.taggers.tiny_models import small_folder
 
@@ -26,14 +26,20 @@ def psnr(one, other):
     return 10 * np.log10(255**2 / max(np.square(one - other).mean(), 1e-9))
 
 
-@pytest.mark.parametrize("size", [(1600, 1200), (1200, 1600), (1601, 903), (1003, 1999), (2000, 2000), (1777, 40)])
-def test_shrunk_jpeg_gives_nearly_the_whole_ones_square(tmp_path, size):
+SIZES = [(1600, 1200), (1200, 1600), (1601, 903), (1003, 1999), (2000, 2000), (1777, 41)]
+
+
+@pytest.mark.parametrize("turn", [1, 2, 3, 4, 5, 6, 7, 8])
+@pytest.mark.parametrize("size", SIZES)
+def test_reduced_jpeg_gives_nearly_the_whole_ones_square(tmp_path, size, turn):
     path = tmp_path / "a.jpg"
-    smooth(*size).save(path, quality=95)
-    shrunk = images.load(path, shrink_to=448)
-    assert max(shrunk.size) < max(size)
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = turn
+    smooth(*size).save(path, quality=95, exif=exif)
+    reduced = images.load_reduced(path, 448)
+    assert max(reduced.image.size) < max(size)
     whole = to_square_bgr(images.load(path), 448)
-    fast = shrunk_to_square_bgr(shrunk, size, 448)
+    fast = shrunk_to_square_bgr(reduced, 448)
     assert fast.shape == (448, 448, 3) and fast.dtype == np.float32
     assert psnr(whole, fast) > 52
     border = whole == 255
@@ -44,17 +50,18 @@ def test_whole_box_is_hit_better_than_by_resizing_first(tmp_path):
     path = tmp_path / "a.jpg"
     smooth(1601, 903).save(path, quality=95)
     whole = to_square_bgr(images.load(path), 448)
-    shrunk = images.load(path, shrink_to=448)
+    reduced = images.load_reduced(path, 448)
     naive = np.full((448, 448, 3), 255, np.float32)
     height = round(448 * 903 / 1601)
     top = (448 - height) // 2
-    naive[top : top + height] = np.asarray(shrunk.resize((448, height), Image.Resampling.BICUBIC))[:, :, ::-1]
-    assert psnr(whole, shrunk_to_square_bgr(shrunk, (1601, 903), 448)) > psnr(whole, naive) + 6
+    naive[top : top + height] = np.asarray(reduced.image.resize((448, height), Image.Resampling.BICUBIC))[:, :, ::-1]
+    assert psnr(whole, shrunk_to_square_bgr(reduced, 448)) > psnr(whole, naive) + 6
 
 
 def test_picture_that_was_not_shrunk_gives_the_same_bytes():
     picture = smooth(300, 200)
-    assert np.array_equal(shrunk_to_square_bgr(picture, picture.size, 64), to_square_bgr(picture, 64))
+    reduced = images.Reduced(picture, 300, 200, (0, 0, 300, 200), "PNG")
+    assert np.array_equal(shrunk_to_square_bgr(reduced, 64), to_square_bgr(picture, 64))
 
 
 def test_worker_shrinks_only_for_a_tagger_that_asked(tmp_path):
@@ -66,6 +73,6 @@ def test_worker_shrinks_only_for_a_tagger_that_asked(tmp_path):
     exact, fast = (TagWorker(open_tagger("auto", one), images.DEFAULT_MAX_PIXELS) for one in options)
     assert isinstance(fast.tagger, FastDecoder) and fast.tagger.decode_at == 32
     assert np.array_equal(np.asarray(exact.prepare(record)), to_square_bgr(images.load(path), 32))
-    shrunk = images.load(path, shrink_to=32)
-    assert np.array_equal(np.asarray(fast.prepare(record)), shrunk_to_square_bgr(shrunk, (1600, 1200), 32))
+    reduced = images.load_reduced(path, 32, factor=FAST_FACTOR)
+    assert np.array_equal(np.asarray(fast.prepare(record)), shrunk_to_square_bgr(reduced, 32))
     assert exact.tagger.identity.key() != fast.tagger.identity.key()

@@ -32,25 +32,26 @@ def scored(tagger):
     return tagger.scores([tagger.prepare(picture) for picture in PICTURES])
 
 
-def test_int8_copy_is_close_made_once_and_made_again_when_damaged(tmp_path, cache, monkeypatch):
+@pytest.mark.parametrize("how", ["int8", "fp16"])
+def test_copy_is_close_made_once_and_made_again_when_damaged(tmp_path, cache, monkeypatch, how):
     folder = small_folder(tmp_path / "model")
-    exact, fast = scored(opened(folder, "float32")), scored(opened(folder, "int8"))
+    exact, fast = scored(opened(folder, "float32")), scored(opened(folder, how, provider="cpu"))
     assert 0 < np.abs(exact - fast).max() < 0.05
     [copy] = cache.glob("*.onnx")
     before = copy.read_bytes()
     with monkeypatch.context() as patch:
-        patch.setattr(precision, "_quantize", lambda *_: pytest.fail("made again"))
-        assert np.array_equal(scored(opened(folder, "int8")), fast)
+        patch.setattr(precision, "_convert", lambda *_: pytest.fail("made again"))
+        assert np.array_equal(scored(opened(folder, how, provider="cpu")), fast)
     copy.write_bytes(before[:-5])
-    assert np.array_equal(scored(opened(folder, "int8")), fast)
+    assert np.array_equal(scored(opened(folder, how, provider="cpu")), fast)
     assert copy.read_bytes() == before
     assert not list(cache.glob(".dsk-*"))
 
 
 def test_precisions_never_share_scores(tmp_path):
     folder = small_folder(tmp_path / "model")
-    options = [TaggerOptions(model_dir=folder, precision=how) for how in ("float32", "int8", "bf16")]
-    assert len({resolve("auto", one).identity.key() for one in options}) == 3
+    options = [TaggerOptions(model_dir=folder, precision=how) for how in ("float32", "int8", "bf16", "fp16")]
+    assert len({resolve("auto", one).identity.key() for one in options}) == 4
 
 
 def test_int8_without_the_converter_names_what_to_install(tmp_path, monkeypatch):
@@ -70,6 +71,25 @@ def test_bf16_needs_openvino(tmp_path, monkeypatch):
     with pytest.raises(MissingExtra) as caught:
         opened(small_folder(tmp_path / "model"), "bf16")
     assert "pip install onnxruntime-openvino" in caught.value.hint
+
+
+def test_half_precision_without_a_card_is_refused_and_not_run_elsewhere(tmp_path, monkeypatch):
+    import onnxruntime
+
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CPUExecutionProvider"])
+    with pytest.raises(MissingExtra) as caught:
+        opened(small_folder(tmp_path / "model"), "fp16")
+    assert caught.value.exit_code == Exit.MODEL and "datasetkit[gpu]" in caught.value.hint
+
+
+def test_bound_memory_gives_the_same_scores_for_every_batch(tmp_path, monkeypatch):
+    folder = small_folder(tmp_path / "model")
+    plain = opened(folder, "float32", provider="cpu", batch_size=2)
+    monkeypatch.setattr(sessions, "BOUND", {"cpu": "cpu"})
+    bound = opened(folder, "float32", provider="cpu", batch_size=2)
+    assert isinstance(getattr(bound._through, "__self__", None), sessions._Bound)
+    assert np.array_equal(scored(bound), scored(plain))
+    assert np.array_equal(scored(bound), scored(plain))
 
 
 @pytest.mark.parametrize(("how", "provider"), [("int8", "cuda"), ("bf16", "cpu")])
