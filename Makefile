@@ -102,8 +102,9 @@ demo-out/dataset/config.toml:
 demo-out/standin-sd1/model_index.json: | $(TRAINER)
 	$(BIN)/python -m trainer.standin "$(dir $@)"
 
-web: ## the review page (not in this version)
-	@echo "the review page is not in this version: captions are text files, edit them with any editor"
+web: ## build the review page's bundle, datasetkit/web/static, from datasetkit/web/ui (needs Node 20)
+	npm --prefix datasetkit/web/ui ci
+	npm --prefix datasetkit/web/ui run build
 
 docs: $(READY) ## check the links of all pages
 	$(BIN)/pytest -q tests/test_docs_links.py

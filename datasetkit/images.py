@@ -58,7 +58,7 @@ class Probe:
 
     width, height: pixels as it is looked at (EXIF turn applied). format: one of FORMATS, by content.
     frames: 1 for a still; the pictures of an animation or the pages of a TIFF (of a GIF beyond 16 MiB just 2).
-    has_alpha: it may have transparent pixels.
+    has_alpha: it may have transparent pixels. orientation: how EXIF says that it is turned, 1..8.
     """
 
     width: int
@@ -66,16 +66,17 @@ class Probe:
     format: str
     frames: int
     has_alpha: bool
+    orientation: int = 1
 
 
 def probe(path: Path, *, max_pixels: int = DEFAULT_MAX_PIXELS) -> Probe:
     """Read a picture's header without decoding it. Raises InputError."""
     with _opened(path, max_pixels) as image:
-        turned = _header_orientation(image, path) >= 5
-        width, height = image.size[::-1] if turned else image.size
+        orientation = _header_orientation(image, path)
+        width, height = image.size[::-1] if orientation >= 5 else image.size
         kind = _kind(image)
         frames = 1 if kind == "JPEG" else _count_frames(image, path)
-        return Probe(width, height, kind, frames, image.has_transparency_data)
+        return Probe(width, height, kind, frames, image.has_transparency_data, orientation)
 
 
 def _kind(image: Image.Image) -> str:
@@ -227,9 +228,7 @@ def _settle_alpha(image: Image.Image, alpha: Alpha) -> Image.Image:
 
 
 @contextmanager
-def _opened(
-    path: Path, max_pixels: int, open_file: Callable[[Path], BinaryIO] | None = None
-) -> Iterator[Image.Image]:
+def _opened(path: Path, max_pixels: int, open_file: Callable[[Path], BinaryIO] | None = None) -> Iterator[Image.Image]:
     """Open a picture up to its header; whatever a decoder raises, here or in the body, becomes InputError."""
     name = display(path)
     with reading(path):

@@ -22,6 +22,7 @@ from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 from torch import Tensor
 
+from datasetkit.core import files
 from datasetkit.core.errors import ConfigError, InputError
 from datasetkit.core.events import SILENT, Reporter
 from datasetkit.core.files import display, write_new, writing
@@ -44,9 +45,10 @@ class State:
 
 
 def save(setup: Setup, folder: Path, name: str, step: int, facts: Mapping[str, object]) -> Path:
-    """Write the state after `step` as `<name>-state-<step>`, and keep the newest two. Raises StorageError.
+    """Write the state after `step` as `<name>-state-<step>`, and keep it and the one before. Raises StorageError.
 
-    facts: what must be the same when the run goes on.
+    facts: what must be the same when the run goes on. States of later steps are another run's, or damaged: this run
+    comes to those steps again.
     """
     optimizer, numbers = _flat(setup.optimizer.state_dict())
     weights = {f"{m.name}.{end}": p.detach().cpu() for m in setup.lora.modules for end, p in _factors(m)}
@@ -58,36 +60,56 @@ def save(setup: Setup, folder: Path, name: str, step: int, facts: Mapping[str, o
         "scheduler": setup.scheduler.state_dict(),
         "scaler": setup.scaler.state_dict(),
     }
-    files = {
+    contents = {
         _LORA: save_tensors(weights),
         _OPTIMIZER: save_tensors(optimizer),
         _STATE: json.dumps(state).encode("utf-8"),
     }
     target = folder / f"{name}-state-{step:08d}"
-    _write(folder, target, files)
-    for old in _found(folder, name)[KEPT:]:
-        shutil.rmtree(old)
+    _write(folder, target, contents)
+    for later in [found for found in _found(folder, name) if _step(found) > step]:
+        _discard(later)
+    prune(folder, name)
     return target
 
 
-def _write(folder: Path, target: Path, files: Mapping[str, bytes]) -> None:
-    stage = folder / f"{_STAGE}{uuid.uuid4().hex[:12]}"
-    manifest = {file: hashlib.sha256(data).hexdigest() for file, data in files.items()}
+def prune(folder: Path, name: str) -> None:
+    """Keep the newest states of a run only: a kill may have come before the oldest went. Raises StorageError."""
+    for old in _found(folder, name)[KEPT:]:
+        _discard(old)
+
+
+def _write(folder: Path, target: Path, contents: Mapping[str, bytes]) -> None:
+    stage = _stage(folder)
+    manifest = {file: hashlib.sha256(data).hexdigest() for file, data in contents.items()}
     with writing(target):
         stage.mkdir()
         try:
-            for file, data in {**files, _MANIFEST: json.dumps(manifest).encode("utf-8")}.items():
+            for file, data in {**contents, _MANIFEST: json.dumps(manifest).encode("utf-8")}.items():
                 write_new(stage / file, data, sync=True)
             if target.exists():  # of a run that went on from an older state
-                shutil.rmtree(target)
+                _discard(target)
             os.rename(stage, target)  # noqa: PTH104 - the one step that makes the state be there
         except BaseException:
             shutil.rmtree(stage, ignore_errors=True)
             raise
 
 
+def _discard(state: Path) -> None:
+    """Remove a state: its name goes first, so that a kill leaves no half of it in sight. Raises StorageError."""
+    stage = _stage(state.parent)
+    with writing(state):
+        os.rename(state, stage)  # noqa: PTH104 - as above
+        shutil.rmtree(stage)
+
+
+def _stage(folder: Path) -> Path:
+    return folder / f"{_STAGE}{uuid.uuid4().hex[:12]}"
+
+
 def sweep(folder: Path) -> None:
     """Remove what killed runs left half-written; only under the folder's lock."""
+    files.sweep(folder)
     for stage in folder.glob(f"{_STAGE}*"):
         shutil.rmtree(stage, ignore_errors=True)
 
@@ -154,7 +176,11 @@ def _found(folder: Path, name: str) -> list[Path]:
     """Return the state folders of a run, the newest first."""
     pattern = re.compile(re.escape(name) + r"-state-\d{8,}")
     found = [p for p in folder.iterdir() if p.is_dir() and pattern.fullmatch(p.name)] if folder.is_dir() else []
-    return sorted(found, key=lambda p: int(p.name.rpartition("-")[2]), reverse=True)
+    return sorted(found, key=_step, reverse=True)
+
+
+def _step(state: Path) -> int:
+    return int(state.name.rpartition("-")[2])
 
 
 def _hash(path: Path) -> str:

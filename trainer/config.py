@@ -35,7 +35,6 @@ _STEPS: Final = 1600  # where neither epochs nor steps are given
 
 _OWN_LOADER = "pictures are read by this trainer's own loader"
 _ATTENTION = "torch's scaled-dot-product attention is always used"
-_SAMPLES = "no sample pictures are drawn"
 _TRACKING = "metrics.jsonl and TensorBoard are written under fixed names"
 # Accepted, and not needed: why.
 IGNORED: Final[Mapping[str, str]] = {
@@ -53,11 +52,6 @@ IGNORED: Final[Mapping[str, str]] = {
     "log_with": _TRACKING,
     "log_tracker_name": _TRACKING,
     "log_config": _TRACKING,
-    "sample_prompts": _SAMPLES,
-    "sample_sampler": _SAMPLES,
-    "sample_at_first": _SAMPLES,
-    "sample_every_n_epochs": _SAMPLES,
-    "sample_every_n_steps": _SAMPLES,
     "save_last_n_epochs_state": "the newest two states are kept",
     "save_last_n_steps_state": "the newest two states are kept",
     "caption_separator": "commas part the tags",
@@ -90,7 +84,7 @@ _OF_DATASET: Final[tuple[str, ...]] = (
     "resolution", "enable_bucket", "min_bucket_reso", "max_bucket_reso", "bucket_reso_steps", "bucket_no_upscale",
 )  # fmt: skip
 _FOLDERS: Final = ("train_data_dir", "reg_data_dir", "dataset_config")
-_PATHS: Final = ("output_dir", "logging_dir", "network_weights")
+_PATHS: Final = ("output_dir", "logging_dir", "network_weights", "sample_prompts")
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,6 +143,8 @@ def translate(config_file: Path | None, dataset_file: Path | None, given: Mappin
     where = display(config_file.name) if config_file else "options"
     folders = {name: str(config.pop(name)) for name in _FOLDERS if config.get(name)}
     options = _known(config, where, ignored, also=())
+    if options.get("sample_prompts"):
+        options["sample_prompts"] = str(_found(str(options["sample_prompts"]), config_file))
     if dataset_file is None and "dataset_config" in folders:
         dataset_file = _found(folders["dataset_config"], config_file)
     rows: list[dict[str, Any]] = []

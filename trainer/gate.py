@@ -12,10 +12,13 @@ from torch import Tensor
 
 from trainer.errors import GateFailed
 from trainer.families.sd import read_tensors
-from trainer.lora import ADAPTER, Lora, deltas
+from trainer.lora import ADAPTER, Lora
+from trainer.norms import Factors, delta_distance, delta_norms
 
 # Changes of this many times the usual size look like a module that ran away.
 _OUTLIER: Final = 10
+# Changes that differ by less of their norm are the same.
+_SAME: Final = 1e-6
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +45,8 @@ def check_tensors(
     problems = _whole(tensors, lora) or _alive(tensors, idle) or _proof(tensors, lora, dtype)
     if problems:
         raise GateFailed(f"{name} failed the gate: {'; '.join(problems)}", hint="see metrics.jsonl and loss.png")
-    norms = {module: float(delta.norm()) for module, delta in deltas(tensors).items()}
+    read = {module.name: _factors(tensors, module.name) for module in lora.modules}
+    norms = dict(zip(read, delta_norms(list(read.values())).tolist(), strict=True))
     return Verdict(len(norms), norms, tuple(_outliers(norms)))
 
 
@@ -62,15 +66,19 @@ def _alive(tensors: Mapping[str, Tensor], idle: Collection[str]) -> list[str]:
     return [f"{len(dead)} of {len(ups)} modules learned nothing, such as {dead[0]}"] if dead else []
 
 
+def _factors(tensors: Mapping[str, Tensor], name: str) -> Factors:
+    """Return what a file says of a module: it adds alpha / rank * up @ down."""
+    down = tensors[f"{name}.lora_down.weight"]
+    return Factors(down, tensors[f"{name}.lora_up.weight"], float(tensors[f"{name}.alpha"]) / down.shape[0])
+
+
 def _proof(tensors: Mapping[str, Tensor], lora: Lora, dtype: torch.dtype) -> list[str]:
     """Compare what the file adds, by plain arithmetic, with what peft added in training."""
-    added = deltas(tensors)
     wrong = []
     for module in lora.modules:
-        up = module.up.detach().cpu().to(dtype).double().flatten(1)
-        down = module.down.detach().cpu().to(dtype).double().flatten(1)
-        trained = up @ down * module.layer.scaling[ADAPTER]
-        if not torch.allclose(added[module.name], trained, rtol=1e-6, atol=1e-12):
+        down, up = (factor.detach().cpu().to(dtype) for factor in (module.down, module.up))
+        trained = Factors(down, up, module.layer.scaling[ADAPTER])
+        if not delta_distance(_factors(tensors, module.name), trained) <= _SAME * float(delta_norms([trained])):
             wrong.append(module.name)
     return [f"{len(wrong)} modules add something else than was trained, such as {wrong[0]}"] if wrong else []
 

@@ -11,7 +11,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from datasetkit.core.events import SILENT, Reporter
@@ -58,12 +60,19 @@ class Encoder:
         ]  # fmt: skip
         return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:32]
 
-    def moments(self, picture: Picture, at: Corner, flip: bool) -> Moments:
-        """Return a picture's latent; a picture is encoded by itself, so that no batch can change it."""
+    def knows(self, picture: Picture, at: Corner, flip: bool) -> bool:
+        """Tell whether a latent is kept already, so that nobody needs to read the picture."""
+        return bool(self._known) and self.key(picture, at, flip) in self._known
+
+    def moments(self, picture: Picture, at: Corner, flip: bool, read: NDArray[np.uint8] | None = None) -> Moments:
+        """Return a picture's latent; a picture is encoded by itself, so that no batch can change it.
+
+        read: its pixels, where they were read before.
+        """
         key = self.key(picture, at, flip)
         if key in self._known:
             return self._known[key]
-        array = pixels.read(picture, at, flip=flip)
+        array = pixels.read(picture, at, flip=flip) if read is None else read
         image = torch.from_numpy(array.copy()).permute(2, 0, 1)[None].to(self.device, self.dtype) / 127.5 - 1
         with torch.inference_mode():
             found = self.vae.encode(image).latent_dist  # type: ignore[operator]  # any VAE of diffusers

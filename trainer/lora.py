@@ -169,6 +169,8 @@ def diffusers_metadata(lora: Lora) -> dict[str, str]:
             f"{part}.lora_alpha": lora.alpha,
             f"{part}.target_modules": paths,
             f"{part}.init_lora_weights": True,
+            # Empty, and yet older versions of diffusers stop without it.
+            f"{part}.rank_pattern": {},
         }
     return {"format": "pt", _DIFFUSERS_METADATA: json.dumps(facts, indent=2, sort_keys=True)}
 

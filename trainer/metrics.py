@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import json
+import os
+from collections import deque
 from collections.abc import Sequence
 from io import BytesIO
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
+
+import numpy as np
+from PIL import Image
 
 from datasetkit.core.files import write_atomic, writing
 from trainer.loop import StepLog
+
+# What sd-scripts calls a part in TensorBoard.
+_PARTS: Final = {"text_encoder": "textencoder"}
 
 
 class Writer(Protocol):
@@ -17,6 +25,9 @@ class Writer(Protocol):
 
     def add(self, log: StepLog) -> None:
         """Record a step."""
+
+    def show(self, step: int, pictures: Sequence[Image.Image]) -> None:
+        """Record the sample pictures that were drawn after a step, one of each prompt."""
 
     def close(self) -> None:
         """Finish writing."""
@@ -42,40 +53,62 @@ def row(log: StepLog) -> dict[str, object]:
 
 
 class JsonLines:
-    """`<name>-metrics.jsonl`; a resumed run goes on behind the step that it starts from."""
+    """`<name>-metrics.jsonl`, one write a line; a resumed run goes on behind the step that it starts from."""
 
     def __init__(self, path: Path, *, start: int) -> None:
         kept = [line for line in rows(path) if int(line["step"]) <= start] if start else []
         write_atomic(path, "".join(json.dumps(line) + "\n" for line in kept).encode("utf-8"))
         self._path = path
-        self._file = path.open("a", encoding="utf-8")
+        with writing(path):
+            self._descriptor = os.open(path, os.O_WRONLY | os.O_APPEND)
 
     def add(self, log: StepLog) -> None:
+        line = memoryview(f"{json.dumps(row(log))}\n".encode())
         with writing(self._path):
-            self._file.write(json.dumps(row(log)) + "\n")
-            self._file.flush()
+            while line:
+                line = line[os.write(self._descriptor, line) :]
+
+    def show(self, step: int, pictures: Sequence[Image.Image]) -> None:
+        """Do nothing: the pictures have a record of their own."""
 
     def close(self) -> None:
-        self._file.close()
+        os.close(self._descriptor)
 
 
 class TensorBoard:
-    """TensorBoard's files, under sd-scripts' names."""
+    """TensorBoard's files, under sd-scripts' names.
 
-    def __init__(self, folder: Path, *, start: int) -> None:
+    per_epoch: steps of an epoch: `loss/average` is the mean of the last so many. before: the losses of the steps that
+    a resumed run has behind it.
+    """
+
+    def __init__(self, folder: Path, *, start: int, per_epoch: int, before: Sequence[float] = ()) -> None:
         from torch.utils.tensorboard import SummaryWriter
 
-        self._writer: Any = SummaryWriter(str(folder), purge_step=start + 1 if start else None)
-        self._total = 0.0
-        self._count = 0
+        with writing(folder):
+            self._writer: Any = SummaryWriter(str(folder), purge_step=start + 1 if start else None)
+        self._recent = deque(before, maxlen=per_epoch)
 
     def add(self, log: StepLog) -> None:
-        self._total += log.loss
-        self._count += 1
+        self._recent.append(log.loss)
+        mean = sum(self._recent) / len(self._recent)
         self._writer.add_scalar("loss/current", log.loss, log.step)
-        self._writer.add_scalar("loss/average", self._total / self._count, log.step)
+        self._writer.add_scalar("loss/average", mean, log.step)
+        if log.last_of_epoch:
+            self._writer.add_scalar("loss/epoch_average", mean, log.epoch)
         for part, rate in log.rates.items():
-            self._writer.add_scalar(f"lr/{part.replace('_encoder', 'encoder')}", rate, log.step)
+            name = _PARTS.get(part, part)
+            self._writer.add_scalar(f"lr/{name}", log.scheduled[part], log.step)
+            if rate != log.scheduled[part]:
+                self._writer.add_scalar(f"lr/d*lr/{name}", rate, log.step)
+        if log.norms is not None:
+            self._writer.add_scalar("max_norm/avg_key_norm", float(log.norms.mean), log.step)
+            self._writer.add_scalar("max_norm/max_key_norm", float(log.norms.max), log.step)
+            self._writer.add_scalar("max_norm/keys_scaled", int(log.norms.scaled), log.step)
+
+    def show(self, step: int, pictures: Sequence[Image.Image]) -> None:
+        for place, picture in enumerate(pictures):
+            self._writer.add_image(f"sample/{place:02d}", np.asarray(picture), step, dataformats="HWC")
 
     def close(self) -> None:
         self._writer.close()

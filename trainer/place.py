@@ -30,6 +30,12 @@ class Place:
         """Return the context in which the model computes."""
         return torch.autocast(self.device.type, dtype=self.dtype, enabled=self.dtype != torch.float32)
 
+    def sent(self, tensor: Tensor) -> Tensor:
+        """Return a tensor of the CPU on the device; a GPU takes it from pinned memory, and nobody waits for it."""
+        if self.device.type == "cuda":
+            return tensor.pin_memory().to(self.device, non_blocking=True)
+        return tensor.to(self.device)
+
     def summed(self, tensors: Sequence[Tensor]) -> None:
         """Replace each tensor by its sum over the processes; nothing happens where there is one."""
         if self.processes == 1 or not tensors:

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from datasetkit import images
 from datasetkit.core import layout
@@ -24,6 +25,8 @@ from datasetkit.core.repeats import Schedule, Totals, reg_visits
 from trainer.captions import CaptionOptions
 
 TRAIN, REG = "train", "reg"
+# Whether a picture has a caption of its own; without one it takes its subset's name.
+Captioned = Literal["written", "missing", "empty"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +44,10 @@ class Subset:
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """One picture as it is trained. id: of its bytes; size: as it is looked at; mask: its mask file, if any."""
+    """One picture as it is trained. id: of its bytes; size: as it is looked at; mask: its mask file, if any.
+
+    caption: what is trained; captioned: whether that stands in a caption file.
+    """
 
     path: Path
     id: str
@@ -50,6 +56,7 @@ class Picture:
     bucket: Bucket
     subset: Subset
     mask: Path | None = None
+    captioned: Captioned = "written"
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,13 +190,14 @@ def _read_subset(
             caption, both = _caption(path)
             if both:
                 notices.append(f"{display(path.name)} has a .txt and a .caption: the .txt is read")
-            nameless += caption is None
+            captioned: Captioned = "missing" if caption is None else "written" if caption.tags else "empty"
+            nameless += captioned != "written"
             size = (seen.width, seen.height)
             mask = path.parent / MASKS / f"{path.stem}.png"
             pictures.append(
                 Picture(
-                    path, _id(path), size, caption if caption is not None else subset.name, select(rules, *size),
-                    subset, mask if options.masked_loss and mask.is_file() else None,
+                    path, _id(path), size, caption.text() if caption and caption.tags else subset.name,
+                    select(rules, *size), subset, mask if options.masked_loss and mask.is_file() else None, captioned,
                 )
             )  # fmt: skip
         except DskError as error:
@@ -199,18 +207,13 @@ def _read_subset(
         notices.append(f"{name}: {nameless} pictures without caption are captioned `{display(subset.name)}`")
 
 
-def _caption(path: Path) -> tuple[str | None, bool]:
+def _caption(path: Path) -> tuple[Caption | None, bool]:
     """Return a picture's caption, None for none, and whether `.caption` stands beside the `.txt` that was read."""
     read = read_caption(path)
     other = path.with_suffix(".caption")
     if read is None and (data := read_regular(other, limit=_LONGEST)) is not None:
-        read = parse(data.decode("utf-8-sig", "strict"))
-        return _text(read), False
-    return _text(read), read is not None and other.is_file()
-
-
-def _text(caption: Caption | None) -> str | None:
-    return caption.text() if caption is not None and caption.tags else None
+        return parse(data.decode("utf-8-sig", "strict")), False
+    return read, read is not None and other.is_file()
 
 
 def _id(path: Path) -> str:

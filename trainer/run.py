@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import torch
 from safetensors.torch import save as save_tensors
 
 from datasetkit.core.buckets import Size
@@ -21,17 +22,21 @@ from datasetkit.core.events import SILENT, Reporter
 from datasetkit.core.files import display, require_writable, write_atomic, writing
 from datasetkit.core.locks import lock
 from datasetkit.core.records import Failed
-from trainer import checkpoint, gate, loop, lora, lr, metadata, metrics, optim, setup
+from trainer import checkpoint, gate, loop, lora, lr, metadata, metrics, optim, proof, sample, setup
 from trainer.hashes import checkpoint_hashes
 from trainer.loop import Setup, StepLog
 from trainer.place import DTYPES, processes
 from trainer.plan import TrainPlan
+from trainer.prompts import Prompt
+from trainer.prompts import read as read_prompts
+from trainer.sheet import Sheet
 
 LATENTS = "latents.safetensors"
 # Options that may change when a run goes on: they say where things go, not what is computed.
 _FREE = frozenset(
     "output_dir output_name logging_dir training_comment no_metadata lora_format save_precision save_every_n_epochs "
-    "save_every_n_steps save_last_n_epochs save_last_n_steps save_state cache_latents cache_latents_to_disk".split()
+    "save_every_n_steps save_last_n_epochs save_last_n_steps save_state cache_latents cache_latents_to_disk "
+    "sample_prompts sample_every_n_epochs sample_every_n_steps sample_at_first sample_sampler".split()
 )
 
 
@@ -40,7 +45,8 @@ class Trained:
     """What a run made. files: the LoRA files that are there, the final one last; loss: mean of the last epoch's
     steps, of those taken now.
 
-    seconds: of the steps taken now; start: the step that a resumed run went on from, 0 for a whole run.
+    seconds: of the steps taken now; start: the step that a resumed run went on from, 0 for a whole run. samples: the
+    contact sheet of the sample pictures. waited: those of the seconds in which a step waited for pictures to be read.
     """
 
     files: tuple[Path, ...]
@@ -53,6 +59,8 @@ class Trained:
     plot: Path
     remarks: tuple[str, ...] = ()
     failed: tuple[Failed, ...] = ()
+    samples: Path | None = None
+    waited: float = 0.0
 
 
 def train(
@@ -66,6 +74,8 @@ def train(
     folder = Path(options.output_dir)
     name = output_name(options, plan)
     setup.check_optimizer(options, plan)
+    prompts = read_prompts(options)
+    sample.warn_of_long(prompts, options.max_token_length, reporter)
     with _prepared(folder, wait):
         parts = setup.load_parts(options)
         run = setup.assemble(options, plan, parts, reporter=reporter)
@@ -75,8 +85,9 @@ def train(
         facts = resume_facts(options, plan)
         if state is not None:
             checkpoint.restore(run, state, facts)
+            checkpoint.prune(folder, name)
         _encode(run, folder, reporter)
-        return _train(run, folder, name, state.step if state else 0, facts, reporter)
+        return _train(run, folder, name, state.step if state else 0, facts, prompts, reporter)
 
 
 def output_name(options: TrainOptions, plan: TrainPlan) -> str:
@@ -134,16 +145,23 @@ def _encode(run: Setup, folder: Path, reporter: Reporter) -> None:
         encoder.vae.to("cpu")
 
 
-def _train(run: Setup, folder: Path, name: str, start: int, facts: dict[str, object], reporter: Reporter) -> Trained:
+def _train(
+    run: Setup, folder: Path, name: str, start: int, facts: dict[str, object], prompts: tuple[Prompt, ...],
+    reporter: Reporter,
+) -> Trained:  # fmt: skip
     told = run_facts(run, name)
     started = time.monotonic()
     files: list[Path] = []
     last: list[StepLog] = []
+    waited = 0.0
     record = folder / f"{name}-metrics.jsonl"
     writers = _writers(run, record, start)
+    easel = _Easel(run, prompts, Sheet(folder, name, start), writers, reporter)
     reporter.start("training", run.plan.steps)
     reporter.advance(start)
     try:
+        if run.options.sample_at_first and not start:
+            easel.draw(0, 0, "000000")
         for log in loop.steps(run, start=start):
             for writer in writers:
                 writer.add(log)
@@ -151,8 +169,12 @@ def _train(run: Setup, folder: Path, name: str, start: int, facts: dict[str, obj
             if stem is not None and run.place.is_main:
                 _save(run, folder, stem, told, log)
                 _forget(run.options, folder, name)
-                if run.options.save_state and log.step < run.plan.steps:
-                    checkpoint.save(run, folder, name, log.step, facts)
+            if (moment := sample.due(run.options, log, run.plan.steps)) is not None:
+                easel.draw(log.step, log.epoch, moment)
+            # Behind the pictures: a run that goes on from here has them.
+            if stem is not None and run.place.is_main and run.options.save_state and log.step < run.plan.steps:
+                checkpoint.save(run, folder, name, log.step, facts)
+            waited += log.waited
             last = [*(last if last and last[-1].epoch == log.epoch else []), log]
             reporter.advance()
     finally:
@@ -169,8 +191,36 @@ def _train(run: Setup, folder: Path, name: str, start: int, facts: dict[str, obj
     loss = sum(log.loss for log in last) / len(last)
     return Trained(
         tuple(files), run.plan.steps, start, loss, seconds, len(run.lora.modules), record, plot, remarks,
-        run.plan.failed,
+        run.plan.failed, easel.sheet.path if prompts and easel.sheet.path.is_file() else None, waited,
     )  # fmt: skip
+
+
+@dataclass(slots=True)
+class _Easel:
+    """Where a run draws its sample pictures; without prompts, and in all processes but one, nothing is drawn."""
+
+    run: Setup
+    prompts: tuple[Prompt, ...]
+    sheet: Sheet
+    writers: list[metrics.Writer]
+    reporter: Reporter
+
+    def draw(self, step: int, epoch: int, stem: str) -> None:
+        """Draw every prompt after `step`, into the sheet and the metrics.
+
+        What does not fit into memory costs no training: that is said, and nothing more is drawn.
+        """
+        if not self.prompts or not self.run.place.is_main:
+            return
+        try:
+            pictures = sample.draw(self.run, self.prompts)
+        except torch.OutOfMemoryError:
+            self.prompts = ()
+            self.reporter.warn("no memory is left for sample pictures: none are drawn from now on; try smaller ones")
+            return
+        self.sheet.add(step, epoch, stem, list(zip(self.prompts, pictures, strict=True)))
+        for writer in self.writers:
+            writer.show(step, pictures)
 
 
 def _writers(run: Setup, record: Path, start: int) -> list[metrics.Writer]:
@@ -178,7 +228,9 @@ def _writers(run: Setup, record: Path, start: int) -> list[metrics.Writer]:
         return []
     made: list[metrics.Writer] = [metrics.JsonLines(record, start=start)]
     if run.options.logging_dir:
-        made.append(metrics.TensorBoard(Path(run.options.logging_dir), start=start))
+        before = [float(line["loss"]) for line in metrics.rows(record)]
+        per_epoch = run.plan.totals.steps_per_epoch
+        made.append(metrics.TensorBoard(Path(run.options.logging_dir), start=start, per_epoch=per_epoch, before=before))
     return made
 
 
@@ -224,17 +276,24 @@ def _forget(options: TrainOptions, folder: Path, name: str) -> None:
             numbers = {p: int(m[1]) for p in folder.iterdir() if (m := pattern.fullmatch(p.name))}
             kept = sorted(set(numbers.values()))[-keep:]
             for path in [p for p, n in numbers.items() if n not in kept]:
-                path.unlink()
+                with writing(path):
+                    path.unlink()
 
 
 def _judge(run: Setup, folder: Path, name: str) -> tuple[str, ...]:
-    """Pass the final file through the gate."""
+    """Pass the final files through the gate."""
     dtype = DTYPES[run.options.save_precision]
     idle = run.family.idle(run.parts, run.options.clip_skip)
+    kohya, diffusers = folder / f"{name}.safetensors", folder / f"{name}.diffusers.safetensors"
     if run.options.lora_format == "diffusers":
         tensors = lora.kohya_tensors(run.lora, dtype)
-        return gate.check_tensors(tensors, run.lora, name=name, idle=idle, dtype=dtype).remarks
-    return gate.check(folder / f"{name}.safetensors", run.lora, idle=idle, dtype=dtype).remarks
+        verdict = gate.check_tensors(tensors, run.lora, name=diffusers.name, idle=idle, dtype=dtype)
+    else:
+        verdict = gate.check(kohya, run.lora, idle=idle, dtype=dtype)
+        proof.check(kohya, run, dtype)
+    if run.options.lora_format != "kohya":
+        proof.check(diffusers, run, dtype)
+    return verdict.remarks
 
 
 def run_facts(run: Setup, name: str) -> metadata.RunFacts:

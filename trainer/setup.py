@@ -85,9 +85,12 @@ def assemble(
         parts.unet.enable_gradient_checkpointing()
         if "text_encoder" in network.parts:
             encoder = parts.text_encoder
-            # transformers 5 gave the switch a new name.
-            new = getattr(encoder, "activation_checkpointing_enable", None)
-            (new or encoder.gradient_checkpointing_enable)()
+            # transformers 5 gave the switch a new name; in version 4 the reentrant kind, which loses the gradients of
+            # layers whose inputs have none, is the default.
+            if hasattr(encoder, "activation_checkpointing_enable"):
+                encoder.activation_checkpointing_enable()
+            else:
+                encoder.gradient_checkpointing_enable({"use_reentrant": False})
     optimizer, scheduler = _optimizer(options, plan, network.parameters("unet"), network.parameters("text_encoder"))
     # The VAE overflows in fp16; bfloat16 has float32's range.
     vae_dtype = torch.bfloat16 if where.dtype == torch.bfloat16 else torch.float32

@@ -46,6 +46,11 @@ def warn(message: str) -> None:
     _err().print(Text("warning: ", "bold yellow").append(display(message), "default not bold"))
 
 
+def remark(message: str) -> None:
+    """Print a line for people that is no part of the result."""
+    _err().print(Text(display(message), "dim"))
+
+
 def say(message: str = "", style: str = "") -> None:
     """Print a line of the result."""
     _out().print(Text(display(message), style), soft_wrap=True)

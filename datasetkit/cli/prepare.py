@@ -137,7 +137,9 @@ def tag(
     ] = None,
     precision: Annotated[
         Literal["float32", "int8", "bf16", "fp16"] | None,
-        typer.Option(help="int8: for a CPU; bf16: by OpenVINO; fp16: for a card. They change some tags.", show_default="float32"),
+        typer.Option(
+            help="int8: for a CPU; bf16: by OpenVINO; fp16: for a card. They change some tags.", show_default="float32"
+        ),
     ] = None,
     fast_decode: Annotated[
         bool | None,

@@ -42,12 +42,14 @@ def train(
 
     Example: dsk train dataset --set pretrained_model_name_or_path=v1-5-pruned.safetensors --dry-run
     """
-    from datasetkit.cli import console, run
+    from datasetkit.cli import console, run, show, train_plan
 
     given = _given(set_ or [])
     options, plan, ignored = _planned(folder, config_file, dataset_config, given)
+    shown = train_plan.look(options, plan, ignored)
     if not json:
-        _show_plan(options, plan, ignored)
+        train_plan.show(shown)
+        show.problems(plan.failed)
     result: Trained | None = None
     with console.bars() as reporter:
         for notice in plan.notices:
@@ -55,7 +57,7 @@ def train(
         if not dry_run:
             result = _trained(options, plan, resume, wait, reporter)
     if json:
-        told = {"steps": plan.steps, "epochs": plan.epochs, "totals": plan.totals, "ignored": ignored}
+        told = train_plan.as_json(shown)
         console.show_json({"verb": "train", "dry_run": dry_run, "plan": told, "failed": plan.failed, "result": result})
     elif result is not None:
         _show_result(result)
@@ -96,31 +98,6 @@ def _trained(options: TrainOptions, plan: TrainPlan, resume: bool, wait: bool, r
             f"training needs the package {error.name}", hint='pip install "datasetkit[train]"'
         ) from error
     return run.train(options, plan, resume=resume, wait=wait, reporter=reporter)
-
-
-def _show_plan(options: TrainOptions, plan: TrainPlan, ignored: dict[str, str]) -> None:
-    from datasetkit.cli.console import counted, say, table
-    from datasetkit.cli.show import problems
-
-    rows = []
-    for subset in plan.subsets:
-        own = [n for p, n in zip(plan.pictures, plan.visits, strict=True) if p.subset == subset]
-        kind = "reg" if subset.is_reg else "train"
-        rows.append((subset.folder.name, kind, len(own), subset.repeats, sum(own)))
-    table("", ["folder", "set", "pictures", "repeats", "visits an epoch"], rows, right=["pictures", "visits an epoch"])
-    totals = plan.totals
-    say(
-        f"{counted(totals.visits, 'visit')} an epoch in {counted(len(totals.buckets), 'bucket')}, "
-        f"{totals.batches:,} batch{'es' if totals.batches > 1 else ''} of {plan.schedule.batch_size}: "
-        f"{counted(totals.steps_per_epoch, 'step')} an epoch, {counted(plan.epochs, 'epoch')}".replace(
-            "batchs", "batches"
-        )
-    )
-    rates = ", ".join(f"{part} {rate:g}" for part, rate in options.rates().items() if rate)
-    say(f"{counted(plan.steps, 'step')} of {options.optimizer_type}, {options.lr_scheduler}: {rates}", "bold")
-    for key, why in ignored.items():
-        say(f"{key} is not needed: {why}", "dim")
-    problems(plan.failed)
 
 
 def _show_result(result: Trained) -> None:

@@ -220,6 +220,28 @@ class ImportOptions:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ReviewOptions:
+    """`dsk review`: the page for looking through pictures and captions. host: the address that it listens on.
+
+    allow_host: names, besides those of this machine, under which a browser may speak to it.
+    """
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = _STRICT
+
+    port: int = 0
+    open: bool = True
+    read_only: bool = False
+    host: str = "127.0.0.1"
+    allow_host: tuple[str, ...] = ()
+    recursive: bool = False
+    max_pixels: int = 64_000_000
+
+    def __post_init__(self) -> None:
+        in_range("port", self.port, 0, 65535)
+        in_range("max_pixels", self.max_pixels, 1, 2**31)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ConceptOptions:
     """`[[concept]]`: one subject or style: a folder of pictures, its folder name, its trigger."""
 
@@ -266,6 +288,7 @@ TABLES: dict[str, type] = {
     "layout": LayoutOptions,
     "reg": RegOptions,
     "report": ReportOptions,
+    "review": ReviewOptions,
     "export": ExportOptions,
     "import": ImportOptions,
     "train": TrainOptions,

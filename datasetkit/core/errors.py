@@ -4,6 +4,7 @@
     ├── InputError       2   an argument or a file cannot be used
     ├── ConfigError      2   an option or dsk.toml is wrong
     ├── PlanConflict     2   the plan would overwrite or lose something; nothing was changed
+    │   └── Outdated     2   a file is no longer what it was when the plan was made
     ├── DatasetError    10   the folder is missing, or holds no pictures
     ├── Locked          11   another run works in this project
     ├── ModelFileError  12   a model is missing, damaged or does not fit
@@ -61,6 +62,10 @@ class PlanConflict(DskError):
     """A plan would overwrite or lose something; it was refused as a whole."""
 
     exit_code = Exit.USAGE
+
+
+class Outdated(PlanConflict):
+    """A file that a plan would write is no longer what it was when the plan was made."""
 
 
 class DatasetError(DskError):

@@ -156,7 +156,11 @@ def read_caption(image: Path) -> Caption | None:
     Raises InputError for text that is not UTF-8, is a link, or is too large to be a caption.
     """
     path = caption_path(image)
-    data = read_regular(path, limit=MAX_CAPTION_BYTES)
+    return decode_caption(path, read_regular(path, limit=MAX_CAPTION_BYTES))
+
+
+def decode_caption(path: Path, data: bytes | None) -> Caption | None:
+    """Read a caption from the bytes of its file; None where there is none. Raises InputError."""
     if data is None:
         return None
     try:

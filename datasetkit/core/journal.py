@@ -274,6 +274,18 @@ class Journal:
         )
         return [Entry(*row) for row in rows]
 
+    def newest(self) -> Entry | None:
+        """Return the command that `undo` would take back, None where there is none."""
+        row = self.store.database.execute(
+            "SELECT id, verb, title, started, state, (SELECT COUNT(*) FROM ops WHERE entry = id) "
+            "FROM journal WHERE state = 'done' AND verb != 'undo' ORDER BY id DESC LIMIT 1"
+        ).fetchone()
+        return Entry(*row) if row else None
+
+    def steps(self, entry: int) -> list[Step]:
+        """Return what a command did, in order."""
+        return self._steps(entry)
+
     def next_id(self) -> int:
         """Return the number that the next command of the history will have, at the least."""
         return int(self.store.database.execute("SELECT COALESCE(MAX(id), 0) + 1 FROM journal").fetchone()[0])
@@ -284,12 +296,7 @@ class Journal:
         An operation whose file no longer holds what dsk wrote is refused: PlanConflict names them all and nothing
         changes, unless `partial`, which leaves those files alone and takes back the rest.
         """
-        commands = [e for e in self.history() if e.state in ("done", "undone") and e.verb != "undo"]
-        if entry is not None and entry not in {e.id for e in commands}:
-            raise PlanConflict(f"history has no command {entry} that can be undone", hint="dsk history lists them")
-        undoable = [e for e in commands if e.state == "done" and e.id >= (entry or 0)]
-        if entry is None:
-            undoable = undoable[:1]
+        undoable = self._undoable(entry)
         refused: list[str] = []
         foreseen = Foreseen()
         for target in undoable:
@@ -307,6 +314,16 @@ class Journal:
             steps, _ = self._inverse(target, Foreseen())
             self._forward(self._begin("undo", f"undo {target.verb} {target.title}".strip(), steps, undoes=target.id))
         return Undone(tuple(undoable), tuple(refused))
+
+    def _undoable(self, entry: int | None) -> list[Entry]:
+        """Return the commands that an undo takes back, newest first."""
+        if entry is None:
+            newest = self.newest()  # not the whole history, which may be thousands of edits
+            return [newest] if newest else []
+        commands = [e for e in self.history() if e.state in ("done", "undone") and e.verb != "undo"]
+        if entry not in {e.id for e in commands}:
+            raise PlanConflict(f"history has no command {entry} that can be undone", hint="dsk history lists them")
+        return [e for e in commands if e.state == "done" and e.id >= entry]
 
     def _inverse(self, target: Entry, foreseen: Foreseen) -> tuple[list[Step], list[str]]:
         trash = self.root / PROJECT / "trash" / str(target.id)

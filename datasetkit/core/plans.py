@@ -50,6 +50,13 @@ class WriteText:
 
 
 @dataclass(frozen=True, slots=True)
+class Rewrite(WriteText):
+    """Write a text only over what is known. over: the bytes that must stand there, None for nothing."""
+
+    over: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
 class WriteBytes:
     """Replace or create a file that is no text, e.g. a chart; what stood there before is kept in the journal."""
 

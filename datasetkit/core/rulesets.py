@@ -139,8 +139,8 @@ def build(
     Additional and new tags that the vocabulary knows are written in its spelling, triggers as they are.
     Raises ConfigError for what no caption can hold, for rules that contradict each other and for unknown selectors.
     """
-    names = [Trigger(_writable(name, "trigger")) for name in trigger]
-    tags = [Additional(_as_known(_writable(tag, "additional tag"), vocabulary)) for tag in additional]
+    names = [Trigger(writable(name, "trigger")) for name in trigger]
+    tags = [Additional(_as_known(writable(tag, "additional tag"), vocabulary)) for tag in additional]
     leading: dict[str, Trigger | Additional] = {}
     everything: list[Trigger | Additional] = [*names, *tags]
     for rule in everything:
@@ -167,7 +167,7 @@ def leading_tag(rule: Trigger | Additional) -> str:
     return rule.name if isinstance(rule, Trigger) else rule.tag
 
 
-def _writable(tag: str, what: str) -> str:
+def writable(tag: str, what: str) -> str:
     """Return the tag if a caption file can hold it and give it back unchanged, else raise ConfigError."""
     invisible = any(unicodedata.category(sign) in ("Cc", "Cf", "Cs") and sign not in _JOINERS for sign in tag)
     if invisible or parse(tag).tags != (tag,) or tag[0] in _JOINERS or tag[-1] in _JOINERS or not normal_form(tag):
@@ -190,7 +190,7 @@ def _replacements(entries: Sequence[str], vocabulary: Vocabulary, groups: Mappin
         selector = parse_selector(old, vocabulary, groups)
         if not isinstance(selector, Exact):
             raise ConfigError(f"replace {entry!r}: {old!r} is not one tag", hint="name the tags to replace one by one")
-        rule = Replace(old, _as_known(_writable(new, "old=new tag"), vocabulary))
+        rule = Replace(old, _as_known(writable(new, "old=new tag"), vocabulary))
         first = replaces.setdefault(selector.form, rule)
         if normal_form(first.new) != normal_form(rule.new):
             raise ConfigError(

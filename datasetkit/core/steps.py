@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from datasetkit.core.errors import PlanConflict, StorageError
+from datasetkit.core.errors import Outdated, PlanConflict, StorageError
 from datasetkit.core.files import (
     CAPTION_SUFFIX,
     TEMP_PREFIX,
@@ -22,7 +22,7 @@ from datasetkit.core.files import (
     write_new,
     writing,
 )
-from datasetkit.core.plans import Copy, Move, Plan, WriteBytes, WriteText
+from datasetkit.core.plans import Copy, Move, Plan, Rewrite, WriteBytes, WriteText
 
 Kind = Literal["move", "copy", "link", "write", "made"]
 
@@ -41,11 +41,15 @@ class Step:
 
 
 def check(plan: Plan) -> list[Step]:
-    """Turn a plan into steps, or raise PlanConflict: a target that is taken, a source that is missing, a link."""
+    """Turn a plan into steps, or raise PlanConflict: a target that is taken, a source that is missing, a link.
+
+    Outdated, where nothing else is wrong: a text is no longer the one that the plan was made for.
+    """
     moved_away = {op.src for op in plan.ops if isinstance(op, Move) and op.src != op.dst}
     claimed: dict[Path, int] = {}
     steps: list[Step] = []
     problems: list[str] = []
+    outdated: list[str] = []
     for op in plan.ops:
         dst = op.path if isinstance(op, (WriteText, WriteBytes)) else op.dst
         claimed[dst] = claimed.get(dst, 0) + 1
@@ -55,6 +59,8 @@ def check(plan: Plan) -> list[Step]:
                 problems.append(f"{display(dst)} is not a regular file")
                 continue
             before = dst.read_bytes() if occupied else None
+            if isinstance(op, Rewrite) and op.over != before:
+                outdated.append(display(dst))
             after = op.data if isinstance(op, WriteBytes) else op.text.encode("utf-8", "surrogatepass")
             if before != after:
                 steps.append(Step("write", None, dst, before=before, after=after))
@@ -77,6 +83,9 @@ def check(plan: Plan) -> list[Step]:
     if problems:
         more = f"; and {len(problems) - 5} more" if len(problems) > 5 else ""
         raise PlanConflict("; ".join(problems[:5]) + more, hint="nothing was changed")
+    if outdated:
+        more = f" and {len(outdated) - 5} more" if len(outdated) > 5 else ""
+        raise Outdated(f"changed meanwhile: {', '.join(outdated[:5])}{more}", hint="nothing was changed")
     return steps
 
 

@@ -1,7 +1,8 @@
 """The store: what dsk remembers about a project, in `.dsk/store.sqlite`, which may be deleted.
 
 `files` spares hashing a picture twice, `scores` spares inference, `written` tells dsk's captions from a person's,
-`made` tells which outputs are up to date, `journal` and `ops` hold what each command did (core/journal.py).
+`made` tells which outputs are up to date, `looks` which pictures are nearly the same, `measures` spares looking for
+faces and text twice, `journal` and `ops` hold what each command did (core/journal.py).
 Paths are bytes relative to the project root, so that a moved project and any file name work.
 """
 
@@ -22,7 +23,7 @@ from datasetkit.core.captions import Caption
 from datasetkit.core.errors import InputError, StorageError
 from datasetkit.core.files import PROJECT, display, refuse_link, writing
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 3
 STORE = Path(PROJECT, "store.sqlite")
 _CLAIMED = -1  # the size of an output that a run is about to make, and may have made before it was killed
 _SCHEMA = """
@@ -42,6 +43,11 @@ CREATE TABLE ops (
 ) WITHOUT ROWID;
 CREATE TABLE dirs (entry INTEGER, n INTEGER, path BLOB, PRIMARY KEY (entry, n)) WITHOUT ROWID;
 """
+# What each version added to the one before.
+_ADDED = {
+    2: "CREATE TABLE looks (file TEXT PRIMARY KEY, look BLOB) WITHOUT ROWID",
+    3: "CREATE TABLE measures (image TEXT, recipe TEXT, row BLOB, PRIMARY KEY (image, recipe)) WITHOUT ROWID",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,10 +165,11 @@ class Store:
                 hint="upgrade: pip install -U datasetkit",
             )
         with self.transaction():
-            if self.database.execute("PRAGMA user_version").fetchone()[0] == 0:
-                for statement in filter(str.strip, _SCHEMA.split(";")):
-                    self.database.execute(statement)
-                self.database.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
+            version = self.database.execute("PRAGMA user_version").fetchone()[0]
+            statements = list(filter(str.strip, _SCHEMA.split(";"))) if version == 0 else []
+            for statement in (*statements, *(added for n, added in _ADDED.items() if n > version)):
+                self.database.execute(statement)
+            self.database.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
 
     def close(self) -> None:
         self.database.close()
@@ -273,6 +280,28 @@ class Store:
         """Keep packed scores by picture id."""
         with self.transaction() as database:
             database.executemany("INSERT OR REPLACE INTO scores VALUES (?, ?, ?)", [(i, model, b) for i, b in rows])
+
+    # ---- looks ------------------------------------------------------------------------------------------------
+
+    def looks(self) -> dict[str, bytes]:
+        """Return what is remembered of how files look (datasetkit/looks.py), by a file's sign."""
+        return dict(self.database.execute("SELECT file, look FROM looks"))
+
+    def put_looks(self, looks: Iterable[tuple[str, bytes]]) -> None:
+        """Remember how files look."""
+        with self.transaction() as database:
+            database.executemany("INSERT OR REPLACE INTO looks VALUES (?, ?)", looks)
+
+    # ---- measures ---------------------------------------------------------------------------------------------
+
+    def measures(self, recipe: str) -> dict[str, bytes]:
+        """Return what was found out about pictures in one way, by picture id."""
+        return dict(self.database.execute("SELECT image, row FROM measures WHERE recipe = ?", (recipe,)))
+
+    def put_measures(self, recipe: str, rows: Iterable[tuple[str, bytes]]) -> None:
+        """Keep what was found out about pictures, by picture id."""
+        with self.transaction() as database:
+            database.executemany("INSERT OR REPLACE INTO measures VALUES (?, ?, ?)", [(i, recipe, b) for i, b in rows])
 
     # ---- whose captions ---------------------------------------------------------------------------------------
 

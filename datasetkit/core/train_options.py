@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Final, Literal
 
@@ -11,13 +12,55 @@ from datasetkit.core.ranges import in_range, one_of
 
 # Options that sd-scripts does not have.
 OURS: Final = frozenset({"revision", "lora_format"})
-
-_RATES = ("learning_rate", "unet_lr", "text_encoder_lr")
-_POSITIVE = ("train_batch_size", "gradient_accumulation_steps", "lr_scheduler_num_cycles", "clip_skip")
-_CHANCES = (
-    "network_dropout", "caption_dropout_rate", "caption_tag_dropout_rate", "multires_noise_discount", "noise_offset",
-    "ip_noise_gamma",
+# How sample pictures are drawn, under sd-scripts' names; not lms (it needs scipy) nor the old form of dpmsolver++.
+SAMPLERS: Final = (
+    "ddim", "ddpm", "pndm", "euler", "euler_a", "heun", "dpm_2", "dpm_2_a", "dpmsolver++", "dpmsingle", "k_euler",
+    "k_euler_a", "k_dpm_2", "k_dpm_2_a",
 )  # fmt: skip
+
+# Least and greatest value of each number; docs/train.md prints them.
+_COUNT, _RATE, _CHANCE, _MANY = (1, 1024), (0, 100), (0, 1), 10**9
+RANGES: Final[Mapping[str, tuple[float, float]]] = {
+    "train_batch_size": _COUNT,
+    "gradient_accumulation_steps": _COUNT,
+    "max_train_epochs": (1, 100_000),
+    "max_train_steps": (1, _MANY),
+    "caption_dropout_rate": _CHANCE,
+    "caption_dropout_every_n_epochs": (0, _MANY),
+    "caption_tag_dropout_rate": _CHANCE,
+    "network_dim": (1, 4096),
+    "network_alpha": (0, 65536),
+    "network_dropout": _CHANCE,
+    "scale_weight_norms": (0, 1e6),
+    "learning_rate": _RATE,
+    "unet_lr": _RATE,
+    "text_encoder_lr": _RATE,
+    "max_grad_norm": (0, 1e9),
+    "lr_scheduler_num_cycles": _COUNT,
+    "clip_skip": (1, 12),
+    "min_snr_gamma": (0, 1e6),
+    "noise_offset": _CHANCE,
+    "multires_noise_iterations": (0, 100),
+    "multires_noise_discount": _CHANCE,
+    "ip_noise_gamma": _CHANCE,
+    "min_timestep": (0, 999),
+    "max_timestep": (1, 1000),
+    "save_every_n_epochs": (0, _MANY),
+    "save_every_n_steps": (0, _MANY),
+    "save_last_n_epochs": (1, _MANY),
+    "save_last_n_steps": (1, _MANY),
+    "sample_every_n_epochs": (0, _MANY),
+    "sample_every_n_steps": (0, _MANY),
+    "seed": (0, 2**63 - 1),
+}
+# The words that an option takes.
+CHOICES: Final[Mapping[str, tuple[str, ...]]] = {
+    "network_module": ("networks.lora",),
+    "mixed_precision": ("no", "fp16", "bf16"),
+    "save_precision": ("float", "fp16", "bf16"),
+    "lora_format": ("kohya", "diffusers", "both"),
+    "sample_sampler": SAMPLERS,
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,36 +146,20 @@ class TrainOptions:
     save_last_n_epochs: int | None = None
     save_last_n_steps: int | None = None
     save_state: bool = True
+    sample_prompts: str = ""
+    sample_every_n_epochs: int | None = None
+    sample_every_n_steps: int | None = None
+    sample_at_first: bool = False
+    sample_sampler: str = "ddim"
     seed: int = 42
 
     def __post_init__(self) -> None:
-        for name in _POSITIVE:
-            in_range(name, getattr(self, name), 1, 1024)
-        for name in _CHANCES:
-            in_range(name, getattr(self, name), 0, 1)
-        for name in _RATES:
-            in_range(name, getattr(self, name) or 0, 0, 100)
-        in_range("max_train_epochs", self.max_train_epochs, 1, 100_000)
-        in_range("network_dim", self.network_dim, 1, 4096)
-        in_range("network_alpha", self.network_alpha, 0, 65536)
-        in_range("clip_skip", self.clip_skip, 1, 12)
-        in_range("max_grad_norm", self.max_grad_norm, 0, 1e9)
+        for name, (low, high) in RANGES.items():
+            if (number := getattr(self, name)) is not None:
+                in_range(name, number, low, high)
+        for name, words in CHOICES.items():
+            one_of(name, getattr(self, name), *words)
         in_range("min_timestep", self.min_timestep, 0, self.max_timestep - 1)
-        in_range("max_timestep", self.max_timestep, 1, 1000)
-        in_range("multires_noise_iterations", self.multires_noise_iterations, 0, 100)
-        in_range("seed", self.seed, 0, 2**63 - 1)
-        for name in ("save_every_n_epochs", "save_every_n_steps", "caption_dropout_every_n_epochs"):
-            in_range(name, getattr(self, name), 0, 10**9)
-        for name in ("max_train_steps", "save_last_n_epochs", "save_last_n_steps"):
-            if getattr(self, name) is not None:
-                in_range(name, getattr(self, name), 1, 10**9)
-        for name in ("min_snr_gamma", "scale_weight_norms"):
-            if getattr(self, name) is not None:
-                in_range(name, getattr(self, name), 0, 1e6)
-        one_of("mixed_precision", self.mixed_precision, "no", "fp16", "bf16")
-        one_of("save_precision", self.save_precision, "float", "fp16", "bf16")
-        one_of("lora_format", self.lora_format, "kohya", "diffusers", "both")
-        one_of("network_module", self.network_module, "networks.lora")
         self._check_together()
         self.bucket_rules()  # raises for a resolution or a range that makes no buckets
 
@@ -149,6 +176,10 @@ class TrainOptions:
             raise ConfigError(
                 "network_train_unet_only and network_train_text_encoder_only exclude each other", hint="set one of them"
             )
+        if not self.sample_prompts and (
+            self.sample_every_n_epochs or self.sample_every_n_steps or self.sample_at_first
+        ):
+            raise ConfigError("sample pictures need prompts", hint='set sample_prompts = "prompts.txt", one a line')
         if not any(self.rates().values()):
             raise ConfigError("nothing would be trained", hint="give unet_lr or text_encoder_lr above 0")
 

@@ -23,11 +23,19 @@ from datasetkit.verbs.planning import none_usable
 from datasetkit.verbs.project import JUST_DO_IT, How, finish_interrupted, open_project
 from datasetkit.verbs.sets import Sets, find_sets, home, require_pictures
 
-# Options that only our trainer has, or that the data set's file holds.
+# Options that the data set's file holds.
 _NOT_IN_CONFIG = frozenset(
     "resolution enable_bucket bucket_no_upscale min_bucket_reso max_bucket_reso bucket_reso_steps shuffle_caption "
     "keep_tokens flip_aug train_batch_size".split()
 )
+# Where 0 is off and so is an option that is not there. sd-scripts divides by the first two: 0 would stop it.
+_OFF_AT_ZERO = frozenset(
+    "save_every_n_epochs save_every_n_steps noise_offset adaptive_noise_scale multires_noise_iterations ip_noise_gamma "
+    "caption_dropout_rate caption_dropout_every_n_epochs caption_tag_dropout_rate network_dropout min_snr_gamma "
+    "scale_weight_norms min_timestep lr_warmup_steps sample_every_n_epochs sample_every_n_steps".split()
+)
+# What says nothing without another option.
+_PART_OF = {"multires_noise_discount": "multires_noise_iterations", "sample_sampler": "sample_prompts"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +80,8 @@ def export(folder: Path, options: ExportOptions, how: How = JUST_DO_IT) -> Expor
     out = Path(options.out) if options.out else folder
     if options.format == "kohya":
         train = config.build(TrainOptions, "train", {"keep_tokens": keep})
-        files = _kohya(sets, train, out)
+        # A state of sd-scripts is the whole optimizer and model at every save: only who asks for it gets it.
+        files = _kohya(sets, train, out, with_state=bool(config.table("train").get("save_state")))
     else:
         items = [
             ImageText(r.path.absolute(), r.caption)
@@ -92,7 +101,7 @@ def export(folder: Path, options: ExportOptions, how: How = JUST_DO_IT) -> Expor
     return Exported(tuple(files), changed, sum(len(found.records) for _, found in in_train), keep, failed, entry)
 
 
-def _kohya(sets: Sets, train: TrainOptions, out: Path) -> dict[Path, str]:
+def _kohya(sets: Sets, train: TrainOptions, out: Path, *, with_state: bool) -> dict[Path, str]:
     """Word `dataset.toml` and `config.toml` with the numbers that the plan and the trainer use."""
     rules = train.bucket_rules()
     general = General(
@@ -111,13 +120,26 @@ def _kohya(sets: Sets, train: TrainOptions, out: Path) -> dict[Path, str]:
         *(Subset(_below(c.folder, out), c.repeats or 1, class_tokens=c.name) for c in sets.train),
         *(Subset(_below(c.folder, out), c.repeats or 1, is_reg=True, class_tokens=c.name) for c in sets.reg),
     )
-    given = {k: v for k, v in asdict(train).items() if k not in _NOT_IN_CONFIG and v not in (None, "", ())}
-    # What is False is so by default in sd-scripts too.
-    options = {k: v for k, v in given.items() if k not in OURS and v is not False}
+    options = {
+        k: v for k, v in asdict(train).items() if k not in _NOT_IN_CONFIG | OURS and _says_something(k, v, train)
+    }
+    if with_state:
+        options["save_state"] = True
     return {
         out / "dataset.toml": exports.kohya_dataset_toml(DatasetExport(general, subsets)),
         out / "config.toml": exports.kohya_config_toml(options | {"save_model_as": "safetensors"}),
     }
+
+
+def _says_something(name: str, value: object, train: TrainOptions) -> bool:
+    """Tell whether an option is written: not where sd-scripts does the same without it."""
+    if name == "save_state" or value in (None, "", ()) or value is False:  # what is False is so there by default
+        return False
+    if name == "max_train_epochs":  # there they stand above the steps, here below
+        return train.max_train_steps is None
+    if name in _PART_OF:
+        return bool(getattr(train, _PART_OF[name]))
+    return not (name in _OFF_AT_ZERO and value == 0)
 
 
 def _below(folder: Path, out: Path) -> str:

@@ -63,7 +63,7 @@ def scores(image: Path, options: TagOptions, *, margin: float = MARGIN) -> Pictu
         )
     combination = Combination.of([labels for _, labels, _ in found], options.combine)
     kept = combination.row([Kept.stored(blob, labels) for _, labels, blob in found])
-    cut = Cut(_threshold(options, found[0][0]), options.character_threshold, options.mcut, options.rating)
+    cut = Cut(threshold_of(options, found[0][0]), options.character_threshold, options.mcut, options.rating)
     rows = _rows(kept, combination.labels, cut)
     shown = tuple(row for row in rows if row.chosen or _is_near(row, margin))
     return PictureScores(image, tuple(key for key, _, _ in found), shown, len(rows) - len(shown))
@@ -83,7 +83,8 @@ def _known(store: Store, image: str, options: TagOptions) -> list[tuple[str, Lab
     return [one for one in found if one is not None] if None not in found else []
 
 
-def _threshold(options: TagOptions, key: str) -> float:
+def threshold_of(options: TagOptions, key: str) -> float:
+    """Return the threshold that options ask for: a number, or what the card of the tagger with this key says."""
     if not isinstance(options.threshold, str):
         return options.threshold
     name = key.partition("@")[0]

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from datasetkit.core import layout
-from datasetkit.core.config import ConceptOptions, Config, RunOptions, find
+from datasetkit.core.config import ConceptOptions, Config, RunOptions, TagOptions, find
 from datasetkit.core.errors import ConfigError
 from datasetkit.core.files import Listing, display, find_root, list_images
 from datasetkit.scan import no_pictures, require_folder
@@ -124,6 +125,15 @@ def concept_of(config: Config, folder: Path) -> ConceptOptions | None:
             hint=f"name the work folder of one of them, e.g. {display(work_folder(config, shared[0]))}",
         )
     return shared[0] if shared else None
+
+
+def tag_options(folder: Path, given: Mapping[str, object]) -> TagOptions:
+    """Build the options of `dsk tag`: in a concept's folder its own [[concept]] table joins [tag], as in a run."""
+    governing = find(folder)
+    concept = concept_of(governing, folder)
+    if concept is not None:
+        governing = governing.for_concept(concept)
+    return governing.build(TagOptions, "tag", given)
 
 
 def work_folder(config: Config, concept: ConceptOptions) -> Path:

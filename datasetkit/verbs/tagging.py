@@ -87,8 +87,8 @@ def tag(folder: Path, options: TagOptions, how: How = JUST_DO_IT) -> Tagged:
                 captions.append(kept)
             else:
                 chosen = choose(kept, scored.labels, cut)
-                captions.append(_caption(record, chosen, rules, options, _is_by_person(record, ours), applied))
-        changes, generated = _changes(captions, ours, options)
+                captions.append(decide(record, chosen, rules, options, is_by_person(record, ours), applied))
+        changes, generated = changed(captions, ours, options)
         plan = Plan(tuple(WriteText(caption_path(c.path), file_text(c.after)) for c in changes))
         entry = project.apply(plan, "tag", display(folder.name), generated=generated)
     hits = summary(rules, applied) if applied else ()  # where all are kept, no rule had anything to look for
@@ -139,12 +139,12 @@ def _scan(folder: Path, listing: Listing, project: Project, options: TagOptions)
     )
 
 
-def _is_by_person(record: ImageRecord, ours: set[Caption]) -> bool:
+def is_by_person(record: ImageRecord, ours: set[Caption]) -> bool:
     """Tell whether a picture has a caption that a person wrote or edited."""
     return record.caption is not None and bool(record.caption.tags) and record.caption not in ours
 
 
-def _caption(
+def decide(
     record: ImageRecord,
     chosen: Sequence[ScoredTag],
     rules: RuleSet,
@@ -168,7 +168,7 @@ def _caption(
     return Done(record, Caption(finish(tags, options)))
 
 
-def _changes(
+def changed(
     captions: Sequence[Outcome[Caption]], ours: set[Caption], options: TagOptions
 ) -> tuple[list[CaptionChange], list[str]]:
     """Return the captions that change, and the hashes of those that are dsk's own work from end to end."""
@@ -178,7 +178,7 @@ def _changes(
         if not isinstance(outcome, Done):
             continue
         before, after = outcome.record.caption, outcome.value
-        if options.existing not in ("append", "prepend") or not _is_by_person(outcome.record, ours):
+        if options.existing not in ("append", "prepend") or not is_by_person(outcome.record, ours):
             generated.append(caption_hash(after))
         if before != after:
             changes.append(CaptionChange(outcome.record.path, before, after))

@@ -1,4 +1,4 @@
-"""Prints the table: `python -m tests.benchmarks [resize|tag] [--pictures N] [--rounds N] [--quick]`."""
+"""Prints the table: `python -m tests.benchmarks [resize|tag|train] [--pictures N] [--rounds N] [--quick]`."""
 
 from __future__ import annotations
 
@@ -7,16 +7,18 @@ import os
 import platform
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from tests.benchmarks import pictures, resize, tag
+from tests.benchmarks import pictures, resize, tag, train
 from tests.benchmarks.measure import Row, table
 from tests.benchmarks.model import TINY, Vit
 
-NAMES = ("resize", "tag")
+NAMES = ("resize", "tag", "train")
 # The model takes half a second a picture, so five rounds on all of them would last half an hour.
 RESIZED, TAGGED, ROUNDS = 200, 60, 5
+# A round of training is five runs, some of half a minute, some of more than one.
+TRAINED = 3
 QUICK_PICTURES, QUICK_SHRINK = 2, 2
 
 
@@ -28,7 +30,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         work.mkdir(parents=True, exist_ok=True)
         print(f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}\n", flush=True)
         for name in (asked.name,) if asked.name else NAMES:
-            print(table(*_measured(name, asked, work)), flush=True)
+            for one in _trained(asked, work) if name == "train" else (_measured(name, asked, work),):
+                print(table(*one), flush=True)
 
 
 def _measured(name: str, asked: argparse.Namespace, work: Path) -> tuple[str, list[Row]]:
@@ -40,6 +43,16 @@ def _measured(name: str, asked: argparse.Namespace, work: Path) -> tuple[str, li
     if name == "resize":
         return f"resize: {what}, quality {asked.quality}", resize.measure(made, work, rounds, asked.quality)
     return f"tag: {what}", tag.measure(made, work, rounds, TINY if asked.quick else Vit())
+
+
+def _trained(asked: argparse.Namespace, work: Path) -> Iterator[tuple[str, list[Row]]]:
+    """Train on the stand-in, and on a model of the full size unless it is a smoke run."""
+    shrink = QUICK_SHRINK if asked.quick else 1
+    made = pictures.make(work / "pictures", QUICK_PICTURES, shrink=shrink)
+    for model in (train.QUICK,) if asked.quick else (train.STANDIN, train.FULL):
+        rounds = 1 if asked.quick else min(asked.rounds, TRAINED)
+        what = f"{model.size} pixels, {model.steps} steps, {rounds} rounds"
+        yield f"train: {model.name}, {what}", train.measure(made, work, rounds, model)
 
 
 def _parser() -> argparse.ArgumentParser:

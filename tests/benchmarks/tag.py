@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -31,6 +31,6 @@ def measure(pictures: Sequence[Path], work: Path, rounds: int, vit: Vit) -> list
             raise RuntimeError("dsk tag left pictures without a caption")
         return cost
 
-    ways = {BASELINE: raw, OURS: ours, FAST: partial(ours, "--fast-decode")}
+    ways: dict[str, Callable[[], Cost]] = {BASELINE: raw, OURS: ours, FAST: partial(ours, "--fast-decode")}
     notes = {BASELINE: "without start and loading", OURS: f"goal {GOAL}", FAST: f"aim {AIM}"}
     return rows(in_turns(ways, rounds), BASELINE, len(pictures), notes)

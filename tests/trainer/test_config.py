@@ -1,9 +1,15 @@
 """sd-scripts' two files train as they are; what they ask for and cannot have is refused by name."""
 
+import tomllib
+from dataclasses import fields
+from pathlib import Path
+
 import pytest
 
-from datasetkit.core.config import TrainOptions, load
+from datasetkit import api
+from datasetkit.core.config import ExportOptions, TrainOptions, load
 from datasetkit.core.errors import ConfigError
+from datasetkit.core.train_options import OURS
 from tests.test_exports import CONFIG_TOML, DATASET_TOML
 from tests.trainer import tiny
 from trainer.config import DEFAULTS, data_folder, of_project, setting, translate
@@ -125,19 +131,53 @@ def test_subsets_keep_what_only_they_say(tmp_path):
     ]  # fmt: skip
 
 
-def test_export_of_a_data_set_is_read_back(tmp_path, monkeypatch):
-    from datasetkit import api
-    from datasetkit.core.config import ExportOptions
+def exported(folder, monkeypatch, train=""):
+    """The two files of `dsk export`, for a small data set whose dsk.toml says `train`."""
+    tiny.save_pictures(folder / "ds" / "train" / "4_sks", [(64, 64)] * 2)
+    tiny.save_pictures(folder / "ds" / "reg" / "1_girl", [(64, 64)])
+    (folder / "dsk.toml").write_text(f"[train]\n{train}\n", encoding="utf-8")
+    monkeypatch.chdir(folder)
+    api.export(Path("ds"), ExportOptions())
+    return folder / "ds" / "config.toml", folder / "ds" / "dataset.toml"
 
-    tiny.save_pictures(tmp_path / "ds" / "train" / "4_sks", [(64, 64)] * 2)
-    tiny.save_pictures(tmp_path / "ds" / "reg" / "1_girl", [(64, 64)])
-    monkeypatch.chdir(tmp_path)
-    api.export(tmp_path / "ds", ExportOptions())
-    said = translate(tmp_path / "ds" / "config.toml", tmp_path / "ds" / "dataset.toml", {})
-    ours = TrainOptions()
+
+@pytest.mark.parametrize(
+    "train",
+    [
+        "",
+        "noise_offset = 0.05\nadaptive_noise_scale = 0.002\nsave_every_n_steps = 50\nsave_last_n_steps = 2",
+        "multires_noise_iterations = 6\nnetwork_alpha = 0\nmax_grad_norm = 0.0\nseed = 0\ntext_encoder_lr = 0.0",
+        'min_snr_gamma = 5\nlr_warmup_steps = "5%"\nmax_train_steps = 300\noptimizer_args = ["weight_decay=0.1"]',
+        "cache_latents = false\nshuffle_caption = false\nresolution = [512, 768]\nsave_every_n_epochs = 0",
+    ],
+)
+def test_export_of_a_data_set_is_read_back(tmp_path, monkeypatch, train):
+    config, dataset = exported(tmp_path, monkeypatch, train)
+    said = translate(config, dataset, {})
+    ours = of_project(load(tmp_path / "dsk.toml"), {})
     assert {s.folder.name: s.repeats for s in said.subsets} == {"4_sks": 4, "1_girl": 1}
+    assert make_plan(said.subsets, said.options).steps == (ours.max_train_steps or 8 * 2 * 10)
     assert said.options.rates() == ours.rates()
-    assert make_plan(said.subsets, said.options).steps == 8 * 2 * 10
+    # What the files say in other words: the range of the buckets, the learning rate of the UNet, the fixed tags.
+    apart = {"output_dir", "save_state", "min_bucket_reso", "max_bucket_reso", "unet_lr", "keep_tokens", *OURS}
+    names = {f.name for f in fields(TrainOptions)} - apart
+    assert {n: getattr(said.options, n) for n in names} == {n: getattr(ours, n) for n in names}
+    assert said.options.bucket_rules() == ours.bucket_rules()
+
+
+def test_export_says_nothing_at_which_sd_scripts_would_stop(tmp_path, monkeypatch):
+    """It divides by the number of steps, and some versions refuse two kinds of noise even where both are 0."""
+    config, _ = exported(tmp_path, monkeypatch)
+    written = {key for table in tomllib.loads(config.read_text(encoding="utf-8")).values() for key in table}
+    assert not written & {"save_every_n_steps", "noise_offset", "multires_noise_iterations", "adaptive_noise_scale"}
+
+
+def test_export_asks_for_a_state_only_where_the_project_does(tmp_path, monkeypatch):
+    config, _ = exported(tmp_path / "plain", monkeypatch)
+    assert "save_state" not in config.read_text(encoding="utf-8")
+    config, dataset = exported(tmp_path / "asked", monkeypatch, "save_state = true")
+    assert "save_state = true" in config.read_text(encoding="utf-8")
+    assert translate(config, dataset, {}).options.save_state
 
 
 def test_paths_of_a_dsk_toml_are_seen_from_its_folder(tmp_path):

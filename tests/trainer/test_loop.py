@@ -1,16 +1,18 @@
 """The loop: every picture weighs the same, and what is random depends on the visit alone."""
 
 import math
+from contextlib import closing
+from itertools import islice
 
 import pytest
 import torch
 from PIL import Image
 
 from tests.trainer import tiny
-from trainer import lora, setup
+from trainer import loop, lora, setup
 from trainer.epochs import epoch_batches
 from trainer.errors import Diverged
-from trainer.loop import gradients, sample_losses, steps
+from trainer.loop import gradients, steps
 from trainer.plan import find_subsets, make_plan
 
 
@@ -27,14 +29,18 @@ def wake(run):
             module.up.copy_(torch.randn(module.up.shape, generator=generator) * 0.1)
 
 
-def epoch_gradient(run):
+def epoch_gradient(run, workers=0):
     """Add up an epoch's gradients at learning rate 0, for a visit each of weight 1."""
     plan = run.plan
-    batches = epoch_batches(plan, run.options.seed, 0)
-    for step in range(plan.totals.steps_per_epoch):
-        gradients(run, batches, 0, step)
+    with closing(loop.reader(run).steps(workers=workers)) as read:
+        for work in islice(read, plan.totals.steps_per_epoch):
+            gradients(run, work)
     size = plan.schedule.batch_size * plan.schedule.gradient_accumulation
     return torch.cat([p.grad.flatten() for p in run.lora.parameters()]) * size
+
+
+def sample_losses(run, batch, epoch):
+    return loop.sample_losses(run, loop.reader(run).batch(batch, epoch), epoch)
 
 
 EVERYTHING = {

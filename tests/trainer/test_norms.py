@@ -1,9 +1,11 @@
 """Weight norms: against the product written out, and against sd-scripts' rule."""
 
+import math
+
 import pytest
 import torch
 
-from trainer.norms import Factors, delta_norms, scale_weight_norms
+from trainer.norms import Factors, delta_distance, delta_norms, scale_weight_norms
 
 
 def linear(norm, rank=4, scale=0.5, seed=0):
@@ -26,6 +28,15 @@ def kernels(module):
 def test_norms_are_those_of_the_products():
     modules = [linear(0.3), linear(7.0, seed=1), conv()]
     torch.testing.assert_close(delta_norms(modules), torch.tensor([0.3, 7.0, kernels(conv()).norm().item()]))
+
+
+def test_distances_are_those_of_the_products():
+    one, other = linear(0.3), linear(0.4, rank=2, scale=3.0, seed=1)
+    written_out = one.up @ one.down * one.scale - other.up @ other.down * other.scale
+    assert delta_distance(one, other) == pytest.approx(float(written_out.norm()), rel=1e-5)
+    assert delta_distance(conv(), conv()) < 1e-6 * float(delta_norms([conv()]))
+    assert delta_distance(one, conv()) == math.inf
+    assert math.isnan(delta_distance(one, Factors(one.down * math.nan, one.up, one.scale)))
 
 
 def test_module_over_the_maximum_gets_the_maximum_and_keeps_its_direction():

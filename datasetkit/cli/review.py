@@ -1,0 +1,73 @@
+"""The command `dsk review`: the page on which captions are pruned."""
+
+from __future__ import annotations
+
+import sys
+import webbrowser
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from datasetkit.cli import options as opt
+from datasetkit.cli.main import app
+from datasetkit.cli.prepare import PANEL
+from datasetkit.core.errors import MissingExtra
+
+if TYPE_CHECKING:
+    from datasetkit.web.server import Serving
+
+
+@app.command(rich_help_panel=PANEL)
+def review(
+    folder: Annotated[
+        Path, typer.Argument(metavar="DIR", help="A folder of pictures, a laid-out data set, or that of a dsk.toml.")
+    ] = Path(),
+    port: Annotated[int | None, typer.Option(help="The port to listen on; 0: any free one.", show_default="0")] = None,
+    open: Annotated[
+        bool | None, typer.Option("--open/--no-open", help="Open the page in your browser.", show_default="open")
+    ] = None,
+    read_only: Annotated[
+        bool | None, typer.Option("--read-only/--no-read-only", help="Look only: nothing is written, not even .dsk/.")
+    ] = None,
+    host: Annotated[
+        str | None,
+        typer.Option(help="The address to listen on; others let other machines in.", show_default="127.0.0.1"),
+    ] = None,
+    allow_host: Annotated[
+        list[str] | None, typer.Option(help="A name under which browsers may come, with --host; repeat for more.")
+    ] = None,
+    recursive: opt.Recursive = None,
+    max_pixels: opt.MaxPixels = None,
+    wait: opt.Wait = False,
+) -> None:
+    """Open the review page in a browser: look through pictures, prune tags of thousands of captions by keyboard.
+
+    What the page does is what dsk rules does, and dsk undo takes back. Ctrl-C ends it.
+
+    Example: dsk review ./imgs
+    """
+    given = {
+        "port": port, "open": open, "read_only": read_only, "host": host, "allow_host": allow_host,
+        "recursive": recursive, "max_pixels": max_pixels,
+    }  # fmt: skip
+    options = opt.options(folder, "review", given)
+    try:
+        from datasetkit.web.server import serve
+    except ModuleNotFoundError as error:
+        hint = 'pip install "datasetkit[web]"'
+        raise MissingExtra(f"dsk review needs the package {error.name}", hint=hint) from error
+    from datasetkit.cli import console
+    from datasetkit.verbs.project import How
+
+    def ready(serving: Serving) -> None:
+        # The first line of stdout is the address alone, for programs that start the page.
+        sys.stdout.write(serving.url + "\n")
+        sys.stdout.flush()
+        reporter.finish()
+        console.remark(f"{console.pictures(serving.pictures)}; Ctrl-C ends it")
+        if options.open:
+            webbrowser.open(serving.url)
+
+    with console.bars() as reporter:
+        serve(folder, options, How(wait=wait, reporter=reporter), ready=ready)

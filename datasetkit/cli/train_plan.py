@@ -1,0 +1,144 @@
+"""How the plan of a training run is shown before its first step: tables for people, one object for programs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from datasetkit.cli.console import counted, pictures, say, table, warn
+from datasetkit.core.files import display
+
+if TYPE_CHECKING:
+    from datasetkit.core.config import TrainOptions
+    from trainer.findings import BucketUse, CaptionUse, SubsetUse
+    from trainer.memory import Estimate
+    from trainer.plan import TrainPlan
+
+_NAMED = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """A plan with what was found in it. ignored: keys of sd-scripts' files that do nothing here, and why."""
+
+    options: TrainOptions
+    plan: TrainPlan
+    ignored: Mapping[str, str]
+    subsets: tuple[SubsetUse, ...]
+    buckets: tuple[BucketUse, ...]
+    captions: CaptionUse
+    memory: Estimate
+
+
+def look(options: TrainOptions, plan: TrainPlan, ignored: Mapping[str, str]) -> Shown:
+    """Look at a plan's folders, buckets and captions, and estimate what it takes; nothing heavy is loaded."""
+    from trainer import findings, memory, weights
+
+    buckets = findings.bucket_use(plan)
+    largest = max((use.size for use in buckets), key=lambda size: size[0] * size[1])
+    anatomy = weights.read(options.pretrained_model_name_or_path, options.vae)
+    return Shown(
+        options, plan, ignored, findings.subset_use(plan), buckets,
+        findings.caption_use(plan, options.max_token_length), memory.estimate(options, largest, anatomy),
+    )  # fmt: skip
+
+
+def as_json(shown: Shown) -> dict[str, Any]:
+    """Return what a program reads of a plan."""
+    return {
+        "steps": shown.plan.steps,
+        "epochs": shown.plan.epochs,
+        "totals": shown.plan.totals,
+        "subsets": shown.subsets,
+        "buckets": shown.buckets,
+        "captions": shown.captions,
+        "memory": {"bytes": shown.memory.bytes, "estimate": shown.memory},
+        "ignored": dict(shown.ignored),
+    }
+
+
+def show(shown: Shown) -> None:
+    """Print a plan: its folders, its buckets, its steps, its captions and its memory."""
+    _folders(shown.subsets)
+    _buckets(shown.buckets)
+    _steps(shown.options, shown.plan)
+    _captions(shown.captions, shown.options.max_token_length)
+    _memory(shown.memory)
+    for key, why in shown.ignored.items():
+        say(f"{key} is not needed: {why}", "dim")
+
+
+def _folders(subsets: Sequence[SubsetUse]) -> None:
+    rows = [
+        (s.subset.folder.name, "reg" if s.subset.is_reg else "train", s.pictures, s.subset.repeats, s.visits)
+        for s in subsets
+    ]
+    table("", ["folder", "set", "pictures", "repeats", "visits an epoch"], rows, right=["pictures", "visits an epoch"])
+    reg = [s for s in subsets if s.subset.is_reg]
+    if reg:
+        matched, unused = sum(s.visits for s in reg), sum(s.unused for s in reg)
+        own = sum(s.visits for s in subsets) - matched
+        never = f"; {pictures(unused)} are never seen" if unused else ""
+        say(f"regularisation: {matched:,} visits are matched to {own:,} of training{never}")
+
+
+def _buckets(buckets: Sequence[BucketUse]) -> None:
+    rows = [
+        (
+            "x".join(map(str, use.size)), use.pictures, use.visits, f"{use.cut_mean:.1%}", f"{use.cut_worst:.1%}",
+            use.enlarged or "-", f"x {use.enlarged_most:.2f}" if use.enlarged else "-",
+        )
+        for use in buckets
+    ]  # fmt: skip
+    columns = ["bucket", "pictures", "visits", "cut off", "worst", "enlarged", "most"]
+    table("", columns, rows, right=columns[1:])
+
+
+def _steps(options: TrainOptions, plan: TrainPlan) -> None:
+    totals = plan.totals
+    batches = f"{totals.batches:,} batch" + ("" if totals.batches == 1 else "es")
+    say(
+        f"{counted(totals.visits, 'visit')} an epoch in {counted(len(totals.buckets), 'bucket')}, "
+        f"{batches} of {plan.schedule.batch_size}: "
+        f"{counted(totals.steps_per_epoch, 'step')} an epoch, {counted(plan.epochs, 'epoch')}"
+    )
+    rates = ", ".join(f"{part} {rate:g}" for part, rate in options.rates().items() if rate)
+    say(f"{counted(plan.steps, 'step')} of {options.optimizer_type}, {options.lr_scheduler}: {rates}", "bold")
+
+
+def _captions(captions: CaptionUse, limit: int) -> None:
+    longer = ", ".join(f"{n:,} over {tokens}" for tokens, n in captions.over.items() if n) or "none over 75"
+    total = captions.written + len(captions.missing) + len(captions.empty)
+    if captions.unknown == total:
+        sources = "source unknown"
+    else:
+        sources = f"{len(captions.differing):,} differing from their source"
+        sources += f", source of {captions.unknown:,} unknown" if captions.unknown else ""
+    say(
+        f"captions: {captions.written:,} of {total:,} written, {len(captions.missing):,} missing, "
+        f"{len(captions.empty):,} empty; CLIP tokens: {longer}; {sources}"
+    )
+    if captions.too_long:
+        warn(f"longer than max_token_length = {limit}, their end is cut off: {_names(captions.too_long)}")
+    if captions.differing:
+        warn(f"not the caption of their source picture: {_names(captions.differing)}; dsk layout refreshes them")
+
+
+def _names(paths: Sequence[Path]) -> str:
+    more = f" and {len(paths) - _NAMED:,} more" if len(paths) > _NAMED else ""
+    return ", ".join(display(path.name) for path in paths[:_NAMED]) + more
+
+
+def _memory(memory: Estimate) -> None:
+    rows = [(share.name, _size(share.bytes), share.how) for share in memory.shares]
+    guess = "; its files are not here: of a Stable Diffusion 1 model" if memory.assumed else ""
+    rows.append(("in all", _size(memory.bytes), f"an estimate, within {memory.margin:.0%}{guess}"))
+    rows.append(("while loading", _size(memory.loading), "of main memory"))
+    table("", ["memory", "about", "made of"], rows, right=["about"])
+
+
+def _size(count: float) -> str:
+    """Return bytes in GB of 10^9, small ones in MB."""
+    return f"{count / 1e9:.1f} GB" if count >= 0.95e9 else f"{count / 1e6:.0f} MB"

@@ -1,0 +1,194 @@
+"""Predicates: what a filter (core/filters.py) asks, as a function of the facts of one picture."""
+
+from __future__ import annotations
+
+import operator
+import re
+import unicodedata
+from collections.abc import Callable, Collection, Mapping
+from types import MappingProxyType
+from typing import Protocol
+
+from datasetkit.core.captions import normal_form
+from datasetkit.core.filters import And, Compare, Flag, Match, Node, Not, Or, Text, Wild
+
+# Scores are compared in whole steps of 1e-4, as everywhere.
+SCORE_STEPS = 10_000
+COMPARISONS: Mapping[str, Callable[[float, float], bool]] = MappingProxyType(
+    {"<=": operator.le, ">=": operator.ge, "!=": operator.ne, "<": operator.lt, ">": operator.gt, "=": operator.eq}
+)
+
+
+class Facts(Protocol):
+    """What a filter may ask of a picture.
+
+    forms: the normal forms of its tags. text: these, joined by `, `. name, path, concept: as `folded` gives them.
+    scores: what the tagger gave, in steps of 1e-4, by normal form.
+    """
+
+    @property
+    def forms(self) -> Collection[str]: ...
+    @property
+    def text(self) -> str: ...
+    @property
+    def name(self) -> str: ...
+    @property
+    def path(self) -> str: ...
+    @property
+    def concept(self) -> str: ...
+    @property
+    def tags(self) -> int: ...
+    @property
+    def chars(self) -> int: ...
+    @property
+    def tokens(self) -> int: ...
+    @property
+    def repeats(self) -> int: ...
+    @property
+    def scores(self) -> Mapping[str, int]: ...
+    @property
+    def dup(self) -> bool: ...
+    @property
+    def edited(self) -> bool: ...
+
+
+Predicate = Callable[[Facts], bool]
+
+
+def folded(text: str) -> str:
+    """Bring a name to the form in which names are compared: NFC, one case."""
+    return unicodedata.normalize("NFC", text).casefold()
+
+
+def predicate(node: Node | None) -> Predicate:
+    """Make a filter a function that tells whether a picture passes. What one tag comes to is found out once."""
+    match node:
+        case None:
+            return lambda facts: True
+        case Match(field, text):
+            return _TEXTS[field](text)
+        case Compare("score", sign, number, tag):
+            return _score(COMPARISONS[sign], round(number * SCORE_STEPS), tag)
+        case Compare(field, sign, number):
+            compare, value = COMPARISONS[sign], operator.attrgetter(field)
+            return lambda facts: compare(value(facts), number)
+        case Flag(field, wanted):
+            flag = operator.attrgetter(field)
+            return lambda facts: bool(flag(facts)) is wanted
+        case Not(part):
+            inner = predicate(part)
+            return lambda facts: not inner(facts)
+        case And(parts):
+            every = [predicate(part) for part in parts]
+            return lambda facts: all(one(facts) for one in every)
+        case Or(parts):
+            some = [predicate(part) for part in parts]
+            return lambda facts: any(one(facts) for one in some)
+
+
+def _tag(text: Text) -> Predicate:
+    """A whole tag, whatever its spelling."""
+    plain = _plain(text)
+    if plain is not None:
+        form = normal_form(plain)
+        return lambda facts: form in facts.forms
+    matches = _of_forms(text)
+    return lambda facts: any(map(matches, facts.forms))
+
+
+def _of_forms(text: Text) -> Callable[[str], bool]:
+    """Tell whether a whole normal form is meant; ten thousand captions have the same few thousand."""
+    pattern = _pattern(text, normal_form, whole=True)
+    verdicts: dict[str, bool] = {}
+
+    def matches(form: str) -> bool:
+        known = verdicts.get(form)
+        if known is None:
+            known = verdicts[form] = pattern.search(form) is not None
+        return known
+
+    return matches
+
+
+def _caption(text: Text) -> Predicate:
+    """A part of the caption, which is compared by the normal forms of its tags."""
+    found = _finder(text, normal_form)
+    return lambda facts: found(facts.text)
+
+
+def _name(text: Text) -> Predicate:
+    found = _finder(text, folded)
+    return lambda facts: found(facts.name)
+
+
+def _path(text: Text) -> Predicate:
+    found = _finder(text, folded)
+    return lambda facts: found(facts.path)
+
+
+def _concept(text: Text) -> Predicate:
+    pattern = _pattern(text, folded, whole=True)
+    return lambda facts: pattern.search(facts.concept) is not None
+
+
+def _anywhere(text: Text) -> Predicate:
+    in_caption, in_name = _caption(text), _name(text)
+    return lambda facts: in_caption(facts) or in_name(facts)
+
+
+_TEXTS: Mapping[str, Callable[[Text], Predicate]] = {
+    "tag": _tag,
+    "caption": _caption,
+    "name": _name,
+    "path": _path,
+    "concept": _concept,
+    "": _anywhere,
+}
+
+
+def _score(compare: Callable[[float, float], bool], steps: int, tag: Text) -> Predicate:
+    """The score of a tag, in the caption or not; without a tag, that of any tag in the caption."""
+    if not tag:
+        return lambda facts: any(
+            form in scores and compare(scores[form], steps) for scores in (facts.scores,) for form in facts.forms
+        )
+    plain = _plain(tag)
+    if plain is not None:
+        form = normal_form(plain)
+        return lambda facts: form in facts.scores and compare(facts.scores[form], steps)
+    matches = _of_forms(tag)
+    return lambda facts: any(compare(score, steps) and matches(form) for form, score in facts.scores.items())
+
+
+def _plain(text: Text) -> str | None:
+    """Return a text that has no wildcard, else None."""
+    return (
+        "".join(part for part in text if isinstance(part, str))
+        if Wild.ANY not in text and Wild.ONE not in text
+        else None
+    )
+
+
+def _finder(text: Text, fold: Callable[[str], str]) -> Callable[[str], bool]:
+    plain = _plain(text)
+    if plain is not None:
+        wanted = fold(plain)
+        return lambda within: wanted in within
+    pattern = _pattern(text, fold, whole=False)
+    return lambda within: pattern.search(within) is not None
+
+
+# Signs of the private use area hold the wildcards' places while a text is folded.
+_PLACES = {Wild.ANY: "\ue000", Wild.ONE: "\ue001"}
+
+
+def _pattern(text: Text, fold: Callable[[str], str], *, whole: bool) -> re.Pattern[str]:
+    """Compile a text with wildcards. Atomic groups keep one with many `*` linear."""
+    form = fold("".join(_PLACES[part] if isinstance(part, Wild) else part for part in text))
+    first, *rest = [re.escape(part).replace("\ue001", ".") for part in re.split("\ue000+", form)]
+    start, end = (r"\A", r"\Z") if whole else ("", "")
+    if not rest:
+        return re.compile(f"{start}{first}{end}", re.DOTALL)
+    *middle, last = rest
+    steps = "".join(f"(?>.*?{part})" for part in middle)
+    return re.compile(f"{start}{first}{steps}.*{last}{end}", re.DOTALL)

@@ -1,0 +1,1 @@
+"""The review page of `dsk review`: a data set in memory, served to a browser on this machine."""

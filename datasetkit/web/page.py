@@ -1,0 +1,72 @@
+"""The page: everything that one run of `dsk review` holds together, opened and closed as one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from datasetkit.core import vocabulary
+from datasetkit.core.config import ReviewOptions
+from datasetkit.core.files import PROJECT
+from datasetkit.core.store import Store
+from datasetkit.verbs.project import How, open_project
+from datasetkit.web.dataset import Dataset
+from datasetkit.web.editing import Editor
+from datasetkit.web.operations import Bench
+from datasetkit.web.tables import TagTables
+from datasetkit.web.thumbnails import Thumbnails
+from datasetkit.web.twins import Twins
+from datasetkit.web.watching import Watch
+
+THUMBS = "thumbs"
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """One data set under review, and those who work on it."""
+
+    dataset: Dataset
+    bench: Bench
+    editor: Editor
+    tables: TagTables
+    thumbnails: Thumbnails
+    twins: Twins
+    watch: Watch
+
+
+@contextmanager
+def opened(folder: Path, options: ReviewOptions, how: How) -> Iterator[Page]:
+    """Load a data set for review and watch its folders; end what works in the background in the end.
+
+    Raises DatasetError without pictures, Locked where another run works in the project.
+    """
+    dataset = Dataset(folder, recursive=options.recursive, max_pixels=options.max_pixels)
+    with open_project(dataset.folder, How(dry_run=options.read_only, wait=how.wait, reporter=how.reporter)) as project:
+        dataset.load(project.store)
+        known = project.store.looks()
+        newest = project.journal.newest()
+
+    def open_store() -> AbstractContextManager[Store]:
+        return Store.open_copy(dataset.root) if options.read_only else Store.open(dataset.root)
+
+    words = vocabulary.load()
+    triggers = [one.trigger for one in dataset.sets]
+    bench = Bench(words, dataset.scores, dataset.options, triggers, dataset.generated)
+    editor = Editor(dataset, bench, read_only=options.read_only)
+    editor.undoable = newest
+    thumbs = None if options.read_only else dataset.root / PROJECT / THUMBS
+    thumbnails = Thumbnails(thumbs, max_pixels=options.max_pixels)
+    twins = Twins(dataset, thumbnails, None if options.read_only else open_store)
+    page = Page(
+        dataset, bench, editor, TagTables(dataset, words), thumbnails, twins, Watch(dataset, editor, open_store)
+    )
+    page.twins.start(known)
+    page.watch.start()
+    try:
+        yield page
+    finally:
+        page.watch.stop()
+        page.thumbnails.stop()
+        page.twins.keep()

@@ -1,0 +1,83 @@
+"""Twins: which pictures of the page look nearly the same, found out in the background and remembered."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from threading import RLock
+
+from datasetkit import looks
+from datasetkit.core.errors import DskError
+from datasetkit.web.dataset import Dataset
+from datasetkit.web.pictures import Picture
+from datasetkit.web.thumbnails import Thumbnails
+from datasetkit.web.watching import OpenStore
+
+# New looks are written to the store in handfuls.
+_KEEP_EVERY = 256
+_UNREADABLE = b""
+
+
+class Twins:
+    """Looks of pictures by the sign of their file, and the groups of those that are nearly the same."""
+
+    def __init__(self, dataset: Dataset, thumbnails: Thumbnails, open_store: OpenStore | None) -> None:
+        """open_store: where looks are kept; None keeps them in memory alone."""
+        self.dataset, self.thumbnails, self.open_store = dataset, thumbnails, open_store
+        self._lock = RLock()
+        self._looks: dict[str, bytes] = {}
+        self._asked: set[str] = set()
+        self._new: list[tuple[str, bytes]] = []
+        self._groups: tuple[object, list[list[int]]] | None = None
+
+    def start(self, known: dict[str, bytes]) -> None:
+        """Begin to look at what is not known yet."""
+        self._looks |= {key: look for key, look in known.items() if len(look) == looks.LOOK_BYTES}
+        self.follow()
+
+    def follow(self) -> None:
+        """Look at the pictures that came since."""
+        with self._lock:
+            new = [picture for picture in self.dataset.all() if picture.file.key() not in self._looks]
+            first = {picture.file.key(): picture for picture in new if picture.file.key() not in self._asked}
+            self._asked |= first.keys()
+        if first:
+            self.thumbnails.look_at(first.values(), self._found)
+
+    def _found(self, picture: Picture, look: bytes | None) -> None:
+        with self._lock:
+            self._looks[picture.file.key()] = _UNREADABLE if look is None else look
+            if look is not None:
+                self._new.append((picture.file.key(), look))
+            full = len(self._new) >= _KEEP_EVERY
+        if full:
+            self.keep()
+
+    def keep(self) -> None:
+        """Write the new looks to the store."""
+        with self._lock:
+            new, self._new = self._new, []
+        if new and self.open_store is not None:
+            with suppress(DskError), self.open_store() as store:  # a full disk costs the memory of it, not the page
+                store.put_looks(new)
+
+    def progress(self) -> tuple[int, int]:
+        """Return how many of the pictures were looked at, and how many there are."""
+        pictures = self.dataset.all()
+        with self._lock:
+            return sum(picture.file.key() in self._looks for picture in pictures), len(pictures)
+
+    def groups(self) -> list[list[int]]:
+        """Return the groups of pictures that look nearly the same, by their numbers, as far as they were looked at."""
+        pictures = self.dataset.all()
+        with self._lock:
+            seen = [(p, look) for p in pictures if (look := self._looks.get(p.file.key()))]
+            state = tuple(picture.id for picture, _ in seen)
+            if self._groups is None or self._groups[0] != state:
+                found = looks.groups([look for _, look in seen])
+                self._groups = state, [[seen[place][0].id for place in group] for group in found]
+                self.dataset.set_twins(seen[place][0].path for group in found for place in group)
+            return self._groups[1]
+
+    def of(self, number: int) -> list[int]:
+        """Return the group that a picture is in, [] for none."""
+        return next((group for group in self.groups() if number in group), [])

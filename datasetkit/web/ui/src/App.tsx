@@ -1,0 +1,147 @@
+/** The page: its parts, and what each key does. */
+
+import { useEffect } from "react";
+import { type Action, actionOf, takesText } from "./keys";
+import { Bars } from "./parts/Bars";
+import { ReviewContext, useReview, useReviewState } from "./parts/context";
+import { Dialogs } from "./parts/Dialogs";
+import { Grid } from "./parts/Grid";
+import { GroupsView } from "./parts/GroupsView";
+import { Outliers } from "./parts/Outliers";
+import { Panel } from "./parts/Panel";
+import { PictureView } from "./parts/PictureView";
+import { StatusBar } from "./parts/StatusBar";
+import { TagList } from "./parts/TagList";
+import { Toasts } from "./parts/Toasts";
+import { TopBar } from "./parts/TopBar";
+import type { Review } from "./review";
+import { toggleTheme } from "./theme";
+
+const SIZES = [96, 120, 148, 184, 232, 300, 400];
+
+export function App({ review }: { readonly review: Review }) {
+  return (
+    <ReviewContext value={review}>
+      <Page />
+    </ReviewContext>
+  );
+}
+
+function Page() {
+  const review = useReview();
+  const fatal = useReviewState((state) => state.fatal);
+  const view = useReviewState((state) => state.view);
+  const side = useReviewState((state) => state.side);
+  const panel = useReviewState((state) => state.panel);
+  const started = useReviewState((state) => state.session !== null);
+
+  useEffect(() => review.watch(), [review]);
+  useEffect(() => {
+    const press = (event: KeyboardEvent) => {
+      const target = event.target instanceof HTMLElement ? event.target : document.body;
+      if (target.closest("dialog") || takesText(target.tagName, target.getAttribute("type") ?? "text", target.isContentEditable)) return;
+      const binding = actionOf(event);
+      if (!binding || review.store.get().conflict) return;
+      event.preventDefault();
+      if (review.store.get().session?.read_only && !binding.reads) review.sayReadOnly();
+      else ACTIONS[binding.action](review);
+    };
+    document.addEventListener("keydown", press);
+    return () => document.removeEventListener("keydown", press);
+  }, [review]);
+  // The pictures have the focus from the start, and again where a view was left.
+  useEffect(() => {
+    if (started) focusOn("pictures");
+  }, [started, view]);
+
+  if (fatal) {
+    return (
+      <main className="fatal">
+        <h1>{fatal.error}</h1>
+        <p>{fatal.hint}</p>
+        <button type="button" onClick={() => void review.begin()}>
+          Try again
+        </button>
+      </main>
+    );
+  }
+  const beside = view === "picture" || (panel && view === "grid");
+  return (
+    <div className={beside ? "page beside" : "page"}>
+      <TopBar toggleTheme={() => toggleTheme(review)} />
+      <nav className="side" aria-label={side === "tags" ? "Tags" : "Outliers"}>
+        <div className="tabs" role="group" aria-label="List">
+          <button type="button" className="plain" aria-pressed={side === "tags"} onClick={() => review.store.set({ side: "tags" })}>
+            Tags
+          </button>
+          <button type="button" className="plain" aria-pressed={side === "outliers"} onClick={() => void review.findOutliers()}>
+            Outliers <kbd>o</kbd>
+          </button>
+        </div>
+        {side === "tags" ? <TagList /> : <Outliers />}
+      </nav>
+      <main className="centre">
+        <Bars />
+        {view === "grid" ? <Grid /> : view === "picture" ? <PictureView /> : <GroupsView />}
+        <Toasts />
+      </main>
+      {beside ? <Panel withPicture={view === "grid"} /> : null}
+      <StatusBar />
+      <Dialogs />
+    </div>
+  );
+}
+
+const ACTIONS: Readonly<Record<Action, (review: Review) => void>> = {
+  "add-tag": (review) => edit(review, "tag"),
+  "edit-caption": (review) => edit(review, "text"),
+  "add-everywhere": (review) => review.open("add"),
+  "replace-tag": (review) => review.open("replace"),
+  trigger: (review) => review.open("trigger"),
+  scores: (review) => review.open("scores"),
+  exclude: (review) => void review.exclude(),
+  difference: (review) => review.store.set({ difference: !review.store.get().difference, editing: null, panel: true }),
+  scope: (review) => review.cycleScope(),
+  filter: () => focusOn("filter"),
+  "find-tag": (review) => {
+    review.store.set({ side: "tags" });
+    afterDrawing(() => focusOn("find-tag"));
+  },
+  tags: () => focusOn("tags"),
+  pictures: () => focusOn("pictures"),
+  caption: (review) => {
+    review.store.set({ panel: true, editing: null, difference: false });
+    afterDrawing(() => focusOn("own-tags"));
+  },
+  groups: (review) => (review.store.get().view === "groups" ? review.store.set({ view: "grid" }) : void review.findGroups()),
+  outliers: (review) => {
+    if (review.store.get().side === "outliers") review.store.set({ side: "tags" });
+    else void review.findOutliers();
+    afterDrawing(() => focusOn("tags"));
+  },
+  undo: (review) => void review.undo(),
+  redo: (review) => void review.redo(),
+  larger: (review) => resize(review, 1),
+  smaller: (review) => resize(review, -1),
+  theme: toggleTheme,
+  sheet: (review) => review.store.set({ sheet: true }),
+};
+
+function edit(review: Review, editing: "tag" | "text"): void {
+  if (review.store.get().picture) review.store.set({ editing, panel: true, difference: false });
+}
+
+function resize(review: Review, by: number): void {
+  const at = SIZES.findIndex((size) => size >= review.store.get().least);
+  review.store.set({ least: SIZES[Math.max(0, Math.min(SIZES.length - 1, at + by))] ?? 148 });
+}
+
+function focusOn(id: string): void {
+  const element = document.getElementById(id);
+  element?.focus();
+  if (element instanceof HTMLInputElement) element.select();
+}
+
+function afterDrawing(act: () => void): void {
+  requestAnimationFrame(() => requestAnimationFrame(act));
+}

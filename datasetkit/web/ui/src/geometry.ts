@@ -1,0 +1,89 @@
+/** Where the cells of the grid lie: columns, rows, and how a million rows fit a scroll bar. */
+
+/** The tallest element that every browser still draws: Firefox stops at 17.9 million pixels, Chromium at 33.5. */
+export const TALLEST = 8_000_000;
+
+export interface Grid {
+  readonly columns: number;
+  readonly rows: number;
+  readonly cellWidth: number;
+  readonly cellHeight: number;
+}
+
+export interface CellShape {
+  /** Least width of a cell in CSS pixels. */
+  readonly least: number;
+  /** Width divided by height of the picture's box. */
+  readonly aspect: number;
+  readonly gap: number;
+  /** Height of the line under each picture. */
+  readonly label: number;
+}
+
+/** Fit as many columns as the width takes and share out what is left. */
+export function layGrid(width: number, count: number, shape: CellShape): Grid {
+  const columns = Math.max(1, Math.floor((width + shape.gap) / (shape.least + shape.gap)));
+  const cellWidth = Math.max(1, (width - shape.gap * (columns - 1)) / columns);
+  const cellHeight = Math.round(cellWidth / shape.aspect) + shape.label;
+  return { columns, rows: Math.ceil(count / columns), cellWidth, cellHeight };
+}
+
+/** The box shape that suits most pictures: the middle one of their aspects, within what still makes a grid. */
+export function commonAspect(widths: readonly number[], heights: readonly number[]): number {
+  const aspects = widths
+    .map((width, at) => width / (heights[at] ?? 0))
+    .filter((aspect) => Number.isFinite(aspect) && aspect > 0)
+    .sort((a, b) => a - b);
+  const middle = aspects[aspects.length >> 1] ?? 1;
+  return Math.min(1.5, Math.max(0.7, middle));
+}
+
+/** How many logical pixels one pixel of the scroll bar stands for; 1 until the grid is taller than browsers draw. */
+export function scrollRatio(logicalHeight: number, viewport: number, tallest = TALLEST): number {
+  if (logicalHeight <= tallest) return 1;
+  return (logicalHeight - viewport) / (tallest - viewport);
+}
+
+export type Move = "left" | "right" | "up" | "down" | "home" | "end" | "page-up" | "page-down";
+
+/** Where the cursor goes; it never leaves the grid, and `down` from the row before a short last row ends in it. */
+export function step(at: number, move: Move, count: number, columns: number, rowsInView: number): number {
+  if (count === 0) return -1;
+  if (at < 0) return 0;
+  const last = count - 1;
+  const page = Math.max(1, rowsInView - 1) * columns;
+  switch (move) {
+    case "left":
+      return Math.max(0, at - 1);
+    case "right":
+      return Math.min(last, at + 1);
+    case "up":
+      return at < columns ? at : at - columns;
+    case "down":
+      if (at + columns <= last) return at + columns;
+      return Math.floor(at / columns) < Math.floor(last / columns) ? last : at;
+    case "home":
+      return 0;
+    case "end":
+      return last;
+    case "page-up":
+      return at - page >= 0 ? at - page : at % columns;
+    case "page-down":
+      return Math.min(last, at + page);
+  }
+}
+
+const MOVES: Readonly<Record<string, Move>> = {
+  ArrowLeft: "left",
+  ArrowRight: "right",
+  ArrowUp: "up",
+  ArrowDown: "down",
+  Home: "home",
+  End: "end",
+  PageUp: "page-up",
+  PageDown: "page-down",
+};
+
+export function moveOf(key: string): Move | undefined {
+  return MOVES[key];
+}

@@ -1,0 +1,59 @@
+import { expect, test } from "vitest";
+import type { PictureColumns } from "../src/api";
+import { Listing, WINDOW } from "../src/listing";
+
+const TOTAL = 1_000_000;
+
+function columns(offset: number, mark = ""): PictureColumns {
+  const id = Array.from({ length: Math.min(WINDOW, TOTAL - offset) }, (_, at) => offset + at);
+  const fill = <T>(value: T) => id.map(() => value);
+  return { version: 1, total: TOTAL, offset, id, name: id.map((n) => `${mark}${n}`), w: fill(1), h: fill(1), v: fill("v"), concept: fill(0), tags: fill(3), edited: fill(0) };
+}
+
+function listing(former: Listing | null = null, mark = "") {
+  const asked: number[] = [];
+  const api = {
+    pictures: (_where: string, offset: number) => {
+      asked.push(offset);
+      return Promise.resolve(columns(offset, mark));
+    },
+  };
+  return { asked, list: new Listing(api, "", columns(0, mark), () => undefined, former) };
+}
+
+test("the last of a million pictures is one question away", async () => {
+  const { asked, list } = listing();
+  expect(list.at(TOTAL - 1)).toBeUndefined();
+  list.need(TOTAL - 5, TOTAL + 40);
+  list.need(TOTAL - 5, TOTAL + 40);
+  await Promise.resolve();
+  expect(asked).toEqual([TOTAL - WINDOW]);
+  expect(list.at(TOTAL - 1)?.id).toBe(TOTAL - 1);
+  expect(list.at(TOTAL)).toBeUndefined();
+  expect(list.placeOf(TOTAL - 1)).toBe(TOTAL - 1);
+});
+
+test("what stood at a place is shown until the new window is here", async () => {
+  const old = listing(null, "old ");
+  old.list.need(600, 600);
+  await Promise.resolve();
+  const { list } = listing(old.list, "new ");
+  expect(list.at(3)?.name).toBe("new 3");
+  expect(list.at(600)?.name).toBe("old 600");
+  list.need(600, 600);
+  await Promise.resolve();
+  expect(list.at(600)?.name).toBe("new 600");
+});
+
+test("a question that failed is asked again", async () => {
+  let fails = true;
+  const api = { pictures: (_: string, offset: number) => (fails ? Promise.reject(new Error("gone")) : Promise.resolve(columns(offset))) };
+  const list = new Listing(api, "", columns(0), () => undefined);
+  list.need(700, 700);
+  await Promise.resolve();
+  await Promise.resolve();
+  fails = false;
+  list.need(700, 700);
+  await Promise.resolve();
+  expect(list.at(700)?.id).toBe(700);
+});

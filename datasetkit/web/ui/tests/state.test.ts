@@ -1,0 +1,47 @@
+import { describe, expect, test } from "vitest";
+import type { TagColumns } from "../src/api";
+import { narrowest, nextScope, sortedTags } from "../src/state";
+
+describe("scope", () => {
+  test("cycles through what is not empty", () => {
+    expect(nextScope("all", "", 0)).toBe("all");
+    expect(nextScope("all", "tag:a", 0)).toBe("filtered");
+    expect(nextScope("filtered", "tag:a", 2)).toBe("selected");
+    expect(nextScope("selected", "tag:a", 2)).toBe("all");
+    expect(nextScope("all", "", 2)).toBe("selected");
+  });
+
+  test("follows the narrowest", () => {
+    expect(narrowest("", 0)).toBe("all");
+    expect(narrowest("tag:a", 0)).toBe("filtered");
+    expect(narrowest("", 1)).toBe("selected");
+  });
+});
+
+describe("sortedTags", () => {
+  const tags: TagColumns = {
+    version: 1,
+    pictures: 3,
+    tag: ["smile", "sylvie", "long hair", "lips"],
+    count: [3, 2, 2, 1],
+    total: [3, 9, 4, 8],
+    score: [0.9, null, 0.4, 0.6],
+    category: ["general", "trigger", "general", "general"],
+    translation: ["Lächeln", "", "lange Haare", "Lippen"],
+    spellings: [1, 1, 1, 1],
+  };
+  const names = (...how: [Parameters<typeof sortedTags>[1], string]) => sortedTags(tags, ...how).map((at) => tags.tag[at]);
+
+  test("the trigger is pinned whatever the order", () => {
+    expect(names("count", "")).toEqual(["sylvie", "smile", "long hair", "lips"]);
+    expect(names("total", "")).toEqual(["sylvie", "lips", "long hair", "smile"]);
+    expect(names("score", "")).toEqual(["sylvie", "long hair", "lips", "smile"]);
+    expect(names("tag", "")).toEqual(["sylvie", "lips", "long hair", "smile"]);
+  });
+
+  test("words are found inside tags and inside their meaning", () => {
+    expect(names("count", "ng_h")).toEqual(["long hair"]);
+    expect(names("count", "haare")).toEqual(["long hair"]);
+    expect(names("count", "zebra")).toEqual([]);
+  });
+});

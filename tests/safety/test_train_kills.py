@@ -1,0 +1,211 @@
+"""R9: training may be killed at any call while it saves: what is there is whole, and the next run ends as a whole one.
+
+Every file of a run is looked at, byte by byte: with SOURCE_DATE_EPOCH set a resumed run writes the very files of a run
+that was never stopped.
+"""
+
+import hashlib
+import json
+import os
+import random
+import shutil
+import signal
+import tempfile
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import peft  # noqa: F401 - loaded once, before the children part from this process
+import pytest
+import torch
+from safetensors import safe_open
+
+from datasetkit.core.errors import Exit, InputError
+from datasetkit.core.files import TEMP_PREFIX, write_atomic
+from tests.safety.harness import FULL, Ended, Strike, Watch, digest, in_child, kill, strays, tree
+from tests.trainer import tiny
+from trainer import checkpoint, metrics, run, setup
+from trainer.plan import find_subsets, make_plan
+
+KILLS, FAULTS = 6, 2
+NAME = "sks"
+# Every step saves a LoRA and a state, so that old ones go as well; the last epoch is cut short.
+OPTIONS = {
+    "max_train_steps": 4, "train_batch_size": 2, "save_every_n_epochs": 0, "save_every_n_steps": 1,
+    "save_last_n_steps": 2, "gradient_accumulation_steps": 2, "caption_dropout_rate": 0.3,
+    "flip_aug": True, "network_dim": 1, "cache_latents_to_disk": True, "text_encoder_lr": 0.0,
+    "lora_format": "both",
+}  # fmt: skip
+
+
+class Runs:
+    """A data set and a model in memory; runs of it in forked children, and what the whole run has written."""
+
+    def __init__(self, place: Path) -> None:
+        torch.set_num_threads(1)  # a forked child has no threads but its own
+        self.place = place
+        self.data = place / "data"
+        tiny.save_pictures(self.data / "train" / "1_sks", [(64, 64), (64, 64), (96, 64), (64, 64), (64, 64)])
+        self.options = tiny.options(tiny.save_pipeline(place / "model"), Path("out"), **OPTIONS)
+        self.parts = setup.load_parts(self.options)
+        self.plan = make_plan(find_subsets(self.data, self.options)[0], self.options)
+        whole = self.fresh("whole")
+        watch = Watch(whole)
+        ended = self.start(whole, watch)
+        assert ended.code == 0, ended.said
+        self.points, self.calls = ended.points, ended.calls
+        self.whole = contents(whole)
+        self.lines = metrics.rows(whole / "out" / f"{NAME}-metrics.jsonl")
+
+    def fresh(self, name: str) -> Path:
+        root = self.place / name
+        shutil.rmtree(root, ignore_errors=True)
+        root.mkdir()
+        return root
+
+    def start(
+        self, root: Path, watch: Watch | None = None, *, resume: bool = False, plant: Callable[[], None] | None = None
+    ) -> Ended:
+        """Train in a child, in a folder. plant: what else to change in the child."""
+
+        def before() -> None:
+            os.environ["SOURCE_DATE_EPOCH"] = "1700000000"
+            vars(setup)["load_parts"] = lambda _: self.parts
+            # What only reads or draws would take longer than all the rest.
+            vars(run)["_judge"] = lambda *_: ()
+            vars(metrics)["plot"] = lambda lines, path: write_atomic(path, json.dumps(lines).encode())
+            if plant is not None:
+                plant()
+
+        def action(_: Path) -> None:
+            run.train(replace(self.options, output_dir=str(root / "out")), self.plan, resume=resume)
+
+        return in_child(action, root=root, watch=watch, before=before)
+
+    def again(self, root: Path) -> Ended:
+        """Go on as a person would: with --resume where there is a state, from the beginning where there is none."""
+        return self.start(root, resume=any((root / "out").glob(f"{NAME}-state-*")))
+
+    def struck(self, at: int, strike: Strike) -> list[str]:
+        """Strike a run at one call, look, go on, look; return what is wrong."""
+        root = self.fresh("trial")
+        ended = self.start(root, Watch(root, at=at, strike=strike))
+        found = [] if ended.code in (None, Exit.DONE, Exit.STORAGE) else [ended.said]
+        found += self.damage(root / "out")
+        rerun = self.again(root)
+        if rerun.code != 0:
+            found.append(f"the next run ended with {rerun.code}: {rerun.said}")
+        now = contents(root)
+        found += [f"{n} is missing or differs" for n, was in self.whole.items() if now.get(n) != was]
+        found += [f"{n} should not be there" for n in [*(now.keys() - self.whole.keys()), *strays(root)]]
+        return [f"call {at}, ended with {ended.code}: {problem}" for problem in found]
+
+    def damage(self, out: Path) -> list[str]:
+        """Return what is in pieces under a final name: every file is one of the whole run's, every state complete."""
+        found = []
+        for path in sorted(out.glob("*")):
+            if path.name.startswith(TEMP_PREFIX) or path.name == ".dsk":
+                continue
+            if path.is_dir():
+                try:
+                    checkpoint.read(path)
+                except InputError as error:
+                    found.append(error.message)
+            elif path.name == f"{NAME}-metrics.jsonl":
+                lines = metrics.rows(path)
+                cut = path.read_bytes().count(b"\n") != len(lines)
+                found += ["metrics are in pieces"] if cut or lines != self.lines[: len(lines)] else []
+            elif not self.is_whole(path):
+                found.append(f"{path.name} is in pieces")
+        return found
+
+    def is_whole(self, path: Path) -> bool:
+        """Tell whether a file is one of the whole run's; a LoRA that the whole run has removed can only be loaded."""
+        try:
+            now = content(path)
+        except Exception:
+            return False
+        was = self.whole.get(f"out/{path.name}")
+        return was == now if was else path.suffix == ".safetensors"
+
+
+def content(path: Path) -> str:
+    """Return a hash of what a file says; safetensors writes what it is told beside the tensors in any order."""
+    if path.suffix != ".safetensors":
+        return digest(path)
+    said = hashlib.sha256()
+    with safe_open(path, "pt") as file:
+        said.update(json.dumps(file.metadata(), sort_keys=True).encode())
+        for name in sorted(file.keys()):
+            tensor = file.get_tensor(name)
+            said.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+            said.update(tensor.numpy().tobytes())
+    return said.hexdigest()[:20]
+
+
+def contents(root: Path) -> dict[str, str]:
+    """Describe all that people see below a folder."""
+    return {name: content(root / name) if was != "folder" else was for name, was in tree(root).items()}
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    memory = Path("/dev/shm")
+    if not os.access(memory, os.W_OK):
+        yield Runs(tmp_path_factory.mktemp("runs"))
+        return
+    with tempfile.TemporaryDirectory(dir=memory, prefix="dsk-tests-") as folder:
+        yield Runs(Path(folder))
+
+
+def spread(points: int, n: int) -> list[int]:
+    """Choose n calls of a run, one in each n-th of it."""
+    draw = random.Random(points)
+    return sorted({1 + int((i + draw.random()) * points / n) for i in range(n)})
+
+
+def test_a_run_saves_by_calls_that_can_be_struck(runs):
+    assert {"open", "write", "fsync", "replace", "rename", "mkdir", "unlink"} <= runs.calls
+
+
+def test_a_killed_run_leaves_whole_files_and_goes_on_bit_by_bit(runs):
+    assert [p for at in spread(runs.points, KILLS) for p in runs.struck(at, kill)] == []
+
+
+def test_a_failing_call_ends_the_run_as_a_full_disk_and_the_next_goes_on(runs):
+    assert [p for at in spread(runs.points, FAULTS) for p in runs.struck(at, FULL)] == []
+
+
+def die_while_writing_plainly() -> None:
+    """Plant a writer that fills files under their final names, and a kill in the middle of the first."""
+
+    def write(path: Path, data: bytes) -> None:
+        path.write_bytes(data[: len(data) // 2])
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    vars(run)["write_atomic"] = write
+
+
+def die_while_filling_a_state_in_sight() -> None:
+    """Plant a writer of states that needs no rename, and a kill before the manifest."""
+
+    def write(folder: Path, target: Path, contents: dict[str, bytes]) -> None:
+        target.mkdir()
+        for name, data in contents.items():
+            (target / name).write_bytes(data)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    vars(checkpoint)["_write"] = write
+
+
+@pytest.mark.parametrize("plant", [die_while_writing_plainly, die_while_filling_a_state_in_sight])
+def test_the_same_check_is_red_for_plain_writing(runs, plant):
+    root = runs.fresh("trial")
+    assert runs.start(root, plant=plant).code is None
+    assert runs.damage(root / "out") != []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("strike", [kill, FULL], ids=["kill", "ENOSPC"])
+def test_every_single_call_may_be_the_last(runs, strike):
+    assert [p for at in range(1, runs.points + 1) for p in runs.struck(at, strike)] == []

@@ -1,0 +1,118 @@
+"""What a run takes is known before: from the headers of the model's files, and near what is then measured."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+import torch
+from diffusers import AutoencoderKL, UNet2DConditionModel
+from transformers import CLIPTextConfig, CLIPTextModel
+
+from datasetkit.core.config import TrainOptions
+from tests.trainer import tiny
+from trainer import memory, standin, weights
+from trainer.families import sd
+
+
+def shapes(model) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+
+
+def test_numbers_of_stable_diffusion_1_are_those_of_its_structure():
+    with torch.device("meta"):
+        unet = UNet2DConditionModel.from_config(UNet2DConditionModel.load_config(str(sd.CONFIGS / "unet")))
+        vae = AutoencoderKL.from_config(AutoencoderKL.load_config(str(sd.CONFIGS / "vae")))
+        text = CLIPTextModel(CLIPTextConfig.from_pretrained(sd.CONFIGS, subfolder="text_encoder"))
+    assert weights.anatomy(shapes(unet), shapes(text), shapes(vae)) == weights.SD1
+    assert round(weights.SD1.lora_unet * 32 / 1e6, 2) == 13.57  # published for rank 32
+
+
+def test_both_layouts_of_one_model_give_the_same_numbers(model, tmp_path):
+    folder = weights.read(str(model))
+    assert folder is not None and folder == weights.read(str(tiny.save_checkpoint(tmp_path)))
+    unet, text, vae = standin.parts()
+    assert folder.unet == sum(p.numel() for p in unet.parameters())
+    assert folder.text_encoder == sum(p.numel() for p in text.parameters())
+    assert folder.vae == sum(p.numel() for p in vae.parameters())
+
+
+@pytest.mark.parametrize("content", [b"", b"short", b"\xff" * 64, b"\x02\0\0\0\0\0\0\0{}"])
+def test_file_that_is_no_model_has_no_numbers(tmp_path, content):
+    path = tmp_path / "x.safetensors"
+    path.write_bytes(content)
+    assert weights.read(str(path)) is None
+    assert weights.read(str(tmp_path)) is None
+    assert weights.read("owner/model-of-the-hub") is None
+
+
+def total(**others) -> float:
+    return memory.estimate(TrainOptions(**others), (512, 512), None).bytes
+
+
+def test_what_saves_memory_is_estimated_to_save_it():
+    usual = total()
+    for less in (
+        {"gradient_checkpointing": True},
+        {"optimizer_type": "AdamW8bit"},
+        {"network_train_unet_only": True},
+        {"network_dim": 4},
+    ):
+        assert total(**less) < usual, less
+    for more in ({"train_batch_size": 4}, {"mixed_precision": "no"}, {"cache_latents": False}, {"random_crop": True}):
+        assert total(**more) > usual, more
+    assert memory.estimate(TrainOptions(), (1024, 1024), None).bytes > usual
+
+
+def test_shares_follow_the_formula_and_add_up():
+    options = TrainOptions(mixed_precision="no", train_batch_size=2, optimizer_type="Lion")
+    estimate = memory.estimate(options, (512, 512), None)
+    shares = {share.name: share.bytes for share in estimate.shares}
+    assert shares["weights"] == 4 * (859_520_964 + 123_060_480)
+    assert shares["LoRA"] == 32 * (423_936 + 165_888) * (4 + 4 + 4)
+    assert shares["activations"] == 2 * 64 * 64 * 57304 * 4 * 2
+    assert estimate.bytes == sum(shares.values()) and estimate.assumed
+
+
+_RUN = """
+import json, sys
+from pathlib import Path
+import torch
+from datasetkit.core.config import TrainOptions
+from trainer import memory, weights
+from trainer.plan import find_subsets, make_plan
+from trainer.run import train
+options = TrainOptions(**json.loads(sys.argv[1]))
+plan = make_plan(find_subsets(Path(sys.argv[2]), options)[0], options)
+estimate = memory.estimate(options, (256, 256), weights.read(options.pretrained_model_name_or_path))
+train(options, plan)
+peak = next(line.split()[1] for line in open("/proc/self/status") if line.startswith("VmHWM"))
+print(json.dumps([int(peak) * 1024, estimate.bytes, {s.name: s.bytes for s in estimate.shares}]))
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the peak is read from /proc")
+def test_estimate_is_near_the_measured_peak(tmp_path):
+    """A model of a size between the stand-in and the real one, so that the activations weigh in the sum."""
+    base = tiny.save_pipeline(tmp_path / "model")
+    unet = UNet2DConditionModel(
+        sample_size=32, block_out_channels=(32, 64, 64, 64), cross_attention_dim=standin.WIDTH, attention_head_dim=8,
+        norm_num_groups=32,
+    )  # fmt: skip
+    unet.save_pretrained(base / "unet")
+    tiny.save_pictures(tmp_path / "data" / "1_sks", [(256, 256)] * 4)
+    options = {
+        "pretrained_model_name_or_path": str(base), "output_dir": str(tmp_path / "out"), "resolution": 256,
+        "train_batch_size": 4, "max_train_epochs": 1, "mixed_precision": "no", "save_every_n_epochs": 0,
+        "save_precision": "float", "learning_rate": 0.01, "text_encoder_lr": 0.01, "save_state": False,
+    }  # fmt: skip
+    # Freed memory goes back at once, as it does on a GPU: the peak is what is used and not what the allocator keeps.
+    environment = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536", "PATH": "/usr/bin:/bin"}
+    ended = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", _RUN, json.dumps(options), str(tmp_path / "data")],
+        capture_output=True, text=True, env=environment, cwd=tiny.__file__.partition("/tests/")[0],
+    )  # fmt: skip
+    assert ended.returncode == 0, ended.stderr
+    peak, estimated, shares = json.loads(ended.stdout.splitlines()[-1])
+    assert shares["activations"] > 0.2 * estimated
+    assert abs(estimated / peak - 1) <= memory.MARGIN, (peak, estimated, shares)

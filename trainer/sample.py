@@ -1,0 +1,148 @@
+"""Sample pictures: what the model draws from the prompts while its LoRA is trained, without a trace on the training."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from inspect import signature
+from typing import Any, Final
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from datasetkit import tokens
+from datasetkit.core.config import TrainOptions
+from datasetkit.core.events import Reporter
+from datasetkit.core.files import display
+from trainer.families.base import PARTS
+from trainer.loop import Setup, StepLog
+from trainer.prompts import Prompt
+
+# Stable Diffusion's noise schedule, as the training has it.
+_SCHEDULE: Final[Mapping[str, Any]] = {
+    "num_train_timesteps": 1000,
+    "beta_start": 0.00085,
+    "beta_end": 0.012,
+    "beta_schedule": "scaled_linear",
+}
+# Latents go beyond 1 and are not clipped; the first step is not 0, as in Stable Diffusion's own configuration.
+_DDIM: Final[Mapping[str, Any]] = {"clip_sample": False, "set_alpha_to_one": False, "steps_offset": 1}
+_PNDM: Final[Mapping[str, Any]] = {"skip_prk_steps": True, "set_alpha_to_one": False, "steps_offset": 1}
+# sd-scripts' name -> diffusers' class and what it is told beside the schedule.
+SAMPLERS: Final[Mapping[str, tuple[str, Mapping[str, Any]]]] = {
+    "ddim": ("DDIMScheduler", _DDIM),
+    "ddpm": ("DDPMScheduler", {"clip_sample": False}),
+    "pndm": ("PNDMScheduler", _PNDM),
+    "euler": ("EulerDiscreteScheduler", {}),
+    "euler_a": ("EulerAncestralDiscreteScheduler", {}),
+    "heun": ("HeunDiscreteScheduler", {}),
+    "dpm_2": ("KDPM2DiscreteScheduler", {}),
+    "dpm_2_a": ("KDPM2AncestralDiscreteScheduler", {}),
+    "dpmsolver++": ("DPMSolverMultistepScheduler", {}),
+    "dpmsingle": ("DPMSolverSinglestepScheduler", {}),
+    "k_euler": ("EulerDiscreteScheduler", {}),
+    "k_euler_a": ("EulerAncestralDiscreteScheduler", {}),
+    "k_dpm_2": ("KDPM2DiscreteScheduler", {}),
+    "k_dpm_2_a": ("KDPM2AncestralDiscreteScheduler", {}),
+}
+
+
+def due(options: TrainOptions, log: StepLog, steps: int) -> str | None:
+    """Return the stem of the pictures that are drawn after a step, as saved LoRAs are named; None for none.
+
+    After the last step (of `steps`) some are always drawn.
+    """
+    every = options.sample_every_n_epochs
+    if log.step == steps or (every and log.last_of_epoch and log.epoch % every == 0):
+        return f"{log.epoch:06d}"
+    if options.sample_every_n_steps and log.step % options.sample_every_n_steps == 0:
+        return f"step{log.step:08d}"
+    return None
+
+
+def warn_of_long(prompts: Sequence[Prompt], limit: int, reporter: Reporter) -> None:
+    """Say which prompts are longer than what the text encoder reads of a caption."""
+    for place, prompt in enumerate(prompts, 1):
+        for text in (prompt.text, prompt.negative):
+            if (length := tokens.count(text)) > limit:
+                said = display(text if len(text) <= 40 else f"{text[:39]}…")
+                reporter.warn(f"prompt {place}: {length} tokens, the first {limit} are read: {said}")
+
+
+def draw(run: Setup, prompts: Sequence[Prompt]) -> list[Image.Image]:
+    """Draw a picture of each prompt with the LoRA as it is now.
+
+    torch's random state, the modes of the modules and the place of the VAE are afterwards what they were, and no
+    generator of the training is touched: a run with sample pictures trains what one without them trains.
+    """
+    with _at_rest(run):
+        return [_decoded(run, _latent(run, prompt)) for prompt in prompts]
+
+
+@contextmanager
+def _at_rest(run: Setup) -> Iterator[None]:
+    """Bring the model into evaluation, and leave everything as it was found."""
+    device = run.place.device
+    vae = run.parts.vae
+    models = [run.parts.part(name) for name in PARTS]
+    modes = [(module, module.training) for model in models for module in model.modules()]
+    home = next(vae.parameters()).device
+    with ExitStack() as stack:
+        stack.enter_context(torch.random.fork_rng(devices=[device] if device.type == "cuda" else []))
+        stack.enter_context(torch.no_grad())
+        try:
+            for model in models:
+                model.eval()
+            vae.to(device)
+            yield
+        finally:
+            vae.to(home)
+            for module, mode in modes:
+                module.training = mode
+            if device.type == "cuda":
+                torch.cuda.empty_cache()
+
+
+def _latent(run: Setup, prompt: Prompt) -> Tensor:
+    """Denoise from pure noise to a latent, (1, 4, height / 8, width / 8), float32; classifier-free guidance above 1.
+
+    The noise is drawn on the CPU, so that a seed is the same picture on every device.
+    """
+    options, place = run.options, run.place
+    generator = torch.Generator().manual_seed(prompt.seed)
+    guided = prompt.guidance > 1
+    with place.autocast():
+        texts = [prompt.negative, prompt.text] if guided else [prompt.text]
+        text = run.family.encode_text(
+            run.parts, texts, clip_skip=options.clip_skip, max_tokens=options.max_token_length
+        ).to(place.dtype)
+    scheduler = _scheduler(run, prompt)
+    latent = torch.randn((1, 4, prompt.height // 8, prompt.width // 8), generator=generator)
+    latent = latent.to(place.device) * float(scheduler.init_noise_sigma)
+    more = {"generator": generator} if "generator" in signature(scheduler.step).parameters else {}
+    for t in scheduler.timesteps:
+        noisy = scheduler.scale_model_input(latent, t).to(place.dtype)
+        with place.autocast():
+            predicted = run.family.predict(run.parts, noisy.repeat(len(texts), 1, 1, 1), t.to(place.device), text)
+        each = predicted.float().chunk(len(texts))
+        predicted = each[0] + prompt.guidance * (each[1] - each[0]) if guided else each[0]
+        latent = scheduler.step(predicted, t, latent, return_dict=False, **more)[0]
+    return latent
+
+
+def _scheduler(run: Setup, prompt: Prompt) -> Any:
+    import diffusers
+
+    name, told = SAMPLERS[prompt.sampler]
+    prediction = "v_prediction" if run.prediction == "v" else "epsilon"
+    made = getattr(diffusers, name)(**_SCHEDULE, **told, prediction_type=prediction)
+    made.set_timesteps(prompt.steps, device=run.place.device)
+    return made
+
+
+def _decoded(run: Setup, latent: Tensor) -> Image.Image:
+    vae = run.parts.vae
+    pixels = vae.decode((latent / run.family.LATENT_SCALE).to(run.encoder.dtype)).sample[0].float()
+    levels = ((pixels / 2 + 0.5).clamp(0, 1) * 255).round().to(torch.uint8)
+    return Image.fromarray(levels.permute(1, 2, 0).cpu().numpy(), "RGB")
