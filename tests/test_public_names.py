@@ -38,7 +38,7 @@ def test_verbs_that_change_something_take_how():
 
 def test_the_tables_of_dsk_toml_are_these():
     assert sorted(config.TABLES) == sorted(
-        "run rename resize tag rules plan-repeats layout reg report export import train".split()
+        "run rename resize tag rules plan-repeats layout reg report review export import train".split()
     )
 
 

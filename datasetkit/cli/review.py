@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import webbrowser
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -67,6 +66,8 @@ def review(
         reporter.finish()
         console.remark(f"{console.pictures(serving.pictures)}; Ctrl-C ends it")
         if options.open:
+            import webbrowser
+
             webbrowser.open(serving.url)
 
     with console.bars() as reporter:

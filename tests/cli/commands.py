@@ -6,9 +6,9 @@ from typing import Any
 
 import typer.main
 
-from datasetkit.cli import dataset, main, prepare, project, train
+from datasetkit.cli import dataset, main, prepare, project, review, train
 
-assert dataset and prepare and project and train  # each registers its commands
+assert dataset and prepare and project and review and train  # each registers its commands
 
 
 def commands() -> dict[str, Any]:
