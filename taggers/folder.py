@@ -27,6 +27,13 @@ def find(folder: Path) -> ModelFiles:
     return ModelFiles(folder / MODEL_FILE, labels[0])
 
 
+def stamp(files: ModelFiles) -> tuple[tuple[int, ...], ...]:
+    """Return what changes with any write to the model's files: reading them again costs a second a gigabyte."""
+    paths = (files.weights, files.labels, *onnx_file.check(files.weights))
+    found = (path.stat() for path in paths)
+    return tuple((s.st_dev, s.st_ino, s.st_size, s.st_mtime_ns, s.st_ctime_ns) for s in found)
+
+
 def content(files: ModelFiles) -> str:
     """Return what stands for a revision where there is no hub: a hash over the bytes of all files of the model.
 

@@ -154,19 +154,20 @@ def _in_folder(name: str, place: Path, options: TaggerOptions) -> Resolved:
     known = models.MODELS.get(name)
     pr_threshold = known.pr_threshold if known else None
     files = folder.find(place)
+    seen = folder.stamp(files)
     identity = _identity(name, folder.content(files), options)
     return Resolved(
         identity,
-        open=partial(_open_from_folder, files, identity, options, pr_threshold),
+        open=partial(_open_from_folder, files, seen, identity, options, pr_threshold),
         fetch=_nothing,
         pr_threshold=pr_threshold,
     )
 
 
 def _open_from_folder(
-    files: ModelFiles, identity: Identity, options: TaggerOptions, pr_threshold: float | None
+    files: ModelFiles, seen: object, identity: Identity, options: TaggerOptions, pr_threshold: float | None
 ) -> Wd14Tagger:
-    if folder.content(files) != identity.revision:
+    if folder.stamp(files) != seen and folder.content(files) != identity.revision:
         raise ModelFileError(f"{files.weights.parent}: the model's files have changed during the run", hint="run again")
     return Wd14Tagger(files, identity, options=options, pr_threshold=pr_threshold)
 

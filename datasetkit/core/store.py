@@ -333,6 +333,11 @@ class Store:
         row = self.database.execute("SELECT size, mtime_ns FROM made WHERE path = ?", (self.key(output),)).fetchone()
         return row is not None and (row[0] == _CLAIMED or row == _size_time(output))
 
+    def is_claimed(self, output: Path) -> bool:
+        """Tell whether a run was about to make an output, and was killed before it could note it as made."""
+        row = self.database.execute("SELECT size FROM made WHERE path = ?", (self.key(output),)).fetchone()
+        return row is not None and row[0] == _CLAIMED
+
     def claim(self, outputs: Iterable[Output]) -> None:
         """Note outputs before they are made: what a killed run leaves is known as dsk's own."""
         with self.transaction():

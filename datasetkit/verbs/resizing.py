@@ -2,39 +2,22 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 from datasetkit.core.buckets import BucketRules, select
 from datasetkit.core.config import ResizeOptions
-from datasetkit.core.errors import InputError, PlanConflict
-from datasetkit.core.files import (
-    MASKS,
-    PROJECT,
-    TEMP_PREFIX,
-    caption_path,
-    companions,
-    display,
-    nearest_folder,
-    reading,
-    refuse_link,
-    require_writable,
-    sweep,
-    write_atomic,
-    writing,
-)
+from datasetkit.core.errors import InputError
+from datasetkit.core.files import PROJECT, display, nearest_folder, refuse_link, require_writable
 from datasetkit.core.plans import Move, Plan
-from datasetkit.core.records import Done, Failed, ImageRecord, Outcome, RunReport, Skipped
+from datasetkit.core.records import Done, Failed, ImageRecord, RunReport, Skipped
 from datasetkit.core.store import Output
-from datasetkit.executors import local
 from datasetkit.scan import Scan, file_id, scan
 from datasetkit.stages.resize import Resized, ResizeStage, target_size
+from datasetkit.verbs.carrying import carry, copy
 from datasetkit.verbs.following import Followed, follow
+from datasetkit.verbs.making import Making, Staging, Targets, make
 from datasetkit.verbs.project import JUST_DO_IT, How, Project, finish_interrupted, open_project
 from datasetkit.verbs.sets import require_pictures
 
@@ -94,18 +77,13 @@ def resize(folder: Path, out: Path | None, options: ResizeOptions, how: How = JU
     with open_project(out, how) as project:
         found = _scan(folder, project, options)
         targets = output_names(found.folder, found.records, out, options)
-        followed = follow(found, targets, out, project)
+        making = _making(targets, options)
+        followed = follow(found, making.pictures(found.records), out, project, "resize")
         with project.journal.recording("resize", display(found.folder.name)) as recording:
-            report = _run(found, targets, project, options, recording)
-            carried = carry(found.records, targets)
-            for place in {goal.parent for _, goal in carried} if not how.dry_run else ():
-                recording.folder(place)
-                sweep(place)
-            for source, goal in carried if not how.dry_run else ():
-                with reading(source):
-                    data = source.read_bytes()
-                write_atomic(goal, data)
-                recording.made(Output(goal, "", "carried", source))
+            report = make(found, making, project, recording)
+            carried = carry(found.records, targets, project.store)
+            if not how.dry_run:
+                copy(carried, project, recording)
         seen = uses(_without(found.records, report.failed), targets, options)
         return ResizeResult(report, out, len(carried), recording.entry, seen, followed)
 
@@ -127,28 +105,6 @@ def uses(records: Sequence[ImageRecord], targets: dict[Path, Path], options: Res
         scale = {resolution: round(use.scale, 4) for resolution, use in chosen.items()}
         found.append(TrainerUse(targets[record.path], size, bucket, scale))
     return tuple(found)
-
-
-class Maker(Protocol):
-    """Where outputs are noted as they are made: in the history, or only in the store for what is swapped in later."""
-
-    def folder(self, path: Path) -> None: ...
-
-    def made(self, output: Output) -> None: ...
-
-
-@dataclass(frozen=True, slots=True)
-class _Staging:
-    """Notes outputs that are about to be swapped in; the swap is what the history shows."""
-
-    project: Project
-
-    def folder(self, path: Path) -> None:
-        with writing(path):
-            path.mkdir(parents=True, exist_ok=True)
-
-    def made(self, output: Output) -> None:
-        self.project.store.settle([output])
 
 
 def _scan(folder: Path, project: Project, options: ResizeOptions) -> Scan:
@@ -190,87 +146,12 @@ def _recipe(options: ResizeOptions) -> str:
     return f"resize-3 {options.max} {options.mode} {options.quality} {options.alpha}"
 
 
-def _run(
-    found: Scan,
-    targets: dict[Path, Path],
-    project: Project,
-    options: ResizeOptions,
-    maker: Maker,
-) -> RunReport[Resized]:
-    """Make the outputs that are not up to date; return the outcomes in input order, failures of the scan last."""
-    store, recipe = project.store, _recipe(options)
-    current = {r.path for r in found.records if store.is_current(targets[r.path], r.id, recipe)}
-    todo = [r for r in found.records if r.path not in current]
-    unknown = [r for r in todo if os.path.lexists(targets[r.path]) and not store.is_ours(targets[r.path])]
-    if unknown:
-        _require_same(unknown, targets, project, options)
-        current |= {r.path for r in unknown}
-        todo = [r for r in todo if r.path not in current]
-        if not project.how.dry_run:
-            store.settle([Output(targets[r.path], r.id, recipe, r.path) for r in unknown])
-    done: dict[Path, Outcome[Resized]] = {}
-    if todo and not project.how.dry_run:
-        for place in {targets[r.path].parent for r in todo}:
-            maker.folder(place)
-            require_writable(place)
-            sweep(place)
-        outputs = {r.path: Output(targets[r.path], r.id, recipe, r.path) for r in todo}
-        store.claim(outputs.values())
-        stage = ResizeStage.of(options, {r.path: targets[r.path] for r in todo})
-        for outcome in local.run(stage, todo, workers=options.workers, reporter=project.how.reporter):
-            if isinstance(outcome, Failed):
-                done[outcome.path] = outcome
-                continue
-            done[outcome.record.path] = outcome
-            if isinstance(outcome, Done):
-                maker.made(outputs[outcome.record.path])
-    outcomes: list[Outcome[Resized]] = [
-        Skipped(r, "up to date") if r.path in current else done.get(r.path, Skipped(r, "would be resized"))
-        for r in found.records
-    ]
-    return RunReport("resize", (*outcomes, *found.failed))
+def _making(targets: dict[Path, Path], options: ResizeOptions) -> Making[Resized]:
+    def stage(files: Targets) -> ResizeStage:
+        return ResizeStage.of(options, {source: target for source, (target,) in files.items()})
 
-
-def _require_same(
-    unknown: Sequence[ImageRecord], targets: dict[Path, Path], project: Project, options: ResizeOptions
-) -> None:
-    """Raise PlanConflict unless every unknown file is, byte for byte, what would be made in its place.
-
-    Then dsk made it, and its `.dsk/` was deleted since, which may cost time but nothing else.
-    """
-    with tempfile.TemporaryDirectory(prefix=TEMP_PREFIX) as folder:
-        trial = {r.path: Path(folder) / f"{n}{targets[r.path].suffix}" for n, r in enumerate(unknown)}
-        outcomes = local.run(
-            ResizeStage.of(options, trial), unknown, workers=options.workers, reporter=project.how.reporter
-        )
-        with contextlib.closing(outcomes):
-            for record, outcome in zip(unknown, outcomes, strict=True):
-                there, made = targets[record.path], trial[record.path]
-                if isinstance(outcome, Failed) or there.is_symlink() or there.read_bytes() != made.read_bytes():
-                    raise PlanConflict(
-                        f"{display(there)} was not made by dsk, or was edited since",
-                        hint="move such files away, or name another output folder",
-                    )
-                made.unlink()
-
-
-def carry(records: Sequence[ImageRecord], targets: dict[Path, Path]) -> list[tuple[Path, Path]]:
-    """Return (source, target) of the captions and masks that go with the pictures and are not there yet."""
-    by_place: dict[Path, list[Path]] = {}
-    for record in records:
-        by_place.setdefault(record.path.parent, []).append(record.path)
-    goals: dict[Path, Path] = {}
-    for place, pictures in by_place.items():
-        for picture, belongings in companions(place, pictures).items():
-            target = targets[picture]
-            for path in belongings:
-                if path.is_symlink():
-                    continue
-                if path == caption_path(picture):
-                    goals.setdefault(caption_path(target), path)
-                elif path.parent.name == MASKS and path.suffix.lower() == ".png":
-                    goals.setdefault(target.parent / MASKS / f"{target.stem}.png", path)
-    return [(source, goal) for goal, source in goals.items() if not os.path.lexists(goal)]
+    wanted = {source: (target,) for source, target in targets.items()}
+    return Making(_recipe(options), wanted, stage, "would be resized", options.workers)
 
 
 def _resize_in_place(folder: Path, options: ResizeOptions, how: How) -> ResizeResult:
@@ -285,7 +166,7 @@ def _resize_in_place(folder: Path, options: ResizeOptions, how: How) -> ResizeRe
         # Of its own for each command: undo puts what was swapped in back here. A killed run's work is taken up again.
         stage_folder = project.root / PROJECT / "stage" / str(project.journal.next_id())
         staged = output_names(folder, fresh, stage_folder, options)
-        report = _run(Scan(folder, fresh, found.failed), staged, project, options, _Staging(project))
+        report = make(Scan(folder, fresh, found.failed), _making(staged, options), project, Staging(project))
         keep = project.root / PROJECT / "originals" / str(project.journal.next_id())
         ops: list[Move] = []
         settled: list[Output] = []
