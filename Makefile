@@ -21,7 +21,7 @@ READY := $(VENV)/.ready$(if $(TRAIN),-train)
 TRAINER := $(VENV)/.ready-train
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo check test test-all bench train web docs clean
+.PHONY: help setup demo check test test-all bench train web web-check docs clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -77,7 +77,8 @@ BASE_RUN := $(if $(BASE),pretrained_model_name_or_path=$(if $(wildcard $(BASE)),
 # Its run is short, and on one thread: the layers are so small that threads would only wait for each other.
 STANDIN := $(if $(BASE)$(filter-out demo-out,$(DATA)),,demo-out/standin-sd1)
 STANDIN_RUN := resolution=256 train_batch_size=4 max_train_epochs=2 learning_rate=0.01 text_encoder_lr=0.01 \
-  mixed_precision=no optimizer_type=AdamW save_state=false output_name=standin
+  mixed_precision=no optimizer_type=AdamW save_state=false output_name=standin \
+  sample_prompts=examples/quickstart/prompts.txt sample_at_first=true
 
 train: $(TRAINER) $(if $(filter demo-out,$(DATA)),demo-out/dataset/config.toml) $(STANDIN:%=%/model_index.json)
 train: ## train a LoRA on DATA with BASE and GPUS (without any: on the quickstart with a stand-in, 2 minutes on a CPU)
@@ -85,7 +86,8 @@ ifneq ($(STANDIN),)
 	OMP_NUM_THREADS=1 $(BIN)/dsk train demo-out --set pretrained_model_name_or_path="$(abspath $(STANDIN))" \
 	  $(STANDIN_RUN:%=--set %)
 	@echo
-	@echo "The LoRA is demo-out/output/standin.safetensors, the plot of its loss demo-out/output/standin-loss.png."
+	@echo "The LoRA is demo-out/output/standin.safetensors, the plot of its loss demo-out/output/standin-loss.png,"
+	@echo "and what it draws from examples/quickstart/prompts.txt before and after, demo-out/output/standin-samples.png."
 	@echo "Its base is a stand-in with random weights: this shows that everything runs, and gives no pictures. For real:"
 	@echo "  make train BASE=$(SD15) DATA=my-project GPUS=1"
 else ifeq ($(GPUS),1)
@@ -102,9 +104,17 @@ demo-out/dataset/config.toml:
 demo-out/standin-sd1/model_index.json: | $(TRAINER)
 	$(BIN)/python -m trainer.standin "$(dir $@)"
 
+UI := datasetkit/web/ui
+
 web: ## build the review page's bundle, datasetkit/web/static, from datasetkit/web/ui (needs Node 20)
-	npm --prefix datasetkit/web/ui ci
-	npm --prefix datasetkit/web/ui run build
+	npm --prefix $(UI) ci --no-audit --no-fund
+	npm --prefix $(UI) run build
+
+web-check: ## test the page's modules, and check that its bundle is what the source gives, to the byte (needs Node 20)
+	npm --prefix $(UI) ci --no-audit --no-fund
+	npm --prefix $(UI) test
+	npm --prefix $(UI) run build -- --outDir "$(CURDIR)/build/web"
+	diff -r build/web datasetkit/web/static
 
 docs: $(READY) ## check the links of all pages
 	$(BIN)/pytest -q tests/test_docs_links.py

@@ -37,6 +37,9 @@ class Listener:
     def advance(self, n=1):
         self.told.append(n)
 
+    def note(self, text):
+        self.told.append(text)
+
     def finish(self):
         self.told.append("end")
 

@@ -10,6 +10,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 QUICKSTART = EXAMPLES / "quickstart"
@@ -95,10 +96,29 @@ def test_a_second_run_of_the_quickstart_changes_nothing(quickstart):
     assert {path: path.stat().st_mtime_ns for path in (project / "dataset").rglob("*") if path.is_file()} == before
 
 
+def test_quickstart_can_cut_sylvie_out(tmp_path):
+    pytest.importorskip("rembg")
+    project = tmp_path / "project"
+    recipe("quickstart", project, ("pictures", "reg-pictures"))
+    path = project / "dsk.toml"
+    steps = '"resize", "cutout", "tag"'
+    path.write_text(path.read_text(encoding="utf-8").replace('"resize", "tag"', steps), encoding="utf-8")
+    run(project)
+    found = [caption.split(", ") for caption in captions(project / "work" / "sylvie")]
+    assert len(found) == HANDFUL
+    assert all("white background" in tags and "simple background" in tags for tags in found)
+    assert len(list(project.glob("dataset/train/*_sylvie/masks/*.png"))) == HANDFUL
+
+
 def test_face_recipe_keeps_the_face_out_of_captions_and_exports_its_numbers(tmp_path):
     project = tmp_path / "project"
     config = recipe("face", project, ("photos", "women"))
     run(project)
+    crops = pictures(project / "work" / "MikamiYua")
+    assert len(crops) == HANDFUL and (project / "faces.png").is_file()
+    for path in crops:
+        with Image.open(path) as crop:
+            assert crop.width == crop.height <= 512
     assert sorted(path.name for path in (project / "dataset").glob("*/*")) == ["20_1girl", "20_MikamiYua"]
     assert all(caption.startswith("MikamiYua") for caption in captions(project / "dataset/train/20_MikamiYua"))
     exported = tomllib.loads((project / "dataset" / "config.toml").read_text(encoding="utf-8"))
@@ -108,10 +128,13 @@ def test_face_recipe_keeps_the_face_out_of_captions_and_exports_its_numbers(tmp_
 
 
 def test_clothes_recipe_makes_the_steps_that_its_page_names(tmp_path):
+    pytest.importorskip("rembg")
     project = tmp_path / "project"
     recipe("clothes", project, ("pictures",))
     steps = run(project)
     assert all(caption.startswith("mytag") for caption in captions(project / "dataset/train/6_mycloths"))
+    masks = list((project / "dataset/train/6_mycloths/masks").iterdir())
+    assert len(masks) == HANDFUL and (project / "faces.png").is_file()
     plan = next(step for step in steps if step["step"] == "layout")["result"]["plan"]
     # The page says 30 pictures x 6 x 10 epochs = 1,800 steps; with a batch of 1 they go by the picture.
     assert plan["train"]["steps"] == HANDFUL * 6 * 10

@@ -77,6 +77,9 @@ class Counter:
     def advance(self, n: int = 1) -> None:
         self.calls.append(("advance", n))
 
+    def note(self, text: str) -> None:
+        raise AssertionError(text)
+
     def finish(self) -> None:
         self.calls.append(("finish",))
 

@@ -7,12 +7,14 @@ from datasetkit import api
 from datasetkit.core import config
 
 VERBS = """
-    doctor download export find_config groups history import_captions init layout load_config models plan_repeats reg
-    rename report resize rules run scores tag undo where
+    as_sd_scripts check crop_faces cutout doctor download erase_faces export find_config groups history
+    import_captions init layout list_faces load_config models plan_repeats reg rename report resize rules run scores
+    tag undo where
 """.split()
 NOUNS = """
-    ConceptOptions Config ExportOptions How ImportOptions LayoutOptions PlanRepeatsOptions RegOptions RenameOptions
-    ReportOptions ResizeOptions RulesOptions RunOptions TagOptions TrainOptions
+    CheckOptions ConceptOptions Config CutoutOptions ExportOptions FacesOptions How ImportOptions LayoutOptions
+    PlanRepeatsOptions RegOptions RenameOptions ReportOptions ResizeOptions RulesOptions RunOptions TagOptions
+    TrainOptions
 """.split()
 
 
@@ -37,9 +39,8 @@ def test_verbs_that_change_something_take_how():
 
 
 def test_the_tables_of_dsk_toml_are_these():
-    assert sorted(config.TABLES) == sorted(
-        "run rename resize tag rules plan-repeats layout reg report review export import train".split()
-    )
+    names = "run rename faces resize cutout tag rules plan-repeats layout reg report check review export import train"
+    assert sorted(config.TABLES) == sorted(names.split())
 
 
 def test_the_version_is_a_version():

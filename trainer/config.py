@@ -13,6 +13,7 @@ from datasetkit.core.config import Config, LayoutOptions, TrainOptions, build
 from datasetkit.core.errors import ConfigError
 from datasetkit.core.files import display
 from trainer.plan import TRAIN, Subset, caption_options, find_subsets
+from trainer.tinybase import shipped
 
 # What sd-scripts takes where its files say nothing (its seed would be random).
 DEFAULTS: Final[Mapping[str, object]] = {
@@ -36,6 +37,8 @@ _STEPS: Final = 1600  # where neither epochs nor steps are given
 _OWN_LOADER = "pictures are read by this trainer's own loader"
 _ATTENTION = "torch's scaled-dot-product attention is always used"
 _TRACKING = "metrics.jsonl and TensorBoard are written under fixed names"
+_LOSS = "the loss is l2"
+_TEXT_CACHE = "a text encoder that is not trained encodes each wording once, shuffled captions too"
 # Accepted, and not needed: why.
 IGNORED: Final[Mapping[str, str]] = {
     "xformers": _ATTENTION,
@@ -45,6 +48,8 @@ IGNORED: Final[Mapping[str, str]] = {
     "max_data_loader_n_workers": _OWN_LOADER,
     "persistent_data_loader_workers": _OWN_LOADER,
     "vae_batch_size": "pictures are encoded one by one, so that no batch can change a latent",
+    "cache_text_encoder_outputs": _TEXT_CACHE,
+    "cache_text_encoder_outputs_to_disk": _TEXT_CACHE,
     "skip_cache_check": "cached latents are checked by content",
     "no_half_vae": "the VAE never computes in fp16",
     "tokenizer_cache_dir": "the tokenizer is part of the package",
@@ -55,20 +60,68 @@ IGNORED: Final[Mapping[str, str]] = {
     "save_last_n_epochs_state": "the newest two states are kept",
     "save_last_n_steps_state": "the newest two states are kept",
     "caption_separator": "commas part the tags",
+    "huber_schedule": _LOSS,
+    "huber_c": _LOSS,
+    "huber_scale": _LOSS,
+    "highvram": "memory is not emptied between steps",
 }
 # Not to be had here: the values that mean "off" are accepted.
 _OFF: Final[tuple[object, ...]] = (None, False, 0, "", [])
-UNSUPPORTED: Final = frozenset(
-    "v2 weighted_captions color_aug face_crop_aug_range enable_wildcard caption_prefix caption_suffix "
-    "secondary_separator token_warmup_min token_warmup_step full_fp16 full_bf16 fp8_base fp8_base_unet "
-    "scale_v_pred_loss_like_noise_pred v_pred_like_loss zero_terminal_snr alpha_mask validation_split "
-    "validation_seed validate_every_n_epochs validate_every_n_steps max_validation_steps cache_text_encoder_outputs "
-    "cache_text_encoder_outputs_to_disk resize_interpolation in_json network_args base_weights "
-    "base_weights_multiplier dim_from_weights lr_scheduler_type lr_scheduler_args lr_decay_steps "
-    "lr_scheduler_timescale lr_scheduler_min_lr_ratio save_n_epoch_ratio save_state_on_train_end resume initial_epoch "
-    "initial_step skip_until_initial_step deepspeed metadata_title metadata_author metadata_description "
-    "metadata_license metadata_tags".split()
-)
+_CAPTIONS = "write it into the captions: dsk rules changes them all"
+_VALIDATION = "there is no validation here"
+_HALF = "mixed_precision keeps the frozen base in half precision; what is trained stays float32"
+_COURSE = "take one of the lr_scheduler names"
+_METADATA = "training_comment is written"
+_RESUME = "dsk train --resume goes on from the newest state"
+# What to do instead.
+UNSUPPORTED: Final[Mapping[str, str]] = {
+    "v2": "base models of Stable Diffusion 1.x are trained",
+    "network_args": "network_dim, network_alpha and network_dropout say what the LoRA is",
+    "dim_from_weights": "set network_dim to the rank of network_weights",
+    "base_weights": "merge it into the base model first",
+    "base_weights_multiplier": "merge it into the base model first",
+    "weighted_captions": "captions are read without weights",
+    "enable_wildcard": _CAPTIONS,
+    "caption_prefix": _CAPTIONS,
+    "caption_suffix": _CAPTIONS,
+    "secondary_separator": _CAPTIONS,
+    "token_warmup_min": "caption_tag_dropout_rate leaves out tags",
+    "token_warmup_step": "caption_tag_dropout_rate leaves out tags",
+    "color_aug": "colours are trained as they are",
+    "face_crop_aug_range": "crop the pictures before",
+    "resize_interpolation": "Lanczos is always used",
+    "alpha_mask": "masked_loss reads masks/<stem>.png",
+    "in_json": "write captions beside the pictures: dsk import --from meta",
+    "full_fp16": _HALF,
+    "full_bf16": _HALF,
+    "fp8_base": _HALF,
+    "fp8_base_unet": _HALF,
+    "scale_v_pred_loss_like_noise_pred": "min_snr_gamma has a form for v-prediction",
+    "v_pred_like_loss": "the loss is of one kind",
+    "zero_terminal_snr": "the schedule is that of the base model",
+    "validation_split": _VALIDATION,
+    "validation_seed": _VALIDATION,
+    "validate_every_n_epochs": _VALIDATION,
+    "validate_every_n_steps": _VALIDATION,
+    "max_validation_steps": _VALIDATION,
+    "lr_scheduler_type": _COURSE,
+    "lr_scheduler_args": _COURSE,
+    "lr_decay_steps": _COURSE,
+    "lr_scheduler_timescale": _COURSE,
+    "lr_scheduler_min_lr_ratio": _COURSE,
+    "save_n_epoch_ratio": "save_every_n_epochs says when",
+    "save_state_on_train_end": "a finished run has nothing to go on with; network_weights trains its LoRA further",
+    "resume": _RESUME,
+    "initial_epoch": _RESUME,
+    "initial_step": _RESUME,
+    "skip_until_initial_step": _RESUME,
+    "deepspeed": "accelerate launch -m trainer uses several GPUs",
+    "metadata_title": _METADATA,
+    "metadata_author": _METADATA,
+    "metadata_description": _METADATA,
+    "metadata_license": _METADATA,
+    "metadata_tags": _METADATA,
+}
 # Accepted with these values only.
 FIXED: Final[Mapping[str, tuple[object, ...]]] = {
     "save_model_as": ("safetensors",),
@@ -106,8 +159,8 @@ def of_project(config: Config, given: Mapping[str, Any]) -> TrainOptions:
     own: dict[str, Any] = {n: getattr(options, n) for n in _PATHS if given.get(n) is None and getattr(options, n)}
     for name in ("pretrained_model_name_or_path", "vae"):
         value = getattr(options, name)
-        # A hub id looks like a path; what is there is a path.
-        if value and given.get(name) is None and (root / value).exists():
+        # A hub id looks like a path; what is there is a path. `tiny` is always the shipped base.
+        if value and value != shipped.NAME and given.get(name) is None and (root / value).exists():
             own[name] = value
     placed: dict[str, Any] = {name: str(root / value) for name, value in own.items()}
     return replace(options, **placed)
@@ -151,7 +204,7 @@ def translate(config_file: Path | None, dataset_file: Path | None, given: Mappin
     if dataset_file is not None:
         shared, rows = _dataset(_toml(dataset_file), display(dataset_file.name), ignored)
         options |= shared
-    made = build(TrainOptions, _settled({**options, **given}), {}, where=where)
+    made = build(TrainOptions, _settled(options, given), {}, where=where)
     if dataset_file is not None:
         return Translated(made, tuple(_subset(row, made, dataset_file) for row in rows), ignored)
     return _of_folders(made, folders, config_file, ignored)
@@ -171,11 +224,13 @@ def _of_folders(
     return Translated(options, tuple(found), ignored, notices)
 
 
-def _settled(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Complete what sd-scripts' files leave open, as sd-scripts does."""
-    made = {**DEFAULTS, **options}
+def _settled(options: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """Complete what sd-scripts' files leave open, as sd-scripts does. given: options that stand above the files."""
+    made = {**DEFAULTS, **options, **given}
     made.setdefault("text_encoder_lr", made["learning_rate"])
-    if "max_train_epochs" in made:
+    if "max_train_steps" in given and "max_train_epochs" not in given:
+        made.pop("max_train_epochs", None)
+    elif "max_train_epochs" in made:
         made.pop("max_train_steps", None)  # sd-scripts: epochs stand above steps
     else:
         made.setdefault("max_train_steps", _STEPS)
@@ -197,7 +252,8 @@ def _known(table: Mapping[str, Any], where: str, ignored: dict[str, str], also: 
         elif key in UNSUPPORTED:
             if value not in _OFF:
                 raise ConfigError(
-                    f"{where}: {key} = {value!r} is not to be had here", hint="take it out, or set it off"
+                    f"{where}: {key} = {value!r} is not to be had here",
+                    hint=f"{UNSUPPORTED[key]}; take it out, or set it off",
                 )
         elif key in own or key in also:
             found[key] = _value(key, value)

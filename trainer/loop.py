@@ -24,6 +24,7 @@ from trainer.place import Place
 from trainer.plan import TrainPlan
 from trainer.reading import WORKERS, Reader, Seen, Step
 from trainer.schedule import Prediction, alphas_cumprod, snr
+from trainer.text import Texts
 
 _Draws = Callable[[str], list[torch.Generator]]
 
@@ -39,6 +40,7 @@ class Setup:
     parts: Parts
     lora: Lora
     encoder: Encoder
+    texts: Texts
     optimizer: Optimizer
     scheduler: LRScheduler
     scaler: torch.amp.GradScaler
@@ -121,19 +123,19 @@ def gradients(setup: Setup, work: Step) -> tuple[float, int]:
     schedule = setup.plan.schedule
     nominal = schedule.batch_size * schedule.gradient_accumulation * schedule.processes
     parameters = setup.lora.parameters()
-    total = torch.zeros((), dtype=torch.float64, device=setup.place.device)
+    total = torch.zeros((), dtype=setup.place.tally, device=setup.place.device)
     for position, batch in work.batches:
         if setup.options.network_dropout:
             # The dropout draws from torch's own generator: it is set for each batch, so that a resumed run goes on.
             torch.manual_seed(seeds.generator(setup.options.seed, work.epoch, "", position, "dropout").initial_seed())
         each = sample_losses(setup, batch, work.epoch)
         setup.scaler.scale(each.sum() / nominal).backward()  # type: ignore[no-untyped-call]
-        total += each.detach().sum().double()
+        total += each.detach().sum().to(total.dtype)
     for parameter in parameters:
         if parameter.grad is None:
             parameter.grad = torch.zeros_like(parameter)
     setup.place.summed([p.grad for p in parameters if p.grad is not None])
-    visits = torch.tensor(float(sum(len(batch) for _, batch in work.batches)), dtype=torch.float64)
+    visits = torch.tensor(float(sum(len(batch) for _, batch in work.batches)), dtype=total.dtype)
     tally = torch.stack([total, visits.to(total.device)])
     setup.place.summed([tally])
     summed, count = tally.tolist()
@@ -163,16 +165,8 @@ def sample_losses(setup: Setup, batch: Sequence[Seen], epoch: int) -> Tensor:
     noisy = noise.add_noise(latents, input_noise, t, setup.alphas)
     target = losses.TARGETS[setup.prediction](latents, eps, t, setup.alphas)
     with place.autocast():
-        with torch.set_grad_enabled("text_encoder" in setup.lora.parts):
-            text = setup.family.encode_text(
-                setup.parts,
-                [seen.caption for seen in batch],
-                clip_skip=options.clip_skip,
-                max_tokens=options.max_token_length,
-            )
-        predicted = setup.family.predict(
-            setup.parts, place.sent(noisy.to(place.dtype)), place.sent(t), text.to(place.dtype)
-        )
+        text = setup.texts.states([seen.caption for seen in batch])
+        predicted = setup.family.predict(setup.parts, place.sent(noisy.to(place.dtype)), place.sent(t), text)
     each = losses.mse(predicted, place.sent(target), _masks(batch, latents))
     weight = losses.weights(
         snr(setup.alphas)[t], setup.prediction, min_snr_gamma=options.min_snr_gamma,

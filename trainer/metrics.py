@@ -1,4 +1,4 @@
-"""Metrics: one JSON line a step, a picture of the loss and the learning rates, and TensorBoard where it is wanted."""
+"""Metrics: a JSON line a step, the progress line, a plot of loss and rates, and TensorBoard where it is wanted."""
 
 from __future__ import annotations
 
@@ -11,10 +11,13 @@ from pathlib import Path
 from typing import Any, Final, Protocol
 
 import numpy as np
+import torch
 from PIL import Image
 
+from datasetkit.core.events import Reporter
 from datasetkit.core.files import write_atomic, writing
 from trainer.loop import StepLog
+from trainer.place import most_memory
 
 # What sd-scripts calls a part in TensorBoard.
 _PARTS: Final = {"text_encoder": "textencoder"}
@@ -112,6 +115,28 @@ class TensorBoard:
 
     def close(self) -> None:
         self._writer.close()
+
+
+class Line:
+    """What stands beside the progress line: the mean loss of the last epoch's worth of steps, and the memory."""
+
+    def __init__(
+        self, reporter: Reporter, device: torch.device, *, per_epoch: int, before: Sequence[float] = ()
+    ) -> None:
+        self._reporter, self._device = reporter, device
+        self._recent = deque(before, maxlen=per_epoch)
+
+    def add(self, log: StepLog) -> None:
+        self._recent.append(log.loss)
+        memory = most_memory(self._device)
+        held = f", {memory / 1e9:.1f} GB" if memory else ""
+        self._reporter.note(f"loss {sum(self._recent) / len(self._recent):.4f}{held}")
+
+    def show(self, step: int, pictures: Sequence[Image.Image]) -> None:
+        """Do nothing: the pictures have a sheet of their own."""
+
+    def close(self) -> None:
+        """Do nothing: who opened the progress line closes it."""
 
 
 def rows(path: Path) -> list[dict[str, Any]]:

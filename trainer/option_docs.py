@@ -20,7 +20,7 @@ _UNSET = "not set"
 GROUPS: Final[Mapping[str, Mapping[str, Doc]]] = {
     "Model": {
         "pretrained_model_name_or_path": Doc(
-            "the base model: a `.safetensors` file, a diffusers folder, or a name on the hub",
+            "the base model: a `.safetensors` file, a diffusers folder, or [a name on the hub](#the-base-model)",
             "always: it must be given",
             "must be given",
         ),
@@ -28,7 +28,10 @@ GROUPS: Final[Mapping[str, Mapping[str, Doc]]] = {
             "the commit, 40 hex digits, of a model of the hub",
             "the base is named on the hub: without its commit it could be another tomorrow",
         ),
-        "vae": Doc("a VAE (file or folder) in place of the model's own", "the model's VAE is known to be poor"),
+        "vae": Doc(
+            "a VAE in place of the model's own: a file, a folder, or a name on the hub with its `@commit`",
+            "the model's VAE is known to be poor",
+        ),
         "v_parameterization": Doc(
             "the model predicts the velocity and not the noise", "the base is a v-prediction model"
         ),
@@ -192,9 +195,13 @@ GROUPS: Final[Mapping[str, Mapping[str, Doc]]] = {
         ),
     },
     "Sample pictures": {
-        "sample_prompts": Doc("a file of prompts, one a line; pictures are drawn from them", "you want to see", "none"),
-        "sample_every_n_epochs": Doc("draw after every n-th epoch", "1 with prompts", "none"),
-        "sample_every_n_steps": Doc("draw after every n-th step", "epochs are long", "none"),
+        "sample_prompts": Doc(
+            "a text file of prompts, one a line: [sample pictures](#sample-pictures)",
+            "you want to see what it learns",
+            "none",
+        ),
+        "sample_every_n_epochs": Doc("draw after every n-th epoch, and at the end", "1 with prompts", "none: the end"),
+        "sample_every_n_steps": Doc("draw after every n-th step, and at the end", "epochs are long", "none: the end"),
         "sample_at_first": Doc("draw before the first step", "you want to compare with the base"),
         "sample_sampler": Doc("how they are drawn", "`euler_a` is what many are used to"),
     },

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -25,6 +26,11 @@ class Place:
     @property
     def is_main(self) -> bool:
         return self.process == 0
+
+    @property
+    def tally(self) -> torch.dtype:
+        """Return the type in which losses are added up on the device: Apple's GPUs have no float64."""
+        return torch.float32 if self.device.type == "mps" else torch.float64
 
     def autocast(self) -> torch.autocast:
         """Return the context in which the model computes."""
@@ -69,6 +75,20 @@ def find(mixed_precision: str) -> tuple[Place, str]:
         place = Place(state.device, torch.float32, state.num_processes, state.process_index)
         return place, "mixed_precision = fp16 needs a GPU: this CPU run computes in float32"
     return Place(state.device, dtype, state.num_processes, state.process_index), ""
+
+
+def most_memory(device: torch.device) -> int:
+    """Return the most memory that was held so far, in bytes: a GPU's, or without one the process's; 0: not known."""
+    if device.type == "cuda":  # AMD's are called so too
+        return torch.cuda.max_memory_reserved(device)
+    if device.type == "mps":  # it remembers no peak
+        return torch.mps.driver_allocated_memory()
+    if sys.platform == "win32":
+        return 0
+    import resource
+
+    # In KiB, and on macOS in bytes.
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 def lower_base(model: nn.Module, dtype: torch.dtype) -> None:

@@ -20,7 +20,7 @@ from trainer.norms import Factors, delta_distance, delta_norms
 
 _LOADED: Final = "loaded"
 _CAPTION: Final = "a photo"
-_LATENT: Final = (1, 4, 8, 8)  # of 64 x 64 pixels: what is proven does not depend on the size
+_SIDES: Final = (8, 8)  # latent pixels: what is proven does not depend on the size
 _TIMESTEP: Final = 500
 _GRACE: Final = 4  # roundings that add up in a product or a pass, beside the one of each factor
 
@@ -81,8 +81,9 @@ def _load(path: Path, run: Setup, plain: Parts) -> str:
 
 
 def _load_parts(loader: Any, path: Path, run: Setup, plain: Parts) -> None:
+    # Older versions of diffusers take no path to a file where they may not ask the hub.
     tensors, alphas, facts = loader.lora_state_dict(
-        str(path), local_files_only=True, use_safetensors=True, return_lora_metadata=True
+        str(path.parent), weight_name=path.name, local_files_only=True, use_safetensors=True, return_lora_metadata=True
     )
     if "unet" in run.lora.parts:
         loader.load_lora_into_unet(tensors, alphas, plain.unet, adapter_name=_LOADED, metadata=facts)
@@ -148,7 +149,8 @@ def _different_output(run: Setup, plain: Parts, base: Tensor) -> str:
 def _output(run: Setup, parts: Parts) -> Tensor:
     """Return a pass on fixed noise and a fixed caption, float32."""
     options, place = run.options, run.place
-    noisy = torch.randn(_LATENT, generator=torch.Generator().manual_seed(0)).to(place.device, place.dtype)
+    form = (1, parts.unet.config.in_channels, *_SIDES)
+    noisy = torch.randn(form, generator=torch.Generator().manual_seed(0)).to(place.device, place.dtype)
     with place.autocast():
         text = run.family.encode_text(
             parts, [_CAPTION], clip_skip=options.clip_skip, max_tokens=options.max_token_length

@@ -17,7 +17,7 @@ from safetensors.torch import save as save_tensors
 
 from datasetkit.core.buckets import Size
 from datasetkit.core.config import TrainOptions
-from datasetkit.core.errors import InputError
+from datasetkit.core.errors import ConfigError, InputError
 from datasetkit.core.events import SILENT, Reporter
 from datasetkit.core.files import display, require_writable, write_atomic, writing
 from datasetkit.core.locks import lock
@@ -76,7 +76,7 @@ def train(
     setup.check_optimizer(options, plan)
     prompts = read_prompts(options)
     sample.warn_of_long(prompts, options.max_token_length, reporter)
-    with _prepared(folder, wait):
+    with _prepared(folder, wait), _in_memory():
         parts = setup.load_parts(options)
         run = setup.assemble(options, plan, parts, reporter=reporter)
         state = checkpoint.newest(folder, name, reporter) if resume else None
@@ -113,6 +113,19 @@ def _prepared(folder: Path, wait: bool) -> Iterator[None]:
         checkpoint.sweep(folder)
         state.wait_for_everyone()
         yield
+
+
+@contextmanager
+def _in_memory() -> Iterator[None]:
+    """Say what to do where a GPU's memory is not enough."""
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise ConfigError(
+            f"the run does not fit into the GPU's memory: {str(error).splitlines()[0]}",
+            hint='the plan says what takes how much; try mixed_precision = "bf16", gradient_checkpointing = true, or a '
+            "smaller train_batch_size or resolution",
+        ) from error
 
 
 def resume_facts(options: TrainOptions, plan: TrainPlan) -> dict[str, object]:
@@ -155,7 +168,7 @@ def _train(
     last: list[StepLog] = []
     waited = 0.0
     record = folder / f"{name}-metrics.jsonl"
-    writers = _writers(run, record, start)
+    writers = _writers(run, record, start, reporter)
     easel = _Easel(run, prompts, Sheet(folder, name, start), writers, reporter)
     reporter.start("training", run.plan.steps)
     reporter.advance(start)
@@ -223,13 +236,14 @@ class _Easel:
             writer.show(step, pictures)
 
 
-def _writers(run: Setup, record: Path, start: int) -> list[metrics.Writer]:
+def _writers(run: Setup, record: Path, start: int, reporter: Reporter) -> list[metrics.Writer]:
     if not run.place.is_main:
         return []
     made: list[metrics.Writer] = [metrics.JsonLines(record, start=start)]
+    before = [float(line["loss"]) for line in metrics.rows(record)]
+    per_epoch = run.plan.totals.steps_per_epoch
+    made.append(metrics.Line(reporter, run.place.device, per_epoch=per_epoch, before=before))
     if run.options.logging_dir:
-        before = [float(line["loss"]) for line in metrics.rows(record)]
-        per_epoch = run.plan.totals.steps_per_epoch
         made.append(metrics.TensorBoard(Path(run.options.logging_dir), start=start, per_epoch=per_epoch, before=before))
     return made
 

@@ -105,7 +105,7 @@ def _at_rest(run: Setup) -> Iterator[None]:
 
 
 def _latent(run: Setup, prompt: Prompt) -> Tensor:
-    """Denoise from pure noise to a latent, (1, 4, height / 8, width / 8), float32; classifier-free guidance above 1.
+    """Denoise from pure noise to a latent, float32, of the VAE's form; classifier-free guidance above 1.
 
     The noise is drawn on the CPU, so that a seed is the same picture on every device.
     """
@@ -118,7 +118,10 @@ def _latent(run: Setup, prompt: Prompt) -> Tensor:
             run.parts, texts, clip_skip=options.clip_skip, max_tokens=options.max_token_length
         ).to(place.dtype)
     scheduler = _scheduler(run, prompt)
-    latent = torch.randn((1, 4, prompt.height // 8, prompt.width // 8), generator=generator)
+    vae = run.parts.vae.config
+    shrinks = 2 ** (len(vae.block_out_channels) - 1)  # 8 in Stable Diffusion
+    form = (1, vae.latent_channels, prompt.height // shrinks, prompt.width // shrinks)
+    latent = torch.randn(form, generator=generator)
     latent = latent.to(place.device) * float(scheduler.init_noise_sigma)
     more = {"generator": generator} if "generator" in signature(scheduler.step).parameters else {}
     for t in scheduler.timesteps:

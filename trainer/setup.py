@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from functools import partial
 
 import torch
 from torch.optim import Optimizer
@@ -17,6 +18,7 @@ from trainer.families.base import PARTS, Family, Part, Parts
 from trainer.latents import Encoder
 from trainer.loop import Setup
 from trainer.plan import TrainPlan
+from trainer.text import Texts
 
 # peft imports bitsandbytes wherever it is installed, and that misses a package which nothing here uses.
 logging.getLogger("bitsandbytes.backends").setLevel(logging.ERROR)
@@ -95,5 +97,7 @@ def assemble(
     # The VAE overflows in fp16; bfloat16 has float32's range.
     vae_dtype = torch.bfloat16 if where.dtype == torch.bfloat16 else torch.float32
     latents = Encoder(parts.vae, where.device, vae_dtype, options.cache_latents or options.cache_latents_to_disk)
+    encode = partial(family.encode_text, parts, clip_skip=options.clip_skip, max_tokens=options.max_token_length)
+    texts = Texts(encode, where.dtype, "text_encoder" in network.parts, together=where.device.type != "cpu")
     scaler = torch.amp.GradScaler(where.device.type, enabled=where.dtype == torch.float16)
-    return Setup(options, plan, where, family, parts, network, latents, optimizer, scheduler, scaler)
+    return Setup(options, plan, where, family, parts, network, latents, texts, optimizer, scheduler, scaler)

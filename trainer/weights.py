@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from trainer.tinybase import shipped
+
 Shapes = Mapping[str, tuple[int, ...]]
 _MOST_HEADER: Final = 100_000_000  # bytes; the safetensors library's own limit
 _UNET, _TEXT, _VAE = "unet", "text_encoder", "vae"
@@ -56,7 +58,7 @@ SD1: Final = Anatomy(859_520_964, 123_060_480, 83_653_863, 57304.0, 82_944, 128,
 
 def read(base: str, vae: str = "") -> Anatomy | None:
     """Return the numbers of a model on disk; None for what is not here, or is no model. vae: as in `[train]`."""
-    path = Path(base).expanduser()
+    path = Path(shipped.located(base)).expanduser()
     try:
         parts = _of_folder(path) if path.is_dir() else _of_file(path)
         if vae and (own := Path(vae).expanduser()).exists():

@@ -73,17 +73,22 @@ class Bars:
                 BarColumn(),
                 MofNCompleteColumn(),
                 TextColumn("{task.fields[speed]}"),
+                TextColumn("{task.fields[note]}", markup=False),
                 TimeRemainingColumn(),
                 console=console,
                 transient=True,
             )
             self._progress.start()
-            self._task = self._progress.add_task(label, total=total, speed="")
+            self._task = self._progress.add_task(label, total=total, speed="", note="")
 
     def advance(self, n: int = 1) -> None:
         if self._progress is not None and self._task is not None:
             speed = self._progress.tasks[0].speed
-            self._progress.update(self._task, advance=n, speed=f"{speed:.1f}/s" if speed else "")
+            self._progress.update(self._task, advance=n, speed=_pace(speed) if speed else "")
+
+    def note(self, text: str) -> None:
+        if self._progress is not None and self._task is not None:
+            self._progress.update(self._task, note=text)
 
     def finish(self) -> None:
         if self._progress is not None:
@@ -94,6 +99,10 @@ class Bars:
         if message not in self.warnings:  # a run would say the same for every concept
             self.warnings.append(message)
             warn(message)
+
+
+def _pace(speed: float) -> str:
+    return f"{speed:.1f}/s" if speed >= 1 else f"{1 / speed:.1f} s each"
 
 
 @contextmanager

@@ -144,6 +144,7 @@ def report(
         bool | None, typer.Option("--excel/--no-excel", help="Keep spreadsheets from reading =_= as a formula.")
     ] = None,
     plot: Annotated[bool | None, typer.Option("--plot/--no-plot", help="Also draw tags.png, a bar chart.")] = None,
+    where: opt.Where = None,
     recursive: opt.Recursive = None,
     dry_run: opt.DryRun = False,
     json: opt.Json = False,
@@ -155,7 +156,10 @@ def report(
     """
     from datasetkit.cli import run, show
 
-    given = {"out": out, "trigger": opt.words(trigger), "excel": excel, "plot": plot, "recursive": recursive}
+    given = {
+        "out": out, "trigger": opt.words(trigger), "excel": excel, "plot": plot, "where": where,
+        "recursive": recursive,
+    }  # fmt: skip
     options = opt.options(folder, "report", given)
     run.verb("report", lambda api, how: api.report(folder, options, how), show.reported, json, dry_run, wait)
 

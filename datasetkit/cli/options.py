@@ -30,6 +30,10 @@ Exclude = Annotated[
     str | None,
     typer.Option(help="Tags to leave out: names, globs (*_hair), groups (@face), category:rating; comma-separated."),
 ]
+Where = Annotated[
+    str | None,
+    typer.Option(help="Only pictures that pass a filter, e.g. tag:lips AND NOT score:<0.4.", metavar="FILTER"),
+]
 Additional = Annotated[str | None, typer.Option(help="Tags that every caption gets, after the trigger.")]
 Replace = Annotated[str | None, typer.Option(help="Other spellings: old=new,old=new.")]
 Implies = Annotated[

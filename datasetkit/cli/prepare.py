@@ -226,6 +226,7 @@ def rules(
     replace: opt.Replace = None,
     implies: opt.Implies = None,
     escape_brackets: opt.EscapeBrackets = None,
+    where: opt.Where = None,
     recursive: opt.Recursive = None,
     follow_links: opt.FollowLinks = None,
     dry_run: opt.DryRun = False,
@@ -246,7 +247,7 @@ def rules(
     given = {
         "trigger": opt.words(trigger), "exclude": opt.words(exclude), "additional": opt.words(additional),
         "replace": opt.words(replace), "implies": implies, "escape_brackets": escape_brackets,
-        "recursive": recursive, "follow_links": follow_links,
+        "where": where, "recursive": recursive, "follow_links": follow_links,
     }  # fmt: skip
     options = opt.options(folder, "rules", given)
     run.verb("rules", lambda api, how: api.rules(folder, options, how), show.ruled, json, dry_run, wait)

@@ -38,7 +38,7 @@ def run_(
     json: opt.Json = False,
     wait: opt.Wait = False,
 ) -> None:
-    """Take all steps of a dsk.toml: rename, resize, tag, layout, reg, report, export. Only what changed is redone.
+    """Take the steps of a dsk.toml: rename, faces, resize, cutout, tag, layout, ... Only what changed is redone.
 
     Example: dsk run dsk.toml
     """

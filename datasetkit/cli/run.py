@@ -23,7 +23,7 @@ def verb(
     json: bool,
     dry_run: bool = False,
     wait: bool = False,
-) -> None:
+) -> Result:
     """Run a verb that works on a project; exit 3 when some items failed."""
     from datasetkit import api
 
@@ -35,6 +35,7 @@ def verb(
         show(result, dry_run)
     if failures(result):
         raise typer.Exit(Exit.SOME_FAILED)
+    return result
 
 
 def look(name: str, call: Callable[[ModuleType], Result], show: Callable[[Result], None], json: bool) -> Result:

@@ -20,8 +20,10 @@ if TYPE_CHECKING:
     from datasetkit.core.journal import Entry, Undone
     from datasetkit.core.repeats import RepeatsPlan
     from datasetkit.core.rules import Group, RuleHits
+    from datasetkit.verbs.cutting import CutoutResult
     from datasetkit.verbs.doctor import Examined
     from datasetkit.verbs.exchange import Exported, Imported
+    from datasetkit.verbs.facing import FacesResult
     from datasetkit.verbs.layouts import LaidOutResult
     from datasetkit.verbs.modelfiles import Places
     from datasetkit.verbs.naming import Renamed
@@ -62,7 +64,7 @@ def operations(plan: Plan, root: Path) -> None:
 def _operation(op: FileOp, root: Path) -> str:
     def short(path: Path) -> str:
         absolute = path.absolute()
-        return display(absolute.relative_to(root)) if absolute.is_relative_to(root) else _place(absolute)
+        return display(absolute.relative_to(root)) if absolute.is_relative_to(root) else place(absolute)
 
     match op:
         case Move():
@@ -99,7 +101,7 @@ def hits(of: Sequence[RuleHits]) -> None:
         table("", ["rule", "captions"], [(hit.rule, hit.captions) for hit in of], right=["captions"])
 
 
-def _place(path: Path) -> str:
+def place(path: Path) -> str:
     """Name a file or folder as seen from here where it lies below here, else whole."""
     absolute, here = path.absolute(), Path.cwd()
     return display(absolute.relative_to(here) if absolute.is_relative_to(here) else path)
@@ -114,7 +116,7 @@ def history_hint(entry: int | None, near: Path) -> str:
         return ""
     root = find_root(near)
     inside = find_root(Path()) == root
-    undo = "dsk undo" if inside else f"dsk undo {shlex.quote(_place(root))}"
+    undo = "dsk undo" if inside else f"dsk undo {shlex.quote(place(root))}"
     return f"  (history {entry}; {undo} takes it back)"
 
 
@@ -147,16 +149,16 @@ def resized(result: ResizeResult, dry_run: bool) -> None:
     shrunk = [d for d in done if d.value.size != d.value.source]
     if dry_run:
         waiting = sum(s.reason != "up to date" for s in skipped)
-        say(f"would resize {pictures(waiting)} into {_place(result.out)}; {len(skipped) - waiting:,} are up to date")
+        say(f"would resize {pictures(waiting)} into {place(result.out)}; {len(skipped) - waiting:,} are up to date")
     elif not done and skipped:
-        say(f"{_place(result.out)}: {pictures(len(skipped))}, all up to date{history_hint(result.entry, result.out)}")
+        say(f"{place(result.out)}: {pictures(len(skipped))}, all up to date{history_hint(result.entry, result.out)}")
     else:
         same = len(done) - len(shrunk)
         say(
-            f"{pictures(len(done))} written to {_place(result.out)} ({len(shrunk):,} shrunk, {same:,} of the same "
+            f"{pictures(len(done))} written to {place(result.out)} ({len(shrunk):,} shrunk, {same:,} of the same "
             f"size), {len(skipped):,} up to date{history_hint(result.entry, result.out)}"
         )
-    _followed(result, dry_run)
+    followed(result, dry_run)
     for item in done:
         if item.note:
             warn(f"{display(item.record.path.name)}: {item.note}")
@@ -164,7 +166,7 @@ def resized(result: ResizeResult, dry_run: bool) -> None:
     problems(result.report.failed)
 
 
-def _followed(result: ResizeResult, dry_run: bool) -> None:
+def followed(result: ResizeResult | CutoutResult | FacesResult[Any], dry_run: bool) -> None:
     """Name the outputs that followed pictures which were renamed or removed since the last run."""
     renamed = [f"{display(one.old.name)} -> {display(one.new.name)}" for one in result.followed if one.new is not None]
     removed = [display(one.old.name) for one in result.followed if one.new is None]
@@ -240,13 +242,19 @@ def ruled(result: Ruled, dry_run: bool) -> None:
     hits(result.hits)
     verb = "would change" if dry_run else "changed"
     near = result.changes[0].path if result.changes else Path()
-    say(f"{verb} {counted(len(result.changes), 'caption')}{history_hint(result.entry, near)}")
+    changed = f"{verb} {counted(len(result.changes), 'caption')}{_left_out(result.left_out)}"
+    say(f"{changed}{history_hint(result.entry, near)}")
     without = sum(s.reason == "it has no caption" for s in result.report.skipped)
     if without:
         warn(f"{pictures(without)} without a caption: dsk tag writes one")
     for text in result.warnings:
         warn(text)
     problems(result.report.failed)
+
+
+def _left_out(number: int) -> str:
+    """Say how many pictures do not pass the filter, if there are any."""
+    return f" ({pictures(number)} left out by the filter)" if number else ""
 
 
 def groups(result: Sequence[Group]) -> None:
@@ -308,11 +316,11 @@ def laid_out(result: LaidOutResult, dry_run: bool) -> None:
     plan_table(result.plan)
     folders = ", ".join(f"train/{repeats}_{name}" for name, repeats in result.concepts)
     if not result.changes:
-        say(f"{_place(result.out)}: {folders} {_are(len(result.concepts))} as wanted")
+        say(f"{place(result.out)}: {folders} {_are(len(result.concepts))} as wanted")
     else:
         verb = "would bring" if dry_run else "brought"
         say(
-            f"{verb} {_place(result.out)} up to date: {folders}, {counted(len(result.changes.ops), 'change')}"
+            f"{verb} {place(result.out)} up to date: {folders}, {counted(len(result.changes.ops), 'change')}"
             f"{history_hint(result.entry, result.out)}"
         )
         _gone(result.changes)
@@ -344,11 +352,11 @@ def reg(result: RegResult, dry_run: bool) -> None:
         f"{result.train_visits:,} of the training set"
     )
     if not result.changes:
-        say(f"{_place(result.folder)} is as wanted: {numbers}")
+        say(f"{place(result.folder)} is as wanted: {numbers}")
     else:
         verb = "would lay out" if dry_run else "laid out"
         hint = history_hint(result.entry, result.folder)
-        say(f"{verb} {pictures(result.images)} as {_place(result.folder)}: {numbers}{hint}")
+        say(f"{verb} {pictures(result.images)} as {place(result.folder)}: {numbers}{hint}")
     _gone(result.changes)
     for line in result.advice or ("balanced: every regularisation picture is used",):
         say(f"- {line}")
@@ -359,10 +367,10 @@ def reported(result: Reported, dry_run: bool) -> None:
     rows = [(r["tag"], r["category"], r["images"], f"{r['percent']:.0f} %", r["flags"]) for r in result.top]
     table("The most frequent tags", ["tag", "category", "images", "of all", "flags"], rows, right=["images", "of all"])
     names = ", ".join(display(p.name) for p in result.changed)
-    wrote = f"{'would write' if dry_run else 'wrote'} {names} to {_place(result.folder)}"
-    done = wrote if result.changed else f"the tables in {_place(result.folder)} are as wanted"
+    wrote = f"{'would write' if dry_run else 'wrote'} {names} to {place(result.folder)}"
+    done = wrote if result.changed else f"the tables in {place(result.folder)} are as wanted"
     hint = history_hint(result.entry, result.folder)
-    say(f"{counted(result.tags, 'tag')} on {pictures(result.images)}; {done}{hint}")
+    say(f"{counted(result.tags, 'tag')} on {pictures(result.images)}{_left_out(result.left_out)}; {done}{hint}")
     if result.without_caption:
         warn(f"{pictures(result.without_caption)} without a caption")
     problems(result.failed)
@@ -371,7 +379,7 @@ def reported(result: Reported, dry_run: bool) -> None:
 def exported(result: Exported, dry_run: bool) -> None:
     verb = "would write" if dry_run else "wrote"
     for path in result.files:
-        say(f"{verb} {_place(path)}" if path in result.changed else f"{_place(path)} is as wanted")
+        say(f"{verb} {place(path)}" if path in result.changed else f"{place(path)} is as wanted")
     hint = history_hint(result.entry, result.files[0])
     say(f"{pictures(result.images)}; keep_tokens = {result.keep_tokens}{hint}")
     problems(result.failed)
@@ -393,7 +401,7 @@ def imported(result: Imported, dry_run: bool) -> None:
 
 
 def started(result: Started, dry_run: bool) -> None:
-    say(f"{'would write' if dry_run else 'wrote'} {_place(result.path)}: edit it, then dsk run dsk.toml")
+    say(f"{'would write' if dry_run else 'wrote'} {place(result.path)}: edit it, then dsk run dsk.toml")
 
 
 def step_begins(step: str, concept: str) -> None:
@@ -405,7 +413,10 @@ def step(dry_run: bool) -> Callable[[StepResult], None]:
     """Return what prints one step of a run as it ends."""
 
     def shown(result: StepResult) -> None:
-        _SHOWN[result.step](result.result, dry_run)
+        from datasetkit.cli import show_pictures  # which stands on this module
+
+        shown_by = {**_SHOWN, "faces": show_pictures.faces, "cutout": show_pictures.cut}
+        shown_by[result.step](result.result, dry_run)
 
     return shown
 
@@ -416,7 +427,7 @@ def ran(result: Ran, dry_run: bool) -> None:
     outcome = f"; {counted(failed, 'item')} failed" if failed else ": all looked at" if dry_run else ": all done"
     say(f"{counted(len(result.steps), 'step')} in {display(result.root)}{outcome}", "bold")
     for path in result.strays:
-        say(f"{_place(path)} is of no concept of dsk.toml: captions that you edited there are not used")
+        say(f"{place(path)} is of no concept of dsk.toml: captions that you edited there are not used")
     if result.unforeseen:
         say(f"not to be foreseen before the steps above were taken: {', '.join(result.unforeseen)}")
 

@@ -43,9 +43,11 @@ def train(
     Example: dsk train dataset --set pretrained_model_name_or_path=v1-5-pruned.safetensors --dry-run
     """
     from datasetkit.cli import console, run, show, train_plan
+    from trainer.prompts import read as read_prompts
 
     given = _given(set_ or [])
     options, plan, ignored = _planned(folder, config_file, dataset_config, given)
+    read_prompts(options)  # what is wrong with them is said before the plan is
     shown = train_plan.look(options, plan, ignored)
     if not json:
         train_plan.show(shown)
@@ -108,5 +110,7 @@ def _show_result(result: Trained) -> None:
     say(f"trained {counted(new, 'step')}{pace}; loss {result.loss:.4f}; {result.modules} modules passed the gate")
     listed([str(file) for file in result.files])
     say(f"{result.plot} and {result.metrics} show how it went", "dim")
+    if result.samples is not None:
+        say(f"{result.samples} shows what it draws", "dim")
     for remark in result.remarks:
         warn(remark)

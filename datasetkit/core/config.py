@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal, TypeVar
 
+from datasetkit.core import backdrops, filters
 from datasetkit.core.errors import ConfigError
 from datasetkit.core.files import display
 from datasetkit.core.ranges import in_range as in_range
@@ -78,8 +79,64 @@ class ResizeOptions(Common):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RulesOptions(Common):
-    """`dsk rules`: what is done to the tags of captions."""
+class FacesOptions(Common):
+    """`dsk faces`: what becomes of the faces, and of lines of text, in pictures.
+
+    do: what a run does. threshold: least score of a face; text_threshold: of a line of text. margin: what is taken
+    around a face, a share of its size; None: a half to crop, a fifth to erase. size, min_size: pixels of a crop's
+    side. most: of each picture only the largest faces, 0 for all. fill: what erased places are filled with.
+    """
+
+    do: Literal["crop", "erase"] = "crop"
+    detector: str = "blazeface"
+    threshold: float = 0.5
+    text: bool = False
+    text_threshold: float = 0.7
+    margin: float | None = None
+    size: int = 512
+    min_size: int = 128
+    most: int = 0
+    fill: Literal["white", "blur", "paint"] = "white"
+    review: str = ""
+
+    def __post_init__(self) -> None:
+        Common.__post_init__(self)
+        one_of("do", self.do, "crop", "erase")
+        one_of("fill", self.fill, "white", "blur", "paint")
+        # Lower scores are not kept, so a lower threshold could not be honoured.
+        in_range("threshold", self.threshold, 0.3, 1)
+        in_range("text_threshold", self.text_threshold, 0.6, 1)
+        if self.margin is not None:
+            in_range("margin", self.margin, 0, 5)
+        in_range("size", self.size, 16, 16384)
+        in_range("min_size", self.min_size, 1, 16384)
+        in_range("most", self.most, 0, 1000)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CutoutOptions(Common):
+    """`dsk cutout`: which model finds the subject, and what is put behind it.
+
+    feather: pixels by which the edge is softened. min_area: a mask of less than this share of the picture, or of more
+    than all but this share, is none.
+    """
+
+    model: str = "u2netp"
+    bg: str = "white"
+    keep_alpha: bool = False
+    feather: float = 0.0
+    min_area: float = 0.01
+
+    def __post_init__(self) -> None:
+        Common.__post_init__(self)
+        backdrops.require(self.bg)
+        in_range("feather", self.feather, 0, 1000)
+        in_range("min_area", self.min_area, 0, 0.49)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TagRules(Common):
+    """What `dsk rules` and `dsk tag` do to the tags of captions."""
 
     trigger: Tags = ()
     additional: Tags = ()
@@ -90,7 +147,18 @@ class RulesOptions(Common):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TagOptions(RulesOptions):
+class RulesOptions(TagRules):
+    """`dsk rules`: what is done to the captions that exist. where: the filter of those that are meant, "" for all."""
+
+    where: str = ""
+
+    def __post_init__(self) -> None:
+        Common.__post_init__(self)
+        filters.parse(self.where)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TagOptions(TagRules):
     """`dsk tag`: which tagger, which thresholds, and the rules for what it finds."""
 
     tagger: str = "auto"
@@ -178,15 +246,19 @@ class RegOptions:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReportOptions:
-    """`dsk report`: tag tables for a spreadsheet, and a chart."""
+    """`dsk report`: tag tables for a spreadsheet, and a chart. where: the filter of the pictures that are counted."""
 
     __pydantic_config__: ClassVar[dict[str, Any]] = _STRICT
 
     out: str = ""
     trigger: Tags = ()
+    where: str = ""
     excel: bool = False
     plot: bool = False
     recursive: bool = False
+
+    def __post_init__(self) -> None:
+        filters.parse(self.where)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -217,6 +289,42 @@ class ImportOptions:
     def __post_init__(self) -> None:
         one_of("from", self.source, "auto", "gallery-dl", "hydrus", "caption", "meta")
         one_of("existing", self.existing, "skip", "overwrite")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckOptions(Common):
+    """`dsk check`: what the trainer will meet. only, skip: names of checks; None and (): what dsk.toml says elsewhere.
+
+    upscale: factor from which an enlarged picture is too small. cut: fraction of the area that a bucket may cut off.
+    blur, text, faces: least scores, 0..1. csv, sheet: files to write, "" for none.
+    """
+
+    resolution: int | None = None
+    kind: Literal["character", "style"] = "character"
+    trigger: Tags = ()
+    only: tuple[str, ...] = ()
+    skip: tuple[str, ...] = ()
+    strict: bool = False
+    upscale: float = 1.05
+    cut: float = 0.2
+    blur: float = 0.55
+    text: float = 0.7
+    faces: float = 0.5
+    csv: str = ""
+    sheet: str = ""
+
+    def __post_init__(self) -> None:
+        Common.__post_init__(self)
+        if self.resolution is not None:
+            in_range("resolution", self.resolution, 64, 8192)
+        one_of("kind", self.kind, "character", "style")
+        in_range("upscale", self.upscale, 1, 100)
+        for name, least in (("cut", 0.0), ("blur", 0.0), ("text", 0.6), ("faces", 0.3)):
+            in_range(name, getattr(self, name), least, 1.0)
+        for name, suffix in (("csv", ".csv"), ("sheet", ".png")):
+            given = getattr(self, name)
+            if given and Path(given).suffix.lower() != suffix:
+                raise ConfigError(f"{name} = {display(given)}: it is written as {suffix}", hint=f"name a {suffix} file")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -260,7 +368,7 @@ class ConceptOptions:
             in_range("repeats", self.repeats, 1, 10**6)
 
 
-STEPS = ("rename", "resize", "tag", "layout", "reg", "report", "export")
+STEPS = ("rename", "faces", "resize", "cutout", "tag", "layout", "reg", "report", "export")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -281,13 +389,16 @@ class RunOptions:
 TABLES: dict[str, type] = {
     "run": RunOptions,
     "rename": RenameOptions,
+    "faces": FacesOptions,
     "resize": ResizeOptions,
+    "cutout": CutoutOptions,
     "tag": TagOptions,
     "rules": RulesOptions,
     "plan-repeats": PlanRepeatsOptions,
     "layout": LayoutOptions,
     "reg": RegOptions,
     "report": ReportOptions,
+    "check": CheckOptions,
     "review": ReviewOptions,
     "export": ExportOptions,
     "import": ImportOptions,
@@ -297,11 +408,13 @@ TABLES: dict[str, type] = {
 
 # Options that name files or folders. `work` and the folders of concepts are always taken from the project's root.
 _PATHS: dict[str, tuple[str, ...]] = {
+    "faces": ("review",),
     "tag": ("model_dir", "implies"),
     "rules": ("implies",),
     "layout": ("out",),
     "reg": ("folder", "out"),
     "report": ("out",),
+    "check": ("csv", "sheet"),
     "export": ("out",),
     "import": ("meta",),
 }
@@ -385,7 +498,7 @@ def build(cls: type[Options], table: Mapping[str, Any], given: Mapping[str, Any]
         if first["type"] == "missing":
             raise ConfigError(f"{where}: {key} must be given", hint=_expected(cls, key)) from None
         raise ConfigError(f"{where}: {key} = {first['input']!r}: {first['msg']}", hint=_expected(cls, key)) from None
-    except ConfigError as error:
+    except (ConfigError, filters.FilterError) as error:
         if any(value is not None for value in given.values()):
             raise  # files are checked when they are read: the command line is what is wrong
         raise ConfigError(f"{where}: {error.message}", hint=error.hint) from None

@@ -12,6 +12,9 @@ class Reporter(Protocol):
     def advance(self, n: int = 1) -> None:
         """Count `n` more items as done."""
 
+    def note(self, text: str) -> None:
+        """Say beside the progress line how the work stands; each note takes the place of the one before."""
+
     def finish(self) -> None:
         """Close the progress line."""
 
@@ -26,6 +29,9 @@ class Silent:
         pass
 
     def advance(self, n: int = 1) -> None:
+        pass
+
+    def note(self, text: str) -> None:
         pass
 
     def finish(self) -> None:

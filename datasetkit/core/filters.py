@@ -6,7 +6,7 @@
     term    = [ field ":" ] text | number-field ":" [ comparison ] number | "score:" tag comparison number
 
 Texts with spaces stand in quotes. `*` is any text and `?` one sign, in quotes too; behind a backslash they are plain.
-docs/review.md explains the fields to people, core/predicates.py decides.
+docs/concepts/filters.md explains the fields to people, core/predicates.py decides.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import difflib
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from decimal import Decimal
 from enum import Enum
 
 from datasetkit.core.errors import InputError
@@ -25,12 +26,16 @@ YES_NO_FIELDS = ("dup", "edited")
 FIELDS = (*TEXT_FIELDS, *NUMBER_FIELDS, *YES_NO_FIELDS)
 # Longer or deeper ones are no person's, and would exhaust the stack.
 MAX_LENGTH, MAX_DEPTH = 10_000, 50
+# No picture has more tags, signs, tokens or repeats; a double holds all whole numbers up to here.
+MAX_NUMBER = 10**9
 
 _KEYWORDS = ("NOT", "AND", "OR")
 _QUOTES = "\"'"
 _FIELD = re.compile(r"([A-Za-z][A-Za-z_-]*):")
 _COMPARISON = re.compile(r"<=|>=|!=|==|<|>|=")
 _NUMBER = re.compile(r"\d+(?:\.\d+)?|\.\d+")
+# `score:1girl>=0.5` is of the tag 1girl: a number ends where the term ends.
+_BARE_SCORE = re.compile(rf"(?:{_COMPARISON.pattern})|(?:{_NUMBER.pattern})(?=[\s()]|\Z)")
 
 
 class FilterError(InputError):
@@ -145,9 +150,14 @@ class _Reader:
             return FilterError("this bracket closes nothing", self.at, hint="take it away, or open one before")
         word = self.text[self.at :].split()[0]
         if word.upper() in _KEYWORDS:
-            return FilterError(f"{word!r} cannot stand here", self.at, hint=f"write {word.upper()} in capitals")
+            return self.in_capitals(word, self.at)
         hint = 'write AND or OR before it; a tag with spaces stands in quotes: tag:"blue eyes"'
         return FilterError(f"{word!r} follows without AND or OR", self.at, hint=hint)
+
+    def in_capitals(self, word: str, at: int) -> FilterError:
+        """Word that `and`, `or` or `not` is neither a keyword nor meant as a text."""
+        hint = f'write {word.upper()} in capitals; the text itself is written "{word}"'
+        return FilterError(f"{word!r} cannot stand here", at, hint=hint)
 
     def alternatives(self, depth: int) -> Node:
         return self._joined("OR", Or, self.conjunction, depth)
@@ -192,7 +202,11 @@ class _Reader:
         start = self.at
         named = _FIELD.match(self.text, self.at)
         if named is None:
-            return Match("", self._filled(self.word(), start))
+            text = self._filled(self.word(), start)
+            bare = self.text[start : self.at].strip()
+            if bare.upper() in _KEYWORDS:
+                raise self.in_capitals(bare, start)
+            return Match("", text)
         field = named[1].lower()
         if field not in FIELDS:
             near = difflib.get_close_matches(field, FIELDS, 1)
@@ -204,7 +218,7 @@ class _Reader:
             return self.flag(field)
         if field in NUMBER_FIELDS:
             return self.comparison(field)
-        return Match(field, self._filled(self.word(), start))
+        return Match(field, self._filled(self.word(), named.end()))
 
     def flag(self, field: str) -> Node:
         start = self.at
@@ -216,7 +230,7 @@ class _Reader:
     def comparison(self, field: str) -> Node:
         start = self.at
         tag: Text = ()
-        if field == "score" and not _NUMBER.match(self.text, self.at) and not _COMPARISON.match(self.text, self.at):
+        if field == "score" and not self.ended and not _BARE_SCORE.match(self.text, self.at):
             tag = self._filled(self.word(stop_at_comparison=True), start)
         sign = _COMPARISON.match(self.text, self.at)
         self.at = sign.end() if sign else self.at
@@ -229,6 +243,8 @@ class _Reader:
         value = float(number[0])
         if not whole and value > 1:
             raise FilterError("a score is a number from 0 to 1", self.at, hint="e.g. score:<0.4")
+        if value > MAX_NUMBER:
+            raise FilterError(f"{field}: takes numbers up to {MAX_NUMBER:,}", self.at, hint=f"e.g. {field}:>=5")
         self.at = number.end()
         if not self.ended and not self.text[self.at].isspace() and self.text[self.at] not in "()":
             raise FilterError("a space is missing here", self.at, hint="a number ends with a space or a bracket")
@@ -236,7 +252,7 @@ class _Reader:
         return Compare(field, (sign[0] if sign else "=").replace("==", "="), value, tag)
 
     def _filled(self, text: Text, start: int) -> Text:
-        if not text:
+        if not written(text).strip():
             hint = 'e.g. tag:lips; a tag with spaces stands in quotes: tag:"blue eyes"'
             raise FilterError("nothing to look for", start, hint=hint)
         return text
@@ -314,7 +330,9 @@ def show(node: Node | None) -> str:
             return f'{field}:"{written(text)}"' if field else f'"{written(text)}"'
         case Compare(field, sign, number, tag):
             of = f'"{written(tag)}"' if tag else ""
-            return f"{field}:{of}{sign}{number:.10f}".rstrip("0").rstrip(".")
+            # Digits alone, as short as they come back: no 1e-05, no 5.0.
+            digits = str(int(number)) if number == int(number) else f"{Decimal(repr(number)):f}"
+            return f"{field}:{of}{sign}{digits}"
         case Flag(field, wanted):
             return f"{field}:{'yes' if wanted else 'no'}"
         case Not(part):

@@ -140,7 +140,7 @@ def read_tree(root: Path) -> LaidOut:
     if not root.is_dir():
         raise DatasetError(f"{display(root)} is no folder", hint="dsk layout makes the folders that trainers read")
     with reading(root), os.scandir(root) as scan:
-        entries = sorted((entry.name, entry.is_symlink()) for entry in scan if entry.is_dir())
+        entries = sorted((entry.name, entry.is_symlink()) for entry in scan if _is_folder(entry))
     linked = {name for name, is_link in entries if is_link}
     tree = read(name for name, is_link in entries if not is_link)
     links = tuple(
@@ -150,6 +150,13 @@ def read_tree(root: Path) -> LaidOut:
     )
     folders = tuple(ConceptFolder(root / folder_name(concept), concept) for concept in tree.concepts)
     return LaidOut(folders, tuple(sorted((*tree.ignored, *links), key=lambda m: m.folder)))
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link that leads to itself
+        return False
 
 
 @dataclass(frozen=True, slots=True)

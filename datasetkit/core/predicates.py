@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Mapping
 from types import MappingProxyType
 from typing import Protocol
 
-from datasetkit.core.captions import normal_form
+from datasetkit.core.captions import SEPARATOR, normal_form
 from datasetkit.core.filters import And, Compare, Flag, Match, Node, Not, Or, Text, Wild
 
 # Scores are compared in whole steps of 1e-4, as everywhere.
@@ -92,28 +92,32 @@ def _tag(text: Text) -> Predicate:
     if plain is not None:
         form = normal_form(plain)
         return lambda facts: form in facts.forms
-    matches = _of_forms(text)
-    return lambda facts: any(map(matches, facts.forms))
-
-
-def _of_forms(text: Text) -> Callable[[str], bool]:
-    """Tell whether a whole normal form is meant; ten thousand captions have the same few thousand."""
     pattern = _pattern(text, normal_form, whole=True)
-    verdicts: dict[str, bool] = {}
+    # Ten thousand captions have the same few thousand tags.
+    fitting: set[str] = set()
+    others: set[str] = set()
 
-    def matches(form: str) -> bool:
-        known = verdicts.get(form)
-        if known is None:
-            known = verdicts[form] = pattern.search(form) is not None
-        return known
+    def passes(facts: Facts) -> bool:
+        forms = facts.forms
+        if not fitting.isdisjoint(forms):
+            return True
+        if not others.issuperset(forms):
+            for form in forms:
+                (fitting if pattern.search(form) else others).add(form)
+        return not fitting.isdisjoint(forms)
 
-    return matches
+    return passes
 
 
 def _caption(text: Text) -> Predicate:
     """A part of the caption, which is compared by the normal forms of its tags."""
-    found = _finder(text, normal_form)
+    found = _finder(text, _caption_form)
     return lambda facts: found(facts.text)
+
+
+def _caption_form(text: str) -> str:
+    """Bring a part of a caption to the form of `Facts.text`, whatever stands around its commas."""
+    return ", ".join(map(normal_form, text.split(SEPARATOR)))
 
 
 def _name(text: Text) -> Predicate:
@@ -156,8 +160,8 @@ def _score(compare: Callable[[float, float], bool], steps: int, tag: Text) -> Pr
     if plain is not None:
         form = normal_form(plain)
         return lambda facts: form in facts.scores and compare(facts.scores[form], steps)
-    matches = _of_forms(tag)
-    return lambda facts: any(compare(score, steps) and matches(form) for form, score in facts.scores.items())
+    fits = _pattern(tag, normal_form, whole=True).search
+    return lambda facts: any(compare(score, steps) and fits(form) for form, score in facts.scores.items())
 
 
 def _plain(text: Text) -> str | None:
@@ -178,17 +182,21 @@ def _finder(text: Text, fold: Callable[[str], str]) -> Callable[[str], bool]:
     return lambda within: pattern.search(within) is not None
 
 
-# Signs of the private use area hold the wildcards' places while a text is folded.
-_PLACES = {Wild.ANY: "\ue000", Wild.ONE: "\ue001"}
+# Noncharacters, which no text has, hold the wildcards' places while a text is folded.
+_ANY, _ONE = "\ufdd0", "\ufdd1"
+_PLACES = {Wild.ANY: _ANY, Wild.ONE: _ONE}
 
 
 def _pattern(text: Text, fold: Callable[[str], str], *, whole: bool) -> re.Pattern[str]:
-    """Compile a text with wildcards. Atomic groups keep one with many `*` linear."""
+    """Compile a text with wildcards; one that is looked for anywhere has a `*` before it and behind it.
+
+    The first place where a piece fits is as good as any later one: atomic groups keep many `*` from being quadratic.
+    """
     form = fold("".join(_PLACES[part] if isinstance(part, Wild) else part for part in text))
-    first, *rest = [re.escape(part).replace("\ue001", ".") for part in re.split("\ue000+", form)]
-    start, end = (r"\A", r"\Z") if whole else ("", "")
+    pieces = re.split(f"{_ANY}+", form if whole else f"{_ANY}{form}{_ANY}")
+    first, *rest = [re.escape(piece).replace(_ONE, ".") for piece in pieces]
     if not rest:
-        return re.compile(f"{start}{first}{end}", re.DOTALL)
+        return re.compile(rf"\A{first}\Z", re.DOTALL)
     *middle, last = rest
-    steps = "".join(f"(?>.*?{part})" for part in middle)
-    return re.compile(f"{start}{first}{steps}.*{last}{end}", re.DOTALL)
+    steps = "".join(f"(?>.*?{piece})" for piece in middle)
+    return re.compile(rf"\A{first}{steps}.*{last}\Z", re.DOTALL)

@@ -80,7 +80,7 @@ def export(folder: Path, options: ExportOptions, how: How = JUST_DO_IT) -> Expor
     out = Path(options.out) if options.out else folder
     if options.format == "kohya":
         train = config.build(TrainOptions, "train", {"keep_tokens": keep})
-        # A state of sd-scripts is the whole optimizer and model at every save: only who asks for it gets it.
+        # sd-scripts leaves one more state on the disk at every save: only who asks for them gets them.
         files = _kohya(sets, train, out, with_state=bool(config.table("train").get("save_state")))
     else:
         items = [

@@ -1,21 +1,16 @@
-"""Facts: what filters ask of pictures, found out when it is first asked, and which pictures of a folder pass."""
+"""Facts: what filters ask of pictures, found out when it is first asked."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
-from datasetkit import looks, tokens
+from datasetkit import tokens
 from datasetkit.core.captions import Caption, normal_form
-from datasetkit.core.config import TagOptions
-from datasetkit.core.errors import DskError
-from datasetkit.core.filters import And, Compare, Flag, Node, Not, Or, parse
-from datasetkit.core.predicates import folded, predicate
+from datasetkit.core.predicates import folded
 from datasetkit.core.records import ImageRecord
-from datasetkit.core.store import Store
-from datasetkit.verbs.stored import StoredScores
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +67,7 @@ class PictureFacts:
     def tags(self) -> int:
         return len(self._tags)
 
-    @property
+    @cached_property
     def chars(self) -> int:
         return len(", ".join(self._tags))
 
@@ -95,65 +90,6 @@ class PictureFacts:
         return caption is not None and bool(caption.tags) and not self._known.is_generated(caption)
 
 
-def asks(node: Node | None) -> set[str]:
-    """Return the fields that a filter asks for."""
-    match node:
-        case None:
-            return set()
-        case Not(part):
-            return asks(part)
-        case And(parts) | Or(parts):
-            return set().union(*map(asks, parts))
-        case Compare(field) | Flag(field):
-            return {field}
-        case _:
-            return {node.field}
-
-
-def needs_ids(where: str) -> bool:
-    """Tell whether a filter can only be answered for pictures whose bytes were hashed. Raises FilterError."""
-    return "score" in asks(parse(where))
-
-
-@dataclass(frozen=True, slots=True)
-class Placed:
-    """A picture and the concept that it belongs to."""
-
-    record: ImageRecord
-    concept: str
-    repeats: int
-
-
-def passing(placed: Iterable[Placed], where: str, folder: Path, store: Store, options: TagOptions) -> set[Path]:
-    """Return the paths of the pictures that pass a filter. Raises FilterError."""
-    node = parse(where)
-    several = list(placed)
-    asked = asks(node)
-    scores = StoredScores(store, options)
-    if "score" in asked:
-        scores.read(store, [one.record.id for one in several])
-    ours = store.generated(one.record.caption for one in several) if "edited" in asked else set()
-    twins = _twins([one.record.path for one in several]) if "dup" in asked else set()
-    known = Known(scores.by_form, ours.__contains__, twins.__contains__)
-    passes = predicate(node)
-    return {
-        one.record.path
-        for one in several
-        if passes(PictureFacts(one.record, below(one.record.path, folder), one.concept, one.repeats, known))
-    }
-
-
 def below(path: Path, folder: Path) -> str:
     """Return a path as seen from a folder, with `/`."""
     return (path.relative_to(folder) if path.is_relative_to(folder) else path).as_posix()
-
-
-def _twins(paths: list[Path]) -> set[Path]:
-    """Return the pictures that have a near-duplicate among them; what cannot be read has none."""
-    seen: list[tuple[Path, bytes]] = []
-    for path in paths:
-        try:
-            seen.append((path, looks.look(looks.small(path, looks.SEEN_AT))))
-        except DskError:
-            continue
-    return {seen[place][0] for group in looks.groups([one for _, one in seen]) for place in group}

@@ -11,7 +11,12 @@ from datasetkit.core.files import MASKS, PROJECT, companions, display
 from datasetkit.core.plans import Move, Plan
 from datasetkit.core.store import Output, Store
 from datasetkit.scan import Scan
+from datasetkit.verbs.making import BESIDE
 from datasetkit.verbs.project import Project
+
+# The verbs that make pictures of pictures, as the recipes of their outputs begin.
+STAGES = ("faces", "resize", "cutout")
+_BESIDE = (BESIDE, "carried")  # masks, made or carried along
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,13 +27,14 @@ class Followed:
     new: Path | None
 
 
-def follow(found: Scan, targets: Mapping[Path, Path], out: Path, project: Project) -> tuple[Followed, ...]:
+def follow(found: Scan, wanted: Sequence[Output], out: Path, project: Project, verb: str) -> tuple[Followed, ...]:
     """Let the outputs in `out` follow what became of their sources, with captions and masks, as one plan.
 
-    A source that was renamed: its output takes the new name, and nothing is tagged again; sources that took each
-    other's names swap their outputs. A source that is gone: its output goes to the trash, or it would still be trained
-    on. A source that gets another format: so does the old output, and the caption stays for the new one. An output
-    that somebody edited stays, and so does one whose source holds another picture now: it is made anew, and its
+    wanted: the pictures that the verb is to make there. A source that was renamed: its output takes the new name, and
+    nothing is tagged again; sources that took each other's names swap their outputs. A source that is gone: its output
+    goes to the trash, or it would still be trained on. A source that gets another format: so does the old output, and
+    the caption stays for the new one; it does so too where another verb made the old output, which is superseded. An
+    output that somebody edited stays, and so does one whose source holds another picture now: it is made anew, and its
     caption is kept.
     """
     store = project.store
@@ -36,15 +42,21 @@ def follow(found: Scan, targets: Mapping[Path, Path], out: Path, project: Projec
     def known(path: Path) -> Path:  # spelt as the store spells it
         return store.path(store.key(path))
 
-    pictures = [(known(r.path), known(targets[r.path]), r.id) for r in found.records]
+    pictures = [(known(one.origin), known(one.path), one.source) for one in wanted]
     goals = {source: goal for source, goal, _ in pictures}
     ids = {goal: picture for _, goal, picture in pictures}
-    leaving = _leaving(_outputs(known(found.folder), known(out), store), ids, set(goals), store.is_ours)
-    if not leaving:
+    place = known(out)
+    own = _outputs(known(found.folder), place, store, f"{verb}-")
+    scanned = {known(record.path) for record in found.records}
+    leaving = _leaving(own, ids, scanned, store.is_ours)
+    superseded = _superseded(place, set(ids), store, verb)
+    if not leaving and not superseded:
         return ()
-    trash = project.root / PROJECT / "trash" / f"resize-{project.journal.next_id()}"
-    origins = {goal: origin for origin, goal in goals.items()}
+    trash = project.root / PROJECT / "trash" / f"{verb}-{project.journal.next_id()}"
+    origins = {goal: origin for origin, goal, _ in pictures}
     taken = {goal for _, goal in leaving}
+    beside = [output for kind in _BESIDE for output in store.outputs(kind) if output.path.parent.name == MASKS]
+    masks = {output.path: output for output in beside if store.is_ours(output.path)}
     ops: list[Move] = []
     moved: list[Output] = []
     followed: list[Followed] = []
@@ -54,14 +66,41 @@ def follow(found: Scan, targets: Mapping[Path, Path], out: Path, project: Projec
         heir = goals.get(output.origin)
         if goal is None and heir is not None and heir.with_suffix("") == old.with_suffix("") and heir not in taken:
             goal = heir  # another picture in another format, under the same name: it has the caption
-        ops += [Move(old, new or thrown), *_with_it(old, goal or thrown)]
+        with_it = _with_it(old, goal or thrown)
+        ops += [Move(old, new or thrown), *with_it]
         moved.append(replace(output, path=new or thrown, origin=origins.get(new or thrown, output.origin)))
+        moved += [replace(masks[move.src], path=move.dst) for move in with_it if move.src in masks]
         followed.append(Followed(old, new))
-    title = f"follows {display(found.folder.name)}: {len(moved)} renamed or removed"
-    project.apply(Plan(tuple(ops)), "resize", title, outputs=moved)
+    gone = {op.src for op in ops}
+    for output in superseded:
+        if output.path not in gone:
+            thrown = trash / output.path.relative_to(project.root)
+            ops.append(Move(output.path, thrown))
+            moved.append(replace(output, path=thrown))
+    title = f"follows {display(found.folder.name)}: {len(leaving) + len(superseded)} renamed or removed"
+    project.apply(Plan(tuple(ops)), verb, title, outputs=moved)
     if not project.how.dry_run:
         store.settle(moved)
     return tuple(followed)
+
+
+def _superseded(out: Path, wanted: set[Path], store: Store, verb: str) -> list[Output]:
+    """Return what another verb made in `out` under the names of pictures that are wanted now: pictures and masks.
+
+    A picture of another format would share its caption with the new one; a mask would mask what it does not fit.
+    """
+    inside, stems = f"{out}{os.sep}", {path.with_suffix("") for path in wanted}
+    found = []
+    for kind in STAGES:
+        for output in store.outputs(f"{kind}-") if kind != verb else ():
+            path = output.path
+            if path not in wanted and path.with_suffix("") in stems and str(path).startswith(inside):
+                found.append(output)
+        for output in store.outputs(f"{BESIDE} {kind}") if kind != verb else ():
+            picture = output.path.parent.parent / output.path.stem
+            if picture in stems and str(picture).startswith(inside):
+                found.append(output)
+    return [output for output in found if output.path.exists() and store.is_ours(output.path)]
 
 
 def _with_it(old: Path, new: Path) -> list[Move]:
@@ -73,12 +112,12 @@ def _with_it(old: Path, new: Path) -> list[Move]:
     return [move for move in moves if move.src != move.dst]
 
 
-def _outputs(folder: Path, out: Path, store: Store) -> list[Output]:
-    """Return the outputs in `out` that were made of pictures of the folder."""
+def _outputs(folder: Path, out: Path, store: Store, kind: str) -> list[Output]:
+    """Return the outputs of a kind in `out` that were made of pictures of the folder."""
     inside, source, trash = (f"{place}{os.sep}" for place in (out, folder, store.root / PROJECT))
     return [
         output
-        for output in store.outputs("resize-")
+        for output in store.outputs(kind)
         if str(output.path).startswith(inside)
         and str(output.origin).startswith(source)
         and not str(output.path).startswith(trash)

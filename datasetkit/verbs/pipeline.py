@@ -13,9 +13,12 @@ from typing import Any
 from datasetkit.core.config import (
     CONFIG_NAME,
     STEPS,
+    TABLES,
     ConceptOptions,
     Config,
+    CutoutOptions,
     ExportOptions,
+    FacesOptions,
     LayoutOptions,
     RegOptions,
     RenameOptions,
@@ -32,23 +35,26 @@ from datasetkit.core.naming import fold
 from datasetkit.core.plans import Plan, WriteText
 from datasetkit.core.records import Failed, RunReport
 from datasetkit.scan import require_folder
+from datasetkit.verbs.cutting import cutout, require_model
 from datasetkit.verbs.exchange import export
+from datasetkit.verbs.facing import crop_faces, erase_faces, require_detector
 from datasetkit.verbs.layouts import layout
 from datasetkit.verbs.naming import rename
 from datasetkit.verbs.project import JUST_DO_IT, How, finish_interrupted, open_project
 from datasetkit.verbs.regs import reg, require_class
 from datasetkit.verbs.resizing import resize
 from datasetkit.verbs.rules import rule_set
-from datasetkit.verbs.sets import concept_name, require_pictures, work_folder
+from datasetkit.verbs.sets import PICTURE_STEPS, Passage, concept_name, passages, require_pictures, work_folder
 from datasetkit.verbs.tables import report
 from datasetkit.verbs.tagging import tag
+from datasetkit.vision.subject import require_rembg
 
 _TEMPLATE = """\
 # dsk run dsk.toml does all of this; each [table] holds the options of the command of that name (dsk COMMAND --help).
 # What a second run finds unchanged is not done again, and everything can be taken back: dsk undo.
 
 [run]
-# All steps, in their order: "rename", "resize", "tag", "layout", "reg", "report", "export".
+# All steps, in their order: "rename", "faces", "resize", "cutout", "tag", "layout", "reg", "report", "export".
 # rename changes the names in your own folder; the other steps leave it alone.
 steps = ["resize", "tag", "layout", "report", "export"]
 work = "work"                # resized pictures and their captions: work/<concept>
@@ -64,6 +70,9 @@ prefix = "{name}"
 
 [resize]
 max = 1024                   # long edge in pixels
+
+# [cutout]                   # with "cutout" in steps: the subject before one plain colour
+# bg = "white"
 
 [tag]
 tagger = "auto"              # WD14 where it can be fetched, else the stand-in "basic"
@@ -185,7 +194,7 @@ def run(
 def _strays(config: Config, options: RunOptions) -> tuple[Path, ...]:
     """Return the work folders that hold pictures and that no concept has: what was edited there is not used."""
     work = Path(options.work).absolute()
-    if "resize" not in options.steps or not work.is_dir():
+    if not set(PICTURE_STEPS) & set(options.steps) or not work.is_dir():
         return ()
     names = {*map(concept_name, config.concepts), f"reg-{config.build(RegOptions, 'reg').class_name}"}
     others = (path for path in sorted(work.iterdir()) if path.name not in names and not path.name.startswith("."))
@@ -216,19 +225,25 @@ def _require_all(config: Config, steps: Sequence[str], how: How) -> None:
     if "reg" in steps:
         require_class(reg_options)
         folders.append(Path(reg_options.folder))
-    if not {"rename", "resize", "tag"}.isdisjoint(steps):
-        reading = resizing if "resize" in steps else config.build(TagOptions, "tag")
+    if "cutout" in steps:
+        require_model(config.build(CutoutOptions, "cutout"))
+    if "faces" in steps:
+        require_detector(config.build(FacesOptions, "faces"))
+    if not {"rename", *PICTURE_STEPS, "tag"}.isdisjoint(steps):
+        first = next((step for step in PICTURE_STEPS if step in steps), "tag")
+        reading: Any = config.build(TABLES[first], first)
         for folder in folders:
             finish_interrupted(folder, how)
             require_pictures(folder, recursive=reading.recursive, follow_links=reading.follow_links)
+    if "cutout" in steps and not how.dry_run:
+        require_rembg()
 
 
 def _calls(step: str, config: Config) -> list[tuple[str, Callable[[How], Any]]]:
     """Return what a step calls: once a concept for pictures and captions, once for the data set."""
-    if step in ("rename", "resize", "tag"):
-        concept_steps = {"rename": _rename, "resize": _resize, "tag": _tag}
+    if step in _CONCEPT_STEPS:
         calls: list[tuple[str, Callable[[How], Any]]] = [
-            (concept_name(c), partial(concept_steps[step], config, c)) for c in config.concepts
+            (concept_name(c), partial(_CONCEPT_STEPS[step], config, c)) for c in config.concepts
         ]
         if step == "resize" and "reg" in config.build(RunOptions, "run").steps:
             calls.append(("reg", partial(_resize_reg, config)))
@@ -254,13 +269,38 @@ def _rename(config: Config, concept: ConceptOptions, how: How) -> Any:
     return rename(Path(concept.folder), config.build(RenameOptions, "rename", {"prefix": prefix}), how)
 
 
+def _passage(step: str, config: Config, concept: ConceptOptions) -> Passage:
+    options = config.build(RunOptions, "run")
+    return passages(options.steps, Path(options.work), Path(concept.folder), concept_name(concept))[step]
+
+
+def _faces(config: Config, concept: ConceptOptions, how: How) -> Any:
+    passage = _passage("faces", config, concept)
+    options = config.build(FacesOptions, "faces")
+    return {"crop": crop_faces, "erase": erase_faces}[options.do](passage.source, passage.out, options, how)
+
+
 def _resize(config: Config, concept: ConceptOptions, how: How) -> Any:
-    options = config.build(ResizeOptions, "resize")
-    return resize(Path(concept.folder), work_folder(config, concept), options, how)
+    passage = _passage("resize", config, concept)
+    return resize(passage.source, passage.out, config.build(ResizeOptions, "resize"), how)
+
+
+def _cutout(config: Config, concept: ConceptOptions, how: How) -> Any:
+    passage = _passage("cutout", config, concept)
+    return cutout(passage.source, passage.out, config.build(CutoutOptions, "cutout"), how)
 
 
 def _tag(config: Config, concept: ConceptOptions, how: How) -> Any:
     return tag(work_folder(config, concept), config.for_concept(concept).build(TagOptions, "tag"), how)
+
+
+_CONCEPT_STEPS: dict[str, Callable[[Config, ConceptOptions, How], Any]] = {
+    "rename": _rename,
+    "faces": _faces,
+    "resize": _resize,
+    "cutout": _cutout,
+    "tag": _tag,
+}
 
 
 def _reg(config: Config, how: How) -> Any:
@@ -281,13 +321,21 @@ def _resized_reg(config: Config, options: RegOptions) -> Path:
 
 def _foreseeable(step: str, config: Config, name: str) -> bool:
     """Tell whether a dry run can look at what a step works on: it is there from an earlier run."""
-    if step == "tag":
-        return any(work_folder(config, c).is_dir() for c in config.concepts if concept_name(c) == name)
+    if step == "resize" and name == "reg":
+        return True
+    if step in ("tag", *PICTURE_STEPS):
+        return all(_ready(step, config, c) for c in config.concepts if concept_name(c) == name)
     if step == "layout":
         return all(work_folder(config, c).is_dir() for c in config.concepts)
     if step == "reg" and "resize" in config.build(RunOptions, "run").steps:
         return (_out(config) / "train").is_dir() and _resized_reg(config, config.build(RegOptions, "reg")).is_dir()
-    return step in ("rename", "resize") or (_out(config) / "train").is_dir()
+    return step == "rename" or (_out(config) / "train").is_dir()
+
+
+def _ready(step: str, config: Config, concept: ConceptOptions) -> bool:
+    if step == "tag":
+        return work_folder(config, concept).is_dir()
+    return _passage(step, config, concept).source.is_dir()
 
 
 @contextlib.contextmanager

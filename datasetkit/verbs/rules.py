@@ -8,12 +8,12 @@ from pathlib import Path
 
 from datasetkit.core import vocabulary
 from datasetkit.core.captions import Caption, file_text
-from datasetkit.core.config import RulesOptions
+from datasetkit.core.config import RulesOptions, TagRules
 from datasetkit.core.diffs import CaptionChange
 from datasetkit.core.errors import ConfigError
 from datasetkit.core.files import caption_path, display, require_writable
 from datasetkit.core.plans import Plan, WriteText
-from datasetkit.core.records import Done, Outcome, RunReport, Skipped
+from datasetkit.core.records import Done, ImageRecord, Outcome, RunReport, Skipped
 from datasetkit.core.rules import (
     Applied,
     Group,
@@ -27,22 +27,27 @@ from datasetkit.core.rules import (
     summary,
 )
 from datasetkit.scan import scan
+from datasetkit.verbs.choosing import needs_ids, passing_in
 from datasetkit.verbs.project import JUST_DO_IT, How, finish_interrupted, open_project
 from datasetkit.verbs.sets import require_pictures
 
 
 @dataclass(frozen=True, slots=True)
 class Ruled:
-    """What rules did, or in a dry run would do: outcomes, changed captions, and what each rule touched."""
+    """What rules did, or in a dry run would do: outcomes, changed captions, and what each rule touched.
+
+    left_out: pictures that do not pass the filter.
+    """
 
     report: RunReport[Caption]
     changes: tuple[CaptionChange, ...]
     hits: tuple[RuleHits, ...]
     warnings: tuple[str, ...]
     entry: int | None
+    left_out: int = 0
 
 
-def rule_set(options: RulesOptions) -> RuleSet:
+def rule_set(options: TagRules) -> RuleSet:
     """Build the rules that options ask for. Raises ConfigError for rules that contradict or name unknown groups."""
     return build(
         trigger=options.trigger,
@@ -60,7 +65,7 @@ def edges_only(rules: RuleSet) -> RuleSet:
     return replace(rules, exclude=(), replace=(), implies=())
 
 
-def finish(tags: Sequence[str], options: RulesOptions) -> tuple[str, ...]:
+def finish(tags: Sequence[str], options: TagRules) -> tuple[str, ...]:
     """Give tags the spelling that the file shall have."""
     return escape_brackets(tags) if options.escape_brackets else tuple(tags)
 
@@ -71,7 +76,7 @@ def groups() -> tuple[Group, ...]:
 
 
 def rules(folder: Path, options: RulesOptions, how: How = JUST_DO_IT) -> Ruled:
-    """Apply rules to every caption of a folder; the order that a person gave the other tags stays.
+    """Apply rules to the captions of a folder that pass a filter; the order that a person gave the other tags stays.
 
     Raises ConfigError when no rule is given, DatasetError without pictures.
     """
@@ -87,30 +92,45 @@ def rules(folder: Path, options: RulesOptions, how: How = JUST_DO_IT) -> Ruled:
             recursive=options.recursive,
             follow_links=options.follow_links,
             max_pixels=options.max_pixels,
+            with_ids=needs_ids(options.where),
             reporter=how.reporter,
         )
+        meant = passing_in(
+            folder, found.records, options.where, project.store, recursive=options.recursive,
+            max_pixels=options.max_pixels, reporter=how.reporter,
+        )  # fmt: skip
         if not how.dry_run:
             require_writable(folder)
-        outcomes: list[Outcome[Caption]] = []
-        applied: list[Applied] = []
-        category = vocabulary.load().category
-        for record in found.records:
-            if record.caption is None or not record.caption.tags:
-                outcomes.append(Skipped(record, "it has no caption"))
-                continue
-            result = apply(rule_list, record.caption.tags, category=category)
-            applied.append(result)
-            if result.tags:
-                outcomes.append(Done(record, Caption(finish(result.tags, options))))
-            else:
-                outcomes.append(Skipped(record, "no tag would be left, and an empty caption would stop the trainers"))
+        outcomes, applied = _ruled([r for r in found.records if r.path in meant], rule_list, options)
         changes = tuple(
             CaptionChange(o.record.path, o.record.caption, o.value)
             for o in outcomes
             if isinstance(o, Done) and o.record.caption != o.value
         )
         plan = Plan(tuple(WriteText(caption_path(c.path), file_text(c.after)) for c in changes))
-        entry = project.apply(plan, "rules", display(folder.name))
+        where = f"where {options.where}" if options.where else ""
+        entry = project.apply(plan, "rules", display(f"{folder.name} {where}".strip()))
     hits = summary(rule_list, applied)
     warnings = (*rule_list.warnings, *(hit.warning for hit in hits if hit.warning))
-    return Ruled(RunReport("rules", (*outcomes, *found.failed)), changes, hits, warnings, entry)
+    report = RunReport("rules", (*outcomes, *found.failed))
+    return Ruled(report, changes, hits, warnings, entry, len(found.records) - len(meant))
+
+
+def _ruled(
+    records: Sequence[ImageRecord], rule_list: RuleSet, options: TagRules
+) -> tuple[list[Outcome[Caption]], list[Applied]]:
+    """Apply rules to the captions that there are: what becomes of each picture, and which rules fired."""
+    outcomes: list[Outcome[Caption]] = []
+    applied: list[Applied] = []
+    category = vocabulary.load().category
+    for record in records:
+        if record.caption is None or not record.caption.tags:
+            outcomes.append(Skipped(record, "it has no caption"))
+            continue
+        result = apply(rule_list, record.caption.tags, category=category)
+        applied.append(result)
+        if result.tags:
+            outcomes.append(Done(record, Caption(finish(result.tags, options))))
+        else:
+            outcomes.append(Skipped(record, "no tag would be left, and an empty caption would stop the trainers"))
+    return outcomes, applied

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -79,8 +79,17 @@ def find_sets(folder: Path, *, recursive: bool = False) -> Sets:
     if config.concepts and config.root == folder.resolve():
         return Sets(tuple(of_config(config, c) for c in config.concepts), origin="dsk.toml")
     if list_images(folder, recursive=recursive).images:
-        return Sets((ConceptSet(folder.resolve().name, folder, recursive=recursive),))
+        return Sets((_alone(config, folder, recursive=recursive),))
     raise no_pictures(folder.resolve(), but=", no <repeats>_<concept> folders and no dsk.toml with concepts")
+
+
+def _alone(config: Config, folder: Path, *, recursive: bool) -> ConceptSet:
+    """Return a folder of pictures as one concept: that of dsk.toml whose folder it is, else one of its own name."""
+    concepts = _concepts_at(config, folder)
+    if len(concepts) != 1:
+        return ConceptSet(folder.resolve().name, folder, recursive=recursive)
+    concept = concepts[0]
+    return ConceptSet(concept_name(concept), folder, concept.repeats, concept.trigger, recursive)
 
 
 def _of_tree(tree: layout.LaidOut, triggers: dict[str, tuple[str, ...]]) -> tuple[ConceptSet, ...]:
@@ -113,11 +122,7 @@ def concept_of(config: Config, folder: Path) -> ConceptOptions | None:
 
     Raises ConfigError for raw pictures that several concepts share: their captions cannot obey all of them.
     """
-    root, here = config.root or Path(), folder.resolve()
-    for concept in config.concepts:
-        if work_folder(config, concept).resolve() == here:
-            return concept
-    shared = [concept for concept in config.concepts if (root / concept.folder).resolve() == here]
+    shared = _concepts_at(config, folder)
     if len(shared) > 1:
         names = ", ".join(display(concept_name(concept)) for concept in shared)
         raise ConfigError(
@@ -125,6 +130,15 @@ def concept_of(config: Config, folder: Path) -> ConceptOptions | None:
             hint=f"name the work folder of one of them, e.g. {display(work_folder(config, shared[0]))}",
         )
     return shared[0] if shared else None
+
+
+def _concepts_at(config: Config, folder: Path) -> list[ConceptOptions]:
+    """Return the concept whose work folder this is, or else those whose folder of raw pictures it is."""
+    root, here = config.root or Path(), folder.resolve()
+    for concept in config.concepts:
+        if work_folder(config, concept).resolve() == here:
+            return [concept]
+    return [concept for concept in config.concepts if (root / concept.folder).resolve() == here]
 
 
 def tag_options(folder: Path, given: Mapping[str, object]) -> TagOptions:
@@ -136,8 +150,34 @@ def tag_options(folder: Path, given: Mapping[str, object]) -> TagOptions:
     return governing.build(TagOptions, "tag", given)
 
 
+# The steps of a run that make pictures of pictures, in their order: each reads what the one before it made.
+PICTURE_STEPS = ("faces", "resize", "cutout")
+
+
+@dataclass(frozen=True, slots=True)
+class Passage:
+    """From where to where a step of a run brings a concept's pictures."""
+
+    source: Path
+    out: Path
+
+
+def passages(steps: Sequence[str], work: Path, source: Path, name: str) -> dict[str, Passage]:
+    """Return where each step that makes pictures reads and writes: the last one in `work/<name>`, others hidden there.
+
+    work, source: the folders of finished and of raw pictures. name: the concept's.
+    """
+    taken = [step for step in PICTURE_STEPS if step in steps]
+    found: dict[str, Passage] = {}
+    for step in taken:
+        out = work / name if step == taken[-1] else work / f".{step}" / name
+        found[step] = Passage(source, out)
+        source = out
+    return found
+
+
 def work_folder(config: Config, concept: ConceptOptions) -> Path:
-    """Return where `dsk run` keeps a concept's pictures and captions: resized ones apart, else the folder itself."""
+    """Return where `dsk run` keeps a concept's pictures and captions: those that it makes apart, else the folder."""
     run = config.build(RunOptions, "run")
     root = config.root or Path()
-    return root / run.work / concept_name(concept) if "resize" in run.steps else root / concept.folder
+    return root / run.work / concept_name(concept) if set(PICTURE_STEPS) & set(run.steps) else root / concept.folder

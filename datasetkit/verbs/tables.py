@@ -10,22 +10,26 @@ from datasetkit import reports
 from datasetkit.core import vocabulary
 from datasetkit.core.config import ReportOptions
 from datasetkit.core.errors import DatasetError
+from datasetkit.core.events import Reporter
 from datasetkit.core.files import display, find_root
 from datasetkit.core.plans import Plan, WriteBytes, WriteText
 from datasetkit.core.records import Failed
 from datasetkit.core.store import Store
 from datasetkit.reports import Captioned
 from datasetkit.scan import scan
+from datasetkit.verbs.choosing import Placed, passing
 from datasetkit.verbs.project import JUST_DO_IT, How, open_project
 from datasetkit.verbs.sets import ConceptSet, find_sets, home
 from taggers.base import Labels, unpack
+
+_TRY_IT = "dsk review shows what a filter finds; without --where all pictures are counted"
 
 
 @dataclass(frozen=True, slots=True)
 class Reported:
     """Where the tables are, and the head of the frequency table for the screen.
 
-    changed: those of the files that did not hold the same before.
+    changed: those of the files that did not hold the same before. left_out: pictures that do not pass the filter.
     """
 
     folder: Path
@@ -37,6 +41,7 @@ class Reported:
     without_caption: int
     failed: tuple[Failed, ...]
     entry: int | None
+    left_out: int = 0
 
 
 def report(folder: Path, options: ReportOptions, how: How = JUST_DO_IT) -> Reported:
@@ -47,9 +52,11 @@ def report(folder: Path, options: ReportOptions, how: How = JUST_DO_IT) -> Repor
     sets = find_sets(folder, recursive=options.recursive)
     root = find_root(folder)
     with Store.open_copy(root) as store:
-        items, failed, missing = _captioned(sets.train, store)
+        found = _captioned(folder, sets.train, store, options.where, how.reporter)
+    items = found.items
     if not items:
-        raise DatasetError(f"{display(folder)} has no captions", hint="dsk tag writes them")
+        of = f"no picture of {display(folder)} that passes the filter has a caption" if found.left_out else ""
+        raise DatasetError(of or f"{display(folder)} has no captions", hint=_TRY_IT if of else "dsk tag writes them")
     triggers = options.trigger or sets.triggers
     frequency = reports.frequency(items, triggers, vocabulary.load())
     out = Path(options.out) if options.out else root / "report"
@@ -65,7 +72,9 @@ def report(folder: Path, options: ReportOptions, how: How = JUST_DO_IT) -> Repor
     total = frequency[frequency["concept"] == reports.TOTAL]
     top = tuple({str(k): _plain(v) for k, v in row.items()} for row in total.head(15).to_dict("records"))
     files = (*tables, *(op.path for op in chart))
-    return Reported(out, files, changed, len(items), len(total), top, missing, tuple(failed), entry)
+    return Reported(
+        out, files, changed, len(items), len(total), top, found.without_caption, found.failed, entry, found.left_out
+    )
 
 
 def _plain(cell: object) -> object:
@@ -73,22 +82,33 @@ def _plain(cell: object) -> object:
     return None if cell != cell else cell
 
 
-def _captioned(sets: Sequence[ConceptSet], store: Store) -> tuple[list[Captioned], list[Failed], int]:
-    """Read every caption; scores come from the store where the picture was tagged in this project."""
-    items: list[Captioned] = []
-    failed: list[Failed] = []
-    missing = 0
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """What a report is on, and how many pictures it is not on."""
+
+    items: list[Captioned]
+    failed: tuple[Failed, ...]
+    without_caption: int
+    left_out: int
+
+
+def _captioned(folder: Path, sets: Sequence[ConceptSet], store: Store, where: str, reporter: Reporter) -> _Found:
+    """Read the captions that pass a filter; scores come from the store where the picture was tagged in this project."""
     models = [(key, Labels.from_pairs(pairs)) for key, pairs in store.models()]
+    placed: list[Placed] = []
+    failed: list[Failed] = []
     for concept in sets:
         found = scan(concept.folder, store, recursive=concept.recursive, with_ids=bool(models))
         failed.extend(found.failed)
-        for record in found.records:
-            if record.caption is None or not record.caption.tags:
-                missing += 1
-                continue
-            scores = _scores(record.id, models, store)
-            items.append(Captioned(concept.name, concept.repeats or 1, record.path, record.caption.tags, scores))
-    return items, failed, missing
+        placed.extend(Placed(record, concept.name, concept.repeats or 1) for record in found.records)
+    chosen = passing(placed, where, folder, store, reporter=reporter)
+    meant = [one for one in placed if one.record.path in chosen]
+    items = [
+        Captioned(one.concept, one.repeats, one.record.path, caption.tags, _scores(one.record.id, models, store))
+        for one in meant
+        if (caption := one.record.caption) is not None and caption.tags
+    ]
+    return _Found(items, tuple(failed), len(meant) - len(items), len(placed) - len(meant))
 
 
 def _scores(image: str, models: Sequence[tuple[str, Labels]], store: Store) -> dict[str, float] | None:

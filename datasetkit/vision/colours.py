@@ -88,6 +88,13 @@ def name_shares(colour: tuple[float, float, float]) -> dict[str, float]:
     return shares
 
 
+def name(rgb: tuple[int, int, int]) -> str:
+    """Return the basic colour name whose shades are nearest to a colour (sRGB)."""
+    lightness, a, b = oklab(np.array(rgb, np.uint8)).tolist()
+    shares = name_shares((lightness, a, b))
+    return max(shares, key=lambda one: shares[one])
+
+
 def background(pixels: Floats) -> Background:
     """Find the background's colour from the border; the bottom is left out, where a body is often cut off."""
     height, width = pixels.shape[:2]

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import astuple, dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from datasetkit.core.errors import ConfigError
 from datasetkit.vision.models import open_model
 
 if TYPE_CHECKING:
@@ -65,6 +66,13 @@ class Letterbox:
     offset: tuple[float, float]
 
 
+class FaceDetector(Protocol):
+    """What finds faces; it may be asked from several threads."""
+
+    def find(self, image: Image.Image, *, threshold: float = 0.5) -> tuple[Face, ...]:
+        """Return the faces of an RGB picture, best first; threshold is the least score, 0..1."""
+
+
 class FaceFinder:
     """BlazeFace, loaded once. Some objects look like a face to it: treat a face without other evidence as a hint."""
 
@@ -80,6 +88,23 @@ class FaceFinder:
         """Return the faces of a picture that was fitted before."""
         outputs = self._session.run(None, {self._input: fitted.pixels[None]})
         return decode(outputs, threshold=threshold, scale=fitted.scale, offset=fitted.offset)
+
+
+DEFAULT = "blazeface"
+# Name -> what makes the detector, in the process and with the weights that it needs.
+DETECTORS: dict[str, Callable[[], FaceDetector]] = {DEFAULT: FaceFinder}
+
+
+def require_detector(name: str) -> None:
+    """Raise ConfigError for a name that is no detector's."""
+    if name not in DETECTORS:
+        raise ConfigError(f"no face detector is named {name!r}", hint=f"one of: {', '.join(sorted(DETECTORS))}")
+
+
+def open_detector(name: str = DEFAULT) -> FaceDetector:
+    """Load a detector. Raises ConfigError for a name that is none, MissingExtra, ModelFileError."""
+    require_detector(name)
+    return DETECTORS[name]()
 
 
 def letterbox(image: Image.Image) -> Letterbox:

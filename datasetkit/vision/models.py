@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from datasetkit.core.errors import ConfigError, MissingExtra, ModelFileError
 
 if TYPE_CHECKING:
-    from onnxruntime import InferenceSession
+    from onnxruntime import InferenceSession, SessionOptions
 
 REINSTALL = "the installation is damaged: pip install --force-reinstall datasetkit"
 _ERRORS_ONLY = 3  # onnxruntime's log severity; its warnings about unused initializers say nothing to a person
@@ -34,6 +34,8 @@ MODELS = {
     "faces": PackagedModel(
         "blazeface_back_256.onnx", "427cbbe0fc41448d09e1dc9cfabe2423d997cf2faaeab91fadd09a510b63b8e2"
     ),
+    "text": PackagedModel("ppocrv6_det_tiny.onnx", "f42c0fbd294d95eac1a550e131b277dac97462c8025fa4b6c3cec1b7894bd3d5"),
+    "cutout": PackagedModel("u2netp.onnx", "309c8469258dda742793dce0ebea8e6dd393174f89934733ecc8b14c76f4ddd8"),
 }
 
 
@@ -65,6 +67,14 @@ def open_model(name: str, threads: int = 1) -> InferenceSession:
     name: a key of `MODELS`. threads: how many cores one call may use. The session may be called from many threads.
     Raises MissingExtra when onnxruntime is not installed, and what `read_model` raises.
     """
+    options = session_options(threads)
+    import onnxruntime
+
+    return onnxruntime.InferenceSession(read_model(name), options, providers=["CPUExecutionProvider"])
+
+
+def session_options(threads: int = 1) -> SessionOptions:
+    """Return how a model runs on the CPU. Raises MissingExtra when onnxruntime is not installed."""
     try:
         import onnxruntime
     except ImportError as error:
@@ -75,4 +85,4 @@ def open_model(name: str, threads: int = 1) -> InferenceSession:
     options.log_severity_level = _ERRORS_ONLY
     # Idle threads sleep: by default they spin, and on a busy machine two of them are slower than one.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    return onnxruntime.InferenceSession(read_model(name), options, providers=["CPUExecutionProvider"])
+    return options

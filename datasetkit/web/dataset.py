@@ -14,12 +14,13 @@ from datasetkit.core.files import display, find_root, natural_key
 from datasetkit.core.filters import parse
 from datasetkit.core.predicates import predicate
 from datasetkit.core.records import Failed, ImageRecord
+from datasetkit.core.signs import Sign, sign
 from datasetkit.core.store import Store
 from datasetkit.scan import scan
 from datasetkit.verbs.facts import Known, PictureFacts, below
 from datasetkit.verbs.sets import ConceptSet, find_sets, tag_options
 from datasetkit.verbs.stored import StoredScores
-from datasetkit.web.pictures import Codes, Picture, Sign, sign
+from datasetkit.web.pictures import Codes, Picture
 
 # So many changes are remembered for pages that ask what is new; whoever is further behind starts anew.
 _LOG = 500

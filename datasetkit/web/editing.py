@@ -18,6 +18,7 @@ from datasetkit.core.files import (
     caption_path,
     companions,
     decode_caption,
+    display,
     read_regular,
 )
 from datasetkit.core.journal import Entry
@@ -266,6 +267,11 @@ class Editor:
     @contextmanager
     def _project(self) -> Iterator[Project]:
         """Open the project; where the disk may be other than memory, it is looked at again."""
+        if self.dataset.folder.resolve() != self.dataset.folder:
+            raise InputError(
+                f"{display(self.dataset.folder)} became a symbolic link, through which nothing is written",
+                hint="start dsk review on the folder itself",
+            )
         try:
             with open_project(self.dataset.folder, How()) as project:
                 if project.recovered:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, TypeGuard
 
 from datasetkit.core.captions import Caption, normal_form, parse
 from datasetkit.core.config import TagOptions
@@ -65,13 +65,21 @@ Decide = Callable[[Bench, Sequence[Picture], Any], Decided]
 
 
 def by_rules(
-    pictures: Sequence[Picture], title: str, rules: Callable[[Picture], RuleSet], category: Callable[[str], str | None]
+    pictures: Sequence[Picture],
+    title: str,
+    rules: Callable[[Picture], RuleSet],
+    category: Callable[[str], str | None],
+    among: Iterable[str] = (),
 ) -> Decided:
-    """Apply rules to the captions that there are, as `dsk rules` does; the tags that stay keep their order."""
+    """Apply rules to the captions that there are, as `dsk rules` does; the tags that stay keep their order.
+
+    among: where it is given, only captions that have one of these tags are touched.
+    """
+    forms = frozenset(map(normal_form, among))
     changes: list[tuple[Picture, Caption]] = []
     unchanged = kept = 0
     for picture in pictures:
-        if picture.caption is None or not picture.caption.tags:
+        if picture.caption is None or not picture.caption.tags or (forms and forms.isdisjoint(picture.facts.forms)):
             unchanged += 1
             continue
         tags = apply(rules(picture), picture.caption.tags, category=category).tags
@@ -88,7 +96,7 @@ def remove(bench: Bench, pictures: Sequence[Picture], tags: object) -> Decided:
     """Take exactly these tags out: `@me` and `a*` are read as tags, not as selectors."""
     names = _names(tags, "remove")
     rules = RuleSet(exclude=tuple((Exclude(name), Exact(normal_form(name))) for name in names))
-    return by_rules(pictures, f"remove {', '.join(names)}", lambda _: rules, bench.vocabulary.category)
+    return by_rules(pictures, f"remove {', '.join(names)}", lambda _: rules, bench.vocabulary.category, names)
 
 
 def exclude(bench: Bench, pictures: Sequence[Picture], selectors: object) -> Decided:
@@ -111,7 +119,8 @@ def replace_tags(bench: Bench, pictures: Sequence[Picture], pairs: object) -> De
         raise InputError("one tag is to become two others", hint="keep one of the replacements")
     title = "replace " + ", ".join(f"{rule.old} by {rule.new}" for rule in rules)
     together = RuleSet(replace=tuple(rules))
-    return by_rules(pictures, title, lambda _: together, bench.vocabulary.category)
+    olds = [rule.old for rule in rules]
+    return by_rules(pictures, title, lambda _: together, bench.vocabulary.category, olds)
 
 
 def add(bench: Bench, pictures: Sequence[Picture], tags: object) -> Decided:
@@ -211,7 +220,7 @@ def _anew(bench: Bench, picture: Picture, options: TagOptions, rules: RuleSet) -
 
 def edit(picture: Picture, text: object) -> Decided:
     """Write one caption as it was typed."""
-    if not isinstance(text, str):
+    if not is_text(text):
         raise InputError("a caption is text")
     caption = parse(text)
     if not caption.tags:
@@ -224,9 +233,14 @@ def edit(picture: Picture, text: object) -> Decided:
     return Decided(f"edit {picture.name}", () if same else ((picture, caption),), int(same))
 
 
+def is_text(value: object) -> TypeGuard[str]:
+    """Tell whether a value from a call is text that a file can hold; JSON also carries halves of characters."""
+    return isinstance(value, str) and not any("\ud800" <= sign <= "\udfff" for sign in value)
+
+
 def _names(value: object, what: str) -> list[str]:
     """Return a list of tags as they came in, without outer spaces; each must be text and not empty."""
-    if not isinstance(value, list) or not value or not all(isinstance(one, str) and one.strip() for one in value):
+    if not isinstance(value, list) or not value or not all(is_text(one) and one.strip() for one in value):
         raise InputError(f"{what} takes a list of tags", hint='e.g. ["lips"]')
     return [one.strip() for one in value]
 

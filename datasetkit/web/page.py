@@ -36,31 +36,41 @@ class Page:
     watch: Watch
 
 
-@contextmanager
-def opened(folder: Path, options: ReviewOptions, how: How) -> Iterator[Page]:
-    """Load a data set for review and watch its folders; end what works in the background in the end.
+def load(folder: Path, options: ReviewOptions, how: How) -> tuple[Editor, dict[str, bytes]]:
+    """Load a data set for editing, and what is remembered of how its pictures look; nothing works on behind it.
 
     Raises DatasetError without pictures, Locked where another run works in the project.
     """
     dataset = Dataset(folder, recursive=options.recursive, max_pixels=options.max_pixels)
     with open_project(dataset.folder, How(dry_run=options.read_only, wait=how.wait, reporter=how.reporter)) as project:
         dataset.load(project.store)
-        known = project.store.looks()
-        newest = project.journal.newest()
+        triggers = [one.trigger for one in dataset.sets]
+        bench = Bench(vocabulary.load(), dataset.scores, dataset.options, triggers, dataset.generated)
+        editor = Editor(dataset, bench, read_only=options.read_only)
+        editor.look_back(project)
+        return editor, project.store.looks()
+
+
+@contextmanager
+def opened(folder: Path, options: ReviewOptions, how: How) -> Iterator[Page]:
+    """Load a data set and watch its folders; end what works in the background in the end. Raises as `load`."""
+    editor, known = load(folder, options, how)
+    dataset, bench = editor.dataset, editor.bench
 
     def open_store() -> AbstractContextManager[Store]:
         return Store.open_copy(dataset.root) if options.read_only else Store.open(dataset.root)
 
-    words = vocabulary.load()
-    triggers = [one.trigger for one in dataset.sets]
-    bench = Bench(words, dataset.scores, dataset.options, triggers, dataset.generated)
-    editor = Editor(dataset, bench, read_only=options.read_only)
-    editor.undoable = newest
     thumbs = None if options.read_only else dataset.root / PROJECT / THUMBS
     thumbnails = Thumbnails(thumbs, max_pixels=options.max_pixels)
     twins = Twins(dataset, thumbnails, None if options.read_only else open_store)
     page = Page(
-        dataset, bench, editor, TagTables(dataset, words), thumbnails, twins, Watch(dataset, editor, open_store)
+        dataset,
+        bench,
+        editor,
+        TagTables(dataset, bench.vocabulary),
+        thumbnails,
+        twins,
+        Watch(dataset, editor, open_store),
     )
     page.twins.start(known)
     page.watch.start()

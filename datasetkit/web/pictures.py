@@ -1,46 +1,19 @@
-"""Pictures of the review page: a record, its number, and what tells whether its files are still those."""
+"""Pictures of the review page: a record, its number, and the signs of its files; its tags as numbers."""
 
 from __future__ import annotations
 
-import hashlib
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from datasetkit.core.captions import Caption
+from datasetkit.core.signs import Sign
 from datasetkit.core.store import caption_hash
 from datasetkit.verbs.facts import PictureFacts
-
-
-class Sign(NamedTuple):
-    """What tells whether a file is still the one that was looked at; a rename leaves it as it is."""
-
-    device: int
-    inode: int
-    size: int
-    mtime_ns: int
-
-    @classmethod
-    def of(cls, info: os.stat_result) -> Sign:
-        return cls(info.st_dev, info.st_ino, info.st_size, info.st_mtime_ns)
-
-    def key(self) -> str:
-        """Return the name that this very content has in caches."""
-        return hashlib.blake2b(repr(tuple(self)).encode(), digest_size=12).hexdigest()
-
-
-def sign(path: Path) -> Sign | None:
-    """Return the sign of what stands at a path, not following links; None for nothing."""
-    try:
-        return Sign.of(os.lstat(path))
-    except OSError:
-        return None
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,9 +45,14 @@ class Picture:
         return self.facts.record.caption
 
     @cached_property
+    def key(self) -> str:
+        """The name that its very content has in caches."""
+        return self.file.key()
+
+    @property
     def v(self) -> str:
         """What the address of its thumbnail ends in, so that a new content is a new address."""
-        return self.file.key()[:8]
+        return self.key[:8]
 
     @cached_property
     def hash(self) -> str:

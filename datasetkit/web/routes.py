@@ -18,7 +18,7 @@ from starlette.routing import BaseRoute, Route
 
 from datasetkit.core.errors import DskError, InputError, Locked, PlanConflict, StorageError
 from datasetkit.core.filters import FilterError, parse, show
-from datasetkit.web import views
+from datasetkit.web import operations, views
 from datasetkit.web.dataset import Scope
 from datasetkit.web.editing import Conflict, ReadOnly
 from datasetkit.web.page import Page
@@ -29,6 +29,7 @@ Endpoint = Callable[[Request], Awaitable[Response]]
 Call = Callable[[Page, Mapping[str, Any]], views.Json]
 _MOST_ROWS = 20_000
 _MOST_COMPLETIONS = 200
+_MOST_DIGITS = 15
 # The first that fits counts.
 _STATUS: tuple[tuple[type[DskError], int], ...] = (
     (ReadOnly, 403),
@@ -62,11 +63,13 @@ def application(page: Page, token: str) -> Starlette:
         ),
         *(Route(f"/api/{name}", _get(page, call)) for name, call in _READS.items()),
         *(Route(f"/api/{name}", _post(page, call), methods=["POST"]) for name, call in _CALLS.items()),
-        Route("/api/picture/{id:int}", _get(page, one_picture)),
-        *(Route(f"/{kind}/{{id:int}}", _image(page, kind)) for kind in SIZES),
+        Route("/api/picture/{id}", _get(page, one_picture)),
+        *(Route(f"/{kind}/{{id}}", _image(page, kind)) for kind in SIZES),
     ]
     handlers: Any = {HTTPException: _not_found, DskError: _refused(page)}
-    return Starlette(routes=routes, exception_handlers=handlers)
+    app = Starlette(routes=routes, exception_handlers=handlers)
+    app.router.redirect_slashes = False
+    return app
 
 
 def static_files() -> dict[str, tuple[bytes, str]]:
@@ -126,7 +129,7 @@ def duplicates(page: Page, asked: Mapping[str, Any]) -> views.Json:
 
 
 def one_picture(page: Page, asked: Mapping[str, Any]) -> views.Json:
-    found = _picture(page, int(asked["id"]))
+    found = _picture(page, asked["id"])
     with page.editor.turn:
         return views.picture(page.dataset, page.bench, found, page.tables.translations, page.twins.of(found.id))
 
@@ -179,9 +182,9 @@ def caption(page: Page, sent: Mapping[str, Any]) -> views.Json:
     number = sent.get("id")
     if isinstance(number, bool) or not isinstance(number, int):
         raise InputError("the call names no picture")
-    _picture(page, number)
-    done = page.editor.edit(_version(sent), number, sent.get("hash"), sent.get("caption"))
-    now = _picture(page, number)
+    found = _picture(page, str(number))
+    done = page.editor.edit(_version(sent), found.id, sent.get("hash"), sent.get("caption"))
+    now = _picture(page, str(number))
     text = now.caption.text() if now.caption is not None else None
     return {**views.edited(done, page.dataset, page.editor, dry_run=False), "caption": text, "hash": now.hash}
 
@@ -239,22 +242,28 @@ def _version(sent: Mapping[str, Any]) -> int:
 
 def _text(sent: Mapping[str, Any], key: str) -> str:
     value = sent.get(key)
-    if not isinstance(value, str):
+    if not operations.is_text(value):
         raise InputError(f"{key} must be text")
     return value
 
 
 def _number(asked: Mapping[str, Any], key: str, default: int, most: int) -> int:
     text = str(asked.get(key, default))
-    if not text.isascii() or not text.isdecimal() or len(text) > 15 or int(text) > most:
+    if not _is_number(text) or int(text) > most:
         raise InputError(f"{key} must be a whole number up to {most:,}")
     return int(text)
 
 
-def _picture(page: Page, number: int) -> Picture:
-    found = page.dataset.get(number)
+def _is_number(text: str) -> bool:
+    return text.isascii() and text.isdecimal() and len(text) <= _MOST_DIGITS
+
+
+def _picture(page: Page, number: str) -> Picture:
+    """Return a picture by its number. Raises NotThere."""
+    found = page.dataset.get(int(number)) if _is_number(number) else None
     if found is None:
-        raise NotThere(f"there is no picture {number}", hint="it may have been excluded or moved")
+        shown = number if _is_number(number) else "of this name; they have numbers"
+        raise NotThere(f"there is no picture {shown}", hint="it may have been excluded or moved")
     return found
 
 

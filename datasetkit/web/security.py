@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import secrets
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from http.cookies import CookieError, SimpleCookie
 from urllib.parse import parse_qs
@@ -134,9 +135,11 @@ def _headers(scope: Scope) -> dict[bytes, list[bytes]]:
 
 
 def _entry(scope: Scope) -> str | None:
-    """Return the token in the address, None where it has none."""
-    given = parse_qs(scope["query_string"].decode("latin-1"), max_num_fields=10).get("token")
-    return given[0] if given else None
+    """Return the token in the address, None where it has none or asks for too much at once."""
+    with suppress(ValueError):
+        given = parse_qs(scope["query_string"].decode("latin-1"), max_num_fields=10).get("token")
+        return given[0] if given else None
+    return None
 
 
 def _cookie(line: bytes, name: str) -> str:

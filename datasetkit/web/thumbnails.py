@@ -14,7 +14,8 @@ from typing import BinaryIO
 from datasetkit import images, looks
 from datasetkit.core.errors import DskError, InputError, StorageError
 from datasetkit.core.files import display, reading, write_atomic
-from datasetkit.web.pictures import Picture, Sign
+from datasetkit.core.signs import Sign
+from datasetkit.web.pictures import Picture
 
 # Long edges in pixels: in the grid, and alone.
 SIZES = {"thumb": looks.SEEN_AT, "preview": 1600}
@@ -149,7 +150,7 @@ class Thumbnails:
 
 
 def _name(picture: Picture, kind: str) -> str:
-    return f"{picture.file.key()}-{SIZES[kind]}.jpg"
+    return f"{picture.key}-{SIZES[kind]}.jpg"
 
 
 def open_listed(path: Path, listed: Sign) -> BinaryIO:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Sequence
 from contextlib import suppress
 from threading import RLock
 
@@ -15,6 +17,8 @@ from datasetkit.web.watching import OpenStore
 # New looks are written to the store in handfuls.
 _KEEP_EVERY = 256
 _UNREADABLE = b""
+# While more and more pictures are known, they are compared again after this many times as long as it took last.
+_REST = 20
 
 
 class Twins:
@@ -27,7 +31,9 @@ class Twins:
         self._looks: dict[str, bytes] = {}
         self._asked: set[str] = set()
         self._new: list[tuple[str, bytes]] = []
-        self._groups: tuple[object, list[list[int]]] | None = None
+        self._compared: list[tuple[int, str]] = []
+        self._groups: list[list[int]] = []
+        self._due = 0.0
 
     def start(self, known: dict[str, bytes]) -> None:
         """Begin to look at what is not known yet."""
@@ -37,17 +43,17 @@ class Twins:
     def follow(self) -> None:
         """Look at the pictures that came since."""
         with self._lock:
-            new = [picture for picture in self.dataset.all() if picture.file.key() not in self._looks]
-            first = {picture.file.key(): picture for picture in new if picture.file.key() not in self._asked}
+            new = [picture for picture in self.dataset.all() if picture.key not in self._looks]
+            first = {picture.key: picture for picture in new if picture.key not in self._asked}
             self._asked |= first.keys()
         if first:
             self.thumbnails.look_at(first.values(), self._found)
 
     def _found(self, picture: Picture, look: bytes | None) -> None:
         with self._lock:
-            self._looks[picture.file.key()] = _UNREADABLE if look is None else look
+            self._looks[picture.key] = _UNREADABLE if look is None else look
             if look is not None:
-                self._new.append((picture.file.key(), look))
+                self._new.append((picture.key, look))
             full = len(self._new) >= _KEEP_EVERY
         if full:
             self.keep()
@@ -64,19 +70,27 @@ class Twins:
         """Return how many of the pictures were looked at, and how many there are."""
         pictures = self.dataset.all()
         with self._lock:
-            return sum(picture.file.key() in self._looks for picture in pictures), len(pictures)
+            return sum(picture.key in self._looks for picture in pictures), len(pictures)
 
     def groups(self) -> list[list[int]]:
         """Return the groups of pictures that look nearly the same, by their numbers, as far as they were looked at."""
         pictures = self.dataset.all()
         with self._lock:
-            seen = [(p, look) for p in pictures if (look := self._looks.get(p.file.key()))]
-            state = tuple(picture.id for picture, _ in seen)
-            if self._groups is None or self._groups[0] != state:
+            seen = [(p, look) for p in pictures if (look := self._looks.get(p.key))]
+            state = [(picture.id, picture.key) for picture, _ in seen]
+            if state != self._compared and not self._growing(pictures, state):
+                began = time.monotonic()
                 found = looks.groups([look for _, look in seen])
-                self._groups = state, [[seen[place][0].id for place in group] for group in found]
+                self._compared = state
+                self._groups = [[seen[place][0].id for place in group] for group in found]
                 self.dataset.set_twins(seen[place][0].path for group in found for place in group)
-            return self._groups[1]
+                self._due = time.monotonic() + _REST * (time.monotonic() - began)
+            return self._groups
+
+    def _growing(self, pictures: Sequence[Picture], state: Sequence[tuple[int, str]]) -> bool:
+        """Tell whether what was compared still holds, more is to come, and the next comparison is not yet due."""
+        waiting = any(picture.key not in self._looks for picture in pictures)
+        return waiting and time.monotonic() < self._due and set(state).issuperset(self._compared)
 
     def of(self, number: int) -> list[int]:
         """Return the group that a picture is in, [] for none."""

@@ -153,7 +153,8 @@ def edited(done: Edited, dataset: Dataset, editor: Editor, *, dry_run: bool) -> 
     return {
         "version": dataset.version,
         "entry": done.entry,
-        "changed": len(done.gone) + len(done.back) + len(done.decided.changes),
+        # A caption that an undo takes away altogether is no change to another one.
+        "changed": len(done.gone) + len(done.back) + len(done.ids or done.decided.changes),
         "unchanged": done.decided.unchanged,
         "kept": done.decided.kept,
         "why": done.decided.why,

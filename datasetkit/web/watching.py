@@ -12,10 +12,11 @@ from threading import Event, Thread
 from datasetkit.core.captions import Caption
 from datasetkit.core.errors import DskError
 from datasetkit.core.files import CAPTION_SUFFIX, IMAGE_SUFFIXES, MASKS, caption_path, read_caption
+from datasetkit.core.signs import Sign
 from datasetkit.core.store import Store
 from datasetkit.web.dataset import Dataset
 from datasetkit.web.editing import Editor
-from datasetkit.web.pictures import Picture, Sign
+from datasetkit.web.pictures import Picture
 
 # Seconds between two looks; where one takes long, this many times as long as it takes.
 _PAUSE, _REST = 1.0, 20

@@ -1,4 +1,4 @@
-"""Prints the table: `python -m tests.benchmarks [resize|tag|train] [--pictures N] [--rounds N] [--quick]`."""
+"""Prints the tables: `python -m tests.benchmarks [NAME] [--pictures N] [--rounds N]`; without a name, all of them."""
 
 from __future__ import annotations
 
@@ -10,16 +10,21 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from tests.benchmarks import pictures, resize, tag, train
+from tests.benchmarks import check, cutout, faces, pictures, resize, review, tag, train
 from tests.benchmarks.measure import Row, table
 from tests.benchmarks.model import TINY, Vit
 
-NAMES = ("resize", "tag", "train")
+NAMES = ("resize", "tag", "check", "cutout", "faces", "train", "review")
 # The model takes half a second a picture, so five rounds on all of them would last half an hour.
-RESIZED, TAGGED, ROUNDS = 200, 60, 5
+RESIZED, TAGGED, CHECKED, CUT, FACED, ROUNDS = 200, 60, 60, 30, 60, 5
+# What is cut out was shrunk before: sides of about a third of a camera's.
+CUT_SHRINK = 3
 # A round of training is five runs, some of half a minute, some of more than one.
 TRAINED = 3
+REVIEWED = 3
 QUICK_PICTURES, QUICK_SHRINK = 2, 2
+QUICK_WALL = 300
+_SIZES = {1: "6-12 megapixels", CUT_SHRINK: "0.7-1.3 megapixels", QUICK_SHRINK: "a smoke run"}
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -30,18 +35,28 @@ def main(arguments: Sequence[str] | None = None) -> None:
         work.mkdir(parents=True, exist_ok=True)
         print(f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}\n", flush=True)
         for name in (asked.name,) if asked.name else NAMES:
+            if name == "review":
+                print(_reviewed(asked, work), flush=True)
+                continue
             for one in _trained(asked, work) if name == "train" else (_measured(name, asked, work),):
                 print(table(*one), flush=True)
 
 
 def _measured(name: str, asked: argparse.Namespace, work: Path) -> tuple[str, list[Row]]:
-    count = QUICK_PICTURES if asked.quick else asked.pictures or (RESIZED if name == "resize" else TAGGED)
+    usual = {"resize": RESIZED, "tag": TAGGED, "check": CHECKED, "cutout": CUT, "faces": FACED}[name]
+    count = QUICK_PICTURES if asked.quick else asked.pictures or usual
     rounds = 1 if asked.quick else asked.rounds
-    shrink = QUICK_SHRINK if asked.quick else 1
+    shrink = QUICK_SHRINK if asked.quick else CUT_SHRINK if name == "cutout" else 1
     made = pictures.make(work / "pictures", count, shrink=shrink)
-    what = f"{count} JPEGs of {'6-12 megapixels' if shrink == 1 else 'a smoke run'}, {rounds} rounds"
+    what = f"{count} JPEGs of {_SIZES[shrink]}, {rounds} rounds"
     if name == "resize":
         return f"resize: {what}, quality {asked.quality}", resize.measure(made, work, rounds, asked.quality)
+    if name == "check":
+        return f"check: {what}", check.measure(made, work, rounds)
+    if name == "cutout":
+        return f"cutout: {what}", cutout.measure(made, work, rounds)
+    if name == "faces":
+        return f"faces: {what}", faces.measure(made, work, rounds)
     return f"tag: {what}", tag.measure(made, work, rounds, TINY if asked.quick else Vit())
 
 
@@ -53,6 +68,15 @@ def _trained(asked: argparse.Namespace, work: Path) -> Iterator[tuple[str, list[
         rounds = 1 if asked.quick else min(asked.rounds, TRAINED)
         what = f"{model.size} pixels, {model.steps} steps, {rounds} rounds"
         yield f"train: {model.name}, {what}", train.measure(made, work, rounds, model)
+
+
+def _reviewed(asked: argparse.Namespace, work: Path) -> str:
+    """Use the review page; without a browser the table says so, and the other benchmarks go on."""
+    count = QUICK_WALL if asked.quick else asked.pictures or review.PICTURES
+    rounds = 1 if asked.quick else min(asked.rounds, REVIEWED)
+    if not review.possible():
+        return f"## review: {review.NO_BROWSER}\n"
+    return review.table(f"review: {count:,} pictures, {rounds} rounds", review.measure(work, count, rounds))
 
 
 def _parser() -> argparse.ArgumentParser:

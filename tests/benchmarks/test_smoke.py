@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 
 import pytest
 from PIL import Image
 
-from tests.benchmarks import pictures, resize, tag
+from tests.benchmarks import check, pictures, resize, review, tag
 from tests.benchmarks.__main__ import main
 from tests.benchmarks.measure import Cost, python, rows, run
 
@@ -68,3 +69,17 @@ def test_the_command_tags_beside_the_raw_session_and_prints_a_table(capsys, tmp_
     printed = capsys.readouterr().out
     assert f"| {tag.BASELINE} " in printed and f"| {tag.OURS} " in printed
     assert len(list((tmp_path / "tag-in").glob("*.txt"))) == 2
+
+
+def test_the_command_checks_beside_a_plain_loop_and_prints_a_table(capsys, tmp_path):
+    main(["check", "--quick", "--work", str(tmp_path)])
+    printed = capsys.readouterr().out
+    assert all(f"| {way} " in printed for way in (check.BASELINE, check.OURS, check.AGAIN))
+
+
+@pytest.mark.skipif(not review.possible(), reason=review.NO_BROWSER)
+def test_the_command_uses_the_review_page_and_prints_a_table(capsys, tmp_path):
+    main(["review", "--quick", "--work", str(tmp_path)])
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("| ")]
+    assert len(lines) == 1 + len(review.figures())
+    assert all(re.search(r"\d", cell) for line in lines[1:] for cell in line.split("|")[2:4])

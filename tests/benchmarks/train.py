@@ -73,7 +73,7 @@ def settings(base: Path, out: Path, model: Model, precision: str, cache: bool) -
         "train_batch_size": 1, "max_train_steps": model.steps, "network_dim": RANK, "network_alpha": RANK,
         "learning_rate": 1e-4, "text_encoder_lr": 1e-4, "lr_scheduler": "constant", "optimizer_type": "AdamW",
         "mixed_precision": precision, "cache_latents": str(cache).lower(), "save_state": "false",
-        "shuffle_caption": "false",
+        "save_every_n_epochs": 0, "shuffle_caption": "false",
     }  # fmt: skip
     return [f"{key}={value}" for key, value in given.items()]
 

@@ -34,6 +34,9 @@ class Clock:
         if self.counts and n:
             self.moments.append(time.perf_counter())
 
+    def note(self, text: str) -> None:
+        pass
+
     def finish(self) -> None:
         self.counts = False
 

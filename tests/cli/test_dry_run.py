@@ -24,6 +24,7 @@ def project(dsk, here, made):
     picture(here / "big" / "b.png", 5, (1200, 1200))
     picture(here / "big" / "masks" / "b.png", 255, (1200, 1200))
     pictures(here / "women", 2)
+    (picture(here / "spoiled" / "a.png", 7)).with_suffix(".txt").write_text("hat, Hat\n", encoding="utf-8")
     assert dsk("layout", "3_sks=imgs").code == 0
     assert dsk("tag", "new").code == 0
     (here / "new" / "a1.caption").write_text("x\n", encoding="utf-8")
@@ -50,6 +51,9 @@ VERBS = [
     ("layout", "fresh=new", "--out", "elsewhere"),
     ("reg", "women", "--class", "1girl"),
     ("reg", "women", "--class", "1girl", "--captions", "derive", "--trigger", "sks"),
+    ("check", "spoiled", "--fix"),
+    ("check", "new", "--csv", "found.csv", "--sheet", "found.png"),
+    ("check", "dataset", "--as", "sd-scripts", "--csv", "view.csv"),
     ("report", "imgs", "--plot"),
     ("report", "dataset", "--out", "tables"),
     ("export", "dataset"),

@@ -43,6 +43,8 @@ COMMANDS = [
     (("report", "imgs", "--plot"), 3),
     (("export", "imgs"), 3),
     (("import", "imgs"), 0),
+    (("check", "good", "--sheet", "found.png"), 0),
+    (("check", "good", "--as", "sd-scripts"), 0),
     (("init", "good"), 0),
     (("history", "dataset"), 0),
     (("undo", "dataset"), 0),

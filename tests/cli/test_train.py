@@ -4,10 +4,17 @@ import json
 import subprocess
 import sys
 import time
+from io import StringIO
 
 import pytest
+import torch
+from huggingface_hub import constants
+from rich.console import Console
+from safetensors import safe_open
 from safetensors.torch import load_file
 
+from datasetkit.cli import console
+from tests.test_exports import CONFIG_TOML, DATASET_TOML
 from tests.trainer import tiny
 
 SMALL = [
@@ -62,6 +69,61 @@ def test_training_writes_a_lora_and_json(dsk, data, here, model):
     result = json.loads(ended.out)["result"]
     assert result["steps"] == 2 and result["modules"] == 264
     assert len(load_file(here / "output" / "x.safetensors")) == 264 * 3
+
+
+def test_sd_scripts_two_files_train_as_they_are(dsk, here, model):
+    """Only the path of the base is another, and the run is short."""
+    pytest.importorskip("bitsandbytes")  # their optimizer is AdamW8bit
+    text = CONFIG_TOML.replace("majicmixRealistic_v6.safetensors", str(model))
+    (here / "config.toml").write_text(text, encoding="utf-8")
+    (here / "dataset.toml").write_text(DATASET_TOML, encoding="utf-8")
+    tiny.save_pictures(here / "dataset", [(128, 128), (192, 128), (128, 200)])
+    tiny.save_pictures(here / "regularization", [(128, 128)] * 2, captions=False)
+    files = ["--config-file", "config.toml", "--dataset-config", "dataset.toml"]
+    short = ["max_train_steps=3", "lr_warmup_steps=1", "save_every_n_steps=2"]
+    ended = dsk("train", *files, *(word for pair in short for word in ("--set", pair)))
+    assert ended.code == 0, ended.err
+    assert "3 steps of AdamW8bit, cosine_with_restarts: unet 0.0005, text_encoder 0.0001" in ended.out
+    assert "xformers is not needed" in ended.out
+    with safe_open(here / "output" / "MikamiYua.safetensors", "pt") as file:
+        said, first = file.metadata(), file.get_tensor(next(iter(file.keys())))
+    assert (said["ss_network_dim"], said["ss_network_alpha"], said["ss_clip_skip"]) == ("64", "32.0", "2")
+    assert (said["ss_num_train_images"], said["ss_num_reg_images"], said["ss_max_train_steps"]) == ("60", "60", "3")
+    assert torch.isfinite(first).all()
+    assert sorted(path.name for path in (here / "output").glob("*.safetensors")) == [
+        "MikamiYua-step00000002.safetensors", "MikamiYua.safetensors",
+    ]  # fmt: skip
+    assert list((here / "logs").glob("events.*"))
+
+
+def test_progress_line_shows_what_is_noted_and_how_long_a_step_takes(monkeypatch):
+    screen = StringIO()
+    monkeypatch.setattr(console, "_err", lambda: Console(file=screen, force_terminal=True, width=120))
+    with console.bars() as reporter:
+        reporter.note("nobody works yet")
+        reporter.start("training", 3)
+        for _ in range(2):
+            time.sleep(0.01)
+            reporter.advance()
+        reporter.note("loss 0.1234, [4.8] GB")
+    assert "loss 0.1234, [4.8] GB" in screen.getvalue() and "2/3" in screen.getvalue()
+    assert "nobody" not in screen.getvalue()
+    assert (console._pace(12.34), console._pace(0.4)) == ("12.3/s", "2.5 s each")
+
+
+def test_wrong_prompts_are_said_before_anything_is_done(dsk, data, here):
+    (here / "prompts.txt").write_text("sks --w 512\nsks --width 512\n", encoding="utf-8")
+    ended = dsk("train", "ds", *given("sample_prompts=prompts.txt", "pretrained_model_name_or_path=none.safetensors"))
+    assert ended.code == 2 and "prompts.txt, line 2: unknown flag --width" in ended.err
+    assert ended.out == "" and not (here / "output").exists()
+
+
+def test_missing_model_of_the_hub_is_one_line(dsk, data, here, monkeypatch):
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(here / "hub"))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    ended = dsk("train", "ds", *given(f"pretrained_model_name_or_path=someone/none@{'0' * 40}"))
+    assert ended.code == 12
+    assert [line.split(" ")[0] for line in ended.err.splitlines()] == ["error:", "hint:"]
 
 
 @pytest.mark.parametrize(

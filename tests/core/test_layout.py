@@ -144,6 +144,7 @@ def test_a_tree_is_read_one_level_deep_and_links_are_flagged(tmp_path):
         (tmp_path / name).mkdir(parents=True)
     (tmp_path / "7_file").write_text("", encoding="utf-8")
     (tmp_path / "3_link").symlink_to(tmp_path / "5_b", target_is_directory=True)
+    (tmp_path / "4_loop").symlink_to(tmp_path / "4_loop")
     tree = read_tree(tmp_path)
     assert tree.concepts == (
         ConceptFolder(tmp_path / "10_a", Concept(10, "a")),

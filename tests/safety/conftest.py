@@ -1,4 +1,4 @@
-"""What the safety tests share: the test tagger under its name."""
+"""What the safety tests share: the test tagger and finders under their names."""
 
 import os
 import tempfile
@@ -6,14 +6,24 @@ from pathlib import Path
 
 import pytest
 
+from datasetkit.stages import cutout
+from datasetkit.verbs import cutting
+from datasetkit.vision import faces
 from taggers import registry
-from tests.safety import tagger
+from tests.safety import finders, tagger
 
 
 @pytest.fixture(autouse=True)
 def test_tagger(monkeypatch):
     monkeypatch.setitem(registry.TAGGERS, tagger.NAME, tagger.TARGET)
     tagger.BEGUN.clear()
+
+
+@pytest.fixture(autouse=True)
+def test_finders(monkeypatch):
+    monkeypatch.setattr(cutout, "SubjectFinder", finders.MiddleSubject)
+    monkeypatch.setattr(cutting, "require_rembg", lambda: None)
+    monkeypatch.setitem(faces.DETECTORS, finders.DETECTOR, finders.MiddleFace)
 
 
 @pytest.fixture

@@ -9,7 +9,10 @@ import numpy as np
 from PIL import Image
 
 from datasetkit import api
+from datasetkit.checks import registry
 from datasetkit.core.config import (
+    CutoutOptions,
+    FacesOptions,
     ImportOptions,
     LayoutOptions,
     RegOptions,
@@ -20,10 +23,13 @@ from datasetkit.core.config import (
 )
 from datasetkit.core.plans import Copy, Link, Move, Plan, WriteText
 from datasetkit.verbs.project import JUST_DO_IT, open_project
+from tests.safety.finders import DETECTOR
 from tests.safety.harness import Case
 from tests.safety.tagger import NAME
 
 TAG = TagOptions(tagger=NAME, trigger=("sks",), threshold=0.35)
+# The checks that mend something: none of them loads a model.
+MENDED = tuple(name for name, check in registry.CHECKS.items() if check.fix)
 
 
 def picture(path: Path, seed: int, size: tuple[int, int] = (48, 36)) -> Path:
@@ -145,6 +151,29 @@ def _followed(root: Path) -> None:
     picture(folder / "new.png", 40)
 
 
+def _spoiled(root: Path) -> None:
+    """A set with every kind of fault that a check mends: marks, lines, names, suffixes, triggers, tags."""
+    folder = root / "imgs"
+    images = small_set(folder)
+    for n, image in enumerate(images):
+        caption(image, f"tag {n}, sks, smile, Smile")
+    images[0].with_suffix(".txt").write_bytes(b"\xef\xbb\xbfsks, by hand\r\nlips\r\n")
+    images[1].with_suffix(".txt").rename(images[1].with_suffix(".caption"))
+    images[2].with_suffix(".txt").rename(images[2].with_name(f"{images[2].name}.txt"))
+    images[3].rename(images[3].with_suffix(".webp"))
+
+
+def _recut(root: Path) -> None:
+    """A cut-out set of whose sources one was renamed since, one removed and one added."""
+    folder = root / "imgs"
+    images = small_set(folder)
+    cutout(root)
+    images[0].rename(folder / "renamed.png")
+    images[0].with_suffix(".txt").rename(folder / "renamed.txt")
+    images[4].unlink()
+    caption(picture(folder / "new.png", 40), "sks, forest\n")
+
+
 def tag(root: Path) -> object:
     return api.tag(root / "imgs", TagOptions(tagger=NAME, trigger=("sks",), existing="overwrite"))
 
@@ -165,6 +194,18 @@ def resize_in_place(root: Path) -> object:
     return api.resize(root / "imgs", None, ResizeOptions(max=32, in_place=True))
 
 
+def cutout(root: Path) -> object:
+    return api.cutout(root / "imgs", root / "cut", CutoutOptions())
+
+
+def crop(root: Path) -> object:
+    return api.crop_faces(root / "imgs", root / "faces", FacesOptions(detector=DETECTOR, min_size=8, size=16))
+
+
+def erase(root: Path) -> object:
+    return api.erase_faces(root / "imgs", root / "erased", FacesOptions(detector=DETECTOR))
+
+
 def layout(root: Path) -> object:
     return api.layout((f"5_sks={root / 'imgs'}",), LayoutOptions(out=str(root / "dataset")))
 
@@ -175,6 +216,10 @@ def reg(root: Path) -> object:
 
 def import_captions(root: Path) -> object:
     return api.import_captions(root / "imgs", ImportOptions(existing="overwrite"))
+
+
+def check_and_fix(root: Path) -> object:
+    return api.check(root / "imgs", api.CheckOptions(only=MENDED, trigger=("sks",)), fix=True)
 
 
 def undo_first(root: Path) -> object:
@@ -191,10 +236,15 @@ CASES = {
         Case("resize", _resizable, resize),
         Case("resize-again", _followed, resize),
         Case("resize-in-place", _plain, resize_in_place),
+        Case("cutout", _plain, cutout),
+        Case("cutout-again", _recut, cutout),
+        Case("faces-crop", _plain, crop),
+        Case("faces-erase", _plain, erase),
         Case("rules", _plain, rules),
         Case("layout", _laid_out, layout),
         Case("reg", _for_reg, reg),
         Case("import", _for_import, import_captions),
+        Case("check", _spoiled, check_and_fix),
         Case("undo", _for_undo, undo_first),
     )
 }

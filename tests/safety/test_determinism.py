@@ -22,6 +22,8 @@ def everything(root, workers: int) -> dict[str, str]:
     api.tag(root / "imgs", api.TagOptions(tagger=NAME, trigger=("sks",), mcut=True, rating="last", workers=workers))
     api.resize(root / "imgs", root / "out", api.ResizeOptions(max=32, workers=workers))
     api.report(root / "out", api.ReportOptions(out=str(root / "report")))
+    found, sheet = str(root / "report" / "found.csv"), str(root / "report" / "found.png")
+    api.check(root / "imgs", api.CheckOptions(workers=workers, csv=found, sheet=sheet))
     return tree(root)
 
 

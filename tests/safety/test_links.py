@@ -55,7 +55,7 @@ def test_linked_folders_are_not_entered(place, outside, capsys):
     assert len(result.report.outcomes) == 2
 
 
-@pytest.mark.parametrize("verb", ["tag", "rules", "import"])
+@pytest.mark.parametrize("verb", ["tag", "rules", "import", "check"])
 def test_a_linked_caption_is_never_written_through(verb, place, outside):
     images = small_set(place / "imgs", 2)
     for image in images:

@@ -31,7 +31,7 @@ def test_a_second_run_ends_with_11_and_changes_nothing(place, capsys):
     assert not (place / "imgs" / "photo 6.txt").exists()
 
 
-@pytest.mark.parametrize("verb", ["tag", "rules", "rename", "resize --in-place", "undo"])
+@pytest.mark.parametrize("verb", ["tag", "rules", "rename", "resize --in-place", "check --fix", "undo"])
 def test_every_changing_command_respects_the_lock(verb, place, capsys):
     small_set(place / "imgs")
     datasets.tag(place)

@@ -138,6 +138,19 @@ def test_all_others_have_captions_then_tables_then_exports(awkward, capsys):
     assert dsk(capsys, "history", "dataset")[0] == Exit.DONE
 
 
+def test_pictures_of_any_name_are_checked_and_drawn(awkward, capsys):
+    more = ["--recursive", "--csv", "found.csv", "--sheet", "found.png"]
+    code, out, err = dsk(capsys, "check", "imgs", *more)
+    assert (code, err) == (Exit.DONE, "")
+    assert "is not printable UTF-8" in out and f"{len(NAMES) + 1} pictures" in out
+    rows = (awkward.parent / "found.csv").read_text(encoding="utf-8").splitlines()
+    assert sum("is not printable UTF-8" in row for row in rows) == UNREADABLE
+    assert not any(dirty(row) - {"\u202e", "\u200d"} for row in rows)
+    assert dsk(capsys, "check", "imgs", "--as", "sd-scripts", "--csv", "view.csv")[0] == Exit.DONE
+    assert dsk(capsys, "check", "imgs", "--fix")[0] == Exit.DONE
+    assert not list(awkward.parent.rglob("pwned"))
+
+
 def test_json_holds_every_name_and_is_plain_ascii(awkward, capsys):
     code, out, _ = dsk(capsys, "tag", "imgs", "--tagger", NAME, "--json")
     assert code == Exit.SOME_FAILED

@@ -148,6 +148,13 @@ def test_each_broken_picture_has_its_line_and_the_others_are_done(command, place
     assert {n: what for n, what in tree(place / "imgs").items() if not n.endswith(".txt")} == before
 
 
+def test_broken_pictures_are_findings_of_a_check(place):
+    reasons = broken_set(place)
+    found = {f.path.name: f.reason for f in api.check(place, api.CheckOptions()).findings if f.check == "unreadable"}
+    assert set(found) == set(reasons)
+    assert all(reasons[name] in found[name] for name in reasons)
+
+
 def test_bombs_are_refused_within_2_seconds_and_512_mb(place, tmp_path):
     """The whole process, imports and all; a small launcher looks, since exec keeps the mark of whoever starts it."""
     for n in range(5):
@@ -176,7 +183,10 @@ def test_mutated_files_neither_crash_nor_hang(place):
             data[at] = random.integers(0, 256)
         path.write_bytes(data[: random.integers(len(data) // 2, len(data) + 1)])
     result = api.tag(folder, api.TagOptions(tagger=NAME))
-    assert len(result.report.outcomes) == 72
+    checked = api.check(folder, api.CheckOptions())
+    unreadable = {f.path for f in checked.findings if f.check == "unreadable"}
+    assert unreadable == {failed.path for failed in result.report.failed}
+    assert len(result.report.outcomes) == checked.pictures == 72
     assert {p.stem for p in folder.glob("*.txt")} == {done.record.path.stem for done in result.report.done}
 
 
@@ -184,6 +194,7 @@ def test_mutated_files_neither_crash_nor_hang(place):
 def test_odd_shapes_are_done(size, place):
     picture(place / "imgs" / "odd.png", 1, size)
     assert len(api.tag(place / "imgs", api.TagOptions(tagger=NAME)).report.done) == 1
+    assert "unreadable" not in {f.check for f in api.check(place / "imgs", api.CheckOptions()).findings}
     (done,) = api.resize(place / "imgs", place / "out", api.ResizeOptions(max=512)).report.done
     with Image.open(done.value.path) as image:
         assert image.size == done.value.size
@@ -287,6 +298,10 @@ def test_every_mode_is_tagged_and_resized_and_animations_are_named(place, capsys
     count = len(list((place / "imgs").iterdir()))
     assert run(["tag", "imgs", "--tagger", NAME]) == Exit.DONE
     assert len(list((place / "imgs").glob("*.txt"))) == count
+    animated = {
+        f.path.stem for f in api.check(place / "imgs", api.CheckOptions(only=("animated", "unreadable"))).findings
+    }
+    assert animated == {"gif-moving", "webp-moving"}
     assert run(["resize", "imgs", "out", "--max", "30"]) == Exit.DONE
     err = capsys.readouterr().err
     assert err.count("only the first frame was used") == 2

@@ -66,7 +66,7 @@ def test_a_full_disk_is_found_before_the_first_inference(leave, known, small_dis
     assert strays(small_disk) == []
 
 
-@pytest.mark.parametrize("verb", ["rules", "import", "resize", "resize-in-place", "rename", "layout"])
+@pytest.mark.parametrize("verb", ["rules", "import", "check", "resize", "resize-in-place", "rename", "layout"])
 def test_a_disk_that_fills_up_loses_nothing_and_space_is_all_it_takes(verb, small_disk):
     CASES[verb].build(small_disk)
     fill(small_disk, 40_000)
@@ -108,7 +108,7 @@ def open_place():
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to give its rights up")
-@pytest.mark.parametrize("verb", ["tag", "rules", "rename", "resize", "resize-in-place"])
+@pytest.mark.parametrize("verb", ["tag", "rules", "rename", "resize", "resize-in-place", "check"])
 def test_a_folder_that_takes_nothing_is_found_before_any_work(verb, open_place):
     small_set(open_place / "imgs")
     (open_place / "imgs").chmod(0o555)

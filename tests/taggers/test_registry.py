@@ -50,6 +50,9 @@ class Heard:
     def advance(self, n=1):
         pass
 
+    def note(self, text):
+        pass
+
     def finish(self):
         pass
 

@@ -71,6 +71,9 @@ def test_command_line_stands_above_the_files(files):
     (files / "config.toml").write_text("max_train_steps = 900\n", encoding="utf-8")
     said = translate(files / "config.toml", files / "dataset.toml", {"max_train_epochs": 3})
     assert (said.options.max_train_epochs, said.options.max_train_steps) == (3, None)
+    (files / "config.toml").write_text("max_train_epochs = 9\n", encoding="utf-8")
+    said = translate(files / "config.toml", files / "dataset.toml", {"max_train_steps": 5})
+    assert said.options.max_train_steps == 5
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from torch import nn
 
 from datasetkit.core.errors import ConfigError, ModelFileError
 from tests.trainer import tiny
+from trainer import standin
 from trainer.families import sd
 from trainer.families.base import Parts
 
@@ -47,6 +48,34 @@ def test_one_file_in_the_original_layout_is_the_same_model_as_a_folder(parts, tm
         there, here = getattr(parts, name).state_dict(), getattr(single, name).state_dict()
         assert there.keys() == here.keys()
         assert all(torch.equal(there[key], here[key]) for key in there)
+
+
+@pytest.mark.parametrize("form", ["folder", "its model's folder", "file", "file of a checkpoint"])
+def test_another_vae_takes_the_place_of_the_models_own(model, parts, tmp_path, form):
+    other = standin.parts(seed=9)[2]
+    base = tiny.save_checkpoint(tmp_path)
+    configs = tmp_path / "configs"
+    path = tmp_path / "other"
+    if form == "folder":
+        other.save_pretrained(path)
+    elif form == "its model's folder":
+        standin.save(path, seed=9)
+    else:
+        prefix = "first_stage_model." if form == "file of a checkpoint" else ""
+        path = tmp_path / "vae.safetensors"
+        save_file({f"{prefix}{k}": v for k, v in tiny.original_vae(other).items()}, path)
+    loaded = sd.load(str(base), vae=str(path), configs=configs)
+    theirs = other.state_dict()
+    assert all(torch.equal(value, theirs[key]) for key, value in loaded.vae.state_dict().items())
+    assert not torch.equal(parts.vae.encoder.conv_in.weight, loaded.vae.encoder.conv_in.weight)
+
+
+def test_file_that_is_no_vae_is_refused(model, tmp_path):
+    save_file({"x": torch.zeros(1)}, tmp_path / "vae.safetensors")
+    with pytest.raises(ModelFileError, match="no VAE"):
+        sd.load(str(model), vae=str(tmp_path / "vae.safetensors"))
+    with pytest.raises(ModelFileError, match="pickle"):
+        sd.load(str(model), vae=str(tmp_path / "vae.pt"))
 
 
 def test_shipped_configurations_are_the_full_size_model():

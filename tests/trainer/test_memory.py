@@ -72,6 +72,9 @@ def test_shares_follow_the_formula_and_add_up():
     assert shares["LoRA"] == 32 * (423_936 + 165_888) * (4 + 4 + 4)
     assert shares["activations"] == 2 * 64 * 64 * 57304 * 4 * 2
     assert estimate.bytes == sum(shares.values()) and estimate.assumed
+    frozen = memory.estimate(TrainOptions(text_encoder_lr=0.0), (512, 512), None)
+    shares = {share.name: share.bytes for share in frozen.shares}
+    assert "text activations" not in shares and shares["kept text"] == memory.KEPT_TEXT
 
 
 _RUN = """
@@ -107,7 +110,12 @@ def test_estimate_is_near_the_measured_peak(tmp_path):
         "save_precision": "float", "learning_rate": 0.01, "text_encoder_lr": 0.01, "save_state": False,
     }  # fmt: skip
     # Freed memory goes back at once, as it does on a GPU: the peak is what is used and not what the allocator keeps.
-    environment = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536", "PATH": "/usr/bin:/bin"}
+    environment = {
+        "MALLOC_MMAP_THRESHOLD_": "65536",
+        "MALLOC_TRIM_THRESHOLD_": "65536",
+        "OMP_NUM_THREADS": "1",
+        "PATH": "/usr/bin:/bin",
+    }
     ended = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", _RUN, json.dumps(options), str(tmp_path / "data")],
         capture_output=True, text=True, env=environment, cwd=tiny.__file__.partition("/tests/")[0],

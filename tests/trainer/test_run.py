@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 from dataclasses import replace
 
@@ -29,6 +30,7 @@ class Killer:
         self.left = after
         self.counts = False
         self.said = []
+        self.notes = []
 
     def start(self, label, total):
         self.counts = label == "training"
@@ -38,6 +40,9 @@ class Killer:
             self.left -= n
             if self.left <= 0:
                 raise Stopped
+
+    def note(self, text):
+        self.notes.append(text)
 
     def finish(self):
         pass
@@ -73,6 +78,17 @@ def _umask():
     mask = os.umask(0)
     os.umask(mask)
     return mask
+
+
+def test_progress_line_tells_the_mean_loss_and_the_memory(data, options):
+    heard = Killer()
+    result = train(options, planned(data, options), reporter=heard)
+    losses = [row["loss"] for row in metrics.rows(result.metrics)]
+    assert len(heard.notes) == len(losses) > 2
+    per_epoch = planned(data, options).totals.steps_per_epoch
+    recent = losses[-per_epoch:]
+    assert heard.notes[0].startswith(f"loss {losses[0]:.4f}, ")
+    assert re.fullmatch(rf"loss {sum(recent) / len(recent):.4f}, \d+\.\d GB", heard.notes[-1])
 
 
 def test_file_tells_its_training_and_no_folder(data, options, tmp_path):

@@ -61,3 +61,54 @@ def test_clip_skip_takes_a_layer_from_the_end_and_norms_it(encoder):
     assert torch.equal(first, states.last_hidden_state)
     assert torch.allclose(first, norm(states.hidden_states[-1]), atol=1e-6)
     assert torch.equal(second, norm(states.hidden_states[-2]))
+
+
+class Encoding:
+    """Encodes a caption as its length, and notes what it was asked for."""
+
+    def __init__(self):
+        self.asked = []
+
+    def __call__(self, captions):
+        self.asked.append(list(captions))
+        return torch.tensor([[[float(len(caption))]] for caption in captions], dtype=torch.float64)
+
+
+def lengths(texts, captions):
+    return texts.states(captions)[:, 0, 0].tolist()
+
+
+def test_encoder_that_is_not_trained_encodes_each_wording_once_and_by_itself():
+    encode = Encoding()
+    texts = text.Texts(encode, torch.float32, trained=False)
+    assert lengths(texts, ["a, b", "b, a", "", "a, b"]) == [4, 4, 0, 4]
+    assert lengths(texts, ["", "abc"]) == [0, 3]
+    assert encode.asked == [["a, b"], ["b, a"], [""], ["abc"]]
+    assert texts.states(["a"]).dtype == torch.float32
+
+
+def test_new_wordings_share_a_pass_on_a_gpu():
+    encode = Encoding()
+    texts = text.Texts(encode, torch.float32, trained=False, together=True)
+    assert lengths(texts, ["aa", "b", "aa"]) == [2, 1, 2]
+    assert lengths(texts, ["b", "ccc"]) == [1, 3]
+    assert lengths(texts, ["b"]) == [1]
+    assert encode.asked == [["aa", "b"], ["ccc"]]
+
+
+def test_encoder_that_is_trained_encodes_every_time():
+    encode = Encoding()
+    texts = text.Texts(encode, torch.float32, trained=True)
+    for _ in range(2):
+        assert lengths(texts, ["a", "a"]) == [1, 1]
+    assert encode.asked == [["a", "a"]] * 2
+
+
+def test_wordings_that_were_not_met_for_long_make_room(monkeypatch):
+    monkeypatch.setattr(text, "KEPT_TEXT", 12)  # three of float32
+    encode = Encoding()
+    texts = text.Texts(encode, torch.float32, trained=False)
+    for caption in ("a", "bb", "ccc", "a", "dddd", "a", "bb"):
+        texts.states([caption])
+    assert encode.asked == [["a"], ["bb"], ["ccc"], ["dddd"], ["bb"]]
+    assert lengths(texts, [str(n) * n for n in range(1, 9)]) == [1, 2, 3, 4, 5, 6, 7, 8]  # more than there is room for

@@ -10,6 +10,7 @@ from typing import Any
 
 from PIL import Image
 from safetensors.torch import save_file
+from torch import Tensor
 
 from datasetkit.core.config import TrainOptions
 from trainer import standin
@@ -96,13 +97,20 @@ def _vae_name(name: str) -> str:
     return name.replace("conv_norm_out", "norm_out").replace("conv_shortcut", "nin_shortcut")
 
 
+def original_vae(vae: Any) -> dict[str, Tensor]:
+    """Return a VAE's tensors in the original layout."""
+    tensors = {}
+    for key, value in vae.state_dict().items():
+        is_attention = "mid_block.attentions" in key and key.endswith("weight") and value.ndim == 2
+        tensors[_vae_name(key)] = (value[:, :, None, None] if is_attention else value).contiguous().clone()
+    return tensors
+
+
 def save_checkpoint(folder: Path) -> Path:
     """Write the model as one file in the original (LDM) layout, and its configurations in a folder beside it."""
     made_unet, made_encoder, made_vae = _parts()
     tensors = {f"model.diffusion_model.{_unet_name(k)}": v for k, v in made_unet.state_dict().items()}
-    for key, value in made_vae.state_dict().items():
-        is_attention = "mid_block.attentions" in key and key.endswith("weight") and value.ndim == 2
-        tensors[f"first_stage_model.{_vae_name(key)}"] = value[:, :, None, None] if is_attention else value
+    tensors |= {f"first_stage_model.{key}": value for key, value in original_vae(made_vae).items()}
     for key, value in made_encoder.state_dict().items():
         name = key.removeprefix("text_model.")
         tensors[f"cond_stage_model.transformer.text_model.{name}"] = value

@@ -12,8 +12,10 @@ from torch import Tensor, nn
 
 from datasetkit.core.errors import ConfigError, ModelFileError
 from datasetkit.core.files import display
+from trainer import hub
 from trainer.families.base import Part, Parts
 from trainer.text import encode_clip
+from trainer.tinybase import shipped
 
 NAME: Final = "sd1"
 BASE_MODEL_VERSION: Final = "sd_v1"
@@ -22,7 +24,6 @@ LATENT_SCALE: Final = 0.18215
 CONFIGS: Final = Path(__file__).parent / "sd1"
 
 _PICKLES = frozenset({".ckpt", ".pt", ".pth", ".bin", ".pkl"})
-_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 _CLIP_PREFIX = "cond_stage_model.transformer.text_model."
 _CLIP_LINEAR = re.compile(r"encoder\.layers\.(\d+)\.(self_attn\.(?:[qkv]|out)_proj|mlp\.fc[12])$")
 # What the other families' checkpoints have, and Stable Diffusion 1 has not.
@@ -37,21 +38,28 @@ _OTHERS = {
 def load(base: str, *, revision: str = "", vae: str = "", configs: Path = CONFIGS) -> Parts:
     """Load the parts of a model, frozen, in float32 on the CPU.
 
-    base: a diffusers folder, a `.safetensors` file in the original (LDM) layout, or a hub id with its revision.
-    vae: a folder or a file that replaces the model's own. Raises ModelFileError, ConfigError.
+    base: a diffusers folder, a `.safetensors` file in the original (LDM) layout, or one of them on the hub at its
+    revision. vae: a folder or a file that replaces the model's own, or one on the hub with its own @commit. Raises
+    ModelFileError, ConfigError.
     """
     source = find(base, revision)
     unet, encoder, own_vae = _load_folder(source) if source.is_dir() else _load_file(source, configs)
-    replaced = own_vae if not vae else _load_vae(find(vae, revision), configs)
+    replaced = own_vae if not vae else _load_vae(find(vae, layouts=hub.VAE), configs)
     for part in (unet, encoder, replaced):
         part.requires_grad_(False).eval()
     return Parts(unet, replaced, encoder, source, _prediction(source))
 
 
-def find(base: str, revision: str = "") -> Path:
-    """Return the file or folder of a model; one of the hub is fetched at its pinned revision."""
+def find(base: str, revision: str = "", *, layouts: Sequence[hub.Files] = hub.MODEL) -> Path:
+    """Return the file or folder of a model; one of the hub is fetched at its pinned commit.
+
+    layouts: what a repository of the hub has to hold.
+    """
     if not base:
         raise ConfigError("no model to train on", hint="set pretrained_model_name_or_path in [train]")
+    if base == shipped.NAME:
+        shipped.check()
+        return shipped.FOLDER
     path = Path(base).expanduser()
     if path.suffix.lower() in _PICKLES:
         raise ModelFileError(
@@ -62,33 +70,10 @@ def find(base: str, revision: str = "") -> Path:
         return path
     if path.exists():
         raise ModelFileError(f"{display(path)} is no .safetensors file", hint="name a .safetensors file or a folder")
-    if not _HUB_ID.fullmatch(base) or base.endswith(".safetensors"):
-        raise ModelFileError(f"the model {display(base)} does not exist", hint="check pretrained_model_name_or_path")
-    return _fetch(base, revision)
-
-
-def _fetch(repo: str, revision: str) -> Path:
-    if not re.fullmatch(r"[0-9a-f]{40}", revision):
-        raise ConfigError(
-            f"{display(repo)} is no file or folder here; a model of the hub needs its revision",
-            hint='set revision = "<40 hex digits>": the commit that the hub shows under "Files and versions"',
-        )
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
-
-    wanted = [f"{part}/{name}" for part in ("unet", "vae", "text_encoder") for name in ("*.safetensors", "config.json")]
-    try:
-        folder = snapshot_download(
-            repo,
-            revision=revision,
-            allow_patterns=[*wanted, "model_index.json", "scheduler/scheduler_config.json"],
-            ignore_patterns=["*.fp16.safetensors", "*.non_ema.safetensors"],
-        )
-    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
-        raise ModelFileError(
-            f"cannot fetch {display(repo)}: {error}", hint="check the name, the revision and the network"
-        ) from error
-    return Path(folder)
+    name = hub.parse(base, revision)
+    if name is None:
+        raise ModelFileError(f"the model {display(base)} does not exist", hint="check its path in [train]")
+    return hub.fetch(name, layouts)
 
 
 def _load_folder(folder: Path) -> tuple[Any, Any, Any]:

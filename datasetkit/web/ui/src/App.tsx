@@ -1,6 +1,7 @@
 /** The page: its parts, and what each key does. */
 
 import { useEffect } from "react";
+import { flushSync } from "react-dom";
 import { type Action, actionOf, takesText } from "./keys";
 import { Bars } from "./parts/Bars";
 import { ReviewContext, useReview, useReviewState } from "./parts/context";
@@ -40,11 +41,17 @@ function Page() {
     const press = (event: KeyboardEvent) => {
       const target = event.target instanceof HTMLElement ? event.target : document.body;
       if (target.closest("dialog") || takesText(target.tagName, target.getAttribute("type") ?? "text", target.isContentEditable)) return;
+      const state = review.store.get();
       const binding = actionOf(event);
-      if (!binding || review.store.get().conflict) return;
+      if (state.conflict) return;
+      if (!binding) {
+        if (target === document.body) hand(event);
+        return;
+      }
       event.preventDefault();
-      if (review.store.get().session?.read_only && !binding.reads) review.sayReadOnly();
-      else ACTIONS[binding.action](review);
+      if (state.session?.read_only && !binding.reads) review.sayReadOnly();
+      else if (state.view === "groups" && binding.one) review.sayWhichOne();
+      else act(review, binding.action);
     };
     document.addEventListener("keydown", press);
     return () => document.removeEventListener("keydown", press);
@@ -74,7 +81,7 @@ function Page() {
           <button type="button" className="plain" aria-pressed={side === "tags"} onClick={() => review.store.set({ side: "tags" })}>
             Tags
           </button>
-          <button type="button" className="plain" aria-pressed={side === "outliers"} onClick={() => void review.findOutliers()}>
+          <button type="button" className="plain" aria-pressed={side === "outliers"} onClick={() => void review.openOutliers()}>
             Outliers <kbd>o</kbd>
           </button>
         </div>
@@ -92,35 +99,54 @@ function Page() {
   );
 }
 
-const ACTIONS: Readonly<Record<Action, (review: Review) => void>> = {
+/** A key that nothing has the focus for goes to the pictures: a click beside them takes the focus away. */
+function hand(event: KeyboardEvent): void {
+  const pictures = document.getElementById("pictures");
+  if (!pictures || ["Tab", "Shift", "Control", "Alt", "Meta"].includes(event.key)) return;
+  pictures.focus();
+  const { key, ctrlKey, metaKey, altKey, shiftKey } = event;
+  // What the pictures do not know comes back here, from them, and is left to the browser.
+  if (!pictures.dispatchEvent(new KeyboardEvent("keydown", { key, ctrlKey, metaKey, altKey, shiftKey, bubbles: true, cancelable: true }))) {
+    event.preventDefault();
+  }
+}
+
+/** Draw what the key opens before the next key comes: whoever types fast must not type past the field. */
+function act(review: Review, action: Action): void {
+  const focus = flushSync(() => ACTIONS[action](review));
+  if (typeof focus === "string") focusOn(focus);
+}
+
+/** What each key does; some name the element that gets the focus. */
+const ACTIONS: Readonly<Record<Action, (review: Review) => unknown>> = {
   "add-tag": (review) => edit(review, "tag"),
   "edit-caption": (review) => edit(review, "text"),
   "add-everywhere": (review) => review.open("add"),
   "replace-tag": (review) => review.open("replace"),
   trigger: (review) => review.open("trigger"),
   scores: (review) => review.open("scores"),
-  exclude: (review) => void review.exclude(),
+  exclude: (review) => review.exclude(),
   difference: (review) => review.store.set({ difference: !review.store.get().difference, editing: null, panel: true }),
   scope: (review) => review.cycleScope(),
-  filter: () => focusOn("filter"),
+  filter: () => "filter",
   "find-tag": (review) => {
     review.store.set({ side: "tags" });
-    afterDrawing(() => focusOn("find-tag"));
+    return "find-tag";
   },
-  tags: () => focusOn("tags"),
-  pictures: () => focusOn("pictures"),
+  tags: () => "tags",
+  pictures: () => "pictures",
   caption: (review) => {
     review.store.set({ panel: true, editing: null, difference: false });
-    afterDrawing(() => focusOn("own-tags"));
+    return "own-tags";
   },
-  groups: (review) => (review.store.get().view === "groups" ? review.store.set({ view: "grid" }) : void review.findGroups()),
+  groups: (review) => (review.store.get().view === "groups" ? review.store.set({ view: "grid" }) : review.findGroups()),
   outliers: (review) => {
     if (review.store.get().side === "outliers") review.store.set({ side: "tags" });
-    else void review.findOutliers();
-    afterDrawing(() => focusOn("tags"));
+    else void review.openOutliers();
+    return "tags";
   },
-  undo: (review) => void review.undo(),
-  redo: (review) => void review.redo(),
+  undo: (review) => review.undo(),
+  redo: (review) => review.redo(),
   larger: (review) => resize(review, 1),
   smaller: (review) => resize(review, -1),
   theme: toggleTheme,
@@ -128,7 +154,7 @@ const ACTIONS: Readonly<Record<Action, (review: Review) => void>> = {
 };
 
 function edit(review: Review, editing: "tag" | "text"): void {
-  if (review.store.get().picture) review.store.set({ editing, panel: true, difference: false });
+  if (review.here !== null) review.store.set({ editing, panel: true, difference: false });
 }
 
 function resize(review: Review, by: number): void {
@@ -140,8 +166,4 @@ function focusOn(id: string): void {
   const element = document.getElementById(id);
   element?.focus();
   if (element instanceof HTMLInputElement) element.select();
-}
-
-function afterDrawing(act: () => void): void {
-  requestAnimationFrame(() => requestAnimationFrame(act));
 }

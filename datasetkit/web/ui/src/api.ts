@@ -29,7 +29,7 @@ export interface Failure {
 
 export interface Concept {
   readonly name: string;
-  readonly repeats: number;
+  readonly repeats: number | null;
   readonly pictures: number;
   readonly trigger: readonly string[];
 }
@@ -68,7 +68,7 @@ export interface Picture {
   readonly name: string;
   readonly folder: string;
   readonly concept: string;
-  readonly repeats: number;
+  readonly repeats: number | null;
   readonly w: number;
   readonly h: number;
   readonly v: string;

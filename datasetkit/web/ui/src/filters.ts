@@ -13,9 +13,15 @@ export function lacking(tag: string): string {
 export function toggleTerm(filter: string, term: string): string {
   const now = filter.trim();
   if (now === term) return "";
-  const joined = ` AND ${term}`;
-  if (now.endsWith(joined)) return now.slice(0, -joined.length);
+  const behind = ` AND ${term}`;
+  if (now.endsWith(behind)) return now.slice(0, -behind.length);
   if (now.startsWith(`${term} AND `)) return now.slice(term.length + " AND ".length);
+  return joined(now, term);
+}
+
+/** Both at once. OR binds more loosely than AND, so an expression that may hold one gets brackets. */
+export function joined(filter: string, term: string): string {
+  const now = filter.trim();
   if (now === "") return term;
-  return / OR /.test(now) && !now.startsWith("(") ? `(${now})${joined}` : `${now}${joined}`;
+  return /\bor\b/i.test(now) ? `(${now}) AND ${term}` : `${now} AND ${term}`;
 }

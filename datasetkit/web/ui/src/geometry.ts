@@ -44,6 +44,12 @@ export function scrollRatio(logicalHeight: number, viewport: number, tallest = T
   return (logicalHeight - viewport) / (tallest - viewport);
 }
 
+/** The offset nearest to `now` at which the rows from `top` to `bottom` are in view, with a margin. */
+export function scrolledTo(now: number, viewport: number, top: number, bottom: number, margin: number): number {
+  if (top - margin < now) return Math.max(0, top - margin);
+  return bottom + margin > now + viewport ? bottom + margin - viewport : now;
+}
+
 export type Move = "left" | "right" | "up" | "down" | "home" | "end" | "page-up" | "page-down";
 
 /** Where the cursor goes; it never leaves the grid, and `down` from the row before a short last row ends in it. */

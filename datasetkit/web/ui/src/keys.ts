@@ -31,23 +31,25 @@ export interface Binding {
   readonly says: string;
   /** Reads only: it stays when the page may not write. */
   readonly reads?: boolean;
+  /** Is about the picture under the cursor. */
+  readonly one?: boolean;
 }
 
 export const BINDINGS: readonly Binding[] = [
-  { key: "a", action: "add-tag", says: "add a tag to this picture" },
+  { key: "a", action: "add-tag", says: "add a tag to this picture", one: true },
   { key: "A", action: "add-everywhere", says: "add a tag to every picture in scope" },
-  { key: "e", action: "edit-caption", says: "edit the whole caption as text" },
+  { key: "e", action: "edit-caption", says: "edit the whole caption as text", one: true },
   { key: "r", action: "replace-tag", says: "replace or merge the tag in scope" },
   { key: "t", action: "trigger", says: "put the trigger first in scope" },
-  { key: "x", action: "exclude", says: "exclude this picture, or the selected ones" },
+  { key: "x", action: "exclude", says: "exclude this picture, or the selected ones", one: true },
   { key: "c", action: "scores", says: "cut again by score, in scope" },
-  { key: "d", action: "difference", says: "show what differs from the tagger", reads: true },
+  { key: "d", action: "difference", says: "show what differs from the tagger", reads: true, one: true },
   { key: "s", action: "scope", says: "next scope: all, filtered, selected", reads: true },
   { key: "/", action: "filter", says: "filter the pictures", reads: true },
   { key: "f", action: "find-tag", says: "find a tag in the list", reads: true },
   { key: "l", action: "tags", says: "go to the list of tags", reads: true },
   { key: "p", action: "pictures", says: "go to the pictures", reads: true },
-  { key: "i", action: "caption", says: "go to the tags of this picture", reads: true },
+  { key: "i", action: "caption", says: "go to the tags of this picture", reads: true, one: true },
   { key: "g", action: "groups", says: "near-duplicates", reads: true },
   { key: "o", action: "outliers", says: "outliers: what most have and these lack", reads: true },
   { key: "u", action: "undo", says: "undo" },

@@ -2,6 +2,7 @@
 
 import { type Api, type Applied, type Operation, Refused, type Scope } from "./api";
 import { formatTags } from "./captions";
+import { joined } from "./filters";
 import { Listing, WINDOW } from "./listing";
 import { commonAspect } from "./geometry";
 import { all, extend, NOTHING, toggle } from "./selection";
@@ -21,6 +22,10 @@ export class Review {
   private toasts = 0;
   private asking: { list?: AbortController; tags?: AbortController; picture?: AbortController; outliers?: AbortController } = {};
   private looking: ReturnType<typeof setTimeout> | undefined;
+  /** Done when the grid shows what the filter box says: an edit waits for it, so that it reaches what is seen. */
+  private listed: Promise<void> = Promise.resolve();
+  /** The pictures whose outliers are listed. */
+  private outliersOf: Scope = { in: "all" };
 
   constructor(readonly api: Api) {}
 
@@ -62,6 +67,7 @@ export class Review {
       if (!this.state.online) this.store.set({ online: true });
       if (this.state.working || changes.version <= this.state.version) return;
       const session = await this.api.session();
+      if (this.state.working || changes.version <= this.state.version) return;
       this.store.set({ session, version: changes.version, pictures: session.pictures, undo: session.undo, redo: session.redo });
       await this.refresh();
       const places = changes.outside.map((id) => this.nameOf(id)).filter((name) => name !== "");
@@ -93,17 +99,19 @@ export class Review {
   // -- the list of pictures
 
   private async list(keep = false): Promise<void> {
-    const { filter, listing, cursor } = this.state;
-    const where = filter.trim();
+    const where = this.state.filter.trim();
     const signal = this.renew("list");
-    const offset = keep ? Math.floor(Math.max(0, cursor) / WINDOW) * WINDOW : 0;
+    const offset = keep ? Math.floor(Math.max(0, this.state.cursor) / WINDOW) * WINDOW : 0;
     try {
       let first = await this.api.pictures(where, offset, WINDOW, signal);
       if (first.id.length === 0 && first.total > 0) {
         first = await this.api.pictures(where, Math.floor((first.total - 1) / WINDOW) * WINDOW, WINDOW, signal);
       }
+      const { listing, cursor } = this.state;
       const next = new Listing(this.api, where, first, this.arrived, keep ? listing : null);
-      const place = keep ? Math.min(cursor, next.total - 1) : Math.min(0, next.total - 1);
+      // What stood under the cursor keeps it, although pictures came or went before it; else the next one gets it.
+      const same = keep ? next.placeOf(listing?.at(cursor)?.id ?? -1) : -1;
+      const place = same >= 0 ? same : Math.min(keep ? cursor : 0, next.total - 1);
       const aspect = listing === null ? commonAspect(first.w, first.h) : this.state.aspect;
       this.store.set({ listing: next, revision: this.state.revision + 1, cursor: place, filterProblem: null, aspect });
       if (where === "") this.store.set({ pictures: next.total });
@@ -118,21 +126,38 @@ export class Review {
   }
 
   private readonly arrived = (listing: Listing): void => {
-    if (listing === this.state.listing) this.store.set({ revision: this.state.revision + 1 });
+    if (listing !== this.state.listing) return;
+    this.store.set({ revision: this.state.revision + 1 });
+    // The cursor may have been ahead of the pictures.
+    if (this.state.picture?.id !== listing.at(this.state.cursor)?.id) this.look();
   };
 
   /** Everything that may show other numbers now, the place kept. */
   private async refresh(): Promise<void> {
-    await Promise.all([this.list(true), this.countTags(), this.state.side === "outliers" ? this.findOutliers() : null]);
+    this.listed = this.list(true);
+    const { view, side } = this.state;
+    await Promise.all([
+      this.listed,
+      this.countTags(),
+      side === "outliers" ? this.findOutliers() : null,
+      view === "groups" ? this.findGroups() : null,
+    ]);
   }
 
-  async filterBy(filter: string): Promise<void> {
+  /** What the list on the left says of the pictures in scope, which are others now. */
+  private async countScope(): Promise<void> {
+    await Promise.all([this.countTags(), this.state.side === "outliers" ? this.openOutliers() : null]);
+  }
+
+  /** Show the pictures that pass a filter. same: the outliers are still those of the scope before. */
+  async filterBy(filter: string, same = false): Promise<void> {
     if (filter === this.state.filter) return;
     const scope = this.state.scope === "selected" ? "selected" : narrowest(filter.trim(), 0);
     this.store.set({ filter, scope });
     if (this.state.view === "groups") this.store.set({ view: "grid" });
-    await this.list();
-    if (this.state.filterProblem === null) await this.countTags();
+    this.listed = this.list();
+    await this.listed;
+    if (this.state.filterProblem === null) await (same ? this.countTags() : this.countScope());
   }
 
   moveTo(place: number, extending = false): void {
@@ -180,7 +205,7 @@ export class Review {
     const scope = narrowest(this.state.filter.trim(), selection.chosen.size);
     const changed = scope !== this.state.scope || scope === "selected";
     this.store.set({ selection, cursor, scope });
-    if (changed) void this.countTags();
+    if (changed) void this.countScope();
   }
 
   /** The numbers of all pictures that are shown, in order; the windows that are here answer where they can. */
@@ -233,6 +258,11 @@ export class Review {
     return { in: "all" };
   }
 
+  /** The scope, null where a filter that cannot be read leaves open what is meant. */
+  private scopeSeen(): Scope | null {
+    return this.state.filterProblem !== null && this.state.scope === "filtered" ? null : this.scopeOf();
+  }
+
   async countTags(): Promise<void> {
     const signal = this.renew("tags");
     try {
@@ -247,8 +277,7 @@ export class Review {
   setScope(scope: ScopeName): void {
     if (scope === this.state.scope) return;
     this.store.set({ scope });
-    void this.countTags();
-    if (this.state.side === "outliers") void this.findOutliers();
+    void this.countScope();
   }
 
   cycleScope(): void {
@@ -256,11 +285,22 @@ export class Review {
     this.setScope(nextScope(scope, filter.trim(), selection.chosen.size));
   }
 
+  openOutliers(): Promise<void> {
+    this.outliersOf = this.scopeOf();
+    return this.findOutliers();
+  }
+
+  /** Show the pictures that lack what the others have; the list stays, to go on from there. */
+  showLacking(lack: string): Promise<void> {
+    const among = this.outliersOf;
+    return this.filterBy(among.in === "where" ? joined(among.where, lack) : lack, true);
+  }
+
   async findOutliers(share = this.state.share): Promise<void> {
     this.store.set({ side: "outliers", share });
     const signal = this.renew("outliers");
     try {
-      this.store.set({ outliers: await this.api.outliers(this.scopeOf(), share, signal) });
+      this.store.set({ outliers: await this.api.outliers(this.outliersOf, share, signal) });
     } catch (error) {
       this.fail(error);
     }
@@ -292,23 +332,33 @@ export class Review {
     const kept = group?.[number - 1];
     if (!group || kept === undefined) return;
     await this.apply({ drop: true }, { in: "ids", ids: group.filter((id) => id !== kept) });
-    await this.findGroups();
   }
 
   // -- changing
 
   /** Apply an operation to the scope; whatever changed in the meantime is shown and nothing is overwritten. */
-  apply(operation: Operation, scope: Scope = this.scopeOf()): Promise<boolean> {
-    return this.change((version) => this.api.apply(version, scope, operation));
+  apply(operation: Operation, scope?: Scope): Promise<boolean> {
+    const reached = scope ? Promise.resolve(scope) : this.listed.then(() => this.scopeSeen());
+    return this.change(async (version) => {
+      const known = await reached;
+      if (known === null) throw new Refused(400, "The filter cannot be read, so nothing was changed.", this.state.filterProblem?.error);
+      return this.api.apply(version, known, operation);
+    });
   }
 
   removeTag(tag: string): Promise<boolean> {
     return this.apply({ remove: [tag] });
   }
 
+  /** The number of the picture under the cursor; what is known of it may still be on its way. */
+  get here(): number | null {
+    return this.state.listing?.at(this.state.cursor)?.id ?? null;
+  }
+
   exclude(): Promise<boolean> {
-    const { scope, selection, picture } = this.state;
-    const ids = scope === "selected" && selection.chosen.size > 0 ? [...selection.chosen] : picture ? [picture.id] : [];
+    const { scope, selection } = this.state;
+    const ids = scope === "selected" && selection.chosen.size > 0 ? [...selection.chosen] : this.here === null ? [] : [this.here];
+    this.store.set({ editing: null });
     return ids.length ? this.apply({ drop: true }, { in: "ids", ids }) : Promise.resolve(false);
   }
 
@@ -317,16 +367,33 @@ export class Review {
     return this.change((version, fresh) => this.api.caption(version, id, fresh ?? hash, text), id);
   }
 
+  /** Put tags behind the caption of a picture, as it stands when the edits before this one are done. */
+  addTags(id: number, tags: readonly string[]): Promise<boolean> {
+    return this.rewrite(id, (before) => [...before, ...tags]);
+  }
+
+  removeFrom(id: number, tag: string): Promise<boolean> {
+    return this.rewrite(id, (before) => before.filter((other) => other !== tag));
+  }
+
+  private rewrite(id: number, edited: (before: readonly string[]) => readonly string[]): Promise<boolean> {
+    return this.change(async (version) => {
+      const seen = this.state.picture;
+      const picture = seen?.id === id && seen.version === this.state.version ? seen : await this.api.picture(id);
+      return this.api.caption(version, id, picture.hash, formatTags(edited(picture.tags.map(({ tag }) => tag))));
+    }, id);
+  }
+
   undo(): Promise<boolean> {
-    return this.change(async (version) => prefixed("Taken back: ", await this.api.undo(version)));
+    return this.change((version) => this.api.undo(version), undefined, "Taken back");
   }
 
   redo(): Promise<boolean> {
-    return this.change(async (version) => prefixed("Done again: ", await this.api.redo(version)));
+    return this.change((version) => this.api.redo(version), undefined, "Done again");
   }
 
   /** One change after the other, each with the version that the former one returned. */
-  private change(ask: (version: number, hash?: string) => Promise<Applied>, picture?: number): Promise<boolean> {
+  private change(ask: (version: number, hash?: string) => Promise<Applied>, picture?: number, says = "Done"): Promise<boolean> {
     const turn = this.queue.then(async () => {
       if (this.state.session?.read_only) {
         this.sayReadOnly();
@@ -334,7 +401,7 @@ export class Review {
       }
       this.store.set({ working: true });
       try {
-        await this.applied(await ask(this.state.version));
+        await this.applied(await ask(this.state.version), says);
         return true;
       } catch (error) {
         if (error instanceof Refused && error.status === 409 && error.changed.length > 0) this.conflict(error, ask, picture);
@@ -364,7 +431,7 @@ export class Review {
     this.store.set({ conflict });
   }
 
-  private async applied(done: Applied): Promise<void> {
+  private async applied(done: Applied, says: string): Promise<void> {
     const gone = new Set(done.gone ?? []);
     const chosen = new Set([...this.state.selection.chosen].filter((id) => !gone.has(id)));
     const selection = { chosen, anchor: this.state.selection.anchor };
@@ -376,23 +443,24 @@ export class Review {
       redo: done.redo,
       selection,
       scope,
-      editing: null,
       pictures: this.state.pictures + came,
     });
     const detail = [done.kept ? `${many(done.kept, "picture")} left alone: ${done.why}` : "", ...(done.warnings ?? [])];
     this.toast({
-      says: done.title || "Nothing to change.",
+      says: done.changed > 0 ? `${says}: ${done.title}` : "Nothing to change.",
       detail: detail.filter((part) => part !== "").join(" "),
       kind: done.kept ? "warning" : "done",
       undo: done.changed > 0 && done.undo !== null,
     });
-    await this.refresh();
+    const here = this.here;
+    await Promise.all([this.refresh(), here !== null && done.ids.includes(here) ? this.read(here) : null]);
   }
 
   // -- what stands open
 
   open(bar: Bar | null): void {
-    this.store.set({ bar });
+    if (bar === "replace" && this.state.tag === null) this.say("There is no tag to replace.", "Choose one in the list of tags: l goes there.");
+    else this.store.set({ bar });
   }
 
   dismissConflict(): void {
@@ -402,12 +470,23 @@ export class Review {
 
   toast(toast: Omit<Toast, "id">): void {
     const id = ++this.toasts;
-    this.store.set({ toasts: [...this.state.toasts.slice(-2), { ...toast, id }] });
+    // What was done before is history: only the last of it can be taken back from here.
+    const others = this.state.toasts.filter((other) => toast.kind !== "done" || other.kind !== "done");
+    this.store.set({ toasts: [...others.slice(-2), { ...toast, id }] });
     setTimeout(() => this.dismiss(id), toast.kind === "error" ? 15_000 : 8_000);
   }
 
   sayReadOnly(): void {
-    this.toast({ says: "This page only reads.", detail: "Start dsk review without --read-only to change captions.", kind: "warning", undo: false });
+    this.say("This page only reads.", "Start dsk review without --read-only to change captions.");
+  }
+
+  /** Among near-duplicates no picture is under a cursor. */
+  sayWhichOne(): void {
+    this.say("Which of them is not clear.", "A number keeps one; g goes back to the pictures.");
+  }
+
+  private say(says: string, detail: string): void {
+    this.toast({ says, detail, kind: "warning", undo: false });
   }
 
   dismiss(id: number): void {
@@ -424,10 +503,6 @@ export class Review {
 
 export function many(count: number, noun: string): string {
   return `${count.toLocaleString("en")} ${noun}${count === 1 ? "" : "s"}`;
-}
-
-function prefixed(words: string, done: Applied): Applied {
-  return { ...done, title: `${words}${done.title}` };
 }
 
 function few(names: readonly string[]): string {

@@ -145,17 +145,19 @@ export function nextScope(scope: ScopeName, filter: string, chosen: number): Sco
 export function sortedTags(tags: TagColumns, sort: SortKey, query: string): readonly number[] {
   const wanted = query.trim().toLowerCase().replaceAll("_", " ");
   const places = tags.tag.map((_, at) => at);
+  const name = (at: number): string => (tags.tag[at] ?? "").toLowerCase().replaceAll("_", " ");
   const found =
     wanted === ""
       ? places
       : places.filter(
           (at) =>
-            (tags.tag[at] ?? "").toLowerCase().replaceAll("_", " ").includes(wanted) ||
-            (tags.translation[at] ?? "").toLowerCase().includes(wanted),
+            name(at).includes(wanted) || (tags.translation[at] ?? "").toLowerCase().includes(wanted),
         );
-  // The trigger is pinned: it is to stand in every caption, and it is the one tag that must not be lost.
-  const pinned = found.filter((at) => tags.category[at] === "trigger");
-  const others = found.filter((at) => tags.category[at] !== "trigger");
+  // Who types a whole tag means it, however often others hold it. The trigger is pinned: it is to stand in every
+  // caption, and it is the one tag that must not be lost.
+  const first = (at: number): boolean => name(at) === wanted || tags.category[at] === "trigger";
+  const pinned = found.filter(first).sort((a, b) => Number(name(b) === wanted) - Number(name(a) === wanted));
+  const others = found.filter((at) => !first(at));
   if (sort === "count") return [...pinned, ...others];
   const by: Record<Exclude<SortKey, "count">, (a: number, b: number) => number> = {
     total: (a, b) => (tags.total[b] ?? 0) - (tags.total[a] ?? 0),

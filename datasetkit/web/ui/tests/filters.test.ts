@@ -18,6 +18,7 @@ describe("toggleTerm", () => {
 
   test("an OR is put in brackets first", () => {
     expect(toggleTerm("tag:a OR tag:b", smile)).toBe('(tag:a OR tag:b) AND tag:"smile"');
+    expect(toggleTerm("(tag:a) OR (tag:b)", smile)).toBe('((tag:a) OR (tag:b)) AND tag:"smile"');
   });
 
   test("the first of several terms can be taken out", () => {

@@ -1,5 +1,5 @@
 import { describe, expect, test } from "vitest";
-import { commonAspect, layGrid, type Move, scrollRatio, step, TALLEST } from "../src/geometry";
+import { commonAspect, layGrid, type Move, scrolledTo, scrollRatio, step, TALLEST } from "../src/geometry";
 
 const SHAPE = { least: 148, aspect: 1, gap: 8, label: 22 };
 
@@ -76,4 +76,11 @@ describe("step", () => {
   test("an empty grid has no place", () => {
     expect(step(0, "right", 0, 5, 3)).toBe(-1);
   });
+});
+
+test("the grid scrolls no further than it must to show a row", () => {
+  expect(scrolledTo(100, 500, 200, 300, 10)).toBe(100);
+  expect(scrolledTo(100, 500, 50, 90, 10)).toBe(40);
+  expect(scrolledTo(100, 500, 5, 45, 10)).toBe(0);
+  expect(scrolledTo(100, 500, 580, 620, 10)).toBe(130);
 });

@@ -1,5 +1,5 @@
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
-import type { Api, Applied, Operation, PictureColumns, Scope, Session } from "../src/api";
+import type { Api, Applied, Operation, Picture, PictureColumns, Scope, Session } from "../src/api";
 import { Refused } from "../src/api";
 import { Review } from "../src/review";
 
@@ -17,10 +17,16 @@ function pictures(total = 3): PictureColumns {
   return { version: 1, total, offset: 0, id, name: id.map((n) => `${n}.png`), w: id, h: id, v: id.map(String), concept: id, tags: id, edited: id.map(() => 0) };
 }
 
+function picture(id: number, caption: string, version = 1): Picture {
+  const tags = caption.split(", ").map((tag) => ({ tag, score: null, category: null }));
+  return { version, id, name: `${id}.png`, folder: "", concept: "set", repeats: null, w: 1, h: 1, v: "v", bytes: 1, caption, hash: `hash of ${caption}`, chars: 1, tokens: 1, edited: false, tags, near: [], tagger: null, group: [] };
+}
+
 interface Asked {
   readonly version: number;
   readonly scope?: Scope;
   readonly operation?: Operation;
+  readonly written?: readonly [number, string, string];
 }
 
 function fake(answers: (asked: Asked) => Promise<Applied>, more: Partial<Api> = {}): { readonly api: Api; readonly asked: Asked[] } {
@@ -41,7 +47,7 @@ function fake(answers: (asked: Asked) => Promise<Applied>, more: Partial<Api> = 
     changes: (since) => Promise.resolve({ version: since, ids: [], outside: [], added: [], removed: [], reset: false }),
     apply: (version, scope, operation) => answer({ version, scope, operation }),
     dryRun: (version) => Promise.resolve(applied(version)),
-    caption: (version) => answer({ version }),
+    caption: (version, id, hash, caption) => answer({ version, written: [id, hash, caption] }),
     undo: (version) => answer({ version }),
     redo: (version) => answer({ version }),
     ...more,
@@ -128,6 +134,67 @@ describe("changing", () => {
     expect(review.store.get().scope).toBe("all");
   });
 
+  test("undo behind an edit takes back that edit, not the one before", async () => {
+    const { api, asked } = fake(({ version }) => Promise.resolve(applied(version + 1)));
+    const review = await begun(api);
+    await Promise.all([review.removeTag("lips"), review.undo()]);
+    expect(asked.map(({ operation }) => operation)).toEqual([{ remove: ["lips"] }, undefined]);
+  });
+
+  test("an edit waits for the pictures that the filter shows, and is refused where that cannot be read", async () => {
+    const { api, asked } = fake(({ version }) => Promise.resolve(applied(version + 1)), {
+      pictures: (where) => (where === "(" ? Promise.reject(new Refused(400, "a bracket is open")) : Promise.resolve(pictures())),
+    });
+    const review = await begun(api);
+    await Promise.all([review.filterBy("tag:lips"), review.removeTag("lips")]);
+    await Promise.all([review.filterBy("("), review.removeTag("lips")]);
+    expect(asked.map(({ scope }) => scope)).toEqual([{ in: "where", where: "tag:lips" }]);
+    expect(review.store.get().toasts.at(-1)).toMatchObject({ kind: "error", detail: "a bracket is open" });
+  });
+
+  test("the picture under the cursor is excluded, although another one was read last", async () => {
+    const { api, asked } = fake(({ version }) => Promise.resolve(applied(version + 1)), { picture: (id) => Promise.resolve(picture(id, "a")) });
+    const review = await begun(api);
+    await review.read(1);
+    review.moveTo(1);
+    await review.exclude();
+    expect(asked[0]?.scope).toEqual({ in: "ids", ids: [2] });
+  });
+
+  test("tags go behind the caption as the edits before left it", async () => {
+    let caption = "a, b";
+    const { api, asked } = fake(
+      ({ version, written }) => {
+        caption = written?.[2] ?? caption;
+        return Promise.resolve(applied(version + 1, { ids: [1] }));
+      },
+      { picture: (id) => Promise.resolve(picture(id, caption)) },
+    );
+    const review = await begun(api);
+    await review.read(1);
+    await Promise.all([review.addTags(1, ["c"]), review.removeFrom(1, "a")]);
+    expect(asked.map(({ written }) => written)).toEqual([
+      [1, "hash of a, b", "a, b, c"],
+      [1, "hash of a, b, c", "b, c"],
+    ]);
+  });
+
+  test("what is being typed is left alone when an edit from before is done", async () => {
+    const { api } = fake(({ version }) => Promise.resolve(applied(version + 1)));
+    const review = await begun(api);
+    const removed = review.removeTag("lips");
+    review.store.set({ editing: "text" });
+    await removed;
+    expect(review.store.get().editing).toBe("text");
+  });
+
+  test("an edit that changed nothing says so", async () => {
+    const { api } = fake(({ version }) => Promise.resolve(applied(version, { changed: 0, ids: [] })));
+    const review = await begun(api);
+    await review.removeTag("lips");
+    expect(review.store.get().toasts[0]).toMatchObject({ says: "Nothing to change.", undo: false });
+  });
+
   test("keeping one of a group excludes the others", async () => {
     const { api, asked } = fake(({ version }) => Promise.resolve(applied(version + 1)));
     const review = await begun(api);
@@ -158,6 +225,32 @@ describe("filtering", () => {
     total = 1;
     await review.removeTag("lips");
     expect(review.store.get().cursor).toBe(0);
+  });
+});
+
+describe("outliers", () => {
+  test("those of a scope stay listed while one after the other is looked at", async () => {
+    const scopes: Scope[] = [];
+    const shown: string[] = [];
+    const { api } = fake(() => Promise.reject(new Error("no edit")), {
+      outliers: (scope) => {
+        scopes.push(scope);
+        return Promise.resolve({ version: 1, pictures: 3, tag: ["a", "b"], count: [2, 2], lacking: [1, 1], where: ['NOT tag:"a"', 'NOT tag:"b"'] });
+      },
+      pictures: (where) => {
+        shown.push(where);
+        return Promise.resolve(pictures());
+      },
+    });
+    const review = await begun(api);
+    await review.filterBy("tag:x OR tag:y");
+    await review.openOutliers();
+    await review.showLacking('NOT tag:"a"');
+    await review.showLacking('NOT tag:"b"');
+    expect(shown.slice(-2)).toEqual(['(tag:x OR tag:y) AND NOT tag:"a"', '(tag:x OR tag:y) AND NOT tag:"b"']);
+    expect(scopes).toEqual([{ in: "where", where: "tag:x OR tag:y" }]);
+    await review.filterBy("");
+    expect(scopes.at(-1)).toEqual({ in: "all" });
   });
 });
 

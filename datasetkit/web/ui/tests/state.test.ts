@@ -43,5 +43,12 @@ describe("sortedTags", () => {
     expect(names("count", "ng_h")).toEqual(["long hair"]);
     expect(names("count", "haare")).toEqual(["long hair"]);
     expect(names("count", "zebra")).toEqual([]);
+    expect(names("count", "l")).toEqual(["sylvie", "smile", "long hair", "lips"]);
+    expect(names("count", "lips")).toEqual(["lips"]);
+  });
+
+  test("the whole tag comes before those that hold it", () => {
+    const three: TagColumns = { ...tags, tag: ["parted lips", "lips by sylvie", "lips", "x"], category: ["general", "trigger", "general", "general"] };
+    expect(sortedTags(three, "count", "Lips").map((at) => three.tag[at])).toEqual(["lips", "lips by sylvie", "parted lips"]);
   });
 });

@@ -11,6 +11,7 @@ function Dialog({ label, close, children }: { readonly label: string; readonly c
     const element = dialog.current;
     const before = document.activeElement;
     element?.showModal();
+    element?.querySelector<HTMLElement>(".main")?.focus();
     return () => {
       element?.close();
       if (before instanceof HTMLElement) before.focus();
@@ -115,7 +116,7 @@ function ConflictDialog() {
         {conflict.count > conflict.changed.length ? <li className="quiet">and {conflict.count - conflict.changed.length} more</li> : null}
       </ul>
       <footer>
-        <button type="button" className="main" autoFocus onClick={() => review.dismissConflict()}>
+        <button type="button" className="main" onClick={() => review.dismissConflict()}>
           Leave it and look <kbd>Esc</kbd>
         </button>
         <button type="button" onClick={conflict.again}>

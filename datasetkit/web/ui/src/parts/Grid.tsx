@@ -2,7 +2,7 @@
 
 import { observeElementOffset, useVirtualizer, type Virtualizer } from "@tanstack/react-virtual";
 import { type KeyboardEvent, memo, type MouseEvent, useCallback, useEffect, useLayoutEffect, useMemo, useRef, useState } from "react";
-import { type CellShape, layGrid, moveOf, scrollRatio, step } from "../geometry";
+import { type CellShape, layGrid, moveOf, scrolledTo, scrollRatio, step, TALLEST } from "../geometry";
 import type { Row } from "../listing";
 import { Settle } from "../settle";
 import { useReview, useReviewState } from "./context";
@@ -54,9 +54,6 @@ export function Grid() {
       }),
     [settle],
   );
-  const scrollTo = useCallback((offset: number, { adjustments = 0 }: { adjustments?: number | undefined }, instance: GridVirtualizer) => {
-    instance.scrollElement?.scrollTo({ top: (offset + adjustments) / ratioNow.current });
-  }, []);
   const rows = useVirtualizer<HTMLDivElement, Element>({
     count: size.width > 0 ? grid.rows : 0,
     getScrollElement: () => frame.current,
@@ -64,10 +61,7 @@ export function Grid() {
     overscan: 1,
     paddingStart: PADDING,
     paddingEnd: PADDING,
-    scrollPaddingStart: PADDING,
-    scrollPaddingEnd: PADDING,
     observeElementOffset: observeOffset,
-    scrollToFn: scrollTo,
   });
   useLayoutEffect(() => rows.measure(), [rows, rowHeight]);
 
@@ -80,8 +74,14 @@ export function Grid() {
 
   const cursorRow = Math.floor(Math.max(0, cursor) / grid.columns);
   useLayoutEffect(() => {
-    if (size.width > 0 && cursorRow < grid.rows) rows.scrollToIndex(cursorRow);
-  }, [rows, cursorRow, grid.columns, size.width > 0, listing?.where]);
+    const element = frame.current;
+    if (!element || size.width === 0 || cursorRow >= grid.rows) return;
+    // Not the virtualizer's own way: it knows nothing of the ratio and stops at the height that browsers draw.
+    const now = element.scrollTop * ratio;
+    const top = PADDING + cursorRow * rowHeight;
+    const wanted = scrolledTo(now, size.height, top, top + grid.cellHeight, PADDING);
+    if (wanted !== now) element.scrollTop = wanted / ratio;
+  }, [cursorRow, grid.columns, size.width > 0, listing?.where]);
 
   const press = (event: KeyboardEvent) => {
     const move = moveOf(event.key);
@@ -136,7 +136,7 @@ export function Grid() {
       onKeyDown={press}
     >
       {count === 0 ? <Empty /> : null}
-      <div className="grid-ground" role="presentation" style={{ height: rows.getTotalSize() / ratio }}>
+      <div className="grid-ground" role="presentation" style={{ height: ratio === 1 ? rows.getTotalSize() : TALLEST }}>
         {drawn.map((item) => (
           <div
             key={item.key}
@@ -204,7 +204,6 @@ const Cell = memo(function Cell({ row, place, column, width, active, chosen, set
       role="gridcell"
       aria-colindex={column + 1}
       aria-selected={chosen}
-      aria-label={row ? `${row.name}, ${row.tags < 0 ? "no caption" : `${row.tags} tags`}${row.edited ? ", edited" : ""}` : "loading"}
       style={{ width }}
       onClick={(event) => click(place, event)}
       onDoubleClick={() => open(place)}
@@ -213,7 +212,8 @@ const Cell = memo(function Cell({ row, place, column, width, active, chosen, set
       <span className="label">
         <span className="name">{row?.name ?? ""}</span>
         {row ? <span className={row.tags < 0 ? "missing" : "count"}>{row.tags < 0 ? "no caption" : row.tags}</span> : null}
-        {row?.edited ? <span className="edited" title="edited by a person" /> : null}
+        {row && row.tags >= 0 ? <span className="visually-hidden"> tags</span> : null}
+        {row?.edited ? <span className="edited" role="img" aria-label="edited by a person" title="edited by a person" /> : null}
       </span>
     </div>
   );

@@ -18,7 +18,7 @@ export function Outliers() {
 
   const show = (place: number) => {
     const where = outliers?.where[place];
-    if (where) void review.filterBy(where);
+    if (where) void review.showLacking(where);
   };
   const press = (event: KeyboardEvent) => {
     const move = moveOf(event.key);

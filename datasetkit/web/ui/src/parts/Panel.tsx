@@ -8,17 +8,21 @@ import { useReview, useReviewState } from "./context";
 import { Suggest } from "./Suggest";
 
 export function Panel({ withPicture }: { readonly withPicture: boolean }) {
-  const picture = useReviewState((state) => state.picture);
-  if (!picture) return <aside className="panel" aria-label="Caption" />;
+  const seen = useReviewState((state) => state.picture);
+  const here = useReviewState((state) => state.listing?.at(state.cursor)?.id ?? null);
+  const editing = useReviewState((state) => state.editing);
+  // The last picture stays until the next one was read; what is typed is for the one under the cursor, read or not.
+  const picture = editing === null || seen?.id === here ? seen : null;
+  const id = picture?.id ?? here;
   return (
     <aside className="panel" aria-label="Caption">
-      {withPicture ? (
+      {withPicture && picture ? (
         <div className="panel-picture">
           <img key={picture.id} src={preview(picture.id, picture.v)} alt={picture.name} decoding="async" />
         </div>
       ) : null}
-      <Facts picture={picture} />
-      <Caption key={picture.id} picture={picture} />
+      {picture ? <Facts picture={picture} /> : null}
+      {id === null ? null : <Caption id={id} picture={picture} />}
     </aside>
   );
 }
@@ -29,8 +33,8 @@ function Facts({ picture }: { readonly picture: Picture }) {
     `${picture.w} × ${picture.h}`,
     many(picture.tags.length, "tag"),
     many(picture.tokens, "token"),
-    picture.concept ? `${picture.concept} × ${picture.repeats}` : "",
-  ].filter((fact) => fact !== "");
+    ...(picture.repeats === null ? [] : [`${picture.concept} × ${picture.repeats}`]),
+  ];
   return (
     <div className="facts">
       <h2 title={picture.folder ? `${picture.folder}/${picture.name}` : picture.name}>{picture.name}</h2>
@@ -49,32 +53,36 @@ function Facts({ picture }: { readonly picture: Picture }) {
   );
 }
 
-function Caption({ picture }: { readonly picture: Picture }) {
+function Caption({ id, picture }: { readonly id: number; readonly picture: Picture | null }) {
   const review = useReview();
   const editing = useReviewState((state) => state.editing);
   const difference = useReviewState((state) => state.difference);
   const readOnly = useReviewState((state) => state.session?.read_only ?? false);
-  const names = useMemo(() => picture.tags.map((tag) => tag.tag), [picture]);
-  const save = (tags: readonly string[]) => {
-    leave();
-    void review.saveCaption(picture.id, picture.hash, tags);
-  };
+  const names = useMemo(() => picture?.tags.map((tag) => tag.tag) ?? [], [picture]);
   const leave = () => {
     review.store.set({ editing: null });
     document.getElementById("pictures")?.focus();
   };
+  const add = (tags: readonly string[]) => {
+    leave();
+    void review.addTags(id, tags);
+  };
+  const save = (text: string, hash: string) => {
+    leave();
+    void review.saveCaption(id, hash, parseTags(text));
+  };
   return (
     <>
-      {editing === "tag" ? <AddTag names={names} save={save} leave={leave} /> : null}
+      {editing === "tag" ? <AddTag key={id} names={names} add={add} leave={leave} /> : null}
       {editing === "text" ? (
-        <EditText text={picture.caption ?? ""} save={(text) => save(parseTags(text))} leave={leave} />
-      ) : difference ? (
+        <EditText key={id} picture={picture} save={save} leave={leave} />
+      ) : picture === null ? null : difference ? (
         <Difference picture={picture} names={names} />
       ) : (
-        <TagRows tags={picture.tags} remove={(at) => save(names.filter((_, place) => place !== at))} readOnly={readOnly} />
+        <TagRows picture={id} tags={picture.tags} remove={(tag) => void review.removeFrom(id, tag)} readOnly={readOnly} />
       )}
-      {editing === null && !difference && picture.near.length ? (
-        <Near near={picture.near} add={(tag) => save([...names, tag])} readOnly={readOnly} />
+      {editing === null && !difference && picture?.near.length ? (
+        <Near near={picture.near} add={(tag) => void review.addTags(id, [tag])} readOnly={readOnly} />
       ) : null}
       <div className="panel-actions" role="group" aria-label="Caption">
         {readOnly ? null : (
@@ -100,11 +108,11 @@ function Caption({ picture }: { readonly picture: Picture }) {
 
 interface AddTagProps {
   readonly names: readonly string[];
-  readonly save: (tags: readonly string[]) => void;
+  readonly add: (tags: readonly string[]) => void;
   readonly leave: () => void;
 }
 
-function AddTag({ names, save, leave }: AddTagProps) {
+function AddTag({ names, add, leave }: AddTagProps) {
   const [typed, type] = useState("");
   const has = new Set(names.map(folded));
   const fresh = parseTags(typed).filter((tag) => !has.has(folded(tag)));
@@ -116,7 +124,7 @@ function AddTag({ names, save, leave }: AddTagProps) {
         placeholder="add a tag"
         value={typed}
         change={type}
-        done={() => (fresh.length ? save([...names, ...fresh]) : leave())}
+        done={() => (fresh.length ? add(fresh) : leave())}
         leave={leave}
       />
       {twice ? <p className="quiet small">The caption has it already.</p> : null}
@@ -125,30 +133,41 @@ function AddTag({ names, save, leave }: AddTagProps) {
 }
 
 interface EditTextProps {
-  readonly text: string;
-  readonly save: (text: string) => void;
+  readonly picture: Picture | null;
+  readonly save: (text: string, hash: string) => void;
   readonly leave: () => void;
 }
 
-function EditText({ text, save, leave }: EditTextProps) {
-  const [typed, type] = useState(text);
+function EditText({ picture, save: write, leave }: EditTextProps) {
+  // The caption that is edited. One that comes in later takes its place only while nothing was typed.
+  const [opened, open] = useState(picture);
+  const [typed, type] = useState(opened?.caption ?? "");
   const field = useRef<HTMLTextAreaElement>(null);
   useEffect(() => {
+    if (picture === null || picture.hash === opened?.hash || (opened !== null && typed !== (opened.caption ?? ""))) return;
+    open(picture);
+    type(picture.caption ?? "");
+  }, [opened, picture, typed]);
+  useEffect(() => {
+    const end = field.current?.value.length ?? 0;
     field.current?.focus();
-    field.current?.setSelectionRange(text.length, text.length);
-  }, [text]);
+    field.current?.setSelectionRange(end, end);
+  }, [opened]);
+  const save = () => {
+    if (opened) write(typed, opened.hash);
+  };
   const press = (event: KeyboardEvent) => {
     if (event.key === "Escape") leave();
-    else if (event.key === "Enter") save(typed);
+    else if (event.key === "Enter") save();
     else return;
     event.preventDefault();
     event.stopPropagation();
   };
   return (
     <div className="edit-text">
-      <textarea ref={field} rows={9} aria-label="Caption as text" spellCheck={false} value={typed} onChange={(event) => type(event.target.value)} onKeyDown={press} />
+      <textarea ref={field} rows={9} aria-label="Caption as text" spellCheck={false} readOnly={opened === null} value={typed} onChange={(event) => type(event.target.value)} onKeyDown={press} />
       <p className="buttons">
-        <button type="button" className="main" onClick={() => save(typed)}>
+        <button type="button" className="main" onClick={save}>
           Save <kbd>Enter</kbd>
         </button>
         <button type="button" className="plain" onClick={leave}>
@@ -160,32 +179,47 @@ function EditText({ text, save, leave }: EditTextProps) {
 }
 
 interface TagRowsProps {
+  readonly picture: number;
   readonly tags: readonly ScoredTag[];
-  readonly remove: (at: number) => void;
+  readonly remove: (tag: string) => void;
   readonly readOnly: boolean;
 }
 
-function TagRows({ tags, remove, readOnly }: TagRowsProps) {
+function TagRows({ picture, tags, remove, readOnly }: TagRowsProps) {
   const [cursor, setCursor] = useState(0);
   const at = Math.min(cursor, tags.length - 1);
+  // The list stays as it is, with its focus, when another picture comes into it.
+  useEffect(() => setCursor(0), [picture]);
   useEffect(() => {
     document.getElementById(`own-${at}`)?.scrollIntoView({ block: "nearest" });
   }, [at]);
   const press = (event: KeyboardEvent) => {
     if (event.key === "ArrowDown" || event.key === "ArrowRight") setCursor(Math.min(at + 1, tags.length - 1));
     else if (event.key === "ArrowUp" || event.key === "ArrowLeft") setCursor(Math.max(0, at - 1));
-    else if ((event.key === "Delete" || event.key === "Backspace") && at >= 0 && !readOnly) remove(at);
+    else if ((event.key === "Delete" || event.key === "Backspace") && !readOnly) remove(tags[at]?.tag ?? "");
     else if (event.key === "Escape") document.getElementById("pictures")?.focus();
     else return;
     event.preventDefault();
     event.stopPropagation();
   };
-  if (tags.length === 0) return <p className="own-tags quiet none">No caption yet.</p>;
   return (
-    <div id="own-tags" className="own-tags" role="listbox" aria-label="Tags of this picture" tabIndex={0} aria-activedescendant={`own-${at}`} onKeyDown={press}>
+    <div
+      id="own-tags"
+      className="own-tags"
+      role="listbox"
+      aria-label="Tags of this picture"
+      tabIndex={0}
+      aria-activedescendant={tags.length ? `own-${at}` : undefined}
+      onKeyDown={press}
+    >
+      {tags.length === 0 ? (
+        <p className="quiet none" role="option" aria-selected="false">
+          No caption yet.
+        </p>
+      ) : null}
       {tags.map((tag, place) => (
         <div
-          key={tag.tag}
+          key={`${place} ${tag.tag}`}
           id={`own-${place}`}
           role="option"
           aria-selected={place === at}
@@ -203,7 +237,7 @@ function TagRows({ tags, remove, readOnly }: TagRowsProps) {
               title="Remove from this picture (Del)"
               onClick={(event) => {
                 event.stopPropagation();
-                remove(place);
+                remove(tag.tag);
               }}
             >
               ×

@@ -39,7 +39,7 @@ export function TagList() {
   }, [rows, cursor]);
   useEffect(() => {
     if (current !== review.store.get().tag) review.store.set({ tag: current });
-  }, [review, current]);
+  }, [review, current, tag]);
 
   const show = (name: string, lack: boolean) => void review.filterBy(toggleTerm(filter, lack ? lacking(name) : tagTerm(name)));
   const press = (event: KeyboardEvent) => {
@@ -73,7 +73,11 @@ export function TagList() {
           autoComplete="off"
           spellCheck={false}
           value={query}
-          onChange={(event) => review.store.set({ tagQuery: event.target.value })}
+          onChange={(event) => {
+            // What is found first is what the next key means.
+            place.current = 0;
+            review.store.set({ tagQuery: event.target.value, tag: null });
+          }}
           onKeyDown={(event) => {
             if (event.key === "Escape" && query) review.store.set({ tagQuery: "" });
             else if (event.key === "Enter" || event.key === "ArrowDown" || event.key === "Escape") document.getElementById("tags")?.focus();

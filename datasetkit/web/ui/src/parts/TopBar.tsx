@@ -75,9 +75,9 @@ function FilterBox() {
     return () => clearTimeout(patience);
   }, [problem]);
 
-  const ask = (value: string, pause: number) => {
+  const ask = (value: string) => {
     clearTimeout(timer.current);
-    timer.current = setTimeout(() => void review.filterBy(value), pause);
+    void review.filterBy(value);
   };
   return (
     <div className="filter" role="search">
@@ -92,16 +92,18 @@ function FilterBox() {
         aria-invalid={told}
         aria-describedby={told ? "filter-problem" : undefined}
         onChange={(event) => {
-          type(event.target.value);
-          ask(event.target.value, PAUSE);
+          const value = event.target.value;
+          type(value);
+          clearTimeout(timer.current);
+          timer.current = setTimeout(() => ask(value), PAUSE);
         }}
         onKeyDown={(event) => {
           if (event.key === "Enter" || (event.key === "Escape" && typed === "")) {
-            ask(typed, 0);
+            ask(typed);
             document.getElementById("pictures")?.focus();
           } else if (event.key === "Escape") {
             type("");
-            ask("", 0);
+            ask("");
           } else {
             return;
           }

@@ -1,0 +1,141 @@
+"""Checks of folders: what trainers ignore or misread, and numbers that do not fit together."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+from datasetkit.checks.base import Check, Found, Item, Material
+from datasetkit.core.captions import normal_form
+from datasetkit.core.files import caption_path, display
+from datasetkit.core.layout import Concept, parse
+from datasetkit.core.repeats import balance_reg, reg_visits
+from datasetkit.core.vocabulary import load
+
+
+def misread(of: Material) -> Iterator[Found]:
+    for parent, folder in of.misread:
+        name, _, rest = folder.text.partition(": ")
+        better = proper_name(folder.folder)
+        meant = f"; did you mean {display(better)}?" if better else ""
+        yield Found(parent / folder.folder, f"{rest if name else folder.text}{meant}")
+
+
+def proper_name(folder: str) -> str | None:
+    """Return `10_foo` for `10-foo`, `10 foo`, `010_foo` and full-width digits; None where nothing is plainly meant."""
+    digits = len(folder) - len(folder.lstrip("".join(c for c in folder if c.isdecimal())))
+    number, rest = folder[:digits], folder[digits:].lstrip("_- .").rstrip()
+    if not number or int(number) < 1 or not rest:
+        return None
+    name = f"{int(number)}_{rest}"
+    return name if name != folder and isinstance(parse(name), Concept) else None
+
+
+def unseen(of: Material) -> Iterator[Found]:
+    for astray in of.astray:
+        yield Found(astray.folder, f"{_pictures(astray.count)} {astray.reason}", astray.count)
+
+
+def empty(of: Material) -> Iterator[Found]:
+    for folder in of.empty:
+        yield Found(folder, "holds no pictures")
+
+
+def same_stem(of: Material) -> Iterator[Found]:
+    owners: defaultdict[Path, list[Item]] = defaultdict(list)
+    for item in of.items:
+        owners[caption_path(item.path)].append(item)
+    for first, *others in owners.values():
+        for item in others:
+            yield Found(item.path, f"shares its caption and its cached latents with {display(first.path.name)}")
+
+
+def ordinary_name(of: Material) -> Iterator[Found]:
+    vocabulary = load()
+    for place in of.places:
+        if place.is_reg or not place.laid_out:
+            continue
+        for name in dict.fromkeys((place.name, *(() if place.guessed else place.triggers))):
+            if name in vocabulary:
+                yield Found(
+                    place.folder, f"`{display(name)}` is an ordinary tag: what the model knows of it is in the way"
+                )
+
+
+def name_only(of: Material) -> Iterator[Found]:
+    for place in of.places:
+        captions = [caption for item, caption in of.trained if item.place == place]
+        if place.is_reg or not place.laid_out or place.triggers or not captions:
+            continue
+        form = normal_form(place.name)
+        if not any(form in caption.forms for caption in captions):
+            yield Found(place.folder, f"no caption has `{display(place.name)}`: the folder's name is not trained")
+
+
+def reg_surplus(of: Material) -> Iterator[Found]:
+    train = sum(item.place.repeats for item in of.items if not item.place.is_reg)
+    reg = [(item, item.place.repeats) for item in of.items if item.place.is_reg]
+    unused = reg_visits(train, reg).unused
+    if not reg or not unused:
+        return
+    wanted = sum(n for _, n in reg)
+    repeats = balance_reg(train, len(reg))
+    step = (
+        f"{repeats} repeat{'' if repeats == 1 else 's'} would use them all"
+        if len(reg) <= train
+        else "use fewer, or more training repeats"
+    )
+    reason = f"{len(unused)} of {len(reg)} are never used: {wanted} visits wanted, training has {train}; {step}"
+    yield Found(unused[0].place.folder, reason, len(unused))
+
+
+def latents(of: Material) -> Iterator[Found]:
+    for path, why in of.latents:
+        yield Found(path, why)
+
+
+def _pictures(n: int) -> str:
+    return f"{n} picture" + ("" if n == 1 else "s")
+
+
+CHECKS: Final = (
+    Check(
+        "folder-name", "folder", "trainers ignore or misread it",
+        "names below train/ and reg/, by the grammar `<repeats>_<concept>` and by sd-scripts' own reading",
+        "any other form: `10-foo`, `1_000_x`, `0_x`, full-width digits, no number, a linked folder",
+        "rename the folder", misread,
+    ),
+    Check(
+        "unseen", "folder", "pictures that are not reached",
+        "pictures below a concept's folder, beside the concept folders, and in folders that trainers ignore",
+        "any; `masks/` is left out, and in a plain folder --recursive looks below", "move them up", unseen,
+    ),
+    Check(
+        "folder-empty", "folder", "no pictures", "concept folders", "without a picture", "fill or remove it", empty,
+    ),
+    Check(
+        "same-stem", "folder", "two pictures of one name", "the stems of the pictures of a folder",
+        "`a.jpg` beside `a.png`", "dsk rename {folder} PREFIX", same_stem,
+    ),
+    Check(
+        "concept-is-tag", "folder", "name is an ordinary tag",
+        "names of training folders and triggers that were given, beside the vocabulary", "it is one of its tags",
+        "choose a word that means nothing yet", ordinary_name,
+    ),
+    Check(
+        "name-only", "folder", "trigger in the folder's name only",
+        "training folders without a known trigger", "they have captions, and none of these has the folder's concept",
+        "dsk rules {folder} --trigger {trigger}", name_only,
+    ),
+    Check(
+        "reg-surplus", "folder", "regularisation pictures unused",
+        "regularisation pictures x repeats beside training pictures x repeats, matched as sd-scripts does",
+        "some are never reached", "dsk reg chooses repeats that fit", reg_surplus,
+    ),
+    Check(
+        "latents", "folder", "stale latents", "`.npz` caches beside the pictures",
+        "older than their picture, or of a picture that is gone", "delete them: trainers make new ones", latents,
+    ),
+)  # fmt: skip

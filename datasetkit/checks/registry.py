@@ -1,0 +1,24 @@
+"""The table of all checks, in the order in which they are run and shown."""
+
+from __future__ import annotations
+
+from types import MappingProxyType
+from typing import Final
+
+from datasetkit.checks import captions, folders, pictures, tags
+from datasetkit.checks.base import Check
+from datasetkit.core.config import CheckOptions
+from datasetkit.core.ranges import one_of
+
+CHECKS: Final = MappingProxyType(
+    {check.name: check for check in (*pictures.CHECKS, *captions.CHECKS, *tags.CHECKS, *folders.CHECKS)}
+)
+
+
+def chosen(options: CheckOptions) -> tuple[Check, ...]:
+    """Return the checks that options ask for. Raises ConfigError for an unknown name."""
+    for key, names in (("only", options.only), ("skip", options.skip)):
+        for name in names:
+            one_of(key, name, *CHECKS)
+    wanted = options.only or tuple(CHECKS)
+    return tuple(check for name, check in CHECKS.items() if name in wanted and name not in options.skip)

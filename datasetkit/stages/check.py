@@ -1,0 +1,155 @@
+"""The check stage: what the checks need to know of a picture's pixels, each picture decoded once for all of it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import astuple, dataclass
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from datasetkit import images, looks
+from datasetkit.checks.base import Looks, Measure, Spot
+from datasetkit.core.records import Done, ImageRecord, Outcome
+from datasetkit.vision import blur
+from datasetkit.vision.faces import DEFAULT, Face, FaceDetector, open_detector, steady
+from datasetkit.vision.text import Box, TextFinder
+
+# How each measure is taken; another version is another memory.
+RECIPES: Mapping[Measure, str] = {"looks": "looks 1", "text": "text 1", "faces": "faces 1"}
+# A picture is decoded to this long edge, in pixels, at which text is looked for: a line of 2 % of the height has 15.
+EDGE = 768
+# Below these scores nothing is kept; what is above them may be asked for later without looking again. A lower one for
+# text would cost a second look at every picture (see TextFinder.find).
+LEAST_TEXT, LEAST_FACES = 0.6, 0.3
+# Levels of 255 by which a pixel must differ to count as another colour.
+_OTHER_COLOUR = 32
+# What half a pixel of alpha hides is seen by nobody.
+_SEE_THROUGH = 128
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """What was found out about a picture: a row for the store by measure."""
+
+    rows: Mapping[Measure, bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class CheckStage:
+    """Which measures are taken, and the detector of faces by name."""
+
+    measures: tuple[Measure, ...]
+    max_pixels: int = images.DEFAULT_MAX_PIXELS
+    detector: str = DEFAULT
+    batch_size: int = 1
+    name: str = "checking"
+
+    @contextmanager
+    def open(self) -> Iterator[CheckWorker]:
+        """Load the detectors that are needed, one thread each: the pictures are spread over the cores."""
+        text = TextFinder() if "text" in self.measures else None
+        faces = open_detector(self.detector) if "faces" in self.measures else None
+        yield CheckWorker(self.max_pixels, "looks" in self.measures, text, faces)
+
+
+@dataclass(frozen=True, slots=True)
+class CheckWorker:
+    """The detectors at work. All is done in `prepare`, which runs on all cores: the detectors are shared."""
+
+    max_pixels: int
+    with_looks: bool
+    text: TextFinder | None
+    faces: FaceDetector | None
+
+    def prepare(self, record: ImageRecord) -> dict[Measure, bytes]:
+        reduced = images.load_reduced(record.path, EDGE, alpha="keep", max_pixels=self.max_pixels)
+        revealed, hidden = reveal(reduced.image)
+        picture = looks.fit(_flattened(reduced), EDGE)
+        rows: dict[Measure, bytes] = {}
+        if self.with_looks:
+            rows["looks"] = pack_looks(self._looks(record, picture, revealed, hidden))
+        if self.text is not None:
+            rows["text"] = pack_spots(_spots(self.text.find(picture, threshold=LEAST_TEXT), picture.size))
+        if self.faces is not None:
+            ahead = self.faces.find(picture, threshold=LEAST_FACES)
+            back = self.faces.find(ImageOps.mirror(picture), threshold=LEAST_FACES) if ahead else ()
+            both = steady(ahead, back, picture.width)
+            rows["faces"] = pack_spots(_spots([face for face in both if face.score >= LEAST_FACES], picture.size))
+        return rows
+
+    def _looks(self, record: ImageRecord, picture: Image.Image, revealed: float, hidden: str) -> Looks:
+        seen = images.probe(record.path, max_pixels=self.max_pixels)
+        at_512 = _shrunk(picture, blur.LONG_EDGE)
+        look = looks.look(_shrunk(at_512, looks.SEEN_AT))
+        return Looks(seen.format, seen.frames, seen.orientation, revealed, hidden, round(blur.blur(at_512), 4), look)
+
+    def process(self, batch: Sequence[tuple[ImageRecord, object]]) -> Sequence[Outcome[Measured]]:
+        return [Done(record, Measured(rows)) for record, rows in batch if isinstance(rows, dict)]
+
+
+def reveal(image: Image.Image) -> tuple[float, str]:
+    """Return which share of a picture changes when its alpha is dropped, and the one colour that it shows there.
+
+    The comparison is with the picture laid onto white, as viewers show it. "": what shows is no single colour.
+    """
+    if image.mode != "RGBA":
+        return 0.0, ""
+    pixels = np.asarray(image)
+    bare, alpha = pixels[..., :3], pixels[..., 3]
+    from_white, see_through = 255 - bare.min(axis=2), 255 - alpha
+    changed = from_white.astype(np.uint16) * see_through // 255 > _OTHER_COLOUR
+    there = bare[changed & (alpha < _SEE_THROUGH)]
+    single = there.size > 0 and int((there.max(axis=0) - there.min(axis=0)).max()) <= 2
+    colour = "#{:02x}{:02x}{:02x}".format(*there[0].tolist()) if single else ""
+    return round(float(changed.mean()), 6), colour
+
+
+def _flattened(reduced: images.Reduced) -> images.Reduced:
+    if reduced.image.mode == "RGB":
+        return reduced
+    flat = images.to_srgb(reduced.image)
+    return images.Reduced(flat, reduced.width, reduced.height, reduced.box, reduced.format)
+
+
+def _shrunk(picture: Image.Image, edge: int) -> Image.Image:
+    """Shrink to a long edge of `edge` pixels; a smaller picture stays as it is."""
+    share = edge / max(picture.size)
+    if share >= 1:
+        return picture
+    size = max(1, round(picture.width * share)), max(1, round(picture.height * share))
+    return picture.resize(size, Image.Resampling.BICUBIC, reducing_gap=2.0)
+
+
+def _spots(found: Sequence[Box | Face], size: tuple[int, int]) -> tuple[Spot, ...]:
+    width, height = size
+    return tuple(
+        Spot(*(round(x, 4) for x in (f.left / width, f.top / height, f.right / width, f.bottom / height, f.score)))
+        for f in found
+    )
+
+
+# ---- rows of the store ----------------------------------------------------------------------------------------------
+
+
+def pack_looks(seen: Looks) -> bytes:
+    """Word looks as a row for the store."""
+    return json.dumps([value.hex() if isinstance(value, bytes) else value for value in astuple(seen)]).encode()
+
+
+def unpack_looks(row: bytes) -> Looks:
+    """Read what `pack_looks` wrote."""
+    form, frames, orientation, revealed, hidden, blurred, look = json.loads(row)
+    return Looks(form, frames, orientation, revealed, hidden, blurred, bytes.fromhex(look))
+
+
+def pack_spots(spots: Sequence[Spot]) -> bytes:
+    """Word spots as a row for the store."""
+    return json.dumps([astuple(spot) for spot in spots]).encode()
+
+
+def unpack_spots(row: bytes) -> tuple[Spot, ...]:
+    """Read what `pack_spots` wrote."""
+    return tuple(Spot(*values) for values in json.loads(row))

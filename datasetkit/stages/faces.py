@@ -1,0 +1,188 @@
+"""The stages of `dsk faces`: squares around faces cut out, or faces and lines of text erased, with masks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from PIL import Image, ImageChops, ImageDraw, ImageFilter
+
+from datasetkit import images
+from datasetkit.checks.base import Spot
+from datasetkit.core.config import FacesOptions
+from datasetkit.core.errors import InputError
+from datasetkit.core.files import MASKS, display, reading, write_atomic
+from datasetkit.core.records import Done, ImageRecord, Outcome
+from datasetkit.stages.cutout import joined
+from datasetkit.stages.resize import is_bare, shrink
+from datasetkit.vision.painting import fill
+
+Square = tuple[int, int, int, int]
+# Without --margin: around a face to crop (hair and chin belong to it), and to erase.
+CROP_MARGIN, ERASE_MARGIN = 0.5, 0.2
+# The detector marks a line of text with some room around it already; strokes of a drawn one reach further.
+_TEXT_MARGIN = 0.1
+# The edge of what is erased, as a share of its shorter side: a hard one would be learnt.
+_SOFT = 0.02
+
+
+@dataclass(frozen=True, slots=True)
+class Cropped:
+    """One picture's faces. sizes: the side of each crop in pixels, in the order of the paths."""
+
+    paths: tuple[Path, ...]
+    sizes: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Erased:
+    """One picture without its faces and text. faces, text: how many of each."""
+
+    path: Path
+    faces: int
+    text: int
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """What of one picture is worked on, in fractions of it."""
+
+    faces: tuple[Spot, ...] = ()
+    text: tuple[Spot, ...] = ()
+
+
+def square(face: Spot, width: int, height: int, margin: float | None) -> Square:
+    """Return the square around a face in pixels, within the picture: left, top, right, bottom.
+
+    margin: on each side, as a share of the face's size. A square that would be larger than the picture is cut down.
+    """
+    room = CROP_MARGIN if margin is None else margin
+    across, down = (face.right - face.left) * width, (face.bottom - face.top) * height
+    side = max(1, min(width, height, round(max(across, down) * (1 + 2 * room))))
+    left = round((face.left + face.right) / 2 * width - side / 2)
+    top = round((face.top + face.bottom) / 2 * height - side / 2)
+    left, top = min(max(0, left), width - side), min(max(0, top), height - side)
+    return left, top, left + side, top + side
+
+
+def hole(places: Places, size: tuple[int, int], margin: float | None) -> Image.Image:
+    """Draw what is erased (L, 255): an ellipse for a face, a box for a line of text. size: of the picture."""
+    width, height = size
+    drawn = Image.new("L", size)
+    pen = ImageDraw.Draw(drawn)
+    room = ERASE_MARGIN if margin is None else margin
+    for face in places.faces:
+        pen.ellipse(_grown(face, width, height, room, room), fill=255)
+    for line in places.text:
+        tall = _TEXT_MARGIN * (line.bottom - line.top) * height
+        wide = tall / max(1e-6, (line.right - line.left) * width)
+        pen.rectangle(_grown(line, width, height, wide, _TEXT_MARGIN), fill=255)
+    return drawn
+
+
+def _grown(spot: Spot, width: int, height: int, across: float, down: float) -> tuple[float, float, float, float]:
+    """Return a spot's box in pixels, larger by shares of its width and height on each side."""
+    x, y = (spot.right - spot.left) * across, (spot.bottom - spot.top) * down
+    left, top = (spot.left - x) * width, (spot.top - y) * height
+    return left, top, (spot.right + x) * width, (spot.bottom + y) * height
+
+
+def _softened(hard: Image.Image) -> Image.Image:
+    """Soften the edge of what is erased, outwards only: of what was drawn nothing shimmers through."""
+    left, top, right, bottom = hard.getbbox() or (0, 0, 0, 0)
+    radius = max(1.0, min(right - left, bottom - top) * _SOFT)
+    wide = hard.filter(ImageFilter.GaussianBlur(radius)).point([min(255, 2 * value) for value in range(256)])
+    return ImageChops.lighter(hard, wide)
+
+
+def _load(record: ImageRecord, options: FacesOptions) -> Image.Image:
+    picture = images.load(record.path, max_pixels=options.max_pixels)
+    if picture.size != (record.width, record.height):
+        raise InputError(f"{display(record.path)} was changed while it was read", hint="run again")
+    return picture
+
+
+@dataclass(frozen=True, slots=True)
+class CropStage:
+    """Cut faces out. targets: of each picture the crops, then, where it has a mask, as many masks, to be written."""
+
+    targets: Mapping[Path, tuple[Path, ...]]
+    places: Mapping[Path, Places]
+    options: FacesOptions
+    batch_size: int = 1
+    name: str = "faces"
+
+    @contextmanager
+    def open(self) -> Iterator[CropStage]:
+        """There is nothing to load."""
+        yield self
+
+    def prepare(self, record: ImageRecord) -> Done[Cropped]:
+        """Read one picture and write its crops; a crop is shrunk to the size that is wanted, never enlarged."""
+        options, targets = self.options, self.targets[record.path]
+        faces = self.places[record.path].faces
+        picture, sides = _load(record, options), []
+        mask = images.load(_mask_of(record.path)).convert("L") if len(targets) > len(faces) else None
+        for n, face in enumerate(faces):
+            box = square(face, record.width, record.height, options.margin)
+            side = min(options.size, box[2] - box[0])
+            if mask is not None:
+                whole = mask.resize(picture.size, Image.Resampling.BILINEAR)
+                images.save(whole.crop(box).resize((side, side), Image.Resampling.BILINEAR), targets[len(faces) + n])
+            images.save(shrink(picture.crop(box), (side, side)), targets[n])
+            sides.append(side)
+        return Done(record, Cropped(targets[: len(faces)], tuple(sides)))
+
+    def process(self, batch: Sequence[tuple[ImageRecord, object]]) -> Sequence[Outcome[Cropped]]:
+        return [done for _, done in batch if isinstance(done, Done)]
+
+
+def _mask_of(picture: Path) -> Path:
+    return picture.parent / MASKS / f"{picture.stem}.png"
+
+
+@dataclass(frozen=True, slots=True)
+class EraseStage:
+    """Erase faces and text. targets: of each picture the new one, and its mask where it has places."""
+
+    targets: Mapping[Path, tuple[Path, ...]]
+    places: Mapping[Path, Places]
+    options: FacesOptions
+    batch_size: int = 1
+    name: str = "faces"
+
+    @contextmanager
+    def open(self) -> Iterator[EraseStage]:
+        """There is nothing to load."""
+        yield self
+
+    def prepare(self, record: ImageRecord) -> Done[Erased]:
+        """Read one picture, fill its places and write it; the mask leaves out what was filled."""
+        target, *masks = self.targets[record.path]
+        places = self.places[record.path]
+        picture = _load(record, self.options)
+        if masks:
+            gone = _softened(hole(places, picture.size, self.options.margin))
+            images.save(joined(ImageChops.invert(gone), record.path), masks[0])
+            images.save(fill(picture, gone, self.options.fill), target)
+        elif (data := _bare(record, target, self.options)) is not None:
+            write_atomic(target, data)
+        else:
+            images.save(picture, target)
+        return Done(record, Erased(target, len(places.faces), len(places.text)))
+
+    def process(self, batch: Sequence[tuple[ImageRecord, object]]) -> Sequence[Outcome[Erased]]:
+        return [done for _, done in batch if isinstance(done, Done)]
+
+
+def _bare(record: ImageRecord, target: Path, options: FacesOptions) -> bytes | None:
+    """Return the bytes of a file that is, without its faces, already what would be written; None for any other."""
+    writer = images.WRITERS[target.suffix.lower()]
+    seen = images.probe(record.path, max_pixels=options.max_pixels)
+    if (seen.format, seen.frames, seen.has_alpha) != (writer, 1, False):
+        return None
+    with reading(record.path):
+        data = record.path.read_bytes()
+    return data if is_bare(data, writer) else None

@@ -1,0 +1,146 @@
+"""Carrying: captions and masks that go with pictures to the folder of their outputs, as they are or reworded."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from datasetkit.core.captions import Caption, file_text
+from datasetkit.core.diffs import CaptionChange
+from datasetkit.core.errors import InputError
+from datasetkit.core.files import MASKS, caption_path, companions, read_caption, reading, sweep, write_atomic
+from datasetkit.core.journal import Recording
+from datasetkit.core.plans import Plan, WriteText
+from datasetkit.core.records import Failed, ImageRecord
+from datasetkit.core.store import Output, Store, caption_hash
+from datasetkit.verbs.project import Project
+
+
+def carry(records: Sequence[ImageRecord], targets: Mapping[Path, Path], store: Store) -> list[tuple[Path, Path]]:
+    """Return (source, target) of the captions and masks that go with the pictures and are not there yet.
+
+    What a killed run copied and could not note any more counts as not there; one that was edited since stays as it is.
+    """
+    by_place: dict[Path, list[Path]] = {}
+    for record in records:
+        by_place.setdefault(record.path.parent, []).append(record.path)
+    goals: dict[Path, Path] = {}
+    for place, pictures in by_place.items():
+        for picture, belongings in companions(place, pictures).items():
+            target = targets[picture]
+            for path in belongings:
+                if path.is_symlink():
+                    continue
+                if path == caption_path(picture):
+                    goals.setdefault(caption_path(target), path)
+                elif path.parent.name == MASKS and path.suffix.lower() == ".png":
+                    goals.setdefault(mask_path(target), path)
+    return [
+        (source, goal) for goal, source in goals.items() if not os.path.lexists(goal) or _is_left(goal, source, store)
+    ]
+
+
+def mask_path(picture: Path) -> Path:
+    """Return where a picture's mask stands: `masks/<stem>.png` beside it."""
+    return picture.parent / MASKS / f"{picture.stem}.png"
+
+
+def _is_left(goal: Path, source: Path, store: Store) -> bool:
+    """Tell whether a killed run copied `source` to `goal`, and nobody touched the copy since."""
+    if not store.is_claimed(goal) or goal.is_symlink():
+        return False
+    with reading(source):
+        return goal.read_bytes() == source.read_bytes()
+
+
+def copy(carried: Sequence[tuple[Path, Path]], project: Project, recording: Recording) -> None:
+    """Copy captions and masks to their pictures, claimed before: undo then also knows the one that a kill cut short."""
+    outputs = [Output(goal, "", "carried", source) for source, goal in carried]
+    project.store.claim(outputs)
+    for place in {output.path.parent for output in outputs}:
+        recording.folder(place)
+        sweep(place)
+    for output in outputs:
+        if not os.path.lexists(output.path):
+            with reading(output.origin):
+                data = output.origin.read_bytes()
+            write_atomic(output.path, data)
+        recording.made(output)
+
+
+Reword = Callable[[Caption], Caption]
+
+
+@dataclass(frozen=True, slots=True)
+class Rewording:
+    """A caption that follows what is done to its picture. picture: the new one; origin: the one that it is made of."""
+
+    picture: Path
+    origin: Path
+    change: Reword
+
+    @property
+    def caption(self) -> Path:
+        return caption_path(self.picture)
+
+
+@dataclass(frozen=True, slots=True)
+class Reworded:
+    """What was done to captions. changes: those that say something else now."""
+
+    changes: tuple[CaptionChange, ...] = ()
+    failed: tuple[Failed, ...] = ()
+    entry: int | None = None
+
+
+def announce(rewordings: Iterable[Rewording], verb: str, store: Store) -> None:
+    """Note which captions are to follow their pictures: what a kill cuts short is made good by the next run."""
+    store.claim(_due(one, verb) for one in rewordings if _stands(one.caption) or _stands(caption_path(one.origin)))
+
+
+def is_due(rewording: Rewording, store: Store) -> bool:
+    """Tell whether a caption was announced to follow its picture, and has not yet."""
+    return store.is_claimed(rewording.caption)
+
+
+def reword(rewordings: Sequence[Rewording], verb: str, title: str, project: Project) -> Reworded:
+    """Let captions follow their pictures, as one plan: the one that stands beside the new picture, else its origin's.
+
+    A caption that dsk wrote counts as written by dsk afterwards too. One that would be left empty stays as it was.
+    """
+    changes: list[CaptionChange] = []
+    writes: list[WriteText] = []
+    generated: list[str] = []
+    failed: list[Failed] = []
+    for one in rewordings:
+        try:
+            there = read_caption(one.picture)
+            before = there if there is not None else read_caption(one.origin)
+        except InputError as error:
+            failed.append(Failed(one.picture, error.message, error.hint))
+            continue
+        if before is None or not before.tags:
+            continue
+        after = one.change(before)
+        if not after.tags:
+            after = before
+        changes += [CaptionChange(one.picture, before, after)] if after != before else []
+        if after != there:
+            writes.append(WriteText(one.caption, file_text(after)))
+            generated += [caption_hash(after)] if project.store.is_generated(before) else []
+    written = {op.path for op in writes}
+    outputs = [_due(one, verb) for one in rewordings if one.caption in written]
+    entry = project.apply(Plan(tuple(writes)), verb, title, generated=generated, outputs=outputs)
+    if not project.how.dry_run:
+        project.store.settle(_due(one, verb) for one in rewordings if _stands(one.caption))
+    return Reworded(tuple(changes), tuple(failed), entry)
+
+
+def _due(rewording: Rewording, verb: str) -> Output:
+    return Output(rewording.caption, "", f"caption {verb}", rewording.origin)
+
+
+def _stands(path: Path) -> bool:
+    return os.path.lexists(path)

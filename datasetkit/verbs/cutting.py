@@ -1,0 +1,202 @@
+"""`dsk cutout`: the subjects of pictures before one plain colour, their masks, and captions that say so."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from datasetkit import images
+from datasetkit.core import backdrops
+from datasetkit.core.captions import Caption
+from datasetkit.core.config import CutoutOptions
+from datasetkit.core.errors import DskError, InputError
+from datasetkit.core.files import display, nearest_folder, refuse_link, require_writable, write_atomic
+from datasetkit.core.journal import Recording
+from datasetkit.core.records import ImageRecord, RunReport
+from datasetkit.core.store import Output
+from datasetkit.scan import Scan, scan
+from datasetkit.stages.cutout import CutOut, CutoutStage
+from datasetkit.verbs.carrying import Reworded, Rewording, announce, carry, copy, is_due, mask_path, reword
+from datasetkit.verbs.following import Followed, follow
+from datasetkit.verbs.making import Making, Targets, make
+from datasetkit.verbs.project import JUST_DO_IT, How, Project, finish_interrupted, open_project
+from datasetkit.verbs.sets import require_pictures
+from datasetkit.vision import colours
+from datasetkit.vision.subject import licence, require_name, require_rembg
+
+WAITING = "would be cut out"
+
+
+@dataclass(frozen=True, slots=True)
+class CutoutResult:
+    """What cutout did: one outcome a picture, where the pictures are now, and how their captions followed.
+
+    licence: of the model's weights. kept: the pictures that are in `out` as they were, since no subject was found.
+    entry: the pictures' number in the history; the captions have their own.
+    """
+
+    report: RunReport[CutOut]
+    out: Path
+    model: str
+    licence: str
+    captions: Reworded
+    kept: tuple[Path, ...]
+    entry: int | None
+    followed: tuple[Followed, ...] = ()
+
+
+def cutout(folder: Path, out: Path | None, options: CutoutOptions, how: How = JUST_DO_IT) -> CutoutResult:
+    """Cut the subject out of every picture of `folder` into `out` (default: a sibling `<folder>-cutout`).
+
+    Captions follow: one `<colour> background`, `simple background`, no places. Masks go to `masks/`. A picture whose
+    subject is not found is `Failed`, and copied as it is. A second run redoes only what changed.
+    Raises DatasetError without pictures, PlanConflict where an output would replace a file that dsk did not make,
+    ConfigError, MissingExtra and ModelFileError for the model.
+    """
+    require_model(options)
+    out = out or folder.absolute().with_name(f"{folder.absolute().name}-cutout")
+    if out.resolve() == folder.resolve():
+        raise InputError(f"{display(out)} is the input folder itself", hint="name another folder")
+    refuse_link(out)
+    finish_interrupted(folder, how)
+    if not how.dry_run:
+        require_pictures(folder, recursive=options.recursive, follow_links=options.follow_links)
+        require_rembg()
+        require_writable(nearest_folder(out))
+    with open_project(out, how) as project:
+        found = _scan(folder, project, options)
+        making = _making(output_names(found, out), options)
+        store = project.store
+        followed = follow(found, making.pictures(found.records), out, project, "cutout")
+        mains = {r.path: making.targets[r.path][0] for r in found.records}
+        rewordings = {r.path: _rewording(r, mains[r.path], options) for r in found.records}
+        kept = {r.path for r in found.records if store.is_current(mains[r.path], r.id, _kept(options))}
+        current = {r.path for r in found.records if store.is_current(mains[r.path], r.id, making.recipe)}
+        if not how.dry_run:
+            announce([one for path, one in rewordings.items() if path not in current | kept], "cutout", store)
+        with project.journal.recording("cutout", display(found.folder.name)) as recording:
+            report = make(found, making, project, recording)
+            uncut = _keep(report, found, making.targets, kept, options, project, recording)
+        captions = reword(_due(report, rewordings, project), "cutout", _title(found, options), project)
+        return CutoutResult(
+            report, out, options.model, licence(options.model), captions, uncut, recording.entry, followed
+        )
+
+
+def require_model(options: CutoutOptions) -> None:
+    """Raise ConfigError for a model that there is not, before any work is spent."""
+    require_name(options.model)
+
+
+def output_names(found: Scan, out: Path) -> dict[Path, tuple[Path, ...]]:
+    """Return each picture's output and mask: a PNG at its own place below `out`, never one name twice."""
+    taken: set[Path] = set()
+    targets: dict[Path, tuple[Path, ...]] = {}
+    for record in found.records:
+        place = (out / record.path.relative_to(found.folder)).with_suffix(".png")
+        target, n = place, 1
+        while target in taken:
+            n += 1
+            target = place.with_name(f"{place.stem}_{n}.png")
+        taken.add(target)
+        targets[record.path] = (target, mask_path(target))
+    return targets
+
+
+def recipe(options: CutoutOptions) -> str:
+    """Name what makes an output: the options that change its bytes, and the version of the code that makes it."""
+    return f"cutout-1 {options.model} {options.bg} {options.keep_alpha} {options.feather} {options.min_area}"
+
+
+def _kept(options: CutoutOptions) -> str:
+    return f"{recipe(options)} kept"
+
+
+def _scan(folder: Path, project: Project, options: CutoutOptions) -> Scan:
+    return scan(
+        folder,
+        project.store,
+        recursive=options.recursive,
+        follow_links=options.follow_links,
+        max_pixels=options.max_pixels,
+        with_ids=True,
+        captions=False,
+        reporter=project.how.reporter,
+    )
+
+
+def _making(targets: Targets, options: CutoutOptions) -> Making[CutOut]:
+    def stage(files: Targets) -> CutoutStage:
+        return CutoutStage(tuple((source, picture, mask) for source, (picture, mask) in files.items()), options)
+
+    return Making(recipe(options), targets, stage, WAITING, options.workers)
+
+
+def _rewording(record: ImageRecord, target: Path, options: CutoutOptions) -> Rewording:
+    return Rewording(target, record.path, partial(_with_backdrop, options=options, picture=record.id))
+
+
+def _with_backdrop(caption: Caption, *, options: CutoutOptions, picture: str) -> Caption:
+    return Caption(backdrops.reworded(caption.tags, backdrop_name(options.bg, picture)))
+
+
+def backdrop_name(bg: str, picture: str) -> str:
+    """Return what captions call the colour behind a picture."""
+    colour = backdrops.colour(bg, picture)
+    named = {rgb: name for name, rgb in backdrops.NAMED.items()}
+    return named.get(colour) or colours.name(colour)
+
+
+def _due(report: RunReport[CutOut], rewordings: Mapping[Path, Rewording], project: Project) -> list[Rewording]:
+    """Return the captions that follow: of what was cut out now, and of what a killed run cut out before them."""
+    now = {done.record.path for done in report.done}
+    for skipped in report.skipped:
+        path = skipped.record.path
+        if skipped.reason == WAITING or is_due(rewordings[path], project.store):
+            now.add(path)
+    return [one for path, one in rewordings.items() if path in now]
+
+
+def _title(found: Scan, options: CutoutOptions) -> str:
+    return f"captions of {display(found.folder.name)}: {options.bg} background"
+
+
+def _keep(
+    report: RunReport[CutOut],
+    found: Scan,
+    targets: Targets,
+    kept: set[Path],
+    options: CutoutOptions,
+    project: Project,
+    recording: Recording,
+) -> tuple[Path, ...]:
+    """Copy the pictures that failed to where their cut-outs would be, with their captions and masks as they are.
+
+    kept: those that an earlier run copied, and that nobody touched since. One that cannot be read is left out.
+    """
+    if project.how.dry_run:
+        return ()
+    failed = {problem.path for problem in report.failed}
+    uncut: list[ImageRecord] = []
+    for record in found.records:
+        if record.path not in failed:
+            continue
+        target, mask = targets[record.path]
+        output = Output(target, record.id, _kept(options), record.path)
+        try:
+            data = images.encode(images.load(record.path, max_pixels=options.max_pixels), "PNG")
+        except DskError:
+            continue
+        if record.path in kept:
+            project.store.settle([output])
+        else:
+            if mask.exists() and project.store.is_ours(mask):
+                mask.unlink()
+            write_atomic(target, data)
+            recording.made(output)
+        uncut.append(record)
+    mains = {record.path: targets[record.path][0] for record in uncut}
+    copy(carry(uncut, mains, project.store), project, recording)
+    return tuple(mains.values())

@@ -1,0 +1,104 @@
+"""Filling places of a picture: with white, with a blur of what is there, or with the colours around them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageFilter
+
+Floats = NDArray[np.float32]
+Box = tuple[int, int, int, int]
+
+# Of a blurred face nothing shall be recognised: the radius as a share of the place's shorter side.
+_BLUR = 0.25
+# How far around a place its colours are taken from, as a share of its longer side.
+_AROUND = 0.5
+# A cell of which so small a part is known (1 in _TRUST) is taken as it is: else the colours would jump at the edge.
+_TRUST = 8
+
+
+def fill(picture: Image.Image, hole: Image.Image, how: str) -> Image.Image:
+    """Fill the places of an RGB picture that a mask names. hole: L of the same size, 255 where it is filled.
+
+    how: `white`, `blur` (of what is there) or `paint` (smoothly, from the colours around).
+    """
+    return FILLS[how](picture, hole)
+
+
+def _white(picture: Image.Image, hole: Image.Image) -> Image.Image:
+    return Image.composite(Image.new("RGB", picture.size, "white"), picture, hole)
+
+
+def _blur(picture: Image.Image, hole: Image.Image) -> Image.Image:
+    left, top, right, bottom = hole.getbbox() or (0, 0, 0, 0)
+    radius = max(2.0, min(right - left, bottom - top) * _BLUR)
+    # Twice a box is nearly a Gaussian, and takes the same time for every radius.
+    blurred = picture.filter(ImageFilter.BoxBlur(radius)).filter(ImageFilter.BoxBlur(radius))
+    return Image.composite(blurred, picture, hole)
+
+
+def _paint(picture: Image.Image, hole: Image.Image) -> Image.Image:
+    place = _around(hole)
+    if place is None:
+        return picture
+    part, known = picture.crop(place), 255 - np.asarray(hole.crop(place))
+    if not (known == 255).any():  # there is nothing around: the whole picture is the hole
+        return _white(picture, hole)
+    painted = Image.fromarray(np.clip(spread(np.asarray(part), known == 255) + 0.5, 0, 255).astype(np.uint8))
+    result = picture.copy()
+    result.paste(painted, place[:2], hole.crop(place))
+    return result
+
+
+def _around(hole: Image.Image) -> Box | None:
+    box = hole.getbbox()
+    if box is None:
+        return None
+    left, top, right, bottom = box
+    more = round(max(right - left, bottom - top) * _AROUND) + 1
+    return max(0, left - more), max(0, top - more), min(hole.width, right + more), min(hole.height, bottom + more)
+
+
+def spread(pixels: NDArray[np.uint8], known: NDArray[np.bool_]) -> Floats:
+    """Spread the known colours of (h, w, 3) pixels over the unknown ones: (h, w, 3).
+
+    Push and pull: means of ever larger cells take what is known along, and what is unknown is read from the next
+    larger cells (Gortler et al., "The Lumigraph", 1996, 5.4).
+    """
+    weights = known.astype(np.float32)[..., None]
+    return _pulled(pixels.astype(np.float32) * weights, weights)
+
+
+def _pulled(sums: Floats, weights: Floats) -> Floats:
+    height, width = weights.shape[:2]
+    here = sums / np.maximum(weights, 1e-6)
+    if height * width == 1 or weights.min() >= 1:
+        return np.asarray(here, np.float32)
+    coarse = _pulled(_halved(sums), _halved(weights))
+    beneath = np.stack(
+        [
+            np.asarray(Image.fromarray(channel).resize((width, height), Image.Resampling.BILINEAR))
+            for channel in np.ascontiguousarray(coarse.transpose(2, 0, 1))
+        ],
+        axis=2,
+    )
+    share = np.minimum(_TRUST * weights, 1)
+    return np.asarray(here * share + beneath * (1 - share), np.float32)
+
+
+def _halved(values: Floats) -> Floats:
+    """Return the means of cells of 2 x 2, of what is there at an edge."""
+    rows, columns = np.arange(0, values.shape[0], 2), np.arange(0, values.shape[1], 2)
+    summed = np.add.reduceat(np.add.reduceat(values, rows, axis=0), columns, axis=1)
+    tall = np.minimum(2, values.shape[0] - rows)[:, None, None]
+    wide = np.minimum(2, values.shape[1] - columns)[None, :, None]
+    return np.asarray(summed / (tall * wide), np.float32)
+
+
+FILLS: dict[str, Callable[[Image.Image, Image.Image], Image.Image]] = {
+    "white": _white,
+    "blur": _blur,
+    "paint": _paint,
+}

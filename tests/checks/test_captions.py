@@ -1,0 +1,248 @@
+"""The checks of captions and of what they say: for each one a caption that is found, and one that nearly is."""
+
+import pytest
+
+from datasetkit import api
+from datasetkit.checks.base import Place, Written
+from datasetkit.checks.captions import guess_triggers, with_triggers
+from datasetkit.core.contradictions import contradictions, load_contradictions
+from datasetkit.core.vocabulary import load
+from tests.checks.sets import caption, findings, laid_out, names, picture, sound
+
+
+@pytest.fixture
+def imgs(tmp_path):
+    return sound(tmp_path / "imgs")
+
+
+def write(name: str, data: bytes):
+    return lambda folder: (folder / name).write_bytes(data)
+
+
+def says(name: str, text: str):
+    return write(f"{name}.txt", f"{text}\n".encode())
+
+
+def renamed(old: str, new: str):
+    return lambda folder: (folder / old).rename(folder / new)
+
+
+LONG = ", ".join(["sks", "1girl", *(f"a sentence of seven words number {n}" for n in range(10))])
+# check: what is done to the captions so that one is found, what nearly does it, the picture that is found
+CASES = {
+    "caption-missing": (lambda f: (f / "b.txt").unlink(), renamed("b.txt", "b.caption"), "b.png"),
+    "caption-empty": (write("b.txt", b""), write("b.txt", b"sks"), "b.png"),
+    "caption-unreadable": (write("b.txt", b"sks, caf\xe9\n"), write("b.txt", "sks, café\n".encode()), "b.png"),
+    "bom": (
+        write("b.txt", b"\xef\xbb\xbfsks, 1girl, smile, hat\n"),
+        write("b.txt", b"sks, 1girl, smile, hat"),
+        "b.png",
+    ),
+    "lines": (
+        write("b.txt", b"sks, 1girl\nsmile, hat\n"),
+        write("b.txt", b"\r\n sks, 1girl, smile, hat\r\n\r\n"),
+        "b.png",
+    ),
+    "caption-name": (renamed("b.txt", "b.caption"), lambda f: (f / "notes.md").write_text("no caption"), "b.png"),
+    "trigger-missing": (says("b", "1girl, smile, hat"), says("b", "1girl, SKS, hat"), "b.png"),
+    "trigger-twice": (says("b", "sks, 1girl, smile, Sks"), says("b", "sks, 1girl, sks dog"), "b.png"),
+    "trigger-first": (says("b", "1girl, sks, hat"), says("b", "SKS, 1girl, hat"), "b.png"),
+    "trigger-number": (says("b", "sks, mrs sks, 1girl, hat"), says("b", "sks, 1girl, mrs sks"), "b.png"),
+    "tag-twice": (says("b", "sks, hat, long_hair, long hair"), says("b", "sks, hat, ^_^, ^ ^"), "b.png"),
+    "tokens": (says("b", LONG), says("b", ", ".join(["sks", *["hat"] * 37])), "b.png"),
+    "caption-stray": (lambda f: caption(f / "gone.png", "sks"), lambda f: (f / "gone.md").write_text("x"), "gone.txt"),
+    "unknown": (says("b", "sks, 1girl, long hiar"), says("b", "sks, 1girl, Long_Hair"), "b.png"),
+    "contradiction": (says("b", "sks, 1girl, solo, 2girls"), says("b", "sks, 2girls, multiple girls"), "b.png"),
+    "redundant": (says("b", "sks, long hair, very long hair"), says("b", "sks, very long hair"), "b.png"),
+    "in-all": (says("c", "sks, 1girl, hat"), says("c", "sks, hat"), "imgs"),
+    "singleton": (says("b", "sks, 1girl, smile, hat, tree"), says("b", "sks, 1girl, smile, hat, sks"), "b.png"),
+}
+
+
+@pytest.mark.parametrize("check", CASES)
+def test_a_caption_is_found(check, imgs):
+    spoil, _, found = CASES[check]
+    spoil(imgs)
+    assert names(imgs, check) == {found}
+
+
+@pytest.mark.parametrize("check", CASES)
+def test_a_caption_that_is_nearly_so_is_not_found(check, imgs):
+    _, nearly, _ = CASES[check]
+    nearly(imgs)
+    assert findings(imgs, check) == ()
+
+
+def reason(folder, check: str, **options: object) -> str:
+    (found,) = findings(folder, check, **options)
+    return found.reason
+
+
+# ---- files ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_picture_without_caption_says_what_is_trained_instead(imgs, tmp_path):
+    (imgs / "b.txt").unlink()
+    assert reason(imgs, "caption-missing") == "has no caption: nothing is trained"
+    root = laid_out(tmp_path / "set")
+    (root / "train" / "3_sks" / "b.txt").unlink()
+    assert reason(root, "caption-missing") == "has no caption: `sks` is trained"
+
+
+def test_the_caption_of_a_shorter_stem_is_what_sd_scripts_takes(imgs):
+    picture(imgs / "a_1_2_3_4.png", 40)
+    assert reason(imgs, "caption-missing") == "has no caption: sd-scripts takes a.txt, whose stem is shorter"
+
+
+def test_a_caption_of_blanks_is_empty_too(imgs):
+    (imgs / "a.txt").write_bytes(b" , \n")
+    (imgs / "b.txt").write_bytes(b"")
+    said = {f.path.name: f.reason for f in findings(imgs, "caption-empty")}
+    assert said == {
+        "a.png": "its caption file has no tag: nothing is trained",
+        "b.png": "its caption file has 0 bytes: sd-scripts stops there",
+    }
+
+
+def test_a_linked_caption_is_not_read(imgs, tmp_path):
+    (imgs / "b.txt").unlink()
+    (tmp_path / "secret").write_text("theirs", encoding="utf-8")
+    (imgs / "b.txt").symlink_to(tmp_path / "secret")
+    result = api.check(imgs, api.CheckOptions(only=("caption-unreadable", "caption-missing", "unknown")))
+    assert {(f.check, f.path.name) for f in result.findings} == {("caption-unreadable", "b.png")}
+
+
+@pytest.mark.parametrize("name", ["b.caption", "b.TXT", "b.png.txt"])
+def test_captions_of_other_names_are_read_and_said(name, imgs):
+    (imgs / "b.txt").rename(imgs / name)
+    assert reason(imgs, "caption-name") == f"its caption is called {name}, not .txt"
+    assert findings(imgs, "caption-missing", "caption-stray", "trigger-missing") == ()
+
+
+def test_a_second_caption_beside_the_first_is_said(imgs):
+    (imgs / "b.caption").write_text("another\n", encoding="utf-8")
+    assert reason(imgs, "caption-name") == "b.caption stands beside its .txt"
+
+
+def test_the_side_car_of_another_picture_is_its_own(imgs):
+    """`b.png.txt` is the caption of a picture `b.png.jpg`, where there is one."""
+    caption(picture(imgs / "b.png.jpg", 41), "sks, 1girl")
+    assert findings(imgs, "caption-name", "caption-missing") == ()
+
+
+# ---- triggers -------------------------------------------------------------------------------------------------------
+
+
+def written(text: str) -> Written:
+    return Written(path=None, data=text.encode(), tags=tuple(text.split(", ")))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("texts", "triggers"),
+    [
+        (["sks, 1girl", "sks, hat", "sks, smile"], ("sks",)),
+        (["sks, mrs x, hat", "sks, mrs x, smile", "sks, mrs x"], ("sks", "mrs x")),
+        (["sks, 1girl", "Sks, hat", "sks, smile", "1girl", "hat"], ("sks",)),  # 3 of 5 are 60 %
+        (["sks, 1girl", "sks, hat", "sks", "1girl", "hat", "smile"], ()),  # 3 of 6 are not
+        (["sks, 1girl", "sks, hat"], ()),  # two captions say nothing
+        (["1girl, sks", "1girl, sks", "1girl, sks"], ()),
+        ([], ()),
+    ],
+)
+def test_the_triggers_are_guessed_from_what_leads_most_captions(texts, triggers):
+    assert guess_triggers([written(text) for text in texts]) == triggers
+
+
+def test_the_trigger_that_is_given_counts_before_the_guess(imgs):
+    assert names(imgs, "trigger-missing", trigger=("other",)) == {"a.png", "b.png", "c.png", "d.png"}
+    (imgs / "dsk.toml").write_text('[tag]\ntrigger = ["third"]\n', encoding="utf-8")
+    assert "lacks `third`" in {f.reason for f in findings(imgs, "trigger-missing")}
+
+
+def test_the_class_needs_no_trigger_and_no_caption(tmp_path):
+    root = laid_out(tmp_path / "set")
+    caption(root / "reg" / "1_girl" / "11.png", "1girl, indoors, outdoors")
+    assert api.check(root, api.CheckOptions(skip=PIXELS)).findings == ()
+
+
+# What needs pixels; it takes its time, and captions do not hang on it.
+PIXELS = (
+    "unreadable", "suffix", "format", "blurred", "duplicate", "near-duplicate", "text", "alpha", "turned", "animated",
+    "faces",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("triggers", "tags", "ordered"),
+    [
+        (("sks",), ("a", "sks", "b"), ("sks", "a", "b")),
+        (("sks",), ("a", "SKS", "sks", "b"), ("sks", "a", "b")),
+        (("x", "y"), ("a", "y", "b", "x"), ("x", "y", "a", "b")),
+        (("x", "y"), ("a", "y"), ("y", "a")),  # what is missing is not put in
+        ((), ("a", "a"), ("a", "a")),
+    ],
+)
+def test_triggers_that_are_there_come_first_once(triggers, tags, ordered, tmp_path):
+    assert with_triggers(Place("x", tmp_path, triggers=triggers), tags) == ordered
+
+
+# ---- what the tags say ----------------------------------------------------------------------------------------------
+
+
+def test_the_nearest_tag_is_named(imgs):
+    says("b", "sks, 1girl, long hiar")(imgs)
+    assert reason(imgs, "unknown") == "`long hiar` is no tag; nearest: `long hair`"
+
+
+def test_sentences_are_no_misspelt_tags(imgs):
+    says("b", "sks, 1girl, a girl who looks out of the window")(imgs)
+    assert findings(imgs, "unknown") == ()
+
+
+def test_the_limit_of_tokens_is_the_trainers(imgs):
+    says("b", LONG)(imgs)
+    assert reason(imgs, "tokens").endswith("are cut off; max_token_length = 150 holds it")
+    (imgs / "dsk.toml").write_text("[train]\nmax_token_length = 150\n", encoding="utf-8")
+    assert findings(imgs, "tokens") == ()
+
+
+def test_tags_in_all_captions_name_the_folder_and_the_tag(imgs):
+    says("c", "sks, 1girl, hat")(imgs)
+    (found,) = findings(imgs, "in-all")
+    assert (found.path, found.subject) == (imgs, "1girl")
+    assert found.reason == "`1girl` is in all 4 captions: it fuses with the trigger"
+
+
+def test_three_captions_say_nothing_of_all_or_of_one(imgs):
+    for name in ("c.png", "c.txt", "d.png", "d.txt"):
+        (imgs / name).unlink()
+    picture(imgs / "e.png", 40)
+    caption(imgs / "e.png", "sks, 1girl, tree")
+    assert findings(imgs, "in-all", "singleton") == ()
+
+
+def test_the_tags_of_the_table_of_contradictions_are_tags():
+    vocabulary = load()
+    every = {tag for one in load_contradictions() for tag in (*one.tags, *one.unless, *one.only_with)}
+    # Written by people and by other taggers, though not in this vocabulary.
+    assert {tag for tag in every if tag not in vocabulary} <= {"rainbow hair", "white eyes", "colored tips"}
+    assert len(every) > 80
+
+
+@pytest.mark.parametrize(
+    ("text", "pairs"),
+    [
+        ("solo, 2girls", [("solo", "2girls")]),
+        ("1girl, solo, blonde hair, black hair", [("black hair", "blonde hair")]),
+        ("2girls, blonde hair, black hair", []),  # two people may well
+        ("1girl, solo, blonde hair, black hair, multicolored hair", []),
+        ("1girl, solo, blue eyes, red eyes, heterochromia", []),
+        ("open mouth, closed mouth", [("open mouth", "closed mouth")]),
+        ("open mouth, closed mouth, multiple girls", []),
+        ("indoors, outdoors, day, night", [("indoors", "outdoors"), ("day", "night")]),
+        ("upper body, cowboy shot", []),  # taggers give both at the edge between them
+        ("", []),
+    ],
+)
+def test_only_what_cannot_both_be_true_contradicts(text, pairs):
+    assert list(contradictions(frozenset(text.split(", ")), load_contradictions())) == pairs

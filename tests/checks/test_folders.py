@@ -1,0 +1,275 @@
+"""The checks of folders: every form that trainers ignore or misread, and numbers that do not fit together."""
+
+import os
+import shutil
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from datasetkit import api
+from datasetkit.checks import registry
+from datasetkit.checks.folders import proper_name
+from datasetkit.core.errors import ConfigError, DatasetError
+from datasetkit.core.layout import Concept, parse
+from datasetkit.verbs.places import find_places
+from tests.checks import test_captions, test_pictures
+from tests.checks.sets import caption, findings, laid_out, names, picture, sound
+from tests.checks.test_captions import PIXELS
+
+
+@pytest.fixture
+def root(tmp_path):
+    return laid_out(tmp_path / "set")
+
+
+def pictures(folder, number: int, first: int = 60) -> None:
+    for seed in range(first, first + number):
+        picture(folder / f"{seed}.png", seed)
+
+
+def older(path, than) -> None:
+    time = than.stat().st_mtime_ns - 10**9
+    os.utime(path, ns=(time, time))
+
+
+def latents(folder, *, stale: bool) -> None:
+    """Write the cache of a picture, made before or after it."""
+    cache = folder / "a_0512x0512_sd.npz"
+    cache.write_bytes(b"PK")
+    older(*((cache, folder / "a.png") if stale else (folder / "a.png", cache)))
+
+
+# check: what is done to the data set so that it is found, what nearly does it, the folder or file that is found
+CASES = {
+    "folder-name": (
+        lambda r: pictures(r / "train" / "3-dog", 2),
+        lambda r: (r / "train" / "notes").mkdir(),
+        "3-dog",
+    ),
+    "unseen": (
+        lambda r: pictures(r / "train" / "3_sks" / "more", 2),
+        lambda r: pictures(r / "train" / "3_sks" / "masks", 2),
+        "more",
+    ),
+    "folder-empty": (
+        lambda r: (r / "train" / "4_dog").mkdir(),
+        lambda r: (r / "train" / ".cache").mkdir(),
+        "4_dog",
+    ),
+    "same-stem": (
+        lambda r: picture(r / "train" / "3_sks" / "b.jpg", 70),
+        lambda r: picture(r / "reg" / "1_girl" / "b.jpg", 70),
+        "b.png",
+    ),
+    "concept-is-tag": (
+        lambda r: (r / "train" / "3_sks").rename(r / "train" / "3_hat"),
+        lambda r: (r / "train" / "3_sks").rename(r / "train" / "3_sks hat"),
+        "3_hat",
+    ),
+    "name-only": (
+        lambda r: [caption(r / "train" / "3_sks" / f"{s}.png", "1girl, smile") for s in "abcd"],
+        lambda r: [caption(r / "train" / "3_sks" / f"{s}.png", "1girl, sks") for s in "abcd"],
+        "3_sks",
+    ),
+    "reg-surplus": (lambda r: pictures(r / "reg" / "1_girl", 9), lambda r: pictures(r / "reg" / "1_girl", 8), "1_girl"),
+    "latents": (
+        lambda r: latents(r / "train" / "3_sks", stale=True),
+        lambda r: latents(r / "train" / "3_sks", stale=False),
+        "a_0512x0512_sd.npz",
+    ),
+}
+# Has its own test below: it needs a source.
+WITH_SOURCE = {"differs"}
+
+
+def test_every_check_has_something_that_it_finds_and_something_that_it_does_not():
+    cases = [*test_pictures.CASES, *test_captions.CASES, *CASES, *WITH_SOURCE]
+    assert sorted(cases) == sorted(registry.CHECKS)
+
+
+def test_a_sound_folder_and_a_sound_data_set_have_no_findings(root, tmp_path):
+    for folder in (sound(tmp_path / "imgs"), root):
+        result = api.check(folder, api.CheckOptions())
+        assert result.findings == ()
+        assert result.quiet == len(registry.CHECKS)
+        assert result.pictures == (8 if folder == root else 4)
+
+
+@pytest.mark.parametrize("check", CASES)
+def test_a_folder_is_found(check, root):
+    spoil, _, found = CASES[check]
+    spoil(root)
+    assert names(root, check) == {found}
+
+
+@pytest.mark.parametrize("check", CASES)
+def test_a_folder_that_is_nearly_so_is_not_found(check, root):
+    _, nearly, _ = CASES[check]
+    nearly(root)
+    assert findings(root, check) == ()
+
+
+def reason(folder, check: str, **options: object) -> str:
+    (found,) = findings(folder, check, **options)
+    return found.reason
+
+
+# ---- names ----------------------------------------------------------------------------------------------------------
+
+MISREAD = {
+    "10-foo": "the number is not followed by an underscore; trainers ignore it; did you mean 10_foo?",
+    "10 foo": "the number is not followed by an underscore; trainers ignore it; did you mean 10_foo?",
+    "foo": "no number of repeats stands before the first underscore; trainers ignore it",
+    "0_foo": "the repeats are less than 1; trainers ignore it",
+    "-1_foo": "the repeats are less than 1; trainers ignore it",
+    "1_000_x": "the concept begins with a second number; trainers read 1 x `000_x`",
+    "05_foo": "without a leading zero; trainers read 5 x `foo`; did you mean 5_foo?",
+    "\uff11\uff10_foo": "the number is not written as plain digits without a leading zero; trainers read 10 x `foo`; "
+    "did you mean 10_foo?",
+    "7_": "no concept follows the number; trainers read 7 x ``",
+    "7": "no concept follows the number; trainers read 7 x ``",
+}
+
+
+@pytest.mark.parametrize("name", MISREAD)
+def test_each_form_that_trainers_ignore_or_misread_is_said(name, root):
+    pictures(root / "train" / name, 1)
+    assert reason(root, "folder-name").endswith(MISREAD[name])
+
+
+def test_folders_that_trainers_misread_are_looked_into_and_ignored_ones_are_not(root):
+    for name in ("05_misread", "ignored"):
+        pictures(root / "train" / name, 1, first=60 if name == "ignored" else 61)
+    found = {p.parent.name for p in (f.path for f in findings(root, "caption-missing"))}
+    assert found == {"05_misread"}
+
+
+@given(st.text(st.characters(codec="utf-8", exclude_categories=("Cc", "Cs")), min_size=1, max_size=12))
+def test_a_name_that_is_suggested_is_one_by_the_grammar(name):
+    better = proper_name(name)
+    assert better is None or (better != name and isinstance(parse(better), Concept))
+
+
+def test_a_linked_folder_is_said_and_not_entered(root, tmp_path):
+    pictures(tmp_path / "elsewhere", 2)
+    (root / "train" / "4_dog").symlink_to(tmp_path / "elsewhere", target_is_directory=True)
+    assert "is a symbolic link" in reason(root, "folder-name")
+    assert findings(root, "caption-missing") == ()
+
+
+def test_when_no_folder_is_a_concept_the_names_are_still_said(tmp_path):
+    pictures(tmp_path / "train" / "10-foo", 2)
+    assert names(tmp_path, "folder-name") == {"10-foo"}
+
+
+def test_a_folder_without_pictures_is_no_data_set(tmp_path):
+    with pytest.raises(DatasetError):
+        api.check(tmp_path, api.CheckOptions())
+    with pytest.raises(DatasetError):
+        api.check(tmp_path / "nowhere", api.CheckOptions())
+
+
+def test_pictures_beside_and_below_the_folders_are_counted(root):
+    pictures(root / "train", 3)
+    pictures(root / "train" / "3_sks" / "a" / "b", 2)
+    said = {f.path.name: f.reason for f in findings(root, "unseen")}
+    assert said == {
+        "train": "3 pictures beside the concept folders: trainers look one level deeper",
+        "a": "2 pictures in a subfolder: trainers look one level deep",
+    }
+
+
+def test_in_a_plain_folder_recursive_looks_below(tmp_path):
+    sound(tmp_path)
+    pictures(tmp_path / "sub", 1)
+    assert names(tmp_path, "unseen") == {"sub"}
+    assert findings(tmp_path, "unseen", recursive=True) == ()
+    assert names(tmp_path, "caption-missing", recursive=True) == {"60.png"}
+
+
+# ---- numbers --------------------------------------------------------------------------------------------------------
+
+
+def test_surplus_regularisation_pictures_are_counted(root):
+    # 4 pictures x 3 repeats are 12 visits; TRAINING 2.4: 13 regularisation pictures are matched up to the 12th.
+    pictures(root / "reg" / "1_girl", 9)
+    said = reason(root, "reg-surplus")
+    assert said == ("1 of 13 are never used: 13 visits wanted, training has 12; use fewer, or more training repeats")
+
+
+def test_the_repeats_that_would_use_all_regularisation_pictures_are_said(root):
+    (root / "reg" / "1_girl").rename(root / "reg" / "6_girl")
+    assert reason(root, "reg-surplus").endswith("24 visits wanted, training has 12; 3 repeats would use them all")
+
+
+def test_latents_of_a_picture_that_is_gone_are_said(root):
+    folder = root / "train" / "3_sks"
+    latents(folder, stale=False)
+    (folder / "gone.npz").write_bytes(b"PK")
+    assert {f.path.name: f.reason for f in findings(root, "latents")} == {"gone.npz": "its picture is gone"}
+
+
+# ---- a laid-out set and its source ----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def project(tmp_path):
+    """A folder and the data set that was laid out of it."""
+    (tmp_path / "dsk.toml").write_text("", encoding="utf-8")
+    sound(tmp_path / "imgs")
+    api.layout((f"3_sks={tmp_path / 'imgs'}",), api.LayoutOptions(out=str(tmp_path / "dataset")))
+    return tmp_path
+
+
+def test_captions_that_differ_from_their_source_are_found(project):
+    assert findings(project / "dataset", "differs") == ()
+    caption(project / "imgs" / "b.png", "sks, 1girl, smile, hat, outdoors")
+    assert reason(project / "dataset", "differs") == "is not what stands beside its source in imgs"
+    api.layout((f"3_sks={project / 'imgs'}",), api.LayoutOptions(out=str(project / "dataset")))
+    assert findings(project / "dataset", "differs") == ()
+
+
+def test_a_caption_that_was_edited_where_it_is_laid_out_is_found(project):
+    caption(project / "dataset" / "train" / "3_sks" / "c.png", "sks, hat")
+    assert names(project / "dataset", "differs") == {"c.png"}
+
+
+def test_the_source_may_be_gone(project):
+    shutil.rmtree(project / "imgs")
+    assert findings(project / "dataset", "differs") == ()
+
+
+# ---- which folders are looked at ------------------------------------------------------------------------------------
+
+
+def test_a_dsk_toml_names_the_concepts_and_their_triggers(tmp_path):
+    sound(tmp_path / "one")
+    sound(tmp_path / "two", 21)
+    (tmp_path / "dsk.toml").write_text(
+        '[run]\nsteps = ["tag"]\n'
+        '[[concept]]\nfolder = "one"\ntrigger = ["sks"]\n[[concept]]\nfolder = "two"\ntrigger = ["other"]\n',
+        encoding="utf-8",
+    )
+    found = find_places(tmp_path)
+    assert [(place.folder.name, place.triggers) for place in found.places] == [("one", ("sks",)), ("two", ("other",))]
+    missing = findings(tmp_path, "trigger-missing")
+    assert {f.path.parent.name for f in missing} == {"two"} and len(missing) == 4
+
+
+def test_a_relative_folder_is_as_good_as_a_whole_path(root, monkeypatch):
+    monkeypatch.chdir(root)
+    pictures(root / "train" / "3-dog", 1)
+    (root / "train" / "3_sks" / "b.txt").unlink()
+    result = api.check(type(root)(), api.CheckOptions(skip=PIXELS))
+    assert {(f.check, f.path.as_posix()) for f in result.findings} == {
+        ("folder-name", "train/3-dog"),
+        ("caption-missing", "train/3_sks/b.png"),
+    }
+
+
+@pytest.mark.parametrize("options", [{"only": ("blured",)}, {"skip": ("blured",)}])
+def test_an_unknown_check_is_refused_with_the_nearest(options, root):
+    with pytest.raises(ConfigError) as raised:
+        api.check(root, api.CheckOptions(**options))
+    assert raised.value.hint == "did you mean 'blurred'?"

@@ -1,0 +1,219 @@
+"""`dsk check` as a whole: what it prints, writes, remembers, and how it ends."""
+
+import csv
+import io
+import os
+
+import pytest
+from PIL import Image
+
+from datasetkit import api
+from datasetkit.checks import registry
+from datasetkit.core.errors import Exit
+from datasetkit.core.records import ImageRecord
+from datasetkit.executors import local
+from datasetkit.looks import LOOK_BYTES
+from datasetkit.stages.check import CheckStage, unpack_looks
+from tests.checks.sets import caption, encoded, laid_out, picture, shapes, sound, text_on
+from tests.checks.test_captions import PIXELS
+from tests.cli.conftest import snapshot
+
+# The checks that take next to no time.
+QUICK = ("--skip", ",".join(PIXELS))
+
+
+@pytest.fixture
+def spoiled(here):
+    """A set with a missing trigger, a mark, a tag that nobody knows and a picture that cannot be read."""
+    imgs = sound(here / "imgs")
+    caption(imgs / "a.png", "1girl, smile")
+    (imgs / "b.txt").write_bytes(b"\xef\xbb\xbfsks, 1girl, long hiar, smile, hat\n")
+    (imgs / "e.jpg").write_bytes(b"nothing")
+    return imgs
+
+
+# ---- the screen -----------------------------------------------------------------------------------------------------
+
+
+def test_one_screen_tells_what_was_found_group_by_group_with_the_next_step(dsk, spoiled):
+    ended = dsk("check", "imgs", "--skip", "text,faces")
+    assert ended.code == Exit.DONE and ended.err == ""
+    assert ended.out.index("Pictures") < ended.out.index("Captions")
+    assert "Folders" not in ended.out
+    for said in (
+        "trigger-missing",
+        "`long hiar` is no tag",
+        "long hair",
+        "dsk check imgs --fix",
+        "e.jpg",
+        "unreadable",
+    ):
+        assert said in ended.out
+    assert "5 pictures: 5 findings;" in ended.out
+    assert "`sks` leads most captions" in ended.out
+    assert len(ended.out.splitlines()) <= 40
+
+
+def test_a_sound_set_is_said_in_one_line(dsk, here):
+    laid_out(here / "set")
+    ended = dsk("check", "set", *QUICK, "--trigger", "sks", "--strict")
+    assert ended.code == Exit.DONE
+    run = len(registry.CHECKS) - len(PIXELS)
+    assert ended.out.splitlines() == [f"8 pictures: 0 findings; {run} checks found nothing"]
+
+
+def test_strict_exits_with_20_until_nothing_is_left(dsk, spoiled):
+    assert dsk("check", "imgs", *QUICK, "--strict").code == Exit.CHECK_FOUND
+    assert dsk("check", "imgs", "--only", "bom", "--strict", "--fix").code == Exit.DONE
+    assert dsk("check", "imgs", "--only", "bom", "--strict").code == Exit.DONE
+    (spoiled / "dsk.toml").write_text("[check]\nstrict = true\n", encoding="utf-8")
+    assert dsk("check", "imgs", *QUICK).code == Exit.CHECK_FOUND
+    assert dsk("check", "imgs", *QUICK, "--no-strict").code == Exit.DONE
+
+
+def test_fix_says_what_it_mended_and_how_to_go_back(dsk, spoiled):
+    ended = dsk("check", "imgs", *QUICK, "--fix")
+    assert "1 mended" in ended.out and "dsk undo imgs takes it back" in ended.out
+    assert dsk("undo", "imgs").code == 0
+    assert (spoiled / "b.txt").read_bytes().startswith(b"\xef\xbb\xbf")
+
+
+def test_a_dry_run_of_fix_lists_the_files(dsk, spoiled):
+    before = snapshot(spoiled)
+    ended = dsk("check", "imgs", *QUICK, "--fix", "--dry-run")
+    assert "write  b.txt" in ended.out and "would be mended" in ended.out
+    assert snapshot(spoiled) == before
+
+
+def test_json_holds_every_finding(dsk, spoiled):
+    ended = dsk("check", "imgs", "--skip", "text,faces", "--json", "--strict")
+    assert ended.code == Exit.CHECK_FOUND
+    found = {(f["check"], f["group"], f["path"], f["subject"]) for f in ended.result["findings"]}
+    assert ("unreadable", "picture", "imgs/e.jpg", "") in found
+    assert ("unknown", "caption", "imgs/b.png", "long hiar") in found
+    assert ended.result["summaries"][0]["step"]
+
+
+def test_the_view_of_sd_scripts_is_printed(dsk, spoiled):
+    ended = dsk("check", "imgs", "--as", "sd-scripts")
+    assert ended.code == Exit.DONE
+    assert "512x512" in ended.out and "1girl, smile" in ended.out and r"\ufeffsks" in ended.out
+    assert "5 pictures as sd-scripts takes them, 1 in trouble" in ended.out
+    assert len(dsk("check", "imgs", "--as", "sd-scripts", "--json").result["pictures"]) == 5
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (("nowhere",), Exit.DATASET, "does not exist"),
+        (("imgs", "--only", "blured"), Exit.USAGE, "did you mean 'blurred'"),
+        (("imgs", "--blur", "2"), Exit.USAGE, "give a value from 0 to 1"),
+        (("imgs", "--text", "0.1"), Exit.USAGE, "give a value from 0.6 to 1"),
+        (("imgs", "--sheet", "imgs/sheet.png"), Exit.USAGE, "would lie among the pictures"),
+        (("imgs", "--sheet", "sheet.jpg"), Exit.USAGE, "name a .png file"),
+        (("imgs", "--csv", "imgs/a.txt"), Exit.USAGE, "name a .csv file"),
+        (("imgs", "--as", "sd-scripts", "--fix"), Exit.USAGE, "checks nothing"),
+        (("imgs", "--as", "sd-scripts", "--strict"), Exit.USAGE, "checks nothing"),
+        (("imgs", "--as", "onetrainer"), Exit.USAGE, "sd-scripts"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
+)
+def test_wrong_input_is_refused_in_words(arguments, code, said, dsk, spoiled):
+    before = snapshot(spoiled)
+    ended = dsk("check", *arguments)
+    assert ended.code == code
+    assert "error: " in ended.err and said in ended.err
+    assert snapshot(spoiled) == before
+
+
+# ---- the files ------------------------------------------------------------------------------------------------------
+
+
+def test_the_table_has_a_row_for_each_finding(dsk, spoiled):
+    assert dsk("check", "imgs", "--skip", "text,faces", "--csv", "out/found.csv", "--fix").code == 0
+    rows = list(csv.DictReader(io.StringIO((spoiled.parent / "out" / "found.csv").read_text(encoding="utf-8"))))
+    assert [(r["group"], r["check"], r["path"], r["fixed"]) for r in rows if r["check"] != "singleton"] == [
+        ("picture", "unreadable", "e.jpg", ""),
+        ("caption", "bom", "b.png", "yes"),
+        ("caption", "trigger-missing", "a.png", ""),
+        ("caption", "unknown", "b.png", ""),
+    ]
+    assert rows[3]["concept"] == "imgs" and rows[3]["tag"] == "long hiar"
+
+
+def test_the_sheet_shows_the_flagged_pictures(dsk, spoiled, here):
+    ended = dsk("check", "imgs", "--skip", "text,faces", "--sheet", "sheet.png")
+    assert ended.code == 0 and "wrote sheet.png" in ended.out
+    with Image.open(here / "sheet.png") as sheet:
+        assert sheet.format == "PNG" and sheet.width > 700  # three pictures beside each other
+    dsk("undo", "imgs")
+    assert not (here / "sheet.png").exists()
+
+
+def test_names_that_are_no_text_stand_in_the_table_spelled_out(here):
+    sound(here / "imgs")
+    bad = (here / "imgs").joinpath("bad\udcff.png")
+    bad.write_bytes(encoded(9))
+    result = api.check(here / "imgs", api.CheckOptions(only=("unreadable",), csv=str(here / "found.csv")))
+    assert len(result.findings) == 1
+    assert r"bad\xff.png" in (here / "found.csv").read_text(encoding="utf-8")
+
+
+# ---- what is remembered ---------------------------------------------------------------------------------------------
+
+
+def count_looks(monkeypatch) -> list[int]:
+    """Count the pictures that are given to the stage."""
+    seen: list[int] = []
+    run = local.run
+
+    def counting(stage, records, **more):
+        seen.append(len(records))
+        return run(stage, records, **more)
+
+    monkeypatch.setattr(local, "run", counting)
+    return seen
+
+
+def test_pixels_are_looked_at_once_and_a_renamed_picture_is_known(here, monkeypatch):
+    imgs = sound(here / "imgs")
+    seen = count_looks(monkeypatch)
+    options = api.CheckOptions(only=("blurred", "duplicate"))
+    for _ in range(2):
+        api.check(imgs, options)
+    (imgs / "a.png").rename(imgs / "z.png")
+    api.check(imgs, options)
+    picture(imgs / "b.png", 50)
+    api.check(imgs, options)
+    assert seen == [4, 0, 0, 1]
+
+
+def test_other_thresholds_look_at_nothing_again(here, monkeypatch):
+    imgs = sound(here / "imgs")
+    text_on(shapes(2)).save(imgs / "b.png")
+    seen = count_looks(monkeypatch)
+    found = [len(api.check(imgs, api.CheckOptions(only=("text",), text=least)).findings) for least in (0.6, 1.0)]
+    assert found == [1, 0] and seen == [4, 0]
+
+
+def test_without_onnxruntime_needing_no_detector_is_no_error(here):
+    worker = CheckStage(("looks",))
+    with worker.open() as opened:
+        assert opened.text is None and opened.faces is None
+
+
+def test_looks_survive_the_store(here):
+    imgs = sound(here / "imgs")
+    with CheckStage(("looks",)).open() as worker:
+        record = ImageRecord(imgs / "a.png", "0", 512, 512)
+        row = worker.prepare(record)["looks"]
+    seen = unpack_looks(row)
+    assert (seen.format, seen.frames, seen.orientation, seen.revealed, seen.hidden) == ("PNG", 1, 1, 0.0, "")
+    assert 0 < seen.blur < 0.5 and len(seen.look) == LOOK_BYTES
+
+
+def test_a_folder_that_cannot_be_written_can_be_checked(here, monkeypatch):
+    imgs = sound(here / "imgs")
+    monkeypatch.setattr(os, "access", lambda *arguments: False)
+    assert api.check(imgs, api.CheckOptions(only=("blurred",))).findings == ()
+    assert not (imgs / ".dsk").exists()

@@ -1,0 +1,49 @@
+"""What the pages about training show of the quickstart is what its commands print, and a large plan is quick."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from datasetkit.core.errors import Exit
+from tests.test_pages import ROOT, matches, plain, printed_by, project, shown
+from tests.trainer import tiny
+
+__all__ = ["project"]
+PAGES = ["docs/train.md", "docs/commands/train.md", "docs/from-sd-scripts.md"]
+
+
+def test_pages_about_training_show_what_is_printed(project, capsys):
+    from datasetkit.cli.main import run
+
+    assert run(["run", "dsk.toml"]) == Exit.DONE
+    for page in PAGES:
+        commands = list(shown(ROOT / page))
+        assert commands, page
+        for command, text in commands:
+            printed = plain(printed_by(command, capsys))
+            assert matches(plain(text), printed), f"{page}: {' '.join(command)}\n{printed}"
+
+
+@pytest.mark.parametrize("pictures", [1000])
+def test_plan_of_a_large_set_is_quick_without_torch(here, pictures):
+    """Of processor time: machines under test are busy. It starts Python, reads 1,000 headers and hashes the files."""
+    concept = tiny.save_pictures(here / "ds" / "train" / "2_sks", [(320, 256), (256, 320)])
+    for number in range(3, pictures + 1):
+        for suffix in (".png", ".txt"):
+            (concept / f"{number}{suffix}").hardlink_to(concept / f"{2 - number % 2}{suffix}")
+    code = (
+        "import sys, time; from datasetkit.cli.main import run; code = run(sys.argv[1:]); "
+        "assert not {'torch', 'diffusers', 'transformers', 'peft', 'pandas'} & set(sys.modules); "
+        "print(time.process_time(), file=sys.stderr); sys.exit(code)"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", code, "train", "ds", "--dry-run", "--json"], cwd=here, capture_output=True, text=True
+    )
+    assert ended.returncode == 0, ended.stderr
+    plan = json.loads(ended.stdout)["plan"]
+    assert sum(use["pictures"] for use in plan["buckets"]) == pictures
+    assert plan["captions"]["over"] == {"75": 0, "150": 0, "225": 0}
+    assert plan["memory"]["bytes"] == sum(s["bytes"] for s in plan["memory"]["estimate"]["shares"])
+    assert float(ended.stderr.split()[-1]) < 2

@@ -1,0 +1,184 @@
+"""`--where`: rules and reports on the pictures that pass a filter, and on no others."""
+
+import csv
+import io
+
+import pytest
+from PIL import Image
+
+from tests.cli.conftest import captions, picture, pictures, snapshot
+
+CAPTIONS = ["solo, lips, blue_eyes", "solo, hat", "1girl, lips"]
+
+
+@pytest.fixture
+def captioned(here):
+    for path, text in zip(pictures(here / "imgs"), CAPTIONS, strict=True):
+        path.with_suffix(".txt").write_text(text + "\n", encoding="utf-8")
+    return here / "imgs"
+
+
+def test_rules_change_only_what_passes(dsk, captioned):
+    ended = dsk("rules", "imgs", "--exclude", "lips", "--where", "tag:solo")
+    assert ended.code == 0
+    assert "changed 1 caption (1 picture left out by the filter)" in ended.out
+    assert captions(captioned) == {"a1": "solo, blue_eyes", "a2": "solo, hat", "a3": "1girl, lips"}
+
+
+def test_a_dry_run_counts_the_same_and_writes_nothing(dsk, captioned):
+    before = snapshot(captioned)
+    ended = dsk("rules", "imgs", "--trigger", "sks", "--where", "NOT tag:solo OR name:a1", "--dry-run", "--json")
+    assert snapshot(captioned) == before
+    assert [change["path"] for change in ended.result["changes"]] == ["imgs/a1.png", "imgs/a3.png"]
+    assert ended.result["left_out"] == 1
+    assert len(ended.result["report"]["outcomes"]) == 2
+
+
+def test_the_history_says_for_which_pictures(dsk, captioned):
+    dsk("rules", "imgs", "--exclude", "lips", "--where", 'tag:"blue eyes"')
+    assert 'imgs where tag:"blue eyes"' in dsk("history", "imgs").out
+    dsk("undo", "imgs")
+    assert captions(captioned)["a1"] == CAPTIONS[0]
+
+
+def test_a_filter_that_nothing_passes_changes_nothing_and_says_so(dsk, captioned):
+    before = snapshot(captioned, all_of_it=False)
+    ended = dsk("rules", "imgs", "--exclude", "lips", "--where", "tag:nose")
+    assert ended.code == 0 and "changed 0 captions (3 pictures left out by the filter)" in ended.out
+    assert "warning: no picture passes the filter tag:nose" in ended.err
+    assert snapshot(captioned, all_of_it=False) == before
+
+
+@pytest.mark.parametrize("command", [("rules", "--exclude", "lips"), ("report",)])
+@pytest.mark.parametrize(
+    ("where", "said"),
+    [
+        ("tag:blue eyes", "filter, character 10: 'eyes' follows without AND or OR"),
+        ("tagg:lips", "did you mean tag:?"),
+        ("(tag:lips", "this bracket is not closed"),
+        ("tag:", "nothing to look for"),
+    ],
+)
+def test_a_filter_that_cannot_be_read_is_refused_before_anything_else(dsk, here, command, where, said):
+    verb, *rest = command
+    ended = dsk(verb, "nowhere", *rest, "--where", where)
+    assert (ended.code, ended.out) == (2, "")
+    assert said in ended.err and "hint: " in ended.err
+
+
+def test_an_empty_filter_is_none(dsk, captioned):
+    assert "changed 2 captions  (" in dsk("rules", "imgs", "--exclude", "lips", "--where", "").out
+
+
+def test_scores_that_nobody_gave_are_said_to_be_missing(dsk, captioned):
+    ended = dsk("rules", "imgs", "--exclude", "lips", "--where", "score:lips<0.5", "--json")
+    assert ended.code == 0 and ended.result["left_out"] == 3
+    assert ended.json["warnings"] == [
+        "no picture here has scores, so `score:` finds nothing; dsk tag makes them",
+        "no picture passes the filter score:lips<0.5",
+    ]
+    assert "dsk tag makes them" in ended.err
+
+
+def test_scores_come_from_the_store(dsk, here):
+    dark, light = picture(here / "imgs" / "dark.png", 5), picture(here / "imgs" / "light.png", 250)
+    dsk("tag", "imgs", "--tagger", "basic")
+    before = captions(here / "imgs")
+    assert "white background" in before["light"]
+    ended = dsk("rules", "imgs", "--additional", "bright", "--where", 'score:"white background">=0.9')
+    assert ended.code == 0 and "changed 1 caption (1 picture left out" in ended.out
+    assert captions(here / "imgs") == {"dark": before["dark"], "light": f"bright, {before['light']}"}
+    # A tag that the threshold left out has its score all the same.
+    assert dsk("rules", "imgs", "--additional", "x", "--where", "score:smile=0.2", "--json").result["left_out"] == 0
+    assert dark.exists() and light.exists()
+
+
+def test_edited_captions_are_told_from_dsks_own(dsk, here):
+    pictures(here / "imgs")
+    dsk("tag", "imgs", "--tagger", "basic")
+    (here / "imgs" / "a2.txt").write_text("by hand\n", encoding="utf-8")
+    ended = dsk("rules", "imgs", "--additional", "x", "--where", "edited:yes", "--json", "--dry-run")
+    assert [change["path"] for change in ended.result["changes"]] == ["imgs/a2.png"]
+
+
+def test_near_duplicates_are_found_and_remembered(dsk, here, captioned):
+    # The three differ by one shade of grey: near-duplicates all. A striped one is not.
+    striped = picture(here / "imgs" / "b.png", 200)
+    with Image.open(striped) as image:
+        image.paste((0, 0, 0), (0, 0, 30, 48))
+        image.paste((255, 0, 0), (0, 0, 64, 9))
+        image.save(striped)
+    striped.with_suffix(".txt").write_text("solo\n", encoding="utf-8")
+    chosen = dsk("rules", "imgs", "--additional", "x", "--where", "dup:no", "--json", "--dry-run").result
+    assert [change["path"] for change in chosen["changes"]] == ["imgs/b.png"]
+    assert dsk("rules", "imgs", "--additional", "x", "--where", "dup:yes", "--json").result["left_out"] == 1
+
+
+def test_concepts_and_repeats_are_those_of_the_folders(dsk, here):
+    for concept, tag in (("10_sks girl", "girl"), ("3_style", "style")):
+        for path in pictures(here / "dataset" / "train" / concept, 2):
+            path.with_suffix(".txt").write_text(tag + "\n", encoding="utf-8")
+    command = ("rules", "dataset", "--recursive", "--additional", "x", "--dry-run", "--json", "--where")
+    for where, tag in (('concept:"sks girl"', "girl"), ("concept:s*e", "style"), ("repeats:>=10", "girl"),
+                       ("path:train/3_", "style"), ("NOT path:10_sks*", "style")):  # fmt: skip
+        changes = dsk(*command, where).result["changes"]
+        assert [change["before"]["tags"] for change in changes] == [[tag], [tag]], where
+
+
+def test_an_unreadable_picture_is_listed_whatever_the_filter(dsk, captioned):
+    (captioned / "bad.png").write_bytes(b"no picture")
+    ended = dsk("rules", "imgs", "--exclude", "lips", "--where", "tag:hat")
+    assert ended.code == 3 and "bad.png" in ended.err
+
+
+# ---- report -----------------------------------------------------------------------------------------------------
+
+
+def test_a_report_counts_only_what_passes(dsk, here, captioned):
+    ended = dsk("report", "imgs", "--where", "tag:lips", "--out", "tables")
+    assert ended.code == 0
+    assert "4 tags on 2 pictures (1 picture left out by the filter)" in ended.out
+    rows = list(csv.DictReader(io.StringIO((here / "tables" / "tags.csv").read_bytes().decode("utf-8-sig"))))
+    assert {row["tag"]: row["images"] for row in rows if row["concept"] == "(total)"} == {
+        "solo": "1", "lips": "2", "blue_eyes": "1", "1girl": "1",
+    }  # fmt: skip
+
+
+def test_a_report_on_nothing_is_refused(dsk, here, captioned):
+    ended = dsk("report", "imgs", "--where", "tag:nose", "--out", "tables")
+    assert ended.code == 10 and not (here / "tables").exists()
+    assert "no picture of imgs that passes the filter has a caption" in ended.err
+
+
+def test_a_report_knows_the_concepts_of_a_laid_out_data_set(dsk, here):
+    for concept, tag in (("10_sks girl", "girl"), ("3_style", "style")):
+        for path in pictures(here / "dataset" / "train" / concept, 2):
+            path.with_suffix(".txt").write_text(tag + "\n", encoding="utf-8")
+    ended = dsk("report", "dataset", "--where", "repeats:3 AND path:train/*", "--json")
+    assert ended.result["images"] == 2 and ended.result["left_out"] == 2
+    assert [row["tag"] for row in ended.result["top"]] == ["style"]
+
+
+# ---- dsk.toml ---------------------------------------------------------------------------------------------------
+
+
+def test_the_filter_of_dsk_toml_counts_until_another_is_given(dsk, here, captioned):
+    (here / "dsk.toml").write_text("[rules]\nwhere = 'tag:hat'\n[report]\nwhere = 'tag:lips'\n", encoding="utf-8")
+    command = ("rules", "imgs", "--trigger", "sks", "--dry-run", "--json")
+    assert dsk(*command).result["left_out"] == 2
+    assert dsk(*command, "--where", "").result["left_out"] == 0
+    assert dsk(*command, "--where", "tag:lips").result["left_out"] == 1
+    assert dsk("report", "imgs", "--json").result["left_out"] == 1
+
+
+def test_a_bad_filter_in_dsk_toml_is_found_whatever_the_command(dsk, here, captioned):
+    (here / "dsk.toml").write_text("[report]\nwhere = 'tag:('\n", encoding="utf-8")
+    ended = dsk("rename", "imgs", "x")
+    assert ended.code == 2
+    assert "dsk.toml [report]: filter, character 5: nothing to look for" in ended.err
+
+
+def test_tagging_takes_no_filter(dsk, here, captioned):
+    (here / "dsk.toml").write_text("[tag]\nwhere = 'tag:hat'\n", encoding="utf-8")
+    ended = dsk("tag", "imgs")
+    assert ended.code == 2 and "unknown key 'where'" in ended.err

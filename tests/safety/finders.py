@@ -1,0 +1,36 @@
+"""What finds subjects and faces for tests only: in the middle of every picture, at once and the same everywhere."""
+
+from __future__ import annotations
+
+from PIL import Image, ImageDraw
+
+from datasetkit.vision.faces import Face
+
+DETECTOR = "middle-for-tests"
+
+
+class MiddleSubject:
+    """Takes the place of `SubjectFinder`: the subject is an ellipse with a soft edge, in a black picture nothing."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def mask(self, image: Image.Image) -> Image.Image:
+        width, height = image.size
+        drawn = Image.new("L", image.size)
+        if image.getextrema() != ((0, 0),) * 3:
+            pen = ImageDraw.Draw(drawn)
+            for part, value in ((0.2, 128), (0.25, 255)):
+                box = (width * part, height * part, width * (1 - part), height * (1 - part))
+                pen.ellipse(box, fill=value)
+        return drawn
+
+
+class MiddleFace:
+    """Follows `FaceDetector`: one face in the middle of every picture, none in a black one."""
+
+    def find(self, image: Image.Image, *, threshold: float = 0.5) -> tuple[Face, ...]:
+        if image.getextrema() == ((0, 0),) * 3:
+            return ()
+        width, height = image.size
+        return (Face(width * 0.4, height * 0.3, width * 0.6, height * 0.6, 0.9),)

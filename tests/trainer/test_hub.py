@@ -1,0 +1,133 @@
+"""A model of the hub comes from the cache without a network, is that of its commit, and is what the hub has."""
+
+import hashlib
+import re
+from pathlib import Path
+
+import pytest
+import torch
+from huggingface_hub import constants
+
+from datasetkit.core.errors import ConfigError, ModelFileError
+from tests.trainer import tiny
+from trainer import hub
+from trainer.families import sd
+
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+OTHER = "f" * 40
+REPO = "someone/tiny-sd"
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    """An empty cache of the hub, and no network."""
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    return tmp_path / "hub"
+
+
+def plant(cache, source, files, repo=REPO):
+    """Put files of a folder into the cache as the hub's client does: bytes by their hash, a commit's names as links."""
+    home = cache / f"models--{repo.replace('/', '--')}"
+    (home / "blobs").mkdir(parents=True, exist_ok=True)
+    (home / "refs").mkdir(exist_ok=True)
+    (home / "refs" / "main").write_text(COMMIT, encoding="utf-8")
+    for file in files:
+        data = (source / file).read_bytes()
+        large = file.endswith(".safetensors")
+        name = (hashlib.sha256 if large else hashlib.sha1)(data).hexdigest()
+        (home / "blobs" / name).write_bytes(data)
+        link = home / "snapshots" / COMMIT / file
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.symlink_to(home / "blobs" / name)
+    return home / "snapshots" / COMMIT
+
+
+def equal(parts, others):
+    return all(
+        torch.equal(value, getattr(others, name).state_dict()[key])
+        for name in ("unet", "vae", "text_encoder")
+        for key, value in getattr(parts, name).state_dict().items()
+    )
+
+
+def test_folder_of_the_hub_is_read_from_the_cache(cache, model):
+    plant(cache, model, hub.MODEL[0])
+    loaded = sd.load(REPO, revision=COMMIT)
+    assert equal(loaded, sd.load(str(model)))
+    assert loaded.source == cache / "models--someone--tiny-sd" / "snapshots" / COMMIT
+    assert sd.find(f"{REPO}@{COMMIT}") == loaded.source
+
+
+def test_one_file_of_the_hub_is_read_from_the_cache(cache, model, tmp_path):
+    path = tiny.save_checkpoint(tmp_path)
+    plant(cache, tmp_path, [path.name])
+    name = f"{REPO}/{path.name}"
+    assert equal(sd.load(f"{name}@{COMMIT}", configs=tmp_path / "configs"), sd.load(str(model)))
+    assert sd.find(name, COMMIT) == sd.find(f"{name}@{COMMIT}")
+
+
+def test_vae_of_the_hub_has_its_own_commit(cache, model):
+    plant(cache, model / "vae", hub.VAE[0], repo="someone/vae")
+    parts = sd.load(str(model), vae=f"someone/vae@{COMMIT}")
+    assert equal(parts, sd.load(str(model)))
+    with pytest.raises(ConfigError, match="needs its revision"):
+        sd.load(str(model), revision=COMMIT, vae="someone/vae")
+
+
+def test_what_is_not_in_the_cache_is_said_in_one_line(cache, model):
+    plant(cache, model, hub.MODEL[0])
+    for name, commit in ((REPO, OTHER), ("someone/none", COMMIT), (f"{REPO}/none.safetensors", COMMIT)):
+        with pytest.raises(ModelFileError, match=rf"^cannot fetch [\w/. -]+ at {commit}") as caught:
+            sd.load(name, revision=commit)
+        assert "\n" not in caught.value.message and "network" in caught.value.hint
+
+
+def test_interrupted_download_is_no_model(cache, model):
+    plant(cache, model, [file for file in hub.MODEL[0] if not file.startswith("unet/")])
+    with pytest.raises(ModelFileError, match=r"^cannot fetch (unet/config\.json of )?someone/tiny-sd"):
+        sd.load(REPO, revision=COMMIT)
+
+
+def test_file_that_is_not_what_the_hub_has_is_refused(cache, model):
+    folder = plant(cache, model, hub.MODEL[0])
+    blob = (folder / "unet" / "diffusion_pytorch_model.safetensors").resolve()
+    data = bytearray(blob.read_bytes())
+    data[-1] ^= 1
+    blob.write_bytes(data)
+    with pytest.raises(ModelFileError, match="is damaged") as caught:
+        sd.load(REPO, revision=COMMIT)
+    assert str(blob) in caught.value.hint
+
+
+@pytest.mark.parametrize("commit", ["", "main", COMMIT[:7], COMMIT.upper(), f"{COMMIT}0"])
+def test_commit_has_to_be_whole(cache, model, commit):
+    plant(cache, model, hub.MODEL[0])
+    with pytest.raises(ConfigError, match="needs its revision"):
+        sd.load(REPO, revision=commit)
+
+
+@pytest.mark.parametrize(
+    ("text", "revision", "name"),
+    [
+        ("a/b", "x", hub.HubName("a/b", "", "x")),
+        ("a/b", "", hub.HubName("a/b", "", "")),
+        ("a/b@c", "x", hub.HubName("a/b", "", "c")),
+        ("a/b-1.5/c/d.safetensors", "x", hub.HubName("a/b-1.5", "c/d.safetensors", "x")),
+        ("a/b/c.safetensors@d", "", hub.HubName("a/b", "c.safetensors", "d")),
+        ("a/b/c.safetensors", "", None),
+        ("a/b.safetensors", "x", None),
+        ("a/b/c.ckpt", "x", None),
+        ("a", "x", None),
+        ("a/b/c", "x", None),
+        ("/a/b", "x", None),
+        ("C:\\a\\b", "x", None),
+    ],
+)
+def test_names_of_the_hub_are_told_from_paths(text, revision, name):
+    assert hub.parse(text, revision) == name
+
+
+def test_revision_of_the_make_target_is_a_commit():
+    text = (Path(__file__).parents[2] / "Makefile").read_text(encoding="utf-8")
+    assert re.search(r"^REVISION .*,([0-9a-f]{40})\)$", text, re.MULTILINE)

@@ -1,0 +1,51 @@
+"""A run learns: on a fixed grid of noise and timesteps the loss falls, and of one picture it learns that picture."""
+
+import pytest
+import torch
+
+from tests.trainer import tiny
+from tests.trainer.test_loop import ready
+from trainer import losses, noise
+from trainer.loop import steps
+
+TIMESTEPS = (50, 200, 400, 600, 800, 950)
+NOISES = 4
+
+
+@torch.no_grad()
+def grid_loss(run, picture):
+    """Return the mean loss of a picture over all timesteps and noises of the grid, each the same at every call."""
+    moments = run.encoder.moments(picture, picture.bucket.crop, False)
+    latent = (moments.mean * run.family.LATENT_SCALE)[None].repeat(NOISES, 1, 1, 1)
+    text = run.texts.states([picture.caption] * NOISES)
+    found = []
+    for t in TIMESTEPS:
+        eps = torch.randn(latent.shape, generator=torch.Generator().manual_seed(t))
+        timesteps = torch.full((NOISES,), t)
+        noisy = noise.add_noise(latent, eps, timesteps, run.alphas)
+        predicted = run.family.predict(run.parts, noisy, timesteps, text)
+        found.append(losses.mse(predicted, eps, None).mean())
+    return float(torch.stack(found).mean())
+
+
+def test_24_steps_lower_the_loss_on_a_fixed_grid(data, model, tmp_path):
+    run = ready(data, tiny.options(model, tmp_path, max_train_steps=24, lr_scheduler="constant"))
+    before = [grid_loss(run, picture) for picture in run.plan.pictures]
+    assert before == [grid_loss(run, picture) for picture in run.plan.pictures]
+    assert len(list(steps(run))) == 24
+    after = [grid_loss(run, picture) for picture in run.plan.pictures]
+    assert sum(after) < 0.95 * sum(before), (before, after)
+
+
+@pytest.mark.slow
+def test_one_picture_is_learned_by_heart(model, tmp_path):
+    folder = tiny.save_pictures(tmp_path / "data" / "train" / "4_sks", [(128, 128)])
+    options = tiny.options(
+        model, tmp_path, train_batch_size=4, max_train_steps=80, learning_rate=0.03, lr_scheduler="constant",
+        min_timestep=600, max_timestep=1000,
+    )  # fmt: skip
+    run = ready(folder.parents[1], options)
+    (picture,) = run.plan.pictures
+    before = grid_loss(run, picture)
+    list(steps(run))
+    assert grid_loss(run, picture) < 0.88 * before

@@ -1,0 +1,164 @@
+"""A real browser on a real review: how they are started, and how long the page takes for what a person waits for."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
+
+NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+WINDOW = {"width": 1440, "height": 900}
+START_SECONDS = 120
+
+# Milliseconds from a key to the first frame after it: the second callback runs once that frame was drawn.
+KEYS_JS = """() => {
+  window.keyTimes = [];
+  window.longTasks = [];
+  new PerformanceObserver((list) => list.getEntries().forEach((entry) => window.longTasks.push(entry.duration)))
+    .observe({ entryTypes: ["longtask"] });
+  document.addEventListener("keydown", (event) => {
+    const began = event.timeStamp;
+    requestAnimationFrame(() => requestAnimationFrame((now) => window.keyTimes.push(now - began)));
+  }, { capture: true });
+}"""
+
+# Milliseconds from the last letter typed to the frame in which the grid holds as many pictures as match.
+FILTER_JS = """(wanted) => {
+  let typed = 0;
+  document.addEventListener("input", (event) => { typed = event.timeStamp; }, { capture: true });
+  window.filtered = new Promise((done, failed) => {
+    setTimeout(() => failed(new Error(`the grid does not show ${wanted.count} pictures`)), 30000);
+    const look = (now) => {
+      const shown = document.querySelector("[role=grid]");
+      const right = typed && document.querySelector("#filter").value === wanted.filter
+        && document.querySelector(".scope button:nth-of-type(2) b").textContent === wanted.count
+        && shown.querySelector(".cell .name").textContent === wanted.first;
+      if (right) done(now - typed); else requestAnimationFrame(look);
+    };
+    requestAnimationFrame(look);
+  });
+}"""
+
+# Throw the grid from its top to its end within a second, then wait until every picture in view is drawn.
+FLING_JS = """async () => {
+  const grid = document.querySelector("[role=grid]");
+  const end = grid.scrollHeight - grid.clientHeight;
+  for (let frame = 1; frame <= 60; frame++) {
+    grid.scrollTop = end * frame / 60;
+    await new Promise(requestAnimationFrame);
+  }
+  const began = performance.now();
+  const settled = () => {
+    const box = grid.getBoundingClientRect();
+    const seen = [...grid.querySelectorAll(".cell")].filter((cell) => {
+      const at = cell.getBoundingClientRect();
+      return at.bottom > box.top && at.top < box.bottom;
+    });
+    return seen.length > 0 && seen.every((cell) => {
+      const image = cell.querySelector("img");
+      return image && image.complete && image.naturalWidth > 0;
+    });
+  };
+  while (!settled()) await new Promise(requestAnimationFrame);
+  return performance.now() - began;
+}"""
+
+
+def find() -> str | None:
+    """Return where Chromium is installed, or None."""
+    return next((path for path in map(shutil.which, NAMES) if path), None)
+
+
+@contextlib.contextmanager
+def chromium() -> Iterator[Browser]:
+    """Start the system's Chromium without a window; Playwright's own browsers are not downloaded."""
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        # Chromium refuses its sandbox to root, as in a container.
+        root = hasattr(os, "geteuid") and os.geteuid() == 0
+        browser = playwright.chromium.launch(executable_path=find(), args=["--no-sandbox"] if root else [])
+        yield browser
+        browser.close()
+
+
+@contextlib.contextmanager
+def review(folder: Path, *options: str) -> Iterator[str]:
+    """Run `dsk review` as a process of its own, that of DSK in the environment if it is set; yields its address."""
+    dsk = os.environ.get("DSK")
+    command = [*([dsk] if dsk else [sys.executable, "-m", "datasetkit"]), "review", str(folder), "--no-open", *options]
+    # Nothing else is found, Node least of all: the page comes ready with the package.
+    environment = {**os.environ, "PATH": str(Path(command[0]).parent)}
+    server = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, encoding="utf-8", env=environment
+    )
+    assert server.stdout is not None
+    try:
+        address = server.stdout.readline().strip()
+        if not address.startswith("http://127.0.0.1:"):
+            server.kill()
+            raise RuntimeError(f"dsk review printed {address!r}: {server.communicate()[1]}")
+        yield address
+    finally:
+        server.send_signal(signal.SIGINT)
+        server.communicate(timeout=START_SECONDS)
+
+
+def open_page(browser: Browser, address: str, **context: object) -> Page:
+    """Open the review in a fresh profile and wait until the first pictures are drawn."""
+    page = browser.new_context(viewport=WINDOW, **context).new_page()  # type: ignore[arg-type]
+    page.goto(address)
+    page.wait_for_selector(".cell img")
+    return page
+
+
+def seconds_to_thumbnails(page: Page, address: str, wanted: int = 8) -> float:
+    """Return the seconds from the address to so many drawn thumbnails."""
+    began = time.perf_counter()
+    page.goto(address)
+    drawn = "(n) => [...document.querySelectorAll('.cell img')].filter((i) => i.complete && i.naturalWidth).length >= n"
+    page.wait_for_function(drawn, arg=wanted, polling="raf")
+    return time.perf_counter() - began
+
+
+def key_times(page: Page, keys: list[str]) -> tuple[list[float], list[float]]:
+    """Return the milliseconds from each key to its frame, and those of every task above 50 ms."""
+    page.evaluate(KEYS_JS)
+    page.locator("#pictures").focus()
+    for key in keys:
+        page.keyboard.press(key)
+    page.wait_for_function("(n) => window.keyTimes.length === n", arg=len(keys))
+    return page.evaluate("window.keyTimes"), page.evaluate("window.longTasks")
+
+
+def filter_time(page: Page, expression: str, count: int, first: str) -> float:
+    """Return the milliseconds from the last letter of a typed filter to the grid that shows what matches."""
+    page.evaluate(FILTER_JS, {"filter": expression, "count": f"{count:,}", "first": first})
+    page.keyboard.press("/")
+    page.keyboard.type(expression)
+    return float(page.evaluate("window.filtered"))
+
+
+def fling_time(page: Page) -> float:
+    """Return the milliseconds until all pictures in view are drawn after a fling from the first to the last."""
+    return float(page.evaluate(FLING_JS))
+
+
+def elements(page: Page) -> int:
+    """Return how many elements the page holds."""
+    return int(page.evaluate("document.getElementsByTagName('*').length"))
+
+
+def percentile(values: list[float], share: float) -> float:
+    """Return the value that this share of the values does not exceed."""
+    return sorted(values)[min(len(values) - 1, int(share * len(values)))]

@@ -1,0 +1,65 @@
+"""R2 and R3 at the page: an edit may be killed, or a call to the system fail, at any moment; no caption is lost."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from datasetkit.core.config import ReviewOptions
+from datasetkit.core.errors import Exit
+from datasetkit.verbs.project import JUST_DO_IT
+from datasetkit.web.dataset import Scope
+from datasetkit.web.page import load
+from tests.safety.conftest import place
+from tests.safety.datasets import small_set
+from tests.safety.harness import FULL, Case, Trials, Watch, damage, in_child
+
+assert place  # the fixture
+KILLS, FAULTS = 10, 6
+
+
+def _build(root: Path) -> None:
+    small_set(root / "imgs", 8)
+
+
+def _apply(root: Path, where: str, wanted: dict[str, Any]) -> None:
+    """Open the data set as the page does, and do one operation."""
+    editor, _ = load(root / "imgs", ReviewOptions(), JUST_DO_IT)
+    editor.apply(editor.dataset.version, Scope("where", where), wanted)
+
+
+CASES = {
+    "remove": Case("remove", _build, lambda root: _apply(root, "", {"remove": ["lips"]})),
+    "exclude": Case("exclude", _build, lambda root: _apply(root, 'name:"photo 2" OR tag:lips', {"drop": True})),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_killed_edit_loses_nothing_and_the_next_start_finishes_it(name, place):
+    trials = Trials(CASES[name], place / "t")
+    draw = random.Random(name)
+    moments = sorted(draw.sample(range(1, trials.points + 1), min(KILLS, trials.points)))
+    assert [problem for at in moments for problem in trials.killed(at=at)] == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", CASES)
+def test_a_kill_at_every_single_call_loses_nothing(name, place):
+    trials = Trials(CASES[name], place / "t")
+    assert [problem for at in range(1, trials.points + 1) for problem in trials.killed(at=at)] == []
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_call_that_fails_leaves_captions_whole_and_the_next_start_completes(name, place):
+    trials = Trials(CASES[name], place / "t")
+    root = trials.fresh("count")
+    calls = in_child(trials.case.run, root=root, watch=Watch(root, statements=False)).points
+    for at in sorted(random.Random(name).sample(range(1, calls + 1), min(FAULTS, calls))):
+        root = trials.fresh("trial")
+        ended = in_child(trials.case.run, root=root, watch=Watch(root, at=at, strike=FULL, statements=False))
+        assert ended.code in (Exit.DONE, Exit.STORAGE), ended.said
+        assert damage(root, trials.before, trials.after, trials.pictures) == []
+        assert trials.again(root).code == 0 and trials.differences(root) == []

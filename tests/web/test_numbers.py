@@ -1,0 +1,121 @@
+"""The review page by numbers: a thousand edits and back, and a million pictures."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from datasetkit.core.config import ReviewOptions
+from datasetkit.verbs.project import JUST_DO_IT
+from datasetkit.web import routes
+from datasetkit.web.page import opened
+from tests.safety.conftest import place
+from tests.web import client, datasets
+
+assert place  # the fixture: a folder in memory, as thousands of syncs are nothing to wait for
+MILLION = 1_000_000
+TAGS = ("solo", "lips", "blue eyes", "Blue_Eyes", "long hair", "smile", "sks girl", "1girl", "hat", "emoji ^_^")
+
+
+@pytest.fixture
+def scored(place: Path) -> Path:
+    """Pictures with scores, and captions as dsk, people and other programs write them."""
+    folder = datasets.many(place / "set", 14, captions=False)
+    datasets.scored(folder)
+    by_hand = [
+        b"solo, lips, Blue_Eyes",
+        b"\xef\xbb\xbfsolo,  lips ,smile\r\n",
+        b"long hair,,smile, smile\n\n",
+        "solo, größer, \N{GRINNING FACE}\n".encode(),
+        b"solo\n1girl\nhat",
+    ]
+    for n, data in enumerate(by_hand):
+        (folder / f"p{n:05}.txt").write_bytes(data)
+    (folder / "p00007.txt").unlink()
+    return folder
+
+
+def operation(rng: random.Random, tags: list[str]) -> dict[str, Any]:
+    """Return something to do to a scope, by chance."""
+    some = rng.sample(tags, rng.randint(1, 2))
+    return rng.choice(
+        [
+            {"remove": some},
+            {"exclude": ["*hair", rng.choice(tags)]},
+            {"replace": [[some[0], rng.choice([*TAGS, f"new {rng.randrange(99)}"])]]},
+            {"add": [rng.choice([*TAGS, f"added {rng.randrange(99)}"])]},
+            {"trigger": ["sks girl"]},
+            {"threshold": round(rng.uniform(0.1, 0.9), 2), "existing": rng.choice(["skip", "overwrite"])},
+        ]
+    )
+
+
+def edit(page: client.Browser, rng: random.Random, tags: list[str]) -> int:
+    """Do one thing by chance; return 1 if it changed something."""
+    numbers = client.numbers(page)
+    one = rng.choice(numbers)
+    if rng.random() < 0.3:
+        words = rng.sample(tags, rng.randint(1, 6))
+        return int(page.edit(one, rng.choice([", ", ",", ",\n"]).join(words))["changed"] > 0)
+    if rng.random() < 0.05 and len(numbers) > 8:
+        return int(page.do({"in": "ids", "ids": [one]}, drop=True)["changed"] > 0)
+    scope: dict[str, Any] = rng.choice(
+        [
+            {"in": "all"},
+            {"in": "ids", "ids": rng.sample(numbers, 5)},
+            {"in": "where", "where": rng.choice(["tag:solo", "NOT tag:smile", "tags:>3 OR edited:yes", "score:<0.3"])},
+        ]
+    )
+    return int(page.do(scope, **operation(rng, tags))["changed"] > 0)
+
+
+@pytest.mark.parametrize("edits", [60, pytest.param(1000, marks=pytest.mark.slow)])
+def test_edits_by_chance_are_all_taken_back_to_the_byte(scored, edits):
+    before, pictures = client.captions(scored), sorted(scored.glob("*.jpg"))
+    rng = random.Random(edits)
+    with client.review(scored) as page:
+        tags = [*TAGS, *page.post("tags", scope={"in": "all"})["tag"]]
+        done = 0
+        for _ in range(20 * edits):
+            done += edit(page, rng, tags)
+            if done == edits:
+                break
+        assert done == edits
+        after = client.captions(scored)
+        assert after != before
+        for _ in range(edits):
+            assert page.post("undo", version=page.version)["changed"] > 0
+        assert client.captions(scored) == before
+        assert sorted(scored.glob("*.jpg")) == pictures
+        assert page.get("session")["undo"] is None
+        for _ in range(edits):
+            page.post("redo", version=page.version)
+        assert client.captions(scored) == after
+
+
+def test_edits_are_taken_back_after_a_restart(scored):
+    before = client.captions(scored)
+    with client.review(scored) as page:
+        page.do(remove=["solo"])
+        page.do(add=["hat"])
+        page.do({"in": "ids", "ids": client.numbers(page)[:2]}, drop=True)
+    with client.review(scored) as page:
+        assert page.session["undo"].startswith("exclude 2")
+        for _ in range(3):
+            page.post("undo", version=page.version)
+        assert client.captions(scored) == before
+        page.post("undo", status=409, version=page.version)
+
+
+def test_the_server_gives_the_last_of_a_million_pictures(folder, monkeypatch):
+    with opened(folder, ReviewOptions(open=False, read_only=True), JUST_DO_IT) as page:
+        one = page.dataset.all()[0]
+        monkeypatch.setattr(page.dataset, "ids", lambda where="": range(1, MILLION + 1))
+        monkeypatch.setattr(page.dataset, "get", lambda number: replace(one, id=number))
+        found = routes.pictures(page, {"offset": str(MILLION - 500), "limit": "500"})
+    assert found["total"] == MILLION
+    assert len(found["id"]) == 500 and found["id"][-1] == MILLION

@@ -1,0 +1,179 @@
+"""What the page's buttons do is what the commands do, to the byte, and its tables say what the captions say."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from datasetkit import api
+from tests.web import datasets
+from tests.web.client import captions, numbers, review
+
+ALL = {"in": "all"}
+
+
+@pytest.fixture
+def tagged(tmp_path: Path) -> Path:
+    """Eight pictures with scores and the captions of a tagger, two of them edited by a person."""
+    folder = datasets.many(tmp_path / "set", 8, captions=False)
+    datasets.scored(folder)
+    (folder / "p00001.txt").write_text("solo, mine, Long_Hair\n", encoding="utf-8")
+    (folder / "p00002.txt").write_text("mine, sks, lips\n", encoding="utf-8")
+    return folder
+
+
+Command = Callable[[Path], Any]
+
+
+def rules(**options: Any) -> Command:
+    return lambda folder: api.rules(folder, api.RulesOptions(**options))
+
+
+SAME: list[tuple[dict[str, Any], Command]] = [
+    ({"remove": ["solo"]}, rules(exclude=("solo",))),
+    ({"remove": ["LONG hair", "mine"]}, rules(exclude=("long hair", "mine"))),
+    ({"exclude": ["*_hair", "@face"]}, rules(exclude=("*_hair", "@face"))),
+    ({"replace": [["solo", "alone"], ["mine", "yours"]]}, rules(replace=("solo=alone", "mine=yours"))),
+    ({"add": ["best quality", "photo"]}, rules(additional=("best quality", "photo"))),
+    ({"trigger": ["sks", "girl"]}, rules(trigger=("sks", "girl"))),
+]
+
+
+@pytest.mark.parametrize(("wanted", "command"), SAME, ids=lambda one: str(one) if isinstance(one, dict) else "")
+def test_an_operation_is_the_command_of_its_name(tagged, tmp_path, wanted, command):
+    other = tmp_path / "other"
+    shutil.copytree(tagged, other)
+    found = command(other)
+    with review(tagged) as page:
+        would = page.would(ALL, **wanted)
+        assert captions(tagged) != captions(other) and would["entry"] is None
+        done = page.do(ALL, **wanted)
+        assert captions(tagged) == captions(other)
+        assert done["changed"] == would["changed"] == len(found.changes)
+        assert (done["added"], done["removed"]) == (would["added"], would["removed"])
+        shown = page.get("pictures", captions=1)
+        assert [f"{text}\n".encode() for text in shown["caption"]] == list(captions(tagged).values())
+
+
+@pytest.mark.parametrize("existing", ["skip", "overwrite"])
+@pytest.mark.parametrize("threshold", [0.2, 0.5, 0.9])
+def test_the_score_slider_is_a_tagging_without_a_model(tagged, threshold, existing):
+    with review(tagged) as page:
+        before = captions(tagged)
+        would = page.would(ALL, threshold=threshold, existing=existing)
+        done = page.do(ALL, threshold=threshold, existing=existing)
+        after = captions(tagged)
+        assert done["changed"] == would["changed"] == sum(before[name] != after[name] for name in before)
+        edited = {"p00001.txt", "p00002.txt"}
+        assert all((before[name] == after[name]) is (existing == "skip") for name in edited)
+        assert done["kept"] >= 2 * (existing == "skip")
+        # Every tag in, and none out, that reached the threshold.
+        for number in numbers(page):
+            one = page.get(f"picture/{number}")
+            if one["name"].replace("jpg", "txt") in edited and existing == "skip":
+                assert one["edited"]
+                continue
+            assert not one["edited"] and all(tag["score"] >= threshold for tag in one["tags"])
+            assert all(near["score"] < threshold for near in one["near"] if near["category"] == "general")
+        datasets_again = page.do(ALL, threshold=threshold, existing=existing)
+        assert datasets_again["changed"] == 0 and datasets_again["entry"] is None
+
+
+def test_the_tables_count_what_the_captions_hold(tagged):
+    with review(tagged) as page:
+        scope = {"in": "where", "where": "name:p0000? AND NOT name:p00007"}
+        tags = page.post("tags", scope=scope)
+        held = {name: text.decode().strip().split(", ") for name, text in captions(tagged).items()}
+        forms = {name: {tag.lower().replace("_", " ") for tag in several} for name, several in held.items()}
+        total = Counter(tag for several in forms.values() for tag in several)
+        inside = Counter(tag for name, several in forms.items() if name != "p00007.txt" for tag in several)
+        assert tags["pictures"] == 7
+        shown = [tag.lower().replace("_", " ") for tag in tags["tag"]]
+        assert dict(zip(shown, tags["count"], strict=True)) == inside
+        assert dict(zip(shown, tags["total"], strict=True)) == {tag: total[tag] for tag in inside}
+        assert tags["count"] == sorted(tags["count"], reverse=True)
+        assert tags["category"][shown.index("solo")] == "general"
+
+
+def test_outliers_are_tags_that_most_have_with_the_filter_for_the_others(folder):
+    with review(folder) as page:
+        found = page.post("outliers", scope=ALL, share=0.5)
+        assert dict(zip(found["tag"], zip(found["count"], found["lacking"], strict=True), strict=True)) == {
+            "sks": (3, 3), "lips": (3, 3), "hat": (3, 3),
+        }  # fmt: skip
+        for where, lacking in zip(found["where"], found["lacking"], strict=True):
+            assert len(numbers(page, f"{where} AND tags:>0")) == lacking
+        assert page.post("outliers", scope=ALL, share=0.9)["tag"] == []
+
+
+def test_completion_knows_the_data_set_first_and_the_vocabulary_behind_it(folder):
+    with review(folder) as page:
+        found = page.get("complete", q="blue e", limit=5)
+        assert found["tag"][0].lower().replace("_", " ") == "blue eyes" and found["count"][0] == 2
+        assert len(page.get("complete", q="hair", limit=5)["tag"]) == 5
+        assert page.get("complete", q="EYES")["tag"] == page.get("complete", q="eyes")["tag"]
+
+
+def test_an_added_tag_stands_behind_the_trigger(folder):
+    (folder / "dsk.toml").write_text('[[concept]]\nfolder = "."\ntrigger = ["sks"]\n', encoding="utf-8")
+    with review(folder) as page:
+        assert page.session["trigger"] == ["sks"] and page.session["concepts"][0]["name"] == "sks"
+        page.do(ALL, add=["new"])
+        assert (folder / "p0.txt").read_text() == "sks, new, lips, blue eyes\n"
+        assert (folder / "p3.txt").read_text() == "new, solo, hat\n"
+
+
+def test_excluded_pictures_take_what_is_theirs_along(folder):
+    (folder / "masks").mkdir()
+    (folder / "masks" / "p0.png").write_bytes(b"a mask")
+    (folder / "p0.jpg.json").write_text("{}")
+    before = {path: path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+    with review(folder) as page:
+        done = page.do({"in": "ids", "ids": [1, 7]}, drop=True)
+        assert (done["changed"], done["gone"], page.get("pictures")["total"]) == (2, [1, 7], 5)
+        away = sorted(path.name for path in (folder / ".dsk" / "excluded").rglob("*") if path.is_file())
+        assert away == ["p0.jpg", "p0.jpg.json", "p0.png", "p0.txt", "p6.png"]
+        assert page.ask("GET", "/thumb/1", headers={"Cookie": page.cookie}).status == 404
+        back = page.post("undo", version=page.version)
+        assert back["back"] == [1, 7] and page.get("pictures")["total"] == 7
+    assert {path: path.read_bytes() for path in before} == before
+
+
+def test_no_operation_empties_a_caption(folder):
+    with review(folder) as page:
+        done = page.do(ALL, remove=["solo"])
+        assert (done["changed"], done["kept"]) == (1, 1) and "empty caption" in done["why"]
+        assert (folder / "p4.txt").read_text() == "solo\n"
+
+
+def test_an_operation_touches_its_scope_alone(folder):
+    with review(folder) as page:
+        for scope, wanted in (
+            ({"in": "where", "where": "tag:hat"}, {1, 3, 5}),
+            ({"in": "ids", "ids": [1, 5, 999]}, {0, 4}),
+        ):
+            before = captions(folder)
+            page.do(scope, add=["new"])
+            after = captions(folder)
+            assert {n for n in range(6) if before[f"p{n}.txt"] != after[f"p{n}.txt"]} == wanted
+            page.post("undo", version=page.version)
+
+
+def test_near_duplicates_are_found_in_the_background(folder):
+    (folder / "p7.jpg").write_bytes((folder / "p2.jpg").read_bytes() + b"\0")
+    with review(folder) as page:
+        ends = time.monotonic() + 15
+        while time.monotonic() < ends:
+            found = page.get("duplicates")
+            if found["done"] == found["of"] == 8:
+                break
+            time.sleep(0.02)
+        twins = numbers(page, "name:p2 OR name:p7")
+        assert found["groups"] == [twins] and numbers(page, "dup:yes") == twins
+        assert page.get(f"picture/{twins[0]}")["group"] == twins

@@ -1,0 +1,490 @@
+"""The review page in a real Chromium: what a person does with it, how long they wait, and that nothing leaves."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+
+from tests.web import browser as real
+from tests.web import datasets
+
+pytest.importorskip("starlette")
+pytest.importorskip("uvicorn")
+sync_api = pytest.importorskip("playwright.sync_api")
+if real.find() is None:
+    pytest.skip("no Chromium is installed: apt-get install chromium (or Chrome)", allow_module_level=True)
+
+from playwright.sync_api import Browser, Page, Route, expect  # noqa: E402
+
+UI = Path(__file__).parents[2] / "datasetkit" / "web" / "ui"
+AXE = UI / "node_modules" / "axe-core" / "axe.min.js"
+# The times of docs/performance.md are for a machine that does nothing else; a shared one gets three times as long.
+SLACK = 3
+MANY = 10_000
+MILLION = 1_000_000
+
+CAPTIONS = {
+    "p00000": "sylvie, solo, lips, smile",
+    "p00001": "solo, lips, blue_eyes",
+    "p00002": "solo, smile, long hair",
+    "p00003": "solo, long hair, nose",
+    "p00004": "long hair, grin",
+}
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Browser]:
+    with real.chromium() as browser:
+        yield browser
+
+
+@pytest.fixture
+def folder(tmp_path) -> Path:
+    """Five pictures, the last one twice."""
+    pictures = datasets.many(tmp_path / "set", 5, captions=False)
+    (pictures / "p00005.jpg").write_bytes((pictures / "p00004.jpg").read_bytes() + b"\0")
+    for stem, caption in {**CAPTIONS, "p00005": CAPTIONS["p00004"]}.items():
+        (pictures / f"{stem}.txt").write_text(caption + "\n", encoding="utf-8")
+    return pictures
+
+
+@pytest.fixture
+def page(chromium, folder) -> Iterator[Page]:
+    with real.review(folder) as address:
+        page = real.open_page(chromium, address)
+        yield page
+        page.context.close()
+
+
+def captions(folder: Path) -> dict[str, str]:
+    return {path.stem: path.read_text(encoding="utf-8").strip() for path in sorted(folder.glob("*.txt"))}
+
+
+def toast(page: Page, words: str) -> None:
+    expect(page.locator(".toast").last).to_contain_text(words)
+
+
+def press(page: Page, *keys: str) -> None:
+    for key in keys:
+        page.keyboard.press(key)
+
+
+def wait_for(met: Callable[[], bool]) -> None:
+    ends = time.monotonic() + 10
+    while not met():
+        assert time.monotonic() < ends
+        time.sleep(0.02)
+
+
+def filter_by(page: Page, expression: str, count: int) -> None:
+    press(page, "/")
+    page.keyboard.type(expression)
+    press(page, "Enter")
+    expect(page.get_by_role("button", name=re.compile("^filtered"))).to_have_text(f"filtered {count}")
+    expect(page.locator(".cell")).to_have_count(count)
+
+
+def test_a_whole_review_needs_no_mouse(page, folder):
+    # Remove one tag everywhere: find it, Del.
+    press(page, "f")
+    page.keyboard.type("lips")
+    press(page, "Enter", "Delete")
+    toast(page, "lips")
+    assert not any("lips" in caption for caption in captions(folder).values())
+
+    # Replace within a filter, with the count before Enter.
+    filter_by(page, "tag:long*", 4)
+    press(page, "f")
+    page.keyboard.type("long")
+    press(page, "Enter", "r")
+    page.keyboard.type("very long hair")
+    expect(page.locator(".would").first).to_have_text("4 captions would change")
+    press(page, "Enter")
+    toast(page, "long hair")
+    assert captions(folder)["p00003"] == "solo, very long hair, nose"
+
+    # The trigger first everywhere, once.
+    press(page, "Escape", "Escape", "Escape", "p", "t")
+    page.keyboard.press("Control+A")
+    page.keyboard.type("sylvie")
+    expect(page.locator(".would").first).to_have_text("5 captions would change")
+    press(page, "Enter")
+    toast(page, "sylvie")
+    assert all(re.match("sylvie, (?!.*sylvie)", caption) for caption in captions(folder).values())
+
+    # One caption: Enter keeps what was typed, Tab takes the suggestion; the whole text; one tag less.
+    press(page, "p", "Home", "a")
+    page.keyboard.type("my own word")
+    press(page, "Enter")
+    toast(page, "p00000")
+    assert captions(folder)["p00000"] == "sylvie, solo, smile, my own word"
+    press(page, "ArrowRight")
+    expect(page.locator(".facts h2")).to_have_text("p00001.jpg")
+    press(page, "a")
+    page.keyboard.type("closed ey")
+    expect(page.get_by_role("listbox", name="Suggestions")).to_contain_text("closed eyes")
+    press(page, "Tab", "Enter")
+    toast(page, "p00001")
+    assert captions(folder)["p00001"] == "sylvie, solo, blue_eyes, closed eyes"
+    expect(page.locator(".own-tag")).to_have_count(4)
+    press(page, "e")
+    page.keyboard.press("Control+A")
+    page.keyboard.type("sylvie, solo,  standing,,")
+    press(page, "Enter")
+    expect(page.locator(".own-tag")).to_have_text([re.compile("^sylvie"), re.compile("^solo"), re.compile("^standing")])
+    assert captions(folder)["p00001"] == "sylvie, solo, standing"
+    press(page, "i", "ArrowDown", "Delete")
+    expect(page.locator(".own-tag")).to_have_count(2)
+    assert captions(folder)["p00001"] == "sylvie, standing"
+    press(page, "Delete")
+    expect(page.locator(".own-tag")).to_have_count(1)
+    assert captions(folder)["p00001"] == "sylvie"
+
+    # Two pictures chosen: the scope follows, a tag for both, one key to leave them out.
+    press(page, "p", "Home", "Space", "Shift+ArrowRight")
+    expect(page.get_by_role("button", name=re.compile("^selected"))).to_have_text("selected 2")
+    press(page, "A")
+    page.keyboard.type("outdoors")
+    press(page, "Enter")
+    toast(page, "outdoors")
+    assert sum("outdoors" in caption for caption in captions(folder).values()) == 2
+    press(page, "p", "x")
+    expect(page.locator(".cell")).to_have_count(4)
+    assert not (folder / "p00000.jpg").exists()
+    assert not (folder / "p00001.txt").exists()
+
+    # Near-duplicates: the number keeps one.
+    press(page, "g")
+    expect(page.locator(".twins li")).to_have_count(2)
+    press(page, "2", "g")
+    expect(page.locator(".cell")).to_have_count(3)
+    assert not (folder / "p00004.jpg").exists()
+    assert (folder / "p00005.jpg").exists()
+
+    # Everything can be taken back, and done again.
+    for left in (4, 6):
+        press(page, "u")
+        expect(page.locator(".cell")).to_have_count(left)
+    press(page, "U")
+    expect(page.locator(".cell")).to_have_count(4)
+    for _ in range(10):
+        before = captions(folder)
+        press(page, "u")
+        wait_for(lambda: captions(folder) != before)  # noqa: B023 - it is called at once
+    assert captions(folder) == {**CAPTIONS, "p00005": CAPTIONS["p00004"]}
+
+    # The sheet of keys, and back.
+    press(page, "?")
+    expect(page.get_by_role("dialog")).to_contain_text("put the trigger first")
+    press(page, "Escape")
+    expect(page.get_by_role("dialog")).to_have_count(0)
+
+
+def test_letters_in_a_field_are_letters(page, folder):
+    before = captions(folder)
+    press(page, "/")
+    page.keyboard.type("xutrAsdg")
+    expect(page.locator("#filter")).to_have_value("xutrAsdg")
+    expect(page.locator(".bar")).to_have_count(0)
+    assert captions(folder) == before
+
+
+def test_outliers_lead_to_the_pictures_that_lack_a_tag(page):
+    press(page, "o")
+    share = page.get_by_role("slider")
+    share.fill("60")
+    expect(page.locator(".tag-row")).to_have_text(["long hair2", "solo2"])
+    press(page, "l", "Enter")
+    expect(page.locator(".cell .name")).to_have_text(["p00000.jpg", "p00001.jpg"])
+    # The list stays, for the next one.
+    press(page, "l", "ArrowDown", "Enter")
+    expect(page.locator(".cell .name")).to_have_text(["p00004.jpg", "p00005.jpg"])
+    expect(page.locator(".tag-row")).to_have_count(2)
+
+
+def test_a_bad_filter_says_where_and_keeps_the_pictures(page):
+    press(page, "/")
+    page.keyboard.type("tag:solo AND (")
+    expect(page.locator(".problem")).to_be_visible()
+    expect(page.locator(".cell")).not_to_have_count(0)
+    press(page, "Escape")
+    expect(page.locator(".cell")).to_have_count(6)
+
+
+def test_scores_are_cut_again_with_the_count_first(chromium, tmp_path):
+    folder = datasets.many(tmp_path / "set", 4, captions=False)
+    datasets.scored(folder)
+    before = captions(folder)
+    with real.review(folder) as address:
+        page = real.open_page(chromium, address)
+        press(page, "c")
+        slider = page.get_by_role("slider")
+        expect(slider).to_be_focused()
+        slider.fill("0.8")
+        expect(page.locator(".would").first).to_have_text("4 captions would change")
+        assert captions(folder) == before
+        press(page, "Enter")
+        expect(page.locator(".toast")).to_have_count(1)
+        after = captions(folder)
+        assert all(len(after[stem].split(", ")) < len(before[stem].split(", ")) for stem in before)
+        page.context.close()
+
+
+def test_a_caption_changed_outside_is_shown_and_not_overwritten(page, folder):
+    # The page has not yet looked for changes when the key is pressed.
+    page.route("**/api/changes*", lambda route: route.abort())
+    (folder / "p00001.txt").write_text("solo, lips, mine\n", encoding="utf-8")
+    press(page, "f")
+    page.keyboard.type("lips")
+    press(page, "Enter", "Delete")
+    dialog = page.get_by_role("dialog")
+    expect(dialog).to_contain_text("p00001.jpg")
+    expect(dialog.locator("ins")).to_have_text("mine")
+    expect(dialog.locator("del")).to_have_text("blue_eyes")
+    assert captions(folder)["p00000"] == CAPTIONS["p00000"]
+    dialog.get_by_role("button", name="Do it all the same").click()
+    toast(page, "lips")
+    assert captions(folder)["p00001"] == "solo, mine"
+
+
+def test_a_caption_changed_outside_while_its_text_is_edited_is_not_overwritten(page, folder):
+    expect(page.locator(".facts h2")).to_have_text("p00000.jpg")
+    press(page, "e")
+    page.keyboard.type(", mine")
+    (folder / "p00000.txt").write_text("sylvie, theirs\n", encoding="utf-8")
+    # The page has taken the new caption in, and still knows which one was edited.
+    expect(page.locator(".news")).to_contain_text("1 caption changed: p00000.jpg", timeout=20_000)
+    expect(page.get_by_label("Caption as text")).to_have_value("sylvie, solo, lips, smile, mine")
+    press(page, "Enter")
+    dialog = page.get_by_role("dialog")
+    expect(dialog.locator("ins")).to_have_text("theirs")
+    press(page, "Enter")
+    expect(dialog).to_have_count(0)
+    assert captions(folder)["p00000"] == "sylvie, theirs"
+
+
+def test_keys_that_come_at_once_mean_the_picture_under_the_cursor(page, folder):
+    press(page, "ArrowRight", "a")
+    page.keyboard.type("quick")
+    press(page, "Enter", "ArrowRight", "x")
+    expect(page.locator(".cell")).to_have_count(5)
+    now = captions(folder)
+    assert now["p00001"] == "solo, lips, blue_eyes, quick"
+    assert now["p00000"] == CAPTIONS["p00000"]
+    assert "p00002" not in now
+
+
+def test_among_near_duplicates_no_letter_reaches_a_picture_out_of_sight(page, folder):
+    press(page, "g")
+    expect(page.locator(".twins li")).to_have_count(2)
+    press(page, "x", "a", "e")
+    toast(page, "not clear")
+    expect(page.locator(".add-tag, .edit-text")).to_have_count(0)
+    assert len(captions(folder)) == 6
+
+
+def test_a_click_beside_the_pictures_does_not_take_the_keys_away(page):
+    page.locator(".facts").click()
+    press(page, "ArrowRight")
+    expect(page.locator(".cell.active .name")).to_have_text("p00001.jpg")
+
+
+def test_what_another_program_changed_is_told(page, folder):
+    (folder / "p00002.txt").write_text("solo, from outside\n", encoding="utf-8")
+    expect(page.locator(".news")).to_contain_text("1 caption changed: p00002.jpg", timeout=20_000)
+    press(page, "f")
+    page.keyboard.type("from outside")
+    expect(page.locator(".tag-row")).to_have_count(1)
+
+
+def test_a_page_that_only_reads_offers_no_edit(chromium, folder):
+    before = captions(folder)
+    with real.review(folder, "--read-only") as address:
+        page = real.open_page(chromium, address)
+        expect(page.get_by_text("only reading")).to_be_visible()
+        expect(page.get_by_role("button", name=re.compile("Remove|Replace|Trigger|Exclude|Undo"))).to_have_count(0)
+        press(page, "x")
+        toast(page, "only reads")
+        press(page, "l", "Delete")
+        expect(page.locator(".toast")).to_have_count(2)
+        assert captions(folder) == before
+        page.context.close()
+
+
+def test_names_and_captions_are_text(chromium, tmp_path):
+    folder = tmp_path / "set"
+    picture = datasets.drawing(folder / "<img src=x onerror=document.title='bad'>.jpg", 1)
+    picture.with_suffix(".txt").write_text("<script>document.title='bad'</script>, **bold**\n", encoding="utf-8")
+    with real.review(folder) as address:
+        page = real.open_page(chromium, address)
+        expect(page.locator(".own-tag").first).to_contain_text("<script>")
+        expect(page.locator(".cell .name")).to_have_text("<img src=x onerror=document.title='bad'>.jpg")
+        assert page.title() == "datasetkit review"
+        page.context.close()
+
+
+def test_no_request_leaves_the_machine_and_nothing_breaks_the_policy(chromium, folder):
+    with real.review(folder) as address:
+        context = chromium.new_context(viewport=real.WINDOW)
+        asked: list[str] = []
+        said: list[str] = []
+        context.on("request", lambda request: asked.append(request.url))
+        page = context.new_page()
+        page.on("console", lambda message: said.append(message.text))
+        page.on("pageerror", lambda error: said.append(str(error)))
+        page.goto(address)
+        page.wait_for_selector(".cell img")
+        press(page, "ArrowRight", "Enter", "d", "d", "Escape", "o", "o", "g", "g", "?", "Escape", "m", "a")
+        page.keyboard.type("eye")
+        expect(page.get_by_role("listbox", name="Suggestions")).to_be_visible()
+        page.wait_for_timeout(2500)
+        context.close()
+    host = urlsplit(address).netloc
+    assert host.startswith("127.0.0.1:")
+    assert {urlsplit(url).netloc for url in asked} == {host}
+    assert any("/api/changes" in url for url in asked)
+    assert said == []
+    # The token of the address is gone after the first request, and never in another one.
+    assert [url for url in asked if "token=" in url] == [address]
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1440, 900])
+def test_axe_finds_nothing_serious(chromium, folder, scheme, width):
+    if not AXE.is_file():
+        pytest.skip(f"axe-core is not installed: npm ci in {UI.relative_to(UI.parents[2])}")
+    with real.review(folder) as address:
+        page = real.open_page(chromium, address, color_scheme=scheme)
+        page.set_viewport_size({"width": width, "height": 800})
+        page.evaluate(AXE.read_text(encoding="utf-8"))
+        views: list[tuple[str, tuple[str, ...]]] = [
+            ("grid", ("Space",)),
+            ("a picture, its difference", ("Enter", "d")),
+            ("a caption as text", ("e",)),
+            ("a picture again", ("Escape", "Escape")),
+            ("replace", ("r",)),
+            ("near-duplicates", ("Escape", "p", "g")),
+            ("outliers", ("g", "o")),
+            ("keys", ("?",)),
+        ]
+        for name, keys in views:
+            press(page, *keys)
+            page.wait_for_timeout(150)
+            found = page.evaluate("axe.run(document, { resultTypes: ['violations'] })")
+            bad = [one for one in found["violations"] if one["impact"] in ("serious", "critical")]
+            told = [(one["id"], [node["html"][:160] for node in one["nodes"]]) for one in bad]
+            assert told == [], f"{name}, {scheme}"
+        page.context.close()
+
+
+@pytest.fixture(scope="module")
+def many(tmp_path_factory, chromium) -> Iterator[tuple[Path, str]]:
+    """Ten thousand pictures under review, their thumbnails made."""
+    folder = datasets.many(tmp_path_factory.mktemp("many") / "set", MANY)
+    with real.review(folder) as address:
+        page = real.open_page(chromium, address)
+        real.fling_time(page)
+        page.context.close()
+        yield folder, address
+
+
+@pytest.fixture
+def wall(many, chromium) -> Iterator[Page]:
+    page = real.open_page(chromium, many[1])
+    yield page
+    page.context.close()
+
+
+@pytest.mark.slow
+def test_first_thumbnails_of_ten_thousand_within_two_seconds(many, chromium):
+    page = chromium.new_context(viewport=real.WINDOW).new_page()
+    assert real.seconds_to_thumbnails(page, many[1]) <= 2 * SLACK
+    page.context.close()
+
+
+@pytest.mark.slow
+def test_arrow_keys_are_drawn_within_a_tenth_of_a_second(wall):
+    keys = ["ArrowRight", "ArrowDown", "ArrowRight", "ArrowUp", "ArrowDown", "ArrowDown"] * 50
+    times, tasks = real.key_times(wall, keys)
+    assert len(times) == 300
+    assert real.percentile(times, 0.95) <= 100 * SLACK
+    assert max(tasks, default=0) <= 200 * SLACK
+
+
+@pytest.mark.slow
+def test_the_page_stays_small_to_the_end_and_back(wall):
+    wall.locator("#pictures").focus()
+    press(wall, "End")
+    expect(wall.locator(".cell.active .name")).to_have_text(f"p{MANY - 1:05}.jpg")
+    assert real.elements(wall) <= 1500
+    press(wall, "Home")
+    expect(wall.locator(".cell.active .name")).to_have_text("p00000.jpg")
+    assert real.elements(wall) <= 1500
+
+
+@pytest.mark.slow
+def test_a_typed_filter_is_drawn_at_once(wall):
+    assert real.filter_time(wall, "tag:lips", MANY // 4, "p00000.jpg") <= 150 * SLACK
+
+
+@pytest.mark.slow
+def test_a_fling_settles_and_asks_for_few_pictures(many, chromium):
+    # No cache: every picture that is asked for reaches the server.
+    page = real.open_page(chromium, many[1])
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url) if "/thumb/" in request.url else None)
+    assert real.fling_time(page) <= 1500 * SLACK
+    assert len(asked) <= 300
+    page.context.close()
+
+
+@pytest.mark.slow
+def test_del_in_ten_thousand_pictures_is_durable_and_taken_back(wall, many):
+    folder = many[0]
+    before = captions(folder)
+    press(wall, "f")
+    wall.keyboard.type("solo")
+    expect(wall.locator(".tag-row.active .name")).to_have_text("solo")
+    began = time.perf_counter()
+    press(wall, "Enter", "Delete")
+    expect(wall.locator(".toast").last).to_contain_text("solo in 10,000 captions", timeout=5000 * SLACK)
+    assert time.perf_counter() - began <= 5 * SLACK
+    assert captions(folder) == {stem: caption.replace("solo, ", "", 1) for stem, caption in before.items()}
+    press(wall, "u")
+    expect(wall.locator(".toast").last).to_contain_text("Taken back", timeout=10_000 * SLACK)
+    assert captions(folder) == before
+
+
+def test_the_last_of_a_million_pictures_is_reachable(chromium, folder):
+    def synthetic(route: Route) -> None:
+        query = dict(part.split("=") for part in urlsplit(route.request.url).query.split("&"))
+        first = int(query["offset"])
+        ids = list(range(first, min(first + int(query["limit"]), MILLION)))
+        same = {"w": 4, "h": 3, "v": "1", "concept": 0, "tags": 5, "edited": 0}
+        body = {"version": 1, "total": MILLION, "offset": first, "id": ids, "name": [f"{n}.jpg" for n in ids]}
+        route.fulfill(body=json.dumps({**body, **{key: [value] * len(ids) for key, value in same.items()}}))
+
+    with real.review(folder) as address:
+        page = chromium.new_context(viewport=real.WINDOW).new_page()
+        page.route("**/api/pictures?*", synthetic)
+        page.goto(address)
+        expect(page.locator(".cell.active .name")).to_have_text("0.jpg")
+        press(page, "End")
+        expect(page.locator(".cell.active .name")).to_have_text("999999.jpg")
+        expect(page.locator(".cell.active")).to_be_in_viewport()
+        for name in ("999998.jpg", "999997.jpg"):
+            press(page, "ArrowLeft")
+            expect(page.locator(".cell.active .name")).to_have_text(name)
+        # By the scroll bar alone, too.
+        press(page, "Home")
+        expect(page.locator(".cell.active .name")).to_have_text("0.jpg")
+        page.evaluate("(() => { const g = document.querySelector('[role=grid]'); g.scrollTop = g.scrollHeight; })()")
+        expect(page.get_by_text("999999.jpg")).to_be_in_viewport()
+        assert real.elements(page) <= 1500
+        page.context.close()

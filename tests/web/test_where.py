@@ -1,0 +1,100 @@
+"""One language: the page, `dsk rules --where` and `dsk report --where` find the same pictures."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from datasetkit import api
+from datasetkit.verbs.project import How
+from tests.web import datasets
+from tests.web.client import Browser, numbers, review
+
+FILTERS = [
+    "", "tag:m*e", "NOT tag:m*e", "tag:*_hair", "tag:?girl*", "caption:a*e", 'caption:", "', "P00003",
+    "name:?0000? AND NOT name:4",
+    "path:10_*", "path:train/2_", "path:2_plain/p", 'concept:"sks girl"', "concept:p*", "repeats:>2", "repeats:=2",
+    "tags:>12", "tags:0", "chars:<=150", "tokens:>40", "score:<0.5", "score:b*<0.1", "score:*a*>=0.97",
+    "NOT score:>=0", "dup:yes", "dup:no AND edited:yes", "edited:yes", "edited:no AND NOT tags:0",
+    "(tag:*eyes OR tag:*hair) AND NOT (name:p00002 OR concept:plain)",
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def laid_out(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two concepts of tagged pictures: one edited by a person, one without a caption, one twice."""
+    folder = tmp_path_factory.mktemp("one") / "set"
+    flat = datasets.many(folder, 8, captions=False)
+    datasets.scored(flat)
+    (flat / "p00001.txt").write_text("solo, mine\n", encoding="utf-8")
+    (flat / "p00002.txt").unlink()
+    (flat / "p00008.jpg").write_bytes((flat / "p00000.jpg").read_bytes() + b"\0")
+    (flat / "p00008.txt").write_text("1girl, long hair\n", encoding="utf-8")
+    for number in range(9):
+        home = folder / "train" / ("10_sks girl" if number % 2 else "2_plain")
+        home.mkdir(parents=True, exist_ok=True)
+        for path in flat.glob(f"p0000{number}.*"):
+            path.rename(home / path.name)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def open_page(laid_out) -> Iterator[Browser]:
+    with review(laid_out) as browser:
+        for _ in range(200):
+            found = browser.get("duplicates")
+            if found["done"] == found["of"]:
+                break
+            time.sleep(0.02)
+        yield browser
+
+
+def on_page(page: Browser, where: str) -> set[str]:
+    return set(page.get("pictures", where=where)["name"])
+
+
+@pytest.mark.parametrize("where", FILTERS)
+def test_rules_find_the_pictures_of_the_page(laid_out, open_page, where):
+    options = api.RulesOptions(where=where, additional=("zzz",), recursive=True)
+    found = api.rules(laid_out, options, How(dry_run=True))
+    report = found.report
+    looked_at = {one.path.name for one in (*(d.record for d in report.done), *(s.record for s in report.skipped))}
+    assert looked_at == on_page(open_page, where)
+    assert found.left_out == 9 - len(numbers(open_page, where))
+
+
+@pytest.mark.parametrize("where", [where for where in FILTERS if where not in ("tags:0",)])
+def test_reports_count_the_pictures_of_the_page(laid_out, open_page, where):
+    found = api.report(laid_out, api.ReportOptions(where=where), How(dry_run=True))
+    shown = open_page.get("pictures", where=where)
+    assert found.images == sum(tags > 0 for tags in shown["tags"])
+    assert found.left_out == 9 - shown["total"]
+    tags = open_page.post("tags", scope={"in": "where", "where": where})
+    counted = {str(row["tag"]): row["images"] for row in found.top}
+    assert counted.items() <= dict(zip(tags["tag"], tags["count"], strict=True)).items()
+
+
+def test_the_filters_of_this_test_tell_pictures_apart(open_page):
+    totals = [len(on_page(open_page, where)) for where in FILTERS]
+    assert min(totals) > 0 and sum(total < 9 for total in totals) == len(FILTERS) - 1
+
+
+def test_rules_do_what_the_page_does(laid_out, open_page):
+    where = "tag:*e* AND edited:no"
+    common = open_page.post("tags", scope={"in": "where", "where": where})["tag"][0]
+    done = open_page.do({"in": "where", "where": where}, remove=[common])
+    by_page = texts(laid_out)
+    open_page.post("undo", version=open_page.version)
+    before = texts(laid_out)
+    assert done["changed"] == sum(by_page[name] != before[name] for name in before) > 0
+    api.rules(laid_out, api.RulesOptions(where=where, exclude=(common,), recursive=True))
+    assert texts(laid_out) == by_page
+    api.undo(laid_out)
+    assert texts(laid_out) == before
+
+
+def texts(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in sorted((folder / "train").rglob("*.txt"))}

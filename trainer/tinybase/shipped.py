@@ -1,0 +1,42 @@
+"""The tiny base as it is shipped: its name, where it lies, and that it is whole. No torch is needed."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+from datasetkit.core.errors import ModelFileError
+
+NAME: Final = "tiny"
+FOLDER: Final = Path(__file__).parent / "weights"
+# What the trainer reads. The README.md beside it is the model's card.
+SHA256: Final[Mapping[str, str]] = {
+    "unet/diffusion_pytorch_model.safetensors": "",
+    "text_encoder/model.safetensors": "",
+    "vae/diffusion_pytorch_model.safetensors": "",
+}
+_HINT: Final = "the installation is damaged: pip install --force-reinstall datasetkit"
+
+
+def located(base: str) -> str:
+    """Return the path of a base model: the shipped one's where `tiny` is named, else what was given.
+
+    A folder or a file of that name is given as ./tiny.
+    """
+    return str(FOLDER) if base == NAME else base
+
+
+def check() -> None:
+    """Raise ModelFileError where a file of the shipped base is missing or is another one."""
+    for name, wanted in SHA256.items():
+        try:
+            with (FOLDER / name).open("rb") as file:
+                found = hashlib.file_digest(file, "sha256").hexdigest()
+        except OSError as error:
+            raise ModelFileError(f"the tiny base's {name} cannot be read: {error}", hint=_HINT) from error
+        if found != wanted:
+            raise ModelFileError(
+                f"the tiny base's {name} has another sha256 ({found[:12]}…, expected {wanted[:12]}…)", hint=_HINT
+            )
