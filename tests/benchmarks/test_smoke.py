@@ -8,7 +8,7 @@ import shutil
 import pytest
 from PIL import Image
 
-from tests.benchmarks import check, pictures, resize, review, tag
+from tests.benchmarks import check, faces, pictures, resize, review, tag
 from tests.benchmarks.__main__ import main
 from tests.benchmarks.measure import Cost, python, rows, run
 
@@ -83,3 +83,8 @@ def test_the_command_uses_the_review_page_and_prints_a_table(capsys, tmp_path):
     lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("| ")]
     assert len(lines) == 1 + len(review.figures())
     assert all(re.search(r"\d", cell) for line in lines[1:] for cell in line.split("|")[2:4])
+
+
+def test_faces_are_measured_beside_a_plain_loop(made, tmp_path):
+    measured = {row.way: row for row in faces.measure(made, tmp_path, 1)}
+    assert set(measured) == {faces.BASELINE, faces.OURS}

@@ -145,7 +145,7 @@ def features(pictures: NDArray[np.uint8]) -> NDArray[np.float32]:
     prepared = [prepare(Image.fromarray(picture)) for picture in pictures]
     scores = np.concatenate([np.asarray(session.run(None, {"input": p[None]})[0], np.float32) for p in prepared])
     scores = scores - scores.mean(axis=1, keepdims=True)
-    return scores / np.linalg.norm(scores, axis=1, keepdims=True)
+    return np.asarray(scores / np.linalg.norm(scores, axis=1, keepdims=True), np.float32)
 
 
 def distance(drawn: NDArray[np.uint8], concept: NDArray[np.float32]) -> float:

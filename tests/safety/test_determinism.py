@@ -7,6 +7,7 @@ import pytest
 
 from datasetkit import api
 from tests.safety.datasets import picture
+from tests.safety.finders import DETECTOR
 from tests.safety.harness import tree
 from tests.safety.tagger import NAME
 
@@ -21,6 +22,8 @@ def pictures(folder, numbers) -> None:
 def everything(root, workers: int) -> dict[str, str]:
     api.tag(root / "imgs", api.TagOptions(tagger=NAME, trigger=("sks",), mcut=True, rating="last", workers=workers))
     api.resize(root / "imgs", root / "out", api.ResizeOptions(max=32, workers=workers))
+    api.cutout(root / "out", root / "cut", api.CutoutOptions(bg="random", feather=1, workers=workers))
+    api.erase_faces(root / "out", root / "erased", api.FacesOptions(detector=DETECTOR, workers=workers))
     api.report(root / "out", api.ReportOptions(out=str(root / "report")))
     found, sheet = str(root / "report" / "found.csv"), str(root / "report" / "found.png")
     api.check(root / "imgs", api.CheckOptions(workers=workers, csv=found, sheet=sheet))
@@ -36,7 +39,7 @@ def test_workers_and_the_order_of_files_change_nothing(place):
         pictures(root / "imgs", numbers)
         trees.append(everything(root, workers))
     assert all(seen == trees[0] for seen in trees)
-    assert sum(name.endswith(".txt") for name in trees[0]) == 2 * N
+    assert sum(name.endswith(".txt") for name in trees[0]) == 4 * N
 
 
 @pytest.mark.parametrize("subset", [range(1), range(4, 9), range(0, N, 2)])

@@ -23,7 +23,7 @@ _AT_ONCE: Final = 200  # pictures that are encoded together
 
 def pixels(pictures: NDArray[np.uint8]) -> Tensor:
     """Return pictures (n, h, w, 3) as the VAE reads them: (n, 3, h, w), from -1 to 1."""
-    return torch.from_numpy(np.ascontiguousarray(pictures)).permute(0, 3, 1, 2).float() / 127.5 - 1
+    return torch.from_numpy(np.array(pictures)).permute(0, 3, 1, 2).float() / 127.5 - 1
 
 
 def loss(course: Course, vae: Any, portraits: NDArray[np.uint8], others: NDArray[np.uint8]) -> Loss:
@@ -39,7 +39,8 @@ def loss(course: Course, vae: Any, portraits: NDArray[np.uint8], others: NDArray
         with torch.autocast("cpu", torch.bfloat16):
             found = vae.encode(images).latent_dist
             back = vae.decode(found.sample(draws)).sample.float()
-        return difference(back, images) + _KL * found.kl().mean() / found.mean[0].numel()
+        loss: Tensor = difference(back, images) + _KL * found.kl().mean() / found.mean[0].numel()
+        return loss
 
     return of_step
 

@@ -26,8 +26,9 @@ def components(pictures: NDArray[np.uint8]) -> tuple[Tensor, Tensor]:
 
     A patch is ordered as (row of 2 x 2, column, row in it, column in it, colour), from -1 to 1.
     """
-    images = torch.from_numpy(np.ascontiguousarray(pictures)).float() / 127.5 - 1
-    patches = images.unflatten(2, (-1, 2, 2)).unflatten(1, (-1, 2, 2))  # n, y, Y, row, x, X, column, colour
+    images = torch.from_numpy(np.array(pictures)).float() / 127.5 - 1
+    side = images.shape[1] // SHRINKS
+    patches = images.reshape(len(images), side, 2, 2, side, 2, 2, 3)  # n, y, Y, row, x, X, column, colour
     flat = patches.permute(0, 1, 4, 2, 5, 3, 6, 7).reshape(-1, 3 * SHRINKS**2).double()
     mean = flat.mean(dim=0)
     values, vectors = torch.linalg.eigh((flat - mean).T @ (flat - mean) / len(flat))
@@ -60,7 +61,7 @@ def _encoder(vae: Any, mean: Tensor, parts: Tensor) -> None:
     _pass(encoder.down_blocks[1].resnets[0].conv_shortcut, range(13))
     halve = encoder.down_blocks[1].downsamplers[0].conv
     _only(halve, range(CHANNELS + 1))
-    for (row, column), weights in zip(product((0, 1), repeat=2), parts.unflatten(1, (4, 12)).unbind(1), strict=True):
+    for (row, column), weights in zip(product((0, 1), repeat=2), parts.reshape(CHANNELS, 4, 12).unbind(1), strict=True):
         halve.weight[:CHANNELS, :12, row, column] = weights
     halve.bias[:CHANNELS] = -parts @ mean
     halve.weight[CHANNELS, 12, 0, 0] = 1.0
@@ -76,10 +77,10 @@ def _encoder(vae: Any, mean: Tensor, parts: Tensor) -> None:
 def _decoder(vae: Any, mean: Tensor, parts: Tensor) -> None:
     decoder = vae.decoder
     _pass(vae.post_quant_conv, range(CHANNELS))
-    colours = torch.linalg.pinv(parts).unflatten(0, (16, 3)).mean(dim=0)  # a component's share of the patch's colour
+    colours = torch.linalg.pinv(parts).reshape(16, 3, CHANNELS).mean(dim=0)  # a component's share of the patch's colour
     _only(decoder.conv_in, range(CHANNELS + 4))
     decoder.conv_in.weight[:3, :, 1, 1] = colours
-    decoder.conv_in.bias[:3] = mean.unflatten(0, (16, 3)).mean(dim=0)
+    decoder.conv_in.bias[:3] = mean.reshape(16, 3).mean(dim=0)
     decoder.conv_in.bias[3] = 1.0
     for channel in range(CHANNELS):
         decoder.conv_in.weight[4 + channel, channel, 1, 1] = 1.0

@@ -8,8 +8,9 @@ import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import torch
 from torch import Tensor, distributed, nn
@@ -61,12 +62,14 @@ def follow(
     *,
     look: Look | None = None,
     look_every: int = 0,
+    together: bool = False,
 ) -> nn.ModuleDict:
     """Train `model` by the loss of each step, from its state in `work` where there is one; return the average.
 
-    look: called with the averaged model now and then. The log is `work/log.jsonl`.
+    look: called with the averaged model now and then. together: each process of the crew takes a batch of each step.
+    The log is `work/log.jsonl`.
     """
-    rank, size = crew()
+    rank, size = crew() if together else (0, 1)
     average = AveragedModel(model, multi_avg_fn=_ema(course.ema))
     optimizer = torch.optim.AdamW(model.parameters(), lr=course.lr, betas=(0.9, 0.99), weight_decay=0.0)
     path = work / f"{course.name}.state"
@@ -99,8 +102,7 @@ def follow(
             kept = time.monotonic()
         if look is not None and (done == course.steps or (look_every and done % look_every == 0)):
             look(done, average.module)
-    averaged: nn.ModuleDict = average.module
-    return averaged.eval()
+    return cast(nn.ModuleDict, average.module.eval())
 
 
 def crew() -> tuple[int, int]:
@@ -111,7 +113,7 @@ def crew() -> tuple[int, int]:
     """
     size = int(os.environ.get("WORLD_SIZE", "1"))
     if size > 1 and not distributed.is_initialized():
-        distributed.init_process_group("gloo")
+        distributed.init_process_group("gloo", timeout=timedelta(hours=12))
     return int(os.environ.get("RANK", "0")), size
 
 
@@ -119,7 +121,7 @@ def _mean_gradients(model: nn.Module, size: int) -> None:
     gradients = [p.grad for p in model.parameters() if p.grad is not None]
     flat = torch.cat([g.flatten() for g in gradients])
     distributed.all_reduce(flat)
-    for gradient, mean in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
+    for gradient, mean in zip(gradients, torch.split(flat, [g.numel() for g in gradients]), strict=True):
         gradient.copy_(mean.view(gradient.shape) / size)
 
 

@@ -43,6 +43,8 @@ def write(trained: Path, folder: Path) -> None:
         **{name: [None, None] for name in _NONE},
         "requires_safety_checker": False,
     }
+    for path in folder.rglob("*.safetensors"):
+        path.chmod(0o644)  # safetensors writes them for their owner alone
     write_atomic(folder / "model_index.json", f"{json.dumps(index, indent=2)}\n".encode())
 
 

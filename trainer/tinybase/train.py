@@ -16,7 +16,7 @@ from typing import Any, Final
 import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
-from torch import nn
+from torch import distributed, nn
 
 from trainer.tinybase import autoencoder, beginning, denoise, draw, model, text
 from trainer.tinybase.course import Course, crew, follow
@@ -35,7 +35,7 @@ SETS: Final = {
 COURSES: Final[Mapping[str, Course]] = {
     "text": Course("text", 600, 2e-3, SEED),
     "vae": Course("vae", 1000, 1e-3, SEED, warmup=50),
-    "base": Course("base", 5000, 1e-3, SEED, ema=0.998),
+    "base": Course("base", 2000, 1e-3, SEED, ema=0.998),
 }
 
 
@@ -51,10 +51,15 @@ def make(work: Path, courses: Mapping[str, Course]) -> Path:
     work.mkdir(parents=True, exist_ok=True)
     unet, encoder, vae = model.parts(SEED)
     model.quicker(unet, encoder)
+    rank, size = crew()
+    if rank:
+        distributed.barrier()  # the first process makes what comes before the base
     encoder = _text(work, courses["text"], encoder)
     vae = _vae(work, courses["vae"], vae)
     portraits = pictures(work, "train")
     latents = autoencoder.encode(vae, portraits.pixels, work / "latents.safetensors")
+    if size > 1 and not rank:
+        distributed.barrier()
     learner = nn.ModuleDict({"unet": unet.to(memory_format=torch.channels_last)})
     held = [", ".join(tags) for tags in pictures(work, "held").tags]
 
@@ -65,12 +70,12 @@ def make(work: Path, courses: Mapping[str, Course]) -> Path:
         draw.grid(drawn, 8).save(work / f"base-{step:05d}.png")
 
     loss = denoise.loss(courses["base"], unet, encoder, latents, portraits.tags)
-    trained = follow(courses["base"], learner, loss, work, look=look, look_every=400)
+    trained = follow(courses["base"], learner, loss, work, look=look, look_every=400, together=True)
     out = work / "parts"
-    if crew()[0]:
+    if rank:
         return out
     out.mkdir(exist_ok=True)
-    for name, part in (("unet", trained["unet"]), ("text_encoder", encoder), ("vae", vae)):
+    for name, part in {"unet": trained["unet"], "text_encoder": encoder, "vae": vae}.items():
         save_file({k: v.contiguous() for k, v in part.state_dict().items()}, out / f"{name}.safetensors")
     return out
 
