@@ -20,7 +20,8 @@ _UNSET = "not set"
 GROUPS: Final[Mapping[str, Mapping[str, Doc]]] = {
     "Model": {
         "pretrained_model_name_or_path": Doc(
-            "the base model: a `.safetensors` file, a diffusers folder, or [a name on the hub](#the-base-model)",
+            "the base model: a `.safetensors` file, a diffusers folder, [a name on the hub](#the-base-model), or "
+            "[`tiny`](tiny-base.md), which is part of the package",
             "always: it must be given",
             "must be given",
         ),

@@ -1,5 +1,6 @@
 """R2: a command may be killed at any moment; the next run finishes it, and nothing is lost on the way."""
 
+import itertools
 import os
 import random
 import signal
@@ -11,7 +12,9 @@ from datasetkit import api, images
 from datasetkit.core import journal
 from datasetkit.core.config import LayoutOptions, RenameOptions
 from datasetkit.core.files import PROJECT, list_images
+from datasetkit.stages import faces as facing
 from datasetkit.stages import resize as resizing
+from datasetkit.verbs import carrying
 from tests.safety import datasets
 from tests.safety.datasets import CASES, TAG, small_set
 from tests.safety.harness import Case, Trials, Watch, in_child, kill, strays, tree
@@ -72,13 +75,13 @@ def test_the_same_check_is_red_for_a_writer_that_truncates_in_place(name, place)
 
 def die_while_writing_plainly() -> None:
     """Plant plain writing in place of every rename, and a kill in the middle of the second file in sight."""
-    begun = []
+    begun = itertools.count()  # many threads write
 
     def write(path, data):
-        begun.extend([path] if PROJECT not in path.parts else [])
+        second = PROJECT not in path.parts and next(begun) == 1
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         os.write(descriptor, data[: len(data) // 2])
-        if len(begun) == 2 and path == begun[-1]:
+        if second:
             os.kill(os.getpid(), signal.SIGKILL)
         os.write(descriptor, data[len(data) // 2 :])
         os.close(descriptor)
@@ -90,7 +93,7 @@ def die_while_writing_plainly() -> None:
         return True
 
     vars(journal)["place"] = place
-    for module in (images, resizing):
+    for module in (images, resizing, facing, carrying):
         vars(module)["write_atomic"] = write
 
 

@@ -13,9 +13,9 @@ NAME: Final = "tiny"
 FOLDER: Final = Path(__file__).parent / "weights"
 # What the trainer reads. The README.md beside it is the model's card.
 SHA256: Final[Mapping[str, str]] = {
-    "unet/diffusion_pytorch_model.safetensors": "",
-    "text_encoder/model.safetensors": "",
-    "vae/diffusion_pytorch_model.safetensors": "",
+    "unet/diffusion_pytorch_model.safetensors": "cd45a00e0d400e7eb57a2a2452b19035dae4ffaa9a63058d1962958c8ab97301",
+    "text_encoder/model.safetensors": "936458700c61d7216b4e0108095338902a47f1e130e30d28e3daa7375089dfe6",
+    "vae/diffusion_pytorch_model.safetensors": "091c1b4140525db19d681e61b5e6ec0a0b8911e52860b0e2f628c78a4a837908",
 }
 _HINT: Final = "the installation is damaged: pip install --force-reinstall datasetkit"
 

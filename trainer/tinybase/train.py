@@ -1,7 +1,7 @@
 """Making the tiny base: `python -m trainer.tinybase.train WORK` draws its pictures and trains it, stage by stage.
 
 What a stage made stays in WORK, so that a run that was killed goes on; the same seed makes the same base. Needs the
-extra `tinybase`, two CPU cores and about two hours.
+extra `tinybase`, and about an hour on two cores of a CPU (`torchrun --nproc-per-node 2 -m ...` takes both).
 """
 
 from __future__ import annotations

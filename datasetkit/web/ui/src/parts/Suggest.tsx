@@ -17,9 +17,17 @@ interface Props {
   readonly after?: ReactNode;
 }
 
+function keep(of: Completions, word: string): Completions {
+  const places = of.tag.flatMap((tag, at) => (plain(tag).includes(plain(word)) ? [at] : []));
+  const chosen = <T,>(all: readonly T[]) => places.map((at) => all[at] as T);
+  return { ...of, tag: chosen(of.tag), category: chosen(of.category), translation: chosen(of.translation), count: chosen(of.count) };
+}
+
+const plain = (text: string) => text.toLowerCase().replaceAll("_", " ");
+
 export function Suggest({ label, value, placeholder = "", change, done, leave, after }: Props) {
   const review = useReview();
-  const [offers, setOffers] = useState<Completions | null>(null);
+  const [offers, setOffers] = useState<{ readonly word: string; readonly of: Completions } | null>(null);
   const [marked, mark] = useState(0);
   const field = useRef<HTMLInputElement>(null);
   const taken = useRef("");
@@ -35,11 +43,16 @@ export function Suggest({ label, value, placeholder = "", change, done, leave, a
       return;
     }
     const asking = new AbortController();
-    review.api.complete(word, MOST, asking.signal).then(setOffers, () => undefined);
+    review.api.complete(word, MOST, asking.signal).then(
+      (of) => setOffers({ word, of }),
+      () => undefined,
+    );
     return () => asking.abort();
   }, [review, word]);
 
-  const shown = offers && offers.tag.length > 0 ? offers : null;
+  // Until the answer to the last letter comes, only those of the one before that still fit: Tab takes what is seen.
+  const fitting = offers && (offers.word === word ? offers.of : keep(offers.of, word));
+  const shown = fitting && fitting.tag.length > 0 ? fitting : null;
   const take = (at: number) => {
     const tag = shown?.tag[at];
     if (tag === undefined) return;
