@@ -323,6 +323,14 @@ def refuse_link(folder: Path) -> None:
         )
 
 
+def refuse_links(folder: Path, top: Path) -> None:
+    """Raise InputError where `folder`, or a folder between it and `top`, is a symbolic link."""
+    place = top
+    for part in folder.relative_to(top).parts:
+        place /= part
+        refuse_link(place)
+
+
 def find_root(folder: Path) -> Path:
     """Return the project root: the nearest ancestor with a `dsk.toml` or a `.dsk/`, else the folder itself."""
     folder = folder.resolve()

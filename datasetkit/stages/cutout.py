@@ -115,11 +115,18 @@ def feathered(mask: Image.Image, radius: float) -> Image.Image:
 
 def joined(mask: Image.Image, source: Path) -> Image.Image:
     """Join a mask with the one that stands beside the source already: what either leaves out is out."""
-    before = source.parent / MASKS / f"{source.stem}.png"
-    if not before.is_file() or before.is_symlink():
+    before = mask_beside(source)
+    if before is None:
         return mask
     other = images.load(before).convert("L").resize(mask.size, Image.Resampling.BILINEAR)
     return ImageChops.multiply(mask, other)
+
+
+def mask_beside(picture: Path) -> Path | None:
+    """Return the mask that stands beside a picture; None where there is none, or one behind a symbolic link."""
+    path = picture.parent / MASKS / f"{picture.stem}.png"
+    linked = path.is_symlink() or path.parent.is_symlink()
+    return path if path.is_file() and not linked else None
 
 
 def _composed(

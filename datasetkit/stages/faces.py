@@ -13,9 +13,9 @@ from datasetkit import images
 from datasetkit.checks.base import Spot
 from datasetkit.core.config import FacesOptions
 from datasetkit.core.errors import InputError
-from datasetkit.core.files import MASKS, display, reading, write_atomic
+from datasetkit.core.files import display, reading, write_atomic
 from datasetkit.core.records import Done, ImageRecord, Outcome
-from datasetkit.stages.cutout import joined
+from datasetkit.stages.cutout import joined, mask_beside
 from datasetkit.stages.resize import is_bare, shrink
 from datasetkit.vision.painting import fill
 
@@ -124,7 +124,8 @@ class CropStage:
         options, targets = self.options, self.targets[record.path]
         faces = self.places[record.path].faces
         picture, sides = _load(record, options), []
-        mask = images.load(_mask_of(record.path)).convert("L") if len(targets) > len(faces) else None
+        beside = mask_beside(record.path) if len(targets) > len(faces) else None
+        mask = images.load(beside).convert("L") if beside is not None else None
         for n, face in enumerate(faces):
             box = square(face, record.width, record.height, options.margin)
             side = min(options.size, box[2] - box[0])
@@ -137,10 +138,6 @@ class CropStage:
 
     def process(self, batch: Sequence[tuple[ImageRecord, object]]) -> Sequence[Outcome[Cropped]]:
         return [done for _, done in batch if isinstance(done, Done)]
-
-
-def _mask_of(picture: Path) -> Path:
-    return picture.parent / MASKS / f"{picture.stem}.png"
 
 
 @dataclass(frozen=True, slots=True)

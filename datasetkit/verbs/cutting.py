@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -11,7 +12,7 @@ from datasetkit import images
 from datasetkit.core import backdrops
 from datasetkit.core.captions import Caption
 from datasetkit.core.config import CutoutOptions
-from datasetkit.core.errors import DskError, InputError
+from datasetkit.core.errors import InputError
 from datasetkit.core.files import display, nearest_folder, refuse_link, require_writable, write_atomic
 from datasetkit.core.journal import Recording
 from datasetkit.core.records import ImageRecord, RunReport
@@ -67,7 +68,7 @@ def cutout(folder: Path, out: Path | None, options: CutoutOptions, how: How = JU
         require_writable(nearest_folder(out))
     with open_project(out, how) as project:
         found = _scan(folder, project, options)
-        making = _making(output_names(found, out), options)
+        making = _making(output_names(found, out), out, options)
         store = project.store
         followed = follow(found, making.pictures(found.records), out, project, "cutout")
         mains = {r.path: making.targets[r.path][0] for r in found.records}
@@ -127,11 +128,11 @@ def _scan(folder: Path, project: Project, options: CutoutOptions) -> Scan:
     )
 
 
-def _making(targets: Targets, options: CutoutOptions) -> Making[CutOut]:
+def _making(targets: Targets, out: Path, options: CutoutOptions) -> Making[CutOut]:
     def stage(files: Targets) -> CutoutStage:
         return CutoutStage(tuple((source, picture, mask) for source, (picture, mask) in files.items()), options)
 
-    return Making(recipe(options), targets, stage, WAITING, options.workers)
+    return Making(out, recipe(options), targets, stage, WAITING, options.workers)
 
 
 def _rewording(record: ImageRecord, target: Path, options: CutoutOptions) -> Rewording:
@@ -174,7 +175,8 @@ def _keep(
 ) -> tuple[Path, ...]:
     """Copy the pictures that failed to where their cut-outs would be, with their captions and masks as they are.
 
-    kept: those that an earlier run copied, and that nobody touched since. One that cannot be read is left out.
+    kept: those that an earlier run copied, and that nobody touched since. One that cannot be read, or whose
+    name is too long, is left out.
     """
     if project.how.dry_run:
         return ()
@@ -187,15 +189,15 @@ def _keep(
         output = Output(target, record.id, _kept(options), record.path)
         try:
             data = images.encode(images.load(record.path, max_pixels=options.max_pixels), "PNG")
-        except DskError:
+            if record.path in kept:
+                project.store.settle([output])
+            else:
+                if os.path.lexists(mask) and project.store.is_ours(mask):
+                    mask.unlink()
+                write_atomic(target, data)
+                recording.made(output)
+        except InputError:
             continue
-        if record.path in kept:
-            project.store.settle([output])
-        else:
-            if mask.exists() and project.store.is_ours(mask):
-                mask.unlink()
-            write_atomic(target, data)
-            recording.made(output)
         uncut.append(record)
     mains = {record.path: targets[record.path][0] for record in uncut}
     copy(carry(uncut, mains, project.store), project, recording)

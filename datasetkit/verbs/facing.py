@@ -17,6 +17,7 @@ from datasetkit.core.files import MASKS, caption_path, display, nearest_folder, 
 from datasetkit.core.records import Failed, ImageRecord, Outcome, RunReport, Skipped
 from datasetkit.core.rules import RuleSet, apply, build, load_groups
 from datasetkit.scan import Scan, scan
+from datasetkit.stages.cutout import mask_beside
 from datasetkit.stages.faces import Cropped, CropStage, Erased, EraseStage, Places, square
 from datasetkit.verbs.carrying import Reworded, Rewording, announce, carry, copy, is_due, mask_path, reword
 from datasetkit.verbs.following import Followed, follow
@@ -103,7 +104,7 @@ def crop_faces(folder: Path, out: Path | None, options: FacesOptions, how: How =
         def stage(files: Targets) -> CropStage:
             return CropStage(files, chosen, options)
 
-        making = Making(_recipe("crop", options), targets, stage, "would be cropped", options.workers)
+        making = Making(looked.out, _recipe("crop", options), targets, stage, "would be cropped", options.workers)
         return _made(looked, making, options, small=small)
 
 
@@ -124,7 +125,7 @@ def erase_faces(folder: Path, out: Path | None, options: FacesOptions, how: How 
         def stage(files: Targets) -> EraseStage:
             return EraseStage(files, places, options)
 
-        making = Making(_recipe("erase", options), targets, stage, "would be written", options.workers)
+        making = Making(looked.out, _recipe("erase", options), targets, stage, "would be written", options.workers)
         rules = {source: _rules(places[source]) for source in targets if _anything(places[source])}
         return _made(looked, making, options, rules=rules)
 
@@ -202,7 +203,8 @@ def _made(
         announce([one for path, one in rewordings.items() if path not in current], "faces", store)
     with project.journal.recording("faces", display(looked.found.folder.name)) as recording:
         report = make(replace(looked.found, records=tuple(records)), making, project, recording)
-        carried = _carried(records, making, set(rewordings), project)
+        failed = {problem.path for problem in report.failed}
+        carried = _carried([r for r in records if r.path not in failed], making, set(rewordings), project)
         if not project.how.dry_run:
             copy(carried, project, recording)
     title = f"captions of {display(looked.found.folder.name)}"
@@ -237,7 +239,9 @@ def _due(report: RunReport[T], waiting: str, rewordings: Mapping[Path, Rewording
     """Return the captions that follow: of what was made now, and of what a killed run made before them."""
     now = {done.record.path for done in report.done}
     now |= {s.record.path for s in report.skipped if s.reason == waiting}
-    return [one for path, one in rewordings.items() if path in now or is_due(one, project.store)]
+    failed = {problem.path for problem in report.failed}
+    due = {path for path, one in rewordings.items() if path not in failed and is_due(one, project.store)}
+    return [one for path, one in rewordings.items() if path in now | due]
 
 
 # ---- which places, and under which names ----------------------------------------------------------------------------
@@ -272,7 +276,7 @@ def _crop_names(records: Sequence[ImageRecord], chosen: Mapping[Path, Places], l
     targets: dict[Path, tuple[Path, ...]] = {}
     for record in records:
         crops = tuple(next(names) for _ in chosen[record.path].faces)
-        masks = tuple(map(mask_path, crops)) if mask_path(record.path).is_file() else ()
+        masks = tuple(map(mask_path, crops)) if mask_beside(record.path) else ()
         targets[record.path] = (*crops, *masks)
     return targets
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Generic, Protocol, TypeVar
 
 from datasetkit.core.errors import PlanConflict
-from datasetkit.core.files import MASKS, TEMP_PREFIX, display, require_writable, sweep, writing
+from datasetkit.core.files import MASKS, TEMP_PREFIX, display, refuse_links, require_writable, sweep, writing
 from datasetkit.core.records import Done, Failed, ImageRecord, Outcome, RunReport, Skipped
 from datasetkit.core.store import Output, Store
 from datasetkit.executors import local
@@ -54,10 +54,12 @@ class Staging:
 class Making(Generic[T_co]):
     """What is made of a folder's pictures.
 
-    recipe: begins with the verb and names all that changes the files: the options, and the version of the code. stage:
-    makes a stage that writes the files of these pictures. waiting: what a dry run says of one that is not up to date.
+    out: the folder that they lie in. recipe: begins with the verb and names all that changes the files: the options,
+    and the version of the code. stage: makes a stage that writes the files of these pictures. waiting: what a dry run
+    says of one that is not up to date.
     """
 
+    out: Path
     recipe: str
     targets: Targets
     stage: Callable[[Targets], Stage[T_co]]
@@ -86,9 +88,11 @@ class Making(Generic[T_co]):
 def make(found: Scan, making: Making[T], project: Project, maker: Maker) -> RunReport[T]:
     """Make the files that are not up to date; return the outcomes in input order, failures of the scan last.
 
-    Raises PlanConflict before the first write where a file stands that dsk did not make, or that was edited since.
+    Raises PlanConflict before the first write where a file stands that dsk did not make, or that was edited since, and
+    InputError where a folder of outputs is a symbolic link.
     """
     store, targets = project.store, making.targets
+    _refuse_links(making)
     wanted = [r for r in found.records if targets[r.path]]
     current = {r.path for r in wanted if store.is_current(targets[r.path][0], r.id, making.recipe)}
     todo = [r for r in wanted if r.path not in current]
@@ -114,6 +118,13 @@ def make(found: Scan, making: Making[T], project: Project, maker: Maker) -> RunR
         Skipped(r, "up to date") if r.path in current else done.get(r.path, Skipped(r, making.waiting)) for r in wanted
     ]
     return RunReport(making.verb, (*outcomes, *found.failed))
+
+
+def _refuse_links(making: Making[T]) -> None:
+    """Raise InputError where a file, or a mask that goes with one, would be written through a linked folder."""
+    places = {path.parent for files in making.targets.values() for path in files}
+    for place in sorted(places | {place / MASKS for place in places if place.name != MASKS}):
+        refuse_links(place, making.out)
 
 
 def _make_ready(maker: Maker, files: Iterable[Path]) -> None:

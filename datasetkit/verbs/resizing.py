@@ -77,14 +77,15 @@ def resize(folder: Path, out: Path | None, options: ResizeOptions, how: How = JU
     with open_project(out, how) as project:
         found = _scan(folder, project, options)
         targets = output_names(found.folder, found.records, out, options)
-        making = _making(targets, options)
+        making = _making(targets, out, options)
         followed = follow(found, making.pictures(found.records), out, project, "resize")
         with project.journal.recording("resize", display(found.folder.name)) as recording:
             report = make(found, making, project, recording)
-            carried = carry(found.records, targets, project.store)
+            there = _without(found.records, report.failed)
+            carried = carry(there, targets, project.store)
             if not how.dry_run:
                 copy(carried, project, recording)
-        seen = uses(_without(found.records, report.failed), targets, options)
+        seen = uses(there, targets, options)
         return ResizeResult(report, out, len(carried), recording.entry, seen, followed)
 
 
@@ -146,12 +147,12 @@ def _recipe(options: ResizeOptions) -> str:
     return f"resize-3 {options.max} {options.mode} {options.quality} {options.alpha}"
 
 
-def _making(targets: dict[Path, Path], options: ResizeOptions) -> Making[Resized]:
+def _making(targets: dict[Path, Path], out: Path, options: ResizeOptions) -> Making[Resized]:
     def stage(files: Targets) -> ResizeStage:
         return ResizeStage.of(options, {source: target for source, (target,) in files.items()})
 
     wanted = {source: (target,) for source, target in targets.items()}
-    return Making(_recipe(options), wanted, stage, "would be resized", options.workers)
+    return Making(out, _recipe(options), wanted, stage, "would be resized", options.workers)
 
 
 def _resize_in_place(folder: Path, options: ResizeOptions, how: How) -> ResizeResult:
@@ -166,7 +167,8 @@ def _resize_in_place(folder: Path, options: ResizeOptions, how: How) -> ResizeRe
         # Of its own for each command: undo puts what was swapped in back here. A killed run's work is taken up again.
         stage_folder = project.root / PROJECT / "stage" / str(project.journal.next_id())
         staged = output_names(folder, fresh, stage_folder, options)
-        report = make(Scan(folder, fresh, found.failed), _making(staged, options), project, Staging(project))
+        making = _making(staged, stage_folder, options)
+        report = make(Scan(folder, fresh, found.failed), making, project, Staging(project))
         keep = project.root / PROJECT / "originals" / str(project.journal.next_id())
         ops: list[Move] = []
         settled: list[Output] = []

@@ -28,6 +28,15 @@ from tests.safety.harness import Case
 from tests.safety.tagger import NAME
 
 TAG = TagOptions(tagger=NAME, trigger=("sks",), threshold=0.35)
+# The commands that look for subjects and faces, with the finders of the tests; each is run beside `imgs`.
+FINDING = {
+    "cutout": ["cutout", "imgs", "out"],
+    "faces list": ["faces", "list", "imgs", "--detector", DETECTOR],
+    "faces crop": ["faces", "crop", "imgs", "out", "--detector", DETECTOR, "--min-size", "1"],
+    "faces erase": ["faces", "erase", "imgs", "out", "--detector", DETECTOR],
+}
+# Those of them that write pictures.
+WRITING = {name: command for name, command in FINDING.items() if name != "faces list"}
 # The checks that mend something: none of them loads a model.
 MENDED = tuple(name for name, check in registry.CHECKS.items() if check.fix)
 

@@ -15,8 +15,8 @@ from datasetkit.core.locks import lock
 from datasetkit.verbs import project
 from datasetkit.verbs.project import How
 from tests.safety import datasets
-from tests.safety.datasets import TAG, small_set
-from tests.safety.harness import digest, in_child, strays
+from tests.safety.datasets import FINDING, TAG, small_set
+from tests.safety.harness import digest, in_child, strays, tree
 from tests.safety.tagger import NAME
 
 
@@ -40,6 +40,22 @@ def test_every_changing_command_respects_the_lock(verb, place, capsys):
     with lock(place / "imgs"):
         assert run([name, str(place / "imgs"), *arguments]) == Exit.LOCKED
     assert "another dsk run" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", FINDING)
+def test_subjects_and_faces_are_looked_for_under_the_lock_of_where_the_results_go(name, place, capsys, monkeypatch):
+    monkeypatch.chdir(place)
+    small_set(place / "imgs")
+    locked = place / ("imgs" if name == "faces list" else "out")
+    locked.mkdir(exist_ok=True)
+    with lock(locked):
+        before = tree(place)
+        assert run(FINDING[name]) == Exit.LOCKED
+        assert "another dsk run" in capsys.readouterr().err
+        assert tree(place) == before
+        assert run([*FINDING[name], "--dry-run"]) == Exit.DONE
+        assert tree(place) == before
+    assert run(FINDING[name]) == Exit.DONE
 
 
 def test_wait_waits_until_the_other_run_has_ended(place):

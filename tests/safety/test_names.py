@@ -6,11 +6,12 @@ import unicodedata
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from datasetkit.cli.main import run
 from datasetkit.core.errors import Exit
-from tests.safety.datasets import picture
-from tests.safety.harness import digest, files, is_picture, strays
+from tests.safety.datasets import FINDING, WRITING, caption, picture
+from tests.safety.harness import digest, files, is_picture, strays, tree
 from tests.safety.tagger import NAME
 
 # Names as bytes, since not all of them are text; a slash cannot be in one, so `[/x].png` is a picture `x].png` in `[`.
@@ -103,8 +104,9 @@ UNREADABLE = sum(any(unicodedata.category(c) in ("Cc", "Cs") for c in os.fsdecod
         ["tag", "imgs", "--tagger", NAME, "--recursive"],
         ["resize", "imgs", "out", "--max", "32", "--recursive"],
         ["rules", "imgs", "--trigger", "sks", "--recursive"],
+        *([*command, "--recursive"] for command in FINDING.values()),
     ],
-    ids=lambda command: command[0],
+    ids=lambda command: " ".join(command).partition(" imgs")[0],
 )
 def test_pictures_of_any_name_are_worked_on_or_listed(command, awkward, capsys):
     code, _, err = dsk(capsys, *command)
@@ -112,6 +114,25 @@ def test_pictures_of_any_name_are_worked_on_or_listed(command, awkward, capsys):
     assert err.count("is not printable UTF-8") == min(UNREADABLE, 20)
     assert strays(awkward.parent) == []
     assert not list(awkward.parent.rglob("pwned"))
+
+
+@pytest.mark.parametrize("name", WRITING)
+def test_all_others_have_a_new_picture_of_their_own_name(name, awkward, capsys):
+    assert dsk(capsys, *WRITING[name])[0] == Exit.SOME_FAILED
+    made = {os.fsencode(p.name) for p in (awkward.parent / "out").iterdir() if is_picture(p)}
+    assert len(made) == len(NAMES) - UNREADABLE
+    assert made < set(NAMES)
+    assert dsk(capsys, "history", "out")[0] == Exit.DONE
+    assert dsk(capsys, "undo", "out")[0] == Exit.DONE
+    assert not [p for p in (awkward.parent / "out").iterdir() if is_picture(p)]
+
+
+def test_a_sheet_of_faces_shows_pictures_of_any_name(awkward, capsys):
+    code, out, _ = dsk(capsys, *FINDING["faces list"], "--recursive", "--review", "sheet.png")
+    assert code == Exit.SOME_FAILED
+    assert r"[bold red]x.png" in out
+    with Image.open(awkward.parent / "sheet.png") as sheet:
+        sheet.load()
 
 
 def test_all_others_have_captions_then_tables_then_exports(awkward, capsys):
@@ -151,6 +172,16 @@ def test_pictures_of_any_name_are_checked_and_drawn(awkward, capsys):
     assert not list(awkward.parent.rglob("pwned"))
 
 
+@pytest.mark.parametrize("name", FINDING)
+def test_json_of_what_was_found_holds_every_name_and_is_plain_ascii(name, awkward, capsys):
+    code, out, _ = dsk(capsys, *FINDING[name], "--json")
+    assert code == Exit.SOME_FAILED
+    assert out.isascii()
+    result = json.loads(out)["result"]
+    told = [*result["pictures"], *result["failed"]] if name == "faces list" else result["report"]["outcomes"]
+    assert len(told) == len(NAMES)
+
+
 def test_json_holds_every_name_and_is_plain_ascii(awkward, capsys):
     code, out, _ = dsk(capsys, "tag", "imgs", "--tagger", NAME, "--json")
     assert code == Exit.SOME_FAILED
@@ -170,6 +201,22 @@ def test_a_name_that_becomes_too_long_costs_that_picture_only(place, capsys, mon
     assert (place / "out" / "fine.webp").is_file()
 
 
+@pytest.mark.parametrize("name", ["resize", *WRITING])
+def test_a_name_that_its_number_makes_too_long_costs_that_picture_only(name, place, capsys, monkeypatch):
+    """Of two pictures of one stem, the second gets `_2`: two bytes more than a name may have."""
+    monkeypatch.chdir(place)
+    for n, suffix in enumerate((".bmp", ".png")):
+        caption(picture(place / "imgs" / ("x" * 251 + suffix), n), "sks, lips, forest\n")
+    caption(picture(place / "imgs" / "fine.png", 2), "sks, lips, forest\n")
+    code, _, err = dsk(capsys, *WRITING.get(name, ["resize", "imgs", "out", "--max", "32"]))
+    assert code == Exit.SOME_FAILED
+    assert "the name is too long" in err
+    made = {p.name for p in (place / "out").iterdir() if is_picture(p)}
+    assert made == {"fine.png", "x" * 251 + ".png"}
+    assert (place / "out" / "fine.txt").is_file()
+    assert strays(place) == []
+
+
 @pytest.mark.parametrize(
     "arguments",
     [
@@ -187,6 +234,18 @@ def test_a_name_that_becomes_too_long_costs_that_picture_only(place, capsys, mon
         ["layout", "3_\x1b[31m=imgs"],
         ["undo", "imgs", "--to", "\x1b[31m"],
         ["tag", "imgs", "--\x1b[31m"],
+        ["cutout", "imgs", "--bg", "\x1b[31m"],
+        ["cutout", "imgs", "--model", "\x1b[31m"],
+        ["cutout", "\x1b[2Jnowhere"],
+        ["cutout", "imgs", "imgs"],
+        ["faces", "list", "\x1b[2Jnowhere"],
+        ["faces", "list", "imgs", "--detector", "\x1b[31m"],
+        ["faces", "crop", "imgs", "--size", "\x1b[31m"],
+        ["faces", "crop", "no\nwhere"],
+        ["faces", "crop", "imgs", "imgs"],
+        ["faces", "erase", "imgs", "--fill", "\x1b[31m"],
+        ["faces", "erase", "imgs", "imgs/../imgs"],
+        ["faces", "\x1b[31m", "imgs"],
         ["[/x]"],
     ],
     ids=lambda a: " ".join(a).encode("unicode_escape").decode(),
@@ -194,8 +253,10 @@ def test_a_name_that_becomes_too_long_costs_that_picture_only(place, capsys, mon
 def test_awkward_arguments_are_refused_in_words(arguments, place, capsys, monkeypatch):
     monkeypatch.chdir(place)
     picture(place / "imgs" / "a.png", 1)
+    before = tree(place)
     code, out, err = dsk(capsys, *arguments)
     assert code in (Exit.USAGE, Exit.DATASET)
+    assert tree(place) == before
     assert "error: " in err
     assert out == ""
 

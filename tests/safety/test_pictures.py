@@ -16,7 +16,8 @@ from datasetkit.cli.main import run
 from datasetkit.core.errors import Exit, PlanConflict
 from datasetkit.core.records import Skipped
 from tests.benchmarks import launch
-from tests.safety.datasets import picture, small_set
+from tests.safety.datasets import FINDING, WRITING, picture, small_set
+from tests.safety.finders import DETECTOR
 from tests.safety.harness import digest, is_picture, tree
 from tests.safety.tagger import NAME
 
@@ -34,6 +35,18 @@ def test_pictures_of_one_stem_have_outputs_of_their_own(form, place):
     assert {p for p in (place / "out").rglob("*") if is_picture(p)} == outputs
     assert len({digest(p) for p in outputs}) == len(inputs)
     assert {p: digest(p) for p in inputs} == before
+
+
+@pytest.mark.parametrize("name", WRITING)
+def test_pictures_of_one_stem_keep_apart_what_is_made_of_them(name, place, monkeypatch):
+    monkeypatch.chdir(place)
+    names = ("a.jpg", "a.png", "a.gif", "a_2.png", "sub/a.webp")
+    inputs = [picture(place / "imgs" / name, n) for n, name in enumerate(names)]
+    before = tree(place / "imgs")
+    assert run([*WRITING[name], "--recursive"]) == Exit.DONE
+    outputs = [p for p in (place / "out").rglob("*") if is_picture(p) and p.parent.name != "masks"]
+    assert len({p.with_suffix("") for p in outputs}) == len({digest(p) for p in outputs}) == len(inputs)
+    assert tree(place / "imgs") == before
 
 
 def test_in_place_two_pictures_that_would_become_one_are_refused(place):
@@ -127,7 +140,9 @@ def broken_set(folder) -> dict[str, str]:
 
 
 @pytest.mark.parametrize(
-    "command", [["tag", "imgs", "--tagger", NAME], ["resize", "imgs", "out", "--max", "32"]], ids=lambda c: c[0]
+    "command",
+    [["tag", "imgs", "--tagger", NAME], ["resize", "imgs", "out", "--max", "32"], *FINDING.values()],
+    ids=lambda command: " ".join(command).partition(" imgs")[0],
 )
 def test_each_broken_picture_has_its_line_and_the_others_are_done(command, place, capsys, monkeypatch):
     monkeypatch.chdir(place)
@@ -142,9 +157,9 @@ def test_each_broken_picture_has_its_line_and_the_others_are_done(command, place
         mine = [line for line in lines if name in line]
         assert len(mine) == 1, name
         assert reason in mine[0]
-    made = {p.stem for p in (place / "imgs").glob("*.txt")} if command[0] == "tag" else None
-    made = made or {p.stem for p in (place / "out").iterdir() if is_picture(p)}
-    assert made == {"photo 1", "photo 2"}
+    if command != FINDING["faces list"]:
+        made = (place / "imgs").glob("*.txt") if command[0] == "tag" else (place / "out").iterdir()
+        assert {p.stem for p in made if is_picture(p) or command[0] == "tag"} == {"photo 1", "photo 2"}
     assert {n: what for n, what in tree(place / "imgs").items() if not n.endswith(".txt")} == before
 
 
@@ -155,14 +170,18 @@ def test_broken_pictures_are_findings_of_a_check(place):
     assert all(reasons[name] in found[name] for name in reasons)
 
 
-def test_bombs_are_refused_within_2_seconds_and_512_mb(place, tmp_path):
+@pytest.mark.parametrize(
+    "command", [["resize", "imgs", "--in-place"], ["cutout", "imgs"], ["faces", "erase", "imgs"]], ids=lambda c: c[0]
+)
+def test_bombs_are_refused_within_2_seconds_and_512_mb(command, place, tmp_path):
     """The whole process, imports and all; a small launcher looks, since exec keeps the mark of whoever starts it."""
     for n in range(5):
-        (place / f"bomb{n}.png").write_bytes(png_header(30_000, 30_000))
-    command = [sys.executable, "-m", "datasetkit", "resize", str(place), "--in-place", "--json"]
+        (place / "imgs").mkdir(exist_ok=True)
+        (place / "imgs" / f"bomb{n}.png").write_bytes(png_header(30_000, 30_000))
+    command = [sys.executable, "-m", "datasetkit", *command, "--json"]
     costs = tmp_path / "costs.json"
     launcher = [sys.executable, "-S", "-E", launch.__file__, str(costs), *command]
-    out = subprocess.run(launcher, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL).stdout
+    out = subprocess.run(launcher, cwd=place, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL).stdout
     seconds, _, peak_kb = json.loads(costs.read_text(encoding="utf-8"))
     startup = 3  # seconds for the interpreter and its imports on a busy machine
     assert seconds < startup + 5 * 2
@@ -200,6 +219,41 @@ def test_odd_shapes_are_done(size, place):
         assert image.size == done.value.size
         assert min(image.size) >= 1
         assert max(image.size) == min(max(size), 512)
+
+
+@pytest.mark.parametrize("name", FINDING)
+def test_in_odd_shapes_subjects_and_faces_are_found_or_the_reason_is_said(name, place, capsys, monkeypatch):
+    monkeypatch.chdir(place)
+    sizes = [(1, 1), (1, 20_000), (20_000, 1), (3, 1000)]
+    for n, size in enumerate(sizes):
+        picture(place / "imgs" / f"odd-{n}.png", n, size)
+    without = ["odd-0.png"] if name == "cutout" else []  # an ellipse in one pixel is none
+    assert run(FINDING[name]) == (Exit.SOME_FAILED if without else Exit.DONE)
+    err = capsys.readouterr().err
+    assert [f"odd-{n}.png" for n in range(4) if f"odd-{n}.png: the mask covers" in err] == without
+    if name == "faces list":
+        return
+    for n, (width, height) in enumerate(sizes):
+        with Image.open(place / "out" / f"odd-{n}.png") as image:
+            image.load()
+            assert image.size == ((width, height) if name != "faces crop" else (1, 1) if n < 3 else (3, 3))
+
+
+def test_a_broken_mask_costs_its_picture_only(place, capsys, monkeypatch):
+    """A mask is read where one of the new picture is made of it, or as many as there are faces."""
+    monkeypatch.chdir(place)
+    for n in range(3):
+        picture(place / "imgs" / f"{n}.png", n)
+    (place / "imgs" / "masks").mkdir()
+    (place / "imgs" / "masks" / "0.png").write_bytes(b"nothing")
+    (place / "imgs" / "masks" / "1.png").write_bytes(png_header(30_000, 30_000))
+    before = tree(place / "imgs")
+    for name, command in WRITING.items():
+        assert run([name if word == "out" else word for word in command]) == Exit.SOME_FAILED
+        err = capsys.readouterr().err
+        assert "masks/0.png" in err and "masks/1.png" in err
+        assert (place / name / "2.png").is_file()
+    assert tree(place / "imgs") == before
 
 
 def test_a_wrong_suffix_is_read_by_content(place):
@@ -253,6 +307,35 @@ def test_a_turned_picture_gives_what_the_upright_one_gives(orientation, place):
             pixels.append((small.size, small.tobytes()))
     assert texts[0] == texts[1]
     assert pixels[0] == pixels[1]
+
+
+@pytest.mark.parametrize(("orientation", "turn"), [(o, turn) for o, turn in TURNS.items() if turn is not None])
+def test_a_turned_picture_is_cut_and_searched_as_the_upright_one(orientation, turn, place, monkeypatch):
+    image = four_colours()
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    found = []
+    for folder in ("turned", "upright"):
+        (place / folder / "imgs").mkdir(parents=True)
+        monkeypatch.chdir(place / folder)
+        if folder == "turned":
+            image.save("imgs/a.png", exif=exif)
+        else:
+            image.transpose(turn).save("imgs/a.png")
+        for name, command in WRITING.items():
+            assert run([name if word == "out" else word for word in command]) == Exit.DONE
+        listed = api.list_faces(place / folder / "imgs", api.FacesOptions(detector=DETECTOR)).pictures[0]
+        made = [p for name in WRITING for p in sorted((place / folder / name).rglob("a.png"))]
+        pixels = {p.relative_to(place / folder): _pixels(p) for p in made}
+        found.append((listed.width, listed.height, listed.faces, pixels))
+    assert found[0] == found[1]
+    assert len(found[0][-1]) == 5  # three pictures, and the masks of two
+
+
+def _pixels(path) -> tuple[tuple[int, int], str, bytes]:
+    with Image.open(path) as image:
+        assert image.getexif() == {}
+        return image.size, image.mode, image.tobytes()
 
 
 def test_the_check_of_turns_can_fail(place):
@@ -312,3 +395,22 @@ def test_every_mode_is_tagged_and_resized_and_animations_are_named(place, capsys
             assert image.mode == "RGB"
             assert getattr(image, "n_frames", 1) == 1
             assert np.asarray(image).std() > 20, f"{path.name} is blank"
+
+
+@pytest.mark.parametrize("name", WRITING)
+def test_every_mode_is_cut_and_searched_and_animations_are_named(name, place, capsys, monkeypatch):
+    monkeypatch.chdir(place)
+    modes(place / "imgs")
+    before = tree(place / "imgs")
+    assert run(WRITING[name]) == Exit.DONE
+    outputs = [p for p in (place / "out").iterdir() if is_picture(p)]
+    assert len(outputs) == len(before)
+    assert tree(place / "imgs") == before
+    for path in outputs:
+        with Image.open(path) as image:
+            assert image.mode == "RGB"
+            assert getattr(image, "n_frames", 1) == 1
+            assert np.asarray(image).std() > 20, f"{path.name} is blank"
+    for path in (place / "out" / "masks").glob("*"):
+        with Image.open(path) as mask:
+            assert (mask.mode, mask.size) == ("L", (60, 40))
