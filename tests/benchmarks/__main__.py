@@ -61,10 +61,10 @@ def _measured(name: str, asked: argparse.Namespace, work: Path) -> tuple[str, li
 
 
 def _trained(asked: argparse.Namespace, work: Path) -> Iterator[tuple[str, list[Row]]]:
-    """Train on the stand-in, and on a model of the full size unless it is a smoke run."""
+    """Train on a miniature and on a model of the full size; in a smoke run on the stand-in."""
     shrink = QUICK_SHRINK if asked.quick else 1
     made = pictures.make(work / "pictures", QUICK_PICTURES, shrink=shrink)
-    for model in (train.QUICK,) if asked.quick else (train.STANDIN, train.FULL):
+    for model in (train.QUICK,) if asked.quick else (train.MINI, train.FULL):
         rounds = 1 if asked.quick else min(asked.rounds, TRAINED)
         what = f"{model.size} pixels, {model.steps} steps, {rounds} rounds"
         yield f"train: {model.name}, {what}", train.measure(made, work, rounds, model)

@@ -226,6 +226,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         data = data_set(folder / "data", **how)
         learned[name] = learn(data, options(folder / "out", max_train_epochs=asked.epochs, **others))
         table[name] = measured(learned[name].files[-1], before, concept)
+        print(f"{name}: measured", flush=True)
     for name, numbers in table.items():
         shown = numbers.pop("pictures")
         for kind, pictures in shown.items():

@@ -19,16 +19,20 @@ RANK = 16
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """What is trained on. size: the side of its pictures; steps: of a run, of which the first is not counted."""
+    """What is trained on. size: the side of its pictures; steps: of a run, of which the first is not counted.
+
+    kind: the argument of tests.benchmarks.base.
+    """
 
     name: str
     size: int
     steps: int
+    kind: str = ""
 
 
-STANDIN = Model("stand-in", 128, 24)
+MINI = Model("miniature Stable Diffusion 1.5", 512, 6, "--mini")
 FULL = Model("Stable Diffusion 1.5", 512, 4)
-QUICK = Model("stand-in", 64, 2)
+QUICK = Model("stand-in", 64, 2, "--standin")
 
 
 def measure(pictures: Sequence[Path], work: Path, rounds: int, model: Model) -> list[Row]:
@@ -92,6 +96,5 @@ def captioned(pictures: Sequence[Path], folder: Path) -> Path:
 def plant(folder: Path, model: Model) -> Path:
     """Write a base model with random weights as a diffusers folder, once; returns the folder."""
     if not (folder / "model_index.json").exists():
-        arguments = () if model == FULL else ("--standin",)
-        run(python("tests.benchmarks.base", folder, *arguments))
+        run(python("tests.benchmarks.base", folder, *filter(None, [model.kind])))
     return folder

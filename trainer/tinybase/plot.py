@@ -23,12 +23,14 @@ def rows(log: Path) -> dict[str, list[tuple[int, float]]]:
 def plot(log: Path, path: Path) -> None:
     """Draw a panel for each stage, both axes as powers of ten."""
     from matplotlib.figure import Figure
+    from matplotlib.ticker import NullFormatter
 
     figure = Figure(figsize=(12, 3.6), layout="constrained")
     for panel, (name, found) in zip(figure.subplots(1, len(STAGES)), rows(log).items(), strict=True):
         panel.loglog([step for step, _ in found], [loss for _, loss in found], color="#2563eb", linewidth=1.2)
         panel.set_title(STAGES[name], fontsize=10)
         panel.set_xlabel("step")
+        panel.xaxis.set_minor_formatter(NullFormatter())
         panel.grid(visible=True, which="both", alpha=0.25)
     figure.savefig(path, dpi=110)
 
