@@ -142,7 +142,10 @@ def test_clothes_recipe_makes_the_steps_that_its_page_names(tmp_path):
 
 def test_every_recipe_opens_with_the_command_that_runs_it():
     for path in EXAMPLES.glob("*/dsk.toml"):
-        assert path.read_text(encoding="utf-8").startswith("# dsk run dsk.toml\n"), path
+        first = path.read_text(encoding="utf-8").partition("\n")[0]
+        command = first.removeprefix("# ")
+        assert command in ("dsk run dsk.toml", "dsk train .") and first != command, path
+        assert f"\n{command}" in (path.parent / "README.md").read_text(encoding="utf-8"), path
 
 
 # The machinery of the notebook client warns about its own future; what the notebook does is the kernel's business.
