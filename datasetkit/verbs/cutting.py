@@ -13,17 +13,16 @@ from datasetkit.core import backdrops
 from datasetkit.core.captions import Caption
 from datasetkit.core.config import CutoutOptions
 from datasetkit.core.errors import InputError
-from datasetkit.core.files import display, nearest_folder, refuse_link, require_writable, write_atomic
+from datasetkit.core.files import display, write_atomic
 from datasetkit.core.journal import Recording
 from datasetkit.core.records import ImageRecord, RunReport
 from datasetkit.core.store import Output
-from datasetkit.scan import Scan, scan
+from datasetkit.scan import Scan
 from datasetkit.stages.cutout import CutOut, CutoutStage
 from datasetkit.verbs.carrying import Reworded, Rewording, announce, carry, copy, is_due, mask_path, reword
 from datasetkit.verbs.following import Followed, follow
-from datasetkit.verbs.making import Making, Targets, make
-from datasetkit.verbs.project import JUST_DO_IT, How, Project, finish_interrupted, open_project
-from datasetkit.verbs.sets import require_pictures
+from datasetkit.verbs.making import Making, Targets, beside, look, make
+from datasetkit.verbs.project import JUST_DO_IT, How, Project, open_project
 from datasetkit.vision import colours
 from datasetkit.vision.subject import licence, require_name, require_rembg
 
@@ -57,17 +56,11 @@ def cutout(folder: Path, out: Path | None, options: CutoutOptions, how: How = JU
     ConfigError, MissingExtra and ModelFileError for the model.
     """
     require_model(options)
-    out = out or folder.absolute().with_name(f"{folder.absolute().name}-cutout")
-    if out.resolve() == folder.resolve():
-        raise InputError(f"{display(out)} is the input folder itself", hint="name another folder")
-    refuse_link(out)
-    finish_interrupted(folder, how)
+    out = beside(folder, out, "cutout", options, how)
     if not how.dry_run:
-        require_pictures(folder, recursive=options.recursive, follow_links=options.follow_links)
         require_rembg()
-        require_writable(nearest_folder(out))
     with open_project(out, how) as project:
-        found = _scan(folder, project, options)
+        found = look(folder, project, options)
         making = _making(output_names(found, out), out, options)
         store = project.store
         followed = follow(found, making.pictures(found.records), out, project, "cutout")
@@ -113,19 +106,6 @@ def recipe(options: CutoutOptions) -> str:
 
 def _kept(options: CutoutOptions) -> str:
     return f"{recipe(options)} kept"
-
-
-def _scan(folder: Path, project: Project, options: CutoutOptions) -> Scan:
-    return scan(
-        folder,
-        project.store,
-        recursive=options.recursive,
-        follow_links=options.follow_links,
-        max_pixels=options.max_pixels,
-        with_ids=True,
-        captions=False,
-        reporter=project.how.reporter,
-    )
 
 
 def _making(targets: Targets, out: Path, options: CutoutOptions) -> Making[CutOut]:

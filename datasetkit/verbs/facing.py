@@ -12,25 +12,22 @@ from typing import Generic, TypeVar
 from datasetkit.core import vocabulary
 from datasetkit.core.captions import Caption
 from datasetkit.core.config import FacesOptions
-from datasetkit.core.errors import InputError
-from datasetkit.core.files import MASKS, caption_path, display, nearest_folder, refuse_link, require_writable
+from datasetkit.core.files import MASKS, caption_path, display
 from datasetkit.core.records import Failed, ImageRecord, Outcome, RunReport, Skipped
 from datasetkit.core.rules import RuleSet, apply, build, load_groups
-from datasetkit.scan import Scan, scan
+from datasetkit.scan import Scan
 from datasetkit.stages.cutout import mask_beside
 from datasetkit.stages.faces import Cropped, CropStage, Erased, EraseStage, Places, square
 from datasetkit.verbs.carrying import Reworded, Rewording, announce, carry, copy, is_due, mask_path, reword
 from datasetkit.verbs.following import Followed, follow
 from datasetkit.verbs.found_faces import NO_FACE, PictureFaces, draw_sheet, found_in
-from datasetkit.verbs.making import Making, Targets, make
+from datasetkit.verbs.making import Making, Targets, beside, kept_suffix, look, make
 from datasetkit.verbs.project import JUST_DO_IT, How, Project, finish_interrupted, open_project
 from datasetkit.verbs.seeing import Seen, see
 from datasetkit.verbs.sets import require_pictures
 from datasetkit.vision import faces
 
 T = TypeVar("T")
-# What is read and kept; other formats are written as PNG, which loses nothing.
-_KEPT = frozenset({".jpg", ".jpeg", ".png", ".webp"})
 # What captions say of faces, and of writing in the picture, that is erased.
 FACE_TAGS = ("@face",)
 TEXT_TAGS = (
@@ -84,7 +81,7 @@ def list_faces(folder: Path, options: FacesOptions, how: How = JUST_DO_IT) -> Fa
     finish_interrupted(folder, how)
     require_pictures(folder, recursive=options.recursive, follow_links=options.follow_links)
     with open_project(folder, how) as project:
-        found = _scan(folder, project, options)
+        found = look(folder, project, options)
         seen = see(found.records, options, project)
         pictures = found_in(found.records, seen)
         sheet, entry = draw_sheet(pictures, options, project)
@@ -144,30 +141,10 @@ class _Looked:
 def _looking(folder: Path, out: Path | None, suffix: str, options: FacesOptions, how: How) -> Iterator[_Looked]:
     """Open the project of `out`, and find what there is in the pictures of the folder."""
     require_detector(options)
-    out = out or folder.absolute().with_name(f"{folder.absolute().name}-{suffix}")
-    if out.resolve() == folder.resolve():
-        raise InputError(f"{display(out)} is the input folder itself", hint="name another folder")
-    refuse_link(out)
-    finish_interrupted(folder, how)
-    if not how.dry_run:
-        require_pictures(folder, recursive=options.recursive, follow_links=options.follow_links)
-        require_writable(nearest_folder(out))
+    out = beside(folder, out, suffix, options, how)
     with open_project(out, how) as project:
-        found = _scan(folder, project, options)
+        found = look(folder, project, options)
         yield _Looked(project, found, see(found.records, options, project), out)
-
-
-def _scan(folder: Path, project: Project, options: FacesOptions) -> Scan:
-    return scan(
-        folder,
-        project.store,
-        recursive=options.recursive,
-        follow_links=options.follow_links,
-        max_pixels=options.max_pixels,
-        with_ids=True,
-        captions=False,
-        reporter=project.how.reporter,
-    )
 
 
 def _recipe(what: str, options: FacesOptions) -> str:
@@ -287,7 +264,7 @@ def _names(wanted: Iterable[tuple[ImageRecord, int]], looked: _Looked) -> list[P
     names = []
     for record, number in wanted:
         place = looked.out / record.path.relative_to(looked.found.folder)
-        suffix = place.suffix.lower() if place.suffix.lower() in _KEPT else ".png"
+        suffix = kept_suffix(place)
         stem, n = place.stem, 1
         for _ in range(number):
             while place.with_name(stem if n == 1 else f"{stem}_{n}") in taken:

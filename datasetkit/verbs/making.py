@@ -10,14 +10,27 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, Protocol, TypeVar
 
-from datasetkit.core.errors import PlanConflict
-from datasetkit.core.files import MASKS, TEMP_PREFIX, display, refuse_links, require_writable, sweep, writing
+from datasetkit.core.config import Common
+from datasetkit.core.errors import InputError, PlanConflict
+from datasetkit.core.files import (
+    MASKS,
+    TEMP_PREFIX,
+    display,
+    nearest_folder,
+    refuse_link,
+    refuse_links,
+    require_writable,
+    sweep,
+    writing,
+)
 from datasetkit.core.records import Done, Failed, ImageRecord, Outcome, RunReport, Skipped
 from datasetkit.core.store import Output, Store
 from datasetkit.executors import local
-from datasetkit.scan import Scan
+from datasetkit.images import WRITERS
+from datasetkit.scan import Scan, scan
 from datasetkit.stages.base import Stage
-from datasetkit.verbs.project import Project
+from datasetkit.verbs.project import How, Project, finish_interrupted
+from datasetkit.verbs.sets import require_pictures
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
@@ -83,6 +96,45 @@ class Making(Generic[T_co]):
         if path.parent.name == MASKS:
             return Output(path, record.id, f"{BESIDE} {self.verb}", record.path)
         return Output(path, record.id if n == 1 else f"{record.id}/{n}", self.recipe, record.path)
+
+
+def beside(
+    folder: Path, out: Path | None, suffix: str, options: Common, how: How, *, hint: str = "name another folder"
+) -> Path:
+    """Return where the files go, by default a sibling `<folder>-<suffix>`; finish what was cut short in `folder`.
+
+    Raises InputError for `folder` itself and for a link, DatasetError without pictures, StorageError where nothing can
+    be written.
+    """
+    out = out or folder.absolute().with_name(f"{folder.absolute().name}-{suffix}")
+    if out.resolve() == folder.resolve():
+        raise InputError(f"{display(out)} is the input folder itself", hint=hint)
+    refuse_link(out)
+    finish_interrupted(folder, how)
+    if not how.dry_run:
+        require_pictures(folder, recursive=options.recursive, follow_links=options.follow_links)
+        require_writable(nearest_folder(out))
+    return out
+
+
+def look(folder: Path, project: Project, options: Common) -> Scan:
+    """Return the pictures that files are made of, by their content, without captions."""
+    return scan(
+        folder,
+        project.store,
+        recursive=options.recursive,
+        follow_links=options.follow_links,
+        max_pixels=options.max_pixels,
+        with_ids=True,
+        captions=False,
+        reporter=project.how.reporter,
+    )
+
+
+def kept_suffix(path: Path) -> str:
+    """Return the suffix of a picture where it can be written; other formats become PNG, which loses nothing."""
+    suffix = path.suffix.lower()
+    return suffix if suffix in WRITERS else ".png"
 
 
 def make(found: Scan, making: Making[T], project: Project, maker: Maker) -> RunReport[T]:

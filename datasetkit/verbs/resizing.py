@@ -9,21 +9,18 @@ from pathlib import Path
 from datasetkit.core.buckets import BucketRules, select
 from datasetkit.core.config import ResizeOptions
 from datasetkit.core.errors import InputError
-from datasetkit.core.files import PROJECT, display, nearest_folder, refuse_link, require_writable
+from datasetkit.core.files import PROJECT, display, require_writable
 from datasetkit.core.plans import Move, Plan
 from datasetkit.core.records import Done, Failed, ImageRecord, RunReport, Skipped
 from datasetkit.core.store import Output
-from datasetkit.scan import Scan, file_id, scan
+from datasetkit.scan import Scan, file_id
 from datasetkit.stages.resize import Resized, ResizeStage, target_size
 from datasetkit.verbs.carrying import carry, copy
 from datasetkit.verbs.following import Followed, follow
-from datasetkit.verbs.making import Making, Staging, Targets, make
-from datasetkit.verbs.project import JUST_DO_IT, How, Project, finish_interrupted, open_project
-from datasetkit.verbs.sets import require_pictures
+from datasetkit.verbs.making import Making, Staging, Targets, beside, kept_suffix, look, make
+from datasetkit.verbs.project import JUST_DO_IT, How, open_project
 
 _SUFFIXES = {"jpg": ".jpg", "png": ".png", "webp": ".webp"}
-# What trainers and every viewer read is kept; the other formats are written as PNG, which loses nothing.
-_KEPT = frozenset({".jpg", ".jpeg", ".png", ".webp"})
 
 
 RESOLUTIONS = (512, 768, 1024)
@@ -66,16 +63,9 @@ def resize(folder: Path, out: Path | None, options: ResizeOptions, how: How = JU
         raise InputError("--in-place writes no other folder", hint="leave OUT away, or --in-place")
     if options.in_place:
         return _resize_in_place(folder, options, how)
-    out = out or folder.absolute().with_name(f"{folder.absolute().name}-{options.max}")
-    if out.resolve() == folder.resolve():
-        raise InputError(f"{display(out)} is the input folder itself", hint="name another folder, or --in-place")
-    refuse_link(out)
-    finish_interrupted(folder, how)
-    if not how.dry_run:
-        require_pictures(folder, recursive=options.recursive, follow_links=options.follow_links)
-        require_writable(nearest_folder(out))
+    out = beside(folder, out, str(options.max), options, how, hint="name another folder, or --in-place")
     with open_project(out, how) as project:
-        found = _scan(folder, project, options)
+        found = look(folder, project, options)
         targets = output_names(found.folder, found.records, out, options)
         making = _making(targets, out, options)
         followed = follow(found, making.pictures(found.records), out, project, "resize")
@@ -108,19 +98,6 @@ def uses(records: Sequence[ImageRecord], targets: dict[Path, Path], options: Res
     return tuple(found)
 
 
-def _scan(folder: Path, project: Project, options: ResizeOptions) -> Scan:
-    return scan(
-        folder,
-        project.store,
-        recursive=options.recursive,
-        follow_links=options.follow_links,
-        max_pixels=options.max_pixels,
-        with_ids=True,
-        captions=False,
-        reporter=project.how.reporter,
-    )
-
-
 def output_names(folder: Path, records: Sequence[ImageRecord], out: Path, options: ResizeOptions) -> dict[Path, Path]:
     """Return each picture's output path: its own place below `out`, never one name twice.
 
@@ -130,7 +107,7 @@ def output_names(folder: Path, records: Sequence[ImageRecord], out: Path, option
     targets: dict[Path, Path] = {}
     for record in records:
         place = out / record.path.relative_to(folder)
-        suffix = _SUFFIXES.get(options.format) or (place.suffix.lower() if place.suffix.lower() in _KEPT else ".png")
+        suffix = _SUFFIXES.get(options.format) or kept_suffix(place)
         if options.alpha == "keep" and suffix in (".jpg", ".jpeg") and place.suffix.lower() not in (".jpg", ".jpeg"):
             suffix = ".png"
         target, n = place.with_suffix(suffix), 1
@@ -160,7 +137,7 @@ def _resize_in_place(folder: Path, options: ResizeOptions, how: How) -> ResizeRe
     with open_project(folder, how) as project:
         if not how.dry_run:
             require_writable(folder)
-        found = _scan(folder, project, options)
+        found = look(folder, project, options)
         recipe = _recipe(options)
         fresh = tuple(r for r in found.records if not project.store.is_current_in_place(r.path, recipe))
 
