@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -23,17 +23,15 @@ from datasetkit.core.errors import ConfigError, DskError, Exit
 from datasetkit.core.files import PROJECT, display, find_root, list_images, nearest_folder, require_writable
 from datasetkit.core.origins import origins
 from datasetkit.core.plans import FileOp, Plan, WriteBytes, WriteText
-from datasetkit.core.records import Done, Failed, ImageRecord
+from datasetkit.core.records import Failed, ImageRecord
 from datasetkit.core.store import Store
-from datasetkit.executors import local
 from datasetkit.scan import scan
 from datasetkit.stages.check import RECIPES, CheckStage, unpack_looks, unpack_spots
 from datasetkit.verbs.places import Found, find_places
 from datasetkit.verbs.project import JUST_DO_IT, How, Project, finish_interrupted, open_project
+from datasetkit.verbs.seeing import measured
 
 _DIGESTS = "pixels 1"
-# Pictures whose measures are written to the store at once.
-_KEEP_EVERY = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,27 +191,10 @@ def _measured(
     items: Sequence[Item], needs: Sequence[Measure], options: CheckOptions, project: Project
 ) -> tuple[list[Item], list[Failed]]:
     """Give the items what their pixels say, from the store or by looking; those that cannot be decoded are failed."""
-    store, remember = project.store, not project.how.dry_run
-    rows = {measure: store.measures(RECIPES[measure]) for measure in needs}
-    lacking = {item.id: item for item in items if any(item.id not in rows[measure] for measure in needs)}
+    records = [ImageRecord(item.path, item.id, item.width, item.height) for item in items]
+    recipes = {measure: RECIPES[measure] for measure in needs}
     stage = CheckStage(tuple(needs), options.max_pixels)
-    records = [ImageRecord(item.path, item.id, item.width, item.height) for item in lacking.values()]
-    broken: dict[Path, Failed] = {}
-    new: list[tuple[str, Mapping[Measure, bytes]]] = []
-    try:
-        for outcome in local.run(stage, records, workers=options.workers, reporter=project.how.reporter):
-            if isinstance(outcome, Done):
-                new.append((outcome.record.id, outcome.value.rows))
-                for measure, row in outcome.value.rows.items():
-                    rows[measure][outcome.record.id] = row
-            elif isinstance(outcome, Failed):
-                broken[outcome.path] = outcome
-            if remember and len(new) >= _KEEP_EVERY:
-                _keep(store, new)
-    finally:
-        if remember:
-            _keep(store, new)
-    failed_ids = {lacked.id: broken[lacked.path] for lacked in lacking.values() if lacked.path in broken}
+    rows, failed_ids = measured(records, recipes, stage, options.workers, project)
     whole = [
         replace(
             item,
@@ -225,14 +206,6 @@ def _measured(
         if item.id not in failed_ids
     ]
     return whole, [replace(failed_ids[item.id], path=item.path) for item in items if item.id in failed_ids]
-
-
-def _keep(store: Store, new: list[tuple[str, Mapping[Measure, bytes]]]) -> None:
-    for measure, recipe in RECIPES.items():
-        found = [(image, rows[measure]) for image, rows in new if measure in rows]
-        if found:
-            store.put_measures(recipe, found)
-    new.clear()
 
 
 class _Digests:

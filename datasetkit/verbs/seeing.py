@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from datasetkit.checks.base import Measure, Spot
@@ -33,7 +33,9 @@ def see(records: Sequence[ImageRecord], options: FacesOptions, project: Project)
     Raises ConfigError, MissingExtra and ModelFileError for the detectors.
     """
     needs: tuple[Measure, ...] = ("faces", "text") if options.text else ("faces",)
-    rows, failed = _rows(records, needs, options, project)
+    recipes = {need: _recipe(need, options) for need in needs}
+    stage = CheckStage(needs, options.max_pixels, options.detector)
+    rows, broken = measured(records, recipes, stage, options.workers, project)
     places: dict[Path, Places] = {}
     for record in records:
         if all(record.id in rows[need] for need in needs):
@@ -41,7 +43,7 @@ def see(records: Sequence[ImageRecord], options: FacesOptions, project: Project)
             faces = _chosen(found["faces"], options, record)
             text = tuple(spot for spot in found.get("text", ()) if spot.score >= options.text_threshold)
             places[record.path] = Places(faces, text)
-    return Seen(places, failed)
+    return Seen(places, tuple(replace(broken[r.id], path=r.path) for r in records if r.id in broken))
 
 
 def _chosen(spots: Sequence[Spot], options: FacesOptions, record: ImageRecord) -> tuple[Spot, ...]:
@@ -54,39 +56,38 @@ def _chosen(spots: Sequence[Spot], options: FacesOptions, record: ImageRecord) -
     return tuple(enough)
 
 
-def _rows(
-    records: Sequence[ImageRecord], needs: Sequence[Measure], options: FacesOptions, project: Project
-) -> tuple[dict[Measure, dict[str, bytes]], tuple[Failed, ...]]:
-    """Return the rows of each measure by picture id, from the store or by looking, on all cores."""
+def measured(
+    records: Sequence[ImageRecord], recipes: Mapping[Measure, str], stage: CheckStage, workers: int, project: Project
+) -> tuple[dict[Measure, dict[str, bytes]], dict[str, Failed]]:
+    """Return the rows of each measure by picture id, from the store or by looking, on all cores; and what failed by id.
+
+    recipes: the measures that are wanted, and how the store names them. stage: looks for just these.
+    """
     store, remember = project.store, not project.how.dry_run
-    recipes = {need: _recipe(need, options) for need in needs}
-    rows = {need: store.measures(recipe) for need, recipe in recipes.items()}
-    lacking = {r.id: r for r in records if any(r.id not in rows[need] for need in needs)}
-    stage = CheckStage(tuple(needs), options.max_pixels, options.detector)
-    failed: list[Failed] = []
+    rows = {measure: store.measures(recipe) for measure, recipe in recipes.items()}
+    lacking = {r.id: r for r in records if any(r.id not in rows[measure] for measure in recipes)}
+    broken: dict[Path, Failed] = {}
     new: list[tuple[str, Mapping[Measure, bytes]]] = []
 
     def keep() -> None:
-        for need, recipe in recipes.items():
+        for measure, recipe in recipes.items():
             if remember and new:
-                store.put_measures(recipe, [(image, found[need]) for image, found in new])
+                store.put_measures(recipe, [(image, found[measure]) for image, found in new])
         new.clear()
 
     try:
-        outcomes = local.run(stage, list(lacking.values()), workers=options.workers, reporter=project.how.reporter)
-        for outcome in outcomes:
+        for outcome in local.run(stage, list(lacking.values()), workers=workers, reporter=project.how.reporter):
             if isinstance(outcome, Done):
                 new.append((outcome.record.id, outcome.value.rows))
-                for need, row in outcome.value.rows.items():
-                    rows[need][outcome.record.id] = row
+                for measure, row in outcome.value.rows.items():
+                    rows[measure][outcome.record.id] = row
             elif isinstance(outcome, Failed):
-                broken = {r.id for r in lacking.values() if r.path == outcome.path}
-                failed += [Failed(r.path, outcome.error, outcome.hint) for r in records if r.id in broken]
+                broken[outcome.path] = outcome
             if len(new) >= _KEEP_EVERY:
                 keep()
     finally:
         keep()
-    return rows, tuple(failed)
+    return rows, {record.id: broken[record.path] for record in lacking.values() if record.path in broken}
 
 
 def _recipe(need: Measure, options: FacesOptions) -> str:
