@@ -229,6 +229,16 @@ def test_models_that_are_none_or_need_a_person_are_refused(name, hint, tmp_path)
     assert hint in raised.value.hint
 
 
+def test_models_with_a_licence_are_rembgs_and_the_one_for_no_commerce_has_to_be_named():
+    pytest.importorskip("rembg")
+    for name in subject.LICENCES:
+        subject.require_name(name)
+    known = {session.name() for session in subject._rembg().sessions_class}
+    assert set(subject.LICENCES) <= known
+    assert "not for commercial use" in subject.licence("bria-rmbg")
+    assert api.CutoutOptions().model == "u2netp"
+
+
 def test_a_missing_extra_is_named_with_its_pip_line(made, monkeypatch):
     monkeypatch.setattr(cutting, "require_rembg", subject.require_rembg)
     monkeypatch.setitem(sys.modules, "rembg", None)
