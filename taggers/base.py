@@ -104,7 +104,8 @@ class Tagger(Protocol):
     identity: see `Identity`. labels: one for each column of the scores. batch_size: how many pictures one call to
     `scores` takes best; a model with a fixed batch still takes any number. pr_threshold: the threshold at which the
     model's card measured precision = recall, None where it gives none. notice: what the person must be told before
-    the tags are trusted, or "". device: what it runs on, by its name in `taggers.sessions.PROVIDERS`.
+    the tags are trusted, or "". device: what it runs on, by its name in `taggers.sessions.PROVIDERS`. fills_cores:
+    `scores` keeps every core busy by itself.
     """
 
     @property
@@ -124,6 +125,9 @@ class Tagger(Protocol):
 
     @property
     def device(self) -> str: ...
+
+    @property
+    def fills_cores(self) -> bool: ...
 
     def prepare(self, image: Image.Image) -> object:
         """Turn a picture, as `datasetkit.images.load` gives it, into what `scores` takes; safe in many threads."""

@@ -66,6 +66,7 @@ class BasicTagger:
     batch_size = 1
     pr_threshold: float | None = None
     device = "cpu"
+    fills_cores = False
     notice = (
         "basic is a stand-in for WD14: it knows only framing, solo, plain backgrounds, colours and a few objects; "
         "tag again with a WD14 model when one can be fetched"

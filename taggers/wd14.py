@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -60,7 +61,10 @@ class Wd14Tagger:
         self._output = _output(self._session, files.weights)
         self._through = sessions.runner(self._session, self._input, self._output.name)
         self._require_width(self._output.shape[-1])
-        default = CPU_BATCH if self.device in ON_THE_CPU else CARD_BATCH
+        on_the_cpu = self.device in ON_THE_CPU
+        cores = os.cpu_count() or 1
+        self.fills_cores = on_the_cpu and (options.threads or cores) >= cores
+        default = CPU_BATCH if on_the_cpu else CARD_BATCH
         self.batch_size: int = self._fixed_batch or options.batch_size or default
 
     @staticmethod

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 import random
 import threading
@@ -166,6 +167,50 @@ def test_no_more_pictures_are_in_memory_than_the_window(workers, batch_size):
         time.sleep(0.0005)  # a slow reader must not let the threads run ahead
     assert stage.prepared == 200
     assert stage.most_alive <= 2 * workers + 2 * batch_size
+
+
+@pytest.mark.parametrize("batch_size", [1, 4])
+def test_in_turns_nothing_is_prepared_while_the_model_works(batch_size):
+    class Alone(Bench):
+        preparing = 0
+
+        def prepare(self, record):
+            with self.lock:
+                self.preparing += 1
+            time.sleep(0.001)
+            try:
+                return super().prepare(record)
+            finally:
+                with self.lock:
+                    self.preparing -= 1
+
+        def process(self, batch):
+            before = self.prepared
+            time.sleep(0.002)
+            assert (self.preparing, self.prepared) == (0, before)
+            return super().process(batch)
+
+    stage, cores = Alone(batch_size), os.cpu_count() or 1
+    with stage.open() as worker:
+        done = list(local.work(worker, stage, records(60), workers=cores, in_turns=True))
+    assert [number(outcome) for outcome in done] == list(range(60))
+    assert cores < stage.most_alive <= 4 * cores + 2 * batch_size
+
+
+def test_fewer_workers_than_cores_stay_beside_the_model(monkeypatch):
+    monkeypatch.setattr(local.os, "cpu_count", lambda: 4)
+    ahead = []
+
+    class Slow(Bench):
+        def process(self, batch):
+            time.sleep(0.01)
+            ahead.append(self.prepared - batch[0][0].width)
+            return super().process(batch)
+
+    stage = Slow(batch_size=1)
+    with stage.open() as worker:
+        assert len(list(local.work(worker, stage, records(30), workers=3, in_turns=True))) == 30
+    assert min(ahead[5:20]) > 3, "the window is full again after each picture"
 
 
 def test_pictures_are_prepared_side_by_side():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager
 from itertools import islice
 from typing import Protocol, TypeVar
@@ -55,18 +55,25 @@ def work(
     records: Sequence[ImageRecord],
     *,
     workers: int = 0,
+    in_turns: bool = False,
     reporter: Reporter = SILENT,
 ) -> Generator[Outcome[T], None, None]:
     """Work on the records with an open worker: one outcome for each, in input order, as they come.
 
     At most 2 x workers + batch_size prepared pictures wait in memory besides the batch at work. Closing the iterator
     or Ctrl-C drops what has not begun, and waits for the pictures in hand, so nothing is left half-written.
+    in_turns: `process` fills all cores by itself, so pictures are prepared between its batches and not beside them
+    (a model of two threads, one of which shares its core with a decoder, keeps the other one waiting); at most
+    4 x workers + batch_size then wait. With fewer workers than cores they stay side by side.
     """
-    threads = workers or (os.cpu_count() or 1) + 1  # one more than cores: one of them waits for the disk
+    cores = os.cpu_count() or 1
+    threads = workers or cores + 1  # one more than cores: one of them waits for the disk
+    turns = in_turns and threads >= cores
+    window = (4 if turns else 2) * threads + stage.batch_size
     pool = ThreadPoolExecutor(threads, thread_name_prefix=f"dsk-{stage.name}")
     reporter.start(stage.name, len(records))
     try:
-        prepared = _prepared(worker, records, pool, window=2 * threads + stage.batch_size)
+        prepared = _prepared(worker, records, pool, window=window, in_turns=turns)
         for outcome in _processed(worker, prepared, stage.batch_size):
             reporter.advance()
             yield outcome
@@ -76,13 +83,19 @@ def work(
 
 
 def _prepared(
-    worker: Worker[object], records: Sequence[ImageRecord], pool: ThreadPoolExecutor, *, window: int
+    worker: Worker[object], records: Sequence[ImageRecord], pool: ThreadPoolExecutor, *, window: int, in_turns: bool
 ) -> Iterator[Prepared | Failed]:
-    """Prepare ahead in the pool, at most `window` pictures at a time; yield in input order."""
+    """Prepare ahead in the pool, at most `window` pictures at a time; yield in input order.
+
+    in_turns: nothing is prepared while the caller works on what it was given.
+    """
     left = iter(records)
     waiting: deque[Future[Prepared | Failed]] = deque()
     while True:
-        waiting.extend(pool.submit(_prepare, worker, record) for record in islice(left, window - len(waiting)))
+        if not (in_turns and waiting):
+            waiting.extend(pool.submit(_prepare, worker, record) for record in islice(left, window - len(waiting)))
+            if in_turns:
+                wait(waiting)
         if not waiting:
             return
         yield waiting.popleft().result()

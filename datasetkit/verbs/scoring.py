@@ -206,7 +206,9 @@ def _score(
             project.how.reporter.warn(tagger.notice)
         store.put_labels(key, tagger.labels.pairs())
         stage = replace(stage, batch_size=tagger.batch_size)
-        outcomes = local.work(worker, stage, todo, workers=options.workers, reporter=project.how.reporter)
+        outcomes = local.work(
+            worker, stage, todo, workers=options.workers, in_turns=tagger.fills_cores, reporter=project.how.reporter
+        )
         new = _keep(outcomes, todo, store, key)
         failed |= new
         return Used(name, key, tagger.device, len(todo) - len(new)), tagger.labels

@@ -39,6 +39,7 @@ class Toy:
     labels = Labels.from_pairs(SCORES)
     batch_size = 4
     pr_threshold = None
+    fills_cores = False
     notice = "tags come from the toy"
     device = "cpu"
 

@@ -30,6 +30,7 @@ class ColoursForTests:
     )
     batch_size = 3
     pr_threshold = None
+    fills_cores = False
     notice = ""
     device = "cpu"
 

@@ -32,6 +32,7 @@ class Many:
     labels = LABELS
     batch_size = 1
     pr_threshold = None
+    fills_cores = False
     notice = ""
     device = "cpu"
 

@@ -26,6 +26,7 @@ class StandIn:
     labels = Labels((Label("solo", "general"),))
     batch_size = 1
     pr_threshold = None
+    fills_cores = False
     notice = "basic is a stand-in"
 
     def prepare(self, image):

@@ -288,6 +288,15 @@ def test_fixed_batch_is_obeyed_whatever_was_asked_for(tmp_path):
     assert opened(small_folder(tmp_path / "dynamic"), batch_size=8).batch_size == 8
 
 
+def test_a_model_on_the_processor_says_whether_it_leaves_a_core_idle(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "cpu_count", lambda: 4)
+    fills = {
+        n: open_tagger("auto", TaggerOptions(small_folder(tmp_path / str(n)), "cpu", threads=n)).fills_cores
+        for n in (0, 3, 4)
+    }
+    assert fills == {0: True, 3: False, 4: True}
+
+
 def test_scores_are_those_of_the_formula(tmp_path):
     data = model_bytes(SMALL_COUNT, size=32)
     tagger = opened(small_folder(tmp_path, data))
