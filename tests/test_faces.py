@@ -204,6 +204,18 @@ def test_several_faces_are_several_files_and_the_largest_can_be_had_alone(made, 
     assert images.load(made / "out" / "a.png").size == (150, 150)
 
 
+def test_a_second_face_whose_name_is_too_long_leaves_no_first(made, monkeypatch):
+    """The picture's own name is as long as a name may be; `_2` makes it longer."""
+    two = (faces.Face(10, 10, 40, 40, 0.9), faces.Face(100, 20, 180, 110, 0.7))
+    monkeypatch.setattr(MiddleFace, "find", lambda self, image, *, threshold: two)
+    monkeypatch.setattr("datasetkit.stages.check.steady", lambda ahead, back, width: tuple(ahead))
+    long = picture(made / "imgs" / ("x" * 251 + ".png"), 9, SIZE)
+    result = crop(made)
+    assert [(problem.path, "too long" in problem.error) for problem in result.report.failed] == [(long, True)]
+    made_of = {path.name for path in (made / "out").rglob("*") if path.name.startswith("x")}
+    assert made_of == set() and (made / "out" / "b_2.jpg").exists()
+
+
 def test_masks_are_cropped_alike(made):
     mask = Image.new("L", SIZE)
     mask.paste(255, (100, 0, 200, 150))

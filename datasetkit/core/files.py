@@ -207,6 +207,13 @@ def writing(path: Path) -> Iterator[None]:
         raise storage_error(path, error) from error
 
 
+def require_names(paths: Iterable[Path]) -> None:
+    """Raise InputError for a name that is too long for its disk, before the first of several files is written."""
+    for path in paths:
+        with writing(path), suppress(FileNotFoundError):
+            os.lstat(path)
+
+
 def storage_error(path: Path, error: OSError) -> StorageError:
     """Word an operating-system error about `path` for people."""
     hint = _STORAGE_HINTS.get(error.errno or 0, "")

@@ -22,6 +22,7 @@ from datasetkit.core.errors import PlanConflict, StorageError
 from datasetkit.core.events import SILENT, Reporter
 from datasetkit.core.files import PROJECT, display, storage_error, sweep, writing
 from datasetkit.core.plans import Plan
+from datasetkit.core.replaced import folder_for, free_later, keep, left
 from datasetkit.core.steps import Step, check, make_temp, move, place, sign_of, sync_folders, with_temp
 from datasetkit.core.store import Output, Store
 from datasetkit.core.undoing import Foreseen, inverse
@@ -87,8 +88,9 @@ class Journal:
         steps = check(plan)
         if not steps:
             return None
+        steps = [with_temp(step) for step in steps]
         entry = self._begin(verb, title, steps, undoes=None, generated=generated, outputs=outputs)
-        self._forward(entry, reporter)
+        self._forward(entry, steps, reporter)
         return entry
 
     def check(self, plan: Plan) -> None:
@@ -114,7 +116,7 @@ class Journal:
             entry = int(cursor.lastrowid or 0)
             database.executemany(
                 "INSERT INTO ops VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                [self._row(entry, n, with_temp(step)) for n, step in enumerate(steps)],
+                [self._row(entry, n, step) for n, step in enumerate(steps)],
             )
             database.executemany("INSERT OR IGNORE INTO written VALUES (?)", [(h,) for h in generated])
             self.store.insert_claims(outputs)
@@ -130,7 +132,8 @@ class Journal:
         def key(path: Path | None) -> bytes | None:
             return None if path is None else self.store.key(path)
 
-        return (entry, n, step.kind, key(step.src), key(step.dst), step.before, step.after, step.sign, key(step.temp))
+        signed = sign_of(step) if step.kind == "write" else step.sign  # a text's is known before it stands
+        return (entry, n, step.kind, key(step.src), key(step.dst), step.before, step.after, signed, key(step.temp))
 
     def _steps(self, entry: int) -> list[Step]:
         rows = self.store.database.execute(
@@ -146,9 +149,10 @@ class Journal:
         with self.store.transaction() as database:
             database.execute("UPDATE journal SET phase = ? WHERE id = ?", (phase, entry))
 
-    def _forward(self, entry: int, reporter: Reporter = SILENT, *, phase: str = "prepare") -> list[str]:
+    def _forward(
+        self, entry: int, steps: Sequence[Step], reporter: Reporter = SILENT, *, phase: str = "prepare"
+    ) -> list[str]:
         """Run an open plan to its end from the phase that it reached; return the texts that a person edited since."""
-        steps = self._steps(entry)
         reporter.start("writing", len(steps))
         if phase == "prepare":
             self._prepare(entry, steps)
@@ -158,15 +162,26 @@ class Journal:
                 if step.kind == "move":
                     move(step)
             self._phase(entry, "place")
+        replaced = self._folder_for_replaced(entry, steps)
         edited = []
-        for step in sorted(steps, key=lambda step: step.kind != "move"):  # what is new may take a moved file's name
+        # What is new may take a moved file's name.
+        for n, step in enumerate(sorted(steps, key=lambda step: step.kind != "move")):
+            if replaced is not None and step.before is not None:
+                keep(step.dst, replaced, n)
             if not place(step):
                 edited.append(display(self._short(step.dst)))
             reporter.advance()
         sync_folders({step.dst.parent for step in steps} | {s.src.parent for s in steps if s.src is not None})
         self._finish(entry, steps)
+        if replaced is not None:
+            free_later([replaced])
         reporter.finish()
         return edited
+
+    def _folder_for_replaced(self, entry: int, steps: Sequence[Step]) -> Path | None:
+        """Make the folder where texts that are replaced keep a second name for a while; few texts need none."""
+        many = sum(step.before is not None for step in steps) >= _SYNC_ALL_FROM
+        return folder_for(self.root, entry) if many else None
 
     def _prepare(self, entry: int, steps: Sequence[Step]) -> None:
         """Make folders and temporaries. When that fails, take them away again: the plan never happened."""
@@ -206,7 +221,7 @@ class Journal:
             made.append(path)
 
     def _finish(self, entry: int, steps: Sequence[Step]) -> None:
-        signs = [(sign_of(step), entry, n) for n, step in enumerate(steps)]
+        signs = [(sign_of(step), entry, n) for n, step in enumerate(steps) if not step.sign]
         undoes = self.store.database.execute("SELECT undoes FROM journal WHERE id = ?", (entry,)).fetchone()[0]
         if undoes is not None:
             self._remove_empty_folders(undoes)
@@ -250,7 +265,7 @@ class Journal:
             if phase == "prepare":
                 self._renew_temps(entry)
             try:
-                edited = self._forward(entry, phase=phase)
+                edited = self._forward(entry, self._steps(entry), phase=phase)
                 kept = f"; edited since, and kept: {', '.join(edited)}" if edited else ""
                 line = f"completed the interrupted `dsk {verb}` (history {entry}){kept}"
                 recovered.append(Recovered(line, undoes))
@@ -259,6 +274,7 @@ class Journal:
                     raise
                 line = f"dropped the interrupted `dsk {verb}` (history {entry}), which had changed nothing: {error}"
                 recovered.append(Recovered(line, None))
+        free_later(left(self.root))
         return recovered
 
     def _state(self, entry: int) -> str:
@@ -299,8 +315,10 @@ class Journal:
         undoable = self._undoable(entry)
         refused: list[str] = []
         foreseen = Foreseen()
+        first: list[Step] | None = None
         for target in undoable:
             steps, problems = self._inverse(target, foreseen)
+            first = steps if first is None else first
             if problems and not partial and not dry_run:
                 raise PlanConflict(
                     f"`dsk {target.verb}` (history {target.id}) cannot be undone as a whole: "
@@ -311,8 +329,11 @@ class Journal:
             refused.extend(problems)
             foreseen.add(steps)
         for target in undoable if not dry_run else ():
-            steps, _ = self._inverse(target, Foreseen())
-            self._forward(self._begin("undo", f"undo {target.verb} {target.title}".strip(), steps, undoes=target.id))
+            # What was found out about the first still holds; the others are to be seen as those before them left them.
+            steps, first = (first or self._inverse(target, Foreseen())[0]), None
+            steps = [with_temp(step) for step in steps]
+            entry = self._begin("undo", f"undo {target.verb} {target.title}".strip(), steps, undoes=target.id)
+            self._forward(entry, steps)
         return Undone(tuple(undoable), tuple(refused))
 
     def _undoable(self, entry: int | None) -> list[Entry]:

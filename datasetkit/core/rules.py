@@ -76,19 +76,23 @@ def apply(rules: RuleSet, tags: Sequence[str], *, category: Callable[[str], str 
     fired: dict[Rule, None] = {}
     rest: list[tuple[str, str]] = []
     for tag in tags:
-        replace = rules.replaces.get(normal_form(tag))
+        form = normal_form(tag)
+        replace = rules.replaces.get(form)
         if replace is not None:
             fired[replace] = None
-        written = tag if replace is None else replace.new
-        rest.append((normal_form(written), written))
+            form, tag = normal_form(replace.new), replace.new
+        rest.append((form, tag))
     present = {form for form, _ in rest} | rules.leading_forms
     kept: dict[str, str] = {}
     for form, tag in rest:
         if form in rules.leading_forms:
             continue
         # A tag may be dropped for several reasons: each is counted, so that none seems to have found nothing.
-        redundant = [rule for other, rule in rules.implied_by.get(form, ()) if other in present]
-        reasons: list[Rule] = [*redundant, *_excluding(rules, form, tag, category)]
+        reasons: list[Rule] = []
+        if form in rules.implied_by:
+            reasons += (rule for other, rule in rules.implied_by[form] if other in present)
+        if rules.exclude:
+            reasons += _excluding(rules, form, tag, category)
         if reasons:
             fired |= dict.fromkeys(reasons)
         else:
@@ -129,12 +133,11 @@ def escape_brackets(tags: Iterable[str]) -> tuple[str, ...]:
 
 
 def _excluding(rules: RuleSet, form: str, tag: str, category: Callable[[str], str | None]) -> list[Exclude]:
-    if not rules.exclude:
-        return []
-    asked = (form, category(tag))
-    if asked not in rules.verdicts:
-        rules.verdicts[asked] = [written for written, selector in rules.exclude if selector.matches(*asked)]
-    return rules.verdicts[asked]
+    asked = (form, category(tag) if rules.asks_category else None)
+    found = rules.verdicts.get(asked)
+    if found is None:
+        found = rules.verdicts[asked] = [written for written, selector in rules.exclude if selector.matches(*asked)]
+    return found
 
 
 def _why_nothing(rule: Exclude | Replace, vocabulary: Vocabulary, groups: Mapping[str, Group]) -> str:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from datasetkit.core.captions import normal_form, parse
 from datasetkit.core.errors import ConfigError
 from datasetkit.core.implications import close_chains
-from datasetkit.core.selectors import Exact, Group, Selector, parse_selector
+from datasetkit.core.selectors import Exact, Glob, Group, Selector, parse_selector
 from datasetkit.core.vocabulary import Vocabulary
 
 # Invisible signs that belong inside a word: the joiners of Persian, of Indian scripts and of emoji.
@@ -78,8 +78,9 @@ class RuleSet:
     leading: triggers, then additional tags, none twice; they open every caption in this order.
     exclude: each with what its selector means. warnings: one line each, for people.
     replaces, implied_by, leading_tags, leading_forms: the same rules laid out for look-up by normal form (of the old
-    tag; of the implied tag, each with its specific tag's normal form). verdicts: which exclusions match a normal form
-    of a category, as far as that was asked: ten thousand captions have the same few hundred tags.
+    tag; of the implied tag, each with its specific tag's normal form). asks_category: whether an exclusion looks at the
+    category of a tag. verdicts: which exclusions match a normal form of a category, as far as that was asked: ten
+    thousand captions have the same few hundred tags.
     """
 
     leading: tuple[Trigger | Additional, ...] = ()
@@ -91,6 +92,7 @@ class RuleSet:
     implied_by: Mapping[str, Sequence[tuple[str, Implies]]] = field(init=False, repr=False, compare=False)
     leading_tags: tuple[str, ...] = field(init=False, repr=False, compare=False)
     leading_forms: frozenset[str] = field(init=False, repr=False, compare=False)
+    asks_category: bool = field(init=False, repr=False, compare=False)
     verdicts: dict[tuple[str, str | None], list[Exclude]] = field(
         init=False, repr=False, compare=False, default_factory=dict
     )
@@ -104,6 +106,8 @@ class RuleSet:
         object.__setattr__(self, "implied_by", implied_by)
         object.__setattr__(self, "leading_tags", tags)
         object.__setattr__(self, "leading_forms", frozenset(map(normal_form, tags)))
+        asks = any(not isinstance(selector, Exact | Glob) for _, selector in self.exclude)
+        object.__setattr__(self, "asks_category", asks)
 
     def __bool__(self) -> bool:
         return bool(self.leading or self.exclude or self.replace or self.implies)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+import stat
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -53,18 +54,19 @@ def check(plan: Plan) -> list[Step]:
     for op in plan.ops:
         dst = op.path if isinstance(op, (WriteText, WriteBytes)) else op.dst
         claimed[dst] = claimed.get(dst, 0) + 1
-        occupied = os.path.lexists(dst) and dst not in moved_away
         if isinstance(op, (WriteText, WriteBytes)):
-            if occupied and (dst.is_symlink() or not dst.is_file()):
+            regular = None if dst in moved_away else _is_regular(dst)
+            if regular is False:
                 problems.append(f"{display(dst)} is not a regular file")
                 continue
-            before = dst.read_bytes() if occupied else None
+            before = dst.read_bytes() if regular else None
             if isinstance(op, Rewrite) and op.over != before:
                 outdated.append(display(dst))
             after = op.data if isinstance(op, WriteBytes) else op.text.encode("utf-8", "surrogatepass")
             if before != after:
                 steps.append(Step("write", None, dst, before=before, after=after))
             continue
+        occupied = os.path.lexists(dst) and dst not in moved_away
         if not os.path.lexists(op.src):
             problems.append(f"{display(op.src)} is gone")
         elif isinstance(op, Move):
@@ -178,10 +180,16 @@ def _require_free(path: Path) -> None:
 
 
 def _stands_as_before(step: Step) -> bool:
-    if not os.path.lexists(step.dst):
-        return True
-    regular = step.dst.is_file() and not step.dst.is_symlink()
-    return regular and step.dst.read_bytes() in (step.before, step.after)
+    regular = _is_regular(step.dst)
+    return regular is None or (regular and step.dst.read_bytes() in (step.before, step.after))
+
+
+def _is_regular(path: Path) -> bool | None:
+    """Tell whether a regular file, no link to one, stands at a path; None for nothing."""
+    try:
+        return stat.S_ISREG(os.lstat(path).st_mode)
+    except OSError:
+        return None
 
 
 def sync_folders(folders: Iterable[Path]) -> None:

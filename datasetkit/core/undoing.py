@@ -18,7 +18,7 @@ class Foreseen:
 
     def find(self, path: Path) -> Path | bytes | None:
         """Return where what will be at `path` is now, or its bytes; None for nothing."""
-        for place in (path, *path.parents):
+        for place in (path, *path.parents) if self._will_be else ():
             if place in self._will_be:
                 now = self._will_be[place]
                 return now / path.relative_to(place) if isinstance(now, Path) else now if place == path else None

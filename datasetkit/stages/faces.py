@@ -13,7 +13,7 @@ from datasetkit import images
 from datasetkit.checks.base import Spot
 from datasetkit.core.config import FacesOptions
 from datasetkit.core.errors import InputError
-from datasetkit.core.files import display, reading, write_atomic
+from datasetkit.core.files import display, reading, require_names, write_atomic
 from datasetkit.core.records import Done, ImageRecord, Outcome
 from datasetkit.stages.cutout import joined, mask_beside
 from datasetkit.stages.resize import is_bare, shrink
@@ -122,6 +122,7 @@ class CropStage:
     def prepare(self, record: ImageRecord) -> Done[Cropped]:
         """Read one picture and write its crops; a crop is shrunk to the size that is wanted, never enlarged."""
         options, targets = self.options, self.targets[record.path]
+        require_names(targets)
         faces = self.places[record.path].faces
         picture, sides = _load(record, options), []
         beside = mask_beside(record.path) if len(targets) > len(faces) else None
@@ -158,6 +159,7 @@ class EraseStage:
     def prepare(self, record: ImageRecord) -> Done[Erased]:
         """Read one picture, fill its places and write it; the mask leaves out what was filled."""
         target, *masks = self.targets[record.path]
+        require_names(self.targets[record.path])
         places = self.places[record.path]
         picture = _load(record, self.options)
         if masks:

@@ -13,7 +13,7 @@ from datasetkit.core.errors import InputError
 from datasetkit.core.files import MASKS, caption_path, companions, read_caption, reading, sweep, write_atomic
 from datasetkit.core.journal import Recording
 from datasetkit.core.plans import Plan, WriteText
-from datasetkit.core.records import Failed, ImageRecord
+from datasetkit.core.records import Failed, ImageRecord, RunReport
 from datasetkit.core.store import Output, Store, caption_hash
 from datasetkit.verbs.project import Project
 
@@ -97,12 +97,19 @@ class Reworded:
 
 def announce(rewordings: Iterable[Rewording], verb: str, store: Store) -> None:
     """Note which captions are to follow their pictures: what a kill cuts short is made good by the next run."""
-    store.claim(_due(one, verb) for one in rewordings if _stands(one.caption) or _stands(caption_path(one.origin)))
+    store.claim(_output(one, verb) for one in rewordings if _stands(one.caption) or _stands(caption_path(one.origin)))
 
 
-def is_due(rewording: Rewording, store: Store) -> bool:
-    """Tell whether a caption was announced to follow its picture, and has not yet."""
-    return store.is_claimed(rewording.caption)
+def due(report: RunReport[object], waiting: str, rewordings: Mapping[Path, Rewording], store: Store) -> list[Rewording]:
+    """Return the captions that follow: of what was made now, and of what a killed run made before them.
+
+    waiting: what a dry run says of a picture that would be made.
+    """
+    now = {done.record.path for done in report.done}
+    now |= {skipped.record.path for skipped in report.skipped if skipped.reason == waiting}
+    failed = {problem.path for problem in report.failed}
+    left = {path for path, one in rewordings.items() if path not in failed and store.is_claimed(one.caption)}
+    return [one for path, one in rewordings.items() if path in now | left]
 
 
 def reword(rewordings: Sequence[Rewording], verb: str, title: str, project: Project) -> Reworded:
@@ -131,14 +138,14 @@ def reword(rewordings: Sequence[Rewording], verb: str, title: str, project: Proj
             writes.append(WriteText(one.caption, file_text(after)))
             generated += [caption_hash(after)] if project.store.is_generated(before) else []
     written = {op.path for op in writes}
-    outputs = [_due(one, verb) for one in rewordings if one.caption in written]
+    outputs = [_output(one, verb) for one in rewordings if one.caption in written]
     entry = project.apply(Plan(tuple(writes)), verb, title, generated=generated, outputs=outputs)
     if not project.how.dry_run:
-        project.store.settle(_due(one, verb) for one in rewordings if _stands(one.caption))
+        project.store.settle(_output(one, verb) for one in rewordings if _stands(one.caption))
     return Reworded(tuple(changes), tuple(failed), entry)
 
 
-def _due(rewording: Rewording, verb: str) -> Output:
+def _output(rewording: Rewording, verb: str) -> Output:
     return Output(rewording.caption, "", f"caption {verb}", rewording.origin)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -19,7 +18,7 @@ from datasetkit.core.records import ImageRecord, RunReport
 from datasetkit.core.store import Output
 from datasetkit.scan import Scan
 from datasetkit.stages.cutout import CutOut, CutoutStage
-from datasetkit.verbs.carrying import Reworded, Rewording, announce, carry, copy, is_due, mask_path, reword
+from datasetkit.verbs.carrying import Reworded, Rewording, announce, carry, copy, due, mask_path, reword
 from datasetkit.verbs.following import Followed, follow
 from datasetkit.verbs.making import Making, Targets, beside, look, make
 from datasetkit.verbs.project import JUST_DO_IT, How, Project, open_project
@@ -73,7 +72,7 @@ def cutout(folder: Path, out: Path | None, options: CutoutOptions, how: How = JU
         with project.journal.recording("cutout", display(found.folder.name)) as recording:
             report = make(found, making, project, recording)
             uncut = _keep(report, found, making.targets, kept, options, project, recording)
-        captions = reword(_due(report, rewordings, project), "cutout", _title(found, options), project)
+        captions = reword(due(report, WAITING, rewordings, store), "cutout", _title(found, options), project)
         return CutoutResult(
             report, out, options.model, licence(options.model), captions, uncut, recording.entry, followed
         )
@@ -128,16 +127,6 @@ def backdrop_name(bg: str, picture: str) -> str:
     colour = backdrops.colour(bg, picture)
     named = {rgb: name for name, rgb in backdrops.NAMED.items()}
     return named.get(colour) or colours.name(colour)
-
-
-def _due(report: RunReport[CutOut], rewordings: Mapping[Path, Rewording], project: Project) -> list[Rewording]:
-    """Return the captions that follow: of what was cut out now, and of what a killed run cut out before them."""
-    now = {done.record.path for done in report.done}
-    for skipped in report.skipped:
-        path = skipped.record.path
-        if skipped.reason == WAITING or is_due(rewordings[path], project.store):
-            now.add(path)
-    return [one for path, one in rewordings.items() if path in now]
 
 
 def _title(found: Scan, options: CutoutOptions) -> str:

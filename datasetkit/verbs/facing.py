@@ -18,7 +18,7 @@ from datasetkit.core.rules import RuleSet, apply, build, load_groups
 from datasetkit.scan import Scan
 from datasetkit.stages.cutout import mask_beside
 from datasetkit.stages.faces import Cropped, CropStage, Erased, EraseStage, Places, square
-from datasetkit.verbs.carrying import Reworded, Rewording, announce, carry, copy, is_due, mask_path, reword
+from datasetkit.verbs.carrying import Reworded, Rewording, announce, carry, copy, due, mask_path, reword
 from datasetkit.verbs.following import Followed, follow
 from datasetkit.verbs.found_faces import NO_FACE, PictureFaces, draw_sheet, found_in
 from datasetkit.verbs.making import Making, Targets, beside, kept_suffix, look, make
@@ -185,7 +185,7 @@ def _made(
         if not project.how.dry_run:
             copy(carried, project, recording)
     title = f"captions of {display(looked.found.folder.name)}"
-    captions = reword(_due(report, making.waiting, rewordings, project), "faces", title, project)
+    captions = reword(due(report, making.waiting, rewordings, store), "faces", title, project)
     pictures = found_in(looked.found.records, looked.seen)
     sheet, _ = draw_sheet(pictures, options, project)
     faceless = [r for r in looked.found.records if r not in records and r.path in looked.seen.places]
@@ -210,15 +210,6 @@ def _carried(
         carried += [(source, goal) for source, goal in carry(those, mains, project.store) if goal not in made]
     own = {caption_path(making.targets[source][0]) for source in reworded}
     return [(source, goal) for source, goal in carried if goal not in own]
-
-
-def _due(report: RunReport[T], waiting: str, rewordings: Mapping[Path, Rewording], project: Project) -> list[Rewording]:
-    """Return the captions that follow: of what was made now, and of what a killed run made before them."""
-    now = {done.record.path for done in report.done}
-    now |= {s.record.path for s in report.skipped if s.reason == waiting}
-    failed = {problem.path for problem in report.failed}
-    due = {path for path, one in rewordings.items() if path not in failed and is_due(one, project.store)}
-    return [one for path, one in rewordings.items() if path in now | due]
 
 
 # ---- which places, and under which names ----------------------------------------------------------------------------

@@ -145,13 +145,7 @@ class Editor:
         if not number:
             return Edited(title, decided)
         with self._project() as project:
-            standing = self._standing(picture for picture, _ in decided.changes)
-            plan = Plan(
-                tuple(
-                    Rewrite(caption_path(picture.path), file_text(after), standing[picture.id])
-                    for picture, after in decided.changes
-                )
-            )
+            plan = Plan(tuple(self._rewrites(decided.changes)))
             entry = project.apply(plan, VERB, title, generated=decided.generated)
             self.dataset.learn(project.store, (after for _, after in decided.changes))
             ids = self.dataset.recaption(decided.changes, outside=False)
@@ -308,21 +302,21 @@ class Editor:
             self.dataset.recaption([(p, now) for p, now in differences if now != p.caption], outside=True)
             raise Conflict(shown, "dsk undo --partial takes back the rest, and leaves these as they are")
 
-    def _standing(self, pictures: Iterable[Picture]) -> dict[int, bytes | None]:
-        """Return the bytes of captions as they stand. Raises Conflict for those that are not what memory has."""
-        standing: dict[int, bytes | None] = {}
+    def _rewrites(self, changes: Iterable[tuple[Picture, Caption]]) -> list[Rewrite]:
+        """Return what is to be written over what stands. Raises Conflict where that is not what memory has."""
+        rewrites: list[Rewrite] = []
         differences: list[tuple[Picture, Caption | None]] = []
-        for picture in pictures:
+        for picture, after in changes:
             path = caption_path(picture.path)
             data = read_regular(path, limit=MAX_CAPTION_BYTES)
-            now = decode_caption(path, data)
+            now = picture.read(data)
             if now != picture.caption:
                 differences.append((picture, now))
-            standing[picture.id] = data
+            rewrites.append(Rewrite(path, file_text(after), data))
         if differences:
             self.dataset.recaption(differences, outside=True)
             raise Conflict([Difference(p.id, p.name, p.caption, now) for p, now in differences])
-        return standing
+        return rewrites
 
 
 def _again(steps: Sequence[Step]) -> Plan:

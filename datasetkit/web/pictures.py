@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from datasetkit.core.captions import Caption
+from datasetkit.core.captions import Caption, file_text
+from datasetkit.core.files import caption_path, decode_caption
 from datasetkit.core.signs import Sign
 from datasetkit.core.store import caption_hash
 from datasetkit.verbs.facts import PictureFacts
@@ -53,6 +54,11 @@ class Picture:
     def v(self) -> str:
         """What the address of its thumbnail ends in, so that a new content is a new address."""
         return self.key[:8]
+
+    def read(self, data: bytes | None) -> Caption | None:
+        """Read what its caption's file holds; what dsk would write for the caption that is known need not be parsed."""
+        known = None if self.caption is None else file_text(self.caption).encode("utf-8", "surrogatepass")
+        return self.caption if data == known else decode_caption(caption_path(self.path), data)
 
     @cached_property
     def hash(self) -> str:

@@ -11,7 +11,14 @@ from threading import Event, Thread
 
 from datasetkit.core.captions import Caption
 from datasetkit.core.errors import DskError
-from datasetkit.core.files import CAPTION_SUFFIX, IMAGE_SUFFIXES, MASKS, caption_path, read_caption
+from datasetkit.core.files import (
+    CAPTION_SUFFIX,
+    IMAGE_SUFFIXES,
+    MASKS,
+    MAX_CAPTION_BYTES,
+    caption_path,
+    read_regular,
+)
 from datasetkit.core.signs import Sign
 from datasetkit.core.store import Store
 from datasetkit.web.dataset import Dataset
@@ -72,7 +79,7 @@ class Watch:
             if now == picture.text and (now is not None or picture.caption is None):
                 continue
             try:
-                caption = read_caption(picture.path)
+                caption = picture.read(read_regular(path, limit=MAX_CAPTION_BYTES))
             except DskError:
                 continue
             if caption != picture.caption:

@@ -350,3 +350,19 @@ def test_brackets_are_escaped_once_however_often_one_asks():
     assert once == (r"fate \(series\)", r"fate \(series\)", "\\o/", r":\(")
     assert escape_brackets(once) == once
     assert [normal_form(tag) for tag in once[:2]] == ["fate (series)"] * 2
+
+
+@pytest.mark.parametrize(
+    ("exclude", "asked"), [(["lips", "*_hair"], False), (["lips", "category:rating"], True), (["@face"], True)]
+)
+def test_categories_are_looked_up_only_for_rules_that_depend_on_them(exclude, asked):
+    """Ten thousand captions have a quarter of a million tags."""
+    seen = []
+
+    def category(tag):
+        seen.append(tag)
+        return VOCABULARY.category(tag)
+
+    after = apply(rules(exclude=exclude), ["lips", "red hair", "solo"], category=category).tags
+    assert "solo" in after and "lips" not in after
+    assert bool(seen) is asked
