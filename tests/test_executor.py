@@ -198,7 +198,7 @@ def test_in_turns_nothing_is_prepared_while_the_model_works(batch_size):
 
 
 def test_fewer_workers_than_cores_stay_beside_the_model(monkeypatch):
-    monkeypatch.setattr(local.os, "cpu_count", lambda: 4)
+    monkeypatch.setattr(os, "cpu_count", lambda: 4)
     ahead = []
 
     class Slow(Bench):
