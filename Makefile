@@ -2,13 +2,14 @@
 
 PYTHON ?= python3
 # What `make train` trains on: a .safetensors file, a diffusers folder or a model of the hub (with its commit as
-# REVISION; this one is that of the example below). Without BASE it is what dsk.toml in DATA names, and for the
-# quickstart a stand-in that knows nothing.
+# REVISION; this one is that of the example below). Without BASE it is what dsk.toml in DATA names.
 BASE ?=
 SD15 := stable-diffusion-v1-5/stable-diffusion-v1-5
 REVISION ?= $(if $(filter $(SD15),$(BASE)),451f4fe16113bff5a5d2269ed5ad43b0592e9a14)
-# The project, or the laid-out data set, and the number of GPUs.
-DATA ?= demo-out
+# The project, or the laid-out data set, and the number of GPUs. Without DATA: with BASE the quickstart, else a fox girl
+# on the tiny base, which is part of the package.
+TINY := tiny-out
+DATA ?= $(if $(BASE),demo-out,$(TINY))
 GPUS ?= 1
 
 VENV := .venv
@@ -19,6 +20,8 @@ RUNTIME := $(shell nvidia-smi >/dev/null 2>&1 && echo gpu || echo cpu)
 TRAIN ?=
 READY := $(VENV)/.ready$(if $(TRAIN),-train)
 TRAINER := $(VENV)/.ready-train
+# Of the extra `optimizers`, for the tests; bitsandbytes is large, and peft's import takes seconds longer where it is.
+OPTIMIZERS := schedulefree prodigy-plus-schedule-free prodigyopt dadaptation lion-pytorch
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo check test test-all bench train web web-check docs clean
@@ -36,7 +39,7 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 	@touch $@
 
 $(TRAINER): $(VENV)/.ready
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev,$(RUNTIME),train]"
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev,$(RUNTIME),train]" $(OPTIMIZERS)
 	@touch $@
 
 demo: $(READY) demo-out/dsk.toml ## run the quickstart on a copy in demo-out/ and show what it made
@@ -74,35 +77,33 @@ bench: $(READY) ## measure dsk resize and dsk tag beside plain loops (minutes; s
 
 BASE_RUN := $(if $(BASE),pretrained_model_name_or_path=$(if $(wildcard $(BASE)),$(abspath $(BASE)),$(BASE))) \
   $(if $(REVISION),revision=$(REVISION))
-# Its run is short, and on one thread: the layers are so small that threads would only wait for each other.
-STANDIN := $(if $(BASE)$(filter-out demo-out,$(DATA)),,demo-out/standin-sd1)
-STANDIN_RUN := resolution=256 train_batch_size=4 max_train_epochs=2 learning_rate=0.01 text_encoder_lr=0.01 \
-  mixed_precision=no optimizer_type=AdamW save_state=false output_name=standin \
-  sample_prompts=examples/quickstart/prompts.txt sample_at_first=true
 
-train: $(TRAINER) $(if $(filter demo-out,$(DATA)),demo-out/dataset/config.toml) $(STANDIN:%=%/model_index.json)
-train: ## train a LoRA on DATA with BASE and GPUS (without any: on the quickstart with a stand-in, 2 minutes on a CPU)
-ifneq ($(STANDIN),)
-	OMP_NUM_THREADS=1 $(BIN)/dsk train demo-out --set pretrained_model_name_or_path="$(abspath $(STANDIN))" \
-	  $(STANDIN_RUN:%=--set %)
+train: $(TRAINER) $(if $(filter demo-out,$(DATA)),demo-out/dataset/config.toml) $(if $(filter $(TINY),$(DATA)),$(TINY)/dataset/reg)
+train: ## train a LoRA on DATA with BASE and GPUS (without any: a fox girl on the tiny base, a few minutes on a CPU)
+ifeq ($(DATA)$(BASE)$(GPUS),$(TINY)1)
+	$(BIN)/dsk train $(TINY)
 	@echo
-	@echo "The LoRA is demo-out/output/standin.safetensors, the plot of its loss demo-out/output/standin-loss.png,"
-	@echo "and what it draws from examples/quickstart/prompts.txt before and after, demo-out/output/standin-samples.png."
-	@echo "Its base is a stand-in with random weights: this shows that everything runs, and gives no pictures. For real:"
+	@echo "The LoRA is $(TINY)/output/kitsu.safetensors, the plot of its loss $(TINY)/output/kitsu-loss.png, and what it"
+	@echo "draws with its trigger and without, epoch by epoch, $(TINY)/output/kitsu-samples.png. For real:"
 	@echo "  make train BASE=$(SD15) DATA=my-project GPUS=1"
 else ifeq ($(GPUS),1)
 	$(BIN)/dsk train "$(DATA)" $(BASE_RUN:%=--set %)
 else
-	$(BIN)/accelerate launch --multi_gpu --num_processes $(GPUS) --num_machines 1 --mixed_precision no \
-	  --dynamo_backend no -m trainer "$(DATA)" $(BASE_RUN)
+# This is `accelerate launch --multi_gpu --num_processes $(GPUS) -m trainer ...`, with errors of one line.
+	$(BIN)/python -m trainer.launch $(GPUS) "$(DATA)" $(BASE_RUN)
 endif
 
 demo-out/dataset/config.toml:
 	$(MAKE) demo
 
-# model_index.json is written last: it stands for a complete model.
-demo-out/standin-sd1/model_index.json: | $(TRAINER)
-	$(BIN)/python -m trainer.standin "$(dir $@)"
+# The reg set is laid out last: it stands for a complete data set.
+$(TINY)/dataset/reg: | $(READY)
+	mkdir -p $(TINY)
+	cp -R examples/tiny-lora/. $(TINY)
+	cd $(TINY) && ../$(BIN)/dsk rules faces --trigger kitsu \
+	  --exclude "fox ears,orange hair,medium hair,red scarf,sunglasses"
+	cd $(TINY) && ../$(BIN)/dsk rules girls --exclude "* hair,sunglasses" --where 'name:girl-0 OR name:girl-1'
+	cd $(TINY) && ../$(BIN)/dsk layout 5_kitsu=faces && ../$(BIN)/dsk reg
 
 UI := datasetkit/web/ui
 
@@ -120,5 +121,5 @@ docs: $(READY) ## check the links of all pages
 	$(BIN)/pytest -q tests/test_docs_links.py
 
 clean: ## remove what the targets made: .venv, demo-out, dist, caches
-	rm -rf $(VENV) demo-out build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) demo-out $(TINY) build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

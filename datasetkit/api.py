@@ -24,6 +24,7 @@ from datasetkit.core.config import (
     ImportOptions,
     LayoutOptions,
     PlanRepeatsOptions,
+    RegGenerateOptions,
     RegOptions,
     RenameOptions,
     ReportOptions,
@@ -49,6 +50,7 @@ if TYPE_CHECKING:
     from datasetkit.verbs.naming import rename
     from datasetkit.verbs.pipeline import init, run
     from datasetkit.verbs.planning import plan_repeats
+    from datasetkit.verbs.reg_pictures import generate_reg
     from datasetkit.verbs.regs import reg
     from datasetkit.verbs.resizing import resize
     from datasetkit.verbs.rules import groups, rules
@@ -68,6 +70,7 @@ __all__ = [
     "ImportOptions",
     "LayoutOptions",
     "PlanRepeatsOptions",
+    "RegGenerateOptions",
     "RegOptions",
     "RenameOptions",
     "ReportOptions",
@@ -85,6 +88,7 @@ __all__ = [
     "erase_faces",
     "export",
     "find_config",
+    "generate_reg",
     "groups",
     "history",
     "import_captions",
@@ -117,6 +121,7 @@ _VERBS = {
     "download": "modelfiles",
     "erase_faces": "facing",
     "export": "exchange",
+    "generate_reg": "reg_pictures",
     "groups": "rules",
     "history": "history",
     "import_captions": "exchange",

@@ -6,7 +6,7 @@ import logging
 import math
 import stat
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
@@ -14,7 +14,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Literal
 
-from PIL import ExifTags, Image, ImageCms, ImageFile, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageCms, ImageFile, PngImagePlugin, UnidentifiedImageError
 
 from datasetkit.core.errors import DskError, InputError
 from datasetkit.core.files import IMAGE_SUFFIXES, display, reading, write_atomic
@@ -166,11 +166,11 @@ def save(image: Image.Image, path: Path, *, quality: int = 95) -> None:
     write_atomic(path, data)
 
 
-def encode(image: Image.Image, writer: str, *, quality: int = 95) -> bytes:
+def encode(image: Image.Image, writer: str, *, quality: int = 95, text: Mapping[str, str] | None = None) -> bytes:
     """Return the file of a picture as bytes; pixels only: no EXIF, XMP, GPS, comment or profile (it is sRGB).
 
     quality: 1..100 for JPEG and WebP. A JPEG of 95 and more keeps the colours of every pixel (4:4:4), one below
-    has Pillow's 4:2:0.
+    has Pillow's 4:2:0. text: what a PNG tells beside its pixels, by keyword: how one was made that no camera took.
     """
     bare = image.copy()  # the encoders look for comments and profiles in `info`
     bare.info.clear()
@@ -178,6 +178,10 @@ def encode(image: Image.Image, writer: str, *, quality: int = 95) -> bytes:
     if writer == "JPEG" and quality >= 95:
         options["subsampling"] = 0
     file = BytesIO()
+    if text:
+        options["pnginfo"] = PngImagePlugin.PngInfo()
+        for key, told in text.items():
+            options["pnginfo"].add_text(key, told)
     bare.save(file, writer, **options)
     return file.getvalue()
 

@@ -35,6 +35,12 @@ def ids(text: str) -> tuple[int, ...]:
     return BOS, *_encode(text), EOS
 
 
+def spans(text: str) -> tuple[tuple[int, int], ...]:
+    """Return where each token of a text begins and ends, in characters; BOS and EOS are not among them."""
+    found: list[tuple[int, int]] = _tokenizer().encode(text, add_special_tokens=False).offsets
+    return tuple(found)
+
+
 def count(text: str) -> int:
     """Count the tokens of a text without BOS and EOS: the places that it takes of the encoder's 75.
 

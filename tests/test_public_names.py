@@ -7,14 +7,14 @@ from datasetkit import api
 from datasetkit.core import config
 
 VERBS = """
-    as_sd_scripts check crop_faces cutout doctor download erase_faces export find_config groups history
+    as_sd_scripts check crop_faces cutout doctor download erase_faces export find_config generate_reg groups history
     import_captions init layout list_faces load_config models plan_repeats reg rename report resize rules run scores
     tag undo where
 """.split()
 NOUNS = """
     CheckOptions ConceptOptions Config CutoutOptions ExportOptions FacesOptions How ImportOptions LayoutOptions
-    PlanRepeatsOptions RegOptions RenameOptions ReportOptions ResizeOptions RulesOptions RunOptions TagOptions
-    TrainOptions
+    PlanRepeatsOptions RegGenerateOptions RegOptions RenameOptions ReportOptions ResizeOptions RulesOptions RunOptions
+    TagOptions TrainOptions
 """.split()
 
 
@@ -39,7 +39,10 @@ def test_verbs_that_change_something_take_how():
 
 
 def test_the_tables_of_dsk_toml_are_these():
-    names = "run rename faces resize cutout tag rules plan-repeats layout reg report check review export import train"
+    names = """
+        run rename faces resize cutout tag rules plan-repeats layout reg reg-generate report check review export import
+        train
+    """
     assert sorted(config.TABLES) == sorted(names.split())
 
 

@@ -12,7 +12,7 @@ import os
 import re
 import shutil
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -21,18 +21,21 @@ import torch
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 from torch import Tensor
+from torch.optim import Optimizer
 
 from datasetkit.core import files
 from datasetkit.core.errors import ConfigError, InputError
 from datasetkit.core.events import SILENT, Reporter
 from datasetkit.core.files import display, write_new, writing
+from trainer import lr
 from trainer.loop import Setup
 
-VERSION: Final = 1
+VERSION: Final = 2
 KEPT: Final = 2
 _STAGE: Final = ".dsk-stage-"
 _MANIFEST: Final = "manifest.json"
 _LORA, _OPTIMIZER, _STATE = "lora.safetensors", "optimizer.safetensors", "state.json"
+_AVERAGE: Final = "average.safetensors"  # of runs that keep one
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,14 +53,13 @@ def save(setup: Setup, folder: Path, name: str, step: int, facts: Mapping[str, o
     facts: what must be the same when the run goes on. States of later steps are another run's, or damaged: this run
     comes to those steps again.
     """
-    optimizer, numbers = _flat(setup.optimizer.state_dict())
-    weights = {f"{m.name}.{end}": p.detach().cpu() for m in setup.lora.modules for end, p in _factors(m)}
+    optimizer, numbers = flat(setup.optimizer.state_dict())
+    weights = _named(setup, setup.lora.parameters())
     state = {
         "version": VERSION,
         "step": step,
         "facts": dict(facts),
         "optimizer": numbers,
-        "scheduler": setup.scheduler.state_dict(),
         "scaler": setup.scaler.state_dict(),
     }
     contents = {
@@ -65,6 +67,8 @@ def save(setup: Setup, folder: Path, name: str, step: int, facts: Mapping[str, o
         _OPTIMIZER: save_tensors(optimizer),
         _STATE: json.dumps(state).encode("utf-8"),
     }
+    if setup.average is not None:
+        contents[_AVERAGE] = save_tensors(_named(setup, setup.average.values))
     target = folder / f"{name}-state-{step:08d}"
     _write(folder, target, contents)
     for later in [found for found in _found(folder, name) if _step(found) > step]:
@@ -129,7 +133,7 @@ def read(folder: Path) -> State:
     try:
         manifest = json.loads((folder / _MANIFEST).read_text(encoding="utf-8"))
         broken = [file for file, said in manifest.items() if _hash(folder / file) != said]
-        if broken or set(manifest) != {_LORA, _OPTIMIZER, _STATE}:
+        if broken or set(manifest) - {_AVERAGE} != {_LORA, _OPTIMIZER, _STATE}:
             raise ValueError(", ".join(broken) or "files are missing")
         state = json.loads((folder / _STATE).read_text(encoding="utf-8"))
     except (OSError, ValueError, AttributeError) as error:
@@ -153,13 +157,15 @@ def restore(setup: Setup, state: State, facts: Mapping[str, object]) -> None:
                 hint="set it back, or start the run anew without --resume",
             )
     weights = load_tensors((state.folder / _LORA).read_bytes())
-    for module in setup.lora.modules:
-        for end, parameter in _factors(module):
-            parameter.copy_(weights[f"{module.name}.{end}"])
+    for name, parameter in _named(setup, setup.lora.parameters(), copied=False).items():
+        parameter.copy_(weights[name])
+    if setup.average is not None:
+        average = load_tensors((state.folder / _AVERAGE).read_bytes())
+        setup.average.restore([average[name] for name in _named(setup, setup.average.values, copied=False)], state.step)
     saved = json.loads((state.folder / _STATE).read_text(encoding="utf-8"))
     tensors = load_tensors((state.folder / _OPTIMIZER).read_bytes())
-    setup.optimizer.load_state_dict(_nested(tensors, saved["optimizer"]))
-    setup.scheduler.load_state_dict(saved["scheduler"])
+    lr.replay(setup.scheduler, state.step)
+    restore_optimizer(setup.optimizer, tensors, saved["optimizer"])
     setup.scaler.load_state_dict(saved["scaler"])
 
 
@@ -168,8 +174,10 @@ def _short(value: object) -> str:
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
-def _factors(module: Any) -> tuple[tuple[str, Any], ...]:
-    return ("down", module.down), ("up", module.up)
+def _named(setup: Setup, tensors: Sequence[Tensor], *, copied: bool = True) -> dict[str, Tensor]:
+    """Return module and name -> tensor. tensors: in the order of the parameters; copied: to the main memory."""
+    names = [f"{module.name}.{name}" for module in setup.lora.modules for name in module.tensors]
+    return {n: t.detach().cpu().contiguous() if copied else t for n, t in zip(names, tensors, strict=True)}
 
 
 def _found(folder: Path, name: str) -> list[Path]:
@@ -188,31 +196,45 @@ def _hash(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _flat(state: Mapping[str, Any]) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Part an optimizer's state into tensors by `<parameter>.<name>` and what JSON can hold."""
+def flat(state: Mapping[str, Any]) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Part an optimizer's state into tensors, by their places such as `state.0.exp_avg`, and what JSON can hold."""
     tensors: dict[str, Tensor] = {}
-    rest: dict[str, dict[str, Any]] = {}
-    for parameter, values in state["state"].items():
-        for name, value in values.items():
-            if isinstance(value, Tensor):
-                tensors[f"{parameter}.{name}"] = value.detach().cpu().contiguous().clone()
-            else:
-                rest.setdefault(str(parameter), {})[name] = value
-    groups = [{k: _number(v) for k, v in group.items()} for group in state["param_groups"]]
-    return tensors, {"state": rest, "param_groups": groups}
+    numbers = {
+        "state": {str(place): _parted(own, f"state.{place}.", tensors) for place, own in state["state"].items()},
+        "param_groups": [_parted(group, f"group.{n}.", tensors) for n, group in enumerate(state["param_groups"])],
+    }
+    return tensors, numbers
 
 
-def _nested(tensors: Mapping[str, Tensor], numbers: Mapping[str, Any]) -> dict[str, Any]:
-    state: dict[int, dict[str, Any]] = {int(p): dict(values) for p, values in numbers["state"].items()}
-    for key, tensor in tensors.items():
-        parameter, _, name = key.partition(".")
-        state.setdefault(int(parameter), {})[name] = tensor
+def _parted(values: Mapping[str, Any], place: str, tensors: dict[str, Tensor]) -> dict[str, Any]:
+    """Take the tensors out of values, in nested ones too (bitsandbytes has them), and return the rest."""
+    rest: dict[str, Any] = {}
+    for name, value in values.items():
+        if isinstance(value, Tensor):
+            tensors[place + name] = value.detach().cpu().contiguous().clone()
+        else:
+            rest[name] = _parted(value, f"{place}{name}.", tensors) if isinstance(value, Mapping) else value
+    return rest
+
+
+def restore_optimizer(optimizer: Optimizer, tensors: Mapping[str, Tensor], numbers: Mapping[str, Any]) -> None:
+    """Bring an optimizer to the state that `flat` parted."""
     groups = [
         {k: tuple(v) if isinstance(v, list) and k != "params" else v for k, v in group.items()}
         for group in numbers["param_groups"]
     ]
-    return {"state": state, "param_groups": groups}
-
-
-def _number(value: Any) -> Any:
-    return value.item() if isinstance(value, Tensor) else value
+    state = {int(place): dict(own) for place, own in numbers["state"].items()}
+    for key, tensor in tensors.items():
+        kind, place, *between, name = key.split(".")
+        owner: dict[str, Any] = state[int(place)] if kind == "state" else groups[int(place)]
+        for step in between:
+            owner = owner[step]
+        owner[name] = tensor
+    optimizer.load_state_dict({"state": state, "param_groups": groups})
+    # torch brings the whole state of a weight to the weight's type; some optimizers keep parts of it in another.
+    weights = [weight for group in optimizer.param_groups for weight in group["params"]]
+    for n, values in state.items():
+        own = optimizer.state[weights[n]]
+        for name, value in values.items():
+            if isinstance(value, Tensor) and own[name].dtype != value.dtype:
+                own[name] = value.to(own[name].device)

@@ -37,8 +37,8 @@ _STEPS: Final = 1600  # where neither epochs nor steps are given
 _OWN_LOADER = "pictures are read by this trainer's own loader"
 _ATTENTION = "torch's scaled-dot-product attention is always used"
 _TRACKING = "metrics.jsonl and TensorBoard are written under fixed names"
-_LOSS = "the loss is l2"
 _TEXT_CACHE = "a text encoder that is not trained encodes each wording once, shuffled captions too"
+_NO_FASTER = "a compiled step was measured, and is no faster"
 # Accepted, and not needed: why.
 IGNORED: Final[Mapping[str, str]] = {
     "xformers": _ATTENTION,
@@ -60,55 +60,27 @@ IGNORED: Final[Mapping[str, str]] = {
     "save_last_n_epochs_state": "the newest two states are kept",
     "save_last_n_steps_state": "the newest two states are kept",
     "caption_separator": "commas part the tags",
-    "huber_schedule": _LOSS,
-    "huber_c": _LOSS,
-    "huber_scale": _LOSS,
     "highvram": "memory is not emptied between steps",
+    "torch_compile": _NO_FASTER,
+    "dynamo_backend": _NO_FASTER,
+    "opt_channels_last": "it is chosen where it is faster: on a CPU in bf16",
 }
 # Not to be had here: the values that mean "off" are accepted.
 _OFF: Final[tuple[object, ...]] = (None, False, 0, "", [])
-_CAPTIONS = "write it into the captions: dsk rules changes them all"
-_VALIDATION = "there is no validation here"
 _HALF = "mixed_precision keeps the frozen base in half precision; what is trained stays float32"
-_COURSE = "take one of the lr_scheduler names"
 _METADATA = "training_comment is written"
 _RESUME = "dsk train --resume goes on from the newest state"
 # What to do instead.
 UNSUPPORTED: Final[Mapping[str, str]] = {
-    "v2": "base models of Stable Diffusion 1.x are trained",
-    "network_args": "network_dim, network_alpha and network_dropout say what the LoRA is",
     "dim_from_weights": "set network_dim to the rank of network_weights",
     "base_weights": "merge it into the base model first",
     "base_weights_multiplier": "merge it into the base model first",
-    "weighted_captions": "captions are read without weights",
-    "enable_wildcard": _CAPTIONS,
-    "caption_prefix": _CAPTIONS,
-    "caption_suffix": _CAPTIONS,
-    "secondary_separator": _CAPTIONS,
-    "token_warmup_min": "caption_tag_dropout_rate leaves out tags",
-    "token_warmup_step": "caption_tag_dropout_rate leaves out tags",
-    "color_aug": "colours are trained as they are",
     "face_crop_aug_range": "crop the pictures before",
     "resize_interpolation": "Lanczos is always used",
     "alpha_mask": "masked_loss reads masks/<stem>.png",
     "in_json": "write captions beside the pictures: dsk import --from meta",
     "full_fp16": _HALF,
     "full_bf16": _HALF,
-    "fp8_base": _HALF,
-    "fp8_base_unet": _HALF,
-    "scale_v_pred_loss_like_noise_pred": "min_snr_gamma has a form for v-prediction",
-    "v_pred_like_loss": "the loss is of one kind",
-    "zero_terminal_snr": "the schedule is that of the base model",
-    "validation_split": _VALIDATION,
-    "validation_seed": _VALIDATION,
-    "validate_every_n_epochs": _VALIDATION,
-    "validate_every_n_steps": _VALIDATION,
-    "max_validation_steps": _VALIDATION,
-    "lr_scheduler_type": _COURSE,
-    "lr_scheduler_args": _COURSE,
-    "lr_decay_steps": _COURSE,
-    "lr_scheduler_timescale": _COURSE,
-    "lr_scheduler_min_lr_ratio": _COURSE,
     "save_n_epoch_ratio": "save_every_n_epochs says when",
     "save_state_on_train_end": "a finished run has nothing to go on with; network_weights trains its LoRA further",
     "resume": _RESUME,
@@ -126,12 +98,11 @@ UNSUPPORTED: Final[Mapping[str, str]] = {
 FIXED: Final[Mapping[str, tuple[object, ...]]] = {
     "save_model_as": ("safetensors",),
     "caption_extension": (".txt", ".caption"),
-    "loss_type": ("l2",),
-    "token_warmup_min": (1,),
 }
 _OF_SUBSET: Final[tuple[str, ...]] = (
     "flip_aug", "random_crop", "shuffle_caption", "keep_tokens", "keep_tokens_separator", "caption_dropout_rate",
-    "caption_dropout_every_n_epochs", "caption_tag_dropout_rate",
+    "caption_dropout_every_n_epochs", "caption_tag_dropout_rate", "caption_prefix", "caption_suffix", "enable_wildcard",
+    "secondary_separator", "token_warmup_min", "token_warmup_step", "color_aug",
 )  # fmt: skip
 _OF_DATASET: Final[tuple[str, ...]] = (
     "resolution", "enable_bucket", "min_bucket_reso", "max_bucket_reso", "bucket_reso_steps", "bucket_no_upscale",
@@ -290,7 +261,7 @@ def _dataset(
     if unknown or not sets:
         said = f"unknown table [{min(unknown)}]" if unknown else "it has no [[datasets]]"
         raise ConfigError(f"{where}: {said}", hint="write [general], [[datasets]] and [[datasets.subsets]]")
-    also = ("batch_size", "num_repeats", "image_dir", "is_reg", "class_tokens")
+    also = ("batch_size", "num_repeats", "image_dir", "is_reg", "class_tokens", "custom_attributes")
     shared: list[dict[str, Any]] = []
     rows: list[dict[str, Any]] = []
     for one in sets:
@@ -318,10 +289,22 @@ def _subset(row: Mapping[str, Any], options: TrainOptions, file: Path) -> Subset
     repeats = row.get("num_repeats", 1)
     if not isinstance(repeats, int) or repeats < 1:
         raise ConfigError(f"{display(file.name)}: num_repeats = {repeats!r}", hint="give 1 or more")
+    is_reg = bool(row.get("is_reg", False))
     return Subset(
-        folder, str(row.get("class_tokens", folder.name)), repeats, caption_options(own),
-        bool(row.get("is_reg", False)), own.flip_aug, own.random_crop,
+        folder, str(row.get("class_tokens", folder.name)), repeats, caption_options(own), is_reg, own.flip_aug,
+        own.random_crop, own.color_aug, _preserved(row, file) or (is_reg and own.diff_output_preservation),
     )  # fmt: skip
+
+
+def _preserved(row: Mapping[str, Any], file: Path) -> bool:
+    """Tell whether a subset asks for it by itself, as sd-scripts does; it has no other such attribute."""
+    attributes = row.get("custom_attributes", {})
+    known = isinstance(attributes, dict) and set(attributes) <= {"diff_output_preservation"}
+    asked = attributes.get("diff_output_preservation", False) if known else None
+    if not isinstance(asked, bool):
+        said = f"{display(file.name)}: custom_attributes = {attributes!r}"
+        raise ConfigError(said, hint="it may hold diff_output_preservation = true")
+    return asked
 
 
 def _found(path: str, file: Path | None) -> Path:

@@ -13,6 +13,7 @@ from datasetkit.core.captions import Caption
 from datasetkit.core.errors import DskError
 from datasetkit.core.files import find_root, read_caption
 from datasetkit.core.origins import origins
+from trainer import brackets, captions
 from trainer.plan import Picture, Subset, TrainPlan
 
 
@@ -88,11 +89,11 @@ def subset_use(plan: TrainPlan) -> tuple[SubsetUse, ...]:
     return tuple(made)
 
 
-def caption_use(plan: TrainPlan, max_token_length: int) -> CaptionUse:
-    """Count what is wrong with the captions that the plan trains."""
+def caption_use(plan: TrainPlan, max_token_length: int, *, weighted: bool = False) -> CaptionUse:
+    """Count what is wrong with the captions that the plan trains. weighted: their brackets are weights."""
     trained = [p for p, n in zip(plan.pictures, plan.visits, strict=True) if n]
     own = [p for p in trained if not p.subset.is_reg]
-    counts = {p.path: tokens.count(p.caption) for p in trained}
+    counts = {p.path: longest(p, weighted=weighted) for p in trained}
     sources = _sources(plan.subsets)
     differs = {p.path: _differs(p, sources) for p in own}
     return CaptionUse(
@@ -104,6 +105,15 @@ def caption_use(plan: TrainPlan, max_token_length: int) -> CaptionUse:
         differing=tuple(path for path, answer in differs.items() if answer),
         unknown=sum(answer is None for answer in differs.values()),
     )
+
+
+def longest(picture: Picture, *, weighted: bool = False) -> int:
+    """Return the CLIP tokens of the longest text that a visit to a picture may read."""
+
+    def count(text: str) -> int:
+        return tokens.count(brackets.parse(text).text if weighted else text)
+
+    return count(captions.longest(picture.caption, picture.subset.captions, count))
 
 
 def _sources(subsets: Sequence[Subset]) -> dict[Path, Path]:
@@ -121,4 +131,4 @@ def _differs(picture: Picture, sources: Mapping[Path, Path]) -> bool | None:
         theirs = read_caption(source) or Caption(())
     except DskError:  # it cannot be read, so it is not what is trained
         return True
-    return theirs.text() != (picture.caption if picture.captioned == "written" else "")
+    return theirs.text() != (picture.caption.replace("\n", ", ") if picture.captioned == "written" else "")

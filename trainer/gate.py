@@ -8,17 +8,21 @@ from pathlib import Path
 from typing import Final
 
 import torch
-from torch import Tensor
 
+from trainer import lora as files
 from trainer.errors import GateFailed
-from trainer.families.sd import read_tensors
-from trainer.lora import ADAPTER, Lora
-from trainer.norms import Factors, delta_distance, delta_norms
+from trainer.families.checkpoint import read_tensors
+from trainer.lora import Lora, Module
+from trainer.networks import decompose
+from trainer.networks import lora as low_rank
+from trainer.networks.base import Tensors
+from trainer.norms import Change, Factors, change_distance, change_norm
 
 # Changes of this many times the usual size look like a module that ran away.
 _OUTLIER: Final = 10
-# Changes that differ by less of their norm are the same.
+# Changes that differ by less of their norm are the same: peft multiplies the whole ones in float32.
 _SAME: Final = 1e-6
+_SAME_WHOLE: Final = 1e-5
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,20 +42,17 @@ def check(path: Path, lora: Lora, *, idle: Collection[str] = (), dtype: torch.dt
     return check_tensors(read_tensors(path), lora, name=path.name, idle=idle, dtype=dtype)
 
 
-def check_tensors(
-    tensors: Mapping[str, Tensor], lora: Lora, *, name: str, idle: Collection[str], dtype: torch.dtype
-) -> Verdict:
+def check_tensors(tensors: Tensors, lora: Lora, *, name: str, idle: Collection[str], dtype: torch.dtype) -> Verdict:
     """Check tensors in kohya's keys as `check` does. name: of what is checked, for people."""
-    problems = _whole(tensors, lora) or _alive(tensors, idle) or _proof(tensors, lora, dtype)
+    problems = _whole(tensors, lora) or _alive(tensors, lora, idle) or _proof(tensors, lora, dtype)
     if problems:
         raise GateFailed(f"{name} failed the gate: {'; '.join(problems)}", hint="see metrics.jsonl and loss.png")
-    read = {module.name: _factors(tensors, module.name) for module in lora.modules}
-    norms = dict(zip(read, delta_norms(list(read.values())).tolist(), strict=True))
+    norms = {module: change_norm(_change(own)) for module, own in files.by_module(tensors).items()}
     return Verdict(len(norms), norms, tuple(_outliers(norms)))
 
 
-def _whole(tensors: Mapping[str, Tensor], lora: Lora) -> list[str]:
-    expected = {f"{m.name}.{key}" for m in lora.modules for key in ("alpha", "lora_down.weight", "lora_up.weight")}
+def _whole(tensors: Tensors, lora: Lora) -> list[str]:
+    expected = {f"{m.name}.{key}" for m in lora.modules for key in ("alpha", *m.tensors)}
     odd = expected ^ set(tensors)
     if odd:
         return [f"{len(odd)} tensors are missing or foreign, such as {min(odd)}"]
@@ -59,28 +60,45 @@ def _whole(tensors: Mapping[str, Tensor], lora: Lora) -> list[str]:
     return [f"{len(infinite)} tensors are not finite, such as {infinite[0]}"] if infinite else []
 
 
-def _alive(tensors: Mapping[str, Tensor], idle: Collection[str]) -> list[str]:
-    """Find modules that add nothing: their up factor is still zero, or became so in the file's precision."""
-    ups = {name.removesuffix(".lora_up.weight"): t for name, t in tensors.items() if name.endswith(".lora_up.weight")}
-    dead = [name for name, up in ups.items() if name not in idle and not bool(up.any())]
-    return [f"{len(dead)} of {len(ups)} modules learned nothing, such as {dead[0]}"] if dead else []
+def _alive(tensors: Tensors, lora: Lora, idle: Collection[str]) -> list[str]:
+    """Find modules that add nothing: what starts at zero still is, or became so in the file's precision."""
+    growing = {module.name: tensors[f"{module.name}.{module.grows}"] for module in lora.modules}
+    dead = [name for name, tensor in growing.items() if name not in idle and not bool(tensor.any())]
+    return [f"{len(dead)} of {len(growing)} modules learned nothing, such as {dead[0]}"] if dead else []
 
 
-def _factors(tensors: Mapping[str, Tensor], name: str) -> Factors:
-    """Return what a file says of a module: it adds alpha / rank * up @ down."""
-    down = tensors[f"{name}.lora_down.weight"]
-    return Factors(down, tensors[f"{name}.lora_up.weight"], float(tensors[f"{name}.alpha"]) / down.shape[0])
+def _change(own: Tensors) -> Change:
+    """Return what a file says of a module, by plain arithmetic: alpha / dim times the product of its tensors."""
+    if files.algo(own) == "lora":
+        return Factors(own[low_rank.DOWN], own[low_rank.UP], files.file_scale(own))
+    return files.file_delta(own)
 
 
-def _proof(tensors: Mapping[str, Tensor], lora: Lora, dtype: torch.dtype) -> list[str]:
-    """Compare what the file adds, by plain arithmetic, with what peft added in training."""
+def _proof(tensors: Tensors, lora: Lora, dtype: torch.dtype) -> list[str]:
+    """Compare what the file adds, by plain arithmetic, with what peft adds in training."""
     wrong = []
-    for module in lora.modules:
-        down, up = (factor.detach().cpu().to(dtype) for factor in (module.down, module.up))
-        trained = Factors(down, up, module.layer.scaling[ADAPTER])
-        if not delta_distance(_factors(tensors, module.name), trained) <= _SAME * float(delta_norms([trained])):
-            wrong.append(module.name)
+    read = files.by_module(tensors)
+    with lora.rounded(dtype), torch.no_grad():
+        for module in lora.modules:
+            said, trained = _change(read[module.name]), _on_cpu(module.change())
+            same = _SAME if isinstance(trained, Factors) else _SAME_WHOLE
+            # Worded so that a NaN is different.
+            if not change_distance(said, trained) <= same * change_norm(trained) or _other_size(read, module):
+                wrong.append(module.name)
     return [f"{len(wrong)} modules add something else than was trained, such as {wrong[0]}"] if wrong else []
+
+
+def _on_cpu(change: Change) -> Change:
+    if isinstance(change, Factors):
+        return Factors(change.down.detach().cpu(), change.up.detach().cpu(), change.scale)
+    return change.detach().cpu()
+
+
+def _other_size(read: Mapping[str, Tensors], module: Module) -> bool:
+    """Tell whether a module's magnitudes are not the trained ones, or not on the axis that programs look for."""
+    if decompose.SCALE not in module.tensors:
+        return False
+    return not torch.equal(read[module.name][decompose.SCALE], module.tensors[decompose.SCALE].detach().cpu())
 
 
 def _outliers(norms: Mapping[str, float]) -> list[str]:

@@ -34,5 +34,14 @@ def checkpoint_hashes(path: Path) -> tuple[str, str]:
         return short, hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def model_hash(source: Path) -> str:
+    """Return the sha256 of a model's weights: of a file its own, of a folder that of the names and hashes in it."""
+    if source.is_file():
+        with source.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    each = {path.relative_to(source).as_posix(): model_hash(path) for path in sorted(source.rglob("*.safetensors"))}
+    return hashlib.sha256("".join(f"{name} {found}\n" for name, found in each.items()).encode()).hexdigest()
+
+
 def _short(window: bytes | memoryview) -> str:
     return hashlib.sha256(window).hexdigest()[:8]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,14 +19,19 @@ _NAME = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+)(?:/(?P<file>[\w./-]+\.safetensors
 
 Files = tuple[str, ...]
 _DIFFUSERS: Final = ("config.json", "diffusion_pytorch_model.safetensors")
-# What a model consists of, and a VAE: by itself, or as a part of a model.
-MODEL: Final[tuple[Files, ...]] = (
-    (*(f"{part}/{file}" for part in ("unet", "vae") for file in _DIFFUSERS),
-     "text_encoder/config.json", "text_encoder/model.safetensors"),
+# What a model consists of (Stable Diffusion XL has a second text encoder), and a VAE: by itself, or as a part of one.
+_PLAIN: Final = (
+    *(f"{part}/{file}" for part in ("unet", "vae") for file in _DIFFUSERS),
+    "text_encoder/config.json", "text_encoder/model.safetensors",
 )  # fmt: skip
+MODEL: Final[tuple[Files, ...]] = (
+    _PLAIN,
+    (*_PLAIN, "text_encoder_2/config.json", "text_encoder_2/model.safetensors"),
+)
 VAE: Final[tuple[Files, ...]] = (_DIFFUSERS, tuple(f"vae/{file}" for file in _DIFFUSERS))
 # Fetched where they are there.
-_MORE: Final = ("model_index.json", "scheduler/scheduler_config.json")
+_INDEX, _SECOND = "model_index.json", "text_encoder_2"
+_MORE: Final = (_INDEX, "scheduler/scheduler_config.json")
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +76,16 @@ def fetch(name: HubName, layouts: Sequence[Files]) -> Path:
 
 def _whole(folder: Path, layouts: Sequence[Files]) -> Files:
     """Return the layout whose files are all there, () for none."""
-    return next((files for files in layouts if all((folder / file).is_file() for file in files)), ())
+    whole = (files for files in layouts if all((folder / file).is_file() for file in files))
+    return next((files for files in whole if not _leaves_out(folder, files)), ())
+
+
+def _leaves_out(folder: Path, files: Files) -> bool:
+    """Tell whether a model has a second text encoder that these files, which are its other parts, leave out."""
+    index = folder / _INDEX
+    if files != _PLAIN or not index.is_file():
+        return False
+    return json.loads(index.read_text(encoding="utf-8")).get(_SECOND, [None])[0] is not None
 
 
 def _cached(name: HubName, layouts: Sequence[Files]) -> Path | None:
@@ -80,7 +95,9 @@ def _cached(name: HubName, layouts: Sequence[Files]) -> Path | None:
     for files in layouts:
         found = [try_to_load_from_cache(name.repo, file, revision=name.commit) for file in files]
         if all(isinstance(path, str) for path in found):
-            return Path(str(found[0])).parents[files[0].count("/")]
+            folder = Path(str(found[0])).parents[files[0].count("/")]
+            if not _leaves_out(folder, files):
+                return folder
     return None
 
 
@@ -101,7 +118,7 @@ def _downloaded(name: HubName, layouts: Sequence[Files]) -> Path:
             hint="check the name, the revision and the network",
         ) from error
     if not _whole(folder, layouts):
-        missing = next(file for file in layouts[0] if not (folder / file).is_file())
+        missing = next((file for file in layouts[0] if not (folder / file).is_file()), layouts[-1][-1])
         raise ModelFileError(
             f"cannot fetch {missing} of {display(name.repo)} at {name.commit}",
             hint="check the network, and that the hub has it: diffusers' layout, or owner/name/file.safetensors",

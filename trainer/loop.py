@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 
 import torch
@@ -14,12 +14,13 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from datasetkit.core.config import TrainOptions
-from trainer import losses, noise, optim, seeds
+from trainer import losses, noise, optim, preservation, seeds, sizes
 from trainer.errors import Diverged
 from trainer.families.base import Family, Parts
 from trainer.latents import Encoder
 from trainer.lora import Lora
-from trainer.norms import NormReport, scale_weight_norms
+from trainer.networks.average import Average
+from trainer.norms import NormReport
 from trainer.place import Place
 from trainer.plan import TrainPlan
 from trainer.reading import WORKERS, Reader, Seen, Step
@@ -31,7 +32,10 @@ _Draws = Callable[[str], list[torch.Generator]]
 
 @dataclass(frozen=True, slots=True)
 class Setup:
-    """All that a run is made of. The frozen fields are fixed; what they hold (weights, optimizer) is trained."""
+    """All that a run is made of. The frozen fields are fixed; what they hold (weights, optimizer) is trained.
+
+    average: the moving average of the weights, where it is kept.
+    """
 
     options: TrainOptions
     plan: TrainPlan
@@ -45,10 +49,24 @@ class Setup:
     scheduler: LRScheduler
     scaler: torch.amp.GradScaler
     alphas: Tensor = field(default_factory=alphas_cumprod)
+    average: Average | None = None
+
+    @contextmanager
+    def given(self) -> Iterator[None]:
+        """Let the LoRA be what is saved, drawn with and validated: an average of its weights, where there is one.
+
+        Afterwards it is what is trained again, bit by bit.
+        """
+        with optim.in_use(self.optimizer):
+            if self.average is None:
+                yield
+                return
+            with self.lora.showing(self.average.values):
+                yield
 
     @property
     def prediction(self) -> Prediction:
-        return "v" if self.options.v_parameterization else "epsilon"
+        return "v" if self.parts.prediction == "v_prediction" else "epsilon"
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +125,9 @@ def _step(setup: Setup, work: Step, waited: float) -> StepLog:
     setup.scheduler.step()
     setup.optimizer.zero_grad(set_to_none=True)
     held = setup.options.scale_weight_norms
-    norms = scale_weight_norms(setup.lora.factors(), held) if held else None
+    norms = setup.lora.hold(held) if held else None
+    if setup.average is not None:
+        setup.average.add(parameters)
     last = (step + 1) % setup.plan.totals.steps_per_epoch == 0
     return StepLog(
         step + 1, work.epoch + 1, loss, visits, rates, scheduled, float(gradient), last, norms, waited
@@ -125,7 +145,7 @@ def gradients(setup: Setup, work: Step) -> tuple[float, int]:
     parameters = setup.lora.parameters()
     total = torch.zeros((), dtype=setup.place.tally, device=setup.place.device)
     for position, batch in work.batches:
-        if setup.options.network_dropout:
+        if setup.lora.random:
             # The dropout draws from torch's own generator: it is set for each batch, so that a resumed run goes on.
             torch.manual_seed(seeds.generator(setup.options.seed, work.epoch, "", position, "dropout").initial_seed())
         each = sample_losses(setup, batch, work.epoch)
@@ -144,36 +164,78 @@ def gradients(setup: Setup, work: Step) -> tuple[float, int]:
 
 def sample_losses(setup: Setup, batch: Sequence[Seen], epoch: int) -> Tensor:
     """Return the weighted loss of each visit of a batch, float32 of shape (visits,)."""
-    options, place = setup.options, setup.place
+    options = setup.options
 
     def generators(purpose: str) -> list[torch.Generator]:
         return [seeds.generator(options.seed, epoch, seen.picture.id, seen.number, purpose) for seen in batch]
 
+    t = noise.timesteps(generators("timestep"), options.min_timestep, options.max_timestep)
+    return objective(setup, batch, draw(setup, batch, t, generators))
+
+
+@dataclass(frozen=True, slots=True)
+class Drawn:
+    """A batch with its noise, on the CPU. noisy: what the UNet sees; timesteps: (visits,)."""
+
+    latents: Tensor
+    noise: Tensor
+    noisy: Tensor
+    timesteps: Tensor
+
+    def rows(self, places: Sequence[int]) -> Drawn:
+        """Return some of the visits."""
+        return Drawn(*(t[list(places)] for t in (self.latents, self.noise, self.noisy, self.timesteps)))
+
+
+def draw(setup: Setup, batch: Sequence[Seen], t: Tensor, generators: _Draws, *, perturbed: bool = True) -> Drawn:
+    """Draw the latents and the noise of a batch. perturbed: with the noise of ip_noise_gamma, which is for training."""
+    options = setup.options
     sampled = [
         setup.encoder.moments(seen.picture, seen.at, seen.flip, seen.pixels).sample(generator)
         for seen, generator in zip(batch, generators("latent"), strict=True)
     ]
     latents = torch.stack(sampled) * setup.family.LATENT_SCALE
     eps = _noise(options, latents, generators)
-    t = noise.timesteps(generators("timestep"), options.min_timestep, options.max_timestep)
     input_noise = eps
-    if options.ip_noise_gamma:
+    if options.ip_noise_gamma and perturbed:
         input_noise = noise.perturbed(
             eps, generators("perturbation"), options.ip_noise_gamma,
             random_strength=options.ip_noise_gamma_random_strength,
         )  # fmt: skip
-    noisy = noise.add_noise(latents, input_noise, t, setup.alphas)
-    target = losses.TARGETS[setup.prediction](latents, eps, t, setup.alphas)
-    with place.autocast():
-        text = setup.texts.states([seen.caption for seen in batch])
-        predicted = setup.family.predict(setup.parts, place.sent(noisy.to(place.dtype)), place.sent(t), text)
-    each = losses.mse(predicted, place.sent(target), _masks(batch, latents))
-    weight = losses.weights(
-        snr(setup.alphas)[t], setup.prediction, min_snr_gamma=options.min_snr_gamma,
-        debiased_estimation_loss=options.debiased_estimation_loss,
-    )  # fmt: skip
+    return Drawn(latents, eps, noise.add_noise(latents, input_noise, t, setup.alphas), t)
+
+
+def objective(setup: Setup, batch: Sequence[Seen], drawn: Drawn) -> Tensor:
+    """Return the weighted loss of each visit, float32 of shape (visits,)."""
+    options, place, t = setup.options, setup.place, drawn.timesteps
+    target = place.sent(losses.TARGETS[setup.prediction](drawn.latents, drawn.noise, t, setup.alphas))
+    predicted = predict(setup, batch, drawn)
+    if kept := preservation.places(batch):
+        target = preservation.with_base_predictions(
+            target, kept, setup.lora, lambda rows: predict(setup, [batch[i] for i in rows], drawn.rows(rows))
+        )
+    clear = snr(setup.alphas)[t]
+    c = place.sent(losses.HUBER_SCHEDULES[options.huber_schedule](t, clear, options.huber_c, options.huber_scale))
+    each = losses.each(predicted, target, _masks(batch, drawn.latents), kind=options.loss_type, c=c)
+    weight = losses.weights(clear, setup.prediction, {name: getattr(options, name) for name in losses.WEIGHTS})
     prior = torch.tensor([options.prior_loss_weight if seen.picture.subset.is_reg else 1.0 for seen in batch])
     return each * place.sent(weight * prior)
+
+
+def predict(setup: Setup, batch: Sequence[Seen], drawn: Drawn) -> Tensor:
+    """Return what the UNet makes of a batch, with the LoRA as it is now."""
+    place = setup.place
+    with place.autocast():
+        told = setup.texts.states([seen.caption for seen in batch]).sized(place.sent(_sizes(batch)))
+        predicted: Tensor = setup.family.predict(
+            setup.parts, place.sent(drawn.noisy.to(place.dtype)), place.sent(drawn.timesteps), told
+        )
+    return predicted
+
+
+def _sizes(batch: Sequence[Seen]) -> Tensor:
+    """Return what the visits tell of their pictures' sizes, (visits, 6)."""
+    return torch.tensor([sizes.told(seen.picture, seen.at, seen.flip) for seen in batch], dtype=torch.float32)
 
 
 def _noise(options: TrainOptions, latents: Tensor, generators: _Draws) -> Tensor:

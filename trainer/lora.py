@@ -7,146 +7,127 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from datasetkit.core.errors import ConfigError, ModelFileError
 from datasetkit.core.files import display
+from datasetkit.core.networks import Algo, NetworkArgs
 from trainer.families.base import Family, Part, Parts
-from trainer.norms import Factors
+from trainer.networks import blocks, convolutions, decompose
+from trainer.networks.base import ADAPTER as ADAPTER
+from trainer.networks.base import Target, Tensors
+from trainer.networks.dropout import Dropout
+from trainer.networks.methods import METHODS, SIGNS
+from trainer.networks.network import Lora as Lora
+from trainer.networks.network import Module as Module
+from trainer.networks.ranks import Ranks
 
-# The name under which peft keeps the adapter that is trained.
-ADAPTER: Final = "trained"
 _DIFFUSERS_METADATA: Final = "lora_adapter_metadata"
-
-
-@dataclass(frozen=True, slots=True)
-class Module:
-    """One adapted layer. name: kohya's; path: within its part; layer: peft's, that wraps the frozen one."""
-
-    name: str
-    part: Part
-    path: str
-    layer: Any
-
-    @property
-    def down(self) -> nn.Parameter:
-        """Return the factor (r, in) or (r, in, k, k)."""
-        weight: nn.Parameter = self.layer.lora_A[ADAPTER].weight
-        return weight
-
-    @property
-    def up(self) -> nn.Parameter:
-        """Return the factor (out, r) or (out, r, 1, 1)."""
-        weight: nn.Parameter = self.layer.lora_B[ADAPTER].weight
-        return weight
-
-
-@dataclass(frozen=True, slots=True)
-class Lora:
-    """All adapted layers of a model, in the order of their names. alpha / dim scales what they add."""
-
-    modules: tuple[Module, ...]
-    dim: int
-    alpha: float
-
-    @property
-    def scale(self) -> float:
-        """Return alpha / dim."""
-        return self.alpha / self.dim
-
-    @property
-    def parts(self) -> tuple[Part, ...]:
-        """Return the parts that are trained."""
-        return tuple(dict.fromkeys(module.part for module in self.modules))
-
-    def parameters(self, part: Part | None = None) -> list[nn.Parameter]:
-        """Return the trained parameters, of one part or of all, in the order of the modules."""
-        chosen = [m for m in self.modules if part in (None, m.part)]
-        return [parameter for m in chosen for parameter in (m.down, m.up)]
-
-    def factors(self) -> list[Factors]:
-        """Return the factors of each module."""
-        return [Factors(m.down, m.up, self.scale) for m in self.modules]
+_ALPHA: Final = "alpha"
 
 
 def attach(
-    family: Family, parts: Parts, which: Sequence[Part], *, dim: int, alpha: float, dropout: float, seed: int
-) -> Lora:
-    """Put a LoRA on the modules of the parts; it adds nothing yet (up is zero).
+    family: Family, parts: Parts, which: Sequence[Part], *, dim: int, alpha: float, dropout: float, seed: int,
+    args: NetworkArgs | None = None,
+) -> Lora:  # fmt: skip
+    """Put a network on the modules of the parts; it adds nothing yet (its second factor is zero).
 
     alpha: 0 means dim. dropout: chance of each of the `dim` inner activations to be zero, as in sd-scripts (peft's own
-    dropout acts on the layer's input, which is another thing). The trained weights are float32 whatever the base is.
+    dropout acts on the layer's input, which is another thing). args: all that is no plain LoRA of one rank. The trained
+    weights are float32 whatever the base is. Raises ConfigError where the lists of blocks are another model's.
     """
-    from peft import LoraConfig, inject_adapter_in_model
-
+    args = args or NetworkArgs()
+    sides = convolutions.sides(parts)
+    blocks.check(args, sides)
+    ranks = Ranks(args, dim, alpha, sides)
     modules: list[Module] = []
     for part in which:
-        targets = family.targets(parts, part)
-        scale: Any = alpha or dim  # peft says int, and takes any number
-        config = LoraConfig(r=dim, lora_alpha=scale, target_modules=list(targets.values()), lora_dropout=0.0)
-        model = parts.part(part)
-        inject_adapter_in_model(config, model, adapter_name=ADAPTER)
-        model.eval()  # what peft put in is in training mode
-        for name, path in targets.items():
-            modules.append(Module(name, part, path, model.get_submodule(path)))
-    lora = Lora(tuple(sorted(modules, key=lambda m: m.name)), dim, alpha or dim)
+        modules += _attached(parts, part, _targets(family, parts, part, ranks), args)
+    if not modules:
+        raise ConfigError("nothing would be trained", hint="some block needs a rank and a weight above 0")
+    lora = Lora(tuple(sorted(modules, key=lambda m: m.name)), bool(dropout or args.rank_dropout or args.module_dropout))
     for module in lora.modules:
         _start(module, seed)
-        if dropout > 0:
-            module.layer.lora_A[ADAPTER].register_forward_hook(_Dropout(dropout))
+        if lora.random and args.algo == "lora":  # peft does it for the others
+            hook = Dropout(dropout, args.rank_dropout, args.module_dropout)
+            module.layer.lora_A[ADAPTER].register_forward_hook(hook)
     return lora
+
+
+def _targets(family: Family, parts: Parts, part: Part, ranks: Ranks) -> list[Target]:
+    """Return the layers of a part that are trained, each with its rank."""
+    paths = dict(family.targets(parts, part))
+    if part == "unet" and ranks.args.convolutions:
+        paths |= convolutions.targets(parts)
+    model, found = parts.part(part), []
+    for name, path in paths.items():
+        layer: Any = model.get_submodule(path)
+        shape = tuple(layer.weight.shape)
+        block = blocks.block(name, ranks.sides) if part == "unet" else None
+        rank = ranks.of(block, kernel=max(shape[2:], default=1) > 1)
+        if rank is not None:
+            found.append(METHODS[ranks.args.algo].settled(Target(name, path, shape, rank, block), ranks.args))
+    return found
+
+
+def _attached(parts: Parts, part: Part, targets: Sequence[Target], args: NetworkArgs) -> list[Module]:
+    """Let peft adapt the layers of a part."""
+    from peft import inject_adapter_in_model
+
+    if not targets:
+        return []
+    method, model = METHODS[args.algo], parts.part(part)
+    inject_adapter_in_model(method.config(targets, args), model, adapter_name=ADAPTER)
+    model.eval()  # what peft put in is in training mode
+    made = []
+    for target in targets:
+        layer: Any = model.get_submodule(target.path)
+        tensors = method.parameters(layer, ADAPTER)
+        module = Module(target.name, part, target.path, layer, args.algo, target.rank, tensors, target.block)
+        if args.dora:
+            tensors[decompose.SCALE] = decompose.attach(layer, module.product)
+        made.append(module)
+    return made
 
 
 @torch.no_grad()
 def _start(module: Module, seed: int) -> None:
-    """Draw the down factor by its own generator, so that it does not depend on which other modules there are.
-
-    kaiming_uniform(a = sqrt 5) is U(-1, 1) / sqrt(fan in), as torch starts a linear layer.
-    """
+    """Draw the first values by the module's own generator, so that they do not depend on which others there are."""
     digest = hashlib.sha256(json.dumps([seed, module.name]).encode("ascii")).digest()
     generator = torch.Generator().manual_seed(int.from_bytes(digest[:8], "big"))
-    for factor in (module.down, module.up):
-        factor.data = factor.data.float()
-        factor.requires_grad_(True)
-    bound = 1 / math.sqrt(module.down[0].numel())
-    module.down.copy_((torch.rand(module.down.shape, generator=generator) * 2 - 1) * bound)
-    module.up.zero_()
-
-
-class _Dropout:
-    """A forward hook that drops inner activations while training."""
-
-    def __init__(self, chance: float) -> None:
-        self._chance = chance
-
-    def __call__(self, layer: nn.Module, _inputs: object, output: Tensor) -> Tensor:
-        return functional.dropout(output, self._chance, layer.training)
+    for tensor in module.tensors.values():
+        tensor.data = tensor.data.float()
+        tensor.requires_grad_(True)
+    module.method.start(module.factors, generator)
+    module.tensors[module.grows].zero_()
 
 
 # ---- files ----------------------------------------------------------------------------------------------------------
 
 
 def kohya_tensors(lora: Lora, dtype: torch.dtype) -> dict[str, Tensor]:
-    """Return the LoRA as sd-scripts writes it: `<name>.lora_down.weight`, `.lora_up.weight` and `.alpha`."""
+    """Return the network as sd-scripts and LyCORIS write it: `<name>.lora_down.weight`, ..., and `<name>.alpha`.
+
+    alpha and DoRA's magnitudes are always float32: what the file's precision would round of them is another strength,
+    of the whole layer.
+    """
     tensors: dict[str, Tensor] = {}
     for module in lora.modules:
-        # Always float32: an alpha that the file's precision would round is another strength.
-        tensors[f"{module.name}.alpha"] = torch.tensor(lora.alpha, dtype=torch.float32)
-        tensors[f"{module.name}.lora_down.weight"] = _plain(module.down, dtype)
-        tensors[f"{module.name}.lora_up.weight"] = _plain(module.up, dtype)
+        tensors[f"{module.name}.{_ALPHA}"] = torch.tensor(module.rank.alpha, dtype=torch.float32)
+        for name, tensor in module.tensors.items():
+            own = torch.float32 if name == decompose.SCALE else dtype
+            tensors[f"{module.name}.{name}"] = _plain(tensor, own)
     return tensors
 
 
 def diffusers_tensors(lora: Lora, dtype: torch.dtype) -> dict[str, Tensor]:
-    """Return the LoRA as diffusers and peft write it: `<part>.<path>.lora_A.weight` and `lora_B.weight`.
+    """Return a LoRA as diffusers and peft write it: `<part>.<path>.lora_A.weight` and `lora_B.weight`.
 
     The format has no place for alpha: `diffusers_metadata` belongs to it.
     """
@@ -163,15 +144,18 @@ def diffusers_metadata(lora: Lora) -> dict[str, str]:
     facts: dict[str, object] = {}
     for part in lora.parts:
         # peft takes a name for any path that ends in it: without `text_model` it fits every version of transformers.
-        paths = sorted(m.path.removeprefix("text_model.") for m in lora.modules if m.part == part)
+        ranks = {m.path.removeprefix("text_model."): m.rank for m in lora.modules if m.part == part}
+        usual = Counter(ranks.values()).most_common(1)[0][0]
         facts |= {
-            f"{part}.r": lora.dim,
-            f"{part}.lora_alpha": lora.alpha,
-            f"{part}.target_modules": paths,
+            f"{part}.r": usual.dim,
+            f"{part}.lora_alpha": usual.alpha,
+            f"{part}.target_modules": sorted(ranks),
             f"{part}.init_lora_weights": True,
-            # Empty, and yet older versions of diffusers stop without it.
-            f"{part}.rank_pattern": {},
+            # Empty for one rank, and yet older versions of diffusers stop without it.
+            f"{part}.rank_pattern": {path: rank.dim for path, rank in ranks.items() if rank.dim != usual.dim},
         }
+        if alphas := {path: rank.alpha for path, rank in ranks.items() if rank.alpha != usual.alpha}:
+            facts[f"{part}.alpha_pattern"] = alphas
     return {"format": "pt", _DIFFUSERS_METADATA: json.dumps(facts, indent=2, sort_keys=True)}
 
 
@@ -188,60 +172,98 @@ def _plain(parameter: nn.Parameter, dtype: torch.dtype) -> Tensor:
 
 def read_kohya(path: str) -> dict[str, Tensor]:
     """Read a LoRA file in kohya's keys. Raises ModelFileError."""
-    from trainer.families.sd import read_tensors
+    from trainer.families.checkpoint import read_tensors
 
     tensors = read_tensors(Path(path))
-    if not any(name.endswith(".lora_down.weight") for name in tensors):
-        raise ModelFileError(f"{display(path)} is no LoRA in kohya's keys", hint="name a file with lora_down tensors")
+    if not any(name.partition(".")[2] in SIGNS for name in tensors):
+        raise ModelFileError(
+            f"{display(path)} is no LoRA in kohya's keys", hint="name a file with lora_down, hada or lokr tensors"
+        )
     return tensors
 
 
-@torch.no_grad()
-def load_kohya(lora: Lora, tensors: Mapping[str, Tensor], *, source: str) -> None:
-    """Take over the weights of a kohya file, so that each module adds what it adds there.
-
-    A rank that is not the configured one, a missing or a foreign module is refused (ConfigError, ModelFileError).
-    """
-    names = {key.partition(".")[0] for key in tensors}
-    own = {module.name for module in lora.modules}
-    if names != own:
-        odd = sorted(names ^ own)
-        raise ModelFileError(
-            f"{source} has not the modules that are trained: {odd[0]} and {len(odd) - 1} more differ",
-            hint="train the parts that the file has, with the same network_module",
-        )
-    for module in lora.modules:
-        down = tensors[f"{module.name}.lora_down.weight"].float()
-        up = tensors[f"{module.name}.lora_up.weight"].float()
-        rank = down.shape[0]
-        if rank != lora.dim:
-            raise ConfigError(f"{source} has rank {rank}, not {lora.dim}", hint=f"set network_dim = {rank}")
-        alpha = float(tensors.get(f"{module.name}.alpha", torch.tensor(rank)))
-        module.down.copy_(down.reshape(module.down.shape))
-        module.up.copy_(up.reshape(module.up.shape) * (alpha / rank / lora.scale))
-
-
-def deltas(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return what each module of a kohya file adds to its layer, (out, in * k * k), by plain arithmetic in float64."""
-    found: dict[str, Tensor] = {}
-    for key in tensors:
+def by_module(tensors: Tensors) -> dict[str, dict[str, Tensor]]:
+    """Return module -> its tensors, by their names behind it."""
+    found: dict[str, dict[str, Tensor]] = {}
+    for key, tensor in tensors.items():
         name, _, rest = key.partition(".")
-        if rest == "lora_down.weight":
-            down = tensors[key].double().flatten(1)
-            up = tensors[f"{name}.lora_up.weight"].double().flatten(1)
-            found[name] = up @ down * (float(tensors[f"{name}.alpha"]) / down.shape[0])
+        found.setdefault(name, {})[rest] = tensor
     return found
 
 
-def diffusers_deltas(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> dict[str, Tensor]:
+@torch.no_grad()
+def load_kohya(lora: Lora, tensors: Tensors, *, source: str) -> None:
+    """Take over the weights of a kohya file, so that each module adds what it adds there.
+
+    Another method, a rank that is not the configured one, a missing or a foreign module is refused (ConfigError,
+    ModelFileError).
+    """
+    read = by_module(tensors)
+    if odd := sorted(set(read) ^ {module.name for module in lora.modules}):
+        raise ModelFileError(
+            f"{source} has not the modules that are trained: {odd[0]} and {len(odd) - 1} more differ",
+            hint="train the parts and blocks that the file has, with the same network_module and network_args",
+        )
+    for module in lora.modules:
+        _load(module, read[module.name], source)
+
+
+def _load(module: Module, own: Mapping[str, Tensor], source: str) -> None:
+    if algo(own) != module.algo:
+        raise ConfigError(f"{source} is {algo(own) or 'of an unknown method'}, not {module.algo}", hint=_SAME_NETWORK)
+    dim = module.method.dim(own)
+    if dim and dim != module.rank.dim:
+        raise ConfigError(
+            f"{source} has rank {dim}, not {module.rank.dim}", hint=f"set network_dim = {dim} (of {module.name})"
+        )
+    odd = sorted((set(own) - {_ALPHA}) ^ set(module.tensors))
+    odd = odd or [name for name, tensor in module.tensors.items() if own[name].numel() != tensor.numel()]
+    if odd:
+        raise ConfigError(f"{source}: {odd[0]} of {module.name} is not as it is trained", hint=_SAME_NETWORK)
+    for name, tensor in module.tensors.items():
+        tensor.copy_(own[name].float().reshape(tensor.shape))
+    module.tensors[module.grows].mul_(file_scale(own) / module.scale)
+
+
+_SAME_NETWORK: Final = "train it further with the network_module and network_args that it was trained with"
+
+
+def algo(own: Tensors) -> Algo | None:
+    """Tell the method of a module by the names of its tensors."""
+    return next((method for name, method in SIGNS.items() if name in own), None)
+
+
+def file_scale(own: Tensors) -> float:
+    """Return by what a program multiplies the product of a module's tensors: alpha / dim, 1 without either."""
+    method = algo(own)
+    dim = METHODS[method].dim(own) if method else 0
+    return float(own[_ALPHA]) / dim if dim and _ALPHA in own else 1.0
+
+
+def file_delta(own: Tensors) -> Tensor:
+    """Return what a module of a kohya file adds to its layer, (out, in * k * k), by plain arithmetic in float64."""
+    method = algo(own)
+    if method is None:
+        raise ModelFileError("a module has no tensors of a known method", hint="name a file of LoRA, LoHa or LoKr")
+    return METHODS[method].delta({name: tensor.double() for name, tensor in own.items()}) * file_scale(own)
+
+
+def deltas(tensors: Tensors) -> dict[str, Tensor]:
+    """Return what each module of a kohya file adds to its layer, as `file_delta` does."""
+    return {name: file_delta(own) for name, own in by_module(tensors).items()}
+
+
+def diffusers_deltas(tensors: Tensors, metadata: Mapping[str, str]) -> dict[str, Tensor]:
     """Return what each module of a diffusers file adds, by path, as `deltas` does."""
     facts = json.loads(metadata[_DIFFUSERS_METADATA])
     found: dict[str, Tensor] = {}
     for key in tensors:
         path, ending, _ = key.partition(".lora_A.weight")
         if ending:
-            part = path.partition(".")[0]
+            part, _, inner = path.partition(".")
+            inner = inner.removeprefix("text_model.")
             up = tensors[f"{path}.lora_B.weight"].double().flatten(1)
-            scale = facts[f"{part}.lora_alpha"] / facts[f"{part}.r"]
-            found[path] = up @ tensors[key].double().flatten(1) * scale
+            dim = facts[f"{part}.rank_pattern"].get(inner, facts[f"{part}.r"])
+            alpha = facts.get(f"{part}.alpha_pattern", {}).get(inner, facts[f"{part}.lora_alpha"])
+            found[path] = up @ tensors[key].double().flatten(1) * (alpha / dim)
     return found

@@ -10,6 +10,7 @@ The coefficients were measured on full-size models of Stable Diffusion 1 (docs/t
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
@@ -17,6 +18,9 @@ from typing import Final
 from datasetkit.core.buckets import Size
 from datasetkit.core.config import TrainOptions
 from datasetkit.tokens import CHUNK
+from trainer.networks import blocks, layers
+from trainer.networks.layers import Layer
+from trainer.networks.ranks import Ranks
 from trainer.weights import SD1, Anatomy
 
 # How far the estimate may be from the peak that is measured, as a fraction.
@@ -37,12 +41,25 @@ STATES: Final[Mapping[str, int]] = {
     "adamw": 8,
     "adamw8bit": 2,
     "pagedadamw8bit": 2,
+    "pagedadamw": 8,
+    "pagedadamw32bit": 8,
     "lion": 4,
     "lion8bit": 1,
+    "pagedlion8bit": 1,
+    "sgdnesterov": 4,
+    "adafactor": 1,
     "prodigy": 16,
+    "prodigyplusschedulefree": 5,
     "dadaptation": 12,
     "dadaptadam": 12,
+    "dadaptadagrad": 12,
+    "dadaptadan": 20,
+    "dadaptadanip": 20,
     "dadaptlion": 8,
+    "dadaptsgd": 12,
+    "adamwschedulefree": 8,
+    "radamschedulefree": 8,
+    "sgdschedulefree": 4,
 }
 _USUAL_STATE: Final = 8  # of an optimizer that is named by its import path
 
@@ -81,45 +98,76 @@ def estimate(options: TrainOptions, largest: Size, anatomy: Anatomy | None) -> E
     model = anatomy or SD1
     base = _BYTES[options.mixed_precision]
     pixels = largest[0] * largest[1]
-    parameters = _lora(options, model)
+    ranks, adapted = _adapted(options, model)
+    parameters = sum(layers.numbers(own, ranks) for own in adapted)
+    averaged = _FLOAT if options.ema_decay else 0
     copy = base if base < _FLOAT else 0  # autocast keeps one in half precision
     states = STATES.get(options.optimizer_type.casefold(), _USUAL_STATE)
+    weights = _weights(options, model, base)
     shares = [
         Share("program", RUNTIME, "Python and its libraries, or a GPU's context"),
         Share(
-            "weights", (model.unet + model.text_encoder) * base,
-            f"{_short(model.unet + model.text_encoder)} parameters x {base} bytes",
+            "weights", sum(count * each for count, each in weights),
+            " + ".join(f"{_short(count)} parameters x {_plural(each)}" for count, each in weights),
         ),
         Share(
-            "LoRA", parameters * (2 * _FLOAT + states + copy),
+            "LoRA", parameters * (2 * _FLOAT + states + copy + averaged),
             f"{_short(parameters)} parameters x ({_FLOAT} weight + {_FLOAT} gradient + {states} optimizer"
-            f"{f' + {copy} copy' if copy else ''}) bytes",
+            f"{f' + {copy} copy' if copy else ''}{f' + {averaged} average' if averaged else ''}) bytes",
         ),
+        *_changes(options, ranks, adapted, base),
         *_working(options, model, pixels, base),
     ]  # fmt: skip
     loading = RUNTIME + _FLOAT * (model.unet + model.text_encoder + model.vae)
     return Estimate(tuple(shares), loading, anatomy is None)
 
 
-def _lora(options: TrainOptions, model: Anatomy) -> int:
-    rates = options.rates()
-    of_rank = (model.lora_unet if rates["unet"] else 0) + (model.lora_text if rates["text_encoder"] else 0)
-    return of_rank * options.network_dim
+def _weights(options: TrainOptions, model: Anatomy, base: int) -> list[tuple[int, int]]:
+    """Return the parameters of the frozen base, and the bytes of each; those of one kind are one entry."""
+    unet = 1 if options.fp8_base or options.fp8_base_unet else base
+    text = 1 if options.fp8_base else base
+    if unet == text:
+        return [(model.unet + model.text_encoder, unet)]
+    return [(model.unet, unet), (model.text_encoder, text)]
+
+
+def _plural(count: int) -> str:
+    return f"{count} byte" if count == 1 else f"{count} bytes"
+
+
+def _adapted(options: TrainOptions, model: Anatomy) -> tuple[Ranks, list[tuple[Layer, ...]]]:
+    """Return the layers of each trained part. Raises ConfigError for lists of blocks that are another model's."""
+    rates, args = options.rates(), options.network()
+    blocks.check(args, model.sides)
+    ranks = Ranks(args, options.network_dim, options.network_alpha, model.sides)
+    return ranks, [own for part, own in model.layers.items() if rates[part]]
+
+
+def _changes(options: TrainOptions, ranks: Ranks, adapted: list[tuple[Layer, ...]], base: int) -> list[Share]:
+    """Return what a method holds that makes the whole change of a layer before it uses it; LoRA and LoCon do not."""
+    if ranks.args.algo == "lora":
+        return []
+    sizes: Counter[int | None] = Counter()
+    for layer in (layer for own in adapted for layer in own if layers.rank(layer, ranks) is not None):
+        sizes[layer.block] += layer.out * layer.ins * layer.kernel
+    # Computed again block by block, the largest block is held.
+    held = max(sizes.values(), default=0) if options.gradient_checkpointing else sizes.total()
+    return [Share("changes of layers", held * base, f"{_short(held)} numbers x {base} bytes")]
 
 
 def _working(options: TrainOptions, model: Anatomy, pixels: int, base: int) -> list[Share]:
     """Return what comes and goes: of a step, or of encoding before the first one where that takes more."""
     batch = options.train_batch_size
-    latent = pixels / 64  # 8 x 8 image pixels make one
+    latent = pixels / model.vae_shrinks**2
     unet = batch * latent * model.unet_width * base * KEPT[options.gradient_checkpointing]
     how = f"{batch} x {latent:,.0f} latent pixels x {model.unet_width:,.0f} numbers x {base} bytes"
     shares = [Share("activations", unet, f"{how} x {KEPT[options.gradient_checkpointing]:g}")]
-    if options.rates()["text_encoder"]:
+    rates = options.rates()
+    wide = (model.text_width if rates["text_encoder"] else 0) + (model.text_width_2 if rates["text_encoder_2"] else 0)
+    if wide:
         places = batch * (options.max_token_length // CHUNK) * (CHUNK + 2)
-        text = places * model.text_width * base * _TEXT_KEPT
-        shares.append(
-            Share("text activations", text, f"{places:,} places x {model.text_width:,} numbers x {base} bytes")
-        )
+        text = places * wide * base * _TEXT_KEPT
+        shares.append(Share("text activations", text, f"{places:,} places x {wide:,} numbers x {base} bytes"))
     else:
         shares.append(Share("kept text", KEPT_TEXT, "states of captions that were encoded, at most"))
     vae_bytes = 2 if options.mixed_precision == "bf16" else _FLOAT

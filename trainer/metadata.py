@@ -37,27 +37,18 @@ _COPIED: Final = (
     "caption_dropout_every_n_epochs", "caption_tag_dropout_rate", "prior_loss_weight", "min_snr_gamma",
     "scale_weight_norms", "ip_noise_gamma", "noise_offset_random_strength", "ip_noise_gamma_random_strength",
     "flip_aug", "random_crop", "shuffle_caption", "enable_bucket", "bucket_no_upscale", "min_bucket_reso",
-    "max_bucket_reso", "keep_tokens",
+    "max_bucket_reso", "keep_tokens", "validation_split", "validation_seed", "validate_every_n_epochs",
+    "validate_every_n_steps", "max_validation_steps", "fp8_base", "fp8_base_unet",
+    "color_aug", "loss_type", "zero_terminal_snr",
 )  # fmt: skip
 _ABSENT: Final = {
-    "ss_color_aug": "False",
     "ss_face_crop_aug_range": "None",
-    "ss_fp8_base": "False",
-    "ss_fp8_base_unet": "False",
     "ss_full_fp16": "False",
-    "ss_huber_c": "None",
-    "ss_huber_scale": "None",
-    "ss_huber_schedule": "None",
-    "ss_loss_type": "l2",
     "ss_lowram": "False",
-    "ss_max_validation_steps": "None",
     "ss_resize_interpolation": "None",
-    "ss_validate_every_n_epochs": "None",
-    "ss_validate_every_n_steps": "None",
-    "ss_validation_seed": "None",
-    "ss_validation_split": "0.0",
-    "ss_zero_terminal_snr": "False",
 }
+# Told where the loss has it.
+_HUBER: Final = ("huber_schedule", "huber_c", "huber_scale")
 _ABSOLUTE: Final = re.compile(r"/|~|[A-Za-z]:[\\/]|\\\\")
 # What is left with `no_metadata`: enough to load the file rightly.
 _MINIMAL: Final = (
@@ -90,9 +81,10 @@ class RunFacts:
     """What is known before the first step.
 
     options: `[train]` by sd-scripts' names. optimizer: its class and arguments. resolution: (width, height), pixels.
-    started_at: seconds since 1970, see `now`. num_train_images, num_reg_images: visits an epoch. lr_warmup_steps:
-    optimizer steps. batch_size: pictures a step and process. buckets: (width, height) -> visits an epoch.
-    mean_ar_error: of bucket against picture. Of modelspec: prediction is "epsilon" or "v", timesteps are (low, high).
+    started_at: seconds since 1970, see `now`. num_train_images, num_reg_images: visits an epoch.
+    num_validation_images: pictures that are held out. lr_warmup_steps: optimizer steps. batch_size: pictures a step and
+    process. buckets: (width, height) -> visits an epoch. mean_ar_error: of bucket against picture. Of modelspec:
+    prediction is "epsilon" or "v", timesteps are (low, high).
     """
 
     options: Mapping[str, object]
@@ -102,6 +94,7 @@ class RunFacts:
     started_at: float
     num_train_images: int
     num_reg_images: int
+    num_validation_images: int = 0
     num_batches_per_epoch: int
     num_epochs: int
     max_train_steps: int
@@ -116,6 +109,7 @@ class RunFacts:
     vae: BaseFacts | None = None
     base_model_version: str = "sd_v1"
     architecture: str = "stable-diffusion-v1/lora"
+    implementation: str = "diffusers"
     prediction: str = "epsilon"
     timesteps: tuple[int, int] = (0, 1000)
     v2: bool = False
@@ -152,7 +146,7 @@ def run_metadata(facts: RunFacts) -> dict[str, str]:
         "training_started_at": facts.started_at,
         "output_name": base_name(facts.output_name),
         "num_train_images": facts.num_train_images,
-        "num_validation_images": 0,
+        "num_validation_images": facts.num_validation_images,
         "num_reg_images": facts.num_reg_images,
         "num_batches_per_epoch": facts.num_batches_per_epoch,
         "num_epochs": facts.num_epochs,
@@ -168,8 +162,12 @@ def run_metadata(facts: RunFacts) -> dict[str, str]:
         "bucket_info": _json(bucket_info(facts)),
     }
     copied = {f"ss_{name}": str(facts.options.get(name)) for name in _COPIED}
+    huber = facts.options.get("loss_type") in ("huber", "smooth_l1")
+    copied |= {f"ss_{name}": str(facts.options.get(name) if huber else None) for name in _HUBER}
     numbers = {f"ss_{name}": str(value) for name, value in counted.items()}
-    return {**_ABSENT, **copied, **numbers, **_folders(facts.subsets), **_network_args(facts), **_files(facts)}
+    averaged = {"ss_ema_decay": str(ema)} if (ema := facts.options.get("ema_decay")) else {}
+    network = _network_args(facts) | averaged
+    return {**_ABSENT, **copied, **numbers, **_folders(facts.subsets), **network, **_files(facts)}
 
 
 def final_metadata(tensors: Mapping[str, Tensor], facts: RunFacts, save: SaveFacts) -> dict[str, str]:
@@ -193,7 +191,7 @@ def modelspec(facts: RunFacts, save: SaveFacts) -> dict[str, str]:
     spec = {
         "sai_model_spec": "1.0.1",
         "architecture": facts.architecture,
-        "implementation": "diffusers",
+        "implementation": facts.implementation,
         "implementation_version": f"datasetkit/{__version__}",
         "title": base_name(facts.output_name),
         "resolution": f"{width}x{height}",

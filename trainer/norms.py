@@ -19,6 +19,10 @@ class Factors:
     scale: float
 
 
+# What a module adds to its layer: in two factors, or whole as (out, in * k * k).
+Change = Factors | Tensor
+
+
 @dataclass(frozen=True, slots=True)
 class NormReport:
     """What `scale_weight_norms` did: tensors of no dimension on the factors' device; reading one waits for it.
@@ -58,12 +62,51 @@ def scale_weight_norms(modules: Sequence[Factors], max_norm: float) -> NormRepor
     return NormReport(scaled=(ratios < 1).sum(), mean=now.mean(), max=now.max())
 
 
+@torch.no_grad()
+def scale_products(modules: Sequence[tuple[Tensor, Sequence[Tensor]]], max_norm: float) -> NormReport:
+    """Do the same where a change is the product of any number of tensors, each of which takes its share.
+
+    modules: the change as it is now, and what it is the product of, which is changed in place.
+    """
+    norms = torch.stack([whole.float().norm() for whole, _ in modules])
+    floored = norms.clamp(min=max_norm / 2)
+    ratios = floored.clamp(max=max_norm) / floored
+    for (_, tensors), ratio in zip(modules, ratios, strict=True):
+        for tensor in tensors:
+            tensor.mul_(ratio ** (1 / len(tensors)))
+    now = norms * ratios
+    return NormReport(scaled=(ratios < 1).sum(), mean=now.mean(), max=now.max())
+
+
+def change_norm(change: Change) -> float:
+    """Return the Frobenius norm of what a module adds."""
+    if isinstance(change, Factors):
+        return float(delta_norms([change]))
+    return float(change.detach().double().norm())
+
+
+def change_distance(one: Change, other: Change) -> float:
+    """Return the Frobenius norm of the difference of what two modules add, in float64.
+
+    Infinite for layers of different sizes, NaN where a tensor has one.
+    """
+    if isinstance(one, Factors) and isinstance(other, Factors):
+        return delta_distance(one, other)
+    whole, wanted = _whole(one), _whole(other)
+    return float((whole - wanted).norm()) if whole.shape == wanted.shape else math.inf
+
+
+def _whole(change: Change) -> Tensor:
+    return _up(change) @ _down(change) * change.scale if isinstance(change, Factors) else change.detach().double()
+
+
 def delta_distance(one: Factors, other: Factors) -> float:
     """Return the Frobenius norm of the difference of what two modules add, of any ranks, in float64 and as above.
 
     It is exact to about 1e-8 of the norms. Infinite for layers of different sizes, NaN where a factor has one.
     """
-    if one.up.shape[0] != other.up.shape[0] or one.down.shape[1:] != other.down.shape[1:]:
+    # A linear layer may be written as a convolution of one pixel.
+    if one.up.shape[0] != other.up.shape[0] or one.down[0].numel() != other.down[0].numel():
         return math.inf
     up = torch.cat([_up(one) * one.scale, _up(other) * -other.scale], dim=1)
     down = torch.cat([_down(one), _down(other)])

@@ -34,10 +34,18 @@ GROUPS: Final[Mapping[str, Mapping[str, Doc]]] = {
             "the model's VAE is known to be poor",
         ),
         "v_parameterization": Doc(
-            "the model predicts the velocity and not the noise", "the base is a v-prediction model"
+            "the model predicts the velocity and not the noise",
+            "the base is one file of a v-prediction model, which does not say so itself",
+            "as the model says",
+        ),
+        "v2": Doc(
+            "the model is of Stable Diffusion 2; it is found in the model's files, and a wrong answer is refused",
+            "never: it is here for files of sd-scripts",
+            "as the model is",
         ),
         "clip_skip": Doc(
-            "from which layer of the text encoder, counted from its end, captions are read",
+            "from which layer of the text encoder, counted from its end, captions are read; changes nothing in "
+            "Stable Diffusion XL",
             "2 for models of the anime family",
         ),
         "max_token_length": Doc(
@@ -56,7 +64,8 @@ GROUPS: Final[Mapping[str, Mapping[str, Doc]]] = {
     "Pictures": {
         "resolution": Doc(
             "the area to which pictures are scaled, a side or `[width, height]`",
-            "512 for Stable Diffusion 1; more shows more detail and takes more memory and time",
+            "512 for Stable Diffusion 1, 768 for 2.x of that size, 1024 for XL; more shows more detail and takes more "
+            "memory and time",
         ),
         "enable_bucket": Doc(
             "sort pictures by their shape; without, all are cut to `resolution`", "all pictures have one shape"
@@ -66,9 +75,19 @@ GROUPS: Final[Mapping[str, Mapping[str, Doc]]] = {
         "max_bucket_reso": Doc("the longest side of a bucket, in pixels", "very long pictures", "by resolution"),
         "bucket_reso_steps": Doc(
             "sides are multiples of it, itself of 8",
-            "32 cuts off half as much, and makes more buckets with fewer pictures each",
+            "32, for Stable Diffusion XL, cuts off half as much, and makes more buckets with fewer pictures each",
+        ),
+        "bucket_selector": Doc(
+            "`kohya` takes the bucket of the nearest ratio; `fit` one that [cuts off least](concepts/buckets.md#fit), "
+            "of down to four fifths of the area",
+            "`fit` where the plan says that much is cut off, and step 32 is not wanted",
         ),
         "flip_aug": Doc("half of the visits see the picture mirrored", "the subject has no side that matters"),
+        "color_aug": Doc(
+            "a third of the visits see other colours: the hue turned by up to 16 degrees, or a gamma of 0.95 to 1.05; "
+            "latents cannot be kept",
+            "photos of one light; never where colours are what is learned",
+        ),
         "random_crop": Doc(
             "cut at another place at each visit and not in the middle; latents are not kept",
             "pictures of textures or places",
@@ -96,6 +115,30 @@ GROUPS: Final[Mapping[str, Mapping[str, Doc]]] = {
         "caption_tag_dropout_rate": Doc(
             "chance that a visit leaves out a tag, those kept apart", "0.1 where few tags tell the pictures apart"
         ),
+        "caption_prefix": Doc(
+            "stands before each caption, with a space; write its comma", "one word leads all captions", "none"
+        ),
+        "caption_suffix": Doc("stands behind each caption, after a space", "one phrase ends all captions", "none"),
+        "enable_wildcard": Doc(
+            "of `{a\\|b\\|c}` in a caption each visit reads one, and of several lines one; `{{` and `}}` are braces. "
+            "`dsk layout` joins lines: `{one caption\\|another}` says the same in one",
+            "you have several wordings of a caption",
+        ),
+        "secondary_separator": Doc(
+            "such as `;;;`: it becomes a comma after shuffling and dropout, so what it joins stays together",
+            "tags that belong to each other",
+            "none",
+        ),
+        "token_warmup_min": Doc("so many free tags are read at the first step", "with the next"),
+        "token_warmup_step": Doc(
+            "the steps until all free tags are read, the first ones of a caption first; below 1, a part of all",
+            "what leads the captions shall be learned first",
+            "0: all, always",
+        ),
+        "weighted_captions": Doc(
+            "`(tag:1.2)`, `(tag)` and `[tag]` weigh tags as [described](#weighted-captions); `\\(` is a bracket",
+            "captions are written that way",
+        ),
     },
     "Length": {
         "max_train_epochs": Doc("epochs", "as `dsk plan-repeats` advises"),
@@ -111,7 +154,15 @@ GROUPS: Final[Mapping[str, Mapping[str, Doc]]] = {
         "seed": Doc("of everything that is drawn", "another draw of the same training"),
     },
     "LoRA": {
-        "network_module": Doc("what is trained", "there is no other here"),
+        "network_module": Doc(
+            "the [kind of network](#networks): LoRA, LoHa, LoKr, or LyCORIS's, which says its own by `algo`",
+            "you know why: LoRA is read by every program",
+        ),
+        "network_args": Doc(
+            'what is special in it, each `"name=value"`: [the arguments](#network-arguments)',
+            "you train convolutions, DoRA, or blocks by themselves",
+            "none",
+        ),
         "network_dim": Doc(
             "the rank: how much the LoRA can hold", "4 to 16 for one subject, 32 for several or for a style"
         ),
@@ -127,17 +178,27 @@ GROUPS: Final[Mapping[str, Mapping[str, Doc]]] = {
             "1 where the LoRA burns or does not mix with others",
             _UNSET,
         ),
+        "ema_decay": Doc(
+            "keep a moving average of the weights and save that; it is what samples are drawn with too",
+            "0.99 to 0.999 where pictures differ much from step to step",
+            "0: none",
+        ),
     },
     "Optimizer": {
         "learning_rate": Doc("of what has no rate of its own", "with the next two"),
         "unet_lr": Doc("the UNet's rate; 0: it is not trained", "half of it if pictures burn", "`learning_rate`"),
         "text_encoder_lr": Doc(
-            "the text encoder's rate; 0: it is not trained", "a half to a tenth of the UNet's is usual"
+            "the text encoder's rate; 0: it is not trained. Of Stable Diffusion XL's two encoders, or of each by "
+            "`[first, second]`",
+            "a half to a tenth of the UNet's is usual; 0 for Stable Diffusion XL",
         ),
         "optimizer_type": Doc(
-            "`AdamW`, `AdamW8bit`, `PagedAdamW8bit`, `Lion`, `Lion8bit`, `Prodigy`, `DAdaptation`, `DAdaptAdam`, "
-            "`DAdaptLion`, or the import path of any class of optimizer",
-            "`AdamW8bit` saves memory; `Prodigy` finds the rate itself (set all rates to 1)",
+            "`AdamW`, `AdamW8bit`, `PagedAdamW`, `PagedAdamW8bit`, `PagedAdamW32bit`, `Lion`, `Lion8bit`, "
+            "`PagedLion8bit`, `SGDNesterov`, `Adafactor`, `Prodigy`, `ProdigyPlusScheduleFree`, "
+            "`DAdaptation` (as `DAdaptAdam`), `DAdaptAdaGrad`, `DAdaptAdan`, `DAdaptAdanIP`, "
+            "`DAdaptLion`, `DAdaptSGD`, `AdamWScheduleFree`, `RAdamScheduleFree`, `SGDScheduleFree`, "
+            "or the import path of any class of optimizer",
+            "[by what you need](#optimizers): `AdamW8bit` saves memory, `Prodigy` finds the rate itself",
         ),
         "optimizer_args": Doc(
             'its own arguments, each `"key=value"`',
@@ -146,23 +207,74 @@ GROUPS: Final[Mapping[str, Mapping[str, Doc]]] = {
         ),
         "max_grad_norm": Doc("gradients are clipped to this norm; 0: they are not", "0 for Prodigy and D-Adaptation"),
         "lr_scheduler": Doc(
-            "the course of the rates: `constant`, `constant_with_warmup`, `linear`, `cosine`, "
-            "`cosine_with_restarts`, `polynomial`",
+            "[the course](#schedules) of the rates: `constant`, `constant_with_warmup`, `linear`, `cosine`, "
+            "`cosine_with_restarts`, `cosine_with_min_lr`, `cosine_warm_restarts`, `polynomial`, `inverse_sqrt`, "
+            "`warmup_stable_decay`",
             "`constant` to find a rate, `cosine` to end softly",
         ),
-        "lr_scheduler_num_cycles": Doc("cycles of `cosine_with_restarts`", "3 is usual there"),
+        "lr_scheduler_num_cycles": Doc(
+            "cycles of `cosine_with_restarts` and `cosine_warm_restarts`; half waves of `cosine_with_min_lr` and "
+            "`warmup_stable_decay`",
+            "3 is usual for restarts",
+        ),
         "lr_scheduler_power": Doc("of `polynomial`", "1 is a straight line"),
         "lr_warmup_steps": Doc(
             'steps over which the rates rise; below 1, or `"5%"`, a part of all', "0.05 to 0.1 is usual for Adam"
         ),
+        "lr_decay_steps": Doc(
+            'the last steps, over which `warmup_stable_decay` falls; below 1, or `"20%"`, a part of all',
+            "0.1 to 0.2 is usual there",
+        ),
+        "lr_scheduler_min_lr_ratio": Doc(
+            "the part of the rate that is left in the end: of `cosine_with_min_lr`, `cosine_warm_restarts`, "
+            "`warmup_stable_decay`",
+            "0.1 keeps the end awake",
+            "0",
+        ),
+        "lr_scheduler_timescale": Doc(
+            "of `inverse_sqrt`: after so many steps more the rate is 1 / √2", "rarely", "the warm-up, else 10,000"
+        ),
+        "lr_scheduler_type": Doc(
+            "in place of `lr_scheduler`, any class by its import path, such as torch's `OneCycleLR` or `package.Class`",
+            "there is no name for the course",
+            "none",
+        ),
+        "lr_scheduler_args": Doc(
+            'its arguments, each `"key=value"`, or those of `cosine_warm_restarts`',
+            'such as `["cycle_steps=200", "cycle_mult=1.5", "cycle_warmup=10", "gamma=0.8"]`',
+            "none",
+        ),
     },
     "Loss and noise": {
         "prior_loss_weight": Doc("how much a regularisation picture counts", "less than 1 where it holds too much"),
+        "diff_output_preservation": Doc(
+            "the target of regularisation pictures is [what the base model predicts](#preservation) for them",
+            "a class word, or a style, shall stay as the base draws it",
+        ),
+        "loss_type": Doc(
+            "[the loss](#losses) of a difference d: `l2` d², `l1` |d|, `huber` and `smooth_l1` between them",
+            "`huber` where some pictures are bad: they pull less",
+        ),
+        "huber_schedule": Doc("how `huber_c` depends on the timestep", "rarely"),
+        "huber_c": Doc("where `huber` and `smooth_l1` go over from d² to |d|", "smaller is nearer to |d|"),
+        "huber_scale": Doc("a factor on it; not of the schedule `snr`", "rarely"),
         "min_snr_gamma": Doc(
             "weigh timesteps by min(SNR, gamma) / SNR (arXiv:2303.09556)", "5 learns faster and steadier", _UNSET
         ),
         "debiased_estimation_loss": Doc(
             "weigh timesteps by 1 / sqrt(SNR) (arXiv:2310.08442)", "in place of min_snr_gamma, for drawings"
+        ),
+        "scale_v_pred_loss_like_noise_pred": Doc(
+            "weigh timesteps by SNR / (SNR + 1): a loss of velocities counts as one of noise",
+            "a v-prediction model learns details too late",
+        ),
+        "v_pred_like_loss": Doc(
+            "add so much of what a loss of velocities would be to one of noise", "rarely; 0.1 to 1", _UNSET
+        ),
+        "zero_terminal_snr": Doc(
+            "the last timestep is noise alone (arXiv:2305.08891), in training and in sample pictures; for models that "
+            "predict the velocity",
+            "the base was trained so: it draws very dark and very bright pictures",
         ),
         "noise_offset": Doc("constant noise for each channel", "0.02 to 0.1 for very dark or very bright pictures"),
         "noise_offset_random_strength": Doc("the offset varies from 0 to its value", "with a large offset"),
@@ -183,6 +295,11 @@ GROUPS: Final[Mapping[str, Mapping[str, Doc]]] = {
             "compute again in the backward pass what would have been kept",
             "memory lacks: a quarter, at a third more time",
         ),
+        "fp8_base": Doc(
+            "keep the frozen base in 8 bits a weight (whole numbers and a scale a row, read back for each pass)",
+            "memory lacks: half of what the weights take, at a tenth more time",
+        ),
+        "fp8_base_unet": Doc("the same for the UNet alone", "the text encoder is trained and shall lose nothing"),
         "save_precision": Doc("of the LoRA file", "`float` to train further from it"),
     },
     "Saving": {
@@ -205,6 +322,27 @@ GROUPS: Final[Mapping[str, Mapping[str, Doc]]] = {
         "sample_every_n_steps": Doc("draw after every n-th step, and at the end", "epochs are long", "none: the end"),
         "sample_at_first": Doc("draw before the first step", "you want to compare with the base"),
         "sample_sampler": Doc("how they are drawn", "`euler_a` is what many are used to"),
+    },
+    "Validation": {
+        "validation_split": Doc(
+            "the share of training pictures that are held out to be [validated](#validation); at least one where it is "
+            "above 0",
+            "0.1 with 30 pictures or more; a small set needs all its pictures",
+            "0: none",
+        ),
+        "validation_seed": Doc(
+            "of the choice of pictures, and of their noise; it does not follow `seed`, so that runs can be compared",
+            "rarely",
+            "0",
+        ),
+        "validate_every_n_epochs": Doc(
+            "look at them after every n-th epoch, and at the end", "epochs are short", "1, or none with the next"
+        ),
+        "validate_every_n_steps": Doc("look at them after every n-th step", "epochs are long", "none"),
+        "max_validation_steps": Doc("look at so many of them at most", "many are held out, and time lacks", "all"),
+        "save_best": Doc(
+            "keep `<name>-best.safetensors`, the LoRA of the step that did best on them", "disk space lacks"
+        ),
     },
 }
 DOCS: Final[Mapping[str, Doc]] = {name: doc for group in GROUPS.values() for name, doc in group.items()}

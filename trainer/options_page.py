@@ -10,6 +10,8 @@ from typing import Final
 
 from datasetkit.core.config import TrainOptions
 from datasetkit.core.files import write_atomic
+from datasetkit.core.network_args import ARGS
+from datasetkit.core.networks import Algo
 from datasetkit.core.train_options import CHOICES, OURS, RANGES
 from trainer.config import DEFAULTS, FIXED, IGNORED, UNSUPPORTED
 from trainer.option_docs import DOCS, GROUPS
@@ -17,6 +19,7 @@ from trainer.option_docs import DOCS, GROUPS
 BEGIN, END = "<!-- written by python -m trainer.options_page -->", "<!-- end of what is written -->"
 _DOCS = Path(__file__).parents[1] / "docs"
 _MANY: Final = 10**9
+_METHODS: Final[Mapping[Algo, str]] = {"lora": "LoRA", "loha": "LoHa", "lokr": "LoKr"}
 # sd-scripts has other names for these in its two files.
 _RENAMED: Final[Mapping[str, str]] = {
     "batch_size": "`train_batch_size`; in a dataset.toml it stands above that of the config.toml",
@@ -34,11 +37,20 @@ def option_tables() -> str:
     for title, rows in GROUPS.items():
         head = [f"### {title}", "", "| option | default | range | what it does | when to change it |"]
         lines = [
-            f"| `{name}` | {doc.default or _value(_DEFAULTS[name])} | {_range(name)} | {doc.what} | {doc.change} |"
+            f"| `{name}` | {_default(name)} | {_range(name)} | {doc.what} | {doc.change} |"
             for name, doc in rows.items()
         ]
         parts.append("\n".join([*head, "|---|---|---|---|---|", *lines]))
+        if "network_args" in rows:
+            parts.append(network_table())
     return "\n\n".join(parts)
+
+
+def network_table() -> str:
+    """Return a table of the network's arguments."""
+    said = {name: f"{arg.what} ({_METHODS[arg.only]} only)" if arg.only else arg.what for name, arg in ARGS.items()}
+    lines = [f"| `{name}` | {text} |" for name, text in said.items()]
+    return "\n".join(["### Network arguments", "", "| argument | what it does |", "|---|---|", *lines])
 
 
 def key_tables() -> str:
@@ -57,7 +69,7 @@ def key_tables() -> str:
         _table(
             "**What a file leaves open** is as in sd-scripts, and not as in a `dsk.toml`:",
             "default",
-            {k: f"{_value(v)} (`dsk.toml`: {_value(_DEFAULTS[k])})" for k, v in DEFAULTS.items() if v != _DEFAULTS[k]},
+            {k: f"{_value(v)} (`dsk.toml`: {_default(k)})" for k, v in DEFAULTS.items() if v != _DEFAULTS[k]},
         ),
     ]
     return "\n\n".join(parts)
@@ -76,6 +88,11 @@ def _range(name: str) -> str:
         return ""
     low, high = RANGES[name]
     return f"{_number(low)} to {_number(high)}" if high < _MANY else f"{_number(low)} or more"
+
+
+def _default(name: str) -> str:
+    """Return an option's default, in words where it has some."""
+    return DOCS[name].default or _value(_DEFAULTS[name])
 
 
 def _number(value: float) -> str:

@@ -64,6 +64,23 @@ def processes() -> Any:
     return PartialState(cpu=asked or not torch.accelerator.is_available())
 
 
+def first_to_fail() -> bool:
+    """Tell whether this process is the first of those that were launched together to fail, and note that it did.
+
+    They meet at the launcher's own store, which outlives them.
+    """
+    host, port, count = (os.environ.get(name, "") for name in ("MASTER_ADDR", "MASTER_PORT", "WORLD_SIZE"))
+    if not host or not port or count in ("", "1"):
+        return True
+    from torch.distributed import TCPStore  # type: ignore[attr-defined]
+
+    try:
+        run = os.environ.get("TORCHELASTIC_RUN_ID", "")
+        return int(TCPStore(host, int(port), is_master=False).add(f"datasetkit {run} failed", 1)) == 1
+    except RuntimeError:  # it is gone, with whoever launched the processes
+        return True
+
+
 def find(mixed_precision: str) -> tuple[Place, str]:
     """Return where to compute, and what should be said about it ("" for nothing).
 
@@ -89,6 +106,13 @@ def most_memory(device: torch.device) -> int:
 
     # In KiB, and on macOS in bytes.
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+def channels_last(model: nn.Module) -> None:
+    """Lay the frozen convolutions' weights out as (height, width, channels), which some processors read faster."""
+    for tensor in (*model.parameters(), *model.buffers()):
+        if tensor.ndim == 4 and not tensor.requires_grad:
+            tensor.data = tensor.data.contiguous(memory_format=torch.channels_last)
 
 
 def lower_base(model: nn.Module, dtype: torch.dtype) -> None:

@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Literal
 
 from datasetkit import images
-from datasetkit.core import layout
+from datasetkit.core import holdout, layout
 from datasetkit.core.buckets import Bucket, Size, select
-from datasetkit.core.captions import Caption, parse
+from datasetkit.core.captions import parse
 from datasetkit.core.config import TrainOptions
 from datasetkit.core.errors import DatasetError, DskError
-from datasetkit.core.files import MASKS, caption_path, display, list_images, read_caption, read_regular, reading
+from datasetkit.core.files import MASKS, caption_path, decode_caption, display, list_images, read_regular, reading
 from datasetkit.core.files import MAX_CAPTION_BYTES as _LONGEST
 from datasetkit.core.records import Failed
 from datasetkit.core.repeats import Schedule, Totals, reg_visits
@@ -31,7 +31,11 @@ Captioned = Literal["written", "missing", "empty"]
 
 @dataclass(frozen=True, slots=True)
 class Subset:
-    """One folder of pictures. name: the caption of a picture that has none. is_reg: its loss has its own weight."""
+    """One folder of pictures. name: the caption of a picture that has none. is_reg: its loss has its own weight.
+
+    color: its colours are changed a little at each visit. preserved: what is to be learned of it is what the base model
+    predicts.
+    """
 
     folder: Path
     name: str
@@ -40,6 +44,8 @@ class Subset:
     is_reg: bool = False
     flip: bool = False
     random_crop: bool = False
+    color: bool = False
+    preserved: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +70,8 @@ class TrainPlan:
     """What will be done. visits: how often an epoch sees each of the pictures, 0 for an unused regularisation picture.
 
     totals: of an epoch, and the optimizer steps of max_train_epochs; steps: those that will be taken, fewer or more
-    where max_train_steps says so; epochs: the number that is begun. notices: what a person should know.
+    where max_train_steps says so; epochs: the number that is begun. notices: what a person should know. held_out: what
+    is not trained but validated, in that order.
     """
 
     pictures: tuple[Picture, ...]
@@ -74,6 +81,7 @@ class TrainPlan:
     steps: int
     failed: tuple[Failed, ...] = ()
     notices: tuple[str, ...] = ()
+    held_out: tuple[Picture, ...] = ()
 
     @property
     def epochs(self) -> int:
@@ -103,6 +111,12 @@ def caption_options(options: TrainOptions) -> CaptionOptions:
         keep_tokens_separator=options.keep_tokens_separator,
         shuffle_caption=options.shuffle_caption,
         caption_tag_dropout_rate=options.caption_tag_dropout_rate,
+        caption_prefix=options.caption_prefix,
+        caption_suffix=options.caption_suffix,
+        enable_wildcard=options.enable_wildcard,
+        secondary_separator=options.secondary_separator,
+        token_warmup_min=options.token_warmup_min,
+        token_warmup_step=options.token_warmup_step,
     )
 
 
@@ -121,7 +135,7 @@ def find_subsets(folder: Path, options: TrainOptions) -> tuple[tuple[Subset, ...
     found = tuple(
         Subset(
             concept.path, concept.concept.name, concept.concept.repeats, caption_options(options), is_reg,
-            options.flip_aug, options.random_crop,
+            options.flip_aug, options.random_crop, options.color_aug, is_reg and options.diff_output_preservation,
         )
         for tree, is_reg in trees
         for concept in tree.concepts
@@ -151,6 +165,7 @@ def make_plan(
     if not own:
         why = f": {failed[0].path.name}: {failed[0].error}" if failed else ""
         raise DatasetError(f"no usable training picture{why}", hint=failed[0].hint if failed else "")
+    pictures, held_out = _split(pictures, options)
     visits = _count_visits(pictures, said)
     schedule = Schedule(
         options.max_train_epochs, options.train_batch_size, options.gradient_accumulation_steps, processes
@@ -160,13 +175,26 @@ def make_plan(
         if n:
             buckets[picture.bucket.bucket] += n
     totals = schedule.totals(buckets)
+    if options.diff_output_preservation and not any(p.subset.preserved for p in pictures):
+        hint = "its target is what the base model predicts for them: add them, or take it out"
+        raise DatasetError("diff_output_preservation needs regularisation pictures", hint=hint)
     if options.masked_loss:
         without = sum(p.mask is None for p in pictures)
         if without:
             said.append(f"masked_loss: {without} of {len(pictures)} pictures have no mask and count whole")
     return TrainPlan(
-        tuple(pictures), visits, schedule, totals, options.max_train_steps or totals.steps, tuple(failed), tuple(said)
-    )
+        tuple(pictures), visits, schedule, totals, options.max_train_steps or totals.steps, tuple(failed), tuple(said),
+        held_out,
+    )  # fmt: skip
+
+
+def _split(pictures: list[Picture], options: TrainOptions) -> tuple[list[Picture], tuple[Picture, ...]]:
+    """Return the pictures that are trained, and those that are held out in the order in which they are validated."""
+    own = [p.id for p in pictures if not p.subset.is_reg]
+    reg = [p.id for p in pictures if p.subset.is_reg]
+    chosen = holdout.held_out(own, reg, options.validation_split, options.validation_seed or 0)
+    held = [p for one in chosen for p in pictures if p.id == one]
+    return [p for p in pictures if p.id not in chosen], tuple(held)
 
 
 def _read_subset(
@@ -187,16 +215,16 @@ def _read_subset(
                     f"would share its caption with {display(owner.name)}", hint="dsk rename makes the names unique"
                 )
             seen = images.probe(path)
-            caption, both = _caption(path)
+            caption, both = _caption(path, lines=subset.captions.enable_wildcard)
             if both:
                 notices.append(f"{display(path.name)} has a .txt and a .caption: the .txt is read")
-            captioned: Captioned = "missing" if caption is None else "written" if caption.tags else "empty"
+            captioned: Captioned = "missing" if caption is None else "written" if caption else "empty"
             nameless += captioned != "written"
             size = (seen.width, seen.height)
             mask = path.parent / MASKS / f"{path.stem}.png"
             pictures.append(
                 Picture(
-                    path, _id(path), size, caption.text() if caption and caption.tags else subset.name,
+                    path, _id(path), size, caption or subset.name,
                     select(rules, *size), subset, mask if options.masked_loss and mask.is_file() else None, captioned,
                 )
             )  # fmt: skip
@@ -207,13 +235,23 @@ def _read_subset(
         notices.append(f"{name}: {nameless} pictures without caption are captioned `{display(subset.name)}`")
 
 
-def _caption(path: Path) -> tuple[Caption | None, bool]:
-    """Return a picture's caption, None for none, and whether `.caption` stands beside the `.txt` that was read."""
-    read = read_caption(path)
-    other = path.with_suffix(".caption")
-    if read is None and (data := read_regular(other, limit=_LONGEST)) is not None:
-        return parse(data.decode("utf-8-sig", "strict")), False
-    return read, read is not None and other.is_file()
+def _caption(path: Path, *, lines: bool) -> tuple[str | None, bool]:
+    """Return a picture's caption, None for none, and whether `.caption` stands beside the `.txt` that was read.
+
+    lines: each line stays a caption by itself; else they are joined.
+    """
+    source, other = caption_path(path), path.with_suffix(".caption")
+    data = read_regular(source, limit=_LONGEST)
+    both = data is not None and other.is_file()
+    if data is None:
+        source, data = other, read_regular(other, limit=_LONGEST)
+    read = decode_caption(source, data)
+    if read is None or data is None:
+        return None, both
+    if not lines:
+        return read.text(), both
+    each = (parse(line).text() for line in data.decode("utf-8-sig").splitlines())
+    return "\n".join(text for text in each if text), both
 
 
 def _id(path: Path) -> str:

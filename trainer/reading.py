@@ -69,9 +69,9 @@ class Reader:
         """
         return ahead(self._wanted(start), self._read, workers)
 
-    def batch(self, batch: Batch, epoch: int) -> tuple[Seen, ...]:
-        """Read one batch."""
-        return tuple(self._look(visit, epoch) for visit in batch)
+    def batch(self, batch: Batch, epoch: int, step: int | None = None) -> tuple[Seen, ...]:
+        """Read one batch. step: optimizer steps that were taken before it; None: so many that all tags are warm."""
+        return tuple(self._look(visit, epoch, step) for visit in batch)
 
     def _wanted(self, start: int) -> Iterator[tuple[int, int, Sequence[tuple[int, Batch]]]]:
         per_epoch = self.plan.totals.steps_per_epoch
@@ -84,16 +84,21 @@ class Reader:
 
     def _read(self, wanted: tuple[int, int, Sequence[tuple[int, Batch]]]) -> Step:
         step, epoch, batches = wanted
-        return Step(step, epoch, tuple((place, self.batch(batch, epoch)) for place, batch in batches))
+        return Step(step, epoch, tuple((place, self.batch(batch, epoch, step)) for place, batch in batches))
 
-    def _look(self, visit: Visit, epoch: int) -> Seen:
+    def _look(self, visit: Visit, epoch: int, step: int | None) -> Seen:
         picture, options = self.plan.pictures[visit.picture], self.options
         key = (options.seed, epoch, picture.id, visit.number)
         draw = seeds.rng(*key, "crop").randint if picture.subset.random_crop else None
         at = pixels.corner(picture.bucket, draw)
         flip = picture.subset.flip and seeds.rng(*key, "flip").random() < 0.5
-        caption = pipeline.visit(picture.caption, picture.subset.captions, epoch + 1, seeds.rng(*key, "caption"))
+        caption = pipeline.visit(
+            picture.caption, picture.subset.captions, epoch + 1, seeds.rng(*key, "caption"),
+            None if step is None else (step, self.plan.steps),
+        )  # fmt: skip
         read = None if self.encoder.knows(picture, at, flip) else pixels.read(picture, at, flip=flip)
+        if read is not None and picture.subset.color:
+            read = pixels.recoloured(read, seeds.rng(*key, "color"))
         mask = pixels.read_mask(picture, at, flip=flip) if options.masked_loss else None
         return Seen(picture, visit.number, at, flip, caption, read, mask)
 

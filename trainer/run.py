@@ -7,7 +7,7 @@ import json
 import re
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -22,21 +22,24 @@ from datasetkit.core.events import SILENT, Reporter
 from datasetkit.core.files import display, require_writable, write_atomic, writing
 from datasetkit.core.locks import lock
 from datasetkit.core.records import Failed
-from trainer import checkpoint, gate, loop, lora, lr, metadata, metrics, optim, proof, sample, setup
+from trainer import checkpoint, gate, loop, lora, lr, metadata, metrics, optim, proof, sample, setup, validation
 from trainer.hashes import checkpoint_hashes
 from trainer.loop import Setup, StepLog
+from trainer.metrics import Check
 from trainer.place import DTYPES, processes
 from trainer.plan import TrainPlan
 from trainer.prompts import Prompt
 from trainer.prompts import read as read_prompts
 from trainer.sheet import Sheet
+from trainer.validation import BEST, Best, Validator
 
 LATENTS = "latents.safetensors"
 # Options that may change when a run goes on: they say where things go, not what is computed.
 _FREE = frozenset(
     "output_dir output_name logging_dir training_comment no_metadata lora_format save_precision save_every_n_epochs "
     "save_every_n_steps save_last_n_epochs save_last_n_steps save_state cache_latents cache_latents_to_disk "
-    "sample_prompts sample_every_n_epochs sample_every_n_steps sample_at_first sample_sampler".split()
+    "sample_prompts sample_every_n_epochs sample_every_n_steps sample_at_first sample_sampler "
+    "validate_every_n_epochs validate_every_n_steps save_best".split()
 )
 
 
@@ -47,6 +50,7 @@ class Trained:
 
     seconds: of the steps taken now; start: the step that a resumed run went on from, 0 for a whole run. samples: the
     contact sheet of the sample pictures. waited: those of the seconds in which a step waited for pictures to be read.
+    best, last: of the held-out pictures, the best step and how they do at the end; None where there are none.
     """
 
     files: tuple[Path, ...]
@@ -61,6 +65,8 @@ class Trained:
     failed: tuple[Failed, ...] = ()
     samples: Path | None = None
     waited: float = 0.0
+    best: Best | None = None
+    last: Check | None = None
 
 
 def train(
@@ -85,7 +91,9 @@ def train(
         facts = resume_facts(options, plan)
         if state is not None:
             checkpoint.restore(run, state, facts)
-            checkpoint.prune(folder, name)
+            processes().wait_for_everyone()  # all have read it
+            if run.place.is_main:
+                checkpoint.prune(folder, name)
         _encode(run, folder, reporter)
         return _train(run, folder, name, state.step if state else 0, facts, prompts, reporter)
 
@@ -131,9 +139,12 @@ def _in_memory() -> Iterator[None]:
 def resume_facts(options: TrainOptions, plan: TrainPlan) -> dict[str, object]:
     """Return what a run must have in common with the one that it continues."""
     pictures = [
-        [p.id, p.bucket.bucket, n, p.caption, p.subset.is_reg, asdict(p.subset.captions), p.mask is not None]
-        for p, n in zip(plan.pictures, plan.visits, strict=True)
-    ]
+        [
+            p.id, p.bucket.bucket, n, p.caption, p.subset.is_reg, asdict(p.subset.captions), p.mask is not None,
+            p.subset.color, p.subset.preserved,
+        ]
+        for p, n in [*zip(plan.pictures, plan.visits, strict=True), *((p, 0) for p in plan.held_out)]
+    ]  # fmt: skip
     digest = hashlib.sha256(json.dumps(sorted(pictures, key=json.dumps)).encode()).hexdigest()[:16]
     given = {k: v for k, v in asdict(options).items() if k not in _FREE}
     return {**given, "pictures and captions": digest, "steps": plan.steps, "processes": plan.schedule.processes}
@@ -142,7 +153,8 @@ def resume_facts(options: TrainOptions, plan: TrainPlan) -> dict[str, object]:
 def _encode(run: Setup, folder: Path, reporter: Reporter) -> None:
     """Encode all pictures before the first step, where latents are kept."""
     encoder = run.encoder
-    pictures = [p for p, n in zip(run.plan.pictures, run.plan.visits, strict=True) if n]
+    trained = [p for p, n in zip(run.plan.pictures, run.plan.visits, strict=True) if n]
+    pictures = [*trained, *run.plan.held_out[: run.options.max_validation_steps]]
     fixed = [p for p in pictures if not p.subset.random_crop]
     if len(fixed) < len(pictures):
         reporter.warn("random_crop: latents are encoded anew at each visit")
@@ -170,14 +182,27 @@ def _train(
     record = folder / f"{name}-metrics.jsonl"
     writers = _writers(run, record, start, reporter)
     easel = _Easel(run, prompts, Sheet(folder, name, start), writers, reporter)
+    if not start and run.place.is_main:
+        validation.forget(folder, name)
+    validator = Validator(run, folder, name, start) if run.plan.held_out else None
+    checked: Check | None = None
     reporter.start("training", run.plan.steps)
     reporter.advance(start)
     try:
         if run.options.sample_at_first and not start:
             easel.draw(0, 0, "000000")
+        if validator is not None and not start:
+            with run.given():
+                checked = _checked(validator.look(0, 0), writers)
         for log in loop.steps(run, start=start):
             for writer in writers:
                 writer.add(log)
+            if validator is not None and validation.due(run.options, log, run.plan.steps):
+                with run.given():
+                    checked = _checked(validator.look(log.step, log.epoch), writers)
+                if run.options.save_best and run.place.is_main and validator.improved(checked):
+                    _save(run, folder, f"{name}-{BEST}", told, log)
+                    validator.keep(checked)
             stem = save_name(run, name, log)
             if stem is not None and run.place.is_main:
                 _save(run, folder, stem, told, log)
@@ -199,13 +224,22 @@ def _train(
     remarks: tuple[str, ...] = ()
     if run.place.is_main:
         metrics.plot(metrics.rows(record), plot)
-        remarks = _judge(run, folder, name)
+        with run.given():
+            remarks = _judge(run, folder, name)
         files = saved_files(folder, name)
     loss = sum(log.loss for log in last) / len(last)
     return Trained(
         tuple(files), run.plan.steps, start, loss, seconds, len(run.lora.modules), record, plot, remarks,
         run.plan.failed, easel.sheet.path if prompts and easel.sheet.path.is_file() else None, waited,
+        validator.best if validator is not None else None, checked,
     )  # fmt: skip
+
+
+def _checked(found: Check, writers: Sequence[metrics.Writer]) -> Check:
+    """Record how the held-out pictures do, and return it."""
+    for writer in writers:
+        writer.check(found)
+    return found
 
 
 @dataclass(slots=True)
@@ -226,7 +260,8 @@ class _Easel:
         if not self.prompts or not self.run.place.is_main:
             return
         try:
-            pictures = sample.draw(self.run, self.prompts)
+            with self.run.given():
+                pictures = sample.draw(self.run, self.prompts)
         except torch.OutOfMemoryError:
             self.prompts = ()
             self.reporter.warn("no memory is left for sample pictures: none are drawn from now on; try smaller ones")
@@ -240,7 +275,7 @@ def _writers(run: Setup, record: Path, start: int, reporter: Reporter) -> list[m
     if not run.place.is_main:
         return []
     made: list[metrics.Writer] = [metrics.JsonLines(record, start=start)]
-    before = [float(line["loss"]) for line in metrics.rows(record)]
+    before = [float(line["loss"]) for line in metrics.rows(record) if "loss" in line]
     per_epoch = run.plan.totals.steps_per_epoch
     made.append(metrics.Line(reporter, run.place.device, per_epoch=per_epoch, before=before))
     if run.options.logging_dir:
@@ -262,10 +297,15 @@ def save_name(run: Setup, name: str, log: StepLog) -> str | None:
 
 
 def _save(run: Setup, folder: Path, stem: str, told: metadata.RunFacts, log: StepLog) -> None:
+    with run.given():
+        _write(run, folder, stem, told, log)
+
+
+def _write(run: Setup, folder: Path, stem: str, told: metadata.RunFacts, log: StepLog) -> None:
     options = run.options
     dtype = DTYPES[options.save_precision]
     if options.lora_format != "diffusers":
-        tensors = lora.kohya_tensors(run.lora, dtype)
+        tensors = run.family.as_kohya(lora.kohya_tensors(run.lora, dtype))
         said = metadata.final_metadata(tensors, told, metadata.SaveFacts(metadata.now(), log.step, log.epoch))
         header = metadata.minimal(said) if options.no_metadata else said
         write_atomic(folder / f"{stem}.safetensors", save_tensors(tensors, metadata={"format": "pt", **header}))
@@ -277,7 +317,7 @@ def _save(run: Setup, folder: Path, stem: str, told: metadata.RunFacts, log: Ste
 
 def saved_files(folder: Path, name: str) -> list[Path]:
     """Return the LoRA files of a run in a folder, the final ones last."""
-    pattern = re.compile(re.escape(name) + r"(-\d{6}|-step\d{8})?(\.diffusers)?\.safetensors")
+    pattern = re.compile(re.escape(name) + rf"(-\d{{6}}|-step\d{{8}}|-{BEST})?(\.diffusers)?\.safetensors")
     found = [p for p in folder.iterdir() if pattern.fullmatch(p.name)]
     return sorted(found, key=lambda p: (p.name.startswith(f"{name}."), p.name))
 
@@ -312,20 +352,20 @@ def _judge(run: Setup, folder: Path, name: str) -> tuple[str, ...]:
 
 def run_facts(run: Setup, name: str) -> metadata.RunFacts:
     """Return what the LoRA's metadata tells of the run."""
+    published = run.family.published("v_prediction" if run.prediction == "v" else "epsilon")
     options, plan = run.options, run.plan
-    arguments = optim.literal_args(options.optimizer_args)
-    spelled = ",".join(f"{k}={v!r}" for k, v in arguments.items())
     buckets: Counter[Size] = Counter()
     for picture, n in zip(plan.pictures, plan.visits, strict=True):
         buckets[picture.bucket.bucket] += n
     return metadata.RunFacts(
-        options=asdict(options),
+        options=_told(options, run),
         output_name=name,
-        optimizer=f"{optim.import_path(options.optimizer_type).replace(':', '.')}({spelled})",
+        optimizer=optim.described(options.optimizer_type, options.optimizer_args),
         resolution=options.bucket_rules().resolution,
         started_at=metadata.now(),
         num_train_images=plan.count(is_reg=False),
         num_reg_images=plan.count(is_reg=True),
+        num_validation_images=len(plan.held_out),
         num_batches_per_epoch=plan.totals.batches,
         num_epochs=plan.epochs,
         max_train_steps=plan.steps,
@@ -335,7 +375,7 @@ def run_facts(run: Setup, name: str) -> metadata.RunFacts:
         subsets=[
             metadata.SubsetFacts(
                 str(s.folder), s.repeats, len(own := [p for p in plan.pictures if p.subset == s]), s.is_reg,
-                tuple(p.caption for p in own),
+                tuple(p.caption.replace("\n", ", ") for p in own),
             )
             for s in plan.subsets
         ],
@@ -343,10 +383,24 @@ def run_facts(run: Setup, name: str) -> metadata.RunFacts:
         mean_ar_error=plan.mean_ar_error,
         base_model=_base(run.parts.source, options.pretrained_model_name_or_path),
         vae=_base(Path(options.vae), options.vae) if options.vae else None,
-        base_model_version=run.family.BASE_MODEL_VERSION,
+        base_model_version=published.base_model_version,
+        architecture=published.architecture,
+        implementation=published.implementation,
+        v2=published.v2,
         prediction=run.prediction,
         timesteps=(options.min_timestep, options.max_timestep),
+        network_args={pair.partition("=")[0].strip(): pair.partition("=")[2].strip() for pair in options.network_args},
     )  # fmt: skip
+
+
+def _told(options: TrainOptions, run: Setup) -> dict[str, object]:
+    """Return the options as sd-scripts writes them: two rates are a list, and what a family has not is not given."""
+    told: dict[str, object] = asdict(options)
+    if isinstance(options.text_encoder_lr, tuple):
+        told["text_encoder_lr"] = list(options.text_encoder_lr)
+    if options.lr_scheduler_type:
+        told["lr_scheduler"] = options.lr_scheduler_type
+    return told if run.family.CLIP_SKIP else {**told, "clip_skip": None}
 
 
 def _base(source: Path, said: str) -> metadata.BaseFacts:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from inspect import signature
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import torch
 from PIL import Image
@@ -15,9 +15,13 @@ from datasetkit import tokens
 from datasetkit.core.config import TrainOptions
 from datasetkit.core.events import Reporter
 from datasetkit.core.files import display
-from trainer.families.base import PARTS
-from trainer.loop import Setup, StepLog
+from trainer import sizes, weighted
+from trainer.families.base import Family, Parts
+from trainer.latents import Encoder
+from trainer.loop import StepLog
+from trainer.place import Place
 from trainer.prompts import Prompt
+from trainer.schedule import Prediction, alphas_of, betas
 
 # Stable Diffusion's noise schedule, as the training has it.
 _SCHEDULE: Final[Mapping[str, Any]] = {
@@ -48,6 +52,23 @@ SAMPLERS: Final[Mapping[str, tuple[str, Mapping[str, Any]]]] = {
 }
 
 
+class Model(Protocol):
+    """What draws: a run with its LoRA as it is now, or a base model by itself (trainer/drawing.py)."""
+
+    @property
+    def options(self) -> TrainOptions: ...
+    @property
+    def place(self) -> Place: ...
+    @property
+    def family(self) -> Family: ...
+    @property
+    def parts(self) -> Parts: ...
+    @property
+    def encoder(self) -> Encoder: ...
+    @property
+    def prediction(self) -> Prediction: ...
+
+
 def due(options: TrainOptions, log: StepLog, steps: int) -> str | None:
     """Return the stem of the pictures that are drawn after a step, as saved LoRAs are named; None for none.
 
@@ -70,22 +91,22 @@ def warn_of_long(prompts: Sequence[Prompt], limit: int, reporter: Reporter) -> N
                 reporter.warn(f"prompt {place}: {length} tokens, the first {limit} are read: {said}")
 
 
-def draw(run: Setup, prompts: Sequence[Prompt]) -> list[Image.Image]:
-    """Draw a picture of each prompt with the LoRA as it is now.
+def draw(run: Model, prompts: Sequence[Prompt]) -> list[Image.Image]:
+    """Draw a picture of each prompt with the model as it is now.
 
     torch's random state, the modes of the modules and the place of the VAE are afterwards what they were, and no
     generator of the training is touched: a run with sample pictures trains what one without them trains.
     """
-    with _at_rest(run):
+    with at_rest(run):
         return [_decoded(run, _latent(run, prompt)) for prompt in prompts]
 
 
 @contextmanager
-def _at_rest(run: Setup) -> Iterator[None]:
-    """Bring the model into evaluation, and leave everything as it was found."""
+def at_rest(run: Model, *, decodes: bool = True) -> Iterator[None]:
+    """Bring the model into evaluation, and leave everything as it was found. decodes: the VAE is needed too."""
     device = run.place.device
     vae = run.parts.vae
-    models = [run.parts.part(name) for name in PARTS]
+    models = [run.parts.part(name) for name in run.parts.names]
     modes = [(module, module.training) for model in models for module in model.modules()]
     home = next(vae.parameters()).device
     with ExitStack() as stack:
@@ -94,7 +115,8 @@ def _at_rest(run: Setup) -> Iterator[None]:
         try:
             for model in models:
                 model.eval()
-            vae.to(device)
+            if decodes:
+                vae.to(device)
             yield
         finally:
             vae.to(home)
@@ -104,7 +126,7 @@ def _at_rest(run: Setup) -> Iterator[None]:
                 torch.cuda.empty_cache()
 
 
-def _latent(run: Setup, prompt: Prompt) -> Tensor:
+def _latent(run: Model, prompt: Prompt) -> Tensor:
     """Denoise from pure noise to a latent, float32, of the VAE's form; classifier-free guidance above 1.
 
     The noise is drawn on the CPU, so that a seed is the same picture on every device.
@@ -114,9 +136,9 @@ def _latent(run: Setup, prompt: Prompt) -> Tensor:
     guided = prompt.guidance > 1
     with place.autocast():
         texts = [prompt.negative, prompt.text] if guided else [prompt.text]
-        text = run.family.encode_text(
-            run.parts, texts, clip_skip=options.clip_skip, max_tokens=options.max_token_length
-        ).to(place.dtype)
+        told = weighted.encode_text(run.family, run.parts, texts, options).to(place.dtype)
+    of_each = [sizes.whole(prompt.width, prompt.height)] * len(texts)
+    told = told.sized(torch.tensor(of_each, dtype=torch.float32, device=place.device))
     scheduler = _scheduler(run, prompt)
     vae = run.parts.vae.config
     shrinks = 2 ** (len(vae.block_out_channels) - 1)  # 8 in Stable Diffusion
@@ -127,24 +149,30 @@ def _latent(run: Setup, prompt: Prompt) -> Tensor:
     for t in scheduler.timesteps:
         noisy = scheduler.scale_model_input(latent, t).to(place.dtype)
         with place.autocast():
-            predicted = run.family.predict(run.parts, noisy.repeat(len(texts), 1, 1, 1), t.to(place.device), text)
+            predicted = run.family.predict(run.parts, noisy.repeat(len(texts), 1, 1, 1), t.to(place.device), told)
         each = predicted.float().chunk(len(texts))
         predicted = each[0] + prompt.guidance * (each[1] - each[0]) if guided else each[0]
         latent = scheduler.step(predicted, t, latent, return_dict=False, **more)[0]
     return latent
 
 
-def _scheduler(run: Setup, prompt: Prompt) -> Any:
+def _scheduler(run: Model, prompt: Prompt) -> Any:
     import diffusers
 
     name, told = SAMPLERS[prompt.sampler]
+    made_by = getattr(diffusers, name)
     prediction = "v_prediction" if run.prediction == "v" else "epsilon"
-    made = getattr(diffusers, name)(**_SCHEDULE, **told, prediction_type=prediction)
+    trained = {**_SCHEDULE, **told, "prediction_type": prediction}
+    if run.options.zero_terminal_snr:
+        # The first step has to be the last timestep, or the noise alone would never be seen (arXiv:2305.08891, 3.3).
+        trained |= {"trained_betas": betas(alphas_of(zero_terminal_snr=True)), "timestep_spacing": "trailing"}
+        trained = {key: value for key, value in trained.items() if key in signature(made_by).parameters}
+    made = made_by(**trained)
     made.set_timesteps(prompt.steps, device=run.place.device)
     return made
 
 
-def _decoded(run: Setup, latent: Tensor) -> Image.Image:
+def _decoded(run: Model, latent: Tensor) -> Image.Image:
     vae = run.parts.vae
     pixels = vae.decode((latent / run.family.LATENT_SCALE).to(run.encoder.dtype)).sample[0].float()
     levels = ((pixels / 2 + 0.5).clamp(0, 1) * 255).round().to(torch.uint8)

@@ -23,6 +23,30 @@ def alphas_cumprod(beta_start: float = 0.00085, beta_end: float = 0.012, steps: 
     return torch.cumprod(1.0 - betas, dim=0).float()
 
 
+def zero_terminal(alphas_cumprod: Tensor) -> Tensor:
+    """Return alpha-bar moved so that the last timestep is noise alone; the first one stays as it is.
+
+    The square roots are shifted and stretched (Lin et al. 2024, arXiv:2305.08891, alg. 1). Weights by the SNR are to be
+    taken of what this returns.
+    """
+    signal = alphas_cumprod.double().sqrt()
+    moved = (signal - signal[-1]) * (signal[0] / (signal[0] - signal[-1]))
+    return (moved**2).float()
+
+
+def alphas_of(*, zero_terminal_snr: bool) -> Tensor:
+    """Return alpha-bar of each timestep of a run."""
+    return zero_terminal(alphas_cumprod()) if zero_terminal_snr else alphas_cumprod()
+
+
+def betas(alphas_cumprod: Tensor) -> list[float]:
+    """Return the betas whose product alpha-bar is, for samplers; some divide by alpha-bar, so that 0 becomes 2^-24."""
+    kept = alphas_cumprod.double().clamp(min=2**-24)
+    before = torch.cat([torch.ones(1, dtype=kept.dtype), kept[:-1]])
+    found: list[float] = (1.0 - kept / before).tolist()
+    return found
+
+
 def snr(alphas_cumprod: Tensor) -> Tensor:
     """Return the signal-to-noise ratio alpha-bar / (1 - alpha-bar) of each timestep, of the same shape."""
     return alphas_cumprod / (1.0 - alphas_cumprod)

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
+from contextlib import redirect_stderr
 from functools import partial
+from io import StringIO
+from typing import Any
 
 import torch
 from torch.optim import Optimizer
@@ -12,92 +16,105 @@ from torch.optim.lr_scheduler import LRScheduler
 from datasetkit.core.config import TrainOptions
 from datasetkit.core.errors import ConfigError
 from datasetkit.core.events import SILENT, Reporter
-from trainer import lora, lr, optim, place
-from trainer.families import sd
-from trainer.families.base import PARTS, Family, Part, Parts
+from trainer import eightbit, lora, lr, optim, place, weighted
+from trainer.families import agreement, registry
+from trainer.families.base import PARTS, Part, Parts
+from trainer.families.detect import detect
+from trainer.families.source import find
 from trainer.latents import Encoder
 from trainer.loop import Setup
+from trainer.networks import convolutions, groups
+from trainer.networks.average import Average
 from trainer.plan import TrainPlan
+from trainer.schedule import alphas_of
 from trainer.text import Texts
 
 # peft imports bitsandbytes wherever it is installed, and that misses a package which nothing here uses.
 logging.getLogger("bitsandbytes.backends").setLevel(logging.ERROR)
 
 
-def trained_parts(options: TrainOptions) -> tuple[Part, ...]:
-    """Return the parts that the options train."""
+def trained_parts(options: TrainOptions, parts: Parts) -> tuple[Part, ...]:
+    """Return the parts of a model that the options train."""
     rates = options.rates()
-    return tuple(part for part in PARTS if rates[part] > 0)
+    return tuple(part for part in parts.names if rates[part] > 0)
 
 
 def check_optimizer(options: TrainOptions, plan: TrainPlan) -> None:
     """Raise what is wrong with the optimizer or the schedule before gigabytes are loaded."""
-    probe = torch.nn.Parameter(torch.zeros(1))
-    other = torch.nn.Parameter(torch.zeros(1))
-    _optimizer(options, plan, [probe], [other])
+    parts = PARTS if isinstance(options.text_encoder_lr, tuple) else PARTS[:2]
+    every = groups.all_rates(parts, options.network(), options.rates())
+    rates = {name: rate for rate, name in {rate: name for name, rate in reversed(every.items())}.items()}
+    with redirect_stderr(StringIO()):  # what some optimizers tell there is told when the real one is made
+        _optimizer(options, plan, {name: [torch.nn.Parameter(torch.zeros(1))] for name in rates}, rates)
 
 
 def _optimizer(
-    options: TrainOptions, plan: TrainPlan, unet: list[torch.nn.Parameter], text_encoder: list[torch.nn.Parameter]
-) -> tuple[Optimizer, LRScheduler]:
-    rates = options.rates()
-    groups = optim.groups(unet, text_encoder, unet_lr=rates["unet"], text_encoder_lr=rates["text_encoder"])
-    optimizer = optim.make(options.optimizer_type, groups, optim.literal_args(options.optimizer_args))
-    course = lr.Course(
-        plan.steps,
-        lr.warmup_steps(options.lr_warmup_steps, plan.steps),
-        options.lr_scheduler_num_cycles,
-        options.lr_scheduler_power,
-    )
-    return optimizer, lr.scheduler(optimizer, options.lr_scheduler, course)
+    options: TrainOptions, plan: TrainPlan, parameters: Mapping[str, list[torch.nn.Parameter]],
+    rates: Mapping[str, float],
+) -> tuple[Optimizer, LRScheduler]:  # fmt: skip
+    made = optim.groups(parameters, rates)
+    optimizer = optim.make(options.optimizer_type, made, optim.literal_args(options.optimizer_args))
+    if options.ema_decay and optim.averages(optimizer):
+        raise ConfigError(f"{options.optimizer_type} keeps an average already", hint="set ema_decay = 0")
+    return optimizer, lr.of_options(optimizer, options, plan.steps)
 
 
-def load_parts(options: TrainOptions, family: Family = sd) -> Parts:
-    """Load the base model. Raises ModelFileError, ConfigError where it predicts something else than the options say."""
-    parts = family.load(options.pretrained_model_name_or_path, revision=options.revision, vae=options.vae)
-    wanted = "v_prediction" if options.v_parameterization else "epsilon"
-    if parts.prediction not in (None, wanted):
-        raise ConfigError(
-            f"the model's scheduler says {parts.prediction}, v_parameterization = {options.v_parameterization}",
-            hint=f"set v_parameterization = {'false' if options.v_parameterization else 'true'}",
-        )
-    return parts
+def load_parts(options: TrainOptions) -> Parts:
+    """Load the base model, of whatever family it is. Raises ModelFileError, ConfigError for options that it is not."""
+    source = find(options.pretrained_model_name_or_path, options.revision)
+    found = detect(source)
+    prediction = agreement.settle(options, found)
+    return registry.family(found.family).load(str(source), revision="", vae=options.vae, prediction=prediction)
 
 
-def assemble(
-    options: TrainOptions, plan: TrainPlan, parts: Parts, *, family: Family = sd, reporter: Reporter = SILENT
-) -> Setup:
+def vae_dtype(where: place.Place) -> torch.dtype:
+    """Return the precision of the VAE: it overflows in fp16, and bfloat16 has float32's range."""
+    return torch.bfloat16 if where.dtype == torch.bfloat16 else torch.float32
+
+
+def assemble(options: TrainOptions, plan: TrainPlan, parts: Parts, *, reporter: Reporter = SILENT) -> Setup:
     """Put the LoRA on a loaded model and make everything ready for the first step."""
     where, remark = place.find(options.mixed_precision)
-    if remark:
-        reporter.warn(remark)
+    family = registry.family(parts.family)
+    for said in (*filter(None, [remark]), *agreement.remarks(options, parts.family)):
+        reporter.warn(said)
     network = lora.attach(
-        family, parts, trained_parts(options), dim=options.network_dim, alpha=options.network_alpha,
-        dropout=options.network_dropout, seed=options.seed,
+        family, parts, trained_parts(options, parts), dim=options.network_dim, alpha=options.network_alpha,
+        dropout=options.network_dropout, seed=options.seed, args=options.network(),
     )  # fmt: skip
     if options.network_weights:
         lora.load_kohya(network, lora.read_kohya(options.network_weights), source=options.network_weights)
-    for name in PARTS:
+    for name in parts.names:
         model = parts.part(name)
+        if options.fp8_base or (options.fp8_base_unet and name == "unet"):
+            eightbit.shrink(model)
         place.lower_base(model, where.dtype)
         model.to(where.device)
         if name in network.parts:
             model.train()  # there is no dropout in the base; checkpointing and the LoRA's own dropout ask for it
+    # On a processor a step in bf16 is a tenth quicker so; in float32 the results would be other last bits for nothing.
+    if where.device.type == "cpu" and where.dtype == torch.bfloat16:
+        place.channels_last(parts.unet)
     if options.gradient_checkpointing:
         parts.unet.enable_gradient_checkpointing()
-        if "text_encoder" in network.parts:
-            encoder = parts.text_encoder
+        encoders: list[Any] = [parts.part(name) for name in network.parts if name != "unet"]
+        for encoder in encoders:
             # transformers 5 gave the switch a new name; in version 4 the reentrant kind, which loses the gradients of
             # layers whose inputs have none, is the default.
             if hasattr(encoder, "activation_checkpointing_enable"):
                 encoder.activation_checkpointing_enable()
             else:
                 encoder.gradient_checkpointing_enable({"use_reentrant": False})
-    optimizer, scheduler = _optimizer(options, plan, network.parameters("unet"), network.parameters("text_encoder"))
-    # The VAE overflows in fp16; bfloat16 has float32's range.
-    vae_dtype = torch.bfloat16 if where.dtype == torch.bfloat16 else torch.float32
-    latents = Encoder(parts.vae, where.device, vae_dtype, options.cache_latents or options.cache_latents_to_disk)
-    encode = partial(family.encode_text, parts, clip_skip=options.clip_skip, max_tokens=options.max_token_length)
-    texts = Texts(encode, where.dtype, "text_encoder" in network.parts, together=where.device.type != "cpu")
+    optimizer, scheduler = _optimizer(
+        options, plan, *network.grouped(options.network(), options.rates(), convolutions.sides(parts))
+    )
+    latents = Encoder(parts.vae, where.device, vae_dtype(where), options.cache_latents or options.cache_latents_to_disk)
+    encode = partial(weighted.encode_text, family, parts, options=options)
+    trained = any(part != "unet" for part in network.parts)
+    texts = Texts(encode, where.dtype, trained, together=where.device.type != "cpu")
     scaler = torch.amp.GradScaler(where.device.type, enabled=where.dtype == torch.float16)
-    return Setup(options, plan, where, family, parts, network, latents, texts, optimizer, scheduler, scaler)
+    alphas = alphas_of(zero_terminal_snr=options.zero_terminal_snr)
+    average = Average.of(network.parameters(), options.ema_decay) if options.ema_decay else None
+    return Setup(
+        options, plan, where, family, parts, network, latents, texts, optimizer, scheduler, scaler, alphas, average
+    )  # fmt: skip

@@ -135,6 +135,64 @@ def reg(
     run.verb("reg", lambda api, how: api.reg(options, how), show.reg, json, dry_run, wait)
 
 
+@app.command(name="reg generate", rich_help_panel=PANEL)
+def reg_generate(
+    folder: Annotated[
+        Path, typer.Argument(metavar="DIR", help="The data set (train/ lies in it), or the folder of a dsk.toml.")
+    ] = Path(),
+    base: Annotated[
+        str | None,
+        typer.Option(help="The model that draws; tiny is part of the package.", show_default="that of [train]"),
+    ] = None,
+    class_name: Annotated[
+        str | None, typer.Option("--class", help="The class, e.g. 1girl.", show_default="that of [reg]")
+    ] = None,
+    count: Annotated[int | None, typer.Option(help="How many pictures.", show_default="100")] = None,
+    from_captions: Annotated[
+        bool | None,
+        typer.Option("--from-captions/--no-from-captions", help="Draw the training captions, trigger -> class."),
+    ] = None,
+    trigger: Annotated[
+        str | None,
+        typer.Option(help="The words whose place the class takes, comma-separated.", show_default="those of dsk.toml"),
+    ] = None,
+    repeats: Annotated[
+        int | None, typer.Option(help="Repeats of the set.", show_default="the most that use every picture")
+    ] = None,
+    negative: Annotated[str | None, typer.Option(help="What shall not be drawn.", show_default="nothing")] = None,
+    steps: Annotated[int | None, typer.Option(help="Steps of the sampler.", show_default="30")] = None,
+    cfg: Annotated[float | None, typer.Option(help="Guidance; at 1 and below none.", show_default="7.5")] = None,
+    sampler: Annotated[str | None, typer.Option(help="As sample_sampler of train.", show_default="ddim")] = None,
+    size: Annotated[
+        str | None, typer.Option(help="Pixels: 512 or 512x768.", show_default="the buckets of the training set")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="Of the first picture; the next has one more.")] = None,
+    dry_run: opt.DryRun = False,
+    json: opt.Json = False,
+    wait: opt.Wait = False,
+) -> None:
+    """Draw a regularisation set OUT/reg/<repeats>_<class> with a base model; a second run draws what is missing.
+
+    Example: dsk reg generate dataset --base model.safetensors --class 1girl --count 100 --from-captions --trigger sks
+    """
+    from datasetkit.cli import run, show
+
+    given = {
+        "base": base, "class_name": class_name, "count": count, "from_captions": from_captions,
+        "trigger": opt.words(trigger), "repeats": repeats, "negative": negative, "steps": steps, "cfg": cfg,
+        "sampler": sampler, "size": opt.sides(size), "seed": seed,
+    }  # fmt: skip
+    options = opt.options(folder, "reg-generate", given)
+    run.verb(
+        "reg generate",
+        lambda api, how: api.generate_reg(folder, options, how),
+        show.reg_generated,
+        json,
+        dry_run,
+        wait,
+    )
+
+
 @app.command(rich_help_panel=PANEL)
 def report(
     folder: DataSet = Path(),

@@ -8,15 +8,26 @@ import signal
 import sqlite3
 import sys
 from types import FrameType
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+import typer.core
 
 from datasetkit import __version__
 from datasetkit.core.errors import DskError, Exit
 
+
+class _Commands(typer.core.TyperGroup):
+    """Commands of which some have names of two words: `reg generate` beside `reg`."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        two = " ".join(args[:2])
+        return super().resolve_command(ctx, [two, *args[2:]] if two in self.commands else args)
+
+
 app = typer.Typer(
     name="dsk",
+    cls=_Commands,
     help="From a folder of photos or drawings to a trained LoRA.",
     epilog="Start with: dsk init, then dsk run dsk.toml. Every change can be taken back: dsk undo.",
     no_args_is_help=True,

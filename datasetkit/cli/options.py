@@ -56,6 +56,17 @@ def words(text: str | None) -> list[str] | None:
     return [word for piece in text.split(",") if (word := piece.strip())]
 
 
+def sides(text: str | None) -> list[int] | None:
+    """Read a size: `512` or `512x768`; None where it was not given."""
+    if text is None:
+        return None
+    width, _, height = text.lower().partition("x")
+    try:
+        return [int(width), int(height or width)]
+    except ValueError:
+        raise typer.BadParameter(f"--size {text}: write 512 or 512x768") from None
+
+
 def tag_options(folder: Path, given: Mapping[str, object]) -> Any:
     """Build the options of `dsk tag`: in a concept's folder its own [[concept]] table joins [tag], as in a run."""
     from datasetkit.verbs import sets  # here, so that --help need not load it

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from datasetkit.verbs.naming import Renamed
     from datasetkit.verbs.pipeline import Ran, Started, StepResult
     from datasetkit.verbs.planning import Planned
+    from datasetkit.verbs.reg_pictures import GeneratedResult
     from datasetkit.verbs.regs import RegResult
     from datasetkit.verbs.resizing import ResizeResult, TrainerUse
     from datasetkit.verbs.rules import Ruled
@@ -361,6 +362,22 @@ def reg(result: RegResult, dry_run: bool) -> None:
     for line in result.advice or ("balanced: every regularisation picture is used",):
         say(f"- {line}")
     problems(result.failed)
+
+
+def reg_generated(result: GeneratedResult, dry_run: bool) -> None:
+    beside = f" beside {result.train_visits:,} of the training set" if result.train_visits else ""
+    numbers = f"{result.count} x {result.repeats} = {result.count * result.repeats:,} visits{beside}"
+    there = f", {result.kept:,} were there" if result.kept else ""
+    if not result.drawn:
+        say(f"{place(result.folder)} is as wanted: {numbers}")
+    else:
+        verb = "would draw" if dry_run else "drew"
+        hint = history_hint(result.entry, result.folder)
+        say(f"{verb} {pictures(len(result.drawn))}{there}, in {place(result.folder)}: {numbers}{hint}")
+    sizes = ", ".join(f"{n} of {width}x{height}" for (width, height), n in sorted(result.sizes.items()))
+    say(f"- with {result.base}, {sizes}, of such prompts: {' | '.join(result.prompts)}")
+    if result.used < result.count:
+        say(f"- {result.count - result.used} of {pictures(result.count)} are never used: an epoch takes {result.used}")
 
 
 def reported(result: Reported, dry_run: bool) -> None:

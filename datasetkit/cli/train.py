@@ -38,7 +38,7 @@ def train(
     json: opt.Json = False,
     wait: opt.Wait = False,
 ) -> None:
-    """Train a LoRA for Stable Diffusion 1.x on a laid-out data set; print the plan first.
+    """Train a LoRA for Stable Diffusion 1.x, 2.x or XL on a laid-out data set; print the plan first.
 
     Example: dsk train dataset --set pretrained_model_name_or_path=v1-5-pruned.safetensors --dry-run
     """
@@ -46,7 +46,7 @@ def train(
     from trainer.prompts import read as read_prompts
 
     given = _given(set_ or [])
-    options, plan, ignored = _planned(folder, config_file, dataset_config, given)
+    options, plan, ignored = planned(folder, config_file, dataset_config, given)
     read_prompts(options)  # what is wrong with them is said before the plan is
     shown = train_plan.look(options, plan, ignored)
     if not json:
@@ -57,12 +57,12 @@ def train(
         for notice in plan.notices:
             reporter.warn(notice)
         if not dry_run:
-            result = _trained(options, plan, resume, wait, reporter)
+            result = trained(options, plan, resume, wait, reporter)
     if json:
         told = train_plan.as_json(shown)
         console.show_json({"verb": "train", "dry_run": dry_run, "plan": told, "failed": plan.failed, "result": result})
     elif result is not None:
-        _show_result(result)
+        show_result(result)
     if run.failures(plan):
         raise typer.Exit(3)
 
@@ -73,24 +73,31 @@ def _given(pairs: list[str]) -> dict[str, Any]:
     return dict(setting(pair) for pair in pairs)
 
 
-def _planned(
-    folder: Path, config_file: Path | None, dataset_config: Path | None, given: dict[str, Any]
+def planned(
+    folder: Path,
+    config_file: Path | None,
+    dataset_config: Path | None,
+    given: dict[str, Any],
+    *,
+    processes: int = 1,
 ) -> tuple[TrainOptions, TrainPlan, dict[str, str]]:
-    """Read the options and the data set; load nothing heavy."""
+    """Read the options and the data set; load nothing heavy. processes: that train together."""
     from datasetkit.core import config
     from trainer import config as translation
     from trainer.plan import find_subsets, make_plan
 
     if config_file is not None or dataset_config is not None:
         said = translation.translate(config_file, dataset_config, given)
-        return said.options, make_plan(said.subsets, said.options, notices=said.notices), dict(said.ignored)
+        plan = make_plan(said.subsets, said.options, processes=processes, notices=said.notices)
+        return said.options, plan, dict(said.ignored)
     project = config.find(folder)
     options = translation.of_project(project, given)
     subsets, notices = find_subsets(translation.data_folder(folder, project), options)
-    return options, make_plan(subsets, options, notices=notices), {}
+    return options, make_plan(subsets, options, processes=processes, notices=notices), {}
 
 
-def _trained(options: TrainOptions, plan: TrainPlan, resume: bool, wait: bool, reporter: Any) -> Trained:
+def trained(options: TrainOptions, plan: TrainPlan, resume: bool, wait: bool, reporter: Any) -> Trained:
+    """Train. Raises MissingExtra where what training needs is not installed."""
     from datasetkit.core.errors import MissingExtra
 
     try:
@@ -102,7 +109,8 @@ def _trained(options: TrainOptions, plan: TrainPlan, resume: bool, wait: bool, r
     return run.train(options, plan, resume=resume, wait=wait, reporter=reporter)
 
 
-def _show_result(result: Trained) -> None:
+def show_result(result: Trained) -> None:
+    """Say what a run made."""
     from datasetkit.cli.console import counted, listed, say, warn
 
     new = result.steps - result.start
@@ -112,5 +120,21 @@ def _show_result(result: Trained) -> None:
     say(f"{result.plot} and {result.metrics} show how it went", "dim")
     if result.samples is not None:
         say(f"{result.samples} shows what it draws", "dim")
+    _show_held_out(result)
     for remark in result.remarks:
         warn(remark)
+
+
+def _show_held_out(result: Trained) -> None:
+    """Say how the held-out pictures did, and which step did best on them."""
+    from datasetkit.cli.console import say, warn
+
+    best, last = result.best, result.last
+    if last is not None:
+        change = f", {last.words()} against step 0" if last.words() else ""
+        learnt = "" if last.trained_change is None else f" (trained pictures: {last.trained_change:+.4f})"
+        say(f"held-out pictures: loss {last.loss:.4f}{change}{learnt}")
+    if best is not None:
+        say(f"best on them: step {best.step:,}, epoch {best.epoch:,}, loss {best.loss:.4f}")
+        if best.change is not None and best.change >= 0:
+            warn("no step did better on the held-out pictures than the base: look at the learning rate")

@@ -12,11 +12,13 @@ from datasetkit.core.files import display
 
 if TYPE_CHECKING:
     from datasetkit.core.config import TrainOptions
+    from trainer.families.detect import Found
     from trainer.findings import BucketUse, CaptionUse, SubsetUse
     from trainer.memory import Estimate
     from trainer.plan import TrainPlan
 
 _NAMED = 3
+PREDICTED = {"epsilon": "noise", "v_prediction": "velocity"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,19 +32,31 @@ class Shown:
     buckets: tuple[BucketUse, ...]
     captions: CaptionUse
     memory: Estimate
+    rates: Mapping[str, float]
+    model: Found | None
 
 
 def look(options: TrainOptions, plan: TrainPlan, ignored: Mapping[str, str]) -> Shown:
     """Look at a plan's folders, buckets and captions, and estimate what it takes; nothing heavy is loaded."""
     from trainer import findings, memory, weights
+    from trainer.families import agreement
 
     buckets = findings.bucket_use(plan)
     largest = max((use.size for use in buckets), key=lambda size: size[0] * size[1])
     anatomy = weights.read(options.pretrained_model_name_or_path, options.vae)
     return Shown(
         options, plan, ignored, findings.subset_use(plan), buckets,
-        findings.caption_use(plan, options.max_token_length), memory.estimate(options, largest, anatomy),
+        findings.caption_use(plan, options.max_token_length, weighted=options.weighted_captions),
+        memory.estimate(options, largest, anatomy),
+        _rates(options, anatomy is not None and anatomy.lora_text_2 > 0),
+        agreement.of_base(options),
     )  # fmt: skip
+
+
+def _rates(options: TrainOptions, two_encoders: bool) -> dict[str, float]:
+    """Return the rate of each part that is trained. two_encoders: the model has a second text encoder."""
+    two = two_encoders or isinstance(options.text_encoder_lr, tuple)
+    return {part: rate for part, rate in options.rates().items() if rate and (two or part != "text_encoder_2")}
 
 
 def as_json(shown: Shown) -> dict[str, Any]:
@@ -52,8 +66,10 @@ def as_json(shown: Shown) -> dict[str, Any]:
         "epochs": shown.plan.epochs,
         "totals": shown.plan.totals,
         "subsets": shown.subsets,
+        "held_out": [picture.path for picture in shown.plan.held_out],
         "buckets": shown.buckets,
         "captions": shown.captions,
+        "model": shown.model,
         "memory": {"bytes": shown.memory.bytes, "estimate": shown.memory},
         "ignored": dict(shown.ignored),
     }
@@ -62,9 +78,13 @@ def as_json(shown: Shown) -> dict[str, Any]:
 def show(shown: Shown) -> None:
     """Print a plan: its folders, its buckets, its steps, its captions and its memory."""
     _folders(shown.subsets)
+    _held_out(shown.plan)
     _buckets(shown.buckets)
-    _steps(shown.options, shown.plan)
+    _steps(shown.options, shown.plan, shown.rates)
+    _network(shown.options)
     _captions(shown.captions, shown.options.max_token_length)
+    if shown.model is not None:
+        say(f"the base is one of {shown.model.title}, and predicts {PREDICTED[str(shown.model.prediction)]}")
     _memory(shown.memory)
     for key, why in shown.ignored.items():
         say(f"{key} is not needed: {why}", "dim")
@@ -80,8 +100,15 @@ def _folders(subsets: Sequence[SubsetUse]) -> None:
     if reg:
         matched, unused = sum(s.visits for s in reg), sum(s.unused for s in reg)
         own = sum(s.visits for s in subsets) - matched
-        never = f"; {pictures(unused)} are never seen" if unused else ""
+        never = f"; {pictures(unused)} {'is' if unused == 1 else 'are'} never seen" if unused else ""
         say(f"regularisation: {matched:,} visits are matched to {own:,} of training{never}")
+
+
+def _held_out(plan: TrainPlan) -> None:
+    if plan.held_out:
+        own = sum(not picture.subset.is_reg for picture in plan.pictures) + len(plan.held_out)
+        names = _names([picture.path for picture in plan.held_out])
+        say(f"validation: {len(plan.held_out):,} of {pictures(own)} are held out and not trained: {names}")
 
 
 def _buckets(buckets: Sequence[BucketUse]) -> None:
@@ -96,16 +123,29 @@ def _buckets(buckets: Sequence[BucketUse]) -> None:
     table("", columns, rows, right=columns[1:])
 
 
-def _steps(options: TrainOptions, plan: TrainPlan) -> None:
+def _steps(options: TrainOptions, plan: TrainPlan, trained: Mapping[str, float]) -> None:
     totals = plan.totals
     batches = f"{totals.batches:,} batch" + ("" if totals.batches == 1 else "es")
+    shared = f" on {plan.schedule.processes:,} processes" if plan.schedule.processes > 1 else ""
     say(
         f"{counted(totals.visits, 'visit')} an epoch in {counted(len(totals.buckets), 'bucket')}, "
-        f"{batches} of {plan.schedule.batch_size}: "
+        f"{batches} of {plan.schedule.batch_size}{shared}: "
         f"{counted(totals.steps_per_epoch, 'step')} an epoch, {counted(plan.epochs, 'epoch')}"
     )
-    rates = ", ".join(f"{part} {rate:g}" for part, rate in options.rates().items() if rate)
+    rates = ", ".join(f"{part} {rate:g}" for part, rate in trained.items())
     say(f"{counted(plan.steps, 'step')} of {options.optimizer_type}, {options.lr_scheduler}: {rates}", "bold")
+
+
+def _network(options: TrainOptions) -> None:
+    args = options.network()
+    ranks = f"rank {options.network_dim}, alpha {options.network_alpha or options.network_dim:g}"
+    if args.conv_dim is not None:
+        # 1 is sd-scripts' default, 0 means the rank.
+        alpha = 1.0 if args.conv_alpha is None else args.conv_alpha or args.conv_dim
+        ranks += f"; of 3x3 convolutions rank {args.conv_dim}, alpha {alpha:g}"
+    blocks = "; by block" if args.block_dims or args.conv_block_dims or args.block_alphas else ""
+    average = f"; saved as a moving average ({options.ema_decay:g})" if options.ema_decay else ""
+    say(f"{args.title} of {ranks}{blocks}{average}")
 
 
 def _captions(captions: CaptionUse, limit: int) -> None:

@@ -7,16 +7,25 @@ a side of zero (see `_sliver`). Sizes are (width, height) in pixels, as a pictur
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
+from typing import Final
 
 from datasetkit.core.errors import ConfigError
+from datasetkit.core.ranges import one_of
 
 Size = tuple[int, int]
 
 # A latent pixel is 8 x 8 image pixels in every family that is trained here.
 _LATENT = 8
 _RANGES = {512: (256, 1024), 768: (320, 1536), 1024: (256, 2048)}
+# How pictures find their bucket, by `bucket_selector`: see `select`.
+SELECTORS: Final = ("kohya", "fit")
+# Of `fit`: a bucket has at least this part of the area that it may have, and of those that cut off at most so much more
+# than the best one (a fraction of the picture) the largest is taken.
+_LEAST_AREA: Final = 0.8
+_SLACK: Final = 0.01
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +33,8 @@ class BucketRules:
     """How pictures are sorted into sizes.
 
     resolution: the area that a bucket may fill, as (width, height). min_reso, max_reso: limits of a side, widened to
-    multiples of step; without meaning under no_upscale. enabled=False: one bucket, the resolution itself.
+    multiples of step; without meaning under no_upscale. enabled=False: one bucket, the resolution itself. selector:
+    which bucket a picture gets, of `SELECTORS`.
     """
 
     resolution: Size = (512, 512)
@@ -33,8 +43,10 @@ class BucketRules:
     step: int = 64
     no_upscale: bool = False
     enabled: bool = True
+    selector: str = "kohya"
 
     def __post_init__(self) -> None:
+        one_of("bucket_selector", self.selector, *SELECTORS)
         if min(self.resolution) < 1:
             raise ConfigError(f"resolution {_text(self.resolution)} is no size", hint="give 512, 768 or 1024")
         if not self.enabled:
@@ -144,10 +156,16 @@ def make_buckets(rules: BucketRules) -> tuple[Size, ...]:
 def select(rules: BucketRules, width: int, height: int) -> Bucket:
     """Choose the bucket of a picture of width x height pixels (EXIF turn applied).
 
-    As sd-scripts' `BucketManager.select_bucket`; ties go to the first bucket of the ascending order.
+    By rules.selector: `kohya` takes the bucket of the nearest ratio, as sd-scripts' `BucketManager.select_bucket`;
+    `fit` one that cuts off least, never more than `kohya` would.
     """
     if width < 1 or height < 1:
         raise ValueError(f"a picture of {width} x {height} pixels")
+    return _SELECT[rules.selector](rules, width, height)
+
+
+def _nearest(rules: BucketRules, width: int, height: int) -> Bucket:
+    """Take the bucket of the nearest ratio; ties go to the first one of the ascending order."""
     if rules.enabled and rules.no_upscale:
         return _shrink_only(rules, width, height)
     sizes = make_buckets(rules)
@@ -155,8 +173,49 @@ def select(rules: BucketRules, width: int, height: int) -> Bucket:
     bucket = (width, height)
     if bucket not in sizes:
         bucket = min(sizes, key=lambda size: abs(size[0] / size[1] - ratio))
-    scale = bucket[1] / height if ratio > bucket[0] / bucket[1] else bucket[0] / width
-    return _cut(bucket, (_round(width * scale), _round(height * scale)), scale)
+    return _cover(bucket, width, height)
+
+
+@lru_cache(maxsize=1 << 14)
+def _fit(rules: BucketRules, width: int, height: int) -> Bucket:
+    """Take the largest of the buckets that cut off hardly more than the best, and no more than the nearest.
+
+    Their sides are multiples of the step within the range (under no_upscale: within the picture) as those of `kohya`;
+    but their area may be smaller, down to `_LEAST_AREA` of what is allowed.
+    """
+    nearest = _nearest(rules, width, height)
+    if not rules.enabled:
+        return nearest
+    sizes = _within(rules, width, height) if rules.no_upscale else fit_buckets(rules)
+    found = [nearest, *(_cover(size, width, height) for size in sizes)]
+    most = min(nearest.cropped, min(bucket.cropped for bucket in found) + _SLACK)
+    good = [bucket for bucket in found if bucket.cropped <= most]
+    return max(good, key=lambda bucket: (bucket.bucket[0] * bucket.bucket[1], -bucket.cropped))
+
+
+_SELECT: Final[dict[str, Callable[[BucketRules, int, int], Bucket]]] = {"kohya": _nearest, "fit": _fit}
+
+
+@cache
+def fit_buckets(rules: BucketRules) -> tuple[Size, ...]:
+    """Return every size that `fit` may take, those of `make_buckets` among them, ascending; none under no_upscale."""
+    if not rules.enabled or rules.no_upscale:
+        return make_buckets(rules)
+    return tuple(sorted({*make_buckets(rules), *_sizes(rules.step, rules.sides, rules.sides, rules.area)}))
+
+
+def _within(rules: BucketRules, width: int, height: int) -> Iterator[Size]:
+    """Yield the sizes to which a picture can be shrunk and cut."""
+    most = min(rules.area, width * height)
+    return _sizes(rules.step, (rules.step, width), (rules.step, height), most)
+
+
+def _sizes(step: int, across: tuple[int, int], down: tuple[int, int], area: int) -> Iterator[Size]:
+    """Yield the sizes of multiples of the step, within both ranges, that fill at least `_LEAST_AREA` of the area."""
+    for width in range(across[0], across[1] + 1, step):
+        lowest = max(down[0], -(-math.ceil(area * _LEAST_AREA / width) // step) * step)
+        for height in range(lowest, min(down[1], area // width) + 1, step):
+            yield width, height
 
 
 def _shrink_only(rules: BucketRules, width: int, height: int) -> Bucket:
@@ -194,6 +253,12 @@ def _sliver(rules: BucketRules, width: int, height: int) -> Bucket:
     resized = (max(step, _round(width * scale)), max(step, _round(height * scale)))
     longest = _floor(rules.area // step, step)
     return _cut((min(longest, _floor(resized[0], step)), min(longest, _floor(resized[1], step))), resized, scale)
+
+
+def _cover(bucket: Size, width: int, height: int) -> Bucket:
+    """Scale a picture until it covers the bucket, and cut it."""
+    scale = bucket[1] / height if width / height > bucket[0] / bucket[1] else bucket[0] / width
+    return _cut(bucket, (_round(width * scale), _round(height * scale)), scale)
 
 
 def _cut(bucket: Size, resized: Size, scale: float) -> Bucket:

@@ -19,6 +19,7 @@ from datasetkit.core.errors import ConfigError
 from datasetkit.core.files import display
 from datasetkit.core.ranges import in_range as in_range
 from datasetkit.core.ranges import one_of as one_of
+from datasetkit.core.train_options import SAMPLERS
 from datasetkit.core.train_options import TrainOptions as TrainOptions
 
 Options = TypeVar("Options")
@@ -245,6 +246,43 @@ class RegOptions:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RegGenerateOptions:
+    """`dsk reg generate`: a regularisation set that a base model draws.
+
+    base, class_name: "" takes those of [train] and [reg]. from_captions: draw from the training captions, with the
+    class in place of the trigger. cfg: guidance. size: width and height; None takes the buckets of the training set.
+    """
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = _STRICT
+
+    base: str = ""
+    class_name: str = ""
+    count: int = 100
+    from_captions: bool = False
+    trigger: Tags = ()
+    repeats: int | None = None
+    negative: str = ""
+    steps: int = 30
+    cfg: float = 7.5
+    sampler: str = "ddim"
+    size: tuple[int, int] | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        in_range("count", self.count, 1, 100_000)
+        in_range("steps", self.steps, 1, 1000)
+        in_range("cfg", self.cfg, 0, 100)
+        in_range("seed", self.seed, 0, 2**63 - 1)
+        one_of("sampler", self.sampler, *SAMPLERS)
+        if self.repeats is not None:
+            in_range("repeats", self.repeats, 1, 10**6)
+        for side in self.size or ():
+            in_range("size", side, 64, 4096)
+            if side % 8:
+                raise ConfigError(f"size = {side}: a side is a multiple of 8", hint=f"give {side // 8 * 8}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ReportOptions:
     """`dsk report`: tag tables for a spreadsheet, and a chart. where: the filter of the pictures that are counted."""
 
@@ -397,6 +435,7 @@ TABLES: dict[str, type] = {
     "plan-repeats": PlanRepeatsOptions,
     "layout": LayoutOptions,
     "reg": RegOptions,
+    "reg-generate": RegGenerateOptions,
     "report": ReportOptions,
     "check": CheckOptions,
     "review": ReviewOptions,
@@ -515,6 +554,7 @@ _TYPES = {
     "Tags": 'a list of texts, e.g. ["one", "two"]',
     "tuple[str, ...]": 'a list of texts, e.g. ["one", "two"]',
     "tuple[int, int]": "a pair [width, height]",
+    "tuple[float, float]": "a pair of numbers",
 }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -34,6 +35,11 @@ _OFF_AT_ZERO = frozenset(
     "caption_dropout_rate caption_dropout_every_n_epochs caption_tag_dropout_rate network_dropout min_snr_gamma "
     "scale_weight_norms min_timestep lr_warmup_steps sample_every_n_epochs sample_every_n_steps".split()
 )
+# What sd-scripts does too where nothing is said.
+_AS_THERE: Mapping[str, object] = {
+    "loss_type": "l2", "huber_schedule": "snr", "huber_c": 0.1, "huber_scale": 1.0, "token_warmup_min": 1,
+    "token_warmup_step": 0, "lr_decay_steps": 0,
+}  # fmt: skip
 # What says nothing without another option.
 _PART_OF = {"multires_noise_discount": "multires_noise_iterations", "sample_sampler": "sample_prompts"}
 
@@ -137,6 +143,8 @@ def _says_something(name: str, value: object, train: TrainOptions) -> bool:
         return False
     if name == "max_train_epochs":  # there they stand above the steps, here below
         return train.max_train_steps is None
+    if name in _AS_THERE and value == _AS_THERE[name]:
+        return False
     if name in _PART_OF:
         return bool(getattr(train, _PART_OF[name]))
     return not (name in _OFF_AT_ZERO and value == 0)

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from datasetkit.core import holdout
 from datasetkit.core import layout as grammar
 from datasetkit.core import repeats as arithmetic
 from datasetkit.core.advice import advice
@@ -70,7 +71,8 @@ def plan_repeats(folder: Path, options: PlanRepeatsOptions, *, apply: bool = Fal
     except DatasetError as error:
         raise DatasetError(error.message, hint=f"{error.hint}; or count them: --images N") from None
     with Store.open_copy(find_root(folder)) as store:
-        measured, failed = measure(sets.train, store)
+        aside = _held_out(sets, train, store)
+        measured, failed = measure(sets.train, store, without=aside)
         reg, reg_failed = measure(sets.reg, store)
     if not measured:
         raise none_usable(folder, failed)
@@ -106,13 +108,32 @@ def none_usable(folder: Path, failed: Sequence[Failed]) -> DatasetError:
     return DatasetError(f"{display(folder)} has no usable picture{why}", hint=first.hint if first else "")
 
 
-def measure(sets: Sequence[ConceptSet], store: Store) -> tuple[list[ConceptImages], list[Failed]]:
-    """Look at every picture of the sets; return their sizes per concept, and the pictures that cannot be read."""
+def _held_out(sets: Sets, train: TrainOptions, store: Store) -> frozenset[str]:
+    """Return the contents that `[train]` holds out to validate them: they are not trained."""
+    if not train.validation_split:
+        return frozenset()
+
+    def ids(concepts: Sequence[ConceptSet]) -> list[str]:
+        found = (scan(c.folder, store, recursive=c.recursive, with_ids=True, captions=False) for c in concepts)
+        return [record.id for one in found for record in one.records]
+
+    return frozenset(
+        holdout.held_out(ids(sets.train), ids(sets.reg), train.validation_split, train.validation_seed or 0)
+    )
+
+
+def measure(
+    sets: Sequence[ConceptSet], store: Store, *, without: frozenset[str] = frozenset()
+) -> tuple[list[ConceptImages], list[Failed]]:
+    """Look at every picture of the sets; return their sizes per concept, and the pictures that cannot be read.
+
+    without: contents (picture ids) that are not counted.
+    """
     measured: list[ConceptImages] = []
     failed: list[Failed] = []
     for concept in sets:
-        found = scan(concept.folder, store, recursive=concept.recursive, captions=False)
+        found = scan(concept.folder, store, recursive=concept.recursive, with_ids=bool(without), captions=False)
         failed.extend(found.failed)
-        if found.records:
-            measured.append(ConceptImages(concept.name, sizes(found.records), repeats=concept.repeats))
+        if records := [record for record in found.records if record.id not in without]:
+            measured.append(ConceptImages(concept.name, sizes(records), repeats=concept.repeats))
     return measured, failed

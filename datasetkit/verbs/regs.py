@@ -9,10 +9,11 @@ from pathlib import Path
 from datasetkit.core import layout as grammar
 from datasetkit.core import repeats as arithmetic
 from datasetkit.core.advice import advice
-from datasetkit.core.captions import Caption, file_text, normal_form
+from datasetkit.core.captions import file_text
 from datasetkit.core.config import Config, PlanRepeatsOptions, RegOptions, TagOptions, TrainOptions, find
 from datasetkit.core.errors import ConfigError, DatasetError
 from datasetkit.core.files import display
+from datasetkit.core.generated import reclassed
 from datasetkit.core.layout import Concept, Source, Target
 from datasetkit.core.plans import Plan
 from datasetkit.core.records import Failed
@@ -94,16 +95,12 @@ def _derived(
     triggers = triggers or tuple(t for c in config.concepts for t in c.trigger)
     if not triggers:
         raise ConfigError("no trigger to replace by the class", hint="--trigger NAME, or trigger in dsk.toml")
-    forms = {normal_form(t) for t in triggers}
     captions = [r.caption for c in train for r in scan(c.folder, project.store).records if r.caption and r.caption.tags]
     texts: dict[Path, str] = {}
     for n, record in enumerate(r for r in records if isinstance(r, ImageRecord)):
         own = record.caption if record.caption is not None and record.caption.tags else None
         if own is None and not captions:
             raise DatasetError("the training folders have no captions to derive from", hint="dsk tag, then dsk layout")
-        tags = (own or captions[n % len(captions)]).tags
-        rest = tuple(
-            t for t in tags if normal_form(t) not in forms and normal_form(t) != normal_form(options.class_name)
-        )
-        texts[record.path] = file_text(Caption((options.class_name, *rest)))
+        caption = own or captions[n % len(captions)]
+        texts[record.path] = file_text(reclassed(caption, triggers, options.class_name))
     return texts

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -61,7 +61,8 @@ def as_sd_scripts(folder: Path, options: CheckOptions, how: How = JUST_DO_IT) ->
     found = find_places(folder, trigger=options.trigger, recursive=options.recursive)
     for place in found.places:
         finish_interrupted(place.folder, how)
-    rules = train_options(find(folder), options).bucket_rules()
+    # It has no other rule, whatever this project trains with.
+    rules = replace(train_options(find(folder), options).bucket_rules(), selector="kohya")
     look = partial(_look, rules=rules, options=options)
     listed = [(path, place) for place in found.places for path in _pictures(place, options)]
     with ThreadPoolExecutor() as pool:

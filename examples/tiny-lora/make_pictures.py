@@ -1,104 +1,86 @@
-"""How the pictures of the tiny LoRA are made: Sylvie's face on plain colours, and girls of the kind the base draws.
+"""How the pictures of the tiny LoRA are made: Kitsu, whom the base has never seen, and girls of the kind it draws.
 
-faces/ and held-out/ hold Sylvie, put together from examples/assets with Pillow alone: her 8 pictures on 4 colours each,
-of which one is held out, each with its caption. girls/ holds the regularisation set, without captions, drawn as the
-tiny base's own training set was; that needs the packages dicebear-core, dicebear-styles and resvg-py (the `dev` extra).
-Run it again, into any folder:
+Kitsu is a fox girl: her ears and her scarf are drawn here, her hair is cut as nobody's in the base's training set.
+faces/ and held-out/ hold her, girls/ the regularisation set, each picture with its caption. Drawn as the base's own
+training set was, which needs the packages dicebear-core, dicebear-styles and resvg-py (the `tinybase` extra). Run it
+again, into any folder:
 
     python examples/tiny-lora/make_pictures.py [FOLDER]
 """
 
 import random
 import sys
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from PIL import Image
 
-from trainer.tinybase.data import GIRL, portrait
+from trainer.tinybase.data import BROWS, GIRL, MOUTHS, STYLES, Portrait, portrait, rasterise
 
 HERE = Path(__file__).parent
-ASSETS = HERE.parent / "assets"
 SIZE = 128  # pixels a side; the training scales them to 64
-GIRLS = 32
-JPEG_QUALITY = 92
+FACES, HELD_OUT, GIRLS = 24, 12, 32
+HAIRCUT = 18  # of the style "Lorelei"
+HAIR, SCARF, INSIDE = "f2801f", "c4283c", "fff1dc"
+OWN = ("fox ears", "orange hair", "medium hair", "red scarf", "sunglasses")  # what makes her Kitsu
+# What else is seen of her, and stays in the captions.
+MOODS = {tag for row in (BROWS, MOUTHS) for tags in row for tag in tags.split(", ")}
 
-# Rows of a sprite that are seen, and the column of the middle of the face, by outfit.
-TOP, BOTTOM = -30, 250
-FACE_COLUMN = {"blue": 163, "green": 186}
-MOODS = {
-    "giggle": ("closed eyes", "smile", "teeth"),
-    "normal": (),
-    "smile": ("smile", "open mouth"),
-    "surprised": ("open mouth",),
-}
-COLOURS = {
-    "white": "fdfdfd", "grey": "b0b0b0", "red": "dd4848", "orange": "f5a050", "yellow": "fbea7c", "green": "74c07c",
-    "blue": "78aee8", "purple": "9a74cc", "pink": "fbc4d8",
-}  # fmt: skip
-OWN = ("orange hair", "long hair", "bangs")  # what makes her Sylvie
+# In the drawing's units, 980 a side.
+EARS = (
+    ("M250 330L215 40Q350 80 450 215Z", HAIR), ("M275 255L252 100Q330 125 385 205Z", INSIDE),
+    ("M560 215Q650 80 780 40L750 330Z", HAIR), ("M620 205Q670 125 742 100L724 255Z", INSIDE),
+)  # fmt: skip
+BAND = "M330 770Q500 880 690 740L715 830Q520 970 300 860Z"
+END = "M330 850L300 970L430 975L440 890Z"
 
 
-@dataclass(frozen=True, slots=True)
-class Shot:
-    """One picture of her."""
-
-    outfit: str
-    mood: str
-    background: str
-
-    @property
-    def name(self) -> str:
-        return f"sylvie-{self.outfit}-{self.mood}-{self.background}"
-
-    @property
-    def caption(self) -> str:
-        tags = (GIRL, *OWN, *MOODS[self.mood], f"{self.outfit} shirt", f"{self.background} background")
-        return ", ".join(tags)
+def kitsu(rng: random.Random) -> tuple[str, tuple[str, ...]]:
+    """Draw her before a background, in a shirt and a mood; return the drawing and her tags."""
+    girl = _somebody(rng)
+    hers = {
+        "hairVariant": f"variant{HAIRCUT}", "hairColor": HAIR, "skinColor": "fde3cf", "headVariant": "variant01",
+        "noseVariant": "variant02", "glassesVariant": "variant02", "glassesProbability": 100,
+        "earringsProbability": 0, "frecklesProbability": 0, "hairAccessoriesProbability": 0,
+    }  # fmt: skip
+    svg = replace(girl, parts=tuple({**dict(girl.parts), **hers}.items())).svg(SIZE)
+    shown = [tag for tag in girl.tags if tag in MOODS or tag.endswith((" shirt", " background"))]
+    ears = [_path(line, fill) for line, fill in EARS]
+    scarf = [_path(line, SCARF) for line in (END, BAND)]
+    return svg.replace("</svg>", f"{''.join([*ears, *scarf])}</svg>"), (GIRL, *OWN, *shown)
 
 
-def shots() -> list[tuple[Shot, bool]]:
-    """Return all shots, and whether each is held out."""
-    rng = random.Random(5)
-    made = []
-    for outfit in FACE_COLUMN:
-        for mood in MOODS:
-            chosen = rng.sample(list(COLOURS), 4)
-            made += [(Shot(outfit, mood, colour), place == 0) for place, colour in enumerate(chosen)]
-    return made
+def _path(line: str, fill: str) -> str:
+    stroke = ' stroke="#000" stroke-width="14" stroke-linejoin="round"' if fill != INSIDE else ""
+    return f'<path d="{line}" fill="#{fill}"{stroke}/>'
 
 
-def take(shot: Shot) -> Image.Image:
-    """Return a picture, RGB."""
-    with Image.open(ASSETS / "sylvie" / f"sylvie_{shot.outfit}_{shot.mood}.png") as file:
-        sprite = file.convert("RGBA")
-    side = BOTTOM - TOP
-    canvas = Image.new("RGBA", (side, side), f"#{COLOURS[shot.background]}")
-    canvas.alpha_composite(
-        sprite.crop((FACE_COLUMN[shot.outfit] - side // 2, TOP, FACE_COLUMN[shot.outfit] + side // 2, BOTTOM))
-    )
-    return canvas.convert("RGB").resize((SIZE, SIZE), Image.Resampling.LANCZOS)
+def _somebody(rng: random.Random) -> Portrait:
+    """Return a girl of the kind that the base draws."""
+    while True:
+        found = portrait(rng, unseen=False)
+        if GIRL in found.tags:
+            return found
 
 
-def save(image: Image.Image, path: Path, caption: str = "") -> None:
-    """Write a picture, and its caption where it has one."""
+def save(svg: str, tags: Sequence[str], path: Path) -> None:
+    """Write a picture and its caption."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    image.save(path, quality=JPEG_QUALITY) if path.suffix == ".jpg" else image.save(path, optimize=True)
-    if caption:
-        path.with_suffix(".txt").write_text(f"{caption}\n", encoding="utf-8")
+    Image.fromarray(rasterise(svg, SIZE)).quantize(64).save(path, optimize=True)
+    path.with_suffix(".txt").write_text(f"{', '.join(tags)}\n", encoding="utf-8")
 
 
 def main(folder: Path) -> None:
     """Make all pictures."""
-    for shot, held_out in shots():
-        save(take(shot), folder / ("held-out" if held_out else "faces") / f"{shot.name}.jpg", shot.caption)
-    rng = random.Random(9)
-    drawn = 0
-    while drawn < GIRLS:
-        girl = portrait(rng, unseen=False)
-        if GIRL in girl.tags:
-            drawn += 1
-            save(Image.fromarray(girl.draw()), folder / "girls" / f"girl-{drawn:02d}.png")
+    assert HAIRCUT not in STYLES  # the base's training set has none of it
+    rng = random.Random(5)
+    for name, count in (("faces", FACES), ("held-out", HELD_OUT)):
+        for n in range(1, count + 1):
+            save(*kitsu(rng), folder / name / f"kitsu-{n:02d}.png")
+    for n in range(1, GIRLS + 1):
+        girl = _somebody(rng)
+        save(girl.svg(SIZE), girl.tags, folder / "girls" / f"girl-{n:02d}.png")
 
 
 if __name__ == "__main__":

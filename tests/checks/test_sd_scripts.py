@@ -68,6 +68,13 @@ def test_the_buckets_are_those_of_sd_scripts(size, resolution, bucket, resized, 
     assert (seen.size, seen.bucket, seen.resized) == (size, bucket, resized)
 
 
+def test_a_project_that_fits_its_own_buckets_shows_theirs(tmp_path):
+    picture(tmp_path / "a.png", 1, (300, 200))
+    (tmp_path / "dsk.toml").write_text('[train]\nbucket_selector = "fit"\n', encoding="utf-8")
+    (seen,) = api.as_sd_scripts(tmp_path, api.CheckOptions()).pictures
+    assert seen.bucket == (640, 384)  # fit: 576 x 384
+
+
 def test_an_exif_turn_is_ignored_as_the_trainer_ignores_it(tmp_path):
     exif = Image.Exif()
     exif[0x0112] = 6

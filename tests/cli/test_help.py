@@ -15,8 +15,8 @@ COMMANDS = commands()
 def test_the_commands_are_these():
     assert sorted(COMMANDS) == sorted([
         "rename", "resize", "cutout", "faces list", "faces crop", "faces erase", "tag", "scores", "rules", "review",
-        "check", "plan-repeats", "layout", "reg", "report", "export", "import", "train", "init", "run", "undo",
-        "history", "doctor", "models list", "models download", "models where",
+        "check", "plan-repeats", "layout", "reg", "reg generate", "report", "export", "import", "train", "init", "run",
+        "undo", "history", "doctor", "models list", "models download", "models where",
     ])  # fmt: skip
 
 

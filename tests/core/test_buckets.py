@@ -1,5 +1,7 @@
 """Buckets: golden values of sd-scripts, and what holds for any picture."""
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -231,3 +233,68 @@ def test_no_upscale_enlarges_only_a_side_below_one_step(width, height):
     chosen = select(SD_KEEP, width, height)
     assert chosen.scale <= 1 or min(chosen.resized) == SD_KEEP.step
     assert chosen.bucket[0] * chosen.bucket[1] <= SD_KEEP.area
+
+
+# ---- bucket_selector = "fit" ----------------------------------------------------------------------------------------
+
+
+def fit(rules):
+    return replace(rules, selector="fit")
+
+
+@pytest.mark.parametrize(
+    ("size", "bucket"),
+    [
+        ((512, 512), (512, 512)),
+        ((3000, 2000), (576, 384)),  # 3:2 whole; kohya cuts 10 % off for 640x384
+        ((2000, 3000), (384, 576)),
+        ((1920, 1080), (640, 384)),
+        ((4000, 500), (1024, 256)),  # wider than any bucket: the same half is lost
+    ],
+)
+def test_fit_takes_a_bucket_that_cuts_less(size, bucket):
+    assert select(fit(SD), *size).bucket == bucket
+
+
+@settings(max_examples=400, deadline=None)
+@given(RULES, SIDE, SIDE)
+def test_fit_never_cuts_more_than_kohya(rules, width, height):
+    theirs, ours = select(rules, width, height), select(fit(rules), width, height)
+    assert ours.cropped <= theirs.cropped
+    assert all(side % rules.step == 0 and side >= rules.step for side in ours.bucket)
+    assert all(abs(r - s * ours.scale) <= 1 for r, s in zip(ours.resized, (width, height), strict=True))
+    if rules.no_upscale:
+        assert ours.scale <= 1 or ours == theirs
+    elif ours.bucket not in make_buckets(rules):
+        assert 0.8 * rules.area <= ours.bucket[0] * ours.bucket[1] <= rules.area
+        assert all(rules.sides[0] <= side <= rules.sides[1] for side in ours.bucket)
+
+
+@settings(max_examples=100, deadline=None)
+@given(SIDE, SIDE)
+def test_fit_treats_a_picture_on_its_side_alike(width, height):
+    upright, lying = select(fit(SD), width, height), select(fit(SD), height, width)
+    assert upright.bucket == lying.bucket[::-1]
+
+
+@pytest.mark.parametrize(
+    ("resolution", "kohya", "ours"), [(512, 0.0573, 0.0409), (768, 0.0394, 0.0174), (1024, 0.0288, 0.0126)]
+)
+def test_fit_cuts_so_much_less_over_ratios_from_2_to_5_to_5_to_2(resolution, kohya, ours):
+    """The numbers of docs/concepts/buckets.md."""
+    rules = BucketRules.standard(resolution)
+    for made, mean in ((rules, kohya), (fit(rules), ours)):
+        sizes = [(round(3000 * 2.5 ** (n / 400)), round(3000 / 2.5 ** (n / 400))) for n in range(-200, 201)]
+        cuts = [select(made, *size).cropped for size in sizes]
+        assert sum(cuts) / len(cuts) == pytest.approx(mean, abs=1e-4)
+
+
+def test_fit_without_buckets_has_one_size():
+    rules = BucketRules((512, 768), enabled=False)
+    assert select(fit(rules), 1000, 1000) == select(rules, 1000, 1000)
+
+
+def test_unknown_selector_names_the_nearest():
+    with pytest.raises(ConfigError, match="bucket_selector") as caught:
+        BucketRules(selector="kohia")
+    assert "kohya" in caught.value.hint

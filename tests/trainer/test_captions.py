@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from datasetkit.core.errors import ConfigError
-from trainer.captions import CaptionOptions, visit
+from trainer.captions import CaptionOptions, longest, visit, warm
 
 TAGS = "mikami, 1girl, solo, dress, smile, outdoors"
 
@@ -109,8 +109,91 @@ def test_no_tag_is_invented_and_kept_ones_stay(tags, keep, shuffle, rate, seed):
         {"keep_tokens": -1},
         {"caption_dropout_every_n_epochs": -1},
         {"keep_tokens_separator": ", "},
+        {"secondary_separator": ","},
+        {"token_warmup_min": -1},
+        {"token_warmup_step": -0.5},
     ],
 )
 def test_impossible_option_is_an_error(wrong):
     with pytest.raises(ConfigError, match=next(iter(wrong))):
         CaptionOptions(**wrong)
+
+
+def test_prefix_and_suffix_stand_around_every_caption():
+    options = CaptionOptions(caption_prefix="sks,", caption_suffix="by night", keep_tokens=1, shuffle_caption=True)
+    seen = visits("1girl, solo", options)
+    assert set(seen) == {"sks, 1girl, solo by night", "sks, solo by night, 1girl"}
+
+
+def test_dropped_caption_has_no_prefix_either():
+    options = CaptionOptions(caption_prefix="sks,", caption_dropout_rate=0.5)
+    assert set(visits("1girl", options)) == {"", "sks, 1girl"}
+
+
+def test_a_wildcard_gives_each_of_its_choices_alike():
+    seen = visits("{red|blue|green} hair, {day|night}", CaptionOptions(enable_wildcard=True), 3000)
+    counts = {text: seen.count(text) for text in set(seen)}
+    assert len(counts) == 6
+    assert all(400 < n < 600 for n in counts.values())
+
+
+def test_choices_may_hold_tags_and_nothing():
+    seen = set(visits("sks, {hat, red hat|}", CaptionOptions(enable_wildcard=True, keep_tokens=3)))
+    assert seen == {"sks, hat, red hat", "sks"}
+
+
+def test_doubled_braces_are_braces():
+    options = CaptionOptions(enable_wildcard=True)
+    assert set(visits("{{a|b}}, {c}", options, 20)) == {"{a|b}, c"}
+
+
+def test_braces_stay_where_wildcards_are_off():
+    assert set(visits("{a|b}", CaptionOptions(), 20)) == {"{a|b}"}
+
+
+def test_one_of_several_lines_is_read_and_each_has_the_prefix():
+    options = CaptionOptions(enable_wildcard=True, caption_prefix="sks,", caption_suffix="x")
+    assert set(visits("a, b\nc {d|e}", options)) == {"sks, a, b x", "sks, c d x", "sks, c e x"}
+
+
+def test_secondary_separator_joins_tags_until_the_end():
+    options = CaptionOptions(secondary_separator=";;;", shuffle_caption=True, caption_tag_dropout_rate=0.5)
+    seen = visits("a;;;b;;;c, d", options)
+    assert set(seen) == {"", "d", "a,b,c", "a,b,c, d", "d, a,b,c"}
+
+
+def test_free_tags_come_in_one_by_one_while_they_are_warmed_up():
+    options = CaptionOptions(keep_tokens=1, token_warmup_min=1, token_warmup_step=10)
+    read = [visit(TAGS, options, 1, Random(0), (step, 40)) for step in range(12)]
+    assert [len(text.split(", ")) - 1 for text in read] == [1, 1, 1, 2, 2, 3, 3, 3, 4, 4, 5, 5]
+    assert all(TAGS.startswith(text) for text in read)
+    assert visit(TAGS, options, 1, Random(0)) == TAGS
+
+
+def test_warmup_below_1_is_a_part_of_the_run():
+    part, steps = CaptionOptions(token_warmup_step=0.25), CaptionOptions(token_warmup_step=10)
+    assert [warm(8, part, step, 40) for step in range(20)] == [warm(8, steps, step, 40) for step in range(20)]
+
+
+@given(free=st.integers(0, 40), least=st.integers(0, 40), warmup=st.integers(1, 100), step=st.integers(0, 120))
+def test_warm_tags_grow_from_the_least_to_all(free, least, warmup, step):
+    options = CaptionOptions(token_warmup_min=least, token_warmup_step=warmup)
+    now, then = (min(free, warm(free, options, s, 1000)) for s in (step, step + 1))
+    assert min(free, least) <= now <= then <= free
+    if step >= warmup:
+        assert now == free
+
+
+def test_order_of_the_pipeline():
+    """Prefix, wildcard, kept tags, warm-up, shuffle, secondary separator."""
+    options = CaptionOptions(
+        caption_prefix="{p},", enable_wildcard=True, keep_tokens=2, token_warmup_min=1, token_warmup_step=10,
+        shuffle_caption=True, secondary_separator=";;;",
+    )  # fmt: skip
+    assert visit("k;;;l, {a}, b, c", options, 1, Random(0), (0, 100)) == "p, k,l, a"
+
+
+def test_the_longest_text_of_a_caption():
+    options = CaptionOptions(enable_wildcard=True, caption_prefix="p,", keep_tokens_separator="|||")
+    assert longest("a, {b|bbb}\n{c|cc} ||| d", options, len) == "p, a, bbb"
+    assert longest(TAGS, CaptionOptions(), len) == TAGS

@@ -65,6 +65,14 @@ def test_what_the_files_leave_open_is_as_in_sd_scripts(tmp_path):
     assert [(s.name, s.repeats) for s in said.subsets] == [("sks", 3)]
 
 
+def test_network_of_lycoris_is_read_as_it_is(tmp_path):
+    lines = ['network_module = "lycoris.kohya"', "network_dim = 8", 'network_args = ["algo=loha", "conv_dim=4"]']
+    (tmp_path / "config.toml").write_text("\n".join(['train_data_dir = "data"', *lines]), encoding="utf-8")
+    tiny.save_pictures(tmp_path / "data" / "3_sks", [(64, 64)])
+    args = translate(tmp_path / "config.toml", None, {}).options.network()
+    assert (args.algo, args.conv_dim, args.conv_alpha) == ("loha", 4, 1.0)
+
+
 def test_command_line_stands_above_the_files(files):
     said = translate(files / "config.toml", files / "dataset.toml", {"network_dim": 8})
     assert said.options.network_dim == 8
@@ -80,12 +88,13 @@ def test_command_line_stands_above_the_files(files):
     ("line", "words"),
     [
         ("netwerk_dim = 8", "did you mean 'network_dim'"),
-        ("weighted_captions = true", "not to be had here"),
-        ("v2 = true", "not to be had here"),
+        ('resize_interpolation = "area"', "not to be had here"),
+        ("zero_terminal_snr = true\nv_parameterization = false", "velocity"),
+        ("color_aug = true\ncache_latents = true", "set cache_latents = false"),
         ('save_model_as = "ckpt"', "'safetensors'"),
-        ('loss_type = "huber"', "'l2'"),
-        ('network_module = "lycoris.kohya"', "network_module"),
-        ('network_args = ["conv_dim=4"]', "not to be had here"),
+        ('loss_type = "huberr"', "did you mean 'huber'"),
+        ('network_module = "networks.dylora"', "network_module"),
+        ('network_args = ["conv_dims=4"]', "did you mean 'conv_dim'"),
         ("clip_skip = 40", "out of range"),
         ("noise_offset = 0.1\nmultires_noise_iterations = 6", "exclude each other"),
     ],
@@ -104,7 +113,7 @@ def test_key_that_cannot_be_honoured_is_refused(tmp_path, line, words):
         ("[[datasets]]\n[[datasets.subsets]]\nnum_repeats = 2\n", "no image_dir"),
         ('[[datasets]]\n[[datasets.subsets]]\nimage_dir = "d"\nnum_repeats = 0\n', "num_repeats = 0"),
         ("[[datasets]]\nresolution = 512\n[[datasets]]\nresolution = 768\n", "differ in their sizes"),
-        ('[[datasets]]\n[[datasets.subsets]]\nimage_dir = "d"\ncolor_aug = true\n', "not to be had here"),
+        ('[[datasets]]\n[[datasets.subsets]]\nimage_dir = "d"\nface_crop_aug_range = "1,2"\n', "not to be had here"),
         ('[[datasets]]\n[[datasets.subsets]]\nimage_dir = "d"\nflip_agu = true\n', "unknown key 'flip_agu'"),
     ],
 )
@@ -134,6 +143,28 @@ def test_subsets_keep_what_only_they_say(tmp_path):
     ]  # fmt: skip
 
 
+def test_options_of_captions_and_colours_are_a_subset_s_own(tmp_path):
+    text = """
+    [general]
+    caption_prefix = "sks,"
+    [[datasets]]
+      [[datasets.subsets]]
+      image_dir = "a"
+      color_aug = true
+      token_warmup_step = 0.5
+      [[datasets.subsets]]
+      image_dir = "b"
+      caption_prefix = ""
+      enable_wildcard = true
+      secondary_separator = ";;;"
+    """
+    (tmp_path / "dataset.toml").write_text(text, encoding="utf-8")
+    first, second = translate(None, tmp_path / "dataset.toml", {"resolution": 512}).subsets
+    assert (first.color, first.captions.caption_prefix, first.captions.token_warmup_step) == (True, "sks,", 0.5)
+    assert (second.color, second.captions.caption_prefix, second.captions.enable_wildcard) == (False, "", True)
+    assert (first.captions.secondary_separator, second.captions.secondary_separator) == ("", ";;;")
+
+
 def exported(folder, monkeypatch, train=""):
     """The two files of `dsk export`, for a small data set whose dsk.toml says `train`."""
     tiny.save_pictures(folder / "ds" / "train" / "4_sks", [(64, 64)] * 2)
@@ -152,6 +183,10 @@ def exported(folder, monkeypatch, train=""):
         "multires_noise_iterations = 6\nnetwork_alpha = 0\nmax_grad_norm = 0.0\nseed = 0\ntext_encoder_lr = 0.0",
         'min_snr_gamma = 5\nlr_warmup_steps = "5%"\nmax_train_steps = 300\noptimizer_args = ["weight_decay=0.1"]',
         "cache_latents = false\nshuffle_caption = false\nresolution = [512, 768]\nsave_every_n_epochs = 0",
+        'network_module = "lycoris.kohya"\nnetwork_args = ["algo=lokr", "factor=8"]\nema_decay = 0.99',
+        'loss_type = "huber"\nhuber_c = 0.2\nv_pred_like_loss = 0.1\ncaption_prefix = "sks,"\nenable_wildcard = true',
+        'lr_scheduler = "warmup_stable_decay"\nlr_decay_steps = "20%"\nlr_scheduler_min_lr_ratio = 0.1',
+        "v2 = true\nv_parameterization = true\ntext_encoder_lr = [0.00001, 0.000005]",
     ],
 )
 def test_export_of_a_data_set_is_read_back(tmp_path, monkeypatch, train):

@@ -105,16 +105,6 @@ def test_hub_model_needs_its_revision():
         sd.load("someone/some-model", revision="main")
 
 
-@pytest.mark.parametrize(
-    ("key", "family"),
-    [("conditioner.embedders.0.x", "XL"), ("cond_stage_model.model.x", "Diffusion 2"), ("double_blocks.0.x", "Flux")],
-)
-def test_models_of_other_families_are_named(tmp_path, key, family):
-    save_file({key: torch.zeros(1)}, tmp_path / "other.safetensors")
-    with pytest.raises(ModelFileError, match=family):
-        sd.load(str(tmp_path / "other.safetensors"))
-
-
 def test_a_file_that_is_no_checkpoint_is_refused(tmp_path):
     save_file({"lora_unet_x.alpha": torch.zeros(1)}, tmp_path / "lora.safetensors")
     with pytest.raises(ModelFileError, match="no Stable Diffusion 1 checkpoint"):

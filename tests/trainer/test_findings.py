@@ -2,6 +2,7 @@
 
 import re
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -64,6 +65,18 @@ def test_captions_beyond_the_length_that_is_trained_are_named(tmp_path, limit, n
     use = caption_use(planned(tmp_path), limit)
     assert use.over == {75: 2, 150: 1, 225: 0}
     assert [p.name for p in use.too_long] == named
+
+
+def test_the_longest_that_a_visit_may_read_is_counted(tmp_path):
+    concept = tiny.save_pictures(tmp_path / "train" / "1_sks", [(128, 128)] * 2)
+    (concept / "1.txt").write_text("sks\nsks, {cat|" + ", ".join(["cat"] * 38) + "}", encoding="utf-8")
+    (concept / "2.txt").write_text("(cat:1.3), " * 38, encoding="utf-8")
+    options = replace(SMALL, enable_wildcard=True, caption_prefix="cat,")
+    use = caption_use(planned(tmp_path, options), 75)
+    assert [p.name for p in use.too_long] == ["1.png", "2.png"]
+    assert use.differing == ()
+    use = caption_use(planned(tmp_path, replace(SMALL, weighted_captions=True)), 75, weighted=True)
+    assert "2.png" not in [p.name for p in use.too_long]
 
 
 def test_ten_thousand_captions_are_counted_in_two_seconds():

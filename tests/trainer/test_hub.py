@@ -9,9 +9,10 @@ import torch
 from huggingface_hub import constants
 
 from datasetkit.core.errors import ConfigError, ModelFileError
-from tests.trainer import tiny
+from tests.trainer import tiny, tiny_families
 from trainer import hub
-from trainer.families import sd
+from trainer.families import sd, sdxl
+from trainer.families.source import find
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 OTHER = "f" * 40
@@ -56,7 +57,7 @@ def test_folder_of_the_hub_is_read_from_the_cache(cache, model):
     loaded = sd.load(REPO, revision=COMMIT)
     assert equal(loaded, sd.load(str(model)))
     assert loaded.source == cache / "models--someone--tiny-sd" / "snapshots" / COMMIT
-    assert sd.find(f"{REPO}@{COMMIT}") == loaded.source
+    assert find(f"{REPO}@{COMMIT}") == loaded.source
 
 
 def test_one_file_of_the_hub_is_read_from_the_cache(cache, model, tmp_path):
@@ -64,7 +65,7 @@ def test_one_file_of_the_hub_is_read_from_the_cache(cache, model, tmp_path):
     plant(cache, tmp_path, [path.name])
     name = f"{REPO}/{path.name}"
     assert equal(sd.load(f"{name}@{COMMIT}", configs=tmp_path / "configs"), sd.load(str(model)))
-    assert sd.find(name, COMMIT) == sd.find(f"{name}@{COMMIT}")
+    assert find(name, COMMIT) == find(f"{name}@{COMMIT}")
 
 
 def test_vae_of_the_hub_has_its_own_commit(cache, model):
@@ -87,6 +88,17 @@ def test_interrupted_download_is_no_model(cache, model):
     plant(cache, model, [file for file in hub.MODEL[0] if not file.startswith("unet/")])
     with pytest.raises(ModelFileError, match=r"^cannot fetch (unet/config\.json of )?someone/tiny-sd"):
         sd.load(REPO, revision=COMMIT)
+
+
+def test_model_with_two_text_encoders_is_whole_with_both(cache, tmp_path):
+    folder = tiny_families.save_pipeline(tmp_path / "xl", "sdxl")
+    files = [*hub.MODEL[1], "model_index.json"]
+    second = [file for file in files if file.startswith("text_encoder_2/")]
+    plant(cache, folder, [file for file in files if file not in second])
+    with pytest.raises(ModelFileError, match=r"^cannot fetch (text_encoder_2/model\.safetensors of )?someone/tiny-sd"):
+        find(REPO, COMMIT)
+    plant(cache, folder, second)
+    assert sdxl.load(REPO, revision=COMMIT).names == ("unet", "text_encoder", "text_encoder_2")
 
 
 def test_file_that_is_not_what_the_hub_has_is_refused(cache, model):

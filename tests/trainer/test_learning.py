@@ -5,7 +5,7 @@ import torch
 
 from tests.trainer import tiny
 from tests.trainer.test_loop import ready
-from trainer import losses, noise
+from trainer import losses, noise, sizes
 from trainer.loop import steps
 
 TIMESTEPS = (50, 200, 400, 600, 800, 950)
@@ -17,14 +17,16 @@ def grid_loss(run, picture):
     """Return the mean loss of a picture over all timesteps and noises of the grid, each the same at every call."""
     moments = run.encoder.moments(picture, picture.bucket.crop, False)
     latent = (moments.mean * run.family.LATENT_SCALE)[None].repeat(NOISES, 1, 1, 1)
-    text = run.texts.states([picture.caption] * NOISES)
+    told = sizes.told(picture, picture.bucket.crop, False)
+    text = run.texts.states([picture.caption] * NOISES).sized(torch.tensor([told] * NOISES, dtype=torch.float32))
     found = []
     for t in TIMESTEPS:
         eps = torch.randn(latent.shape, generator=torch.Generator().manual_seed(t))
         timesteps = torch.full((NOISES,), t)
         noisy = noise.add_noise(latent, eps, timesteps, run.alphas)
         predicted = run.family.predict(run.parts, noisy, timesteps, text)
-        found.append(losses.mse(predicted, eps, None).mean())
+        target = losses.TARGETS[run.prediction](latent, eps, timesteps, run.alphas)
+        found.append(losses.mse(predicted, target, None).mean())
     return float(torch.stack(found).mean())
 
 

@@ -53,6 +53,14 @@ EVERYTHING = {
     "min_snr_gamma": 5.0,
     "prior_loss_weight": 0.5,
     "clip_skip": 2,
+    "loss_type": "huber",
+    "v_pred_like_loss": 0.1,
+    "diff_output_preservation": True,
+    "enable_wildcard": True,
+    "caption_prefix": "{a|(b:1.3)},",
+    "weighted_captions": True,
+    "color_aug": True,
+    "cache_latents": False,
 }
 
 

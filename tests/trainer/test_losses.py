@@ -1,12 +1,28 @@
-"""Targets, masks and weights: golden values, and one value a sample."""
+"""Targets, kinds of loss, masks and weights: golden values, and one value a sample."""
 
+from dataclasses import fields
 from typing import Any
 
 import pytest
 import torch
 from diffusers import DDPMScheduler
 
-from trainer.losses import TARGETS, debiased, latent_mask, min_snr, mse, weights
+from datasetkit.core.errors import ConfigError
+from datasetkit.core.train_options import CHOICES, TrainOptions
+from trainer.losses import (
+    HUBER_SCHEDULES,
+    LOSSES,
+    TARGETS,
+    WEIGHTS,
+    debiased,
+    each,
+    latent_mask,
+    like_noise,
+    min_snr,
+    mse,
+    weights,
+    with_v_like,
+)
 from trainer.schedule import PREDICTIONS, alphas_cumprod, snr
 
 AB = alphas_cumprod()
@@ -38,9 +54,9 @@ def test_debiased_weight_stops_falling_at_snr_1000():
 
 def test_weights_asked_together_are_multiplied():
     s = SNR[torch.tensor([0, 100, 500])]
-    assert torch.equal(weights(s, "epsilon"), torch.ones(3))
-    assert torch.equal(weights(s, "v", min_snr_gamma=0), torch.ones(3))
-    both = weights(s, "v", min_snr_gamma=5, debiased_estimation_loss=True)
+    assert torch.equal(weights(s, "epsilon", dict.fromkeys(WEIGHTS)), torch.ones(3))
+    assert torch.equal(weights(s, "v", {"min_snr_gamma": 0, "debiased_estimation_loss": False}), torch.ones(3))
+    both = weights(s, "v", {"min_snr_gamma": 5, "debiased_estimation_loss": True})
     torch.testing.assert_close(both, min_snr(s, 5, "v") * debiased(s, "v"))
 
 
@@ -96,3 +112,104 @@ def test_mask_is_shrunk_by_the_mean_of_its_area():
     mask = torch.zeros(1, 1, 16, 8)
     mask[..., :4, :8] = 1.0  # half of the upper 8 x 8 pixels
     assert latent_mask(mask, (2, 1)).flatten().tolist() == [0.5, 0.0]
+
+
+# ---- kinds of loss --------------------------------------------------------------------------------------------------
+
+T = torch.tensor([0, 500, 999])
+
+
+@pytest.mark.parametrize(
+    ("schedule", "golden"),
+    [
+        ("constant", [0.1, 0.1, 0.1]),
+        ("exponential", [1.0, 0.316228, 0.100231]),
+        ("snr", [0.949709, 0.231282, 0.103691]),
+    ],
+)
+def test_c_of_a_huber_loss_has_its_golden_values(schedule, golden):
+    assert HUBER_SCHEDULES[schedule](T, SNR[T], 0.1, 1.0).tolist() == pytest.approx(golden, rel=1e-4)
+
+
+def test_huber_scale_multiplies_c_but_for_the_snr_schedule():
+    for name, schedule in HUBER_SCHEDULES.items():
+        once, twice = schedule(T, SNR[T], 0.1, 1.0), schedule(T, SNR[T], 0.1, 2.0)
+        torch.testing.assert_close(twice, once * (1 if name == "snr" else 2))
+
+
+def test_c_is_finite_where_nothing_of_the_picture_is_left():
+    for schedule in HUBER_SCHEDULES.values():
+        assert schedule(torch.tensor([999]), torch.zeros(1), 0.1, 1.0).tolist() == pytest.approx([0.1], rel=0.01)
+
+
+@pytest.mark.parametrize(
+    ("kind", "c", "difference", "golden"),
+    [
+        ("l2", 0.1, 3.0, 9.0),
+        ("l1", 0.1, -3.0, 3.0),
+        ("huber", 0.1, 1.0, 0.18099751),
+        ("smooth_l1", 0.1, 1.0, 1.8099751),
+        ("huber", 1.0, 0.1, 0.0099751),  # as l2 for what is small
+        ("huber", 0.001, 5.0, 0.01),  # as 2 c l1 for what is large
+        ("smooth_l1", 0.001, 5.0, 10.0),  # as 2 l1
+    ],
+)
+def test_kinds_of_loss_have_their_golden_values(kind, c, difference, golden):
+    loss = each(torch.full((2, 4, 8, 8), difference), torch.zeros(2, 4, 8, 8), kind=kind, c=torch.tensor([c, c]))
+    assert loss.tolist() == pytest.approx([golden, golden], rel=1e-3)
+
+
+@pytest.mark.parametrize("kind", LOSSES)
+def test_every_sample_has_its_own_c_and_mask(kind):
+    generator = torch.Generator().manual_seed(0)
+    prediction, target = (torch.randn(3, 4, 4, 4, generator=generator) for _ in range(2))
+    c, mask = torch.tensor([0.1, 0.5, 1.0]), torch.rand(3, 1, 4, 4, generator=generator)
+    together = each(prediction, target, mask, kind=kind, c=c)
+    alone = [
+        each(prediction[i : i + 1], target[i : i + 1], mask[i : i + 1], kind=kind, c=c[i : i + 1]) for i in range(3)
+    ]
+    torch.testing.assert_close(together, torch.cat(alone))
+    assert together.dtype == torch.float32
+
+
+def test_the_squared_error_is_the_kind_l2_to_the_last_bit():
+    prediction, target = torch.randn(2, 4, 8, 8), torch.randn(2, 4, 8, 8)
+    expected = ((prediction - target) ** 2).mean(dim=(1, 2, 3))
+    assert torch.equal(mse(prediction, target), expected)
+    assert torch.equal(each(prediction, target, kind="l2", c=torch.full((2,), 0.3)), expected)
+
+
+def test_words_of_the_options_are_those_of_the_tables():
+    assert set(CHOICES["loss_type"]) == set(LOSSES)
+    assert set(CHOICES["huber_schedule"]) == set(HUBER_SCHEDULES)
+    assert set(WEIGHTS) <= {field.name for field in fields(TrainOptions)}
+
+
+# ---- weights for the other prediction -------------------------------------------------------------------------------
+
+
+def test_weights_that_make_one_prediction_count_as_the_other():
+    assert like_noise(SNR[T]).tolist() == pytest.approx([0.999001, 0.276332, 0.00466], rel=1e-3)
+    assert with_v_like(SNR[T], 0.5).tolist() == pytest.approx([1.5005, 2.80943, 108.293], rel=1e-3)
+    asked = {"v_pred_like_loss": 0.5, "min_snr_gamma": 5.0}
+    torch.testing.assert_close(
+        weights(SNR[T], "epsilon", asked), with_v_like(SNR[T], 0.5) * min_snr(SNR[T], 5, "epsilon")
+    )
+    torch.testing.assert_close(weights(SNR[T], "v", {"scale_v_pred_loss_like_noise_pred": True}), like_noise(SNR[T]))
+
+
+@pytest.mark.parametrize(
+    ("others", "words"),
+    [
+        ({"zero_terminal_snr": True, "v_parameterization": False}, "zero_terminal_snr"),
+        ({"scale_v_pred_loss_like_noise_pred": True, "v_parameterization": False}, "velocity"),
+        ({"v_pred_like_loss": 0.1, "v_parameterization": True}, "noise"),
+        ({"loss_type": "hubert"}, "huber"),
+        ({"huber_schedule": "linear"}, "huber_schedule"),
+        ({"huber_c": 0.0}, "huber_c"),
+    ],
+)
+def test_option_without_a_meaning_is_refused(others, words):
+    with pytest.raises(ConfigError) as caught:
+        TrainOptions(**others)
+    assert words in f"{caught.value.message} {caught.value.hint}"

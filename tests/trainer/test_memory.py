@@ -77,6 +77,14 @@ def test_shares_follow_the_formula_and_add_up():
     assert "text activations" not in shares and shares["kept text"] == memory.KEPT_TEXT
 
 
+def test_latent_pixels_are_as_large_as_the_vae_makes_them():
+    base = weights.read("tiny")
+    assert base is not None and base.vae_shrinks == 4
+    options = TrainOptions(mixed_precision="no", train_batch_size=3)
+    shares = {share.name: share.bytes for share in memory.estimate(options, (64, 64), base).shares}
+    assert shares["activations"] == 3 * 16 * 16 * base.unet_width * 4 * 2
+
+
 _RUN = """
 import json, sys
 from pathlib import Path

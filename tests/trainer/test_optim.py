@@ -6,15 +6,35 @@ import pytest
 import torch
 
 from datasetkit.core.errors import ConfigError, MissingExtra
-from trainer.optim import OPTIMIZERS, check_rates, finds_its_rate, groups, import_path, literal_args, make, step_size
+from trainer import memory
+from trainer.optim import (
+    OPTIMIZERS,
+    averages,
+    check_rates,
+    described,
+    finds_its_rate,
+    groups,
+    import_path,
+    in_use,
+    literal_args,
+    make,
+    step_size,
+)
 
 
 def parameters(n=1):
     return [torch.nn.Parameter(torch.zeros(2)) for _ in range(n)]
 
 
+def is_there(name):
+    """Skip a test whose optimizer's package is not installed."""
+    module = import_path(name).partition(":")[0].partition(".")[0]
+    pytest.importorskip("prodigyopt" if module == "trainer" else module)
+
+
 def both(unet_lr=1.0, text_encoder_lr=1.0):
-    return groups(parameters(3), parameters(2), unet_lr=unet_lr, text_encoder_lr=text_encoder_lr)
+    own = {"unet": parameters(3), "text_encoder": parameters(2)}
+    return groups(own, {"unet": unet_lr, "text_encoder": text_encoder_lr})
 
 
 @pytest.mark.parametrize("name", ["AdamW", "adamw", "torch.optim.AdamW", "torch.optim:AdamW"])
@@ -42,10 +62,12 @@ def test_unknown_optimizer_names_the_nearest():
         ("Lion", "lion_pytorch", "lion-pytorch"),
         ("Prodigy", "prodigyopt", "prodigyopt"),
         ("DAdaptation", "dadaptation", "dadaptation"),
+        ("AdamWScheduleFree", "schedulefree", "schedulefree"),
+        ("ProdigyPlusScheduleFree", "prodigyplus", "prodigy-plus-schedule-free"),
     ],
 )
 def test_missing_package_gives_the_pip_line(monkeypatch, name, module, package):
-    for loaded in [key for key in sys.modules if key.partition(".")[0] == module]:
+    for loaded in [key for key in sys.modules if key.partition(".")[0] == module or key == "trainer.prodigy"]:
         monkeypatch.delitem(sys.modules, loaded)
     monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(MissingExtra, match=name) as caught:
@@ -103,7 +125,8 @@ def test_unreadable_argument_is_an_error_with_its_text(pairs):
 
 def test_part_without_rate_or_parameters_has_no_group():
     assert [g["name"] for g in both(text_encoder_lr=0.0)] == ["unet"]
-    assert [g["name"] for g in groups([], parameters(), unet_lr=1.0, text_encoder_lr=1.0)] == ["text_encoder"]
+    own, rates = parameters(), {"unet": 1.0, "text_encoder": 1.0}
+    assert [g["name"] for g in groups({"unet": [], "text_encoder": own}, rates)] == ["text_encoder"]
 
 
 def test_nothing_to_train_is_an_error():
@@ -136,12 +159,9 @@ def test_rates_that_can_be_kept_apart_are_accepted(name, rates):
 
 
 def test_optimizers_that_find_their_rate_are_known():
-    assert {name for name in OPTIMIZERS if finds_its_rate(name)} == {
-        "Prodigy",
-        "DAdaptation",
-        "DAdaptAdam",
-        "DAdaptLion",
-    }
+    found = {name for name in OPTIMIZERS if finds_its_rate(name)}
+    assert found == {name for name in OPTIMIZERS if name.startswith(("DAdapt", "Prodigy"))}
+    assert len(found) == 9
 
 
 def test_step_size_is_the_rate_times_what_was_found():
@@ -151,12 +171,12 @@ def test_step_size_is_the_rate_times_what_was_found():
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
-def test_every_named_optimizer_lowers_a_loss(name):
-    pytest.importorskip(OPTIMIZERS[name].partition(":")[0].partition(".")[0])
+def test_every_named_optimizer_lowers_a_loss(name, capsys):
+    is_there(name)
     if name.startswith("Paged") and not torch.cuda.is_available():
         pytest.skip("paged memory needs a GPU")
     x = torch.nn.Parameter(torch.full((5000,), 0.1))
-    made = make(name, groups([x], [], unet_lr=1.0 if finds_its_rate(name) else 0.01, text_encoder_lr=0.0), {})
+    made = make(name, groups({"unet": [x]}, {"unet": 1.0 if finds_its_rate(name) else 0.01}), {})
     losses = []
     for _ in range(30):
         made.zero_grad()
@@ -165,4 +185,103 @@ def test_every_named_optimizer_lowers_a_loss(name):
         made.step()
         losses.append(loss.item())
     assert losses[-1] < losses[0]
+    assert capsys.readouterr().out == ""  # results stand there, and nothing else
     assert ("d" in made.param_groups[0]) == finds_its_rate(name)
+
+
+def test_memory_of_every_named_optimizer_is_known():
+    assert set(memory.STATES) == {name.casefold() for name in OPTIMIZERS}
+
+
+@pytest.mark.parametrize("name", ["Adafactor", "AdamW", "Lion", "SGDNesterov", "Prodigy", "DAdaptAdanIP"])
+def test_states_take_the_memory_that_is_said(name):
+    is_there(name)
+    weight = torch.nn.Parameter(torch.randn(64, 512))
+    made = make(name, groups({"unet": [weight]}, {"unet": 1.0}), {})
+    for _ in range(2):
+        weight.grad = torch.randn_like(weight)
+        made.step()
+    held = sum(v.nbytes for v in made.state[weight].values() if isinstance(v, torch.Tensor))
+    assert held / weight.numel() <= memory.STATES[name.casefold()] + 0.1
+    assert held / weight.numel() > memory.STATES[name.casefold()] - 1.1
+
+
+def test_name_of_ours_brings_its_arguments():
+    made = make("SGDNesterov", both(), {})
+    assert [(g["momentum"], g["nesterov"]) for g in made.param_groups] == [(0.9, True)] * 2
+    assert make("SGDNesterov", both(), {"momentum": 0.5}).param_groups[0]["momentum"] == 0.5
+    assert make("adafactor", both(1e-3, 1e-4), {}).param_groups[1]["lr"] == 1e-4
+    with pytest.raises(ConfigError, match="relative_step"):
+        make("Adafactor", both(), {"relative_step": True})
+
+
+def test_metadata_knows_an_optimizer_by_its_own_name():
+    assert described("prodigy", ("d_coef=2",)) == "prodigyopt.Prodigy(d_coef=2)"
+    assert described("AdamW", ()) == "torch.optim.AdamW()"
+
+
+# ---- averages -------------------------------------------------------------------------------------------------------
+
+AVERAGING = ("AdamWScheduleFree", "RAdamScheduleFree", "SGDScheduleFree", "ProdigyPlusScheduleFree")
+
+
+def slope(name, steps, look=0, arguments=None):
+    """Take steps down a noisy slope, and look at what is of use after each; return the weight and what was seen."""
+    is_there(name)
+    weight = torch.nn.Parameter(torch.full((64,), 1.0))
+    made = make(name, groups({"unet": [weight]}, {"unet": 1.0 if finds_its_rate(name) else 0.1}), arguments or {})
+    generator = torch.Generator().manual_seed(1)
+    seen = []
+    for _ in range(steps):
+        weight.grad = weight.detach() + torch.randn(64, generator=generator)
+        made.step()
+        for _ in range(look):
+            with in_use(made):
+                seen.append(weight.detach().clone())
+    return made, weight, seen
+
+
+@pytest.mark.parametrize("name", AVERAGING)
+def test_a_look_at_the_average_changes_nothing(name):
+    made, weight, seen = slope(name, 20, look=2)
+    assert averages(made)
+    assert torch.equal(weight, slope(name, 20)[1])
+    assert all(torch.equal(one, other) for one, other in zip(seen[::2], seen[1::2], strict=True))
+    assert not torch.equal(seen[-1], weight)
+    made.step()  # it is in training again
+
+
+@pytest.mark.parametrize("name", AVERAGING)
+def test_a_failed_look_leaves_the_weights_as_they_were(name):
+    made, weight, _ = slope(name, 5)
+    before = weight.detach().clone()
+    with pytest.raises(KeyError), in_use(made), in_use(made):
+        raise KeyError
+    assert torch.equal(weight, before)
+    made.step()
+
+
+def test_what_is_seen_is_the_average_of_the_steps():
+    """Of plain descent the average has the same weight for each step: the mean of all z (arXiv:2405.15682, eq. 5)."""
+    is_there("SGDScheduleFree")
+    weight = torch.nn.Parameter(torch.zeros(3))
+    made = make("SGDScheduleFree", groups({"unet": [weight]}, {"unet": 0.5}), {})
+    visited = []
+    for step in range(6):
+        weight.grad = torch.full((3,), float(step % 3))
+        made.step()
+        visited.append(made.state[weight]["z"].clone())
+    with in_use(made):
+        torch.testing.assert_close(weight.detach(), torch.stack(visited).mean(dim=0))
+
+
+@pytest.mark.parametrize("name", ["AdamW", "Prodigy"])
+def test_other_optimizers_have_nothing_to_show(name):
+    made, weight, seen = slope(name, 3, look=1)
+    assert not averages(made)
+    assert torch.equal(seen[-1], weight)
+
+
+def test_prodigy_plus_without_averages_takes_any_schedule():
+    made, _, _ = slope("ProdigyPlusScheduleFree", 2, arguments={"use_schedulefree": False})
+    assert not averages(made)

@@ -151,3 +151,37 @@ def test_rename_does_not_change_the_order(data, options, plan, tmp_path):
         return [[(of.pictures[v.picture].id, v.number) for v in b] for b in epoch_batches(of, 1, 0)]
 
     assert ids(renamed) == ids(plan)
+
+
+def test_lines_are_captions_by_themselves_where_one_is_drawn(data, model, tmp_path):
+    folder = tiny.copy_folder(data, tmp_path / "data")
+    concept = folder / "train" / "2_sks"
+    (concept / "1.txt").write_text("\ufeffa,b\r\n\n  c  d, \n,\n", encoding="utf-8")
+    found = []
+    for on in (False, True):
+        options = tiny.options(model, tmp_path, enable_wildcard=on)
+        found.append(make_plan(find_subsets(folder, options)[0], options).pictures[0].caption)
+    assert found == ["a, b, c d", "a, b\nc d"]
+
+
+def test_caption_that_is_no_text_costs_only_its_picture(data, options, tmp_path):
+    folder = tiny.copy_folder(data, tmp_path / "data")
+    concept = folder / "train" / "2_sks"
+    (concept / "1.txt").write_bytes(b"\xff\xfe\x00")
+    (concept / "2.txt").rename(concept / "2.caption")
+    (concept / "2.caption").write_bytes(b"\xff")
+    plan = make_plan(find_subsets(folder, options)[0], options)
+    assert [f.path.name for f in plan.failed] == ["1.png", "2.png"]
+    assert all("UTF-8" in f.error for f in plan.failed)
+
+
+def test_the_planner_and_the_trainer_take_the_same_fit(data, model, tmp_path):
+    options = tiny.options(model, tmp_path, bucket_selector="fit")
+    plan = make_plan(find_subsets(data, options)[0], options)
+    printed = plan_repeats(
+        [ConceptImages("sks", [p.size for p in plan.pictures if not p.subset.is_reg], repeats=2)],
+        rules=options.bucket_rules(), schedule=Schedule(options.max_train_epochs, options.train_batch_size),
+        reg=[ConceptImages("girl", [p.size for p in plan.pictures if p.subset.is_reg], repeats=1)],
+    )  # fmt: skip
+    assert plan.totals == printed.total
+    assert options.bucket_rules().selector == "fit"

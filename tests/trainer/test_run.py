@@ -117,7 +117,8 @@ def test_runs_of_one_seed_are_equal_and_of_two_are_not(data, options, tmp_path):
 LIVELY = {
     "max_train_epochs": 2, "save_every_n_epochs": 0, "save_every_n_steps": 3, "caption_dropout_rate": 0.3,
     "caption_tag_dropout_rate": 0.2, "network_dropout": 0.2, "flip_aug": True, "lr_scheduler": "cosine_with_restarts",
-    "lr_warmup_steps": 2,
+    "lr_warmup_steps": 2, "token_warmup_step": 6, "enable_wildcard": True, "caption_prefix": "{a|b},",
+    "loss_type": "smooth_l1", "diff_output_preservation": True,
 }  # fmt: skip
 
 

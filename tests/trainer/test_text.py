@@ -9,6 +9,7 @@ from datasetkit import tokens
 from datasetkit.tokens import BOS, EOS
 from trainer import text
 from trainer.families import sd
+from trainer.families.base import Conditioning
 
 LONG = ", ".join(f"tag {n}" for n in range(60))
 
@@ -71,11 +72,11 @@ class Encoding:
 
     def __call__(self, captions):
         self.asked.append(list(captions))
-        return torch.tensor([[[float(len(caption))]] for caption in captions], dtype=torch.float64)
+        return Conditioning(torch.tensor([[[float(len(caption))]] for caption in captions], dtype=torch.float64))
 
 
 def lengths(texts, captions):
-    return texts.states(captions)[:, 0, 0].tolist()
+    return texts.states(captions).states[:, 0, 0].tolist()
 
 
 def test_encoder_that_is_not_trained_encodes_each_wording_once_and_by_itself():
@@ -84,7 +85,7 @@ def test_encoder_that_is_not_trained_encodes_each_wording_once_and_by_itself():
     assert lengths(texts, ["a, b", "b, a", "", "a, b"]) == [4, 4, 0, 4]
     assert lengths(texts, ["", "abc"]) == [0, 3]
     assert encode.asked == [["a, b"], ["b, a"], [""], ["abc"]]
-    assert texts.states(["a"]).dtype == torch.float32
+    assert texts.states(["a"]).states.dtype == torch.float32
 
 
 def test_new_wordings_share_a_pass_on_a_gpu():

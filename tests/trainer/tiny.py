@@ -61,11 +61,14 @@ _UNET = {
     "mid_block.resnets.0": "middle_block.0",
     "mid_block.attentions.0": "middle_block.1",
     "mid_block.resnets.1": "middle_block.2",
+    "add_embedding.linear_1": "label_emb.0.0",
+    "add_embedding.linear_2": "label_emb.0.2",
 }
 _VAE_ATTENTION = {"group_norm": "norm", "to_q": "q", "to_k": "k", "to_v": "v", "to_out.0": "proj_out"}
 
 
-def _unet_name(name: str) -> str:
+def _unet_name(name: str, bare: int = 0) -> str:
+    """Return a UNet tensor's original name. bare: the up block that has no attention."""
     block = re.match(r"(down|up)_blocks\.(\d)\.(resnets|attentions|downsamplers|upsamplers)\.(\d)\.(.*)", name)
     if block is None:
         head = next(head for head in _UNET if name.startswith(head + "."))
@@ -77,7 +80,7 @@ def _unet_name(name: str) -> str:
         if kind == "downsamplers":
             return f"input_blocks.{3 * (b + 1)}.0.op.{rest.removeprefix('conv.')}"
         if kind == "upsamplers":
-            return f"output_blocks.{3 * b + 2}.{1 if b == 0 else 2}.{rest}"
+            return f"output_blocks.{3 * b + 2}.{1 if b == bare else 2}.{rest}"
         number = 1 + 3 * b + j if side == "down" else 3 * b + j
         prefix = f"{'input' if side == 'down' else 'output'}_blocks.{number}.{0 if kind == 'resnets' else 1}"
     if "resnets" in kind:
@@ -95,6 +98,11 @@ def _vae_name(name: str) -> str:
     for ours, original in _VAE_ATTENTION.items():
         name = name.replace(f"mid_block.attentions.0.{ours}.", f"mid.attn_1.{original}.")
     return name.replace("conv_norm_out", "norm_out").replace("conv_shortcut", "nin_shortcut")
+
+
+def original_unet(unet: Any, bare: int) -> dict[str, Tensor]:
+    """Return a UNet's tensors in the original layout. bare: the up block that has no attention."""
+    return {_unet_name(key, bare): value.contiguous().clone() for key, value in unet.state_dict().items()}
 
 
 def original_vae(vae: Any) -> dict[str, Tensor]:

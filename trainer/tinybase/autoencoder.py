@@ -93,7 +93,7 @@ def settle(vae: Any, portraits: NDArray[np.uint8]) -> None:
 
 @torch.no_grad()
 def encode(vae: Any, portraits: NDArray[np.uint8], path: Path) -> tuple[Tensor, Tensor]:
-    """Return mean and deviation of each picture's latent, scaled, float16 of (n, 4, 16, 16); kept in `path`."""
+    """Return mean and deviation of each picture's latent, scaled, float16 of (n, 8, 16, 16); kept in `path`."""
     if not path.is_file():
         means, spreads = [], []
         for start in range(0, len(portraits), _AT_ONCE):

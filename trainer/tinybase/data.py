@@ -106,12 +106,16 @@ class Portrait:
     parts: tuple[tuple[str, Any], ...]
     shirt: str
 
-    def draw(self, size: int = SIZE) -> NDArray[np.uint8]:
-        """Return the picture, (size, size, 3)."""
+    def svg(self, size: int = SIZE) -> str:
+        """Return the drawing."""
         from dicebear import Avatar
 
         svg = Avatar(_style("lorelei"), {"seed": "portrait", "size": size, **dict(self.parts)}).to_string()
-        return rasterise(_dress(svg, self.shirt), size)
+        return _dress(svg, self.shirt)
+
+    def draw(self, size: int = SIZE) -> NDArray[np.uint8]:
+        """Return the picture, (size, size, 3)."""
+        return rasterise(self.svg(size), size)
 
 
 def _dress(svg: str, colour: str) -> str:

@@ -55,7 +55,7 @@ def draw(
     pictures = []
     for start in range(0, len(prompts), _AT_ONCE):
         texts = prompts[start : start + _AT_ONCE]
-        states = sd.encode_text(parts, [*texts, ""], clip_skip=1, max_tokens=75)
+        states = sd.encode_text(parts, [*texts, ""], clip_skip=1, max_tokens=75).states
         made = drawing(
             prompt_embeds=states[:-1],
             negative_prompt_embeds=states[-1:].expand(len(texts), -1, -1),

@@ -1,0 +1,172 @@
+"""A model's family is found in its files; what cannot be trained on, and options that say otherwise, are named."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from datasetkit.core.config import TrainOptions
+from datasetkit.core.errors import ConfigError, ModelFileError
+from tests.trainer import tiny, tiny_families
+from trainer.families import agreement
+from trainer.families.detect import Found, detect
+from trainer.setup import load_parts
+
+
+def file_of(tmp_path, *names, remarks=None, **shapes):
+    path = tmp_path / "model.safetensors"
+    tensors = {name: torch.zeros(1) for name in names} | {n: torch.zeros(s) for n, s in shapes.items()}
+    save_file(tensors, path, metadata=remarks)
+    return path
+
+
+@pytest.mark.parametrize("family", ["sd2", "sdxl"])
+def test_family_of_a_folder_and_of_a_file_is_found(tmp_path, family):
+    folder = tiny_families.save_pipeline(tmp_path / "model", family, "v_prediction")
+    assert detect(folder) == Found(family, "v_prediction")
+    assert detect(tiny_families.save_checkpoint(tmp_path, family)) == Found(family)
+
+
+def test_first_family_and_the_tiny_base_are_found(model, tmp_path):
+    from trainer.tinybase import shipped
+
+    assert detect(model) == Found("sd1")
+    assert detect(tiny.save_checkpoint(tmp_path)) == Found("sd1")
+    assert detect(shipped.FOLDER).family == "sd1"
+
+
+@pytest.mark.parametrize(
+    ("name", "words", "hint"),
+    [
+        ("double_blocks.0.x", "a model of Flux", "1, 2 and XL"),
+        ("model.diffusion_model.joint_blocks.0.x", "Stable Diffusion 3", "1, 2 and XL"),
+        ("conditioner.embedders.0.model.transformer.x", "the refiner of Stable Diffusion XL", "base model"),
+        ("lora_unet_mid_block_attentions_0_proj_in.alpha", "is a LoRA", "network_weights"),
+        ("unet.mid_block.x.lora_A.weight", "is a LoRA", "name the base model"),
+        ("control_model.x", "a ControlNet", "name the base model"),
+        ("encoder.conv_in.weight", "is a VAE", "`vae` in"),
+        ("x", "no Stable Diffusion checkpoint", "full checkpoint"),
+    ],
+)
+def test_file_that_is_something_else_is_named(tmp_path, name, words, hint):
+    with pytest.raises(ModelFileError, match=words) as caught:
+        detect(file_of(tmp_path, name))
+    assert hint in caught.value.hint
+
+
+@pytest.mark.parametrize("data", [b"", b"\xff" * 100, b"\x02\0\0\0\0\0\0\0[]", b"\x08\0\0\0\0\0\0\0" + b'{"a": 1}'])
+def test_file_that_is_damaged_is_said(tmp_path, data):
+    (tmp_path / "model.safetensors").write_bytes(data)
+    with pytest.raises(ModelFileError, match="cannot read"):
+        detect(tmp_path / "model.safetensors")
+
+
+def changed(folder, part, **values):
+    path = folder / part / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text(encoding="utf-8")) | values), encoding="utf-8")
+
+
+def test_folder_that_is_no_base_model_is_named(model, tmp_path):
+    refiner = tiny_families.save_pipeline(tmp_path / "refiner", "sdxl")
+    (refiner / "text_encoder").rename(refiner / "no_text_encoder")
+    with pytest.raises(ModelFileError, match="refiner"):
+        detect(refiner)
+    half = tiny_families.save_pipeline(tmp_path / "half", "sdxl")
+    (half / "text_encoder_2").rename(half / "no_text_encoder")
+    with pytest.raises(ModelFileError, match="no text_encoder_2"):
+        detect(half)
+    with pytest.raises(ModelFileError, match=r"no unet/config\.json"):
+        detect(tmp_path)
+    (tmp_path / "transformer").mkdir()
+    with pytest.raises(ModelFileError, match="Flux"):
+        detect(tmp_path)
+    inpainting = tiny.copy_folder(model, tmp_path / "inpainting")
+    changed(inpainting, "unet", in_channels=9)
+    with pytest.raises(ModelFileError, match="takes 9 channels where a latent has 4"):
+        detect(inpainting)
+
+
+def test_file_of_an_inpainting_model_is_named(tmp_path):
+    first = {"model.diffusion_model.input_blocks.0.0.weight": (4, 9, 3, 3)}
+    with pytest.raises(ModelFileError, match="9 channels"):
+        detect(file_of(tmp_path, "cond_stage_model.transformer.text_model.x", **first))
+
+
+@pytest.mark.parametrize(
+    ("remarks", "names", "said"),
+    [
+        (None, (), None),
+        ({"modelspec.prediction_type": "v"}, (), "v_prediction"),
+        ({"modelspec.prediction_type": "epsilon"}, (), "epsilon"),
+        (None, ("v_pred",), "v_prediction"),
+    ],
+)
+def test_file_may_say_what_it_predicts(tmp_path, remarks, names, said):
+    path = file_of(tmp_path, "conditioner.embedders.1.model.x", *names, remarks=remarks)
+    assert detect(path) == Found("sdxl", said)
+
+
+@pytest.mark.parametrize(
+    ("given", "found", "settled"),
+    [
+        ({}, Found("sd1"), "epsilon"),
+        ({}, Found("sdxl"), "epsilon"),
+        ({}, Found("sd2", "v_prediction"), "v_prediction"),
+        ({"v_parameterization": True}, Found("sd2"), "v_prediction"),
+        ({"v_parameterization": False}, Found("sd2"), "epsilon"),
+        ({"v_parameterization": True, "v2": True}, Found("sd2", "v_prediction"), "v_prediction"),
+        ({"v2": False}, Found("sdxl"), "epsilon"),
+        ({"text_encoder_lr": (1e-5, 0.0)}, Found("sdxl"), "epsilon"),
+    ],
+)
+def test_options_and_the_model_settle_what_is_predicted(given, found, settled):
+    assert agreement.settle(TrainOptions(**given), found) == settled
+
+
+@pytest.mark.parametrize(
+    ("given", "found", "words"),
+    [
+        ({"v2": True}, Found("sd1"), "v2 = true, and the model is one of Stable Diffusion 1"),
+        ({"v2": False}, Found("sd2", "epsilon"), "v2 = false, and the model is one of Stable Diffusion 2"),
+        ({"v_parameterization": False}, Found("sd2", "v_prediction"), "says v_prediction, v_parameterization = false"),
+        ({"v_parameterization": True}, Found("sdxl", "epsilon"), "says epsilon, v_parameterization = true"),
+        ({}, Found("sd2"), "does not say whether it predicts noise or velocity"),
+        ({"text_encoder_lr": (1e-5, 1e-5)}, Found("sd2", "epsilon"), "has one text encoder"),
+    ],
+)
+def test_options_that_the_model_contradicts_are_errors_with_a_next_step(given, found, words):
+    with pytest.raises(ConfigError, match=words) as caught:
+        agreement.settle(TrainOptions(**given), found)
+    assert caught.value.hint
+
+
+def test_wrong_option_is_said_before_a_weight_is_read(model, tmp_path):
+    folder = tiny.copy_folder(model, tmp_path / "model")
+    (folder / "unet" / "diffusion_pytorch_model.safetensors").unlink()
+    with pytest.raises(ConfigError, match="v2 = true"):
+        load_parts(tiny.options(folder, tmp_path, v2=True))
+
+
+def test_what_a_family_does_otherwise_is_said():
+    assert agreement.remarks(TrainOptions(resolution=1024), "sdxl") == ()
+    (skip,) = agreement.remarks(TrainOptions(resolution=1024, clip_skip=2), "sdxl")
+    assert "changes nothing" in skip
+    (half,) = agreement.remarks(TrainOptions(resolution=1024, mixed_precision="fp16"), "sdxl")
+    assert "float32" in half
+    (small,) = agreement.remarks(TrainOptions(resolution=512), "sdxl")
+    assert "1024" in small
+    assert agreement.remarks(TrainOptions(clip_skip=2, mixed_precision="fp16"), "sd1") == ()
+
+
+def test_a_vae_of_another_family_is_refused(model, tmp_path):
+    other = tiny_families.save_pipeline(tmp_path / "xl", "sdxl")
+    with pytest.raises(ModelFileError, match=r"scales latents by 0\.13025, Stable Diffusion 1 by 0\.18215"):
+        load_parts(tiny.options(model, tmp_path, vae=str(other)))
+
+
+def test_detecting_needs_no_torch():
+    code = "import sys, trainer.families.detect; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0

@@ -1,0 +1,166 @@
+"""Which layers a network adapts, in which block they lie and how many numbers they get: by names and shapes alone."""
+
+import hashlib
+from collections import Counter
+from dataclasses import replace
+
+import pytest
+import torch
+from diffusers import UNet2DConditionModel
+from hypothesis import given
+from hypothesis import strategies as st
+from peft.tuners.lokr.layer import factorization
+
+from datasetkit.core.config import TrainOptions
+from datasetkit.core.errors import ConfigError
+from datasetkit.core.network_args import read
+from datasetkit.core.networks import NetworkArgs
+from tests.trainer import tiny
+from trainer import memory, weights
+from trainer.families import names, sd
+from trainer.families.base import Parts
+from trainer.networks import blocks, convolutions, layers
+from trainer.networks.ranks import Rank, Ranks
+
+
+def of_config(folder):
+    with torch.device("meta"):
+        return UNet2DConditionModel.from_config(UNet2DConditionModel.load_config(str(folder / "unet")))
+
+
+def sd1() -> Parts:
+    return Parts(of_config(sd.CONFIGS), None, None, sd.CONFIGS)
+
+
+def adapted(parts: Parts) -> dict[str, str]:
+    name = names.original if parts.family == "sdxl" else names.plain
+    return {name(path): path for path in names.unet_modules(parts.unet)} | convolutions.targets(parts)
+
+
+def digest(found) -> str:
+    return hashlib.sha256("\n".join(sorted(found)).encode()).hexdigest()[:16]
+
+
+def test_locon_of_stable_diffusion_1_has_the_published_names():
+    parts = sd1()
+    found = adapted(parts)
+    assert (len(found), digest(found)) == (278, "620b9a8905915e25")
+    kinds = Counter(
+        "3x3" if getattr(m := parts.unet.get_submodule(path), "kernel_size", None) == (3, 3) else type(m).__name__
+        for path in convolutions.targets(parts).values()
+    )
+    assert kinds == {"3x3": 50, "Linear": 22, "Conv2d": 14}
+
+
+def test_locon_of_sdxl_has_the_published_names():
+    parts = replace(sd1(), unet=of_config(sd.CONFIGS.parent / "sdxl"), family="sdxl")
+    found = adapted(parts)
+    assert (len(found), digest(found)) == (788, "6eaed2d7a4528e0a")
+    assert convolutions.sides(parts) == 9
+    assert {blocks.block(name, 9) for name in found} == set(range(2, 22))
+
+
+def test_every_layer_of_stable_diffusion_1_lies_in_a_block():
+    found = Counter(blocks.block(name, 12) for name in adapted(sd1()))
+    assert set(found) == set(range(1, 25))
+    assert blocks.block("lora_te_text_model_encoder_layers_0_mlp_fc1", 12) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "sides", "place"),
+    [
+        ("lora_unet_down_blocks_0_resnets_0_conv1", 12, 1),
+        ("lora_unet_down_blocks_2_attentions_1_proj_in", 12, 8),
+        ("lora_unet_down_blocks_2_downsamplers_0_conv", 12, 9),
+        ("lora_unet_mid_block_resnets_1_conv2", 12, 12),
+        ("lora_unet_up_blocks_0_resnets_0_conv1", 12, 13),
+        ("lora_unet_up_blocks_3_attentions_2_proj_out", 12, 24),
+        ("lora_unet_input_blocks_4_1_proj_in", 9, 5),
+        ("lora_unet_middle_block_1_proj_in", 9, 11),
+        ("lora_unet_output_blocks_8_0_in_layers_2", 9, 21),
+        ("input_blocks.4.1.proj_in.weight", 12, 4),
+        ("middle_block.2.in_layers.2.weight", 12, 12),
+        ("output_blocks.11.1.proj_in.weight", 12, 24),
+    ],
+)
+def test_place_in_the_lists_is_that_of_sd_scripts(name, sides, place):
+    assert blocks.block(name, sides) == place
+
+
+def test_layouts_agree_on_the_place():
+    parts = replace(sd1(), unet=of_config(sd.CONFIGS.parent / "sdxl"), family="sdxl")
+    for name, path in convolutions.targets(parts).items():
+        assert blocks.block(name, 9) == blocks.block(f"{path}.weight", 9)
+
+
+def said(*args, module="networks.lora") -> NetworkArgs:
+    return read(module, args, dim=8, alpha=4)
+
+
+def test_courses_of_weights_are_those_of_sd_scripts():
+    args = said("down_lr_weight=sine", "up_lr_weight=reverse_linear+.5")
+    found = blocks.weights(args, 12)
+    assert found[0] == 0 and found[11] == pytest.approx(1) and found[6] == pytest.approx(0.7557495743542583)
+    assert found[12:15] == pytest.approx((1, 1.5, 0.5 + 10 / 11))
+    of_sdxl = blocks.weights(said("mid_lr_weight=.5,.6,.7"), 9)
+    assert of_sdxl == (*(1.0,) * 10, 0.5, 0.6, 0.7, *(1.0,) * 10)
+    assert blocks.weights(said("mid_lr_weight=.5", "block_lr_zero_threshold=.5"), 12)[12] == 0
+
+
+def test_lists_of_another_model_are_refused():
+    with pytest.raises(ConfigError, match="9 down blocks, and the model has 12"):
+        blocks.check(said("mid_lr_weight=1,1,1"), 12)
+    with pytest.raises(ConfigError, match="9 down blocks"):
+        memory.estimate(TrainOptions(network_args=("mid_lr_weight=1,1,1",)), (512, 512), None)
+
+
+def test_ranks_follow_kind_and_block():
+    dims = ",".join(str(n) for n in range(25))
+    ranks = Ranks(said(f"block_dims={dims}", "conv_dim=2", "conv_alpha=0"), 8, 4, 12)
+    assert ranks.of(None, kernel=False) == Rank(8, 4)
+    assert ranks.of(5, kernel=False) == Rank(5, 4)
+    assert ranks.of(5, kernel=True) == Rank(2, 2)
+    assert ranks.of(0, kernel=False) is None
+    left_out = Ranks(said("mid_lr_weight=0", "conv_dim=0"), 8, 4, 12)
+    assert left_out.of(12, kernel=False) is None and left_out.of(11, kernel=False) == Rank(8, 4)
+    assert left_out.of(11, kernel=True) is None
+
+
+def test_rank_stabilised_alpha_is_written_so_that_every_reader_scales_by_its_root():
+    rank = Ranks(said("rs_lora=True"), 16, 4, 12).of(None, kernel=False)
+    assert rank is not None and rank.alpha / rank.dim == pytest.approx(4 / 16**0.5)
+
+
+@given(st.integers(1, 5000), st.sampled_from([-1, 1, 2, 4, 8, 16, 7, 100]))
+def test_layers_are_split_as_peft_splits_them(size, factor):
+    assert layers.split(size, factor) == factorization(size, factor)
+
+
+def test_assumed_model_has_the_layers_of_stable_diffusion_1():
+    shapes = {name: tuple(tensor.shape) for name, tensor in sd1().unet.state_dict().items()}
+    found, sides = layers.of_unet(shapes)
+    assert sides == 12 and len(found) == 278
+    assert Counter(found) == Counter(layers.stable_diffusion_1()["unet"])
+    plain = Ranks(NetworkArgs(), 32, 16, 12)
+    assert layers.numbers(found, plain) == 32 * weights.SD1.lora_unet
+    assert layers.numbers(weights.SD1.layers["text_encoder"], plain) == 32 * weights.SD1.lora_text
+
+
+def test_both_layouts_of_one_model_have_the_same_layers(model, tmp_path):
+    folder, file = weights.read(str(model)), weights.read(str(tiny.save_checkpoint(tmp_path)))
+    assert folder is not None and file is not None
+    for part, own in folder.layers.items():
+        assert Counter(own) == Counter(file.layers[part])
+
+
+def test_moving_average_and_whole_changes_are_in_the_estimate():
+    def shares(**others) -> dict[str, float]:
+        options = TrainOptions(mixed_precision="no", text_encoder_lr=0.0, **others)
+        return {share.name: share.bytes for share in memory.estimate(options, (512, 512), None).shares}
+
+    assert shares(ema_decay=0.99)["LoRA"] == shares()["LoRA"] * 20 / 16
+    assert "changes of layers" not in shares()
+    whole = shares(network_module="networks.loha")
+    assert whole["LoRA"] == 2 * shares()["LoRA"]
+    held = shares(network_module="networks.loha", gradient_checkpointing=True)["changes of layers"]
+    assert 0 < held < whole["changes of layers"] / 4

@@ -1,0 +1,193 @@
+"""Stable Diffusion XL: names, sizes as they are told, two encoders with rates of their own, the caption's vector."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from diffusers import AutoencoderKL, UNet2DConditionModel
+from hypothesis import given
+from hypothesis import strategies as st
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
+
+from datasetkit.core.buckets import Bucket, BucketRules, select
+from datasetkit.core.config import TrainOptions
+from tests.trainer import tiny, tiny_families
+from tests.trainer.test_families import name_hash
+from tests.trainer.test_loop import ready
+from trainer import loop, memory, sizes, weights
+from trainer.epochs import epoch_batches
+from trainer.families import names, sdxl
+from trainer.families.base import Parts
+from trainer.loop import steps
+from trainer.plan import Picture, Subset, caption_options
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    return tiny_families.save_pipeline(tmp_path_factory.mktemp("model") / "sdxl", "sdxl")
+
+
+@pytest.fixture(scope="module")
+def full():
+    """The model that the shipped configurations describe, without weights."""
+    with torch.device("meta"):
+        unet = UNet2DConditionModel.from_config(UNet2DConditionModel.load_config(sdxl.CONFIGS, subfolder="unet"))
+        vae = AutoencoderKL.from_config(AutoencoderKL.load_config(sdxl.CONFIGS, subfolder="vae"))
+        first = CLIPTextModel(CLIPTextConfig.from_pretrained(sdxl.CONFIGS, subfolder="text_encoder"))
+        second = CLIPTextModelWithProjection(CLIPTextConfig.from_pretrained(sdxl.CONFIGS, subfolder="text_encoder_2"))
+    return Parts(unet, vae, first, sdxl.CONFIGS, text_encoder_2=second, family="sdxl")
+
+
+def test_shipped_configurations_are_the_full_size_model(full):
+    counted = [sum(p.numel() for p in part.parameters()) for part in (full.unet, full.text_encoder, full.vae)]
+    assert counted == [2_567_463_684, 123_060_480, 83_653_863]
+    assert sum(p.numel() for p in full.text_encoder_2.parameters()) == 694_659_840
+    assert full.vae.config.scaling_factor == sdxl.LATENT_SCALE
+
+
+def test_names_of_all_modules_are_kohyas(full):
+    found = [sdxl.targets(full, part) for part in full.names]
+    assert [(len(own), name_hash(own)) for own in found] == [
+        (722, "5d819b833e27947d"), (72, "d9e087048fab15eb"), (192, "5f9c761b5ffdbbdc"),
+    ]  # fmt: skip
+
+
+def test_convolutions_have_sgm_names_too(full):
+    blocks = ("resnets", "attentions", "downsamplers", "upsamplers")
+    paths = [
+        path for path, module in full.unet.named_modules()
+        if isinstance(module, torch.nn.Linear | torch.nn.Conv2d) and any(f".{kind}." in path for kind in blocks)
+    ]  # fmt: skip
+    found = [names.original(path) for path in paths]
+    assert (len(found), name_hash(found)) == (788, "6eaed2d7a4528e0a")
+    assert names.original("conv_in") == "lora_unet_conv_in"
+
+
+def test_plan_knows_the_full_size_model(full):
+    def shapes(prefix, part):
+        return {f"{prefix}{name}": tuple(value.shape) for name, value in part.state_dict().items()}
+
+    text = shapes("text_encoder.", full.text_encoder) | shapes("text_encoder_2.", full.text_encoder_2)
+    anatomy = weights.anatomy(shapes("", full.unet), text, shapes("", full.vae))
+    assert (anatomy.unet, anatomy.text_encoder) == (2_567_463_684, 123_060_480 + 694_659_840)
+    assert round(anatomy.lora_unet * 32 / 1e6, 1) == 85.1  # published for rank 32
+    options = TrainOptions(resolution=1024, text_encoder_lr=0.0, gradient_checkpointing=True)
+    shares = {s.name: s.bytes for s in memory.estimate(options, (1024, 1024), anatomy).shares}
+    assert shares["weights"] == 2 * (anatomy.unet + anatomy.text_encoder)
+    both = memory.estimate(TrainOptions(text_encoder_lr=(1e-5, 1e-5)), (1024, 1024), anatomy)
+    one = memory.estimate(TrainOptions(text_encoder_lr=(1e-5, 0.0)), (1024, 1024), anatomy)
+    assert both.bytes > one.bytes > memory.estimate(TrainOptions(text_encoder_lr=0.0), (1024, 1024), anatomy).bytes
+
+
+def test_both_layouts_of_one_model_give_the_plan_the_same_numbers(model, tmp_path):
+    folder = weights.read(str(model))
+    assert folder is not None and folder.lora_text_2 > 0
+    file = weights.read(str(tiny_families.save_checkpoint(tmp_path, "sdxl")))
+    assert folder == file
+
+
+def picture(size, bucket):
+    subset = Subset(Path("x"), "x", 1, caption_options(TrainOptions()))
+    return Picture(Path("x.png"), "0", size, "x", bucket, subset)
+
+
+@pytest.mark.parametrize(
+    ("size", "corner"),
+    [((1000, 1200), (0, 32)), ((1920, 1080), (10, 0)), ((3000, 2000), (16, 0)), ((800, 1500), (23, 0))],
+)
+def test_sizes_are_those_of_the_cut_that_is_made(size, corner):
+    bucket = select(BucketRules.standard(1024), *size)
+    width, height = bucket.bucket
+    told = sizes.told(picture(size, bucket), bucket.crop, False)
+    assert told == (size[1], size[0], corner[1], corner[0], height, width)
+
+
+@given(
+    trim=st.tuples(st.integers(0, 300), st.integers(0, 300)), part=st.tuples(st.floats(0, 1), st.floats(0, 1)),
+    flip=st.booleans(),
+)  # fmt: skip
+def test_any_cut_lies_within_its_picture_and_a_mirrored_one_is_mirrored_back(trim, part, flip):
+    resized = (512 + trim[0], 768 + trim[1])
+    at = (int(part[0] * trim[0]), int(part[1] * trim[1]))
+    bucket = Bucket((512, 768), resized, (trim[0] // 2, trim[1] // 2), 1.0, 0.0)
+    seen = picture((900, 900), bucket)
+    _, _, top, left, height, width = sizes.told(seen, at, flip)
+    assert min(left, top) >= 0 and left + width <= resized[0] and top + height <= resized[1]
+    assert top == at[1]
+    assert sizes.told(seen, (left, top), flip)[3] == at[0]
+
+
+def test_random_cut_and_mirror_reach_the_unet(data, model, tmp_path):
+    run = ready(data, tiny.options(model, tmp_path, flip_aug=True, random_crop=True))
+    seen_sizes, heard = [], []
+    true = run.parts.unet.forward
+
+    def listen(*args, **kwargs):
+        heard.extend(kwargs["added_cond_kwargs"]["time_ids"].tolist())
+        return true(*args, **kwargs)
+
+    run.parts.unet.forward = listen
+    for batch in epoch_batches(run.plan, 42, 0):
+        read = loop.reader(run).batch(batch, 0)
+        seen_sizes += [list(map(float, sizes.told(s.picture, s.at, s.flip))) for s in read]
+        loop.sample_losses(run, read, 0)
+    assert heard == seen_sizes
+    assert len({tuple(told) for told in heard}) > 4
+
+
+def test_each_encoder_has_its_own_rate_and_0_leaves_it_out(data, model, tmp_path):
+    run = ready(data, tiny.options(model, tmp_path, max_train_steps=1, text_encoder_lr=(0.003, 0.0)))
+    assert set(run.lora.parts) == {"unet", "text_encoder"}
+    run = ready(data, tiny.options(model, tmp_path, max_train_steps=1, text_encoder_lr=(0.003, 0.002)))
+    (log,) = steps(run)
+    assert log.scheduled == {"unet": 0.01, "text_encoder": 0.003, "text_encoder_2": 0.002}
+    run = ready(data, tiny.options(model, tmp_path, max_train_steps=1, network_train_text_encoder_only=True))
+    assert set(run.lora.parts) == {"text_encoder", "text_encoder_2"}
+
+
+def test_only_the_first_encoders_last_layer_is_idle(data, model, tmp_path):
+    run = ready(data, tiny.options(model, tmp_path, max_train_steps=2))
+    list(steps(run))
+    still = {module.name for module in run.lora.modules if not bool(module.up.any())}
+    assert still == sdxl.idle(run.parts, 1) and len(still) == 6
+    assert all(name.startswith("lora_te1_text_model_encoder_layers_1_") for name in still)
+
+
+@torch.no_grad()
+def test_states_are_those_before_the_last_layer_and_the_vector_is_of_the_first_end(model):
+    parts = sdxl.load(str(model))
+    long = ", ".join(f"tag {n}" for n in range(60))
+    found = sdxl.encode_text(parts, ["sks, cat", long], clip_skip=2, max_tokens=75)
+    assert found.states.shape == (2, 77, tiny_families.WIDTH + tiny_families.WIDTH_2)
+    pipe = tiny_families.pipeline_of(parts)
+    states, _, pooled, _ = pipe.encode_prompt(["sks, cat", long], do_classifier_free_guidance=False)
+    assert torch.allclose(found.states, states, atol=1e-6)
+    assert found.pooled is not None and torch.allclose(found.pooled, pooled, atol=1e-6)
+    more = sdxl.encode_text(parts, ["sks, cat", long], clip_skip=1, max_tokens=225)
+    assert more.states.shape[1] == 227
+    assert more.pooled is not None and torch.allclose(more.pooled, found.pooled, atol=1e-6)
+
+
+def pooled_of(parts):
+    return sdxl.encode_text(parts, ["sks, cat"], clip_skip=1, max_tokens=75).pooled
+
+
+@torch.no_grad()
+def test_what_the_configuration_calls_the_end_of_a_text_does_not_matter(model):
+    parts = sdxl.load(str(model))
+    before = pooled_of(parts)
+    inner = getattr(parts.text_encoder_2, "text_model", parts.text_encoder_2)
+    inner.eos_token_id = 49407
+    assert torch.equal(pooled_of(parts), before)
+
+
+def test_a_unet_that_is_told_no_sizes_is_an_error(model):
+    parts = sdxl.load(str(model))
+    text = sdxl.encode_text(parts, ["sks"], clip_skip=1, max_tokens=75)
+    with pytest.raises(ValueError, match="sizes"):
+        sdxl.predict(parts, torch.zeros(1, 4, 8, 8), torch.tensor([1]), text)
+
+
+def test_vae_never_computes_in_fp16(data, model, tmp_path):
+    run = ready(data, tiny.options(model, tmp_path, mixed_precision="fp16"))
+    assert run.encoder.dtype == torch.float32

@@ -1,0 +1,62 @@
+"""Text encoders in one file: OpenAI's CLIP is kept there as transformers writes it, OpenCLIP under its own names."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Final
+
+from torch import Tensor
+
+PROJECTION: Final = "text_projection.weight"
+_BUFFERS: Final = ("position_ids", "attn_mask", "logit_scale")
+_LAYER = re.compile(r"transformer\.resblocks\.(\d+)\.(.+)")
+# OpenCLIP's name -> transformers'.
+_OUTER: Final[Mapping[str, str]] = {
+    "positional_embedding": "embeddings.position_embedding.weight",
+    "token_embedding.weight": "embeddings.token_embedding.weight",
+    "ln_final.weight": "final_layer_norm.weight",
+    "ln_final.bias": "final_layer_norm.bias",
+}
+_INNER: Final[Mapping[str, str]] = {
+    "ln_1": "layer_norm1",
+    "ln_2": "layer_norm2",
+    "attn.out_proj": "self_attn.out_proj",
+    "mlp.c_fc": "mlp.fc1",
+    "mlp.c_proj": "mlp.fc2",
+}
+
+
+def of_hugging_face(tensors: Mapping[str, Tensor], layers: int) -> dict[str, Tensor]:
+    """Return tensors in transformers' names as they are, without `text_model.`."""
+    return {name.removeprefix("text_model."): t for name, t in tensors.items() if not name.endswith(_BUFFERS)}
+
+
+def of_open_clip(tensors: Mapping[str, Tensor], layers: int) -> dict[str, Tensor]:
+    """Return OpenCLIP's tensors under transformers' names, of the first `layers` layers.
+
+    Its query, key and value are one tensor, and its projection is applied from the other side. Stable Diffusion 2 reads
+    the layer before the last, so that its encoder has 23 of a file's 24 layers.
+    """
+    found: dict[str, Tensor] = {}
+    for name, tensor in tensors.items():
+        layer = _LAYER.fullmatch(name)
+        if layer is not None:
+            if int(layer[1]) < layers:
+                found |= _of_layer(f"encoder.layers.{layer[1]}.", layer[2], tensor)
+        elif name == "text_projection":
+            found[PROJECTION] = tensor.T.contiguous()
+        elif not name.endswith(_BUFFERS):
+            found[_OUTER[name]] = tensor
+    return found
+
+
+def _of_layer(head: str, name: str, tensor: Tensor) -> dict[str, Tensor]:
+    if name in ("attn.in_proj_weight", "attn.in_proj_bias"):
+        end = name.rpartition("_")[2]
+        return {
+            f"{head}self_attn.{letter}_proj.{end}": third.contiguous()
+            for letter, third in zip("qkv", tensor.chunk(3), strict=True)
+        }
+    path, _, end = name.rpartition(".")
+    return {f"{head}{_INNER[path]}.{end}": tensor}

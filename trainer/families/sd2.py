@@ -1,0 +1,79 @@
+"""Stable Diffusion 2.x, of 512 and 768 pixels: OpenCLIP's text, linear layers around the attention, epsilon or v."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Final
+
+from torch import Tensor
+
+from trainer.families import checkpoint, clip, sd
+from trainer.families.base import Conditioning, Part, Parts, Published
+from trainer.families.checkpoint import Layout, TextEncoder
+from trainer.families.detect import FamilyName, Predicts
+from trainer.text import encode_clip
+
+NAME: Final[FamilyName] = "sd2"
+LATENT_SCALE: Final = 0.18215
+CLIP_SKIP: Final = True
+LOADER: Final = "StableDiffusionLoraLoaderMixin"
+# The id that fills up a caption, where Stable Diffusion 1 has the end of the text once more.
+PAD: Final = 0
+# The models that predict noise, and those that predict velocity: another size, and attention in float32.
+CONFIGS: Final = Path(__file__).parent / "sd2"
+CONFIGS_V: Final = Path(__file__).parent / "sd2_v"
+_CONVOLVED: Final = re.compile(r"_proj_(?:in|out)\.lora_(?:down|up)\.weight$")
+_LAYOUT: Final = Layout(
+    NAME,
+    {"text_encoder": TextEncoder("CLIPTextModel", "cond_stage_model.model.", clip.of_open_clip)},
+    LATENT_SCALE,
+)
+
+
+def load(
+    base: str, *, revision: str = "", vae: str = "", prediction: Predicts | None = None, configs: Path | None = None
+) -> Parts:
+    """Load the parts of a model, frozen, in float32 on the CPU; see `checkpoint.load`."""
+    chosen = configs or (CONFIGS_V if prediction == "v_prediction" else CONFIGS)
+    return checkpoint.load(_LAYOUT, base, revision=revision, vae=vae, configs=chosen, prediction=prediction)
+
+
+def targets(parts: Parts, part: Part) -> dict[str, str]:
+    """Return kohya's name -> module path: 192 modules of the UNet's attention blocks, 138 of the text encoder."""
+    return sd.targets(parts, part)
+
+
+def idle(parts: Parts, clip_skip: int) -> frozenset[str]:
+    """Return the modules that no gradient reaches: those of the layers behind the one that clip_skip takes."""
+    return sd.idle(parts, clip_skip)
+
+
+def encode_text(parts: Parts, captions: Sequence[str], *, clip_skip: int, max_tokens: int) -> Conditioning:
+    """Return OpenCLIP's states, [captions, 77 | 152 | 227, width].
+
+    The encoder has no last layer (23 of 24), so that its last states are those that the UNet knows: clip_skip is 1.
+    """
+    encoder = parts.text_encoder
+    return Conditioning(encode_clip(encoder, captions, clip_skip=clip_skip, max_tokens=max_tokens, pad=PAD))
+
+
+def predict(parts: Parts, noisy: Tensor, timesteps: Tensor, conditioning: Conditioning) -> Tensor:
+    """Return the UNet's prediction, of the shape of `noisy`."""
+    return sd.predict(parts, noisy, timesteps, conditioning)
+
+
+def as_kohya(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return a LoRA's tensors in the shapes that kohya's files have.
+
+    sd-scripts trains the layers around the attention, which are linear, as convolutions of one pixel.
+    """
+    return {key: tensor[..., None, None] if _CONVOLVED.search(key) else tensor for key, tensor in tensors.items()}
+
+
+def published(prediction: Predicts) -> Published:
+    """Return what LoRA files call the family."""
+    if prediction == "v_prediction":
+        return Published("sd_v2_v", "stable-diffusion-v2-768-v/lora", v2=True)
+    return Published("sd_v2", "stable-diffusion-v2-512/lora", v2=True)

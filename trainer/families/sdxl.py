@@ -1,0 +1,92 @@
+"""Stable Diffusion XL: two text encoders, a caption as one vector too, and the sizes of each picture."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Final
+
+import torch
+from torch import Tensor
+
+from trainer.families import checkpoint, clip, names
+from trainer.families.base import Conditioning, Part, Parts, Published
+from trainer.families.checkpoint import Layout, TextEncoder
+from trainer.families.detect import FamilyName, Predicts
+from trainer.text import encode_before_last
+
+NAME: Final[FamilyName] = "sdxl"
+LATENT_SCALE: Final = 0.13025
+# Both encoders are read before their last layer, always.
+CLIP_SKIP: Final = False
+LOADER: Final = "StableDiffusionXLLoraLoaderMixin"
+# The id that fills up a caption for the second encoder; for the first it is the end of the text once more.
+PAD_2: Final = 0
+CONFIGS: Final = Path(__file__).parent / "sdxl"
+_PREFIXES: Final = {"text_encoder": "lora_te1", "text_encoder_2": "lora_te2"}
+_LAYOUT: Final = Layout(
+    NAME,
+    {
+        "text_encoder": TextEncoder("CLIPTextModel", "conditioner.embedders.0.transformer."),
+        "text_encoder_2": TextEncoder(
+            "CLIPTextModelWithProjection", "conditioner.embedders.1.model.", clip.of_open_clip
+        ),
+    },
+    LATENT_SCALE,
+)
+
+
+def load(
+    base: str, *, revision: str = "", vae: str = "", prediction: Predicts | None = None, configs: Path = CONFIGS
+) -> Parts:
+    """Load the parts of a model, frozen, in float32 on the CPU; see `checkpoint.load`."""
+    return checkpoint.load(_LAYOUT, base, revision=revision, vae=vae, configs=configs, prediction=prediction)
+
+
+def targets(parts: Parts, part: Part) -> dict[str, str]:
+    """Return kohya's name -> module path: 722 modules of the UNet's attention blocks, 72 and 192 of the encoders."""
+    if part == "unet":
+        return {names.original(path): path for path in names.unet_modules(parts.unet)}
+    return names.clip_targets(parts.part(part), _PREFIXES[part])
+
+
+def idle(parts: Parts, clip_skip: int) -> frozenset[str]:
+    """Return the modules that no gradient reaches: the first encoder's last layer.
+
+    The second one's reaches the UNet by the vector of the whole caption.
+    """
+    return names.layers_from(targets(parts, "text_encoder"), names.depth(parts.text_encoder) - 1)
+
+
+def encode_text(parts: Parts, captions: Sequence[str], *, clip_skip: int, max_tokens: int) -> Conditioning:
+    """Return both encoders' states side by side, [captions, 77 | 152 | 227, 768 + 1280], and the caption's vector.
+
+    clip_skip changes nothing. The vector is that of the end of the caption's first 75 tokens.
+    """
+    first, _ = encode_before_last(parts.text_encoder, captions, max_tokens=max_tokens)
+    second, ends = encode_before_last(parts.text_encoder_2, captions, max_tokens=max_tokens, pad=PAD_2)
+    return Conditioning(torch.cat([first, second], dim=2), parts.text_encoder_2.text_projection(ends))
+
+
+def predict(parts: Parts, noisy: Tensor, timesteps: Tensor, conditioning: Conditioning) -> Tensor:
+    """Return the UNet's prediction, of the shape of `noisy`. The conditioning has its pictures' sizes."""
+    if conditioning.pooled is None or conditioning.sizes is None:
+        raise ValueError("Stable Diffusion XL is told the sizes of its pictures")
+    added = {"text_embeds": conditioning.pooled, "time_ids": conditioning.sizes}
+    found = parts.unet(noisy, timesteps, conditioning.states, added_cond_kwargs=added, return_dict=False)
+    prediction: Tensor = found[0]
+    return prediction
+
+
+def as_kohya(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return a LoRA's tensors in the shapes that kohya's files have: those of the layers."""
+    return dict(tensors)
+
+
+def published(prediction: Predicts) -> Published:
+    """Return what LoRA files call the family; its home is Stability's own code, whose names the modules have."""
+    return Published(
+        "sdxl_base_v1-0",
+        "stable-diffusion-xl-v1-base/lora",
+        "https://github.com/Stability-AI/generative-models",
+    )

@@ -1,0 +1,47 @@
+"""`python -m trainer.launch GPUS DIR ...`: `accelerate launch -m trainer`, without its report of what failed.
+
+The processes themselves say in one line what is wrong. ACCELERATE_USE_CPU=true launches them on a CPU.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from typing import Final
+
+from datasetkit.core.errors import Exit
+
+# One machine, a free port, and nothing that the run's own options decide.
+_LAUNCH: Final = (
+    "--multi_gpu", "--num_machines", "1", "--main_process_port", "0", "--mixed_precision", "no", "--dynamo_backend",
+    "no",
+)  # fmt: skip
+
+
+def arguments(processes: str, given: list[str]) -> list[str]:
+    """Return what `accelerate launch` is told. given: what `python -m trainer` takes."""
+    return [*_LAUNCH, "--num_processes", processes, "-m", "trainer", *given]
+
+
+def main(given: list[str]) -> int:
+    """Launch the processes and wait; return the exit code of the first one that failed, 0 for none."""
+    if len(given) < 2 or not given[0].isdecimal() or int(given[0]) < 2:
+        sys.stderr.write("error: python -m trainer.launch GPUS DIR [--resume] [KEY=VALUE ...], with 2 GPUs or more\n")
+        return Exit.USAGE
+    from accelerate.commands.launch import launch_command, launch_command_parser
+    from torch.distributed.elastic.multiprocessing.api import SignalException
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+
+    logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)
+    try:
+        launch_command(launch_command_parser().parse_args(arguments(given[0], given[1:])))
+    except ChildFailedError as failure:
+        return int(failure.get_first_failure()[1].exitcode)
+    except (KeyboardInterrupt, SignalException):
+        sys.stderr.write("error: interrupted\nhint: add --resume to go on from the newest state\n")
+        return Exit.INTERRUPTED
+    return Exit.DONE
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

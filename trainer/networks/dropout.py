@@ -1,0 +1,39 @@
+"""Dropout of a LoRA, in sd-scripts' order: the whole module, then inner activations, then ranks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+
+@dataclass(frozen=True, slots=True)
+class Dropout:
+    """A forward hook of a down factor, for while it trains. Each is a chance, 0 to 1.
+
+    activations: that one of the inner activations is left out (`network_dropout`); ranks: that a rank is left out of a
+    picture; module: that the module adds nothing to a batch. What is kept of the first two is scaled up.
+    """
+
+    activations: float = 0.0
+    ranks: float = 0.0
+    module: float = 0.0
+
+    def __call__(self, layer: nn.Module, _inputs: object, output: Tensor) -> Tensor:
+        if not layer.training:
+            return output
+        if self.module and float(torch.rand(1)) < self.module:
+            return torch.zeros_like(output)
+        if self.activations:
+            output = functional.dropout(output, self.activations)
+        if self.ranks:
+            output = output * (self._kept(output, isinstance(layer, nn.Conv2d)) / (1 - self.ranks))
+        return output
+
+    def _kept(self, output: Tensor, convolution: bool) -> Tensor:
+        """Draw a mask of the ranks for each picture, the same at all its places."""
+        rank = 1 if convolution else output.ndim - 1
+        shape = [n if axis in (0, rank) else 1 for axis, n in enumerate(output.shape)]
+        return (torch.rand(shape, device=output.device) > self.ranks).to(output.dtype)

@@ -1,0 +1,53 @@
+"""Groups of the optimizer: what has a learning rate of its own, by part, by block of the UNet, and by LoRA+."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Final
+
+from torch.nn import Parameter
+
+from datasetkit.core.networks import TOTALS, NetworkArgs
+from trainer.networks import blocks
+
+_UNET: Final = "unet"
+
+
+def named(
+    part: str, block: int | None, *, faster: bool, args: NetworkArgs, rates: Mapping[str, float], sides: int
+) -> tuple[str, float]:
+    """Return the name of a parameter's group and its rate.
+
+    block: its place in the lists of blocks; faster: it is what LoRA+ trains faster. rates: part -> learning rate.
+    """
+    name, rate = part, rates[part]
+    if part == _UNET and block is not None and (args.down_weights or args.mid_weights or args.up_weights):
+        name, rate = f"{part}_block{block}", rate * blocks.weights(args, sides)[block]
+    ratio = (args.plus_unet if part == _UNET else args.plus_text) or args.plus
+    if faster and ratio is not None:
+        return f"{name}_plus", rate * ratio
+    return name, rate
+
+
+def grouped(
+    found: Iterable[tuple[tuple[str, float], Parameter]],
+) -> tuple[dict[str, list[Parameter]], dict[str, float]]:
+    """Return group -> its parameters and group -> its rate. found: parameters with what `named` says of them."""
+    parameters: dict[str, list[Parameter]] = {}
+    rates: dict[str, float] = {}
+    for (name, rate), parameter in found:
+        parameters.setdefault(name, []).append(parameter)
+        rates[name] = rate
+    return parameters, rates
+
+
+def all_rates(parts: Iterable[str], args: NetworkArgs, rates: Mapping[str, float]) -> dict[str, float]:
+    """Return the groups that a model with these parts may have, and their rates, before it is loaded."""
+    sides = args.sides or max(TOTALS)
+    found: dict[str, float] = {}
+    for part in parts:
+        for block in range(TOTALS[sides]) if part == _UNET else (None,):
+            for faster in (False, True):
+                name, rate = named(part, block, faster=faster, args=args, rates=rates, sides=sides)
+                found[name] = rate
+    return found

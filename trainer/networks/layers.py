@@ -1,0 +1,162 @@
+"""The layers that a network adapts, by the names and shapes of a model's tensors alone; and how many numbers it has.
+
+No torch is needed, so that a plan can say what a run takes before anything is loaded.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from datasetkit.core.networks import NetworkArgs
+from trainer.networks.blocks import block
+from trainer.networks.ranks import Rank, Ranks
+
+Shape = tuple[int, ...]
+_ATTENTION: Final = re.compile(r"\.attentions\.|\.transformer_blocks\.|\.proj_(?:in|out)\.")
+# In diffusers' layout, and in the original one.
+_CONVOLUTIONAL: Final = re.compile(
+    r"\.(?:resnets|downsamplers|upsamplers)\.\d+\.(?:conv\w*|time_emb_proj)\."
+    r"|\.(?:in_layers\.2|out_layers\.3|emb_layers\.1|skip_connection|0\.op)\.|^output_blocks\.\d+\.[12]\.conv\."
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """One layer. out, ins: channels; kernel: points of its kernel, 1 for a linear layer.
+
+    block: its place in the lists of blocks, None in a text encoder. convolutional: it is no layer of an attention
+    block, and trained only where conv_dim is given.
+    """
+
+    out: int
+    ins: int
+    kernel: int = 1
+    block: int | None = None
+    convolutional: bool = False
+
+
+def of_unet(shapes: Mapping[str, Shape]) -> tuple[tuple[Layer, ...], int]:
+    """Return the layers of a UNet and its number of down blocks: 9 in SDXL, which knows sizes, and 12 in the others."""
+    sides = 9 if any(name.startswith(("label_emb.", "add_embedding.")) for name in shapes) else 12
+    return tuple(_layers(shapes, sides)), sides
+
+
+def _layers(shapes: Mapping[str, Shape], sides: int) -> Iterator[Layer]:
+    for name, shape in shapes.items():
+        convolutional = _CONVOLUTIONAL.search(name) is not None
+        if name.endswith(".weight") and len(shape) >= 2 and (convolutional or _ATTENTION.search(name)):
+            yield Layer(shape[0], shape[1], math.prod(shape[2:]), block(name, sides), convolutional)
+
+
+def of_text(shapes: Iterable[Sequence[int]]) -> tuple[Layer, ...]:
+    """Return the layers of a text encoder from the shapes of its linear layers."""
+    return tuple(Layer(out, ins) for out, ins in shapes)
+
+
+def rank(layer: Layer, ranks: Ranks) -> Rank | None:
+    """Return the rank of a layer; None: it is not trained."""
+    if layer.convolutional and not ranks.args.convolutions:
+        return None
+    return ranks.of(layer.block, kernel=layer.kernel > 1)
+
+
+def numbers(layers: Iterable[Layer], ranks: Ranks) -> int:
+    """Return how many numbers a network has on the layers."""
+    args = ranks.args
+    found = ((layer, own) for layer in layers if (own := rank(layer, ranks)) is not None)
+    return sum(METHODS[args.algo](layer, own, args) + (layer.ins if args.dora else 0) for layer, own in found)
+
+
+def _lora(layer: Layer, rank: Rank, _args: NetworkArgs) -> int:
+    return rank.dim * (layer.out + layer.ins * layer.kernel)
+
+
+def _loha(layer: Layer, rank: Rank, args: NetworkArgs) -> int:
+    return 2 * _lora(layer, rank, args)
+
+
+def _lokr(layer: Layer, rank: Rank, args: NetworkArgs) -> int:
+    (small_out, large_out), (small_in, large_in) = split(layer.out, args.factor), split(layer.ins, args.factor)
+    first = small_out * small_in
+    if args.decompose_both and rank.dim < max(small_out, small_in) / 2:
+        first = rank.dim * (small_out + small_in)
+    if rank.dim < max(large_out, large_in) / 2:
+        return first + rank.dim * (large_out + large_in * layer.kernel)
+    return first + large_out * large_in * layer.kernel
+
+
+METHODS: Final[Mapping[str, Callable[[Layer, Rank, NetworkArgs], int]]] = {"lora": _lora, "loha": _loha, "lokr": _lokr}
+
+
+def split(size: int, factor: int) -> tuple[int, int]:
+    """Return two numbers whose product is `size`, the smaller first where `factor` does not say it.
+
+    factor: the first one, where it divides the size; else the most that the first may be, -1 for any: of all pairs the
+    one with the least sum. As LyCORIS splits the layers of LoKr.
+    """
+    if factor > 0 and size % factor == 0:
+        return factor, size // factor
+    limit = size if factor == -1 else factor
+    pairs = [(n, size // n) for n in range(1, math.isqrt(size) + 1) if size % n == 0 and (n <= limit or n == 1)]
+    return min(pairs, key=sum)
+
+
+def stable_diffusion_1() -> dict[str, tuple[Layer, ...]]:
+    """Return the layers of each part of Stable Diffusion 1: what is assumed of a model that is not here yet."""
+    width = 768
+    text = [*[(width, width)] * 4, (4 * width, width), (width, 4 * width)] * 12
+    unet = of_unet(dict(_unet((320, 640, 1280, 1280), width, 1280)))[0]
+    return {"unet": unet, "text_encoder": of_text(text), "text_encoder_2": ()}
+
+
+def _unet(widths: tuple[int, ...], text: int, time: int) -> Iterator[tuple[str, Shape]]:
+    """Name the tensors of a UNet with two layers a level and attention in all levels but the innermost."""
+    skips = [widths[0]]
+    now = widths[0]
+    last = len(widths) - 1
+    for level, width in enumerate(widths):
+        for n in range(2):
+            yield from _resnet(f"down_blocks.{level}.resnets.{n}", now, width, time)
+            if level < last:
+                yield from _attention(f"down_blocks.{level}.attentions.{n}", width, text)
+            now = width
+            skips.append(now)
+        if level < last:
+            yield f"down_blocks.{level}.downsamplers.0.conv.weight", (width, width, 3, 3)
+            skips.append(now)
+    yield from _resnet("mid_block.resnets.0", now, now, time)
+    yield from _attention("mid_block.attentions.0", now, text)
+    yield from _resnet("mid_block.resnets.1", now, now, time)
+    for level, width in enumerate(reversed(widths)):
+        for n in range(3):
+            yield from _resnet(f"up_blocks.{level}.resnets.{n}", now + skips.pop(), width, time)
+            if level > 0:
+                yield from _attention(f"up_blocks.{level}.attentions.{n}", width, text)
+            now = width
+        if level < last:
+            yield f"up_blocks.{level}.upsamplers.0.conv.weight", (width, width, 3, 3)
+
+
+def _resnet(path: str, ins: int, out: int, time: int) -> Iterator[tuple[str, Shape]]:
+    yield f"{path}.conv1.weight", (out, ins, 3, 3)
+    yield f"{path}.time_emb_proj.weight", (out, time)
+    yield f"{path}.conv2.weight", (out, out, 3, 3)
+    if ins != out:
+        yield f"{path}.conv_shortcut.weight", (out, ins, 1, 1)
+
+
+def _attention(path: str, width: int, text: int) -> Iterator[tuple[str, Shape]]:
+    yield f"{path}.proj_in.weight", (width, width, 1, 1)
+    for attention, seen in (("attn1", width), ("attn2", text)):
+        inner = f"{path}.transformer_blocks.0.{attention}"
+        yield f"{inner}.to_q.weight", (width, width)
+        yield f"{inner}.to_k.weight", (width, seen)
+        yield f"{inner}.to_v.weight", (width, seen)
+        yield f"{inner}.to_out.0.weight", (width, width)
+    yield f"{path}.transformer_blocks.0.ff.net.0.proj.weight", (8 * width, width)
+    yield f"{path}.transformer_blocks.0.ff.net.2.weight", (width, 4 * width)
+    yield f"{path}.proj_out.weight", (width, width, 1, 1)

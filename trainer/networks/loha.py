@@ -1,0 +1,59 @@
+"""LoHa (arXiv:2108.06098): a layer gains alpha / dim * (w1_a @ w1_b) * (w2_a @ w2_b), element by element.
+
+The product of two matrices of rank r may have rank r * r, for the numbers of two LoRAs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+import torch
+from torch import Tensor, nn
+
+from datasetkit.core.networks import NetworkArgs
+from trainer.networks.base import Target, Tensors, patterns
+
+_NAMES: Final = ("hada_w1_a", "hada_w1_b", "hada_w2_a", "hada_w2_b")
+GROWS: Final[tuple[str, ...]] = ("hada_w2_a",)
+FASTER: Final[tuple[str, ...]] = ("hada_w2_a",)
+
+
+def settled(target: Target, _args: NetworkArgs) -> Target:
+    """Return the target as it is."""
+    return target
+
+
+def config(targets: Sequence[Target], args: NetworkArgs) -> Any:
+    """Return peft's configuration: convolutions are flattened."""
+    from peft import LoHaConfig
+
+    scale: Any = targets[0].rank.alpha
+    return LoHaConfig(
+        alpha=scale, rank_dropout=args.rank_dropout, module_dropout=args.module_dropout, **patterns(targets)
+    )
+
+
+def parameters(layer: Any, adapter: str) -> dict[str, nn.Parameter]:
+    """Return w1_a and w2_a, (out, r), and w1_b and w2_b, (r, in * kernel)."""
+    return {name: getattr(layer, name)[adapter] for name in _NAMES}
+
+
+def start(tensors: Tensors, generator: torch.Generator) -> None:
+    """Draw from normal distributions of 0.1 and 1, as LyCORIS and sd-scripts do: the rates of others then fit.
+
+    peft's own start, uniform over the fan in, makes the first product so small that it learns ten times slower.
+    """
+    for name, deviation in (("hada_w1_a", 0.1), ("hada_w1_b", 1.0), ("hada_w2_b", 1.0)):
+        tensors[name].copy_(torch.randn(tensors[name].shape, generator=generator) * deviation)
+
+
+def dim(tensors: Tensors) -> int:
+    """Return the rank of each of the two matrices."""
+    return tensors["hada_w1_b"].shape[0]
+
+
+def delta(tensors: Tensors) -> Tensor:
+    """Return the product of the two matrices, element by element."""
+    one, two = (tensors[f"hada_w{n}_a"] @ tensors[f"hada_w{n}_b"] for n in (1, 2))
+    return one * two

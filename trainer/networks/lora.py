@@ -1,0 +1,53 @@
+"""LoRA (arXiv:2106.09685), also of convolutions (LoCon): a layer gains alpha / dim * up @ down."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any, Final
+
+import torch
+from torch import Tensor, nn
+
+from datasetkit.core.networks import NetworkArgs
+from trainer.networks.base import Target, Tensors, patterns
+
+DOWN: Final = "lora_down.weight"
+UP: Final = "lora_up.weight"
+GROWS: Final[tuple[str, ...]] = (UP,)
+FASTER: Final[tuple[str, ...]] = (UP,)
+
+
+def settled(target: Target, _args: NetworkArgs) -> Target:
+    """Return the target as it is."""
+    return target
+
+
+def config(targets: Sequence[Target], _args: NetworkArgs) -> Any:
+    """Return peft's configuration. Its own dropout acts on a layer's input, which is another thing: it is off."""
+    from peft import LoraConfig
+
+    scale: Any = targets[0].rank.alpha  # peft says int, and takes any number
+    return LoraConfig(lora_alpha=scale, lora_dropout=0.0, **patterns(targets))
+
+
+def parameters(layer: Any, adapter: str) -> dict[str, nn.Parameter]:
+    """Return down, (r, in) or (r, in, k, k), and up, (out, r) or (out, r, 1, 1)."""
+    return {DOWN: layer.lora_A[adapter].weight, UP: layer.lora_B[adapter].weight}
+
+
+def start(tensors: Tensors, generator: torch.Generator) -> None:
+    """Draw down from U(-1, 1) / sqrt(fan in): kaiming_uniform(a = sqrt 5), as torch starts a linear layer."""
+    down = tensors[DOWN]
+    bound = 1 / math.sqrt(down[0].numel())
+    down.copy_((torch.rand(down.shape, generator=generator) * 2 - 1) * bound)
+
+
+def dim(tensors: Tensors) -> int:
+    """Return the rank."""
+    return tensors[DOWN].shape[0]
+
+
+def delta(tensors: Tensors) -> Tensor:
+    """Return up @ down; a convolution's kernels count as the flattened input."""
+    return tensors[UP].flatten(1) @ tensors[DOWN].flatten(1)

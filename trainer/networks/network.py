@@ -1,0 +1,143 @@
+"""The network on a model: its modules, what is trained of each, and what each adds to its layer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from datasetkit.core.networks import Algo, NetworkArgs
+from trainer import norms
+from trainer.families.base import Part
+from trainer.networks import decompose, groups, lora
+from trainer.networks.base import ADAPTER, Method
+from trainer.networks.methods import METHODS
+from trainer.networks.ranks import Rank
+from trainer.norms import Change, Factors, NormReport
+
+
+@dataclass(frozen=True, slots=True)
+class Module:
+    """One adapted layer. name: kohya's; path: within its part; layer: peft's, that wraps the frozen one.
+
+    tensors: what is trained, by the names of kohya's files. rank: its alpha is the one that files say. block: its place
+    in the lists of blocks, None in a text encoder.
+    """
+
+    name: str
+    part: Part
+    path: str
+    layer: Any
+    algo: Algo = "lora"
+    rank: Rank = field(default_factory=lambda: Rank(1, 1))
+    tensors: Mapping[str, nn.Parameter] = field(default_factory=dict)
+    block: int | None = None
+
+    @property
+    def method(self) -> Method:
+        return METHODS[self.algo]
+
+    @property
+    def scale(self) -> float:
+        """Return what peft multiplies by: alpha / dim."""
+        return float(self.layer.scaling[ADAPTER])
+
+    @property
+    def down(self) -> nn.Parameter:
+        """Return a LoRA's factor (r, in) or (r, in, k, k)."""
+        return self.tensors[lora.DOWN]
+
+    @property
+    def up(self) -> nn.Parameter:
+        """Return a LoRA's factor (out, r) or (out, r, 1, 1)."""
+        return self.tensors[lora.UP]
+
+    @property
+    def grows(self) -> str:
+        """Return the name of the tensor that started at zero."""
+        return next(name for name in self.method.GROWS if name in self.tensors)
+
+    @property
+    def factors(self) -> dict[str, nn.Parameter]:
+        """Return the tensors whose product is what the layer gains."""
+        return {name: tensor for name, tensor in self.tensors.items() if name != decompose.SCALE}
+
+    def change(self) -> Change:
+        """Return what peft adds to the layer as it is now, in factors where they are of low rank."""
+        return Factors(self.down, self.up, self.scale) if self.algo == "lora" else self.delta()
+
+    def product(self) -> Tensor:
+        """Return the same by our own arithmetic, which for convolutions is quicker than peft's."""
+        return self.method.delta(self.factors) * self.scale
+
+    def delta(self) -> Tensor:
+        """Return what peft adds to the layer's weight as it is now: (out, in * kernel)."""
+        whole: Tensor = self.layer.get_delta_weight(ADAPTER)
+        return whole.flatten(1)
+
+
+@dataclass(frozen=True, slots=True)
+class Lora:
+    """All adapted layers of a model, in the order of their names. random: something of them is dropped in training."""
+
+    modules: tuple[Module, ...]
+    random: bool = False
+
+    @property
+    def parts(self) -> tuple[Part, ...]:
+        """Return the parts that are trained."""
+        return tuple(dict.fromkeys(module.part for module in self.modules))
+
+    def parameters(self, part: Part | None = None) -> list[nn.Parameter]:
+        """Return the trained parameters, of one part or of all, in the order of the modules."""
+        chosen = [m for m in self.modules if part in (None, m.part)]
+        return [parameter for m in chosen for parameter in m.tensors.values()]
+
+    def grouped(
+        self, args: NetworkArgs, rates: Mapping[str, float], sides: int
+    ) -> tuple[dict[str, list[nn.Parameter]], dict[str, float]]:
+        """Return the optimizer's groups: name -> parameters, and name -> rate. rates: part -> learning rate."""
+        return groups.grouped(
+            (groups.named(m.part, m.block, faster=name in m.method.FASTER, args=args, rates=rates, sides=sides), tensor)
+            for part in rates
+            for m in self.modules
+            if m.part == part
+            for name, tensor in m.tensors.items()
+        )
+
+    def factors(self) -> list[Factors]:
+        """Return the factors of each module of a LoRA."""
+        return [Factors(m.down, m.up, m.scale) for m in self.modules]
+
+    @torch.no_grad()
+    def hold(self, max_norm: float) -> NormReport:
+        """Scale the modules down in place whose change is larger than max_norm, see `norms`."""
+        if all(module.algo == "lora" for module in self.modules):
+            return norms.scale_weight_norms(self.factors(), max_norm)
+        return norms.scale_products([(m.delta(), list(m.factors.values())) for m in self.modules], max_norm)
+
+    @contextmanager
+    def rounded(self, dtype: torch.dtype) -> Iterator[None]:
+        """Let the network be for a while what a file of `dtype` can hold of it; magnitudes are kept whole there."""
+        parts = [(m, name, p) for m in self.modules for name, p in m.tensors.items()]
+        with self.showing([p if name == decompose.SCALE else p.detach().to(dtype) for _, name, p in parts]):
+            yield
+
+    @contextmanager
+    def showing(self, values: list[Tensor]) -> Iterator[None]:
+        """Let the parameters have other values for a while. values: in the order of `parameters`."""
+        parameters = self.parameters()
+        with torch.no_grad():
+            exact = [parameter.detach().clone() for parameter in parameters]
+            for parameter, value in zip(parameters, values, strict=True):
+                parameter.copy_(value)
+        try:
+            yield
+        finally:
+            with torch.no_grad():
+                for parameter, value in zip(parameters, exact, strict=True):
+                    parameter.copy_(value)

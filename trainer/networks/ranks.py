@@ -1,0 +1,53 @@
+"""Ranks: what rank and alpha each module gets, from network_dim, conv_dim and the lists of blocks."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from datasetkit.core.networks import NetworkArgs
+from trainer.networks import blocks
+
+
+@dataclass(frozen=True, slots=True)
+class Rank:
+    """The rank of a module and its alpha; what the module learned is multiplied by alpha / dim."""
+
+    dim: int
+    alpha: float
+
+
+@dataclass(frozen=True, slots=True)
+class Ranks:
+    """What all modules get. dim, alpha: network_dim and network_alpha; sides: down blocks of the UNet, 12 or 9."""
+
+    args: NetworkArgs
+    dim: int
+    alpha: float
+    sides: int
+
+    def of(self, block: int | None, *, kernel: bool) -> Rank | None:
+        """Return the rank of a module; None: it is not trained.
+
+        block: its place in the lists, None in a text encoder. kernel: it is a convolution larger than 1x1, which
+        takes conv_dim; the linear and 1x1 layers of the convolutional blocks take network_dim, as in sd-scripts.
+        """
+        if block is None:
+            return self._rank(self.dim, self.alpha)
+        if blocks.weights(self.args, self.sides)[block] == 0:
+            return None
+        args = self.args
+        if not kernel:
+            dim = args.block_dims[block] if args.block_dims else self.dim
+            alpha = args.block_alphas[block] if args.block_alphas else self.alpha
+        else:
+            dim = args.conv_block_dims[block] if args.conv_block_dims else args.conv_dim or 0
+            # 1 is what sd-scripts takes where nothing is said.
+            alpha = 1.0 if args.conv_alpha is None else args.conv_alpha
+            alpha = args.conv_block_alphas[block] if args.conv_block_alphas else alpha
+        return self._rank(dim, alpha) if dim else None
+
+    def _rank(self, dim: int, alpha: float) -> Rank:
+        alpha = alpha or dim
+        # As a file can say it: alpha / dim is then alpha / sqrt(dim), for every program that reads it.
+        return Rank(dim, alpha * math.sqrt(dim) if self.args.rank_stabilized else alpha)
