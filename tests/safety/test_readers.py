@@ -91,4 +91,5 @@ def test_300_rewrites_of_200_captions_show_no_part_to_4_readers(place):
 
 def test_the_same_readers_see_parts_from_a_writer_that_truncates(place):
     paths = captions(place / "imgs", 40)
-    assert partial_readers(place / "imgs", paths, plainly, 5) > 0
+    # Again where the machine was too busy to let a reader look in that time.
+    assert any(partial_readers(place / "imgs", paths, plainly, 5) for _ in range(20))
