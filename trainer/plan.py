@@ -16,13 +16,15 @@ from datasetkit import images
 from datasetkit.core import holdout, layout
 from datasetkit.core.buckets import Bucket, Size, select
 from datasetkit.core.captions import parse
-from datasetkit.core.config import TrainOptions
+from datasetkit.core.config import TrainOptions, one_of
 from datasetkit.core.errors import DatasetError, DskError
 from datasetkit.core.files import MASKS, caption_path, decode_caption, display, list_images, read_regular, reading
 from datasetkit.core.files import MAX_CAPTION_BYTES as _LONGEST
 from datasetkit.core.records import Failed
 from datasetkit.core.repeats import Schedule, Totals, reg_visits
 from trainer.captions import CaptionOptions
+from trainer.curves import SCHEDULES
+from trainer.optimizer_names import import_path, literal_args
 
 TRAIN, REG = "train", "reg"
 # Whether a picture has a caption of its own; without one it takes its subset's name.
@@ -154,8 +156,9 @@ def make_plan(
 ) -> TrainPlan:
     """Look at every picture and count the run. A picture that cannot be read costs only itself.
 
-    Raises DatasetError where no training picture is left.
+    Raises DatasetError where no training picture is left, ConfigError for an optimizer or a schedule that nobody knows.
     """
+    _check_names(options)
     pictures: list[Picture] = []
     failed: list[Failed] = []
     said = list(notices)
@@ -186,6 +189,14 @@ def make_plan(
         tuple(pictures), visits, schedule, totals, options.max_train_steps or totals.steps, tuple(failed), tuple(said),
         held_out,
     )  # fmt: skip
+
+
+def _check_names(options: TrainOptions) -> None:
+    """Refuse names and arguments that nobody knows; whether a class takes its arguments is seen before the start."""
+    import_path(options.optimizer_type)
+    literal_args(options.optimizer_args)
+    if not options.lr_scheduler_type:
+        one_of("lr_scheduler", options.lr_scheduler, *SCHEDULES)
 
 
 def _split(pictures: list[Picture], options: TrainOptions) -> tuple[list[Picture], tuple[Picture, ...]]:

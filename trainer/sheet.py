@@ -139,10 +139,11 @@ def contact_sheet(
 def _place(
     sheet: Image.Image, pen: ImageDraw.ImageDraw, picture: Image.Image | None, at: tuple[int, int], cell: int
 ) -> None:
-    """Put a picture into the middle of its cell; an empty cell is grey."""
+    """Put a picture into the middle of its cell, a small one a whole number of times larger; an empty cell is grey."""
     pen.rectangle((*at, at[0] + cell - 1, at[1] + cell - 1), fill=_EMPTY)
     if picture is not None:
-        fitting = picture.copy()
+        times = max(1, cell // max(picture.size))
+        fitting = picture.resize((picture.width * times, picture.height * times), Image.Resampling.NEAREST)
         fitting.thumbnail((cell, cell), Image.Resampling.LANCZOS)
         sheet.paste(fitting, (at[0] + (cell - fitting.width) // 2, at[1] + (cell - fitting.height) // 2))
 

@@ -2,6 +2,7 @@
 
 import shutil
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -9,7 +10,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from datasetkit.core.config import TrainOptions
-from datasetkit.core.errors import DatasetError
+from datasetkit.core.errors import ConfigError, DatasetError
 from datasetkit.core.repeats import ConceptImages, Schedule
 from datasetkit.core.repeats import plan as plan_repeats
 from tests.trainer import tiny
@@ -137,6 +138,19 @@ def test_folder_without_concepts_is_refused(tmp_path, options):
         find_subsets(tmp_path / "none", options)
     with pytest.raises(DatasetError, match="no <repeats>_<concept>"):
         find_subsets(tmp_path, options)
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ({"optimizer_type": "AdanW"}, "optimizer_type = 'AdanW' is not known"),
+        ({"optimizer_args": ("decouple=true",)}, "optimizer_args: 'decouple=true' cannot be read"),
+        ({"lr_scheduler": "cosine_warm"}, "lr_scheduler = 'cosine_warm'"),
+    ],
+)
+def test_a_plan_knows_the_names_of_optimizers_and_schedules(data, options, given, says):
+    with pytest.raises(ConfigError, match=says):
+        make_plan(find_subsets(data, options)[0], replace(options, **given))
 
 
 def test_rename_does_not_change_the_order(data, options, plan, tmp_path):
