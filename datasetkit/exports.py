@@ -93,13 +93,17 @@ class General:
 
 @dataclass(frozen=True, slots=True)
 class Subset:
-    """One folder of the set. class_tokens: the caption of pictures without one. keep_tokens: None takes the general."""
+    """One folder of the set. class_tokens: the caption of pictures without one. keep_tokens: None takes the general.
+
+    conditioning_data_dir: where the masks of all its pictures lie, for masked_loss.
+    """
 
     image_dir: str
     num_repeats: int
     is_reg: bool = False
     class_tokens: str | None = None
     keep_tokens: int | None = None
+    conditioning_data_dir: str | None = None
 
     def __post_init__(self) -> None:
         if self.num_repeats < 1:
@@ -136,7 +140,7 @@ def kohya_dataset_toml(export: DatasetExport) -> str:
     parts = [tomli_w.dumps({"general": general}), "[[datasets]]\n"]
     for subset in export.subsets:
         table = {"is_reg": True} if subset.is_reg else {}
-        order = ("class_tokens", "num_repeats", "keep_tokens", "image_dir")
+        order = ("class_tokens", "num_repeats", "keep_tokens", "image_dir", "conditioning_data_dir")
         lines = tomli_w.dumps(table | _given({name: getattr(subset, name) for name in order})).rstrip("\n").split("\n")
         parts.append("".join(f"  {line}\n" for line in ["[[datasets.subsets]]", *lines]))
     return "\n".join(parts)

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
-import difflib
 import importlib.metadata
 import importlib.util
 import json
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,23 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datasetkit.core.errors import ConfigError, MissingExtra, ModelFileError
+from datasetkit.vision import providers
+from datasetkit.vision.providers import AUTO, PROVIDERS, device
 from taggers import onnx_file
 
-# What `--provider` takes, and onnxruntime's own names. "auto" is the first of AUTO_ORDER that is built in.
-PROVIDERS = {
-    "cpu": "CPUExecutionProvider",
-    "cuda": "CUDAExecutionProvider",
-    "tensorrt": "TensorrtExecutionProvider",
-    "rocm": "ROCMExecutionProvider",
-    "migraphx": "MIGraphXExecutionProvider",
-    "directml": "DmlExecutionProvider",
-    "coreml": "CoreMLExecutionProvider",
-    "openvino": "OpenVINOExecutionProvider",
-}
-AUTO = "auto"
-AUTO_ORDER = ("cuda", "cpu")
-# Which distribution holds a provider, where it is one of ours; the others have packages of their makers.
-EXTRA_OF = {"cpu": "cpu", "cuda": "gpu", "tensorrt": "gpu"}
 # Where a precision runs, the one for "auto" first: int8 and fp16 are models of their own, for the CPU and for graphics
 # cards (a CPU computes fp16 as float32, no faster); only OpenVINO computes a float32 model in bf16.
 PROVIDERS_OF = {
@@ -79,10 +63,7 @@ def double_install() -> str:
 
 def require_provider(provider: str, precision: str = "float32") -> None:
     """Raise ConfigError for a provider nobody knows, or one that cannot compute in the precision asked for."""
-    if provider != AUTO and provider not in PROVIDERS:
-        near = difflib.get_close_matches(provider, [AUTO, *PROVIDERS], n=1)
-        hint = f"did you mean {near[0]}?" if near else f"one of: {AUTO}, {', '.join(PROVIDERS)}"
-        raise ConfigError(f"unknown provider {provider!r}", hint=hint)
+    providers.require_known(provider)
     able = PROVIDERS_OF.get(precision)
     if able and provider not in (AUTO, *able):
         raise ConfigError(f"{precision} does not run on {provider}", hint=f"leave --provider out, or give {able[0]}")
@@ -104,28 +85,15 @@ def open_session(path: Path, *, provider: str = AUTO, threads: int = 0, precisio
     import onnxruntime as ort
 
     ort.disable_telemetry_events()
-    chosen = _choose(provider, ort.get_available_providers(), precision)
-    session = _session(ort, path, chosen, threads, precision)
-    # onnxruntime goes on with the CPU when a device's libraries do not load; "auto" accepts that and says so.
-    if provider != AUTO and device(session) != provider:
-        raise ModelFileError(
-            f"the provider {provider} is installed but does not start here (running: {device(session)})",
-            hint="check the driver and the CUDA and cuDNN libraries, or use --provider cpu",
-        )
+    otherwise = "--provider cpu" if precision == "float32" else "--precision float32"
+    session = _session(ort, path, providers.choose(provider, otherwise=otherwise), threads, precision)
+    providers.require_running(session, provider)
     return session
-
-
-def device(session: Any) -> str:
-    """Return the provider a session runs on, by its name in PROVIDERS."""
-    running = session.get_providers()[0]
-    return next((name for name, theirs in PROVIDERS.items() if theirs == running), running)
 
 
 def idle_card(session: Any, provider: str) -> str:
     """Return a warning when "auto" runs on the CPU although onnxruntime was built for a graphics card, else ""."""
-    import onnxruntime as ort
-
-    wanted = _choose(AUTO, ort.get_available_providers())
+    wanted = providers.choose(AUTO)
     if provider != AUTO or device(session) == wanted:
         return ""
     return f"tagging on the CPU: onnxruntime was built for {wanted}, but {wanted} does not start on this machine"
@@ -162,26 +130,12 @@ class _Bound:
         return np.asarray(self._binding.copy_outputs_to_cpu()[0])
 
 
-def _choose(provider: str, available: list[str], precision: str = "float32") -> str:
-    if provider == AUTO:
-        return next((name for name in AUTO_ORDER if PROVIDERS[name] in available), "cpu")
-    if PROVIDERS[provider] not in available:
-        extra = EXTRA_OF.get(provider)
-        maker = f"pip install onnxruntime-{provider} in place of onnxruntime"
-        hint = f'pip install "datasetkit[{extra}]"' if extra else maker
-        other = "--provider cpu" if precision == "float32" else "--precision float32"
-        raise MissingExtra(f"the installed onnxruntime cannot run on {provider}", hint=f"{hint}, or use {other}")
-    return provider
-
-
 def _session(ort: Any, path: Path, provider: str, threads: int, precision: str) -> Any:
-    if provider == "cuda" and hasattr(ort, "preload_dlls"):  # since 1.21: finds CUDA where pip installed it
-        with contextlib.redirect_stdout(sys.stderr):  # it prints, and our stdout carries results only
-            ort.preload_dlls()
+    providers.preload(provider)
     options = ort.SessionOptions()
     options.log_severity_level = LOG_ERRORS_ONLY
     options.intra_op_num_threads = threads
-    wanted: list[Any] = [PROVIDERS[provider]] + ([] if provider == "cpu" else [PROVIDERS["cpu"]])
+    wanted: list[Any] = list(providers.order(provider))
     if provider == "openvino":
         wanted[0] = (PROVIDERS[provider], _openvino(precision, threads))
     try:

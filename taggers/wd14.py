@@ -15,6 +15,7 @@ from PIL import Image
 from datasetkit.core.errors import ModelFileError
 from datasetkit.core.events import SILENT, Reporter
 from datasetkit.images import Reduced
+from datasetkit.vision import providers
 from taggers import folder, models, precision, sessions
 from taggers.base import Identity, Labels, Resolved, TaggerOptions, round_scores
 from taggers.kinds import KINDS, Kind
@@ -53,7 +54,7 @@ class Wd14Tagger:
             threads=options.threads,
             precision=options.precision,
         )
-        self.device = sessions.device(self._session)
+        self.device = providers.device(self._session)
         self.notice = "" if options.precision != "float32" else sessions.idle_card(self._session, options.provider)
         self._input, self._fixed_batch, self._size = _input(self._session, files.weights, self._kind)
         self.decode_at = self._size if options.fast_decode else None

@@ -14,7 +14,7 @@ from datasetkit import api, images
 from datasetkit.core.errors import ConfigError, Exit, InputError, MissingExtra, ModelFileError, PlanConflict
 from datasetkit.stages import cutout as stage
 from datasetkit.verbs import cutting
-from datasetkit.vision import subject
+from datasetkit.vision import providers, subject
 from tests.safety.datasets import caption, picture
 from tests.safety.finders import MiddleSubject
 
@@ -248,6 +248,24 @@ def test_a_missing_extra_is_named_with_its_pip_line(made, monkeypatch):
     assert not (made / "cut").exists()
 
 
+@pytest.mark.parametrize(
+    ("provider", "kind", "hint"),
+    [("cudo", ConfigError, "did you mean cuda?"), ("directml", MissingExtra, "pip install onnxruntime-directml")],
+)
+def test_a_provider_that_is_not_there_is_said_and_nothing_is_made(made, provider, kind, hint):
+    with pytest.raises(kind) as raised:
+        cut(made, provider=provider)
+    assert hint in raised.value.hint and not (made / "cut").exists()
+
+
+def test_a_provider_that_does_not_start_is_never_replaced(monkeypatch):
+    pytest.importorskip("rembg")
+    monkeypatch.setattr(providers, "choose", lambda _: "cpu")
+    with pytest.raises(ModelFileError, match="cuda is installed but does not start"):
+        subject.SubjectFinder(provider="cuda")
+    assert subject.SubjectFinder().device == "cpu"
+
+
 def test_a_model_that_cannot_be_fetched_stops_the_run_before_the_first_picture(tmp_path, monkeypatch):
     pytest.importorskip("rembg")
     picture(tmp_path / "imgs" / "a.png", 1)
@@ -282,7 +300,7 @@ def test_the_shipped_model_asks_for_no_network_and_writes_nothing_at_home(tmp_pa
     environment = {"HOME": str(home), "PATH": "", "OMP_NUM_THREADS": "2"}
     done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "1 picture cut out by u2netp" in done.stdout and "Apache-2.0" in done.stdout
+    assert "1 picture cut out by u2netp on cpu" in done.stdout and "Apache-2.0" in done.stdout
     assert [p for p in home.rglob("*") if p.suffix == ".onnx"] == []
 
 

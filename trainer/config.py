@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from datasetkit.core.config import Config, LayoutOptions, TrainOptions, build
 from datasetkit.core.errors import ConfigError
-from datasetkit.core.files import display
+from datasetkit.core.files import MASKS, display
 from trainer.plan import TRAIN, Subset, caption_options, find_subsets
 from trainer.tinybase import shipped
 
@@ -63,7 +63,7 @@ IGNORED: Final[Mapping[str, str]] = {
     "highvram": "memory is not emptied between steps",
     "torch_compile": _NO_FASTER,
     "dynamo_backend": _NO_FASTER,
-    "opt_channels_last": "it is chosen where it is faster: on a CPU in bf16",
+    "opt_channels_last": "no step was faster for it where it was measured, on a CPU",
 }
 # Not to be had here: the values that mean "off" are accepted.
 _OFF: Final[tuple[object, ...]] = (None, False, 0, "", [])
@@ -261,7 +261,10 @@ def _dataset(
     if unknown or not sets:
         said = f"unknown table [{min(unknown)}]" if unknown else "it has no [[datasets]]"
         raise ConfigError(f"{where}: {said}", hint="write [general], [[datasets]] and [[datasets.subsets]]")
-    also = ("batch_size", "num_repeats", "image_dir", "is_reg", "class_tokens", "custom_attributes")
+    also = (
+        "batch_size", "num_repeats", "image_dir", "is_reg", "class_tokens", "custom_attributes",
+        "conditioning_data_dir",
+    )  # fmt: skip
     shared: list[dict[str, Any]] = []
     rows: list[dict[str, Any]] = []
     for one in sets:
@@ -289,11 +292,20 @@ def _subset(row: Mapping[str, Any], options: TrainOptions, file: Path) -> Subset
     repeats = row.get("num_repeats", 1)
     if not isinstance(repeats, int) or repeats < 1:
         raise ConfigError(f"{display(file.name)}: num_repeats = {repeats!r}", hint="give 1 or more")
+    _require_own_masks(row, folder, file)
     is_reg = bool(row.get("is_reg", False))
     return Subset(
         folder, str(row.get("class_tokens", folder.name)), repeats, caption_options(own), is_reg, own.flip_aug,
         own.random_crop, own.color_aug, _preserved(row, file) or (is_reg and own.diff_output_preservation),
     )  # fmt: skip
+
+
+def _require_own_masks(row: Mapping[str, Any], folder: Path, file: Path) -> None:
+    """Raise ConfigError for masks that lie elsewhere than the masks of a folder always lie."""
+    there = row.get("conditioning_data_dir")
+    if there and _found(str(there), file).resolve() != (folder / MASKS).resolve():
+        said = f"{display(file.name)}: conditioning_data_dir = {there!r}"
+        raise ConfigError(said, hint=f"put the masks into {display(folder / MASKS)}, each named as its picture")
 
 
 def _preserved(row: Mapping[str, Any], file: Path) -> bool:

@@ -108,13 +108,6 @@ def most_memory(device: torch.device) -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
-def channels_last(model: nn.Module) -> None:
-    """Lay the frozen convolutions' weights out as (height, width, channels), which some processors read faster."""
-    for tensor in (*model.parameters(), *model.buffers()):
-        if tensor.ndim == 4 and not tensor.requires_grad:
-            tensor.data = tensor.data.contiguous(memory_format=torch.channels_last)
-
-
 def lower_base(model: nn.Module, dtype: torch.dtype) -> None:
     """Keep the frozen weights of a model in `dtype`; what is trained stays float32."""
     for parameter in model.parameters():

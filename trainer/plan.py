@@ -24,7 +24,8 @@ from datasetkit.core.records import Failed
 from datasetkit.core.repeats import Schedule, Totals, reg_visits
 from trainer.captions import CaptionOptions
 from trainer.curves import SCHEDULES
-from trainer.optimizer_names import import_path, literal_args
+from trainer.networks.groups import possible_rates
+from trainer.optimizer_names import check_rates, literal_args
 
 TRAIN, REG = "train", "reg"
 # Whether a picture has a caption of its own; without one it takes its subset's name.
@@ -193,7 +194,7 @@ def make_plan(
 
 def _check_names(options: TrainOptions) -> None:
     """Refuse names and arguments that nobody knows; whether a class takes its arguments is seen before the start."""
-    import_path(options.optimizer_type)
+    check_rates(options.optimizer_type, {f"{name}_lr": rate for name, rate in possible_rates(options).items()})
     literal_args(options.optimizer_args)
     if not options.lr_scheduler_type:
         one_of("lr_scheduler", options.lr_scheduler, *SCHEDULES)

@@ -18,7 +18,7 @@ from datasetkit.core.errors import ConfigError
 from datasetkit.core.events import SILENT, Reporter
 from trainer import eightbit, lora, lr, optim, place, weighted
 from trainer.families import agreement, registry
-from trainer.families.base import PARTS, Part, Parts
+from trainer.families.base import Part, Parts
 from trainer.families.detect import detect
 from trainer.families.source import find
 from trainer.latents import Encoder
@@ -41,8 +41,7 @@ def trained_parts(options: TrainOptions, parts: Parts) -> tuple[Part, ...]:
 
 def check_optimizer(options: TrainOptions, plan: TrainPlan) -> None:
     """Raise what is wrong with the optimizer or the schedule before gigabytes are loaded."""
-    parts = PARTS if isinstance(options.text_encoder_lr, tuple) else PARTS[:2]
-    every = groups.all_rates(parts, options.network(), options.rates())
+    every = groups.possible_rates(options)
     rates = {name: rate for rate, name in {rate: name for name, rate in reversed(every.items())}.items()}
     with redirect_stderr(StringIO()):  # what some optimizers tell there is told when the real one is made
         _optimizer(options, plan, {name: [torch.nn.Parameter(torch.zeros(1))] for name in rates}, rates)
@@ -60,11 +59,19 @@ def _optimizer(
 
 
 def load_parts(options: TrainOptions) -> Parts:
-    """Load the base model, of whatever family it is. Raises ModelFileError, ConfigError for options that it is not."""
+    """Load the base model, of whatever family it is. Raises ModelFileError, ConfigError for options that it is not.
+
+    It is read in the precision in which it is used: in float32 Stable Diffusion XL would take twice the memory. DoRA's
+    magnitudes and the base in bytes are made of the weights as they are in float32.
+    """
     source = find(options.pretrained_model_name_or_path, options.revision)
     found = detect(source)
     prediction = agreement.settle(options, found)
-    return registry.family(found.family).load(str(source), revision="", vae=options.vae, prediction=prediction)
+    whole = options.network().dora or options.fp8_base or options.fp8_base_unet
+    return registry.family(found.family).load(
+        str(source), revision="", vae=options.vae, prediction=prediction,
+        dtype=torch.float32 if whole else place.find(options.mixed_precision)[0].dtype,
+    )  # fmt: skip
 
 
 def vae_dtype(where: place.Place) -> torch.dtype:
@@ -92,9 +99,6 @@ def assemble(options: TrainOptions, plan: TrainPlan, parts: Parts, *, reporter: 
         model.to(where.device)
         if name in network.parts:
             model.train()  # there is no dropout in the base; checkpointing and the LoRA's own dropout ask for it
-    # On a processor a step in bf16 is a tenth quicker so; in float32 the results would be other last bits for nothing.
-    if where.device.type == "cpu" and where.dtype == torch.bfloat16:
-        place.channels_last(parts.unet)
     if options.gradient_checkpointing:
         parts.unet.enable_gradient_checkpointing()
         encoders: list[Any] = [parts.part(name) for name in network.parts if name != "unet"]

@@ -6,9 +6,10 @@ import json
 import math
 import re
 import sys
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import fields, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from enum import Enum
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from datasetkit.core.files import display
 
 # Names and captions come from outside: they are always put in Text objects, never in Rich markup.
 _MOST_LINES = 20
+_BETWEEN_LINES = 60.0
 
 
 def _out() -> Console:
@@ -57,17 +59,20 @@ def say(message: str = "", style: str = "") -> None:
 
 
 class Bars:
-    """Draws progress on stderr while work runs; silent where nobody looks at it."""
+    """Draws progress on stderr while work runs: a bar for who looks at it, a line a minute in a log."""
 
     def __init__(self) -> None:
         self._progress: Progress | None = None
         self._task: TaskID | None = None
+        self._log: _Log | None = None
         self.warnings: list[str] = []
 
     def start(self, label: str, total: int) -> None:
         self.finish()
         console = _err()
-        if console.is_terminal and total > 1:
+        if total > 1 and not console.is_terminal:
+            self._log = _Log(label, total, time.monotonic())
+        elif total > 1:
             self._progress = Progress(
                 TextColumn("{task.description}"),
                 BarColumn(),
@@ -85,12 +90,17 @@ class Bars:
         if self._progress is not None and self._task is not None:
             speed = self._progress.tasks[0].speed
             self._progress.update(self._task, advance=n, speed=_pace(speed) if speed else "")
+        elif self._log is not None:
+            self._log.advance(n)
 
     def note(self, text: str) -> None:
         if self._progress is not None and self._task is not None:
             self._progress.update(self._task, note=text)
+        elif self._log is not None:
+            self._log.note = text
 
     def finish(self) -> None:
+        self._log = None
         if self._progress is not None:
             self._progress.stop()
             self._progress = self._task = None
@@ -99,6 +109,29 @@ class Bars:
         if message not in self.warnings:  # a run would say the same for every concept
             self.warnings.append(message)
             warn(message)
+
+
+@dataclass
+class _Log:
+    """Progress where nobody looks at it now: a line at most every `_BETWEEN_LINES` seconds, none for what is short."""
+
+    label: str
+    total: int
+    told: float  # when it last said something
+    note: str = ""
+    done: int = 0
+    first: int = 0  # done at once, or by the run that is resumed: the pace is that of what follows
+    begun: float = 0.0
+
+    def advance(self, n: int) -> None:
+        now = time.monotonic()
+        if not self.done:
+            self.first, self.begun = n, now
+        self.done += n
+        if now - self.told >= _BETWEEN_LINES:
+            self.told = now
+            pace = _pace((self.done - self.first) / (now - self.begun)) if self.done > self.first else ""
+            remark(" ".join(filter(None, (f"{self.label} {self.done:,}/{self.total:,}", pace, self.note))))
 
 
 def _pace(speed: float) -> str:

@@ -51,7 +51,7 @@ def plan_repeats(
         "steps": steps, "epochs": epochs, "batch_size": batch_size, "resolution": resolution, "images": images,
         "kind": kind,
     }  # fmt: skip
-    options = opt.options(folder, "plan-repeats", given)
+    options = opt.plan_options(folder, given)
     run.verb(
         "plan-repeats", lambda api, how: api.plan_repeats(folder, options, apply=apply, how=how), show.planned, json,
         dry_run, wait,

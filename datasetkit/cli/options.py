@@ -20,6 +20,7 @@ FollowLinks = Annotated[
 Workers = Annotated[
     int | None, typer.Option(help="Threads that read pictures; 0: one more than cores.", show_default="0")
 ]
+Provider = Annotated[str | None, typer.Option(help="Where the model runs: auto, cpu, cuda, ...", show_default="auto")]
 MaxPixels = Annotated[
     int | None, typer.Option(help="Refuse pictures of more pixels than this.", show_default="64000000")
 ]
@@ -71,7 +72,17 @@ def tag_options(folder: Path, given: Mapping[str, object]) -> Any:
     """Build the options of `dsk tag`: in a concept's folder its own [[concept]] table joins [tag], as in a run."""
     from datasetkit.verbs import sets  # here, so that --help need not load it
 
-    return sets.tag_options(folder, given)
+    options = sets.tag_options(folder, given)
+    if options.recursive and given.get("trigger") is None:
+        sets.refuse_concepts_below(folder)
+    return options
+
+
+def plan_options(folder: Path, given: Mapping[str, object]) -> Any:
+    """Build the options of `dsk plan-repeats`: what it does not say itself, `[layout]` of the dsk.toml does."""
+    from datasetkit.verbs import planning  # here, so that --help need not load it
+
+    return planning.plan_options(folder, given)
 
 
 def options(folder: Path, verb: str, given: Mapping[str, object]) -> Any:

@@ -34,6 +34,7 @@ def cutout(
         typer.Option("--keep-alpha/--no-keep-alpha", help="Write transparent pictures; below lies the colour."),
     ] = None,
     feather: Annotated[float | None, typer.Option(help="Soften the edge by so many pixels.", show_default="0")] = None,
+    provider: opt.Provider = None,
     min_area: Annotated[
         float | None,
         typer.Option(help="A mask of less, or of all but this share, is none.", show_default="0.01"),
@@ -56,7 +57,8 @@ def cutout(
 
     given = {
         "model": model, "bg": bg, "keep_alpha": keep_alpha, "feather": feather, "min_area": min_area,
-        "recursive": recursive, "follow_links": follow_links, "workers": workers, "max_pixels": max_pixels,
+        "provider": provider, "recursive": recursive, "follow_links": follow_links, "workers": workers,
+        "max_pixels": max_pixels,
     }  # fmt: skip
     options = opt.options(folder, "cutout", given)
     run.verb("cutout", lambda api, how: api.cutout(folder, out, options, how), show_pictures.cut, json, dry_run, wait)

@@ -132,9 +132,7 @@ def tag(
     tagger: Tagger = None,
     combine: Combine = None,
     model_dir: Annotated[str | None, typer.Option(help="A folder with model.onnx and its label file.")] = None,
-    provider: Annotated[
-        str | None, typer.Option(help="Where the model runs: auto, cpu, cuda, ...", show_default="auto")
-    ] = None,
+    provider: opt.Provider = None,
     precision: Annotated[
         Literal["float32", "int8", "bf16", "fp16"] | None,
         typer.Option(

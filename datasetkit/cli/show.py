@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from datasetkit.core.journal import Entry, Undone
     from datasetkit.core.repeats import RepeatsPlan
     from datasetkit.core.rules import Group, RuleHits
+    from datasetkit.verbs.carrying import Reworded
     from datasetkit.verbs.cutting import CutoutResult
     from datasetkit.verbs.doctor import Examined
     from datasetkit.verbs.exchange import Exported, Imported
@@ -160,11 +161,12 @@ def resized(result: ResizeResult, dry_run: bool) -> None:
             f"size), {len(skipped):,} up to date{history_hint(result.entry, result.out)}"
         )
     followed(result, dry_run)
+    reworded(result.captions, result.out, dry_run, "follow what was edited beside the originals")
     for item in done:
         if item.note:
             warn(f"{display(item.record.path.name)}: {item.note}")
     _enlarged(result.uses)
-    problems(result.report.failed)
+    problems([*result.report.failed, *result.captions.failed])
 
 
 def followed(result: ResizeResult | CutoutResult | FacesResult[Any], dry_run: bool) -> None:
@@ -176,6 +178,15 @@ def followed(result: ResizeResult | CutoutResult | FacesResult[Any], dry_run: bo
         say(f"  {would}renamed like the originals: {_first(renamed, _MOST)}")
     if removed:
         say(f"  {would}taken out, into .dsk/trash: {_first(removed, _MOST)}")
+
+
+def reworded(result: Reworded, out: Path, dry_run: bool, what: str) -> None:
+    """Say how many captions were reworded, and how to take that back; a dry run shows them."""
+    if dry_run:
+        changes(result.changes)
+    if result.changes:
+        would = "would " if dry_run else ""
+        say(f"{counted(len(result.changes), 'caption')} {would}{what}{history_hint(result.entry, out)}")
 
 
 def _enlarged(uses: Sequence[TrainerUse]) -> None:

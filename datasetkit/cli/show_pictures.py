@@ -10,7 +10,6 @@ from datasetkit.cli.console import counted, pictures, say, table
 from datasetkit.core.files import display
 
 if TYPE_CHECKING:
-    from datasetkit.verbs.carrying import Reworded
     from datasetkit.verbs.cutting import CutoutResult
     from datasetkit.verbs.facing import FaceList, FacesResult
     from datasetkit.verbs.found_faces import PictureFaces, Region
@@ -29,10 +28,11 @@ def cut(result: CutoutResult, dry_run: bool) -> None:
         say(f"{place}: {pictures(len(skipped))}, all up to date{hint}")
     else:
         hint = show.history_hint(result.entry, result.out)
-        say(f"{pictures(len(done))} cut out by {result.model} into {place}, {current:,} up to date{hint}")
+        where = f" on {done[0].value.device}" if done else ""
+        say(f"{pictures(len(done))} cut out by {result.model}{where} into {place}, {current:,} up to date{hint}")
         say(f"  the model's licence: {result.licence}", "dim")
     show.followed(result, dry_run)
-    _captions(result.captions, result.out, dry_run, "follow the background")
+    show.reworded(result.captions, result.out, dry_run, "follow the background")
     _notes(result)
     if result.kept:
         say(f"  not cut out, there as they were: {_names(result.kept)}")
@@ -56,7 +56,7 @@ def faces(result: FacesResult[Any], dry_run: bool) -> None:
         hint = show.history_hint(result.entry, result.out)
         say(f"{found}; {pictures(len(done))} worked on into {place}, {current:,} up to date{hint}")
     show.followed(result, dry_run)
-    _captions(result.captions, result.out, dry_run, "lose what is gone")
+    show.reworded(result.captions, result.out, dry_run, "lose what is gone")
     _notes(result)
     if without:
         say(f"  no face was found in: {_names(without)}")
@@ -82,15 +82,6 @@ def _row(one: PictureFaces) -> tuple[object, ...]:
 
 def _regions(of: tuple[Region, ...]) -> str:
     return "\n".join(f"{r.score:.2f} at {r.left},{r.top} {r.right - r.left}x{r.bottom - r.top}" for r in of) or "-"
-
-
-def _captions(result: Reworded, out: Path, dry_run: bool, what: str) -> None:
-    if dry_run:
-        show.changes(result.changes)
-    if result.changes:
-        would = "would " if dry_run else ""
-        hint = show.history_hint(result.entry, out)
-        say(f"{counted(len(result.changes), 'caption')} {would}{what}{hint}")
 
 
 def _notes(result: CutoutResult | FacesResult[Any]) -> None:

@@ -123,6 +123,7 @@ class CutoutOptions(Common):
     """
 
     model: str = "u2netp"
+    provider: str = "auto"
     bg: str = "white"
     keep_alpha: bool = False
     feather: float = 0.0

@@ -338,6 +338,11 @@ class Store:
         row = self.database.execute("SELECT size FROM made WHERE path = ?", (self.key(output),)).fetchone()
         return row is not None and row[0] == _CLAIMED
 
+    def source(self, output: Path) -> str | None:
+        """Return what an output was made from, as `Output.source` says it; None where dsk made nothing there."""
+        row = self.database.execute("SELECT source FROM made WHERE path = ?", (self.key(output),)).fetchone()
+        return row[0] if row else None
+
     def claim(self, outputs: Iterable[Output]) -> None:
         """Note outputs before they are made: what a killed run leaves is known as dsk's own."""
         with self.transaction():

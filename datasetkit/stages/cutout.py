@@ -24,12 +24,16 @@ OWN_ALPHA = "its own transparency was used"
 
 @dataclass(frozen=True, slots=True)
 class CutOut:
-    """One picture's result. area: the share of the picture that is subject, 0..1. bg: the colour behind it."""
+    """One picture's result. area: the share of the picture that is subject, 0..1. bg: the colour behind it.
+
+    device: where the model ran, by its name in `vision.providers`.
+    """
 
     path: Path
     mask: Path
     area: float
     bg: tuple[int, int, int]
+    device: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +49,7 @@ class CutoutStage:
     def open(self) -> Iterator[CutoutWorker]:
         """Load the model. Raises MissingExtra, ConfigError, ModelFileError."""
         places = {source: (picture, mask) for source, picture, mask in self.targets}
-        yield CutoutWorker(places, self.options, SubjectFinder(self.options.model))
+        yield CutoutWorker(places, self.options, SubjectFinder(self.options.model, self.options.provider))
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +80,8 @@ class CutoutWorker:
             cut = (flatten.transparent if options.keep_alpha else flatten.flatten)(picture, mask, colour)
         images.save(joined(mask, record.path), mask_target)
         images.save(cut, target)
-        return Done(record, CutOut(target, mask_target, area, colour), OWN_ALPHA if own is not None else "")
+        made = CutOut(target, mask_target, area, colour, self.finder.device)
+        return Done(record, made, OWN_ALPHA if own is not None else "")
 
     def process(self, batch: Sequence[tuple[ImageRecord, object]]) -> Sequence[Outcome[CutOut]]:
         return [done for _, done in batch if isinstance(done, Done)]

@@ -57,7 +57,7 @@ def _is_left(goal: Path, source: Path, store: Store) -> bool:
 
 def copy(carried: Sequence[tuple[Path, Path]], project: Project, recording: Recording) -> None:
     """Copy captions and masks to their pictures, claimed before: undo then also knows the one that a kill cut short."""
-    outputs = [Output(goal, "", "carried", source) for source, goal in carried]
+    outputs = [Output(goal, _taken_as_it_is(source), "carried", source) for source, goal in carried]
     project.store.claim(outputs)
     for place in {output.path.parent for output in outputs}:
         recording.folder(place)
@@ -70,7 +70,21 @@ def copy(carried: Sequence[tuple[Path, Path]], project: Project, recording: Reco
         recording.made(output)
 
 
+def _taken_as_it_is(path: Path) -> str:
+    if path.parent.name == MASKS:
+        return ""
+    try:
+        caption = read_caption(path)
+    except InputError:
+        return ""  # it is carried byte for byte, and said to be no caption where it is read
+    return "" if caption is None else _taken(caption, caption)
+
+
 Reword = Callable[[Caption], Caption]
+
+
+def _as_it_is(caption: Caption) -> Caption:
+    return caption
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +93,7 @@ class Rewording:
 
     picture: Path
     origin: Path
-    change: Reword
+    change: Reword = _as_it_is
 
     @property
     def caption(self) -> Path:
@@ -97,7 +111,8 @@ class Reworded:
 
 def announce(rewordings: Iterable[Rewording], verb: str, store: Store) -> None:
     """Note which captions are to follow their pictures: what a kill cuts short is made good by the next run."""
-    store.claim(_output(one, verb) for one in rewordings if _stands(one.caption) or _stands(caption_path(one.origin)))
+    standing = [one for one in rewordings if _stands(one.caption) or _stands(caption_path(one.origin))]
+    store.claim(_output(one, verb, store.source(one.caption)) for one in standing)
 
 
 def due(report: RunReport[object], waiting: str, rewordings: Mapping[Path, Rewording], store: Store) -> list[Rewording]:
@@ -112,41 +127,87 @@ def due(report: RunReport[object], waiting: str, rewordings: Mapping[Path, Rewor
     return [one for path, one in rewordings.items() if path in now | left]
 
 
-def reword(rewordings: Sequence[Rewording], verb: str, title: str, project: Project) -> Reworded:
+def edited_at_origin(rewordings: Iterable[Rewording], store: Store) -> list[Rewording]:
+    """Return the captions that a person wrote or edited beside the original since they were last taken from there.
+
+    Only where what stands beside the new picture is as dsk left it: what was edited there stays.
+    """
+    edited: dict[Path, Rewording] = {}  # by caption: two pictures of one stem share theirs
+    for one in rewordings:
+        try:
+            origin = read_caption(one.origin)
+            there = None if origin is None or not origin.tags else read_caption(one.picture)
+        except InputError:
+            continue  # whoever carries it says so
+        if origin is None or there is None or store.is_generated(origin):
+            continue
+        taken, _, left = (store.source(one.caption) or "").partition(" ")
+        as_left = caption_hash(there) == left or store.is_generated(there)
+        if as_left and caption_hash(origin) != taken and _changed(one, origin) != there:
+            edited.setdefault(one.caption, one)
+    return list(edited.values())
+
+
+def reword(
+    rewordings: Sequence[Rewording], verb: str, title: str, project: Project, *, anew: Sequence[Rewording] = ()
+) -> Reworded:
     """Let captions follow their pictures, as one plan: the one that stands beside the new picture, else its origin's.
 
-    A caption that dsk wrote counts as written by dsk afterwards too. One that would be left empty stays as it was.
+    anew: those that are taken from the origin once more, see `edited_at_origin`. A caption that dsk wrote counts as
+    written by dsk afterwards too. One that would be left empty stays as it was.
     """
+    store = project.store
     changes: list[CaptionChange] = []
     writes: list[WriteText] = []
     generated: list[str] = []
     failed: list[Failed] = []
-    for one in rewordings:
+    again = {one.caption for one in anew}
+    all_of_them = (*(one for one in rewordings if one.caption not in again), *anew)
+    sources = {one.caption: store.source(one.caption) for one in all_of_them}
+    for one in all_of_them:
         try:
             there = read_caption(one.picture)
-            before = there if there is not None else read_caption(one.origin)
+            from_origin = there is None or one.caption in again
+            before = read_caption(one.origin) if from_origin else there
         except InputError as error:
             failed.append(Failed(one.picture, error.message, error.hint))
             continue
         if before is None or not before.tags:
             continue
-        after = one.change(before)
-        if not after.tags:
-            after = before
-        changes += [CaptionChange(one.picture, before, after)] if after != before else []
+        after, shown = _changed(one, before), before if there is None else there
+        changes += [CaptionChange(one.picture, shown, after)] if after != shown else []
         if after != there:
             writes.append(WriteText(one.caption, file_text(after)))
-            generated += [caption_hash(after)] if project.store.is_generated(before) else []
+            generated += [caption_hash(after)] if store.is_generated(before) else []
+            source = sources[one.caption]
+            sources[one.caption] = _taken(before, after) if from_origin else _reworded(source, before, after)
     written = {op.path for op in writes}
-    outputs = [_output(one, verb) for one in rewordings if one.caption in written]
-    entry = project.apply(Plan(tuple(writes)), verb, title, generated=generated, outputs=outputs)
+    outputs = [_output(one, verb, sources[one.caption]) for one in all_of_them]
+    plan, new = Plan(tuple(writes)), [output for output in outputs if output.path in written]
+    entry = project.apply(plan, verb, title, generated=generated, outputs=new)
     if not project.how.dry_run:
-        project.store.settle(_output(one, verb) for one in rewordings if _stands(one.caption))
+        store.settle(output for output in outputs if _stands(output.path))
     return Reworded(tuple(changes), tuple(failed), entry)
 
 
-def _output(rewording: Rewording, verb: str) -> Output:
-    return Output(rewording.caption, "", f"caption {verb}", rewording.origin)
+def _changed(one: Rewording, caption: Caption) -> Caption:
+    after = one.change(caption)
+    return after if after.tags else caption
+
+
+def _output(rewording: Rewording, verb: str, source: str | None) -> Output:
+    return Output(rewording.caption, source or "", f"caption {verb}", rewording.origin)
+
+
+def _taken(origin: Caption, left: Caption) -> str:
+    """Return what the store keeps of a caption that is taken over: what stood at the origin, and what it became."""
+    return f"{caption_hash(origin)} {caption_hash(left)}"
+
+
+def _reworded(source: str | None, before: Caption, after: Caption) -> str:
+    """Return what the store keeps of a caption that is reworded where it stands: as dsk left it, if it was so."""
+    taken, _, left = (source or "").partition(" ")
+    return f"{taken} {caption_hash(after)}" if caption_hash(before) == left else source or ""
 
 
 def _stands(path: Path) -> bool:

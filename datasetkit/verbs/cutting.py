@@ -18,11 +18,21 @@ from datasetkit.core.records import ImageRecord, RunReport
 from datasetkit.core.store import Output
 from datasetkit.scan import Scan
 from datasetkit.stages.cutout import CutOut, CutoutStage
-from datasetkit.verbs.carrying import Reworded, Rewording, announce, carry, copy, due, mask_path, reword
+from datasetkit.verbs.carrying import (
+    Reworded,
+    Rewording,
+    announce,
+    carry,
+    copy,
+    due,
+    edited_at_origin,
+    mask_path,
+    reword,
+)
 from datasetkit.verbs.following import Followed, follow
 from datasetkit.verbs.making import Making, Targets, beside, look, make
 from datasetkit.verbs.project import JUST_DO_IT, How, Project, open_project
-from datasetkit.vision import colours
+from datasetkit.vision import colours, providers
 from datasetkit.vision.subject import licence, require_name, require_rembg
 
 WAITING = "would be cut out"
@@ -58,6 +68,7 @@ def cutout(folder: Path, out: Path | None, options: CutoutOptions, how: How = JU
     out = beside(folder, out, "cutout", options, how)
     if not how.dry_run:
         require_rembg()
+        providers.choose(options.provider)
     with open_project(out, how) as project:
         found = look(folder, project, options)
         making = _making(output_names(found, out), out, options)
@@ -65,6 +76,7 @@ def cutout(folder: Path, out: Path | None, options: CutoutOptions, how: How = JU
         followed = follow(found, making.pictures(found.records), out, project, "cutout")
         mains = {r.path: making.targets[r.path][0] for r in found.records}
         rewordings = {r.path: _rewording(r, mains[r.path], options) for r in found.records}
+        edited = edited_at_origin(rewordings.values(), store)
         kept = {r.path for r in found.records if store.is_current(mains[r.path], r.id, _kept(options))}
         current = {r.path for r in found.records if store.is_current(mains[r.path], r.id, making.recipe)}
         if not how.dry_run:
@@ -72,15 +84,18 @@ def cutout(folder: Path, out: Path | None, options: CutoutOptions, how: How = JU
         with project.journal.recording("cutout", display(found.folder.name)) as recording:
             report = make(found, making, project, recording)
             uncut = _keep(report, found, making.targets, kept, options, project, recording)
-        captions = reword(due(report, WAITING, rewordings, store), "cutout", _title(found, options), project)
+        failed = {problem.path for problem in report.failed}
+        anew = [Rewording(one.picture, one.origin) if one.origin in failed else one for one in edited]
+        captions = reword(due(report, WAITING, rewordings, store), "cutout", _title(found, options), project, anew=anew)
         return CutoutResult(
             report, out, options.model, licence(options.model), captions, uncut, recording.entry, followed
         )
 
 
 def require_model(options: CutoutOptions) -> None:
-    """Raise ConfigError for a model that there is not, before any work is spent."""
+    """Raise ConfigError for a model or a provider that there is not, before any work is spent."""
     require_name(options.model)
+    providers.require_known(options.provider)
 
 
 def output_names(found: Scan, out: Path) -> dict[Path, tuple[Path, ...]]:

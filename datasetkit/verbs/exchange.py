@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from datasetkit import exports, imports
@@ -13,13 +13,14 @@ from datasetkit.core.captions import Caption, file_text, normal_form
 from datasetkit.core.config import Config, ExportOptions, ImportOptions, TagOptions, TrainOptions, find
 from datasetkit.core.diffs import CaptionChange
 from datasetkit.core.errors import ConfigError, InputError
-from datasetkit.core.files import caption_path, display, find_root, read_caption
+from datasetkit.core.files import MASKS, caption_path, display, find_root, read_caption
 from datasetkit.core.plans import Plan, WriteText
-from datasetkit.core.records import Failed
+from datasetkit.core.records import Failed, ImageRecord
 from datasetkit.core.store import Store
 from datasetkit.core.train_options import OURS
 from datasetkit.exports import DatasetExport, General, ImageText, Subset
 from datasetkit.scan import scan
+from datasetkit.verbs.carrying import mask_path
 from datasetkit.verbs.planning import none_usable
 from datasetkit.verbs.project import JUST_DO_IT, How, finish_interrupted, open_project
 from datasetkit.verbs.sets import Sets, find_sets, home, require_pictures
@@ -87,7 +88,14 @@ def export(folder: Path, options: ExportOptions, how: How = JUST_DO_IT) -> Expor
     if options.format == "kohya":
         train = config.build(TrainOptions, "train", {"keep_tokens": keep})
         # sd-scripts leaves one more state on the disk at every save: only who asks for them gets them.
-        files = _kohya(sets, train, out, with_state=bool(config.table("train").get("save_state")))
+        masked = train.masked_loss and not sets.reg and all(map(_has_mask, (r for _, f in in_train for r in f.records)))
+        if train.masked_loss and not masked:
+            how.reporter.warn(
+                "masked_loss is not exported: sd-scripts takes masks where every picture has one, and with no reg set"
+            )
+        files = _kohya(
+            sets, replace(train, masked_loss=masked), out, with_state=bool(config.table("train").get("save_state"))
+        )
     else:
         items = [
             ImageText(r.path.absolute(), r.caption)
@@ -107,6 +115,10 @@ def export(folder: Path, options: ExportOptions, how: How = JUST_DO_IT) -> Expor
     return Exported(tuple(files), changed, sum(len(found.records) for _, found in in_train), keep, failed, entry)
 
 
+def _has_mask(record: ImageRecord) -> bool:
+    return mask_path(record.path).is_file()
+
+
 def _kohya(sets: Sets, train: TrainOptions, out: Path, *, with_state: bool) -> dict[Path, str]:
     """Word `dataset.toml` and `config.toml` with the numbers that the plan and the trainer use."""
     rules = train.bucket_rules()
@@ -122,8 +134,15 @@ def _kohya(sets: Sets, train: TrainOptions, out: Path, *, with_state: bool) -> d
         max_bucket_reso=rules.max_reso,
         batch_size=train.train_batch_size,
     )
+    masks = [_below(c.folder / MASKS, out) if train.masked_loss else None for c in sets.train]
     subsets = (
-        *(Subset(_below(c.folder, out), c.repeats or 1, class_tokens=c.name) for c in sets.train),
+        *(
+            # sd-scripts takes folders with masks without class_tokens only.
+            Subset(
+                _below(c.folder, out), c.repeats or 1, class_tokens=None if own else c.name, conditioning_data_dir=own
+            )
+            for c, own in zip(sets.train, masks, strict=True)
+        ),
         *(Subset(_below(c.folder, out), c.repeats or 1, is_reg=True, class_tokens=c.name) for c in sets.reg),
     )
     options = {

@@ -18,7 +18,17 @@ from datasetkit.core.rules import RuleSet, apply, build, load_groups
 from datasetkit.scan import Scan
 from datasetkit.stages.cutout import mask_beside
 from datasetkit.stages.faces import Cropped, CropStage, Erased, EraseStage, Places, square
-from datasetkit.verbs.carrying import Reworded, Rewording, announce, carry, copy, due, mask_path, reword
+from datasetkit.verbs.carrying import (
+    Reworded,
+    Rewording,
+    announce,
+    carry,
+    copy,
+    due,
+    edited_at_origin,
+    mask_path,
+    reword,
+)
 from datasetkit.verbs.following import Followed, follow
 from datasetkit.verbs.found_faces import NO_FACE, PictureFaces, draw_sheet, found_in
 from datasetkit.verbs.making import Making, Targets, beside, kept_suffix, look, make
@@ -175,6 +185,9 @@ def _made(
         if rules and r.path in rules
     }
     followed = follow(looked.found, making.pictures(records), out, project, "faces")
+    new = [(r.path, path) for r in records for path in making.targets[r.path] if path.parent.name != MASKS]
+    alike = [Rewording(path, source) for source, path in new if source not in rewordings]
+    edited = edited_at_origin((*rewordings.values(), *alike), store)
     if not project.how.dry_run:
         current = {r.path for r in records if store.is_current(making.targets[r.path][0], r.id, making.recipe)}
         announce([one for path, one in rewordings.items() if path not in current], "faces", store)
@@ -185,7 +198,7 @@ def _made(
         if not project.how.dry_run:
             copy(carried, project, recording)
     title = f"captions of {display(looked.found.folder.name)}"
-    captions = reword(due(report, making.waiting, rewordings, store), "faces", title, project)
+    captions = reword(due(report, making.waiting, rewordings, store), "faces", title, project, anew=edited)
     pictures = found_in(looked.found.records, looked.seen)
     sheet, _ = draw_sheet(pictures, options, project)
     faceless = [r for r in looked.found.records if r not in records and r.path in looked.seen.places]

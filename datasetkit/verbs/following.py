@@ -16,7 +16,7 @@ from datasetkit.verbs.project import Project
 
 # The verbs that make pictures of pictures, as the recipes of their outputs begin.
 STAGES = ("faces", "resize", "cutout")
-_BESIDE = (BESIDE, "carried")  # masks, made or carried along
+_BESIDE = (BESIDE, "carried", "caption")  # masks, made or carried along, and captions
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +55,8 @@ def follow(found: Scan, wanted: Sequence[Output], out: Path, project: Project, v
     trash = project.root / PROJECT / "trash" / f"{verb}-{project.journal.next_id()}"
     origins = {goal: origin for origin, goal, _ in pictures}
     taken = {goal for _, goal in leaving}
-    beside = [output for kind in _BESIDE for output in store.outputs(kind) if output.path.parent.name == MASKS]
-    masks = {output.path: output for output in beside if store.is_ours(output.path)}
+    beside = [output for kind in _BESIDE for output in store.outputs(kind)]
+    going_along = {output.path: output for output in beside if store.is_ours(output.path)}
     ops: list[Move] = []
     moved: list[Output] = []
     followed: list[Followed] = []
@@ -69,7 +69,7 @@ def follow(found: Scan, wanted: Sequence[Output], out: Path, project: Project, v
         with_it = _with_it(old, goal or thrown)
         ops += [Move(old, new or thrown), *with_it]
         moved.append(replace(output, path=new or thrown, origin=origins.get(new or thrown, output.origin)))
-        moved += [replace(masks[move.src], path=move.dst) for move in with_it if move.src in masks]
+        moved += [replace(going_along[move.src], path=move.dst) for move in with_it if move.src in going_along]
         followed.append(Followed(old, new))
     gone = {op.src for op in ops}
     for output in superseded:

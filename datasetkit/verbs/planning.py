@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 from datasetkit.core import holdout
@@ -50,6 +50,18 @@ def train_options(options: PlanRepeatsOptions, config: Config) -> TrainOptions:
     """Return `[train]`, at the resolution that the command asks for."""
     given = {"resolution": options.resolution} if options.resolution else {}
     return config.build(TrainOptions, "train", given)
+
+
+def plan_options(folder: Path, given: Mapping[str, object]) -> PlanRepeatsOptions:
+    """Build the options of `dsk plan-repeats`: what its table does not say, `[layout]` does, whose folders it plans."""
+    config = find(folder)
+    own, names = config.table("plan-repeats"), {field.name for field in fields(PlanRepeatsOptions)}
+    laid_out = {
+        name: value
+        for name, value in config.table("layout").items()
+        if name in names and name not in own and given.get(name) is None
+    }
+    return config.build(PlanRepeatsOptions, "plan-repeats", {**given, **laid_out})
 
 
 def plan_repeats(folder: Path, options: PlanRepeatsOptions, *, apply: bool = False, how: How = JUST_DO_IT) -> Planned:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from datasetkit.core.buckets import BucketRules, select
@@ -15,7 +15,7 @@ from datasetkit.core.records import Done, Failed, ImageRecord, RunReport, Skippe
 from datasetkit.core.store import Output
 from datasetkit.scan import Scan, file_id
 from datasetkit.stages.resize import Resized, ResizeStage, target_size
-from datasetkit.verbs.carrying import carry, copy
+from datasetkit.verbs.carrying import Reworded, Rewording, carry, copy, edited_at_origin, reword
 from datasetkit.verbs.following import Followed, follow
 from datasetkit.verbs.making import Making, Staging, Targets, beside, kept_suffix, look, make
 from datasetkit.verbs.project import JUST_DO_IT, How, open_project
@@ -42,7 +42,7 @@ class ResizeResult:
     """What resize did: one outcome a picture, where the pictures are now, and what else was carried along.
 
     uses: what a trainer will make of each picture that is there or would be. followed: the outputs whose pictures were
-    renamed or removed since the last run.
+    renamed or removed since the last run. captions: those edited beside the originals since they were carried along.
     """
 
     report: RunReport[Resized]
@@ -51,6 +51,7 @@ class ResizeResult:
     entry: int | None
     uses: tuple[TrainerUse, ...]
     followed: tuple[Followed, ...] = ()
+    captions: Reworded = field(default_factory=Reworded)
 
 
 def resize(folder: Path, out: Path | None, options: ResizeOptions, how: How = JUST_DO_IT) -> ResizeResult:
@@ -75,8 +76,10 @@ def resize(folder: Path, out: Path | None, options: ResizeOptions, how: How = JU
             carried = carry(there, targets, project.store)
             if not how.dry_run:
                 copy(carried, project, recording)
+        edited = edited_at_origin((Rewording(targets[r.path], r.path) for r in there), project.store)
+        captions = reword((), "resize", f"captions of {display(found.folder.name)}", project, anew=edited)
         seen = uses(there, targets, options)
-        return ResizeResult(report, out, len(carried), recording.entry, seen, followed)
+        return ResizeResult(report, out, len(carried), recording.entry, seen, followed, captions)
 
 
 def _without(records: Sequence[ImageRecord], failed: Sequence[Failed]) -> list[ImageRecord]:

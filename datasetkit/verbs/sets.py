@@ -150,6 +150,18 @@ def tag_options(folder: Path, given: Mapping[str, object]) -> TagOptions:
     return governing.build(TagOptions, "tag", given)
 
 
+def refuse_concepts_below(folder: Path) -> None:
+    """Raise ConfigError for a folder whose subfolders are concepts of dsk.toml: their triggers would be left out."""
+    config = find(folder)
+    below = [work_folder(config, concept) for concept in config.concepts if concept.trigger]
+    below = [work for work in below if work.is_dir() and folder.resolve() in work.resolve().parents]
+    if below:
+        raise ConfigError(
+            f"{display(folder)} holds folders of concepts, each with its own trigger",
+            hint=f"dsk tag {display(below[0])}, one by one; dsk run does all; --trigger gives all the same one",
+        )
+
+
 # The steps of a run that make pictures of pictures, in their order: each reads what the one before it made.
 PICTURE_STEPS = ("faces", "resize", "cutout")
 

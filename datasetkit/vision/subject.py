@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import importlib
 import importlib.util
 import os
 import sys
 import threading
+import warnings
 from importlib.resources import as_file, files
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
@@ -15,6 +17,7 @@ import numpy as np
 from PIL import Image, ImageChops
 
 from datasetkit.core.errors import ConfigError, InputError, MissingExtra, ModelFileError
+from datasetkit.vision import providers
 from datasetkit.vision.models import MODELS as PACKAGED
 from datasetkit.vision.models import read_model, session_options
 
@@ -56,7 +59,9 @@ EDGE = (0.2, 0.8)
 
 
 class Session(Protocol):
-    """What is used of a rembg session."""
+    """What is used of a rembg session. inner_session: onnxruntime's."""
+
+    inner_session: Any
 
     def predict(self, img: Image.Image) -> Sequence[Image.Image]: ...
 
@@ -64,13 +69,15 @@ class Session(Protocol):
 class SubjectFinder:
     """A model, loaded once. One picture at a time goes through it, on all cores; it may be asked from several threads.
 
-    name: of a rembg session. Raises ConfigError for a name that is none, MissingExtra without rembg, ModelFileError
-    where the weights cannot be had.
+    name: of a rembg session. provider: a name of `providers.PROVIDERS` or "auto"; device: the one that it runs on.
+    Raises ConfigError for a name that is none, MissingExtra without rembg or the provider, ModelFileError where the
+    weights cannot be had or the provider does not start.
     """
 
-    def __init__(self, name: str = DEFAULT) -> None:
+    def __init__(self, name: str = DEFAULT, provider: str = providers.AUTO) -> None:
         self.name = name
-        self._session = open_session(name)
+        self._session = open_session(name, provider)
+        self.device = providers.device(self._session.inner_session)
         self._turn = threading.Lock()
 
     def mask(self, image: Image.Image) -> Image.Image:
@@ -125,25 +132,34 @@ def licence(name: str) -> str:
     return LICENCES.get(name, UNKNOWN_LICENCE)
 
 
-def open_session(name: str) -> Session:
-    """Open a rembg session on the CPU; the shipped model is read from the package, the others rembg downloads once."""
+def open_session(name: str, provider: str = providers.AUTO) -> Session:
+    """Open a rembg session; the shipped model is read from the package, the others rembg downloads once."""
     require_name(name)
+    providers.require_known(provider)
     sessions = _rembg()
     session_class = next(session for session in sessions.sessions_class if session.name() == name)
     options = session_options(os.cpu_count() or 1)
+    chosen = providers.choose(provider)
+    providers.preload(chosen)
     try:
-        if name != DEFAULT:
-            return cast(Session, session_class(name, options, providers=["CPUExecutionProvider"]))
-        read_model("cutout")  # checks its hash
-        with as_file(files("datasetkit.vision").joinpath("weights", PACKAGED["cutout"].file)) as path:
-            shipped = type("Shipped", (session_class,), {"download_models": classmethod(lambda *_, **__: path)})
-            return cast(Session, shipped(name, options, providers=["CPUExecutionProvider"]))
+        with warnings.catch_warnings(), contextlib.ExitStack() as files_in_use:
+            warnings.simplefilter("ignore")  # rembg's own word on a provider that does not start
+            if name == DEFAULT:
+                read_model("cutout")  # checks its hash
+                packaged = files("datasetkit.vision").joinpath("weights", PACKAGED["cutout"].file)
+                path = files_in_use.enter_context(as_file(packaged))
+                session_class = type(
+                    "Shipped", (session_class,), {"download_models": classmethod(lambda *_, **__: path)}
+                )
+            session = cast(Session, session_class(name, options, providers=providers.order(chosen)))
     except (OSError, ValueError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise ModelFileError(
             f"the model {name} cannot be had: {reason}",
             hint=f"rembg fetches it once, online, into ~/.rembg; {DEFAULT} works offline",
         ) from error
+    providers.require_running(session.inner_session, provider)
+    return session
 
 
 def _rembg() -> Any:

@@ -88,3 +88,15 @@ def test_without_resize_the_raw_folder_is_the_work_folder(dsk, here):
     (here / "dsk.toml").write_text('[run]\nsteps = ["tag"]\n' + TOML, encoding="utf-8")
     dsk("tag", "photos")
     assert captions(here / "photos") == {"a1": OF_RUN} and len(toy.SEEN) == 1
+
+
+def test_several_concepts_at_once_are_refused_for_their_triggers(dsk, project):
+    before = snapshot(project)
+    ended = dsk("tag", "work", "-r", "--threshold", "0.9")
+    assert ended.code == 2 and "own trigger" in ended.err and "dsk tag" in ended.err
+    assert snapshot(project) == before
+
+
+def test_several_concepts_at_once_take_a_trigger_that_is_given(dsk, project):
+    assert dsk("tag", "work", "-r", "--threshold", "0.9", "--trigger", "Line").code == 0
+    assert captions(project / "work" / "girl")["a1"] == "Line, 1girl, solo"

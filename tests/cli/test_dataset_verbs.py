@@ -53,6 +53,16 @@ def test_a_plan_in_the_folder_of_a_dsk_toml_takes_its_concepts_and_its_train_tab
     assert row(ended, "a")[1:4] == ["4", "50", "200"] and row(ended, "sks")[1:4] == ["2", "100", "200"]
 
 
+def test_a_plan_says_what_layout_will_do_unless_it_is_told_otherwise(dsk, here):
+    pictures(here / "a", 4)
+    toml = '[layout]\nsteps = 200\nepochs = 5\nout = "x"\n[[concept]]\nfolder = "a"\n'
+    (here / "dsk.toml").write_text(toml, encoding="utf-8")
+    assert row(dsk("plan-repeats"), "a")[1:5] == ["4", "10", "40", "200"]
+    assert row(dsk("plan-repeats", "--steps", "400"), "a")[1:5] == ["4", "20", "80", "400"]
+    (here / "dsk.toml").write_text(toml + "[plan-repeats]\nsteps = 400\n", encoding="utf-8")
+    assert row(dsk("plan-repeats"), "a")[1:5] == ["4", "20", "80", "400"]
+
+
 def test_a_plan_in_an_empty_folder_is_one_clear_line(dsk, here):
     ended = dsk(*PLAN)
     assert (ended.code, ended.out) == (10, "")
@@ -302,6 +312,29 @@ def test_the_train_table_reaches_kohyas_config(dsk, here, laid_out):
     assert config["optimizer_arguments"]["learning_rate"] == 0.0003
     general = tomllib.loads((laid_out / "dataset.toml").read_text(encoding="utf-8"))["general"]
     assert (general["resolution"], general["batch_size"], general["keep_tokens"]) == (768, 3, 2)
+
+
+def test_masks_are_exported_where_sd_scripts_takes_them(dsk, here, laid_out):
+    (here / "dsk.toml").write_text("[train]\nmasked_loss = true\n", encoding="utf-8")
+    folder = laid_out / "train" / "6_sks"
+    for image in sorted(folder.glob("*.png")):
+        (folder / "masks").mkdir(exist_ok=True)
+        Image.new("L", (64, 64), 255).save(folder / "masks" / image.name)
+    assert dsk("export", "dataset").code == 0
+    (train,) = tomllib.loads((laid_out / "dataset.toml").read_text(encoding="utf-8"))["datasets"][0]["subsets"]
+    assert train == {"num_repeats": 6, "image_dir": "train/6_sks", "conditioning_data_dir": "train/6_sks/masks"}
+    config = tomllib.loads((laid_out / "config.toml").read_text(encoding="utf-8"))
+    assert config["training_arguments"]["masked_loss"] is True
+    again = dsk(
+        "train", "--dataset-config", "dataset/dataset.toml", "--config-file", "dataset/config.toml", "--dry-run"
+    )
+    assert again.code == 0 and "no mask" not in again.err
+    next(folder.glob("masks/*")).unlink()
+    ended = dsk("export", "dataset")
+    assert ended.code == 0 and "masked_loss is not exported" in ended.err
+    (train,) = tomllib.loads((laid_out / "dataset.toml").read_text(encoding="utf-8"))["datasets"][0]["subsets"]
+    assert train == {"class_tokens": "sks", "num_repeats": 6, "image_dir": "train/6_sks"}
+    assert "masked_loss" not in (laid_out / "config.toml").read_text(encoding="utf-8")
 
 
 def test_tags_that_any_tagger_gives_are_no_fixed_tags(dsk, here):

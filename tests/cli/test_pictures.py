@@ -67,7 +67,8 @@ def test_a_broken_picture_is_named_and_json_is_one_document(dsk, imgs, arguments
 
 def test_cutout_says_what_it_did_with_model_and_licence(dsk, imgs):
     ended = dsk("cutout", "imgs", "cut")
-    assert "3 pictures cut out by u2netp into cut, 0 up to date  (history 1; dsk undo cut takes it back)" in ended.out
+    assert "3 pictures cut out by u2netp on cpu into cut, 0 up to date" in ended.out
+    assert "(history 1; dsk undo cut takes it back)" in ended.out
     assert "licence: Apache-2.0, shipped" in ended.out and "3 captions follow the background" in ended.out
     assert "cut: 3 pictures, all up to date" in dsk("cutout", "imgs", "cut").out
 

@@ -12,8 +12,8 @@ DETECTOR = "middle-for-tests"
 class MiddleSubject:
     """Takes the place of `SubjectFinder`: the subject is an ellipse with a soft edge, in a black picture nothing."""
 
-    def __init__(self, name: str) -> None:
-        self.name = name
+    def __init__(self, name: str, provider: str = "auto") -> None:
+        self.name, self.device = name, "cpu"
 
     def mask(self, image: Image.Image) -> Image.Image:
         width, height = image.size

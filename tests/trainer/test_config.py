@@ -115,6 +115,10 @@ def test_key_that_cannot_be_honoured_is_refused(tmp_path, line, words):
         ("[[datasets]]\nresolution = 512\n[[datasets]]\nresolution = 768\n", "differ in their sizes"),
         ('[[datasets]]\n[[datasets.subsets]]\nimage_dir = "d"\nface_crop_aug_range = "1,2"\n', "not to be had here"),
         ('[[datasets]]\n[[datasets.subsets]]\nimage_dir = "d"\nflip_agu = true\n', "unknown key 'flip_agu'"),
+        (
+            '[[datasets]]\n[[datasets.subsets]]\nimage_dir = "d"\nconditioning_data_dir = "m"\n',
+            "conditioning_data_dir = 'm'",
+        ),
     ],
 )
 def test_dataset_file_is_checked(tmp_path, text, words):

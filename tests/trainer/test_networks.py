@@ -366,10 +366,10 @@ def test_plain_lora_keeps_one_group_a_part(data, options):
     assert made.optimizer.param_groups[0]["params"] == made.lora.parameters("unet")
 
 
-def test_optimizer_of_one_step_size_refuses_rates_before_anything_is_loaded(data, options):
+def test_optimizer_of_one_step_size_refuses_rates_in_the_plan(data, options):
     wrong = replace(options, optimizer_type="Prodigy", network_args=("loraplus_lr_ratio=16",))
     with pytest.raises(ConfigError, match="one step size"):
-        train(wrong, planned(data, wrong))
+        planned(data, wrong)
 
 
 # ---- dropout --------------------------------------------------------------------------------------------------------

@@ -107,8 +107,13 @@ class Family(Protocol):
     # The class of diffusers.loaders that puts a LoRA's file onto the model.
     LOADER: str
 
-    def load(self, base: str, *, revision: str, vae: str, prediction: Predicts | None) -> Parts:
-        """Load a model from a file, a folder or the hub. prediction: what it will be trained to predict, if known."""
+    def load(
+        self, base: str, *, revision: str, vae: str, prediction: Predicts | None, dtype: torch.dtype = torch.float32
+    ) -> Parts:
+        """Load a model from a file, a folder or the hub. prediction: what it will be trained to predict, if known.
+
+        dtype: of all parts but the VAE, which is read in float32.
+        """
 
     def targets(self, parts: Parts, part: Part) -> dict[str, str]:
         """Return kohya's name -> the module's path in the part, for each module that LoRA adapts."""

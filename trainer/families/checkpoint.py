@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
 
+import torch
 from torch import Tensor
 
 from datasetkit.core.errors import ModelFileError
@@ -48,9 +49,10 @@ class Layout:
 
 
 def load(
-    layout: Layout, base: str, *, revision: str, vae: str, configs: Path, prediction: Predicts | None = None
-) -> Parts:
-    """Load the parts of a model, frozen, in float32 on the CPU.
+    layout: Layout, base: str, *, revision: str, vae: str, configs: Path, prediction: Predicts | None = None,
+    dtype: torch.dtype = torch.float32,
+) -> Parts:  # fmt: skip
+    """Load the parts of a model, frozen, on the CPU: the VAE in float32, the others in `dtype`.
 
     base: a diffusers folder, a `.safetensors` file in the original (LDM or sgm) layout, or one of them on the hub at
     its revision. vae: a folder or a file that replaces the model's own, or one on the hub with its own @commit.
@@ -58,7 +60,7 @@ def load(
     ConfigError.
     """
     source = find(base, revision)
-    parts = _load_folder(source, layout) if source.is_dir() else _load_file(source, layout, configs)
+    parts = _load_folder(source, layout, dtype) if source.is_dir() else _load_file(source, layout, configs, dtype)
     if vae:
         parts["vae"] = _load_vae(find(vae, layouts=hub.VAE), layout, configs)
     _check_scale(parts["vae"], layout, vae or str(source))
@@ -67,19 +69,19 @@ def load(
     return Parts(**parts, source=source, prediction=prediction, family=layout.family)
 
 
-def _load_folder(folder: Path, layout: Layout) -> dict[str, Any]:
+def _load_folder(folder: Path, layout: Layout, dtype: torch.dtype) -> dict[str, Any]:
     import transformers
     from diffusers import AutoencoderKL, UNet2DConditionModel
     from transformers.utils import logging
 
     logging.disable_progress_bar()  # it would draw over this program's own
-    kinds: dict[str, Any] = {"unet": UNet2DConditionModel}
-    kinds |= {name: getattr(transformers, encoder.kind) for name, encoder in layout.encoders.items()}
-    kinds["vae"] = AutoencoderKL
+    kinds: dict[str, tuple[Any, dict[str, Any]]] = {"unet": (UNet2DConditionModel, {"torch_dtype": dtype})}
+    kinds |= {name: (getattr(transformers, one.kind), {"dtype": dtype}) for name, one in layout.encoders.items()}
+    kinds["vae"] = (AutoencoderKL, {"torch_dtype": torch.float32})
     try:
         return {
-            name: kind.from_pretrained(folder, subfolder=name, local_files_only=True, use_safetensors=True).float()
-            for name, kind in kinds.items()
+            name: kind.from_pretrained(folder, subfolder=name, local_files_only=True, use_safetensors=True, **given)
+            for name, (kind, given) in kinds.items()
         }
     except (OSError, ValueError, RuntimeError) as error:
         *most, last = [f"{name}/" for name in kinds]
@@ -89,18 +91,21 @@ def _load_folder(folder: Path, layout: Layout) -> dict[str, Any]:
         ) from error
 
 
-def _load_file(path: Path, layout: Layout, configs: Path) -> dict[str, Any]:
+def _load_file(path: Path, layout: Layout, configs: Path, dtype: torch.dtype) -> dict[str, Any]:
     from diffusers import AutoencoderKL, UNet2DConditionModel
     from diffusers.loaders.single_file_utils import SingleFileComponentError
 
     checkpoint = read_tensors(path)
+    kinds = ("unet", UNet2DConditionModel, _UNET_PREFIX, dtype), ("vae", AutoencoderKL, _VAE_PREFIX, torch.float32)
     parts: dict[str, Any] = {}
     try:
-        for name, kind, prefix in (("unet", UNet2DConditionModel, _UNET_PREFIX), ("vae", AutoencoderKL, _VAE_PREFIX)):
-            own = _taken(checkpoint, prefix)
-            parts[name] = kind.from_single_file(own, config=str(configs), subfolder=name, local_files_only=True).float()
+        for name, kind, prefix, own in kinds:
+            tensors = _taken(checkpoint, prefix, own)
+            parts[name] = kind.from_single_file(
+                tensors, config=str(configs), subfolder=name, local_files_only=True, torch_dtype=own
+            )
         for name, encoder in layout.encoders.items():
-            parts[name] = _text_encoder(_taken(checkpoint, encoder.prefix), name, encoder, configs).float()
+            parts[name] = _text_encoder(_taken(checkpoint, encoder.prefix, dtype), name, encoder, configs)
     except (SingleFileComponentError, OSError, ValueError, RuntimeError, KeyError) as error:
         raise ModelFileError(
             f"{display(path)} is no {layout.title} checkpoint: {_first_line(error)}",
@@ -109,24 +114,27 @@ def _load_file(path: Path, layout: Layout, configs: Path) -> dict[str, Any]:
     return parts
 
 
-def _taken(checkpoint: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    """Take a part's tensors out of a checkpoint, so that they are gone from memory when the part is made."""
-    return {name: checkpoint.pop(name) for name in list(checkpoint) if name.startswith(prefix)}
+def _taken(checkpoint: dict[str, Tensor], prefix: str, dtype: torch.dtype) -> dict[str, Tensor]:
+    """Take a part's tensors out of a checkpoint, one by one: never is a part in memory in two precisions."""
+    own = (name for name in list(checkpoint) if name.startswith(prefix))
+    return {name: t.to(dtype) if t.is_floating_point() else t for name in own for t in (checkpoint.pop(name),)}
 
 
 def _text_encoder(own: Mapping[str, Tensor], name: str, encoder: TextEncoder, configs: Path) -> Any:
-    """Build a text encoder from its tensors in the original layout."""
+    """Build a text encoder around its tensors in the original layout."""
     import transformers
+    from accelerate import init_empty_weights
 
     config = transformers.CLIPTextConfig.from_pretrained(configs, subfolder=name, local_files_only=True)
-    made = getattr(transformers, encoder.kind)(config)
+    with init_empty_weights():
+        made = getattr(transformers, encoder.kind)(config)
     tensors = encoder.convert({n.removeprefix(encoder.prefix): t for n, t in own.items()}, config.num_hidden_layers)
     projection = tensors.pop(clip.PROJECTION, None)
     prefix = "text_model." if hasattr(made, "text_model") else ""
     state = {prefix + key: tensor for key, tensor in tensors.items()}
     if projection is not None and hasattr(made, "text_projection"):
         state[clip.PROJECTION] = projection
-    made.load_state_dict(state)
+    made.load_state_dict(state, assign=True)
     return made
 
 
@@ -137,13 +145,16 @@ def _load_vae(path: Path, layout: Layout, configs: Path) -> Any:
     try:
         if path.is_dir():
             folder = path / "vae" if (path / "vae").is_dir() else path
-            return AutoencoderKL.from_pretrained(folder, local_files_only=True, use_safetensors=True).float()
+            return AutoencoderKL.from_pretrained(
+                folder, local_files_only=True, use_safetensors=True, torch_dtype=torch.float32
+            )
         # A VAE by itself comes without the prefix that it has in a checkpoint.
         tensors = read_tensors(path)
         if not any(name.startswith(_VAE_PREFIX) for name in tensors):
             tensors = {f"{_VAE_PREFIX}{name}": tensor for name, tensor in tensors.items()}
-        loaded = AutoencoderKL.from_single_file(tensors, config=str(configs), subfolder="vae", local_files_only=True)
-        return loaded.float()
+        return AutoencoderKL.from_single_file(
+            tensors, config=str(configs), subfolder="vae", local_files_only=True, torch_dtype=torch.float32
+        )
     except (SingleFileComponentError, OSError, ValueError, RuntimeError, KeyError) as error:
         raise ModelFileError(
             f"{display(path)} is no VAE: {_first_line(error)}", hint="check `vae` in [train]"

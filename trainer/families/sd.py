@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
+import torch
 from torch import Tensor
 
 from trainer.families import checkpoint, names
@@ -25,10 +26,13 @@ _LAYOUT: Final = Layout(
 
 
 def load(
-    base: str, *, revision: str = "", vae: str = "", prediction: Predicts | None = None, configs: Path = CONFIGS
-) -> Parts:
-    """Load the parts of a model, frozen, in float32 on the CPU; see `checkpoint.load`."""
-    return checkpoint.load(_LAYOUT, base, revision=revision, vae=vae, configs=configs, prediction=prediction)
+    base: str, *, revision: str = "", vae: str = "", prediction: Predicts | None = None,
+    dtype: torch.dtype = torch.float32, configs: Path = CONFIGS,
+) -> Parts:  # fmt: skip
+    """Load the parts of a model, frozen, on the CPU; see `checkpoint.load`."""
+    return checkpoint.load(
+        _LAYOUT, base, revision=revision, vae=vae, configs=configs, prediction=prediction, dtype=dtype
+    )
 
 
 def targets(parts: Parts, part: Part) -> dict[str, str]:

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
+import torch
 from torch import Tensor
 
 from trainer.families import checkpoint, clip, sd
@@ -33,11 +34,14 @@ _LAYOUT: Final = Layout(
 
 
 def load(
-    base: str, *, revision: str = "", vae: str = "", prediction: Predicts | None = None, configs: Path | None = None
-) -> Parts:
-    """Load the parts of a model, frozen, in float32 on the CPU; see `checkpoint.load`."""
+    base: str, *, revision: str = "", vae: str = "", prediction: Predicts | None = None,
+    dtype: torch.dtype = torch.float32, configs: Path | None = None,
+) -> Parts:  # fmt: skip
+    """Load the parts of a model, frozen, on the CPU; see `checkpoint.load`."""
     chosen = configs or (CONFIGS_V if prediction == "v_prediction" else CONFIGS)
-    return checkpoint.load(_LAYOUT, base, revision=revision, vae=vae, configs=chosen, prediction=prediction)
+    return checkpoint.load(
+        _LAYOUT, base, revision=revision, vae=vae, configs=chosen, prediction=prediction, dtype=dtype
+    )
 
 
 def targets(parts: Parts, part: Part) -> dict[str, str]:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from torch.nn import Parameter
-
+from datasetkit.core.config import TrainOptions
 from datasetkit.core.networks import TOTALS, NetworkArgs
 from trainer.networks import blocks
+
+if TYPE_CHECKING:  # a plan asks for the rates without torch
+    from torch.nn import Parameter
 
 _UNET: Final = "unet"
 
@@ -41,11 +43,14 @@ def grouped(
     return parameters, rates
 
 
-def all_rates(parts: Iterable[str], args: NetworkArgs, rates: Mapping[str, float]) -> dict[str, float]:
-    """Return the groups that a model with these parts may have, and their rates, before it is loaded."""
+def possible_rates(options: TrainOptions) -> dict[str, float]:
+    """Return the groups that a model may have with these options, and their rates, before it is loaded."""
+    args, rates = options.network(), options.rates()
+    if not isinstance(options.text_encoder_lr, tuple):
+        rates.pop("text_encoder_2")
     sides = args.sides or max(TOTALS)
     found: dict[str, float] = {}
-    for part in parts:
+    for part in rates:
         for block in range(TOTALS[sides]) if part == _UNET else (None,):
             for faster in (False, True):
                 name, rate = named(part, block, faster=faster, args=args, rates=rates, sides=sides)

@@ -27,8 +27,12 @@ def config(targets: Sequence[Target], _args: NetworkArgs) -> Any:
     """Return peft's configuration. Its own dropout acts on a layer's input, which is another thing: it is off."""
     from peft import LoraConfig
 
+    from trainer.networks.fused import FusedLinear
+
     scale: Any = targets[0].rank.alpha  # peft says int, and takes any number
-    return LoraConfig(lora_alpha=scale, lora_dropout=0.0, **patterns(targets))
+    made = LoraConfig(lora_alpha=scale, lora_dropout=0.0, **patterns(targets))
+    made._register_custom_module({nn.Linear: FusedLinear})
+    return made
 
 
 def parameters(layer: Any, adapter: str) -> dict[str, nn.Parameter]:
