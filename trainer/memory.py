@@ -77,7 +77,7 @@ class Share:
 class Estimate:
     """The peak of a run: of the device that computes, which without a GPU is the main memory.
 
-    shares: what it consists of; bytes: their sum; loading: main memory while the model is read, in float32; margin:
+    shares: what it consists of; bytes: their sum; loading: main memory while the model is read; margin:
     the fraction by which it may be wrong; assumed: the model's numbers are Stable Diffusion 1's, as its files are not
     here.
     """
@@ -118,7 +118,8 @@ def estimate(options: TrainOptions, largest: Size, anatomy: Anatomy | None) -> E
         *_changes(options, ranks, adapted, base),
         *_working(options, model, pixels, base),
     ]  # fmt: skip
-    loading = RUNTIME + _FLOAT * (model.unet + model.text_encoder + model.vae)
+    read = _FLOAT if options.reads_float32() else base
+    loading = RUNTIME + read * (model.unet + model.text_encoder) + _FLOAT * model.vae
     return Estimate(tuple(shares), loading, anatomy is None)
 
 

@@ -61,16 +61,14 @@ def _optimizer(
 def load_parts(options: TrainOptions) -> Parts:
     """Load the base model, of whatever family it is. Raises ModelFileError, ConfigError for options that it is not.
 
-    It is read in the precision in which it is used: in float32 Stable Diffusion XL would take twice the memory. DoRA's
-    magnitudes and the base in bytes are made of the weights as they are in float32.
+    It is read in the precision in which it is used: in float32 Stable Diffusion XL would take twice the memory.
     """
     source = find(options.pretrained_model_name_or_path, options.revision)
     found = detect(source)
     prediction = agreement.settle(options, found)
-    whole = options.network().dora or options.fp8_base or options.fp8_base_unet
     return registry.family(found.family).load(
         str(source), revision="", vae=options.vae, prediction=prediction,
-        dtype=torch.float32 if whole else place.find(options.mixed_precision)[0].dtype,
+        dtype=torch.float32 if options.reads_float32() else place.find(options.mixed_precision)[0].dtype,
     )  # fmt: skip
 
 

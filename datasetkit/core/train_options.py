@@ -296,6 +296,10 @@ class TrainOptions:
             "text_encoder_2": 0.0 if self.network_train_unet_only else second,
         }
 
+    def reads_float32(self) -> bool:
+        """Tell whether the base is read in float32, whatever it is used in: DoRA and the base in bytes are made of it."""
+        return self.network().dora or self.fp8_base or self.fp8_base_unet or self.mixed_precision == "no"
+
     def bucket_rules(self) -> BucketRules:
         """Return the bucket arithmetic that these options ask for."""
         size = self.resolution if isinstance(self.resolution, tuple) else (self.resolution, self.resolution)

@@ -132,3 +132,17 @@ def test_estimate_is_near_the_measured_peak(tmp_path):
     peak, estimated, shares = json.loads(ended.stdout.splitlines()[-1])
     assert shares["activations"] > 0.2 * estimated
     assert abs(estimated / peak - 1) <= memory.MARGIN, (peak, estimated, shares)
+
+
+@pytest.mark.parametrize(
+    ("given", "gigabytes"),
+    [
+        ({"mixed_precision": "bf16"}, 2.9),
+        ({"mixed_precision": "no"}, 4.9),
+        ({"mixed_precision": "bf16", "fp8_base": True}, 4.9),
+        ({"mixed_precision": "bf16", "network_args": ("dora_wd=True",)}, 4.9),
+    ],
+)
+def test_loading_takes_what_the_model_is_read_in(given, gigabytes):
+    found = memory.estimate(TrainOptions(**given), (512, 512), None)
+    assert round(found.loading / 1e9, 1) == gigabytes
