@@ -297,7 +297,7 @@ class TrainOptions:
         }
 
     def reads_float32(self) -> bool:
-        """Tell whether the base is read in float32, whatever it is used in: DoRA and the base in bytes are made of it."""
+        """Tell whether the base is read in float32, whatever it is used in: DoRA and fp8_base are made of that."""
         return self.network().dora or self.fp8_base or self.fp8_base_unet or self.mixed_precision == "no"
 
     def bucket_rules(self) -> BucketRules:
