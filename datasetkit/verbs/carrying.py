@@ -133,7 +133,7 @@ def edited_at_origin(rewordings: Iterable[Rewording], store: Store) -> list[Rewo
     Only where what stands beside the new picture is as dsk left it: what was edited there stays.
     """
     edited: dict[Path, Rewording] = {}  # by caption: two pictures of one stem share theirs
-    for one in rewordings:
+    for one in (one for one in rewordings if _stands(one.caption)):
         try:
             origin = read_caption(one.origin)
             there = None if origin is None or not origin.tags else read_caption(one.picture)
