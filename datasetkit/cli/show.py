@@ -181,12 +181,13 @@ def followed(result: ResizeResult | CutoutResult | FacesResult[Any], dry_run: bo
 
 
 def reworded(result: Reworded, out: Path, dry_run: bool, what: str) -> None:
-    """Say how many captions were reworded, and how to take that back; a dry run shows them."""
+    """Say how many captions were reworded, and how to undo that; a dry run shows them. what: a verb and the rest."""
     if dry_run:
         changes(result.changes)
     if result.changes:
-        would = "would " if dry_run else ""
-        say(f"{counted(len(result.changes), 'caption')} {would}{what}{history_hint(result.entry, out)}")
+        verb, _, rest = what.partition(" ")
+        does = f"would {verb}" if dry_run else f"{verb}s" if len(result.changes) == 1 else verb
+        say(f"{counted(len(result.changes), 'caption')} {does} {rest}{history_hint(result.entry, out)}")
 
 
 def _enlarged(uses: Sequence[TrainerUse]) -> None:
