@@ -180,6 +180,7 @@ def _nearest(rules: BucketRules, width: int, height: int) -> Bucket:
 def _fit(rules: BucketRules, width: int, height: int) -> Bucket:
     """Take the largest of the buckets that cut off hardly more than the best, and no more than the nearest.
 
+    The nearest ratio of a picture on its side may be another one: so that both are treated alike, both are looked at.
     Their sides are multiples of the step within the range (under no_upscale: within the picture) as those of `kohya`;
     but their area may be smaller, down to `_LEAST_AREA` of what is allowed.
     """
@@ -187,8 +188,9 @@ def _fit(rules: BucketRules, width: int, height: int) -> Bucket:
     if not rules.enabled:
         return nearest
     sizes = _within(rules, width, height) if rules.no_upscale else fit_buckets(rules)
-    found = [nearest, *(_cover(size, width, height) for size in sizes)]
-    most = min(nearest.cropped, min(bucket.cropped for bucket in found) + _SLACK)
+    lying = _turned(_nearest(rules, height, width))
+    found = [nearest, lying, *(_cover(size, width, height) for size in sizes)]
+    most = min(nearest.cropped, lying.cropped, min(bucket.cropped for bucket in found) + _SLACK)
     good = [bucket for bucket in found if bucket.cropped <= most]
     return max(good, key=lambda bucket: (bucket.bucket[0] * bucket.bucket[1], -bucket.cropped))
 
@@ -265,6 +267,11 @@ def _cut(bucket: Size, resized: Size, scale: float) -> Bucket:
     crop = ((resized[0] - bucket[0]) // 2, (resized[1] - bucket[1]) // 2)
     kept = bucket[0] * bucket[1] / (resized[0] * resized[1])
     return Bucket(bucket, resized, crop, scale, 1 - kept)
+
+
+def _turned(of: Bucket) -> Bucket:
+    """Return the bucket of the same picture on its side."""
+    return Bucket(of.bucket[::-1], of.resized[::-1], of.crop[::-1], of.scale, of.cropped)
 
 
 def _floor(value: int, step: int) -> int:
