@@ -67,8 +67,7 @@ def cutout(folder: Path, out: Path | None, options: CutoutOptions, how: How = JU
     require_model(options)
     out = beside(folder, out, "cutout", options, how)
     if not how.dry_run:
-        require_rembg()
-        providers.choose(options.provider)
+        require_installed(options)
     with open_project(out, how) as project:
         found = look(folder, project, options)
         making = _making(output_names(found, out), out, options)
@@ -96,6 +95,13 @@ def require_model(options: CutoutOptions) -> None:
     """Raise ConfigError for a model or a provider that there is not, before any work is spent."""
     require_name(options.model)
     providers.require_known(options.provider)
+
+
+def require_installed(options: CutoutOptions) -> None:
+    """Raise MissingExtra without rembg or the provider that was asked for; "auto" takes what is there."""
+    require_rembg()
+    if options.provider != providers.AUTO:
+        providers.choose(options.provider)
 
 
 def output_names(found: Scan, out: Path) -> dict[Path, tuple[Path, ...]]:

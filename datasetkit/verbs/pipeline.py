@@ -35,7 +35,7 @@ from datasetkit.core.naming import fold
 from datasetkit.core.plans import Plan, WriteText
 from datasetkit.core.records import Failed, RunReport
 from datasetkit.scan import require_folder
-from datasetkit.verbs.cutting import cutout, require_model
+from datasetkit.verbs.cutting import cutout, require_installed, require_model
 from datasetkit.verbs.exchange import export
 from datasetkit.verbs.facing import crop_faces, erase_faces, require_detector
 from datasetkit.verbs.layouts import layout
@@ -47,7 +47,6 @@ from datasetkit.verbs.rules import rule_set
 from datasetkit.verbs.sets import PICTURE_STEPS, Passage, concept_name, passages, require_pictures, work_folder
 from datasetkit.verbs.tables import report
 from datasetkit.verbs.tagging import tag
-from datasetkit.vision.subject import require_rembg
 
 _TEMPLATE = """\
 # dsk run dsk.toml does all of this; each [table] holds the options of the command of that name (dsk COMMAND --help).
@@ -236,7 +235,7 @@ def _require_all(config: Config, steps: Sequence[str], how: How) -> None:
             finish_interrupted(folder, how)
             require_pictures(folder, recursive=reading.recursive, follow_links=reading.follow_links)
     if "cutout" in steps and not how.dry_run:
-        require_rembg()
+        require_installed(config.build(CutoutOptions, "cutout"))
 
 
 def _calls(step: str, config: Config) -> list[tuple[str, Callable[[How], Any]]]:

@@ -23,7 +23,6 @@ def middle(monkeypatch):
     """Let subjects and faces be in the middle of every picture, at once."""
     monkeypatch.setattr(stage, "SubjectFinder", MiddleSubject)
     monkeypatch.setattr(cutting, "require_rembg", lambda: None)
-    monkeypatch.setattr("datasetkit.verbs.pipeline.require_rembg", lambda: None)
     monkeypatch.setitem(faces.DETECTORS, "blazeface", MiddleFace)
     monkeypatch.setitem(faces.DETECTORS, DETECTOR, MiddleFace)
 
@@ -222,7 +221,15 @@ def test_taking_a_step_in_and_out_again_leaves_no_second_picture_of_a_name(dsk, 
 
 def test_a_run_stops_before_its_first_step_where_rembg_is_missing(dsk, imgs, monkeypatch):
     project(imgs.parent, ["resize", "cutout"])
-    monkeypatch.setattr("datasetkit.verbs.pipeline.require_rembg", subject.require_rembg)
+    monkeypatch.setattr(cutting, "require_rembg", subject.require_rembg)
     monkeypatch.setitem(sys.modules, "rembg", None)
     ended = dsk("run")
     assert ended.code == 12 and "== resize" not in ended.out
+
+
+def test_a_run_stops_before_its_first_step_where_the_provider_is_missing(dsk, imgs):
+    project(imgs.parent, ["resize", "cutout"])
+    with (imgs.parent / "dsk.toml").open("a", encoding="utf-8") as file:
+        file.write('provider = "directml"\n')  # in [cutout], its last table
+    ended = dsk("run")
+    assert ended.code == 12 and "cannot run on directml" in ended.err and "== resize" not in ended.out
