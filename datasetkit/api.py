@@ -14,7 +14,7 @@ returns a frozen result and raises a `DskError` (datasetkit/core/errors.py) with
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from datasetkit.core.config import (
+from datasetkit.options.config import (
     CheckOptions,
     ConceptOptions,
     Config,
@@ -34,30 +34,30 @@ from datasetkit.core.config import (
     TagOptions,
     TrainOptions,
 )
-from datasetkit.core.config import find as find_config
-from datasetkit.core.config import load as load_config
-from datasetkit.verbs.project import How
+from datasetkit.options.config import find as find_config
+from datasetkit.options.config import load as load_config
+from datasetkit.project.session import How
 
 if TYPE_CHECKING:
-    from datasetkit.verbs.checking import check
-    from datasetkit.verbs.cutting import cutout
+    from datasetkit.verbs.check import check
+    from datasetkit.verbs.check_as_sd_scripts import as_sd_scripts
+    from datasetkit.verbs.cutout import cutout
     from datasetkit.verbs.doctor import doctor
-    from datasetkit.verbs.exchange import export, import_captions
-    from datasetkit.verbs.facing import crop_faces, erase_faces, list_faces
+    from datasetkit.verbs.export import export, import_captions
+    from datasetkit.verbs.faces import crop_faces, erase_faces, list_faces
     from datasetkit.verbs.history import history, undo
-    from datasetkit.verbs.layouts import layout
-    from datasetkit.verbs.modelfiles import download, models, where
-    from datasetkit.verbs.naming import rename
-    from datasetkit.verbs.pipeline import init, run
-    from datasetkit.verbs.planning import plan_repeats
-    from datasetkit.verbs.reg_pictures import generate_reg
-    from datasetkit.verbs.regs import reg
-    from datasetkit.verbs.resizing import resize
+    from datasetkit.verbs.layout import layout
+    from datasetkit.verbs.models import download, models, where
+    from datasetkit.verbs.plan_repeats import plan_repeats
+    from datasetkit.verbs.reg import reg
+    from datasetkit.verbs.reg_generate import generate_reg
+    from datasetkit.verbs.rename import rename
+    from datasetkit.verbs.report import report
+    from datasetkit.verbs.resize import resize
     from datasetkit.verbs.rules import groups, rules
+    from datasetkit.verbs.run import init, run
     from datasetkit.verbs.scores import scores
-    from datasetkit.verbs.tables import report
-    from datasetkit.verbs.tagging import tag
-    from datasetkit.verbs.trainers_view import as_sd_scripts
+    from datasetkit.verbs.tag import tag
 
 __all__ = [
     "CheckOptions",
@@ -113,33 +113,33 @@ __all__ = [
 # In which module of datasetkit/verbs each lives: it is loaded when it is first asked for, for a command needs one of
 # them, and all together take a tenth of a second to load.
 _VERBS = {
-    "as_sd_scripts": "trainers_view",
-    "check": "checking",
-    "crop_faces": "facing",
-    "cutout": "cutting",
+    "as_sd_scripts": "check_as_sd_scripts",
+    "check": "check",
+    "crop_faces": "faces",
+    "cutout": "cutout",
     "doctor": "doctor",
-    "download": "modelfiles",
-    "erase_faces": "facing",
-    "export": "exchange",
-    "generate_reg": "reg_pictures",
+    "download": "models",
+    "erase_faces": "faces",
+    "export": "export",
+    "generate_reg": "reg_generate",
     "groups": "rules",
     "history": "history",
-    "import_captions": "exchange",
-    "init": "pipeline",
-    "layout": "layouts",
-    "list_faces": "facing",
-    "models": "modelfiles",
-    "plan_repeats": "planning",
-    "reg": "regs",
-    "rename": "naming",
-    "report": "tables",
-    "resize": "resizing",
+    "import_captions": "export",
+    "init": "run",
+    "layout": "layout",
+    "list_faces": "faces",
+    "models": "models",
+    "plan_repeats": "plan_repeats",
+    "reg": "reg",
+    "rename": "rename",
+    "report": "report",
+    "resize": "resize",
     "rules": "rules",
-    "run": "pipeline",
+    "run": "run",
     "scores": "scores",
-    "tag": "tagging",
+    "tag": "tag",
     "undo": "history",
-    "where": "modelfiles",
+    "where": "models",
 }
 
 

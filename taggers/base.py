@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from PIL import Image
 
+from datasetkit.captions.vocabulary import PERSON_COUNT
 from datasetkit.core.errors import InputError
-from datasetkit.core.vocabulary import PERSON_COUNT
-from datasetkit.images import Reduced
+from datasetkit.images.pixels import Reduced
 
 GENERAL, CHARACTER, RATING = "general", "character", "rating"
 # Some models also score these. They are kept and shown, and never written: a caption says what a picture shows.
@@ -130,7 +130,7 @@ class Tagger(Protocol):
     def fills_cores(self) -> bool: ...
 
     def prepare(self, image: Image.Image) -> object:
-        """Turn a picture, as `datasetkit.images.load` gives it, into what `scores` takes; safe in many threads."""
+        """Turn a picture, as `datasetkit.images.pixels.load` gives it, into what `scores` takes; safe in many threads."""
         ...
 
     def scores(self, batch: Sequence[object]) -> NDArray[np.float32]:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from datasetkit.core import vocabulary
+from datasetkit.captions import vocabulary
 from datasetkit.vision import colours, faces, medium, nouns
 from taggers.base import GENERAL, Identity, Label, Labels, round_scores
 from taggers.evidence import Observation, gather

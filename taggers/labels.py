@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from datasetkit.core.captions import spell
+from datasetkit.captions.caption import spell
 from datasetkit.core.errors import ModelFileError
 from taggers.base import CATEGORIES, CHARACTER, GENERAL, RATING, Label, Labels
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from datasetkit.core.errors import ConfigError, ModelFileError
-from datasetkit.core.events import SILENT, Reporter
+from datasetkit.core.progress import SILENT, Reporter
 from taggers import hub
 from taggers.kinds import KINDS
 from taggers.labels import CSV_FILE

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from datasetkit import images
 from datasetkit.core.errors import InputError
+from datasetkit.images import pixels
 
 # Part of the key of stored scores: to be raised whenever one byte of the result changes. Both kinds of models share
 # them: which kind a model is follows from its files, and so from its revision.
@@ -39,7 +39,7 @@ def to_square_bgr(image: Image.Image, size: int) -> NDArray[np.float32]:
     return np.ascontiguousarray(np.asarray(square)[:, :, ::-1], np.float32)
 
 
-def shrunk_to_square_bgr(picture: images.Reduced, size: int) -> NDArray[np.float32]:
+def shrunk_to_square_bgr(picture: pixels.Reduced, size: int) -> NDArray[np.float32]:
     """Do what `to_square_bgr` does with an RGB picture that its decoder reduced by 2, 4 or 8.
 
     The padded square of the whole picture then has a side and a place that are no whole pixels of the reduced one: one
@@ -65,7 +65,7 @@ def shrunk_to_square_bgr(picture: images.Reduced, size: int) -> NDArray[np.float
     return np.ascontiguousarray(np.asarray(square)[:, :, ::-1], np.float32)
 
 
-def _with_soft_ends(picture: images.Reduced) -> Image.Image:
+def _with_soft_ends(picture: pixels.Reduced) -> Image.Image:
     """Mix the first and the last row or column beside the border with its white, by how much of it lies outside.
 
     1003 pixels reduced by 2 are 502, and the last one (of a mirrored picture the first) is half made up.
@@ -99,7 +99,7 @@ def _rgb(image: Image.Image) -> Image.Image:
     """Return an RGB picture of any mode, transparent parts on white; what `images.load` gave passes untouched."""
     if image.mode == "RGB" and not image.info:
         return image
-    return images.to_srgb(image.copy())  # a copy: the caller's picture keeps its metadata
+    return pixels.to_srgb(image.copy())  # a copy: the caller's picture keeps its metadata
 
 
 def _square(image: Image.Image, size: int) -> Image.Image:

@@ -14,7 +14,7 @@ from functools import partial
 from typing import Any
 
 from datasetkit.core.errors import ConfigError, ModelFileError, StorageError
-from datasetkit.core.events import SILENT, Reporter
+from datasetkit.core.progress import SILENT, Reporter
 from taggers import hub, models, sessions
 from taggers.base import Resolved, Tagger, TaggerOptions
 

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from datasetkit.core.errors import ModelFileError
-from datasetkit.core.events import SILENT, Reporter
-from datasetkit.images import Reduced
+from datasetkit.core.progress import SILENT, Reporter
+from datasetkit.images.pixels import Reduced
 from datasetkit.vision import providers
 from taggers import folder, models, precision, sessions
 from taggers.base import Identity, Labels, Resolved, TaggerOptions, round_scores

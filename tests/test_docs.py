@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from datasetkit.core import config
 from datasetkit.core.errors import Exit
+from datasetkit.options import config
 from tests.cli.commands import commands, options
 
 DOCS = Path(__file__).parents[1] / "docs"

@@ -4,7 +4,7 @@ import inspect
 
 import datasetkit
 from datasetkit import api
-from datasetkit.core import config
+from datasetkit.options import config
 
 VERBS = """
     as_sd_scripts check crop_faces cutout doctor download erase_faces export find_config generate_reg groups history

@@ -9,10 +9,10 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Final
 
-from datasetkit.core.config import Config, LayoutOptions, TrainOptions, build
 from datasetkit.core.errors import ConfigError
 from datasetkit.core.files import MASKS, display
-from trainer.plan import TRAIN, Subset, caption_options, find_subsets
+from datasetkit.options.config import Config, LayoutOptions, TrainOptions, build
+from trainer.plan.plan import TRAIN, Subset, caption_options, find_subsets
 from trainer.tinybase import shipped
 
 # What sd-scripts takes where its files say nothing (its seed would be random).

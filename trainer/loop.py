@@ -13,19 +13,22 @@ from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from datasetkit.core.config import TrainOptions
-from trainer import losses, noise, optim, preservation, seeds, sizes
+from datasetkit.options.config import TrainOptions
+from trainer.data import seeds
+from trainer.data.latents import Encoder
+from trainer.data.prefetch import WORKERS, Reader, Seen, Step
+from trainer.data.text import Texts
+from trainer.device import Place
 from trainer.errors import Diverged
 from trainer.families.base import Family, Parts
-from trainer.latents import Encoder
-from trainer.lora import Lora
+from trainer.files.lora import Lora
 from trainer.networks.average import Average
-from trainer.norms import NormReport
-from trainer.place import Place
-from trainer.plan import TrainPlan
-from trainer.reading import WORKERS, Reader, Seen, Step
-from trainer.schedule import Prediction, alphas_cumprod, snr
-from trainer.text import Texts
+from trainer.networks.norms import NormReport
+from trainer.objective import losses, noise, preservation
+from trainer.objective.noise_schedule import Prediction, alphas_cumprod, snr
+from trainer.optimizers import optim
+from trainer.plan import size_conditioning
+from trainer.plan.plan import TrainPlan
 
 _Draws = Callable[[str], list[torch.Generator]]
 
@@ -235,7 +238,9 @@ def predict(setup: Setup, batch: Sequence[Seen], drawn: Drawn) -> Tensor:
 
 def _sizes(batch: Sequence[Seen]) -> Tensor:
     """Return what the visits tell of their pictures' sizes, (visits, 6)."""
-    return torch.tensor([sizes.told(seen.picture, seen.at, seen.flip) for seen in batch], dtype=torch.float32)
+    return torch.tensor(
+        [size_conditioning.told(seen.picture, seen.at, seen.flip) for seen in batch], dtype=torch.float32
+    )
 
 
 def _noise(options: TrainOptions, latents: Tensor, generators: _Draws) -> Tensor:

@@ -15,23 +15,26 @@ from pathlib import Path
 import torch
 from safetensors.torch import save as save_tensors
 
-from datasetkit.core.buckets import Size
-from datasetkit.core.config import TrainOptions
 from datasetkit.core.errors import ConfigError, InputError
-from datasetkit.core.events import SILENT, Reporter
 from datasetkit.core.files import display, require_writable, write_atomic, writing
-from datasetkit.core.locks import lock
+from datasetkit.core.progress import SILENT, Reporter
 from datasetkit.core.records import Failed
-from trainer import checkpoint, gate, loop, lora, lr, metadata, metrics, optim, proof, sample, setup, validation
-from trainer.hashes import checkpoint_hashes
+from datasetkit.dataset.buckets import Size
+from datasetkit.options.config import TrainOptions
+from datasetkit.project.locks import lock
+from trainer import loop, setup
+from trainer.device import DTYPES, processes
+from trainer.files import checkpoint, gate, lora, metadata, roundtrip
+from trainer.files.hashes import checkpoint_hashes
 from trainer.loop import Setup, StepLog
-from trainer.metrics import Check
-from trainer.place import DTYPES, processes
-from trainer.plan import TrainPlan
-from trainer.prompts import Prompt
-from trainer.prompts import read as read_prompts
-from trainer.sheet import Sheet
-from trainer.validation import BEST, Best, Validator
+from trainer.monitor import metrics, sample, validation
+from trainer.monitor.metrics import Check
+from trainer.monitor.prompts import Prompt
+from trainer.monitor.prompts import read as read_prompts
+from trainer.monitor.sheet import Sheet
+from trainer.monitor.validation import BEST, Best, Validator
+from trainer.optimizers import lr, optim
+from trainer.plan.plan import TrainPlan
 
 LATENTS = "latents.safetensors"
 # Options that may change when a run goes on: they say where things go, not what is computed.
@@ -344,9 +347,9 @@ def _judge(run: Setup, folder: Path, name: str) -> tuple[str, ...]:
         verdict = gate.check_tensors(tensors, run.lora, name=diffusers.name, idle=idle, dtype=dtype)
     else:
         verdict = gate.check(kohya, run.lora, idle=idle, dtype=dtype)
-        proof.check(kohya, run, dtype)
+        roundtrip.check(kohya, run, dtype)
     if run.options.lora_format != "kohya":
-        proof.check(diffusers, run, dtype)
+        roundtrip.check(diffusers, run, dtype)
     return verdict.remarks
 
 

@@ -13,21 +13,24 @@ import torch
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from datasetkit.core.config import TrainOptions
 from datasetkit.core.errors import ConfigError
-from datasetkit.core.events import SILENT, Reporter
-from trainer import eightbit, lora, lr, optim, place, weighted
+from datasetkit.core.progress import SILENT, Reporter
+from datasetkit.options.config import TrainOptions
+from trainer import device
+from trainer.data import weighted
+from trainer.data.latents import Encoder
+from trainer.data.text import Texts
 from trainer.families import agreement, registry
 from trainer.families.base import Part, Parts
 from trainer.families.detect import detect
 from trainer.families.source import find
-from trainer.latents import Encoder
+from trainer.files import lora
 from trainer.loop import Setup
-from trainer.networks import convolutions, groups
+from trainer.networks import convolutions, groups, int8
 from trainer.networks.average import Average
-from trainer.plan import TrainPlan
-from trainer.schedule import alphas_of
-from trainer.text import Texts
+from trainer.objective.noise_schedule import alphas_of
+from trainer.optimizers import lr, optim
+from trainer.plan.plan import TrainPlan
 
 # peft imports bitsandbytes wherever it is installed, and that misses a package which nothing here uses.
 logging.getLogger("bitsandbytes.backends").setLevel(logging.ERROR)
@@ -68,18 +71,18 @@ def load_parts(options: TrainOptions) -> Parts:
     prediction = agreement.settle(options, found)
     return registry.family(found.family).load(
         str(source), revision="", vae=options.vae, prediction=prediction,
-        dtype=torch.float32 if options.reads_float32() else place.find(options.mixed_precision)[0].dtype,
+        dtype=torch.float32 if options.reads_float32() else device.find(options.mixed_precision)[0].dtype,
     )  # fmt: skip
 
 
-def vae_dtype(where: place.Place) -> torch.dtype:
+def vae_dtype(where: device.Place) -> torch.dtype:
     """Return the precision of the VAE: it overflows in fp16, and bfloat16 has float32's range."""
     return torch.bfloat16 if where.dtype == torch.bfloat16 else torch.float32
 
 
 def assemble(options: TrainOptions, plan: TrainPlan, parts: Parts, *, reporter: Reporter = SILENT) -> Setup:
     """Put the LoRA on a loaded model and make everything ready for the first step."""
-    where, remark = place.find(options.mixed_precision)
+    where, remark = device.find(options.mixed_precision)
     family = registry.family(parts.family)
     for said in (*filter(None, [remark]), *agreement.remarks(options, parts.family)):
         reporter.warn(said)
@@ -92,8 +95,8 @@ def assemble(options: TrainOptions, plan: TrainPlan, parts: Parts, *, reporter: 
     for name in parts.names:
         model = parts.part(name)
         if options.fp8_base or (options.fp8_base_unet and name == "unet"):
-            eightbit.shrink(model)
-        place.lower_base(model, where.dtype)
+            int8.shrink(model)
+        device.lower_base(model, where.dtype)
         model.to(where.device)
         if name in network.parts:
             model.train()  # there is no dropout in the base; checkpointing and the LoRA's own dropout ask for it

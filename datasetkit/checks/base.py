@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from datasetkit.core.buckets import BucketRules
-from datasetkit.core.captions import normal_form
-from datasetkit.core.config import CheckOptions
-from datasetkit.core.layout import Misread
+from datasetkit.captions.caption import normal_form
 from datasetkit.core.records import Failed
+from datasetkit.dataset.buckets import BucketRules
+from datasetkit.dataset.layout import Misread
+from datasetkit.options.config import CheckOptions
 
 Group = Literal["picture", "caption", "folder"]
 GROUPS: tuple[Group, ...] = ("picture", "caption", "folder")

@@ -6,13 +6,13 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Final
 
-from datasetkit import tokens
-from datasetkit.checks import sdscripts
+from datasetkit.captions import tokens
+from datasetkit.captions.caption import normal_form, read_caption
+from datasetkit.captions.vocabulary import Vocabulary, load
+from datasetkit.checks import sd_scripts
 from datasetkit.checks.base import Check, Found, Item, Material, Place, Written
-from datasetkit.core.captions import normal_form
 from datasetkit.core.errors import DskError
-from datasetkit.core.files import display, read_caption
-from datasetkit.core.vocabulary import Vocabulary, load
+from datasetkit.core.files import display
 
 BOM: Final = "\ufeff"
 # A guessed trigger leads at least so many captions, and this share of those of its folder.
@@ -27,7 +27,7 @@ def text_of(caption: Written) -> str:
 def missing(of: Material) -> Iterator[Found]:
     for item in of.items:
         if item.caption is None and not item.place.is_reg:
-            others = next((path for path in sdscripts.candidates(item.path)[1:] if path.is_file()), None)
+            others = next((path for path in sd_scripts.candidates(item.path)[1:] if path.is_file()), None)
             if others is not None:
                 trained = f"sd-scripts takes {display(others.name)}, whose stem is shorter"
             else:

@@ -7,12 +7,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
+from datasetkit.captions.caption import normal_form
+from datasetkit.captions.vocabulary import load
 from datasetkit.checks.base import Check, Found, Item, Material
-from datasetkit.core.captions import normal_form
 from datasetkit.core.files import caption_path, display
-from datasetkit.core.layout import Concept, parse
-from datasetkit.core.repeats import balance_reg, reg_visits
-from datasetkit.core.vocabulary import load
+from datasetkit.dataset.layout import Concept, parse
+from datasetkit.dataset.repeats import balance_reg, reg_visits
 
 
 def misread(of: Material) -> Iterator[Found]:

@@ -5,13 +5,13 @@ from __future__ import annotations
 from types import MappingProxyType
 from typing import Final
 
-from datasetkit.checks import captions, folders, pictures, tags
+from datasetkit.checks import captions, folders, images, tags
 from datasetkit.checks.base import Check
-from datasetkit.core.config import CheckOptions
 from datasetkit.core.ranges import one_of
+from datasetkit.options.config import CheckOptions
 
 CHECKS: Final = MappingProxyType(
-    {check.name: check for check in (*pictures.CHECKS, *captions.CHECKS, *tags.CHECKS, *folders.CHECKS)}
+    {check.name: check for check in (*images.CHECKS, *captions.CHECKS, *tags.CHECKS, *folders.CHECKS)}
 )
 
 

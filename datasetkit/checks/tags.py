@@ -6,13 +6,13 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator
 from typing import Final
 
+from datasetkit.captions.caption import normal_form
+from datasetkit.captions.contradictions import contradictions, load_contradictions
+from datasetkit.captions.implications import close_chains, load_implications
+from datasetkit.captions.vocabulary import load
 from datasetkit.checks.base import Check, Found, Item, Material, Written
 from datasetkit.checks.captions import leading
-from datasetkit.core.captions import normal_form
-from datasetkit.core.contradictions import contradictions, load_contradictions
 from datasetkit.core.files import display
-from datasetkit.core.implications import close_chains, load_implications
-from datasetkit.core.vocabulary import load
 
 # A longer piece between commas is a sentence, not a tag that was misspelt.
 _TAG_WORDS = 5

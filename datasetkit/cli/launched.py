@@ -6,10 +6,10 @@ from pathlib import Path
 
 from datasetkit.cli import console, train, train_plan
 from datasetkit.core.errors import DskError, Exit
-from datasetkit.core.events import SILENT
+from datasetkit.core.progress import SILENT
 from trainer.config import setting
-from trainer.place import first_to_fail, processes
-from trainer.prompts import read as read_prompts
+from trainer.device import first_to_fail, processes
+from trainer.monitor.prompts import read as read_prompts
 
 
 def main(arguments: list[str]) -> int:

@@ -80,7 +80,7 @@ def run(arguments: list[str]) -> int:
     """Run one command line and return its exit code; every expected error ends here as one line and a hint."""
     # Each registers its commands; help lists them in this order.
     from datasetkit.cli import prepare  # noqa: F401, I001
-    from datasetkit.cli import pictures  # noqa: F401
+    from datasetkit.cli import images  # noqa: F401
     from datasetkit.cli import review  # noqa: F401
     from datasetkit.cli import dataset  # noqa: F401
     from datasetkit.cli import check  # noqa: F401

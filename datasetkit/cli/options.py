@@ -70,23 +70,23 @@ def sides(text: str | None) -> list[int] | None:
 
 def tag_options(folder: Path, given: Mapping[str, object]) -> Any:
     """Build the options of `dsk tag`: in a concept's folder its own [[concept]] table joins [tag], as in a run."""
-    from datasetkit.verbs import sets  # here, so that --help need not load it
+    from datasetkit.verbs.shared import concept_folders  # here, so that --help need not load it
 
-    options = sets.tag_options(folder, given)
+    options = concept_folders.tag_options(folder, given)
     if options.recursive and given.get("trigger") is None:
-        sets.refuse_concepts_below(folder)
+        concept_folders.refuse_concepts_below(folder)
     return options
 
 
 def plan_options(folder: Path, given: Mapping[str, object]) -> Any:
     """Build the options of `dsk plan-repeats`: what it does not say itself, `[layout]` of the dsk.toml does."""
-    from datasetkit.verbs import planning  # here, so that --help need not load it
+    from datasetkit.verbs import plan_repeats  # here, so that --help need not load it
 
-    return planning.plan_options(folder, given)
+    return plan_repeats.plan_options(folder, given)
 
 
 def options(folder: Path, verb: str, given: Mapping[str, object]) -> Any:
     """Build a verb's options: default < the dsk.toml that governs the folder < what was given (None: was not)."""
-    from datasetkit.core import config  # here, so that --help need not load it
+    from datasetkit.options import config  # here, so that --help need not load it
 
     return config.find(folder).build(config.TABLES[verb], verb, given)

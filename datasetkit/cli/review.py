@@ -57,7 +57,7 @@ def review(
         hint = 'pip install "datasetkit[web]"'
         raise MissingExtra(f"dsk review needs the package {error.name}", hint=hint) from error
     from datasetkit.cli import console
-    from datasetkit.verbs.project import How
+    from datasetkit.project.session import How
 
     def ready(serving: Serving) -> None:
         # The first line of stdout is the address alone, for programs that start the page.

@@ -11,7 +11,7 @@ import typer
 from datasetkit.cli import console
 from datasetkit.core.errors import Exit
 from datasetkit.core.records import Failed, RunReport
-from datasetkit.verbs.project import How
+from datasetkit.project.session import How
 
 Result = TypeVar("Result")
 

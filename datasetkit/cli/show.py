@@ -10,34 +10,34 @@ from typing import TYPE_CHECKING, Any
 
 from rich.text import Text
 
+from datasetkit.captions.diffs import CaptionChange
 from datasetkit.cli.console import counted, listed, pictures, say, table, warn
-from datasetkit.core.diffs import CaptionChange
 from datasetkit.core.files import IMAGE_SUFFIXES, PROJECT, display, find_root
-from datasetkit.core.plans import Copy, FileOp, Link, Move, Plan, WriteBytes, WriteText
 from datasetkit.core.records import Failed
+from datasetkit.project.plans import Copy, FileOp, Link, Move, Plan, WriteBytes, WriteText
 
 if TYPE_CHECKING:
-    from datasetkit.core.journal import Entry, Undone
-    from datasetkit.core.repeats import RepeatsPlan
-    from datasetkit.core.rules import Group, RuleHits
-    from datasetkit.verbs.carrying import Reworded
-    from datasetkit.verbs.cutting import CutoutResult
+    from datasetkit.captions.rules import Group, RuleHits
+    from datasetkit.dataset.repeats import RepeatsPlan
+    from datasetkit.outputs.sidecars import Reworded
+    from datasetkit.project.journal import Entry, Undone
+    from datasetkit.verbs.cutout import CutoutResult
     from datasetkit.verbs.doctor import Examined
-    from datasetkit.verbs.exchange import Exported, Imported
-    from datasetkit.verbs.facing import FacesResult
-    from datasetkit.verbs.layouts import LaidOutResult
-    from datasetkit.verbs.modelfiles import Places
-    from datasetkit.verbs.naming import Renamed
-    from datasetkit.verbs.pipeline import Ran, Started, StepResult
-    from datasetkit.verbs.planning import Planned
-    from datasetkit.verbs.reg_pictures import GeneratedResult
-    from datasetkit.verbs.regs import RegResult
-    from datasetkit.verbs.resizing import ResizeResult, TrainerUse
+    from datasetkit.verbs.export import Exported, Imported
+    from datasetkit.verbs.faces import FacesResult
+    from datasetkit.verbs.layout import LaidOutResult
+    from datasetkit.verbs.models import Places
+    from datasetkit.verbs.plan_repeats import Planned
+    from datasetkit.verbs.reg import RegResult
+    from datasetkit.verbs.reg_generate import GeneratedResult
+    from datasetkit.verbs.rename import Renamed
+    from datasetkit.verbs.report import Reported
+    from datasetkit.verbs.resize import ResizeResult, TrainerUse
     from datasetkit.verbs.rules import Ruled
+    from datasetkit.verbs.run import Ran, Started, StepResult
     from datasetkit.verbs.scores import PictureScores, Row
-    from datasetkit.verbs.scoring import Used
-    from datasetkit.verbs.tables import Reported
-    from datasetkit.verbs.tagging import Tagged
+    from datasetkit.verbs.shared.scoring import Used
+    from datasetkit.verbs.tag import Tagged
     from taggers.models import ModelFiles, ModelRow
 
 _MOST = 20
@@ -442,9 +442,9 @@ def step(dry_run: bool) -> Callable[[StepResult], None]:
     """Return what prints one step of a run as it ends."""
 
     def shown(result: StepResult) -> None:
-        from datasetkit.cli import show_pictures  # which stands on this module
+        from datasetkit.cli import show_images  # which stands on this module
 
-        shown_by = {**_SHOWN, "faces": show_pictures.faces, "cutout": show_pictures.cut}
+        shown_by = {**_SHOWN, "faces": show_images.faces, "cutout": show_images.cut}
         shown_by[result.step](result.result, dry_run)
 
     return shown

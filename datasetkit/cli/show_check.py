@@ -15,9 +15,9 @@ from datasetkit.core.files import display, find_root
 
 if TYPE_CHECKING:
     from datasetkit.checks.base import Place
-    from datasetkit.checks.telling import Summary
-    from datasetkit.verbs.checking import Checked
-    from datasetkit.verbs.trainers_view import Seen, TrainersView
+    from datasetkit.checks.summary import Summary
+    from datasetkit.verbs.check import Checked
+    from datasetkit.verbs.check_as_sd_scripts import Seen, TrainersView
 
 _HEADINGS = {"picture": "Pictures", "caption": "Captions", "folder": "Folders"}
 _TRIGGERS_SHOWN = 3

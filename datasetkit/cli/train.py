@@ -11,8 +11,8 @@ from datasetkit.cli import options as opt
 from datasetkit.cli.main import app
 
 if TYPE_CHECKING:
-    from datasetkit.core.config import TrainOptions
-    from trainer.plan import TrainPlan
+    from datasetkit.options.config import TrainOptions
+    from trainer.plan.plan import TrainPlan
     from trainer.run import Trained
 
 PANEL = "Train"
@@ -43,7 +43,7 @@ def train(
     Example: dsk train dataset --set pretrained_model_name_or_path=v1-5-pruned.safetensors --dry-run
     """
     from datasetkit.cli import console, run, show, train_plan
-    from trainer.prompts import read as read_prompts
+    from trainer.monitor.prompts import read as read_prompts
 
     given = _given(set_ or [])
     options, plan, ignored = planned(folder, config_file, dataset_config, given)
@@ -82,9 +82,9 @@ def planned(
     processes: int = 1,
 ) -> tuple[TrainOptions, TrainPlan, dict[str, str]]:
     """Read the options and the data set; load nothing heavy. processes: that train together."""
-    from datasetkit.core import config
+    from datasetkit.options import config
     from trainer import config as translation
-    from trainer.plan import find_subsets, make_plan
+    from trainer.plan.plan import find_subsets, make_plan
 
     if config_file is not None or dataset_config is not None:
         said = translation.translate(config_file, dataset_config, given)

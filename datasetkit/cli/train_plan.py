@@ -11,11 +11,11 @@ from datasetkit.cli.console import counted, pictures, say, table, warn
 from datasetkit.core.files import display
 
 if TYPE_CHECKING:
-    from datasetkit.core.config import TrainOptions
+    from datasetkit.options.config import TrainOptions
     from trainer.families.detect import Found
-    from trainer.findings import BucketUse, CaptionUse, SubsetUse
-    from trainer.memory import Estimate
-    from trainer.plan import TrainPlan
+    from trainer.plan.memory import Estimate
+    from trainer.plan.plan import TrainPlan
+    from trainer.plan.report import BucketUse, CaptionUse, SubsetUse
 
 _NAMED = 3
 PREDICTED = {"epsilon": "noise", "v_prediction": "velocity"}
@@ -38,15 +38,15 @@ class Shown:
 
 def look(options: TrainOptions, plan: TrainPlan, ignored: Mapping[str, str]) -> Shown:
     """Look at a plan's folders, buckets and captions, and estimate what it takes; nothing heavy is loaded."""
-    from trainer import findings, memory, weights
     from trainer.families import agreement
+    from trainer.plan import memory, model_shapes, report
 
-    buckets = findings.bucket_use(plan)
+    buckets = report.bucket_use(plan)
     largest = max((use.size for use in buckets), key=lambda size: size[0] * size[1])
-    anatomy = weights.read(options.pretrained_model_name_or_path, options.vae)
+    anatomy = model_shapes.read(options.pretrained_model_name_or_path, options.vae)
     return Shown(
-        options, plan, ignored, findings.subset_use(plan), buckets,
-        findings.caption_use(plan, options.max_token_length, weighted=options.weighted_captions),
+        options, plan, ignored, report.subset_use(plan), buckets,
+        report.caption_use(plan, options.max_token_length, weighted=options.weighted_captions),
         memory.estimate(options, largest, anatomy),
         _rates(options, anatomy is not None and anatomy.lora_text_2 > 0),
         agreement.of_base(options),

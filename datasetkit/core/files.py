@@ -13,7 +13,6 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from datasetkit.core.captions import Caption, parse
 from datasetkit.core.errors import InputError, StorageError
 from datasetkit.core.records import Failed
 
@@ -148,25 +147,6 @@ def companions(folder: Path, images: Iterable[Path]) -> dict[Path, tuple[Path, .
 def caption_path(image: Path) -> Path:
     """Return where an image's caption stands: the same stem, `.txt`."""
     return image.with_suffix(CAPTION_SUFFIX)
-
-
-def read_caption(image: Path) -> Caption | None:
-    """Read the caption beside an image; None where there is none.
-
-    Raises InputError for text that is not UTF-8, is a link, or is too large to be a caption.
-    """
-    path = caption_path(image)
-    return decode_caption(path, read_regular(path, limit=MAX_CAPTION_BYTES))
-
-
-def decode_caption(path: Path, data: bytes | None) -> Caption | None:
-    """Read a caption from the bytes of its file; None where there is none. Raises InputError."""
-    if data is None:
-        return None
-    try:
-        return parse(data.decode("utf-8-sig"))
-    except UnicodeDecodeError:
-        raise InputError(f"the caption {display(path.name)} is not UTF-8 text", hint="save it as UTF-8") from None
 
 
 def read_regular(path: Path, *, limit: int) -> bytes | None:

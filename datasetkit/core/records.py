@@ -7,9 +7,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, TypeVar
 
-from datasetkit.core.captions import Caption
-
 T_co = TypeVar("T_co", covariant=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Caption:
+    """The tags of one picture, in order."""
+
+    tags: tuple[str, ...]
+
+    def text(self) -> str:
+        """Return the caption as one line without its newline: tags joined by a comma and a space."""
+        return ", ".join(self.tags)
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,8 +11,8 @@ from itertools import islice
 from typing import Protocol, TypeVar
 
 from datasetkit.core.errors import ConfigError, DskError, Locked, MissingExtra, ModelFileError, StorageError
-from datasetkit.core.events import SILENT, Reporter
 from datasetkit.core.files import display
+from datasetkit.core.progress import SILENT, Reporter
 from datasetkit.core.records import Failed, ImageRecord, Outcome
 from datasetkit.stages.base import Stage, Worker
 

@@ -10,9 +10,10 @@ from dataclasses import astuple, dataclass
 import numpy as np
 from PIL import Image, ImageOps
 
-from datasetkit import images, looks
 from datasetkit.checks.base import Looks, Measure, Spot
 from datasetkit.core.records import Done, ImageRecord, Outcome
+from datasetkit.images import near_duplicates
+from datasetkit.images import pixels as images
 from datasetkit.vision import blur
 from datasetkit.vision.faces import DEFAULT, Face, FaceDetector, open_detector, steady
 from datasetkit.vision.text import Box, TextFinder
@@ -67,7 +68,7 @@ class CheckWorker:
     def prepare(self, record: ImageRecord) -> dict[Measure, bytes]:
         reduced = images.load_reduced(record.path, EDGE, alpha="keep", max_pixels=self.max_pixels)
         revealed, hidden = reveal(reduced.image)
-        picture = looks.fit(_flattened(reduced), EDGE)
+        picture = near_duplicates.fit(_flattened(reduced), EDGE)
         rows: dict[Measure, bytes] = {}
         if self.with_looks:
             rows["looks"] = pack_looks(self._looks(record, picture, revealed, hidden))
@@ -83,7 +84,7 @@ class CheckWorker:
     def _looks(self, record: ImageRecord, picture: Image.Image, revealed: float, hidden: str) -> Looks:
         seen = images.probe(record.path, max_pixels=self.max_pixels)
         at_512 = _shrunk(picture, blur.LONG_EDGE)
-        look = looks.look(_shrunk(at_512, looks.SEEN_AT))
+        look = near_duplicates.look(_shrunk(at_512, near_duplicates.SEEN_AT))
         return Looks(seen.format, seen.frames, seen.orientation, revealed, hidden, round(blur.blur(at_512), 4), look)
 
     def process(self, batch: Sequence[tuple[ImageRecord, object]]) -> Sequence[Outcome[Measured]]:

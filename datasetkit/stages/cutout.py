@@ -10,12 +10,12 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageChops, ImageFilter
 
-from datasetkit import images
-from datasetkit.core import backdrops
-from datasetkit.core.config import CutoutOptions
+from datasetkit.captions import backgrounds
 from datasetkit.core.errors import InputError
 from datasetkit.core.files import MASKS, display
 from datasetkit.core.records import Done, ImageRecord, Outcome
+from datasetkit.images import pixels
+from datasetkit.options.config import CutoutOptions
 from datasetkit.vision import flatten
 from datasetkit.vision.subject import SubjectFinder
 
@@ -64,22 +64,22 @@ class CutoutWorker:
         """Read, cut out and write one picture. Raises InputError where nothing, or everything, is subject."""
         options = self.options
         target, mask_target = self.targets[record.path]
-        seen = images.load(record.path, alpha="keep", max_pixels=options.max_pixels)
+        seen = pixels.load(record.path, alpha="keep", max_pixels=options.max_pixels)
         if seen.size != (record.width, record.height):
             raise InputError(f"{display(record.path)} was changed while it was read", hint="run again")
         own = own_alpha(seen, options.min_area)
-        picture = seen.convert("RGB") if own is not None else images.to_srgb(seen)
+        picture = seen.convert("RGB") if own is not None else pixels.to_srgb(seen)
         mask = own if own is not None else self.finder.mask(picture)
         area = require_subject(mask, options.min_area)
         if options.feather:
             mask = feathered(mask, options.feather)
-        colour = backdrops.colour(options.bg, record.id)
+        colour = backgrounds.colour(options.bg, record.id)
         if own is not None:  # its colours at the edge are its own already
             cut = _composed(picture, mask, colour, keep_alpha=options.keep_alpha)
         else:
             cut = (flatten.transparent if options.keep_alpha else flatten.flatten)(picture, mask, colour)
-        images.save(joined(mask, record.path), mask_target)
-        images.save(cut, target)
+        pixels.save(joined(mask, record.path), mask_target)
+        pixels.save(cut, target)
         made = CutOut(target, mask_target, area, colour, self.finder.device)
         return Done(record, made, OWN_ALPHA if own is not None else "")
 
@@ -123,7 +123,7 @@ def joined(mask: Image.Image, source: Path) -> Image.Image:
     before = mask_beside(source)
     if before is None:
         return mask
-    other = images.load(before).convert("L").resize(mask.size, Image.Resampling.BILINEAR)
+    other = pixels.load(before).convert("L").resize(mask.size, Image.Resampling.BILINEAR)
     return ImageChops.multiply(mask, other)
 
 

@@ -9,15 +9,15 @@ from pathlib import Path
 
 from PIL import Image, ImageChops, ImageDraw, ImageFilter
 
-from datasetkit import images
 from datasetkit.checks.base import Spot
-from datasetkit.core.config import FacesOptions
 from datasetkit.core.errors import InputError
 from datasetkit.core.files import display, reading, require_names, write_atomic
 from datasetkit.core.records import Done, ImageRecord, Outcome
+from datasetkit.images import pixels
+from datasetkit.options.config import FacesOptions
 from datasetkit.stages.cutout import joined, mask_beside
 from datasetkit.stages.resize import is_bare, shrink
-from datasetkit.vision.painting import fill
+from datasetkit.vision.inpaint import fill
 
 Square = tuple[int, int, int, int]
 # Without --margin: around a face to crop (hair and chin belong to it), and to erase.
@@ -98,7 +98,7 @@ def _softened(hard: Image.Image) -> Image.Image:
 
 
 def _load(record: ImageRecord, options: FacesOptions) -> Image.Image:
-    picture = images.load(record.path, max_pixels=options.max_pixels)
+    picture = pixels.load(record.path, max_pixels=options.max_pixels)
     if picture.size != (record.width, record.height):
         raise InputError(f"{display(record.path)} was changed while it was read", hint="run again")
     return picture
@@ -126,14 +126,14 @@ class CropStage:
         faces = self.places[record.path].faces
         picture, sides = _load(record, options), []
         beside = mask_beside(record.path) if len(targets) > len(faces) else None
-        mask = images.load(beside).convert("L") if beside is not None else None
+        mask = pixels.load(beside).convert("L") if beside is not None else None
         for n, face in enumerate(faces):
             box = square(face, record.width, record.height, options.margin)
             side = min(options.size, box[2] - box[0])
             if mask is not None:
                 whole = mask.resize(picture.size, Image.Resampling.BILINEAR)
-                images.save(whole.crop(box).resize((side, side), Image.Resampling.BILINEAR), targets[len(faces) + n])
-            images.save(shrink(picture.crop(box), (side, side)), targets[n])
+                pixels.save(whole.crop(box).resize((side, side), Image.Resampling.BILINEAR), targets[len(faces) + n])
+            pixels.save(shrink(picture.crop(box), (side, side)), targets[n])
             sides.append(side)
         return Done(record, Cropped(targets[: len(faces)], tuple(sides)))
 
@@ -164,12 +164,12 @@ class EraseStage:
         picture = _load(record, self.options)
         if masks:
             gone = _softened(hole(places, picture.size, self.options.margin))
-            images.save(joined(ImageChops.invert(gone), record.path), masks[0])
-            images.save(fill(picture, gone, self.options.fill), target)
+            pixels.save(joined(ImageChops.invert(gone), record.path), masks[0])
+            pixels.save(fill(picture, gone, self.options.fill), target)
         elif (data := _bare(record, target, self.options)) is not None:
             write_atomic(target, data)
         else:
-            images.save(picture, target)
+            pixels.save(picture, target)
         return Done(record, Erased(target, len(places.faces), len(places.text)))
 
     def process(self, batch: Sequence[tuple[ImageRecord, object]]) -> Sequence[Outcome[Erased]]:
@@ -178,8 +178,8 @@ class EraseStage:
 
 def _bare(record: ImageRecord, target: Path, options: FacesOptions) -> bytes | None:
     """Return the bytes of a file that is, without its faces, already what would be written; None for any other."""
-    writer = images.WRITERS[target.suffix.lower()]
-    seen = images.probe(record.path, max_pixels=options.max_pixels)
+    writer = pixels.WRITERS[target.suffix.lower()]
+    seen = pixels.probe(record.path, max_pixels=options.max_pixels)
     if (seen.format, seen.frames, seen.has_alpha) != (writer, 1, False):
         return None
     with reading(record.path):

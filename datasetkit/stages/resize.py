@@ -12,11 +12,11 @@ from typing import Literal
 
 from PIL import Image
 
-from datasetkit import images
-from datasetkit.core.config import ResizeOptions
 from datasetkit.core.errors import InputError, PlanConflict
 from datasetkit.core.files import display, reading, write_atomic, writing
 from datasetkit.core.records import Done, ImageRecord, Outcome
+from datasetkit.images import pixels
+from datasetkit.options.config import ResizeOptions
 
 Size = tuple[int, int]
 # Less than elsewhere, so that 2,816 pixels and more are still halved for 1,024; measured to lose nothing at JPEG
@@ -120,11 +120,11 @@ class ResizeWorker:
         options, target = self.options, self.targets[record.path]
         source = (record.width, record.height)
         size = target_size(*source, max_side=options.max, mode=options.mode)
-        writer = images.WRITERS.get(target.suffix.lower(), "")
-        alpha = options.alpha if writer in images.WITH_ALPHA else "flatten"
+        writer = pixels.WRITERS.get(target.suffix.lower(), "")
+        alpha = options.alpha if writer in pixels.WITH_ALPHA else "flatten"
         # Also what could be copied is decoded: a damaged file must not be passed on.
         wanted = max(size) if size != source else None
-        picture = images.load_reduced(
+        picture = pixels.load_reduced(
             record.path, wanted, alpha=alpha, max_pixels=options.max_pixels, factor=DRAFT_FACTOR
         )
         if (picture.width, picture.height) != source:
@@ -138,18 +138,18 @@ class ResizeWorker:
         if copied:
             write_atomic(target, data)
         else:
-            images.save(shrink(picture.image, size, picture.box), target, quality=options.quality)
+            pixels.save(shrink(picture.image, size, picture.box), target, quality=options.quality)
         return Done(record, Resized(target, source, size, copied), _note(seen, options.alpha != alpha))
 
     def process(self, batch: Sequence[tuple[ImageRecord, object]]) -> Sequence[Outcome[Resized]]:
         return [done for _, done in batch if isinstance(done, Done)]
 
 
-def _probed(record: ImageRecord, picture: images.Reduced, max_pixels: int) -> images.Probe:
+def _probed(record: ImageRecord, picture: pixels.Reduced, max_pixels: int) -> pixels.Probe:
     """Return what the header says; of a JPEG nothing has to be read again."""
     if picture.format == "JPEG":
-        return images.Probe(record.width, record.height, "JPEG", 1, False)
-    return images.probe(record.path, max_pixels=max_pixels)
+        return pixels.Probe(record.width, record.height, "JPEG", 1, False)
+    return pixels.probe(record.path, max_pixels=max_pixels)
 
 
 def shrink(image: Image.Image, size: Size, box: tuple[float, float, float, float] | None = None) -> Image.Image:
@@ -169,7 +169,7 @@ def _read(path: Path) -> bytes:
         return path.read_bytes()
 
 
-def _note(seen: images.Probe, lost_alpha: bool) -> str:
+def _note(seen: pixels.Probe, lost_alpha: bool) -> str:
     notes = []
     if seen.frames > 1:
         notes.append(

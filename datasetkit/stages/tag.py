@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from datasetkit import images
 from datasetkit.core.records import Done, ImageRecord, Outcome
+from datasetkit.images import pixels
 from taggers.base import FastDecoder, Resolved, Tagger, pack
 
 
@@ -23,7 +23,7 @@ class TagStage:
     """Which tagger, and how pictures are read for it. batch_size: best the tagger's own, once it is open."""
 
     resolved: Resolved
-    max_pixels: int = images.DEFAULT_MAX_PIXELS
+    max_pixels: int = pixels.DEFAULT_MAX_PIXELS
     batch_size: int = 1
     name: str = "tag"
 
@@ -48,11 +48,11 @@ class TagWorker:
         tagger = self.tagger
         if isinstance(tagger, FastDecoder) and tagger.decode_at is not None:
             return tagger.prepare_shrunk(
-                images.load_reduced(
+                pixels.load_reduced(
                     record.path, tagger.decode_at, max_pixels=self.max_pixels, factor=tagger.decode_factor
                 )
             )
-        return tagger.prepare(images.load(record.path, max_pixels=self.max_pixels))
+        return tagger.prepare(pixels.load(record.path, max_pixels=self.max_pixels))
 
     def process(self, batch: Sequence[tuple[ImageRecord, object]]) -> Sequence[Outcome[Scores]]:
         rows = self.tagger.scores([prepared for _, prepared in batch])

@@ -15,7 +15,7 @@ from typing import Literal
 from datasetkit import __version__
 from datasetkit.core.errors import DskError
 from datasetkit.core.files import require_writable
-from datasetkit.scan import require_folder
+from datasetkit.images.scan import require_folder
 
 State = Literal["ok", "note", "problem"]
 

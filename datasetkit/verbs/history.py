@@ -6,10 +6,10 @@ from pathlib import Path
 
 from datasetkit.core.errors import InputError
 from datasetkit.core.files import PROJECT, display, find_root
-from datasetkit.core.journal import Entry, Journal, Undone
-from datasetkit.core.store import Store
-from datasetkit.scan import require_folder
-from datasetkit.verbs.project import JUST_DO_IT, How, open_project
+from datasetkit.images.scan import require_folder
+from datasetkit.project.journal import Entry, Journal, Undone
+from datasetkit.project.session import JUST_DO_IT, How, open_project
+from datasetkit.project.store import Store
 
 
 def history(folder: Path) -> list[Entry]:

@@ -6,15 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from datasetkit.core import vocabulary
-from datasetkit.core.captions import Caption, file_text
-from datasetkit.core.config import RulesOptions, TagRules
-from datasetkit.core.diffs import CaptionChange
-from datasetkit.core.errors import ConfigError
-from datasetkit.core.files import caption_path, display, require_writable
-from datasetkit.core.plans import Plan, WriteText
-from datasetkit.core.records import Done, ImageRecord, Outcome, RunReport, Skipped
-from datasetkit.core.rules import (
+from datasetkit.captions import vocabulary
+from datasetkit.captions.caption import file_text
+from datasetkit.captions.diffs import CaptionChange
+from datasetkit.captions.rules import (
     Applied,
     Group,
     RuleHits,
@@ -26,10 +21,14 @@ from datasetkit.core.rules import (
     load_implications,
     summary,
 )
-from datasetkit.scan import scan
-from datasetkit.verbs.choosing import needs_ids, passing_in
-from datasetkit.verbs.project import JUST_DO_IT, How, finish_interrupted, open_project
-from datasetkit.verbs.sets import require_pictures
+from datasetkit.core.errors import ConfigError
+from datasetkit.core.files import caption_path, display, require_writable
+from datasetkit.core.records import Caption, Done, ImageRecord, Outcome, RunReport, Skipped
+from datasetkit.images.scan import require_pictures, scan
+from datasetkit.options.config import RulesOptions, TagRules
+from datasetkit.project.plans import Plan, WriteText
+from datasetkit.project.session import JUST_DO_IT, How, finish_interrupted, open_project
+from datasetkit.verbs.shared.where_filter import needs_ids, passing_in
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from datasetkit.core.config import TagOptions
 from datasetkit.core.errors import InputError
 from datasetkit.core.files import IMAGE_SUFFIXES, display
-from datasetkit.core.store import Store
-from datasetkit.scan import file_id
-from datasetkit.verbs import scoring
-from datasetkit.verbs.project import How, open_project
+from datasetkit.images.scan import file_id
+from datasetkit.options.config import TagOptions
+from datasetkit.project.session import How, open_project
+from datasetkit.project.store import Store
+from datasetkit.verbs.shared import scoring
 from taggers import models, registry
 from taggers.base import RATING, STEPS, Labels
 from taggers.combine import Combination

@@ -7,18 +7,18 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from datasetkit.core import vocabulary
-from datasetkit.core.config import ReviewOptions
+from datasetkit.captions import vocabulary
 from datasetkit.core.files import PROJECT
-from datasetkit.core.store import Store
-from datasetkit.verbs.project import How, open_project
-from datasetkit.web.dataset import Dataset
-from datasetkit.web.editing import Editor
-from datasetkit.web.operations import Bench
-from datasetkit.web.tables import TagTables
-from datasetkit.web.thumbnails import Thumbnails
-from datasetkit.web.twins import Twins
-from datasetkit.web.watching import Watch
+from datasetkit.options.config import ReviewOptions
+from datasetkit.project.session import How, open_project
+from datasetkit.project.store import Store
+from datasetkit.verbs.review.dataset import Dataset
+from datasetkit.verbs.review.editing import Editor
+from datasetkit.verbs.review.near_duplicates import Twins
+from datasetkit.verbs.review.operations import Bench
+from datasetkit.verbs.review.tables import TagTables
+from datasetkit.verbs.review.thumbnails import Thumbnails
+from datasetkit.verbs.review.watch import Watch
 
 THUMBS = "thumbs"
 

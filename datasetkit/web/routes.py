@@ -16,14 +16,14 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
+from datasetkit.captions.filters import FilterError, parse, show
 from datasetkit.core.errors import DskError, InputError, Locked, PlanConflict, StorageError
-from datasetkit.core.filters import FilterError, parse, show
-from datasetkit.web import operations, views
-from datasetkit.web.dataset import Scope
-from datasetkit.web.editing import Conflict, ReadOnly
+from datasetkit.verbs.review import operations, views
+from datasetkit.verbs.review.dataset import Scope
+from datasetkit.verbs.review.editing import Conflict, ReadOnly
+from datasetkit.verbs.review.images import Picture
+from datasetkit.verbs.review.thumbnails import SIZES, Gone
 from datasetkit.web.page import Page
-from datasetkit.web.pictures import Picture
-from datasetkit.web.thumbnails import SIZES, Gone
 
 Endpoint = Callable[[Request], Awaitable[Response]]
 Call = Callable[[Page, Mapping[str, Any]], views.Json]

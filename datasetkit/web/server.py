@@ -12,9 +12,9 @@ from pathlib import Path
 
 import uvicorn
 
-from datasetkit.core.config import ReviewOptions
 from datasetkit.core.errors import ConfigError
-from datasetkit.verbs.project import JUST_DO_IT, How
+from datasetkit.options.config import ReviewOptions
+from datasetkit.project.session import JUST_DO_IT, How
 from datasetkit.web.page import opened
 from datasetkit.web.routes import application
 from datasetkit.web.security import Guard, Keys

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from trainer.tinybase.data import BROWS, GIRL, MOUTHS, STYLES, Portrait, portrait, rasterise
+from trainer.tools.tinybase.data import BROWS, GIRL, MOUTHS, STYLES, Portrait, portrait, rasterise
 
 HERE = Path(__file__).parent
 SIZE = 128  # pixels a side; the training scales them to 64

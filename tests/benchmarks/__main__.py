@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from tests.benchmarks import check, cutout, faces, pictures, resize, review, tag, train
+from tests.benchmarks import check, cutout, faces, images, resize, review, tag, train
 from tests.benchmarks.measure import Row, table
 from tests.benchmarks.model import TINY, Vit
 
@@ -47,7 +47,7 @@ def _measured(name: str, asked: argparse.Namespace, work: Path) -> tuple[str, li
     count = QUICK_PICTURES if asked.quick else asked.pictures or usual
     rounds = 1 if asked.quick else asked.rounds
     shrink = QUICK_SHRINK if asked.quick else CUT_SHRINK if name == "cutout" else 1
-    made = pictures.make(work / "pictures", count, shrink=shrink)
+    made = images.make(work / "pictures", count, shrink=shrink)
     what = f"{count} JPEGs of {_SIZES[shrink]}, {rounds} rounds"
     if name == "resize":
         return f"resize: {what}, quality {asked.quality}", resize.measure(made, work, rounds, asked.quality)
@@ -63,7 +63,7 @@ def _measured(name: str, asked: argparse.Namespace, work: Path) -> tuple[str, li
 def _trained(asked: argparse.Namespace, work: Path) -> Iterator[tuple[str, list[Row]]]:
     """Train on a miniature and on a model of the full size; in a smoke run on the stand-in."""
     shrink = QUICK_SHRINK if asked.quick else 1
-    made = pictures.make(work / "pictures", QUICK_PICTURES, shrink=shrink)
+    made = images.make(work / "pictures", QUICK_PICTURES, shrink=shrink)
     for model in (train.QUICK,) if asked.quick else (train.MINI, train.FULL):
         rounds = 1 if asked.quick else min(asked.rounds, TRAINED)
         what = f"{model.size} pixels, {model.steps} steps, {rounds} rounds"

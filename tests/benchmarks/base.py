@@ -14,7 +14,7 @@ import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
 from transformers import CLIPTextConfig, CLIPTextModel
 
-from trainer import standin
+from trainer import random_base
 from trainer.families.sd import CONFIGS
 
 MINI: Final = (64, 128, 256, 256)
@@ -34,6 +34,6 @@ def save(folder: Path, channels: tuple[int, ...] = ()) -> None:
 
 if __name__ == "__main__":
     if "--standin" in sys.argv[2:]:
-        standin.save(Path(sys.argv[1]))
+        random_base.save(Path(sys.argv[1]))
     else:
         save(Path(sys.argv[1]), MINI if "--mini" in sys.argv[2:] else ())

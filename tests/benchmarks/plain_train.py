@@ -21,7 +21,7 @@ from safetensors.torch import save_file
 from torch.nn.functional import mse_loss
 from transformers import CLIPTextModel
 
-from datasetkit import tokens  # the vocabulary of CLIP, which no hub is needed for
+from datasetkit.captions import tokens  # the vocabulary of CLIP, which no hub is needed for
 
 RANK = 16
 # The layers of the UNet's attention blocks, and of the text encoder.

@@ -8,18 +8,18 @@ import shutil
 import pytest
 from PIL import Image
 
-from tests.benchmarks import check, faces, pictures, resize, review, tag
+from tests.benchmarks import check, faces, images, resize, review, tag
 from tests.benchmarks.__main__ import main
 from tests.benchmarks.measure import Cost, python, rows, run
 
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
-    return pictures.make(tmp_path_factory.mktemp("pictures"), 2, shrink=2)
+    return images.make(tmp_path_factory.mktemp("pictures"), 2, shrink=2)
 
 
 def test_pictures_are_the_same_every_time(made, tmp_path):
-    again = pictures.make(tmp_path, 1, shrink=2)
+    again = images.make(tmp_path, 1, shrink=2)
     assert again[0].read_bytes() == made[0].read_bytes()
 
 
@@ -31,7 +31,7 @@ def test_pictures_weigh_what_photos_weigh(made):
 
 
 def test_every_camera_gives_six_to_twelve_megapixels():
-    assert all(5.9 < width * height / 1e6 <= 12 for width, height in pictures.CAMERAS)
+    assert all(5.9 < width * height / 1e6 <= 12 for width, height in images.CAMERAS)
 
 
 def test_resize_is_measured_beside_the_others(made, tmp_path):

@@ -22,17 +22,17 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from datasetkit.core.config import TrainOptions, load
+from datasetkit.options.config import TrainOptions, load
 from datasetkit.vision.models import open_model
 from datasetkit.vision.nouns import prepare
-from trainer import losses, noise
 from trainer.config import of_project
 from trainer.families import sd
 from trainer.families.base import Parts
-from trainer.plan import find_subsets, make_plan
+from trainer.objective import losses, noise
+from trainer.objective.noise_schedule import alphas_cumprod
+from trainer.plan.plan import find_subsets, make_plan
 from trainer.run import saved_files, train
-from trainer.schedule import alphas_cumprod
-from trainer.tinybase import autoencoder, draw
+from trainer.tools.tinybase import autoencoder, draw
 
 EXAMPLE: Final = Path(__file__).parents[2] / "examples" / "tiny-lora"
 TRIGGER: Final = "kitsu"

@@ -12,9 +12,9 @@ import time
 from itertools import pairwise
 from pathlib import Path
 
-from datasetkit.core.config import TrainOptions
+from datasetkit.options.config import TrainOptions
 from trainer.config import setting
-from trainer.plan import find_subsets, make_plan
+from trainer.plan.plan import find_subsets, make_plan
 from trainer.run import train
 
 

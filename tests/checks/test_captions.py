@@ -3,10 +3,10 @@
 import pytest
 
 from datasetkit import api
+from datasetkit.captions.contradictions import contradictions, load_contradictions
+from datasetkit.captions.vocabulary import load
 from datasetkit.checks.base import Place, Written
 from datasetkit.checks.captions import guess_triggers, with_triggers
-from datasetkit.core.contradictions import contradictions, load_contradictions
-from datasetkit.core.vocabulary import load
 from tests.checks.sets import caption, findings, laid_out, names, picture, sound
 
 

@@ -11,9 +11,9 @@ from datasetkit import api
 from datasetkit.checks import registry
 from datasetkit.checks.folders import proper_name
 from datasetkit.core.errors import ConfigError, DatasetError
-from datasetkit.core.layout import Concept, parse
-from datasetkit.verbs.places import find_places
-from tests.checks import test_captions, test_pictures
+from datasetkit.dataset.layout import Concept, parse
+from datasetkit.verbs.shared.folders_to_check import find_places
+from tests.checks import test_captions, test_images
 from tests.checks.sets import caption, findings, laid_out, names, picture, sound
 from tests.checks.test_captions import PIXELS
 
@@ -84,7 +84,7 @@ WITH_SOURCE = {"differs"}
 
 
 def test_every_check_has_something_that_it_finds_and_something_that_it_does_not():
-    cases = [*test_pictures.CASES, *test_captions.CASES, *CASES, *WITH_SOURCE]
+    cases = [*test_images.CASES, *test_captions.CASES, *CASES, *WITH_SOURCE]
     assert sorted(cases) == sorted(registry.CHECKS)
 
 

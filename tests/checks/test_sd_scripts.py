@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from datasetkit import api
-from datasetkit.checks.sdscripts import candidates, is_listed, read_caption
+from datasetkit.checks.sd_scripts import candidates, is_listed, read_caption
 from tests.checks.sets import caption, laid_out, picture, shapes, sound
 
 

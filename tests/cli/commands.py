@@ -6,9 +6,9 @@ from typing import Any
 
 import typer.main
 
-from datasetkit.cli import check, dataset, main, pictures, prepare, project, review, train
+from datasetkit.cli import check, dataset, images, main, prepare, project, review, train
 
-assert check and dataset and prepare and project and review and train and pictures  # each registers its commands
+assert check and dataset and prepare and project and review and train and images  # each registers its commands
 
 
 def commands() -> dict[str, Any]:

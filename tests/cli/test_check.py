@@ -12,7 +12,7 @@ from datasetkit.checks import registry
 from datasetkit.core.errors import Exit
 from datasetkit.core.records import ImageRecord
 from datasetkit.executors import local
-from datasetkit.looks import LOOK_BYTES
+from datasetkit.images.near_duplicates import LOOK_BYTES
 from datasetkit.stages.check import CheckStage, unpack_looks
 from tests.checks.sets import caption, encoded, laid_out, picture, shapes, sound, text_on
 from tests.checks.test_captions import PIXELS

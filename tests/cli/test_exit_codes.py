@@ -14,7 +14,7 @@ from datasetkit import api
 from datasetkit.cli import main
 from datasetkit.core import errors
 from datasetkit.core.errors import Exit
-from datasetkit.core.locks import lock
+from datasetkit.project.locks import lock
 from tests.cli.conftest import pictures
 
 ROOT = Path(__file__).parents[2]

@@ -6,7 +6,7 @@ from dataclasses import fields
 
 import pytest
 
-from datasetkit.core import config
+from datasetkit.options import config
 from tests.cli.commands import commands, options
 
 COMMANDS = commands()

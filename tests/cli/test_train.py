@@ -14,7 +14,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 
 from datasetkit.cli import console
-from tests.test_exports import CONFIG_TOML, DATASET_TOML
+from tests.dataset.test_exports import CONFIG_TOML, DATASET_TOML
 from tests.trainer import tiny
 
 SMALL = [

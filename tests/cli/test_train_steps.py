@@ -8,11 +8,11 @@ from dataclasses import replace
 import pytest
 import torch
 
-from datasetkit.core.config import Config
+from datasetkit.options.config import Config
 from tests.trainer import tiny
 from trainer import loop, setup
 from trainer.config import of_project, setting
-from trainer.plan import find_subsets, make_plan
+from trainer.plan.plan import find_subsets, make_plan
 
 SIDES = (64, 80, 100, 128, 160, 200, 256)
 

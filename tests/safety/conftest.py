@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from datasetkit.stages import cutout
-from datasetkit.verbs import cutting
+from datasetkit.verbs import cutout as cutting
 from datasetkit.vision import faces
 from taggers import registry
 from tests.safety import finders, tagger

@@ -10,7 +10,7 @@ from PIL import Image
 
 from datasetkit import api
 from datasetkit.checks import registry
-from datasetkit.core.config import (
+from datasetkit.options.config import (
     CutoutOptions,
     FacesOptions,
     ImportOptions,
@@ -21,8 +21,8 @@ from datasetkit.core.config import (
     RulesOptions,
     TagOptions,
 )
-from datasetkit.core.plans import Copy, Link, Move, Plan, WriteText
-from datasetkit.verbs.project import JUST_DO_IT, open_project
+from datasetkit.project.plans import Copy, Link, Move, Plan, WriteText
+from datasetkit.project.session import JUST_DO_IT, open_project
 from tests.safety.finders import DETECTOR
 from tests.safety.harness import Case
 from tests.safety.tagger import NAME

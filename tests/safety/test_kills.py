@@ -8,13 +8,14 @@ import sys
 
 import pytest
 
-from datasetkit import api, images
-from datasetkit.core import journal
-from datasetkit.core.config import LayoutOptions, RenameOptions
+from datasetkit import api
 from datasetkit.core.files import PROJECT, list_images
+from datasetkit.images import pixels
+from datasetkit.options.config import LayoutOptions, RenameOptions
+from datasetkit.outputs import sidecars
+from datasetkit.project import journal
 from datasetkit.stages import faces as facing
 from datasetkit.stages import resize as resizing
-from datasetkit.verbs import carrying
 from tests.safety import datasets
 from tests.safety.datasets import CASES, TAG, small_set
 from tests.safety.harness import Case, Trials, Watch, in_child, kill, strays, tree
@@ -93,7 +94,7 @@ def die_while_writing_plainly() -> None:
         return True
 
     vars(journal)["place"] = place
-    for module in (images, resizing, facing, carrying):
+    for module in (pixels, resizing, facing, sidecars):
         vars(module)["write_atomic"] = write
 
 

@@ -11,9 +11,9 @@ import pytest
 from datasetkit import api
 from datasetkit.cli.main import run
 from datasetkit.core.errors import DskError, Exit, Locked
-from datasetkit.core.locks import lock
-from datasetkit.verbs import project
-from datasetkit.verbs.project import How
+from datasetkit.project import session
+from datasetkit.project.locks import lock
+from datasetkit.project.session import How
 from tests.safety import datasets
 from tests.safety.datasets import FINDING, TAG, small_set
 from tests.safety.harness import digest, in_child, strays, tree
@@ -134,7 +134,7 @@ def test_a_dry_run_asks_for_no_lock(place):
 def test_captions_stay_whole_even_without_the_lock(turn, place, monkeypatch):
     """Two runs write the same captions at the same time; one may fail, no caption may be a mixture."""
     images = small_set(place / "imgs")
-    monkeypatch.setattr(project, "lock", lambda root, *, wait=False: contextlib.nullcontext())
+    monkeypatch.setattr(session, "lock", lambda root, *, wait=False: contextlib.nullcontext())
     versions = ["first " * 400, "second " * 400]
 
     def rewrite(words):

@@ -8,8 +8,8 @@ import warnings
 
 import pytest
 
-from datasetkit.core.plans import Plan, WriteText
-from datasetkit.verbs.project import JUST_DO_IT, open_project
+from datasetkit.project.plans import Plan, WriteText
+from datasetkit.project.session import JUST_DO_IT, open_project
 
 WORDS = 300
 _WHOLE = re.compile(rf"(\d+)( \1){{{WORDS - 1}}}\n")

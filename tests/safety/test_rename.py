@@ -12,10 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from datasetkit import api
-from datasetkit.core.config import RenameOptions
 from datasetkit.core.files import IMAGE_SUFFIXES
-from datasetkit.core.plans import Move, Plan
-from datasetkit.verbs.project import JUST_DO_IT, open_project
+from datasetkit.options.config import RenameOptions
+from datasetkit.project.plans import Move, Plan
+from datasetkit.project.session import JUST_DO_IT, open_project
 from tests.safety.harness import files, strays, tree
 
 STEMS = st.one_of(

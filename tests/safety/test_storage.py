@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from datasetkit import api
-from datasetkit.core import vocabulary
+from datasetkit.captions import vocabulary
 from datasetkit.core.errors import Exit, StorageError
 from datasetkit.core.files import require_writable
 from tests.safety import datasets

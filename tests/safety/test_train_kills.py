@@ -24,8 +24,10 @@ from datasetkit.core.errors import Exit, InputError
 from datasetkit.core.files import TEMP_PREFIX, write_atomic
 from tests.safety.harness import FULL, Ended, Strike, Watch, digest, in_child, kill, strays, tree
 from tests.trainer import tiny
-from trainer import checkpoint, metrics, run, setup
-from trainer.plan import find_subsets, make_plan
+from trainer import run, setup
+from trainer.files import checkpoint
+from trainer.monitor import metrics
+from trainer.plan.plan import find_subsets, make_plan
 
 KILLS, FAULTS = 6, 2
 NAME = "sks"

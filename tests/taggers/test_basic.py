@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
-from datasetkit.core import vocabulary
+from datasetkit.captions import vocabulary
 from datasetkit.core.errors import ConfigError, MissingExtra, ModelFileError
 from datasetkit.vision import colours, faces, medium, models, nouns
 from taggers import registry

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from PIL import ExifTags, Image
 
-from datasetkit import images
 from datasetkit.core.records import ImageRecord
+from datasetkit.images import pixels
 from datasetkit.stages.tag import TagWorker
 from taggers.base import FastDecoder, TaggerOptions
 from taggers.preprocess import FAST_FACTOR, shrunk_to_square_bgr, to_square_bgr
@@ -36,9 +36,9 @@ def test_reduced_jpeg_gives_nearly_the_whole_ones_square(tmp_path, size, turn):
     exif = Image.Exif()
     exif[ExifTags.Base.Orientation] = turn
     smooth(*size).save(path, quality=95, exif=exif)
-    reduced = images.load_reduced(path, 448)
+    reduced = pixels.load_reduced(path, 448)
     assert max(reduced.image.size) < max(size)
-    whole = to_square_bgr(images.load(path), 448)
+    whole = to_square_bgr(pixels.load(path), 448)
     fast = shrunk_to_square_bgr(reduced, 448)
     assert fast.shape == (448, 448, 3) and fast.dtype == np.float32
     assert psnr(whole, fast) > 52
@@ -49,8 +49,8 @@ def test_reduced_jpeg_gives_nearly_the_whole_ones_square(tmp_path, size, turn):
 def test_whole_box_is_hit_better_than_by_resizing_first(tmp_path):
     path = tmp_path / "a.jpg"
     smooth(1601, 903).save(path, quality=95)
-    whole = to_square_bgr(images.load(path), 448)
-    reduced = images.load_reduced(path, 448)
+    whole = to_square_bgr(pixels.load(path), 448)
+    reduced = pixels.load_reduced(path, 448)
     naive = np.full((448, 448, 3), 255, np.float32)
     height = round(448 * 903 / 1601)
     top = (448 - height) // 2
@@ -60,7 +60,7 @@ def test_whole_box_is_hit_better_than_by_resizing_first(tmp_path):
 
 def test_picture_that_was_not_shrunk_gives_the_same_bytes():
     picture = smooth(300, 200)
-    reduced = images.Reduced(picture, 300, 200, (0, 0, 300, 200), "PNG")
+    reduced = pixels.Reduced(picture, 300, 200, (0, 0, 300, 200), "PNG")
     assert np.array_equal(shrunk_to_square_bgr(reduced, 64), to_square_bgr(picture, 64))
 
 
@@ -70,9 +70,9 @@ def test_worker_shrinks_only_for_a_tagger_that_asked(tmp_path):
     record = ImageRecord(path, "", 1600, 1200)
     model = small_folder(tmp_path / "model")
     options = [TaggerOptions(model_dir=model, provider="cpu", threads=1, fast_decode=fast) for fast in (False, True)]
-    exact, fast = (TagWorker(open_tagger("auto", one), images.DEFAULT_MAX_PIXELS) for one in options)
+    exact, fast = (TagWorker(open_tagger("auto", one), pixels.DEFAULT_MAX_PIXELS) for one in options)
     assert isinstance(fast.tagger, FastDecoder) and fast.tagger.decode_at == 32
-    assert np.array_equal(np.asarray(exact.prepare(record)), to_square_bgr(images.load(path), 32))
-    reduced = images.load_reduced(path, 32, factor=FAST_FACTOR)
+    assert np.array_equal(np.asarray(exact.prepare(record)), to_square_bgr(pixels.load(path), 32))
+    reduced = pixels.load_reduced(path, 32, factor=FAST_FACTOR)
     assert np.array_equal(np.asarray(fast.prepare(record)), shrunk_to_square_bgr(reduced, 32))
     assert exact.tagger.identity.key() != fast.tagger.identity.key()

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from datasetkit.core.config import TrainOptions
+from datasetkit.options.config import TrainOptions
 from tests.trainer import tiny
-from trainer.plan import TrainPlan, find_subsets, make_plan
+from trainer.plan.plan import TrainPlan, find_subsets, make_plan
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from datasetkit.core.errors import ConfigError
-from trainer.captions import CaptionOptions, longest, visit, warm
+from trainer.data.captions import CaptionOptions, longest, visit, warm
 
 TAGS = "mikami, 1girl, solo, dress, smile, outdoors"
 

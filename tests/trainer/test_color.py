@@ -6,13 +6,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from datasetkit.core.config import TrainOptions
 from datasetkit.core.errors import ConfigError
+from datasetkit.options.config import TrainOptions
 from tests.trainer import tiny
 from trainer import loop, setup
-from trainer.epochs import epoch_batches
-from trainer.pixels import read, recoloured, turned, with_gamma
-from trainer.plan import find_subsets, make_plan
+from trainer.data.epochs import epoch_batches
+from trainer.data.pixels import read, recoloured, turned, with_gamma
+from trainer.plan.plan import find_subsets, make_plan
 
 RAMP = np.stack([np.tile(np.arange(0, 256, 4, dtype=np.uint8), (8, 1))] * 3, axis=-1)
 RED = np.full((4, 4, 3), (200, 40, 40), np.uint8)

@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 
 from datasetkit import api
-from datasetkit.core.config import ExportOptions, TrainOptions, load
 from datasetkit.core.errors import ConfigError
-from datasetkit.core.train_options import OURS
-from tests.test_exports import CONFIG_TOML, DATASET_TOML
+from datasetkit.options.config import ExportOptions, TrainOptions, load
+from datasetkit.options.train import OURS
+from tests.dataset.test_exports import CONFIG_TOML, DATASET_TOML
 from tests.trainer import tiny
 from trainer.config import DEFAULTS, data_folder, of_project, setting, translate
-from trainer.plan import make_plan
+from trainer.plan.plan import make_plan
 
 
 @pytest.fixture

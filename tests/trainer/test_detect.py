@@ -8,8 +8,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from datasetkit.core.config import TrainOptions
 from datasetkit.core.errors import ConfigError, ModelFileError
+from datasetkit.options.config import TrainOptions
 from tests.trainer import tiny, tiny_families
 from trainer.families import agreement
 from trainer.families.detect import Found, detect

@@ -9,7 +9,7 @@ from torch import nn
 
 from datasetkit.core.errors import ConfigError, ModelFileError
 from tests.trainer import tiny
-from trainer import standin
+from trainer import random_base
 from trainer.families import sd
 from trainer.families.base import Parts
 
@@ -52,14 +52,14 @@ def test_one_file_in_the_original_layout_is_the_same_model_as_a_folder(parts, tm
 
 @pytest.mark.parametrize("form", ["folder", "its model's folder", "file", "file of a checkpoint"])
 def test_another_vae_takes_the_place_of_the_models_own(model, parts, tmp_path, form):
-    other = standin.parts(seed=9)[2]
+    other = random_base.parts(seed=9)[2]
     base = tiny.save_checkpoint(tmp_path)
     configs = tmp_path / "configs"
     path = tmp_path / "other"
     if form == "folder":
         other.save_pretrained(path)
     elif form == "its model's folder":
-        standin.save(path, seed=9)
+        random_base.save(path, seed=9)
     else:
         prefix = "first_stage_model." if form == "file of a checkpoint" else ""
         path = tmp_path / "vae.safetensors"

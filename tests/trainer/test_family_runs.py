@@ -15,11 +15,14 @@ from tests.trainer import tiny, tiny_families
 from tests.trainer.test_learning import grid_loss
 from tests.trainer.test_loop import ready
 from tests.trainer.test_run import planned, stopped
-from trainer import lora, proof, sample, setup, sizes
+from trainer import setup
 from trainer.errors import GateFailed
 from trainer.families import registry, sd, sd2, sdxl
+from trainer.files import lora, roundtrip
 from trainer.loop import steps
-from trainer.prompts import Prompt
+from trainer.monitor import sample
+from trainer.monitor.prompts import Prompt
+from trainer.plan import size_conditioning
 from trainer.run import train
 
 KINDS = [("sd2", "v_prediction"), ("sdxl", "epsilon")]
@@ -62,7 +65,7 @@ def output(parts):
     family = registry.family(parts.family)
     text = family.encode_text(parts, ["sks, cat", ""], clip_skip=1, max_tokens=75)
     noisy = torch.randn((2, 4, 16, 16), generator=torch.Generator().manual_seed(9))
-    told = torch.tensor([sizes.whole(128, 128)] * 2, dtype=torch.float32)
+    told = torch.tensor([size_conditioning.whole(128, 128)] * 2, dtype=torch.float32)
     return family.predict(parts, noisy, torch.tensor([400, 10]), text.sized(told))
 
 
@@ -187,8 +190,8 @@ def test_wrong_file_fails_the_gate(data, base, trained, tmp_path):
     path = result.files[-1].parent / "sks.safetensors"
     tensors = load_file(path)
     lora.load_kohya(made.lora, tensors, source="sks")
-    proof.check(path, made, torch.float32)
+    roundtrip.check(path, made, torch.float32)
     wrong = next(key for key in tensors if key.startswith("lora_te") and "layers_0" in key and "up" in key)
     save_file({**tensors, wrong: tensors[wrong] * 1.01}, tmp_path / "wrong.safetensors")
     with pytest.raises(GateFailed, match=r"1 of \d+ modules"):
-        proof.check(tmp_path / "wrong.safetensors", made, torch.float32)
+        roundtrip.check(tmp_path / "wrong.safetensors", made, torch.float32)

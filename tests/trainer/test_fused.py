@@ -8,7 +8,7 @@ from peft import inject_adapter_in_model
 from peft.tuners.lora import Linear
 from torch import nn
 
-from datasetkit.core.networks import NetworkArgs
+from datasetkit.options.networks import NetworkArgs
 from trainer.networks import lora
 from trainer.networks.base import ADAPTER, Target
 from trainer.networks.dropout import Dropout

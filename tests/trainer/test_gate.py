@@ -5,9 +5,9 @@ import torch
 from safetensors.torch import save_file
 
 from datasetkit.core.errors import Exit
-from trainer import gate, lora
 from trainer.errors import GateFailed
 from trainer.families import sd
+from trainer.files import gate, lora
 
 NAME = "lora_unet_mid_block_attentions_0_proj_in"
 

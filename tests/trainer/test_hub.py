@@ -10,9 +10,9 @@ from huggingface_hub import constants
 
 from datasetkit.core.errors import ConfigError, ModelFileError
 from tests.trainer import tiny, tiny_families
-from trainer import hub
 from trainer.families import sd, sdxl
 from trainer.families.source import find
+from trainer.files import hub
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 OTHER = "f" * 40

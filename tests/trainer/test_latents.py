@@ -7,10 +7,10 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from tests.trainer import tiny
-from trainer import pixels
+from trainer.data import pixels
+from trainer.data.latents import Encoder
 from trainer.families import sd
-from trainer.latents import Encoder
-from trainer.plan import find_subsets, make_plan
+from trainer.plan.plan import find_subsets, make_plan
 
 CPU = torch.device("cpu")
 

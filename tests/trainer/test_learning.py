@@ -5,8 +5,9 @@ import torch
 
 from tests.trainer import tiny
 from tests.trainer.test_loop import ready
-from trainer import losses, noise, sizes
 from trainer.loop import steps
+from trainer.objective import losses, noise
+from trainer.plan import size_conditioning
 
 TIMESTEPS = (50, 200, 400, 600, 800, 950)
 NOISES = 4
@@ -17,7 +18,7 @@ def grid_loss(run, picture):
     """Return the mean loss of a picture over all timesteps and noises of the grid, each the same at every call."""
     moments = run.encoder.moments(picture, picture.bucket.crop, False)
     latent = (moments.mean * run.family.LATENT_SCALE)[None].repeat(NOISES, 1, 1, 1)
-    told = sizes.told(picture, picture.bucket.crop, False)
+    told = size_conditioning.told(picture, picture.bucket.crop, False)
     text = run.texts.states([picture.caption] * NOISES).sized(torch.tensor([told] * NOISES, dtype=torch.float32))
     found = []
     for t in TIMESTEPS:

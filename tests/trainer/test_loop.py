@@ -9,11 +9,12 @@ import torch
 from PIL import Image
 
 from tests.trainer import tiny
-from trainer import loop, lora, setup
-from trainer.epochs import epoch_batches
+from trainer import loop, setup
+from trainer.data.epochs import epoch_batches
 from trainer.errors import Diverged
+from trainer.files import lora
 from trainer.loop import gradients, steps
-from trainer.plan import find_subsets, make_plan
+from trainer.plan.plan import find_subsets, make_plan
 
 
 def ready(data, options):

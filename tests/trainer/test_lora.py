@@ -8,8 +8,8 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from datasetkit.core.errors import ConfigError, ModelFileError
-from trainer import lora
 from trainer.families import sd
+from trainer.files import lora
 
 BOTH = ("unet", "text_encoder")
 
@@ -40,7 +40,7 @@ def pipeline_of(parts):
     from diffusers import DDPMScheduler, StableDiffusionPipeline
     from transformers import CLIPTokenizer
 
-    from datasetkit.tokens import _FOLDER
+    from datasetkit.captions.tokens import _FOLDER
 
     return StableDiffusionPipeline(
         vae=parts.vae,

@@ -8,8 +8,8 @@ import torch
 from diffusers import DDPMScheduler
 
 from datasetkit.core.errors import ConfigError
-from datasetkit.core.train_options import CHOICES, TrainOptions
-from trainer.losses import (
+from datasetkit.options.train import CHOICES, TrainOptions
+from trainer.objective.losses import (
     HUBER_SCHEDULES,
     LOSSES,
     TARGETS,
@@ -23,7 +23,7 @@ from trainer.losses import (
     weights,
     with_v_like,
 )
-from trainer.schedule import PREDICTIONS, alphas_cumprod, snr
+from trainer.objective.noise_schedule import PREDICTIONS, alphas_cumprod, snr
 
 AB = alphas_cumprod()
 SNR = snr(AB)

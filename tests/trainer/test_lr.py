@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from datasetkit.core.errors import ConfigError, MissingExtra
 from tests.trainer import tiny
-from trainer.curves import SCHEDULES, Course, Restarts
-from trainer.lr import of_options, replay, scheduler, warmup_steps
+from trainer.optimizers.lr import of_options, replay, scheduler, warmup_steps
+from trainer.optimizers.lr_schedules import SCHEDULES, Course, Restarts
 
 
 def optimizer(*rates):

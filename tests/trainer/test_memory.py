@@ -9,10 +9,11 @@ import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
 from transformers import CLIPTextConfig, CLIPTextModel
 
-from datasetkit.core.config import TrainOptions
+from datasetkit.options.config import TrainOptions
 from tests.trainer import tiny
-from trainer import memory, standin, weights
+from trainer import random_base
 from trainer.families import sd
+from trainer.plan import memory, model_shapes
 
 
 def shapes(model) -> dict[str, tuple[int, ...]]:
@@ -24,14 +25,14 @@ def test_numbers_of_stable_diffusion_1_are_those_of_its_structure():
         unet = UNet2DConditionModel.from_config(UNet2DConditionModel.load_config(str(sd.CONFIGS / "unet")))
         vae = AutoencoderKL.from_config(AutoencoderKL.load_config(str(sd.CONFIGS / "vae")))
         text = CLIPTextModel(CLIPTextConfig.from_pretrained(sd.CONFIGS, subfolder="text_encoder"))
-    assert weights.anatomy(shapes(unet), shapes(text), shapes(vae)) == weights.SD1
-    assert round(weights.SD1.lora_unet * 32 / 1e6, 2) == 13.57  # published for rank 32
+    assert model_shapes.anatomy(shapes(unet), shapes(text), shapes(vae)) == model_shapes.SD1
+    assert round(model_shapes.SD1.lora_unet * 32 / 1e6, 2) == 13.57  # published for rank 32
 
 
 def test_both_layouts_of_one_model_give_the_same_numbers(model, tmp_path):
-    folder = weights.read(str(model))
-    assert folder is not None and folder == weights.read(str(tiny.save_checkpoint(tmp_path)))
-    unet, text, vae = standin.parts()
+    folder = model_shapes.read(str(model))
+    assert folder is not None and folder == model_shapes.read(str(tiny.save_checkpoint(tmp_path)))
+    unet, text, vae = random_base.parts()
     assert folder.unet == sum(p.numel() for p in unet.parameters())
     assert folder.text_encoder == sum(p.numel() for p in text.parameters())
     assert folder.vae == sum(p.numel() for p in vae.parameters())
@@ -41,9 +42,9 @@ def test_both_layouts_of_one_model_give_the_same_numbers(model, tmp_path):
 def test_file_that_is_no_model_has_no_numbers(tmp_path, content):
     path = tmp_path / "x.safetensors"
     path.write_bytes(content)
-    assert weights.read(str(path)) is None
-    assert weights.read(str(tmp_path)) is None
-    assert weights.read("owner/model-of-the-hub") is None
+    assert model_shapes.read(str(path)) is None
+    assert model_shapes.read(str(tmp_path)) is None
+    assert model_shapes.read("owner/model-of-the-hub") is None
 
 
 def total(**others) -> float:
@@ -78,7 +79,7 @@ def test_shares_follow_the_formula_and_add_up():
 
 
 def test_latent_pixels_are_as_large_as_the_vae_makes_them():
-    base = weights.read("tiny")
+    base = model_shapes.read("tiny")
     assert base is not None and base.vae_shrinks == 4
     options = TrainOptions(mixed_precision="no", train_batch_size=3)
     shares = {share.name: share.bytes for share in memory.estimate(options, (64, 64), base).shares}
@@ -107,7 +108,7 @@ def test_estimate_is_near_the_measured_peak(tmp_path):
     """A model of a size between the stand-in and the real one, so that the activations weigh in the sum."""
     base = tiny.save_pipeline(tmp_path / "model")
     unet = UNet2DConditionModel(
-        sample_size=32, block_out_channels=(32, 64, 64, 64), cross_attention_dim=standin.WIDTH, attention_head_dim=8,
+        sample_size=32, block_out_channels=(32, 64, 64, 64), cross_attention_dim=random_base.WIDTH, attention_head_dim=8,
         norm_num_groups=32,
     )  # fmt: skip
     unet.save_pretrained(base / "unet")

@@ -11,8 +11,8 @@ import safetensors.torch
 import torch
 
 from datasetkit.core.errors import ConfigError
-from trainer.hashes import checkpoint_hashes, sshs_hashes
-from trainer.metadata import (
+from trainer.files.hashes import checkpoint_hashes, sshs_hashes
+from trainer.files.metadata import (
     TAG_FREQUENCY_BYTES,
     BaseFacts,
     RunFacts,

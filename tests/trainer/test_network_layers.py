@@ -11,16 +11,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from peft.tuners.lokr.layer import factorization
 
-from datasetkit.core.config import TrainOptions
 from datasetkit.core.errors import ConfigError
-from datasetkit.core.network_args import read
-from datasetkit.core.networks import NetworkArgs
+from datasetkit.options.config import TrainOptions
+from datasetkit.options.network_args import read
+from datasetkit.options.networks import NetworkArgs
 from tests.trainer import tiny
-from trainer import memory, weights
 from trainer.families import names, sd
 from trainer.families.base import Parts
 from trainer.networks import blocks, convolutions, layers
 from trainer.networks.ranks import Rank, Ranks
+from trainer.plan import memory, model_shapes
 
 
 def of_config(folder):
@@ -142,12 +142,12 @@ def test_assumed_model_has_the_layers_of_stable_diffusion_1():
     assert sides == 12 and len(found) == 278
     assert Counter(found) == Counter(layers.stable_diffusion_1()["unet"])
     plain = Ranks(NetworkArgs(), 32, 16, 12)
-    assert layers.numbers(found, plain) == 32 * weights.SD1.lora_unet
-    assert layers.numbers(weights.SD1.layers["text_encoder"], plain) == 32 * weights.SD1.lora_text
+    assert layers.numbers(found, plain) == 32 * model_shapes.SD1.lora_unet
+    assert layers.numbers(model_shapes.SD1.layers["text_encoder"], plain) == 32 * model_shapes.SD1.lora_text
 
 
 def test_both_layouts_of_one_model_have_the_same_layers(model, tmp_path):
-    folder, file = weights.read(str(model)), weights.read(str(tiny.save_checkpoint(tmp_path)))
+    folder, file = model_shapes.read(str(model)), model_shapes.read(str(tiny.save_checkpoint(tmp_path)))
     assert folder is not None and file is not None
     for part, own in folder.layers.items():
         assert Counter(own) == Counter(file.layers[part])

@@ -14,13 +14,15 @@ from datasetkit.core.errors import ConfigError, ModelFileError
 from tests.trainer import tiny, tiny_families
 from tests.trainer.test_lora import output, pipeline_of
 from tests.trainer.test_run import Killer, Stopped, planned, whole
-from trainer import gate, loop, lora, proof, setup, weights
+from trainer import loop, setup
 from trainer.errors import GateFailed
 from trainer.families import sd
 from trainer.families.base import Part
+from trainer.files import gate, lora, roundtrip
 from trainer.networks import decompose, layers, merged
 from trainer.networks.dropout import Dropout
 from trainer.networks.ranks import Ranks
+from trainer.plan import model_shapes
 from trainer.run import train
 
 # The text encoder and the UNet's middle: with its other blocks the same is tested, and for longer.
@@ -102,7 +104,7 @@ def test_file_says_what_peft_adds(trained, kind):
 @ALL
 def test_plan_knows_the_numbers_that_are_trained(trained, model, kind):
     made = trained(kind)
-    base, options = weights.read(str(model)), made.options
+    base, options = model_shapes.read(str(model)), made.options
     assert base is not None
     ranks = Ranks(options.network(), options.network_dim, options.network_alpha, base.sides)
     counted = sum(layers.numbers(own, ranks) for own in base.layers.values())
@@ -116,8 +118,8 @@ def test_file_passes_gate_and_proof(trained, tmp_path, kind, dtype):
     path = tmp_path / "x.safetensors"
     save_file(lora.kohya_tensors(made.lora, dtype), path)
     assert gate.check(path, made.lora, dtype=dtype).modules == len(made.lora.modules)
-    assert proof.by_arithmetic(made.lora, load_file(path)) == (kind in BY_ARITHMETIC)
-    proof.check(path, made, dtype)
+    assert roundtrip.by_arithmetic(made.lora, load_file(path)) == (kind in BY_ARITHMETIC)
+    roundtrip.check(path, made, dtype)
 
 
 @ALL
@@ -137,7 +139,7 @@ def test_wrong_file_is_found_out(trained, tmp_path, kind):
         tensor.nan_to_num_().mul_(1.2)
     save_file(tensors, tmp_path / "x.safetensors")
     with pytest.raises(GateFailed, match=r"x\.safetensors failed the gate"):
-        proof.check(tmp_path / "x.safetensors", made, torch.float32)
+        roundtrip.check(tmp_path / "x.safetensors", made, torch.float32)
 
 
 @ALL
@@ -307,8 +309,10 @@ def test_alphas_that_diffusers_would_lose_are_proven_by_arithmetic(data, model, 
     options = tiny.options(model, tmp_path, network_args=(ALPHAS, "down_lr_weight=zeros"))
     made = setup.assemble(options, planned(data, options), setup.load_parts(options))
     path = saved(disturb(made.lora), tmp_path / "lora.safetensors", "kohya")
-    assert proof.alphas_are_lost(made.lora) and not proof.alphas_are_lost(attached(tiny.options(model, tmp_path))[1])
-    proof.check(path, made, torch.float32)
+    assert roundtrip.alphas_are_lost(made.lora) and not roundtrip.alphas_are_lost(
+        attached(tiny.options(model, tmp_path))[1]
+    )
+    roundtrip.check(path, made, torch.float32)
     fresh = sd.load(str(model))
     with pytest.warns(RuntimeWarning, match="alpha_pattern"):
         pipeline_of(fresh).load_lora_weights(str(path))
@@ -338,7 +342,7 @@ def test_other_families_have_the_same_networks(data, tmp_path, family, module, a
     path = tmp_path / "x.safetensors"
     save_file(made.family.as_kohya(lora.kohya_tensors(made.lora, torch.float16)), path)
     gate.check(path, made.lora, dtype=torch.float16)
-    proof.check(path, made, torch.float16)
+    roundtrip.check(path, made, torch.float16)
 
 
 def rates_of(made):

@@ -7,8 +7,8 @@ import torch
 from diffusers import DDPMScheduler
 
 from datasetkit.core.errors import ConfigError
-from trainer.noise import add_noise, noise_like, perturbed, timesteps, with_offset, with_pyramid
-from trainer.schedule import alphas_cumprod, signal_and_noise, snr
+from trainer.objective.noise import add_noise, noise_like, perturbed, timesteps, with_offset, with_pyramid
+from trainer.objective.noise_schedule import alphas_cumprod, signal_and_noise, snr
 
 AB = alphas_cumprod()
 

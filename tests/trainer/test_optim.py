@@ -6,8 +6,7 @@ import pytest
 import torch
 
 from datasetkit.core.errors import ConfigError, MissingExtra
-from trainer import memory
-from trainer.optim import (
+from trainer.optimizers.optim import (
     OPTIMIZERS,
     averages,
     check_rates,
@@ -20,6 +19,7 @@ from trainer.optim import (
     make,
     step_size,
 )
+from trainer.plan import memory
 
 
 def parameters(n=1):
@@ -67,7 +67,9 @@ def test_unknown_optimizer_names_the_nearest():
     ],
 )
 def test_missing_package_gives_the_pip_line(monkeypatch, name, module, package):
-    for loaded in [key for key in sys.modules if key.partition(".")[0] == module or key == "trainer.prodigy"]:
+    for loaded in [
+        key for key in sys.modules if key.partition(".")[0] == module or key == "trainer.optimizers.prodigy"
+    ]:
         monkeypatch.delitem(sys.modules, loaded)
     monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(MissingExtra, match=name) as caught:

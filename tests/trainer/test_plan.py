@@ -9,13 +9,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from datasetkit.core.config import TrainOptions
 from datasetkit.core.errors import ConfigError, DatasetError
-from datasetkit.core.repeats import ConceptImages, Schedule
-from datasetkit.core.repeats import plan as plan_repeats
+from datasetkit.dataset.repeats import ConceptImages, Schedule
+from datasetkit.dataset.repeats import plan as plan_repeats
+from datasetkit.options.config import TrainOptions
 from tests.trainer import tiny
-from trainer.epochs import epoch_batches, step_batches
-from trainer.plan import Picture, Subset, TrainPlan, caption_options, find_subsets, make_plan
+from trainer.data.epochs import epoch_batches, step_batches
+from trainer.plan.plan import Picture, Subset, TrainPlan, caption_options, find_subsets, make_plan
 
 
 def test_steps_are_those_that_the_planner_prints(data, options, plan):
@@ -35,7 +35,7 @@ def made(visits, sizes, batch, accumulation, processes) -> TrainPlan:
     """A plan of pictures that do not exist."""
     from pathlib import Path
 
-    from datasetkit.core.buckets import select
+    from datasetkit.dataset.buckets import select
 
     options = TrainOptions(train_batch_size=batch, gradient_accumulation_steps=accumulation)
     subset = Subset(Path("x"), "x", 1, caption_options(options))

@@ -5,10 +5,11 @@ import torch
 
 from datasetkit.core.errors import ConfigError, DatasetError
 from tests.trainer import tiny
-from trainer import loop, preservation, setup
+from trainer import loop, setup
 from trainer.config import translate
-from trainer.epochs import epoch_batches
-from trainer.plan import find_subsets, make_plan
+from trainer.data.epochs import epoch_batches
+from trainer.objective import preservation
+from trainer.plan.plan import find_subsets, make_plan
 
 
 def ready(data, options):

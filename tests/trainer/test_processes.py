@@ -12,10 +12,11 @@ from safetensors.torch import load_file
 from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
 from datasetkit.cli.launched import main as launched_main
-from datasetkit.core.config import TrainOptions
+from datasetkit.options.config import TrainOptions
 from tests.trainer import tiny
-from trainer import launch, metrics, place
-from trainer.plan import find_subsets, make_plan
+from trainer import device, launch
+from trainer.monitor import metrics
+from trainer.plan.plan import find_subsets, make_plan
 from trainer.run import train
 
 # A process that fails by itself, in its second step.
@@ -110,11 +111,11 @@ def test_what_is_wrong_with_all_is_said_once(options, tmp_path):
 def test_who_fails_first_says_why(monkeypatch):
     for name in ("MASTER_ADDR", "MASTER_PORT", "WORLD_SIZE"):
         monkeypatch.delenv(name, raising=False)
-    assert place.first_to_fail() and place.first_to_fail()  # alone, whoever fails is the first
+    assert device.first_to_fail() and device.first_to_fail()  # alone, whoever fails is the first
     store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
     for name, value in (("MASTER_ADDR", "127.0.0.1"), ("MASTER_PORT", str(store.port)), ("WORLD_SIZE", "2")):
         monkeypatch.setenv(name, value)
-    assert [place.first_to_fail() for _ in range(3)] == [True, False, False]
+    assert [device.first_to_fail() for _ in range(3)] == [True, False, False]
 
 
 def test_a_launched_process_shows_the_plan_or_what_is_wrong(data, options, tmp_path, capsys):

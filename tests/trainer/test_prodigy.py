@@ -6,7 +6,7 @@ import pytest
 import torch
 
 prodigyopt = pytest.importorskip("prodigyopt")
-prodigy = pytest.importorskip("trainer.prodigy")
+prodigy = pytest.importorskip("trainer.optimizers.prodigy")
 
 RECOMMENDED = {"use_bias_correction": True, "safeguard_warmup": True, "weight_decay": 0.01, "betas": (0.9, 0.99)}
 

@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from datasetkit.core.config import TrainOptions
 from datasetkit.core.errors import ConfigError
-from trainer.prompts import parse, read
+from datasetkit.options.config import TrainOptions
+from trainer.monitor.prompts import parse, read
 
 
 def options(path, **others):

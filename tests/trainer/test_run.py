@@ -12,10 +12,11 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 
 from datasetkit.core.errors import ConfigError, InputError, Locked
-from datasetkit.core.locks import lock
+from datasetkit.project.locks import lock
 from tests.trainer import tiny
-from trainer import lora, metrics
-from trainer.plan import find_subsets, make_plan
+from trainer.files import lora
+from trainer.monitor import metrics
+from trainer.plan.plan import find_subsets, make_plan
 from trainer.run import train
 
 

@@ -10,16 +10,17 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
-from datasetkit.core import train_options
 from datasetkit.core.errors import ConfigError
+from datasetkit.options import train as train_options
 from tests.trainer import tiny
 from tests.trainer.test_run import Killer, planned, stopped
-from trainer import metrics, run, sample, setup
+from trainer import run, setup
+from trainer.files.lora import ADAPTER
 from trainer.loop import StepLog
-from trainer.lora import ADAPTER
-from trainer.prompts import Prompt
+from trainer.monitor import metrics, sample
+from trainer.monitor.prompts import Prompt
+from trainer.monitor.sheet import Sheet
 from trainer.run import train
-from trainer.sheet import Sheet
 
 SMALL: dict[str, Any] = {"width": 64, "height": 64, "steps": 2, "seed": 3, "sampler": "ddim"}
 

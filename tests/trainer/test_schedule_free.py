@@ -7,7 +7,9 @@ from safetensors.torch import load_file
 from datasetkit.core.errors import ConfigError
 from tests.trainer import tiny
 from tests.trainer.test_run import Killer, Stopped, planned, whole
-from trainer import checkpoint, lora, metrics, setup
+from trainer import setup
+from trainer.files import checkpoint, lora
+from trainer.monitor import metrics
 from trainer.run import train
 
 FREE = {

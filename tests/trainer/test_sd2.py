@@ -7,16 +7,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import CLIPTextConfig, CLIPTextModel
 
-from datasetkit import tokens
+from datasetkit.captions import tokens
+from datasetkit.captions.tokens import BOS, CHUNK, EOS
 from datasetkit.core.errors import ConfigError
-from datasetkit.tokens import BOS, CHUNK, EOS
 from tests.trainer import tiny, tiny_families
 from tests.trainer.test_families import name_hash
-from trainer import lora, weights
+from trainer.data.text import passes
 from trainer.families import sd2
 from trainer.families.base import Parts
+from trainer.files import lora
+from trainer.plan import model_shapes
 from trainer.setup import load_parts
-from trainer.text import passes
 
 
 @pytest.fixture(scope="module")
@@ -47,9 +48,9 @@ def test_names_of_all_modules_are_kohyas(full):
 
 
 def test_both_layouts_of_one_model_give_the_plan_the_same_numbers(model, tmp_path):
-    folder = weights.read(str(model))
+    folder = model_shapes.read(str(model))
     assert folder is not None
-    assert folder == weights.read(str(tiny_families.save_checkpoint(tmp_path, "sd2")))
+    assert folder == model_shapes.read(str(tiny_families.save_checkpoint(tmp_path, "sd2")))
 
 
 def test_kohyas_file_has_the_layers_around_the_attention_as_convolutions(model):

@@ -9,17 +9,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
-from datasetkit.core.buckets import Bucket, BucketRules, select
-from datasetkit.core.config import TrainOptions
+from datasetkit.dataset.buckets import Bucket, BucketRules, select
+from datasetkit.options.config import TrainOptions
 from tests.trainer import tiny, tiny_families
 from tests.trainer.test_families import name_hash
 from tests.trainer.test_loop import ready
-from trainer import loop, memory, sizes, weights
-from trainer.epochs import epoch_batches
+from trainer import loop
+from trainer.data.epochs import epoch_batches
 from trainer.families import names, sdxl
 from trainer.families.base import Parts
 from trainer.loop import steps
-from trainer.plan import Picture, Subset, caption_options
+from trainer.plan import memory, model_shapes, size_conditioning
+from trainer.plan.plan import Picture, Subset, caption_options
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +69,7 @@ def test_plan_knows_the_full_size_model(full):
         return {f"{prefix}{name}": tuple(value.shape) for name, value in part.state_dict().items()}
 
     text = shapes("text_encoder.", full.text_encoder) | shapes("text_encoder_2.", full.text_encoder_2)
-    anatomy = weights.anatomy(shapes("", full.unet), text, shapes("", full.vae))
+    anatomy = model_shapes.anatomy(shapes("", full.unet), text, shapes("", full.vae))
     assert (anatomy.unet, anatomy.text_encoder) == (2_567_463_684, 123_060_480 + 694_659_840)
     assert round(anatomy.lora_unet * 32 / 1e6, 1) == 85.1  # published for rank 32
     options = TrainOptions(resolution=1024, text_encoder_lr=0.0, gradient_checkpointing=True)
@@ -80,9 +81,9 @@ def test_plan_knows_the_full_size_model(full):
 
 
 def test_both_layouts_of_one_model_give_the_plan_the_same_numbers(model, tmp_path):
-    folder = weights.read(str(model))
+    folder = model_shapes.read(str(model))
     assert folder is not None and folder.lora_text_2 > 0
-    file = weights.read(str(tiny_families.save_checkpoint(tmp_path, "sdxl")))
+    file = model_shapes.read(str(tiny_families.save_checkpoint(tmp_path, "sdxl")))
     assert folder == file
 
 
@@ -98,7 +99,7 @@ def picture(size, bucket):
 def test_sizes_are_those_of_the_cut_that_is_made(size, corner):
     bucket = select(BucketRules.standard(1024), *size)
     width, height = bucket.bucket
-    told = sizes.told(picture(size, bucket), bucket.crop, False)
+    told = size_conditioning.told(picture(size, bucket), bucket.crop, False)
     assert told == (size[1], size[0], corner[1], corner[0], height, width)
 
 
@@ -111,10 +112,10 @@ def test_any_cut_lies_within_its_picture_and_a_mirrored_one_is_mirrored_back(tri
     at = (int(part[0] * trim[0]), int(part[1] * trim[1]))
     bucket = Bucket((512, 768), resized, (trim[0] // 2, trim[1] // 2), 1.0, 0.0)
     seen = picture((900, 900), bucket)
-    _, _, top, left, height, width = sizes.told(seen, at, flip)
+    _, _, top, left, height, width = size_conditioning.told(seen, at, flip)
     assert min(left, top) >= 0 and left + width <= resized[0] and top + height <= resized[1]
     assert top == at[1]
-    assert sizes.told(seen, (left, top), flip)[3] == at[0]
+    assert size_conditioning.told(seen, (left, top), flip)[3] == at[0]
 
 
 def test_random_cut_and_mirror_reach_the_unet(data, model, tmp_path):
@@ -129,7 +130,7 @@ def test_random_cut_and_mirror_reach_the_unet(data, model, tmp_path):
     run.parts.unet.forward = listen
     for batch in epoch_batches(run.plan, 42, 0):
         read = loop.reader(run).batch(batch, 0)
-        seen_sizes += [list(map(float, sizes.told(s.picture, s.at, s.flip))) for s in read]
+        seen_sizes += [list(map(float, size_conditioning.told(s.picture, s.at, s.flip))) for s in read]
         loop.sample_losses(run, read, 0)
     assert heard == seen_sizes
     assert len({tuple(told) for told in heard}) > 4

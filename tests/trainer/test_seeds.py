@@ -4,7 +4,7 @@ import itertools
 
 import torch
 
-from trainer.seeds import generator, rng
+from trainer.data.seeds import generator, rng
 
 VISIT = (42, 1, "0123456789abcdef", 0, "noise")
 

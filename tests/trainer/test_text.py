@@ -5,9 +5,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from datasetkit import tokens
-from datasetkit.tokens import BOS, EOS
-from trainer import text
+from datasetkit.captions import tokens
+from datasetkit.captions.tokens import BOS, EOS
+from trainer.data import text
 from trainer.families import sd
 from trainer.families.base import Conditioning
 

@@ -16,7 +16,7 @@ from datasetkit.cli.main import run
 from datasetkit.core.errors import Exit
 from tests.benchmarks import tiny_lora as lora
 from tests.benchmarks.tiny_lora import Drawn, Numbers
-from trainer.tinybase import draw
+from trainer.tools.tinybase import draw
 
 
 @dataclass(frozen=True)

@@ -10,12 +10,13 @@ from hypothesis import strategies as st
 from PIL import Image
 from torch import nn
 
-from datasetkit import tokens
+from datasetkit.captions import tokens
 from datasetkit.core.errors import ModelFileError
-from trainer import weights
 from trainer.families import sd
-from trainer.tinybase import autoencoder, beginning, course, data, denoise, draw, judge, model, shipped, text
-from trainer.tinybase.course import Course
+from trainer.plan import model_shapes
+from trainer.tinybase import shipped
+from trainer.tools.tinybase import autoencoder, beginning, data, denoise, draw, judge, model, resumable_training, text
+from trainer.tools.tinybase.resumable_training import Course
 
 SEEDS = st.integers(0, 10_000).map(random.Random)
 
@@ -100,7 +101,7 @@ def _learn(work, steps, kill_at=None):
         seen = torch.randn((8, 3), generator=plan.draws(step))
         return (learner["line"](seen) - seen.sum(dim=1, keepdim=True)).square().mean()
 
-    return course.follow(plan, learner, loss, work)["line"].weight
+    return resumable_training.follow(plan, learner, loss, work)["line"].weight
 
 
 def test_a_course_that_was_killed_ends_as_one_that_was_not(tmp_path, monkeypatch):
@@ -108,14 +109,14 @@ def test_a_course_that_was_killed_ends_as_one_that_was_not(tmp_path, monkeypatch
     whole.mkdir()
     parts.mkdir()
     expected = _learn(whole, 30)
-    monkeypatch.setattr(course, "_STATE_EVERY", 0.0)
+    monkeypatch.setattr(resumable_training, "_STATE_EVERY", 0.0)
     with pytest.raises(KeyboardInterrupt):
         _learn(parts, 30, kill_at=17)
     assert torch.equal(_learn(parts, 30), expected)
 
 
 def test_the_average_forgets_how_the_weights_began():
-    update = course._ema(0.999)
+    update = resumable_training._ema(0.999)
     average, weights_ = [torch.full((1,), 100.0)], [torch.zeros(1)]
     for count in range(200):
         update(average, weights_, torch.tensor(count))
@@ -205,7 +206,7 @@ def test_a_grid_shows_every_picture():
 def test_tiny_means_the_shipped_base_and_a_path_means_itself():
     assert shipped.located("tiny") == str(shipped.FOLDER)
     assert shipped.located("./tiny") == "./tiny"
-    assert weights.read("tiny") is not None
+    assert model_shapes.read("tiny") is not None
 
 
 def test_the_shipped_files_are_whole_and_small():

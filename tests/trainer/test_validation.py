@@ -10,14 +10,16 @@ from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from datasetkit import api
-from datasetkit.core.config import TrainOptions
 from datasetkit.core.errors import ConfigError, DatasetError
+from datasetkit.options.config import TrainOptions
 from tests.trainer import tiny
 from tests.trainer.test_run import Killer, Stopped
-from trainer import config, loop, metrics, seeds, setup, validation
-from trainer.losses import TARGETS
-from trainer.noise import add_noise
-from trainer.plan import find_subsets, make_plan
+from trainer import config, loop, setup
+from trainer.data import seeds
+from trainer.monitor import metrics, validation
+from trainer.objective.losses import TARGETS
+from trainer.objective.noise import add_noise
+from trainer.plan.plan import find_subsets, make_plan
 from trainer.run import train
 
 SPLIT = {"validation_split": 0.4, "max_train_epochs": 2, "save_every_n_epochs": 0, "network_dropout": 0.1}

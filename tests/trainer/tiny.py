@@ -12,18 +12,18 @@ from PIL import Image
 from safetensors.torch import save_file
 from torch import Tensor
 
-from datasetkit.core.config import TrainOptions
-from trainer import standin
+from datasetkit.options.config import TrainOptions
+from trainer import random_base
 
 
 @cache
 def _parts() -> tuple[Any, Any, Any]:
-    return standin.parts()
+    return random_base.parts()
 
 
 def save_pipeline(folder: Path) -> Path:
     """Write the model as a diffusers folder."""
-    return standin.save(folder)
+    return random_base.save(folder)
 
 
 def save_pictures(folder: Path, sizes: list[tuple[int, int]], *, captions: bool = True) -> Path:
@@ -124,7 +124,7 @@ def save_checkpoint(folder: Path) -> Path:
         tensors[f"cond_stage_model.transformer.text_model.{name}"] = value
     path = folder / "tiny.safetensors"
     save_file({k: v.contiguous().clone() for k, v in tensors.items()}, path)
-    for name, part in zip(standin.PARTS, _parts(), strict=True):
+    for name, part in zip(random_base.PARTS, _parts(), strict=True):
         if name == "text_encoder":
             part.config.save_pretrained(folder / "configs" / name)
         else:

@@ -16,7 +16,7 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProject
 from transformers.utils import logging
 
 from tests.trainer import tiny
-from trainer import standin
+from trainer import random_base
 
 # Widths that all differ, so that a tensor the wrong way round does not fit.
 WIDTH, WIDTH_2, POOLED, SIZED = 16, 24, 20, 8
@@ -32,7 +32,7 @@ def _clip(width: int, layers: int, act: str, projected: int) -> CLIPTextConfig:
 
 
 def _vae(scale: float) -> AutoencoderKL:
-    made = standin.vae()
+    made = random_base.vae()
     made.register_to_config(scaling_factor=scale)
     return made
 
@@ -163,7 +163,7 @@ def pipeline_of(parts: Any) -> Any:
     import diffusers
     from transformers import CLIPTokenizer
 
-    from datasetkit.tokens import _FOLDER
+    from datasetkit.captions.tokens import _FOLDER
 
     def tokenizer(pad: str) -> CLIPTokenizer:
         files = str(_FOLDER / "vocab.json"), str(_FOLDER / "merges.txt")

@@ -14,7 +14,7 @@ from threading import Event, Thread
 from typing import Any
 from urllib.parse import quote, urlsplit
 
-from datasetkit.core.config import ReviewOptions
+from datasetkit.options.config import ReviewOptions
 from datasetkit.web.server import Serving, serve
 
 

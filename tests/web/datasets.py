@@ -8,10 +8,10 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw
 
-from datasetkit.core import vocabulary
-from datasetkit.core.captions import Caption
-from datasetkit.core.store import Store, caption_hash
-from datasetkit.scan import file_id
+from datasetkit.captions import vocabulary
+from datasetkit.core.records import Caption
+from datasetkit.images.scan import file_id
+from datasetkit.project.store import Store, caption_hash
 from taggers.base import pack
 
 DISTINCT = 40

@@ -5,11 +5,10 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-from datasetkit.core.captions import Caption
-from datasetkit.core.filters import parse
-from datasetkit.core.predicates import predicate
-from datasetkit.core.records import ImageRecord
-from datasetkit.verbs.facts import Known, PictureFacts
+from datasetkit.captions.filters import parse
+from datasetkit.captions.predicates import predicate
+from datasetkit.core.records import Caption, ImageRecord
+from datasetkit.verbs.shared.image_facts import Known, PictureFacts
 from tests.web.datasets import caption_tags
 
 NUMBER = 10_000

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from datasetkit.core.config import ReviewOptions
 from datasetkit.core.errors import Exit
-from datasetkit.verbs.project import JUST_DO_IT
-from datasetkit.web.dataset import Scope
+from datasetkit.options.config import ReviewOptions
+from datasetkit.project.session import JUST_DO_IT
+from datasetkit.verbs.review.dataset import Scope
 from datasetkit.web.page import load
 from tests.safety.conftest import place
 from tests.safety.datasets import small_set

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from datasetkit.core.store import Store
+from datasetkit.project.store import Store
 from tests.web.client import Browser, review
 
 MILLION = 1_000_000
@@ -17,7 +17,7 @@ MILLION = 1_000_000
 @pytest.fixture
 def million(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder whose seven pictures the page takes for a million: the same again and again."""
-    from datasetkit.web.dataset import Dataset
+    from datasetkit.verbs.review.dataset import Dataset
 
     load = Dataset.load
 
@@ -28,8 +28,8 @@ def million(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
     monkeypatch.setattr(Dataset, "load", loaded)
     # There are no million files to be watched, or to be compared with each other.
-    monkeypatch.setattr("datasetkit.web.watching.Watch.start", lambda self: None)
-    monkeypatch.setattr("datasetkit.web.twins.Twins.start", lambda self, known: None)
+    monkeypatch.setattr("datasetkit.verbs.review.watch.Watch.start", lambda self: None)
+    monkeypatch.setattr("datasetkit.verbs.review.near_duplicates.Twins.start", lambda self, known: None)
     return folder
 
 

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from datasetkit.core.config import ReviewOptions
-from datasetkit.verbs.project import JUST_DO_IT
+from datasetkit.options.config import ReviewOptions
+from datasetkit.project.session import JUST_DO_IT
 from datasetkit.web import routes
 from datasetkit.web.page import opened
 from tests.safety.conftest import place

@@ -8,8 +8,8 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from datasetkit.core.config import ReviewOptions
 from datasetkit.core.errors import ConfigError
+from datasetkit.options.config import ReviewOptions
 from datasetkit.web import security
 from datasetkit.web.routes import _CALLS, _READS
 from datasetkit.web.server import serve

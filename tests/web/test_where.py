@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from datasetkit import api
-from datasetkit.verbs.project import How
+from datasetkit.project.session import How
 from tests.web import datasets
 from tests.web.client import Browser, numbers, review
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
-from datasetkit.core.config import TrainOptions
 from datasetkit.core.errors import ConfigError
+from datasetkit.options.config import TrainOptions
 from trainer.families.detect import TITLES, FamilyName, Found, Predicts, detect
 from trainer.tinybase import shipped
 

@@ -49,7 +49,7 @@ class Conditioning:
     """What the UNet is told beside the noisy latents, a row a caption.
 
     states: [captions, tokens, width]. pooled: [captions, width], a whole caption as one vector, in families that have
-    it. sizes: [captions, 6] float32, see trainer/sizes.py; families that are told no sizes pass over them.
+    it. sizes: [captions, 6] float32, see trainer/plan/size_conditioning.py; families that are told no sizes pass over them.
     """
 
     states: Tensor

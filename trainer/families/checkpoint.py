@@ -12,11 +12,11 @@ from torch import Tensor
 
 from datasetkit.core.errors import ModelFileError
 from datasetkit.core.files import display
-from trainer import hub
 from trainer.families import clip
 from trainer.families.base import Parts
 from trainer.families.detect import TITLES, FamilyName, Predicts
 from trainer.families.source import find
+from trainer.files import hub
 
 _UNET_PREFIX: Final = "model.diffusion_model."
 _VAE_PREFIX: Final = "first_stage_model."

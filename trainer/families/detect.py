@@ -10,7 +10,7 @@ from typing import Any, Final, Literal
 
 from datasetkit.core.errors import ModelFileError
 from datasetkit.core.files import display
-from trainer import headers
+from trainer.plan import headers
 
 FamilyName = Literal["sd1", "sd2", "sdxl"]
 Predicts = Literal["epsilon", "v_prediction"]

@@ -9,11 +9,11 @@ from typing import Final
 import torch
 from torch import Tensor
 
+from trainer.data.text import encode_clip
 from trainer.families import checkpoint, names
 from trainer.families.base import Conditioning, Part, Parts, Published
 from trainer.families.checkpoint import Layout, TextEncoder
 from trainer.families.detect import FamilyName, Predicts
-from trainer.text import encode_clip
 
 NAME: Final[FamilyName] = "sd1"
 LATENT_SCALE: Final = 0.18215

@@ -8,7 +8,7 @@ from typing import Final
 
 from datasetkit.core.errors import ConfigError, ModelFileError
 from datasetkit.core.files import display
-from trainer import hub
+from trainer.files import hub
 from trainer.tinybase import shipped
 
 _PICKLES: Final = frozenset({".ckpt", ".pt", ".pth", ".bin", ".pkl"})

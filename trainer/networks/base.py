@@ -10,7 +10,7 @@ from typing import Any, Final, Protocol
 import torch
 from torch import Tensor, nn
 
-from datasetkit.core.networks import NetworkArgs
+from datasetkit.options.networks import NetworkArgs
 from trainer.networks.ranks import Rank
 
 # The name under which peft keeps the adapter that is trained.

@@ -12,7 +12,7 @@ import re
 from typing import Final
 
 from datasetkit.core.errors import ConfigError
-from datasetkit.core.networks import MIDDLES, TOTALS, NetworkArgs, Weights
+from datasetkit.options.networks import MIDDLES, TOTALS, NetworkArgs, Weights
 
 _PLAIN: Final = re.compile(
     r"(?:lora_unet_)?(down|up)_blocks[_.](\d+)[_.](resnets|attentions|downsamplers|upsamplers)[_.](\d+)[_.]"

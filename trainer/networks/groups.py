@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Final
 
-from datasetkit.core.config import TrainOptions
-from datasetkit.core.networks import TOTALS, NetworkArgs
+from datasetkit.options.config import TrainOptions
+from datasetkit.options.networks import TOTALS, NetworkArgs
 from trainer.networks import blocks
 
 if TYPE_CHECKING:  # a plan asks for the rates without torch

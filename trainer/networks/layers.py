@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from datasetkit.core.networks import NetworkArgs
+from datasetkit.options.networks import NetworkArgs
 from trainer.networks.blocks import block
 from trainer.networks.ranks import Rank, Ranks
 

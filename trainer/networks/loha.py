@@ -11,7 +11,7 @@ from typing import Any, Final
 import torch
 from torch import Tensor, nn
 
-from datasetkit.core.networks import NetworkArgs
+from datasetkit.options.networks import NetworkArgs
 from trainer.networks.base import Target, Tensors, patterns
 
 _NAMES: Final = ("hada_w1_a", "hada_w1_b", "hada_w2_a", "hada_w2_b")

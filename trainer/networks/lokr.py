@@ -14,7 +14,7 @@ from typing import Any, Final
 import torch
 from torch import Tensor, nn
 
-from datasetkit.core.networks import NetworkArgs
+from datasetkit.options.networks import NetworkArgs
 from trainer.networks.base import Target, Tensors, patterns
 from trainer.networks.layers import split
 from trainer.networks.ranks import Rank

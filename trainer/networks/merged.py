@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from trainer import lora
 from trainer.families.base import Parts
+from trainer.files import lora
 from trainer.networks import decompose
 from trainer.networks.base import Tensors
 from trainer.networks.network import Module

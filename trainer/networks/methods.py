@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from datasetkit.core.networks import Algo
+from datasetkit.options.networks import Algo
 from trainer.networks import loha, lokr, lora
 from trainer.networks.base import Method
 

@@ -10,14 +10,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from datasetkit.core.networks import Algo, NetworkArgs
-from trainer import norms
+from datasetkit.options.networks import Algo, NetworkArgs
 from trainer.families.base import Part
-from trainer.networks import decompose, groups, lora
+from trainer.networks import decompose, groups, lora, norms
 from trainer.networks.base import ADAPTER, Method
 from trainer.networks.methods import METHODS
+from trainer.networks.norms import Change, Factors, NormReport
 from trainer.networks.ranks import Rank
-from trainer.norms import Change, Factors, NormReport
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,113 @@
+"""Tokens: how many of a text encoder's 75 places a caption takes, by CLIP's own vocabulary and without torch."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, Literal
+
+from datasetkit.core.errors import ModelFileError
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+BOS: Final = 49406
+EOS: Final = 49407
+# One pass of the text encoder sees 77 positions: BOS, 75 tokens, EOS. Trainers chain one, two or three passes
+# (`max_token_length` 75, 150, 225) and cut off what is longer.
+CHUNK: Final = 75
+LIMITS: Final = (75, 150, 225)
+
+_FOLDER = Path(__file__).parents[1] / "data" / "clip_tokenizer"
+_SHA256 = {
+    "vocab.json": "3f0c4f7d2086b61b38487075278ea9ed04edb53a03cbb045b86c27190fa8fb69",
+    "merges.txt": "9fd691f7c8039210e0fced15865466c65820d09b63988b0174bfe25de299051a",
+}
+# CLIP's own word pattern (openai/CLIP, simple_tokenizer.py, MIT): the special tokens, contractions, runs of letters,
+# single digits, and runs of anything else.
+_WORDS = r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
+
+
+def ids(text: str) -> tuple[int, ...]:
+    """Return the token ids of a text as the text encoder gets them: BOS first, EOS last, nothing cut or padded."""
+    return BOS, *_encode(text), EOS
+
+
+def spans(text: str) -> tuple[tuple[int, int], ...]:
+    """Return where each token of a text begins and ends, in characters; BOS and EOS are not among them."""
+    found: list[tuple[int, int]] = _tokenizer().encode(text, add_special_tokens=False).offsets
+    return tuple(found)
+
+
+def count(text: str) -> int:
+    """Count the tokens of a text without BOS and EOS: the places that it takes of the encoder's 75.
+
+    No token spans a space, and captions repeat their words: each word is encoded once.
+    """
+    return sum(map(_count_word, text.split(" ")))
+
+
+@lru_cache(maxsize=1 << 16)
+def _count_word(word: str) -> int:
+    return len(_encode(word))
+
+
+def chunks_needed(tokens: int) -> Literal[1, 2, 3]:
+    """Return how many 75-token passes hold a caption of so many tokens.
+
+    Three are the most that a trainer has: of a caption longer than `LIMITS[-1]` the end is cut off.
+    """
+    if tokens <= LIMITS[0]:
+        return 1
+    return 2 if tokens <= LIMITS[1] else 3
+
+
+def _encode(text: str) -> list[int]:
+    encoded: list[int] = _tokenizer().encode(text, add_special_tokens=False).ids
+    return encoded
+
+
+@lru_cache(maxsize=1)
+def _tokenizer() -> Tokenizer:
+    """Build CLIP's byte-pair encoder (ViT-L/14; SDXL's second encoder shares it) from the shipped vocabulary.
+
+    The ids equal those of CLIPTokenizer in transformers 5; version 4 differs only in mixed-case special tokens.
+    """
+    from tokenizers import AddedToken, Regex, Tokenizer, models, normalizers, pre_tokenizers
+
+    vocabulary = json.loads(_shipped("vocab.json"))
+    merges = [(left, right) for left, _, right in (line.partition(" ") for line in _merge_lines())]
+    end = "<|endoftext|>"
+    tokenizer = Tokenizer(models.BPE(vocabulary, merges, unk_token=end, end_of_word_suffix="</w>"))
+    tokenizer.normalizer = normalizers.Sequence(
+        [normalizers.NFC(), normalizers.Replace(Regex(r"\s+"), " "), normalizers.Lowercase()]
+    )
+    words = pre_tokenizers.Split(Regex(_WORDS), behavior="removed", invert=True)
+    # Spells every byte as a visible letter, which is how the vocabulary is written.
+    spelled = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([words, spelled])
+    tokenizer.add_special_tokens(
+        [AddedToken(name, normalized=False, special=True) for name in ("<|startoftext|>", end)]
+    )
+    return tokenizer
+
+
+def _merge_lines() -> list[str]:
+    """Return the merges in their order of rank, without the version line."""
+    lines = _shipped("merges.txt").split("\n")
+    return [line for line in lines if line and not line.startswith("#version")]
+
+
+def _shipped(name: str) -> str:
+    """Read a vocabulary file of the package, checked by its sha256. Raises ModelFileError."""
+    path = _FOLDER / name
+    hint = "install datasetkit again"
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise ModelFileError(f"cannot read the tokenizer file {path}: {error.strerror}", hint=hint) from error
+    if hashlib.sha256(data).hexdigest() != _SHA256[name]:
+        raise ModelFileError(f"the tokenizer file {path} is damaged", hint=hint)
+    return data.decode("utf-8")

@@ -1,0 +1,136 @@
+"""The vocabulary: which tags the taggers know, their category, how common they are, and which one somebody meant."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from difflib import SequenceMatcher
+from functools import cache
+from importlib import resources
+from types import MappingProxyType
+
+from datasetkit.captions.caption import normal_form, spell
+from datasetkit.core.errors import ModelFileError
+
+# Column `category` of the label file (SmilingWolf's taggers follow Danbooru's numbers).
+CATEGORIES: Mapping[str, str] = MappingProxyType({"0": "general", "4": "character", "9": "rating"})
+
+# Tags that count people; in a caption they stand between the characters and the rest.
+PERSON_COUNT = re.compile(r"^\d+\+?(girl|boy|other)s?$")
+
+DATA_FILE = "selected_tags_v3.csv"
+COLUMNS = ("tag_id", "name", "category", "count")
+
+# difflib's ratio (0..1) from which on two spellings are called alike; its own default.
+_ALIKE = 0.6
+
+
+@dataclass(frozen=True, slots=True)
+class Vocabulary:
+    """Every tag of a label file, as captions spell it, in the file's order (within a category: common ones first).
+
+    names, categories: of equal length; a category is "general", "character" or "rating".
+    Tags are looked up by normal form, so `Blue_Eyes` finds `blue eyes`.
+    """
+
+    names: tuple[str, ...]
+    categories: tuple[str, ...]
+    _rows: Mapping[str, int] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        if len(self.names) != len(self.categories):
+            raise ValueError(f"{len(self.names)} names and {len(self.categories)} categories")
+        object.__setattr__(self, "_rows", {normal_form(name): row for row, name in enumerate(self.names)})
+
+    def __contains__(self, tag: object) -> bool:
+        return isinstance(tag, str) and normal_form(tag) in self._rows
+
+    def rank(self, tag: str) -> int | None:
+        """Return the tag's row in the label file (0 = first), or None for a tag it does not list."""
+        return self._rows.get(normal_form(tag))
+
+    def category(self, tag: str) -> str | None:
+        """Return "general", "character" or "rating", or None for a tag that the vocabulary does not list."""
+        row = self.rank(tag)
+        return None if row is None else self.categories[row]
+
+    def spelling(self, tag: str) -> str | None:
+        """Return the tag as the vocabulary spells it, or None for a tag that it does not list."""
+        row = self.rank(tag)
+        return None if row is None else self.names[row]
+
+    def nearest(self, tag: str, n: int = 1) -> tuple[str, ...]:
+        """Return up to `n` tags that may have been meant, best first; nothing where nothing is near.
+
+        First the same word in the singular or plural, then tags that hold all the words (fewest other words first,
+        then the commonest: `blonde` -> `blonde hair`), then those spelled alike.
+        """
+        form = normal_form(tag)
+        if not form or n < 1:
+            return ()
+        if form in self._rows:
+            return (self.names[self._rows[form]],)
+        other_number = [form.removesuffix("s") if form.endswith("s") else form + "s"]
+        found = [near for near in other_number if near in self._rows]
+        found += _holding_the_words(form, self._rows)
+        if len(found) < n:
+            found += _spelled_alike(form, self._rows)
+        return tuple(self.names[self._rows[near]] for near in list(dict.fromkeys(found))[:n])
+
+
+def _spelled_alike(form: str, rows: Mapping[str, int]) -> list[str]:
+    """Return the tags spelled like `form`, best first, equals by row."""
+    matcher = SequenceMatcher(autojunk=False)
+    matcher.set_seq2(form)  # what difflib prepares and keeps; the others pass by as the first sequence
+    near: list[tuple[float, str]] = []
+    for other in rows:
+        matcher.set_seq1(other)
+        # The two cheap bounds spare nearly all of the exact comparisons.
+        if matcher.real_quick_ratio() >= _ALIKE and matcher.quick_ratio() >= _ALIKE:
+            ratio = matcher.ratio()
+            if ratio >= _ALIKE:
+                near.append((ratio, other))
+    return [other for _, other in sorted(near, key=lambda pair: (-pair[0], rows[pair[1]]))]
+
+
+def _holding_the_words(form: str, rows: Mapping[str, int]) -> list[str]:
+    """Return the tags that hold every word of `form`, the shortest first, then by row."""
+    words = set(form.split())
+    holding = [(len(other.split()), row, other) for other, row in rows.items() if words <= set(other.split())]
+    return [other for _, _, other in sorted(holding)]
+
+
+def read(text: str, *, source: str) -> Vocabulary:
+    """Read a label file: CSV with the columns tag_id, name, category, count; `source` names it in errors."""
+    reader = csv.DictReader(io.StringIO(text.removeprefix("\ufeff"), newline=""))
+    missing = [column for column in COLUMNS if column not in (reader.fieldnames or ())]
+    if missing:
+        raise ModelFileError(f"{source}: no column {missing[0]!r} in the label file", hint="fetch the file again")
+    names: list[str] = []
+    categories: list[str] = []
+    for row in reader:
+        category = CATEGORIES.get(row["category"])
+        if category is None or not row["name"]:
+            raise ModelFileError(
+                f"{source}, line {reader.line_num}: not a label: name {row['name']!r}, category {row['category']!r}",
+                hint="the categories are 0 (general), 4 (character) and 9 (rating); fetch the file again",
+            )
+        names.append(spell(row["name"]))
+        categories.append(category)
+    return Vocabulary(tuple(names), tuple(categories))
+
+
+@cache
+def load() -> Vocabulary:
+    """Return the vocabulary that the package ships (SmilingWolf's v3 taggers, 10,861 tags); read once a process."""
+    file = resources.files("datasetkit").joinpath("data", DATA_FILE)
+    try:
+        text = file.read_text(encoding="utf-8")
+    except OSError as error:
+        raise ModelFileError(
+            f"the shipped vocabulary {DATA_FILE} cannot be read: {error}", hint="install datasetkit again"
+        ) from error
+    return read(text, source=DATA_FILE)

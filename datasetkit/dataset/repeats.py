@@ -1,0 +1,305 @@
+"""Repeats: how many times a picture is seen in an epoch, and how many optimizer steps that makes, exactly.
+
+The planner and the trainer count with these same functions, so what is printed is what is trained. A visit is one
+look at one picture; an epoch visits each training picture `repeats` times; batches never mix buckets.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from datasetkit.core.errors import ConfigError, DatasetError
+from datasetkit.dataset.buckets import BucketRules, Size, select
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class RegVisits(Generic[T]):
+    """Which regularisation pictures an epoch uses, and how often each. unused: those it never reaches."""
+
+    visits: tuple[tuple[T, int], ...]
+    unused: tuple[T, ...]
+
+    @property
+    def total(self) -> int:
+        """Return the visits that the regularisation pictures add to an epoch."""
+        return sum(n for _, n in self.visits)
+
+
+def reg_visits(num_train: int, reg: Sequence[tuple[T, int]]) -> RegVisits[T]:
+    """Match (picture, repeats) of the regularisation set to `num_train` training visits, in order.
+
+    As sd-scripts: each picture comes with its repeats until the training visits are reached (the last may overshoot);
+    when the set is too small, rounds of one visit each follow. So an epoch has about twice the visits.
+    """
+    used: list[tuple[T, int]] = []
+    missing = num_train
+    for picture, repeats in reg:
+        if missing <= 0:
+            break
+        used.append((picture, repeats))
+        missing -= repeats
+    if missing > 0 and used:
+        rounds, rest = divmod(missing, len(used))
+        used = [(picture, n + rounds + (i < rest)) for i, (picture, n) in enumerate(used)]
+    return RegVisits(tuple(used), tuple(picture for picture, _ in reg[len(used) :]))
+
+
+def balance_reg(train_visits: int, reg_images: int) -> int:
+    """Return the most repeats with which every regularisation picture is still used; 1 where even that is too many."""
+    return max(1, train_visits // max(1, reg_images))
+
+
+def epoch_batches(bucket_counts: Mapping[Size, int], batch_size: int) -> int:
+    """Return the batches of an epoch from the visits in each bucket; each bucket rounds up its last batch."""
+    return sum(-(-visits // batch_size) for visits in bucket_counts.values())
+
+
+def steps_per_epoch(batches: int, gradient_accumulation: int = 1, processes: int = 1) -> int:
+    """Return the optimizer steps of an epoch; a last, partial accumulation still steps."""
+    return -(-batches // (gradient_accumulation * processes))
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """What turns visits into optimizer steps. batch_size: pictures a batch and process."""
+
+    epochs: int = 10
+    batch_size: int = 1
+    gradient_accumulation: int = 1
+    processes: int = 1
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch_size", "gradient_accumulation", "processes"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name} = {getattr(self, name)}", hint="give 1 or more")
+
+    def steps_per_epoch(self, bucket_counts: Mapping[Size, int]) -> int:
+        """Return the optimizer steps of an epoch from the visits in each bucket."""
+        batches = epoch_batches(bucket_counts, self.batch_size)
+        return steps_per_epoch(batches, self.gradient_accumulation, self.processes)
+
+    def steps(self, bucket_counts: Mapping[Size, int]) -> int:
+        """Return the optimizer steps of the whole run."""
+        return self.epochs * self.steps_per_epoch(bucket_counts)
+
+    def totals(self, bucket_counts: Mapping[Size, int]) -> Totals:
+        """Count an epoch and the whole run."""
+        return Totals(
+            visits=sum(bucket_counts.values()),
+            buckets=dict(sorted(bucket_counts.items())),
+            batches=epoch_batches(bucket_counts, self.batch_size),
+            steps_per_epoch=self.steps_per_epoch(bucket_counts),
+            steps=self.steps(bucket_counts),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """The exact numbers of a run. visits, buckets (visits in each), batches, steps_per_epoch: an epoch's."""
+
+    visits: int
+    buckets: Mapping[Size, int]
+    batches: int
+    steps_per_epoch: int
+    steps: int
+
+
+@dataclass(frozen=True, slots=True)
+class ConceptImages:
+    """The pictures of one concept, by their sizes where these are known, else by their number.
+
+    sizes: (width, height) in pixels, EXIF turn applied. repeats: fixed by the person, None to be planned (for a
+    regularisation set None means 1).
+    """
+
+    name: str
+    sizes: Sequence[Size] = ()
+    count: int = 0
+    repeats: int | None = None
+
+    def __post_init__(self) -> None:
+        if not self.images:
+            raise DatasetError(f"the concept {self.name!r} has no pictures", hint="add pictures or drop the folder")
+        if self.repeats is not None and self.repeats < 1:
+            raise ConfigError(f"repeats = {self.repeats} for {self.name!r}", hint="give 1 or more")
+
+    @property
+    def images(self) -> int:
+        """Return the number of pictures."""
+        return len(self.sizes) or max(0, self.count)
+
+    def buckets(self, rules: BucketRules) -> tuple[Size, ...]:
+        """Return the bucket of each picture, in order; without sizes all are taken to be of the resolution."""
+        if not self.sizes:
+            return (rules.resolution,) * self.images
+        return tuple(select(rules, *size).bucket for size in self.sizes)
+
+
+@dataclass(frozen=True, slots=True)
+class ConceptPlan:
+    """What was planned for one concept.
+
+    buckets: bucket -> pictures. ideal: steps / epochs / images * batch before rounding, None where repeats were fixed
+    or no steps were asked. alone: the exact numbers if this concept were trained alone, without regularisation.
+    one_bucket_assumed: the sizes were not known, so the rounding of each bucket is missing.
+    """
+
+    name: str
+    images: int
+    repeats: int
+    buckets: Mapping[Size, int]
+    alone: Totals
+    ideal: float | None = None
+    one_bucket_assumed: bool = False
+
+    @property
+    def visits(self) -> int:
+        """Return the visits of an epoch."""
+        return self.images * self.repeats
+
+
+@dataclass(frozen=True, slots=True)
+class RegPlan:
+    """What an epoch takes from the regularisation set. wanted: its images x repeats; visits: what is really taken."""
+
+    images: int
+    wanted: int
+    visits: int
+    unused: int
+
+
+@dataclass(frozen=True, slots=True)
+class RepeatsPlan:
+    """The plan of a run: per concept, for all concepts together, and with the regularisation set.
+
+    steps: the optimizer steps asked for a concept, None for none. train: all concepts (they share batches, so it may
+    be less than the sum of them alone). total: train and regularisation together; equal to train without a set.
+    """
+
+    concepts: tuple[ConceptPlan, ...]
+    schedule: Schedule
+    train: Totals
+    total: Totals
+    steps: int | None = None
+    reg: RegPlan | None = None
+
+
+def plan(
+    concepts: Sequence[ConceptImages],
+    *,
+    rules: BucketRules,
+    schedule: Schedule,
+    steps: int | None = None,
+    reg: Sequence[ConceptImages] = (),
+) -> RepeatsPlan:
+    """Choose the repeats of each concept and count the steps, exactly.
+
+    steps: optimizer steps for a concept on its own pictures. The concept of the most pictures, whose visits can be
+    chosen in the coarsest way only, comes as near to them as can be; the others get the repeats that bring their
+    visits an epoch nearest to its visits (76 pictures at 1 and 16 at 5: 76 and 80). Without steps the most pictures
+    get 1, or the others follow the largest concept whose repeats are fixed. Fixed repeats are never changed.
+    """
+    if not concepts:
+        raise DatasetError("there is no concept to plan", hint="make folders such as `10_name`, or name a folder")
+    if steps is not None and steps < 1:
+        raise ConfigError(f"steps = {steps}", hint="give 1 or more")
+    counts = [Counter(concept.buckets(rules)) for concept in concepts]
+    repeats = _choose(concepts, counts, schedule, steps)
+    planned = tuple(
+        ConceptPlan(
+            name=concept.name,
+            images=concept.images,
+            repeats=n,
+            buckets=dict(sorted(count.items())),
+            alone=schedule.totals(_times(count, n)),
+            ideal=None if steps is None or concept.repeats else _ideal(concept.images, schedule, steps),
+            one_bucket_assumed=rules.enabled and not concept.sizes,
+        )
+        for concept, count, n in zip(concepts, counts, repeats, strict=True)
+    )
+    train: Counter[Size] = Counter()
+    for count, n in zip(counts, repeats, strict=True):
+        train.update(_times(count, n))
+    reg_plan, added = _match_reg(reg, rules, train.total())
+    return RepeatsPlan(
+        concepts=planned,
+        schedule=schedule,
+        train=schedule.totals(train),
+        total=schedule.totals(train + added),
+        steps=steps,
+        reg=reg_plan,
+    )
+
+
+def _match_reg(
+    reg: Sequence[ConceptImages], rules: BucketRules, num_train: int
+) -> tuple[RegPlan | None, Counter[Size]]:
+    """Return what an epoch takes from the regularisation set, and the visits that this adds to each bucket."""
+    added: Counter[Size] = Counter()
+    if not reg:
+        return None, added
+    taken = reg_visits(num_train, [(b, c.repeats or 1) for c in reg for b in c.buckets(rules)])
+    for bucket, n in taken.visits:
+        added[bucket] += n
+    wanted = sum(c.images * (c.repeats or 1) for c in reg)
+    return RegPlan(sum(c.images for c in reg), wanted, taken.total, len(taken.unused)), added
+
+
+def _choose(
+    concepts: Sequence[ConceptImages], counts: Sequence[Counter[Size]], schedule: Schedule, steps: int | None
+) -> list[int]:
+    free = [i for i, concept in enumerate(concepts) if concept.repeats is None]
+    anchor = max(free, key=lambda i: concepts[i].images, default=None)
+    fixed = [concept.images * concept.repeats for concept in concepts if concept.repeats is not None]
+    if steps is not None and anchor is not None:
+        visits = concepts[anchor].images * nearest_repeats(counts[anchor], schedule, steps)
+    elif fixed or anchor is None:
+        visits = max(fixed)
+    else:
+        visits = concepts[anchor].images
+    return [concept.repeats or _nearest_multiple(visits, concept.images) for concept in concepts]
+
+
+def nearest_repeats(images: Mapping[Size, int], schedule: Schedule, steps: int) -> int:
+    """Return the repeats whose exact optimizer steps come nearest to `steps`, at least 1.
+
+    images: bucket -> pictures. Of several with the same steps the one nearest to steps / epochs / images * batch;
+    of two equally far, the smaller.
+    """
+
+    def exact(repeats: int) -> int:
+        return schedule.steps(_times(images, repeats))
+
+    # The exact steps never fall short of the formula's, so the formula bounds the repeats from above.
+    ideal = _ideal(sum(images.values()), schedule, steps)
+    candidates = range(1, int(ideal) + 2)
+    below = bisect_right(candidates, steps, key=exact)
+    above = below + 1
+    if below and steps - exact(below) <= exact(above) - steps:
+        return below
+    last = above
+    while last < ideal and exact(last + 1) == exact(above):
+        last += 1
+    return min(range(above, last + 1), key=lambda repeats: (abs(repeats - ideal), repeats))
+
+
+def _ideal(images: int, schedule: Schedule, steps: int) -> float:
+    """Return steps / epochs / images * batch: 1000 / 10 / 10 * 2 = 20."""
+    batch = schedule.batch_size * schedule.gradient_accumulation * schedule.processes
+    return steps * batch / (schedule.epochs * images)
+
+
+def _nearest_multiple(visits: int, images: int) -> int:
+    """Return the repeats that bring `images` pictures nearest to `visits`, the smaller of two, at least 1."""
+    below = visits // images
+    return max(1, below if visits - below * images <= (below + 1) * images - visits else below + 1)
+
+
+def _times(images: Mapping[Size, int], repeats: int) -> Counter[Size]:
+    return Counter({bucket: n * repeats for bucket, n in images.items()})

@@ -1,0 +1,176 @@
+"""Scanning: a folder of files becomes records of pictures, looked at once and remembered."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from datasetkit.captions.caption import read_caption
+from datasetkit.core.errors import DatasetError, DskError
+from datasetkit.core.files import MASKS, Listing, caption_path, display, list_images, natural_key, reading
+from datasetkit.core.progress import SILENT, Reporter
+from datasetkit.core.records import Failed, ImageRecord
+from datasetkit.images import pixels
+from datasetkit.project.store import FileFacts, Store
+
+# How many folders a hint names.
+_NEAR = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Scan:
+    """The readable pictures of a folder in natural order, and those that cannot be used with the reason."""
+
+    folder: Path
+    records: tuple[ImageRecord, ...]
+    failed: tuple[Failed, ...]
+
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        return tuple(record.path for record in self.records)
+
+
+def require_folder(folder: Path, hint: str = "name the folder that holds the pictures") -> Path:
+    """Return the folder, or raise DatasetError when it is not one."""
+    if not folder.is_dir():
+        what = "is not a folder" if folder.exists() else "does not exist"
+        raise DatasetError(f"{display(folder)} {what}", hint=hint)
+    return folder
+
+
+def require_pictures(folder: Path, *, recursive: bool = False, follow_links: bool = False) -> Listing:
+    """List a folder's pictures before anything is made of them. Raises DatasetError where there are none."""
+    listing = list_images(require_folder(folder), recursive=recursive, follow_links=follow_links)
+    if not listing.images and not listing.failed:
+        raise no_pictures(folder)
+    return listing
+
+
+def no_pictures(folder: Path, *, but: str = "") -> DatasetError:
+    """Word that a folder holds no pictures, and name those in it that do. but: what else it lacks."""
+    with reading(folder):
+        names = sorted((e.name for e in os.scandir(folder) if e.is_dir(follow_symlinks=False)), key=natural_key)
+    visible = [name for name in names if not name.startswith(".") and name != MASKS]
+    below = [display(folder / name) for name in visible if _holds_pictures(folder / name)]
+    more = " ..." if len(below) > _NEAR else ""
+    hint = f"these hold some: {', '.join(below[:_NEAR])}{more}" if below else "name the folder that holds the pictures"
+    return DatasetError(f"{display(folder)} holds no pictures{but}", hint=hint)
+
+
+def _holds_pictures(folder: Path) -> bool:
+    try:
+        return bool(list_images(folder).images)
+    except DskError:  # it may not be looked into
+        return False
+
+
+def scan(
+    folder: Path,
+    store: Store,
+    *,
+    recursive: bool = False,
+    follow_links: bool = False,
+    max_pixels: int = pixels.DEFAULT_MAX_PIXELS,
+    with_ids: bool = False,
+    captions: bool = True,
+    listing: Listing | None = None,
+    reporter: Reporter = SILENT,
+) -> Scan:
+    """Look at every picture of a folder; what the store knows of an unchanged file is not computed again.
+
+    with_ids: hash the files (ids are "" otherwise). captions: read the captions, and refuse a picture that would share
+    its caption with another of the same stem. listing: what the folder holds, where the caller has listed it.
+    Raises DatasetError when the folder is missing or holds nothing that looks like a picture.
+    """
+    if listing is None:
+        listing = list_images(require_folder(folder), recursive=recursive, follow_links=follow_links)
+    if not listing.images and not listing.failed:
+        raise no_pictures(folder)
+    found = _facts(listing.images, store, with_ids=with_ids, max_pixels=max_pixels, reporter=reporter)
+    records: list[ImageRecord] = []
+    failed = list(listing.failed)
+    owners: dict[Path, Path] = {}
+    for path, known in zip(listing.images, found, strict=True):
+        try:
+            if captions and (owner := owners.setdefault(caption_path(path), path)) != path:
+                raise_twin(path, owner)
+            if isinstance(known, Failed):
+                failed.append(known)
+                continue
+            caption = read_caption(path) if captions else None
+            records.append(ImageRecord(path, known.id, known.width, known.height, caption))
+        except DskError as error:
+            failed.append(Failed(path, error.message, error.hint))
+    return Scan(folder, tuple(records), tuple(failed))
+
+
+def _facts(
+    paths: Sequence[Path], store: Store, *, with_ids: bool, max_pixels: int, reporter: Reporter
+) -> list[FileFacts | Failed]:
+    """Return what is known of each file, in order; what the store does not know is looked at on all cores."""
+    facts = store.all_facts()
+    found: dict[Path, FileFacts | Failed] = {}
+    unknown: list[tuple[Path, os.stat_result]] = []
+    for path in paths:
+        try:
+            info = path.stat()
+        except OSError as error:
+            found[path] = Failed(path, f"cannot be read: {error.strerror or error}")
+            continue
+        known = facts.get((store.key(path), info.st_size, info.st_mtime_ns))
+        if known is None or (with_ids and not known.id) or known.width * known.height > max_pixels:
+            unknown.append((path, info))
+        else:
+            found[path] = known
+    learnt: list[tuple[Path, os.stat_result, FileFacts]] = []
+    reporter.start("looking", len(paths))
+    reporter.advance(len(found))
+    with ThreadPoolExecutor() as pool:
+        looked = pool.map(
+            partial(_try_to_look, with_ids=with_ids, max_pixels=max_pixels), [path for path, _ in unknown]
+        )
+        for (path, info), outcome in zip(unknown, looked, strict=True):
+            found[path] = outcome
+            if isinstance(outcome, FileFacts):
+                learnt.append((path, info, outcome))
+            reporter.advance()
+    reporter.finish()
+    if learnt:
+        store.remember(learnt)
+    return [found[path] for path in paths]
+
+
+def _try_to_look(path: Path, *, with_ids: bool, max_pixels: int) -> FileFacts | Failed:
+    try:
+        return look(path, with_ids=with_ids, max_pixels=max_pixels)
+    except DskError as error:
+        return Failed(path, error.message, error.hint)
+    except OSError as error:
+        return Failed(path, f"cannot be read: {error.strerror or error}")
+
+
+def raise_twin(path: Path, owner: Path) -> None:
+    """Refuse a picture whose caption file belongs to another picture."""
+    raise DatasetError(f"would share its caption with {display(owner.name)}", hint="dsk rename makes the names unique")
+
+
+def look(path: Path, *, with_ids: bool, max_pixels: int) -> FileFacts:
+    """Read a picture's size from its header and, if wanted, hash its bytes."""
+    seen = pixels.probe(path, max_pixels=max_pixels)
+    return FileFacts(file_id(path) if with_ids else "", seen.width, seen.height)
+
+
+def file_id(path: Path) -> str:
+    """Return the first 16 hex of the sha256 of a file's bytes."""
+    with reading(path), path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
+
+
+def sizes(records: Sequence[ImageRecord]) -> tuple[tuple[int, int], ...]:
+    """Return the pictures' sizes in pixels, width first."""
+    return tuple((r.width, r.height) for r in records)

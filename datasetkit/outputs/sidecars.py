@@ -1,0 +1,214 @@
+"""Carrying: captions and masks that go with pictures to the folder of their outputs, as they are or reworded."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from datasetkit.captions.caption import file_text, read_caption
+from datasetkit.captions.diffs import CaptionChange
+from datasetkit.core.errors import InputError
+from datasetkit.core.files import MASKS, caption_path, companions, reading, sweep, write_atomic
+from datasetkit.core.records import Caption, Failed, ImageRecord, RunReport
+from datasetkit.project.journal import Recording
+from datasetkit.project.plans import Plan, WriteText
+from datasetkit.project.session import Project
+from datasetkit.project.store import Output, Store, caption_hash
+
+
+def carry(records: Sequence[ImageRecord], targets: Mapping[Path, Path], store: Store) -> list[tuple[Path, Path]]:
+    """Return (source, target) of the captions and masks that go with the pictures and are not there yet.
+
+    What a killed run copied and could not note any more counts as not there; one that was edited since stays as it is.
+    """
+    by_place: dict[Path, list[Path]] = {}
+    for record in records:
+        by_place.setdefault(record.path.parent, []).append(record.path)
+    goals: dict[Path, Path] = {}
+    for place, pictures in by_place.items():
+        for picture, belongings in companions(place, pictures).items():
+            target = targets[picture]
+            for path in belongings:
+                if path.is_symlink():
+                    continue
+                if path == caption_path(picture):
+                    goals.setdefault(caption_path(target), path)
+                elif path.parent.name == MASKS and path.suffix.lower() == ".png":
+                    goals.setdefault(mask_path(target), path)
+    return [
+        (source, goal) for goal, source in goals.items() if not os.path.lexists(goal) or _is_left(goal, source, store)
+    ]
+
+
+def mask_path(picture: Path) -> Path:
+    """Return where a picture's mask stands: `masks/<stem>.png` beside it."""
+    return picture.parent / MASKS / f"{picture.stem}.png"
+
+
+def _is_left(goal: Path, source: Path, store: Store) -> bool:
+    """Tell whether a killed run copied `source` to `goal`, and nobody touched the copy since."""
+    if not store.is_claimed(goal) or goal.is_symlink():
+        return False
+    with reading(source):
+        return goal.read_bytes() == source.read_bytes()
+
+
+def copy(carried: Sequence[tuple[Path, Path]], project: Project, recording: Recording) -> None:
+    """Copy captions and masks to their pictures, claimed before: undo then also knows the one that a kill cut short."""
+    outputs = [Output(goal, _taken_as_it_is(source), "carried", source) for source, goal in carried]
+    project.store.claim(outputs)
+    for place in {output.path.parent for output in outputs}:
+        recording.folder(place)
+        sweep(place)
+    for output in outputs:
+        if not os.path.lexists(output.path):
+            with reading(output.origin):
+                data = output.origin.read_bytes()
+            write_atomic(output.path, data)
+        recording.made(output)
+
+
+def _taken_as_it_is(path: Path) -> str:
+    if path.parent.name == MASKS:
+        return ""
+    try:
+        caption = read_caption(path)
+    except InputError:
+        return ""  # it is carried byte for byte, and said to be no caption where it is read
+    return "" if caption is None else _taken(caption, caption)
+
+
+Reword = Callable[[Caption], Caption]
+
+
+def _as_it_is(caption: Caption) -> Caption:
+    return caption
+
+
+@dataclass(frozen=True, slots=True)
+class Rewording:
+    """A caption that follows what is done to its picture. picture: the new one; origin: the one that it is made of."""
+
+    picture: Path
+    origin: Path
+    change: Reword = _as_it_is
+
+    @property
+    def caption(self) -> Path:
+        return caption_path(self.picture)
+
+
+@dataclass(frozen=True, slots=True)
+class Reworded:
+    """What was done to captions. changes: those that say something else now."""
+
+    changes: tuple[CaptionChange, ...] = ()
+    failed: tuple[Failed, ...] = ()
+    entry: int | None = None
+
+
+def announce(rewordings: Iterable[Rewording], verb: str, store: Store) -> None:
+    """Note which captions are to follow their pictures: what a kill cuts short is made good by the next run."""
+    standing = [one for one in rewordings if _stands(one.caption) or _stands(caption_path(one.origin))]
+    store.claim(_output(one, verb, store.source(one.caption)) for one in standing)
+
+
+def due(report: RunReport[object], waiting: str, rewordings: Mapping[Path, Rewording], store: Store) -> list[Rewording]:
+    """Return the captions that follow: of what was made now, and of what a killed run made before them.
+
+    waiting: what a dry run says of a picture that would be made.
+    """
+    now = {done.record.path for done in report.done}
+    now |= {skipped.record.path for skipped in report.skipped if skipped.reason == waiting}
+    failed = {problem.path for problem in report.failed}
+    left = {path for path, one in rewordings.items() if path not in failed and store.is_claimed(one.caption)}
+    return [one for path, one in rewordings.items() if path in now | left]
+
+
+def edited_at_origin(rewordings: Iterable[Rewording], store: Store) -> list[Rewording]:
+    """Return the captions that a person wrote or edited beside the original since they were last taken from there.
+
+    Only where what stands beside the new picture is as dsk left it: what was edited there stays.
+    """
+    edited: dict[Path, Rewording] = {}  # by caption: two pictures of one stem share theirs
+    for one in (one for one in rewordings if _stands(one.caption)):
+        try:
+            origin = read_caption(one.origin)
+            there = None if origin is None or not origin.tags else read_caption(one.picture)
+        except InputError:
+            continue  # whoever carries it says so
+        if origin is None or there is None or store.is_generated(origin):
+            continue
+        taken, _, left = (store.source(one.caption) or "").partition(" ")
+        as_left = caption_hash(there) == left or store.is_generated(there)
+        if as_left and caption_hash(origin) != taken and _changed(one, origin) != there:
+            edited.setdefault(one.caption, one)
+    return list(edited.values())
+
+
+def reword(
+    rewordings: Sequence[Rewording], verb: str, title: str, project: Project, *, anew: Sequence[Rewording] = ()
+) -> Reworded:
+    """Let captions follow their pictures, as one plan: the one that stands beside the new picture, else its origin's.
+
+    anew: those that are taken from the origin once more, see `edited_at_origin`. A caption that dsk wrote counts as
+    written by dsk afterwards too. One that would be left empty stays as it was.
+    """
+    store = project.store
+    changes: list[CaptionChange] = []
+    writes: list[WriteText] = []
+    generated: list[str] = []
+    failed: list[Failed] = []
+    again = {one.caption for one in anew}
+    all_of_them = (*(one for one in rewordings if one.caption not in again), *anew)
+    sources = {one.caption: store.source(one.caption) for one in all_of_them}
+    for one in all_of_them:
+        try:
+            there = read_caption(one.picture)
+            from_origin = there is None or one.caption in again
+            before = read_caption(one.origin) if from_origin else there
+        except InputError as error:
+            failed.append(Failed(one.picture, error.message, error.hint))
+            continue
+        if before is None or not before.tags:
+            continue
+        after, shown = _changed(one, before), before if there is None else there
+        changes += [CaptionChange(one.picture, shown, after)] if after != shown else []
+        if after != there:
+            writes.append(WriteText(one.caption, file_text(after)))
+            generated += [caption_hash(after)] if store.is_generated(before) else []
+            source = sources[one.caption]
+            sources[one.caption] = _taken(before, after) if from_origin else _reworded(source, before, after)
+    written = {op.path for op in writes}
+    outputs = [_output(one, verb, sources[one.caption]) for one in all_of_them]
+    plan, new = Plan(tuple(writes)), [output for output in outputs if output.path in written]
+    entry = project.apply(plan, verb, title, generated=generated, outputs=new)
+    if not project.how.dry_run:
+        store.settle(output for output in outputs if _stands(output.path))
+    return Reworded(tuple(changes), tuple(failed), entry)
+
+
+def _changed(one: Rewording, caption: Caption) -> Caption:
+    after = one.change(caption)
+    return after if after.tags else caption
+
+
+def _output(rewording: Rewording, verb: str, source: str | None) -> Output:
+    return Output(rewording.caption, source or "", f"caption {verb}", rewording.origin)
+
+
+def _taken(origin: Caption, left: Caption) -> str:
+    """Return what the store keeps of a caption that is taken over: what stood at the origin, and what it became."""
+    return f"{caption_hash(origin)} {caption_hash(left)}"
+
+
+def _reworded(source: str | None, before: Caption, after: Caption) -> str:
+    """Return what the store keeps of a caption that is reworded where it stands: as dsk left it, if it was so."""
+    taken, _, left = (source or "").partition(" ")
+    return f"{taken} {caption_hash(after)}" if caption_hash(before) == left else source or ""
+
+
+def _stands(path: Path) -> bool:
+    return os.path.lexists(path)

@@ -1,0 +1,119 @@
+"""`dsk check --as sd-scripts`: for each picture the caption and the bucket that this trainer would use."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+from datasetkit.checks import sd_scripts
+from datasetkit.checks.base import Place
+from datasetkit.checks.summary import below
+from datasetkit.core.errors import DskError
+from datasetkit.core.files import list_images
+from datasetkit.dataset.buckets import BucketRules, Size, select
+from datasetkit.dataset.reports import csv_text
+from datasetkit.images import pixels
+from datasetkit.options.config import CheckOptions, find
+from datasetkit.project.plans import Plan, WriteText
+from datasetkit.project.session import JUST_DO_IT, How, finish_interrupted, open_project
+from datasetkit.verbs.check import train_options
+from datasetkit.verbs.shared.folders_to_check import find_places
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """One picture as the trainer takes it. size: of its pixels as they are stored; bucket, resized: width, height.
+
+    caption: before shuffling and dropping. trouble: why it is left out, or why the trainer ends there.
+    """
+
+    path: Path
+    concept: str
+    repeats: int
+    is_reg: bool
+    caption: str
+    size: Size | None = None
+    bucket: Size | None = None
+    resized: Size | None = None
+    scale: float = 0.0
+    trouble: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class TrainersView:
+    """All pictures of a data set as a trainer takes them, and the folders that it ignores in words."""
+
+    folder: Path
+    trainer: str
+    pictures: tuple[Seen, ...]
+    ignored: tuple[str, ...]
+    files: tuple[Path, ...] = ()
+    entry: int | None = None
+
+
+def as_sd_scripts(folder: Path, options: CheckOptions, how: How = JUST_DO_IT) -> TrainersView:
+    """Show what sd-scripts would make of a data set; nothing is checked. options.csv: where to write it as a table.
+
+    Raises DatasetError without pictures.
+    """
+    found = find_places(folder, trigger=options.trigger, recursive=options.recursive)
+    for place in found.places:
+        finish_interrupted(place.folder, how)
+    # It has no other rule, whatever this project trains with.
+    rules = replace(train_options(find(folder), options).bucket_rules(), selector="kohya")
+    look = partial(_look, rules=rules, options=options)
+    listed = [(path, place) for place in found.places for path in _pictures(place, options)]
+    with ThreadPoolExecutor() as pool:
+        pictures = tuple(pool.map(look, listed))
+    ignored = tuple(misread.text for _, misread in found.misread if misread.trainers is None)
+    files: tuple[Path, ...] = ()
+    entry = None
+    if options.csv and not how.dry_run:
+        files = (Path(options.csv),)
+        with open_project(folder, how) as project:
+            entry = project.apply(Plan((WriteText(files[0], _table(pictures, folder)),)), "check", "as sd-scripts")
+    return TrainersView(folder, "sd-scripts", pictures, ignored, files, entry)
+
+
+def _pictures(place: Place, options: CheckOptions) -> list[Path]:
+    listing = list_images(
+        place.folder, recursive=options.recursive and not place.laid_out, follow_links=True, any_name=True
+    )
+    # sd-scripts sorts its paths as text.
+    return sorted(listing.images, key=str)
+
+
+def _look(one: tuple[Path, Place], *, rules: BucketRules, options: CheckOptions) -> Seen:
+    path, place = one
+    fixed = (path, place.name, place.repeats, place.is_reg)
+    if not sd_scripts.is_listed(path):
+        return Seen(*fixed, "", trouble=f"left out: {path.suffix} is not among its formats")
+    try:
+        seen = pixels.probe(path, max_pixels=options.max_pixels)
+        read = sd_scripts.read_caption(path, place.name if place.laid_out else "")
+    except DskError as error:
+        return Seen(*fixed, "", trouble=f"stops: {error.message}")
+    stored = (seen.height, seen.width) if seen.orientation >= 5 else (seen.width, seen.height)
+    bucket = select(rules, *stored)
+    trouble = f"stops: {read.stops}" if read.stops else ""
+    return Seen(*fixed, read.text, stored, bucket.bucket, bucket.resized, bucket.scale, trouble)
+
+
+def _table(pictures: tuple[Seen, ...], folder: Path) -> str:
+    from pandas import DataFrame
+
+    rows = [
+        (
+            below(p.path, folder), p.concept, p.repeats, "yes" if p.is_reg else "", _text(p.size), _text(p.bucket),
+            _text(p.resized), round(p.scale, 4) if p.bucket else "", p.caption, p.trouble,
+        )
+        for p in pictures
+    ]  # fmt: skip
+    names = ["path", "concept", "repeats", "reg", "size", "bucket", "resized", "scale", "caption", "trouble"]
+    return csv_text(DataFrame(rows, columns=names))
+
+
+def _text(size: Size | None) -> str:
+    return f"{size[0]}x{size[1]}" if size else ""

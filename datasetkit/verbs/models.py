@@ -1,0 +1,38 @@
+"""`dsk models`: which taggers there are, fetching one, and where their files lie."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from datasetkit.core.progress import SILENT
+from datasetkit.project.session import JUST_DO_IT, How
+from taggers import models as known
+from taggers.models import ModelFiles, ModelRow
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """Where model files lie: the hub's cache, and what comes with the package."""
+
+    hub_cache: Path
+    shipped: Path
+
+
+def models() -> tuple[ModelRow, ...]:
+    """Return the taggers that can be named, and whether their files are here."""
+    return tuple(known.list_models())
+
+
+def download(name: str, how: How = JUST_DO_IT) -> ModelFiles:
+    """Fetch a tagger at its pinned revision and check it. Raises ModelFileError with the way to try again."""
+    return known.download(name, how.reporter or SILENT)
+
+
+def where() -> Places:
+    """Return the folders in which model files lie."""
+    from importlib.resources import files
+
+    import huggingface_hub.constants
+
+    return Places(Path(huggingface_hub.constants.HF_HUB_CACHE), Path(str(files("datasetkit.vision") / "weights")))

@@ -1,0 +1,151 @@
+"""`dsk plan-repeats`: how many repeats give the steps that are wanted, and the exact steps."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+
+from datasetkit.core.errors import ConfigError, DatasetError, InputError
+from datasetkit.core.files import display, find_root
+from datasetkit.core.records import Failed
+from datasetkit.dataset import layout as grammar
+from datasetkit.dataset import repeats as arithmetic
+from datasetkit.dataset import validation_split
+from datasetkit.dataset.advice import advice
+from datasetkit.dataset.repeats import ConceptImages, RepeatsPlan, Schedule
+from datasetkit.images.scan import scan, sizes
+from datasetkit.options.config import Config, PlanRepeatsOptions, TrainOptions, find
+from datasetkit.project.session import JUST_DO_IT, How, open_project
+from datasetkit.project.store import Store
+from datasetkit.verbs.shared.concept_folders import ConceptSet, Sets, find_sets
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """A plan of repeats. now: the repeats that the laid-out folders have; entry: the renaming, where applied.
+
+    folder: the data set that was looked at; None where the pictures were only counted.
+    """
+
+    plan: RepeatsPlan
+    advice: tuple[str, ...]
+    now: Mapping[str, int | None]
+    origin: str
+    failed: tuple[Failed, ...] = ()
+    entry: int | None = None
+    folder: Path | None = None
+
+
+def schedule_of(options: PlanRepeatsOptions, train: TrainOptions) -> Schedule:
+    """Return the schedule: what the command says, else what `[train]` says."""
+    return Schedule(
+        epochs=options.epochs or train.max_train_epochs,
+        batch_size=options.batch_size or train.train_batch_size,
+        gradient_accumulation=train.gradient_accumulation_steps,
+    )
+
+
+def train_options(options: PlanRepeatsOptions, config: Config) -> TrainOptions:
+    """Return `[train]`, at the resolution that the command asks for."""
+    given = {"resolution": options.resolution} if options.resolution else {}
+    return config.build(TrainOptions, "train", given)
+
+
+def plan_options(folder: Path, given: Mapping[str, object]) -> PlanRepeatsOptions:
+    """Build the options of `dsk plan-repeats`: what its table does not say, `[layout]` does, whose folders it plans."""
+    config = find(folder)
+    own, names = config.table("plan-repeats"), {field.name for field in fields(PlanRepeatsOptions)}
+    laid_out = {
+        name: value
+        for name, value in config.table("layout").items()
+        if name in names and name not in own and given.get(name) is None
+    }
+    return config.build(PlanRepeatsOptions, "plan-repeats", {**given, **laid_out})
+
+
+def plan_repeats(folder: Path, options: PlanRepeatsOptions, *, apply: bool = False, how: How = JUST_DO_IT) -> Planned:
+    """Plan the repeats of a data set, and count the exact optimizer steps.
+
+    apply: rename the laid-out folders to the planned repeats (journalled). Raises DatasetError where no data set is.
+    """
+    train = train_options(options, find(folder))
+    if options.images is not None:
+        if apply:
+            raise ConfigError("--images counts pictures that are nowhere yet", hint="leave --images or --apply out")
+        concepts = [ConceptImages("pictures", count=options.images)]
+        plan = arithmetic.plan(
+            concepts, rules=train.bucket_rules(), schedule=schedule_of(options, train), steps=options.steps
+        )
+        return Planned(plan, advice(plan, options.kind), {}, "--images")
+    try:
+        sets = find_sets(folder)
+    except DatasetError as error:
+        raise DatasetError(error.message, hint=f"{error.hint}; or count them: --images N") from None
+    with Store.open_copy(find_root(folder)) as store:
+        aside = _held_out(sets, train, store)
+        measured, failed = measure(sets.train, store, without=aside)
+        reg, reg_failed = measure(sets.reg, store)
+    if not measured:
+        raise none_usable(folder, failed)
+    fixed = sets.origin == "dsk.toml"
+    concepts = [c if fixed else replace(c, repeats=None) for c in measured]
+    plan = arithmetic.plan(
+        concepts, rules=train.bucket_rules(), schedule=schedule_of(options, train), steps=options.steps, reg=reg
+    )
+    now = {c.name: c.repeats for c in sets.train}
+    entry = _rename_folders(folder, sets, plan, how) if apply else None
+    problems = tuple(m.text for m in sets.misread)
+    return Planned(
+        plan, (*problems, *advice(plan, options.kind)), now, sets.origin, (*failed, *reg_failed), entry, folder
+    )
+
+
+def _rename_folders(folder: Path, sets: Sets, plan: RepeatsPlan, how: How) -> int | None:
+    if sets.origin != "laid out":
+        raise InputError(
+            f"{display(folder)} holds no <repeats>_<concept> folders to rename", hint="dsk layout makes them"
+        )
+    tree = grammar.read_tree(sets.train[0].folder.parent)
+    change = grammar.plan_repeats_change(tree, {c.name: c.repeats for c in plan.concepts})
+    with open_project(folder, how) as project:
+        return project.apply(change, "plan-repeats", ", ".join(f"{c.repeats}_{c.name}" for c in plan.concepts))
+
+
+def none_usable(folder: Path, failed: Sequence[Failed]) -> DatasetError:
+    """Word that a folder has pictures of which none can be used, with the first reason."""
+    first = failed[0] if failed else None
+    named = first is not None and display(first.path) in first.error
+    why = f": {'' if named else display(first.path.name) + ': '}{first.error}" if first else ""
+    return DatasetError(f"{display(folder)} has no usable picture{why}", hint=first.hint if first else "")
+
+
+def _held_out(sets: Sets, train: TrainOptions, store: Store) -> frozenset[str]:
+    """Return the contents that `[train]` holds out to validate them: they are not trained."""
+    if not train.validation_split:
+        return frozenset()
+
+    def ids(concepts: Sequence[ConceptSet]) -> list[str]:
+        found = (scan(c.folder, store, recursive=c.recursive, with_ids=True, captions=False) for c in concepts)
+        return [record.id for one in found for record in one.records]
+
+    return frozenset(
+        validation_split.held_out(ids(sets.train), ids(sets.reg), train.validation_split, train.validation_seed or 0)
+    )
+
+
+def measure(
+    sets: Sequence[ConceptSet], store: Store, *, without: frozenset[str] = frozenset()
+) -> tuple[list[ConceptImages], list[Failed]]:
+    """Look at every picture of the sets; return their sizes per concept, and the pictures that cannot be read.
+
+    without: contents (picture ids) that are not counted.
+    """
+    measured: list[ConceptImages] = []
+    failed: list[Failed] = []
+    for concept in sets:
+        found = scan(concept.folder, store, recursive=concept.recursive, with_ids=bool(without), captions=False)
+        failed.extend(found.failed)
+        if records := [record for record in found.records if record.id not in without]:
+            measured.append(ConceptImages(concept.name, sizes(records), repeats=concept.repeats))
+    return measured, failed

@@ -1,0 +1,56 @@
+"""`dsk rename`: plain, unique, numbered names for a folder of pictures."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from datasetkit.core.errors import ConfigError
+from datasetkit.core.files import MASKS, companions, display, list_images, sweep
+from datasetkit.core.records import Failed
+from datasetkit.dataset import naming
+from datasetkit.images.scan import no_pictures, require_folder
+from datasetkit.options.config import RenameOptions
+from datasetkit.project.plans import Plan
+from datasetkit.project.session import JUST_DO_IT, How, finish_interrupted, open_project
+
+
+@dataclass(frozen=True, slots=True)
+class Renamed:
+    """What rename did, or in a dry run would do."""
+
+    folder: Path
+    images: int
+    plan: Plan
+    entry: int | None
+    failed: tuple[Failed, ...]
+
+
+def rename(folder: Path, options: RenameOptions, how: How = JUST_DO_IT) -> Renamed:
+    """Rename the pictures of a folder to `PREFIX_001.jpg ...`; captions, masks and side-cars travel with them.
+
+    Raises DatasetError without pictures, ConfigError without a usable prefix, PlanConflict with nothing changed.
+    """
+    if not options.prefix:
+        raise ConfigError("no prefix for the new names", hint="dsk rename DIR PREFIX, or prefix = ... in [rename]")
+    finish_interrupted(folder, how)
+    listing = list_images(require_folder(folder), any_name=True)
+    if not listing.images and not listing.failed:
+        raise no_pictures(folder)
+    with open_project(folder, how) as project:
+        sweep(folder) if not how.dry_run else 0
+        listing = list_images(folder, any_name=True)  # again: the project may just have completed a killed rename
+        plan = naming.plan_rename(
+            listing.images,
+            companions(folder, listing.images),
+            options.prefix,
+            start=options.start,
+            taken=_everything(folder),
+        )
+        entry = project.apply(plan, "rename", f"{display(folder.name)} -> {options.prefix}")
+    return Renamed(folder, len(listing.images), plan, entry, listing.failed)
+
+
+def _everything(folder: Path) -> tuple[Path, ...]:
+    """Return every entry of the folder and its masks: a name that anything has is never given to another file."""
+    return tuple(path for place in (folder, folder / MASKS) if place.is_dir() for path in place.iterdir())

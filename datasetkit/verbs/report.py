@@ -1,0 +1,121 @@
+"""`dsk report`: which tags a data set has, per concept and in total, as CSV tables and a chart."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from datasetkit.captions import vocabulary
+from datasetkit.core.errors import DatasetError
+from datasetkit.core.files import display, find_root
+from datasetkit.core.progress import Reporter
+from datasetkit.core.records import Failed
+from datasetkit.dataset import reports
+from datasetkit.dataset.reports import Captioned
+from datasetkit.images.scan import scan
+from datasetkit.options.config import ReportOptions
+from datasetkit.project.plans import Plan, WriteBytes, WriteText
+from datasetkit.project.session import JUST_DO_IT, How, open_project
+from datasetkit.project.store import Store
+from datasetkit.verbs.shared.concept_folders import ConceptSet, find_sets, home
+from datasetkit.verbs.shared.where_filter import Placed, passing
+from taggers.base import Labels, unpack
+
+_TRY_IT = "dsk review shows what a filter finds; without --where all pictures are counted"
+
+
+@dataclass(frozen=True, slots=True)
+class Reported:
+    """Where the tables are, and the head of the frequency table for the screen.
+
+    changed: those of the files that did not hold the same before. left_out: pictures that do not pass the filter.
+    """
+
+    folder: Path
+    files: tuple[Path, ...]
+    changed: tuple[Path, ...]
+    images: int
+    tags: int
+    top: tuple[dict[str, object], ...]
+    without_caption: int
+    failed: tuple[Failed, ...]
+    entry: int | None
+    left_out: int = 0
+
+
+def report(folder: Path, options: ReportOptions, how: How = JUST_DO_IT) -> Reported:
+    """Write `tags.csv` and `pairs.csv` (and `tags.png`) on the captions of a folder or a laid-out data set.
+
+    The tables go to options.out, by default `report/` in the project. Raises DatasetError without captions.
+    """
+    sets = find_sets(folder, recursive=options.recursive)
+    root = find_root(folder)
+    with Store.open_copy(root) as store:
+        found = _captioned(folder, sets.train, store, options.where, how.reporter)
+    items = found.items
+    if not items:
+        of = f"no picture of {display(folder)} that passes the filter has a caption" if found.left_out else ""
+        raise DatasetError(of or f"{display(folder)} has no captions", hint=_TRY_IT if of else "dsk tag writes them")
+    triggers = options.trigger or sets.triggers
+    frequency = reports.frequency(items, triggers, vocabulary.load())
+    out = Path(options.out) if options.out else root / "report"
+    tables = {
+        out / "tags.csv": reports.csv_text(frequency, excel=options.excel),
+        out / "pairs.csv": reports.csv_text(reports.cooccurrence(items), excel=options.excel),
+    }
+    chart = (WriteBytes(out / "tags.png", reports.plot(frequency)),) if options.plot else ()
+    plan = Plan((*(WriteText(path, text) for path, text in tables.items()), *chart))
+    with open_project(home(folder, out), how) as project:
+        changed = project.changed(plan)
+        entry = project.apply(plan, "report", display(folder.name))
+    total = frequency[frequency["concept"] == reports.TOTAL]
+    top = tuple({str(k): _plain(v) for k, v in row.items()} for row in total.head(15).to_dict("records"))
+    files = (*tables, *(op.path for op in chart))
+    return Reported(
+        out, files, changed, len(items), len(total), top, found.without_caption, found.failed, entry, found.left_out
+    )
+
+
+def _plain(cell: object) -> object:
+    """Return a cell as JSON has it: pandas writes what is unknown as NaN."""
+    return None if cell != cell else cell
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """What a report is on, and how many pictures it is not on."""
+
+    items: list[Captioned]
+    failed: tuple[Failed, ...]
+    without_caption: int
+    left_out: int
+
+
+def _captioned(folder: Path, sets: Sequence[ConceptSet], store: Store, where: str, reporter: Reporter) -> _Found:
+    """Read the captions that pass a filter; scores come from the store where the picture was tagged in this project."""
+    models = [(key, Labels.from_pairs(pairs)) for key, pairs in store.models()]
+    placed: list[Placed] = []
+    failed: list[Failed] = []
+    for concept in sets:
+        found = scan(concept.folder, store, recursive=concept.recursive, with_ids=bool(models))
+        failed.extend(found.failed)
+        placed.extend(Placed(record, concept.name, concept.repeats or 1) for record in found.records)
+    chosen = passing(placed, where, folder, store, reporter=reporter)
+    meant = [one for one in placed if one.record.path in chosen]
+    items = [
+        Captioned(one.concept, one.repeats, one.record.path, caption.tags, _scores(one.record.id, models, store))
+        for one in meant
+        if (caption := one.record.caption) is not None and caption.tags
+    ]
+    return _Found(items, tuple(failed), len(meant) - len(items), len(placed) - len(meant))
+
+
+def _scores(image: str, models: Sequence[tuple[str, Labels]], store: Store) -> dict[str, float] | None:
+    """Return the scores of the tagger that saw the picture; of several the one used last."""
+    for key, labels in models:
+        row = store.scores(image, key)
+        if row is not None:
+            values = unpack(row, len(labels))
+            return {labels.items[i].name: float(values[i]) for i in values.nonzero()[0].tolist()}
+    return None

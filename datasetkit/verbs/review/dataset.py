@@ -1,0 +1,267 @@
+"""The data set as the review page has it: all pictures in memory, chosen by filters, with a version for each change."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from threading import RLock
+
+from datasetkit.captions.filters import parse
+from datasetkit.captions.predicates import predicate
+from datasetkit.core.errors import DatasetError, InputError
+from datasetkit.core.file_stamp import Sign, sign
+from datasetkit.core.files import display, find_root, natural_key
+from datasetkit.core.records import Caption, Failed, ImageRecord
+from datasetkit.images.scan import scan
+from datasetkit.options.config import TagOptions
+from datasetkit.project.store import Store
+from datasetkit.verbs.review.images import Codes, Picture
+from datasetkit.verbs.shared.concept_folders import ConceptSet, find_sets, tag_options
+from datasetkit.verbs.shared.image_facts import Known, PictureFacts, below
+from datasetkit.verbs.shared.stored_scores import StoredScores
+
+# So many changes are remembered for pages that ask what is new; whoever is further behind starts anew.
+_LOG = 500
+# Results of filters that are kept: the page asks for pictures, tags and counts of the same one.
+_KEPT_FILTERS = 8
+COPIES = "These captions are copies that `dsk layout` made: the next layout writes them anew. Review the source folder."
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """Which pictures are meant: all, those that pass a filter, or those of some numbers."""
+
+    kind: str = "all"
+    where: str = ""
+    ids: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What became new in one version: numbers of pictures."""
+
+    version: int
+    captions: tuple[int, ...] = ()
+    added: tuple[int, ...] = ()
+    removed: tuple[int, ...] = ()
+    outside: bool = False
+
+
+class Dataset:
+    """Pictures by number, in natural order. Take `lock` to read several things that belong together."""
+
+    def __init__(self, folder: Path, *, recursive: bool = False, max_pixels: int = 64_000_000) -> None:
+        self.folder, self.recursive, self.max_pixels = folder.resolve(), recursive, max_pixels
+        self.root = find_root(folder)
+        self.lock = RLock()
+        self.version = 1
+        self.sets: tuple[ConceptSet, ...] = ()
+        self.failed: tuple[Failed, ...] = ()
+        self.notice = ""
+        # Memory may be other than the disk: the folders have to be looked at again.
+        self.stale = False
+        self.log: list[Change] = []
+        self.codes = Codes()
+        self.generated: set[Caption] = set()
+        self.twins: frozenset[Path] = frozenset()
+        self.options: tuple[TagOptions, ...] = ()
+        self._scores: StoredScores | None = None
+        self.known = Known(self._scores_of, self.generated.__contains__, lambda path: path in self.twins)
+        self._pictures: dict[int, Picture] = {}
+        self._by_path: dict[Path, int] = {}
+        self._numbers: dict[Path, int] = {}
+        self._chosen: dict[str, tuple[int, list[int]]] = {}
+
+    # ---- from the disk --------------------------------------------------------------------------------------
+
+    def load(self, store: Store) -> None:
+        """Look at all pictures; what the store knows is not computed again. Raises DatasetError without pictures."""
+        sets = find_sets(self.folder, recursive=self.recursive)
+        self.sets = sets.train
+        self.notice = COPIES if sets.origin == "laid out" else ""
+        self.options = tuple(tag_options(one.folder, {}) for one in self.sets)
+        self._scores = StoredScores(store, self.options[0])
+        records, failed = self._scan(store)
+        if not records and not failed:
+            raise DatasetError(f"{display(self.folder)} holds no pictures", hint="name the folder that holds them")
+        self.failed = tuple(failed)
+        self._take(store, [record for record, _ in records])
+        self._put([self._picture(record, concept, 0) for record, concept in records])
+
+    def rescan(self, store: Store) -> None:
+        """Look at the folders again: pictures came, went or were replaced."""
+        records, failed = self._scan(store)
+        self._take(store, [record for record, _ in records])
+        with self.lock:
+            self.failed = tuple(failed)
+            before = {picture.path: picture for picture in self._pictures.values()}
+            version = self.version + 1
+            now = []
+            changed: list[int] = []
+            for record, concept in records:
+                old = before.pop(record.path, None)
+                if old is not None and old.file == sign(record.path) and old.caption == record.caption:
+                    now.append(old)
+                    continue
+                picture = self._picture(record, concept, version)
+                changed += [picture.id] if old is not None else []
+                now.append(picture)
+            added = tuple(picture.id for picture in now if picture.id not in self._pictures)
+            removed = tuple(old.id for old in before.values())
+            if added or removed or changed:
+                self.version = version
+                self._put(now)
+                self._note(Change(version, tuple(changed), added, removed, outside=True))
+
+    def _scan(self, store: Store) -> tuple[list[tuple[ImageRecord, int]], list[Failed]]:
+        records: dict[Path, tuple[ImageRecord, int]] = {}
+        failed: list[Failed] = []
+        with_ids = bool(store.models())
+        for place, concept in enumerate(self.sets):
+            try:
+                found = scan(
+                    concept.folder.resolve(), store, recursive=concept.recursive, max_pixels=self.max_pixels,
+                    with_ids=with_ids,
+                )  # fmt: skip
+            except DatasetError:  # the last picture of a concept may have gone
+                continue
+            failed.extend(found.failed)
+            for record in found.records:
+                records.setdefault(record.path, (record, place))
+        return list(records.values()), failed
+
+    def _take(self, store: Store, records: Sequence[ImageRecord]) -> None:
+        """Learn what the store knows of pictures and of their captions."""
+        if self._scores is not None:
+            self._scores.read(store, [record.id for record in records])
+        self.generated |= store.generated(record.caption for record in records)
+
+    def learn(self, store: Store, captions: Iterable[Caption | None]) -> None:
+        """Learn which of these captions are dsk's own work."""
+        self.generated |= store.generated(captions)
+
+    def _picture(self, record: ImageRecord, concept: int, version: int) -> Picture:
+        number = self._numbers.setdefault(record.path, len(self._numbers) + 1)
+        one = self.sets[concept]
+        facts = PictureFacts(record, below(record.path, self.folder), one.name, one.repeats or 1, self.known)
+        seen = sign(record.path)
+        if seen is None:
+            raise InputError(f"{display(record.path)} is gone")
+        return Picture(number, facts, record.path.name, concept, seen, changed=version, outside=version)
+
+    # ---- reading --------------------------------------------------------------------------------------------
+
+    @property
+    def scores(self) -> StoredScores:
+        if self._scores is None:
+            raise RuntimeError("the data set is not loaded")
+        return self._scores
+
+    def _scores_of(self, image: str) -> Mapping[str, int]:
+        return self._scores.by_form(image) if self._scores is not None else {}
+
+    def __len__(self) -> int:
+        return len(self._pictures)
+
+    def get(self, number: int) -> Picture | None:
+        return self._pictures.get(number)
+
+    def at(self, path: Path) -> Picture | None:
+        number = self._by_path.get(path)
+        return None if number is None else self._pictures.get(number)
+
+    def all(self) -> list[Picture]:
+        return list(self._pictures.values())
+
+    def ids(self, where: str = "") -> Sequence[int]:
+        """Return the numbers of the pictures that pass a filter, in order. Raises FilterError."""
+        with self.lock:
+            kept = self._chosen.get(where)
+            if kept is not None and kept[0] == self.version:
+                return kept[1]
+            passes = predicate(parse(where))
+            found = [picture.id for picture in self._pictures.values() if passes(picture.facts)]
+            self._chosen.pop(where, None)
+            self._chosen[where] = self.version, found
+            while len(self._chosen) > _KEPT_FILTERS:
+                del self._chosen[next(iter(self._chosen))]
+            return found
+
+    def select(self, scope: Scope) -> list[Picture]:
+        """Return the pictures of a scope, in order; numbers of pictures that are gone count for nothing."""
+        with self.lock:
+            if scope.kind == "all":
+                return self.all()
+            wanted = set(scope.ids) if scope.kind == "ids" else set(self.ids(scope.where))
+            return [picture for picture in self._pictures.values() if picture.id in wanted]
+
+    # ---- changing -------------------------------------------------------------------------------------------
+
+    def recaption(self, captions: Iterable[tuple[Picture, Caption | None]], *, outside: bool) -> tuple[int, ...]:
+        """Take new captions into memory; return the numbers of the pictures."""
+        with self.lock:
+            several = [(self._pictures[p.id], caption) for p, caption in captions if p.id in self._pictures]
+            if not several:
+                return ()
+            self.version += 1
+            for picture, caption in several:
+                facts = picture.facts.with_caption(caption)
+                changed = replace(
+                    picture, facts=facts, text=None, changed=self.version, was=picture.caption,
+                    outside=self.version if outside else picture.outside,
+                )  # fmt: skip
+                self._pictures[picture.id] = changed
+            numbers = tuple(picture.id for picture, _ in several)
+            self._note(Change(self.version, numbers, outside=outside))
+            return numbers
+
+    def seen(self, picture: Picture, text: Sign | None) -> None:
+        """Note the sign of a caption that holds what memory holds."""
+        with self.lock:
+            if self._pictures.get(picture.id) is picture:
+                self._pictures[picture.id] = replace(picture, text=text)
+
+    def remove(self, pictures: Iterable[Picture]) -> tuple[int, ...]:
+        """Take pictures out of memory."""
+        with self.lock:
+            numbers = tuple(p.id for p in pictures if self._pictures.pop(p.id, None) is not None)
+            self.version += 1
+            self._by_path = {p.path: p.id for p in self._pictures.values()}
+            self._note(Change(self.version, removed=numbers))
+            return numbers
+
+    def bring_back(self, pictures: Iterable[Picture]) -> tuple[int, ...]:
+        """Put pictures that were removed back in their places."""
+        with self.lock:
+            several = [replace(p, changed=self.version + 1, text=None) for p in pictures]
+            self.version += 1
+            self._put([*self._pictures.values(), *several])
+            self._note(Change(self.version, added=tuple(p.id for p in several)))
+            return tuple(p.id for p in several)
+
+    def set_twins(self, paths: Iterable[Path]) -> None:
+        """Note which pictures have near-duplicates."""
+        with self.lock:
+            twins = frozenset(paths)
+            if twins != self.twins:
+                self.twins = twins
+                self._chosen.clear()
+
+    def _put(self, pictures: Iterable[Picture]) -> None:
+        ordered = sorted(pictures, key=lambda p: (p.concept, natural_key(str(p.path))))
+        with self.lock:
+            self._pictures = {picture.id: picture for picture in ordered}
+            self._by_path = {picture.path: picture.id for picture in ordered}
+            self._chosen.clear()
+
+    def _note(self, change: Change) -> None:
+        self.log = [*self.log[-_LOG:], change]
+
+    def since(self, version: int) -> list[Change] | None:
+        """Return what changed after a version; None where that is not remembered any more."""
+        with self.lock:
+            oldest = self.log[0].version if self.log else self.version + 1
+            if version > self.version or (version < self.version and version + 1 < oldest):
+                return None
+            return [change for change in self.log if change.version > version]

@@ -1,0 +1,353 @@
+"""`dsk init` and `dsk run`: one dsk.toml, all steps, only what changed."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from datasetkit.core.errors import ConfigError, InputError
+from datasetkit.core.files import display, list_images
+from datasetkit.core.records import Failed, RunReport
+from datasetkit.dataset.layout import Concept, folder_name
+from datasetkit.dataset.naming import fold
+from datasetkit.images.scan import require_folder, require_pictures
+from datasetkit.options.config import (
+    CONFIG_NAME,
+    STEPS,
+    TABLES,
+    ConceptOptions,
+    Config,
+    CutoutOptions,
+    ExportOptions,
+    FacesOptions,
+    LayoutOptions,
+    RegOptions,
+    RenameOptions,
+    ReportOptions,
+    ResizeOptions,
+    RunOptions,
+    TagOptions,
+    load,
+)
+from datasetkit.project.plans import Plan, WriteText
+from datasetkit.project.session import JUST_DO_IT, How, finish_interrupted, open_project
+from datasetkit.verbs.cutout import cutout, require_installed, require_model
+from datasetkit.verbs.export import export
+from datasetkit.verbs.faces import crop_faces, erase_faces, require_detector
+from datasetkit.verbs.layout import layout
+from datasetkit.verbs.reg import reg, require_class
+from datasetkit.verbs.rename import rename
+from datasetkit.verbs.report import report
+from datasetkit.verbs.resize import resize
+from datasetkit.verbs.rules import rule_set
+from datasetkit.verbs.shared.concept_folders import PICTURE_STEPS, Passage, concept_name, passages, work_folder
+from datasetkit.verbs.tag import tag
+
+_TEMPLATE = """\
+# dsk run dsk.toml does all of this; each [table] holds the options of the command of that name (dsk COMMAND --help).
+# What a second run finds unchanged is not done again, and everything can be taken back: dsk undo.
+
+[run]
+# All steps, in their order: "rename", "faces", "resize", "cutout", "tag", "layout", "reg", "report", "export".
+# rename changes the names in your own folder; the other steps leave it alone.
+steps = ["resize", "tag", "layout", "report", "export"]
+work = "work"                # resized pictures and their captions: work/<concept>
+
+[[concept]]                  # one table for each subject or style
+name = "{name}"              # the folder becomes train/<repeats>_{name}
+folder = "{pictures}"        # your pictures
+trigger = ["{trigger}"]      # stands first in every caption
+exclude = []                 # tags that the trigger shall absorb, e.g. ["@face", "*_hair"]; see: dsk rules groups
+
+[rename]
+prefix = "{name}"
+
+[resize]
+max = 1024                   # long edge in pixels
+
+# [cutout]                   # with "cutout" in steps: the subject before one plain colour
+# bg = "white"
+
+[tag]
+tagger = "auto"              # WD14 where it can be fetched, else the stand-in "basic"
+threshold = 0.35
+# implies = "common"         # drop `hat` beside `baseball cap`
+
+[layout]
+out = "dataset"
+steps = 1000                 # optimizer steps wanted for each concept
+
+# [reg]                      # a regularisation set: pictures of the class that the subject belongs to
+# folder = "reg-pictures"
+# class_name = "1girl"
+
+[report]
+plot = true
+
+[train]
+resolution = 512
+train_batch_size = 1
+max_train_epochs = 10
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """Where init wrote the dsk.toml."""
+
+    path: Path
+    entry: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class StepResult:
+    """One step of a run, for one concept or ("" ) for the whole data set."""
+
+    step: str
+    concept: str
+    result: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Ran:
+    """What a run did, step by step. unforeseen: what a dry run cannot look at before an earlier step was done.
+
+    strays: work folders of no concept, as a concept leaves behind that is renamed or taken out of the dsk.toml.
+    """
+
+    root: Path
+    steps: tuple[StepResult, ...]
+    unforeseen: tuple[str, ...] = ()
+    strays: tuple[Path, ...] = ()
+
+    @property
+    def failed(self) -> tuple[Failed, ...]:
+        return tuple(f for step in self.steps for f in _failures(step.result))
+
+
+def init(folder: Path, pictures: str, trigger: str, how: How = JUST_DO_IT) -> Started:
+    """Write a commented dsk.toml. Raises InputError where there is one already."""
+    path = require_folder(folder, hint="make the folder first") / CONFIG_NAME
+    if path.exists():
+        raise InputError(f"{display(path)} exists already", hint="edit it, or choose another folder")
+    name = trigger or Path(pictures).name or "concept"
+    quoted = {
+        k: v.replace("\\", "\\\\").replace('"', '\\"')
+        for k, v in {"name": name, "pictures": pictures, "trigger": trigger or name}.items()
+    }
+    text = _TEMPLATE.format(**quoted)
+    with open_project(folder, how) as project:
+        entry = project.apply(Plan((WriteText(path, text),)), "init", CONFIG_NAME)
+    return Started(path, entry)
+
+
+def run(
+    path: Path,
+    how: How = JUST_DO_IT,
+    each: Callable[[StepResult], None] | None = None,
+    begins: Callable[[str, str], None] | None = None,
+) -> Ran:
+    """Take the steps of a dsk.toml in their order, for every concept; each step does only what changed.
+
+    begins: called with the names of step and concept before each step; each: with its result as it ends. What can be
+    known to stop a later step stops the run before its first one; a step that fails as a whole stops it there; a
+    picture that fails costs only itself. A dry run shows the steps that can be foreseen: those up to the first that
+    needs files which an earlier step would make.
+    """
+    path = path / CONFIG_NAME if path.is_dir() else path
+    if path.name != CONFIG_NAME:
+        raise ConfigError(
+            f"{display(path)} is not called {CONFIG_NAME}", hint=f"give each project its folder with a {CONFIG_NAME}"
+        )
+    config = load(path)
+    root = path.absolute().parent
+    if not config.concepts:
+        raise ConfigError(f"{display(path)} has no [[concept]]", hint="dsk init shows what one looks like")
+    options = config.build(RunOptions, "run")
+    done: list[StepResult] = []
+    unforeseen: list[str] = []
+    with _inside(root):
+        _require_all(config, options.steps, how)
+        for step in STEPS:
+            if step not in options.steps:
+                continue
+            for name, call in _calls(step, config):
+                if how.dry_run and not _foreseeable(step, config, name):
+                    unforeseen.append(f"{step} {name}".strip())
+                    continue
+                if begins is not None:
+                    begins(step, name)
+                result = StepResult(step, name, call(how))
+                done.append(result)
+                if each is not None:
+                    each(result)
+        strays = _strays(config, options)
+    return Ran(root, tuple(done), tuple(unforeseen), strays)
+
+
+def _strays(config: Config, options: RunOptions) -> tuple[Path, ...]:
+    """Return the work folders that hold pictures and that no concept has: what was edited there is not used."""
+    work = Path(options.work).absolute()
+    if not set(PICTURE_STEPS) & set(options.steps) or not work.is_dir():
+        return ()
+    names = {*map(concept_name, config.concepts), f"reg-{config.build(RegOptions, 'reg').class_name}"}
+    others = (path for path in sorted(work.iterdir()) if path.name not in names and not path.name.startswith("."))
+    return tuple(path for path in others if path.is_dir() and list_images(path).images)
+
+
+def _require_all(config: Config, steps: Sequence[str], how: How) -> None:
+    """Find what would stop a later step before hours of work go into the ones before it.
+
+    Raises ConfigError for names, rules and tables that no step could obey, then DatasetError for folders without
+    pictures.
+    """
+    reg_options, resizing = config.build(RegOptions, "reg"), config.build(ResizeOptions, "resize")
+    names: set[str] = set()
+    for concept in config.concepts:
+        name = concept_name(concept)
+        folder_name(Concept(concept.repeats or 1, name))
+        if fold(name) in names:
+            raise ConfigError(
+                f"two concepts are called {display(name)}", hint='give each [[concept]] its own name = "..."'
+            )
+        names.add(fold(name))
+        if "tag" in steps:
+            rule_set(config.for_concept(concept).build(TagOptions, "tag"))
+    if "resize" in steps and resizing.in_place:
+        raise ConfigError("[resize] in_place = true is not for a run", hint="a run keeps your pictures and fills work/")
+    folders = [Path(concept.folder) for concept in config.concepts]
+    if "reg" in steps:
+        require_class(reg_options)
+        folders.append(Path(reg_options.folder))
+    if "cutout" in steps:
+        require_model(config.build(CutoutOptions, "cutout"))
+    if "faces" in steps:
+        require_detector(config.build(FacesOptions, "faces"))
+    if not {"rename", *PICTURE_STEPS, "tag"}.isdisjoint(steps):
+        first = next((step for step in PICTURE_STEPS if step in steps), "tag")
+        reading: Any = config.build(TABLES[first], first)
+        for folder in folders:
+            finish_interrupted(folder, how)
+            require_pictures(folder, recursive=reading.recursive, follow_links=reading.follow_links)
+    if "cutout" in steps and not how.dry_run:
+        require_installed(config.build(CutoutOptions, "cutout"))
+
+
+def _calls(step: str, config: Config) -> list[tuple[str, Callable[[How], Any]]]:
+    """Return what a step calls: once a concept for pictures and captions, once for the data set."""
+    if step in _CONCEPT_STEPS:
+        calls: list[tuple[str, Callable[[How], Any]]] = [
+            (concept_name(c), partial(_CONCEPT_STEPS[step], config, c)) for c in config.concepts
+        ]
+        if step == "resize" and "reg" in config.build(RunOptions, "run").steps:
+            calls.append(("reg", partial(_resize_reg, config)))
+        return calls
+    data_set: dict[str, Callable[[How], Any]] = {
+        "layout": lambda how: layout([], config.build(LayoutOptions, "layout"), how),
+        "reg": lambda how: _reg(config, how),
+        "report": lambda how: report(_out(config), config.build(ReportOptions, "report"), how),
+        "export": lambda how: export(_out(config), config.build(ExportOptions, "export"), how),
+    }
+    return [("", data_set[step])]
+
+
+def _out(config: Config) -> Path:
+    return Path(config.build(LayoutOptions, "layout").out)
+
+
+def _rename(config: Config, concept: ConceptOptions, how: How) -> Any:
+    table = config.table("rename")
+    prefix = concept.prefix or table.get("prefix") or concept_name(concept)
+    if len(config.concepts) > 1 and not concept.prefix:
+        prefix = concept_name(concept)
+    return rename(Path(concept.folder), config.build(RenameOptions, "rename", {"prefix": prefix}), how)
+
+
+def _passage(step: str, config: Config, concept: ConceptOptions) -> Passage:
+    options = config.build(RunOptions, "run")
+    return passages(options.steps, Path(options.work), Path(concept.folder), concept_name(concept))[step]
+
+
+def _faces(config: Config, concept: ConceptOptions, how: How) -> Any:
+    passage = _passage("faces", config, concept)
+    options = config.build(FacesOptions, "faces")
+    return {"crop": crop_faces, "erase": erase_faces}[options.do](passage.source, passage.out, options, how)
+
+
+def _resize(config: Config, concept: ConceptOptions, how: How) -> Any:
+    passage = _passage("resize", config, concept)
+    return resize(passage.source, passage.out, config.build(ResizeOptions, "resize"), how)
+
+
+def _cutout(config: Config, concept: ConceptOptions, how: How) -> Any:
+    passage = _passage("cutout", config, concept)
+    return cutout(passage.source, passage.out, config.build(CutoutOptions, "cutout"), how)
+
+
+def _tag(config: Config, concept: ConceptOptions, how: How) -> Any:
+    return tag(work_folder(config, concept), config.for_concept(concept).build(TagOptions, "tag"), how)
+
+
+_CONCEPT_STEPS: dict[str, Callable[[Config, ConceptOptions, How], Any]] = {
+    "rename": _rename,
+    "faces": _faces,
+    "resize": _resize,
+    "cutout": _cutout,
+    "tag": _tag,
+}
+
+
+def _reg(config: Config, how: How) -> Any:
+    options = config.build(RegOptions, "reg")
+    if options.folder and "resize" in config.build(RunOptions, "run").steps:
+        options = replace(options, folder=str(_resized_reg(config, options).absolute()))
+    return reg(options, how)
+
+
+def _resize_reg(config: Config, how: How) -> Any:
+    options = config.build(RegOptions, "reg")
+    return resize(Path(options.folder), _resized_reg(config, options), config.build(ResizeOptions, "resize"), how)
+
+
+def _resized_reg(config: Config, options: RegOptions) -> Path:
+    return Path(config.build(RunOptions, "run").work) / f"reg-{options.class_name}"
+
+
+def _foreseeable(step: str, config: Config, name: str) -> bool:
+    """Tell whether a dry run can look at what a step works on: it is there from an earlier run."""
+    if step == "resize" and name == "reg":
+        return True
+    if step in ("tag", *PICTURE_STEPS):
+        return all(_ready(step, config, c) for c in config.concepts if concept_name(c) == name)
+    if step == "layout":
+        return all(work_folder(config, c).is_dir() for c in config.concepts)
+    if step == "reg" and "resize" in config.build(RunOptions, "run").steps:
+        return (_out(config) / "train").is_dir() and _resized_reg(config, config.build(RegOptions, "reg")).is_dir()
+    return step == "rename" or (_out(config) / "train").is_dir()
+
+
+def _ready(step: str, config: Config, concept: ConceptOptions) -> bool:
+    if step == "tag":
+        return work_folder(config, concept).is_dir()
+    return _passage(step, config, concept).source.is_dir()
+
+
+@contextlib.contextmanager
+def _inside(root: Path) -> Iterator[None]:
+    """Work in the folder of the dsk.toml: its paths are as seen from there."""
+    before = Path.cwd()
+    os.chdir(root)
+    try:
+        yield
+    finally:
+        os.chdir(before)
+
+
+def _failures(result: object) -> tuple[Failed, ...]:
+    held = getattr(result, "report", None)
+    return tuple(held.failed) if isinstance(held, RunReport) else tuple(getattr(result, "failed", ()))

@@ -1,0 +1,187 @@
+"""Which folders make up a data set: laid-out concept folders, the concepts of dsk.toml, or one folder of pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from datasetkit.core.errors import ConfigError
+from datasetkit.core.files import display, find_root, list_images
+from datasetkit.dataset import layout
+from datasetkit.images.scan import no_pictures, require_folder
+from datasetkit.options.config import ConceptOptions, Config, RunOptions, TagOptions, find
+
+TRAIN, REG = "train", "reg"
+
+
+@dataclass(frozen=True, slots=True)
+class ConceptSet:
+    """One concept's folder of pictures. repeats: of a laid-out folder, or fixed by dsk.toml; None: to be planned."""
+
+    name: str
+    folder: Path
+    repeats: int | None = None
+    trigger: tuple[str, ...] = ()
+    recursive: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Sets:
+    """A data set: its concepts, its regularisation sets, and how it was found.
+
+    misread: folders that trainers would ignore or misread, with what they make of them.
+    """
+
+    train: tuple[ConceptSet, ...]
+    reg: tuple[ConceptSet, ...] = ()
+    origin: Literal["laid out", "dsk.toml", "folder"] = "folder"
+    misread: tuple[layout.Misread, ...] = ()
+
+    @property
+    def triggers(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(t for concept in self.train for t in concept.trigger))
+
+
+def home(folder: Path, out: Path) -> Path:
+    """Return the folder in whose history files go that are made of `folder` in `out`: its own where they are below."""
+    return folder if out.resolve().is_relative_to(find_root(folder)) else out
+
+
+def find_sets(folder: Path, *, recursive: bool = False) -> Sets:
+    """Find the data set that a folder is or holds.
+
+    In this order: `train/` (and `reg/`) in it; concept folders `<repeats>_<name>` in it; the concepts of a dsk.toml in
+    it; its own pictures. Raises DatasetError when it is none of these.
+    """
+    require_folder(folder)
+    config = find(folder)
+    tree = folder / TRAIN if (folder / TRAIN).is_dir() else folder
+    laid_out = layout.read_tree(tree)
+    if laid_out.concepts:
+        reg = tree.parent / REG if tree.name == TRAIN else folder / REG
+        reg_tree = layout.read_tree(reg) if reg.is_dir() else None
+        return Sets(
+            _of_tree(laid_out, _triggers(config)),
+            _of_tree(reg_tree, {}) if reg_tree else (),
+            "laid out",
+            (*laid_out.misread, *(reg_tree.misread if reg_tree else ())),
+        )
+    if config.concepts and config.root == folder.resolve():
+        return Sets(tuple(of_config(config, c) for c in config.concepts), origin="dsk.toml")
+    if list_images(folder, recursive=recursive).images:
+        return Sets((_alone(config, folder, recursive=recursive),))
+    raise no_pictures(folder.resolve(), but=", no <repeats>_<concept> folders and no dsk.toml with concepts")
+
+
+def _alone(config: Config, folder: Path, *, recursive: bool) -> ConceptSet:
+    """Return a folder of pictures as one concept: that of dsk.toml whose folder it is, else one of its own name."""
+    concepts = _concepts_at(config, folder)
+    if len(concepts) != 1:
+        return ConceptSet(folder.resolve().name, folder, recursive=recursive)
+    concept = concepts[0]
+    return ConceptSet(concept_name(concept), folder, concept.repeats, concept.trigger, recursive)
+
+
+def _of_tree(tree: layout.LaidOut, triggers: dict[str, tuple[str, ...]]) -> tuple[ConceptSet, ...]:
+    return tuple(
+        ConceptSet(f.concept.name, f.path, f.concept.repeats, triggers.get(f.concept.name, ()))
+        for f in tree.concepts
+        if list_images(f.path).images
+    )
+
+
+def _triggers(config: Config) -> dict[str, tuple[str, ...]]:
+    return {concept_name(c): c.trigger for c in config.concepts}
+
+
+def concept_name(concept: ConceptOptions) -> str:
+    """Return a concept's name: as dsk.toml gives it, else its first trigger, else its folder's name."""
+    return concept.name or (concept.trigger[0] if concept.trigger else Path(concept.folder).name)
+
+
+def of_config(config: Config, concept: ConceptOptions) -> ConceptSet:
+    """Return a concept of dsk.toml with the folder in which its finished pictures lie (the raw one before a run)."""
+    root = config.root or Path()
+    work = work_folder(config, concept)
+    folder = work if work.is_dir() else root / concept.folder
+    return ConceptSet(concept_name(concept), folder, concept.repeats, concept.trigger)
+
+
+def concept_of(config: Config, folder: Path) -> ConceptOptions | None:
+    """Return the concept of dsk.toml whose work folder, or else whose folder of raw pictures, the folder is.
+
+    Raises ConfigError for raw pictures that several concepts share: their captions cannot obey all of them.
+    """
+    shared = _concepts_at(config, folder)
+    if len(shared) > 1:
+        names = ", ".join(display(concept_name(concept)) for concept in shared)
+        raise ConfigError(
+            f"{display(folder)} is the folder of several concepts: {names}",
+            hint=f"name the work folder of one of them, e.g. {display(work_folder(config, shared[0]))}",
+        )
+    return shared[0] if shared else None
+
+
+def _concepts_at(config: Config, folder: Path) -> list[ConceptOptions]:
+    """Return the concept whose work folder this is, or else those whose folder of raw pictures it is."""
+    root, here = config.root or Path(), folder.resolve()
+    for concept in config.concepts:
+        if work_folder(config, concept).resolve() == here:
+            return [concept]
+    return [concept for concept in config.concepts if (root / concept.folder).resolve() == here]
+
+
+def tag_options(folder: Path, given: Mapping[str, object]) -> TagOptions:
+    """Build the options of `dsk tag`: in a concept's folder its own [[concept]] table joins [tag], as in a run."""
+    governing = find(folder)
+    concept = concept_of(governing, folder)
+    if concept is not None:
+        governing = governing.for_concept(concept)
+    return governing.build(TagOptions, "tag", given)
+
+
+def refuse_concepts_below(folder: Path) -> None:
+    """Raise ConfigError for a folder whose subfolders are concepts of dsk.toml: their triggers would be left out."""
+    config = find(folder)
+    below = [work_folder(config, concept) for concept in config.concepts if concept.trigger]
+    below = [work for work in below if work.is_dir() and folder.resolve() in work.resolve().parents]
+    if below:
+        raise ConfigError(
+            f"{display(folder)} holds folders of concepts, each with its own trigger",
+            hint=f"dsk tag {display(below[0])}, one by one; dsk run does all; --trigger gives all the same one",
+        )
+
+
+# The steps of a run that make pictures of pictures, in their order: each reads what the one before it made.
+PICTURE_STEPS = ("faces", "resize", "cutout")
+
+
+@dataclass(frozen=True, slots=True)
+class Passage:
+    """From where to where a step of a run brings a concept's pictures."""
+
+    source: Path
+    out: Path
+
+
+def passages(steps: Sequence[str], work: Path, source: Path, name: str) -> dict[str, Passage]:
+    """Return where each step that makes pictures reads and writes: the last one in `work/<name>`, others hidden there.
+
+    work, source: the folders of finished and of raw pictures. name: the concept's.
+    """
+    taken = [step for step in PICTURE_STEPS if step in steps]
+    found: dict[str, Passage] = {}
+    for step in taken:
+        out = work / name if step == taken[-1] else work / f".{step}" / name
+        found[step] = Passage(source, out)
+        source = out
+    return found
+
+
+def work_folder(config: Config, concept: ConceptOptions) -> Path:
+    """Return where `dsk run` keeps a concept's pictures and captions: those that it makes apart, else the folder."""
+    run = config.build(RunOptions, "run")
+    root = config.root or Path()
+    return root / run.work / concept_name(concept) if set(PICTURE_STEPS) & set(run.steps) else root / concept.folder

@@ -1,0 +1,96 @@
+"""Seeing: where the faces and lines of text of pictures are, looked for once and remembered."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from datasetkit.checks.base import Measure, Spot
+from datasetkit.core.records import Done, Failed, ImageRecord
+from datasetkit.executors import local
+from datasetkit.options.config import FacesOptions
+from datasetkit.project.session import Project
+from datasetkit.stages.check import RECIPES, CheckStage, unpack_spots
+from datasetkit.stages.faces import Places
+from datasetkit.vision.faces import DEFAULT
+
+# So many pictures are looked at before what was found is written down.
+_KEEP_EVERY = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What was found in pictures, and the pictures that cannot be read."""
+
+    places: Mapping[Path, Places]
+    failed: tuple[Failed, ...]
+
+
+def see(records: Sequence[ImageRecord], options: FacesOptions, project: Project) -> Seen:
+    """Find the faces, and with `text` the lines of text, that score enough; largest faces first where some are left.
+
+    Raises ConfigError, MissingExtra and ModelFileError for the detectors.
+    """
+    needs: tuple[Measure, ...] = ("faces", "text") if options.text else ("faces",)
+    recipes = {need: _recipe(need, options) for need in needs}
+    stage = CheckStage(needs, options.max_pixels, options.detector)
+    rows, broken = measured(records, recipes, stage, options.workers, project)
+    places: dict[Path, Places] = {}
+    for record in records:
+        if all(record.id in rows[need] for need in needs):
+            found = {need: unpack_spots(rows[need][record.id]) for need in needs}
+            faces = _chosen(found["faces"], options, record)
+            text = tuple(spot for spot in found.get("text", ()) if spot.score >= options.text_threshold)
+            places[record.path] = Places(faces, text)
+    return Seen(places, tuple(replace(broken[r.id], path=r.path) for r in records if r.id in broken))
+
+
+def _chosen(spots: Sequence[Spot], options: FacesOptions, record: ImageRecord) -> tuple[Spot, ...]:
+    def area(spot: Spot) -> float:
+        return (spot.right - spot.left) * record.width * (spot.bottom - spot.top) * record.height
+
+    enough = [spot for spot in spots if spot.score >= options.threshold]
+    if options.most:
+        enough = sorted(enough, key=lambda spot: -area(spot))[: options.most]
+    return tuple(enough)
+
+
+def measured(
+    records: Sequence[ImageRecord], recipes: Mapping[Measure, str], stage: CheckStage, workers: int, project: Project
+) -> tuple[dict[Measure, dict[str, bytes]], dict[str, Failed]]:
+    """Return the rows of each measure by picture id, from the store or by looking, on all cores; and what failed by id.
+
+    recipes: the measures that are wanted, and how the store names them. stage: looks for just these.
+    """
+    store, remember = project.store, not project.how.dry_run
+    rows = {measure: store.measures(recipe) for measure, recipe in recipes.items()}
+    lacking = {r.id: r for r in records if any(r.id not in rows[measure] for measure in recipes)}
+    broken: dict[Path, Failed] = {}
+    new: list[tuple[str, Mapping[Measure, bytes]]] = []
+
+    def keep() -> None:
+        for measure, recipe in recipes.items():
+            if remember and new:
+                store.put_measures(recipe, [(image, found[measure]) for image, found in new])
+        new.clear()
+
+    try:
+        for outcome in local.run(stage, list(lacking.values()), workers=workers, reporter=project.how.reporter):
+            if isinstance(outcome, Done):
+                new.append((outcome.record.id, outcome.value.rows))
+                for measure, row in outcome.value.rows.items():
+                    rows[measure][outcome.record.id] = row
+            elif isinstance(outcome, Failed):
+                broken[outcome.path] = outcome
+            if len(new) >= _KEEP_EVERY:
+                keep()
+    finally:
+        keep()
+    return rows, {record.id: broken[record.path] for record in lacking.values() if record.path in broken}
+
+
+def _recipe(need: Measure, options: FacesOptions) -> str:
+    """Name a measure as the store does; `dsk check` shares those of the detector that it uses."""
+    own = need == "faces" and options.detector != DEFAULT
+    return f"{RECIPES[need]} {options.detector}" if own else RECIPES[need]

@@ -1,0 +1,95 @@
+"""Facts: what filters ask of pictures, found out when it is first asked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+
+from datasetkit.captions import tokens
+from datasetkit.captions.caption import normal_form
+from datasetkit.captions.predicates import folded
+from datasetkit.core.records import Caption, ImageRecord
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What a data set knows of its pictures beyond their own files."""
+
+    scores: Callable[[str], Mapping[str, int]]
+    is_generated: Callable[[Caption], bool]
+    has_twin: Callable[[Path], bool]
+
+
+class PictureFacts:
+    """The facts of one picture (see `core.predicates.Facts`); those that cost time are found when first asked."""
+
+    def __init__(self, record: ImageRecord, below: str, concept: str, repeats: int, known: Known) -> None:
+        """below: the path as people see it, from the data set's folder."""
+        self.record, self._below, self._concept, self.repeats, self._known = record, below, concept, repeats, known
+
+    def with_caption(self, caption: Caption | None) -> PictureFacts:
+        """Return the facts of the same picture under another caption."""
+        record = replace(self.record, caption=caption)
+        return PictureFacts(record, self._below, self._concept, self.repeats, self._known)
+
+    @property
+    def _tags(self) -> tuple[str, ...]:
+        return () if self.record.caption is None else self.record.caption.tags
+
+    @cached_property
+    def in_order(self) -> tuple[str, ...]:
+        """The normal forms of the tags, in the caption's order."""
+        return tuple(map(normal_form, self._tags))
+
+    @cached_property
+    def forms(self) -> Collection[str]:
+        return frozenset(self.in_order)
+
+    @cached_property
+    def text(self) -> str:
+        return ", ".join(self.in_order)
+
+    @cached_property
+    def name(self) -> str:
+        return folded(self.record.path.name)
+
+    @cached_property
+    def path(self) -> str:
+        return folded(self._below)
+
+    @cached_property
+    def concept(self) -> str:
+        return folded(self._concept)
+
+    @property
+    def tags(self) -> int:
+        return len(self._tags)
+
+    @cached_property
+    def chars(self) -> int:
+        return len(", ".join(self._tags))
+
+    @cached_property
+    def tokens(self) -> int:
+        return tokens.count(", ".join(self._tags)) if self._tags else 0
+
+    @property
+    def scores(self) -> Mapping[str, int]:
+        return self._known.scores(self.record.id)
+
+    @property
+    def dup(self) -> bool:
+        return self._known.has_twin(self.record.path)
+
+    @property
+    def edited(self) -> bool:
+        """Whether a person wrote the caption, or changed what dsk wrote."""
+        caption = self.record.caption
+        return caption is not None and bool(caption.tags) and not self._known.is_generated(caption)
+
+
+def below(path: Path, folder: Path) -> str:
+    """Return a path as seen from a folder, with `/`."""
+    return (path.relative_to(folder) if path.is_relative_to(folder) else path).as_posix()

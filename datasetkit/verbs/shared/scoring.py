@@ -1,0 +1,235 @@
+"""Scores of pictures: from the store where they are known, from the models where they are not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from datasetkit.core.errors import ConfigError
+from datasetkit.core.records import Done, Failed, ImageRecord, Outcome
+from datasetkit.executors import local
+from datasetkit.options.config import TagOptions
+from datasetkit.project.session import Project
+from datasetkit.project.store import Store
+from datasetkit.stages.tag import Scores, TagStage
+from taggers import models, registry, sessions
+from taggers.base import Labels, Resolved, TaggerOptions
+from taggers.combine import Combination
+from taggers.selection import Cut, Kept, choose
+
+# Scores are kept in handfuls, so that an interrupted run loses little and the disk is synced rarely.
+_KEEP_EVERY = 32
+# So many pictures' rows are read from the store at once.
+_READ_AT_ONCE = 256
+# Of a faster way, a tenth of the pictures is tagged the exact way too: no fewer than 3, no more than 20.
+_FEWEST_COMPARED, _MOST_COMPARED = 3, 20
+
+
+@dataclass(frozen=True, slots=True)
+class Used:
+    """One tagger of a run. device: what it ran on, "" where every score was known. inferred: pictures it was run on."""
+
+    name: str
+    key: str
+    device: str
+    inferred: int
+
+
+@dataclass(frozen=True, slots=True)
+class Drift:
+    """What a faster way changes: of the `tags` tags that the exact way gives `pictures` pictures.
+
+    lost: tags that only the exact way gives. gained: tags that only the faster way gives.
+    """
+
+    tagger: str
+    pictures: int
+    tags: int
+    lost: int
+    gained: int
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """Where a run's scores are: in the store under the taggers' keys, or the failure that stands in their place."""
+
+    store: Store
+    taggers: tuple[Used, ...]
+    several: tuple[Labels, ...]
+    combination: Combination
+    failed: dict[str, Failed]
+
+    @property
+    def labels(self) -> Labels:
+        return self.combination.labels
+
+    def only(self, number: int) -> Scored:
+        """Return the same for one of the taggers alone."""
+        labels = self.several[number]
+        one = Combination.of([labels], "union")
+        return Scored(self.store, (self.taggers[number],), (labels,), one, self.failed)
+
+    def each(self, records: Sequence[ImageRecord]) -> Iterator[tuple[ImageRecord, Kept | Failed]]:
+        """Yield every record with its scores; a few hundred rows are in memory at a time."""
+        for at in range(0, len(records), _READ_AT_ONCE):
+            some = records[at : at + _READ_AT_ONCE]
+            rows = [self.store.scores_of([record.id for record in some], used.key) for used in self.taggers]
+            for record in some:
+                yield record, self._one(record, rows)
+
+    def _one(self, record: ImageRecord, rows: Sequence[dict[str, bytes]]) -> Kept | Failed:
+        failure = self.failed.get(record.id)
+        if failure is not None:
+            return Failed(record.path, failure.error, failure.hint)
+        if not all(record.id in known for known in rows):
+            return Failed(record.path, "was not scored")
+        opinions = zip(rows, self.several, strict=True)
+        return self.combination.row([Kept.stored(known[record.id], labels) for known, labels in opinions])
+
+
+def names(options: TagOptions) -> tuple[str, ...]:
+    """Return the taggers that are asked for. Raises ConfigError for what cannot be meant."""
+    found = tuple(name.strip() for name in options.tagger.split(","))
+    for name in found:
+        registry.require_known(name)
+    if len(set(found)) < len(found):
+        raise ConfigError(f"--tagger {options.tagger}: a tagger is named twice", hint="name each once")
+    if len(found) > 1 and options.model_dir:
+        raise ConfigError("--model-dir holds one tagger, and several are named", hint="leave one of the two out")
+    if len(found) > 1 and options.threshold == "pr":
+        raise ConfigError(
+            "--threshold pr: each tagger's card gives another value",
+            hint="give a number, e.g. 0.35, for several taggers",
+        )
+    known = models.MODELS.get(found[0])
+    if options.threshold == "pr" and (found[0] == registry.BASIC or (known and known.pr_threshold is None)):
+        raise no_card_value(found[0])
+    sessions.require_provider(options.provider, options.precision)
+    return found
+
+
+def no_card_value(name: str) -> ConfigError:
+    """Return the error for `--threshold pr` with a tagger whose card has no such value."""
+    return ConfigError(f"--threshold pr: the card of {name} gives no such value", hint="give a number, e.g. 0.35")
+
+
+def tagger_options(options: TagOptions) -> TaggerOptions:
+    """Return what the taggers themselves are told."""
+    return TaggerOptions(
+        model_dir=Path(options.model_dir) if options.model_dir else None,
+        provider=options.provider,
+        batch_size=options.batch_size or None,
+        precision=options.precision,
+        fast_decode=options.fast_decode,
+    )
+
+
+def resolve(options: TagOptions) -> tuple[Resolved, ...]:
+    """Find every tagger that is asked for, without loading any."""
+    found = tuple(registry.resolve(name, tagger_options(options)) for name in names(options))
+    if len({resolved.identity for resolved in found}) < len(found):
+        raise ConfigError(f"--tagger {options.tagger}: two of the names are one tagger", hint="name each once")
+    return found
+
+
+def score(records: Sequence[ImageRecord], found: Sequence[Resolved], project: Project, options: TagOptions) -> Scored:
+    """Run each tagger on the pictures whose scores are not in the store yet; each distinct picture once."""
+    failed: dict[str, Failed] = {}
+    used: list[Used] = []
+    several: list[Labels] = []
+    for resolved in found:
+        left = [record for record in records if record.id not in failed]
+        one, labels = _score(left, resolved, project, options, failed)
+        used.append(one)
+        several.append(labels)
+    return Scored(project.store, tuple(used), tuple(several), Combination.of(several, options.combine), failed)
+
+
+def drift(
+    records: Sequence[ImageRecord], scored: Scored, project: Project, options: TagOptions, cut: Cut
+) -> tuple[Drift, ...]:
+    """Compare each tagger, where a faster way was asked for, with its exact way on a sample of the pictures.
+
+    The exact scores are kept as all others, so the same sample costs no second inference.
+    """
+    if tagger_options(options).exact:
+        return ()
+    if not any(used.inferred for used in scored.taggers):
+        return ()
+    usable = [record for record in records if record.id not in scored.failed]
+    wanted = min(max(len(usable) // 10, _FEWEST_COMPARED), _MOST_COMPARED, len(usable))
+    sample = usable[:: len(usable) // wanted][:wanted] if wanted else []
+    exact = replace(options, precision="float32", fast_decode=False)
+    found = []
+    for number, (resolved, used) in enumerate(zip(resolve(exact), scored.taggers, strict=True)):
+        reference = score(sample, [resolved], project, exact)
+        pairs = list(zip(_chosen(reference, sample, cut), _chosen(scored.only(number), sample, cut), strict=True))
+        found.append(
+            Drift(
+                used.name,
+                len(pairs),
+                sum(len(right) for right, _ in pairs),
+                sum(len(right - fast) for right, fast in pairs),
+                sum(len(fast - right) for right, fast in pairs),
+            )
+        )
+    return tuple(found)
+
+
+def _chosen(scored: Scored, records: Sequence[ImageRecord], cut: Cut) -> list[set[str]]:
+    """Return the names of each picture's tags; none for a picture that failed."""
+    return [
+        {tag.name for tag in choose(kept, scored.labels, cut)} if isinstance(kept, Kept) else set()
+        for _, kept in scored.each(records)
+    ]
+
+
+def _score(
+    records: Sequence[ImageRecord],
+    resolved: Resolved,
+    project: Project,
+    options: TagOptions,
+    failed: dict[str, Failed],
+) -> tuple[Used, Labels]:
+    store, key, name = project.store, resolved.identity.key(), resolved.identity.name
+    known = store.scored(key)
+    todo = list({record.id: record for record in records if record.id not in known}.values())
+    pairs = store.labels(key)
+    if not todo and pairs is not None:
+        return Used(name, key, "", 0), Labels.from_pairs(pairs)
+    resolved.fetch()
+    stage = TagStage(resolved, options.max_pixels)
+    with local.opened(stage) as worker:
+        tagger = worker.tagger
+        if tagger.notice and tagger.notice not in resolved.notice:
+            project.how.reporter.warn(tagger.notice)
+        store.put_labels(key, tagger.labels.pairs())
+        stage = replace(stage, batch_size=tagger.batch_size)
+        outcomes = local.work(
+            worker, stage, todo, workers=options.workers, in_turns=tagger.fills_cores, reporter=project.how.reporter
+        )
+        new = _keep(outcomes, todo, store, key)
+        failed |= new
+        return Used(name, key, tagger.device, len(todo) - len(new)), tagger.labels
+
+
+def _keep(
+    outcomes: Iterable[Outcome[Scores]], todo: Sequence[ImageRecord], store: Store, key: str
+) -> dict[str, Failed]:
+    """Store scores as they come; return the failures by picture id."""
+    failed: dict[str, Failed] = {}
+    waiting: list[tuple[str, bytes]] = []
+    ids = {record.path: record.id for record in todo}
+    try:
+        for outcome in outcomes:
+            if isinstance(outcome, Failed):
+                failed[ids[outcome.path]] = outcome
+            elif isinstance(outcome, Done):
+                waiting.append((outcome.record.id, outcome.value.row))
+            if len(waiting) >= _KEEP_EVERY:
+                store.put_scores(key, waiting)
+                waiting.clear()
+    finally:
+        store.put_scores(key, waiting)
+    return failed

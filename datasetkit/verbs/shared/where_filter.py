@@ -1,0 +1,175 @@
+"""Choosing: which pictures of a folder or a data set pass the filter of `--where`, as the review page finds them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from datasetkit.captions.filters import And, Compare, Flag, Node, Not, Or, parse
+from datasetkit.captions.predicates import predicate
+from datasetkit.core.errors import DatasetError, DskError
+from datasetkit.core.file_stamp import sign
+from datasetkit.core.progress import SILENT, Reporter
+from datasetkit.core.records import ImageRecord
+from datasetkit.images import near_duplicates, pixels
+from datasetkit.project.store import Store
+from datasetkit.verbs.shared.concept_folders import ConceptSet, find_sets, tag_options
+from datasetkit.verbs.shared.image_facts import Known, PictureFacts, below
+from datasetkit.verbs.shared.stored_scores import StoredScores
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """A picture, and the concept that it belongs to."""
+
+    record: ImageRecord
+    concept: str
+    repeats: int
+
+
+def asks(node: Node | None) -> set[str]:
+    """Return the fields that a filter asks for."""
+    match node:
+        case None:
+            return set()
+        case Not(part):
+            return asks(part)
+        case And(parts) | Or(parts):
+            return set().union(*map(asks, parts))
+        case Compare(field) | Flag(field):
+            return {field}
+        case _:
+            return {node.field}
+
+
+def needs_ids(where: str) -> bool:
+    """Tell whether a filter can only be answered for pictures whose bytes were hashed. Raises FilterError."""
+    return "score" in asks(parse(where))
+
+
+def passing_in(
+    folder: Path,
+    records: Sequence[ImageRecord],
+    where: str,
+    store: Store,
+    *,
+    recursive: bool,
+    max_pixels: int = pixels.DEFAULT_MAX_PIXELS,
+    reporter: Reporter = SILENT,
+) -> set[Path]:
+    """Return the paths of the pictures of one folder that pass a filter; warn of none. Raises FilterError."""
+    if parse(where) is None:
+        return {record.path for record in records}
+    several = placed(records, folder, recursive=recursive)
+    chosen = passing(several, where, folder, store, max_pixels=max_pixels, reporter=reporter)
+    if not chosen:
+        reporter.warn(f"no picture passes the filter {where}")
+    return chosen
+
+
+def placed(records: Iterable[ImageRecord], folder: Path, *, recursive: bool) -> list[Placed]:
+    """Find the concept of each picture of a folder: that of the nearest concept folder above it, else the folder's."""
+    homes = _homes(folder, recursive=recursive)
+    alone = ConceptSet(folder.resolve().name, folder)
+    known: dict[Path, ConceptSet] = {}
+    several = []
+    for record in records:
+        parent = record.path.parent
+        if parent not in known:
+            here = parent.resolve()
+            known[parent] = next((homes[one] for one in (here, *here.parents) if one in homes), alone)
+        concept = known[parent]
+        several.append(Placed(record, concept.name, concept.repeats or 1))
+    return several
+
+
+def _homes(folder: Path, *, recursive: bool) -> Mapping[Path, ConceptSet]:
+    """Return the concepts of a data set by their folders; none where all its pictures are links."""
+    try:
+        return {one.folder.resolve(): one for one in find_sets(folder, recursive=recursive).train}
+    except DatasetError:
+        return {}
+
+
+def passing(
+    several: Sequence[Placed],
+    where: str,
+    folder: Path,
+    store: Store,
+    *,
+    max_pixels: int = pixels.DEFAULT_MAX_PIXELS,
+    reporter: Reporter = SILENT,
+) -> set[Path]:
+    """Return the paths of the pictures that pass a filter. Raises FilterError.
+
+    folder: as the paths of `path:` are seen. Pictures need their ids where `needs_ids` says so. Warns where the filter
+    asks for scores and there are none.
+    """
+    node = parse(where)
+    if node is None:
+        return {one.record.path for one in several}
+    asked = asks(node)
+    scores = _scores(several, folder, store) if "score" in asked else None
+    known = Known(
+        scores.by_form if scores is not None else lambda _: {},
+        (store.generated(one.record.caption for one in several) if "edited" in asked else set()).__contains__,
+        (_twins(several, store, max_pixels, reporter) if "dup" in asked else set()).__contains__,
+    )
+    home = folder.resolve()
+    parents = {parent: parent.resolve() for parent in {one.record.path.parent for one in several}}
+    passes = predicate(node)
+    chosen = set()
+    for one in several:
+        path = one.record.path
+        shown = below(parents[path.parent] / path.name, home)
+        if passes(PictureFacts(one.record, shown, one.concept, one.repeats, known)):
+            chosen.add(path)
+    if scores is not None and not any(scores.of(one.record.id) for one in several):
+        reporter.warn("no picture here has scores, so `score:` finds nothing; dsk tag makes them")
+    return chosen
+
+
+def _scores(several: Sequence[Placed], folder: Path, store: Store) -> StoredScores:
+    """Read the scores of the tagger that the data set's first concept asks for, as the review page does."""
+    sets = list(_homes(folder, recursive=False).values())
+    scores = StoredScores(store, tag_options(sets[0].folder if sets else folder, {}))
+    scores.read(store, [one.record.id for one in several])
+    return scores
+
+
+def _twins(several: Sequence[Placed], store: Store, max_pixels: int, reporter: Reporter) -> set[Path]:
+    """Return the pictures that have a near-duplicate among them; what cannot be read has none.
+
+    How a picture looks is remembered, and shared with the review page.
+    """
+    paths = [one.record.path for one in several]
+    known = store.looks()
+
+    def look(path: Path) -> tuple[str, bytes] | None:
+        seen = sign(path)
+        if seen is None:
+            return None
+        kept = known.get(seen.key())
+        if kept is not None and len(kept) == near_duplicates.LOOK_BYTES:
+            return seen.key(), kept
+        try:
+            return seen.key(), near_duplicates.look(
+                near_duplicates.small(path, near_duplicates.SEEN_AT, max_pixels=max_pixels)
+            )
+        except DskError:
+            return None
+
+    reporter.start("comparing", len(paths))
+    found: list[tuple[Path, str, bytes]] = []
+    with ThreadPoolExecutor() as pool:
+        for path, one in zip(paths, pool.map(look, paths), strict=True):
+            found += [(path, *one)] if one is not None else []
+            reporter.advance()
+    reporter.finish()
+    new = {key: seen for _, key, seen in found if key not in known}
+    if new:
+        store.put_looks(new.items())
+    groups = near_duplicates.groups([seen for *_, seen in found])
+    return {found[place][0] for group in groups for place in group}

@@ -1,0 +1,118 @@
+"""Layers in eight bits: nearly the same numbers, the same gradients as of those numbers, a quarter of the bytes."""
+
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional
+
+from datasetkit.core.errors import ConfigError
+from datasetkit.options.config import TrainOptions
+from tests.trainer import tiny
+from trainer.networks import int8
+from trainer.plan import memory
+from trainer.plan.model_shapes import SD1
+from trainer.plan.plan import find_subsets, make_plan
+from trainer.run import train
+
+
+@pytest.fixture(params=["linear", "conv"])
+def layer(request):
+    torch.manual_seed(0)
+    made = nn.Linear(24, 16) if request.param == "linear" else nn.Conv2d(24, 16, 3, stride=2, padding=1)
+    x = torch.randn(2, 5, 24) if request.param == "linear" else torch.randn(2, 24, 9, 7)
+    return made.requires_grad_(False), x
+
+
+def shrunk(layer: nn.Module) -> Any:
+    """Return the layer in bytes."""
+    holder = nn.Sequential(layer)
+    assert int8.shrink(holder) > 0
+    return holder[0]
+
+
+def test_a_layer_in_bytes_is_the_layer_of_the_numbers_that_it_keeps(layer):
+    plain, x = layer
+    exact = plain.weight.clone()
+    kept: Any = shrunk(plain)
+    error = (kept.weight - exact).flatten(1)
+    assert bool((error.abs().amax(1) <= exact.flatten(1).abs().amax(1) / 254 * 1.001).all())
+    assert kept.bytes.dtype == torch.int8 and [name for name, _ in kept.named_parameters()] == ["bias"]
+    given = x.requires_grad_(True)
+    made = kept(given)
+    if isinstance(kept, nn.Linear):
+        wanted = functional.linear(given, kept.weight, kept.bias)
+    else:
+        wanted = functional.conv2d(given, kept.weight, kept.bias, 2, 1)
+    assert torch.allclose(made, wanted, atol=1e-6)
+    upstream = torch.randn_like(made)
+    [mine] = torch.autograd.grad(made, given, upstream)
+    [theirs] = torch.autograd.grad(wanted, given, upstream)
+    assert torch.allclose(mine, theirs, atol=1e-5)
+
+
+def test_autocast_says_in_what_it_computes(layer):
+    plain, x = layer
+    holder = shrunk(plain)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert holder(x).dtype == torch.bfloat16
+    assert holder(x).dtype == torch.float32
+
+
+def test_bytes_lose_less_than_eight_bit_floats():
+    torch.manual_seed(0)
+    weight = torch.randn(64, 320) * 0.03
+    plain = nn.Linear(320, 64, bias=False).requires_grad_(False)
+    plain.weight.copy_(weight)
+    kept = shrunk(plain)
+    floats = weight.to(torch.float8_e4m3fn).float()
+    assert float((kept.weight - weight).norm()) < 0.5 * float((floats - weight).norm())
+
+
+def test_what_is_trained_and_other_layers_stay_as_they_are():
+    model = nn.Sequential(nn.Linear(4, 4), nn.LayerNorm(4).requires_grad_(False), nn.Embedding(3, 4))
+    assert int8.shrink(model) == 0 and type(model[0]) is nn.Linear
+
+
+def test_a_new_layer_of_the_kind_is_a_plain_one():
+    made: Any = int8.ByteConv2d(3, 4, 1, bias=False)
+    x = torch.randn(1, 3, 5, 5)
+    assert torch.equal(made(x), functional.conv2d(x, made.weight)) and made.weight.requires_grad
+
+
+def test_a_row_of_zeros_stays_zero():
+    plain = nn.Linear(4, 2, bias=False).requires_grad_(False)
+    plain.weight.zero_()
+    assert torch.equal(shrunk(plain).weight, torch.zeros(2, 4))
+
+
+def trained(data, model, out, **more):
+    options = tiny.options(model, out, max_train_steps=1, save_state=False, **more)
+    return train(options, make_plan(find_subsets(data, options)[0], options))
+
+
+@pytest.mark.parametrize(
+    ("given", "weights"),
+    [
+        ({}, 2 * (SD1.unet + SD1.text_encoder)),
+        ({"fp8_base": True}, SD1.unet + SD1.text_encoder),
+        ({"fp8_base_unet": True}, SD1.unet + 2 * SD1.text_encoder),
+    ],
+)
+def test_the_plan_counts_the_bytes(given, weights):
+    shares = {share.name: share.bytes for share in memory.estimate(TrainOptions(**given), (512, 512), None).shares}
+    assert shares["weights"] == weights
+
+
+def test_dora_measures_the_weights_and_so_needs_them_whole():
+    with pytest.raises(ConfigError, match="fp8_base keeps them in bytes"):
+        TrainOptions(fp8_base=True, network_args=("dora_wd=True",))
+
+
+def test_a_run_on_a_base_in_bytes_trains_nearly_the_same(data, model, tmp_path):
+    more = {"mixed_precision": "bf16", "gradient_checkpointing": True}
+    plain = trained(data, model, tmp_path / "plain", **more)
+    small = trained(data, model, tmp_path / "small", fp8_base=True, **more)
+    assert abs(small.loss - plain.loss) < 0.02 * plain.loss and small.loss != plain.loss
+    assert small.modules == plain.modules  # which passed the gate

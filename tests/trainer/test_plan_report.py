@@ -1,0 +1,153 @@
+"""What a plan tells before the first step: the cut of each bucket, wrong captions; and the tables of the docs."""
+
+import re
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from datasetkit import api
+from datasetkit.captions import tokens
+from datasetkit.dataset import exports
+from datasetkit.options.config import LayoutOptions, PlanRepeatsOptions, RenameOptions, TrainOptions
+from datasetkit.project.link_origins import origins
+from tests.trainer import tiny
+from trainer import config
+from trainer.plan.plan import TrainPlan, find_subsets, make_plan
+from trainer.plan.report import bucket_use, caption_use, subset_use
+from trainer.tools import options_page
+
+SMALL = TrainOptions(resolution=128, min_bucket_reso=64, max_bucket_reso=256)
+
+
+def planned(folder: Path, options: TrainOptions = SMALL) -> TrainPlan:
+    return make_plan(find_subsets(folder, options)[0], options)
+
+
+@pytest.fixture
+def laid_out(tmp_path, monkeypatch):
+    """A data set that dsk laid out from the folder `work` of the same project."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "dsk.toml").touch()
+    tiny.save_pictures(tmp_path / "work", [(128, 128)] * 4)
+    api.layout(["sks=work"], LayoutOptions(out="ds", repeats=2))
+    return tmp_path / "ds"
+
+
+def test_buckets_say_what_is_cut_off_and_enlarged(tmp_path):
+    tiny.save_pictures(tmp_path / "train" / "3_sks", [(128, 128), (64, 64), (100, 160), (320, 320)])
+    plan = planned(tmp_path)
+    uses = {use.size: use for use in bucket_use(plan)}
+    square, tall = uses[128, 128], next(use for size, use in uses.items() if size != (128, 128))
+    assert (square.pictures, square.visits, square.cut_worst) == (3, 9, 0)
+    assert (square.enlarged, square.enlarged_most) == (1, 2.0)
+    assert (tall.pictures, tall.visits) == (1, 3)
+    assert tall.cut_mean == tall.cut_worst == plan.pictures[2].bucket.cropped > 0
+    assert {size: use.visits for size, use in uses.items()} == plan.totals.buckets
+
+
+def test_subsets_say_how_regularisation_is_used(data, options, plan):
+    assert [(s.pictures, s.visits, s.unused) for s in subset_use(plan)] == [(4, 8, 0), (2, 8, 0)]
+
+
+def test_captions_that_are_missing_or_empty_are_told_apart(tmp_path):
+    concept = tiny.save_pictures(tmp_path / "train" / "1_sks", [(128, 128)] * 4)
+    (concept / "1.txt").unlink()
+    (concept / "2.txt").write_text(" \n", encoding="utf-8")
+    use = caption_use(planned(tmp_path), 75)
+    assert (use.written, [p.name for p in use.missing], [p.name for p in use.empty]) == (2, ["1.png"], ["2.png"])
+
+
+@pytest.mark.parametrize(("limit", "named"), [(75, ["1.png", "2.png"]), (150, ["2.png"]), (225, [])])
+def test_captions_beyond_the_length_that_is_trained_are_named(tmp_path, limit, named):
+    concept = tiny.save_pictures(tmp_path / "train" / "1_sks", [(128, 128)] * 3)
+    (concept / "1.txt").write_text(", ".join(["cat"] * 38) + ", dog", encoding="utf-8")  # 77 tokens
+    (concept / "2.txt").write_text(", ".join(["cat"] * 113), encoding="utf-8")  # 225
+    (concept / "3.txt").write_text(", ".join(["cat"] * 38), encoding="utf-8")  # 75
+    use = caption_use(planned(tmp_path), limit)
+    assert use.over == {75: 2, 150: 1, 225: 0}
+    assert [p.name for p in use.too_long] == named
+
+
+def test_the_longest_that_a_visit_may_read_is_counted(tmp_path):
+    concept = tiny.save_pictures(tmp_path / "train" / "1_sks", [(128, 128)] * 2)
+    (concept / "1.txt").write_text("sks\nsks, {cat|" + ", ".join(["cat"] * 38) + "}", encoding="utf-8")
+    (concept / "2.txt").write_text("(cat:1.3), " * 38, encoding="utf-8")
+    options = replace(SMALL, enable_wildcard=True, caption_prefix="cat,")
+    use = caption_use(planned(tmp_path, options), 75)
+    assert [p.name for p in use.too_long] == ["1.png", "2.png"]
+    assert use.differing == ()
+    use = caption_use(planned(tmp_path, replace(SMALL, weighted_captions=True)), 75, weighted=True)
+    assert "2.png" not in [p.name for p in use.too_long]
+
+
+def test_ten_thousand_captions_are_counted_in_two_seconds():
+    words = "long hair, blue eyes, 1girl, solo, looking at viewer, school uniform, outdoors, open mouth, red ribbon"
+    captions = [f"{words}, {words}, {words}, no {i}" for i in range(10_000)]
+    started = time.process_time()
+    assert min(map(tokens.count, captions)) > 75
+    assert time.process_time() - started < 2
+
+
+def test_caption_that_is_not_its_sources_is_named(laid_out):
+    assert (caption_use(planned(laid_out), 75).differing, caption_use(planned(laid_out), 75).unknown) == ((), 0)
+    (laid_out / "train" / "2_sks" / "1.txt").write_text("edited", encoding="utf-8")
+    (laid_out.parent / "work" / "2.txt").write_text("edited there", encoding="utf-8")
+    (laid_out / "train" / "2_sks" / "3.txt").unlink()
+    use = caption_use(planned(laid_out), 75)
+    assert ([p.name for p in use.differing], use.unknown) == (["1.png", "2.png", "3.png"], 0)
+
+
+def test_line_ends_and_spaces_are_no_difference(laid_out):
+    (laid_out / "train" / "2_sks" / "1.txt").write_bytes(b"sks,tag 1,  red hair,smile\r\n")
+    assert caption_use(planned(laid_out), 75).differing == ()
+
+
+def test_sources_are_followed_through_renaming(laid_out):
+    api.rename(laid_out.parent / "work", RenameOptions(prefix="new"))
+    api.plan_repeats(laid_out, PlanRepeatsOptions(steps=500), apply=True)
+    plan = planned(laid_out)
+    assert plan.subsets[0].repeats != 2
+    assert (caption_use(plan, 75).differing, caption_use(plan, 75).unknown) == ((), 0)
+    (laid_out / "train" / plan.subsets[0].folder.name / "1.txt").write_text("edited", encoding="utf-8")
+    use = caption_use(planned(laid_out), 75)
+    assert ([p.name for p in use.differing], use.unknown) == (["1.png"], 0)
+
+
+def test_layout_that_was_taken_back_has_no_sources(laid_out):
+    assert len(origins(laid_out)) == 4
+    api.undo(laid_out)
+    assert origins(laid_out) == {}
+
+
+def test_source_of_a_folder_that_dsk_did_not_lay_out_is_unknown(data, plan, laid_out):
+    assert (caption_use(plan, 75).unknown, caption_use(plan, 75).differing) == (4, ())
+    for path in (laid_out.parent / "work").glob("*.png"):
+        path.unlink()
+    assert caption_use(planned(laid_out), 75).unknown == 4
+
+
+def test_a_look_at_a_project_makes_nothing(tmp_path):
+    assert origins(tmp_path) == {}
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_every_option_is_explained_once():
+    assert options_page.undocumented() == []
+
+
+@pytest.mark.parametrize("path", options_page.PAGES, ids=lambda path: path.name)
+def test_tables_of_the_page_are_those_that_the_code_gives(path):
+    text = path.read_text(encoding="utf-8")
+    assert options_page.page(text, options_page.PAGES[path]()) == text, "run python -m trainer.tools.options_page"
+    with pytest.raises(ValueError, match="no lines"):
+        options_page.page("no marks", "")
+
+
+def test_every_key_of_sd_scripts_has_its_place():
+    known = {name for names in exports.SECTIONS.values() for name in names}
+    placed = [set(config.IGNORED), set(config.UNSUPPORTED), set(config.FIXED), set(config.DEFAULTS)]
+    text = options_page.key_tables() + " dataset_config"
+    assert {name for name in known if not re.search(rf"\b{name}\b", text)} == set()
+    assert not placed[0] & placed[1] and not placed[0] & placed[3]

@@ -1,0 +1,126 @@
+"""Prompts: which sample pictures a run draws, from a text file in sd-scripts' format, one prompt a line."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, Final
+
+from datasetkit.core.errors import ConfigError
+from datasetkit.core.files import display
+from datasetkit.core.ranges import in_range, one_of
+from datasetkit.options.config import TrainOptions
+from datasetkit.options.train import SAMPLERS
+
+_LARGEST: Final = 4096  # pixels of a side
+_STEP: Final = 8  # pixels that are one of a latent
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prompt:
+    """One sample picture. width, height: pixels; guidance: 1 and below takes no negative prompt into account."""
+
+    text: str
+    negative: str = ""
+    width: int
+    height: int
+    seed: int
+    guidance: float = 7.5
+    steps: int = 30
+    sampler: str
+
+    def __post_init__(self) -> None:
+        for name, side in (("--w", self.width), ("--h", self.height)):
+            in_range(name, side, 8 * _STEP, _LARGEST)
+            if side % _STEP:
+                raise ConfigError(f"{name} {side} is no multiple of {_STEP}", hint=f"give {side // _STEP * _STEP}")
+        in_range("--d", self.seed, 0, 2**63 - 1)
+        in_range("--l", self.guidance, 0, 100)
+        in_range("--s", self.steps, 1, 1000)
+        one_of("--ss", self.sampler, *SAMPLERS)
+
+
+# sd-scripts' flag -> our field and how its text is read.
+_FLAGS: Final[Mapping[str, tuple[str, Callable[[str], Any]]]] = {
+    "n": ("negative", str),
+    "w": ("width", int),
+    "h": ("height", int),
+    "d": ("seed", int),
+    "l": ("guidance", float),
+    "s": ("steps", int),
+    "ss": ("sampler", str),
+}
+
+
+def read(options: TrainOptions) -> tuple[Prompt, ...]:
+    """Read the file that sample_prompts names; () where it names none. Raises ConfigError with the line.
+
+    What a line leaves open: the size is the resolution of the training, the seed that of the run plus the number of
+    the prompt, so that a prompt's pictures differ by the training alone.
+    """
+    if not options.sample_prompts:
+        return ()
+    path = Path(options.sample_prompts)
+    if path.suffix.lower() in (".toml", ".json"):
+        raise ConfigError(f"sample_prompts = {display(path)} is no text file", hint="write one prompt a line")
+    lines = [(n, line.strip()) for n, line in enumerate(_text(path).splitlines(), 1)]
+    found = [(n, line) for n, line in lines if line and not line.startswith("#")]
+    if not found:
+        raise ConfigError(f"{display(path)} holds no prompt", hint="write one a line; # begins a comment")
+    width, height = (side // _STEP * _STEP for side in options.bucket_rules().resolution)
+    prompts = []
+    for place, (number, line) in enumerate(found):
+        given = {
+            "width": width, "height": height, "seed": (options.seed + place) % 2**63, "sampler": options.sample_sampler,
+        }  # fmt: skip
+        try:
+            prompts.append(Prompt(**{**given, **parse(line)}))
+        except ConfigError as error:
+            where = f"{display(path.name)}, line {number}"
+            raise ConfigError(f"{where}: {error.message}", hint=error.hint) from None
+    return tuple(prompts)
+
+
+def parse(line: str) -> dict[str, Any]:
+    """Return what one line gives, by Prompt's fields. Raises ConfigError."""
+    text, *parts = re.split(r"(?:^|\s+)--(?=\S)", line.strip())
+    if not text:
+        raise ConfigError("no prompt stands before the flags", hint="write the prompt first, then --n, --w ...")
+    given: dict[str, Any] = {"text": text}
+    for part in parts:
+        flag, _, value = part.partition(" ")
+        name, read_value = _flag(flag)
+        if name in given:
+            raise ConfigError(f"--{display(flag)} is given twice", hint="give it once")
+        try:
+            given[name] = read_value(value.strip())
+        except ValueError:
+            raise ConfigError(f"--{flag} {display(value.strip())} is no number", hint="such as --w 512") from None
+    return given
+
+
+def _flag(flag: str) -> tuple[str, Callable[[str], Any]]:
+    known = _FLAGS.get(flag.lower())
+    if known is not None:
+        return known
+    words = {name: short for short, (name, _) in _FLAGS.items()} | {short: short for short in _FLAGS}
+    near = get_close_matches(flag.lower(), words, 1, cutoff=0.75) or [
+        name for name in words if name.startswith(flag.lower())
+    ]
+    every = ", ".join(f"--{short} {name}" for short, (name, _) in _FLAGS.items())
+    hint = f"did you mean --{words[near[0]]}?" if near else f"the flags are {every}"
+    raise ConfigError(f"unknown flag --{display(flag)}", hint=hint)
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise ConfigError(
+            f"cannot read sample_prompts = {display(path)}: {error.strerror}", hint="name a text file of prompts"
+        ) from None
+    except UnicodeDecodeError:
+        raise ConfigError(f"{display(path)} is not UTF-8 text", hint="save it as UTF-8") from None

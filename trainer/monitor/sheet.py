@@ -1,0 +1,178 @@
+"""The contact sheet: every sample picture of a run in one, a row for each moment and a column for each prompt."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from PIL import Image, ImageDraw, ImageFont
+
+from datasetkit.core.files import display, write_atomic, writing
+from datasetkit.images import pixels
+from trainer.monitor.metrics import rows
+from trainer.monitor.prompts import Prompt
+
+FOLDER: Final = "sample"
+
+# Pixels.
+_CELL, _LEAST_CELL, _GAP, _LEFT, _EDGE = 256, 128, 8, 104, 14
+_LINE, _HEADING_LINES = 17, 3
+_LARGEST: Final = 36_000_000  # of the whole sheet
+_INK, _FAINT, _EMPTY = "#22262b", "#6b7280", "#eef0f3"
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """What the pictures of a column have in common. place: of the prompt in its file, from 0."""
+
+    place: int
+    prompt: Prompt
+
+
+@dataclass(slots=True)
+class Sheet:
+    """The sample pictures of a run: which there are stands in `sample/<name>.jsonl`, so that a resumed run goes on.
+
+    start: the step that the run goes on from; what was drawn later is drawn again. 0: a new run, a new sheet.
+    """
+
+    folder: Path
+    name: str
+    start: int = 0
+    _lines: list[dict[str, Any]] = field(default_factory=list)
+    _small: dict[str, Image.Image] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        found = rows(self._record) if self.start else []
+        self._lines = [line for line in found if int(line["step"]) <= self.start and self._file(line).is_file()]
+
+    @property
+    def path(self) -> Path:
+        """Return where the sheet lies."""
+        return self.folder / f"{self.name}-samples.png"
+
+    @property
+    def _record(self) -> Path:
+        return self.folder / FOLDER / f"{self.name}.jsonl"
+
+    def _file(self, line: Mapping[str, Any]) -> Path:
+        return self.folder / FOLDER / Path(str(line["file"])).name
+
+    def add(self, step: int, epoch: int, stem: str, pictures: Sequence[tuple[Prompt, Image.Image]]) -> None:
+        """Write the pictures of one moment, the record, and the sheet anew; each whole or not at all.
+
+        stem: of the moment, as in the name of a saved LoRA: 000001, step00000100. Raises StorageError.
+        """
+        with writing(self._record):
+            self._record.parent.mkdir(exist_ok=True)
+        self._lines = [line for line in self._lines if line["step"] != step]
+        for place, (prompt, picture) in enumerate(pictures):
+            file = f"{self.name}-{stem}-{place:02d}.png"
+            pixels.save(picture, self.folder / FOLDER / file)
+            self._small[file] = _thumbnail(picture)
+            self._lines.append({"step": step, "epoch": epoch, "file": file, "place": place, **asdict(prompt)})
+        text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in self._lines)
+        write_atomic(self._record, text.encode("utf-8"))
+        pixels.save(self.draw(), self.path)
+
+    def draw(self) -> Image.Image:
+        """Return the sheet."""
+        columns = list(dict.fromkeys(_column(line) for line in sorted(self._lines, key=lambda line: line["place"])))
+        moments = sorted({(int(line["step"]), int(line["epoch"])) for line in self._lines})
+        cells = {(int(line["step"]), columns.index(_column(line))): self._picture(line) for line in self._lines}
+        return contact_sheet(self.name, [c.prompt for c in columns], moments, cells)
+
+    def _picture(self, line: Mapping[str, Any]) -> Image.Image:
+        file = str(line["file"])
+        if file not in self._small:
+            self._small[file] = _thumbnail(pixels.load(self._file(line)))
+        return self._small[file]
+
+
+def _column(line: Mapping[str, Any]) -> Column:
+    told = {key: value for key, value in line.items() if key not in ("step", "epoch", "file", "place")}
+    return Column(int(line["place"]), Prompt(**told))
+
+
+def _thumbnail(picture: Image.Image) -> Image.Image:
+    small = picture.copy()
+    small.thumbnail((_CELL, _CELL), Image.Resampling.LANCZOS)
+    return small
+
+
+def contact_sheet(
+    name: str,
+    prompts: Sequence[Prompt],
+    moments: Sequence[tuple[int, int]],
+    cells: Mapping[tuple[int, int], Image.Image],
+) -> Image.Image:
+    """Draw a sheet. moments: (step, epoch) of each row; cells: (step, column) -> picture, where there is one."""
+    sides = [side for picture in cells.values() for side in picture.size]
+    room = math.isqrt(_LARGEST // max(1, len(prompts) * len(moments)))
+    cell = max(_LEAST_CELL, min(max(sides), room))
+    pitch = cell + _GAP
+    bold, plain = _font("DejaVuSans-Bold", 14), _font("DejaVuSans", 12)
+    top = _EDGE + 24 + (_HEADING_LINES + 1) * _LINE + _GAP
+    size = (_EDGE + _LEFT + pitch * len(prompts) + _EDGE, top + pitch * len(moments) + _EDGE)
+    sheet = Image.new("RGB", size, "white")
+    pen = ImageDraw.Draw(sheet)
+    pen.text((_EDGE, _EDGE), _fitted(display(name), bold, size[0] - 2 * _EDGE), _INK, bold)
+    for column, prompt in enumerate(prompts):
+        left = _EDGE + _LEFT + column * pitch
+        for i, line in enumerate(_wrapped(display(prompt.text), plain, cell)):
+            pen.text((left, _EDGE + 24 + i * _LINE), line, _INK, plain)
+        facts = f"seed {prompt.seed}, {prompt.width} x {prompt.height}"
+        pen.text((left, top - _GAP - _LINE), _fitted(facts, plain, cell), _FAINT, plain)
+    for row, (step, epoch) in enumerate(moments):
+        y = top + row * pitch
+        pen.text((_EDGE, y), f"epoch {epoch}" if step else "before", _INK, bold)
+        pen.text((_EDGE, y + 20), f"step {step}" if step else "training", _FAINT, plain)
+        for column in range(len(prompts)):
+            _place(sheet, pen, cells.get((step, column)), (_EDGE + _LEFT + column * pitch, y), cell)
+    return sheet
+
+
+def _place(
+    sheet: Image.Image, pen: ImageDraw.ImageDraw, picture: Image.Image | None, at: tuple[int, int], cell: int
+) -> None:
+    """Put a picture into the middle of its cell, a small one a whole number of times larger; an empty cell is grey."""
+    pen.rectangle((*at, at[0] + cell - 1, at[1] + cell - 1), fill=_EMPTY)
+    if picture is not None:
+        times = max(1, cell // max(picture.size))
+        fitting = picture.resize((picture.width * times, picture.height * times), Image.Resampling.NEAREST)
+        fitting.thumbnail((cell, cell), Image.Resampling.LANCZOS)
+        sheet.paste(fitting, (at[0] + (cell - fitting.width) // 2, at[1] + (cell - fitting.height) // 2))
+
+
+def _font(name: str, size: int) -> ImageFont.FreeTypeFont:
+    """Return a font that comes with matplotlib, the same on every system."""
+    import matplotlib
+
+    return ImageFont.truetype(str(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / f"{name}.ttf"), size)
+
+
+def _wrapped(text: str, font: ImageFont.FreeTypeFont, width: int) -> list[str]:
+    """Break a text into lines of at most `width` pixels; what is beyond the last line is cut."""
+    lines = [""]
+    for word in text.split():
+        longer = f"{lines[-1]} {word}".strip()
+        if lines[-1] and font.getlength(longer) > width:
+            if len(lines) == _HEADING_LINES:
+                lines[-1] = longer
+                break
+            lines.append(word)
+        else:
+            lines[-1] = longer
+    return [_fitted(line, font, width) for line in lines]
+
+
+def _fitted(text: str, font: ImageFont.FreeTypeFont, width: int) -> str:
+    if font.getlength(text) <= width:
+        return text
+    while text and font.getlength(f"{text}…") > width:
+        text = text[:-1]
+    return f"{text.rstrip()}…"

@@ -1,0 +1,220 @@
+"""Validation: the loss on held-out pictures, each time on the same timesteps with the same noise, and the best step.
+
+As nothing is drawn anew, two moments of a run are compared picture by picture: the mean of the differences is known
+far better than either loss. As many trained pictures are looked at in the same way; where their loss falls on and that
+of the held-out ones does not, the LoRA learns pictures by heart.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+from torch import Tensor
+
+from datasetkit.core.files import write_atomic, writing
+from datasetkit.dataset import validation_split
+from datasetkit.options.config import TrainOptions
+from trainer import loop
+from trainer.data import captions, pixels, seeds
+from trainer.data.captions import CaptionOptions
+from trainer.data.prefetch import Seen
+from trainer.loop import Setup, StepLog
+from trainer.monitor import sample
+from trainer.monitor.metrics import Check, rows
+from trainer.plan.plan import Picture, TrainPlan
+
+# Timesteps at which each picture is looked at.
+CELLS: Final = 4
+BEST: Final = "best"
+
+
+@dataclass(frozen=True, slots=True)
+class Best:
+    """The step of the least loss on held-out pictures so far. change, error: against step 0, as of `Check`."""
+
+    step: int
+    epoch: int
+    loss: float
+    change: float | None
+    error: float | None
+
+
+def grid(options: TrainOptions) -> tuple[int, ...]:
+    """Return the timesteps: the middles of equal parts of those that are trained."""
+    low, high = options.min_timestep, options.max_timestep
+    return tuple(low + (2 * n + 1) * (high - low) // (2 * CELLS) for n in range(CELLS))
+
+
+def compared(plan: TrainPlan, options: TrainOptions) -> tuple[tuple[Picture, ...], tuple[Picture, ...]]:
+    """Return the held-out pictures that are looked at, and as many of the trained ones, chosen by their contents."""
+    held = plan.held_out[: options.max_validation_steps]
+    own = {p.id: p for p in reversed(plan.pictures) if not p.subset.is_reg}
+    ranked = sorted(own.values(), key=lambda p: validation_split.place(p.id, seed(options)))
+    return held, tuple(ranked[: len(held)])
+
+
+def seed(options: TrainOptions) -> int:
+    """Return the seed of the split and of the noise, which does not follow the run's own."""
+    return options.validation_seed or 0
+
+
+def due(options: TrainOptions, log: StepLog, steps: int) -> bool:
+    """Tell whether the held-out pictures are looked at after a step; after the last one (of `steps`) always."""
+    of_epochs, of_steps = options.validate_every_n_epochs, options.validate_every_n_steps
+    if of_epochs is None:
+        of_epochs = 0 if of_steps else 1
+    by_epoch = bool(of_epochs) and log.last_of_epoch and log.epoch % max(1, of_epochs) == 0
+    return log.step == steps or by_epoch or bool(of_steps and log.step % of_steps == 0)
+
+
+def losses(setup: Setup, pictures: Sequence[Picture]) -> Tensor:
+    """Return the loss of each picture at each timestep of the grid: float64 on the CPU, (pictures, CELLS).
+
+    The losses are weighted as in training; captions are neither shuffled nor dropped, pictures not flipped. The
+    processes share the pictures.
+    """
+    place = setup.place
+    found = torch.zeros(len(pictures), CELLS, dtype=place.tally, device=place.device)
+    with sample.at_rest(setup, decodes=False):
+        for n in range(place.process, len(pictures), place.processes):
+            found[n] = _of_picture(setup, pictures[n]).to(found.dtype)
+        place.summed([found])
+    return found.double().cpu()
+
+
+def _of_picture(setup: Setup, picture: Picture) -> Tensor:
+    options = setup.options
+    chosen = seed(options)
+    caption = captions.visit(
+        picture.caption, _still(picture.subset.captions), 1, seeds.rng(chosen, 0, picture.id, 0, "validation caption")
+    )
+    at = picture.bucket.crop
+    mask = pixels.read_mask(picture, at, flip=False) if options.masked_loss else None
+    seen = Seen(picture, 0, at, False, caption, None, mask)
+    made = []
+    for first in range(0, CELLS, options.train_batch_size):
+        numbers = list(range(CELLS))[first : first + options.train_batch_size]
+
+        def generators(purpose: str, numbers: list[int] = numbers) -> list[torch.Generator]:
+            return [seeds.generator(chosen, 0, picture.id, n, f"validation {purpose}") for n in numbers]
+
+        batch = [seen] * len(numbers)
+        t = torch.tensor(grid(options))[numbers]
+        made.append(loop.objective(setup, batch, loop.draw(setup, batch, t, generators, perturbed=False)))
+    return torch.cat(made)
+
+
+def _still(options: CaptionOptions) -> CaptionOptions:
+    """Return how a caption is read where nothing about it varies."""
+    return replace(
+        options, shuffle_caption=False, caption_dropout_rate=0.0, caption_dropout_every_n_epochs=0,
+        caption_tag_dropout_rate=0.0,
+    )  # fmt: skip
+
+
+def check(step: int, epoch: int, now: Tensor, trained: Tensor, before: tuple[Tensor, Tensor] | None) -> Check:
+    """Compare the losses of a moment with those `before` the first step (held out, trained), where these are known.
+
+    The standard error is over pictures: what the timesteps of one picture say is not independent.
+    """
+    change = error = trained_change = None
+    if before is not None:
+        differences = (now - before[0]).mean(dim=1)
+        change, trained_change = float(differences.mean()), float((trained - before[1]).mean())
+        if len(differences) > 1:
+            error = float(differences.std(correction=1)) / math.sqrt(len(differences))
+    return Check(step, epoch, float(now.mean()), float(trained.mean()), change, error, trained_change)
+
+
+@dataclass(slots=True)
+class Validator:
+    """Looks at the held-out pictures of a run, and remembers what it saw in `<name>-validation.jsonl`.
+
+    start: the step that the run goes on from; what was seen later is seen again.
+    """
+
+    setup: Setup
+    folder: Path
+    name: str
+    start: int = 0
+    best: Best | None = None
+    _lines: list[dict[str, Any]] = field(default_factory=list)
+    _pictures: tuple[tuple[Picture, ...], tuple[Picture, ...]] = ((), ())
+
+    def __post_init__(self) -> None:
+        self._pictures = compared(self.setup.plan, self.setup.options)
+        found = rows(self._record) if self.start else []
+        self._lines = [line for line in found if int(line["step"]) <= self.start]
+        if self.start and self._best.is_file():
+            self.best = Best(**json.loads(self._best.read_text(encoding="utf-8")))
+
+    @property
+    def _record(self) -> Path:
+        return self.folder / f"{self.name}-validation.jsonl"
+
+    @property
+    def _best(self) -> Path:
+        return _best_record(self.folder, self.name)
+
+    def look(self, step: int, epoch: int) -> Check:
+        """Return how the held-out pictures do after a step; all processes take part, the main one writes it down."""
+        held, trained = self._pictures
+        with self.setup.given():
+            now, others = (losses(self.setup, pictures) for pictures in (held, trained))
+        found = check(step, epoch, now, others, self._before() if step else (now, others))
+        line = {"step": step, "epoch": epoch, "held_out": _named(held, now), "trained": _named(trained, others)}
+        self._lines = [*(known for known in self._lines if known["step"] != step), line]
+        if self.setup.place.is_main:
+            text = "".join(json.dumps(known, ensure_ascii=False) + "\n" for known in self._lines)
+            write_atomic(self._record, text.encode("utf-8"))
+        return found
+
+    def improved(self, found: Check) -> bool:
+        """Tell whether no step before was as good."""
+        return self.best is None or found.loss < self.best.loss
+
+    def keep(self, found: Check) -> None:
+        """Write down that the best LoRA was saved after this step."""
+        self.best = Best(found.step, found.epoch, found.loss, found.change, found.error)
+        write_atomic(self._best, json.dumps(asdict(self.best)).encode("utf-8"))
+
+    def _before(self) -> tuple[Tensor, Tensor] | None:
+        """Return the losses before the first step; None where their record is gone."""
+        first = next((line for line in self._lines if line["step"] == 0), None)
+        if first is None:
+            return None
+        held, trained = self._pictures
+        known = first["held_out"], first["trained"]
+        if [[name for name, _ in each] for each in known] != [[_name(p) for p in held], [_name(p) for p in trained]]:
+            return None
+        before = [torch.tensor([cells for _, cells in each], dtype=torch.float64) for each in known]
+        return before[0], before[1]
+
+
+def forget(folder: Path, name: str) -> None:
+    """Remove what an earlier run of the same name left as its best: this run begins anew. Raises StorageError."""
+    stem = f"{name}-{BEST}"
+    for path in (
+        folder / f"{stem}.safetensors", folder / f"{stem}.diffusers.safetensors", _best_record(folder, name),
+        folder / f"{name}-validation.jsonl",
+    ):  # fmt: skip
+        with writing(path):
+            path.unlink(missing_ok=True)
+
+
+def _best_record(folder: Path, name: str) -> Path:
+    return folder / f"{name}-{BEST}.json"
+
+
+def _name(picture: Picture) -> str:
+    return f"{picture.subset.folder.name}/{picture.path.name}"
+
+
+def _named(pictures: Sequence[Picture], found: Tensor) -> list[tuple[str, list[float]]]:
+    return [(_name(picture), cells) for picture, cells in zip(pictures, found.tolist(), strict=True)]

@@ -1,0 +1,135 @@
+"""Findings: what a person should know of a plan's pictures and captions before the first step. No torch is needed."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from datasetkit.captions import tokens
+from datasetkit.captions.caption import read_caption
+from datasetkit.core.errors import DskError
+from datasetkit.core.files import find_root
+from datasetkit.core.records import Caption
+from datasetkit.dataset.buckets import Size
+from datasetkit.project.link_origins import origins
+from trainer.data import captions, prompt_weights
+from trainer.plan.plan import Picture, Subset, TrainPlan
+
+
+@dataclass(frozen=True, slots=True)
+class BucketUse:
+    """One bucket and its pictures. visits: of an epoch.
+
+    cut_mean, cut_worst: fraction of a picture's area that is cut off, 0..1. enlarged: pictures that are smaller than
+    the bucket; enlarged_most: the largest factor of them, 1 where there are none.
+    """
+
+    size: Size
+    pictures: int
+    visits: int
+    cut_mean: float
+    cut_worst: float
+    enlarged: int
+    enlarged_most: float
+
+
+@dataclass(frozen=True, slots=True)
+class SubsetUse:
+    """One folder in the plan. visits: of an epoch; unused: regularisation pictures that no epoch reaches."""
+
+    subset: Subset
+    pictures: int
+    visits: int
+    unused: int
+
+
+@dataclass(frozen=True, slots=True)
+class CaptionUse:
+    """The captions of the pictures that are trained, those of regularisation only where they are too long.
+
+    missing, empty: training pictures that take their concept's name instead. over: 75, 150 and 225 -> captions of more
+    CLIP tokens; too_long: those beyond max_token_length, whose end no step sees. differing: laid-out captions that are
+    not what stands beside their source picture; unknown: training pictures whose source is not known.
+    """
+
+    written: int
+    missing: tuple[Path, ...]
+    empty: tuple[Path, ...]
+    over: Mapping[int, int]
+    too_long: tuple[Path, ...]
+    differing: tuple[Path, ...]
+    unknown: int
+
+
+def bucket_use(plan: TrainPlan) -> tuple[BucketUse, ...]:
+    """Say for each bucket, ascending, how much of its pictures is cut off and which are enlarged."""
+    used: defaultdict[Size, list[tuple[Picture, int]]] = defaultdict(list)
+    for picture, visits in zip(plan.pictures, plan.visits, strict=True):
+        if visits:
+            used[picture.bucket.bucket].append((picture, visits))
+    return tuple(_use(size, used[size]) for size in sorted(used))
+
+
+def _use(size: Size, pictures: Sequence[tuple[Picture, int]]) -> BucketUse:
+    cuts = [picture.bucket.cropped for picture, _ in pictures]
+    larger = [picture.bucket.scale for picture, _ in pictures if picture.bucket.scale > 1]
+    return BucketUse(
+        size, len(pictures), sum(n for _, n in pictures), sum(cuts) / len(cuts), max(cuts), len(larger),
+        max(larger, default=1.0),
+    )  # fmt: skip
+
+
+def subset_use(plan: TrainPlan) -> tuple[SubsetUse, ...]:
+    """Say for each folder how often an epoch visits it."""
+    made = []
+    for subset in plan.subsets:
+        visits = [n for p, n in zip(plan.pictures, plan.visits, strict=True) if p.subset == subset]
+        made.append(SubsetUse(subset, len(visits), sum(visits), visits.count(0)))
+    return tuple(made)
+
+
+def caption_use(plan: TrainPlan, max_token_length: int, *, weighted: bool = False) -> CaptionUse:
+    """Count what is wrong with the captions that the plan trains. weighted: their brackets are weights."""
+    trained = [p for p, n in zip(plan.pictures, plan.visits, strict=True) if n]
+    own = [p for p in trained if not p.subset.is_reg]
+    counts = {p.path: longest(p, weighted=weighted) for p in trained}
+    sources = _sources(plan.subsets)
+    differs = {p.path: _differs(p, sources) for p in own}
+    return CaptionUse(
+        written=sum(p.captioned == "written" for p in own),
+        missing=tuple(p.path for p in own if p.captioned == "missing"),
+        empty=tuple(p.path for p in own if p.captioned == "empty"),
+        over={limit: sum(n > limit for n in counts.values()) for limit in tokens.LIMITS},
+        too_long=tuple(path for path, n in counts.items() if n > max_token_length),
+        differing=tuple(path for path, answer in differs.items() if answer),
+        unknown=sum(answer is None for answer in differs.values()),
+    )
+
+
+def longest(picture: Picture, *, weighted: bool = False) -> int:
+    """Return the CLIP tokens of the longest text that a visit to a picture may read."""
+
+    def count(text: str) -> int:
+        return tokens.count(prompt_weights.parse(text).text if weighted else text)
+
+    return count(captions.longest(picture.caption, picture.subset.captions, count))
+
+
+def _sources(subsets: Sequence[Subset]) -> dict[Path, Path]:
+    """Return laid-out picture -> its source, for the folders of all projects that are trained."""
+    roots = {find_root(subset.folder): subset.folder for subset in subsets if not subset.is_reg}
+    return {laid: source for folder in roots.values() for laid, source in origins(folder).items()}
+
+
+def _differs(picture: Picture, sources: Mapping[Path, Path]) -> bool | None:
+    """Tell whether a laid-out caption is not its source's; None where the source is not known, or gone."""
+    source = sources.get(picture.subset.folder.resolve() / picture.path.name)
+    if source is None or not source.is_file():
+        return None
+    try:
+        theirs = read_caption(source) or Caption(())
+    except DskError:  # it cannot be read, so it is not what is trained
+        return True
+    return theirs.text() != (picture.caption.replace("\n", ", ") if picture.captioned == "written" else "")

@@ -1,0 +1,120 @@
+"""A stand-in for a base model: Stable Diffusion 1's full structure with small, random weights, made on the spot.
+
+It knows nothing: training on it proves that data, trainer and LoRA files fit together, and makes no pictures.
+`python -m trainer.random_base FOLDER` writes one.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+from diffusers import AutoencoderKL, UNet2DConditionModel
+from transformers import CLIPTextConfig, CLIPTextModel
+from transformers.utils import logging
+
+from datasetkit.core.errors import DskError, InputError
+from datasetkit.core.files import display, write_atomic, writing
+
+WIDTH: Final = 16  # of the text encoder's hidden states; Stable Diffusion 1 has 768
+PARTS: Final = ("unet", "text_encoder", "vae")
+WARNING: Final = (
+    "This is a stand-in for a Stable Diffusion 1 model: its weights are random and it knows nothing. A LoRA trained on "
+    "it makes no pictures; only a trained base model gives pictures."
+)
+
+
+def unet() -> UNet2DConditionModel:
+    """Make SD1's UNet, all 192 modules that LoRA adapts, with 4 to 8 channels where it has 320 to 1280."""
+    return UNet2DConditionModel(
+        sample_size=8,
+        block_out_channels=(4, 8, 8, 8),
+        layers_per_block=2,
+        cross_attention_dim=WIDTH,
+        attention_head_dim=2,
+        norm_num_groups=2,
+    )
+
+
+def text_encoder() -> CLIPTextModel:
+    """Make CLIP's text encoder with its 12 layers (72 modules) and 16 channels."""
+    return CLIPTextModel(
+        CLIPTextConfig(
+            vocab_size=49408,
+            hidden_size=WIDTH,
+            intermediate_size=2 * WIDTH,
+            num_hidden_layers=12,
+            num_attention_heads=2,
+            max_position_embeddings=77,
+            bos_token_id=49406,
+            eos_token_id=49407,
+            pad_token_id=49407,
+        )
+    )
+
+
+def vae() -> AutoencoderKL:
+    """Make SD1's VAE, four blocks that shrink eightfold, with 4 channels."""
+    return AutoencoderKL(
+        block_out_channels=(4, 4, 4, 4),
+        down_block_types=("DownEncoderBlock2D",) * 4,
+        up_block_types=("UpDecoderBlock2D",) * 4,
+        layers_per_block=1,
+        norm_num_groups=2,
+        latent_channels=4,
+    )
+
+
+def parts(seed: int = 0) -> tuple[Any, Any, Any]:
+    """Make UNet, text encoder and VAE; the same seed makes the same weights."""
+    made = []
+    with torch.random.fork_rng(devices=[]):
+        for number, make in enumerate((unet, text_encoder, vae), 1):
+            torch.manual_seed(3 * seed + number)
+            made.append(make())
+    return made[0], made[1], made[2]
+
+
+def save(folder: Path, seed: int = 0) -> Path:
+    """Write the stand-in as a diffusers folder, with a README.txt that says what it is.
+
+    Raises InputError where the folder holds something else: a real model is not overwritten.
+    """
+    logging.disable_progress_bar()
+    notice = folder / "README.txt"
+    if folder.exists() and not _is_standin(notice) and (not folder.is_dir() or any(folder.iterdir())):
+        raise InputError(f"{display(folder)} holds something else", hint="name a new folder")
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        write_atomic(notice, f"{WARNING}\n".encode())
+        for name, part in zip(PARTS, parts(seed), strict=True):
+            part.save_pretrained(folder / name)
+        # Last: it stands for a complete model.
+        write_atomic(folder / "model_index.json", json.dumps({"_class_name": "StableDiffusionPipeline"}).encode())
+    return folder
+
+
+def _is_standin(notice: Path) -> bool:
+    return notice.is_file() and notice.read_text(encoding="utf-8", errors="replace").startswith(WARNING[:20])
+
+
+def main(arguments: list[str]) -> int:
+    """Write a stand-in, and say what it is."""
+    parser = argparse.ArgumentParser(prog="python -m trainer.random_base", description=WARNING)
+    parser.add_argument("folder", type=Path, metavar="FOLDER", help="a new folder, written as diffusers reads it")
+    parser.add_argument("--seed", type=int, default=0, help="of the random weights (default: 0)")
+    given = parser.parse_args(arguments)
+    sys.stdout.write(f"{display(save(given.folder, given.seed))}\n{WARNING}\n")
+    return 0
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main(sys.argv[1:]))
+    except DskError as failure:
+        sys.stderr.write(f"error: {failure.message}\n" + (f"hint: {failure.hint}\n" if failure.hint else ""))
+        sys.exit(failure.exit_code)

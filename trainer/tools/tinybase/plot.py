@@ -1,0 +1,39 @@
+"""The curves of the stages' losses: `python -m trainer.tools.tinybase.plot LOG PNG`."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+STAGES = {"text": "text encoder: tags told", "vae": "VAE: what does not come back", "base": "UNet: noise not told"}
+
+
+def rows(log: Path) -> dict[str, list[tuple[int, float]]]:
+    """Return stage -> (step, loss); a step that was taken again after a kill counts once."""
+    found: dict[str, dict[int, float]] = {name: {} for name in STAGES}
+    for line in log.read_text(encoding="utf-8").splitlines():
+        row: dict[str, Any] = json.loads(line)
+        if row["stage"] in found:
+            found[row["stage"]][int(row["step"])] = float(row["loss"])
+    return {name: sorted(steps.items()) for name, steps in found.items()}
+
+
+def plot(log: Path, path: Path) -> None:
+    """Draw a panel for each stage, both axes as powers of ten."""
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import NullFormatter
+
+    figure = Figure(figsize=(12, 3.6), layout="constrained")
+    for panel, (name, found) in zip(figure.subplots(1, len(STAGES)), rows(log).items(), strict=True):
+        panel.loglog([step for step, _ in found], [loss for _, loss in found], color="#2563eb", linewidth=1.2)
+        panel.set_title(STAGES[name], fontsize=10)
+        panel.set_xlabel("step")
+        panel.xaxis.set_minor_formatter(NullFormatter())
+        panel.grid(visible=True, which="both", alpha=0.25)
+    figure.savefig(path, dpi=110)
+
+
+if __name__ == "__main__":
+    plot(Path(sys.argv[1]), Path(sys.argv[2]))
