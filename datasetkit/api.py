@@ -7,8 +7,9 @@
     for done in result.report.done:
         print(done.record.path.name, done.value.text())
 
-Each takes the verb's options object and, where it changes something, `How(dry_run=..., wait=..., reporter=...)`; it
-returns a frozen result and raises a `DskError` (datasetkit/core/errors.py) with nothing changed.
+Each takes the verb's options object and, where it changes something, `How(dry_run=..., wait=...,
+reporter=...)`; it returns a frozen result and raises a `DskError` (datasetkit/core/errors.py) with
+nothing changed.
 """
 
 from importlib import import_module
@@ -110,8 +111,8 @@ __all__ = [
     "where",
 ]
 
-# In which module of datasetkit/verbs each lives: it is loaded when it is first asked for, for a command needs one of
-# them, and all together take a tenth of a second to load.
+# In which module of datasetkit/verbs each lives: it is loaded when it is first asked for, for a
+# command needs one of them, and all together take a tenth of a second to load.
 _VERBS = {
     "as_sd_scripts": "check_as_sd_scripts",
     "check": "check",

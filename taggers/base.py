@@ -1,4 +1,6 @@
-"""What a tagger is: its labels, its identity, and its scores on a grid of 1e-4, in memory and in the store."""
+"""What a tagger is: its labels, its identity, and its scores on a grid of 1e-4, in memory and in
+the store.
+"""
 
 from __future__ import annotations
 
@@ -16,15 +18,18 @@ from datasetkit.core.errors import InputError
 from datasetkit.images.pixels import Reduced
 
 GENERAL, CHARACTER, RATING = "general", "character", "rating"
-# Some models also score these. They are kept and shown, and never written: a caption says what a picture shows.
+# Some models also score these. They are kept and shown, and never written: a caption says what a
+# picture shows.
 UNWRITTEN = ("copyright", "artist", "meta", "quality", "model")
 CATEGORIES = (GENERAL, CHARACTER, RATING, *UNWRITTEN)
 Precision = Literal["float32", "int8", "bf16", "fp16"]
 FLOAT32 = "float32"
 
-# Scores are counted in whole steps of 1e-4: a float32 0.35 lies below the float64 one, 3500 steps are 3500 steps.
+# Scores are counted in whole steps of 1e-4: a float32 0.35 lies below the float64 one, 3500 steps
+# are 3500 steps.
 STEPS = 10_000
-# What is no higher is not stored, and so is never selected either: a cached row and a fresh one give the same tags.
+# What is no higher is not stored, and so is never selected either: a cached row and a fresh one
+# give the same tags.
 FLOOR = 100
 
 _PACKED = np.dtype([("label", "<u4"), ("steps", "<u2")])
@@ -47,10 +52,17 @@ class Labels:
     persons: NDArray[np.bool_] = field(init=False, repr=False, compare=False, hash=False)
 
     def __post_init__(self) -> None:
-        """Note for each label the place of its category in CATEGORIES, and whether it counts persons."""
+        """Note for each label the place of its category in CATEGORIES, and whether it counts
+        persons.
+        """
         places = {category: place for place, category in enumerate(CATEGORIES)}
-        object.__setattr__(self, "categories", np.array([places[label.category] for label in self.items], np.uint8))
-        persons = [label.category == GENERAL and PERSON_COUNT.match(label.name) is not None for label in self.items]
+        object.__setattr__(
+            self, "categories", np.array([places[label.category] for label in self.items], np.uint8)
+        )
+        persons = [
+            label.category == GENERAL and PERSON_COUNT.match(label.name) is not None
+            for label in self.items
+        ]
         object.__setattr__(self, "persons", np.array(persons, np.bool_))
 
     def __len__(self) -> int:
@@ -65,7 +77,9 @@ class Labels:
         return np.flatnonzero(self.categories == CATEGORIES.index(category))
 
     def pairs(self) -> tuple[tuple[str, str], ...]:
-        """Return (name, category) rows, as the score store keeps them; `from_pairs` reads them back."""
+        """Return (name, category) rows, as the score store keeps them; `from_pairs` reads them
+        back.
+        """
         return tuple((label.name, label.category) for label in self.items)
 
     @classmethod
@@ -85,7 +99,9 @@ class ScoredTag:
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """What the scores of a picture depend on besides the picture: scores of one identity are interchangeable."""
+    """What the scores of a picture depend on besides the picture: scores of one identity are
+    interchangeable.
+    """
 
     name: str
     revision: str
@@ -101,11 +117,12 @@ class Identity:
 class Tagger(Protocol):
     """A loaded model that scores pictures.
 
-    identity: see `Identity`. labels: one for each column of the scores. batch_size: how many pictures one call to
-    `scores` takes best; a model with a fixed batch still takes any number. pr_threshold: the threshold at which the
-    model's card measured precision = recall, None where it gives none. notice: what the person must be told before
-    the tags are trusted, or "". device: what it runs on, by its name in `taggers.sessions.PROVIDERS`. fills_cores:
-    `scores` keeps every core busy by itself.
+    identity: see `Identity`. labels: one for each column of the scores. batch_size: how many
+    pictures one call to `scores` takes best; a model with a fixed batch still takes any number.
+    pr_threshold: the threshold at which the model's card measured precision = recall, None where it
+    gives none. notice: what the person must be told before the tags are trusted, or "". device:
+    what it runs on, by its name in `taggers.sessions.PROVIDERS`. fills_cores: `scores` keeps every
+    core busy by itself.
     """
 
     @property
@@ -130,7 +147,9 @@ class Tagger(Protocol):
     def fills_cores(self) -> bool: ...
 
     def prepare(self, image: Image.Image) -> object:
-        """Turn a picture, as `datasetkit.images.pixels.load` gives it, into what `scores` takes; safe in many threads."""
+        """Turn a picture, as `datasetkit.images.pixels.load` gives it, into what `scores` takes;
+        safe in many threads.
+        """
         ...
 
     def scores(self, batch: Sequence[object]) -> NDArray[np.float32]:
@@ -144,10 +163,12 @@ class Tagger(Protocol):
 
 @runtime_checkable
 class FastDecoder(Protocol):
-    """A tagger that can do with a picture that was decoded at a half, a quarter or an eighth of its size.
+    """A tagger that can do with a picture that was decoded at a half, a quarter or an eighth of its
+    size.
 
-    decode_at, decode_factor: the long edge in pixels that it shrinks to, and how many times that a decoder has to
-    leave (`images.load_reduced`); decode_at is None where whole pictures were asked for.
+    decode_at, decode_factor: the long edge in pixels that it shrinks to, and how many times that a
+    decoder has to leave (`images.load_reduced`); decode_at is None where whole pictures were asked
+    for.
     """
 
     @property
@@ -165,10 +186,11 @@ class FastDecoder(Protocol):
 class TaggerOptions:
     """How a tagger is found and run.
 
-    model_dir: a folder with `model.onnx` and its label file, instead of the hub. provider: "auto" or a name of
-    `taggers.sessions.PROVIDERS`. threads: inside one operator on the CPU, 0 = one for each core. batch_size: pictures
-    a call, None = what suits the device; a model with a fixed batch keeps its own. precision: what the weights and
-    the arithmetic are. fast_decode: JPEGs are decoded at a fraction of their size.
+    model_dir: a folder with `model.onnx` and its label file, instead of the hub. provider: "auto"
+    or a name of `taggers.sessions.PROVIDERS`. threads: inside one operator on the CPU, 0 = one for
+    each core. batch_size: pictures a call, None = what suits the device; a model with a fixed batch
+    keeps its own. precision: what the weights and the arithmetic are. fast_decode: JPEGs are
+    decoded at a fraction of their size.
     """
 
     model_dir: Path | None = None
@@ -186,10 +208,12 @@ class TaggerOptions:
 
 @dataclass(frozen=True, slots=True)
 class Resolved:
-    """A tagger that was found but not loaded; it can be pickled, so that each process opens its own.
+    """A tagger that was found but not loaded; it can be pickled, so that each process opens its
+    own.
 
-    identity, pr_threshold: see `Tagger`. fetch: brings missing model files onto this machine, to be called once
-    before any process opens it; does nothing where nothing is missing. notice: what the person must be told now.
+    identity, pr_threshold: see `Tagger`. fetch: brings missing model files onto this machine, to be
+    called once before any process opens it; does nothing where nothing is missing. notice: what the
+    person must be told now.
     """
 
     identity: Identity
@@ -200,7 +224,9 @@ class Resolved:
 
 
 def steps(scores: ArrayLike) -> NDArray[np.int64]:
-    """Count scores in steps of 1e-4, rounded to the nearest: the one rounding that everything else uses."""
+    """Count scores in steps of 1e-4, rounded to the nearest: the one rounding that everything else
+    uses.
+    """
     return np.rint(np.asarray(scores, np.float64) * STEPS).astype(np.int64)
 
 
@@ -210,7 +236,9 @@ def round_scores(scores: ArrayLike) -> NDArray[np.float32]:
 
 
 def pack(row: ArrayLike) -> bytes:
-    """Keep every score above 0.01 of one row as (uint32 label, uint16 steps of 1e-4), little-endian, labels rising."""
+    """Keep every score above 0.01 of one row as (uint32 label, uint16 steps of 1e-4),
+    little-endian, labels rising.
+    """
     counted = above_floor(row)
     kept = np.flatnonzero(counted)
     packed = np.empty(len(kept), _PACKED)
@@ -230,17 +258,22 @@ def unpack(blob: bytes, n_labels: int) -> NDArray[np.float32]:
 
 
 def unpack_kept(blob: bytes, n_labels: int) -> tuple[NDArray[np.intp], NDArray[np.int64]]:
-    """Return the labels that `pack` kept, rising, and their scores in steps of 1e-4: a few hundred of ten thousand.
+    """Return the labels that `pack` kept, rising, and their scores in steps of 1e-4: a few hundred
+    of ten thousand.
 
     Raises InputError when the blob does not fit that many labels.
     """
     if len(blob) % _PACKED.itemsize:
-        raise InputError(f"stored scores are damaged: {len(blob)} bytes", hint="delete .dsk/store.sqlite and tag again")
+        raise InputError(
+            f"stored scores are damaged: {len(blob)} bytes",
+            hint="delete .dsk/store.sqlite and tag again",
+        )
     packed = np.frombuffer(blob, _PACKED)
     labels = packed["label"].astype(np.intp)
     if (len(labels) and int(labels[-1]) >= n_labels) or (np.diff(labels) <= 0).any():
         raise InputError(
-            f"stored scores do not fit the {n_labels} labels", hint="delete .dsk/store.sqlite and tag again"
+            f"stored scores do not fit the {n_labels} labels",
+            hint="delete .dsk/store.sqlite and tag again",
         )
     return labels, packed["steps"].astype(np.int64)
 

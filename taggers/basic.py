@@ -1,4 +1,6 @@
-"""The basic tagger: a few dozen tags from small models that are part of the package, where WD14 cannot be fetched."""
+"""The basic tagger: a few dozen tags from small models that are part of the package, where WD14
+cannot be fetched.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,9 @@ LEAST_FACE = 0.2  # BlazeFace's score below which a face is not even weighed
 
 @dataclass(frozen=True, slots=True)
 class TagTable:
-    """data/basic_tags.toml: the evidence that each tag needs, where each evidence is enough, and classes of nouns."""
+    """data/basic_tags.toml: the evidence that each tag needs, where each evidence is enough, and
+    classes of nouns.
+    """
 
     tags: Mapping[str, tuple[str, ...]]
     cuts: Mapping[str, float]
@@ -48,7 +52,9 @@ def table() -> TagTable:
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """One picture as the models take it: for faces (also mirrored), for nouns, for the medium, and its colours."""
+    """One picture as the models take it: for faces (also mirrored), for nouns, for the medium, and
+    its colours.
+    """
 
     size: tuple[int, int]
     fitted: faces.Letterbox
@@ -68,12 +74,15 @@ class BasicTagger:
     device = "cpu"
     fills_cores = False
     notice = (
-        "basic is a stand-in for WD14: it knows only framing, solo, plain backgrounds, colours and a few objects; "
+        "basic is a stand-in for WD14: it knows only framing, solo, plain backgrounds, colours "
+        "and a few objects; "
         "tag again with a WD14 model when one can be fetched"
     )
 
     def __init__(self, threads: int = 1) -> None:
-        """Load the packaged models; raises MissingExtra without onnxruntime, ModelFileError for damaged files."""
+        """Load the packaged models; raises MissingExtra without onnxruntime, ModelFileError for
+        damaged files.
+        """
         self.labels = Labels(tuple(Label(tag, GENERAL) for tag in table().tags))
         self._faces = faces.FaceFinder(threads)
         self._nouns = nouns.NounClassifier(threads)
@@ -92,7 +101,9 @@ class BasicTagger:
         )
 
     def scores(self, batch: Sequence[object]) -> NDArray[np.float32]:
-        """Return rounded scores, (len(batch), len(labels)); pictures are seen one by one, so a batch changes none."""
+        """Return rounded scores, (len(batch), len(labels)); pictures are seen one by one, so a
+        batch changes none.
+        """
         rows = [self._row(picture) for picture in batch if isinstance(picture, Prepared)]
         if len(rows) != len(batch):
             raise TypeError("scores takes what prepare returned")
@@ -104,7 +115,10 @@ class BasicTagger:
 
     def _row(self, picture: Prepared) -> list[float]:
         evidence = gather(self._observe(picture), table().nouns)
-        return [min(calibrated(name, evidence[name]) for name in needed) for needed in table().tags.values()]
+        return [
+            min(calibrated(name, evidence[name]) for name in needed)
+            for needed in table().tags.values()
+        ]
 
     def _observe(self, picture: Prepared) -> Observation:
         seen = self._faces.find_in(picture.fitted, threshold=LEAST_FACE)
@@ -120,7 +134,9 @@ class BasicTagger:
 
 
 def calibrated(name: str, evidence: float) -> float:
-    """Turn evidence from 0 to 1 into a score in which ENOUGH is where it was found to be enough; two straight lines."""
+    """Turn evidence from 0 to 1 into a score in which ENOUGH is where it was found to be enough;
+    two straight lines.
+    """
     cut = _cut(name)
     evidence = min(max(evidence, 0.0), 1.0)
     if evidence < cut:
@@ -129,6 +145,8 @@ def calibrated(name: str, evidence: float) -> float:
 
 
 def _cut(name: str) -> float:
-    """Return the cut of an evidence; those of all colours of one kind have one cut: `tint is red` has `tint is`'s."""
+    """Return the cut of an evidence; those of all colours of one kind have one cut: `tint is red`
+    has `tint is`'s.
+    """
     cuts = table().cuts
     return cuts[name] if name in cuts else cuts[name.rpartition(" ")[0]]

@@ -33,16 +33,22 @@ def _average(scores: Matrix, known: Mask) -> Matrix:
     return average
 
 
-# Only taggers that know a label have a say in it: a tag that one alone knows keeps that one's score in all three.
-WAYS: dict[How, Callable[[Matrix, Mask], Matrix]] = {"union": _highest, "intersection": _lowest, "mean": _average}
+# Only taggers that know a label have a say in it: a tag that one alone knows keeps that one's score
+# in all three.
+WAYS: dict[How, Callable[[Matrix, Mask], Matrix]] = {
+    "union": _highest,
+    "intersection": _lowest,
+    "mean": _average,
+}
 
 
 @dataclass(frozen=True, slots=True)
 class Combination:
     """How the rows of several taggers become one.
 
-    labels: the first tagger's in its order, then what each further one adds. places: for each tagger, where each of
-    its labels stands among them. A tag is the same where name and category are.
+    labels: the first tagger's in its order, then what each further one adds. places: for each
+    tagger, where each of its labels stands among them. A tag is the same where name and category
+    are.
     """
 
     labels: Labels
@@ -56,7 +62,9 @@ class Combination:
         for labels in several:
             for label in labels.items:
                 found.setdefault(label, len(found))
-        places = tuple(np.array([found[label] for label in labels.items], np.intp) for labels in several)
+        places = tuple(
+            np.array([found[label] for label in labels.items], np.intp) for labels in several
+        )
         return cls(several[0] if len(several) == 1 else Labels(tuple(found)), places, how)
 
     def row(self, opinions: Sequence[Kept]) -> Kept:

@@ -1,4 +1,6 @@
-"""Large files into the hub's cache, going on where an earlier download stopped: the hub's client begins anew."""
+"""Large files into the hub's cache, going on where an earlier download stopped: the hub's client
+begins anew.
+"""
 
 from __future__ import annotations
 
@@ -17,17 +19,20 @@ def sha256(path: Path) -> str:
 
 
 def can_resume(cache: Path) -> bool:
-    """Tell whether the cache names its files by their hashes; without links it holds copies, which the client makes."""
+    """Tell whether the cache names its files by their hashes; without links it holds copies, which
+    the client makes.
+    """
     from huggingface_hub.file_download import are_symlinks_supported
 
     return bool(are_symlinks_supported(cache))
 
 
 def bring(repo: str, url: str, digest: str, size: int | None, cache: Path) -> None:
-    """Download a file of this sha256 to where the hub's client looks for it, from where an earlier try stopped.
+    """Download a file of this sha256 to where the hub's client looks for it, from where an earlier
+    try stopped.
 
-    Draws the client's own progress bar on a terminal. Raises what the client raises, and ModelFileError for bytes
-    that have another hash.
+    Draws the client's own progress bar on a terminal. Raises what the client raises, and
+    ModelFileError for bytes that have another hash.
     """
     from huggingface_hub.file_download import http_get, repo_folder_name
     from huggingface_hub.utils import WeakFileLock, build_hf_headers  # type: ignore[attr-defined]
@@ -51,5 +56,7 @@ def bring(repo: str, url: str, digest: str, size: int | None, cache: Path) -> No
             )
         if sha256(part) != digest:
             part.unlink()
-            raise ModelFileError(f"{url} arrived damaged: its sha256 is not the hub's", hint="run the command again")
+            raise ModelFileError(
+                f"{url} arrived damaged: its sha256 is not the hub's", hint="run the command again"
+            )
         part.replace(blob)

@@ -1,4 +1,6 @@
-"""A model in a folder of one's own: which files it has, and the hash that stands for its revision."""
+"""A model in a folder of one's own: which files it has, and the hash that stands for its
+revision.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,9 @@ CHECKSUM_SUFFIX = ".sha256"
 
 
 def find(folder: Path) -> ModelFiles:
-    """Return the model's files. Raises ModelFileError unless there are weights and exactly one label file."""
+    """Return the model's files. Raises ModelFileError unless there are weights and exactly one
+    label file.
+    """
     wanted = f"--model-dir needs {MODEL_FILE} and one of {', '.join(KINDS)}"
     if not (folder / MODEL_FILE).is_file():
         raise ModelFileError(f"{folder / MODEL_FILE} is missing", hint=wanted)
@@ -23,21 +27,27 @@ def find(folder: Path) -> ModelFiles:
     if not labels:
         raise ModelFileError(f"{folder / CSV_FILE} is missing", hint=wanted)
     if len(labels) > 1:
-        raise ModelFileError(f"{folder} holds {labels[0].name} and {labels[1].name}", hint="keep the model's own")
+        raise ModelFileError(
+            f"{folder} holds {labels[0].name} and {labels[1].name}", hint="keep the model's own"
+        )
     return ModelFiles(folder / MODEL_FILE, labels[0])
 
 
 def stamp(files: ModelFiles) -> tuple[tuple[int, ...], ...]:
-    """Return what changes with any write to the model's files: reading them again costs a second a gigabyte."""
+    """Return what changes with any write to the model's files: reading them again costs a second a
+    gigabyte.
+    """
     paths = (files.weights, files.labels, *onnx_file.check(files.weights))
     found = (path.stat() for path in paths)
     return tuple((s.st_dev, s.st_ino, s.st_size, s.st_mtime_ns, s.st_ctime_ns) for s in found)
 
 
 def content(files: ModelFiles) -> str:
-    """Return what stands for a revision where there is no hub: a hash over the bytes of all files of the model.
+    """Return what stands for a revision where there is no hub: a hash over the bytes of all files
+    of the model.
 
-    A `model.onnx.sha256` beside the weights, as `sha256sum` writes it, is checked where there is one.
+    A `model.onnx.sha256` beside the weights, as `sha256sum` writes it, is checked where there is
+    one.
     """
     beside = onnx_file.check(files.weights)
     hashes = [hub.sha256(path) for path in (files.weights, files.labels, *beside)]

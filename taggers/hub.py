@@ -1,4 +1,6 @@
-"""Model files from the Hugging Face hub: pinned, cached by the hub's own client, and checked against the hub's hash."""
+"""Model files from the Hugging Face hub: pinned, cached by the hub's own client, and checked
+against the hub's hash.
+"""
 
 from __future__ import annotations
 
@@ -15,12 +17,16 @@ from taggers import download
 from taggers.download import sha256 as sha256
 
 COMMIT = re.compile(r"[0-9a-f]{40}")
-# The hub's ETag of a file is the sha256 of its bytes (large files) or git's own blob hash (small ones).
+# The hub's ETag of a file is the sha256 of its bytes (large files) or git's own blob hash (small
+# ones).
 SHA256 = re.compile(r"[0-9a-f]{64}")
 GIT_BLOB = re.compile(r"[0-9a-f]{40}")
-# Where a file system has no links the cache cannot name its files by their ETag; then it is kept in this side-car.
+# Where a file system has no links the cache cannot name its files by their ETag; then it is kept in
+# this side-car.
 ETAG_SUFFIX = ".etag"
-_STORAGE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG})
+_STORAGE = frozenset(
+    {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG}
+)
 
 
 class FetchError(ModelFileError):
@@ -40,10 +46,12 @@ def cached(repo: str, filename: str, revision: str) -> Path | None:
 
 
 def fetch(repo: str, filename: str, revision: str, *, again: bool = False) -> Path:
-    """Return the file from the cache, downloading it first when it is missing or `again` is asked for.
+    """Return the file from the cache, downloading it first when it is missing or `again` is asked
+    for.
 
-    Raises FetchError when the hub cannot be reached or refuses, StorageError when the cache cannot be written.
-    The download shows the hub's own progress bar on a terminal; a large file goes on where an earlier try stopped.
+    Raises FetchError when the hub cannot be reached or refuses, StorageError when the cache cannot
+    be written. The download shows the hub's own progress bar on a terminal; a large file goes on
+    where an earlier try stopped.
     """
     found = cached(repo, filename, revision)
     if found is not None and not again:
@@ -51,7 +59,8 @@ def fetch(repo: str, filename: str, revision: str, *, again: bool = False) -> Pa
     from huggingface_hub import constants, get_hf_file_metadata, hf_hub_download, hf_hub_url
 
     with _asking(repo, filename):
-        # Asked first and without retries: without a connection this answers at once, the download only after minutes.
+        # Asked first and without retries: without a connection this answers at once, the download
+        # only after minutes.
         url = hf_hub_url(repo, filename, revision=revision)
         seen = get_hf_file_metadata(url)
         etag, cache = seen.etag, Path(constants.HF_HUB_CACHE)
@@ -72,14 +81,18 @@ def commit(repo: str, filename: str, revision: str) -> str:
 
 
 def damage(path: Path) -> str:
-    """Return what is wrong with a cached file's bytes, "" where they have the hash that the hub gave for them."""
+    """Return what is wrong with a cached file's bytes, "" where they have the hash that the hub
+    gave for them.
+    """
     etag = _etag(path)
     try:
         if SHA256.fullmatch(etag):
             actual = sha256(path)
         elif GIT_BLOB.fullmatch(etag):
             data = path.read_bytes()
-            actual = hashlib.sha1(b"blob %d\0" % len(data) + data, usedforsecurity=False).hexdigest()
+            actual = hashlib.sha1(
+                b"blob %d\0" % len(data) + data, usedforsecurity=False
+            ).hexdigest()
         else:
             return f"{path} cannot be trusted: the hub's hash of it is not known"
     except OSError as error:
@@ -88,7 +101,9 @@ def damage(path: Path) -> str:
 
 
 def _etag(path: Path) -> str:
-    """Return the ETag that the cache recorded: the name of the blob it links to, or the side-car; "" for neither."""
+    """Return the ETag that the cache recorded: the name of the blob it links to, or the side-car;
+    "" for neither.
+    """
     if path.is_symlink():
         return path.readlink().name
     sidecar = path.with_name(path.name + ETAG_SUFFIX)
@@ -100,8 +115,13 @@ def _asking(repo: str, filename: str) -> Iterator[None]:
     """Turn what the hub's client may raise into our errors, with the reason."""
     from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, LocalEntryNotFoundError
 
-    # Its HTTP library was requests, then httpx, then httpx2; the common base of its errors is a base of this one.
-    transport = (base for base in HfHubHTTPError.__mro__ if base.__name__ in ("HTTPError", "RequestException"))
+    # Its HTTP library was requests, then httpx, then httpx2; the common base of its errors is a
+    # base of this one.
+    transport = (
+        base
+        for base in HfHubHTTPError.__mro__
+        if base.__name__ in ("HTTPError", "RequestException")
+    )
     expected: tuple[type[BaseException], ...] = (
         OSError,
         ValueError,
@@ -114,5 +134,9 @@ def _asking(repo: str, filename: str) -> Iterator[None]:
         if isinstance(error, OSError) and error.errno in _STORAGE:
             raise storage_error(Path(error.filename or "the model cache"), error) from error
         lines = str(error).strip().splitlines() or [type(error).__name__]
-        absent = isinstance(error, EntryNotFoundError) and not isinstance(error, LocalEntryNotFoundError)
-        raise (NotThere if absent else FetchError)(f"{filename} of {repo} could not be fetched: {lines[0]}") from error
+        absent = isinstance(error, EntryNotFoundError) and not isinstance(
+            error, LocalEntryNotFoundError
+        )
+        raise (NotThere if absent else FetchError)(
+            f"{filename} of {repo} could not be fetched: {lines[0]}"
+        ) from error

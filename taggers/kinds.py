@@ -1,4 +1,6 @@
-"""The two kinds of tagger models, told apart by their label files: what goes in and what comes out."""
+"""The two kinds of tagger models, told apart by their label files: what goes in and what
+comes out.
+"""
 
 from __future__ import annotations
 
@@ -15,8 +17,8 @@ from taggers.labels import CSV_FILE, MAPPING_FILE
 class Kind:
     """What a kind of model takes and gives.
 
-    label_file: which label file stands beside the model. layout: the order of its input's axes. logits: it gives
-    what stands before the sigmoid.
+    label_file: which label file stands beside the model. layout: the order of its input's axes.
+    logits: it gives what stands before the sigmoid.
     """
 
     label_file: str
@@ -24,7 +26,9 @@ class Kind:
     logits: bool
 
     def side(self, shape: list[int | str]) -> int | None:
-        """Return the side in pixels of the input of this shape, None where a model of this kind has another shape."""
+        """Return the side in pixels of the input of this shape, None where a model of this kind has
+        another shape.
+        """
         if len(shape) != 4:
             return None
         height, width, channels = shape[1:] if self.layout == "NHWC" else (*shape[2:], shape[1])

@@ -1,4 +1,6 @@
-"""Label files: which tag each output of a network is, from `selected_tags.csv` or from `tag_mapping.json`."""
+"""Label files: which tag each output of a network is, from `selected_tags.csv` or from
+`tag_mapping.json`.
+"""
 
 from __future__ import annotations
 
@@ -21,26 +23,34 @@ HINT = "take the label file from the same repository and revision as model.onnx"
 
 
 def read_labels(path: Path) -> Labels:
-    """Read a label file of either kind, told by its name, as labels in the order of the outputs, spelled as captions.
+    """Read a label file of either kind, told by its name, as labels in the order of the outputs,
+    spelled as captions.
 
-    Raises ModelFileError for a file that is missing, is no UTF-8, or has another form, an unknown category, a gap or
-    the same name twice: each of these would shift or rename tags without a word.
+    Raises ModelFileError for a file that is missing, is no UTF-8, or has another form, an unknown
+    category, a gap or the same name twice: each of these would shift or rename tags without a word.
     """
     try:
         text = path.read_bytes().decode("utf-8")
     except OSError as error:
-        raise ModelFileError(f"{path}: the label file cannot be read: {error.strerror}", hint=HINT) from error
+        raise ModelFileError(
+            f"{path}: the label file cannot be read: {error.strerror}", hint=HINT
+        ) from error
     except UnicodeDecodeError as error:
         raise ModelFileError(f"{path}: the label file is not UTF-8 text", hint=HINT) from error
     return (parse_mapping if path.name == MAPPING_FILE else parse_labels)(text, str(path))
 
 
 def parse_labels(text: str, source: str) -> Labels:
-    """Read the text of a `selected_tags.csv`, one row for each output; `source` names it in errors."""
+    """Read the text of a `selected_tags.csv`, one row for each output; `source` names it in
+    errors.
+    """
     rows = _rows(text, source)
     if not rows or tuple(rows[0]) != HEADER:
         raise ModelFileError(f"{source}: the first line is not {','.join(HEADER)}", hint=HINT)
-    return _unique((_label(row, f"{source}: label {number}") for number, row in enumerate(rows[1:], start=1)), source)
+    return _unique(
+        (_label(row, f"{source}: label {number}") for number, row in enumerate(rows[1:], start=1)),
+        source,
+    )
 
 
 def parse_mapping(text: str, source: str) -> Labels:
@@ -52,13 +62,19 @@ def parse_mapping(text: str, source: str) -> Labels:
     try:
         data = json.loads(text)
         if "idx_to_tag" in data:
-            found = {int(n): (tag, data["tag_to_category"][tag]) for n, tag in data["idx_to_tag"].items()}
+            found = {
+                int(n): (tag, data["tag_to_category"][tag]) for n, tag in data["idx_to_tag"].items()
+            }
         else:
             found = {int(n): (entry["tag"], entry["category"]) for n, entry in data.items()}
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ModelFileError(f"{source}: not the form of a {MAPPING_FILE}: {error!r}", hint=HINT) from error
+        raise ModelFileError(
+            f"{source}: not the form of a {MAPPING_FILE}: {error!r}", hint=HINT
+        ) from error
     if sorted(found) != list(range(len(found))):
-        raise ModelFileError(f"{source}: the labels are not numbered 0 to {len(found) - 1} without a gap", hint=HINT)
+        raise ModelFileError(
+            f"{source}: the labels are not numbered 0 to {len(found) - 1} without a gap", hint=HINT
+        )
     return _unique((_mapped(*found[n], f"{source}: label {n}") for n in range(len(found))), source)
 
 
@@ -69,7 +85,9 @@ def _unique(labels: Iterable[Label], source: str) -> Labels:
     kept: list[Label] = []
     for number, label in enumerate(labels, start=1):
         if (label.name, label.category) in seen:
-            raise ModelFileError(f"{source}: label {number} ({label.name}) is there twice", hint=HINT)
+            raise ModelFileError(
+                f"{source}: label {number} ({label.name}) is there twice", hint=HINT
+            )
         seen.add((label.name, label.category))
         kept.append(label)
     if not kept:
@@ -90,14 +108,18 @@ def _label(row: list[str], where: str) -> Label:
     _, name, category, _ = row
     if category not in CATEGORY_NUMBERS:
         known = ", ".join(CATEGORY_NUMBERS)
-        raise ModelFileError(f"{where} ({name}) has category {category!r}, not one of {known}", hint=HINT)
+        raise ModelFileError(
+            f"{where} ({name}) has category {category!r}, not one of {known}", hint=HINT
+        )
     return _named(name, CATEGORY_NUMBERS[category], where)
 
 
 def _mapped(name: Any, category: Any, where: str) -> Label:
     if not isinstance(category, str) or category.lower() not in CATEGORIES:
         known = ", ".join(CATEGORIES)
-        raise ModelFileError(f"{where} ({name}) has category {category!r}, not one of {known}", hint=HINT)
+        raise ModelFileError(
+            f"{where} ({name}) has category {category!r}, not one of {known}", hint=HINT
+        )
     return _named(name, category.lower(), where)
 
 

@@ -1,4 +1,6 @@
-"""Which models have a name (SmilingWolf, Apache-2.0), at which revisions, and how the files of any come here."""
+"""Which models have a name (SmilingWolf, Apache-2.0), at which revisions, and how the files of any
+come here.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,8 @@ from taggers.labels import CSV_FILE
 MODEL_FILE, LABEL_FILE = "model.onnx", CSV_FILE
 DEFAULT = "wd-swinv2-v3"
 
-# name, repository, pinned revision, the threshold where the model's card measured precision = recall (- = none given).
+# name, repository, pinned revision, the threshold where the model's card measured precision =
+# recall (- = none given).
 _TABLE = """
 wd-swinv2-v3      SmilingWolf/wd-swinv2-tagger-v3           805ca9892b4fdfbe3f06f9de3f0a07b3da8637ed  0.2653
 wd-vit-v3         SmilingWolf/wd-vit-tagger-v3              7f6b584d0bd3f55c4531f14ba3d4761b2bccdc0f  0.2614
@@ -30,9 +33,10 @@ wd-convnext-v2    SmilingWolf/wd-v1-4-convnext-tagger-v2    4b34d1b07bdd8e954940
 wd-convnextv2-v2  SmilingWolf/wd-v1-4-convnextv2-tagger-v2  dbd4dbe553ee51feb3bc745b614fb762080e3912  0.3710
 wd-swinv2-v2      SmilingWolf/wd-v1-4-swinv2-tagger-v2      cdb0c7fdc70646f0af29c6f80f8df564344a69b6  0.3771
 wd-moat-v2        SmilingWolf/wd-v1-4-moat-tagger-v2        8452cddf280b952281b6e102411c50e981cb2908  0.3771
-"""
+"""  # noqa: E501
 
-# `owner/repo[/folder][@revision]`, a revision without slashes; some repositories keep each version in a folder.
+# `owner/repo[/folder][@revision]`, a revision without slashes; some repositories keep each version
+# in a folder.
 _PART = r"[\w-][\w.-]*"
 _REPO = re.compile(
     rf"(?P<repo>{_PART}/{_PART})(?P<folder>(/{_PART})*)(@(?P<revision>{_PART}))?",
@@ -44,8 +48,9 @@ _REPO = re.compile(
 class Model:
     """A model on the hub.
 
-    revision: a 40-hex commit once `pin` has seen it. pr_threshold: where its card has P = R. folder: where in the
-    repository its files lie. label_file: "" where it is not known yet which of the two kinds it has.
+    revision: a 40-hex commit once `pin` has seen it. pr_threshold: where its card has P = R.
+    folder: where in the repository its files lie. label_file: "" where it is not known yet which of
+    the two kinds it has.
     """
 
     name: str
@@ -86,7 +91,9 @@ class ModelRow:
 
 def _parse(line: str) -> Model:
     name, repo, revision, threshold = line.split()
-    return Model(name, repo, revision, None if threshold == "-" else float(threshold), label_file=CSV_FILE)
+    return Model(
+        name, repo, revision, None if threshold == "-" else float(threshold), label_file=CSV_FILE
+    )
 
 
 MODELS = {model.name: model for model in map(_parse, _TABLE.strip().splitlines())}
@@ -94,7 +101,8 @@ _BY_REPO = {model.repo: model for model in MODELS.values()}
 
 
 def find(name: str) -> Model:
-    """Return the model of a short name or of `owner/repo[@revision]`; a known repository comes pinned.
+    """Return the model of a short name or of `owner/repo[@revision]`; a known repository comes
+    pinned.
 
     Raises ConfigError for anything else, with the nearest name.
     """
@@ -104,7 +112,10 @@ def find(name: str) -> Model:
     if match is None:
         near = difflib.get_close_matches(name, MODELS, n=1, cutoff=0.4)
         known = f"did you mean {near[0]}? " if near else ""
-        raise ConfigError(f"unknown model {name!r}", hint=f"{known}known: {', '.join(MODELS)}, or owner/repo@revision")
+        raise ConfigError(
+            f"unknown model {name!r}",
+            hint=f"{known}known: {', '.join(MODELS)}, or owner/repo@revision",
+        )
     repo, folder, revision = match["repo"], match["folder"].strip("/"), match["revision"]
     known_model = _BY_REPO.get(repo)
     if known_model is not None and not folder and revision in (None, known_model.revision):
@@ -153,13 +164,16 @@ def _naming(model: Model) -> Iterator[None]:
     except hub.FetchError as error:
         raise hub.FetchError(
             f"the tagger {model.name} is not on this machine: {error.message}",
-            hint=f"run `{model.command}` where there is a connection, or name a folder with {MODEL_FILE} and "
+            hint=f"run `{model.command}` where there is a connection, or name a folder with "
+            f"{MODEL_FILE} and "
             f"its label file by --model-dir",
         ) from error
 
 
 def _label_file(model: Model) -> str:
-    """Return which label file a model has: known, or in the cache, or the first that the hub has."""
+    """Return which label file a model has: known, or in the cache, or the first that the
+    hub has.
+    """
     if model.label_file:
         return model.label_file
     for name in KINDS:
@@ -171,7 +185,9 @@ def _label_file(model: Model) -> str:
         except hub.NotThere:
             continue
         return name
-    raise hub.NotThere(f"{model.repo} at {model.revision} has neither of {', '.join(map(model.file, KINDS))}")
+    raise hub.NotThere(
+        f"{model.repo} at {model.revision} has neither of {', '.join(map(model.file, KINDS))}"
+    )
 
 
 def require_intact(model: Model, files: ModelFiles) -> None:
@@ -179,14 +195,22 @@ def require_intact(model: Model, files: ModelFiles) -> None:
     for path in (files.labels, files.weights):
         found = hub.damage(path)
         if found:
-            raise ModelFileError(found, hint=f"run `{model.command}`, which fetches a damaged file again")
+            raise ModelFileError(
+                found, hint=f"run `{model.command}`, which fetches a damaged file again"
+            )
 
 
 def list_models() -> tuple[ModelRow, ...]:
     """Return one row for each known model, the default first."""
     found = ((model, cached(model)) for model in MODELS.values())
     return tuple(
-        ModelRow(model.name, model.repo, model.revision, files is not None, files.weights if files else None)
+        ModelRow(
+            model.name,
+            model.repo,
+            model.revision,
+            files is not None,
+            files.weights if files else None,
+        )
         for model, files in found
     )
 
@@ -194,8 +218,8 @@ def list_models() -> tuple[ModelRow, ...]:
 def download(name: str, reporter: Reporter = SILENT) -> ModelFiles:
     """Fetch a model by name; what is there is checked, and fetched again if it is damaged.
 
-    Raises ConfigError for an unknown name, FetchError or StorageError when it cannot be had, and ModelFileError when
-    even the fresh download has another hash than the hub says.
+    Raises ConfigError for an unknown name, FetchError or StorageError when it cannot be had, and
+    ModelFileError when even the fresh download has another hash than the hub says.
     """
     model = pin(find(name))
     files = fetch(model)

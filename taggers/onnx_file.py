@@ -1,4 +1,6 @@
-"""What can be known of an ONNX file without loading it: whether it is whole, and which other files it reads."""
+"""What can be known of an ONNX file without loading it: whether it is whole, and which other files
+it reads.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,8 @@ CHILDREN: dict[str, dict[int, str]] = {
 MODEL_IR_VERSION, MODEL_GRAPH = 1, 7
 TENSOR_EXTERNAL_DATA = 13
 ENTRY_KEY, ENTRY_VALUE = 1, 2
-# Graphs inside of If and Loop nodes nest; no real model goes so deep, a hostile one would exhaust the stack.
+# Graphs inside of If and Loop nodes nest; no real model goes so deep, a hostile one would exhaust
+# the stack.
 DEEPEST = 48
 
 Span = tuple[int, int]
@@ -37,30 +40,38 @@ class _WireError(Exception):
 def check(path: Path) -> tuple[Path, ...]:
     """Refuse a file that is no whole ONNX model, or that reads files outside of its own folder.
 
-    Returns the external data files, sorted; most models have none. Raises ModelFileError. Only lengths and field
-    numbers are read (milliseconds); whether the weights are the right ones is for their sha256 to say.
+    Returns the external data files, sorted; most models have none. Raises ModelFileError. Only
+    lengths and field numbers are read (milliseconds); whether the weights are the right ones is for
+    their sha256 to say.
     """
     again = "fetch it again; if you copied it yourself, compare its size with the original"
     try:
         with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
             if data[: len(GIT_LFS_POINTER)] == GIT_LFS_POINTER:
-                raise ModelFileError(f"{path} is a Git LFS pointer, not the model", hint="run `git lfs pull` there")
+                raise ModelFileError(
+                    f"{path} is a Git LFS pointer, not the model", hint="run `git lfs pull` there"
+                )
             locations = sorted(_locations(data))
     except (OSError, ValueError) as error:  # mmap says ValueError for an empty file
-        raise ModelFileError(f"{path}: the model file cannot be read: {error}", hint=again) from error
+        raise ModelFileError(
+            f"{path}: the model file cannot be read: {error}", hint=again
+        ) from error
     except _WireError as error:
         raise ModelFileError(f"{path} is no whole ONNX model: {error}", hint=again) from error
     return tuple(_beside(path, location) for location in locations)
 
 
 def _beside(path: Path, location: str) -> Path:
-    """Return the external data file of this name, which must lie beside the model as a regular file."""
+    """Return the external data file of this name, which must lie beside the model as a regular
+    file.
+    """
     data = path.parent / location
     plain = location not in ("", ".", "..") and not any(sign in location for sign in "/\\:\0")
     if not plain or data.is_symlink() or not data.is_file():
         raise ModelFileError(
             f"{path} keeps weights in {location!r}, which is not a regular file in the same folder",
-            hint="use a model whose weights are in the one .onnx file, or put the data file beside it",
+            hint="use a model whose weights are in the one .onnx file, or put the data file "
+            "beside it",
         )
     return data
 
@@ -69,7 +80,11 @@ def _locations(data: mmap.mmap) -> set[str]:
     seen = {number for number, _, _ in _fields(data, (0, len(data)))}
     if not {MODEL_IR_VERSION, MODEL_GRAPH} <= seen:
         raise _WireError("it has no graph")
-    return {location for tensor in _tensors(data, "model", (0, len(data)), 0) for location in _external(data, tensor)}
+    return {
+        location
+        for tensor in _tensors(data, "model", (0, len(data)), 0)
+        for location in _external(data, tensor)
+    }
 
 
 def _tensors(data: mmap.mmap, message: str, span: Span, depth: int) -> Iterator[Span]:

@@ -18,21 +18,28 @@ from taggers.base import Precision
 
 # Part of the copy's name: to be raised when the recipe changes.
 RECIPES = {"int8": "dynamic-1", "fp16": "plain-1"}
-# Convolutions stay as they are: onnxruntime's integer ones are slower on a CPU than its float32 ones.
+# Convolutions stay as they are: onnxruntime's integer ones are slower on a CPU than its float32
+# ones.
 INT8_OPERATORS = ("MatMul",)
 CHECKSUM_SUFFIX = ".sha256"
 
 
 def cache_folder() -> Path:
     """Return where copies of models are kept: they can be made again at any time."""
-    base = os.environ.get("LOCALAPPDATA") if sys.platform == "win32" else os.environ.get("XDG_CACHE_HOME")
+    base = (
+        os.environ.get("LOCALAPPDATA")
+        if sys.platform == "win32"
+        else os.environ.get("XDG_CACHE_HOME")
+    )
     return Path(base or Path.home() / ".cache") / "datasetkit"
 
 
 def weights_for(weights: Path, precision: Precision) -> Path:
-    """Return the file to load for a precision: the model itself, or for int8 and fp16 its copy, made on the first call.
+    """Return the file to load for a precision: the model itself, or for int8 and fp16 its copy,
+    made on the first call.
 
-    Raises MissingExtra without the package `onnx`, ModelFileError where the model cannot be converted.
+    Raises MissingExtra without the package `onnx`, ModelFileError where the model cannot be
+    converted.
     """
     if precision not in RECIPES:
         return weights
@@ -57,12 +64,17 @@ def require_onnx(precision: Precision) -> None:
     """Raise MissingExtra unless the package `onnx` can be imported; it is not imported here."""
     if importlib.util.find_spec("onnx") is None:
         raise MissingExtra(
-            f"--precision {precision} needs the package onnx, which is not installed", hint="pip install onnx"
+            f"--precision {precision} needs the package onnx, which is not installed",
+            hint="pip install onnx",
         )
 
 
 def _is_whole(copy: Path, checksum: Path) -> bool:
-    return copy.is_file() and checksum.is_file() and checksum.read_text("utf-8").split()[:1] == [hub.sha256(copy)]
+    return (
+        copy.is_file()
+        and checksum.is_file()
+        and checksum.read_text("utf-8").split()[:1] == [hub.sha256(copy)]
+    )
 
 
 def _convert(weights: Path, made: Path, precision: Precision) -> None:
@@ -71,19 +83,28 @@ def _convert(weights: Path, made: Path, precision: Precision) -> None:
             _CONVERTERS[precision](weights, made)
         except OSError:
             raise
-        except Exception as error:  # onnx and onnxruntime raise nearly anything on graphs that they do not know
+        except (
+            Exception
+        ) as error:  # onnx and onnxruntime raise nearly anything on graphs that they do not know
             raise ModelFileError(
-                f"{weights} cannot be converted to {precision}: {(str(error).splitlines() or [repr(error)])[0]}",
+                f"{weights} cannot be converted to {precision}: "
+                f"{(str(error).splitlines() or [repr(error)])[0]}",
                 hint="use --precision float32",
             ) from error
 
 
 def _quantize(weights: Path, made: Path) -> None:
-    """Write a copy whose matrices are int8, a scale for each column; activations are scaled as they come."""
+    """Write a copy whose matrices are int8, a scale for each column; activations are scaled as they
+    come.
+    """
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
     quantize_dynamic(
-        weights, made, op_types_to_quantize=list(INT8_OPERATORS), per_channel=True, weight_type=QuantType.QInt8
+        weights,
+        made,
+        op_types_to_quantize=list(INT8_OPERATORS),
+        per_channel=True,
+        weight_type=QuantType.QInt8,
     )
 
 

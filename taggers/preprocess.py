@@ -1,4 +1,6 @@
-"""How a picture becomes the square that a model takes, byte for byte as in the models' own apps, or faster."""
+"""How a picture becomes the square that a model takes, byte for byte as in the models' own apps, or
+faster.
+"""
 
 from __future__ import annotations
 
@@ -12,29 +14,36 @@ from PIL import Image, ImageOps
 from datasetkit.core.errors import InputError
 from datasetkit.images import pixels
 
-# Part of the key of stored scores: to be raised whenever one byte of the result changes. Both kinds of models share
-# them: which kind a model is follows from its files, and so from its revision.
+# Part of the key of stored scores: to be raised whenever one byte of the result changes. Both kinds
+# of models share them: which kind a model is follows from its files, and so from its revision.
 PREPROCESS = "wd-bgr-bicubic-1"
 FAST_PREPROCESS = "wd-bgr-shrunk-2"
 
 WHITE = (255, 255, 255)
 ORIENTATION = 0x0112
-# Tall pictures are resampled in bands of so many padded pixels, so that 1x20000 does not become 20000x20000.
+# Tall pictures are resampled in bands of so many padded pixels, so that 1x20000 does not become
+# 20000x20000.
 BAND_PIXELS = 1 << 20
-# A strip of `size` by this many pixels is the most that is held (59 MB at 448); a longer side is no picture to tag.
+# A strip of `size` by this many pixels is the most that is held (59 MB at 448); a longer side is no
+# picture to tag.
 LONGEST_SIDE = 32_767
-# How many times the model's side a decoder has to leave: 50.3 dB from the exact input on average, 48.5 at 1.5.
+# How many times the model's side a decoder has to leave: 50.3 dB from the exact input on average,
+# 48.5 at 1.5.
 FAST_FACTOR = 2.0
 
 
 def to_square_bgr(image: Image.Image, size: int) -> NDArray[np.float32]:
     """Return the picture on a white square: (size, size, 3), float32 from 0 to 255, blue first.
 
-    Steps: EXIF turn, alpha onto white, RGB, white border to a square of the longer side (offset rounded down),
-    BICUBIC to `size` unless it has that size already. Raises InputError for a side over 32,767 pixels.
+    Steps: EXIF turn, alpha onto white, RGB, white border to a square of the longer side (offset
+    rounded down), BICUBIC to `size` unless it has that size already. Raises InputError for a side
+    over 32,767 pixels.
     """
     if max(image.size) > LONGEST_SIDE:
-        raise InputError(f"a picture of {image.width}x{image.height} pixels is too long to tag: {LONGEST_SIDE} at most")
+        raise InputError(
+            f"a picture of {image.width}x{image.height} pixels is too long to tag: "
+            f"{LONGEST_SIDE} at most"
+        )
     square = _square(_rgb(_turned(image)), size)
     return np.ascontiguousarray(np.asarray(square)[:, :, ::-1], np.float32)
 
@@ -42,9 +51,9 @@ def to_square_bgr(image: Image.Image, size: int) -> NDArray[np.float32]:
 def shrunk_to_square_bgr(picture: pixels.Reduced, size: int) -> NDArray[np.float32]:
     """Do what `to_square_bgr` does with an RGB picture that its decoder reduced by 2, 4 or 8.
 
-    The padded square of the whole picture then has a side and a place that are no whole pixels of the reduced one: one
-    BICUBIC resize with a fractional box hits them. (To resize first and pad then moves edges by up to a pixel: 35 dB
-    against 50 and more.)
+    The padded square of the whole picture then has a side and a place that are no whole pixels of
+    the reduced one: one BICUBIC resize with a fractional box hits them. (To resize first and pad
+    then moves edges by up to a pixel: 35 dB against 50 and more.)
     """
     whole = picture.width, picture.height
     factor = round(max(whole) / max(picture.image.size))
@@ -56,7 +65,8 @@ def shrunk_to_square_bgr(picture: pixels.Reduced, size: int) -> NDArray[np.float
     # Where the square begins: the picture itself may begin inside of a pixel.
     x, y = border_x + picture.box[0] - left, border_y + picture.box[1] - top
     image = _with_soft_ends(picture)
-    # Along the long edge there is no border, as in the whole square, so that its ends are not mixed with white.
+    # Along the long edge there is no border, as in the whole square, so that its ends are not mixed
+    # with white.
     width = max(border_x + image.width, math.ceil(x + side)) if left else image.width
     height = max(border_y + image.height, math.ceil(y + side)) if top else image.height
     canvas = _padded(image, width, height, border_x, border_y)
@@ -66,9 +76,11 @@ def shrunk_to_square_bgr(picture: pixels.Reduced, size: int) -> NDArray[np.float
 
 
 def _with_soft_ends(picture: pixels.Reduced) -> Image.Image:
-    """Mix the first and the last row or column beside the border with its white, by how much of it lies outside.
+    """Mix the first and the last row or column beside the border with its white, by how much of it
+    lies outside.
 
-    1003 pixels reduced by 2 are 502, and the last one (of a mirrored picture the first) is half made up.
+    1003 pixels reduced by 2 are 502, and the last one (of a mirrored picture the first) is half
+    made up.
     """
     image, axis = picture.image, int(picture.width > picture.height)
     if picture.width == picture.height:
@@ -82,7 +94,9 @@ def _with_soft_ends(picture: pixels.Reduced) -> Image.Image:
 
 
 def _softened(image: Image.Image, axis: int, at: int, share: float) -> Image.Image:
-    """Return a copy in which a column (axis 0) or row (axis 1) is mixed with white; share: what stays of it."""
+    """Return a copy in which a column (axis 0) or row (axis 1) is mixed with white; share: what
+    stays of it.
+    """
     box = (at, 0, at + 1, image.height) if axis == 0 else (0, at, image.width, at + 1)
     line = image.crop(box)
     soft = image.copy()
@@ -91,12 +105,16 @@ def _softened(image: Image.Image, axis: int, at: int, share: float) -> Image.Ima
 
 
 def _turned(image: Image.Image) -> Image.Image:
-    """Apply the EXIF orientation; `exif_transpose` alone would copy every picture that needs no turn."""
+    """Apply the EXIF orientation; `exif_transpose` alone would copy every picture that needs no
+    turn.
+    """
     return ImageOps.exif_transpose(image) if image.getexif().get(ORIENTATION, 1) != 1 else image
 
 
 def _rgb(image: Image.Image) -> Image.Image:
-    """Return an RGB picture of any mode, transparent parts on white; what `images.load` gave passes untouched."""
+    """Return an RGB picture of any mode, transparent parts on white; what `images.load` gave passes
+    untouched.
+    """
     if image.mode == "RGB" and not image.info:
         return image
     return pixels.to_srgb(image.copy())  # a copy: the caller's picture keeps its metadata
@@ -105,8 +123,8 @@ def _rgb(image: Image.Image) -> Image.Image:
 def _square(image: Image.Image, size: int) -> Image.Image:
     """Pad to a white square and resize it, row bands first and then columns.
 
-    Pillow resamples rows first and each by itself, and white stays white, so only the picture's own rows are
-    resampled: the same bytes as from the whole padded square, for a part of its memory.
+    Pillow resamples rows first and each by itself, and white stays white, so only the picture's own
+    rows are resampled: the same bytes as from the whole padded square, for a part of its memory.
     """
     width, height = image.size
     side = max(width, height)
@@ -120,7 +138,9 @@ def _square(image: Image.Image, size: int) -> Image.Image:
 
 
 def _full_rows(image: Image.Image, side: int, left: int) -> Iterator[tuple[int, Image.Image]]:
-    """Yield (y, rows of `side` pixels): the picture itself where it is as wide, else bands of it between white."""
+    """Yield (y, rows of `side` pixels): the picture itself where it is as wide, else bands of it
+    between white.
+    """
     width, height = image.size
     if width == side:
         yield 0, image

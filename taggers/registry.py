@@ -1,8 +1,8 @@
 """Which taggers there are, and how a name becomes one.
 
-To add a tagger, write a class that follows `taggers.base.Tagger` and name it in TAGGERS. A class that is built without
-arguments and has its `identity` as class attribute is complete; one that needs files also has a static
-`resolve(name, options, reporter) -> Resolved`.
+To add a tagger, write a class that follows `taggers.base.Tagger` and name it in TAGGERS. A class
+that is built without arguments and has its `identity` as class attribute is complete; one that
+needs files also has a static `resolve(name, options, reporter) -> Resolved`.
 """
 
 from __future__ import annotations
@@ -21,7 +21,10 @@ from taggers.base import Resolved, Tagger, TaggerOptions
 AUTO, BASIC, LOCAL = "auto", "basic", "local"
 _WD14 = "taggers.wd14:Wd14Tagger"
 # Strings, so that naming a tagger loads none of them.
-TAGGERS: dict[str, str] = {**dict.fromkeys(models.MODELS, _WD14), BASIC: "taggers.basic:BasicTagger"}
+TAGGERS: dict[str, str] = {
+    **dict.fromkeys(models.MODELS, _WD14),
+    BASIC: "taggers.basic:BasicTagger",
+}
 
 
 def names() -> tuple[str, ...]:
@@ -29,7 +32,9 @@ def names() -> tuple[str, ...]:
     return (AUTO, *TAGGERS)
 
 
-def open_tagger(name: str = AUTO, options: TaggerOptions | None = None, reporter: Reporter = SILENT) -> Tagger:
+def open_tagger(
+    name: str = AUTO, options: TaggerOptions | None = None, reporter: Reporter = SILENT
+) -> Tagger:
     """Resolve a tagger, fetch what is missing, and load it."""
     found = resolve(name, options, reporter)
     if found.notice:
@@ -38,12 +43,15 @@ def open_tagger(name: str = AUTO, options: TaggerOptions | None = None, reporter
     return found.open()
 
 
-def resolve(name: str = AUTO, options: TaggerOptions | None = None, reporter: Reporter = SILENT) -> Resolved:
-    """Find a tagger by name without loading it, so that scores under its identity can be read from the store.
+def resolve(
+    name: str = AUTO, options: TaggerOptions | None = None, reporter: Reporter = SILENT
+) -> Resolved:
+    """Find a tagger by name without loading it, so that scores under its identity can be read from
+    the store.
 
-    "auto" is the default WD14 model where it is cached or can be fetched (which happens here), else `basic` with a
-    notice. A tagger that is named is that one or an error: ModelFileError or MissingExtra (exit 12) when it cannot be
-    had, ConfigError for a name nobody knows.
+    "auto" is the default WD14 model where it is cached or can be fetched (which happens here), else
+    `basic` with a notice. A tagger that is named is that one or an error: ModelFileError or
+    MissingExtra (exit 12) when it cannot be had, ConfigError for a name nobody knows.
     """
     options = options or TaggerOptions()
     require_known(name)
@@ -55,7 +63,9 @@ def resolve(name: str = AUTO, options: TaggerOptions | None = None, reporter: Re
 
 
 def require_known(name: str) -> None:
-    """Raise ConfigError, with the nearest name, unless `name` is a tagger's or has the form owner/repo[@revision]."""
+    """Raise ConfigError, with the nearest name, unless `name` is a tagger's or has the form
+    owner/repo[@revision].
+    """
     if name in names():
         return
     if "/" in name:
@@ -63,17 +73,26 @@ def require_known(name: str) -> None:
         return
     near = difflib.get_close_matches(name, names(), n=1, cutoff=0.4)
     first = f"did you mean {near[0]}? " if near else ""
-    raise ConfigError(f"unknown tagger {name!r}", hint=f"{first}known: {', '.join(names())}, or owner/repo@revision")
+    raise ConfigError(
+        f"unknown tagger {name!r}",
+        hint=f"{first}known: {', '.join(names())}, or owner/repo@revision",
+    )
 
 
 def _require_basic_can(options: TaggerOptions) -> None:
-    """Refuse what the shipped tagger does not do: it is whole in the package, and runs on the CPU only."""
+    """Refuse what the shipped tagger does not do: it is whole in the package, and runs on the CPU
+    only.
+    """
     if options.model_dir is not None:
         raise ConfigError("the tagger basic takes no --model-dir", hint="leave one of the two out")
     if not options.exact:
-        raise ConfigError("the tagger basic has no --precision and no --fast-decode", hint="leave them out")
+        raise ConfigError(
+            "the tagger basic has no --precision and no --fast-decode", hint="leave them out"
+        )
     if options.provider not in (AUTO, "cpu"):
-        raise ModelFileError(f"the tagger basic does not run on {options.provider}", hint="leave --provider out")
+        raise ModelFileError(
+            f"the tagger basic does not run on {options.provider}", hint="leave --provider out"
+        )
 
 
 def _auto(options: TaggerOptions, reporter: Reporter) -> Resolved:
@@ -87,7 +106,9 @@ def _auto(options: TaggerOptions, reporter: Reporter) -> Resolved:
             raise  # basic is no stand-in for what was asked for by name
         stand_in = _named(BASIC, options, reporter)
         command = models.MODELS[models.DEFAULT].command
-        return _with_notice(stand_in, f"{reason.message}; tagging with basic instead (`{command}` fetches it)")
+        return _with_notice(
+            stand_in, f"{reason.message}; tagging with basic instead (`{command}` fetches it)"
+        )
     return _named(models.DEFAULT, options, reporter)
 
 
@@ -96,7 +117,9 @@ def _named(name: str, options: TaggerOptions, reporter: Reporter) -> Resolved:
     if hasattr(tagger, "resolve"):
         resolved: Resolved = tagger.resolve(name, options, reporter)
         return resolved
-    return Resolved(tagger.identity, open=partial(_build, name), fetch=_nothing, notice=tagger.notice)
+    return Resolved(
+        tagger.identity, open=partial(_build, name), fetch=_nothing, notice=tagger.notice
+    )
 
 
 def _build(name: str) -> Tagger:

@@ -24,14 +24,19 @@ from taggers.base import (
 )
 
 RatingPlace = Literal["none", "first", "last"]
-# MCut on characters alone would pick one out of pure noise; the models' own app has the same lower bound.
+# MCut on characters alone would pick one out of pure noise; the models' own app has the same lower
+# bound.
 CHARACTER_MCUT_FLOOR = 0.15
-_GENERAL, _CHARACTER, _RATING = (CATEGORIES.index(category) for category in (GENERAL, CHARACTER, RATING))
+_GENERAL, _CHARACTER, _RATING = (
+    CATEGORIES.index(category) for category in (GENERAL, CHARACTER, RATING)
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """The scores of one picture that are above the floor: rows of the labels, rising, and scores in steps of 1e-4."""
+    """The scores of one picture that are above the floor: rows of the labels, rising, and scores in
+    steps of 1e-4.
+    """
 
     rows: NDArray[np.intp]
     counted: NDArray[np.int64]
@@ -53,7 +58,8 @@ class Kept:
 
 @dataclass(frozen=True, slots=True)
 class Cut:
-    """Where tags are cut off. threshold, character_threshold: least scores; mcut: found from the scores instead.
+    """Where tags are cut off. threshold, character_threshold: least scores; mcut: found from the
+    scores instead.
 
     rating: where the best rating stands.
     """
@@ -68,15 +74,17 @@ class Cut:
         if not self.mcut:
             return {GENERAL: self.threshold, CHARACTER: self.character_threshold}
         categories = labels.categories[kept.rows]
-        general, character = (_mcut_kept(kept, categories, labels, place) for place in (_GENERAL, _CHARACTER))
+        general, character = (
+            _mcut_kept(kept, categories, labels, place) for place in (_GENERAL, _CHARACTER)
+        )
         return {GENERAL: general, CHARACTER: max(character, CHARACTER_MCUT_FLOOR)}
 
 
 def mcut(scores: ArrayLike) -> float:
     """Return the middle of the largest gap between neighbouring scores, the highest of equal gaps.
 
-    A single score is parted from 0. Source: Largeron, Moulin and Géry, "MCut: a thresholding strategy for
-    multi-label classification", IDA 2012.
+    A single score is parted from 0. Source: Largeron, Moulin and Géry, "MCut: a thresholding
+    strategy for multi-label classification", IDA 2012.
     """
     falling = -np.sort(-steps(scores))
     if len(falling) < 2:
@@ -101,24 +109,35 @@ def select(
 def choose(kept: Kept, labels: Labels, cut: Cut) -> tuple[ScoredTag, ...]:
     """Choose the tags of one picture, in caption order.
 
-    Order: the rating if asked for first; characters; counts of persons (`1girl`, `2boys`); all other general tags;
-    the rating if asked for last. Within each by falling score, ties by row of the label file. A score that equals
-    its threshold is in. What a model scores besides (artists, copyrights, ...) is never chosen.
+    Order: the rating if asked for first; characters; counts of persons (`1girl`, `2boys`); all
+    other general tags; the rating if asked for last. Within each by falling score, ties by row of
+    the label file. A score that equals its threshold is in. What a model scores besides (artists,
+    copyrights, ...) is never chosen.
     """
     least = cut.of(kept, labels)
     categories = labels.categories[kept.rows]
     general = (categories == _GENERAL) & (kept.counted >= threshold_steps(least[GENERAL]))
     persons = general & labels.persons[kept.rows]
     characters = _falling(
-        kept, labels, (categories == _CHARACTER) & (kept.counted >= threshold_steps(least[CHARACTER]))
+        kept,
+        labels,
+        (categories == _CHARACTER) & (kept.counted >= threshold_steps(least[CHARACTER])),
     )
     best = _falling(kept, labels, categories == _RATING)[:1] if cut.rating != "none" else ()
     first, last = (best if cut.rating == place else () for place in ("first", "last"))
-    return (*first, *characters, *_falling(kept, labels, persons), *_falling(kept, labels, general & ~persons), *last)
+    return (
+        *first,
+        *characters,
+        *_falling(kept, labels, persons),
+        *_falling(kept, labels, general & ~persons),
+        *last,
+    )
 
 
 def threshold_steps(threshold: float) -> int:
-    """Return the least whole number of steps that reaches a threshold; the inner rounding takes float noise away."""
+    """Return the least whole number of steps that reaches a threshold; the inner rounding takes
+    float noise away.
+    """
     return math.ceil(round(threshold * STEPS, 6))
 
 

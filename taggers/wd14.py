@@ -1,4 +1,6 @@
-"""A tagger from an ONNX file, of SmilingWolf's family or with a `tag_mapping.json`, from the hub or from a folder."""
+"""A tagger from an ONNX file, of SmilingWolf's family or with a `tag_mapping.json`, from the hub or
+from a folder.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,13 @@ from taggers.base import Identity, Labels, Resolved, TaggerOptions, round_scores
 from taggers.kinds import KINDS, Kind
 from taggers.labels import read_labels
 from taggers.models import MODEL_FILE, Model, ModelFiles
-from taggers.preprocess import FAST_FACTOR, FAST_PREPROCESS, PREPROCESS, shrunk_to_square_bgr, to_square_bgr
+from taggers.preprocess import (
+    FAST_FACTOR,
+    FAST_PREPROCESS,
+    PREPROCESS,
+    shrunk_to_square_bgr,
+    to_square_bgr,
+)
 
 # On a CPU a batch gains nothing; a graphics card idles without one.
 CPU_BATCH, CARD_BATCH = 1, 8
@@ -41,7 +49,9 @@ class Wd14Tagger:
         options: TaggerOptions | None = None,
         pr_threshold: float | None = None,
     ) -> None:
-        """Load the files, which were checked before; raises ModelFileError where weights and labels do not fit."""
+        """Load the files, which were checked before; raises ModelFileError where weights and labels
+        do not fit.
+        """
         options = options or TaggerOptions()
         self.identity = identity
         self.pr_threshold = pr_threshold
@@ -55,8 +65,14 @@ class Wd14Tagger:
             precision=options.precision,
         )
         self.device = providers.device(self._session)
-        self.notice = "" if options.precision != "float32" else sessions.idle_card(self._session, options.provider)
-        self._input, self._fixed_batch, self._size = _input(self._session, files.weights, self._kind)
+        self.notice = (
+            ""
+            if options.precision != "float32"
+            else sessions.idle_card(self._session, options.provider)
+        )
+        self._input, self._fixed_batch, self._size = _input(
+            self._session, files.weights, self._kind
+        )
         self.decode_at = self._size if options.fast_decode else None
         self.decode_factor = FAST_FACTOR
         self._output = _output(self._session, files.weights)
@@ -72,7 +88,8 @@ class Wd14Tagger:
     def resolve(name: str, options: TaggerOptions, reporter: Reporter = SILENT) -> Resolved:
         """Find a model by name, or in `options.model_dir`, without loading it.
 
-        Nothing is fetched for a pinned model, so that stored scores need neither its files nor a connection.
+        Nothing is fetched for a pinned model, so that stored scores need neither its files nor a
+        connection.
         """
         if options.model_dir is not None:
             return _in_folder(name, options.model_dir, options)
@@ -84,12 +101,16 @@ class Wd14Tagger:
             identity,
             open=partial(_open_from_hub, model, identity, options),
             fetch=partial(_fetch, model),
-            notice=f"{name} names no commit; to get the same tags later, write {model.name}" if moving else "",
+            notice=f"{name} names no commit; to get the same tags later, write {model.name}"
+            if moving
+            else "",
             pr_threshold=model.pr_threshold,
         )
 
     def prepare(self, image: Image.Image) -> NDArray[np.float32]:
-        """Return the picture as the model's input, e.g. (size, size, 3), BGR, 0 to 255; safe in many threads."""
+        """Return the picture as the model's input, e.g. (size, size, 3), BGR, 0 to 255; safe in
+        many threads.
+        """
         return self._kind.tensor(to_square_bgr(image, self._size))
 
     def prepare_shrunk(self, picture: Reduced) -> NDArray[np.float32]:
@@ -104,7 +125,11 @@ class Wd14Tagger:
         pictures = [np.asarray(picture, np.float32) for picture in batch]
         count = self._fixed_batch or self.batch_size
         rows = [self._run(pictures[at : at + count]) for at in range(0, len(pictures), count)]
-        return round_scores(np.concatenate(rows)) if rows else np.zeros((0, len(self.labels)), np.float32)
+        return (
+            round_scores(np.concatenate(rows))
+            if rows
+            else np.zeros((0, len(self.labels)), np.float32)
+        )
 
     def close(self) -> None:
         """Let the session go."""
@@ -123,24 +148,34 @@ class Wd14Tagger:
             ) from error
         self._require_width(found.shape[-1])
         probabilities = self._kind.probabilities(found[: len(pictures)])
-        if not (np.isfinite(found).all() and probabilities.min() >= -SLACK and probabilities.max() <= 1 + SLACK):
+        if not (
+            np.isfinite(found).all()
+            and probabilities.min() >= -SLACK
+            and probabilities.max() <= 1 + SLACK
+        ):
             raise ModelFileError(
                 f"{self._weights} gave numbers that are no probabilities",
-                hint=f"a model with {self._kind.label_file} ends in a sigmoid; half-precision copies may overflow",
+                hint=f"a model with {self._kind.label_file} ends in a sigmoid; half-precision "
+                "copies may overflow",
             )
         return np.clip(probabilities, 0, 1)
 
     def _require_width(self, width: object) -> None:
-        """A label file of another model would give wrong tags without a word; a symbolic width is seen at the run."""
+        """A label file of another model would give wrong tags without a word; a symbolic width is
+        seen at the run.
+        """
         if isinstance(width, int) and width != len(self.labels):
             raise ModelFileError(
                 f"{self._weights} scores {width} tags, its label file names {len(self.labels)}",
-                hint=f"take {MODEL_FILE} and {self._kind.label_file} from the same repository and revision",
+                hint=f"take {MODEL_FILE} and {self._kind.label_file} from the same repository "
+                "and revision",
             )
 
 
 def _identity(name: str, revision: str, options: TaggerOptions) -> Identity:
-    return Identity(name, revision, FAST_PREPROCESS if options.fast_decode else PREPROCESS, options.precision)
+    return Identity(
+        name, revision, FAST_PREPROCESS if options.fast_decode else PREPROCESS, options.precision
+    )
 
 
 def _fetch(model: Model) -> None:
@@ -170,10 +205,17 @@ def _in_folder(name: str, place: Path, options: TaggerOptions) -> Resolved:
 
 
 def _open_from_folder(
-    files: ModelFiles, seen: object, identity: Identity, options: TaggerOptions, pr_threshold: float | None
+    files: ModelFiles,
+    seen: object,
+    identity: Identity,
+    options: TaggerOptions,
+    pr_threshold: float | None,
 ) -> Wd14Tagger:
     if folder.stamp(files) != seen and folder.content(files) != identity.revision:
-        raise ModelFileError(f"{files.weights.parent}: the model's files have changed during the run", hint="run again")
+        raise ModelFileError(
+            f"{files.weights.parent}: the model's files have changed during the run",
+            hint="run again",
+        )
     return Wd14Tagger(files, identity, options=options, pr_threshold=pr_threshold)
 
 
@@ -187,7 +229,8 @@ def _input(session: Any, weights: Path, kind: Kind) -> tuple[str, int | None, in
     side = kind.side(first.shape)
     if side is None or first.type != "tensor(float)":
         raise ModelFileError(
-            f"{weights} takes {first.type} {first.shape}; a model with {kind.label_file} takes tensor(float) "
+            f"{weights} takes {first.type} {first.shape}; a model with {kind.label_file} takes "
+            "tensor(float) "
             f"{kind.expected()}",
             hint=f"take {MODEL_FILE} and its label file from one repository and revision",
         )

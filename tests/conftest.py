@@ -7,4 +7,8 @@ collect_ignore_glob = [] if TRAINER else ["trainer/*"]
 
 
 def pytest_report_header() -> str:
-    return "" if TRAINER else "without PyTorch: the trainer's tests are left out; make test TRAIN=1 runs them"
+    return (
+        ""
+        if TRAINER
+        else "without PyTorch: the trainer's tests are left out; make test TRAIN=1 runs them"
+    )

@@ -1,4 +1,6 @@
-"""The library as a program or a notebook calls it: frozen results, silent, errors raised with nothing changed."""
+"""The library as a program or a notebook calls it: frozen results, silent, errors raised with
+nothing changed.
+"""
 
 import dataclasses
 import pickle
@@ -52,7 +54,9 @@ def test_the_example_of_the_module_works_and_prints_nothing(imgs, capsys):
     result = api.tag(imgs, options)
     texts = {done.record.path.name: done.value.text() for done in result.report.done}
     assert set(texts) == {"a0.png", "a1.png", "a2.png"}
-    assert all(text.startswith("MikamiYua, 1girl") and "lips" not in text for text in texts.values())
+    assert all(
+        text.startswith("MikamiYua, 1girl") and "lips" not in text for text in texts.values()
+    )
     assert capsys.readouterr() == ("", "")
 
 

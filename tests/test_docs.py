@@ -1,4 +1,6 @@
-"""The pages of the commands: one a command, and on it every option; and what the pages of dsk.toml say is so."""
+"""The pages of the commands: one a command, and on it every option; and what the pages of dsk.toml
+say is so.
+"""
 
 import re
 from pathlib import Path
@@ -21,13 +23,20 @@ def page(name: str) -> str:
 def test_every_option_of_a_command_stands_on_its_page(name):
     text = page(name)
     assert re.search(rf"\bdsk {name}\b", text)
-    missing = [option for option in options(COMMANDS[name]) if not re.search(rf"{option}(?![\w-])", text)]
+    missing = [
+        option for option in options(COMMANDS[name]) if not re.search(rf"{option}(?![\w-])", text)
+    ]
     assert missing == []
 
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_a_page_names_no_option_that_its_commands_do_not_have(name):
-    mine = {o for other in COMMANDS if other.split()[0] == name.split()[0] for o in _all(COMMANDS[other])}
+    mine = {
+        o
+        for other in COMMANDS
+        if other.split()[0] == name.split()[0]
+        for o in _all(COMMANDS[other])
+    }
     everybodys = {o for command in COMMANDS.values() for o in _all(command)}
     assert _named(page(name)) <= everybodys
     usage = re.findall(rf"^(?:\$ )?dsk {name} .*$", page(name), re.MULTILINE)
@@ -35,7 +44,9 @@ def test_a_page_names_no_option_that_its_commands_do_not_have(name):
 
 
 def _all(command) -> set[str]:
-    return {"--help"} | {name for param in command.params for name in (*param.opts, *param.secondary_opts)}
+    return {"--help"} | {
+        name for param in command.params for name in (*param.opts, *param.secondary_opts)
+    }
 
 
 def _named(text: str) -> set[str]:

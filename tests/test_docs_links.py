@@ -1,4 +1,6 @@
-"""Every link of the pages leads to a file and a heading that are there, and every command that they show exists."""
+"""Every link of the pages leads to a file and a heading that are there, and every command that they
+show exists.
+"""
 
 import re
 from pathlib import Path
@@ -55,11 +57,15 @@ def test_every_page_of_docs_can_be_reached_from_the_index():
             continue
         seen.add(page)
         links = _LINK.findall(_CODE.sub("", text(page)))
-        waiting += [(page.parent / link.partition("#")[0]).resolve() for link in links if "://" not in link]
+        waiting += [
+            (page.parent / link.partition("#")[0]).resolve() for link in links if "://" not in link
+        ]
     assert set((ROOT / "docs").rglob("*.md")) <= seen
 
 
 def test_every_file_that_contributors_are_sent_to_is_there():
-    paths = re.findall(r"`((?:datasetkit|taggers|tests|docs|examples)/[\w./-]+)`", text(ROOT / "CONTRIBUTING.md"))
+    paths = re.findall(
+        r"`((?:datasetkit|taggers|tests|docs|examples)/[\w./-]+)`", text(ROOT / "CONTRIBUTING.md")
+    )
     assert len(paths) > 15
     assert [path for path in paths if not (ROOT / path).exists()] == []

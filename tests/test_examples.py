@@ -1,4 +1,6 @@
-"""The examples do what their pages say: each dsk.toml runs from end to end, and so does the notebook."""
+"""The examples do what their pages say: each dsk.toml runs from end to end, and so does the
+notebook.
+"""
 
 import asyncio
 import json
@@ -20,7 +22,11 @@ HANDFUL = 4
 
 def dsk(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     # Without a hub, and without the models that this machine may hold: the examples work anywhere.
-    env = os.environ | {"HF_HUB_OFFLINE": "1", "HF_HOME": str(cwd.parent / "hub"), "PYTHONWARNINGS": "error"}
+    env = os.environ | {
+        "HF_HUB_OFFLINE": "1",
+        "HF_HOME": str(cwd.parent / "hub"),
+        "PYTHONWARNINGS": "error",
+    }
     return subprocess.run(
         [sys.executable, "-m", "datasetkit", *arguments],
         cwd=cwd, env=env, capture_output=True, encoding="utf-8", timeout=120,
@@ -40,11 +46,15 @@ def pictures(folder: Path) -> list[Path]:
 
 def captions(folder: Path) -> list[str]:
     """The captions of a folder's pictures, each of which must have one."""
-    return [path.with_suffix(".txt").read_text(encoding="utf-8").strip() for path in pictures(folder)]
+    return [
+        path.with_suffix(".txt").read_text(encoding="utf-8").strip() for path in pictures(folder)
+    ]
 
 
 def recipe(name: str, project: Path, folders: tuple[str, ...]) -> dict:
-    """Lay an example's dsk.toml beside a handful of the quickstart's pictures in each of its folders."""
+    """Lay an example's dsk.toml beside a handful of the quickstart's pictures in each of its
+    folders.
+    """
     project.mkdir()
     shutil.copy(EXAMPLES / name / "dsk.toml", project)
     some = sorted((QUICKSTART / "pictures").glob("*.jpg"))[:HANDFUL]
@@ -58,7 +68,9 @@ def recipe(name: str, project: Path, folders: tuple[str, ...]) -> dict:
 @pytest.fixture(scope="module")
 def quickstart(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[dict]]:
     project = tmp_path_factory.mktemp("quickstart") / "project"
-    shutil.copytree(QUICKSTART, project, ignore=shutil.ignore_patterns("*.py", "*.md", "__pycache__"))
+    shutil.copytree(
+        QUICKSTART, project, ignore=shutil.ignore_patterns("*.py", "*.md", "__pycache__")
+    )
     return project, run(project)
 
 
@@ -82,18 +94,29 @@ def test_quickstart_exports_what_it_planned(quickstart):
     project, steps = quickstart
     exported = tomllib.loads((project / "dataset" / "dataset.toml").read_text(encoding="utf-8"))
     subsets = [subset for part in exported["datasets"] for subset in part["subsets"]]
-    assert [(project / "dataset" / subset["image_dir"]).is_dir() for subset in subsets] == [True, True]
+    assert [(project / "dataset" / subset["image_dir"]).is_dir() for subset in subsets] == [
+        True,
+        True,
+    ]
     planned = next(step for step in steps if step["step"] == "layout")["result"]["concepts"]
     assert planned == [["sylvie", subsets[0]["num_repeats"]]]
     assert exported["general"]["keep_tokens"] == 1
-    assert {path.name for path in (project / "report").iterdir()} == {"tags.csv", "pairs.csv", "tags.png"}
+    assert {path.name for path in (project / "report").iterdir()} == {
+        "tags.csv",
+        "pairs.csv",
+        "tags.png",
+    }
 
 
 def test_a_second_run_of_the_quickstart_changes_nothing(quickstart):
     project, _ = quickstart
-    before = {path: path.stat().st_mtime_ns for path in (project / "dataset").rglob("*") if path.is_file()}
+    before = {
+        path: path.stat().st_mtime_ns for path in (project / "dataset").rglob("*") if path.is_file()
+    }
     run(project)
-    assert {path: path.stat().st_mtime_ns for path in (project / "dataset").rglob("*") if path.is_file()} == before
+    assert {
+        path: path.stat().st_mtime_ns for path in (project / "dataset").rglob("*") if path.is_file()
+    } == before
 
 
 def test_quickstart_can_cut_sylvie_out(tmp_path):
@@ -102,7 +125,9 @@ def test_quickstart_can_cut_sylvie_out(tmp_path):
     recipe("quickstart", project, ("pictures", "reg-pictures"))
     path = project / "dsk.toml"
     steps = '"resize", "cutout", "tag"'
-    path.write_text(path.read_text(encoding="utf-8").replace('"resize", "tag"', steps), encoding="utf-8")
+    path.write_text(
+        path.read_text(encoding="utf-8").replace('"resize", "tag"', steps), encoding="utf-8"
+    )
     run(project)
     found = [caption.split(", ") for caption in captions(project / "work" / "sylvie")]
     assert len(found) == HANDFUL
@@ -119,11 +144,23 @@ def test_face_recipe_keeps_the_face_out_of_captions_and_exports_its_numbers(tmp_
     for path in crops:
         with Image.open(path) as crop:
             assert crop.width == crop.height <= 512
-    assert sorted(path.name for path in (project / "dataset").glob("*/*")) == ["20_1girl", "20_MikamiYua"]
-    assert all(caption.startswith("MikamiYua") for caption in captions(project / "dataset/train/20_MikamiYua"))
+    assert sorted(path.name for path in (project / "dataset").glob("*/*")) == [
+        "20_1girl",
+        "20_MikamiYua",
+    ]
+    assert all(
+        caption.startswith("MikamiYua")
+        for caption in captions(project / "dataset/train/20_MikamiYua")
+    )
     exported = tomllib.loads((project / "dataset" / "config.toml").read_text(encoding="utf-8"))
     flat = {key: value for table in exported.values() for key, value in table.items()}
-    for key in ("network_dim", "network_alpha", "lr_scheduler_num_cycles", "lr_warmup_steps", "save_last_n_epochs"):
+    for key in (
+        "network_dim",
+        "network_alpha",
+        "lr_scheduler_num_cycles",
+        "lr_warmup_steps",
+        "save_last_n_epochs",
+    ):
         assert flat[key] == config["train"][key]
 
 
@@ -132,11 +169,14 @@ def test_clothes_recipe_makes_the_steps_that_its_page_names(tmp_path):
     project = tmp_path / "project"
     recipe("clothes", project, ("pictures",))
     steps = run(project)
-    assert all(caption.startswith("mytag") for caption in captions(project / "dataset/train/6_mycloths"))
+    assert all(
+        caption.startswith("mytag") for caption in captions(project / "dataset/train/6_mycloths")
+    )
     masks = list((project / "dataset/train/6_mycloths/masks").iterdir())
     assert len(masks) == HANDFUL and (project / "faces.png").is_file()
     plan = next(step for step in steps if step["step"] == "layout")["result"]["plan"]
-    # The page says 30 pictures x 6 x 10 epochs = 1,800 steps; with a batch of 1 they go by the picture.
+    # The page says 30 pictures x 6 x 10 epochs = 1,800 steps; with a batch of 1 they go by the
+    # picture.
     assert plan["train"]["steps"] == HANDFUL * 6 * 10
 
 
@@ -148,7 +188,8 @@ def test_every_recipe_opens_with_the_command_that_runs_it():
         assert f"\n{command}" in (path.parent / "README.md").read_text(encoding="utf-8"), path
 
 
-# The machinery of the notebook client warns about its own future; what the notebook does is the kernel's business.
+# The machinery of the notebook client warns about its own future; what the notebook does is the
+# kernel's business.
 @pytest.mark.filterwarnings("default")
 def test_notebook_runs_from_top_to_bottom_in_a_fresh_kernel(tmp_path, monkeypatch):
     import nbformat
@@ -157,10 +198,17 @@ def test_notebook_runs_from_top_to_bottom_in_a_fresh_kernel(tmp_path, monkeypatc
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     notebook = nbformat.read(NOTEBOOK, as_version=4)
-    client = NotebookClient(notebook, timeout=120, kernel_name="python3", resources={"metadata": {"path": EXAMPLES}})
+    client = NotebookClient(
+        notebook, timeout=120, kernel_name="python3", resources={"metadata": {"path": EXAMPLES}}
+    )
     asyncio.run(client.async_execute())
     # Joined: on a busy machine one line may arrive in several pieces.
-    printed = "".join(output.text for cell in notebook.cells for output in cell.get("outputs", ()) if "text" in output)
+    printed = "".join(
+        output.text
+        for cell in notebook.cells
+        for output in cell.get("outputs", ())
+        if "text" in output
+    )
     assert "8 repeats, 960 steps" in printed
 
 

@@ -1,4 +1,6 @@
-"""The example pictures are what their scripts make, and hold the special cases that the quickstart shows."""
+"""The example pictures are what their scripts make, and hold the special cases that the quickstart
+shows.
+"""
 
 import importlib.util
 from pathlib import Path
@@ -11,7 +13,8 @@ from PIL import Image
 QUICKSTART = Path(__file__).parents[1] / "examples" / "quickstart"
 PICTURES = QUICKSTART / "pictures"
 REG_PICTURES = QUICKSTART / "reg-pictures"
-# Another release of Pillow, libjpeg or resvg may round otherwise; a picture that changed in earnest is far above this.
+# Another release of Pillow, libjpeg or resvg may round otherwise; a picture that changed in earnest
+# is far above this.
 MEAN_LEVELS = 2.0
 
 
@@ -78,7 +81,9 @@ def test_names_are_as_messy_as_in_life():
     assert any(Path(name).suffix.isupper() for name in found)
     assert {"9.jpg", "10.jpg"} <= found, "natural order differs from that of the alphabet"
     folded = [name.casefold() for name in found]
-    assert len(set(folded)) == len(folded), "the folder can be copied to a file system that ignores case"
+    assert len(set(folded)) == len(folded), (
+        "the folder can be copied to a file system that ignores case"
+    )
 
 
 def test_one_picture_lies_on_its_side_and_tells_where_it_was_taken():
@@ -126,5 +131,7 @@ def test_reg_pictures_are_eight_squares():
 
 
 def test_example_pictures_stay_small():
-    total = sum(path.stat().st_size for folder in (PICTURES, REG_PICTURES) for path in folder.iterdir())
+    total = sum(
+        path.stat().st_size for folder in (PICTURES, REG_PICTURES) for path in folder.iterdir()
+    )
     assert total < 4.5e6

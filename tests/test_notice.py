@@ -8,8 +8,14 @@ import pytest
 ROOT = Path(__file__).parents[1]
 NOTICE = (ROOT / "NOTICE").read_text(encoding="utf-8")
 CODE = {".py", ".pyc", ".typed"}
-# Folders whose files are named one by one, and folders of many pictures from one source, which are named whole.
-NAMED_ONE_BY_ONE = ("datasetkit/data", "datasetkit/vision/weights", "trainer/tinybase/weights", "examples/assets")
+# Folders whose files are named one by one, and folders of many pictures from one source, which are
+# named whole.
+NAMED_ONE_BY_ONE = (
+    "datasetkit/data",
+    "datasetkit/vision/weights",
+    "trainer/tinybase/weights",
+    "examples/assets",
+)
 NAMED_WHOLE = (
     "examples/quickstart/pictures",
     "examples/quickstart/reg-pictures",
@@ -66,13 +72,18 @@ def test_no_data_file_lies_where_no_notice_is_asked_for():
         path.relative_to(ROOT).as_posix()
         for folder in ("datasetkit", "taggers", "trainer", "examples")
         for path in shipped(folder)
-        if path.suffix.lower() in binaries and not path.relative_to(ROOT).as_posix().startswith(asked_for)
+        if path.suffix.lower() in binaries
+        and not path.relative_to(ROOT).as_posix().startswith(asked_for)
     ]
     assert elsewhere == []
 
 
 def test_every_path_in_the_notice_exists():
-    paths = [name for name in names_in(NOTICE) if name.startswith(("datasetkit/", "trainer/", "examples/"))]
+    paths = [
+        name
+        for name in names_in(NOTICE)
+        if name.startswith(("datasetkit/", "trainer/", "examples/"))
+    ]
     assert len(paths) >= 12
     missing = [name for name in paths if not (ROOT / name.rstrip(".")).exists()]
     assert missing == []
@@ -81,7 +92,9 @@ def test_every_path_in_the_notice_exists():
 def test_every_entry_of_the_notice_says_its_licence():
     lists = NOTICE.split("-------\n", 1)[1]
     entries = [
-        block for block in lists.split("\n\n") if block.strip().startswith(("datasetkit/", "trainer/", "examples/"))
+        block
+        for block in lists.split("\n\n")
+        if block.strip().startswith(("datasetkit/", "trainer/", "examples/"))
     ]
     assert len(entries) >= 9
     assert [entry.strip().splitlines()[0] for entry in entries if "Licence: " not in entry] == []

@@ -25,14 +25,18 @@ def project(tmp_path, monkeypatch):
 
 def shown(page: Path) -> Iterator[tuple[list[str], str]]:
     """Yield each command of a page's console blocks, with what the page shows below it."""
-    for block in re.findall(r"^```console\n(.*?)^```", page.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL):
+    for block in re.findall(
+        r"^```console\n(.*?)^```", page.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL
+    ):
         for piece in re.split(r"^\$ ", block, flags=re.MULTILINE)[1:]:
             command, _, output = piece.partition("\n")
             yield shlex.split(command), output
 
 
 def plain(text: str, place: str = "") -> str:
-    """Take out what differs from run to run: warnings (they stand elsewhere), times, the folder, spaces at the end."""
+    """Take out what differs from run to run: warnings (they stand elsewhere), times, the folder,
+    spaces at the end.
+    """
     lines = [line.rstrip() for line in text.splitlines() if not line.startswith("warning: ")]
     joined = "\n".join(lines).strip().replace(place, "PLACE") if place else "\n".join(lines).strip()
     return re.sub(r"\d{4}-\d\d-\d\d \d\d:\d\d", "TIME", joined)
@@ -40,7 +44,10 @@ def plain(text: str, place: str = "") -> str:
 
 def matches(page: str, printed: str) -> bool:
     """Compare; a line `...` of the page stands for any lines."""
-    return re.fullmatch(r"(?s:.*)".join(map(re.escape, re.split(r"\.\.\.(?:\n|$)", page))), printed) is not None
+    return (
+        re.fullmatch(r"(?s:.*)".join(map(re.escape, re.split(r"\.\.\.(?:\n|$)", page))), printed)
+        is not None
+    )
 
 
 def printed_by(command: list[str], capsys) -> str:
@@ -62,7 +69,9 @@ def test_the_quickstarts_page_shows_what_its_commands_print(project, capsys):
 
 def test_the_pages_of_the_whole_run_show_what_it_prints(project, capsys):
     [page] = [
-        page for command, page in shown(ROOT / "docs" / "commands" / "run.md") if command == ["dsk", "run", "dsk.toml"]
+        page
+        for command, page in shown(ROOT / "docs" / "commands" / "run.md")
+        if command == ["dsk", "run", "dsk.toml"]
     ]
     printed = printed_by(["dsk", "run", "dsk.toml"], capsys)
     assert matches(plain(page, "/home/me/run"), plain(printed, str(project)))
@@ -70,7 +79,9 @@ def test_the_pages_of_the_whole_run_show_what_it_prints(project, capsys):
     plan = plain(printed_by(["dsk", "plan-repeats", "dataset"], capsys))
     assert plan in plain(readme)
     counted = dict(re.findall(r"^  ([\w/-]+) +(\d+) files$", readme, re.MULTILINE))
-    made = {place: str(sum(path.is_file() for path in (project / place).iterdir())) for place in counted}
+    made = {
+        place: str(sum(path.is_file() for path in (project / place).iterdir())) for place in counted
+    }
     assert len(counted) > 5 and counted == made
     for name, caption in re.findall(r"^  (dataset/train/\S+\.txt): (.*)$", readme, re.MULTILINE):
         assert (project / name).read_text(encoding="utf-8") == caption + "\n"

@@ -1,4 +1,6 @@
-"""The names that programs may import are frozen: a new one is added here on purpose, an old one stays."""
+"""The names that programs may import are frozen: a new one is added here on purpose, an old one
+stays.
+"""
 
 import inspect
 
@@ -7,14 +9,14 @@ from datasetkit import api
 from datasetkit.options import config
 
 VERBS = """
-    as_sd_scripts check crop_faces cutout doctor download erase_faces export find_config generate_reg groups history
-    import_captions init layout list_faces load_config models plan_repeats reg rename report resize rules run scores
-    tag undo where
+    as_sd_scripts check crop_faces cutout doctor download erase_faces export find_config
+    generate_reg groups history import_captions init layout list_faces load_config models
+    plan_repeats reg rename report resize rules run scores tag undo where
 """.split()
 NOUNS = """
-    CheckOptions ConceptOptions Config CutoutOptions ExportOptions FacesOptions How ImportOptions LayoutOptions
-    PlanRepeatsOptions RegGenerateOptions RegOptions RenameOptions ReportOptions ResizeOptions RulesOptions RunOptions
-    TagOptions TrainOptions
+    CheckOptions ConceptOptions Config CutoutOptions ExportOptions FacesOptions How ImportOptions
+    LayoutOptions PlanRepeatsOptions RegGenerateOptions RegOptions RenameOptions ReportOptions
+    ResizeOptions RulesOptions RunOptions TagOptions TrainOptions
 """.split()
 
 
@@ -29,18 +31,30 @@ def test_every_verb_has_a_docstring_and_types():
         signature = inspect.signature(function)
         assert inspect.getdoc(function), name
         assert signature.return_annotation is not inspect.Signature.empty, name
-        assert all(p.annotation is not inspect.Parameter.empty for p in signature.parameters.values()), name
+        assert all(
+            p.annotation is not inspect.Parameter.empty for p in signature.parameters.values()
+        ), name
 
 
 def test_verbs_that_change_something_take_how():
-    looking = {"doctor", "find_config", "groups", "history", "load_config", "models", "scores", "where"}
+    looking = {
+        "doctor",
+        "find_config",
+        "groups",
+        "history",
+        "load_config",
+        "models",
+        "scores",
+        "where",
+    }
     for name in set(VERBS) - looking:
         assert "how" in inspect.signature(getattr(api, name)).parameters, name
 
 
 def test_the_tables_of_dsk_toml_are_these():
     names = """
-        run rename faces resize cutout tag rules plan-repeats layout reg reg-generate report check review export import
+        run rename faces resize cutout tag rules plan-repeats layout reg reg-generate report check
+        review export import
         train
     """
     assert sorted(config.TABLES) == sorted(names.split())

@@ -1,4 +1,6 @@
-"""Configuration: `[train]` of a dsk.toml, or sd-scripts' config.toml and dataset.toml through one translation."""
+"""Configuration: `[train]` of a dsk.toml, or sd-scripts' config.toml and dataset.toml through one
+translation.
+"""
 
 from __future__ import annotations
 
@@ -82,7 +84,8 @@ UNSUPPORTED: Final[Mapping[str, str]] = {
     "full_fp16": _HALF,
     "full_bf16": _HALF,
     "save_n_epoch_ratio": "save_every_n_epochs says when",
-    "save_state_on_train_end": "a finished run has nothing to go on with; network_weights trains its LoRA further",
+    "save_state_on_train_end": "a finished run has nothing to go on with; network_weights "
+    "trains its LoRA further",
     "resume": _RESUME,
     "initial_epoch": _RESUME,
     "initial_step": _RESUME,
@@ -100,12 +103,14 @@ FIXED: Final[Mapping[str, tuple[object, ...]]] = {
     "caption_extension": (".txt", ".caption"),
 }
 _OF_SUBSET: Final[tuple[str, ...]] = (
-    "flip_aug", "random_crop", "shuffle_caption", "keep_tokens", "keep_tokens_separator", "caption_dropout_rate",
-    "caption_dropout_every_n_epochs", "caption_tag_dropout_rate", "caption_prefix", "caption_suffix", "enable_wildcard",
-    "secondary_separator", "token_warmup_min", "token_warmup_step", "color_aug",
+    "flip_aug", "random_crop", "shuffle_caption", "keep_tokens", "keep_tokens_separator",
+    "caption_dropout_rate", "caption_dropout_every_n_epochs", "caption_tag_dropout_rate",
+    "caption_prefix", "caption_suffix", "enable_wildcard", "secondary_separator",
+    "token_warmup_min", "token_warmup_step", "color_aug",
 )  # fmt: skip
 _OF_DATASET: Final[tuple[str, ...]] = (
-    "resolution", "enable_bucket", "min_bucket_reso", "max_bucket_reso", "bucket_reso_steps", "bucket_no_upscale",
+    "resolution", "enable_bucket", "min_bucket_reso", "max_bucket_reso", "bucket_reso_steps",
+    "bucket_no_upscale",
 )  # fmt: skip
 _FOLDERS: Final = ("train_data_dir", "reg_data_dir", "dataset_config")
 _PATHS: Final = ("output_dir", "logging_dir", "network_weights", "sample_prompts")
@@ -122,12 +127,16 @@ class Translated:
 
 
 def of_project(config: Config, given: Mapping[str, Any]) -> TrainOptions:
-    """Return `[train]` of a dsk.toml with what was given beside it; the file's paths are seen from its folder."""
+    """Return `[train]` of a dsk.toml with what was given beside it; the file's paths are seen from
+    its folder.
+    """
     options = config.build(TrainOptions, "train", given)
     root = config.root
     if root is None:
         return options
-    own: dict[str, Any] = {n: getattr(options, n) for n in _PATHS if given.get(n) is None and getattr(options, n)}
+    own: dict[str, Any] = {
+        n: getattr(options, n) for n in _PATHS if given.get(n) is None and getattr(options, n)
+    }
     for name in ("pretrained_model_name_or_path", "vae"):
         value = getattr(options, name)
         # A hub id looks like a path; what is there is a path. `tiny` is always the shipped base.
@@ -138,29 +147,38 @@ def of_project(config: Config, given: Mapping[str, Any]) -> TrainOptions:
 
 
 def data_folder(folder: Path, config: Config) -> Path:
-    """Return the laid-out data set of a folder: itself, or for a project the one that `dsk layout` makes."""
+    """Return the laid-out data set of a folder: itself, or for a project the one that `dsk layout`
+    makes.
+    """
     if config.root == folder.resolve() and not (folder / TRAIN).is_dir():
         return Path(config.build(LayoutOptions, "layout").out)
     return folder
 
 
 def setting(text: str) -> tuple[str, Any]:
-    """Read `--set name=value` (or train.name=value); the value is written as in TOML, a plain word is a text."""
+    """Read `--set name=value` (or train.name=value); the value is written as in TOML, a plain word
+    is a text.
+    """
     key, sign, value = text.partition("=")
     key = key.strip().removeprefix("train.")
     if not sign or not key.isidentifier():
-        raise ConfigError(f"--set {display(text)}", hint="write --set network_dim=64, or --set output_name=sks")
+        raise ConfigError(
+            f"--set {display(text)}", hint="write --set network_dim=64, or --set output_name=sks"
+        )
     try:
         return key, tomllib.loads(f"value = {value}")["value"]
     except tomllib.TOMLDecodeError:
         return key, value.strip()
 
 
-def translate(config_file: Path | None, dataset_file: Path | None, given: Mapping[str, Any]) -> Translated:
-    """Read sd-scripts' config.toml and dataset.toml, either or both. given: options that stand above the files.
+def translate(
+    config_file: Path | None, dataset_file: Path | None, given: Mapping[str, Any]
+) -> Translated:
+    """Read sd-scripts' config.toml and dataset.toml, either or both. given: options that stand
+    above the files.
 
-    Raises ConfigError for a key that neither sd-scripts nor this trainer knows, and for one that asks for what is not
-    to be had here.
+    Raises ConfigError for a key that neither sd-scripts nor this trainer knows, and for one that
+    asks for what is not to be had here.
     """
     config = _flat(_toml(config_file)) if config_file else {}
     ignored: dict[str, str] = {}
@@ -185,7 +203,9 @@ def _of_folders(
     options: TrainOptions, folders: Mapping[str, str], file: Path | None, ignored: Mapping[str, str]
 ) -> Translated:
     if "train_data_dir" not in folders:
-        raise ConfigError("no data set is named", hint="name it: --dataset-config dataset.toml, or train_data_dir")
+        raise ConfigError(
+            "no data set is named", hint="name it: --dataset-config dataset.toml, or train_data_dir"
+        )
     subsets, notices = find_subsets(_found(folders["train_data_dir"], file), options)
     found = [s for s in subsets if not s.is_reg]
     if "reg_data_dir" in folders:
@@ -196,7 +216,9 @@ def _of_folders(
 
 
 def _settled(options: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
-    """Complete what sd-scripts' files leave open, as sd-scripts does. given: options that stand above the files."""
+    """Complete what sd-scripts' files leave open, as sd-scripts does. given: options that stand
+    above the files.
+    """
     made = {**DEFAULTS, **options, **given}
     made.setdefault("text_encoder_lr", made["learning_rate"])
     if "max_train_steps" in given and "max_train_epochs" not in given:
@@ -208,8 +230,12 @@ def _settled(options: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, 
     return made
 
 
-def _known(table: Mapping[str, Any], where: str, ignored: dict[str, str], also: Sequence[str]) -> dict[str, Any]:
-    """Return the options of a table under our names; note what is ignored, refuse what is unknown or unsupported."""
+def _known(
+    table: Mapping[str, Any], where: str, ignored: dict[str, str], also: Sequence[str]
+) -> dict[str, Any]:
+    """Return the options of a table under our names; note what is ignored, refuse what is unknown
+    or unsupported.
+    """
     own = {f.name for f in fields(TrainOptions)}
     found: dict[str, Any] = {}
     for key, value in table.items():
@@ -229,9 +255,12 @@ def _known(table: Mapping[str, Any], where: str, ignored: dict[str, str], also: 
         elif key in own or key in also:
             found[key] = _value(key, value)
         else:
-            near = get_close_matches(key, [*own, *IGNORED, *UNSUPPORTED, *FIXED, *also, *_FOLDERS], 1)
+            near = get_close_matches(
+                key, [*own, *IGNORED, *UNSUPPORTED, *FIXED, *also, *_FOLDERS], 1
+            )
             raise ConfigError(
-                f"{where}: unknown key {key!r}", hint=f"did you mean {near[0]!r}?" if near else "take it out"
+                f"{where}: unknown key {key!r}",
+                hint=f"did you mean {near[0]!r}?" if near else "take it out",
             )
     return found
 
@@ -243,7 +272,9 @@ def _value(key: str, value: Any) -> Any:
             try:
                 value = [int(side) for side in value.split(",")]
             except ValueError:
-                raise ConfigError(f"resolution = {value!r}", hint="write 512 or '512,768'") from None
+                raise ConfigError(
+                    f"resolution = {value!r}", hint="write 512 or '512,768'"
+                ) from None
         if isinstance(value, list) and len(value) == 1:
             return value[0]
     if key == "text_encoder_lr" and isinstance(value, list) and len(value) == 1:
@@ -260,7 +291,9 @@ def _dataset(
     unknown = set(data) - {"general", "datasets"}
     if unknown or not sets:
         said = f"unknown table [{min(unknown)}]" if unknown else "it has no [[datasets]]"
-        raise ConfigError(f"{where}: {said}", hint="write [general], [[datasets]] and [[datasets.subsets]]")
+        raise ConfigError(
+            f"{where}: {said}", hint="write [general], [[datasets]] and [[datasets.subsets]]"
+        )
     also = (
         "batch_size", "num_repeats", "image_dir", "is_reg", "class_tokens", "custom_attributes",
         "conditioning_data_dir",
@@ -274,19 +307,32 @@ def _dataset(
         if "batch_size" in known:
             whole["train_batch_size"] = known["batch_size"]
         shared.append(whole)
-        rows += [{**known, **_known(subset, where, ignored, also)} for subset in one.get("subsets", [])]
+        rows += [
+            {**known, **_known(subset, where, ignored, also)} for subset in one.get("subsets", [])
+        ]
     if any(whole != shared[0] for whole in shared):
-        raise ConfigError(f"{where}: the [[datasets]] differ in their sizes", hint="one resolution a run: train twice")
+        raise ConfigError(
+            f"{where}: the [[datasets]] differ in their sizes",
+            hint="one resolution a run: train twice",
+        )
     if not rows:
-        raise ConfigError(f"{where}: it has no [[datasets.subsets]]", hint="name at least one folder by image_dir")
+        raise ConfigError(
+            f"{where}: it has no [[datasets.subsets]]", hint="name at least one folder by image_dir"
+        )
     # What all subsets say is what the run says: the LoRA's metadata tells it.
-    common = {k: rows[0][k] for k in _OF_SUBSET if all(row.get(k) == rows[0].get(k) for row in rows) and k in rows[0]}
+    common = {
+        k: rows[0][k]
+        for k in _OF_SUBSET
+        if all(row.get(k) == rows[0].get(k) for row in rows) and k in rows[0]
+    }
     return {**shared[0], **common}, rows
 
 
 def _subset(row: Mapping[str, Any], options: TrainOptions, file: Path) -> Subset:
     if "image_dir" not in row:
-        raise ConfigError(f"{display(file.name)}: a subset has no image_dir", hint="name its folder of pictures")
+        raise ConfigError(
+            f"{display(file.name)}: a subset has no image_dir", hint="name its folder of pictures"
+        )
     own = replace(options, **{name: row[name] for name in _OF_SUBSET if name in row})
     folder = _found(str(row["image_dir"]), file)
     repeats = row.get("num_repeats", 1)
@@ -295,8 +341,9 @@ def _subset(row: Mapping[str, Any], options: TrainOptions, file: Path) -> Subset
     _require_own_masks(row, folder, file)
     is_reg = bool(row.get("is_reg", False))
     return Subset(
-        folder, str(row.get("class_tokens", folder.name)), repeats, caption_options(own), is_reg, own.flip_aug,
-        own.random_crop, own.color_aug, _preserved(row, file) or (is_reg and own.diff_output_preservation),
+        folder, str(row.get("class_tokens", folder.name)), repeats, caption_options(own), is_reg,
+        own.flip_aug, own.random_crop, own.color_aug,
+        _preserved(row, file) or (is_reg and own.diff_output_preservation),
     )  # fmt: skip
 
 
@@ -305,11 +352,15 @@ def _require_own_masks(row: Mapping[str, Any], folder: Path, file: Path) -> None
     there = row.get("conditioning_data_dir")
     if there and _found(str(there), file).resolve() != (folder / MASKS).resolve():
         said = f"{display(file.name)}: conditioning_data_dir = {there!r}"
-        raise ConfigError(said, hint=f"put the masks into {display(folder / MASKS)}, each named as its picture")
+        raise ConfigError(
+            said, hint=f"put the masks into {display(folder / MASKS)}, each named as its picture"
+        )
 
 
 def _preserved(row: Mapping[str, Any], file: Path) -> bool:
-    """Tell whether a subset asks for it by itself, as sd-scripts does; it has no other such attribute."""
+    """Tell whether a subset asks for it by itself, as sd-scripts does; it has no other such
+    attribute.
+    """
     attributes = row.get("custom_attributes", {})
     known = isinstance(attributes, dict) and set(attributes) <= {"diff_output_preservation"}
     asked = attributes.get("diff_output_preservation", False) if known else None
@@ -320,7 +371,9 @@ def _preserved(row: Mapping[str, Any], file: Path) -> bool:
 
 
 def _found(path: str, file: Path | None) -> Path:
-    """Return a path of a file: beside the file where it is there, else as seen from the current folder."""
+    """Return a path of a file: beside the file where it is there, else as seen from the current
+    folder.
+    """
     beside = file.parent / path if file else Path(path)
     return beside if beside.exists() else Path(path)
 

@@ -1,4 +1,6 @@
-"""Where a run computes: the device, the processes of `accelerate launch`, and the precision of the arithmetic."""
+"""Where a run computes: the device, the processes of `accelerate launch`, and the precision of the
+arithmetic.
+"""
 
 from __future__ import annotations
 
@@ -11,12 +13,19 @@ from typing import Any, Final
 import torch
 from torch import Tensor, nn
 
-DTYPES: Final = {"no": torch.float32, "float": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+DTYPES: Final = {
+    "no": torch.float32,
+    "float": torch.float32,
+    "fp16": torch.float16,
+    "bf16": torch.bfloat16,
+}
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """dtype: of the frozen base and of autocast, float32: no autocast. process: from 0; that one writes the files."""
+    """dtype: of the frozen base and of autocast, float32: no autocast. process: from 0; that one
+    writes the files.
+    """
 
     device: torch.device
     dtype: torch.dtype
@@ -29,15 +38,21 @@ class Place:
 
     @property
     def tally(self) -> torch.dtype:
-        """Return the type in which losses are added up on the device: Apple's GPUs have no float64."""
+        """Return the type in which losses are added up on the device: Apple's GPUs have no
+        float64.
+        """
         return torch.float32 if self.device.type == "mps" else torch.float64
 
     def autocast(self) -> torch.autocast:
         """Return the context in which the model computes."""
-        return torch.autocast(self.device.type, dtype=self.dtype, enabled=self.dtype != torch.float32)
+        return torch.autocast(
+            self.device.type, dtype=self.dtype, enabled=self.dtype != torch.float32
+        )
 
     def sent(self, tensor: Tensor) -> Tensor:
-        """Return a tensor of the CPU on the device; a GPU takes it from pinned memory, and nobody waits for it."""
+        """Return a tensor of the CPU on the device; a GPU takes it from pinned memory, and nobody
+        waits for it.
+        """
         if self.device.type == "cuda":
             return tensor.pin_memory().to(self.device, non_blocking=True)
         return tensor.to(self.device)
@@ -57,7 +72,9 @@ class Place:
 
 
 def processes() -> Any:
-    """Return accelerate's view of the processes that were launched; without an accelerator they meet on the CPU."""
+    """Return accelerate's view of the processes that were launched; without an accelerator they
+    meet on the CPU.
+    """
     from accelerate import PartialState
 
     asked = os.environ.get("ACCELERATE_USE_CPU", "").lower() in ("1", "true", "yes")
@@ -65,18 +82,23 @@ def processes() -> Any:
 
 
 def first_to_fail() -> bool:
-    """Tell whether this process is the first of those that were launched together to fail, and note that it did.
+    """Tell whether this process is the first of those that were launched together to fail, and note
+    that it did.
 
     They meet at the launcher's own store, which outlives them.
     """
-    host, port, count = (os.environ.get(name, "") for name in ("MASTER_ADDR", "MASTER_PORT", "WORLD_SIZE"))
+    host, port, count = (
+        os.environ.get(name, "") for name in ("MASTER_ADDR", "MASTER_PORT", "WORLD_SIZE")
+    )
     if not host or not port or count in ("", "1"):
         return True
     from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
     try:
         run = os.environ.get("TORCHELASTIC_RUN_ID", "")
-        return int(TCPStore(host, int(port), is_master=False).add(f"datasetkit {run} failed", 1)) == 1
+        return (
+            int(TCPStore(host, int(port), is_master=False).add(f"datasetkit {run} failed", 1)) == 1
+        )
     except RuntimeError:  # it is gone, with whoever launched the processes
         return True
 
@@ -84,7 +106,8 @@ def first_to_fail() -> bool:
 def find(mixed_precision: str) -> tuple[Place, str]:
     """Return where to compute, and what should be said about it ("" for nothing).
 
-    CPUs have no fp16 arithmetic worth the name: there a run of fp16 computes in float32, and says so.
+    CPUs have no fp16 arithmetic worth the name: there a run of fp16 computes in float32, and says
+    so.
     """
     state = processes()
     dtype = DTYPES[mixed_precision]
@@ -95,7 +118,9 @@ def find(mixed_precision: str) -> tuple[Place, str]:
 
 
 def most_memory(device: torch.device) -> int:
-    """Return the most memory that was held so far, in bytes: a GPU's, or without one the process's; 0: not known."""
+    """Return the most memory that was held so far, in bytes: a GPU's, or without one the process's;
+    0: not known.
+    """
     if device.type == "cuda":  # AMD's are called so too
         return torch.cuda.max_memory_reserved(device)
     if device.type == "mps":  # it remembers no peak
@@ -105,7 +130,9 @@ def most_memory(device: torch.device) -> int:
     import resource
 
     # In KiB, and on macOS in bytes.
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (
+        1 if sys.platform == "darwin" else 1024
+    )
 
 
 def lower_base(model: nn.Module, dtype: torch.dtype) -> None:

@@ -1,4 +1,6 @@
-"""Errors of training: a run that diverged, or a LoRA that failed the gate; both end with exit code 21."""
+"""Errors of training: a run that diverged, or a LoRA that failed the gate; both end with exit code
+21.
+"""
 
 from __future__ import annotations
 

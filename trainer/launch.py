@@ -1,6 +1,8 @@
-"""`python -m trainer.launch GPUS DIR ...`: `accelerate launch -m trainer`, without its report of what failed.
+"""`python -m trainer.launch GPUS DIR ...`: `accelerate launch -m trainer`, without its report of
+what failed.
 
-The processes themselves say in one line what is wrong. ACCELERATE_USE_CPU=true launches them on a CPU.
+The processes themselves say in one line what is wrong. ACCELERATE_USE_CPU=true launches them on a
+CPU.
 """
 
 from __future__ import annotations
@@ -13,8 +15,8 @@ from datasetkit.core.errors import Exit
 
 # One machine, a free port, and nothing that the run's own options decide.
 _LAUNCH: Final = (
-    "--multi_gpu", "--num_machines", "1", "--main_process_port", "0", "--mixed_precision", "no", "--dynamo_backend",
-    "no",
+    "--multi_gpu", "--num_machines", "1", "--main_process_port", "0", "--mixed_precision", "no",
+    "--dynamo_backend", "no",
 )  # fmt: skip
 
 
@@ -24,9 +26,14 @@ def arguments(processes: str, given: list[str]) -> list[str]:
 
 
 def main(given: list[str]) -> int:
-    """Launch the processes and wait; return the exit code of the first one that failed, 0 for none."""
+    """Launch the processes and wait; return the exit code of the first one that failed, 0
+    for none.
+    """
     if len(given) < 2 or not given[0].isdecimal() or int(given[0]) < 2:
-        sys.stderr.write("error: python -m trainer.launch GPUS DIR [--resume] [KEY=VALUE ...], with 2 GPUs or more\n")
+        sys.stderr.write(
+            "error: python -m trainer.launch GPUS DIR [--resume] [KEY=VALUE ...], with 2 GPUs "
+            "or more\n"
+        )
         return Exit.USAGE
     from accelerate.commands.launch import launch_command, launch_command_parser
     from torch.distributed.elastic.multiprocessing.api import SignalException

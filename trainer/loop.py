@@ -1,4 +1,6 @@
-"""The loop: visits become losses, losses a step of the optimizer; it yields what each step was, and decides nothing."""
+"""The loop: visits become losses, losses a step of the optimizer; it yields what each step was, and
+decides nothing.
+"""
 
 from __future__ import annotations
 
@@ -35,7 +37,8 @@ _Draws = Callable[[str], list[torch.Generator]]
 
 @dataclass(frozen=True, slots=True)
 class Setup:
-    """All that a run is made of. The frozen fields are fixed; what they hold (weights, optimizer) is trained.
+    """All that a run is made of. The frozen fields are fixed; what they hold (weights, optimizer)
+    is trained.
 
     average: the moving average of the weights, where it is kept.
     """
@@ -56,7 +59,8 @@ class Setup:
 
     @contextmanager
     def given(self) -> Iterator[None]:
-        """Let the LoRA be what is saved, drawn with and validated: an average of its weights, where there is one.
+        """Let the LoRA be what is saved, drawn with and validated: an average of its weights, where
+        there is one.
 
         Afterwards it is what is trained again, bit by bit.
         """
@@ -74,11 +78,13 @@ class Setup:
 
 @dataclass(frozen=True, slots=True)
 class StepLog:
-    """One optimizer step. step, epoch: the first is 1. loss: mean over its visits, weighted as trained.
+    """One optimizer step. step, epoch: the first is 1. loss: mean over its visits, weighted as
+    trained.
 
-    rates: part -> learning rate of this step, times what D-Adaptation found; scheduled: without that. gradient: its
-    norm before clipping. last_of_epoch: no visit of the epoch is left. norms: of the modules' changes, where they are
-    held down. waited: seconds that the step waited for its pictures to be read.
+    rates: part -> learning rate of this step, times what D-Adaptation found; scheduled: without
+    that. gradient: its norm before clipping. last_of_epoch: no visit of the epoch is left. norms:
+    of the modules' changes, where they are held down. waited: seconds that the step waited for its
+    pictures to be read.
     """
 
     step: int
@@ -94,7 +100,8 @@ class StepLog:
 
 
 def steps(setup: Setup, *, start: int = 0, workers: int = WORKERS) -> Iterator[StepLog]:
-    """Train from step `start` (0: from the beginning) to the last one, and yield each step when it is taken.
+    """Train from step `start` (0: from the beginning) to the last one, and yield each step when it
+    is taken.
 
     workers: threads that read ahead; any number of them gives the same steps.
     """
@@ -116,7 +123,8 @@ def _step(setup: Setup, work: Step, waited: float) -> StepLog:
     loss, visits = gradients(setup, work)
     if not math.isfinite(loss):
         raise Diverged(
-            f"the loss of step {step + 1} is not a number", hint="lower the learning rate, or train in bf16 or float32"
+            f"the loss of step {step + 1} is not a number",
+            hint="lower the learning rate, or train in bf16 or float32",
         )
     setup.scaler.unscale_(setup.optimizer)
     limit = setup.options.max_grad_norm or math.inf
@@ -133,15 +141,16 @@ def _step(setup: Setup, work: Step, waited: float) -> StepLog:
         setup.average.add(parameters)
     last = (step + 1) % setup.plan.totals.steps_per_epoch == 0
     return StepLog(
-        step + 1, work.epoch + 1, loss, visits, rates, scheduled, float(gradient), last, norms, waited
+        step + 1, work.epoch + 1, loss, visits, rates, scheduled, float(gradient), last, norms,
+        waited
     )  # fmt: skip
 
 
 def gradients(setup: Setup, work: Step) -> tuple[float, int]:
     """Add up the gradients of one step; return its mean loss and the number of its visits.
 
-    Every visit weighs 1 / (batch size x accumulation x processes), also in an epoch's smaller last batches: so each
-    picture counts the same, whatever batch it is in.
+    Every visit weighs 1 / (batch size x accumulation x processes), also in an epoch's smaller last
+    batches: so each picture counts the same, whatever batch it is in.
     """
     schedule = setup.plan.schedule
     nominal = schedule.batch_size * schedule.gradient_accumulation * schedule.processes
@@ -149,8 +158,13 @@ def gradients(setup: Setup, work: Step) -> tuple[float, int]:
     total = torch.zeros((), dtype=setup.place.tally, device=setup.place.device)
     for position, batch in work.batches:
         if setup.lora.random:
-            # The dropout draws from torch's own generator: it is set for each batch, so that a resumed run goes on.
-            torch.manual_seed(seeds.generator(setup.options.seed, work.epoch, "", position, "dropout").initial_seed())
+            # The dropout draws from torch's own generator: it is set for each batch, so that a
+            # resumed run goes on.
+            torch.manual_seed(
+                seeds.generator(
+                    setup.options.seed, work.epoch, "", position, "dropout"
+                ).initial_seed()
+            )
         each = sample_losses(setup, batch, work.epoch)
         setup.scaler.scale(each.sum() / nominal).backward()  # type: ignore[no-untyped-call]
         total += each.detach().sum().to(total.dtype)
@@ -170,7 +184,10 @@ def sample_losses(setup: Setup, batch: Sequence[Seen], epoch: int) -> Tensor:
     options = setup.options
 
     def generators(purpose: str) -> list[torch.Generator]:
-        return [seeds.generator(options.seed, epoch, seen.picture.id, seen.number, purpose) for seen in batch]
+        return [
+            seeds.generator(options.seed, epoch, seen.picture.id, seen.number, purpose)
+            for seen in batch
+        ]
 
     t = noise.timesteps(generators("timestep"), options.min_timestep, options.max_timestep)
     return objective(setup, batch, draw(setup, batch, t, generators))
@@ -187,11 +204,17 @@ class Drawn:
 
     def rows(self, places: Sequence[int]) -> Drawn:
         """Return some of the visits."""
-        return Drawn(*(t[list(places)] for t in (self.latents, self.noise, self.noisy, self.timesteps)))
+        return Drawn(
+            *(t[list(places)] for t in (self.latents, self.noise, self.noisy, self.timesteps))
+        )
 
 
-def draw(setup: Setup, batch: Sequence[Seen], t: Tensor, generators: _Draws, *, perturbed: bool = True) -> Drawn:
-    """Draw the latents and the noise of a batch. perturbed: with the noise of ip_noise_gamma, which is for training."""
+def draw(
+    setup: Setup, batch: Sequence[Seen], t: Tensor, generators: _Draws, *, perturbed: bool = True
+) -> Drawn:
+    """Draw the latents and the noise of a batch. perturbed: with the noise of ip_noise_gamma, which
+    is for training.
+    """
     options = setup.options
     sampled = [
         setup.encoder.moments(seen.picture, seen.at, seen.flip, seen.pixels).sample(generator)
@@ -211,17 +234,30 @@ def draw(setup: Setup, batch: Sequence[Seen], t: Tensor, generators: _Draws, *, 
 def objective(setup: Setup, batch: Sequence[Seen], drawn: Drawn) -> Tensor:
     """Return the weighted loss of each visit, float32 of shape (visits,)."""
     options, place, t = setup.options, setup.place, drawn.timesteps
-    target = place.sent(losses.TARGETS[setup.prediction](drawn.latents, drawn.noise, t, setup.alphas))
+    target = place.sent(
+        losses.TARGETS[setup.prediction](drawn.latents, drawn.noise, t, setup.alphas)
+    )
     predicted = predict(setup, batch, drawn)
     if kept := preservation.places(batch):
         target = preservation.with_base_predictions(
-            target, kept, setup.lora, lambda rows: predict(setup, [batch[i] for i in rows], drawn.rows(rows))
+            target,
+            kept,
+            setup.lora,
+            lambda rows: predict(setup, [batch[i] for i in rows], drawn.rows(rows)),
         )
     clear = snr(setup.alphas)[t]
-    c = place.sent(losses.HUBER_SCHEDULES[options.huber_schedule](t, clear, options.huber_c, options.huber_scale))
+    c = place.sent(
+        losses.HUBER_SCHEDULES[options.huber_schedule](
+            t, clear, options.huber_c, options.huber_scale
+        )
+    )
     each = losses.each(predicted, target, _masks(batch, drawn.latents), kind=options.loss_type, c=c)
-    weight = losses.weights(clear, setup.prediction, {name: getattr(options, name) for name in losses.WEIGHTS})
-    prior = torch.tensor([options.prior_loss_weight if seen.picture.subset.is_reg else 1.0 for seen in batch])
+    weight = losses.weights(
+        clear, setup.prediction, {name: getattr(options, name) for name in losses.WEIGHTS}
+    )
+    prior = torch.tensor(
+        [options.prior_loss_weight if seen.picture.subset.is_reg else 1.0 for seen in batch]
+    )
     return each * place.sent(weight * prior)
 
 
@@ -239,7 +275,8 @@ def predict(setup: Setup, batch: Sequence[Seen], drawn: Drawn) -> Tensor:
 def _sizes(batch: Sequence[Seen]) -> Tensor:
     """Return what the visits tell of their pictures' sizes, (visits, 6)."""
     return torch.tensor(
-        [size_conditioning.told(seen.picture, seen.at, seen.flip) for seen in batch], dtype=torch.float32
+        [size_conditioning.told(seen.picture, seen.at, seen.flip) for seen in batch],
+        dtype=torch.float32,
     )
 
 
@@ -248,19 +285,27 @@ def _noise(options: TrainOptions, latents: Tensor, generators: _Draws) -> Tensor
     eps = noise.noise_like(latents, generators("noise"))
     if options.noise_offset:
         return noise.with_offset(
-            eps, latents, generators("offset"), options.noise_offset, adaptive=options.adaptive_noise_scale,
+            eps, latents, generators("offset"), options.noise_offset,
+            adaptive=options.adaptive_noise_scale,
             random_strength=options.noise_offset_random_strength,
         )  # fmt: skip
     if options.multires_noise_iterations:
         return noise.with_pyramid(
-            eps, generators("pyramid"), options.multires_noise_iterations, options.multires_noise_discount
+            eps,
+            generators("pyramid"),
+            options.multires_noise_iterations,
+            options.multires_noise_discount,
         )
     return eps
 
 
 def _masks(batch: Sequence[Seen], like: Tensor) -> Tensor | None:
-    """Return the masks of a batch at the size of its latents, from 0 to 1; None where nothing is masked."""
+    """Return the masks of a batch at the size of its latents, from 0 to 1; None where nothing is
+    masked.
+    """
     if all(seen.mask is None or seen.picture.mask is None for seen in batch):
         return None
-    masks = torch.stack([torch.from_numpy(seen.mask.copy()) for seen in batch if seen.mask is not None])
+    masks = torch.stack(
+        [torch.from_numpy(seen.mask.copy()) for seen in batch if seen.mask is not None]
+    )
     return losses.latent_mask(masks[:, None].float() / 255, (like.shape[2], like.shape[3]))

@@ -1,7 +1,8 @@
-"""A stand-in for a base model: Stable Diffusion 1's full structure with small, random weights, made on the spot.
+"""A stand-in for a base model: Stable Diffusion 1's full structure with small, random weights, made
+on the spot.
 
-It knows nothing: training on it proves that data, trainer and LoRA files fit together, and makes no pictures.
-`python -m trainer.random_base FOLDER` writes one.
+It knows nothing: training on it proves that data, trainer and LoRA files fit together, and makes no
+pictures. `python -m trainer.random_base FOLDER` writes one.
 """
 
 from __future__ import annotations
@@ -23,13 +24,16 @@ from datasetkit.core.files import display, write_atomic, writing
 WIDTH: Final = 16  # of the text encoder's hidden states; Stable Diffusion 1 has 768
 PARTS: Final = ("unet", "text_encoder", "vae")
 WARNING: Final = (
-    "This is a stand-in for a Stable Diffusion 1 model: its weights are random and it knows nothing. A LoRA trained on "
+    "This is a stand-in for a Stable Diffusion 1 model: its weights are random and it knows "
+    "nothing. A LoRA trained on "
     "it makes no pictures; only a trained base model gives pictures."
 )
 
 
 def unet() -> UNet2DConditionModel:
-    """Make SD1's UNet, all 192 modules that LoRA adapts, with 4 to 8 channels where it has 320 to 1280."""
+    """Make SD1's UNet, all 192 modules that LoRA adapts, with 4 to 8 channels where it has 320 to
+    1280.
+    """
     return UNet2DConditionModel(
         sample_size=8,
         block_out_channels=(4, 8, 8, 8),
@@ -86,7 +90,11 @@ def save(folder: Path, seed: int = 0) -> Path:
     """
     logging.disable_progress_bar()
     notice = folder / "README.txt"
-    if folder.exists() and not _is_standin(notice) and (not folder.is_dir() or any(folder.iterdir())):
+    if (
+        folder.exists()
+        and not _is_standin(notice)
+        and (not folder.is_dir() or any(folder.iterdir()))
+    ):
         raise InputError(f"{display(folder)} holds something else", hint="name a new folder")
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
@@ -94,18 +102,25 @@ def save(folder: Path, seed: int = 0) -> Path:
         for name, part in zip(PARTS, parts(seed), strict=True):
             part.save_pretrained(folder / name)
         # Last: it stands for a complete model.
-        write_atomic(folder / "model_index.json", json.dumps({"_class_name": "StableDiffusionPipeline"}).encode())
+        write_atomic(
+            folder / "model_index.json",
+            json.dumps({"_class_name": "StableDiffusionPipeline"}).encode(),
+        )
     return folder
 
 
 def _is_standin(notice: Path) -> bool:
-    return notice.is_file() and notice.read_text(encoding="utf-8", errors="replace").startswith(WARNING[:20])
+    return notice.is_file() and notice.read_text(encoding="utf-8", errors="replace").startswith(
+        WARNING[:20]
+    )
 
 
 def main(arguments: list[str]) -> int:
     """Write a stand-in, and say what it is."""
     parser = argparse.ArgumentParser(prog="python -m trainer.random_base", description=WARNING)
-    parser.add_argument("folder", type=Path, metavar="FOLDER", help="a new folder, written as diffusers reads it")
+    parser.add_argument(
+        "folder", type=Path, metavar="FOLDER", help="a new folder, written as diffusers reads it"
+    )
     parser.add_argument("--seed", type=int, default=0, help="of the random weights (default: 0)")
     given = parser.parse_args(arguments)
     sys.stdout.write(f"{display(save(given.folder, given.seed))}\n{WARNING}\n")
@@ -116,5 +131,7 @@ if __name__ == "__main__":
     try:
         sys.exit(main(sys.argv[1:]))
     except DskError as failure:
-        sys.stderr.write(f"error: {failure.message}\n" + (f"hint: {failure.hint}\n" if failure.hint else ""))
+        sys.stderr.write(
+            f"error: {failure.message}\n" + (f"hint: {failure.hint}\n" if failure.hint else "")
+        )
         sys.exit(failure.exit_code)

@@ -1,4 +1,6 @@
-"""A run: from options and a plan to LoRA files that passed the gate; what is logged and saved is decided here."""
+"""A run: from options and a plan to LoRA files that passed the gate; what is logged and saved is
+decided here.
+"""
 
 from __future__ import annotations
 
@@ -39,8 +41,10 @@ from trainer.plan.plan import TrainPlan
 LATENTS = "latents.safetensors"
 # Options that may change when a run goes on: they say where things go, not what is computed.
 _FREE = frozenset(
-    "output_dir output_name logging_dir training_comment no_metadata lora_format save_precision save_every_n_epochs "
-    "save_every_n_steps save_last_n_epochs save_last_n_steps save_state cache_latents cache_latents_to_disk "
+    "output_dir output_name logging_dir training_comment no_metadata lora_format "
+    "save_precision save_every_n_epochs "
+    "save_every_n_steps save_last_n_epochs save_last_n_steps save_state cache_latents "
+    "cache_latents_to_disk "
     "sample_prompts sample_every_n_epochs sample_every_n_steps sample_at_first sample_sampler "
     "validate_every_n_epochs validate_every_n_steps save_best".split()
 )
@@ -48,12 +52,13 @@ _FREE = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Trained:
-    """What a run made. files: the LoRA files that are there, the final one last; loss: mean of the last epoch's
-    steps, of those taken now.
+    """What a run made. files: the LoRA files that are there, the final one last; loss: mean of the
+    last epoch's steps, of those taken now.
 
-    seconds: of the steps taken now; start: the step that a resumed run went on from, 0 for a whole run. samples: the
-    contact sheet of the sample pictures. waited: those of the seconds in which a step waited for pictures to be read.
-    best, last: of the held-out pictures, the best step and how they do at the end; None where there are none.
+    seconds: of the steps taken now; start: the step that a resumed run went on from, 0 for a whole
+    run. samples: the contact sheet of the sample pictures. waited: those of the seconds in which a
+    step waited for pictures to be read. best, last: of the held-out pictures, the best step and how
+    they do at the end; None where there are none.
     """
 
     files: tuple[Path, ...]
@@ -73,12 +78,17 @@ class Trained:
 
 
 def train(
-    options: TrainOptions, plan: TrainPlan, *, resume: bool = False, wait: bool = False, reporter: Reporter = SILENT
+    options: TrainOptions,
+    plan: TrainPlan,
+    *,
+    resume: bool = False,
+    wait: bool = False,
+    reporter: Reporter = SILENT,
 ) -> Trained:
     """Train a LoRA as planned, and save it to output_dir.
 
-    resume: go on from the newest complete state there. Raises GateFailed for a run that diverged or a LoRA that
-    would do nothing; Locked while another run writes to the same folder.
+    resume: go on from the newest complete state there. Raises GateFailed for a run that diverged or
+    a LoRA that would do nothing; Locked while another run writes to the same folder.
     """
     folder = Path(options.output_dir)
     name = output_name(options, plan)
@@ -90,7 +100,10 @@ def train(
         run = setup.assemble(options, plan, parts, reporter=reporter)
         state = checkpoint.newest(folder, name, reporter) if resume else None
         if resume and state is None:
-            raise InputError(f"{display(folder)} holds no state of {display(name)}", hint="train without --resume")
+            raise InputError(
+                f"{display(folder)} holds no state of {display(name)}",
+                hint="train without --resume",
+            )
         facts = resume_facts(options, plan)
         if state is not None:
             checkpoint.restore(run, state, facts)
@@ -111,7 +124,9 @@ def output_name(options: TrainOptions, plan: TrainPlan) -> str:
 
 @contextmanager
 def _prepared(folder: Path, wait: bool) -> Iterator[None]:
-    """Make the output folder, prove that it can be written, and hold its lock; one process of several does it."""
+    """Make the output folder, prove that it can be written, and hold its lock; one process of
+    several does it.
+    """
     state = processes()
     if not state.is_main_process:
         state.wait_for_everyone()
@@ -134,7 +149,8 @@ def _in_memory() -> Iterator[None]:
     except torch.OutOfMemoryError as error:
         raise ConfigError(
             f"the run does not fit into the GPU's memory: {str(error).splitlines()[0]}",
-            hint='the plan says what takes how much; try mixed_precision = "bf16", gradient_checkpointing = true, or a '
+            hint='the plan says what takes how much; try mixed_precision = "bf16", '
+            "gradient_checkpointing = true, or a "
             "smaller train_batch_size or resolution",
         ) from error
 
@@ -143,14 +159,29 @@ def resume_facts(options: TrainOptions, plan: TrainPlan) -> dict[str, object]:
     """Return what a run must have in common with the one that it continues."""
     pictures = [
         [
-            p.id, p.bucket.bucket, n, p.caption, p.subset.is_reg, asdict(p.subset.captions), p.mask is not None,
-            p.subset.color, p.subset.preserved,
+            p.id,
+            p.bucket.bucket,
+            n,
+            p.caption,
+            p.subset.is_reg,
+            asdict(p.subset.captions),
+            p.mask is not None,
+            p.subset.color,
+            p.subset.preserved,
         ]
-        for p, n in [*zip(plan.pictures, plan.visits, strict=True), *((p, 0) for p in plan.held_out)]
-    ]  # fmt: skip
+        for p, n in [
+            *zip(plan.pictures, plan.visits, strict=True),
+            *((p, 0) for p in plan.held_out),
+        ]
+    ]
     digest = hashlib.sha256(json.dumps(sorted(pictures, key=json.dumps)).encode()).hexdigest()[:16]
     given = {k: v for k, v in asdict(options).items() if k not in _FREE}
-    return {**given, "pictures and captions": digest, "steps": plan.steps, "processes": plan.schedule.processes}
+    return {
+        **given,
+        "pictures and captions": digest,
+        "steps": plan.steps,
+        "processes": plan.schedule.processes,
+    }
 
 
 def _encode(run: Setup, folder: Path, reporter: Reporter) -> None:
@@ -174,9 +205,14 @@ def _encode(run: Setup, folder: Path, reporter: Reporter) -> None:
 
 
 def _train(
-    run: Setup, folder: Path, name: str, start: int, facts: dict[str, object], prompts: tuple[Prompt, ...],
+    run: Setup,
+    folder: Path,
+    name: str,
+    start: int,
+    facts: dict[str, object],
+    prompts: tuple[Prompt, ...],
     reporter: Reporter,
-) -> Trained:  # fmt: skip
+) -> Trained:
     told = run_facts(run, name)
     started = time.monotonic()
     files: list[Path] = []
@@ -213,7 +249,12 @@ def _train(
             if (moment := sample.due(run.options, log, run.plan.steps)) is not None:
                 easel.draw(log.step, log.epoch, moment)
             # Behind the pictures: a run that goes on from here has them.
-            if stem is not None and run.place.is_main and run.options.save_state and log.step < run.plan.steps:
+            if (
+                stem is not None
+                and run.place.is_main
+                and run.options.save_state
+                and log.step < run.plan.steps
+            ):
                 checkpoint.save(run, folder, name, log.step, facts)
             waited += log.waited
             last = [*(last if last and last[-1].epoch == log.epoch else []), log]
@@ -232,8 +273,9 @@ def _train(
         files = saved_files(folder, name)
     loss = sum(log.loss for log in last) / len(last)
     return Trained(
-        tuple(files), run.plan.steps, start, loss, seconds, len(run.lora.modules), record, plot, remarks,
-        run.plan.failed, easel.sheet.path if prompts and easel.sheet.path.is_file() else None, waited,
+        tuple(files), run.plan.steps, start, loss, seconds, len(run.lora.modules), record, plot,
+        remarks, run.plan.failed,
+        easel.sheet.path if prompts and easel.sheet.path.is_file() else None, waited,
         validator.best if validator is not None else None, checked,
     )  # fmt: skip
 
@@ -247,7 +289,9 @@ def _checked(found: Check, writers: Sequence[metrics.Writer]) -> Check:
 
 @dataclass(slots=True)
 class _Easel:
-    """Where a run draws its sample pictures; without prompts, and in all processes but one, nothing is drawn."""
+    """Where a run draws its sample pictures; without prompts, and in all processes but one, nothing
+    is drawn.
+    """
 
     run: Setup
     prompts: tuple[Prompt, ...]
@@ -267,7 +311,10 @@ class _Easel:
                 pictures = sample.draw(self.run, self.prompts)
         except torch.OutOfMemoryError:
             self.prompts = ()
-            self.reporter.warn("no memory is left for sample pictures: none are drawn from now on; try smaller ones")
+            self.reporter.warn(
+                "no memory is left for sample pictures: none are drawn from now on; try "
+                "smaller ones"
+            )
             return
         self.sheet.add(step, epoch, stem, list(zip(self.prompts, pictures, strict=True)))
         for writer in self.writers:
@@ -282,12 +329,18 @@ def _writers(run: Setup, record: Path, start: int, reporter: Reporter) -> list[m
     per_epoch = run.plan.totals.steps_per_epoch
     made.append(metrics.Line(reporter, run.place.device, per_epoch=per_epoch, before=before))
     if run.options.logging_dir:
-        made.append(metrics.TensorBoard(Path(run.options.logging_dir), start=start, per_epoch=per_epoch, before=before))
+        made.append(
+            metrics.TensorBoard(
+                Path(run.options.logging_dir), start=start, per_epoch=per_epoch, before=before
+            )
+        )
     return made
 
 
 def save_name(run: Setup, name: str, log: StepLog) -> str | None:
-    """Return the stem of the file that is saved after a step, as sd-scripts names it; None for none."""
+    """Return the stem of the file that is saved after a step, as sd-scripts names it; None for
+    none.
+    """
     options = run.options
     if log.step == run.plan.steps:
         return name
@@ -309,9 +362,14 @@ def _write(run: Setup, folder: Path, stem: str, told: metadata.RunFacts, log: St
     dtype = DTYPES[options.save_precision]
     if options.lora_format != "diffusers":
         tensors = run.family.as_kohya(lora.kohya_tensors(run.lora, dtype))
-        said = metadata.final_metadata(tensors, told, metadata.SaveFacts(metadata.now(), log.step, log.epoch))
+        said = metadata.final_metadata(
+            tensors, told, metadata.SaveFacts(metadata.now(), log.step, log.epoch)
+        )
         header = metadata.minimal(said) if options.no_metadata else said
-        write_atomic(folder / f"{stem}.safetensors", save_tensors(tensors, metadata={"format": "pt", **header}))
+        write_atomic(
+            folder / f"{stem}.safetensors",
+            save_tensors(tensors, metadata={"format": "pt", **header}),
+        )
     if options.lora_format != "kohya":
         tensors = lora.diffusers_tensors(run.lora, dtype)
         data = save_tensors(tensors, metadata=lora.diffusers_metadata(run.lora))
@@ -320,14 +378,21 @@ def _write(run: Setup, folder: Path, stem: str, told: metadata.RunFacts, log: St
 
 def saved_files(folder: Path, name: str) -> list[Path]:
     """Return the LoRA files of a run in a folder, the final ones last."""
-    pattern = re.compile(re.escape(name) + rf"(-\d{{6}}|-step\d{{8}}|-{BEST})?(\.diffusers)?\.safetensors")
+    pattern = re.compile(
+        re.escape(name) + rf"(-\d{{6}}|-step\d{{8}}|-{BEST})?(\.diffusers)?\.safetensors"
+    )
     found = [p for p in folder.iterdir() if pattern.fullmatch(p.name)]
     return sorted(found, key=lambda p: (p.name.startswith(f"{name}."), p.name))
 
 
 def _forget(options: TrainOptions, folder: Path, name: str) -> None:
-    """Remove the oldest numbered files beyond what save_last_n_epochs and save_last_n_steps keep."""
-    for number, keep in ((r"-(\d{6})", options.save_last_n_epochs), (r"-step(\d{8})", options.save_last_n_steps)):
+    """Remove the oldest numbered files beyond what save_last_n_epochs and save_last_n_steps
+    keep.
+    """
+    for number, keep in (
+        (r"-(\d{6})", options.save_last_n_epochs),
+        (r"-step(\d{8})", options.save_last_n_steps),
+    ):
         if keep is not None:
             pattern = re.compile(re.escape(name) + number + r"(\.diffusers)?\.safetensors")
             numbers = {p: int(m[1]) for p in folder.iterdir() if (m := pattern.fullmatch(p.name))}
@@ -377,7 +442,10 @@ def run_facts(run: Setup, name: str) -> metadata.RunFacts:
         processes=plan.schedule.processes,
         subsets=[
             metadata.SubsetFacts(
-                str(s.folder), s.repeats, len(own := [p for p in plan.pictures if p.subset == s]), s.is_reg,
+                str(s.folder),
+                s.repeats,
+                len(own := [p for p in plan.pictures if p.subset == s]),
+                s.is_reg,
                 tuple(p.caption.replace("\n", ", ") for p in own),
             )
             for s in plan.subsets
@@ -392,12 +460,17 @@ def run_facts(run: Setup, name: str) -> metadata.RunFacts:
         v2=published.v2,
         prediction=run.prediction,
         timesteps=(options.min_timestep, options.max_timestep),
-        network_args={pair.partition("=")[0].strip(): pair.partition("=")[2].strip() for pair in options.network_args},
-    )  # fmt: skip
+        network_args={
+            pair.partition("=")[0].strip(): pair.partition("=")[2].strip()
+            for pair in options.network_args
+        },
+    )
 
 
 def _told(options: TrainOptions, run: Setup) -> dict[str, object]:
-    """Return the options as sd-scripts writes them: two rates are a list, and what a family has not is not given."""
+    """Return the options as sd-scripts writes them: two rates are a list, and what a family has not
+    is not given.
+    """
     told: dict[str, object] = asdict(options)
     if isinstance(options.text_encoder_lr, tuple):
         told["text_encoder_lr"] = list(options.text_encoder_lr)

@@ -1,4 +1,6 @@
-"""Setting up a run: the model, its LoRA, the optimizer and the schedule, from the options and the plan."""
+"""Setting up a run: the model, its LoRA, the optimizer and the schedule, from the options and the
+plan.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +34,8 @@ from trainer.objective.noise_schedule import alphas_of
 from trainer.optimizers import lr, optim
 from trainer.plan.plan import TrainPlan
 
-# peft imports bitsandbytes wherever it is installed, and that misses a package which nothing here uses.
+# peft imports bitsandbytes wherever it is installed, and that misses a package which nothing here
+# uses.
 logging.getLogger("bitsandbytes.backends").setLevel(logging.ERROR)
 
 
@@ -45,9 +48,15 @@ def trained_parts(options: TrainOptions, parts: Parts) -> tuple[Part, ...]:
 def check_optimizer(options: TrainOptions, plan: TrainPlan) -> None:
     """Raise what is wrong with the optimizer or the schedule before gigabytes are loaded."""
     every = groups.possible_rates(options)
-    rates = {name: rate for rate, name in {rate: name for name, rate in reversed(every.items())}.items()}
-    with redirect_stderr(StringIO()):  # what some optimizers tell there is told when the real one is made
-        _optimizer(options, plan, {name: [torch.nn.Parameter(torch.zeros(1))] for name in rates}, rates)
+    rates = {
+        name: rate for rate, name in {rate: name for name, rate in reversed(every.items())}.items()
+    }
+    with redirect_stderr(
+        StringIO()
+    ):  # what some optimizers tell there is told when the real one is made
+        _optimizer(
+            options, plan, {name: [torch.nn.Parameter(torch.zeros(1))] for name in rates}, rates
+        )
 
 
 def _optimizer(
@@ -57,22 +66,31 @@ def _optimizer(
     made = optim.groups(parameters, rates)
     optimizer = optim.make(options.optimizer_type, made, optim.literal_args(options.optimizer_args))
     if options.ema_decay and optim.averages(optimizer):
-        raise ConfigError(f"{options.optimizer_type} keeps an average already", hint="set ema_decay = 0")
+        raise ConfigError(
+            f"{options.optimizer_type} keeps an average already", hint="set ema_decay = 0"
+        )
     return optimizer, lr.of_options(optimizer, options, plan.steps)
 
 
 def load_parts(options: TrainOptions) -> Parts:
-    """Load the base model, of whatever family it is. Raises ModelFileError, ConfigError for options that it is not.
+    """Load the base model, of whatever family it is. Raises ModelFileError, ConfigError for options
+    that it is not.
 
-    It is read in the precision in which it is used: in float32 Stable Diffusion XL would take twice the memory.
+    It is read in the precision in which it is used: in float32 Stable Diffusion XL would take twice
+    the memory.
     """
     source = find(options.pretrained_model_name_or_path, options.revision)
     found = detect(source)
     prediction = agreement.settle(options, found)
     return registry.family(found.family).load(
-        str(source), revision="", vae=options.vae, prediction=prediction,
-        dtype=torch.float32 if options.reads_float32() else device.find(options.mixed_precision)[0].dtype,
-    )  # fmt: skip
+        str(source),
+        revision="",
+        vae=options.vae,
+        prediction=prediction,
+        dtype=torch.float32
+        if options.reads_float32()
+        else device.find(options.mixed_precision)[0].dtype,
+    )
 
 
 def vae_dtype(where: device.Place) -> torch.dtype:
@@ -80,18 +98,23 @@ def vae_dtype(where: device.Place) -> torch.dtype:
     return torch.bfloat16 if where.dtype == torch.bfloat16 else torch.float32
 
 
-def assemble(options: TrainOptions, plan: TrainPlan, parts: Parts, *, reporter: Reporter = SILENT) -> Setup:
+def assemble(
+    options: TrainOptions, plan: TrainPlan, parts: Parts, *, reporter: Reporter = SILENT
+) -> Setup:
     """Put the LoRA on a loaded model and make everything ready for the first step."""
     where, remark = device.find(options.mixed_precision)
     family = registry.family(parts.family)
     for said in (*filter(None, [remark]), *agreement.remarks(options, parts.family)):
         reporter.warn(said)
     network = lora.attach(
-        family, parts, trained_parts(options, parts), dim=options.network_dim, alpha=options.network_alpha,
-        dropout=options.network_dropout, seed=options.seed, args=options.network(),
+        family, parts, trained_parts(options, parts), dim=options.network_dim,
+        alpha=options.network_alpha, dropout=options.network_dropout, seed=options.seed,
+        args=options.network(),
     )  # fmt: skip
     if options.network_weights:
-        lora.load_kohya(network, lora.read_kohya(options.network_weights), source=options.network_weights)
+        lora.load_kohya(
+            network, lora.read_kohya(options.network_weights), source=options.network_weights
+        )
     for name in parts.names:
         model = parts.part(name)
         if options.fp8_base or (options.fp8_base_unet and name == "unet"):
@@ -99,21 +122,29 @@ def assemble(options: TrainOptions, plan: TrainPlan, parts: Parts, *, reporter: 
         device.lower_base(model, where.dtype)
         model.to(where.device)
         if name in network.parts:
-            model.train()  # there is no dropout in the base; checkpointing and the LoRA's own dropout ask for it
+            # there is no dropout in the base; checkpointing and the LoRA's own dropout ask for it
+            model.train()
     if options.gradient_checkpointing:
         parts.unet.enable_gradient_checkpointing()
         encoders: list[Any] = [parts.part(name) for name in network.parts if name != "unet"]
         for encoder in encoders:
-            # transformers 5 gave the switch a new name; in version 4 the reentrant kind, which loses the gradients of
-            # layers whose inputs have none, is the default.
+            # transformers 5 gave the switch a new name; in version 4 the reentrant kind, which
+            # loses the gradients of layers whose inputs have none, is the default.
             if hasattr(encoder, "activation_checkpointing_enable"):
                 encoder.activation_checkpointing_enable()
             else:
                 encoder.gradient_checkpointing_enable({"use_reentrant": False})
     optimizer, scheduler = _optimizer(
-        options, plan, *network.grouped(options.network(), options.rates(), convolutions.sides(parts))
+        options,
+        plan,
+        *network.grouped(options.network(), options.rates(), convolutions.sides(parts)),
     )
-    latents = Encoder(parts.vae, where.device, vae_dtype(where), options.cache_latents or options.cache_latents_to_disk)
+    latents = Encoder(
+        parts.vae,
+        where.device,
+        vae_dtype(where),
+        options.cache_latents or options.cache_latents_to_disk,
+    )
     encode = partial(weighted.encode_text, family, parts, options=options)
     trained = any(part != "unet" for part in network.parts)
     texts = Texts(encode, where.dtype, trained, together=where.device.type != "cpu")
@@ -121,5 +152,6 @@ def assemble(options: TrainOptions, plan: TrainPlan, parts: Parts, *, reporter: 
     alphas = alphas_of(zero_terminal_snr=options.zero_terminal_snr)
     average = Average.of(network.parameters(), options.ema_decay) if options.ema_decay else None
     return Setup(
-        options, plan, where, family, parts, network, latents, texts, optimizer, scheduler, scaler, alphas, average
+        options, plan, where, family, parts, network, latents, texts, optimizer, scheduler, scaler,
+        alphas, average
     )  # fmt: skip

@@ -1,4 +1,6 @@
-"""Backdrops: the plain colours that stand behind a cut-out subject, and what its caption says of them."""
+"""Backdrops: the plain colours that stand behind a cut-out subject, and what its caption says of
+them.
+"""
 
 from __future__ import annotations
 
@@ -35,11 +37,15 @@ _HEX = re.compile(r"#(?:[0-9a-f]{3}|[0-9a-f]{6})", re.IGNORECASE)
 def require(bg: str) -> None:
     """Raise ConfigError for what is no backdrop: a name, `random`, or `#rrggbb`."""
     if bg not in NAMED and bg != RANDOM and not _HEX.fullmatch(bg):
-        raise ConfigError(f"bg {bg!r} is no colour", hint=f"one of: {', '.join(NAMED)}, {RANDOM}, or #rrggbb")
+        raise ConfigError(
+            f"bg {bg!r} is no colour", hint=f"one of: {', '.join(NAMED)}, {RANDOM}, or #rrggbb"
+        )
 
 
 def colour(bg: str, picture: str) -> Colour:
-    """Return the colour behind one picture. picture: its id, which decides what is `random`: always the same."""
+    """Return the colour behind one picture. picture: its id, which decides what is `random`: always
+    the same.
+    """
     if bg == RANDOM:
         return NAMED[random.Random(picture).choice(sorted(NAMED))]
     if bg in NAMED:
@@ -50,10 +56,12 @@ def colour(bg: str, picture: str) -> Colour:
 
 
 def reworded(tags: Sequence[str], name: str) -> tuple[str, ...]:
-    """Return a caption's tags for a subject before a plain backdrop: `<name> background`, `simple background`.
+    """Return a caption's tags for a subject before a plain backdrop: `<name> background`, `simple
+    background`.
 
-    What else says something of a background or a place (the group @background) goes. The new tags stand where the first
-    of the old ones stood, else last. A first tag that the vocabulary does not know is a trigger, and stays.
+    What else says something of a background or a place (the group @background) goes. The new tags
+    stand where the first of the old ones stood, else last. A first tag that the vocabulary does not
+    know is a trigger, and stays.
     """
     group, vocabulary = load_groups()["background"], load()
     new = (f"{name} background", PLAIN)

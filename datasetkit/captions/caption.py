@@ -23,7 +23,9 @@ SEPARATOR = ","
 
 
 def spell(name: str) -> str:
-    """Spell a label of the vocabulary as captions spell it: spaces for underscores, but for the kaomoji."""
+    """Spell a label of the vocabulary as captions spell it: spaces for underscores, but for the
+    kaomoji.
+    """
     return name if name in KAOMOJI else name.replace("_", " ")
 
 
@@ -41,17 +43,23 @@ def normal_form(tag: str) -> str:
 
 
 def parse(text: str) -> Caption:
-    """Read a caption from text: commas part the tags; lines do too, so one-tag-a-line files read well.
+    """Read a caption from text: commas part the tags; lines do too, so one-tag-a-line files read
+    well.
 
-    Byte-order marks (joined files have them inside), CRLF, doubled separators and blank lines are forgiven.
+    Byte-order marks (joined files have them inside), CRLF, doubled separators and blank lines are
+    forgiven.
     """
-    pieces = (piece for line in text.replace("\ufeff", "").splitlines() for piece in line.split(SEPARATOR))
+    pieces = (
+        piece for line in text.replace("\ufeff", "").splitlines() for piece in line.split(SEPARATOR)
+    )
     cleaned = (_WHITESPACE.sub(" ", piece).strip() for piece in pieces)
     return Caption(tuple(tag for tag in cleaned if tag))
 
 
 def file_text(caption: Caption) -> str:
-    """Return what stands in the file: UTF-8, one line, final newline. An empty caption is refused by the writers."""
+    """Return what stands in the file: UTF-8, one line, final newline. An empty caption is refused
+    by the writers.
+    """
     return caption.text() + "\n"
 
 
@@ -79,4 +87,6 @@ def decode_caption(path: Path, data: bytes | None) -> Caption | None:
     try:
         return parse(data.decode("utf-8-sig"))
     except UnicodeDecodeError:
-        raise InputError(f"the caption {display(path.name)} is not UTF-8 text", hint="save it as UTF-8") from None
+        raise InputError(
+            f"the caption {display(path.name)} is not UTF-8 text", hint="save it as UTF-8"
+        ) from None

@@ -27,11 +27,17 @@ class OneOf:
 
 
 def contradictions(forms: Collection[str], table: Sequence[OneOf]) -> Iterator[tuple[str, str]]:
-    """Yield the pairs of tags of a caption that exclude each other, each once. forms: its tags in normal form."""
+    """Yield the pairs of tags of a caption that exclude each other, each once. forms: its tags in
+    normal form.
+    """
     said: set[tuple[str, str]] = set()
     for one in table:
         there = [tag for tag in one.tags if tag in forms]
-        if len(there) < 2 or not one.unless.isdisjoint(forms) or (one.only_with and one.only_with.isdisjoint(forms)):
+        if (
+            len(there) < 2
+            or not one.unless.isdisjoint(forms)
+            or (one.only_with and one.only_with.isdisjoint(forms))
+        ):
             continue
         for pair in combinations(there, 2):
             if pair not in said:
@@ -42,7 +48,11 @@ def contradictions(forms: Collection[str], table: Sequence[OneOf]) -> Iterator[t
 @cache
 def load_contradictions() -> tuple[OneOf, ...]:
     """Return the table that the package ships; read once a process."""
-    text = resources.files("datasetkit").joinpath("data", CONTRADICTIONS_FILE).read_text(encoding="utf-8")
+    text = (
+        resources.files("datasetkit")
+        .joinpath("data", CONTRADICTIONS_FILE)
+        .read_text(encoding="utf-8")
+    )
     return tuple(
         OneOf(
             tuple(map(normal_form, table["tags"])),

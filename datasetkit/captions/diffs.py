@@ -13,7 +13,8 @@ from datasetkit.core.records import Caption
 class CaptionChange:
     """One picture's caption before and after; before is None where there was none.
 
-    Tags are compared letter by letter: another spelling is shown as one tag taken away and one added.
+    Tags are compared letter by letter: another spelling is shown as one tag taken away and one
+    added.
     """
 
     path: Path
@@ -27,7 +28,9 @@ class CaptionChange:
 
     @property
     def removed(self) -> tuple[str, ...]:
-        """Return the tags that go, in the order of the old caption; a second copy of a tag counts."""
+        """Return the tags that go, in the order of the old caption; a second copy of a tag
+        counts.
+        """
         return _beyond(self._old, self.after.tags)
 
     @property

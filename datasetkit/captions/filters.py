@@ -1,12 +1,15 @@
-"""Filters: the expressions that choose pictures (`tag:lips AND NOT name:01*`), read into a tree and written again.
+"""Filters: the expressions that choose pictures (`tag:lips AND NOT name:01*`), read into a tree and
+written again.
 
     or      = and { "OR" and }
     and     = not { "AND" not }
     not     = "NOT" not | "(" or ")" | term
-    term    = [ field ":" ] text | number-field ":" [ comparison ] number | "score:" tag comparison number
+    term    = [ field ":" ] text | number-field ":" [ comparison ] number | "score:" tag comparison
+    number
 
-Texts with spaces stand in quotes. `*` is any text and `?` one sign, in quotes too; behind a backslash they are plain.
-docs/concepts/filters.md explains the fields to people, captions/predicates.py decides.
+Texts with spaces stand in quotes. `*` is any text and `?` one sign, in quotes too; behind a
+backslash they are plain. docs/concepts/filters.md explains the fields to people,
+captions/predicates.py decides.
 """
 
 from __future__ import annotations
@@ -100,13 +103,20 @@ class Or:
 Node = Match | Compare | Flag | Not | And | Or
 
 
-# ---- reading ----------------------------------------------------------------------------------------------------
+# ---- reading
+# --------------------------------------------------------------------------------------------------
 
 
 def parse(text: str) -> Node | None:
-    """Read a filter; None for an empty one, which every picture passes. Raises FilterError with the place."""
+    """Read a filter; None for an empty one, which every picture passes. Raises FilterError with the
+    place.
+    """
     if len(text) > MAX_LENGTH:
-        raise FilterError(f"the filter is longer than {MAX_LENGTH:,} signs", MAX_LENGTH, hint="select pictures instead")
+        raise FilterError(
+            f"the filter is longer than {MAX_LENGTH:,} signs",
+            MAX_LENGTH,
+            hint="select pictures instead",
+        )
     reader = _Reader(text)
     if reader.ended:
         return None
@@ -136,7 +146,9 @@ class _Reader:
         """Return the AND, OR or NOT that stands here, or ""."""
         for word in _KEYWORDS:
             after = self.text[self.at + len(word) : self.at + len(word) + 1]
-            if self.text.startswith(word, self.at) and (not after or after.isspace() or after in "()"):
+            if self.text.startswith(word, self.at) and (
+                not after or after.isspace() or after in "()"
+            ):
                 return word
         return ""
 
@@ -147,7 +159,9 @@ class _Reader:
     def unexpected(self) -> FilterError:
         """Word why what stands here cannot follow what was read."""
         if self.text[self.at] == ")":
-            return FilterError("this bracket closes nothing", self.at, hint="take it away, or open one before")
+            return FilterError(
+                "this bracket closes nothing", self.at, hint="take it away, or open one before"
+            )
         word = self.text[self.at :].split()[0]
         if word.upper() in _KEYWORDS:
             return self.in_capitals(word, self.at)
@@ -165,26 +179,40 @@ class _Reader:
     def conjunction(self, depth: int) -> Node:
         return self._joined("AND", And, self.negation, depth)
 
-    def _joined(self, word: str, kind: type[And] | type[Or], part: Callable[[int], Node], depth: int) -> Node:
+    def _joined(
+        self, word: str, kind: type[And] | type[Or], part: Callable[[int], Node], depth: int
+    ) -> Node:
         parts = [part(depth)]
         while self.keyword == word:
             self.take(word)
             parts.append(part(depth))
         # `a AND (b AND c)` is `a AND b AND c`.
-        flat = [inner for one in parts for inner in (one.parts if isinstance(one, kind) else (one,))]
+        flat = [
+            inner for one in parts for inner in (one.parts if isinstance(one, kind) else (one,))
+        ]
         return kind(tuple(flat)) if len(flat) > 1 else flat[0]
 
     def negation(self, depth: int) -> Node:
         if depth > MAX_DEPTH:
-            raise FilterError(f"more than {MAX_DEPTH} brackets or NOTs in each other", self.at, hint="write it simpler")
+            raise FilterError(
+                f"more than {MAX_DEPTH} brackets or NOTs in each other",
+                self.at,
+                hint="write it simpler",
+            )
         if self.ended:
-            raise FilterError("something is missing at the end", self.at, hint='e.g. tag:lips, NOT tag:"blue eyes"')
+            raise FilterError(
+                "something is missing at the end",
+                self.at,
+                hint='e.g. tag:lips, NOT tag:"blue eyes"',
+            )
         if self.keyword == "NOT":
             self.take("NOT")
             return Not(self.negation(depth + 1))
         if self.keyword:
             raise FilterError(
-                f"{self.keyword} has nothing before it", self.at, hint=f'a tag of that name is written "{self.keyword}"'
+                f"{self.keyword} has nothing before it",
+                self.at,
+                hint=f'a tag of that name is written "{self.keyword}"',
             )
         if self.text[self.at] != "(":
             return self.term()
@@ -211,7 +239,10 @@ class _Reader:
         if field not in FIELDS:
             near = difflib.get_close_matches(field, FIELDS, 1)
             meant = f"did you mean {near[0]}:? " if near else ""
-            hint = f"{meant}fields: {', '.join(f'{known}:' for known in FIELDS)}; for the text itself write quotes"
+            hint = (
+                f"{meant}fields: {', '.join(f'{known}:' for known in FIELDS)}; for the text "
+                "itself write quotes"
+            )
             raise FilterError(f"there is no field {named[1]}:", start, hint=hint)
         self.at = named.end()
         if field in YES_NO_FIELDS:
@@ -239,15 +270,21 @@ class _Reader:
         if number is None or (tag and sign is None) or (whole and "." in number[0]):
             example = "score:<0.4 or score:lips>=0.5" if field == "score" else f"{field}:>=5"
             wanted = "a whole number" if whole else "a number from 0 to 1"
-            raise FilterError(f"{field}: takes {wanted}", self.at, hint=f"e.g. {example}, without spaces")
+            raise FilterError(
+                f"{field}: takes {wanted}", self.at, hint=f"e.g. {example}, without spaces"
+            )
         value = float(number[0])
         if not whole and value > 1:
             raise FilterError("a score is a number from 0 to 1", self.at, hint="e.g. score:<0.4")
         if value > MAX_NUMBER:
-            raise FilterError(f"{field}: takes numbers up to {MAX_NUMBER:,}", self.at, hint=f"e.g. {field}:>=5")
+            raise FilterError(
+                f"{field}: takes numbers up to {MAX_NUMBER:,}", self.at, hint=f"e.g. {field}:>=5"
+            )
         self.at = number.end()
         if not self.ended and not self.text[self.at].isspace() and self.text[self.at] not in "()":
-            raise FilterError("a space is missing here", self.at, hint="a number ends with a space or a bracket")
+            raise FilterError(
+                "a space is missing here", self.at, hint="a number ends with a space or a bracket"
+            )
         self.skip_spaces()
         return Compare(field, (sign[0] if sign else "=").replace("==", "="), value, tag)
 
@@ -258,7 +295,9 @@ class _Reader:
         return text
 
     def word(self, *, stop_at_comparison: bool = False) -> Text:
-        """Read a text: in quotes, or up to the next space; brackets that open within it belong to it."""
+        """Read a text: in quotes, or up to the next space; brackets that open within it belong to
+        it.
+        """
         if not self.ended and self.text[self.at] in _QUOTES:
             return self._quoted(stop_at_comparison)
         start, depth = self.at, 0
@@ -267,12 +306,21 @@ class _Reader:
             sign = self.text[self.at]
             if (sign == ")" and depth == 0) or (sign == "(" and self.at == start):
                 break
-            if stop_at_comparison and depth == 0 and self.at > start and _COMPARISON.match(self.text, self.at):
+            if (
+                stop_at_comparison
+                and depth == 0
+                and self.at > start
+                and _COMPARISON.match(self.text, self.at)
+            ):
                 break
             depth += (sign == "(") - (sign == ")")
             signs.append(self._sign())
         if depth:
-            raise FilterError("a bracket in this text is not closed", start, hint='put the text in quotes: tag:">:("')
+            raise FilterError(
+                "a bracket in this text is not closed",
+                start,
+                hint='put the text in quotes: tag:">:("',
+            )
         self.skip_spaces()
         return _merged(signs)
 
@@ -286,8 +334,16 @@ class _Reader:
             raise FilterError("this quote is not closed", start, hint=f"add a {quote}")
         self.at += 1
         if not stop_at_comparison:
-            if not self.ended and not self.text[self.at].isspace() and self.text[self.at] not in "()":
-                raise FilterError("a space is missing behind the quote", self.at, hint="or the quote closes too early")
+            if (
+                not self.ended
+                and not self.text[self.at].isspace()
+                and self.text[self.at] not in "()"
+            ):
+                raise FilterError(
+                    "a space is missing behind the quote",
+                    self.at,
+                    hint="or the quote closes too early",
+                )
             self.skip_spaces()
         return _merged(signs)
 
@@ -313,12 +369,18 @@ def _merged(signs: list[str | Wild]) -> Text:
     return tuple(merged)
 
 
-# ---- writing ----------------------------------------------------------------------------------------------------
+# ---- writing
+# --------------------------------------------------------------------------------------------------
 
 
 def written(text: Text) -> str:
-    """Return a text without quotes, its plain `*`, `?`, quotes and backslashes marked by a backslash."""
-    return "".join(part.value if isinstance(part, Wild) else re.sub(r"([*?\\\"'])", r"\\\1", part) for part in text)
+    """Return a text without quotes, its plain `*`, `?`, quotes and backslashes marked by a
+    backslash.
+    """
+    return "".join(
+        part.value if isinstance(part, Wild) else re.sub(r"([*?\\\"'])", r"\\\1", part)
+        for part in text
+    )
 
 
 def show(node: Node | None) -> str:

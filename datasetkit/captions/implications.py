@@ -1,4 +1,6 @@
-"""Implications: which general tags say nothing new beside a specific one, from the shipped table or a person's own."""
+"""Implications: which general tags say nothing new beside a specific one, from the shipped table or
+a person's own.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,8 @@ Pair = tuple[str, str]
 
 
 def load_implications(spec: str) -> tuple[Pair, ...]:
-    """Return the pairs (tag, implied) of `spec`: "none", "common" (the shipped table), else a path to a TOML file.
+    """Return the pairs (tag, implied) of `spec`: "none", "common" (the shipped table), else a path
+    to a TOML file.
 
     Raises ConfigError for a file that cannot be read or has another form.
     """
@@ -42,19 +45,27 @@ def load_implications(spec: str) -> tuple[Pair, ...]:
 
 @cache
 def _common() -> tuple[Pair, ...]:
-    text = resources.files("datasetkit").joinpath("data", IMPLICATIONS_FILE).read_text(encoding="utf-8")
+    text = (
+        resources.files("datasetkit")
+        .joinpath("data", IMPLICATIONS_FILE)
+        .read_text(encoding="utf-8")
+    )
     return read_implications(text, source=IMPLICATIONS_FILE)
 
 
 def read_implications(text: str, *, source: str) -> tuple[Pair, ...]:
-    """Read pairs from TOML `[redundant] "general" = ["specific", ...]`; `source` names the file in errors."""
+    """Read pairs from TOML `[redundant] "general" = ["specific", ...]`; `source` names the file in
+    errors.
+    """
     try:
         document = tomllib.loads(text.removeprefix("\ufeff"))
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{source}: no TOML: {error}", hint=_FORM_HINT) from error
     table = document.get(TABLE)
     if not isinstance(table, dict) or len(document) != 1:
-        raise ConfigError(f"{source}: it must hold one table [{TABLE}] and nothing else", hint=_FORM_HINT)
+        raise ConfigError(
+            f"{source}: it must hold one table [{TABLE}] and nothing else", hint=_FORM_HINT
+        )
     pairs: list[Pair] = []
     for general, specifics in table.items():
         if not isinstance(specifics, list) or not all(isinstance(tag, str) for tag in specifics):
@@ -66,10 +77,12 @@ def read_implications(text: str, *, source: str) -> tuple[Pair, ...]:
 
 
 def close_chains(pairs: Iterable[Pair]) -> tuple[Pair, ...]:
-    """Add the pairs that follow: `black bikini` -> `bikini` -> `swimsuit` gives `black bikini` -> `swimsuit` as well.
+    """Add the pairs that follow: `black bikini` -> `bikini` -> `swimsuit` gives `black bikini` ->
+    `swimsuit` as well.
 
-    Otherwise `swimsuit` would stay in a caption whose `bikini` the tagger overlooked. Every pair comes once.
-    Raises ConfigError where a chain returns to its start: all its tags would drop each other.
+    Otherwise `swimsuit` would stay in a caption whose `bikini` the tagger overlooked. Every pair
+    comes once. Raises ConfigError where a chain returns to its start: all its tags would drop each
+    other.
     """
     spelling: dict[str, str] = {}
     generals: dict[str, list[str]] = {}
@@ -83,7 +96,8 @@ def close_chains(pairs: Iterable[Pair]) -> tuple[Pair, ...]:
     except CycleError as error:
         ring = " -> ".join(spelling[form] for form in reversed(error.args[1]))
         raise ConfigError(
-            f"the implications go round in a ring: {ring}", hint="take one of these pairs out of the table"
+            f"the implications go round in a ring: {ring}",
+            hint="take one of these pairs out of the table",
         ) from error
     closed: dict[str, dict[str, None]] = {}
     for form in order:
@@ -91,4 +105,6 @@ def close_chains(pairs: Iterable[Pair]) -> tuple[Pair, ...]:
         for general in generals.get(form, ()):
             reached |= {general: None, **closed[general]}
         closed[form] = reached
-    return tuple((spelling[form], spelling[general]) for form in generals for general in closed[form])
+    return tuple(
+        (spelling[form], spelling[general]) for form in generals for general in closed[form]
+    )

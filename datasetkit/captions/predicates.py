@@ -1,4 +1,6 @@
-"""Predicates: what a filter (captions/filters.py) asks, as a function of the facts of one picture."""
+"""Predicates: what a filter (captions/filters.py) asks, as a function of the facts of one
+picture.
+"""
 
 from __future__ import annotations
 
@@ -15,15 +17,22 @@ from datasetkit.captions.filters import And, Compare, Flag, Match, Node, Not, Or
 # Scores are compared in whole steps of 1e-4, as everywhere.
 SCORE_STEPS = 10_000
 COMPARISONS: Mapping[str, Callable[[float, float], bool]] = MappingProxyType(
-    {"<=": operator.le, ">=": operator.ge, "!=": operator.ne, "<": operator.lt, ">": operator.gt, "=": operator.eq}
+    {
+        "<=": operator.le,
+        ">=": operator.ge,
+        "!=": operator.ne,
+        "<": operator.lt,
+        ">": operator.gt,
+        "=": operator.eq,
+    }
 )
 
 
 class Facts(Protocol):
     """What a filter may ask of a picture.
 
-    forms: the normal forms of its tags. text: these, joined by `, `. name, path, concept: as `folded` gives them.
-    scores: what the tagger gave, in steps of 1e-4, by normal form.
+    forms: the normal forms of its tags. text: these, joined by `, `. name, path, concept: as
+    `folded` gives them. scores: what the tagger gave, in steps of 1e-4, by normal form.
     """
 
     @property
@@ -61,7 +70,9 @@ def folded(text: str) -> str:
 
 
 def predicate(node: Node | None) -> Predicate:
-    """Make a filter a function that tells whether a picture passes. What one tag comes to is found out once."""
+    """Make a filter a function that tells whether a picture passes. What one tag comes to is found
+    out once.
+    """
     match node:
         case None:
             return lambda facts: True
@@ -154,14 +165,18 @@ def _score(compare: Callable[[float, float], bool], steps: int, tag: Text) -> Pr
     """The score of a tag, in the caption or not; without a tag, that of any tag in the caption."""
     if not tag:
         return lambda facts: any(
-            form in scores and compare(scores[form], steps) for scores in (facts.scores,) for form in facts.forms
+            form in scores and compare(scores[form], steps)
+            for scores in (facts.scores,)
+            for form in facts.forms
         )
     plain = _plain(tag)
     if plain is not None:
         form = normal_form(plain)
         return lambda facts: form in facts.scores and compare(facts.scores[form], steps)
     fits = _pattern(tag, normal_form, whole=True).search
-    return lambda facts: any(compare(score, steps) and fits(form) for form, score in facts.scores.items())
+    return lambda facts: any(
+        compare(score, steps) and fits(form) for form, score in facts.scores.items()
+    )
 
 
 def _plain(text: Text) -> str | None:
@@ -188,9 +203,11 @@ _PLACES = {Wild.ANY: _ANY, Wild.ONE: _ONE}
 
 
 def _pattern(text: Text, fold: Callable[[str], str], *, whole: bool) -> re.Pattern[str]:
-    """Compile a text with wildcards; one that is looked for anywhere has a `*` before it and behind it.
+    """Compile a text with wildcards; one that is looked for anywhere has a `*` before it and behind
+    it.
 
-    The first place where a piece fits is as good as any later one: atomic groups keep many `*` from being quadratic.
+    The first place where a piece fits is as good as any later one: atomic groups keep many `*` from
+    being quadratic.
     """
     form = fold("".join(_PLACES[part] if isinstance(part, Wild) else part for part in text))
     pieces = re.split(f"{_ANY}+", form if whole else f"{_ANY}{form}{_ANY}")

@@ -59,7 +59,9 @@ class Applied:
 
 @dataclass(frozen=True, slots=True)
 class RuleHits:
-    """In how many captions a rule had something to do; `warning` says what may be wrong with one that had nothing."""
+    """In how many captions a rule had something to do; `warning` says what may be wrong with one
+    that had nothing.
+    """
 
     rule: Rule
     captions: int
@@ -67,11 +69,13 @@ class RuleHits:
 
 
 def apply(rules: RuleSet, tags: Sequence[str], *, category: Callable[[str], str | None]) -> Applied:
-    """Return a caption's tags under the rules: triggers, additional tags, then the rest in the order given.
+    """Return a caption's tags under the rules: triggers, additional tags, then the rest in the
+    order given.
 
-    category: the category of a tag, None where unknown (`Vocabulary.category`). Globs, groups, categories and
-    implications never touch a leading tag. Replacing is one simultaneous pass: `a=b,b=a` swaps, and `a=b,b=c` leaves
-    `b` for an `a`. So a second run changes nothing, unless replacements chain (`build` warns of it).
+    category: the category of a tag, None where unknown (`Vocabulary.category`). Globs, groups,
+    categories and implications never touch a leading tag. Replacing is one simultaneous pass:
+    `a=b,b=a` swaps, and `a=b,b=c` leaves `b` for an `a`. So a second run changes nothing, unless
+    replacements chain (`build` warns of it).
     """
     fired: dict[Rule, None] = {}
     rest: list[tuple[str, str]] = []
@@ -87,7 +91,8 @@ def apply(rules: RuleSet, tags: Sequence[str], *, category: Callable[[str], str 
     for form, tag in rest:
         if form in rules.leading_forms:
             continue
-        # A tag may be dropped for several reasons: each is counted, so that none seems to have found nothing.
+        # A tag may be dropped for several reasons: each is counted, so that none seems to have
+        # found nothing.
         reasons: list[Rule] = []
         if form in rules.implied_by:
             reasons += (rule for other, rule in rules.implied_by[form] if other in present)
@@ -98,7 +103,9 @@ def apply(rules: RuleSet, tags: Sequence[str], *, category: Callable[[str], str 
         else:
             kept.setdefault(form, tag)
     fired |= {
-        rule: None for place, rule in enumerate(rules.leading) if tuple(tags[place : place + 1]) != (leading_tag(rule),)
+        rule: None
+        for place, rule in enumerate(rules.leading)
+        if tuple(tags[place : place + 1]) != (leading_tag(rule),)
     }
     return Applied((*rules.leading_tags, *kept.values()), tuple(fired))
 
@@ -112,15 +119,19 @@ def summary(
 ) -> tuple[RuleHits, ...]:
     """Count over many captions how many each rule touched, and explain the ones that found nothing.
 
-    Implications come from a long table: only those that found something are listed, and they never warn; triggers and
-    additional tags do not warn either. Without a vocabulary or groups, the shipped ones help to explain.
+    Implications come from a long table: only those that found something are listed, and they never
+    warn; triggers and additional tags do not warn either. Without a vocabulary or groups, the
+    shipped ones help to explain.
     """
     vocabulary = load() if vocabulary is None else vocabulary
     groups = load_groups() if groups is None else groups
     counts = Counter(rule for one in applied for rule in one.fired)
     implied = [rule for rule in rules.implies if counts[rule]]
     hits = [RuleHits(rule, counts[rule]) for rule in rules.leading]
-    searching: list[Replace | Exclude] = [*rules.replace, *(written for written, _ in rules.exclude)]
+    searching: list[Replace | Exclude] = [
+        *rules.replace,
+        *(written for written, _ in rules.exclude),
+    ]
     for rule in searching:
         warning = None if counts[rule] else _why_nothing(rule, vocabulary, groups)
         hits.append(RuleHits(rule, counts[rule], warning))
@@ -128,19 +139,27 @@ def summary(
 
 
 def escape_brackets(tags: Iterable[str]) -> tuple[str, ...]:
-    r"""Return the tags with `\(` and `\)` for their brackets, as some web interfaces want prompts; twice is as once."""
+    r"""Return the tags with `\(` and `\)` for their brackets, as some web interfaces want prompts;
+    twice is as once.
+    """
     return tuple(re.sub(r"\\?([()])", r"\\\1", tag) for tag in tags)
 
 
-def _excluding(rules: RuleSet, form: str, tag: str, category: Callable[[str], str | None]) -> list[Exclude]:
+def _excluding(
+    rules: RuleSet, form: str, tag: str, category: Callable[[str], str | None]
+) -> list[Exclude]:
     asked = (form, category(tag) if rules.asks_category else None)
     found = rules.verdicts.get(asked)
     if found is None:
-        found = rules.verdicts[asked] = [written for written, selector in rules.exclude if selector.matches(*asked)]
+        found = rules.verdicts[asked] = [
+            written for written, selector in rules.exclude if selector.matches(*asked)
+        ]
     return found
 
 
-def _why_nothing(rule: Exclude | Replace, vocabulary: Vocabulary, groups: Mapping[str, Group]) -> str:
+def _why_nothing(
+    rule: Exclude | Replace, vocabulary: Vocabulary, groups: Mapping[str, Group]
+) -> str:
     """Say what may be wrong with a rule that found nothing."""
     written = rule.selector if isinstance(rule, Exclude) else rule.old
     form = normal_form(written)
@@ -148,7 +167,10 @@ def _why_nothing(rule: Exclude | Replace, vocabulary: Vocabulary, groups: Mappin
     if form in vocabulary:
         return f"{nothing}: {written!r} is a tag of the vocabulary, but no caption has it"
     if form in groups:
-        return f"{nothing}: {written!r} is no tag of the vocabulary; did you mean @{form} ({groups[form].description})?"
+        return (
+            f"{nothing}: {written!r} is no tag of the vocabulary; did you mean @{form} "
+            f"({groups[form].description})?"
+        )
     if form.startswith(("@", CATEGORY_PREFIX)):
         return f"{nothing}: no caption has a tag of it"
     near = vocabulary.nearest(form.replace("*", " ").replace("?", " "))

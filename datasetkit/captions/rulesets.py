@@ -1,4 +1,6 @@
-"""Rule sets: which rules there are, how they are written, and which of them contradict themselves or each other."""
+"""Rule sets: which rules there are, how they are written, and which of them contradict themselves
+or each other.
+"""
 
 from __future__ import annotations
 
@@ -76,11 +78,12 @@ class RuleSet:
     """Checked rules; `build` makes it. Picklable, and false where it holds no rule.
 
     leading: triggers, then additional tags, none twice; they open every caption in this order.
-    exclude: each with what its selector means. warnings: one line each, for people.
-    replaces, implied_by, leading_tags, leading_forms: the same rules laid out for look-up by normal form (of the old
-    tag; of the implied tag, each with its specific tag's normal form). asks_category: whether an exclusion looks at the
-    category of a tag. verdicts: which exclusions match a normal form of a category, as far as that was asked: ten
-    thousand captions have the same few hundred tags.
+    exclude: each with what its selector means. warnings: one line each, for people. replaces,
+    implied_by, leading_tags, leading_forms: the same rules laid out for look-up by normal form (of
+    the old tag; of the implied tag, each with its specific tag's normal form). asks_category:
+    whether an exclusion looks at the category of a tag. verdicts: which exclusions match a normal
+    form of a category, as far as that was asked: ten thousand captions have the same few hundred
+    tags.
     """
 
     leading: tuple[Trigger | Additional, ...] = ()
@@ -89,7 +92,9 @@ class RuleSet:
     implies: tuple[Implies, ...] = ()
     warnings: tuple[str, ...] = ()
     replaces: Mapping[str, Replace] = field(init=False, repr=False, compare=False)
-    implied_by: Mapping[str, Sequence[tuple[str, Implies]]] = field(init=False, repr=False, compare=False)
+    implied_by: Mapping[str, Sequence[tuple[str, Implies]]] = field(
+        init=False, repr=False, compare=False
+    )
     leading_tags: tuple[str, ...] = field(init=False, repr=False, compare=False)
     leading_forms: frozenset[str] = field(init=False, repr=False, compare=False)
     asks_category: bool = field(init=False, repr=False, compare=False)
@@ -100,7 +105,9 @@ class RuleSet:
     def __post_init__(self) -> None:
         implied_by: dict[str, list[tuple[str, Implies]]] = {}
         for rule in self.implies:
-            implied_by.setdefault(normal_form(rule.implied), []).append((normal_form(rule.tag), rule))
+            implied_by.setdefault(normal_form(rule.implied), []).append(
+                (normal_form(rule.tag), rule)
+            )
         tags = tuple(map(leading_tag, self.leading))
         object.__setattr__(self, "replaces", {normal_form(rule.old): rule for rule in self.replace})
         object.__setattr__(self, "implied_by", implied_by)
@@ -138,18 +145,24 @@ def build(
     vocabulary: Vocabulary,
     groups: Mapping[str, Group],
 ) -> RuleSet:
-    """Check and lay out the rules as they stand on the command line; `replace` entries are `old=new`.
+    """Check and lay out the rules as they stand on the command line; `replace` entries are
+    `old=new`.
 
-    Additional and new tags that the vocabulary knows are written in its spelling, triggers as they are.
-    Raises ConfigError for what no caption can hold, for rules that contradict each other and for unknown selectors.
+    Additional and new tags that the vocabulary knows are written in its spelling, triggers as they
+    are. Raises ConfigError for what no caption can hold, for rules that contradict each other and
+    for unknown selectors.
     """
     names = [Trigger(writable(name, "trigger")) for name in trigger]
-    tags = [Additional(_as_known(writable(tag, "additional tag"), vocabulary)) for tag in additional]
+    tags = [
+        Additional(_as_known(writable(tag, "additional tag"), vocabulary)) for tag in additional
+    ]
     leading: dict[str, Trigger | Additional] = {}
     everything: list[Trigger | Additional] = [*names, *tags]
     for rule in everything:
         leading.setdefault(normal_form(leading_tag(rule)), rule)
-    excludes = tuple((Exclude(text.strip()), parse_selector(text, vocabulary, groups)) for text in exclude)
+    excludes = tuple(
+        (Exclude(text.strip()), parse_selector(text, vocabulary, groups)) for text in exclude
+    )
     for written, selector in excludes:
         if isinstance(selector, Exact) and selector.form in leading:
             _refuse(written, leading[selector.form])
@@ -172,12 +185,23 @@ def leading_tag(rule: Trigger | Additional) -> str:
 
 
 def writable(tag: str, what: str) -> str:
-    """Return the tag if a caption file can hold it and give it back unchanged, else raise ConfigError."""
-    invisible = any(unicodedata.category(sign) in ("Cc", "Cf", "Cs") and sign not in _JOINERS for sign in tag)
-    if invisible or parse(tag).tags != (tag,) or tag[0] in _JOINERS or tag[-1] in _JOINERS or not normal_form(tag):
+    """Return the tag if a caption file can hold it and give it back unchanged, else raise
+    ConfigError.
+    """
+    invisible = any(
+        unicodedata.category(sign) in ("Cc", "Cf", "Cs") and sign not in _JOINERS for sign in tag
+    )
+    if (
+        invisible
+        or parse(tag).tags != (tag,)
+        or tag[0] in _JOINERS
+        or tag[-1] in _JOINERS
+        or not normal_form(tag)
+    ):
         raise ConfigError(
             f"{tag!r} cannot be a {what}" if what == "trigger" else f"{tag!r} cannot be an {what}",
-            hint="write one tag without commas, line breaks, invisible signs, doubled or outer spaces",
+            hint="write one tag without commas, line breaks, invisible signs, doubled or outer "
+            "spaces",
         )
     return tag
 
@@ -186,45 +210,59 @@ def _as_known(tag: str, vocabulary: Vocabulary) -> str:
     return vocabulary.spelling(tag) or tag
 
 
-def _replacements(entries: Sequence[str], vocabulary: Vocabulary, groups: Mapping[str, Group]) -> Mapping[str, Replace]:
+def _replacements(
+    entries: Sequence[str], vocabulary: Vocabulary, groups: Mapping[str, Group]
+) -> Mapping[str, Replace]:
     """Read the `old=new` entries; one tag may have one replacement only."""
     replaces: dict[str, Replace] = {}
     for entry in entries:
         old, new = split_replace(entry, vocabulary)
         selector = parse_selector(old, vocabulary, groups)
         if not isinstance(selector, Exact):
-            raise ConfigError(f"replace {entry!r}: {old!r} is not one tag", hint="name the tags to replace one by one")
+            raise ConfigError(
+                f"replace {entry!r}: {old!r} is not one tag",
+                hint="name the tags to replace one by one",
+            )
         rule = Replace(old, _as_known(writable(new, "old=new tag"), vocabulary))
         first = replaces.setdefault(selector.form, rule)
         if normal_form(first.new) != normal_form(rule.new):
             raise ConfigError(
-                f"{old!r} is to become both {first.new!r} and {rule.new!r}", hint="keep one of the two replacements"
+                f"{old!r} is to become both {first.new!r} and {rule.new!r}",
+                hint="keep one of the two replacements",
             )
     return replaces
 
 
 def split_replace(entry: str, vocabulary: Vocabulary) -> tuple[str, str]:
-    """Part `old=new`. Some tags hold `=` themselves (`=_=`, `:>=`), so the place with most known tags wins.
+    """Part `old=new`. Some tags hold `=` themselves (`=_=`, `:>=`), so the place with most known
+    tags wins.
 
-    Both sides known beats the left side alone, that beats the right side alone, that beats none; then the first `=`.
+    Both sides known beats the left side alone, that beats the right side alone, that beats none;
+    then the first `=`.
     """
     places = [place for place, sign in enumerate(entry) if sign == "="]
     parted = [(entry[:place].strip(), entry[place + 1 :].strip()) for place in places]
     parted = [(old, new) for old, new in parted if old and new]
     if not parted:
-        raise ConfigError(f"replace {entry!r} is not of the form old=new", hint="to drop a tag, exclude it")
+        raise ConfigError(
+            f"replace {entry!r} is not of the form old=new", hint="to drop a tag, exclude it"
+        )
     return max(parted, key=lambda sides: 2 * (sides[0] in vocabulary) + (sides[1] in vocabulary))
 
 
 def _refuse(rule: Exclude | Replace, leading: Trigger | Additional) -> None:
     raise ConfigError(
-        f"'{rule}' would take away what '{leading}' puts there", hint="keep one of the two; no caption can obey both"
+        f"'{rule}' would take away what '{leading}' puts there",
+        hint="keep one of the two; no caption can obey both",
     )
 
 
-def _ordinary_triggers(leading: Iterable[Trigger | Additional], vocabulary: Vocabulary) -> list[str]:
+def _ordinary_triggers(
+    leading: Iterable[Trigger | Additional], vocabulary: Vocabulary
+) -> list[str]:
     return [
-        f"the trigger {rule.name!r} is an ordinary tag of the vocabulary: what the base model knows under it will mix "
+        f"the trigger {rule.name!r} is an ordinary tag of the vocabulary: what the base model "
+        "knows under it will mix "
         "with your subject; a made-up name works better"
         for rule in leading
         if isinstance(rule, Trigger) and rule.name in vocabulary
@@ -237,6 +275,7 @@ def _chained(replaces: Mapping[str, Replace]) -> list[str]:
         after = replaces.get(normal_form(rule.new))
         if after is not None and normal_form(rule.new) != form:
             chained.append(
-                f"'{rule}' and '{after}' chain: replacing is one pass, so each run changes the captions again"
+                f"'{rule}' and '{after}' chain: replacing is one pass, so each run changes the "
+                "captions again"
             )
     return chained

@@ -1,4 +1,6 @@
-"""Selectors: what a person may write to mean one tag, many tags, a group or a category, and what each one matches."""
+"""Selectors: what a person may write to mean one tag, many tags, a group or a category, and what
+each one matches.
+"""
 
 from __future__ import annotations
 
@@ -54,7 +56,9 @@ class Category:
 
 @dataclass(frozen=True, slots=True)
 class Members:
-    """All tags of a group: its own names and what its globs cover, save the exceptions and the characters."""
+    """All tags of a group: its own names and what its globs cover, save the exceptions and the
+    characters.
+    """
 
     forms: frozenset[str]
     globs: re.Pattern[str] | None
@@ -89,14 +93,18 @@ class Group:
     members: tuple[Members, ...]
 
     def matches(self, form: str, category: str | None) -> bool:
-        """Tell whether a tag of this normal form belongs to the group or to one that it includes."""
+        """Tell whether a tag of this normal form belongs to the group or to one that it
+        includes.
+        """
         return any(part.matches(form, category) for part in self.members)
 
 
 def glob_pattern(globs: Iterable[str]) -> re.Pattern[str]:
-    r"""Compile globs to one pattern over whole normal forms: `*` any text, `?` one sign, nothing else is special.
+    r"""Compile globs to one pattern over whole normal forms: `*` any text, `?` one sign, nothing
+    else is special.
 
-    A glob is brought to normal form too (`*_Hair` = `* hair`). Atomic groups keep a glob of many `*` linear.
+    A glob is brought to normal form too (`*_Hair` = `* hair`). Atomic groups keep a glob of many
+    `*` linear.
     """
     return re.compile("|".join(_one_glob(normal_form(glob)) for glob in globs), re.DOTALL)
 
@@ -109,16 +117,21 @@ def _one_glob(form: str) -> str:
     return rf"(?:{first}{''.join(f'(?>.*?{part})' for part in middle)}.*{last}\Z)"
 
 
-def parse_selector(text: str, vocabulary: Vocabulary, groups: Mapping[str, Group]) -> Selector | Group:
-    """Read one selector: an exact vocabulary name, else `@group`, `category:NAME`, a glob, else any exact name.
+def parse_selector(
+    text: str, vocabulary: Vocabulary, groups: Mapping[str, Group]
+) -> Selector | Group:
+    """Read one selector: an exact vocabulary name, else `@group`, `category:NAME`, a glob, else any
+    exact name.
 
-    The vocabulary comes first because `@_@`, `?` and `!?` are tags. Nothing is ever matched as a part of a tag.
-    Raises ConfigError for an empty selector, an unknown group and an unknown category.
+    The vocabulary comes first because `@_@`, `?` and `!?` are tags. Nothing is ever matched as a
+    part of a tag. Raises ConfigError for an empty selector, an unknown group and an unknown
+    category.
     """
     form = normal_form(text)
     if not form:
         raise ConfigError(
-            f"{text!r} names no tag", hint="write a tag, @group, a glob such as *_hair, or category:rating"
+            f"{text!r} names no tag",
+            hint="write a tag, @group, a glob such as *_hair, or category:rating",
         )
     if form in vocabulary:
         return Exact(form)
@@ -137,7 +150,9 @@ def _known_group(name: str, groups: Mapping[str, Group]) -> Group:
     near = difflib.get_close_matches(name, groups, n=1, cutoff=0.5)
     meant = f"did you mean @{near[0]}? " if near else ""
     listed = ", ".join(f"@{known}" for known in groups)
-    raise ConfigError(f"there is no group @{name}", hint=f"{meant}groups: {listed}; see `dsk rules groups`")
+    raise ConfigError(
+        f"there is no group @{name}", hint=f"{meant}groups: {listed}; see `dsk rules groups`"
+    )
 
 
 def _known_category(name: str) -> Category:
@@ -146,18 +161,24 @@ def _known_category(name: str) -> Category:
         return Category(name)
     near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
     meant = f"did you mean category:{near[0]}? " if near else ""
-    raise ConfigError(f"there is no category {name!r}", hint=f"{meant}categories: {', '.join(names)}")
+    raise ConfigError(
+        f"there is no category {name!r}", hint=f"{meant}categories: {', '.join(names)}"
+    )
 
 
 @cache
 def load_groups() -> Mapping[str, Group]:
-    """Return the groups that the package ships, by name, in the file's order; read once a process."""
+    """Return the groups that the package ships, by name, in the file's order; read once a
+    process.
+    """
     text = resources.files("datasetkit").joinpath("data", GROUPS_FILE).read_text(encoding="utf-8")
     return read_groups(text, source=GROUPS_FILE)
 
 
 def read_groups(text: str, *, source: str) -> Mapping[str, Group]:
-    """Read groups from TOML, one table a group; `source` names the file in errors. Raises ConfigError."""
+    """Read groups from TOML, one table a group; `source` names the file in errors. Raises
+    ConfigError.
+    """
     try:
         tables = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
@@ -168,7 +189,10 @@ def read_groups(text: str, *, source: str) -> Mapping[str, Group]:
         includes = tuple(table.get("includes", ()))
         unknown = [other for other in includes if other not in own]
         if unknown:
-            raise ConfigError(f"{source}: [{name}] includes the unknown group {unknown[0]!r}", hint="mend the file")
+            raise ConfigError(
+                f"{source}: [{name}] includes the unknown group {unknown[0]!r}",
+                hint="mend the file",
+            )
         groups[name] = Group(
             name=name,
             description=str(table.get("description", "")),
@@ -186,15 +210,20 @@ def _own_members(name: str, table: object, source: str) -> Members:
     """Compile what one table lists by itself, after a check of its keys and types."""
     if not isinstance(table, dict) or not table.keys() <= _GROUP_KEYS:
         raise ConfigError(
-            f"{source}: [{name}] is no group", hint=f"a group has the keys {', '.join(sorted(_GROUP_KEYS))}"
+            f"{source}: [{name}] is no group",
+            hint=f"a group has the keys {', '.join(sorted(_GROUP_KEYS))}",
         )
     lists = {key: value for key, value in table.items() if key != "description"}
     for key, value in lists.items():
         if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
-            raise ConfigError(f"{source}: [{name}] {key} must be a list of strings", hint="mend the file")
+            raise ConfigError(
+                f"{source}: [{name}] {key} must be a list of strings", hint="mend the file"
+            )
     globs, exceptions = lists.get("globs"), lists.get("except")
     return Members(
-        forms=frozenset(normal_form(tag) for key in ("tags", "words") for tag in lists.get(key, ())),
+        forms=frozenset(
+            normal_form(tag) for key in ("tags", "words") for tag in lists.get(key, ())
+        ),
         globs=glob_pattern(globs) if globs else None,
         exceptions=glob_pattern(exceptions) if exceptions else None,
     )

@@ -10,17 +10,20 @@ from itertools import combinations
 from datasetkit.captions.caption import normal_form
 
 _DIGITS = re.compile(r"\d+")
-# Length of the shorter tag, in characters, from which one or two slips of the pen are likelier than another word.
+# Length of the shorter tag, in characters, from which one or two slips of the pen are likelier than
+# another word.
 _ONE_SLIP, _TWO_SLIPS = 4, 8
-# Above these lengths fewer slips are looked for: the number of spellings to try grows with the square of the length.
+# Above these lengths fewer slips are looked for: the number of spellings to try grows with the
+# square of the length.
 _LONG, _SENTENCE = 32, 100
 
 
 def near(left: str, right: str) -> bool:
     """Tell whether two different spellings probably mean one tag.
 
-    They do when only case, `_`, spaces, hyphens or a plural set them apart, or one slip of the pen (two in tags of
-    eight characters or more). Tags whose numbers differ (`outfit 1`, `outfit 2`) mean different things.
+    They do when only case, `_`, spaces, hyphens or a plural set them apart, or one slip of the pen
+    (two in tags of eight characters or more). Tags whose numbers differ (`outfit 1`, `outfit 2`)
+    mean different things.
     """
     if left == right:
         return False
@@ -28,12 +31,18 @@ def near(left: str, right: str) -> bool:
 
 
 def near_pairs(tags: Collection[str], doubtful: Collection[str]) -> Iterator[tuple[str, str]]:
-    """Yield the pairs of near spellings, each once, sorted: slips of the pen only where one of the two is `doubtful`.
+    """Yield the pairs of near spellings, each once, sorted: slips of the pen only where one of the
+    two is `doubtful`.
 
-    Trying every pair would take minutes at thousands of tags; instead tags meet under the spellings that they share
-    when a letter or two is left out (the symmetric-delete index of W. Garbe's SymSpell).
+    Trying every pair would take minutes at thousands of tags; instead tags meet under the spellings
+    that they share when a letter or two is left out (the symmetric-delete index of W. Garbe's
+    SymSpell).
     """
-    found = {pair for group in _grouped(tags, lambda tag: (_bare(tag),)) for pair in combinations(group, 2)}
+    found = {
+        pair
+        for group in _grouped(tags, lambda tag: (_bare(tag),))
+        for pair in combinations(group, 2)
+    }
     wanted = set(doubtful)
     met: set[tuple[str, str]] = set()
     for group in _grouped(tags, lambda tag: _shortened(normal_form(tag))) if wanted else ():
@@ -43,7 +52,8 @@ def near_pairs(tags: Collection[str], doubtful: Collection[str]) -> Iterator[tup
 
 
 def distance(left: str, right: str) -> int:
-    """Count the slips between two words: a letter added, left out or changed, or two neighbours swapped.
+    """Count the slips between two words: a letter added, left out or changed, or two neighbours
+    swapped.
 
     Optimal string alignment, the restricted Damerau-Levenshtein distance.
     """
@@ -90,7 +100,9 @@ def _singular(word: str) -> str:
 
 
 def _shortened(word: str) -> set[str]:
-    """Return a word, and what is left of it when up to as many letters as it may have slips are taken out."""
+    """Return a word, and what is left of it when up to as many letters as it may have slips are
+    taken out.
+    """
     words = {word}
     for _ in range(_slips(len(word))):
         words |= {w[:i] + w[i + 1 :] for w in words for i in range(len(w))}

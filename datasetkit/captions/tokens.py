@@ -1,4 +1,6 @@
-"""Tokens: how many of a text encoder's 75 places a caption takes, by CLIP's own vocabulary and without torch."""
+"""Tokens: how many of a text encoder's 75 places a caption takes, by CLIP's own vocabulary and
+without torch.
+"""
 
 from __future__ import annotations
 
@@ -15,8 +17,8 @@ if TYPE_CHECKING:
 
 BOS: Final = 49406
 EOS: Final = 49407
-# One pass of the text encoder sees 77 positions: BOS, 75 tokens, EOS. Trainers chain one, two or three passes
-# (`max_token_length` 75, 150, 225) and cut off what is longer.
+# One pass of the text encoder sees 77 positions: BOS, 75 tokens, EOS. Trainers chain one, two or
+# three passes (`max_token_length` 75, 150, 225) and cut off what is longer.
 CHUNK: Final = 75
 LIMITS: Final = (75, 150, 225)
 
@@ -25,18 +27,24 @@ _SHA256 = {
     "vocab.json": "3f0c4f7d2086b61b38487075278ea9ed04edb53a03cbb045b86c27190fa8fb69",
     "merges.txt": "9fd691f7c8039210e0fced15865466c65820d09b63988b0174bfe25de299051a",
 }
-# CLIP's own word pattern (openai/CLIP, simple_tokenizer.py, MIT): the special tokens, contractions, runs of letters,
-# single digits, and runs of anything else.
-_WORDS = r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
+# CLIP's own word pattern (openai/CLIP, simple_tokenizer.py, MIT): the special tokens, contractions,
+# runs of letters, single digits, and runs of anything else.
+_WORDS = (
+    r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
+)
 
 
 def ids(text: str) -> tuple[int, ...]:
-    """Return the token ids of a text as the text encoder gets them: BOS first, EOS last, nothing cut or padded."""
+    """Return the token ids of a text as the text encoder gets them: BOS first, EOS last, nothing
+    cut or padded.
+    """
     return BOS, *_encode(text), EOS
 
 
 def spans(text: str) -> tuple[tuple[int, int], ...]:
-    """Return where each token of a text begins and ends, in characters; BOS and EOS are not among them."""
+    """Return where each token of a text begins and ends, in characters; BOS and EOS are not among
+    them.
+    """
     found: list[tuple[int, int]] = _tokenizer().encode(text, add_special_tokens=False).offsets
     return tuple(found)
 
@@ -71,9 +79,11 @@ def _encode(text: str) -> list[int]:
 
 @lru_cache(maxsize=1)
 def _tokenizer() -> Tokenizer:
-    """Build CLIP's byte-pair encoder (ViT-L/14; SDXL's second encoder shares it) from the shipped vocabulary.
+    """Build CLIP's byte-pair encoder (ViT-L/14; SDXL's second encoder shares it) from the shipped
+    vocabulary.
 
-    The ids equal those of CLIPTokenizer in transformers 5; version 4 differs only in mixed-case special tokens.
+    The ids equal those of CLIPTokenizer in transformers 5; version 4 differs only in mixed-case
+    special tokens.
     """
     from tokenizers import AddedToken, Regex, Tokenizer, models, normalizers, pre_tokenizers
 
@@ -107,7 +117,9 @@ def _shipped(name: str) -> str:
     try:
         data = path.read_bytes()
     except OSError as error:
-        raise ModelFileError(f"cannot read the tokenizer file {path}: {error.strerror}", hint=hint) from error
+        raise ModelFileError(
+            f"cannot read the tokenizer file {path}: {error.strerror}", hint=hint
+        ) from error
     if hashlib.sha256(data).hexdigest() != _SHA256[name]:
         raise ModelFileError(f"the tokenizer file {path} is damaged", hint=hint)
     return data.decode("utf-8")

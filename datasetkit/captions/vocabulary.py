@@ -1,4 +1,6 @@
-"""The vocabulary: which tags the taggers know, their category, how common they are, and which one somebody meant."""
+"""The vocabulary: which tags the taggers know, their category, how common they are, and which one
+somebody meant.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +32,8 @@ _ALIKE = 0.6
 
 @dataclass(frozen=True, slots=True)
 class Vocabulary:
-    """Every tag of a label file, as captions spell it, in the file's order (within a category: common ones first).
+    """Every tag of a label file, as captions spell it, in the file's order (within a category:
+    common ones first).
 
     names, categories: of equal length; a category is "general", "character" or "rating".
     Tags are looked up by normal form, so `Blue_Eyes` finds `blue eyes`.
@@ -43,17 +46,23 @@ class Vocabulary:
     def __post_init__(self) -> None:
         if len(self.names) != len(self.categories):
             raise ValueError(f"{len(self.names)} names and {len(self.categories)} categories")
-        object.__setattr__(self, "_rows", {normal_form(name): row for row, name in enumerate(self.names)})
+        object.__setattr__(
+            self, "_rows", {normal_form(name): row for row, name in enumerate(self.names)}
+        )
 
     def __contains__(self, tag: object) -> bool:
         return isinstance(tag, str) and normal_form(tag) in self._rows
 
     def rank(self, tag: str) -> int | None:
-        """Return the tag's row in the label file (0 = first), or None for a tag it does not list."""
+        """Return the tag's row in the label file (0 = first), or None for a tag it does not
+        list.
+        """
         return self._rows.get(normal_form(tag))
 
     def category(self, tag: str) -> str | None:
-        """Return "general", "character" or "rating", or None for a tag that the vocabulary does not list."""
+        """Return "general", "character" or "rating", or None for a tag that the vocabulary does not
+        list.
+        """
         row = self.rank(tag)
         return None if row is None else self.categories[row]
 
@@ -63,10 +72,11 @@ class Vocabulary:
         return None if row is None else self.names[row]
 
     def nearest(self, tag: str, n: int = 1) -> tuple[str, ...]:
-        """Return up to `n` tags that may have been meant, best first; nothing where nothing is near.
+        """Return up to `n` tags that may have been meant, best first; nothing where nothing is
+        near.
 
-        First the same word in the singular or plural, then tags that hold all the words (fewest other words first,
-        then the commonest: `blonde` -> `blonde hair`), then those spelled alike.
+        First the same word in the singular or plural, then tags that hold all the words (fewest
+        other words first, then the commonest: `blonde` -> `blonde hair`), then those spelled alike.
         """
         form = normal_form(tag)
         if not form or n < 1:
@@ -84,7 +94,9 @@ class Vocabulary:
 def _spelled_alike(form: str, rows: Mapping[str, int]) -> list[str]:
     """Return the tags spelled like `form`, best first, equals by row."""
     matcher = SequenceMatcher(autojunk=False)
-    matcher.set_seq2(form)  # what difflib prepares and keeps; the others pass by as the first sequence
+    matcher.set_seq2(
+        form
+    )  # what difflib prepares and keeps; the others pass by as the first sequence
     near: list[tuple[float, str]] = []
     for other in rows:
         matcher.set_seq1(other)
@@ -99,24 +111,34 @@ def _spelled_alike(form: str, rows: Mapping[str, int]) -> list[str]:
 def _holding_the_words(form: str, rows: Mapping[str, int]) -> list[str]:
     """Return the tags that hold every word of `form`, the shortest first, then by row."""
     words = set(form.split())
-    holding = [(len(other.split()), row, other) for other, row in rows.items() if words <= set(other.split())]
+    holding = [
+        (len(other.split()), row, other)
+        for other, row in rows.items()
+        if words <= set(other.split())
+    ]
     return [other for _, _, other in sorted(holding)]
 
 
 def read(text: str, *, source: str) -> Vocabulary:
-    """Read a label file: CSV with the columns tag_id, name, category, count; `source` names it in errors."""
+    """Read a label file: CSV with the columns tag_id, name, category, count; `source` names it in
+    errors.
+    """
     reader = csv.DictReader(io.StringIO(text.removeprefix("\ufeff"), newline=""))
     missing = [column for column in COLUMNS if column not in (reader.fieldnames or ())]
     if missing:
-        raise ModelFileError(f"{source}: no column {missing[0]!r} in the label file", hint="fetch the file again")
+        raise ModelFileError(
+            f"{source}: no column {missing[0]!r} in the label file", hint="fetch the file again"
+        )
     names: list[str] = []
     categories: list[str] = []
     for row in reader:
         category = CATEGORIES.get(row["category"])
         if category is None or not row["name"]:
             raise ModelFileError(
-                f"{source}, line {reader.line_num}: not a label: name {row['name']!r}, category {row['category']!r}",
-                hint="the categories are 0 (general), 4 (character) and 9 (rating); fetch the file again",
+                f"{source}, line {reader.line_num}: not a label: name {row['name']!r}, "
+                f"category {row['category']!r}",
+                hint="the categories are 0 (general), 4 (character) and 9 (rating); fetch the "
+                "file again",
             )
         names.append(spell(row["name"]))
         categories.append(category)
@@ -125,12 +147,15 @@ def read(text: str, *, source: str) -> Vocabulary:
 
 @cache
 def load() -> Vocabulary:
-    """Return the vocabulary that the package ships (SmilingWolf's v3 taggers, 10,861 tags); read once a process."""
+    """Return the vocabulary that the package ships (SmilingWolf's v3 taggers, 10,861 tags); read
+    once a process.
+    """
     file = resources.files("datasetkit").joinpath("data", DATA_FILE)
     try:
         text = file.read_text(encoding="utf-8")
     except OSError as error:
         raise ModelFileError(
-            f"the shipped vocabulary {DATA_FILE} cannot be read: {error}", hint="install datasetkit again"
+            f"the shipped vocabulary {DATA_FILE} cannot be read: {error}",
+            hint="install datasetkit again",
         ) from error
     return read(text, source=DATA_FILE)

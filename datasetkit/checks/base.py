@@ -21,7 +21,9 @@ Measure = Literal["looks", "text", "faces"]
 
 @dataclass(frozen=True, slots=True)
 class Spot:
-    """Something within a picture: its box as fractions of width and height, 0..1, and its score, 0..1."""
+    """Something within a picture: its box as fractions of width and height, 0..1, and its score,
+    0..1.
+    """
 
     left: float
     top: float
@@ -34,9 +36,9 @@ class Spot:
 class Looks:
     """What the pixels and the header of a picture say.
 
-    orientation: EXIF's, 1..8. revealed: share of the pixels that change when trainers drop the alpha channel, 0..1;
-    hidden: the one colour (#rrggbb) that they show then, "" where it is no single colour. blur: see vision/blur.py.
-    look: see looks.py.
+    orientation: EXIF's, 1..8. revealed: share of the pixels that change when trainers drop the
+    alpha channel, 0..1; hidden: the one colour (#rrggbb) that they show then, "" where it is no
+    single colour. blur: see vision/blur.py. look: see looks.py.
     """
 
     format: str
@@ -50,10 +52,12 @@ class Looks:
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """The caption of a picture as it stands on disk. path: the file that holds it, whatever its name.
+    """The caption of a picture as it stands on disk. path: the file that holds it, whatever its
+    name.
 
-    proper: whether that name is `<stem>.txt`, which every trainer is told to read. others: more files of this picture
-    that look like its captions. fault: why the file cannot be read, "" where it can.
+    proper: whether that name is `<stem>.txt`, which every trainer is told to read. others: more
+    files of this picture that look like its captions. fault: why the file cannot be read, "" where
+    it can.
     """
 
     path: Path
@@ -73,7 +77,8 @@ class Written:
 class Place:
     """One folder of pictures that is trained together. repeats: of its name, 1 where it has none.
 
-    triggers: what leads its captions, as given, by dsk.toml or, with `guessed`, as most captions have it.
+    triggers: what leads its captions, as given, by dsk.toml or, with `guessed`, as most captions
+    have it.
     """
 
     name: str
@@ -113,10 +118,11 @@ class Astray:
 class Material:
     """All that the checks look at.
 
-    failed: pictures that cannot be used. misread: folders that are no concept, with their parent. astray: see there.
-    strays: captions without a picture. latents: cached latents without a picture, or older than theirs.
-    empty: concept folders without pictures. sources: laid-out picture -> the picture it was linked from.
-    digests: hashes the pixels of pictures, which costs a whole decode each.
+    failed: pictures that cannot be used. misread: folders that are no concept, with their parent.
+    astray: see there. strays: captions without a picture. latents: cached latents without a
+    picture, or older than theirs. empty: concept folders without pictures. sources: laid-out
+    picture -> the picture it was linked from. digests: hashes the pixels of pictures, which costs a
+    whole decode each.
     """
 
     folder: Path
@@ -137,7 +143,11 @@ class Material:
     @property
     def captioned(self) -> list[tuple[Item, Written]]:
         """Return the pictures with a caption that has tags."""
-        return [(item, item.caption) for item in self.items if item.caption is not None and item.caption.tags]
+        return [
+            (item, item.caption)
+            for item in self.items
+            if item.caption is not None and item.caption.tags
+        ]
 
     @property
     def trained(self) -> list[tuple[Item, Written]]:
@@ -147,7 +157,8 @@ class Material:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What a check found once. path: the picture, caption's picture or folder; subject: the tag, where it is one.
+    """What a check found once. path: the picture, caption's picture or folder; subject: the tag,
+    where it is one.
 
     weight: how bad it is, for comparing findings of one check.
     """
@@ -160,9 +171,11 @@ class Found:
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One check. name: as in --only and --skip. measure, threshold: what is looked at, and when it is a finding.
+    """One check. name: as in --only and --skip. measure, threshold: what is looked at, and when it
+    is a finding.
 
-    step: what to do about it. fix: what --fix does, "" for nothing. needs: the measures without which it cannot run.
+    step: what to do about it. fix: what --fix does, "" for nothing. needs: the measures without
+    which it cannot run.
     """
 
     name: str

@@ -1,4 +1,6 @@
-"""Reading what lies in a folder besides its pictures: captions under whatever name, stray files, cached latents."""
+"""Reading what lies in a folder besides its pictures: captions under whatever name, stray files,
+cached latents.
+"""
 
 from __future__ import annotations
 
@@ -11,10 +13,17 @@ from pathlib import Path
 from datasetkit.captions.caption import decode_caption, parse
 from datasetkit.checks.base import Written
 from datasetkit.core.errors import InputError
-from datasetkit.core.files import CAPTION_SUFFIX, MAX_CAPTION_BYTES, caption_path, read_regular, reading
+from datasetkit.core.files import (
+    CAPTION_SUFFIX,
+    MAX_CAPTION_BYTES,
+    caption_path,
+    read_regular,
+    reading,
+)
 
 _CAPTIONS = frozenset({CAPTION_SUFFIX, ".caption"})
-# What sd-scripts adds to a picture's stem: a size and the kind of model (strategy_sd.py), or the encoder's outputs.
+# What sd-scripts adds to a picture's stem: a size and the kind of model (strategy_sd.py), or the
+# encoder's outputs.
 _LATENTS = re.compile(r"(_\d{4}x\d{4}_\w+|_\w*te_outputs)?\.npz$")
 
 
@@ -39,7 +48,9 @@ def read_folder(folder: Path) -> Beside:
 
 
 def captions_of(images: Sequence[Path], beside: Beside) -> dict[Path, tuple[Path, ...]]:
-    """Return the files that look like each picture's captions, `<stem>.txt` first where there is one."""
+    """Return the files that look like each picture's captions, `<stem>.txt` first where there is
+    one.
+    """
     proper = {caption_path(image) for image in images}
     found = {}
     for image in images:
@@ -76,7 +87,9 @@ def same_tags(one: Written, other: Path) -> bool:
 
 
 def strays(beside: Beside, claimed: Iterable[Path], images: Iterable[Path]) -> tuple[Path, ...]:
-    """Return the caption files that belong to no picture. images: all that look like one, readable or not."""
+    """Return the caption files that belong to no picture. images: all that look like one, readable
+    or not.
+    """
     taken = {*claimed, *map(caption_path, images)}
     return tuple(path for found in beside.captions.values() for path in found if path not in taken)
 

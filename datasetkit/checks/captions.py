@@ -1,4 +1,6 @@
-"""Checks of caption files: what a trainer does not find, stops at, or reads otherwise than it was meant."""
+"""Checks of caption files: what a trainer does not find, stops at, or reads otherwise than it was
+meant.
+"""
 
 from __future__ import annotations
 
@@ -27,18 +29,27 @@ def text_of(caption: Written) -> str:
 def missing(of: Material) -> Iterator[Found]:
     for item in of.items:
         if item.caption is None and not item.place.is_reg:
-            others = next((path for path in sd_scripts.candidates(item.path)[1:] if path.is_file()), None)
+            others = next(
+                (path for path in sd_scripts.candidates(item.path)[1:] if path.is_file()), None
+            )
             if others is not None:
                 trained = f"sd-scripts takes {display(others.name)}, whose stem is shorter"
             else:
-                trained = f"{f'`{display(item.place.name)}`' if item.place.laid_out else 'nothing'} is trained"
+                trained = (
+                    f"{f'`{display(item.place.name)}`' if item.place.laid_out else 'nothing'} "
+                    "is trained"
+                )
             yield Found(item.path, f"has no caption: {trained}")
 
 
 def empty(of: Material) -> Iterator[Found]:
     for item in of.items:
         if item.caption is not None and not item.caption.fault and not item.caption.tags:
-            what = "0 bytes: sd-scripts stops there" if not item.caption.data else "no tag: nothing is trained"
+            what = (
+                "0 bytes: sd-scripts stops there"
+                if not item.caption.data
+                else "no tag: nothing is trained"
+            )
             yield Found(item.path, f"its caption file has {what}")
 
 
@@ -51,7 +62,9 @@ def unreadable(of: Material) -> Iterator[Found]:
 def bom(of: Material) -> Iterator[Found]:
     for item, caption in of.captioned:
         if BOM in text_of(caption):
-            yield Found(item.path, f"its first tag is read as {display(BOM)}{display(caption.tags[0])}")
+            yield Found(
+                item.path, f"its first tag is read as {display(BOM)}{display(caption.tags[0])}"
+            )
 
 
 def lines(of: Material) -> Iterator[Found]:
@@ -66,7 +79,9 @@ def name(of: Material) -> Iterator[Found]:
         if item.caption is None:
             continue
         if not item.caption.proper:
-            yield Found(item.path, f"its caption is called {display(item.caption.path.name)}, not .txt", 1.0)
+            yield Found(
+                item.path, f"its caption is called {display(item.caption.path.name)}, not .txt", 1.0
+            )
         elif item.caption.others:
             others = ", ".join(display(path.name) for path in item.caption.others)
             yield Found(item.path, f"{others} stands beside its .txt")
@@ -84,7 +99,9 @@ def trigger_twice(of: Material) -> Iterator[Found]:
         counts = Counter(caption.forms)
         for trigger in item.place.triggers:
             if counts[normal_form(trigger)] > 1:
-                yield Found(item.path, f"has {_quoted([trigger])} {counts[normal_form(trigger)]} times")
+                yield Found(
+                    item.path, f"has {_quoted([trigger])} {counts[normal_form(trigger)]} times"
+                )
 
 
 def trigger_first(of: Material) -> Iterator[Found]:
@@ -100,16 +117,23 @@ def trigger_number(of: Material) -> Iterator[Found]:
         whole = [
             (item, leading(item, caption, vocabulary))
             for item, caption in of.trained
-            if item.place == place and caption.forms[: len(place.triggers)] == tuple(map(normal_form, place.triggers))
+            if item.place == place
+            and caption.forms[: len(place.triggers)] == tuple(map(normal_form, place.triggers))
         ]
         usual = Counter(n for _, n in whole).most_common(1)
         for item, n in whole:
             if n != usual[0][0]:
-                yield Found(item.path, f"begins with {n} words that are no tags, most captions with {usual[0][0]}", n)
+                yield Found(
+                    item.path,
+                    f"begins with {n} words that are no tags, most captions with {usual[0][0]}",
+                    n,
+                )
 
 
 def leading(item: Item, caption: Written, vocabulary: Vocabulary) -> int:
-    """Count the tags at the front of a caption that are its triggers or no tags of the vocabulary."""
+    """Count the tags at the front of a caption that are its triggers or no tags of the
+    vocabulary.
+    """
     own = {normal_form(t) for t in item.place.triggers}
     n = 0
     for tag, form in zip(caption.tags, caption.forms, strict=True):
@@ -133,7 +157,9 @@ def long(of: Material) -> Iterator[Found]:
         if number > of.max_tokens:
             enough = next((limit for limit in tokens.LIMITS if number <= limit), None)
             step = f"max_token_length = {enough} holds it" if enough else "no trainer holds so many"
-            yield Found(item.path, f"{number} tokens: {number - of.max_tokens} are cut off; {step}", number)
+            yield Found(
+                item.path, f"{number} tokens: {number - of.max_tokens} are cut off; {step}", number
+            )
 
 
 def differs(of: Material) -> Iterator[Found]:
@@ -144,10 +170,14 @@ def differs(of: Material) -> Iterator[Found]:
         try:
             theirs = read_caption(source)
         except DskError:
-            yield Found(item.path, f"the caption of its source {display(source.name)} cannot be read")
+            yield Found(
+                item.path, f"the caption of its source {display(source.name)} cannot be read"
+            )
             continue
         if (theirs.tags if theirs else ()) != (item.caption.tags if item.caption else ()):
-            yield Found(item.path, f"is not what stands beside its source in {display(source.parent.name)}")
+            yield Found(
+                item.path, f"is not what stands beside its source in {display(source.parent.name)}"
+            )
 
 
 def stray(of: Material) -> Iterator[Found]:
@@ -163,11 +193,15 @@ def guess_triggers(captions: Sequence[Written]) -> tuple[str, ...]:
     enough = max(GUESS_LEAST, GUESS_SHARE * len(left))
     while True:
         at = len(found)
-        here = Counter(normal_form(tags[at]) for tags in left if len(tags) > at and tags[at] not in vocabulary)
+        here = Counter(
+            normal_form(tags[at]) for tags in left if len(tags) > at and tags[at] not in vocabulary
+        )
         form, n = next(iter(here.most_common(1)), ("", 0))
         if n < enough or form in map(normal_form, found):
             return tuple(found)
-        found.append(next(tags[at] for tags in left if len(tags) > at and normal_form(tags[at]) == form))
+        found.append(
+            next(tags[at] for tags in left if len(tags) > at and normal_form(tags[at]) == form)
+        )
 
 
 def with_triggers(place: Place, tags: Sequence[str]) -> tuple[str, ...]:
@@ -182,67 +216,143 @@ def _quoted(tags: Sequence[str]) -> str:
     return ", ".join(f"`{display(tag)}`" for tag in tags)
 
 
-_TRIGGERS = "the triggers: --trigger, else dsk.toml's, else what leads most captions of a folder and is no tag"
+_TRIGGERS = (
+    "the triggers: --trigger, else dsk.toml's, else what leads most captions of a "
+    "folder and is no tag"
+)
 
 CHECKS: Final = (
     Check(
-        "caption-missing", "caption", "no caption", "the file `<stem>.txt` beside each training picture",
-        "there is none, nor one of another suffix", "dsk tag {folder}", missing,
+        "caption-missing",
+        "caption",
+        "no caption",
+        "the file `<stem>.txt` beside each training picture",
+        "there is none, nor one of another suffix",
+        "dsk tag {folder}",
+        missing,
     ),
     Check(
-        "caption-empty", "caption", "empty caption", "the tags of the file", "none; a file of 0 bytes is one too",
-        "dsk tag {folder}, or remove the file", empty,
+        "caption-empty",
+        "caption",
+        "empty caption",
+        "the tags of the file",
+        "none; a file of 0 bytes is one too",
+        "dsk tag {folder}, or remove the file",
+        empty,
     ),
     Check(
-        "caption-unreadable", "caption", "caption cannot be read", "the bytes of the file",
-        "not UTF-8, a link, or over 1 MB", "save it as UTF-8", unreadable,
+        "caption-unreadable",
+        "caption",
+        "caption cannot be read",
+        "the bytes of the file",
+        "not UTF-8, a link, or over 1 MB",
+        "save it as UTF-8",
+        unreadable,
     ),
     Check(
-        "bom", "caption", "byte-order mark", "U+FEFF anywhere in the file",
-        "any: trainers take it for a part of a tag", "dsk check {folder} --fix", bom, fix="takes the marks out",
+        "bom",
+        "caption",
+        "byte-order mark",
+        "U+FEFF anywhere in the file",
+        "any: trainers take it for a part of a tag",
+        "dsk check {folder} --fix",
+        bom,
+        fix="takes the marks out",
     ),
     Check(
-        "lines", "caption", "several lines", "the lines that are not blank", "more than 1",
-        "dsk check {folder} --fix", lines, fix="joins them by commas",
+        "lines",
+        "caption",
+        "several lines",
+        "the lines that are not blank",
+        "more than 1",
+        "dsk check {folder} --fix",
+        lines,
+        fix="joins them by commas",
     ),
     Check(
-        "caption-name", "caption", "caption of another name", "`<stem>.caption`, `<stem>.TXT`, `<picture>.txt`",
-        "one stands in place of `<stem>.txt`, or beside it", "dsk check {folder} --fix", name,
-        fix="writes `<stem>.txt`; the other file goes to .dsk/trash (beside a .txt only where both say the same)",
+        "caption-name",
+        "caption",
+        "caption of another name",
+        "`<stem>.caption`, `<stem>.TXT`, `<picture>.txt`",
+        "one stands in place of `<stem>.txt`, or beside it",
+        "dsk check {folder} --fix",
+        name,
+        fix="writes `<stem>.txt`; the other file goes to .dsk/trash (beside a .txt only where "
+        "both say the same)",
     ),
     Check(
-        "trigger-missing", "caption", "trigger missing", _TRIGGERS, "one of them is not in the caption",
-        "dsk rules {folder} --trigger {trigger}", trigger_missing,
+        "trigger-missing",
+        "caption",
+        "trigger missing",
+        _TRIGGERS,
+        "one of them is not in the caption",
+        "dsk rules {folder} --trigger {trigger}",
+        trigger_missing,
     ),
     Check(
-        "trigger-twice", "caption", "trigger twice", _TRIGGERS, "one of them is there more than once",
-        "dsk check {folder} --fix", trigger_twice, fix="keeps the first",
+        "trigger-twice",
+        "caption",
+        "trigger twice",
+        _TRIGGERS,
+        "one of them is there more than once",
+        "dsk check {folder} --fix",
+        trigger_twice,
+        fix="keeps the first",
     ),
     Check(
-        "trigger-first", "caption", "trigger not first", _TRIGGERS, "another tag stands before one that is there",
-        "dsk check {folder} --fix", trigger_first, fix="puts the triggers that are there first, in their order",
+        "trigger-first",
+        "caption",
+        "trigger not first",
+        _TRIGGERS,
+        "another tag stands before one that is there",
+        "dsk check {folder} --fix",
+        trigger_first,
+        fix="puts the triggers that are there first, in their order",
     ),
     Check(
-        "trigger-number", "caption", "unequal number of triggers",
+        "trigger-number",
+        "caption",
+        "unequal number of triggers",
         "the tags at the front of a caption that are triggers or no tags of the vocabulary",
         "another number than in most captions of the folder: keep_tokens holds one number for all",
-        "give each caption the same number of trigger words", trigger_number,
+        "give each caption the same number of trigger words",
+        trigger_number,
     ),
     Check(
-        "tag-twice", "caption", "tag twice", "tags by their normal form (case, `_`, brackets)",
-        "one stands more than once", "dsk check {folder} --fix", repeated, fix="keeps the first",
+        "tag-twice",
+        "caption",
+        "tag twice",
+        "tags by their normal form (case, `_`, brackets)",
+        "one stands more than once",
+        "dsk check {folder} --fix",
+        repeated,
+        fix="keeps the first",
     ),
     Check(
-        "tokens", "caption", "too many tokens", "CLIP tokens of the caption without its start and end",
-        "more than [train] max_token_length (75, 150 or 225)", "set max_token_length, or shorten it", long,
+        "tokens",
+        "caption",
+        "too many tokens",
+        "CLIP tokens of the caption without its start and end",
+        "more than [train] max_token_length (75, 150 or 225)",
+        "set max_token_length, or shorten it",
+        long,
     ),
     Check(
-        "differs", "caption", "not as its source",
+        "differs",
+        "caption",
+        "not as its source",
         "the caption in a laid-out folder and the one beside the picture that it was linked from",
-        "other tags, or another order", "dsk layout again, or carry the edit over", differs,
+        "other tags, or another order",
+        "dsk layout again, or carry the edit over",
+        differs,
     ),
     Check(
-        "caption-stray", "caption", "caption without a picture", "`.txt` and `.caption` files by their stem",
-        "no picture of that stem", "rename or remove it", stray,
+        "caption-stray",
+        "caption",
+        "caption without a picture",
+        "`.txt` and `.caption` files by their stem",
+        "no picture of that stem",
+        "rename or remove it",
+        stray,
     ),
-)  # fmt: skip
+)

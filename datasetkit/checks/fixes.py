@@ -28,7 +28,8 @@ def _once(place: Place, tags: Sequence[str]) -> _Tags:
     return dedupe(tags)
 
 
-# What each check's fix makes of a caption's tags. Reading them has joined the lines and dropped the marks already.
+# What each check's fix makes of a caption's tags. Reading them has joined the lines and dropped the
+# marks already.
 _CAPTIONS: Final[Mapping[str, Callable[[Place, Sequence[str]], _Tags]]] = {
     "bom": _as_read,
     "lines": _as_read,
@@ -46,7 +47,8 @@ _SIDE_CARS: Final = (".txt", ".caption", ".json")
 class Mended:
     """The plan, and the findings (by check and picture) that it mends.
 
-    at_source: laid-out pictures whose captions and names come from elsewhere, where they want to be mended.
+    at_source: laid-out pictures whose captions and names come from elsewhere, where they want to be
+    mended.
     """
 
     plan: Plan
@@ -55,10 +57,11 @@ class Mended:
 
 
 def mend(of: Material, findings: Iterable[Finding], root: Path, trash: Path) -> Mended:
-    """Plan what mends the findings. root: of the project; trash: a fresh folder for files that are replaced by others.
+    """Plan what mends the findings. root: of the project; trash: a fresh folder for files that are
+    replaced by others.
 
-    The next layout would overwrite what is mended in a laid-out folder: pictures whose source is known stay as they
-    are.
+    The next layout would overwrite what is mended in a laid-out folder: pictures whose source is
+    known stay as they are.
     """
     wanted: defaultdict[Path, list[str]] = defaultdict(list)
     for finding in findings:
@@ -82,8 +85,12 @@ def mend(of: Material, findings: Iterable[Finding], root: Path, trash: Path) -> 
     return Mended(Plan(tuple(ops)), frozenset(mended), tuple(at_source))
 
 
-def _mend_one(item: Item, checks: Iterable[str], taken: set[Path]) -> tuple[list[str], list[FileOp], list[Path]]:
-    """Return the checks whose findings are mended for a picture, the operations, and the files to put away."""
+def _mend_one(
+    item: Item, checks: Iterable[str], taken: set[Path]
+) -> tuple[list[str], list[FileOp], list[Path]]:
+    """Return the checks whose findings are mended for a picture, the operations, and the files to
+    put away.
+    """
     done: list[str] = []
     ops: list[FileOp] = []
     caption, put_away = item.caption, list[Path]()
@@ -108,12 +115,17 @@ def _mend_one(item: Item, checks: Iterable[str], taken: set[Path]) -> tuple[list
         taken.add(name)
         done.append(SUFFIX)
         ops.append(Move(item.path, name))
-        ops += (Move(path, name.with_name(name.name + path.suffix)) for path in _side_cars(item.path, put_away))
+        ops += (
+            Move(path, name.with_name(name.name + path.suffix))
+            for path in _side_cars(item.path, put_away)
+        )
     return done, ops, put_away
 
 
 def _free_name(item: Item, form: str, taken: set[Path]) -> Path | None:
-    """Return the name that a picture should have, and its side-cars with it, where nothing has it yet."""
+    """Return the name that a picture should have, and its side-cars with it, where nothing has it
+    yet.
+    """
     name = proper_name(item.path, form)
     if name in taken or (name.exists() and not name.samefile(item.path)):
         return None
@@ -128,6 +140,8 @@ def _side_cars(image: Path, put_away: Sequence[Path]) -> list[Path]:
 
 
 def _below(path: Path, root: Path) -> Path:
-    """Return a path as seen from the project, for one outside as seen from the disk: two are never the same."""
+    """Return a path as seen from the project, for one outside as seen from the disk: two are never
+    the same.
+    """
     whole = path.parent.resolve() / path.name
     return whole.relative_to(root if whole.is_relative_to(root) else whole.anchor)

@@ -24,7 +24,9 @@ def misread(of: Material) -> Iterator[Found]:
 
 
 def proper_name(folder: str) -> str | None:
-    """Return `10_foo` for `10-foo`, `10 foo`, `010_foo` and full-width digits; None where nothing is plainly meant."""
+    """Return `10_foo` for `10-foo`, `10 foo`, `010_foo` and full-width digits; None where nothing
+    is plainly meant.
+    """
     digits = len(folder) - len(folder.lstrip("".join(c for c in folder if c.isdecimal())))
     number, rest = folder[:digits], folder[digits:].lstrip("_- .").rstrip()
     if not number or int(number) < 1 or not rest:
@@ -49,7 +51,10 @@ def same_stem(of: Material) -> Iterator[Found]:
         owners[caption_path(item.path)].append(item)
     for first, *others in owners.values():
         for item in others:
-            yield Found(item.path, f"shares its caption and its cached latents with {display(first.path.name)}")
+            yield Found(
+                item.path,
+                f"shares its caption and its cached latents with {display(first.path.name)}",
+            )
 
 
 def ordinary_name(of: Material) -> Iterator[Found]:
@@ -60,7 +65,9 @@ def ordinary_name(of: Material) -> Iterator[Found]:
         for name in dict.fromkeys((place.name, *(() if place.guessed else place.triggers))):
             if name in vocabulary:
                 yield Found(
-                    place.folder, f"`{display(name)}` is an ordinary tag: what the model knows of it is in the way"
+                    place.folder,
+                    f"`{display(name)}` is an ordinary tag: what the model knows of it is in "
+                    "the way",
                 )
 
 
@@ -71,7 +78,10 @@ def name_only(of: Material) -> Iterator[Found]:
             continue
         form = normal_form(place.name)
         if not any(form in caption.forms for caption in captions):
-            yield Found(place.folder, f"no caption has `{display(place.name)}`: the folder's name is not trained")
+            yield Found(
+                place.folder,
+                f"no caption has `{display(place.name)}`: the folder's name is not trained",
+            )
 
 
 def reg_surplus(of: Material) -> Iterator[Found]:
@@ -87,7 +97,10 @@ def reg_surplus(of: Material) -> Iterator[Found]:
         if len(reg) <= train
         else "use fewer, or more training repeats"
     )
-    reason = f"{len(unused)} of {len(reg)} are never used: {wanted} visits wanted, training has {train}; {step}"
+    reason = (
+        f"{len(unused)} of {len(reg)} are never used: {wanted} visits wanted, training "
+        f"has {train}; {step}"
+    )
     yield Found(unused[0].place.folder, reason, len(unused))
 
 
@@ -102,40 +115,78 @@ def _pictures(n: int) -> str:
 
 CHECKS: Final = (
     Check(
-        "folder-name", "folder", "trainers ignore or misread it",
-        "names below train/ and reg/, by the grammar `<repeats>_<concept>` and by sd-scripts' own reading",
+        "folder-name",
+        "folder",
+        "trainers ignore or misread it",
+        "names below train/ and reg/, by the grammar `<repeats>_<concept>` and by sd-scripts' "
+        "own reading",
         "any other form: `10-foo`, `1_000_x`, `0_x`, full-width digits, no number, a linked folder",
-        "rename the folder", misread,
+        "rename the folder",
+        misread,
     ),
     Check(
-        "unseen", "folder", "pictures that are not reached",
-        "pictures below a concept's folder, beside the concept folders, and in folders that trainers ignore",
-        "any; `masks/` is left out, and in a plain folder --recursive looks below", "move them up", unseen,
+        "unseen",
+        "folder",
+        "pictures that are not reached",
+        "pictures below a concept's folder, beside the concept folders, and in folders that "
+        "trainers ignore",
+        "any; `masks/` is left out, and in a plain folder --recursive looks below",
+        "move them up",
+        unseen,
     ),
     Check(
-        "folder-empty", "folder", "no pictures", "concept folders", "without a picture", "fill or remove it", empty,
+        "folder-empty",
+        "folder",
+        "no pictures",
+        "concept folders",
+        "without a picture",
+        "fill or remove it",
+        empty,
     ),
     Check(
-        "same-stem", "folder", "two pictures of one name", "the stems of the pictures of a folder",
-        "`a.jpg` beside `a.png`", "dsk rename {folder} PREFIX", same_stem,
+        "same-stem",
+        "folder",
+        "two pictures of one name",
+        "the stems of the pictures of a folder",
+        "`a.jpg` beside `a.png`",
+        "dsk rename {folder} PREFIX",
+        same_stem,
     ),
     Check(
-        "concept-is-tag", "folder", "name is an ordinary tag",
-        "names of training folders and triggers that were given, beside the vocabulary", "it is one of its tags",
-        "choose a word that means nothing yet", ordinary_name,
+        "concept-is-tag",
+        "folder",
+        "name is an ordinary tag",
+        "names of training folders and triggers that were given, beside the vocabulary",
+        "it is one of its tags",
+        "choose a word that means nothing yet",
+        ordinary_name,
     ),
     Check(
-        "name-only", "folder", "trigger in the folder's name only",
-        "training folders without a known trigger", "they have captions, and none of these has the folder's concept",
-        "dsk rules {folder} --trigger {trigger}", name_only,
+        "name-only",
+        "folder",
+        "trigger in the folder's name only",
+        "training folders without a known trigger",
+        "they have captions, and none of these has the folder's concept",
+        "dsk rules {folder} --trigger {trigger}",
+        name_only,
     ),
     Check(
-        "reg-surplus", "folder", "regularisation pictures unused",
-        "regularisation pictures x repeats beside training pictures x repeats, matched as sd-scripts does",
-        "some are never reached", "dsk reg chooses repeats that fit", reg_surplus,
+        "reg-surplus",
+        "folder",
+        "regularisation pictures unused",
+        "regularisation pictures x repeats beside training pictures x repeats, matched as "
+        "sd-scripts does",
+        "some are never reached",
+        "dsk reg chooses repeats that fit",
+        reg_surplus,
     ),
     Check(
-        "latents", "folder", "stale latents", "`.npz` caches beside the pictures",
-        "older than their picture, or of a picture that is gone", "delete them: trainers make new ones", latents,
+        "latents",
+        "folder",
+        "stale latents",
+        "`.npz` caches beside the pictures",
+        "older than their picture, or of a picture that is gone",
+        "delete them: trainers make new ones",
+        latents,
     ),
-)  # fmt: skip
+)

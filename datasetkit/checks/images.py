@@ -1,4 +1,6 @@
-"""Checks of pictures: what a trainer cannot read, would show otherwise, or should not learn from."""
+"""Checks of pictures: what a trainer cannot read, would show otherwise, or should not learn
+from.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,8 @@ SUFFIXES: Final = {
     "GIF": (".gif",),
     "TIFF": (".tif", ".tiff"),
 }
-# What sd-scripts lists (train_util.py, IMAGE_EXTENSIONS); AVIF only where a plugin of Pillow is installed.
+# What sd-scripts lists (train_util.py, IMAGE_EXTENSIONS); AVIF only where a plugin of Pillow is
+# installed.
 TRAINED: Final = frozenset({"JPEG", "PNG", "WEBP", "BMP"})
 # Share of the pixels from which a lost alpha channel is seen: less is the soft edge of a cut-out.
 _REVEALED = 0.001
@@ -36,7 +39,11 @@ def unreadable(of: Material) -> Iterator[Found]:
     for failed in of.failed:
         reason = failed.error
         for known in (display(failed.path), display(failed.path.name)):
-            reason = reason.removeprefix("cannot read ").removeprefix(f"{known}: ").removeprefix(f"{known} ")
+            reason = (
+                reason.removeprefix("cannot read ")
+                .removeprefix(f"{known}: ")
+                .removeprefix(f"{known} ")
+            )
         yield Found(failed.path, reason)
 
 
@@ -45,7 +52,11 @@ def proper_name(path: Path, form: str) -> Path:
     suffixes = SUFFIXES.get(form, (path.suffix,))
     if path.suffix.lower() not in suffixes:
         return path.with_suffix(suffixes[0])
-    return path if path.suffix in (path.suffix.lower(), path.suffix.upper()) else path.with_suffix(path.suffix.lower())
+    return (
+        path
+        if path.suffix in (path.suffix.lower(), path.suffix.upper())
+        else path.with_suffix(path.suffix.lower())
+    )
 
 
 def suffix(of: Material) -> Iterator[Found]:
@@ -54,7 +65,9 @@ def suffix(of: Material) -> Iterator[Found]:
         if name.suffix.lower() != item.path.suffix.lower():
             yield Found(item.path, f"is a {seen.format} file", 1.0)
         elif name != item.path:
-            yield Found(item.path, f"trainers look for {name.suffix} and {name.suffix.upper()} only")
+            yield Found(
+                item.path, f"trainers look for {name.suffix} and {name.suffix.upper()} only"
+            )
 
 
 def file_format(of: Material) -> Iterator[Found]:
@@ -88,27 +101,40 @@ def blurred(of: Material) -> Iterator[Found]:
 def duplicate(of: Material) -> Iterator[Found]:
     for group in _copies(of, _near(of)):
         best = _best(group)
-        yield from (Found(i.path, f"shows the same pixels as {_named(best, i)}") for i in group if i is not best)
+        yield from (
+            Found(i.path, f"shows the same pixels as {_named(best, i)}")
+            for i in group
+            if i is not best
+        )
 
 
 def near_duplicate(of: Material) -> Iterator[Found]:
     near = _near(of)
-    copies = {item.path for group in _copies(of, near) for item in group if item is not _best(group)}
+    copies = {
+        item.path for group in _copies(of, near) for item in group if item is not _best(group)
+    }
     for group in near:
         left = [item for item in group if item.path not in copies]
         best = _best(left)
         for item in left:
             if item is not best:
-                yield Found(item.path, f"looks like {_named(best, item)}, {_why(best, item)}", len(left))
+                yield Found(
+                    item.path, f"looks like {_named(best, item)}, {_why(best, item)}", len(left)
+                )
 
 
 def _near(of: Material) -> list[list[Item]]:
     seen = list(_seen(of))
-    return [[seen[i][0] for i in group] for group in perceptual.groups([looks.look for _, looks in seen])]
+    return [
+        [seen[i][0] for i in group]
+        for group in perceptual.groups([looks.look for _, looks in seen])
+    ]
 
 
 def _copies(of: Material, near: Sequence[Sequence[Item]]) -> list[list[Item]]:
-    """Group the pictures of the same pixels: only those that look alike and are of one size need be compared."""
+    """Group the pictures of the same pixels: only those that look alike and are of one size need be
+    compared.
+    """
     by_size: defaultdict[tuple[int, int, int], list[Item]] = defaultdict(list)
     for number, group in enumerate(near):
         for item in group:
@@ -124,7 +150,9 @@ def _copies(of: Material, near: Sequence[Sequence[Item]]) -> list[list[Item]]:
 
 
 def _best(group: Sequence[Item]) -> Item:
-    """Return the picture to keep: one that trainers read, of the most pixels, then the sharpest, then the first."""
+    """Return the picture to keep: one that trainers read, of the most pixels, then the sharpest,
+    then the first.
+    """
     return max(group, key=_worth)
 
 
@@ -150,26 +178,39 @@ def text(of: Material) -> Iterator[Found]:
     for item in of.items:
         lines = _above(item.text, of.options.text)
         if lines:
-            yield Found(item.path, f"{_counted(len(lines), 'line')} of text (score {lines[0]:.2f})", lines[0])
+            yield Found(
+                item.path,
+                f"{_counted(len(lines), 'line')} of text (score {lines[0]:.2f})",
+                lines[0],
+            )
 
 
 def alpha(of: Material) -> Iterator[Found]:
     for item, seen in _seen(of):
         if seen.revealed > _REVEALED:
             what = seen.hidden or "what lies hidden"
-            yield Found(item.path, f'convert("RGB") shows {what} on {seen.revealed:.0%} of it', seen.revealed)
+            yield Found(
+                item.path,
+                f'convert("RGB") shows {what} on {seen.revealed:.0%} of it',
+                seen.revealed,
+            )
 
 
 def turned(of: Material) -> Iterator[Found]:
     for item, seen in _seen(of):
         if seen.orientation != 1:
-            yield Found(item.path, f"EXIF orientation {seen.orientation} is ignored: it is trained turned or mirrored")
+            yield Found(
+                item.path,
+                f"EXIF orientation {seen.orientation} is ignored: it is trained turned or mirrored",
+            )
 
 
 def animated(of: Material) -> Iterator[Found]:
     for item, seen in _seen(of):
         if seen.frames > 1:
-            yield Found(item.path, f"{seen.frames} frames, of which the first is trained", seen.frames)
+            yield Found(
+                item.path, f"{seen.frames} frames, of which the first is trained", seen.frames
+            )
 
 
 def faces(of: Material) -> Iterator[Found]:
@@ -195,74 +236,140 @@ def _counted(n: int, what: str) -> str:
 
 CHECKS: Final = (
     Check(
-        "unreadable", "picture", "cannot be read",
+        "unreadable",
+        "picture",
+        "cannot be read",
         "each picture is decoded whole or, where the format allows it, at a reduced size",
-        "it cannot be: damaged, cut short, empty, not a picture, over --max-pixels, a link, an unprintable name",
-        "copy it again, or take it out", unreadable, needs=("looks",),
-    ),
-    Check(
-        "suffix", "picture", "wrong extension",
-        "the format that the content has, beside the suffix of the name",
-        "another format's suffix, or one in mixed case such as `.Jpg`, for which trainers do not look",
-        "dsk check {folder} --fix", suffix, fix="renames the picture; its caption and mask go on belonging to it",
+        "it cannot be: damaged, cut short, empty, not a picture, over --max-pixels, a link, an "
+        "unprintable name",
+        "copy it again, or take it out",
+        unreadable,
         needs=("looks",),
     ),
     Check(
-        "format", "picture", "format that trainers skip",
-        "the format that the content has", "GIF, TIFF or AVIF: sd-scripts lists PNG, JPEG, WebP and BMP",
-        "dsk resize {folder} --format png", file_format, needs=("looks",),
+        "suffix",
+        "picture",
+        "wrong extension",
+        "the format that the content has, beside the suffix of the name",
+        "another format's suffix, or one in mixed case such as `.Jpg`, for which trainers do "
+        "not look",
+        "dsk check {folder} --fix",
+        suffix,
+        fix="renames the picture; its caption and mask go on belonging to it",
+        needs=("looks",),
     ),
     Check(
-        "small", "picture", "too small for the resolution",
+        "format",
+        "picture",
+        "format that trainers skip",
+        "the format that the content has",
+        "GIF, TIFF or AVIF: sd-scripts lists PNG, JPEG, WebP and BMP",
+        "dsk resize {folder} --format png",
+        file_format,
+        needs=("looks",),
+    ),
+    Check(
+        "small",
+        "picture",
+        "too small for the resolution",
         "the factor from the picture to its bucket, by the trainer's own arithmetic",
-        "more than --upscale (1.05)", "find larger ones, or train at a lower resolution", small,
+        "more than --upscale (1.05)",
+        "find larger ones, or train at a lower resolution",
+        small,
     ),
     Check(
-        "cut", "picture", "much is cut off",
-        "the share of the picture's area that its bucket cuts off", "more than --cut (0.2)",
-        "crop it yourself, or widen min_bucket_reso and max_bucket_reso", cut,
+        "cut",
+        "picture",
+        "much is cut off",
+        "the share of the picture's area that its bucket cuts off",
+        "more than --cut (0.2)",
+        "crop it yourself, or widen min_bucket_reso and max_bucket_reso",
+        cut,
     ),
     Check(
-        "blurred", "picture", "blurred",
-        "the blur effect of Crete et al. (2007) at a long edge of 512 pixels: 0 is sharp, 1 is nothing left",
-        "--blur (0.55) or more; sharp photos and drawings have 0.2 to 0.35, after a Gaussian of 2 pixels 0.52 to 0.66",
+        "blurred",
+        "picture",
+        "blurred",
+        "the blur effect of Crete et al. (2007) at a long edge of 512 pixels: 0 is sharp, 1 is "
+        "nothing left",
+        "--blur (0.55) or more; sharp photos and drawings have 0.2 to 0.35, after a Gaussian "
+        "of 2 pixels 0.52 to 0.66",
         "take it out, or find a sharper one",
-        blurred, needs=("looks",),
+        blurred,
+        needs=("looks",),
     ),
     Check(
-        "duplicate", "picture", "same pixels",
-        "a hash of all pixels, upright and in sRGB, of pictures that look alike and are of one size",
-        "equal: every picture of such a group but the best", "keep one of them", duplicate, needs=("looks",),
+        "duplicate",
+        "picture",
+        "same pixels",
+        "a hash of all pixels, upright and in sRGB, of pictures that look alike and are of one "
+        "size",
+        "equal: every picture of such a group but the best",
+        "keep one of them",
+        duplicate,
+        needs=("looks",),
     ),
     Check(
-        "near-duplicate", "picture", "nearly the same",
+        "near-duplicate",
+        "picture",
+        "nearly the same",
         "128 bits of shape and the mean colour (the hash of the review page), of every pair",
-        "at most 12 other bits and 32 other levels: every picture of such a group but the best (a format "
+        "at most 12 other bits and 32 other levels: every picture of such a group but the best "
+        "(a format "
         "that trainers read, the most pixels, then the sharpest)",
-        "keep the one that is named, unless they show different things", near_duplicate, needs=("looks",),
+        "keep the one that is named, unless they show different things",
+        near_duplicate,
+        needs=("looks",),
     ),
     Check(
-        "text", "picture", "text or watermark",
-        "lines of text that PaddleOCR's detector finds at a long edge of 768 pixels", "a score of --text (0.7) or more",
-        "crop it off, or dsk faces erase {folder} --text", text, needs=("text",),
+        "text",
+        "picture",
+        "text or watermark",
+        "lines of text that PaddleOCR's detector finds at a long edge of 768 pixels",
+        "a score of --text (0.7) or more",
+        "crop it off, or dsk faces erase {folder} --text",
+        text,
+        needs=("text",),
     ),
     Check(
-        "alpha", "picture", "transparency that trainers drop",
-        'the share of pixels that look otherwise after convert("RGB") than on white', "more than 0.1 %",
-        "dsk resize {folder} flattens onto white", alpha, needs=("looks",),
+        "alpha",
+        "picture",
+        "transparency that trainers drop",
+        'the share of pixels that look otherwise after convert("RGB") than on white',
+        "more than 0.1 %",
+        "dsk resize {folder} flattens onto white",
+        alpha,
+        needs=("looks",),
     ),
     Check(
-        "turned", "picture", "EXIF rotation",
-        "the orientation in EXIF or XMP", "not 1: trainers take the pixels as they are stored",
-        "dsk resize {folder} turns them", turned, needs=("looks",),
+        "turned",
+        "picture",
+        "EXIF rotation",
+        "the orientation in EXIF or XMP",
+        "not 1: trainers take the pixels as they are stored",
+        "dsk resize {folder} turns them",
+        turned,
+        needs=("looks",),
     ),
     Check(
-        "animated", "picture", "animation",
-        "the frames of the file", "more than 1", "save the frame that you want", animated, needs=("looks",),
+        "animated",
+        "picture",
+        "animation",
+        "the frames of the file",
+        "more than 1",
+        "save the frame that you want",
+        animated,
+        needs=("looks",),
     ),
     Check(
-        "faces", "picture", "more than one face",
-        "faces that BlazeFace finds in the picture and in its mirror image; not for --kind style, nor in reg/",
-        "two or more of a score of --faces (0.5) or more", "crop to one, or take it out", faces, needs=("faces",),
+        "faces",
+        "picture",
+        "more than one face",
+        "faces that BlazeFace finds in the picture and in its mirror image; not for --kind "
+        "style, nor in reg/",
+        "two or more of a score of --faces (0.5) or more",
+        "crop to one, or take it out",
+        faces,
+        needs=("faces",),
     ),
-)  # fmt: skip
+)

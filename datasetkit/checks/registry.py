@@ -11,7 +11,10 @@ from datasetkit.core.ranges import one_of
 from datasetkit.options.config import CheckOptions
 
 CHECKS: Final = MappingProxyType(
-    {check.name: check for check in (*images.CHECKS, *captions.CHECKS, *tags.CHECKS, *folders.CHECKS)}
+    {
+        check.name: check
+        for check in (*images.CHECKS, *captions.CHECKS, *tags.CHECKS, *folders.CHECKS)
+    }
 )
 
 
@@ -21,4 +24,6 @@ def chosen(options: CheckOptions) -> tuple[Check, ...]:
         for name in names:
             one_of(key, name, *CHECKS)
     wanted = options.only or tuple(CHECKS)
-    return tuple(check for name, check in CHECKS.items() if name in wanted and name not in options.skip)
+    return tuple(
+        check for name, check in CHECKS.items() if name in wanted and name not in options.skip
+    )

@@ -1,4 +1,6 @@
-"""How sd-scripts reads a folder of pictures: which of them, and with which caption (train_util.py, in our words)."""
+"""How sd-scripts reads a folder of pictures: which of them, and with which caption (train_util.py,
+in our words).
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,8 @@ SUFFIXES: Final = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp"})
 
 @dataclass(frozen=True, slots=True)
 class Read:
-    """What sd-scripts takes for a caption. source: the file it comes from, None for the folder's name or nothing.
+    """What sd-scripts takes for a caption. source: the file it comes from, None for the folder's
+    name or nothing.
 
     stops: why it would end with an error there, "" where it goes on.
     """
@@ -26,13 +29,18 @@ class Read:
 
 def is_listed(image: Path) -> bool:
     """Tell whether sd-scripts finds a picture by its suffix."""
-    return image.suffix in (image.suffix.lower(), image.suffix.upper()) and image.suffix.lower() in SUFFIXES
+    return (
+        image.suffix in (image.suffix.lower(), image.suffix.upper())
+        and image.suffix.lower() in SUFFIXES
+    )
 
 
 def candidates(image: Path) -> tuple[Path, ...]:
-    """Return the caption files that are tried: the same stem, then the path without its last four `_` pieces.
+    """Return the caption files that are tried: the same stem, then the path without its last four
+    `_` pieces.
 
-    The second is for crops of faces, which their tool names so; it splits the whole path, the folder too.
+    The second is for crops of faces, which their tool names so; it splits the whole path, the
+    folder too.
     """
     bare = str(image.with_suffix(""))
     pieces = bare.split("_")
@@ -43,9 +51,9 @@ def candidates(image: Path) -> tuple[Path, ...]:
 def read_caption(image: Path, class_tokens: str) -> Read:
     """Return the caption that sd-scripts trains a picture with, under `caption_extension = ".txt"`.
 
-    class_tokens: what the folder's name says behind its number, for a picture without a caption file. Of a file the
-    first line is taken, without the blanks around it; a byte-order mark stays. Raises InputError for a caption that is
-    no regular file.
+    class_tokens: what the folder's name says behind its number, for a picture without a caption
+    file. Of a file the first line is taken, without the blanks around it; a byte-order mark stays.
+    Raises InputError for a caption that is no regular file.
     """
     for path in candidates(image):
         data = read_regular(path, limit=MAX_CAPTION_BYTES) if path.is_file() else None
@@ -57,6 +65,7 @@ def read_caption(image: Path, class_tokens: str) -> Read:
             text = data.decode("utf-8")
         except UnicodeDecodeError:
             return Read("", path, f"{display(path.name)} is not UTF-8")
-        # Python's universal newlines, as a file opened for text has them: not all of what splitlines takes for one.
+        # Python's universal newlines, as a file opened for text has them: not all of what
+        # splitlines takes for one.
         return Read(text.replace("\r\n", "\n").replace("\r", "\n").split("\n", 1)[0].strip(), path)
     return Read(class_tokens)

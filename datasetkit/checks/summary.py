@@ -1,4 +1,6 @@
-"""Telling: the checks run one by one, and what they found as lines for people, a table and a contact sheet."""
+"""Telling: the checks run one by one, and what they found as lines for people, a table and a
+contact sheet.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,8 @@ _EXAMPLES = 2
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """One check that found something. files: pictures or folders; examples: the worst; fixed: mended by --fix.
+    """One check that found something. files: pictures or folders; examples: the worst; fixed:
+    mended by --fix.
 
     folder: where the first example lies, for the next step.
     """
@@ -38,18 +41,25 @@ class Summary:
 
 def find_all(of: Material, checks: Sequence[Check]) -> tuple[Finding, ...]:
     """Run the checks: all findings, those of a check together, the worst first."""
-    concepts = {item.path: item.place.name for item in of.items} | {p.folder: p.name for p in of.places}
+    concepts = {item.path: item.place.name for item in of.items} | {
+        p.folder: p.name for p in of.places
+    }
     findings: list[Finding] = []
     for one in checks:
         found = sorted(one.find(of), key=lambda f: -f.weight)
         findings += (
-            Finding(one.name, one.group, f.path, concepts.get(f.path, ""), f.reason, f.weight, f.subject) for f in found
+            Finding(
+                one.name, one.group, f.path, concepts.get(f.path, ""), f.reason, f.weight, f.subject
+            )
+            for f in found
         )
     return tuple(findings)
 
 
 def summarize(findings: Sequence[Finding], checks: Sequence[Check]) -> tuple[Summary, ...]:
-    """Say for each check that found something how much, the worst examples and the next step, group by group."""
+    """Say for each check that found something how much, the worst examples and the next step, group
+    by group.
+    """
     by_check: defaultdict[str, list[Finding]] = defaultdict(list)
     for finding in findings:
         by_check[finding.check].append(finding)
@@ -60,8 +70,9 @@ def summarize(findings: Sequence[Finding], checks: Sequence[Check]) -> tuple[Sum
 def _summary(one: Check, found: Sequence[Finding]) -> Summary:
     first = found[0].path
     return Summary(
-        one.name, one.group, one.title, len(found), len({f.path for f in found}), sum(f.fixed for f in found),
-        len(found) if one.fix else 0, _examples(found), one.step, first if first.is_dir() else first.parent,
+        one.name, one.group, one.title, len(found), len({f.path for f in found}),
+        sum(f.fixed for f in found), len(found) if one.fix else 0, _examples(found), one.step,
+        first if first.is_dir() else first.parent,
     )  # fmt: skip
 
 
@@ -70,7 +81,8 @@ def _examples(found: Sequence[Finding]) -> tuple[str, ...]:
         counts = Counter(f.subject for f in found)
         reasons = {f.subject: f.reason for f in reversed(found)}
         return tuple(
-            reasons[subject] + (f" ({n} captions)" if n > 1 else "") for subject, n in counts.most_common(_EXAMPLES)
+            reasons[subject] + (f" ({n} captions)" if n > 1 else "")
+            for subject, n in counts.most_common(_EXAMPLES)
         )
     return tuple(f"{display(f.path.name)}: {f.reason}" for f in found[:_EXAMPLES])
 
@@ -80,40 +92,67 @@ def table(folder: Path, findings: Sequence[Finding]) -> str:
     from pandas import DataFrame
 
     rows = [
-        (f.group, f.check, below(f.path, folder), f.concept, f.subject, f.reason, "yes" if f.fixed else "")
+        (
+            f.group,
+            f.check,
+            below(f.path, folder),
+            f.concept,
+            f.subject,
+            f.reason,
+            "yes" if f.fixed else "",
+        )
         for f in findings
     ]
-    return csv_text(DataFrame(rows, columns=["group", "check", "path", "concept", "tag", "reason", "fixed"]))
+    return csv_text(
+        DataFrame(rows, columns=["group", "check", "path", "concept", "tag", "reason", "fixed"])
+    )
 
 
 def sheet_entries(of: Material, findings: Sequence[Finding]) -> tuple[contact_sheet.Entry, ...]:
-    """Return the flagged pictures with their reasons and boxes, in their order; a tag of one caption is no reason."""
+    """Return the flagged pictures with their reasons and boxes, in their order; a tag of one
+    caption is no reason.
+    """
     reasons: defaultdict[Path, dict[str, str]] = defaultdict(dict)
     for finding in findings:
         if finding.check != "singleton" and finding.group != "folder":
             before = reasons[finding.path].get(finding.check)
-            reasons[finding.path][finding.check] = f"{before}; {finding.reason}" if before else finding.reason
+            reasons[finding.path][finding.check] = (
+                f"{before}; {finding.reason}" if before else finding.reason
+            )
     boxes = {
-        item.path: tuple(_boxes(item, of.options, reasons[item.path])) for item in of.items if item.path in reasons
+        item.path: tuple(_boxes(item, of.options, reasons[item.path]))
+        for item in of.items
+        if item.path in reasons
     }
     paths = [path for path in (*boxes, *(failed.path for failed in of.failed)) if path in reasons]
     return tuple(
-        contact_sheet.Entry(path, below(path, of.folder), tuple(reasons[path].values()), boxes.get(path, ()))
+        contact_sheet.Entry(
+            path, below(path, of.folder), tuple(reasons[path].values()), boxes.get(path, ())
+        )
         for path in paths
     )
 
 
-def _boxes(item: Item, options: CheckOptions, checks: Collection[str]) -> Iterator[contact_sheet.Box]:
+def _boxes(
+    item: Item, options: CheckOptions, checks: Collection[str]
+) -> Iterator[contact_sheet.Box]:
     """Yield what was found within a picture, where it was a finding."""
-    for kind, spots, least in (("text", item.text, options.text), ("faces", item.faces, options.faces)):
+    for kind, spots, least in (
+        ("text", item.text, options.text),
+        ("faces", item.faces, options.faces),
+    ):
         if kind in checks:
             yield from (
-                contact_sheet.Box(kind, s.left, s.top, s.right, s.bottom) for s in spots or () if s.score >= least
+                contact_sheet.Box(kind, s.left, s.top, s.right, s.bottom)
+                for s in spots or ()
+                if s.score >= least
             )
 
 
 def below(path: Path, folder: Path) -> str:
-    """Name a path as seen from a folder, for tables and sheets; what no file of text can hold is spelled out."""
+    """Name a path as seen from a folder, for tables and sheets; what no file of text can hold is
+    spelled out.
+    """
     whole, root = path.absolute(), folder.absolute()
     name = (whole.relative_to(root) if whole.is_relative_to(root) else path).as_posix()
     return name if is_readable_name(name) else display(name)

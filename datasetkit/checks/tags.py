@@ -1,4 +1,6 @@
-"""Checks of what captions say: tags that nobody knows, that contradict or repeat each other, that teach nothing."""
+"""Checks of what captions say: tags that nobody knows, that contradict or repeat each other, that
+teach nothing.
+"""
 
 from __future__ import annotations
 
@@ -37,7 +39,9 @@ def unknown(of: Material) -> Iterator[Found]:
         near = vocabulary.nearest(form) if place < _NEAREST else ()
         meant = f"; nearest: `{near[0]}`" if near else ""
         for item, tag in holders[form]:
-            yield Found(item.path, f"`{display(tag)}` is no tag{meant}", len(holders[form]), display(form))
+            yield Found(
+                item.path, f"`{display(tag)}` is no tag{meant}", len(holders[form]), display(form)
+            )
 
 
 def contradictory(of: Material) -> Iterator[Found]:
@@ -68,7 +72,9 @@ def in_all(of: Material) -> Iterator[Found]:
         own = {normal_form(trigger) for trigger in place.triggers}
         shared = set.intersection(*(set(caption.forms) for caption in captions))
         for form in (form for form in dict.fromkeys(captions[0].forms) if form in shared - own):
-            reason = f"`{display(form)}` is in all {len(captions)} captions: it fuses with the trigger"
+            reason = (
+                f"`{display(form)}` is in all {len(captions)} captions: it fuses with the trigger"
+            )
             yield Found(place.folder, reason, len(captions), display(form))
 
 
@@ -89,27 +95,50 @@ def singleton(of: Material) -> Iterator[Found]:
 
 CHECKS: Final = (
     Check(
-        "unknown", "caption", "not in the vocabulary",
-        "each tag of up to 5 words, by its normal form, beside the 10,861 of the WD taggers; triggers apart",
+        "unknown",
+        "caption",
+        "not in the vocabulary",
+        "each tag of up to 5 words, by its normal form, beside the 10,861 of the WD taggers; "
+        "triggers apart",
         "it is none of them; the nearest one is named for the 40 commonest",
-        "dsk rules {folder} --replace old=new, or keep your own word", unknown,
+        "dsk rules {folder} --replace old=new, or keep your own word",
+        unknown,
     ),
     Check(
-        "contradiction", "caption", "contradictory tags",
-        "pairs of the shipped table of tags that exclude each other (datasetkit/data/contradictions.toml)",
-        "both are in one caption", "look at the picture and take one out", contradictory,
+        "contradiction",
+        "caption",
+        "contradictory tags",
+        "pairs of the shipped table of tags that exclude each other "
+        "(datasetkit/data/contradictions.toml)",
+        "both are in one caption",
+        "look at the picture and take one out",
+        contradictory,
     ),
     Check(
-        "redundant", "caption", "redundant tags", "pairs of the shipped table of implications, chains followed",
-        "a general tag beside a specific one", "dsk rules {folder} --implies common", redundant,
+        "redundant",
+        "caption",
+        "redundant tags",
+        "pairs of the shipped table of implications, chains followed",
+        "a general tag beside a specific one",
+        "dsk rules {folder} --implies common",
+        redundant,
     ),
     Check(
-        "in-all", "caption", "tag in all captions", "the captions of each training folder, from 4 on",
+        "in-all",
+        "caption",
+        "tag in all captions",
+        "the captions of each training folder, from 4 on",
         "a tag that is no trigger is in 100 % of them",
-        "exclude it, if the trigger shall mean it; else add pictures without it", in_all,
+        "exclude it, if the trigger shall mean it; else add pictures without it",
+        in_all,
     ),
     Check(
-        "singleton", "caption", "tag in one caption only", "the captions of all training folders, from 4 on",
-        "a tag is in one of them", "mend it, drop it, or leave it", singleton,
+        "singleton",
+        "caption",
+        "tag in one caption only",
+        "the captions of all training folders, from 4 on",
+        "a tag is in one of them",
+        "mend it, drop it, or leave it",
+        singleton,
     ),
-)  # fmt: skip
+)

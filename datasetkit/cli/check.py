@@ -11,11 +11,18 @@ from datasetkit.cli import options as opt
 from datasetkit.cli.dataset import PANEL, DataSet, Resolution
 from datasetkit.cli.main import app
 
-Strict = Annotated[bool | None, typer.Option("--strict/--no-strict", help="Exit with 20 if anything is found.")]
-Fix = Annotated[bool, typer.Option("--fix", help="Mend what can be mended without a doubt; dsk undo takes it back.")]
+Strict = Annotated[
+    bool | None, typer.Option("--strict/--no-strict", help="Exit with 20 if anything is found.")
+]
+Fix = Annotated[
+    bool,
+    typer.Option("--fix", help="Mend what can be mended without a doubt; dsk undo takes it back."),
+]
 As = Annotated[
     Literal["sd-scripts"] | None,
-    typer.Option("--as", help="Check nothing; print each caption and bucket as this trainer would use it."),
+    typer.Option(
+        "--as", help="Check nothing; print each caption and bucket as this trainer would use it."
+    ),
 ]
 Only = Annotated[str | None, typer.Option(help="Run these checks only: names, comma-separated.")]
 Skip = Annotated[str | None, typer.Option(help="Leave these checks out.")]
@@ -24,13 +31,25 @@ Kind = Annotated[
     typer.Option(help="What is trained; a style may have many faces.", show_default="character"),
 ]
 Upscale = Annotated[
-    float | None, typer.Option(help="Pictures that their bucket enlarges by more are too small.", show_default="1.05")
+    float | None,
+    typer.Option(
+        help="Pictures that their bucket enlarges by more are too small.", show_default="1.05"
+    ),
 ]
-Cut = Annotated[float | None, typer.Option(help="The share that a bucket may cut off a picture.", show_default="0.2")]
-Blur = Annotated[float | None, typer.Option(help="Pictures of this blur or more are found.", show_default="0.55")]
-Text = Annotated[float | None, typer.Option(help="The least score of a line of text.", show_default="0.7")]
+Cut = Annotated[
+    float | None,
+    typer.Option(help="The share that a bucket may cut off a picture.", show_default="0.2"),
+]
+Blur = Annotated[
+    float | None, typer.Option(help="Pictures of this blur or more are found.", show_default="0.55")
+]
+Text = Annotated[
+    float | None, typer.Option(help="The least score of a line of text.", show_default="0.7")
+]
 Faces = Annotated[float | None, typer.Option(help="The least score of a face.", show_default="0.5")]
-Sheet = Annotated[str | None, typer.Option(help="Draw the flagged pictures with the reasons: a PNG.")]
+Sheet = Annotated[
+    str | None, typer.Option(help="Draw the flagged pictures with the reasons: a PNG.")
+]
 Csv = Annotated[str | None, typer.Option(help="Write what is found as a table.")]
 
 
@@ -68,21 +87,34 @@ def check(
     from datasetkit.core.errors import ConfigError
 
     if as_ is not None and (fix or strict or sheet):
-        raise ConfigError(f"--as {as_} checks nothing", hint="leave out --fix, --strict and --sheet, or --as")
+        raise ConfigError(
+            f"--as {as_} checks nothing", hint="leave out --fix, --strict and --sheet, or --as"
+        )
     given = {
-        "resolution": resolution, "kind": kind, "trigger": opt.words(trigger), "only": opt.words(only),
-        "skip": opt.words(skip), "strict": strict, "upscale": upscale, "cut": cut, "blur": blur, "text": text,
-        "faces": faces, "csv": csv, "sheet": sheet, "recursive": recursive, "follow_links": follow_links,
-        "workers": workers, "max_pixels": max_pixels,
+        "resolution": resolution, "kind": kind, "trigger": opt.words(trigger),
+        "only": opt.words(only), "skip": opt.words(skip), "strict": strict, "upscale": upscale,
+        "cut": cut, "blur": blur, "text": text, "faces": faces, "csv": csv, "sheet": sheet,
+        "recursive": recursive, "follow_links": follow_links, "workers": workers,
+        "max_pixels": max_pixels,
     }  # fmt: skip
     options = opt.options(folder, "check", given)
     if as_ is not None:
         run.verb(
-            "check", lambda api, how: api.as_sd_scripts(folder, options, how), show_check.view, json, dry_run, wait
+            "check",
+            lambda api, how: api.as_sd_scripts(folder, options, how),
+            show_check.view,
+            json,
+            dry_run,
+            wait,
         )
         return
     result = run.verb(
-        "check", lambda api, how: api.check(folder, options, fix=fix, how=how), show_check.checked, json, dry_run, wait
+        "check",
+        lambda api, how: api.check(folder, options, fix=fix, how=how),
+        show_check.checked,
+        json,
+        dry_run,
+        wait,
     )
     if options.strict and result.left:
         raise typer.Exit(result.exit_code)

@@ -1,4 +1,6 @@
-"""Everything that is drawn: results to stdout, progress, remarks and errors to stderr. The only user of Rich."""
+"""Everything that is drawn: results to stdout, progress, remarks and errors to stderr. The only
+user of Rich.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,14 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+)
 from rich.table import Table
 from rich.text import Text
 
@@ -59,7 +68,9 @@ def say(message: str = "", style: str = "") -> None:
 
 
 class Bars:
-    """Draws progress on stderr while work runs: a bar for who looks at it, a line a minute in a log."""
+    """Draws progress on stderr while work runs: a bar for who looks at it, a line a minute in a
+    log.
+    """
 
     def __init__(self) -> None:
         self._progress: Progress | None = None
@@ -113,7 +124,9 @@ class Bars:
 
 @dataclass
 class _Log:
-    """Progress where nobody looks at it now: a line at most every `_BETWEEN_LINES` seconds, none for what is short."""
+    """Progress where nobody looks at it now: a line at most every `_BETWEEN_LINES` seconds, none
+    for what is short.
+    """
 
     label: str
     total: int
@@ -130,8 +143,16 @@ class _Log:
         self.done += n
         if now - self.told >= _BETWEEN_LINES:
             self.told = now
-            pace = _pace((self.done - self.first) / (now - self.begun)) if self.done > self.first else ""
-            remark(" ".join(filter(None, (f"{self.label} {self.done:,}/{self.total:,}", pace, self.note))))
+            pace = (
+                _pace((self.done - self.first) / (now - self.begun))
+                if self.done > self.first
+                else ""
+            )
+            remark(
+                " ".join(
+                    filter(None, (f"{self.label} {self.done:,}/{self.total:,}", pace, self.note))
+                )
+            )
 
 
 def _pace(speed: float) -> str:
@@ -149,9 +170,15 @@ def bars() -> Iterator[Bars]:
 
 
 def plain(value: Any) -> Any:
-    """Turn a result into what JSON can hold: dataclasses by field (their class as `is`), paths as text."""
+    """Turn a result into what JSON can hold: dataclasses by field (their class as `is`), paths as
+    text.
+    """
     if is_dataclass(value) and not isinstance(value, type):
-        named = {f.name: plain(getattr(value, f.name)) for f in fields(value) if not f.name.startswith("_")}
+        named = {
+            f.name: plain(getattr(value, f.name))
+            for f in fields(value)
+            if not f.name.startswith("_")
+        }
         return {"is": type(value).__name__, **named}
     if isinstance(value, Enum):
         return value.value
@@ -181,15 +208,27 @@ def show_json(value: Any) -> None:
     sys.stdout.write(json.dumps(plain(value), indent=2, ensure_ascii=True) + "\n")
 
 
-def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]], *, right: Sequence[str] = ()) -> None:
+def table(
+    title: str,
+    columns: Sequence[str],
+    rows: Iterable[Sequence[object]],
+    *,
+    right: Sequence[str] = (),
+) -> None:
     """Print rows as a table; columns named in `right` are aligned right."""
     drawn = Table(
-        title=Text(title) if title else None, title_justify="left", header_style="bold", box=None, pad_edge=False
+        title=Text(title) if title else None,
+        title_justify="left",
+        header_style="bold",
+        box=None,
+        pad_edge=False,
     )
     for column in columns:
         drawn.add_column(column, justify="right" if column in right else "left", overflow="fold")
     for row in rows:
-        drawn.add_row(*(cell if isinstance(cell, Text) else Text(display(str(cell))) for cell in row))
+        drawn.add_row(
+            *(cell if isinstance(cell, Text) else Text(display(str(cell))) for cell in row)
+        )
     _out().print(drawn)
 
 

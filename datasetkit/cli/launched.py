@@ -1,4 +1,6 @@
-"""What each process of a launched training does: the main one shows the plan, and whoever fails first says why."""
+"""What each process of a launched training does: the main one shows the plan, and whoever fails
+first says why.
+"""
 
 from __future__ import annotations
 
@@ -13,10 +15,11 @@ from trainer.monitor.prompts import read as read_prompts
 
 
 def main(arguments: list[str]) -> int:
-    """Train as a dsk.toml (or its folder) says. Arguments: its path, `--resume`, and settings as key=value.
+    """Train as a dsk.toml (or its folder) says. Arguments: its path, `--resume`, and settings as
+    key=value.
 
-    Return the exit code. What goes wrong is said once, by the process that it befell first; the launcher ends the
-    others.
+    Return the exit code. What goes wrong is said once, by the process that it befell first; the
+    launcher ends the others.
     """
     try:
         return _run(arguments)
@@ -27,7 +30,8 @@ def main(arguments: list[str]) -> int:
     except KeyboardInterrupt:
         return Exit.INTERRUPTED
     except Exception:
-        # A process that waits for another one fails too when that one ends; what was amiss has been said.
+        # A process that waits for another one fails too when that one ends; what was amiss has been
+        # said.
         if first_to_fail():
             raise
         return Exit.INTERNAL

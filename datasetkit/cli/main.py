@@ -37,8 +37,11 @@ app = typer.Typer(
 )
 
 
-# What Typer raises for every mistake on the command line. Its vendored click is no module to import from.
-_UsageError: type[Exception] = next(c for c in typer.BadParameter.__mro__ if c.__name__ == "UsageError")
+# What Typer raises for every mistake on the command line. Its vendored click is no module to import
+# from.
+_UsageError: type[Exception] = next(
+    c for c in typer.BadParameter.__mro__ if c.__name__ == "UsageError"
+)
 
 
 class Terminated(BaseException):
@@ -68,8 +71,8 @@ def _terminate(signum: int, frame: FrameType | None) -> None:
 def main() -> None:
     """Run `dsk` and exit with its code."""
     signal.signal(signal.SIGTERM, _terminate)
-    # Nothing that is made before the command begins becomes garbage, and nothing needs collecting at the end: looking
-    # for it would take 50 ms of 350.
+    # Nothing that is made before the command begins becomes garbage, and nothing needs collecting
+    # at the end: looking for it would take 50 ms of 350.
     gc.disable()
     code = run(sys.argv[1:])
     gc.freeze()
@@ -77,7 +80,9 @@ def main() -> None:
 
 
 def run(arguments: list[str]) -> int:
-    """Run one command line and return its exit code; every expected error ends here as one line and a hint."""
+    """Run one command line and return its exit code; every expected error ends here as one line and
+    a hint.
+    """
     # Each registers its commands; help lists them in this order.
     from datasetkit.cli import prepare  # noqa: F401, I001
     from datasetkit.cli import images  # noqa: F401
@@ -92,7 +97,11 @@ def run(arguments: list[str]) -> int:
         code = app(args=arguments, prog_name="dsk", standalone_mode=False) or Exit.DONE
         return _interrupted() if code == Exit.INTERRUPTED else int(code)
     except SystemExit as ended:
-        return _reader_left() if isinstance(ended.__context__, BrokenPipeError) else int(ended.code or 0)
+        return (
+            _reader_left()
+            if isinstance(ended.__context__, BrokenPipeError)
+            else int(ended.code or 0)
+        )
     except _UsageError as error:
         return _misused(error)
     except DskError as error:
@@ -117,11 +126,15 @@ def _misused(error: Exception) -> int:
     if type(error).__name__ == "NoArgsIsHelpError":  # the help was printed: it is the answer
         return Exit.USAGE
     message = error.format_message() if hasattr(error, "format_message") else str(error)
-    return _complain(message, f"see {context.command_path if context else 'dsk'} --help", Exit.USAGE)
+    return _complain(
+        message, f"see {context.command_path if context else 'dsk'} --help", Exit.USAGE
+    )
 
 
 def _reader_left() -> int:
-    """End in peace: whoever read our output has seen enough, and a complaint at exit would be noise."""
+    """End in peace: whoever read our output has seen enough, and a complaint at exit would be
+    noise.
+    """
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     return Exit.DONE
 

@@ -16,7 +16,9 @@ PANEL = "Prepare pictures and captions"
 @app.command(rich_help_panel=PANEL)
 def rename(
     folder: opt.Folder,
-    prefix: Annotated[str | None, typer.Argument(help="New names are PREFIX_001.jpg, ...", show_default=False)] = None,
+    prefix: Annotated[
+        str | None, typer.Argument(help="New names are PREFIX_001.jpg, ...", show_default=False)
+    ] = None,
     start: Annotated[int | None, typer.Option(help="The first number.", show_default="1")] = None,
     dry_run: opt.DryRun = False,
     json: opt.Json = False,
@@ -24,45 +26,69 @@ def rename(
 ) -> None:
     """Give pictures plain, unique, numbered names; captions, masks and side-cars travel with them.
 
-    Pictures that are named so already keep their numbers, so a second run does nothing. Nothing is ever overwritten.
+    Pictures that are named so already keep their numbers, so a second run does nothing. Nothing is
+    ever overwritten.
 
     Example: dsk rename ./imgs MikamiYua
     """
     from datasetkit.cli import run, show
 
     options = opt.options(folder, "rename", {"prefix": prefix, "start": start})
-    run.verb("rename", lambda api, how: api.rename(folder, options, how), show.renamed, json, dry_run, wait)
+    run.verb(
+        "rename",
+        lambda api, how: api.rename(folder, options, how),
+        show.renamed,
+        json,
+        dry_run,
+        wait,
+    )
 
 
 @app.command(rich_help_panel=PANEL)
 def resize(
     folder: Annotated[
-        Path, typer.Argument(metavar="IN", help="The folder that holds the pictures.", show_default=False)
+        Path,
+        typer.Argument(
+            metavar="IN", help="The folder that holds the pictures.", show_default=False
+        ),
     ],
     out: Annotated[
         Path | None,
-        typer.Argument(help="Where the new pictures go; by default IN-<max> beside IN.", show_default=False),
+        typer.Argument(
+            help="Where the new pictures go; by default IN-<max> beside IN.", show_default=False
+        ),
     ] = None,
     max: Annotated[
-        int | None, typer.Option(help="The long edge in pixels, or the side of the area.", show_default="1024")
+        int | None,
+        typer.Option(help="The long edge in pixels, or the side of the area.", show_default="1024"),
     ] = None,
     mode: Annotated[
         Literal["long-edge", "area"] | None,
         typer.Option(
-            help="Cap the long edge, or the area (max x max pixels; better for SDXL).", show_default="long-edge"
+            help="Cap the long edge, or the area (max x max pixels; better for SDXL).",
+            show_default="long-edge",
         ),
     ] = None,
     format: Annotated[
-        Literal["keep", "jpg", "png", "webp"] | None, typer.Option(help="The format to write.", show_default="keep")
+        Literal["keep", "jpg", "png", "webp"] | None,
+        typer.Option(help="The format to write.", show_default="keep"),
     ] = None,
-    quality: Annotated[int | None, typer.Option(help="JPEG and WebP quality.", show_default="95")] = None,
+    quality: Annotated[
+        int | None, typer.Option(help="JPEG and WebP quality.", show_default="95")
+    ] = None,
     alpha: Annotated[
         Literal["flatten", "keep"] | None,
-        typer.Option(help="Lay transparent pictures onto white, or keep transparency.", show_default="flatten"),
+        typer.Option(
+            help="Lay transparent pictures onto white, or keep transparency.",
+            show_default="flatten",
+        ),
     ] = None,
     in_place: Annotated[
         bool | None,
-        typer.Option("--in-place/--no-in-place", help="Replace the pictures; the originals go to .dsk/originals."),
+        typer.Option(
+            "--in-place/--no-in-place",
+            help="Replace the pictures; the originals go to .dsk/originals.",
+        ),
     ] = None,
     recursive: opt.Recursive = None,
     follow_links: opt.FollowLinks = None,
@@ -72,7 +98,8 @@ def resize(
     json: opt.Json = False,
     wait: opt.Wait = False,
 ) -> None:
-    """Shrink pictures to what trainers use: upright, in sRGB, without metadata; never enlarged, never in place unasked.
+    """Shrink pictures to what trainers use: upright, in sRGB, without metadata; never enlarged,
+    never in place unasked.
 
     Captions and masks go along. A second run redoes only what changed.
 
@@ -81,11 +108,19 @@ def resize(
     from datasetkit.cli import run, show
 
     given = {
-        "max": max, "mode": mode, "format": format, "quality": quality, "alpha": alpha, "in_place": in_place,
-        "recursive": recursive, "follow_links": follow_links, "workers": workers, "max_pixels": max_pixels,
+        "max": max, "mode": mode, "format": format, "quality": quality, "alpha": alpha,
+        "in_place": in_place, "recursive": recursive, "follow_links": follow_links,
+        "workers": workers, "max_pixels": max_pixels,
     }  # fmt: skip
     options = opt.options(folder, "resize", given)
-    run.verb("resize", lambda api, how: api.resize(folder, out, options, how), show.resized, json, dry_run, wait)
+    run.verb(
+        "resize",
+        lambda api, how: api.resize(folder, out, options, how),
+        show.resized,
+        json,
+        dry_run,
+        wait,
+    )
 
 
 def _threshold(text: str | None) -> float | str | None:
@@ -109,15 +144,23 @@ Tagger = Annotated[
 ]
 Combine = Annotated[
     Literal["union", "intersection", "mean"] | None,
-    typer.Option(help="Of several taggers' scores take the highest, the lowest or the mean.", show_default="union"),
+    typer.Option(
+        help="Of several taggers' scores take the highest, the lowest or the mean.",
+        show_default="union",
+    ),
 ]
 Threshold = Annotated[
     str | None,
-    typer.Option(help="Least score of a general tag; pr: the value of the model's card.", show_default="0.35"),
+    typer.Option(
+        help="Least score of a general tag; pr: the value of the model's card.", show_default="0.35"
+    ),
 ]
-CharacterThreshold = Annotated[float | None, typer.Option(help="Least score of a character tag.", show_default="0.85")]
+CharacterThreshold = Annotated[
+    float | None, typer.Option(help="Least score of a character tag.", show_default="0.85")
+]
 Mcut = Annotated[
-    bool | None, typer.Option("--mcut/--no-mcut", help="Find the thresholds from each picture's scores (MCut).")
+    bool | None,
+    typer.Option("--mcut/--no-mcut", help="Find the thresholds from each picture's scores (MCut)."),
 ]
 
 
@@ -131,31 +174,42 @@ def tag(
     implies: opt.Implies = None,
     tagger: Tagger = None,
     combine: Combine = None,
-    model_dir: Annotated[str | None, typer.Option(help="A folder with model.onnx and its label file.")] = None,
+    model_dir: Annotated[
+        str | None, typer.Option(help="A folder with model.onnx and its label file.")
+    ] = None,
     provider: opt.Provider = None,
     precision: Annotated[
         Literal["float32", "int8", "bf16", "fp16"] | None,
         typer.Option(
-            help="int8: for a CPU; bf16: by OpenVINO; fp16: for a card. They change some tags.", show_default="float32"
+            help="int8: for a CPU; bf16: by OpenVINO; fp16: for a card. They change some tags.",
+            show_default="float32",
         ),
     ] = None,
     fast_decode: Annotated[
         bool | None,
-        typer.Option("--fast-decode/--no-fast-decode", help="Decode large JPEGs at a fraction; changes few tags."),
+        typer.Option(
+            "--fast-decode/--no-fast-decode",
+            help="Decode large JPEGs at a fraction; changes few tags.",
+        ),
     ] = None,
     batch_size: Annotated[
-        int | None, typer.Option(help="Pictures a call; 0: what suits model and device.", show_default="0")
+        int | None,
+        typer.Option(help="Pictures a call; 0: what suits model and device.", show_default="0"),
     ] = None,
     threshold: Threshold = None,
     character_threshold: CharacterThreshold = None,
     mcut: Mcut = None,
     rating: Annotated[
         Literal["none", "first", "last"] | None,
-        typer.Option(help="Write the rating (general, sensitive, ...) first or last.", show_default="none"),
+        typer.Option(
+            help="Write the rating (general, sensitive, ...) first or last.", show_default="none"
+        ),
     ] = None,
     existing: Annotated[
         Literal["skip", "overwrite", "append", "prepend"] | None,
-        typer.Option(help="What to do with captions that a person wrote or edited.", show_default="skip"),
+        typer.Option(
+            help="What to do with captions that a person wrote or edited.", show_default="skip"
+        ),
     ] = None,
     escape_brackets: opt.EscapeBrackets = None,
     recursive: opt.Recursive = None,
@@ -166,7 +220,8 @@ def tag(
     json: opt.Json = False,
     wait: opt.Wait = False,
 ) -> None:
-    """Write a caption beside every picture: the trigger, then what the tagger sees, less what you exclude.
+    """Write a caption beside every picture: the trigger, then what the tagger sees, less what you
+    exclude.
 
     What is excluded is absorbed by the trigger; what stays can be changed by a prompt.
     Captions that a person edited are kept. Another threshold or rule later needs no inference.
@@ -176,20 +231,26 @@ def tag(
     from datasetkit.cli import run, show
 
     given = {
-        "trigger": opt.words(trigger), "exclude": opt.words(exclude), "additional": opt.words(additional),
-        "replace": opt.words(replace), "implies": implies, "tagger": tagger, "model_dir": model_dir,
-        "provider": provider, "threshold": _threshold(threshold), "character_threshold": character_threshold,
+        "trigger": opt.words(trigger), "exclude": opt.words(exclude),
+        "additional": opt.words(additional), "replace": opt.words(replace), "implies": implies,
+        "tagger": tagger, "model_dir": model_dir, "provider": provider,
+        "threshold": _threshold(threshold), "character_threshold": character_threshold,
         "mcut": mcut, "rating": rating, "existing": existing, "escape_brackets": escape_brackets,
-        "combine": combine, "precision": precision, "fast_decode": fast_decode, "batch_size": batch_size,
-        "recursive": recursive, "follow_links": follow_links, "workers": workers, "max_pixels": max_pixels,
+        "combine": combine, "precision": precision, "fast_decode": fast_decode,
+        "batch_size": batch_size, "recursive": recursive, "follow_links": follow_links,
+        "workers": workers, "max_pixels": max_pixels,
     }  # fmt: skip
     options = opt.tag_options(folder, given)
-    run.verb("tag", lambda api, how: api.tag(folder, options, how), show.tagged, json, dry_run, wait)
+    run.verb(
+        "tag", lambda api, how: api.tag(folder, options, how), show.tagged, json, dry_run, wait
+    )
 
 
 @app.command(rich_help_panel=PANEL)
 def scores(
-    image: Annotated[Path, typer.Argument(help="A picture that dsk tag has seen.", show_default=False)],
+    image: Annotated[
+        Path, typer.Argument(help="A picture that dsk tag has seen.", show_default=False)
+    ],
     tagger: Tagger = None,
     combine: Combine = None,
     threshold: Threshold = None,
@@ -197,9 +258,11 @@ def scores(
     mcut: Mcut = None,
     json: opt.Json = False,
 ) -> None:
-    """Show what the tagger gave one picture: the tags that are in, and those that missed the threshold by 0.1 or less.
+    """Show what the tagger gave one picture: the tags that are in, and those that missed the
+    threshold by 0.1 or less.
 
-    Scores come from the project's store: no model is run, and nothing is changed. Rules come after the thresholds.
+    Scores come from the project's store: no model is run, and nothing is changed. Rules come after
+    the thresholds.
 
     Example: dsk scores ./imgs/MikamiYua_001.jpg --threshold 0.4
     """
@@ -216,7 +279,10 @@ def scores(
 @app.command(rich_help_panel=PANEL)
 def rules(
     folder: Annotated[
-        Path, typer.Argument(metavar="DIR|groups", help="The folder with captions; `groups` prints the tag groups.")
+        Path,
+        typer.Argument(
+            metavar="DIR|groups", help="The folder with captions; `groups` prints the tag groups."
+        ),
     ],
     trigger: opt.Trigger = None,
     exclude: opt.Exclude = None,
@@ -231,7 +297,8 @@ def rules(
     json: opt.Json = False,
     wait: opt.Wait = False,
 ) -> None:
-    """Change the captions that exist: exclude, replace, add, prune. The order of the other tags stays as it is.
+    """Change the captions that exist: exclude, replace, add, prune. The order of the other tags
+    stays as it is.
 
     `dsk rules groups` prints what @face, @hair, ... stand for.
 
@@ -243,9 +310,12 @@ def rules(
         run.look("rules groups", lambda api: api.groups(), show.groups, json)
         return
     given = {
-        "trigger": opt.words(trigger), "exclude": opt.words(exclude), "additional": opt.words(additional),
-        "replace": opt.words(replace), "implies": implies, "escape_brackets": escape_brackets,
-        "where": where, "recursive": recursive, "follow_links": follow_links,
+        "trigger": opt.words(trigger), "exclude": opt.words(exclude),
+        "additional": opt.words(additional), "replace": opt.words(replace), "implies": implies,
+        "escape_brackets": escape_brackets, "where": where, "recursive": recursive,
+        "follow_links": follow_links,
     }  # fmt: skip
     options = opt.options(folder, "rules", given)
-    run.verb("rules", lambda api, how: api.rules(folder, options, how), show.ruled, json, dry_run, wait)
+    run.verb(
+        "rules", lambda api, how: api.rules(folder, options, how), show.ruled, json, dry_run, wait
+    )

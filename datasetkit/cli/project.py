@@ -16,7 +16,9 @@ PANEL = "The whole project"
 @app.command(rich_help_panel=PANEL)
 def init(
     folder: opt.Here = Path(),
-    pictures: Annotated[str, typer.Option(help="The folder of raw pictures, as seen from the project.")] = "pictures",
+    pictures: Annotated[
+        str, typer.Option(help="The folder of raw pictures, as seen from the project.")
+    ] = "pictures",
     trigger: Annotated[str, typer.Option(help="The trigger word of the first concept.")] = "",
     dry_run: opt.DryRun = False,
     json: opt.Json = False,
@@ -28,17 +30,27 @@ def init(
     """
     from datasetkit.cli import run, show
 
-    run.verb("init", lambda api, how: api.init(folder, pictures, trigger, how), show.started, json, dry_run, wait)
+    run.verb(
+        "init",
+        lambda api, how: api.init(folder, pictures, trigger, how),
+        show.started,
+        json,
+        dry_run,
+        wait,
+    )
 
 
 @app.command(name="run", rich_help_panel=PANEL)
 def run_(
-    config: Annotated[Path, typer.Argument(help="The dsk.toml to follow, or its folder.")] = Path("dsk.toml"),
+    config: Annotated[Path, typer.Argument(help="The dsk.toml to follow, or its folder.")] = Path(
+        "dsk.toml"
+    ),
     dry_run: opt.DryRun = False,
     json: opt.Json = False,
     wait: opt.Wait = False,
 ) -> None:
-    """Take the steps of a dsk.toml: rename, faces, resize, cutout, tag, layout, ... Only what changed is redone.
+    """Take the steps of a dsk.toml: rename, faces, resize, cutout, tag, layout, ... Only what
+    changed is redone.
 
     Example: dsk run dsk.toml
     """
@@ -46,7 +58,9 @@ def run_(
 
     each = None if json else show.step(dry_run)
     begins = None if json else show.step_begins
-    run.verb("run", lambda api, how: api.run(config, how, each, begins), show.ran, json, dry_run, wait)
+    run.verb(
+        "run", lambda api, how: api.run(config, how, each, begins), show.ran, json, dry_run, wait
+    )
 
 
 @app.command(rich_help_panel=PANEL)
@@ -54,22 +68,34 @@ def undo(
     folder: opt.Here = Path(),
     to: Annotated[
         int | None,
-        typer.Option(help="Take back this command of the history, and all that came after it.", show_default=False),
+        typer.Option(
+            help="Take back this command of the history, and all that came after it.",
+            show_default=False,
+        ),
     ] = None,
     partial: Annotated[
-        bool, typer.Option("--partial", help="Leave files that were changed since; take back the rest.")
+        bool,
+        typer.Option("--partial", help="Leave files that were changed since; take back the rest."),
     ] = False,
     dry_run: opt.DryRun = False,
     json: opt.Json = False,
     wait: opt.Wait = False,
 ) -> None:
-    """Take back the last command that changed something here. Files that were changed since are never touched.
+    """Take back the last command that changed something here. Files that were changed since are
+    never touched.
 
     Example: dsk undo
     """
     from datasetkit.cli import run, show
 
-    run.verb("undo", lambda api, how: api.undo(folder, to, partial=partial, how=how), show.undone, json, dry_run, wait)
+    run.verb(
+        "undo",
+        lambda api, how: api.undo(folder, to, partial=partial, how=how),
+        show.undone,
+        json,
+        dry_run,
+        wait,
+    )
 
 
 @app.command(rich_help_panel=PANEL)
@@ -85,7 +111,8 @@ def history(folder: opt.Here = Path(), json: opt.Json = False) -> None:
 
 @app.command(rich_help_panel=PANEL)
 def doctor(folder: opt.Here = Path(), json: opt.Json = False) -> None:
-    """Examine the installation: packages, inference, shipped models, disk; with the step that mends each problem.
+    """Examine the installation: packages, inference, shipped models, disk; with the step that mends
+    each problem.
 
     Example: dsk doctor
     """
@@ -97,7 +124,9 @@ def doctor(folder: opt.Here = Path(), json: opt.Json = False) -> None:
         raise typer.Exit(Exit.MODEL)
 
 
-models = typer.Typer(no_args_is_help=True, help="Taggers: which there are, fetch one, where they lie.")
+models = typer.Typer(
+    no_args_is_help=True, help="Taggers: which there are, fetch one, where they lie."
+)
 app.add_typer(models, name="models", rich_help_panel=PANEL)
 
 
@@ -114,10 +143,13 @@ def models_list(json: opt.Json = False) -> None:
 
 @models.command(name="download")
 def models_download(
-    name: Annotated[str, typer.Argument(help=r"A short name from `dsk models list`, or owner/repo\[@revision].")],
+    name: Annotated[
+        str, typer.Argument(help=r"A short name from `dsk models list`, or owner/repo\[@revision].")
+    ],
     json: opt.Json = False,
 ) -> None:
-    """Fetch a tagger at its pinned revision and check its hash; an interrupted download goes on where it stopped.
+    """Fetch a tagger at its pinned revision and check its hash; an interrupted download goes on
+    where it stopped.
 
     Example: dsk models download wd-swinv2-v3
     """

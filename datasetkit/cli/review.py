@@ -20,27 +20,42 @@ if TYPE_CHECKING:
 @app.command(rich_help_panel=PANEL)
 def review(
     folder: Annotated[
-        Path, typer.Argument(metavar="DIR", help="A folder of pictures, a laid-out data set, or that of a dsk.toml.")
+        Path,
+        typer.Argument(
+            metavar="DIR", help="A folder of pictures, a laid-out data set, or that of a dsk.toml."
+        ),
     ] = Path(),
-    port: Annotated[int | None, typer.Option(help="The port to listen on; 0: any free one.", show_default="0")] = None,
+    port: Annotated[
+        int | None, typer.Option(help="The port to listen on; 0: any free one.", show_default="0")
+    ] = None,
     open: Annotated[
-        bool | None, typer.Option("--open/--no-open", help="Open the page in your browser.", show_default="open")
+        bool | None,
+        typer.Option(
+            "--open/--no-open", help="Open the page in your browser.", show_default="open"
+        ),
     ] = None,
     read_only: Annotated[
-        bool | None, typer.Option("--read-only/--no-read-only", help="Look only: nothing is written, not even .dsk/.")
+        bool | None,
+        typer.Option(
+            "--read-only/--no-read-only", help="Look only: nothing is written, not even .dsk/."
+        ),
     ] = None,
     host: Annotated[
         str | None,
-        typer.Option(help="The address to listen on; others let other machines in.", show_default="127.0.0.1"),
+        typer.Option(
+            help="The address to listen on; others let other machines in.", show_default="127.0.0.1"
+        ),
     ] = None,
     allow_host: Annotated[
-        list[str] | None, typer.Option(help="A name under which browsers may come, with --host; repeat for more.")
+        list[str] | None,
+        typer.Option(help="A name under which browsers may come, with --host; repeat for more."),
     ] = None,
     recursive: opt.Recursive = None,
     max_pixels: opt.MaxPixels = None,
     wait: opt.Wait = False,
 ) -> None:
-    """Open the review page in a browser: look through pictures, prune tags of thousands of captions by keyboard.
+    """Open the review page in a browser: look through pictures, prune tags of thousands of captions
+    by keyboard.
 
     What the page does is what dsk rules does, and dsk undo takes back. Ctrl-C ends it.
 

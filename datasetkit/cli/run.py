@@ -30,7 +30,9 @@ def verb(
     with console.bars() as reporter:
         result = call(api, How(dry_run=dry_run, wait=wait, reporter=reporter))
     if json:
-        console.show_json({"verb": name, "dry_run": dry_run, "result": result, "warnings": reporter.warnings})
+        console.show_json(
+            {"verb": name, "dry_run": dry_run, "result": result, "warnings": reporter.warnings}
+        )
     else:
         show(result, dry_run)
     if failures(result):
@@ -38,7 +40,9 @@ def verb(
     return result
 
 
-def look(name: str, call: Callable[[ModuleType], Result], show: Callable[[Result], None], json: bool) -> Result:
+def look(
+    name: str, call: Callable[[ModuleType], Result], show: Callable[[Result], None], json: bool
+) -> Result:
     """Run a verb that only looks."""
     from datasetkit import api
 

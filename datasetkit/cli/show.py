@@ -55,7 +55,11 @@ def problems(failed: Sequence[Failed]) -> None:
 def _without_path(error: str, path: Path) -> str:
     """Take the path out of an error that is shown behind the picture's name."""
     shown = display(path)
-    return error.removeprefix(f"cannot read {shown}: ").removeprefix(f"{shown}: ").removeprefix(f"{shown} ")
+    return (
+        error.removeprefix(f"cannot read {shown}: ")
+        .removeprefix(f"{shown}: ")
+        .removeprefix(f"{shown} ")
+    )
 
 
 def operations(plan: Plan, root: Path) -> None:
@@ -66,7 +70,11 @@ def operations(plan: Plan, root: Path) -> None:
 def _operation(op: FileOp, root: Path) -> str:
     def short(path: Path) -> str:
         absolute = path.absolute()
-        return display(absolute.relative_to(root)) if absolute.is_relative_to(root) else place(absolute)
+        return (
+            display(absolute.relative_to(root))
+            if absolute.is_relative_to(root)
+            else place(absolute)
+        )
 
     match op:
         case Move():
@@ -100,7 +108,9 @@ def changes(of: Sequence[CaptionChange]) -> None:
 def hits(of: Sequence[RuleHits]) -> None:
     """Print in how many captions each rule had something to do."""
     if of:
-        table("", ["rule", "captions"], [(hit.rule, hit.captions) for hit in of], right=["captions"])
+        table(
+            "", ["rule", "captions"], [(hit.rule, hit.captions) for hit in of], right=["captions"]
+        )
 
 
 def place(path: Path) -> str:
@@ -110,7 +120,8 @@ def place(path: Path) -> str:
 
 
 def history_hint(entry: int | None, near: Path) -> str:
-    """Name a command's number in the history, and the command that takes it back as it must be typed from here.
+    """Name a command's number in the history, and the command that takes it back as it must be
+    typed from here.
 
     near: a file or folder that it changed, which tells the project.
     """
@@ -131,7 +142,8 @@ def _first(names: Sequence[str], most: int = 3) -> str:
     return ", ".join(names[:most]) + (" ..." if len(names) > most else "")
 
 
-# ---- prepare ----------------------------------------------------------------------------------------------------
+# ---- prepare
+# --------------------------------------------------------------------------------------------------
 
 
 def renamed(result: Renamed, dry_run: bool) -> None:
@@ -142,7 +154,10 @@ def renamed(result: Renamed, dry_run: bool) -> None:
         say(f"{pictures(result.images)}: all names are as wanted")
     else:
         verb = "would rename" if dry_run else "renamed"
-        say(f"{verb} {counted(moves, 'file')} of {pictures(result.images)}{history_hint(result.entry, result.folder)}")
+        say(
+            f"{verb} {counted(moves, 'file')} of "
+            f"{pictures(result.images)}{history_hint(result.entry, result.folder)}"
+        )
     problems(result.failed)
 
 
@@ -151,13 +166,20 @@ def resized(result: ResizeResult, dry_run: bool) -> None:
     shrunk = [d for d in done if d.value.size != d.value.source]
     if dry_run:
         waiting = sum(s.reason != "up to date" for s in skipped)
-        say(f"would resize {pictures(waiting)} into {place(result.out)}; {len(skipped) - waiting:,} are up to date")
+        say(
+            f"would resize {pictures(waiting)} into {place(result.out)}; "
+            f"{len(skipped) - waiting:,} are up to date"
+        )
     elif not done and skipped:
-        say(f"{place(result.out)}: {pictures(len(skipped))}, all up to date{history_hint(result.entry, result.out)}")
+        say(
+            f"{place(result.out)}: {pictures(len(skipped))}, all up to "
+            f"date{history_hint(result.entry, result.out)}"
+        )
     else:
         same = len(done) - len(shrunk)
         say(
-            f"{pictures(len(done))} written to {place(result.out)} ({len(shrunk):,} shrunk, {same:,} of the same "
+            f"{pictures(len(done))} written to {place(result.out)} ({len(shrunk):,} shrunk, "
+            f"{same:,} of the same "
             f"size), {len(skipped):,} up to date{history_hint(result.entry, result.out)}"
         )
     followed(result, dry_run)
@@ -171,7 +193,11 @@ def resized(result: ResizeResult, dry_run: bool) -> None:
 
 def followed(result: ResizeResult | CutoutResult | FacesResult[Any], dry_run: bool) -> None:
     """Name the outputs that followed pictures which were renamed or removed since the last run."""
-    renamed = [f"{display(one.old.name)} -> {display(one.new.name)}" for one in result.followed if one.new is not None]
+    renamed = [
+        f"{display(one.old.name)} -> {display(one.new.name)}"
+        for one in result.followed
+        if one.new is not None
+    ]
     removed = [display(one.old.name) for one in result.followed if one.new is None]
     would = "would be " if dry_run else ""
     if renamed:
@@ -181,13 +207,18 @@ def followed(result: ResizeResult | CutoutResult | FacesResult[Any], dry_run: bo
 
 
 def reworded(result: Reworded, out: Path, dry_run: bool, what: str) -> None:
-    """Say how many captions were reworded, and how to undo that; a dry run shows them. what: a verb and the rest."""
+    """Say how many captions were reworded, and how to undo that; a dry run shows them. what: a verb
+    and the rest.
+    """
     if dry_run:
         changes(result.changes)
     if result.changes:
         verb, _, rest = what.partition(" ")
         does = f"would {verb}" if dry_run else f"{verb}s" if len(result.changes) == 1 else verb
-        say(f"{counted(len(result.changes), 'caption')} {does} {rest}{history_hint(result.entry, out)}")
+        say(
+            f"{counted(len(result.changes), 'caption')} {does} "
+            f"{rest}{history_hint(result.entry, out)}"
+        )
 
 
 def _enlarged(uses: Sequence[TrainerUse]) -> None:
@@ -217,13 +248,16 @@ def tagged(result: Tagged, dry_run: bool) -> None:
     taggers = " and ".join(map(_used, result.taggers))
     say(
         f"{wrote} with {taggers}; {len(result.report.done) - len(result.changes):,} were as "
-        f"wanted, {len(kept):,} kept{left}; {result.inferred:,} of {len(result.report.outcomes):,} pictures needed "
+        f"wanted, {len(kept):,} kept{left}; {result.inferred:,} of "
+        f"{len(result.report.outcomes):,} pictures needed "
         f"inference{history_hint(result.entry, near)}"
     )
     for drift in result.drift:
         say(
-            f"  {drift.tagger.split('@')[0]}: of the {drift.tags:,} tags that float32 and full decoding give "
-            f"{pictures(drift.pictures)}, {drift.lost:,} are lost and {drift.gained:,} others come in"
+            f"  {drift.tagger.split('@')[0]}: of the {drift.tags:,} tags that float32 and full "
+            "decoding give "
+            f"{pictures(drift.pictures)}, {drift.lost:,} are lost and {drift.gained:,} others "
+            "come in"
         )
     for what, those in (("kept", kept), ("no caption for", bare)):
         for reason in dict.fromkeys(s.reason for s in those):
@@ -243,11 +277,19 @@ def scores(result: PictureScores) -> None:
     def needs(row: Row) -> str:
         return "-" if row.threshold is None else f"{row.threshold:.4f}"
 
-    rows = [(r.tag, r.category, f"{r.score:.4f}", needs(r), "in" if r.chosen else "out") for r in result.rows]
-    title = f"{display(result.path.name)}: {' and '.join(key.split('@')[0] for key in result.taggers)}"
+    rows = [
+        (r.tag, r.category, f"{r.score:.4f}", needs(r), "in" if r.chosen else "out")
+        for r in result.rows
+    ]
+    title = (
+        f"{display(result.path.name)}: {' and '.join(key.split('@')[0] for key in result.taggers)}"
+    )
     table(title, ["tag", "category", "score", "needs", ""], rows, right=["score", "needs"])
     inside = sum(row.chosen for row in result.rows)
-    say(f"{inside:,} in, {len(result.rows) - inside:,} near their threshold; {result.hidden:,} lower scores are kept")
+    say(
+        f"{inside:,} in, {len(result.rows) - inside:,} near their threshold; {result.hidden:,} "
+        "lower scores are kept"
+    )
 
 
 def ruled(result: Ruled, dry_run: bool) -> None:
@@ -281,7 +323,8 @@ def groups(result: Sequence[Group]) -> None:
             say("  but not: " + ", ".join(group.exceptions), "dim")
 
 
-# ---- the data set -----------------------------------------------------------------------------------------------
+# ---- the data set
+# -----------------------------------------------------------------------------------------------
 
 
 def _buckets(counts: Any) -> str:
@@ -303,8 +346,15 @@ def plan_table(plan: RepeatsPlan, now: dict[str, int | None] | None = None) -> N
     schedule = plan.schedule
     say(
         f"{schedule.epochs} epochs, batch {schedule.batch_size}"
-        + (f", accumulation {schedule.gradient_accumulation}" if schedule.gradient_accumulation > 1 else "")
-        + f": {plan.train.steps_per_epoch:,} steps an epoch, {plan.train.steps:,} optimizer steps in all"
+        + (
+            f", accumulation {schedule.gradient_accumulation}"
+            if schedule.gradient_accumulation > 1
+            else ""
+        )
+        + (
+            f": {plan.train.steps_per_epoch:,} steps an epoch, {plan.train.steps:,} optimizer "
+            "steps in all"
+        )
         + (
             f"; with the reg set {plan.total.steps:,}"
             if plan.reg
@@ -333,7 +383,8 @@ def laid_out(result: LaidOutResult, dry_run: bool) -> None:
     else:
         verb = "would bring" if dry_run else "brought"
         say(
-            f"{verb} {place(result.out)} up to date: {folders}, {counted(len(result.changes.ops), 'change')}"
+            f"{verb} {place(result.out)} up to date: {folders}, "
+            f"{counted(len(result.changes.ops), 'change')}"
             f"{history_hint(result.entry, result.out)}"
         )
         _gone(result.changes)
@@ -342,15 +393,22 @@ def laid_out(result: LaidOutResult, dry_run: bool) -> None:
     if result.without_caption:
         names = _first([display(p.name) for p in result.without_caption])
         warn(
-            f"{pictures(len(result.without_caption))} without a caption ({names}): trainers will use the folder's name"
+            f"{pictures(len(result.without_caption))} without a caption ({names}): trainers "
+            "will use the folder's name"
         )
     problems(result.failed)
 
 
 def _gone(plan: Plan) -> None:
     """Name the pictures that a plan takes out of the data set."""
-    new = {op.dst for op in plan.ops if isinstance(op, Link | Copy)}  # these come back with other bytes
-    gone = [op.src for op in plan.ops if isinstance(op, Move) and PROJECT in op.dst.parts and op.src not in new]
+    new = {
+        op.dst for op in plan.ops if isinstance(op, Link | Copy)
+    }  # these come back with other bytes
+    gone = [
+        op.src
+        for op in plan.ops
+        if isinstance(op, Move) and PROJECT in op.dst.parts and op.src not in new
+    ]
     names = [display(path.name) for path in gone if path.suffix.lower() in IMAGE_SUFFIXES]
     if names:
         more = f" and {len(names) - _MOST:,} more" if len(names) > _MOST else ""
@@ -378,28 +436,49 @@ def reg(result: RegResult, dry_run: bool) -> None:
 
 def reg_generated(result: GeneratedResult, dry_run: bool) -> None:
     beside = f" beside {result.train_visits:,} of the training set" if result.train_visits else ""
-    numbers = f"{result.count} x {result.repeats} = {result.count * result.repeats:,} visits{beside}"
+    numbers = (
+        f"{result.count} x {result.repeats} = {result.count * result.repeats:,} visits{beside}"
+    )
     there = f", {result.kept:,} were there" if result.kept else ""
     if not result.drawn:
         say(f"{place(result.folder)} is as wanted: {numbers}")
     else:
         verb = "would draw" if dry_run else "drew"
         hint = history_hint(result.entry, result.folder)
-        say(f"{verb} {pictures(len(result.drawn))}{there}, in {place(result.folder)}: {numbers}{hint}")
-    sizes = ", ".join(f"{n} of {width}x{height}" for (width, height), n in sorted(result.sizes.items()))
+        say(
+            f"{verb} {pictures(len(result.drawn))}{there}, in {place(result.folder)}: "
+            f"{numbers}{hint}"
+        )
+    sizes = ", ".join(
+        f"{n} of {width}x{height}" for (width, height), n in sorted(result.sizes.items())
+    )
     say(f"- with {result.base}, {sizes}, of such prompts: {' | '.join(result.prompts)}")
     if result.used < result.count:
-        say(f"- {result.count - result.used} of {pictures(result.count)} are never used: an epoch takes {result.used}")
+        say(
+            f"- {result.count - result.used} of {pictures(result.count)} are never used: an "
+            f"epoch takes {result.used}"
+        )
 
 
 def reported(result: Reported, dry_run: bool) -> None:
-    rows = [(r["tag"], r["category"], r["images"], f"{r['percent']:.0f} %", r["flags"]) for r in result.top]
-    table("The most frequent tags", ["tag", "category", "images", "of all", "flags"], rows, right=["images", "of all"])
+    rows = [
+        (r["tag"], r["category"], r["images"], f"{r['percent']:.0f} %", r["flags"])
+        for r in result.top
+    ]
+    table(
+        "The most frequent tags",
+        ["tag", "category", "images", "of all", "flags"],
+        rows,
+        right=["images", "of all"],
+    )
     names = ", ".join(display(p.name) for p in result.changed)
     wrote = f"{'would write' if dry_run else 'wrote'} {names} to {place(result.folder)}"
     done = wrote if result.changed else f"the tables in {place(result.folder)} are as wanted"
     hint = history_hint(result.entry, result.folder)
-    say(f"{counted(result.tags, 'tag')} on {pictures(result.images)}{_left_out(result.left_out)}; {done}{hint}")
+    say(
+        f"{counted(result.tags, 'tag')} on "
+        f"{pictures(result.images)}{_left_out(result.left_out)}; {done}{hint}"
+    )
     if result.without_caption:
         warn(f"{pictures(result.without_caption)} without a caption")
     problems(result.failed)
@@ -426,11 +505,15 @@ def imported(result: Imported, dry_run: bool) -> None:
     problems(result.failed)
 
 
-# ---- the project ------------------------------------------------------------------------------------------------
+# ---- the project
+# ------------------------------------------------------------------------------------------------
 
 
 def started(result: Started, dry_run: bool) -> None:
-    say(f"{'would write' if dry_run else 'wrote'} {place(result.path)}: edit it, then dsk run dsk.toml")
+    say(
+        f"{'would write' if dry_run else 'wrote'} {place(result.path)}: edit it, then dsk run "
+        "dsk.toml"
+    )
 
 
 def step_begins(step: str, concept: str) -> None:
@@ -453,10 +536,19 @@ def step(dry_run: bool) -> Callable[[StepResult], None]:
 def ran(result: Ran, dry_run: bool) -> None:
     failed = len(result.failed)
     say("")
-    outcome = f"; {counted(failed, 'item')} failed" if failed else ": all looked at" if dry_run else ": all done"
+    outcome = (
+        f"; {counted(failed, 'item')} failed"
+        if failed
+        else ": all looked at"
+        if dry_run
+        else ": all done"
+    )
     say(f"{counted(len(result.steps), 'step')} in {display(result.root)}{outcome}", "bold")
     for path in result.strays:
-        say(f"{place(path)} is of no concept of dsk.toml: captions that you edited there are not used")
+        say(
+            f"{place(path)} is of no concept of dsk.toml: captions that you edited there are "
+            "not used"
+        )
     if result.unforeseen:
         say(f"not to be foreseen before the steps above were taken: {', '.join(result.unforeseen)}")
 
@@ -464,7 +556,10 @@ def ran(result: Ran, dry_run: bool) -> None:
 def undone(result: Undone, dry_run: bool) -> None:
     for entry in result.entries:
         verb = "would take back" if dry_run else "took back"
-        say(f"{verb} {entry.verb} {entry.title} (history {entry.id}, {counted(entry.operations, 'operation')})")
+        say(
+            f"{verb} {entry.verb} {entry.title} (history {entry.id}, "
+            f"{counted(entry.operations, 'operation')})"
+        )
     if not result.entries:
         say("nothing is left to take back")
     for line in result.refused:
@@ -484,7 +579,9 @@ def history(result: Sequence[Entry]) -> None:
         for e in result
     ]
     columns = ["#", "when", "command", "what", "operations", "state"]
-    table("", columns, rows, right=["#", "operations"]) if rows else say("nothing was done here yet")
+    table("", columns, rows, right=["#", "operations"]) if rows else say(
+        "nothing was done here yet"
+    )
 
 
 def models(result: Sequence[ModelRow]) -> None:
@@ -510,7 +607,9 @@ def examined(result: Examined) -> None:
     ]
     table("", ["what", "state", "detail"], rows)
     say(
-        "all that the main job needs is here" if result.healthy else "something is missing: see the problems above",
+        "all that the main job needs is here"
+        if result.healthy
+        else "something is missing: see the problems above",
         "bold",
     )
 

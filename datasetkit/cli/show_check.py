@@ -49,20 +49,30 @@ def _row(summary: Summary, result: Checked, dry_run: bool) -> tuple[object, ...]
 def _step(summary: Summary, result: Checked) -> str:
     """Fill a next step with the folder and the trigger that it is about."""
     folder = result.folder if "dsk check" in summary.step else summary.folder
-    triggers = next((p.triggers for p in result.places if p.folder == summary.folder and p.triggers), ("NAME",))
-    return summary.step.replace("{folder}", _quoted(folder)).replace("{trigger}", shlex.quote(",".join(triggers)))
+    triggers = next(
+        (p.triggers for p in result.places if p.folder == summary.folder and p.triggers), ("NAME",)
+    )
+    return summary.step.replace("{folder}", _quoted(folder)).replace(
+        "{trigger}", shlex.quote(",".join(triggers))
+    )
 
 
 def _quoted(folder: Path) -> str:
     absolute, here = folder.absolute(), Path.cwd()
-    return shlex.quote(display(absolute.relative_to(here) if absolute.is_relative_to(here) else folder))
+    return shlex.quote(
+        display(absolute.relative_to(here) if absolute.is_relative_to(here) else folder)
+    )
 
 
 def _say_guess(place: Place) -> None:
-    """Say which triggers were taken where nobody named them: half of the captions' checks depend on it."""
+    """Say which triggers were taken where nobody named them: half of the captions' checks depend on
+    it.
+    """
     if place.guessed and place.triggers:
         named = ", ".join(map(display, place.triggers[:_TRIGGERS_SHOWN]))
-        said = f"`{named}` leads most captions and is taken for the trigger (--trigger names another)"
+        said = (
+            f"`{named}` leads most captions and is taken for the trigger (--trigger names another)"
+        )
         say(f"{display(place.name)}: {said}")
 
 
@@ -81,16 +91,26 @@ def _say_sum(result: Checked, dry_run: bool) -> None:
         counts += f", {mended:,} {'would be ' if dry_run else ''}mended"
     quiet = f"{counted(result.quiet, 'check')} found nothing"
     files = f"; wrote {', '.join(display(path) for path in result.files)}" if result.files else ""
-    say(f"{counts}; {quiet}{files}{history_hint(result.entry, result.folder)}", "" if result.left else "green")
+    say(
+        f"{counts}; {quiet}{files}{history_hint(result.entry, result.folder)}",
+        "" if result.left else "green",
+    )
 
 
 def view(result: TrainersView, dry_run: bool) -> None:
     """Print each picture with its bucket and its caption, folder by folder."""
-    for (concept, repeats, is_reg), several in groupby(result.pictures, key=lambda p: (p.concept, p.repeats, p.is_reg)):
+    for (concept, repeats, is_reg), several in groupby(
+        result.pictures, key=lambda p: (p.concept, p.repeats, p.is_reg)
+    ):
         kind = "regularisation" if is_reg else "training"
         title = f"{display(concept)}: {kind}, {counted(repeats, 'visit')} an epoch"
         rows = [_picture(seen) for seen in several]
-        table(title, ["picture", "size", "bucket", "scale", "caption"], rows, right=["size", "bucket", "scale"])
+        table(
+            title,
+            ["picture", "size", "bucket", "scale", "caption"],
+            rows,
+            right=["size", "bucket", "scale"],
+        )
         say()
     for line in result.ignored:
         warn(line)
@@ -102,7 +122,11 @@ def view(result: TrainersView, dry_run: bool) -> None:
 
 
 def _picture(seen: Seen) -> tuple[object, ...]:
-    caption = Text(display(seen.caption)) if seen.caption else Text("(no caption)" if not seen.trouble else "", "dim")
+    caption = (
+        Text(display(seen.caption))
+        if seen.caption
+        else Text("(no caption)" if not seen.trouble else "", "dim")
+    )
     if seen.trouble:
         caption.append(("  " if seen.caption else "") + display(seen.trouble), "red")
     sizes = [f"{size[0]}x{size[1]}" if size else "" for size in (seen.size, seen.bucket)]

@@ -22,14 +22,20 @@ def cut(result: CutoutResult, dry_run: bool) -> None:
     done, skipped = result.report.done, result.report.skipped
     place, current = show.place(result.out), sum(s.reason == _UP_TO_DATE for s in skipped)
     if dry_run:
-        say(f"would cut out {pictures(len(skipped) - current)} into {place}; {current:,} are up to date")
+        say(
+            f"would cut out {pictures(len(skipped) - current)} into {place}; {current:,} are "
+            "up to date"
+        )
     elif not done and skipped:
         hint = show.history_hint(result.entry, result.out)
         say(f"{place}: {pictures(len(skipped))}, all up to date{hint}")
     else:
         hint = show.history_hint(result.entry, result.out)
         where = f" on {done[0].value.device}" if done else ""
-        say(f"{pictures(len(done))} cut out by {result.model}{where} into {place}, {current:,} up to date{hint}")
+        say(
+            f"{pictures(len(done))} cut out by {result.model}{where} into {place}, {current:,} "
+            f"up to date{hint}"
+        )
         say(f"  the model's licence: {result.licence}", "dim")
     show.followed(result, dry_run)
     show.reworded(result.captions, result.out, dry_run, "follow the background")
@@ -61,7 +67,10 @@ def faces(result: FacesResult[Any], dry_run: bool) -> None:
     if without:
         say(f"  no face was found in: {_names(without)}")
     if result.small:
-        say(f"  too small to crop, a face of: {_names(result.small)} (--min-size takes smaller ones)")
+        say(
+            f"  too small to crop, a face of: {_names(result.small)} (--min-size takes smaller "
+            "ones)"
+        )
     _sheet(result.sheet)
     show.problems([*result.report.failed, *result.captions.failed])
 
@@ -77,16 +86,30 @@ def listed_faces(result: FaceList, dry_run: bool) -> None:
 
 
 def _row(one: PictureFaces) -> tuple[object, ...]:
-    return display(one.path.name), f"{one.width}x{one.height}", _regions(one.faces), _regions(one.text)
+    return (
+        display(one.path.name),
+        f"{one.width}x{one.height}",
+        _regions(one.faces),
+        _regions(one.text),
+    )
 
 
 def _regions(of: tuple[Region, ...]) -> str:
-    return "\n".join(f"{r.score:.2f} at {r.left},{r.top} {r.right - r.left}x{r.bottom - r.top}" for r in of) or "-"
+    return (
+        "\n".join(
+            f"{r.score:.2f} at {r.left},{r.top} {r.right - r.left}x{r.bottom - r.top}" for r in of
+        )
+        or "-"
+    )
 
 
 def _notes(result: CutoutResult | FacesResult[Any]) -> None:
     for note in dict.fromkeys(item.note for item in result.report.done if item.note):
-        say(f"  {note}: {_names([item.record.path for item in result.report.done if item.note == note])}", "dim")
+        say(
+            f"  {note}: "
+            f"{_names([item.record.path for item in result.report.done if item.note == note])}",
+            "dim",
+        )
 
 
 def _names(paths: list[Path] | tuple[Path, ...]) -> str:

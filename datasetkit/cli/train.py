@@ -21,24 +21,39 @@ PANEL = "Train"
 @app.command(rich_help_panel=PANEL)
 def train(
     folder: Annotated[
-        Path, typer.Argument(metavar="DIR", help="A laid-out data set (train/ and reg/), or the folder of a dsk.toml.")
+        Path,
+        typer.Argument(
+            metavar="DIR",
+            help="A laid-out data set (train/ and reg/), or the folder of a dsk.toml.",
+        ),
     ] = Path(),
     config_file: Annotated[
-        Path | None, typer.Option(help=r"sd-scripts' config.toml, instead of \[train] in dsk.toml.", show_default=False)
+        Path | None,
+        typer.Option(
+            help=r"sd-scripts' config.toml, instead of \[train] in dsk.toml.", show_default=False
+        ),
     ] = None,
     dataset_config: Annotated[
-        Path | None, typer.Option(help="sd-scripts' dataset.toml, instead of DIR.", show_default=False)
+        Path | None,
+        typer.Option(help="sd-scripts' dataset.toml, instead of DIR.", show_default=False),
     ] = None,
     set_: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help=r"An option of \[train]; stands above the files. Repeatable."),
+        typer.Option(
+            "--set",
+            metavar="KEY=VALUE",
+            help=r"An option of \[train]; stands above the files. Repeatable.",
+        ),
     ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on from the newest state in output_dir.")] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on from the newest state in output_dir.")
+    ] = False,
     dry_run: opt.DryRun = False,
     json: opt.Json = False,
     wait: opt.Wait = False,
 ) -> None:
-    """Train a LoRA for Stable Diffusion 1.x, 2.x or XL on a laid-out data set; print the plan first.
+    """Train a LoRA for Stable Diffusion 1.x, 2.x or XL on a laid-out data set; print the plan
+    first.
 
     Example: dsk train dataset --set pretrained_model_name_or_path=v1-5-pruned.safetensors --dry-run
     """
@@ -60,7 +75,15 @@ def train(
             result = trained(options, plan, resume, wait, reporter)
     if json:
         told = train_plan.as_json(shown)
-        console.show_json({"verb": "train", "dry_run": dry_run, "plan": told, "failed": plan.failed, "result": result})
+        console.show_json(
+            {
+                "verb": "train",
+                "dry_run": dry_run,
+                "plan": told,
+                "failed": plan.failed,
+                "result": result,
+            }
+        )
     elif result is not None:
         show_result(result)
     if run.failures(plan):
@@ -96,7 +119,9 @@ def planned(
     return options, make_plan(subsets, options, processes=processes, notices=notices), {}
 
 
-def trained(options: TrainOptions, plan: TrainPlan, resume: bool, wait: bool, reporter: Any) -> Trained:
+def trained(
+    options: TrainOptions, plan: TrainPlan, resume: bool, wait: bool, reporter: Any
+) -> Trained:
     """Train. Raises MissingExtra where what training needs is not installed."""
     from datasetkit.core.errors import MissingExtra
 
@@ -115,7 +140,10 @@ def show_result(result: Trained) -> None:
 
     new = result.steps - result.start
     pace = f", {result.seconds / new:.2f} s each" if new else ""
-    say(f"trained {counted(new, 'step')}{pace}; loss {result.loss:.4f}; {result.modules} modules passed the gate")
+    say(
+        f"trained {counted(new, 'step')}{pace}; loss {result.loss:.4f}; {result.modules} "
+        "modules passed the gate"
+    )
     listed([str(file) for file in result.files])
     say(f"{result.plot} and {result.metrics} show how it went", "dim")
     if result.samples is not None:
@@ -132,9 +160,16 @@ def _show_held_out(result: Trained) -> None:
     best, last = result.best, result.last
     if last is not None:
         change = f", {last.words()} against step 0" if last.words() else ""
-        learnt = "" if last.trained_change is None else f" (trained pictures: {last.trained_change:+.4f})"
+        learnt = (
+            ""
+            if last.trained_change is None
+            else f" (trained pictures: {last.trained_change:+.4f})"
+        )
         say(f"held-out pictures: loss {last.loss:.4f}{change}{learnt}")
     if best is not None:
         say(f"best on them: step {best.step:,}, epoch {best.epoch:,}, loss {best.loss:.4f}")
         if best.change is not None and best.change >= 0:
-            warn("no step did better on the held-out pictures than the base: look at the learning rate")
+            warn(
+                "no step did better on the held-out pictures than the base: look at the "
+                "learning rate"
+            )

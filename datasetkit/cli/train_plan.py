@@ -1,4 +1,6 @@
-"""How the plan of a training run is shown before its first step: tables for people, one object for programs."""
+"""How the plan of a training run is shown before its first step: tables for people, one object for
+programs.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,9 @@ PREDICTED = {"epsilon": "noise", "v_prediction": "velocity"}
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """A plan with what was found in it. ignored: keys of sd-scripts' files that do nothing here, and why."""
+    """A plan with what was found in it. ignored: keys of sd-scripts' files that do nothing here,
+    and why.
+    """
 
     options: TrainOptions
     plan: TrainPlan
@@ -37,7 +41,9 @@ class Shown:
 
 
 def look(options: TrainOptions, plan: TrainPlan, ignored: Mapping[str, str]) -> Shown:
-    """Look at a plan's folders, buckets and captions, and estimate what it takes; nothing heavy is loaded."""
+    """Look at a plan's folders, buckets and captions, and estimate what it takes; nothing heavy is
+    loaded.
+    """
     from trainer.families import agreement
     from trainer.plan import memory, model_shapes, report
 
@@ -54,9 +60,15 @@ def look(options: TrainOptions, plan: TrainPlan, ignored: Mapping[str, str]) -> 
 
 
 def _rates(options: TrainOptions, two_encoders: bool) -> dict[str, float]:
-    """Return the rate of each part that is trained. two_encoders: the model has a second text encoder."""
+    """Return the rate of each part that is trained. two_encoders: the model has a second text
+    encoder.
+    """
     two = two_encoders or isinstance(options.text_encoder_lr, tuple)
-    return {part: rate for part, rate in options.rates().items() if rate and (two or part != "text_encoder_2")}
+    return {
+        part: rate
+        for part, rate in options.rates().items()
+        if rate and (two or part != "text_encoder_2")
+    }
 
 
 def as_json(shown: Shown) -> dict[str, Any]:
@@ -84,7 +96,10 @@ def show(shown: Shown) -> None:
     _network(shown.options)
     _captions(shown.captions, shown.options.max_token_length)
     if shown.model is not None:
-        say(f"the base is one of {shown.model.title}, and predicts {PREDICTED[str(shown.model.prediction)]}")
+        say(
+            f"the base is one of {shown.model.title}, and predicts "
+            f"{PREDICTED[str(shown.model.prediction)]}"
+        )
     _memory(shown.memory)
     for key, why in shown.ignored.items():
         say(f"{key} is not needed: {why}", "dim")
@@ -92,15 +107,28 @@ def show(shown: Shown) -> None:
 
 def _folders(subsets: Sequence[SubsetUse]) -> None:
     rows = [
-        (s.subset.folder.name, "reg" if s.subset.is_reg else "train", s.pictures, s.subset.repeats, s.visits)
+        (
+            s.subset.folder.name,
+            "reg" if s.subset.is_reg else "train",
+            s.pictures,
+            s.subset.repeats,
+            s.visits,
+        )
         for s in subsets
     ]
-    table("", ["folder", "set", "pictures", "repeats", "visits an epoch"], rows, right=["pictures", "visits an epoch"])
+    table(
+        "",
+        ["folder", "set", "pictures", "repeats", "visits an epoch"],
+        rows,
+        right=["pictures", "visits an epoch"],
+    )
     reg = [s for s in subsets if s.subset.is_reg]
     if reg:
         matched, unused = sum(s.visits for s in reg), sum(s.unused for s in reg)
         own = sum(s.visits for s in subsets) - matched
-        never = f"; {pictures(unused)} {'is' if unused == 1 else 'are'} never seen" if unused else ""
+        never = (
+            f"; {pictures(unused)} {'is' if unused == 1 else 'are'} never seen" if unused else ""
+        )
         say(f"regularisation: {matched:,} visits are matched to {own:,} of training{never}")
 
 
@@ -108,17 +136,25 @@ def _held_out(plan: TrainPlan) -> None:
     if plan.held_out:
         own = sum(not picture.subset.is_reg for picture in plan.pictures) + len(plan.held_out)
         names = _names([picture.path for picture in plan.held_out])
-        say(f"validation: {len(plan.held_out):,} of {pictures(own)} are held out and not trained: {names}")
+        say(
+            f"validation: {len(plan.held_out):,} of {pictures(own)} are held out and not "
+            f"trained: {names}"
+        )
 
 
 def _buckets(buckets: Sequence[BucketUse]) -> None:
     rows = [
         (
-            "x".join(map(str, use.size)), use.pictures, use.visits, f"{use.cut_mean:.1%}", f"{use.cut_worst:.1%}",
-            use.enlarged or "-", f"x {use.enlarged_most:.2f}" if use.enlarged else "-",
+            "x".join(map(str, use.size)),
+            use.pictures,
+            use.visits,
+            f"{use.cut_mean:.1%}",
+            f"{use.cut_worst:.1%}",
+            use.enlarged or "-",
+            f"x {use.enlarged_most:.2f}" if use.enlarged else "-",
         )
         for use in buckets
-    ]  # fmt: skip
+    ]
     columns = ["bucket", "pictures", "visits", "cut off", "worst", "enlarged", "most"]
     table("", columns, rows, right=columns[1:])
 
@@ -133,7 +169,11 @@ def _steps(options: TrainOptions, plan: TrainPlan, trained: Mapping[str, float])
         f"{counted(totals.steps_per_epoch, 'step')} an epoch, {counted(plan.epochs, 'epoch')}"
     )
     rates = ", ".join(f"{part} {rate:g}" for part, rate in trained.items())
-    say(f"{counted(plan.steps, 'step')} of {options.optimizer_type}, {options.lr_scheduler}: {rates}", "bold")
+    say(
+        f"{counted(plan.steps, 'step')} of {options.optimizer_type}, {options.lr_scheduler}: "
+        f"{rates}",
+        "bold",
+    )
 
 
 def _network(options: TrainOptions) -> None:
@@ -149,7 +189,10 @@ def _network(options: TrainOptions) -> None:
 
 
 def _captions(captions: CaptionUse, limit: int) -> None:
-    longer = ", ".join(f"{n:,} over {tokens}" for tokens, n in captions.over.items() if n) or "none over 75"
+    longer = (
+        ", ".join(f"{n:,} over {tokens}" for tokens, n in captions.over.items() if n)
+        or "none over 75"
+    )
     total = captions.written + len(captions.missing) + len(captions.empty)
     if captions.unknown == total:
         sources = "source unknown"
@@ -161,9 +204,15 @@ def _captions(captions: CaptionUse, limit: int) -> None:
         f"{len(captions.empty):,} empty; CLIP tokens: {longer}; {sources}"
     )
     if captions.too_long:
-        warn(f"longer than max_token_length = {limit}, their end is cut off: {_names(captions.too_long)}")
+        warn(
+            f"longer than max_token_length = {limit}, their end is cut off: "
+            f"{_names(captions.too_long)}"
+        )
     if captions.differing:
-        warn(f"not the caption of their source picture: {_names(captions.differing)}; dsk layout refreshes them")
+        warn(
+            f"not the caption of their source picture: {_names(captions.differing)}; dsk "
+            "layout refreshes them"
+        )
 
 
 def _names(paths: Sequence[Path]) -> str:

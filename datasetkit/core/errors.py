@@ -11,8 +11,8 @@
     ├── MissingExtra    12   an optional package is not installed
     └── StorageError    13   the disk is full, read-only or denies access
 
-Raised where the fact is known, caught in two places: the executor's guard (one picture becomes `Failed`) and the
-command line's error edge. Anything else is a bug and shows its traceback.
+Raised where the fact is known, caught in two places: the executor's guard (one picture becomes
+`Failed`) and the command line's error edge. Anything else is a bug and shows its traceback.
 """
 
 from enum import IntEnum

@@ -9,7 +9,9 @@ from typing import NamedTuple
 
 
 class Sign(NamedTuple):
-    """What tells whether a file is still the one that was looked at; a rename leaves it as it is."""
+    """What tells whether a file is still the one that was looked at; a rename leaves it as
+    it is.
+    """
 
     device: int
     inode: int

@@ -1,4 +1,6 @@
-"""Files: which ones are pictures, how names are shown, and how a file is written whole or not at all."""
+"""Files: which ones are pictures, how names are shown, and how a file is written whole or not at
+all.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,9 @@ from pathlib import Path
 from datasetkit.core.errors import InputError, StorageError
 from datasetkit.core.records import Failed
 
-IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".avif", ".bmp", ".gif", ".tif", ".tiff"})
+IMAGE_SUFFIXES = frozenset(
+    {".jpg", ".jpeg", ".png", ".webp", ".avif", ".bmp", ".gif", ".tif", ".tiff"}
+)
 CAPTION_SUFFIX = ".txt"
 # Masks lie beside the pictures in a subfolder that no trainer scans.
 MASKS = "masks"
@@ -24,7 +28,8 @@ PROJECT = ".dsk"
 TEMP_PREFIX, TEMP_SUFFIX = ".dsk-", ".tmp"
 MAX_CAPTION_BYTES = 1_000_000
 
-# A full disk still takes empty files; what is smaller than this would not hold the store's own notes.
+# A full disk still takes empty files; what is smaller than this would not hold the store's own
+# notes.
 _PROBE = bytes(256 * 1024)
 
 _DIGITS = re.compile(r"(\d+)")
@@ -41,14 +46,18 @@ _STORAGE_HINTS = {
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """The pictures of a folder in natural order, and the entries that look like pictures and cannot be used."""
+    """The pictures of a folder in natural order, and the entries that look like pictures and cannot
+    be used.
+    """
 
     images: tuple[Path, ...]
     failed: tuple[Failed, ...]
 
 
 def natural_key(text: str) -> tuple[tuple[tuple[int, int, str], ...], str]:
-    """Sort key that puts `a2` before `a10` and does not care for case; the text itself breaks ties."""
+    """Sort key that puts `a2` before `a10` and does not care for case; the text itself
+    breaks ties.
+    """
     folded = unicodedata.normalize("NFC", text).casefold()
     # isdecimal, not isdigit: int() refuses superscripts.
     parts = ((0, int(p), "") if p.isdecimal() else (1, 0, p) for p in _DIGITS.split(folded) if p)
@@ -56,7 +65,9 @@ def natural_key(text: str) -> tuple[tuple[tuple[int, int, str], ...], str]:
 
 
 def display(name: str | Path) -> str:
-    """Return a name that is safe in a terminal: control, bidi and undecodable characters are spelled out."""
+    """Return a name that is safe in a terminal: control, bidi and undecodable characters are
+    spelled out.
+    """
     safe = []
     for char in str(name):
         if char.isprintable() and unicodedata.category(char) not in ("Cf", "Cs"):
@@ -82,8 +93,8 @@ def list_images(
 ) -> Listing:
     """List the pictures of a folder by their suffix, in natural order.
 
-    Hidden entries, `masks/` and linked folders are left out. A linked picture, or one whose name no tool can carry
-    (unless `any_name`), is returned as failed with the reason.
+    Hidden entries, `masks/` and linked folders are left out. A linked picture, or one whose name no
+    tool can carry (unless `any_name`), is returned as failed with the reason.
     """
     images: list[Path] = []
     failed: list[Failed] = []
@@ -95,7 +106,9 @@ def list_images(
             continue
         if entry.is_dir(follow_symlinks=False):
             if recursive and entry.name != MASKS:
-                below = list_images(path, recursive=True, follow_links=follow_links, any_name=any_name)
+                below = list_images(
+                    path, recursive=True, follow_links=follow_links, any_name=any_name
+                )
                 images.extend(below.images)
                 failed.extend(below.failed)
         elif path.suffix.lower() in IMAGE_SUFFIXES:
@@ -107,7 +120,9 @@ def list_images(
     return Listing(tuple(images), tuple(failed))
 
 
-def _unusable(entry: os.DirEntry[str], follow_links: bool, any_name: bool) -> tuple[str, str] | None:
+def _unusable(
+    entry: os.DirEntry[str], follow_links: bool, any_name: bool
+) -> tuple[str, str] | None:
     """Return why a directory entry cannot be used as a picture, with a hint; None when it can."""
     if entry.is_symlink() and not follow_links:
         return "is a symbolic link, which is not followed", "--follow-links reads it"
@@ -123,7 +138,8 @@ def _unusable(entry: os.DirEntry[str], follow_links: bool, any_name: bool) -> tu
 
 
 def companions(folder: Path, images: Iterable[Path]) -> dict[Path, tuple[Path, ...]]:
-    """Return, for each image, the files that belong to it: same stem, `image.jpg.txt` side-cars, `masks/<stem>.png`.
+    """Return, for each image, the files that belong to it: same stem, `image.jpg.txt` side-cars,
+    `masks/<stem>.png`.
 
     A file whose stem two images share is listed under both.
     """
@@ -135,7 +151,11 @@ def companions(folder: Path, images: Iterable[Path]) -> dict[Path, tuple[Path, .
         for name in names:
             path = place / name
             is_picture = path.suffix.lower() in IMAGE_SUFFIXES
-            if not name.startswith(".") and path.is_file() and (place.name == MASKS or not is_picture):
+            if (
+                not name.startswith(".")
+                and path.is_file()
+                and (place.name == MASKS or not is_picture)
+            ):
                 others.setdefault(path.stem, []).append(path)
     found: dict[Path, tuple[Path, ...]] = {}
     for image in images:
@@ -150,15 +170,22 @@ def caption_path(image: Path) -> Path:
 
 
 def read_regular(path: Path, *, limit: int) -> bytes | None:
-    """Read a regular file of at most `limit` bytes; None where nothing stands; links are refused."""
+    """Read a regular file of at most `limit` bytes; None where nothing stands; links are
+    refused.
+    """
     try:
         info = os.lstat(path)
     except FileNotFoundError:
         return None
     if not stat.S_ISREG(info.st_mode):
-        raise InputError(f"{display(path)} is not a regular file", hint="links and special files are not followed")
+        raise InputError(
+            f"{display(path)} is not a regular file",
+            hint="links and special files are not followed",
+        )
     if info.st_size > limit:
-        raise InputError(f"{display(path)} is {info.st_size:,} bytes large", hint=f"at most {limit:,} are read")
+        raise InputError(
+            f"{display(path)} is {info.st_size:,} bytes large", hint=f"at most {limit:,} are read"
+        )
     with reading(path), open(path, "rb") as file:
         return file.read()
 
@@ -188,7 +215,9 @@ def writing(path: Path) -> Iterator[None]:
 
 
 def require_names(paths: Iterable[Path]) -> None:
-    """Raise InputError for a name that is too long for its disk, before the first of several files is written."""
+    """Raise InputError for a name that is too long for its disk, before the first of several files
+    is written.
+    """
     for path in paths:
         with writing(path), suppress(FileNotFoundError):
             os.lstat(path)
@@ -206,7 +235,9 @@ def temp_name() -> str:
 
 
 def write_new(path: Path, data: bytes, *, sync: bool) -> None:
-    """Write `data` to a file that must not exist yet; nothing is left there when it fails. Raises OSError."""
+    """Write `data` to a file that must not exist yet; nothing is left there when it fails. Raises
+    OSError.
+    """
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
     descriptor = os.open(path, flags, 0o666)
     try:
@@ -225,7 +256,8 @@ def write_new(path: Path, data: bytes, *, sync: bool) -> None:
 
 
 def write_atomic(path: Path, data: bytes) -> None:
-    """Replace or create a file so that readers, and a crash, find the old bytes or the new ones, never a part.
+    """Replace or create a file so that readers, and a crash, find the old bytes or the new ones,
+    never a part.
 
     Raises StorageError. An existing file keeps its permissions.
     """
@@ -268,7 +300,9 @@ def sweep(folder: Path) -> int:
 
 
 def require_writable(folder: Path) -> None:
-    """Prove that a folder takes files and its disk has room, before any work is spent on it. Raises StorageError."""
+    """Prove that a folder takes files and its disk has room, before any work is spent on it. Raises
+    StorageError.
+    """
     with writing(folder):
         descriptor = _open_nameless(folder)
         if descriptor is None:
@@ -285,7 +319,9 @@ def require_writable(folder: Path) -> None:
 
 
 def _open_nameless(folder: Path) -> int | None:
-    """Open a file without a name, of which a kill leaves nothing; None where the system has no such files."""
+    """Open a file without a name, of which a kill leaves nothing; None where the system has no such
+    files.
+    """
     flag = getattr(os, "O_TMPFILE", 0)
     try:
         return os.open(folder, os.O_WRONLY | flag, 0o600) if flag else None
@@ -319,7 +355,9 @@ def refuse_links(folder: Path, top: Path) -> None:
 
 
 def find_root(folder: Path) -> Path:
-    """Return the project root: the nearest ancestor with a `dsk.toml` or a `.dsk/`, else the folder itself."""
+    """Return the project root: the nearest ancestor with a `dsk.toml` or a `.dsk/`, else the folder
+    itself.
+    """
     folder = folder.resolve()
     for candidate in (folder, *folder.parents):
         if (candidate / "dsk.toml").is_file() or (candidate / PROJECT).is_dir():

@@ -4,7 +4,9 @@ from typing import Protocol
 
 
 class Reporter(Protocol):
-    """Where progress and remarks go. The command line draws them; in a library call nothing is shown."""
+    """Where progress and remarks go. The command line draws them; in a library call nothing is
+    shown.
+    """
 
     def start(self, label: str, total: int) -> None:
         """Open a progress line of `total` items."""
@@ -13,7 +15,9 @@ class Reporter(Protocol):
         """Count `n` more items as done."""
 
     def note(self, text: str) -> None:
-        """Say beside the progress line how the work stands; each note takes the place of the one before."""
+        """Say beside the progress line how the work stands; each note takes the place of the one
+        before.
+        """
 
     def finish(self) -> None:
         """Close the progress line."""

@@ -10,8 +10,12 @@ from datasetkit.core.errors import ConfigError
 def in_range(name: str, value: float, low: float, high: float) -> None:
     """Raise ConfigError unless low <= value <= high."""
     if not low <= value <= high:
-        shown, least, most = (f"{n:,}" if isinstance(n, int) else f"{n:g}" for n in (value, low, high))
-        raise ConfigError(f"{name} = {shown} is out of range", hint=f"give a value from {least} to {most}")
+        shown, least, most = (
+            f"{n:,}" if isinstance(n, int) else f"{n:g}" for n in (value, low, high)
+        )
+        raise ConfigError(
+            f"{name} = {shown} is out of range", hint=f"give a value from {least} to {most}"
+        )
 
 
 def one_of(name: str, value: str, *choices: str) -> None:

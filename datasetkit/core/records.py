@@ -17,7 +17,9 @@ class Caption:
     tags: tuple[str, ...]
 
     def text(self) -> str:
-        """Return the caption as one line without its newline: tags joined by a comma and a space."""
+        """Return the caption as one line without its newline: tags joined by a comma and a
+        space.
+        """
         return ", ".join(self.tags)
 
 
@@ -26,7 +28,8 @@ class ImageRecord:
     """One picture of a data set, as it is looked at (EXIF turn applied).
 
     path: the file. id: first 16 hex of the sha256 of its bytes, "" where the caller needed none.
-    width, height: pixels after the EXIF turn. caption: the same-stem `.txt`, or None where there is none.
+    width, height: pixels after the EXIF turn. caption: the same-stem `.txt`, or None where there is
+    none.
     """
 
     path: Path

@@ -9,12 +9,14 @@ from datasetkit.dataset.repeats import ConceptPlan, RepeatsPlan, balance_reg
 
 Kind = Literal["character", "style"]
 
-# Visits of training pictures: (an epoch, in all), before dividing by the batch; what the makers' guides give.
+# Visits of training pictures: (an epoch, in all), before dividing by the batch; what the makers'
+# guides give.
 USUAL: dict[Kind, tuple[tuple[int, int], tuple[int, int]]] = {
     "character": ((300, 500), (2_000, 7_000)),
     "style": ((400, 600), (8_000, 12_000)),
 }
-# Steps that miss the wish by more than this fraction are worth a word; so are concepts whose visits differ by a half.
+# Steps that miss the wish by more than this fraction are worth a word; so are concepts whose visits
+# differ by a half.
 _OFF, _UNBALANCED = 0.1, 1.5
 
 
@@ -23,26 +25,41 @@ def advice(plan: RepeatsPlan, kind: Kind = "character") -> tuple[str, ...]:
 
     The visits are those of the whole training set, regularisation apart.
     """
-    return (*_wished_steps(plan), *_ranges(plan, kind), *_balance(plan), *_reg(plan), *_assumptions(plan))
+    return (
+        *_wished_steps(plan),
+        *_ranges(plan, kind),
+        *_balance(plan),
+        *_reg(plan),
+        *_assumptions(plan),
+    )
 
 
 def _wished_steps(plan: RepeatsPlan) -> Iterator[str]:
     for concept in plan.concepts:
-        if plan.steps is None or concept.ideal is None or abs(concept.alone.steps - plan.steps) <= _OFF * plan.steps:
+        if (
+            plan.steps is None
+            or concept.ideal is None
+            or abs(concept.alone.steps - plan.steps) <= _OFF * plan.steps
+        ):
             continue
         if concept.ideal < 1 and concept.repeats == 1:
             yield _too_many(concept, plan.schedule.epochs, plan.steps)
         else:
             yield (
-                f"{concept.name}: repeats {concept.repeats} make {concept.alone.steps:,} steps, not {plan.steps:,}: "
-                "repeats are whole numbers and concepts are balanced; other --epochs may come nearer"
+                f"{concept.name}: repeats {concept.repeats} make {concept.alone.steps:,} "
+                f"steps, not {plan.steps:,}: "
+                "repeats are whole numbers and concepts are balanced; other --epochs may come "
+                "nearer"
             )
 
 
 def _too_many(concept: ConceptPlan, epochs: int, steps: int) -> str:
     fewer = max(1, round(steps / concept.alone.steps_per_epoch))
     made = fewer * concept.alone.steps_per_epoch
-    fact = f"{concept.name}: 1 repeat, the least, makes {concept.alone.steps:,} steps in {epochs} epochs, not {steps:,}"
+    fact = (
+        f"{concept.name}: 1 repeat, the least, makes {concept.alone.steps:,} steps in "
+        f"{epochs} epochs, not {steps:,}"
+    )
     if fewer < epochs:
         return f"{fact}; --epochs {fewer} makes {made:,}"
     return f"{fact}; use fewer pictures or a larger batch"
@@ -51,14 +68,27 @@ def _too_many(concept: ConceptPlan, epochs: int, steps: int) -> str:
 def _ranges(plan: RepeatsPlan, kind: Kind) -> Iterator[str]:
     an_epoch, in_all = USUAL[kind]
     visits, epochs = plan.train.visits, plan.schedule.epochs
-    less = "fewer repeats and more epochs" if any(c.repeats > 1 for c in plan.concepts) else "fewer pictures"
+    less = (
+        "fewer repeats and more epochs"
+        if any(c.repeats > 1 for c in plan.concepts)
+        else "fewer pictures"
+    )
     for number, (low, high), what, more, fewer in (
         (visits, an_epoch, "visits an epoch", "more repeats and fewer epochs", less),
-        (visits * epochs, in_all, "visits in all", "more epochs or more --steps", "fewer epochs or fewer --steps"),
+        (
+            visits * epochs,
+            in_all,
+            "visits in all",
+            "more epochs or more --steps",
+            "fewer epochs or fewer --steps",
+        ),
     ):
         if not low <= number <= high:
             change = more if number < low else fewer
-            yield f"{number:,} {what}; {low:,}-{high:,} are usual for a {kind}: {change} would come nearer"
+            yield (
+                f"{number:,} {what}; {low:,}-{high:,} are usual for a {kind}: {change} would "
+                "come nearer"
+            )
 
 
 def _balance(plan: RepeatsPlan) -> Iterator[str]:
@@ -67,9 +97,14 @@ def _balance(plan: RepeatsPlan) -> Iterator[str]:
     if most.visits > _UNBALANCED * least.visits:
         better = max(1, round(most.visits / least.images))
         change = (
-            f"{better} repeats would balance {least.name}" if better > least.repeats else "repeats can balance them"
+            f"{better} repeats would balance {least.name}"
+            if better > least.repeats
+            else "repeats can balance them"
         )
-        yield f"{most.name} gets {most.visits:,} visits an epoch and {least.name} {least.visits:,}: {change}"
+        yield (
+            f"{most.name} gets {most.visits:,} visits an epoch and {least.name} "
+            f"{least.visits:,}: {change}"
+        )
 
 
 def _reg(plan: RepeatsPlan) -> Iterator[str]:
@@ -80,11 +115,17 @@ def _reg(plan: RepeatsPlan) -> Iterator[str]:
     if plan.reg.images <= plan.train.visits:
         change = f"{repeats} {'repeat' if repeats == 1 else 'repeats'} would use them all"
     yield (
-        f"{plan.reg.unused:,} of {plan.reg.images:,} regularisation pictures are never used: images x repeats = "
+        f"{plan.reg.unused:,} of {plan.reg.images:,} regularisation pictures are never used: "
+        "images x repeats = "
         f"{plan.reg.wanted:,}, training has {plan.train.visits:,} visits an epoch; {change}"
     )
 
 
 def _assumptions(plan: RepeatsPlan) -> Iterator[str]:
-    if plan.schedule.batch_size > 1 and any(concept.one_bucket_assumed for concept in plan.concepts):
-        yield "the sizes of the pictures are not known: one bucket was assumed, several round up more batches"
+    if plan.schedule.batch_size > 1 and any(
+        concept.one_bucket_assumed for concept in plan.concepts
+    ):
+        yield (
+            "the sizes of the pictures are not known: one bucket was assumed, several round "
+            "up more batches"
+        )

@@ -1,7 +1,8 @@
 """Buckets: the sizes that a trainer cuts pictures to, and which one a picture gets.
 
-The arithmetic is that of sd-scripts, so that users find the numbers they know. One thing is ours: no bucket ever has
-a side of zero (see `_sliver`). Sizes are (width, height) in pixels, as a picture is looked at: EXIF turn applied.
+The arithmetic is that of sd-scripts, so that users find the numbers they know. One thing is ours:
+no bucket ever has a side of zero (see `_sliver`). Sizes are (width, height) in pixels, as a picture
+is looked at: EXIF turn applied.
 """
 
 from __future__ import annotations
@@ -22,8 +23,8 @@ _LATENT = 8
 _RANGES = {512: (256, 1024), 768: (320, 1536), 1024: (256, 2048)}
 # How pictures find their bucket, by `bucket_selector`: see `select`.
 SELECTORS: Final = ("kohya", "fit")
-# Of `fit`: a bucket has at least this part of the area that it may have, and of those that cut off at most so much more
-# than the best one (a fraction of the picture) the largest is taken.
+# Of `fit`: a bucket has at least this part of the area that it may have, and of those that cut off
+# at most so much more than the best one (a fraction of the picture) the largest is taken.
 _LEAST_AREA: Final = 0.8
 _SLACK: Final = 0.01
 
@@ -32,9 +33,9 @@ _SLACK: Final = 0.01
 class BucketRules:
     """How pictures are sorted into sizes.
 
-    resolution: the area that a bucket may fill, as (width, height). min_reso, max_reso: limits of a side, widened to
-    multiples of step; without meaning under no_upscale. enabled=False: one bucket, the resolution itself. selector:
-    which bucket a picture gets, of `SELECTORS`.
+    resolution: the area that a bucket may fill, as (width, height). min_reso, max_reso: limits of a
+    side, widened to multiples of step; without meaning under no_upscale. enabled=False: one bucket,
+    the resolution itself. selector: which bucket a picture gets, of `SELECTORS`.
     """
 
     resolution: Size = (512, 512)
@@ -48,7 +49,9 @@ class BucketRules:
     def __post_init__(self) -> None:
         one_of("bucket_selector", self.selector, *SELECTORS)
         if min(self.resolution) < 1:
-            raise ConfigError(f"resolution {_text(self.resolution)} is no size", hint="give 512, 768 or 1024")
+            raise ConfigError(
+                f"resolution {_text(self.resolution)} is no size", hint="give 512, 768 or 1024"
+            )
         if not self.enabled:
             if any(side % _LATENT for side in self.resolution):
                 raise ConfigError(
@@ -72,18 +75,21 @@ class BucketRules:
     def _check_range(self) -> None:
         if self.min_reso < self.step:
             raise ConfigError(
-                f"min_bucket_reso = {self.min_reso} is smaller than bucket_reso_steps = {self.step}",
+                f"min_bucket_reso = {self.min_reso} is smaller than bucket_reso_steps = "
+                f"{self.step}",
                 hint=f"give {self.step} or more; 256 is usual",
             )
         low, high = self.sides
         if min(self.resolution) < low:
             raise ConfigError(
-                f"min_bucket_reso = {self.min_reso} is larger than the resolution {_text(self.resolution)}",
+                f"min_bucket_reso = {self.min_reso} is larger than the resolution "
+                f"{_text(self.resolution)}",
                 hint=f"give at most {min(self.resolution)}",
             )
         if max(self.resolution) > high:
             raise ConfigError(
-                f"max_bucket_reso = {self.max_reso} is smaller than the resolution {_text(self.resolution)}",
+                f"max_bucket_reso = {self.max_reso} is smaller than the resolution "
+                f"{_text(self.resolution)}",
                 hint=f"give at least {max(self.resolution)}",
             )
 
@@ -94,11 +100,15 @@ class BucketRules:
 
     @property
     def sides(self) -> tuple[int, int]:
-        """Return the smallest and the largest side: min_reso rounded down and max_reso rounded up to the step."""
+        """Return the smallest and the largest side: min_reso rounded down and max_reso rounded up
+        to the step.
+        """
         return self.min_reso // self.step * self.step, -(-self.max_reso // self.step) * self.step
 
     @classmethod
-    def standard(cls, resolution: int | Size, *, step: int = 64, no_upscale: bool = False) -> BucketRules:
+    def standard(
+        cls, resolution: int | Size, *, step: int = 64, no_upscale: bool = False
+    ) -> BucketRules:
         """Return the rules for a resolution with its usual range of sides."""
         size = (resolution, resolution) if isinstance(resolution, int) else resolution
         low, high = default_range(size)
@@ -109,8 +119,9 @@ class BucketRules:
 class Bucket:
     """What becomes of one picture: scaled to `resized`, then cut to `bucket`.
 
-    crop: (left, top) of the centre crop within `resized`, as SDXL is told. scale: factor from the picture to
-    `resized` (above 1: enlarged). cropped: fraction of the area that the cut removes, 0..1.
+    crop: (left, top) of the centre crop within `resized`, as SDXL is told. scale: factor from the
+    picture to `resized` (above 1: enlarged). cropped: fraction of the area that the cut removes,
+    0..1.
     """
 
     bucket: Size
@@ -123,8 +134,9 @@ class Bucket:
 def default_range(resolution: int | Size) -> tuple[int, int]:
     """Return the usual (min, max) side of the buckets for a resolution, in pixels.
 
-    512: 256-1024, 768: 320-1536, 1024: 256-2048. Any other: up to twice the side of the square of that area, down to
-    256, or to half of that side where this is smaller; both in steps of 64 and never within the resolution's sides.
+    512: 256-1024, 768: 320-1536, 1024: 256-2048. Any other: up to twice the side of the square of
+    that area, down to 256, or to half of that side where this is smaller; both in steps of 64 and
+    never within the resolution's sides.
     """
     width, height = (resolution, resolution) if isinstance(resolution, int) else resolution
     side = math.isqrt(max(0, width * height))
@@ -135,7 +147,8 @@ def default_range(resolution: int | Size) -> tuple[int, int]:
 
 @cache
 def make_buckets(rules: BucketRules) -> tuple[Size, ...]:
-    """Return every bucket, ascending by width and height; none under no_upscale, where the pictures make them.
+    """Return every bucket, ascending by width and height; none under no_upscale, where the pictures
+    make them.
 
     As sd-scripts' `make_bucket_resolutions`.
     """
@@ -156,8 +169,8 @@ def make_buckets(rules: BucketRules) -> tuple[Size, ...]:
 def select(rules: BucketRules, width: int, height: int) -> Bucket:
     """Choose the bucket of a picture of width x height pixels (EXIF turn applied).
 
-    By rules.selector: `kohya` takes the bucket of the nearest ratio, as sd-scripts' `BucketManager.select_bucket`;
-    `fit` one that cuts off least, never more than `kohya` would.
+    By rules.selector: `kohya` takes the bucket of the nearest ratio, as sd-scripts'
+    `BucketManager.select_bucket`; `fit` one that cuts off least, never more than `kohya` would.
     """
     if width < 1 or height < 1:
         raise ValueError(f"a picture of {width} x {height} pixels")
@@ -178,11 +191,13 @@ def _nearest(rules: BucketRules, width: int, height: int) -> Bucket:
 
 @lru_cache(maxsize=1 << 14)
 def _fit(rules: BucketRules, width: int, height: int) -> Bucket:
-    """Take the largest of the buckets that cut off hardly more than the best, and no more than the nearest.
+    """Take the largest of the buckets that cut off hardly more than the best, and no more than the
+    nearest.
 
-    The nearest ratio of a picture on its side may be another one: so that both are treated alike, both are looked at.
-    Their sides are multiples of the step within the range (under no_upscale: within the picture) as those of `kohya`;
-    but their area may be smaller, down to `_LEAST_AREA` of what is allowed.
+    The nearest ratio of a picture on its side may be another one: so that both are treated alike,
+    both are looked at. Their sides are multiples of the step within the range (under no_upscale:
+    within the picture) as those of `kohya`; but their area may be smaller, down to `_LEAST_AREA` of
+    what is allowed.
     """
     nearest = _nearest(rules, width, height)
     if not rules.enabled:
@@ -195,15 +210,22 @@ def _fit(rules: BucketRules, width: int, height: int) -> Bucket:
     return max(good, key=lambda bucket: (bucket.bucket[0] * bucket.bucket[1], -bucket.cropped))
 
 
-_SELECT: Final[dict[str, Callable[[BucketRules, int, int], Bucket]]] = {"kohya": _nearest, "fit": _fit}
+_SELECT: Final[dict[str, Callable[[BucketRules, int, int], Bucket]]] = {
+    "kohya": _nearest,
+    "fit": _fit,
+}
 
 
 @cache
 def fit_buckets(rules: BucketRules) -> tuple[Size, ...]:
-    """Return every size that `fit` may take, those of `make_buckets` among them, ascending; none under no_upscale."""
+    """Return every size that `fit` may take, those of `make_buckets` among them, ascending; none
+    under no_upscale.
+    """
     if not rules.enabled or rules.no_upscale:
         return make_buckets(rules)
-    return tuple(sorted({*make_buckets(rules), *_sizes(rules.step, rules.sides, rules.sides, rules.area)}))
+    return tuple(
+        sorted({*make_buckets(rules), *_sizes(rules.step, rules.sides, rules.sides, rules.area)})
+    )
 
 
 def _within(rules: BucketRules, width: int, height: int) -> Iterator[Size]:
@@ -213,7 +235,9 @@ def _within(rules: BucketRules, width: int, height: int) -> Iterator[Size]:
 
 
 def _sizes(step: int, across: tuple[int, int], down: tuple[int, int], area: int) -> Iterator[Size]:
-    """Yield the sizes of multiples of the step, within both ranges, that fill at least `_LEAST_AREA` of the area."""
+    """Yield the sizes of multiples of the step, within both ranges, that fill at least
+    `_LEAST_AREA` of the area.
+    """
     for width in range(across[0], across[1] + 1, step):
         lowest = max(down[0], -(-math.ceil(area * _LEAST_AREA / width) // step) * step)
         for height in range(lowest, min(down[1], area // width) + 1, step):
@@ -221,7 +245,9 @@ def _sizes(step: int, across: tuple[int, int], down: tuple[int, int], area: int)
 
 
 def _shrink_only(rules: BucketRules, width: int, height: int) -> Bucket:
-    """Choose the bucket under no_upscale: the picture itself, shrunk to the area, each side cut down to the step."""
+    """Choose the bucket under no_upscale: the picture itself, shrunk to the area, each side cut
+    down to the step.
+    """
     resized, scale = (width, height), 1.0
     if width * height > rules.area:
         resized, scale = _shrink(rules, width, height)
@@ -230,7 +256,9 @@ def _shrink_only(rules: BucketRules, width: int, height: int) -> Bucket:
 
 
 def _shrink(rules: BucketRules, width: int, height: int) -> tuple[Size, float]:
-    """Shrink to the area so that one side is a multiple of the step: the side that keeps the ratio better."""
+    """Shrink to the area so that one side is a multiple of the step: the side that keeps the ratio
+    better.
+    """
     ratio, step = width / height, rules.step
     ideal_width = math.sqrt(rules.area * ratio)
     by_width = _floor(_round(ideal_width), step)
@@ -247,14 +275,18 @@ def _shrink(rules: BucketRules, width: int, height: int) -> tuple[Size, float]:
 def _sliver(rules: BucketRules, width: int, height: int) -> Bucket:
     """Give a picture whose short side would be less than one step a bucket of one step there.
 
-    sd-scripts makes a bucket with a side of zero and stops. This is the one case in which no_upscale scales up; the
-    long side is cut to the step and to the area.
+    sd-scripts makes a bucket with a side of zero and stops. This is the one case in which
+    no_upscale scales up; the long side is cut to the step and to the area.
     """
     step = rules.step
     scale = step / min(width, height)
     resized = (max(step, _round(width * scale)), max(step, _round(height * scale)))
     longest = _floor(rules.area // step, step)
-    return _cut((min(longest, _floor(resized[0], step)), min(longest, _floor(resized[1], step))), resized, scale)
+    return _cut(
+        (min(longest, _floor(resized[0], step)), min(longest, _floor(resized[1], step))),
+        resized,
+        scale,
+    )
 
 
 def _cover(bucket: Size, width: int, height: int) -> Bucket:

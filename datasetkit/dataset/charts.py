@@ -20,7 +20,8 @@ TRIGGER: Final = "trigger"
 IN_ALL: Final = "in all images"
 
 TOP: Final = 30
-# The most concepts that are drawn; more than this nobody reads, and the picture would outgrow its format.
+# The most concepts that are drawn; more than this nobody reads, and the picture would outgrow its
+# format.
 MAX_PANELS: Final = 24
 
 # Inches.
@@ -34,20 +35,24 @@ _BLUE, _ORANGE, _DARK = "#4c78a8", "#e8833a", "#2f4b6e"
 _INK, _FAINT, _GRID = "#22262b", "#6b7280", "#dfe3e8"
 
 _FONT: Final = "DejaVu Sans"  # comes with matplotlib
-# What systems have for the scripts that DejaVu Sans lacks; the ones that are installed are tried in this order.
+# What systems have for the scripts that DejaVu Sans lacks; the ones that are installed are tried in
+# this order.
 _FALLBACKS: Final = (
-    "Noto Sans CJK JP", "Noto Sans CJK SC", "Noto Sans JP", "Noto Sans SC", "Source Han Sans", "IPAexGothic",
-    "IPAGothic", "WenQuanYi Zen Hei", "WenQuanYi Micro Hei", "Hiragino Sans", "PingFang SC", "Yu Gothic", "Meiryo",
-    "Microsoft YaHei", "SimHei", "Malgun Gothic", "Apple SD Gothic Neo", "NanumGothic", "Noto Sans", "Noto Sans Thai",
-    "Noto Sans Devanagari", "Arial Unicode MS",
+    "Noto Sans CJK JP", "Noto Sans CJK SC", "Noto Sans JP", "Noto Sans SC", "Source Han Sans",
+    "IPAexGothic", "IPAGothic", "WenQuanYi Zen Hei", "WenQuanYi Micro Hei", "Hiragino Sans",
+    "PingFang SC", "Yu Gothic", "Meiryo", "Microsoft YaHei", "SimHei", "Malgun Gothic",
+    "Apple SD Gothic Neo", "NanumGothic", "Noto Sans", "Noto Sans Thai", "Noto Sans Devanagari",
+    "Arial Unicode MS",
 )  # fmt: skip
 
 
 def tag_chart(frame: DataFrame) -> bytes:
-    """Draw a frequency table as a PNG: for each concept its most frequent tags as bars, their images and share.
+    """Draw a frequency table as a PNG: for each concept its most frequent tags as bars, their
+    images and share.
 
-    Triggers are orange; tags that stand in all images are dark and say so. Concepts stand two in a row, the total
-    first; of a single concept only that one is drawn. Raises InputError for a table without rows.
+    Triggers are orange; tags that stand in all images are dark and say so. Concepts stand two in a
+    row, the total first; of a single concept only that one is drawn. Raises InputError for a table
+    without rows.
     """
     from matplotlib.figure import Figure
 
@@ -56,7 +61,9 @@ def tag_chart(frame: DataFrame) -> bytes:
         raise InputError("there are no tags to draw", hint="tag the pictures first: dsk tag FOLDER")
     across = 1 if len(panels) == 1 else 2
     bands = [panels[i : i + across] for i in range(0, len(panels), across)]
-    heights = [_HEAD + _FOOT + _ROW * max(min(len(rows), TOP) for _, rows in band) for band in bands]
+    heights = [
+        _HEAD + _FOOT + _ROW * max(min(len(rows), TOP) for _, rows in band) for band in bands
+    ]
     names = _names_room(panels)
     width, height = across * (names + _BARS) + 2 * _EDGE, sum(heights) + 2 * _EDGE
     figure = Figure(figsize=(width, height), dpi=_DPI, facecolor="white")
@@ -65,7 +72,9 @@ def tag_chart(frame: DataFrame) -> bytes:
         for column, (concept, rows) in enumerate(band):
             left = _EDGE + column * (names + _BARS) + names
             box = (left, top - tall + _FOOT, _BARS - 0.3, tall - _HEAD - _FOOT)
-            axes = figure.add_axes((box[0] / width, box[1] / height, box[2] / width, box[3] / height))
+            axes = figure.add_axes(
+                (box[0] / width, box[1] / height, box[2] / width, box[3] / height)
+            )
             _draw(axes, concept, rows, places=round((tall - _HEAD - _FOOT) / _ROW))
         top -= tall
     file = io.BytesIO()
@@ -75,10 +84,14 @@ def tag_chart(frame: DataFrame) -> bytes:
 
 
 def _panels(frame: DataFrame) -> list[tuple[str, DataFrame]]:
-    """Return the tables to draw: the total first, then the concepts with the most images, by name."""
+    """Return the tables to draw: the total first, then the concepts with the most images,
+    by name.
+    """
     tables = {str(concept): rows for concept, rows in frame.groupby("concept", sort=True)}
     total = tables.pop(TOTAL, None)
-    largest = sorted(tables, key=lambda name: (-int(tables[name]["of_images"].iloc[0]), name))[: MAX_PANELS - 1]
+    largest = sorted(tables, key=lambda name: (-int(tables[name]["of_images"].iloc[0]), name))[
+        : MAX_PANELS - 1
+    ]
     if total is None or len(tables) == 1:
         return [(name, tables[name]) for name in sorted(largest)]
     return [(TOTAL, total), *((name, tables[name]) for name in sorted(largest))]
@@ -99,26 +112,53 @@ def _draw(axes: Axes, concept: str, rows: DataFrame, *, places: int) -> None:
     axes.set_axis_off()
     for percent in (0, 25, 50, 75, 100):
         axes.plot([percent, percent], [-0.5, len(head) - 0.5], color=_GRID, linewidth=0.8, zorder=0)
-        _write(axes, percent, len(head) - 0.35, f"{percent} %", color=_FAINT, size=7.5, ha="center", va="top")
+        _write(
+            axes,
+            percent,
+            len(head) - 0.35,
+            f"{percent} %",
+            color=_FAINT,
+            size=7.5,
+            ha="center",
+            va="top",
+        )
     name = "All concepts" if concept == TOTAL else _legible(concept, 44)
     shown = f", the first {TOP} of" if len(rows) > TOP else ","
     pictures = "1 image" if of_images == 1 else f"{of_images} images"
     _write(axes, 0, -1.65, name, color=_INK, size=12, weight="bold", va="bottom")
     _write(axes, 0, -1.45, f"{pictures}{shown} {len(rows)} tags", color=_FAINT, size=8.5, va="top")
     for place, (tag, category, images, percent, flags) in enumerate(
-        zip(head["tag"], head["category"], head["images"], head["percent"], head["flags"], strict=True)
+        zip(
+            head["tag"],
+            head["category"],
+            head["images"],
+            head["percent"],
+            head["flags"],
+            strict=True,
+        )
     ):
         everywhere = IN_ALL in str(flags).split("; ")
         colour = _ORANGE if category == TRIGGER else _DARK if everywhere else _BLUE
         note = "trigger" if category == TRIGGER else IN_ALL if everywhere else ""
         axes.barh(place, percent, height=0.72, color=colour, linewidth=0, zorder=2)
         weight = "bold" if note else "normal"
-        _write(axes, -1.5, place, _legible(str(tag), _NAME_WIDTH), color=_INK, size=9, weight=weight, ha="right")
+        _write(
+            axes,
+            -1.5,
+            place,
+            _legible(str(tag), _NAME_WIDTH),
+            color=_INK,
+            size=9,
+            weight=weight,
+            ha="right",
+        )
         _label(axes, place, float(percent), f"{images}  ·  {_share(float(percent))}", note)
 
 
 def _label(axes: Axes, place: int, percent: float, text: str, note: str) -> None:
-    """Write a bar's count inside its end where it is long, else right of it; what is special, at its foot."""
+    """Write a bar's count inside its end where it is long, else right of it; what is special, at
+    its foot.
+    """
     if note and percent <= 50:
         text, note = f"{text}  ·  {note}", ""
     _write(axes, 1.5, place, note, color="white", size=8)
@@ -134,21 +174,36 @@ def _share(percent: float) -> str:
 
 
 def _write(
-    axes: Axes, x: float, y: float, text: str, *,
-    color: str, size: float, weight: str = "normal", ha: str = "left", va: str = "center", backed: bool = False,
-) -> None:  # fmt: skip
-    """Put text on a chart as it stands: a tag's `$` is no formula. `backed` hides the grid behind it."""
+    axes: Axes,
+    x: float,
+    y: float,
+    text: str,
+    *,
+    color: str,
+    size: float,
+    weight: str = "normal",
+    ha: str = "left",
+    va: str = "center",
+    backed: bool = False,
+) -> None:
+    """Put text on a chart as it stands: a tag's `$` is no formula. `backed` hides the grid behind
+    it.
+    """
     axes.text(
-        x, y, text, color=color, fontsize=size, fontweight=weight, horizontalalignment=ha, verticalalignment=va,
-        family=list(_fonts()), parse_math=False, clip_on=False,
+        x, y, text, color=color, fontsize=size, fontweight=weight, horizontalalignment=ha,
+        verticalalignment=va, family=list(_fonts()), parse_math=False, clip_on=False,
         bbox={"facecolor": "white", "linewidth": 0, "pad": 1.0} if backed else None,
     )  # fmt: skip
 
 
 def _legible(name: str, width: int) -> str:
-    """Return a name that can be drawn and fits: letters that no font has as their code, a long name cut."""
+    """Return a name that can be drawn and fits: letters that no font has as their code, a long name
+    cut.
+    """
     known = _characters()
-    spelled = [c if ord(c) in known else c.encode("unicode_escape").decode("ascii") for c in display(name)]
+    spelled = [
+        c if ord(c) in known else c.encode("unicode_escape").decode("ascii") for c in display(name)
+    ]
     sizes = [_width(piece) for piece in spelled]
     if sum(sizes) <= width:
         return "".join(spelled)
@@ -168,7 +223,9 @@ def _width(text: str) -> int:
 
 @cache
 def _fonts() -> tuple[str, ...]:
-    """Return the font families to draw with: matplotlib's own, then the fallbacks that this system has."""
+    """Return the font families to draw with: matplotlib's own, then the fallbacks that this system
+    has.
+    """
     from matplotlib.font_manager import fontManager
 
     installed = {font.name for font in fontManager.ttflist}

@@ -28,44 +28,49 @@ def _names(text: str) -> tuple[str, ...]:
 # Which section each option of sd-scripts stands in, in the order in which they are written.
 SECTIONS: Final[Mapping[str, tuple[str, ...]]] = {
     "additional_network_arguments": _names("""
-        unet_lr text_encoder_lr network_dim network_alpha network_module network_args network_dropout
-        network_weights dim_from_weights network_train_unet_only network_train_text_encoder_only scale_weight_norms
-        base_weights base_weights_multiplier
+        unet_lr text_encoder_lr network_dim network_alpha network_module network_args
+        network_dropout network_weights dim_from_weights network_train_unet_only
+        network_train_text_encoder_only scale_weight_norms base_weights base_weights_multiplier
     """),
     "optimizer_arguments": _names("""
-        learning_rate lr_scheduler lr_scheduler_num_cycles lr_warmup_steps lr_decay_steps lr_scheduler_power
-        lr_scheduler_timescale lr_scheduler_min_lr_ratio lr_scheduler_type lr_scheduler_args optimizer_type
-        optimizer_args max_grad_norm
+        learning_rate lr_scheduler lr_scheduler_num_cycles lr_warmup_steps lr_decay_steps
+        lr_scheduler_power lr_scheduler_timescale lr_scheduler_min_lr_ratio lr_scheduler_type
+        lr_scheduler_args optimizer_type optimizer_args max_grad_norm
     """),
     "training_arguments": _names("""
-        max_train_epochs max_train_steps train_batch_size gradient_accumulation_steps gradient_checkpointing
-        save_every_n_epochs save_every_n_steps save_n_epoch_ratio save_last_n_epochs save_last_n_epochs_state
-        save_last_n_steps save_last_n_steps_state clip_skip min_snr_gamma debiased_estimation_loss
-        scale_v_pred_loss_like_noise_pred v_pred_like_loss loss_type huber_schedule huber_c huber_scale noise_offset
-        noise_offset_random_strength adaptive_noise_scale multires_noise_iterations multires_noise_discount
-        ip_noise_gamma ip_noise_gamma_random_strength zero_terminal_snr min_timestep max_timestep masked_loss
-        alpha_mask weighted_captions seed max_token_length xformers sdpa mem_eff_attn lowram full_fp16 full_bf16
-        fp8_base fp8_base_unet no_half_vae max_data_loader_n_workers persistent_data_loader_workers save_precision
-        mixed_precision output_dir logging_dir output_name log_prefix log_with log_tracker_name log_config save_state
-        save_state_on_train_end resume initial_epoch initial_step skip_until_initial_step sample_prompts sample_sampler
-        sample_at_first sample_every_n_epochs sample_every_n_steps validation_seed validation_split
-        validate_every_n_epochs validate_every_n_steps max_validation_steps training_comment deepspeed
+        max_train_epochs max_train_steps train_batch_size gradient_accumulation_steps
+        gradient_checkpointing save_every_n_epochs save_every_n_steps save_n_epoch_ratio
+        save_last_n_epochs save_last_n_epochs_state save_last_n_steps save_last_n_steps_state
+        clip_skip min_snr_gamma debiased_estimation_loss scale_v_pred_loss_like_noise_pred
+        v_pred_like_loss loss_type huber_schedule huber_c huber_scale noise_offset
+        noise_offset_random_strength adaptive_noise_scale multires_noise_iterations
+        multires_noise_discount ip_noise_gamma ip_noise_gamma_random_strength zero_terminal_snr
+        min_timestep max_timestep masked_loss alpha_mask weighted_captions seed max_token_length
+        xformers sdpa mem_eff_attn lowram full_fp16 full_bf16 fp8_base fp8_base_unet no_half_vae
+        max_data_loader_n_workers persistent_data_loader_workers save_precision mixed_precision
+        output_dir logging_dir output_name log_prefix log_with log_tracker_name log_config
+        save_state save_state_on_train_end resume initial_epoch initial_step skip_until_initial_step
+        sample_prompts sample_sampler sample_at_first sample_every_n_epochs sample_every_n_steps
+        validation_seed validation_split validate_every_n_epochs validate_every_n_steps
+        max_validation_steps training_comment deepspeed
     """),
     "model_arguments": _names("""
         pretrained_model_name_or_path v2 v_parameterization vae tokenizer_cache_dir
         cache_text_encoder_outputs cache_text_encoder_outputs_to_disk
     """),
     "saving_arguments": _names("""
-        save_model_as no_metadata metadata_title metadata_author metadata_description metadata_license
+        save_model_as no_metadata metadata_title metadata_author metadata_description
+        metadata_license
         metadata_tags
     """),
     "dreambooth_arguments": ("prior_loss_weight", "train_data_dir", "reg_data_dir"),
     "dataset_arguments": _names("""
-        cache_latents cache_latents_to_disk skip_cache_check vae_batch_size dataset_config in_json resolution
-        enable_bucket min_bucket_reso max_bucket_reso bucket_reso_steps bucket_no_upscale caption_extension
-        caption_separator shuffle_caption keep_tokens keep_tokens_separator secondary_separator enable_wildcard
-        caption_prefix caption_suffix caption_dropout_rate caption_dropout_every_n_epochs caption_tag_dropout_rate
-        token_warmup_min token_warmup_step flip_aug color_aug random_crop face_crop_aug_range
+        cache_latents cache_latents_to_disk skip_cache_check vae_batch_size dataset_config in_json
+        resolution enable_bucket min_bucket_reso max_bucket_reso bucket_reso_steps bucket_no_upscale
+        caption_extension caption_separator shuffle_caption keep_tokens keep_tokens_separator
+        secondary_separator enable_wildcard caption_prefix caption_suffix caption_dropout_rate
+        caption_dropout_every_n_epochs caption_tag_dropout_rate token_warmup_min token_warmup_step
+        flip_aug color_aug random_crop face_crop_aug_range
         resize_interpolation
     """),
 }
@@ -75,8 +80,9 @@ SECTIONS: Final[Mapping[str, tuple[str, ...]]] = {
 class General:
     """What holds for every folder of the set; the names are sd-scripts'.
 
-    resolution: pixels of a side, or (width, height). keep_tokens: the leading tags that are never shuffled, which are
-    the triggers. batch_size: None leaves it to the training options. `caption_extension` is no choice: always `.txt`.
+    resolution: pixels of a side, or (width, height). keep_tokens: the leading tags that are never
+    shuffled, which are the triggers. batch_size: None leaves it to the training options.
+    `caption_extension` is no choice: always `.txt`.
     """
 
     resolution: int | tuple[int, int] = 512
@@ -93,7 +99,8 @@ class General:
 
 @dataclass(frozen=True, slots=True)
 class Subset:
-    """One folder of the set. class_tokens: the caption of pictures without one. keep_tokens: None takes the general.
+    """One folder of the set. class_tokens: the caption of pictures without one. keep_tokens: None
+    takes the general.
 
     conditioning_data_dir: where the masks of all its pictures lie, for masked_loss.
     """
@@ -108,7 +115,9 @@ class Subset:
     def __post_init__(self) -> None:
         if self.num_repeats < 1:
             hint = "sd-scripts skips such a folder without a word"
-            raise ConfigError(f"num_repeats = {self.num_repeats} for {display(self.image_dir)}", hint=hint)
+            raise ConfigError(
+                f"num_repeats = {self.num_repeats} for {display(self.image_dir)}", hint=hint
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +140,8 @@ class ImageText:
 def kohya_dataset_toml(export: DatasetExport) -> str:
     """Word a data set as sd-scripts' `--dataset_config` file.
 
-    Each folder is written out under [[datasets.subsets]], as people edit it; tomli_w alone would put it in one line.
+    Each folder is written out under [[datasets.subsets]], as people edit it; tomli_w alone would
+    put it in one line.
     """
     import tomli_w
 
@@ -141,7 +151,11 @@ def kohya_dataset_toml(export: DatasetExport) -> str:
     for subset in export.subsets:
         table = {"is_reg": True} if subset.is_reg else {}
         order = ("class_tokens", "num_repeats", "keep_tokens", "image_dir", "conditioning_data_dir")
-        lines = tomli_w.dumps(table | _given({name: getattr(subset, name) for name in order})).rstrip("\n").split("\n")
+        lines = (
+            tomli_w.dumps(table | _given({name: getattr(subset, name) for name in order}))
+            .rstrip("\n")
+            .split("\n")
+        )
         parts.append("".join(f"  {line}\n" for line in ["[[datasets.subsets]]", *lines]))
     return "\n".join(parts)
 
@@ -157,41 +171,54 @@ def kohya_config_toml(options: Mapping[str, object]) -> str:
 
 
 def sections(options: Mapping[str, object]) -> TrainExport:
-    """Assign each given option to its section, all in the order of `SECTIONS`; empty sections are left out.
+    """Assign each given option to its section, all in the order of `SECTIONS`; empty sections are
+    left out.
 
-    resolution becomes text (`512,768`): sd-scripts splits it at the comma, whatever it is. Raises ConfigError for an
-    unknown name, with the nearest one.
+    resolution becomes text (`512,768`): sd-scripts splits it at the comma, whatever it is. Raises
+    ConfigError for an unknown name, with the nearest one.
     """
     known = {name for names in SECTIONS.values() for name in names}
     for name in options:
         if name not in known:
             near = difflib.get_close_matches(name, sorted(known), 1)
-            hint = f"did you mean {near[0]!r}?" if near else "see `sd-scripts train_network.py --help` for its options"
+            hint = (
+                f"did you mean {near[0]!r}?"
+                if near
+                else "see `sd-scripts train_network.py --help` for its options"
+            )
             raise ConfigError(f"sd-scripts has no option {name!r}", hint=hint)
     given = _given(options)
     if isinstance(size := given.get("resolution"), int | list):
         given["resolution"] = ",".join(map(str, size if isinstance(size, list) else [size]))
-    sorted_in = {section: {name: given[name] for name in names if name in given} for section, names in SECTIONS.items()}
+    sorted_in = {
+        section: {name: given[name] for name in names if name in given}
+        for section, names in SECTIONS.items()
+    }
     return {section: table for section, table in sorted_in.items() if table}
 
 
 def imagefolder_metadata(items: Iterable[ImageText], folder: Path) -> str:
     """Word captions as the `metadata.jsonl` of a Hugging Face imagefolder that stands in `folder`.
 
-    One JSON object a line: file_name relative to the folder, with slashes, and text. Raises InputError for a picture
-    that is not below the folder.
+    One JSON object a line: file_name relative to the folder, with slashes, and text. Raises
+    InputError for a picture that is not below the folder.
     """
-    rows = ({"file_name": _relative(item.image, folder).as_posix(), "text": item.caption.text()} for item in items)
+    rows = (
+        {"file_name": _relative(item.image, folder).as_posix(), "text": item.caption.text()}
+        for item in items
+    )
     return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
 
 
 def meta_json(items: Iterable[ImageText], folder: Path, *, full_path: bool = False) -> str:
-    """Word captions as the metadata file of sd-scripts' fine-tuning method (`in_json`, `metadata_file`).
+    """Word captions as the metadata file of sd-scripts' fine-tuning method (`in_json`,
+    `metadata_file`).
 
-    One entry a picture, `{key: {"tags": ..., "caption": ...}}` as its merge_dd_tags and merge_captions write it;
-    `caption` is the sentence, where there is one. key: the path below `folder` without its suffix, which sd-scripts
-    completes by looking in `image_dir`; with full_path the absolute path. Raises InputError where two pictures
-    (`a.jpg`, `a.png`) would share a key.
+    One entry a picture, `{key: {"tags": ..., "caption": ...}}` as its merge_dd_tags and
+    merge_captions write it; `caption` is the sentence, where there is one. key: the path below
+    `folder` without its suffix, which sd-scripts completes by looking in `image_dir`; with
+    full_path the absolute path. Raises InputError where two pictures (`a.jpg`, `a.png`) would share
+    a key.
     """
     entries: dict[str, dict[str, str]] = {}
     for item in items:
@@ -199,7 +226,9 @@ def meta_json(items: Iterable[ImageText], folder: Path, *, full_path: bool = Fal
         key = str(item.image.absolute()) if full_path else below.with_suffix("").as_posix()
         if key in entries:
             hint = "dsk rename gives every picture its own stem"
-            raise InputError(f"two pictures have the stem {display(key)}: they would share an entry", hint=hint)
+            raise InputError(
+                f"two pictures have the stem {display(key)}: they would share an entry", hint=hint
+            )
         entries[key] = {"tags": item.caption.text()}
         if item.sentence:
             entries[key]["caption"] = item.sentence
@@ -225,4 +254,6 @@ def _relative(image: Path, folder: Path) -> Path:
     try:
         return image.relative_to(folder)
     except ValueError:
-        raise InputError(f"{display(image)} is not in {display(folder)}", hint="export the folder above both") from None
+        raise InputError(
+            f"{display(image)} is not in {display(folder)}", hint="export the folder above both"
+        ) from None

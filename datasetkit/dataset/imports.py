@@ -1,4 +1,6 @@
-"""Imports: captions out of what other tools leave beside pictures (gallery-dl, hydrus, booru dumps, sd-scripts)."""
+"""Imports: captions out of what other tools leave beside pictures (gallery-dl, hydrus, booru dumps,
+sd-scripts).
+"""
 
 from __future__ import annotations
 
@@ -39,13 +41,26 @@ class Imported(NamedTuple):
 class Reading:
     """How tags are read.
 
-    bare: namespaces that are taken off (`character:hatsune miku` -> `hatsune miku`). dropped: namespaces whose tags are
-    left out. Any other colon belongs to its tag (`re:zero`, `:d`). respell: underscores become spaces, but for kaomoji.
+    bare: namespaces that are taken off (`character:hatsune miku` -> `hatsune miku`). dropped:
+    namespaces whose tags are left out. Any other colon belongs to its tag (`re:zero`, `:d`).
+    respell: underscores become spaces, but for kaomoji.
     """
 
     bare: frozenset[str] = frozenset({"character", "series", "person", "species"})
     dropped: frozenset[str] = frozenset(
-        {"creator", "rating", "title", "page", "chapter", "volume", "studio", "medium", "meta", "source", "site"}
+        {
+            "creator",
+            "rating",
+            "title",
+            "page",
+            "chapter",
+            "volume",
+            "studio",
+            "medium",
+            "meta",
+            "source",
+            "site",
+        }
     )
     respell: bool = True
 
@@ -55,40 +70,54 @@ DEFAULT: Final = Reading()
 
 
 def parse_lines(text: str, reading: Reading = DEFAULT) -> Caption:
-    """Read one tag a line, with hydrus' namespaces: `image.jpg.txt` as gallery-dl and hydrus write it."""
+    """Read one tag a line, with hydrus' namespaces: `image.jpg.txt` as gallery-dl and hydrus write
+    it.
+    """
     return _caption(_named(parse(text).tags, reading), reading)
 
 
 def parse_caption(text: str, reading: Reading = DEFAULT) -> Caption:
-    """Read a caption of another file name (`.caption`): tags parted by commas; colons have no meaning."""
+    """Read a caption of another file name (`.caption`): tags parted by commas; colons have no
+    meaning.
+    """
     return _caption(parse(text).tags, reading)
 
 
 def parse_post(text: str, reading: Reading = DEFAULT) -> Caption:
     """Read the metadata of a post as gallery-dl and booru dumps write it: `image.jpg.json`.
 
-    Categories win where the post has them (`tags_general`, `tag_string_general`, or `tags` with a list each), since
-    they tell artists and remarks from what is seen; else `tags` or `tag_string` as it is. Raises InputError.
+    Categories win where the post has them (`tags_general`, `tag_string_general`, or `tags` with a
+    list each), since they tell artists and remarks from what is seen; else `tags` or `tag_string`
+    as it is. Raises InputError.
     """
     post = _json_object(text)
     sorted_out = [tag for category in _CATEGORIES for tag in _of_category(post, category, reading)]
     if _of_category(post, _GENERAL, reading):
         return _caption(sorted_out, reading)
-    unsorted = next((tags for key in ("tags", "tag_string") if (tags := _tags(key, post.get(key)))), sorted_out)
+    unsorted = next(
+        (tags for key in ("tags", "tag_string") if (tags := _tags(key, post.get(key)))), sorted_out
+    )
     return _caption(_named(unsorted, reading), reading)
 
 
 def parse_meta(text: str, reading: Reading = DEFAULT) -> dict[str, Caption]:
-    """Read sd-scripts' metadata file into captions by image key: the sentence first, then the tags, as it trains them.
+    """Read sd-scripts' metadata file into captions by image key: the sentence first, then the tags,
+    as it trains them.
 
     Raises InputError where it is no such file.
     """
     captions = {}
     for key, entry in _json_object(text).items():
         if not isinstance(entry, dict):
-            raise InputError(f"the entry {display(key)} is no object", hint="give sd-scripts' metadata file")
+            raise InputError(
+                f"the entry {display(key)} is no object", hint="give sd-scripts' metadata file"
+            )
         parts = [entry.get(name) for name in ("caption", "tags")]
-        joined = [_tags("tags", part) if isinstance(part, list) else parse(str(part)).tags for part in parts if part]
+        joined = [
+            _tags("tags", part) if isinstance(part, list) else parse(str(part)).tags
+            for part in parts
+            if part
+        ]
         captions[key] = _caption((tag for tags in joined for tag in tags), reading)
     return captions
 
@@ -108,8 +137,9 @@ _POSTS: Final[tuple[Place, ...]] = ((_beside(".json"), parse_post), (_instead(".
 _HYDRUS: Final[Place] = (_beside(".txt"), parse_lines)
 _CAPTION: Final[Place] = (_instead(".caption"), parse_caption)
 
-# For each kind, where the side-car of an image may stand and who reads it; the first that exists is taken. In `auto`
-# a post's JSON goes first, since it knows the categories, and captions of another name last.
+# For each kind, where the side-car of an image may stand and who reads it; the first that exists is
+# taken. In `auto` a post's JSON goes first, since it knows the categories, and captions of another
+# name last.
 KINDS: Final[Mapping[str, tuple[Place, ...]]] = {
     "auto": (*_POSTS, _HYDRUS, _CAPTION),
     "gallery-dl": (*_POSTS, (_beside(".txt"), parse_caption)),
@@ -129,10 +159,10 @@ def plan_import(
 ) -> tuple[list[Imported], list[Failed]]:
     """Find the captions that other tools left for these pictures; nothing is written.
 
-    meta: sd-scripts' metadata file, whose keys are full paths, or paths below `folder` (by default the file's own). It
-    serves the pictures that have no side-car. Returns what was found, in the order of the images, and what could not
-    be read; a picture without a side-car is in neither. Raises ConfigError for an unknown kind, and for `meta` without
-    its file.
+    meta: sd-scripts' metadata file, whose keys are full paths, or paths below `folder` (by default
+    the file's own). It serves the pictures that have no side-car. Returns what was found, in the
+    order of the images, and what could not be read; a picture without a side-car is in neither.
+    Raises ConfigError for an unknown kind, and for `meta` without its file.
     """
     if kind not in KINDS:
         raise ConfigError(f"there is no import from {kind!r}", hint="choose " + ", ".join(KINDS))
@@ -153,7 +183,9 @@ def plan_import(
     return [found[image] for image in images if image in found], failed
 
 
-def _from_sidecar(image: Path, places: Iterable[Place], reading: Reading) -> Imported | Failed | None:
+def _from_sidecar(
+    image: Path, places: Iterable[Place], reading: Reading
+) -> Imported | Failed | None:
     """Read the first side-car that exists; None where there is none."""
     for place, parser in places:
         source = place(image)
@@ -171,7 +203,9 @@ def _from_sidecar(image: Path, places: Iterable[Place], reading: Reading) -> Imp
 def _from_meta(
     images: Sequence[Path], meta: Path, folder: Path, reading: Reading
 ) -> tuple[dict[Path, Imported], list[Failed]]:
-    """Match the entries of a metadata file to pictures: by full path, by path below the folder, by a unique stem."""
+    """Match the entries of a metadata file to pictures: by full path, by path below the folder, by
+    a unique stem.
+    """
     try:
         text = _text(meta, MAX_META)
         if text is None:
@@ -191,17 +225,31 @@ def _from_meta(
         if key is not None:
             matched[image] = key
     used = set(matched.values())
-    failed = [Failed(meta, f"no picture for the entry {display(key)}") for key in entries if key not in used]
-    failed += [Failed(meta, f"the entry {display(key)} holds no tags") for key in sorted(used) if not entries[key].tags]
-    return {i: Imported(i, entries[key], meta) for i, key in matched.items() if entries[key].tags}, failed
+    failed = [
+        Failed(meta, f"no picture for the entry {display(key)}")
+        for key in entries
+        if key not in used
+    ]
+    failed += [
+        Failed(meta, f"the entry {display(key)} holds no tags")
+        for key in sorted(used)
+        if not entries[key].tags
+    ]
+    return {
+        i: Imported(i, entries[key], meta) for i, key in matched.items() if entries[key].tags
+    }, failed
 
 
 def _text(source: Path, limit: int) -> str | None:
-    """Read a text file; None where nothing stands. Raises InputError for a link, a huge file, or other than UTF-8."""
+    """Read a text file; None where nothing stands. Raises InputError for a link, a huge file, or
+    other than UTF-8.
+    """
     try:
         data = read_regular(source, limit=limit)
     except OSError as error:
-        if error.errno == errno.ENAMETOOLONG:  # the picture's name leaves no room for an ending: no such file
+        if (
+            error.errno == errno.ENAMETOOLONG
+        ):  # the picture's name leaves no room for an ending: no such file
             return None
         raise InputError(f"cannot be read: {error.strerror}") from error
     if data is None:
@@ -237,7 +285,9 @@ def _json_object(text: str) -> dict[str, object]:
     try:
         value = json.loads(text)
     except (ValueError, RecursionError) as error:
-        reason = "is nested too deeply" if isinstance(error, RecursionError) else f"is not JSON: {error}"
+        reason = (
+            "is nested too deeply" if isinstance(error, RecursionError) else f"is not JSON: {error}"
+        )
         raise InputError(reason) from None
     if not isinstance(value, dict):
         raise InputError("is not a JSON object", hint="one object a picture is expected")
@@ -256,7 +306,9 @@ def _of_category(post: Mapping[str, object], category: str, reading: Reading) ->
 
 
 def _tags(key: str, value: object) -> list[str]:
-    """Return the tags of a list, of a string (parted by spaces, or by commas where it has any), or of objects."""
+    """Return the tags of a list, of a string (parted by spaces, or by commas where it has any), or
+    of objects.
+    """
     if isinstance(value, str):
         commas = "," in value and not key.startswith("tag_string")
         return list(parse(value).tags) if commas or "\n" in value else value.split()
@@ -266,7 +318,9 @@ def _tags(key: str, value: object) -> list[str]:
 
 
 def _name(item: object) -> str:
-    """Return a tag of a list: a string, or what an object calls its name, translated where it is."""
+    """Return a tag of a list: a string, or what an object calls its name, translated where
+    it is.
+    """
     if isinstance(item, dict):
         names = (item.get(key) for key in ("translated_name", "name", "tag"))
         return next((name for name in names if isinstance(name, str) and name), "")
@@ -287,7 +341,9 @@ def _named(tags: Iterable[str], reading: Reading) -> Iterator[str]:
 
 
 def _caption(tags: Iterable[str], reading: Reading) -> Caption:
-    """Make a caption: respelled, each tag once, in the order found; a comma inside of a tag parts it."""
+    """Make a caption: respelled, each tag once, in the order found; a comma inside of a tag parts
+    it.
+    """
     pieces = (piece for tag in tags for piece in parse(tag).tags)
     spelled = (spell(piece) if reading.respell else piece for piece in pieces)
     # Read once more: an underscore at the end of a piece has become a space.

@@ -1,4 +1,6 @@
-"""Layout: the folder grammar `<repeats>_<concept>`, and the plan that brings a data set into such folders."""
+"""Layout: the folder grammar `<repeats>_<concept>`, and the plan that brings a data set into such
+folders.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,9 @@ _SECOND_NUMBER = re.compile(r"[0-9]+(_|$)")
 
 @dataclass(frozen=True, slots=True)
 class Concept:
-    """What a folder's name says: how often its pictures are seen in an epoch, and what they show."""
+    """What a folder's name says: how often its pictures are seen in an epoch, and what they
+    show.
+    """
 
     repeats: int
     name: str
@@ -30,7 +34,9 @@ class Concept:
 
 @dataclass(frozen=True, slots=True)
 class Misread:
-    """A folder that is not `<repeats>_<concept>`. trainers: what other trainers take it for, None: they ignore it."""
+    """A folder that is not `<repeats>_<concept>`. trainers: what other trainers take it for, None:
+    they ignore it.
+    """
 
     folder: str
     reason: str
@@ -70,7 +76,9 @@ class LaidOut:
 
 
 def trainers_reading(folder: str) -> Concept | None:
-    """Return what sd-scripts makes of a folder's name: `int` of what stands before the first `_`, then the rest."""
+    """Return what sd-scripts makes of a folder's name: `int` of what stands before the first `_`,
+    then the rest.
+    """
     first, _, rest = folder.partition("_")
     try:
         repeats = int(first)  # accepts spaces, signs and the digits of any script
@@ -91,7 +99,9 @@ def parse(folder: str) -> Concept | Misread:
 
 
 def folder_name(concept: Concept) -> str:
-    """Return the folder's name of a concept; `parse` reads it back. Raises ConfigError for one that it would not."""
+    """Return the folder's name of a concept; `parse` reads it back. Raises ConfigError for one that
+    it would not.
+    """
     fault = "the repeats are less than 1" if concept.repeats < 1 else _fault(concept)
     if fault is not None:
         raise ConfigError(
@@ -133,12 +143,15 @@ def read(names: Iterable[str]) -> Tree:
 
 
 def read_tree(root: Path) -> LaidOut:
-    """Read the folders of a training root, or of a regularisation root, one level deep; links are not followed.
+    """Read the folders of a training root, or of a regularisation root, one level deep; links are
+    not followed.
 
     Raises DatasetError where there is no such folder, InputError where it cannot be read.
     """
     if not root.is_dir():
-        raise DatasetError(f"{display(root)} is no folder", hint="dsk layout makes the folders that trainers read")
+        raise DatasetError(
+            f"{display(root)} is no folder", hint="dsk layout makes the folders that trainers read"
+        )
     with reading(root), os.scandir(root) as scan:
         entries = sorted((entry.name, entry.is_symlink()) for entry in scan if _is_folder(entry))
     linked = {name for name, is_link in entries if is_link}
@@ -148,7 +161,9 @@ def read_tree(root: Path) -> LaidOut:
         for name in sorted(linked)
         if not name.startswith(".")
     )
-    folders = tuple(ConceptFolder(root / folder_name(concept), concept) for concept in tree.concepts)
+    folders = tuple(
+        ConceptFolder(root / folder_name(concept), concept) for concept in tree.concepts
+    )
     return LaidOut(folders, tuple(sorted((*tree.ignored, *links), key=lambda m: m.folder)))
 
 
@@ -161,7 +176,9 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """One picture to lay out. caption_text: what its caption file shall hold, None for none; mask: its mask file."""
+    """One picture to lay out. caption_text: what its caption file shall hold, None for none; mask:
+    its mask file.
+    """
 
     image: Path
     caption_text: str | None = None
@@ -182,25 +199,37 @@ def wanted(targets: Sequence[Target]) -> tuple[FileOp, ...]:
     Raises PlanConflict for two pictures of one stem in a folder, InputError for an empty caption.
     """
     _check_stems(targets)
-    empty = [s.image for t in targets for s in t.sources if s.caption_text is not None and not s.caption_text.strip()]
+    empty = [
+        s.image
+        for t in targets
+        for s in t.sources
+        if s.caption_text is not None and not s.caption_text.strip()
+    ]
     if empty:
         raise InputError(
-            f"empty captions, at which trainers stop: {_listed(empty)}", hint="write a tag, or remove the caption file"
+            f"empty captions, at which trainers stop: {_listed(empty)}",
+            hint="write a tag, or remove the caption file",
         )
-    return tuple(op for target in targets for source in target.sources for op in _fill(target.folder, source))
+    return tuple(
+        op for target in targets for source in target.sources for op in _fill(target.folder, source)
+    )
 
 
 def _fill(folder: Path, source: Source) -> list[FileOp]:
     ops: list[FileOp] = [Link(source.image, folder / source.image.name)]
     if source.caption_text is not None:
-        ops.append(WriteText((folder / source.image.name).with_suffix(CAPTION_SUFFIX), source.caption_text))
+        ops.append(
+            WriteText((folder / source.image.name).with_suffix(CAPTION_SUFFIX), source.caption_text)
+        )
     if source.mask is not None:
         ops.append(Copy(source.mask, folder / MASKS / f"{source.image.stem}{source.mask.suffix}"))
     return ops
 
 
 def _check_stems(targets: Sequence[Target]) -> None:
-    """Two pictures of one stem would share a caption; two whose names differ by case would be one on some disks."""
+    """Two pictures of one stem would share a caption; two whose names differ by case would be one
+    on some disks.
+    """
     first: dict[tuple[Path, str], Path] = {}
     twins = []
     for target in targets:
@@ -211,7 +240,10 @@ def _check_stems(targets: Sequence[Target]) -> None:
             first.setdefault(key, source.image)
     if twins:
         more = f"; and {len(twins) - 5} more" if len(twins) > 5 else ""
-        raise PlanConflict(f"pictures of one name: {'; '.join(twins[:5])}{more}", hint="dsk rename makes names unique")
+        raise PlanConflict(
+            f"pictures of one name: {'; '.join(twins[:5])}{more}",
+            hint="dsk rename makes names unique",
+        )
 
 
 def _listed(paths: Sequence[Path]) -> str:
@@ -219,12 +251,15 @@ def _listed(paths: Sequence[Path]) -> str:
     return ", ".join(display(path.name) for path in paths[:5]) + more
 
 
-def plan_layout(targets: Sequence[Target], *, root: Path, existing: Mapping[Path, bool], trash: Path) -> Plan:
+def plan_layout(
+    targets: Sequence[Target], *, root: Path, existing: Mapping[Path, bool], trash: Path
+) -> Plan:
     """Bring the folders below `root` to what `targets` say, with as few operations as can be.
 
-    existing: the pictures, captions and masks that stand in the folders now, and whether each already holds what
-    `wanted` puts there (False also for a file that nobody wants). Stale captions are rewritten; every other stale
-    file moves to the same relative path below `trash`, which must be a fresh folder. Files not listed stay.
+    existing: the pictures, captions and masks that stand in the folders now, and whether each
+    already holds what `wanted` puts there (False also for a file that nobody wants). Stale captions
+    are rewritten; every other stale file moves to the same relative path below `trash`, which must
+    be a fresh folder. Files not listed stay.
     """
     ops = wanted(targets)
     fresh = [op for op in ops if not existing.get(_target(op), False)]
@@ -241,18 +276,26 @@ def _target(op: FileOp) -> Path:
 def plan_repeats_change(tree: LaidOut, repeats: Mapping[str, int]) -> Plan:
     """Rename the folders of concepts whose repeats change; pictures stay in them.
 
-    repeats: concept -> repeats. Raises ConfigError for a concept that has no folder, PlanConflict where two folders
-    would have one name.
+    repeats: concept -> repeats. Raises ConfigError for a concept that has no folder, PlanConflict
+    where two folders would have one name.
     """
     known = {folder.concept.name for folder in tree.concepts}
     for name in repeats:
         if name not in known:
             near = get_close_matches(name, known, n=1)
-            hint = f"did you mean `{display(near[0])}`?" if near else f"there are: {', '.join(sorted(known)) or 'none'}"
+            hint = (
+                f"did you mean `{display(near[0])}`?"
+                if near
+                else f"there are: {', '.join(sorted(known)) or 'none'}"
+            )
             raise ConfigError(f"no folder holds the concept `{display(name)}`", hint=hint)
     new = {
         folder.path: folder.path.with_name(
-            folder_name(Concept(repeats.get(folder.concept.name, folder.concept.repeats), folder.concept.name))
+            folder_name(
+                Concept(
+                    repeats.get(folder.concept.name, folder.concept.repeats), folder.concept.name
+                )
+            )
         )
         for folder in tree.concepts
     }
@@ -260,6 +303,7 @@ def plan_repeats_change(tree: LaidOut, repeats: Mapping[str, int]) -> Plan:
     twice = sorted({path for path, following in pairwise(paths) if path == following})
     if twice:
         raise PlanConflict(
-            f"two folders would both become {_listed(twice)}", hint="merge them, or leave their repeats as they are"
+            f"two folders would both become {_listed(twice)}",
+            hint="merge them, or leave their repeats as they are",
         )
     return Plan.of(Move(src, dst) for src, dst in new.items() if src != dst)

@@ -1,4 +1,6 @@
-"""Naming: numbered, unique names for pictures and all that belongs to them, and which names files may have."""
+"""Naming: numbered, unique names for pictures and all that belongs to them, and which names files
+may have.
+"""
 
 from __future__ import annotations
 
@@ -16,10 +18,13 @@ from datasetkit.project.plans import Copy, FileOp, Move, Plan
 # Bytes of UTF-8 that the usual file systems give a name.
 MAX_NAME_BYTES = 255
 # Names that Windows keeps for devices, with any suffix.
-_RESERVED = frozenset(["con", "prn", "aux", "nul", *(f"{port}{n}" for port in ("com", "lpt") for n in range(1, 10))])
+_RESERVED = frozenset(
+    ["con", "prn", "aux", "nul", *(f"{port}{n}" for port in ("com", "lpt") for n in range(1, 10))]
+)
 # `PREFIX_001`: the least width, so that small sets look alike.
 _WIDTH = 3
-# A longer number (a date, a camera's counter) is no number of ours: such a picture is numbered anew.
+# A longer number (a date, a camera's counter) is no number of ours: such a picture is numbered
+# anew.
 _MAX_DIGITS = 6
 # A cache of latents belongs to one picture: a copy of it would be another picture's.
 _LATENTS = ".npz"
@@ -52,17 +57,21 @@ def plan_rename(
     start: int = 1,
     taken: Collection[Path] = (),
 ) -> Plan:
-    """Name pictures `PREFIX_001.jpg ...` in natural order, and give their siblings the same new stem.
+    """Name pictures `PREFIX_001.jpg ...` in natural order, and give their siblings the same new
+    stem.
 
-    siblings: for each image the files that belong to it (same stem, `image.jpg.txt` side-cars, `masks/<stem>.png`);
-    a file that two images share goes with one, and the other gets a copy. taken: other files, whose names are never
-    used. Pictures that are named so already keep their number (wider where the set grew), so a second run plans
-    nothing. All sources are names before the plan: moves may swap. Raises ConfigError, PlanConflict.
+    siblings: for each image the files that belong to it (same stem, `image.jpg.txt` side-cars,
+    `masks/<stem>.png`); a file that two images share goes with one, and the other gets a copy.
+    taken: other files, whose names are never used. Pictures that are named so already keep their
+    number (wider where the set grew), so a second run plans nothing. All sources are names before
+    the plan: moves may swap. Raises ConfigError, PlanConflict.
     """
     _check_prefix(prefix, start)
     images = sorted(dict.fromkeys(images), key=lambda path: natural_key(str(path)))
     stems = _stems(images, prefix, start, _foreign_stems(images, siblings, taken))
-    ops: list[FileOp] = [Move(image, image.with_name(stems[image] + image.suffix.lower())) for image in images]
+    ops: list[FileOp] = [
+        Move(image, image.with_name(stems[image] + image.suffix.lower())) for image in images
+    ]
     for sibling, owners in _owners(images, siblings, stems).items():
         first, *rest = (sibling.with_name(stems[image] + _tail(sibling, image)) for image in owners)
         ops.append(Move(sibling, first))
@@ -77,7 +86,10 @@ def _check_prefix(prefix: str, start: int) -> None:
     if fault is None and prefix.startswith("-"):
         fault = "begins with a dash, which commands read as an option"
     if fault is not None:
-        raise ConfigError(f"the prefix `{display(prefix)}` {fault}", hint="choose plain letters, such as `MikamiYua`")
+        raise ConfigError(
+            f"the prefix `{display(prefix)}` {fault}",
+            hint="choose plain letters, such as `MikamiYua`",
+        )
     if start < 0:
         raise ConfigError(f"start = {start}", hint="give 0 or more")
 
@@ -85,7 +97,9 @@ def _check_prefix(prefix: str, start: int) -> None:
 def _foreign_stems(
     images: Sequence[Path], siblings: Mapping[Path, Sequence[Path]], taken: Collection[Path]
 ) -> frozenset[str]:
-    """Return the stems that files of nobody have: a picture that took one would adopt a stranger's caption."""
+    """Return the stems that files of nobody have: a picture that took one would adopt a stranger's
+    caption.
+    """
     ours = {*images, *(path for image in images for path in siblings.get(image, ()))}
     names = {path.name for path in taken if path not in ours}
     return frozenset(fold(head) for name in names for head in (name, *_heads(name)))
@@ -101,8 +115,12 @@ def fold(text: str) -> str:
     return unicodedata.normalize("NFC", text).casefold()
 
 
-def _stems(images: Sequence[Path], prefix: str, start: int, foreign: Collection[str]) -> dict[Path, str]:
-    """Choose the new stem of each image: kept numbers first, then the lowest free ones, all of one width."""
+def _stems(
+    images: Sequence[Path], prefix: str, start: int, foreign: Collection[str]
+) -> dict[Path, str]:
+    """Choose the new stem of each image: kept numbers first, then the lowest free ones, all of one
+    width.
+    """
     named = _named(images, prefix, start)
     width = max([_WIDTH, *(len(image.stem) - len(prefix) - 1 for image in named)])
     while True:
@@ -127,16 +145,28 @@ def _named(images: Sequence[Path], prefix: str, start: int) -> dict[Path, int]:
 
 
 def _numbers(
-    images: Sequence[Path], named: Mapping[Path, int], stem: Callable[[int], str], start: int, foreign: Collection[str]
+    images: Sequence[Path],
+    named: Mapping[Path, int],
+    stem: Callable[[int], str],
+    start: int,
+    foreign: Collection[str],
 ) -> dict[Path, int]:
-    """Give each image a number of its own; where two claim one, the image that has its final name keeps it."""
+    """Give each image a number of its own; where two claim one, the image that has its final name
+    keeps it.
+    """
     kept: dict[int, Path] = {}
-    for image in sorted(named, key=lambda path: path.name != stem(named[path]) + path.suffix.lower()):
+    for image in sorted(
+        named, key=lambda path: path.name != stem(named[path]) + path.suffix.lower()
+    ):
         number = named[image]
         if number not in kept and (image.stem == stem(number) or fold(stem(number)) not in foreign):
             kept[number] = image
     numbers = {image: number for number, image in kept.items()}
-    free = (number for number in itertools.count(start) if number not in kept and fold(stem(number)) not in foreign)
+    free = (
+        number
+        for number in itertools.count(start)
+        if number not in kept and fold(stem(number)) not in foreign
+    )
     return {image: numbers[image] if image in numbers else next(free) for image in images}
 
 
@@ -145,7 +175,8 @@ def _owners(
 ) -> dict[Path, list[Path]]:
     """Return the images of each sibling; first the one that it goes with, the others get copies.
 
-    That is an image of its stem rather than of its full name (`a.jpg.txt`), one that keeps its stem, the first.
+    That is an image of its stem rather than of its full name (`a.jpg.txt`), one that keeps its
+    stem, the first.
     """
     owners: dict[Path, list[Path]] = {}
     for image in images:
@@ -171,7 +202,9 @@ def _tail(sibling: Path, image: Path) -> str:
 
 
 def _check_targets(ops: Sequence[FileOp], taken: Collection[Path]) -> None:
-    """Refuse a plan that would write a name twice, overwrite a file that stays, or make names that are too long."""
+    """Refuse a plan that would write a name twice, overwrite a file that stays, or make names that
+    are too long.
+    """
     moves = [op for op in ops if isinstance(op, Move | Copy)]
     staying = set(taken) - {op.src for op in moves}
     targets: dict[Path, Path] = {}
@@ -179,13 +212,20 @@ def _check_targets(ops: Sequence[FileOp], taken: Collection[Path]) -> None:
     for op in moves:
         if len(op.dst.name.encode("utf-8", "surrogateescape")) > MAX_NAME_BYTES:
             raise ConfigError(
-                f"`{display(op.dst.name)}` is longer than {MAX_NAME_BYTES} bytes", hint="choose a shorter prefix"
+                f"`{display(op.dst.name)}` is longer than {MAX_NAME_BYTES} bytes",
+                hint="choose a shorter prefix",
             )
         other = targets.setdefault(op.dst, op.src)
         if other != op.src:
-            conflicts.append(f"{display(other.name)} and {display(op.src.name)} both become {display(op.dst.name)}")
+            conflicts.append(
+                f"{display(other.name)} and {display(op.src.name)} both become "
+                f"{display(op.dst.name)}"
+            )
         elif op.dst in staying:
             conflicts.append(f"{display(op.src.name)} becomes {display(op.dst.name)}, which exists")
     if conflicts:
         more = f"; and {len(conflicts) - 5} more" if len(conflicts) > 5 else ""
-        raise PlanConflict("; ".join(conflicts[:5]) + more, hint="rename or remove one of them; nothing was changed")
+        raise PlanConflict(
+            "; ".join(conflicts[:5]) + more,
+            hint="rename or remove one of them; nothing was changed",
+        )

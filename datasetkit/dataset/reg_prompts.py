@@ -1,4 +1,6 @@
-"""Generated pictures: what is drawn for a regularisation set, in which sizes, and what is told of each."""
+"""Generated pictures: what is drawn for a regularisation set, in which sizes, and what is told of
+each.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,9 @@ _LEAST: Final = 64
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """One picture to draw. stem: of its file; prompt: also its caption; size: width and height in pixels."""
+    """One picture to draw. stem: of its file; prompt: also its caption; size: width and height in
+    pixels.
+    """
 
     index: int
     stem: str
@@ -32,7 +36,9 @@ class Wanted:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What all pictures of a set have in common. model: its name, without folders; hash: sha256 of its weights."""
+    """What all pictures of a set have in common. model: its name, without folders; hash: sha256 of
+    its weights.
+    """
 
     class_name: str
     model: str
@@ -56,7 +62,12 @@ class Record:
 
     def text(self) -> str:
         """Return the file's text."""
-        told = {"version": RECORD, "program": self.program, **asdict(self.settings), **asdict(self.wanted)}
+        told = {
+            "version": RECORD,
+            "program": self.program,
+            **asdict(self.settings),
+            **asdict(self.wanted),
+        }
         # Both have a seed: that of the set, and the picture's own.
         told["seed"], told["set_seed"] = self.wanted.seed, self.settings.seed
         return json.dumps(told, ensure_ascii=False, indent=2) + "\n"
@@ -71,7 +82,9 @@ class Record:
             "Seed": wanted.seed, "Size": f"{width}x{height}", "Model hash": settings.hash[:10],
             "Model": settings.model, "Clip skip": settings.clip_skip, "Version": self.program,
         }  # fmt: skip
-        return f"{wanted.prompt}{negative}\n" + ", ".join(f"{key}: {value}" for key, value in facts.items())
+        return f"{wanted.prompt}{negative}\n" + ", ".join(
+            f"{key}: {value}" for key, value in facts.items()
+        )
 
 
 def parse(text: str) -> Mapping[str, Any] | None:
@@ -80,7 +93,11 @@ def parse(text: str) -> Mapping[str, Any] | None:
         told = json.loads(text)
     except ValueError:
         return None
-    return told if isinstance(told, dict) and told.get("version") == RECORD and "set_seed" in told else None
+    return (
+        told
+        if isinstance(told, dict) and told.get("version") == RECORD and "set_seed" in told
+        else None
+    )
 
 
 def differing(told: Mapping[str, Any], settings: Settings) -> str:
@@ -103,20 +120,30 @@ def reclassed(caption: Caption, triggers: Sequence[str], class_name: str) -> Cap
     return Caption((class_name, *(tag for tag in caption.tags if normal_form(tag) not in gone)))
 
 
-def wanted(class_name: str, count: int, prompts: Sequence[str], sizes: Sequence[Size], seed: int) -> tuple[Wanted, ...]:
+def wanted(
+    class_name: str, count: int, prompts: Sequence[str], sizes: Sequence[Size], seed: int
+) -> tuple[Wanted, ...]:
     """Return the pictures to draw: prompts and sizes in turn, the seeds one after the other.
 
     So a set that grows keeps what it has.
     """
     stem = "_".join(class_name.split())
     return tuple(
-        Wanted(n, f"{stem}_{n + 1:04d}", prompts[n % len(prompts)], fitted(sizes[n % len(sizes)]), (seed + n) % 2**63)
+        Wanted(
+            n,
+            f"{stem}_{n + 1:04d}",
+            prompts[n % len(prompts)],
+            fitted(sizes[n % len(sizes)]),
+            (seed + n) % 2**63,
+        )
         for n in range(count)
     )
 
 
 def fitted(size: Size) -> Size:
-    """Return a size that can be drawn, of the same shape: sides that are multiples of 8, none below 64."""
+    """Return a size that can be drawn, of the same shape: sides that are multiples of 8, none below
+    64.
+    """
     larger = max(1.0, _LEAST / min(size))
     width, height = (int(side * larger) // _STEP * _STEP for side in size)
     return width, height

@@ -1,7 +1,9 @@
-"""Repeats: how many times a picture is seen in an epoch, and how many optimizer steps that makes, exactly.
+"""Repeats: how many times a picture is seen in an epoch, and how many optimizer steps that makes,
+exactly.
 
-The planner and the trainer count with these same functions, so what is printed is what is trained. A visit is one
-look at one picture; an epoch visits each training picture `repeats` times; batches never mix buckets.
+The planner and the trainer count with these same functions, so what is printed is what is trained.
+A visit is one look at one picture; an epoch visits each training picture `repeats` times; batches
+never mix buckets.
 """
 
 from __future__ import annotations
@@ -20,7 +22,9 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class RegVisits(Generic[T]):
-    """Which regularisation pictures an epoch uses, and how often each. unused: those it never reaches."""
+    """Which regularisation pictures an epoch uses, and how often each. unused: those it never
+    reaches.
+    """
 
     visits: tuple[tuple[T, int], ...]
     unused: tuple[T, ...]
@@ -34,8 +38,9 @@ class RegVisits(Generic[T]):
 def reg_visits(num_train: int, reg: Sequence[tuple[T, int]]) -> RegVisits[T]:
     """Match (picture, repeats) of the regularisation set to `num_train` training visits, in order.
 
-    As sd-scripts: each picture comes with its repeats until the training visits are reached (the last may overshoot);
-    when the set is too small, rounds of one visit each follow. So an epoch has about twice the visits.
+    As sd-scripts: each picture comes with its repeats until the training visits are reached (the
+    last may overshoot); when the set is too small, rounds of one visit each follow. So an epoch has
+    about twice the visits.
     """
     used: list[tuple[T, int]] = []
     missing = num_train
@@ -51,12 +56,16 @@ def reg_visits(num_train: int, reg: Sequence[tuple[T, int]]) -> RegVisits[T]:
 
 
 def balance_reg(train_visits: int, reg_images: int) -> int:
-    """Return the most repeats with which every regularisation picture is still used; 1 where even that is too many."""
+    """Return the most repeats with which every regularisation picture is still used; 1 where even
+    that is too many.
+    """
     return max(1, train_visits // max(1, reg_images))
 
 
 def epoch_batches(bucket_counts: Mapping[Size, int], batch_size: int) -> int:
-    """Return the batches of an epoch from the visits in each bucket; each bucket rounds up its last batch."""
+    """Return the batches of an epoch from the visits in each bucket; each bucket rounds up its last
+    batch.
+    """
     return sum(-(-visits // batch_size) for visits in bucket_counts.values())
 
 
@@ -101,7 +110,9 @@ class Schedule:
 
 @dataclass(frozen=True, slots=True)
 class Totals:
-    """The exact numbers of a run. visits, buckets (visits in each), batches, steps_per_epoch: an epoch's."""
+    """The exact numbers of a run. visits, buckets (visits in each), batches, steps_per_epoch: an
+    epoch's.
+    """
 
     visits: int
     buckets: Mapping[Size, int]
@@ -114,8 +125,8 @@ class Totals:
 class ConceptImages:
     """The pictures of one concept, by their sizes where these are known, else by their number.
 
-    sizes: (width, height) in pixels, EXIF turn applied. repeats: fixed by the person, None to be planned (for a
-    regularisation set None means 1).
+    sizes: (width, height) in pixels, EXIF turn applied. repeats: fixed by the person, None to be
+    planned (for a regularisation set None means 1).
     """
 
     name: str
@@ -125,7 +136,9 @@ class ConceptImages:
 
     def __post_init__(self) -> None:
         if not self.images:
-            raise DatasetError(f"the concept {self.name!r} has no pictures", hint="add pictures or drop the folder")
+            raise DatasetError(
+                f"the concept {self.name!r} has no pictures", hint="add pictures or drop the folder"
+            )
         if self.repeats is not None and self.repeats < 1:
             raise ConfigError(f"repeats = {self.repeats} for {self.name!r}", hint="give 1 or more")
 
@@ -135,7 +148,9 @@ class ConceptImages:
         return len(self.sizes) or max(0, self.count)
 
     def buckets(self, rules: BucketRules) -> tuple[Size, ...]:
-        """Return the bucket of each picture, in order; without sizes all are taken to be of the resolution."""
+        """Return the bucket of each picture, in order; without sizes all are taken to be of the
+        resolution.
+        """
         if not self.sizes:
             return (rules.resolution,) * self.images
         return tuple(select(rules, *size).bucket for size in self.sizes)
@@ -145,9 +160,10 @@ class ConceptImages:
 class ConceptPlan:
     """What was planned for one concept.
 
-    buckets: bucket -> pictures. ideal: steps / epochs / images * batch before rounding, None where repeats were fixed
-    or no steps were asked. alone: the exact numbers if this concept were trained alone, without regularisation.
-    one_bucket_assumed: the sizes were not known, so the rounding of each bucket is missing.
+    buckets: bucket -> pictures. ideal: steps / epochs / images * batch before rounding, None where
+    repeats were fixed or no steps were asked. alone: the exact numbers if this concept were trained
+    alone, without regularisation. one_bucket_assumed: the sizes were not known, so the rounding of
+    each bucket is missing.
     """
 
     name: str
@@ -166,7 +182,9 @@ class ConceptPlan:
 
 @dataclass(frozen=True, slots=True)
 class RegPlan:
-    """What an epoch takes from the regularisation set. wanted: its images x repeats; visits: what is really taken."""
+    """What an epoch takes from the regularisation set. wanted: its images x repeats; visits: what
+    is really taken.
+    """
 
     images: int
     wanted: int
@@ -178,8 +196,9 @@ class RegPlan:
 class RepeatsPlan:
     """The plan of a run: per concept, for all concepts together, and with the regularisation set.
 
-    steps: the optimizer steps asked for a concept, None for none. train: all concepts (they share batches, so it may
-    be less than the sum of them alone). total: train and regularisation together; equal to train without a set.
+    steps: the optimizer steps asked for a concept, None for none. train: all concepts (they share
+    batches, so it may be less than the sum of them alone). total: train and regularisation
+    together; equal to train without a set.
     """
 
     concepts: tuple[ConceptPlan, ...]
@@ -200,13 +219,16 @@ def plan(
 ) -> RepeatsPlan:
     """Choose the repeats of each concept and count the steps, exactly.
 
-    steps: optimizer steps for a concept on its own pictures. The concept of the most pictures, whose visits can be
-    chosen in the coarsest way only, comes as near to them as can be; the others get the repeats that bring their
-    visits an epoch nearest to its visits (76 pictures at 1 and 16 at 5: 76 and 80). Without steps the most pictures
-    get 1, or the others follow the largest concept whose repeats are fixed. Fixed repeats are never changed.
+    steps: optimizer steps for a concept on its own pictures. The concept of the most pictures,
+    whose visits can be chosen in the coarsest way only, comes as near to them as can be; the others
+    get the repeats that bring their visits an epoch nearest to its visits (76 pictures at 1 and 16
+    at 5: 76 and 80). Without steps the most pictures get 1, or the others follow the largest
+    concept whose repeats are fixed. Fixed repeats are never changed.
     """
     if not concepts:
-        raise DatasetError("there is no concept to plan", hint="make folders such as `10_name`, or name a folder")
+        raise DatasetError(
+            "there is no concept to plan", hint="make folders such as `10_name`, or name a folder"
+        )
     if steps is not None and steps < 1:
         raise ConfigError(f"steps = {steps}", hint="give 1 or more")
     counts = [Counter(concept.buckets(rules)) for concept in concepts]
@@ -218,7 +240,9 @@ def plan(
             repeats=n,
             buckets=dict(sorted(count.items())),
             alone=schedule.totals(_times(count, n)),
-            ideal=None if steps is None or concept.repeats else _ideal(concept.images, schedule, steps),
+            ideal=None
+            if steps is None or concept.repeats
+            else _ideal(concept.images, schedule, steps),
             one_bucket_assumed=rules.enabled and not concept.sizes,
         )
         for concept, count, n in zip(concepts, counts, repeats, strict=True)
@@ -240,7 +264,9 @@ def plan(
 def _match_reg(
     reg: Sequence[ConceptImages], rules: BucketRules, num_train: int
 ) -> tuple[RegPlan | None, Counter[Size]]:
-    """Return what an epoch takes from the regularisation set, and the visits that this adds to each bucket."""
+    """Return what an epoch takes from the regularisation set, and the visits that this adds to each
+    bucket.
+    """
     added: Counter[Size] = Counter()
     if not reg:
         return None, added
@@ -252,11 +278,16 @@ def _match_reg(
 
 
 def _choose(
-    concepts: Sequence[ConceptImages], counts: Sequence[Counter[Size]], schedule: Schedule, steps: int | None
+    concepts: Sequence[ConceptImages],
+    counts: Sequence[Counter[Size]],
+    schedule: Schedule,
+    steps: int | None,
 ) -> list[int]:
     free = [i for i, concept in enumerate(concepts) if concept.repeats is None]
     anchor = max(free, key=lambda i: concepts[i].images, default=None)
-    fixed = [concept.images * concept.repeats for concept in concepts if concept.repeats is not None]
+    fixed = [
+        concept.images * concept.repeats for concept in concepts if concept.repeats is not None
+    ]
     if steps is not None and anchor is not None:
         visits = concepts[anchor].images * nearest_repeats(counts[anchor], schedule, steps)
     elif fixed or anchor is None:
@@ -269,14 +300,15 @@ def _choose(
 def nearest_repeats(images: Mapping[Size, int], schedule: Schedule, steps: int) -> int:
     """Return the repeats whose exact optimizer steps come nearest to `steps`, at least 1.
 
-    images: bucket -> pictures. Of several with the same steps the one nearest to steps / epochs / images * batch;
-    of two equally far, the smaller.
+    images: bucket -> pictures. Of several with the same steps the one nearest to steps / epochs /
+    images * batch; of two equally far, the smaller.
     """
 
     def exact(repeats: int) -> int:
         return schedule.steps(_times(images, repeats))
 
-    # The exact steps never fall short of the formula's, so the formula bounds the repeats from above.
+    # The exact steps never fall short of the formula's, so the formula bounds the repeats from
+    # above.
     ideal = _ideal(sum(images.values()), schedule, steps)
     candidates = range(1, int(ideal) + 2)
     below = bisect_right(candidates, steps, key=exact)
@@ -296,7 +328,9 @@ def _ideal(images: int, schedule: Schedule, steps: int) -> float:
 
 
 def _nearest_multiple(visits: int, images: int) -> int:
-    """Return the repeats that bring `images` pictures nearest to `visits`, the smaller of two, at least 1."""
+    """Return the repeats that bring `images` pictures nearest to `visits`, the smaller of two, at
+    least 1.
+    """
     below = visits // images
     return max(1, below if visits - below * images <= (below + 1) * images - visits else below + 1)
 

@@ -1,4 +1,6 @@
-"""Reports: how often each tag stands in a data set, what it comes together with, and what that will teach the model."""
+"""Reports: how often each tag stands in a data set, what it comes together with, and what that will
+teach the model.
+"""
 
 from __future__ import annotations
 
@@ -27,8 +29,8 @@ __all__ = [
 
 SINGLETON: Final = "singleton"
 UNKNOWN: Final = "not in vocabulary"
-# Spreadsheets run cells that begin like this as formulas; real tags do (`=_=`, `+_+`, `@_@`). The wide forms count
-# too in East Asian locales (OWASP, CSV Injection).
+# Spreadsheets run cells that begin like this as formulas; real tags do (`=_=`, `+_+`, `@_@`). The
+# wide forms count too in East Asian locales (OWASP, CSV Injection).
 _FORMULA: Final = ("=", "+", "-", "@", "\t", "\r", "＝", "＋", "－", "＠")
 
 
@@ -36,7 +38,8 @@ _FORMULA: Final = ("=", "+", "-", "@", "\t", "\r", "＝", "＋", "－", "＠")
 class Captioned:
     """One picture of a concept as the trainer will see it.
 
-    repeats: visits an epoch. tags: its caption. scores: what the tagger gave (0..1), None for a hand-written caption.
+    repeats: visits an epoch. tags: its caption. scores: what the tagger gave (0..1), None for a
+    hand-written caption.
     """
 
     concept: str
@@ -46,14 +49,18 @@ class Captioned:
     scores: Mapping[str, float] | None = None
 
 
-def frequency(items: Sequence[Captioned], triggers: Sequence[str], vocabulary: Vocabulary) -> DataFrame:
-    """Count the tags of each concept and of the whole set (`(total)`), the most frequent first, ties by tag.
+def frequency(
+    items: Sequence[Captioned], triggers: Sequence[str], vocabulary: Vocabulary
+) -> DataFrame:
+    """Count the tags of each concept and of the whole set (`(total)`), the most frequent first,
+    ties by tag.
 
-    One row for a concept and a tag as it is spelled, with the columns: concept; tag; category (`trigger`, the
-    vocabulary's, or blank); images that hold it; of_images, the concept's images; percent = images / of_images * 100;
-    weighted, the visits an epoch of those images; mean_score (blank where no score is known); for each trigger T
-    `P(tag | T)`, the share of T's images that hold the tag (blank where T stands in none); flags, joined by `; `.
-    A tag in all images is learnt as part of the trigger. Of two near spellings the less trusted one is flagged.
+    One row for a concept and a tag as it is spelled, with the columns: concept; tag; category
+    (`trigger`, the vocabulary's, or blank); images that hold it; of_images, the concept's images;
+    percent = images / of_images * 100; weighted, the visits an epoch of those images; mean_score
+    (blank where no score is known); for each trigger T `P(tag | T)`, the share of T's images that
+    hold the tag (blank where T stands in none); flags, joined by `; `. A tag in all images is
+    learnt as part of the trigger. Of two near spellings the less trusted one is flagged.
     """
     from pandas import DataFrame
 
@@ -88,7 +95,16 @@ def frequency(items: Sequence[Captioned], triggers: Sequence[str], vocabulary: V
 
 def columns(triggers: Sequence[str]) -> list[str]:
     """Return the column names of the frequency table."""
-    fixed = ["concept", "tag", "category", "images", "of_images", "percent", "weighted", "mean_score"]
+    fixed = [
+        "concept",
+        "tag",
+        "category",
+        "images",
+        "of_images",
+        "percent",
+        "weighted",
+        "mean_score",
+    ]
     return [*fixed, *(conditional(trigger) for trigger in triggers), "flags"]
 
 
@@ -100,8 +116,9 @@ def conditional(trigger: str) -> str:
 def cooccurrence(items: Sequence[Captioned]) -> DataFrame:
     """List the pairs of tags that stand together in two or more images, per concept and `(total)`.
 
-    Columns: concept; tag_a < tag_b; images that hold both; jaccard = both / either (1 = never apart); lift = how many
-    times more often together than if they were independent. Most images first, then jaccard, then by tag.
+    Columns: concept; tag_a < tag_b; images that hold both; jaccard = both / either (1 = never
+    apart); lift = how many times more often together than if they were independent. Most images
+    first, then jaccard, then by tag.
     """
     from pandas import DataFrame
 
@@ -109,12 +126,23 @@ def cooccurrence(items: Sequence[Captioned]) -> DataFrame:
     rows: list[tuple[str, str, str, int, float, float]] = []
     for concept, members in _concepts(items):
         single = Counter(tag for member in members for tag in set(member.tags))
-        both = Counter(pair for member in members for pair in combinations(sorted(set(member.tags)), 2))
+        both = Counter(
+            pair for member in members for pair in combinations(sorted(set(member.tags)), 2)
+        )
         found: list[tuple[str, str, str, int, float, float]] = []
         for (a, b), n in both.items():
             if n > 1:
                 jaccard = round(n / (single[a] + single[b] - n), 4)
-                found.append((concept, a, b, n, jaccard, round(n * len(members) / (single[a] * single[b]), 4)))
+                found.append(
+                    (
+                        concept,
+                        a,
+                        b,
+                        n,
+                        jaccard,
+                        round(n * len(members) / (single[a] * single[b]), 4),
+                    )
+                )
         rows.extend(sorted(found, key=lambda row: (-row[3], -row[4], row[1], row[2])))
     return DataFrame(rows, columns=names)
 
@@ -122,7 +150,8 @@ def cooccurrence(items: Sequence[Captioned]) -> DataFrame:
 def csv_text(frame: DataFrame, *, excel: bool = False) -> str:
     """Write a table as CSV by RFC 4180 (commas, CRLF, doubled quotes); encode it as UTF-8.
 
-    excel: begin with a byte-order mark, and with an apostrophe each text that a spreadsheet would run as a formula.
+    excel: begin with a byte-order mark, and with an apostrophe each text that a spreadsheet would
+    run as a formula.
     """
     if excel:
         frame = frame.rename(columns=_guarded).map(_guarded)
@@ -131,7 +160,9 @@ def csv_text(frame: DataFrame, *, excel: bool = False) -> str:
 
 
 def plot(frame: DataFrame, path: Path | None = None) -> bytes:
-    """Draw the 30 most frequent tags of each concept of a frequency table; return the PNG, and write it to `path`."""
+    """Draw the 30 most frequent tags of each concept of a frequency table; return the PNG, and
+    write it to `path`.
+    """
     png = tag_chart(frame)
     if path is not None:
         write_atomic(path, png)
@@ -139,7 +170,9 @@ def plot(frame: DataFrame, path: Path | None = None) -> bytes:
 
 
 def _concepts(items: Sequence[Captioned]) -> list[tuple[str, Sequence[Captioned]]]:
-    """Return the items of each concept by name, then all of them; the order of the items does not matter."""
+    """Return the items of each concept by name, then all of them; the order of the items does not
+    matter.
+    """
     by_name: defaultdict[str, list[Captioned]] = defaultdict(list)
     for item in items:
         by_name[item.concept].append(item)
@@ -166,7 +199,9 @@ def _share(images: set[int], carrying: set[int]) -> float:
 
 
 def _mean_scores(members: Sequence[Captioned]) -> dict[str, float]:
-    """Return the mean score of each tag (by normal form) over the images that hold it and have a score for it."""
+    """Return the mean score of each tag (by normal form) over the images that hold it and have a
+    score for it.
+    """
     found: defaultdict[str, list[float]] = defaultdict(list)
     for member in members:
         if member.scores is not None:
@@ -189,10 +224,12 @@ def _flags(images: int, of_images: int, *, is_trigger: bool) -> list[str]:
 def _near_flags(
     items: Sequence[Captioned], triggers: Sequence[str], vocabulary: Vocabulary
 ) -> dict[str, tuple[str, ...]]:
-    """Return, for the less trusted tag of each pair of near spellings in the set, the tags that it is near to.
+    """Return, for the less trusted tag of each pair of near spellings in the set, the tags that it
+    is near to.
 
-    Trusted most is a trigger, then a tag of the vocabulary, then the more frequent one. Two tags that are both of the
-    vocabulary are no misspellings, unless they are one tag written in two ways.
+    Trusted most is a trigger, then a tag of the vocabulary, then the more frequent one. Two tags
+    that are both of the vocabulary are no misspellings, unless they are one tag written in two
+    ways.
     """
     known = {normal_form(trigger) for trigger in triggers}
     images = Counter(tag for item in items for tag in set(item.tags))
@@ -202,11 +239,19 @@ def _near_flags(
         exempt = all(tag in vocabulary or normal_form(tag) in known for tag in pair)
         if exempt and normal_form(pair[0]) != normal_form(pair[1]):
             continue
-        trust = {tag: (tag in triggers, normal_form(tag) in known, tag in vocabulary, images[tag]) for tag in pair}
+        trust = {
+            tag: (tag in triggers, normal_form(tag) in known, tag in vocabulary, images[tag])
+            for tag in pair
+        }
         # Equal trust: the plainer spelling (no underscore, lower case) is taken for the right one.
-        worse, better = sorted(pair, key=lambda tag: (trust[tag], "_" not in tag, tag == tag.lower(), tag))
+        worse, better = sorted(
+            pair, key=lambda tag: (trust[tag], "_" not in tag, tag == tag.lower(), tag)
+        )
         found[worse].append(better)
-    return {tag: tuple(sorted(others, key=lambda other: (-images[other], other))[:1]) for tag, others in found.items()}
+    return {
+        tag: tuple(sorted(others, key=lambda other: (-images[other], other))[:1])
+        for tag, others in found.items()
+    }
 
 
 def _guarded(cell: object) -> object:

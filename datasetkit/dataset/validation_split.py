@@ -10,12 +10,14 @@ from datasetkit.core.errors import DatasetError
 
 
 def held_out(ids: Iterable[str], reg: Iterable[str], split: float, seed: int) -> tuple[str, ...]:
-    """Return the contents (picture ids) that are held out, in the order in which they are validated.
+    """Return the contents (picture ids) that are held out, in the order in which they are
+    validated.
 
-    A content is held out where its hash with the seed, as a fraction of all hashes, is below `split`: so it does not
-    depend on names, folders, repeats or the other pictures, and pictures that are added later move none of those that
-    are there. At least one is held out, and at least one stays. reg: what also lies in the regularisation set is
-    trained in any case, and so is never held out. Raises DatasetError where no two different pictures are there.
+    A content is held out where its hash with the seed, as a fraction of all hashes, is below
+    `split`: so it does not depend on names, folders, repeats or the other pictures, and pictures
+    that are added later move none of those that are there. At least one is held out, and at least
+    one stays. reg: what also lies in the regularisation set is trained in any case, and so is never
+    held out. Raises DatasetError where no two different pictures are there.
     """
     if not split:
         return ()

@@ -1,4 +1,6 @@
-"""The local executor: a stage's pictures through the threads of this process, results in input order."""
+"""The local executor: a stage's pictures through the threads of this process, results in input
+order.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,14 @@ from contextlib import AbstractContextManager
 from itertools import islice
 from typing import Protocol, TypeVar
 
-from datasetkit.core.errors import ConfigError, DskError, Locked, MissingExtra, ModelFileError, StorageError
+from datasetkit.core.errors import (
+    ConfigError,
+    DskError,
+    Locked,
+    MissingExtra,
+    ModelFileError,
+    StorageError,
+)
 from datasetkit.core.files import display
 from datasetkit.core.progress import SILENT, Reporter
 from datasetkit.core.records import Failed, ImageRecord, Outcome
@@ -31,12 +40,17 @@ class Openable(Protocol[W_co]):
 
 
 def run(
-    stage: Stage[T], records: Sequence[ImageRecord], *, workers: int = 0, reporter: Reporter = SILENT
+    stage: Stage[T],
+    records: Sequence[ImageRecord],
+    *,
+    workers: int = 0,
+    reporter: Reporter = SILENT,
 ) -> Generator[Outcome[T], None, None]:
-    """Open the stage, work on the records, close it: one outcome for each record, in input order, as they come.
+    """Open the stage, work on the records, close it: one outcome for each record, in input order,
+    as they come.
 
-    workers: threads that prepare pictures; 0 means one a core and one more. Without records nothing is opened.
-    Raises what the set-up raises (`Stage.open`, `Worker.process`); see `work`.
+    workers: threads that prepare pictures; 0 means one a core and one more. Without records nothing
+    is opened. Raises what the set-up raises (`Stage.open`, `Worker.process`); see `work`.
     """
     if not records:
         return
@@ -45,7 +59,9 @@ def run(
 
 
 def opened(stage: Openable[W_co]) -> AbstractContextManager[W_co]:
-    """Open a stage in this process, for callers that ask the worker something before they give it pictures."""
+    """Open a stage in this process, for callers that ask the worker something before they give it
+    pictures.
+    """
     return stage.open()
 
 
@@ -60,11 +76,12 @@ def work(
 ) -> Generator[Outcome[T], None, None]:
     """Work on the records with an open worker: one outcome for each, in input order, as they come.
 
-    At most 2 x workers + batch_size prepared pictures wait in memory besides the batch at work. Closing the iterator
-    or Ctrl-C drops what has not begun, and waits for the pictures in hand, so nothing is left half-written.
-    in_turns: `process` fills all cores by itself, so pictures are prepared between its batches and not beside them
-    (a model of two threads, one of which shares its core with a decoder, keeps the other one waiting); at most
-    4 x workers + batch_size then wait. With fewer workers than cores they stay side by side.
+    At most 2 x workers + batch_size prepared pictures wait in memory besides the batch at work.
+    Closing the iterator or Ctrl-C drops what has not begun, and waits for the pictures in hand, so
+    nothing is left half-written. in_turns: `process` fills all cores by itself, so pictures are
+    prepared between its batches and not beside them (a model of two threads, one of which shares
+    its core with a decoder, keeps the other one waiting); at most 4 x workers + batch_size then
+    wait. With fewer workers than cores they stay side by side.
     """
     cores = os.cpu_count() or 1
     threads = workers or cores + 1  # one more than cores: one of them waits for the disk
@@ -83,7 +100,12 @@ def work(
 
 
 def _prepared(
-    worker: Worker[object], records: Sequence[ImageRecord], pool: ThreadPoolExecutor, *, window: int, in_turns: bool
+    worker: Worker[object],
+    records: Sequence[ImageRecord],
+    pool: ThreadPoolExecutor,
+    *,
+    window: int,
+    in_turns: bool,
 ) -> Iterator[Prepared | Failed]:
     """Prepare ahead in the pool, at most `window` pictures at a time; yield in input order.
 
@@ -93,7 +115,10 @@ def _prepared(
     waiting: deque[Future[Prepared | Failed]] = deque()
     while True:
         if not (in_turns and waiting):
-            waiting.extend(pool.submit(_prepare, worker, record) for record in islice(left, window - len(waiting)))
+            waiting.extend(
+                pool.submit(_prepare, worker, record)
+                for record in islice(left, window - len(waiting))
+            )
             if in_turns:
                 wait(waiting)
         if not waiting:
@@ -111,11 +136,17 @@ def _prepare(worker: Worker[object], record: ImageRecord) -> Prepared | Failed:
         return Failed(record.path, error.message, error.hint)
     except MemoryError:
         hint = "--workers 1, or a smaller picture"
-        return Failed(record.path, f"cannot read {display(record.path)}: it does not fit in memory", hint)
+        return Failed(
+            record.path, f"cannot read {display(record.path)}: it does not fit in memory", hint
+        )
 
 
-def _processed(worker: Worker[T], prepared: Iterable[Prepared | Failed], batch_size: int) -> Iterator[Outcome[T]]:
-    """Group what was prepared into batches; a failed picture keeps its place and takes none in a batch."""
+def _processed(
+    worker: Worker[T], prepared: Iterable[Prepared | Failed], batch_size: int
+) -> Iterator[Outcome[T]]:
+    """Group what was prepared into batches; a failed picture keeps its place and takes none in a
+    batch.
+    """
     group: list[Prepared | Failed] = []
     ready = 0
     for item in prepared:

@@ -1,4 +1,6 @@
-"""Contact sheets: many pictures in one, each with its name, what is said of it, and boxes around what was found."""
+"""Contact sheets: many pictures in one, each with its name, what is said of it, and boxes around
+what was found.
+"""
 
 from __future__ import annotations
 
@@ -50,8 +52,12 @@ class Entry:
     boxes: tuple[Box, ...] = ()
 
 
-def draw(entries: Sequence[Entry], title: str = "", *, max_pixels: int = pixels.DEFAULT_MAX_PIXELS) -> bytes:
-    """Draw the first `MOST` pictures as a PNG. One that cannot be read is an empty cell with its reasons."""
+def draw(
+    entries: Sequence[Entry], title: str = "", *, max_pixels: int = pixels.DEFAULT_MAX_PIXELS
+) -> bytes:
+    """Draw the first `MOST` pictures as a PNG. One that cannot be read is an empty cell with its
+    reasons.
+    """
     shown = entries[:MOST]
     more = f", the first {MOST} of {len(entries)}" if len(entries) > len(shown) else ""
     heading = f"{title or _counted(len(entries))}{more}"
@@ -59,12 +65,18 @@ def draw(entries: Sequence[Entry], title: str = "", *, max_pixels: int = pixels.
         thumbnails = list(pool.map(partial(_thumbnail, max_pixels=max_pixels), shown))
     notes = [_notes(entry) for entry in shown]
     across = min(_ACROSS, max(1, len(shown)))
-    bands = [range(start, min(start + across, len(shown))) for start in range(0, len(shown), across)]
+    bands = [
+        range(start, min(start + across, len(shown))) for start in range(0, len(shown), across)
+    ]
     tall = [
-        max(_height(thumbnails[i]) for i in band) + _LINE * (1 + max(len(notes[i]) for i in band)) + 2 * _GAP
+        max(_height(thumbnails[i]) for i in band)
+        + _LINE * (1 + max(len(notes[i]) for i in band))
+        + 2 * _GAP
         for band in bands
     ]
-    width = max(across * (_CELL + _GAP) - _GAP, math.ceil(_font(_TITLE).getlength(heading))) + 2 * _EDGE
+    width = (
+        max(across * (_CELL + _GAP) - _GAP, math.ceil(_font(_TITLE).getlength(heading))) + 2 * _EDGE
+    )
     sheet = Image.new("RGB", (width, _HEAD + sum(tall) + _EDGE), "white")
     pen = ImageDraw.Draw(sheet)
     pen.text((_EDGE, _EDGE - 6), heading, fill=_INK, font=_font(_TITLE))
@@ -74,7 +86,12 @@ def draw(entries: Sequence[Entry], title: str = "", *, max_pixels: int = pixels.
         for column, i in enumerate(band):
             left = _EDGE + column * (_CELL + _GAP)
             _place(sheet, thumbnails[i], left, thumbs_end)
-            pen.text((left, thumbs_end + 4), _fitted(shown[i].name, _font(_NAME)), fill=_INK, font=_font(_NAME))
+            pen.text(
+                (left, thumbs_end + 4),
+                _fitted(shown[i].name, _font(_NAME)),
+                fill=_INK,
+                font=_font(_NAME),
+            )
             for row, line in enumerate(notes[i], 1):
                 pen.text((left, thumbs_end + 4 + row * _LINE), line, fill=_WARN, font=_font(_SMALL))
         top += height
@@ -112,7 +129,9 @@ def _height(thumbnail: Image.Image | None) -> int:
 def _place(sheet: Image.Image, thumbnail: Image.Image | None, left: int, bottom: int) -> None:
     """Stand a thumbnail on the line below which its name begins."""
     if thumbnail is None:
-        ImageDraw.Draw(sheet).rectangle((left, bottom - _CELL // 2, left + _CELL - 1, bottom), fill=_EMPTY)
+        ImageDraw.Draw(sheet).rectangle(
+            (left, bottom - _CELL // 2, left + _CELL - 1, bottom), fill=_EMPTY
+        )
         return
     sheet.paste(thumbnail, (left, bottom - thumbnail.height))
     frame = (left, bottom - thumbnail.height, left + thumbnail.width - 1, bottom - 1)
@@ -162,7 +181,9 @@ def _legible(text: str) -> str:
     """Spell out what the font cannot draw."""
     known = _characters()
     plain = unicodedata.normalize("NFC", display(text))
-    return "".join(c if ord(c) in known else c.encode("unicode_escape").decode("ascii") for c in plain)
+    return "".join(
+        c if ord(c) in known else c.encode("unicode_escape").decode("ascii") for c in plain
+    )
 
 
 @cache

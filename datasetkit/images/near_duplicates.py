@@ -13,17 +13,20 @@ from PIL import Image
 
 from datasetkit.images import pixels
 
-# The bits of a look: is each place of a 9 x 9 grey picture darker than its right neighbour (8 rows of 8), and than the
-# one below it. N. Krawetz, "Kind of Like That" (2013) calls the first half dHash.
+# The bits of a look: is each place of a 9 x 9 grey picture darker than its right neighbour (8 rows
+# of 8), and than the one below it. N. Krawetz, "Kind of Like That" (2013) calls the first half
+# dHash.
 _SIDE = 8
 _BITS = 2 * _SIDE * _SIDE
 _BYTES = _BITS // 8
 LOOK_BYTES = _BYTES + 3
-# A picture is shrunk to this long edge first: the size of a thumbnail, which is then not made twice.
+# A picture is shrunk to this long edge first: the size of a thumbnail, which is then not made
+# twice.
 SEEN_AT = 256
-# Pictures are near-duplicates with so few other bits of 128 and mean colours so near (0 to 255). Measured: copies that
-# were shrunk to a quarter, saved as JPEG of quality 30 or made 10 % brighter differ in up to 7 bits, drawings of one
-# figure with another face in 2, and what is another picture in 38 and more.
+# Pictures are near-duplicates with so few other bits of 128 and mean colours so near (0 to 255).
+# Measured: copies that were shrunk to a quarter, saved as JPEG of quality 30 or made 10 % brighter
+# differ in up to 7 bits, drawings of one figure with another face in 2, and what is another picture
+# in 38 and more.
 MOST_BITS = 12
 MOST_COLOUR = 32
 # Rows of the comparison that are worked on at once.
@@ -47,7 +50,8 @@ def small(
     max_pixels: int = pixels.DEFAULT_MAX_PIXELS,
     open_file: Callable[[Path], BinaryIO] | None = None,
 ) -> Image.Image:
-    """Return a picture, upright and in sRGB, whose long edge is at most `edge` pixels. Raises InputError.
+    """Return a picture, upright and in sRGB, whose long edge is at most `edge` pixels. Raises
+    InputError.
 
     max_pixels, open_file: see `images.load_reduced`.
     """
@@ -64,9 +68,11 @@ def fit(reduced: pixels.Reduced, edge: int) -> Image.Image:
 
 
 def groups(looks: Sequence[bytes]) -> list[list[int]]:
-    """Group what looks nearly the same: lists of indices, each rising, two or more in each, by their first one.
+    """Group what looks nearly the same: lists of indices, each rising, two or more in each, by
+    their first one.
 
-    What is near to one of a group belongs to it. Only pictures of nearly the same brightness are compared.
+    What is near to one of a group belongs to it. Only pictures of nearly the same brightness are
+    compared.
     """
     if not looks:
         return []
@@ -100,7 +106,9 @@ def _near(shapes: NDArray[np.uint64], colours: NDArray[np.int16]) -> Iterable[tu
 
 
 def _joined(number: int, pairs: Iterable[tuple[int, int]]) -> list[int]:
-    """Return the group of each of `number` things, of which these pairs belong together (union-find)."""
+    """Return the group of each of `number` things, of which these pairs belong together
+    (union-find).
+    """
     parent = list(range(number))
 
     def root(of: int) -> int:

@@ -1,4 +1,6 @@
-"""Pixels: the one place that opens and saves pictures, and how any of them becomes upright 8-bit sRGB."""
+"""Pixels: the one place that opens and saves pictures, and how any of them becomes upright 8-bit
+sRGB.
+"""
 
 from __future__ import annotations
 
@@ -29,15 +31,19 @@ EXTENSIONS = IMAGE_SUFFIXES
 WRITERS = {".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG", ".webp": "WEBP"}
 WITH_ALPHA = frozenset({"PNG", "WEBP"})
 DEFAULT_MAX_PIXELS = 64_000_000
-# A JPEG is decoded at no less than this multiple of the size wanted: at 1.0 the result loses 0.3 dB, at 1.5 nothing.
+# A JPEG is decoded at no less than this multiple of the size wanted: at 1.0 the result loses 0.3
+# dB, at 1.5 nothing.
 DRAFT_FACTOR = 1.5
-# A file up to this many bytes goes to its decoder in one piece: 64 KiB at a time, as Pillow has it, costs 1 ms in 30.
+# A file up to this many bytes goes to its decoder in one piece: 64 KiB at a time, as Pillow has it,
+# costs 1 ms in 30.
 _ONE_PIECE = 32 * 2**20
-# Counting the frames of a GIF reads all of it; of a larger file only the second frame is looked for.
+# Counting the frames of a GIF reads all of it; of a larger file only the second frame is looked
+# for.
 _GIF_COUNT_LIMIT = 16 * 2**20
 
-# Pillow's remarks on odd metadata would reach the terminal from any thread, and `catch_warnings` is not safe in
-# threads: they are silenced once, here, for Pillow's own modules. What matters about a picture is raised.
+# Pillow's remarks on odd metadata would reach the terminal from any thread, and `catch_warnings` is
+# not safe in threads: they are silenced once, here, for Pillow's own modules. What matters about a
+# picture is raised.
 warnings.filterwarnings("ignore", module=r"PIL\.")
 logging.getLogger("PIL").addHandler(logging.NullHandler())
 
@@ -51,7 +57,8 @@ _UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-# The mode that a profile's pixels come in, by the colour space that the profile names (ICC.1, 7.2.8).
+# The mode that a profile's pixels come in, by the colour space that the profile names (ICC.1,
+# 7.2.8).
 _PROFILE_MODES = {"RGB": "RGB", "GRAY": "L", "CMYK": "CMYK"}
 
 
@@ -59,9 +66,10 @@ _PROFILE_MODES = {"RGB": "RGB", "GRAY": "L", "CMYK": "CMYK"}
 class Probe:
     """What a picture's header says.
 
-    width, height: pixels as it is looked at (EXIF turn applied). format: one of FORMATS, by content.
-    frames: 1 for a still; the pictures of an animation or the pages of a TIFF (of a GIF beyond 16 MiB just 2).
-    has_alpha: it may have transparent pixels. orientation: how EXIF says that it is turned, 1..8.
+    width, height: pixels as it is looked at (EXIF turn applied). format: one of FORMATS, by
+    content. frames: 1 for a still; the pictures of an animation or the pages of a TIFF (of a GIF
+    beyond 16 MiB just 2). has_alpha: it may have transparent pixels. orientation: how EXIF says
+    that it is turned, 1..8.
     """
 
     width: int
@@ -83,16 +91,20 @@ def probe(path: Path, *, max_pixels: int = DEFAULT_MAX_PIXELS) -> Probe:
 
 
 def _kind(image: Image.Image) -> str:
-    """Return one of FORMATS. A phone's MPO is a JPEG with previews and depth maps behind it, not an animation."""
+    """Return one of FORMATS. A phone's MPO is a JPEG with previews and depth maps behind it, not an
+    animation.
+    """
     return "JPEG" if image.format == "MPO" else image.format or ""
 
 
 @dataclass(frozen=True, slots=True)
 class Reduced:
-    """A picture decoded at a whole, a half, a quarter or an eighth of its size, to be shrunk further.
+    """A picture decoded at a whole, a half, a quarter or an eighth of its size, to be shrunk
+    further.
 
-    width, height: of the whole picture, upright. box: where that lies in the pixels of `image`, (left, top, right,
-    bottom), for `Image.resize`: a side that the reduction does not divide ends inside of a pixel. format: of FORMATS.
+    width, height: of the whole picture, upright. box: where that lies in the pixels of `image`,
+    (left, top, right, bottom), for `Image.resize`: a side that the reduction does not divide ends
+    inside of a pixel. format: of FORMATS.
     """
 
     image: Image.Image
@@ -103,13 +115,18 @@ class Reduced:
 
 
 def load(
-    path: Path, *, alpha: Alpha = "flatten", max_pixels: int = DEFAULT_MAX_PIXELS, shrink_to: int | None = None
+    path: Path,
+    *,
+    alpha: Alpha = "flatten",
+    max_pixels: int = DEFAULT_MAX_PIXELS,
+    shrink_to: int | None = None,
 ) -> Image.Image:
     """Open a picture as upright 8-bit sRGB without metadata; of an animation its first frame.
 
-    alpha: "flatten" lays the picture onto white; "keep" returns RGBA where a pixel is transparent, else RGB.
-    max_pixels: width x height beyond it is refused before anything is decoded. shrink_to: see `load_reduced`.
-    Raises InputError with the reason for a file that cannot be read or is no whole picture.
+    alpha: "flatten" lays the picture onto white; "keep" returns RGBA where a pixel is transparent,
+    else RGB. max_pixels: width x height beyond it is refused before anything is decoded. shrink_to:
+    see `load_reduced`. Raises InputError with the reason for a file that cannot be read or is no
+    whole picture.
     """
     return load_reduced(path, shrink_to, alpha=alpha, max_pixels=max_pixels).image
 
@@ -123,11 +140,13 @@ def load_reduced(
     factor: float = DRAFT_FACTOR,
     open_file: Callable[[Path], BinaryIO] | None = None,
 ) -> Reduced:
-    """Open a picture as `load` does, for a caller who will shrink its long edge to `shrink_to` pixels.
+    """Open a picture as `load` does, for a caller who will shrink its long edge to `shrink_to`
+    pixels.
 
-    A JPEG is decoded at a half, a quarter or an eighth where that leaves at least `factor` times as much. Without
-    the box a side of 3,333 pixels would be scaled as if it were 3,334: at the far edge half a pixel beside.
-    open_file: opens the path, for a caller who must know which file it gets.
+    A JPEG is decoded at a half, a quarter or an eighth where that leaves at least `factor` times as
+    much. Without the box a side of 3,333 pixels would be scaled as if it were 3,334: at the far
+    edge half a pixel beside. open_file: opens the path, for a caller who must know which file it
+    gets.
     """
     with _opened(path, max_pixels, open_file) as image:
         width, height = image.size
@@ -151,26 +170,36 @@ def load_reduced(
 
 
 def save(image: Image.Image, path: Path, *, quality: int = 95) -> None:
-    """Write a picture (L, RGB or RGBA) whole or not at all, in the format of the path's suffix, without metadata.
+    """Write a picture (L, RGB or RGBA) whole or not at all, in the format of the path's suffix,
+    without metadata.
 
     Raises InputError where the format cannot hold it, StorageError where the disk does not take it.
     """
     writer = WRITERS.get(path.suffix.lower())
     if writer is None:
-        raise InputError(f"cannot write {display(path)}: not a format that is written", hint="use jpg, png or webp")
+        raise InputError(
+            f"cannot write {display(path)}: not a format that is written",
+            hint="use jpg, png or webp",
+        )
     try:
         data = encode(image, writer, quality=quality)
     except (OSError, ValueError, MemoryError) as error:
         reason = _one_line(error) or "the encoder failed"
-        raise InputError(f"cannot write {display(path)} as {writer}: {reason}", hint="try --format png") from error
+        raise InputError(
+            f"cannot write {display(path)} as {writer}: {reason}", hint="try --format png"
+        ) from error
     write_atomic(path, data)
 
 
-def encode(image: Image.Image, writer: str, *, quality: int = 95, text: Mapping[str, str] | None = None) -> bytes:
-    """Return the file of a picture as bytes; pixels only: no EXIF, XMP, GPS, comment or profile (it is sRGB).
+def encode(
+    image: Image.Image, writer: str, *, quality: int = 95, text: Mapping[str, str] | None = None
+) -> bytes:
+    """Return the file of a picture as bytes; pixels only: no EXIF, XMP, GPS, comment or profile (it
+    is sRGB).
 
-    quality: 1..100 for JPEG and WebP. A JPEG of 95 and more keeps the colours of every pixel (4:4:4), one below
-    has Pillow's 4:2:0. text: what a PNG tells beside its pixels, by keyword: how one was made that no camera took.
+    quality: 1..100 for JPEG and WebP. A JPEG of 95 and more keeps the colours of every pixel
+    (4:4:4), one below has Pillow's 4:2:0. text: what a PNG tells beside its pixels, by keyword: how
+    one was made that no camera took.
     """
     bare = image.copy()  # the encoders look for comments and profiles in `info`
     bare.info.clear()
@@ -187,10 +216,11 @@ def encode(image: Image.Image, writer: str, *, quality: int = 95, text: Mapping[
 
 
 def to_srgb(image: Image.Image, *, alpha: Alpha = "flatten") -> Image.Image:
-    """Bring a decoded picture of any mode to 8-bit sRGB: RGB, or RGBA where `alpha` is "keep" and it shows through.
+    """Bring a decoded picture of any mode to 8-bit sRGB: RGB, or RGBA where `alpha` is "keep" and
+    it shows through.
 
-    A broken ICC profile, or one of another kind of colour than the pixels, is ignored, as viewers do.
-    The given picture stays as it is; the returned one carries no metadata.
+    A broken ICC profile, or one of another kind of colour than the pixels, is ignored, as viewers
+    do. The given picture stays as it is; the returned one carries no metadata.
     """
     plain = _standard(image, alpha)
     plain = image.copy() if plain is image else plain
@@ -200,7 +230,9 @@ def to_srgb(image: Image.Image, *, alpha: Alpha = "flatten") -> Image.Image:
 
 def _standard(image: Image.Image, alpha: Alpha) -> Image.Image:
     """Return the picture as RGB or RGBA; itself where there is nothing to do."""
-    icc = image.info.get("icc_profile") if image.mode != "LAB" else None  # Pillow itself brings LAB to sRGB
+    icc = (
+        image.info.get("icc_profile") if image.mode != "LAB" else None
+    )  # Pillow itself brings LAB to sRGB
     plain = _eight_bit(image)
     if icc:
         plain = _from_profile(plain, icc)
@@ -210,7 +242,9 @@ def _standard(image: Image.Image, alpha: Alpha) -> Image.Image:
 
 
 def _detached(plain: Image.Image, decoded: Image.Image) -> Image.Image:
-    """Take its file's tags off a picture, which a decoder's own one offers for good; copying 36 MB takes 10 ms."""
+    """Take its file's tags off a picture, which a decoder's own one offers for good; copying 36 MB
+    takes 10 ms.
+    """
     if plain is decoded:
         if _kind(plain) == "JPEG":
             plain.getexif().clear()
@@ -231,19 +265,26 @@ def _settle_alpha(image: Image.Image, alpha: Alpha) -> Image.Image:
     return Image.alpha_composite(white, rgba).convert("RGB")
 
 
-# --- opening ---------------------------------------------------------------------------------------------------------
+# --- opening
+# --------------------------------------------------------------------------------------------------
 
 
 @contextmanager
-def _opened(path: Path, max_pixels: int, open_file: Callable[[Path], BinaryIO] | None = None) -> Iterator[Image.Image]:
-    """Open a picture up to its header; whatever a decoder raises, here or in the body, becomes InputError."""
+def _opened(
+    path: Path, max_pixels: int, open_file: Callable[[Path], BinaryIO] | None = None
+) -> Iterator[Image.Image]:
+    """Open a picture up to its header; whatever a decoder raises, here or in the body, becomes
+    InputError.
+    """
     name = display(path)
     with reading(path):
         status = path.stat()
         if not stat.S_ISREG(status.st_mode):  # opening a pipe would wait for its writer
             raise InputError(f"cannot read {name}: not a regular file")
         if status.st_size == 0:
-            raise InputError(f"cannot read {name}: it is empty (0 bytes)", hint="copy it again, or remove it")
+            raise InputError(
+                f"cannot read {name}: it is empty (0 bytes)", hint="copy it again, or remove it"
+            )
         file = path.open("rb") if open_file is None else open_file(path)
     _allow(max_pixels)
     with file:
@@ -252,7 +293,9 @@ def _opened(path: Path, max_pixels: int, open_file: Callable[[Path], BinaryIO] |
                 _require_size(name, image.size, max_pixels)
                 _require_size(name, _tile_size(image), max_pixels)
                 if isinstance(image, ImageFile.ImageFile):
-                    image.decodermaxblock = max(image.decodermaxblock, min(status.st_size, _ONE_PIECE))
+                    image.decodermaxblock = max(
+                        image.decodermaxblock, min(status.st_size, _ONE_PIECE)
+                    )
                 yield image
         except DskError:
             raise
@@ -263,7 +306,9 @@ def _opened(path: Path, max_pixels: int, open_file: Callable[[Path], BinaryIO] |
 
 
 def _allow(max_pixels: int) -> None:
-    """Raise Pillow's own limit where the caller allows more; its default stays in force otherwise."""
+    """Raise Pillow's own limit where the caller allows more; its default stays in force
+    otherwise.
+    """
     if Image.MAX_IMAGE_PIXELS is not None and max_pixels > Image.MAX_IMAGE_PIXELS:
         Image.MAX_IMAGE_PIXELS = max_pixels
 
@@ -277,7 +322,9 @@ def _require_size(name: str, size: tuple[int, int], max_pixels: int) -> None:
 
 
 def _tile_size(image: Image.Image) -> tuple[int, int]:
-    """Return the tile size of a TIFF (6.0, section 15): a tiny picture may ask for one huge tile."""
+    """Return the tile size of a TIFF (6.0, section 15): a tiny picture may ask for one huge
+    tile.
+    """
     tags = getattr(image, "tag_v2", {})
     return tags.get(322, 1), tags.get(323, 1)
 
@@ -292,14 +339,21 @@ def _too_large(what: str, max_pixels: int) -> InputError:
 def _unreadable(name: str, error: Exception) -> InputError:
     if isinstance(error, UnidentifiedImageError):
         hint = "convert it to one of these, or remove it"
-        return InputError(f"cannot read {name}: not a whole picture of {', '.join(FORMATS)}", hint=hint)
+        return InputError(
+            f"cannot read {name}: not a whole picture of {', '.join(FORMATS)}", hint=hint
+        )
     if isinstance(error, MemoryError):
-        return InputError(f"cannot read {name}: it does not fit in memory", hint="close other programs, or shrink it")
+        return InputError(
+            f"cannot read {name}: it does not fit in memory",
+            hint="close other programs, or shrink it",
+        )
     if isinstance(error, OSError) and error.errno is not None:
         return InputError(f"cannot read {name}: {error.strerror}")
     reason = _one_line(error)
     detail = f" ({reason})" if reason else ""
-    return InputError(f"cannot read {name}: damaged or cut short{detail}", hint="copy it again, or remove it")
+    return InputError(
+        f"cannot read {name}: damaged or cut short{detail}", hint="copy it again, or remove it"
+    )
 
 
 def _one_line(error: Exception) -> str:
@@ -307,7 +361,9 @@ def _one_line(error: Exception) -> str:
 
 
 def _orientation(image: Image.Image) -> int:
-    """Return the EXIF (or XMP) orientation, 1..8; 1 where there is none. Damaged EXIF does not cost the picture."""
+    """Return the EXIF (or XMP) orientation, 1..8; 1 where there is none. Damaged EXIF does not cost
+    the picture.
+    """
     try:
         return int(image.getexif().get(ExifTags.Base.Orientation, 1))
     except Exception:  # as in _opened: the parser raises nearly anything
@@ -315,19 +371,25 @@ def _orientation(image: Image.Image) -> int:
 
 
 def _header_orientation(image: Image.Image, path: Path) -> int:
-    """Return the turn still to be applied to a header's size; a PNG is decoded only if its EXIF stands at its end."""
+    """Return the turn still to be applied to a header's size; a PNG is decoded only if its EXIF
+    stands at its end.
+    """
     if image.format == "TIFF":  # Pillow has turned its size already
         return 1
     if image.format != "PNG" or "exif" in image.info or _ends_in_exif(path):
         return _orientation(image)
     try:
-        return int(Image.Image.getexif(image).get(ExifTags.Base.Orientation, 1))  # PNG's own getexif decodes
+        return int(
+            Image.Image.getexif(image).get(ExifTags.Base.Orientation, 1)
+        )  # PNG's own getexif decodes
     except Exception:  # as in _orientation
         return 1
 
 
 def _ends_in_exif(path: Path, *, window: int = 64 * 1024) -> bool:
-    """Tell whether EXIF or XMP may stand behind a PNG's pixels, where its header does not show it."""
+    """Tell whether EXIF or XMP may stand behind a PNG's pixels, where its header does not
+    show it.
+    """
     with path.open("rb") as file:
         file.seek(max(0, path.stat().st_size - window))
         tail = file.read()
@@ -340,18 +402,23 @@ def _count_frames(image: Image.Image, path: Path) -> int:
     return int(getattr(image, "n_frames", 1))
 
 
-# --- modes and profiles ----------------------------------------------------------------------------------------------
+# --- modes and profiles
+# ----------------------------------------------------------------------------------------------
 
 
 def _eight_bit(image: Image.Image) -> Image.Image:
-    """Return the picture as L, LA, RGB, RGBA or CMYK of 8 bits; a transparent colour becomes an alpha channel."""
+    """Return the picture as L, LA, RGB, RGBA or CMYK of 8 bits; a transparent colour becomes an
+    alpha channel.
+    """
     if image.mode.startswith("I;16") or image.mode in ("I", "F"):
         return _eight_bit_grey(image)
     if image.mode == "La":
         return image.convert("LA")
     if image.has_transparency_data:
         key = image.info.get("transparency")
-        if isinstance(key, tuple) and max(key) > 255:  # of a 16-bit RGB PNG, whose pixels come as their high bytes
+        if (
+            isinstance(key, tuple) and max(key) > 255
+        ):  # of a 16-bit RGB PNG, whose pixels come as their high bytes
             image.info["transparency"] = tuple(value >> 8 for value in key)
         return image if image.mode in ("LA", "RGBA") else image.convert("RGBA")
     if image.mode == "1":
@@ -360,12 +427,15 @@ def _eight_bit(image: Image.Image) -> Image.Image:
 
 
 def _eight_bit_grey(image: Image.Image) -> Image.Image:
-    """Scale 16-bit greys by 257, and 32-bit ones by the white that their brightest pixel speaks for.
+    """Scale 16-bit greys by 257, and 32-bit ones by the white that their brightest pixel speaks
+    for.
 
-    I (int32): white is 255, 65535 or the brightest pixel; F: 1, 255, 65535 or the brightest, whichever is the first
-    to hold them all. Below zero and not-a-number are black. (Pillow's own convert clips at 255: all white.)
+    I (int32): white is 255, 65535 or the brightest pixel; F: 1, 255, 65535 or the brightest,
+    whichever is the first to hold them all. Below zero and not-a-number are black. (Pillow's own
+    convert clips at 255: all white.)
     """
-    import numpy as np  # here and below: few pictures need it, and it takes a tenth of a second to load
+    # here and below: few pictures need it, and it takes a tenth of a second to load
+    import numpy as np
 
     values: NDArray[Any] = np.asarray(image)
     if image.mode.startswith("I;16"):
@@ -374,7 +444,9 @@ def _eight_bit_grey(image: Image.Image) -> Image.Image:
         key = image.info.get("transparency")
         if not isinstance(key, int):
             return grey
-        return Image.merge("LA", (grey, Image.fromarray(np.where(values == key, 0, 255).astype(np.uint8))))
+        return Image.merge(
+            "LA", (grey, Image.fromarray(np.where(values == key, 0, 255).astype(np.uint8)))
+        )
     finite = np.isfinite(values)
     peak = float(values.max(where=finite, initial=0))
     whites = (1.0, 255.0, 65535.0) if image.mode == "F" else (255.0, 65535.0)
@@ -384,7 +456,9 @@ def _eight_bit_grey(image: Image.Image) -> Image.Image:
 
 
 def _from_profile(image: Image.Image, icc: bytes) -> Image.Image:
-    """Bring pixels from their ICC profile to sRGB; unchanged where the profile is sRGB, broken or does not fit."""
+    """Bring pixels from their ICC profile to sRGB; unchanged where the profile is sRGB, broken or
+    does not fit.
+    """
     try:
         mode = _profile_mode(icc)
         if mode is None or not _fits(image, mode) or (mode == "RGB" and _is_srgb(icc)):
@@ -399,7 +473,9 @@ def _from_profile(image: Image.Image, icc: bytes) -> Image.Image:
 
 
 def _fits(image: Image.Image, mode: str) -> bool:
-    """Tell whether pixels may be read through a profile of `mode`: greys are RGB too, nothing else is two things."""
+    """Tell whether pixels may be read through a profile of `mode`: greys are RGB too, nothing else
+    is two things.
+    """
     if mode == "RGB":
         return image.mode in ("L", "LA", "RGB", "RGBA")
     return image.mode == mode or (mode == "L" and image.mode == "LA")
@@ -410,14 +486,17 @@ def _profile_mode(icc: bytes) -> str | None:
 
 
 def _transform(image: Image.Image, icc: bytes) -> Image.Image:
-    # Profiles and transforms are made anew for each picture: sharing them between threads is not promised.
+    # Profiles and transforms are made anew for each picture: sharing them between threads is not
+    # promised.
     source, target = ImageCms.ImageCmsProfile(BytesIO(icc)), ImageCms.createProfile("sRGB")
     return ImageCms.buildTransform(source, target, image.mode, "RGB").apply(image)
 
 
 @lru_cache(maxsize=16)
 def _is_srgb(icc: bytes) -> bool:
-    """Tell whether a profile changes no colour by more than one level: most do not, and the transform is slow."""
+    """Tell whether a profile changes no colour by more than one level: most do not, and the
+    transform is slow.
+    """
     import numpy as np
 
     levels = np.linspace(0, 255, 9).round().astype(np.uint8)

@@ -12,7 +12,15 @@ from pathlib import Path
 
 from datasetkit.captions.caption import read_caption
 from datasetkit.core.errors import DatasetError, DskError
-from datasetkit.core.files import MASKS, Listing, caption_path, display, list_images, natural_key, reading
+from datasetkit.core.files import (
+    MASKS,
+    Listing,
+    caption_path,
+    display,
+    list_images,
+    natural_key,
+    reading,
+)
 from datasetkit.core.progress import SILENT, Reporter
 from datasetkit.core.records import Failed, ImageRecord
 from datasetkit.images import pixels
@@ -24,7 +32,9 @@ _NEAR = 5
 
 @dataclass(frozen=True, slots=True)
 class Scan:
-    """The readable pictures of a folder in natural order, and those that cannot be used with the reason."""
+    """The readable pictures of a folder in natural order, and those that cannot be used with the
+    reason.
+    """
 
     folder: Path
     records: tuple[ImageRecord, ...]
@@ -43,8 +53,12 @@ def require_folder(folder: Path, hint: str = "name the folder that holds the pic
     return folder
 
 
-def require_pictures(folder: Path, *, recursive: bool = False, follow_links: bool = False) -> Listing:
-    """List a folder's pictures before anything is made of them. Raises DatasetError where there are none."""
+def require_pictures(
+    folder: Path, *, recursive: bool = False, follow_links: bool = False
+) -> Listing:
+    """List a folder's pictures before anything is made of them. Raises DatasetError where there are
+    none.
+    """
     listing = list_images(require_folder(folder), recursive=recursive, follow_links=follow_links)
     if not listing.images and not listing.failed:
         raise no_pictures(folder)
@@ -52,13 +66,21 @@ def require_pictures(folder: Path, *, recursive: bool = False, follow_links: boo
 
 
 def no_pictures(folder: Path, *, but: str = "") -> DatasetError:
-    """Word that a folder holds no pictures, and name those in it that do. but: what else it lacks."""
+    """Word that a folder holds no pictures, and name those in it that do. but: what else it
+    lacks.
+    """
     with reading(folder):
-        names = sorted((e.name for e in os.scandir(folder) if e.is_dir(follow_symlinks=False)), key=natural_key)
+        names = sorted(
+            (e.name for e in os.scandir(folder) if e.is_dir(follow_symlinks=False)), key=natural_key
+        )
     visible = [name for name in names if not name.startswith(".") and name != MASKS]
     below = [display(folder / name) for name in visible if _holds_pictures(folder / name)]
     more = " ..." if len(below) > _NEAR else ""
-    hint = f"these hold some: {', '.join(below[:_NEAR])}{more}" if below else "name the folder that holds the pictures"
+    hint = (
+        f"these hold some: {', '.join(below[:_NEAR])}{more}"
+        if below
+        else "name the folder that holds the pictures"
+    )
     return DatasetError(f"{display(folder)} holds no pictures{but}", hint=hint)
 
 
@@ -81,17 +103,23 @@ def scan(
     listing: Listing | None = None,
     reporter: Reporter = SILENT,
 ) -> Scan:
-    """Look at every picture of a folder; what the store knows of an unchanged file is not computed again.
+    """Look at every picture of a folder; what the store knows of an unchanged file is not computed
+    again.
 
-    with_ids: hash the files (ids are "" otherwise). captions: read the captions, and refuse a picture that would share
-    its caption with another of the same stem. listing: what the folder holds, where the caller has listed it.
-    Raises DatasetError when the folder is missing or holds nothing that looks like a picture.
+    with_ids: hash the files (ids are "" otherwise). captions: read the captions, and refuse a
+    picture that would share its caption with another of the same stem. listing: what the folder
+    holds, where the caller has listed it. Raises DatasetError when the folder is missing or holds
+    nothing that looks like a picture.
     """
     if listing is None:
-        listing = list_images(require_folder(folder), recursive=recursive, follow_links=follow_links)
+        listing = list_images(
+            require_folder(folder), recursive=recursive, follow_links=follow_links
+        )
     if not listing.images and not listing.failed:
         raise no_pictures(folder)
-    found = _facts(listing.images, store, with_ids=with_ids, max_pixels=max_pixels, reporter=reporter)
+    found = _facts(
+        listing.images, store, with_ids=with_ids, max_pixels=max_pixels, reporter=reporter
+    )
     records: list[ImageRecord] = []
     failed = list(listing.failed)
     owners: dict[Path, Path] = {}
@@ -112,7 +140,9 @@ def scan(
 def _facts(
     paths: Sequence[Path], store: Store, *, with_ids: bool, max_pixels: int, reporter: Reporter
 ) -> list[FileFacts | Failed]:
-    """Return what is known of each file, in order; what the store does not know is looked at on all cores."""
+    """Return what is known of each file, in order; what the store does not know is looked at on all
+    cores.
+    """
     facts = store.all_facts()
     found: dict[Path, FileFacts | Failed] = {}
     unknown: list[tuple[Path, os.stat_result]] = []
@@ -132,7 +162,8 @@ def _facts(
     reporter.advance(len(found))
     with ThreadPoolExecutor() as pool:
         looked = pool.map(
-            partial(_try_to_look, with_ids=with_ids, max_pixels=max_pixels), [path for path, _ in unknown]
+            partial(_try_to_look, with_ids=with_ids, max_pixels=max_pixels),
+            [path for path, _ in unknown],
         )
         for (path, info), outcome in zip(unknown, looked, strict=True):
             found[path] = outcome
@@ -156,7 +187,10 @@ def _try_to_look(path: Path, *, with_ids: bool, max_pixels: int) -> FileFacts | 
 
 def raise_twin(path: Path, owner: Path) -> None:
     """Refuse a picture whose caption file belongs to another picture."""
-    raise DatasetError(f"would share its caption with {display(owner.name)}", hint="dsk rename makes the names unique")
+    raise DatasetError(
+        f"would share its caption with {display(owner.name)}",
+        hint="dsk rename makes the names unique",
+    )
 
 
 def look(path: Path, *, with_ids: bool, max_pixels: int) -> FileFacts:

@@ -1,7 +1,9 @@
-"""Options: one frozen dataclass a verb, `dsk.toml` as their file, and the one function that merges the two.
+"""Options: one frozen dataclass a verb, `dsk.toml` as their file, and the one function that merges
+the two.
 
-Precedence: default < dsk.toml < command line. Ranges are checked in `__post_init__`, so library callers get them too;
-pydantic is used in strict mode, only as the door for values that come from TOML.
+Precedence: default < dsk.toml < command line. Ranges are checked in `__post_init__`, so library
+callers get them too; pydantic is used in strict mode, only as the door for values that come from
+TOML.
 """
 
 from __future__ import annotations
@@ -76,16 +78,19 @@ class ResizeOptions(Common):
         one_of("format", self.format, "keep", "jpg", "png", "webp")
         one_of("alpha", self.alpha, "flatten", "keep")
         if self.alpha == "keep" and self.format == "jpg":
-            raise ConfigError("JPEG has no transparency", hint="--format png or webp with --alpha keep")
+            raise ConfigError(
+                "JPEG has no transparency", hint="--format png or webp with --alpha keep"
+            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FacesOptions(Common):
     """`dsk faces`: what becomes of the faces, and of lines of text, in pictures.
 
-    do: what a run does. threshold: least score of a face; text_threshold: of a line of text. margin: what is taken
-    around a face, a share of its size; None: a half to crop, a fifth to erase. size, min_size: pixels of a crop's
-    side. most: of each picture only the largest faces, 0 for all. fill: what erased places are filled with.
+    do: what a run does. threshold: least score of a face; text_threshold: of a line of text.
+    margin: what is taken around a face, a share of its size; None: a half to crop, a fifth to
+    erase. size, min_size: pixels of a crop's side. most: of each picture only the largest faces, 0
+    for all. fill: what erased places are filled with.
     """
 
     do: Literal["crop", "erase"] = "crop"
@@ -118,8 +123,8 @@ class FacesOptions(Common):
 class CutoutOptions(Common):
     """`dsk cutout`: which model finds the subject, and what is put behind it.
 
-    feather: pixels by which the edge is softened. min_area: a mask of less than this share of the picture, or of more
-    than all but this share, is none.
+    feather: pixels by which the edge is softened. min_area: a mask of less than this share of the
+    picture, or of more than all but this share, is none.
     """
 
     model: str = "u2netp"
@@ -150,7 +155,9 @@ class TagRules(Common):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RulesOptions(TagRules):
-    """`dsk rules`: what is done to the captions that exist. where: the filter of those that are meant, "" for all."""
+    """`dsk rules`: what is done to the captions that exist. where: the filter of those that are
+    meant, "" for all.
+    """
 
     where: str = ""
 
@@ -193,7 +200,9 @@ class TagOptions(TagRules):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlanRepeatsOptions:
-    """`dsk plan-repeats`: how many repeats give the steps that are wanted. None: what `[train]` says."""
+    """`dsk plan-repeats`: how many repeats give the steps that are wanted. None: what `[train]`
+    says.
+    """
 
     __pydantic_config__: ClassVar[dict[str, Any]] = _STRICT
 
@@ -206,7 +215,11 @@ class PlanRepeatsOptions:
 
     def __post_init__(self) -> None:
         in_range("steps", self.steps, 1, 10**8)
-        for name, value in (("epochs", self.epochs), ("batch_size", self.batch_size), ("images", self.images)):
+        for name, value in (
+            ("epochs", self.epochs),
+            ("batch_size", self.batch_size),
+            ("images", self.images),
+        ):
             if value is not None:
                 in_range(name, value, 1, 10**7)
         if self.resolution is not None:
@@ -250,8 +263,9 @@ class RegOptions:
 class RegGenerateOptions:
     """`dsk reg generate`: a regularisation set that a base model draws.
 
-    base, class_name: "" takes those of [train] and [reg]. from_captions: draw from the training captions, with the
-    class in place of the trigger. cfg: guidance. size: width and height; None takes the buckets of the training set.
+    base, class_name: "" takes those of [train] and [reg]. from_captions: draw from the training
+    captions, with the class in place of the trigger. cfg: guidance. size: width and height; None
+    takes the buckets of the training set.
     """
 
     __pydantic_config__: ClassVar[dict[str, Any]] = _STRICT
@@ -280,12 +294,16 @@ class RegGenerateOptions:
         for side in self.size or ():
             in_range("size", side, 64, 4096)
             if side % 8:
-                raise ConfigError(f"size = {side}: a side is a multiple of 8", hint=f"give {side // 8 * 8}")
+                raise ConfigError(
+                    f"size = {side}: a side is a multiple of 8", hint=f"give {side // 8 * 8}"
+                )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReportOptions:
-    """`dsk report`: tag tables for a spreadsheet, and a chart. where: the filter of the pictures that are counted."""
+    """`dsk report`: tag tables for a spreadsheet, and a chart. where: the filter of the pictures
+    that are counted.
+    """
 
     __pydantic_config__: ClassVar[dict[str, Any]] = _STRICT
 
@@ -332,10 +350,12 @@ class ImportOptions:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CheckOptions(Common):
-    """`dsk check`: what the trainer will meet. only, skip: names of checks; None and (): what dsk.toml says elsewhere.
+    """`dsk check`: what the trainer will meet. only, skip: names of checks; None and (): what
+    dsk.toml says elsewhere.
 
-    upscale: factor from which an enlarged picture is too small. cut: fraction of the area that a bucket may cut off.
-    blur, text, faces: least scores, 0..1. csv, sheet: files to write, "" for none.
+    upscale: factor from which an enlarged picture is too small. cut: fraction of the area that a
+    bucket may cut off. blur, text, faces: least scores, 0..1. csv, sheet: files to write, "" for
+    none.
     """
 
     resolution: int | None = None
@@ -363,12 +383,16 @@ class CheckOptions(Common):
         for name, suffix in (("csv", ".csv"), ("sheet", ".png")):
             given = getattr(self, name)
             if given and Path(given).suffix.lower() != suffix:
-                raise ConfigError(f"{name} = {display(given)}: it is written as {suffix}", hint=f"name a {suffix} file")
+                raise ConfigError(
+                    f"{name} = {display(given)}: it is written as {suffix}",
+                    hint=f"name a {suffix} file",
+                )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReviewOptions:
-    """`dsk review`: the page for looking through pictures and captions. host: the address that it listens on.
+    """`dsk review`: the page for looking through pictures and captions. host: the address that it
+    listens on.
 
     allow_host: names, besides those of this machine, under which a browser may speak to it.
     """
@@ -446,7 +470,8 @@ TABLES: dict[str, type] = {
 }
 
 
-# Options that name files or folders. `work` and the folders of concepts are always taken from the project's root.
+# Options that name files or folders. `work` and the folders of concepts are always taken from the
+# project's root.
 _PATHS: dict[str, tuple[str, ...]] = {
     "faces": ("review",),
     "tag": ("model_dir", "implies"),
@@ -488,7 +513,8 @@ class Config:
     def for_concept(self, concept: ConceptOptions) -> Config:
         """Return the same with the concept's own trigger, exclude and additional in `[tag]`.
 
-        Its trigger stands in place of the one of `[tag]`, its exclusions and additional tags come behind those.
+        Its trigger stands in place of the one of `[tag]`, its exclusions and additional tags come
+        behind those.
         """
         tag = dict(self.table("tag"))
         if concept.trigger:
@@ -497,11 +523,14 @@ class Config:
             tag[key] = tuple(dict.fromkeys((*tag.get(key, ()), *own)))
         return replace(self, tables={**self.tables, "tag": tag})
 
-    def build(self, cls: type[Options], name: str, given: Mapping[str, Any] | None = None) -> Options:
-        """Build a verb's options from its table and from what was given on the command line (None: not given).
+    def build(
+        self, cls: type[Options], name: str, given: Mapping[str, Any] | None = None
+    ) -> Options:
+        """Build a verb's options from its table and from what was given on the command line (None:
+        not given).
 
-        What is given is as seen from the current folder; paths of the dsk.toml, and the default ones of its project,
-        are as seen from its folder.
+        What is given is as seen from the current folder; paths of the dsk.toml, and the default
+        ones of its project, are as seen from its folder.
         """
         table = self.table(name)
         options = build(cls, table, given or {}, where=f"{display(self._shown())} [{name}]")
@@ -513,11 +542,17 @@ class Config:
             if (given or {}).get(key) is None and getattr(options, key) not in _NO_PATH
         }
         # dataclasses.replace knows no type variable that is bound to dataclasses.
-        return replace(options, **{key: _seen_from_here(self.root / value) for key, value in found.items()})  # type: ignore[type-var]
+        return replace(
+            options, **{key: _seen_from_here(self.root / value) for key, value in found.items()}
+        )  # type: ignore[type-var]
 
 
-def build(cls: type[Options], table: Mapping[str, Any], given: Mapping[str, Any], *, where: str) -> Options:
-    """Merge default < table < given into one checked options object; unknown keys are refused with the nearest."""
+def build(
+    cls: type[Options], table: Mapping[str, Any], given: Mapping[str, Any], *, where: str
+) -> Options:
+    """Merge default < table < given into one checked options object; unknown keys are refused with
+    the nearest.
+    """
     names = [f.name for f in fields(cls)]  # type: ignore[arg-type]
     for key in (*table, *given):
         if key not in names:
@@ -530,14 +565,17 @@ def build(cls: type[Options], table: Mapping[str, Any], given: Mapping[str, Any]
     from pydantic import TypeAdapter, ValidationError
 
     try:
-        # Through JSON, where strict mode takes a list for a tuple as TOML has it, and still no "5" for a 5.
+        # Through JSON, where strict mode takes a list for a tuple as TOML has it, and still no "5"
+        # for a 5.
         return TypeAdapter(cls).validate_json(json.dumps(merged))
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"][:1])
         if first["type"] == "missing":
             raise ConfigError(f"{where}: {key} must be given", hint=_expected(cls, key)) from None
-        raise ConfigError(f"{where}: {key} = {first['input']!r}: {first['msg']}", hint=_expected(cls, key)) from None
+        raise ConfigError(
+            f"{where}: {key} = {first['input']!r}: {first['msg']}", hint=_expected(cls, key)
+        ) from None
     except (ConfigError, filters.FilterError) as error:
         if any(value is not None for value in given.values()):
             raise  # files are checked when they are read: the command line is what is wrong
@@ -571,23 +609,29 @@ def _expected(cls: type, key: str) -> str:
 
 
 def load(path: Path) -> Config:
-    """Read and check a dsk.toml whole, so that a mistake in any table is found before the first step."""
+    """Read and check a dsk.toml whole, so that a mistake in any table is found before the first
+    step.
+    """
     try:
         text = path.read_text(encoding="utf-8-sig")
     except OSError as error:
-        raise ConfigError(f"cannot read {display(path)}: {error.strerror}", hint="dsk init writes one") from None
+        raise ConfigError(
+            f"cannot read {display(path)}: {error.strerror}", hint="dsk init writes one"
+        ) from None
     except UnicodeDecodeError:
         raise ConfigError(f"{display(path)} is not UTF-8 text", hint="save it as UTF-8") from None
     try:
         data = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(
-            f"{display(path)} is not valid TOML: {error}", hint="look for a quote or bracket that is missing there"
+            f"{display(path)} is not valid TOML: {error}",
+            hint="look for a quote or bracket that is missing there",
         ) from None
     concepts = data.pop("concept", [])
     if not isinstance(concepts, list) or not all(isinstance(c, dict) for c in concepts):
         raise ConfigError(
-            f"{display(path)}: concept is not a list of tables", hint="write [[concept]], with two brackets"
+            f"{display(path)}: concept is not a list of tables",
+            hint="write [[concept]], with two brackets",
         )
     for name, table in data.items():
         if name not in TABLES or not isinstance(table, dict):
@@ -600,7 +644,8 @@ def load(path: Path) -> Config:
         path.absolute(),
         data,
         tuple(
-            build(ConceptOptions, c, {}, where=f"{display(path)} [[concept]] {n}") for n, c in enumerate(concepts, 1)
+            build(ConceptOptions, c, {}, where=f"{display(path)} [[concept]] {n}")
+            for n, c in enumerate(concepts, 1)
         ),
     )
     for name in data:
@@ -609,7 +654,9 @@ def load(path: Path) -> Config:
 
 
 def find(folder: Path) -> Config:
-    """Return the dsk.toml of the folder or its nearest ancestor; an empty Config where there is none."""
+    """Return the dsk.toml of the folder or its nearest ancestor; an empty Config where there is
+    none.
+    """
     folder = folder.resolve()
     for candidate in (folder, *folder.parents):
         if (candidate / CONFIG_NAME).is_file():

@@ -1,4 +1,6 @@
-"""Reads `network_module` and `network_args`, by sd-scripts' names; each argument is one row of a table."""
+"""Reads `network_module` and `network_args`, by sd-scripts' names; each argument is one row of a
+table.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +28,9 @@ from datasetkit.options.networks import (
 
 @dataclass(frozen=True, slots=True)
 class Arg:
-    """One argument. read: from its text; field: of NetworkArgs; what: it does, for people; only: the one method."""
+    """One argument. read: from its text; field: of NetworkArgs; what: it does, for people; only:
+    the one method.
+    """
 
     read: Callable[[str, str], Any]
     field: str
@@ -69,7 +73,9 @@ def _listed(one: Callable[[str, str], Any], lengths: Sequence[int]) -> Callable[
         found = tuple(one(name, part.strip()) for part in text.split(","))
         if len(found) not in lengths:
             raise _unreadable(
-                name, f"{len(found)} values", "give " + " or ".join(f"{n} (of {_OF[n]})" for n in lengths)
+                name,
+                f"{len(found)} values",
+                "give " + " or ".join(f"{n} (of {_OF[n]})" for n in lengths),
             )
         return found
 
@@ -77,12 +83,16 @@ def _listed(one: Callable[[str, str], Any], lengths: Sequence[int]) -> Callable[
 
 
 def _weights(name: str, text: str) -> Weights:
-    """Read a weight for each block (an empty one is 0), or the name of a course, such as `sine+.25`."""
+    """Read a weight for each block (an empty one is 0), or the name of a course, such as
+    `sine+.25`.
+    """
     course, _, added = text.partition("+")
     if course in SHAPES:
         return (course, _WEIGHT(name, added) if added else 0.0)
     if "," not in text:
-        raise _unreadable(name, text, f"give a weight for each block, or one of {', '.join(SHAPES)}")
+        raise _unreadable(
+            name, text, f"give a weight for each block, or one of {', '.join(SHAPES)}"
+        )
     found: tuple[float, ...] = _listed(_WEIGHT_OR_NONE, SIDES)(name, text)
     return found
 
@@ -102,32 +112,70 @@ _CHANCE: Final = _number(0, 0.95)
 _RATIO: Final = _number(0.001, 1000)
 
 ARGS: Final[Mapping[str, Arg]] = {
-    "conv_dim": Arg(_RANK, "conv_dim", "rank of the 3x3 convolutions; with it the convolutional blocks are trained"),
-    "conv_alpha": Arg(_ALPHA, "conv_alpha", "their alpha: 1 where it is not given (`lycoris.kohya`: `network_alpha`)"),
-    "dora_wd": Arg(_switch, "dora", "DoRA: the size of a layer's columns is trained apart from their direction"),
-    "rs_lora": Arg(_switch, "rank_stabilized", "rsLoRA: alpha / sqrt(rank), so that a high rank learns as fast"),
-    "factor": Arg(_integer(-1, 4096), "factor", "splits a layer: -1 for the smallest file, 4 to 16 hold more", "lokr"),
-    "decompose_both": Arg(_switch, "decompose_both", "both factors are of low rank, not the larger alone", "lokr"),
-    "rank_dropout": Arg(_CHANCE, "rank_dropout", "chance of each rank to be left out for a picture"),
-    "module_dropout": Arg(_CHANCE, "module_dropout", "chance of a module to be left out for a batch"),
-    "block_dims": Arg(_listed(_RANK, _TOTAL), "block_dims", "rank of each block of the UNet; 0: it is left out"),
+    "conv_dim": Arg(
+        _RANK,
+        "conv_dim",
+        "rank of the 3x3 convolutions; with it the convolutional blocks are trained",
+    ),
+    "conv_alpha": Arg(
+        _ALPHA,
+        "conv_alpha",
+        "their alpha: 1 where it is not given (`lycoris.kohya`: `network_alpha`)",
+    ),
+    "dora_wd": Arg(
+        _switch, "dora", "DoRA: the size of a layer's columns is trained apart from their direction"
+    ),
+    "rs_lora": Arg(
+        _switch, "rank_stabilized", "rsLoRA: alpha / sqrt(rank), so that a high rank learns as fast"
+    ),
+    "factor": Arg(
+        _integer(-1, 4096),
+        "factor",
+        "splits a layer: -1 for the smallest file, 4 to 16 hold more",
+        "lokr",
+    ),
+    "decompose_both": Arg(
+        _switch, "decompose_both", "both factors are of low rank, not the larger alone", "lokr"
+    ),
+    "rank_dropout": Arg(
+        _CHANCE, "rank_dropout", "chance of each rank to be left out for a picture"
+    ),
+    "module_dropout": Arg(
+        _CHANCE, "module_dropout", "chance of a module to be left out for a batch"
+    ),
+    "block_dims": Arg(
+        _listed(_RANK, _TOTAL), "block_dims", "rank of each block of the UNet; 0: it is left out"
+    ),
     "block_alphas": Arg(_listed(_ALPHA, _TOTAL), "block_alphas", "alpha of each block"),
-    "conv_block_dims": Arg(_listed(_RANK, _TOTAL), "conv_block_dims", "as block_dims, of the 3x3 convolutions"),
-    "conv_block_alphas": Arg(_listed(_ALPHA, _TOTAL), "conv_block_alphas", "as block_alphas, of the 3x3 convolutions"),
-    "down_lr_weight": Arg(_weights, "down_weights", "each down block's share of `unet_lr`; 0: it is left out"),
-    "mid_lr_weight": Arg(_listed(_WEIGHT_OR_NONE, tuple(MIDDLES.values())), "mid_weights", "of each middle block"),
+    "conv_block_dims": Arg(
+        _listed(_RANK, _TOTAL), "conv_block_dims", "as block_dims, of the 3x3 convolutions"
+    ),
+    "conv_block_alphas": Arg(
+        _listed(_ALPHA, _TOTAL), "conv_block_alphas", "as block_alphas, of the 3x3 convolutions"
+    ),
+    "down_lr_weight": Arg(
+        _weights, "down_weights", "each down block's share of `unet_lr`; 0: it is left out"
+    ),
+    "mid_lr_weight": Arg(
+        _listed(_WEIGHT_OR_NONE, tuple(MIDDLES.values())), "mid_weights", "of each middle block"
+    ),
     "up_lr_weight": Arg(_weights, "up_weights", "of each up block, the innermost first"),
     "block_lr_zero_threshold": Arg(_WEIGHT, "zero_threshold", "weights up to this one are 0"),
-    "loraplus_lr_ratio": Arg(_RATIO, "plus", "LoRA+: the second factor is trained so much faster; 4 to 16"),
+    "loraplus_lr_ratio": Arg(
+        _RATIO, "plus", "LoRA+: the second factor is trained so much faster; 4 to 16"
+    ),
     "loraplus_unet_lr_ratio": Arg(_RATIO, "plus_unet", "the same, of the UNet alone"),
-    "loraplus_text_encoder_lr_ratio": Arg(_RATIO, "plus_text", "the same, of the text encoders alone"),
-}  # fmt: skip
+    "loraplus_text_encoder_lr_ratio": Arg(
+        _RATIO, "plus_text", "the same, of the text encoders alone"
+    ),
+}
 # Of LyCORIS alone, and read before the others.
 _OF_LYCORIS: Final = ("algo", "preset")
 _TUCKER = "convolutions are flattened, as by default in LyCORIS"
 # Not to be had, but off: what to do instead.
 REFUSED: Final[Mapping[str, str]] = {
-    "wd_on_output": "magnitudes are of the input axis: the one that ComfyUI, A1111 and LyCORIS all read alike",
+    "wd_on_output": "magnitudes are of the input axis: the one that ComfyUI, A1111 and LyCORIS "
+    "all read alike",
     "use_tucker": _TUCKER,
     "use_cp": _TUCKER,
     "use_conv_cp": _TUCKER,
@@ -147,11 +195,14 @@ _IDLE: Final = frozenset({"verbose", "no_dim_warn", "rank_dropout_scale", "disab
 _OFF: Final = frozenset({"", "0", "0.0", "false", "none"})
 
 
-def read(network_module: str, network_args: Sequence[str], *, dim: int, alpha: float) -> NetworkArgs:
-    """Read the arguments of a network. dim, alpha: the ones of LyCORIS's convolutions where it is not told others.
+def read(
+    network_module: str, network_args: Sequence[str], *, dim: int, alpha: float
+) -> NetworkArgs:
+    """Read the arguments of a network. dim, alpha: the ones of LyCORIS's convolutions where it is
+    not told others.
 
-    Raises ConfigError for an argument that is not known (with the nearest that is), is given twice, cannot be read or
-    belongs to another method.
+    Raises ConfigError for an argument that is not known (with the nearest that is), is given twice,
+    cannot be read or belongs to another method.
     """
     said = _pairs(network_args)
     algo = MODULES.get(network_module) or _algo(said.pop("algo", "lora"))
@@ -176,7 +227,9 @@ def _pairs(network_args: Sequence[str]) -> dict[str, str]:
     for pair in network_args:
         name, sign, text = (part.strip() for part in pair.partition("="))
         if not sign or name in said:
-            raise ConfigError(f"network_args: {pair!r}", hint="give each argument once, as name=value")
+            raise ConfigError(
+                f"network_args: {pair!r}", hint="give each argument once, as name=value"
+            )
         said[name] = text
     return said
 
@@ -189,11 +242,14 @@ def _algo(said: str) -> Algo:
 
 def _field(name: str, text: str, algo: Algo) -> dict[str, Any]:
     if name in REFUSED:
-        raise ConfigError(f"network_args: {name} = {text} is not to be had here", hint=REFUSED[name])
+        raise ConfigError(
+            f"network_args: {name} = {text} is not to be had here", hint=REFUSED[name]
+        )
     if name in _OF_LYCORIS:
         said = ", ".join(MODULES)
         raise ConfigError(
-            f"network_args: {name} belongs to network_module = {LYCORIS!r}", hint=f"or take one of {said}"
+            f"network_args: {name} belongs to network_module = {LYCORIS!r}",
+            hint=f"or take one of {said}",
         )
     if name not in ARGS:
         near = get_close_matches(name, [*ARGS, *_OF_LYCORIS], 1)
@@ -201,16 +257,22 @@ def _field(name: str, text: str, algo: Algo) -> dict[str, Any]:
         raise ConfigError(f"network_args: unknown argument {name!r}", hint=hint)
     arg = ARGS[name]
     if arg.only not in (None, algo):
-        raise ConfigError(f"network_args: {name} belongs to {arg.only}, and this is {algo}", hint="take it out")
+        raise ConfigError(
+            f"network_args: {name} belongs to {arg.only}, and this is {algo}", hint="take it out"
+        )
     return {arg.field: arg.read(name, text)}
 
 
 def _check(args: NetworkArgs) -> None:
     """Raise ConfigError for what does not go together."""
     if args.conv_alpha is not None and not args.convolutions:
-        raise ConfigError("network_args: conv_alpha needs a conv_dim", hint="give conv_dim, such as conv_dim=8")
+        raise ConfigError(
+            "network_args: conv_alpha needs a conv_dim", hint="give conv_dim, such as conv_dim=8"
+        )
     if args.conv_block_alphas and not args.conv_block_dims:
-        raise ConfigError("network_args: conv_block_alphas needs conv_block_dims", hint="give conv_block_dims too")
+        raise ConfigError(
+            "network_args: conv_block_alphas needs conv_block_dims", hint="give conv_block_dims too"
+        )
     sides = args.sides
     lists: tuple[tuple[str, tuple[Any, ...], Mapping[int, int]], ...] = (
         ("block_dims", args.block_dims, TOTALS),
@@ -223,9 +285,15 @@ def _check(args: NetworkArgs) -> None:
     )
     for name, values, lengths in lists:
         if sides and values and not isinstance(values[0], str) and len(values) != lengths[sides]:
-            said = f"network_args: {name} has {len(values)} values, and another list is made for {_OF[sides]}"
+            said = (
+                f"network_args: {name} has {len(values)} values, and another list is made "
+                f"for {_OF[sides]}"
+            )
             blocks = f"{sides} + {MIDDLES[sides]} + {sides}"
-            raise ConfigError(said, hint=f"{_OF[sides]} has {blocks} blocks; lists of all have {TOTALS[sides]} values")
+            raise ConfigError(
+                said,
+                hint=f"{_OF[sides]} has {blocks} blocks; lists of all have {TOTALS[sides]} values",
+            )
 
 
 def _unreadable(name: str, text: str, hint: str) -> ConfigError:

@@ -1,4 +1,6 @@
-"""The network that is trained: its method, ranks, rates and dropouts, as `network_args` give them."""
+"""The network that is trained: its method, ranks, rates and dropouts, as `network_args`
+give them.
+"""
 
 from __future__ import annotations
 
@@ -8,15 +10,20 @@ from typing import Final, Literal
 
 Algo = Literal["lora", "loha", "lokr"]
 # network_module -> the method. LyCORIS says its own by `algo`.
-MODULES: Final[Mapping[str, Algo]] = {"networks.lora": "lora", "networks.loha": "loha", "networks.lokr": "lokr"}
+MODULES: Final[Mapping[str, Algo]] = {
+    "networks.lora": "lora",
+    "networks.loha": "loha",
+    "networks.lokr": "lokr",
+}
 LYCORIS: Final = "lycoris.kohya"
 ALGOS: Final[Mapping[str, Algo]] = {"lora": "lora", "locon": "lora", "loha": "loha", "lokr": "lokr"}
 # LyCORIS's presets: with the convolutional blocks, or the attention blocks alone.
 PRESETS: Final[Mapping[str, bool]] = {"full": True, "attn-mlp": False}
 # Courses of block weights along a list, as sd-scripts names them.
 SHAPES: Final = ("sine", "cosine", "linear", "reverse_linear", "zeros")
-# Blocks of a UNet: down (or up) and middle. All are counted with the first and the last layer, which have no LoRA:
-# 25 in Stable Diffusion 1 and 2, whose first counts as a down block, and 23 in SDXL.
+# Blocks of a UNet: down (or up) and middle. All are counted with the first and the last layer,
+# which have no LoRA: 25 in Stable Diffusion 1 and 2, whose first counts as a down block, and 23 in
+# SDXL.
 SIDES: Final = (12, 9)
 MIDDLES: Final = {12: 1, 9: 3}
 TOTALS: Final = {12: 25, 9: 23}
@@ -29,11 +36,12 @@ Weights = tuple[float, ...] | tuple[str, float]
 class NetworkArgs:
     """The arguments of a network, read.
 
-    conv_dim: rank of the 3x3 convolutions; None: the convolutional blocks are not trained, 0: of them only their
-    linear and 1x1 layers, which have network_dim. dora: the magnitudes are trained apart from the directions
-    (arXiv:2402.09353). rank_stabilized: alpha / sqrt(rank) in place of alpha / rank (arXiv:2312.03732). factor,
-    decompose_both: of LoKr. Block lists are of Stable Diffusion's 25 (12 + 1 + 12) or SDXL's 23 (9 + 3 + 9) blocks.
-    plus: how much faster the second factor of a module is trained (LoRA+, arXiv:2402.12354), of all and of a part.
+    conv_dim: rank of the 3x3 convolutions; None: the convolutional blocks are not trained, 0: of
+    them only their linear and 1x1 layers, which have network_dim. dora: the magnitudes are trained
+    apart from the directions (arXiv:2402.09353). rank_stabilized: alpha / sqrt(rank) in place of
+    alpha / rank (arXiv:2312.03732). factor, decompose_both: of LoKr. Block lists are of Stable
+    Diffusion's 25 (12 + 1 + 12) or SDXL's 23 (9 + 3 + 9) blocks. plus: how much faster the second
+    factor of a module is trained (LoRA+, arXiv:2402.12354), of all and of a part.
     """
 
     algo: Algo = "lora"
@@ -65,15 +73,26 @@ class NetworkArgs:
     @property
     def title(self) -> str:
         """Return what people call the network."""
-        method = {"lora": "LoCon" if self.convolutions else "LoRA", "loha": "LoHa", "lokr": "LoKr"}[self.algo]
-        kinds = (("DoRA", self.dora), ("rank-stabilised", self.rank_stabilized), ("LoRA+", self.plus is not None))
+        method = {"lora": "LoCon" if self.convolutions else "LoRA", "loha": "LoHa", "lokr": "LoKr"}[
+            self.algo
+        ]
+        kinds = (
+            ("DoRA", self.dora),
+            ("rank-stabilised", self.rank_stabilized),
+            ("LoRA+", self.plus is not None),
+        )
         return ", ".join((method, *(name for name, on in kinds if on)))
 
     @property
     def sides(self) -> int | None:
         """Return the number of down blocks that the lists are made for; None where any will do."""
-        for given, of in ((self.block_dims, TOTALS), (self.block_alphas, TOTALS), (self.conv_block_dims, TOTALS),
-                          (self.conv_block_alphas, TOTALS), (self.mid_weights, MIDDLES)):  # fmt: skip
+        for given, of in (
+            (self.block_dims, TOTALS),
+            (self.block_alphas, TOTALS),
+            (self.conv_block_dims, TOTALS),
+            (self.conv_block_alphas, TOTALS),
+            (self.mid_weights, MIDDLES),
+        ):
             if given:
                 return next(side for side, number in of.items() if number == len(given))
         for weights in (self.down_weights, self.up_weights):

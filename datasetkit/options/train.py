@@ -14,12 +14,20 @@ from datasetkit.options.networks import LYCORIS, MODULES, NetworkArgs
 
 # Options that sd-scripts does not have.
 OURS: Final = frozenset(
-    {"revision", "lora_format", "save_best", "bucket_selector", "diff_output_preservation", "ema_decay"}
+    {
+        "revision",
+        "lora_format",
+        "save_best",
+        "bucket_selector",
+        "diff_output_preservation",
+        "ema_decay",
+    }
 )
-# How sample pictures are drawn, under sd-scripts' names; not lms (it needs scipy) nor the old form of dpmsolver++.
+# How sample pictures are drawn, under sd-scripts' names; not lms (it needs scipy) nor the old form
+# of dpmsolver++.
 SAMPLERS: Final = (
-    "ddim", "ddpm", "pndm", "euler", "euler_a", "heun", "dpm_2", "dpm_2_a", "dpmsolver++", "dpmsingle", "k_euler",
-    "k_euler_a", "k_dpm_2", "k_dpm_2_a",
+    "ddim", "ddpm", "pndm", "euler", "euler_a", "heun", "dpm_2", "dpm_2_a", "dpmsolver++",
+    "dpmsingle", "k_euler", "k_euler_a", "k_dpm_2", "k_dpm_2_a",
 )  # fmt: skip
 
 # Least and greatest value of each number; docs/train.md prints them.
@@ -87,11 +95,11 @@ CHOICES: Final[Mapping[str, tuple[str, ...]]] = {
 class TrainOptions:
     """`[train]`: the training numbers.
 
-    The planner reads the geometry (resolution, buckets, batch, epochs); exports and the trainer read all of it.
-    unet_lr: None takes learning_rate. A part whose rate is 0 is not trained. max_train_steps: optimizer steps, given
-    they count and max_train_epochs does not. network_alpha: 0 means network_dim. revision: of a model of the hub.
-    v2, v_parameterization: None takes what the model is. text_encoder_lr: of every text encoder, or of the first and of
-    the second.
+    The planner reads the geometry (resolution, buckets, batch, epochs); exports and the trainer
+    read all of it. unet_lr: None takes learning_rate. A part whose rate is 0 is not trained.
+    max_train_steps: optimizer steps, given they count and max_train_epochs does not. network_alpha:
+    0 means network_dim. revision: of a model of the hub. v2, v_parameterization: None takes what
+    the model is. text_encoder_lr: of every text encoder, or of the first and of the second.
     save_state: with each saved LoRA also what `--resume` needs. keep_tokens: None means 0.
     """
 
@@ -220,43 +228,64 @@ class TrainOptions:
 
     def _check_together(self) -> None:
         if self.max_token_length not in (75, 150, 225):
-            raise ConfigError(f"max_token_length = {self.max_token_length}", hint="give 75, 150 or 225")
+            raise ConfigError(
+                f"max_token_length = {self.max_token_length}", hint="give 75, 150 or 225"
+            )
         if self.noise_offset and self.multires_noise_iterations:
             raise ConfigError(
-                "noise_offset and multires_noise_iterations exclude each other", hint="set one of them to 0"
+                "noise_offset and multires_noise_iterations exclude each other",
+                hint="set one of them to 0",
             )
         if self.adaptive_noise_scale and not self.noise_offset:
-            raise ConfigError("adaptive_noise_scale needs a noise_offset", hint="set noise_offset, such as 0.02")
+            raise ConfigError(
+                "adaptive_noise_scale needs a noise_offset", hint="set noise_offset, such as 0.02"
+            )
         if self.network_train_unet_only and self.network_train_text_encoder_only:
             raise ConfigError(
-                "network_train_unet_only and network_train_text_encoder_only exclude each other", hint="set one of them"
+                "network_train_unet_only and network_train_text_encoder_only exclude each other",
+                hint="set one of them",
             )
         if not self.sample_prompts and (
             self.sample_every_n_epochs or self.sample_every_n_steps or self.sample_at_first
         ):
-            raise ConfigError("sample pictures need prompts", hint='set sample_prompts = "prompts.txt", one a line')
+            raise ConfigError(
+                "sample pictures need prompts",
+                hint='set sample_prompts = "prompts.txt", one a line',
+            )
         if self.color_aug and (self.cache_latents or self.cache_latents_to_disk):
             hint = "set cache_latents = false and cache_latents_to_disk = false"
-            raise ConfigError("color_aug changes a picture at each visit, so its latent cannot be kept", hint=hint)
+            raise ConfigError(
+                "color_aug changes a picture at each visit, so its latent cannot be kept", hint=hint
+            )
         if self.v_parameterization is not None:
             self.check_prediction(v=self.v_parameterization)
         self._check_network()
         if self.validation_split == 1:
-            raise ConfigError("validation_split = 1 leaves no picture to train", hint="0.1 is usual")
+            raise ConfigError(
+                "validation_split = 1 leaves no picture to train", hint="0.1 is usual"
+            )
         if not any(self.rates().values()):
-            raise ConfigError("nothing would be trained", hint="give unet_lr or text_encoder_lr above 0")
+            raise ConfigError(
+                "nothing would be trained", hint="give unet_lr or text_encoder_lr above 0"
+            )
 
     def check_prediction(self, *, v: bool) -> None:
-        """Refuse what has a meaning for the other kind of prediction only: of velocity, or of noise."""
+        """Refuse what has a meaning for the other kind of prediction only: of velocity, or of
+        noise.
+        """
         if self.zero_terminal_snr and not v:
             raise ConfigError(
                 "zero_terminal_snr needs a model that predicts the velocity",
-                hint="its last timestep is noise alone: who predicts the noise learns nothing there, and the SNR of 0 "
+                hint="its last timestep is noise alone: who predicts the noise learns nothing "
+                "there, and the SNR of 0 "
                 "divides its weights",
             )
         if self.scale_v_pred_loss_like_noise_pred and not v:
             hint = "a loss of noise has nothing to be scaled: take it out"
-            raise ConfigError("scale_v_pred_loss_like_noise_pred needs a model that predicts the velocity", hint=hint)
+            raise ConfigError(
+                "scale_v_pred_loss_like_noise_pred needs a model that predicts the velocity",
+                hint=hint,
+            )
         if self.v_pred_like_loss and v:
             hint = "it adds a loss of velocities to one of noise: take it out"
             raise ConfigError("v_pred_like_loss needs a model that predicts the noise", hint=hint)
@@ -266,26 +295,39 @@ class TrainOptions:
         args = self.network()
         if self.network_dropout and args.algo != "lora":
             said = f"network_dropout drops inner activations, and {args.algo} has none"
-            raise ConfigError(said, hint='set network_dropout = 0, or network_args = ["module_dropout=0.1"]')
+            raise ConfigError(
+                said, hint='set network_dropout = 0, or network_args = ["module_dropout=0.1"]'
+            )
         if args.dora and self.scale_weight_norms:
-            said = "scale_weight_norms holds what is added to a layer, and with dora_wd a layer is also scaled"
+            said = (
+                "scale_weight_norms holds what is added to a layer, and with dora_wd a "
+                "layer is also scaled"
+            )
             raise ConfigError(said, hint="take one of them out")
         if args.dora and (self.fp8_base or self.fp8_base_unet):
-            said = "dora_wd measures the weights of the base in every step, and fp8_base keeps them in bytes"
+            said = (
+                "dora_wd measures the weights of the base in every step, and fp8_base keeps "
+                "them in bytes"
+            )
             raise ConfigError(said, hint="take one of them out")
         if self.lora_format != "kohya" and (args.dora or args.algo != "lora"):
             what = "DoRA of the input axis" if args.dora else args.algo
             said = f"lora_format = {self.lora_format!r}: diffusers has no loader for {what}"
-            raise ConfigError(said, hint='set lora_format = "kohya", which ComfyUI and the web interfaces read')
+            raise ConfigError(
+                said, hint='set lora_format = "kohya", which ComfyUI and the web interfaces read'
+            )
 
     def network(self) -> NetworkArgs:
         """Return what network_module and network_args ask for."""
-        return read_network(self.network_module, self.network_args, dim=self.network_dim, alpha=self.network_alpha)
+        return read_network(
+            self.network_module, self.network_args, dim=self.network_dim, alpha=self.network_alpha
+        )
 
     def rates(self) -> dict[str, float]:
         """Return the learning rate of each part; 0: it is not trained.
 
-        `text_encoder_2` is that of Stable Diffusion XL's second text encoder, which other families have not.
+        `text_encoder_2` is that of Stable Diffusion XL's second text encoder, which other families
+        have not.
         """
         unet = self.learning_rate if self.unet_lr is None else self.unet_lr
         text = self.text_encoder_lr
@@ -297,12 +339,23 @@ class TrainOptions:
         }
 
     def reads_float32(self) -> bool:
-        """Tell whether the base is read in float32, whatever it is used in: DoRA and fp8_base are made of that."""
-        return self.network().dora or self.fp8_base or self.fp8_base_unet or self.mixed_precision == "no"
+        """Tell whether the base is read in float32, whatever it is used in: DoRA and fp8_base are
+        made of that.
+        """
+        return (
+            self.network().dora
+            or self.fp8_base
+            or self.fp8_base_unet
+            or self.mixed_precision == "no"
+        )
 
     def bucket_rules(self) -> BucketRules:
         """Return the bucket arithmetic that these options ask for."""
-        size = self.resolution if isinstance(self.resolution, tuple) else (self.resolution, self.resolution)
+        size = (
+            self.resolution
+            if isinstance(self.resolution, tuple)
+            else (self.resolution, self.resolution)
+        )
         low, high = default_range(size)
         return BucketRules(
             resolution=size,

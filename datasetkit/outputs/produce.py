@@ -1,4 +1,6 @@
-"""Making: files that a stage writes for the pictures of a folder; which are up to date, and whose they are."""
+"""Making: files that a stage writes for the pictures of a folder; which are up to date, and whose
+they are.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +35,8 @@ from datasetkit.stages.base import Stage
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
-# The files made of one picture. The first tells whether all are up to date; of the others some may not be made.
+# The files made of one picture. The first tells whether all are up to date; of the others some may
+# not be made.
 Files = tuple[Path, ...]
 Targets = Mapping[Path, Files]
 # Begins the recipe of a mask that goes with an output; the verb's name ends it.
@@ -41,7 +44,9 @@ BESIDE = "beside"
 
 
 class Maker(Protocol):
-    """Where outputs are noted as they are made: in the history, or only in the store for what is swapped in later."""
+    """Where outputs are noted as they are made: in the history, or only in the store for what is
+    swapped in later.
+    """
 
     def folder(self, path: Path) -> None: ...
 
@@ -66,9 +71,9 @@ class Staging:
 class Making(Generic[T_co]):
     """What is made of a folder's pictures.
 
-    out: the folder that they lie in. recipe: begins with the verb and names all that changes the files: the options,
-    and the version of the code. stage: makes a stage that writes the files of these pictures. waiting: what a dry run
-    says of one that is not up to date.
+    out: the folder that they lie in. recipe: begins with the verb and names all that changes the
+    files: the options, and the version of the code. stage: makes a stage that writes the files of
+    these pictures. waiting: what a dry run says of one that is not up to date.
     """
 
     out: Path
@@ -83,7 +88,9 @@ class Making(Generic[T_co]):
         return self.recipe.partition("-")[0]
 
     def outputs(self, record: ImageRecord) -> tuple[Output, ...]:
-        """Return the files of one picture as the store keeps them: its pictures bear the recipe, masks the verb."""
+        """Return the files of one picture as the store keeps them: its pictures bear the recipe,
+        masks the verb.
+        """
         files = enumerate(self.targets[record.path], 1)
         return tuple(self._output(record, path, n) for n, path in files)
 
@@ -98,12 +105,19 @@ class Making(Generic[T_co]):
 
 
 def beside(
-    folder: Path, out: Path | None, suffix: str, options: Common, how: How, *, hint: str = "name another folder"
+    folder: Path,
+    out: Path | None,
+    suffix: str,
+    options: Common,
+    how: How,
+    *,
+    hint: str = "name another folder",
 ) -> Path:
-    """Return where the files go, by default a sibling `<folder>-<suffix>`; finish what was cut short in `folder`.
+    """Return where the files go, by default a sibling `<folder>-<suffix>`; finish what was cut
+    short in `folder`.
 
-    Raises InputError for `folder` itself and for a link, DatasetError without pictures, StorageError where nothing can
-    be written.
+    Raises InputError for `folder` itself and for a link, DatasetError without pictures,
+    StorageError where nothing can be written.
     """
     out = out or folder.absolute().with_name(f"{folder.absolute().name}-{suffix}")
     if out.resolve() == folder.resolve():
@@ -131,16 +145,19 @@ def look(folder: Path, project: Project, options: Common) -> Scan:
 
 
 def kept_suffix(path: Path) -> str:
-    """Return the suffix of a picture where it can be written; other formats become PNG, which loses nothing."""
+    """Return the suffix of a picture where it can be written; other formats become PNG, which loses
+    nothing.
+    """
     suffix = path.suffix.lower()
     return suffix if suffix in WRITERS else ".png"
 
 
 def make(found: Scan, making: Making[T], project: Project, maker: Maker) -> RunReport[T]:
-    """Make the files that are not up to date; return the outcomes in input order, failures of the scan last.
+    """Make the files that are not up to date; return the outcomes in input order, failures of the
+    scan last.
 
-    Raises PlanConflict before the first write where a file stands that dsk did not make, or that was edited since, and
-    InputError where a folder of outputs is a symbolic link.
+    Raises PlanConflict before the first write where a file stands that dsk did not make, or that
+    was edited since, and InputError where a folder of outputs is a symbolic link.
     """
     store, targets = project.store, making.targets
     _refuse_links(making)
@@ -151,7 +168,14 @@ def make(found: Scan, making: Making[T], project: Project, maker: Maker) -> RunR
     if unknown:
         _require_same(unknown, making, project)
         if not project.how.dry_run:
-            store.settle([output for r in unknown for output in making.outputs(r) if os.path.lexists(output.path)])
+            store.settle(
+                [
+                    output
+                    for r in unknown
+                    for output in making.outputs(r)
+                    if os.path.lexists(output.path)
+                ]
+            )
         current |= {r.path for r in unknown if os.path.lexists(targets[r.path][0])}
         todo = [r for r in todo if r.path not in current]
     done: dict[Path, Outcome[T]] = {}
@@ -159,20 +183,27 @@ def make(found: Scan, making: Making[T], project: Project, maker: Maker) -> RunR
         _make_ready(maker, (path for r in todo for path in targets[r.path]))
         store.claim(output for r in todo for output in making.outputs(r))
         stage = making.stage({r.path: targets[r.path] for r in todo})
-        for outcome in local.run(stage, todo, workers=making.workers, reporter=project.how.reporter):
+        for outcome in local.run(
+            stage, todo, workers=making.workers, reporter=project.how.reporter
+        ):
             done[outcome.path if isinstance(outcome, Failed) else outcome.record.path] = outcome
             if isinstance(outcome, Done):
                 for output in making.outputs(outcome.record):
                     if os.path.lexists(output.path):
                         maker.made(output)
     outcomes: list[Outcome[T]] = [
-        Skipped(r, "up to date") if r.path in current else done.get(r.path, Skipped(r, making.waiting)) for r in wanted
+        Skipped(r, "up to date")
+        if r.path in current
+        else done.get(r.path, Skipped(r, making.waiting))
+        for r in wanted
     ]
     return RunReport(making.verb, (*outcomes, *found.failed))
 
 
 def _refuse_links(making: Making[T]) -> None:
-    """Raise InputError where a file, or a mask that goes with one, would be written through a linked folder."""
+    """Raise InputError where a file, or a mask that goes with one, would be written through a
+    linked folder.
+    """
     places = {path.parent for files in making.targets.values() for path in files}
     for place in sorted(places | {place / MASKS for place in places if place.name != MASKS}):
         refuse_links(place, making.out)
@@ -190,7 +221,8 @@ def _strangers(files: Files, store: Store) -> list[Path]:
 
 
 def _require_same(unknown: Sequence[ImageRecord], making: Making[T], project: Project) -> None:
-    """Raise PlanConflict unless every unknown file is, byte for byte, what would be made in its place.
+    """Raise PlanConflict unless every unknown file is, byte for byte, what would be made in its
+    place.
 
     Then dsk made it, and its `.dsk/` was deleted since, which may cost time but nothing else.
     """
@@ -199,11 +231,17 @@ def _require_same(unknown: Sequence[ImageRecord], making: Making[T], project: Pr
         for n, record in enumerate(unknown):
             place = Path(folder) / str(n)
             place.mkdir()
-            trial[record.path] = tuple(place / f"{i}{p.suffix}" for i, p in enumerate(making.targets[record.path]))
-        outcomes = local.run(making.stage(trial), unknown, workers=making.workers, reporter=project.how.reporter)
+            trial[record.path] = tuple(
+                place / f"{i}{p.suffix}" for i, p in enumerate(making.targets[record.path])
+            )
+        outcomes = local.run(
+            making.stage(trial), unknown, workers=making.workers, reporter=project.how.reporter
+        )
         with closing(outcomes):
             for record, _ in zip(unknown, outcomes, strict=True):
-                for there, made in zip(making.targets[record.path], trial[record.path], strict=True):
+                for there, made in zip(
+                    making.targets[record.path], trial[record.path], strict=True
+                ):
                     if os.path.lexists(there) and not _same(there, made):
                         raise PlanConflict(
                             f"{display(there)} was not made by dsk, or was edited since",

@@ -1,4 +1,6 @@
-"""What became of the pictures that outputs were made from: outputs take new names with them, or leave."""
+"""What became of the pictures that outputs were made from: outputs take new names with them, or
+leave.
+"""
 
 from __future__ import annotations
 
@@ -27,15 +29,19 @@ class Followed:
     new: Path | None
 
 
-def follow(found: Scan, wanted: Sequence[Output], out: Path, project: Project, verb: str) -> tuple[Followed, ...]:
-    """Let the outputs in `out` follow what became of their sources, with captions and masks, as one plan.
+def follow(
+    found: Scan, wanted: Sequence[Output], out: Path, project: Project, verb: str
+) -> tuple[Followed, ...]:
+    """Let the outputs in `out` follow what became of their sources, with captions and masks, as one
+    plan.
 
-    wanted: the pictures that the verb is to make there. A source that was renamed: its output takes the new name, and
-    nothing is tagged again; sources that took each other's names swap their outputs. A source that is gone: its output
-    goes to the trash, or it would still be trained on. A source that gets another format: so does the old output, and
-    the caption stays for the new one; it does so too where another verb made the old output, which is superseded. An
-    output that somebody edited stays, and so does one whose source holds another picture now: it is made anew, and its
-    caption is kept.
+    wanted: the pictures that the verb is to make there. A source that was renamed: its output takes
+    the new name, and nothing is tagged again; sources that took each other's names swap their
+    outputs. A source that is gone: its output goes to the trash, or it would still be trained on. A
+    source that gets another format: so does the old output, and the caption stays for the new one;
+    it does so too where another verb made the old output, which is superseded. An output that
+    somebody edited stays, and so does one whose source holds another picture now: it is made anew,
+    and its caption is kept.
     """
     store = project.store
 
@@ -64,12 +70,25 @@ def follow(found: Scan, wanted: Sequence[Output], out: Path, project: Project, v
         old, thrown = output.path, trash / output.path.relative_to(project.root)
         new = goal if goal is not None and goal.suffix == old.suffix else None
         heir = goals.get(output.origin)
-        if goal is None and heir is not None and heir.with_suffix("") == old.with_suffix("") and heir not in taken:
-            goal = heir  # another picture in another format, under the same name: it has the caption
+        if (
+            goal is None
+            and heir is not None
+            and heir.with_suffix("") == old.with_suffix("")
+            and heir not in taken
+        ):
+            goal = (
+                heir  # another picture in another format, under the same name: it has the caption
+            )
         with_it = _with_it(old, goal or thrown)
         ops += [Move(old, new or thrown), *with_it]
-        moved.append(replace(output, path=new or thrown, origin=origins.get(new or thrown, output.origin)))
-        moved += [replace(going_along[move.src], path=move.dst) for move in with_it if move.src in going_along]
+        moved.append(
+            replace(output, path=new or thrown, origin=origins.get(new or thrown, output.origin))
+        )
+        moved += [
+            replace(going_along[move.src], path=move.dst)
+            for move in with_it
+            if move.src in going_along
+        ]
         followed.append(Followed(old, new))
     gone = {op.src for op in ops}
     for output in superseded:
@@ -77,7 +96,9 @@ def follow(found: Scan, wanted: Sequence[Output], out: Path, project: Project, v
             thrown = trash / output.path.relative_to(project.root)
             ops.append(Move(output.path, thrown))
             moved.append(replace(output, path=thrown))
-    title = f"follows {display(found.folder.name)}: {len(leaving) + len(superseded)} renamed or removed"
+    title = (
+        f"follows {display(found.folder.name)}: {len(leaving) + len(superseded)} renamed or removed"
+    )
     project.apply(Plan(tuple(ops)), verb, title, outputs=moved)
     if not project.how.dry_run:
         store.settle(moved)
@@ -85,16 +106,22 @@ def follow(found: Scan, wanted: Sequence[Output], out: Path, project: Project, v
 
 
 def _superseded(out: Path, wanted: set[Path], store: Store, verb: str) -> list[Output]:
-    """Return what another verb made in `out` under the names of pictures that are wanted now: pictures and masks.
+    """Return what another verb made in `out` under the names of pictures that are wanted now:
+    pictures and masks.
 
-    A picture of another format would share its caption with the new one; a mask would mask what it does not fit.
+    A picture of another format would share its caption with the new one; a mask would mask what it
+    does not fit.
     """
     inside, stems = f"{out}{os.sep}", {path.with_suffix("") for path in wanted}
     found = []
     for kind in STAGES:
         for output in store.outputs(f"{kind}-") if kind != verb else ():
             path = output.path
-            if path not in wanted and path.with_suffix("") in stems and str(path).startswith(inside):
+            if (
+                path not in wanted
+                and path.with_suffix("") in stems
+                and str(path).startswith(inside)
+            ):
                 found.append(output)
         for output in store.outputs(f"{BESIDE} {kind}") if kind != verb else ():
             picture = output.path.parent.parent / output.path.stem
@@ -125,12 +152,15 @@ def _outputs(folder: Path, out: Path, store: Store, kind: str) -> list[Output]:
 
 
 def _leaving(
-    outputs: Sequence[Output], ids: Mapping[Path, str], scanned: set[Path], is_ours: Callable[[Path], bool]
+    outputs: Sequence[Output],
+    ids: Mapping[Path, str],
+    scanned: set[Path],
+    is_ours: Callable[[Path], bool],
 ) -> list[tuple[Output, Path | None]]:
     """Decide which outputs leave their place, and for which other one (None: the trash).
 
-    ids: the picture that each place shall hold. scanned: the sources that are there and can be read. is_ours: whether
-    nobody touched an output since it was made.
+    ids: the picture that each place shall hold. scanned: the sources that are there and can be
+    read. is_ours: whether nobody touched an output since it was made.
     """
     at_home = {output.path for output in outputs if ids.get(output.path) == output.source}
     astray = [o for o in outputs if o.path not in at_home and o.path.exists() and is_ours(o.path)]

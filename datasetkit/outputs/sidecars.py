@@ -1,4 +1,6 @@
-"""Carrying: captions and masks that go with pictures to the folder of their outputs, as they are or reworded."""
+"""Carrying: captions and masks that go with pictures to the folder of their outputs, as they are or
+reworded.
+"""
 
 from __future__ import annotations
 
@@ -18,10 +20,14 @@ from datasetkit.project.session import Project
 from datasetkit.project.store import Output, Store, caption_hash
 
 
-def carry(records: Sequence[ImageRecord], targets: Mapping[Path, Path], store: Store) -> list[tuple[Path, Path]]:
-    """Return (source, target) of the captions and masks that go with the pictures and are not there yet.
+def carry(
+    records: Sequence[ImageRecord], targets: Mapping[Path, Path], store: Store
+) -> list[tuple[Path, Path]]:
+    """Return (source, target) of the captions and masks that go with the pictures and are not there
+    yet.
 
-    What a killed run copied and could not note any more counts as not there; one that was edited since stays as it is.
+    What a killed run copied and could not note any more counts as not there; one that was edited
+    since stays as it is.
     """
     by_place: dict[Path, list[Path]] = {}
     for record in records:
@@ -38,7 +44,9 @@ def carry(records: Sequence[ImageRecord], targets: Mapping[Path, Path], store: S
                 elif path.parent.name == MASKS and path.suffix.lower() == ".png":
                     goals.setdefault(mask_path(target), path)
     return [
-        (source, goal) for goal, source in goals.items() if not os.path.lexists(goal) or _is_left(goal, source, store)
+        (source, goal)
+        for goal, source in goals.items()
+        if not os.path.lexists(goal) or _is_left(goal, source, store)
     ]
 
 
@@ -56,7 +64,9 @@ def _is_left(goal: Path, source: Path, store: Store) -> bool:
 
 
 def copy(carried: Sequence[tuple[Path, Path]], project: Project, recording: Recording) -> None:
-    """Copy captions and masks to their pictures, claimed before: undo then also knows the one that a kill cut short."""
+    """Copy captions and masks to their pictures, claimed before: undo then also knows the one that
+    a kill cut short.
+    """
     outputs = [Output(goal, _taken_as_it_is(source), "carried", source) for source, goal in carried]
     project.store.claim(outputs)
     for place in {output.path.parent for output in outputs}:
@@ -89,7 +99,9 @@ def _as_it_is(caption: Caption) -> Caption:
 
 @dataclass(frozen=True, slots=True)
 class Rewording:
-    """A caption that follows what is done to its picture. picture: the new one; origin: the one that it is made of."""
+    """A caption that follows what is done to its picture. picture: the new one; origin: the one
+    that it is made of.
+    """
 
     picture: Path
     origin: Path
@@ -110,25 +122,37 @@ class Reworded:
 
 
 def announce(rewordings: Iterable[Rewording], verb: str, store: Store) -> None:
-    """Note which captions are to follow their pictures: what a kill cuts short is made good by the next run."""
-    standing = [one for one in rewordings if _stands(one.caption) or _stands(caption_path(one.origin))]
+    """Note which captions are to follow their pictures: what a kill cuts short is made good by the
+    next run.
+    """
+    standing = [
+        one for one in rewordings if _stands(one.caption) or _stands(caption_path(one.origin))
+    ]
     store.claim(_output(one, verb, store.source(one.caption)) for one in standing)
 
 
-def due(report: RunReport[object], waiting: str, rewordings: Mapping[Path, Rewording], store: Store) -> list[Rewording]:
-    """Return the captions that follow: of what was made now, and of what a killed run made before them.
+def due(
+    report: RunReport[object], waiting: str, rewordings: Mapping[Path, Rewording], store: Store
+) -> list[Rewording]:
+    """Return the captions that follow: of what was made now, and of what a killed run made before
+    them.
 
     waiting: what a dry run says of a picture that would be made.
     """
     now = {done.record.path for done in report.done}
     now |= {skipped.record.path for skipped in report.skipped if skipped.reason == waiting}
     failed = {problem.path for problem in report.failed}
-    left = {path for path, one in rewordings.items() if path not in failed and store.is_claimed(one.caption)}
+    left = {
+        path
+        for path, one in rewordings.items()
+        if path not in failed and store.is_claimed(one.caption)
+    }
     return [one for path, one in rewordings.items() if path in now | left]
 
 
 def edited_at_origin(rewordings: Iterable[Rewording], store: Store) -> list[Rewording]:
-    """Return the captions that a person wrote or edited beside the original since they were last taken from there.
+    """Return the captions that a person wrote or edited beside the original since they were last
+    taken from there.
 
     Only where what stands beside the new picture is as dsk left it: what was edited there stays.
     """
@@ -149,12 +173,18 @@ def edited_at_origin(rewordings: Iterable[Rewording], store: Store) -> list[Rewo
 
 
 def reword(
-    rewordings: Sequence[Rewording], verb: str, title: str, project: Project, *, anew: Sequence[Rewording] = ()
+    rewordings: Sequence[Rewording],
+    verb: str,
+    title: str,
+    project: Project,
+    *,
+    anew: Sequence[Rewording] = (),
 ) -> Reworded:
-    """Let captions follow their pictures, as one plan: the one that stands beside the new picture, else its origin's.
+    """Let captions follow their pictures, as one plan: the one that stands beside the new picture,
+    else its origin's.
 
-    anew: those that are taken from the origin once more, see `edited_at_origin`. A caption that dsk wrote counts as
-    written by dsk afterwards too. One that would be left empty stays as it was.
+    anew: those that are taken from the origin once more, see `edited_at_origin`. A caption that dsk
+    wrote counts as written by dsk afterwards too. One that would be left empty stays as it was.
     """
     store = project.store
     changes: list[CaptionChange] = []
@@ -180,7 +210,9 @@ def reword(
             writes.append(WriteText(one.caption, file_text(after)))
             generated += [caption_hash(after)] if store.is_generated(before) else []
             source = sources[one.caption]
-            sources[one.caption] = _taken(before, after) if from_origin else _reworded(source, before, after)
+            sources[one.caption] = (
+                _taken(before, after) if from_origin else _reworded(source, before, after)
+            )
     written = {op.path for op in writes}
     outputs = [_output(one, verb, sources[one.caption]) for one in all_of_them]
     plan, new = Plan(tuple(writes)), [output for output in outputs if output.path in written]
@@ -200,12 +232,16 @@ def _output(rewording: Rewording, verb: str, source: str | None) -> Output:
 
 
 def _taken(origin: Caption, left: Caption) -> str:
-    """Return what the store keeps of a caption that is taken over: what stood at the origin, and what it became."""
+    """Return what the store keeps of a caption that is taken over: what stood at the origin, and
+    what it became.
+    """
     return f"{caption_hash(origin)} {caption_hash(left)}"
 
 
 def _reworded(source: str | None, before: Caption, after: Caption) -> str:
-    """Return what the store keeps of a caption that is reworded where it stands: as dsk left it, if it was so."""
+    """Return what the store keeps of a caption that is reworded where it stands: as dsk left it, if
+    it was so.
+    """
     taken, _, left = (source or "").partition(" ")
     return f"{taken} {caption_hash(after)}" if caption_hash(before) == left else source or ""
 

@@ -1,4 +1,6 @@
-"""Steps: a plan's operations as the journal keeps them, checked before the first, and how each is done to a file."""
+"""Steps: a plan's operations as the journal keeps them, checked before the first, and how each is
+done to a file.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +32,9 @@ Kind = Literal["move", "copy", "link", "write", "made"]
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One operation as the journal keeps it. before/after: a text file's bytes; sign: how dst looks when done."""
+    """One operation as the journal keeps it. before/after: a text file's bytes; sign: how dst looks
+    when done.
+    """
 
     kind: Kind
     src: Path | None
@@ -42,7 +46,8 @@ class Step:
 
 
 def check(plan: Plan) -> list[Step]:
-    """Turn a plan into steps, or raise PlanConflict: a target that is taken, a source that is missing, a link.
+    """Turn a plan into steps, or raise PlanConflict: a target that is taken, a source that is
+    missing, a link.
 
     Outdated, where nothing else is wrong: a text is no longer the one that the plan was made for.
     """
@@ -62,7 +67,9 @@ def check(plan: Plan) -> list[Step]:
             before = dst.read_bytes() if regular else None
             if isinstance(op, Rewrite) and op.over != before:
                 outdated.append(display(dst))
-            after = op.data if isinstance(op, WriteBytes) else op.text.encode("utf-8", "surrogatepass")
+            after = (
+                op.data if isinstance(op, WriteBytes) else op.text.encode("utf-8", "surrogatepass")
+            )
             if before != after:
                 steps.append(Step("write", None, dst, before=before, after=after))
             continue
@@ -70,7 +77,9 @@ def check(plan: Plan) -> list[Step]:
         if not os.path.lexists(op.src):
             problems.append(f"{display(op.src)} is gone")
         elif isinstance(op, Move):
-            same_file = occupied and dst.samefile(op.src)  # a case-only rename where case does not count
+            same_file = occupied and dst.samefile(
+                op.src
+            )  # a case-only rename where case does not count
             if op.src == dst:
                 continue
             if occupied and not same_file:
@@ -81,13 +90,17 @@ def check(plan: Plan) -> list[Step]:
             if occupied:
                 problems.append(f"{display(dst)} exists already")
             steps.append(Step("copy" if isinstance(op, Copy) else "link", op.src, dst))
-    problems.extend(f"{display(path)} would be written twice" for path, n in claimed.items() if n > 1)
+    problems.extend(
+        f"{display(path)} would be written twice" for path, n in claimed.items() if n > 1
+    )
     if problems:
         more = f"; and {len(problems) - 5} more" if len(problems) > 5 else ""
         raise PlanConflict("; ".join(problems[:5]) + more, hint="nothing was changed")
     if outdated:
         more = f" and {len(outdated) - 5} more" if len(outdated) > 5 else ""
-        raise Outdated(f"changed meanwhile: {', '.join(outdated[:5])}{more}", hint="nothing was changed")
+        raise Outdated(
+            f"changed meanwhile: {', '.join(outdated[:5])}{more}", hint="nothing was changed"
+        )
     return steps
 
 
@@ -97,9 +110,13 @@ def sign_of(step: Step) -> str:
 
 
 def sign(step: Step, now: Path | bytes | None) -> str:
-    """Hash texts, which later commands rewrite and undo restores (at a new time); of pictures take size and time."""
+    """Hash texts, which later commands rewrite and undo restores (at a new time); of pictures take
+    size and time.
+    """
     try:
-        if isinstance(now, Path) and (step.kind == "write" or step.dst.suffix.lower() == CAPTION_SUFFIX):
+        if isinstance(now, Path) and (
+            step.kind == "write" or step.dst.suffix.lower() == CAPTION_SUFFIX
+        ):
             now = now.read_bytes() if now.is_file() and not now.is_symlink() else None
         if isinstance(now, bytes):
             return hashlib.sha256(now).hexdigest()
@@ -112,7 +129,9 @@ def sign(step: Step, now: Path | bytes | None) -> str:
 
 
 def with_temp(step: Step) -> Step:
-    """Give a step its temporary name; a plain rename needs none, and a moved file is never called a temporary."""
+    """Give a step its temporary name; a plain rename needs none, and a moved file is never called a
+    temporary.
+    """
     if step.kind == "move" and step.temp is None:
         return step
     name = temp_name()
@@ -135,7 +154,9 @@ def make_temp(step: Step, *, sync: bool) -> None:
             return
         except FileNotFoundError:
             raise
-        except OSError:  # another disk, a file system without hard links, too many links: a copy serves as well
+        except (
+            OSError
+        ):  # another disk, a file system without hard links, too many links: a copy serves as well
             pass
     try:
         shutil.copy2(source, step.temp)
@@ -146,9 +167,15 @@ def make_temp(step: Step, *, sync: bool) -> None:
 
 
 def move(step: Step) -> None:
-    """Let a file step aside or take its free name; done already (by the run that was killed) is fine."""
+    """Let a file step aside or take its free name; done already (by the run that was killed) is
+    fine.
+    """
     goal = step.temp or step.dst
-    if step.src is None or not os.path.lexists(step.src) or (step.temp and os.path.lexists(step.temp)):
+    if (
+        step.src is None
+        or not os.path.lexists(step.src)
+        or (step.temp and os.path.lexists(step.temp))
+    ):
         return
     _require_free(goal)
     with writing(goal):
@@ -175,7 +202,8 @@ def place(step: Step) -> bool:
 def _require_free(path: Path) -> None:
     if os.path.lexists(path):
         raise StorageError(
-            f"{display(path)} appeared while the plan ran", hint="move it away and run any dsk command again"
+            f"{display(path)} appeared while the plan ran",
+            hint="move it away and run any dsk command again",
         )
 
 

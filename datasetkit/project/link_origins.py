@@ -1,4 +1,6 @@
-"""Origins: from which picture each picture of a laid-out folder was linked, as the project's journal tells."""
+"""Origins: from which picture each picture of a laid-out folder was linked, as the project's
+journal tells.
+"""
 
 from __future__ import annotations
 
@@ -12,10 +14,12 @@ _LAYOUT = "layout"
 
 
 def origins(folder: Path) -> dict[Path, Path]:
-    """Return laid-out picture -> the picture that it was linked from, for the project of `folder`; paths are absolute.
+    """Return laid-out picture -> the picture that it was linked from, for the project of `folder`;
+    paths are absolute.
 
-    Files and laid-out folders that dsk renamed since are followed. What dsk did not lay out, or what a deleted `.dsk/`
-    knew, is not in it. Nothing on disk is changed. Raises StorageError for a damaged store.
+    Files and laid-out folders that dsk renamed since are followed. What dsk did not lay out, or
+    what a deleted `.dsk/` knew, is not in it. Nothing on disk is changed. Raises StorageError for a
+    damaged store.
     """
     root = find_root(folder)
     if not (root / STORE).is_file():
@@ -35,7 +39,9 @@ def origins(folder: Path) -> dict[Path, Path]:
 
 
 class _Links:
-    """Laid-out path -> its origin, and who uses each origin, so that thousands of moves stay quick."""
+    """Laid-out path -> its origin, and who uses each origin, so that thousands of moves
+    stay quick.
+    """
 
     def __init__(self) -> None:
         self.own: dict[bytes, bytes] = {}

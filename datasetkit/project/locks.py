@@ -41,7 +41,8 @@ def lock(root: Path, *, wait: bool = False) -> Iterator[None]:
             _take(file, wait)
         except OSError as error:
             raise Locked(
-                f"another dsk run works in {display(root)}", hint="wait for it to end, or add --wait"
+                f"another dsk run works in {display(root)}",
+                hint="wait for it to end, or add --wait",
             ) from error
         os.utime(path)
         yield

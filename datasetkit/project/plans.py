@@ -1,4 +1,6 @@
-"""Plans: what a verb is going to do to files, as data that can be shown, checked, applied and undone."""
+"""Plans: what a verb is going to do to files, as data that can be shown, checked, applied and
+undone.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +31,9 @@ class Copy:
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """Hard-link a file to a free name; where the file system has no hard links, its bytes are copied."""
+    """Hard-link a file to a free name; where the file system has no hard links, its bytes are
+    copied.
+    """
 
     src: Path
     dst: Path
@@ -44,22 +48,30 @@ class WriteText:
 
     @classmethod
     def caption(cls, image: Path, caption: Caption) -> WriteText:
-        """Write an image's caption beside it. An empty caption is refused: trainers stop at 0-byte captions."""
+        """Write an image's caption beside it. An empty caption is refused: trainers stop at 0-byte
+        captions.
+        """
         if not caption.tags:
-            raise InputError(f"an empty caption for {image.name} would stop the trainers", hint="give it a tag")
+            raise InputError(
+                f"an empty caption for {image.name} would stop the trainers", hint="give it a tag"
+            )
         return cls(image.with_suffix(".txt"), file_text(caption))
 
 
 @dataclass(frozen=True, slots=True)
 class Rewrite(WriteText):
-    """Write a text only over what is known. over: the bytes that must stand there, None for nothing."""
+    """Write a text only over what is known. over: the bytes that must stand there, None for
+    nothing.
+    """
 
     over: bytes | None
 
 
 @dataclass(frozen=True, slots=True)
 class WriteBytes:
-    """Replace or create a file that is no text, e.g. a chart; what stood there before is kept in the journal."""
+    """Replace or create a file that is no text, e.g. a chart; what stood there before is kept in
+    the journal.
+    """
 
     path: Path
     data: bytes

@@ -1,4 +1,6 @@
-"""How a verb works in a project: the lock, the store, the journal, and nothing of them in a dry run."""
+"""How a verb works in a project: the lock, the store, the journal, and nothing of them in a dry
+run.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +33,9 @@ JUST_DO_IT = How()
 
 @dataclass(frozen=True, slots=True)
 class Project:
-    """An open project; `apply` is the one way from a plan to the disk. recovered: what a killed run had left to do."""
+    """An open project; `apply` is the one way from a plan to the disk. recovered: what a killed run
+    had left to do.
+    """
 
     root: Path
     store: Store
@@ -40,26 +44,44 @@ class Project:
     recovered: tuple[Recovered, ...] = ()
 
     def apply(
-        self, plan: Plan, verb: str, title: str = "", *, generated: Sequence[str] = (), outputs: Sequence[Output] = ()
+        self,
+        plan: Plan,
+        verb: str,
+        title: str = "",
+        *,
+        generated: Sequence[str] = (),
+        outputs: Sequence[Output] = (),
     ) -> int | None:
-        """Apply a plan and return its number in the history; in a dry run only check it. See Journal.apply."""
+        """Apply a plan and return its number in the history; in a dry run only check it. See
+        Journal.apply.
+        """
         if self.how.dry_run:
             self.journal.check(plan)
             return None
-        return self.journal.apply(plan, verb, title, generated=generated, outputs=outputs, reporter=self.how.reporter)
+        return self.journal.apply(
+            plan, verb, title, generated=generated, outputs=outputs, reporter=self.how.reporter
+        )
 
     def changed(self, plan: Plan) -> tuple[Path, ...]:
-        """Return the files that a plan would change; what holds its wanted bytes already is not among them."""
+        """Return the files that a plan would change; what holds its wanted bytes already is not
+        among them.
+        """
         return tuple(step.dst for step in check(plan))
 
 
 def finish_interrupted(folder: Path, how: How) -> None:
-    """Finish a plan that a killed run left half done in the project of a folder that is about to be read.
+    """Finish a plan that a killed run left half done in the project of a folder that is about to be
+    read.
 
-    Until then pictures may stand under temporary names, and captions beside other pictures than their own.
+    Until then pictures may stand under temporary names, and captions beside other pictures than
+    their own.
     """
     root = find_root(folder)
-    if how.dry_run or not (root / PROJECT / "store.sqlite").is_file() or not os.access(root / PROJECT, os.W_OK):
+    if (
+        how.dry_run
+        or not (root / PROJECT / "store.sqlite").is_file()
+        or not os.access(root / PROJECT, os.W_OK)
+    ):
         return
     with Store.open(root) as store:
         half_done = Journal(store).has_open_plan()
@@ -70,7 +92,9 @@ def finish_interrupted(folder: Path, how: How) -> None:
 
 @contextmanager
 def open_project(folder: Path, how: How) -> Iterator[Project]:
-    """Open the project of `folder`: lock it and finish what a killed run left, unless this is a dry run."""
+    """Open the project of `folder`: lock it and finish what a killed run left, unless this is a dry
+    run.
+    """
     root = find_root(folder)
     if how.dry_run:
         with Store.open_copy(root) as store:

@@ -11,7 +11,9 @@ from datasetkit.project.file_ops import Step, sign
 
 
 class Foreseen:
-    """Where files will be, and what texts will hold, when steps are done that so far are only planned."""
+    """Where files will be, and what texts will hold, when steps are done that so far are only
+    planned.
+    """
 
     def __init__(self) -> None:
         self._will_be: dict[Path, Path | bytes | None] = {}
@@ -21,13 +23,21 @@ class Foreseen:
         for place in (path, *path.parents) if self._will_be else ():
             if place in self._will_be:
                 now = self._will_be[place]
-                return now / path.relative_to(place) if isinstance(now, Path) else now if place == path else None
+                return (
+                    now / path.relative_to(place)
+                    if isinstance(now, Path)
+                    else now
+                    if place == path
+                    else None
+                )
         return path
 
     def add(self, steps: Sequence[Step]) -> None:
         """Take steps, which happen at once, as done."""
         moves = [step for step in steps if step.kind == "move" and step.src is not None]
-        gone: dict[Path, Path | bytes | None] = {step.src: None for step in moves if step.src is not None}
+        gone: dict[Path, Path | bytes | None] = {
+            step.src: None for step in moves if step.src is not None
+        }
         here = {step.dst: self.find(step.src) for step in moves if step.src is not None}
         written = {step.dst: step.after for step in steps if step.kind == "write"}
         self._will_be |= gone | here | written
@@ -43,7 +53,8 @@ def inverse(
 ) -> tuple[list[Step], list[str]]:
     """Return the steps that take `done` back, last first, and why some cannot be taken.
 
-    trash: a fresh folder for files that dsk had made. with_companions: what joined a renamed picture goes back with it.
+    trash: a fresh folder for files that dsk had made. with_companions: what joined a renamed
+    picture goes back with it.
     """
     vacated = {step.dst for step in done}
     steps: list[Step] = []
@@ -67,7 +78,9 @@ def inverse(
 
 
 def _changed_since(step: Step, foreseen: Foreseen) -> str | None:
-    """Return why a finished step cannot be taken back, or None. A moved file may have been edited: it moves back."""
+    """Return why a finished step cannot be taken back, or None. A moved file may have been edited:
+    it moves back.
+    """
     now = foreseen.find(step.dst)
     if not stands(now):
         return f"{display(step.dst.name)} is gone"
@@ -80,7 +93,10 @@ def _companions(step: Step, vacated: set[Path]) -> Iterator[Step]:
     """Captions, masks and side-cars that joined a renamed picture later go back with it."""
     if step.src is None or step.dst.suffix.lower() not in IMAGE_SUFFIXES:
         return
-    for folder, home in ((step.dst.parent, step.src.parent), (step.dst.parent / MASKS, step.src.parent / MASKS)):
+    for folder, home in (
+        (step.dst.parent, step.src.parent),
+        (step.dst.parent / MASKS, step.src.parent / MASKS),
+    ):
         if not folder.is_dir():
             continue
         for path in sorted(folder.iterdir()):

@@ -1,4 +1,6 @@
-"""The contract between heavy work on pictures (a stage) and what decides where it runs (an executor)."""
+"""The contract between heavy work on pictures (a stage) and what decides where it runs (an
+executor).
+"""
 
 from __future__ import annotations
 
@@ -17,15 +19,17 @@ class Worker(Protocol[T_co]):
     def prepare(self, record: ImageRecord) -> object:
         """Do what needs one picture alone: decode, preprocess, shrink.
 
-        Runs in several threads at once, so it changes nothing of the worker. What it returns goes to `process`.
-        Raises InputError for a picture that cannot be worked on: that picture becomes `Failed`, the others go on.
-        An error about the set-up (StorageError, ModelFileError, ...) stops the run; anything else is a bug.
+        Runs in several threads at once, so it changes nothing of the worker. What it returns goes
+        to `process`. Raises InputError for a picture that cannot be worked on: that picture becomes
+        `Failed`, the others go on. An error about the set-up (StorageError, ModelFileError, ...)
+        stops the run; anything else is a bug.
         """
 
     def process(self, batch: Sequence[tuple[ImageRecord, object]]) -> Sequence[Outcome[T_co]]:
         """Finish a batch of prepared pictures: one outcome for each, in the batch's order.
 
-        Never runs twice at once. A batch holds `batch_size` pictures, the last one what is left; never none.
+        Never runs twice at once. A batch holds `batch_size` pictures, the last one what is left;
+        never none.
         """
 
 

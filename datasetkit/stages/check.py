@@ -1,4 +1,6 @@
-"""The check stage: what the checks need to know of a picture's pixels, each picture decoded once for all of it."""
+"""The check stage: what the checks need to know of a picture's pixels, each picture decoded once
+for all of it.
+"""
 
 from __future__ import annotations
 
@@ -20,10 +22,11 @@ from datasetkit.vision.text import Box, TextFinder
 
 # How each measure is taken; another version is another memory.
 RECIPES: Mapping[Measure, str] = {"looks": "looks 1", "text": "text 1", "faces": "faces 1"}
-# A picture is decoded to this long edge, in pixels, at which text is looked for: a line of 2 % of the height has 15.
+# A picture is decoded to this long edge, in pixels, at which text is looked for: a line of 2 % of
+# the height has 15.
 EDGE = 768
-# Below these scores nothing is kept; what is above them may be asked for later without looking again. A lower one for
-# text would cost a second look at every picture (see TextFinder.find).
+# Below these scores nothing is kept; what is above them may be asked for later without looking
+# again. A lower one for text would cost a second look at every picture (see TextFinder.find).
 LEAST_TEXT, LEAST_FACES = 0.6, 0.3
 # Levels of 255 by which a pixel must differ to count as another colour.
 _OTHER_COLOUR = 32
@@ -50,7 +53,9 @@ class CheckStage:
 
     @contextmanager
     def open(self) -> Iterator[CheckWorker]:
-        """Load the detectors that are needed, one thread each: the pictures are spread over the cores."""
+        """Load the detectors that are needed, one thread each: the pictures are spread over the
+        cores.
+        """
         text = TextFinder() if "text" in self.measures else None
         faces = open_detector(self.detector) if "faces" in self.measures else None
         yield CheckWorker(self.max_pixels, "looks" in self.measures, text, faces)
@@ -58,7 +63,9 @@ class CheckStage:
 
 @dataclass(frozen=True, slots=True)
 class CheckWorker:
-    """The detectors at work. All is done in `prepare`, which runs on all cores: the detectors are shared."""
+    """The detectors at work. All is done in `prepare`, which runs on all cores: the detectors are
+    shared.
+    """
 
     max_pixels: int
     with_looks: bool
@@ -73,28 +80,44 @@ class CheckWorker:
         if self.with_looks:
             rows["looks"] = pack_looks(self._looks(record, picture, revealed, hidden))
         if self.text is not None:
-            rows["text"] = pack_spots(_spots(self.text.find(picture, threshold=LEAST_TEXT), picture.size))
+            rows["text"] = pack_spots(
+                _spots(self.text.find(picture, threshold=LEAST_TEXT), picture.size)
+            )
         if self.faces is not None:
             ahead = self.faces.find(picture, threshold=LEAST_FACES)
             back = self.faces.find(ImageOps.mirror(picture), threshold=LEAST_FACES) if ahead else ()
             both = steady(ahead, back, picture.width)
-            rows["faces"] = pack_spots(_spots([face for face in both if face.score >= LEAST_FACES], picture.size))
+            rows["faces"] = pack_spots(
+                _spots([face for face in both if face.score >= LEAST_FACES], picture.size)
+            )
         return rows
 
-    def _looks(self, record: ImageRecord, picture: Image.Image, revealed: float, hidden: str) -> Looks:
+    def _looks(
+        self, record: ImageRecord, picture: Image.Image, revealed: float, hidden: str
+    ) -> Looks:
         seen = images.probe(record.path, max_pixels=self.max_pixels)
         at_512 = _shrunk(picture, blur.LONG_EDGE)
         look = near_duplicates.look(_shrunk(at_512, near_duplicates.SEEN_AT))
-        return Looks(seen.format, seen.frames, seen.orientation, revealed, hidden, round(blur.blur(at_512), 4), look)
+        return Looks(
+            seen.format,
+            seen.frames,
+            seen.orientation,
+            revealed,
+            hidden,
+            round(blur.blur(at_512), 4),
+            look,
+        )
 
     def process(self, batch: Sequence[tuple[ImageRecord, object]]) -> Sequence[Outcome[Measured]]:
         return [Done(record, Measured(rows)) for record, rows in batch if isinstance(rows, dict)]
 
 
 def reveal(image: Image.Image) -> tuple[float, str]:
-    """Return which share of a picture changes when its alpha is dropped, and the one colour that it shows there.
+    """Return which share of a picture changes when its alpha is dropped, and the one colour that it
+    shows there.
 
-    The comparison is with the picture laid onto white, as viewers show it. "": what shows is no single colour.
+    The comparison is with the picture laid onto white, as viewers show it. "": what shows is no
+    single colour.
     """
     if image.mode != "RGBA":
         return 0.0, ""
@@ -127,17 +150,31 @@ def _shrunk(picture: Image.Image, edge: int) -> Image.Image:
 def _spots(found: Sequence[Box | Face], size: tuple[int, int]) -> tuple[Spot, ...]:
     width, height = size
     return tuple(
-        Spot(*(round(x, 4) for x in (f.left / width, f.top / height, f.right / width, f.bottom / height, f.score)))
+        Spot(
+            *(
+                round(x, 4)
+                for x in (
+                    f.left / width,
+                    f.top / height,
+                    f.right / width,
+                    f.bottom / height,
+                    f.score,
+                )
+            )
+        )
         for f in found
     )
 
 
-# ---- rows of the store ----------------------------------------------------------------------------------------------
+# ---- rows of the store
+# ----------------------------------------------------------------------------------------------
 
 
 def pack_looks(seen: Looks) -> bytes:
     """Word looks as a row for the store."""
-    return json.dumps([value.hex() if isinstance(value, bytes) else value for value in astuple(seen)]).encode()
+    return json.dumps(
+        [value.hex() if isinstance(value, bytes) else value for value in astuple(seen)]
+    ).encode()
 
 
 def unpack_looks(row: bytes) -> Looks:

@@ -1,4 +1,6 @@
-"""The cut-out stage: the subject of each picture before one plain colour, and its mask beside it."""
+"""The cut-out stage: the subject of each picture before one plain colour, and its mask
+beside it.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,8 @@ OWN_ALPHA = "its own transparency was used"
 
 @dataclass(frozen=True, slots=True)
 class CutOut:
-    """One picture's result. area: the share of the picture that is subject, 0..1. bg: the colour behind it.
+    """One picture's result. area: the share of the picture that is subject, 0..1. bg: the colour
+    behind it.
 
     device: where the model ran, by its name in `vision.providers`.
     """
@@ -38,7 +41,9 @@ class CutOut:
 
 @dataclass(frozen=True, slots=True)
 class CutoutStage:
-    """Cut subjects out. targets: (source, picture, mask) of each picture, the last two to be written."""
+    """Cut subjects out. targets: (source, picture, mask) of each picture, the last two to be
+    written.
+    """
 
     targets: tuple[tuple[Path, Path, Path], ...]
     options: CutoutOptions
@@ -49,24 +54,32 @@ class CutoutStage:
     def open(self) -> Iterator[CutoutWorker]:
         """Load the model. Raises MissingExtra, ConfigError, ModelFileError."""
         places = {source: (picture, mask) for source, picture, mask in self.targets}
-        yield CutoutWorker(places, self.options, SubjectFinder(self.options.model, self.options.provider))
+        yield CutoutWorker(
+            places, self.options, SubjectFinder(self.options.model, self.options.provider)
+        )
 
 
 @dataclass(frozen=True, slots=True)
 class CutoutWorker:
-    """Does one picture from file to files in `prepare`, in parallel; the model takes its pictures in turn."""
+    """Does one picture from file to files in `prepare`, in parallel; the model takes its pictures
+    in turn.
+    """
 
     targets: Mapping[Path, tuple[Path, Path]]
     options: CutoutOptions
     finder: SubjectFinder
 
     def prepare(self, record: ImageRecord) -> Done[CutOut]:
-        """Read, cut out and write one picture. Raises InputError where nothing, or everything, is subject."""
+        """Read, cut out and write one picture. Raises InputError where nothing, or everything, is
+        subject.
+        """
         options = self.options
         target, mask_target = self.targets[record.path]
         seen = pixels.load(record.path, alpha="keep", max_pixels=options.max_pixels)
         if seen.size != (record.width, record.height):
-            raise InputError(f"{display(record.path)} was changed while it was read", hint="run again")
+            raise InputError(
+                f"{display(record.path)} was changed while it was read", hint="run again"
+            )
         own = own_alpha(seen, options.min_area)
         picture = seen.convert("RGB") if own is not None else pixels.to_srgb(seen)
         mask = own if own is not None else self.finder.mask(picture)
@@ -77,7 +90,9 @@ class CutoutWorker:
         if own is not None:  # its colours at the edge are its own already
             cut = _composed(picture, mask, colour, keep_alpha=options.keep_alpha)
         else:
-            cut = (flatten.transparent if options.keep_alpha else flatten.flatten)(picture, mask, colour)
+            cut = (flatten.transparent if options.keep_alpha else flatten.flatten)(
+                picture, mask, colour
+            )
         pixels.save(joined(mask, record.path), mask_target)
         pixels.save(cut, target)
         made = CutOut(target, mask_target, area, colour, self.finder.device)
@@ -88,7 +103,9 @@ class CutoutWorker:
 
 
 def own_alpha(seen: Image.Image, min_area: float) -> Image.Image | None:
-    """Return the alpha of a picture that was cut out before; None where it has none, or one that cuts nothing out."""
+    """Return the alpha of a picture that was cut out before; None where it has none, or one that
+    cuts nothing out.
+    """
     if seen.mode != "RGBA":
         return None
     alpha = seen.getchannel("A")
@@ -96,11 +113,14 @@ def own_alpha(seen: Image.Image, min_area: float) -> Image.Image | None:
 
 
 def require_subject(mask: Image.Image, min_area: float) -> float:
-    """Return the share of the picture that is subject. Raises InputError for almost nothing and almost everything."""
+    """Return the share of the picture that is subject. Raises InputError for almost nothing and
+    almost everything.
+    """
     area = share(mask)
     if not min_area <= area <= 1 - min_area:
         raise InputError(
-            f"the mask covers {'almost nothing' if area < 0.5 else 'almost everything'} ({area:.1%} of the picture)",
+            f"the mask covers {'almost nothing' if area < 0.5 else 'almost everything'} "
+            f"({area:.1%} of the picture)",
             hint="another --model, a smaller --min-area, or cut it out by hand",
         )
     return area
@@ -112,14 +132,18 @@ def share(mask: Image.Image) -> float:
 
 
 def feathered(mask: Image.Image, radius: float) -> Image.Image:
-    """Soften a mask's edge over about `radius` pixels, inwards only: what was background stays so."""
+    """Soften a mask's edge over about `radius` pixels, inwards only: what was background
+    stays so.
+    """
     blurred = mask.filter(ImageFilter.GaussianBlur(radius))
     inwards = blurred.point([max(0, 2 * value - 255) for value in range(256)])
     return ImageChops.darker(mask, inwards)
 
 
 def joined(mask: Image.Image, source: Path) -> Image.Image:
-    """Join a mask with the one that stands beside the source already: what either leaves out is out."""
+    """Join a mask with the one that stands beside the source already: what either leaves out is
+    out.
+    """
     before = mask_beside(source)
     if before is None:
         return mask
@@ -128,7 +152,9 @@ def joined(mask: Image.Image, source: Path) -> Image.Image:
 
 
 def mask_beside(picture: Path) -> Path | None:
-    """Return the mask that stands beside a picture; None where there is none, or one behind a symbolic link."""
+    """Return the mask that stands beside a picture; None where there is none, or one behind a
+    symbolic link.
+    """
     path = picture.parent / MASKS / f"{picture.stem}.png"
     linked = path.is_symlink() or path.parent.is_symlink()
     return path if path.is_file() and not linked else None

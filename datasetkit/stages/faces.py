@@ -1,4 +1,6 @@
-"""The stages of `dsk faces`: squares around faces cut out, or faces and lines of text erased, with masks."""
+"""The stages of `dsk faces`: squares around faces cut out, or faces and lines of text erased, with
+masks.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,8 @@ from datasetkit.vision.inpaint import fill
 Square = tuple[int, int, int, int]
 # Without --margin: around a face to crop (hair and chin belong to it), and to erase.
 CROP_MARGIN, ERASE_MARGIN = 0.5, 0.2
-# The detector marks a line of text with some room around it already; strokes of a drawn one reach further.
+# The detector marks a line of text with some room around it already; strokes of a drawn one reach
+# further.
 _TEXT_MARGIN = 0.1
 # The edge of what is erased, as a share of its shorter side: a hard one would be learnt.
 _SOFT = 0.02
@@ -56,7 +59,8 @@ class Places:
 def square(face: Spot, width: int, height: int, margin: float | None) -> Square:
     """Return the square around a face in pixels, within the picture: left, top, right, bottom.
 
-    margin: on each side, as a share of the face's size. A square that would be larger than the picture is cut down.
+    margin: on each side, as a share of the face's size. A square that would be larger than the
+    picture is cut down.
     """
     room = CROP_MARGIN if margin is None else margin
     across, down = (face.right - face.left) * width, (face.bottom - face.top) * height
@@ -68,7 +72,9 @@ def square(face: Spot, width: int, height: int, margin: float | None) -> Square:
 
 
 def hole(places: Places, size: tuple[int, int], margin: float | None) -> Image.Image:
-    """Draw what is erased (L, 255): an ellipse for a face, a box for a line of text. size: of the picture."""
+    """Draw what is erased (L, 255): an ellipse for a face, a box for a line of text. size: of the
+    picture.
+    """
     width, height = size
     drawn = Image.new("L", size)
     pen = ImageDraw.Draw(drawn)
@@ -82,7 +88,9 @@ def hole(places: Places, size: tuple[int, int], margin: float | None) -> Image.I
     return drawn
 
 
-def _grown(spot: Spot, width: int, height: int, across: float, down: float) -> tuple[float, float, float, float]:
+def _grown(
+    spot: Spot, width: int, height: int, across: float, down: float
+) -> tuple[float, float, float, float]:
     """Return a spot's box in pixels, larger by shares of its width and height on each side."""
     x, y = (spot.right - spot.left) * across, (spot.bottom - spot.top) * down
     left, top = (spot.left - x) * width, (spot.top - y) * height
@@ -90,10 +98,14 @@ def _grown(spot: Spot, width: int, height: int, across: float, down: float) -> t
 
 
 def _softened(hard: Image.Image) -> Image.Image:
-    """Soften the edge of what is erased, outwards only: of what was drawn nothing shimmers through."""
+    """Soften the edge of what is erased, outwards only: of what was drawn nothing shimmers
+    through.
+    """
     left, top, right, bottom = hard.getbbox() or (0, 0, 0, 0)
     radius = max(1.0, min(right - left, bottom - top) * _SOFT)
-    wide = hard.filter(ImageFilter.GaussianBlur(radius)).point([min(255, 2 * value) for value in range(256)])
+    wide = hard.filter(ImageFilter.GaussianBlur(radius)).point(
+        [min(255, 2 * value) for value in range(256)]
+    )
     return ImageChops.lighter(hard, wide)
 
 
@@ -106,7 +118,9 @@ def _load(record: ImageRecord, options: FacesOptions) -> Image.Image:
 
 @dataclass(frozen=True, slots=True)
 class CropStage:
-    """Cut faces out. targets: of each picture the crops, then, where it has a mask, as many masks, to be written."""
+    """Cut faces out. targets: of each picture the crops, then, where it has a mask, as many masks,
+    to be written.
+    """
 
     targets: Mapping[Path, tuple[Path, ...]]
     places: Mapping[Path, Places]
@@ -120,7 +134,9 @@ class CropStage:
         yield self
 
     def prepare(self, record: ImageRecord) -> Done[Cropped]:
-        """Read one picture and write its crops; a crop is shrunk to the size that is wanted, never enlarged."""
+        """Read one picture and write its crops; a crop is shrunk to the size that is wanted, never
+        enlarged.
+        """
         options, targets = self.options, self.targets[record.path]
         require_names(targets)
         faces = self.places[record.path].faces
@@ -132,7 +148,10 @@ class CropStage:
             side = min(options.size, box[2] - box[0])
             if mask is not None:
                 whole = mask.resize(picture.size, Image.Resampling.BILINEAR)
-                pixels.save(whole.crop(box).resize((side, side), Image.Resampling.BILINEAR), targets[len(faces) + n])
+                pixels.save(
+                    whole.crop(box).resize((side, side), Image.Resampling.BILINEAR),
+                    targets[len(faces) + n],
+                )
             pixels.save(shrink(picture.crop(box), (side, side)), targets[n])
             sides.append(side)
         return Done(record, Cropped(targets[: len(faces)], tuple(sides)))
@@ -143,7 +162,9 @@ class CropStage:
 
 @dataclass(frozen=True, slots=True)
 class EraseStage:
-    """Erase faces and text. targets: of each picture the new one, and its mask where it has places."""
+    """Erase faces and text. targets: of each picture the new one, and its mask where it has
+    places.
+    """
 
     targets: Mapping[Path, tuple[Path, ...]]
     places: Mapping[Path, Places]
@@ -177,7 +198,9 @@ class EraseStage:
 
 
 def _bare(record: ImageRecord, target: Path, options: FacesOptions) -> bytes | None:
-    """Return the bytes of a file that is, without its faces, already what would be written; None for any other."""
+    """Return the bytes of a file that is, without its faces, already what would be written; None
+    for any other.
+    """
     writer = pixels.WRITERS[target.suffix.lower()]
     seen = pixels.probe(record.path, max_pixels=options.max_pixels)
     if (seen.format, seen.frames, seen.has_alpha) != (writer, 1, False):

@@ -1,4 +1,6 @@
-"""The resize stage: how large a picture becomes, and the one case in which its file is kept byte for byte."""
+"""The resize stage: how large a picture becomes, and the one case in which its file is kept byte
+for byte.
+"""
 
 from __future__ import annotations
 
@@ -19,14 +21,15 @@ from datasetkit.images import pixels
 from datasetkit.options.config import ResizeOptions
 
 Size = tuple[int, int]
-# Less than elsewhere, so that 2,816 pixels and more are still halved for 1,024; measured to lose nothing at JPEG
-# quality 90, and 0.14 dB at 95 (docs/performance.md).
+# Less than elsewhere, so that 2,816 pixels and more are still halved for 1,024; measured to lose
+# nothing at JPEG quality 90, and 0.14 dB at 95 (docs/performance.md).
 DRAFT_FACTOR = 1.375
 
 
 @dataclass(frozen=True, slots=True)
 class Resized:
-    """One picture's result. source, size: (width, height) in pixels as it is looked at, before and after.
+    """One picture's result. source, size: (width, height) in pixels as it is looked at, before and
+    after.
 
     copied: the file already was what would be written, and was copied byte for byte.
     """
@@ -37,11 +40,15 @@ class Resized:
     copied: bool = False
 
 
-def target_size(width: int, height: int, *, max_side: int, mode: Literal["long-edge", "area"]) -> Size:
-    """Return the size a picture is shrunk to, in pixels; never larger than it is, at least 1 a side.
+def target_size(
+    width: int, height: int, *, max_side: int, mode: Literal["long-edge", "area"]
+) -> Size:
+    """Return the size a picture is shrunk to, in pixels; never larger than it is, at least 1 a
+    side.
 
     long-edge: the longer side becomes max_side, the other keeps the aspect, halves rounded up.
-    area: the smallest size of the same aspect, up to rounding, whose area is at least max_side squared.
+    area: the smallest size of the same aspect, up to rounding, whose area is at least max_side
+    squared.
     """
     return _MODES[mode](width, height, max_side)
 
@@ -68,11 +75,15 @@ def _by_area(width: int, height: int, max_side: int) -> Size:
         if w * h >= wanted
     ]
     # Both rounded up always qualifies; of equal areas the one nearer to the aspect is taken.
-    return min(candidates, key=lambda size: (size[0] * size[1], abs(size[0] * height - size[1] * width)))
+    return min(
+        candidates, key=lambda size: (size[0] * size[1], abs(size[0] * height - size[1] * width))
+    )
 
 
 def _both_roundings(numerator: int, denominator: int) -> tuple[int, ...]:
-    """Return the square root of a fraction rounded down (at least 1) and up, in whole numbers throughout."""
+    """Return the square root of a fraction rounded down (at least 1) and up, in whole numbers
+    throughout.
+    """
     down = isqrt(numerator // denominator)
     up = down if down * down * denominator == numerator else down + 1
     return (max(1, down), max(1, up))
@@ -95,11 +106,15 @@ class ResizeStage:
         for source, output in self.targets:
             if (owner := owners.setdefault(output, source)) != source or output == source:
                 what = f"{display(source)} would be written to {display(output)}"
-                raise PlanConflict(f"{what}, which belongs to {display(owner)}", hint="name another output folder")
+                raise PlanConflict(
+                    f"{what}, which belongs to {display(owner)}", hint="name another output folder"
+                )
 
     @classmethod
     def of(cls, options: ResizeOptions, targets: Mapping[Path, Path]) -> ResizeStage:
-        """Build the stage from the verb's options and each source's output. Raises PlanConflict for one used twice."""
+        """Build the stage from the verb's options and each source's output. Raises PlanConflict for
+        one used twice.
+        """
         return cls(tuple(targets.items()), options)
 
     @contextmanager
@@ -109,14 +124,18 @@ class ResizeStage:
 
 
 class ResizeWorker:
-    """Does one picture from file to file in `prepare`, in parallel; `process` only hands the outcomes on."""
+    """Does one picture from file to file in `prepare`, in parallel; `process` only hands the
+    outcomes on.
+    """
 
     def __init__(self, targets: Mapping[Path, Path], options: ResizeOptions) -> None:
         self.targets = targets
         self.options = options
 
     def prepare(self, record: ImageRecord) -> Done[Resized]:
-        """Read, shrink and write one picture. Raises InputError for it, StorageError for the disk."""
+        """Read, shrink and write one picture. Raises InputError for it, StorageError for
+        the disk.
+        """
         options, target = self.options, self.targets[record.path]
         source = (record.width, record.height)
         size = target_size(*source, max_side=options.max, mode=options.mode)
@@ -128,7 +147,9 @@ class ResizeWorker:
             record.path, wanted, alpha=alpha, max_pixels=options.max_pixels, factor=DRAFT_FACTOR
         )
         if (picture.width, picture.height) != source:
-            raise InputError(f"{display(record.path)} was changed while it was read", hint="run again")
+            raise InputError(
+                f"{display(record.path)} was changed while it was read", hint="run again"
+            )
         seen = _probed(record, picture, options.max_pixels)
         with writing(target.parent):
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -139,7 +160,9 @@ class ResizeWorker:
             write_atomic(target, data)
         else:
             pixels.save(shrink(picture.image, size, picture.box), target, quality=options.quality)
-        return Done(record, Resized(target, source, size, copied), _note(seen, options.alpha != alpha))
+        return Done(
+            record, Resized(target, source, size, copied), _note(seen, options.alpha != alpha)
+        )
 
     def process(self, batch: Sequence[tuple[ImageRecord, object]]) -> Sequence[Outcome[Resized]]:
         return [done for _, done in batch if isinstance(done, Done)]
@@ -152,8 +175,11 @@ def _probed(record: ImageRecord, picture: pixels.Reduced, max_pixels: int) -> pi
     return pixels.probe(record.path, max_pixels=max_pixels)
 
 
-def shrink(image: Image.Image, size: Size, box: tuple[float, float, float, float] | None = None) -> Image.Image:
-    """Scale by Lanczos; colours under transparency do not bleed into the edge (they are weighted by alpha).
+def shrink(
+    image: Image.Image, size: Size, box: tuple[float, float, float, float] | None = None
+) -> Image.Image:
+    """Scale by Lanczos; colours under transparency do not bleed into the edge (they are weighted by
+    alpha).
 
     box: the part of `image` that is the picture, where that ends inside of a pixel; None = all.
     """
@@ -182,29 +208,44 @@ def _note(seen: pixels.Probe, lost_alpha: bool) -> str:
     return "; ".join(notes)
 
 
-# --- files that hold pixels and nothing else -------------------------------------------------------------------------
+# --- files that hold pixels and nothing else
+# -------------------------------------------------------------------------
 
 
 def is_bare(data: bytes, file_format: str) -> bool:
-    """Tell whether a file holds 8-bit RGB(A) pixels only: no EXIF, XMP, profile, comment, preview, or data behind it.
+    """Tell whether a file holds 8-bit RGB(A) pixels only: no EXIF, XMP, profile, comment, preview,
+    or data behind it.
 
-    By allow-list: whatever is not known to be harmless makes the answer no. file_format: JPEG, PNG or WEBP.
+    By allow-list: whatever is not known to be harmless makes the answer no. file_format: JPEG, PNG
+    or WEBP.
     """
     return _BARE[file_format](data)
 
 
 def _bare_jpeg(data: bytes) -> bool:
-    """Walk the segments (ITU T.81, B.1) up to the scan; behind it neither comments nor application data may stand."""
+    """Walk the segments (ITU T.81, B.1) up to the scan; behind it neither comments nor application
+    data may stand.
+    """
     at = 2
     while at + 10 <= len(data) and data[at] == 0xFF:
         marker, length = data[at + 1], int.from_bytes(data[at + 2 : at + 4], "big")
         body = data[at + 4 : at + 2 + length]
-        if marker == 0xDA:  # start of scan: from here only coded pixels, in which 0xFF is followed by 0 or a restart
+        if (
+            marker == 0xDA
+            # start of scan: from here only coded pixels, in which 0xFF is followed by 0 or a
+            # restart
+        ):
             rest = data[at + 2 :]
-            return rest.find(b"\xff\xd9") == len(rest) - 2 and not re.search(rb"\xff[\xe0-\xef\xfe]", rest)
-        jfif = marker == 0xE0 and body.startswith(b"JFIF\0") and length == 16  # longer: it holds a preview
+            return rest.find(b"\xff\xd9") == len(rest) - 2 and not re.search(
+                rb"\xff[\xe0-\xef\xfe]", rest
+            )
+        jfif = (
+            marker == 0xE0 and body.startswith(b"JFIF\0") and length == 16
+        )  # longer: it holds a preview
         adobe = marker == 0xEE and body.startswith(b"Adobe") and length == 14
-        frame = marker in (0xC0, 0xC1, 0xC2) and data[at + 4] == 8 and data[at + 9] == 3  # 8 bits, 3 components
+        frame = (
+            marker in (0xC0, 0xC1, 0xC2) and data[at + 4] == 8 and data[at + 9] == 3
+        )  # 8 bits, 3 components
         if not (jfif or adobe or frame or marker in (0xC4, 0xDB, 0xDD)):  # tables, restart interval
             return False
         at += 2 + length

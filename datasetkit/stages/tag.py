@@ -20,7 +20,9 @@ class Scores:
 
 @dataclass(frozen=True, slots=True)
 class TagStage:
-    """Which tagger, and how pictures are read for it. batch_size: best the tagger's own, once it is open."""
+    """Which tagger, and how pictures are read for it. batch_size: best the tagger's own, once it is
+    open.
+    """
 
     resolved: Resolved
     max_pixels: int = pixels.DEFAULT_MAX_PIXELS
@@ -49,11 +51,16 @@ class TagWorker:
         if isinstance(tagger, FastDecoder) and tagger.decode_at is not None:
             return tagger.prepare_shrunk(
                 pixels.load_reduced(
-                    record.path, tagger.decode_at, max_pixels=self.max_pixels, factor=tagger.decode_factor
+                    record.path,
+                    tagger.decode_at,
+                    max_pixels=self.max_pixels,
+                    factor=tagger.decode_factor,
                 )
             )
         return tagger.prepare(pixels.load(record.path, max_pixels=self.max_pixels))
 
     def process(self, batch: Sequence[tuple[ImageRecord, object]]) -> Sequence[Outcome[Scores]]:
         rows = self.tagger.scores([prepared for _, prepared in batch])
-        return [Done(record, Scores(pack(row))) for (record, _), row in zip(batch, rows, strict=True)]
+        return [
+            Done(record, Scores(pack(row))) for (record, _), row in zip(batch, rows, strict=True)
+        ]

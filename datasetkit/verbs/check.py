@@ -13,12 +13,25 @@ from pathlib import Path
 
 from datasetkit.checks import registry
 from datasetkit.checks.base import Check, Finding, Item, Material, Measure, Place, Written
-from datasetkit.checks.caption_files import captions_of, read_folder, read_written, stale_latents, strays
+from datasetkit.checks.caption_files import (
+    captions_of,
+    read_folder,
+    read_written,
+    stale_latents,
+    strays,
+)
 from datasetkit.checks.captions import guess_triggers
 from datasetkit.checks.fixes import Mended, mend
 from datasetkit.checks.summary import Summary, find_all, sheet_entries, summarize, table
 from datasetkit.core.errors import ConfigError, DskError, Exit
-from datasetkit.core.files import PROJECT, display, find_root, list_images, nearest_folder, require_writable
+from datasetkit.core.files import (
+    PROJECT,
+    display,
+    find_root,
+    list_images,
+    nearest_folder,
+    require_writable,
+)
 from datasetkit.core.records import Failed, ImageRecord
 from datasetkit.images import contact_sheet, pixels
 from datasetkit.images.scan import scan
@@ -36,9 +49,11 @@ _DIGESTS = "pixels 1"
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """What a check found. places: with the triggers as they were taken; quiet: how many checks found nothing.
+    """What a check found. places: with the triggers as they were taken; quiet: how many checks
+    found nothing.
 
-    plan: what --fix did, or would do; at_source: where laid-out captions want to be mended; files: those written.
+    plan: what --fix did, or would do; at_source: where laid-out captions want to be mended; files:
+    those written.
     """
 
     folder: Path
@@ -63,11 +78,15 @@ class Checked:
         return Exit.CHECK_FOUND if self.left else Exit.DONE
 
 
-def check(folder: Path, options: CheckOptions, *, fix: bool = False, how: How = JUST_DO_IT) -> Checked:
-    """Look at a folder, a laid-out data set or the concepts of a dsk.toml with every check that options ask for.
+def check(
+    folder: Path, options: CheckOptions, *, fix: bool = False, how: How = JUST_DO_IT
+) -> Checked:
+    """Look at a folder, a laid-out data set or the concepts of a dsk.toml with every check that
+    options ask for.
 
-    fix: mend what can be mended without a doubt. Raises ConfigError for unknown checks and for a sheet among the
-    pictures, DatasetError without pictures, MissingExtra where faces and text are looked for without onnxruntime.
+    fix: mend what can be mended without a doubt. Raises ConfigError for unknown checks and for a
+    sheet among the pictures, DatasetError without pictures, MissingExtra where faces and text are
+    looked for without onnxruntime.
     """
     checks = registry.chosen(options)
     config = find(folder)
@@ -80,30 +99,43 @@ def check(folder: Path, options: CheckOptions, *, fix: bool = False, how: How = 
         material = look(folder, found, options, train, checks, project)
         findings = find_all(material, checks)
         trash = project.root / PROJECT / "trash" / f"check-{project.journal.next_id()}"
-        mended = mend(material, findings, project.root, trash) if fix else Mended(Plan(), frozenset(), ())
+        mended = (
+            mend(material, findings, project.root, trash)
+            if fix
+            else Mended(Plan(), frozenset(), ())
+        )
         findings = tuple(replace(f, fixed=(f.check, f.path) in mended.findings) for f in findings)
         outputs = _outputs(material, findings, options)
         paths = tuple(op.path for op in outputs if isinstance(op, WriteText | WriteBytes))
         if not how.dry_run:
             title = f"{display(folder.resolve().name)}{' --fix' if fix else ''}"
-            entry = project.apply(mended.plan + Plan(outputs), "check", title) if mended.plan or outputs else None
+            entry = (
+                project.apply(mended.plan + Plan(outputs), "check", title)
+                if mended.plan or outputs
+                else None
+            )
         else:
             entry = project.apply(mended.plan, "check")
     summaries = summarize(findings, checks)
     quiet = len(checks) - len(summaries)
     return Checked(
-        folder, material.places, len(material.items) + len(material.failed), summaries, findings, quiet,
-        mended.plan, mended.at_source, () if how.dry_run else paths, entry,
+        folder, material.places, len(material.items) + len(material.failed), summaries, findings,
+        quiet, mended.plan, mended.at_source, () if how.dry_run else paths, entry,
     )  # fmt: skip
 
 
-def _require_outputs(folder: Path, places: Sequence[Place], options: CheckOptions, *, fix: bool, how: How) -> None:
-    """Refuse a sheet that would be a picture of the data set; prove that all that is asked for can be written."""
+def _require_outputs(
+    folder: Path, places: Sequence[Place], options: CheckOptions, *, fix: bool, how: How
+) -> None:
+    """Refuse a sheet that would be a picture of the data set; prove that all that is asked for can
+    be written.
+    """
     goals = [Path(name).absolute() for name in (options.csv, options.sheet) if name]
     for place in places if options.sheet else ():
         if goals[-1].resolve().is_relative_to(place.folder.resolve()):
             raise ConfigError(
-                f"the sheet {display(options.sheet)} would lie among the pictures of {display(place.folder)}",
+                f"the sheet {display(options.sheet)} would lie among the pictures of "
+                f"{display(place.folder)}",
                 hint="name a file outside of that folder",
             )
     if not how.dry_run:
@@ -113,11 +145,15 @@ def _require_outputs(folder: Path, places: Sequence[Place], options: CheckOption
 
 @contextmanager
 def _project(folder: Path, how: How, *, changes: bool) -> Iterator[Project]:
-    """Open the project, or, where it cannot be written and nothing has to be, a copy of its memory."""
+    """Open the project, or, where it cannot be written and nothing has to be, a copy of its
+    memory.
+    """
     root = find_root(folder)
     place = root / PROJECT if (root / PROJECT).is_dir() else root
     if not how.dry_run and not changes and not os.access(place, os.W_OK):
-        how.reporter.warn(f"{display(place)} cannot be written: what is found out is not remembered")
+        how.reporter.warn(
+            f"{display(place)} cannot be written: what is found out is not remembered"
+        )
         how = replace(how, dry_run=True)
     with open_project(folder, how) as project:
         yield project
@@ -129,11 +165,17 @@ def train_options(config: Config, options: CheckOptions) -> TrainOptions:
     return config.build(TrainOptions, "train", given)
 
 
-# ---- looking --------------------------------------------------------------------------------------------------------
+# ---- looking
+# --------------------------------------------------------------------------------------------------
 
 
 def look(
-    folder: Path, found: Found, options: CheckOptions, train: TrainOptions, checks: Sequence[Check], project: Project
+    folder: Path,
+    found: Found,
+    options: CheckOptions,
+    train: TrainOptions,
+    checks: Sequence[Check],
+    project: Project,
 ) -> Material:
     """Read all that the checks look at: sizes, captions, and of the pixels what they need."""
     places: list[Place] = []
@@ -144,8 +186,8 @@ def look(
     for place in found.places:
         scanned = scan(
             place.folder, project.store, recursive=options.recursive and not place.laid_out,
-            follow_links=options.follow_links, max_pixels=options.max_pixels, with_ids=True, captions=False,
-            reporter=project.how.reporter,
+            follow_links=options.follow_links, max_pixels=options.max_pixels, with_ids=True,
+            captions=False, reporter=project.how.reporter,
         )  # fmt: skip
         failed.extend(scanned.failed)
         captions: dict[Path, Written | None] = {}
@@ -162,17 +204,21 @@ def look(
             latents += stale_latents(beside, paths)
         place = _with_triggers(place, [c for c in captions.values() if c is not None])
         places.append(place)
-        items += (Item(r.path, r.id, r.width, r.height, place, captions[r.path]) for r in scanned.records)
+        items += (
+            Item(r.path, r.id, r.width, r.height, place, captions[r.path]) for r in scanned.records
+        )
     needs = tuple(
         measure
         for measure in RECIPES
-        if any(measure in check.needs for check in checks) and not (measure == "faces" and options.kind == "style")
+        if any(measure in check.needs for check in checks)
+        and not (measure == "faces" and options.kind == "style")
     )
     items, broken = _measured(items, needs, options, project)
     return Material(
         folder, options, train.bucket_rules(), train.max_token_length, tuple(places), tuple(items),
-        (*failed, *broken), found.misread, found.astray, tuple(astray_captions), tuple(latents), found.empty,
-        _sources(places), _Digests(project.store, options.max_pixels, remember=not project.how.dry_run),
+        (*failed, *broken), found.misread, found.astray, tuple(astray_captions), tuple(latents),
+        found.empty, _sources(places),
+        _Digests(project.store, options.max_pixels, remember=not project.how.dry_run),
     )  # fmt: skip
 
 
@@ -190,7 +236,9 @@ def _sources(places: Iterable[Place]) -> dict[Path, Path]:
 def _measured(
     items: Sequence[Item], needs: Sequence[Measure], options: CheckOptions, project: Project
 ) -> tuple[list[Item], list[Failed]]:
-    """Give the items what their pixels say, from the store or by looking; those that cannot be decoded are failed."""
+    """Give the items what their pixels say, from the store or by looking; those that cannot be
+    decoded are failed.
+    """
     records = [ImageRecord(item.path, item.id, item.width, item.height) for item in items]
     recipes = {measure: RECIPES[measure] for measure in needs}
     stage = CheckStage(tuple(needs), options.max_pixels)
@@ -205,7 +253,9 @@ def _measured(
         for item in items
         if item.id not in failed_ids
     ]
-    return whole, [replace(failed_ids[item.id], path=item.path) for item in items if item.id in failed_ids]
+    return whole, [
+        replace(failed_ids[item.id], path=item.path) for item in items if item.id in failed_ids
+    ]
 
 
 class _Digests:
@@ -222,7 +272,9 @@ class _Digests:
         found = {image: digest for image, digest in hashed.items() if digest}
         self._known |= found
         if found and self.remember:
-            self.store.put_measures(_DIGESTS, [(image, digest.encode()) for image, digest in found.items()])
+            self.store.put_measures(
+                _DIGESTS, [(image, digest.encode()) for image, digest in found.items()]
+            )
         return {item.path: self._known[item.id] for item in items if item.id in self._known}
 
     def _digest(self, path: Path) -> str:
@@ -231,15 +283,23 @@ class _Digests:
             picture = pixels.load(path, alpha="keep", max_pixels=self.max_pixels)
         except DskError:  # a reduced decode may pass over damage; such a picture has no equal
             return ""
-        return hashlib.sha256(f"{picture.mode} {picture.size} ".encode() + picture.tobytes()).hexdigest()[:32]
+        return hashlib.sha256(
+            f"{picture.mode} {picture.size} ".encode() + picture.tobytes()
+        ).hexdigest()[:32]
 
 
-def _outputs(of: Material, findings: Sequence[Finding], options: CheckOptions) -> tuple[FileOp, ...]:
+def _outputs(
+    of: Material, findings: Sequence[Finding], options: CheckOptions
+) -> tuple[FileOp, ...]:
     """Return the table and the sheet that were asked for."""
     ops: list[FileOp] = []
     if options.csv:
         ops.append(WriteText(Path(options.csv), table(of.folder, findings)))
     if options.sheet:
         entries = sheet_entries(of, findings)
-        ops.append(WriteBytes(Path(options.sheet), contact_sheet.draw(entries, max_pixels=options.max_pixels)))
+        ops.append(
+            WriteBytes(
+                Path(options.sheet), contact_sheet.draw(entries, max_pixels=options.max_pixels)
+            )
+        )
     return tuple(ops)

@@ -1,4 +1,6 @@
-"""`dsk check --as sd-scripts`: for each picture the caption and the bucket that this trainer would use."""
+"""`dsk check --as sd-scripts`: for each picture the caption and the bucket that this trainer would
+use.
+"""
 
 from __future__ import annotations
 
@@ -24,9 +26,11 @@ from datasetkit.verbs.shared.folders_to_check import find_places
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """One picture as the trainer takes it. size: of its pixels as they are stored; bucket, resized: width, height.
+    """One picture as the trainer takes it. size: of its pixels as they are stored; bucket, resized:
+    width, height.
 
-    caption: before shuffling and dropping. trouble: why it is left out, or why the trainer ends there.
+    caption: before shuffling and dropping. trouble: why it is left out, or why the trainer ends
+    there.
     """
 
     path: Path
@@ -43,7 +47,9 @@ class Seen:
 
 @dataclass(frozen=True, slots=True)
 class TrainersView:
-    """All pictures of a data set as a trainer takes them, and the folders that it ignores in words."""
+    """All pictures of a data set as a trainer takes them, and the folders that it ignores
+    in words.
+    """
 
     folder: Path
     trainer: str
@@ -54,7 +60,8 @@ class TrainersView:
 
 
 def as_sd_scripts(folder: Path, options: CheckOptions, how: How = JUST_DO_IT) -> TrainersView:
-    """Show what sd-scripts would make of a data set; nothing is checked. options.csv: where to write it as a table.
+    """Show what sd-scripts would make of a data set; nothing is checked. options.csv: where to
+    write it as a table.
 
     Raises DatasetError without pictures.
     """
@@ -73,13 +80,18 @@ def as_sd_scripts(folder: Path, options: CheckOptions, how: How = JUST_DO_IT) ->
     if options.csv and not how.dry_run:
         files = (Path(options.csv),)
         with open_project(folder, how) as project:
-            entry = project.apply(Plan((WriteText(files[0], _table(pictures, folder)),)), "check", "as sd-scripts")
+            entry = project.apply(
+                Plan((WriteText(files[0], _table(pictures, folder)),)), "check", "as sd-scripts"
+            )
     return TrainersView(folder, "sd-scripts", pictures, ignored, files, entry)
 
 
 def _pictures(place: Place, options: CheckOptions) -> list[Path]:
     listing = list_images(
-        place.folder, recursive=options.recursive and not place.laid_out, follow_links=True, any_name=True
+        place.folder,
+        recursive=options.recursive and not place.laid_out,
+        follow_links=True,
+        any_name=True,
     )
     # sd-scripts sorts its paths as text.
     return sorted(listing.images, key=str)
@@ -106,12 +118,31 @@ def _table(pictures: tuple[Seen, ...], folder: Path) -> str:
 
     rows = [
         (
-            below(p.path, folder), p.concept, p.repeats, "yes" if p.is_reg else "", _text(p.size), _text(p.bucket),
-            _text(p.resized), round(p.scale, 4) if p.bucket else "", p.caption, p.trouble,
+            below(p.path, folder),
+            p.concept,
+            p.repeats,
+            "yes" if p.is_reg else "",
+            _text(p.size),
+            _text(p.bucket),
+            _text(p.resized),
+            round(p.scale, 4) if p.bucket else "",
+            p.caption,
+            p.trouble,
         )
         for p in pictures
-    ]  # fmt: skip
-    names = ["path", "concept", "repeats", "reg", "size", "bucket", "resized", "scale", "caption", "trouble"]
+    ]
+    names = [
+        "path",
+        "concept",
+        "repeats",
+        "reg",
+        "size",
+        "bucket",
+        "resized",
+        "scale",
+        "caption",
+        "trouble",
+    ]
     return csv_text(DataFrame(rows, columns=names))
 
 

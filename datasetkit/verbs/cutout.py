@@ -1,4 +1,6 @@
-"""`dsk cutout`: the subjects of pictures before one plain colour, their masks, and captions that say so."""
+"""`dsk cutout`: the subjects of pictures before one plain colour, their masks, and captions that
+say so.
+"""
 
 from __future__ import annotations
 
@@ -39,10 +41,11 @@ WAITING = "would be cut out"
 
 @dataclass(frozen=True, slots=True)
 class CutoutResult:
-    """What cutout did: one outcome a picture, where the pictures are now, and how their captions followed.
+    """What cutout did: one outcome a picture, where the pictures are now, and how their captions
+    followed.
 
-    licence: of the model's weights. kept: the pictures that are in `out` as they were, since no subject was found.
-    entry: the pictures' number in the history; the captions have their own.
+    licence: of the model's weights. kept: the pictures that are in `out` as they were, since no
+    subject was found. entry: the pictures' number in the history; the captions have their own.
     """
 
     report: RunReport[CutOut]
@@ -55,13 +58,17 @@ class CutoutResult:
     followed: tuple[Followed, ...] = ()
 
 
-def cutout(folder: Path, out: Path | None, options: CutoutOptions, how: How = JUST_DO_IT) -> CutoutResult:
-    """Cut the subject out of every picture of `folder` into `out` (default: a sibling `<folder>-cutout`).
+def cutout(
+    folder: Path, out: Path | None, options: CutoutOptions, how: How = JUST_DO_IT
+) -> CutoutResult:
+    """Cut the subject out of every picture of `folder` into `out` (default: a sibling
+    `<folder>-cutout`).
 
-    Captions follow: one `<colour> background`, `simple background`, no places. Masks go to `masks/`. A picture whose
-    subject is not found is `Failed`, and copied as it is. A second run redoes only what changed.
-    Raises DatasetError without pictures, PlanConflict where an output would replace a file that dsk did not make,
-    ConfigError, MissingExtra and ModelFileError for the model.
+    Captions follow: one `<colour> background`, `simple background`, no places. Masks go to
+    `masks/`. A picture whose subject is not found is `Failed`, and copied as it is. A second run
+    redoes only what changed. Raises DatasetError without pictures, PlanConflict where an output
+    would replace a file that dsk did not make, ConfigError, MissingExtra and ModelFileError for the
+    model.
     """
     require_model(options)
     out = beside(folder, out, "cutout", options, how)
@@ -75,18 +82,41 @@ def cutout(folder: Path, out: Path | None, options: CutoutOptions, how: How = JU
         mains = {r.path: making.targets[r.path][0] for r in found.records}
         rewordings = {r.path: _rewording(r, mains[r.path], options) for r in found.records}
         edited = edited_at_origin(rewordings.values(), store)
-        kept = {r.path for r in found.records if store.is_current(mains[r.path], r.id, _kept(options))}
-        current = {r.path for r in found.records if store.is_current(mains[r.path], r.id, making.recipe)}
+        kept = {
+            r.path for r in found.records if store.is_current(mains[r.path], r.id, _kept(options))
+        }
+        current = {
+            r.path for r in found.records if store.is_current(mains[r.path], r.id, making.recipe)
+        }
         if not how.dry_run:
-            announce([one for path, one in rewordings.items() if path not in current | kept], "cutout", store)
+            announce(
+                [one for path, one in rewordings.items() if path not in current | kept],
+                "cutout",
+                store,
+            )
         with project.journal.recording("cutout", display(found.folder.name)) as recording:
             report = make(found, making, project, recording)
             uncut = _keep(report, found, making.targets, kept, options, project, recording)
         failed = {problem.path for problem in report.failed}
-        anew = [Rewording(one.picture, one.origin) if one.origin in failed else one for one in edited]
-        captions = reword(due(report, WAITING, rewordings, store), "cutout", _title(found, options), project, anew=anew)
+        anew = [
+            Rewording(one.picture, one.origin) if one.origin in failed else one for one in edited
+        ]
+        captions = reword(
+            due(report, WAITING, rewordings, store),
+            "cutout",
+            _title(found, options),
+            project,
+            anew=anew,
+        )
         return CutoutResult(
-            report, out, options.model, licence(options.model), captions, uncut, recording.entry, followed
+            report,
+            out,
+            options.model,
+            licence(options.model),
+            captions,
+            uncut,
+            recording.entry,
+            followed,
         )
 
 
@@ -97,14 +127,18 @@ def require_model(options: CutoutOptions) -> None:
 
 
 def require_installed(options: CutoutOptions) -> None:
-    """Raise MissingExtra without rembg or the provider that was asked for; "auto" takes what is there."""
+    """Raise MissingExtra without rembg or the provider that was asked for; "auto" takes what is
+    there.
+    """
     require_rembg()
     if options.provider != providers.AUTO:
         providers.choose(options.provider)
 
 
 def output_names(found: Scan, out: Path) -> dict[Path, tuple[Path, ...]]:
-    """Return each picture's output and mask: a PNG at its own place below `out`, never one name twice."""
+    """Return each picture's output and mask: a PNG at its own place below `out`, never one name
+    twice.
+    """
     taken: set[Path] = set()
     targets: dict[Path, tuple[Path, ...]] = {}
     for record in found.records:
@@ -119,8 +153,13 @@ def output_names(found: Scan, out: Path) -> dict[Path, tuple[Path, ...]]:
 
 
 def recipe(options: CutoutOptions) -> str:
-    """Name what makes an output: the options that change its bytes, and the version of the code that makes it."""
-    return f"cutout-1 {options.model} {options.bg} {options.keep_alpha} {options.feather} {options.min_area}"
+    """Name what makes an output: the options that change its bytes, and the version of the code
+    that makes it.
+    """
+    return (
+        f"cutout-1 {options.model} {options.bg} {options.keep_alpha} {options.feather} "
+        f"{options.min_area}"
+    )
 
 
 def _kept(options: CutoutOptions) -> str:
@@ -129,13 +168,17 @@ def _kept(options: CutoutOptions) -> str:
 
 def _making(targets: Targets, out: Path, options: CutoutOptions) -> Making[CutOut]:
     def stage(files: Targets) -> CutoutStage:
-        return CutoutStage(tuple((source, picture, mask) for source, (picture, mask) in files.items()), options)
+        return CutoutStage(
+            tuple((source, picture, mask) for source, (picture, mask) in files.items()), options
+        )
 
     return Making(out, recipe(options), targets, stage, WAITING, options.workers)
 
 
 def _rewording(record: ImageRecord, target: Path, options: CutoutOptions) -> Rewording:
-    return Rewording(target, record.path, partial(_with_backdrop, options=options, picture=record.id))
+    return Rewording(
+        target, record.path, partial(_with_backdrop, options=options, picture=record.id)
+    )
 
 
 def _with_backdrop(caption: Caption, *, options: CutoutOptions, picture: str) -> Caption:
@@ -162,10 +205,11 @@ def _keep(
     project: Project,
     recording: Recording,
 ) -> tuple[Path, ...]:
-    """Copy the pictures that failed to where their cut-outs would be, with their captions and masks as they are.
+    """Copy the pictures that failed to where their cut-outs would be, with their captions and masks
+    as they are.
 
-    kept: those that an earlier run copied, and that nobody touched since. One that cannot be read, or whose
-    name is too long, is left out.
+    kept: those that an earlier run copied, and that nobody touched since. One that cannot be read,
+    or whose name is too long, is left out.
     """
     if project.how.dry_run:
         return ()

@@ -50,7 +50,11 @@ def doctor(folder: Path) -> Examined:
     return Examined(
         (
             Finding("datasetkit", "ok", __version__),
-            Finding("python", "ok", f"{platform.python_version()} on {platform.system()} {platform.machine()}"),
+            Finding(
+                "python",
+                "ok",
+                f"{platform.python_version()} on {platform.system()} {platform.machine()}",
+            ),
             Finding("cores", "ok", str(os.cpu_count())),
             *_runtime(),
             *_extras(),
@@ -68,7 +72,10 @@ def _runtime() -> list[Finding]:
         fix = 'pip install "datasetkit[cpu]", or "datasetkit[gpu]" with an NVIDIA card'
         return [Finding("onnxruntime", "problem", "not installed: dsk tag cannot run", fix)]
     if len(both) > 1:
-        fix = "pip uninstall -y onnxruntime onnxruntime-gpu, then install one extra: datasetkit[cpu] or datasetkit[gpu]"
+        fix = (
+            "pip uninstall -y onnxruntime onnxruntime-gpu, then install one extra: "
+            "datasetkit[cpu] or datasetkit[gpu]"
+        )
         return [Finding("onnxruntime", "problem", "cpu and gpu packages overwrite each other", fix)]
     import onnxruntime
 
@@ -76,7 +83,12 @@ def _runtime() -> list[Finding]:
     found = [Finding("onnxruntime", "ok", f"{both[0]} {_version(both[0])}: {', '.join(providers)}")]
     if shutil.which("nvidia-smi") and both == ["onnxruntime"]:
         found.append(
-            Finding("gpu", "note", "an NVIDIA card is here, tagging uses the CPU", 'pip install "datasetkit[gpu]"')
+            Finding(
+                "gpu",
+                "note",
+                "an NVIDIA card is here, tagging uses the CPU",
+                'pip install "datasetkit[gpu]"',
+            )
         )
     return found
 
@@ -87,7 +99,11 @@ def _extras() -> list[Finding]:
         if importlib.util.find_spec(module):
             findings.append(Finding(f"extra {extra}", "ok", f"{module} {_version(module)}"))
         else:
-            findings.append(Finding(f"extra {extra}", "note", "not installed", f'pip install "datasetkit[{extra}]"'))
+            findings.append(
+                Finding(
+                    f"extra {extra}", "note", "not installed", f'pip install "datasetkit[{extra}]"'
+                )
+            )
     return findings
 
 
@@ -97,7 +113,14 @@ def _codecs() -> list[Finding]:
     lacking = [name for name in ("jpg", "webp", "avif", "littlecms2") if not features.check(name)]
     pillow = f"pillow {_version('pillow')}"
     if lacking:
-        return [Finding("pictures", "note", f"{pillow} without {', '.join(lacking)}", "pip install -U pillow")]
+        return [
+            Finding(
+                "pictures",
+                "note",
+                f"{pillow} without {', '.join(lacking)}",
+                "pip install -U pillow",
+            )
+        ]
     return [
         Finding("pictures", "ok", f"{pillow}: JPEG, PNG, WebP, AVIF, colour profiles"),
         Finding("sqlite", "ok", sqlite3.sqlite_version),
@@ -125,7 +148,9 @@ def _folder(folder: Path) -> Finding:
     except DskError as error:
         return Finding("folder", "problem", error.message, error.hint)
     detail = f"writable, {free:.1f} GB free"
-    return Finding("folder", "note" if free < 1 else "ok", detail, "free some disk space" if free < 1 else "")
+    return Finding(
+        "folder", "note" if free < 1 else "ok", detail, "free some disk space" if free < 1 else ""
+    )
 
 
 def _version(distribution: str) -> str:

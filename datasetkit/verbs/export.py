@@ -1,4 +1,6 @@
-"""`dsk export` and `dsk import`: data sets in other tools' formats, and their side-cars as captions."""
+"""`dsk export` and `dsk import`: data sets in other tools' formats, and their side-cars as
+captions.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,14 @@ from datasetkit.core.records import Caption, Failed, ImageRecord
 from datasetkit.dataset import exports, imports
 from datasetkit.dataset.exports import DatasetExport, General, ImageText, Subset
 from datasetkit.images.scan import require_pictures, scan
-from datasetkit.options.config import Config, ExportOptions, ImportOptions, TagOptions, TrainOptions, find
+from datasetkit.options.config import (
+    Config,
+    ExportOptions,
+    ImportOptions,
+    TagOptions,
+    TrainOptions,
+    find,
+)
 from datasetkit.options.train import OURS
 from datasetkit.outputs.sidecars import mask_path
 from datasetkit.project.plans import Plan, WriteText
@@ -27,27 +36,41 @@ from datasetkit.verbs.shared.concept_folders import Sets, find_sets, home
 
 # Options that the data set's file holds.
 _NOT_IN_CONFIG = frozenset(
-    "resolution enable_bucket bucket_no_upscale min_bucket_reso max_bucket_reso bucket_reso_steps shuffle_caption "
+    "resolution enable_bucket bucket_no_upscale min_bucket_reso max_bucket_reso "
+    "bucket_reso_steps shuffle_caption "
     "keep_tokens flip_aug train_batch_size".split()
 )
-# Where 0 is off and so is an option that is not there. sd-scripts divides by the first two: 0 would stop it.
+# Where 0 is off and so is an option that is not there. sd-scripts divides by the first two: 0 would
+# stop it.
 _OFF_AT_ZERO = frozenset(
-    "save_every_n_epochs save_every_n_steps noise_offset adaptive_noise_scale multires_noise_iterations ip_noise_gamma "
-    "caption_dropout_rate caption_dropout_every_n_epochs caption_tag_dropout_rate network_dropout min_snr_gamma "
-    "scale_weight_norms min_timestep lr_warmup_steps sample_every_n_epochs sample_every_n_steps".split()
+    "save_every_n_epochs save_every_n_steps noise_offset adaptive_noise_scale "
+    "multires_noise_iterations ip_noise_gamma "
+    "caption_dropout_rate caption_dropout_every_n_epochs caption_tag_dropout_rate "
+    "network_dropout min_snr_gamma "
+    "scale_weight_norms min_timestep lr_warmup_steps sample_every_n_epochs "
+    "sample_every_n_steps".split()
 )
 # What sd-scripts does too where nothing is said.
 _AS_THERE: Mapping[str, object] = {
-    "loss_type": "l2", "huber_schedule": "snr", "huber_c": 0.1, "huber_scale": 1.0, "token_warmup_min": 1,
-    "token_warmup_step": 0, "lr_decay_steps": 0,
-}  # fmt: skip
+    "loss_type": "l2",
+    "huber_schedule": "snr",
+    "huber_c": 0.1,
+    "huber_scale": 1.0,
+    "token_warmup_min": 1,
+    "token_warmup_step": 0,
+    "lr_decay_steps": 0,
+}
 # What says nothing without another option.
-_PART_OF = {"multires_noise_discount": "multires_noise_iterations", "sample_sampler": "sample_prompts"}
+_PART_OF = {
+    "multires_noise_discount": "multires_noise_iterations",
+    "sample_sampler": "sample_prompts",
+}
 
 
 @dataclass(frozen=True, slots=True)
 class Exported:
-    """What export wrote: its files, and how many fixed leading tags the captions have (sd-scripts' keep_tokens).
+    """What export wrote: its files, and how many fixed leading tags the captions have (sd-scripts'
+    keep_tokens).
 
     changed: those of the files that did not hold the same before.
     """
@@ -62,7 +85,9 @@ class Exported:
 
 @dataclass(frozen=True, slots=True)
 class Imported:
-    """What import did, or would do: captions made, pictures whose caption stays, and side-cars that were no good."""
+    """What import did, or would do: captions made, pictures whose caption stays, and side-cars that
+    were no good.
+    """
 
     changes: tuple[CaptionChange, ...]
     kept: int
@@ -72,29 +97,44 @@ class Imported:
 
 
 def export(folder: Path, options: ExportOptions, how: How = JUST_DO_IT) -> Exported:
-    """Write the data set of a folder in another tool's format; pictures and captions stay as they are."""
+    """Write the data set of a folder in another tool's format; pictures and captions stay as they
+    are.
+    """
     config = find(folder)
     sets = find_sets(folder)
     with Store.open_copy(find_root(folder)) as store:
-        scans = [(c, scan(c.folder, store, recursive=c.recursive)) for c in (*sets.train, *sets.reg)]
+        scans = [
+            (c, scan(c.folder, store, recursive=c.recursive)) for c in (*sets.train, *sets.reg)
+        ]
     in_train = scans[: len(sets.train)]
     if not any(found.records for _, found in in_train):
         raise none_usable(folder, [problem for _, found in in_train for problem in found.failed])
-    captions = [r.caption for _, found in in_train for r in found.records if r.caption and r.caption.tags]
+    captions = [
+        r.caption for _, found in in_train for r in found.records if r.caption and r.caption.tags
+    ]
     keep = options.keep_tokens
     if keep is None:
         keep = leading_fixed(captions, _declared(config, sets))
     out = Path(options.out) if options.out else folder
     if options.format == "kohya":
         train = config.build(TrainOptions, "train", {"keep_tokens": keep})
-        # sd-scripts leaves one more state on the disk at every save: only who asks for them gets them.
-        masked = train.masked_loss and not sets.reg and all(map(_has_mask, (r for _, f in in_train for r in f.records)))
+        # sd-scripts leaves one more state on the disk at every save: only who asks for them gets
+        # them.
+        masked = (
+            train.masked_loss
+            and not sets.reg
+            and all(map(_has_mask, (r for _, f in in_train for r in f.records)))
+        )
         if train.masked_loss and not masked:
             how.reporter.warn(
-                "masked_loss is not exported: sd-scripts takes masks where every picture has one, and with no reg set"
+                "masked_loss is not exported: sd-scripts takes masks where every picture has "
+                "one, and with no reg set"
             )
         files = _kohya(
-            sets, replace(train, masked_loss=masked), out, with_state=bool(config.table("train").get("save_state"))
+            sets,
+            replace(train, masked_loss=masked),
+            out,
+            with_state=bool(config.table("train").get("save_state")),
         )
     else:
         items = [
@@ -112,7 +152,9 @@ def export(folder: Path, options: ExportOptions, how: How = JUST_DO_IT) -> Expor
         changed = project.changed(plan)
         entry = project.apply(plan, "export", f"{options.format} {display(folder.name)}".strip())
     failed = tuple(f for _, found in scans for f in found.failed)
-    return Exported(tuple(files), changed, sum(len(found.records) for _, found in in_train), keep, failed, entry)
+    return Exported(
+        tuple(files), changed, sum(len(found.records) for _, found in in_train), keep, failed, entry
+    )
 
 
 def _has_mask(record: ImageRecord) -> bool:
@@ -139,14 +181,22 @@ def _kohya(sets: Sets, train: TrainOptions, out: Path, *, with_state: bool) -> d
         *(
             # sd-scripts takes folders with masks without class_tokens only.
             Subset(
-                _below(c.folder, out), c.repeats or 1, class_tokens=None if own else c.name, conditioning_data_dir=own
+                _below(c.folder, out),
+                c.repeats or 1,
+                class_tokens=None if own else c.name,
+                conditioning_data_dir=own,
             )
             for c, own in zip(sets.train, masks, strict=True)
         ),
-        *(Subset(_below(c.folder, out), c.repeats or 1, is_reg=True, class_tokens=c.name) for c in sets.reg),
+        *(
+            Subset(_below(c.folder, out), c.repeats or 1, is_reg=True, class_tokens=c.name)
+            for c in sets.reg
+        ),
     )
     options = {
-        k: v for k, v in asdict(train).items() if k not in _NOT_IN_CONFIG | OURS and _says_something(k, v, train)
+        k: v
+        for k, v in asdict(train).items()
+        if k not in _NOT_IN_CONFIG | OURS and _says_something(k, v, train)
     }
     if with_state:
         options["save_state"] = True
@@ -158,7 +208,9 @@ def _kohya(sets: Sets, train: TrainOptions, out: Path, *, with_state: bool) -> d
 
 def _says_something(name: str, value: object, train: TrainOptions) -> bool:
     """Tell whether an option is written: not where sd-scripts does the same without it."""
-    if name == "save_state" or value in (None, "", ()) or value is False:  # what is False is so there by default
+    if (
+        name == "save_state" or value in (None, "", ()) or value is False
+    ):  # what is False is so there by default
         return False
     if name == "max_train_epochs":  # there they stand above the steps, here below
         return train.max_train_steps is None
@@ -170,20 +222,29 @@ def _says_something(name: str, value: object, train: TrainOptions) -> bool:
 
 
 def _below(folder: Path, out: Path) -> str:
-    """Return a folder as seen from the exported file, with slashes: the data set can be moved as a whole."""
+    """Return a folder as seen from the exported file, with slashes: the data set can be moved as a
+    whole.
+    """
     return Path(os.path.relpath(folder.absolute(), out.absolute())).as_posix()
 
 
 def _declared(config: Config, sets: Sets) -> tuple[str, ...]:
     tag = config.build(TagOptions, "tag")
-    return (*sets.triggers, *tag.trigger, *tag.additional, *(a for c in config.concepts for a in c.additional))
+    return (
+        *sets.triggers,
+        *tag.trigger,
+        *tag.additional,
+        *(a for c in config.concepts for a in c.additional),
+    )
 
 
 def leading_fixed(captions: list[Caption], declared: tuple[str, ...] = ()) -> int:
-    """Return how many tags lead every caption and are fixed: the declared triggers and additional tags.
+    """Return how many tags lead every caption and are fixed: the declared triggers and additional
+    tags.
 
-    Where none are declared, they are what all captions have in common from the front (which needs two captions to
-    tell), up to the last one that no tagger gives: `sks, 1girl, solo` in all captions is one fixed tag, not three.
+    Where none are declared, they are what all captions have in common from the front (which needs
+    two captions to tell), up to the last one that no tagger gives: `sks, 1girl, solo` in all
+    captions is one fixed tag, not three.
     """
     if not captions:
         return 0
@@ -205,14 +266,18 @@ def leading_fixed(captions: list[Caption], declared: tuple[str, ...] = ()) -> in
 
 
 def import_captions(folder: Path, options: ImportOptions, how: How = JUST_DO_IT) -> Imported:
-    """Turn the side-cars of a folder's pictures into captions; a caption that exists stays unless told otherwise."""
+    """Turn the side-cars of a folder's pictures into captions; a caption that exists stays unless
+    told otherwise.
+    """
     meta = Path(options.meta) if options.meta else None
     if options.source == "meta" and meta is None:
         raise ConfigError("the metadata file is not named", hint="--meta meta.json names it")
     finish_interrupted(folder, how)
     listing = require_pictures(folder, recursive=options.recursive)
     if meta is not None and not meta.is_file():
-        raise InputError(f"{display(meta)} does not exist", hint="name sd-scripts' metadata file by --meta")
+        raise InputError(
+            f"{display(meta)} does not exist", hint="name sd-scripts' metadata file by --meta"
+        )
     changes: list[CaptionChange] = []
     unreadable: list[Failed] = []
     kept = 0

@@ -1,4 +1,6 @@
-"""`dsk faces`: faces listed, cut out for a face LoRA, or erased, with lines of text, for a garment's."""
+"""`dsk faces`: faces listed, cut out for a face LoRA, or erased, with lines of text, for a
+garment's.
+"""
 
 from __future__ import annotations
 
@@ -40,8 +42,8 @@ T = TypeVar("T")
 FACE_TAGS = ("@face",)
 TEXT_TAGS = (
     "signature", "watermark", "sample watermark", "artist name", "character name", "copyright name",
-    "copyright notice", "company name", "web address", "dated", "timestamp", "page number", "*username", "*logo",
-    "* text", "speech bubble", "subtitled", "lyrics",
+    "copyright notice", "company name", "web address", "dated", "timestamp", "page number",
+    "*username", "*logo", "* text", "speech bubble", "subtitled", "lyrics",
 )  # fmt: skip
 
 
@@ -58,10 +60,11 @@ class FaceList:
 
 @dataclass(frozen=True, slots=True)
 class FacesResult(Generic[T]):
-    """What crop or erase did: one outcome a picture, where the new pictures are, how captions followed.
+    """What crop or erase did: one outcome a picture, where the new pictures are, how captions
+    followed.
 
-    small: the pictures of which a face was left out since its crop would be too small. carried: captions and masks that
-    went along as they are. sheet: the contact sheet, where one was drawn.
+    small: the pictures of which a face was left out since its crop would be too small. carried:
+    captions and masks that went along as they are. sheet: the contact sheet, where one was drawn.
     """
 
     report: RunReport[T]
@@ -81,9 +84,11 @@ def require_detector(options: FacesOptions) -> None:
 
 
 def list_faces(folder: Path, options: FacesOptions, how: How = JUST_DO_IT) -> FaceList:
-    """Find the faces (and with `text` the lines of text) of every picture of a folder; nothing else is done.
+    """Find the faces (and with `text` the lines of text) of every picture of a folder; nothing else
+    is done.
 
-    Raises DatasetError without pictures, ConfigError, MissingExtra and ModelFileError for the detectors.
+    Raises DatasetError without pictures, ConfigError, MissingExtra and ModelFileError for the
+    detectors.
     """
     require_detector(options)
     finish_interrupted(folder, how)
@@ -96,11 +101,15 @@ def list_faces(folder: Path, options: FacesOptions, how: How = JUST_DO_IT) -> Fa
     return FaceList(folder, pictures, (*seen.failed, *found.failed), sheet, entry)
 
 
-def crop_faces(folder: Path, out: Path | None, options: FacesOptions, how: How = JUST_DO_IT) -> FacesResult[Cropped]:
-    """Cut a square out around every face into `out` (default: a sibling `<folder>-faces`), one file a face.
+def crop_faces(
+    folder: Path, out: Path | None, options: FacesOptions, how: How = JUST_DO_IT
+) -> FacesResult[Cropped]:
+    """Cut a square out around every face into `out` (default: a sibling `<folder>-faces`), one file
+    a face.
 
-    A crop is named after its picture (`a.jpg`, `a_2.jpg`), and has a copy of its caption. Pictures without a face are
-    left out and listed. A second run redoes only what changed. Raises as `resize` does.
+    A crop is named after its picture (`a.jpg`, `a_2.jpg`), and has a copy of its caption. Pictures
+    without a face are left out and listed. A second run redoes only what changed. Raises as
+    `resize` does.
     """
     with _looking(folder, out, "faces", options, how) as looked:
         chosen, small = _large_enough(looked.found.records, looked.seen, options)
@@ -109,28 +118,49 @@ def crop_faces(folder: Path, out: Path | None, options: FacesOptions, how: How =
         def stage(files: Targets) -> CropStage:
             return CropStage(files, chosen, options)
 
-        making = Making(looked.out, _recipe("crop", options), targets, stage, "would be cropped", options.workers)
+        making = Making(
+            looked.out,
+            _recipe("crop", options),
+            targets,
+            stage,
+            "would be cropped",
+            options.workers,
+        )
         return _made(looked, making, options, small=small)
 
 
-def erase_faces(folder: Path, out: Path | None, options: FacesOptions, how: How = JUST_DO_IT) -> FacesResult[Erased]:
-    """Fill every face, and with `text` every line of text, into `out` (default: a sibling `<folder>-erased`).
+def erase_faces(
+    folder: Path, out: Path | None, options: FacesOptions, how: How = JUST_DO_IT
+) -> FacesResult[Erased]:
+    """Fill every face, and with `text` every line of text, into `out` (default: a sibling
+    `<folder>-erased`).
 
-    Every picture is written, its mask where something was erased; its caption loses the words for what is gone. A
-    second run redoes only what changed. Raises as `resize` does.
+    Every picture is written, its mask where something was erased; its caption loses the words for
+    what is gone. A second run redoes only what changed. Raises as `resize` does.
     """
     with _looking(folder, out, "erased", options, how) as looked:
         places = looked.seen.places
         records = [r for r in looked.found.records if r.path in places]
         targets = {
-            record.path: (target, mask_path(target)) if _anything(places[record.path]) else (target,)
-            for record, target in zip(records, _names([(r, 1) for r in records], looked), strict=True)
+            record.path: (target, mask_path(target))
+            if _anything(places[record.path])
+            else (target,)
+            for record, target in zip(
+                records, _names([(r, 1) for r in records], looked), strict=True
+            )
         }
 
         def stage(files: Targets) -> EraseStage:
             return EraseStage(files, places, options)
 
-        making = Making(looked.out, _recipe("erase", options), targets, stage, "would be written", options.workers)
+        making = Making(
+            looked.out,
+            _recipe("erase", options),
+            targets,
+            stage,
+            "would be written",
+            options.workers,
+        )
         rules = {source: _rules(places[source]) for source in targets if _anything(places[source])}
         return _made(looked, making, options, rules=rules)
 
@@ -146,7 +176,9 @@ class _Looked:
 
 
 @contextmanager
-def _looking(folder: Path, out: Path | None, suffix: str, options: FacesOptions, how: How) -> Iterator[_Looked]:
+def _looking(
+    folder: Path, out: Path | None, suffix: str, options: FacesOptions, how: How
+) -> Iterator[_Looked]:
     """Open the project of `out`, and find what there is in the pictures of the folder."""
     require_detector(options)
     out = beside(folder, out, suffix, options, how)
@@ -156,7 +188,9 @@ def _looking(folder: Path, out: Path | None, suffix: str, options: FacesOptions,
 
 
 def _recipe(what: str, options: FacesOptions) -> str:
-    """Name what makes an output: the options that change its bytes, and the version of the code that makes it."""
+    """Name what makes an output: the options that change its bytes, and the version of the code
+    that makes it.
+    """
     looked = f"{options.detector} {options.threshold} {options.most} {options.margin}"
     own = f"{options.size} {options.min_size}" if what == "crop" else f"{options.fill}"
     text = f" {options.text_threshold}" if options.text and what == "erase" else ""
@@ -183,32 +217,55 @@ def _made(
         if rules and r.path in rules
     }
     followed = follow(looked.found, making.pictures(records), out, project, "faces")
-    new = [(r.path, path) for r in records for path in making.targets[r.path] if path.parent.name != MASKS]
+    new = [
+        (r.path, path)
+        for r in records
+        for path in making.targets[r.path]
+        if path.parent.name != MASKS
+    ]
     alike = [Rewording(path, source) for source, path in new if source not in rewordings]
     edited = edited_at_origin((*rewordings.values(), *alike), store)
     if not project.how.dry_run:
-        current = {r.path for r in records if store.is_current(making.targets[r.path][0], r.id, making.recipe)}
+        current = {
+            r.path
+            for r in records
+            if store.is_current(making.targets[r.path][0], r.id, making.recipe)
+        }
         announce([one for path, one in rewordings.items() if path not in current], "faces", store)
     with project.journal.recording("faces", display(looked.found.folder.name)) as recording:
         report = make(replace(looked.found, records=tuple(records)), making, project, recording)
         failed = {problem.path for problem in report.failed}
-        carried = _carried([r for r in records if r.path not in failed], making, set(rewordings), project)
+        carried = _carried(
+            [r for r in records if r.path not in failed], making, set(rewordings), project
+        )
         if not project.how.dry_run:
             copy(carried, project, recording)
     title = f"captions of {display(looked.found.folder.name)}"
-    captions = reword(due(report, making.waiting, rewordings, store), "faces", title, project, anew=edited)
+    captions = reword(
+        due(report, making.waiting, rewordings, store), "faces", title, project, anew=edited
+    )
     pictures = found_in(looked.found.records, looked.seen)
     sheet, _ = draw_sheet(pictures, options, project)
-    faceless = [r for r in looked.found.records if r not in records and r.path in looked.seen.places]
-    outcomes: list[Outcome[T]] = [*report.outcomes, *(Skipped(r, NO_FACE) for r in faceless), *looked.seen.failed]
+    faceless = [
+        r for r in looked.found.records if r not in records and r.path in looked.seen.places
+    ]
+    outcomes: list[Outcome[T]] = [
+        *report.outcomes,
+        *(Skipped(r, NO_FACE) for r in faceless),
+        *looked.seen.failed,
+    ]
     told = RunReport(report.stage, tuple(outcomes))
-    return FacesResult(told, out, pictures, captions, recording.entry, len(carried), small, followed, sheet)
+    return FacesResult(
+        told, out, pictures, captions, recording.entry, len(carried), small, followed, sheet
+    )
 
 
 def _carried(
     records: Sequence[ImageRecord], making: Making[T], reworded: set[Path], project: Project
 ) -> list[tuple[Path, Path]]:
-    """Return (source, target) of what goes along as it is: captions that are not reworded, masks that are not made."""
+    """Return (source, target) of what goes along as it is: captions that are not reworded, masks
+    that are not made.
+    """
     made = {path for files in making.targets.values() for path in files}
     carried: list[tuple[Path, Path]] = []
     for n in range(max((len(files) for files in making.targets.values()), default=0)):
@@ -218,12 +275,17 @@ def _carried(
             if n < len(making.targets[r.path]) and making.targets[r.path][n].parent.name != MASKS
         }
         those = [r for r in records if r.path in mains]
-        carried += [(source, goal) for source, goal in carry(those, mains, project.store) if goal not in made]
+        carried += [
+            (source, goal)
+            for source, goal in carry(those, mains, project.store)
+            if goal not in made
+        ]
     own = {caption_path(making.targets[source][0]) for source in reworded}
     return [(source, goal) for source, goal in carried if goal not in own]
 
 
-# ---- which places, and under which names ----------------------------------------------------------------------------
+# ---- which places, and under which names
+# ----------------------------------------------------------------------------
 
 
 def _anything(places: Places) -> bool:
@@ -249,7 +311,9 @@ def _large_enough(
     return chosen, tuple(small)
 
 
-def _crop_names(records: Sequence[ImageRecord], chosen: Mapping[Path, Places], looked: _Looked) -> Targets:
+def _crop_names(
+    records: Sequence[ImageRecord], chosen: Mapping[Path, Places], looked: _Looked
+) -> Targets:
     """Return each picture's crops, and as many masks where it has a mask."""
     names = iter(_names([(record, len(chosen[record.path].faces)) for record in records], looked))
     targets: dict[Path, tuple[Path, ...]] = {}
@@ -261,7 +325,9 @@ def _crop_names(records: Sequence[ImageRecord], chosen: Mapping[Path, Places], l
 
 
 def _names(wanted: Iterable[tuple[ImageRecord, int]], looked: _Looked) -> list[Path]:
-    """Return so many names below `out` for each picture: `a.jpg`, `a_2.jpg`; no stem twice, for captions' sake."""
+    """Return so many names below `out` for each picture: `a.jpg`, `a_2.jpg`; no stem twice, for
+    captions' sake.
+    """
     taken: set[Path] = set()
     names = []
     for record, number in wanted:
@@ -277,7 +343,8 @@ def _names(wanted: Iterable[tuple[ImageRecord, int]], looked: _Looked) -> list[P
     return names
 
 
-# ---- captions -------------------------------------------------------------------------------------------------------
+# ---- captions
+# --------------------------------------------------------------------------------------------------
 
 
 def _rules(places: Places) -> RuleSet:

@@ -19,7 +19,9 @@ def history(folder: Path) -> list[Entry]:
         return Journal(store).history()
 
 
-def undo(folder: Path, entry: int | None = None, *, partial: bool = False, how: How = JUST_DO_IT) -> Undone:
+def undo(
+    folder: Path, entry: int | None = None, *, partial: bool = False, how: How = JUST_DO_IT
+) -> Undone:
     """Take back the newest command of the folder's project, or all down to and including `entry`.
 
     An undo that was killed is completed instead, and nothing else is taken back by the same call.
@@ -37,6 +39,10 @@ def _require_history(folder: Path) -> Path:
     root = find_root(require_folder(folder, hint="name a folder of the project"))
     if not (root / PROJECT / "store.sqlite").is_file():
         below = sorted(p.parent.name for p in root.glob(f"*/{PROJECT}") if p.is_dir())
-        near = f"these folders have one: {', '.join(map(display, below[:5]))}" if below else "nothing was done here yet"
+        near = (
+            f"these folders have one: {', '.join(map(display, below[:5]))}"
+            if below
+            else "nothing was done here yet"
+        )
         raise InputError(f"{display(root)} has no history", hint=near)
     return root

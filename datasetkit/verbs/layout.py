@@ -8,7 +8,16 @@ from pathlib import Path
 
 from datasetkit.captions.caption import file_text
 from datasetkit.core.errors import ConfigError, DatasetError
-from datasetkit.core.files import MASKS, PROJECT, Listing, companions, display, find_root, list_images, refuse_link
+from datasetkit.core.files import (
+    MASKS,
+    PROJECT,
+    Listing,
+    companions,
+    display,
+    find_root,
+    list_images,
+    refuse_link,
+)
 from datasetkit.core.records import Failed
 from datasetkit.dataset import layout as grammar
 from datasetkit.dataset import repeats as arithmetic
@@ -26,7 +35,9 @@ from datasetkit.verbs.shared.concept_folders import REG, TRAIN, ConceptSet, of_c
 
 @dataclass(frozen=True, slots=True)
 class LaidOutResult:
-    """What layout did, or would do: where each concept is, and the plan of repeats that it follows."""
+    """What layout did, or would do: where each concept is, and the plan of repeats that it
+    follows.
+    """
 
     out: Path
     concepts: tuple[tuple[str, int], ...]
@@ -39,7 +50,9 @@ class LaidOutResult:
 
 
 def parse_concept(text: str) -> ConceptSet:
-    """Read `DIR`, `NAME=DIR` or `REPEATS_NAME=DIR`. An existing folder wins over the form with `=`."""
+    """Read `DIR`, `NAME=DIR` or `REPEATS_NAME=DIR`. An existing folder wins over the form
+    with `=`.
+    """
     if "=" not in text or Path(text).is_dir():
         folder = require_folder(Path(text))
         read = grammar.parse(folder.resolve().name)
@@ -52,19 +65,28 @@ def parse_concept(text: str) -> ConceptSet:
     if isinstance(read, Concept):
         return ConceptSet(read.name, folder, read.repeats)
     if name[:1].isdecimal():
-        raise ConfigError(f"{display(name)!r}: {read.reason}", hint="write 10_name=DIR, or name=DIR to have it planned")
+        raise ConfigError(
+            f"{display(name)!r}: {read.reason}",
+            hint="write 10_name=DIR, or name=DIR to have it planned",
+        )
     return ConceptSet(name, folder)
 
 
 def layout(concepts: Sequence[str], options: LayoutOptions, how: How = JUST_DO_IT) -> LaidOutResult:
-    """Bring `out/train/<repeats>_<concept>` to what the concepts say: links to pictures, copies of captions.
+    """Bring `out/train/<repeats>_<concept>` to what the concepts say: links to pictures, copies of
+    captions.
 
-    Raises DatasetError without pictures, PlanConflict for pictures of one name, with nothing changed.
+    Raises DatasetError without pictures, PlanConflict for pictures of one name, with nothing
+    changed.
     """
     config = find(Path())
-    sets = [parse_concept(text) for text in concepts] or [of_config(config, c) for c in config.concepts]
+    sets = [parse_concept(text) for text in concepts] or [
+        of_config(config, c) for c in config.concepts
+    ]
     if not sets:
-        raise DatasetError("no concept to lay out", hint="dsk layout NAME=DIR, or [[concept]] tables in dsk.toml")
+        raise DatasetError(
+            "no concept to lay out", hint="dsk layout NAME=DIR, or [[concept]] tables in dsk.toml"
+        )
     for concept in sets:
         finish_interrupted(concept.folder, how)
     _check_concepts(sets)
@@ -77,20 +99,34 @@ def layout(concepts: Sequence[str], options: LayoutOptions, how: How = JUST_DO_I
         found = {c.name: scan(c.folder, project.store, recursive=c.recursive) for c in sets}
         usable = [c for c in sets if found[c.name].records]
         if not usable:
-            raise none_usable(sets[0].folder, [problem for f in found.values() for problem in f.failed])
+            raise none_usable(
+                sets[0].folder, [problem for f in found.values() for problem in f.failed]
+            )
         images = [
-            ConceptImages(c.name, sizes(found[c.name].records), repeats=c.repeats or options.repeats) for c in usable
+            ConceptImages(
+                c.name, sizes(found[c.name].records), repeats=c.repeats or options.repeats
+            )
+            for c in usable
         ]
         reg, _ = measure(existing_reg(out), project.store)
         plan = arithmetic.plan(
-            images, rules=train.bucket_rules(), schedule=schedule_of(options, train), steps=options.steps, reg=reg
+            images,
+            rules=train.bucket_rules(),
+            schedule=schedule_of(options, train),
+            steps=options.steps,
+            reg=reg,
         )
         targets = [
-            Target(out / TRAIN / grammar.folder_name(Concept(p.repeats, p.name)), _sources(c, found[c.name].records))
+            Target(
+                out / TRAIN / grammar.folder_name(Concept(p.repeats, p.name)),
+                _sources(c, found[c.name].records),
+            )
             for c, p in zip(usable, plan.concepts, strict=True)
         ]
         entry, changes = lay(project, out / TRAIN, targets, verb="layout")
-    without = tuple(r.path for f in found.values() for r in f.records if r.caption is None or not r.caption.tags)
+    without = tuple(
+        r.path for f in found.values() for r in f.records if r.caption is None or not r.caption.tags
+    )
     failed = tuple(problem for f in found.values() for problem in f.failed)
     repeats = tuple((p.name, p.repeats) for p in plan.concepts)
     words = (*advice(plan, options.kind), *_others(out / TRAIN, sets))
@@ -102,7 +138,9 @@ def _check_concepts(sets: Sequence[ConceptSet]) -> None:
     names = [concept.name for concept in sets]
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:
-        raise ConfigError(f"two concepts are called {display(twice)}", hint="NAME=DIR gives each its own name")
+        raise ConfigError(
+            f"two concepts are called {display(twice)}", hint="NAME=DIR gives each its own name"
+        )
     for concept in sets:
         require_pictures(concept.folder, recursive=concept.recursive)
 
@@ -123,10 +161,13 @@ def _require_usable(sets: Sequence[ConceptSet]) -> None:
 
 
 def _others(root: Path, sets: Sequence[ConceptSet]) -> tuple[str, ...]:
-    """Name the folders of other concepts: they are trained too, and the plan does not count them."""
+    """Name the folders of other concepts: they are trained too, and the plan does not count
+    them.
+    """
     names = {concept.name for concept in sets}
     return tuple(
-        f"{display(other.folder.name)} stands beside and is trained too; move it away if it is not wanted any more"
+        f"{display(other.folder.name)} stands beside and is trained too; move it away if it is "
+        "not wanted any more"
         for other in existing_sets(root)
         if other.name not in names
     )
@@ -138,9 +179,15 @@ def existing_reg(out: Path) -> list[ConceptSet]:
 
 
 def existing_sets(root: Path) -> list[ConceptSet]:
-    """Return the laid-out folders of a training or regularisation root that hold pictures; none where it is not."""
+    """Return the laid-out folders of a training or regularisation root that hold pictures; none
+    where it is not.
+    """
     tree = grammar.read_tree(root).concepts if root.is_dir() else ()
-    return [ConceptSet(f.concept.name, f.path, f.concept.repeats) for f in tree if list_images(f.path).images]
+    return [
+        ConceptSet(f.concept.name, f.path, f.concept.repeats)
+        for f in tree
+        if list_images(f.path).images
+    ]
 
 
 def _sources(concept: ConceptSet, records: Sequence[object]) -> tuple[Source, ...]:
@@ -164,8 +211,12 @@ def _is_mask(path: Path) -> bool:
     return path.parent.name == MASKS and path.suffix.lower() == ".png" and not path.is_symlink()
 
 
-def lay(project: Project, root: Path, targets: Sequence[Target], *, verb: str) -> tuple[int | None, Plan]:
-    """Rename folders whose repeats changed, then bring every folder to what it shall hold; one plan."""
+def lay(
+    project: Project, root: Path, targets: Sequence[Target], *, verb: str
+) -> tuple[int | None, Plan]:
+    """Rename folders whose repeats changed, then bring every folder to what it shall hold; one
+    plan.
+    """
     renames = _renamed_folders(root, targets)
     before = {new: old for old, new in renames.items()}
     wanted = grammar.wanted(targets)
@@ -181,7 +232,8 @@ def lay(project: Project, root: Path, targets: Sequence[Target], *, verb: str) -
     trash = project.root / PROJECT / "trash" / f"{verb}-{project.journal.next_id()}"
     fill = grammar.plan_layout(targets, root=root, existing=existing, trash=trash)
     title = ", ".join(display(t.folder.name) for t in targets)
-    # A folder and the files in it cannot move in one plan; the renaming is a step of its own in the history.
+    # A folder and the files in it cannot move in one plan; the renaming is a step of its own in the
+    # history.
     moves = Plan(tuple(Move(old, new) for old, new in renames.items()))
     renamed = project.apply(moves, verb, f"folders renamed: {title}")
     if project.how.dry_run and renames:
@@ -206,7 +258,9 @@ def _renamed_folders(root: Path, targets: Sequence[Target]) -> dict[Path, Path]:
     return renames
 
 
-def _stale_folders(root: Path, targets: Sequence[Target], renames: Mapping[Path, Path]) -> list[Path]:
+def _stale_folders(
+    root: Path, targets: Sequence[Target], renames: Mapping[Path, Path]
+) -> list[Path]:
     """Return other folders of the same concepts, which would be trained as well."""
     names = {c.name for t in targets if isinstance(c := grammar.parse(t.folder.name), Concept)}
     keep = {t.folder for t in targets} | set(renames)

@@ -25,7 +25,9 @@ def models() -> tuple[ModelRow, ...]:
 
 
 def download(name: str, how: How = JUST_DO_IT) -> ModelFiles:
-    """Fetch a tagger at its pinned revision and check it. Raises ModelFileError with the way to try again."""
+    """Fetch a tagger at its pinned revision and check it. Raises ModelFileError with the way to try
+    again.
+    """
     return known.download(name, how.reporter or SILENT)
 
 
@@ -35,4 +37,7 @@ def where() -> Places:
 
     import huggingface_hub.constants
 
-    return Places(Path(huggingface_hub.constants.HF_HUB_CACHE), Path(str(files("datasetkit.vision") / "weights")))
+    return Places(
+        Path(huggingface_hub.constants.HF_HUB_CACHE),
+        Path(str(files("datasetkit.vision") / "weights")),
+    )

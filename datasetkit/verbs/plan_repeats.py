@@ -23,7 +23,8 @@ from datasetkit.verbs.shared.concept_folders import ConceptSet, Sets, find_sets
 
 @dataclass(frozen=True, slots=True)
 class Planned:
-    """A plan of repeats. now: the repeats that the laid-out folders have; entry: the renaming, where applied.
+    """A plan of repeats. now: the repeats that the laid-out folders have; entry: the renaming,
+    where applied.
 
     folder: the data set that was looked at; None where the pictures were only counted.
     """
@@ -53,7 +54,9 @@ def train_options(options: PlanRepeatsOptions, config: Config) -> TrainOptions:
 
 
 def plan_options(folder: Path, given: Mapping[str, object]) -> PlanRepeatsOptions:
-    """Build the options of `dsk plan-repeats`: what its table does not say, `[layout]` does, whose folders it plans."""
+    """Build the options of `dsk plan-repeats`: what its table does not say, `[layout]` does, whose
+    folders it plans.
+    """
     config = find(folder)
     own, names = config.table("plan-repeats"), {field.name for field in fields(PlanRepeatsOptions)}
     laid_out = {
@@ -64,18 +67,27 @@ def plan_options(folder: Path, given: Mapping[str, object]) -> PlanRepeatsOption
     return config.build(PlanRepeatsOptions, "plan-repeats", {**given, **laid_out})
 
 
-def plan_repeats(folder: Path, options: PlanRepeatsOptions, *, apply: bool = False, how: How = JUST_DO_IT) -> Planned:
+def plan_repeats(
+    folder: Path, options: PlanRepeatsOptions, *, apply: bool = False, how: How = JUST_DO_IT
+) -> Planned:
     """Plan the repeats of a data set, and count the exact optimizer steps.
 
-    apply: rename the laid-out folders to the planned repeats (journalled). Raises DatasetError where no data set is.
+    apply: rename the laid-out folders to the planned repeats (journalled). Raises DatasetError
+    where no data set is.
     """
     train = train_options(options, find(folder))
     if options.images is not None:
         if apply:
-            raise ConfigError("--images counts pictures that are nowhere yet", hint="leave --images or --apply out")
+            raise ConfigError(
+                "--images counts pictures that are nowhere yet",
+                hint="leave --images or --apply out",
+            )
         concepts = [ConceptImages("pictures", count=options.images)]
         plan = arithmetic.plan(
-            concepts, rules=train.bucket_rules(), schedule=schedule_of(options, train), steps=options.steps
+            concepts,
+            rules=train.bucket_rules(),
+            schedule=schedule_of(options, train),
+            steps=options.steps,
         )
         return Planned(plan, advice(plan, options.kind), {}, "--images")
     try:
@@ -91,25 +103,38 @@ def plan_repeats(folder: Path, options: PlanRepeatsOptions, *, apply: bool = Fal
     fixed = sets.origin == "dsk.toml"
     concepts = [c if fixed else replace(c, repeats=None) for c in measured]
     plan = arithmetic.plan(
-        concepts, rules=train.bucket_rules(), schedule=schedule_of(options, train), steps=options.steps, reg=reg
+        concepts,
+        rules=train.bucket_rules(),
+        schedule=schedule_of(options, train),
+        steps=options.steps,
+        reg=reg,
     )
     now = {c.name: c.repeats for c in sets.train}
     entry = _rename_folders(folder, sets, plan, how) if apply else None
     problems = tuple(m.text for m in sets.misread)
     return Planned(
-        plan, (*problems, *advice(plan, options.kind)), now, sets.origin, (*failed, *reg_failed), entry, folder
+        plan,
+        (*problems, *advice(plan, options.kind)),
+        now,
+        sets.origin,
+        (*failed, *reg_failed),
+        entry,
+        folder,
     )
 
 
 def _rename_folders(folder: Path, sets: Sets, plan: RepeatsPlan, how: How) -> int | None:
     if sets.origin != "laid out":
         raise InputError(
-            f"{display(folder)} holds no <repeats>_<concept> folders to rename", hint="dsk layout makes them"
+            f"{display(folder)} holds no <repeats>_<concept> folders to rename",
+            hint="dsk layout makes them",
         )
     tree = grammar.read_tree(sets.train[0].folder.parent)
     change = grammar.plan_repeats_change(tree, {c.name: c.repeats for c in plan.concepts})
     with open_project(folder, how) as project:
-        return project.apply(change, "plan-repeats", ", ".join(f"{c.repeats}_{c.name}" for c in plan.concepts))
+        return project.apply(
+            change, "plan-repeats", ", ".join(f"{c.repeats}_{c.name}" for c in plan.concepts)
+        )
 
 
 def none_usable(folder: Path, failed: Sequence[Failed]) -> DatasetError:
@@ -117,7 +142,9 @@ def none_usable(folder: Path, failed: Sequence[Failed]) -> DatasetError:
     first = failed[0] if failed else None
     named = first is not None and display(first.path) in first.error
     why = f": {'' if named else display(first.path.name) + ': '}{first.error}" if first else ""
-    return DatasetError(f"{display(folder)} has no usable picture{why}", hint=first.hint if first else "")
+    return DatasetError(
+        f"{display(folder)} has no usable picture{why}", hint=first.hint if first else ""
+    )
 
 
 def _held_out(sets: Sets, train: TrainOptions, store: Store) -> frozenset[str]:
@@ -126,25 +153,37 @@ def _held_out(sets: Sets, train: TrainOptions, store: Store) -> frozenset[str]:
         return frozenset()
 
     def ids(concepts: Sequence[ConceptSet]) -> list[str]:
-        found = (scan(c.folder, store, recursive=c.recursive, with_ids=True, captions=False) for c in concepts)
+        found = (
+            scan(c.folder, store, recursive=c.recursive, with_ids=True, captions=False)
+            for c in concepts
+        )
         return [record.id for one in found for record in one.records]
 
     return frozenset(
-        validation_split.held_out(ids(sets.train), ids(sets.reg), train.validation_split, train.validation_seed or 0)
+        validation_split.held_out(
+            ids(sets.train), ids(sets.reg), train.validation_split, train.validation_seed or 0
+        )
     )
 
 
 def measure(
     sets: Sequence[ConceptSet], store: Store, *, without: frozenset[str] = frozenset()
 ) -> tuple[list[ConceptImages], list[Failed]]:
-    """Look at every picture of the sets; return their sizes per concept, and the pictures that cannot be read.
+    """Look at every picture of the sets; return their sizes per concept, and the pictures that
+    cannot be read.
 
     without: contents (picture ids) that are not counted.
     """
     measured: list[ConceptImages] = []
     failed: list[Failed] = []
     for concept in sets:
-        found = scan(concept.folder, store, recursive=concept.recursive, with_ids=bool(without), captions=False)
+        found = scan(
+            concept.folder,
+            store,
+            recursive=concept.recursive,
+            with_ids=bool(without),
+            captions=False,
+        )
         failed.extend(found.failed)
         if records := [record for record in found.records if record.id not in without]:
             measured.append(ConceptImages(concept.name, sizes(records), repeats=concept.repeats))

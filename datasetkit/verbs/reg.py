@@ -17,7 +17,14 @@ from datasetkit.dataset.layout import Concept, Source, Target
 from datasetkit.dataset.reg_prompts import reclassed
 from datasetkit.dataset.repeats import ConceptImages
 from datasetkit.images.scan import require_folder, scan, sizes
-from datasetkit.options.config import Config, PlanRepeatsOptions, RegOptions, TagOptions, TrainOptions, find
+from datasetkit.options.config import (
+    Config,
+    PlanRepeatsOptions,
+    RegOptions,
+    TagOptions,
+    TrainOptions,
+    find,
+)
 from datasetkit.project.plans import Plan
 from datasetkit.project.session import JUST_DO_IT, How, Project, finish_interrupted, open_project
 from datasetkit.verbs.layout import existing_sets, lay
@@ -27,7 +34,9 @@ from datasetkit.verbs.shared.concept_folders import REG, TRAIN, ConceptSet
 
 @dataclass(frozen=True, slots=True)
 class RegResult:
-    """What reg did, or would do. used: pictures that an epoch takes; train_visits: what they are matched to."""
+    """What reg did, or would do. used: pictures that an epoch takes; train_visits: what they are
+    matched to.
+    """
 
     folder: Path
     images: int
@@ -41,9 +50,11 @@ class RegResult:
 
 
 def reg(options: RegOptions, how: How = JUST_DO_IT) -> RegResult:
-    """Make `out/reg/<repeats>_<class>` from a folder of class pictures, balanced against `out/train`.
+    """Make `out/reg/<repeats>_<class>` from a folder of class pictures, balanced against
+    `out/train`.
 
-    Raises ConfigError without a class, DatasetError without pictures or without a training set to balance against.
+    Raises ConfigError without a class, DatasetError without pictures or without a training set to
+    balance against.
     """
     config = find(Path())
     require_class(options)
@@ -53,16 +64,24 @@ def reg(options: RegOptions, how: How = JUST_DO_IT) -> RegResult:
         finish_interrupted(place, how)
     train_sets = existing_sets(out / TRAIN)
     if not train_sets:
-        raise DatasetError(f"{display(out / TRAIN)} holds no training folders", hint="dsk layout first")
+        raise DatasetError(
+            f"{display(out / TRAIN)} holds no training folders", hint="dsk layout first"
+        )
     with open_project(out, how) as project:
         train, train_failed = measure(train_sets, project.store)
         visits = sum(c.images * (c.repeats or 1) for c in train)
         found = scan(folder, project.store, captions=options.captions == "derive")
         if not train or not found.records:
-            raise none_usable(folder if train else out / TRAIN, found.failed if train else train_failed)
+            raise none_usable(
+                folder if train else out / TRAIN, found.failed if train else train_failed
+            )
         repeats = options.repeats or arithmetic.balance_reg(visits, len(found.records))
         target = out / REG / grammar.folder_name(Concept(repeats, options.class_name))
-        texts = _derived(found.records, train_sets, project, options, config) if options.captions == "derive" else {}
+        texts = (
+            _derived(found.records, train_sets, project, options, config)
+            if options.captions == "derive"
+            else {}
+        )
         sources = tuple(Source(r.path, texts.get(r.path)) for r in found.records)
         entry, changes = lay(project, out / REG, [Target(target, sources)], verb="reg")
     train_plan = arithmetic.plan(
@@ -73,34 +92,55 @@ def reg(options: RegOptions, how: How = JUST_DO_IT) -> RegResult:
     )
     used = len(found.records) - (train_plan.reg.unused if train_plan.reg else 0)
     words = tuple(line for line in advice(train_plan) if "regularisation" in line)
-    return RegResult(target, len(found.records), repeats, visits, used, words, changes, found.failed, entry)
+    return RegResult(
+        target, len(found.records), repeats, visits, used, words, changes, found.failed, entry
+    )
 
 
 def require_class(options: RegOptions) -> None:
-    """Raise ConfigError unless the options name a folder and a class that a folder can be named after."""
+    """Raise ConfigError unless the options name a folder and a class that a folder can be named
+    after.
+    """
     if not options.folder or not options.class_name:
         raise ConfigError(
-            "reg needs a folder and a class", hint="dsk reg DIR --class 1girl, or folder and class_name in [reg]"
+            "reg needs a folder and a class",
+            hint="dsk reg DIR --class 1girl, or folder and class_name in [reg]",
         )
     grammar.folder_name(Concept(options.repeats or 1, options.class_name))
 
 
 def _derived(
-    records: Sequence[object], train: Sequence[ConceptSet], project: Project, options: RegOptions, config: Config
+    records: Sequence[object],
+    train: Sequence[ConceptSet],
+    project: Project,
+    options: RegOptions,
+    config: Config,
 ) -> dict[Path, str]:
-    """Return captions for the pictures: their own, else the training captions in turn, with trigger -> class."""
+    """Return captions for the pictures: their own, else the training captions in turn, with trigger
+    -> class.
+    """
     from datasetkit.core.records import ImageRecord
 
     triggers = options.trigger or config.build(TagOptions, "tag").trigger
     triggers = triggers or tuple(t for c in config.concepts for t in c.trigger)
     if not triggers:
-        raise ConfigError("no trigger to replace by the class", hint="--trigger NAME, or trigger in dsk.toml")
-    captions = [r.caption for c in train for r in scan(c.folder, project.store).records if r.caption and r.caption.tags]
+        raise ConfigError(
+            "no trigger to replace by the class", hint="--trigger NAME, or trigger in dsk.toml"
+        )
+    captions = [
+        r.caption
+        for c in train
+        for r in scan(c.folder, project.store).records
+        if r.caption and r.caption.tags
+    ]
     texts: dict[Path, str] = {}
     for n, record in enumerate(r for r in records if isinstance(r, ImageRecord)):
         own = record.caption if record.caption is not None and record.caption.tags else None
         if own is None and not captions:
-            raise DatasetError("the training folders have no captions to derive from", hint="dsk tag, then dsk layout")
+            raise DatasetError(
+                "the training folders have no captions to derive from",
+                hint="dsk tag, then dsk layout",
+            )
         caption = own or captions[n % len(captions)]
         texts[record.path] = file_text(reclassed(caption, triggers, options.class_name))
     return texts

@@ -1,4 +1,6 @@
-"""`dsk reg generate`: a regularisation set that a base model draws, from the class or from the training captions."""
+"""`dsk reg generate`: a regularisation set that a base model draws, from the class or from the
+training captions.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +34,14 @@ from datasetkit.dataset.layout import Concept
 from datasetkit.dataset.reg_prompts import Record, Settings, Wanted
 from datasetkit.images import pixels
 from datasetkit.images.scan import scan
-from datasetkit.options.config import Config, RegGenerateOptions, RegOptions, TagOptions, TrainOptions, find
+from datasetkit.options.config import (
+    Config,
+    RegGenerateOptions,
+    RegOptions,
+    TagOptions,
+    TrainOptions,
+    find,
+)
 from datasetkit.project.journal import Recording
 from datasetkit.project.plans import Move, Plan
 from datasetkit.project.session import JUST_DO_IT, How, Project, finish_interrupted, open_project
@@ -49,9 +58,9 @@ _LARGEST_RECORD = 100_000
 class GeneratedResult:
     """What reg generate did, or would do. drawn: now; kept: those that were there already.
 
-    count: both together; sizes: of those that were asked for; prompts: the first few different ones; train_visits: what
-    they are matched to, 0 without a training set; used: how many an epoch takes. entry: the pictures' number in the
-    history.
+    count: both together; sizes: of those that were asked for; prompts: the first few different
+    ones; train_visits: what they are matched to, 0 without a training set; used: how many an epoch
+    takes. entry: the pictures' number in the history.
     """
 
     folder: Path
@@ -69,18 +78,24 @@ class GeneratedResult:
 
 @dataclass(frozen=True, slots=True)
 class _Training:
-    """The training set that a regularisation set is for. visits: of an epoch; records: one picture each."""
+    """The training set that a regularisation set is for. visits: of an epoch; records: one picture
+    each.
+    """
 
     visits: int
     records: tuple[ImageRecord, ...]
 
 
-def generate_reg(folder: Path, options: RegGenerateOptions, how: How = JUST_DO_IT) -> GeneratedResult:
-    """Draw `out/reg/<repeats>_<class>` with the base model: pictures, captions, and a record of where each is from.
+def generate_reg(
+    folder: Path, options: RegGenerateOptions, how: How = JUST_DO_IT
+) -> GeneratedResult:
+    """Draw `out/reg/<repeats>_<class>` with the base model: pictures, captions, and a record of
+    where each is from.
 
-    folder: a data set (train/ lies in it, or will), or the folder of a dsk.toml. A second run draws what is missing.
-    Raises ConfigError without a class or a base model, DatasetError without captions to draw from, PlanConflict where
-    the set's folder holds other things, or pictures of other settings.
+    folder: a data set (train/ lies in it, or will), or the folder of a dsk.toml. A second run draws
+    what is missing. Raises ConfigError without a class or a base model, DatasetError without
+    captions to draw from, PlanConflict where the set's folder holds other things, or pictures of
+    other settings.
     """
     config = find(folder)
     name = options.class_name or config.build(RegOptions, "reg").class_name
@@ -88,7 +103,9 @@ def generate_reg(folder: Path, options: RegGenerateOptions, how: How = JUST_DO_I
     _require(name, train)
     out = _out(folder, config)
     if options.from_captions and not existing_sets(out / TRAIN):
-        raise DatasetError(f"{display(out / TRAIN)} holds no training folders", hint="dsk layout first")
+        raise DatasetError(
+            f"{display(out / TRAIN)} holds no training folders", hint="dsk layout first"
+        )
     finish_interrupted(out, how)
     if not how.dry_run:
         require_writable(nearest_folder(out))
@@ -99,7 +116,9 @@ def generate_reg(folder: Path, options: RegGenerateOptions, how: How = JUST_DO_I
         there = _existing(out / REG, name)
         _refuse_others(there)
         count = len({one.stem for one in pictures} | _stems(there))
-        repeats = options.repeats or (arithmetic.balance_reg(training.visits, count) if training.visits else 1)
+        repeats = options.repeats or (
+            arithmetic.balance_reg(training.visits, count) if training.visits else 1
+        )
         target = out / REG / grammar.folder_name(Concept(repeats, name))
         refuse_links(target, out)
         missing = [one for one in pictures if not _is_finished(there, one)]
@@ -113,7 +132,10 @@ def generate_reg(folder: Path, options: RegGenerateOptions, how: How = JUST_DO_I
             _refuse_other_settings(there, settings)
             _rename(there, target, project)
             if artist is not None:
-                title = f"{display(target.name)}: {len(missing)} drawn by {display(_model_name(artist))}"
+                title = (
+                    f"{display(target.name)}: {len(missing)} drawn by "
+                    f"{display(_model_name(artist))}"
+                )
                 with project.journal.recording("reg generate", title) as recording:
                     drawn = _draw(artist, missing, target, settings, project, recording)
                     entry = recording.entry
@@ -128,26 +150,40 @@ def generate_reg(folder: Path, options: RegGenerateOptions, how: How = JUST_DO_I
 
 
 def _train_options(options: RegGenerateOptions, config: Config) -> TrainOptions:
-    """Return `[train]`, with the base that the command names; another base is not of its revision, nor has its VAE."""
+    """Return `[train]`, with the base that the command names; another base is not of its revision,
+    nor has its VAE.
+    """
     from trainer.config import of_project
     from trainer.tinybase import shipped
 
     base, root = options.base, config.root
     # A path of the dsk.toml is seen from its folder.
-    if root is not None and base and base == config.table("reg-generate").get("base") and base != shipped.NAME:
+    if (
+        root is not None
+        and base
+        and base == config.table("reg-generate").get("base")
+        and base != shipped.NAME
+    ):
         base = str(root / base) if (root / base).exists() else base
-    return of_project(config, {"pretrained_model_name_or_path": base, "revision": "", "vae": ""} if base else {})
+    return of_project(
+        config, {"pretrained_model_name_or_path": base, "revision": "", "vae": ""} if base else {}
+    )
 
 
 def _require(name: str, train: TrainOptions) -> None:
-    """Raise ConfigError unless there is a class that a folder can be named after, and a base model."""
+    """Raise ConfigError unless there is a class that a folder can be named after, and a
+    base model.
+    """
     if not name:
-        raise ConfigError("reg generate needs a class", hint="--class 1girl, or class_name in [reg]")
+        raise ConfigError(
+            "reg generate needs a class", hint="--class 1girl, or class_name in [reg]"
+        )
     grammar.folder_name(Concept(1, name))
     if not train.pretrained_model_name_or_path:
         raise ConfigError(
             "reg generate needs a base model that draws",
-            hint="--base MODEL, or pretrained_model_name_or_path in [train]; `tiny` is part of the package",
+            hint="--base MODEL, or pretrained_model_name_or_path in [train]; `tiny` is part of "
+            "the package",
         )
 
 
@@ -165,7 +201,9 @@ def _out(folder: Path, config: Config) -> Path:
 
     out = data_folder(folder, config)
     if out.exists() and not out.is_dir():
-        raise DatasetError(f"{display(out)} is not a folder", hint="name the folder of the data set")
+        raise DatasetError(
+            f"{display(out)} is not a folder", hint="name the folder of the data set"
+        )
     return out
 
 
@@ -183,7 +221,9 @@ def _pictures(
     name: str, options: RegGenerateOptions, config: Config, train: TrainOptions, training: _Training
 ) -> tuple[Wanted, ...]:
     rules = train.bucket_rules()
-    own = [select(rules, record.width, record.height).bucket for record in training.records] or [rules.resolution]
+    own = [select(rules, record.width, record.height).bucket for record in training.records] or [
+        rules.resolution
+    ]
     if options.size is not None:
         own = [options.size]
     if not options.from_captions:
@@ -191,20 +231,36 @@ def _pictures(
     triggers = options.trigger or config.build(TagOptions, "tag").trigger
     triggers = triggers or tuple(t for concept in config.concepts for t in concept.trigger)
     if not triggers:
-        raise ConfigError("no trigger to replace by the class", hint="--trigger NAME, or trigger in dsk.toml")
-    captions = [r.caption if r.caption is not None and r.caption.tags else None for r in training.records]
+        raise ConfigError(
+            "no trigger to replace by the class", hint="--trigger NAME, or trigger in dsk.toml"
+        )
+    captions = [
+        r.caption if r.caption is not None and r.caption.tags else None for r in training.records
+    ]
     if not any(captions):
-        raise DatasetError("the training folders have no captions to draw from", hint="dsk tag, then dsk layout")
-    prompts = [reg_prompts.reclassed(caption or Caption(()), triggers, name).text() for caption in captions]
+        raise DatasetError(
+            "the training folders have no captions to draw from", hint="dsk tag, then dsk layout"
+        )
+    prompts = [
+        reg_prompts.reclassed(caption or Caption(()), triggers, name).text() for caption in captions
+    ]
     return reg_prompts.wanted(name, options.count, prompts, own, options.seed)
 
 
 def _existing(root: Path, name: str) -> Path | None:
-    """Return the folder that the class has in the regularisation set, with whatever repeats; None for none."""
-    found = [f.path for f in grammar.read_tree(root).concepts if f.concept.name == name] if root.is_dir() else []
+    """Return the folder that the class has in the regularisation set, with whatever repeats; None
+    for none.
+    """
+    found = (
+        [f.path for f in grammar.read_tree(root).concepts if f.concept.name == name]
+        if root.is_dir()
+        else []
+    )
     if len(found) > 1:
         names = ", ".join(display(path.name) for path in found)
-        raise PlanConflict(f"{display(root)} has several folders of the class: {names}", hint="keep one of them")
+        raise PlanConflict(
+            f"{display(root)} has several folders of the class: {names}", hint="keep one of them"
+        )
     return found[0] if found else None
 
 
@@ -214,7 +270,11 @@ def _refuse_others(folder: Path | None) -> None:
         return
     with reading(folder):
         names = sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
-    ours = {Path(name).stem for name in names if name.endswith(RECORD_SUFFIX) and _told(folder / name) is not None}
+    ours = {
+        Path(name).stem
+        for name in names
+        if name.endswith(RECORD_SUFFIX) and _told(folder / name) is not None
+    }
     others = [name for name in names if Path(name).stem not in ours or not _may_stand(name)]
     if others:
         more = f" and {len(others) - 3} more" if len(others) > 3 else ""
@@ -225,7 +285,9 @@ def _refuse_others(folder: Path | None) -> None:
 
 
 def _stems(folder: Path | None) -> set[str]:
-    """Return the names of the pictures that are there, those beyond the count too: they are trained as well."""
+    """Return the names of the pictures that are there, those beyond the count too: they are trained
+    as well.
+    """
     return set() if folder is None else {path.stem for path in folder.glob(f"*{_SUFFIX}")}
 
 
@@ -241,7 +303,9 @@ def _told(path: Path) -> Mapping[str, Any] | None:
 
 
 def _is_finished(folder: Path | None, one: Wanted) -> bool:
-    """Tell whether a picture was drawn: it stands there, and its record tells of the same place and seed."""
+    """Tell whether a picture was drawn: it stands there, and its record tells of the same place and
+    seed.
+    """
     if folder is None or not (folder / f"{one.stem}{_SUFFIX}").is_file():
         return False
     told = _told(folder / f"{one.stem}{RECORD_SUFFIX}")
@@ -262,7 +326,11 @@ def _refuse_other_settings(folder: Path | None, settings: Settings) -> None:
 def _rename(there: Path | None, target: Path, project: Project) -> None:
     """Give the folder of an earlier run the repeats that balance the set now."""
     if there is not None and there != target:
-        project.apply(Plan((Move(there, target),)), "reg generate", f"{display(there.name)} -> {display(target.name)}")
+        project.apply(
+            Plan((Move(there, target),)),
+            "reg generate",
+            f"{display(there.name)} -> {display(target.name)}",
+        )
 
 
 def _artist(train: TrainOptions, project: Project) -> Any:
@@ -270,16 +338,20 @@ def _artist(train: TrainOptions, project: Project) -> Any:
     try:
         from trainer.monitor import drawing
     except ModuleNotFoundError as error:
-        raise MissingExtra(f"drawing needs the package {error.name}", hint='pip install "datasetkit[train]"') from error
+        raise MissingExtra(
+            f"drawing needs the package {error.name}", hint='pip install "datasetkit[train]"'
+        ) from error
     return drawing.hire(train, project.how.reporter)
 
 
-def _settings(name: str, options: RegGenerateOptions, train: TrainOptions, artist: Any = None) -> Settings:
+def _settings(
+    name: str, options: RegGenerateOptions, train: TrainOptions, artist: Any = None
+) -> Settings:
     """Return what all pictures have in common. artist: None before the base model is loaded."""
     model, known = ("", "") if artist is None else (_model_name(artist), artist.hash)
     return Settings(
-        name, model, known, options.from_captions, options.negative, options.steps, options.cfg, options.sampler,
-        options.seed, train.clip_skip,
+        name, model, known, options.from_captions, options.negative, options.steps, options.cfg,
+        options.sampler, options.seed, train.clip_skip,
     )  # fmt: skip
 
 
@@ -290,9 +362,16 @@ def _model_name(artist: Any) -> str:
 
 
 def _draw(
-    artist: Any, missing: Sequence[Wanted], folder: Path, settings: Settings, project: Project, recording: Recording
+    artist: Any,
+    missing: Sequence[Wanted],
+    folder: Path,
+    settings: Settings,
+    project: Project,
+    recording: Recording,
 ) -> tuple[Path, ...]:
-    """Draw pictures one by one; each is whole on the disk, with its caption and record, before the next is begun."""
+    """Draw pictures one by one; each is whole on the disk, with its caption and record, before the
+    next is begun.
+    """
     from trainer.monitor.prompts import Prompt
 
     recording.folder(folder)
@@ -306,17 +385,26 @@ def _draw(
             width, height = one.size
             picture = artist.draw(
                 Prompt(
-                    text=one.prompt, negative=settings.negative, width=width, height=height, seed=one.seed,
-                    guidance=settings.cfg, steps=settings.steps, sampler=settings.sampler,
+                    text=one.prompt,
+                    negative=settings.negative,
+                    width=width,
+                    height=height,
+                    seed=one.seed,
+                    guidance=settings.cfg,
+                    steps=settings.steps,
+                    sampler=settings.sampler,
                 )
-            )  # fmt: skip
+            )
             record = Record(one, settings, f"datasetkit {__version__}")
             path = folder / f"{one.stem}{_SUFFIX}"
-            # The record comes first, which says whose the rest is; the picture last: where it stands, all does.
+            # The record comes first, which says whose the rest is; the picture last: where it
+            # stands, all does.
             contents = {
                 path.with_suffix(RECORD_SUFFIX): record.text().encode("utf-8"),
                 path.with_suffix(CAPTION_SUFFIX): file_text(parse(one.prompt)).encode("utf-8"),
-                path: pixels.encode(picture, "PNG", text={reg_prompts.TEXT_KEY: record.parameters()}),
+                path: pixels.encode(
+                    picture, "PNG", text={reg_prompts.TEXT_KEY: record.parameters()}
+                ),
             }
             outputs = [Output(file, settings.hash, "reg-generate-1", path) for file in contents]
             project.store.claim(outputs)

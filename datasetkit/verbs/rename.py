@@ -27,19 +27,25 @@ class Renamed:
 
 
 def rename(folder: Path, options: RenameOptions, how: How = JUST_DO_IT) -> Renamed:
-    """Rename the pictures of a folder to `PREFIX_001.jpg ...`; captions, masks and side-cars travel with them.
+    """Rename the pictures of a folder to `PREFIX_001.jpg ...`; captions, masks and side-cars travel
+    with them.
 
-    Raises DatasetError without pictures, ConfigError without a usable prefix, PlanConflict with nothing changed.
+    Raises DatasetError without pictures, ConfigError without a usable prefix, PlanConflict with
+    nothing changed.
     """
     if not options.prefix:
-        raise ConfigError("no prefix for the new names", hint="dsk rename DIR PREFIX, or prefix = ... in [rename]")
+        raise ConfigError(
+            "no prefix for the new names", hint="dsk rename DIR PREFIX, or prefix = ... in [rename]"
+        )
     finish_interrupted(folder, how)
     listing = list_images(require_folder(folder), any_name=True)
     if not listing.images and not listing.failed:
         raise no_pictures(folder)
     with open_project(folder, how) as project:
         sweep(folder) if not how.dry_run else 0
-        listing = list_images(folder, any_name=True)  # again: the project may just have completed a killed rename
+        listing = list_images(
+            folder, any_name=True
+        )  # again: the project may just have completed a killed rename
         plan = naming.plan_rename(
             listing.images,
             companions(folder, listing.images),
@@ -52,5 +58,9 @@ def rename(folder: Path, options: RenameOptions, how: How = JUST_DO_IT) -> Renam
 
 
 def _everything(folder: Path) -> tuple[Path, ...]:
-    """Return every entry of the folder and its masks: a name that anything has is never given to another file."""
-    return tuple(path for place in (folder, folder / MASKS) if place.is_dir() for path in place.iterdir())
+    """Return every entry of the folder and its masks: a name that anything has is never given to
+    another file.
+    """
+    return tuple(
+        path for place in (folder, folder / MASKS) if place.is_dir() for path in place.iterdir()
+    )

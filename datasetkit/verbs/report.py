@@ -29,7 +29,8 @@ _TRY_IT = "dsk review shows what a filter finds; without --where all pictures ar
 class Reported:
     """Where the tables are, and the head of the frequency table for the screen.
 
-    changed: those of the files that did not hold the same before. left_out: pictures that do not pass the filter.
+    changed: those of the files that did not hold the same before. left_out: pictures that do not
+    pass the filter.
     """
 
     folder: Path
@@ -45,9 +46,11 @@ class Reported:
 
 
 def report(folder: Path, options: ReportOptions, how: How = JUST_DO_IT) -> Reported:
-    """Write `tags.csv` and `pairs.csv` (and `tags.png`) on the captions of a folder or a laid-out data set.
+    """Write `tags.csv` and `pairs.csv` (and `tags.png`) on the captions of a folder or a laid-out
+    data set.
 
-    The tables go to options.out, by default `report/` in the project. Raises DatasetError without captions.
+    The tables go to options.out, by default `report/` in the project. Raises DatasetError without
+    captions.
     """
     sets = find_sets(folder, recursive=options.recursive)
     root = find_root(folder)
@@ -55,8 +58,15 @@ def report(folder: Path, options: ReportOptions, how: How = JUST_DO_IT) -> Repor
         found = _captioned(folder, sets.train, store, options.where, how.reporter)
     items = found.items
     if not items:
-        of = f"no picture of {display(folder)} that passes the filter has a caption" if found.left_out else ""
-        raise DatasetError(of or f"{display(folder)} has no captions", hint=_TRY_IT if of else "dsk tag writes them")
+        of = (
+            f"no picture of {display(folder)} that passes the filter has a caption"
+            if found.left_out
+            else ""
+        )
+        raise DatasetError(
+            of or f"{display(folder)} has no captions",
+            hint=_TRY_IT if of else "dsk tag writes them",
+        )
     triggers = options.trigger or sets.triggers
     frequency = reports.frequency(items, triggers, vocabulary.load())
     out = Path(options.out) if options.out else root / "report"
@@ -70,10 +80,21 @@ def report(folder: Path, options: ReportOptions, how: How = JUST_DO_IT) -> Repor
         changed = project.changed(plan)
         entry = project.apply(plan, "report", display(folder.name))
     total = frequency[frequency["concept"] == reports.TOTAL]
-    top = tuple({str(k): _plain(v) for k, v in row.items()} for row in total.head(15).to_dict("records"))
+    top = tuple(
+        {str(k): _plain(v) for k, v in row.items()} for row in total.head(15).to_dict("records")
+    )
     files = (*tables, *(op.path for op in chart))
     return Reported(
-        out, files, changed, len(items), len(total), top, found.without_caption, found.failed, entry, found.left_out
+        out,
+        files,
+        changed,
+        len(items),
+        len(total),
+        top,
+        found.without_caption,
+        found.failed,
+        entry,
+        found.left_out,
     )
 
 
@@ -92,26 +113,40 @@ class _Found:
     left_out: int
 
 
-def _captioned(folder: Path, sets: Sequence[ConceptSet], store: Store, where: str, reporter: Reporter) -> _Found:
-    """Read the captions that pass a filter; scores come from the store where the picture was tagged in this project."""
+def _captioned(
+    folder: Path, sets: Sequence[ConceptSet], store: Store, where: str, reporter: Reporter
+) -> _Found:
+    """Read the captions that pass a filter; scores come from the store where the picture was tagged
+    in this project.
+    """
     models = [(key, Labels.from_pairs(pairs)) for key, pairs in store.models()]
     placed: list[Placed] = []
     failed: list[Failed] = []
     for concept in sets:
         found = scan(concept.folder, store, recursive=concept.recursive, with_ids=bool(models))
         failed.extend(found.failed)
-        placed.extend(Placed(record, concept.name, concept.repeats or 1) for record in found.records)
+        placed.extend(
+            Placed(record, concept.name, concept.repeats or 1) for record in found.records
+        )
     chosen = passing(placed, where, folder, store, reporter=reporter)
     meant = [one for one in placed if one.record.path in chosen]
     items = [
-        Captioned(one.concept, one.repeats, one.record.path, caption.tags, _scores(one.record.id, models, store))
+        Captioned(
+            one.concept,
+            one.repeats,
+            one.record.path,
+            caption.tags,
+            _scores(one.record.id, models, store),
+        )
         for one in meant
         if (caption := one.record.caption) is not None and caption.tags
     ]
     return _Found(items, tuple(failed), len(meant) - len(items), len(placed) - len(meant))
 
 
-def _scores(image: str, models: Sequence[tuple[str, Labels]], store: Store) -> dict[str, float] | None:
+def _scores(
+    image: str, models: Sequence[tuple[str, Labels]], store: Store
+) -> dict[str, float] | None:
     """Return the scores of the tagger that saw the picture; of several the one used last."""
     for key, labels in models:
         row = store.scores(image, key)

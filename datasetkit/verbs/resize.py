@@ -28,8 +28,9 @@ RESOLUTIONS = (512, 768, 1024)
 
 @dataclass(frozen=True, slots=True)
 class TrainerUse:
-    """What a trainer will make of a resized picture: for each resolution its bucket, and the scale to it (over 1: the
-    picture is enlarged)."""
+    """What a trainer will make of a resized picture: for each resolution its bucket, and the scale
+    to it (over 1: the picture is enlarged).
+    """
 
     path: Path
     size: tuple[int, int]
@@ -39,10 +40,12 @@ class TrainerUse:
 
 @dataclass(frozen=True, slots=True)
 class ResizeResult:
-    """What resize did: one outcome a picture, where the pictures are now, and what else was carried along.
+    """What resize did: one outcome a picture, where the pictures are now, and what else was carried
+    along.
 
-    uses: what a trainer will make of each picture that is there or would be. followed: the outputs whose pictures were
-    renamed or removed since the last run. captions: those edited beside the originals since they were carried along.
+    uses: what a trainer will make of each picture that is there or would be. followed: the outputs
+    whose pictures were renamed or removed since the last run. captions: those edited beside the
+    originals since they were carried along.
     """
 
     report: RunReport[Resized]
@@ -54,17 +57,22 @@ class ResizeResult:
     captions: Reworded = field(default_factory=Reworded)
 
 
-def resize(folder: Path, out: Path | None, options: ResizeOptions, how: How = JUST_DO_IT) -> ResizeResult:
-    """Shrink every picture of `folder` into `out` (default: a sibling `<folder>-<max>`), or in place.
+def resize(
+    folder: Path, out: Path | None, options: ResizeOptions, how: How = JUST_DO_IT
+) -> ResizeResult:
+    """Shrink every picture of `folder` into `out` (default: a sibling `<folder>-<max>`), or in
+    place.
 
-    Captions and masks are carried along. A second run redoes only what changed.
-    Raises DatasetError without pictures, PlanConflict where an output would replace a file that dsk did not make.
+    Captions and masks are carried along. A second run redoes only what changed. Raises DatasetError
+    without pictures, PlanConflict where an output would replace a file that dsk did not make.
     """
     if options.in_place and out is not None:
         raise InputError("--in-place writes no other folder", hint="leave OUT away, or --in-place")
     if options.in_place:
         return _resize_in_place(folder, options, how)
-    out = beside(folder, out, str(options.max), options, how, hint="name another folder, or --in-place")
+    out = beside(
+        folder, out, str(options.max), options, how, hint="name another folder, or --in-place"
+    )
     with open_project(out, how) as project:
         found = look(folder, project, options)
         targets = output_names(found.folder, found.records, out, options)
@@ -76,8 +84,12 @@ def resize(folder: Path, out: Path | None, options: ResizeOptions, how: How = JU
             carried = carry(there, targets, project.store)
             if not how.dry_run:
                 copy(carried, project, recording)
-        edited = edited_at_origin((Rewording(targets[r.path], r.path) for r in there), project.store)
-        captions = reword((), "resize", f"captions of {display(found.folder.name)}", project, anew=edited)
+        edited = edited_at_origin(
+            (Rewording(targets[r.path], r.path) for r in there), project.store
+        )
+        captions = reword(
+            (), "resize", f"captions of {display(found.folder.name)}", project, anew=edited
+        )
         seen = uses(there, targets, options)
         return ResizeResult(report, out, len(carried), recording.entry, seen, followed, captions)
 
@@ -88,8 +100,12 @@ def _without(records: Sequence[ImageRecord], failed: Sequence[Failed]) -> list[I
     return [record for record in records if record.path not in paths]
 
 
-def uses(records: Sequence[ImageRecord], targets: dict[Path, Path], options: ResizeOptions) -> tuple[TrainerUse, ...]:
-    """Say, for each resized picture, which bucket and scale the trainer will use at 512, 768 and 1024."""
+def uses(
+    records: Sequence[ImageRecord], targets: dict[Path, Path], options: ResizeOptions
+) -> tuple[TrainerUse, ...]:
+    """Say, for each resized picture, which bucket and scale the trainer will use at 512, 768 and
+    1024.
+    """
     rules = {resolution: BucketRules.standard(resolution) for resolution in RESOLUTIONS}
     found = []
     for record in records:
@@ -101,17 +117,24 @@ def uses(records: Sequence[ImageRecord], targets: dict[Path, Path], options: Res
     return tuple(found)
 
 
-def output_names(folder: Path, records: Sequence[ImageRecord], out: Path, options: ResizeOptions) -> dict[Path, Path]:
+def output_names(
+    folder: Path, records: Sequence[ImageRecord], out: Path, options: ResizeOptions
+) -> dict[Path, Path]:
     """Return each picture's output path: its own place below `out`, never one name twice.
 
-    Two pictures that would get one name (`a.png` and `a.gif` as JPEG) are told apart by `a_2`, `a_3`, in input order.
+    Two pictures that would get one name (`a.png` and `a.gif` as JPEG) are told apart by `a_2`,
+    `a_3`, in input order.
     """
     taken: set[Path] = set()
     targets: dict[Path, Path] = {}
     for record in records:
         place = out / record.path.relative_to(folder)
         suffix = _SUFFIXES.get(options.format) or kept_suffix(place)
-        if options.alpha == "keep" and suffix in (".jpg", ".jpeg") and place.suffix.lower() not in (".jpg", ".jpeg"):
+        if (
+            options.alpha == "keep"
+            and suffix in (".jpg", ".jpeg")
+            and place.suffix.lower() not in (".jpg", ".jpeg")
+        ):
             suffix = ".png"
         target, n = place.with_suffix(suffix), 1
         while target in taken:
@@ -123,7 +146,9 @@ def output_names(folder: Path, records: Sequence[ImageRecord], out: Path, option
 
 
 def _recipe(options: ResizeOptions) -> str:
-    """Name what makes an output: the options that change its bytes, and the version of the code that makes it."""
+    """Name what makes an output: the options that change its bytes, and the version of the code
+    that makes it.
+    """
     return f"resize-3 {options.max} {options.mode} {options.quality} {options.alpha}"
 
 
@@ -136,15 +161,20 @@ def _making(targets: dict[Path, Path], out: Path, options: ResizeOptions) -> Mak
 
 
 def _resize_in_place(folder: Path, options: ResizeOptions, how: How) -> ResizeResult:
-    """Make the new pictures in `.dsk/`, then swap them in with one plan that keeps the originals."""
+    """Make the new pictures in `.dsk/`, then swap them in with one plan that keeps the
+    originals.
+    """
     with open_project(folder, how) as project:
         if not how.dry_run:
             require_writable(folder)
         found = look(folder, project, options)
         recipe = _recipe(options)
-        fresh = tuple(r for r in found.records if not project.store.is_current_in_place(r.path, recipe))
+        fresh = tuple(
+            r for r in found.records if not project.store.is_current_in_place(r.path, recipe)
+        )
 
-        # Of its own for each command: undo puts what was swapped in back here. A killed run's work is taken up again.
+        # Of its own for each command: undo puts what was swapped in back here. A killed run's work
+        # is taken up again.
         stage_folder = project.root / PROJECT / "stage" / str(project.journal.next_id())
         staged = output_names(folder, fresh, stage_folder, options)
         making = _making(staged, stage_folder, options)
@@ -164,7 +194,9 @@ def _resize_in_place(folder: Path, options: ResizeOptions, how: How) -> ResizeRe
                 swapped.append(settled[-1])
             else:
                 new.unlink(missing_ok=True)
-        entry = project.apply(Plan(tuple(ops)), "resize", f"{display(folder.name)} in place", outputs=swapped)
+        entry = project.apply(
+            Plan(tuple(ops)), "resize", f"{display(folder.name)} in place", outputs=swapped
+        )
         project.store.settle(settled)
     same = tuple(Skipped(r, "up to date") for r in found.records if r not in fresh)
     places = {r.path: r.path for r in found.records}

@@ -1,4 +1,6 @@
-"""`dsk rules`: change the captions that exist, by rules, as a plan; `dsk rules groups` shows the groups."""
+"""`dsk rules`: change the captions that exist, by rules, as a plan; `dsk rules groups` shows the
+groups.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +35,8 @@ from datasetkit.verbs.shared.where_filter import needs_ids, passing_in
 
 @dataclass(frozen=True, slots=True)
 class Ruled:
-    """What rules did, or in a dry run would do: outcomes, changed captions, and what each rule touched.
+    """What rules did, or in a dry run would do: outcomes, changed captions, and what each rule
+    touched.
 
     left_out: pictures that do not pass the filter.
     """
@@ -47,7 +50,9 @@ class Ruled:
 
 
 def rule_set(options: TagRules) -> RuleSet:
-    """Build the rules that options ask for. Raises ConfigError for rules that contradict or name unknown groups."""
+    """Build the rules that options ask for. Raises ConfigError for rules that contradict or name
+    unknown groups.
+    """
     return build(
         trigger=options.trigger,
         additional=options.additional,
@@ -75,13 +80,16 @@ def groups() -> tuple[Group, ...]:
 
 
 def rules(folder: Path, options: RulesOptions, how: How = JUST_DO_IT) -> Ruled:
-    """Apply rules to the captions of a folder that pass a filter; the order that a person gave the other tags stays.
+    """Apply rules to the captions of a folder that pass a filter; the order that a person gave the
+    other tags stays.
 
     Raises ConfigError when no rule is given, DatasetError without pictures.
     """
     rule_list = rule_set(options)
     if not rule_list and not options.escape_brackets:
-        raise ConfigError("no rule was given", hint="e.g. dsk rules DIR --exclude @face --trigger NAME --dry-run")
+        raise ConfigError(
+            "no rule was given", hint="e.g. dsk rules DIR --exclude @face --trigger NAME --dry-run"
+        )
     finish_interrupted(folder, how)
     require_pictures(folder, recursive=options.recursive, follow_links=options.follow_links)
     with open_project(folder, how) as project:
@@ -100,7 +108,9 @@ def rules(folder: Path, options: RulesOptions, how: How = JUST_DO_IT) -> Ruled:
         )  # fmt: skip
         if not how.dry_run:
             require_writable(folder)
-        outcomes, applied = _ruled([r for r in found.records if r.path in meant], rule_list, options)
+        outcomes, applied = _ruled(
+            [r for r in found.records if r.path in meant], rule_list, options
+        )
         changes = tuple(
             CaptionChange(o.record.path, o.record.caption, o.value)
             for o in outcomes
@@ -118,7 +128,9 @@ def rules(folder: Path, options: RulesOptions, how: How = JUST_DO_IT) -> Ruled:
 def _ruled(
     records: Sequence[ImageRecord], rule_list: RuleSet, options: TagRules
 ) -> tuple[list[Outcome[Caption]], list[Applied]]:
-    """Apply rules to the captions that there are: what becomes of each picture, and which rules fired."""
+    """Apply rules to the captions that there are: what becomes of each picture, and which rules
+    fired.
+    """
     outcomes: list[Outcome[Caption]] = []
     applied: list[Applied] = []
     category = vocabulary.load().category
@@ -131,5 +143,9 @@ def _ruled(
         if result.tags:
             outcomes.append(Done(record, Caption(finish(result.tags, options))))
         else:
-            outcomes.append(Skipped(record, "no tag would be left, and an empty caption would stop the trainers"))
+            outcomes.append(
+                Skipped(
+                    record, "no tag would be left, and an empty caption would stop the trainers"
+                )
+            )
     return outcomes, applied

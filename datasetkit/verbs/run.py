@@ -45,15 +45,23 @@ from datasetkit.verbs.rename import rename
 from datasetkit.verbs.report import report
 from datasetkit.verbs.resize import resize
 from datasetkit.verbs.rules import rule_set
-from datasetkit.verbs.shared.concept_folders import PICTURE_STEPS, Passage, concept_name, passages, work_folder
+from datasetkit.verbs.shared.concept_folders import (
+    PICTURE_STEPS,
+    Passage,
+    concept_name,
+    passages,
+    work_folder,
+)
 from datasetkit.verbs.tag import tag
 
 _TEMPLATE = """\
-# dsk run dsk.toml does all of this; each [table] holds the options of the command of that name (dsk COMMAND --help).
+# dsk run dsk.toml does all of this; each [table] holds the options of the command of that name
+# (dsk COMMAND --help).
 # What a second run finds unchanged is not done again, and everything can be taken back: dsk undo.
 
 [run]
-# All steps, in their order: "rename", "faces", "resize", "cutout", "tag", "layout", "reg", "report", "export".
+# All steps, in their order:
+# "rename", "faces", "resize", "cutout", "tag", "layout", "reg", "report", "export".
 # rename changes the names in your own folder; the other steps leave it alone.
 steps = ["resize", "tag", "layout", "report", "export"]
 work = "work"                # resized pictures and their captions: work/<concept>
@@ -62,7 +70,8 @@ work = "work"                # resized pictures and their captions: work/<concep
 name = "{name}"              # the folder becomes train/<repeats>_{name}
 folder = "{pictures}"        # your pictures
 trigger = ["{trigger}"]      # stands first in every caption
-exclude = []                 # tags that the trigger shall absorb, e.g. ["@face", "*_hair"]; see: dsk rules groups
+# Tags that the trigger shall absorb, e.g. ["@face", "*_hair"]; see: dsk rules groups
+exclude = []
 
 [rename]
 prefix = "{name}"
@@ -82,7 +91,8 @@ threshold = 0.35
 out = "dataset"
 steps = 1000                 # optimizer steps wanted for each concept
 
-# [reg]                      # a regularisation set: pictures of the class that the subject belongs to
+# A regularisation set: pictures of the class that the subject belongs to
+# [reg]
 # folder = "reg-pictures"
 # class_name = "1girl"
 
@@ -115,9 +125,11 @@ class StepResult:
 
 @dataclass(frozen=True, slots=True)
 class Ran:
-    """What a run did, step by step. unforeseen: what a dry run cannot look at before an earlier step was done.
+    """What a run did, step by step. unforeseen: what a dry run cannot look at before an earlier
+    step was done.
 
-    strays: work folders of no concept, as a concept leaves behind that is renamed or taken out of the dsk.toml.
+    strays: work folders of no concept, as a concept leaves behind that is renamed or taken out of
+    the dsk.toml.
     """
 
     root: Path
@@ -134,7 +146,9 @@ def init(folder: Path, pictures: str, trigger: str, how: How = JUST_DO_IT) -> St
     """Write a commented dsk.toml. Raises InputError where there is one already."""
     path = require_folder(folder, hint="make the folder first") / CONFIG_NAME
     if path.exists():
-        raise InputError(f"{display(path)} exists already", hint="edit it, or choose another folder")
+        raise InputError(
+            f"{display(path)} exists already", hint="edit it, or choose another folder"
+        )
     name = trigger or Path(pictures).name or "concept"
     quoted = {
         k: v.replace("\\", "\\\\").replace('"', '\\"')
@@ -152,22 +166,27 @@ def run(
     each: Callable[[StepResult], None] | None = None,
     begins: Callable[[str, str], None] | None = None,
 ) -> Ran:
-    """Take the steps of a dsk.toml in their order, for every concept; each step does only what changed.
+    """Take the steps of a dsk.toml in their order, for every concept; each step does only what
+    changed.
 
-    begins: called with the names of step and concept before each step; each: with its result as it ends. What can be
-    known to stop a later step stops the run before its first one; a step that fails as a whole stops it there; a
-    picture that fails costs only itself. A dry run shows the steps that can be foreseen: those up to the first that
-    needs files which an earlier step would make.
+    begins: called with the names of step and concept before each step; each: with its result as it
+    ends. What can be known to stop a later step stops the run before its first one; a step that
+    fails as a whole stops it there; a picture that fails costs only itself. A dry run shows the
+    steps that can be foreseen: those up to the first that needs files which an earlier step would
+    make.
     """
     path = path / CONFIG_NAME if path.is_dir() else path
     if path.name != CONFIG_NAME:
         raise ConfigError(
-            f"{display(path)} is not called {CONFIG_NAME}", hint=f"give each project its folder with a {CONFIG_NAME}"
+            f"{display(path)} is not called {CONFIG_NAME}",
+            hint=f"give each project its folder with a {CONFIG_NAME}",
         )
     config = load(path)
     root = path.absolute().parent
     if not config.concepts:
-        raise ConfigError(f"{display(path)} has no [[concept]]", hint="dsk init shows what one looks like")
+        raise ConfigError(
+            f"{display(path)} has no [[concept]]", hint="dsk init shows what one looks like"
+        )
     options = config.build(RunOptions, "run")
     done: list[StepResult] = []
     unforeseen: list[str] = []
@@ -191,20 +210,29 @@ def run(
 
 
 def _strays(config: Config, options: RunOptions) -> tuple[Path, ...]:
-    """Return the work folders that hold pictures and that no concept has: what was edited there is not used."""
+    """Return the work folders that hold pictures and that no concept has: what was edited there is
+    not used.
+    """
     work = Path(options.work).absolute()
     if not set(PICTURE_STEPS) & set(options.steps) or not work.is_dir():
         return ()
-    names = {*map(concept_name, config.concepts), f"reg-{config.build(RegOptions, 'reg').class_name}"}
-    others = (path for path in sorted(work.iterdir()) if path.name not in names and not path.name.startswith("."))
+    names = {
+        *map(concept_name, config.concepts),
+        f"reg-{config.build(RegOptions, 'reg').class_name}",
+    }
+    others = (
+        path
+        for path in sorted(work.iterdir())
+        if path.name not in names and not path.name.startswith(".")
+    )
     return tuple(path for path in others if path.is_dir() and list_images(path).images)
 
 
 def _require_all(config: Config, steps: Sequence[str], how: How) -> None:
     """Find what would stop a later step before hours of work go into the ones before it.
 
-    Raises ConfigError for names, rules and tables that no step could obey, then DatasetError for folders without
-    pictures.
+    Raises ConfigError for names, rules and tables that no step could obey, then DatasetError for
+    folders without pictures.
     """
     reg_options, resizing = config.build(RegOptions, "reg"), config.build(ResizeOptions, "resize")
     names: set[str] = set()
@@ -213,13 +241,17 @@ def _require_all(config: Config, steps: Sequence[str], how: How) -> None:
         folder_name(Concept(concept.repeats or 1, name))
         if fold(name) in names:
             raise ConfigError(
-                f"two concepts are called {display(name)}", hint='give each [[concept]] its own name = "..."'
+                f"two concepts are called {display(name)}",
+                hint='give each [[concept]] its own name = "..."',
             )
         names.add(fold(name))
         if "tag" in steps:
             rule_set(config.for_concept(concept).build(TagOptions, "tag"))
     if "resize" in steps and resizing.in_place:
-        raise ConfigError("[resize] in_place = true is not for a run", hint="a run keeps your pictures and fills work/")
+        raise ConfigError(
+            "[resize] in_place = true is not for a run",
+            hint="a run keeps your pictures and fills work/",
+        )
     folders = [Path(concept.folder) for concept in config.concepts]
     if "reg" in steps:
         require_class(reg_options)
@@ -265,18 +297,24 @@ def _rename(config: Config, concept: ConceptOptions, how: How) -> Any:
     prefix = concept.prefix or table.get("prefix") or concept_name(concept)
     if len(config.concepts) > 1 and not concept.prefix:
         prefix = concept_name(concept)
-    return rename(Path(concept.folder), config.build(RenameOptions, "rename", {"prefix": prefix}), how)
+    return rename(
+        Path(concept.folder), config.build(RenameOptions, "rename", {"prefix": prefix}), how
+    )
 
 
 def _passage(step: str, config: Config, concept: ConceptOptions) -> Passage:
     options = config.build(RunOptions, "run")
-    return passages(options.steps, Path(options.work), Path(concept.folder), concept_name(concept))[step]
+    return passages(options.steps, Path(options.work), Path(concept.folder), concept_name(concept))[
+        step
+    ]
 
 
 def _faces(config: Config, concept: ConceptOptions, how: How) -> Any:
     passage = _passage("faces", config, concept)
     options = config.build(FacesOptions, "faces")
-    return {"crop": crop_faces, "erase": erase_faces}[options.do](passage.source, passage.out, options, how)
+    return {"crop": crop_faces, "erase": erase_faces}[options.do](
+        passage.source, passage.out, options, how
+    )
 
 
 def _resize(config: Config, concept: ConceptOptions, how: How) -> Any:
@@ -290,7 +328,9 @@ def _cutout(config: Config, concept: ConceptOptions, how: How) -> Any:
 
 
 def _tag(config: Config, concept: ConceptOptions, how: How) -> Any:
-    return tag(work_folder(config, concept), config.for_concept(concept).build(TagOptions, "tag"), how)
+    return tag(
+        work_folder(config, concept), config.for_concept(concept).build(TagOptions, "tag"), how
+    )
 
 
 _CONCEPT_STEPS: dict[str, Callable[[Config, ConceptOptions, How], Any]] = {
@@ -311,7 +351,12 @@ def _reg(config: Config, how: How) -> Any:
 
 def _resize_reg(config: Config, how: How) -> Any:
     options = config.build(RegOptions, "reg")
-    return resize(Path(options.folder), _resized_reg(config, options), config.build(ResizeOptions, "resize"), how)
+    return resize(
+        Path(options.folder),
+        _resized_reg(config, options),
+        config.build(ResizeOptions, "resize"),
+        how,
+    )
 
 
 def _resized_reg(config: Config, options: RegOptions) -> Path:
@@ -327,7 +372,9 @@ def _foreseeable(step: str, config: Config, name: str) -> bool:
     if step == "layout":
         return all(work_folder(config, c).is_dir() for c in config.concepts)
     if step == "reg" and "resize" in config.build(RunOptions, "run").steps:
-        return (_out(config) / "train").is_dir() and _resized_reg(config, config.build(RegOptions, "reg")).is_dir()
+        return (_out(config) / "train").is_dir() and _resized_reg(
+            config, config.build(RegOptions, "reg")
+        ).is_dir()
     return step == "rename" or (_out(config) / "train").is_dir()
 
 
@@ -350,4 +397,6 @@ def _inside(root: Path) -> Iterator[None]:
 
 def _failures(result: object) -> tuple[Failed, ...]:
     held = getattr(result, "report", None)
-    return tuple(held.failed) if isinstance(held, RunReport) else tuple(getattr(result, "failed", ()))
+    return (
+        tuple(held.failed) if isinstance(held, RunReport) else tuple(getattr(result, "failed", ()))
+    )

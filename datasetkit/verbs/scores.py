@@ -1,4 +1,6 @@
-"""`dsk scores`: what the tagger gave one picture, which of it is in its caption, and what was near."""
+"""`dsk scores`: what the tagger gave one picture, which of it is in its caption, and what
+was near.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,9 @@ MARGIN = 0.1
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One tag of a picture. threshold: the least score it needs, None for what is never chosen. chosen: it is in."""
+    """One tag of a picture. threshold: the least score it needs, None for what is never chosen.
+    chosen: it is in.
+    """
 
     tag: str
     category: str
@@ -34,9 +38,11 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class PictureScores:
-    """What is known of one picture: rows by falling score, those that are in and those near their threshold.
+    """What is known of one picture: rows by falling score, those that are in and those near their
+    threshold.
 
-    taggers: the keys of the scores. hidden: how many lower scores are kept that are not among the rows.
+    taggers: the keys of the scores. hidden: how many lower scores are kept that are not among the
+    rows.
     """
 
     path: Path
@@ -46,31 +52,43 @@ class PictureScores:
 
 
 def scores(image: Path, options: TagOptions, *, margin: float = MARGIN) -> PictureScores:
-    """Return the scores of one picture as the store has them; no model is run and nothing is changed.
+    """Return the scores of one picture as the store has them; no model is run and nothing is
+    changed.
 
-    With `options.tagger` "auto" it is the tagger that saw the picture last. Tags are in or out by the thresholds
-    alone: rules come after them. Raises InputError where the picture was never tagged.
+    With `options.tagger` "auto" it is the tagger that saw the picture last. Tags are in or out by
+    the thresholds alone: rules come after them. Raises InputError where the picture was never
+    tagged.
     """
     if not image.is_file() or image.suffix.lower() not in IMAGE_SUFFIXES:
-        raise InputError(f"{display(image)} is no picture", hint="name one picture, e.g. dsk scores imgs/001.jpg")
+        raise InputError(
+            f"{display(image)} is no picture", hint="name one picture, e.g. dsk scores imgs/001.jpg"
+        )
     scoring.names(options)
     with open_project(image.parent, How(dry_run=True)) as project:
         found = _known(project.store, file_id(image), options)
     if not found:
         raise InputError(
-            f"{display(image)} has no scores" + ("" if options.tagger == registry.AUTO else f" of {options.tagger}"),
+            f"{display(image)} has no scores"
+            + ("" if options.tagger == registry.AUTO else f" of {options.tagger}"),
             hint=f"dsk tag {display(image.parent)} keeps them",
         )
     combination = Combination.of([labels for _, labels, _ in found], options.combine)
     kept = combination.row([Kept.stored(blob, labels) for _, labels, blob in found])
-    cut = Cut(threshold_of(options, found[0][0]), options.character_threshold, options.mcut, options.rating)
+    cut = Cut(
+        threshold_of(options, found[0][0]),
+        options.character_threshold,
+        options.mcut,
+        options.rating,
+    )
     rows = _rows(kept, combination.labels, cut)
     shown = tuple(row for row in rows if row.chosen or _is_near(row, margin))
     return PictureScores(image, tuple(key for key, _, _ in found), shown, len(rows) - len(shown))
 
 
 def _known(store: Store, image: str, options: TagOptions) -> list[tuple[str, Labels, bytes]]:
-    """Return key, labels and scores of each tagger that is asked for and saw the picture; of "auto" the last one."""
+    """Return key, labels and scores of each tagger that is asked for and saw the picture; of "auto"
+    the last one.
+    """
     seen = [
         (key, Labels.from_pairs(pairs), blob)
         for key, pairs in store.models()
@@ -84,7 +102,9 @@ def _known(store: Store, image: str, options: TagOptions) -> list[tuple[str, Lab
 
 
 def threshold_of(options: TagOptions, key: str) -> float:
-    """Return the threshold that options ask for: a number, or what the card of the tagger with this key says."""
+    """Return the threshold that options ask for: a number, or what the card of the tagger with this
+    key says.
+    """
     if not isinstance(options.threshold, str):
         return options.threshold
     name = key.partition("@")[0]
@@ -102,12 +122,16 @@ def _rows(kept: Kept, labels: Labels, cut: Cut) -> list[Row]:
     for place, counted in zip(kept.rows.tolist(), kept.counted.tolist(), strict=True):
         label = labels.items[place]
         is_in = (label.name, label.category) in chosen
-        rows.append(Row(label.name, label.category, counted / STEPS, least.get(label.category), is_in))
+        rows.append(
+            Row(label.name, label.category, counted / STEPS, least.get(label.category), is_in)
+        )
     return sorted(rows, key=lambda row: -row.score)
 
 
 def _is_near(row: Row, margin: float) -> bool:
-    """Tell whether a row that is not in is worth a look; of ratings all are, as the highest wins."""
+    """Tell whether a row that is not in is worth a look; of ratings all are, as the highest
+    wins.
+    """
     if row.threshold is None:
         return row.category == RATING
     return abs(row.score - row.threshold) <= margin + 0.5 / STEPS

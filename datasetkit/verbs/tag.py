@@ -1,4 +1,6 @@
-"""`dsk tag`: scores from the model or the store, the chosen tags through the rules, and captions as one plan."""
+"""`dsk tag`: scores from the model or the store, the chosen tags through the rules, and captions as
+one plan.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,14 @@ from datasetkit.captions.caption import dedupe, file_text, read_caption
 from datasetkit.captions.diffs import CaptionChange
 from datasetkit.captions.rules import Applied, RuleHits, RuleSet, apply, summary
 from datasetkit.core.errors import DskError
-from datasetkit.core.files import Listing, caption_path, display, list_images, require_writable, sweep
+from datasetkit.core.files import (
+    Listing,
+    caption_path,
+    display,
+    list_images,
+    require_writable,
+    sweep,
+)
 from datasetkit.core.records import Caption, Done, Failed, ImageRecord, Outcome, RunReport, Skipped
 from datasetkit.images.scan import Scan, require_pictures, scan
 from datasetkit.options.config import TagOptions
@@ -28,10 +37,11 @@ from taggers.selection import Cut, choose
 class Tagged:
     """What tag did, or in a dry run would do.
 
-    report: one outcome a picture; Done carries the caption. changes: captions that are new or other than before.
-    hits: what each rule did. inferred: pictures that a model was run on; the others' scores were known.
-    keep_tokens: how many leading tags are fixed (triggers and additional), for the trainer's option of that name.
-    taggers: each one of the run, and what it ran on. drift: what a faster way changed, where one was asked for.
+    report: one outcome a picture; Done carries the caption. changes: captions that are new or other
+    than before. hits: what each rule did. inferred: pictures that a model was run on; the others'
+    scores were known. keep_tokens: how many leading tags are fixed (triggers and additional), for
+    the trainer's option of that name. taggers: each one of the run, and what it ran on. drift: what
+    a faster way changed, where one was asked for.
     """
 
     report: RunReport[Caption]
@@ -50,14 +60,17 @@ class Tagged:
 def tag(folder: Path, options: TagOptions, how: How = JUST_DO_IT) -> Tagged:
     """Write a caption beside every picture of a folder.
 
-    A caption that a person edited is kept unless options.existing says otherwise. Pictures that the tagger has seen
-    are not inferred again, whatever thresholds and rules are asked for.
-    Raises ConfigError, DatasetError, MissingExtra / ModelFileError, StorageError, in this order, before any work.
+    A caption that a person edited is kept unless options.existing says otherwise. Pictures that the
+    tagger has seen are not inferred again, whatever thresholds and rules are asked for. Raises
+    ConfigError, DatasetError, MissingExtra / ModelFileError, StorageError, in this order, before
+    any work.
     """
     rules = rule_set(options)
     scoring.names(options)
     finish_interrupted(folder, how)
-    listing = require_pictures(folder, recursive=options.recursive, follow_links=options.follow_links)
+    listing = require_pictures(
+        folder, recursive=options.recursive, follow_links=options.follow_links
+    )
     resolved = scoring.resolve(options)
     notice = "; ".join(dict.fromkeys(one.notice for one in resolved if one.notice))
     if notice:
@@ -65,7 +78,9 @@ def tag(folder: Path, options: TagOptions, how: How = JUST_DO_IT) -> Tagged:
     cut = cut_of(options, resolved)
     with open_project(folder, how) as project:
         if how.wait:  # the run that was waited for may have renamed them
-            listing = list_images(folder, recursive=options.recursive, follow_links=options.follow_links)
+            listing = list_images(
+                folder, recursive=options.recursive, follow_links=options.follow_links
+            )
         for place in {folder, *(path.parent for path in listing.images)} if not how.dry_run else ():
             require_writable(place)
             sweep(place)
@@ -76,7 +91,9 @@ def tag(folder: Path, options: TagOptions, how: How = JUST_DO_IT) -> Tagged:
         inferred = sum(used.inferred for used in scored.taggers)
         # Inference takes minutes, in which a person may have edited a caption.
         now = [_as_it_is_now(record) for record in found.records] if inferred else found.records
-        ours = project.store.generated(record.caption for record in now if not isinstance(record, Failed))
+        ours = project.store.generated(
+            record.caption for record in now if not isinstance(record, Failed)
+        )
         captions: list[Outcome[Caption]] = []
         applied: list[Applied] = []
         for record, (_, kept) in zip(now, scored.each(found.records), strict=True):
@@ -86,11 +103,15 @@ def tag(folder: Path, options: TagOptions, how: How = JUST_DO_IT) -> Tagged:
                 captions.append(kept)
             else:
                 chosen = choose(kept, scored.labels, cut)
-                captions.append(decide(record, chosen, rules, options, is_by_person(record, ours), applied))
+                captions.append(
+                    decide(record, chosen, rules, options, is_by_person(record, ours), applied)
+                )
         changes, generated = changed(captions, ours, options)
         plan = Plan(tuple(WriteText(caption_path(c.path), file_text(c.after)) for c in changes))
         entry = project.apply(plan, "tag", display(folder.name), generated=generated)
-    hits = summary(rules, applied) if applied else ()  # where all are kept, no rule had anything to look for
+    hits = (
+        summary(rules, applied) if applied else ()
+    )  # where all are kept, no rule had anything to look for
     return Tagged(
         report=RunReport("tag", (*captions, *found.failed)),
         tagger=" ".join(used.key for used in scored.taggers),
@@ -107,7 +128,9 @@ def tag(folder: Path, options: TagOptions, how: How = JUST_DO_IT) -> Tagged:
 
 
 def cut_of(options: TagOptions, resolved: Sequence[Resolved]) -> Cut:
-    """Return where tags are cut off. Raises ConfigError for `pr` where the model's card gives no such value."""
+    """Return where tags are cut off. Raises ConfigError for `pr` where the model's card gives no
+    such value.
+    """
     threshold = options.threshold
     if isinstance(threshold, str):
         value = resolved[0].pr_threshold
@@ -163,14 +186,18 @@ def decide(
         joined = (*before.tags, *tags) if options.existing == "append" else (*tags, *before.tags)
         tags = apply(edges_only(rules), dedupe(joined), category=categories.get).tags
     if not tags:
-        return Skipped(record, "no tag reaches the threshold, and an empty caption would stop the trainers")
+        return Skipped(
+            record, "no tag reaches the threshold, and an empty caption would stop the trainers"
+        )
     return Done(record, Caption(finish(tags, options)))
 
 
 def changed(
     captions: Sequence[Outcome[Caption]], ours: set[Caption], options: TagOptions
 ) -> tuple[list[CaptionChange], list[str]]:
-    """Return the captions that change, and the hashes of those that are dsk's own work from end to end."""
+    """Return the captions that change, and the hashes of those that are dsk's own work from end to
+    end.
+    """
     changes: list[CaptionChange] = []
     generated: list[str] = []
     for outcome in captions:

@@ -6,18 +6,20 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-# Pictures are compared at one size, that of the smallest usual training: what is soft in a photo of 12 megapixels is
-# sharp for the trainer.
+# Pictures are compared at one size, that of the smallest usual training: what is soft in a photo of
+# 12 megapixels is sharp for the trainer.
 LONG_EDGE = 512
 _WINDOW = 11  # pixels, of the mean that blurs once more
 
 
 def blur(image: Image.Image) -> float:
-    """Return 0 for a sharp picture to 1 for one of which nothing is left, from its brightness; 0 for a flat one.
+    """Return 0 for a sharp picture to 1 for one of which nothing is left, from its brightness; 0
+    for a flat one.
 
-    F. Crete, T. Dolmiere, P. Ladret, M. Nicolas, "The blur effect: perception and estimation with a new no-reference
-    perceptual blur metric" (2007): the share of the differences between neighbours that a mean over 11 pixels keeps,
-    by rows and by columns, the worse of the two. image: RGB or L, its long edge `LONG_EDGE`.
+    F. Crete, T. Dolmiere, P. Ladret, M. Nicolas, "The blur effect: perception and estimation with a
+    new no-reference perceptual blur metric" (2007): the share of the differences between neighbours
+    that a mean over 11 pixels keeps, by rows and by columns, the worse of the two. image: RGB or L,
+    its long edge `LONG_EDGE`.
     """
     grey = np.asarray(image.convert("L"), np.float64)
     return max(_kept(grey), _kept(grey.T))

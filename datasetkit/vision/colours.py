@@ -1,4 +1,6 @@
-"""Colours of a picture: what each is called, whether it has any, and whether the background is one plain colour."""
+"""Colours of a picture: what each is called, whether it has any, and whether the background is one
+plain colour.
+"""
 
 from __future__ import annotations
 
@@ -11,8 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-SIDE = 128  # pixels of the longer side at which colours are looked at; means over blocks, so fine noise is gone
-BORDER = 0.04  # of the shorter side: how deep the strip is whose colour is taken for the background's
+# pixels of the longer side at which colours are looked at; means over blocks, so fine noise is gone
+SIDE = 128
+BORDER = (
+    0.04  # of the shorter side: how deep the strip is whose colour is taken for the background's
+)
 SAME = 0.03  # OKLab distance up to which two colours count as one; JPEG noise stays below it
 COLOURED = 0.02  # OKLab chroma; less looks grey
 
@@ -23,8 +28,8 @@ Floats = NDArray[np.float32]
 class Background:
     """The colour around the picture's subject.
 
-    colour: OKLab. plainness: share of the border (left, top, right) that has this one colour. area: its share of
-    the whole picture.
+    colour: OKLab. plainness: share of the border (left, top, right) that has this one colour. area:
+    its share of the whole picture.
     """
 
     colour: tuple[float, float, float]
@@ -72,15 +77,23 @@ _TO_LAB = np.array(
 @cache
 def named_shades() -> dict[str, Floats]:
     """Return for each basic colour name the shades that people gave this name, in OKLab: (n, 3)."""
-    table = tomllib.loads(files("datasetkit").joinpath("data", "colours.toml").read_text(encoding="utf-8"))
+    table = tomllib.loads(
+        files("datasetkit").joinpath("data", "colours.toml").read_text(encoding="utf-8")
+    )
     return {
-        name: oklab(np.array([list(bytes.fromhex(s[1:])) for s in shades], np.uint8)) for name, shades in table.items()
+        name: oklab(np.array([list(bytes.fromhex(s[1:])) for s in shades], np.uint8))
+        for name, shades in table.items()
     }
 
 
 def name_shares(colour: tuple[float, float, float]) -> dict[str, float]:
-    """Say how surely each name is the colour's: 0.5 half-way to the next name, 1 exactly on one of its own shades."""
-    nearest = {name: float(np.linalg.norm(shades - colour, axis=1).min()) for name, shades in named_shades().items()}
+    """Say how surely each name is the colour's: 0.5 half-way to the next name, 1 exactly on one of
+    its own shades.
+    """
+    nearest = {
+        name: float(np.linalg.norm(shades - colour, axis=1).min())
+        for name, shades in named_shades().items()
+    }
     shares = {}
     for name, own in nearest.items():
         other = min(distance for rival, distance in nearest.items() if rival != name)
@@ -96,7 +109,9 @@ def name(rgb: tuple[int, int, int]) -> str:
 
 
 def background(pixels: Floats) -> Background:
-    """Find the background's colour from the border; the bottom is left out, where a body is often cut off."""
+    """Find the background's colour from the border; the bottom is left out, where a body is often
+    cut off.
+    """
     height, width = pixels.shape[:2]
     depth = max(1, round(min(height, width) * BORDER))
     strips = (pixels[:depth], pixels[depth:, :depth], pixels[depth:, -depth:])
@@ -106,18 +121,24 @@ def background(pixels: Floats) -> Background:
     def share(of: Floats) -> float:
         return float((np.linalg.norm(of - colour, axis=-1) <= SAME).mean())
 
-    return Background((float(colour[0]), float(colour[1]), float(colour[2])), share(border), share(pixels))
+    return Background(
+        (float(colour[0]), float(colour[1]), float(colour[2])), share(border), share(pixels)
+    )
 
 
 def colourfulness(pixels: Floats) -> float:
-    """Return the chroma (OKLab) that only 1 % of the pixels pass: below about 0.02 the picture is grey."""
+    """Return the chroma (OKLab) that only 1 % of the pixels pass: below about 0.02 the picture is
+    grey.
+    """
     return float(np.percentile(np.hypot(pixels[..., 1], pixels[..., 2]), 99))
 
 
 def hue_unity(pixels: Floats) -> float:
-    """Return how far all coloured pixels share one hue: 1 a single hue, 0 hues all around the circle.
+    """Return how far all coloured pixels share one hue: 1 a single hue, 0 hues all around the
+    circle.
 
-    It is the length of the mean of the hues as unit vectors, each weighted by its chroma. Grey pictures give 1.
+    It is the length of the mean of the hues as unit vectors, each weighted by its chroma. Grey
+    pictures give 1.
     """
     vectors = pixels[..., 1:].reshape(-1, 2)
     chroma = np.hypot(vectors[:, 0], vectors[:, 1])
@@ -127,7 +148,9 @@ def hue_unity(pixels: Floats) -> float:
 
 
 def prevailing_colour(pixels: Floats) -> tuple[float, float, float]:
-    """Return the chroma-weighted mean colour (OKLab): the hue that a tinted picture is tinted with."""
+    """Return the chroma-weighted mean colour (OKLab): the hue that a tinted picture is
+    tinted with.
+    """
     flat = pixels.reshape(-1, 3)
     weights = np.hypot(flat[:, 1], flat[:, 2]) + 1e-6
     mean = (flat * weights[:, None]).sum(axis=0) / weights.sum()

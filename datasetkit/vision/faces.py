@@ -1,4 +1,6 @@
-"""Where the faces are, in photos and in drawings, by BlazeFace (the back-camera model, 256 pixels)."""
+"""Where the faces are, in photos and in drawings, by BlazeFace (the back-camera model, 256
+pixels).
+"""
 
 from __future__ import annotations
 
@@ -18,13 +20,16 @@ if TYPE_CHECKING:
 
 SIDE = 256  # pixels, what the model reads
 NMS_OVERLAP = 0.3
-# (stride in pixels, anchors a cell): 16 x 16 x 2 + 8 x 8 x 6 = 896 anchors, in the order of the model's outputs.
+# (stride in pixels, anchors a cell): 16 x 16 x 2 + 8 x 8 x 6 = 896 anchors, in the order of the
+# model's outputs.
 GRIDS = ((16, 2), (32, 6))
 
 
 @dataclass(frozen=True, slots=True)
 class Face:
-    """One face: its box in pixels of the picture (may reach past the edges by a little), and a score from 0 to 1."""
+    """One face: its box in pixels of the picture (may reach past the edges by a little), and a
+    score from 0 to 1.
+    """
 
     left: float
     top: float
@@ -57,8 +62,8 @@ class Face:
 class Letterbox:
     """A picture fitted into the model's square.
 
-    pixels: (256, 256, 3) from -1 to 1. scale: model pixels a picture pixel. offset: of the picture in the square, in
-    model pixels.
+    pixels: (256, 256, 3) from -1 to 1. scale: model pixels a picture pixel. offset: of the picture
+    in the square, in model pixels.
     """
 
     pixels: NDArray[np.float32]
@@ -74,7 +79,9 @@ class FaceDetector(Protocol):
 
 
 class FaceFinder:
-    """BlazeFace, loaded once. Some objects look like a face to it: treat a face without other evidence as a hint."""
+    """BlazeFace, loaded once. Some objects look like a face to it: treat a face without other
+    evidence as a hint.
+    """
 
     def __init__(self, threads: int = 1) -> None:
         self._session: InferenceSession = open_model("faces", threads)
@@ -98,7 +105,9 @@ DETECTORS: dict[str, Callable[[], FaceDetector]] = {DEFAULT: FaceFinder}
 def require_detector(name: str) -> None:
     """Raise ConfigError for a name that is no detector's."""
     if name not in DETECTORS:
-        raise ConfigError(f"no face detector is named {name!r}", hint=f"one of: {', '.join(sorted(DETECTORS))}")
+        raise ConfigError(
+            f"no face detector is named {name!r}", hint=f"one of: {', '.join(sorted(DETECTORS))}"
+        )
 
 
 def open_detector(name: str = DEFAULT) -> FaceDetector:
@@ -120,10 +129,14 @@ def letterbox(image: Image.Image) -> Letterbox:
 def steady(faces: Sequence[Face], mirrored: Sequence[Face], width: int) -> tuple[Face, ...]:
     """Join the faces of a picture with those of its mirror image, best first.
 
-    A face seen in both takes the mean of the scores, one seen only in one half of its score: what looks like a face
-    from one side only (a lamp, a knot in wood) falls. width: the picture's, in pixels.
+    A face seen in both takes the mean of the scores, one seen only in one half of its score: what
+    looks like a face from one side only (a lamp, a knot in wood) falls. width: the picture's, in
+    pixels.
     """
-    back = [Face(width - face.right, face.top, width - face.left, face.bottom, face.score) for face in mirrored]
+    back = [
+        Face(width - face.right, face.top, width - face.left, face.bottom, face.score)
+        for face in mirrored
+    ]
     joined = []
     for face in faces:
         twin = max(back, key=face.overlap, default=None)
@@ -151,12 +164,16 @@ def anchors() -> NDArray[np.float32]:
 
 
 def decode(
-    outputs: Sequence[NDArray[np.float32]], *, threshold: float, scale: float, offset: tuple[float, float]
+    outputs: Sequence[NDArray[np.float32]],
+    *,
+    threshold: float,
+    scale: float,
+    offset: tuple[float, float],
 ) -> tuple[Face, ...]:
     """Turn the model's four outputs into faces in picture pixels.
 
-    outputs: logits (1, 512, 1) and (1, 384, 1), boxes (1, 512, 16) and (1, 384, 16); a box is centre x, centre y
-    (relative to its anchor), width, height and six key points, in model pixels.
+    outputs: logits (1, 512, 1) and (1, 384, 1), boxes (1, 512, 16) and (1, 384, 16); a box is
+    centre x, centre y (relative to its anchor), width, height and six key points, in model pixels.
     """
     logits = np.concatenate([outputs[0][0, :, 0], outputs[1][0, :, 0]])
     boxes = np.concatenate([outputs[2][0], outputs[3][0]])[:, :4]
@@ -173,7 +190,8 @@ def decode(
 def non_maximum_suppression(
     boxes: NDArray[np.float32], scores: NDArray[np.float32], overlap: float = NMS_OVERLAP
 ) -> list[int]:
-    """Return the rows of the boxes to keep, best first: a box that overlaps a better one by more than `overlap` goes.
+    """Return the rows of the boxes to keep, best first: a box that overlaps a better one by more
+    than `overlap` goes.
 
     boxes: (n, 4) as left, top, right, bottom. Overlap is intersection over union.
     """

@@ -1,4 +1,6 @@
-"""Filling places of a picture: with white, with a blur of what is there, or with the colours around them."""
+"""Filling places of a picture: with white, with a blur of what is there, or with the colours around
+them.
+"""
 
 from __future__ import annotations
 
@@ -15,12 +17,14 @@ Box = tuple[int, int, int, int]
 _BLUR = 0.25
 # How far around a place its colours are taken from, as a share of its longer side.
 _AROUND = 0.5
-# A cell of which so small a part is known (1 in _TRUST) is taken as it is: else the colours would jump at the edge.
+# A cell of which so small a part is known (1 in _TRUST) is taken as it is: else the colours would
+# jump at the edge.
 _TRUST = 8
 
 
 def fill(picture: Image.Image, hole: Image.Image, how: str) -> Image.Image:
-    """Fill the places of an RGB picture that a mask names. hole: L of the same size, 255 where it is filled.
+    """Fill the places of an RGB picture that a mask names. hole: L of the same size, 255 where it
+    is filled.
 
     how: `white`, `blur` (of what is there) or `paint` (smoothly, from the colours around).
     """
@@ -46,7 +50,9 @@ def _paint(picture: Image.Image, hole: Image.Image) -> Image.Image:
     part, known = picture.crop(place), 255 - np.asarray(hole.crop(place))
     if not (known == 255).any():  # there is nothing around: the whole picture is the hole
         return _white(picture, hole)
-    painted = Image.fromarray(np.clip(spread(np.asarray(part), known == 255) + 0.5, 0, 255).astype(np.uint8))
+    painted = Image.fromarray(
+        np.clip(spread(np.asarray(part), known == 255) + 0.5, 0, 255).astype(np.uint8)
+    )
     result = picture.copy()
     result.paste(painted, place[:2], hole.crop(place))
     return result
@@ -58,14 +64,19 @@ def _around(hole: Image.Image) -> Box | None:
         return None
     left, top, right, bottom = box
     more = round(max(right - left, bottom - top) * _AROUND) + 1
-    return max(0, left - more), max(0, top - more), min(hole.width, right + more), min(hole.height, bottom + more)
+    return (
+        max(0, left - more),
+        max(0, top - more),
+        min(hole.width, right + more),
+        min(hole.height, bottom + more),
+    )
 
 
 def spread(pixels: NDArray[np.uint8], known: NDArray[np.bool_]) -> Floats:
     """Spread the known colours of (h, w, 3) pixels over the unknown ones: (h, w, 3).
 
-    Push and pull: means of ever larger cells take what is known along, and what is unknown is read from the next
-    larger cells (Gortler et al., "The Lumigraph", 1996, 5.4).
+    Push and pull: means of ever larger cells take what is known along, and what is unknown is read
+    from the next larger cells (Gortler et al., "The Lumigraph", 1996, 5.4).
     """
     weights = known.astype(np.float32)[..., None]
     return _pulled(pixels.astype(np.float32) * weights, weights)

@@ -1,4 +1,6 @@
-"""The small ONNX models that are shipped with the package: their files, their hashes, and how one is opened."""
+"""The small ONNX models that are shipped with the package: their files, their hashes, and how one
+is opened.
+"""
 
 from __future__ import annotations
 
@@ -13,12 +15,16 @@ if TYPE_CHECKING:
     from onnxruntime import InferenceSession, SessionOptions
 
 REINSTALL = "the installation is damaged: pip install --force-reinstall datasetkit"
-_ERRORS_ONLY = 3  # onnxruntime's log severity; its warnings about unused initializers say nothing to a person
+_ERRORS_ONLY = (
+    3  # onnxruntime's log severity; its warnings about unused initializers say nothing to a person
+)
 
 
 @dataclass(frozen=True, slots=True)
 class PackagedModel:
-    """One file in `vision/weights/` and the sha256 that it must have; origin and licence stand in the NOTICE there."""
+    """One file in `vision/weights/` and the sha256 that it must have; origin and licence stand in
+    the NOTICE there.
+    """
 
     file: str
     sha256: str
@@ -26,36 +32,49 @@ class PackagedModel:
 
 MODELS = {
     "nouns": PackagedModel(
-        "efficientnet_lite0.onnx", "09d98b78eca5f924e461ad75d2cd9416fe78fd513b430154256cce59f7f9c6fd"
+        "efficientnet_lite0.onnx",
+        "09d98b78eca5f924e461ad75d2cd9416fe78fd513b430154256cce59f7f9c6fd",
     ),
     "medium": PackagedModel(
-        "nsfwjs_mobilenet_v2_mid.onnx", "644cdc9495beb4748808c926dafa6c40d0879769c8aacd3c0c9ca2d0eac32bb0"
+        "nsfwjs_mobilenet_v2_mid.onnx",
+        "644cdc9495beb4748808c926dafa6c40d0879769c8aacd3c0c9ca2d0eac32bb0",
     ),
     "faces": PackagedModel(
-        "blazeface_back_256.onnx", "427cbbe0fc41448d09e1dc9cfabe2423d997cf2faaeab91fadd09a510b63b8e2"
+        "blazeface_back_256.onnx",
+        "427cbbe0fc41448d09e1dc9cfabe2423d997cf2faaeab91fadd09a510b63b8e2",
     ),
-    "text": PackagedModel("ppocrv6_det_tiny.onnx", "f42c0fbd294d95eac1a550e131b277dac97462c8025fa4b6c3cec1b7894bd3d5"),
-    "cutout": PackagedModel("u2netp.onnx", "309c8469258dda742793dce0ebea8e6dd393174f89934733ecc8b14c76f4ddd8"),
+    "text": PackagedModel(
+        "ppocrv6_det_tiny.onnx", "f42c0fbd294d95eac1a550e131b277dac97462c8025fa4b6c3cec1b7894bd3d5"
+    ),
+    "cutout": PackagedModel(
+        "u2netp.onnx", "309c8469258dda742793dce0ebea8e6dd393174f89934733ecc8b14c76f4ddd8"
+    ),
 }
 
 
 def read_model(name: str) -> bytes:
     """Return the bytes of a packaged model, once their sha256 was checked.
 
-    Raises ConfigError for an unknown name, ModelFileError for a file that is missing or not the one that was packaged.
+    Raises ConfigError for an unknown name, ModelFileError for a file that is missing or not the one
+    that was packaged.
     """
     if name not in MODELS:
-        raise ConfigError(f"no packaged model is named {name!r}", hint=f"one of: {', '.join(sorted(MODELS))}")
+        raise ConfigError(
+            f"no packaged model is named {name!r}", hint=f"one of: {', '.join(sorted(MODELS))}"
+        )
     model = MODELS[name]
     path = files("datasetkit.vision").joinpath("weights", model.file)
     try:
         data = path.read_bytes()
     except OSError as error:
-        raise ModelFileError(f"the packaged model {model.file} cannot be read: {error}", hint=REINSTALL) from error
+        raise ModelFileError(
+            f"the packaged model {model.file} cannot be read: {error}", hint=REINSTALL
+        ) from error
     found = hashlib.sha256(data).hexdigest()
     if found != model.sha256:
         raise ModelFileError(
-            f"the packaged model {model.file} has another sha256 ({found[:12]}…, expected {model.sha256[:12]}…)",
+            f"the packaged model {model.file} has another sha256 ({found[:12]}…, expected "
+            f"{model.sha256[:12]}…)",
             hint=REINSTALL,
         )
     return data
@@ -64,13 +83,16 @@ def read_model(name: str) -> bytes:
 def open_model(name: str, threads: int = 1) -> InferenceSession:
     """Open a packaged model on the CPU.
 
-    name: a key of `MODELS`. threads: how many cores one call may use. The session may be called from many threads.
-    Raises MissingExtra when onnxruntime is not installed, and what `read_model` raises.
+    name: a key of `MODELS`. threads: how many cores one call may use. The session may be called
+    from many threads. Raises MissingExtra when onnxruntime is not installed, and what `read_model`
+    raises.
     """
     options = session_options(threads)
     import onnxruntime
 
-    return onnxruntime.InferenceSession(read_model(name), options, providers=["CPUExecutionProvider"])
+    return onnxruntime.InferenceSession(
+        read_model(name), options, providers=["CPUExecutionProvider"]
+    )
 
 
 def session_options(threads: int = 1) -> SessionOptions:
@@ -78,11 +100,14 @@ def session_options(threads: int = 1) -> SessionOptions:
     try:
         import onnxruntime
     except ImportError as error:
-        raise MissingExtra("this needs onnxruntime", hint='pip install "datasetkit[cpu]"') from error
+        raise MissingExtra(
+            "this needs onnxruntime", hint='pip install "datasetkit[cpu]"'
+        ) from error
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = _ERRORS_ONLY
-    # Idle threads sleep: by default they spin, and on a busy machine two of them are slower than one.
+    # Idle threads sleep: by default they spin, and on a busy machine two of them are slower than
+    # one.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     return options

@@ -27,7 +27,9 @@ def nouns() -> tuple[str, ...]:
 
 
 def prepare(image: Image.Image) -> NDArray[np.float32]:
-    """Resize the shorter side of an RGB picture to 256, cut the middle 224 x 224: (3, 224, 224), (x - 127) / 128."""
+    """Resize the shorter side of an RGB picture to 256, cut the middle 224 x 224: (3, 224, 224), (x
+    - 127) / 128.
+    """
     scale = SHORT_SIDE / min(image.size)
     width, height = (max(CROP, round(side * scale)) for side in image.size)
     resized = image.resize((width, height), Image.Resampling.BICUBIC, reducing_gap=2.0)
@@ -37,13 +39,17 @@ def prepare(image: Image.Image) -> NDArray[np.float32]:
 
 
 class NounClassifier:
-    """EfficientNet-Lite0, loaded once. Good on objects and animals in photos, poor on people and drawings."""
+    """EfficientNet-Lite0, loaded once. Good on objects and animals in photos, poor on people and
+    drawings.
+    """
 
     def __init__(self, threads: int = 1) -> None:
         self._session: InferenceSession = open_model("nouns", threads)
 
     def probabilities(self, batch: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
-        """Return the softmax over the nouns for prepared pictures: (n, 1000), each row adds up to 1."""
+        """Return the softmax over the nouns for prepared pictures: (n, 1000), each row adds up to
+        1.
+        """
         logits = np.asarray(self._session.run(None, {"input": np.stack(batch)})[0], np.float32)
         weights = np.exp(logits - logits.max(axis=1, keepdims=True))
         return np.asarray(weights / weights.sum(axis=1, keepdims=True), np.float32)

@@ -1,4 +1,6 @@
-"""Where an ONNX model runs: the provider that was asked for and no other, or the best one that is built in."""
+"""Where an ONNX model runs: the provider that was asked for and no other, or the best one that is
+built in.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +11,8 @@ from typing import Any, Final
 
 from datasetkit.core.errors import ConfigError, MissingExtra, ModelFileError
 
-# What `--provider` takes, and onnxruntime's own names. "auto" is the first of AUTO_ORDER that is built in.
+# What `--provider` takes, and onnxruntime's own names. "auto" is the first of AUTO_ORDER that is
+# built in.
 PROVIDERS: Final = {
     "cpu": "CPUExecutionProvider",
     "cuda": "CUDAExecutionProvider",
@@ -22,7 +25,8 @@ PROVIDERS: Final = {
 }
 AUTO: Final = "auto"
 AUTO_ORDER: Final = ("cuda", "cpu")
-# Which distribution holds a provider, where it is one of ours; the others have packages of their makers.
+# Which distribution holds a provider, where it is one of ours; the others have packages of their
+# makers.
 EXTRA_OF: Final = {"cpu": "cpu", "cuda": "gpu", "tensorrt": "gpu"}
 
 
@@ -35,9 +39,11 @@ def require_known(provider: str) -> None:
 
 
 def choose(provider: str, *, otherwise: str = "--provider cpu") -> str:
-    """Return the provider to run on: what was asked for, or the first of AUTO_ORDER that is built in.
+    """Return the provider to run on: what was asked for, or the first of AUTO_ORDER that is built
+    in.
 
-    otherwise: what a person can do who has it not. Raises MissingExtra where the installed onnxruntime has it not.
+    otherwise: what a person can do who has it not. Raises MissingExtra where the installed
+    onnxruntime has it not.
     """
     import onnxruntime as ort
 
@@ -48,12 +54,17 @@ def choose(provider: str, *, otherwise: str = "--provider cpu") -> str:
         extra = EXTRA_OF.get(provider)
         maker = f"pip install onnxruntime-{provider} in place of onnxruntime"
         hint = f'pip install "datasetkit[{extra}]"' if extra else maker
-        raise MissingExtra(f"the installed onnxruntime cannot run on {provider}", hint=f"{hint}, or use {otherwise}")
+        raise MissingExtra(
+            f"the installed onnxruntime cannot run on {provider}",
+            hint=f"{hint}, or use {otherwise}",
+        )
     return provider
 
 
 def order(provider: str) -> list[str]:
-    """Return onnxruntime's names of a chosen provider and of the CPU, which takes the operators that it has not."""
+    """Return onnxruntime's names of a chosen provider and of the CPU, which takes the operators
+    that it has not.
+    """
     return [PROVIDERS[provider]] + ([] if provider == "cpu" else [PROVIDERS["cpu"]])
 
 
@@ -62,7 +73,9 @@ def preload(provider: str) -> None:
     import onnxruntime as ort
 
     if provider == "cuda" and hasattr(ort, "preload_dlls"):  # since 1.21
-        with contextlib.redirect_stdout(sys.stderr):  # it prints, and our stdout carries results only
+        with contextlib.redirect_stdout(
+            sys.stderr
+        ):  # it prints, and our stdout carries results only
             ort.preload_dlls()
 
 
@@ -73,12 +86,14 @@ def device(session: Any) -> str:
 
 
 def require_running(session: Any, provider: str) -> None:
-    """Raise ModelFileError where a session runs on another provider than the one that was asked for.
+    """Raise ModelFileError where a session runs on another provider than the one that was asked
+    for.
 
     onnxruntime goes on with the CPU when a device's libraries do not load; "auto" accepts that.
     """
     if provider != AUTO and device(session) != provider:
         raise ModelFileError(
-            f"the provider {provider} is installed but does not start here (running: {device(session)})",
+            f"the provider {provider} is installed but does not start here (running: "
+            f"{device(session)})",
             hint="check the driver and the CUDA and cuDNN libraries, or use --provider cpu",
         )

@@ -1,4 +1,6 @@
-"""Which pixels belong to the subject: the models of rembg by name, of which only the mask is used."""
+"""Which pixels belong to the subject: the models of rembg by name, of which only the mask
+is used.
+"""
 
 from __future__ import annotations
 
@@ -52,9 +54,9 @@ _UNFIT = {
     "dis_custom": "it needs a model file of your own",
     "ben_custom": "it needs a model file of your own",
 }
-# The models are unsure of a broad seam, in which the old background would shimmer through: from the lower to the
-# upper bound (0..1) the mask rises from nothing to all, smoothly. Measured on drawings over painted backgrounds: the
-# mask's mean error falls by a third, its overlap (IoU) stays.
+# The models are unsure of a broad seam, in which the old background would shimmer through: from the
+# lower to the upper bound (0..1) the mask rises from nothing to all, smoothly. Measured on drawings
+# over painted backgrounds: the mask's mean error falls by a third, its overlap (IoU) stays.
 EDGE = (0.2, 0.8)
 
 
@@ -67,11 +69,12 @@ class Session(Protocol):
 
 
 class SubjectFinder:
-    """A model, loaded once. One picture at a time goes through it, on all cores; it may be asked from several threads.
+    """A model, loaded once. One picture at a time goes through it, on all cores; it may be asked
+    from several threads.
 
-    name: of a rembg session. provider: a name of `providers.PROVIDERS` or "auto"; device: the one that it runs on.
-    Raises ConfigError for a name that is none, MissingExtra without rembg or the provider, ModelFileError where the
-    weights cannot be had or the provider does not start.
+    name: of a rembg session. provider: a name of `providers.PROVIDERS` or "auto"; device: the one
+    that it runs on. Raises ConfigError for a name that is none, MissingExtra without rembg or the
+    provider, ModelFileError where the weights cannot be had or the provider does not start.
     """
 
     def __init__(self, name: str = DEFAULT, provider: str = providers.AUTO) -> None:
@@ -81,12 +84,16 @@ class SubjectFinder:
         self._turn = threading.Lock()
 
     def mask(self, image: Image.Image) -> Image.Image:
-        """Return the mask (L, 255 for the subject) of an RGB picture. Raises InputError where the model finds none."""
+        """Return the mask (L, 255 for the subject) of an RGB picture. Raises InputError where the
+        model finds none.
+        """
         with self._turn, np.errstate(invalid="raise", divide="raise"):
             try:
                 masks = self._session.predict(image)
             except FloatingPointError:  # the model gave the same value everywhere
-                raise InputError("no subject was found", hint="another --model, or cut it out by hand") from None
+                raise InputError(
+                    "no subject was found", hint="another --model, or cut it out by hand"
+                ) from None
         joined = masks[0].convert("L")
         for mask in masks[1:]:  # one for each kind of garment, of u2net_cloth_seg
             joined = ImageChops.lighter(joined, mask.convert("L"))
@@ -101,14 +108,19 @@ def firm(mask: Image.Image) -> Image.Image:
 
 
 def require_name(name: str) -> None:
-    """Raise ConfigError for a name that is no rembg session or none that works on pictures alone; no model is loaded.
+    """Raise ConfigError for a name that is no rembg session or none that works on pictures alone;
+    no model is loaded.
 
-    Names that this module does not list are looked up in rembg itself, which takes a second. Raises MissingExtra.
+    Names that this module does not list are looked up in rembg itself, which takes a second. Raises
+    MissingExtra.
     """
     if name in LICENCES:
         return
     if name in _UNFIT:
-        raise ConfigError(f"the model {name} cannot be used: {_UNFIT[name]}", hint=f"one of: {', '.join(LICENCES)}")
+        raise ConfigError(
+            f"the model {name} cannot be used: {_UNFIT[name]}",
+            hint=f"one of: {', '.join(LICENCES)}",
+        )
     known = {session.name(): session for session in _rembg().sessions_class}
     if name not in known:
         near = difflib.get_close_matches(name, LICENCES, 1)
@@ -117,7 +129,9 @@ def require_name(name: str) -> None:
             hint=f"did you mean {near[0]}?" if near else f"one of: {', '.join(LICENCES)}",
         )
     if not known[name].is_local():
-        raise ConfigError(f"the model {name} sends pictures to a service", hint=f"one of: {', '.join(LICENCES)}")
+        raise ConfigError(
+            f"the model {name} sends pictures to a service", hint=f"one of: {', '.join(LICENCES)}"
+        )
 
 
 def require_rembg() -> None:
@@ -133,7 +147,9 @@ def licence(name: str) -> str:
 
 
 def open_session(name: str, provider: str = providers.AUTO) -> Session:
-    """Open a rembg session; the shipped model is read from the package, the others rembg downloads once."""
+    """Open a rembg session; the shipped model is read from the package, the others rembg downloads
+    once.
+    """
     require_name(name)
     providers.require_known(provider)
     sessions = _rembg()
@@ -149,7 +165,9 @@ def open_session(name: str, provider: str = providers.AUTO) -> Session:
                 packaged = files("datasetkit.vision").joinpath("weights", PACKAGED["cutout"].file)
                 path = files_in_use.enter_context(as_file(packaged))
                 session_class = type(
-                    "Shipped", (session_class,), {"download_models": classmethod(lambda *_, **__: path)}
+                    "Shipped",
+                    (session_class,),
+                    {"download_models": classmethod(lambda *_, **__: path)},
                 )
             session = cast(Session, session_class(name, options, providers=providers.order(chosen)))
     except (OSError, ValueError, RuntimeError) as error:
@@ -165,8 +183,9 @@ def open_session(name: str, provider: str = providers.AUTO) -> Session:
 def _rembg() -> Any:
     """Import rembg's sessions and nothing else of it. Raises MissingExtra.
 
-    Its `__init__` loads what it mattes with, and compiles that when it is first loaded: seconds each time, and more
-    than a minute once, for what is not used here. So the sessions are imported below an empty package.
+    Its `__init__` loads what it mattes with, and compiles that when it is first loaded: seconds
+    each time, and more than a minute once, for what is not used here. So the sessions are imported
+    below an empty package.
     """
     require_rembg()  # without onnxruntime, rembg would end the process
     with _IMPORTING:
@@ -188,5 +207,6 @@ def _rembg() -> Any:
 
 def _missing(module: str) -> MissingExtra:
     return MissingExtra(
-        f"cutting out needs rembg and onnxruntime ({module} is missing)", hint='pip install "datasetkit[cutout,cpu]"'
+        f"cutting out needs rembg and onnxruntime ({module} is missing)",
+        hint='pip install "datasetkit[cutout,cpu]"',
     )

@@ -1,7 +1,9 @@
-"""Where text stands in a picture (signatures, watermarks, captions of a comic), by PaddleOCR's detector PP-OCRv6 tiny.
+"""Where text stands in a picture (signatures, watermarks, captions of a comic), by PaddleOCR's
+detector PP-OCRv6 tiny.
 
-The detector gives each pixel a probability that it belongs to a line of text ("DB", Liao et al., "Real-time Scene Text
-Detection with Differentiable Binarization", 2020); what hangs together is one line.
+The detector gives each pixel a probability that it belongs to a line of text ("DB", Liao et al.,
+"Real-time Scene Text Detection with Differentiable Binarization", 2020); what hangs together is one
+line.
 """
 
 from __future__ import annotations
@@ -22,10 +24,15 @@ if TYPE_CHECKING:
 LONG_SIDE = 960  # pixels: larger pictures are shrunk to it
 MULTIPLE = 32  # the model takes sides that are multiples of it
 # ImageNet's, in the order of the model's channels: blue, green, red.
-MEAN, SPREAD = np.array([0.485, 0.456, 0.406], np.float32), np.array([0.229, 0.224, 0.225], np.float32)
+MEAN, SPREAD = (
+    np.array([0.485, 0.456, 0.406], np.float32),
+    np.array([0.229, 0.224, 0.225], np.float32),
+)
 PIXEL = 0.3  # probability from which a pixel counts as text
 THRESHOLD = 0.6  # least mean probability of a line
-GROW = 1.5  # the model is trained to mark a line's core; area x GROW / perimeter is added on each side (DB, 3.4)
+# the model is trained to mark a line's core; area x GROW / perimeter is added on each side (DB,
+# 3.4)
+GROW = 1.5
 MIN_SIDE = 3.0  # model pixels of the core; less is a speck
 
 Floats = NDArray[np.float32]
@@ -36,8 +43,9 @@ Corners = tuple[tuple[float, float], ...]
 class Box:
     """One line of text in pixels of the picture.
 
-    left, top, right, bottom: the upright box around it, within the picture. score: 0 to 1. corners: the four corners
-    (x, y) of the rectangle that lies as the text lies; they may reach past the edges.
+    left, top, right, bottom: the upright box around it, within the picture. score: 0 to 1. corners:
+    the four corners (x, y) of the rectangle that lies as the text lies; they may reach past the
+    edges.
     """
 
     left: float
@@ -67,9 +75,12 @@ class TextFinder:
         """Return the lines of text of an RGB picture, best first; threshold is the least score."""
         pixels = prepare(image)
         plain = self._probability(pixels)
-        if plain.max() < 2 * threshold - 1:  # whatever the mirror image gives, the mean stays below the threshold
+        if (
+            plain.max() < 2 * threshold - 1
+        ):  # whatever the mirror image gives, the mean stays below the threshold
             return ()
-        # Benches, screens and the rim of a cup look like text from one side; text does so from both.
+        # Benches, screens and the rim of a cup look like text from one side; text does so from
+        # both.
         mirrored = self._probability(np.ascontiguousarray(pixels[..., ::-1]))[:, ::-1]
         both = np.asarray((plain + mirrored) / 2, np.float32)
         return decode(both, image.size, threshold=threshold)
@@ -84,12 +95,16 @@ def _shared_finder() -> TextFinder:
 
 
 def find_text(image: Image.Image, *, threshold: float = THRESHOLD) -> tuple[Box, ...]:
-    """Return the lines of text of an RGB picture, best first, by one detector for the whole process."""
+    """Return the lines of text of an RGB picture, best first, by one detector for the whole
+    process.
+    """
     return _shared_finder().find(image, threshold=threshold)
 
 
 def model_size(width: int, height: int) -> tuple[int, int]:
-    """Return the size in pixels at which a picture is looked at: at most 960, both sides multiples of 32."""
+    """Return the size in pixels at which a picture is looked at: at most 960, both sides multiples
+    of 32.
+    """
     scale = min(1.0, LONG_SIDE / max(width, height))
     fitted = (max(MULTIPLE, round(side * scale / MULTIPLE) * MULTIPLE) for side in (width, height))
     return tuple(fitted)  # type: ignore[return-value]  # two sides in, two out
@@ -102,8 +117,12 @@ def prepare(image: Image.Image) -> Floats:
     return np.ascontiguousarray(pixels.transpose(2, 0, 1)[None], np.float32)
 
 
-def decode(probability: Floats, size: tuple[int, int], *, threshold: float = THRESHOLD) -> tuple[Box, ...]:
-    """Turn a map of probabilities (h, w) into lines of text, best first. size: the picture's (width, height)."""
+def decode(
+    probability: Floats, size: tuple[int, int], *, threshold: float = THRESHOLD
+) -> tuple[Box, ...]:
+    """Turn a map of probabilities (h, w) into lines of text, best first. size: the picture's
+    (width, height).
+    """
     scale = np.array(size, np.float64) / probability.shape[::-1]
     boxes = []
     for ys, xs in regions(probability > PIXEL):
@@ -116,14 +135,18 @@ def decode(probability: Floats, size: tuple[int, int], *, threshold: float = THR
             low = np.clip(corners.min(axis=0), 0, size)
             high = np.clip(corners.max(axis=0), 0, size)
             points = tuple((float(x), float(y)) for x, y in corners)
-            boxes.append(Box(float(low[0]), float(low[1]), float(high[0]), float(high[1]), score, points))
+            boxes.append(
+                Box(float(low[0]), float(low[1]), float(high[0]), float(high[1]), score, points)
+            )
     return tuple(sorted(boxes, key=lambda box: (-box.score, box.top, box.left)))
 
 
 def regions(mask: NDArray[np.bool_]) -> list[tuple[NDArray[np.intp], NDArray[np.intp]]]:
-    """Return the rows and columns of each group of true pixels that touch, corners too; in reading order.
+    """Return the rows and columns of each group of true pixels that touch, corners too; in reading
+    order.
 
-    By runs: neighbouring runs of true pixels in a row are one label, and runs that touch in the next row are joined.
+    By runs: neighbouring runs of true pixels in a row are one label, and runs that touch in the
+    next row are joined.
     """
     height = len(mask)
     edges = np.diff(np.pad(mask, ((0, 0), (1, 1))).astype(np.int8), axis=1)
@@ -161,7 +184,8 @@ def regions(mask: NDArray[np.bool_]) -> list[tuple[NDArray[np.intp], NDArray[np.
 
 
 def rectangle(points: NDArray[np.float64]) -> NDArray[np.float64] | None:
-    """Return the four corners (4, 2) of the smallest rectangle around pixel centres (n, 2); None for fewer than 3.
+    """Return the four corners (4, 2) of the smallest rectangle around pixel centres (n, 2); None
+    for fewer than 3.
 
     The smallest one has a side along an edge of the convex hull (Freeman and Shapira, 1975).
     """
@@ -172,7 +196,10 @@ def rectangle(points: NDArray[np.float64]) -> NDArray[np.float64] | None:
     along = steps / np.hypot(steps[:, 0], steps[:, 1])[:, None]
     across = np.column_stack([-along[:, 1], along[:, 0]])
     u, v = hull @ along.T, hull @ across.T  # (points, edges)
-    low, high = np.stack([u.min(0), v.min(0)], 1) - 0.5, np.stack([u.max(0), v.max(0)], 1) + 0.5  # pixels have a size
+    low, high = (
+        np.stack([u.min(0), v.min(0)], 1) - 0.5,
+        np.stack([u.max(0), v.max(0)], 1) + 0.5,
+    )  # pixels have a size
     best = int(np.argmin(np.prod(high - low, axis=1)))
     (left, top), (right, bottom) = low[best], high[best]
     turned = np.array([(left, top), (right, top), (right, bottom), (left, bottom)])
@@ -215,11 +242,15 @@ def _grown(corners: NDArray[np.float64]) -> NDArray[np.float64]:
     centre = corners.mean(axis=0)
     u, v = (corners[1] - corners[0]) / long, (corners[2] - corners[1]) / short
     signs = np.array([(-1, -1), (1, -1), (1, 1), (-1, 1)], np.float64)
-    return np.asarray(centre + signs * (long / 2 + by, short / 2 + by) @ np.stack([u, v]), np.float64)
+    return np.asarray(
+        centre + signs * (long / 2 + by, short / 2 + by) @ np.stack([u, v]), np.float64
+    )
 
 
 def _mean_inside(probability: Floats, corners: NDArray[np.float64]) -> float:
-    """Return the mean probability within a rectangle: a ring of text-like pixels has little inside of it."""
+    """Return the mean probability within a rectangle: a ring of text-like pixels has little inside
+    of it.
+    """
     area = Image.new("1", probability.shape[::-1])
     ImageDraw.Draw(area).polygon([tuple(point) for point in (corners - 0.5).tolist()], fill=1)
     inside = np.asarray(area)

@@ -37,15 +37,20 @@ class Page:
 
 
 def load(folder: Path, options: ReviewOptions, how: How) -> tuple[Editor, dict[str, bytes]]:
-    """Load a data set for editing, and what is remembered of how its pictures look; nothing works on behind it.
+    """Load a data set for editing, and what is remembered of how its pictures look; nothing works
+    on behind it.
 
     Raises DatasetError without pictures, Locked where another run works in the project.
     """
     dataset = Dataset(folder, recursive=options.recursive, max_pixels=options.max_pixels)
-    with open_project(dataset.folder, How(dry_run=options.read_only, wait=how.wait, reporter=how.reporter)) as project:
+    with open_project(
+        dataset.folder, How(dry_run=options.read_only, wait=how.wait, reporter=how.reporter)
+    ) as project:
         dataset.load(project.store)
         triggers = [one.trigger for one in dataset.sets]
-        bench = Bench(vocabulary.load(), dataset.scores, dataset.options, triggers, dataset.generated)
+        bench = Bench(
+            vocabulary.load(), dataset.scores, dataset.options, triggers, dataset.generated
+        )
         editor = Editor(dataset, bench, read_only=options.read_only)
         editor.look_back(project)
         return editor, project.store.looks()
@@ -53,7 +58,9 @@ def load(folder: Path, options: ReviewOptions, how: How) -> tuple[Editor, dict[s
 
 @contextmanager
 def opened(folder: Path, options: ReviewOptions, how: How) -> Iterator[Page]:
-    """Load a data set and watch its folders; end what works in the background in the end. Raises as `load`."""
+    """Load a data set and watch its folders; end what works in the background in the end. Raises as
+    `load`.
+    """
     editor, known = load(folder, options, how)
     dataset, bench = editor.dataset, editor.bench
 

@@ -55,14 +55,24 @@ class NotThere(InputError):
 
 def application(page: Page, token: str) -> Starlette:
     """Return the application of one run; `token` is for the page's script alone."""
-    routes: list[BaseRoute] = [Route(path, _static(body, kind)) for path, (body, kind) in static_files().items()]
+    routes: list[BaseRoute] = [
+        Route(path, _static(body, kind)) for path, (body, kind) in static_files().items()
+    ]
     routes += [
         Route(
             "/api/session",
-            _get(page, lambda page, _: views.session(page.dataset, page.editor, page.tables.translations, token)),
+            _get(
+                page,
+                lambda page, _: views.session(
+                    page.dataset, page.editor, page.tables.translations, token
+                ),
+            ),
         ),
         *(Route(f"/api/{name}", _get(page, call)) for name, call in _READS.items()),
-        *(Route(f"/api/{name}", _post(page, call), methods=["POST"]) for name, call in _CALLS.items()),
+        *(
+            Route(f"/api/{name}", _post(page, call), methods=["POST"])
+            for name, call in _CALLS.items()
+        ),
         Route("/api/picture/{id}", _get(page, one_picture)),
         *(Route(f"/{kind}/{{id}}", _image(page, kind)) for kind in SIZES),
     ]
@@ -93,7 +103,8 @@ def static_files() -> dict[str, tuple[bytes, str]]:
     return found
 
 
-# ---- reading ----------------------------------------------------------------------------------------------------
+# ---- reading
+# --------------------------------------------------------------------------------------------------
 
 
 def pictures(page: Page, asked: Mapping[str, Any]) -> views.Json:
@@ -120,7 +131,9 @@ def changes(page: Page, asked: Mapping[str, Any]) -> views.Json:
 
 
 def complete(page: Page, asked: Mapping[str, Any]) -> views.Json:
-    return dict(page.tables.complete(asked.get("q", ""), _number(asked, "limit", 20, _MOST_COMPLETIONS)))
+    return dict(
+        page.tables.complete(asked.get("q", ""), _number(asked, "limit", 20, _MOST_COMPLETIONS))
+    )
 
 
 def duplicates(page: Page, asked: Mapping[str, Any]) -> views.Json:
@@ -131,7 +144,9 @@ def duplicates(page: Page, asked: Mapping[str, Any]) -> views.Json:
 def one_picture(page: Page, asked: Mapping[str, Any]) -> views.Json:
     found = _picture(page, asked["id"])
     with page.editor.turn:
-        return views.picture(page.dataset, page.bench, found, page.tables.translations, page.twins.of(found.id))
+        return views.picture(
+            page.dataset, page.bench, found, page.tables.translations, page.twins.of(found.id)
+        )
 
 
 _READS: Mapping[str, Call] = {
@@ -142,14 +157,19 @@ _READS: Mapping[str, Call] = {
     "duplicates": duplicates,
 }
 
-# ---- calls ------------------------------------------------------------------------------------------------------
+# ---- calls
+# --------------------------------------------------------------------------------------------------
 
 
 def tags(page: Page, sent: Mapping[str, Any]) -> views.Json:
     scope = _scope(page, sent)
     with page.dataset.lock:
         chosen = page.dataset.select(scope)
-        return {"version": page.dataset.version, "pictures": len(chosen), **page.tables.tags(chosen)}
+        return {
+            "version": page.dataset.version,
+            "pictures": len(chosen),
+            **page.tables.tags(chosen),
+        }
 
 
 def outliers(page: Page, sent: Mapping[str, Any]) -> views.Json:
@@ -159,14 +179,22 @@ def outliers(page: Page, sent: Mapping[str, Any]) -> views.Json:
         raise InputError("share must be a number above 0 and at most 1")
     with page.dataset.lock:
         chosen = page.dataset.select(scope)
-        return {"version": page.dataset.version, "pictures": len(chosen), **page.tables.outliers(chosen, share)}
+        return {
+            "version": page.dataset.version,
+            "pictures": len(chosen),
+            **page.tables.outliers(chosen, share),
+        }
 
 
 def filtered(page: Page, sent: Mapping[str, Any]) -> views.Json:
     where = _text(sent, "where")
     node = parse(where)
     _with_twins(page, where)
-    return {"version": page.dataset.version, "where": show(node), "total": len(page.dataset.ids(where))}
+    return {
+        "version": page.dataset.version,
+        "where": show(node),
+        "total": len(page.dataset.ids(where)),
+    }
 
 
 def apply(page: Page, sent: Mapping[str, Any]) -> views.Json:
@@ -174,7 +202,9 @@ def apply(page: Page, sent: Mapping[str, Any]) -> views.Json:
     if not isinstance(wanted, dict):
         raise InputError("the call says not what to do", hint='e.g. "do": {"remove": ["lips"]}')
     dry_run = sent.get("dry_run", False) is True
-    done = page.editor.apply(_version(sent) if not dry_run else 0, _scope(page, sent), wanted, dry_run=dry_run)
+    done = page.editor.apply(
+        _version(sent) if not dry_run else 0, _scope(page, sent), wanted, dry_run=dry_run
+    )
     return views.edited(done, page.dataset, page.editor, dry_run=dry_run)
 
 
@@ -186,7 +216,11 @@ def caption(page: Page, sent: Mapping[str, Any]) -> views.Json:
     done = page.editor.edit(_version(sent), found.id, sent.get("hash"), sent.get("caption"))
     now = _picture(page, str(number))
     text = now.caption.text() if now.caption is not None else None
-    return {**views.edited(done, page.dataset, page.editor, dry_run=False), "caption": text, "hash": now.hash}
+    return {
+        **views.edited(done, page.dataset, page.editor, dry_run=False),
+        "caption": text,
+        "hash": now.hash,
+    }
 
 
 def undo(page: Page, sent: Mapping[str, Any]) -> views.Json:
@@ -223,7 +257,8 @@ def _scope(page: Page, sent: Mapping[str, Any]) -> Scope:
         if isinstance(numbers, list) and all(type(number) is int for number in numbers):
             return Scope("ids", ids=tuple(numbers))
     raise InputError(
-        "no such scope", hint='{"in": "all"}, {"in": "where", "where": "..."} or {"in": "ids", "ids": [...]}'
+        "no such scope",
+        hint='{"in": "all"}, {"in": "where", "where": "..."} or {"in": "ids", "ids": [...]}',
     )
 
 
@@ -236,7 +271,9 @@ def _with_twins(page: Page, where: str) -> None:
 def _version(sent: Mapping[str, Any]) -> int:
     version = sent.get("version")
     if isinstance(version, bool) or not isinstance(version, int):
-        raise InputError("the call says not which version the page has seen", hint='e.g. "version": 1')
+        raise InputError(
+            "the call says not which version the page has seen", hint='e.g. "version": 1'
+        )
     return version
 
 
@@ -267,12 +304,15 @@ def _picture(page: Page, number: str) -> Picture:
     return found
 
 
-# ---- requests and answers ---------------------------------------------------------------------------------------
+# ---- requests and answers
+# ---------------------------------------------------------------------------------------
 
 
 def _json(value: views.Json, status: int = 200) -> Response:
     # A name that is no UTF-8 is shown as it can be.
-    body = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode("utf-8", "replace")
+    body = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode(
+        "utf-8", "replace"
+    )
     return Response(body, status, media_type="application/json")
 
 
@@ -337,7 +377,11 @@ def _refused(page: Page) -> Callable[[Request, Exception], Awaitable[Response]]:
     async def refused(request: Request, error: Exception) -> Response:
         if not isinstance(error, DskError):
             raise error
-        status = 404 if isinstance(error, NotThere) else next(code for kind, code in _STATUS if isinstance(error, kind))
+        status = (
+            404
+            if isinstance(error, NotThere)
+            else next(code for kind, code in _STATUS if isinstance(error, kind))
+        )
         answer: views.Json = {"error": error.message, "hint": error.hint}
         if isinstance(error, FilterError):
             answer["at"] = error.at

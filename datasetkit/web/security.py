@@ -1,9 +1,11 @@
-"""Security: who may speak to the review page. Everything is refused that does not come from the page itself.
+"""Security: who may speak to the review page. Everything is refused that does not come from the
+page itself.
 
-The address that is printed holds a token of 256 bits. It is exchanged for a cookie that scripts cannot read and other
-sites cannot send, and vanishes from the address by a redirect. Calls that change something, and all others that are
-not plain reads, need a second token in a header, which only this page's script can get to know. `Host` must be one of
-a few names, so that no other site can reach the server under its own name (DNS rebinding).
+The address that is printed holds a token of 256 bits. It is exchanged for a cookie that scripts
+cannot read and other sites cannot send, and vanishes from the address by a redirect. Calls that
+change something, and all others that are not plain reads, need a second token in a header, which
+only this page's script can get to know. `Host` must be one of a few names, so that no other site
+can reach the server under its own name (DNS rebinding).
 """
 
 from __future__ import annotations
@@ -21,7 +23,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 TOKEN_HEADER = b"x-dsk-token"
 MAX_BODY = 16 * 2**20
 CSP = (
-    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; font-src 'self'; connect-src 'self'; "
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; font-src 'self'; "
+    "connect-src 'self'; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
 HEADERS: tuple[tuple[bytes, bytes], ...] = (
@@ -37,7 +40,9 @@ HEADERS: tuple[tuple[bytes, bytes], ...] = (
 
 @dataclass(frozen=True, slots=True)
 class Keys:
-    """The secrets of one run. entry: in the address; cookie: what it is exchanged for; header: for calls."""
+    """The secrets of one run. entry: in the address; cookie: what it is exchanged for; header: for
+    calls.
+    """
 
     entry: str = field(default_factory=lambda: secrets.token_hex(32), repr=False)
     cookie: str = field(default_factory=lambda: secrets.token_hex(32), repr=False)
@@ -53,12 +58,16 @@ class Refused(Exception):
 
 
 class Guard:
-    """Lets through what comes from the page; adds the headers that bind the browser to everything that goes out."""
+    """Lets through what comes from the page; adds the headers that bind the browser to everything
+    that goes out.
+    """
 
     def __init__(self, app: ASGIApp, keys: Keys, *, hosts: frozenset[str], port: int) -> None:
         """hosts: the names under which the server may be spoken to, without the port."""
         self.app, self.keys = app, keys
-        self.hosts = frozenset(f"{host}:{port}" for host in hosts) | (hosts if port == 80 else frozenset())
+        self.hosts = frozenset(f"{host}:{port}" for host in hosts) | (
+            hosts if port == 80 else frozenset()
+        )
         # Cookies do not know ports: two pages open at once must not take each other's.
         self.cookie = f"dsk_review_{port}"
 
@@ -77,7 +86,11 @@ class Guard:
         try:
             headers = _headers(scope)
             self._require_host(headers)
-            if scope["path"] == "/" and scope["method"] == "GET" and (entry := _entry(scope)) is not None:
+            if (
+                scope["path"] == "/"
+                and scope["method"] == "GET"
+                and (entry := _entry(scope)) is not None
+            ):
                 await self._let_in(entry, guarded)
                 return
             self._require_cookie(headers)
@@ -93,24 +106,42 @@ class Guard:
     def _require_host(self, headers: Mapping[bytes, list[bytes]]) -> None:
         hosts = headers.get(b"host", [])
         if len(hosts) != 1 or hosts[0].decode("latin-1").lower() not in self.hosts:
-            raise Refused(400, "this server has another name", "open the address that dsk review printed")
+            raise Refused(
+                400, "this server has another name", "open the address that dsk review printed"
+            )
 
     async def _let_in(self, entry: str, send: Send) -> None:
         if not secrets.compare_digest(entry.encode(), self.keys.entry.encode()):
-            raise Refused(401, "this address is of another run", "open the address that dsk review printed last")
+            raise Refused(
+                401,
+                "this address is of another run",
+                "open the address that dsk review printed last",
+            )
         cookie = f"{self.cookie}={self.keys.cookie}; Path=/; HttpOnly; SameSite=Strict"
-        headers = [(b"location", b"./"), (b"set-cookie", cookie.encode()), (b"content-length", b"0")]
+        headers = [
+            (b"location", b"./"),
+            (b"set-cookie", cookie.encode()),
+            (b"content-length", b"0"),
+        ]
         await send({"type": "http.response.start", "status": 303, "headers": headers})
         await send({"type": "http.response.body", "body": b""})
 
     def _require_cookie(self, headers: Mapping[bytes, list[bytes]]) -> None:
         sent = [_cookie(line, self.cookie) for line in headers.get(b"cookie", [])]
-        if not any(secrets.compare_digest(value.encode(), self.keys.cookie.encode()) for value in sent):
-            raise Refused(401, "this page is not open to you", "open the address that dsk review printed")
+        if not any(
+            secrets.compare_digest(value.encode(), self.keys.cookie.encode()) for value in sent
+        ):
+            raise Refused(
+                401, "this page is not open to you", "open the address that dsk review printed"
+            )
 
     def _require_same_site(self, headers: Mapping[bytes, list[bytes]]) -> None:
-        """Browsers say where a request comes from. Another port of this machine is no same origin."""
-        if any(value not in (b"same-origin", b"none") for value in headers.get(b"sec-fetch-site", [])):
+        """Browsers say where a request comes from. Another port of this machine is no same
+        origin.
+        """
+        if any(
+            value not in (b"same-origin", b"none") for value in headers.get(b"sec-fetch-site", [])
+        ):
             raise Refused(403, "another site asks", "open the address that dsk review printed")
 
     def _require_page(self, headers: Mapping[bytes, list[bytes]]) -> None:
@@ -159,7 +190,11 @@ async def _bounded(receive: Receive, headers: Mapping[bytes, list[bytes]]) -> Re
             break
         body += message.get("body", b"")
         if len(body) > MAX_BODY:
-            raise Refused(413, f"a call has at most {MAX_BODY:,} bytes", "choose by a filter instead of by numbers")
+            raise Refused(
+                413,
+                f"a call has at most {MAX_BODY:,} bytes",
+                "choose by a filter instead of by numbers",
+            )
         if not message.get("more_body", False):
             break
     waiting: list[Message] = [{"type": "http.request", "body": bytes(body), "more_body": False}]

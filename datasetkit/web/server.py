@@ -1,4 +1,6 @@
-"""The server of the review page: a socket on this machine, the guard before the application, and its end."""
+"""The server of the review page: a socket on this machine, the guard before the application, and
+its end.
+"""
 
 from __future__ import annotations
 
@@ -33,12 +35,16 @@ class Serving:
 
 
 def serve(
-    folder: Path, options: ReviewOptions, how: How = JUST_DO_IT, *, ready: Callable[[Serving], None] = lambda _: None
+    folder: Path,
+    options: ReviewOptions,
+    how: How = JUST_DO_IT,
+    *,
+    ready: Callable[[Serving], None] = lambda _: None,
 ) -> None:
     """Serve the review page of a folder until it is stopped (Ctrl-C, SIGTERM, or `Serving.stop`).
 
-    ready: called once, when a browser may come. Raises ConfigError for a port that is taken or a host that cannot be
-    meant, and what loading a data set raises.
+    ready: called once, when a browser may come. Raises ConfigError for a port that is taken or a
+    host that cannot be meant, and what loading a data set raises.
     """
     with _listening(options) as listener, opened(folder, options, how) as page:
         port = int(listener.getsockname()[1])
@@ -92,12 +98,15 @@ def _listening(options: ReviewOptions) -> socket.socket:
     host = "127.0.0.1" if options.host == "localhost" else options.host
     if host not in _LOOPBACK and not options.allow_host:
         raise ConfigError(
-            f"--host {options.host} lets other machines in", hint="--allow-host NAME says under which name they come"
+            f"--host {options.host} lets other machines in",
+            hint="--allow-host NAME says under which name they come",
         )
     try:
         family = socket.AF_INET6 if ip_address(host).version == 6 else socket.AF_INET
     except ValueError:
-        raise ConfigError(f"--host {options.host} is no address", hint="e.g. 127.0.0.1, or 0.0.0.0 for all") from None
+        raise ConfigError(
+            f"--host {options.host} is no address", hint="e.g. 127.0.0.1, or 0.0.0.0 for all"
+        ) from None
     listener = socket.socket(family, socket.SOCK_STREAM)
     try:
         if os.name == "posix":  # elsewhere it would let two programs listen on one port
@@ -107,6 +116,7 @@ def _listening(options: ReviewOptions) -> socket.socket:
     except OSError as error:
         listener.close()
         raise ConfigError(
-            f"cannot listen on {options.host}, port {options.port}: {error.strerror}", hint="--port 0 takes a free one"
+            f"cannot listen on {options.host}, port {options.port}: {error.strerror}",
+            hint="--port 0 takes a free one",
         ) from error
     return listener

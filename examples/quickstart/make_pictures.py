@@ -1,8 +1,10 @@
-"""How the messy picture folder of the quickstart is put together from examples/assets, with Pillow alone.
+"""How the messy picture folder of the quickstart is put together from examples/assets, with Pillow
+alone.
 
-One drawn character, Sylvie, stands before painted and plain backgrounds: whole, to the waist, as a portrait and from
-close by; in several sizes and formats, and under the names that pictures have when they come from cameras, phones,
-browsers and friends. The results lie in pictures/ beside this file. Run it again, into any folder:
+One drawn character, Sylvie, stands before painted and plain backgrounds: whole, to the waist, as a
+portrait and from close by; in several sizes and formats, and under the names that pictures have
+when they come from cameras, phones, browsers and friends. The results lie in pictures/ beside this
+file. Run it again, into any folder:
 
     python examples/quickstart/make_pictures.py [FOLDER]
 """
@@ -25,13 +27,16 @@ Framing = Literal["full", "waist", "portrait", "close-up"]
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """Which rows of a sprite are seen. top, bottom: rows of the sprite (700 high) at the picture's edges."""
+    """Which rows of a sprite are seen. top, bottom: rows of the sprite (700 high) at the picture's
+    edges.
+    """
 
     top: int
     bottom: int
 
 
-# Rows above 0 are room over the head; the sprites end at row 700, above the knees, so no frame goes lower.
+# Rows above 0 are room over the head; the sprites end at row 700, above the knees, so no frame goes
+# lower.
 FRAMES: dict[Framing, Frame] = {
     "full": Frame(-60, 700),
     "waist": Frame(-50, 425),
@@ -40,7 +45,8 @@ FRAMES: dict[Framing, Frame] = {
 }
 # Column of the middle of the face, by outfit: the dress of the green one swings out to the right.
 FACE_COLUMN = {"blue": 163, "green": 186}
-# How far the background is out of focus, in pixels of a picture 1000 high: the nearer she is, the more.
+# How far the background is out of focus, in pixels of a picture 1000 high: the nearer she is, the
+# more.
 BLUR: dict[Framing, float] = {"full": 0.0, "waist": 1.5, "portrait": 4.0, "close-up": 7.0}
 # Part of the background's height that is seen behind her.
 DEPTH: dict[Framing, float] = {"full": 1.0, "waist": 0.85, "portrait": 0.7, "close-up": 0.6}
@@ -48,9 +54,11 @@ DEPTH: dict[Framing, float] = {"full": 1.0, "waist": 0.85, "portrait": 0.7, "clo
 
 @dataclass(frozen=True, slots=True)
 class Shot:
-    """One picture. size: width and height in pixels. background: a file of assets/backgrounds, or a #colour.
+    """One picture. size: width and height in pixels. background: a file of assets/backgrounds, or a
+    #colour.
 
-    x: where her face is, as a fraction of the width. scene: which part of the background, 0 left to 1 right.
+    x: where her face is, as a fraction of the width. scene: which part of the background, 0 left to
+    1 right.
     """
 
     name: str
@@ -64,13 +72,19 @@ class Shot:
 
 
 SHOTS = (
-    Shot("IMG_2041.JPG", (960, 1280), "blue", "smile", "full", "bg_uni", scene=0.35),  # lies on its side, see sideways
+    Shot(
+        "IMG_2041.JPG", (960, 1280), "blue", "smile", "full", "bg_uni", scene=0.35
+    ),  # lies on its side, see sideways
     Shot("IMG_2042.JPG", (1280, 720), "blue", "normal", "full", "bg_club", x=0.62),
     Shot("IMG_2043.JPG", (1600, 900), "green", "smile", "waist", "bg_uni", x=0.36),
-    Shot("IMG-20240502-WA0003.jpg", (720, 960), "green", "giggle", "waist", "bg_meadow", scene=0.45),
+    Shot(
+        "IMG-20240502-WA0003.jpg", (720, 960), "green", "giggle", "waist", "bg_meadow", scene=0.45
+    ),
     Shot("DSC00017.JPG", (2000, 1333), "green", "normal", "waist", "bg_meadow", x=0.4, scene=0.2),
     Shot("DSC00018.JPG", (1200, 1600), "blue", "giggle", "waist", "bg_lecturehall", scene=0.75),
-    Shot("20240501_182233.jpg", (1080, 1440), "blue", "surprised", "portrait", "bg_club", scene=0.3),
+    Shot(
+        "20240501_182233.jpg", (1080, 1440), "blue", "surprised", "portrait", "bg_club", scene=0.3
+    ),
     Shot("photo (3).jpeg", (900, 1200), "blue", "smile", "portrait", "bg_meadow", scene=0.6),
     Shot("photo (4).jpeg", (800, 800), "green", "surprised", "close-up", "bg_uni", scene=0.8),
     Shot("download.jpg", (512, 768), "green", "normal", "full", "#ffffff", x=0.42),
@@ -82,10 +96,21 @@ SHOTS = (
     Shot("02.webp", (1200, 1600), "green", "smile", "full", "bg_lecturehall", x=0.44, scene=0.9),
     Shot("9.jpg", (700, 700), "blue", "normal", "close-up", "#9a9a9a"),
     Shot("10.jpg", (1024, 1024), "blue", "smile", "full", "bg_meadow", x=0.4, scene=0.7),
-    Shot("sylvie_final.jpg", (768, 1024), "green", "giggle", "portrait", "bg_lecturehall", scene=0.5),
+    Shot(
+        "sylvie_final.jpg", (768, 1024), "green", "giggle", "portrait", "bg_lecturehall", scene=0.5
+    ),
     Shot("sylvie_final FINAL.jpg", (1024, 768), "green", "giggle", "full", "bg_uni", x=0.35),
     Shot("scan0001.JPEG", (1000, 1400), "blue", "smile", "waist", "#f4efe6"),
-    Shot("wallpaper 1920x1080.jpg", (1920, 1080), "blue", "normal", "portrait", "bg_lecturehall", x=0.66, scene=0.6),
+    Shot(
+        "wallpaper 1920x1080.jpg",
+        (1920, 1080),
+        "blue",
+        "normal",
+        "portrait",
+        "bg_lecturehall",
+        x=0.66,
+        scene=0.6,
+    ),
     Shot("Untitled.webp", (640, 640), "green", "normal", "close-up", "bg_meadow", scene=0.5),
     Shot("sylvie cutout.png", (456, 700), "green", "smile", "full", "transparent"),
 )
@@ -98,7 +123,8 @@ def backdrop(shot: Shot) -> Image.Image:
         return Image.new("RGB", shot.size, shot.background)
     with Image.open(ASSETS / "backgrounds" / f"{shot.background}.jpg") as file:
         scene = file.convert("RGB")
-    # The part that is seen has the picture's shape; its foot is the scene's foot, where there is ground to stand on.
+    # The part that is seen has the picture's shape; its foot is the scene's foot, where there is
+    # ground to stand on.
     seen_height = min(scene.height * DEPTH[shot.framing], scene.width * height / width)
     seen_width = seen_height * width / height
     left = (scene.width - seen_width) * shot.scene
@@ -110,7 +136,9 @@ def backdrop(shot: Shot) -> Image.Image:
 
 
 def figure(shot: Shot) -> tuple[Image.Image, tuple[int, int]]:
-    """Return the sprite, RGBA, in the size that the framing wants, and the place of its top left corner."""
+    """Return the sprite, RGBA, in the size that the framing wants, and the place of its top left
+    corner.
+    """
     with Image.open(ASSETS / "sylvie" / f"sylvie_{shot.outfit}_{shot.mood}.png") as file:
         sprite = file.convert("RGBA")
     width, height = shot.size
@@ -119,7 +147,10 @@ def figure(shot: Shot) -> tuple[Image.Image, tuple[int, int]]:
     # Premultiplied, so that no colour of a transparent pixel bleeds into her outline.
     size = (round(sprite.width * scale), round(sprite.height * scale))
     grown = sprite.convert("RGBa").resize(size, Image.Resampling.LANCZOS).convert("RGBA")
-    return grown, (round(width * shot.x - FACE_COLUMN[shot.outfit] * scale), round(-frame.top * scale))
+    return grown, (
+        round(width * shot.x - FACE_COLUMN[shot.outfit] * scale),
+        round(-frame.top * scale),
+    )
 
 
 def compose(shot: Shot) -> Image.Image:
@@ -134,7 +165,9 @@ def compose(shot: Shot) -> Image.Image:
 
 
 def sideways(picture: Image.Image) -> tuple[Image.Image, Image.Exif]:
-    """Return the picture as a phone on its side stores it, and the EXIF that says so, with a place (GPS) in it."""
+    """Return the picture as a phone on its side stores it, and the EXIF that says so, with a place
+    (GPS) in it.
+    """
     exif = Image.Exif()
     exif[0x0112] = 6  # Orientation: to be turned by 90 degrees clockwise
     exif[0x010F] = "Example"  # Make

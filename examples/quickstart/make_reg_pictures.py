@@ -1,7 +1,9 @@
-"""How the eight regularisation pictures of the quickstart are drawn: other girls, in two CC0 styles of DiceBear.
+"""How the eight regularisation pictures of the quickstart are drawn: other girls, in two CC0 styles
+of DiceBear.
 
-Needs the packages dicebear-core, dicebear-styles and resvg-py (the `dev` extra). The results lie in reg-pictures/
-beside this file, so that the quickstart itself needs none of them. Run it again, into any folder:
+Needs the packages dicebear-core, dicebear-styles and resvg-py (the `dev` extra). The results lie in
+reg-pictures/ beside this file, so that the quickstart itself needs none of them. Run it again, into
+any folder:
 
     python examples/quickstart/make_reg_pictures.py [FOLDER]
 """
@@ -33,16 +35,36 @@ class Girl:
 
 
 def peep(name: str, head: str, expression: str, skin: str, clothing: str, background: str) -> Girl:
-    """Describe a character in the style Open Peeps, a remix of drawings by Pablo Stanley (CC0 1.0)."""
-    parts = {"headVariant": head, "expressionVariant": expression, "skinColor": skin, "clothingColor": clothing}
+    """Describe a character in the style Open Peeps, a remix of drawings by Pablo Stanley
+    (CC0 1.0).
+    """
+    parts = {
+        "headVariant": head,
+        "expressionVariant": expression,
+        "skinColor": skin,
+        "clothingColor": clothing,
+    }
     parts |= {"headContrastColor": "f59797"}  # the hair of those heads that are drawn in colour
     return Girl(name, "open-peeps", parts | {"backgroundColor": background})
 
 
-def lorelei(name: str, hair: str, eyes: str, mouth: str, hair_colour: str, skin: str, background: str) -> Girl:
-    """Describe a character in the style Lorelei, a remix of drawings by Lisa Wischofsky (CC0 1.0)."""
-    parts = {"hairVariant": hair, "eyesVariant": eyes, "mouthVariant": mouth, "hairColor": hair_colour}
-    parts |= {"eyebrowsVariant": "variant10", "headVariant": "variant01", "noseVariant": "variant02"}
+def lorelei(
+    name: str, hair: str, eyes: str, mouth: str, hair_colour: str, skin: str, background: str
+) -> Girl:
+    """Describe a character in the style Lorelei, a remix of drawings by Lisa Wischofsky
+    (CC0 1.0).
+    """
+    parts = {
+        "hairVariant": hair,
+        "eyesVariant": eyes,
+        "mouthVariant": mouth,
+        "hairColor": hair_colour,
+    }
+    parts |= {
+        "eyebrowsVariant": "variant10",
+        "headVariant": "variant01",
+        "noseVariant": "variant02",
+    }
     return Girl(name, "lorelei", parts | {"skinColor": skin, "backgroundColor": background})
 
 
@@ -57,7 +79,16 @@ GIRLS = (
     lorelei("girl 8.jpg", "variant19", "variant09", "happy14", "3b3b5c", "f6d5bd", "fdf3d8"),
 )
 # What a seed would add by chance is left out, so that the description above is all there is to see.
-BY_CHANCE = ("accessories", "beard", "earrings", "facialHair", "freckles", "glasses", "hairAccessories", "mask")
+BY_CHANCE = (
+    "accessories",
+    "beard",
+    "earrings",
+    "facialHair",
+    "freckles",
+    "glasses",
+    "hairAccessories",
+    "mask",
+)
 
 
 def draw(girl: Girl) -> Image.Image:

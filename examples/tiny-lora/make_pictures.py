@@ -1,9 +1,10 @@
-"""How the pictures of the tiny LoRA are made: Kitsu, whom the base has never seen, and girls of the kind it draws.
+"""How the pictures of the tiny LoRA are made: Kitsu, whom the base has never seen, and girls of the
+kind it draws.
 
-Kitsu is a fox girl: her ears and her scarf are drawn here, her hair is cut as nobody's in the base's training set.
-faces/ and held-out/ hold her, girls/ the regularisation set, each picture with its caption. Drawn as the base's own
-training set was, which needs the packages dicebear-core, dicebear-styles and resvg-py (the `tinybase` extra). Run it
-again, into any folder:
+Kitsu is a fox girl: her ears and her scarf are drawn here, her hair is cut as nobody's in the
+base's training set. faces/ and held-out/ hold her, girls/ the regularisation set, each picture with
+its caption. Drawn as the base's own training set was, which needs the packages dicebear-core,
+dicebear-styles and resvg-py (the `tinybase` extra). Run it again, into any folder:
 
     python examples/tiny-lora/make_pictures.py [FOLDER]
 """
@@ -40,9 +41,10 @@ def kitsu(rng: random.Random) -> tuple[str, tuple[str, ...]]:
     """Draw her before a background, in a shirt and a mood; return the drawing and her tags."""
     girl = _somebody(rng)
     hers = {
-        "hairVariant": f"variant{HAIRCUT}", "hairColor": HAIR, "skinColor": "fde3cf", "headVariant": "variant01",
-        "noseVariant": "variant02", "glassesVariant": "variant02", "glassesProbability": 100,
-        "earringsProbability": 0, "frecklesProbability": 0, "hairAccessoriesProbability": 0,
+        "hairVariant": f"variant{HAIRCUT}", "hairColor": HAIR, "skinColor": "fde3cf",
+        "headVariant": "variant01", "noseVariant": "variant02", "glassesVariant": "variant02",
+        "glassesProbability": 100, "earringsProbability": 0, "frecklesProbability": 0,
+        "hairAccessoriesProbability": 0,
     }  # fmt: skip
     svg = replace(girl, parts=tuple({**dict(girl.parts), **hers}.items())).svg(SIZE)
     shown = [tag for tag in girl.tags if tag in MOODS or tag.endswith((" shirt", " background"))]

@@ -1,1 +1,3 @@
-"""How fast the tool is beside the tools that people use today; `python -m tests.benchmarks` prints the table."""
+"""How fast the tool is beside the tools that people use today; `python -m tests.benchmarks` prints
+the table.
+"""

@@ -1,4 +1,6 @@
-"""Prints the tables: `python -m tests.benchmarks [NAME] [--pictures N] [--rounds N]`; without a name, all of them."""
+"""Prints the tables: `python -m tests.benchmarks [NAME] [--pictures N] [--rounds N]`; without a
+name, all of them.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,8 @@ from tests.benchmarks.model import TINY, Vit
 NAMES = ("resize", "tag", "check", "cutout", "faces", "train", "review")
 # The model takes half a second a picture, so five rounds on all of them would last half an hour.
 RESIZED, TAGGED, CHECKED, CUT, FACED, ROUNDS = 200, 60, 60, 16, 60, 5
-# What is cut out was shrunk before: sides of about a third of a camera's. Of more pictures some have no subject.
+# What is cut out was shrunk before: sides of about a third of a camera's. Of more pictures some
+# have no subject.
 CUT_SHRINK = 3
 # A round of training is five runs, some of half a minute, some of more than one.
 TRAINED = 3
@@ -33,24 +36,33 @@ def main(arguments: Sequence[str] | None = None) -> None:
     with tempfile.TemporaryDirectory(prefix="datasetkit-bench-") as temporary:
         work = Path(asked.work or temporary)
         work.mkdir(parents=True, exist_ok=True)
-        print(f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}\n", flush=True)
+        print(
+            f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}\n",
+            flush=True,
+        )
         for name in (asked.name,) if asked.name else NAMES:
             if name == "review":
                 print(_reviewed(asked, work), flush=True)
                 continue
-            for one in _trained(asked, work) if name == "train" else (_measured(name, asked, work),):
+            for one in (
+                _trained(asked, work) if name == "train" else (_measured(name, asked, work),)
+            ):
                 print(table(*one), flush=True)
 
 
 def _measured(name: str, asked: argparse.Namespace, work: Path) -> tuple[str, list[Row]]:
-    usual = {"resize": RESIZED, "tag": TAGGED, "check": CHECKED, "cutout": CUT, "faces": FACED}[name]
+    usual = {"resize": RESIZED, "tag": TAGGED, "check": CHECKED, "cutout": CUT, "faces": FACED}[
+        name
+    ]
     count = QUICK_PICTURES if asked.quick else asked.pictures or usual
     rounds = 1 if asked.quick else asked.rounds
     shrink = QUICK_SHRINK if asked.quick else CUT_SHRINK if name == "cutout" else 1
     made = images.make(work / "pictures", count, shrink=shrink)
     what = f"{count} JPEGs of {_SIZES[shrink]}, {rounds} rounds"
     if name == "resize":
-        return f"resize: {what}, quality {asked.quality}", resize.measure(made, work, rounds, asked.quality)
+        return f"resize: {what}, quality {asked.quality}", resize.measure(
+            made, work, rounds, asked.quality
+        )
     if name == "check":
         return f"check: {what}", check.measure(made, work, rounds)
     if name == "cutout":
@@ -76,16 +88,30 @@ def _reviewed(asked: argparse.Namespace, work: Path) -> str:
     rounds = 1 if asked.quick else min(asked.rounds, REVIEWED)
     if not review.possible():
         return f"## review: {review.NO_BROWSER}\n"
-    return review.table(f"review: {count:,} pictures, {rounds} rounds", review.measure(work, count, rounds))
+    return review.table(
+        f"review: {count:,} pictures, {rounds} rounds", review.measure(work, count, rounds)
+    )
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description=__doc__)
-    parser.add_argument("name", nargs="?", choices=NAMES, help="which benchmark; both without a name")
-    parser.add_argument("--pictures", type=int, help=f"how many (default: {RESIZED} to resize, {TAGGED} to tag)")
-    parser.add_argument("--rounds", type=int, default=ROUNDS, help="how often each way runs (default: %(default)s)")
-    parser.add_argument("--quality", type=int, default=90, help="of the JPEGs written (default: %(default)s)")
-    parser.add_argument("--quick", action="store_true", help="two small pictures and a tiny model: does it still run?")
+    parser.add_argument(
+        "name", nargs="?", choices=NAMES, help="which benchmark; both without a name"
+    )
+    parser.add_argument(
+        "--pictures", type=int, help=f"how many (default: {RESIZED} to resize, {TAGGED} to tag)"
+    )
+    parser.add_argument(
+        "--rounds", type=int, default=ROUNDS, help="how often each way runs (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--quality", type=int, default=90, help="of the JPEGs written (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--quick",
+        action="store_true",
+        help="two small pictures and a tiny model: does it still run?",
+    )
     parser.add_argument("--work", help="a folder that keeps pictures and model for the next time")
     return parser
 

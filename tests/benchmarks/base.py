@@ -1,6 +1,8 @@
-"""A base model with random weights: Stable Diffusion 1.5 at its full size, 4 GB, from the configuration alone.
+"""A base model with random weights: Stable Diffusion 1.5 at its full size, 4 GB, from the
+configuration alone.
 
-python -m tests.benchmarks.base FOLDER [--standin | --mini]; mini: a UNet of a fifth of its channels.
+python -m tests.benchmarks.base FOLDER [--standin | --mini]; mini: a UNet of a fifth of its
+channels.
 """
 
 from __future__ import annotations
@@ -21,12 +23,18 @@ MINI: Final = (64, 128, 256, 256)
 
 
 def save(folder: Path, channels: tuple[int, ...] = ()) -> None:
-    """Write the model as a diffusers folder; the same weights every time. channels: of the UNet's levels."""
+    """Write the model as a diffusers folder; the same weights every time. channels: of the UNet's
+    levels.
+    """
     torch.manual_seed(0)
     other = {"block_out_channels": channels} if channels else {}
     for name, kind, more in (("unet", UNet2DConditionModel, other), ("vae", AutoencoderKL, {})):
-        kind.from_config({**kind.load_config(CONFIGS / name), **more}).save_pretrained(folder / name)
-    CLIPTextModel(CLIPTextConfig.from_pretrained(CONFIGS / "text_encoder")).save_pretrained(folder / "text_encoder")
+        kind.from_config({**kind.load_config(CONFIGS / name), **more}).save_pretrained(
+            folder / name
+        )
+    CLIPTextModel(CLIPTextConfig.from_pretrained(CONFIGS / "text_encoder")).save_pretrained(
+        folder / "text_encoder"
+    )
     # Last: it stands for a complete model.
     index = {"_class_name": "StableDiffusionPipeline"}
     (folder / "model_index.json").write_text(json.dumps(index), encoding="utf-8")

@@ -1,4 +1,6 @@
-"""`dsk check`, from start to table, beside a plain loop over Pillow and onnxruntime, and a second look at the same."""
+"""`dsk check`, from start to table, beside a plain loop over Pillow and onnxruntime, and a second
+look at the same.
+"""
 
 from __future__ import annotations
 
@@ -15,17 +17,23 @@ GOAL = 1.5
 
 
 def measure(pictures: Sequence[Path], work: Path, rounds: int) -> list[Row]:
-    """Measure in turns; each round but for the second look begins without anything that was found before."""
+    """Measure in turns; each round but for the second look begins without anything that was found
+    before.
+    """
     folder = work / "check-in"
 
     def plain() -> Cost:
-        cost, out = run(python("tests.benchmarks.plain_check", linked(pictures, work / "check-plain")))
+        cost, out = run(
+            python("tests.benchmarks.plain_check", linked(pictures, work / "check-plain"))
+        )
         if len(out.splitlines()) != len(pictures):
             raise RuntimeError("the plain loop left pictures out")
         return cost
 
     def ours(*, afresh: bool) -> Cost:
-        cost, out = run(python("datasetkit", "check", linked(pictures, folder) if afresh else folder, "--json"))
+        cost, out = run(
+            python("datasetkit", "check", linked(pictures, folder) if afresh else folder, "--json")
+        )
         if json.loads(out)["result"]["pictures"] != len(pictures):
             raise RuntimeError("dsk check left pictures out")
         return cost

@@ -1,4 +1,6 @@
-"""Photo-like JPEGs of 6 to 12 megapixels, the same bytes on every machine with the same libraries."""
+"""Photo-like JPEGs of 6 to 12 megapixels, the same bytes on every machine with the same
+libraries.
+"""
 
 from __future__ import annotations
 
@@ -19,17 +21,19 @@ SOURCES = ("photos/*", "backgrounds/*")
 QUALITY = 90
 # What cameras and phones of 6 to 12 megapixels give, long edge first.
 CAMERAS = (
-    (2816, 2112), (3008, 2000), (3072, 2048), (3264, 2448), (3456, 2304), (3648, 2736), (3840, 2160), (3888, 2592),
-    (4000, 2248), (4000, 3000),
+    (2816, 2112), (3008, 2000), (3072, 2048), (3264, 2448), (3456, 2304), (3648, 2736),
+    (3840, 2160), (3888, 2592), (4000, 2248), (4000, 3000),
 )  # fmt: skip
-# Every fifth picture was cropped by its owner: its size is no multiple of 8 or 16, as a camera's is.
+# Every fifth picture was cropped by its owner: its size is no multiple of 8 or 16, as a camera's
+# is.
 CROPPED, LEAST_CROP = 5, 6e6
 # The side, in pixels, of the square of grain that is laid over a picture again and again.
 GRAIN_SIDE = 1024
 
 
 def make(folder: Path, count: int, *, shrink: int = 1) -> tuple[Path, ...]:
-    """Return `count` pictures of a folder, made now where they are not there yet; the same ones every time.
+    """Return `count` pictures of a folder, made now where they are not there yet; the same ones
+    every time.
 
     shrink: divides every side, for a smoke run.
     """
@@ -52,10 +56,11 @@ def _make_one(paths: tuple[Path, ...], shrink: int, number: int) -> None:
 
 
 def picture(number: int, *, shrink: int = 1) -> Image.Image:
-    """Compose picture `number`: a photo or painting mirrored edge to edge, with fine detail and sensor grain.
+    """Compose picture `number`: a photo or painting mirrored edge to edge, with fine detail and
+    sensor grain.
 
-    The detail falls off with its frequency, as it does in photos (Field 1987), so that neither the size of the files
-    nor what a reduced decode loses is that of an enlarged small picture.
+    The detail falls off with its frequency, as it does in photos (Field 1987), so that neither the
+    size of the files nor what a reduced decode loses is that of an enlarged small picture.
     """
     rng = random.Random(number)
     sources = sorted(path for pattern in SOURCES for path in ASSETS.glob(pattern))
@@ -63,19 +68,27 @@ def picture(number: int, *, shrink: int = 1) -> Image.Image:
     with Image.open(sources[number % len(sources)]) as opened:
         source = opened.convert("RGB")
     scale = rng.uniform(0.4, 1.0) * max(width / source.width, height / source.height)
-    tile = source.resize((max(1, round(source.width * scale)), max(1, round(source.height * scale))))
+    tile = source.resize(
+        (max(1, round(source.width * scale)), max(1, round(source.height * scale)))
+    )
     pixels = np.asarray(_mirrored(tile, (width, height)))
     grain = _repeated(_grain(number), (height, width))
     # uint8 + int8 in int16: three times less memory than floats.
-    return Image.fromarray(np.clip(pixels.astype(np.int16) + grain[:, :, None], 0, 255).astype(np.uint8))
+    return Image.fromarray(
+        np.clip(pixels.astype(np.int16) + grain[:, :, None], 0, 255).astype(np.uint8)
+    )
 
 
 def _size(rng: random.Random, number: int, shrink: int) -> tuple[int, int]:
-    """Choose a camera's size, upright for one picture in three; every fifth loses a little at its edges."""
+    """Choose a camera's size, upright for one picture in three; every fifth loses a little at its
+    edges.
+    """
     width, height = rng.choice(CAMERAS)
     if number % CROPPED == CROPPED - 1:
         spare = 1 - math.sqrt(LEAST_CROP / (width * height))
-        width, height = (round(side * (1 - rng.uniform(0, max(0.0, spare)))) for side in (width, height))
+        width, height = (
+            round(side * (1 - rng.uniform(0, max(0.0, spare)))) for side in (width, height)
+        )
     size = max(1, width // shrink), max(1, height // shrink)
     return size if rng.random() < 2 / 3 else size[::-1]
 
@@ -91,7 +104,9 @@ def _mirrored(tile: Image.Image, size: tuple[int, int]) -> Image.Image:
 
 
 def _grain(number: int) -> NDArray[np.int8]:
-    """Return a square of detail, brightness only: amplitude 1 / frequency, and white noise of the sensor."""
+    """Return a square of detail, brightness only: amplitude 1 / frequency, and white noise of the
+    sensor.
+    """
     rng = np.random.default_rng(number)
     white = rng.standard_normal((GRAIN_SIDE, GRAIN_SIDE))
     down, across = np.fft.fftfreq(GRAIN_SIDE)[:, None], np.fft.rfftfreq(GRAIN_SIDE)[None, :]

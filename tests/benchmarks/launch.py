@@ -1,6 +1,8 @@
-"""Runs one command and writes what it cost, from a process so small that its own memory hides nothing.
+"""Runs one command and writes what it cost, from a process so small that its own memory hides
+nothing.
 
-python -S -E launch.py COSTS COMMAND ... (exec keeps the memory mark of whoever starts a process: Linux, getrusage(2))
+python -S -E launch.py COSTS COMMAND ... (exec keeps the memory mark of whoever starts a process:
+Linux, getrusage(2))
 """
 
 import json
@@ -10,7 +12,9 @@ import time
 
 
 def launch(costs: str, command: list[str]) -> int:
-    """Run a command to its end; write [seconds, CPU seconds, peak in the system's unit] and return its exit code."""
+    """Run a command to its end; write [seconds, CPU seconds, peak in the system's unit] and return
+    its exit code.
+    """
     begun = time.perf_counter()
     child = os.posix_spawnp(command[0], command, os.environ)
     _, status, usage = os.wait4(child, 0)

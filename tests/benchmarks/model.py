@@ -1,4 +1,6 @@
-"""A vision transformer in ONNX with random weights: the inputs, outputs and cost of a WD14 model, not its knowledge."""
+"""A vision transformer in ONNX with random weights: the inputs, outputs and cost of a WD14 model,
+not its knowledge.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,9 @@ OUTPUTS = 10_861
 
 @dataclass(frozen=True, slots=True)
 class Vit:
-    """The measures of a vision transformer, in pixels, numbers and layers; the default is ViT-B/16 at 448."""
+    """The measures of a vision transformer, in pixels, numbers and layers; the default is ViT-B/16
+    at 448.
+    """
 
     size: int = 448
     patch: int = 16
@@ -47,16 +51,22 @@ def plant(folder: Path, vit: Vit) -> Path:
 
 
 def build(vit: Vit, *, seed: int = 0) -> onnx.ModelProto:
-    """Build the network: patches, blocks of attention and MLP, mean of all tokens, one sigmoid for each tag.
+    """Build the network: patches, blocks of attention and MLP, mean of all tokens, one sigmoid for
+    each tag.
 
-    Input `input` float32 [batch, size, size, 3], 0 to 255; output `output` [batch, 10861], some twenty above 0.35.
+    Input `input` float32 [batch, size, size, 3], 0 to 255; output `output` [batch, 10861], some
+    twenty above 0.35.
     """
     graph = _Graph(np.random.default_rng(seed))
     planes = graph.node("Transpose", "input", perm=[0, 3, 1, 2])
-    unit = graph.node("Sub", graph.node("Mul", planes, graph.constant(1 / 127.5)), graph.constant(1.0))
+    unit = graph.node(
+        "Sub", graph.node("Mul", planes, graph.constant(1 / 127.5)), graph.constant(1.0)
+    )
     kernel = graph.weights(vit.width, 3, vit.patch, vit.patch)
     patches = graph.node("Conv", unit, kernel, strides=[vit.patch, vit.patch])
-    tokens = graph.node("Transpose", graph.shaped(patches, 0, vit.width, vit.tokens), perm=[0, 2, 1])
+    tokens = graph.node(
+        "Transpose", graph.shaped(patches, 0, vit.width, vit.tokens), perm=[0, 2, 1]
+    )
     tokens = graph.node("Add", tokens, graph.weights(1, vit.tokens, vit.width))
     for _ in range(vit.depth):
         tokens = graph.node("Add", tokens, graph.attention(graph.norm(tokens, vit.width), vit))
@@ -96,19 +106,34 @@ class _Graph:
         return self.node("Reshape", what, self.tensor(shape, np.int64))
 
     def norm(self, what: str, width: int) -> str:
-        return self.node("LayerNormalization", what, self.tensor(np.ones(width)), self.tensor(np.zeros(width)), axis=-1)
+        return self.node(
+            "LayerNormalization",
+            what,
+            self.tensor(np.ones(width)),
+            self.tensor(np.zeros(width)),
+            axis=-1,
+        )
 
     def linear(self, what: str, before: int, after: int) -> str:
-        return self.node("Add", self.node("MatMul", what, self.weights(before, after)), self.tensor(np.zeros(after)))
+        return self.node(
+            "Add",
+            self.node("MatMul", what, self.weights(before, after)),
+            self.tensor(np.zeros(after)),
+        )
 
     def attention(self, what: str, vit: Vit) -> str:
         depth = vit.width // vit.heads
         query, key, value = (
-            self.shaped(self.linear(what, vit.width, vit.width), 0, vit.tokens, vit.heads, depth) for _ in range(3)
+            self.shaped(self.linear(what, vit.width, vit.width), 0, vit.tokens, vit.heads, depth)
+            for _ in range(3)
         )
-        query, value = (self.node("Transpose", heads, perm=[0, 2, 1, 3]) for heads in (query, value))
+        query, value = (
+            self.node("Transpose", heads, perm=[0, 2, 1, 3]) for heads in (query, value)
+        )
         likeness = self.node("MatMul", query, self.node("Transpose", key, perm=[0, 2, 3, 1]))
-        shares = self.node("Softmax", self.node("Mul", likeness, self.constant(depth**-0.5)), axis=-1)
+        shares = self.node(
+            "Softmax", self.node("Mul", likeness, self.constant(depth**-0.5)), axis=-1
+        )
         joined = self.node("Transpose", self.node("MatMul", shares, value), perm=[0, 2, 1, 3])
         return self.linear(self.shaped(joined, 0, vit.tokens, vit.width), vit.width, vit.width)
 
@@ -116,7 +141,11 @@ class _Graph:
         """Two layers with a GELU between them: x * (1 + erf(x / sqrt 2)) / 2."""
         wide = self.linear(what, width, 4 * width)
         bent = self.node("Erf", self.node("Mul", wide, self.constant(0.5**0.5)))
-        bent = self.node("Mul", self.node("Mul", wide, self.node("Add", bent, self.constant(1.0))), self.constant(0.5))
+        bent = self.node(
+            "Mul",
+            self.node("Mul", wide, self.node("Add", bent, self.constant(1.0))),
+            self.constant(0.5),
+        )
         return self.linear(bent, 4 * width, width)
 
     def model(self, size: int) -> onnx.ModelProto:

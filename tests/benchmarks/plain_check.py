@@ -1,7 +1,9 @@
-"""The loop that anybody writes first to look through a folder: one picture after the other, each decoded whole.
+"""The loop that anybody writes first to look through a folder: one picture after the other, each
+decoded whole.
 
-python -m tests.benchmarks.plain_check FOLDER prints a line for each picture. It runs the same models on onnxruntime
-with its default options, which give each call all cores, and looks at each picture once, not at its mirror image too.
+python -m tests.benchmarks.plain_check FOLDER prints a line for each picture. It runs the same
+models on onnxruntime with its default options, which give each call all cores, and looks at each
+picture once, not at its mirror image too.
 """
 
 from __future__ import annotations
@@ -23,7 +25,9 @@ TEXT_SIDE, BLOCK, FACE_SIDE, BLUR_SIDE = 960, 32, 256, 512
 
 
 def look_through(folder: Path) -> list[dict[str, object]]:
-    """Return what is found of each JPEG of a folder: hashes, blur, the greatest scores of text and faces."""
+    """Return what is found of each JPEG of a folder: hashes, blur, the greatest scores of text and
+    faces.
+    """
     options = ort.SessionOptions()
     options.log_severity_level = 3  # errors; the rest is default
     text, faces = (
@@ -44,8 +48,12 @@ def look_through(folder: Path) -> list[dict[str, object]]:
                 "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
                 "dhash": np.packbits(grey[:, 1:] > grey[:, :-1]).tobytes().hex(),
                 "blur": float(np.diff(sharp, 2, axis=0).var() + np.diff(sharp, 2, axis=1).var()),
-                "text": float(text.run(None, {text.get_inputs()[0].name: _for_text(image)})[0].max()),
-                "faces": float(faces.run(None, {faces.get_inputs()[0].name: _for_faces(image)})[0].max()),
+                "text": float(
+                    text.run(None, {text.get_inputs()[0].name: _for_text(image)})[0].max()
+                ),
+                "faces": float(
+                    faces.run(None, {faces.get_inputs()[0].name: _for_faces(image)})[0].max()
+                ),
             }
         )
     return found
@@ -54,7 +62,10 @@ def look_through(folder: Path) -> list[dict[str, object]]:
 def _for_text(image: Image.Image) -> NDArray[np.float32]:
     scale = min(1.0, TEXT_SIDE / max(image.size))
     width, height = (max(BLOCK, round(side * scale / BLOCK) * BLOCK) for side in image.size)
-    pixels = np.asarray(image.resize((width, height), Image.Resampling.BILINEAR), np.float32)[..., ::-1] / 255
+    pixels = (
+        np.asarray(image.resize((width, height), Image.Resampling.BILINEAR), np.float32)[..., ::-1]
+        / 255
+    )
     normal = (pixels - MEAN) / SPREAD
     return np.ascontiguousarray(normal.transpose(2, 0, 1)[None], np.float32)
 

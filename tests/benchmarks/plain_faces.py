@@ -1,4 +1,5 @@
-"""The loop that anybody writes first: Pillow and onnxruntime, one picture after the other, faces printed.
+"""The loop that anybody writes first: Pillow and onnxruntime, one picture after the other, faces
+printed.
 
 python -m tests.benchmarks.plain_faces IN
 """
@@ -22,7 +23,10 @@ def find_all(folder: Path) -> None:
         with Image.open(path) as image:
             fitted = faces.letterbox(ImageOps.exif_transpose(image).convert("RGB"))
         outputs = session.run(None, {name: fitted.pixels[None]})
-        print(path.name, faces.decode(outputs, threshold=0.5, scale=fitted.scale, offset=fitted.offset))
+        print(
+            path.name,
+            faces.decode(outputs, threshold=0.5, scale=fitted.scale, offset=fitted.offset),
+        )
 
 
 if __name__ == "__main__":

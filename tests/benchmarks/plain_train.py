@@ -1,8 +1,9 @@
-"""The loop that a good user of diffusers and peft writes: one picture a step, everything else left to the libraries.
+"""The loop that a good user of diffusers and peft writes: one picture a step, everything else left
+to the libraries.
 
-python -m tests.benchmarks.plain_train BASE DATA STEPS SIZE PRECISION CACHE prints the seconds of each step as JSON.
-DATA is a folder of pictures and captions; PRECISION is "no" or "bf16", as accelerate has it; CACHE is "cache" for
-latents that are encoded before the first step.
+python -m tests.benchmarks.plain_train BASE DATA STEPS SIZE PRECISION CACHE prints the seconds of
+each step as JSON. DATA is a folder of pictures and captions; PRECISION is "no" or "bf16", as
+accelerate has it; CACHE is "cache" for latents that are encoded before the first step.
 """
 
 from __future__ import annotations
@@ -29,11 +30,15 @@ UNET = r".*attentions.*(to_[qkv]|to_out\.0|proj_in|proj_out|ff\.net\.0\.proj|ff\
 TEXT = ["q_proj", "k_proj", "v_proj", "out_proj", "fc1", "fc2"]
 
 
-def train(base: Path, data: Path, steps: int, size: int, precision: str, cache: bool) -> list[float]:
+def train(
+    base: Path, data: Path, steps: int, size: int, precision: str, cache: bool
+) -> list[float]:
     torch.manual_seed(42)
     unet = UNet2DConditionModel.from_pretrained(base, subfolder="unet").requires_grad_(False)
     vae = AutoencoderKL.from_pretrained(base, subfolder="vae").requires_grad_(False).eval()
-    text_encoder = CLIPTextModel.from_pretrained(base, subfolder="text_encoder").requires_grad_(False)
+    text_encoder = CLIPTextModel.from_pretrained(base, subfolder="text_encoder").requires_grad_(
+        False
+    )
     schedule = DDPMScheduler(beta_schedule="scaled_linear", beta_start=0.00085, beta_end=0.012)
     unet.add_adapter(LoraConfig(r=RANK, lora_alpha=RANK, target_modules=UNET))
     text_encoder.add_adapter(LoraConfig(r=RANK, lora_alpha=RANK, target_modules=TEXT))
@@ -66,7 +71,9 @@ def train(base: Path, data: Path, steps: int, size: int, precision: str, cache: 
 @torch.no_grad()
 def encode(vae: AutoencoderKL, path: Path, size: int):
     with Image.open(path) as image:
-        square = ImageOps.fit(ImageOps.exif_transpose(image).convert("RGB"), (size, size), Image.Resampling.LANCZOS)
+        square = ImageOps.fit(
+            ImageOps.exif_transpose(image).convert("RGB"), (size, size), Image.Resampling.LANCZOS
+        )
     pixels = torch.from_numpy(np.array(square)).permute(2, 0, 1)[None] / 127.5 - 1
     return vae.encode(pixels).latent_dist
 

@@ -1,4 +1,5 @@
-"""The floor under every tagger: an onnxruntime session with default options, fed with arrays that are ready.
+"""The floor under every tagger: an onnxruntime session with default options, fed with arrays that
+are ready.
 
 python -m tests.benchmarks.raw_session MODEL PICTURES prints the seconds inside of `run` as JSON.
 """
@@ -15,7 +16,9 @@ import onnxruntime as ort
 
 
 def seconds(model: Path, pictures: int) -> float:
-    """Return the seconds that the model takes for so many pictures, one after the other, without loading it."""
+    """Return the seconds that the model takes for so many pictures, one after the other, without
+    loading it.
+    """
     session = ort.InferenceSession(model, providers=["CPUExecutionProvider"])
     first = session.get_inputs()[0]
     # Eight different pictures stand for all: what is in them does not change the time.

@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 
 PICTURES = 10_000
 KEYS = ["ArrowRight", "ArrowDown", "ArrowRight", "ArrowUp", "ArrowDown", "ArrowDown"] * 50
-NO_BROWSER = "playwright or Chromium is not installed: pip install playwright, apt-get install chromium"
+NO_BROWSER = (
+    "playwright or Chromium is not installed: pip install playwright, apt-get install chromium"
+)
 
 
 @dataclass(slots=True)
@@ -53,7 +55,9 @@ def figures() -> dict[str, Figure]:
 
 
 def measure(work: Path, pictures: int, rounds: int) -> list[Figure]:
-    """Measure all of it `rounds` times, in a fresh browser profile each; the first start makes the thumbnails."""
+    """Measure all of it `rounds` times, in a fresh browser profile each; the first start makes the
+    thumbnails.
+    """
     folder = work / "review" / "set"
     if not folder.is_dir():
         datasets.many(folder, pictures)
@@ -63,7 +67,9 @@ def measure(work: Path, pictures: int, rounds: int) -> list[Figure]:
             # A start of its own, so that the server remembers nothing either.
             with real.review(folder) as address:
                 page = browser.new_context(viewport=real.WINDOW).new_page()  # type: ignore[arg-type]
-                found["first" if once else "made"].found.append(real.seconds_to_thumbnails(page, address))
+                found["first" if once else "made"].found.append(
+                    real.seconds_to_thumbnails(page, address)
+                )
                 page.context.close()
                 if not once:
                     warm(browser, address, found)
@@ -72,7 +78,9 @@ def measure(work: Path, pictures: int, rounds: int) -> list[Figure]:
 
 
 def warm(browser: Browser, address: str, found: dict[str, Figure]) -> None:
-    """See every distinct picture once, then measure the first thumbnails as a second visit has them."""
+    """See every distinct picture once, then measure the first thumbnails as a second visit has
+    them.
+    """
     page = real.open_page(browser, address)
     real.fling_time(page)
     page.context.close()
@@ -84,7 +92,9 @@ def warm(browser: Browser, address: str, found: dict[str, Figure]) -> None:
 def measure_once(browser: Browser, address: str, pictures: int, found: dict[str, Figure]) -> None:
     page = real.open_page(browser, address)
     asked: list[str] = []
-    page.on("request", lambda request: asked.append(request.url) if "/thumb/" in request.url else None)
+    page.on(
+        "request", lambda request: asked.append(request.url) if "/thumb/" in request.url else None
+    )
     found["fling"].found.append(real.fling_time(page))
     found["asked"].found.append(len(asked))
     times, tasks = real.key_times(page, KEYS)
@@ -121,9 +131,13 @@ def table(title: str, measured: Sequence[Figure]) -> str:
     for one in measured:
         digits = 2 if one.unit == "s" else 0
         numbers = (statistics.median(one.found), max(one.found), one.goal)
-        cells.append((one.what, *(f"{number:,.{digits}f} {one.unit}".strip() for number in numbers)))
+        cells.append(
+            (one.what, *(f"{number:,.{digits}f} {one.unit}".strip() for number in numbers))
+        )
     widths = [max(len(line[column]) for line in cells) for column in range(len(head))]
-    padded = ([cell.ljust(width) for cell, width in zip(line, widths, strict=True)] for line in cells)
+    padded = (
+        [cell.ljust(width) for cell, width in zip(line, widths, strict=True)] for line in cells
+    )
     lines = ["| " + " | ".join(line) + " |" for line in padded]
     rule = "|" + "|".join("-" * (width + 2) for width in widths) + "|"
     return "\n".join((f"## {title}", "", lines[0], rule, *lines[1:], ""))

@@ -17,20 +17,32 @@ GOAL, AIM = 0.92, 0.97
 
 
 def measure(pictures: Sequence[Path], work: Path, rounds: int, vit: Vit) -> list[Row]:
-    """Measure in turns: the seconds inside of the raw session's `run`, and all of `dsk tag` from start to captions."""
+    """Measure in turns: the seconds inside of the raw session's `run`, and all of `dsk tag` from
+    start to captions.
+    """
     model = plant(work / f"vit-{vit.size}-{vit.depth}", vit)
 
     def raw() -> Cost:
-        cost, out = run(python("tests.benchmarks.raw_session", model / "model.onnx", str(len(pictures))))
+        cost, out = run(
+            python("tests.benchmarks.raw_session", model / "model.onnx", str(len(pictures)))
+        )
         return replace(cost, seconds=json.loads(out))
 
     def ours(*options: str) -> Cost:
         folder = linked(pictures, work / "tag-in")
-        cost, _ = run(python("datasetkit", "tag", folder, "--tagger", "wd-vit-v3", "--model-dir", model, *options))
+        cost, _ = run(
+            python(
+                "datasetkit", "tag", folder, "--tagger", "wd-vit-v3", "--model-dir", model, *options
+            )
+        )
         if len(list(folder.glob("*.txt"))) != len(pictures):
             raise RuntimeError("dsk tag left pictures without a caption")
         return cost
 
-    ways: dict[str, Callable[[], Cost]] = {BASELINE: raw, OURS: ours, FAST: partial(ours, "--fast-decode")}
+    ways: dict[str, Callable[[], Cost]] = {
+        BASELINE: raw,
+        OURS: ours,
+        FAST: partial(ours, "--fast-decode"),
+    }
     notes = {BASELINE: "without start and loading", OURS: f"goal {GOAL}", FAST: f"aim {AIM}"}
     return rows(in_turns(ways, rounds), BASELINE, len(pictures), notes)

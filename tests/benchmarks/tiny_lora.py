@@ -1,7 +1,9 @@
-"""What LoRAs learn on the tiny base: a fox girl, with and without a reg set, one of her own tags left out or kept.
+"""What LoRAs learn on the tiny base: a fox girl, with and without a reg set, one of her own tags
+left out or kept.
 
-python -m tests.benchmarks.tiny_lora OUT trains three LoRAs by the recipe of examples/tiny-lora and measures what they
-changed. In OUT are then the table (table.json), what was drawn, and the contact sheet of docs/tiny-base.md.
+python -m tests.benchmarks.tiny_lora OUT trains three LoRAs by the recipe of examples/tiny-lora and
+measures what they changed. In OUT are then the table (table.json), what was drawn, and the contact
+sheet of docs/tiny-base.md.
 """
 
 from __future__ import annotations
@@ -36,7 +38,13 @@ from trainer.tools.tinybase import autoencoder, draw
 
 EXAMPLE: Final = Path(__file__).parents[2] / "examples" / "tiny-lora"
 TRIGGER: Final = "kitsu"
-OWN: Final = ("fox ears", "orange hair", "medium hair", "red scarf", "sunglasses")  # what makes her Kitsu
+OWN: Final = (
+    "fox ears",
+    "orange hair",
+    "medium hair",
+    "red scarf",
+    "sunglasses",
+)  # what makes her Kitsu
 SHADES: Final = "sunglasses"
 REPEATS: Final = {"train": 5, "reg": 3}  # as `dsk layout` and `dsk reg` of the recipe have them
 # What the prompts say beside the trigger.
@@ -44,9 +52,13 @@ SCENES: Final = tuple(
     f"{mood}, {shirt} shirt, {background} background"
     for mood in ("smile", "frown", "angry, smile", "open mouth")
     for shirt, background in (
-        ("blue", "white"), ("green", "red"), ("white", "yellow"), ("black", "green"), ("red", "pink"),
+        ("blue", "white"),
+        ("green", "red"),
+        ("white", "yellow"),
+        ("black", "green"),
+        ("red", "pink"),
     )
-)  # fmt: skip
+)
 # Who is drawn without the trigger, scene by scene.
 OTHERS: Final = tuple(
     f"{hair} hair, {style}"
@@ -78,11 +90,12 @@ class Learned:
 class Numbers:
     """What is measured of a model: the base, or the base with a LoRA.
 
-    held_out_loss: on her pictures that nothing was trained on. with_trigger, without_trigger: how far from her
-    pictures are those that it draws (`distance`). drift: of other people, how far each picture is from what the base
-    draws of the same prompt and noise, as 1 - cosine of their features; drift_pixels: as a mean difference of pixels,
-    0 to 255. shades_alone: the part of the pictures with the trigger in which she wears her sunglasses; shades_asked:
-    the part where the prompt asks for them too.
+    held_out_loss: on her pictures that nothing was trained on. with_trigger, without_trigger: how
+    far from her pictures are those that it draws (`distance`). drift: of other people, how far each
+    picture is from what the base draws of the same prompt and noise, as 1 - cosine of their
+    features; drift_pixels: as a mean difference of pixels, 0 to 255. shades_alone: the part of the
+    pictures with the trigger in which she wears her sunglasses; shades_asked: the part where the
+    prompt asks for them too.
     """
 
     held_out_loss: float
@@ -96,7 +109,9 @@ class Numbers:
 
 @dataclass(frozen=True, slots=True)
 class Drawn:
-    """Pictures (n, 64, 64, 3): with the trigger, without it, with her sunglasses' tag too, and of other people."""
+    """Pictures (n, 64, 64, 3): with the trigger, without it, with her sunglasses' tag too, and of
+    other people.
+    """
 
     named: NDArray[np.uint8]
     unnamed: NDArray[np.uint8]
@@ -105,10 +120,11 @@ class Drawn:
 
 
 def data_set(folder: Path, *, reg: bool = True, keep: Sequence[str] = ()) -> Path:
-    """Lay out her pictures as the recipe does; `keep` are those of her own tags that stay in the captions.
+    """Lay out her pictures as the recipe does; `keep` are those of her own tags that stay in the
+    captions.
 
-    What girls of the reg set have instead of them is left out, and kept, with them: of the first 19 girls, so that the
-    others still say what a colour of hair is.
+    What girls of the reg set have instead of them is left out, and kept, with them: of the first 19
+    girls, so that the others still say what a colour of hair is.
     """
     faces = folder / "train" / f"{REPEATS['train']}_{TRIGGER}"
     faces.mkdir(parents=True)
@@ -119,7 +135,11 @@ def data_set(folder: Path, *, reg: bool = True, keep: Sequence[str] = ()) -> Pat
         girls = folder / "reg" / f"{REPEATS['reg']}_1girl"
         shutil.copytree(EXAMPLE / "girls", girls)
         for path in (*girls.glob("girl-0*.txt"), *girls.glob("girl-1*.txt")):
-            kept = [tag for tag in _tags(path) if not tag.endswith(" hair") and (tag not in OWN or tag in keep)]
+            kept = [
+                tag
+                for tag in _tags(path)
+                if not tag.endswith(" hair") and (tag not in OWN or tag in keep)
+            ]
             path.write_text(", ".join(kept), encoding="utf-8")
     return folder
 
@@ -141,7 +161,12 @@ def _tags(path: Path) -> list[str]:
 def recipe(out: Path, **others: Any) -> TrainOptions:
     """Return `[train]` of the example's dsk.toml, without its sample pictures."""
     options = of_project(load(EXAMPLE / "dsk.toml"), {})
-    quiet = {"sample_prompts": "", "sample_every_n_epochs": None, "sample_at_first": False, "save_every_n_epochs": 1}
+    quiet = {
+        "sample_prompts": "",
+        "sample_every_n_epochs": None,
+        "sample_at_first": False,
+        "save_every_n_epochs": 1,
+    }
     return replace(options, output_dir=str(out), **{**quiet, **others})
 
 
@@ -156,7 +181,9 @@ def with_lora(file: Path | None) -> Iterator[Parts]:
     """Load the tiny base, with a LoRA as diffusers loads it."""
     parts = sd.load("tiny")
     if file is not None:
-        draw.pipeline(parts).load_lora_weights(str(file.parent), weight_name=file.name, local_files_only=True)
+        draw.pipeline(parts).load_lora_weights(
+            str(file.parent), weight_name=file.name, local_files_only=True
+        )
         for part in (parts.unet, parts.text_encoder):
             part.eval()
     yield parts
@@ -165,13 +192,18 @@ def with_lora(file: Path | None) -> Iterator[Parts]:
 def read(paths: Sequence[Path]) -> NDArray[np.uint8]:
     """Return pictures at the base's size, (n, 64, 64, 3)."""
     return np.stack(
-        [np.asarray(Image.open(p).convert("RGB").resize((64, 64), Image.Resampling.LANCZOS)) for p in paths]
+        [
+            np.asarray(Image.open(p).convert("RGB").resize((64, 64), Image.Resampling.LANCZOS))
+            for p in paths
+        ]
     )
 
 
 @torch.no_grad()
 def loss_on(parts: Parts, paths: Sequence[Path]) -> float:
-    """Return the mean loss on pictures with her trigger, at 40 even timesteps, of noise that is always the same."""
+    """Return the mean loss on pictures with her trigger, at 40 even timesteps, of noise that is
+    always the same.
+    """
     alphas = alphas_cumprod()
     latents = parts.vae.encode(autoencoder.pixels(read(paths))).latent_dist.mean * sd.LATENT_SCALE
     text = sd.encode_text(parts, [caption(path) for path in paths], clip_skip=1, max_tokens=75)
@@ -180,12 +212,18 @@ def loss_on(parts: Parts, paths: Sequence[Path]) -> float:
     for at in range(12, 1000, 25):
         t = torch.full((len(paths),), at)
         eps = torch.randn(latents.shape, generator=draws)
-        found.append(losses.mse(sd.predict(parts, noise.add_noise(latents, eps, t, alphas), t, text), eps).mean())
+        found.append(
+            losses.mse(
+                sd.predict(parts, noise.add_noise(latents, eps, t, alphas), t, text), eps
+            ).mean()
+        )
     return float(torch.stack(found).mean())
 
 
 def features(shown: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Return what EfficientNet-Lite0 sees in pictures: its 1000 scores less those of a usual girl, of length 1."""
+    """Return what EfficientNet-Lite0 sees in pictures: its 1000 scores less those of a usual girl,
+    of length 1.
+    """
     seen = _scores(shown) - _usual()
     return np.asarray(seen / np.linalg.norm(seen, axis=1, keepdims=True), np.float32)
 
@@ -203,7 +241,9 @@ def _session() -> Any:
 
 def _scores(shown: NDArray[np.uint8]) -> NDArray[np.float32]:
     prepared = [prepare(Image.fromarray(picture))[None] for picture in shown]
-    return np.concatenate([np.asarray(_session().run(None, {"input": p})[0], np.float32) for p in prepared])
+    return np.concatenate(
+        [np.asarray(_session().run(None, {"input": p})[0], np.float32) for p in prepared]
+    )
 
 
 @cache
@@ -213,17 +253,23 @@ def concept() -> NDArray[np.float32]:
 
 
 def distance(drawn: NDArray[np.uint8]) -> float:
-    """Return how far pictures are from her: 1 - cosine to the nearest of her training pictures, mean over all."""
+    """Return how far pictures are from her: 1 - cosine to the nearest of her training pictures,
+    mean over all.
+    """
     return float(1 - (features(drawn) @ concept().T).max(axis=1).mean())
 
 
 def drift(drawn: NDArray[np.uint8], before: NDArray[np.uint8]) -> float:
-    """Return how far pictures are from others, pair by pair: 1 - cosine of their features, mean over all."""
+    """Return how far pictures are from others, pair by pair: 1 - cosine of their features, mean
+    over all.
+    """
     return float(1 - (features(drawn) * features(before)).sum(axis=1).mean())
 
 
 def shaded(shown: NDArray[np.uint8]) -> float:
-    """Return in which part of the pictures sunglasses are worn: most of what lies over the eyes is nearly black."""
+    """Return in which part of the pictures sunglasses are worn: most of what lies over the eyes is
+    nearly black.
+    """
     black = shown[:, 26:33, 26:48].max(axis=3) < 80
     return float((black.mean(axis=(1, 2)) > 0.7).mean())
 
@@ -239,10 +285,18 @@ def of_others(scenes: Sequence[str] = SCENES) -> list[str]:
 
 
 def drawn_by(
-    parts: Parts, *, scenes: Sequence[str] = SCENES, seed: int = SEED, guidance: float = draw.GUIDANCE
+    parts: Parts,
+    *,
+    scenes: Sequence[str] = SCENES,
+    seed: int = SEED,
+    guidance: float = draw.GUIDANCE,
 ) -> Drawn:
     """Draw all scenes in all ways."""
-    ways = (prompts(TRIGGER, scenes=scenes), prompts(scenes=scenes), prompts(TRIGGER, SHADES, scenes=scenes))
+    ways = (
+        prompts(TRIGGER, scenes=scenes),
+        prompts(scenes=scenes),
+        prompts(TRIGGER, SHADES, scenes=scenes),
+    )
     texts = (*ways, of_others(scenes))
     return Drawn(*(draw.draw(parts, each, seed=seed, guidance=guidance) for each in texts))
 
@@ -275,7 +329,9 @@ _SHOWN: Final = (1, 8, 12)  # of SCENES
 
 
 def contact_sheet(moments: Mapping[str, Path | None]) -> Image.Image:
-    """Draw a row for each moment, and in it the base, the LoRA without the trigger and the LoRA with it."""
+    """Draw a row for each moment, and in it the base, the LoRA without the trigger and the LoRA
+    with it.
+    """
     scenes = [SCENES[n] for n in _SHOWN]
     rows = [_row(file, scenes) for file in moments.values()]
     groups = ("the base", "the LoRA without the trigger", "the LoRA with the trigger")
@@ -297,7 +353,10 @@ def contact_sheet(moments: Mapping[str, Path | None]) -> Image.Image:
 def _row(file: Path | None, scenes: Sequence[str]) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
     """Draw scenes without the trigger and with it, of the same noise in each row."""
     with with_lora(file) as parts:
-        unnamed, named = (draw.draw(parts, prompts(*words, scenes=scenes), seed=SEED) for words in ((), (TRIGGER,)))
+        unnamed, named = (
+            draw.draw(parts, prompts(*words, scenes=scenes), seed=SEED)
+            for words in ((), (TRIGGER,))
+        )
     return unnamed, named
 
 
@@ -307,14 +366,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
         prog="python -m tests.benchmarks.tiny_lora", description=str(__doc__).split("\n")[0]
     )
     parser.add_argument("out", type=Path)
-    parser.add_argument("--only", action="append", choices=VARIANTS, help="one of the LoRAs, as often as you like")
-    parser.add_argument("--set", action="append", default=[], metavar="NAME=NUMBER", help="an option of [train]")
+    parser.add_argument(
+        "--only", action="append", choices=VARIANTS, help="one of the LoRAs, as often as you like"
+    )
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="NAME=NUMBER", help="an option of [train]"
+    )
     parser.add_argument("--again", action="store_true", help="measure the LoRAs that are in OUT")
     asked = parser.parse_args(arguments)
     asked.out.mkdir(parents=True, exist_ok=True)
     others = {name: json.loads(value) for name, value in (pair.split("=") for pair in asked.set)}
     files = {
-        name: _files(asked.out / name.replace(" ", "-"), name, others, asked.again) for name in asked.only or VARIANTS
+        name: _files(asked.out / name.replace(" ", "-"), name, others, asked.again)
+        for name in asked.only or VARIANTS
     }
     with with_lora(None) as parts:
         before = drawn_by(parts)
@@ -332,7 +396,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
             drawn = drawn_by(parts)
             table[name] = asdict(measured(parts, drawn, before))
         _keep(asked.out, name, drawn, table[name])
-    (asked.out / "table.json").write_text(json.dumps({**table, "scale": scale}, indent=1), encoding="utf-8")
+    (asked.out / "table.json").write_text(
+        json.dumps({**table, "scale": scale}, indent=1), encoding="utf-8"
+    )
     every = next(iter(files.values()))
     epochs = sorted({max(1, round(len(every) / 2**n)) for n in range(4)})
     sheet = contact_sheet({"before": None, **{f"epoch {n}": every[n - 1] for n in epochs}})

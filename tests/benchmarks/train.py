@@ -1,4 +1,6 @@
-"""`dsk train` beside a plain loop of diffusers and peft: the seconds of a settled step, and the memory of all of it."""
+"""`dsk train` beside a plain loop of diffusers and peft: the seconds of a settled step, and the
+memory of all of it.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,8 @@ RANK = 16
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """What is trained on. size: the side of its pictures; steps: of a run, of which the first is not counted.
+    """What is trained on. size: the side of its pictures; steps: of a run, of which the first is
+    not counted.
 
     kind: the argument of tests.benchmarks.base.
     """
@@ -36,7 +39,9 @@ QUICK = Model("stand-in", 64, 2, "--standin")
 
 
 def measure(pictures: Sequence[Path], work: Path, rounds: int, model: Model) -> list[Row]:
-    """Measure in turns, each run a process of its own: one picture a step, rank 16, UNet and text encoder, AdamW."""
+    """Measure in turns, each run a process of its own: one picture a step, rank 16, UNet and text
+    encoder, AdamW.
+    """
     base = plant(work / model.name.replace(" ", "-"), model)
     data = captioned(pictures, work / "train-in")
     notes: dict[str, list[str]] = {}
@@ -54,7 +59,11 @@ def measure(pictures: Sequence[Path], work: Path, rounds: int, model: Model) -> 
 
     def ours(way: str, precision: str, *, cache: bool = True) -> Cost:
         cost, out = run(
-            python("tests.benchmarks.train_once", data, *settings(base, work / "train-out", model, precision, cache))
+            python(
+                "tests.benchmarks.train_once",
+                data,
+                *settings(base, work / "train-out", model, precision, cache),
+            )
         )
         return noted(way, cost, *json.loads(out))
 
@@ -66,18 +75,21 @@ def measure(pictures: Sequence[Path], work: Path, rounds: int, model: Model) -> 
         OURS_BF16: lambda: ours(OURS_BF16, "bf16"),
     }
     costs = in_turns(ways, rounds)
-    told = {way: "; ".join(filter(None, (said[-1], GOALS.get(way, "")))) for way, said in notes.items()}
+    told = {
+        way: "; ".join(filter(None, (said[-1], GOALS.get(way, "")))) for way, said in notes.items()
+    }
     return rows(costs, PLAIN, 1, told)
 
 
 def settings(base: Path, out: Path, model: Model, precision: str, cache: bool) -> list[str]:
     """Return the options of [train] that make a run the plain loop's equal."""
     given = {
-        "pretrained_model_name_or_path": base, "output_dir": out, "resolution": model.size, "enable_bucket": "false",
-        "train_batch_size": 1, "max_train_steps": model.steps, "network_dim": RANK, "network_alpha": RANK,
-        "learning_rate": 1e-4, "text_encoder_lr": 1e-4, "lr_scheduler": "constant", "optimizer_type": "AdamW",
-        "mixed_precision": precision, "cache_latents": str(cache).lower(), "save_state": "false",
-        "save_every_n_epochs": 0, "shuffle_caption": "false",
+        "pretrained_model_name_or_path": base, "output_dir": out, "resolution": model.size,
+        "enable_bucket": "false", "train_batch_size": 1, "max_train_steps": model.steps,
+        "network_dim": RANK, "network_alpha": RANK, "learning_rate": 1e-4, "text_encoder_lr": 1e-4,
+        "lr_scheduler": "constant", "optimizer_type": "AdamW", "mixed_precision": precision,
+        "cache_latents": str(cache).lower(), "save_state": "false", "save_every_n_epochs": 0,
+        "shuffle_caption": "false",
     }  # fmt: skip
     return [f"{key}={value}" for key, value in given.items()]
 
@@ -89,7 +101,9 @@ def captioned(pictures: Sequence[Path], folder: Path) -> Path:
     for number, path in enumerate(pictures):
         (concept / path.name).unlink(missing_ok=True)
         (concept / path.name).hardlink_to(path)
-        (concept / path.name).with_suffix(".txt").write_text(f"sks, a picture, number {number}\n", encoding="utf-8")
+        (concept / path.name).with_suffix(".txt").write_text(
+            f"sks, a picture, number {number}\n", encoding="utf-8"
+        )
     return folder
 
 

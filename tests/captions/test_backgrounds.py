@@ -9,7 +9,17 @@ from datasetkit.captions.vocabulary import load
 from datasetkit.core.errors import ConfigError
 from datasetkit.vision import colours
 
-TAGS = ["sks", "1girl", "smile", "forest", "white background", "blue sky", "simple background", "hat", "day"]
+TAGS = [
+    "sks",
+    "1girl",
+    "smile",
+    "forest",
+    "white background",
+    "blue sky",
+    "simple background",
+    "hat",
+    "day",
+]
 
 
 @pytest.mark.parametrize("name", backgrounds.NAMED)
@@ -24,7 +34,12 @@ def test_every_basic_colour_name_has_its_tag():
 
 @pytest.mark.parametrize(
     ("bg", "colour"),
-    [("white", (255, 255, 255)), ("#102030", (16, 32, 48)), ("#fA0", (255, 170, 0)), ("black", (0, 0, 0))],
+    [
+        ("white", (255, 255, 255)),
+        ("#102030", (16, 32, 48)),
+        ("#fA0", (255, 170, 0)),
+        ("black", (0, 0, 0)),
+    ],
 )
 def test_colours_by_name_and_by_number(bg, colour):
     backgrounds.require(bg)
@@ -45,13 +60,24 @@ def test_a_random_colour_follows_from_the_picture():
 
 
 def test_a_caption_says_the_new_background_where_it_said_the_old_one():
-    assert backgrounds.reworded(["sks", "1girl", "forest", "smile", "blue sky", "day"], "white") == (
-        "sks", "1girl", "white background", "simple background", "smile",
-    )  # fmt: skip
+    assert backgrounds.reworded(
+        ["sks", "1girl", "forest", "smile", "blue sky", "day"], "white"
+    ) == (
+        "sks",
+        "1girl",
+        "white background",
+        "simple background",
+        "smile",
+    )
 
 
 def test_a_caption_without_a_background_gets_one_at_its_end():
-    assert backgrounds.reworded(["sks", "smile"], "grey") == ("sks", "smile", "grey background", "simple background")
+    assert backgrounds.reworded(["sks", "smile"], "grey") == (
+        "sks",
+        "smile",
+        "grey background",
+        "simple background",
+    )
 
 
 def test_a_trigger_stays_even_if_it_looks_like_a_background():
@@ -59,10 +85,16 @@ def test_a_trigger_stays_even_if_it_looks_like_a_background():
     assert backgrounds.reworded(["blue_sky", "smile"], "black")[0] == "black background"
 
 
-@given(st.lists(st.sampled_from(TAGS), min_size=1, unique=True), st.sampled_from(sorted(backgrounds.NAMED)))
+@given(
+    st.lists(st.sampled_from(TAGS), min_size=1, unique=True),
+    st.sampled_from(sorted(backgrounds.NAMED)),
+)
 def test_exactly_one_background_is_left_and_twice_is_as_once(tags, name):
     once = backgrounds.reworded(tags, name)
-    assert [tag for tag in once if tag.endswith("background")] == [f"{name} background", "simple background"]
+    assert [tag for tag in once if tag.endswith("background")] == [
+        f"{name} background",
+        "simple background",
+    ]
     assert not {"forest", "blue sky", "day"} & set(once)
     assert backgrounds.reworded(once, name) == once
     assert [tag for tag in once if tag in ("sks", "1girl", "smile", "hat")] == [

@@ -7,7 +7,9 @@ from hypothesis import strategies as st
 from datasetkit.captions.caption import KAOMOJI, dedupe, file_text, normal_form, parse, spell
 from datasetkit.core.records import Caption
 
-texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=60) | st.text("ab_ ,\n\r\ufeff\\()@^", max_size=30)
+texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=60) | st.text(
+    "ab_ ,\n\r\ufeff\\()@^", max_size=30
+)
 
 
 @given(texts)
@@ -85,7 +87,9 @@ def test_spellings_of_one_tag_have_one_normal_form(one, other):
     assert normal_form(one) == normal_form(other)
 
 
-@pytest.mark.parametrize(("one", "other"), [("^_^", "^ ^"), ("red eyes", "covered eyes"), ("?", "??"), ("=_=", "= =")])
+@pytest.mark.parametrize(
+    ("one", "other"), [("^_^", "^ ^"), ("red eyes", "covered eyes"), ("?", "??"), ("=_=", "= =")]
+)
 def test_different_tags_have_different_normal_forms(one, other):
     assert normal_form(one) != normal_form(other)
 

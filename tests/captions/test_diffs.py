@@ -34,7 +34,12 @@ def test_another_spelling_is_one_tag_gone_and_one_come():
 
 @pytest.mark.parametrize(
     ("before", "after", "moved"),
-    [("a b c", "c a b", True), ("a b c", "a x c", False), ("a b", "x a b", False), ("a b", "a b", False)],
+    [
+        ("a b c", "c a b", True),
+        ("a b c", "a x c", False),
+        ("a b", "x a b", False),
+        ("a b", "a b", False),
+    ],
 )
 def test_only_a_changed_order_of_what_stays_is_reordered(before, after, moved):
     assert change(before, after).reordered is moved

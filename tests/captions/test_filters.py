@@ -1,4 +1,6 @@
-"""Filters: what was read is written and read again as the same; what cannot be read says where; logic holds."""
+"""Filters: what was read is written and read again as the same; what cannot be read says where;
+logic holds.
+"""
 
 from __future__ import annotations
 
@@ -88,7 +90,8 @@ def refusal(where: str) -> FilterError:
     return caught.value
 
 
-# ---- what is read -----------------------------------------------------------------------------------------------
+# ---- what is read
+# -----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -148,12 +151,15 @@ def test_not_binds_more_than_and_and_that_more_than_or():
     assert parse("NOT (a OR b) AND c") == And((Not(Or((a, b))), c))
 
 
-# ---- reading and writing ----------------------------------------------------------------------------------------
+# ---- reading and writing
+# ----------------------------------------------------------------------------------------
 
 
 def texts() -> st.SearchStrategy[tuple[str | Wild, ...]]:
     """Texts as a parser may give them: no two plain parts side by side, something to look for."""
-    signs = st.text(st.one_of(st.characters(), st.sampled_from("*?\\\"' ()<>=_:")), min_size=1, max_size=6)
+    signs = st.text(
+        st.one_of(st.characters(), st.sampled_from("*?\\\"' ()<>=_:")), min_size=1, max_size=6
+    )
     parts = st.lists(st.one_of(signs, st.sampled_from(Wild)), min_size=1, max_size=5)
 
     def merged(several: list[str | Wild]) -> tuple[str | Wild, ...]:
@@ -165,7 +171,9 @@ def texts() -> st.SearchStrategy[tuple[str | Wild, ...]]:
                 done.append(part)
         return tuple(done)
 
-    return parts.map(merged).filter(lambda text: any(isinstance(part, Wild) or part.strip() for part in text))
+    return parts.map(merged).filter(
+        lambda text: any(isinstance(part, Wild) or part.strip() for part in text)
+    )
 
 
 def terms() -> st.SearchStrategy[Node]:
@@ -183,12 +191,16 @@ def terms() -> st.SearchStrategy[Node]:
 def nodes() -> st.SearchStrategy[Node]:
     """Trees as a parser may give them: no AND straight in an AND, no OR in an OR."""
 
-    def joined(kind: type[And] | type[Or], inner: st.SearchStrategy[Node]) -> st.SearchStrategy[Node]:
+    def joined(
+        kind: type[And] | type[Or], inner: st.SearchStrategy[Node]
+    ) -> st.SearchStrategy[Node]:
         others = inner.filter(lambda node: not isinstance(node, kind))
         return st.lists(others, min_size=2, max_size=3).map(lambda parts: kind(tuple(parts)))
 
     return st.recursive(
-        terms(), lambda inner: st.one_of(inner.map(Not), joined(And, inner), joined(Or, inner)), max_leaves=8
+        terms(),
+        lambda inner: st.one_of(inner.map(Not), joined(And, inner), joined(Or, inner)),
+        max_leaves=8,
     )
 
 
@@ -255,7 +267,8 @@ def test_a_tag_is_found_by_the_filter_that_is_made_of_it(tag):
     assert not passing(Facts("something else"))
 
 
-# ---- what cannot be read ----------------------------------------------------------------------------------------
+# ---- what cannot be read
+# ----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -315,7 +328,8 @@ def test_the_deepest_filter_that_is_read_is_also_answered():
     assert passes(" OR ".join(["tag:b"] * 1000) + " OR tag:a", "a")
 
 
-# ---- what passes ------------------------------------------------------------------------------------------------
+# ---- what passes
+# ------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -385,7 +399,10 @@ def test_pictures_pass_as_documented(where, caption, passed):
     ],
 )
 def test_scores_are_compared_in_whole_steps(where, passed):
-    assert passes(where, "lips, unknown", scores={"lips": 5000, "nose": 1000, "blue eyes": 3500}) is passed
+    assert (
+        passes(where, "lips, unknown", scores={"lips": 5000, "nose": 1000, "blue eyes": 3500})
+        is passed
+    )
 
 
 @given(st.lists(st.sampled_from("ab*?"), max_size=10).map("".join), st.text("ab", max_size=12))
@@ -405,9 +422,12 @@ def test_many_wildcards_do_not_make_it_slow():
     assert predicate(where)(Facts("a" * 5000 + "b")) is True
 
 
-# ---- logic ------------------------------------------------------------------------------------------------------
+# ---- logic
+# --------------------------------------------------------------------------------------------------
 
-TAGS = st.lists(st.sampled_from(["a", "b", "c", "long hair", "^_^"]), max_size=4, unique=True).map(", ".join)
+TAGS = st.lists(st.sampled_from(["a", "b", "c", "long hair", "^_^"]), max_size=4, unique=True).map(
+    ", ".join
+)
 PICTURES = st.builds(
     Facts,
     TAGS,
@@ -436,7 +456,11 @@ def test_a_filter_means_the_same_after_it_was_written(node, picture):
     assert predicate(parse(show(node)))(picture) is predicate(node)(picture)
 
 
-@given(st.sampled_from([name for name in NUMBER_FIELDS if name != "score"]), st.integers(0, 20), PICTURES)
+@given(
+    st.sampled_from([name for name in NUMBER_FIELDS if name != "score"]),
+    st.integers(0, 20),
+    PICTURES,
+)
 def test_comparisons_part_all_pictures(name, number, picture):
     below, equal, above = (passing(f"{name}:{sign}{number}", picture) for sign in "<=>")
     assert [below, equal, above].count(True) == 1
@@ -449,5 +473,7 @@ def passing(where: str, picture: Facts) -> bool:
 
 
 def test_every_field_is_documented():
-    page = (Path(__file__).parents[2] / "docs" / "concepts" / "filters.md").read_text(encoding="utf-8")
+    page = (Path(__file__).parents[2] / "docs" / "concepts" / "filters.md").read_text(
+        encoding="utf-8"
+    )
     assert [name for name in FIELDS if f"`{name}:" not in page] == []

@@ -9,7 +9,10 @@ from datasetkit.captions.vocabulary import PERSON_COUNT, load
 from datasetkit.core.errors import ConfigError
 
 GROUPS = load_groups()
-FORMS = {normal_form(name): category for name, category in zip(load().names, load().categories, strict=True)}
+FORMS = {
+    normal_form(name): category
+    for name, category in zip(load().names, load().categories, strict=True)
+}
 
 
 def members(name: str) -> set[str]:
@@ -34,7 +37,9 @@ def test_every_glob_and_every_exception_of_a_group_catches_something(name):
     together = glob_pattern(group.globs)
     caught = [form for form in FORMS if group.globs and together.match(form)]
     assert [glob for glob in group.globs if not any(map(glob_pattern([glob]).match, caught))] == []
-    assert [glob for glob in group.exceptions if not any(map(glob_pattern([glob]).match, caught))] == []
+    assert [
+        glob for glob in group.exceptions if not any(map(glob_pattern([glob]).match, caught))
+    ] == []
 
 
 @pytest.mark.parametrize("name", GROUPS)
@@ -61,9 +66,21 @@ def test_no_group_takes_the_name_of_a_character_or_a_rating(name):
             ["blonde hair", "twin braids", "ahoge"],
             ["facial hair", "hair ornament", "adjusting hair", "hair bow"],
         ),
-        ("eyes", ["red eyes", "heterochromia", "tareme"], ["closed eyes", "covered eyes", "hair between eyes"]),
-        ("background", ["outdoors", "white background", "blue sky"], ["solo", "sitting", "greyscale"]),
-        ("clothes", ["school uniform", "short sleeves", "hat"], ["holding hat", "clothes lift", "unworn hat", "bed"]),
+        (
+            "eyes",
+            ["red eyes", "heterochromia", "tareme"],
+            ["closed eyes", "covered eyes", "hair between eyes"],
+        ),
+        (
+            "background",
+            ["outdoors", "white background", "blue sky"],
+            ["solo", "sitting", "greyscale"],
+        ),
+        (
+            "clothes",
+            ["school uniform", "short sleeves", "hat"],
+            ["holding hat", "clothes lift", "unworn hat", "bed"],
+        ),
         ("count", ["1girl", "6+boys", "solo"], ["girl on top", "dual persona"]),
         ("meta", ["watermark", "twitter username", "2021"], ["sketch", "39", "text background"]),
     ],
@@ -88,12 +105,21 @@ def test_every_implication_joins_two_tags_of_the_vocabulary_once():
 def test_the_shipped_implications_hold_no_ring_and_follow_chains():
     closed = set(close_chains(load_implications("common")))
     assert all(specific != general for specific, general in closed)
-    assert {("baseball cap", "hat"), ("cat ears", "animal ears"), ("black bikini", "swimsuit")} <= closed
+    assert {
+        ("baseball cap", "hat"),
+        ("cat ears", "animal ears"),
+        ("black bikini", "swimsuit"),
+    } <= closed
     assert {(a, d) for a, b in closed for c, d in closed if b == c} <= closed
 
 
 @pytest.mark.parametrize(
-    "pair", [("covered eyes", "red eyes"), ("white background", "simple background"), ("unworn hat", "hat")]
+    "pair",
+    [
+        ("covered eyes", "red eyes"),
+        ("white background", "simple background"),
+        ("unworn hat", "hat"),
+    ],
 )
 def test_tags_that_merely_share_words_or_belong_together_are_no_pair(pair):
     assert pair not in close_chains(load_implications("common"))
@@ -111,7 +137,13 @@ def test_a_table_of_ones_own_is_read(tmp_path):
 
 @pytest.mark.parametrize(
     "text",
-    ["[redundant", 'hat = ["fez"]', "[redundant]\nhat = 'fez'", "[redundant]\nhat = [1]", '[redundant]\nhat = [""]'],
+    [
+        "[redundant",
+        'hat = ["fez"]',
+        "[redundant]\nhat = 'fez'",
+        "[redundant]\nhat = [1]",
+        '[redundant]\nhat = [""]',
+    ],
 )
 def test_a_table_of_another_form_is_refused_by_its_file_name(text):
     with pytest.raises(ConfigError, match=r"mine\.toml") as caught:
@@ -133,7 +165,9 @@ def test_a_table_that_is_no_text_is_refused(tmp_path):
         load_implications(str(path))
 
 
-@pytest.mark.parametrize("pairs", [[("a", "A")], [("a", "b"), ("b", "a")], [("a", "b"), ("b", "c"), ("c", "a")]])
+@pytest.mark.parametrize(
+    "pairs", [[("a", "A")], [("a", "b"), ("b", "a")], [("a", "b"), ("b", "c"), ("c", "a")]]
+)
 def test_implications_that_go_round_are_refused(pairs):
     with pytest.raises(ConfigError, match="ring"):
         close_chains(pairs)
@@ -141,7 +175,14 @@ def test_implications_that_go_round_are_refused(pairs):
 
 @pytest.mark.parametrize(
     "text",
-    ["[a", "a = 1", "[a]\nglob = []", "[a]\ntags = 'x'", "[a]\ntags = [1]", "[a]\nincludes = ['b']"],
+    [
+        "[a",
+        "a = 1",
+        "[a]\nglob = []",
+        "[a]\ntags = 'x'",
+        "[a]\ntags = [1]",
+        "[a]\nincludes = ['b']",
+    ],
 )
 def test_groups_of_another_form_are_refused(text):
     with pytest.raises(ConfigError, match=r"my\.toml"):

@@ -27,7 +27,9 @@ VOCABULARY = load()
 
 
 def rules(trigger=(), additional=(), exclude=(), replace=(), implies=()):
-    return build(trigger, additional, exclude, replace, implies, vocabulary=VOCABULARY, groups=load_groups())
+    return build(
+        trigger, additional, exclude, replace, implies, vocabulary=VOCABULARY, groups=load_groups()
+    )
 
 
 def run(tags, **given_rules):
@@ -36,21 +38,48 @@ def run(tags, **given_rules):
 
 # Tags that rules are likely to trip over, in several spellings, beside ones that nobody knows.
 POOL = (
-    "1girl", "solo", "lips", "Lips", "nose", "red hair", "red_hair", "black hair", "covered eyes", "red eyes", "hat",
-    "baseball cap", "smile", "explicit", "hatsune miku", "@_@", "?", "!?", "v", "w", "x", "!", "sks", "SKS", "my dog",
-    "fate (series)", r"fate \(series\)", "black bikini", "bikini", "swimsuit", "_", "white background", "photo",
+    "1girl", "solo", "lips", "Lips", "nose", "red hair", "red_hair", "black hair", "covered eyes",
+    "red eyes", "hat", "baseball cap", "smile", "explicit", "hatsune miku", "@_@", "?", "!?", "v",
+    "w", "x", "!", "sks", "SKS", "my dog", "fate (series)", r"fate \(series\)", "black bikini",
+    "bikini", "swimsuit", "_", "white background", "photo",
 )  # fmt: skip
-PAIRS = (("baseball cap", "hat"), ("black bikini", "bikini"), ("bikini", "swimsuit"), ("photo", "v"), ("grin", "smile"))
-some_tags = st.lists(st.sampled_from(POOL) | st.text("ab_ ", min_size=1, max_size=4).filter(str.strip), max_size=14)
+PAIRS = (
+    ("baseball cap", "hat"),
+    ("black bikini", "bikini"),
+    ("bikini", "swimsuit"),
+    ("photo", "v"),
+    ("grin", "smile"),
+)
+some_tags = st.lists(
+    st.sampled_from(POOL) | st.text("ab_ ", min_size=1, max_size=4).filter(str.strip), max_size=14
+)
 some_rules = st.fixed_dictionaries(
     {
         "trigger": st.lists(st.sampled_from(["sks", "Sks", "MikamiYua", "my_dog"]), max_size=2),
-        "additional": st.lists(st.sampled_from(["photo", "solo", "sks", "White_Background"]), max_size=2),
+        "additional": st.lists(
+            st.sampled_from(["photo", "solo", "sks", "White_Background"]), max_size=2
+        ),
         "exclude": st.lists(
-            st.sampled_from(["lips", "*_hair", "@face", "@clothes", "category:rating", "?", "*", "s*", "@count", "v"]),
+            st.sampled_from(
+                [
+                    "lips",
+                    "*_hair",
+                    "@face",
+                    "@clothes",
+                    "category:rating",
+                    "?",
+                    "*",
+                    "s*",
+                    "@count",
+                    "v",
+                ]
+            ),
             max_size=4,
         ),
-        "replace": st.lists(st.sampled_from(["smile=grin", "red hair=lips", "nose=sks", "x=photo", "v=V"]), max_size=2),
+        "replace": st.lists(
+            st.sampled_from(["smile=grin", "red hair=lips", "nose=sks", "x=photo", "v=V"]),
+            max_size=2,
+        ),
         "implies": st.sampled_from([(), PAIRS]),
     }
 )
@@ -64,7 +93,9 @@ def test_triggers_then_additional_tags_lead_every_caption_exactly_once(tags, wis
     leading = (*ruled.triggers, *ruled.additional)
     assert after[: len(leading)] == leading
     assert ruled.keep_tokens == len(leading)
-    assert {normal_form(tag) for tag in (*wishes["trigger"], *wishes["additional"])} == set(map(normal_form, leading))
+    assert {normal_form(tag) for tag in (*wishes["trigger"], *wishes["additional"])} == set(
+        map(normal_form, leading)
+    )
     forms = [normal_form(tag) for tag in after]
     assert len(set(forms)) == len(forms)
 
@@ -84,7 +115,9 @@ def test_the_rest_keeps_its_order_and_its_spelling(tags, wishes):
     ruled = rules(**wishes | {"replace": []})
     rest = apply(ruled, tags, category=VOCABULARY.category).tags[ruled.keep_tokens :]
     source = iter(tags)
-    assert all(tag in source for tag in rest)  # a subsequence: `in` consumes the iterator up to the hit
+    assert all(
+        tag in source for tag in rest
+    )  # a subsequence: `in` consumes the iterator up to the hit
 
 
 @given(some_tags)
@@ -95,7 +128,8 @@ def test_without_rules_only_repetitions_go(tags):
 
 
 def test_the_steps_come_in_their_order():
-    # The new tag is excluded; the excluded cap still makes `hat` redundant; the trigger comes last and stands first.
+    # The new tag is excluded; the excluded cap still makes `hat` redundant; the trigger comes last
+    # and stands first.
     after = run(
         ["old", "hat", "baseball cap", "smile"],
         trigger=["sks"],
@@ -123,7 +157,9 @@ def test_an_exact_tag_wins_before_a_group_or_a_glob(selector, kept):
     assert run(["@_@", "?", "!?", "??", "lips", "v"], exclude=[selector]) == kept
 
 
-@pytest.mark.parametrize("selector", ["eyes", "ed eyes", "red", "[r]ed eyes", ".*eyes", "red|covered", "hair", "w"])
+@pytest.mark.parametrize(
+    "selector", ["eyes", "ed eyes", "red", "[r]ed eyes", ".*eyes", "red|covered", "hair", "w"]
+)
 def test_no_selector_matches_a_part_of_a_tag_or_as_a_regex(selector):
     tags = ("covered eyes", "red eyes", "red hair", "blue eyes")
     assert run(tags, exclude=[selector]) == tags
@@ -137,7 +173,10 @@ def test_red_eyes_survive_covered_eyes():
 
 def test_short_tags_stay_until_they_are_named():
     tags = ("v", "w", "x", "?", "!", ":d", ";)", "39")
-    assert run(tags, exclude=["lips", "@face", "@meta", "*_hair"], implies=load_implications("common")) == tags
+    assert (
+        run(tags, exclude=["lips", "@face", "@meta", "*_hair"], implies=load_implications("common"))
+        == tags
+    )
     assert run(tags, exclude=["w", "!"]) == ("v", "x", "?", ":d", ";)", "39")
 
 
@@ -160,27 +199,44 @@ def test_a_category_is_excluded_as_a_whole():
 
 def test_globs_groups_and_categories_never_touch_what_was_asked_for():
     after = run(
-        ["lips", "smile"], trigger=["hatsune miku"], additional=["lips"], exclude=["*", "@face", "category:character"]
+        ["lips", "smile"],
+        trigger=["hatsune miku"],
+        additional=["lips"],
+        exclude=["*", "@face", "category:character"],
     )
     assert after == ("hatsune miku", "lips")
 
 
 def test_implications_never_drop_an_additional_tag_but_count_it_as_present():
     pairs = [("baseball cap", "hat"), ("smile", "face")]
-    assert run(["baseball cap", "hat"], additional=["hat"], implies=pairs) == ("hat", "baseball cap")
-    assert run(["hat", "dog"], additional=["baseball cap"], implies=pairs) == ("baseball cap", "dog")
+    assert run(["baseball cap", "hat"], additional=["hat"], implies=pairs) == (
+        "hat",
+        "baseball cap",
+    )
+    assert run(["hat", "dog"], additional=["baseball cap"], implies=pairs) == (
+        "baseball cap",
+        "dog",
+    )
 
 
 def test_implications_follow_chains():
-    assert run(["black bikini", "swimsuit"], implies=load_implications("common")) == ("black bikini",)
+    assert run(["black bikini", "swimsuit"], implies=load_implications("common")) == (
+        "black bikini",
+    )
 
 
 def test_a_trigger_moves_to_the_front_in_its_own_spelling():
-    assert run(["smile", "mikamiyua", "hat", "MIKAMIYUA"], trigger=["MikamiYua"]) == ("MikamiYua", "smile", "hat")
+    assert run(["smile", "mikamiyua", "hat", "MIKAMIYUA"], trigger=["MikamiYua"]) == (
+        "MikamiYua",
+        "smile",
+        "hat",
+    )
 
 
 def test_known_tags_are_written_as_the_vocabulary_spells_them_and_triggers_as_they_are():
-    after = run(["hat"], trigger=["my_dog"], additional=["White_Background"], replace=["hat=Long_Hair"])
+    after = run(
+        ["hat"], trigger=["my_dog"], additional=["White_Background"], replace=["hat=Long_Hair"]
+    )
     assert after == ("my_dog", "white background", "long hair")
 
 
@@ -213,7 +269,9 @@ def test_a_replacement_is_parted_where_most_tags_are_known(entry, sides):
     assert split_replace(entry, VOCABULARY) == sides
 
 
-@pytest.mark.parametrize("entry", ["smile", "smile=", "=grin", "=", "=_=", "*_hair=hair", "@face=x", "a=b,c", "a=b\nc"])
+@pytest.mark.parametrize(
+    "entry", ["smile", "smile=", "=grin", "=", "=_=", "*_hair=hair", "@face=x", "a=b,c", "a=b\nc"]
+)
 def test_a_replacement_that_is_none_is_refused(entry):
     with pytest.raises(ConfigError):
         rules(replace=[entry])
@@ -227,7 +285,22 @@ def test_one_tag_cannot_become_two():
 
 @pytest.mark.parametrize(
     "tag",
-    ["", " ", "a,b", "a\nb", " a", "a ", "a  b", "a\x00b", "\ufeffa", "a\u202eb", "\u200da", "_", "a\x85b", "\ud800"],
+    [
+        "",
+        " ",
+        "a,b",
+        "a\nb",
+        " a",
+        "a ",
+        "a  b",
+        "a\x00b",
+        "\ufeffa",
+        "a\u202eb",
+        "\u200da",
+        "_",
+        "a\x85b",
+        "\ud800",
+    ],
 )
 def test_a_leading_tag_that_no_caption_can_hold_is_refused(tag):
     for place in ("trigger", "additional"):
@@ -263,7 +336,12 @@ def test_rules_that_contradict_each_other_are_refused(wishes):
 
 @pytest.mark.parametrize(
     ("selector", "near"),
-    [("@hairs", "@hair"), ("@clothing", "@clothes"), ("category:ratings", "category:rating"), ("@", "@face")],
+    [
+        ("@hairs", "@hair"),
+        ("@clothing", "@clothes"),
+        ("category:ratings", "category:rating"),
+        ("@", "@face"),
+    ],
 )
 def test_an_unknown_group_or_category_is_refused_with_the_nearest(selector, near):
     with pytest.raises(ConfigError) as caught:
@@ -283,7 +361,12 @@ def test_a_trigger_that_is_an_ordinary_tag_is_a_warning():
 
 def test_a_rule_set_is_false_only_without_rules_and_survives_pickling():
     assert not rules()
-    ruled = rules(trigger=["sks"], exclude=["*_hair", "@face"], replace=["smile=grin"], implies=[("fez", "hat")])
+    ruled = rules(
+        trigger=["sks"],
+        exclude=["*_hair", "@face"],
+        replace=["smile=grin"],
+        implies=[("fez", "hat")],
+    )
     copy = pickle.loads(pickle.dumps(ruled))
     assert ruled and copy == ruled
     tags = ["red hair", "smile", "fez", "hat", "lips"]
@@ -339,7 +422,11 @@ def test_a_rule_that_found_nothing_says_what_may_have_been_meant(selector, part)
 
 def test_a_replacement_that_found_nothing_warns_but_leading_tags_and_implications_do_not():
     found = hits(
-        [["sks", "photo"]], trigger=["sks"], additional=["photo"], replace=["smiel=grin"], implies=[("a", "b")]
+        [["sks", "photo"]],
+        trigger=["sks"],
+        additional=["photo"],
+        replace=["smiel=grin"],
+        implies=[("a", "b")],
     )
     assert [rule for rule, hit in found.items() if hit.warning] == [Replace("smiel", "grin")]
     assert Implies("a", "b") not in found
@@ -353,7 +440,8 @@ def test_brackets_are_escaped_once_however_often_one_asks():
 
 
 @pytest.mark.parametrize(
-    ("exclude", "asked"), [(["lips", "*_hair"], False), (["lips", "category:rating"], True), (["@face"], True)]
+    ("exclude", "asked"),
+    [(["lips", "*_hair"], False), (["lips", "category:rating"], True), (["@face"], True)],
 )
 def test_categories_are_looked_up_only_for_rules_that_depend_on_them(exclude, asked):
     """Ten thousand captions have a quarter of a million tags."""

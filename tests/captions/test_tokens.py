@@ -33,14 +33,23 @@ GOLDEN = [
         [49406, 14423, 61, 267, 281, 323, 267, 59, 263, 1981, 59, 2361, 31, 62, 287, 49407],
     ),
     ("cafe\u0301 caf\u00e9", [49406, 15304, 15304, 49407]),
-    ("初音ミク, 猫", [49406, 42748, 251, 165, 253, 111, 2429, 253, 3909, 363, 267, 163, 234, 360, 49407]),
+    (
+        "初音ミク, 猫",
+        [49406, 42748, 251, 165, 253, 111, 2429, 253, 3909, 363, 267, 163, 234, 360, 49407],
+    ),
     ("🙂 smile 👩\u200d👧", [49406, 14860, 3490, 26304, 964, 356, 49407]),
-    ("１２３ ½ Ⅷ", [49406, 171, 120, 495, 171, 120, 496, 171, 120, 497, 33613, 158, 227, 371, 49407]),
+    (
+        "１２３ ½ Ⅷ",
+        [49406, 171, 120, 495, 171, 120, 496, 171, 120, 497, 33613, 158, 227, 371, 49407],
+    ),
     ("<|endoftext|> after", [49406, 49407, 953, 49407]),
     ("<|EndOfText|>'s", [49406, 27, 347, 40786, 4160, 91, 285, 568, 49407]),
     ("hatsune miku (vocaloid)", [49406, 3447, 41096, 37703, 263, 34037, 14758, 264, 49407]),
     ("straße İstanbul", [49406, 1894, 127, 253, 324, 328, 16384, 11231, 49407]),
-    ("x" * 40, [49406, 32035, 32035, 32035, 32035, 32035, 32035, 32035, 32035, 32035, 22819, 49407]),
+    (
+        "x" * 40,
+        [49406, 32035, 32035, 32035, 32035, 32035, 32035, 32035, 32035, 32035, 22819, 49407],
+    ),
     ("—…’s", [49406, 6718, 7095, 728, 503, 338, 49407]),
 ]
 
@@ -67,7 +76,8 @@ def test_case_and_the_width_of_spaces_take_no_tokens(words):
 
 
 @pytest.mark.parametrize(
-    ("length", "chunks"), [(0, 1), (75, 1), (76, 2), (150, 2), (151, 3), (225, 3), (226, 3), (10_000, 3)]
+    ("length", "chunks"),
+    [(0, 1), (75, 1), (76, 2), (150, 2), (151, 3), (225, 3), (226, 3), (10_000, 3)],
 )
 def test_a_caption_needs_a_chunk_for_each_75_tokens_and_three_are_the_most(length, chunks):
     assert tokens.chunks_needed(length) == chunks
@@ -88,6 +98,9 @@ def test_a_damaged_vocabulary_is_refused(tmp_path, monkeypatch):
 
 
 def test_importing_the_module_loads_no_tokenizer_package():
-    code = "import sys, datasetkit.captions.tokens; print(sorted({'tokenizers', 'torch', 'transformers'} & set(sys.modules)))"
+    code = (
+        "import sys, datasetkit.captions.tokens; print(sorted({'tokenizers', 'torch', "
+        "'transformers'} & set(sys.modules)))"
+    )
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert shown.stdout.strip() == "[]"

@@ -16,19 +16,26 @@ HEADER = "tag_id,name,category,count\n"
 
 def test_the_shipped_file_is_the_published_one():
     data = resources.files("datasetkit").joinpath("data", DATA_FILE).read_bytes()
-    assert hashlib.sha256(data).hexdigest() == "113a49dcfdce42431e7e9fe929e8335d2aea73fba38c5975788c5675deb94ba4"
+    assert (
+        hashlib.sha256(data).hexdigest()
+        == "113a49dcfdce42431e7e9fe929e8335d2aea73fba38c5975788c5675deb94ba4"
+    )
 
 
 def test_all_tags_are_read_with_their_categories():
     vocabulary = load()
-    counts = {name: vocabulary.categories.count(name) for name in ("rating", "general", "character")}
+    counts = {
+        name: vocabulary.categories.count(name) for name in ("rating", "general", "character")
+    }
     assert len(vocabulary.names) == 10_861
     assert counts == {"rating": 4, "general": 8_106, "character": 2_751}
 
 
 def test_no_two_tags_share_a_normal_form():
     vocabulary = load()
-    assert [vocabulary.rank(name) for name in vocabulary.names] == list(range(len(vocabulary.names)))
+    assert [vocabulary.rank(name) for name in vocabulary.names] == list(
+        range(len(vocabulary.names))
+    )
 
 
 def test_names_are_spelled_with_spaces_but_for_the_kaomoji():
@@ -49,7 +56,11 @@ def test_short_tags_are_tags(tag):
 def test_what_is_no_tag_has_no_category_rank_or_spelling(tag):
     vocabulary = load()
     assert tag not in vocabulary
-    assert (vocabulary.category(tag), vocabulary.rank(tag), vocabulary.spelling(tag)) == (None, None, None)
+    assert (vocabulary.category(tag), vocabulary.rank(tag), vocabulary.spelling(tag)) == (
+        None,
+        None,
+        None,
+    )
 
 
 def test_tags_are_found_in_any_spelling():
@@ -103,7 +114,9 @@ def test_person_counts_are_recognised(tag):
     assert PERSON_COUNT.match(tag)
 
 
-@pytest.mark.parametrize("tag", ["multiple girls", "girl", "1girl sandwich", "cat girl", "6++girls", "39"])
+@pytest.mark.parametrize(
+    "tag", ["multiple girls", "girl", "1girl sandwich", "cat girl", "6++girls", "39"]
+)
 def test_other_tags_are_no_person_counts(tag):
     assert not PERSON_COUNT.match(tag)
 

@@ -24,13 +24,18 @@ CAPTIONS = {
 
 @cache
 def shapes(seed: int, size: tuple[int, int] = (512, 512)) -> Image.Image:
-    """Draw sharp shapes, no two seeds alike, with nothing in them that looks like text or a face."""
+    """Draw sharp shapes, no two seeds alike, with nothing in them that looks like text or a
+    face.
+    """
     draw = np.random.default_rng(seed)
     image = Image.new("RGB", size, tuple(draw.integers(0, 256, 3).tolist()))
     pen = ImageDraw.Draw(image)
     for _ in range(12):
         corners = draw.uniform(-0.2, 1.2, (3, 2)) * size
-        pen.polygon([tuple(corner) for corner in corners.tolist()], fill=tuple(draw.integers(0, 256, 3).tolist()))
+        pen.polygon(
+            [tuple(corner) for corner in corners.tolist()],
+            fill=tuple(draw.integers(0, 256, 3).tolist()),
+        )
     return image
 
 
@@ -58,7 +63,9 @@ def caption(image: Path, text: str) -> Path:
 
 
 def sound(folder: Path, first: int = 1) -> Path:
-    """Make a folder of four pictures with captions in which no check finds anything. first: the seed of the first."""
+    """Make a folder of four pictures with captions in which no check finds anything. first: the
+    seed of the first.
+    """
     for seed, (stem, text) in enumerate(CAPTIONS.items(), first):
         caption(picture(folder / f"{stem}.png", seed), text)
     return folder
@@ -94,8 +101,12 @@ def astronauts(number: int) -> Image.Image:
 
 
 def findings(folder: Path, *checks: str, **options: object) -> tuple[Finding, ...]:
-    """Return what some checks, or all, find in a folder; nothing is remembered, which is quicker."""
-    return api.check(folder, api.CheckOptions(only=checks, **options), how=api.How(dry_run=True)).findings  # type: ignore[arg-type]
+    """Return what some checks, or all, find in a folder; nothing is remembered, which is
+    quicker.
+    """
+    return api.check(
+        folder, api.CheckOptions(only=checks, **options), how=api.How(dry_run=True)
+    ).findings  # type: ignore[arg-type]
 
 
 def names(folder: Path, *checks: str, **options: object) -> set[str]:

@@ -1,4 +1,6 @@
-"""The checks of captions and of what they say: for each one a caption that is found, and one that nearly is."""
+"""The checks of captions and of what they say: for each one a caption that is found, and one that
+nearly is.
+"""
 
 import pytest
 
@@ -28,11 +30,16 @@ def renamed(old: str, new: str):
 
 
 LONG = ", ".join(["sks", "1girl", *(f"a sentence of seven words number {n}" for n in range(10))])
-# check: what is done to the captions so that one is found, what nearly does it, the picture that is found
+# check: what is done to the captions so that one is found, what nearly does it, the picture that is
+# found
 CASES = {
     "caption-missing": (lambda f: (f / "b.txt").unlink(), renamed("b.txt", "b.caption"), "b.png"),
     "caption-empty": (write("b.txt", b""), write("b.txt", b"sks"), "b.png"),
-    "caption-unreadable": (write("b.txt", b"sks, caf\xe9\n"), write("b.txt", "sks, café\n".encode()), "b.png"),
+    "caption-unreadable": (
+        write("b.txt", b"sks, caf\xe9\n"),
+        write("b.txt", "sks, café\n".encode()),
+        "b.png",
+    ),
     "bom": (
         write("b.txt", b"\xef\xbb\xbfsks, 1girl, smile, hat\n"),
         write("b.txt", b"sks, 1girl, smile, hat"),
@@ -43,19 +50,51 @@ CASES = {
         write("b.txt", b"\r\n sks, 1girl, smile, hat\r\n\r\n"),
         "b.png",
     ),
-    "caption-name": (renamed("b.txt", "b.caption"), lambda f: (f / "notes.md").write_text("no caption"), "b.png"),
+    "caption-name": (
+        renamed("b.txt", "b.caption"),
+        lambda f: (f / "notes.md").write_text("no caption"),
+        "b.png",
+    ),
     "trigger-missing": (says("b", "1girl, smile, hat"), says("b", "1girl, SKS, hat"), "b.png"),
-    "trigger-twice": (says("b", "sks, 1girl, smile, Sks"), says("b", "sks, 1girl, sks dog"), "b.png"),
+    "trigger-twice": (
+        says("b", "sks, 1girl, smile, Sks"),
+        says("b", "sks, 1girl, sks dog"),
+        "b.png",
+    ),
     "trigger-first": (says("b", "1girl, sks, hat"), says("b", "SKS, 1girl, hat"), "b.png"),
-    "trigger-number": (says("b", "sks, mrs sks, 1girl, hat"), says("b", "sks, 1girl, mrs sks"), "b.png"),
-    "tag-twice": (says("b", "sks, hat, long_hair, long hair"), says("b", "sks, hat, ^_^, ^ ^"), "b.png"),
+    "trigger-number": (
+        says("b", "sks, mrs sks, 1girl, hat"),
+        says("b", "sks, 1girl, mrs sks"),
+        "b.png",
+    ),
+    "tag-twice": (
+        says("b", "sks, hat, long_hair, long hair"),
+        says("b", "sks, hat, ^_^, ^ ^"),
+        "b.png",
+    ),
     "tokens": (says("b", LONG), says("b", ", ".join(["sks", *["hat"] * 37])), "b.png"),
-    "caption-stray": (lambda f: caption(f / "gone.png", "sks"), lambda f: (f / "gone.md").write_text("x"), "gone.txt"),
+    "caption-stray": (
+        lambda f: caption(f / "gone.png", "sks"),
+        lambda f: (f / "gone.md").write_text("x"),
+        "gone.txt",
+    ),
     "unknown": (says("b", "sks, 1girl, long hiar"), says("b", "sks, 1girl, Long_Hair"), "b.png"),
-    "contradiction": (says("b", "sks, 1girl, solo, 2girls"), says("b", "sks, 2girls, multiple girls"), "b.png"),
-    "redundant": (says("b", "sks, long hair, very long hair"), says("b", "sks, very long hair"), "b.png"),
+    "contradiction": (
+        says("b", "sks, 1girl, solo, 2girls"),
+        says("b", "sks, 2girls, multiple girls"),
+        "b.png",
+    ),
+    "redundant": (
+        says("b", "sks, long hair, very long hair"),
+        says("b", "sks, very long hair"),
+        "b.png",
+    ),
     "in-all": (says("c", "sks, 1girl, hat"), says("c", "sks, hat"), "imgs"),
-    "singleton": (says("b", "sks, 1girl, smile, hat, tree"), says("b", "sks, 1girl, smile, hat, sks"), "b.png"),
+    "singleton": (
+        says("b", "sks, 1girl, smile, hat, tree"),
+        says("b", "sks, 1girl, smile, hat, sks"),
+        "b.png",
+    ),
 }
 
 
@@ -78,7 +117,8 @@ def reason(folder, check: str, **options: object) -> str:
     return found.reason
 
 
-# ---- files ----------------------------------------------------------------------------------------------------------
+# ---- files
+# --------------------------------------------------------------------------------------------------
 
 
 def test_a_picture_without_caption_says_what_is_trained_instead(imgs, tmp_path):
@@ -91,7 +131,10 @@ def test_a_picture_without_caption_says_what_is_trained_instead(imgs, tmp_path):
 
 def test_the_caption_of_a_shorter_stem_is_what_sd_scripts_takes(imgs):
     picture(imgs / "a_1_2_3_4.png", 40)
-    assert reason(imgs, "caption-missing") == "has no caption: sd-scripts takes a.txt, whose stem is shorter"
+    assert (
+        reason(imgs, "caption-missing")
+        == "has no caption: sd-scripts takes a.txt, whose stem is shorter"
+    )
 
 
 def test_a_caption_of_blanks_is_empty_too(imgs):
@@ -108,7 +151,9 @@ def test_a_linked_caption_is_not_read(imgs, tmp_path):
     (imgs / "b.txt").unlink()
     (tmp_path / "secret").write_text("theirs", encoding="utf-8")
     (imgs / "b.txt").symlink_to(tmp_path / "secret")
-    result = api.check(imgs, api.CheckOptions(only=("caption-unreadable", "caption-missing", "unknown")))
+    result = api.check(
+        imgs, api.CheckOptions(only=("caption-unreadable", "caption-missing", "unknown"))
+    )
     assert {(f.check, f.path.name) for f in result.findings} == {("caption-unreadable", "b.png")}
 
 
@@ -130,7 +175,8 @@ def test_the_side_car_of_another_picture_is_its_own(imgs):
     assert findings(imgs, "caption-name", "caption-missing") == ()
 
 
-# ---- triggers -------------------------------------------------------------------------------------------------------
+# ---- triggers
+# --------------------------------------------------------------------------------------------------
 
 
 def written(text: str) -> Written:
@@ -154,7 +200,12 @@ def test_the_triggers_are_guessed_from_what_leads_most_captions(texts, triggers)
 
 
 def test_the_trigger_that_is_given_counts_before_the_guess(imgs):
-    assert names(imgs, "trigger-missing", trigger=("other",)) == {"a.png", "b.png", "c.png", "d.png"}
+    assert names(imgs, "trigger-missing", trigger=("other",)) == {
+        "a.png",
+        "b.png",
+        "c.png",
+        "d.png",
+    }
     (imgs / "dsk.toml").write_text('[tag]\ntrigger = ["third"]\n', encoding="utf-8")
     assert "lacks `third`" in {f.reason for f in findings(imgs, "trigger-missing")}
 
@@ -167,8 +218,8 @@ def test_the_class_needs_no_trigger_and_no_caption(tmp_path):
 
 # What needs pixels; it takes its time, and captions do not hang on it.
 PIXELS = (
-    "unreadable", "suffix", "format", "blurred", "duplicate", "near-duplicate", "text", "alpha", "turned", "animated",
-    "faces",
+    "unreadable", "suffix", "format", "blurred", "duplicate", "near-duplicate", "text", "alpha",
+    "turned", "animated", "faces",
 )  # fmt: skip
 
 
@@ -186,7 +237,8 @@ def test_triggers_that_are_there_come_first_once(triggers, tags, ordered, tmp_pa
     assert with_triggers(Place("x", tmp_path, triggers=triggers), tags) == ordered
 
 
-# ---- what the tags say ----------------------------------------------------------------------------------------------
+# ---- what the tags say
+# ----------------------------------------------------------------------------------------------
 
 
 def test_the_nearest_tag_is_named(imgs):
@@ -223,9 +275,15 @@ def test_three_captions_say_nothing_of_all_or_of_one(imgs):
 
 def test_the_tags_of_the_table_of_contradictions_are_tags():
     vocabulary = load()
-    every = {tag for one in load_contradictions() for tag in (*one.tags, *one.unless, *one.only_with)}
+    every = {
+        tag for one in load_contradictions() for tag in (*one.tags, *one.unless, *one.only_with)
+    }
     # Written by people and by other taggers, though not in this vocabulary.
-    assert {tag for tag in every if tag not in vocabulary} <= {"rainbow hair", "white eyes", "colored tips"}
+    assert {tag for tag in every if tag not in vocabulary} <= {
+        "rainbow hair",
+        "white eyes",
+        "colored tips",
+    }
     assert len(every) > 80
 
 

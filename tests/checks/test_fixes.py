@@ -52,12 +52,15 @@ def test_all_that_can_be_mended_is_mended_at_once(imgs):
     result = fix(imgs)
     found = {(f.check, f.path.name) for f in result.findings}
     assert found == {
-        ("bom", "a.png"), ("lines", "a.png"), ("trigger-twice", "b.png"), ("trigger-first", "b.png"),
-        ("tag-twice", "b.png"), ("caption-name", "c.png"), ("caption-name", "d.jpg"), ("suffix", "d.jpg"),
+        ("bom", "a.png"), ("lines", "a.png"), ("trigger-twice", "b.png"),
+        ("trigger-first", "b.png"), ("tag-twice", "b.png"), ("caption-name", "c.png"),
+        ("caption-name", "d.jpg"), ("suffix", "d.jpg"),
     }  # fmt: skip
     assert all(f.fixed for f in result.findings) and result.left == 0
     assert {stem: text(imgs, stem) for stem in MENDED} == MENDED
-    assert {p.name for p in imgs.iterdir() if p.name != ".dsk"} == {f"{s}.{x}" for s in MENDED for x in ("png", "txt")}
+    assert {p.name for p in imgs.iterdir() if p.name != ".dsk"} == {
+        f"{s}.{x}" for s in MENDED for x in ("png", "txt")
+    }
     assert fix(imgs).findings == ()
     assert len(api.history(imgs)) == 1
 

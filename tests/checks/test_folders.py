@@ -1,4 +1,6 @@
-"""The checks of folders: every form that trainers ignore or misread, and numbers that do not fit together."""
+"""The checks of folders: every form that trainers ignore or misread, and numbers that do not fit
+together.
+"""
 
 import os
 import shutil
@@ -40,7 +42,8 @@ def latents(folder, *, stale: bool) -> None:
     older(*((cache, folder / "a.png") if stale else (folder / "a.png", cache)))
 
 
-# check: what is done to the data set so that it is found, what nearly does it, the folder or file that is found
+# check: what is done to the data set so that it is found, what nearly does it, the folder or file
+# that is found
 CASES = {
     "folder-name": (
         lambda r: pictures(r / "train" / "3-dog", 2),
@@ -72,7 +75,11 @@ CASES = {
         lambda r: [caption(r / "train" / "3_sks" / f"{s}.png", "1girl, sks") for s in "abcd"],
         "3_sks",
     ),
-    "reg-surplus": (lambda r: pictures(r / "reg" / "1_girl", 9), lambda r: pictures(r / "reg" / "1_girl", 8), "1_girl"),
+    "reg-surplus": (
+        lambda r: pictures(r / "reg" / "1_girl", 9),
+        lambda r: pictures(r / "reg" / "1_girl", 8),
+        "1_girl",
+    ),
     "latents": (
         lambda r: latents(r / "train" / "3_sks", stale=True),
         lambda r: latents(r / "train" / "3_sks", stale=False),
@@ -115,17 +122,21 @@ def reason(folder, check: str, **options: object) -> str:
     return found.reason
 
 
-# ---- names ----------------------------------------------------------------------------------------------------------
+# ---- names
+# --------------------------------------------------------------------------------------------------
 
 MISREAD = {
-    "10-foo": "the number is not followed by an underscore; trainers ignore it; did you mean 10_foo?",
-    "10 foo": "the number is not followed by an underscore; trainers ignore it; did you mean 10_foo?",
+    "10-foo": "the number is not followed by an underscore; trainers ignore it; did you mean "
+    "10_foo?",
+    "10 foo": "the number is not followed by an underscore; trainers ignore it; did you mean "
+    "10_foo?",
     "foo": "no number of repeats stands before the first underscore; trainers ignore it",
     "0_foo": "the repeats are less than 1; trainers ignore it",
     "-1_foo": "the repeats are less than 1; trainers ignore it",
     "1_000_x": "the concept begins with a second number; trainers read 1 x `000_x`",
     "05_foo": "without a leading zero; trainers read 5 x `foo`; did you mean 5_foo?",
-    "\uff11\uff10_foo": "the number is not written as plain digits without a leading zero; trainers read 10 x `foo`; "
+    "\uff11\uff10_foo": "the number is not written as plain digits without a leading zero; "
+    "trainers read 10 x `foo`; "
     "did you mean 10_foo?",
     "7_": "no concept follows the number; trainers read 7 x ``",
     "7": "no concept follows the number; trainers read 7 x ``",
@@ -145,7 +156,9 @@ def test_folders_that_trainers_misread_are_looked_into_and_ignored_ones_are_not(
     assert found == {"05_misread"}
 
 
-@given(st.text(st.characters(codec="utf-8", exclude_categories=("Cc", "Cs")), min_size=1, max_size=12))
+@given(
+    st.text(st.characters(codec="utf-8", exclude_categories=("Cc", "Cs")), min_size=1, max_size=12)
+)
 def test_a_name_that_is_suggested_is_one_by_the_grammar(name):
     better = proper_name(name)
     assert better is None or (better != name and isinstance(parse(better), Concept))
@@ -188,29 +201,39 @@ def test_in_a_plain_folder_recursive_looks_below(tmp_path):
     assert names(tmp_path, "caption-missing", recursive=True) == {"60.png"}
 
 
-# ---- numbers --------------------------------------------------------------------------------------------------------
+# ---- numbers
+# --------------------------------------------------------------------------------------------------
 
 
 def test_surplus_regularisation_pictures_are_counted(root):
-    # 4 pictures x 3 repeats are 12 visits; TRAINING 2.4: 13 regularisation pictures are matched up to the 12th.
+    # 4 pictures x 3 repeats are 12 visits; TRAINING 2.4: 13 regularisation pictures are matched up
+    # to the 12th.
     pictures(root / "reg" / "1_girl", 9)
     said = reason(root, "reg-surplus")
-    assert said == ("1 of 13 are never used: 13 visits wanted, training has 12; use fewer, or more training repeats")
+    assert said == (
+        "1 of 13 are never used: 13 visits wanted, training has 12; use fewer, or more "
+        "training repeats"
+    )
 
 
 def test_the_repeats_that_would_use_all_regularisation_pictures_are_said(root):
     (root / "reg" / "1_girl").rename(root / "reg" / "6_girl")
-    assert reason(root, "reg-surplus").endswith("24 visits wanted, training has 12; 3 repeats would use them all")
+    assert reason(root, "reg-surplus").endswith(
+        "24 visits wanted, training has 12; 3 repeats would use them all"
+    )
 
 
 def test_latents_of_a_picture_that_is_gone_are_said(root):
     folder = root / "train" / "3_sks"
     latents(folder, stale=False)
     (folder / "gone.npz").write_bytes(b"PK")
-    assert {f.path.name: f.reason for f in findings(root, "latents")} == {"gone.npz": "its picture is gone"}
+    assert {f.path.name: f.reason for f in findings(root, "latents")} == {
+        "gone.npz": "its picture is gone"
+    }
 
 
-# ---- a laid-out set and its source ----------------------------------------------------------------------------------
+# ---- a laid-out set and its source
+# ----------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -240,7 +263,8 @@ def test_the_source_may_be_gone(project):
     assert findings(project / "dataset", "differs") == ()
 
 
-# ---- which folders are looked at ------------------------------------------------------------------------------------
+# ---- which folders are looked at
+# ------------------------------------------------------------------------------------
 
 
 def test_a_dsk_toml_names_the_concepts_and_their_triggers(tmp_path):
@@ -248,11 +272,15 @@ def test_a_dsk_toml_names_the_concepts_and_their_triggers(tmp_path):
     sound(tmp_path / "two", 21)
     (tmp_path / "dsk.toml").write_text(
         '[run]\nsteps = ["tag"]\n'
-        '[[concept]]\nfolder = "one"\ntrigger = ["sks"]\n[[concept]]\nfolder = "two"\ntrigger = ["other"]\n',
+        '[[concept]]\nfolder = "one"\ntrigger = ["sks"]\n[[concept]]\nfolder = "two"\ntrigger '
+        '= ["other"]\n',
         encoding="utf-8",
     )
     found = find_places(tmp_path)
-    assert [(place.folder.name, place.triggers) for place in found.places] == [("one", ("sks",)), ("two", ("other",))]
+    assert [(place.folder.name, place.triggers) for place in found.places] == [
+        ("one", ("sks",)),
+        ("two", ("other",)),
+    ]
     missing = findings(tmp_path, "trigger-missing")
     assert {f.path.parent.name for f in missing} == {"two"} and len(missing) == 4
 

@@ -11,7 +11,17 @@ from PIL import Image, ImageFilter
 from datasetkit import api
 from datasetkit.checks.images import proper_name
 from datasetkit.stages.check import reveal
-from tests.checks.sets import astronauts, caption, encoded, findings, names, picture, shapes, sound, text_on
+from tests.checks.sets import (
+    astronauts,
+    caption,
+    encoded,
+    findings,
+    names,
+    picture,
+    shapes,
+    sound,
+    text_on,
+)
 
 
 @pytest.fixture
@@ -47,9 +57,14 @@ def grain(radius: float) -> Image.Image:
     return detailed.filter(ImageFilter.GaussianBlur(radius))
 
 
-# check: what is done to b.png so that it is found, what is done so that it nearly is, the file that is found
+# check: what is done to b.png so that it is found, what is done so that it nearly is, the file that
+# is found
 CASES = {
-    "unreadable": (lambda f: cut_short(f / "b.png"), lambda f: (f / "notes.md").write_text("no picture"), "b.png"),
+    "unreadable": (
+        lambda f: cut_short(f / "b.png"),
+        lambda f: (f / "notes.md").write_text("no picture"),
+        "b.png",
+    ),
     "suffix": (
         lambda f: (f / "b.png").rename(f / "b.jpg"),
         lambda f: (f / "b.png").rename(f / "b.PNG"),
@@ -70,7 +85,11 @@ CASES = {
         lambda f: picture(f / "b.png", 2, (1024, 512)),
         "b.png",
     ),
-    "blurred": (lambda f: grain(6).save(f / "b.png"), lambda f: grain(0).save(f / "b.png"), "b.png"),
+    "blurred": (
+        lambda f: grain(6).save(f / "b.png"),
+        lambda f: grain(0).save(f / "b.png"),
+        "b.png",
+    ),
     "duplicate": (
         lambda f: shapes(2).save(f / "e.bmp"),
         lambda f: shapes(2).transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(f / "e.bmp"),
@@ -159,7 +178,8 @@ def test_mixed_case_suffixes_are_not_found_by_trainers(imgs):
 
 def test_the_scale_and_the_bucket_are_those_of_the_resolution(imgs):
     picture(imgs / "b.png", 2, (300, 900))
-    # TRAINING: at 512 the bucket is 256x832 and 300x900 is shrunk to 277x832; at 1024 it is 576x1728, 1.92 x.
+    # TRAINING: at 512 the bucket is 256x832 and 300x900 is shrunk to 277x832; at 1024 it is
+    # 576x1728, 1.92 x.
     assert names(imgs, "small") == set()
     said = {f.path.name: f.reason for f in findings(imgs, "small", resolution=1024)}
     assert said["b.png"] == "300x900 is enlarged 1.92 x for its bucket of 576x1728"
@@ -182,7 +202,11 @@ def test_what_a_bucket_cuts_off_is_a_share_of_the_area(imgs):
 def test_the_blur_measure_rises_with_blur(imgs):
     for n, radius in enumerate((0.5, 2, 8)):
         grain(radius).save(imgs / f"g{n}.png")
-    found = {f.path.name: f.weight for f in findings(imgs, "blurred", blur=0.05) if f.path.name.startswith("g")}
+    found = {
+        f.path.name: f.weight
+        for f in findings(imgs, "blurred", blur=0.05)
+        if f.path.name.startswith("g")
+    }
     assert found["g0.png"] < found["g1.png"] < found["g2.png"] <= 1
 
 
@@ -244,17 +268,32 @@ def test_a_style_may_have_many_faces_and_so_may_the_class(imgs):
 @pytest.mark.parametrize("orientation", range(2, 9))
 def test_a_turned_picture_has_the_findings_of_the_upright_one_and_its_turn(orientation, imgs):
     with_exif(imgs / "b.png", 1)
-    upright = {(f.check, f.path.name, f.reason) for f in findings(imgs, *QUICK, upscale=1.0, blur=0.0)}
+    upright = {
+        (f.check, f.path.name, f.reason) for f in findings(imgs, *QUICK, upscale=1.0, blur=0.0)
+    }
     turned = shapes(2).transpose(_BACK[orientation])
     exif = Image.Exif()
     exif[0x0112] = orientation
     turned.save(imgs / "b.png", exif=exif)
-    found = {(f.check, f.path.name, f.reason) for f in findings(imgs, *QUICK, "turned", upscale=1.0, blur=0.0)}
+    found = {
+        (f.check, f.path.name, f.reason)
+        for f in findings(imgs, *QUICK, "turned", upscale=1.0, blur=0.0)
+    }
     said = f"EXIF orientation {orientation} is ignored: it is trained turned or mirrored"
     assert found == upright | {("turned", "b.png", said)}
 
 
-QUICK = ("small", "cut", "blurred", "duplicate", "near-duplicate", "alpha", "suffix", "format", "animated")
+QUICK = (
+    "small",
+    "cut",
+    "blurred",
+    "duplicate",
+    "near-duplicate",
+    "alpha",
+    "suffix",
+    "format",
+    "animated",
+)
 # What a viewer undoes: the transposition that makes the stored pixels of the upright ones.
 _BACK = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,

@@ -1,4 +1,6 @@
-"""The page of `dsk check` lists every check with its measure, threshold and fix, as the table of checks has them."""
+"""The page of `dsk check` lists every check with its measure, threshold and fix, as the table of
+checks has them.
+"""
 
 from pathlib import Path
 

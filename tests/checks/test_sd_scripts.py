@@ -1,4 +1,6 @@
-"""`dsk check --as sd-scripts`: the captions and buckets that this trainer would use, by the rules of its own code."""
+"""`dsk check --as sd-scripts`: the captions and buckets that this trainer would use, by the rules
+of its own code.
+"""
 
 import csv
 import io
@@ -45,7 +47,14 @@ def test_crops_of_faces_take_the_caption_of_the_shorter_stem(tmp_path):
 
 @pytest.mark.parametrize(
     ("name", "listed"),
-    [("a.png", True), ("a.PNG", True), ("a.Png", False), ("a.jpeg", True), ("a.gif", False), ("a.avif", False)],
+    [
+        ("a.png", True),
+        ("a.PNG", True),
+        ("a.Png", False),
+        ("a.jpeg", True),
+        ("a.gif", False),
+        ("a.avif", False),
+    ],
 )
 def test_pictures_are_listed_by_their_suffix_in_lower_or_upper_case(name, listed, tmp_path):
     assert is_listed(tmp_path / name) is listed
@@ -95,7 +104,11 @@ def test_a_data_set_is_shown_folder_by_folder_with_its_troubles(tmp_path):
     view = api.as_sd_scripts(root, api.CheckOptions())
     seen = {p.path.name: p for p in view.pictures}
     assert [p.concept for p in view.pictures] == ["sks"] * 5 + ["girl"] * 4
-    assert (seen["a.png"].caption, seen["a.png"].repeats, seen["a.png"].is_reg) == ("sks, 1girl, smile", 3, False)
+    assert (seen["a.png"].caption, seen["a.png"].repeats, seen["a.png"].is_reg) == (
+        "sks, 1girl, smile",
+        3,
+        False,
+    )
     assert seen["b.png"].trouble == "stops: b.txt is empty (0 bytes)"
     assert (seen["c.png"].caption, seen["c.png"].trouble) == ("sks", "")
     assert seen["d.Png"].trouble.startswith("left out: .Png")

@@ -7,7 +7,15 @@ from hypothesis import strategies as st
 from PIL import Image, ImageFilter
 
 from datasetkit.vision.blur import blur
-from datasetkit.vision.text import TextFinder, decode, find_text, model_size, prepare, rectangle, regions
+from datasetkit.vision.text import (
+    TextFinder,
+    decode,
+    find_text,
+    model_size,
+    prepare,
+    rectangle,
+    regions,
+)
 from tests.checks.sets import ASSETS, shapes, text_on
 
 
@@ -16,7 +24,8 @@ def finder() -> TextFinder:
     return TextFinder()
 
 
-# ---- text -----------------------------------------------------------------------------------------------------------
+# ---- text
+# --------------------------------------------------------------------------------------------------
 
 
 def test_a_line_of_text_is_found_where_it_stands(finder):
@@ -44,7 +53,9 @@ def test_boxes_are_in_pixels_of_the_picture_whatever_its_size(finder):
     )
 
 
-@pytest.mark.parametrize("path", sorted((ASSETS / "sylvie").glob("*smile.png")) + sorted(ASSETS.glob("photos/c*.png")))
+@pytest.mark.parametrize(
+    "path", sorted((ASSETS / "sylvie").glob("*smile.png")) + sorted(ASSETS.glob("photos/c*.png"))
+)
 def test_pictures_without_text_have_none(path, finder):
     with Image.open(path) as image:
         assert finder.find(image.convert("RGB")) == ()
@@ -63,7 +74,9 @@ def test_the_model_gets_sides_of_whole_blocks(width, height):
 def test_the_model_gets_blue_first_and_imagenets_spread():
     pixels = prepare(Image.new("RGB", (64, 32), (255, 0, 0)))
     assert pixels.shape == (1, 3, 32, 64)
-    assert pixels[0, :, 0, 0] == pytest.approx([-0.485 / 0.229, -0.456 / 0.224, (1 - 0.406) / 0.225], abs=1e-5)
+    assert pixels[0, :, 0, 0] == pytest.approx(
+        [-0.485 / 0.229, -0.456 / 0.224, (1 - 0.406) / 0.225], abs=1e-5
+    )
 
 
 def test_specks_and_faint_areas_are_no_lines():
@@ -115,7 +128,8 @@ def test_the_rectangle_holds_every_point(points):
         assert inside.max() <= length / 2 + 1e-6
 
 
-# ---- blur -----------------------------------------------------------------------------------------------------------
+# ---- blur
+# --------------------------------------------------------------------------------------------------
 
 
 def detailed() -> Image.Image:
@@ -124,7 +138,9 @@ def detailed() -> Image.Image:
 
 
 def test_blur_rises_with_each_blurring():
-    values = [blur(detailed().filter(ImageFilter.GaussianBlur(radius))) for radius in (0, 1, 2, 4, 8)]
+    values = [
+        blur(detailed().filter(ImageFilter.GaussianBlur(radius))) for radius in (0, 1, 2, 4, 8)
+    ]
     assert values == sorted(values)
     assert values[0] < 0.3 and values[-1] > 0.6
 

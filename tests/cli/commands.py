@@ -8,7 +8,9 @@ import typer.main
 
 from datasetkit.cli import check, dataset, images, main, prepare, project, review, train
 
-assert check and dataset and prepare and project and review and train and images  # each registers its commands
+assert (
+    check and dataset and prepare and project and review and train and images
+)  # each registers its commands
 
 
 def commands() -> dict[str, Any]:
@@ -24,7 +26,9 @@ def commands() -> dict[str, Any]:
 
 
 def options(command: Any) -> list[str]:
-    """Return the long names of a command's options, without --help and without the second half of switches."""
+    """Return the long names of a command's options, without --help and without the second half of
+    switches.
+    """
     return [
         next(name for name in param.opts if name.startswith("--"))
         for param in command.params

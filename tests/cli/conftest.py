@@ -1,4 +1,6 @@
-"""What tests of the commands share: a runner in this process, tiny pictures, a toy tagger, and a tree's snapshot."""
+"""What tests of the commands share: a runner in this process, tiny pictures, a toy tagger, and a
+tree's snapshot.
+"""
 
 from __future__ import annotations
 
@@ -42,7 +44,9 @@ def toy_tagger(monkeypatch):
     """Let `basic` be the toy, and let there be no network for the others."""
 
     def unreachable(model):
-        raise hub.FetchError(f"the tagger {model.name} is not on this machine", hint=f"run `{model.command}`")
+        raise hub.FetchError(
+            f"the tagger {model.name} is not on this machine", hint=f"run `{model.command}`"
+        )
 
     monkeypatch.setitem(registry.TAGGERS, registry.BASIC, "tests.cli.toy:Toy")
     monkeypatch.setattr(models, "fetch", unreachable)
@@ -84,7 +88,9 @@ def pictures(folder: Path, number: int = 3) -> list[Path]:
 
 
 def captions(folder: Path) -> dict[str, str]:
-    """Return the text of every caption file by stem, without the final newline that each must have."""
+    """Return the text of every caption file by stem, without the final newline that each
+    must have.
+    """
     found = {}
     for path in sorted(folder.glob("*.txt")):
         data = path.read_bytes().decode("utf-8")
@@ -94,14 +100,19 @@ def captions(folder: Path) -> dict[str, str]:
 
 
 def snapshot(root: Path, *, all_of_it: bool = True) -> dict[str, tuple[str, int]]:
-    """Return kind or hash, and mtime, of everything below a folder; `.dsk` only if all of it is asked for."""
+    """Return kind or hash, and mtime, of everything below a folder; `.dsk` only if all of it is
+    asked for.
+    """
     found = {}
     for path in sorted(root.rglob("*")):
         below = path.relative_to(root)
         if not all_of_it and ".dsk" in below.parts:
             continue
         if path.is_file():
-            found[str(below)] = (hashlib.sha256(path.read_bytes()).hexdigest(), path.lstat().st_mtime_ns)
+            found[str(below)] = (
+                hashlib.sha256(path.read_bytes()).hexdigest(),
+                path.lstat().st_mtime_ns,
+            )
         else:
             found[str(below)] = ("folder", path.lstat().st_mtime_ns if all_of_it else 0)
     return found

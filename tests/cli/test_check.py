@@ -24,7 +24,9 @@ QUICK = ("--skip", ",".join(PIXELS))
 
 @pytest.fixture
 def spoiled(here):
-    """A set with a missing trigger, a mark, a tag that nobody knows and a picture that cannot be read."""
+    """A set with a missing trigger, a mark, a tag that nobody knows and a picture that cannot be
+    read.
+    """
     imgs = sound(here / "imgs")
     caption(imgs / "a.png", "1girl, smile")
     (imgs / "b.txt").write_bytes(b"\xef\xbb\xbfsks, 1girl, long hiar, smile, hat\n")
@@ -32,7 +34,8 @@ def spoiled(here):
     return imgs
 
 
-# ---- the screen -----------------------------------------------------------------------------------------------------
+# ---- the screen
+# --------------------------------------------------------------------------------------------------
 
 
 def test_one_screen_tells_what_was_found_group_by_group_with_the_next_step(dsk, spoiled):
@@ -126,13 +129,20 @@ def test_wrong_input_is_refused_in_words(arguments, code, said, dsk, spoiled):
     assert snapshot(spoiled) == before
 
 
-# ---- the files ------------------------------------------------------------------------------------------------------
+# ---- the files
+# --------------------------------------------------------------------------------------------------
 
 
 def test_the_table_has_a_row_for_each_finding(dsk, spoiled):
     assert dsk("check", "imgs", "--skip", "text,faces", "--csv", "out/found.csv", "--fix").code == 0
-    rows = list(csv.DictReader(io.StringIO((spoiled.parent / "out" / "found.csv").read_text(encoding="utf-8"))))
-    assert [(r["group"], r["check"], r["path"], r["fixed"]) for r in rows if r["check"] != "singleton"] == [
+    rows = list(
+        csv.DictReader(
+            io.StringIO((spoiled.parent / "out" / "found.csv").read_text(encoding="utf-8"))
+        )
+    )
+    assert [
+        (r["group"], r["check"], r["path"], r["fixed"]) for r in rows if r["check"] != "singleton"
+    ] == [
         ("picture", "unreadable", "e.jpg", ""),
         ("caption", "bom", "b.png", "yes"),
         ("caption", "trigger-missing", "a.png", ""),
@@ -154,12 +164,15 @@ def test_names_that_are_no_text_stand_in_the_table_spelled_out(here):
     sound(here / "imgs")
     bad = (here / "imgs").joinpath("bad\udcff.png")
     bad.write_bytes(encoded(9))
-    result = api.check(here / "imgs", api.CheckOptions(only=("unreadable",), csv=str(here / "found.csv")))
+    result = api.check(
+        here / "imgs", api.CheckOptions(only=("unreadable",), csv=str(here / "found.csv"))
+    )
     assert len(result.findings) == 1
     assert r"bad\xff.png" in (here / "found.csv").read_text(encoding="utf-8")
 
 
-# ---- what is remembered ---------------------------------------------------------------------------------------------
+# ---- what is remembered
+# ---------------------------------------------------------------------------------------------
 
 
 def count_looks(monkeypatch) -> list[int]:
@@ -192,7 +205,10 @@ def test_other_thresholds_look_at_nothing_again(here, monkeypatch):
     imgs = sound(here / "imgs")
     text_on(shapes(2)).save(imgs / "b.png")
     seen = count_looks(monkeypatch)
-    found = [len(api.check(imgs, api.CheckOptions(only=("text",), text=least)).findings) for least in (0.6, 1.0)]
+    found = [
+        len(api.check(imgs, api.CheckOptions(only=("text",), text=least)).findings)
+        for least in (0.6, 1.0)
+    ]
     assert found == [1, 0] and seen == [4, 0]
 
 
@@ -208,7 +224,13 @@ def test_looks_survive_the_store(here):
         record = ImageRecord(imgs / "a.png", "0", 512, 512)
         row = worker.prepare(record)["looks"]
     seen = unpack_looks(row)
-    assert (seen.format, seen.frames, seen.orientation, seen.revealed, seen.hidden) == ("PNG", 1, 1, 0.0, "")
+    assert (seen.format, seen.frames, seen.orientation, seen.revealed, seen.hidden) == (
+        "PNG",
+        1,
+        1,
+        0.0,
+        "",
+    )
     assert 0 < seen.blur < 0.5 and len(seen.look) == LOOK_BYTES
 
 

@@ -1,4 +1,6 @@
-"""`dsk tag` by hand in a project: a concept's own table joins [tag], and the command line wins over both."""
+"""`dsk tag` by hand in a project: a concept's own table joins [tag], and the command line wins over
+both.
+"""
 
 import pytest
 
@@ -37,12 +39,18 @@ def test_tagging_the_work_folder_by_hand_gives_the_captions_of_the_run(dsk, proj
     assert captions(project / "work" / "girl") == dict.fromkeys(("a1", "a2"), OF_RUN)
     before = snapshot(project, all_of_it=False)
     ended = dsk("tag", "work/girl")
-    assert ended.code == 0 and "wrote 0 captions" in ended.out and snapshot(project, all_of_it=False) == before
+    assert (
+        ended.code == 0
+        and "wrote 0 captions" in ended.out
+        and snapshot(project, all_of_it=False) == before
+    )
 
 
 def test_another_threshold_by_hand_keeps_the_concepts_trigger(dsk, project):
     dsk("tag", "work/girl", "--threshold", "0.9")
-    assert captions(project / "work" / "girl") == dict.fromkeys(("a1", "a2"), "Sks girl, apron, 1girl, solo")
+    assert captions(project / "work" / "girl") == dict.fromkeys(
+        ("a1", "a2"), "Sks girl, apron, 1girl, solo"
+    )
 
 
 def test_the_folder_of_raw_pictures_is_the_concepts_too(dsk, project):
@@ -56,7 +64,18 @@ def test_a_concept_without_a_trigger_has_that_of_the_tag_table(dsk, project):
 
 
 def test_the_command_line_wins_over_both_tables(dsk, project):
-    dsk("tag", "work/girl", "--threshold", "0.9", "--trigger", "Line", "--additional", "hat", "--exclude", "solo")
+    dsk(
+        "tag",
+        "work/girl",
+        "--threshold",
+        "0.9",
+        "--trigger",
+        "Line",
+        "--additional",
+        "hat",
+        "--exclude",
+        "solo",
+    )
     assert captions(project / "work" / "girl")["a1"] == "Line, hat, 1girl"
     dsk("tag", "work/girl", "--exclude", "solo")
     assert {"lips", "nose"} <= set(captions(project / "work" / "girl")["a1"].split(", "))

@@ -1,4 +1,6 @@
-"""plan-repeats, layout, reg, report, export, import: the data set that trainers read, and what is said about it."""
+"""plan-repeats, layout, reg, report, export, import: the data set that trainers read, and what is
+said about it.
+"""
 
 import csv
 import io
@@ -24,7 +26,8 @@ def row(ended, name):
     return next(line.split() for line in ended.out.splitlines() if line.startswith(name + " "))
 
 
-# ---- plan-repeats -----------------------------------------------------------------------------------------------
+# ---- plan-repeats
+# -----------------------------------------------------------------------------------------------
 
 
 def test_ten_pictures_at_batch_2_need_20_repeats_for_a_thousand_steps(dsk):
@@ -45,12 +48,17 @@ def test_a_plan_in_the_folder_of_a_dsk_toml_takes_its_concepts_and_its_train_tab
     pictures(here / "a", 4)
     pictures(here / "b", 2)
     (here / "dsk.toml").write_text(
-        '[train]\ntrain_batch_size = 2\n[[concept]]\nfolder = "a"\n[[concept]]\nname = "sks"\nfolder = "b"\n',
+        '[train]\ntrain_batch_size = 2\n[[concept]]\nfolder = "a"\n[[concept]]\nname = '
+        '"sks"\nfolder = "b"\n',
         encoding="utf-8",
     )
     ended = dsk(*PLAN)
     assert ended.code == 0 and "batch 2" in ended.out
-    assert row(ended, "a")[1:4] == ["4", "50", "200"] and row(ended, "sks")[1:4] == ["2", "100", "200"]
+    assert row(ended, "a")[1:4] == ["4", "50", "200"] and row(ended, "sks")[1:4] == [
+        "2",
+        "100",
+        "200",
+    ]
 
 
 def test_a_plan_says_what_layout_will_do_unless_it_is_told_otherwise(dsk, here):
@@ -66,7 +74,9 @@ def test_a_plan_says_what_layout_will_do_unless_it_is_told_otherwise(dsk, here):
 def test_a_plan_in_an_empty_folder_is_one_clear_line(dsk, here):
     ended = dsk(*PLAN)
     assert (ended.code, ended.out) == (10, "")
-    assert ended.err.startswith(f"error: {here} holds no pictures, no <repeats>_<concept> folders and no dsk.toml")
+    assert ended.err.startswith(
+        f"error: {here} holds no pictures, no <repeats>_<concept> folders and no dsk.toml"
+    )
     assert len(ended.err.splitlines()) == 2 and "--images N" in ended.err
 
 
@@ -94,12 +104,18 @@ def test_applying_needs_folders_to_rename(dsk, here):
     assert dsk("plan-repeats", "--images", "3", "--apply").code == 2
 
 
-# ---- layout -----------------------------------------------------------------------------------------------------
+# ---- layout
+# --------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
     ("argument", "folder"),
-    [("20_sks girl=imgs", "20_sks girl"), ("sks=imgs", "33_sks"), ("imgs", "33_imgs"), ("7_own", "7_own")],
+    [
+        ("20_sks girl=imgs", "20_sks girl"),
+        ("sks=imgs", "33_sks"),
+        ("imgs", "33_imgs"),
+        ("7_own", "7_own"),
+    ],
 )
 def test_the_forms_of_a_concept(dsk, here, argument, folder):
     captioned(here / "imgs")
@@ -123,7 +139,9 @@ def test_pictures_are_links_and_captions_are_copies(dsk, here):
     laid_out = here / "dataset" / "train" / "5_sks"
     assert inode(laid_out / "a1.png") == inode(source / "a1.png")
     assert inode(laid_out / "a1.txt") != inode(source / "a1.txt")
-    assert (laid_out / "masks" / "a1.png").read_bytes() == (source / "masks" / "a1.png").read_bytes()
+    assert (laid_out / "masks" / "a1.png").read_bytes() == (
+        source / "masks" / "a1.png"
+    ).read_bytes()
     (source / "a1.txt").write_text("sks, edited\n", encoding="utf-8")
     assert captions(laid_out)["a1"] == "sks, 1girl, tag 1"
     assert "1 change " in dsk("layout", "5_sks=imgs").out
@@ -135,7 +153,9 @@ def test_laying_out_again_does_nothing(dsk, here):
     dsk("layout", "sks=imgs")
     before = snapshot(here, all_of_it=False)
     again = dsk("layout", "sks=imgs")
-    assert again.code == 0 and "train/33_sks is as wanted" in again.out and "history" not in again.out
+    assert (
+        again.code == 0 and "train/33_sks is as wanted" in again.out and "history" not in again.out
+    )
     assert snapshot(here, all_of_it=False) == before
 
 
@@ -156,7 +176,9 @@ def test_other_repeats_rename_the_folder(dsk, here):
     captioned(here / "imgs")
     dsk("layout", "5_sks=imgs")
     dry = dsk("layout", "8_sks=imgs", "--dry-run")
-    assert "train/5_sks -> train/8_sks" in dry.out and (here / "dataset" / "train" / "5_sks").is_dir()
+    assert (
+        "train/5_sks -> train/8_sks" in dry.out and (here / "dataset" / "train" / "5_sks").is_dir()
+    )
     kept = inode(here / "dataset" / "train" / "5_sks" / "a1.txt")
     ended = dsk("layout", "8_sks=imgs")
     assert [p.name for p in (here / "dataset" / "train").iterdir()] == ["8_sks"]
@@ -192,7 +214,8 @@ def test_an_edited_laid_out_caption_is_refreshed_and_can_be_taken_back(dsk, here
     assert copy.read_text(encoding="utf-8") == "edited in the wrong place\n"
 
 
-# ---- reg --------------------------------------------------------------------------------------------------------
+# ---- reg
+# --------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -207,7 +230,9 @@ def test_a_reg_set_is_balanced_and_has_no_captions(dsk, here, laid_out):
     ended = dsk("reg", "women", "--class", "1girl")
     assert ended.code == 0 and "5 x 4 = 20 visits beside 24 of the training set" in ended.out
     assert "balanced" in ended.out
-    assert sorted(p.name for p in (laid_out / "reg" / "4_1girl").iterdir()) == [f"a{n}.png" for n in range(1, 6)]
+    assert sorted(p.name for p in (laid_out / "reg" / "4_1girl").iterdir()) == [
+        f"a{n}.png" for n in range(1, 6)
+    ]
     assert dsk("plan-repeats", "dataset", "--json").result["plan"]["reg"]["images"] == 5
 
 
@@ -240,7 +265,8 @@ def test_reg_pictures_that_cannot_be_read_are_the_reason(dsk, here, laid_out):
     assert ended.code == 10 and "x.jpg" in ended.err and not (laid_out / "reg").exists()
 
 
-# ---- report -----------------------------------------------------------------------------------------------------
+# ---- report
+# --------------------------------------------------------------------------------------------------
 
 
 def test_the_tables_hold_the_tags_and_the_pairs(dsk, here):
@@ -248,7 +274,9 @@ def test_the_tables_hold_the_tags_and_the_pairs(dsk, here):
     (source / "a1.txt").write_text("sks, =_=, 1girl\n", encoding="utf-8")
     ended = dsk("report", "imgs", "--trigger", "sks", "--out", "tables")
     assert ended.code == 0 and "tags.csv, pairs.csv to tables" in ended.out
-    rows = list(csv.DictReader(io.StringIO((here / "tables" / "tags.csv").read_bytes().decode("utf-8-sig"))))
+    rows = list(
+        csv.DictReader(io.StringIO((here / "tables" / "tags.csv").read_bytes().decode("utf-8-sig")))
+    )
     total = {r["tag"]: r for r in rows if r["concept"] == "(total)"}
     assert total["1girl"]["images"] == "3" and total["tag 2"]["images"] == "1"
     assert total["sks"]["category"] == "trigger" and "=_=" in total
@@ -284,7 +312,8 @@ def test_a_report_as_json_has_null_for_scores_that_nobody_gave(dsk, here):
     assert "NaN" not in ended.out
 
 
-# ---- export -----------------------------------------------------------------------------------------------------
+# ---- export
+# --------------------------------------------------------------------------------------------------
 
 
 def test_kohyas_files_hold_the_numbers_of_the_plan(dsk, here, laid_out):
@@ -296,7 +325,12 @@ def test_kohyas_files_hold_the_numbers_of_the_plan(dsk, here, laid_out):
     assert data["general"]["caption_extension"] == ".txt" and data["general"]["keep_tokens"] == 1
     train, reg = data["datasets"][0]["subsets"]
     assert train == {"class_tokens": "sks", "num_repeats": 6, "image_dir": "train/6_sks"}
-    assert reg == {"is_reg": True, "class_tokens": "1girl", "num_repeats": 4, "image_dir": "reg/4_1girl"}
+    assert reg == {
+        "is_reg": True,
+        "class_tokens": "1girl",
+        "num_repeats": 4,
+        "image_dir": "reg/4_1girl",
+    }
     config = tomllib.loads((laid_out / "config.toml").read_text(encoding="utf-8"))
     assert config["training_arguments"]["max_train_epochs"] == 10
     assert config["saving_arguments"]["save_model_as"] == "safetensors"
@@ -304,7 +338,8 @@ def test_kohyas_files_hold_the_numbers_of_the_plan(dsk, here, laid_out):
 
 def test_the_train_table_reaches_kohyas_config(dsk, here, laid_out):
     (here / "dsk.toml").write_text(
-        '[train]\nlearning_rate = 0.0003\nresolution = 768\ntrain_batch_size = 3\n[tag]\ntrigger = ["sks", "1girl"]\n',
+        "[train]\nlearning_rate = 0.0003\nresolution = 768\ntrain_batch_size = "
+        '3\n[tag]\ntrigger = ["sks", "1girl"]\n',
         encoding="utf-8",
     )
     assert dsk("export", "dataset").code == 0
@@ -321,18 +356,31 @@ def test_masks_are_exported_where_sd_scripts_takes_them(dsk, here, laid_out):
         (folder / "masks").mkdir(exist_ok=True)
         Image.new("L", (64, 64), 255).save(folder / "masks" / image.name)
     assert dsk("export", "dataset").code == 0
-    (train,) = tomllib.loads((laid_out / "dataset.toml").read_text(encoding="utf-8"))["datasets"][0]["subsets"]
-    assert train == {"num_repeats": 6, "image_dir": "train/6_sks", "conditioning_data_dir": "train/6_sks/masks"}
+    (train,) = tomllib.loads((laid_out / "dataset.toml").read_text(encoding="utf-8"))["datasets"][
+        0
+    ]["subsets"]
+    assert train == {
+        "num_repeats": 6,
+        "image_dir": "train/6_sks",
+        "conditioning_data_dir": "train/6_sks/masks",
+    }
     config = tomllib.loads((laid_out / "config.toml").read_text(encoding="utf-8"))
     assert config["training_arguments"]["masked_loss"] is True
     again = dsk(
-        "train", "--dataset-config", "dataset/dataset.toml", "--config-file", "dataset/config.toml", "--dry-run"
+        "train",
+        "--dataset-config",
+        "dataset/dataset.toml",
+        "--config-file",
+        "dataset/config.toml",
+        "--dry-run",
     )
     assert again.code == 0 and "no mask" not in again.err
     next(folder.glob("masks/*")).unlink()
     ended = dsk("export", "dataset")
     assert ended.code == 0 and "masked_loss is not exported" in ended.err
-    (train,) = tomllib.loads((laid_out / "dataset.toml").read_text(encoding="utf-8"))["datasets"][0]["subsets"]
+    (train,) = tomllib.loads((laid_out / "dataset.toml").read_text(encoding="utf-8"))["datasets"][
+        0
+    ]["subsets"]
     assert train == {"class_tokens": "sks", "num_repeats": 6, "image_dir": "train/6_sks"}
     assert "masked_loss" not in (laid_out / "config.toml").read_text(encoding="utf-8")
 
@@ -347,14 +395,21 @@ def test_tags_that_any_tagger_gives_are_no_fixed_tags(dsk, here):
 
 def test_an_imagefolder_and_a_meta_file_name_every_captioned_picture(dsk, here, laid_out):
     assert dsk("export", "dataset", "--format", "imagefolder").code == 0
-    lines = [json.loads(line) for line in (laid_out / "metadata.jsonl").read_text(encoding="utf-8").splitlines()]
-    assert lines[0] == {"file_name": "train/6_sks/a1.png", "text": "sks, 1girl, tag 1"} and len(lines) == 4
+    lines = [
+        json.loads(line)
+        for line in (laid_out / "metadata.jsonl").read_text(encoding="utf-8").splitlines()
+    ]
+    assert (
+        lines[0] == {"file_name": "train/6_sks/a1.png", "text": "sks, 1girl, tag 1"}
+        and len(lines) == 4
+    )
     assert dsk("export", "dataset", "--format", "meta", "--out", "dataset").code == 0
     meta = json.loads((laid_out / "meta.json").read_text(encoding="utf-8"))
     assert meta["train/6_sks/a1"] == {"tags": "sks, 1girl, tag 1"}
 
 
-# ---- import -----------------------------------------------------------------------------------------------------
+# ---- import
+# --------------------------------------------------------------------------------------------------
 
 
 def test_every_kind_of_side_car_becomes_a_caption(dsk, here):
@@ -362,9 +417,13 @@ def test_every_kind_of_side_car_becomes_a_caption(dsk, here):
     for name in ("gallery", "hydrus", "kohya", "meta", "none"):
         picture(imgs / f"{name}.png", len(name))
     (imgs / "gallery.png.json").write_text('{"tags": ["long_hair", "1girl"]}', encoding="utf-8")
-    (imgs / "hydrus.png.txt").write_text("character:hatsune miku\ncreator:somebody\nsolo\n", encoding="utf-8")
+    (imgs / "hydrus.png.txt").write_text(
+        "character:hatsune miku\ncreator:somebody\nsolo\n", encoding="utf-8"
+    )
     (imgs / "kohya.caption").write_text("a_b, c\n", encoding="utf-8")
-    (here / "m.json").write_text('{"meta": {"tags": "from meta"}, "gone": {"tags": "x"}}', encoding="utf-8")
+    (here / "m.json").write_text(
+        '{"meta": {"tags": "from meta"}, "gone": {"tags": "x"}}', encoding="utf-8"
+    )
     ended = dsk("import", "imgs", "--meta", "m.json")
     assert ended.code == 3 and "no picture for the entry gone" in ended.err
     (imgs / "hydrus.png.txt").unlink()
@@ -392,7 +451,10 @@ def test_one_kind_is_read_and_an_existing_caption_stays(dsk, here, kind, side_ca
     ended = dsk("import", "imgs", "--from", kind)
     assert ended.code == 0 and path.with_suffix(".txt").read_text(encoding="utf-8") == "mine\n"
     assert "1 kept that exist" in ended.out
-    assert "a1.png: -mine" in dsk("import", "imgs", "--from", kind, "--existing", "overwrite", "--dry-run").out
+    assert (
+        "a1.png: -mine"
+        in dsk("import", "imgs", "--from", kind, "--existing", "overwrite", "--dry-run").out
+    )
     assert dsk("import", "imgs", "--from", kind, "--existing", "overwrite").code == 0
     assert path.with_suffix(".txt").read_text(encoding="utf-8") == "long hair, 1girl\n"
     dsk("undo", "imgs")

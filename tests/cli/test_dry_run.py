@@ -15,7 +15,9 @@ def made(tmp_path_factory):
 
 @pytest.fixture
 def project(dsk, here, made):
-    """Raw pictures, a tagged and laid-out set, a reg folder, side-cars and a dsk.toml, but nothing done in the root."""
+    """Raw pictures, a tagged and laid-out set, a reg folder, side-cars and a dsk.toml, but nothing
+    done in the root.
+    """
     if made.exists():
         return shutil.copytree(made, here, dirs_exist_ok=True)
     for path in pictures(here / "imgs", 4):
@@ -24,13 +26,16 @@ def project(dsk, here, made):
     picture(here / "big" / "b.png", 5, (1200, 1200))
     picture(here / "big" / "masks" / "b.png", 255, (1200, 1200))
     pictures(here / "women", 2)
-    (picture(here / "spoiled" / "a.png", 7)).with_suffix(".txt").write_text("hat, Hat\n", encoding="utf-8")
+    (picture(here / "spoiled" / "a.png", 7)).with_suffix(".txt").write_text(
+        "hat, Hat\n", encoding="utf-8"
+    )
     assert dsk("layout", "3_sks=imgs").code == 0
     assert dsk("tag", "new").code == 0
     (here / "new" / "a1.caption").write_text("x\n", encoding="utf-8")
     (here / "made").mkdir()
     (here / "made" / "dsk.toml").write_text(
-        '[run]\nsteps = ["rename", "resize", "tag", "layout", "report", "export"]\n[[concept]]\nfolder = "../big"\n',
+        '[run]\nsteps = ["rename", "resize", "tag", "layout", "report", '
+        '"export"]\n[[concept]]\nfolder = "../big"\n',
         encoding="utf-8",
     )
     shutil.copytree(here, made)

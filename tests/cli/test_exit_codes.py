@@ -1,4 +1,6 @@
-"""Exit codes are frozen, and are found in the order ranges, data set, model; every error is a line and a hint."""
+"""Exit codes are frozen, and are found in the order ranges, data set, model; every error is a line
+and a hint.
+"""
 
 import os
 import signal
@@ -38,7 +40,9 @@ def test_the_codes_are_frozen():
 
 
 def test_the_code_of_every_error_is_frozen():
-    subclasses = (cls for cls in errors.DskError.__subclasses__() if cls.__module__ == errors.__name__)
+    subclasses = (
+        cls for cls in errors.DskError.__subclasses__() if cls.__module__ == errors.__name__
+    )
     codes = {cls.__name__: int(cls.exit_code) for cls in subclasses}
     assert codes == {
         "InputError": 2,
@@ -129,10 +133,16 @@ def test_ranges_come_before_the_data_set_and_it_before_the_model(dsk, here, argu
         (("tga",), "error: No such command 'tga'. Did you mean 'tag'?\nhint: see dsk --help\n"),
         (("tag", "x", "--treshold", "1"), "error: No such option: --treshold"),
         (("tag",), "error: Missing argument 'folder'.\nhint: see dsk tag --help\n"),
-        (("tag", "x", "--threshold", "high"), "error: Invalid value: 'high' is neither a number nor pr\n"),
+        (
+            ("tag", "x", "--threshold", "high"),
+            "error: Invalid value: 'high' is neither a number nor pr\n",
+        ),
         (("tag", "x", "--existing", "keep"), "error: Invalid value for '--existing'"),
         (("resize", "x", "--max", "big"), "error: Invalid value for '--max'"),
-        (("models", "lst"), "error: No such command 'lst'. Did you mean 'list'?\nhint: see dsk models --help\n"),
+        (
+            ("models", "lst"),
+            "error: No such command 'lst'. Did you mean 'list'?\nhint: see dsk models --help\n",
+        ),
     ],
 )
 def test_a_mistake_on_the_command_line_is_worded_like_every_other_error(dsk, arguments, said):
@@ -143,7 +153,9 @@ def test_a_mistake_on_the_command_line_is_worded_like_every_other_error(dsk, arg
 def test_no_arguments_print_the_help_and_exit_2(dsk):
     for arguments in ((), ("models",)):
         ended = dsk(*arguments)
-        assert ended.code == 2 and "Usage: dsk" in ended.out + ended.err and "error" not in ended.err
+        assert (
+            ended.code == 2 and "Usage: dsk" in ended.out + ended.err and "error" not in ended.err
+        )
 
 
 def test_the_version_is_printed(dsk):
@@ -180,7 +192,9 @@ def test_ctrl_c_exits_130_without_a_traceback(dsk, monkeypatch):
 
     monkeypatch.setattr(api, "groups", interrupt)
     ended = dsk("rules", "groups")
-    assert (ended.code, ended.out) == (130, "") and ended.err.startswith("error: interrupted\nhint: ")
+    assert (ended.code, ended.out) == (130, "") and ended.err.startswith(
+        "error: interrupted\nhint: "
+    )
 
 
 def test_being_terminated_exits_143(dsk, monkeypatch):
@@ -205,20 +219,27 @@ def program(body: str) -> list[str]:
     return [
         sys.executable,
         "-c",
-        f"import sys, time\nfrom datasetkit import api\ndef groups():\n    {body}\napi.groups = groups\n"
+        f"import sys, time\nfrom datasetkit import api\ndef groups():\n    {body}\napi.groups "
+        "= groups\n"
         "sys.argv = ['dsk', 'rules', 'groups']\nfrom datasetkit.cli.main import main\nmain()",
     ]
 
 
 def test_the_process_of_a_bug_exits_1_with_a_traceback():
     ended = subprocess.run(program("1 / 0"), capture_output=True, text=True, cwd=ROOT)
-    assert ended.returncode == 1 and "Traceback" in ended.stderr and "ZeroDivisionError" in ended.stderr
+    assert (
+        ended.returncode == 1
+        and "Traceback" in ended.stderr
+        and "ZeroDivisionError" in ended.stderr
+    )
 
 
 @pytest.mark.parametrize(("sent", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_the_process_that_gets_a_signal_ends_with_its_code(sent, code):
     body = "print('at work', file=sys.stderr, flush=True); time.sleep(60)"
-    process = subprocess.Popen(program(body), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT)
+    process = subprocess.Popen(
+        program(body), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT
+    )
     assert process.stderr is not None and process.stderr.readline() == "at work\n"
     process.send_signal(sent)
     out, err = process.communicate(timeout=30)
@@ -243,9 +264,21 @@ def test_the_module_runs_as_a_process(tmp_path):
     pictures(tmp_path, 2)
     begun = time.perf_counter()
     ended = subprocess.run(
-        [sys.executable, "-m", "datasetkit", "plan-repeats", str(tmp_path), "--steps", "1000", "--epochs", "10"],
-        capture_output=True, text=True, cwd=ROOT,
-    )  # fmt: skip
+        [
+            sys.executable,
+            "-m",
+            "datasetkit",
+            "plan-repeats",
+            str(tmp_path),
+            "--steps",
+            "1000",
+            "--epochs",
+            "10",
+        ],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+    )
     print(f"plan-repeats on 2 pictures: {time.perf_counter() - begun:.2f} s")
     assert (ended.returncode, ended.stderr) == (0, "")
     assert "1,000 optimizer steps in all" in ended.stdout

@@ -1,4 +1,6 @@
-"""Every command explains itself: a sentence, an example that is valid, and a line for each argument and option."""
+"""Every command explains itself: a sentence, an example that is valid, and a line for each argument
+and option.
+"""
 
 import re
 import shlex
@@ -14,9 +16,10 @@ COMMANDS = commands()
 
 def test_the_commands_are_these():
     assert sorted(COMMANDS) == sorted([
-        "rename", "resize", "cutout", "faces list", "faces crop", "faces erase", "tag", "scores", "rules", "review",
-        "check", "plan-repeats", "layout", "reg", "reg generate", "report", "export", "import", "train", "init", "run",
-        "undo", "history", "doctor", "models list", "models download", "models where",
+        "rename", "resize", "cutout", "faces list", "faces crop", "faces erase", "tag", "scores",
+        "rules", "review", "check", "plan-repeats", "layout", "reg", "reg generate", "report",
+        "export", "import", "train", "init", "run", "undo", "history", "doctor", "models list",
+        "models download", "models where",
     ])  # fmt: skip
 
 
@@ -59,17 +62,31 @@ def test_every_command_speaks_json_and_those_that_change_have_a_dry_run(name):
     if name == "review":  # it runs until it is stopped, and its result is a page
         return
     assert "--json" in has
-    if name not in ("scores", "history", "doctor", "models list", "models where", "models download"):
+    if name not in (
+        "scores",
+        "history",
+        "doctor",
+        "models list",
+        "models where",
+        "models download",
+    ):
         assert {"--dry-run", "--wait"} <= has
 
 
 # Where an option has another name on the command line than in dsk.toml.
 SPELT = {"source": "from", "class_name": "class"}
 # What only one of the two has.
-ONLY_FILE = {"reg": {"folder"}, "rules": {"workers", "max_pixels"}, "layout": {"images", "kind"}, "rename": {"prefix"}}
+ONLY_FILE = {
+    "reg": {"folder"},
+    "rules": {"workers", "max_pixels"},
+    "layout": {"images", "kind"},
+    "rename": {"prefix"},
+}
 
 
-@pytest.mark.parametrize("table", [t for t in config.TABLES if t in COMMANDS and t not in ("run", "train")])
+@pytest.mark.parametrize(
+    "table", [t for t in config.TABLES if t in COMMANDS and t not in ("run", "train")]
+)
 def test_a_command_has_an_option_for_each_key_of_its_table(table):
     keys = {f.name for f in fields(config.TABLES[table])} - ONLY_FILE.get(table, set())
     wanted = {"--" + SPELT.get(key, key).replace("_", "-") for key in keys}
@@ -77,11 +94,19 @@ def test_a_command_has_an_option_for_each_key_of_its_table(table):
 
 
 def test_the_printed_defaults_are_those_of_the_options():
-    shown = {"threshold": "0.35", "character_threshold": "0.85", "tagger": "auto", "existing": "skip", "rating": "none"}
+    shown = {
+        "threshold": "0.35",
+        "character_threshold": "0.85",
+        "tagger": "auto",
+        "existing": "skip",
+        "rating": "none",
+    }
     options_of_tag = config.TagOptions()
     for param in COMMANDS["tag"].params:
         if param.name in shown:
-            assert param.show_default == shown[param.name] == str(getattr(options_of_tag, param.name))
+            assert (
+                param.show_default == shown[param.name] == str(getattr(options_of_tag, param.name))
+            )
     for name, cls in (("resize", config.ResizeOptions()), ("export", config.ExportOptions())):
         for param in COMMANDS[name].params:
             if isinstance(param.show_default, str) and param.name not in ("out", "keep_tokens"):

@@ -30,7 +30,9 @@ def middle(monkeypatch):
 @pytest.fixture
 def imgs(here):
     for n in (1, 2, 3):
-        picture(here / "imgs" / f"a{n}.png", 40 * n, SIZE).with_suffix(".txt").write_text("sks, lips, forest\n")
+        picture(here / "imgs" / f"a{n}.png", 40 * n, SIZE).with_suffix(".txt").write_text(
+            "sks, lips, forest\n"
+        )
     return here / "imgs"
 
 
@@ -60,7 +62,9 @@ def test_a_broken_picture_is_named_and_json_is_one_document(dsk, imgs, arguments
     ended = dsk(*arguments)
     assert ended.code == 3 and "broken.jpg" in ended.err and "broken.jpg" not in ended.out
     ended = dsk(*arguments, "--json")
-    assert ended.code == 3 and ended.json["verb"] == " ".join(arguments[: 1 + (arguments[0] == "faces")])
+    assert ended.code == 3 and ended.json["verb"] == " ".join(
+        arguments[: 1 + (arguments[0] == "faces")]
+    )
     assert ended.out.isascii()
 
 
@@ -68,7 +72,10 @@ def test_cutout_says_what_it_did_with_model_and_licence(dsk, imgs):
     ended = dsk("cutout", "imgs", "cut")
     assert "3 pictures cut out by u2netp on cpu into cut, 0 up to date" in ended.out
     assert "(history 1; dsk undo cut takes it back)" in ended.out
-    assert "licence: Apache-2.0, shipped" in ended.out and "3 captions follow the background" in ended.out
+    assert (
+        "licence: Apache-2.0, shipped" in ended.out
+        and "3 captions follow the background" in ended.out
+    )
     assert "cut: 3 pictures, all up to date" in dsk("cutout", "imgs", "cut").out
 
 
@@ -100,7 +107,9 @@ WRONG = [
 ]
 
 
-@pytest.mark.parametrize(("arguments", "code", "said"), WRONG, ids=[" ".join(wrong[0]) for wrong in WRONG])
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"), WRONG, ids=[" ".join(wrong[0]) for wrong in WRONG]
+)
 def test_wrong_input_is_refused_with_a_line_and_a_hint(dsk, imgs, arguments, code, said):
     pytest.importorskip("rembg")
     (imgs.parent / "empty").mkdir()
@@ -117,7 +126,12 @@ def test_without_rembg_the_extra_is_named(dsk, imgs, monkeypatch):
 
 
 def test_the_commands_of_faces_have_together_an_option_for_each_key_of_their_table():
-    have = {o for name, command in commands().items() if name.startswith("faces ") for o in options(command)}
+    have = {
+        o
+        for name, command in commands().items()
+        if name.startswith("faces ")
+        for o in options(command)
+    }
     keys = {f.name for f in fields(config.FacesOptions)} - {"do"}
     assert {"--" + key.replace("_", "-") for key in keys} <= have
 
@@ -132,7 +146,8 @@ def test_the_printed_defaults_of_cutout_and_faces_are_those_of_the_options():
                 assert param.show_default.split(",")[0] == shown, (name, param.name)
 
 
-# ---- in a run -------------------------------------------------------------------------------------------------------
+# ---- in a run
+# --------------------------------------------------------------------------------------------------
 
 RUN = """\
 [run]
@@ -200,7 +215,10 @@ def test_a_dry_run_of_a_fresh_project_foresees_its_first_step(dsk, imgs):
     ended = dsk("run", "--dry-run", "--json")
     assert ended.code == 0, ended.err
     assert [s["step"] for s in ended.result["steps"]] == ["faces"]
-    assert ended.result["unforeseen"] == ["resize sks", "cutout sks", "tag sks"] and snapshot(here) == before
+    assert (
+        ended.result["unforeseen"] == ["resize sks", "cutout sks", "tag sks"]
+        and snapshot(here) == before
+    )
 
 
 def test_taking_a_step_in_and_out_again_leaves_no_second_picture_of_a_name(dsk, imgs):
@@ -232,4 +250,6 @@ def test_a_run_stops_before_its_first_step_where_the_provider_is_missing(dsk, im
     with (imgs.parent / "dsk.toml").open("a", encoding="utf-8") as file:
         file.write('provider = "directml"\n')  # in [cutout], its last table
     ended = dsk("run")
-    assert ended.code == 12 and "cannot run on directml" in ended.err and "== resize" not in ended.out
+    assert (
+        ended.code == 12 and "cannot run on directml" in ended.err and "== resize" not in ended.out
+    )

@@ -53,20 +53,28 @@ COMMANDS = [
 ]
 
 
-@pytest.mark.parametrize(("arguments", "code"), COMMANDS, ids=lambda v: " ".join(v) if isinstance(v, tuple) else "")
+@pytest.mark.parametrize(
+    ("arguments", "code"), COMMANDS, ids=lambda v: " ".join(v) if isinstance(v, tuple) else ""
+)
 def test_stdout_holds_one_document(dsk, mixed, arguments, code):
     ended = dsk(*arguments, "--json")
     assert ended.code == code, ended.err
     assert set(ended.json) >= {"verb", "result"}
-    assert ended.json["verb"] == " ".join(arguments[: 2 if arguments[0] == "models" or "groups" in arguments else 1])
+    assert ended.json["verb"] == " ".join(
+        arguments[: 2 if arguments[0] == "models" or "groups" in arguments else 1]
+    )
     assert "\x1b" not in ended.out and "NaN" not in ended.out and ended.out.isascii()
 
 
-@pytest.mark.parametrize(("arguments", "code"), COMMANDS, ids=lambda v: " ".join(v) if isinstance(v, tuple) else "")
+@pytest.mark.parametrize(
+    ("arguments", "code"), COMMANDS, ids=lambda v: " ".join(v) if isinstance(v, tuple) else ""
+)
 def test_without_it_warnings_and_failures_go_to_stderr_alone(dsk, mixed, arguments, code):
     ended = dsk(*arguments)
     assert ended.code == code and ended.out
-    assert not any(line.startswith(("error:", "warning:", "hint:")) for line in ended.out.splitlines())
+    assert not any(
+        line.startswith(("error:", "warning:", "hint:")) for line in ended.out.splitlines()
+    )
     assert ("broken.jpg" in ended.err) == (code == 3) and "broken.jpg" not in ended.out
     assert "\x1b" not in ended.out + ended.err
 
@@ -80,10 +88,18 @@ def test_markup_in_tags_and_names_is_text(dsk, mixed):
 
 
 def test_a_run_as_json_is_one_document_of_all_steps(dsk, mixed):
-    (mixed / "dsk.toml").write_text('[[concept]]\nfolder = "imgs"\ntrigger = ["sks"]\n', encoding="utf-8")
+    (mixed / "dsk.toml").write_text(
+        '[[concept]]\nfolder = "imgs"\ntrigger = ["sks"]\n', encoding="utf-8"
+    )
     ended = dsk("run", "--json")
     assert ended.code == 3
-    assert [s["step"] for s in ended.result["steps"]] == ["resize", "tag", "layout", "report", "export"]
+    assert [s["step"] for s in ended.result["steps"]] == [
+        "resize",
+        "tag",
+        "layout",
+        "report",
+        "export",
+    ]
 
 
 def test_plain_values():

@@ -21,7 +21,11 @@ sys.exit(code)
 # Typer itself loads pydantic once a command's own options are parsed.
 @pytest.mark.parametrize(
     ("arguments", "names"),
-    [(["--help"], [*HEAVY, "pydantic"]), (["--version"], [*HEAVY, "pydantic"]), (["plan-repeats", "--help"], HEAVY)],
+    [
+        (["--help"], [*HEAVY, "pydantic"]),
+        (["--version"], [*HEAVY, "pydantic"]),
+        (["plan-repeats", "--help"], HEAVY),
+    ],
     ids=" ".join,
 )
 def test_help_loads_nothing_heavy(arguments, names):
@@ -31,8 +35,11 @@ def test_help_loads_nothing_heavy(arguments, names):
     assert ended.stderr == "loaded:\n"
 
 
-# 0.16 to 0.18 s on a machine by itself, 0.2 s being the promise; beside other tests the processor's caches are shared.
-@pytest.mark.parametrize(("arguments", "most"), [(["--help"], 0.25), (["plan-repeats", "--help"], 0.5)])
+# 0.16 to 0.18 s on a machine by itself, 0.2 s being the promise; beside other tests the processor's
+# caches are shared.
+@pytest.mark.parametrize(
+    ("arguments", "most"), [(["--help"], 0.25), (["plan-repeats", "--help"], 0.5)]
+)
 def test_help_takes_little_time(arguments, most):
     best = min(_cpu_seconds([sys.executable, "-m", "datasetkit", *arguments]) for _ in range(5))
     print(f"dsk {' '.join(arguments)}: {best:.3f} s of CPU")

@@ -44,7 +44,10 @@ def test_doctor_finds_a_whole_installation_healthy(dsk, here):
 
 @pytest.mark.parametrize(
     ("installed", "said"),
-    [(set(), "not installed: dsk tag cannot run"), ({"onnxruntime", "onnxruntime-gpu"}, "overwrite each other")],
+    [
+        (set(), "not installed: dsk tag cannot run"),
+        ({"onnxruntime", "onnxruntime-gpu"}, "overwrite each other"),
+    ],
 )
 def test_doctor_exits_12_with_the_command_that_mends_the_runtime(dsk, monkeypatch, installed, said):
     monkeypatch.setattr(doctor, "_version", lambda name: "1.0" if name in installed else "")

@@ -17,7 +17,10 @@ def test_a_log_gets_lines_with_pace_and_note(monkeypatch, capsys):
     for step in range(4):
         bars.note(f"loss {step}")
         bars.advance()
-    assert lines(capsys) == ["training 2/1,000 40.0 s each loss 1", "training 4/1,000 40.0 s each loss 3"]
+    assert lines(capsys) == [
+        "training 2/1,000 40.0 s each loss 1",
+        "training 4/1,000 40.0 s each loss 3",
+    ]
 
 
 def test_what_a_resumed_run_had_done_is_no_part_of_its_pace(monkeypatch, capsys):

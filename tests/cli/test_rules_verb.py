@@ -29,7 +29,11 @@ def test_a_dry_run_shows_each_change_and_how_many_captions_a_rule_touches(dsk, c
     before = snapshot(captioned)
     ended = dsk("rules", "imgs", "--exclude", "lips,@eyes", "--replace", "solo=alone", "--dry-run")
     assert ended.code == 0 and snapshot(captioned) == before
-    assert "a1.png: -lips" in ended.out and "a2.png: -blue eyes" in ended.out and "a3.png: -solo +alone" in ended.out
+    assert (
+        "a1.png: -lips" in ended.out
+        and "a2.png: -blue eyes" in ended.out
+        and "a3.png: -solo +alone" in ended.out
+    )
     assert "would change 3 captions" in ended.out
     rows = [line.split() for line in ended.out.splitlines()]
     assert ["exclude", "lips", "1"] in rows and ["exclude", "@eyes", "1"] in rows

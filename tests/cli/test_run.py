@@ -1,4 +1,6 @@
-"""`dsk init`, `dsk run`, `dsk history`, `dsk undo`: one dsk.toml from raw pictures to the exported data set."""
+"""`dsk init`, `dsk run`, `dsk history`, `dsk undo`: one dsk.toml from raw pictures to the exported
+data set.
+"""
 
 import shutil
 import tomllib
@@ -36,26 +38,41 @@ def test_init_writes_a_file_that_run_accepts(dsk, project):
 def test_init_never_overwrites(dsk, project):
     before = snapshot(project)
     ended = dsk("init")
-    assert ended.code == 2 and "dsk.toml exists already" in ended.err and snapshot(project) == before
+    assert (
+        ended.code == 2 and "dsk.toml exists already" in ended.err and snapshot(project) == before
+    )
 
 
 @pytest.mark.parametrize("trigger", ['quo"te', "back\\slash", "日本 語"])
 def test_init_quotes_whatever_the_trigger_is(dsk, here, trigger):
     dsk("init", "--trigger", trigger)
-    assert tomllib.loads((here / "dsk.toml").read_text(encoding="utf-8"))["concept"][0]["trigger"] == [trigger]
+    assert tomllib.loads((here / "dsk.toml").read_text(encoding="utf-8"))["concept"][0][
+        "trigger"
+    ] == [trigger]
 
 
 def test_a_run_takes_all_steps(dsk, project):
     raw = snapshot(project / "photos")
     ended = dsk("run", "dsk.toml")
     assert ended.code == 0 and snapshot(project / "photos") == raw
-    for step in ("== resize Sks", "== tag Sks", "== layout", "== report", "== export", "5 steps in"):
+    for step in (
+        "== resize Sks",
+        "== tag Sks",
+        "== layout",
+        "== report",
+        "== export",
+        "5 steps in",
+    ):
         assert step in ended.out
     with Image.open(project / "work" / "Sks" / "p4.png") as small:
         assert small.size == (1024, 512)
-    assert captions(layout_of(project)) == dict.fromkeys(("p1", "p2", "p3", "p4"), f"Sks, {toy.DARK}")
+    assert captions(layout_of(project)) == dict.fromkeys(
+        ("p1", "p2", "p3", "p4"), f"Sks, {toy.DARK}"
+    )
     assert inode(layout_of(project) / "p1.png") == inode(project / "work" / "Sks" / "p1.png")
-    assert (project / "report" / "tags.png").is_file() and (project / "dataset" / "config.toml").is_file()
+    assert (project / "report" / "tags.png").is_file() and (
+        project / "dataset" / "config.toml"
+    ).is_file()
 
 
 def test_a_second_run_changes_nothing_and_infers_nothing(dsk, project):
@@ -86,7 +103,10 @@ def test_a_new_picture_is_the_only_one_that_is_worked_on(dsk, project):
     ended = dsk("run")
     assert ended.code == 0 and len(toy.SEEN) == 1 and "1 picture written" in ended.out
     after = {p.name: p.stat().st_mtime_ns for p in (project / "work" / "Sks").iterdir()}
-    assert {name: after[name] for name in made} == made and set(after) - set(made) == {"new.png", "new.txt"}
+    assert {name: after[name] for name in made} == made and set(after) - set(made) == {
+        "new.png",
+        "new.txt",
+    }
     assert "new" in captions(layout_of(project))
 
 
@@ -113,7 +133,9 @@ def test_a_broken_picture_is_listed_and_the_rest_is_made(dsk, project):
     assert len(captions(layout_of(project))) == 4
 
 
-def test_a_run_can_be_begun_from_elsewhere_and_given_the_folder(dsk, project, tmp_path_factory, monkeypatch):
+def test_a_run_can_be_begun_from_elsewhere_and_given_the_folder(
+    dsk, project, tmp_path_factory, monkeypatch
+):
     monkeypatch.chdir(tmp_path_factory.mktemp("elsewhere"))
     assert dsk("run", project).code == 0
     assert (project / "report" / "tags.csv").is_file() and len(captions(layout_of(project))) == 4
@@ -124,9 +146,13 @@ def test_all_steps_with_rename_and_a_reg_set(dsk, project):
         picture(project / "women" / f"w {n}.png", 100 + n, (1100, 1100))
     toml = project / "dsk.toml"
     # The order in the file does not count.
-    text = toml.read_text(encoding="utf-8").replace('steps = ["resize"', 'steps = ["rename", "reg", "resize"')
+    text = toml.read_text(encoding="utf-8").replace(
+        'steps = ["resize"', 'steps = ["rename", "reg", "resize"'
+    )
     text = text.replace("# [reg]", "[reg]").replace('# folder = "reg-pictures"', 'folder = "women"')
-    toml.write_text(text.replace('# class_name = "1girl"', 'class_name = "1girl"'), encoding="utf-8")
+    toml.write_text(
+        text.replace('# class_name = "1girl"', 'class_name = "1girl"'), encoding="utf-8"
+    )
     dry = dsk("run", "--dry-run")
     assert dry.code == 0 and "move   p1.png -> Sks_001.png" in dry.out
     assert "not to be foreseen before the steps above were taken: tag Sks, layout, reg" in dry.out
@@ -134,9 +160,12 @@ def test_all_steps_with_rename_and_a_reg_set(dsk, project):
     assert ended.code == 0, ended.err
     heads = [line for line in ended.out.splitlines() if line.startswith("==")]
     assert heads == [
-        "== rename Sks", "== resize Sks", "== resize reg", "== tag Sks", "== layout", "== reg", "== report", "== export"
+        "== rename Sks", "== resize Sks", "== resize reg", "== tag Sks", "== layout", "== reg",
+        "== report", "== export"
     ]  # fmt: skip
-    assert sorted(p.name for p in (project / "photos").iterdir()) == [f"Sks_00{n}.png" for n in range(1, 5)]
+    assert sorted(p.name for p in (project / "photos").iterdir()) == [
+        f"Sks_00{n}.png" for n in range(1, 5)
+    ]
     (reg,) = (project / "dataset" / "reg").iterdir()
     with Image.open(reg / "w 0.png") as small:
         assert small.size == (1024, 1024)
@@ -150,14 +179,20 @@ def test_concepts_have_their_own_rules_beside_the_common_ones(dsk, project):
     (project / "dsk.toml").write_text(
         '[run]\nsteps = ["tag", "layout"]\n[tag]\ntagger = "basic"\nexclude = ["lips"]\n'
         '[[concept]]\nfolder = "photos"\ntrigger = ["Sks"]\nexclude = ["nose"]\nrepeats = 2\n'
-        '[[concept]]\nname = "maid"\nfolder = "more"\ntrigger = ["maid x"]\nadditional = ["apron"]\n',
+        '[[concept]]\nname = "maid"\nfolder = "more"\ntrigger = ["maid x"]\nadditional = '
+        '["apron"]\n',
         encoding="utf-8",
     )
     assert dsk("run").code == 0
     train = project / "dataset" / "train"
-    assert captions(train / "2_Sks")["p1"] == "Sks, 1girl, solo, long hair, blue eyes, =_=, baseball cap, hat"
+    assert (
+        captions(train / "2_Sks")["p1"]
+        == "Sks, 1girl, solo, long hair, blue eyes, =_=, baseball cap, hat"
+    )
     (maid,) = train.glob("*_maid")
-    assert captions(maid)["q1"].startswith("maid x, apron, 1girl") and "nose" in captions(maid)["q1"]
+    assert (
+        captions(maid)["q1"].startswith("maid x, apron, 1girl") and "nose" in captions(maid)["q1"]
+    )
 
 
 def test_a_mistake_in_any_table_stops_the_run_before_the_first_step(dsk, project):
@@ -165,7 +200,11 @@ def test_a_mistake_in_any_table_stops_the_run_before_the_first_step(dsk, project
         file.write("[export]\nformt = 'kohya'\n")
     before = snapshot(project)
     ended = dsk("run")
-    assert ended.code == 2 and "unknown key 'formt'" in ended.err and "did you mean 'format'" in ended.err
+    assert (
+        ended.code == 2
+        and "unknown key 'formt'" in ended.err
+        and "did you mean 'format'" in ended.err
+    )
     assert snapshot(project) == before
 
 
@@ -190,21 +229,33 @@ def test_the_history_lists_the_commands_and_undo_takes_them_back_one_by_one(dsk,
     assert all(verb in shown for verb in ("export", "report", "layout", "tag", "resize", "init"))
     assert "would take back export" in dsk("undo", "--dry-run").out
     assert (project / "dataset" / "config.toml").is_file()
-    assert "took back export" in dsk("undo").out and not (project / "dataset" / "config.toml").exists()
+    assert (
+        "took back export" in dsk("undo").out and not (project / "dataset" / "config.toml").exists()
+    )
     resize = next(e["id"] for e in entries if e["verb"] == "resize")
     ended = dsk("undo", "--to", resize)
     assert ended.code == 0, ended.err
     after = snapshot(project, all_of_it=False)
-    assert {k: v for k, v in after.items() if v[0] != "folder"} == {k: v for k, v in clean.items() if v[0] != "folder"}
+    assert {k: v for k, v in after.items() if v[0] != "folder"} == {
+        k: v for k, v in clean.items() if v[0] != "folder"
+    }
 
 
 def test_undo_refuses_a_file_that_was_changed_since_unless_partial(dsk, project):
     dsk("run")
-    dsk("undo", "--to", next(e["id"] for e in dsk("history", "--json").result if e["verb"] == "layout"))
+    dsk(
+        "undo",
+        "--to",
+        next(e["id"] for e in dsk("history", "--json").result if e["verb"] == "layout"),
+    )
     caption = project / "work" / "Sks" / "p1.txt"
     caption.write_text("mine\n", encoding="utf-8")
     refused = dsk("undo")
-    assert refused.code == 2 and "p1.txt was changed since" in refused.err and "--partial" in refused.err
+    assert (
+        refused.code == 2
+        and "p1.txt was changed since" in refused.err
+        and "--partial" in refused.err
+    )
     assert len(captions(project / "work" / "Sks")) == 4
     partial = dsk("undo", "--partial")
     assert partial.code == 0 and "left as it is: p1.txt was changed since" in partial.err
@@ -221,23 +272,45 @@ def test_a_folder_without_history_names_those_that_have_one(dsk, here):
 @pytest.mark.parametrize(
     ("toml", "code", "said"),
     [
-        ('[[concept]]\nfolder = "photos"\n[[concept]]\nfolder = "more"\nname = "Photos"', 2, "two concepts are called"),
+        (
+            '[[concept]]\nfolder = "photos"\n[[concept]]\nfolder = "more"\nname = "Photos"',
+            2,
+            "two concepts are called",
+        ),
         ('[[concept]]\nfolder = "photos"\nname = "../out"', 2, "the concept contains a slash"),
-        ('[[concept]]\nfolder = "photos"\n[[concept]]\nfolder = "nowhere"', 10, "nowhere does not exist"),
-        ('[[concept]]\nfolder = "photos"\n[[concept]]\nfolder = "empty"', 10, "empty holds no pictures"),
+        (
+            '[[concept]]\nfolder = "photos"\n[[concept]]\nfolder = "nowhere"',
+            10,
+            "nowhere does not exist",
+        ),
+        (
+            '[[concept]]\nfolder = "photos"\n[[concept]]\nfolder = "empty"',
+            10,
+            "empty holds no pictures",
+        ),
         ('[[concept]]\nfolder = "photos"\ntrigger = ["a, b"]', 2, "'a, b' cannot be a trigger"),
         ('[[concept]]\nfolder = "photos"\nexclude = ["@fce"]', 2, "did you mean @face?"),
-        ('[[concept]]\nfolder = "photos"\n[run]\nsteps = ["resize", "layout", "reg"]', 2, "a folder and a class"),
+        (
+            '[[concept]]\nfolder = "photos"\n[run]\nsteps = ["resize", "layout", "reg"]',
+            2,
+            "a folder and a class",
+        ),
         (
             '[[concept]]\nfolder = "photos"\n[run]\nsteps = ["resize", "layout", "reg"]\n'
             '[reg]\nclass_name = "1girl"\nfolder = "nobody"',
             10,
             "nobody does not exist",
         ),
-        ('[[concept]]\nfolder = "photos"\n[resize]\nin_place = true', 2, "in_place = true is not for a run"),
+        (
+            '[[concept]]\nfolder = "photos"\n[resize]\nin_place = true',
+            2,
+            "in_place = true is not for a run",
+        ),
     ],
 )
-def test_what_would_stop_a_later_step_stops_the_run_before_the_first(dsk, project, toml, code, said):
+def test_what_would_stop_a_later_step_stops_the_run_before_the_first(
+    dsk, project, toml, code, said
+):
     picture(project / "more" / "q1.png", 9)
     (project / "empty").mkdir()
     (project / "dsk.toml").write_text(toml + "\n", encoding="utf-8")
@@ -248,14 +321,20 @@ def test_what_would_stop_a_later_step_stops_the_run_before_the_first(dsk, projec
     assert snapshot(project, all_of_it=False) == before
 
 
-def test_a_step_is_named_before_what_it_warns_of_and_nothing_is_warned_of_twice(dsk, project, monkeypatch):
+def test_a_step_is_named_before_what_it_warns_of_and_nothing_is_warned_of_twice(
+    dsk, project, monkeypatch
+):
     picture(project / "more" / "q1.png", 9)
     with (project / "dsk.toml").open("a", encoding="utf-8") as file:
         file.write('[[concept]]\nfolder = "more"\n')
     dsk("run")
     monkeypatch.setattr(console, "_err", console._out)
     said = dsk("run", "--dry-run").out
-    assert said.index("== tag Sks") < said.index("tagging with basic instead") < said.index("== tag more")
+    assert (
+        said.index("== tag Sks")
+        < said.index("tagging with basic instead")
+        < said.index("== tag more")
+    )
     assert said.count("tagging with basic instead") == 1
 
 
@@ -286,14 +365,20 @@ def test_a_second_run_says_that_all_is_as_wanted(dsk, project):
     said = dsk("run").out
     assert "work/Sks: 4 pictures, all up to date" in said and "is as wanted" in said
     assert "the tables in report are as wanted" in said
-    assert "dataset/dataset.toml is as wanted" in said and "dataset/config.toml is as wanted" in said
-    assert "(history" not in said and not any(line.startswith("wrote data") for line in said.splitlines())
+    assert (
+        "dataset/dataset.toml is as wanted" in said and "dataset/config.toml is as wanted" in said
+    )
+    assert "(history" not in said and not any(
+        line.startswith("wrote data") for line in said.splitlines()
+    )
 
 
 def test_the_work_folder_that_a_renamed_concept_leaves_is_named(dsk, project):
     assert "of no concept" not in dsk("run").out
     toml = project / "dsk.toml"
-    toml.write_text(toml.read_text(encoding="utf-8").replace('name = "Sks"', 'name = "Other"'), encoding="utf-8")
+    toml.write_text(
+        toml.read_text(encoding="utf-8").replace('name = "Sks"', 'name = "Other"'), encoding="utf-8"
+    )
     ended = dsk("run")
     assert ended.code == 0 and "work/Sks is of no concept of dsk.toml" in ended.out
     assert "work/Other is" not in ended.out and (project / "work" / "Sks" / "p1.txt").is_file()

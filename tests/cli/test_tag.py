@@ -16,14 +16,19 @@ def test_the_command_of_the_tutorial_writes_a_caption_beside_every_picture(dsk, 
     ended = dsk(*EXACT)
     assert ended.code == 0
     assert captions(here / "imgs") == {"a1": TAGGED, "a2": TAGGED, "a3": TAGGED}
-    assert "wrote 3 captions with toy" in ended.out and "3 of 3 pictures needed inference" in ended.out
+    assert (
+        "wrote 3 captions with toy" in ended.out and "3 of 3 pictures needed inference" in ended.out
+    )
     assert "exclude lips" in ended.out
 
 
 def test_the_stand_in_is_announced_on_stderr_and_in_json(dsk, here):
     pictures(here / "imgs")
     ended = dsk(*EXACT, "--json")
-    assert "tagging with basic instead" in ended.err and "dsk models download wd-swinv2-v3" in ended.err
+    assert (
+        "tagging with basic instead" in ended.err
+        and "dsk models download wd-swinv2-v3" in ended.err
+    )
     assert any("tagging with basic instead" in text for text in ended.json["warnings"])
     assert "tagging with basic instead" in ended.result["notice"]
 
@@ -43,7 +48,9 @@ def test_another_threshold_needs_no_inference(dsk, here, monkeypatch):
     assert ended.code == 0 and ended.result["inferred"] == 0
     assert captions(here / "imgs")["a1"] == "MikamiYua, 1girl, solo, long hair"
     low = dsk(*EXACT, "--threshold", "0.2", "--character-threshold", "0.5")
-    assert low.code == 0 and captions(here / "imgs")["a1"].startswith("MikamiYua, hatsune miku, 1girl")
+    assert low.code == 0 and captions(here / "imgs")["a1"].startswith(
+        "MikamiYua, hatsune miku, 1girl"
+    )
     assert captions(here / "imgs")["a1"].endswith("smile")
 
 
@@ -75,8 +82,16 @@ EDITED = "a person wrote this, 1girl"
     [
         ("skip", EDITED),
         ("overwrite", TAGGED),
-        ("append", "MikamiYua, a person wrote this, 1girl, solo, long hair, blue eyes, =_=, baseball cap, hat"),
-        ("prepend", "MikamiYua, 1girl, solo, long hair, blue eyes, =_=, baseball cap, hat, a person wrote this"),
+        (
+            "append",
+            "MikamiYua, a person wrote this, 1girl, solo, long hair, blue eyes, =_=, baseball "
+            "cap, hat",
+        ),
+        (
+            "prepend",
+            "MikamiYua, 1girl, solo, long hair, blue eyes, =_=, baseball cap, hat, a person "
+            "wrote this",
+        ),
     ],
 )
 def test_each_way_with_a_caption_that_a_person_edited(dsk, here, mode, wanted):
@@ -86,7 +101,9 @@ def test_each_way_with_a_caption_that_a_person_edited(dsk, here, mode, wanted):
     ended = dsk(*EXACT, "--existing", mode)
     assert ended.code == 0 and captions(here / "imgs") == {"a1": wanted, "a2": TAGGED}
     again = dsk(*EXACT, "--existing", mode)
-    assert captions(here / "imgs") == {"a1": wanted, "a2": TAGGED} and "wrote 0 captions" in again.out
+    assert (
+        captions(here / "imgs") == {"a1": wanted, "a2": TAGGED} and "wrote 0 captions" in again.out
+    )
     assert ("kept a1.png: its caption was edited by a person" in ended.out) == (mode == "skip")
 
 
@@ -125,7 +142,11 @@ def test_a_dry_run_prints_the_difference_and_what_each_rule_touched(dsk, here):
     ended = dsk(*EXACT, "--additional", "masterpiece", "--exclude", "lips,eyes", "--dry-run")
     assert "a1.png: +masterpiece +nose" in ended.out
     assert "would write 2 captions" in ended.out
-    rows = {line.rsplit(maxsplit=1)[0].strip(): line.split()[-1] for line in ended.out.splitlines() if " " in line}
+    rows = {
+        line.rsplit(maxsplit=1)[0].strip(): line.split()[-1]
+        for line in ended.out.splitlines()
+        if " " in line
+    }
     assert rows["exclude lips"] == "2" and rows["exclude eyes"] == "0"
     assert "did you mean @eyes" in ended.err
     assert captions(here / "imgs")["a1"] == TAGGED
@@ -134,8 +155,8 @@ def test_a_dry_run_prints_the_difference_and_what_each_rule_touched(dsk, here):
 def test_replace_implies_rating_and_escaped_brackets_reach_the_caption(dsk, here):
     pictures(here / "imgs", 1)
     ended = dsk(
-        "tag", "imgs", "--replace", "solo=alone (one)", "--implies", "common", "--rating", "last", "--escape-brackets",
-        "--exclude", "@face,*_hair",
+        "tag", "imgs", "--replace", "solo=alone (one)", "--implies", "common", "--rating", "last",
+        "--escape-brackets", "--exclude", "@face,*_hair",
     )  # fmt: skip
     assert ended.code == 0
     caption = captions(here / "imgs")["a1"]
@@ -149,7 +170,12 @@ def test_additional_tags_follow_the_trigger_and_are_counted_as_kept_tokens(dsk, 
     ended = dsk("tag", "imgs", "--trigger", "sks, girl", "--additional", "masterpiece", "--json")
     assert captions(here / "imgs")["a1"].startswith("sks, girl, masterpiece, 1girl")
     assert ended.result["keep_tokens"] == 3
-    assert dsk("tag", "imgs", "--trigger", "sks, Sks", "--additional", "SKS,solo", "--json").result["keep_tokens"] == 2
+    assert (
+        dsk("tag", "imgs", "--trigger", "sks, Sks", "--additional", "SKS,solo", "--json").result[
+            "keep_tokens"
+        ]
+        == 2
+    )
 
 
 def test_a_broken_picture_costs_only_itself_and_exits_3(dsk, here):
@@ -165,7 +191,9 @@ def test_two_pictures_of_one_stem_do_not_share_a_caption(dsk, here):
     picture(here / "imgs" / "a.png", 2)
     ended = dsk(*EXACT)
     assert ended.code == 3
-    assert "a.png: would share its caption with a.jpg (dsk rename makes the names unique)" in ended.err
+    assert (
+        "a.png: would share its caption with a.jpg (dsk rename makes the names unique)" in ended.err
+    )
     assert dsk("rename", "imgs", "x").code == 0 and dsk(*EXACT).code == 0
     assert len(captions(here / "imgs")) == 2
 
@@ -186,7 +214,9 @@ def test_a_named_tagger_never_falls_back(dsk, here):
 
 def test_the_table_of_dsk_toml_is_the_default_and_the_command_line_wins(dsk, here):
     pictures(here / "imgs", 1)
-    (here / "dsk.toml").write_text('[tag]\ntrigger = ["Toml"]\nthreshold = 0.9\ntagger = "basic"\n', encoding="utf-8")
+    (here / "dsk.toml").write_text(
+        '[tag]\ntrigger = ["Toml"]\nthreshold = 0.9\ntagger = "basic"\n', encoding="utf-8"
+    )
     dsk("tag", "imgs")
     assert captions(here / "imgs")["a1"] == "Toml, 1girl, solo"
     dsk("tag", "imgs", "--threshold", "0.98")

@@ -18,8 +18,8 @@ from tests.dataset.test_exports import CONFIG_TOML, DATASET_TOML
 from tests.trainer import tiny
 
 SMALL = [
-    "resolution=128", "min_bucket_reso=64", "max_bucket_reso=256", "optimizer_type=AdamW", "mixed_precision=no",
-    "network_dim=4", "max_train_epochs=1", "train_batch_size=2",
+    "resolution=128", "min_bucket_reso=64", "max_bucket_reso=256", "optimizer_type=AdamW",
+    "mixed_precision=no", "network_dim=4", "max_train_epochs=1", "train_batch_size=2",
 ]  # fmt: skip
 
 
@@ -48,23 +48,30 @@ def test_dry_run_prints_the_plan_and_makes_nothing(dsk, data, here):
 def test_dry_run_is_quick_and_loads_no_torch(data, here):
     code = (
         "import sys; from datasetkit.cli.main import run; code = run(sys.argv[1:]); "
-        "assert not {'torch', 'diffusers', 'transformers', 'peft', 'pandas'} & set(sys.modules); sys.exit(code)"
+        "assert not {'torch', 'diffusers', 'transformers', 'peft', 'pandas'} & "
+        "set(sys.modules); sys.exit(code)"
     )
     started = time.monotonic()
-    ended = subprocess.run([sys.executable, "-c", code, "train", "ds", "--dry-run"], cwd=here, capture_output=True)
+    ended = subprocess.run(
+        [sys.executable, "-c", code, "train", "ds", "--dry-run"], cwd=here, capture_output=True
+    )
     assert ended.returncode == 0, ended.stderr
     assert time.monotonic() - started < 10  # about 1 s; machines under test are busy
 
 
 def test_plan_of_train_is_the_plan_of_plan_repeats(dsk, data, here):
-    (here / "dsk.toml").write_text("[train]\nresolution = 128\nmin_bucket_reso = 64\n", encoding="utf-8")
+    (here / "dsk.toml").write_text(
+        "[train]\nresolution = 128\nmin_bucket_reso = 64\n", encoding="utf-8"
+    )
     trained = json.loads(dsk("train", "ds", "--dry-run", "--json").out)["plan"]
     planned = json.loads(dsk("plan-repeats", "ds", "--steps", "40", "--json").out)["result"]["plan"]
     assert trained["totals"] == planned["total"]
 
 
 def test_training_writes_a_lora_and_json(dsk, data, here, model):
-    ended = dsk("train", "ds", "--json", *given(f"pretrained_model_name_or_path={model}", "output_name=x"))
+    ended = dsk(
+        "train", "ds", "--json", *given(f"pretrained_model_name_or_path={model}", "output_name=x")
+    )
     assert ended.code == 0, ended.err
     result = json.loads(ended.out)["result"]
     assert result["steps"] == 2 and result["modules"] == 264
@@ -83,12 +90,22 @@ def test_sd_scripts_two_files_train_as_they_are(dsk, here, model):
     short = ["max_train_steps=3", "lr_warmup_steps=1", "save_every_n_steps=2"]
     ended = dsk("train", *files, *(word for pair in short for word in ("--set", pair)))
     assert ended.code == 0, ended.err
-    assert "3 steps of AdamW8bit, cosine_with_restarts: unet 0.0005, text_encoder 0.0001" in ended.out
+    assert (
+        "3 steps of AdamW8bit, cosine_with_restarts: unet 0.0005, text_encoder 0.0001" in ended.out
+    )
     assert "xformers is not needed" in ended.out
     with safe_open(here / "output" / "MikamiYua.safetensors", "pt") as file:
         said, first = file.metadata(), file.get_tensor(next(iter(file.keys())))
-    assert (said["ss_network_dim"], said["ss_network_alpha"], said["ss_clip_skip"]) == ("64", "32.0", "2")
-    assert (said["ss_num_train_images"], said["ss_num_reg_images"], said["ss_max_train_steps"]) == ("60", "60", "3")
+    assert (said["ss_network_dim"], said["ss_network_alpha"], said["ss_clip_skip"]) == (
+        "64",
+        "32.0",
+        "2",
+    )
+    assert (said["ss_num_train_images"], said["ss_num_reg_images"], said["ss_max_train_steps"]) == (
+        "60",
+        "60",
+        "3",
+    )
     assert torch.isfinite(first).all()
     assert sorted(path.name for path in (here / "output").glob("*.safetensors")) == [
         "MikamiYua-step00000002.safetensors", "MikamiYua.safetensors",
@@ -98,7 +115,9 @@ def test_sd_scripts_two_files_train_as_they_are(dsk, here, model):
 
 def test_progress_line_shows_what_is_noted_and_how_long_a_step_takes(monkeypatch):
     screen = StringIO()
-    monkeypatch.setattr(console, "_err", lambda: Console(file=screen, force_terminal=True, width=120))
+    monkeypatch.setattr(
+        console, "_err", lambda: Console(file=screen, force_terminal=True, width=120)
+    )
     with console.bars() as reporter:
         reporter.note("nobody works yet")
         reporter.start("training", 3)
@@ -113,7 +132,11 @@ def test_progress_line_shows_what_is_noted_and_how_long_a_step_takes(monkeypatch
 
 def test_wrong_prompts_are_said_before_anything_is_done(dsk, data, here):
     (here / "prompts.txt").write_text("sks --w 512\nsks --width 512\n", encoding="utf-8")
-    ended = dsk("train", "ds", *given("sample_prompts=prompts.txt", "pretrained_model_name_or_path=none.safetensors"))
+    ended = dsk(
+        "train",
+        "ds",
+        *given("sample_prompts=prompts.txt", "pretrained_model_name_or_path=none.safetensors"),
+    )
     assert ended.code == 2 and "prompts.txt, line 2: unknown flag --width" in ended.err
     assert ended.out == "" and not (here / "output").exists()
 
@@ -133,10 +156,22 @@ def test_missing_model_of_the_hub_is_one_line(dsk, data, here, monkeypatch):
         (["train", "ds", "--set", "netwerk_dim=4"], 2, "did you mean"),
         (["train", "ds", "--set", "network_dim=0"], 2, "out of range"),
         (["train", "ds", *given()], 2, "no model to train on"),
-        (["train", "ds", *given("pretrained_model_name_or_path=none.safetensors")], 12, "does not exist"),
+        (
+            ["train", "ds", *given("pretrained_model_name_or_path=none.safetensors")],
+            12,
+            "does not exist",
+        ),
         (["train", "ds", *given("pretrained_model_name_or_path=x.ckpt")], 12, "pickle"),
         (["train", "ds", *given("optimizer_type=AdamX")], 2, "optimizer_type"),
-        (["train", "ds", *given("optimizer_type=Prodigy", "learning_rate=1.0", "text_encoder_lr=0.5")], 2, "one step"),
+        (
+            [
+                "train",
+                "ds",
+                *given("optimizer_type=Prodigy", "learning_rate=1.0", "text_encoder_lr=0.5"),
+            ],
+            2,
+            "one step",
+        ),
     ],
 )
 def test_exit_codes(dsk, data, arguments, code, words):
@@ -151,7 +186,9 @@ def test_broken_picture_is_listed_and_the_rest_is_trained(dsk, data):
 
 
 def test_lora_that_learned_nothing_fails_the_gate(dsk, data, model):
-    """Pictures of 64 pixels leave one place in the UNet's middle: its attention cannot learn where to look."""
+    """Pictures of 64 pixels leave one place in the UNet's middle: its attention cannot learn where
+    to look.
+    """
     ended = dsk(
         "train", "ds",
         *given(f"pretrained_model_name_or_path={model}", "resolution=64", "max_bucket_reso=64"),

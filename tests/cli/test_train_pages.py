@@ -1,4 +1,6 @@
-"""What the pages about training show of the quickstart is what its commands print, and a large plan is quick."""
+"""What the pages about training show of the quickstart is what its commands print, and a large plan
+is quick.
+"""
 
 import json
 import subprocess
@@ -28,7 +30,9 @@ def test_pages_about_training_show_what_is_printed(project, capsys):
 
 @pytest.mark.parametrize("pictures", [1000])
 def test_plan_of_a_large_set_is_quick_without_torch(here, pictures):
-    """Of processor time: machines under test are busy. It starts Python, reads 1,000 headers and hashes the files."""
+    """Of processor time: machines under test are busy. It starts Python, reads 1,000 headers and
+    hashes the files.
+    """
     concept = tiny.save_pictures(here / "ds" / "train" / "2_sks", [(320, 256), (256, 320)])
     for number in range(3, pictures + 1):
         for suffix in (".png", ".txt"):
@@ -39,7 +43,10 @@ def test_plan_of_a_large_set_is_quick_without_torch(here, pictures):
         "print(time.process_time(), file=sys.stderr); sys.exit(code)"
     )
     ended = subprocess.run(
-        [sys.executable, "-c", code, "train", "ds", "--dry-run", "--json"], cwd=here, capture_output=True, text=True
+        [sys.executable, "-c", code, "train", "ds", "--dry-run", "--json"],
+        cwd=here,
+        capture_output=True,
+        text=True,
     )
     assert ended.returncode == 0, ended.stderr
     plan = json.loads(ended.stdout)["plan"]

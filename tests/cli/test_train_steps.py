@@ -22,9 +22,13 @@ def base(tmp_path_factory):
     """A run of the small model that is made once; each configuration takes its place."""
     folder = tmp_path_factory.mktemp("base")
     tiny.save_pictures(folder / "data" / "train" / "1_sks", [(64, 64)])
-    options = tiny.options(tiny.save_pipeline(folder / "model"), folder, network_train_text_encoder_only=True)
+    options = tiny.options(
+        tiny.save_pipeline(folder / "model"), folder, network_train_text_encoder_only=True
+    )
     plan = make_plan(find_subsets(folder / "data", options)[0], options)
-    return setup.assemble(replace(options, lr_scheduler="constant"), plan, setup.load_parts(options))
+    return setup.assemble(
+        replace(options, lr_scheduler="constant"), plan, setup.load_parts(options)
+    )
 
 
 def lay_out(folder, draw):
@@ -67,9 +71,16 @@ def test_steps_that_are_printed_are_taken(dsk, here, base, monkeypatch, number):
     draw = random.Random(number)
     lay_out(here / "ds", draw)
     drawn = configuration(draw)
-    ended = dsk("train", "ds", "--dry-run", *(word for k, v in drawn.items() for word in ("--set", f"{k}={v}")))
+    ended = dsk(
+        "train",
+        "ds",
+        "--dry-run",
+        *(word for k, v in drawn.items() for word in ("--set", f"{k}={v}")),
+    )
     assert ended.code == 0, ended.err
-    printed, visits = (number_before(words, ended.out) for words in (r"steps? of AdamW", r"visits? an epoch in"))
+    printed, visits = (
+        number_before(words, ended.out) for words in (r"steps? of AdamW", r"visits? an epoch in")
+    )
 
     options = of_project(Config(), dict(setting(f"{k}={v}") for k, v in drawn.items()))
     plan = make_plan(find_subsets(here / "ds", options)[0], options)

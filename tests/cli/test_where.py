@@ -27,7 +27,16 @@ def test_rules_change_only_what_passes(dsk, captioned):
 
 def test_a_dry_run_counts_the_same_and_writes_nothing(dsk, captioned):
     before = snapshot(captioned)
-    ended = dsk("rules", "imgs", "--trigger", "sks", "--where", "NOT tag:solo OR name:a1", "--dry-run", "--json")
+    ended = dsk(
+        "rules",
+        "imgs",
+        "--trigger",
+        "sks",
+        "--where",
+        "NOT tag:solo OR name:a1",
+        "--dry-run",
+        "--json",
+    )
     assert snapshot(captioned) == before
     assert [change["path"] for change in ended.result["changes"]] == ["imgs/a1.png", "imgs/a3.png"]
     assert ended.result["left_out"] == 1
@@ -59,7 +68,9 @@ def test_a_filter_that_nothing_passes_changes_nothing_and_says_so(dsk, captioned
         ("tag:", "nothing to look for"),
     ],
 )
-def test_a_filter_that_cannot_be_read_is_refused_before_anything_else(dsk, here, command, where, said):
+def test_a_filter_that_cannot_be_read_is_refused_before_anything_else(
+    dsk, here, command, where, said
+):
     verb, *rest = command
     ended = dsk(verb, "nowhere", *rest, "--where", where)
     assert (ended.code, ended.out) == (2, "")
@@ -85,11 +96,21 @@ def test_scores_come_from_the_store(dsk, here):
     dsk("tag", "imgs", "--tagger", "basic")
     before = captions(here / "imgs")
     assert "white background" in before["light"]
-    ended = dsk("rules", "imgs", "--additional", "bright", "--where", 'score:"white background">=0.9')
+    ended = dsk(
+        "rules", "imgs", "--additional", "bright", "--where", 'score:"white background">=0.9'
+    )
     assert ended.code == 0 and "changed 1 caption (1 picture left out" in ended.out
-    assert captions(here / "imgs") == {"dark": before["dark"], "light": f"bright, {before['light']}"}
+    assert captions(here / "imgs") == {
+        "dark": before["dark"],
+        "light": f"bright, {before['light']}",
+    }
     # A tag that the threshold left out has its score all the same.
-    assert dsk("rules", "imgs", "--additional", "x", "--where", "score:smile=0.2", "--json").result["left_out"] == 0
+    assert (
+        dsk("rules", "imgs", "--additional", "x", "--where", "score:smile=0.2", "--json").result[
+            "left_out"
+        ]
+        == 0
+    )
     assert dark.exists() and light.exists()
 
 
@@ -97,7 +118,9 @@ def test_edited_captions_are_told_from_dsks_own(dsk, here):
     pictures(here / "imgs")
     dsk("tag", "imgs", "--tagger", "basic")
     (here / "imgs" / "a2.txt").write_text("by hand\n", encoding="utf-8")
-    ended = dsk("rules", "imgs", "--additional", "x", "--where", "edited:yes", "--json", "--dry-run")
+    ended = dsk(
+        "rules", "imgs", "--additional", "x", "--where", "edited:yes", "--json", "--dry-run"
+    )
     assert [change["path"] for change in ended.result["changes"]] == ["imgs/a2.png"]
 
 
@@ -109,18 +132,37 @@ def test_near_duplicates_are_found_and_remembered(dsk, here, captioned):
         image.paste((255, 0, 0), (0, 0, 64, 9))
         image.save(striped)
     striped.with_suffix(".txt").write_text("solo\n", encoding="utf-8")
-    chosen = dsk("rules", "imgs", "--additional", "x", "--where", "dup:no", "--json", "--dry-run").result
+    chosen = dsk(
+        "rules", "imgs", "--additional", "x", "--where", "dup:no", "--json", "--dry-run"
+    ).result
     assert [change["path"] for change in chosen["changes"]] == ["imgs/b.png"]
-    assert dsk("rules", "imgs", "--additional", "x", "--where", "dup:yes", "--json").result["left_out"] == 1
+    assert (
+        dsk("rules", "imgs", "--additional", "x", "--where", "dup:yes", "--json").result["left_out"]
+        == 1
+    )
 
 
 def test_concepts_and_repeats_are_those_of_the_folders(dsk, here):
     for concept, tag in (("10_sks girl", "girl"), ("3_style", "style")):
         for path in pictures(here / "dataset" / "train" / concept, 2):
             path.with_suffix(".txt").write_text(tag + "\n", encoding="utf-8")
-    command = ("rules", "dataset", "--recursive", "--additional", "x", "--dry-run", "--json", "--where")
-    for where, tag in (('concept:"sks girl"', "girl"), ("concept:s*e", "style"), ("repeats:>=10", "girl"),
-                       ("path:train/3_", "style"), ("NOT path:10_sks*", "style")):  # fmt: skip
+    command = (
+        "rules",
+        "dataset",
+        "--recursive",
+        "--additional",
+        "x",
+        "--dry-run",
+        "--json",
+        "--where",
+    )
+    for where, tag in (
+        ('concept:"sks girl"', "girl"),
+        ("concept:s*e", "style"),
+        ("repeats:>=10", "girl"),
+        ("path:train/3_", "style"),
+        ("NOT path:10_sks*", "style"),
+    ):
         changes = dsk(*command, where).result["changes"]
         assert [change["before"]["tags"] for change in changes] == [[tag], [tag]], where
 
@@ -131,14 +173,17 @@ def test_an_unreadable_picture_is_listed_whatever_the_filter(dsk, captioned):
     assert ended.code == 3 and "bad.png" in ended.err
 
 
-# ---- report -----------------------------------------------------------------------------------------------------
+# ---- report
+# --------------------------------------------------------------------------------------------------
 
 
 def test_a_report_counts_only_what_passes(dsk, here, captioned):
     ended = dsk("report", "imgs", "--where", "tag:lips", "--out", "tables")
     assert ended.code == 0
     assert "4 tags on 2 pictures (1 picture left out by the filter)" in ended.out
-    rows = list(csv.DictReader(io.StringIO((here / "tables" / "tags.csv").read_bytes().decode("utf-8-sig"))))
+    rows = list(
+        csv.DictReader(io.StringIO((here / "tables" / "tags.csv").read_bytes().decode("utf-8-sig")))
+    )
     assert {row["tag"]: row["images"] for row in rows if row["concept"] == "(total)"} == {
         "solo": "1", "lips": "2", "blue_eyes": "1", "1girl": "1",
     }  # fmt: skip
@@ -159,11 +204,14 @@ def test_a_report_knows_the_concepts_of_a_laid_out_data_set(dsk, here):
     assert [row["tag"] for row in ended.result["top"]] == ["style"]
 
 
-# ---- dsk.toml ---------------------------------------------------------------------------------------------------
+# ---- dsk.toml
+# --------------------------------------------------------------------------------------------------
 
 
 def test_the_filter_of_dsk_toml_counts_until_another_is_given(dsk, here, captioned):
-    (here / "dsk.toml").write_text("[rules]\nwhere = 'tag:hat'\n[report]\nwhere = 'tag:lips'\n", encoding="utf-8")
+    (here / "dsk.toml").write_text(
+        "[rules]\nwhere = 'tag:hat'\n[report]\nwhere = 'tag:lips'\n", encoding="utf-8"
+    )
     command = ("rules", "imgs", "--trigger", "sks", "--dry-run", "--json")
     assert dsk(*command).result["left_out"] == 2
     assert dsk(*command, "--where", "").result["left_out"] == 0

@@ -1,4 +1,6 @@
-"""What the commands print: hints that can be typed, counts that are true, and nothing said that did not happen."""
+"""What the commands print: hints that can be typed, counts that are true, and nothing said that did
+not happen.
+"""
 
 import shlex
 
@@ -15,7 +17,12 @@ def hinted(said: str) -> list[str]:
 
 @pytest.mark.parametrize(
     "arguments",
-    [("tag", "my imgs"), ("rename", "my imgs", "x"), ("resize", "my imgs", "small ones"), ("layout", "5_x=my imgs")],
+    [
+        ("tag", "my imgs"),
+        ("rename", "my imgs", "x"),
+        ("resize", "my imgs", "small ones"),
+        ("layout", "5_x=my imgs"),
+    ],
     ids=lambda a: a[0],
 )
 def test_the_undo_that_is_named_can_be_typed_as_it_stands(dsk, here, arguments):
@@ -65,8 +72,13 @@ def test_a_reg_set_and_tables_that_are_there_already_are_as_wanted(dsk, here):
     pictures(here / "women", 2)
     dsk("tag", "imgs")
     dsk("layout", "2_x=imgs")
-    assert "laid out 2 pictures as dataset/reg/2_1girl" in dsk("reg", "women", "--class", "1girl").out
-    assert "dataset/reg/2_1girl is as wanted: 2 x 2 = 4 visits" in dsk("reg", "women", "--class", "1girl").out
+    assert (
+        "laid out 2 pictures as dataset/reg/2_1girl" in dsk("reg", "women", "--class", "1girl").out
+    )
+    assert (
+        "dataset/reg/2_1girl is as wanted: 2 x 2 = 4 visits"
+        in dsk("reg", "women", "--class", "1girl").out
+    )
     for command in ("report", "export"):
         assert "; dsk undo dataset takes it back)" in dsk(command, "dataset").out
         again = dsk(command, "dataset").out
@@ -81,8 +93,14 @@ def test_nothing_is_left_where_no_picture_can_be_used(dsk, here):
     (here / "imgs" / "a.png").write_bytes(b"nothing")
     for command in (("layout", "x=imgs"), ("export", "imgs", "--out", "ds")):
         ended = dsk(*command)
-        assert ended.code == 10 and "imgs has no usable picture" in ended.err and ended.err.count("a.png") == 1
-    assert [p.name for p in here.iterdir()] == ["imgs"] and len(list((here / "imgs").iterdir())) == 1
+        assert (
+            ended.code == 10
+            and "imgs has no usable picture" in ended.err
+            and ended.err.count("a.png") == 1
+        )
+    assert [p.name for p in here.iterdir()] == ["imgs"] and len(
+        list((here / "imgs").iterdir())
+    ) == 1
 
 
 def test_a_folder_without_pictures_names_those_in_it_that_hold_some(dsk, here):
@@ -90,11 +108,19 @@ def test_a_folder_without_pictures_names_those_in_it_that_hold_some(dsk, here):
     pictures(here / "p" / "b 2", 1)
     pictures(here / "p" / "masks", 1)
     (here / "p" / "empty").mkdir()
-    for command in (("tag", "p"), ("resize", "p"), ("rename", "p", "x"), ("layout", "x=p"), ("report", "p")):
+    for command in (
+        ("tag", "p"),
+        ("resize", "p"),
+        ("rename", "p", "x"),
+        ("layout", "x=p"),
+        ("report", "p"),
+    ):
         ended = dsk(*command)
         assert ended.code == 10 and "these hold some:" in ended.err
         hint = ended.err.splitlines()[1]
-        assert hint.index("b 2") < hint.index("b 10") and "masks" not in hint and "empty" not in hint
+        assert (
+            hint.index("b 2") < hint.index("b 10") and "masks" not in hint and "empty" not in hint
+        )
 
 
 def test_a_file_in_the_place_of_the_output_folder_is_named_with_a_way_out(dsk, here):

@@ -1,4 +1,6 @@
-"""A tagger that needs no files, for tests of the commands: what it says of a picture hangs on its brightness."""
+"""A tagger that needs no files, for tests of the commands: what it says of a picture hangs on its
+brightness.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,8 @@ from PIL import Image
 
 from taggers.base import Identity, Labels, round_scores
 
-# What the tagger says of every picture, and `None` for the score that grows with its brightness (0 to 1).
+# What the tagger says of every picture, and `None` for the score that grows with its brightness (0
+# to 1).
 SCORES: dict[tuple[str, str], float | None] = {
     ("general", "rating"): 0.9,
     ("sensitive", "rating"): 0.1,

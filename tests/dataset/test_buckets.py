@@ -16,7 +16,16 @@ SDXL_KEEP = BucketRules((1024, 1024), 256, 2048, 64, no_upscale=True)
 
 
 def test_the_buckets_of_512_are_those_of_sd_scripts():
-    half = [(256, 832), (256, 896), (256, 960), (256, 1024), (320, 704), (320, 768), (384, 640), (448, 576)]
+    half = [
+        (256, 832),
+        (256, 896),
+        (256, 960),
+        (256, 1024),
+        (320, 704),
+        (320, 768),
+        (384, 640),
+        (448, 576),
+    ]
     assert make_buckets(SD) == tuple(sorted([*half, (512, 512), *((h, w) for w, h in half)]))
 
 
@@ -141,7 +150,12 @@ def test_scale_and_loss_are_reported():
 
 def test_a_picture_of_a_bucket_size_is_left_alone():
     chosen = select(SD, 448, 576)
-    assert (chosen.bucket, chosen.resized, chosen.scale, chosen.cropped) == ((448, 576), (448, 576), 1.0, 0.0)
+    assert (chosen.bucket, chosen.resized, chosen.scale, chosen.cropped) == (
+        (448, 576),
+        (448, 576),
+        1.0,
+        0.0,
+    )
 
 
 def test_a_side_below_one_step_is_scaled_up_to_one_step():
@@ -189,7 +203,10 @@ def test_rules_that_make_no_buckets_are_refused_with_a_hint(fields):
 
 
 def test_no_upscale_does_not_look_at_the_range():
-    assert select(BucketRules((512, 512), 640, 448, 64, no_upscale=True), 100, 100).bucket == (64, 64)
+    assert select(BucketRules((512, 512), 640, 448, 64, no_upscale=True), 100, 100).bucket == (
+        64,
+        64,
+    )
 
 
 RULES = st.builds(
@@ -224,7 +241,9 @@ def test_every_picture_covers_its_bucket(rules, width, height):
         assert side % rules.step == 0
         assert 0 <= offset <= resized - side - offset
     assert 0 <= chosen.cropped < 1
-    assert all(abs(r - s * chosen.scale) <= 1 for r, s in zip(chosen.resized, (width, height), strict=True))
+    assert all(
+        abs(r - s * chosen.scale) <= 1 for r, s in zip(chosen.resized, (width, height), strict=True)
+    )
 
 
 @settings(max_examples=300, deadline=None)
@@ -235,7 +254,8 @@ def test_no_upscale_enlarges_only_a_side_below_one_step(width, height):
     assert chosen.bucket[0] * chosen.bucket[1] <= SD_KEEP.area
 
 
-# ---- bucket_selector = "fit" ----------------------------------------------------------------------------------------
+# ---- bucket_selector = "fit"
+# ----------------------------------------------------------------------------------------
 
 
 def fit(rules):
@@ -262,7 +282,9 @@ def test_fit_never_cuts_more_than_kohya(rules, width, height):
     theirs, ours = select(rules, width, height), select(fit(rules), width, height)
     assert ours.cropped <= theirs.cropped
     assert all(side % rules.step == 0 and side >= rules.step for side in ours.bucket)
-    assert all(abs(r - s * ours.scale) <= 1 for r, s in zip(ours.resized, (width, height), strict=True))
+    assert all(
+        abs(r - s * ours.scale) <= 1 for r, s in zip(ours.resized, (width, height), strict=True)
+    )
     if rules.no_upscale:
         assert ours.scale <= 1 or ours == theirs
     elif ours.bucket not in make_buckets(rules):
@@ -279,13 +301,17 @@ def test_fit_treats_a_picture_on_its_side_alike(width, height):
 
 
 @pytest.mark.parametrize(
-    ("resolution", "kohya", "ours"), [(512, 0.0573, 0.0409), (768, 0.0394, 0.0174), (1024, 0.0288, 0.0126)]
+    ("resolution", "kohya", "ours"),
+    [(512, 0.0573, 0.0409), (768, 0.0394, 0.0174), (1024, 0.0288, 0.0126)],
 )
 def test_fit_cuts_so_much_less_over_ratios_from_2_to_5_to_5_to_2(resolution, kohya, ours):
     """The numbers of docs/concepts/buckets.md."""
     rules = BucketRules.standard(resolution)
     for made, mean in ((rules, kohya), (fit(rules), ours)):
-        sizes = [(round(3000 * 2.5 ** (n / 400)), round(3000 / 2.5 ** (n / 400))) for n in range(-200, 201)]
+        sizes = [
+            (round(3000 * 2.5 ** (n / 400)), round(3000 / 2.5 ** (n / 400)))
+            for n in range(-200, 201)
+        ]
         cuts = [select(made, *size).cropped for size in sizes]
         assert sum(cuts) / len(cuts) == pytest.approx(mean, abs=1e-4)
 

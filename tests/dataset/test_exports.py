@@ -91,7 +91,10 @@ prior_loss_weight = 1.0
 cache_latents = true
 """
 
-FACE = DatasetExport(General(), (Subset("dataset", 20), Subset("regularization", 1, is_reg=True, class_tokens="1girl")))
+FACE = DatasetExport(
+    General(),
+    (Subset("dataset", 20), Subset("regularization", 1, is_reg=True, class_tokens="1girl")),
+)
 
 
 def test_dataset_toml_equals_the_reference():
@@ -117,7 +120,9 @@ def test_config_toml_sorts_flat_options_into_the_sections_of_the_reference():
 
 
 def test_options_that_are_not_given_are_not_written():
-    assert exports.sections({"min_snr_gamma": None, "seed": 1}) == {"training_arguments": {"seed": 1}}
+    assert exports.sections({"min_snr_gamma": None, "seed": 1}) == {
+        "training_arguments": {"seed": 1}
+    }
 
 
 def test_every_known_option_stands_in_one_section():
@@ -131,13 +136,19 @@ def test_an_unknown_option_is_refused_with_the_nearest_name():
     assert "network_dim" in caught.value.hint
 
 
-@pytest.mark.parametrize(("resolution", "written"), [(512, "512"), ((512, 768), "512,768"), ("640", "640")])
+@pytest.mark.parametrize(
+    ("resolution", "written"), [(512, "512"), ((512, 768), "512,768"), ("640", "640")]
+)
 def test_resolution_is_text_in_the_training_config(resolution, written):
-    assert exports.sections({"resolution": resolution}) == {"dataset_arguments": {"resolution": written}}
+    assert exports.sections({"resolution": resolution}) == {
+        "dataset_arguments": {"resolution": written}
+    }
 
 
 def test_lists_and_paths_are_written_and_other_things_refused():
-    text = exports.kohya_config_toml({"optimizer_args": ("betas=0.9,0.99",), "output_dir": Path("out")})
+    text = exports.kohya_config_toml(
+        {"optimizer_args": ("betas=0.9,0.99",), "output_dir": Path("out")}
+    )
     assert tomllib.loads(text) == {
         "optimizer_arguments": {"optimizer_args": ["betas=0.9,0.99"]},
         "training_arguments": {"output_dir": "out"},
@@ -161,14 +172,24 @@ def test_lists_and_paths_are_written_and_other_things_refused():
     ),
 )
 def test_any_data_set_reads_back(resolution, subsets):
-    export = DatasetExport(General(resolution=resolution, batch_size=2), tuple(Subset(*s) for s in subsets))
+    export = DatasetExport(
+        General(resolution=resolution, batch_size=2), tuple(Subset(*s) for s in subsets)
+    )
     read = tomllib.loads(exports.kohya_dataset_toml(export))
     assert read["general"]["caption_extension"] == ".txt"
     assert read["general"]["batch_size"] == 2
-    assert read["general"]["resolution"] == (resolution if isinstance(resolution, int) else list(resolution))
+    assert read["general"]["resolution"] == (
+        resolution if isinstance(resolution, int) else list(resolution)
+    )
     found = read["datasets"][0].get("subsets", [])
     back = [
-        (s["image_dir"], s["num_repeats"], s.get("is_reg", False), s.get("class_tokens"), s.get("keep_tokens"))
+        (
+            s["image_dir"],
+            s["num_repeats"],
+            s.get("is_reg", False),
+            s.get("class_tokens"),
+            s.get("keep_tokens"),
+        )
         for s in found
     ]
     assert back == subsets
@@ -207,7 +228,9 @@ def test_meta_json_is_keyed_as_sd_scripts_looks_pictures_up(tmp_path):
         "10_sks/a.v2": {"tags": "sks, 1girl", "caption": "a girl"},
         "b": {"tags": "sks"},
     }
-    assert list(json.loads(exports.meta_json(items, tmp_path, full_path=True))) == [str(i.image) for i in items]
+    assert list(json.loads(exports.meta_json(items, tmp_path, full_path=True))) == [
+        str(i.image) for i in items
+    ]
 
 
 def test_two_pictures_of_one_stem_are_refused_in_meta_json(tmp_path):

@@ -30,7 +30,8 @@ def tags(text: str) -> tuple[str, ...]:
 
 def test_hydrus_namespaces_are_taken_off_or_left_out():
     text = (
-        "creator:somebody\ncharacter:hatsune miku\nseries:vocaloid\nrating:safe\npage:3\nlong_hair\nLong Hair\n1girl\n"
+        "creator:somebody\ncharacter:hatsune "
+        "miku\nseries:vocaloid\nrating:safe\npage:3\nlong_hair\nLong Hair\n1girl\n"
     )
     assert imports.parse_lines(text).tags == ("hatsune miku", "vocaloid", "long hair", "1girl")
 
@@ -79,10 +80,25 @@ def test_the_reading_says_which_namespaces_count_and_whether_underscores_stay():
         ),
         ({"tags_general": "1girl long_hair", "tags_artist": "somebody"}, ("1girl", "long hair")),
         (
-            {"tags": {"artist": ["somebody"], "species": ["fox"], "general": ["outdoors"], "lore": ["x"]}},
+            {
+                "tags": {
+                    "artist": ["somebody"],
+                    "species": ["fox"],
+                    "general": ["outdoors"],
+                    "lore": ["x"],
+                }
+            },
             ("fox", "outdoors"),
         ),
-        ({"tags": [{"name": "猫", "translated_name": "cat"}, {"name": "犬", "translated_name": None}]}, ("cat", "犬")),
+        (
+            {
+                "tags": [
+                    {"name": "猫", "translated_name": "cat"},
+                    {"name": "犬", "translated_name": None},
+                ]
+            },
+            ("cat", "犬"),
+        ),
         ({"tags": ["rating:safe", "character:miku", "sky"]}, ("miku", "sky")),
         ({"tags_character": ["miku"], "tags": None}, ("miku",)),
         ({"tags": [1, None, ["x"], {"id": 3}, "sky"]}, ("sky",)),
@@ -95,7 +111,12 @@ def test_posts_are_read_in_the_forms_that_boorus_have(post, expected):
 
 @pytest.mark.parametrize(
     ("text", "reason"),
-    [("", "not JSON"), ("{", "not JSON"), ("[1]", "not a JSON object"), ("[" * 200_000, "nested too deeply|not JSON")],
+    [
+        ("", "not JSON"),
+        ("{", "not JSON"),
+        ("[1]", "not a JSON object"),
+        ("[" * 200_000, "nested too deeply|not JSON"),
+    ],
 )
 def test_a_file_that_is_no_post_is_refused(text, reason):
     with pytest.raises(InputError, match=reason):
@@ -106,7 +127,10 @@ def test_each_kind_finds_its_side_car(image):
     put(image.with_name("image.jpg.txt"), "character:miku\nlong_hair\n")
     put(image.with_suffix(".caption"), "a_girl, long_hair, a girl")
     put(image.with_name("image.jpg.json"), {"tags": ["sky"]})
-    found = {kind: imports.plan_import([image], kind)[0] for kind in ("gallery-dl", "hydrus", "caption", "auto")}
+    found = {
+        kind: imports.plan_import([image], kind)[0]
+        for kind in ("gallery-dl", "hydrus", "caption", "auto")
+    }
     assert {kind: (i.caption.text(), i.source.name) for kind, [i] in found.items()} == {
         "gallery-dl": ("sky", "image.jpg.json"),
         "hydrus": ("miku, long hair", "image.jpg.txt"),
@@ -174,9 +198,15 @@ def test_meta_entries_are_matched_by_full_path_by_path_below_the_folder_and_by_s
 
 
 def test_an_ambiguous_stem_is_not_guessed_and_lonely_entries_are_named(tmp_path):
-    images = [tmp_path / "x" / "a.png", tmp_path / "y" / "a.png", tmp_path / "b.png", tmp_path / "c.png"]
+    images = [
+        tmp_path / "x" / "a.png",
+        tmp_path / "y" / "a.png",
+        tmp_path / "b.png",
+        tmp_path / "c.png",
+    ]
     meta = put(
-        tmp_path / "meta.json", {"/old/a.png": {"tags": "sky"}, "b": {"tags": ""}, "/o/c": {"tags": "1"}, "/p/c": {}}
+        tmp_path / "meta.json",
+        {"/old/a.png": {"tags": "sky"}, "b": {"tags": ""}, "/o/c": {"tags": "1"}, "/p/c": {}},
     )
     found, problems = imports.plan_import(images, "meta", meta=meta)
     assert found == []
@@ -193,12 +223,17 @@ def test_side_cars_go_before_the_metadata_file(tmp_path):
     meta = put(tmp_path / "meta.json", {"a": {"tags": "from meta"}, "b": {"tags": "from meta"}})
     put(tmp_path / "a.caption", "from the side-car")
     found, problems = imports.plan_import(images, meta=meta)
-    assert [i.caption.text() for i in found] == ["from the side-car", "from meta"] and problems == []
+    assert [i.caption.text() for i in found] == [
+        "from the side-car",
+        "from meta",
+    ] and problems == []
 
 
 @pytest.mark.parametrize("content", ["{", "[]", '{"a": 3}'])
 def test_a_broken_metadata_file_is_a_problem(tmp_path, content):
-    found, [problem] = imports.plan_import([tmp_path / "a.png"], meta=put(tmp_path / "meta.json", content))
+    found, [problem] = imports.plan_import(
+        [tmp_path / "a.png"], meta=put(tmp_path / "meta.json", content)
+    )
     assert found == [] and problem.path.name == "meta.json"
     missing = imports.plan_import([tmp_path / "a.png"], meta=tmp_path / "none.json")[1]
     assert [p.error for p in missing] == ["does not exist"]
@@ -211,13 +246,21 @@ def test_an_unknown_kind_and_a_missing_meta_are_refused(image):
         imports.plan_import([image], "meta")
 
 
-TAG = st.text("ab 1_:^()é", min_size=1, max_size=8).map(str.strip).filter(lambda t: parse(t).tags == (t,))
+TAG = (
+    st.text("ab 1_:^()é", min_size=1, max_size=8)
+    .map(str.strip)
+    .filter(lambda t: parse(t).tags == (t,))
+)
 
 
 @settings(max_examples=40, deadline=None)
-@given(st.lists(st.lists(TAG, min_size=1, max_size=4, unique_by=normal_form), min_size=1, max_size=3))
+@given(
+    st.lists(st.lists(TAG, min_size=1, max_size=4, unique_by=normal_form), min_size=1, max_size=3)
+)
 def test_what_meta_json_exports_is_imported_again(captions):
     folder = Path("/pictures")
-    items = [exports.ImageText(folder / f"{i}.png", parse(", ".join(c))) for i, c in enumerate(captions)]
+    items = [
+        exports.ImageText(folder / f"{i}.png", parse(", ".join(c))) for i, c in enumerate(captions)
+    ]
     read = imports.parse_meta(exports.meta_json(items, folder), Reading(respell=False))
     assert [list(read[str(i)].tags) for i in range(len(captions))] == captions

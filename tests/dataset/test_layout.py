@@ -96,7 +96,10 @@ def test_a_number_too_long_for_trainers_is_flagged():
     [
         Concept(0, "x"),
         Concept(-1, "x"),
-        *(Concept(1, name) for name in ("", " ", "a/b", "a\\b", "a\tb", " a", "a.", ".a", "AUX", "000_x", "7")),
+        *(
+            Concept(1, name)
+            for name in ("", " ", "a/b", "a\\b", "a\tb", " a", "a.", ".a", "AUX", "000_x", "7")
+        ),
         Concept(1, "x" * 254),
     ],
 )
@@ -150,7 +153,10 @@ def test_a_tree_is_read_one_level_deep_and_links_are_flagged(tmp_path):
         ConceptFolder(tmp_path / "10_a", Concept(10, "a")),
         ConceptFolder(tmp_path / "5_b", Concept(5, "b")),
     )
-    assert [(m.folder, m.trainers) for m in tree.misread] == [("10-c", None), ("3_link", Concept(3, "link"))]
+    assert [(m.folder, m.trainers) for m in tree.misread] == [
+        ("10-c", None),
+        ("3_link", Concept(3, "link")),
+    ]
 
 
 def test_a_missing_root_is_a_data_set_error(tmp_path):
@@ -193,7 +199,12 @@ def test_a_replaced_picture_moves_to_the_trash_before_its_link():
 
 
 def test_what_has_no_source_any_more_moves_to_the_trash():
-    stale = {A / "z.jpg": False, A / "z.txt": False, A / "y.txt": False, ROOT / "train/5_old/q.jpg": False}
+    stale = {
+        A / "z.jpg": False,
+        A / "z.txt": False,
+        A / "y.txt": False,
+        ROOT / "train/5_old/q.jpg": False,
+    }
     plan = plan_layout(TARGETS, root=ROOT, existing=FULL | stale, trash=TRASH)
     assert set(plan.ops) == {Move(path, TRASH / path.relative_to(ROOT)) for path in stale}
 
@@ -236,8 +247,13 @@ def content(op):
 
 
 def existing_of(files, targets):
-    want = {op.path if isinstance(op, WriteText | WriteBytes) else op.dst: content(op) for op in wanted(targets)}
-    return {path: want.get(path) == text for path, text in files.items() if path.is_relative_to(ROOT)}
+    want = {
+        op.path if isinstance(op, WriteText | WriteBytes) else op.dst: content(op)
+        for op in wanted(targets)
+    }
+    return {
+        path: want.get(path) == text for path, text in files.items() if path.is_relative_to(ROOT)
+    }
 
 
 SOURCE = st.builds(
@@ -246,8 +262,12 @@ SOURCE = st.builds(
     st.sampled_from([None, "one\n", "two\n"]),
     st.sampled_from([None, Path("m/1.png"), Path("m/2.png")]),
 )
-TARGET_SETS = st.lists(st.lists(SOURCE, unique_by=lambda s: s.image, max_size=4).map(tuple), max_size=3).map(
-    lambda sets: tuple(Target(ROOT / f"train/1_{'xyz'[i]}", sources) for i, sources in enumerate(sets))
+TARGET_SETS = st.lists(
+    st.lists(SOURCE, unique_by=lambda s: s.image, max_size=4).map(tuple), max_size=3
+).map(
+    lambda sets: tuple(
+        Target(ROOT / f"train/1_{'xyz'[i]}", sources) for i, sources in enumerate(sets)
+    )
 )
 
 
@@ -264,7 +284,9 @@ def test_laying_out_anew_equals_laying_out_from_nothing(before, after):
 
 
 def tree(*folders):
-    return LaidOut(tuple(ConceptFolder(ROOT / f"{n}_{name}", Concept(n, name)) for n, name in folders), ())
+    return LaidOut(
+        tuple(ConceptFolder(ROOT / f"{n}_{name}", Concept(n, name)) for n, name in folders), ()
+    )
 
 
 def test_new_repeats_rename_the_folder():

@@ -18,7 +18,9 @@ def split(files):
     """Part the files of a folder (and its masks/) into images and what belongs to them."""
     images = [f for f in files if f.parent == DIR and f.suffix.lower() in IMAGE_SUFFIXES]
     others = [f for f in files if f not in images]
-    siblings = {image: [f for f in others if f.stem in (image.stem, image.name)] for image in images}
+    siblings = {
+        image: [f for f in others if f.stem in (image.stem, image.name)] for image in images
+    }
     return images, siblings
 
 
@@ -28,7 +30,10 @@ def planned(names, prefix="P", **options):
     images, siblings = split(files)
     plan = plan_rename(images, siblings, prefix, taken=files, **options)
     ops = [op for op in plan.ops if isinstance(op, Move | Copy)]
-    short = [(type(op).__name__, op.src.relative_to(DIR).as_posix(), op.dst.relative_to(DIR).as_posix()) for op in ops]
+    short = [
+        (type(op).__name__, op.src.relative_to(DIR).as_posix(), op.dst.relative_to(DIR).as_posix())
+        for op in ops
+    ]
     return plan, short
 
 
@@ -37,7 +42,9 @@ def moves(names, prefix="P", **options):
 
 
 def after(files, plan):
-    """Return path -> content once a plan is done; sources are names before the plan; fail on an overwrite."""
+    """Return path -> content once a plan is done; sources are names before the plan; fail on an
+    overwrite.
+    """
     content = dict(files)
     new = {op.dst: files[op.src] for op in plan.ops}
     assert len(new) == len(plan.ops)
@@ -63,7 +70,15 @@ def test_numbers_are_padded_to_the_size_of_the_set():
 
 
 def test_everything_of_a_picture_travels_with_it():
-    belongings = ["a.txt", "a.caption", "a.JPG.txt", "a.json", "a.npz", "masks/a.png", "masks/a.JPG.png"]
+    belongings = [
+        "a.txt",
+        "a.caption",
+        "a.JPG.txt",
+        "a.json",
+        "a.npz",
+        "masks/a.png",
+        "masks/a.JPG.png",
+    ]
     assert moves(["a.JPG", *belongings]) == {
         "a.JPG": "P_001.jpg",
         "a.txt": "P_001.txt",
@@ -143,11 +158,17 @@ def test_a_strangers_file_is_not_adopted():
 
 
 def test_a_number_that_grows_onto_a_strangers_file_is_given_up():
-    assert moves(["P_1.jpg", "P_1.txt", "P_001.txt"]) == {"P_1.jpg": "P_002.jpg", "P_1.txt": "P_002.txt"}
+    assert moves(["P_1.jpg", "P_1.txt", "P_001.txt"]) == {
+        "P_1.jpg": "P_002.jpg",
+        "P_1.txt": "P_002.txt",
+    }
 
 
 def test_an_upper_case_suffix_alone_is_lowered():
-    assert moves(["P_001.JPG", "P_001.JPG.txt"]) == {"P_001.JPG": "P_001.jpg", "P_001.JPG.txt": "P_001.jpg.txt"}
+    assert moves(["P_001.JPG", "P_001.JPG.txt"]) == {
+        "P_001.JPG": "P_001.jpg",
+        "P_001.JPG.txt": "P_001.jpg.txt",
+    }
 
 
 def test_numbers_begin_where_they_are_told_to():
@@ -167,7 +188,23 @@ def test_two_files_that_would_become_one_are_refused():
 
 @pytest.mark.parametrize(
     "prefix",
-    ["", "a/b", "a\\b", "-x", ".x", "x.", " x", "x ", "a\nb", "a\x1b[0m", "CON", "nul.x", "Lpt1", "x" * 250, "\udcff"],
+    [
+        "",
+        "a/b",
+        "a\\b",
+        "-x",
+        ".x",
+        "x.",
+        " x",
+        "x ",
+        "a\nb",
+        "a\x1b[0m",
+        "CON",
+        "nul.x",
+        "Lpt1",
+        "x" * 250,
+        "\udcff",
+    ],
 )
 def test_a_prefix_that_makes_bad_names_is_refused(prefix):
     with pytest.raises(ConfigError) as caught:
@@ -181,12 +218,16 @@ def test_a_negative_start_is_refused():
         planned(["a.jpg"], start=-1)
 
 
-@pytest.mark.parametrize("name", ["MikamiYua", "sks girl", "長門", "a-b", "console", "com10", "🦊", "re:zero"])
+@pytest.mark.parametrize(
+    "name", ["MikamiYua", "sks girl", "長門", "a-b", "console", "com10", "🦊", "re:zero"]
+)
 def test_ordinary_names_are_fine(name):
     assert name_fault(name) is None
 
 
-STEM = st.sampled_from(["a", "b", "a.b", "P_1", "P_001", "P_002", "P_0003", "p_001", "P_999", "P_3", "photo 10", "é"])
+STEM = st.sampled_from(
+    ["a", "b", "a.b", "P_1", "P_001", "P_002", "P_0003", "p_001", "P_999", "P_3", "photo 10", "é"]
+)
 IMAGE = st.tuples(STEM, st.sampled_from([".jpg", ".JPG", ".png", ".jpeg"])).map("".join)
 OTHER = st.one_of(
     st.tuples(STEM, st.sampled_from([".txt", ".caption", ".json", ".npz"])).map("".join),

@@ -14,7 +14,12 @@ SETTINGS = Settings("1girl", "base", "ab" * 32, True, "lowres", 20, 7.0, "euler_
 WANTED = Wanted(3, "1girl_0004", "1girl, smile", (384, 640), 8)
 
 
-@given(st.integers(1, 30), st.integers(0, 30), st.lists(st.text(min_size=1), min_size=1), st.integers(0, 2**63 - 1))
+@given(
+    st.integers(1, 30),
+    st.integers(0, 30),
+    st.lists(st.text(min_size=1), min_size=1),
+    st.integers(0, 2**63 - 1),
+)
 def test_a_set_that_grows_keeps_what_it_has(count, more, prompts, seed):
     small = reg_prompts.wanted("1girl", count, prompts, [(512, 512), (384, 640)], seed)
     large = reg_prompts.wanted("1girl", count + more, prompts, [(512, 512), (384, 640)], seed)
@@ -33,7 +38,9 @@ def test_prompts_and_sizes_take_turns_and_can_be_drawn():
 
 def test_the_class_stands_in_place_of_the_trigger():
     caption = Caption(("SKS", "red hair", "1girl", "smile"))
-    assert reg_prompts.reclassed(caption, ["sks"], "1girl") == Caption(("1girl", "red hair", "smile"))
+    assert reg_prompts.reclassed(caption, ["sks"], "1girl") == Caption(
+        ("1girl", "red hair", "smile")
+    )
     assert reg_prompts.reclassed(Caption(()), ["sks"], "1girl") == Caption(("1girl",))
 
 
@@ -45,12 +52,17 @@ def test_a_record_tells_where_a_picture_is_from():
         "1girl, smile", [384, 640], "ab" * 32, "euler_a",
     )  # fmt: skip
     assert json.loads(text)["program"] == "datasetkit 1"
-    assert reg_prompts.parse("{}") is None and reg_prompts.parse("no json") is None and reg_prompts.parse("[1]") is None
+    assert (
+        reg_prompts.parse("{}") is None
+        and reg_prompts.parse("no json") is None
+        and reg_prompts.parse("[1]") is None
+    )
 
 
 def test_the_text_in_the_picture_is_that_of_user_interfaces():
     assert Record(WANTED, SETTINGS, "datasetkit 1").parameters() == (
-        "1girl, smile\nNegative prompt: lowres\nSteps: 20, Sampler: euler_a, CFG scale: 7, Seed: 8, Size: 384x640, "
+        "1girl, smile\nNegative prompt: lowres\nSteps: 20, Sampler: euler_a, CFG scale: 7, "
+        "Seed: 8, Size: 384x640, "
         "Model hash: ababababab, Model: base, Clip skip: 2, Version: datasetkit 1"
     )
 
@@ -62,4 +74,6 @@ def test_other_settings_are_named():
     assert reg_prompts.differing(told, other) == "set_seed was 5 and is 6"
     unloaded = replace(SETTINGS, model="", hash="")
     assert reg_prompts.differing(told, unloaded) == ""
-    assert reg_prompts.differing(told, replace(SETTINGS, hash="cd" * 32)).startswith("hash was abab")
+    assert reg_prompts.differing(told, replace(SETTINGS, hash="cd" * 32)).startswith(
+        "hash was abab"
+    )

@@ -76,23 +76,41 @@ def test_a_partial_accumulation_still_steps():
 
 @pytest.mark.parametrize(
     ("images", "steps", "epochs", "batch", "repeats"),
-    [(10, 1000, 10, 2, 20), (35, 1050, 1, 1, 30), (30, 1800, 10, 1, 6), (15, 1000, 10, 1, 7), (7, 1, 10, 1, 1)],
+    [
+        (10, 1000, 10, 2, 20),
+        (35, 1050, 1, 1, 30),
+        (30, 1800, 10, 1, 6),
+        (15, 1000, 10, 1, 7),
+        (7, 1, 10, 1, 1),
+    ],
 )
 def test_the_formula_of_the_tutorials_gives_the_repeats(images, steps, epochs, batch, repeats):
-    made = plan([ConceptImages("x", count=images)], rules=SD, schedule=Schedule(epochs, batch), steps=steps)
+    made = plan(
+        [ConceptImages("x", count=images)], rules=SD, schedule=Schedule(epochs, batch), steps=steps
+    )
     assert made.concepts[0].repeats == repeats
     assert made.concepts[0].one_bucket_assumed
 
 
 def test_ten_pictures_at_twenty_are_a_thousand_steps():
-    (concept,) = plan([ConceptImages("x", count=10)], rules=SD, schedule=Schedule(10, 2), steps=1000).concepts
-    assert (concept.ideal, concept.visits, concept.alone.steps_per_epoch, concept.alone.steps) == (20, 200, 100, 1000)
+    (concept,) = plan(
+        [ConceptImages("x", count=10)], rules=SD, schedule=Schedule(10, 2), steps=1000
+    ).concepts
+    assert (concept.ideal, concept.visits, concept.alone.steps_per_epoch, concept.alone.steps) == (
+        20,
+        200,
+        100,
+        1000,
+    )
 
 
 def test_buckets_that_round_up_bring_the_repeats_down():
-    # Five buckets of one picture: with batch 4 every repeat adds 1.25 batches by the formula and up to 5 in truth.
+    # Five buckets of one picture: with batch 4 every repeat adds 1.25 batches by the formula and up
+    # to 5 in truth.
     sizes = [(512, 512), (448, 576), (576, 448), (384, 640), (640, 384)]
-    (concept,) = plan([ConceptImages("x", sizes)], rules=SD, schedule=Schedule(1, 4), steps=11).concepts
+    (concept,) = plan(
+        [ConceptImages("x", sizes)], rules=SD, schedule=Schedule(1, 4), steps=11
+    ).concepts
     assert concept.buckets == dict.fromkeys(sorted(sizes), 1)
     assert concept.ideal == pytest.approx(8.8)
     assert (concept.repeats, concept.alone.steps) == (8, 10)
@@ -109,7 +127,9 @@ def test_concepts_are_balanced_as_the_guide_wants():
 def test_fixed_repeats_stay_and_the_others_follow_them():
     concepts = [ConceptImages("a", count=10, repeats=8), ConceptImages("b", count=20)]
     assert [c.repeats for c in plan(concepts, rules=SD, schedule=Schedule()).concepts] == [8, 4]
-    assert [c.repeats for c in plan(concepts, rules=SD, schedule=Schedule(), steps=1000).concepts] == [8, 5]
+    assert [
+        c.repeats for c in plan(concepts, rules=SD, schedule=Schedule(), steps=1000).concepts
+    ] == [8, 5]
 
 
 def test_concepts_share_their_batches():
@@ -128,7 +148,9 @@ def test_the_face_recipe_counts_reg_pictures_as_the_trainer_does():
     assert (made.reg.wanted, made.reg.visits, made.reg.unused) == (500, 1000, 0)
 
 
-@pytest.mark.parametrize(("visits", "images", "repeats"), [(200, 100, 2), (200, 150, 1), (200, 300, 1), (0, 5, 1)])
+@pytest.mark.parametrize(
+    ("visits", "images", "repeats"), [(200, 100, 2), (200, 150, 1), (200, 300, 1), (0, 5, 1)]
+)
 def test_reg_repeats_are_the_most_that_use_every_picture(visits, images, repeats):
     assert balance_reg(visits, images) == repeats
 
@@ -147,18 +169,24 @@ def test_nothing_to_plan_is_an_error():
 
 
 SIZES = st.lists(st.tuples(st.integers(200, 3000), st.integers(200, 3000)), min_size=1, max_size=25)
-SCHEDULE = st.builds(Schedule, st.integers(1, 20), st.integers(1, 8), st.integers(1, 4), st.integers(1, 3))
+SCHEDULE = st.builds(
+    Schedule, st.integers(1, 20), st.integers(1, 8), st.integers(1, 4), st.integers(1, 3)
+)
 
 
 def simulate(concepts, repeats, rules, schedule, reg=()):
-    """Walk through every epoch of a run as a trainer does; return the optimizer steps and an epoch's visits."""
+    """Walk through every epoch of a run as a trainer does; return the optimizer steps and an
+    epoch's visits.
+    """
     waiting: dict = defaultdict(list)
     visits = 0
     for (name, sizes), n in zip(concepts, repeats, strict=True):
         for i, size in enumerate(sizes):
             waiting[select(rules, *size).bucket] += [(name, i)] * n
             visits += n
-    for (i, size), n in kohya_reg_loop(visits, [((i, size), rep) for i, (size, rep) in enumerate(reg)]).items():
+    for (i, size), n in kohya_reg_loop(
+        visits, [((i, size), rep) for i, (size, rep) in enumerate(reg)]
+    ).items():
         waiting[select(rules, *size).bucket] += [("reg", i)] * n
     batches = []
     for pictures in waiting.values():
@@ -167,7 +195,9 @@ def simulate(concepts, repeats, rules, schedule, reg=()):
             del pictures[: schedule.batch_size]
     steps = 0
     for _ in range(schedule.epochs):
-        shares = [batches[i : i + schedule.processes] for i in range(0, len(batches), schedule.processes)]
+        shares = [
+            batches[i : i + schedule.processes] for i in range(0, len(batches), schedule.processes)
+        ]
         for n, _share in enumerate(shares, 1):
             steps += n % schedule.gradient_accumulation == 0 or n == len(shares)
     return steps, sum(map(len, batches))
@@ -178,7 +208,10 @@ def simulate(concepts, repeats, rules, schedule, reg=()):
     st.lists(SIZES, min_size=1, max_size=3),
     SCHEDULE,
     st.integers(1, 3000),
-    st.lists(st.tuples(st.tuples(st.integers(200, 3000), st.integers(200, 3000)), st.integers(1, 4)), max_size=6),
+    st.lists(
+        st.tuples(st.tuples(st.integers(200, 3000), st.integers(200, 3000)), st.integers(1, 4)),
+        max_size=6,
+    ),
     st.booleans(),
 )
 def test_the_planned_steps_are_the_steps_of_a_simulated_run(sets, schedule, steps, reg, no_upscale):
@@ -191,7 +224,9 @@ def test_the_planned_steps_are_the_steps_of_a_simulated_run(sets, schedule, step
     assert (made.train.steps, made.train.visits) == simulate(named, repeats, rules, schedule)
     assert (made.total.steps, made.total.visits) == simulate(named, repeats, rules, schedule, reg)
     for one, concept in zip(named, made.concepts, strict=True):
-        assert (concept.alone.steps, concept.visits) == simulate([one], [concept.repeats], rules, schedule)
+        assert (concept.alone.steps, concept.visits) == simulate(
+            [one], [concept.repeats], rules, schedule
+        )
 
 
 @settings(max_examples=150, deadline=None)
@@ -212,13 +247,18 @@ def test_no_other_repeats_come_nearer_to_the_steps(images, schedule, steps):
 @given(st.lists(st.integers(1, 500), min_size=2, max_size=6), st.integers(1, 5000))
 def test_balanced_concepts_differ_by_at_most_half_of_their_pictures(counts, steps):
     made = plan(
-        [ConceptImages(str(i), count=n) for i, n in enumerate(counts)], rules=SD, schedule=Schedule(), steps=steps
+        [ConceptImages(str(i), count=n) for i, n in enumerate(counts)],
+        rules=SD,
+        schedule=Schedule(),
+        steps=steps,
     )
     target = max(made.concepts, key=lambda c: c.images).visits
     assert all(abs(c.visits - target) <= c.images / 2 for c in made.concepts)
 
 
-def advise(images, kind="character", steps=1000, epochs=10, batch=1, reg=0, reg_repeats=1, repeats=None):
+def advise(
+    images, kind="character", steps=1000, epochs=10, batch=1, reg=0, reg_repeats=1, repeats=None
+):
     regs = [ConceptImages("1girl", count=reg, repeats=reg_repeats)] if reg else []
     concepts = [ConceptImages(f"c{i}", count=n, repeats=repeats) for i, n in enumerate(images)]
     made = plan(concepts, rules=ONE_SIZE, schedule=Schedule(epochs, batch), steps=steps, reg=regs)
@@ -253,14 +293,19 @@ def test_steps_that_whole_repeats_cannot_reach_are_named():
 
 
 def test_surplus_reg_pictures_are_named():
-    assert any("200 of 600 regularisation pictures are never used" in a for a in advise([40], steps=4000, reg=600))
+    assert any(
+        "200 of 600 regularisation pictures are never used" in a
+        for a in advise([40], steps=4000, reg=600)
+    )
     lines = advise([40], steps=4000, reg=200, reg_repeats=4)
     assert any("100 of 200" in line and "2 repeats would use them all" in line for line in lines)
     assert advise([40], steps=4000, reg=200, reg_repeats=2) == ()
 
 
 def test_unbalanced_fixed_repeats_are_named():
-    assert any("5 repeats would balance c1" in line for line in advise([76, 16], steps=None, repeats=1))
+    assert any(
+        "5 repeats would balance c1" in line for line in advise([76, 16], steps=None, repeats=1)
+    )
 
 
 def test_an_assumed_bucket_is_named_where_it_matters():

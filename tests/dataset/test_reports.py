@@ -27,9 +27,17 @@ VOCABULARY = Vocabulary(
 )
 
 
-def captioned(*captions: str, concept: str = "10_sks girl", repeats: int = 10, **known: dict) -> list[Captioned]:
+def captioned(
+    *captions: str, concept: str = "10_sks girl", repeats: int = 10, **known: dict
+) -> list[Captioned]:
     return [
-        Captioned(concept, repeats, Path(f"{concept}/{i}.png"), tuple(text.split(", ")), known.get(f"scores{i}"))
+        Captioned(
+            concept,
+            repeats,
+            Path(f"{concept}/{i}.png"),
+            tuple(text.split(", ")),
+            known.get(f"scores{i}"),
+        )
         for i, text in enumerate(captions)
     ]
 
@@ -50,7 +58,12 @@ def test_each_concept_and_the_total_count_images_percent_and_visits():
     frame = reports.frequency(items, ["sks", "mytag"], VOCABULARY)
     assert list(dict.fromkeys(frame["concept"])) == ["10_sks girl", "6_maid", "(total)"]
     girl = row(frame, "1girl")
-    assert (girl["images"], girl["of_images"], girl["percent"], girl["weighted"]) == (3, 4, 75.0, 26)
+    assert (girl["images"], girl["of_images"], girl["percent"], girl["weighted"]) == (
+        3,
+        4,
+        75.0,
+        26,
+    )
     assert row(frame, "1girl", "6_maid")["percent"] == 50.0
     assert row(frame, "smile", "10_sks girl")["weighted"] == 10
 
@@ -65,8 +78,12 @@ def test_conditional_share_is_counted_over_the_images_of_its_trigger():
 
 
 def test_mean_score_covers_the_images_that_have_one_and_is_blank_elsewhere():
-    items = captioned("sks, long hair", "sks, long hair", "sks, long hair, solo", scores0={"long_hair": 0.5})
-    items[1] = Captioned("10_sks girl", 10, Path("b.png"), ("sks", "long hair"), {"long hair": 0.8, "smile": 0.9})
+    items = captioned(
+        "sks, long hair", "sks, long hair", "sks, long hair, solo", scores0={"long_hair": 0.5}
+    )
+    items[1] = Captioned(
+        "10_sks girl", 10, Path("b.png"), ("sks", "long hair"), {"long hair": 0.8, "smile": 0.9}
+    )
     frame = reports.frequency(items, ["sks"], VOCABULARY)
     assert row(frame, "long hair")["mean_score"] == 0.65
     assert np.isnan(row(frame, "solo")["mean_score"])
@@ -77,7 +94,12 @@ def test_mean_score_covers_the_images_that_have_one_and_is_blank_elsewhere():
 def test_categories_come_from_the_vocabulary_and_the_triggers():
     frame = reports.frequency(captioned("SKS, 1girl, hatsune miku, blorb"), ["sks"], VOCABULARY)
     categories = {tag: row(frame, tag)["category"] for tag in frame["tag"]}
-    assert categories == {"SKS": "trigger", "1girl": "general", "hatsune miku": "character", "blorb": ""}
+    assert categories == {
+        "SKS": "trigger",
+        "1girl": "general",
+        "hatsune miku": "character",
+        "blorb": "",
+    }
 
 
 def test_a_tag_in_all_images_is_flagged_but_for_the_trigger():
@@ -98,7 +120,12 @@ def test_unknown_tags_are_flagged_but_triggers_are_not():
 
 
 def test_the_less_trusted_of_two_near_spellings_is_flagged():
-    items = captioned("MikamiYua, long hair", "MikamiYu, long_hair", "MikamiYua, long hiar", "MikamiYua, blorbs, blorb")
+    items = captioned(
+        "MikamiYua, long hair",
+        "MikamiYu, long_hair",
+        "MikamiYua, long hiar",
+        "MikamiYua, blorbs, blorb",
+    )
     frame = reports.frequency(items, ["MikamiYua"], VOCABULARY)
     assert "near MikamiYua" in flags(frame, "MikamiYu")
     assert "near long hair" in flags(frame, "long_hair")
@@ -109,7 +136,9 @@ def test_the_less_trusted_of_two_near_spellings_is_flagged():
 
 
 def test_two_tags_of_the_vocabulary_are_no_misspellings():
-    frame = reports.frequency(captioned("1girl, cat ear", "2girls, cat ears", "smile, solo"), [], VOCABULARY)
+    frame = reports.frequency(
+        captioned("1girl, cat ear", "2girls, cat ears", "smile, solo"), [], VOCABULARY
+    )
     assert not frame["flags"].str.contains("near").any()
 
 
@@ -151,7 +180,9 @@ def slow_distance(a: str, b: str) -> int:
     if not a or not b:
         return len(a) + len(b)
     best = min(
-        slow_distance(a[:-1], b) + 1, slow_distance(a, b[:-1]) + 1, slow_distance(a[:-1], b[:-1]) + (a[-1] != b[-1])
+        slow_distance(a[:-1], b) + 1,
+        slow_distance(a, b[:-1]) + 1,
+        slow_distance(a[:-1], b[:-1]) + (a[-1] != b[-1]),
     )
     if len(a) > 1 and len(b) > 1 and a[-1] == b[-2] and a[-2] == b[-1]:
         best = min(best, slow_distance(a[:-2], b[:-2]) + 1)
@@ -186,20 +217,27 @@ def test_the_order_of_the_images_does_not_show(data):
     words = st.sampled_from(["sks", "1girl", "long hair", "long_hair", "blorb", "solo", "="])
     tags = st.lists(words, min_size=1, max_size=5, unique=True).map(tuple)
     scores = st.one_of(st.none(), st.dictionaries(words, st.floats(0, 1), max_size=4))
-    build = st.builds(Captioned, st.sampled_from(["10_a", "6_b"]), st.just(3), st.just(Path("x")), tags, scores)
+    build = st.builds(
+        Captioned, st.sampled_from(["10_a", "6_b"]), st.just(3), st.just(Path("x")), tags, scores
+    )
     items = data.draw(st.lists(build, min_size=1, max_size=6))
     other = data.draw(st.permutations(items))
     assert reports.csv_text(reports.frequency(items, ["sks"], VOCABULARY)) == reports.csv_text(
         reports.frequency(other, ["sks"], VOCABULARY)
     )
-    assert reports.csv_text(reports.cooccurrence(items)) == reports.csv_text(reports.cooccurrence(other))
+    assert reports.csv_text(reports.cooccurrence(items)) == reports.csv_text(
+        reports.cooccurrence(other)
+    )
 
 
 def test_pairs_that_stand_together_once_are_left_out():
     items = captioned("a, b, c", "b, a", "a, c", "a")
     frame = reports.cooccurrence(items)
     total = frame[frame["concept"] == reports.TOTAL]
-    assert list(zip(total["tag_a"], total["tag_b"], total["images"], strict=True)) == [("a", "b", 2), ("a", "c", 2)]
+    assert list(zip(total["tag_a"], total["tag_b"], total["images"], strict=True)) == [
+        ("a", "b", 2),
+        ("a", "c", 2),
+    ]
     assert list(total["jaccard"]) == [0.5, 0.5]
     assert list(total["lift"]) == [1.0, 1.0]
 
@@ -210,8 +248,12 @@ def test_lift_is_above_one_where_tags_come_together():
 
 
 def test_no_images_give_tables_with_headings_only():
-    assert reports.csv_text(reports.frequency([], ["sks"], VOCABULARY)).startswith("concept,tag,category")
-    assert reports.csv_text(reports.cooccurrence([])) == "concept,tag_a,tag_b,images,jaccard,lift\r\n"
+    assert reports.csv_text(reports.frequency([], ["sks"], VOCABULARY)).startswith(
+        "concept,tag,category"
+    )
+    assert (
+        reports.csv_text(reports.cooccurrence([])) == "concept,tag_a,tag_b,images,jaccard,lift\r\n"
+    )
 
 
 def test_csv_is_rfc_4180():
@@ -291,6 +333,9 @@ def test_a_chart_of_nothing_is_refused():
 
 
 def test_importing_reports_loads_neither_pandas_nor_matplotlib():
-    code = "import sys, datasetkit.dataset.reports; print(sorted({'pandas', 'matplotlib', 'numpy', 'PIL'} & set(sys.modules)))"
+    code = (
+        "import sys, datasetkit.dataset.reports; print(sorted({'pandas', 'matplotlib', "
+        "'numpy', 'PIL'} & set(sys.modules)))"
+    )
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert shown.stdout.strip() == "[]"

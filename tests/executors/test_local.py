@@ -1,4 +1,6 @@
-"""What the local executor promises: input order, one broken picture costs itself, bounded memory, a clean stop."""
+"""What the local executor promises: input order, one broken picture costs itself, bounded memory, a
+clean stop.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +29,9 @@ def records(count: int) -> list[ImageRecord]:
 
 @dataclass
 class Bench:
-    """A stage and its worker in one, that writes down what happens to it. width of a record = its number."""
+    """A stage and its worker in one, that writes down what happens to it. width of a record = its
+    number.
+    """
 
     batch_size: int = 3
     name: str = "bench"
@@ -104,7 +108,9 @@ def test_one_outcome_a_picture_in_input_order(count, broken, batch_size, workers
     stage = Bench(batch_size, broken={n: InputError("broken") for n in broken}, delay=0.002)
     outcomes = list(local.run(stage, records(count), workers=workers))
     assert [number(o) for o in outcomes] == list(range(count))
-    assert {number(o) for o in outcomes if isinstance(o, Failed)} == {n for n in broken if n < count}
+    assert {number(o) for o in outcomes if isinstance(o, Failed)} == {
+        n for n in broken if n < count
+    }
     good = [n for n in range(count) if n not in broken]
     assert [n for batch in stage.batches for n in batch] == good
     assert [len(b) for b in stage.batches[:-1]] == [batch_size] * (len(stage.batches) - 1)
@@ -119,7 +125,9 @@ def test_a_failed_picture_keeps_its_message_and_hint():
     assert [type(outcomes[n]) for n in (0, 3)] == [Done, Done]
 
 
-@pytest.mark.parametrize("error", [StorageError("disk full"), ModelFileError("damaged"), KeyError("bug")])
+@pytest.mark.parametrize(
+    "error", [StorageError("disk full"), ModelFileError("damaged"), KeyError("bug")]
+)
 def test_what_is_not_the_pictures_fault_stops_the_run(error):
     stage = Bench(broken={5: error}, batch_size=1)
     got: list[Outcome[object]] = []

@@ -1,4 +1,6 @@
-"""Contact sheets: every picture has its place, its name and its reasons, and nothing breaks them."""
+"""Contact sheets: every picture has its place, its name and its reasons, and nothing breaks
+them.
+"""
 
 import io
 
@@ -39,16 +41,21 @@ def test_boxes_are_drawn_round_what_was_found(path):
     rows, columns = np.nonzero((plain != boxed).any(axis=2))
     changed = boxed[rows, columns]
     assert {tuple(pixel) for pixel in changed.tolist()} == {(0xDC, 0x26, 0x26)}
-    assert rows.max() - rows.min() == pytest.approx(124 + 4, abs=2)  # half of a cell of 248, and the line
+    assert rows.max() - rows.min() == pytest.approx(
+        124 + 4, abs=2
+    )  # half of a cell of 248, and the line
 
 
-@pytest.mark.parametrize("box", [Box("faces", 0, 0, 1, 1), Box("text", 0.5, 0.5, 0.5, 0.5), Box("other", -1, -1, 2, 2)])
+@pytest.mark.parametrize(
+    "box", [Box("faces", 0, 0, 1, 1), Box("text", 0.5, 0.5, 0.5, 0.5), Box("other", -1, -1, 2, 2)]
+)
 def test_boxes_at_the_edge_are_no_trouble(box, path):
     assert drawn([Entry(path, "a.png", (), (box,))]).size == drawn([Entry(path, "a.png")]).size
 
 
 @pytest.mark.parametrize(
-    "name", ["x" * 300 + ".png", "漢字\U0001f600.png", "\x1b[31mred.png", "bad\udcff.png", "[/x].png"]
+    "name",
+    ["x" * 300 + ".png", "漢字\U0001f600.png", "\x1b[31mred.png", "bad\udcff.png", "[/x].png"],
 )
 def test_any_name_can_be_drawn(name, path):
     plain = drawn([Entry(path, "a.png")])
@@ -57,7 +64,9 @@ def test_any_name_can_be_drawn(name, path):
 
 def test_a_picture_that_cannot_be_read_is_an_empty_cell(tmp_path, path):
     (tmp_path / "b.jpg").write_bytes(b"nothing")
-    sheet = drawn([Entry(path, "a.png"), Entry(tmp_path / "b.jpg", "b.jpg", ("not a whole picture",))])
+    sheet = drawn(
+        [Entry(path, "a.png"), Entry(tmp_path / "b.jpg", "b.jpg", ("not a whole picture",))]
+    )
     assert sheet.height == drawn([Entry(path, "a.png", ("x",))]).height
 
 
@@ -69,7 +78,10 @@ def test_many_reasons_of_a_low_picture_stay_above_the_next_row(tmp_path, path):
 
 def test_a_sheet_says_that_it_does_not_show_all(path, monkeypatch):
     monkeypatch.setattr(contact_sheet, "MOST", 2)
-    assert drawn([Entry(path, "a.png")] * 9).width == drawn([Entry(path, "a.png")] * 2, "3 flagged pictures").width
+    assert (
+        drawn([Entry(path, "a.png")] * 9).width
+        == drawn([Entry(path, "a.png")] * 2, "3 flagged pictures").width
+    )
 
 
 def test_no_pictures_make_an_empty_sheet():

@@ -1,4 +1,6 @@
-"""What the pixel door promises: any mode, format, turn and profile comes out right, any broken file is refused."""
+"""What the pixel door promises: any mode, format, turn and profile comes out right, any broken file
+is refused.
+"""
 
 from __future__ import annotations
 
@@ -23,12 +25,15 @@ from datasetkit.core.errors import InputError, StorageError
 from datasetkit.images import pixels as images
 
 FORMATS = {
-    "JPEG": "a.jpg", "PNG": "a.png", "WEBP": "a.webp", "AVIF": "a.avif", "BMP": "a.bmp", "GIF": "a.gif", "TIFF": "a.tif"
+    "JPEG": "a.jpg", "PNG": "a.png", "WEBP": "a.webp", "AVIF": "a.avif", "BMP": "a.bmp",
+    "GIF": "a.gif", "TIFF": "a.tif"
 }  # fmt: skip
 
 
 def painting(width: int = 48, height: int = 32) -> Image.Image:
-    """Four flat quarters, so that every turn and flip looks different and lossy formats stay close."""
+    """Four flat quarters, so that every turn and flip looks different and lossy formats
+    stay close.
+    """
     picture = Image.new("RGB", (width, height), (200, 30, 40))
     picture.paste((30, 180, 60), (width // 2, 0, width, height // 2))
     picture.paste((40, 50, 210), (0, height // 2, width // 2, height))
@@ -63,7 +68,8 @@ def png(width: int, height: int, *chunks: bytes, depth: int = 8, colour: int = 2
     return b"\x89PNG\r\n\x1a\n" + head + b"".join(chunks) + chunk(b"IEND", b"")
 
 
-# --- formats ---------------------------------------------------------------------------------------------------------
+# --- formats
+# --------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("kind", FORMATS)
@@ -71,8 +77,19 @@ def test_every_format_is_read(tmp_path, kind):
     path = tmp_path / FORMATS[kind]
     painting().save(path, kind)
     seen, got = images.probe(path), images.load(path)
-    assert (seen.width, seen.height, seen.format, seen.frames, seen.has_alpha) == (48, 32, kind, 1, False)
-    for corner in ((4, 4), (44, 4), (4, 28), (44, 28)):  # away from the edges, where lossy formats ring
+    assert (seen.width, seen.height, seen.format, seen.frames, seen.has_alpha) == (
+        48,
+        32,
+        kind,
+        1,
+        False,
+    )
+    for corner in (
+        (4, 4),
+        (44, 4),
+        (4, 28),
+        (44, 28),
+    ):  # away from the edges, where lossy formats ring
         assert gap(got.getpixel(corner), painting().getpixel(corner)) <= 6
     assert got.mode == "RGB"
     assert got.info == {}
@@ -115,7 +132,8 @@ def test_odd_shapes_are_read(tmp_path, size):
     assert images.load(path).size == size
 
 
-# --- modes -----------------------------------------------------------------------------------------------------------
+# --- modes
+# --------------------------------------------------------------------------------------------------
 
 
 def wide(values: Sequence[float], dtype: str) -> Image.Image:
@@ -215,7 +233,10 @@ def test_a_transparent_palette_shows_white(tmp_path):
 )
 def test_a_transparent_colour_of_an_rgb_png_shows_white(tmp_path, raw, depth, colour, key):
     path = tmp_path / "a.png"
-    key_chunk, data = chunk(b"tRNS", struct.pack(">3H", *key)), chunk(b"IDAT", zlib.compress(b"\0" + raw))
+    key_chunk, data = (
+        chunk(b"tRNS", struct.pack(">3H", *key)),
+        chunk(b"IDAT", zlib.compress(b"\0" + raw)),
+    )
     path.write_bytes(png(2, 1, key_chunk, data, depth=depth, colour=colour))
     assert pixels(images.load(path)).tolist() == [[[255, 255, 255], [50, 60, 70]]]
 
@@ -235,7 +256,8 @@ def test_alpha_is_kept_only_where_something_shows_through(tmp_path):
     assert first(images.load(solid, alpha="keep")) == (10, 20, 30)
 
 
-# --- turns -----------------------------------------------------------------------------------------------------------
+# --- turns
+# --------------------------------------------------------------------------------------------------
 
 # How a camera that wrote each orientation has stored the upright picture (EXIF 2.3, 4.6.4 A).
 STORED: dict[int, Callable[[np.ndarray], np.ndarray]] = {
@@ -283,7 +305,9 @@ def test_a_turn_written_behind_a_pngs_pixels_counts(tmp_path):
     assert far(images.load(path), painting()) == 0
 
 
-@pytest.mark.filterwarnings("ignore:Corrupt EXIF")  # silenced on import, but tests set their own filters
+@pytest.mark.filterwarnings(
+    "ignore:Corrupt EXIF"
+)  # silenced on import, but tests set their own filters
 def test_damaged_exif_does_not_cost_the_picture(tmp_path):
     path = tmp_path / "a.jpg"
     painting().save(path, exif=b"Exif\0\0II*\0\xff\xff\xff\x7f" + b"\xff" * 40)
@@ -291,24 +315,49 @@ def test_damaged_exif_does_not_cost_the_picture(tmp_path):
     assert images.probe(path).width == 48
 
 
-# --- profiles --------------------------------------------------------------------------------------------------------
+# --- profiles
+# --------------------------------------------------------------------------------------------------
 
-# Primaries adapted to D50, as columns; from the published profiles (IEC 61966-2-1, Adobe RGB (1998), Display P3).
-SRGB = np.array([[0.43607, 0.38515, 0.14307], [0.22249, 0.71687, 0.06061], [0.01392, 0.09708, 0.71410]])
-ADOBE = np.array([[0.60974, 0.20528, 0.14919], [0.31111, 0.62567, 0.06322], [0.01947, 0.06087, 0.74457]])
-P3 = np.array([[0.51512, 0.29198, 0.15710], [0.24120, 0.69225, 0.06657], [-0.00105, 0.04189, 0.78407]])
+# Primaries adapted to D50, as columns; from the published profiles (IEC 61966-2-1, Adobe RGB
+# (1998), Display P3).
+SRGB = np.array(
+    [[0.43607, 0.38515, 0.14307], [0.22249, 0.71687, 0.06061], [0.01392, 0.09708, 0.71410]]
+)
+ADOBE = np.array(
+    [[0.60974, 0.20528, 0.14919], [0.31111, 0.62567, 0.06322], [0.01947, 0.06087, 0.74457]]
+)
+P3 = np.array(
+    [[0.51512, 0.29198, 0.15710], [0.24120, 0.69225, 0.06657], [-0.00105, 0.04189, 0.78407]]
+)
 
 
 def icc(space: bytes, pcs: bytes, tags: dict[bytes, bytes]) -> bytes:
     """Build an ICC version 2 profile from its tags."""
     text = b"desc" + bytes(4) + struct.pack(">I", 2) + b"t\0" + bytes(78)
-    tags = {b"desc": text, b"cprt": b"text" + bytes(4) + b"none\0", b"wtpt": xyz((0.9642, 1.0, 0.8249)), **tags}
+    tags = {
+        b"desc": text,
+        b"cprt": b"text" + bytes(4) + b"none\0",
+        b"wtpt": xyz((0.9642, 1.0, 0.8249)),
+        **tags,
+    }
     table, body = struct.pack(">I", len(tags)), b""
     for name, data in tags.items():
         table += name + struct.pack(">II", 128 + 4 + 12 * len(tags) + len(body), len(data))
         body += data + bytes(-len(data) % 4)
-    head = struct.pack(">I", 128 + len(table) + len(body)) + bytes(4) + b"\x02\x40\0\0" + b"mntr" + space + pcs
-    head += struct.pack(">6H", 2020, 1, 1, 0, 0, 0) + b"acsp" + bytes(28) + struct.pack(">3i", 63190, 65536, 54061)
+    head = (
+        struct.pack(">I", 128 + len(table) + len(body))
+        + bytes(4)
+        + b"\x02\x40\0\0"
+        + b"mntr"
+        + space
+        + pcs
+    )
+    head += (
+        struct.pack(">6H", 2020, 1, 1, 0, 0, 0)
+        + b"acsp"
+        + bytes(28)
+        + struct.pack(">3i", 63190, 65536, 54061)
+    )
     return head.ljust(128, b"\0") + table + body
 
 
@@ -323,7 +372,10 @@ def gamma(value: float) -> bytes:
 def matrix_profile(primaries: np.ndarray, exponent: float) -> bytes:
     tags = {}
     for i, channel in enumerate((b"r", b"g", b"b")):
-        tags[channel + b"XYZ"], tags[channel + b"TRC"] = xyz(primaries[:, i].tolist()), gamma(exponent)
+        tags[channel + b"XYZ"], tags[channel + b"TRC"] = (
+            xyz(primaries[:, i].tolist()),
+            gamma(exponent),
+        )
     return icc(b"RGB ", b"XYZ ", tags)
 
 
@@ -361,7 +413,9 @@ def test_wide_profiles_are_brought_to_srgb(tmp_path, kind, primaries):
 
 def test_a_jpegs_profile_counts(tmp_path):
     path = tmp_path / "a.jpg"
-    Image.new("RGB", (16, 16), (100, 150, 80)).save(path, quality=100, icc_profile=matrix_profile(ADOBE, 2.2))
+    Image.new("RGB", (16, 16), (100, 150, 80)).save(
+        path, quality=100, icc_profile=matrix_profile(ADOBE, 2.2)
+    )
     wanted = expected_srgb(np.array([[100, 150, 80]]), ADOBE, 2.2)[0]
     assert gap(first(images.load(path)), wanted) <= 3
 
@@ -369,7 +423,9 @@ def test_a_jpegs_profile_counts(tmp_path):
 def test_an_srgb_profile_changes_nothing(tmp_path):
     path = tmp_path / "a.png"
     colours = Image.fromarray(np.random.default_rng(1).integers(0, 256, (16, 16, 3), np.uint8))
-    colours.save(path, icc_profile=ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes())
+    colours.save(
+        path, icc_profile=ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    )
     assert far(images.load(path), colours) == 0
 
 
@@ -397,7 +453,12 @@ def test_a_cmyk_profile_counts(tmp_path, kind):
 
 @pytest.mark.parametrize(
     "profile",
-    [b"broken", matrix_profile(ADOBE, 2.2)[:200], icc(b"CMYK", b"Lab ", {}), icc(b"RGB ", b"XYZ ", {})],
+    [
+        b"broken",
+        matrix_profile(ADOBE, 2.2)[:200],
+        icc(b"CMYK", b"Lab ", {}),
+        icc(b"RGB ", b"XYZ ", {}),
+    ],
     ids=["no-profile", "cut", "of-cmyk", "no-tags"],
 )
 def test_an_unusable_profile_is_ignored(tmp_path, profile):
@@ -406,7 +467,8 @@ def test_an_unusable_profile_is_ignored(tmp_path, profile):
     assert far(images.load(path), painting()) == 0
 
 
-# --- refusals --------------------------------------------------------------------------------------------------------
+# --- refusals
+# --------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("look", [images.load, images.probe])
@@ -422,13 +484,30 @@ def test_a_picture_beyond_the_limit_is_refused_before_it_is_decoded(tmp_path, lo
 
 
 def bomb_webp() -> bytes:
-    body = b"VP8L" + struct.pack("<I", 10) + b"\x2f" + struct.pack("<I", 16382 | 16382 << 14) + bytes(5)
+    body = (
+        b"VP8L"
+        + struct.pack("<I", 10)
+        + b"\x2f"
+        + struct.pack("<I", 16382 | 16382 << 14)
+        + bytes(5)
+    )
     return b"RIFF" + struct.pack("<I", len(body) + 4) + b"WEBP" + body
 
 
 def bomb_tile() -> bytes:
     """A TIFF of 8 x 8 pixels in one tile of 60,000 x 60,000."""
-    tags = [(256, 8), (257, 8), (258, 8), (259, 8), (262, 1), (277, 1), (322, 60000), (323, 60000), (324, 8), (325, 8)]
+    tags = [
+        (256, 8),
+        (257, 8),
+        (258, 8),
+        (259, 8),
+        (262, 1),
+        (277, 1),
+        (322, 60000),
+        (323, 60000),
+        (324, 8),
+        (325, 8),
+    ]
     entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags)
     return b"II*\0" + struct.pack("<IQ", 16, 0) + struct.pack("<H", len(tags)) + entries + bytes(4)
 
@@ -448,7 +527,8 @@ ZEROS = zlib.compress(bytes(50_000_000))
         bomb_webp(),
         bomb_tile(),
         bomb_gif(),
-        b"BM" + struct.pack("<IIIIiiHHIIIIII", 66, 0, 54, 40, 40000, 40000, 1, 24, 0, 0, 0, 0, 0, 0),
+        b"BM"
+        + struct.pack("<IIIIiiHHIIIIII", 66, 0, 54, 40, 40000, 40000, 1, 24, 0, 0, 0, 0, 0, 0),
         png(8, 8, chunk(b"zTXt", b"a\0\0" + ZEROS), chunk(b"IDAT", zlib.compress(bytes(200)))),
         png(8, 8, chunk(b"iCCP", b"a\0\0" + ZEROS), chunk(b"IDAT", zlib.compress(bytes(200)))),
     ],
@@ -494,7 +574,11 @@ def test_an_empty_file_is_named_empty(tmp_path):
 def test_what_is_no_file_is_refused(tmp_path):
     pipe = tmp_path / "pipe.png"
     os.mkfifo(pipe)
-    for path, reason in ((tmp_path / "none.png", "No such file"), (tmp_path, "regular"), (pipe, "regular")):
+    for path, reason in (
+        (tmp_path / "none.png", "No such file"),
+        (tmp_path, "regular"),
+        (pipe, "regular"),
+    ):
         with pytest.raises(InputError, match=reason):
             images.load(path)
 
@@ -514,7 +598,9 @@ def seeds(folder: Path) -> dict[str, bytes]:
 
 
 def mutated(data: bytes, rng: random.Random) -> bytes:
-    """Flip a few bytes, mostly near the front where the structure is; sometimes cut or repeat a piece."""
+    """Flip a few bytes, mostly near the front where the structure is; sometimes cut or repeat a
+    piece.
+    """
     changed = bytearray(data)
     for _ in range(rng.randint(1, 6)):
         reach = len(changed) if rng.random() < 0.5 else min(200, len(changed))
@@ -549,7 +635,9 @@ def test_nothing_of_a_malformed_file_reaches_the_terminal(tmp_path):
     rng = random.Random(3)
     (tmp_path / "seeds").mkdir()
     for name, data in seeds(tmp_path / "seeds").items():
-        for n in range(25 if not name.endswith(".tif") else 0):  # libtiff itself writes to the terminal
+        for n in range(
+            25 if not name.endswith(".tif") else 0
+        ):  # libtiff itself writes to the terminal
             (tmp_path / f"{n}-{name}").write_bytes(mutated(data, rng))
     (tmp_path / "large.png").write_bytes(  # beyond what Pillow warns of, below what it refuses
         png(10000, 10000, chunk(b"IDAT", zlib.compress(bytes(1000))))
@@ -567,12 +655,15 @@ for path in sorted(pathlib.Path(sys.argv[1]).glob("*.*")):
         pass
 print(good)
 """
-    done = subprocess.run([sys.executable, "-c", script, str(tmp_path)], capture_output=True, text=True, timeout=60)
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(tmp_path)], capture_output=True, text=True, timeout=60
+    )
     assert (done.stderr, done.returncode) == ("", 0)
     assert int(done.stdout) > 40
 
 
-# --- draft and save --------------------------------------------------------------------------------------------------
+# --- draft and save
+# --------------------------------------------------------------------------------------------------
 
 
 def test_a_jpeg_is_drafted_to_no_less_than_one_and_a_half_times(tmp_path):
@@ -597,7 +688,9 @@ def test_a_drafted_picture_is_turned_too(tmp_path):
 @pytest.mark.parametrize("suffix", [".jpg", ".JPEG", ".png", ".webp"])
 def test_nothing_but_pixels_is_written(tmp_path, suffix):
     source, path = painting(), tmp_path / f"a{suffix}"
-    source.info.update(comment=b"secret", icc_profile=b"secret", exif=b"Exif\0\0secret", xmp=b"secret", dpi=(3, 3))
+    source.info.update(
+        comment=b"secret", icc_profile=b"secret", exif=b"Exif\0\0secret", xmp=b"secret", dpi=(3, 3)
+    )
     images.save(source, path)
     assert b"secret" not in path.read_bytes()
     with Image.open(path) as written:
@@ -619,7 +712,9 @@ def test_quality_reaches_the_encoder(tmp_path):
     for suffix in (".jpg", ".webp"):
         images.save(noise, tmp_path / f"low{suffix}", quality=30)
         images.save(noise, tmp_path / f"high{suffix}", quality=95)
-        assert (tmp_path / f"high{suffix}").stat().st_size > 2 * (tmp_path / f"low{suffix}").stat().st_size
+        assert (tmp_path / f"high{suffix}").stat().st_size > 2 * (
+            tmp_path / f"low{suffix}"
+        ).stat().st_size
 
 
 @pytest.mark.parametrize("mode", ["L", "RGB", "RGBA"])

@@ -1,4 +1,6 @@
-"""dsk.toml: strict types, unknown keys with the nearest, ranges, precedence, and paths as seen from the file."""
+"""dsk.toml: strict types, unknown keys with the nearest, ranges, precedence, and paths as seen from
+the file.
+"""
 
 import json
 import os
@@ -41,7 +43,8 @@ def refused(tmp_path, text) -> ConfigError:
     return caught.value
 
 
-# ---- the file ---------------------------------------------------------------------------------------------------
+# ---- the file
+# --------------------------------------------------------------------------------------------------
 
 
 def test_an_unknown_table_names_the_nearest(tmp_path):
@@ -55,7 +58,10 @@ def test_an_unknown_table_names_the_nearest(tmp_path):
 def test_an_unknown_key_names_the_nearest(tmp_path, table):
     key = fields(config.TABLES[table])[0].name
     error = refused(tmp_path, f"[{table}]\n{key}x = 1\n")
-    assert f"[{table}]: unknown key '{key}x'" in error.message and error.hint == f"did you mean {key!r}?"
+    assert (
+        f"[{table}]: unknown key '{key}x'" in error.message
+        and error.hint == f"did you mean {key!r}?"
+    )
 
 
 @pytest.mark.parametrize(
@@ -121,7 +127,9 @@ def test_what_is_no_text_or_not_there_is_refused(tmp_path):
 
 def test_lists_become_tuples_and_a_byte_order_mark_does_no_harm(tmp_path):
     path = tmp_path / "dsk.toml"
-    path.write_bytes(b'\xef\xbb\xbf[tag]\r\nexclude = ["lips", "nose"]\r\n[train]\r\nresolution = [512, 768]\r\n')
+    path.write_bytes(
+        b'\xef\xbb\xbf[tag]\r\nexclude = ["lips", "nose"]\r\n[train]\r\nresolution = [512, 768]\r\n'
+    )
     found = config.load(path)
     assert found.build(TagOptions, "tag").exclude == ("lips", "nose")
     assert found.build(TrainOptions, "train").bucket_rules().resolution == (512, 768)
@@ -136,7 +144,8 @@ def test_the_nearest_file_above_governs(tmp_path):
     assert config.find(Path(os.sep)).path is None
 
 
-# ---- precedence -------------------------------------------------------------------------------------------------
+# ---- precedence
+# -------------------------------------------------------------------------------------------------
 
 
 def test_the_command_line_wins_over_the_file_and_it_over_the_default(tmp_path):
@@ -166,8 +175,8 @@ def test_each_key_comes_from_the_last_that_gives_it(data):
 
 
 OPTIONS = [
-    RenameOptions, ResizeOptions, RulesOptions, TagOptions, TrainOptions, PlanRepeatsOptions, LayoutOptions, RegOptions,
-    ReportOptions, ExportOptions, ImportOptions, RunOptions,
+    RenameOptions, ResizeOptions, RulesOptions, TagOptions, TrainOptions, PlanRepeatsOptions,
+    LayoutOptions, RegOptions, ReportOptions, ExportOptions, ImportOptions, RunOptions,
 ]  # fmt: skip
 
 
@@ -180,7 +189,11 @@ def test_the_defaults_pass_through_the_door_unchanged(cls):
 
 @settings(max_examples=80, deadline=None)
 @given(
-    st.dictionaries(st.text(max_size=12), st.none() | st.booleans() | st.integers() | st.text(max_size=5), max_size=3)
+    st.dictionaries(
+        st.text(max_size=12),
+        st.none() | st.booleans() | st.integers() | st.text(max_size=5),
+        max_size=3,
+    )
 )
 def test_no_table_gives_anything_but_options_or_a_config_error(table):
     try:
@@ -191,14 +204,16 @@ def test_no_table_gives_anything_but_options_or_a_config_error(table):
         assert isinstance(built, TagOptions)
 
 
-# ---- paths ------------------------------------------------------------------------------------------------------
+# ---- paths
+# --------------------------------------------------------------------------------------------------
 
 
 def test_paths_of_the_file_are_as_seen_from_it_and_given_ones_from_here(tmp_path, monkeypatch):
     found = config.load(
         toml(
             tmp_path,
-            "[layout]\nout = 'ds'\n[tag]\nmodel_dir = 'model'\nimplies = 'mine.toml'\n[report]\nout = '/abs'\n",
+            "[layout]\nout = 'ds'\n[tag]\nmodel_dir = 'model'\nimplies = "
+            "'mine.toml'\n[report]\nout = '/abs'\n",
         )
     )
     here = tmp_path / "sub"
@@ -222,7 +237,8 @@ def test_named_implications_are_no_paths(tmp_path, implies):
     assert found.build(RulesOptions, "rules").implies == implies
 
 
-# ---- library callers --------------------------------------------------------------------------------------------
+# ---- library callers
+# --------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

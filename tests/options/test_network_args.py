@@ -1,4 +1,6 @@
-"""network_args are read by name; what is misspelt, out of range or another method's is one clear error."""
+"""network_args are read by name; what is misspelt, out of range or another method's is one clear
+error.
+"""
 
 from contextlib import suppress
 
@@ -36,15 +38,27 @@ def test_lycoris_says_its_method_and_trains_convolutions_of_the_same_rank():
 
 def test_values_are_read_by_their_kind():
     args = said(
-        "conv_dim=8", "conv_alpha=0.5", "dora_wd=True", "rs_lora=false", "rank_dropout=0.1", "module_dropout=.2",
-        "loraplus_lr_ratio=16", "block_lr_zero_threshold=0.1", "verbose=True",
+        "conv_dim=8", "conv_alpha=0.5", "dora_wd=True", "rs_lora=false", "rank_dropout=0.1",
+        "module_dropout=.2", "loraplus_lr_ratio=16", "block_lr_zero_threshold=0.1", "verbose=True",
     )  # fmt: skip
-    assert (args.conv_dim, args.conv_alpha, args.dora, args.rank_stabilized) == (8, 0.5, True, False)
-    assert (args.rank_dropout, args.module_dropout, args.plus, args.zero_threshold) == (0.1, 0.2, 16, 0.1)
+    assert (args.conv_dim, args.conv_alpha, args.dora, args.rank_stabilized) == (
+        8,
+        0.5,
+        True,
+        False,
+    )
+    assert (args.rank_dropout, args.module_dropout, args.plus, args.zero_threshold) == (
+        0.1,
+        0.2,
+        16,
+        0.1,
+    )
 
 
 def test_block_weights_are_lists_or_courses_and_an_empty_one_is_0():
-    args = said("down_lr_weight=" + ",".join(["1"] * 11) + ",", "up_lr_weight=sine+.25", "mid_lr_weight=.5")
+    args = said(
+        "down_lr_weight=" + ",".join(["1"] * 11) + ",", "up_lr_weight=sine+.25", "mid_lr_weight=.5"
+    )
     assert args.down_weights == (1.0,) * 11 + (0.0,)
     assert (args.up_weights, args.mid_weights) == (("sine", 0.25), (0.5,))
     assert args.sides == 12

@@ -28,7 +28,9 @@ def test_finders(monkeypatch):
 
 @pytest.fixture
 def place(tmp_path):
-    """A folder for many trials: in memory where there is such a disk, since a kill asks nothing of the platters."""
+    """A folder for many trials: in memory where there is such a disk, since a kill asks nothing of
+    the platters.
+    """
     memory = Path("/dev/shm")
     if not os.access(memory, os.W_OK):
         yield tmp_path

@@ -28,7 +28,8 @@ from tests.safety.harness import Case
 from tests.safety.tagger import NAME
 
 TAG = TagOptions(tagger=NAME, trigger=("sks",), threshold=0.35)
-# The commands that look for subjects and faces, with the finders of the tests; each is run beside `imgs`.
+# The commands that look for subjects and faces, with the finders of the tests; each is run beside
+# `imgs`.
 FINDING = {
     "cutout": ["cutout", "imgs", "out"],
     "faces list": ["faces", "list", "imgs", "--detector", DETECTOR],
@@ -63,7 +64,9 @@ def mask(image: Path) -> None:
 
 def small_set(folder: Path, n: int = 6) -> list[Path]:
     """Make n pictures: the first half with captions of a person, the first with a mask."""
-    images = [picture(folder / f"photo {i}.{'png' if i % 2 else 'jpg'}", i) for i in range(1, n + 1)]
+    images = [
+        picture(folder / f"photo {i}.{'png' if i % 2 else 'jpg'}", i) for i in range(1, n + 1)
+    ]
     for i, image in enumerate(images[: n // 2]):
         caption(image, f"by hand {i}, lips, smile\n")
     mask(images[0])
@@ -75,7 +78,9 @@ def _plain(root: Path) -> None:
 
 
 def _named(root: Path) -> None:
-    """Names that make a rename chain: twins, widths, capitals, composed and decomposed letters, no UTF-8."""
+    """Names that make a rename chain: twins, widths, capitals, composed and decomposed letters, no
+    UTF-8.
+    """
     folder = root / "imgs"
     for i, name in enumerate(
         ("p_1.png", "p_001.PNG", "p_2.jpg", "a.png", "a.jpg", "\u00e9.png", "e\u0301.png", "Z.JPG")
@@ -84,7 +89,9 @@ def _named(root: Path) -> None:
         if name != "a.jpg":
             caption(image, f"caption of {i}\n")
     (folder / "a.png.json").write_text('{"of": "a.png"}', encoding="utf-8")
-    Path(os.fsdecode(os.fsencode(folder) + b"/bad\xff.png")).write_bytes((folder / "a.png").read_bytes() + b"!")
+    Path(os.fsdecode(os.fsencode(folder) + b"/bad\xff.png")).write_bytes(
+        (folder / "a.png").read_bytes() + b"!"
+    )
     mask(folder / "p_2.jpg")
     mask(folder / "a.png")
 
@@ -95,9 +102,24 @@ def _moved(root: Path) -> None:
 
 
 def _moves(root: Path) -> None:
-    """A swap, a ring of three, and a chain to a free name; once only, as a verb finds its work done."""
-    pairs = [("a", "b"), ("b", "a"), ("c", "d"), ("d", "e"), ("e", "c"), ("f", "g"), ("g", "h"), ("h", "free")]
-    ops = [Move(root / f"{a}{suffix}", root / f"{b}{suffix}") for a, b in pairs for suffix in (".png", ".txt")]
+    """A swap, a ring of three, and a chain to a free name; once only, as a verb finds its work
+    done.
+    """
+    pairs = [
+        ("a", "b"),
+        ("b", "a"),
+        ("c", "d"),
+        ("d", "e"),
+        ("e", "c"),
+        ("f", "g"),
+        ("g", "h"),
+        ("h", "free"),
+    ]
+    ops = [
+        Move(root / f"{a}{suffix}", root / f"{b}{suffix}")
+        for a, b in pairs
+        for suffix in (".png", ".txt")
+    ]
     with open_project(root, JUST_DO_IT) as project:
         if not (root / "free.png").exists():
             project.apply(Plan(tuple(ops)), "moves")
@@ -123,7 +145,9 @@ def _resizable(root: Path) -> None:
 
 
 def _laid_out(root: Path) -> None:
-    """A laid-out set whose source has changed since: one picture less, one more, another caption."""
+    """A laid-out set whose source has changed since: one picture less, one more, another
+    caption.
+    """
     folder = root / "imgs"
     images = small_set(folder)
     api.layout((f"3_sks={folder}",), LayoutOptions(out=str(root / "dataset")))
@@ -140,7 +164,9 @@ def _for_reg(root: Path) -> None:
 
 def _for_import(root: Path) -> None:
     for i, image in enumerate(small_set(root / "imgs")):
-        image.with_name(image.name + ".txt").write_text(f"tag_{i}\nsolo\nseries:x\n", encoding="utf-8")
+        image.with_name(image.name + ".txt").write_text(
+            f"tag_{i}\nsolo\nseries:x\n", encoding="utf-8"
+        )
 
 
 def _for_undo(root: Path) -> None:
@@ -161,7 +187,9 @@ def _followed(root: Path) -> None:
 
 
 def _spoiled(root: Path) -> None:
-    """A set with every kind of fault that a check mends: marks, lines, names, suffixes, triggers, tags."""
+    """A set with every kind of fault that a check mends: marks, lines, names, suffixes, triggers,
+    tags.
+    """
     folder = root / "imgs"
     images = small_set(folder)
     for n, image in enumerate(images):
@@ -192,7 +220,9 @@ def rename(root: Path) -> object:
 
 
 def rules(root: Path) -> object:
-    return api.rules(root / "imgs", RulesOptions(trigger=("sks",), exclude=("lips",), additional=("best",)))
+    return api.rules(
+        root / "imgs", RulesOptions(trigger=("sks",), exclude=("lips",), additional=("best",))
+    )
 
 
 def resize(root: Path) -> object:
@@ -208,7 +238,9 @@ def cutout(root: Path) -> object:
 
 
 def crop(root: Path) -> object:
-    return api.crop_faces(root / "imgs", root / "faces", FacesOptions(detector=DETECTOR, min_size=8, size=16))
+    return api.crop_faces(
+        root / "imgs", root / "faces", FacesOptions(detector=DETECTOR, min_size=8, size=16)
+    )
 
 
 def erase(root: Path) -> object:
@@ -220,7 +252,9 @@ def layout(root: Path) -> object:
 
 
 def reg(root: Path) -> object:
-    return api.reg(RegOptions(folder=str(root / "class"), class_name="1girl", out=str(root / "dataset")))
+    return api.reg(
+        RegOptions(folder=str(root / "class"), class_name="1girl", out=str(root / "dataset"))
+    )
 
 
 def import_captions(root: Path) -> object:

@@ -1,4 +1,6 @@
-"""What finds subjects and faces for tests only: in the middle of every picture, at once and the same everywhere."""
+"""What finds subjects and faces for tests only: in the middle of every picture, at once and the
+same everywhere.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,9 @@ DETECTOR = "middle-for-tests"
 
 
 class MiddleSubject:
-    """Takes the place of `SubjectFinder`: the subject is an ellipse with a soft edge, in a black picture nothing."""
+    """Takes the place of `SubjectFinder`: the subject is an ellipse with a soft edge, in a black
+    picture nothing.
+    """
 
     def __init__(self, name: str, provider: str = "auto") -> None:
         self.name, self.device = name, "cpu"

@@ -1,4 +1,6 @@
-"""The killer: runs a command in a child process, strikes it at a chosen call or moment, and looks at what is left."""
+"""The killer: runs a command in a child process, strikes it at a chosen call or moment, and looks
+at what is left.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +32,8 @@ Strike = Callable[[str, tuple[Any, ...]], None]
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """How a child ended. code: its exit code, None when it was killed; said: its error; points: calls counted.
+    """How a child ended. code: its exit code, None when it was killed; said: its error; points:
+    calls counted.
 
     calls: their names; seconds: how long it took.
     """
@@ -44,14 +47,17 @@ class Ended:
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One command on one small data set. build: makes the data set; run: the command, in the data set's folder."""
+    """One command on one small data set. build: makes the data set; run: the command, in the data
+    set's folder.
+    """
 
     name: str
     build: Callable[[Path], None]
     run: Callable[[Path], object]
 
 
-# ---- what a folder holds --------------------------------------------------------------------------------------------
+# ---- what a folder holds
+# --------------------------------------------------------------------------------------------
 
 
 def walk(root: Path) -> Iterator[Path]:
@@ -63,7 +69,9 @@ def walk(root: Path) -> Iterator[Path]:
 
 
 def tree(root: Path) -> dict[str, str]:
-    """Describe all that people see below a folder: names, and a hash of what each file holds; not `.dsk`."""
+    """Describe all that people see below a folder: names, and a hash of what each file holds; not
+    `.dsk`.
+    """
     seen = {}
     for path in walk(root):
         name = path.relative_to(root)
@@ -95,11 +103,14 @@ def is_picture(path: Path) -> bool:
     return path.suffix.lower() in IMAGE_SUFFIXES
 
 
-def damage(root: Path, before: dict[str, str], after: dict[str, str], pictures: Counter[str]) -> list[str]:
+def damage(
+    root: Path, before: dict[str, str], after: dict[str, str], pictures: Counter[str]
+) -> list[str]:
     """Return what a kill has lost or left in pieces.
 
-    before, after: the trees of the untouched data set and of the uninterrupted run. pictures: hashes of the pictures
-    that there were; each must still be somewhere. Captions and pictures in sight hold what they held or shall hold.
+    before, after: the trees of the untouched data set and of the uninterrupted run. pictures:
+    hashes of the pictures that there were; each must still be somewhere. Captions and pictures in
+    sight hold what they held or shall hold.
     """
     found = []
     here = Counter(digest(p) for p in files(root))
@@ -115,13 +126,18 @@ def damage(root: Path, before: dict[str, str], after: dict[str, str], pictures: 
     return found
 
 
-# ---- striking -------------------------------------------------------------------------------------------------------
+# ---- striking
+# --------------------------------------------------------------------------------------------------
 
 
 class Watch:
-    """Counts the calls to the system that concern a folder, and sqlite's statements; at number `at` it strikes."""
+    """Counts the calls to the system that concern a folder, and sqlite's statements; at number `at`
+    it strikes.
+    """
 
-    def __init__(self, root: Path, *, at: int = 0, strike: Strike | None = None, statements: bool = True) -> None:
+    def __init__(
+        self, root: Path, *, at: int = 0, strike: Strike | None = None, statements: bool = True
+    ) -> None:
         self.root, self.at, self.strike, self.statements = str(root), at, strike, statements
         self.points = 0
         self.calls: set[str] = set()
@@ -196,14 +212,17 @@ def in_child(
     before: Callable[[], None] | None = None,
     kill_after: float | None = None,
 ) -> Ended:
-    """Run an action on `root` in a forked child, in that folder; kill it after some seconds if asked.
+    """Run an action on `root` in a forked child, in that folder; kill it after some seconds if
+    asked.
 
     before: what else to change in the child. The exit code is the DskError's, 0, or BUG.
     """
     reader, writer = os.pipe()
     began = time.monotonic()
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # other tests may have left threads; the child uses none
+        warnings.simplefilter(
+            "ignore", DeprecationWarning
+        )  # other tests may have left threads; the child uses none
         pid = os.fork()
     if pid == 0:
         _be_child(action, root, watch, before, writer)
@@ -235,7 +254,11 @@ def in_child(
 
 
 def _be_child(
-    action: Callable[[Path], object], root: Path, watch: Watch | None, before: Callable[[], None] | None, writer: int
+    action: Callable[[Path], object],
+    root: Path,
+    watch: Watch | None,
+    before: Callable[[], None] | None,
+    writer: int,
 ) -> None:
     code, said = BUG, ""
     try:
@@ -256,11 +279,14 @@ def _be_child(
         os._exit(code)
 
 
-# ---- trials ---------------------------------------------------------------------------------------------------------
+# ---- trials
+# --------------------------------------------------------------------------------------------------
 
 
 class Trials:
-    """Many runs of one case, each on a fresh copy of its data set, compared with one uninterrupted run."""
+    """Many runs of one case, each on a fresh copy of its data set, compared with one uninterrupted
+    run.
+    """
 
     def __init__(self, case: Case, place: Path) -> None:
         self.case, self.place = case, place
@@ -276,7 +302,9 @@ class Trials:
         assert self.whole.code == 0, self.whole.said
         self.after = tree(whole)
         assert strays(whole) == []
-        assert self.after != self.before, f"{case.name} changes nothing: the trial would prove nothing"
+        assert self.after != self.before, (
+            f"{case.name} changes nothing: the trial would prove nothing"
+        )
 
     @property
     def points(self) -> int:
@@ -293,12 +321,18 @@ class Trials:
         """Run the command once more, as a person would after a crash."""
         return in_child(self.case.run, root=root)
 
-    def killed(self, *, at: int = 0, after: float | None = None, before: Callable[[], None] | None = None) -> list[str]:
+    def killed(
+        self, *, at: int = 0, after: float | None = None, before: Callable[[], None] | None = None
+    ) -> list[str]:
         """Kill one run, look, run again, look; return what is wrong."""
         root = self.fresh("trial")
         watch = Watch(root, at=at, strike=kill) if at else None
         ended = in_child(self.case.run, root=root, watch=watch, before=before, kill_after=after)
-        when = f"killed at {at or f'{after:.4f} s'}" if ended.code is None else f"ended with {ended.code}"
+        when = (
+            f"killed at {at or f'{after:.4f} s'}"
+            if ended.code is None
+            else f"ended with {ended.code}"
+        )
         found = [] if ended.code in (None, 0) else [ended.said]
         found += damage(root, self.before, self.after, self.pictures)
         rerun = self.again(root)
@@ -308,7 +342,9 @@ class Trials:
         return [f"{self.case.name}, {when}: {problem}" for problem in found]
 
     def differences(self, root: Path) -> list[str]:
-        """Return where a folder differs from the uninterrupted run, and the temporaries that it holds."""
+        """Return where a folder differs from the uninterrupted run, and the temporaries that it
+        holds.
+        """
         now = tree(root)
         found = [f"{n} is missing" for n in self.after.keys() - now.keys()]
         found += [f"{n} should not be there" for n in now.keys() - self.after.keys()]

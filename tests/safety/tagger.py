@@ -1,4 +1,6 @@
-"""A tagger for tests only: its scores follow from the colours of a picture's sides, at once and the same everywhere."""
+"""A tagger for tests only: its scores follow from the colours of a picture's sides, at once and the
+same everywhere.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,10 @@ class ColoursForTests:
         (
             Label("general", "rating"),
             Label("sensitive", "rating"),
-            *(Label(name, "general") for name in ("1girl", "red theme", "green theme", "blue theme", "lips", "^_^")),
+            *(
+                Label(name, "general")
+                for name in ("1girl", "red theme", "green theme", "blue theme", "lips", "^_^")
+            ),
             Label("hatsune miku", "character"),
         )
     )
@@ -38,7 +43,11 @@ class ColoursForTests:
         pixels = np.asarray(image.convert("RGB"), np.float64) / 255
         height, width = (max(1, side // 2) for side in pixels.shape[:2])
         # Each of another side, so that a picture that is turned or mirrored has other scores.
-        return pixels[:height, :, 0].mean(), pixels[:, :width, 1].mean(), pixels[-height:, -width:, 2].mean()
+        return (
+            pixels[:height, :, 0].mean(),
+            pixels[:, :width, 1].mean(),
+            pixels[-height:, -width:, 2].mean(),
+        )
 
     def scores(self, batch: Sequence[object]) -> NDArray[np.float32]:
         BEGUN.append(len(batch))

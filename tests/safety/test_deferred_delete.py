@@ -1,4 +1,6 @@
-"""Many captions are replaced at once: what stood there keeps a second name for a while, and nobody ever notices."""
+"""Many captions are replaced at once: what stood there keeps a second name for a while, and nobody
+ever notices.
+"""
 
 import errno
 import os
@@ -25,7 +27,9 @@ REMOVED = RulesOptions(exclude=("lips",))
 
 @pytest.fixture(autouse=True)
 def _few_are_many(monkeypatch):
-    """Take the way of many captions with the few of the tests; a kill asks nothing of the platters."""
+    """Take the way of many captions with the few of the tests; a kill asks nothing of the
+    platters.
+    """
     monkeypatch.setattr(journal, "_SYNC_ALL_FROM", 1)
     monkeypatch.setattr(os, "sync", lambda: None)
     yield
@@ -44,7 +48,9 @@ def folders(root) -> list[str]:
 
 def texts(folder) -> list[str]:
     return sorted(
-        path.read_text(encoding="utf-8") for path in folder.iterdir() if path.is_file() and path.suffix in (".txt", "")
+        path.read_text(encoding="utf-8")
+        for path in folder.iterdir()
+        if path.is_file() and path.suffix in (".txt", "")
     )
 
 
@@ -62,7 +68,9 @@ def test_replaced_captions_are_freed_once_the_new_ones_stand(place):
     assert texts(place / "imgs") == old
 
 
-def test_what_a_kill_leaves_of_replaced_captions_is_freed_by_the_next_command(place, kept, monkeypatch):
+def test_what_a_kill_leaves_of_replaced_captions_is_freed_by_the_next_command(
+    place, kept, monkeypatch
+):
     small_set(place / "imgs")
     old = texts(place / "imgs")
     api.rules(place / "imgs", REMOVED)
@@ -128,7 +136,10 @@ def test_replaced_captions_are_freed_after_a_while_without_another_command(place
 
 def test_replaced_captions_are_freed_when_the_process_ends(place):
     small_set(place / "imgs")
-    command = "import sys, datasetkit.project.journal as j, datasetkit.cli.main as m; j._SYNC_ALL_FROM = 1; m.main()"
+    command = (
+        "import sys, datasetkit.project.journal as j, datasetkit.cli.main as m; "
+        "j._SYNC_ALL_FROM = 1; m.main()"
+    )
     rules = ["rules", str(place / "imgs"), "--exclude", "lips"]
     subprocess.run([sys.executable, "-c", command, *rules], check=True, capture_output=True)
     assert "by hand 0, smile\n" in texts(place / "imgs")
@@ -138,7 +149,9 @@ def test_replaced_captions_are_freed_when_the_process_ends(place):
 @pytest.mark.parametrize("name", NAMES)
 def test_a_kill_while_many_captions_are_replaced_loses_nothing(name, place):
     trials = Trials(CASES[name], place / "t")
-    moments = sorted(random.Random(name).sample(range(trials.points // 2, trials.points + 1), KILLS))
+    moments = sorted(
+        random.Random(name).sample(range(trials.points // 2, trials.points + 1), KILLS)
+    )
     assert [problem for at in moments for problem in trials.killed(at=at)] == []
 
 
@@ -153,11 +166,17 @@ def test_a_kill_at_every_call_while_many_captions_are_replaced_loses_nothing(nam
 @pytest.mark.parametrize("name", NAMES)
 def test_every_call_may_fail_while_many_captions_are_replaced(name, place):
     trials = Trials(CASES[name], place / "t")
-    calls = in_child(trials.case.run, root=trials.fresh("count"), watch=Watch(place / "t" / "count", statements=False))
+    calls = in_child(
+        trials.case.run,
+        root=trials.fresh("count"),
+        watch=Watch(place / "t" / "count", statements=False),
+    )
     assert "link" in calls.calls
     for at in range(1, calls.points + 1):
         root = trials.fresh("trial")
-        in_child(trials.case.run, root=root, watch=Watch(root, at=at, strike=FULL, statements=False))
+        in_child(
+            trials.case.run, root=root, watch=Watch(root, at=at, strike=FULL, statements=False)
+        )
         assert damage(root, trials.before, trials.after, trials.pictures) == []
         again = trials.again(root)
         assert again.code == 0, f"call {at}: {again.said}"

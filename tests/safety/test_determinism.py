@@ -20,10 +20,17 @@ def pictures(folder, numbers) -> None:
 
 
 def everything(root, workers: int) -> dict[str, str]:
-    api.tag(root / "imgs", api.TagOptions(tagger=NAME, trigger=("sks",), mcut=True, rating="last", workers=workers))
+    api.tag(
+        root / "imgs",
+        api.TagOptions(tagger=NAME, trigger=("sks",), mcut=True, rating="last", workers=workers),
+    )
     api.resize(root / "imgs", root / "out", api.ResizeOptions(max=32, workers=workers))
-    api.cutout(root / "out", root / "cut", api.CutoutOptions(bg="random", feather=1, workers=workers))
-    api.erase_faces(root / "out", root / "erased", api.FacesOptions(detector=DETECTOR, workers=workers))
+    api.cutout(
+        root / "out", root / "cut", api.CutoutOptions(bg="random", feather=1, workers=workers)
+    )
+    api.erase_faces(
+        root / "out", root / "erased", api.FacesOptions(detector=DETECTOR, workers=workers)
+    )
     api.report(root / "out", api.ReportOptions(out=str(root / "report")))
     found, sheet = str(root / "report" / "found.csv"), str(root / "report" / "found.png")
     api.check(root / "imgs", api.CheckOptions(workers=workers, csv=found, sheet=sheet))
@@ -47,7 +54,11 @@ def test_neighbours_change_nothing(subset, place):
     pictures(place / "all" / "imgs", range(N))
     pictures(place / "some" / "imgs", subset)
     whole, part = everything(place / "all", 2), everything(place / "some", 2)
-    mine = {name: what for name, what in part.items() if not name.startswith("report/") and what != "folder"}
+    mine = {
+        name: what
+        for name, what in part.items()
+        if not name.startswith("report/") and what != "folder"
+    }
     assert mine.items() <= whole.items()
 
 
@@ -55,7 +66,9 @@ def test_a_second_run_changes_nothing_and_infers_nothing(place):
     pictures(place / "imgs", range(N))
     first = everything(place, 2)
     times = {p: p.stat().st_mtime_ns for p in (place / "imgs").glob("*.*") if p.is_file()}
-    again = api.tag(place / "imgs", api.TagOptions(tagger=NAME, trigger=("sks",), mcut=True, rating="last"))
+    again = api.tag(
+        place / "imgs", api.TagOptions(tagger=NAME, trigger=("sks",), mcut=True, rating="last")
+    )
     assert again.inferred == 0
     assert again.changes == ()
     assert tree(place) == first

@@ -1,4 +1,6 @@
-"""A caption written beside an original after its picture was resized, cut out or cropped is used; it costs no other."""
+"""A caption written beside an original after its picture was resized, cut out or cropped is used;
+it costs no other.
+"""
 
 import pytest
 

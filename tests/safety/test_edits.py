@@ -26,7 +26,9 @@ def test_a_caption_that_appears_while_the_model_runs_is_kept(place, monkeypatch)
     assert "edited by a person" in {s.record.path: s.reason for s in result.report.skipped}[image]
 
 
-def test_a_caption_that_becomes_unreadable_while_the_model_runs_costs_itself_only(place, monkeypatch):
+def test_a_caption_that_becomes_unreadable_while_the_model_runs_costs_itself_only(
+    place, monkeypatch
+):
     image = small_set(place / "imgs")[5]
     meanwhile(monkeypatch, lambda: image.with_suffix(".txt").write_bytes(b"\xff\xfe\xff"))
     result = api.tag(place / "imgs", TAG)
@@ -42,5 +44,10 @@ def test_captions_of_a_person_survive_every_verb_in_turn(place):
     datasets.rename(place)
     api.tag(place / "imgs", TAG)
     texts = [path.read_text(encoding="utf-8") for path in sorted((place / "imgs").glob("*.txt"))]
-    assert [text for text in texts if text.startswith("by hand")] == [f"by hand {n}, lips, smile\n" for n in (0, 1, 2)]
-    assert sorted(map(digest, (p for p in (place / "imgs").iterdir() if p.suffix in (".png", ".jpg")))) == pictures
+    assert [text for text in texts if text.startswith("by hand")] == [
+        f"by hand {n}, lips, smile\n" for n in (0, 1, 2)
+    ]
+    assert (
+        sorted(map(digest, (p for p in (place / "imgs").iterdir() if p.suffix in (".png", ".jpg"))))
+        == pictures
+    )

@@ -1,4 +1,6 @@
-"""R3: any call to the system may fail: captions stay whole, the exit code is 13, and the next run completes."""
+"""R3: any call to the system may fail: captions stay whole, the exit code is 13, and the next run
+completes.
+"""
 
 import os
 import random
@@ -25,7 +27,11 @@ def faulty(trials: Trials, at: int, strike) -> list[str]:
     root = trials.fresh("trial")
     watch = Watch(root, at=at, strike=strike, statements=False)
     ended = in_child(trials.case.run, root=root, watch=watch)
-    found = [] if ended.code in (Exit.DONE, Exit.STORAGE) else [f"ended with {ended.code}: {ended.said}"]
+    found = (
+        []
+        if ended.code in (Exit.DONE, Exit.STORAGE)
+        else [f"ended with {ended.code}: {ended.said}"]
+    )
     found += damage(root, trials.before, trials.after, trials.pictures)
     rerun = trials.again(root)
     if rerun.code != 0:

@@ -1,4 +1,6 @@
-"""R13 to R18: broken, huge, turned and odd pictures cost themselves only, and no picture takes another's place."""
+"""R13 to R18: broken, huge, turned and odd pictures cost themselves only, and no picture takes
+another's place.
+"""
 
 import json
 import shutil
@@ -21,15 +23,21 @@ from tests.safety.finders import DETECTOR
 from tests.safety.harness import digest, is_picture, tree
 from tests.safety.tagger import NAME
 
-# ---- R13 ------------------------------------------------------------------------------------------------------------
+# ---- R13
+# --------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("form", ["keep", "jpg", "png", "webp"])
 def test_pictures_of_one_stem_have_outputs_of_their_own(form, place):
     folder = place / "imgs"
-    inputs = [picture(folder / name, n) for n, name in enumerate(("a.jpg", "a.png", "a.gif", "a_2.png", "sub/a.webp"))]
+    inputs = [
+        picture(folder / name, n)
+        for n, name in enumerate(("a.jpg", "a.png", "a.gif", "a_2.png", "sub/a.webp"))
+    ]
     before = {p: digest(p) for p in inputs}
-    result = api.resize(folder, place / "out", api.ResizeOptions(format=form, max=32, recursive=True))
+    result = api.resize(
+        folder, place / "out", api.ResizeOptions(format=form, max=32, recursive=True)
+    )
     outputs = {done.value.path for done in result.report.done}
     assert len(outputs) == len(inputs)
     assert {p for p in (place / "out").rglob("*") if is_picture(p)} == outputs
@@ -45,7 +53,11 @@ def test_pictures_of_one_stem_keep_apart_what_is_made_of_them(name, place, monke
     before = tree(place / "imgs")
     assert run([*WRITING[name], "--recursive"]) == Exit.DONE
     outputs = [p for p in (place / "out").rglob("*") if is_picture(p) and p.parent.name != "masks"]
-    assert len({p.with_suffix("") for p in outputs}) == len({digest(p) for p in outputs}) == len(inputs)
+    assert (
+        len({p.with_suffix("") for p in outputs})
+        == len({digest(p) for p in outputs})
+        == len(inputs)
+    )
     assert tree(place / "imgs") == before
 
 
@@ -91,29 +103,39 @@ def test_outputs_whose_project_folder_was_deleted_are_taken_over_unless_one_was_
     api.resize(place / "imgs", place / "out", options, api.How(dry_run=True))
     assert not (place / "out" / ".dsk").exists()
     again = api.resize(place / "imgs", place / "out", options)
-    assert [o.reason if isinstance(o, Skipped) else o for o in again.report.outcomes] == ["up to date"] * len(times)
+    assert [o.reason if isinstance(o, Skipped) else o for o in again.report.outcomes] == [
+        "up to date"
+    ] * len(times)
     assert tree(place / "out") == before
     assert {p: p.stat().st_mtime_ns for p in times} == times
     shutil.rmtree(place / "out" / ".dsk")
     edited = max(times)
     edited.write_bytes(edited.read_bytes() + b"\0")
-    with pytest.raises(PlanConflict, match=f"{edited.name} was not made by dsk, or was edited since"):
+    with pytest.raises(
+        PlanConflict, match=f"{edited.name} was not made by dsk, or was edited since"
+    ):
         api.resize(place / "imgs", place / "out", options)
     assert tree(place / "out") == before | {edited.name: digest(edited)}
 
 
-# ---- R14, R15, R18: what cannot be read -----------------------------------------------------------------------------
+# ---- R14, R15, R18: what cannot be read
+# -----------------------------------------------------------------------------
 
 
 def png_header(width: int, height: int) -> bytes:
     """A PNG that claims a size and holds next to nothing."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        return (
+            struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        )
 
     header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
     return (
-        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(bytes(1000))) + chunk(b"IEND", b"")
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", header)
+        + chunk(b"IDAT", zlib.compress(bytes(1000)))
+        + chunk(b"IEND", b"")
     )
 
 
@@ -141,13 +163,21 @@ def broken_set(folder) -> dict[str, str]:
 
 @pytest.mark.parametrize(
     "command",
-    [["tag", "imgs", "--tagger", NAME], ["resize", "imgs", "out", "--max", "32"], *FINDING.values()],
+    [
+        ["tag", "imgs", "--tagger", NAME],
+        ["resize", "imgs", "out", "--max", "32"],
+        *FINDING.values(),
+    ],
     ids=lambda command: " ".join(command).partition(" imgs")[0],
 )
-def test_each_broken_picture_has_its_line_and_the_others_are_done(command, place, capsys, monkeypatch):
+def test_each_broken_picture_has_its_line_and_the_others_are_done(
+    command, place, capsys, monkeypatch
+):
     monkeypatch.chdir(place)
     reasons = broken_set(place / "imgs")
-    for path in (place / "imgs").glob("cut.*"):  # two of one stem would be refused for their caption
+    for path in (place / "imgs").glob(
+        "cut.*"
+    ):  # two of one stem would be refused for their caption
         path.rename(path.with_name(f"{path.suffix[1:]}-cut{path.suffix}"))
     reasons = {(f"{n[4:]}-{n}" if n.startswith("cut") else n): why for n, why in reasons.items()}
     before = {n: what for n, what in tree(place / "imgs").items() if not n.endswith(".txt")}
@@ -159,29 +189,42 @@ def test_each_broken_picture_has_its_line_and_the_others_are_done(command, place
         assert reason in mine[0]
     if command != FINDING["faces list"]:
         made = (place / "imgs").glob("*.txt") if command[0] == "tag" else (place / "out").iterdir()
-        assert {p.stem for p in made if is_picture(p) or command[0] == "tag"} == {"photo 1", "photo 2"}
+        assert {p.stem for p in made if is_picture(p) or command[0] == "tag"} == {
+            "photo 1",
+            "photo 2",
+        }
     assert {n: what for n, what in tree(place / "imgs").items() if not n.endswith(".txt")} == before
 
 
 def test_broken_pictures_are_findings_of_a_check(place):
     reasons = broken_set(place)
-    found = {f.path.name: f.reason for f in api.check(place, api.CheckOptions()).findings if f.check == "unreadable"}
+    found = {
+        f.path.name: f.reason
+        for f in api.check(place, api.CheckOptions()).findings
+        if f.check == "unreadable"
+    }
     assert set(found) == set(reasons)
     assert all(reasons[name] in found[name] for name in reasons)
 
 
 @pytest.mark.parametrize(
-    "command", [["resize", "imgs", "--in-place"], ["cutout", "imgs"], ["faces", "erase", "imgs"]], ids=lambda c: c[0]
+    "command",
+    [["resize", "imgs", "--in-place"], ["cutout", "imgs"], ["faces", "erase", "imgs"]],
+    ids=lambda c: c[0],
 )
 def test_bombs_are_refused_within_2_seconds_and_512_mb(command, place, tmp_path):
-    """The whole process, imports and all; a small launcher looks, since exec keeps the mark of whoever starts it."""
+    """The whole process, imports and all; a small launcher looks, since exec keeps the mark of
+    whoever starts it.
+    """
     for n in range(5):
         (place / "imgs").mkdir(exist_ok=True)
         (place / "imgs" / f"bomb{n}.png").write_bytes(png_header(30_000, 30_000))
     command = [sys.executable, "-m", "datasetkit", *command, "--json"]
     costs = tmp_path / "costs.json"
     launcher = [sys.executable, "-S", "-E", launch.__file__, str(costs), *command]
-    out = subprocess.run(launcher, cwd=place, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL).stdout
+    out = subprocess.run(
+        launcher, cwd=place, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+    ).stdout
     seconds, _, peak_kb = json.loads(costs.read_text(encoding="utf-8"))
     startup = 3  # seconds for the interpreter and its imports on a busy machine
     assert seconds < startup + 5 * 2
@@ -192,7 +235,9 @@ def test_bombs_are_refused_within_2_seconds_and_512_mb(command, place, tmp_path)
 
 
 def test_mutated_files_neither_crash_nor_hang(place):
-    """Good or Failed, each picture by itself; the rest of R15 is in the tests of datasetkit.images.pixels."""
+    """Good or Failed, each picture by itself; the rest of R15 is in the tests of
+    datasetkit.images.pixels.
+    """
     random = np.random.default_rng(5)
     folder = place / "imgs"
     for n, suffix in enumerate(("png", "jpg", "gif", "bmp", "webp", "tiff") * 12):
@@ -206,14 +251,18 @@ def test_mutated_files_neither_crash_nor_hang(place):
     unreadable = {f.path for f in checked.findings if f.check == "unreadable"}
     assert unreadable == {failed.path for failed in result.report.failed}
     assert len(result.report.outcomes) == checked.pictures == 72
-    assert {p.stem for p in folder.glob("*.txt")} == {done.record.path.stem for done in result.report.done}
+    assert {p.stem for p in folder.glob("*.txt")} == {
+        done.record.path.stem for done in result.report.done
+    }
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 20_000), (20_000, 1), (3, 1000)])
 def test_odd_shapes_are_done(size, place):
     picture(place / "imgs" / "odd.png", 1, size)
     assert len(api.tag(place / "imgs", api.TagOptions(tagger=NAME)).report.done) == 1
-    assert "unreadable" not in {f.check for f in api.check(place / "imgs", api.CheckOptions()).findings}
+    assert "unreadable" not in {
+        f.check for f in api.check(place / "imgs", api.CheckOptions()).findings
+    }
     (done,) = api.resize(place / "imgs", place / "out", api.ResizeOptions(max=512)).report.done
     with Image.open(done.value.path) as image:
         assert image.size == done.value.size
@@ -222,7 +271,9 @@ def test_odd_shapes_are_done(size, place):
 
 
 @pytest.mark.parametrize("name", FINDING)
-def test_in_odd_shapes_subjects_and_faces_are_found_or_the_reason_is_said(name, place, capsys, monkeypatch):
+def test_in_odd_shapes_subjects_and_faces_are_found_or_the_reason_is_said(
+    name, place, capsys, monkeypatch
+):
     monkeypatch.chdir(place)
     sizes = [(1, 1), (1, 20_000), (20_000, 1), (3, 1000)]
     for n, size in enumerate(sizes):
@@ -236,7 +287,9 @@ def test_in_odd_shapes_subjects_and_faces_are_found_or_the_reason_is_said(name, 
     for n, (width, height) in enumerate(sizes):
         with Image.open(place / "out" / f"odd-{n}.png") as image:
             image.load()
-            assert image.size == ((width, height) if name != "faces crop" else (1, 1) if n < 3 else (3, 3))
+            assert image.size == (
+                (width, height) if name != "faces crop" else (1, 1) if n < 3 else (3, 3)
+            )
 
 
 def test_a_broken_mask_costs_its_picture_only(place, capsys, monkeypatch):
@@ -264,7 +317,8 @@ def test_a_wrong_suffix_is_read_by_content(place):
         assert image.format == {".jpg": "JPEG", ".png": "PNG"}[done.value.path.suffix]
 
 
-# ---- R16 ------------------------------------------------------------------------------------------------------------
+# ---- R16
+# --------------------------------------------------------------------------------------------------
 
 TURNS = {
     1: None,
@@ -309,8 +363,12 @@ def test_a_turned_picture_gives_what_the_upright_one_gives(orientation, place):
     assert pixels[0] == pixels[1]
 
 
-@pytest.mark.parametrize(("orientation", "turn"), [(o, turn) for o, turn in TURNS.items() if turn is not None])
-def test_a_turned_picture_is_cut_and_searched_as_the_upright_one(orientation, turn, place, monkeypatch):
+@pytest.mark.parametrize(
+    ("orientation", "turn"), [(o, turn) for o, turn in TURNS.items() if turn is not None]
+)
+def test_a_turned_picture_is_cut_and_searched_as_the_upright_one(
+    orientation, turn, place, monkeypatch
+):
     image = four_colours()
     exif = Image.Exif()
     exif[0x0112] = orientation
@@ -324,7 +382,9 @@ def test_a_turned_picture_is_cut_and_searched_as_the_upright_one(orientation, tu
             image.transpose(turn).save("imgs/a.png")
         for name, command in WRITING.items():
             assert run([name if word == "out" else word for word in command]) == Exit.DONE
-        listed = api.list_faces(place / folder / "imgs", api.FacesOptions(detector=DETECTOR)).pictures[0]
+        listed = api.list_faces(
+            place / folder / "imgs", api.FacesOptions(detector=DETECTOR)
+        ).pictures[0]
         made = [p for name in WRITING for p in sorted((place / folder / name).rglob("a.png"))]
         pixels = {p.relative_to(place / folder): _pixels(p) for p in made}
         found.append((listed.width, listed.height, listed.faces, pixels))
@@ -351,7 +411,8 @@ def test_the_check_of_turns_can_fail(place):
     assert len(texts) >= 3
 
 
-# ---- R17 ------------------------------------------------------------------------------------------------------------
+# ---- R17
+# --------------------------------------------------------------------------------------------------
 
 
 def modes(folder) -> None:
@@ -369,8 +430,16 @@ def modes(folder) -> None:
     alpha = image.convert("RGBA")
     alpha.putalpha(Image.linear_gradient("L").resize(image.size))
     alpha.save(folder / "alpha.png")
-    image.save(folder / "moving.gif", save_all=True, append_images=[image.transpose(Image.Transpose.ROTATE_180)] * 3)
-    image.save(folder / "moving.webp", save_all=True, append_images=[image.transpose(Image.Transpose.ROTATE_180)])
+    image.save(
+        folder / "moving.gif",
+        save_all=True,
+        append_images=[image.transpose(Image.Transpose.ROTATE_180)] * 3,
+    )
+    image.save(
+        folder / "moving.webp",
+        save_all=True,
+        append_images=[image.transpose(Image.Transpose.ROTATE_180)],
+    )
 
 
 def test_every_mode_is_tagged_and_resized_and_animations_are_named(place, capsys, monkeypatch):
@@ -382,7 +451,10 @@ def test_every_mode_is_tagged_and_resized_and_animations_are_named(place, capsys
     assert run(["tag", "imgs", "--tagger", NAME]) == Exit.DONE
     assert len(list((place / "imgs").glob("*.txt"))) == count
     animated = {
-        f.path.stem for f in api.check(place / "imgs", api.CheckOptions(only=("animated", "unreadable"))).findings
+        f.path.stem
+        for f in api.check(
+            place / "imgs", api.CheckOptions(only=("animated", "unreadable"))
+        ).findings
     }
     assert animated == {"gif-moving", "webp-moving"}
     assert run(["resize", "imgs", "out", "--max", "30"]) == Exit.DONE

@@ -1,4 +1,6 @@
-"""R2: a command may be killed at any moment; the next run finishes it, and nothing is lost on the way."""
+"""R2: a command may be killed at any moment; the next run finishes it, and nothing is lost on the
+way.
+"""
 
 import itertools
 import os
@@ -24,7 +26,9 @@ KILLS = 10
 
 
 def spread(points: int, n: int) -> list[int]:
-    """Choose n moments of a run, one in each n-th of it, so that early and late ones are among them."""
+    """Choose n moments of a run, one in each n-th of it, so that early and late ones are among
+    them.
+    """
     draw = random.Random(points)
     return sorted({1 + int((i + draw.random()) * points / n) for i in range(n)})
 
@@ -75,7 +79,9 @@ def test_the_same_check_is_red_for_a_writer_that_truncates_in_place(name, place)
 
 
 def die_while_writing_plainly() -> None:
-    """Plant plain writing in place of every rename, and a kill in the middle of the second file in sight."""
+    """Plant plain writing in place of every rename, and a kill in the middle of the second file in
+    sight.
+    """
     begun = itertools.count()  # many threads write
 
     def write(path, data):
@@ -105,7 +111,9 @@ def test_the_check_of_every_verb_is_red_for_plain_writing(name, place):
     assert any("neither old nor new" in problem for problem in found)
 
 
-@pytest.mark.parametrize("name", ["tag", "rename", "resize", "rules", "import", "resize-in-place", "check"])
+@pytest.mark.parametrize(
+    "name", ["tag", "rename", "resize", "rules", "import", "resize-in-place", "check"]
+)
 def test_undo_after_a_kill_and_a_second_run_takes_all_of_it_back(name, place):
     trials = Trials(CASES[name], place / "t")
     where = "small" if name == "resize" else "imgs"
@@ -113,9 +121,13 @@ def test_undo_after_a_kill_and_a_second_run_takes_all_of_it_back(name, place):
         root = trials.fresh("trial")
         in_child(trials.case.run, root=root, watch=Watch(root, at=at, strike=kill))
         assert trials.again(root).code == 0
-        taken_back = in_child(lambda r: api.undo(r / where, min(e.id for e in api.history(r / where))), root=root)
+        taken_back = in_child(
+            lambda r: api.undo(r / where, min(e.id for e in api.history(r / where))), root=root
+        )
         assert taken_back.code == 0, taken_back.said
-        seen = {n: what for n, what in tree(root).items() if n != "small"}  # an empty folder with its history stays
+        seen = {
+            n: what for n, what in tree(root).items() if n != "small"
+        }  # an empty folder with its history stays
         assert seen == trials.before, f"killed at {at}"
 
 
@@ -145,13 +157,17 @@ NEXT = {
     "resize": datasets.resize,
     "rules": datasets.rules,
     "rename": lambda root: api.rename(root / "imgs", RenameOptions(prefix="q")),
-    "layout": lambda root: api.layout((f"2_x={root / 'imgs'}",), LayoutOptions(out=str(root / "dataset"))),
+    "layout": lambda root: api.layout(
+        (f"2_x={root / 'imgs'}",), LayoutOptions(out=str(root / "dataset"))
+    ),
 }
 
 
 @pytest.mark.parametrize("verb", NEXT)
 def test_any_command_after_a_kill_finishes_the_renaming_first(verb, place):
-    """An undo of a rename moves every picture aside at once: killed then, the folder seems empty."""
+    """An undo of a rename moves every picture aside at once: killed then, the folder seems
+    empty.
+    """
 
     def build(root):
         small_set(root / "imgs")

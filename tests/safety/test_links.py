@@ -29,7 +29,11 @@ def test_linked_pictures_are_listed_and_left_alone(place, outside, capsys):
     (place / "imgs" / "linked.png").symlink_to(outside / "theirs.png")
     (place / "imgs" / "dangling.png").symlink_to(place / "nowhere.png")
     (place / "imgs" / "loop.png").symlink_to("loop.png")
-    for command in (["tag", "--tagger", NAME], ["resize", "--in-place", "--max", "32"], ["rules", "--trigger", "x"]):
+    for command in (
+        ["tag", "--tagger", NAME],
+        ["resize", "--in-place", "--max", "32"],
+        ["rules", "--trigger", "x"],
+    ):
         assert run([command[0], str(place / "imgs"), *command[1:]]) == Exit.SOME_FAILED
         err = capsys.readouterr().err
         assert err.count("is a symbolic link") == 3
@@ -38,7 +42,9 @@ def test_linked_pictures_are_listed_and_left_alone(place, outside, capsys):
 
 
 @pytest.mark.parametrize("name", FINDING)
-def test_subjects_and_faces_are_not_looked_for_through_links_unless_asked(name, place, outside, capsys, monkeypatch):
+def test_subjects_and_faces_are_not_looked_for_through_links_unless_asked(
+    name, place, outside, capsys, monkeypatch
+):
     monkeypatch.chdir(place)
     small_set(place / "imgs", 2)
     (place / "imgs" / "linked.png").symlink_to(outside / "theirs.png")
@@ -62,7 +68,11 @@ def test_follow_links_reads_through_links_and_survives_loops(verb, place, outsid
     (place / "imgs" / "linked.png").symlink_to(outside / "theirs.png")
     (place / "imgs" / "loop.png").symlink_to("loop.png")
     (place / "imgs" / "dangling.png").symlink_to(place / "nowhere.png")
-    more = {"tag": ["--tagger", NAME], "resize": [str(place / "out"), "--max", "32"], "rules": ["--trigger", "x"]}
+    more = {
+        "tag": ["--tagger", NAME],
+        "resize": [str(place / "out"), "--max", "32"],
+        "rules": ["--trigger", "x"],
+    }
     assert run([verb, str(place / "imgs"), *more[verb], "--follow-links"]) == Exit.SOME_FAILED
     assert "loop.png" in capsys.readouterr().err
     made = {"tag": place / "imgs" / "linked.txt", "resize": place / "out" / "linked.png"}.get(verb)
@@ -85,7 +95,9 @@ def test_a_linked_caption_is_never_written_through(verb, place, outside):
     link = images[1].with_suffix(".txt")
     link.symlink_to(outside / "theirs.txt")
     images[1].with_name(images[1].name + ".txt").write_text("tag\n", encoding="utf-8")
-    datasets.CASES[verb].run(place) if verb != "import" else _may_refuse(lambda: datasets.import_captions(place))
+    datasets.CASES[verb].run(place) if verb != "import" else _may_refuse(
+        lambda: datasets.import_captions(place)
+    )
     assert link.is_symlink()
 
 
@@ -148,7 +160,9 @@ def test_new_pictures_and_masks_are_not_written_through_links(verb, linked, plac
 
 @pytest.mark.parametrize("name", ["resize", *WRITING])
 @pytest.mark.parametrize("linked", ["sub", "sub/deep", "sub/deep/masks"])
-def test_a_linked_folder_among_the_outputs_is_not_entered(linked, name, place, outside, monkeypatch):
+def test_a_linked_folder_among_the_outputs_is_not_entered(
+    linked, name, place, outside, monkeypatch
+):
     monkeypatch.chdir(place)
     picture(place / "imgs" / "sub" / "deep" / "mine.png", 1)
     link = place / "out" / linked

@@ -1,4 +1,6 @@
-"""R6: two runs at once in one project: one of them waits or ends with 11, and no caption is in pieces."""
+"""R6: two runs at once in one project: one of them waits or ends with 11, and no caption is in
+pieces.
+"""
 
 import contextlib
 import os
@@ -31,19 +33,25 @@ def test_a_second_run_ends_with_11_and_changes_nothing(place, capsys):
     assert not (place / "imgs" / "photo 6.txt").exists()
 
 
-@pytest.mark.parametrize("verb", ["tag", "rules", "rename", "resize --in-place", "check --fix", "undo"])
+@pytest.mark.parametrize(
+    "verb", ["tag", "rules", "rename", "resize --in-place", "check --fix", "undo"]
+)
 def test_every_changing_command_respects_the_lock(verb, place, capsys):
     small_set(place / "imgs")
     datasets.tag(place)
     name, *switches = verb.split()
-    arguments = {"tag": ["--tagger", NAME], "rules": ["--trigger", "x"], "rename": ["p"]}.get(name, switches)
+    arguments = {"tag": ["--tagger", NAME], "rules": ["--trigger", "x"], "rename": ["p"]}.get(
+        name, switches
+    )
     with lock(place / "imgs"):
         assert run([name, str(place / "imgs"), *arguments]) == Exit.LOCKED
     assert "another dsk run" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", FINDING)
-def test_subjects_and_faces_are_looked_for_under_the_lock_of_where_the_results_go(name, place, capsys, monkeypatch):
+def test_subjects_and_faces_are_looked_for_under_the_lock_of_where_the_results_go(
+    name, place, capsys, monkeypatch
+):
     monkeypatch.chdir(place)
     small_set(place / "imgs")
     locked = place / ("imgs" if name == "faces list" else "out")
@@ -90,7 +98,11 @@ def test_after_waiting_the_names_that_the_other_run_gave_are_used(verb, place):
             held.set()
             time.sleep(0.3)
             for n, image in enumerate(images):
-                for path in (image, image.with_name(image.name + ".txt"), image.with_suffix(".txt")):
+                for path in (
+                    image,
+                    image.with_name(image.name + ".txt"),
+                    image.with_suffix(".txt"),
+                ):
                     if path.exists():
                         path.rename(path.with_name(path.name.replace(image.stem, f"p_{5 - n}")))
 
@@ -99,7 +111,9 @@ def test_after_waiting_the_names_that_the_other_run_gave_are_used(verb, place):
     held.wait()
     calls: dict[str, Callable[[How], object]] = {
         "tag": lambda how: api.tag(place / "imgs", TAG, how),
-        "import": lambda how: api.import_captions(place / "imgs", api.ImportOptions(existing="overwrite"), how),
+        "import": lambda how: api.import_captions(
+            place / "imgs", api.ImportOptions(existing="overwrite"), how
+        ),
     }
     result = calls[verb](How(wait=True))
     other.join()
@@ -132,7 +146,9 @@ def test_a_dry_run_asks_for_no_lock(place):
 
 @pytest.mark.parametrize("turn", range(3))
 def test_captions_stay_whole_even_without_the_lock(turn, place, monkeypatch):
-    """Two runs write the same captions at the same time; one may fail, no caption may be a mixture."""
+    """Two runs write the same captions at the same time; one may fail, no caption may be a
+    mixture.
+    """
     images = small_set(place / "imgs")
     monkeypatch.setattr(session, "lock", lambda root, *, wait=False: contextlib.nullcontext())
     versions = ["first " * 400, "second " * 400]

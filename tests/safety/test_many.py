@@ -1,4 +1,6 @@
-"""Tens of thousands of pictures: memory stays flat while they are tagged, and another threshold takes seconds."""
+"""Tens of thousands of pictures: memory stays flat while they are tagged, and another threshold
+takes seconds.
+"""
 
 import os
 import random
@@ -17,7 +19,8 @@ from taggers.base import Identity, Labels, round_scores
 from taggers.labels import read_labels
 
 HALF = 10_000
-# Of 10,861 labels so many are chosen, and so many more score above the floor, as with the real models.
+# Of 10,861 labels so many are chosen, and so many more score above the floor, as with the real
+# models.
 CHOSEN, ABOVE = 35, 250
 LABELS: Labels = read_labels(Path(api.__file__).parent / "data" / "selected_tags_v3.csv")
 PAGE = os.sysconf("SC_PAGE_SIZE")
@@ -62,7 +65,9 @@ def pictures(folder: Path, numbers: range) -> None:
 
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="memory is read from /proc")
-def test_memory_is_flat_over_20_000_pictures_and_10_000_are_thresholded_anew_in_5_seconds(place, monkeypatch):
+def test_memory_is_flat_over_20_000_pictures_and_10_000_are_thresholded_anew_in_5_seconds(
+    place, monkeypatch
+):
     monkeypatch.setitem(registry.TAGGERS, "many-for-tests", "tests.safety.test_many:Many")
     (place / "dsk.toml").write_text("", encoding="utf-8")
     pictures(place / "a", range(HALF))

@@ -1,4 +1,6 @@
-"""R19: whatever files are called, they are worked on or refused with a reason, and nothing raw reaches the terminal."""
+"""R19: whatever files are called, they are worked on or refused with a reason, and nothing raw
+reaches the terminal.
+"""
 
 import json
 import os
@@ -14,7 +16,8 @@ from tests.safety.datasets import FINDING, WRITING, caption, picture
 from tests.safety.harness import digest, files, is_picture, strays, tree
 from tests.safety.tagger import NAME
 
-# Names as bytes, since not all of them are text; a slash cannot be in one, so `[/x].png` is a picture `x].png` in `[`.
+# Names as bytes, since not all of them are text; a slash cannot be in one, so `[/x].png` is a
+# picture `x].png` in `[`.
 NAMES = [
     b"new\nline.png",
     b"tab\there.png",
@@ -57,7 +60,11 @@ def awkward_set(folder: Path) -> None:
 
 def dirty(text: str) -> set[str]:
     """Return what no terminal should get from a file's name."""
-    return {c for c in text if c != "\n" and unicodedata.category(c) in ("Cc", "Cf", "Cs", "Co", "Zl", "Zp")}
+    return {
+        c
+        for c in text
+        if c != "\n" and unicodedata.category(c) in ("Cc", "Cf", "Cs", "Co", "Zl", "Zp")
+    }
 
 
 def dsk(capsys, *arguments: str) -> tuple[int, str, str]:
@@ -95,7 +102,9 @@ def test_rename_shows_its_plan_safely(awkward, capsys):
     assert r"bad\xff\xfe" in out or "more" in out
 
 
-UNREADABLE = sum(any(unicodedata.category(c) in ("Cc", "Cs") for c in os.fsdecode(name)) for name in NAMES)
+UNREADABLE = sum(
+    any(unicodedata.category(c) in ("Cc", "Cs") for c in os.fsdecode(name)) for name in NAMES
+)
 
 
 @pytest.mark.parametrize(
@@ -144,16 +153,22 @@ def test_all_others_have_captions_then_tables_then_exports(awkward, capsys):
     assert "red theme" in out
     code, _, err = dsk(capsys, "layout", "3_sks=imgs", "--out", "dataset")
     assert code == Exit.USAGE
-    assert "pictures of one name" in err  # the two that differ only in how their letters are composed
+    assert (
+        "pictures of one name" in err
+    )  # the two that differ only in how their letters are composed
     (awkward / "e\u0301.png").unlink()
     assert dsk(capsys, "layout", "3_sks=imgs", "--out", "dataset")[0] == Exit.SOME_FAILED
     laid_out = {
-        os.fsencode(p.name) for p in (awkward.parent / "dataset" / "train" / "3_sks").iterdir() if is_picture(p)
+        os.fsencode(p.name)
+        for p in (awkward.parent / "dataset" / "train" / "3_sks").iterdir()
+        if is_picture(p)
     }
     assert len(laid_out) == len(NAMES) - UNREADABLE - 1
     assert laid_out < set(NAMES)
     for form in ("kohya", "imagefolder", "meta"):
-        out = "elsewhere" if form == "kohya" else "dataset"  # the others name pictures below their own folder
+        out = (
+            "elsewhere" if form == "kohya" else "dataset"
+        )  # the others name pictures below their own folder
         code, _, err = dsk(capsys, "export", "dataset", "--format", form, "--out", out)
         assert code == Exit.DONE, err
     assert dsk(capsys, "history", "dataset")[0] == Exit.DONE
@@ -178,7 +193,11 @@ def test_json_of_what_was_found_holds_every_name_and_is_plain_ascii(name, awkwar
     assert code == Exit.SOME_FAILED
     assert out.isascii()
     result = json.loads(out)["result"]
-    told = [*result["pictures"], *result["failed"]] if name == "faces list" else result["report"]["outcomes"]
+    told = (
+        [*result["pictures"], *result["failed"]]
+        if name == "faces list"
+        else result["report"]["outcomes"]
+    )
     assert len(told) == len(NAMES)
 
 
@@ -202,7 +221,9 @@ def test_a_name_that_becomes_too_long_costs_that_picture_only(place, capsys, mon
 
 
 @pytest.mark.parametrize("name", ["resize", *WRITING])
-def test_a_name_that_its_number_makes_too_long_costs_that_picture_only(name, place, capsys, monkeypatch):
+def test_a_name_that_its_number_makes_too_long_costs_that_picture_only(
+    name, place, capsys, monkeypatch
+):
     """Of two pictures of one stem, the second gets `_2`: two bytes more than a name may have."""
     monkeypatch.chdir(place)
     for n, suffix in enumerate((".bmp", ".png")):

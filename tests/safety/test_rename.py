@@ -1,4 +1,6 @@
-"""R12: whatever is renamed, each picture keeps its bytes, caption, mask and side-cars, and undo knows the way."""
+"""R12: whatever is renamed, each picture keeps its bytes, caption, mask and side-cars, and undo
+knows the way.
+"""
 
 import os
 import random
@@ -19,8 +21,36 @@ from datasetkit.project.session import JUST_DO_IT, open_project
 from tests.safety.harness import files, strays, tree
 
 STEMS = st.one_of(
-    st.sampled_from(["a", "A", "p_1", "p_2", "p_01", "p_001", "p_0001", "P_001", "p_1000", "\u00e9", "e\u0301", "-x"]),
-    st.sampled_from(["a b", "CON", "x.", "x.y", "\u202egnp", "line\nbreak", "%s", "[x]", "\U0001f600", "bad\udcff"]),
+    st.sampled_from(
+        [
+            "a",
+            "A",
+            "p_1",
+            "p_2",
+            "p_01",
+            "p_001",
+            "p_0001",
+            "P_001",
+            "p_1000",
+            "\u00e9",
+            "e\u0301",
+            "-x",
+        ]
+    ),
+    st.sampled_from(
+        [
+            "a b",
+            "CON",
+            "x.",
+            "x.y",
+            "\u202egnp",
+            "line\nbreak",
+            "%s",
+            "[x]",
+            "\U0001f600",
+            "bad\udcff",
+        ]
+    ),
 )
 SUFFIXES = st.sampled_from([".png", ".PNG", ".jpg", ".JPEG", ".webp"])
 BELONGINGS = st.frozensets(st.sampled_from(["caption", "mask", "side-car", "json"]))
@@ -43,20 +73,37 @@ def make(folder: Path, names) -> None:
 
 
 def families(folder: Path) -> Counter:
-    """Return, for each picture, what it holds together with what stands beside it under its name."""
+    """Return, for each picture, what it holds together with what stands beside it under its
+    name.
+    """
     found: Counter = Counter()
     for path in files(folder):
         if path.suffix.lower() in IMAGE_SUFFIXES and path.parent == folder:
-            beside = [p for p in (path.with_suffix(".txt"), path.with_suffix(".json")) if p.is_file()]
-            beside += [p for p in (folder / "masks" / f"{path.stem}.png", Path(f"{path}.txt")) if p.is_file()]
+            beside = [
+                p for p in (path.with_suffix(".txt"), path.with_suffix(".json")) if p.is_file()
+            ]
+            beside += [
+                p
+                for p in (folder / "masks" / f"{path.stem}.png", Path(f"{path}.txt"))
+                if p.is_file()
+            ]
             found[(path.read_text(), *sorted(p.read_text() for p in beside))] += 1
     return found
 
 
 @settings(max_examples=40, deadline=None)
-@given(names=st.lists(st.tuples(STEMS, SUFFIXES, BELONGINGS), min_size=1, max_size=9, unique_by=lambda n: n[0] + n[1]))
+@given(
+    names=st.lists(
+        st.tuples(STEMS, SUFFIXES, BELONGINGS),
+        min_size=1,
+        max_size=9,
+        unique_by=lambda n: n[0] + n[1],
+    )
+)
 def test_every_picture_keeps_what_belongs_to_it_and_undo_restores_the_tree(names):
-    with tempfile.TemporaryDirectory(dir="/dev/shm" if os.access("/dev/shm", os.W_OK) else None) as place:
+    with tempfile.TemporaryDirectory(
+        dir="/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+    ) as place:
         folder = Path(place) / "imgs"
         make(folder, names)
         before, whose = tree(folder), families(folder)
@@ -82,11 +129,18 @@ def test_any_permutation_of_names_is_done_and_undone(seed, place):
     for name in sources:
         (place / f"{name}.png").write_text(name.encode("unicode_escape").decode())
     before = tree(place)
-    plan = Plan(tuple(Move(place / f"{s}.png", place / f"{t}.png") for s, t in zip(sources, targets, strict=True)))
+    plan = Plan(
+        tuple(
+            Move(place / f"{s}.png", place / f"{t}.png")
+            for s, t in zip(sources, targets, strict=True)
+        )
+    )
     with open_project(place, JUST_DO_IT) as project:
         project.apply(plan, "moves")
     now = {n: (place / f"{n}.png").read_text() for n in targets}
-    assert now == {t: s.encode("unicode_escape").decode() for s, t in zip(sources, targets, strict=True)}
+    assert now == {
+        t: s.encode("unicode_escape").decode() for s, t in zip(sources, targets, strict=True)
+    }
     assert len(tree(place)) == len(sources)
     if sources != targets:
         api.undo(place)

@@ -1,4 +1,6 @@
-"""Outputs follow their sources: a caption stays with its picture, whatever became of names, options and formats."""
+"""Outputs follow their sources: a caption stays with its picture, whatever became of names, options
+and formats.
+"""
 
 import itertools
 
@@ -28,7 +30,10 @@ def made(place):
 
 def captioned(folder) -> dict[str, str]:
     """Return the captions of the pictures of a folder, by the pictures' names."""
-    return {p.name: p.with_suffix(".txt").read_text(encoding="utf-8")[:-1] for p in sorted(folder.glob("*.[pj]*g"))}
+    return {
+        p.name: p.with_suffix(".txt").read_text(encoding="utf-8")[:-1]
+        for p in sorted(folder.glob("*.[pj]*g"))
+    }
 
 
 def renamed(place, names: dict[str, str]) -> None:
@@ -42,12 +47,16 @@ def renamed(place, names: dict[str, str]) -> None:
 
 @pytest.mark.parametrize("options", [SMALL, SMALLER], ids=["same", "other size"])
 @pytest.mark.parametrize(
-    "order", [o for o in itertools.permutations((1, 2, 3)) if o != (1, 2, 3)], ids=lambda o: "".join(map(str, o))
+    "order",
+    [o for o in itertools.permutations((1, 2, 3)) if o != (1, 2, 3)],
+    ids=lambda o: "".join(map(str, o)),
 )
 def test_captions_go_with_pictures_that_took_each_others_names(made, order, options):
     renamed(made, {f"p{old}.png": f"p{new}.png" for new, old in enumerate(order, 1)})
     resized(made, options)
-    assert captioned(made / "out") == {f"p{new}.png": f"picture {old}" for new, old in enumerate(order, 1)}
+    assert captioned(made / "out") == {
+        f"p{new}.png": f"picture {old}" for new, old in enumerate(order, 1)
+    }
     assert resized(made, options).entry is None
 
 

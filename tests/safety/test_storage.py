@@ -1,4 +1,6 @@
-"""R4: a full disk or a folder that takes nothing is found before the first inference, and nothing is truncated."""
+"""R4: a full disk or a folder that takes nothing is found before the first inference, and nothing
+is truncated.
+"""
 
 import contextlib
 import gc
@@ -25,7 +27,9 @@ def small_disk(tmp_path):
     where = tmp_path / "disk"
     where.mkdir()
     try:
-        done = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", str(where)], capture_output=True)
+        done = subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", str(where)], capture_output=True
+        )
     except OSError as error:
         pytest.skip(f"no disk can be mounted here: {error}")
     if done.returncode:
@@ -67,7 +71,18 @@ def test_a_full_disk_is_found_before_the_first_inference(leave, known, small_dis
 
 
 @pytest.mark.parametrize(
-    "verb", ["rules", "import", "check", "resize", "resize-in-place", "cutout", "faces-crop", "rename", "layout"]
+    "verb",
+    [
+        "rules",
+        "import",
+        "check",
+        "resize",
+        "resize-in-place",
+        "cutout",
+        "faces-crop",
+        "rename",
+        "layout",
+    ],
 )
 def test_a_disk_that_fills_up_loses_nothing_and_space_is_all_it_takes(verb, small_disk):
     CASES[verb].build(small_disk)
@@ -112,7 +127,8 @@ def open_place():
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to give its rights up")
 @pytest.mark.parametrize(
-    "verb", ["tag", "rules", "rename", "resize", "resize-in-place", "cutout", "faces-erase", "check"]
+    "verb",
+    ["tag", "rules", "rename", "resize", "resize-in-place", "cutout", "faces-erase", "check"],
 )
 def test_a_folder_that_takes_nothing_is_found_before_any_work(verb, open_place):
     small_set(open_place / "imgs")
@@ -126,7 +142,9 @@ def test_a_folder_that_takes_nothing_is_found_before_any_work(verb, open_place):
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to give its rights up")
 def test_looking_is_possible_where_writing_is_not(open_place):
-    """A dry run, the history and a resize into another folder write nothing into a read-only one."""
+    """A dry run, the history and a resize into another folder write nothing into a
+    read-only one.
+    """
     small_set(open_place / "imgs")
     datasets.tag(open_place)
     out = open_place / "out"

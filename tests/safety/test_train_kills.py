@@ -1,7 +1,8 @@
-"""R9: training may be killed at any call while it saves: what is there is whole, and the next run ends as a whole one.
+"""R9: training may be killed at any call while it saves: what is there is whole, and the next run
+ends as a whole one.
 
-Every file of a run is looked at, byte by byte: with SOURCE_DATE_EPOCH set a resumed run writes the very files of a run
-that was never stopped.
+Every file of a run is looked at, byte by byte: with SOURCE_DATE_EPOCH set a resumed run writes the
+very files of a run that was never stopped.
 """
 
 import hashlib
@@ -41,13 +42,17 @@ OPTIONS = {
 
 
 class Runs:
-    """A data set and a model in memory; runs of it in forked children, and what the whole run has written."""
+    """A data set and a model in memory; runs of it in forked children, and what the whole run has
+    written.
+    """
 
     def __init__(self, place: Path) -> None:
         torch.set_num_threads(1)  # a forked child has no threads but its own
         self.place = place
         self.data = place / "data"
-        tiny.save_pictures(self.data / "train" / "1_sks", [(64, 64), (64, 64), (96, 64), (64, 64), (64, 64)])
+        tiny.save_pictures(
+            self.data / "train" / "1_sks", [(64, 64), (64, 64), (96, 64), (64, 64), (64, 64)]
+        )
         self.options = tiny.options(tiny.save_pipeline(place / "model"), Path("out"), **OPTIONS)
         self.parts = setup.load_parts(self.options)
         self.plan = make_plan(find_subsets(self.data, self.options)[0], self.options)
@@ -66,7 +71,12 @@ class Runs:
         return root
 
     def start(
-        self, root: Path, watch: Watch | None = None, *, resume: bool = False, plant: Callable[[], None] | None = None
+        self,
+        root: Path,
+        watch: Watch | None = None,
+        *,
+        resume: bool = False,
+        plant: Callable[[], None] | None = None,
     ) -> Ended:
         """Train in a child, in a folder. plant: what else to change in the child."""
 
@@ -75,7 +85,9 @@ class Runs:
             vars(setup)["load_parts"] = lambda _: self.parts
             # What only reads or draws would take longer than all the rest.
             vars(run)["_judge"] = lambda *_: ()
-            vars(metrics)["plot"] = lambda lines, path: write_atomic(path, json.dumps(lines).encode())
+            vars(metrics)["plot"] = lambda lines, path: write_atomic(
+                path, json.dumps(lines).encode()
+            )
             if plant is not None:
                 plant()
 
@@ -85,7 +97,9 @@ class Runs:
         return in_child(action, root=root, watch=watch, before=before)
 
     def again(self, root: Path) -> Ended:
-        """Go on as a person would: with --resume where there is a state, from the beginning where there is none."""
+        """Go on as a person would: with --resume where there is a state, from the beginning where
+        there is none.
+        """
         return self.start(root, resume=any((root / "out").glob(f"{NAME}-state-*")))
 
     def struck(self, at: int, strike: Strike) -> list[str]:
@@ -98,12 +112,18 @@ class Runs:
         if rerun.code != 0:
             found.append(f"the next run ended with {rerun.code}: {rerun.said}")
         now = contents(root)
-        found += [f"{n} is missing or differs" for n, was in self.whole.items() if now.get(n) != was]
-        found += [f"{n} should not be there" for n in [*(now.keys() - self.whole.keys()), *strays(root)]]
+        found += [
+            f"{n} is missing or differs" for n, was in self.whole.items() if now.get(n) != was
+        ]
+        found += [
+            f"{n} should not be there" for n in [*(now.keys() - self.whole.keys()), *strays(root)]
+        ]
         return [f"call {at}, ended with {ended.code}: {problem}" for problem in found]
 
     def damage(self, out: Path) -> list[str]:
-        """Return what is in pieces under a final name: every file is one of the whole run's, every state complete."""
+        """Return what is in pieces under a final name: every file is one of the whole run's, every
+        state complete.
+        """
         found = []
         for path in sorted(out.glob("*")):
             if path.name.startswith(TEMP_PREFIX) or path.name == ".dsk":
@@ -116,13 +136,17 @@ class Runs:
             elif path.name == f"{NAME}-metrics.jsonl":
                 lines = metrics.rows(path)
                 cut = path.read_bytes().count(b"\n") != len(lines)
-                found += ["metrics are in pieces"] if cut or lines != self.lines[: len(lines)] else []
+                found += (
+                    ["metrics are in pieces"] if cut or lines != self.lines[: len(lines)] else []
+                )
             elif not self.is_whole(path):
                 found.append(f"{path.name} is in pieces")
         return found
 
     def is_whole(self, path: Path) -> bool:
-        """Tell whether a file is one of the whole run's; a LoRA that the whole run has removed can only be loaded."""
+        """Tell whether a file is one of the whole run's; a LoRA that the whole run has removed can
+        only be loaded.
+        """
         try:
             now = content(path)
         except Exception:
@@ -132,7 +156,9 @@ class Runs:
 
 
 def content(path: Path) -> str:
-    """Return a hash of what a file says; safetensors writes what it is told beside the tensors in any order."""
+    """Return a hash of what a file says; safetensors writes what it is told beside the tensors in
+    any order.
+    """
     if path.suffix != ".safetensors":
         return digest(path)
     said = hashlib.sha256()
@@ -147,7 +173,9 @@ def content(path: Path) -> str:
 
 def contents(root: Path) -> dict[str, str]:
     """Describe all that people see below a folder."""
-    return {name: content(root / name) if was != "folder" else was for name, was in tree(root).items()}
+    return {
+        name: content(root / name) if was != "folder" else was for name, was in tree(root).items()
+    }
 
 
 @pytest.fixture(scope="module")
@@ -179,7 +207,9 @@ def test_a_failing_call_ends_the_run_as_a_full_disk_and_the_next_goes_on(runs):
 
 
 def die_while_writing_plainly() -> None:
-    """Plant a writer that fills files under their final names, and a kill in the middle of the first."""
+    """Plant a writer that fills files under their final names, and a kill in the middle of the
+    first.
+    """
 
     def write(path: Path, data: bytes) -> None:
         path.write_bytes(data[: len(data) // 2])

@@ -1,4 +1,6 @@
-"""Undo: every command can be taken back exactly; files that a person changed since are never touched."""
+"""Undo: every command can be taken back exactly; files that a person changed since are never
+touched.
+"""
 
 import pytest
 
@@ -43,7 +45,11 @@ def test_undo_restores_every_byte(name, where, place):
     case = CASES[name]
     alone(case.build, place)
     before = here(place)
-    known = max((e.id for e in api.history(place / where)), default=0) if (place / where / ".dsk").is_dir() else 0
+    known = (
+        max((e.id for e in api.history(place / where)), default=0)
+        if (place / where / ".dsk").is_dir()
+        else 0
+    )
     alone(case.run, place)
     assert here(place) != before
     alone(lambda root: api.undo(root / where, known + 1), place)
@@ -55,7 +61,12 @@ def a_day_of_work(place):
     """tag, rules, rename, tag again; return the tree after each, the first being the start."""
     small_set(place / "imgs")
     trees = [tree(place)]
-    for work in (datasets.tag, datasets.rules, datasets.rename, lambda root: api.tag(root / "imgs", TAG)):
+    for work in (
+        datasets.tag,
+        datasets.rules,
+        datasets.rename,
+        lambda root: api.tag(root / "imgs", TAG),
+    ):
         work(place)
         trees.append(tree(place))
     return trees

@@ -1,4 +1,6 @@
-"""`dsk cutout`: subjects before one colour, masks, captions that follow; and how good the shipped model is."""
+"""`dsk cutout`: subjects before one colour, masks, captions that follow; and how good the shipped
+model is.
+"""
 
 import shutil
 import socket
@@ -11,7 +13,14 @@ import pytest
 from PIL import ExifTags, Image
 
 from datasetkit import api
-from datasetkit.core.errors import ConfigError, Exit, InputError, MissingExtra, ModelFileError, PlanConflict
+from datasetkit.core.errors import (
+    ConfigError,
+    Exit,
+    InputError,
+    MissingExtra,
+    ModelFileError,
+    PlanConflict,
+)
 from datasetkit.images import pixels as images
 from datasetkit.stages import cutout as stage
 from datasetkit.verbs import cutout as cutting
@@ -34,7 +43,10 @@ def middle(monkeypatch):
 @pytest.fixture
 def made(tmp_path, middle):
     """Three pictures, two with captions, one of those edited in a way that matters."""
-    several = [picture(tmp_path / "imgs" / name, n, (96, 72)) for n, name in enumerate(("a.png", "b.jpg", "c.webp"), 1)]
+    several = [
+        picture(tmp_path / "imgs" / name, n, (96, 72))
+        for n, name in enumerate(("a.png", "b.jpg", "c.webp"), 1)
+    ]
     caption(several[0], "sks, smile, forest, outdoors\n")
     caption(several[1], "sks, white background, blue sky\n")
     return tmp_path
@@ -48,18 +60,28 @@ def text(path: Path) -> str:
     return path.read_text(encoding="utf-8").strip()
 
 
-# ---- the verb -------------------------------------------------------------------------------------------------------
+# ---- the verb
+# --------------------------------------------------------------------------------------------------
 
 
 def test_pictures_are_opaque_their_background_plain_and_masks_lie_apart(made):
     result = cut(made, bg="#0a141e")
     assert [d.value.path.name for d in result.report.done] == ["a.png", "b.png", "c.png"]
     for done in result.report.done:
-        with Image.open(done.value.path) as seen, Image.open(made / "cut" / "masks" / done.value.path.name) as mask:
+        with (
+            Image.open(done.value.path) as seen,
+            Image.open(made / "cut" / "masks" / done.value.path.name) as mask,
+        ):
             assert (seen.mode, mask.mode, seen.size, mask.size) == ("RGB", "L", (96, 72), (96, 72))
             assert (np.asarray(seen)[np.asarray(mask) == 0] == (10, 20, 30)).all()
             assert 0.15 < done.value.area < 0.35
-    assert sorted(p.name for p in (made / "imgs").iterdir()) == ["a.png", "a.txt", "b.jpg", "b.txt", "c.webp"]
+    assert sorted(p.name for p in (made / "imgs").iterdir()) == [
+        "a.png",
+        "a.txt",
+        "b.jpg",
+        "b.txt",
+        "c.webp",
+    ]
 
 
 def test_captions_follow_the_background_and_the_old_ones_stay(made):
@@ -73,7 +95,11 @@ def test_captions_follow_the_background_and_the_old_ones_stay(made):
 
 def test_a_second_run_does_nothing_and_another_background_redoes_all(made):
     cut(made)
-    before = {p: p.stat().st_mtime_ns for p in (made / "cut").rglob("*") if p.is_file() and ".dsk" not in p.parts}
+    before = {
+        p: p.stat().st_mtime_ns
+        for p in (made / "cut").rglob("*")
+        if p.is_file() and ".dsk" not in p.parts
+    }
     again = cut(made)
     assert again.report.done == [] and again.entry is None and again.captions.changes == ()
     assert {p: p.stat().st_mtime_ns for p in before} == before
@@ -92,9 +118,13 @@ def test_undo_takes_captions_and_pictures_back(made):
     api.undo(made / "cut")
     assert text(made / "cut" / "c.txt") == "sks, white background, simple background"
     api.undo(made / "cut")
-    assert sorted(p.name for p in (made / "cut").rglob("*") if p.is_file() and ".dsk" not in p.parts) == [
-        "a.txt", "b.txt", "c.txt",
-    ]  # fmt: skip
+    assert sorted(
+        p.name for p in (made / "cut").rglob("*") if p.is_file() and ".dsk" not in p.parts
+    ) == [
+        "a.txt",
+        "b.txt",
+        "c.txt",
+    ]
 
 
 def test_a_dry_run_shows_captions_and_makes_nothing(made):
@@ -155,7 +185,9 @@ def test_keep_alpha_writes_transparent_pictures_above_the_colour(made):
 
 
 def test_a_feathered_edge_stays_within_the_mask():
-    mask = MiddleSubject("").mask(Image.new("RGB", (200, 160), "red")).point([0] * 128 + [255] * 128)
+    mask = (
+        MiddleSubject("").mask(Image.new("RGB", (200, 160), "red")).point([0] * 128 + [255] * 128)
+    )
     soft = stage.feathered(mask, 6)
     hard, gentle = np.asarray(mask), np.asarray(soft)
     assert (gentle[hard == 0] == 0).all() and gentle[80, 100] == 255
@@ -192,8 +224,12 @@ def test_a_renamed_picture_takes_output_mask_and_caption_with_it(made):
     (made / "imgs" / "a.png").rename(made / "imgs" / "z.png")
     result = cut(made)
     assert result.report.done == [] and [f.new and f.new.name for f in result.followed] == ["z.png"]
-    assert (made / "cut" / "masks" / "z.png").is_file() and text(made / "cut" / "z.txt").startswith("sks, smile")
-    assert len(cut(made, bg="black").report.done) == 3  # and the mask that moved is still known as dsk's own
+    assert (made / "cut" / "masks" / "z.png").is_file() and text(made / "cut" / "z.txt").startswith(
+        "sks, smile"
+    )
+    assert (
+        len(cut(made, bg="black").report.done) == 3
+    )  # and the mask that moved is still known as dsk's own
 
 
 @pytest.mark.parametrize("name", ["a.png", "masks/a.png"])
@@ -216,12 +252,17 @@ def test_the_input_folder_is_no_output(made):
         api.cutout(made / "imgs", made / "imgs", api.CutoutOptions())
 
 
-# ---- the model ------------------------------------------------------------------------------------------------------
+# ---- the model
+# --------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
     ("name", "hint"),
-    [("isnet-anim", "did you mean isnet-anime?"), ("sam", "one of: u2netp"), ("atlascloud", "one of: u2netp")],
+    [
+        ("isnet-anim", "did you mean isnet-anime?"),
+        ("sam", "one of: u2netp"),
+        ("atlascloud", "one of: u2netp"),
+    ],
 )
 def test_models_that_are_none_or_need_a_person_are_refused(name, hint, tmp_path):
     pytest.importorskip("rembg")
@@ -245,13 +286,19 @@ def test_a_missing_extra_is_named_with_its_pip_line(made, monkeypatch):
     monkeypatch.setitem(sys.modules, "rembg", None)
     with pytest.raises(MissingExtra) as raised:
         cut(made)
-    assert raised.value.exit_code == Exit.MODEL and 'pip install "datasetkit[cutout,cpu]"' in raised.value.hint
+    assert (
+        raised.value.exit_code == Exit.MODEL
+        and 'pip install "datasetkit[cutout,cpu]"' in raised.value.hint
+    )
     assert not (made / "cut").exists()
 
 
 @pytest.mark.parametrize(
     ("provider", "kind", "hint"),
-    [("cudo", ConfigError, "did you mean cuda?"), ("directml", MissingExtra, "pip install onnxruntime-directml")],
+    [
+        ("cudo", ConfigError, "did you mean cuda?"),
+        ("directml", MissingExtra, "pip install onnxruntime-directml"),
+    ],
 )
 def test_a_provider_that_is_not_there_is_said_and_nothing_is_made(made, provider, kind, hint):
     with pytest.raises(kind) as raised:
@@ -267,7 +314,9 @@ def test_a_provider_that_does_not_start_is_never_replaced(monkeypatch):
     assert subject.SubjectFinder().device == "cpu"
 
 
-def test_a_model_that_cannot_be_fetched_stops_the_run_before_the_first_picture(tmp_path, monkeypatch):
+def test_a_model_that_cannot_be_fetched_stops_the_run_before_the_first_picture(
+    tmp_path, monkeypatch
+):
     pytest.importorskip("rembg")
     picture(tmp_path / "imgs" / "a.png", 1)
     monkeypatch.setenv("U2NET_HOME", str(tmp_path / "none"))
@@ -299,14 +348,22 @@ def test_the_shipped_model_asks_for_no_network_and_writes_nothing_at_home(tmp_pa
     home = tmp_path / "home"
     home.mkdir()
     environment = {"HOME": str(home), "PATH": "", "OMP_NUM_THREADS": "2"}
-    done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, env=environment, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "1 picture cut out by u2netp on cpu" in done.stdout and "Apache-2.0" in done.stdout
     assert [p for p in home.rglob("*") if p.suffix == ".onnx"] == []
 
 
 def composite(sprite: Path, background: Path) -> tuple[Image.Image, Image.Image]:
-    """Lay a sprite over a painted background; return the picture and the sprite's alpha in its place."""
+    """Lay a sprite over a painted background; return the picture and the sprite's alpha in its
+    place.
+    """
     scene = images.load(background)
     figure = images.load(sprite, alpha="keep")
     size = (round(figure.width * scene.height / figure.height), scene.height)
@@ -326,10 +383,11 @@ def overlap(mask: Image.Image, truth: Image.Image) -> float:
 
 
 def measured(pairs) -> tuple[list[float], list[float]]:
-    """Return for each composite the overlap of the mask, and which share of the kept pixels shows the old background.
+    """Return for each composite the overlap of the mask, and which share of the kept pixels shows
+    the old background.
 
-    A pixel shows it where it is well outside of the sprite (beyond a soft edge of 1.5 % of the height), and differs
-    from the new white by more than 32 of 255.
+    A pixel shows it where it is well outside of the sprite (beyond a soft edge of 1.5 % of the
+    height), and differs from the new white by more than 32 of 255.
     """
     from PIL import ImageFilter
 

@@ -23,7 +23,10 @@ SIZE = (200, 150)
 def made(tmp_path, monkeypatch):
     """Three pictures with a face in their middle, one of them as a BMP; and one without."""
     monkeypatch.setitem(faces.DETECTORS, DETECTOR, MiddleFace)
-    several = [picture(tmp_path / "imgs" / name, n, SIZE) for n, name in enumerate(("a.png", "b.jpg", "c.bmp"), 1)]
+    several = [
+        picture(tmp_path / "imgs" / name, n, SIZE)
+        for n, name in enumerate(("a.png", "b.jpg", "c.bmp"), 1)
+    ]
     caption(several[0], "sks, smile, lips, brown eyes, watermark, hat\n")
     caption(several[1], "sks, forest\n")
     Image.new("RGB", SIZE).save(tmp_path / "imgs" / "d.png")
@@ -43,7 +46,8 @@ def erase(place, **given):
     return api.erase_faces(place / "imgs", place / "out", options(**given))
 
 
-# ---- squares and holes ----------------------------------------------------------------------------------------------
+# ---- squares and holes
+# ----------------------------------------------------------------------------------------------
 
 
 def fractions(low=0.0, high=1.0):
@@ -59,8 +63,12 @@ def fractions(low=0.0, high=1.0):
     st.integers(1, 4000),
     fractions(0, 5),
 )
-def test_a_square_is_square_within_the_picture_and_holds_the_face_where_it_can(x, y, w, h, width, height, margin):
-    face = Spot(max(0.0, x - w / 2), max(0.0, y - h / 2), min(1.0, x + w / 2), min(1.0, y + h / 2), 0.9)
+def test_a_square_is_square_within_the_picture_and_holds_the_face_where_it_can(
+    x, y, w, h, width, height, margin
+):
+    face = Spot(
+        max(0.0, x - w / 2), max(0.0, y - h / 2), min(1.0, x + w / 2), min(1.0, y + h / 2), 0.9
+    )
     left, top, right, bottom = square(face, width, height, margin)
     assert right - left == bottom - top >= 1
     assert left >= 0 and top >= 0 and right <= width and bottom <= height
@@ -79,13 +87,18 @@ def test_a_square_by_hand():
 
 def test_a_hole_covers_the_face_with_room_and_a_line_of_text_whole():
     drawn = np.asarray(
-        hole(Places((Spot(0.4, 0.4, 0.6, 0.6, 0.9),), (Spot(0.1, 0.8, 0.5, 0.9, 0.9),)), (100, 100), None)
+        hole(
+            Places((Spot(0.4, 0.4, 0.6, 0.6, 0.9),), (Spot(0.1, 0.8, 0.5, 0.9, 0.9),)),
+            (100, 100),
+            None,
+        )
     )
     assert drawn[50, 50] == drawn[37, 50] == 255 and drawn[37, 37] == 0 and drawn[30, 50] == 0
     assert (drawn[80:90, 10:50] == 255).all() and (drawn[78, 10:50] == 0).all()
 
 
-# ---- filling --------------------------------------------------------------------------------------------------------
+# ---- filling
+# --------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -139,7 +152,8 @@ def test_spread_colours_lie_between_the_known_ones(height, width, seed):
     assert spread.min() >= pixels[known].min() - 0.01 and spread.max() <= pixels[known].max() + 0.01
 
 
-# ---- the verbs ------------------------------------------------------------------------------------------------------
+# ---- the verbs
+# --------------------------------------------------------------------------------------------------
 
 
 def test_list_gives_boxes_in_pixels_and_scores(made):
@@ -167,7 +181,9 @@ def test_faces_are_looked_for_once(made, monkeypatch):
 
 def test_crops_are_squares_named_after_their_pictures_with_their_captions(made):
     result = crop(made)
-    assert sorted(p.name for p in (made / "out").iterdir() if p.suffix != ".txt" and p.is_file()) == [
+    assert sorted(
+        p.name for p in (made / "out").iterdir() if p.suffix != ".txt" and p.is_file()
+    ) == [
         "a.png",
         "b.jpg",
         "c.png",
@@ -186,7 +202,11 @@ def test_a_crop_is_shrunk_to_the_size_and_never_enlarged(made):
 
 def test_faces_whose_crops_are_too_small_are_left_out_and_named(made):
     result = crop(made, min_size=100)
-    assert [p.name for p in result.small] == ["a.png", "b.jpg", "c.bmp"] and result.report.done == []
+    assert [p.name for p in result.small] == [
+        "a.png",
+        "b.jpg",
+        "c.bmp",
+    ] and result.report.done == []
 
 
 def test_several_faces_are_several_files_and_the_largest_can_be_had_alone(made, monkeypatch):
@@ -212,7 +232,9 @@ def test_a_second_face_whose_name_is_too_long_leaves_no_first(made, monkeypatch)
     monkeypatch.setattr("datasetkit.stages.check.steady", lambda ahead, back, width: tuple(ahead))
     long = picture(made / "imgs" / ("x" * 251 + ".png"), 9, SIZE)
     result = crop(made)
-    assert [(problem.path, "too long" in problem.error) for problem in result.report.failed] == [(long, True)]
+    assert [(problem.path, "too long" in problem.error) for problem in result.report.failed] == [
+        (long, True)
+    ]
     made_of = {path.name for path in (made / "out").rglob("*") if path.name.startswith("x")}
     assert made_of == set() and (made / "out" / "b_2.jpg").exists()
 
@@ -238,7 +260,10 @@ def test_erased_faces_are_white_their_masks_black_and_their_words_gone(made):
     assert text(made / "out" / "a.txt") == "sks, smile, watermark, hat"
     assert text(made / "out" / "b.txt") == "sks, forest"
     assert text(made / "out" / "d.txt") == "sks, lips"
-    assert images.load(made / "out" / "d.png").tobytes() == images.load(made / "imgs" / "d.png").tobytes()
+    assert (
+        images.load(made / "out" / "d.png").tobytes()
+        == images.load(made / "imgs" / "d.png").tobytes()
+    )
     assert not (made / "out" / "masks" / "d.png").exists()
 
 
@@ -259,7 +284,9 @@ def test_a_dry_run_makes_nothing(made):
 def test_text_is_erased_too_with_its_words(made, monkeypatch):
     from datasetkit.vision.text import Box, TextFinder
 
-    line = Box(10.0, 120.0, 60.0, 140.0, 0.9, ((10.0, 120.0), (60.0, 120.0), (60.0, 140.0), (10.0, 140.0)))
+    line = Box(
+        10.0, 120.0, 60.0, 140.0, 0.9, ((10.0, 120.0), (60.0, 120.0), (60.0, 140.0), (10.0, 140.0))
+    )
     monkeypatch.setattr(TextFinder, "__init__", lambda self, threads=1: None)
     monkeypatch.setattr(TextFinder, "find", lambda self, image, *, threshold: (line,))
     erase(made, text=True)
@@ -298,7 +325,8 @@ def test_an_unknown_detector_is_refused_with_the_known_ones(made):
     assert "blazeface" in raised.value.hint
 
 
-# ---- the shipped detectors ------------------------------------------------------------------------------------------
+# ---- the shipped detectors
+# ------------------------------------------------------------------------------------------
 
 
 def test_the_shipped_detector_finds_the_faces_of_photos_and_drawings(tmp_path):
@@ -306,7 +334,9 @@ def test_the_shipped_detector_finds_the_faces_of_photos_and_drawings(tmp_path):
     folder.mkdir()
     for path in (*(ASSETS / "photos").iterdir(), ASSETS / "sylvie" / "sylvie_blue_smile.png"):
         images.save(images.load(path), folder / f"{path.stem}.png")
-    found = {one.path.stem: one.faces for one in api.list_faces(folder, api.FacesOptions()).pictures}
+    found = {
+        one.path.stem: one.faces for one in api.list_faces(folder, api.FacesOptions()).pictures
+    }
     assert len(found["astronaut"]) == len(found["sylvie_blue_smile"]) == 1
     assert found["rocket"] == ()
     (face,) = found["astronaut"]

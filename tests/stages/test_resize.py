@@ -1,4 +1,6 @@
-"""What the resize stage promises: the right size, nothing but pixels, and untouched files where nothing changes."""
+"""What the resize stage promises: the right size, nothing but pixels, and untouched files where
+nothing changes.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +28,9 @@ from datasetkit.stages.resize import Resized, ResizeStage, is_bare, shrink, targ
 def noise(width: int, height: int, mode: str = "RGB") -> Image.Image:
     """A picture with large shapes and fine grain."""
     rng = np.random.default_rng(width * height)
-    coarse = Image.fromarray(rng.integers(0, 256, (4, 4, len(mode)), np.uint8), mode if mode != "L" else None)
+    coarse = Image.fromarray(
+        rng.integers(0, 256, (4, 4, len(mode)), np.uint8), mode if mode != "L" else None
+    )
     return coarse.resize((width, height), Image.Resampling.BICUBIC)
 
 
@@ -43,7 +47,8 @@ def resized(source: Path, target: Path, **options) -> Done[Resized]:
     return outcome
 
 
-# --- sizes -----------------------------------------------------------------------------------------------------------
+# --- sizes
+# --------------------------------------------------------------------------------------------------
 
 sides = st.integers(1, 30000)
 limits = st.integers(16, 4096)
@@ -93,7 +98,8 @@ def test_sizes_by_hand(size, max_side, mode, expected):
     assert target_size(*size, max_side=max_side, mode=mode) == expected
 
 
-# --- pictures --------------------------------------------------------------------------------------------------------
+# --- pictures
+# --------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp"])
@@ -116,7 +122,9 @@ def test_a_turned_photo_equals_the_photo_turned_beforehand(tmp_path, orientation
     exif[ExifTags.Base.Orientation] = orientation
     noise(300, 200).save(turned, exif=exif)
     pixels.load(turned).save(upright)
-    results = [resized(path, tmp_path / f"out-{path.name}", max=64).value for path in (turned, upright)]
+    results = [
+        resized(path, tmp_path / f"out-{path.name}", max=64).value for path in (turned, upright)
+    ]
     assert results[0].size == results[1].size == ((64, 43) if orientation < 5 else (43, 64))
     assert results[0].source == results[1].source
     assert results[0].path.read_bytes() == results[1].path.read_bytes()
@@ -150,7 +158,9 @@ def test_a_jpeg_that_cannot_keep_transparency_says_so(tmp_path):
     assert "laid onto white" in resized(source, tmp_path / "b.jpg", alpha="keep").note
 
 
-@pytest.mark.parametrize(("kind", "word"), [("GIF", "animated"), ("WEBP", "animated"), ("TIFF", "pages")])
+@pytest.mark.parametrize(
+    ("kind", "word"), [("GIF", "animated"), ("WEBP", "animated"), ("TIFF", "pages")]
+)
 def test_the_frames_left_out_are_noted(tmp_path, kind, word):
     source = tmp_path / f"a.{kind.lower()}"
     noise(32, 32).save(source, save_all=True, append_images=[noise(32, 32).rotate(90)])
@@ -159,7 +169,8 @@ def test_the_frames_left_out_are_noted(tmp_path, kind, word):
     assert pixels.probe(done.value.path).frames == 1
 
 
-# --- untouched files and metadata ------------------------------------------------------------------------------------
+# --- untouched files and metadata
+# ------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp"])
@@ -237,7 +248,9 @@ def test_other_modes_are_written_as_rgb(tmp_path, mode):
 
 def test_a_profile_is_applied_not_copied(tmp_path):
     source, target = tmp_path / "a.png", tmp_path / "b.png"
-    noise(16, 16).save(source, icc_profile=ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes())
+    noise(16, 16).save(
+        source, icc_profile=ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    )
     assert not resized(source, target).value.copied
     with Image.open(target) as written:
         assert "icc_profile" not in written.info
@@ -279,7 +292,8 @@ def test_a_picture_that_was_exchanged_since_the_scan_costs_itself(tmp_path):
     assert isinstance(outcome, Failed) and "was changed" in outcome.error and not target.exists()
 
 
-# --- the set-up ------------------------------------------------------------------------------------------------------
+# --- the set-up
+# --------------------------------------------------------------------------------------------------
 
 
 def test_folders_are_made_and_a_broken_picture_costs_itself(tmp_path):
@@ -287,7 +301,11 @@ def test_folders_are_made_and_a_broken_picture_costs_itself(tmp_path):
     noise(16, 16).save(good)
     broken.write_bytes(b"not a picture")
     targets = {path: tmp_path / "out" / "deep" / path.name for path in (broken, good)}
-    outcomes = list(local.run(ResizeStage.of(ResizeOptions(), targets), [ImageRecord(p, "", 16, 16) for p in targets]))
+    outcomes = list(
+        local.run(
+            ResizeStage.of(ResizeOptions(), targets), [ImageRecord(p, "", 16, 16) for p in targets]
+        )
+    )
     assert [type(o) for o in outcomes] == [Failed, Done]
     assert [p.name for p in (tmp_path / "out" / "deep").iterdir()] == ["a.png"]
 
@@ -335,7 +353,9 @@ for outcome in local.run(stage, [ImageRecord(p, "", 900, 700) for p in targets],
     print(flush=True)
 """
     with subprocess.Popen(
-        [sys.executable, "-c", script, str(tmp_path)], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+        [sys.executable, "-c", script, str(tmp_path)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
     ) as child:
         assert child.stdout is not None
         child.stdout.readline()

@@ -1,9 +1,10 @@
-"""How precise the basic tagger is, tag by tag, on pictures whose attributes are known because they were composed here.
+"""How precise the basic tagger is, tag by tag, on pictures whose attributes are known because they
+were composed here.
 
     python -m tests.taggers.measure_basic
 
-prints the table of docs/basic-tagger.md. Thresholds were chosen on the half "calibrate"; "measure" is the other half:
-another outfit of the character, other backgrounds, other shades, other avatars.
+prints the table of docs/basic-tagger.md. Thresholds were chosen on the half "calibrate"; "measure"
+is the other half: another outfit of the character, other backgrounds, other shades, other avatars.
 """
 
 from __future__ import annotations
@@ -50,14 +51,17 @@ _BASIC = "white grey black red orange yellow green aqua blue purple pink brown".
 _SAME_NAME = {"gray": "grey", "cyan": "aqua", "violet": "purple"}
 # A shade whose name holds a second colour ("bluish green", "rose pink") is no clear truth.
 _OTHER_COLOURS = (
-    "white gr[ae]y black red orang yellow green aqua cyan blu purpl violet pink brown teal turquoise lavender magenta "
+    "white gr[ae]y black red orang yellow green aqua cyan blu purpl violet pink brown teal "
+    "turquoise lavender magenta "
     "tan gold rose lime olive salmon mauve peach lilac beige maroon plum indigo cream coral"
 ).split()
 
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """A picture with what is known of it: tags that are true, tags nobody can say; every other tag is false."""
+    """A picture with what is known of it: tags that are true, tags nobody can say; every other tag
+    is false.
+    """
 
     name: str
     image: Image.Image
@@ -83,13 +87,17 @@ class Tally:
 
 
 def samples(split: Split, rounds: int = 4) -> Iterator[Sample]:
-    """Compose the pictures of one half, the same ones at each call; the number grows with `rounds`."""
+    """Compose the pictures of one half, the same ones at each call; the number grows with
+    `rounds`.
+    """
     for source in (sprites, pairs, headless, collages, scenes, photos, avatars, things, tinted):
         for number in range(rounds):
             yield from source(split, random.Random(f"{split} {source.__name__} {number}"), number)
 
 
-def measure(tags_of: Callable[[Image.Image], frozenset[str]], pictures: Iterator[Sample]) -> dict[str, Tally]:
+def measure(
+    tags_of: Callable[[Image.Image], frozenset[str]], pictures: Iterator[Sample]
+) -> dict[str, Tally]:
     """Compare a tagger's tags with the truth, tag by tag."""
     counts: dict[str, list[int]] = defaultdict(lambda: [0, 0, 0])
     for picture in pictures:
@@ -105,34 +113,61 @@ def measure(tags_of: Callable[[Image.Image], frozenset[str]], pictures: Iterator
 
 @cache
 def shades(split: Split) -> dict[str, tuple[str, ...]]:
-    """Return named shades of the xkcd survey: those that ship in colours.toml, or the half that was kept back."""
+    """Return named shades of the xkcd survey: those that ship in colours.toml, or the half that was
+    kept back.
+    """
     from matplotlib.colors import XKCD_COLORS
 
     found: dict[str, list[str]] = {name: [] for name in _BASIC}
     for full in sorted(XKCD_COLORS):
         *words, last = full.removeprefix("xkcd:").split(" ")
         name = _SAME_NAME.get(last, last)
-        if name in found and not any(re.match(other, word) for other in _OTHER_COLOURS for word in words):
+        if name in found and not any(
+            re.match(other, word) for other in _OTHER_COLOURS for word in words
+        ):
             found[name].append(str(XKCD_COLORS[full]))
     kept = {name: tuple(hexes[split == "measure" :: 2]) for name, hexes in found.items()}
-    # The survey asked about hues: it has one pure white, one black and few neutral greys, so these are made here.
-    neutral = {"calibrate": ("#ffffff", "#000000", "#808080"), "measure": ("#fdfdfd", "#0a0a0a", "#999999")}[split]
-    return kept | {"white": (neutral[0],), "black": (neutral[1],), "grey": (*kept["grey"], neutral[2])}
+    # The survey asked about hues: it has one pure white, one black and few neutral greys, so these
+    # are made here.
+    neutral = {
+        "calibrate": ("#ffffff", "#000000", "#808080"),
+        "measure": ("#fdfdfd", "#0a0a0a", "#999999"),
+    }[split]
+    return kept | {
+        "white": (neutral[0],),
+        "black": (neutral[1],),
+        "grey": (*kept["grey"], neutral[2]),
+    }
 
 
 def sprites(split: Split, rng: random.Random, number: int) -> Iterator[Sample]:
-    """Draw the character alone, in each framing, on each plain colour and in front of each scene."""
+    """Draw the character alone, in each framing, on each plain colour and in front of each
+    scene.
+    """
     for framing in ("close-up", "portrait", "upper body", "cowboy shot"):
         for colour in _colours(split, rng, 4):
-            canvas = Image.new("RGB", rng.choice([(512, 512), (448, 640), (512, 704)]), colour.shade)
+            canvas = Image.new(
+                "RGB", rng.choice([(512, 512), (448, 640), (512, 704)]), colour.shade
+            )
             true = {"solo", framing, "simple background", f"{colour.name} background"}
             unknown = {f"{colour.name} theme", "monochrome"}
-            if framing == "close-up":  # a face that fills the frame leaves little background to speak of
+            if (
+                framing == "close-up"
+            ):  # a face that fills the frame leaves little background to speak of
                 unknown |= true - {"solo", framing}
-            yield _sample(f"{framing} on {colour.name}", _with_sprite(canvas, split, framing, rng), true, unknown)
+            yield _sample(
+                f"{framing} on {colour.name}",
+                _with_sprite(canvas, split, framing, rng),
+                true,
+                unknown,
+            )
         for scene in SCENES[split]:
             canvas = _scene(scene, rng, rng.choice([(512, 512), (448, 640), (768, 512)]))
-            yield _sample(f"{framing} in {scene}", _with_sprite(canvas, split, framing, rng), {"solo", framing})
+            yield _sample(
+                f"{framing} in {scene}",
+                _with_sprite(canvas, split, framing, rng),
+                {"solo", framing},
+            )
 
 
 def pairs(split: Split, rng: random.Random, number: int) -> Iterator[Sample]:
@@ -160,7 +195,10 @@ def headless(split: Split, rng: random.Random, number: int) -> Iterator[Sample]:
     body = _sprite(split, rng).crop((left, top, right, bottom))
     colour = _colours(split, rng, 1)[0]
     for background, true in (
-        (Image.new("RGB", (448, 512), colour.shade), {"simple background", f"{colour.name} background"}),
+        (
+            Image.new("RGB", (448, 512), colour.shade),
+            {"simple background", f"{colour.name} background"},
+        ),
         (_scene(rng.choice(SCENES[split]), rng, (448, 512)), set()),
     ):
         scaled = ImageOps.contain(body, (448, 512))
@@ -170,7 +208,12 @@ def headless(split: Split, rng: random.Random, number: int) -> Iterator[Sample]:
     for colour in _colours(split, rng, 2):
         picture = avatar("shadows", split, rng, colour.shade)
         true = {"solo", "simple background", f"{colour.name} background"}
-        yield _sample("silhouette", picture, true, {"upper body", "portrait", "monochrome", *_themes(), "greyscale"})
+        yield _sample(
+            "silhouette",
+            picture,
+            true,
+            {"upper body", "portrait", "monochrome", *_themes(), "greyscale"},
+        )
 
 
 def collages(split: Split, rng: random.Random, number: int) -> Iterator[Sample]:
@@ -179,7 +222,9 @@ def collages(split: Split, rng: random.Random, number: int) -> Iterator[Sample]:
         framing = rng.choice(["portrait", "upper body"])
         photo = _vary(Image.open(ASSETS / "photos" / file).convert("RGB"), rng)
         unknown = {"cat", "coffee", "cup", "rocket", *PHOTO}
-        yield _sample(f"before {file}", _with_sprite(photo, split, framing, rng), {"solo", framing}, unknown)
+        yield _sample(
+            f"before {file}", _with_sprite(photo, split, framing, rng), {"solo", framing}, unknown
+        )
 
 
 def scenes(split: Split, rng: random.Random, number: int) -> Iterator[Sample]:
@@ -190,7 +235,9 @@ def scenes(split: Split, rng: random.Random, number: int) -> Iterator[Sample]:
 
 
 def photos(split: Split, rng: random.Random, number: int) -> Iterator[Sample]:
-    """Take the four photos as they are, then varied: cut a little, mirrored, brightness and JPEG; and grey ones."""
+    """Take the four photos as they are, then varied: cut a little, mirrored, brightness and JPEG;
+    and grey ones.
+    """
     known = {
         "astronaut.png": {"solo", "upper body"},
         "chelsea.png": {"cat", "no humans"},
@@ -207,10 +254,22 @@ def photos(split: Split, rng: random.Random, number: int) -> Iterator[Sample]:
         unknown = unsure.get(file, set()) | {"brown theme", "orange theme"}
         yield _sample(file, picture, true | PHOTO, unknown)
         yield _sample(
-            f"grey {file}", picture.convert("L").convert("RGB"), true | PHOTO | {"monochrome", "greyscale"}, unknown
+            f"grey {file}",
+            picture.convert("L").convert("RGB"),
+            true | PHOTO | {"monochrome", "greyscale"},
+            unknown,
         )
-    head = Image.open(ASSETS / "photos" / "astronaut.png").convert("RGB").crop((110, 0, 350, rng.randint(205, 235)))
-    yield _sample("astronaut's head", _vary(head, rng, cut=0.02), {"solo", "portrait"} | PHOTO, {"brown theme"})
+    head = (
+        Image.open(ASSETS / "photos" / "astronaut.png")
+        .convert("RGB")
+        .crop((110, 0, 350, rng.randint(205, 235)))
+    )
+    yield _sample(
+        "astronaut's head",
+        _vary(head, rng, cut=0.02),
+        {"solo", "portrait"} | PHOTO,
+        {"brown theme"},
+    )
 
 
 def avatars(split: Split, rng: random.Random, number: int) -> Iterator[Sample]:
@@ -232,13 +291,22 @@ def avatars(split: Split, rng: random.Random, number: int) -> Iterator[Sample]:
             if style in ink_only:
                 unknown |= {"monochrome", "greyscale"} - true
                 unknown |= {"greyscale with colored background"}
-            yield _sample(f"{style} on {colour.name}", avatar(style, split, rng, colour.shade), true, unknown)
+            yield _sample(
+                f"{style} on {colour.name}", avatar(style, split, rng, colour.shade), true, unknown
+            )
 
 
 def things(split: Split, rng: random.Random, number: int) -> Iterator[Sample]:
-    """Draw DiceBear pictures (CC0 styles) without persons: landscapes, planets, patterns, robots."""
+    """Draw DiceBear pictures (CC0 styles) without persons: landscapes, planets, patterns,
+    robots.
+    """
     for style in ("landscape", "planets", "triangles", "shapes"):
-        unknown = {"simple background", *(f"{name} background" for name in _BASIC), *_themes(), "monochrome"}
+        unknown = {
+            "simple background",
+            *(f"{name} background" for name in _BASIC),
+            *_themes(),
+            "monochrome",
+        }
         yield _sample(style, avatar(style, split, rng, None), {"no humans"}, unknown)
     for colour in _colours(split, rng, 2):
         true = {"simple background", f"{colour.name} background", "no humans"}
@@ -259,7 +327,9 @@ def tinted(split: Split, rng: random.Random, number: int) -> Iterator[Sample]:
         yield _sample(f"{name} picture", coloured, true | {f"{name} theme"})
 
 
-def avatar(style: str, split: Split, rng: random.Random, background: str | None, side: int = 384) -> Image.Image:
+def avatar(
+    style: str, split: Split, rng: random.Random, background: str | None, side: int = 384
+) -> Image.Image:
     """Draw a DiceBear picture of a random seed; `background` None leaves the style's own."""
     import resvg_py
     from dicebear import Avatar
@@ -286,11 +356,16 @@ class Shade:
 def _style(name: str) -> object:
     from dicebear import Style
 
-    return Style(json.loads(files("dicebear_styles").joinpath(f"{name}.json").read_text(encoding="utf-8")))
+    return Style(
+        json.loads(files("dicebear_styles").joinpath(f"{name}.json").read_text(encoding="utf-8"))
+    )
 
 
 def _sample(
-    name: str, image: Image.Image, true: set[str] | frozenset[str], unknown: set[str] | frozenset[str] = frozenset()
+    name: str,
+    image: Image.Image,
+    true: set[str] | frozenset[str],
+    unknown: set[str] | frozenset[str] = frozenset(),
 ) -> Sample:
     return Sample(name, image, frozenset(true), frozenset(unknown))
 
@@ -302,7 +377,9 @@ def _themes() -> set[str]:
 def _colours(split: Split, rng: random.Random, count: int) -> list[Shade]:
     """Draw shades of different names; white, grey and black as often as all others together."""
     neutral = ["white", "grey", "black"]
-    names = [rng.choice(neutral) if rng.random() < 0.3 else rng.choice(_BASIC) for _ in range(count)]
+    names = [
+        rng.choice(neutral) if rng.random() < 0.3 else rng.choice(_BASIC) for _ in range(count)
+    ]
     return [Shade(name, rng.choice(shades(split)[name])) for name in names]
 
 
@@ -312,7 +389,9 @@ def _vivid(shade: str) -> bool:
 
 
 def _sprite(split: Split, rng: random.Random) -> Image.Image:
-    return Image.open(ASSETS / "sylvie" / f"sylvie_{OUTFIT[split]}_{rng.choice(EXPRESSIONS)}.png").convert("RGBA")
+    return Image.open(
+        ASSETS / "sylvie" / f"sylvie_{OUTFIT[split]}_{rng.choice(EXPRESSIONS)}.png"
+    ).convert("RGBA")
 
 
 def _scene(file: str, rng: random.Random, size: tuple[int, int]) -> Image.Image:
@@ -321,11 +400,17 @@ def _scene(file: str, rng: random.Random, size: tuple[int, int]) -> Image.Image:
     height = rng.randint(picture.height * 3 // 4, picture.height)
     width = min(picture.width, height * size[0] // size[1])
     left, top = rng.randint(0, picture.width - width), rng.randint(0, picture.height - height)
-    return picture.crop((left, top, left + width, top + height)).resize(size, Image.Resampling.LANCZOS)
+    return picture.crop((left, top, left + width, top + height)).resize(
+        size, Image.Resampling.LANCZOS
+    )
 
 
-def _with_sprite(canvas: Image.Image, split: Split, framing: str, rng: random.Random) -> Image.Image:
-    """Set the character into the picture; the picture's lower edge cuts it where the framing says."""
+def _with_sprite(
+    canvas: Image.Image, split: Split, framing: str, rng: random.Random
+) -> Image.Image:
+    """Set the character into the picture; the picture's lower edge cuts it where the
+    framing says.
+    """
     left, top, right, (high, low) = CUTS[OUTFIT[split], framing]
     cut = _sprite(split, rng).crop((left, top, right, rng.randint(high, low)))
     if rng.random() < 0.5:
@@ -334,10 +419,16 @@ def _with_sprite(canvas: Image.Image, split: Split, framing: str, rng: random.Ra
         scale = max(canvas.width / cut.width, canvas.height / cut.height)
     else:
         scale = canvas.height * rng.uniform(0.84, 0.99) / cut.height
-    cut = cut.resize((round(cut.width * scale), round(cut.height * scale)), Image.Resampling.LANCZOS)
+    cut = cut.resize(
+        (round(cut.width * scale), round(cut.height * scale)), Image.Resampling.LANCZOS
+    )
     room = canvas.width - cut.width
     whole = canvas.copy()
-    whole.paste(cut, (room // 2 + round(max(room, 0) * rng.uniform(-0.3, 0.3)), canvas.height - cut.height), cut)
+    whole.paste(
+        cut,
+        (room // 2 + round(max(room, 0) * rng.uniform(-0.3, 0.3)), canvas.height - cut.height),
+        cut,
+    )
     return whole
 
 
@@ -372,7 +463,10 @@ def basic_tags() -> Callable[[Image.Image], frozenset[str]]:
 
     def tags_of(image: Image.Image) -> frozenset[str]:
         row = tagger.scores([tagger.prepare(image)])[0]
-        return frozenset(tag.name for tag in select(row, tagger.labels, threshold=ENOUGH, character_threshold=0.85))
+        return frozenset(
+            tag.name
+            for tag in select(row, tagger.labels, threshold=ENOUGH, character_threshold=0.85)
+        )
 
     return tags_of
 

@@ -1,4 +1,6 @@
-"""The basic tagger: its table, its calibration, and its precision on a small set of pictures with known attributes."""
+"""The basic tagger: its table, its calibration, and its precision on a small set of pictures with
+known attributes.
+"""
 
 import dataclasses
 import sys
@@ -23,7 +25,9 @@ from tests.taggers.measure_basic import ASSETS, Tally, basic_tags, measure, samp
 COLOURS = list(colours.named_shades())
 BASIC = cache(BasicTagger)
 TAGS_OF = cache(basic_tags)
-LEAST_FOUND = 5  # of a tag found less often, one wrong picture would say nothing about its precision
+LEAST_FOUND = (
+    5  # of a tag found less often, one wrong picture would say nothing about its precision
+)
 
 
 def photo(name: str) -> Image.Image:
@@ -138,9 +142,20 @@ def test_what_looks_like_a_face_on_things_and_animals_makes_no_person(name):
 
 def test_each_kept_tag_is_precise_on_pictures_with_known_attributes():
     found = measure(TAGS_OF(), samples("measure", rounds=1))
-    kept = {tag: tally for tag, tally in found.items() if tag in table().tags and tally.right + tally.wrong}
+    kept = {
+        tag: tally
+        for tag, tally in found.items()
+        if tag in table().tags and tally.right + tally.wrong
+    }
     often = {tag for tag, tally in kept.items() if tally.right + tally.wrong >= LEAST_FOUND}
-    assert {"solo", "upper body", "cowboy shot", "simple background", "white background", "greyscale"} <= often
+    assert {
+        "solo",
+        "upper body",
+        "cowboy shot",
+        "simple background",
+        "white background",
+        "greyscale",
+    } <= often
     assert len(kept) >= 20
     assert {tag: kept[tag] for tag in often if kept[tag].precision < 0.8} == {}
     assert {tag: tally for tag, tally in kept.items() if tag not in often and tally.wrong > 1} == {}
@@ -214,7 +229,9 @@ def test_background_is_read_from_the_border_but_not_from_below():
     found = colours.background(colours.sample(image))
     assert found.plainness == 1.0
     assert found.area == pytest.approx(0.58, abs=0.03)
-    assert found.colour == pytest.approx(colours.oklab(np.array((0, 0, 255), np.uint8)).tolist(), abs=1e-3)
+    assert found.colour == pytest.approx(
+        colours.oklab(np.array((0, 0, 255), np.uint8)).tolist(), abs=1e-3
+    )
 
 
 def test_flat_fills_have_no_texture_and_a_photo_has_much():
@@ -223,7 +240,9 @@ def test_flat_fills_have_no_texture_and_a_photo_has_much():
 
 
 def test_damaged_weights_are_refused_before_they_are_loaded(monkeypatch):
-    monkeypatch.setitem(models.MODELS, "faces", models.PackagedModel("blazeface_back_256.onnx", "0" * 64))
+    monkeypatch.setitem(
+        models.MODELS, "faces", models.PackagedModel("blazeface_back_256.onnx", "0" * 64)
+    )
     with pytest.raises(ModelFileError, match="sha256"):
         models.open_model("faces")
 
@@ -248,7 +267,9 @@ def test_without_onnxruntime_the_extra_is_named(monkeypatch):
 
 
 def test_every_packaged_model_has_its_line_in_the_notice():
-    notice = Path(models.__file__).with_name("weights").joinpath("NOTICE").read_text(encoding="utf-8")
+    notice = (
+        Path(models.__file__).with_name("weights").joinpath("NOTICE").read_text(encoding="utf-8")
+    )
     for model in models.MODELS.values():
         assert model.file in notice
         assert model.sha256 in notice

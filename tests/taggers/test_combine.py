@@ -11,8 +11,22 @@ from taggers.base import CHARACTER, GENERAL, RATING, Label, Labels
 from taggers.combine import WAYS, Combination
 from taggers.selection import Kept
 
-ONE = Labels((Label("general", RATING), Label("1girl", GENERAL), Label("hat", GENERAL), Label("miku", CHARACTER)))
-OTHER = Labels((Label("hat", GENERAL), Label("smile", GENERAL), Label("miku", GENERAL), Label("1girl", GENERAL)))
+ONE = Labels(
+    (
+        Label("general", RATING),
+        Label("1girl", GENERAL),
+        Label("hat", GENERAL),
+        Label("miku", CHARACTER),
+    )
+)
+OTHER = Labels(
+    (
+        Label("hat", GENERAL),
+        Label("smile", GENERAL),
+        Label("miku", GENERAL),
+        Label("1girl", GENERAL),
+    )
+)
 MERGED = ("general", "1girl", "hat", "miku", "smile", "miku")
 rows = st.lists(st.floats(0, 1), min_size=4, max_size=4)
 

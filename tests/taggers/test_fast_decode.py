@@ -1,4 +1,6 @@
-"""Fast decoding: one fractional resize of a shrunk picture, close to the whole one and never mixed with its scores."""
+"""Fast decoding: one fractional resize of a shrunk picture, close to the whole one and never mixed
+with its scores.
+"""
 
 from __future__ import annotations
 
@@ -54,7 +56,9 @@ def test_whole_box_is_hit_better_than_by_resizing_first(tmp_path):
     naive = np.full((448, 448, 3), 255, np.float32)
     height = round(448 * 903 / 1601)
     top = (448 - height) // 2
-    naive[top : top + height] = np.asarray(reduced.image.resize((448, height), Image.Resampling.BICUBIC))[:, :, ::-1]
+    naive[top : top + height] = np.asarray(
+        reduced.image.resize((448, height), Image.Resampling.BICUBIC)
+    )[:, :, ::-1]
     assert psnr(whole, shrunk_to_square_bgr(reduced, 448)) > psnr(whole, naive) + 6
 
 
@@ -69,8 +73,13 @@ def test_worker_shrinks_only_for_a_tagger_that_asked(tmp_path):
     smooth(1600, 1200).save(path, quality=95)
     record = ImageRecord(path, "", 1600, 1200)
     model = small_folder(tmp_path / "model")
-    options = [TaggerOptions(model_dir=model, provider="cpu", threads=1, fast_decode=fast) for fast in (False, True)]
-    exact, fast = (TagWorker(open_tagger("auto", one), pixels.DEFAULT_MAX_PIXELS) for one in options)
+    options = [
+        TaggerOptions(model_dir=model, provider="cpu", threads=1, fast_decode=fast)
+        for fast in (False, True)
+    ]
+    exact, fast = (
+        TagWorker(open_tagger("auto", one), pixels.DEFAULT_MAX_PIXELS) for one in options
+    )
     assert isinstance(fast.tagger, FastDecoder) and fast.tagger.decode_at == 32
     assert np.array_equal(np.asarray(exact.prepare(record)), to_square_bgr(pixels.load(path), 32))
     reduced = pixels.load_reduced(path, 32, factor=FAST_FACTOR)

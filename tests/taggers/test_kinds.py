@@ -1,4 +1,6 @@
-"""Models with a `tag_mapping.json`: told apart by that file, fed channels first, and read as logits."""
+"""Models with a `tag_mapping.json`: told apart by that file, fed channels first, and read as
+logits.
+"""
 
 from __future__ import annotations
 
@@ -19,20 +21,35 @@ from taggers.models import MODEL_FILE
 from taggers.preprocess import to_square_bgr
 from taggers.registry import open_tagger, resolve
 from taggers.selection import select
-from tests.taggers.tiny_models import MAPPING, SMALL_LABELS, mapped_folder, model_bytes, plant, small_folder
+from tests.taggers.tiny_models import (
+    MAPPING,
+    SMALL_LABELS,
+    mapped_folder,
+    model_bytes,
+    plant,
+    small_folder,
+)
 
-PICTURES = [Image.new("RGB", (40, 30), colour) for colour in ("red", "green", "blue", "grey", "teal")]
+PICTURES = [
+    Image.new("RGB", (40, 30), colour) for colour in ("red", "green", "blue", "grey", "teal")
+]
 
 
 def opened(folder, **options):
-    return open_tagger("auto", TaggerOptions(model_dir=folder, provider="cpu", threads=1, **options))
+    return open_tagger(
+        "auto", TaggerOptions(model_dir=folder, provider="cpu", threads=1, **options)
+    )
 
 
 @pytest.mark.parametrize("batch", ["batch", 1])
-def test_scores_are_the_sigmoid_of_what_the_model_gives_for_a_square_from_minus_one_to_one(tmp_path, batch):
+def test_scores_are_the_sigmoid_of_what_the_model_gives_for_a_square_from_minus_one_to_one(
+    tmp_path, batch
+):
     data = model_bytes(6, batch=batch, size=32, sigmoid=False, channels_first=True)
     tagger = opened(mapped_folder(tmp_path, data))
-    weights, bias = (onnx.numpy_helper.to_array(t) for t in onnx.load_from_string(data).graph.initializer[1:])
+    weights, bias = (
+        onnx.numpy_helper.to_array(t) for t in onnx.load_from_string(data).graph.initializer[1:]
+    )
     found = tagger.scores([tagger.prepare(picture) for picture in PICTURES])
     for picture, row in zip(PICTURES, found, strict=True):
         mean = (to_square_bgr(picture, 32) / 127.5 - 1).mean(axis=(0, 1), dtype=np.float64)
@@ -55,8 +72,17 @@ def test_sigmoid_overflows_nowhere():
 
 def test_artists_works_and_qualities_are_scored_and_never_written(tmp_path):
     labels = opened(mapped_folder(tmp_path)).labels
-    assert labels.names == ("general", "1girl", "long hair", "hatsune miku", "vocaloid", "best quality")
-    chosen = select(np.full(6, 0.9), labels, threshold=0.35, character_threshold=0.85, rating="first")
+    assert labels.names == (
+        "general",
+        "1girl",
+        "long hair",
+        "hatsune miku",
+        "vocaloid",
+        "best quality",
+    )
+    chosen = select(
+        np.full(6, 0.9), labels, threshold=0.35, character_threshold=0.85, rating="first"
+    )
     assert [tag.name for tag in chosen] == ["general", "hatsune miku", "1girl", "long hair"]
 
 
@@ -107,7 +133,9 @@ def test_folder_with_both_label_files_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["someone/mapped", "someone/mapped/v1_02"])
-def test_repository_is_searched_for_either_label_file_also_in_a_folder_of_it(tmp_path, monkeypatch, name):
+def test_repository_is_searched_for_either_label_file_also_in_a_folder_of_it(
+    tmp_path, monkeypatch, name
+):
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     pinned = f"{name}@{'b' * 40}"

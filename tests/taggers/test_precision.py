@@ -50,14 +50,19 @@ def test_copy_is_close_made_once_and_made_again_when_damaged(tmp_path, cache, mo
 
 def test_precisions_never_share_scores(tmp_path):
     folder = small_folder(tmp_path / "model")
-    options = [TaggerOptions(model_dir=folder, precision=how) for how in ("float32", "int8", "bf16", "fp16")]
+    options = [
+        TaggerOptions(model_dir=folder, precision=how)
+        for how in ("float32", "int8", "bf16", "fp16")
+    ]
     assert len({resolve("auto", one).identity.key() for one in options}) == 4
 
 
 def test_int8_without_the_converter_names_what_to_install(tmp_path, monkeypatch):
     folder = small_folder(tmp_path / "model")
     plain = importlib.util.find_spec
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "onnx" else plain(name))
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name: None if name == "onnx" else plain(name)
+    )
     with pytest.raises(MissingExtra) as caught:
         opened(folder, "int8")
     assert caught.value.exit_code == Exit.MODEL

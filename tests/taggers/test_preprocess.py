@@ -1,4 +1,6 @@
-"""The model's input, byte for byte: the named vectors, and a plain transcription of the models' own app."""
+"""The model's input, byte for byte: the named vectors, and a plain transcription of the models' own
+app.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,9 @@ MODES = ("RGB", "RGBA", "LA", "L", "P", "1", "CMYK", "I;16", "La", "RGBa")
 
 
 def transcription(image: Image.Image, size: int) -> np.ndarray:
-    """Do what the models' app does, step by step, on the whole square; 16-bit greys scaled by 257."""
+    """Do what the models' app does, step by step, on the whole square; 16-bit greys scaled
+    by 257.
+    """
     image = ImageOps.exif_transpose(image)
     if image.mode == "I;16":
         image = Image.fromarray(np.round(np.asarray(image) / 257).astype(np.uint8))
@@ -104,7 +108,9 @@ def test_f_half_transparent_grey_one_bit_and_cmyk_look_right():
     assert (to_square_bgr(Image.new("LA", (448, 448), (0, 0)), 448) == 255).all()
     assert (to_square_bgr(Image.new("LA", (448, 448), (0, 128)), 448) == 127).all()
     assert (to_square_bgr(Image.new("1", (448, 448), 1), 448) == 255).all()
-    assert (to_square_bgr(Image.new("CMYK", (448, 448), (0, 255, 255, 0)), 448) == [0, 0, 255]).all()
+    assert (
+        to_square_bgr(Image.new("CMYK", (448, 448), (0, 255, 255, 0)), 448) == [0, 0, 255]
+    ).all()
 
 
 @pytest.mark.parametrize("level", [0, 1, 128, 255])
@@ -113,7 +119,9 @@ def test_f_sixteen_bit_grey_is_scaled_by_257(level):
 
 
 def test_g_exif_turn_equals_a_picture_turned_beforehand():
-    picture = Image.fromarray(np.random.default_rng(3).integers(0, 256, (40, 70, 3), dtype=np.uint8))
+    picture = Image.fromarray(
+        np.random.default_rng(3).integers(0, 256, (40, 70, 3), dtype=np.uint8)
+    )
     upright = picture.transpose(Image.Transpose.ROTATE_270)
     picture.getexif()[0x0112] = 6
     assert np.array_equal(to_square_bgr(picture, 64), to_square_bgr(upright, 64))
@@ -122,7 +130,9 @@ def test_g_exif_turn_equals_a_picture_turned_beforehand():
     )
 
 
-@pytest.mark.parametrize("filter_", [Image.Resampling.BOX, Image.Resampling.LANCZOS, Image.Resampling.BILINEAR])
+@pytest.mark.parametrize(
+    "filter_", [Image.Resampling.BOX, Image.Resampling.LANCZOS, Image.Resampling.BILINEAR]
+)
 def test_h_other_filters_give_other_bytes(filter_):
     pixels = np.random.default_rng(4).integers(0, 256, (600, 600, 3), dtype=np.uint8)
     picture = Image.fromarray(pixels)

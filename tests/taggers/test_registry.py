@@ -1,4 +1,6 @@
-"""From a name to a tagger: auto falls back and says so, a named tagger never does, an unknown one gets the nearest."""
+"""From a name to a tagger: auto falls back and says so, a named tagger never does, an unknown one
+gets the nearest.
+"""
 
 from __future__ import annotations
 
@@ -110,7 +112,8 @@ def test_named_tagger_never_falls_back(cache, name):
 
 
 @pytest.mark.parametrize(
-    ("name", "nearest"), [("wd-vit-3", "wd-vit-v3"), ("basik", "basic"), ("wd14", None), ("a/b@c/d", None), ("", None)]
+    ("name", "nearest"),
+    [("wd-vit-3", "wd-vit-v3"), ("basik", "basic"), ("wd14", None), ("a/b@c/d", None), ("", None)],
 )
 def test_unknown_name_is_a_usage_error_with_the_nearest(cache, name, nearest):
     with pytest.raises(ConfigError) as caught:
@@ -119,7 +122,9 @@ def test_unknown_name_is_a_usage_error_with_the_nearest(cache, name, nearest):
         assert f"did you mean {nearest}?" in caught.value.hint
 
 
-@pytest.mark.parametrize("name", ["../x", "a/../../b", "a/b@../c", "/etc/passwd", "a/b@x/y", "-/\n"])
+@pytest.mark.parametrize(
+    "name", ["../x", "a/../../b", "a/b@../c", "/etc/passwd", "a/b@x/y", "-/\n"]
+)
 def test_names_that_are_paths_are_no_repositories(cache, name):
     with pytest.raises(ConfigError):
         resolve(name, CPU)
@@ -131,6 +136,9 @@ def test_basic_takes_no_folder(cache, tmp_path):
 
 
 def test_naming_the_taggers_loads_no_runtime():
-    code = "import sys, taggers.registry as r; r.names(); print({'onnxruntime', 'huggingface_hub'} & set(sys.modules))"
+    code = (
+        "import sys, taggers.registry as r; r.names(); print({'onnxruntime', "
+        "'huggingface_hub'} & set(sys.modules))"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.stdout.strip() == "set()", done.stderr

@@ -41,7 +41,9 @@ anything = st.lists(st.floats(0, 1, width=32), min_size=len(LABELS), max_size=le
 
 
 def names(row, *, threshold=0.35, character_threshold=0.85, labels=LABELS, **options):
-    found = select(row, labels, threshold=threshold, character_threshold=character_threshold, **options)
+    found = select(
+        row, labels, threshold=threshold, character_threshold=character_threshold, **options
+    )
     return [tag.name for tag in found]
 
 
@@ -91,7 +93,9 @@ def test_row_of_another_model_is_refused():
 def test_selected_score_is_the_rounded_one():
     row = np.zeros(len(LABELS), np.float32)
     row[5] = 0.123456
-    assert [tag.score for tag in select(row, LABELS, threshold=0.1, character_threshold=0.1)] == [0.1235]
+    assert [tag.score for tag in select(row, LABELS, threshold=0.1, character_threshold=0.1)] == [
+        0.1235
+    ]
 
 
 def test_mcut_cuts_in_the_middle_of_the_largest_gap():
@@ -133,7 +137,12 @@ def test_rounding_twice_changes_nothing(row):
     st.sampled_from(["none", "first", "last"]),
 )
 def test_stored_scores_select_the_same_tags(row, threshold, character_threshold, cut, rating):
-    options = {"threshold": threshold, "character_threshold": character_threshold, "mcut": cut, "rating": rating}
+    options = {
+        "threshold": threshold,
+        "character_threshold": character_threshold,
+        "mcut": cut,
+        "rating": rating,
+    }
     fresh = round_scores(row)
     stored = unpack(pack(row), len(LABELS))
     assert stored.dtype == np.float32
@@ -169,5 +178,8 @@ def test_labels_survive_the_score_store():
 
 
 def test_identity_key_changes_with_each_of_its_parts():
-    keys = {Identity(*parts).key() for parts in (("a", "1", "p"), ("b", "1", "p"), ("a", "2", "p"), ("a", "1", "q"))}
+    keys = {
+        Identity(*parts).key()
+        for parts in (("a", "1", "p"), ("b", "1", "p"), ("a", "2", "p"), ("a", "1", "q"))
+    }
     assert len(keys) == 4

@@ -1,4 +1,6 @@
-"""`dsk tag` and `dsk scores` as typed, against models in a hub cache that have the real inputs, outputs and labels."""
+"""`dsk tag` and `dsk scores` as typed, against models in a hub cache that have the real inputs,
+outputs and labels.
+"""
 
 from __future__ import annotations
 
@@ -73,7 +75,10 @@ def no_session(*_, **__):
 @pytest.mark.parametrize(("name", "batch"), [("wd-vit-v3", "batch"), ("wd-vit-v2", 1)])
 def test_captions_are_what_the_model_says(cache, v3_models, folder, name, batch):
     plant(cache, name, v3_models[batch], V3_LABELS.read_bytes())
-    assert run(["tag", str(folder), "--tagger", name, "--provider", "cpu", "--trigger", "sks"]) == Exit.DONE
+    assert (
+        run(["tag", str(folder), "--tagger", name, "--provider", "cpu", "--trigger", "sks"])
+        == Exit.DONE
+    )
     tagger = open_tagger(name)
     written = captions(folder)
     assert len(written) == len(COLOURS)
@@ -89,14 +94,18 @@ def test_auto_takes_the_cached_default_and_says_where_it_ran(cache, v3_models, f
     assert "with wd-swinv2-v3 on cpu" in capsys.readouterr().out
 
 
-def test_captions_of_the_stand_in_are_replaced_once_the_model_is_there(cache, v3_models, folder, capsys):
+def test_captions_of_the_stand_in_are_replaced_once_the_model_is_there(
+    cache, v3_models, folder, capsys
+):
     assert run(["tag", str(folder), "--trigger", "sks"]) == Exit.DONE
     assert "tagging with basic instead" in capsys.readouterr().err
     stand_in = captions(folder)
     plant(cache, "wd-swinv2-v3", v3_models["small"], V3_LABELS.read_bytes())
     assert run(["tag", str(folder), "--trigger", "sks"]) == Exit.DONE
     assert "with wd-swinv2-v3 on cpu" in capsys.readouterr().out
-    assert len(captions(folder)) == len(stand_in) and not set(captions(folder).items()) & set(stand_in.items())
+    assert len(captions(folder)) == len(stand_in) and not set(captions(folder).items()) & set(
+        stand_in.items()
+    )
 
 
 def test_model_of_another_width_is_refused_before_anything_is_written(cache, folder, capsys):
@@ -106,7 +115,9 @@ def test_model_of_another_width_is_refused_before_anything_is_written(cache, fol
     assert captions(folder) == {}
 
 
-@pytest.mark.parametrize("command", [["--tagger", "wd-vit-v3"], ["--tagger", "wd-vit-v3", "--provider", "cuda"]])
+@pytest.mark.parametrize(
+    "command", [["--tagger", "wd-vit-v3"], ["--tagger", "wd-vit-v3", "--provider", "cuda"]]
+)
 def test_what_was_named_and_cannot_be_had_is_exit_12(cache, folder, command):
     assert run(["tag", str(folder), *command]) == Exit.MODEL
     assert captions(folder) == {}
@@ -133,7 +144,13 @@ def test_what_cannot_be_meant_is_a_usage_error(planted, folder, command):
 
 @pytest.mark.parametrize(
     "later",
-    [["--threshold", "0.6"], ["--threshold", "pr"], ["--mcut"], ["--trigger", "sks", "--exclude", "@hair"], []],
+    [
+        ["--threshold", "0.6"],
+        ["--threshold", "pr"],
+        ["--mcut"],
+        ["--trigger", "sks", "--exclude", "@hair"],
+        [],
+    ],
 )
 def test_another_threshold_or_rule_loads_no_model(planted, folder, capsys, monkeypatch, later):
     assert run(["tag", str(folder), "--tagger", "wd-vit-v3"]) == Exit.DONE
@@ -196,7 +213,17 @@ def test_several_taggers_are_named_and_combined(planted, cache, folder, capsys, 
     plant(cache, other, data, mapping, label_file=MAPPING_FILE)
     sizes = {}
     for how in ("union", "intersection", "mean"):
-        found = result(capsys, "tag", folder, "--tagger", f"wd-vit-v3,{other}", "--combine", how, "--threshold", "0.3")
+        found = result(
+            capsys,
+            "tag",
+            folder,
+            "--tagger",
+            f"wd-vit-v3,{other}",
+            "--combine",
+            how,
+            "--threshold",
+            "0.3",
+        )
         assert [used["name"] for used in found["taggers"]] == ["wd-vit-v3", other]
         assert found["inferred"] == (2 * len(COLOURS) if how == "union" else 0)
         sizes[how] = sum(text.count(",") for text in captions(folder).values())
@@ -244,6 +271,11 @@ def test_pictures_of_every_mode_are_tagged_alike_from_file_and_memory(planted, t
     tagger = open_tagger("wd-vit-v3")
     for number, picture in enumerate(made.values(), 1):
         row = tagger.scores([tagger.prepare(picture)])[0]
-        names = [tag.name for tag in select(row, tagger.labels, threshold=0.35, character_threshold=0.85)]
+        names = [
+            tag.name for tag in select(row, tagger.labels, threshold=0.35, character_threshold=0.85)
+        ]
         assert (place / f"{number}.txt").read_text("utf-8").strip().split(", ") == names
-    assert MODELS["wd-vit-v3"].revision in result(capsys, "tag", place, "--tagger", "wd-vit-v3")["tagger"]
+    assert (
+        MODELS["wd-vit-v3"].revision
+        in result(capsys, "tag", place, "--tagger", "wd-vit-v3")["tagger"]
+    )

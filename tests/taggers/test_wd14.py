@@ -1,4 +1,6 @@
-"""The WD14 taggers: found in the hub's cache or a folder, refused when damaged or unfit, and scored in any batch."""
+"""The WD14 taggers: found in the hub's cache or a folder, refused when damaged or unfit, and scored
+in any batch.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +38,9 @@ from tests.taggers.tiny_models import (
 )
 
 CPU = TaggerOptions(provider="cpu", threads=1)
-PICTURES = [Image.new("RGB", (40, 30), colour) for colour in ("red", "green", "blue", "grey", "teal")]
+PICTURES = [
+    Image.new("RGB", (40, 30), colour) for colour in ("red", "green", "blue", "grey", "teal")
+]
 
 
 @pytest.fixture
@@ -55,14 +59,17 @@ def v3_model():
 
 
 def opened(folder, **options):
-    return open_tagger("auto", TaggerOptions(model_dir=folder, provider="cpu", threads=1, **options))
+    return open_tagger(
+        "auto", TaggerOptions(model_dir=folder, provider="cpu", threads=1, **options)
+    )
 
 
 def scored(tagger, pictures):
     return tagger.scores([tagger.prepare(picture) for picture in pictures])
 
 
-# --- from the hub's cache --------------------------------------------------------------------------------------------
+# --- from the hub's cache
+# --------------------------------------------------------------------------------------------
 
 
 def test_cached_model_tags_a_picture_with_the_real_labels(cache, v3_model):
@@ -86,7 +93,9 @@ def test_pinned_model_is_identified_without_its_files(cache):
 
 
 def test_repository_name_means_the_pinned_model(cache):
-    assert resolve("SmilingWolf/wd-vit-tagger-v3", CPU).identity == resolve("wd-vit-v3", CPU).identity
+    assert (
+        resolve("SmilingWolf/wd-vit-tagger-v3", CPU).identity == resolve("wd-vit-v3", CPU).identity
+    )
     revision = "a" * 40
     other = resolve(f"someone/some-tagger@{revision}", CPU).identity
     assert (other.name, other.revision) == (f"someone/some-tagger@{revision}", revision)
@@ -128,7 +137,9 @@ def test_cache_without_links_needs_the_recorded_hash(cache, v3_model):
     weights.write_bytes(v3_model)
     with pytest.raises(ModelFileError, match="hash of it is not known"):
         open_tagger("wd-vit-v3", CPU)
-    weights.with_name(MODEL_FILE + hub.ETAG_SUFFIX).write_text(hashlib.sha256(v3_model).hexdigest() + "\n")
+    weights.with_name(MODEL_FILE + hub.ETAG_SUFFIX).write_text(
+        hashlib.sha256(v3_model).hexdigest() + "\n"
+    )
     open_tagger("wd-vit-v3", CPU).close()
 
 
@@ -150,12 +161,15 @@ def test_list_names_every_model_and_what_is_cached(cache, v3_model):
     assert all((row.path is not None) == row.cached for row in rows)
 
 
-# --- from a hub ------------------------------------------------------------------------------------------------------
+# --- from a hub
+# --------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
 def served(cache, monkeypatch):
-    """A hub on the loopback that serves the bytes in the dict it gives, by file name; `requests` counts the GETs."""
+    """A hub on the loopback that serves the bytes in the dict it gives, by file name; `requests`
+    counts the GETs.
+    """
     files: dict[str, bytes] = {}
     requests: list[str] = []
 
@@ -177,7 +191,10 @@ def served(cache, monkeypatch):
             start = int(self.headers.get("Range", "bytes=0-").removeprefix("bytes=").split("-")[0])
             self.send_response(206 if start else 200)
             self.send_header("ETag", f'"{hashlib.sha256(data).hexdigest()}"')
-            self.send_header("X-Repo-Commit", self.path.split("/resolve/")[1].split("/")[0].replace("main", "c" * 40))
+            self.send_header(
+                "X-Repo-Commit",
+                self.path.split("/resolve/")[1].split("/")[0].replace("main", "c" * 40),
+            )
             self.send_header("Content-Length", str(len(data) - start))
             if start:
                 self.send_header("Content-Range", f"bytes {start}-{len(data) - 1}/{len(data)}")
@@ -194,7 +211,11 @@ def served(cache, monkeypatch):
     address = f"http://127.0.0.1:{server.server_port}"
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     monkeypatch.setattr(constants, "ENDPOINT", address)
-    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", address + "/{repo_id}/resolve/{revision}/{filename}")
+    monkeypatch.setattr(
+        constants,
+        "HUGGINGFACE_CO_URL_TEMPLATE",
+        address + "/{repo_id}/resolve/{revision}/{filename}",
+    )
     yield files, requests
     server.shutdown()
     thread.join()
@@ -216,7 +237,9 @@ def test_download_fetches_once_and_a_damaged_file_again(served):
 
 
 @pytest.mark.parametrize("whole", [True, False])
-def test_killed_download_goes_on_where_it_stopped_unless_what_is_there_is_wrong(served, cache, whole):
+def test_killed_download_goes_on_where_it_stopped_unless_what_is_there_is_wrong(
+    served, cache, whole
+):
     files, requests = served
     files[MODEL_FILE], files[LABEL_FILE] = model_bytes(SMALL_COUNT, size=32), SMALL_LABELS.encode()
     digest, half = hashlib.sha256(files[MODEL_FILE]).hexdigest(), len(files[MODEL_FILE]) // 2
@@ -268,7 +291,8 @@ def test_full_disk_during_the_download_is_a_storage_error(served, monkeypatch):
         models.download("wd-vit-v3")
 
 
-# --- from a folder ---------------------------------------------------------------------------------------------------
+# --- from a folder
+# --------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("batch", ["batch", 1, 3])
@@ -291,7 +315,9 @@ def test_fixed_batch_is_obeyed_whatever_was_asked_for(tmp_path):
 def test_a_model_on_the_processor_says_whether_it_leaves_a_core_idle(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "cpu_count", lambda: 4)
     fills = {
-        n: open_tagger("auto", TaggerOptions(small_folder(tmp_path / str(n)), "cpu", threads=n)).fills_cores
+        n: open_tagger(
+            "auto", TaggerOptions(small_folder(tmp_path / str(n)), "cpu", threads=n)
+        ).fills_cores
         for n in (0, 3, 4)
     }
     assert fills == {0: True, 3: False, 4: True}
@@ -300,7 +326,9 @@ def test_a_model_on_the_processor_says_whether_it_leaves_a_core_idle(tmp_path, m
 def test_scores_are_those_of_the_formula(tmp_path):
     data = model_bytes(SMALL_COUNT, size=32)
     tagger = opened(small_folder(tmp_path, data))
-    weights, bias = (onnx.numpy_helper.to_array(t) for t in onnx.load_from_string(data).graph.initializer[1:])
+    weights, bias = (
+        onnx.numpy_helper.to_array(t) for t in onnx.load_from_string(data).graph.initializer[1:]
+    )
     mean = to_square_bgr(PICTURES[4], 32).mean(axis=(0, 1)) / 255
     expected = 1 / (1 + np.exp(-(mean @ weights + bias)))
     assert np.abs(scored(tagger, [PICTURES[4]])[0] - expected).max() < 2e-4
@@ -316,11 +344,15 @@ def test_label_file_of_another_model_is_refused(tmp_path):
         opened(small_folder(tmp_path, model_bytes(9, size=32)))
 
 
-def test_label_file_of_another_model_is_refused_at_the_first_run_where_the_width_is_symbolic(tmp_path):
+def test_label_file_of_another_model_is_refused_at_the_first_run_where_the_width_is_symbolic(
+    tmp_path,
+):
     model = onnx.load_from_string(model_bytes(9, size=32))
     model.graph.initializer.append(onnx.numpy_helper.from_array(np.ones(9, bool), "all"))
     model.graph.node.append(helper.make_node("Compress", ["output", "all"], ["some"], axis=1))
-    model.graph.output[0].CopyFrom(helper.make_tensor_value_info("some", TensorProto.FLOAT, ["batch", "tags"]))
+    model.graph.output[0].CopyFrom(
+        helper.make_tensor_value_info("some", TensorProto.FLOAT, ["batch", "tags"])
+    )
     tagger = opened(small_folder(tmp_path, model.SerializeToString()))
     with pytest.raises(ModelFileError, match="scores 9 tags, its label file names 7"):
         scored(tagger, PICTURES[:1])
@@ -375,11 +407,16 @@ def test_files_that_change_between_finding_and_opening_are_refused(tmp_path):
 
 
 def test_found_tagger_can_be_sent_to_another_process(tmp_path):
-    found = pickle.loads(pickle.dumps(resolve("auto", TaggerOptions(model_dir=small_folder(tmp_path), provider="cpu"))))
+    found = pickle.loads(
+        pickle.dumps(
+            resolve("auto", TaggerOptions(model_dir=small_folder(tmp_path), provider="cpu"))
+        )
+    )
     assert scored(found.open(), PICTURES).shape == (5, SMALL_COUNT)
 
 
-# --- the file itself -------------------------------------------------------------------------------------------------
+# --- the file itself
+# -------------------------------------------------------------------------------------------------
 
 
 def test_every_truncation_is_refused_before_a_session_is_opened(tmp_path):
@@ -393,13 +430,16 @@ def test_every_truncation_is_refused_before_a_session_is_opened(tmp_path):
             whole += 1
         except ModelFileError:
             pass
-    # A cut between the graph and what follows it leaves a well-formed file; the hash refuses that one.
+    # A cut between the graph and what follows it leaves a well-formed file; the hash refuses that
+    # one.
     assert whole <= 2
     path.write_bytes(data)
     assert onnx_file.check(path) == ()
 
 
-@pytest.mark.parametrize("data", [b"", b"<!doctype html>", bytes(100), b"PK\x03\x04", bytes(range(256))], ids=len)
+@pytest.mark.parametrize(
+    "data", [b"", b"<!doctype html>", bytes(100), b"PK\x03\x04", bytes(range(256))], ids=len
+)
 def test_bytes_that_are_no_model_are_refused(tmp_path, data):
     with pytest.raises(ModelFileError, match=r"model\.onnx"):
         opened(small_folder(tmp_path, data))
@@ -407,7 +447,11 @@ def test_bytes_that_are_no_model_are_refused(tmp_path, data):
 
 def test_git_lfs_pointer_is_named_as_such(tmp_path):
     with pytest.raises(ModelFileError, match="Git LFS pointer"):
-        opened(small_folder(tmp_path, b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 5\n"))
+        opened(
+            small_folder(
+                tmp_path, b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 5\n"
+            )
+        )
 
 
 def external(location: str) -> bytes:
@@ -428,12 +472,16 @@ def test_external_weights_beside_the_model_are_read_and_belong_to_its_identity(t
     folder = small_folder(tmp_path / "external", external("weights.data"))
     (folder / "weights.data").write_bytes(weights)
     tagger = opened(folder)
-    assert np.array_equal(scored(tagger, PICTURES), scored(opened(small_folder(tmp_path / "plain")), PICTURES))
+    assert np.array_equal(
+        scored(tagger, PICTURES), scored(opened(small_folder(tmp_path / "plain")), PICTURES)
+    )
     (folder / "weights.data").write_bytes(bytes(len(weights)))
     assert opened(folder).identity != tagger.identity
 
 
-@pytest.mark.parametrize("location", ["../weights.data", "sub/weights.data", "weights.link", "..", "", "absent.data"])
+@pytest.mark.parametrize(
+    "location", ["../weights.data", "sub/weights.data", "weights.link", "..", "", "absent.data"]
+)
 def test_external_weights_elsewhere_are_refused(tmp_path, location):
     (tmp_path / "weights.data").write_bytes(bytes(1000))
     folder = small_folder(tmp_path / "model", external(location))
@@ -449,7 +497,9 @@ def test_external_weights_elsewhere_are_refused(tmp_path, location):
 
 def test_external_weights_inside_of_a_branch_are_seen(tmp_path):
     tensor = onnx.load_from_string(external("../away.data")).graph.initializer[1]
-    branch = helper.make_graph([helper.make_node("Constant", [], ["w"], value=tensor)], "branch", [], [])
+    branch = helper.make_graph(
+        [helper.make_node("Constant", [], ["w"], value=tensor)], "branch", [], []
+    )
     node = helper.make_node("If", ["c"], ["w"], then_branch=branch, else_branch=branch)
     path = tmp_path / MODEL_FILE
     path.write_bytes(helper.make_model(helper.make_graph([node], "g", [], [])).SerializeToString())
@@ -457,7 +507,8 @@ def test_external_weights_inside_of_a_branch_are_seen(tmp_path):
         onnx_file.check(path)
 
 
-# --- sessions --------------------------------------------------------------------------------------------------------
+# --- sessions
+# --------------------------------------------------------------------------------------------------
 
 
 def test_provider_that_is_not_built_in_is_refused_and_never_replaced(tmp_path, monkeypatch):
@@ -470,14 +521,18 @@ def test_provider_that_is_not_built_in_is_refused_and_never_replaced(tmp_path, m
     assert 'pip install "datasetkit[gpu]"' in caught.value.hint
 
 
-def test_provider_that_does_not_start_is_refused_when_asked_for_and_told_of_when_not(tmp_path, monkeypatch):
+def test_provider_that_does_not_start_is_refused_when_asked_for_and_told_of_when_not(
+    tmp_path, monkeypatch
+):
     import onnxruntime
 
     both = ["CUDAExecutionProvider", "CPUExecutionProvider"]
     plain = onnxruntime.InferenceSession
     monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: both)
     monkeypatch.setattr(onnxruntime, "preload_dlls", lambda: None, raising=False)
-    monkeypatch.setattr(onnxruntime, "InferenceSession", lambda path, *_, **__: plain(path, providers=both[1:]))
+    monkeypatch.setattr(
+        onnxruntime, "InferenceSession", lambda path, *_, **__: plain(path, providers=both[1:])
+    )
     folder = small_folder(tmp_path)
     with pytest.raises(ModelFileError, match="cuda is installed but does not start"):
         open_tagger("auto", TaggerOptions(model_dir=folder, provider="cuda"))

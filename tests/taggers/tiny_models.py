@@ -1,4 +1,6 @@
-"""WD14 models of a few kilobytes: the real inputs, outputs and files, and weights that follow from the seed."""
+"""WD14 models of a few kilobytes: the real inputs, outputs and files, and weights that follow from
+the seed.
+"""
 
 from __future__ import annotations
 
@@ -37,7 +39,9 @@ def model_bytes(
     seed: int = 0,
     channels_first: bool = False,
 ) -> bytes:
-    """Build a model: mean colour -> matrix -> sigmoid. Which tags it gives depends on the picture's mean colour."""
+    """Build a model: mean colour -> matrix -> sigmoid. Which tags it gives depends on the picture's
+    mean colour.
+    """
     axes, shape = ([2, 3], [3, size, size]) if channels_first else ([1, 2], [size, size, 3])
     rng = np.random.default_rng(seed)
     weights = rng.normal(0, 3, (3, outputs)).astype(np.float32)
@@ -53,7 +57,11 @@ def model_bytes(
         nodes if sigmoid else nodes[:-1],
         "tiny",
         [helper.make_tensor_value_info("input", TensorProto.FLOAT, [batch, *shape])],
-        [helper.make_tensor_value_info("output" if sigmoid else "logits", TensorProto.FLOAT, [batch, outputs])],
+        [
+            helper.make_tensor_value_info(
+                "output" if sigmoid else "logits", TensorProto.FLOAT, [batch, outputs]
+            )
+        ],
         [
             numpy_helper.from_array(np.array(1 if channels_first else 255, np.float32), "white"),
             numpy_helper.from_array(weights, "weights"),
@@ -84,7 +92,9 @@ MAPPING = {
 
 
 def mapped_folder(folder: Path, data: bytes | None = None, mapping: object = MAPPING) -> Path:
-    """Write a model folder of the other kind: six labels in `tag_mapping.json`, channels first, logits."""
+    """Write a model folder of the other kind: six labels in `tag_mapping.json`, channels first,
+    logits.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     plain = model_bytes(6, size=32, sigmoid=False, channels_first=True)
     (folder / MODEL_FILE).write_bytes(plain if data is None else data)
@@ -97,8 +107,12 @@ def git_blob(data: bytes) -> str:
     return hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest()
 
 
-def plant(cache: Path, name: str, weights: bytes, labels: bytes, *, label_file: str = LABEL_FILE) -> Path:
-    """Lay a model into a hub cache as the hub's client does; returns the blob that holds the weights."""
+def plant(
+    cache: Path, name: str, weights: bytes, labels: bytes, *, label_file: str = LABEL_FILE
+) -> Path:
+    """Lay a model into a hub cache as the hub's client does; returns the blob that holds the
+    weights.
+    """
     model = find(name)
     home = cache / ("models--" + model.repo.replace("/", "--"))
     snapshot = home / "snapshots" / model.revision

@@ -50,7 +50,9 @@ def test_separator_never_reaches_the_encoder():
 
 
 def test_keep_tokens_counts_where_the_caption_has_no_separator():
-    options = CaptionOptions(keep_tokens=1, keep_tokens_separator="|||", caption_tag_dropout_rate=1.0)
+    options = CaptionOptions(
+        keep_tokens=1, keep_tokens_separator="|||", caption_tag_dropout_rate=1.0
+    )
     assert visit("a, b, c", options, 1, Random(0)) == "a"
 
 
@@ -69,7 +71,15 @@ def test_caption_dropout_empties_captions_at_its_rate():
 
 def test_every_third_epoch_has_no_captions():
     options = CaptionOptions(caption_dropout_every_n_epochs=3)
-    assert [visit("a", options, epoch, Random(0)) for epoch in range(1, 8)] == ["a", "a", "", "a", "a", "", "a"]
+    assert [visit("a", options, epoch, Random(0)) for epoch in range(1, 8)] == [
+        "a",
+        "a",
+        "",
+        "a",
+        "a",
+        "",
+        "a",
+    ]
 
 
 def test_caption_without_tags_stays_empty():
@@ -80,7 +90,8 @@ def test_caption_without_tags_stays_empty():
 @settings(max_examples=200, deadline=None)
 @given(
     tags=st.lists(
-        st.text(st.characters(exclude_characters=",|", exclude_categories=("Z", "C")), min_size=1), max_size=9
+        st.text(st.characters(exclude_characters=",|", exclude_categories=("Z", "C")), min_size=1),
+        max_size=9,
     ),
     keep=st.integers(0, 12),
     shuffle=st.booleans(),
@@ -88,7 +99,9 @@ def test_caption_without_tags_stays_empty():
     seed=st.integers(),
 )
 def test_no_tag_is_invented_and_kept_ones_stay(tags, keep, shuffle, rate, seed):
-    options = CaptionOptions(keep_tokens=keep, shuffle_caption=shuffle, caption_tag_dropout_rate=rate)
+    options = CaptionOptions(
+        keep_tokens=keep, shuffle_caption=shuffle, caption_tag_dropout_rate=rate
+    )
     text = visit(",".join(tags), options, 1, Random(seed))
     assert visit(",".join(tags), options, 1, Random(seed)) == text
     read = text.split(", ") if text else []
@@ -120,7 +133,9 @@ def test_impossible_option_is_an_error(wrong):
 
 
 def test_prefix_and_suffix_stand_around_every_caption():
-    options = CaptionOptions(caption_prefix="sks,", caption_suffix="by night", keep_tokens=1, shuffle_caption=True)
+    options = CaptionOptions(
+        caption_prefix="sks,", caption_suffix="by night", keep_tokens=1, shuffle_caption=True
+    )
     seen = visits("1girl, solo", options)
     assert set(seen) == {"sks, 1girl, solo by night", "sks, solo by night, 1girl"}
 
@@ -157,7 +172,9 @@ def test_one_of_several_lines_is_read_and_each_has_the_prefix():
 
 
 def test_secondary_separator_joins_tags_until_the_end():
-    options = CaptionOptions(secondary_separator=";;;", shuffle_caption=True, caption_tag_dropout_rate=0.5)
+    options = CaptionOptions(
+        secondary_separator=";;;", shuffle_caption=True, caption_tag_dropout_rate=0.5
+    )
     seen = visits("a;;;b;;;c, d", options)
     assert set(seen) == {"", "d", "a,b,c", "a,b,c, d", "d, a,b,c"}
 
@@ -172,10 +189,17 @@ def test_free_tags_come_in_one_by_one_while_they_are_warmed_up():
 
 def test_warmup_below_1_is_a_part_of_the_run():
     part, steps = CaptionOptions(token_warmup_step=0.25), CaptionOptions(token_warmup_step=10)
-    assert [warm(8, part, step, 40) for step in range(20)] == [warm(8, steps, step, 40) for step in range(20)]
+    assert [warm(8, part, step, 40) for step in range(20)] == [
+        warm(8, steps, step, 40) for step in range(20)
+    ]
 
 
-@given(free=st.integers(0, 40), least=st.integers(0, 40), warmup=st.integers(1, 100), step=st.integers(0, 120))
+@given(
+    free=st.integers(0, 40),
+    least=st.integers(0, 40),
+    warmup=st.integers(1, 100),
+    step=st.integers(0, 120),
+)
 def test_warm_tags_grow_from_the_least_to_all(free, least, warmup, step):
     options = CaptionOptions(token_warmup_min=least, token_warmup_step=warmup)
     now, then = (min(free, warm(free, options, s, 1000)) for s in (step, step + 1))
@@ -187,8 +211,8 @@ def test_warm_tags_grow_from_the_least_to_all(free, least, warmup, step):
 def test_order_of_the_pipeline():
     """Prefix, wildcard, kept tags, warm-up, shuffle, secondary separator."""
     options = CaptionOptions(
-        caption_prefix="{p},", enable_wildcard=True, keep_tokens=2, token_warmup_min=1, token_warmup_step=10,
-        shuffle_caption=True, secondary_separator=";;;",
+        caption_prefix="{p},", enable_wildcard=True, keep_tokens=2, token_warmup_min=1,
+        token_warmup_step=10, shuffle_caption=True, secondary_separator=";;;",
     )  # fmt: skip
     assert visit("k;;;l, {a}, b, c", options, 1, Random(0), (0, 100)) == "p, k,l, a"
 

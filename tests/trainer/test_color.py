@@ -67,7 +67,9 @@ def test_training_sees_them(data, model, tmp_path):
     reader, changed = loop.reader(run), []
     for epoch in range(4):
         for batch in epoch_batches(plan, options.seed, epoch):
-            for seen, again in zip(reader.batch(batch, epoch), reader.batch(batch, epoch), strict=True):
+            for seen, again in zip(
+                reader.batch(batch, epoch), reader.batch(batch, epoch), strict=True
+            ):
                 assert seen.pixels is not None and again.pixels is not None
                 assert np.array_equal(seen.pixels, again.pixels)
                 plain = read(seen.picture, seen.at, flip=seen.flip)

@@ -29,22 +29,47 @@ def files(tmp_path):
 def test_reference_files_are_read_whole(files):
     said = translate(files / "config.toml", files / "dataset.toml", {})
     options = said.options
-    assert (options.network_dim, options.network_alpha, options.unet_lr, options.text_encoder_lr) == (
-        64, 32, 0.0005, 0.0001,
-    )  # fmt: skip
+    assert (
+        options.network_dim,
+        options.network_alpha,
+        options.unet_lr,
+        options.text_encoder_lr,
+    ) == (
+        64,
+        32,
+        0.0005,
+        0.0001,
+    )
     assert (options.lr_scheduler, options.lr_scheduler_num_cycles, options.lr_warmup_steps) == (
         "cosine_with_restarts", 3, 82,
     )  # fmt: skip
-    assert (options.clip_skip, options.min_snr_gamma, options.max_train_epochs, options.max_train_steps) == (
-        2, 5.0, 10, None,
-    )  # fmt: skip
-    assert (options.optimizer_type, options.save_last_n_epochs, options.save_state) == ("AdamW8bit", 6, False)
+    assert (
+        options.clip_skip,
+        options.min_snr_gamma,
+        options.max_train_epochs,
+        options.max_train_steps,
+    ) == (
+        2,
+        5.0,
+        10,
+        None,
+    )
+    assert (options.optimizer_type, options.save_last_n_epochs, options.save_state) == (
+        "AdamW8bit",
+        6,
+        False,
+    )
     assert set(said.ignored) == {
-        "xformers", "lowram", "max_data_loader_n_workers", "persistent_data_loader_workers", "log_prefix",
+        "xformers", "lowram", "max_data_loader_n_workers", "persistent_data_loader_workers",
+        "log_prefix",
     }  # fmt: skip
     assert all(said.ignored.values())
     train, reg = said.subsets
-    assert (train.repeats, train.captions.keep_tokens, train.captions.shuffle_caption) == (20, 1, True)
+    assert (train.repeats, train.captions.keep_tokens, train.captions.shuffle_caption) == (
+        20,
+        1,
+        True,
+    )
     assert (reg.is_reg, reg.name, reg.repeats) == (True, "1girl", 1)
 
 
@@ -55,7 +80,9 @@ def test_reference_files_make_a_plan(files):
 
 
 def test_what_the_files_leave_open_is_as_in_sd_scripts(tmp_path):
-    (tmp_path / "config.toml").write_text('resolution = "512,768"\ntrain_data_dir = "data"', encoding="utf-8")
+    (tmp_path / "config.toml").write_text(
+        'resolution = "512,768"\ntrain_data_dir = "data"', encoding="utf-8"
+    )
     tiny.save_pictures(tmp_path / "data" / "3_sks", [(64, 64)])
     said = translate(tmp_path / "config.toml", None, {})
     assert said.options.resolution == (512, 768)
@@ -66,8 +93,14 @@ def test_what_the_files_leave_open_is_as_in_sd_scripts(tmp_path):
 
 
 def test_network_of_lycoris_is_read_as_it_is(tmp_path):
-    lines = ['network_module = "lycoris.kohya"', "network_dim = 8", 'network_args = ["algo=loha", "conv_dim=4"]']
-    (tmp_path / "config.toml").write_text("\n".join(['train_data_dir = "data"', *lines]), encoding="utf-8")
+    lines = [
+        'network_module = "lycoris.kohya"',
+        "network_dim = 8",
+        'network_args = ["algo=loha", "conv_dim=4"]',
+    ]
+    (tmp_path / "config.toml").write_text(
+        "\n".join(['train_data_dir = "data"', *lines]), encoding="utf-8"
+    )
     tiny.save_pictures(tmp_path / "data" / "3_sks", [(64, 64)])
     args = translate(tmp_path / "config.toml", None, {}).options.network()
     assert (args.algo, args.conv_dim, args.conv_alpha) == ("loha", 4, 1.0)
@@ -111,10 +144,22 @@ def test_key_that_cannot_be_honoured_is_refused(tmp_path, line, words):
     [
         ("[general]\nresolution = 512\n", r"no \[\[datasets\]\]"),
         ("[[datasets]]\n[[datasets.subsets]]\nnum_repeats = 2\n", "no image_dir"),
-        ('[[datasets]]\n[[datasets.subsets]]\nimage_dir = "d"\nnum_repeats = 0\n', "num_repeats = 0"),
-        ("[[datasets]]\nresolution = 512\n[[datasets]]\nresolution = 768\n", "differ in their sizes"),
-        ('[[datasets]]\n[[datasets.subsets]]\nimage_dir = "d"\nface_crop_aug_range = "1,2"\n', "not to be had here"),
-        ('[[datasets]]\n[[datasets.subsets]]\nimage_dir = "d"\nflip_agu = true\n', "unknown key 'flip_agu'"),
+        (
+            '[[datasets]]\n[[datasets.subsets]]\nimage_dir = "d"\nnum_repeats = 0\n',
+            "num_repeats = 0",
+        ),
+        (
+            "[[datasets]]\nresolution = 512\n[[datasets]]\nresolution = 768\n",
+            "differ in their sizes",
+        ),
+        (
+            '[[datasets]]\n[[datasets.subsets]]\nimage_dir = "d"\nface_crop_aug_range = "1,2"\n',
+            "not to be had here",
+        ),
+        (
+            '[[datasets]]\n[[datasets.subsets]]\nimage_dir = "d"\nflip_agu = true\n',
+            "unknown key 'flip_agu'",
+        ),
         (
             '[[datasets]]\n[[datasets.subsets]]\nimage_dir = "d"\nconditioning_data_dir = "m"\n',
             "conditioning_data_dir = 'm'",
@@ -142,9 +187,12 @@ def test_subsets_keep_what_only_they_say(tmp_path):
     (tmp_path / "dataset.toml").write_text(text, encoding="utf-8")
     said = translate(None, tmp_path / "dataset.toml", {"resolution": 512})
     assert said.options.train_batch_size == 3
-    assert [(s.flip, s.captions.keep_tokens, s.captions.caption_dropout_rate) for s in said.subsets] == [
-        (True, 2, 0.0), (False, 0, 0.5),
-    ]  # fmt: skip
+    assert [
+        (s.flip, s.captions.keep_tokens, s.captions.caption_dropout_rate) for s in said.subsets
+    ] == [
+        (True, 2, 0.0),
+        (False, 0, 0.5),
+    ]
 
 
 def test_options_of_captions_and_colours_are_a_subset_s_own(tmp_path):
@@ -164,8 +212,16 @@ def test_options_of_captions_and_colours_are_a_subset_s_own(tmp_path):
     """
     (tmp_path / "dataset.toml").write_text(text, encoding="utf-8")
     first, second = translate(None, tmp_path / "dataset.toml", {"resolution": 512}).subsets
-    assert (first.color, first.captions.caption_prefix, first.captions.token_warmup_step) == (True, "sks,", 0.5)
-    assert (second.color, second.captions.caption_prefix, second.captions.enable_wildcard) == (False, "", True)
+    assert (first.color, first.captions.caption_prefix, first.captions.token_warmup_step) == (
+        True,
+        "sks,",
+        0.5,
+    )
+    assert (second.color, second.captions.caption_prefix, second.captions.enable_wildcard) == (
+        False,
+        "",
+        True,
+    )
     assert (first.captions.secondary_separator, second.captions.secondary_separator) == ("", ";;;")
 
 
@@ -183,13 +239,20 @@ def exported(folder, monkeypatch, train=""):
     "train",
     [
         "",
-        "noise_offset = 0.05\nadaptive_noise_scale = 0.002\nsave_every_n_steps = 50\nsave_last_n_steps = 2",
-        "multires_noise_iterations = 6\nnetwork_alpha = 0\nmax_grad_norm = 0.0\nseed = 0\ntext_encoder_lr = 0.0",
-        'min_snr_gamma = 5\nlr_warmup_steps = "5%"\nmax_train_steps = 300\noptimizer_args = ["weight_decay=0.1"]',
-        "cache_latents = false\nshuffle_caption = false\nresolution = [512, 768]\nsave_every_n_epochs = 0",
-        'network_module = "lycoris.kohya"\nnetwork_args = ["algo=lokr", "factor=8"]\nema_decay = 0.99',
-        'loss_type = "huber"\nhuber_c = 0.2\nv_pred_like_loss = 0.1\ncaption_prefix = "sks,"\nenable_wildcard = true',
-        'lr_scheduler = "warmup_stable_decay"\nlr_decay_steps = "20%"\nlr_scheduler_min_lr_ratio = 0.1',
+        "noise_offset = 0.05\nadaptive_noise_scale = 0.002\nsave_every_n_steps = "
+        "50\nsave_last_n_steps = 2",
+        "multires_noise_iterations = 6\nnetwork_alpha = 0\nmax_grad_norm = 0.0\nseed = "
+        "0\ntext_encoder_lr = 0.0",
+        'min_snr_gamma = 5\nlr_warmup_steps = "5%"\nmax_train_steps = 300\noptimizer_args = '
+        '["weight_decay=0.1"]',
+        "cache_latents = false\nshuffle_caption = false\nresolution = [512, "
+        "768]\nsave_every_n_epochs = 0",
+        'network_module = "lycoris.kohya"\nnetwork_args = ["algo=lokr", "factor=8"]\nema_decay '
+        "= 0.99",
+        'loss_type = "huber"\nhuber_c = 0.2\nv_pred_like_loss = 0.1\ncaption_prefix = '
+        '"sks,"\nenable_wildcard = true',
+        'lr_scheduler = "warmup_stable_decay"\nlr_decay_steps = '
+        '"20%"\nlr_scheduler_min_lr_ratio = 0.1',
         "v2 = true\nv_parameterization = true\ntext_encoder_lr = [0.00001, 0.000005]",
     ],
 )
@@ -200,18 +263,36 @@ def test_export_of_a_data_set_is_read_back(tmp_path, monkeypatch, train):
     assert {s.folder.name: s.repeats for s in said.subsets} == {"4_sks": 4, "1_girl": 1}
     assert make_plan(said.subsets, said.options).steps == (ours.max_train_steps or 8 * 2 * 10)
     assert said.options.rates() == ours.rates()
-    # What the files say in other words: the range of the buckets, the learning rate of the UNet, the fixed tags.
-    apart = {"output_dir", "save_state", "min_bucket_reso", "max_bucket_reso", "unet_lr", "keep_tokens", *OURS}
+    # What the files say in other words: the range of the buckets, the learning rate of the UNet,
+    # the fixed tags.
+    apart = {
+        "output_dir",
+        "save_state",
+        "min_bucket_reso",
+        "max_bucket_reso",
+        "unet_lr",
+        "keep_tokens",
+        *OURS,
+    }
     names = {f.name for f in fields(TrainOptions)} - apart
     assert {n: getattr(said.options, n) for n in names} == {n: getattr(ours, n) for n in names}
     assert said.options.bucket_rules() == ours.bucket_rules()
 
 
 def test_export_says_nothing_at_which_sd_scripts_would_stop(tmp_path, monkeypatch):
-    """It divides by the number of steps, and some versions refuse two kinds of noise even where both are 0."""
+    """It divides by the number of steps, and some versions refuse two kinds of noise even where
+    both are 0.
+    """
     config, _ = exported(tmp_path, monkeypatch)
-    written = {key for table in tomllib.loads(config.read_text(encoding="utf-8")).values() for key in table}
-    assert not written & {"save_every_n_steps", "noise_offset", "multires_noise_iterations", "adaptive_noise_scale"}
+    written = {
+        key for table in tomllib.loads(config.read_text(encoding="utf-8")).values() for key in table
+    }
+    assert not written & {
+        "save_every_n_steps",
+        "noise_offset",
+        "multires_noise_iterations",
+        "adaptive_noise_scale",
+    }
 
 
 def test_export_asks_for_a_state_only_where_the_project_does(tmp_path, monkeypatch):
@@ -225,7 +306,8 @@ def test_export_asks_for_a_state_only_where_the_project_does(tmp_path, monkeypat
 def test_paths_of_a_dsk_toml_are_seen_from_its_folder(tmp_path):
     (tmp_path / "model.safetensors").touch()
     (tmp_path / "dsk.toml").write_text(
-        '[train]\npretrained_model_name_or_path = "model.safetensors"\nvae = "some/vae"\n', encoding="utf-8"
+        '[train]\npretrained_model_name_or_path = "model.safetensors"\nvae = "some/vae"\n',
+        encoding="utf-8",
     )
     options = of_project(load(tmp_path / "dsk.toml"), {})
     assert options.pretrained_model_name_or_path == str(tmp_path / "model.safetensors")

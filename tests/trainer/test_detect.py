@@ -1,4 +1,6 @@
-"""A model's family is found in its files; what cannot be trained on, and options that say otherwise, are named."""
+"""A model's family is found in its files; what cannot be trained on, and options that say
+otherwise, are named.
+"""
 
 import json
 import subprocess
@@ -18,7 +20,9 @@ from trainer.setup import load_parts
 
 def file_of(tmp_path, *names, remarks=None, **shapes):
     path = tmp_path / "model.safetensors"
-    tensors = {name: torch.zeros(1) for name in names} | {n: torch.zeros(s) for n, s in shapes.items()}
+    tensors = {name: torch.zeros(1) for name in names} | {
+        n: torch.zeros(s) for n, s in shapes.items()
+    }
     save_file(tensors, path, metadata=remarks)
     return path
 
@@ -43,7 +47,11 @@ def test_first_family_and_the_tiny_base_are_found(model, tmp_path):
     [
         ("double_blocks.0.x", "a model of Flux", "1, 2 and XL"),
         ("model.diffusion_model.joint_blocks.0.x", "Stable Diffusion 3", "1, 2 and XL"),
-        ("conditioner.embedders.0.model.transformer.x", "the refiner of Stable Diffusion XL", "base model"),
+        (
+            "conditioner.embedders.0.model.transformer.x",
+            "the refiner of Stable Diffusion XL",
+            "base model",
+        ),
         ("lora_unet_mid_block_attentions_0_proj_in.alpha", "is a LoRA", "network_weights"),
         ("unet.mid_block.x.lora_A.weight", "is a LoRA", "name the base model"),
         ("control_model.x", "a ControlNet", "name the base model"),
@@ -57,7 +65,9 @@ def test_file_that_is_something_else_is_named(tmp_path, name, words, hint):
     assert hint in caught.value.hint
 
 
-@pytest.mark.parametrize("data", [b"", b"\xff" * 100, b"\x02\0\0\0\0\0\0\0[]", b"\x08\0\0\0\0\0\0\0" + b'{"a": 1}'])
+@pytest.mark.parametrize(
+    "data", [b"", b"\xff" * 100, b"\x02\0\0\0\0\0\0\0[]", b"\x08\0\0\0\0\0\0\0" + b'{"a": 1}']
+)
 def test_file_that_is_damaged_is_said(tmp_path, data):
     (tmp_path / "model.safetensors").write_bytes(data)
     with pytest.raises(ModelFileError, match="cannot read"):
@@ -66,7 +76,9 @@ def test_file_that_is_damaged_is_said(tmp_path, data):
 
 def changed(folder, part, **values):
     path = folder / part / "config.json"
-    path.write_text(json.dumps(json.loads(path.read_text(encoding="utf-8")) | values), encoding="utf-8")
+    path.write_text(
+        json.dumps(json.loads(path.read_text(encoding="utf-8")) | values), encoding="utf-8"
+    )
 
 
 def test_folder_that_is_no_base_model_is_named(model, tmp_path):
@@ -130,9 +142,21 @@ def test_options_and_the_model_settle_what_is_predicted(given, found, settled):
     ("given", "found", "words"),
     [
         ({"v2": True}, Found("sd1"), "v2 = true, and the model is one of Stable Diffusion 1"),
-        ({"v2": False}, Found("sd2", "epsilon"), "v2 = false, and the model is one of Stable Diffusion 2"),
-        ({"v_parameterization": False}, Found("sd2", "v_prediction"), "says v_prediction, v_parameterization = false"),
-        ({"v_parameterization": True}, Found("sdxl", "epsilon"), "says epsilon, v_parameterization = true"),
+        (
+            {"v2": False},
+            Found("sd2", "epsilon"),
+            "v2 = false, and the model is one of Stable Diffusion 2",
+        ),
+        (
+            {"v_parameterization": False},
+            Found("sd2", "v_prediction"),
+            "says v_prediction, v_parameterization = false",
+        ),
+        (
+            {"v_parameterization": True},
+            Found("sdxl", "epsilon"),
+            "says epsilon, v_parameterization = true",
+        ),
         ({}, Found("sd2"), "does not say whether it predicts noise or velocity"),
         ({"text_encoder_lr": (1e-5, 1e-5)}, Found("sd2", "epsilon"), "has one text encoder"),
     ],
@@ -163,7 +187,9 @@ def test_what_a_family_does_otherwise_is_said():
 
 def test_a_vae_of_another_family_is_refused(model, tmp_path):
     other = tiny_families.save_pipeline(tmp_path / "xl", "sdxl")
-    with pytest.raises(ModelFileError, match=r"scales latents by 0\.13025, Stable Diffusion 1 by 0\.18215"):
+    with pytest.raises(
+        ModelFileError, match=r"scales latents by 0\.13025, Stable Diffusion 1 by 0\.18215"
+    ):
         load_parts(tiny.options(model, tmp_path, vae=str(other)))
 
 

@@ -1,4 +1,6 @@
-"""Where a run computes: the device that is there, its precision, and nothing that the device has not."""
+"""Where a run computes: the device that is there, its precision, and nothing that the device has
+not.
+"""
 
 import sys
 from pathlib import Path
@@ -64,9 +66,12 @@ class State:
 
 
 @pytest.mark.parametrize(
-    ("accelerator", "asked", "cpu"), [(True, "", False), (True, "true", True), (False, "", True), (True, "0", False)]
+    ("accelerator", "asked", "cpu"),
+    [(True, "", False), (True, "true", True), (False, "", True), (True, "0", False)],
 )
-def test_gpu_is_taken_where_there_is_one_and_the_cpu_is_not_asked_for(monkeypatch, accelerator, asked, cpu):
+def test_gpu_is_taken_where_there_is_one_and_the_cpu_is_not_asked_for(
+    monkeypatch, accelerator, asked, cpu
+):
     monkeypatch.setattr(accelerate, "PartialState", State)
     monkeypatch.setattr(torch.accelerator, "is_available", lambda: accelerator)
     monkeypatch.setenv("ACCELERATE_USE_CPU", asked)
@@ -79,7 +84,10 @@ class NoDoubles(TorchDispatchMode):
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         made = func(*args, **(kwargs or {}))
-        if any(isinstance(leaf, torch.Tensor) and leaf.dtype == torch.float64 for leaf in tree_leaves(made)):
+        if any(
+            isinstance(leaf, torch.Tensor) and leaf.dtype == torch.float64
+            for leaf in tree_leaves(made)
+        ):
             raise TypeError(f"{func} makes float64")
         return made
 
@@ -101,7 +109,10 @@ def test_a_step_makes_no_number_that_apples_gpus_have_not(data, options, monkeyp
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the peak is read from /proc")
 def test_memory_of_a_run_without_a_gpu_is_the_programs_own():
     status = Path("/proc/self/status").read_text(encoding="utf-8")
-    peak = next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM")) * 1024
+    peak = (
+        next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM"))
+        * 1024
+    )
     assert place.most_memory(torch.device("cpu")) == pytest.approx(peak, rel=0.1)
 
 
@@ -110,6 +121,8 @@ def test_run_that_does_not_fit_says_what_to_do(data, options, monkeypatch):
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nmore")
 
     monkeypatch.setattr(loop, "gradients", full)
-    with pytest.raises(ConfigError, match=r"does not fit .*: CUDA out of memory\. Tried to allocate 2\.00 GiB\.$") as e:
+    with pytest.raises(
+        ConfigError, match=r"does not fit .*: CUDA out of memory\. Tried to allocate 2\.00 GiB\.$"
+    ) as e:
         train(options, planned(data, options))
     assert "gradient_checkpointing" in e.value.hint

@@ -1,4 +1,6 @@
-"""Stable Diffusion 1: its parts are found in a folder and in one file, and its modules have kohya's names."""
+"""Stable Diffusion 1: its parts are found in a folder and in one file, and its modules have kohya's
+names.
+"""
 
 import hashlib
 
@@ -83,14 +85,20 @@ def test_shipped_configurations_are_the_full_size_model():
     from transformers import CLIPTextConfig, CLIPTextModel
 
     with torch.device("meta"):
-        unet = UNet2DConditionModel.from_config(UNet2DConditionModel.load_config(sd.CONFIGS, subfolder="unet"))
+        unet = UNet2DConditionModel.from_config(
+            UNet2DConditionModel.load_config(sd.CONFIGS, subfolder="unet")
+        )
         vae = AutoencoderKL.from_config(AutoencoderKL.load_config(sd.CONFIGS, subfolder="vae"))
-        encoder = CLIPTextModel(CLIPTextConfig.from_pretrained(sd.CONFIGS, subfolder="text_encoder"))
+        encoder = CLIPTextModel(
+            CLIPTextConfig.from_pretrained(sd.CONFIGS, subfolder="text_encoder")
+        )
     counted = [sum(p.numel() for p in part.parameters()) for part in (unet, vae, encoder)]
     assert counted == [859_520_964, 83_653_863, 123_060_480]
 
 
-@pytest.mark.parametrize("name", ["model.ckpt", "model.pt", "model.bin", "model.pkl", "missing.ckpt"])
+@pytest.mark.parametrize(
+    "name", ["model.ckpt", "model.pt", "model.bin", "model.pkl", "missing.ckpt"]
+)
 def test_pickles_are_refused_with_a_way_out(tmp_path, name):
     (tmp_path / "model.ckpt").write_bytes(b"\x80\x04N.")
     with pytest.raises(ModelFileError, match="pickle") as caught:

@@ -1,4 +1,6 @@
-"""Tiny models of Stable Diffusion 2 and XL learn, go on bit by bit, and diffusers loads what they save."""
+"""Tiny models of Stable Diffusion 2 and XL learn, go on bit by bit, and diffusers loads what they
+save.
+"""
 
 import json
 from dataclasses import replace
@@ -28,10 +30,14 @@ from trainer.run import train
 KINDS = [("sd2", "v_prediction"), ("sdxl", "epsilon")]
 
 
-@pytest.fixture(scope="module", params=KINDS, ids=[f"{family} {prediction}" for family, prediction in KINDS])
+@pytest.fixture(
+    scope="module", params=KINDS, ids=[f"{family} {prediction}" for family, prediction in KINDS]
+)
 def base(request, tmp_path_factory):
     family, prediction = request.param
-    return tiny_families.save_pipeline(tmp_path_factory.mktemp("model") / family, family, prediction)
+    return tiny_families.save_pipeline(
+        tmp_path_factory.mktemp("model") / family, family, prediction
+    )
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +46,12 @@ def loaded(base):
 
 
 def test_24_steps_lower_the_loss_on_a_fixed_grid(data, base, tmp_path):
-    run = ready(data, tiny.options(base, tmp_path, max_train_steps=24, lr_scheduler="constant", learning_rate=0.05))
+    run = ready(
+        data,
+        tiny.options(
+            base, tmp_path, max_train_steps=24, lr_scheduler="constant", learning_rate=0.05
+        ),
+    )
     picture = run.plan.pictures[0]
     before = grid_loss(run, picture)
     assert len(list(steps(run))) == 24
@@ -51,11 +62,14 @@ def test_24_steps_lower_the_loss_on_a_fixed_grid(data, base, tmp_path):
 def trained(data, base, tmp_path_factory):
     """A run of a few steps that saves both formats, and draws."""
     folder = tmp_path_factory.mktemp("run")
-    (folder / "prompts.txt").write_text("sks, red hair --n bad --w 64 --h 64 --s 2\n", encoding="utf-8")
+    (folder / "prompts.txt").write_text(
+        "sks, red hair --n bad --w 64 --h 64 --s 2\n", encoding="utf-8"
+    )
     options = tiny.options(
-        base, folder / "out", lora_format="both", max_train_steps=6, save_every_n_epochs=0, save_every_n_steps=3,
-        network_alpha=2.0, flip_aug=True, sample_prompts=str(folder / "prompts.txt"), caption_dropout_rate=0.2,
-        max_token_length=150, lr_scheduler="constant",
+        base, folder / "out", lora_format="both", max_train_steps=6, save_every_n_epochs=0,
+        save_every_n_steps=3, network_alpha=2.0, flip_aug=True,
+        sample_prompts=str(folder / "prompts.txt"), caption_dropout_rate=0.2, max_token_length=150,
+        lr_scheduler="constant",
     )  # fmt: skip
     return options, train(options, planned(data, options))
 
@@ -82,8 +96,13 @@ def test_diffusers_own_pipeline_loads_the_file_with_the_same_change(base, traine
     ours = output(parts)
     fresh = setup.load_parts(tiny.options(base, base))
     file: object = str(path)
-    if parts.family == "sd2" and not form:  # diffusers refuses sd-scripts' files of Stable Diffusion 2 for their shapes
-        file = {key: value.flatten(1) if ".lora_" in key else value for key, value in load_file(path).items()}
+    if (
+        parts.family == "sd2" and not form
+    ):  # diffusers refuses sd-scripts' files of Stable Diffusion 2 for their shapes
+        file = {
+            key: value.flatten(1) if ".lora_" in key else value
+            for key, value in load_file(path).items()
+        }
     tiny_families.pipeline_of(fresh).load_lora_weights(file)
     assert float((ours - plain).abs().max()) > 1e-3
     assert torch.allclose(output(fresh), ours, atol=1e-6)
@@ -107,7 +126,12 @@ def test_file_says_its_family(trained, loaded):
         said = file.metadata()
     published = {
         ("sd2", "v_prediction"): ("sd_v2_v", "stable-diffusion-v2-768-v/lora", "v", "True"),
-        ("sdxl", "epsilon"): ("sdxl_base_v1-0", "stable-diffusion-xl-v1-base/lora", "epsilon", "False"),
+        ("sdxl", "epsilon"): (
+            "sdxl_base_v1-0",
+            "stable-diffusion-xl-v1-base/lora",
+            "epsilon",
+            "False",
+        ),
     }[loaded.family, loaded.prediction]
     keys = ("ss_base_model_version", "modelspec.architecture", "modelspec.prediction_type", "ss_v2")
     assert tuple(said[key] for key in keys) == published
@@ -123,17 +147,21 @@ def test_file_says_its_family(trained, loaded):
 def test_every_module_is_trained_and_counted(trained, loaded):
     _, result = trained
     targets = [registry.family(loaded.family).targets(loaded, part) for part in loaded.names]
-    assert result.modules == sum(map(len, targets)) == len({name for own in targets for name in own})
+    assert (
+        result.modules == sum(map(len, targets)) == len({name for own in targets for name in own})
+    )
 
 
 def test_pictures_equal_those_of_diffusers_own_pipeline(data, loaded, base, tmp_path):
     options = tiny.options(base, tmp_path)
     made = setup.assemble(options, planned(data, options), setup.load_parts(options))
-    prompt = Prompt(text="sks", negative="bad", width=64, height=64, steps=4, seed=3, sampler="ddim")
+    prompt = Prompt(
+        text="sks", negative="bad", width=64, height=64, steps=4, seed=3, sampler="ddim"
+    )
     ours = np.asarray(sample.draw(made, [prompt])[0]).astype(int)
     theirs = tiny_families.pipeline_of(loaded)(
-        "sks", negative_prompt="bad", width=64, height=64, num_inference_steps=4, guidance_scale=7.5,
-        generator=torch.Generator().manual_seed(3), output_type="np",
+        "sks", negative_prompt="bad", width=64, height=64, num_inference_steps=4,
+        guidance_scale=7.5, generator=torch.Generator().manual_seed(3), output_type="np",
     ).images[0]  # fmt: skip
     assert np.abs(ours - theirs * 255).max() < 1
 
@@ -141,7 +169,9 @@ def test_pictures_equal_those_of_diffusers_own_pipeline(data, loaded, base, tmp_
 def test_one_file_in_the_original_layout_is_the_same_model_as_a_folder(loaded, tmp_path):
     path = tiny_families.save_checkpoint(tmp_path, loaded.family)
     family: Any = registry.family(loaded.family)
-    single = family.load(str(path), revision="", vae="", prediction=loaded.prediction, configs=tmp_path / "configs")
+    single = family.load(
+        str(path), revision="", vae="", prediction=loaded.prediction, configs=tmp_path / "configs"
+    )
     assert single.names == loaded.names
     for name in (*loaded.names, "vae"):
         there, here = getattr(loaded, name).state_dict(), getattr(single, name).state_dict()
@@ -153,8 +183,8 @@ def test_half_precision_checkpointing_and_buckets_of_32_train(base, tmp_path):
     folder = tmp_path / "data"
     tiny.save_pictures(folder / "train" / "1_sks", [(160, 96), (96, 160)])
     options = tiny.options(
-        base, tmp_path / "out", mixed_precision="bf16", gradient_checkpointing=True, bucket_reso_steps=32,
-        max_train_steps=1, train_batch_size=2,
+        base, tmp_path / "out", mixed_precision="bf16", gradient_checkpointing=True,
+        bucket_reso_steps=32, max_train_steps=1, train_batch_size=2,
     )  # fmt: skip
     plan = planned(folder, options)
     assert any(side % 64 for picture in plan.pictures for side in picture.bucket.bucket)
@@ -163,11 +193,20 @@ def test_half_precision_checkpointing_and_buckets_of_32_train(base, tmp_path):
     assert json.loads(result.metrics.read_text().splitlines()[0])["loss"] > 0
 
 
-NARROW: dict[str, Any] = {"norm_num_groups": 2, "attention_head_dim": 2, "cross_attention_dim": 8, "sample_size": 8}
+NARROW: dict[str, Any] = {
+    "norm_num_groups": 2,
+    "attention_head_dim": 2,
+    "cross_attention_dim": 8,
+    "sample_size": 8,
+}
 SHIPPED = [
     (sd.CONFIGS, 0, {"block_out_channels": (4, 8, 8, 8)}),
     (sd2.CONFIGS_V, 0, {"block_out_channels": (4, 8, 8, 8)}),
-    (sdxl.CONFIGS, 2, {"block_out_channels": (4, 8, 8), "projection_class_embeddings_input_dim": 1536 + 4}),
+    (
+        sdxl.CONFIGS,
+        2,
+        {"block_out_channels": (4, 8, 8), "projection_class_embeddings_input_dim": 1536 + 4},
+    ),
 ]
 
 
@@ -176,7 +215,10 @@ def test_shipped_structure_is_read_from_one_file(tmp_path, configs, bare, widths
     described = UNet2DConditionModel.load_config(configs, subfolder="unet")
     made = UNet2DConditionModel.from_config({**described, **NARROW, **widths})
     made.save_config(tmp_path / "unet")
-    tensors = {f"model.diffusion_model.{name}": value for name, value in tiny.original_unet(made, bare).items()}
+    tensors = {
+        f"model.diffusion_model.{name}": value
+        for name, value in tiny.original_unet(made, bare).items()
+    }
     read = UNet2DConditionModel.from_single_file(
         tensors, config=str(tmp_path), subfolder="unet", local_files_only=True
     ).state_dict()
@@ -191,7 +233,9 @@ def test_wrong_file_fails_the_gate(data, base, trained, tmp_path):
     tensors = load_file(path)
     lora.load_kohya(made.lora, tensors, source="sks")
     roundtrip.check(path, made, torch.float32)
-    wrong = next(key for key in tensors if key.startswith("lora_te") and "layers_0" in key and "up" in key)
+    wrong = next(
+        key for key in tensors if key.startswith("lora_te") and "layers_0" in key and "up" in key
+    )
     save_file({**tensors, wrong: tensors[wrong] * 1.01}, tmp_path / "wrong.safetensors")
     with pytest.raises(GateFailed, match=r"1 of \d+ modules"):
         roundtrip.check(tmp_path / "wrong.safetensors", made, torch.float32)

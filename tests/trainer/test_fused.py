@@ -1,4 +1,6 @@
-"""The layer that adds its LoRA in place: what peft's own makes, forward and backward, in each precision."""
+"""The layer that adds its LoRA in place: what peft's own makes, forward and backward, in each
+precision.
+"""
 
 from typing import Any
 
@@ -20,7 +22,9 @@ ALPHA = 3.0  # of rank 4: the scale is no power of two
 
 
 def layers(dtype: torch.dtype = torch.float32, number: int = 2) -> list[Any]:
-    """Make adapted layers of the same weights, each in a model of its own. dtype: of the frozen ones."""
+    """Make adapted layers of the same weights, each in a model of its own. dtype: of the frozen
+    ones.
+    """
     made = []
     for _ in range(number):
         torch.manual_seed(3)
@@ -30,7 +34,9 @@ def layers(dtype: torch.dtype = torch.float32, number: int = 2) -> list[Any]:
         layer: Any = model[0]
         for parameter in layer.base_layer.parameters():
             parameter.data = parameter.data.to(dtype)
-        layer.lora_B[ADAPTER].weight.data.normal_(std=0.1, generator=torch.Generator().manual_seed(1))
+        layer.lora_B[ADAPTER].weight.data.normal_(
+            std=0.1, generator=torch.Generator().manual_seed(1)
+        )
         for parameter in (layer.lora_A[ADAPTER].weight, layer.lora_B[ADAPTER].weight):
             parameter.data = parameter.data.float()
             parameter.requires_grad_(True)
@@ -44,7 +50,9 @@ def seen(*shape: int) -> torch.Tensor:
 
 
 def passed(layer, x, how, *, bf16=False):
-    """Pass a copy of x through a layer by `how`; return what comes out, and the gradients of x and of the factors."""
+    """Pass a copy of x through a layer by `how`; return what comes out, and the gradients of x and
+    of the factors.
+    """
     x = x.detach().clone().requires_grad_(True)
     with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
         out = how(layer, x)
@@ -64,7 +72,9 @@ SHAPES = [(ROWS,), (2, ROWS), (2, 3, ROWS)]
 def test_it_is_pefts_layer_in_float32(shape):
     ours, theirs = layers()
     x = seen(*shape)
-    for a, b in zip(passed(ours, x, FusedLinear.forward), passed(theirs, x, Linear.forward), strict=True):
+    for a, b in zip(
+        passed(ours, x, FusedLinear.forward), passed(theirs, x, Linear.forward), strict=True
+    ):
         assert a.shape == b.shape and a.dtype == b.dtype
         assert off(a, b) < 1e-6
     assert not torch.allclose(ours(x), ours.base_layer(x))
@@ -81,7 +91,9 @@ def test_with_a_base_in_bf16_it_is_as_near_to_the_truth_as_pefts(shape, bf16):
     for a, b, c in zip(fused, plain, truth, strict=True):
         assert a.shape == b.shape and a.dtype == b.dtype
         assert off(a, c) < 0.005
-        assert off(a, c) < 1.3 * off(b, c) or not bf16  # without autocast peft computes the LoRA in float32
+        assert (
+            off(a, c) < 1.3 * off(b, c) or not bf16
+        )  # without autocast peft computes the LoRA in float32
 
 
 def test_an_adapter_that_is_off_or_not_alone_is_left_to_peft():

@@ -15,7 +15,9 @@ NAME = "lora_unet_mid_block_attentions_0_proj_in"
 @pytest.fixture(scope="module")
 def trained(model):
     parts = sd.load(str(model))
-    network = lora.attach(sd, parts, ("unet", "text_encoder"), dim=4, alpha=3.0, dropout=0.0, seed=1)
+    network = lora.attach(
+        sd, parts, ("unet", "text_encoder"), dim=4, alpha=3.0, dropout=0.0, seed=1
+    )
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
         for module in network.modules:

@@ -1,4 +1,6 @@
-"""A model of the hub comes from the cache without a network, is that of its commit, and is what the hub has."""
+"""A model of the hub comes from the cache without a network, is that of its commit, and is what the
+hub has.
+"""
 
 import hashlib
 import re
@@ -28,7 +30,9 @@ def cache(tmp_path, monkeypatch):
 
 
 def plant(cache, source, files, repo=REPO):
-    """Put files of a folder into the cache as the hub's client does: bytes by their hash, a commit's names as links."""
+    """Put files of a folder into the cache as the hub's client does: bytes by their hash, a
+    commit's names as links.
+    """
     home = cache / f"models--{repo.replace('/', '--')}"
     (home / "blobs").mkdir(parents=True, exist_ok=True)
     (home / "refs").mkdir(exist_ok=True)
@@ -78,7 +82,11 @@ def test_vae_of_the_hub_has_its_own_commit(cache, model):
 
 def test_what_is_not_in_the_cache_is_said_in_one_line(cache, model):
     plant(cache, model, hub.MODEL[0])
-    for name, commit in ((REPO, OTHER), ("someone/none", COMMIT), (f"{REPO}/none.safetensors", COMMIT)):
+    for name, commit in (
+        (REPO, OTHER),
+        ("someone/none", COMMIT),
+        (f"{REPO}/none.safetensors", COMMIT),
+    ):
         with pytest.raises(ModelFileError, match=rf"^cannot fetch [\w/. -]+ at {commit}") as caught:
             sd.load(name, revision=commit)
         assert "\n" not in caught.value.message and "network" in caught.value.hint
@@ -86,7 +94,9 @@ def test_what_is_not_in_the_cache_is_said_in_one_line(cache, model):
 
 def test_interrupted_download_is_no_model(cache, model):
     plant(cache, model, [file for file in hub.MODEL[0] if not file.startswith("unet/")])
-    with pytest.raises(ModelFileError, match=r"^cannot fetch (unet/config\.json of )?someone/tiny-sd"):
+    with pytest.raises(
+        ModelFileError, match=r"^cannot fetch (unet/config\.json of )?someone/tiny-sd"
+    ):
         sd.load(REPO, revision=COMMIT)
 
 
@@ -95,7 +105,10 @@ def test_model_with_two_text_encoders_is_whole_with_both(cache, tmp_path):
     files = [*hub.MODEL[1], "model_index.json"]
     second = [file for file in files if file.startswith("text_encoder_2/")]
     plant(cache, folder, [file for file in files if file not in second])
-    with pytest.raises(ModelFileError, match=r"^cannot fetch (text_encoder_2/model\.safetensors of )?someone/tiny-sd"):
+    with pytest.raises(
+        ModelFileError,
+        match=r"^cannot fetch (text_encoder_2/model\.safetensors of )?someone/tiny-sd",
+    ):
         find(REPO, COMMIT)
     plant(cache, folder, second)
     assert sdxl.load(REPO, revision=COMMIT).names == ("unet", "text_encoder", "text_encoder_2")

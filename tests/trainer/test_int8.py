@@ -1,4 +1,6 @@
-"""Layers in eight bits: nearly the same numbers, the same gradients as of those numbers, a quarter of the bytes."""
+"""Layers in eight bits: nearly the same numbers, the same gradients as of those numbers, a quarter
+of the bytes.
+"""
 
 from typing import Any
 
@@ -20,7 +22,11 @@ from trainer.run import train
 @pytest.fixture(params=["linear", "conv"])
 def layer(request):
     torch.manual_seed(0)
-    made = nn.Linear(24, 16) if request.param == "linear" else nn.Conv2d(24, 16, 3, stride=2, padding=1)
+    made = (
+        nn.Linear(24, 16)
+        if request.param == "linear"
+        else nn.Conv2d(24, 16, 3, stride=2, padding=1)
+    )
     x = torch.randn(2, 5, 24) if request.param == "linear" else torch.randn(2, 24, 9, 7)
     return made.requires_grad_(False), x
 
@@ -38,7 +44,9 @@ def test_a_layer_in_bytes_is_the_layer_of_the_numbers_that_it_keeps(layer):
     kept: Any = shrunk(plain)
     error = (kept.weight - exact).flatten(1)
     assert bool((error.abs().amax(1) <= exact.flatten(1).abs().amax(1) / 254 * 1.001).all())
-    assert kept.bytes.dtype == torch.int8 and [name for name, _ in kept.named_parameters()] == ["bias"]
+    assert kept.bytes.dtype == torch.int8 and [name for name, _ in kept.named_parameters()] == [
+        "bias"
+    ]
     given = x.requires_grad_(True)
     made = kept(given)
     if isinstance(kept, nn.Linear):
@@ -71,7 +79,9 @@ def test_bytes_lose_less_than_eight_bit_floats():
 
 
 def test_what_is_trained_and_other_layers_stay_as_they_are():
-    model = nn.Sequential(nn.Linear(4, 4), nn.LayerNorm(4).requires_grad_(False), nn.Embedding(3, 4))
+    model = nn.Sequential(
+        nn.Linear(4, 4), nn.LayerNorm(4).requires_grad_(False), nn.Embedding(3, 4)
+    )
     assert int8.shrink(model) == 0 and type(model[0]) is nn.Linear
 
 
@@ -101,7 +111,10 @@ def trained(data, model, out, **more):
     ],
 )
 def test_the_plan_counts_the_bytes(given, weights):
-    shares = {share.name: share.bytes for share in memory.estimate(TrainOptions(**given), (512, 512), None).shares}
+    shares = {
+        share.name: share.bytes
+        for share in memory.estimate(TrainOptions(**given), (512, 512), None).shares
+    }
     assert shares["weights"] == weights
 
 

@@ -1,4 +1,6 @@
-"""Latents are kept by content: what changes is encoded again, what does not is not, and nothing else is different."""
+"""Latents are kept by content: what changes is encoded again, what does not is not, and nothing
+else is different.
+"""
 
 import numpy as np
 import pytest
@@ -44,7 +46,9 @@ def test_kept_latents_equal_fresh_ones(vae, plan, tmp_path):
     again.read(tmp_path / "latents.safetensors")
     assert again.fill(plan.pictures) == 0
     for picture in plan.pictures:
-        one, two, three = (e.moments(picture, picture.bucket.crop, False) for e in (kept, again, fresh))
+        one, two, three = (
+            e.moments(picture, picture.bucket.crop, False) for e in (kept, again, fresh)
+        )
         assert torch.equal(one.mean, three.mean) and torch.equal(two.std, three.std)
         assert one.mean.shape == (4, picture.bucket.bucket[1] // 8, picture.bucket.bucket[0] // 8)
 

@@ -1,4 +1,6 @@
-"""A run learns: on a fixed grid of noise and timesteps the loss falls, and of one picture it learns that picture."""
+"""A run learns: on a fixed grid of noise and timesteps the loss falls, and of one picture it learns
+that picture.
+"""
 
 import pytest
 import torch
@@ -15,11 +17,15 @@ NOISES = 4
 
 @torch.no_grad()
 def grid_loss(run, picture):
-    """Return the mean loss of a picture over all timesteps and noises of the grid, each the same at every call."""
+    """Return the mean loss of a picture over all timesteps and noises of the grid, each the same at
+    every call.
+    """
     moments = run.encoder.moments(picture, picture.bucket.crop, False)
     latent = (moments.mean * run.family.LATENT_SCALE)[None].repeat(NOISES, 1, 1, 1)
     told = size_conditioning.told(picture, picture.bucket.crop, False)
-    text = run.texts.states([picture.caption] * NOISES).sized(torch.tensor([told] * NOISES, dtype=torch.float32))
+    text = run.texts.states([picture.caption] * NOISES).sized(
+        torch.tensor([told] * NOISES, dtype=torch.float32)
+    )
     found = []
     for t in TIMESTEPS:
         eps = torch.randn(latent.shape, generator=torch.Generator().manual_seed(t))
@@ -44,8 +50,8 @@ def test_24_steps_lower_the_loss_on_a_fixed_grid(data, model, tmp_path):
 def test_one_picture_is_learned_by_heart(model, tmp_path):
     folder = tiny.save_pictures(tmp_path / "data" / "train" / "4_sks", [(128, 128)])
     options = tiny.options(
-        model, tmp_path, train_batch_size=4, max_train_steps=80, learning_rate=0.03, lr_scheduler="constant",
-        min_timestep=600, max_timestep=1000,
+        model, tmp_path, train_batch_size=4, max_train_steps=80, learning_rate=0.03,
+        lr_scheduler="constant", min_timestep=600, max_timestep=1000,
     )  # fmt: skip
     run = ready(folder.parents[1], options)
     (picture,) = run.plan.pictures

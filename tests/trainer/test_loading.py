@@ -1,4 +1,6 @@
-"""A model is read in the precision in which it is used, and is bit by bit what a model read in float32 would become."""
+"""A model is read in the precision in which it is used, and is bit by bit what a model read in
+float32 would become.
+"""
 
 import pytest
 import torch
@@ -27,9 +29,13 @@ def test_half_precision_is_what_float32_would_be_lowered_to(family, form, dtype,
     for name in whole.names:
         there, here = whole.part(name).state_dict(), half.part(name).state_dict()
         assert there.keys() == here.keys() and here
-        assert all(here[key].dtype == dtype and torch.equal(there[key].to(dtype), here[key]) for key in here)
+        assert all(
+            here[key].dtype == dtype and torch.equal(there[key].to(dtype), here[key])
+            for key in here
+        )
         assert not any(
-            p.requires_grad or p.is_meta for p in (*half.part(name).parameters(), *half.part(name).buffers())
+            p.requires_grad or p.is_meta
+            for p in (*half.part(name).parameters(), *half.part(name).buffers())
         )
     for name, tensor in half.vae.state_dict().items():
         assert tensor.dtype == torch.float32 and torch.equal(tensor, whole.vae.state_dict()[name])

@@ -70,14 +70,20 @@ EVERYTHING = {
     [({}, ((1, 1), (4, 1), (5, 1))), (EVERYTHING, ((3, 1), (5, 2)))],
     ids=["plain", "every option, accumulated"],
 )
-def test_gradient_of_an_epoch_does_not_depend_on_the_batch_size(data, model, tmp_path, others, sizes):
+def test_gradient_of_an_epoch_does_not_depend_on_the_batch_size(
+    data, model, tmp_path, others, sizes
+):
     found = []
     if not others:  # six visits, of which five share a bucket: 5, or 4 + 1, or one by one
         data = tmp_path / "few"
         tiny.save_pictures(data / "train" / "1_sks", [(128, 128)] * 5 + [(192, 128)])
     for batch, accumulation in sizes:
         options = tiny.options(
-            model, tmp_path, train_batch_size=batch, gradient_accumulation_steps=accumulation, **others
+            model,
+            tmp_path,
+            train_batch_size=batch,
+            gradient_accumulation_steps=accumulation,
+            **others,
         )
         run = ready(data, options)
         wake(run)
@@ -92,19 +98,34 @@ def test_kept_latents_change_nothing(data, model, tmp_path):
         run = ready(data, tiny.options(model, tmp_path, cache_latents=keep, flip_aug=True))
         if keep:
             run.encoder.fill(run.plan.pictures)
-        return torch.cat([sample_losses(run, b, 0).detach() for b in epoch_batches(run.plan, 42, 0)])
+        return torch.cat(
+            [sample_losses(run, b, 0).detach() for b in epoch_batches(run.plan, 42, 0)]
+        )
 
     assert torch.equal(losses(True), losses(False))
 
 
 def test_kept_text_changes_nothing_and_spares_the_encoder(data, model, tmp_path):
     def losses(keep):
-        varied = {"shuffle_caption": True, "caption_tag_dropout_rate": 0.3, "caption_dropout_rate": 0.2}
-        run = ready(data, tiny.options(model, tmp_path, network_train_unet_only=True, train_batch_size=1, **varied))
+        varied = {
+            "shuffle_caption": True,
+            "caption_tag_dropout_rate": 0.3,
+            "caption_dropout_rate": 0.2,
+        }
+        run = ready(
+            data,
+            tiny.options(
+                model, tmp_path, network_train_unet_only=True, train_batch_size=1, **varied
+            ),
+        )
         run.texts.trained = not keep
         calls = []
         run.parts.text_encoder.register_forward_hook(lambda *_: calls.append(1))
-        found = [sample_losses(run, b, epoch) for epoch in (0, 1) for b in epoch_batches(run.plan, 42, epoch)]
+        found = [
+            sample_losses(run, b, epoch)
+            for epoch in (0, 1)
+            for b in epoch_batches(run.plan, 42, epoch)
+        ]
         return torch.cat(found).detach(), len(calls)
 
     (kept, once), (fresh, always) = losses(True), losses(False)
@@ -125,7 +146,9 @@ def test_reg_pictures_weigh_as_prior_loss_weight_says(data, model, tmp_path):
 
 
 def test_steps_taken_are_the_steps_planned(data, model, tmp_path):
-    run = ready(data, tiny.options(model, tmp_path, gradient_accumulation_steps=2, max_train_epochs=2))
+    run = ready(
+        data, tiny.options(model, tmp_path, gradient_accumulation_steps=2, max_train_epochs=2)
+    )
     taken = list(steps(run))
     assert [log.step for log in taken] == list(range(1, run.plan.steps + 1))
     assert [log.epoch for log in taken if log.last_of_epoch] == [1, 2]
@@ -142,25 +165,41 @@ def test_max_train_steps_ends_a_run_in_the_middle_of_an_epoch(data, model, tmp_p
 def test_training_changes_only_the_lora(data, model, tmp_path):
     run = ready(data, tiny.options(model, tmp_path, max_train_steps=2))
     trained = {id(p) for p in run.lora.parameters()}
-    frozen = [p for part in (run.parts.unet, run.parts.text_encoder) for p in part.parameters() if id(p) not in trained]
+    frozen = [
+        p
+        for part in (run.parts.unet, run.parts.text_encoder)
+        for p in part.parameters()
+        if id(p) not in trained
+    ]
     before = [p.clone() for p in frozen]
     starts = [p.detach().clone() for p in run.lora.parameters()]
     list(steps(run))
     assert all(torch.equal(was, now) for was, now in zip(before, frozen, strict=True))
-    assert all(not torch.equal(was, now) for was, now in zip(starts, run.lora.parameters(), strict=True))
+    assert all(
+        not torch.equal(was, now) for was, now in zip(starts, run.lora.parameters(), strict=True)
+    )
 
 
 def test_step_is_held_by_max_grad_norm_for_any_class_of_optimizer(data, model, tmp_path):
-    """Plain descent at a rate of 1: the change of the weights is the gradient that was let through."""
+    """Plain descent at a rate of 1: the change of the weights is the gradient that was let
+    through.
+    """
 
     def change(limit):
         run = ready(
             data,
             tiny.options(
-                model, tmp_path, optimizer_type="torch.optim.SGD", optimizer_args=("momentum=0.5",), learning_rate=1.0,
-                text_encoder_lr=1.0, lr_scheduler="constant", max_train_steps=1, max_grad_norm=limit,
+                model,
+                tmp_path,
+                optimizer_type="torch.optim.SGD",
+                optimizer_args=("momentum=0.5",),
+                learning_rate=1.0,
+                text_encoder_lr=1.0,
+                lr_scheduler="constant",
+                max_train_steps=1,
+                max_grad_norm=limit,
             ),
-        )  # fmt: skip
+        )
         assert run.optimizer.defaults["momentum"] == 0.5
         before = [p.detach().clone() for p in run.lora.parameters()]
         (log,) = steps(run)
@@ -177,7 +216,9 @@ def test_step_is_held_by_max_grad_norm_for_any_class_of_optimizer(data, model, t
 def test_part_without_a_rate_is_not_trained(data, model, tmp_path):
     run = ready(data, tiny.options(model, tmp_path, text_encoder_lr=0.0))
     assert run.lora.parts == ("unet",)
-    run = ready(data, tiny.options(model, tmp_path, network_train_text_encoder_only=True, max_train_steps=1))
+    run = ready(
+        data, tiny.options(model, tmp_path, network_train_text_encoder_only=True, max_train_steps=1)
+    )
     assert run.lora.parts == ("text_encoder",)
     assert [log.rates.keys() for log in steps(run)] == [{"text_encoder"}]
 
@@ -191,9 +232,16 @@ def test_run_stops_at_a_loss_that_is_no_number(data, model, tmp_path):
 
 
 def test_weight_norms_are_held(data, model, tmp_path):
-    run = ready(data, tiny.options(model, tmp_path, scale_weight_norms=0.01, max_train_steps=2, learning_rate=0.5))
+    run = ready(
+        data,
+        tiny.options(
+            model, tmp_path, scale_weight_norms=0.01, max_train_steps=2, learning_rate=0.5
+        ),
+    )
     logs = list(steps(run))
-    norms = [float(d.norm()) for d in lora.deltas(lora.kohya_tensors(run.lora, torch.float32)).values()]
+    norms = [
+        float(d.norm()) for d in lora.deltas(lora.kohya_tensors(run.lora, torch.float32)).values()
+    ]
     assert max(norms) <= 0.01 * (1 + 1e-5)
     assert logs[-1].norms is not None and int(logs[-1].norms.scaled) > 0
 
@@ -208,7 +256,9 @@ def test_variants_train(data, model, tmp_path, others):
 def test_checkpointing_changes_no_gradient(data, model, tmp_path):
     found = []
     for on in (False, True):
-        run = ready(data, tiny.options(model, tmp_path, gradient_checkpointing=on, train_batch_size=8))
+        run = ready(
+            data, tiny.options(model, tmp_path, gradient_checkpointing=on, train_batch_size=8)
+        )
         wake(run)
         found.append(epoch_gradient(run))
     assert torch.allclose(found[0], found[1], rtol=1e-5, atol=1e-7)
@@ -217,7 +267,9 @@ def test_checkpointing_changes_no_gradient(data, model, tmp_path):
 def test_bfloat16_base_agrees_with_float32(data, model, tmp_path):
     found = []
     for precision in ("no", "bf16"):
-        run = ready(data, tiny.options(model, tmp_path, mixed_precision=precision, max_train_steps=3))
+        run = ready(
+            data, tiny.options(model, tmp_path, mixed_precision=precision, max_train_steps=3)
+        )
         found.append([log.loss for log in steps(run)])
         assert all(p.dtype == torch.float32 for p in run.lora.parameters())
     assert found[1] == pytest.approx(found[0], rel=0.01)

@@ -69,7 +69,11 @@ def test_diffusers_loads_the_file_at_the_trained_strength(model, tmp_path, form)
     if form == "kohya":
         save_file(lora.kohya_tensors(network, torch.float32), path)
     else:
-        save_file(lora.diffusers_tensors(network, torch.float32), path, metadata=lora.diffusers_metadata(network))
+        save_file(
+            lora.diffusers_tensors(network, torch.float32),
+            path,
+            metadata=lora.diffusers_metadata(network),
+        )
     fresh = sd.load(str(model))
     pipeline_of(fresh).load_lora_weights(str(path))
     loaded = output(fresh)
@@ -90,7 +94,11 @@ def test_diffusers_file_tells_its_alpha(model, tmp_path):
     _, network = attached(model, alpha=3.0)
     disturbed(network)
     path = tmp_path / "lora.safetensors"
-    save_file(lora.diffusers_tensors(network, torch.float32), path, metadata=lora.diffusers_metadata(network))
+    save_file(
+        lora.diffusers_tensors(network, torch.float32),
+        path,
+        metadata=lora.diffusers_metadata(network),
+    )
     with safe_open(path, "pt") as file:
         metadata = file.metadata()
     added = lora.diffusers_deltas(load_file(path), metadata)
@@ -105,14 +113,21 @@ def test_file_has_three_tensors_a_module_and_convolutions_keep_four_dimensions(m
     _, network = attached(model)
     tensors = lora.kohya_tensors(network, torch.float16)
     assert len(tensors) == 264 * 3
-    assert tensors["lora_unet_mid_block_attentions_0_proj_in.lora_down.weight"].shape == (4, 8, 1, 1)
+    assert tensors["lora_unet_mid_block_attentions_0_proj_in.lora_down.weight"].shape == (
+        4,
+        8,
+        1,
+        1,
+    )
     assert tensors["lora_unet_mid_block_attentions_0_proj_in.lora_up.weight"].shape == (8, 4, 1, 1)
     assert float(tensors["lora_unet_mid_block_attentions_0_proj_in.alpha"]) == 1.0
 
 
 def test_an_alpha_is_not_rounded_by_the_files_precision(model):
     _, network = attached(model, ("text_encoder",), alpha=0.1)
-    alpha = lora.kohya_tensors(network, torch.bfloat16)["lora_te_text_model_encoder_layers_0_mlp_fc1.alpha"]
+    alpha = lora.kohya_tensors(network, torch.bfloat16)[
+        "lora_te_text_model_encoder_layers_0_mlp_fc1.alpha"
+    ]
     assert float(alpha) == pytest.approx(0.1, rel=1e-7)
 
 
@@ -121,8 +136,12 @@ def test_start_of_a_module_does_not_depend_on_the_others(model):
     _, encoder_only = attached(model, ("text_encoder",))
     starts = {m.name: m.down for m in both.modules}
     assert all(torch.equal(starts[m.name], m.down) for m in encoder_only.modules)
-    assert all(float(m.down.detach().abs().max()) <= 1 / m.down[0].numel() ** 0.5 for m in both.modules)
-    assert not torch.equal(attached(model, ("text_encoder",), seed=2)[1].modules[0].down, encoder_only.modules[0].down)
+    assert all(
+        float(m.down.detach().abs().max()) <= 1 / m.down[0].numel() ** 0.5 for m in both.modules
+    )
+    assert not torch.equal(
+        attached(model, ("text_encoder",), seed=2)[1].modules[0].down, encoder_only.modules[0].down
+    )
 
 
 def test_trained_file_goes_on_at_the_same_strength_under_another_alpha(model):
@@ -131,7 +150,10 @@ def test_trained_file_goes_on_at_the_same_strength_under_another_alpha(model):
     _, second = attached(model, alpha=4.0)
     lora.load_kohya(second, file, source="first")
     again = lora.deltas(lora.kohya_tensors(second, torch.float32))
-    assert all(torch.allclose(delta, again[name], rtol=1e-5, atol=1e-9) for name, delta in lora.deltas(file).items())
+    assert all(
+        torch.allclose(delta, again[name], rtol=1e-5, atol=1e-9)
+        for name, delta in lora.deltas(file).items()
+    )
 
 
 def test_file_of_another_rank_or_other_modules_is_refused(model):

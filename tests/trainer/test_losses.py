@@ -55,7 +55,9 @@ def test_debiased_weight_stops_falling_at_snr_1000():
 def test_weights_asked_together_are_multiplied():
     s = SNR[torch.tensor([0, 100, 500])]
     assert torch.equal(weights(s, "epsilon", dict.fromkeys(WEIGHTS)), torch.ones(3))
-    assert torch.equal(weights(s, "v", {"min_snr_gamma": 0, "debiased_estimation_loss": False}), torch.ones(3))
+    assert torch.equal(
+        weights(s, "v", {"min_snr_gamma": 0, "debiased_estimation_loss": False}), torch.ones(3)
+    )
     both = weights(s, "v", {"min_snr_gamma": 5, "debiased_estimation_loss": True})
     torch.testing.assert_close(both, min_snr(s, 5, "v") * debiased(s, "v"))
 
@@ -68,7 +70,9 @@ def test_targets_are_those_of_diffusers():
     theirs: Any = DDPMScheduler(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear")
     z, eps, t = torch.randn(3, 4, 8, 8), torch.randn(3, 4, 8, 8), torch.tensor([0, 500, 999])
     assert torch.equal(TARGETS["epsilon"](z, eps, t, AB), eps)
-    torch.testing.assert_close(TARGETS["v"](z, eps, t, AB), theirs.get_velocity(z, eps, t), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(
+        TARGETS["v"](z, eps, t, AB), theirs.get_velocity(z, eps, t), rtol=1e-4, atol=1e-4
+    )
 
 
 def test_velocity_gives_back_noise_and_picture():
@@ -114,7 +118,8 @@ def test_mask_is_shrunk_by_the_mean_of_its_area():
     assert latent_mask(mask, (2, 1)).flatten().tolist() == [0.5, 0.0]
 
 
-# ---- kinds of loss --------------------------------------------------------------------------------------------------
+# ---- kinds of loss
+# --------------------------------------------------------------------------------------------------
 
 T = torch.tensor([0, 500, 999])
 
@@ -128,7 +133,9 @@ T = torch.tensor([0, 500, 999])
     ],
 )
 def test_c_of_a_huber_loss_has_its_golden_values(schedule, golden):
-    assert HUBER_SCHEDULES[schedule](T, SNR[T], 0.1, 1.0).tolist() == pytest.approx(golden, rel=1e-4)
+    assert HUBER_SCHEDULES[schedule](T, SNR[T], 0.1, 1.0).tolist() == pytest.approx(
+        golden, rel=1e-4
+    )
 
 
 def test_huber_scale_multiplies_c_but_for_the_snr_schedule():
@@ -139,7 +146,9 @@ def test_huber_scale_multiplies_c_but_for_the_snr_schedule():
 
 def test_c_is_finite_where_nothing_of_the_picture_is_left():
     for schedule in HUBER_SCHEDULES.values():
-        assert schedule(torch.tensor([999]), torch.zeros(1), 0.1, 1.0).tolist() == pytest.approx([0.1], rel=0.01)
+        assert schedule(torch.tensor([999]), torch.zeros(1), 0.1, 1.0).tolist() == pytest.approx(
+            [0.1], rel=0.01
+        )
 
 
 @pytest.mark.parametrize(
@@ -155,7 +164,12 @@ def test_c_is_finite_where_nothing_of_the_picture_is_left():
     ],
 )
 def test_kinds_of_loss_have_their_golden_values(kind, c, difference, golden):
-    loss = each(torch.full((2, 4, 8, 8), difference), torch.zeros(2, 4, 8, 8), kind=kind, c=torch.tensor([c, c]))
+    loss = each(
+        torch.full((2, 4, 8, 8), difference),
+        torch.zeros(2, 4, 8, 8),
+        kind=kind,
+        c=torch.tensor([c, c]),
+    )
     assert loss.tolist() == pytest.approx([golden, golden], rel=1e-3)
 
 
@@ -166,7 +180,8 @@ def test_every_sample_has_its_own_c_and_mask(kind):
     c, mask = torch.tensor([0.1, 0.5, 1.0]), torch.rand(3, 1, 4, 4, generator=generator)
     together = each(prediction, target, mask, kind=kind, c=c)
     alone = [
-        each(prediction[i : i + 1], target[i : i + 1], mask[i : i + 1], kind=kind, c=c[i : i + 1]) for i in range(3)
+        each(prediction[i : i + 1], target[i : i + 1], mask[i : i + 1], kind=kind, c=c[i : i + 1])
+        for i in range(3)
     ]
     torch.testing.assert_close(together, torch.cat(alone))
     assert together.dtype == torch.float32
@@ -185,7 +200,8 @@ def test_words_of_the_options_are_those_of_the_tables():
     assert set(WEIGHTS) <= {field.name for field in fields(TrainOptions)}
 
 
-# ---- weights for the other prediction -------------------------------------------------------------------------------
+# ---- weights for the other prediction
+# -------------------------------------------------------------------------------
 
 
 def test_weights_that_make_one_prediction_count_as_the_other():
@@ -195,7 +211,9 @@ def test_weights_that_make_one_prediction_count_as_the_other():
     torch.testing.assert_close(
         weights(SNR[T], "epsilon", asked), with_v_like(SNR[T], 0.5) * min_snr(SNR[T], 5, "epsilon")
     )
-    torch.testing.assert_close(weights(SNR[T], "v", {"scale_v_pred_loss_like_noise_pred": True}), like_noise(SNR[T]))
+    torch.testing.assert_close(
+        weights(SNR[T], "v", {"scale_v_pred_loss_like_noise_pred": True}), like_noise(SNR[T])
+    )
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,6 @@
-"""Learning-rate schedules: golden points, the curves of diffusers, and warm-up in steps or as a part."""
+"""Learning-rate schedules: golden points, the curves of diffusers, and warm-up in steps or as a
+part.
+"""
 
 import math
 from pathlib import Path
@@ -17,7 +19,9 @@ from trainer.optimizers.lr_schedules import SCHEDULES, Course, Restarts
 
 
 def optimizer(*rates):
-    return torch.optim.SGD([{"params": [torch.nn.Parameter(torch.zeros(1))], "lr": rate} for rate in rates])
+    return torch.optim.SGD(
+        [{"params": [torch.nn.Parameter(torch.zeros(1))], "lr": rate} for rate in rates]
+    )
 
 
 def rates_of(schedule, steps):
@@ -42,7 +46,9 @@ def rates_of(schedule, steps):
 )
 def test_schedule_passes_through_its_golden_points(name, golden):
     course = Course(total=60, warmup=20, cycles=2, power=2.0)
-    assert [SCHEDULES[name](step, course) for step in range(0, 61, 10)] == pytest.approx(golden, abs=1e-6)
+    assert [SCHEDULES[name](step, course) for step in range(0, 61, 10)] == pytest.approx(
+        golden, abs=1e-6
+    )
 
 
 OF_DIFFUSERS = ("constant", "constant_with_warmup", "linear", "cosine", "cosine_with_restarts")
@@ -51,15 +57,22 @@ OF_DIFFUSERS = ("constant", "constant_with_warmup", "linear", "cosine", "cosine_
 @pytest.mark.parametrize("name", OF_DIFFUSERS)
 def test_schedule_is_that_of_diffusers(name):
     warmup = 0 if name == "constant" else 7
-    # sd-scripts and diffusers' own scripts give `cosine` no number of cycles: half of one is its default.
+    # sd-scripts and diffusers' own scripts give `cosine` no number of cycles: half of one is its
+    # default.
     cycles: Any = 0.5 if name == "cosine" else 3
-    theirs = get_scheduler(name, optimizer(1e-4), num_warmup_steps=warmup, num_training_steps=50, num_cycles=cycles)
+    theirs = get_scheduler(
+        name, optimizer(1e-4), num_warmup_steps=warmup, num_training_steps=50, num_cycles=cycles
+    )
     ours = scheduler(optimizer(1e-4), name, Course(50, warmup, cycles=3))
-    assert rates_of(ours, 50) == [pytest.approx(rates, rel=1e-9, abs=1e-15) for rates in rates_of(theirs, 50)]
+    assert rates_of(ours, 50) == [
+        pytest.approx(rates, rel=1e-9, abs=1e-15) for rates in rates_of(theirs, 50)
+    ]
 
 
 def test_polynomial_is_that_of_diffusers_but_for_its_end():
-    theirs = get_scheduler("polynomial", optimizer(1e-4), num_warmup_steps=5, num_training_steps=50, power=2.0)
+    theirs = get_scheduler(
+        "polynomial", optimizer(1e-4), num_warmup_steps=5, num_training_steps=50, power=2.0
+    )
     ours = scheduler(optimizer(1e-4), "polynomial", Course(50, 5, power=2.0))
     for mine, their in zip(rates_of(ours, 50), rates_of(theirs, 50), strict=True):
         assert mine == pytest.approx(their, abs=1e-7)
@@ -71,24 +84,41 @@ def test_polynomial_is_that_of_diffusers_but_for_its_end():
         ("inverse_sqrt", {}, {}),
         ("inverse_sqrt", {"timescale": 30}, {"timescale": 30}),
         ("cosine_with_min_lr", {"min_lr_rate": 0.1}, {"least": 0.1}),
-        ("cosine_with_min_lr", {"min_lr_rate": 0.1, "num_cycles": 1.5}, {"least": 0.1, "cycles": 3}),
-        ("warmup_stable_decay", {"num_decay_steps": 15}, {"decay": 15}),
-        ("warmup_stable_decay", {"num_decay_steps": 43, "min_lr_ratio": 0.2}, {"decay": 43, "least": 0.2}),
         (
-            "warmup_stable_decay", {"num_decay_steps": 20, "min_lr_ratio": 0.1, "num_cycles": 1.5},
+            "cosine_with_min_lr",
+            {"min_lr_rate": 0.1, "num_cycles": 1.5},
+            {"least": 0.1, "cycles": 3},
+        ),
+        ("warmup_stable_decay", {"num_decay_steps": 15}, {"decay": 15}),
+        (
+            "warmup_stable_decay",
+            {"num_decay_steps": 43, "min_lr_ratio": 0.2},
+            {"decay": 43, "least": 0.2},
+        ),
+        (
+            "warmup_stable_decay",
+            {"num_decay_steps": 20, "min_lr_ratio": 0.1, "num_cycles": 1.5},
             {"decay": 20, "least": 0.1, "cycles": 3},
         ),
         ("cosine_with_restarts", {"num_cycles": 4}, {"cycles": 4}),
     ],
-)  # fmt: skip
+)
 @pytest.mark.parametrize("warmup", [0, 7])
 def test_schedule_is_that_of_transformers(name, theirs, ours, warmup):
     from transformers import get_scheduler as get
 
-    made = get(name, optimizer(1e-4), num_warmup_steps=warmup, num_training_steps=50, scheduler_specific_kwargs=theirs)
+    made = get(
+        name,
+        optimizer(1e-4),
+        num_warmup_steps=warmup,
+        num_training_steps=50,
+        scheduler_specific_kwargs=theirs,
+    )
     mine = scheduler(optimizer(1e-4), name, Course(50, warmup, **ours))
     steps = 50 if name == "cosine_with_min_lr" else 55  # theirs swings up again behind the end
-    assert rates_of(mine, steps) == [pytest.approx(rates, rel=1e-9, abs=1e-15) for rates in rates_of(made, steps)]
+    assert rates_of(mine, steps) == [
+        pytest.approx(rates, rel=1e-9, abs=1e-15) for rates in rates_of(made, steps)
+    ]
 
 
 def test_warm_restarts_pass_through_their_golden_points():
@@ -106,14 +136,19 @@ def test_warm_restarts_pass_through_their_golden_points():
 def test_warm_restarts_without_numbers_are_cosine_with_restarts():
     course = Course(60, 0, cycles=3)
     found = [SCHEDULES["cosine_warm_restarts"](step, course) for step in range(60)]
-    assert found == pytest.approx([SCHEDULES["cosine_with_restarts"](step, course) for step in range(60)])
+    assert found == pytest.approx(
+        [SCHEDULES["cosine_with_restarts"](step, course) for step in range(60)]
+    )
 
 
 @settings(max_examples=100, deadline=None)
 @given(
-    total=st.integers(1, 400), cycles=st.integers(1, 7), steps=st.integers(0, 90), mult=st.floats(0.5, 3.0),
+    total=st.integers(1, 400),
+    cycles=st.integers(1, 7),
+    steps=st.integers(0, 90),
+    mult=st.floats(0.5, 3.0),
     step=st.integers(0, 450),
-)  # fmt: skip
+)
 def test_cycles_follow_each_other_without_gaps(total, cycles, steps, mult, step):
     course = Course(total, cycles=cycles, restarts=Restarts(steps, mult))
     k, place, length = course.cycle(step)
@@ -148,13 +183,19 @@ def test_every_group_keeps_its_own_rate():
     beyond=st.integers(0, 20),
 )
 def test_multiplier_stays_between_0_and_1_also_beyond_the_end(name, total, share, cycles, beyond):
-    course = Course(total, int(share * total), cycles, power=1.5, decay=total - int(share * total), least=0.1)
+    course = Course(
+        total, int(share * total), cycles, power=1.5, decay=total - int(share * total), least=0.1
+    )
     curve = [SCHEDULES[name](step, course) for step in range(total + beyond + 1)]
     assert all(-1e-12 <= rate <= 1.0 + 1e-12 and math.isfinite(rate) for rate in curve)
 
 
 @settings(max_examples=50, deadline=None)
-@given(name=st.sampled_from([n for n in SCHEDULES if n != "constant"]), total=st.integers(2, 300), data=st.data())
+@given(
+    name=st.sampled_from([n for n in SCHEDULES if n != "constant"]),
+    total=st.integers(2, 300),
+    data=st.data(),
+)
 def test_full_rate_is_reached_right_after_the_warmup(name, total, data):
     course = Course(total, data.draw(st.integers(0, total - 1)))
     assert SCHEDULES[name](course.warmup, course) == 1.0
@@ -162,13 +203,25 @@ def test_full_rate_is_reached_right_after_the_warmup(name, total, data):
 
 @pytest.mark.parametrize(
     ("given_as", "steps"),
-    [(82, 82), (0, 0), (0.0, 0), (100.0, 100), (0.05, 50), ("5%", 50), ("12.5 %", 125), (0.29, 290), ("100%", 1000)],
+    [
+        (82, 82),
+        (0, 0),
+        (0.0, 0),
+        (100.0, 100),
+        (0.05, 50),
+        ("5%", 50),
+        ("12.5 %", 125),
+        (0.29, 290),
+        ("100%", 1000),
+    ],
 )
 def test_warmup_is_read_as_steps_or_as_a_part(given_as, steps):
     assert warmup_steps(given_as, 1000) == steps
 
 
-@pytest.mark.parametrize("given_as", ["5", "five%", "5%%", "101%", "-1%", "nan%", -0.5, 1.5, math.nan, math.inf])
+@pytest.mark.parametrize(
+    "given_as", ["5", "five%", "5%%", "101%", "-1%", "nan%", -0.5, 1.5, math.nan, math.inf]
+)
 def test_unreadable_warmup_is_an_error(given_as):
     with pytest.raises(ConfigError, match="lr_warmup_steps"):
         warmup_steps(given_as, 1000)
@@ -205,10 +258,15 @@ def test_options_reach_the_schedule():
         ),
         40,
     )  # fmt: skip
-    expected = [SCHEDULES["warmup_stable_decay"](s, Course(40, 4, decay=10, least=0.5)) * 1e-4 for s in range(40)]
+    expected = [
+        SCHEDULES["warmup_stable_decay"](s, Course(40, 4, decay=10, least=0.5)) * 1e-4
+        for s in range(40)
+    ]
     assert [rates[0] for rates in found] == pytest.approx(expected)
     restarts = ("cycle_steps=10", "cycle_mult=2", "cycle_warmup=4", "gamma=0.5")
-    found = rates_of(made(lr_scheduler="cosine_warm_restarts", lr_warmup_steps=2, lr_scheduler_args=restarts), 40)
+    found = rates_of(
+        made(lr_scheduler="cosine_warm_restarts", lr_warmup_steps=2, lr_scheduler_args=restarts), 40
+    )
     course = Course(40, 2, restarts=Restarts(10, 2, 4, 0.5))
     expected = [SCHEDULES["cosine_warm_restarts"](s, course) * 1e-4 for s in range(40)]
     assert [rates[0] for rates in found] == pytest.approx(expected)
@@ -232,7 +290,9 @@ def test_schedule_of_any_class(path, args, theirs):
     assert rates_of(found, 40) == rates_of(theirs(optimizer(1e-4)), 40)
 
 
-@pytest.mark.parametrize("path", ["CosineAnnealingWarmRestarts", "MultiStepLR", "OneCycleLR", "ExponentialLR"])
+@pytest.mark.parametrize(
+    "path", ["CosineAnnealingWarmRestarts", "MultiStepLR", "OneCycleLR", "ExponentialLR"]
+)
 @pytest.mark.parametrize("step", [0, 1, 11, 25])
 def test_replayed_schedule_goes_on_as_the_first_one(path, step):
     args = {
@@ -255,18 +315,37 @@ def test_replayed_schedule_goes_on_as_the_first_one(path, step):
         ({"lr_scheduler": "linear", "lr_scheduler_timescale": 5}, "inverse_sqrt"),
         ({"lr_scheduler": "linear", "lr_scheduler_args": ("T_max=3",)}, "has no lr_scheduler_args"),
         ({"lr_scheduler": "warmup_stable_decay"}, "lr_decay_steps"),
-        ({"lr_scheduler": "warmup_stable_decay", "lr_decay_steps": 35, "lr_warmup_steps": 10}, "of 40 steps"),
-        ({"lr_scheduler": "warmup_stable_decay", "lr_decay_steps": "half"}, "lr_decay_steps = 'half'"),
-        ({"lr_scheduler": "cosine_warm_restarts", "lr_scheduler_args": ("cycles=3",)}, "cycle_steps, cycle_mult"),
-        ({"lr_scheduler": "cosine_warm_restarts", "lr_scheduler_args": ("gamma='x'",)}, "takes the numbers"),
-        ({"lr_scheduler": "cosine_warm_restarts", "lr_scheduler_args": ("gamma=2",)}, "gamma = 2 is out of range"),
         (
-            {"lr_scheduler": "cosine_warm_restarts", "lr_scheduler_args": ("cycle_steps=10", "cycle_warmup=10")},
+            {"lr_scheduler": "warmup_stable_decay", "lr_decay_steps": 35, "lr_warmup_steps": 10},
+            "of 40 steps",
+        ),
+        (
+            {"lr_scheduler": "warmup_stable_decay", "lr_decay_steps": "half"},
+            "lr_decay_steps = 'half'",
+        ),
+        (
+            {"lr_scheduler": "cosine_warm_restarts", "lr_scheduler_args": ("cycles=3",)},
+            "cycle_steps, cycle_mult",
+        ),
+        (
+            {"lr_scheduler": "cosine_warm_restarts", "lr_scheduler_args": ("gamma='x'",)},
+            "takes the numbers",
+        ),
+        (
+            {"lr_scheduler": "cosine_warm_restarts", "lr_scheduler_args": ("gamma=2",)},
+            "gamma = 2 is out of range",
+        ),
+        (
+            {
+                "lr_scheduler": "cosine_warm_restarts",
+                "lr_scheduler_args": ("cycle_steps=10", "cycle_warmup=10"),
+            },
             "a warm-up of 10 steps in a cycle of 10",
         ),
         (
             {
-                "lr_scheduler": "cosine_warm_restarts", "lr_scheduler_args": ("cycle_steps=10", "gamma=0.1"),
+                "lr_scheduler": "cosine_warm_restarts",
+                "lr_scheduler_args": ("cycle_steps=10", "gamma=0.1"),
                 "lr_scheduler_min_lr_ratio": 0.05,
             },
             "the peak of cycle 4",
@@ -277,7 +356,7 @@ def test_replayed_schedule_goes_on_as_the_first_one(path, step):
         ({"lr_scheduler_type": "CosineAnnealingLR"}, "T_max"),
         ({"lr_scheduler_type": "LinearLR", "lr_warmup_steps": 3}, "in the words of that class"),
     ],
-)  # fmt: skip
+)
 def test_what_does_not_fit_together_is_an_error(others, words):
     with pytest.raises(ConfigError) as caught:
         made(**others)

@@ -1,4 +1,6 @@
-"""Every optimizer with every schedule: a stopped run goes on bit by bit, and its plot shows the rates that it had."""
+"""Every optimizer with every schedule: a stopped run goes on bit by bit, and its plot shows the
+rates that it had.
+"""
 
 import json
 from pathlib import Path
@@ -18,14 +20,24 @@ STEPS, STOP = 24, 11
 COURSES = {
     **{name: {"lr_scheduler": name} for name in SCHEDULES},
     "constant_with_warmup": {"lr_scheduler": "constant_with_warmup", "lr_warmup_steps": 4},
-    "warmup_stable_decay": {"lr_scheduler": "warmup_stable_decay", "lr_warmup_steps": 3, "lr_decay_steps": 9},
+    "warmup_stable_decay": {
+        "lr_scheduler": "warmup_stable_decay",
+        "lr_warmup_steps": 3,
+        "lr_decay_steps": 9,
+    },
     "cosine_warm_restarts": {
         "lr_scheduler": "cosine_warm_restarts",
         "lr_scheduler_args": ("cycle_steps=7", "cycle_mult=1.5", "cycle_warmup=2", "gamma=0.7"),
     },
     "inverse_sqrt": {"lr_scheduler": "inverse_sqrt", "lr_warmup_steps": 5},
-    "MultiStepLR": {"lr_scheduler_type": "MultiStepLR", "lr_scheduler_args": ("milestones=[5, 15]",)},
-    "OneCycleLR": {"lr_scheduler_type": "OneCycleLR", "lr_scheduler_args": ("max_lr=1.0", "total_steps=30")},
+    "MultiStepLR": {
+        "lr_scheduler_type": "MultiStepLR",
+        "lr_scheduler_args": ("milestones=[5, 15]",),
+    },
+    "OneCycleLR": {
+        "lr_scheduler_type": "OneCycleLR",
+        "lr_scheduler_args": ("max_lr=1.0", "total_steps=30"),
+    },
 }
 EXTRA = {"torch.optim.RAdam": "torch.optim:RAdam", "torch.optim.Adagrad": "torch.optim:Adagrad"}
 
@@ -36,11 +48,19 @@ def begin(name, course):
     The first weight is large enough for states of 8 bits.
     """
     generator = torch.Generator().manual_seed(2)
-    weights = [torch.nn.Parameter(torch.randn(shape, generator=generator)) for shape in ((72, 64), (33,), (36, 2))]
+    weights = [
+        torch.nn.Parameter(torch.randn(shape, generator=generator))
+        for shape in ((72, 64), (33,), (36, 2))
+    ]
     weights[2].data.zero_()
     rate = 1.0 if optim.finds_its_rate(name) else 0.01
     options = tiny.options(
-        Path("model"), Path("out"), optimizer_type=name, learning_rate=rate, text_encoder_lr=rate, **course
+        Path("model"),
+        Path("out"),
+        optimizer_type=name,
+        learning_rate=rate,
+        text_encoder_lr=rate,
+        **course,
     )
     parts = {"unet": weights[:2], "text_encoder": weights[2:]}
     optimizer = optim.make(name, optim.groups(parts, {"unet": rate, "text_encoder": rate}), {})
@@ -48,12 +68,16 @@ def begin(name, course):
 
 
 def take(weights, optimizer, schedule, start, end):
-    """Take steps, with noise that depends on the step alone; return the rates that the plot shows of each."""
+    """Take steps, with noise that depends on the step alone; return the rates that the plot shows
+    of each.
+    """
     shown = []
     for step in range(start, end):
         generator = torch.Generator().manual_seed(step)
         for weight in weights:
-            weight.grad = (weight.detach() - 0.5) * 0.1 + torch.randn(weight.shape, generator=generator) * 0.01
+            weight.grad = (weight.detach() - 0.5) * 0.1 + torch.randn(
+                weight.shape, generator=generator
+            ) * 0.01
         shown.append([optim.step_size(group) for group in optimizer.param_groups])
         optimizer.step()
         schedule.step()
@@ -94,9 +118,13 @@ def test_stopped_run_goes_on_bit_by_bit_with_every_schedule(name):
         shown = take(weights, optimizer, schedule, 0, STEPS)
         again, others, resumed = stopped(name, course)
         assert again == shown
-        assert all(torch.equal(one, other) for one, other in zip(weights, others, strict=True)), course
+        assert all(torch.equal(one, other) for one, other in zip(weights, others, strict=True)), (
+            course
+        )
         with optim.in_use(optimizer), optim.in_use(resumed):
-            assert all(torch.equal(one, other) for one, other in zip(weights, others, strict=True)), course
+            assert all(
+                torch.equal(one, other) for one, other in zip(weights, others, strict=True)
+            ), course
         assert all(torch.isfinite(weight).all() for weight in weights)
         done += 1
     assert done >= (2 if "ScheduleFree" in name else 6)
@@ -111,7 +139,9 @@ def test_averaging_optimizers_refuse_a_schedule(name, course):
     assert "constant_with_warmup" in caught.value.hint
 
 
-@pytest.mark.parametrize("course", ["constant_with_warmup", "cosine_warm_restarts", "warmup_stable_decay"])
+@pytest.mark.parametrize(
+    "course", ["constant_with_warmup", "cosine_warm_restarts", "warmup_stable_decay"]
+)
 def test_dadaptsgd_refuses_a_rate_of_0(course):
     is_there("DAdaptSGD")
     with pytest.raises(ConfigError, match="DAdaptSGD cannot take a step at a rate of 0"):

@@ -1,4 +1,6 @@
-"""What a run takes is known before: from the headers of the model's files, and near what is then measured."""
+"""What a run takes is known before: from the headers of the model's files, and near what is then
+measured.
+"""
 
 import json
 import subprocess
@@ -22,7 +24,9 @@ def shapes(model) -> dict[str, tuple[int, ...]]:
 
 def test_numbers_of_stable_diffusion_1_are_those_of_its_structure():
     with torch.device("meta"):
-        unet = UNet2DConditionModel.from_config(UNet2DConditionModel.load_config(str(sd.CONFIGS / "unet")))
+        unet = UNet2DConditionModel.from_config(
+            UNet2DConditionModel.load_config(str(sd.CONFIGS / "unet"))
+        )
         vae = AutoencoderKL.from_config(AutoencoderKL.load_config(str(sd.CONFIGS / "vae")))
         text = CLIPTextModel(CLIPTextConfig.from_pretrained(sd.CONFIGS, subfolder="text_encoder"))
     assert model_shapes.anatomy(shapes(unet), shapes(text), shapes(vae)) == model_shapes.SD1
@@ -60,7 +64,12 @@ def test_what_saves_memory_is_estimated_to_save_it():
         {"network_dim": 4},
     ):
         assert total(**less) < usual, less
-    for more in ({"train_batch_size": 4}, {"mixed_precision": "no"}, {"cache_latents": False}, {"random_crop": True}):
+    for more in (
+        {"train_batch_size": 4},
+        {"mixed_precision": "no"},
+        {"cache_latents": False},
+        {"random_crop": True},
+    ):
         assert total(**more) > usual, more
     assert memory.estimate(TrainOptions(), (1024, 1024), None).bytes > usual
 
@@ -105,20 +114,24 @@ print(json.dumps([int(peak) * 1024, estimate.bytes, {s.name: s.bytes for s in es
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the peak is read from /proc")
 def test_estimate_is_near_the_measured_peak(tmp_path):
-    """A model of a size between the stand-in and the real one, so that the activations weigh in the sum."""
+    """A model of a size between the stand-in and the real one, so that the activations weigh in the
+    sum.
+    """
     base = tiny.save_pipeline(tmp_path / "model")
     unet = UNet2DConditionModel(
-        sample_size=32, block_out_channels=(32, 64, 64, 64), cross_attention_dim=random_base.WIDTH, attention_head_dim=8,
-        norm_num_groups=32,
+        sample_size=32, block_out_channels=(32, 64, 64, 64), cross_attention_dim=random_base.WIDTH,
+        attention_head_dim=8, norm_num_groups=32,
     )  # fmt: skip
     unet.save_pretrained(base / "unet")
     tiny.save_pictures(tmp_path / "data" / "1_sks", [(256, 256)] * 4)
     options = {
-        "pretrained_model_name_or_path": str(base), "output_dir": str(tmp_path / "out"), "resolution": 256,
-        "train_batch_size": 4, "max_train_epochs": 1, "mixed_precision": "no", "save_every_n_epochs": 0,
-        "save_precision": "float", "learning_rate": 0.01, "text_encoder_lr": 0.01, "save_state": False,
+        "pretrained_model_name_or_path": str(base), "output_dir": str(tmp_path / "out"),
+        "resolution": 256, "train_batch_size": 4, "max_train_epochs": 1, "mixed_precision": "no",
+        "save_every_n_epochs": 0, "save_precision": "float", "learning_rate": 0.01,
+        "text_encoder_lr": 0.01, "save_state": False,
     }  # fmt: skip
-    # Freed memory goes back at once, as it does on a GPU: the peak is what is used and not what the allocator keeps.
+    # Freed memory goes back at once, as it does on a GPU: the peak is what is used and not what the
+    # allocator keeps.
     environment = {
         "MALLOC_MMAP_THRESHOLD_": "65536",
         "MALLOC_TRIM_THRESHOLD_": "65536",

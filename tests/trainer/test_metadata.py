@@ -1,4 +1,6 @@
-"""What a LoRA file says: sd-scripts' keys and hashes, and nothing about the machine or the person."""
+"""What a LoRA file says: sd-scripts' keys and hashes, and nothing about the machine or the
+person.
+"""
 
 import hashlib
 import json
@@ -31,23 +33,33 @@ from trainer.files.metadata import (
 
 # The keys that sd-scripts writes in full mode and with folders, but for its own commit.
 ALWAYS = """
-session_id training_started_at output_name learning_rate text_encoder_lr unet_lr num_train_images num_validation_images
-num_reg_images num_batches_per_epoch num_epochs gradient_checkpointing gradient_accumulation_steps max_train_steps
-lr_warmup_steps lr_scheduler network_module network_dim network_alpha network_dropout mixed_precision full_fp16 v2
-base_model_version clip_skip max_token_length cache_latents seed lowram noise_offset multires_noise_iterations
-multires_noise_discount adaptive_noise_scale zero_terminal_snr training_comment optimizer max_grad_norm
-caption_dropout_rate caption_dropout_every_n_epochs caption_tag_dropout_rate face_crop_aug_range prior_loss_weight
-min_snr_gamma scale_weight_norms ip_noise_gamma debiased_estimation noise_offset_random_strength
-ip_noise_gamma_random_strength loss_type huber_schedule huber_scale huber_c fp8_base fp8_base_unet validation_seed
-validation_split max_validation_steps validate_every_n_epochs validate_every_n_steps resize_interpolation
-batch_size_per_device total_batch_size resolution color_aug flip_aug random_crop shuffle_caption enable_bucket
-bucket_no_upscale min_bucket_reso max_bucket_reso keep_tokens dataset_dirs reg_dataset_dirs tag_frequency bucket_info
+session_id training_started_at output_name learning_rate text_encoder_lr unet_lr num_train_images
+num_validation_images num_reg_images num_batches_per_epoch num_epochs gradient_checkpointing
+gradient_accumulation_steps max_train_steps lr_warmup_steps lr_scheduler network_module network_dim
+network_alpha network_dropout mixed_precision full_fp16 v2 base_model_version clip_skip
+max_token_length cache_latents seed lowram noise_offset multires_noise_iterations
+multires_noise_discount adaptive_noise_scale zero_terminal_snr training_comment optimizer
+max_grad_norm caption_dropout_rate caption_dropout_every_n_epochs caption_tag_dropout_rate
+face_crop_aug_range prior_loss_weight min_snr_gamma scale_weight_norms ip_noise_gamma
+debiased_estimation noise_offset_random_strength ip_noise_gamma_random_strength loss_type
+huber_schedule huber_scale huber_c fp8_base fp8_base_unet validation_seed validation_split
+max_validation_steps validate_every_n_epochs validate_every_n_steps resize_interpolation
+batch_size_per_device total_batch_size resolution color_aug flip_aug random_crop shuffle_caption
+enable_bucket bucket_no_upscale min_bucket_reso max_bucket_reso keep_tokens dataset_dirs
+reg_dataset_dirs tag_frequency bucket_info
 sd_model_name
 """.split()
 
 SUBSETS = (
-    SubsetFacts("/home/alice/photos/train/10_sks girl", 10, 2, captions=("sks girl, Solo, smile", "sks girl,solo")),
-    SubsetFacts("C:\\Users\\alice\\reg\\1_girl", 1, 3, is_reg=True, captions=("girl", "girl", "girl")),
+    SubsetFacts(
+        "/home/alice/photos/train/10_sks girl",
+        10,
+        2,
+        captions=("sks girl, Solo, smile", "sks girl,solo"),
+    ),
+    SubsetFacts(
+        "C:\\Users\\alice\\reg\\1_girl", 1, 3, is_reg=True, captions=("girl", "girl", "girl")
+    ),
 )
 FACTS = RunFacts(
     options={
@@ -121,11 +133,17 @@ def test_facts_and_options_stand_under_their_keys():
 
 def test_vae_of_its_own_is_named():
     said = run_metadata(replace(FACTS, vae=BaseFacts("D:\\vae\\soft.pt", "1", "2")))
-    assert (said["ss_vae_name"], said["ss_vae_hash"], said["ss_new_vae_hash"]) == ("soft.pt", "1", "2")
+    assert (said["ss_vae_name"], said["ss_vae_hash"], said["ss_new_vae_hash"]) == (
+        "soft.pt",
+        "1",
+        "2",
+    )
 
 
 def test_no_directory_and_no_user_is_written():
-    said = final_metadata(tensors(8), replace(FACTS, vae=BaseFacts("~/alice/vae.safetensors")), SAVE)
+    said = final_metadata(
+        tensors(8), replace(FACTS, vae=BaseFacts("~/alice/vae.safetensors")), SAVE
+    )
     for key, text in said.items():
         assert "alice" not in text, key
         assert "home" not in text, key
@@ -150,7 +168,10 @@ def test_base_name_is_the_last_part_on_any_system(path, name):
 
 
 def test_tags_are_counted_without_case_and_repeats():
-    assert tag_frequency(SUBSETS) == {"10_sks girl": {"sks girl": 2, "solo": 2, "smile": 1}, "1_girl": {"girl": 3}}
+    assert tag_frequency(SUBSETS) == {
+        "10_sks girl": {"sks girl": 2, "solo": 2, "smile": 1},
+        "1_girl": {"girl": 3},
+    }
     assert json.loads(run_metadata(FACTS)["ss_tag_frequency"]) == tag_frequency(SUBSETS)
 
 
@@ -176,14 +197,19 @@ def test_folders_of_one_name_are_all_listed_under_one_name_each():
 
 def test_buckets_are_numbered_in_the_order_of_their_sizes():
     assert json.loads(run_metadata(FACTS)["ss_bucket_info"]) == {
-        "buckets": {"0": {"resolution": [384, 640], "count": 10}, "1": {"resolution": [512, 512], "count": 30}},
+        "buckets": {
+            "0": {"resolution": [384, 640], "count": 10},
+            "1": {"resolution": [512, 512], "count": 30},
+        },
         "mean_img_ar_error": 0.25,
     }
 
 
 def test_rarest_tags_are_left_out_and_counted_when_there_are_too_many():
     rare = tuple(f'"quoted" 写真 {i}' for i in range(30_000))
-    said = run_metadata(replace(FACTS, subsets=(SubsetFacts("1_x", 1, 1, captions=("often, often", *rare)),)))
+    said = run_metadata(
+        replace(FACTS, subsets=(SubsetFacts("1_x", 1, 1, captions=("often, often", *rare)),))
+    )
     kept = json.loads(said["ss_tag_frequency"])["1_x"]
     assert kept["often"] == 2
     assert len(kept) + int(said["ss_tag_frequency_left_out"]) == 30_001
@@ -202,7 +228,10 @@ def test_model_hash_is_that_of_all_behind_the_header_of_the_final_file():
     behind = file[8 + int.from_bytes(file[:8], "little") :]
     assert said["sshs_model_hash"] == hashlib.sha256(behind).hexdigest()
     # float32 0, 1, 2, ... behind the alpha: the same on every machine.
-    assert said["sshs_model_hash"] == "da9b718543f9be7f149fcfe644d698596010386f1252b4e31731b7c55d5ffd88"
+    assert (
+        said["sshs_model_hash"]
+        == "da9b718543f9be7f149fcfe644d698596010386f1252b4e31731b7c55d5ffd88"
+    )
 
 
 def test_legacy_hash_is_that_of_the_file_with_its_own_keys_alone():
@@ -218,7 +247,9 @@ def test_hashes_of_a_tiny_file_are_defined():
 
 
 def test_other_keys_do_not_change_the_hashes():
-    assert sshs_hashes(tensors(), {"ss_a": "1"}) == sshs_hashes(tensors(), {"ss_a": "1", "modelspec.title": "x"})
+    assert sshs_hashes(tensors(), {"ss_a": "1"}) == sshs_hashes(
+        tensors(), {"ss_a": "1", "modelspec.title": "x"}
+    )
 
 
 def test_checkpoint_hashes_are_those_of_a_window_and_of_all(tmp_path):

@@ -1,4 +1,6 @@
-"""Which layers a network adapts, in which block they lie and how many numbers they get: by names and shapes alone."""
+"""Which layers a network adapts, in which block they lie and how many numbers they get: by names
+and shapes alone.
+"""
 
 import hashlib
 from collections import Counter
@@ -25,7 +27,9 @@ from trainer.plan import memory, model_shapes
 
 def of_config(folder):
     with torch.device("meta"):
-        return UNet2DConditionModel.from_config(UNet2DConditionModel.load_config(str(folder / "unet")))
+        return UNet2DConditionModel.from_config(
+            UNet2DConditionModel.load_config(str(folder / "unet"))
+        )
 
 
 def sd1() -> Parts:
@@ -34,7 +38,9 @@ def sd1() -> Parts:
 
 def adapted(parts: Parts) -> dict[str, str]:
     name = names.original if parts.family == "sdxl" else names.plain
-    return {name(path): path for path in names.unet_modules(parts.unet)} | convolutions.targets(parts)
+    return {name(path): path for path in names.unet_modules(parts.unet)} | convolutions.targets(
+        parts
+    )
 
 
 def digest(found) -> str:
@@ -46,7 +52,9 @@ def test_locon_of_stable_diffusion_1_has_the_published_names():
     found = adapted(parts)
     assert (len(found), digest(found)) == (278, "620b9a8905915e25")
     kinds = Counter(
-        "3x3" if getattr(m := parts.unet.get_submodule(path), "kernel_size", None) == (3, 3) else type(m).__name__
+        "3x3"
+        if getattr(m := parts.unet.get_submodule(path), "kernel_size", None) == (3, 3)
+        else type(m).__name__
         for path in convolutions.targets(parts).values()
     )
     assert kinds == {"3x3": 50, "Linear": 22, "Conv2d": 14}
@@ -100,7 +108,11 @@ def said(*args, module="networks.lora") -> NetworkArgs:
 def test_courses_of_weights_are_those_of_sd_scripts():
     args = said("down_lr_weight=sine", "up_lr_weight=reverse_linear+.5")
     found = blocks.weights(args, 12)
-    assert found[0] == 0 and found[11] == pytest.approx(1) and found[6] == pytest.approx(0.7557495743542583)
+    assert (
+        found[0] == 0
+        and found[11] == pytest.approx(1)
+        and found[6] == pytest.approx(0.7557495743542583)
+    )
     assert found[12:15] == pytest.approx((1, 1.5, 0.5 + 10 / 11))
     of_sdxl = blocks.weights(said("mid_lr_weight=.5,.6,.7"), 9)
     assert of_sdxl == (*(1.0,) * 10, 0.5, 0.6, 0.7, *(1.0,) * 10)
@@ -143,11 +155,17 @@ def test_assumed_model_has_the_layers_of_stable_diffusion_1():
     assert Counter(found) == Counter(layers.stable_diffusion_1()["unet"])
     plain = Ranks(NetworkArgs(), 32, 16, 12)
     assert layers.numbers(found, plain) == 32 * model_shapes.SD1.lora_unet
-    assert layers.numbers(model_shapes.SD1.layers["text_encoder"], plain) == 32 * model_shapes.SD1.lora_text
+    assert (
+        layers.numbers(model_shapes.SD1.layers["text_encoder"], plain)
+        == 32 * model_shapes.SD1.lora_text
+    )
 
 
 def test_both_layouts_of_one_model_have_the_same_layers(model, tmp_path):
-    folder, file = model_shapes.read(str(model)), model_shapes.read(str(tiny.save_checkpoint(tmp_path)))
+    folder, file = (
+        model_shapes.read(str(model)),
+        model_shapes.read(str(tiny.save_checkpoint(tmp_path))),
+    )
     assert folder is not None and file is not None
     for part, own in folder.layers.items():
         assert Counter(own) == Counter(file.layers[part])
@@ -156,7 +174,9 @@ def test_both_layouts_of_one_model_have_the_same_layers(model, tmp_path):
 def test_moving_average_and_whole_changes_are_in_the_estimate():
     def shares(**others) -> dict[str, float]:
         options = TrainOptions(mixed_precision="no", text_encoder_lr=0.0, **others)
-        return {share.name: share.bytes for share in memory.estimate(options, (512, 512), None).shares}
+        return {
+            share.name: share.bytes for share in memory.estimate(options, (512, 512), None).shares
+        }
 
     assert shares(ema_decay=0.99)["LoRA"] == shares()["LoRA"] * 20 / 16
     assert "changes of layers" not in shares()

@@ -1,4 +1,6 @@
-"""Each kind of network adds what its file says, to peft and to the arithmetic of the programs that read it."""
+"""Each kind of network adds what its file says, to peft and to the arithmetic of the programs that
+read it.
+"""
 
 import json
 import math
@@ -27,7 +29,8 @@ from trainer.run import train
 
 # The text encoder and the UNet's middle: with its other blocks the same is tested, and for longer.
 MIDDLE = ("down_lr_weight=zeros", "up_lr_weight=zeros")
-# name -> module, rank, arguments. The layers of the stand-in have 8 to 64 channels: rank 1 is low there.
+# name -> module, rank, arguments. The layers of the stand-in have 8 to 64 channels: rank 1 is low
+# there.
 KINDS = {
     "locon": ("networks.lora", 4, ("conv_dim=2", "conv_alpha=1")),
     "rslora": ("networks.lora", 4, ("rs_lora=True",)),
@@ -45,7 +48,9 @@ NAME = "lora_unet_mid_block_attentions_0_transformer_blocks_0_attn1_to_q"
 def options_of(kind, model, out, **others):
     module, dim, args = KINDS[kind]
     own = {"network_module": module, "network_dim": dim, "network_alpha": 3.0, **others}
-    return tiny.options(model, out, **{**own, "network_args": (*MIDDLE, *others.get("network_args", args))})
+    return tiny.options(
+        model, out, **{**own, "network_args": (*MIDDLE, *others.get("network_args", args))}
+    )
 
 
 def attached(options):
@@ -177,9 +182,17 @@ def test_keys_of_files_are_those_that_programs_read(trained):
     convolution = "lora_unet_mid_block_resnets_0_conv1"
     assert keys("locon", convolution) == {"alpha", "lora_down.weight", "lora_up.weight"}
     assert keys("dora") == {"alpha", "lora_down.weight", "lora_up.weight", "dora_scale"}
-    assert keys("loha", convolution) == {"alpha", "hada_w1_a", "hada_w1_b", "hada_w2_a", "hada_w2_b"}
+    assert keys("loha", convolution) == {
+        "alpha",
+        "hada_w1_a",
+        "hada_w1_b",
+        "hada_w2_a",
+        "hada_w2_b",
+    }
     assert keys("lokr whole") == {"alpha", "lokr_w1", "lokr_w2"}
-    assert keys("lokr") == {"alpha", "lokr_w1", "lokr_w2_a", "lokr_w2_b"} or "lokr_w1_a" in keys("lokr")
+    assert keys("lokr") == {"alpha", "lokr_w1", "lokr_w2_a", "lokr_w2_b"} or "lokr_w1_a" in keys(
+        "lokr"
+    )
     shapes = lora.kohya_tensors(trained("locon").lora, torch.float16)
     assert shapes[f"{convolution}.lora_down.weight"].shape == (2, 8, 3, 3)
     assert shapes[f"{convolution}.lora_up.weight"].shape == (8, 2, 1, 1)
@@ -199,11 +212,14 @@ def test_whole_matrices_of_lokr_have_the_scale_1_that_every_program_takes(model,
     assert {module.scale for module in network.modules} == {1.0}
 
 
-# ---- DoRA -----------------------------------------------------------------------------------------------------------
+# ---- DoRA
+# --------------------------------------------------------------------------------------------------
 
 
 def as_comfyui(weight, delta, scale):
-    """What ComfyUI does: the axis by the shape, and on the output axis the norm of the base alone."""
+    """What ComfyUI does: the axis by the shape, and on the output axis the norm of the base
+    alone.
+    """
     whole = weight + delta
     if scale.shape[0] == weight.shape[0]:
         norm = weight.flatten(1).norm(dim=1).view(-1, *[1] * (weight.ndim - 1))
@@ -227,12 +243,20 @@ def test_programs_make_the_trained_layer_of_dora_scale(trained, reader):
         base = module.layer.get_base_layer()
         own, inputs = read[module.name], base.weight.shape[1]
         assert own[decompose.SCALE].shape == (1, inputs, *[1] * (base.weight.ndim - 2))
-        theirs = reader(base.weight.detach(), lora.file_delta(own).float().view_as(base.weight), own[decompose.SCALE])
-        assert torch.allclose(theirs, merged.weight(own, base.weight.detach()).float(), rtol=1e-4, atol=1e-6)
+        theirs = reader(
+            base.weight.detach(),
+            lora.file_delta(own).float().view_as(base.weight),
+            own[decompose.SCALE],
+        )
+        assert torch.allclose(
+            theirs, merged.weight(own, base.weight.detach()).float(), rtol=1e-4, atol=1e-6
+        )
         # The layer's answers to unit inputs are the columns of its weight.
         if base.weight.ndim == 2:
             with torch.no_grad():
-                columns = module.layer.eval()(torch.eye(inputs)) - (0 if base.bias is None else base.bias)
+                columns = module.layer.eval()(torch.eye(inputs)) - (
+                    0 if base.bias is None else base.bias
+                )
             assert torch.allclose(columns.T, theirs, rtol=1e-3, atol=1e-5)
 
 
@@ -255,7 +279,10 @@ def test_magnitude_takes_a_gradient_and_its_norm_none(model, tmp_path):
 def test_magnitudes_are_not_rounded_by_the_files_precision(trained):
     tensors = lora.kohya_tensors(trained("dora").lora, torch.bfloat16)
     kinds = {key.partition(".")[2]: tensor.dtype for key, tensor in tensors.items()}
-    assert kinds["dora_scale"] == kinds["alpha"] == torch.float32 and kinds["lora_up.weight"] == torch.bfloat16
+    assert (
+        kinds["dora_scale"] == kinds["alpha"] == torch.float32
+        and kinds["lora_up.weight"] == torch.bfloat16
+    )
 
 
 def test_network_that_is_switched_off_is_the_base(trained, model):
@@ -269,7 +296,8 @@ def test_network_that_is_switched_off_is_the_base(trained, model):
             module.layer._disable_adapters = False
 
 
-# ---- blocks and rates -----------------------------------------------------------------------------------------------
+# ---- blocks and rates
+# -----------------------------------------------------------------------------------------------
 
 DIMS = "block_dims=" + ",".join(str(n % 3 + 1) for n in range(24)) + ",0"
 ALPHAS = "block_alphas=" + ",".join(str(n % 2 + 1) for n in range(25))
@@ -279,13 +307,19 @@ def saved(network, path, form):
     if form == "kohya":
         save_file(lora.kohya_tensors(network, torch.float32), path)
     else:
-        save_file(lora.diffusers_tensors(network, torch.float32), path, metadata=lora.diffusers_metadata(network))
+        save_file(
+            lora.diffusers_tensors(network, torch.float32),
+            path,
+            metadata=lora.diffusers_metadata(network),
+        )
     return path
 
 
 @pytest.mark.parametrize(("form", "args"), [("kohya", ()), ("diffusers", (ALPHAS,))])
 def test_diffusers_loads_ranks_by_block_and_convolutions(model, tmp_path, form, args):
-    options = tiny.options(model, tmp_path, network_args=(DIMS, *args, "conv_dim=2", "mid_lr_weight=0"))
+    options = tiny.options(
+        model, tmp_path, network_args=(DIMS, *args, "conv_dim=2", "mid_lr_weight=0")
+    )
     parts, network = attached(options)
     disturb(network)
     names = {m.name for m in network.modules}
@@ -305,7 +339,9 @@ def test_diffusers_loads_ranks_by_block_and_convolutions(model, tmp_path, form, 
 
 
 def test_alphas_that_diffusers_would_lose_are_proven_by_arithmetic(data, model, tmp_path):
-    """A guard: where diffusers keeps them one day, this fails and the exception in the proof can go."""
+    """A guard: where diffusers keeps them one day, this fails and the exception in the proof can
+    go.
+    """
     options = tiny.options(model, tmp_path, network_args=(ALPHAS, "down_lr_weight=zeros"))
     made = setup.assemble(options, planned(data, options), setup.load_parts(options))
     path = saved(disturb(made.lora), tmp_path / "lora.safetensors", "kohya")
@@ -323,7 +359,11 @@ def test_alphas_that_diffusers_would_lose_are_proven_by_arithmetic(data, model, 
     ("family", "module", "args"),
     [
         ("sdxl", "networks.lora", ("conv_dim=2", "mid_lr_weight=1,0,1", "dora_wd=False")),
-        ("sdxl", "networks.loha", ("conv_dim=2", "down_lr_weight=" + ",".join("0" * 9), "dora_wd=True")),
+        (
+            "sdxl",
+            "networks.loha",
+            ("conv_dim=2", "down_lr_weight=" + ",".join("0" * 9), "dora_wd=True"),
+        ),
         ("sd2", "networks.lora", ("conv_dim=2", "rs_lora=True", "up_lr_weight=zeros")),
         ("sd2", "networks.lora", ("dora_wd=True", "up_lr_weight=zeros")),
     ],
@@ -335,9 +375,13 @@ def test_other_families_have_the_same_networks(data, tmp_path, family, module, a
     disturb(made.lora)
     assert any(m.rank.dim == 2 for m in made.lora.modules) == ("conv_dim=2" in args)
     if family == "sdxl":
-        assert all(name.startswith(("lora_unet_input", "lora_unet_middle", "lora_unet_output", "lora_te")) for name in
-                   (m.name for m in made.lora.modules))  # fmt: skip
-        absent = "lora_unet_middle_block_1_" if module == "networks.lora" else "lora_unet_input_blocks_"
+        assert all(
+            name.startswith(("lora_unet_input", "lora_unet_middle", "lora_unet_output", "lora_te"))
+            for name in (m.name for m in made.lora.modules)
+        )
+        absent = (
+            "lora_unet_middle_block_1_" if module == "networks.lora" else "lora_unet_input_blocks_"
+        )
         assert not any(m.name.startswith(absent) for m in made.lora.modules)
     path = tmp_path / "x.safetensors"
     save_file(made.family.as_kohya(lora.kohya_tensors(made.lora, torch.float16)), path)
@@ -352,15 +396,30 @@ def rates_of(made):
 def test_blocks_and_second_factors_have_rates_of_their_own(data, model, tmp_path):
     down = "down_lr_weight=" + ",".join(["1"] * 11) + ",0.5"
     args = (down, "up_lr_weight=zeros", "loraplus_lr_ratio=16", "loraplus_text_encoder_lr_ratio=4")
-    options = tiny.options(model, tmp_path, network_args=args, lr_scheduler="constant", text_encoder_lr=1e-3)
+    options = tiny.options(
+        model, tmp_path, network_args=args, lr_scheduler="constant", text_encoder_lr=1e-3
+    )
     made = setup.assemble(options, planned(data, options), setup.load_parts(options))
     rates = rates_of(made)
-    assert rates["unet_block2"] == pytest.approx(1e-2) and rates["unet_block2_plus"] == pytest.approx(16e-2)
-    assert rates["text_encoder"] == pytest.approx(1e-3) and rates["text_encoder_plus"] == pytest.approx(4e-3)
-    assert not any(int(name.split("block")[1].split("_")[0]) > 12 for name in rates if "block" in name)
+    assert rates["unet_block2"] == pytest.approx(1e-2) and rates[
+        "unet_block2_plus"
+    ] == pytest.approx(16e-2)
+    assert rates["text_encoder"] == pytest.approx(1e-3) and rates[
+        "text_encoder_plus"
+    ] == pytest.approx(4e-3)
+    assert not any(
+        int(name.split("block")[1].split("_")[0]) > 12 for name in rates if "block" in name
+    )
     grouped = [p for group in made.optimizer.param_groups for p in group["params"]]
-    assert {id(p) for p in grouped} == {id(p) for p in made.lora.parameters()} and len(grouped) == len(set(grouped))
-    plus = {id(p) for g in made.optimizer.param_groups if g["name"].endswith("plus") for p in g["params"]}
+    assert {id(p) for p in grouped} == {id(p) for p in made.lora.parameters()} and len(
+        grouped
+    ) == len(set(grouped))
+    plus = {
+        id(p)
+        for g in made.optimizer.param_groups
+        if g["name"].endswith("plus")
+        for p in g["params"]
+    }
     assert plus == {id(m.up) for m in made.lora.modules}
 
 
@@ -376,7 +435,8 @@ def test_optimizer_of_one_step_size_refuses_rates_in_the_plan(data, options):
         planned(data, wrong)
 
 
-# ---- dropout --------------------------------------------------------------------------------------------------------
+# ---- dropout
+# --------------------------------------------------------------------------------------------------
 
 
 def test_ranks_are_dropped_for_a_picture_and_what_is_kept_is_scaled_up():
@@ -400,7 +460,8 @@ def test_module_is_dropped_whole():
     assert 70 < sum(kept) < 130
 
 
-# ---- runs -----------------------------------------------------------------------------------------------------------
+# ---- runs
+# --------------------------------------------------------------------------------------------------
 
 RUNS: dict[str, dict[str, Any]] = {
     "dora": {
@@ -408,11 +469,16 @@ RUNS: dict[str, dict[str, Any]] = {
         "ema_decay": 0.9,
     },
     "loha": {"network_args": ("module_dropout=0.2", "rank_dropout=0.1"), "scale_weight_norms": 0.5},
-    "lokr": {"network_args": ("loraplus_lr_ratio=2", "mid_lr_weight=.5"), "mixed_precision": "bf16"},
+    "lokr": {
+        "network_args": ("loraplus_lr_ratio=2", "mid_lr_weight=.5"),
+        "mixed_precision": "bf16",
+    },
 }
 
 
-@pytest.mark.parametrize("kind", ["dora", *(pytest.param(k, marks=pytest.mark.slow) for k in ("loha", "lokr"))])
+@pytest.mark.parametrize(
+    "kind", ["dora", *(pytest.param(k, marks=pytest.mark.slow) for k in ("loha", "lokr"))]
+)
 def test_stopped_run_goes_on_bit_by_bit(data, model, tmp_path, kind):
     def run_of(folder):
         short = {"max_train_steps": 3, "save_every_n_epochs": 0, "save_every_n_steps": 2}
@@ -439,28 +505,41 @@ def test_file_tells_its_network(data, model, tmp_path):
 
 
 def test_norms_of_whole_changes_are_held(data, model, tmp_path):
-    options = options_of("loha", model, tmp_path, scale_weight_norms=0.01, max_train_steps=2, learning_rate=0.5)
+    options = options_of(
+        "loha", model, tmp_path, scale_weight_norms=0.01, max_train_steps=2, learning_rate=0.5
+    )
     made = setup.assemble(options, planned(data, options), setup.load_parts(options))
     logs = list(loop.steps(made))
-    norms = [float(d.norm()) for d in lora.deltas(lora.kohya_tensors(made.lora, torch.float32)).values()]
+    norms = [
+        float(d.norm()) for d in lora.deltas(lora.kohya_tensors(made.lora, torch.float32)).values()
+    ]
     assert max(norms) <= 0.01 * (1 + 1e-4)
     assert logs[-1].norms is not None and int(logs[-1].norms.scaled) > 0
 
 
 def test_average_of_the_weights_is_what_is_saved(data, model, tmp_path):
     options = tiny.options(
-        model, tmp_path, max_train_steps=4, ema_decay=0.3, network_train_text_encoder_only=True, save_every_n_epochs=0
+        model,
+        tmp_path,
+        max_train_steps=4,
+        ema_decay=0.3,
+        network_train_text_encoder_only=True,
+        save_every_n_epochs=0,
     )
     made = setup.assemble(options, planned(data, options), setup.load_parts(options))
     wanted = [p.detach().clone() for p in made.lora.parameters()]
     for n, _ in enumerate(loop.steps(made), 1):
         decay = min(0.3, (1 + n) / (10 + n))
         wanted = [
-            decay * mean + (1 - decay) * p.detach() for mean, p in zip(wanted, made.lora.parameters(), strict=True)
+            decay * mean + (1 - decay) * p.detach()
+            for mean, p in zip(wanted, made.lora.parameters(), strict=True)
         ]
     exact = [p.detach().clone() for p in made.lora.parameters()]
     with made.given():
-        assert all(torch.allclose(p, mean, atol=1e-7) for p, mean in zip(made.lora.parameters(), wanted, strict=True))
+        assert all(
+            torch.allclose(p, mean, atol=1e-7)
+            for p, mean in zip(made.lora.parameters(), wanted, strict=True)
+        )
         tensors = lora.kohya_tensors(made.lora, torch.float32)
     assert all(torch.equal(p, was) for p, was in zip(made.lora.parameters(), exact, strict=True))
     saved = load_file(whole(data, replace(options, output_dir=str(tmp_path / "run"))).files[-1])

@@ -7,7 +7,14 @@ import torch
 from diffusers import DDPMScheduler
 
 from datasetkit.core.errors import ConfigError
-from trainer.objective.noise import add_noise, noise_like, perturbed, timesteps, with_offset, with_pyramid
+from trainer.objective.noise import (
+    add_noise,
+    noise_like,
+    perturbed,
+    timesteps,
+    with_offset,
+    with_pyramid,
+)
 from trainer.objective.noise_schedule import alphas_cumprod, signal_and_noise, snr
 
 AB = alphas_cumprod()
@@ -35,11 +42,15 @@ def test_schedule_and_mixing_are_those_of_diffusers():
     assert AB.dtype == torch.float32
     torch.testing.assert_close(AB, theirs.alphas_cumprod, rtol=1e-4, atol=0)
     z, eps, t = pictures(3), pictures(3).flip(0), torch.tensor([0, 500, 999])
-    torch.testing.assert_close(add_noise(z, eps, t, AB), theirs.add_noise(z, eps, t), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(
+        add_noise(z, eps, t, AB), theirs.add_noise(z, eps, t), rtol=1e-4, atol=1e-4
+    )
 
 
 def test_first_timestep_keeps_its_noise_in_bfloat16():
-    _, amount = signal_and_noise(AB, torch.tensor([0]), torch.zeros((1, 4, 8, 8), dtype=torch.bfloat16))
+    _, amount = signal_and_noise(
+        AB, torch.tensor([0]), torch.zeros((1, 4, 8, 8), dtype=torch.bfloat16)
+    )
     assert amount.dtype == torch.bfloat16
     assert amount.item() == pytest.approx(0.00085**0.5, rel=0.01)
 
@@ -56,7 +67,9 @@ def test_mixed_sample_has_unit_variance():
     [
         noise_like,
         lambda z, gs: timesteps(gs)[:, None],
-        lambda z, gs: with_offset(torch.zeros_like(z), z, gs, 0.1, adaptive=0.05, random_strength=True),
+        lambda z, gs: with_offset(
+            torch.zeros_like(z), z, gs, 0.1, adaptive=0.05, random_strength=True
+        ),
         lambda z, gs: with_pyramid(noise_like(z, gs), gs, 6),
         lambda z, gs: perturbed(torch.zeros_like(z), gs, 0.1, random_strength=True),
     ],

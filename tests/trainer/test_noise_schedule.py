@@ -60,7 +60,9 @@ def test_every_sampler_begins_at_the_last_timestep(sampler):
     from types import SimpleNamespace
 
     run = SimpleNamespace(
-        options=SimpleNamespace(zero_terminal_snr=True), prediction="v", place=SimpleNamespace(device="cpu")
+        options=SimpleNamespace(zero_terminal_snr=True),
+        prediction="v",
+        place=SimpleNamespace(device="cpu"),
     )
     prompt = SimpleNamespace(sampler=sampler, steps=10)
     made = sample._scheduler(run, prompt)  # type: ignore[arg-type]
@@ -73,14 +75,16 @@ def test_every_sampler_begins_at_the_last_timestep(sampler):
 @pytest.mark.filterwarnings("ignore:__array:DeprecationWarning")  # in diffusers, with numpy 2
 def test_a_model_of_velocity_trains_and_draws_with_it(data, model, tmp_path):
     options = tiny.options(
-        model, tmp_path, v_parameterization=True, zero_terminal_snr=True, min_timestep=999, min_snr_gamma=0.0,
-        max_train_steps=2, scale_v_pred_loss_like_noise_pred=False,
+        model, tmp_path, v_parameterization=True, zero_terminal_snr=True, min_timestep=999,
+        min_snr_gamma=0.0, max_train_steps=2, scale_v_pred_loss_like_noise_pred=False,
     )  # fmt: skip
     plan = make_plan(find_subsets(data, options)[0], options)
     run = setup.assemble(options, plan, setup.load_parts(options))
     assert run.alphas[-1] == 0
     assert all(0 < log.loss < 100 and log.gradient > 0 for log in loop.steps(run))
     for sampler in ("ddim", "euler_a"):
-        prompt = Prompt(text="sks", width=64, height=64, steps=3, sampler=sampler, seed=1, guidance=2.0)
+        prompt = Prompt(
+            text="sks", width=64, height=64, steps=3, sampler=sampler, seed=1, guidance=2.0
+        )
         (picture,) = sample.draw(run, [prompt])
         assert np.asarray(picture).std() > 0

@@ -27,7 +27,9 @@ def kernels(module):
 
 def test_norms_are_those_of_the_products():
     modules = [linear(0.3), linear(7.0, seed=1), conv()]
-    torch.testing.assert_close(delta_norms(modules), torch.tensor([0.3, 7.0, kernels(conv()).norm().item()]))
+    torch.testing.assert_close(
+        delta_norms(modules), torch.tensor([0.3, 7.0, kernels(conv()).norm().item()])
+    )
 
 
 def test_distances_are_those_of_the_products():
@@ -50,7 +52,11 @@ def test_module_over_the_maximum_gets_the_maximum_and_keeps_its_direction():
 
 
 def test_module_under_the_maximum_keeps_its_bits():
-    small, limit, untrained = linear(0.2), linear(0.999), Factors(torch.randn(4, 12), torch.zeros(9, 4), 1.0)
+    small, limit, untrained = (
+        linear(0.2),
+        linear(0.999),
+        Factors(torch.randn(4, 12), torch.zeros(9, 4), 1.0),
+    )
     modules = [small, limit, untrained]
     before = [(m.down.clone(), m.up.clone()) for m in modules]
     report = scale_weight_norms(modules, 1.0)

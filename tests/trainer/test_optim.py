@@ -68,7 +68,9 @@ def test_unknown_optimizer_names_the_nearest():
 )
 def test_missing_package_gives_the_pip_line(monkeypatch, name, module, package):
     for loaded in [
-        key for key in sys.modules if key.partition(".")[0] == module or key == "trainer.optimizers.prodigy"
+        key
+        for key in sys.modules
+        if key.partition(".")[0] == module or key == "trainer.optimizers.prodigy"
     ]:
         monkeypatch.delitem(sys.modules, loaded)
     monkeypatch.setitem(sys.modules, module, None)
@@ -89,13 +91,18 @@ def test_any_optimizer_can_be_named_by_its_path():
 
 def test_arguments_reach_the_optimizer():
     made = make("AdamW", both(5e-4, 1e-4), literal_args(["weight_decay=0.1", "betas=0.9,0.99"]))
-    assert [(g["name"], g["lr"], len(g["params"]), g["weight_decay"], g["betas"]) for g in made.param_groups] == [
+    assert [
+        (g["name"], g["lr"], len(g["params"]), g["weight_decay"], g["betas"])
+        for g in made.param_groups
+    ] == [
         ("unet", 5e-4, 3, 0.1, (0.9, 0.99)),
         ("text_encoder", 1e-4, 2, 0.1, (0.9, 0.99)),
     ]
 
 
-@pytest.mark.parametrize("arguments", [{"no_such": 1}, {"weight_decay": -1.0}, {"betas": (2.0, 2.0)}])
+@pytest.mark.parametrize(
+    "arguments", [{"no_such": 1}, {"weight_decay": -1.0}, {"betas": (2.0, 2.0)}]
+)
 def test_argument_that_the_optimizer_refuses_is_a_config_error(arguments):
     with pytest.raises(ConfigError, match=next(iter(arguments))):
         make("AdamW", both(), arguments)
@@ -108,7 +115,14 @@ def test_rate_among_the_arguments_is_an_error():
 
 
 def test_literals_are_read_as_such():
-    pairs = ["decouple=True", " d_coef = 2", "betas=.9,.99", "mode='a=b'", "growth_rate=1e-2", "beta3=None"]
+    pairs = [
+        "decouple=True",
+        " d_coef = 2",
+        "betas=.9,.99",
+        "mode='a=b'",
+        "growth_rate=1e-2",
+        "beta3=None",
+    ]
     assert literal_args(pairs) == {
         "decouple": True,
         "d_coef": 2,
@@ -119,7 +133,9 @@ def test_literals_are_read_as_such():
     }
 
 
-@pytest.mark.parametrize("pairs", [["a"], ["=1"], ["a="], ["a=true"], ["a=1", "a=2"], ["a b=1"], ["a=f()"]])
+@pytest.mark.parametrize(
+    "pairs", [["a"], ["=1"], ["a="], ["a=true"], ["a=1", "a=2"], ["a b=1"], ["a=f()"]]
+)
 def test_unreadable_argument_is_an_error_with_its_text(pairs):
     with pytest.raises(ConfigError, match=r"optimizer_args: '(a|=1)"):
         literal_args(pairs)
@@ -136,7 +152,9 @@ def test_nothing_to_train_is_an_error():
         both(0.0, 0.0)
 
 
-@pytest.mark.parametrize("name", ["DAdaptation", "dadaptlion", "Prodigy", "pytorch_optimizer.DAdaptAdan"])
+@pytest.mark.parametrize(
+    "name", ["DAdaptation", "dadaptlion", "Prodigy", "pytorch_optimizer.DAdaptAdan"]
+)
 def test_unequal_rates_are_refused_where_one_step_size_is_found(monkeypatch, name):
     # Even where the package is missing: the mistake is in the configuration.
     monkeypatch.setitem(sys.modules, "dadaptation", None)
@@ -195,7 +213,9 @@ def test_memory_of_every_named_optimizer_is_known():
     assert set(memory.STATES) == {name.casefold() for name in OPTIMIZERS}
 
 
-@pytest.mark.parametrize("name", ["Adafactor", "AdamW", "Lion", "SGDNesterov", "Prodigy", "DAdaptAdanIP"])
+@pytest.mark.parametrize(
+    "name", ["Adafactor", "AdamW", "Lion", "SGDNesterov", "Prodigy", "DAdaptAdanIP"]
+)
 def test_states_take_the_memory_that_is_said(name):
     is_there(name)
     weight = torch.nn.Parameter(torch.randn(64, 512))
@@ -222,16 +242,23 @@ def test_metadata_knows_an_optimizer_by_its_own_name():
     assert described("AdamW", ()) == "torch.optim.AdamW()"
 
 
-# ---- averages -------------------------------------------------------------------------------------------------------
+# ---- averages
+# --------------------------------------------------------------------------------------------------
 
 AVERAGING = ("AdamWScheduleFree", "RAdamScheduleFree", "SGDScheduleFree", "ProdigyPlusScheduleFree")
 
 
 def slope(name, steps, look=0, arguments=None):
-    """Take steps down a noisy slope, and look at what is of use after each; return the weight and what was seen."""
+    """Take steps down a noisy slope, and look at what is of use after each; return the weight and
+    what was seen.
+    """
     is_there(name)
     weight = torch.nn.Parameter(torch.full((64,), 1.0))
-    made = make(name, groups({"unet": [weight]}, {"unet": 1.0 if finds_its_rate(name) else 0.1}), arguments or {})
+    made = make(
+        name,
+        groups({"unet": [weight]}, {"unet": 1.0 if finds_its_rate(name) else 0.1}),
+        arguments or {},
+    )
     generator = torch.Generator().manual_seed(1)
     seen = []
     for _ in range(steps):
@@ -264,7 +291,9 @@ def test_a_failed_look_leaves_the_weights_as_they_were(name):
 
 
 def test_what_is_seen_is_the_average_of_the_steps():
-    """Of plain descent the average has the same weight for each step: the mean of all z (arXiv:2405.15682, eq. 5)."""
+    """Of plain descent the average has the same weight for each step: the mean of all z
+    (arXiv:2405.15682, eq. 5).
+    """
     is_there("SGDScheduleFree")
     weight = torch.nn.Parameter(torch.zeros(3))
     made = make("SGDScheduleFree", groups({"unet": [weight]}, {"unet": 0.5}), {})

@@ -19,7 +19,10 @@ from trainer.plan.plan import Picture, Subset, TrainPlan, caption_options, find_
 
 
 def test_steps_are_those_that_the_planner_prints(data, options, plan):
-    sizes = {s.is_reg: [p.size for p in plan.pictures if p.subset.is_reg == s.is_reg] for s in plan.subsets}
+    sizes = {
+        s.is_reg: [p.size for p in plan.pictures if p.subset.is_reg == s.is_reg]
+        for s in plan.subsets
+    }
     printed = plan_repeats(
         [ConceptImages("sks", sizes[False], repeats=2)],
         rules=options.bucket_rules(),
@@ -40,7 +43,14 @@ def made(visits, sizes, batch, accumulation, processes) -> TrainPlan:
     options = TrainOptions(train_batch_size=batch, gradient_accumulation_steps=accumulation)
     subset = Subset(Path("x"), "x", 1, caption_options(options))
     pictures = tuple(
-        Picture(Path(f"{i}.png"), f"id{i // 2}", size, "x", select(options.bucket_rules(), *size), subset)
+        Picture(
+            Path(f"{i}.png"),
+            f"id{i // 2}",
+            size,
+            "x",
+            select(options.bucket_rules(), *size),
+            subset,
+        )
         for i, size in enumerate(sizes)
     )
     schedule = Schedule(3, batch, accumulation, processes)
@@ -54,15 +64,20 @@ def made(visits, sizes, batch, accumulation, processes) -> TrainPlan:
 @settings(max_examples=40, deadline=None)
 @given(
     pictures=st.lists(
-        st.tuples(st.integers(1, 5), st.sampled_from([(512, 512), (800, 500), (500, 800), (1000, 300)])), min_size=1,
+        st.tuples(
+            st.integers(1, 5), st.sampled_from([(512, 512), (800, 500), (500, 800), (1000, 300)])
+        ),
+        min_size=1,
         max_size=12,
     ),
     batch=st.integers(1, 5),
     accumulation=st.integers(1, 3),
     processes=st.integers(1, 3),
     seed=st.integers(0, 9),
-)  # fmt: skip
-def test_an_epoch_visits_every_picture_exactly_as_often_as_planned(pictures, batch, accumulation, processes, seed):
+)
+def test_an_epoch_visits_every_picture_exactly_as_often_as_planned(
+    pictures, batch, accumulation, processes, seed
+):
     visits, sizes = [n for n, _ in pictures], [size for _, size in pictures]
     plan = made(visits, sizes, batch, accumulation, processes)
     batches = epoch_batches(plan, seed, 0)
@@ -194,7 +209,8 @@ def test_the_planner_and_the_trainer_take_the_same_fit(data, model, tmp_path):
     plan = make_plan(find_subsets(data, options)[0], options)
     printed = plan_repeats(
         [ConceptImages("sks", [p.size for p in plan.pictures if not p.subset.is_reg], repeats=2)],
-        rules=options.bucket_rules(), schedule=Schedule(options.max_train_epochs, options.train_batch_size),
+        rules=options.bucket_rules(),
+        schedule=Schedule(options.max_train_epochs, options.train_batch_size),
         reg=[ConceptImages("girl", [p.size for p in plan.pictures if p.subset.is_reg], repeats=1)],
     )  # fmt: skip
     assert plan.totals == printed.total

@@ -1,4 +1,6 @@
-"""What a plan tells before the first step: the cut of each bucket, wrong captions; and the tables of the docs."""
+"""What a plan tells before the first step: the cut of each bucket, wrong captions; and the tables
+of the docs.
+"""
 
 import re
 import time
@@ -56,10 +58,16 @@ def test_captions_that_are_missing_or_empty_are_told_apart(tmp_path):
     (concept / "1.txt").unlink()
     (concept / "2.txt").write_text(" \n", encoding="utf-8")
     use = caption_use(planned(tmp_path), 75)
-    assert (use.written, [p.name for p in use.missing], [p.name for p in use.empty]) == (2, ["1.png"], ["2.png"])
+    assert (use.written, [p.name for p in use.missing], [p.name for p in use.empty]) == (
+        2,
+        ["1.png"],
+        ["2.png"],
+    )
 
 
-@pytest.mark.parametrize(("limit", "named"), [(75, ["1.png", "2.png"]), (150, ["2.png"]), (225, [])])
+@pytest.mark.parametrize(
+    ("limit", "named"), [(75, ["1.png", "2.png"]), (150, ["2.png"]), (225, [])]
+)
 def test_captions_beyond_the_length_that_is_trained_are_named(tmp_path, limit, named):
     concept = tiny.save_pictures(tmp_path / "train" / "1_sks", [(128, 128)] * 3)
     (concept / "1.txt").write_text(", ".join(["cat"] * 38) + ", dog", encoding="utf-8")  # 77 tokens
@@ -72,7 +80,9 @@ def test_captions_beyond_the_length_that_is_trained_are_named(tmp_path, limit, n
 
 def test_the_longest_that_a_visit_may_read_is_counted(tmp_path):
     concept = tiny.save_pictures(tmp_path / "train" / "1_sks", [(128, 128)] * 2)
-    (concept / "1.txt").write_text("sks\nsks, {cat|" + ", ".join(["cat"] * 38) + "}", encoding="utf-8")
+    (concept / "1.txt").write_text(
+        "sks\nsks, {cat|" + ", ".join(["cat"] * 38) + "}", encoding="utf-8"
+    )
     (concept / "2.txt").write_text("(cat:1.3), " * 38, encoding="utf-8")
     options = replace(SMALL, enable_wildcard=True, caption_prefix="cat,")
     use = caption_use(planned(tmp_path, options), 75)
@@ -83,7 +93,10 @@ def test_the_longest_that_a_visit_may_read_is_counted(tmp_path):
 
 
 def test_ten_thousand_captions_are_counted_in_two_seconds():
-    words = "long hair, blue eyes, 1girl, solo, looking at viewer, school uniform, outdoors, open mouth, red ribbon"
+    words = (
+        "long hair, blue eyes, 1girl, solo, looking at viewer, school uniform, outdoors, "
+        "open mouth, red ribbon"
+    )
     captions = [f"{words}, {words}, {words}, no {i}" for i in range(10_000)]
     started = time.process_time()
     assert min(map(tokens.count, captions)) > 75
@@ -91,7 +104,10 @@ def test_ten_thousand_captions_are_counted_in_two_seconds():
 
 
 def test_caption_that_is_not_its_sources_is_named(laid_out):
-    assert (caption_use(planned(laid_out), 75).differing, caption_use(planned(laid_out), 75).unknown) == ((), 0)
+    assert (
+        caption_use(planned(laid_out), 75).differing,
+        caption_use(planned(laid_out), 75).unknown,
+    ) == ((), 0)
     (laid_out / "train" / "2_sks" / "1.txt").write_text("edited", encoding="utf-8")
     (laid_out.parent / "work" / "2.txt").write_text("edited there", encoding="utf-8")
     (laid_out / "train" / "2_sks" / "3.txt").unlink()
@@ -110,7 +126,9 @@ def test_sources_are_followed_through_renaming(laid_out):
     plan = planned(laid_out)
     assert plan.subsets[0].repeats != 2
     assert (caption_use(plan, 75).differing, caption_use(plan, 75).unknown) == ((), 0)
-    (laid_out / "train" / plan.subsets[0].folder.name / "1.txt").write_text("edited", encoding="utf-8")
+    (laid_out / "train" / plan.subsets[0].folder.name / "1.txt").write_text(
+        "edited", encoding="utf-8"
+    )
     use = caption_use(planned(laid_out), 75)
     assert ([p.name for p in use.differing], use.unknown) == (["1.png"], 0)
 
@@ -140,7 +158,9 @@ def test_every_option_is_explained_once():
 @pytest.mark.parametrize("path", options_page.PAGES, ids=lambda path: path.name)
 def test_tables_of_the_page_are_those_that_the_code_gives(path):
     text = path.read_text(encoding="utf-8")
-    assert options_page.page(text, options_page.PAGES[path]()) == text, "run python -m trainer.tools.options_page"
+    assert options_page.page(text, options_page.PAGES[path]()) == text, (
+        "run python -m trainer.tools.options_page"
+    )
     with pytest.raises(ValueError, match="no lines"):
         options_page.page("no marks", "")
 

@@ -1,4 +1,6 @@
-"""Reading ahead: any number of threads gives the same visits, in the same order, and not too many at once."""
+"""Reading ahead: any number of threads gives the same visits, in the same order, and not too many
+at once.
+"""
 
 import threading
 from collections import Counter
@@ -32,7 +34,8 @@ def small(model, tmp_path_factory):
     def options(**others):
         return tiny.options(
             model, tmp_path_factory.getbasetemp(), resolution=64, max_train_epochs=2, network_dim=1,
-            flip_aug=True, random_crop=True, caption_tag_dropout_rate=0.3, text_encoder_lr=0.0, **others,
+            flip_aug=True, random_crop=True, caption_tag_dropout_rate=0.3, text_encoder_lr=0.0,
+            **others,
         )  # fmt: skip
 
     return options
@@ -48,8 +51,26 @@ def test_every_epoch_visits_each_picture_as_often_as_planned(many, small, batch)
     for workers in WORKERS:
         run = ready(many, small(train_batch_size=batch))
         with closing(loop.reader(run).steps(workers=workers)) as read:
-            seen.append([[(s.number, s.epoch, v.picture.path.parent.name, v.picture.id, v.number, v.at, v.flip,
-                           v.caption, pixels(v)) for _, b in s.batches for v in b] for s in read])  # fmt: skip
+            seen.append(
+                [
+                    [
+                        (
+                            s.number,
+                            s.epoch,
+                            v.picture.path.parent.name,
+                            v.picture.id,
+                            v.number,
+                            v.at,
+                            v.flip,
+                            v.caption,
+                            pixels(v),
+                        )
+                        for _, b in s.batches
+                        for v in b
+                    ]
+                    for s in read
+                ]
+            )
     assert all(other == seen[0] for other in seen)
     for epoch in (0, 1):
         visits = Counter(v[2] for step in seen[0] for v in step if v[1] == epoch)
@@ -73,7 +94,9 @@ def test_a_kept_latent_spares_reading_the_picture(many, small):
     run = ready(many, small(train_batch_size=4))
     picture = run.plan.pictures[0]
     assert not run.encoder.knows(picture, (0, 0), False)
-    run = ready(many, tiny.options(Path(small().pretrained_model_name_or_path), Path("out"), resolution=64))
+    run = ready(
+        many, tiny.options(Path(small().pretrained_model_name_or_path), Path("out"), resolution=64)
+    )
     run.encoder.fill(run.plan.pictures)
     with closing(loop.reader(run).steps(workers=2)) as read:
         assert all(v.pixels is None for step in read for _, b in step.batches for v in b)
@@ -81,7 +104,9 @@ def test_a_kept_latent_spares_reading_the_picture(many, small):
 
 def test_a_picture_that_goes_away_stops_the_run_in_its_turn(many, model, tmp_path):
     folder = tiny.copy_folder(many, tmp_path / "data")
-    run = ready(folder, tiny.options(model, tmp_path, resolution=64, random_crop=True, train_batch_size=1))
+    run = ready(
+        folder, tiny.options(model, tmp_path, resolution=64, random_crop=True, train_batch_size=1)
+    )
     (folder / "train" / "3_sks hat" / "1.png").unlink()
     with pytest.raises(InputError, match=r"1\.png"):
         list(loop.steps(run))

@@ -38,7 +38,9 @@ def losses(run):
 @pytest.mark.parametrize("text_encoder_lr", [0.01, 0.0])
 def test_fresh_lora_is_where_the_base_is(data, model, tmp_path, text_encoder_lr):
     others = {"text_encoder_lr": text_encoder_lr}
-    found, is_reg = losses(ready(data, tiny.options(model, tmp_path, diff_output_preservation=True, **others)))
+    found, is_reg = losses(
+        ready(data, tiny.options(model, tmp_path, diff_output_preservation=True, **others))
+    )
     plain, _ = losses(ready(data, tiny.options(model, tmp_path, **others)))
     assert (found[is_reg] < 1e-10).all() and (plain[is_reg] > 0.1).all()
     assert torch.equal(found[~is_reg], plain[~is_reg])
@@ -54,7 +56,9 @@ def test_lora_that_leaves_the_base_is_drawn_back(data, model, tmp_path):
         if seen:
             loop.sample_losses(run, seen, 0).sum().backward()
     for part in ("unet", "text_encoder"):
-        assert any(float(p.grad.abs().sum()) > 0 for p in run.lora.parameters(part) if p.grad is not None)
+        assert any(
+            float(p.grad.abs().sum()) > 0 for p in run.lora.parameters(part) if p.grad is not None
+        )
 
 
 def test_lora_is_off_only_inside(data, model, tmp_path):
@@ -110,7 +114,10 @@ def test_preserved_pictures_are_as_batches_leave_them(data, model, tmp_path):
     """The base's prediction of a picture does not depend on its neighbours."""
     found = []
     for size in (1, 8):
-        run = ready(data, tiny.options(model, tmp_path, diff_output_preservation=True, train_batch_size=size))
+        run = ready(
+            data,
+            tiny.options(model, tmp_path, diff_output_preservation=True, train_batch_size=size),
+        )
         wake(run)
         each, is_reg = losses(run)
         found.append(torch.sort(each[is_reg]).values)

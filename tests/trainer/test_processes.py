@@ -39,15 +39,27 @@ sys.exit(main(sys.argv[1:]))
 def settings(options):
     usual = TrainOptions()
     changed = {k: v for k in options.__slots__ if (v := getattr(options, k)) != getattr(usual, k)}
-    return [f"{key}={str(value).lower() if isinstance(value, bool) else value}" for key, value in changed.items()]
+    return [
+        f"{key}={str(value).lower() if isinstance(value, bool) else value}"
+        for key, value in changed.items()
+    ]
 
 
 def launched(data, options, *more, script=None, **environment):
-    """Run two processes on the CPU. `accelerate launch --cpu` starts one where there is no MPI; this is its other way,
-    which takes the CPU by the variable."""
+    """Run two processes on the CPU. `accelerate launch --cpu` starts one where there is no MPI;
+    this is its other way, which takes the CPU by the variable.
+    """
     start = [sys.executable, "-m", "trainer.launch", "2"]
     if script is not None:
-        start = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", str(script)]
+        start = [
+            sys.executable,
+            "-m",
+            "torch.distributed.run",
+            "--standalone",
+            "--nproc_per_node",
+            "2",
+            str(script),
+        ]
     known = {**os.environ, "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1", **environment}
     command = [*start, str(data), *settings(options), *more]
     return subprocess.run(command, env=known, capture_output=True, text=True, timeout=300)
@@ -55,8 +67,16 @@ def launched(data, options, *more, script=None, **environment):
 
 @pytest.fixture
 def options(model, tmp_path):
-    return tiny.options(model, tmp_path / "two", train_batch_size=2, max_train_steps=4, seed=3, save_every_n_steps=2,
-                        save_every_n_epochs=0, validation_split=0.4)  # fmt: skip
+    return tiny.options(
+        model,
+        tmp_path / "two",
+        train_batch_size=2,
+        max_train_steps=4,
+        seed=3,
+        save_every_n_steps=2,
+        save_every_n_epochs=0,
+        validation_split=0.4,
+    )
 
 
 @pytest.mark.slow
@@ -68,11 +88,15 @@ def test_two_processes_equal_one_that_accumulates(data, options, tmp_path):
     out = tmp_path / "two"
     first, second = load_file(one.files[-1]), load_file(out / "sks.safetensors")
     assert all(torch.allclose(first[key], second[key], atol=1e-5) for key in first)
-    assert ended.stdout.count("4 steps of AdamW") == 1 and ended.stdout.count("of 2 on 2 processes") == 1
+    assert (
+        ended.stdout.count("4 steps of AdamW") == 1
+        and ended.stdout.count("of 2 on 2 processes") == 1
+    )
     assert ended.stdout.count("passed the gate") == 1
     assert sorted(p.name for p in out.iterdir()) == [
-        ".dsk", "sks-best.json", "sks-best.safetensors", "sks-loss.png", "sks-metrics.jsonl", "sks-state-00000002",
-        "sks-step00000002.safetensors", "sks-validation.jsonl", "sks.safetensors",
+        ".dsk", "sks-best.json", "sks-best.safetensors", "sks-loss.png", "sks-metrics.jsonl",
+        "sks-state-00000002", "sks-step00000002.safetensors", "sks-validation.jsonl",
+        "sks.safetensors",
     ]  # fmt: skip
     mine, theirs = metrics.rows(one.metrics), metrics.rows(out / "sks-metrics.jsonl")
     for key in ("loss", "visits", "validation/loss", "validation/change"):
@@ -82,12 +106,16 @@ def test_two_processes_equal_one_that_accumulates(data, options, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("where", ["0", "1", "01"])
-def test_a_process_that_fails_ends_all_with_one_line_and_the_run_goes_on(data, options, tmp_path, where):
+def test_a_process_that_fails_ends_all_with_one_line_and_the_run_goes_on(
+    data, options, tmp_path, where
+):
     script = tmp_path / "faulty.py"
     script.write_text(FAULTY, encoding="utf-8")
     ended = launched(data, options, script=script, FAULT_AT="4", FAULT_IN=where)
     assert ended.returncode != 0
-    assert re.findall("^error: .*", ended.stderr, re.MULTILINE) == ["error: the disk was pulled out"]
+    assert re.findall("^error: .*", ended.stderr, re.MULTILINE) == [
+        "error: the disk was pulled out"
+    ]
     assert "put it back" in ended.stderr and not (tmp_path / "two" / "sks.safetensors").exists()
     if where != "1":
         return
@@ -96,7 +124,10 @@ def test_a_process_that_fails_ends_all_with_one_line_and_the_run_goes_on(data, o
     assert "trained 2 steps" in on.stdout
     whole = replace(options, output_dir=str(tmp_path / "whole"))
     assert launched(data, whole).returncode == 0
-    resumed, expected = load_file(tmp_path / "two" / "sks.safetensors"), load_file(tmp_path / "whole/sks.safetensors")
+    resumed, expected = (
+        load_file(tmp_path / "two" / "sks.safetensors"),
+        load_file(tmp_path / "whole/sks.safetensors"),
+    )
     assert all(torch.equal(resumed[key], expected[key]) for key in expected)
 
 
@@ -113,7 +144,11 @@ def test_who_fails_first_says_why(monkeypatch):
         monkeypatch.delenv(name, raising=False)
     assert device.first_to_fail() and device.first_to_fail()  # alone, whoever fails is the first
     store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
-    for name, value in (("MASTER_ADDR", "127.0.0.1"), ("MASTER_PORT", str(store.port)), ("WORLD_SIZE", "2")):
+    for name, value in (
+        ("MASTER_ADDR", "127.0.0.1"),
+        ("MASTER_PORT", str(store.port)),
+        ("WORLD_SIZE", "2"),
+    ):
         monkeypatch.setenv(name, value)
     assert [device.first_to_fail() for _ in range(3)] == [True, False, False]
 
@@ -129,7 +164,12 @@ def test_launch_is_accelerates():
     from accelerate.commands.launch import launch_command_parser
 
     told = launch_command_parser().parse_args(launch.arguments("2", ["data", "seed=1", "--resume"]))
-    assert told.multi_gpu and told.num_processes == 2 and told.module and told.training_script == "trainer"
+    assert (
+        told.multi_gpu
+        and told.num_processes == 2
+        and told.module
+        and told.training_script == "trainer"
+    )
     assert told.training_script_args == ["data", "seed=1", "--resume"]
 
 

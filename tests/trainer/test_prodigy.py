@@ -8,7 +8,12 @@ import torch
 prodigyopt = pytest.importorskip("prodigyopt")
 prodigy = pytest.importorskip("trainer.optimizers.prodigy")
 
-RECOMMENDED = {"use_bias_correction": True, "safeguard_warmup": True, "weight_decay": 0.01, "betas": (0.9, 0.99)}
+RECOMMENDED = {
+    "use_bias_correction": True,
+    "safeguard_warmup": True,
+    "weight_decay": 0.01,
+    "betas": (0.9, 0.99),
+}
 
 
 def parameters():
@@ -21,9 +26,14 @@ def parameters():
 
 
 def course(made_by, arguments, rates, steps=25):
-    """Take steps down a noisy slope; return all weights, all state and the groups' numbers after each of them."""
+    """Take steps down a noisy slope; return all weights, all state and the groups' numbers after
+    each of them.
+    """
     weights = parameters()
-    halves = [{"params": weights[:2], "name": "unet"}, {"params": weights[2:], "name": "text_encoder"}]
+    halves = [
+        {"params": weights[:2], "name": "unet"},
+        {"params": weights[2:], "name": "text_encoder"},
+    ]
     optimizer = made_by(halves, lr=1.0, **arguments)
     generator = torch.Generator().manual_seed(5)
     seen = []
@@ -31,12 +41,19 @@ def course(made_by, arguments, rates, steps=25):
         for group, rate in zip(optimizer.param_groups, rates, strict=True):
             group["lr"] = rate(step)
         for place, weight in enumerate(weights):
-            weight.grad = weight.detach() - 0.3 + torch.randn(weight.shape, generator=generator) * 0.1
+            weight.grad = (
+                weight.detach() - 0.3 + torch.randn(weight.shape, generator=generator) * 0.1
+            )
             if place == 3 and step < 4:
                 weight.grad = None
         optimizer.step()
-        groups = [{k: v for k, v in group.items() if k != "params"} for group in optimizer.param_groups]
-        state = [{k: v.clone() if torch.is_tensor(v) else v for k, v in optimizer.state[w].items()} for w in weights]
+        groups = [
+            {k: v for k, v in group.items() if k != "params"} for group in optimizer.param_groups
+        ]
+        state = [
+            {k: v.clone() if torch.is_tensor(v) else v for k, v in optimizer.state[w].items()}
+            for w in weights
+        ]
         seen.append(([w.detach().clone() for w in weights], state, groups))
     return seen
 

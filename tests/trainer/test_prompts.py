@@ -21,7 +21,8 @@ def written(tmp_path, text, **others):
 
 def test_every_flag_of_a_line_is_read(tmp_path):
     (prompt,) = written(
-        tmp_path, "masterpiece, sks --n low quality, bad --w 384 --h 640 --d 7 --l 5.5 --s 28 --ss euler_a\n"
+        tmp_path,
+        "masterpiece, sks --n low quality, bad --w 384 --h 640 --d 7 --l 5.5 --s 28 --ss euler_a\n",
     )
     assert (prompt.text, prompt.negative) == ("masterpiece, sks", "low quality, bad")
     assert (prompt.width, prompt.height, prompt.seed) == (384, 640, 7)
@@ -34,7 +35,9 @@ def test_comments_blank_lines_and_a_byte_order_mark_are_no_prompts(tmp_path):
 
 
 def test_what_a_line_leaves_open_is_the_runs(tmp_path):
-    first, second = written(tmp_path, "a\nb\n", resolution=(500, 768), seed=9, sample_sampler="euler")
+    first, second = written(
+        tmp_path, "a\nb\n", resolution=(500, 768), seed=9, sample_sampler="euler"
+    )
     assert (first.width, first.height, first.sampler) == (496, 768, "euler")
     assert (first.seed, second.seed) == (9, 10)
 
@@ -46,7 +49,10 @@ def test_a_dash_within_a_word_is_no_flag():
     }
 
 
-@given(text=st.from_regex(r"[a-z][a-z ,()-]{0,40}[a-z]", fullmatch=True), seed=st.integers(0, 2**63 - 1))
+@given(
+    text=st.from_regex(r"[a-z][a-z ,()-]{0,40}[a-z]", fullmatch=True),
+    seed=st.integers(0, 2**63 - 1),
+)
 def test_text_before_the_flags_is_kept(text, seed):
     told = parse(f"{text} --d {seed}")
     assert (told["text"], told["seed"]) == (text, seed) or " --" in text

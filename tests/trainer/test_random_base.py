@@ -1,4 +1,6 @@
-"""The stand-in is the same for the same seed, says that it knows nothing, and overwrites no real model."""
+"""The stand-in is the same for the same seed, says that it knows nothing, and overwrites no real
+model.
+"""
 
 import pytest
 import torch

@@ -1,4 +1,6 @@
-"""`dsk reg generate`: a base model draws a regularisation set, goes on where it stopped, and tells where it is from."""
+"""`dsk reg generate`: a base model draws a regularisation set, goes on where it stopped, and tells
+where it is from.
+"""
 
 import json
 
@@ -7,7 +9,13 @@ from PIL import Image
 
 from datasetkit import api
 from datasetkit.cli.main import run
-from datasetkit.core.errors import ConfigError, DatasetError, InputError, ModelFileError, PlanConflict
+from datasetkit.core.errors import (
+    ConfigError,
+    DatasetError,
+    InputError,
+    ModelFileError,
+    PlanConflict,
+)
 from datasetkit.dataset.buckets import select
 from datasetkit.dataset.reg_prompts import fitted
 from datasetkit.options.config import RegGenerateOptions, TrainOptions
@@ -27,12 +35,15 @@ def options(**more):
 def here(tmp_path, monkeypatch):
     """A laid-out data set of four pictures in two shapes, for a resolution of 64."""
     monkeypatch.chdir(tmp_path)
-    tiny.save_pictures(tmp_path / "ds" / "train" / "6_sks", [(128, 128), (192, 128), (128, 128), (128, 128)])
+    tiny.save_pictures(
+        tmp_path / "ds" / "train" / "6_sks", [(128, 128), (192, 128), (128, 128), (128, 128)]
+    )
     (tmp_path / "dsk.toml").write_text(
-        '[train]\nresolution = 64\nmin_bucket_reso = 32\nmax_bucket_reso = 128\nbucket_reso_steps = 16\n'
+        "[train]\nresolution = 64\nmin_bucket_reso = 32\nmax_bucket_reso = "
+        "128\nbucket_reso_steps = 16\n"
         'mixed_precision = "no"\n',
         encoding="utf-8",
-    )  # fmt: skip
+    )
     return tmp_path
 
 
@@ -81,7 +92,9 @@ def test_a_set_is_drawn_balanced_captioned_and_found_by_the_trainer(here):
     assert list(made(folder)) == names
     assert (folder / "1girl_0002.txt").read_text() == "1girl\n"
     sizes = [size(folder / f"1girl_000{n}.png") for n in (1, 2, 3)]
-    rules = TrainOptions(resolution=64, min_bucket_reso=32, max_bucket_reso=128, bucket_reso_steps=16).bucket_rules()
+    rules = TrainOptions(
+        resolution=64, min_bucket_reso=32, max_bucket_reso=128, bucket_reso_steps=16
+    ).bucket_rules()
     buckets = [select(rules, *seen).bucket for seen in ((128, 128), (192, 128), (128, 128))]
     assert sizes == [fitted(bucket) for bucket in buckets] and len(set(sizes)) == 2
     assert len({(folder / f"1girl_000{n}.png").read_bytes() for n in (1, 3)}) == 2
@@ -98,7 +111,10 @@ def test_each_picture_tells_where_it_is_from(here):
     assert len(told["hash"]) == 64 and told["sampler"] == "ddim" and len(told["size"]) == 2
     with Image.open(folder / "1girl_0003.png") as picture:
         text = str(picture.info["parameters"])
-    assert text.startswith("1girl\nNegative prompt: frown\nSteps: 2, ") and f"Model hash: {told['hash'][:10]}" in text
+    assert (
+        text.startswith("1girl\nNegative prompt: frown\nSteps: 2, ")
+        and f"Model hash: {told['hash'][:10]}" in text
+    )
     assert str(here) not in text + json.dumps(told)
 
 
@@ -136,12 +152,17 @@ def test_a_set_that_grows_is_balanced_anew(here):
 
 
 def test_captions_are_drawn_with_the_class_for_the_trigger(here):
-    result = api.generate_reg(here / "ds", options(from_captions=True, trigger=("sks",), size=(64, 64), count=5))
+    result = api.generate_reg(
+        here / "ds", options(from_captions=True, trigger=("sks",), size=(64, 64), count=5)
+    )
     folder = result.folder
     captions = [(folder / f"1girl_000{n}.txt").read_text() for n in range(1, 6)]
     assert captions[:2] == ["1girl, tag 1, red hair, smile\n", "1girl, tag 2, red hair, smile\n"]
     assert captions[4] == captions[0]
-    assert json.loads((folder / "1girl_0002.json").read_text())["prompt"] == "1girl, tag 2, red hair, smile"
+    assert (
+        json.loads((folder / "1girl_0002.json").read_text())["prompt"]
+        == "1girl, tag 2, red hair, smile"
+    )
 
 
 def test_undo_takes_the_set_away(here):
@@ -194,7 +215,9 @@ def test_captions_need_a_training_set(here):
     assert not (here / "fresh").exists()
 
 
-@pytest.mark.parametrize("given", [{"count": 0}, {"steps": 0}, {"sampler": "best"}, {"size": (60, 64)}, {"seed": -1}])
+@pytest.mark.parametrize(
+    "given", [{"count": 0}, {"steps": 0}, {"sampler": "best"}, {"size": (60, 64)}, {"seed": -1}]
+)
 def test_numbers_have_ranges(given):
     with pytest.raises(ConfigError):
         options(**given)
@@ -209,10 +232,28 @@ def test_a_link_is_not_written_through(here):
 
 
 def test_the_command_draws_and_says_what(here, capsys):
-    line = ["reg", "generate", "ds", "--base", "tiny", "--class", "1girl", "--steps", "2", "--cfg", "1", "--size", "64"]
+    line = [
+        "reg",
+        "generate",
+        "ds",
+        "--base",
+        "tiny",
+        "--class",
+        "1girl",
+        "--steps",
+        "2",
+        "--cfg",
+        "1",
+        "--size",
+        "64",
+    ]
     assert run([*line, "--count", "2", "--dry-run"]) == 0
     assert "would draw 2 pictures" in capsys.readouterr().out
-    assert sorted(path.name for path in here.rglob("*") if path.is_dir()) == ["6_sks", "ds", "train"]
+    assert sorted(path.name for path in here.rglob("*") if path.is_dir()) == [
+        "6_sks",
+        "ds",
+        "train",
+    ]
     assert run([*line, "--count", "2"]) == 0
     said = capsys.readouterr().out
     assert "drew 2 pictures" in said and "2 x 12 = 24 visits beside 24 of the training set" in said

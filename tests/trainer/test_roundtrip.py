@@ -1,4 +1,6 @@
-"""The export proof: the files of a run load in diffusers as what was trained, and a wrong exporter is found out."""
+"""The export proof: the files of a run load in diffusers as what was trained, and a wrong exporter
+is found out.
+"""
 
 import copy
 from dataclasses import replace
@@ -38,7 +40,10 @@ def saved(made, path, dtype=torch.float32, form="kohya", change=lambda tensors: 
     if form == "kohya":
         tensors, header = lora.kohya_tensors(made.lora, dtype), {"format": "pt"}
     else:
-        tensors, header = lora.diffusers_tensors(made.lora, dtype), lora.diffusers_metadata(made.lora)
+        tensors, header = (
+            lora.diffusers_tensors(made.lora, dtype),
+            lora.diffusers_metadata(made.lora),
+        )
     change(tensors)
     save_file(tensors, path, metadata=header)
     return path
@@ -55,33 +60,56 @@ def test_what_was_saved_is_what_was_trained(trained, tmp_path, dtype, form):
     [
         {"mixed_precision": "bf16", "network_train_unet_only": True},
         {"network_train_text_encoder_only": True},
-        {"clip_skip": 2, "max_token_length": 150, "network_dropout": 0.5, "gradient_checkpointing": True},
+        {
+            "clip_skip": 2,
+            "max_token_length": 150,
+            "network_dropout": 0.5,
+            "gradient_checkpointing": True,
+        },
     ],
 )
 def test_other_runs_are_proven_too(model, data, tmp_path, others):
     made = assembled(model, data, tmp_path / "out", **others)
     for form in ("kohya", "diffusers"):
-        roundtrip.check(saved(made, tmp_path / f"{form}.safetensors", torch.float16, form), made, torch.float16)
+        roundtrip.check(
+            saved(made, tmp_path / f"{form}.safetensors", torch.float16, form), made, torch.float16
+        )
 
 
 def swapped(tensors):
     other = NAME.replace("to_q", "to_k")
     key = "lora_up.weight"
-    tensors[f"{NAME}.{key}"], tensors[f"{other}.{key}"] = tensors[f"{other}.{key}"], tensors[f"{NAME}.{key}"]
+    tensors[f"{NAME}.{key}"], tensors[f"{other}.{key}"] = (
+        tensors[f"{other}.{key}"],
+        tensors[f"{NAME}.{key}"],
+    )
 
 
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (lambda t: [value.mul_(4 / 3) for key, value in t.items() if key.endswith(".alpha")], "264 of 264 modules"),
+        (
+            lambda t: [value.mul_(4 / 3) for key, value in t.items() if key.endswith(".alpha")],
+            "264 of 264 modules",
+        ),
         (swapped, "2 of 264 modules"),
         (lambda t: t[f"{NAME}.lora_down.weight"].mul_(1.001), "1 of 264 modules"),
         (lambda t: t[f"{NAME}.lora_up.weight"].view(-1)[0].fill_(float("nan")), "1 of 264 modules"),
         (
-            lambda t: t.update({f"{NAME}x.{k}": t.pop(f"{NAME}.{k}") for k in ("lora_up.weight", "lora_down.weight")}),
+            lambda t: t.update(
+                {
+                    f"{NAME}x.{k}": t.pop(f"{NAME}.{k}")
+                    for k in ("lora_up.weight", "lora_down.weight")
+                }
+            ),
             NAME,
         ),
-        (lambda t: [t.update({key.replace("lora_te_", "lora_xx_"): t.pop(key)}) for key in list(t)], ""),
+        (
+            lambda t: [
+                t.update({key.replace("lora_te_", "lora_xx_"): t.pop(key)}) for key in list(t)
+            ],
+            "",
+        ),
     ],
 )
 def test_wrong_kohya_file_is_found_out(trained, tmp_path, change, words):
@@ -134,10 +162,18 @@ def sabotaged(true, change):
     return exporter
 
 
-@pytest.mark.parametrize(("form", "file"), [("kohya", "sks.safetensors"), ("diffusers", "sks.diffusers.safetensors")])
-def test_run_with_a_wrong_exporter_fails_and_keeps_its_file(trained, tmp_path, monkeypatch, form, file):
+@pytest.mark.parametrize(
+    ("form", "file"), [("kohya", "sks.safetensors"), ("diffusers", "sks.diffusers.safetensors")]
+)
+def test_run_with_a_wrong_exporter_fails_and_keeps_its_file(
+    trained, tmp_path, monkeypatch, form, file
+):
     def change(tensors):
-        key = next(key for key in tensors if key.startswith(("lora_unet", "unet")) and key.endswith("weight"))
+        key = next(
+            key
+            for key in tensors
+            if key.startswith(("lora_unet", "unet")) and key.endswith("weight")
+        )
         tensors[key] = tensors[key] * 2
 
     made = replace(trained, options=replace(trained.options, lora_format="both"))
@@ -153,5 +189,7 @@ def test_run_with_a_wrong_exporter_fails_and_keeps_its_file(trained, tmp_path, m
 
 def test_whole_files_of_a_run_pass(trained, tmp_path):
     made = replace(trained, options=replace(trained.options, lora_format="both"))
-    run._save(made, tmp_path, "sks", run.run_facts(made, "sks"), StepLog(1, 1, 0.1, 1, {}, {}, 0.0, True))
+    run._save(
+        made, tmp_path, "sks", run.run_facts(made, "sks"), StepLog(1, 1, 0.1, 1, {}, {}, 0.0, True)
+    )
     assert run._judge(made, tmp_path, "sks") == ()

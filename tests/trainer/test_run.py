@@ -68,7 +68,8 @@ def test_files_of_a_run(data, options, tmp_path):
     assert (result.steps, result.start, result.modules) == (steps, 0, 264)
     state = f"sks-state-{steps // 2:08d}"
     assert sorted(p.name for p in out.iterdir()) == [
-        ".dsk", "sks-000001.safetensors", "sks-loss.png", "sks-metrics.jsonl", state, "sks.safetensors",
+        ".dsk", "sks-000001.safetensors", "sks-loss.png", "sks-metrics.jsonl", state,
+        "sks.safetensors",
     ]  # fmt: skip
     assert len(metrics.rows(result.metrics)) == steps
     assert result.plot.read_bytes().startswith(b"\x89PNG")
@@ -97,7 +98,11 @@ def test_file_tells_its_training_and_no_folder(data, options, tmp_path):
     with safe_open(result.files[-1], "pt") as file:
         said = file.metadata()
     assert said["ss_network_dim"] == "4" and said["ss_network_alpha"] == "2.0"
-    assert said["ss_steps"] == "1" and said["ss_num_train_images"] == "8" and said["ss_num_reg_images"] == "8"
+    assert (
+        said["ss_steps"] == "1"
+        and said["ss_num_train_images"] == "8"
+        and said["ss_num_reg_images"] == "8"
+    )
     assert json.loads(said["ss_dataset_dirs"]) == {"2_sks": {"n_repeats": 2, "img_count": 4}}
     assert json.loads(said["ss_tag_frequency"])["2_sks"]["red hair"] == 4
     assert said["modelspec.architecture"] == "stable-diffusion-v1/lora"
@@ -116,9 +121,10 @@ def test_runs_of_one_seed_are_equal_and_of_two_are_not(data, options, tmp_path):
 
 
 LIVELY = {
-    "max_train_epochs": 2, "save_every_n_epochs": 0, "save_every_n_steps": 3, "caption_dropout_rate": 0.3,
-    "caption_tag_dropout_rate": 0.2, "network_dropout": 0.2, "flip_aug": True, "lr_scheduler": "cosine_with_restarts",
-    "lr_warmup_steps": 2, "token_warmup_step": 6, "enable_wildcard": True, "caption_prefix": "{a|b},",
+    "max_train_epochs": 2, "save_every_n_epochs": 0, "save_every_n_steps": 3,
+    "caption_dropout_rate": 0.3, "caption_tag_dropout_rate": 0.2, "network_dropout": 0.2,
+    "flip_aug": True, "lr_scheduler": "cosine_with_restarts", "lr_warmup_steps": 2,
+    "token_warmup_step": 6, "enable_wildcard": True, "caption_prefix": "{a|b},",
     "loss_type": "smooth_l1", "diff_output_preservation": True,
 }  # fmt: skip
 
@@ -159,7 +165,9 @@ def stopped(data, options, after):
         train(options, planned(data, options), reporter=Killer(after))
 
 
-def test_truncated_newest_state_is_named_and_the_one_before_is_used(data, model, tmp_path, uninterrupted):
+def test_truncated_newest_state_is_named_and_the_one_before_is_used(
+    data, model, tmp_path, uninterrupted
+):
     options = tiny.options(model, tmp_path / "out", **LIVELY)
     stopped(data, options, 7)
     newest = tmp_path / "out" / "sks-state-00000006" / "optimizer.safetensors"
@@ -206,8 +214,14 @@ def test_two_runs_do_not_write_to_one_folder(data, options, tmp_path):
 
 
 def test_only_the_last_files_are_kept(data, options):
-    result = whole(data, replace(options, max_train_epochs=4, train_batch_size=16, save_last_n_epochs=2))
-    assert [f.name for f in result.files] == ["sks-000002.safetensors", "sks-000003.safetensors", "sks.safetensors"]
+    result = whole(
+        data, replace(options, max_train_epochs=4, train_batch_size=16, save_last_n_epochs=2)
+    )
+    assert [f.name for f in result.files] == [
+        "sks-000002.safetensors",
+        "sks-000003.safetensors",
+        "sks.safetensors",
+    ]
 
 
 def test_both_formats_hold_the_same_change(data, options, tmp_path):
@@ -218,7 +232,8 @@ def test_both_formats_hold_the_same_change(data, options, tmp_path):
     ours = lora.deltas(load_file(out / "sks.safetensors"))
     theirs = lora.diffusers_deltas(load_file(out / "sks.diffusers.safetensors"), metadata)
     named = {
-        path.replace(".", "_").removeprefix("unet_").removeprefix("text_encoder_"): d for path, d in theirs.items()
+        path.replace(".", "_").removeprefix("unet_").removeprefix("text_encoder_"): d
+        for path, d in theirs.items()
     }
     for name, delta in ours.items():
         plain = name.removeprefix("lora_unet_").removeprefix("lora_te_")
@@ -236,8 +251,15 @@ def test_latents_on_disk_are_used_again(data, options, tmp_path):
 
 def test_training_goes_on_from_a_lora_file(data, options, tmp_path):
     first = whole(data, replace(options, max_train_steps=2))
-    more = replace(options, max_train_steps=1, network_weights=str(first.files[-1]), output_dir=str(tmp_path / "more"))
-    before, after = (lora.deltas(load_file(f)) for f in (first.files[-1], whole(data, more).files[-1]))
+    more = replace(
+        options,
+        max_train_steps=1,
+        network_weights=str(first.files[-1]),
+        output_dir=str(tmp_path / "more"),
+    )
+    before, after = (
+        lora.deltas(load_file(f)) for f in (first.files[-1], whole(data, more).files[-1])
+    )
     assert all(not torch.equal(before[name], after[name]) for name in before)
 
 

@@ -1,4 +1,6 @@
-"""Sample pictures: drawn when they are due, the same for the same seed, and without a trace on the training."""
+"""Sample pictures: drawn when they are due, the same for the same seed, and without a trace on the
+training.
+"""
 
 import json
 from dataclasses import replace
@@ -27,10 +29,13 @@ SMALL: dict[str, Any] = {"width": 64, "height": 64, "steps": 2, "seed": 3, "samp
 
 @pytest.fixture(scope="module")
 def sampled(model, tmp_path_factory):
-    """Options that draw two small prompts at every epoch, and train with all that draws at random."""
+    """Options that draw two small prompts at every epoch, and train with all that draws at
+    random.
+    """
     folder = tmp_path_factory.mktemp("sampled")
     (folder / "prompts.txt").write_text(
-        "sks, red hair --n bad --w 64 --h 64 --s 2\nsks --w 128 --h 64 --s 2 --ss ddpm --l 1\n", encoding="utf-8"
+        "sks, red hair --n bad --w 64 --h 64 --s 2\nsks --w 128 --h 64 --s 2 --ss ddpm --l 1\n",
+        encoding="utf-8",
     )
     return tiny.options(
         model, folder / "out", sample_prompts=str(folder / "prompts.txt"), sample_every_n_epochs=1,
@@ -65,8 +70,8 @@ def test_pictures_are_due_by_epochs_by_steps_and_at_the_end():
 
 def test_training_is_the_same_with_and_without_pictures(data, sampled, whole, tmp_path):
     plain = replace(
-        sampled, sample_prompts="", sample_every_n_epochs=None, sample_at_first=False, output_dir=str(tmp_path),
-        logging_dir="",
+        sampled, sample_prompts="", sample_every_n_epochs=None, sample_at_first=False,
+        output_dir=str(tmp_path), logging_dir="",
     )  # fmt: skip
     without = train(plain, planned(data, plain))
     ours, theirs = (load_file(result.files[-1]) for result in (whole, without))
@@ -78,14 +83,17 @@ def test_training_is_the_same_with_and_without_pictures(data, sampled, whole, tm
 def test_pictures_and_sheet_of_a_run(whole):
     out = whole.metrics.parent
     assert sorted(p.name for p in (out / "sample").iterdir()) == [
-        *(f"sks-{epoch:06d}-{place:02d}.png" for epoch in (0, 1, 2) for place in (0, 1)), "sks.jsonl",
+        *(f"sks-{epoch:06d}-{place:02d}.png" for epoch in (0, 1, 2) for place in (0, 1)),
+        "sks.jsonl",
     ]  # fmt: skip
     with Image.open(out / "sample" / "sks-000002-01.png") as picture:
         assert (picture.size, picture.mode, picture.info) == ((128, 64), "RGB", {})
     assert whole.samples == out / "sks-samples.png"
     with Image.open(whole.samples) as sheet:
         assert sheet.width > 2 * 128 and sheet.height > 3 * 128
-    base, first, last = (np.asarray(Image.open(out / "sample" / f"sks-{n:06d}-00.png")) for n in (0, 1, 2))
+    base, first, last = (
+        np.asarray(Image.open(out / "sample" / f"sks-{n:06d}-00.png")) for n in (0, 1, 2)
+    )
     assert (base != first).any() and (first != last).any()
 
 
@@ -93,8 +101,12 @@ def test_resumed_run_keeps_the_rows_that_it_has(data, sampled, whole, tmp_path):
     broken = replace(sampled, output_dir=str(tmp_path), logging_dir="")
     stopped(data, broken, planned(data, broken).totals.steps_per_epoch + 1)
     train(broken, planned(data, broken), resume=True)
-    lines = [json.loads(line) for line in (tmp_path / "sample" / "sks.jsonl").read_text().splitlines()]
-    assert [(line["epoch"], line["place"]) for line in lines] == [(e, p) for e in (0, 1, 2) for p in (0, 1)]
+    lines = [
+        json.loads(line) for line in (tmp_path / "sample" / "sks.jsonl").read_text().splitlines()
+    ]
+    assert [(line["epoch"], line["place"]) for line in lines] == [
+        (e, p) for e in (0, 1, 2) for p in (0, 1)
+    ]
     assert (tmp_path / "sks-samples.png").read_bytes() == whole.samples.read_bytes()
 
 
@@ -105,7 +117,9 @@ def test_new_prompts_of_a_resumed_run_get_columns_of_their_own(tmp_path):
     sheet.add(8, 2, "000002", [(Prompt(text="sks", **SMALL), grey)])
     resumed = Sheet(tmp_path, "sks", start=4)
     resumed.add(8, 2, "000002", [(Prompt(text="sks, hat", **SMALL), white)])
-    lines = [json.loads(line) for line in (tmp_path / "sample" / "sks.jsonl").read_text().splitlines()]
+    lines = [
+        json.loads(line) for line in (tmp_path / "sample" / "sks.jsonl").read_text().splitlines()
+    ]
     assert [(line["step"], line["text"]) for line in lines] == [(4, "sks"), (8, "sks, hat")]
     narrow = sheet.draw().width
     assert resumed.draw().width > narrow
@@ -120,7 +134,10 @@ def test_new_run_begins_a_new_sheet(tmp_path):
 
 def test_very_many_pictures_make_a_sheet_that_can_be_opened(tmp_path):
     sheet = Sheet(tmp_path, "sks")
-    row = [(Prompt(text=f"prompt {n} " * 30, **SMALL), Image.new("RGB", (64, 2048), "red")) for n in range(40)]
+    row = [
+        (Prompt(text=f"prompt {n} " * 30, **SMALL), Image.new("RGB", (64, 2048), "red"))
+        for n in range(40)
+    ]
     sheet.add(1, 1, "000001", row)
     with Image.open(sheet.path) as drawn:
         assert drawn.width * drawn.height < 40_000_000
@@ -139,7 +156,9 @@ def ready(model, data, tmp_path_factory):
 
 
 def drawn(made, **others):
-    return np.asarray(sample.draw(made, [Prompt(**{"text": "sks", **SMALL, **others})])[0]).astype(int)
+    return np.asarray(sample.draw(made, [Prompt(**{"text": "sks", **SMALL, **others})])[0]).astype(
+        int
+    )
 
 
 @pytest.mark.filterwarnings("ignore:__array:DeprecationWarning")  # in diffusers, with numpy 2
@@ -158,7 +177,13 @@ def test_every_sampler_that_may_be_named_is_there():
 
 def test_what_a_prompt_says_changes_the_picture(ready):
     plain = drawn(ready)
-    for other in ({"text": "cat"}, {"seed": 4}, {"negative": "bad"}, {"guidance": 12.0}, {"steps": 3}):
+    for other in (
+        {"text": "cat"},
+        {"seed": 4},
+        {"negative": "bad"},
+        {"guidance": 12.0},
+        {"steps": 3},
+    ):
         assert (drawn(ready, **other) != plain).any()
     unguided = drawn(ready, guidance=1.0)
     assert (drawn(ready, guidance=1.0, negative="bad") == unguided).all()
@@ -171,14 +196,14 @@ def test_pictures_equal_those_of_a_diffusers_pipeline(ready):
 
     pipe = pipeline_of(ready.parts)
     pipe.scheduler = DDIMScheduler(
-        beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", clip_sample=False, set_alpha_to_one=False,
-        steps_offset=1,
+        beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", clip_sample=False,
+        set_alpha_to_one=False, steps_offset=1,
     )  # fmt: skip
     pipe.tokenizer.model_max_length = 77
     pipe.set_progress_bar_config(disable=True)
     theirs = pipe(
-        "sks", negative_prompt="bad", width=64, height=64, num_inference_steps=4, guidance_scale=7.5,
-        generator=torch.Generator().manual_seed(3), output_type="np",
+        "sks", negative_prompt="bad", width=64, height=64, num_inference_steps=4,
+        guidance_scale=7.5, generator=torch.Generator().manual_seed(3), output_type="np",
     ).images[0]  # fmt: skip
     assert np.abs(drawn(ready, negative="bad", steps=4) - theirs * 255).max() < 1
 
@@ -190,7 +215,9 @@ def test_modes_random_state_and_gradients_are_left_as_they_were(ready):
     drawn(ready)
     assert torch.equal(torch.get_rng_state(), state)
     assert [m.training for m in ready.parts.unet.modules()] == modes
-    assert module.lora_A[ADAPTER].weight.grad is None and module.lora_A[ADAPTER].weight.requires_grad
+    assert (
+        module.lora_A[ADAPTER].weight.grad is None and module.lora_A[ADAPTER].weight.requires_grad
+    )
 
 
 def test_sampling_without_memory_is_told_once_and_stops(ready, tmp_path, monkeypatch):
@@ -208,18 +235,26 @@ def test_sampling_without_memory_is_told_once_and_stops(ready, tmp_path, monkeyp
 
 def test_long_prompt_is_told():
     heard = Killer()
-    sample.warn_of_long([Prompt(text=text, **SMALL) for text in ("sks", "sks, " + "red hat, " * 40)], 75, heard)
-    assert [line[:50] for line in heard.said] == ["prompt 2: 122 tokens, the first 75 are read: sks, "]
+    sample.warn_of_long(
+        [Prompt(text=text, **SMALL) for text in ("sks", "sks, " + "red hat, " * 40)], 75, heard
+    )
+    assert [line[:50] for line in heard.said] == [
+        "prompt 2: 122 tokens, the first 75 are read: sks, "
+    ]
 
 
 def test_wrong_prompts_stop_a_run_before_anything_is_loaded_or_written(data, options, tmp_path):
-    wrong = replace(options, sample_prompts=str(tmp_path / "none.txt"), pretrained_model_name_or_path="/nowhere")
+    wrong = replace(
+        options, sample_prompts=str(tmp_path / "none.txt"), pretrained_model_name_or_path="/nowhere"
+    )
     with pytest.raises(ConfigError, match="cannot read sample_prompts"):
         train(wrong, planned(data, wrong))
     assert not (tmp_path / "out").exists()
 
 
-def test_tensorboard_reads_losses_rates_norms_and_pictures_under_the_names_of_sd_scripts(sampled, whole):
+def test_tensorboard_reads_losses_rates_norms_and_pictures_under_the_names_of_sd_scripts(
+    sampled, whole
+):
     from tensorboard.backend.event_processing.event_accumulator import (
         EventAccumulator,
     )
@@ -234,13 +269,17 @@ def test_tensorboard_reads_losses_rates_norms_and_pictures_under_the_names_of_sd
     losses = [row["loss"] for row in rows]
     per_epoch = len(rows) // 2
     assert [e.value for e in events.Scalars("loss/current")] == pytest.approx(losses)
-    assert [e.value for e in events.Scalars("lr/textencoder")] == pytest.approx([r["lr/text_encoder"] for r in rows])
+    assert [e.value for e in events.Scalars("lr/textencoder")] == pytest.approx(
+        [r["lr/text_encoder"] for r in rows]
+    )
     means = [sum(part) / per_epoch for part in (losses[:per_epoch], losses[per_epoch:])]
     assert [(e.step, e.value) for e in events.Scalars("loss/epoch_average")] == [
         (1, pytest.approx(means[0])), (2, pytest.approx(means[1])),
     ]  # fmt: skip
     shown = events.Images("sample/01")
-    assert [(i.step, i.width, i.height) for i in shown] == [(n * per_epoch, 128, 64) for n in (0, 1, 2)]
+    assert [(i.step, i.width, i.height) for i in shown] == [
+        (n * per_epoch, 128, 64) for n in (0, 1, 2)
+    ]
 
 
 def test_tensorboard_shows_what_d_adaptation_found(tmp_path):

@@ -1,4 +1,6 @@
-"""A whole run of a schedule-free optimizer: the average is saved and drawn with, and a stopped run goes on the same."""
+"""A whole run of a schedule-free optimizer: the average is saved and drawn with, and a stopped run
+goes on the same.
+"""
 
 import pytest
 import torch
@@ -44,7 +46,12 @@ def test_stopped_run_goes_on_bit_by_bit(data, model, tmp_path, uninterrupted):
 def test_sample_pictures_and_saves_change_nothing(data, model, tmp_path, uninterrupted):
     prompts = tmp_path / "prompts.txt"
     prompts.write_text("sks --w 64 --h 64 --s 2 --l 1\n", encoding="utf-8")
-    looked = {**FREE, "save_every_n_steps": 1, "sample_prompts": str(prompts), "sample_every_n_steps": 2}
+    looked = {
+        **FREE,
+        "save_every_n_steps": 1,
+        "sample_prompts": str(prompts),
+        "sample_every_n_steps": 2,
+    }
     result = whole(data, tiny.options(model, tmp_path / "out", **looked))
     tensors, seen = load_file(uninterrupted.files[-1]), load_file(result.files[-1])
     assert all(torch.equal(tensors[key], seen[key]) for key in tensors)
@@ -82,8 +89,8 @@ def test_an_average_of_an_average_is_refused(data, model, tmp_path):
 def test_the_check_before_loading_says_nothing(data, model, tmp_path, capsys):
     """Some optimizers print what they do; it is told of the real one alone."""
     options = tiny.options(
-        model, tmp_path, optimizer_type="Prodigy", optimizer_args=("weight_decay=0.1",), learning_rate=1.0,
-        text_encoder_lr=1.0,
+        model, tmp_path, optimizer_type="Prodigy", optimizer_args=("weight_decay=0.1",),
+        learning_rate=1.0, text_encoder_lr=1.0,
     )  # fmt: skip
     setup.check_optimizer(options, planned(data, options))
     assert capsys.readouterr() == ("", "")

@@ -1,4 +1,6 @@
-"""Stable Diffusion 2: names, shapes of its files, its text's padding, and what one file cannot say."""
+"""Stable Diffusion 2: names, shapes of its files, its text's padding, and what one file
+cannot say.
+"""
 
 import pytest
 import torch
@@ -30,21 +32,29 @@ def full(request):
     """The model that the shipped configurations describe, without weights."""
     configs = request.param
     with torch.device("meta"):
-        unet = UNet2DConditionModel.from_config(UNet2DConditionModel.load_config(configs, subfolder="unet"))
+        unet = UNet2DConditionModel.from_config(
+            UNet2DConditionModel.load_config(configs, subfolder="unet")
+        )
         vae = AutoencoderKL.from_config(AutoencoderKL.load_config(configs, subfolder="vae"))
         encoder = CLIPTextModel(CLIPTextConfig.from_pretrained(configs, subfolder="text_encoder"))
     return Parts(unet, vae, encoder, configs, family="sd2")
 
 
 def test_shipped_configurations_are_the_full_size_model(full):
-    counted = [sum(p.numel() for p in part.parameters()) for part in (full.unet, full.text_encoder, full.vae)]
+    counted = [
+        sum(p.numel() for p in part.parameters())
+        for part in (full.unet, full.text_encoder, full.vae)
+    ]
     assert counted == [865_910_724, 340_387_840, 83_653_863]
     assert full.vae.config.scaling_factor == sd2.LATENT_SCALE
 
 
 def test_names_of_all_modules_are_kohyas(full):
     found = [sd2.targets(full, part) for part in full.names]
-    assert [(len(own), name_hash(own)) for own in found] == [(192, "bdfc29d0bf3d9ac6"), (138, "9df99b6511841d5a")]
+    assert [(len(own), name_hash(own)) for own in found] == [
+        (192, "bdfc29d0bf3d9ac6"),
+        (138, "9df99b6511841d5a"),
+    ]
 
 
 def test_both_layouts_of_one_model_give_the_plan_the_same_numbers(model, tmp_path):
@@ -110,6 +120,12 @@ def test_token_that_has_the_id_of_the_pad_stays():
 
 def test_files_of_the_two_kinds_are_published_under_two_names():
     noise, velocity = sd2.published("epsilon"), sd2.published("v_prediction")
-    assert (noise.base_model_version, noise.architecture) == ("sd_v2", "stable-diffusion-v2-512/lora")
-    assert (velocity.base_model_version, velocity.architecture) == ("sd_v2_v", "stable-diffusion-v2-768-v/lora")
+    assert (noise.base_model_version, noise.architecture) == (
+        "sd_v2",
+        "stable-diffusion-v2-512/lora",
+    )
+    assert (velocity.base_model_version, velocity.architecture) == (
+        "sd_v2_v",
+        "stable-diffusion-v2-768-v/lora",
+    )
     assert noise.v2 and velocity.v2

@@ -1,4 +1,6 @@
-"""Stable Diffusion XL: names, sizes as they are told, two encoders with rates of their own, the caption's vector."""
+"""Stable Diffusion XL: names, sizes as they are told, two encoders with rates of their own, the
+caption's vector.
+"""
 
 from pathlib import Path
 
@@ -32,15 +34,24 @@ def model(tmp_path_factory):
 def full():
     """The model that the shipped configurations describe, without weights."""
     with torch.device("meta"):
-        unet = UNet2DConditionModel.from_config(UNet2DConditionModel.load_config(sdxl.CONFIGS, subfolder="unet"))
+        unet = UNet2DConditionModel.from_config(
+            UNet2DConditionModel.load_config(sdxl.CONFIGS, subfolder="unet")
+        )
         vae = AutoencoderKL.from_config(AutoencoderKL.load_config(sdxl.CONFIGS, subfolder="vae"))
-        first = CLIPTextModel(CLIPTextConfig.from_pretrained(sdxl.CONFIGS, subfolder="text_encoder"))
-        second = CLIPTextModelWithProjection(CLIPTextConfig.from_pretrained(sdxl.CONFIGS, subfolder="text_encoder_2"))
+        first = CLIPTextModel(
+            CLIPTextConfig.from_pretrained(sdxl.CONFIGS, subfolder="text_encoder")
+        )
+        second = CLIPTextModelWithProjection(
+            CLIPTextConfig.from_pretrained(sdxl.CONFIGS, subfolder="text_encoder_2")
+        )
     return Parts(unet, vae, first, sdxl.CONFIGS, text_encoder_2=second, family="sdxl")
 
 
 def test_shipped_configurations_are_the_full_size_model(full):
-    counted = [sum(p.numel() for p in part.parameters()) for part in (full.unet, full.text_encoder, full.vae)]
+    counted = [
+        sum(p.numel() for p in part.parameters())
+        for part in (full.unet, full.text_encoder, full.vae)
+    ]
     assert counted == [2_567_463_684, 123_060_480, 83_653_863]
     assert sum(p.numel() for p in full.text_encoder_2.parameters()) == 694_659_840
     assert full.vae.config.scaling_factor == sdxl.LATENT_SCALE
@@ -56,9 +67,11 @@ def test_names_of_all_modules_are_kohyas(full):
 def test_convolutions_have_sgm_names_too(full):
     blocks = ("resnets", "attentions", "downsamplers", "upsamplers")
     paths = [
-        path for path, module in full.unet.named_modules()
-        if isinstance(module, torch.nn.Linear | torch.nn.Conv2d) and any(f".{kind}." in path for kind in blocks)
-    ]  # fmt: skip
+        path
+        for path, module in full.unet.named_modules()
+        if isinstance(module, torch.nn.Linear | torch.nn.Conv2d)
+        and any(f".{kind}." in path for kind in blocks)
+    ]
     found = [names.original(path) for path in paths]
     assert (len(found), name_hash(found)) == (788, "6eaed2d7a4528e0a")
     assert names.original("conv_in") == "lora_unet_conv_in"
@@ -68,7 +81,9 @@ def test_plan_knows_the_full_size_model(full):
     def shapes(prefix, part):
         return {f"{prefix}{name}": tuple(value.shape) for name, value in part.state_dict().items()}
 
-    text = shapes("text_encoder.", full.text_encoder) | shapes("text_encoder_2.", full.text_encoder_2)
+    text = shapes("text_encoder.", full.text_encoder) | shapes(
+        "text_encoder_2.", full.text_encoder_2
+    )
     anatomy = model_shapes.anatomy(shapes("", full.unet), text, shapes("", full.vae))
     assert (anatomy.unet, anatomy.text_encoder) == (2_567_463_684, 123_060_480 + 694_659_840)
     assert round(anatomy.lora_unet * 32 / 1e6, 1) == 85.1  # published for rank 32
@@ -77,7 +92,11 @@ def test_plan_knows_the_full_size_model(full):
     assert shares["weights"] == 2 * (anatomy.unet + anatomy.text_encoder)
     both = memory.estimate(TrainOptions(text_encoder_lr=(1e-5, 1e-5)), (1024, 1024), anatomy)
     one = memory.estimate(TrainOptions(text_encoder_lr=(1e-5, 0.0)), (1024, 1024), anatomy)
-    assert both.bytes > one.bytes > memory.estimate(TrainOptions(text_encoder_lr=0.0), (1024, 1024), anatomy).bytes
+    assert (
+        both.bytes
+        > one.bytes
+        > memory.estimate(TrainOptions(text_encoder_lr=0.0), (1024, 1024), anatomy).bytes
+    )
 
 
 def test_both_layouts_of_one_model_give_the_plan_the_same_numbers(model, tmp_path):
@@ -94,7 +113,12 @@ def picture(size, bucket):
 
 @pytest.mark.parametrize(
     ("size", "corner"),
-    [((1000, 1200), (0, 32)), ((1920, 1080), (10, 0)), ((3000, 2000), (16, 0)), ((800, 1500), (23, 0))],
+    [
+        ((1000, 1200), (0, 32)),
+        ((1920, 1080), (10, 0)),
+        ((3000, 2000), (16, 0)),
+        ((800, 1500), (23, 0)),
+    ],
 )
 def test_sizes_are_those_of_the_cut_that_is_made(size, corner):
     bucket = select(BucketRules.standard(1024), *size)
@@ -104,9 +128,10 @@ def test_sizes_are_those_of_the_cut_that_is_made(size, corner):
 
 
 @given(
-    trim=st.tuples(st.integers(0, 300), st.integers(0, 300)), part=st.tuples(st.floats(0, 1), st.floats(0, 1)),
+    trim=st.tuples(st.integers(0, 300), st.integers(0, 300)),
+    part=st.tuples(st.floats(0, 1), st.floats(0, 1)),
     flip=st.booleans(),
-)  # fmt: skip
+)
 def test_any_cut_lies_within_its_picture_and_a_mirrored_one_is_mirrored_back(trim, part, flip):
     resized = (512 + trim[0], 768 + trim[1])
     at = (int(part[0] * trim[0]), int(part[1] * trim[1]))
@@ -130,19 +155,27 @@ def test_random_cut_and_mirror_reach_the_unet(data, model, tmp_path):
     run.parts.unet.forward = listen
     for batch in epoch_batches(run.plan, 42, 0):
         read = loop.reader(run).batch(batch, 0)
-        seen_sizes += [list(map(float, size_conditioning.told(s.picture, s.at, s.flip))) for s in read]
+        seen_sizes += [
+            list(map(float, size_conditioning.told(s.picture, s.at, s.flip))) for s in read
+        ]
         loop.sample_losses(run, read, 0)
     assert heard == seen_sizes
     assert len({tuple(told) for told in heard}) > 4
 
 
 def test_each_encoder_has_its_own_rate_and_0_leaves_it_out(data, model, tmp_path):
-    run = ready(data, tiny.options(model, tmp_path, max_train_steps=1, text_encoder_lr=(0.003, 0.0)))
+    run = ready(
+        data, tiny.options(model, tmp_path, max_train_steps=1, text_encoder_lr=(0.003, 0.0))
+    )
     assert set(run.lora.parts) == {"unet", "text_encoder"}
-    run = ready(data, tiny.options(model, tmp_path, max_train_steps=1, text_encoder_lr=(0.003, 0.002)))
+    run = ready(
+        data, tiny.options(model, tmp_path, max_train_steps=1, text_encoder_lr=(0.003, 0.002))
+    )
     (log,) = steps(run)
     assert log.scheduled == {"unet": 0.01, "text_encoder": 0.003, "text_encoder_2": 0.002}
-    run = ready(data, tiny.options(model, tmp_path, max_train_steps=1, network_train_text_encoder_only=True))
+    run = ready(
+        data, tiny.options(model, tmp_path, max_train_steps=1, network_train_text_encoder_only=True)
+    )
     assert set(run.lora.parts) == {"text_encoder", "text_encoder_2"}
 
 

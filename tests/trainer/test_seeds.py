@@ -30,7 +30,13 @@ def test_global_generators_are_left_alone():
 
 
 def test_every_field_changes_the_stream():
-    others = [VISIT, (43, *VISIT[1:]), (42, 2, *VISIT[2:]), (*VISIT[:2], "f", *VISIT[3:]), (*VISIT[:3], 1, "noise")]
+    others = [
+        VISIT,
+        (43, *VISIT[1:]),
+        (42, 2, *VISIT[2:]),
+        (*VISIT[:2], "f", *VISIT[3:]),
+        (*VISIT[:3], 1, "noise"),
+    ]
     others.append((*VISIT[:4], "crop"))
     assert len({generator(*v).initial_seed() for v in others}) == 6
     assert len({rng(*v).random() for v in others}) == 6
@@ -44,11 +50,15 @@ def test_fields_do_not_run_into_each_other():
 
 def test_image_id_may_be_any_text():
     assert (
-        generator(1, 1, "写真\udce9", 0, "noise").initial_seed() != generator(1, 1, "写真", 0, "noise").initial_seed()
+        generator(1, 1, "写真\udce9", 0, "noise").initial_seed()
+        != generator(1, 1, "写真", 0, "noise").initial_seed()
     )
 
 
 def test_streams_of_a_run_are_apart():
     visits = itertools.product(range(10), map(str, range(20)), range(10))
-    drawn = {torch.rand(2, generator=generator(1, e, i, v, "noise")).numpy().tobytes() for e, i, v in visits}
+    drawn = {
+        torch.rand(2, generator=generator(1, e, i, v, "noise")).numpy().tobytes()
+        for e, i, v in visits
+    }
     assert len(drawn) == 2000

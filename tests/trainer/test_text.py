@@ -72,7 +72,9 @@ class Encoding:
 
     def __call__(self, captions):
         self.asked.append(list(captions))
-        return Conditioning(torch.tensor([[[float(len(caption))]] for caption in captions], dtype=torch.float64))
+        return Conditioning(
+            torch.tensor([[[float(len(caption))]] for caption in captions], dtype=torch.float64)
+        )
 
 
 def lengths(texts, captions):
@@ -112,4 +114,13 @@ def test_wordings_that_were_not_met_for_long_make_room(monkeypatch):
     for caption in ("a", "bb", "ccc", "a", "dddd", "a", "bb"):
         texts.states([caption])
     assert encode.asked == [["a"], ["bb"], ["ccc"], ["dddd"], ["bb"]]
-    assert lengths(texts, [str(n) * n for n in range(1, 9)]) == [1, 2, 3, 4, 5, 6, 7, 8]  # more than there is room for
+    assert lengths(texts, [str(n) * n for n in range(1, 9)]) == [
+        1,
+        2,
+        3,
+        4,
+        5,
+        6,
+        7,
+        8,
+    ]  # more than there is room for

@@ -1,6 +1,8 @@
-"""A LoRA learns on the tiny base: the trigger draws the concept, other prompts do not, and a kept tag stays a tag.
+"""A LoRA learns on the tiny base: the trigger draws the concept, other prompts do not, and a kept
+tag stays a tag.
 
-The thresholds leave room between what the base gives and what three seeds gave; docs/tiny-base.md has the numbers.
+The thresholds leave room between what the base gives and what three seeds gave; docs/tiny-base.md
+has the numbers.
 """
 
 import re
@@ -67,7 +69,9 @@ def test_the_recipes_commands_lay_out_what_is_measured(tmp_path, monkeypatch):
     project = tmp_path / "tiny"
     shutil.copytree(lora.EXAMPLE, project)
     monkeypatch.chdir(project)
-    [block] = re.findall(r"^```sh\n(.*?)^```", (project / "README.md").read_text(encoding="utf-8"), re.M | re.S)
+    [block] = re.findall(
+        r"^```sh\n(.*?)^```", (project / "README.md").read_text(encoding="utf-8"), re.M | re.S
+    )
     commands = [shlex.split(line) for line in block.splitlines() if line.startswith("dsk ")]
     assert commands.pop() == ["dsk", "train", "."]
     for command in commands:

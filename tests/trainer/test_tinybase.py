@@ -1,4 +1,6 @@
-"""The tiny base: its pictures are what their tags say, its stages survive a kill, and what is shipped draws."""
+"""The tiny base: its pictures are what their tags say, its stages survive a kill, and what is
+shipped draws.
+"""
 
 import random
 
@@ -15,7 +17,17 @@ from datasetkit.core.errors import ModelFileError
 from trainer.families import sd
 from trainer.plan import model_shapes
 from trainer.tinybase import shipped
-from trainer.tools.tinybase import autoencoder, beginning, data, denoise, draw, judge, model, resumable_training, text
+from trainer.tools.tinybase import (
+    autoencoder,
+    beginning,
+    data,
+    denoise,
+    draw,
+    judge,
+    model,
+    resumable_training,
+    text,
+)
 from trainer.tools.tinybase.resumable_training import Course
 
 SEEDS = st.integers(0, 10_000).map(random.Random)
@@ -23,7 +35,12 @@ SEEDS = st.integers(0, 10_000).map(random.Random)
 
 def colours(tags):
     """The pairs of hair and background: one, or none where a bald head has no colour of hair."""
-    return [(h, b) for h in data.HAIR for b in data.BACKGROUND if f"{h} hair" in tags and f"{b} background" in tags]
+    return [
+        (h, b)
+        for h in data.HAIR
+        for b in data.BACKGROUND
+        if f"{h} hair" in tags and f"{b} background" in tags
+    ]
 
 
 @given(SEEDS)
@@ -65,7 +82,10 @@ def test_a_caption_holds_tags_of_the_portrait_and_one_stray_word_at_most(rng):
 
 def test_a_caption_is_at_times_empty():
     rng = random.Random(0)
-    assert {data.caption(("1girl", "smile"), rng, empty=0.5) == "" for _ in range(50)} == {True, False}
+    assert {data.caption(("1girl", "smile"), rng, empty=0.5) == "" for _ in range(50)} == {
+        True,
+        False,
+    }
 
 
 def test_the_place_where_a_tag_ends_is_asked_for_that_tag():
@@ -84,7 +104,10 @@ def test_an_empty_caption_asks_for_no_tag():
 
 @given(st.integers(0, 99), st.integers(100, 4000))
 def test_until_the_rate_falls_a_longer_course_is_the_same(step, steps):
-    short, long = Course("a", steps, 1e-3, warmup=10, fall=0.3), Course("a", 2 * steps, 1e-3, warmup=10, fall=0.3)
+    short, long = (
+        Course("a", steps, 1e-3, warmup=10, fall=0.3),
+        Course("a", 2 * steps, 1e-3, warmup=10, fall=0.3),
+    )
     if step < 0.7 * steps:
         assert short.rate(step) == long.rate(step)
     assert 0 < short.rate(min(step, steps - 1)) <= 1
@@ -152,12 +175,16 @@ def test_settled_latents_have_unit_deviation_and_decode_as_before():
 def test_the_vae_begins_with_each_patchs_mean_colour():
     vae = model.parts(0)[2].eval()
     noise = np.random.default_rng(0).integers(0, 256, (8, 16, 16, 3), np.uint8)
-    pictures = np.stack([np.asarray(Image.fromarray(n).resize((64, 64), Image.Resampling.BICUBIC)) for n in noise])
+    pictures = np.stack(
+        [np.asarray(Image.fromarray(n).resize((64, 64), Image.Resampling.BICUBIC)) for n in noise]
+    )
     beginning.begin(vae, pictures)
     images = autoencoder.pixels(pictures)
     with torch.no_grad():
         back = vae.decode(vae.encode(images).latent_dist.mean).sample
-    blocks = torch.nn.functional.interpolate(torch.nn.functional.avg_pool2d(images, 4), scale_factor=4.0)
+    blocks = torch.nn.functional.interpolate(
+        torch.nn.functional.avg_pool2d(images, 4), scale_factor=4.0
+    )
     assert (back - blocks).abs().mean() < 0.2 * (blocks - blocks.mean()).abs().mean()
 
 
@@ -183,7 +210,10 @@ def test_the_whole_is_small():
 def test_a_seed_makes_the_same_weights():
     once, again = model.parts(5), model.parts(5)
     for a, b in zip(once, again, strict=True):
-        assert all(torch.equal(x, y) for x, y in zip(a.state_dict().values(), b.state_dict().values(), strict=True))
+        assert all(
+            torch.equal(x, y)
+            for x, y in zip(a.state_dict().values(), b.state_dict().values(), strict=True)
+        )
 
 
 def test_the_judge_asks_no_colour_of_hair_of_a_bald_head():
@@ -193,7 +223,9 @@ def test_the_judge_asks_no_colour_of_hair_of_a_bald_head():
 
 
 def test_a_grid_shows_every_picture():
-    pictures = np.arange(5, dtype=np.uint8)[:, None, None, None] * np.full((5, 64, 64, 3), 40, np.uint8)
+    pictures = np.arange(5, dtype=np.uint8)[:, None, None, None] * np.full(
+        (5, 64, 64, 3), 40, np.uint8
+    )
     sheet = np.asarray(draw.grid(pictures, 3, enlarge=1))
     assert {tuple(sheet[y, x]) for y in (36, 104) for x in (36, 104, 172)} == {
         (0, 0, 0), (40, 40, 40), (80, 80, 80), (120, 120, 120), (160, 160, 160), (255, 255, 255),
@@ -233,11 +265,19 @@ def base():
 
 def test_the_base_draws_the_background_that_it_is_asked_for(base):
     colours = ["red", "yellow", "green", "blue", "purple", "white"]
-    prompts = [f"1girl, black hair, long hair, {colour} background, white shirt, smile" for colour in colours]
-    corners = draw.draw(base, prompts, steps=12)[:, :6, :6].reshape(len(colours), -1, 3).mean(axis=1)
+    prompts = [
+        f"1girl, black hair, long hair, {colour} background, white shirt, smile"
+        for colour in colours
+    ]
+    corners = (
+        draw.draw(base, prompts, steps=12)[:, :6, :6].reshape(len(colours), -1, 3).mean(axis=1)
+    )
     middles = {name: np.mean([_rgb(data.shade(shade, random.Random(n))) for n in range(20)], axis=0)
                for name, shade in data.BACKGROUND.items()}  # fmt: skip
-    found = [min(middles, key=lambda name: float(np.abs(middles[name] - corner).sum())) for corner in corners]
+    found = [
+        min(middles, key=lambda name: float(np.abs(middles[name] - corner).sum()))
+        for corner in corners
+    ]
     assert sum(a == b for a, b in zip(found, colours, strict=True)) >= 5, found
 
 

@@ -1,4 +1,6 @@
-"""Validation: held-out pictures are not trained, are looked at in the same way each time, and pick the best step."""
+"""Validation: held-out pictures are not trained, are looked at in the same way each time, and pick
+the best step.
+"""
 
 import json
 import math
@@ -22,7 +24,12 @@ from trainer.objective.noise import add_noise
 from trainer.plan.plan import find_subsets, make_plan
 from trainer.run import train
 
-SPLIT = {"validation_split": 0.4, "max_train_epochs": 2, "save_every_n_epochs": 0, "network_dropout": 0.1}
+SPLIT = {
+    "validation_split": 0.4,
+    "max_train_epochs": 2,
+    "save_every_n_epochs": 0,
+    "network_dropout": 0.1,
+}
 
 
 def planned(data, options):
@@ -82,8 +89,11 @@ def test_every_look_is_the_same_whatever_batch_and_seed(run):
     assert torch.allclose(first, validation.losses(other, pictures), rtol=1e-5)
     alone = validation.losses(run, pictures[1:2])
     assert torch.equal(alone[0], first[1])
-    assert not torch.allclose(first, validation.losses(replace(run, options=replace(run.options, validation_seed=1)),
-                                                       pictures), rtol=1e-3)  # fmt: skip
+    assert not torch.allclose(
+        first,
+        validation.losses(replace(run, options=replace(run.options, validation_seed=1)), pictures),
+        rtol=1e-3,
+    )
 
 
 def test_a_look_is_the_loss_of_training_without_what_varies(run):
@@ -91,7 +101,10 @@ def test_a_look_is_the_loss_of_training_without_what_varies(run):
     [picture, *_] = run.plan.held_out
     [found, *_] = validation.losses(run, [picture])[0].tolist()
     options = run.options
-    generators = [seeds.generator(0, 0, picture.id, 0, f"validation {purpose}") for purpose in ("latent", "noise")]
+    generators = [
+        seeds.generator(0, 0, picture.id, 0, f"validation {purpose}")
+        for purpose in ("latent", "noise")
+    ]
     latents = run.encoder.moments(picture, picture.bucket.crop, False).sample(generators[0])[None]
     latents = latents * run.family.LATENT_SCALE
     noise = torch.randn(latents.shape[1:], generator=generators[1])[None]
@@ -167,8 +180,13 @@ def test_a_run_records_each_look_and_keeps_the_best(finished):
     last = rows[-1]
     assert result.last.step == result.steps and result.last.loss == last["validation/loss"]
     assert last["validation/gap"] == last["validation/trained"] - last["validation/loss"]
-    before = rows[-2]  # the line tells of the last look when a step is taken, and looks come behind steps
-    assert f", held out {before['validation/loss']:.4f} ({before['validation/change']:+.4f}" in heard.notes[-1]
+    before = rows[
+        -2
+    ]  # the line tells of the last look when a step is taken, and looks come behind steps
+    assert (
+        f", held out {before['validation/loss']:.4f} ({before['validation/change']:+.4f}"
+        in heard.notes[-1]
+    )
     assert result.plot.read_bytes().startswith(b"\x89PNG")
 
 
@@ -176,10 +194,15 @@ def test_looking_does_not_change_the_training_and_the_best_file_is_the_lora_of_i
     finished, data, model, tmp_path
 ):  # fmt: skip
     result, out, _ = finished
-    options = tiny.options(model, tmp_path / "blind", **{**SPLIT, "save_every_n_steps": 1}, save_state=False)
+    options = tiny.options(
+        model, tmp_path / "blind", **{**SPLIT, "save_every_n_steps": 1}, save_state=False
+    )
     train(options, replace(planned(data, options), held_out=()))
     name = "sks" if result.best.step == result.steps else f"sks-step{result.best.step:08d}"
-    for mine, theirs in ((f"{name}.safetensors", "sks-best.safetensors"), ("sks.safetensors", "sks.safetensors")):
+    for mine, theirs in (
+        (f"{name}.safetensors", "sks-best.safetensors"),
+        ("sks.safetensors", "sks.safetensors"),
+    ):
         blind, seeing = load_file(tmp_path / "blind" / mine), load_file(out / theirs)
         assert all(torch.equal(blind[key], seeing[key]) for key in seeing)
     assert not (tmp_path / "blind" / "sks-best.safetensors").exists()
@@ -193,7 +216,9 @@ def test_a_stopped_run_goes_on_with_what_it_saw(finished, data, model, tmp_path)
     with pytest.raises(Stopped):
         train(options, planned(data, options), reporter=Killer(whole.steps - 1))
     result = train(options, planned(data, options), resume=True)
-    assert 0 < result.start < whole.steps and result.best == whole.best and result.last == whole.last
+    assert (
+        0 < result.start < whole.steps and result.best == whole.best and result.last == whole.last
+    )
     assert metrics.rows(result.metrics) == metrics.rows(whole.metrics)
     seen = (tmp_path / "out" / "sks-validation.jsonl").read_text()
     assert seen == whole.metrics.with_name("sks-validation.jsonl").read_text()
@@ -205,8 +230,15 @@ def test_a_new_run_forgets_the_best_of_an_old_one(finished, data, options, tmp_p
         (tmp_path / "out" / name).write_bytes(b"old")
     result = train(replace(options, validation_split=0.0, max_train_steps=1), planned(
         data, replace(options, validation_split=0.0, max_train_steps=1)))  # fmt: skip
-    assert [f.name for f in result.files] == ["sks.safetensors"] and result.best is None and result.last is None
-    assert not list((tmp_path / "out").glob("sks-best*")) and not (tmp_path / "out" / "sks-validation.jsonl").exists()
+    assert (
+        [f.name for f in result.files] == ["sks.safetensors"]
+        and result.best is None
+        and result.last is None
+    )
+    assert (
+        not list((tmp_path / "out").glob("sks-best*"))
+        and not (tmp_path / "out" / "sks-validation.jsonl").exists()
+    )
 
 
 def test_tensorboard_shows_the_looks(tmp_path):
@@ -215,7 +247,11 @@ def test_tensorboard_shows_the_looks(tmp_path):
     board.close()
     read = EventAccumulator(str(tmp_path))
     read.Reload()
-    shown = {tag: (event.step, event.value) for tag in read.Tags()["scalars"] for event in read.Scalars(tag)}
+    shown = {
+        tag: (event.step, event.value)
+        for tag in read.Tags()["scalars"]
+        for event in read.Scalars(tag)
+    }
     assert shown == {
         "loss/validation/step_average": (3, 0.5),
         "loss/validation/step_divergence": (3, 0.25),
@@ -239,7 +275,11 @@ def test_sd_scripts_keys_are_taken(tmp_path, data):
         encoding="utf-8",
     )
     options = config.translate(said, None, {}).options
-    assert (options.validation_split, options.validation_seed, options.max_validation_steps) == (0.3, 5, 3)
+    assert (options.validation_split, options.validation_seed, options.max_validation_steps) == (
+        0.3,
+        5,
+        3,
+    )
     assert (options.validate_every_n_epochs, options.validate_every_n_steps) == (2, 10)
 
 
@@ -251,7 +291,9 @@ def test_a_split_leaves_something_to_train(split):
 
 def test_plan_repeats_counts_what_is_trained(data, options, tmp_path):
     folder = tiny.copy_folder(data, tmp_path / "d")
-    (folder / "dsk.toml").write_text("[train]\nresolution = 128\nvalidation_split = 0.4\n", encoding="utf-8")
+    (folder / "dsk.toml").write_text(
+        "[train]\nresolution = 128\nvalidation_split = 0.4\n", encoding="utf-8"
+    )
     counted = api.plan_repeats(folder, api.PlanRepeatsOptions()).plan
     trained = [p for p in planned(folder, options).pictures if not p.subset.is_reg]
     assert [concept.images for concept in counted.concepts] == [len(trained)]

@@ -1,4 +1,6 @@
-"""The stand-in model, also as one file in the original layout, and small data sets and options for it."""
+"""The stand-in model, also as one file in the original layout, and small data sets and options for
+it.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +34,9 @@ def save_pictures(folder: Path, sizes: list[tuple[int, int]], *, captions: bool 
     for n, size in enumerate(sizes, 1):
         picture = Image.linear_gradient("L").resize(size)
         shade = Image.new("L", size, 37 * n % 256)
-        Image.merge("RGB", (picture, shade, picture.transpose(Image.Transpose.ROTATE_180))).save(folder / f"{n}.png")
+        Image.merge("RGB", (picture, shade, picture.transpose(Image.Transpose.ROTATE_180))).save(
+            folder / f"{n}.png"
+        )
         if captions:
             (folder / f"{n}.txt").write_text(f"sks, tag {n}, red hair, smile\n", encoding="utf-8")
     return folder
@@ -64,12 +68,20 @@ _UNET = {
     "add_embedding.linear_1": "label_emb.0.0",
     "add_embedding.linear_2": "label_emb.0.2",
 }
-_VAE_ATTENTION = {"group_norm": "norm", "to_q": "q", "to_k": "k", "to_v": "v", "to_out.0": "proj_out"}
+_VAE_ATTENTION = {
+    "group_norm": "norm",
+    "to_q": "q",
+    "to_k": "k",
+    "to_v": "v",
+    "to_out.0": "proj_out",
+}
 
 
 def _unet_name(name: str, bare: int = 0) -> str:
     """Return a UNet tensor's original name. bare: the up block that has no attention."""
-    block = re.match(r"(down|up)_blocks\.(\d)\.(resnets|attentions|downsamplers|upsamplers)\.(\d)\.(.*)", name)
+    block = re.match(
+        r"(down|up)_blocks\.(\d)\.(resnets|attentions|downsamplers|upsamplers)\.(\d)\.(.*)", name
+    )
     if block is None:
         head = next(head for head in _UNET if name.startswith(head + "."))
         kind, rest = head, name.removeprefix(head + ".")
@@ -82,7 +94,8 @@ def _unet_name(name: str, bare: int = 0) -> str:
         if kind == "upsamplers":
             return f"output_blocks.{3 * b + 2}.{1 if b == bare else 2}.{rest}"
         number = 1 + 3 * b + j if side == "down" else 3 * b + j
-        prefix = f"{'input' if side == 'down' else 'output'}_blocks.{number}.{0 if kind == 'resnets' else 1}"
+        block = "input" if side == "down" else "output"
+        prefix = f"{block}_blocks.{number}.{0 if kind == 'resnets' else 1}"
     if "resnets" in kind:
         part = next(part for part in _RESNET if rest.startswith(part + "."))
         rest = _RESNET[part] + rest.removeprefix(part)
@@ -91,7 +104,9 @@ def _unet_name(name: str, bare: int = 0) -> str:
 
 def _vae_name(name: str) -> str:
     name = re.sub(r"down_blocks\.(\d)\.resnets\.(\d)", r"down.\1.block.\2", name)
-    name = re.sub(r"up_blocks\.(\d)\.resnets\.(\d)", lambda m: f"up.{3 - int(m[1])}.block.{m[2]}", name)
+    name = re.sub(
+        r"up_blocks\.(\d)\.resnets\.(\d)", lambda m: f"up.{3 - int(m[1])}.block.{m[2]}", name
+    )
     name = re.sub(r"down_blocks\.(\d)\.downsamplers\.0", r"down.\1.downsample", name)
     name = re.sub(r"up_blocks\.(\d)\.upsamplers\.0", lambda m: f"up.{3 - int(m[1])}.upsample", name)
     name = re.sub(r"mid_block\.resnets\.(\d)", lambda m: f"mid.block_{int(m[1]) + 1}", name)
@@ -102,7 +117,10 @@ def _vae_name(name: str) -> str:
 
 def original_unet(unet: Any, bare: int) -> dict[str, Tensor]:
     """Return a UNet's tensors in the original layout. bare: the up block that has no attention."""
-    return {_unet_name(key, bare): value.contiguous().clone() for key, value in unet.state_dict().items()}
+    return {
+        _unet_name(key, bare): value.contiguous().clone()
+        for key, value in unet.state_dict().items()
+    }
 
 
 def original_vae(vae: Any) -> dict[str, Tensor]:
@@ -110,14 +128,20 @@ def original_vae(vae: Any) -> dict[str, Tensor]:
     tensors = {}
     for key, value in vae.state_dict().items():
         is_attention = "mid_block.attentions" in key and key.endswith("weight") and value.ndim == 2
-        tensors[_vae_name(key)] = (value[:, :, None, None] if is_attention else value).contiguous().clone()
+        tensors[_vae_name(key)] = (
+            (value[:, :, None, None] if is_attention else value).contiguous().clone()
+        )
     return tensors
 
 
 def save_checkpoint(folder: Path) -> Path:
-    """Write the model as one file in the original (LDM) layout, and its configurations in a folder beside it."""
+    """Write the model as one file in the original (LDM) layout, and its configurations in a folder
+    beside it.
+    """
     made_unet, made_encoder, made_vae = _parts()
-    tensors = {f"model.diffusion_model.{_unet_name(k)}": v for k, v in made_unet.state_dict().items()}
+    tensors = {
+        f"model.diffusion_model.{_unet_name(k)}": v for k, v in made_unet.state_dict().items()
+    }
     tensors |= {f"first_stage_model.{key}": value for key, value in original_vae(made_vae).items()}
     for key, value in made_encoder.state_dict().items():
         name = key.removeprefix("text_model.")
@@ -133,7 +157,9 @@ def save_checkpoint(folder: Path) -> Path:
 
 
 def options(model: Path, out: Path, **others: Any) -> TrainOptions:
-    """Return options for a short run of the tiny model: float32, plain AdamW, buckets of 64 to 256."""
+    """Return options for a short run of the tiny model: float32, plain AdamW, buckets of 64
+    to 256.
+    """
     given: dict[str, Any] = {
         "pretrained_model_name_or_path": str(model),
         "output_dir": str(out),

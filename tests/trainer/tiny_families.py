@@ -1,4 +1,6 @@
-"""Tiny models of Stable Diffusion 2 and XL, as diffusers folders and as one file in the original layout."""
+"""Tiny models of Stable Diffusion 2 and XL, as diffusers folders and as one file in the original
+layout.
+"""
 
 from __future__ import annotations
 
@@ -26,8 +28,8 @@ def _clip(width: int, layers: int, act: str, projected: int) -> CLIPTextConfig:
     """The ids of the end and of the pad are those of most published configurations, and wrong."""
     return CLIPTextConfig(
         vocab_size=49408, hidden_size=width, intermediate_size=2 * width, num_hidden_layers=layers,
-        num_attention_heads=2, max_position_embeddings=77, hidden_act=act, projection_dim=projected, bos_token_id=0,
-        eos_token_id=2, pad_token_id=1,
+        num_attention_heads=2, max_position_embeddings=77, hidden_act=act, projection_dim=projected,
+        bos_token_id=0, eos_token_id=2, pad_token_id=1,
     )  # fmt: skip
 
 
@@ -93,7 +95,10 @@ def save_pipeline(folder: Path, family: str, prediction: str = "epsilon") -> Pat
     (folder / "scheduler").mkdir()
     said = {"_class_name": "DDIMScheduler", "prediction_type": prediction}
     (folder / "scheduler" / "scheduler_config.json").write_text(json.dumps(said), encoding="utf-8")
-    index = {"_class_name": CLASSES[family], **{name: ["diffusers", type(p).__name__] for name, p in parts.items()}}
+    index = {
+        "_class_name": CLASSES[family],
+        **{name: ["diffusers", type(p).__name__] for name, p in parts.items()},
+    }
     (folder / "model_index.json").write_text(json.dumps(index), encoding="utf-8")
     return folder
 
@@ -108,8 +113,12 @@ _OPEN_CLIP = {
 
 
 def open_clip(encoder: Any, *, more_layers: int = 0) -> dict[str, Tensor]:
-    """Return a text encoder as OpenCLIP keeps it. more_layers: layers behind its last, which nobody reads."""
-    state = {name.removeprefix("text_model."): value for name, value in encoder.state_dict().items()}
+    """Return a text encoder as OpenCLIP keeps it. more_layers: layers behind its last, which nobody
+    reads.
+    """
+    state = {
+        name.removeprefix("text_model."): value for name, value in encoder.state_dict().items()
+    }
     layers = encoder.config.num_hidden_layers
     width = encoder.config.hidden_size
     found = {
@@ -120,22 +129,35 @@ def open_clip(encoder: Any, *, more_layers: int = 0) -> dict[str, Tensor]:
         "text_projection": state.get("text_projection.weight", torch.ones(width, width)).T,
         "logit_scale": torch.tensor(4.6),
     }
-    inner = re.compile(r"encoder\.layers\.(\d+)\.(layer_norm[12]|self_attn\.out_proj|mlp\.fc[12])\.(\w+)")
+    inner = re.compile(
+        r"encoder\.layers\.(\d+)\.(layer_norm[12]|self_attn\.out_proj|mlp\.fc[12])\.(\w+)"
+    )
     for name, value in state.items():
         if match := inner.fullmatch(name):
             found[f"transformer.resblocks.{match[1]}.{_OPEN_CLIP[match[2]]}.{match[3]}"] = value
     for n in range(layers):
         for end in ("weight", "bias"):
-            thirds = [state[f"encoder.layers.{n}.self_attn.{letter}_proj.{end}"] for letter in "qkv"]
+            thirds = [
+                state[f"encoder.layers.{n}.self_attn.{letter}_proj.{end}"] for letter in "qkv"
+            ]
             found[f"transformer.resblocks.{n}.attn.in_proj_{end}"] = torch.cat(thirds)
-    last = {name: value for name, value in found.items() if name.startswith(f"transformer.resblocks.{layers - 1}.")}
+    last = {
+        name: value
+        for name, value in found.items()
+        if name.startswith(f"transformer.resblocks.{layers - 1}.")
+    }
     for n in range(more_layers):
-        found |= {name.replace(f".{layers - 1}.", f".{layers + n}.", 1): torch.ones_like(v) for name, v in last.items()}
+        found |= {
+            name.replace(f".{layers - 1}.", f".{layers + n}.", 1): torch.ones_like(v)
+            for name, v in last.items()
+        }
     return found
 
 
 def save_checkpoint(folder: Path, family: str, remarks: Mapping[str, str] | None = None) -> Path:
-    """Write a model as one file in the original layout, and its configurations in a folder beside it."""
+    """Write a model as one file in the original layout, and its configurations in a folder beside
+    it.
+    """
     parts = make(family)
     prefixed = {
         "model.diffusion_model.": tiny.original_unet(parts["unet"], 0 if family == "sd2" else 1),
@@ -144,12 +166,18 @@ def save_checkpoint(folder: Path, family: str, remarks: Mapping[str, str] | None
     if family == "sd2":
         prefixed["cond_stage_model.model."] = open_clip(parts["text_encoder"], more_layers=1)
     else:
-        first = {n.removeprefix("text_model."): v for n, v in parts["text_encoder"].state_dict().items()}
+        first = {
+            n.removeprefix("text_model."): v for n, v in parts["text_encoder"].state_dict().items()
+        }
         prefixed["conditioner.embedders.0.transformer.text_model."] = first
         prefixed["conditioner.embedders.1.model."] = open_clip(parts["text_encoder_2"])
-    tensors = {prefix + name: value for prefix, own in prefixed.items() for name, value in own.items()}
+    tensors = {
+        prefix + name: value for prefix, own in prefixed.items() for name, value in own.items()
+    }
     path = folder / f"{family}.safetensors"
-    save_file({k: v.contiguous().clone() for k, v in tensors.items()}, path, metadata=dict(remarks or {}))
+    save_file(
+        {k: v.contiguous().clone() for k, v in tensors.items()}, path, metadata=dict(remarks or {})
+    )
     for name, part in parts.items():
         if name.startswith("text_encoder"):
             part.config.save_pretrained(folder / "configs" / name)
@@ -171,10 +199,15 @@ def pipeline_of(parts: Any) -> Any:
 
     predicts = parts.prediction or "epsilon"
     schedule = diffusers.DDIMScheduler(
-        beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", clip_sample=False, set_alpha_to_one=False,
-        steps_offset=1, prediction_type=predicts,
+        beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", clip_sample=False,
+        set_alpha_to_one=False, steps_offset=1, prediction_type=predicts,
     )  # fmt: skip
-    shared = {"vae": parts.vae, "text_encoder": parts.text_encoder, "unet": parts.unet, "scheduler": schedule}
+    shared = {
+        "vae": parts.vae,
+        "text_encoder": parts.text_encoder,
+        "unet": parts.unet,
+        "scheduler": schedule,
+    }
     if parts.family == "sdxl":
         made = diffusers.StableDiffusionXLPipeline(
             **shared, text_encoder_2=parts.text_encoder_2, tokenizer=tokenizer("<|endoftext|>"),

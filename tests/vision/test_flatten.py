@@ -19,7 +19,9 @@ def disc(size=(240, 200), blur=3.0) -> Image.Image:
 
 
 def composed(subject, background, mask) -> Image.Image:
-    return Image.composite(Image.new("RGB", mask.size, subject), Image.new("RGB", mask.size, background), mask)
+    return Image.composite(
+        Image.new("RGB", mask.size, subject), Image.new("RGB", mask.size, background), mask
+    )
 
 
 def apart(one: Image.Image, other: Image.Image) -> np.ndarray:
@@ -30,7 +32,9 @@ def apart(one: Image.Image, other: Image.Image) -> np.ndarray:
 
 def test_half_a_mask_is_half_the_colour_and_half_the_background_and_no_less():
     """rembg's own cut-out gives (177, 152, 140) here: it applies its alpha twice, a dark halo."""
-    flat = flatten.flatten(Image.new("RGB", (8, 8), INK), Image.new("L", (8, 8), 128), (255, 255, 255))
+    flat = flatten.flatten(
+        Image.new("RGB", (8, 8), INK), Image.new("L", (8, 8), 128), (255, 255, 255)
+    )
     assert flat.getcolors() == [(64, (227, 177, 152))]
 
 
@@ -70,10 +74,14 @@ def test_outside_of_the_mask_is_the_colour_and_inside_the_picture():
 def test_any_mask_on_any_picture_gives_a_picture_of_the_same_size(width, height, seed):
     rng = np.random.default_rng(seed)
     picture = Image.fromarray(rng.integers(0, 256, (height, width, 3), np.uint8))
-    mask = Image.fromarray(rng.choice(np.array([0, 0, 90, 200, 255, 255], np.uint8), (height, width)))
+    mask = Image.fromarray(
+        rng.choice(np.array([0, 0, 90, 200, 255, 255], np.uint8), (height, width))
+    )
     flat = flatten.flatten(picture, mask, (255, 255, 255))
     clear = flatten.transparent(picture, mask, (255, 255, 255))
-    assert flat.mode == "RGB" and clear.mode == "RGBA" and flat.size == clear.size == (width, height)
+    assert (
+        flat.mode == "RGB" and clear.mode == "RGBA" and flat.size == clear.size == (width, height)
+    )
     assert (np.asarray(clear)[..., 3] == np.asarray(mask)).all()
 
 

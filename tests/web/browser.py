@@ -1,4 +1,6 @@
-"""A real browser on a real review: how they are started, and how long the page takes for what a person waits for."""
+"""A real browser on a real review: how they are started, and how long the page takes for what a
+person waits for.
+"""
 
 from __future__ import annotations
 
@@ -20,11 +22,13 @@ NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable"
 WINDOW = {"width": 1440, "height": 900}
 START_SECONDS = 120
 
-# Milliseconds from a key to the first frame after it: the second callback runs once that frame was drawn.
+# Milliseconds from a key to the first frame after it: the second callback runs once that frame was
+# drawn.
 KEYS_JS = """() => {
   window.keyTimes = [];
   window.longTasks = [];
-  new PerformanceObserver((list) => list.getEntries().forEach((entry) => window.longTasks.push(entry.duration)))
+  new PerformanceObserver((list) =>
+      list.getEntries().forEach((entry) => window.longTasks.push(entry.duration)))
     .observe({ entryTypes: ["longtask"] });
   document.addEventListener("keydown", (event) => {
     const began = event.timeStamp;
@@ -32,7 +36,8 @@ KEYS_JS = """() => {
   }, { capture: true });
 }"""
 
-# Milliseconds from the last letter typed to the frame in which the grid holds as many pictures as match.
+# Milliseconds from the last letter typed to the frame in which the grid holds as many pictures as
+# match.
 FILTER_JS = """(wanted) => {
   let typed = 0;
   document.addEventListener("input", (event) => { typed = event.timeStamp; }, { capture: true });
@@ -49,7 +54,8 @@ FILTER_JS = """(wanted) => {
   });
 }"""
 
-# Throw the grid from its top to its end within a second, then wait until every picture in view is drawn.
+# Throw the grid from its top to its end within a second, then wait until every picture in view is
+# drawn.
 FLING_JS = """async () => {
   const grid = document.querySelector("[role=grid]");
   const end = grid.scrollHeight - grid.clientHeight;
@@ -81,22 +87,34 @@ def find() -> str | None:
 
 @contextlib.contextmanager
 def chromium() -> Iterator[Browser]:
-    """Start the system's Chromium without a window; Playwright's own browsers are not downloaded."""
+    """Start the system's Chromium without a window; Playwright's own browsers are not
+    downloaded.
+    """
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
         # Chromium refuses its sandbox to root, as in a container.
         root = hasattr(os, "geteuid") and os.geteuid() == 0
-        browser = playwright.chromium.launch(executable_path=find(), args=["--no-sandbox"] if root else [])
+        browser = playwright.chromium.launch(
+            executable_path=find(), args=["--no-sandbox"] if root else []
+        )
         yield browser
         browser.close()
 
 
 @contextlib.contextmanager
 def review(folder: Path, *options: str) -> Iterator[str]:
-    """Run `dsk review` as a process of its own, that of DSK in the environment if it is set; yields its address."""
+    """Run `dsk review` as a process of its own, that of DSK in the environment if it is set; yields
+    its address.
+    """
     dsk = os.environ.get("DSK")
-    command = [*([dsk] if dsk else [sys.executable, "-m", "datasetkit"]), "review", str(folder), "--no-open", *options]
+    command = [
+        *([dsk] if dsk else [sys.executable, "-m", "datasetkit"]),
+        "review",
+        str(folder),
+        "--no-open",
+        *options,
+    ]
     # Nothing else is found, Node least of all: the page comes ready with the package.
     environment = {**os.environ, "PATH": str(Path(command[0]).parent)}
     server = subprocess.Popen(
@@ -126,7 +144,10 @@ def seconds_to_thumbnails(page: Page, address: str, wanted: int = 8) -> float:
     """Return the seconds from the address to so many drawn thumbnails."""
     began = time.perf_counter()
     page.goto(address)
-    drawn = "(n) => [...document.querySelectorAll('.cell img')].filter((i) => i.complete && i.naturalWidth).length >= n"
+    drawn = (
+        "(n) => [...document.querySelectorAll('.cell img')].filter((i) => i.complete && "
+        "i.naturalWidth).length >= n"
+    )
     page.wait_for_function(drawn, arg=wanted, polling="raf")
     return time.perf_counter() - began
 
@@ -142,7 +163,9 @@ def key_times(page: Page, keys: list[str]) -> tuple[list[float], list[float]]:
 
 
 def filter_time(page: Page, expression: str, count: int, first: str) -> float:
-    """Return the milliseconds from the last letter of a typed filter to the grid that shows what matches."""
+    """Return the milliseconds from the last letter of a typed filter to the grid that shows what
+    matches.
+    """
     page.evaluate(FILTER_JS, {"filter": expression, "count": f"{count:,}", "first": first})
     page.keyboard.press("/")
     page.keyboard.type(expression)
@@ -150,7 +173,9 @@ def filter_time(page: Page, expression: str, count: int, first: str) -> float:
 
 
 def fling_time(page: Page) -> float:
-    """Return the milliseconds until all pictures in view are drawn after a fling from the first to the last."""
+    """Return the milliseconds until all pictures in view are drawn after a fling from the first to
+    the last.
+    """
     return float(page.evaluate(FLING_JS))
 
 

@@ -1,4 +1,6 @@
-"""A browser for tests of the review page: the real server in a thread, called over sockets as the page calls it."""
+"""A browser for tests of the review page: the real server in a thread, called over sockets as the
+page calls it.
+"""
 
 from __future__ import annotations
 
@@ -47,27 +49,38 @@ class Browser:
         return f"127.0.0.1:{self.serving.port}"
 
     def ask(
-        self, method: str, path: str, body: bytes | None = None, headers: Mapping[str, str] | None = None
+        self,
+        method: str,
+        path: str,
+        body: bytes | None = None,
+        headers: Mapping[str, str] | None = None,
     ) -> Answer:
         """Send one request with these headers and no others."""
         connection = HTTPConnection("127.0.0.1", self.serving.port, timeout=60)
         try:
             given = dict(headers or {})
-            connection.putrequest(method, path, skip_host="Host" in given, skip_accept_encoding=True)
+            connection.putrequest(
+                method, path, skip_host="Host" in given, skip_accept_encoding=True
+            )
             for name, value in given.items():
                 connection.putheader(name, value)
             if body is not None:
                 connection.putheader("Content-Length", str(len(body)))
             connection.endheaders(body)
             answer = connection.getresponse()
-            return Answer(answer.status, {k.lower(): v for k, v in answer.getheaders()}, answer.read())
+            return Answer(
+                answer.status, {k.lower(): v for k, v in answer.getheaders()}, answer.read()
+            )
         finally:
             connection.close()
 
     def raw(self, data: bytes) -> bytes:
         """Send bytes, and return the answer, or all that comes before the line is closed."""
         found = b""
-        with socket.create_connection(("127.0.0.1", self.serving.port), timeout=10) as line, suppress(OSError):
+        with (
+            socket.create_connection(("127.0.0.1", self.serving.port), timeout=10) as line,
+            suppress(OSError),
+        ):
             line.sendall(data)
             while not _is_whole(found) and (piece := line.recv(65536)):
                 found += piece
@@ -76,7 +89,11 @@ class Browser:
     @property
     def own(self) -> dict[str, str]:
         """The headers that the page sends with a call."""
-        return {"Cookie": self.cookie, "X-Dsk-Token": self.token, "Content-Type": "application/json"}
+        return {
+            "Cookie": self.cookie,
+            "X-Dsk-Token": self.token,
+            "Content-Type": "application/json",
+        }
 
     def enter(self) -> Browser:
         """Open the address that was printed, as a browser does."""
@@ -106,9 +123,13 @@ class Browser:
         assert answer.status == status, answer.body
         return self._seen(answer)
 
-    def do(self, scope: Mapping[str, Any] | None = None, *, status: int = 200, **wanted: object) -> Any:
+    def do(
+        self, scope: Mapping[str, Any] | None = None, *, status: int = 200, **wanted: object
+    ) -> Any:
         """Do an operation on a scope, by default on all pictures."""
-        return self.post("apply", status=status, version=self.version, scope=scope or {"in": "all"}, do=wanted)
+        return self.post(
+            "apply", status=status, version=self.version, scope=scope or {"in": "all"}, do=wanted
+        )
 
     def would(self, scope: Mapping[str, Any] | None = None, **wanted: object) -> Any:
         """Ask what an operation would do."""
@@ -116,7 +137,9 @@ class Browser:
 
     def edit(self, number: int, text: str, *, status: int = 200, known: str | None = None) -> Any:
         known = self.get(f"picture/{number}")["hash"] if known is None else known
-        return self.post("caption", status=status, version=self.version, id=number, hash=known, caption=text)
+        return self.post(
+            "caption", status=status, version=self.version, id=number, hash=known, caption=text
+        )
 
     def _seen(self, answer: Answer) -> Any:
         found = answer.json
@@ -173,7 +196,11 @@ def serving(folder: Path, **options: Any) -> Iterator[Browser]:
 
 def captions(folder: Path) -> dict[str, bytes]:
     """Return the bytes of every caption below a folder."""
-    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*.txt")) if ".dsk" not in p.parts}
+    return {
+        str(p.relative_to(folder)): p.read_bytes()
+        for p in sorted(folder.rglob("*.txt"))
+        if ".dsk" not in p.parts
+    }
 
 
 def numbers(browser: Browser, where: str = "") -> list[int]:

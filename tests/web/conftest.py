@@ -20,7 +20,14 @@ if importlib.util.find_spec("uvicorn") is None or importlib.util.find_spec("star
 
 def seven(folder: Path) -> Path:
     """Make six pictures with captions and one without."""
-    texts = ["sks, lips, blue eyes", "sks, Blue_Eyes, hat", "sks, lips", "solo, hat", "solo", "1girl, hat, lips"]
+    texts = [
+        "sks, lips, blue eyes",
+        "sks, Blue_Eyes, hat",
+        "sks, lips",
+        "solo, hat",
+        "solo",
+        "1girl, hat, lips",
+    ]
     for n, text in enumerate(texts):
         datasets.drawing(folder / f"p{n}.jpg", n)
         (folder / f"p{n}.txt").write_text(text + "\n", encoding="utf-8")

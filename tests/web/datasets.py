@@ -1,4 +1,6 @@
-"""Data sets for tests of the review page: thousands of pictures in a second, by hard links to a few files."""
+"""Data sets for tests of the review page: thousands of pictures in a second, by hard links to a few
+files.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +36,9 @@ def drawing(path: Path, seed: int, size: tuple[int, int] = (320, 240)) -> Path:
 
 
 def caption_tags(number: int, *, most: int = TAGS_A_PICTURE) -> tuple[str, ...]:
-    """Return the tags of picture `number`: common ones often, rare ones seldom; just every fourth has `lips`."""
+    """Return the tags of picture `number`: common ones often, rare ones seldom; just every fourth
+    has `lips`.
+    """
     rng = random.Random(number)
     names = vocabulary.load().names
     chosen = [names[4 + int(1500 * rng.random() ** 3)] for _ in range(most)]
@@ -49,12 +53,16 @@ def many(folder: Path, number: int, *, captions: bool = True) -> Path:
     for n in range(number):
         os.link(few[n % len(few)], folder / f"p{n:05}.jpg")
         if captions:
-            (folder / f"p{n:05}.txt").write_text(", ".join(caption_tags(n)) + "\n", encoding="utf-8")
+            (folder / f"p{n:05}.txt").write_text(
+                ", ".join(caption_tags(n)) + "\n", encoding="utf-8"
+            )
     return folder
 
 
 def scored(folder: Path, *, threshold: float = 0.35) -> None:
-    """Give the pictures of a folder scores, and the captions that a tagger would write from them."""
+    """Give the pictures of a folder scores, and the captions that a tagger would write from
+    them.
+    """
     words = vocabulary.load()
     (folder / ".dsk").mkdir(exist_ok=True)
     hashes, rows = [], {}
@@ -66,7 +74,9 @@ def scored(folder: Path, *, threshold: float = 0.35) -> None:
             row[place] = round(rng.uniform(0.05, 0.99), 4)
         rows[image] = pack(row)
         chosen = sorted(
-            (-row[n], n) for n in range(len(row)) if row[n] >= threshold and words.categories[n] == "general"
+            (-row[n], n)
+            for n in range(len(row))
+            if row[n] >= threshold and words.categories[n] == "general"
         )
         caption = Caption(tuple(words.names[n] for _, n in chosen))
         path.with_suffix(".txt").write_text(caption.text() + "\n", encoding="utf-8")
@@ -75,4 +85,6 @@ def scored(folder: Path, *, threshold: float = 0.35) -> None:
         store.put_labels(MODEL, list(zip(words.names, words.categories, strict=True)))
         store.put_scores(MODEL, rows.items())
         with store.transaction() as database:
-            database.executemany("INSERT OR IGNORE INTO written VALUES (?)", [(one,) for one in hashes])
+            database.executemany(
+                "INSERT OR IGNORE INTO written VALUES (?)", [(one,) for one in hashes]
+            )

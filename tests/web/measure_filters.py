@@ -13,9 +13,9 @@ from tests.web.datasets import caption_tags
 
 NUMBER = 10_000
 FILTERS = [
-    "tag:lips", "NOT tag:lips AND tags:>20", "score:*hair>0.5",
-    "tag:*hair*", "lips", "caption:*a*b*c*", "score:lips>0.5", "score:<0.4",
-    "name:p0*9 OR path:x", "(tag:*eyes OR tag:solo) AND NOT caption:hat AND chars:<500", "tokens:>75",
+    "tag:lips", "NOT tag:lips AND tags:>20", "score:*hair>0.5", "tag:*hair*", "lips",
+    "caption:*a*b*c*", "score:lips>0.5", "score:<0.4", "name:p0*9 OR path:x",
+    "(tag:*eyes OR tag:solo) AND NOT caption:hat AND chars:<500", "tokens:>75",
 ]  # fmt: skip
 
 

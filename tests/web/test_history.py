@@ -1,4 +1,6 @@
-"""U6 beyond the page: `dsk history` and `dsk undo` know each edit of the page, in its order, and take it back."""
+"""U6 beyond the page: `dsk history` and `dsk undo` know each edit of the page, in its order, and
+take it back.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +30,9 @@ def tree(folder: Path) -> dict[str, bytes]:
 
 @pytest.fixture
 def tagged(place: Path) -> Path:
-    """Nine pictures with scores and captions in several spellings and line ends, one with a mask, one without text."""
+    """Nine pictures with scores and captions in several spellings and line ends, one with a mask,
+    one without text.
+    """
     folder = datasets.many(place / "set", 9, captions=False)
     datasets.scored(folder)
     (folder / "p00001.txt").write_bytes(b"sks,Blue_Eyes ,  hat\r\n")
@@ -41,7 +45,9 @@ def tagged(place: Path) -> Path:
 
 
 def anything(rng: random.Random, page: Browser, ids: list[int]) -> dict[str, Any]:
-    """Do one operation at random; return the answer, with `entry` None where nothing was to be done."""
+    """Do one operation at random; return the answer, with `entry` None where nothing was to be
+    done.
+    """
     some = {"in": "ids", "ids": rng.sample(ids, rng.randint(1, len(ids)))}
     where = {"in": "where", "where": rng.choice(["tag:solo", "NOT tag:hat"])}
     scope: dict[str, Any] = rng.choice([{"in": "all"}, some, where])
@@ -52,7 +58,11 @@ def anything(rng: random.Random, page: Browser, ids: list[int]) -> dict[str, Any
         lambda: page.do(scope, replace=[[tag, other]]),
         lambda: page.do(scope, add=[tag]),
         lambda: page.do(scope, trigger=["sks"]),
-        lambda: page.do(scope, threshold=rng.choice([0.2, 0.35, 0.6]), existing=rng.choice(["skip", "overwrite"])),
+        lambda: page.do(
+            scope,
+            threshold=rng.choice([0.2, 0.35, 0.6]),
+            existing=rng.choice(["skip", "overwrite"]),
+        ),
         lambda: page.edit(rng.choice(ids), f"{tag}, {other}, text {rng.randrange(1000)}"),
         lambda: page.do({"in": "ids", "ids": [rng.choice(ids)]}, drop=True),
     ]
@@ -78,7 +88,11 @@ def edits(page: Browser, number: int, seed: int) -> list[str]:
 
 def standing(folder: Path) -> list[str]:
     """Return the edits of the page that stand, newest first, as `dsk history` has them."""
-    return [entry.title for entry in api.history(folder) if entry.verb == "review" and entry.state == "done"]
+    return [
+        entry.title
+        for entry in api.history(folder)
+        if entry.verb == "review" and entry.state == "done"
+    ]
 
 
 def test_dsk_history_lists_what_the_page_did_and_what_it_took_back(tagged):
@@ -123,4 +137,6 @@ def test_dsk_undo_and_the_page_take_turns(tagged):
             if all(again[column] == shown[column] for column in columns):
                 break
             time.sleep(0.05)
-        assert {column: again[column] for column in columns} == {column: shown[column] for column in columns}
+        assert {column: again[column] for column in columns} == {
+            column: shown[column] for column in columns
+        }

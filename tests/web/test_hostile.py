@@ -1,4 +1,6 @@
-"""R13-R20 at the page: hostile names and files are shown or refused with a reason, and never followed or sent."""
+"""R13-R20 at the page: hostile names and files are shown or refused with a reason, and never
+followed or sent.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +31,8 @@ def failed(page: Browser) -> dict[str, str]:
     return {one["name"]: one["error"] for one in page.session["failed"]}
 
 
-# ---- names (R19) ------------------------------------------------------------------------------------------------
+# ---- names (R19)
+# ------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -47,7 +50,14 @@ def test_pictures_of_any_name_are_shown_or_refused_with_a_reason(awkward):
         assert len(shown["name"]) + len(page.session["failed"]) == len(NAMES)
         assert all(one["error"] for one in page.session["failed"])
         assert not any(dirty(one["name"]) for one in page.session["failed"])
-        for name in ("-rf.png", "CON.png", "[bold red]x.png", "%s%n%d.png", "`id`; rm -rf ~.png", "quote'\".png"):
+        for name in (
+            "-rf.png",
+            "CON.png",
+            "[bold red]x.png",
+            "%s%n%d.png",
+            "`id`; rm -rf ~.png",
+            "quote'\".png",
+        ):
             assert name in shown["name"]
         for number in shown["id"]:
             assert get(page, f"/thumb/{number}").body[:3] == b"\xff\xd8\xff"
@@ -56,7 +66,11 @@ def test_pictures_of_any_name_are_shown_or_refused_with_a_reason(awkward):
 def test_twins_that_differ_by_normal_form_stay_two_pictures(awkward):
     with review(awkward) as page:
         shown = page.get("pictures")
-        twins = [n for n, name in zip(shown["id"], shown["name"], strict=True) if name in ("e\u0301.png", "\u00e9.png")]
+        twins = [
+            n
+            for n, name in zip(shown["id"], shown["name"], strict=True)
+            if name in ("e\u0301.png", "\u00e9.png")
+        ]
         assert len(twins) == 2
         page.edit(twins[0], "first", known="")
         page.edit(twins[1], "second", known="")
@@ -74,7 +88,9 @@ def test_pictures_of_any_name_are_edited_excluded_and_brought_back(awkward):
         assert page.do(drop=True)["changed"] == len(written)
         assert not list(awkward.glob("*.txt"))
         page.post("undo", version=page.version)
-        assert {path.name: path.read_bytes() for path in awkward.iterdir() if path.is_file()} == before
+        assert {
+            path.name: path.read_bytes() for path in awkward.iterdir() if path.is_file()
+        } == before
 
 
 def test_what_the_page_did_is_safe_to_print(awkward, capsys):
@@ -101,7 +117,20 @@ def test_captions_with_signs_that_no_terminal_should_get_are_shown_as_text(folde
 
 
 @pytest.mark.parametrize(
-    "tag", ["a\x00b", "a\nb", "a\u202eb", "a\x1b[31m", "a\ud800b", "a,b", " ", "", "\u200d", "a\u2028b", "\ufeffa"]
+    "tag",
+    [
+        "a\x00b",
+        "a\nb",
+        "a\u202eb",
+        "a\x1b[31m",
+        "a\ud800b",
+        "a,b",
+        " ",
+        "",
+        "\u200d",
+        "a\u2028b",
+        "\ufeffa",
+    ],
 )
 def test_no_call_writes_a_tag_that_no_file_can_hold(standing, tag):
     before = captions(standing.folder)
@@ -112,7 +141,9 @@ def test_no_call_writes_a_tag_that_no_file_can_hold(standing, tag):
     assert captions(standing.folder) == before
 
 
-@pytest.mark.parametrize("text", ["a\x00b, c", "a\u202eb", "x\ud800", "\x1b]0;title\x07", "", " , ,, ", None, 5, ["a"]])
+@pytest.mark.parametrize(
+    "text", ["a\x00b, c", "a\u202eb", "x\ud800", "\x1b]0;title\x07", "", " , ,, ", None, 5, ["a"]]
+)
 def test_no_edit_writes_a_caption_that_no_file_can_hold(standing, text):
     known = standing.get("picture/1")["hash"]
     answer = standing.send("caption", version=standing.version, id=1, hash=known, caption=text)
@@ -158,17 +189,25 @@ def test_a_call_that_makes_no_sense_is_refused_and_changes_nothing(standing, sen
     assert captions(standing.folder) == before
 
 
-# ---- files (R13-R18) --------------------------------------------------------------------------------------------
+# ---- files (R13-R18)
+# --------------------------------------------------------------------------------------------
 
 
 def bomb(path: Path, width: int, height: int) -> None:
     """Write the head of a PNG of that many pixels, and nothing behind it."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        return (
+            struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        )
 
     head = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))
-    path.write_bytes(b"\x89PNG\r\n\x1a\n" + head + chunk(b"IDAT", zlib.compress(b"\0" * 1000)) + chunk(b"IEND", b""))
+    path.write_bytes(
+        b"\x89PNG\r\n\x1a\n"
+        + head
+        + chunk(b"IDAT", zlib.compress(b"\0" * 1000))
+        + chunk(b"IEND", b"")
+    )
 
 
 def test_bombs_and_broken_files_are_refused_with_a_reason_and_cost_only_themselves(folder):
@@ -176,7 +215,9 @@ def test_bombs_and_broken_files_are_refused_with_a_reason_and_cost_only_themselv
     bomb(folder / "short.png", 800, 600)
     (folder / "empty.jpg").touch()
     (folder / "page.jpg").write_text("<html><script>alert(1)</script>")
-    (folder / "vector.png").write_text("<svg xmlns='http://www.w3.org/2000/svg' onload='alert(1)'/>")
+    (folder / "vector.png").write_text(
+        "<svg xmlns='http://www.w3.org/2000/svg' onload='alert(1)'/>"
+    )
     (folder / "cut.jpg").write_bytes((folder / "p0.jpg").read_bytes()[:900])
     began = time.monotonic()
     with review(folder) as page:
@@ -207,11 +248,17 @@ def test_every_mode_becomes_a_small_jpeg(tmp_path, mode):
     folder = tmp_path / "set"
     folder.mkdir()
     suffix = {"CMYK": "jpg", "F": "tif", "I": "tif", "PA": "tif"}.get(mode, "png")
-    image = Image.new("RGBA", (300, 700), (200, 30, 30, 128)).convert("L" if mode in ("I;16", "I", "F") else "RGBA")
+    image = Image.new("RGBA", (300, 700), (200, 30, 30, 128)).convert(
+        "L" if mode in ("I;16", "I", "F") else "RGBA"
+    )
     if mode == "PA":
         image = Image.new("PA", (300, 700))
     elif mode != "RGBA":
-        image = image.convert("RGB").convert(mode) if mode in ("1", "L", "P", "CMYK") else image.convert(mode)
+        image = (
+            image.convert("RGB").convert(mode)
+            if mode in ("1", "L", "P", "CMYK")
+            else image.convert(mode)
+        )
     image.save(folder / f"x.{suffix}")
     with review(folder) as page:
         answer = get(page, "/thumb/1")
@@ -257,7 +304,8 @@ def test_two_pictures_of_one_stem_are_named_and_one_is_left_out(folder):
         assert page.get("pictures")["name"].count("p0.jpg") == 1
 
 
-# ---- links and special files (R20) ------------------------------------------------------------------------------
+# ---- links and special files (R20)
+# ------------------------------------------------------------------------------
 
 
 def test_links_are_neither_followed_nor_written_through(folder, tmp_path):
@@ -303,10 +351,16 @@ def test_a_folder_that_became_a_link_gets_nothing_written(folder, tmp_path):
         other.mkdir()
         (other / "p0.txt").write_bytes(SECRET)
         folder.symlink_to(other)
-        answer = page.send("apply", version=page.version, scope={"in": "all"}, do={"remove": ["lips"]})
+        answer = page.send(
+            "apply", version=page.version, scope={"in": "all"}, do={"remove": ["lips"]}
+        )
         assert answer.status in (400, 409, 507)
-        assert {path.name: path.read_bytes() for path in other.iterdir() if path.is_file()} == {"p0.txt": SECRET}
-        assert {path.name: path.read_bytes() for path in (tmp_path / "kept").glob("*.txt")} == before
+        assert {path.name: path.read_bytes() for path in other.iterdir() if path.is_file()} == {
+            "p0.txt": SECRET
+        }
+        assert {
+            path.name: path.read_bytes() for path in (tmp_path / "kept").glob("*.txt")
+        } == before
         folder.unlink()
         (tmp_path / "kept").rename(folder)
 
@@ -332,7 +386,9 @@ def test_translations_that_are_a_link_are_not_read(folder, tmp_path):
     (tmp_path / "secret.csv").write_text("lips,a secret\n")
     (folder / "translations.csv").symlink_to(tmp_path / "secret.csv")
     with review(folder) as page:
-        assert page.session["translations"] is False and "translations.csv" in page.session["notice"]
+        assert (
+            page.session["translations"] is False and "translations.csv" in page.session["notice"]
+        )
         assert "a secret" not in str(page.post("tags", scope={"in": "all"}))
 
 
@@ -347,7 +403,8 @@ def test_translations_are_text_whatever_they_hold(folder):
         assert "translations.csv" in page.session["notice"]
 
 
-# ---- what the page leaves on disk -------------------------------------------------------------------------------
+# ---- what the page leaves on disk
+# -------------------------------------------------------------------------------
 
 
 def test_a_page_that_only_looks_leaves_nothing(folder):
@@ -364,7 +421,9 @@ def test_a_page_that_only_looks_leaves_nothing(folder):
     assert {path: path.stat().st_mtime_ns for path in (folder, *folder.rglob("*"))} == before
 
 
-def test_a_disk_that_fails_in_the_middle_is_an_answer_and_the_next_edit_completes(folder, monkeypatch):
+def test_a_disk_that_fails_in_the_middle_is_an_answer_and_the_next_edit_completes(
+    folder, monkeypatch
+):
     replace = os.replace
     failing = True
 
@@ -375,13 +434,20 @@ def test_a_disk_that_fails_in_the_middle_is_an_answer_and_the_next_edit_complete
 
     with review(folder) as page:
         monkeypatch.setattr(os, "replace", full)
-        answer = page.send("apply", version=page.version, scope={"in": "all"}, do={"remove": ["lips"]})
+        answer = page.send(
+            "apply", version=page.version, scope={"in": "all"}, do={"remove": ["lips"]}
+        )
         assert answer.status == 507 and "disk space" in answer.json["hint"]
         assert all(path.read_text().endswith("\n") for path in folder.glob("*.txt"))
         failing = False
         # What was begun is completed first; the page, which has not seen that, is told.
         tries = 0
-        while page.send("apply", version=page.version, scope={"in": "all"}, do={"add": ["new"]}).status != 200:
+        while (
+            page.send(
+                "apply", version=page.version, scope={"in": "all"}, do={"add": ["new"]}
+            ).status
+            != 200
+        ):
             tries += 1
             assert tries < 20
             time.sleep(0.2)
@@ -389,8 +455,8 @@ def test_a_disk_that_fails_in_the_middle_is_an_answer_and_the_next_edit_complete
             page.version = page.session["version"]
         texts = [(folder / f"p{n}.txt").read_text() for n in range(6)]
         assert texts == [
-            "new, sks, blue eyes\n", "new, sks, Blue_Eyes, hat\n", "new, sks\n", "new, solo, hat\n", "new, solo\n",
-            "new, 1girl, hat\n",
+            "new, sks, blue eyes\n", "new, sks, Blue_Eyes, hat\n", "new, sks\n", "new, solo, hat\n",
+            "new, solo\n", "new, 1girl, hat\n",
         ]  # fmt: skip
 
 
@@ -400,4 +466,6 @@ def test_no_name_of_a_caption_or_picture_is_normalised(awkward):
         page.do(add=["x"])
         page.get("duplicates")
     assert {os.fsencode(path.name) for path in awkward.iterdir() if path.name != ".dsk"} == names
-    assert any(unicodedata.normalize("NFC", os.fsdecode(name)) != os.fsdecode(name) for name in names)
+    assert any(
+        unicodedata.normalize("NFC", os.fsdecode(name)) != os.fsdecode(name) for name in names
+    )

@@ -1,4 +1,6 @@
-"""R2 and R3 at the page: an edit may be killed, or a call to the system fail, at any moment; no caption is lost."""
+"""R2 and R3 at the page: an edit may be killed, or a call to the system fail, at any moment; no
+caption is lost.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +35,9 @@ def _apply(root: Path, where: str, wanted: dict[str, Any]) -> None:
 
 CASES = {
     "remove": Case("remove", _build, lambda root: _apply(root, "", {"remove": ["lips"]})),
-    "exclude": Case("exclude", _build, lambda root: _apply(root, 'name:"photo 2" OR tag:lips', {"drop": True})),
+    "exclude": Case(
+        "exclude", _build, lambda root: _apply(root, 'name:"photo 2" OR tag:lips', {"drop": True})
+    ),
 }
 
 
@@ -59,7 +63,9 @@ def test_a_call_that_fails_leaves_captions_whole_and_the_next_start_completes(na
     calls = in_child(trials.case.run, root=root, watch=Watch(root, statements=False)).points
     for at in sorted(random.Random(name).sample(range(1, calls + 1), min(FAULTS, calls))):
         root = trials.fresh("trial")
-        ended = in_child(trials.case.run, root=root, watch=Watch(root, at=at, strike=FULL, statements=False))
+        ended = in_child(
+            trials.case.run, root=root, watch=Watch(root, at=at, strike=FULL, statements=False)
+        )
         assert ended.code in (Exit.DONE, Exit.STORAGE), ended.said
         assert damage(root, trials.before, trials.after, trials.pictures) == []
         assert trials.again(root).code == 0 and trials.differences(root) == []

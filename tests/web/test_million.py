@@ -1,4 +1,6 @@
-"""U10 over sockets: with a million pictures in memory the last is reachable, and filters and tables still answer."""
+"""U10 over sockets: with a million pictures in memory the last is reachable, and filters and tables
+still answer.
+"""
 
 from __future__ import annotations
 
@@ -24,12 +26,16 @@ def million(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     def loaded(self: Dataset, store: Store) -> None:
         load(self, store)
         few = self.all()
-        self._pictures = {n: replace(few[n % len(few)], id=n, name=f"{n}.jpg") for n in range(1, MILLION + 1)}
+        self._pictures = {
+            n: replace(few[n % len(few)], id=n, name=f"{n}.jpg") for n in range(1, MILLION + 1)
+        }
 
     monkeypatch.setattr(Dataset, "load", loaded)
     # There are no million files to be watched, or to be compared with each other.
     monkeypatch.setattr("datasetkit.verbs.review.watch.Watch.start", lambda self: None)
-    monkeypatch.setattr("datasetkit.verbs.review.near_duplicates.Twins.start", lambda self, known: None)
+    monkeypatch.setattr(
+        "datasetkit.verbs.review.near_duplicates.Twins.start", lambda self, known: None
+    )
     return folder
 
 
@@ -54,6 +60,9 @@ def test_the_last_of_a_million_is_reachable(million):
         found = page.get("pictures", where="tag:lips AND NOT tag:hat")
         assert found["total"] == page.post("filter", where="tag:lips AND NOT tag:hat")["total"]
         assert MILLION / 4 < found["total"] < MILLION / 3
-        windows = [seconds(page, "pictures", where="tag:lips AND NOT tag:hat", offset=n) for n in (0, 1000, 250_000)]
+        windows = [
+            seconds(page, "pictures", where="tag:lips AND NOT tag:hat", offset=n)
+            for n in (0, 1000, 250_000)
+        ]
         assert max(windows) < 1
         assert page.post("tags", scope={"in": "all"})["pictures"] == MILLION

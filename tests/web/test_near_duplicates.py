@@ -16,7 +16,9 @@ class Pictures:
     """A data set of files, and thumbnails that are looked at when the test says so."""
 
     def __init__(self, paths: list[Path]) -> None:
-        self.pictures = [SimpleNamespace(id=n, key=path.name, path=path) for n, path in enumerate(paths, 1)]
+        self.pictures = [
+            SimpleNamespace(id=n, key=path.name, path=path) for n, path in enumerate(paths, 1)
+        ]
         self.marked: set[Path] = set()
         self.waiting: list = []
 
@@ -32,7 +34,10 @@ class Pictures:
     def look(self, number: int) -> None:
         """Look at so many more pictures."""
         for picture, found in self.waiting[:number]:
-            found(picture, near_duplicates.look(near_duplicates.small(picture.path, near_duplicates.SEEN_AT)))
+            found(
+                picture,
+                near_duplicates.look(near_duplicates.small(picture.path, near_duplicates.SEEN_AT)),
+            )
         del self.waiting[:number]
 
 

@@ -18,7 +18,18 @@ from tests.web import client, datasets
 
 assert place  # the fixture: a folder in memory, as thousands of syncs are nothing to wait for
 MILLION = 1_000_000
-TAGS = ("solo", "lips", "blue eyes", "Blue_Eyes", "long hair", "smile", "sks girl", "1girl", "hat", "emoji ^_^")
+TAGS = (
+    "solo",
+    "lips",
+    "blue eyes",
+    "Blue_Eyes",
+    "long hair",
+    "smile",
+    "sks girl",
+    "1girl",
+    "hat",
+    "emoji ^_^",
+)
 
 
 @pytest.fixture
@@ -49,7 +60,10 @@ def operation(rng: random.Random, tags: list[str]) -> dict[str, Any]:
             {"replace": [[some[0], rng.choice([*TAGS, f"new {rng.randrange(99)}"])]]},
             {"add": [rng.choice([*TAGS, f"added {rng.randrange(99)}"])]},
             {"trigger": ["sks girl"]},
-            {"threshold": round(rng.uniform(0.1, 0.9), 2), "existing": rng.choice(["skip", "overwrite"])},
+            {
+                "threshold": round(rng.uniform(0.1, 0.9), 2),
+                "existing": rng.choice(["skip", "overwrite"]),
+            },
         ]
     )
 
@@ -67,7 +81,12 @@ def edit(page: client.Browser, rng: random.Random, tags: list[str]) -> int:
         [
             {"in": "all"},
             {"in": "ids", "ids": rng.sample(numbers, 5)},
-            {"in": "where", "where": rng.choice(["tag:solo", "NOT tag:smile", "tags:>3 OR edited:yes", "score:<0.3"])},
+            {
+                "in": "where",
+                "where": rng.choice(
+                    ["tag:solo", "NOT tag:smile", "tags:>3 OR edited:yes", "score:<0.3"]
+                ),
+            },
         ]
     )
     return int(page.do(scope, **operation(rng, tags))["changed"] > 0)

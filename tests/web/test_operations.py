@@ -1,4 +1,6 @@
-"""What the page's buttons do is what the commands do, to the byte, and its tables say what the captions say."""
+"""What the page's buttons do is what the commands do, to the byte, and its tables say what the
+captions say.
+"""
 
 from __future__ import annotations
 
@@ -39,13 +41,18 @@ SAME: list[tuple[dict[str, Any], Command]] = [
     ({"remove": ["solo"]}, rules(exclude=("solo",))),
     ({"remove": ["LONG hair", "mine"]}, rules(exclude=("long hair", "mine"))),
     ({"exclude": ["*_hair", "@face"]}, rules(exclude=("*_hair", "@face"))),
-    ({"replace": [["solo", "alone"], ["mine", "yours"]]}, rules(replace=("solo=alone", "mine=yours"))),
+    (
+        {"replace": [["solo", "alone"], ["mine", "yours"]]},
+        rules(replace=("solo=alone", "mine=yours")),
+    ),
     ({"add": ["best quality", "photo"]}, rules(additional=("best quality", "photo"))),
     ({"trigger": ["sks", "girl"]}, rules(trigger=("sks", "girl"))),
 ]
 
 
-@pytest.mark.parametrize(("wanted", "command"), SAME, ids=lambda one: str(one) if isinstance(one, dict) else "")
+@pytest.mark.parametrize(
+    ("wanted", "command"), SAME, ids=lambda one: str(one) if isinstance(one, dict) else ""
+)
 def test_an_operation_is_the_command_of_its_name(tagged, tmp_path, wanted, command):
     other = tmp_path / "other"
     shutil.copytree(tagged, other)
@@ -58,7 +65,9 @@ def test_an_operation_is_the_command_of_its_name(tagged, tmp_path, wanted, comma
         assert done["changed"] == would["changed"] == len(found.changes)
         assert (done["added"], done["removed"]) == (would["added"], would["removed"])
         shown = page.get("pictures", captions=1)
-        assert [f"{text}\n".encode() for text in shown["caption"]] == list(captions(tagged).values())
+        assert [f"{text}\n".encode() for text in shown["caption"]] == list(
+            captions(tagged).values()
+        )
 
 
 @pytest.mark.parametrize("existing", ["skip", "overwrite"])
@@ -69,7 +78,11 @@ def test_the_score_slider_is_a_tagging_without_a_model(tagged, threshold, existi
         would = page.would(ALL, threshold=threshold, existing=existing)
         done = page.do(ALL, threshold=threshold, existing=existing)
         after = captions(tagged)
-        assert done["changed"] == would["changed"] == sum(before[name] != after[name] for name in before)
+        assert (
+            done["changed"]
+            == would["changed"]
+            == sum(before[name] != after[name] for name in before)
+        )
         edited = {"p00001.txt", "p00002.txt"}
         assert all((before[name] == after[name]) is (existing == "skip") for name in edited)
         assert done["kept"] >= 2 * (existing == "skip")
@@ -80,7 +93,9 @@ def test_the_score_slider_is_a_tagging_without_a_model(tagged, threshold, existi
                 assert one["edited"]
                 continue
             assert not one["edited"] and all(tag["score"] >= threshold for tag in one["tags"])
-            assert all(near["score"] < threshold for near in one["near"] if near["category"] == "general")
+            assert all(
+                near["score"] < threshold for near in one["near"] if near["category"] == "general"
+            )
         datasets_again = page.do(ALL, threshold=threshold, existing=existing)
         assert datasets_again["changed"] == 0 and datasets_again["entry"] is None
 
@@ -90,9 +105,14 @@ def test_the_tables_count_what_the_captions_hold(tagged):
         scope = {"in": "where", "where": "name:p0000? AND NOT name:p00007"}
         tags = page.post("tags", scope=scope)
         held = {name: text.decode().strip().split(", ") for name, text in captions(tagged).items()}
-        forms = {name: {tag.lower().replace("_", " ") for tag in several} for name, several in held.items()}
+        forms = {
+            name: {tag.lower().replace("_", " ") for tag in several}
+            for name, several in held.items()
+        }
         total = Counter(tag for several in forms.values() for tag in several)
-        inside = Counter(tag for name, several in forms.items() if name != "p00007.txt" for tag in several)
+        inside = Counter(
+            tag for name, several in forms.items() if name != "p00007.txt" for tag in several
+        )
         assert tags["pictures"] == 7
         shown = [tag.lower().replace("_", " ") for tag in tags["tag"]]
         assert dict(zip(shown, tags["count"], strict=True)) == inside
@@ -104,9 +124,13 @@ def test_the_tables_count_what_the_captions_hold(tagged):
 def test_outliers_are_tags_that_most_have_with_the_filter_for_the_others(folder):
     with review(folder) as page:
         found = page.post("outliers", scope=ALL, share=0.5)
-        assert dict(zip(found["tag"], zip(found["count"], found["lacking"], strict=True), strict=True)) == {
-            "sks": (3, 3), "lips": (3, 3), "hat": (3, 3),
-        }  # fmt: skip
+        assert dict(
+            zip(found["tag"], zip(found["count"], found["lacking"], strict=True), strict=True)
+        ) == {
+            "sks": (3, 3),
+            "lips": (3, 3),
+            "hat": (3, 3),
+        }
         for where, lacking in zip(found["where"], found["lacking"], strict=True):
             assert len(numbers(page, f"{where} AND tags:>0")) == lacking
         assert page.post("outliers", scope=ALL, share=0.9)["tag"] == []
@@ -121,7 +145,9 @@ def test_completion_knows_the_data_set_first_and_the_vocabulary_behind_it(folder
 
 
 def test_an_added_tag_stands_behind_the_trigger(folder):
-    (folder / "dsk.toml").write_text('[[concept]]\nfolder = "."\ntrigger = ["sks"]\n', encoding="utf-8")
+    (folder / "dsk.toml").write_text(
+        '[[concept]]\nfolder = "."\ntrigger = ["sks"]\n', encoding="utf-8"
+    )
     with review(folder) as page:
         assert page.session["trigger"] == ["sks"] and page.session["concepts"][0]["name"] == "sks"
         page.do(ALL, add=["new"])
@@ -137,7 +163,9 @@ def test_excluded_pictures_take_what_is_theirs_along(folder):
     with review(folder) as page:
         done = page.do({"in": "ids", "ids": [1, 7]}, drop=True)
         assert (done["changed"], done["gone"], page.get("pictures")["total"]) == (2, [1, 7], 5)
-        away = sorted(path.name for path in (folder / ".dsk" / "excluded").rglob("*") if path.is_file())
+        away = sorted(
+            path.name for path in (folder / ".dsk" / "excluded").rglob("*") if path.is_file()
+        )
         assert away == ["p0.jpg", "p0.jpg.json", "p0.png", "p0.txt", "p6.png"]
         assert page.ask("GET", "/thumb/1", headers={"Cookie": page.cookie}).status == 404
         back = page.post("undo", version=page.version)

@@ -1,4 +1,6 @@
-"""U11: what other programs, other tabs and hands change meanwhile is shown, and never overwritten."""
+"""U11: what other programs, other tabs and hands change meanwhile is shown, and never
+overwritten.
+"""
 
 from __future__ import annotations
 
@@ -37,7 +39,8 @@ def wait_for(page: Browser, told: Callable[[dict[str, Any]], bool]) -> dict[str,
     raise AssertionError(f"not told within {SOON} s: {new}")
 
 
-# ---- nothing unseen is overwritten ------------------------------------------------------------------------------
+# ---- nothing unseen is overwritten
+# ------------------------------------------------------------------------------
 
 
 def test_one_caption_changed_outside_stops_the_whole_operation(folder):
@@ -48,7 +51,11 @@ def test_one_caption_changed_outside_stops_the_whole_operation(folder):
         assert captions(folder) == before
         assert answer["count"] == 1 and answer["error"] and answer["hint"]
         (changed,) = answer["changed"]
-        assert (changed["name"], changed["known"], changed["now"]) == ("p2.jpg", "sks, lips", "sks, lips, by hand")
+        assert (changed["name"], changed["known"], changed["now"]) == (
+            "p2.jpg",
+            "sks, lips",
+            "sks, lips, by hand",
+        )
         assert (changed["added"], changed["removed"]) == (["by hand"], [])
         # The same again, with the version of the answer, is what the person then wants.
         assert page.do(remove=["lips"])["changed"] == 3
@@ -120,7 +127,11 @@ def test_many_tabs_at_once_lose_nothing(folder):
         tabs = [Browser(page.serving, folder, page.cookie, page.token, version) for _ in range(8)]
 
         def add(n: int) -> bool:
-            sent = {"version": version, "scope": {"in": "ids", "ids": [1]}, "do": {"add": [f"tab {n}"]}}
+            sent = {
+                "version": version,
+                "scope": {"in": "ids", "ids": [1]},
+                "do": {"add": [f"tab {n}"]},
+            }
             return "entry" in tabs[n].send("apply", **sent).json
 
         with ThreadPoolExecutor(8) as pool:
@@ -138,7 +149,8 @@ def test_a_preview_is_of_what_is_known_and_needs_no_version(folder):
         assert (folder / "p0.txt").read_text() == "by hand\n"
 
 
-# ---- undo -------------------------------------------------------------------------------------------------------
+# ---- undo
+# --------------------------------------------------------------------------------------------------
 
 
 def test_undo_does_not_take_a_persons_change_with_it(folder):
@@ -148,7 +160,9 @@ def test_undo_does_not_take_a_persons_change_with_it(folder):
         before = captions(folder)
         answer = page.post("undo", version=page.version, status=409)
         assert captions(folder) == before
-        assert [one["name"] for one in answer["changed"]] == ["p2.jpg"] and "--partial" in answer["hint"]
+        assert [one["name"] for one in answer["changed"]] == ["p2.jpg"] and "--partial" in answer[
+            "hint"
+        ]
 
 
 def test_what_another_command_did_is_not_undone_by_the_page(folder):
@@ -169,7 +183,8 @@ def test_nothing_to_undo_or_to_do_again_is_an_answer(folder):
             assert "nothing to" in page.post(call, version=page.version, status=409)["error"]
 
 
-# ---- the folder is watched --------------------------------------------------------------------------------------
+# ---- the folder is watched
+# --------------------------------------------------------------------------------------
 
 
 def test_a_caption_changed_outside_is_told(folder):
@@ -201,7 +216,11 @@ def test_pictures_that_come_and_go_are_told(folder):
         new = wait_for(page, lambda new: bool(new["added"] and new["removed"]))
         assert new["removed"] == [4]
         (number,) = new["added"]
-        assert page.get("pictures")["name"] == [*(f"p{n}.jpg" for n in (0, 1, 2, 4, 5)), "p6.png", "p10.jpg"]
+        assert page.get("pictures")["name"] == [
+            *(f"p{n}.jpg" for n in (0, 1, 2, 4, 5)),
+            "p6.png",
+            "p10.jpg",
+        ]
         assert page.get(f"picture/{number}")["caption"] == "new, tag"
         assert page.ask("GET", "/thumb/4", headers={"Cookie": page.cookie}).status == 404
         assert page.ask("GET", f"/thumb/{number}", headers={"Cookie": page.cookie}).status == 200

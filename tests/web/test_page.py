@@ -1,4 +1,6 @@
-"""The review page in a real Chromium: what a person does with it, how long they wait, and that nothing leaves."""
+"""The review page in a real Chromium: what a person does with it, how long they wait, and that
+nothing leaves.
+"""
 
 from __future__ import annotations
 
@@ -18,13 +20,16 @@ pytest.importorskip("starlette")
 pytest.importorskip("uvicorn")
 sync_api = pytest.importorskip("playwright.sync_api")
 if real.find() is None:
-    pytest.skip("no Chromium is installed: apt-get install chromium (or Chrome)", allow_module_level=True)
+    pytest.skip(
+        "no Chromium is installed: apt-get install chromium (or Chrome)", allow_module_level=True
+    )
 
 from playwright.sync_api import Browser, Page, Route, expect  # noqa: E402
 
 UI = Path(__file__).parents[2] / "datasetkit" / "web" / "ui"
 AXE = UI / "node_modules" / "axe-core" / "axe.min.js"
-# The times of docs/performance.md are for a machine that does nothing else; a shared one gets three times as long.
+# The times of docs/performance.md are for a machine that does nothing else; a shared one gets three
+# times as long.
 SLACK = 3
 MANY = 10_000
 MILLION = 1_000_000
@@ -63,7 +68,9 @@ def page(chromium, folder) -> Iterator[Page]:
 
 
 def captions(folder: Path) -> dict[str, str]:
-    return {path.stem: path.read_text(encoding="utf-8").strip() for path in sorted(folder.glob("*.txt"))}
+    return {
+        path.stem: path.read_text(encoding="utf-8").strip() for path in sorted(folder.glob("*.txt"))
+    }
 
 
 def toast(page: Page, words: str) -> None:
@@ -79,7 +86,9 @@ def filter_by(page: Page, expression: str, count: int) -> None:
     press(page, "/")
     page.keyboard.type(expression)
     press(page, "Enter")
-    expect(page.get_by_role("button", name=re.compile("^filtered"))).to_have_text(f"filtered {count}")
+    expect(page.get_by_role("button", name=re.compile("^filtered"))).to_have_text(
+        f"filtered {count}"
+    )
     expect(page.locator(".cell")).to_have_count(count)
 
 
@@ -111,7 +120,8 @@ def test_a_whole_review_needs_no_mouse(page, folder):
     toast(page, "sylvie")
     assert all(re.match("sylvie, (?!.*sylvie)", caption) for caption in captions(folder).values())
 
-    # One caption: Enter keeps what was typed, Tab takes the suggestion; the whole text; one tag less.
+    # One caption: Enter keeps what was typed, Tab takes the suggestion; the whole text; one tag
+    # less.
     press(page, "p", "Home", "a")
     page.keyboard.type("my own word")
     press(page, "Enter")
@@ -130,7 +140,9 @@ def test_a_whole_review_needs_no_mouse(page, folder):
     page.keyboard.press("Control+A")
     page.keyboard.type("sylvie, solo,  standing,,")
     press(page, "Enter")
-    expect(page.locator(".own-tag")).to_have_text([re.compile("^sylvie"), re.compile("^solo"), re.compile("^standing")])
+    expect(page.locator(".own-tag")).to_have_text(
+        [re.compile("^sylvie"), re.compile("^solo"), re.compile("^standing")]
+    )
     assert captions(folder)["p00001"] == "sylvie, solo, standing"
     press(page, "i", "ArrowDown", "Delete")
     expect(page.locator(".own-tag")).to_have_count(2)
@@ -302,7 +314,9 @@ def test_a_page_that_only_reads_offers_no_edit(chromium, folder):
     with real.review(folder, "--read-only") as address:
         page = real.open_page(chromium, address)
         expect(page.get_by_text("only reading")).to_be_visible()
-        expect(page.get_by_role("button", name=re.compile("Remove|Replace|Trigger|Exclude|Undo"))).to_have_count(0)
+        expect(
+            page.get_by_role("button", name=re.compile("Remove|Replace|Trigger|Exclude|Undo"))
+        ).to_have_count(0)
         press(page, "x")
         toast(page, "only reads")
         press(page, "l", "Delete")
@@ -314,11 +328,15 @@ def test_a_page_that_only_reads_offers_no_edit(chromium, folder):
 def test_names_and_captions_are_text(chromium, tmp_path):
     folder = tmp_path / "set"
     picture = datasets.drawing(folder / "<img src=x onerror=document.title='bad'>.jpg", 1)
-    picture.with_suffix(".txt").write_text("<script>document.title='bad'</script>, **bold**\n", encoding="utf-8")
+    picture.with_suffix(".txt").write_text(
+        "<script>document.title='bad'</script>, **bold**\n", encoding="utf-8"
+    )
     with real.review(folder) as address:
         page = real.open_page(chromium, address)
         expect(page.locator(".own-tag").first).to_contain_text("<script>")
-        expect(page.locator(".cell .name")).to_have_text("<img src=x onerror=document.title='bad'>.jpg")
+        expect(page.locator(".cell .name")).to_have_text(
+            "<img src=x onerror=document.title='bad'>.jpg"
+        )
         assert page.title() == "datasetkit review"
         page.context.close()
 
@@ -334,7 +352,22 @@ def test_no_request_leaves_the_machine_and_nothing_breaks_the_policy(chromium, f
         page.on("pageerror", lambda error: said.append(str(error)))
         page.goto(address)
         page.wait_for_selector(".cell img")
-        press(page, "ArrowRight", "Enter", "d", "d", "Escape", "o", "o", "g", "g", "?", "Escape", "m", "a")
+        press(
+            page,
+            "ArrowRight",
+            "Enter",
+            "d",
+            "d",
+            "Escape",
+            "o",
+            "o",
+            "g",
+            "g",
+            "?",
+            "Escape",
+            "m",
+            "a",
+        )
         page.keyboard.type("eye")
         expect(page.get_by_role("listbox", name="Suggestions")).to_be_visible()
         page.wait_for_timeout(2500)
@@ -432,7 +465,9 @@ def test_a_fling_settles_and_asks_for_few_pictures(many, chromium):
     # No cache: every picture that is asked for reaches the server.
     page = real.open_page(chromium, many[1])
     asked: list[str] = []
-    page.on("request", lambda request: asked.append(request.url) if "/thumb/" in request.url else None)
+    page.on(
+        "request", lambda request: asked.append(request.url) if "/thumb/" in request.url else None
+    )
     assert real.fling_time(page) <= 1500 * SLACK
     assert len(asked) <= 300
     page.context.close()
@@ -447,9 +482,13 @@ def test_del_in_ten_thousand_pictures_is_durable_and_taken_back(wall, many):
     expect(wall.locator(".tag-row.active .name")).to_have_text("solo")
     began = time.perf_counter()
     press(wall, "Enter", "Delete")
-    expect(wall.locator(".toast").last).to_contain_text("solo in 10,000 captions", timeout=5000 * SLACK)
+    expect(wall.locator(".toast").last).to_contain_text(
+        "solo in 10,000 captions", timeout=5000 * SLACK
+    )
     assert time.perf_counter() - began <= 5 * SLACK
-    assert captions(folder) == {stem: caption.replace("solo, ", "", 1) for stem, caption in before.items()}
+    assert captions(folder) == {
+        stem: caption.replace("solo, ", "", 1) for stem, caption in before.items()
+    }
     press(wall, "u")
     expect(wall.locator(".toast").last).to_contain_text("Taken back", timeout=10_000 * SLACK)
     assert captions(folder) == before
@@ -461,8 +500,16 @@ def test_the_last_of_a_million_pictures_is_reachable(chromium, folder):
         first = int(query["offset"])
         ids = list(range(first, min(first + int(query["limit"]), MILLION)))
         same = {"w": 4, "h": 3, "v": "1", "concept": 0, "tags": 5, "edited": 0}
-        body = {"version": 1, "total": MILLION, "offset": first, "id": ids, "name": [f"{n}.jpg" for n in ids]}
-        route.fulfill(body=json.dumps({**body, **{key: [value] * len(ids) for key, value in same.items()}}))
+        body = {
+            "version": 1,
+            "total": MILLION,
+            "offset": first,
+            "id": ids,
+            "name": [f"{n}.jpg" for n in ids],
+        }
+        route.fulfill(
+            body=json.dumps({**body, **{key: [value] * len(ids) for key, value in same.items()}})
+        )
 
     with real.review(folder) as address:
         page = chromium.new_context(viewport=real.WINDOW).new_page()
@@ -478,7 +525,10 @@ def test_the_last_of_a_million_pictures_is_reachable(chromium, folder):
         # By the scroll bar alone, too.
         press(page, "Home")
         expect(page.locator(".cell.active .name")).to_have_text("0.jpg")
-        page.evaluate("(() => { const g = document.querySelector('[role=grid]'); g.scrollTop = g.scrollHeight; })()")
+        page.evaluate(
+            "(() => { const g = document.querySelector('[role=grid]'); g.scrollTop = "
+            "g.scrollHeight; })()"
+        )
         expect(page.get_by_text("999999.jpg")).to_be_in_viewport()
         assert real.elements(page) <= 1500
         page.context.close()

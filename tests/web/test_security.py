@@ -1,4 +1,6 @@
-"""Nobody comes in: the guard of the review page against a corpus of requests that are not its own (S1-S5)."""
+"""Nobody comes in: the guard of the review page against a corpus of requests that are not its own
+(S1-S5).
+"""
 
 from __future__ import annotations
 
@@ -16,28 +18,59 @@ from datasetkit.web.server import serve
 from tests.web.client import captions, numbers, review, serving
 
 HOSTS = [
-    "evil.example", "127.0.0.1", "localhost", "127.0.0.1:1", "127.0.0.1.evil.example:{port}", "localhost.:{port}",
-    "evil.example:{port}", "127.0.0.2:{port}", "0.0.0.0:{port}", "[::1]:{port}", "2130706433:{port}", "127.1:{port}",
-    "0x7f000001:{port}", "127.0.0.1:{port}@evil.example", "evil.example#127.0.0.1:{port}", "127.0.0.1:{port},evil",
-    "127.0.0.1:0{port}", "", " ", "localhost:{port}/", "lоcalhost:{port}",
-    "[::ffff:127.0.0.1]:{port}", "[::ffff:7f00:1]:{port}", "127.0.0.1.:{port}", "017700000001:{port}",
-    "127.0.0.1:+{port}", "localhost:{port}:{port}", "localhost%00:{port}", "user@127.0.0.1:{port}",
-    "http://127.0.0.1:{port}", "127。0。0。1:{port}", "127.0.0.1.nip.io:{port}", "localtest.me:{port}",
-]  # fmt: skip
+    "evil.example",
+    "127.0.0.1",
+    "localhost",
+    "127.0.0.1:1",
+    "127.0.0.1.evil.example:{port}",
+    "localhost.:{port}",
+    "evil.example:{port}",
+    "127.0.0.2:{port}",
+    "0.0.0.0:{port}",
+    "[::1]:{port}",
+    "2130706433:{port}",
+    "127.1:{port}",
+    "0x7f000001:{port}",
+    "127.0.0.1:{port}@evil.example",
+    "evil.example#127.0.0.1:{port}",
+    "127.0.0.1:{port},evil",
+    "127.0.0.1:0{port}",
+    "",
+    " ",
+    "localhost:{port}/",
+    "lоcalhost:{port}",
+    "[::ffff:127.0.0.1]:{port}",
+    "[::ffff:7f00:1]:{port}",
+    "127.0.0.1.:{port}",
+    "017700000001:{port}",
+    "127.0.0.1:+{port}",
+    "localhost:{port}:{port}",
+    "localhost%00:{port}",
+    "user@127.0.0.1:{port}",
+    "http://127.0.0.1:{port}",
+    "127。0。0。1:{port}",
+    "127.0.0.1.nip.io:{port}",
+    "localtest.me:{port}",
+]
 ORIGINS = [
-    "null", "http://evil.example", "https://127.0.0.1:{port}", "http://127.0.0.1", "http://127.0.0.1:1",
-    "http://localhost.evil.example:{port}", "http://127.0.0.1:{port}.evil.example", "http://127.0.0.1:{port}/",
-    "file://", "chrome-extension://abcdefgh", "http://localhost:{port}", "", "http://127.0.0.1:{port} http://evil",
+    "null", "http://evil.example", "https://127.0.0.1:{port}", "http://127.0.0.1",
+    "http://127.0.0.1:1", "http://localhost.evil.example:{port}",
+    "http://127.0.0.1:{port}.evil.example", "http://127.0.0.1:{port}/", "file://",
+    "chrome-extension://abcdefgh", "http://localhost:{port}", "",
+    "http://127.0.0.1:{port} http://evil",
 ]  # fmt: skip
 PATHS = [
-    "/../dsk.toml", "/..%2f..%2fetc/passwd", "/%2e%2e/%2e%2e/etc/passwd", "/static/../../pyproject.toml",
-    "//etc/passwd", "/thumb/../../../etc/passwd", "/thumb/..%2f..%2fp0.jpg", "/thumb/p0.jpg", "/thumb/1/../2",
-    "/thumb/-1", "/thumb/1e3", "/thumb/+1", "/thumb/%201", "/thumb/0x1", "/thumb/1_0", "/thumb/\xb2", "/thumb/%D9%A1",
-    "/thumb/999999", "/thumb/99999999999999999999999999", "/thumb/" + "9" * 5000, "/preview/0", "/preview/1%00.jpg",
-    "/preview/%2fetc%2fpasswd", "/preview/file:%2f%2f%2fetc%2fpasswd", "/page.js/..%2f..%2f__init__.py", "/page.js/",
-    "/./.dsk/store.sqlite", "/.dsk/store.sqlite", "/.dsk/excluded", "/p0.jpg", "/p0.txt", "/set/p0.jpg", "/api",
-    "/api/", "/api/picture/..%2f1", "/api/picture/p0.jpg", "/api/picture/" + "1" * 5000, "/..\\..\\windows\\win.ini",
-    "/thumb/1;.css", "/NOTICE", "/index.html", "/ui/src/App.tsx", "/__init__.py", "http://evil.example/thumb/1",
+    "/../dsk.toml", "/..%2f..%2fetc/passwd", "/%2e%2e/%2e%2e/etc/passwd",
+    "/static/../../pyproject.toml", "//etc/passwd", "/thumb/../../../etc/passwd",
+    "/thumb/..%2f..%2fp0.jpg", "/thumb/p0.jpg", "/thumb/1/../2", "/thumb/-1", "/thumb/1e3",
+    "/thumb/+1", "/thumb/%201", "/thumb/0x1", "/thumb/1_0", "/thumb/\xb2", "/thumb/%D9%A1",
+    "/thumb/999999", "/thumb/99999999999999999999999999", "/thumb/" + "9" * 5000, "/preview/0",
+    "/preview/1%00.jpg", "/preview/%2fetc%2fpasswd", "/preview/file:%2f%2f%2fetc%2fpasswd",
+    "/page.js/..%2f..%2f__init__.py", "/page.js/", "/./.dsk/store.sqlite", "/.dsk/store.sqlite",
+    "/.dsk/excluded", "/p0.jpg", "/p0.txt", "/set/p0.jpg", "/api", "/api/", "/api/picture/..%2f1",
+    "/api/picture/p0.jpg", "/api/picture/" + "1" * 5000, "/..\\..\\windows\\win.ini",
+    "/thumb/1;.css", "/NOTICE", "/index.html", "/ui/src/App.tsx", "/__init__.py",
+    "http://evil.example/thumb/1",
     "/\ud83d\ude00".encode("utf-16", "surrogatepass").decode("utf-16").encode().decode("latin-1"),
 ]  # fmt: skip
 CALLS = ["apply", "caption", "undo", "redo", "tags", "outliers", "filter"]
@@ -58,7 +91,10 @@ def test_the_corpus_knows_every_call():
 def test_another_host_name_is_refused_before_anything_else(page, host):
     name = host.format(port=page.serving.port)
     for path in ("/", f"/?{urlsplit(page.serving.url).query}", "/api/session", "/thumb/1"):
-        sent = f"GET {path} HTTP/1.1\r\nHost: {name}\r\nCookie: {page.cookie}\r\nConnection: close\r\n\r\n".encode()
+        sent = (
+            f"GET {path} HTTP/1.1\r\nHost: {name}\r\nCookie: {page.cookie}\r\nConnection: "
+            "close\r\n\r\n"
+        ).encode()
         answer = page.raw(sent)
         assert answer.startswith(b"HTTP/1.1 400 "), (name, answer[:60])
         assert b"set-cookie" not in answer.lower()
@@ -67,7 +103,10 @@ def test_another_host_name_is_refused_before_anything_else(page, host):
 def test_two_hosts_or_none_are_refused(page):
     for lines in ("Host: {0}\r\nHost: {0}\r\n", "Host: {0}\r\nHost: evil\r\n", ""):
         for version in ("1.1", "1.0"):
-            head = f"GET /api/session HTTP/{version}\r\n{lines.format(page.host)}Cookie: {page.cookie}\r\n\r\n"
+            head = (
+                f"GET /api/session HTTP/{version}\r\n{lines.format(page.host)}Cookie: "
+                f"{page.cookie}\r\n\r\n"
+            )
             assert b" 400 " in page.raw(head.encode())[:20]
 
 
@@ -95,7 +134,10 @@ def test_what_is_no_plain_request_is_never_answered_with_data(page, head):
 
 def test_its_own_names_are_let_in_whatever_their_case(page):
     for name in (page.host, f"localhost:{page.serving.port}", f"LOCALHOST:{page.serving.port}"):
-        assert page.ask("GET", "/api/session", headers={"Host": name, "Cookie": page.cookie}).status == 200
+        assert (
+            page.ask("GET", "/api/session", headers={"Host": name, "Cookie": page.cookie}).status
+            == 200
+        )
 
 
 def test_it_listens_on_this_machine_alone(page):
@@ -103,12 +145,17 @@ def test_it_listens_on_this_machine_alone(page):
     if not ports.exists():
         pytest.skip("only Linux lists its sockets as a file")
     port = f"{page.serving.port:04X}"
-    lines = [line.split() for name in ("tcp", "tcp6") for line in ports.with_name(name).read_text().splitlines()[1:]]
+    lines = [
+        line.split()
+        for name in ("tcp", "tcp6")
+        for line in ports.with_name(name).read_text().splitlines()[1:]
+    ]
     listening = [line[1] for line in lines if line[3] == "0A" and line[1].endswith(f":{port}")]
     assert listening == [f"0100007F:{port}"]
 
 
-# ---- the token --------------------------------------------------------------------------------------------------
+# ---- the token
+# --------------------------------------------------------------------------------------------------
 
 
 def test_the_token_is_256_random_bits_and_another_in_each_run(folder):
@@ -133,7 +180,9 @@ def test_the_token_becomes_a_cookie_that_scripts_and_other_sites_do_not_get(fold
         assert answer.headers["referrer-policy"] == "no-referrer"
 
 
-@pytest.mark.parametrize("query", ["token=", "token=0", "token=" + "0" * 64, "token=é", "token[]=1", "Token={real}"])
+@pytest.mark.parametrize(
+    "query", ["token=", "token=0", "token=" + "0" * 64, "token=é", "token[]=1", "Token={real}"]
+)
 def test_a_wrong_token_gets_nothing(page, query):
     real = urlsplit(page.serving.url).query.removeprefix("token=")
     answer = page.ask("GET", "/?" + query.format(real=real).replace("é", "%C3%A9"))
@@ -141,10 +190,24 @@ def test_a_wrong_token_gets_nothing(page, query):
 
 
 def test_nothing_is_seen_without_the_cookie(page):
-    paths = ["/", "/page.js", "/api/session", *(f"/api/{name}" for name in _READS), "/api/picture/1", "/thumb/1"]
-    wrong = [{}, {"Cookie": "dsk_review=1"}, {"Cookie": page.cookie[:-1]}, {"Cookie": page.cookie + "0"},
-             {"Cookie": f"other={page.cookie.partition('=')[2]}"}, {"Cookie": "=;;\x7f"},
-             {"X-Dsk-Token": page.token}, {"Authorization": f"Bearer {page.token}"}]  # fmt: skip
+    paths = [
+        "/",
+        "/page.js",
+        "/api/session",
+        *(f"/api/{name}" for name in _READS),
+        "/api/picture/1",
+        "/thumb/1",
+    ]
+    wrong = [
+        {},
+        {"Cookie": "dsk_review=1"},
+        {"Cookie": page.cookie[:-1]},
+        {"Cookie": page.cookie + "0"},
+        {"Cookie": f"other={page.cookie.partition('=')[2]}"},
+        {"Cookie": "=;;\x7f"},
+        {"X-Dsk-Token": page.token},
+        {"Authorization": f"Bearer {page.token}"},
+    ]
     for path in paths:
         for headers in wrong:
             answer = page.ask("GET", path, headers=headers)
@@ -157,7 +220,9 @@ def test_no_address_makes_the_server_stumble(page, capfd):
     many = "&".join(f"a{n}=1" for n in range(50))
     for query in (many, "token=" + "0" * 50_000, "%ff=%fe&token=%ff", "token", "&&&=;"):
         assert page.ask("GET", f"/?{query}").status == 401
-        assert page.ask("GET", f"/api/pictures?{query}", headers={"Cookie": page.cookie}).status == 200
+        assert (
+            page.ask("GET", f"/api/pictures?{query}", headers={"Cookie": page.cookie}).status == 200
+        )
     assert "".join(capfd.readouterr()) == ""
 
 
@@ -165,7 +230,9 @@ def test_a_page_of_another_port_is_not_this_page(folder):
     with review(folder) as one, serving(folder, read_only=True) as other:
         assert other.ask("GET", "/api/session", headers={"Cookie": one.cookie}).status == 401
         secret = one.cookie.partition("=")[2]
-        answer = other.ask("GET", "/api/session", headers={"Cookie": f"dsk_review_{other.serving.port}={secret}"})
+        answer = other.ask(
+            "GET", "/api/session", headers={"Cookie": f"dsk_review_{other.serving.port}={secret}"}
+        )
         assert answer.status == 401
         other.enter()
         body = b'{"scope": {"in": "all"}}'
@@ -182,7 +249,8 @@ def test_the_token_is_never_logged(folder, capfd):
     assert token not in repr(security.Keys(entry=token))
 
 
-# ---- calls ------------------------------------------------------------------------------------------------------
+# ---- calls
+# --------------------------------------------------------------------------------------------------
 
 
 def refused(page, headers, *, status, body=b"{}"):
@@ -198,29 +266,51 @@ def test_a_call_from_another_origin_is_refused(page, origin):
     refused(page, {**page.own, "Origin": origin.format(port=page.serving.port)}, status=403)
 
 
-@pytest.mark.parametrize("site", ["cross-site", "same-site", "", "SAME-ORIGIN", "same-origin, none"])
+@pytest.mark.parametrize(
+    "site", ["cross-site", "same-site", "", "SAME-ORIGIN", "same-origin, none"]
+)
 def test_a_request_that_another_site_started_is_refused(page, site):
     refused(page, {**page.own, "Sec-Fetch-Site": site}, status=403)
     for path in ("/", "/api/session", "/thumb/1", "/preview/1"):
-        assert page.ask("GET", path, headers={"Cookie": page.cookie, "Sec-Fetch-Site": site}).status == 403
+        assert (
+            page.ask("GET", path, headers={"Cookie": page.cookie, "Sec-Fetch-Site": site}).status
+            == 403
+        )
 
 
 def test_a_call_without_the_header_token_is_refused(page):
-    for token in (None, "", "0" * 64, page.token[:-1], page.token.upper() + "x", page.cookie.partition("=")[2]):
+    for token in (
+        None,
+        "",
+        "0" * 64,
+        page.token[:-1],
+        page.token.upper() + "x",
+        page.cookie.partition("=")[2],
+    ):
         headers = {name: value for name, value in page.own.items() if name != "X-Dsk-Token"}
         refused(page, headers if token is None else {**headers, "X-Dsk-Token": token}, status=403)
 
 
 @pytest.mark.parametrize(
-    "kind", [None, "text/plain", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x", "text/json",
-             "application/jsonp", "application/json, text/plain"],
-)  # fmt: skip
+    "kind",
+    [
+        None,
+        "text/plain",
+        "application/x-www-form-urlencoded",
+        "multipart/form-data; boundary=x",
+        "text/json",
+        "application/jsonp",
+        "application/json, text/plain",
+    ],
+)
 def test_a_call_that_is_no_json_is_refused(page, kind):
     headers = {name: value for name, value in page.own.items() if name != "Content-Type"}
     refused(page, headers if kind is None else {**headers, "Content-Type": kind}, status=415)
 
 
-@pytest.mark.parametrize("body", [b"", b"{", b"[]", b"1", b"null", b"\xff", b'{"a":' * 100_000, b"NaN", b'"text"'])
+@pytest.mark.parametrize(
+    "body", [b"", b"{", b"[]", b"1", b"null", b"\xff", b'{"a":' * 100_000, b"NaN", b'"text"']
+)
 def test_a_call_that_cannot_be_read_is_refused(page, body):
     refused(page, page.own, status=400, body=body)
 
@@ -236,14 +326,21 @@ def test_a_header_that_is_sent_twice_is_believed_at_its_worst(page, name):
     site = {"Origin": "http://evil", "Sec-Fetch-Site": "cross-site"}
     others = {**site, "X-Dsk-Token": "0" * 64, "Content-Type": "text/plain"}
     for pair in ((own[name], others[name]), (others[name], own[name])):
-        lines = [*(f"{key}: {value}" for key, value in own.items() if key != name), *(f"{name}: {one}" for one in pair)]
-        head = "\r\n".join(["POST /api/undo HTTP/1.1", f"Host: {page.host}", *lines, "Content-Length: 2", "", "{}"])
+        lines = [
+            *(f"{key}: {value}" for key, value in own.items() if key != name),
+            *(f"{name}: {one}" for one in pair),
+        ]
+        head = "\r\n".join(
+            ["POST /api/undo HTTP/1.1", f"Host: {page.host}", *lines, "Content-Length: 2", "", "{}"]
+        )
         assert page.raw(head.encode())[9:12] in (b"403", b"415")
 
 
 def test_a_method_cannot_be_put_on_like_a_mask(page):
     before = captions(page.folder)
-    body = json.dumps({"version": page.version, "scope": {"in": "all"}, "do": {"remove": ["sks"]}}).encode()
+    body = json.dumps(
+        {"version": page.version, "scope": {"in": "all"}, "do": {"remove": ["sks"]}}
+    ).encode()
     for header in ("X-HTTP-Method-Override", "X-HTTP-Method", "X-Method-Override"):
         assert page.ask("GET", "/api/apply", body, {**page.own, header: "POST"}).status == 405
         headers = {"Cookie": page.cookie, "Content-Type": "application/json", header: "GET"}
@@ -257,7 +354,9 @@ def test_the_page_itself_may_call(page):
     assert page.ask("POST", "/api/tags", body, headers).status == 200
 
 
-@pytest.mark.parametrize("method", ["PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "CONNECT", "PROPFIND"])
+@pytest.mark.parametrize(
+    "method", ["PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "CONNECT", "PROPFIND"]
+)
 def test_other_methods_do_nothing(page, method):
     before = captions(page.folder)
     for path in ("/", "/api/apply", "/api/session", "/thumb/1"):
@@ -276,18 +375,25 @@ def test_a_get_changes_nothing(page):
 
 def test_websockets_are_not_spoken(page):
     head = (
-        f"GET /api/session HTTP/1.1\r\nHost: {page.host}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        f"GET /api/session HTTP/1.1\r\nHost: {page.host}\r\nUpgrade: websocket\r\nConnection: "
+        "Upgrade\r\n"
         "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
     )
     assert b" 101 " not in page.raw(head.encode())[:20]
 
 
 def test_what_a_proxy_would_say_is_not_believed(page):
-    headers = {"Cookie": page.cookie, "Host": "evil.example", "X-Forwarded-Host": page.host, "Forwarded": page.host}
+    headers = {
+        "Cookie": page.cookie,
+        "Host": "evil.example",
+        "X-Forwarded-Host": page.host,
+        "Forwarded": page.host,
+    }
     assert page.ask("GET", "/api/session", headers=headers).status == 400
 
 
-# ---- headers ----------------------------------------------------------------------------------------------------
+# ---- headers
+# --------------------------------------------------------------------------------------------------
 
 
 def test_every_answer_binds_the_browser(page):
@@ -303,7 +409,11 @@ def test_every_answer_binds_the_browser(page):
     ]
     for answer in asked:
         policy = answer.headers["content-security-policy"]
-        assert policy.startswith("default-src 'none';") and "unsafe" not in policy and "*" not in policy
+        assert (
+            policy.startswith("default-src 'none';")
+            and "unsafe" not in policy
+            and "*" not in policy
+        )
         assert answer.headers["x-content-type-options"] == "nosniff"
         assert answer.headers["x-frame-options"] == "DENY"
         assert answer.headers["cross-origin-resource-policy"] == "same-origin"
@@ -311,12 +421,16 @@ def test_every_answer_binds_the_browser(page):
         assert "server" not in answer.headers
 
 
-# ---- files ------------------------------------------------------------------------------------------------------
+# ---- files
+# --------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("path", PATHS)
 def test_no_address_leads_to_a_file_that_is_not_meant(page, path):
-    sent = f"GET {path} HTTP/1.1\r\nHost: {page.host}\r\nCookie: {page.cookie}\r\nConnection: close\r\n\r\n"
+    sent = (
+        f"GET {path} HTTP/1.1\r\nHost: {page.host}\r\nCookie: {page.cookie}\r\nConnection: "
+        "close\r\n\r\n"
+    )
     answer = page.raw(sent.encode("latin-1"))
     assert answer.split(b" ")[1] in (b"400", b"404"), answer[:80]
     assert b"root:" not in answer and b"sks" not in answer
@@ -328,7 +442,10 @@ def test_a_picture_that_became_a_link_is_not_followed(folder, tmp_path):
         (folder / "p1.jpg").rename(secret)
         (folder / "p1.jpg").symlink_to(secret)
         # Not the thumbnail, which may have been made while it was no link.
-        assert browser.ask("GET", "/preview/2", headers={"Cookie": browser.cookie}).status in (404, 409)
+        assert browser.ask("GET", "/preview/2", headers={"Cookie": browser.cookie}).status in (
+            404,
+            409,
+        )
 
 
 def test_a_picture_that_was_replaced_is_not_shown_under_its_old_number(folder):
@@ -360,13 +477,23 @@ def test_what_is_no_picture_is_never_sent(folder):
         assert [one["name"] for one in browser.session["failed"]] == ["fake.jpg"]
         for number in numbers(browser):
             answer = browser.ask("GET", f"/preview/{number}", headers={"Cookie": browser.cookie})
-            assert answer.headers["content-type"] == "image/jpeg" and answer.body[:3] == b"\xff\xd8\xff"
+            assert (
+                answer.headers["content-type"] == "image/jpeg"
+                and answer.body[:3] == b"\xff\xd8\xff"
+            )
 
 
-# ---- text -------------------------------------------------------------------------------------------------------
+# ---- text
+# --------------------------------------------------------------------------------------------------
 
 
-EVIL = ["<script>alert(1)</script>", "<img src=x onerror=alert(1)>", "\u202egnp.exe", "'\"><svg/onload=1>", "{{7*7}}"]
+EVIL = [
+    "<script>alert(1)</script>",
+    "<img src=x onerror=alert(1)>",
+    "\u202egnp.exe",
+    "'\"><svg/onload=1>",
+    "{{7*7}}",
+]
 
 
 def test_captions_and_names_are_text_in_json(folder):
@@ -384,7 +511,8 @@ def test_captions_and_names_are_text_in_json(folder):
         assert set(EVIL) <= set(browser.post("tags", scope={"in": "all"})["tag"])
 
 
-# ---- other hosts ------------------------------------------------------------------------------------------------
+# ---- other hosts
+# ------------------------------------------------------------------------------------------------
 
 
 def test_other_machines_come_in_only_under_a_name_that_was_allowed(folder):

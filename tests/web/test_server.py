@@ -1,4 +1,6 @@
-"""`dsk review` as a process of its own: what it prints, how it ends, that the printed address lets a browser in."""
+"""`dsk review` as a process of its own: what it prints, how it ends, that the printed address lets
+a browser in.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,9 @@ from datasetkit.core.errors import Exit
 def started(folder: Path, *options: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
     """Run the command; yields the process and the first line of its stdout."""
     command = [sys.executable, "-m", "datasetkit", "review", str(folder), "--no-open", *options]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, encoding="utf-8") as server:
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, encoding="utf-8"
+    ) as server:
         assert server.stdout is not None
         try:
             yield server, server.stdout.readline()
@@ -37,7 +41,9 @@ def ends(server: subprocess.Popen[str]) -> tuple[int, str, str]:
 def status(address: str, cookie: str = "") -> tuple[int, str]:
     at = urlsplit(address)
     connection = HTTPConnection(at.netloc, timeout=30)
-    connection.request("GET", f"/?{at.query}" if not cookie else "/", headers={"Cookie": cookie} if cookie else {})
+    connection.request(
+        "GET", f"/?{at.query}" if not cookie else "/", headers={"Cookie": cookie} if cookie else {}
+    )
     answer = connection.getresponse()
     answer.read()
     connection.close()

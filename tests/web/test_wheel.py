@@ -45,20 +45,37 @@ def test_what_the_page_asks_for_is_in_the_bundle_and_nothing_else_is_asked_for()
     assert sorted(asked) == ["./icon.svg", "./page.css", "./page.js"]
     for name in ("page.css", "page.js"):
         text = (STATIC / name).read_text(encoding="utf-8")
-        assert re.findall(r"@import|url\((?!data:)|//[a-z0-9.-]*(?:cdn|unpkg|googleapis|jsdelivr)", text) == []
+        assert (
+            re.findall(
+                r"@import|url\((?!data:)|//[a-z0-9.-]*(?:cdn|unpkg|googleapis|jsdelivr)", text
+            )
+            == []
+        )
 
 
 @pytest.fixture(scope="module")
 def installed(wheel, tmp_path_factory: pytest.TempPathFactory) -> Path:
     place = tmp_path_factory.mktemp("site")
-    command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index", "--target", str(place)]
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "--no-deps",
+        "--no-index",
+        "--target",
+        str(place),
+    ]
     subprocess.run([*command, str(wheel)], check=True, capture_output=True)
     return place
 
 
 @pytest.fixture
 def address(installed, folder, tmp_path) -> Iterator[str]:
-    """Run `dsk review` of the installed wheel, where neither this checkout nor any other program is to be found."""
+    """Run `dsk review` of the installed wheel, where neither this checkout nor any other program is
+    to be found.
+    """
     environment = {**os.environ, "PYTHONPATH": str(installed), "PATH": str(tmp_path / "nothing")}
     where = subprocess.run(
         [sys.executable, "-P", "-c", "import datasetkit; print(datasetkit.__file__)"],
@@ -67,7 +84,12 @@ def address(installed, folder, tmp_path) -> Iterator[str]:
     assert where.stdout.strip().startswith(str(installed))
     command = [sys.executable, "-P", "-m", "datasetkit", "review", str(folder), "--no-open"]
     with subprocess.Popen(
-        command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, encoding="utf-8"
+        command,
+        cwd=tmp_path,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        encoding="utf-8",
     ) as server:
         assert server.stdout is not None
         yield server.stdout.readline().strip()

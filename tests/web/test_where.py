@@ -14,11 +14,11 @@ from tests.web import datasets
 from tests.web.client import Browser, numbers, review
 
 FILTERS = [
-    "", "tag:m*e", "NOT tag:m*e", "tag:*_hair", "tag:?girl*", "caption:a*e", 'caption:", "', "P00003",
-    "name:?0000? AND NOT name:4",
-    "path:10_*", "path:train/2_", "path:2_plain/p", 'concept:"sks girl"', "concept:p*", "repeats:>2", "repeats:=2",
-    "tags:>12", "tags:0", "chars:<=150", "tokens:>40", "score:<0.5", "score:b*<0.1", "score:*a*>=0.97",
-    "NOT score:>=0", "dup:yes", "dup:no AND edited:yes", "edited:yes", "edited:no AND NOT tags:0",
+    "", "tag:m*e", "NOT tag:m*e", "tag:*_hair", "tag:?girl*", "caption:a*e", 'caption:", "',
+    "P00003", "name:?0000? AND NOT name:4", "path:10_*", "path:train/2_", "path:2_plain/p",
+    'concept:"sks girl"', "concept:p*", "repeats:>2", "repeats:=2", "tags:>12", "tags:0",
+    "chars:<=150", "tokens:>40", "score:<0.5", "score:b*<0.1", "score:*a*>=0.97", "NOT score:>=0",
+    "dup:yes", "dup:no AND edited:yes", "edited:yes", "edited:no AND NOT tags:0",
     "(tag:*eyes OR tag:*hair) AND NOT (name:p00002 OR concept:plain)",
 ]  # fmt: skip
 
@@ -61,7 +61,10 @@ def test_rules_find_the_pictures_of_the_page(laid_out, open_page, where):
     options = api.RulesOptions(where=where, additional=("zzz",), recursive=True)
     found = api.rules(laid_out, options, How(dry_run=True))
     report = found.report
-    looked_at = {one.path.name for one in (*(d.record for d in report.done), *(s.record for s in report.skipped))}
+    looked_at = {
+        one.path.name
+        for one in (*(d.record for d in report.done), *(s.record for s in report.skipped))
+    }
     assert looked_at == on_page(open_page, where)
     assert found.left_out == 9 - len(numbers(open_page, where))
 

@@ -12,7 +12,8 @@ from datasetkit.captions.caption import SEPARATOR
 from datasetkit.core.errors import ConfigError
 from datasetkit.options.config import in_range
 
-# A wildcard is `{a|b|c}`; `{{` and `}}` are braces that stay, held apart while wildcards are looked for.
+# A wildcard is `{a|b|c}`; `{{` and `}}` are braces that stay, held apart while wildcards are looked
+# for.
 _WILDCARD: Final = re.compile(r"\{([^{}]+)\}")
 _OPENED, _CLOSED = "\ue000", "\ue001"
 
@@ -21,13 +22,15 @@ _OPENED, _CLOSED = "\ue000", "\ue001"
 class CaptionOptions:
     """How captions vary, under sd-scripts' names.
 
-    caption_dropout_rate: chance that a visit reads no caption at all. caption_dropout_every_n_epochs: 0 for never;
-    else no caption in the epochs n, 2n, ... (the first epoch is 1). keep_tokens: tags at the start that are neither
-    shuffled nor dropped. keep_tokens_separator: a text such as `|||` that parts kept | free | kept tags in a caption;
-    where it stands in a caption, keep_tokens does not count. caption_tag_dropout_rate: chance of each free tag to go.
-    caption_prefix, caption_suffix: stand before and behind each caption, a space between. enable_wildcard: of
-    `{a|b|c}` one is drawn, and of several lines one. secondary_separator: a text that becomes a comma at the very end.
-    token_warmup_min, token_warmup_step: of the free tags only the first so many are read at the start, all of them
+    caption_dropout_rate: chance that a visit reads no caption at all.
+    caption_dropout_every_n_epochs: 0 for never; else no caption in the epochs n, 2n, ... (the first
+    epoch is 1). keep_tokens: tags at the start that are neither shuffled nor dropped.
+    keep_tokens_separator: a text such as `|||` that parts kept | free | kept tags in a caption;
+    where it stands in a caption, keep_tokens does not count. caption_tag_dropout_rate: chance of
+    each free tag to go. caption_prefix, caption_suffix: stand before and behind each caption, a
+    space between. enable_wildcard: of `{a|b|c}` one is drawn, and of several lines one.
+    secondary_separator: a text that becomes a comma at the very end. token_warmup_min,
+    token_warmup_step: of the free tags only the first so many are read at the start, all of them
     after so many optimizer steps (below 1: a part of the run; 0: from the start).
     """
 
@@ -47,7 +50,9 @@ class CaptionOptions:
     def __post_init__(self) -> None:
         in_range("caption_dropout_rate", self.caption_dropout_rate, 0, 1)
         in_range("caption_tag_dropout_rate", self.caption_tag_dropout_rate, 0, 1)
-        in_range("caption_dropout_every_n_epochs", self.caption_dropout_every_n_epochs, 0, 1_000_000)
+        in_range(
+            "caption_dropout_every_n_epochs", self.caption_dropout_every_n_epochs, 0, 1_000_000
+        )
         in_range("keep_tokens", self.keep_tokens, 0, 1_000_000)
         in_range("token_warmup_min", self.token_warmup_min, 0, 1_000_000)
         in_range("token_warmup_step", self.token_warmup_step, 0, 1_000_000_000)
@@ -58,17 +63,23 @@ class CaptionOptions:
 
 
 def visit(
-    caption: str, options: CaptionOptions, epoch: int, random: Random, progress: tuple[int, int] | None = None
+    caption: str,
+    options: CaptionOptions,
+    epoch: int,
+    random: Random,
+    progress: tuple[int, int] | None = None,
 ) -> str:
-    """Return the caption that one visit reads. A caption has several lines only for enable_wildcard.
+    """Return the caption that one visit reads. A caption has several lines only for
+    enable_wildcard.
 
-    epoch: the first is 1. progress: optimizer steps that were taken before the visit, and those of the run; None: no
-    free tag has to wait any more.
+    epoch: the first is 1. progress: optimizer steps that were taken before the visit, and those of
+    the run; None: no free tag has to wait any more.
 
-    In this order, sd-scripts' own: one line drawn and put between prefix and suffix, caption dropout, wildcards, the
-    kept tags set apart, the first of the free ones alone while they are warmed up, those shuffled, tag dropout, joined
-    by a comma and a space, the secondary separator replaced. The separator of kept tags never reaches the text encoder,
-    not even without shuffle (sd-scripts leaves it in then).
+    In this order, sd-scripts' own: one line drawn and put between prefix and suffix, caption
+    dropout, wildcards, the kept tags set apart, the first of the free ones alone while they are
+    warmed up, those shuffled, tag dropout, joined by a comma and a space, the secondary separator
+    replaced. The separator of kept tags never reaches the text encoder, not even without shuffle
+    (sd-scripts leaves it in then).
     """
     if options.enable_wildcard and "\n" in caption:
         caption = random.choice(caption.split("\n"))
@@ -88,7 +99,9 @@ def visit(
 
 
 def longest(caption: str, options: CaptionOptions, length: Callable[[str], int]) -> str:
-    """Return the longest text that a visit may read, by `length`: of its lines, with the longest choices in them."""
+    """Return the longest text that a visit may read, by `length`: of its lines, with the longest
+    choices in them.
+    """
     found = []
     for line in caption.split("\n"):
         text = framed(line, options)
@@ -101,11 +114,15 @@ def longest(caption: str, options: CaptionOptions, length: Callable[[str], int])
 
 def framed(caption: str, options: CaptionOptions) -> str:
     """Put a caption between prefix and suffix."""
-    return " ".join(part for part in (options.caption_prefix, caption, options.caption_suffix) if part)
+    return " ".join(
+        part for part in (options.caption_prefix, caption, options.caption_suffix) if part
+    )
 
 
 def warm(free: int, options: CaptionOptions, step: int, steps: int) -> int:
-    """Return how many of the free tags are read after `step` of `steps`: a straight line from the least to all."""
+    """Return how many of the free tags are read after `step` of `steps`: a straight line from the
+    least to all.
+    """
     of_run = options.token_warmup_step
     warmup = int(of_run * steps) if of_run < 1 else int(of_run)
     if step >= warmup:
@@ -129,7 +146,11 @@ def _wildcards(caption: str, choose: Callable[[list[str]], str]) -> str:
 
 def _joined(tags: list[str], options: CaptionOptions) -> str:
     text = f"{SEPARATOR} ".join(tags)
-    return text.replace(options.secondary_separator, SEPARATOR) if options.secondary_separator else text
+    return (
+        text.replace(options.secondary_separator, SEPARATOR)
+        if options.secondary_separator
+        else text
+    )
 
 
 def _parts(caption: str, options: CaptionOptions) -> tuple[list[str], list[str], list[str]]:

@@ -13,7 +13,8 @@ from trainer.plan.plan import TrainPlan
 
 @dataclass(frozen=True, slots=True)
 class Visit:
-    """One look at one picture. picture: its place in the plan; number: which look at this content in the epoch, 0..
+    """One look at one picture. picture: its place in the plan; number: which look at this content
+    in the epoch, 0..
 
     Pictures of the same content share the numbering, so that no two looks draw the same noise.
     """
@@ -50,8 +51,11 @@ def _cut(visits: Sequence[Visit], size: int) -> list[Batch]:
     return [tuple(visits[i : i + size]) for i in range(0, len(visits), size)]
 
 
-def step_batches(batches: Sequence[Batch], plan: TrainPlan, step: int, process: int) -> list[tuple[int, Batch]]:
-    """Return what one process computes for a step of the epoch (from 0): batches with their places in the epoch.
+def step_batches(
+    batches: Sequence[Batch], plan: TrainPlan, step: int, process: int
+) -> list[tuple[int, Batch]]:
+    """Return what one process computes for a step of the epoch (from 0): batches with their places
+    in the epoch.
 
     The batches go round the processes; in an epoch's last step some may have none.
     """

@@ -1,6 +1,8 @@
-"""Latents: what the VAE makes of a picture, kept by content so that an edit, a rename or another VAE all behave.
+"""Latents: what the VAE makes of a picture, kept by content so that an edit, a rename or another
+VAE all behave.
 
-Kept are the mean and the standard deviation, so that a visit draws its own sample and a cached run equals another.
+Kept are the mean and the standard deviation, so that a visit draws its own sample and a cached run
+equals another.
 """
 
 from __future__ import annotations
@@ -26,7 +28,9 @@ from trainer.plan.plan import Picture
 
 @dataclass(frozen=True, slots=True)
 class Moments:
-    """The latent's distribution, not yet scaled: float32 of shape (4, height / 8, width / 8), on the CPU."""
+    """The latent's distribution, not yet scaled: float32 of shape (4, height / 8, width / 8), on
+    the CPU.
+    """
 
     mean: Tensor
     std: Tensor
@@ -38,7 +42,9 @@ class Moments:
 
 @dataclass(slots=True)
 class Encoder:
-    """Encodes pictures, and remembers what it encoded unless `remember` is False. dtype: of the VAE's arithmetic."""
+    """Encodes pictures, and remembers what it encoded unless `remember` is False. dtype: of the
+    VAE's arithmetic.
+    """
 
     vae: nn.Module
     device: torch.device
@@ -64,8 +70,11 @@ class Encoder:
         """Tell whether a latent is kept already, so that nobody needs to read the picture."""
         return bool(self._known) and self.key(picture, at, flip) in self._known
 
-    def moments(self, picture: Picture, at: Corner, flip: bool, read: NDArray[np.uint8] | None = None) -> Moments:
-        """Return a picture's latent; a picture is encoded by itself, so that no batch can change it.
+    def moments(
+        self, picture: Picture, at: Corner, flip: bool, read: NDArray[np.uint8] | None = None
+    ) -> Moments:
+        """Return a picture's latent; a picture is encoded by itself, so that no batch can change
+        it.
 
         read: its pixels, where they were read before.
         """
@@ -73,7 +82,11 @@ class Encoder:
         if key in self._known:
             return self._known[key]
         array = pixels.read(picture, at, flip=flip) if read is None else read
-        image = torch.from_numpy(array.copy()).permute(2, 0, 1)[None].to(self.device, self.dtype) / 127.5 - 1
+        image = (
+            torch.from_numpy(array.copy()).permute(2, 0, 1)[None].to(self.device, self.dtype)
+            / 127.5
+            - 1
+        )
         with torch.inference_mode():
             found = self.vae.encode(image).latent_dist  # type: ignore[operator]  # any VAE of diffusers
             mean, std = found.mean[0].float().cpu(), found.std[0].float().cpu()
@@ -84,9 +97,13 @@ class Encoder:
         return moments
 
     def fill(self, pictures: Iterable[Picture], reporter: Reporter = SILENT) -> int:
-        """Encode what will be needed (with both directions where a picture is flipped); return how many were new."""
+        """Encode what will be needed (with both directions where a picture is flipped); return how
+        many were new.
+        """
         wanted = [
-            (picture, flip) for picture in pictures for flip in ((False, True) if picture.subset.flip else (False,))
+            (picture, flip)
+            for picture in pictures
+            for flip in ((False, True) if picture.subset.flip else (False,))
         ]
         before = len(self._known)
         reporter.start("encoding", len(wanted))
@@ -97,7 +114,9 @@ class Encoder:
         return len(self._known) - before
 
     def read(self, path: Path, reporter: Reporter = SILENT) -> None:
-        """Take over the latents of a file; what is damaged is told, left out, and encoded again later."""
+        """Take over the latents of a file; what is damaged is told, left out, and encoded again
+        later.
+        """
         if path.is_file():
             known, problem = _read(path)
             self._known.update(known)
@@ -108,7 +127,11 @@ class Encoder:
         """Write all latents to one file, whole or not at all. Raises StorageError."""
         from safetensors.torch import save
 
-        tensors = {f"{key}.{name}": getattr(m, name) for key, m in self._known.items() for name in ("mean", "std")}
+        tensors = {
+            f"{key}.{name}": getattr(m, name)
+            for key, m in self._known.items()
+            for name in ("mean", "std")
+        }
         sums = {key: _checksum(m) for key, m in self._known.items()}
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomic(path, save(tensors, metadata=sums))

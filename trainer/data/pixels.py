@@ -1,4 +1,6 @@
-"""Pixels: a picture is scaled and cut to its bucket in one resampling, its mask with it; colours may be changed."""
+"""Pixels: a picture is scaled and cut to its bucket in one resampling, its mask with it; colours
+may be changed.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,8 @@ from trainer.plan.plan import Picture
 
 # What is part of a cached latent's key: raise it when pixels come out differently.
 VERSION = "lanczos-box-1"
-# Of colour augmentation, sd-scripts' numbers: the share of visits, the largest turn in degrees, the largest change.
+# Of colour augmentation, sd-scripts' numbers: the share of visits, the largest turn in degrees, the
+# largest change.
 _RECOLOURED: Final = 0.33
 _HUE: Final = 16.0
 _GAMMA: Final = 0.05
@@ -26,7 +29,8 @@ Corner = tuple[int, int]
 
 
 def corner(bucket: Bucket, draw: Callable[[int, int], int] | None = None) -> Corner:
-    """Return where the bucket is cut out of the resized picture: its centre, or drawn by `draw(low, high)`.
+    """Return where the bucket is cut out of the resized picture: its centre, or drawn by `draw(low,
+    high)`.
 
     The width is drawn before the height.
     """
@@ -43,7 +47,9 @@ def read(picture: Picture, at: Corner, *, flip: bool) -> NDArray[np.uint8]:
 
 
 def read_mask(picture: Picture, at: Corner, *, flip: bool) -> NDArray[np.uint8]:
-    """Return the mask of a picture, (height, width), cut as the picture is; white where there is none."""
+    """Return the mask of a picture, (height, width), cut as the picture is; white where there is
+    none.
+    """
     width, height = picture.bucket.bucket
     if picture.mask is None:
         return np.full((height, width), 255, np.uint8)
@@ -57,8 +63,12 @@ def read_mask(picture: Picture, at: Corner, *, flip: bool) -> NDArray[np.uint8]:
     return np.asarray(_fit(mask, picture.bucket, at, flip, Image.Resampling.BILINEAR))
 
 
-def _fit(image: Image.Image, bucket: Bucket, at: Corner, flip: bool, filter: Image.Resampling) -> Image.Image:
-    """Resample the part of the image that the bucket shows; the crop is taken in the image's own pixels."""
+def _fit(
+    image: Image.Image, bucket: Bucket, at: Corner, flip: bool, filter: Image.Resampling
+) -> Image.Image:
+    """Resample the part of the image that the bucket shows; the crop is taken in the image's own
+    pixels.
+    """
     across, down = image.width / bucket.resized[0], image.height / bucket.resized[1]
     box = (
         at[0] * across,
@@ -73,8 +83,9 @@ def _fit(image: Image.Image, bucket: Bucket, at: Corner, flip: bool, filter: Ima
 def recoloured(pixels: NDArray[np.uint8], random: Random) -> NDArray[np.uint8]:
     """Change the colours of a picture a little, as sd-scripts' `color_aug`: in one visit of three.
 
-    Half of those turn the hue by at most 16 degrees, the others take a gamma of 0.95 to 1.05. sd-scripts raises levels
-    of 0 to 255 to that power, which moves the bright ones by a fourth; here they go from 0 to 1.
+    Half of those turn the hue by at most 16 degrees, the others take a gamma of 0.95 to 1.05.
+    sd-scripts raises levels of 0 to 255 to that power, which moves the bright ones by a fourth;
+    here they go from 0 to 1.
     """
     if random.random() > _RECOLOURED:
         return pixels

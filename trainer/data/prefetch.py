@@ -1,4 +1,6 @@
-"""Reading ahead: what the visits of a step need from the disk, read by threads while the steps before it compute."""
+"""Reading ahead: what the visits of a step need from the disk, read by threads while the steps
+before it compute.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,8 @@ from trainer.data.latents import Encoder
 from trainer.data.pixels import Corner
 from trainer.plan.plan import Picture, TrainPlan
 
-# Two read pictures faster than any graphics card encodes them; on a CPU one is enough, and the other sleeps.
+# Two read pictures faster than any graphics card encodes them; on a CPU one is enough, and the
+# other sleeps.
 WORKERS: Final = 2
 
 T = TypeVar("T")
@@ -30,8 +33,8 @@ R = TypeVar("R")
 class Seen:
     """One visit, read. at, flip: which part of the picture it sees, and whether it is flipped.
 
-    pixels: (height, width, 3), None where the latent was known already; mask: (height, width), None where nothing is
-    masked.
+    pixels: (height, width, 3), None where the latent was known already; mask: (height, width), None
+    where nothing is masked.
     """
 
     picture: Picture
@@ -45,8 +48,9 @@ class Seen:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """What one process computes for a step. number: from 0; epoch: from 0; batches: their places in the epoch, and
-    their visits."""
+    """What one process computes for a step. number: from 0; epoch: from 0; batches: their places in
+    the epoch, and their visits.
+    """
 
     number: int
     epoch: int
@@ -55,7 +59,9 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Reader:
-    """Reads what the visits of a run need. It changes nothing, so that several threads may read at once."""
+    """Reads what the visits of a run need. It changes nothing, so that several threads may read at
+    once.
+    """
 
     options: TrainOptions
     plan: TrainPlan
@@ -63,14 +69,17 @@ class Reader:
     process: int = 0
 
     def steps(self, start: int = 0, *, workers: int = WORKERS) -> Generator[Step, None, None]:
-        """Yield the steps of a run from `start` on, read ahead by so many threads; 0: read when they are asked for.
+        """Yield the steps of a run from `start` on, read ahead by so many threads; 0: read when
+        they are asked for.
 
         Raises InputError for a picture that cannot be read any more, in its turn.
         """
         return ahead(self._wanted(start), self._read, workers)
 
     def batch(self, batch: Batch, epoch: int, step: int | None = None) -> tuple[Seen, ...]:
-        """Read one batch. step: optimizer steps that were taken before it; None: so many that all tags are warm."""
+        """Read one batch. step: optimizer steps that were taken before it; None: so many that all
+        tags are warm.
+        """
         return tuple(self._look(visit, epoch, step) for visit in batch)
 
     def _wanted(self, start: int) -> Iterator[tuple[int, int, Sequence[tuple[int, Batch]]]]:
@@ -84,7 +93,9 @@ class Reader:
 
     def _read(self, wanted: tuple[int, int, Sequence[tuple[int, Batch]]]) -> Step:
         step, epoch, batches = wanted
-        return Step(step, epoch, tuple((place, self.batch(batch, epoch, step)) for place, batch in batches))
+        return Step(
+            step, epoch, tuple((place, self.batch(batch, epoch, step)) for place, batch in batches)
+        )
 
     def _look(self, visit: Visit, epoch: int, step: int | None) -> Seen:
         picture, options = self.plan.pictures[visit.picture], self.options
@@ -96,7 +107,9 @@ class Reader:
             picture.caption, picture.subset.captions, epoch + 1, seeds.rng(*key, "caption"),
             None if step is None else (step, self.plan.steps),
         )  # fmt: skip
-        read = None if self.encoder.knows(picture, at, flip) else pixels.read(picture, at, flip=flip)
+        read = (
+            None if self.encoder.knows(picture, at, flip) else pixels.read(picture, at, flip=flip)
+        )
         if read is not None and picture.subset.color:
             read = pixels.recoloured(read, seeds.rng(*key, "color"))
         mask = pixels.read_mask(picture, at, flip=flip) if options.masked_loss else None

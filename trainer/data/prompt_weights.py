@@ -23,8 +23,9 @@ class Weighted:
 def parse(caption: str) -> Weighted:
     r"""Read the brackets of a caption, as the web interfaces do.
 
-    `(x)` multiplies by 1.1, `[x]` divides by 1.1, `(x:1.3)` multiplies by 1.3; they nest, and one that is not closed
-    reaches to the end. A backslash makes a bracket, or itself, a plain character.
+    `(x)` multiplies by 1.1, `[x]` divides by 1.1, `(x:1.3)` multiplies by 1.3; they nest, and one
+    that is not closed reaches to the end. A backslash makes a bracket, or itself, a plain
+    character.
     """
     text: list[str] = []
     weights: list[float] = []

@@ -1,7 +1,8 @@
 """Seeds: one random stream for each purpose of each visit to a picture, the same on every platform.
 
-A stream depends on (seed, epoch, image id, visit, purpose) and on nothing that was drawn before. So the noise of a
-picture is the same in a batch of one or five, with any number of workers, and after a resume.
+A stream depends on (seed, epoch, image id, visit, purpose) and on nothing that was drawn before. So
+the noise of a picture is the same in a batch of one or five, with any number of workers, and after
+a resume.
 """
 
 from __future__ import annotations
@@ -16,8 +17,8 @@ import torch
 def generator(seed: int, epoch: int, image_id: str, visit: int, purpose: str) -> torch.Generator:
     """Return a torch generator on the CPU for one purpose ("noise", "timestep", ...) of one visit.
 
-    torch's CPU generator keeps the low 32 bits of a seed, so of a million streams about a hundred pairs are equal;
-    they belong to unrelated visits and purposes.
+    torch's CPU generator keeps the low 32 bits of a seed, so of a million streams about a hundred
+    pairs are equal; they belong to unrelated visits and purposes.
     """
     made = torch.Generator()
     made.manual_seed(int.from_bytes(_digest(seed, epoch, image_id, visit, purpose)[:8], "big"))
@@ -31,4 +32,6 @@ def rng(seed: int, epoch: int, image_id: str, visit: int, purpose: str) -> rando
 
 def _digest(seed: int, epoch: int, image_id: str, visit: int, purpose: str) -> bytes:
     # JSON keeps the fields apart: ("a", 11) and ("a1", 1) must not be one stream.
-    return hashlib.sha256(json.dumps([seed, epoch, image_id, visit, purpose]).encode("ascii")).digest()
+    return hashlib.sha256(
+        json.dumps([seed, epoch, image_id, visit, purpose]).encode("ascii")
+    ).digest()

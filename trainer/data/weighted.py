@@ -14,21 +14,34 @@ from trainer.data.prompt_weights import Weighted, parse
 from trainer.families.base import Conditioning, Family, Parts
 
 
-def encode_text(family: Family, parts: Parts, captions: Sequence[str], options: TrainOptions) -> Conditioning:
+def encode_text(
+    family: Family, parts: Parts, captions: Sequence[str], options: TrainOptions
+) -> Conditioning:
     """Return what captions become for the UNet, weighted where the options say so.
 
-    The states of the tokens are multiplied, and their mean is not restored: the form of sd-scripts' training. Its
-    sample pictures, and the web interfaces, restore the mean. The vector of a whole caption (`pooled`) has no weights.
+    The states of the tokens are multiplied, and their mean is not restored: the form of sd-scripts'
+    training. Its sample pictures, and the web interfaces, restore the mean. The vector of a whole
+    caption (`pooled`) has no weights.
     """
 
     def encode(texts: Sequence[str]) -> Conditioning:
-        return family.encode_text(parts, texts, clip_skip=options.clip_skip, max_tokens=options.max_token_length)
+        return family.encode_text(
+            parts, texts, clip_skip=options.clip_skip, max_tokens=options.max_token_length
+        )
 
-    return weigh(encode, captions, options.max_token_length) if options.weighted_captions else encode(captions)
+    return (
+        weigh(encode, captions, options.max_token_length)
+        if options.weighted_captions
+        else encode(captions)
+    )
 
 
-def weigh(encode: Callable[[Sequence[str]], Conditioning], captions: Sequence[str], max_tokens: int) -> Conditioning:
-    """Encode captions without their brackets, and multiply the states by the weights that the brackets said."""
+def weigh(
+    encode: Callable[[Sequence[str]], Conditioning], captions: Sequence[str], max_tokens: int
+) -> Conditioning:
+    """Encode captions without their brackets, and multiply the states by the weights that the
+    brackets said.
+    """
     read = [parse(caption) for caption in captions]
     found = encode([one.text for one in read])
     weights = torch.stack([places(one, max_tokens) for one in read]).to(found.states)
@@ -36,7 +49,8 @@ def weigh(encode: Callable[[Sequence[str]], Conditioning], captions: Sequence[st
 
 
 def places(caption: Weighted, max_tokens: int) -> Tensor:
-    """Return the weight of each place of the text's states, (max_tokens + 2,): 1 for BOS, EOS and what is padded.
+    """Return the weight of each place of the text's states, (max_tokens + 2,): 1 for BOS, EOS and
+    what is padded.
 
     A token has the weight of its first character.
     """

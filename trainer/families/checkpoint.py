@@ -1,4 +1,6 @@
-"""Checkpoints: a model's parts read from a diffusers folder, or from one file in the original layout."""
+"""Checkpoints: a model's parts read from a diffusers folder, or from one file in the original
+layout.
+"""
 
 from __future__ import annotations
 
@@ -26,8 +28,8 @@ _VAE_PREFIX: Final = "first_stage_model."
 class TextEncoder:
     """A text encoder of a family. kind: transformers' class; prefix: where it lies in one file.
 
-    convert: the tensors of a file behind that prefix, and the number of layers -> transformers' names without
-    `text_model.`, which versions of transformers have or have not.
+    convert: the tensors of a file behind that prefix, and the number of layers -> transformers'
+    names without `text_model.`, which versions of transformers have or have not.
     """
 
     kind: Literal["CLIPTextModel", "CLIPTextModelWithProjection"]
@@ -37,7 +39,9 @@ class TextEncoder:
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """What a model of a family consists of. encoders: text encoders by their part's name; scale: of the latents."""
+    """What a model of a family consists of. encoders: text encoders by their part's name; scale: of
+    the latents.
+    """
 
     family: FamilyName
     encoders: Mapping[str, TextEncoder]
@@ -49,18 +53,28 @@ class Layout:
 
 
 def load(
-    layout: Layout, base: str, *, revision: str, vae: str, configs: Path, prediction: Predicts | None = None,
+    layout: Layout,
+    base: str,
+    *,
+    revision: str,
+    vae: str,
+    configs: Path,
+    prediction: Predicts | None = None,
     dtype: torch.dtype = torch.float32,
-) -> Parts:  # fmt: skip
+) -> Parts:
     """Load the parts of a model, frozen, on the CPU: the VAE in float32, the others in `dtype`.
 
-    base: a diffusers folder, a `.safetensors` file in the original (LDM or sgm) layout, or one of them on the hub at
-    its revision. vae: a folder or a file that replaces the model's own, or one on the hub with its own @commit.
-    configs: the architecture's numbers, so that a single file needs no look at the hub. Raises ModelFileError,
-    ConfigError.
+    base: a diffusers folder, a `.safetensors` file in the original (LDM or sgm) layout, or one of
+    them on the hub at its revision. vae: a folder or a file that replaces the model's own, or one
+    on the hub with its own @commit. configs: the architecture's numbers, so that a single file
+    needs no look at the hub. Raises ModelFileError, ConfigError.
     """
     source = find(base, revision)
-    parts = _load_folder(source, layout, dtype) if source.is_dir() else _load_file(source, layout, configs, dtype)
+    parts = (
+        _load_folder(source, layout, dtype)
+        if source.is_dir()
+        else _load_file(source, layout, configs, dtype)
+    )
     if vae:
         parts["vae"] = _load_vae(find(vae, layouts=hub.VAE), layout, configs)
     _check_scale(parts["vae"], layout, vae or str(source))
@@ -75,12 +89,19 @@ def _load_folder(folder: Path, layout: Layout, dtype: torch.dtype) -> dict[str, 
     from transformers.utils import logging
 
     logging.disable_progress_bar()  # it would draw over this program's own
-    kinds: dict[str, tuple[Any, dict[str, Any]]] = {"unet": (UNet2DConditionModel, {"torch_dtype": dtype})}
-    kinds |= {name: (getattr(transformers, one.kind), {"dtype": dtype}) for name, one in layout.encoders.items()}
+    kinds: dict[str, tuple[Any, dict[str, Any]]] = {
+        "unet": (UNet2DConditionModel, {"torch_dtype": dtype})
+    }
+    kinds |= {
+        name: (getattr(transformers, one.kind), {"dtype": dtype})
+        for name, one in layout.encoders.items()
+    }
     kinds["vae"] = (AutoencoderKL, {"torch_dtype": torch.float32})
     try:
         return {
-            name: kind.from_pretrained(folder, subfolder=name, local_files_only=True, use_safetensors=True, **given)
+            name: kind.from_pretrained(
+                folder, subfolder=name, local_files_only=True, use_safetensors=True, **given
+            )
             for name, (kind, given) in kinds.items()
         }
     except (OSError, ValueError, RuntimeError) as error:
@@ -96,7 +117,10 @@ def _load_file(path: Path, layout: Layout, configs: Path, dtype: torch.dtype) ->
     from diffusers.loaders.single_file_utils import SingleFileComponentError
 
     checkpoint = read_tensors(path)
-    kinds = ("unet", UNet2DConditionModel, _UNET_PREFIX, dtype), ("vae", AutoencoderKL, _VAE_PREFIX, torch.float32)
+    kinds = (
+        ("unet", UNet2DConditionModel, _UNET_PREFIX, dtype),
+        ("vae", AutoencoderKL, _VAE_PREFIX, torch.float32),
+    )
     parts: dict[str, Any] = {}
     try:
         for name, kind, prefix, own in kinds:
@@ -105,7 +129,9 @@ def _load_file(path: Path, layout: Layout, configs: Path, dtype: torch.dtype) ->
                 tensors, config=str(configs), subfolder=name, local_files_only=True, torch_dtype=own
             )
         for name, encoder in layout.encoders.items():
-            parts[name] = _text_encoder(_taken(checkpoint, encoder.prefix, dtype), name, encoder, configs)
+            parts[name] = _text_encoder(
+                _taken(checkpoint, encoder.prefix, dtype), name, encoder, configs
+            )
     except (SingleFileComponentError, OSError, ValueError, RuntimeError, KeyError) as error:
         raise ModelFileError(
             f"{display(path)} is no {layout.title} checkpoint: {_first_line(error)}",
@@ -115,9 +141,15 @@ def _load_file(path: Path, layout: Layout, configs: Path, dtype: torch.dtype) ->
 
 
 def _taken(checkpoint: dict[str, Tensor], prefix: str, dtype: torch.dtype) -> dict[str, Tensor]:
-    """Take a part's tensors out of a checkpoint, one by one: never is a part in memory in two precisions."""
+    """Take a part's tensors out of a checkpoint, one by one: never is a part in memory in two
+    precisions.
+    """
     own = (name for name in list(checkpoint) if name.startswith(prefix))
-    return {name: t.to(dtype) if t.is_floating_point() else t for name in own for t in (checkpoint.pop(name),)}
+    return {
+        name: t.to(dtype) if t.is_floating_point() else t
+        for name in own
+        for t in (checkpoint.pop(name),)
+    }
 
 
 def _text_encoder(own: Mapping[str, Tensor], name: str, encoder: TextEncoder, configs: Path) -> Any:
@@ -125,10 +157,14 @@ def _text_encoder(own: Mapping[str, Tensor], name: str, encoder: TextEncoder, co
     import transformers
     from accelerate import init_empty_weights
 
-    config = transformers.CLIPTextConfig.from_pretrained(configs, subfolder=name, local_files_only=True)
+    config = transformers.CLIPTextConfig.from_pretrained(
+        configs, subfolder=name, local_files_only=True
+    )
     with init_empty_weights():
         made = getattr(transformers, encoder.kind)(config)
-    tensors = encoder.convert({n.removeprefix(encoder.prefix): t for n, t in own.items()}, config.num_hidden_layers)
+    tensors = encoder.convert(
+        {n.removeprefix(encoder.prefix): t for n, t in own.items()}, config.num_hidden_layers
+    )
     projection = tensors.pop(clip.PROJECTION, None)
     prefix = "text_model." if hasattr(made, "text_model") else ""
     state = {prefix + key: tensor for key, tensor in tensors.items()}
@@ -153,7 +189,11 @@ def _load_vae(path: Path, layout: Layout, configs: Path) -> Any:
         if not any(name.startswith(_VAE_PREFIX) for name in tensors):
             tensors = {f"{_VAE_PREFIX}{name}": tensor for name, tensor in tensors.items()}
         return AutoencoderKL.from_single_file(
-            tensors, config=str(configs), subfolder="vae", local_files_only=True, torch_dtype=torch.float32
+            tensors,
+            config=str(configs),
+            subfolder="vae",
+            local_files_only=True,
+            torch_dtype=torch.float32,
         )
     except (SingleFileComponentError, OSError, ValueError, RuntimeError, KeyError) as error:
         raise ModelFileError(
@@ -162,11 +202,14 @@ def _load_vae(path: Path, layout: Layout, configs: Path) -> Any:
 
 
 def _check_scale(vae: Any, layout: Layout, named: str) -> None:
-    """Refuse a VAE whose latents are not the family's: its configuration tells by what they are scaled."""
+    """Refuse a VAE whose latents are not the family's: its configuration tells by what they are
+    scaled.
+    """
     said = float(vae.config.scaling_factor)
     if abs(said - layout.scale) > 1e-6:
         raise ModelFileError(
-            f"the VAE of {display(named)} scales latents by {said:g}, {layout.title} by {layout.scale:g}",
+            f"the VAE of {display(named)} scales latents by {said:g}, {layout.title} by "
+            f"{layout.scale:g}",
             hint=f"name a VAE of {layout.title}, or none",
         )
 
@@ -179,7 +222,9 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     try:
         return load_file(path)
     except (SafetensorError, OSError) as error:
-        raise ModelFileError(f"cannot read {display(path)}: {error}", hint="fetch the file again") from error
+        raise ModelFileError(
+            f"cannot read {display(path)}: {error}", hint="fetch the file again"
+        ) from error
 
 
 def _first_line(error: Exception) -> str:

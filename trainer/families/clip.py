@@ -1,4 +1,6 @@
-"""Text encoders in one file: OpenAI's CLIP is kept there as transformers writes it, OpenCLIP under its own names."""
+"""Text encoders in one file: OpenAI's CLIP is kept there as transformers writes it, OpenCLIP under
+its own names.
+"""
 
 from __future__ import annotations
 
@@ -29,14 +31,19 @@ _INNER: Final[Mapping[str, str]] = {
 
 def of_hugging_face(tensors: Mapping[str, Tensor], layers: int) -> dict[str, Tensor]:
     """Return tensors in transformers' names as they are, without `text_model.`."""
-    return {name.removeprefix("text_model."): t for name, t in tensors.items() if not name.endswith(_BUFFERS)}
+    return {
+        name.removeprefix("text_model."): t
+        for name, t in tensors.items()
+        if not name.endswith(_BUFFERS)
+    }
 
 
 def of_open_clip(tensors: Mapping[str, Tensor], layers: int) -> dict[str, Tensor]:
     """Return OpenCLIP's tensors under transformers' names, of the first `layers` layers.
 
-    Its query, key and value are one tensor, and its projection is applied from the other side. Stable Diffusion 2 reads
-    the layer before the last, so that its encoder has 23 of a file's 24 layers.
+    Its query, key and value are one tensor, and its projection is applied from the other side.
+    Stable Diffusion 2 reads the layer before the last, so that its encoder has 23 of a file's 24
+    layers.
     """
     found: dict[str, Tensor] = {}
     for name, tensor in tensors.items():

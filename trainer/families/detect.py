@@ -1,4 +1,6 @@
-"""Which family a base model is of, and what it says of itself: found in its files' names and shapes, without torch."""
+"""Which family a base model is of, and what it says of itself: found in its files' names and
+shapes, without torch.
+"""
 
 from __future__ import annotations
 
@@ -41,7 +43,9 @@ _OTHER_KEYS: Final[Mapping[str, tuple[str, str]]] = {
     "control_model.": ("a ControlNet", _BASE),
     "encoder.conv_in.": ("a VAE", f"{_BASE}; `vae` in [train] is where a VAE is named"),
 }
-_LATENT_CHANNELS: Final = 4  # of a file's model; another number of the UNet's inputs is an inpainting or depth model
+_LATENT_CHANNELS: Final = (
+    4  # of a file's model; another number of the UNet's inputs is an inpainting or depth model
+)
 _FIRST: Final = "model.diffusion_model.input_blocks.0.0.weight"
 
 
@@ -58,13 +62,17 @@ class Found:
 
 
 def detect(source: Path) -> Found:
-    """Tell the family of a diffusers folder or of one file. Raises ModelFileError for what cannot be trained on."""
+    """Tell the family of a diffusers folder or of one file. Raises ModelFileError for what cannot
+    be trained on.
+    """
     return _of_folder(source) if source.is_dir() else _of_file(source)
 
 
 def _of_folder(folder: Path) -> Found:
     if (folder / "transformer").is_dir():
-        raise ModelFileError(f"{display(folder)} is a model without a UNet, such as Flux", hint=_TRAINED)
+        raise ModelFileError(
+            f"{display(folder)} is a model without a UNet, such as Flux", hint=_TRAINED
+        )
     unet, vae = _json(folder / "unet" / "config.json"), _json(folder / "vae" / "config.json")
     if unet is None:
         raise ModelFileError(
@@ -73,10 +81,13 @@ def _of_folder(folder: Path) -> Found:
         )
     has_second = (folder / "text_encoder_2").is_dir()
     if has_second and not (folder / "text_encoder").is_dir():
-        raise ModelFileError(f"{display(folder)} is {_REFINER}", hint="train on Stable Diffusion XL's base model")
+        raise ModelFileError(
+            f"{display(folder)} is {_REFINER}", hint="train on Stable Diffusion XL's base model"
+        )
     if unet.get("addition_embed_type") == "text_time" and not has_second:
         raise ModelFileError(
-            f"{display(folder)} is no whole model of Stable Diffusion XL: it has no text_encoder_2/",
+            f"{display(folder)} is no whole model of Stable Diffusion XL: it has no "
+            "text_encoder_2/",
             hint="fetch it whole: unet/, vae/, text_encoder/ and text_encoder_2/",
         )
     channels = (vae or {}).get("latent_channels", _LATENT_CHANNELS)
@@ -84,7 +95,9 @@ def _of_folder(folder: Path) -> Found:
     # Linear layers around the attention came with Stable Diffusion 2.
     wide = unet.get("cross_attention_dim") == 1024 or unet.get("use_linear_projection") is True
     scheduler = _json(folder / "scheduler" / "scheduler_config.json") or {}
-    return Found("sdxl" if has_second else "sd2" if wide else "sd1", _known(scheduler.get("prediction_type")))
+    return Found(
+        "sdxl" if has_second else "sd2" if wide else "sd1", _known(scheduler.get("prediction_type"))
+    )
 
 
 def _of_file(path: Path) -> Found:
@@ -99,7 +112,8 @@ def _of_file(path: Path) -> Found:
             if _has(names, key):
                 raise ModelFileError(f"{display(path)} is {what}", hint=hint)
         raise ModelFileError(
-            f"{display(path)} is no Stable Diffusion checkpoint: none of its tensors has a name that one has",
+            f"{display(path)} is no Stable Diffusion checkpoint: none of its tensors has a "
+            "name that one has",
             hint="name a full checkpoint (2 to 7 GB) in the original layout, or a diffusers folder",
         )
     _check_inputs(path, names.get(_FIRST, (0, _LATENT_CHANNELS))[1], _LATENT_CHANNELS)
@@ -107,7 +121,9 @@ def _of_file(path: Path) -> Found:
 
 
 def _said_by(header: headers.Header) -> Predicts | None:
-    """Return what a file says that it predicts: by modelspec, or by the key that user interfaces look for."""
+    """Return what a file says that it predicts: by modelspec, or by the key that user interfaces
+    look for.
+    """
     said = header.remarks.get("modelspec.prediction_type", "")
     if "v_pred" in header.shapes or said in ("v", "v_prediction"):
         return "v_prediction"
@@ -117,7 +133,8 @@ def _said_by(header: headers.Header) -> Predicts | None:
 def _check_inputs(source: Path, inputs: int, latent: int) -> None:
     if inputs != latent:
         raise ModelFileError(
-            f"the UNet of {display(source)} takes {inputs} channels where a latent has {latent}: it is a model for "
+            f"the UNet of {display(source)} takes {inputs} channels where a latent has "
+            f"{latent}: it is a model for "
             "inpainting, depth or upscaling",
             hint="train on the model that draws from text alone: its LoRA fits the other too",
         )

@@ -8,9 +8,12 @@ from typing import Any, Final
 from torch import nn
 
 _CLIP_LINEAR = re.compile(r"encoder\.layers\.(\d+)\.(self_attn\.(?:[qkv]|out)_proj|mlp\.fc[12])$")
-_BLOCK = re.compile(r"(down|up)_blocks\.(\d+)\.(resnets|attentions|downsamplers|upsamplers)\.(\d+)\.?(.*)")
+_BLOCK = re.compile(
+    r"(down|up)_blocks\.(\d+)\.(resnets|attentions|downsamplers|upsamplers)\.(\d+)\.?(.*)"
+)
 _PLACE: Final = {"resnets": 0, "attentions": 1}
-_PER_BLOCK: Final = 3  # of the original layout: two layers and what halves, or three layers of which the last doubles
+# of the original layout: two layers and what halves, or three layers of which the last doubles
+_PER_BLOCK: Final = 3
 _MIDDLE: Final = {"resnets.0": 0, "attentions.0": 1, "resnets.1": 2}
 _RESNET: Final = {
     "conv1": "in_layers.2",
@@ -21,9 +24,15 @@ _RESNET: Final = {
 
 
 def unet_modules(unet: nn.Module) -> list[str]:
-    """Return the paths of the linear layers and convolutions of a UNet's attention blocks, which LoRA adapts."""
+    """Return the paths of the linear layers and convolutions of a UNet's attention blocks, which
+    LoRA adapts.
+    """
     kinds = nn.Linear | nn.Conv2d
-    return [path for path, module in unet.named_modules() if ".attentions." in path and isinstance(module, kinds)]
+    return [
+        path
+        for path, module in unet.named_modules()
+        if ".attentions." in path and isinstance(module, kinds)
+    ]
 
 
 def plain(path: str) -> str:
@@ -34,7 +43,8 @@ def plain(path: str) -> str:
 def original(path: str) -> str:
     """Return a UNet's module as SDXL's files call it: its path in Stability's own code (`sgm`).
 
-    path: diffusers', of three levels with two layers each, as SDXL has them. A path outside of the blocks is kept.
+    path: diffusers', of three levels with two layers each, as SDXL has them. A path outside of the
+    blocks is kept.
     """
     return "lora_unet_" + _original_path(path).replace(".", "_")
 
@@ -52,7 +62,11 @@ def _original_path(path: str) -> str:
         return f"input_blocks.{_PER_BLOCK * (b + 1)}.0.op"
     if kind == "upsamplers":
         return f"output_blocks.{_PER_BLOCK * b + 2}.2.conv"
-    number = f"input_blocks.{1 + _PER_BLOCK * b + j}" if side == "down" else f"output_blocks.{_PER_BLOCK * b + j}"
+    number = (
+        f"input_blocks.{1 + _PER_BLOCK * b + j}"
+        if side == "down"
+        else f"output_blocks.{_PER_BLOCK * b + j}"
+    )
     return f"{number}.{_PLACE[kind]}.{_inner(kind, inner)}"
 
 
@@ -61,18 +75,29 @@ def _inner(kind: str, inner: str) -> str:
 
 
 def clip_targets(encoder: nn.Module, prefix: str) -> dict[str, str]:
-    """Return kohya's name -> path of the linear layers of a text encoder. prefix: `lora_te`, `lora_te1`, `lora_te2`.
+    """Return kohya's name -> path of the linear layers of a text encoder. prefix: `lora_te`,
+    `lora_te1`, `lora_te2`.
 
-    The names come from the layer and the projection: the module tree differs between versions of transformers.
+    The names come from the layer and the projection: the module tree differs between versions of
+    transformers.
     """
-    found = [(path, match) for path, _ in encoder.named_modules() if (match := _CLIP_LINEAR.search(path))]
-    return {f"{prefix}_text_model_encoder_layers_{m[1]}_{m[2].replace('.', '_')}": path for path, m in found}
+    found = [
+        (path, match) for path, _ in encoder.named_modules() if (match := _CLIP_LINEAR.search(path))
+    ]
+    return {
+        f"{prefix}_text_model_encoder_layers_{m[1]}_{m[2].replace('.', '_')}": path
+        for path, m in found
+    }
 
 
 def layers_from(targets: dict[str, str], first: int) -> frozenset[str]:
-    """Return the names of a text encoder's modules that lie in layer `first` or behind it; the first layer is 0."""
+    """Return the names of a text encoder's modules that lie in layer `first` or behind it; the
+    first layer is 0.
+    """
     layers = {name: _CLIP_LINEAR.search(path) for name, path in targets.items()}
-    return frozenset(name for name, match in layers.items() if match is not None and int(match[1]) >= first)
+    return frozenset(
+        name for name, match in layers.items() if match is not None and int(match[1]) >= first
+    )
 
 
 def depth(encoder: Any) -> int:

@@ -21,7 +21,9 @@ CLIP_SKIP: Final = True
 LOADER: Final = "StableDiffusionLoraLoaderMixin"
 CONFIGS: Final = Path(__file__).parent / "sd1"
 _LAYOUT: Final = Layout(
-    NAME, {"text_encoder": TextEncoder("CLIPTextModel", "cond_stage_model.transformer.")}, LATENT_SCALE
+    NAME,
+    {"text_encoder": TextEncoder("CLIPTextModel", "cond_stage_model.transformer.")},
+    LATENT_SCALE,
 )
 
 
@@ -31,26 +33,40 @@ def load(
 ) -> Parts:  # fmt: skip
     """Load the parts of a model, frozen, on the CPU; see `checkpoint.load`."""
     return checkpoint.load(
-        _LAYOUT, base, revision=revision, vae=vae, configs=configs, prediction=prediction, dtype=dtype
+        _LAYOUT,
+        base,
+        revision=revision,
+        vae=vae,
+        configs=configs,
+        prediction=prediction,
+        dtype=dtype,
     )
 
 
 def targets(parts: Parts, part: Part) -> dict[str, str]:
-    """Return kohya's name -> module path: 192 modules of the UNet's attention blocks, 72 of the text encoder."""
+    """Return kohya's name -> module path: 192 modules of the UNet's attention blocks, 72 of the
+    text encoder.
+    """
     if part == "unet":
         return {names.plain(path): path for path in names.unet_modules(parts.unet)}
     return names.clip_targets(parts.text_encoder, "lora_te")
 
 
 def idle(parts: Parts, clip_skip: int) -> frozenset[str]:
-    """Return the modules that no gradient reaches: those of the layers behind the one that clip_skip takes."""
+    """Return the modules that no gradient reaches: those of the layers behind the one that
+    clip_skip takes.
+    """
     taken = names.depth(parts.text_encoder) - (clip_skip - 1)
     return names.layers_from(targets(parts, "text_encoder"), taken)
 
 
-def encode_text(parts: Parts, captions: Sequence[str], *, clip_skip: int, max_tokens: int) -> Conditioning:
+def encode_text(
+    parts: Parts, captions: Sequence[str], *, clip_skip: int, max_tokens: int
+) -> Conditioning:
     """Return CLIP's states, [captions, 77 | 152 | 227, width]."""
-    return Conditioning(encode_clip(parts.text_encoder, captions, clip_skip=clip_skip, max_tokens=max_tokens))
+    return Conditioning(
+        encode_clip(parts.text_encoder, captions, clip_skip=clip_skip, max_tokens=max_tokens)
+    )
 
 
 def predict(parts: Parts, noisy: Tensor, timesteps: Tensor, conditioning: Conditioning) -> Tensor:
@@ -66,4 +82,6 @@ def as_kohya(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 def published(prediction: Predicts) -> Published:
     """Return what LoRA files call the family."""
-    return Published("sd_v1_v" if prediction == "v_prediction" else "sd_v1", "stable-diffusion-v1/lora")
+    return Published(
+        "sd_v1_v" if prediction == "v_prediction" else "sd_v1", "stable-diffusion-v1/lora"
+    )

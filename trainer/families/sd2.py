@@ -1,4 +1,6 @@
-"""Stable Diffusion 2.x, of 512 and 768 pixels: OpenCLIP's text, linear layers around the attention, epsilon or v."""
+"""Stable Diffusion 2.x, of 512 and 768 pixels: OpenCLIP's text, linear layers around the attention,
+epsilon or v.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,8 @@ CLIP_SKIP: Final = True
 LOADER: Final = "StableDiffusionLoraLoaderMixin"
 # The id that fills up a caption, where Stable Diffusion 1 has the end of the text once more.
 PAD: Final = 0
-# The models that predict noise, and those that predict velocity: another size, and attention in float32.
+# The models that predict noise, and those that predict velocity: another size, and attention in
+# float32.
 CONFIGS: Final = Path(__file__).parent / "sd2"
 CONFIGS_V: Final = Path(__file__).parent / "sd2_v"
 _CONVOLVED: Final = re.compile(r"_proj_(?:in|out)\.lora_(?:down|up)\.weight$")
@@ -40,27 +43,42 @@ def load(
     """Load the parts of a model, frozen, on the CPU; see `checkpoint.load`."""
     chosen = configs or (CONFIGS_V if prediction == "v_prediction" else CONFIGS)
     return checkpoint.load(
-        _LAYOUT, base, revision=revision, vae=vae, configs=chosen, prediction=prediction, dtype=dtype
+        _LAYOUT,
+        base,
+        revision=revision,
+        vae=vae,
+        configs=chosen,
+        prediction=prediction,
+        dtype=dtype,
     )
 
 
 def targets(parts: Parts, part: Part) -> dict[str, str]:
-    """Return kohya's name -> module path: 192 modules of the UNet's attention blocks, 138 of the text encoder."""
+    """Return kohya's name -> module path: 192 modules of the UNet's attention blocks, 138 of the
+    text encoder.
+    """
     return sd.targets(parts, part)
 
 
 def idle(parts: Parts, clip_skip: int) -> frozenset[str]:
-    """Return the modules that no gradient reaches: those of the layers behind the one that clip_skip takes."""
+    """Return the modules that no gradient reaches: those of the layers behind the one that
+    clip_skip takes.
+    """
     return sd.idle(parts, clip_skip)
 
 
-def encode_text(parts: Parts, captions: Sequence[str], *, clip_skip: int, max_tokens: int) -> Conditioning:
+def encode_text(
+    parts: Parts, captions: Sequence[str], *, clip_skip: int, max_tokens: int
+) -> Conditioning:
     """Return OpenCLIP's states, [captions, 77 | 152 | 227, width].
 
-    The encoder has no last layer (23 of 24), so that its last states are those that the UNet knows: clip_skip is 1.
+    The encoder has no last layer (23 of 24), so that its last states are those that the UNet knows:
+    clip_skip is 1.
     """
     encoder = parts.text_encoder
-    return Conditioning(encode_clip(encoder, captions, clip_skip=clip_skip, max_tokens=max_tokens, pad=PAD))
+    return Conditioning(
+        encode_clip(encoder, captions, clip_skip=clip_skip, max_tokens=max_tokens, pad=PAD)
+    )
 
 
 def predict(parts: Parts, noisy: Tensor, timesteps: Tensor, conditioning: Conditioning) -> Tensor:
@@ -71,9 +89,13 @@ def predict(parts: Parts, noisy: Tensor, timesteps: Tensor, conditioning: Condit
 def as_kohya(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Return a LoRA's tensors in the shapes that kohya's files have.
 
-    sd-scripts trains the layers around the attention, which are linear, as convolutions of one pixel.
+    sd-scripts trains the layers around the attention, which are linear, as convolutions of one
+    pixel.
     """
-    return {key: tensor[..., None, None] if _CONVOLVED.search(key) else tensor for key, tensor in tensors.items()}
+    return {
+        key: tensor[..., None, None] if _CONVOLVED.search(key) else tensor
+        for key, tensor in tensors.items()
+    }
 
 
 def published(prediction: Predicts) -> Published:

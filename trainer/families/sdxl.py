@@ -1,4 +1,6 @@
-"""Stable Diffusion XL: two text encoders, a caption as one vector too, and the sizes of each picture."""
+"""Stable Diffusion XL: two text encoders, a caption as one vector too, and the sizes of each
+picture.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,8 @@ LATENT_SCALE: Final = 0.13025
 # Both encoders are read before their last layer, always.
 CLIP_SKIP: Final = False
 LOADER: Final = "StableDiffusionXLLoraLoaderMixin"
-# The id that fills up a caption for the second encoder; for the first it is the end of the text once more.
+# The id that fills up a caption for the second encoder; for the first it is the end of the text
+# once more.
 PAD_2: Final = 0
 CONFIGS: Final = Path(__file__).parent / "sdxl"
 _PREFIXES: Final = {"text_encoder": "lora_te1", "text_encoder_2": "lora_te2"}
@@ -42,12 +45,20 @@ def load(
 ) -> Parts:  # fmt: skip
     """Load the parts of a model, frozen, on the CPU; see `checkpoint.load`."""
     return checkpoint.load(
-        _LAYOUT, base, revision=revision, vae=vae, configs=configs, prediction=prediction, dtype=dtype
+        _LAYOUT,
+        base,
+        revision=revision,
+        vae=vae,
+        configs=configs,
+        prediction=prediction,
+        dtype=dtype,
     )
 
 
 def targets(parts: Parts, part: Part) -> dict[str, str]:
-    """Return kohya's name -> module path: 722 modules of the UNet's attention blocks, 72 and 192 of the encoders."""
+    """Return kohya's name -> module path: 722 modules of the UNet's attention blocks, 72 and 192 of
+    the encoders.
+    """
     if part == "unet":
         return {names.original(path): path for path in names.unet_modules(parts.unet)}
     return names.clip_targets(parts.part(part), _PREFIXES[part])
@@ -61,22 +72,33 @@ def idle(parts: Parts, clip_skip: int) -> frozenset[str]:
     return names.layers_from(targets(parts, "text_encoder"), names.depth(parts.text_encoder) - 1)
 
 
-def encode_text(parts: Parts, captions: Sequence[str], *, clip_skip: int, max_tokens: int) -> Conditioning:
-    """Return both encoders' states side by side, [captions, 77 | 152 | 227, 768 + 1280], and the caption's vector.
+def encode_text(
+    parts: Parts, captions: Sequence[str], *, clip_skip: int, max_tokens: int
+) -> Conditioning:
+    """Return both encoders' states side by side, [captions, 77 | 152 | 227, 768 + 1280], and the
+    caption's vector.
 
     clip_skip changes nothing. The vector is that of the end of the caption's first 75 tokens.
     """
     first, _ = encode_before_last(parts.text_encoder, captions, max_tokens=max_tokens)
-    second, ends = encode_before_last(parts.text_encoder_2, captions, max_tokens=max_tokens, pad=PAD_2)
-    return Conditioning(torch.cat([first, second], dim=2), parts.text_encoder_2.text_projection(ends))
+    second, ends = encode_before_last(
+        parts.text_encoder_2, captions, max_tokens=max_tokens, pad=PAD_2
+    )
+    return Conditioning(
+        torch.cat([first, second], dim=2), parts.text_encoder_2.text_projection(ends)
+    )
 
 
 def predict(parts: Parts, noisy: Tensor, timesteps: Tensor, conditioning: Conditioning) -> Tensor:
-    """Return the UNet's prediction, of the shape of `noisy`. The conditioning has its pictures' sizes."""
+    """Return the UNet's prediction, of the shape of `noisy`. The conditioning has its pictures'
+    sizes.
+    """
     if conditioning.pooled is None or conditioning.sizes is None:
         raise ValueError("Stable Diffusion XL is told the sizes of its pictures")
     added = {"text_embeds": conditioning.pooled, "time_ids": conditioning.sizes}
-    found = parts.unet(noisy, timesteps, conditioning.states, added_cond_kwargs=added, return_dict=False)
+    found = parts.unet(
+        noisy, timesteps, conditioning.states, added_cond_kwargs=added, return_dict=False
+    )
     prediction: Tensor = found[0]
     return prediction
 
@@ -87,7 +109,9 @@ def as_kohya(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def published(prediction: Predicts) -> Published:
-    """Return what LoRA files call the family; its home is Stability's own code, whose names the modules have."""
+    """Return what LoRA files call the family; its home is Stability's own code, whose names the
+    modules have.
+    """
     return Published(
         "sdxl_base_v1-0",
         "stable-diffusion-xl-v1-base/lora",

@@ -20,7 +20,9 @@ def find(base: str, revision: str = "", *, layouts: Sequence[hub.Files] = hub.MO
     layouts: what a repository of the hub has to hold.
     """
     if not base:
-        raise ConfigError("no model to train on", hint="set pretrained_model_name_or_path in [train]")
+        raise ConfigError(
+            "no model to train on", hint="set pretrained_model_name_or_path in [train]"
+        )
     if base == shipped.NAME:
         shipped.check()
         return shipped.FOLDER
@@ -33,8 +35,12 @@ def find(base: str, revision: str = "", *, layouts: Sequence[hub.Files] = hub.MO
     if path.is_dir() or (path.is_file() and path.suffix.lower() == ".safetensors"):
         return path
     if path.exists():
-        raise ModelFileError(f"{display(path)} is no .safetensors file", hint="name a .safetensors file or a folder")
+        raise ModelFileError(
+            f"{display(path)} is no .safetensors file", hint="name a .safetensors file or a folder"
+        )
     name = hub.parse(base, revision)
     if name is None:
-        raise ModelFileError(f"the model {display(base)} does not exist", hint="check its path in [train]")
+        raise ModelFileError(
+            f"the model {display(base)} does not exist", hint="check its path in [train]"
+        )
     return hub.fetch(name, layouts)

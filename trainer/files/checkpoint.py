@@ -1,7 +1,8 @@
 """Checkpoints: what a run needs to go on bit by bit, whole on the disk or not there at all.
 
-A state is a folder: safetensors for tensors, JSON for the rest, and a manifest with the hash of each file, written
-last. It is filled under another name and renamed once, so a killed run leaves the states before it as they were.
+A state is a folder: safetensors for tensors, JSON for the rest, and a manifest with the hash of
+each file, written last. It is filled under another name and renamed once, so a killed run leaves
+the states before it as they were.
 """
 
 from __future__ import annotations
@@ -40,7 +41,9 @@ _AVERAGE: Final = "average.safetensors"  # of runs that keep one
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """A complete state. step: optimizer steps that were taken; facts: what the run was, see `save`."""
+    """A complete state. step: optimizer steps that were taken; facts: what the run was, see
+    `save`.
+    """
 
     folder: Path
     step: int
@@ -48,10 +51,11 @@ class State:
 
 
 def save(setup: Setup, folder: Path, name: str, step: int, facts: Mapping[str, object]) -> Path:
-    """Write the state after `step` as `<name>-state-<step>`, and keep it and the one before. Raises StorageError.
+    """Write the state after `step` as `<name>-state-<step>`, and keep it and the one before. Raises
+    StorageError.
 
-    facts: what must be the same when the run goes on. States of later steps are another run's, or damaged: this run
-    comes to those steps again.
+    facts: what must be the same when the run goes on. States of later steps are another run's, or
+    damaged: this run comes to those steps again.
     """
     optimizer, numbers = flat(setup.optimizer.state_dict())
     weights = _named(setup, setup.lora.parameters())
@@ -78,7 +82,9 @@ def save(setup: Setup, folder: Path, name: str, step: int, facts: Mapping[str, o
 
 
 def prune(folder: Path, name: str) -> None:
-    """Keep the newest states of a run only: a kill may have come before the oldest went. Raises StorageError."""
+    """Keep the newest states of a run only: a kill may have come before the oldest went. Raises
+    StorageError.
+    """
     for old in _found(folder, name)[KEPT:]:
         _discard(old)
 
@@ -100,7 +106,9 @@ def _write(folder: Path, target: Path, contents: Mapping[str, bytes]) -> None:
 
 
 def _discard(state: Path) -> None:
-    """Remove a state: its name goes first, so that a kill leaves no half of it in sight. Raises StorageError."""
+    """Remove a state: its name goes first, so that a kill leaves no half of it in sight. Raises
+    StorageError.
+    """
     stage = _stage(state.parent)
     with writing(state):
         os.rename(state, stage)  # noqa: PTH104 - as above
@@ -119,7 +127,9 @@ def sweep(folder: Path) -> None:
 
 
 def newest(folder: Path, name: str, reporter: Reporter = SILENT) -> State | None:
-    """Return the newest complete state of a run, None where there is none; a damaged one is named and passed over."""
+    """Return the newest complete state of a run, None where there is none; a damaged one is named
+    and passed over.
+    """
     for path in _found(folder, name):
         try:
             return read(path)
@@ -141,18 +151,23 @@ def read(folder: Path) -> State:
             f"the state {display(folder.name)} is damaged ({error})", hint="resume an older one"
         ) from error
     if state["version"] != VERSION:
-        raise InputError(f"the state {display(folder.name)} is of another version", hint="start the run anew")
+        raise InputError(
+            f"the state {display(folder.name)} is of another version", hint="start the run anew"
+        )
     return State(folder, int(state["step"]), state["facts"])
 
 
 @torch.no_grad()
 def restore(setup: Setup, state: State, facts: Mapping[str, object]) -> None:
-    """Bring weights, optimizer and schedule to what they were. Raises ConfigError where the run is another one."""
+    """Bring weights, optimizer and schedule to what they were. Raises ConfigError where the run is
+    another one.
+    """
     now = json.loads(json.dumps(dict(facts)))
     for key in sorted({*now, *state.facts}):
         if now.get(key) != state.facts.get(key):
             raise ConfigError(
-                f"{display(state.folder.name)} cannot go on: {key} was {_short(state.facts.get(key))} and is "
+                f"{display(state.folder.name)} cannot go on: {key} was "
+                f"{_short(state.facts.get(key))} and is "
                 f"{_short(now.get(key))}",
                 hint="set it back, or start the run anew without --resume",
             )
@@ -161,7 +176,10 @@ def restore(setup: Setup, state: State, facts: Mapping[str, object]) -> None:
         parameter.copy_(weights[name])
     if setup.average is not None:
         average = load_tensors((state.folder / _AVERAGE).read_bytes())
-        setup.average.restore([average[name] for name in _named(setup, setup.average.values, copied=False)], state.step)
+        setup.average.restore(
+            [average[name] for name in _named(setup, setup.average.values, copied=False)],
+            state.step,
+        )
     saved = json.loads((state.folder / _STATE).read_text(encoding="utf-8"))
     tensors = load_tensors((state.folder / _OPTIMIZER).read_bytes())
     lr.replay(setup.scheduler, state.step)
@@ -175,15 +193,24 @@ def _short(value: object) -> str:
 
 
 def _named(setup: Setup, tensors: Sequence[Tensor], *, copied: bool = True) -> dict[str, Tensor]:
-    """Return module and name -> tensor. tensors: in the order of the parameters; copied: to the main memory."""
+    """Return module and name -> tensor. tensors: in the order of the parameters; copied: to the
+    main memory.
+    """
     names = [f"{module.name}.{name}" for module in setup.lora.modules for name in module.tensors]
-    return {n: t.detach().cpu().contiguous() if copied else t for n, t in zip(names, tensors, strict=True)}
+    return {
+        n: t.detach().cpu().contiguous() if copied else t
+        for n, t in zip(names, tensors, strict=True)
+    }
 
 
 def _found(folder: Path, name: str) -> list[Path]:
     """Return the state folders of a run, the newest first."""
     pattern = re.compile(re.escape(name) + r"-state-\d{8,}")
-    found = [p for p in folder.iterdir() if p.is_dir() and pattern.fullmatch(p.name)] if folder.is_dir() else []
+    found = (
+        [p for p in folder.iterdir() if p.is_dir() and pattern.fullmatch(p.name)]
+        if folder.is_dir()
+        else []
+    )
     return sorted(found, key=_step, reverse=True)
 
 
@@ -197,27 +224,40 @@ def _hash(path: Path) -> str:
 
 
 def flat(state: Mapping[str, Any]) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Part an optimizer's state into tensors, by their places such as `state.0.exp_avg`, and what JSON can hold."""
+    """Part an optimizer's state into tensors, by their places such as `state.0.exp_avg`, and what
+    JSON can hold.
+    """
     tensors: dict[str, Tensor] = {}
     numbers = {
-        "state": {str(place): _parted(own, f"state.{place}.", tensors) for place, own in state["state"].items()},
-        "param_groups": [_parted(group, f"group.{n}.", tensors) for n, group in enumerate(state["param_groups"])],
+        "state": {
+            str(place): _parted(own, f"state.{place}.", tensors)
+            for place, own in state["state"].items()
+        },
+        "param_groups": [
+            _parted(group, f"group.{n}.", tensors) for n, group in enumerate(state["param_groups"])
+        ],
     }
     return tensors, numbers
 
 
 def _parted(values: Mapping[str, Any], place: str, tensors: dict[str, Tensor]) -> dict[str, Any]:
-    """Take the tensors out of values, in nested ones too (bitsandbytes has them), and return the rest."""
+    """Take the tensors out of values, in nested ones too (bitsandbytes has them), and return the
+    rest.
+    """
     rest: dict[str, Any] = {}
     for name, value in values.items():
         if isinstance(value, Tensor):
             tensors[place + name] = value.detach().cpu().contiguous().clone()
         else:
-            rest[name] = _parted(value, f"{place}{name}.", tensors) if isinstance(value, Mapping) else value
+            rest[name] = (
+                _parted(value, f"{place}{name}.", tensors) if isinstance(value, Mapping) else value
+            )
     return rest
 
 
-def restore_optimizer(optimizer: Optimizer, tensors: Mapping[str, Tensor], numbers: Mapping[str, Any]) -> None:
+def restore_optimizer(
+    optimizer: Optimizer, tensors: Mapping[str, Tensor], numbers: Mapping[str, Any]
+) -> None:
     """Bring an optimizer to the state that `flat` parted."""
     groups = [
         {k: tuple(v) if isinstance(v, list) and k != "params" else v for k, v in group.items()}
@@ -231,7 +271,8 @@ def restore_optimizer(optimizer: Optimizer, tensors: Mapping[str, Tensor], numbe
             owner = owner[step]
         owner[name] = tensor
     optimizer.load_state_dict({"state": state, "param_groups": groups})
-    # torch brings the whole state of a weight to the weight's type; some optimizers keep parts of it in another.
+    # torch brings the whole state of a weight to the weight's type; some optimizers keep parts of
+    # it in another.
     weights = [weight for group in optimizer.param_groups for weight in group["params"]]
     for n, values in state.items():
         own = optimizer.state[weights[n]]

@@ -1,4 +1,6 @@
-"""The gate: a saved LoRA is read again, and must be whole, finite, changed in every part, and what was trained."""
+"""The gate: a saved LoRA is read again, and must be whole, finite, changed in every part, and what
+was trained.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +29,9 @@ _SAME_WHOLE: Final = 1e-5
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What a LoRA file holds. norms: module -> how large a change it makes; remarks: what a person should look at."""
+    """What a LoRA file holds. norms: module -> how large a change it makes; remarks: what a person
+    should look at.
+    """
 
     modules: int
     norms: Mapping[str, float]
@@ -35,18 +39,24 @@ class Verdict:
 
 
 def check(path: Path, lora: Lora, *, idle: Collection[str] = (), dtype: torch.dtype) -> Verdict:
-    """Read a kohya file and compare it with what was trained. Raises GateFailed with all that is wrong.
+    """Read a kohya file and compare it with what was trained. Raises GateFailed with all that is
+    wrong.
 
-    idle: modules that no gradient can reach (behind the layer that clip_skip takes). dtype: the file's.
+    idle: modules that no gradient can reach (behind the layer that clip_skip takes). dtype: the
+    file's.
     """
     return check_tensors(read_tensors(path), lora, name=path.name, idle=idle, dtype=dtype)
 
 
-def check_tensors(tensors: Tensors, lora: Lora, *, name: str, idle: Collection[str], dtype: torch.dtype) -> Verdict:
+def check_tensors(
+    tensors: Tensors, lora: Lora, *, name: str, idle: Collection[str], dtype: torch.dtype
+) -> Verdict:
     """Check tensors in kohya's keys as `check` does. name: of what is checked, for people."""
     problems = _whole(tensors, lora) or _alive(tensors, lora, idle) or _proof(tensors, lora, dtype)
     if problems:
-        raise GateFailed(f"{name} failed the gate: {'; '.join(problems)}", hint="see metrics.jsonl and loss.png")
+        raise GateFailed(
+            f"{name} failed the gate: {'; '.join(problems)}", hint="see metrics.jsonl and loss.png"
+        )
     norms = {module: change_norm(_change(own)) for module, own in files.by_module(tensors).items()}
     return Verdict(len(norms), norms, tuple(_outliers(norms)))
 
@@ -61,14 +71,22 @@ def _whole(tensors: Tensors, lora: Lora) -> list[str]:
 
 
 def _alive(tensors: Tensors, lora: Lora, idle: Collection[str]) -> list[str]:
-    """Find modules that add nothing: what starts at zero still is, or became so in the file's precision."""
+    """Find modules that add nothing: what starts at zero still is, or became so in the file's
+    precision.
+    """
     growing = {module.name: tensors[f"{module.name}.{module.grows}"] for module in lora.modules}
     dead = [name for name, tensor in growing.items() if name not in idle and not bool(tensor.any())]
-    return [f"{len(dead)} of {len(growing)} modules learned nothing, such as {dead[0]}"] if dead else []
+    return (
+        [f"{len(dead)} of {len(growing)} modules learned nothing, such as {dead[0]}"]
+        if dead
+        else []
+    )
 
 
 def _change(own: Tensors) -> Change:
-    """Return what a file says of a module, by plain arithmetic: alpha / dim times the product of its tensors."""
+    """Return what a file says of a module, by plain arithmetic: alpha / dim times the product of
+    its tensors.
+    """
     if files.algo(own) == "lora":
         return Factors(own[low_rank.DOWN], own[low_rank.UP], files.file_scale(own))
     return files.file_delta(own)
@@ -83,9 +101,15 @@ def _proof(tensors: Tensors, lora: Lora, dtype: torch.dtype) -> list[str]:
             said, trained = _change(read[module.name]), _on_cpu(module.change())
             same = _SAME if isinstance(trained, Factors) else _SAME_WHOLE
             # Worded so that a NaN is different.
-            if not change_distance(said, trained) <= same * change_norm(trained) or _other_size(read, module):
+            if not change_distance(said, trained) <= same * change_norm(trained) or _other_size(
+                read, module
+            ):
                 wrong.append(module.name)
-    return [f"{len(wrong)} modules add something else than was trained, such as {wrong[0]}"] if wrong else []
+    return (
+        [f"{len(wrong)} modules add something else than was trained, such as {wrong[0]}"]
+        if wrong
+        else []
+    )
 
 
 def _on_cpu(change: Change) -> Change:
@@ -95,10 +119,14 @@ def _on_cpu(change: Change) -> Change:
 
 
 def _other_size(read: Mapping[str, Tensors], module: Module) -> bool:
-    """Tell whether a module's magnitudes are not the trained ones, or not on the axis that programs look for."""
+    """Tell whether a module's magnitudes are not the trained ones, or not on the axis that programs
+    look for.
+    """
     if decompose.SCALE not in module.tensors:
         return False
-    return not torch.equal(read[module.name][decompose.SCALE], module.tensors[decompose.SCALE].detach().cpu())
+    return not torch.equal(
+        read[module.name][decompose.SCALE], module.tensors[decompose.SCALE].detach().cpu()
+    )
 
 
 def _outliers(norms: Mapping[str, float]) -> list[str]:

@@ -16,8 +16,9 @@ _LEGACY_START, _LEGACY_END = 0x100000, 0x110000
 def sshs_hashes(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> tuple[str, str]:
     """Return (model hash, legacy hash) as sd-scripts' `sshs_model_hash` and `sshs_legacy_hash`.
 
-    Both look at the file as it would be with its `ss_*` keys alone: the first is the sha256 of all behind the header,
-    the second 8 digits of the sha256 of 64 KiB at 1 MiB, counted from the start of that file.
+    Both look at the file as it would be with its `ss_*` keys alone: the first is the sha256 of all
+    behind the header, the second 8 digits of the sha256 of 64 KiB at 1 MiB, counted from the start
+    of that file.
     """
     told = {key: text for key, text in metadata.items() if key.startswith("ss_")}
     written = memoryview(safetensors.torch.save(dict(tensors), told))
@@ -26,7 +27,9 @@ def sshs_hashes(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> t
 
 
 def checkpoint_hashes(path: Path) -> tuple[str, str]:
-    """Return (short, full) hash of a checkpoint file: the 64 KiB at 1 MiB, and all of it (seconds for gigabytes)."""
+    """Return (short, full) hash of a checkpoint file: the 64 KiB at 1 MiB, and all of it (seconds
+    for gigabytes).
+    """
     with path.open("rb") as file:
         file.seek(_LEGACY_START)
         short = _short(file.read(_LEGACY_END - _LEGACY_START))
@@ -35,12 +38,19 @@ def checkpoint_hashes(path: Path) -> tuple[str, str]:
 
 
 def model_hash(source: Path) -> str:
-    """Return the sha256 of a model's weights: of a file its own, of a folder that of the names and hashes in it."""
+    """Return the sha256 of a model's weights: of a file its own, of a folder that of the names and
+    hashes in it.
+    """
     if source.is_file():
         with source.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
-    each = {path.relative_to(source).as_posix(): model_hash(path) for path in sorted(source.rglob("*.safetensors"))}
-    return hashlib.sha256("".join(f"{name} {found}\n" for name, found in each.items()).encode()).hexdigest()
+    each = {
+        path.relative_to(source).as_posix(): model_hash(path)
+        for path in sorted(source.rglob("*.safetensors"))
+    }
+    return hashlib.sha256(
+        "".join(f"{name} {found}\n" for name, found in each.items()).encode()
+    ).hexdigest()
 
 
 def _short(window: bytes | memoryview) -> str:

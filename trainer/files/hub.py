@@ -1,4 +1,6 @@
-"""Models of the hub: named with their commit, kept in the hub's own cache, and checked against the hub's hash."""
+"""Models of the hub: named with their commit, kept in the hub's own cache, and checked against the
+hub's hash.
+"""
 
 from __future__ import annotations
 
@@ -15,11 +17,14 @@ from datasetkit.core.files import display
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
-_NAME = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+)(?:/(?P<file>[\w./-]+\.safetensors))?(?:@(?P<commit>.*))?")
+_NAME = re.compile(
+    r"(?P<repo>[\w.-]+/[\w.-]+)(?:/(?P<file>[\w./-]+\.safetensors))?(?:@(?P<commit>.*))?"
+)
 
 Files = tuple[str, ...]
 _DIFFUSERS: Final = ("config.json", "diffusion_pytorch_model.safetensors")
-# What a model consists of (Stable Diffusion XL has a second text encoder), and a VAE: by itself, or as a part of one.
+# What a model consists of (Stable Diffusion XL has a second text encoder), and a VAE: by itself, or
+# as a part of one.
 _PLAIN: Final = (
     *(f"{part}/{file}" for part in ("unet", "vae") for file in _DIFFUSERS),
     "text_encoder/config.json", "text_encoder/model.safetensors",
@@ -36,7 +41,9 @@ _MORE: Final = (_INDEX, "scheduler/scheduler_config.json")
 
 @dataclass(frozen=True, slots=True)
 class HubName:
-    """A repository of the hub, or one file of it. commit: 40 hex digits, or what else was written, or nothing."""
+    """A repository of the hub, or one file of it. commit: 40 hex digits, or what else was written,
+    or nothing.
+    """
 
     repo: str
     file: str
@@ -44,7 +51,8 @@ class HubName:
 
 
 def parse(text: str, commit: str = "") -> HubName | None:
-    """Read `owner/name` or `owner/name/file.safetensors`, with `@commit` behind it; None for what is no such name.
+    """Read `owner/name` or `owner/name/file.safetensors`, with `@commit` behind it; None for what
+    is no such name.
 
     commit: what counts where none is written. Without any, a path to a file is one on this machine.
     """
@@ -56,15 +64,19 @@ def parse(text: str, commit: str = "") -> HubName | None:
 
 
 def fetch(name: HubName, layouts: Sequence[Files]) -> Path:
-    """Return the file, or the folder that holds the files of one of the layouts; from the cache, if they are there.
+    """Return the file, or the folder that holds the files of one of the layouts; from the cache, if
+    they are there.
 
-    Raises ConfigError for a name without a whole commit: a branch may be another model tomorrow. Raises
-    ModelFileError where the hub cannot be asked or has no such files, and for a file that is not what the hub has.
+    Raises ConfigError for a name without a whole commit: a branch may be another model tomorrow.
+    Raises ModelFileError where the hub cannot be asked or has no such files, and for a file that is
+    not what the hub has.
     """
     if not _COMMIT.fullmatch(name.commit):
         raise ConfigError(
-            f"{display(name.repo)} is no file or folder here; a model of the hub needs its revision",
-            hint='set revision = "<40 hex digits>", or write it behind an @: the commit that the hub shows under '
+            f"{display(name.repo)} is no file or folder here; a model of the hub needs its "
+            "revision",
+            hint='set revision = "<40 hex digits>", or write it behind an @: the commit that '
+            "the hub shows under "
             '"Files and versions"',
         )
     wanted = [(name.file,)] if name.file else layouts
@@ -81,7 +93,9 @@ def _whole(folder: Path, layouts: Sequence[Files]) -> Files:
 
 
 def _leaves_out(folder: Path, files: Files) -> bool:
-    """Tell whether a model has a second text encoder that these files, which are its other parts, leave out."""
+    """Tell whether a model has a second text encoder that these files, which are its other parts,
+    leave out.
+    """
     index = folder / _INDEX
     if files != _PLAIN or not index.is_file():
         return False
@@ -105,8 +119,13 @@ def _downloaded(name: HubName, layouts: Sequence[Files]) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError
 
-    # Its HTTP library was requests, then httpx; the common base of that one's errors is a base of this one.
-    transport = (base for base in HfHubHTTPError.__mro__ if base.__name__ in ("HTTPError", "RequestException"))
+    # Its HTTP library was requests, then httpx; the common base of that one's errors is a base of
+    # this one.
+    transport = (
+        base
+        for base in HfHubHTTPError.__mro__
+        if base.__name__ in ("HTTPError", "RequestException")
+    )
     expected: tuple[type[BaseException], ...] = (OSError, ValueError, RuntimeError, *transport)
     wanted = [*(file for files in layouts for file in files), *_MORE]
     try:
@@ -118,16 +137,20 @@ def _downloaded(name: HubName, layouts: Sequence[Files]) -> Path:
             hint="check the name, the revision and the network",
         ) from error
     if not _whole(folder, layouts):
-        missing = next((file for file in layouts[0] if not (folder / file).is_file()), layouts[-1][-1])
+        missing = next(
+            (file for file in layouts[0] if not (folder / file).is_file()), layouts[-1][-1]
+        )
         raise ModelFileError(
             f"cannot fetch {missing} of {display(name.repo)} at {name.commit}",
-            hint="check the network, and that the hub has it: diffusers' layout, or owner/name/file.safetensors",
+            hint="check the network, and that the hub has it: diffusers' layout, or "
+            "owner/name/file.safetensors",
         )
     return folder
 
 
 def _check(path: Path) -> None:
-    """Compare a large file with its hash, by which the cache names it; where the system has no links there is none.
+    """Compare a large file with its hash, by which the cache names it; where the system has no
+    links there is none.
 
     That takes about a second for each gigabyte or two.
     """

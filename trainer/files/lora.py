@@ -1,6 +1,8 @@
-"""The LoRA: which modules are adapted by peft, how they start, and how they are written in kohya's keys and diffusers'.
+"""The LoRA: which modules are adapted by peft, how they start, and how they are written in kohya's
+keys and diffusers'.
 
-Nothing is left to a converter's guess: the names come from the module paths, and alpha is always written out.
+Nothing is left to a converter's guess: the names come from the module paths, and alpha is always
+written out.
 """
 
 from __future__ import annotations
@@ -33,14 +35,22 @@ _ALPHA: Final = "alpha"
 
 
 def attach(
-    family: Family, parts: Parts, which: Sequence[Part], *, dim: int, alpha: float, dropout: float, seed: int,
+    family: Family,
+    parts: Parts,
+    which: Sequence[Part],
+    *,
+    dim: int,
+    alpha: float,
+    dropout: float,
+    seed: int,
     args: NetworkArgs | None = None,
-) -> Lora:  # fmt: skip
+) -> Lora:
     """Put a network on the modules of the parts; it adds nothing yet (its second factor is zero).
 
-    alpha: 0 means dim. dropout: chance of each of the `dim` inner activations to be zero, as in sd-scripts (peft's own
-    dropout acts on the layer's input, which is another thing). args: all that is no plain LoRA of one rank. The trained
-    weights are float32 whatever the base is. Raises ConfigError where the lists of blocks are another model's.
+    alpha: 0 means dim. dropout: chance of each of the `dim` inner activations to be zero, as in
+    sd-scripts (peft's own dropout acts on the layer's input, which is another thing). args: all
+    that is no plain LoRA of one rank. The trained weights are float32 whatever the base is. Raises
+    ConfigError where the lists of blocks are another model's.
     """
     args = args or NetworkArgs()
     sides = convolutions.sides(parts)
@@ -50,8 +60,13 @@ def attach(
     for part in which:
         modules += _attached(parts, part, _targets(family, parts, part, ranks), args)
     if not modules:
-        raise ConfigError("nothing would be trained", hint="some block needs a rank and a weight above 0")
-    lora = Lora(tuple(sorted(modules, key=lambda m: m.name)), bool(dropout or args.rank_dropout or args.module_dropout))
+        raise ConfigError(
+            "nothing would be trained", hint="some block needs a rank and a weight above 0"
+        )
+    lora = Lora(
+        tuple(sorted(modules, key=lambda m: m.name)),
+        bool(dropout or args.rank_dropout or args.module_dropout),
+    )
     for module in lora.modules:
         _start(module, seed)
         if lora.random and args.algo == "lora":  # peft does it for the others
@@ -72,11 +87,15 @@ def _targets(family: Family, parts: Parts, part: Part, ranks: Ranks) -> list[Tar
         block = blocks.block(name, ranks.sides) if part == "unet" else None
         rank = ranks.of(block, kernel=max(shape[2:], default=1) > 1)
         if rank is not None:
-            found.append(METHODS[ranks.args.algo].settled(Target(name, path, shape, rank, block), ranks.args))
+            found.append(
+                METHODS[ranks.args.algo].settled(Target(name, path, shape, rank, block), ranks.args)
+            )
     return found
 
 
-def _attached(parts: Parts, part: Part, targets: Sequence[Target], args: NetworkArgs) -> list[Module]:
+def _attached(
+    parts: Parts, part: Part, targets: Sequence[Target], args: NetworkArgs
+) -> list[Module]:
     """Let peft adapt the layers of a part."""
     from peft import inject_adapter_in_model
 
@@ -89,7 +108,9 @@ def _attached(parts: Parts, part: Part, targets: Sequence[Target], args: Network
     for target in targets:
         layer: Any = model.get_submodule(target.path)
         tensors = method.parameters(layer, ADAPTER)
-        module = Module(target.name, part, target.path, layer, args.algo, target.rank, tensors, target.block)
+        module = Module(
+            target.name, part, target.path, layer, args.algo, target.rank, tensors, target.block
+        )
         if args.dora:
             tensors[decompose.SCALE] = decompose.attach(layer, module.product)
         made.append(module)
@@ -98,7 +119,9 @@ def _attached(parts: Parts, part: Part, targets: Sequence[Target], args: Network
 
 @torch.no_grad()
 def _start(module: Module, seed: int) -> None:
-    """Draw the first values by the module's own generator, so that they do not depend on which others there are."""
+    """Draw the first values by the module's own generator, so that they do not depend on which
+    others there are.
+    """
     digest = hashlib.sha256(json.dumps([seed, module.name]).encode("ascii")).digest()
     generator = torch.Generator().manual_seed(int.from_bytes(digest[:8], "big"))
     for tensor in module.tensors.values():
@@ -108,14 +131,16 @@ def _start(module: Module, seed: int) -> None:
     module.tensors[module.grows].zero_()
 
 
-# ---- files ----------------------------------------------------------------------------------------------------------
+# ---- files
+# --------------------------------------------------------------------------------------------------
 
 
 def kohya_tensors(lora: Lora, dtype: torch.dtype) -> dict[str, Tensor]:
-    """Return the network as sd-scripts and LyCORIS write it: `<name>.lora_down.weight`, ..., and `<name>.alpha`.
+    """Return the network as sd-scripts and LyCORIS write it: `<name>.lora_down.weight`, ..., and
+    `<name>.alpha`.
 
-    alpha and DoRA's magnitudes are always float32: what the file's precision would round of them is another strength,
-    of the whole layer.
+    alpha and DoRA's magnitudes are always float32: what the file's precision would round of them is
+    another strength, of the whole layer.
     """
     tensors: dict[str, Tensor] = {}
     for module in lora.modules:
@@ -127,7 +152,8 @@ def kohya_tensors(lora: Lora, dtype: torch.dtype) -> dict[str, Tensor]:
 
 
 def diffusers_tensors(lora: Lora, dtype: torch.dtype) -> dict[str, Tensor]:
-    """Return a LoRA as diffusers and peft write it: `<part>.<path>.lora_A.weight` and `lora_B.weight`.
+    """Return a LoRA as diffusers and peft write it: `<part>.<path>.lora_A.weight` and
+    `lora_B.weight`.
 
     The format has no place for alpha: `diffusers_metadata` belongs to it.
     """
@@ -140,10 +166,13 @@ def diffusers_tensors(lora: Lora, dtype: torch.dtype) -> dict[str, Tensor]:
 
 
 def diffusers_metadata(lora: Lora) -> dict[str, str]:
-    """Return the header entry by which diffusers rebuilds the adapter's configuration, alpha included."""
+    """Return the header entry by which diffusers rebuilds the adapter's configuration, alpha
+    included.
+    """
     facts: dict[str, object] = {}
     for part in lora.parts:
-        # peft takes a name for any path that ends in it: without `text_model` it fits every version of transformers.
+        # peft takes a name for any path that ends in it: without `text_model` it fits every version
+        # of transformers.
         ranks = {m.path.removeprefix("text_model."): m.rank for m in lora.modules if m.part == part}
         usual = Counter(ranks.values()).most_common(1)[0][0]
         facts |= {
@@ -152,15 +181,21 @@ def diffusers_metadata(lora: Lora) -> dict[str, str]:
             f"{part}.target_modules": sorted(ranks),
             f"{part}.init_lora_weights": True,
             # Empty for one rank, and yet older versions of diffusers stop without it.
-            f"{part}.rank_pattern": {path: rank.dim for path, rank in ranks.items() if rank.dim != usual.dim},
+            f"{part}.rank_pattern": {
+                path: rank.dim for path, rank in ranks.items() if rank.dim != usual.dim
+            },
         }
-        if alphas := {path: rank.alpha for path, rank in ranks.items() if rank.alpha != usual.alpha}:
+        if alphas := {
+            path: rank.alpha for path, rank in ranks.items() if rank.alpha != usual.alpha
+        }:
             facts[f"{part}.alpha_pattern"] = alphas
     return {"format": "pt", _DIFFUSERS_METADATA: json.dumps(facts, indent=2, sort_keys=True)}
 
 
 def _published_path(module: Module) -> str:
-    """Return a module's path as files have it: with `text_model`, which transformers 5.6 took out of the tree."""
+    """Return a module's path as files have it: with `text_model`, which transformers 5.6 took out
+    of the tree.
+    """
     if module.part == "unet" or module.path.startswith("text_model."):
         return module.path
     return f"text_model.{module.path}"
@@ -177,7 +212,8 @@ def read_kohya(path: str) -> dict[str, Tensor]:
     tensors = read_tensors(Path(path))
     if not any(name.partition(".")[2] in SIGNS for name in tensors):
         raise ModelFileError(
-            f"{display(path)} is no LoRA in kohya's keys", hint="name a file with lora_down, hada or lokr tensors"
+            f"{display(path)} is no LoRA in kohya's keys",
+            hint="name a file with lora_down, hada or lokr tensors",
         )
     return tensors
 
@@ -195,14 +231,16 @@ def by_module(tensors: Tensors) -> dict[str, dict[str, Tensor]]:
 def load_kohya(lora: Lora, tensors: Tensors, *, source: str) -> None:
     """Take over the weights of a kohya file, so that each module adds what it adds there.
 
-    Another method, a rank that is not the configured one, a missing or a foreign module is refused (ConfigError,
-    ModelFileError).
+    Another method, a rank that is not the configured one, a missing or a foreign module is refused
+    (ConfigError, ModelFileError).
     """
     read = by_module(tensors)
     if odd := sorted(set(read) ^ {module.name for module in lora.modules}):
         raise ModelFileError(
-            f"{source} has not the modules that are trained: {odd[0]} and {len(odd) - 1} more differ",
-            hint="train the parts and blocks that the file has, with the same network_module and network_args",
+            f"{source} has not the modules that are trained: {odd[0]} and {len(odd) - 1} more "
+            "differ",
+            hint="train the parts and blocks that the file has, with the same network_module "
+            "and network_args",
         )
     for module in lora.modules:
         _load(module, read[module.name], source)
@@ -210,22 +248,32 @@ def load_kohya(lora: Lora, tensors: Tensors, *, source: str) -> None:
 
 def _load(module: Module, own: Mapping[str, Tensor], source: str) -> None:
     if algo(own) != module.algo:
-        raise ConfigError(f"{source} is {algo(own) or 'of an unknown method'}, not {module.algo}", hint=_SAME_NETWORK)
+        raise ConfigError(
+            f"{source} is {algo(own) or 'of an unknown method'}, not {module.algo}",
+            hint=_SAME_NETWORK,
+        )
     dim = module.method.dim(own)
     if dim and dim != module.rank.dim:
         raise ConfigError(
-            f"{source} has rank {dim}, not {module.rank.dim}", hint=f"set network_dim = {dim} (of {module.name})"
+            f"{source} has rank {dim}, not {module.rank.dim}",
+            hint=f"set network_dim = {dim} (of {module.name})",
         )
     odd = sorted((set(own) - {_ALPHA}) ^ set(module.tensors))
-    odd = odd or [name for name, tensor in module.tensors.items() if own[name].numel() != tensor.numel()]
+    odd = odd or [
+        name for name, tensor in module.tensors.items() if own[name].numel() != tensor.numel()
+    ]
     if odd:
-        raise ConfigError(f"{source}: {odd[0]} of {module.name} is not as it is trained", hint=_SAME_NETWORK)
+        raise ConfigError(
+            f"{source}: {odd[0]} of {module.name} is not as it is trained", hint=_SAME_NETWORK
+        )
     for name, tensor in module.tensors.items():
         tensor.copy_(own[name].float().reshape(tensor.shape))
     module.tensors[module.grows].mul_(file_scale(own) / module.scale)
 
 
-_SAME_NETWORK: Final = "train it further with the network_module and network_args that it was trained with"
+_SAME_NETWORK: Final = (
+    "train it further with the network_module and network_args that it was trained with"
+)
 
 
 def algo(own: Tensors) -> Algo | None:
@@ -234,18 +282,26 @@ def algo(own: Tensors) -> Algo | None:
 
 
 def file_scale(own: Tensors) -> float:
-    """Return by what a program multiplies the product of a module's tensors: alpha / dim, 1 without either."""
+    """Return by what a program multiplies the product of a module's tensors: alpha / dim, 1 without
+    either.
+    """
     method = algo(own)
     dim = METHODS[method].dim(own) if method else 0
     return float(own[_ALPHA]) / dim if dim and _ALPHA in own else 1.0
 
 
 def file_delta(own: Tensors) -> Tensor:
-    """Return what a module of a kohya file adds to its layer, (out, in * k * k), by plain arithmetic in float64."""
+    """Return what a module of a kohya file adds to its layer, (out, in * k * k), by plain
+    arithmetic in float64.
+    """
     method = algo(own)
     if method is None:
-        raise ModelFileError("a module has no tensors of a known method", hint="name a file of LoRA, LoHa or LoKr")
-    return METHODS[method].delta({name: tensor.double() for name, tensor in own.items()}) * file_scale(own)
+        raise ModelFileError(
+            "a module has no tensors of a known method", hint="name a file of LoRA, LoHa or LoKr"
+        )
+    return METHODS[method].delta(
+        {name: tensor.double() for name, tensor in own.items()}
+    ) * file_scale(own)
 
 
 def deltas(tensors: Tensors) -> dict[str, Tensor]:

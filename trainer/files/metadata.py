@@ -1,6 +1,7 @@
 """What a LoRA file says about its training: sd-scripts' `ss_*` and `sshs_*` keys, and modelspec.
 
-All values are texts. Only base names are written: no directory, home, host or user (a LoRA is given away).
+All values are texts. Only base names are written: no directory, home, host or user (a LoRA is given
+away).
 """
 
 from __future__ import annotations
@@ -23,23 +24,25 @@ from datasetkit import __version__
 from datasetkit.core.errors import ConfigError
 from trainer.files.hashes import sshs_hashes
 
-# As it stands in the header. Readers stop at a header of 100 MB, but the legacy hash looks at what begins at 1 MiB:
-# that must be tensors. Those of the largest LoRA (SDXL, a thousand modules) are listed in less than half a megabyte.
+# As it stands in the header. Readers stop at a header of 100 MB, but the legacy hash looks at what
+# begins at 1 MiB: that must be tensors. Those of the largest LoRA (SDXL, a thousand modules) are
+# listed in less than half a megabyte.
 TAG_FREQUENCY_BYTES: Final = 500_000
 
-# Options that are copied under their own name, as `ss_<name>`. What this trainer does not have, sd-scripts writes as
-# "None" or "False"; readers expect the keys, and those values are true.
+# Options that are copied under their own name, as `ss_<name>`. What this trainer does not have,
+# sd-scripts writes as "None" or "False"; readers expect the keys, and those values are true.
 _COPIED: Final = (
-    "learning_rate", "text_encoder_lr", "unet_lr", "gradient_checkpointing", "gradient_accumulation_steps",
-    "lr_scheduler", "network_module", "network_dim", "network_alpha", "network_dropout", "mixed_precision",
-    "clip_skip", "max_token_length", "cache_latents", "seed", "noise_offset", "multires_noise_iterations",
-    "multires_noise_discount", "adaptive_noise_scale", "training_comment", "max_grad_norm", "caption_dropout_rate",
-    "caption_dropout_every_n_epochs", "caption_tag_dropout_rate", "prior_loss_weight", "min_snr_gamma",
-    "scale_weight_norms", "ip_noise_gamma", "noise_offset_random_strength", "ip_noise_gamma_random_strength",
-    "flip_aug", "random_crop", "shuffle_caption", "enable_bucket", "bucket_no_upscale", "min_bucket_reso",
-    "max_bucket_reso", "keep_tokens", "validation_split", "validation_seed", "validate_every_n_epochs",
-    "validate_every_n_steps", "max_validation_steps", "fp8_base", "fp8_base_unet",
-    "color_aug", "loss_type", "zero_terminal_snr",
+    "learning_rate", "text_encoder_lr", "unet_lr", "gradient_checkpointing",
+    "gradient_accumulation_steps", "lr_scheduler", "network_module", "network_dim", "network_alpha",
+    "network_dropout", "mixed_precision", "clip_skip", "max_token_length", "cache_latents", "seed",
+    "noise_offset", "multires_noise_iterations", "multires_noise_discount", "adaptive_noise_scale",
+    "training_comment", "max_grad_norm", "caption_dropout_rate", "caption_dropout_every_n_epochs",
+    "caption_tag_dropout_rate", "prior_loss_weight", "min_snr_gamma", "scale_weight_norms",
+    "ip_noise_gamma", "noise_offset_random_strength", "ip_noise_gamma_random_strength", "flip_aug",
+    "random_crop", "shuffle_caption", "enable_bucket", "bucket_no_upscale", "min_bucket_reso",
+    "max_bucket_reso", "keep_tokens", "validation_split", "validation_seed",
+    "validate_every_n_epochs", "validate_every_n_steps", "max_validation_steps", "fp8_base",
+    "fp8_base_unet", "color_aug", "loss_type", "zero_terminal_snr",
 )  # fmt: skip
 _ABSENT: Final = {
     "ss_face_crop_aug_range": "None",
@@ -52,13 +55,16 @@ _HUBER: Final = ("huber_schedule", "huber_c", "huber_scale")
 _ABSOLUTE: Final = re.compile(r"/|~|[A-Za-z]:[\\/]|\\\\")
 # What is left with `no_metadata`: enough to load the file rightly.
 _MINIMAL: Final = (
-    "ss_v2", "ss_base_model_version", "ss_network_module", "ss_network_dim", "ss_network_alpha", "ss_network_args",
+    "ss_v2", "ss_base_model_version", "ss_network_module", "ss_network_dim", "ss_network_alpha",
+    "ss_network_args",
 )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
 class SubsetFacts:
-    """One folder of pictures. folder: its path or name; captions: as they stand in the files, one a picture."""
+    """One folder of pictures. folder: its path or name; captions: as they stand in the files, one a
+    picture.
+    """
 
     folder: str
     repeats: int
@@ -69,7 +75,9 @@ class SubsetFacts:
 
 @dataclass(frozen=True, slots=True)
 class BaseFacts:
-    """A file that training started from. path: its path or name; short_hash, full_hash: see trainer/files/hashes.py."""
+    """A file that training started from. path: its path or name; short_hash, full_hash: see
+    trainer/files/hashes.py.
+    """
 
     path: str
     short_hash: str = ""
@@ -80,11 +88,12 @@ class BaseFacts:
 class RunFacts:
     """What is known before the first step.
 
-    options: `[train]` by sd-scripts' names. optimizer: its class and arguments. resolution: (width, height), pixels.
-    started_at: seconds since 1970, see `now`. num_train_images, num_reg_images: visits an epoch.
-    num_validation_images: pictures that are held out. lr_warmup_steps: optimizer steps. batch_size: pictures a step and
-    process. buckets: (width, height) -> visits an epoch. mean_ar_error: of bucket against picture. Of modelspec:
-    prediction is "epsilon" or "v", timesteps are (low, high).
+    options: `[train]` by sd-scripts' names. optimizer: its class and arguments. resolution: (width,
+    height), pixels. started_at: seconds since 1970, see `now`. num_train_images, num_reg_images:
+    visits an epoch. num_validation_images: pictures that are held out. lr_warmup_steps: optimizer
+    steps. batch_size: pictures a step and process. buckets: (width, height) -> visits an epoch.
+    mean_ar_error: of bucket against picture. Of modelspec: prediction is "epsilon" or "v",
+    timesteps are (low, high).
     """
 
     options: Mapping[str, object]
@@ -125,12 +134,16 @@ class SaveFacts:
 
 
 def now(environ: Mapping[str, str] = os.environ) -> float:
-    """Return the time in seconds since 1970: SOURCE_DATE_EPOCH where it is set, so that a run can be repeated."""
+    """Return the time in seconds since 1970: SOURCE_DATE_EPOCH where it is set, so that a run can
+    be repeated.
+    """
     fixed = environ.get("SOURCE_DATE_EPOCH", "")
     if not fixed:
         return time.time()
     if not fixed.isascii() or not fixed.isdigit():
-        raise ConfigError(f"SOURCE_DATE_EPOCH = {fixed!r}", hint="give whole seconds since 1970, or unset it")
+        raise ConfigError(
+            f"SOURCE_DATE_EPOCH = {fixed!r}", hint="give whole seconds since 1970, or unset it"
+        )
     return float(fixed)
 
 
@@ -140,7 +153,9 @@ def base_name(path: str) -> str:
 
 
 def run_metadata(facts: RunFacts) -> dict[str, str]:
-    """Return the `ss_*` keys that are known before the first step, so that their size can be checked then."""
+    """Return the `ss_*` keys that are known before the first step, so that their size can be
+    checked then.
+    """
     counted = {
         "session_id": _session_id(facts),
         "training_started_at": facts.started_at,
@@ -170,8 +185,12 @@ def run_metadata(facts: RunFacts) -> dict[str, str]:
     return {**_ABSENT, **copied, **numbers, **_folders(facts.subsets), **network, **_files(facts)}
 
 
-def final_metadata(tensors: Mapping[str, Tensor], facts: RunFacts, save: SaveFacts) -> dict[str, str]:
-    """Return all that is written into a LoRA file. tensors: just as they will be saved, on the CPU."""
+def final_metadata(
+    tensors: Mapping[str, Tensor], facts: RunFacts, save: SaveFacts
+) -> dict[str, str]:
+    """Return all that is written into a LoRA file. tensors: just as they will be saved, on
+    the CPU.
+    """
     said = run_metadata(facts)
     said["ss_training_finished_at"] = str(save.finished_at)
     said["ss_steps"], said["ss_epoch"] = str(save.steps), str(save.epoch)
@@ -181,7 +200,11 @@ def final_metadata(tensors: Mapping[str, Tensor], facts: RunFacts, save: SaveFac
 
 def minimal(metadata: Mapping[str, str]) -> dict[str, str]:
     """Keep what a loader needs, for those who give nothing away (sd-scripts' `no_metadata`)."""
-    return {key: text for key, text in metadata.items() if key in _MINIMAL or key.startswith("modelspec.")}
+    return {
+        key: text
+        for key, text in metadata.items()
+        if key in _MINIMAL or key.startswith("modelspec.")
+    }
 
 
 def modelspec(facts: RunFacts, save: SaveFacts) -> dict[str, str]:
@@ -204,7 +227,8 @@ def modelspec(facts: RunFacts, save: SaveFacts) -> dict[str, str]:
 
 
 def tag_frequency(subsets: Iterable[SubsetFacts]) -> dict[str, dict[str, int]]:
-    """Count the pictures that have each tag: folder -> tag -> pictures, without repeats, most frequent first.
+    """Count the pictures that have each tag: folder -> tag -> pictures, without repeats, most
+    frequent first.
 
     As sd-scripts: parted by commas, lower case. A tag that a caption says twice is counted twice.
     """
@@ -215,9 +239,16 @@ def tag_frequency(subsets: Iterable[SubsetFacts]) -> dict[str, dict[str, int]]:
     return counted
 
 
-def fitted(frequency: Mapping[str, Mapping[str, int]], limit: int = TAG_FREQUENCY_BYTES) -> tuple[str, int]:
-    """Return the frequencies as JSON that takes less than `limit` bytes, and how many of the rarest were left out."""
-    rows = sorted(((n, folder, tag) for folder, tags in frequency.items() for tag, n in tags.items()), reverse=True)
+def fitted(
+    frequency: Mapping[str, Mapping[str, int]], limit: int = TAG_FREQUENCY_BYTES
+) -> tuple[str, int]:
+    """Return the frequencies as JSON that takes less than `limit` bytes, and how many of the rarest
+    were left out.
+    """
+    rows = sorted(
+        ((n, folder, tag) for folder, tags in frequency.items() for tag, n in tags.items()),
+        reverse=True,
+    )
     kept: dict[str, dict[str, int]] = {folder: {} for folder in frequency}
     size = _header_bytes(_json(kept))
     for done, (n, folder, tag) in enumerate(rows):
@@ -231,20 +262,28 @@ def fitted(frequency: Mapping[str, Mapping[str, int]], limit: int = TAG_FREQUENC
 def dataset_dirs(subsets: Iterable[SubsetFacts], *, is_reg: bool) -> dict[str, dict[str, int]]:
     """Return folder -> its repeats and its number of pictures, of training or of regularisation."""
     chosen = ((name, subset) for name, subset in _named(subsets) if subset.is_reg == is_reg)
-    return {name: {"n_repeats": subset.repeats, "img_count": subset.images} for name, subset in chosen}
+    return {
+        name: {"n_repeats": subset.repeats, "img_count": subset.images} for name, subset in chosen
+    }
 
 
 def bucket_info(facts: RunFacts) -> dict[str, Any]:
-    """Return the buckets in the order of their sizes, each with its visits an epoch, and the mean error of shape."""
+    """Return the buckets in the order of their sizes, each with its visits an epoch, and the mean
+    error of shape.
+    """
     buckets = enumerate(sorted(facts.buckets.items()))
     return {
-        "buckets": {str(i): {"resolution": list(size), "count": visits} for i, (size, visits) in buckets},
+        "buckets": {
+            str(i): {"resolution": list(size), "count": visits} for i, (size, visits) in buckets
+        },
         "mean_img_ar_error": facts.mean_ar_error,
     }
 
 
 def _session_id(facts: RunFacts) -> int:
-    """Return 32 bits that differ from run to run, and are the same where the seed and the date are."""
+    """Return 32 bits that differ from run to run, and are the same where the seed and the
+    date are.
+    """
     said = json.dumps([facts.options.get("seed"), facts.started_at]).encode("ascii")
     return int.from_bytes(hashlib.sha256(said).digest()[:4], "big")
 
@@ -265,7 +304,9 @@ def _network_args(facts: RunFacts) -> dict[str, str]:
 
 
 def _without_folder(value: object) -> object:
-    """Return the base name of an absolute path; any other text (a pattern has slashes too) as it is."""
+    """Return the base name of an absolute path; any other text (a pattern has slashes too) as it
+    is.
+    """
     return base_name(value) if isinstance(value, str) and _ABSOLUTE.match(value) else value
 
 
@@ -286,17 +327,23 @@ def _files(facts: RunFacts) -> dict[str, str]:
 
 
 def _named(subsets: Iterable[SubsetFacts]) -> list[tuple[str, SubsetFacts]]:
-    """Give each folder its base name; a second folder of one name is numbered, so that none is lost."""
+    """Give each folder its base name; a second folder of one name is numbered, so that none is
+    lost.
+    """
     named: dict[str, SubsetFacts] = {}
     for subset in subsets:
         name = base_name(subset.folder)
         numbered = (f"{name} ({i})" for i in count(2))
-        named[name if name not in named else next(free for free in numbered if free not in named)] = subset
+        named[
+            name if name not in named else next(free for free in numbered if free not in named)
+        ] = subset
     return list(named.items())
 
 
 def _header_bytes(text: str) -> int:
-    """Return the bytes of a text in the header, which is JSON itself: quotes and backslashes are escaped once more."""
+    """Return the bytes of a text in the header, which is JSON itself: quotes and backslashes are
+    escaped once more.
+    """
     return len(_json(text))
 
 

@@ -1,7 +1,7 @@
 """The export proof: a saved LoRA is loaded as a user will load it, and must do what was trained.
 
-By diffusers' own loader; what it has none for (LoHa, LoKr, DoRA of the input axis) by the arithmetic of ComfyUI and
-the web interfaces.
+By diffusers' own loader; what it has none for (LoHa, LoKr, DoRA of the input axis) by the
+arithmetic of ComfyUI and the web interfaces.
 """
 
 from __future__ import annotations
@@ -41,9 +41,9 @@ _GRACE: Final = 4  # roundings that add up in a product or a pass, beside the on
 def check(path: Path, run: Setup, dtype: torch.dtype) -> None:
     """Load a LoRA file onto the plain base, and compare. Raises GateFailed, which names the file.
 
-    dtype: the file's. Every module must add what the trained one adds, its factors rounded as the file's are, and a
-    pass through the text encoder and the UNet must give the same. The plain base shares the weights of the trained
-    model, so that the proof takes the memory of the LoRA alone.
+    dtype: the file's. Every module must add what the trained one adds, its factors rounded as the
+    file's are, and a pass through the text encoder and the UNet must give the same. The plain base
+    shares the weights of the trained model, so that the proof takes the memory of the LoRA alone.
     """
     plain = _plain(run)
     base = _output(run, plain)
@@ -54,10 +54,13 @@ def check(path: Path, run: Setup, dtype: torch.dtype) -> None:
             problem = _different_output(run, plain, base, "by plain arithmetic")
     elif not (problem := _load(path, run, plain)):
         with _rounded(run, dtype):
-            problem = _different_modules(run, plain) or _different_output(run, plain, base, "in diffusers")
+            problem = _different_modules(run, plain) or _different_output(
+                run, plain, base, "in diffusers"
+            )
     if problem:
         raise GateFailed(
-            f"{path.name} failed the gate: {problem}", hint="keep the file and the training state, and report this"
+            f"{path.name} failed the gate: {problem}",
+            hint="keep the file and the training state, and report this",
         )
 
 
@@ -65,15 +68,18 @@ def by_arithmetic(network: Lora, tensors: Tensors) -> bool:
     """Tell whether diffusers has no loader for a file, or one that reads it wrongly."""
     if any(".lora_A." in key for key in tensors):
         return False
-    other = any(module.algo != "lora" or decompose.SCALE in module.tensors for module in network.modules)
+    other = any(
+        module.algo != "lora" or decompose.SCALE in module.tensors for module in network.modules
+    )
     return other or alphas_are_lost(network)
 
 
 def alphas_are_lost(network: Lora) -> bool:
-    """Tell whether diffusers reads a network from kohya's keys at another strength than every other program.
+    """Tell whether diffusers reads a network from kohya's keys at another strength than every other
+    program.
 
-    Of attention layers it keeps one alpha, the commonest of the part; those of other layers and of files in its own
-    keys it reads.
+    Of attention layers it keeps one alpha, the commonest of the part; those of other layers and of
+    files in its own keys it reads.
     """
     for part in network.parts:
         own = [module for module in network.modules if module.part == part]
@@ -106,7 +112,9 @@ def _without_lora(run: Setup, part: Part) -> nn.Module:
 
 
 def _load(path: Path, run: Setup, plain: Parts) -> str:
-    """Put the file onto the plain model by diffusers' own loader; return what it finds wrong, "" for nothing."""
+    """Put the file onto the plain model by diffusers' own loader; return what it finds wrong, ""
+    for nothing.
+    """
     from diffusers import loaders
 
     try:
@@ -114,22 +122,35 @@ def _load(path: Path, run: Setup, plain: Parts) -> str:
             warnings.simplefilter("ignore")  # what is loaded is compared
             _load_parts(getattr(loaders, run.family.LOADER), path, run, plain)
     except (ValueError, KeyError, RuntimeError, OSError) as error:
-        return f"diffusers cannot load it ({' '.join(str(error).split())[:200] or type(error).__name__})"
+        return (
+            "diffusers cannot load it "
+            f"({' '.join(str(error).split())[:200] or type(error).__name__})"
+        )
     return ""
 
 
 def _load_parts(loader: Any, path: Path, run: Setup, plain: Parts) -> None:
     # Older versions of diffusers take no path to a file where they may not ask the hub.
     tensors, alphas, facts = loader.lora_state_dict(
-        str(path.parent), weight_name=path.name, local_files_only=True, use_safetensors=True, return_lora_metadata=True,
-        **({"unet_config": plain.unet.config} if run.family.NAME == "sdxl" else {}),  # its names are mapped by it
-    )  # fmt: skip
+        str(path.parent),
+        weight_name=path.name,
+        local_files_only=True,
+        use_safetensors=True,
+        return_lora_metadata=True,
+        **(
+            {"unet_config": plain.unet.config} if run.family.NAME == "sdxl" else {}
+        ),  # its names are mapped by it
+    )
     if (
         run.family.NAME == "sd2"
     ):  # kohya's file has as convolutions what is linear here, and diffusers does not turn them
-        tensors = {key: tensor.flatten(1) if ".proj_" in key else tensor for key, tensor in tensors.items()}
+        tensors = {
+            key: tensor.flatten(1) if ".proj_" in key else tensor for key, tensor in tensors.items()
+        }
     if "unet" in run.lora.parts:
-        loader.load_lora_into_unet(tensors, alphas, plain.unet, adapter_name=_LOADED, metadata=facts)
+        loader.load_lora_into_unet(
+            tensors, alphas, plain.unet, adapter_name=_LOADED, metadata=facts
+        )
     for part in run.lora.parts:
         if part != "unet":
             loader.load_lora_into_text_encoder(
@@ -162,22 +183,33 @@ def _different_modules(run: Setup, plain: Parts) -> str:
         precision = torch.finfo(layer.lora_A[_LOADED].weight.dtype).eps
         loaded, trained = _factors(layer, _LOADED), _factors(module.layer, ADAPTER)
         # Worded so that a NaN is different.
-        if not delta_distance(loaded, trained) <= _GRACE * precision * float(delta_norms([trained])):
+        if not delta_distance(loaded, trained) <= _GRACE * precision * float(
+            delta_norms([trained])
+        ):
             wrong.append(module.name)
     count = len(run.lora.modules)
-    return f"in diffusers {len(wrong)} of {count} modules add something else, such as {wrong[0]}" if wrong else ""
+    return (
+        f"in diffusers {len(wrong)} of {count} modules add something else, such as {wrong[0]}"
+        if wrong
+        else ""
+    )
 
 
 def _factors(layer: Any, adapter: str) -> Factors:
-    return Factors(layer.lora_A[adapter].weight, layer.lora_B[adapter].weight, layer.scaling[adapter])
+    return Factors(
+        layer.lora_A[adapter].weight, layer.lora_B[adapter].weight, layer.scaling[adapter]
+    )
 
 
 def _different_output(run: Setup, plain: Parts, base: Tensor, how: str) -> str:
-    """Compare a pass with the loaded and with the trained LoRA, measured by what the LoRA changes."""
+    """Compare a pass with the loaded and with the trained LoRA, measured by what the LoRA
+    changes.
+    """
     loaded, trained = _output(run, plain), _output(run, run.parts)
     precision = max(torch.finfo(run.place.dtype).eps, torch.finfo(torch.float32).eps)
     change = float((trained - base).norm())
-    # The passes round alike but where the loaded factors have another precision than the trained ones.
+    # The passes round alike but where the loaded factors have another precision than the trained
+    # ones.
     allowed = 0.02 * change + _GRACE * precision * float(trained.norm())
     error = float((loaded - trained).norm())
     if error <= allowed:
@@ -189,11 +221,19 @@ def _output(run: Setup, parts: Parts) -> Tensor:
     """Return a pass on fixed noise and a fixed caption, float32."""
     options, place = run.options, run.place
     form = (1, parts.unet.config.in_channels, *_SIDES)
-    noisy = torch.randn(form, generator=torch.Generator().manual_seed(0)).to(place.device, place.dtype)
+    noisy = torch.randn(form, generator=torch.Generator().manual_seed(0)).to(
+        place.device, place.dtype
+    )
     with place.autocast():
         told = run.family.encode_text(
             parts, [_CAPTION], clip_skip=options.clip_skip, max_tokens=options.max_token_length
         ).to(place.dtype)
-        told = told.sized(torch.tensor([size_conditioning.whole(1024, 1024)], dtype=torch.float32, device=place.device))
-        predicted: Tensor = run.family.predict(parts, noisy, torch.tensor([_TIMESTEP], device=place.device), told)
+        told = told.sized(
+            torch.tensor(
+                [size_conditioning.whole(1024, 1024)], dtype=torch.float32, device=place.device
+            )
+        )
+        predicted: Tensor = run.family.predict(
+            parts, noisy, torch.tensor([_TIMESTEP], device=place.device), told
+        )
     return predicted.float()

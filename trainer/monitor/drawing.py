@@ -1,4 +1,6 @@
-"""Drawing with a base model alone: what it makes of a prompt, without a LoRA and without training."""
+"""Drawing with a base model alone: what it makes of a prompt, without a LoRA and without
+training.
+"""
 
 from __future__ import annotations
 
@@ -27,12 +29,17 @@ from trainer.monitor.prompts import Prompt
 from trainer.objective.noise_schedule import Prediction
 
 # Options of losses that only fit one kind of prediction.
-_PLAIN: Final[Mapping[str, Any]] = {"scale_v_pred_loss_like_noise_pred": False, "v_pred_like_loss": None}
+_PLAIN: Final[Mapping[str, Any]] = {
+    "scale_v_pred_loss_like_noise_pred": False,
+    "v_pred_like_loss": None,
+}
 
 
 @dataclass(frozen=True, slots=True)
 class Artist:
-    """A base model that is ready to draw (`sample.Model`). hash: of its weights, see `model_hash`."""
+    """A base model that is ready to draw (`sample.Model`). hash: of its weights, see
+    `model_hash`.
+    """
 
     options: TrainOptions
     place: Place
@@ -62,7 +69,8 @@ class Artist:
 
 
 def hire(options: TrainOptions, reporter: Reporter = SILENT) -> Artist:
-    """Load the base model that [train] names, as it is: of whatever family, and predicting what it says itself.
+    """Load the base model that [train] names, as it is: of whatever family, and predicting what it
+    says itself.
 
     Raises ModelFileError, ConfigError.
     """

@@ -1,4 +1,6 @@
-"""Metrics: a JSON line a step, the progress line, a plot of loss and rates, and TensorBoard where it is wanted."""
+"""Metrics: a JSON line a step, the progress line, a plot of loss and rates, and TensorBoard where
+it is wanted.
+"""
 
 from __future__ import annotations
 
@@ -28,11 +30,11 @@ _PARTS: Final = {"text_encoder": "textencoder", "text_encoder_2": "textencoder2"
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """How the held-out pictures do after a step, 0: before the first. loss: their mean; trained: that of as many
-    trained pictures, looked at in the same way.
+    """How the held-out pictures do after a step, 0: before the first. loss: their mean; trained:
+    that of as many trained pictures, looked at in the same way.
 
-    change, trained_change: what came to these since step 0, None where that is not known; error: the standard error
-    of change, None where there is one picture.
+    change, trained_change: what came to these since step 0, None where that is not known; error:
+    the standard error of change, None where there is one picture.
     """
 
     step: int
@@ -45,7 +47,9 @@ class Check:
 
     @property
     def gap(self) -> float:
-        """Return how much less the trained pictures lose; below 0 and falling: they are learned by heart."""
+        """Return how much less the trained pictures lose; below 0 and falling: they are learned by
+        heart.
+        """
         return self.trained - self.loss
 
     def words(self) -> str:
@@ -106,7 +110,9 @@ def check_row(found: Check) -> dict[str, object]:
 
 
 class JsonLines:
-    """`<name>-metrics.jsonl`, one write a line; a resumed run goes on behind the step that it starts from."""
+    """`<name>-metrics.jsonl`, one write a line; a resumed run goes on behind the step that it
+    starts from.
+    """
 
     def __init__(self, path: Path, *, start: int) -> None:
         kept = [line for line in rows(path) if int(line["step"]) <= start] if start else []
@@ -137,11 +143,13 @@ class JsonLines:
 class TensorBoard:
     """TensorBoard's files, under sd-scripts' names.
 
-    per_epoch: steps of an epoch: `loss/average` is the mean of the last so many. before: the losses of the steps that
-    a resumed run has behind it.
+    per_epoch: steps of an epoch: `loss/average` is the mean of the last so many. before: the losses
+    of the steps that a resumed run has behind it.
     """
 
-    def __init__(self, folder: Path, *, start: int, per_epoch: int, before: Sequence[float] = ()) -> None:
+    def __init__(
+        self, folder: Path, *, start: int, per_epoch: int, before: Sequence[float] = ()
+    ) -> None:
         from torch.utils.tensorboard import SummaryWriter
 
         with writing(folder):
@@ -167,24 +175,35 @@ class TensorBoard:
 
     def check(self, found: Check) -> None:
         self._writer.add_scalar("loss/validation/step_average", found.loss, found.step)
-        self._writer.add_scalar("loss/validation/step_divergence", -found.gap, found.step)  # sd-scripts' sign
+        self._writer.add_scalar(
+            "loss/validation/step_divergence", -found.gap, found.step
+        )  # sd-scripts' sign
         for name, value in (("change", found.change), ("change_error", found.error)):
             if value is not None:
                 self._writer.add_scalar(f"loss/validation/{name}", value, found.step)
 
     def show(self, step: int, pictures: Sequence[Image.Image]) -> None:
         for place, picture in enumerate(pictures):
-            self._writer.add_image(f"sample/{place:02d}", np.asarray(picture), step, dataformats="HWC")
+            self._writer.add_image(
+                f"sample/{place:02d}", np.asarray(picture), step, dataformats="HWC"
+            )
 
     def close(self) -> None:
         self._writer.close()
 
 
 class Line:
-    """What stands beside the progress line: the mean loss of the last epoch's worth of steps, and the memory."""
+    """What stands beside the progress line: the mean loss of the last epoch's worth of steps, and
+    the memory.
+    """
 
     def __init__(
-        self, reporter: Reporter, device: torch.device, *, per_epoch: int, before: Sequence[float] = ()
+        self,
+        reporter: Reporter,
+        device: torch.device,
+        *,
+        per_epoch: int,
+        before: Sequence[float] = (),
     ) -> None:
         self._reporter, self._device = reporter, device
         self._recent = deque(before, maxlen=per_epoch)
@@ -194,11 +213,15 @@ class Line:
         self._recent.append(log.loss)
         memory = most_memory(self._device)
         held = f", {memory / 1e9:.1f} GB" if memory else ""
-        self._reporter.note(f"loss {sum(self._recent) / len(self._recent):.4f}{self._checked}{held}")
+        self._reporter.note(
+            f"loss {sum(self._recent) / len(self._recent):.4f}{self._checked}{held}"
+        )
 
     def check(self, found: Check) -> None:
         change = found.words()
-        self._checked = f", held out {found.loss:.4f}" + (f" ({change})" if change and found.step else "")
+        self._checked = f", held out {found.loss:.4f}" + (
+            f" ({change})" if change and found.step else ""
+        )
 
     def show(self, step: int, pictures: Sequence[Image.Image]) -> None:
         """Do nothing: the pictures have a sheet of their own."""
@@ -230,7 +253,9 @@ def plot(lines: Sequence[dict[str, Any]], path: Path) -> None:
     loss = [line["loss"] for line in lines]
     figure = Figure(figsize=(9, 8 if checks else 6), layout="constrained")
     FigureCanvasAgg(figure)
-    panels = figure.subplots(3 if checks else 2, 1, sharex=True, height_ratios=[2, 2, 1] if checks else [2, 1])
+    panels = figure.subplots(
+        3 if checks else 2, 1, sharex=True, height_ratios=[2, 2, 1] if checks else [2, 1]
+    )
     above, below = panels[0], panels[-1]
     if checks:
         _plot_checks(panels[1], checks)
@@ -254,29 +279,61 @@ def _plot_rates(axes: Any, steps: Sequence[int], lines: Sequence[dict[str, Any]]
     for key in sorted({key for line in lines for key in line if key.startswith("lr/")}):
         name = _BLOCK.sub("_blocks", key)
         label = "_" + name if name in colours else name  # matplotlib lists no label that begins so
-        (drawn,) = axes.plot(steps, [line.get(key) for line in lines], label=label, color=colours.get(name))
+        (drawn,) = axes.plot(
+            steps, [line.get(key) for line in lines], label=label, color=colours.get(name)
+        )
         colours[name] = drawn.get_color()
 
 
 def _plot_checks(axes: Any, checks: Sequence[dict[str, Any]]) -> None:
-    """Draw what held-out and trained pictures gained since step 0 on the same grid, and the gap between them."""
+    """Draw what held-out and trained pictures gained since step 0 on the same grid, and the gap
+    between them.
+    """
     steps = [line["step"] for line in checks]
     held = np.array([line["validation/change"] for line in checks])
     trained = np.array([line["validation/trained_change"] for line in checks])
     error = np.array([line["validation/error"] or 0.0 for line in checks])
     axes.axhline(0, color="0.6", linewidth=0.8)
-    axes.fill_between(steps, trained, held, where=held > trained, interpolate=True, color="tab:red", alpha=0.15,
-                      linewidth=0, label="overfit gap")  # fmt: skip
-    axes.errorbar(steps, held, yerr=error, marker="o", markersize=3, capsize=2, color="tab:orange", label="held out")
+    axes.fill_between(
+        steps,
+        trained,
+        held,
+        where=held > trained,
+        interpolate=True,
+        color="tab:red",
+        alpha=0.15,
+        linewidth=0,
+        label="overfit gap",
+    )
+    axes.errorbar(
+        steps,
+        held,
+        yerr=error,
+        marker="o",
+        markersize=3,
+        capsize=2,
+        color="tab:orange",
+        label="held out",
+    )
     axes.plot(steps, trained, marker="o", markersize=3, color="tab:blue", label="trained")
     best = int(held[1:].argmin()) + 1 if len(held) > 1 else 0
-    axes.plot(steps[best], held[best], marker="*", markersize=11, color="tab:orange", linestyle="", label="best")
+    axes.plot(
+        steps[best],
+        held[best],
+        marker="*",
+        markersize=11,
+        color="tab:orange",
+        linestyle="",
+        label="best",
+    )
     axes.set_ylabel("loss against step 0")
     axes.legend()
 
 
 def running_mean(values: Sequence[float], window: int = 50) -> list[float]:
-    """Return the mean of the last `window` values at each place (of as many as there are, at the start)."""
+    """Return the mean of the last `window` values at each place (of as many as there are, at the
+    start).
+    """
     means: list[float] = []
     total = 0.0
     for i, value in enumerate(values):

@@ -1,4 +1,6 @@
-"""Prompts: which sample pictures a run draws, from a text file in sd-scripts' format, one prompt a line."""
+"""Prompts: which sample pictures a run draws, from a text file in sd-scripts' format, one prompt a
+line.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,9 @@ _STEP: Final = 8  # pixels that are one of a latent
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prompt:
-    """One sample picture. width, height: pixels; guidance: 1 and below takes no negative prompt into account."""
+    """One sample picture. width, height: pixels; guidance: 1 and below takes no negative prompt
+    into account.
+    """
 
     text: str
     negative: str = ""
@@ -36,7 +40,9 @@ class Prompt:
         for name, side in (("--w", self.width), ("--h", self.height)):
             in_range(name, side, 8 * _STEP, _LARGEST)
             if side % _STEP:
-                raise ConfigError(f"{name} {side} is no multiple of {_STEP}", hint=f"give {side // _STEP * _STEP}")
+                raise ConfigError(
+                    f"{name} {side} is no multiple of {_STEP}", hint=f"give {side // _STEP * _STEP}"
+                )
         in_range("--d", self.seed, 0, 2**63 - 1)
         in_range("--l", self.guidance, 0, 100)
         in_range("--s", self.steps, 1, 1000)
@@ -56,25 +62,31 @@ _FLAGS: Final[Mapping[str, tuple[str, Callable[[str], Any]]]] = {
 
 
 def read(options: TrainOptions) -> tuple[Prompt, ...]:
-    """Read the file that sample_prompts names; () where it names none. Raises ConfigError with the line.
+    """Read the file that sample_prompts names; () where it names none. Raises ConfigError with the
+    line.
 
-    What a line leaves open: the size is the resolution of the training, the seed that of the run plus the number of
-    the prompt, so that a prompt's pictures differ by the training alone.
+    What a line leaves open: the size is the resolution of the training, the seed that of the run
+    plus the number of the prompt, so that a prompt's pictures differ by the training alone.
     """
     if not options.sample_prompts:
         return ()
     path = Path(options.sample_prompts)
     if path.suffix.lower() in (".toml", ".json"):
-        raise ConfigError(f"sample_prompts = {display(path)} is no text file", hint="write one prompt a line")
+        raise ConfigError(
+            f"sample_prompts = {display(path)} is no text file", hint="write one prompt a line"
+        )
     lines = [(n, line.strip()) for n, line in enumerate(_text(path).splitlines(), 1)]
     found = [(n, line) for n, line in lines if line and not line.startswith("#")]
     if not found:
-        raise ConfigError(f"{display(path)} holds no prompt", hint="write one a line; # begins a comment")
+        raise ConfigError(
+            f"{display(path)} holds no prompt", hint="write one a line; # begins a comment"
+        )
     width, height = (side // _STEP * _STEP for side in options.bucket_rules().resolution)
     prompts = []
     for place, (number, line) in enumerate(found):
         given = {
-            "width": width, "height": height, "seed": (options.seed + place) % 2**63, "sampler": options.sample_sampler,
+            "width": width, "height": height, "seed": (options.seed + place) % 2**63,
+            "sampler": options.sample_sampler,
         }  # fmt: skip
         try:
             prompts.append(Prompt(**{**given, **parse(line)}))
@@ -88,7 +100,9 @@ def parse(line: str) -> dict[str, Any]:
     """Return what one line gives, by Prompt's fields. Raises ConfigError."""
     text, *parts = re.split(r"(?:^|\s+)--(?=\S)", line.strip())
     if not text:
-        raise ConfigError("no prompt stands before the flags", hint="write the prompt first, then --n, --w ...")
+        raise ConfigError(
+            "no prompt stands before the flags", hint="write the prompt first, then --n, --w ..."
+        )
     given: dict[str, Any] = {"text": text}
     for part in parts:
         flag, _, value = part.partition(" ")
@@ -98,7 +112,9 @@ def parse(line: str) -> dict[str, Any]:
         try:
             given[name] = read_value(value.strip())
         except ValueError:
-            raise ConfigError(f"--{flag} {display(value.strip())} is no number", hint="such as --w 512") from None
+            raise ConfigError(
+                f"--{flag} {display(value.strip())} is no number", hint="such as --w 512"
+            ) from None
     return given
 
 
@@ -106,7 +122,9 @@ def _flag(flag: str) -> tuple[str, Callable[[str], Any]]:
     known = _FLAGS.get(flag.lower())
     if known is not None:
         return known
-    words = {name: short for short, (name, _) in _FLAGS.items()} | {short: short for short in _FLAGS}
+    words = {name: short for short, (name, _) in _FLAGS.items()} | {
+        short: short for short in _FLAGS
+    }
     near = get_close_matches(flag.lower(), words, 1, cutoff=0.75) or [
         name for name in words if name.startswith(flag.lower())
     ]
@@ -120,7 +138,8 @@ def _text(path: Path) -> str:
         return path.read_text(encoding="utf-8-sig")
     except OSError as error:
         raise ConfigError(
-            f"cannot read sample_prompts = {display(path)}: {error.strerror}", hint="name a text file of prompts"
+            f"cannot read sample_prompts = {display(path)}: {error.strerror}",
+            hint="name a text file of prompts",
         ) from None
     except UnicodeDecodeError:
         raise ConfigError(f"{display(path)} is not UTF-8 text", hint="save it as UTF-8") from None

@@ -1,4 +1,6 @@
-"""Sample pictures: what the model draws from the prompts while its LoRA is trained, without a trace on the training."""
+"""Sample pictures: what the model draws from the prompts while its LoRA is trained, without a trace
+on the training.
+"""
 
 from __future__ import annotations
 
@@ -31,9 +33,18 @@ _SCHEDULE: Final[Mapping[str, Any]] = {
     "beta_end": 0.012,
     "beta_schedule": "scaled_linear",
 }
-# Latents go beyond 1 and are not clipped; the first step is not 0, as in Stable Diffusion's own configuration.
-_DDIM: Final[Mapping[str, Any]] = {"clip_sample": False, "set_alpha_to_one": False, "steps_offset": 1}
-_PNDM: Final[Mapping[str, Any]] = {"skip_prk_steps": True, "set_alpha_to_one": False, "steps_offset": 1}
+# Latents go beyond 1 and are not clipped; the first step is not 0, as in Stable Diffusion's own
+# configuration.
+_DDIM: Final[Mapping[str, Any]] = {
+    "clip_sample": False,
+    "set_alpha_to_one": False,
+    "steps_offset": 1,
+}
+_PNDM: Final[Mapping[str, Any]] = {
+    "skip_prk_steps": True,
+    "set_alpha_to_one": False,
+    "steps_offset": 1,
+}
 # sd-scripts' name -> diffusers' class and what it is told beside the schedule.
 SAMPLERS: Final[Mapping[str, tuple[str, Mapping[str, Any]]]] = {
     "ddim": ("DDIMScheduler", _DDIM),
@@ -54,7 +65,9 @@ SAMPLERS: Final[Mapping[str, tuple[str, Mapping[str, Any]]]] = {
 
 
 class Model(Protocol):
-    """What draws: a run with its LoRA as it is now, or a base model by itself (trainer/monitor/drawing.py)."""
+    """What draws: a run with its LoRA as it is now, or a base model by itself
+    (trainer/monitor/drawing.py).
+    """
 
     @property
     def options(self) -> TrainOptions: ...
@@ -71,7 +84,8 @@ class Model(Protocol):
 
 
 def due(options: TrainOptions, log: StepLog, steps: int) -> str | None:
-    """Return the stem of the pictures that are drawn after a step, as saved LoRAs are named; None for none.
+    """Return the stem of the pictures that are drawn after a step, as saved LoRAs are named; None
+    for none.
 
     After the last step (of `steps`) some are always drawn.
     """
@@ -89,14 +103,17 @@ def warn_of_long(prompts: Sequence[Prompt], limit: int, reporter: Reporter) -> N
         for text in (prompt.text, prompt.negative):
             if (length := tokens.count(text)) > limit:
                 said = display(text if len(text) <= 40 else f"{text[:39]}…")
-                reporter.warn(f"prompt {place}: {length} tokens, the first {limit} are read: {said}")
+                reporter.warn(
+                    f"prompt {place}: {length} tokens, the first {limit} are read: {said}"
+                )
 
 
 def draw(run: Model, prompts: Sequence[Prompt]) -> list[Image.Image]:
     """Draw a picture of each prompt with the model as it is now.
 
-    torch's random state, the modes of the modules and the place of the VAE are afterwards what they were, and no
-    generator of the training is touched: a run with sample pictures trains what one without them trains.
+    torch's random state, the modes of the modules and the place of the VAE are afterwards what they
+    were, and no generator of the training is touched: a run with sample pictures trains what one
+    without them trains.
     """
     with at_rest(run):
         return [_decoded(run, _latent(run, prompt)) for prompt in prompts]
@@ -104,14 +121,18 @@ def draw(run: Model, prompts: Sequence[Prompt]) -> list[Image.Image]:
 
 @contextmanager
 def at_rest(run: Model, *, decodes: bool = True) -> Iterator[None]:
-    """Bring the model into evaluation, and leave everything as it was found. decodes: the VAE is needed too."""
+    """Bring the model into evaluation, and leave everything as it was found. decodes: the VAE is
+    needed too.
+    """
     device = run.place.device
     vae = run.parts.vae
     models = [run.parts.part(name) for name in run.parts.names]
     modes = [(module, module.training) for model in models for module in model.modules()]
     home = next(vae.parameters()).device
     with ExitStack() as stack:
-        stack.enter_context(torch.random.fork_rng(devices=[device] if device.type == "cuda" else []))
+        stack.enter_context(
+            torch.random.fork_rng(devices=[device] if device.type == "cuda" else [])
+        )
         stack.enter_context(torch.no_grad())
         try:
             for model in models:
@@ -128,7 +149,8 @@ def at_rest(run: Model, *, decodes: bool = True) -> Iterator[None]:
 
 
 def _latent(run: Model, prompt: Prompt) -> Tensor:
-    """Denoise from pure noise to a latent, float32, of the VAE's form; classifier-free guidance above 1.
+    """Denoise from pure noise to a latent, float32, of the VAE's form; classifier-free guidance
+    above 1.
 
     The noise is drawn on the CPU, so that a seed is the same picture on every device.
     """
@@ -150,7 +172,9 @@ def _latent(run: Model, prompt: Prompt) -> Tensor:
     for t in scheduler.timesteps:
         noisy = scheduler.scale_model_input(latent, t).to(place.dtype)
         with place.autocast():
-            predicted = run.family.predict(run.parts, noisy.repeat(len(texts), 1, 1, 1), t.to(place.device), told)
+            predicted = run.family.predict(
+                run.parts, noisy.repeat(len(texts), 1, 1, 1), t.to(place.device), told
+            )
         each = predicted.float().chunk(len(texts))
         predicted = each[0] + prompt.guidance * (each[1] - each[0]) if guided else each[0]
         latent = scheduler.step(predicted, t, latent, return_dict=False, **more)[0]
@@ -165,9 +189,15 @@ def _scheduler(run: Model, prompt: Prompt) -> Any:
     prediction = "v_prediction" if run.prediction == "v" else "epsilon"
     trained = {**_SCHEDULE, **told, "prediction_type": prediction}
     if run.options.zero_terminal_snr:
-        # The first step has to be the last timestep, or the noise alone would never be seen (arXiv:2305.08891, 3.3).
-        trained |= {"trained_betas": betas(alphas_of(zero_terminal_snr=True)), "timestep_spacing": "trailing"}
-        trained = {key: value for key, value in trained.items() if key in signature(made_by).parameters}
+        # The first step has to be the last timestep, or the noise alone would never be seen
+        # (arXiv:2305.08891, 3.3).
+        trained |= {
+            "trained_betas": betas(alphas_of(zero_terminal_snr=True)),
+            "timestep_spacing": "trailing",
+        }
+        trained = {
+            key: value for key, value in trained.items() if key in signature(made_by).parameters
+        }
     made = made_by(**trained)
     made.set_timesteps(prompt.steps, device=run.place.device)
     return made

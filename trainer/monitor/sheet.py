@@ -1,4 +1,6 @@
-"""The contact sheet: every sample picture of a run in one, a row for each moment and a column for each prompt."""
+"""The contact sheet: every sample picture of a run in one, a row for each moment and a column for
+each prompt.
+"""
 
 from __future__ import annotations
 
@@ -35,9 +37,11 @@ class Column:
 
 @dataclass(slots=True)
 class Sheet:
-    """The sample pictures of a run: which there are stands in `sample/<name>.jsonl`, so that a resumed run goes on.
+    """The sample pictures of a run: which there are stands in `sample/<name>.jsonl`, so that a
+    resumed run goes on.
 
-    start: the step that the run goes on from; what was drawn later is drawn again. 0: a new run, a new sheet.
+    start: the step that the run goes on from; what was drawn later is drawn again. 0: a new run, a
+    new sheet.
     """
 
     folder: Path
@@ -48,7 +52,9 @@ class Sheet:
 
     def __post_init__(self) -> None:
         found = rows(self._record) if self.start else []
-        self._lines = [line for line in found if int(line["step"]) <= self.start and self._file(line).is_file()]
+        self._lines = [
+            line for line in found if int(line["step"]) <= self.start and self._file(line).is_file()
+        ]
 
     @property
     def path(self) -> Path:
@@ -62,10 +68,14 @@ class Sheet:
     def _file(self, line: Mapping[str, Any]) -> Path:
         return self.folder / FOLDER / Path(str(line["file"])).name
 
-    def add(self, step: int, epoch: int, stem: str, pictures: Sequence[tuple[Prompt, Image.Image]]) -> None:
-        """Write the pictures of one moment, the record, and the sheet anew; each whole or not at all.
+    def add(
+        self, step: int, epoch: int, stem: str, pictures: Sequence[tuple[Prompt, Image.Image]]
+    ) -> None:
+        """Write the pictures of one moment, the record, and the sheet anew; each whole or not at
+        all.
 
-        stem: of the moment, as in the name of a saved LoRA: 000001, step00000100. Raises StorageError.
+        stem: of the moment, as in the name of a saved LoRA: 000001, step00000100. Raises
+        StorageError.
         """
         with writing(self._record):
             self._record.parent.mkdir(exist_ok=True)
@@ -74,16 +84,25 @@ class Sheet:
             file = f"{self.name}-{stem}-{place:02d}.png"
             pixels.save(picture, self.folder / FOLDER / file)
             self._small[file] = _thumbnail(picture)
-            self._lines.append({"step": step, "epoch": epoch, "file": file, "place": place, **asdict(prompt)})
+            self._lines.append(
+                {"step": step, "epoch": epoch, "file": file, "place": place, **asdict(prompt)}
+            )
         text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in self._lines)
         write_atomic(self._record, text.encode("utf-8"))
         pixels.save(self.draw(), self.path)
 
     def draw(self) -> Image.Image:
         """Return the sheet."""
-        columns = list(dict.fromkeys(_column(line) for line in sorted(self._lines, key=lambda line: line["place"])))
+        columns = list(
+            dict.fromkeys(
+                _column(line) for line in sorted(self._lines, key=lambda line: line["place"])
+            )
+        )
         moments = sorted({(int(line["step"]), int(line["epoch"])) for line in self._lines})
-        cells = {(int(line["step"]), columns.index(_column(line))): self._picture(line) for line in self._lines}
+        cells = {
+            (int(line["step"]), columns.index(_column(line))): self._picture(line)
+            for line in self._lines
+        }
         return contact_sheet(self.name, [c.prompt for c in columns], moments, cells)
 
     def _picture(self, line: Mapping[str, Any]) -> Image.Image:
@@ -94,7 +113,9 @@ class Sheet:
 
 
 def _column(line: Mapping[str, Any]) -> Column:
-    told = {key: value for key, value in line.items() if key not in ("step", "epoch", "file", "place")}
+    told = {
+        key: value for key, value in line.items() if key not in ("step", "epoch", "file", "place")
+    }
     return Column(int(line["place"]), Prompt(**told))
 
 
@@ -110,7 +131,9 @@ def contact_sheet(
     moments: Sequence[tuple[int, int]],
     cells: Mapping[tuple[int, int], Image.Image],
 ) -> Image.Image:
-    """Draw a sheet. moments: (step, epoch) of each row; cells: (step, column) -> picture, where there is one."""
+    """Draw a sheet. moments: (step, epoch) of each row; cells: (step, column) -> picture, where
+    there is one.
+    """
     sides = [side for picture in cells.values() for side in picture.size]
     room = math.isqrt(_LARGEST // max(1, len(prompts) * len(moments)))
     cell = max(_LEAST_CELL, min(max(sides), room))
@@ -137,22 +160,34 @@ def contact_sheet(
 
 
 def _place(
-    sheet: Image.Image, pen: ImageDraw.ImageDraw, picture: Image.Image | None, at: tuple[int, int], cell: int
+    sheet: Image.Image,
+    pen: ImageDraw.ImageDraw,
+    picture: Image.Image | None,
+    at: tuple[int, int],
+    cell: int,
 ) -> None:
-    """Put a picture into the middle of its cell, a small one a whole number of times larger; an empty cell is grey."""
+    """Put a picture into the middle of its cell, a small one a whole number of times larger; an
+    empty cell is grey.
+    """
     pen.rectangle((*at, at[0] + cell - 1, at[1] + cell - 1), fill=_EMPTY)
     if picture is not None:
         times = max(1, cell // max(picture.size))
-        fitting = picture.resize((picture.width * times, picture.height * times), Image.Resampling.NEAREST)
+        fitting = picture.resize(
+            (picture.width * times, picture.height * times), Image.Resampling.NEAREST
+        )
         fitting.thumbnail((cell, cell), Image.Resampling.LANCZOS)
-        sheet.paste(fitting, (at[0] + (cell - fitting.width) // 2, at[1] + (cell - fitting.height) // 2))
+        sheet.paste(
+            fitting, (at[0] + (cell - fitting.width) // 2, at[1] + (cell - fitting.height) // 2)
+        )
 
 
 def _font(name: str, size: int) -> ImageFont.FreeTypeFont:
     """Return a font that comes with matplotlib, the same on every system."""
     import matplotlib
 
-    return ImageFont.truetype(str(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / f"{name}.ttf"), size)
+    return ImageFont.truetype(
+        str(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / f"{name}.ttf"), size
+    )
 
 
 def _wrapped(text: str, font: ImageFont.FreeTypeFont, width: int) -> list[str]:

@@ -1,8 +1,10 @@
-"""Validation: the loss on held-out pictures, each time on the same timesteps with the same noise, and the best step.
+"""Validation: the loss on held-out pictures, each time on the same timesteps with the same noise,
+and the best step.
 
-As nothing is drawn anew, two moments of a run are compared picture by picture: the mean of the differences is known
-far better than either loss. As many trained pictures are looked at in the same way; where their loss falls on and that
-of the held-out ones does not, the LoRA learns pictures by heart.
+As nothing is drawn anew, two moments of a run are compared picture by picture: the mean of the
+differences is known far better than either loss. As many trained pictures are looked at in the same
+way; where their loss falls on and that of the held-out ones does not, the LoRA learns pictures by
+heart.
 """
 
 from __future__ import annotations
@@ -36,7 +38,9 @@ BEST: Final = "best"
 
 @dataclass(frozen=True, slots=True)
 class Best:
-    """The step of the least loss on held-out pictures so far. change, error: against step 0, as of `Check`."""
+    """The step of the least loss on held-out pictures so far. change, error: against step 0, as of
+    `Check`.
+    """
 
     step: int
     epoch: int
@@ -51,8 +55,12 @@ def grid(options: TrainOptions) -> tuple[int, ...]:
     return tuple(low + (2 * n + 1) * (high - low) // (2 * CELLS) for n in range(CELLS))
 
 
-def compared(plan: TrainPlan, options: TrainOptions) -> tuple[tuple[Picture, ...], tuple[Picture, ...]]:
-    """Return the held-out pictures that are looked at, and as many of the trained ones, chosen by their contents."""
+def compared(
+    plan: TrainPlan, options: TrainOptions
+) -> tuple[tuple[Picture, ...], tuple[Picture, ...]]:
+    """Return the held-out pictures that are looked at, and as many of the trained ones, chosen by
+    their contents.
+    """
     held = plan.held_out[: options.max_validation_steps]
     own = {p.id: p for p in reversed(plan.pictures) if not p.subset.is_reg}
     ranked = sorted(own.values(), key=lambda p: validation_split.place(p.id, seed(options)))
@@ -65,7 +73,9 @@ def seed(options: TrainOptions) -> int:
 
 
 def due(options: TrainOptions, log: StepLog, steps: int) -> bool:
-    """Tell whether the held-out pictures are looked at after a step; after the last one (of `steps`) always."""
+    """Tell whether the held-out pictures are looked at after a step; after the last one (of
+    `steps`) always.
+    """
     of_epochs, of_steps = options.validate_every_n_epochs, options.validate_every_n_steps
     if of_epochs is None:
         of_epochs = 0 if of_steps else 1
@@ -74,10 +84,11 @@ def due(options: TrainOptions, log: StepLog, steps: int) -> bool:
 
 
 def losses(setup: Setup, pictures: Sequence[Picture]) -> Tensor:
-    """Return the loss of each picture at each timestep of the grid: float64 on the CPU, (pictures, CELLS).
+    """Return the loss of each picture at each timestep of the grid: float64 on the CPU, (pictures,
+    CELLS).
 
-    The losses are weighted as in training; captions are neither shuffled nor dropped, pictures not flipped. The
-    processes share the pictures.
+    The losses are weighted as in training; captions are neither shuffled nor dropped, pictures not
+    flipped. The processes share the pictures.
     """
     place = setup.place
     found = torch.zeros(len(pictures), CELLS, dtype=place.tally, device=place.device)
@@ -92,7 +103,10 @@ def _of_picture(setup: Setup, picture: Picture) -> Tensor:
     options = setup.options
     chosen = seed(options)
     caption = captions.visit(
-        picture.caption, _still(picture.subset.captions), 1, seeds.rng(chosen, 0, picture.id, 0, "validation caption")
+        picture.caption,
+        _still(picture.subset.captions),
+        1,
+        seeds.rng(chosen, 0, picture.id, 0, "validation caption"),
     )
     at = picture.bucket.crop
     mask = pixels.read_mask(picture, at, flip=False) if options.masked_loss else None
@@ -102,11 +116,15 @@ def _of_picture(setup: Setup, picture: Picture) -> Tensor:
         numbers = list(range(CELLS))[first : first + options.train_batch_size]
 
         def generators(purpose: str, numbers: list[int] = numbers) -> list[torch.Generator]:
-            return [seeds.generator(chosen, 0, picture.id, n, f"validation {purpose}") for n in numbers]
+            return [
+                seeds.generator(chosen, 0, picture.id, n, f"validation {purpose}") for n in numbers
+            ]
 
         batch = [seen] * len(numbers)
         t = torch.tensor(grid(options))[numbers]
-        made.append(loop.objective(setup, batch, loop.draw(setup, batch, t, generators, perturbed=False)))
+        made.append(
+            loop.objective(setup, batch, loop.draw(setup, batch, t, generators, perturbed=False))
+        )
     return torch.cat(made)
 
 
@@ -118,8 +136,11 @@ def _still(options: CaptionOptions) -> CaptionOptions:
     )  # fmt: skip
 
 
-def check(step: int, epoch: int, now: Tensor, trained: Tensor, before: tuple[Tensor, Tensor] | None) -> Check:
-    """Compare the losses of a moment with those `before` the first step (held out, trained), where these are known.
+def check(
+    step: int, epoch: int, now: Tensor, trained: Tensor, before: tuple[Tensor, Tensor] | None
+) -> Check:
+    """Compare the losses of a moment with those `before` the first step (held out, trained), where
+    these are known.
 
     The standard error is over pictures: what the timesteps of one picture say is not independent.
     """
@@ -129,12 +150,15 @@ def check(step: int, epoch: int, now: Tensor, trained: Tensor, before: tuple[Ten
         change, trained_change = float(differences.mean()), float((trained - before[1]).mean())
         if len(differences) > 1:
             error = float(differences.std(correction=1)) / math.sqrt(len(differences))
-    return Check(step, epoch, float(now.mean()), float(trained.mean()), change, error, trained_change)
+    return Check(
+        step, epoch, float(now.mean()), float(trained.mean()), change, error, trained_change
+    )
 
 
 @dataclass(slots=True)
 class Validator:
-    """Looks at the held-out pictures of a run, and remembers what it saw in `<name>-validation.jsonl`.
+    """Looks at the held-out pictures of a run, and remembers what it saw in
+    `<name>-validation.jsonl`.
 
     start: the step that the run goes on from; what was seen later is seen again.
     """
@@ -163,12 +187,19 @@ class Validator:
         return _best_record(self.folder, self.name)
 
     def look(self, step: int, epoch: int) -> Check:
-        """Return how the held-out pictures do after a step; all processes take part, the main one writes it down."""
+        """Return how the held-out pictures do after a step; all processes take part, the main one
+        writes it down.
+        """
         held, trained = self._pictures
         with self.setup.given():
             now, others = (losses(self.setup, pictures) for pictures in (held, trained))
         found = check(step, epoch, now, others, self._before() if step else (now, others))
-        line = {"step": step, "epoch": epoch, "held_out": _named(held, now), "trained": _named(trained, others)}
+        line = {
+            "step": step,
+            "epoch": epoch,
+            "held_out": _named(held, now),
+            "trained": _named(trained, others),
+        }
         self._lines = [*(known for known in self._lines if known["step"] != step), line]
         if self.setup.place.is_main:
             text = "".join(json.dumps(known, ensure_ascii=False) + "\n" for known in self._lines)
@@ -191,19 +222,26 @@ class Validator:
             return None
         held, trained = self._pictures
         known = first["held_out"], first["trained"]
-        if [[name for name, _ in each] for each in known] != [[_name(p) for p in held], [_name(p) for p in trained]]:
+        if [[name for name, _ in each] for each in known] != [
+            [_name(p) for p in held],
+            [_name(p) for p in trained],
+        ]:
             return None
         before = [torch.tensor([cells for _, cells in each], dtype=torch.float64) for each in known]
         return before[0], before[1]
 
 
 def forget(folder: Path, name: str) -> None:
-    """Remove what an earlier run of the same name left as its best: this run begins anew. Raises StorageError."""
+    """Remove what an earlier run of the same name left as its best: this run begins anew. Raises
+    StorageError.
+    """
     stem = f"{name}-{BEST}"
     for path in (
-        folder / f"{stem}.safetensors", folder / f"{stem}.diffusers.safetensors", _best_record(folder, name),
+        folder / f"{stem}.safetensors",
+        folder / f"{stem}.diffusers.safetensors",
+        _best_record(folder, name),
         folder / f"{name}-validation.jsonl",
-    ):  # fmt: skip
+    ):
         with writing(path):
             path.unlink(missing_ok=True)
 
@@ -217,4 +255,6 @@ def _name(picture: Picture) -> str:
 
 
 def _named(pictures: Sequence[Picture], found: Tensor) -> list[tuple[str, list[float]]]:
-    return [(_name(picture), cells) for picture, cells in zip(pictures, found.tolist(), strict=True)]
+    return [
+        (_name(picture), cells) for picture, cells in zip(pictures, found.tolist(), strict=True)
+    ]

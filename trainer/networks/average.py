@@ -1,7 +1,9 @@
-"""The moving average of a network's weights (EMA): steadier than the last step, it is what is saved and drawn with.
+"""The moving average of a network's weights (EMA): steadier than the last step, it is what is saved
+and drawn with.
 
-After step t it is decay * average + (1 - decay) * weights, with min(ema_decay, (1 + t) / (10 + t)) as the decay: a
-short run is not held back by its beginning. (The form of TensorFlow's ExponentialMovingAverage and of diffusers'.)
+After step t it is decay * average + (1 - decay) * weights, with min(ema_decay, (1 + t) / (10 + t))
+as the decay: a short run is not held back by its beginning. (The form of TensorFlow's
+ExponentialMovingAverage and of diffusers'.)
 """
 
 from __future__ import annotations
@@ -15,7 +17,9 @@ from torch import Tensor
 
 @dataclass(slots=True)
 class Average:
-    """values: the average of each parameter, in the order of `Lora.parameters`. steps: how many were averaged."""
+    """values: the average of each parameter, in the order of `Lora.parameters`. steps: how many
+    were averaged.
+    """
 
     decay: float
     values: list[Tensor]

@@ -1,4 +1,6 @@
-"""What the trainer asks of a method: how peft adapts a layer, how it starts, and what its tensors say in a file."""
+"""What the trainer asks of a method: how peft adapts a layer, how it starts, and what its tensors
+say in a file.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,9 @@ Tensors = Mapping[str, Tensor]
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """One layer that is going to be adapted. name: kohya's; path: within its part; shape: of its weight."""
+    """One layer that is going to be adapted. name: kohya's; path: within its part; shape: of its
+    weight.
+    """
 
     name: str
     path: str
@@ -33,7 +37,8 @@ class Target:
 class Method(Protocol):
     """A module of functions that knows one method."""
 
-    # What starts at zero, so that a new network adds nothing; of several the first that a module has.
+    # What starts at zero, so that a new network adds nothing; of several the first that a module
+    # has.
     GROWS: tuple[str, ...]
     # What LoRA+ trains faster.
     FASTER: tuple[str, ...]
@@ -54,13 +59,16 @@ class Method(Protocol):
         """Return the rank of a module of a file; 0 where its factors are whole and have none."""
 
     def delta(self, tensors: Tensors, /) -> Tensor:
-        """Return what a module of a file adds to its layer but for alpha / dim: (out, in * kernel)."""
+        """Return what a module of a file adds to its layer but for alpha / dim: (out, in *
+        kernel).
+        """
 
 
 def patterns(targets: Sequence[Target]) -> dict[str, Any]:
     """Return the ranks and alphas of targets as peft's configurations take them.
 
-    peft matches each layer against the keys one by one: there is one key for each rank, and not one for each layer.
+    peft matches each layer against the keys one by one: there is one key for each rank, and not one
+    for each layer.
     """
     usual = targets[0].rank
     ranks: dict[int, list[str]] = {}

@@ -1,8 +1,10 @@
-"""Blocks: which block of the UNet a module belongs to, and what the lists of block weights and ranks say of it.
+"""Blocks: which block of the UNet a module belongs to, and what the lists of block weights and
+ranks say of it.
 
-A UNet is counted from its input to its output, as sd-scripts counts: 12 down blocks, a middle one and 12 up blocks in
-Stable Diffusion 1 and 2; in SDXL the embeddings, 9 + 3 + 9 blocks, and the output. The first down block of the former
-(`conv_in`) and the first and last of the latter have no LoRA, and yet a place in the lists.
+A UNet is counted from its input to its output, as sd-scripts counts: 12 down blocks, a middle one
+and 12 up blocks in Stable Diffusion 1 and 2; in SDXL the embeddings, 9 + 3 + 9 blocks, and the
+output. The first down block of the former (`conv_in`) and the first and last of the latter have no
+LoRA, and yet a place in the lists.
 """
 
 from __future__ import annotations
@@ -18,16 +20,21 @@ _PLAIN: Final = re.compile(
     r"(?:lora_unet_)?(down|up)_blocks[_.](\d+)[_.](resnets|attentions|downsamplers|upsamplers)[_.](\d+)[_.]"
 )
 _MIDDLE: Final = re.compile(r"(?:lora_unet_)?mid_block[_.](resnets|attentions)[_.](\d+)[_.]")
-_ORIGINAL: Final = re.compile(r"(?:lora_unet_)?(input_blocks|middle_block|output_blocks)[_.](\d+)[_.]")
+_ORIGINAL: Final = re.compile(
+    r"(?:lora_unet_)?(input_blocks|middle_block|output_blocks)[_.](\d+)[_.]"
+)
 
 
 def block(name: str, sides: int) -> int | None:
-    """Return the place of a UNet's module in the lists; None for a module that has none, as those of a text encoder.
+    """Return the place of a UNet's module in the lists; None for a module that has none, as those
+    of a text encoder.
 
-    name: kohya's, or that of a tensor in diffusers' or in the original layout. sides: the number of down blocks, 12
-    or 9.
+    name: kohya's, or that of a tensor in diffusers' or in the original layout. sides: the number of
+    down blocks, 12 or 9.
     """
-    down, middle, up = (0, 12, 13) if sides == 12 else (1, 10, 13)  # where input_blocks.0 and the others begin
+    down, middle, up = (
+        (0, 12, 13) if sides == 12 else (1, 10, 13)
+    )  # where input_blocks.0 and the others begin
     if found := _ORIGINAL.match(name):
         number = int(found[2])
         if found[1] == "middle_block":
@@ -44,10 +51,16 @@ def block(name: str, sides: int) -> int | None:
 
 
 def weights(args: NetworkArgs, sides: int) -> tuple[float, ...]:
-    """Return the weight of each block's learning rate, 1 where nothing else is said; at or under the threshold 0."""
+    """Return the weight of each block's learning rate, 1 where nothing else is said; at or under
+    the threshold 0.
+    """
     middle = args.mid_weights or (1.0,) * MIDDLES[sides]
     ends = (1.0,) if sides == 9 else ()
-    every = (*_side(args.down_weights, sides, down=True), *middle, *_side(args.up_weights, sides, down=False))
+    every = (
+        *_side(args.down_weights, sides, down=True),
+        *middle,
+        *_side(args.up_weights, sides, down=False),
+    )
     return (*ends, *(w if w > args.zero_threshold else 0.0 for w in every), *ends)
 
 
@@ -69,7 +82,9 @@ def _side(given: Weights, sides: int, *, down: bool) -> tuple[float, ...]:
 
 
 def check(args: NetworkArgs, sides: int) -> None:
-    """Raise ConfigError where the lists are made for another UNet. sides: the model's number of down blocks."""
+    """Raise ConfigError where the lists are made for another UNet. sides: the model's number of
+    down blocks.
+    """
     if args.sides not in (None, sides):
         said = f"{sides} + {MIDDLES[sides]} + {sides}"
         raise ConfigError(

@@ -20,7 +20,11 @@ def targets(parts: Parts) -> dict[str, str]:
     """
     name = names.original if parts.family == "sdxl" else names.plain
     kinds = nn.Linear | nn.Conv2d
-    paths = [p for p, m in parts.unet.named_modules() if _CONVOLUTIONAL.search(p) and isinstance(m, kinds)]
+    paths = [
+        p
+        for p, m in parts.unet.named_modules()
+        if _CONVOLUTIONAL.search(p) and isinstance(m, kinds)
+    ]
     return {name(path): path for path in paths}
 
 

@@ -1,10 +1,12 @@
-"""DoRA (arXiv:2402.09353): a layer's weight is a direction, which the network changes, times a trained magnitude.
+"""DoRA (arXiv:2402.09353): a layer's weight is a direction, which the network changes, times a
+trained magnitude.
 
     W' = magnitude * (W + delta) / norm(W + delta), a norm for each input channel
 
-The input axis is the one of the paper and of every program that reads `dora_scale`: A1111 knows no other, and ComfyUI
-divides by the norm of W alone where it is given the output axis, which is another layer. (peft's own DoRA is of the
-output axis.) As W' scales the inputs, it is W + delta behind an input that was multiplied.
+The input axis is the one of the paper and of every program that reads `dora_scale`: A1111 knows no
+other, and ComfyUI divides by the norm of W alone where it is given the output axis, which is
+another layer. (peft's own DoRA is of the output axis.) As W' scales the inputs, it is W + delta
+behind an input that was multiplied.
 """
 
 from __future__ import annotations
@@ -20,23 +22,30 @@ _LEAST: Final = torch.finfo(torch.float32).tiny  # an input that nothing listens
 
 
 def norms(weight: Tensor, delta: Tensor) -> Tensor:
-    """Return the norm of what each input channel is multiplied with: float32 of shape (1, in) or (1, in, 1, 1)."""
+    """Return the norm of what each input channel is multiplied with: float32 of shape (1, in) or
+    (1, in, 1, 1).
+    """
     return _norms(weight.float() + delta.float().reshape(weight.shape))
 
 
 def decomposed(weight: Tensor, delta: Tensor, magnitude: Tensor) -> Tensor:
-    """Return the weight that a layer has with DoRA, as the programs that read `dora_scale` make it."""
+    """Return the weight that a layer has with DoRA, as the programs that read `dora_scale`
+    make it.
+    """
     whole = weight + delta.reshape(weight.shape)
     return whole * (magnitude / _norms(whole).clamp(min=_LEAST))
 
 
 def _norms(weight: Tensor) -> Tensor:
-    norms: Tensor = torch.linalg.vector_norm(weight, dim=[n for n in range(weight.ndim) if n != 1], keepdim=True)
+    norms: Tensor = torch.linalg.vector_norm(
+        weight, dim=[n for n in range(weight.ndim) if n != 1], keepdim=True
+    )
     return norms
 
 
 def attach(layer: Any, delta: Callable[[], Tensor]) -> nn.Parameter:
-    """Put a magnitude on a layer of peft's: at first the norms of its weight. delta: what the network adds, as it is.
+    """Put a magnitude on a layer of peft's: at first the norms of its weight. delta: what the
+    network adds, as it is.
 
     The norm is taken as a constant in the backward pass, as the paper says in section 4.3.
     """
@@ -68,7 +77,8 @@ class _Scaled:
     def _norms(self, layer: Any, device: str) -> Tensor:
         """Return the norms as they are now; a picture is drawn in many passes with the same ones.
 
-        torch counts the changes of a tensor, but some optimizers (8 bits) go past it: in training nothing is kept.
+        torch counts the changes of a tensor, but some optimizers (8 bits) go past it: in training
+        nothing is kept.
         """
         changes = tuple(parameter._version for parameter in layer.parameters())
         if not layer.training and self._kept is not None and self._kept[0] == changes:

@@ -13,8 +13,9 @@ from torch.nn import functional
 class Dropout:
     """A forward hook of a down factor, for while it trains. Each is a chance, 0 to 1.
 
-    activations: that one of the inner activations is left out (`network_dropout`); ranks: that a rank is left out of a
-    picture; module: that the module adds nothing to a batch. What is kept of the first two is scaled up.
+    activations: that one of the inner activations is left out (`network_dropout`); ranks: that a
+    rank is left out of a picture; module: that the module adds nothing to a batch. What is kept of
+    the first two is scaled up.
     """
 
     activations: float = 0.0

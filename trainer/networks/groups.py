@@ -1,4 +1,6 @@
-"""Groups of the optimizer: what has a learning rate of its own, by part, by block of the UNet, and by LoRA+."""
+"""Groups of the optimizer: what has a learning rate of its own, by part, by block of the UNet, and
+by LoRA+.
+"""
 
 from __future__ import annotations
 
@@ -16,14 +18,25 @@ _UNET: Final = "unet"
 
 
 def named(
-    part: str, block: int | None, *, faster: bool, args: NetworkArgs, rates: Mapping[str, float], sides: int
+    part: str,
+    block: int | None,
+    *,
+    faster: bool,
+    args: NetworkArgs,
+    rates: Mapping[str, float],
+    sides: int,
 ) -> tuple[str, float]:
     """Return the name of a parameter's group and its rate.
 
-    block: its place in the lists of blocks; faster: it is what LoRA+ trains faster. rates: part -> learning rate.
+    block: its place in the lists of blocks; faster: it is what LoRA+ trains faster. rates: part ->
+    learning rate.
     """
     name, rate = part, rates[part]
-    if part == _UNET and block is not None and (args.down_weights or args.mid_weights or args.up_weights):
+    if (
+        part == _UNET
+        and block is not None
+        and (args.down_weights or args.mid_weights or args.up_weights)
+    ):
         name, rate = f"{part}_block{block}", rate * blocks.weights(args, sides)[block]
     ratio = (args.plus_unet if part == _UNET else args.plus_text) or args.plus
     if faster and ratio is not None:
@@ -34,7 +47,9 @@ def named(
 def grouped(
     found: Iterable[tuple[tuple[str, float], Parameter]],
 ) -> tuple[dict[str, list[Parameter]], dict[str, float]]:
-    """Return group -> its parameters and group -> its rate. found: parameters with what `named` says of them."""
+    """Return group -> its parameters and group -> its rate. found: parameters with what `named`
+    says of them.
+    """
     parameters: dict[str, list[Parameter]] = {}
     rates: dict[str, float] = {}
     for (name, rate), parameter in found:
@@ -44,7 +59,9 @@ def grouped(
 
 
 def possible_rates(options: TrainOptions) -> dict[str, float]:
-    """Return the groups that a model may have with these options, and their rates, before it is loaded."""
+    """Return the groups that a model may have with these options, and their rates, before it is
+    loaded.
+    """
     args, rates = options.network(), options.rates()
     if not isinstance(options.text_encoder_lr, tuple):
         rates.pop("text_encoder_2")

@@ -1,7 +1,8 @@
 """Eight bits: frozen layers whose weights lie in a byte a number, and are read back for each pass.
 
-A row of weights (what makes one output) is 8-bit integers and one scale, its largest weight / 127. That loses less than
-8-bit floats, whose three bits of mantissa are spent on magnitudes that a row does not have.
+A row of weights (what makes one output) is 8-bit integers and one scale, its largest weight / 127.
+That loses less than 8-bit floats, whose three bits of mantissa are spent on magnitudes that a row
+does not have.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ _MOST = 127.0
 
 
 def shrink(model: nn.Module) -> int:
-    """Keep the weights of a model's frozen linear and convolutional layers in bytes; return how many weights those are.
+    """Keep the weights of a model's frozen linear and convolutional layers in bytes; return how
+    many weights those are.
 
     What is trained, and layers of other kinds, stay as they are.
     """
@@ -29,7 +31,9 @@ def shrink(model: nn.Module) -> int:
             continue
         weight: Tensor = given.weight.detach().float()
         count += weight.numel()
-        scale = weight.flatten(1).abs().amax(dim=1).clamp(min=torch.finfo(torch.float32).tiny) / _MOST
+        scale = (
+            weight.flatten(1).abs().amax(dim=1).clamp(min=torch.finfo(torch.float32).tiny) / _MOST
+        )
         rows = scale.view(-1, *[1] * (weight.ndim - 1))
         del given.weight
         module.register_buffer("bytes", (weight / rows).round().to(torch.int8))
@@ -45,7 +49,8 @@ def _read(kept: Tensor, scale: Tensor, dtype: torch.dtype) -> Tensor:
 class _Kept:
     """What both kinds of layers share: the weight as a tensor, and in what the layer computes.
 
-    peft makes a LoRA's own layers of the type of the layer that they adapt: such a one keeps its weight as it is.
+    peft makes a LoRA's own layers of the type of the layer that they adapt: such a one keeps its
+    weight as it is.
     """
 
     bytes: Tensor
@@ -62,7 +67,9 @@ class _Kept:
     def weight(self) -> Tensor:
         """Return the weights; a copy, in the precision of the bias, else float32."""
         if self.is_kept:
-            return _read(self.bytes, self.scale, torch.float32 if self.bias is None else self.bias.dtype)
+            return _read(
+                self.bytes, self.scale, torch.float32 if self.bias is None else self.bias.dtype
+            )
         own = self._parameters.get("weight")
         if own is None:
             raise AttributeError("weight")
@@ -97,8 +104,8 @@ class ByteConv2d(_Kept, nn.Conv2d):  # type: ignore[misc, override]
         return made
 
 
-# The weights themselves are kept for the backward pass, and not the copies that a pass reads: those would be all that
-# is saved, and more.
+# The weights themselves are kept for the backward pass, and not the copies that a pass reads: those
+# would be all that is saved, and more.
 class _Linear(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, kept: Tensor, scale: Tensor, bias: Tensor | None) -> Tensor:
@@ -113,7 +120,9 @@ class _Linear(torch.autograd.Function):
 
 class _Conv(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, kept: Tensor, scale: Tensor, bias: Tensor | None, how: Any) -> Tensor:
+    def forward(
+        ctx: Any, x: Tensor, kept: Tensor, scale: Tensor, bias: Tensor | None, how: Any
+    ) -> Tensor:
         ctx.save_for_backward(kept, scale)
         ctx.shape, ctx.how = x.shape, how
         return functional.conv2d(x, _read(kept, scale, x.dtype), bias, *how)

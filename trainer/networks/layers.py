@@ -1,4 +1,5 @@
-"""The layers that a network adapts, by the names and shapes of a model's tensors alone; and how many numbers it has.
+"""The layers that a network adapts, by the names and shapes of a model's tensors alone; and how
+many numbers it has.
 
 No torch is needed, so that a plan can say what a run takes before anything is loaded.
 """
@@ -28,8 +29,8 @@ _CONVOLUTIONAL: Final = re.compile(
 class Layer:
     """One layer. out, ins: channels; kernel: points of its kernel, 1 for a linear layer.
 
-    block: its place in the lists of blocks, None in a text encoder. convolutional: it is no layer of an attention
-    block, and trained only where conv_dim is given.
+    block: its place in the lists of blocks, None in a text encoder. convolutional: it is no layer
+    of an attention block, and trained only where conv_dim is given.
     """
 
     out: int
@@ -40,7 +41,9 @@ class Layer:
 
 
 def of_unet(shapes: Mapping[str, Shape]) -> tuple[tuple[Layer, ...], int]:
-    """Return the layers of a UNet and its number of down blocks: 9 in SDXL, which knows sizes, and 12 in the others."""
+    """Return the layers of a UNet and its number of down blocks: 9 in SDXL, which knows sizes, and
+    12 in the others.
+    """
     sides = 9 if any(name.startswith(("label_emb.", "add_embedding.")) for name in shapes) else 12
     return tuple(_layers(shapes, sides)), sides
 
@@ -48,7 +51,11 @@ def of_unet(shapes: Mapping[str, Shape]) -> tuple[tuple[Layer, ...], int]:
 def _layers(shapes: Mapping[str, Shape], sides: int) -> Iterator[Layer]:
     for name, shape in shapes.items():
         convolutional = _CONVOLUTIONAL.search(name) is not None
-        if name.endswith(".weight") and len(shape) >= 2 and (convolutional or _ATTENTION.search(name)):
+        if (
+            name.endswith(".weight")
+            and len(shape) >= 2
+            and (convolutional or _ATTENTION.search(name))
+        ):
             yield Layer(shape[0], shape[1], math.prod(shape[2:]), block(name, sides), convolutional)
 
 
@@ -68,7 +75,10 @@ def numbers(layers: Iterable[Layer], ranks: Ranks) -> int:
     """Return how many numbers a network has on the layers."""
     args = ranks.args
     found = ((layer, own) for layer in layers if (own := rank(layer, ranks)) is not None)
-    return sum(METHODS[args.algo](layer, own, args) + (layer.ins if args.dora else 0) for layer, own in found)
+    return sum(
+        METHODS[args.algo](layer, own, args) + (layer.ins if args.dora else 0)
+        for layer, own in found
+    )
 
 
 def _lora(layer: Layer, rank: Rank, _args: NetworkArgs) -> int:
@@ -80,7 +90,10 @@ def _loha(layer: Layer, rank: Rank, args: NetworkArgs) -> int:
 
 
 def _lokr(layer: Layer, rank: Rank, args: NetworkArgs) -> int:
-    (small_out, large_out), (small_in, large_in) = split(layer.out, args.factor), split(layer.ins, args.factor)
+    (small_out, large_out), (small_in, large_in) = (
+        split(layer.out, args.factor),
+        split(layer.ins, args.factor),
+    )
     first = small_out * small_in
     if args.decompose_both and rank.dim < max(small_out, small_in) / 2:
         first = rank.dim * (small_out + small_in)
@@ -89,24 +102,34 @@ def _lokr(layer: Layer, rank: Rank, args: NetworkArgs) -> int:
     return first + large_out * large_in * layer.kernel
 
 
-METHODS: Final[Mapping[str, Callable[[Layer, Rank, NetworkArgs], int]]] = {"lora": _lora, "loha": _loha, "lokr": _lokr}
+METHODS: Final[Mapping[str, Callable[[Layer, Rank, NetworkArgs], int]]] = {
+    "lora": _lora,
+    "loha": _loha,
+    "lokr": _lokr,
+}
 
 
 def split(size: int, factor: int) -> tuple[int, int]:
     """Return two numbers whose product is `size`, the smaller first where `factor` does not say it.
 
-    factor: the first one, where it divides the size; else the most that the first may be, -1 for any: of all pairs the
-    one with the least sum. As LyCORIS splits the layers of LoKr.
+    factor: the first one, where it divides the size; else the most that the first may be, -1 for
+    any: of all pairs the one with the least sum. As LyCORIS splits the layers of LoKr.
     """
     if factor > 0 and size % factor == 0:
         return factor, size // factor
     limit = size if factor == -1 else factor
-    pairs = [(n, size // n) for n in range(1, math.isqrt(size) + 1) if size % n == 0 and (n <= limit or n == 1)]
+    pairs = [
+        (n, size // n)
+        for n in range(1, math.isqrt(size) + 1)
+        if size % n == 0 and (n <= limit or n == 1)
+    ]
     return min(pairs, key=sum)
 
 
 def stable_diffusion_1() -> dict[str, tuple[Layer, ...]]:
-    """Return the layers of each part of Stable Diffusion 1: what is assumed of a model that is not here yet."""
+    """Return the layers of each part of Stable Diffusion 1: what is assumed of a model that is not
+    here yet.
+    """
     width = 768
     text = [*[(width, width)] * 4, (4 * width, width), (width, 4 * width)] * 12
     unet = of_unet(dict(_unet((320, 640, 1280, 1280), width, 1280)))[0]
@@ -114,7 +137,9 @@ def stable_diffusion_1() -> dict[str, tuple[Layer, ...]]:
 
 
 def _unet(widths: tuple[int, ...], text: int, time: int) -> Iterator[tuple[str, Shape]]:
-    """Name the tensors of a UNet with two layers a level and attention in all levels but the innermost."""
+    """Name the tensors of a UNet with two layers a level and attention in all levels but the
+    innermost.
+    """
     skips = [widths[0]]
     now = widths[0]
     last = len(widths) - 1

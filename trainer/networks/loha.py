@@ -1,4 +1,5 @@
-"""LoHa (arXiv:2108.06098): a layer gains alpha / dim * (w1_a @ w1_b) * (w2_a @ w2_b), element by element.
+"""LoHa (arXiv:2108.06098): a layer gains alpha / dim * (w1_a @ w1_b) * (w2_a @ w2_b), element by
+element.
 
 The product of two matrices of rank r may have rank r * r, for the numbers of two LoRAs.
 """
@@ -30,7 +31,10 @@ def config(targets: Sequence[Target], args: NetworkArgs) -> Any:
 
     scale: Any = targets[0].rank.alpha
     return LoHaConfig(
-        alpha=scale, rank_dropout=args.rank_dropout, module_dropout=args.module_dropout, **patterns(targets)
+        alpha=scale,
+        rank_dropout=args.rank_dropout,
+        module_dropout=args.module_dropout,
+        **patterns(targets),
     )
 
 
@@ -40,9 +44,11 @@ def parameters(layer: Any, adapter: str) -> dict[str, nn.Parameter]:
 
 
 def start(tensors: Tensors, generator: torch.Generator) -> None:
-    """Draw from normal distributions of 0.1 and 1, as LyCORIS and sd-scripts do: the rates of others then fit.
+    """Draw from normal distributions of 0.1 and 1, as LyCORIS and sd-scripts do: the rates of
+    others then fit.
 
-    peft's own start, uniform over the fan in, makes the first product so small that it learns ten times slower.
+    peft's own start, uniform over the fan in, makes the first product so small that it learns ten
+    times slower.
     """
     for name, deviation in (("hada_w1_a", 0.1), ("hada_w1_b", 1.0), ("hada_w2_b", 1.0)):
         tensors[name].copy_(torch.randn(tensors[name].shape, generator=generator) * deviation)

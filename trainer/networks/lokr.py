@@ -1,7 +1,9 @@
-"""LoKr (arXiv:2309.14859): a layer gains the Kronecker product of a small matrix and one of low rank, or whole ones.
+"""LoKr (arXiv:2309.14859): a layer gains the Kronecker product of a small matrix and one of low
+rank, or whole ones.
 
-Both are given whole where the rank is no saving. Then there is nothing that alpha / dim could level out, and every
-program that reads the file takes 1: so it is 1 in training too (peft by itself would take alpha / dim).
+Both are given whole where the rank is no saving. Then there is nothing that alpha / dim could level
+out, and every program that reads the file takes 1: so it is 1 in training too (peft by itself would
+take alpha / dim).
 """
 
 from __future__ import annotations
@@ -26,7 +28,9 @@ FASTER: Final[tuple[str, ...]] = ("lokr_w1", "lokr_w1_a", "lokr_w1_b")
 
 
 def settled(target: Target, args: NetworkArgs) -> Target:
-    """Return the target with an alpha that makes 1 of alpha / dim where both of its matrices will be whole."""
+    """Return the target with an alpha that makes 1 of alpha / dim where both of its matrices will
+    be whole.
+    """
     outs, ins = split(target.shape[0], args.factor), split(target.shape[1], args.factor)
     dim = target.rank.dim
     small_is_whole = not (args.decompose_both and dim < max(outs[0], ins[0]) / 2)
@@ -36,18 +40,23 @@ def settled(target: Target, args: NetworkArgs) -> Target:
 
 
 def config(targets: Sequence[Target], args: NetworkArgs) -> Any:
-    """Return peft's configuration: convolutions are flattened, and what rank dropout keeps is scaled up."""
+    """Return peft's configuration: convolutions are flattened, and what rank dropout keeps is
+    scaled up.
+    """
     from peft import LoKrConfig
 
     scale: Any = targets[0].rank.alpha
     return LoKrConfig(
-        alpha=scale, decompose_both=args.decompose_both, decompose_factor=args.factor, rank_dropout=args.rank_dropout,
-        rank_dropout_scale=True, module_dropout=args.module_dropout, **patterns(targets),
+        alpha=scale, decompose_both=args.decompose_both, decompose_factor=args.factor,
+        rank_dropout=args.rank_dropout, rank_dropout_scale=True, module_dropout=args.module_dropout,
+        **patterns(targets),
     )  # fmt: skip
 
 
 def parameters(layer: Any, adapter: str) -> dict[str, nn.Parameter]:
-    """Return w1, (out1, in1), or its two factors, and w2, (out2, in2) or (out2, in2, k, k), or its two factors."""
+    """Return w1, (out1, in1), or its two factors, and w2, (out2, in2) or (out2, in2, k, k), or its
+    two factors.
+    """
     return {name: held[adapter] for name in _NAMES if adapter in (held := getattr(layer, name))}
 
 

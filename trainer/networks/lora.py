@@ -24,7 +24,9 @@ def settled(target: Target, _args: NetworkArgs) -> Target:
 
 
 def config(targets: Sequence[Target], _args: NetworkArgs) -> Any:
-    """Return peft's configuration. Its own dropout acts on a layer's input, which is another thing: it is off."""
+    """Return peft's configuration. Its own dropout acts on a layer's input, which is another thing:
+    it is off.
+    """
     from peft import LoraConfig
 
     from trainer.networks.fused import FusedLinear
@@ -41,7 +43,9 @@ def parameters(layer: Any, adapter: str) -> dict[str, nn.Parameter]:
 
 
 def start(tensors: Tensors, generator: torch.Generator) -> None:
-    """Draw down from U(-1, 1) / sqrt(fan in): kaiming_uniform(a = sqrt 5), as torch starts a linear layer."""
+    """Draw down from U(-1, 1) / sqrt(fan in): kaiming_uniform(a = sqrt 5), as torch starts a linear
+    layer.
+    """
     down = tensors[DOWN]
     bound = 1 / math.sqrt(down[0].numel())
     down.copy_((torch.rand(down.shape, generator=generator) * 2 - 1) * bound)

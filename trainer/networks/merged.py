@@ -1,4 +1,6 @@
-"""Puts a network file onto plain layers as other programs do: by arithmetic on the weights, without peft."""
+"""Puts a network file onto plain layers as other programs do: by arithmetic on the weights, without
+peft.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,9 @@ from trainer.networks.network import Module
 
 
 def weight(own: Tensors, base: Tensor) -> Tensor:
-    """Return the weight that a layer gets from a module of a file, in float64, of the shape of `base`."""
+    """Return the weight that a layer gets from a module of a file, in float64, of the shape of
+    `base`.
+    """
     delta = lora.file_delta(own).to(base.device).reshape(base.shape)
     magnitude = own.get(decompose.SCALE)
     if magnitude is None:
@@ -28,11 +32,14 @@ def weight(own: Tensors, base: Tensor) -> Tensor:
 def put(tensors: Tensors, modules: Iterable[Module], plain: Parts) -> None:
     """Let plain layers compute with what a file makes of their weights.
 
-    A weight is made when its layer is called and forgotten then, so that the model's own are shared and stay.
+    A weight is made when its layer is called and forgotten then, so that the model's own are shared
+    and stay.
     """
     read = lora.by_module(tensors)
     for module in modules:
-        plain.part(module.part).get_submodule(module.path).register_forward_hook(_Merged(read[module.name]))
+        plain.part(module.part).get_submodule(module.path).register_forward_hook(
+            _Merged(read[module.name])
+        )
 
 
 class _Merged:
@@ -45,7 +52,9 @@ class _Merged:
         bias = None if layer.bias is None else layer.bias.float()
         seen = inputs[0].float()
         if isinstance(layer, nn.Conv2d):
-            found = functional.conv2d(seen, merged, bias, layer.stride, layer.padding, layer.dilation, layer.groups)
+            found = functional.conv2d(
+                seen, merged, bias, layer.stride, layer.padding, layer.dilation, layer.groups
+            )
         else:
             found = functional.linear(seen, merged, bias)
         return found.to(_output.dtype)

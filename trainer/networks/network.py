@@ -21,10 +21,11 @@ from trainer.networks.ranks import Rank
 
 @dataclass(frozen=True, slots=True)
 class Module:
-    """One adapted layer. name: kohya's; path: within its part; layer: peft's, that wraps the frozen one.
+    """One adapted layer. name: kohya's; path: within its part; layer: peft's, that wraps the frozen
+    one.
 
-    tensors: what is trained, by the names of kohya's files. rank: its alpha is the one that files say. block: its place
-    in the lists of blocks, None in a text encoder.
+    tensors: what is trained, by the names of kohya's files. rank: its alpha is the one that files
+    say. block: its place in the lists of blocks, None in a text encoder.
     """
 
     name: str
@@ -66,7 +67,9 @@ class Module:
         return {name: tensor for name, tensor in self.tensors.items() if name != decompose.SCALE}
 
     def change(self) -> Change:
-        """Return what peft adds to the layer as it is now, in factors where they are of low rank."""
+        """Return what peft adds to the layer as it is now, in factors where they are of low
+        rank.
+        """
         return Factors(self.down, self.up, self.scale) if self.algo == "lora" else self.delta()
 
     def product(self) -> Tensor:
@@ -81,7 +84,9 @@ class Module:
 
 @dataclass(frozen=True, slots=True)
 class Lora:
-    """All adapted layers of a model, in the order of their names. random: something of them is dropped in training."""
+    """All adapted layers of a model, in the order of their names. random: something of them is
+    dropped in training.
+    """
 
     modules: tuple[Module, ...]
     random: bool = False
@@ -99,9 +104,21 @@ class Lora:
     def grouped(
         self, args: NetworkArgs, rates: Mapping[str, float], sides: int
     ) -> tuple[dict[str, list[nn.Parameter]], dict[str, float]]:
-        """Return the optimizer's groups: name -> parameters, and name -> rate. rates: part -> learning rate."""
+        """Return the optimizer's groups: name -> parameters, and name -> rate. rates: part ->
+        learning rate.
+        """
         return groups.grouped(
-            (groups.named(m.part, m.block, faster=name in m.method.FASTER, args=args, rates=rates, sides=sides), tensor)
+            (
+                groups.named(
+                    m.part,
+                    m.block,
+                    faster=name in m.method.FASTER,
+                    args=args,
+                    rates=rates,
+                    sides=sides,
+                ),
+                tensor,
+            )
             for part in rates
             for m in self.modules
             if m.part == part
@@ -117,18 +134,26 @@ class Lora:
         """Scale the modules down in place whose change is larger than max_norm, see `norms`."""
         if all(module.algo == "lora" for module in self.modules):
             return norms.scale_weight_norms(self.factors(), max_norm)
-        return norms.scale_products([(m.delta(), list(m.factors.values())) for m in self.modules], max_norm)
+        return norms.scale_products(
+            [(m.delta(), list(m.factors.values())) for m in self.modules], max_norm
+        )
 
     @contextmanager
     def rounded(self, dtype: torch.dtype) -> Iterator[None]:
-        """Let the network be for a while what a file of `dtype` can hold of it; magnitudes are kept whole there."""
+        """Let the network be for a while what a file of `dtype` can hold of it; magnitudes are kept
+        whole there.
+        """
         parts = [(m, name, p) for m in self.modules for name, p in m.tensors.items()]
-        with self.showing([p if name == decompose.SCALE else p.detach().to(dtype) for _, name, p in parts]):
+        with self.showing(
+            [p if name == decompose.SCALE else p.detach().to(dtype) for _, name, p in parts]
+        ):
             yield
 
     @contextmanager
     def showing(self, values: list[Tensor]) -> Iterator[None]:
-        """Let the parameters have other values for a while. values: in the order of `parameters`."""
+        """Let the parameters have other values for a while. values: in the order of
+        `parameters`.
+        """
         parameters = self.parameters()
         with torch.no_grad():
             exact = [parameter.detach().clone() for parameter in parameters]

@@ -1,4 +1,6 @@
-"""Weight norms: how large the change is that each LoRA module makes, and how it is held under a maximum."""
+"""Weight norms: how large the change is that each LoRA module makes, and how it is held under a
+maximum.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,9 @@ from torch import Tensor
 
 @dataclass(frozen=True, slots=True)
 class Factors:
-    """The two factors of one module. down: (r, in) or (r, in, k, k); up: (out, r) or (out, r, 1, 1); scale: alpha/r."""
+    """The two factors of one module. down: (r, in) or (r, in, k, k); up: (out, r) or (out, r, 1,
+    1); scale: alpha/r.
+    """
 
     down: Tensor
     up: Tensor
@@ -25,7 +29,8 @@ Change = Factors | Tensor
 
 @dataclass(frozen=True, slots=True)
 class NormReport:
-    """What `scale_weight_norms` did: tensors of no dimension on the factors' device; reading one waits for it.
+    """What `scale_weight_norms` did: tensors of no dimension on the factors' device; reading one
+    waits for it.
 
     scaled: modules that were made smaller. mean, max: of the norms as they are now.
     """
@@ -38,19 +43,21 @@ class NormReport:
 def delta_norms(modules: Sequence[Factors]) -> Tensor:
     """Return the Frobenius norm of scale * up @ down for each module: float32 of shape (modules,).
 
-    The product, as large as the layer itself, is never made: ||U D||^2 = sum of (U^T U) * (D D^T), two r x r
-    matrices. A convolution counts as the matrix of its flattened kernels, which has the same norm.
+    The product, as large as the layer itself, is never made: ||U D||^2 = sum of (U^T U) * (D D^T),
+    two r x r matrices. A convolution counts as the matrix of its flattened kernels, which has the
+    same norm.
     """
     return torch.stack([_delta_norm(module) for module in modules])
 
 
 @torch.no_grad()
 def scale_weight_norms(modules: Sequence[Factors], max_norm: float) -> NormReport:
-    """Scale both factors of each module in place, so that no norm of scale * up @ down is over max_norm.
+    """Scale both factors of each module in place, so that no norm of scale * up @ down is over
+    max_norm.
 
-    As sd-scripts: n = max(norm, max_norm / 2), q = min(n, max_norm) / n, each factor times sqrt(q). A module under
-    the maximum is multiplied by exactly 1. Nothing is copied to the host. Source: the max-norm constraint of
-    Srivastava et al. 2014 (JMLR 15, section 5.1), on the whole matrix.
+    As sd-scripts: n = max(norm, max_norm / 2), q = min(n, max_norm) / n, each factor times sqrt(q).
+    A module under the maximum is multiplied by exactly 1. Nothing is copied to the host. Source:
+    the max-norm constraint of Srivastava et al. 2014 (JMLR 15, section 5.1), on the whole matrix.
     """
     norms = delta_norms(modules)
     floored = norms.clamp(min=max_norm / 2)
@@ -63,8 +70,11 @@ def scale_weight_norms(modules: Sequence[Factors], max_norm: float) -> NormRepor
 
 
 @torch.no_grad()
-def scale_products(modules: Sequence[tuple[Tensor, Sequence[Tensor]]], max_norm: float) -> NormReport:
-    """Do the same where a change is the product of any number of tensors, each of which takes its share.
+def scale_products(
+    modules: Sequence[tuple[Tensor, Sequence[Tensor]]], max_norm: float
+) -> NormReport:
+    """Do the same where a change is the product of any number of tensors, each of which takes its
+    share.
 
     modules: the change as it is now, and what it is the product of, which is changed in place.
     """
@@ -97,13 +107,19 @@ def change_distance(one: Change, other: Change) -> float:
 
 
 def _whole(change: Change) -> Tensor:
-    return _up(change) @ _down(change) * change.scale if isinstance(change, Factors) else change.detach().double()
+    return (
+        _up(change) @ _down(change) * change.scale
+        if isinstance(change, Factors)
+        else change.detach().double()
+    )
 
 
 def delta_distance(one: Factors, other: Factors) -> float:
-    """Return the Frobenius norm of the difference of what two modules add, of any ranks, in float64 and as above.
+    """Return the Frobenius norm of the difference of what two modules add, of any ranks, in float64
+    and as above.
 
-    It is exact to about 1e-8 of the norms. Infinite for layers of different sizes, NaN where a factor has one.
+    It is exact to about 1e-8 of the norms. Infinite for layers of different sizes, NaN where a
+    factor has one.
     """
     # A linear layer may be written as a convolution of one pixel.
     if one.up.shape[0] != other.up.shape[0] or one.down[0].numel() != other.down[0].numel():

@@ -1,4 +1,6 @@
-"""Ranks: what rank and alpha each module gets, from network_dim, conv_dim and the lists of blocks."""
+"""Ranks: what rank and alpha each module gets, from network_dim, conv_dim and the lists of
+blocks.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,9 @@ class Rank:
 
 @dataclass(frozen=True, slots=True)
 class Ranks:
-    """What all modules get. dim, alpha: network_dim and network_alpha; sides: down blocks of the UNet, 12 or 9."""
+    """What all modules get. dim, alpha: network_dim and network_alpha; sides: down blocks of the
+    UNet, 12 or 9.
+    """
 
     args: NetworkArgs
     dim: int
@@ -29,8 +33,9 @@ class Ranks:
     def of(self, block: int | None, *, kernel: bool) -> Rank | None:
         """Return the rank of a module; None: it is not trained.
 
-        block: its place in the lists, None in a text encoder. kernel: it is a convolution larger than 1x1, which
-        takes conv_dim; the linear and 1x1 layers of the convolutional blocks take network_dim, as in sd-scripts.
+        block: its place in the lists, None in a text encoder. kernel: it is a convolution larger
+        than 1x1, which takes conv_dim; the linear and 1x1 layers of the convolutional blocks take
+        network_dim, as in sd-scripts.
         """
         if block is None:
             return self._rank(self.dim, self.alpha)
@@ -49,5 +54,6 @@ class Ranks:
 
     def _rank(self, dim: int, alpha: float) -> Rank:
         alpha = alpha or dim
-        # As a file can say it: alpha / dim is then alpha / sqrt(dim), for every program that reads it.
+        # As a file can say it: alpha / dim is then alpha / sqrt(dim), for every program that reads
+        # it.
         return Rank(dim, alpha * math.sqrt(dim) if self.args.rank_stabilized else alpha)

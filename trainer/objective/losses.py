@@ -1,7 +1,8 @@
-"""The loss of each sample: its target, its kind, its mask, and its weight by the signal-to-noise ratio.
+"""The loss of each sample: its target, its kind, its mask, and its weight by the signal-to-noise
+ratio.
 
-Nothing here takes the mean over a batch: each function gives one value a sample, so that a picture weighs the same in
-a full batch and in the last, smaller one.
+Nothing here takes the mean over a batch: each function gives one value a sample, so that a picture
+weighs the same in a full batch and in the last, smaller one.
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ from trainer.objective.noise_schedule import TIMESTEPS, Prediction, signal_and_n
 _SNR_BOUND: Final = 1000.0
 
 
-# ---- targets --------------------------------------------------------------------------------------------------------
+# ---- targets
+# --------------------------------------------------------------------------------------------------
 
 
 def epsilon_target(latents: Tensor, noise: Tensor, t: Tensor, alphas_cumprod: Tensor) -> Tensor:
@@ -39,7 +41,8 @@ TARGETS: Final[dict[Prediction, Callable[[Tensor, Tensor, Tensor, Tensor], Tenso
     "v": v_target,
 }
 
-# ---- kinds of loss --------------------------------------------------------------------------------------------------
+# ---- kinds of loss
+# --------------------------------------------------------------------------------------------------
 
 
 def l2(difference: Tensor, c: Tensor) -> Tensor:
@@ -53,7 +56,9 @@ def l1(difference: Tensor, c: Tensor) -> Tensor:
 
 
 def huber(difference: Tensor, c: Tensor) -> Tensor:
-    """Return 2 c (sqrt(d^2 + c^2) - c): d^2 for small d, 2 c |d| for large ones (pseudo-Huber, Charbonnier 1994)."""
+    """Return 2 c (sqrt(d^2 + c^2) - c): d^2 for small d, 2 c |d| for large ones (pseudo-Huber,
+    Charbonnier 1994).
+    """
     return 2.0 * c * (torch.sqrt(difference**2 + c**2) - c)
 
 
@@ -77,19 +82,23 @@ def constant_c(t: Tensor, snr: Tensor, c: float, scale: float) -> Tensor:
 
 
 def exponential_c(t: Tensor, snr: Tensor, c: float, scale: float) -> Tensor:
-    """Return c^(t / 1000) times scale: from `scale` at the clearest timestep to c times scale at the noisiest."""
+    """Return c^(t / 1000) times scale: from `scale` at the clearest timestep to c times scale at
+    the noisiest.
+    """
     return torch.exp(t.to(snr) * (math.log(c) / TIMESTEPS)) * scale
 
 
 def snr_c(t: Tensor, snr: Tensor, c: float, scale: float) -> Tensor:
-    """Return (1 - c) / (1 + sigma)^2 + c with sigma = sqrt(1 / s): 1 at the clearest timestep, c at the noisiest.
+    """Return (1 - c) / (1 + sigma)^2 + c with sigma = sqrt(1 / s): 1 at the clearest timestep, c at
+    the noisiest.
 
     sd-scripts does not multiply this one by huber_scale, and neither is it here.
     """
     return (1.0 - c) / (1.0 + snr.rsqrt()) ** 2 + c
 
 
-# c of a Huber loss at each timestep (Khrapov et al. 2024, arXiv:2403.16728): large where the loss shall be as l2.
+# c of a Huber loss at each timestep (Khrapov et al. 2024, arXiv:2403.16728): large where the loss
+# shall be as l2.
 HUBER_SCHEDULES: Final[dict[str, Callable[[Tensor, Tensor, float, float], Tensor]]] = {
     "constant": constant_c,
     "exponential": exponential_c,
@@ -97,12 +106,14 @@ HUBER_SCHEDULES: Final[dict[str, Callable[[Tensor, Tensor, float, float], Tensor
 }
 
 
-def each(prediction: Tensor, target: Tensor, mask: Tensor | None = None, *, kind: str, c: Tensor) -> Tensor:
+def each(
+    prediction: Tensor, target: Tensor, mask: Tensor | None = None, *, kind: str, c: Tensor
+) -> Tensor:
     """Return the loss of each sample, its mean over (c, h, w): float32 of shape (b,).
 
-    mask: (b, 1, h, w) from 0 to 1, at the size of the latents; see `latent_mask`. The mean is still taken over all
-    places, so a picture with a small mask gives a small loss (as in sd-scripts). kind: of `LOSSES`; c: (b,), of
-    `HUBER_SCHEDULES`, without meaning for l2 and l1.
+    mask: (b, 1, h, w) from 0 to 1, at the size of the latents; see `latent_mask`. The mean is still
+    taken over all places, so a picture with a small mask gives a small loss (as in sd-scripts).
+    kind: of `LOSSES`; c: (b,), of `HUBER_SCHEDULES`, without meaning for l2 and l1.
     """
     difference = prediction.float() - target.float()
     error = LOSSES[kind](difference, c.to(difference).reshape(-1, *[1] * (difference.ndim - 1)))
@@ -117,23 +128,29 @@ def mse(prediction: Tensor, target: Tensor, mask: Tensor | None = None) -> Tenso
 
 
 def latent_mask(mask: Tensor, size: tuple[int, int]) -> Tensor:
-    """Shrink masks of pixels (b, 1, H, W) to the latents' (height, width): each place is the mean of its area."""
+    """Shrink masks of pixels (b, 1, H, W) to the latents' (height, width): each place is the mean
+    of its area.
+    """
     return functional.interpolate(mask.float(), size, mode="area")
 
 
-# ---- weights of timesteps -------------------------------------------------------------------------------------------
+# ---- weights of timesteps
+# -------------------------------------------------------------------------------------------
 
 
 def min_snr(snr: Tensor, gamma: float, prediction: Prediction) -> Tensor:
-    """Return min(s, gamma) / s for epsilon, / (s + 1) for v (Hang et al. 2023, arXiv:2303.09556, eq. 8 and 9).
+    """Return min(s, gamma) / s for epsilon, / (s + 1) for v (Hang et al. 2023, arXiv:2303.09556,
+    eq. 8 and 9).
 
-    snr: the signal-to-noise ratio of each sample's timestep, of any shape; the weights have the same.
+    snr: the signal-to-noise ratio of each sample's timestep, of any shape; the weights have the
+    same.
     """
     return snr.clamp(max=gamma) / _MIN_SNR_DIVISOR[prediction](snr)
 
 
 def debiased(snr: Tensor, prediction: Prediction) -> Tensor:
-    """Return 1 / sqrt(s) for epsilon (Yu et al. 2024, arXiv:2310.08442, eq. 12), 1 / (s + 1) for v; s at most 1000.
+    """Return 1 / sqrt(s) for epsilon (Yu et al. 2024, arXiv:2310.08442, eq. 12), 1 / (s + 1) for v;
+    s at most 1000.
 
     The form for v is sd-scripts'; OneTrainer takes 1 / sqrt(s + 1).
     """
@@ -147,12 +164,20 @@ def like_noise(snr: Tensor) -> Tensor:
 
 
 def with_v_like(snr: Tensor, share: float) -> Tensor:
-    """Return 1 + share (s + 1) / s, s at most 1000: a loss of noise with `share` of that of velocities added."""
+    """Return 1 + share (s + 1) / s, s at most 1000: a loss of noise with `share` of that of
+    velocities added.
+    """
     return 1.0 + share / like_noise(snr)
 
 
-_MIN_SNR_DIVISOR: Final[dict[Prediction, Callable[[Tensor], Tensor]]] = {"epsilon": lambda s: s, "v": lambda s: s + 1.0}
-_DEBIASED_DIVISOR: Final[dict[Prediction, Callable[[Tensor], Tensor]]] = {"epsilon": torch.sqrt, "v": lambda s: s + 1.0}
+_MIN_SNR_DIVISOR: Final[dict[Prediction, Callable[[Tensor], Tensor]]] = {
+    "epsilon": lambda s: s,
+    "v": lambda s: s + 1.0,
+}
+_DEBIASED_DIVISOR: Final[dict[Prediction, Callable[[Tensor], Tensor]]] = {
+    "epsilon": torch.sqrt,
+    "v": lambda s: s + 1.0,
+}
 
 # Option -> the weight of each sample from its SNR, the option's value and what is predicted.
 WEIGHTS: Final[dict[str, Callable[[Tensor, float, Prediction], Tensor]]] = {
@@ -164,7 +189,8 @@ WEIGHTS: Final[dict[str, Callable[[Tensor, float, Prediction], Tensor]]] = {
 
 
 def weights(snr: Tensor, prediction: Prediction, asked: Mapping[str, float | None]) -> Tensor:
-    """Return the weight of each sample, 1 where nothing is asked; those asked together are multiplied.
+    """Return the weight of each sample, 1 where nothing is asked; those asked together are
+    multiplied.
 
     asked: option of `WEIGHTS` -> its value; None, False and 0 ask for nothing.
     """

@@ -1,7 +1,9 @@
-"""The noise of a training step: drawn for each sample by its own generator, and mixed into the latents.
+"""The noise of a training step: drawn for each sample by its own generator, and mixed into the
+latents.
 
-A batch is only a matter of memory here: what a sample gets does not depend on its neighbours. The generators stand on
-the CPU and every draw is float32, so that a run on another device sees the same noise.
+A batch is only a matter of memory here: what a sample gets does not depend on its neighbours. The
+generators stand on the CPU and every draw is float32, so that a run on another device sees the same
+noise.
 """
 
 from __future__ import annotations
@@ -19,14 +21,19 @@ Generators = Sequence[Generator]
 
 
 def noise_like(latents: Tensor, generators: Generators) -> Tensor:
-    """Draw standard normal noise of the shape, type and device of `latents` (b, c, h, w), one generator a sample."""
+    """Draw standard normal noise of the shape, type and device of `latents` (b, c, h, w), one
+    generator a sample.
+    """
     return _randn(tuple(latents.shape[1:]), generators, like=latents)
 
 
 def timesteps(generators: Generators, low: int = 0, high: int = TIMESTEPS) -> Tensor:
     """Draw one timestep a sample, uniform over low <= t < high: int64 of shape (b,), on the CPU."""
     if not 0 <= low < high <= TIMESTEPS:
-        raise ConfigError(f"timesteps from {low} to {high}", hint=f"0 <= min_timestep < max_timestep <= {TIMESTEPS}")
+        raise ConfigError(
+            f"timesteps from {low} to {high}",
+            hint=f"0 <= min_timestep < max_timestep <= {TIMESTEPS}",
+        )
     return torch.cat([torch.randint(low, high, (1,), generator=g) for g in generators])
 
 
@@ -39,11 +46,13 @@ def with_offset(
     adaptive: float = 0.0,
     random_strength: bool = False,
 ) -> Tensor:
-    """Add a constant to each channel of each sample: N(0, 1) times offset + adaptive * |mean of the latents|, >= 0.
+    """Add a constant to each channel of each sample: N(0, 1) times offset + adaptive * |mean of the
+    latents|, >= 0.
 
-    The offset teaches brightness, which plain noise hardly destroys (Guttenberg 2023, "Diffusion with Offset Noise").
-    adaptive: added for each unit of the channel's mean; may be negative. random_strength: the offset of a sample is
-    offset * U(0, 1); sd-scripts draws it once a batch, here it is once a sample.
+    The offset teaches brightness, which plain noise hardly destroys (Guttenberg 2023, "Diffusion
+    with Offset Noise"). adaptive: added for each unit of the channel's mean; may be negative.
+    random_strength: the offset of a sample is offset * U(0, 1); sd-scripts draws it once a batch,
+    here it is once a sample.
     """
     strength = torch.full((len(noise), 1, 1, 1), offset, dtype=noise.dtype, device=noise.device)
     if random_strength:
@@ -52,39 +61,55 @@ def with_offset(
     return noise + strength.to(noise.dtype) * _randn((noise.shape[1], 1, 1), generators, like=noise)
 
 
-def with_pyramid(noise: Tensor, generators: Generators, iterations: int, discount: float = 0.3) -> Tensor:
+def with_pyramid(
+    noise: Tensor, generators: Generators, iterations: int, discount: float = 0.3
+) -> Tensor:
     """Add ever coarser noise, and bring each sample back to a standard deviation of 1.
 
-    Level i is discount^i times noise drawn at 1/r^i of the size and enlarged bilinearly, with r = U(2, 4) drawn anew
-    at each level; a level with a side of one latent pixel is the last. Source: J. Whitaker 2023, "Multi-resolution
-    noise for diffusion model training". sd-scripts divides by the deviation of the whole batch, so that a picture's
-    noise depends on its neighbours; here each sample is divided by its own.
+    Level i is discount^i times noise drawn at 1/r^i of the size and enlarged bilinearly, with r =
+    U(2, 4) drawn anew at each level; a level with a side of one latent pixel is the last. Source:
+    J. Whitaker 2023, "Multi-resolution noise for diffusion model training". sd-scripts divides by
+    the deviation of the whole batch, so that a picture's noise depends on its neighbours; here each
+    sample is divided by its own.
     """
-    return torch.stack([_pyramid(n, g, iterations, discount) for n, g in zip(noise, generators, strict=True)])
+    return torch.stack(
+        [_pyramid(n, g, iterations, discount) for n, g in zip(noise, generators, strict=True)]
+    )
 
 
-def perturbed(noise: Tensor, generators: Generators, gamma: float, *, random_strength: bool = False) -> Tensor:
-    """Return noise + gamma * N(0, 1), for the input of the UNet only; the target keeps the plain noise.
+def perturbed(
+    noise: Tensor, generators: Generators, gamma: float, *, random_strength: bool = False
+) -> Tensor:
+    """Return noise + gamma * N(0, 1), for the input of the UNet only; the target keeps the plain
+    noise.
 
-    Source: Ning et al. 2023, "Input Perturbation Reduces Exposure Bias in Diffusion Models" (arXiv:2301.11706, alg. 1).
-    random_strength: the gamma of a sample is gamma * U(0, 1).
+    Source: Ning et al. 2023, "Input Perturbation Reduces Exposure Bias in Diffusion Models"
+    (arXiv:2301.11706, alg. 1). random_strength: the gamma of a sample is gamma * U(0, 1).
     """
-    strength: Tensor | float = gamma * _uniform(generators, like=noise) if random_strength else gamma
+    strength: Tensor | float = (
+        gamma * _uniform(generators, like=noise) if random_strength else gamma
+    )
     return noise + strength * noise_like(noise, generators)
 
 
 def add_noise(latents: Tensor, noise: Tensor, t: Tensor, alphas_cumprod: Tensor) -> Tensor:
-    """Return x_t = sqrt(ab_t) z + sqrt(1 - ab_t) eps (Ho et al. 2020, eq. 4). t: (b,), timesteps."""
+    """Return x_t = sqrt(ab_t) z + sqrt(1 - ab_t) eps (Ho et al. 2020, eq. 4). t: (b,),
+    timesteps.
+    """
     signal, amount = signal_and_noise(alphas_cumprod, t, latents)
     return signal * latents + amount * noise
 
 
 def _randn(shape: tuple[int, ...], generators: Generators, like: Tensor) -> Tensor:
-    return torch.stack([torch.randn(shape, generator=g) for g in _one_each(generators, like)]).to(like)
+    return torch.stack([torch.randn(shape, generator=g) for g in _one_each(generators, like)]).to(
+        like
+    )
 
 
 def _uniform(generators: Generators, like: Tensor) -> Tensor:
-    return torch.stack([torch.rand((1, 1, 1), generator=g) for g in _one_each(generators, like)]).to(like)
+    return torch.stack(
+        [torch.rand((1, 1, 1), generator=g) for g in _one_each(generators, like)]
+    ).to(like)
 
 
 def _one_each(generators: Generators, like: Tensor) -> Generators:
@@ -100,7 +125,10 @@ def _pyramid(noise: Tensor, generator: Generator, iterations: int, discount: flo
         ratio = 2.0 + 2.0 * float(torch.rand((), generator=generator, dtype=torch.float64))
         size = (max(1, int(height / ratio**level)), max(1, int(width / ratio**level)))
         coarse = torch.randn((1, channels, *size), generator=generator).to(mixed)
-        mixed = mixed + functional.interpolate(coarse, (height, width), mode="bilinear")[0] * discount**level
+        mixed = (
+            mixed
+            + functional.interpolate(coarse, (height, width), mode="bilinear")[0] * discount**level
+        )
         if 1 in size:
             break
     return (mixed / mixed.std()).to(noise.dtype)

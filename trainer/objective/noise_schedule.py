@@ -7,27 +7,32 @@ from typing import Final, Literal
 import torch
 from torch import Tensor
 
-# What the UNet predicts: the noise, or the velocity of Salimans & Ho 2022 (arXiv:2202.00512, appendix D).
+# What the UNet predicts: the noise, or the velocity of Salimans & Ho 2022 (arXiv:2202.00512,
+# appendix D).
 Prediction = Literal["epsilon", "v"]
 PREDICTIONS: Final[tuple[Prediction, ...]] = ("epsilon", "v")
 TIMESTEPS: Final = 1000
 
 
-def alphas_cumprod(beta_start: float = 0.00085, beta_end: float = 0.012, steps: int = TIMESTEPS) -> Tensor:
-    """Return alpha-bar of each timestep, float32 of shape (steps,): DDPM's product (Ho et al. 2020, eq. 4).
+def alphas_cumprod(
+    beta_start: float = 0.00085, beta_end: float = 0.012, steps: int = TIMESTEPS
+) -> Tensor:
+    """Return alpha-bar of each timestep, float32 of shape (steps,): DDPM's product (Ho et al. 2020,
+    eq. 4).
 
-    The betas are `scaled_linear`, as latent diffusion was trained: linear in their square roots. The product is taken
-    in float64 and rounded once.
+    The betas are `scaled_linear`, as latent diffusion was trained: linear in their square roots.
+    The product is taken in float64 and rounded once.
     """
     betas = torch.linspace(beta_start**0.5, beta_end**0.5, steps, dtype=torch.float64) ** 2
     return torch.cumprod(1.0 - betas, dim=0).float()
 
 
 def zero_terminal(alphas_cumprod: Tensor) -> Tensor:
-    """Return alpha-bar moved so that the last timestep is noise alone; the first one stays as it is.
+    """Return alpha-bar moved so that the last timestep is noise alone; the first one stays as it
+    is.
 
-    The square roots are shifted and stretched (Lin et al. 2024, arXiv:2305.08891, alg. 1). Weights by the SNR are to be
-    taken of what this returns.
+    The square roots are shifted and stretched (Lin et al. 2024, arXiv:2305.08891, alg. 1). Weights
+    by the SNR are to be taken of what this returns.
     """
     signal = alphas_cumprod.double().sqrt()
     moved = (signal - signal[-1]) * (signal[0] / (signal[0] - signal[-1]))
@@ -40,7 +45,9 @@ def alphas_of(*, zero_terminal_snr: bool) -> Tensor:
 
 
 def betas(alphas_cumprod: Tensor) -> list[float]:
-    """Return the betas whose product alpha-bar is, for samplers; some divide by alpha-bar, so that 0 becomes 2^-24."""
+    """Return the betas whose product alpha-bar is, for samplers; some divide by alpha-bar, so that
+    0 becomes 2^-24.
+    """
     kept = alphas_cumprod.double().clamp(min=2**-24)
     before = torch.cat([torch.ones(1, dtype=kept.dtype), kept[:-1]])
     found: list[float] = (1.0 - kept / before).tolist()
@@ -48,14 +55,18 @@ def betas(alphas_cumprod: Tensor) -> list[float]:
 
 
 def snr(alphas_cumprod: Tensor) -> Tensor:
-    """Return the signal-to-noise ratio alpha-bar / (1 - alpha-bar) of each timestep, of the same shape."""
+    """Return the signal-to-noise ratio alpha-bar / (1 - alpha-bar) of each timestep, of the same
+    shape.
+    """
     return alphas_cumprod / (1.0 - alphas_cumprod)
 
 
 def signal_and_noise(alphas_cumprod: Tensor, t: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:
-    """Return sqrt(alpha-bar_t) and sqrt(1 - alpha-bar_t), each (b, 1, 1, 1), in the type and on the device of `like`.
+    """Return sqrt(alpha-bar_t) and sqrt(1 - alpha-bar_t), each (b, 1, 1, 1), in the type and on the
+    device of `like`.
 
-    t: (b,), timesteps. The roots are taken before the type is lowered: in bfloat16 1 - alpha-bar_0 would be 0.
+    t: (b,), timesteps. The roots are taken before the type is lowered: in bfloat16 1 - alpha-bar_0
+    would be 0.
     """
     at_t = alphas_cumprod.to(like.device)[t.to(like.device)].reshape(-1, *[1] * (like.ndim - 1))
     return at_t.sqrt().to(like.dtype), (1.0 - at_t).sqrt().to(like.dtype)

@@ -1,4 +1,6 @@
-"""Preservation: what the base model itself predicts, as the target of pictures that shall not change it."""
+"""Preservation: what the base model itself predicts, as the target of pictures that shall not
+change it.
+"""
 
 from __future__ import annotations
 
@@ -36,11 +38,12 @@ def places(batch: Sequence[Seen]) -> list[int]:
 def with_base_predictions(
     target: Tensor, kept: Sequence[int], lora: Lora, predict: Callable[[Sequence[int]], Tensor]
 ) -> Tensor:
-    """Return a target whose rows `kept` are what the base predicts there, on the same noise, timestep and caption.
+    """Return a target whose rows `kept` are what the base predicts there, on the same noise,
+    timestep and caption.
 
-    This is differential output preservation (sd-scripts' pull request 1710; "prior prediction" in OneTrainer): the
-    LoRA is held where the base was. Text is encoded without the LoRA too, so that a trained text encoder is held as
-    well. predict: rows of the batch -> predictions.
+    This is differential output preservation (sd-scripts' pull request 1710; "prior prediction" in
+    OneTrainer): the LoRA is held where the base was. Text is encoded without the LoRA too, so that
+    a trained text encoder is held as well. predict: rows of the batch -> predictions.
     """
     made = target.clone()
     with torch.no_grad(), without_lora(lora):

@@ -1,7 +1,7 @@
 """Curves of the learning rate: by what each optimizer step multiplies the rate of every group.
 
-The names and curves are those of diffusers, transformers and sd-scripts; a step here is an optimizer step, whatever the
-number of processes and accumulated batches.
+The names and curves are those of diffusers, transformers and sd-scripts; a step here is an
+optimizer step, whatever the number of processes and accumulated batches.
 """
 
 from __future__ import annotations
@@ -18,10 +18,11 @@ from datasetkit.options.config import in_range
 
 @dataclass(frozen=True, slots=True)
 class Restarts:
-    """Of `cosine_warm_restarts`: cycle k lasts cycle_steps * cycle_mult^k steps, and its peak is gamma^k.
+    """Of `cosine_warm_restarts`: cycle k lasts cycle_steps * cycle_mult^k steps, and its peak is
+    gamma^k.
 
-    cycle_steps: 0 for as many as make the run's `lr_scheduler_num_cycles`. cycle_warmup: steps of the rise in every
-    cycle but the first, whose rise is the warm-up of the run.
+    cycle_steps: 0 for as many as make the run's `lr_scheduler_num_cycles`. cycle_warmup: steps of
+    the rise in every cycle but the first, whose rise is the warm-up of the run.
     """
 
     cycle_steps: int = 0
@@ -40,8 +41,8 @@ class Restarts:
 class Course:
     """The length and shape of a schedule.
 
-    total, warmup, decay: optimizer steps; cycles, power: where the curve has them. least: the part of the rate that is
-    left at the end; timescale: of inverse_sqrt, 0 for the warm-up or 10,000.
+    total, warmup, decay: optimizer steps; cycles, power: where the curve has them. least: the part
+    of the rate that is left at the end; timescale: of inverse_sqrt, 0 for the warm-up or 10,000.
     """
 
     total: int
@@ -60,11 +61,20 @@ class Course:
         in_range("lr_scheduler_min_lr_ratio", self.least, 0, 1)
         in_range("lr_scheduler_timescale", self.timescale, 0, 1_000_000_000)
         if not 0 <= self.warmup <= self.total:
-            hint = "the learning rate would never be reached: give fewer steps, or a part such as 0.1 or '10%'"
+            hint = (
+                "the learning rate would never be reached: give fewer steps, or a part such "
+                "as 0.1 or '10%'"
+            )
             raise ConfigError(f"lr_warmup_steps = {self.warmup} of {self.total} steps", hint=hint)
         if not 0 <= self.decay <= self.total - self.warmup:
-            hint = "the learning rate would never be reached: give fewer steps, or a part such as 0.2 or '20%'"
-            said = f"lr_decay_steps = {self.decay} and lr_warmup_steps = {self.warmup} of {self.total} steps"
+            hint = (
+                "the learning rate would never be reached: give fewer steps, or a part such "
+                "as 0.2 or '20%'"
+            )
+            said = (
+                f"lr_decay_steps = {self.decay} and lr_warmup_steps = {self.warmup} of "
+                f"{self.total} steps"
+            )
             raise ConfigError(said, hint=hint)
 
     def progress(self, step: int) -> float:
@@ -72,9 +82,13 @@ class Course:
         return min(1.0, (step - self.warmup) / max(1, self.total - self.warmup))
 
     def cycle(self, step: int) -> tuple[int, int, int]:
-        """Return the number of the cycle in which a step is, from 0, the step's place in it, and its length."""
+        """Return the number of the cycle in which a step is, from 0, the step's place in it, and
+        its length.
+        """
         asked = self.restarts
-        length: float = asked.cycle_steps or self.total / sum(asked.cycle_mult**k for k in range(self.cycles))
+        length: float = asked.cycle_steps or self.total / sum(
+            asked.cycle_mult**k for k in range(self.cycles)
+        )
         start, ends = 0, 0.0
         for k in count():
             # Ends are rounded and not lengths, so that the cycles fill the run.
@@ -102,45 +116,68 @@ def linear(step: int, course: Course) -> float:
 
 
 def cosine(step: int, course: Course) -> float:
-    """Rise to 1, then fall to 0 on half a cosine (Loshchilov & Hutter 2017, arXiv:1608.03983, eq. 5, one cycle)."""
+    """Rise to 1, then fall to 0 on half a cosine (Loshchilov & Hutter 2017, arXiv:1608.03983, eq.
+    5, one cycle).
+    """
     return _warmed(step, course, _half_cosine)
 
 
 def cosine_with_restarts(step: int, course: Course) -> float:
-    """Rise to 1 once, then fall to 0 on half a cosine in each of `cycles` equal parts, back to 1 between them."""
-    return _warmed(step, course, lambda done: _half_cosine(done * course.cycles % 1.0) if done < 1.0 else 0.0)
+    """Rise to 1 once, then fall to 0 on half a cosine in each of `cycles` equal parts, back to 1
+    between them.
+    """
+    return _warmed(
+        step, course, lambda done: _half_cosine(done * course.cycles % 1.0) if done < 1.0 else 0.0
+    )
 
 
 def cosine_with_min_lr(step: int, course: Course) -> float:
-    """Rise to 1, then swing between 1 and `least` on `cycles` half cosines; one falls to `least` and is done."""
-    return _warmed(step, course, lambda done: _above(course.least, _half_cosine(done * course.cycles)))
+    """Rise to 1, then swing between 1 and `least` on `cycles` half cosines; one falls to `least`
+    and is done.
+    """
+    return _warmed(
+        step, course, lambda done: _above(course.least, _half_cosine(done * course.cycles))
+    )
 
 
 def cosine_warm_restarts(step: int, course: Course) -> float:
-    """Rise from `least` to the peak in each cycle, then fall to `least` on half a cosine; see `Restarts`.
+    """Rise from `least` to the peak in each cycle, then fall to `least` on half a cosine; see
+    `Restarts`.
 
-    Eq. 5 of Loshchilov & Hutter 2017 (arXiv:1608.03983), with a warm-up in each cycle and a falling peak.
+    Eq. 5 of Loshchilov & Hutter 2017 (arXiv:1608.03983), with a warm-up in each cycle and a falling
+    peak.
     """
     k, place, length = course.cycle(step)
     warmup = course.restarts.cycle_warmup if k else course.warmup
     peak = course.restarts.gamma**k
-    share = place / warmup if place < warmup else _half_cosine((place - warmup) / max(1, length - warmup))
+    share = (
+        place / warmup
+        if place < warmup
+        else _half_cosine((place - warmup) / max(1, length - warmup))
+    )
     return course.least + (peak - course.least) * share
 
 
 def polynomial(step: int, course: Course) -> float:
-    """Rise to 1, then fall to 0 as (1 - progress)^power; diffusers stops at a rate of 1e-7 instead of 0."""
+    """Rise to 1, then fall to 0 as (1 - progress)^power; diffusers stops at a rate of 1e-7 instead
+    of 0.
+    """
     return _warmed(step, course, lambda progress: (1.0 - progress) ** course.power)
 
 
 def inverse_sqrt(step: int, course: Course) -> float:
-    """Rise to 1, then fall as 1 / sqrt(1 + steps since / timescale) (Zhai et al. 2022, arXiv:2106.04560)."""
+    """Rise to 1, then fall as 1 / sqrt(1 + steps since / timescale) (Zhai et al. 2022,
+    arXiv:2106.04560).
+    """
     timescale = course.timescale or course.warmup or 10_000
-    return _warmed(step, course, lambda _: 1.0 / math.sqrt((step - course.warmup) / timescale + 1.0))
+    return _warmed(
+        step, course, lambda _: 1.0 / math.sqrt((step - course.warmup) / timescale + 1.0)
+    )
 
 
 def warmup_stable_decay(step: int, course: Course) -> float:
-    """Rise from `least` to 1, stay, and in the last `decay` steps fall to `least` on `cycles` half cosines.
+    """Rise from `least` to 1, stay, and in the last `decay` steps fall to `least` on `cycles` half
+    cosines.
 
     Source: Hu et al. 2024, "MiniCPM" (arXiv:2404.06395, section 4); the cosines are transformers'.
     """
@@ -149,7 +186,11 @@ def warmup_stable_decay(step: int, course: Course) -> float:
     left = course.total - step
     if left > course.decay:
         return 1.0
-    return _above(course.least, _half_cosine((1.0 - left / course.decay) * course.cycles)) if left > 0 else course.least
+    return (
+        _above(course.least, _half_cosine((1.0 - left / course.decay) * course.cycles))
+        if left > 0
+        else course.least
+    )
 
 
 SCHEDULES: Final[dict[str, Callable[[int, Course], float]]] = {

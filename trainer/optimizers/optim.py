@@ -1,4 +1,5 @@
-"""Optimizers: each imported by its name and made with its arguments and the learning rate of each trained part.
+"""Optimizers: each imported by its name and made with its arguments and the learning rate of each
+trained part.
 
 Nothing but torch is imported before a name asks for it: bitsandbytes alone takes seconds.
 """
@@ -23,14 +24,16 @@ from trainer.optimizers.optimizer_names import finds_its_rate as finds_its_rate
 from trainer.optimizers.optimizer_names import import_path as import_path
 from trainer.optimizers.optimizer_names import literal_args as literal_args
 
-# What a name of ours stands for beside its class; `optimizer_args` stands above it. sd-scripts has the same momentum.
-# Adafactor's own rate would stand in the place of those that are given.
+# What a name of ours stands for beside its class; `optimizer_args` stands above it. sd-scripts has
+# the same momentum. Adafactor's own rate would stand in the place of those that are given.
 _ARGUMENTS: Final[Mapping[str, Mapping[str, Any]]] = {
     "sgdnesterov": {"momentum": 0.9, "nesterov": True},
     "adafactor": {"relative_step": False, "scale_parameter": False, "warmup_init": False},
 }
 # What the extra `optimizers` brings.
-_EXTRA: Final = frozenset({"bitsandbytes", "lion_pytorch", "prodigyopt", "dadaptation", "schedulefree", "prodigyplus"})
+_EXTRA: Final = frozenset(
+    {"bitsandbytes", "lion_pytorch", "prodigyopt", "dadaptation", "schedulefree", "prodigyplus"}
+)
 _PACKAGES: Final = {
     "lion_pytorch": "lion-pytorch",
     "pytorch_optimizer": "pytorch-optimizer",
@@ -42,14 +45,19 @@ _STEADY: Final = frozenset({"constant", "constant_with_warmup"})
 _PUBLISHED: Final[Mapping[str, str]] = {"trainer.optimizers.prodigy:Prodigy": "prodigyopt:Prodigy"}
 
 
-def groups(parameters: Mapping[str, Iterable[Parameter]], rates: Mapping[str, float]) -> list[dict[str, Any]]:
-    """Return the optimizer's groups, each with its `name` and `lr`; a part without parameters or rate has none.
+def groups(
+    parameters: Mapping[str, Iterable[Parameter]], rates: Mapping[str, float]
+) -> list[dict[str, Any]]:
+    """Return the optimizer's groups, each with its `name` and `lr`; a part without parameters or
+    rate has none.
 
     parameters: part -> what is trained of it, rates: part -> learning rate.
     """
     lists = {name: list(own) for name, own in parameters.items()}
     made: list[dict[str, Any]] = [
-        {"name": name, "params": own, "lr": rates[name]} for name, own in lists.items() if own and rates[name] > 0
+        {"name": name, "params": own, "lr": rates[name]}
+        for name, own in lists.items()
+        if own and rates[name] > 0
     ]
     if not made:
         hint = "give unet_lr or text_encoder_lr above 0, and a network for that part"
@@ -57,11 +65,17 @@ def groups(parameters: Mapping[str, Iterable[Parameter]], rates: Mapping[str, fl
     return made
 
 
-def make(optimizer_type: str, param_groups: Sequence[dict[str, Any]], arguments: Mapping[str, Any]) -> Optimizer:
-    """Return the optimizer over `groups(...)`. arguments: of its class, as `literal_args` reads them."""
+def make(
+    optimizer_type: str, param_groups: Sequence[dict[str, Any]], arguments: Mapping[str, Any]
+) -> Optimizer:
+    """Return the optimizer over `groups(...)`. arguments: of its class, as `literal_args` reads
+    them.
+    """
     check_rates(optimizer_type, {f"{group['name']}_lr": group["lr"] for group in param_groups})
     if "lr" in arguments:
-        raise ConfigError("optimizer_args: lr", hint="learning rates are unet_lr and text_encoder_lr")
+        raise ConfigError(
+            "optimizer_args: lr", hint="learning rates are unet_lr and text_encoder_lr"
+        )
     made_by = _load(optimizer_type)
     given = {**_ARGUMENTS.get(optimizer_type.casefold(), {}), **arguments}
     try:
@@ -69,7 +83,9 @@ def make(optimizer_type: str, param_groups: Sequence[dict[str, Any]], arguments:
             made = made_by(list(param_groups), lr=param_groups[0]["lr"], **given)
     except (TypeError, ValueError) as error:
         said = " ".join(f"{key}={value!r}" for key, value in arguments.items())
-        raise ConfigError(f"{optimizer_type} does not take {said or 'its groups'}: {error}") from error
+        raise ConfigError(
+            f"{optimizer_type} does not take {said or 'its groups'}: {error}"
+        ) from error
     assert isinstance(made, Optimizer)
     if averages(made):
         made.train()  # type: ignore[attr-defined]  # not all begin so
@@ -77,18 +93,24 @@ def make(optimizer_type: str, param_groups: Sequence[dict[str, Any]], arguments:
 
 
 def averages(optimizer: Optimizer) -> bool:
-    """Tell whether what is of use is an average of the steps, which the weights hold only after `eval()`.
+    """Tell whether what is of use is an average of the steps, which the weights hold only after
+    `eval()`.
 
     So it is with the schedule-free ones (Defazio et al. 2024, arXiv:2405.15682).
     """
-    return any("train_mode" in group and group.get("use_schedulefree", True) for group in optimizer.param_groups)
+    return any(
+        "train_mode" in group and group.get("use_schedulefree", True)
+        for group in optimizer.param_groups
+    )
 
 
 @contextmanager
 def in_use(optimizer: Optimizer) -> Iterator[None]:
-    """Let the weights be those that are saved, drawn with and measured; afterwards they are bit by bit as before.
+    """Let the weights be those that are saved, drawn with and measured; afterwards they are bit by
+    bit as before.
 
-    The way back that the optimizers have is a rounding away: a run must not depend on how often it was looked at.
+    The way back that the optimizers have is a rounding away: a run must not depend on how often it
+    was looked at.
     """
     if not averages(optimizer) or not any(group["train_mode"] for group in optimizer.param_groups):
         yield
@@ -109,7 +131,9 @@ def check_schedule(optimizer: Optimizer, optimizer_type: str, schedule: str) -> 
     """Raise ConfigError for a course of the learning rate that an optimizer cannot go."""
     if averages(optimizer) and schedule not in _STEADY:
         hint = "set lr_scheduler = 'constant', or 'constant_with_warmup' with lr_warmup_steps"
-        raise ConfigError(f"{optimizer_type} needs no schedule, and lr_scheduler = {schedule!r} is one", hint=hint)
+        raise ConfigError(
+            f"{optimizer_type} needs no schedule, and lr_scheduler = {schedule!r} is one", hint=hint
+        )
 
 
 def needs_a_rate(optimizer_type: str) -> bool:
@@ -125,7 +149,9 @@ def described(optimizer_type: str, pairs: Sequence[str]) -> str:
 
 
 def step_size(group: Mapping[str, Any]) -> float:
-    """Return the rate at which a group really moves: lr, times the `d` that D-Adaptation and Prodigy found."""
+    """Return the rate at which a group really moves: lr, times the `d` that D-Adaptation and
+    Prodigy found.
+    """
     shared = group.get("shared_d")  # of ProdigyPlusScheduleFree with split_groups_mean
     found = group.get("d", 1.0) if shared is None else shared
     return float(group["lr"]) * (float(found.item()) if isinstance(found, Tensor) else float(found))

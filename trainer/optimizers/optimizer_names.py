@@ -1,4 +1,6 @@
-"""Names of optimizers and their arguments, as options give them; it needs no torch, so that a plan can read them."""
+"""Names of optimizers and their arguments, as options give them; it needs no torch, so that a plan
+can read them.
+"""
 
 from __future__ import annotations
 
@@ -39,7 +41,9 @@ OPTIMIZERS: Final[dict[str, str]] = {
 
 
 def import_path(optimizer_type: str) -> str:
-    """Return `package.module:Class` for a name of `OPTIMIZERS` in any case, or for an import path."""
+    """Return `package.module:Class` for a name of `OPTIMIZERS` in any case, or for an
+    import path.
+    """
     known = {name.casefold(): path for name, path in OPTIMIZERS.items()}
     if path := known.get(optimizer_type.casefold()):
         return path
@@ -47,22 +51,29 @@ def import_path(optimizer_type: str) -> str:
     if module and name:
         return f"{module}:{name}"
     near = get_close_matches(optimizer_type, OPTIMIZERS, 1)
-    known_names = "choose " + ", ".join(OPTIMIZERS) + ", or a class by its import path, such as torch.optim.RAdam"
+    known_names = (
+        "choose "
+        + ", ".join(OPTIMIZERS)
+        + ", or a class by its import path, such as torch.optim.RAdam"
+    )
     hint = f"did you mean {near[0]!r}?" if near else known_names
     raise ConfigError(f"optimizer_type = {optimizer_type!r} is not known", hint=hint)
 
 
 def finds_its_rate(optimizer_type: str) -> bool:
-    """Tell whether the optimizer looks for the step size itself; its learning rates are then factors, usually 1."""
+    """Tell whether the optimizer looks for the step size itself; its learning rates are then
+    factors, usually 1.
+    """
     name = import_path(optimizer_type).partition(":")[2]
     return name.startswith(("DAdapt", "Prodigy"))
 
 
 def check_rates(optimizer_type: str, rates: Mapping[str, float]) -> None:
-    """Raise ConfigError where the optimizer cannot keep these rates apart. rates: option name -> learning rate.
+    """Raise ConfigError where the optimizer cannot keep these rates apart. rates: option name ->
+    learning rate.
 
-    D-Adaptation and Prodigy estimate one step size for all groups and raise in their first step when the rates of two
-    groups differ; 0 (the part is not trained) may stand beside any other.
+    D-Adaptation and Prodigy estimate one step size for all groups and raise in their first step
+    when the rates of two groups differ; 0 (the part is not trained) may stand beside any other.
     """
     name = import_path(optimizer_type).partition(":")[2]
     if not (name.startswith("DAdapt") or name == "Prodigy"):
@@ -70,15 +81,21 @@ def check_rates(optimizer_type: str, rates: Mapping[str, float]) -> None:
     trained = {key: rate for key, rate in rates.items() if rate}
     if len(set(trained.values())) > 1:
         said = ", ".join(f"{key} = {rate:g}" for key, rate in trained.items())
-        hint = "give the same rate to all parts (1 is usual), or 0 to the part that shall not be trained"
-        raise ConfigError(f"{optimizer_type} finds one step size for all parts, but {said}", hint=hint)
+        hint = (
+            "give the same rate to all parts (1 is usual), or 0 to the part that shall not "
+            "be trained"
+        )
+        raise ConfigError(
+            f"{optimizer_type} finds one step size for all parts, but {said}", hint=hint
+        )
 
 
 def literal_args(pairs: Sequence[str], option: str = "optimizer_args") -> dict[str, Any]:
-    """Read `key=value` pairs whose values are Python literals: `weight_decay=0.01`, `betas=0.9,0.99`, `decouple=True`.
+    """Read `key=value` pairs whose values are Python literals: `weight_decay=0.01`,
+    `betas=0.9,0.99`, `decouple=True`.
 
-    A word that is no literal is an error and no text: `decouple=true` must not become the text "true", which is true
-    for "false" as well.
+    A word that is no literal is an error and no text: `decouple=true` must not become the text
+    "true", which is true for "false" as well.
     """
     read: dict[str, Any] = {}
     for pair in pairs:
@@ -88,6 +105,9 @@ def literal_args(pairs: Sequence[str], option: str = "optimizer_args") -> dict[s
         try:
             read[key] = ast.literal_eval(value)
         except (ValueError, SyntaxError) as error:
-            hint = "a value is a number, True, False, None, numbers parted by commas, or a text in quotes"
+            hint = (
+                "a value is a number, True, False, None, numbers parted by commas, or a "
+                "text in quotes"
+            )
             raise ConfigError(f"{option}: {pair!r} cannot be read", hint=hint) from error
     return read

@@ -1,4 +1,6 @@
-"""Prodigy without a wait for the GPU at each parameter: prodigyopt's optimizer, its sums fetched once a step."""
+"""Prodigy without a wait for the GPU at each parameter: prodigyopt's optimizer, its sums fetched
+once a step.
+"""
 
 from __future__ import annotations
 
@@ -12,12 +14,14 @@ from torch import Tensor
 
 
 class Prodigy(prodigyopt.Prodigy):  # type: ignore[misc]  # untyped
-    """prodigyopt's `Prodigy` (Mishchenko & Defazio 2024, arXiv:2306.06101, alg. 4), byte for byte, and faster on GPUs.
+    """prodigyopt's `Prodigy` (Mishchenko & Defazio 2024, arXiv:2306.06101, alg. 4), byte for byte,
+    and faster on GPUs.
 
-    Its arguments and its state are the same. It estimates d from two sums over all parameters; prodigyopt brings both
-    terms of each parameter to the CPU by itself, 528 times a step for a LoRA of Stable Diffusion 1.5 with its text
-    encoder. Here they stay where they are until the last one is known, and are added in the same order and precision.
-    Weights that are spread over several GPUs (FSDP) are not for it.
+    Its arguments and its state are the same. It estimates d from two sums over all parameters;
+    prodigyopt brings both terms of each parameter to the CPU by itself, 528 times a step for a LoRA
+    of Stable Diffusion 1.5 with its text encoder. Here they stay where they are until the last one
+    is known, and are added in the same order and precision. Weights that are spread over several
+    GPUs (FSDP) are not for it.
     """
 
     @torch.no_grad()
@@ -56,7 +60,12 @@ class Prodigy(prodigyopt.Prodigy):  # type: ignore[misc]  # untyped
         return loss
 
     def _gather(
-        self, parameter: Tensor, group: dict[str, Any], dlr: float, numerators: list[Tensor], denominators: list[Tensor]
+        self,
+        parameter: Tensor,
+        group: dict[str, Any],
+        dlr: float,
+        numerators: list[Tensor],
+        denominators: list[Tensor],
     ) -> None:
         """Update the moving averages of one parameter, and note its terms of the two sums."""
         grad = parameter.grad
@@ -88,7 +97,13 @@ class Prodigy(prodigyopt.Prodigy):  # type: ignore[misc]  # untyped
         most = max(first["d_max"], found)
         d = min(most, d * first["growth_rate"])
         for group in self.param_groups:
-            group |= {"d_numerator": numerator, "d_denom": denominator, "d": d, "d_max": most, "d_hat": found}
+            group |= {
+                "d_numerator": numerator,
+                "d_denom": denominator,
+                "d": d,
+                "d_max": most,
+                "d_hat": found,
+            }
 
     def _move(self, group: dict[str, Any], dlr: float) -> None:
         """Take Adam's step with the step size that was known before."""
@@ -115,7 +130,11 @@ def _begin(state: dict[str, Any], parameter: Tensor, beta1: float, part: int) ->
     start = parameter.flatten()[::part]
     state |= {"step": 0, "s": torch.zeros_like(start)}
     # A LoRA's second factors are zero at first: one zero stands for all of them.
-    state["p0"] = start.clone() if parameter.any() else torch.tensor(0, device=parameter.device, dtype=parameter.dtype)
+    state["p0"] = (
+        start.clone()
+        if parameter.any()
+        else torch.tensor(0, device=parameter.device, dtype=parameter.dtype)
+    )
     if beta1 > 0:
         state["exp_avg"] = torch.zeros_like(parameter)
     state["exp_avg_sq"] = torch.zeros_like(parameter)

@@ -1,4 +1,6 @@
-"""Headers of safetensors files: the names and shapes of the tensors and the file's own remarks, without a weight."""
+"""Headers of safetensors files: the names and shapes of the tensors and the file's own remarks,
+without a weight.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,9 @@ class Header:
 
 
 def read(path: Path) -> Header:
-    """Read a file's header: eight bytes with its length, then JSON. Raises OSError, ValueError for another file."""
+    """Read a file's header: eight bytes with its length, then JSON. Raises OSError, ValueError for
+    another file.
+    """
     if path.suffix.lower() != ".safetensors":
         raise ValueError(path)
     with path.open("rb") as file:

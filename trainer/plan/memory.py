@@ -1,11 +1,15 @@
-"""Memory: what a run will take at its peak, estimated from the model's numbers and the options. No torch is needed.
+"""Memory: what a run will take at its peak, estimated from the model's numbers and the options. No
+torch is needed.
 
     weights      (UNet + text encoder) parameters x bytes of mixed_precision
-    LoRA         its parameters x (4 weight + 4 gradient + the optimizer's states + 2 copy in half precision)
+    LoRA         its parameters x (4 weight + 4 gradient + the optimizer's states + 2 copy in half
+    precision)
     activations  batch x latent pixels x unet_width x bytes x KEPT, and the text encoder's
-    VAE          its parameters and activations: while encoding, and in every step where latents are not kept
+    VAE          its parameters and activations: while encoding, and in every step where latents are
+    not kept
 
-The coefficients were measured on full-size models of Stable Diffusion 1 (docs/train.md has the table).
+The coefficients were measured on full-size models of Stable Diffusion 1 (docs/train.md has the
+table).
 """
 
 from __future__ import annotations
@@ -32,7 +36,8 @@ RUNTIME: Final = 600e6
 # Numbers kept for the backward pass (and made in it), for each number that the layers put out.
 KEPT: Final[Mapping[bool, float]] = {False: 2.0, True: 0.45}
 _TEXT_KEPT: Final = 1.0
-# Bytes of captions' states that are kept where the text encoder is not trained: about 500 short ones in half precision.
+# Bytes of captions' states that are kept where the text encoder is not trained: about 500 short
+# ones in half precision.
 KEPT_TEXT: Final = 64 * 2**20
 # Numbers at a picture's full size and for each of the VAE's channels there, while it encodes.
 _VAE_KEPT: Final = 5.0
@@ -77,9 +82,9 @@ class Share:
 class Estimate:
     """The peak of a run: of the device that computes, which without a GPU is the main memory.
 
-    shares: what it consists of; bytes: their sum; loading: main memory while the model is read; margin:
-    the fraction by which it may be wrong; assumed: the model's numbers are Stable Diffusion 1's, as its files are not
-    here.
+    shares: what it consists of; bytes: their sum; loading: main memory while the model is read;
+    margin: the fraction by which it may be wrong; assumed: the model's numbers are Stable Diffusion
+    1's, as its files are not here.
     """
 
     shares: tuple[Share, ...]
@@ -94,7 +99,9 @@ class Estimate:
 
 
 def estimate(options: TrainOptions, largest: Size, anatomy: Anatomy | None) -> Estimate:
-    """Estimate the peak of a run. largest: the bucket of the most pixels; anatomy: None where the model is not here."""
+    """Estimate the peak of a run. largest: the bucket of the most pixels; anatomy: None where the
+    model is not here.
+    """
     model = anatomy or SD1
     base = _BYTES[options.mixed_precision]
     pixels = largest[0] * largest[1]
@@ -107,24 +114,30 @@ def estimate(options: TrainOptions, largest: Size, anatomy: Anatomy | None) -> E
     shares = [
         Share("program", RUNTIME, "Python and its libraries, or a GPU's context"),
         Share(
-            "weights", sum(count * each for count, each in weights),
+            "weights",
+            sum(count * each for count, each in weights),
             " + ".join(f"{_short(count)} parameters x {_plural(each)}" for count, each in weights),
         ),
         Share(
-            "LoRA", parameters * (2 * _FLOAT + states + copy + averaged),
-            f"{_short(parameters)} parameters x ({_FLOAT} weight + {_FLOAT} gradient + {states} optimizer"
-            f"{f' + {copy} copy' if copy else ''}{f' + {averaged} average' if averaged else ''}) bytes",
+            "LoRA",
+            parameters * (2 * _FLOAT + states + copy + averaged),
+            f"{_short(parameters)} parameters x ({_FLOAT} weight + {_FLOAT} gradient + "
+            f"{states} optimizer"
+            f"{f' + {copy} copy' if copy else ''}{f' + {averaged} average' if averaged else ''}) "
+            "bytes",
         ),
         *_changes(options, ranks, adapted, base),
         *_working(options, model, pixels, base),
-    ]  # fmt: skip
+    ]
     read = _FLOAT if options.reads_float32() else base
     loading = RUNTIME + read * (model.unet + model.text_encoder) + _FLOAT * model.vae
     return Estimate(tuple(shares), loading, anatomy is None)
 
 
 def _weights(options: TrainOptions, model: Anatomy, base: int) -> list[tuple[int, int]]:
-    """Return the parameters of the frozen base, and the bytes of each; those of one kind are one entry."""
+    """Return the parameters of the frozen base, and the bytes of each; those of one kind are one
+    entry.
+    """
     unet = 1 if options.fp8_base or options.fp8_base_unet else base
     text = 1 if options.fp8_base else base
     if unet == text:
@@ -137,19 +150,27 @@ def _plural(count: int) -> str:
 
 
 def _adapted(options: TrainOptions, model: Anatomy) -> tuple[Ranks, list[tuple[Layer, ...]]]:
-    """Return the layers of each trained part. Raises ConfigError for lists of blocks that are another model's."""
+    """Return the layers of each trained part. Raises ConfigError for lists of blocks that are
+    another model's.
+    """
     rates, args = options.rates(), options.network()
     blocks.check(args, model.sides)
     ranks = Ranks(args, options.network_dim, options.network_alpha, model.sides)
     return ranks, [own for part, own in model.layers.items() if rates[part]]
 
 
-def _changes(options: TrainOptions, ranks: Ranks, adapted: list[tuple[Layer, ...]], base: int) -> list[Share]:
-    """Return what a method holds that makes the whole change of a layer before it uses it; LoRA and LoCon do not."""
+def _changes(
+    options: TrainOptions, ranks: Ranks, adapted: list[tuple[Layer, ...]], base: int
+) -> list[Share]:
+    """Return what a method holds that makes the whole change of a layer before it uses it; LoRA and
+    LoCon do not.
+    """
     if ranks.args.algo == "lora":
         return []
     sizes: Counter[int | None] = Counter()
-    for layer in (layer for own in adapted for layer in own if layers.rank(layer, ranks) is not None):
+    for layer in (
+        layer for own in adapted for layer in own if layers.rank(layer, ranks) is not None
+    ):
         sizes[layer.block] += layer.out * layer.ins * layer.kernel
     # Computed again block by block, the largest block is held.
     held = max(sizes.values(), default=0) if options.gradient_checkpointing else sizes.total()
@@ -157,20 +178,28 @@ def _changes(options: TrainOptions, ranks: Ranks, adapted: list[tuple[Layer, ...
 
 
 def _working(options: TrainOptions, model: Anatomy, pixels: int, base: int) -> list[Share]:
-    """Return what comes and goes: of a step, or of encoding before the first one where that takes more."""
+    """Return what comes and goes: of a step, or of encoding before the first one where that takes
+    more.
+    """
     batch = options.train_batch_size
     latent = pixels / model.vae_shrinks**2
     unet = batch * latent * model.unet_width * base * KEPT[options.gradient_checkpointing]
     how = f"{batch} x {latent:,.0f} latent pixels x {model.unet_width:,.0f} numbers x {base} bytes"
     shares = [Share("activations", unet, f"{how} x {KEPT[options.gradient_checkpointing]:g}")]
     rates = options.rates()
-    wide = (model.text_width if rates["text_encoder"] else 0) + (model.text_width_2 if rates["text_encoder_2"] else 0)
+    wide = (model.text_width if rates["text_encoder"] else 0) + (
+        model.text_width_2 if rates["text_encoder_2"] else 0
+    )
     if wide:
         places = batch * (options.max_token_length // CHUNK) * (CHUNK + 2)
         text = places * wide * base * _TEXT_KEPT
-        shares.append(Share("text activations", text, f"{places:,} places x {wide:,} numbers x {base} bytes"))
+        shares.append(
+            Share("text activations", text, f"{places:,} places x {wide:,} numbers x {base} bytes")
+        )
     else:
-        shares.append(Share("kept text", KEPT_TEXT, "states of captions that were encoded, at most"))
+        shares.append(
+            Share("kept text", KEPT_TEXT, "states of captions that were encoded, at most")
+        )
     vae_bytes = 2 if options.mixed_precision == "bf16" else _FLOAT
     encoding = pixels * model.vae_width * vae_bytes * _VAE_KEPT
     weights = model.vae * vae_bytes

@@ -1,6 +1,8 @@
-"""What a model is made of, read from the headers of its files alone: parameters, widths, and what LoRA would add.
+"""What a model is made of, read from the headers of its files alone: parameters, widths, and what
+LoRA would add.
 
-No torch is needed and no weight is read, so that a plan can say what a run takes before anything is loaded.
+No torch is needed and no weight is read, so that a plan can say what a run takes before anything is
+loaded.
 """
 
 from __future__ import annotations
@@ -38,19 +40,22 @@ _INNER: Final = {
     "mlp.c_proj.weight": "mlp.fc2.weight",
 }
 _BUFFERS: Final = ("position_ids", "attn_mask", "logit_scale")
-_HALVES = re.compile(r"encoder\.(?:down_blocks\.\d+\.downsamplers\.0|down\.\d+\.downsample)\.conv\.weight")
+_HALVES = re.compile(
+    r"encoder\.(?:down_blocks\.\d+\.downsamplers\.0|down\.\d+\.downsample)\.conv\.weight"
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Anatomy:
     """The numbers of a model that memory depends on.
 
-    unet, text_encoder, vae: parameters. unet_width: what the UNet's layers put out for a latent pixel, in numbers
-    (coarser levels count a quarter each). text_width: what the text encoder's layers put out for a token. vae_width:
-    channels of the VAE at a picture's full size. lora_unet, lora_text: what LoRA adds for each rank, in numbers.
-    vae_shrinks: what the VAE divides a picture's sides by. text_width_2, lora_text_2: of the second text encoder, which
-    only Stable Diffusion XL has; text_encoder counts both. layers: of each part, what a network may be put on; sides:
-    the down blocks that lists of blocks count.
+    unet, text_encoder, vae: parameters. unet_width: what the UNet's layers put out for a latent
+    pixel, in numbers (coarser levels count a quarter each). text_width: what the text encoder's
+    layers put out for a token. vae_width: channels of the VAE at a picture's full size. lora_unet,
+    lora_text: what LoRA adds for each rank, in numbers. vae_shrinks: what the VAE divides a
+    picture's sides by. text_width_2, lora_text_2: of the second text encoder, which only Stable
+    Diffusion XL has; text_encoder counts both. layers: of each part, what a network may be put on;
+    sides: the down blocks that lists of blocks count.
     """
 
     unet: int
@@ -76,7 +81,9 @@ SD1: Final = Anatomy(
 
 
 def read(base: str, vae: str = "") -> Anatomy | None:
-    """Return the numbers of a model on disk; None for what is not here, or is no model. vae: as in `[train]`."""
+    """Return the numbers of a model on disk; None for what is not here, or is no model. vae: as in
+    `[train]`.
+    """
     path = Path(shipped.located(base)).expanduser()
     try:
         parts = _of_folder(path) if path.is_dir() else _of_file(path)
@@ -98,8 +105,12 @@ def anatomy(unet: Shapes, text: Shapes, vae: Shapes) -> Anatomy:
             width += shape[0] / 4 ** level(name)
     lora_unet = sum(_rank_one(s) for n, s in unet.items() if len(s) >= 2 and _ATTENTION.search(n))
     text = _as_transformers(text)
-    first_text, second = ({n: s for n, s in text.items() if _is_second(n) == other} for other in (False, True))
-    linear, linear_2 = ([s for n, s in own.items() if _TEXT_LINEAR.search(n)] for own in (first_text, second))
+    first_text, second = (
+        {n: s for n, s in text.items() if _is_second(n) == other} for other in (False, True)
+    )
+    linear, linear_2 = (
+        [s for n, s in own.items() if _TEXT_LINEAR.search(n)] for own in (first_text, second)
+    )
     first = next((s for n, s in vae.items() if n.endswith("encoder.conv_in.weight")), (0,))
     own, sides = layers.of_unet(unet)
     return Anatomy(
@@ -120,16 +131,22 @@ def anatomy(unet: Shapes, text: Shapes, vae: Shapes) -> Anatomy:
 
 
 def _is_second(name: str) -> bool:
-    """Tell whether a tensor is of the second text encoder, in diffusers' folders or in the original layout."""
+    """Tell whether a tensor is of the second text encoder, in diffusers' folders or in the original
+    layout.
+    """
     return name.startswith(("text_encoder_2.", "1."))
 
 
 def _as_transformers(text: Shapes) -> dict[str, tuple[int, ...]]:
-    """Return text encoders as they are loaded: OpenCLIP's query, key and value apart, and no buffers.
+    """Return text encoders as they are loaded: OpenCLIP's query, key and value apart, and no
+    buffers.
 
     Of Stable Diffusion 2 the last layer and the projection of a file are not read.
     """
-    last = max((int(m[1]) for n in text if n.startswith("model.") and (m := _OPEN_CLIP.search(n))), default=None)
+    last = max(
+        (int(m[1]) for n in text if n.startswith("model.") and (m := _OPEN_CLIP.search(n))),
+        default=None,
+    )
     found: dict[str, tuple[int, ...]] = {}
     for name, shape in text.items():
         layer = _OPEN_CLIP.search(name)
@@ -140,19 +157,26 @@ def _as_transformers(text: Shapes) -> dict[str, tuple[int, ...]]:
         elif last is None or int(layer[1]) < last:
             head, inner = name[: layer.start(2)], layer[2]
             if inner == "attn.in_proj_weight":
-                found |= {f"{head}self_attn.{letter}_proj.weight": (shape[0] // 3, shape[1]) for letter in "qkv"}
+                found |= {
+                    f"{head}self_attn.{letter}_proj.weight": (shape[0] // 3, shape[1])
+                    for letter in "qkv"
+                }
             else:
                 found[head + _INNER.get(inner, inner)] = shape
     return found
 
 
 def _shrinks(vae: Shapes) -> int:
-    """Return what the VAE divides a side by: 2 for each time that it halves; without one as Stable Diffusion's."""
+    """Return what the VAE divides a side by: 2 for each time that it halves; without one as Stable
+    Diffusion's.
+    """
     return 2 ** sum(map(bool, map(_HALVES.fullmatch, vae))) if vae else SD1.vae_shrinks
 
 
 def _rank_one(shape: tuple[int, ...]) -> int:
-    """Return the numbers of a LoRA of rank 1 on a layer: one for each input and one for each output."""
+    """Return the numbers of a LoRA of rank 1 on a layer: one for each input and one for each
+    output.
+    """
     return shape[0] + math.prod(shape[1:])
 
 
@@ -173,8 +197,12 @@ def _levels(unet: Shapes) -> Callable[[str], int]:
 
 
 def _original_levels(unet: Shapes) -> Callable[[str], int]:
-    halved = sorted({int(m[1]) for n in unet if (m := re.match(r"input_blocks\.(\d+)\.0\.op\.", n))})
-    doubled = sorted({int(m[1]) for n in unet if (m := re.match(r"output_blocks\.(\d+)\.\d\.conv\.", n))})
+    halved = sorted(
+        {int(m[1]) for n in unet if (m := re.match(r"input_blocks\.(\d+)\.0\.op\.", n))}
+    )
+    doubled = sorted(
+        {int(m[1]) for n in unet if (m := re.match(r"output_blocks\.(\d+)\.\d\.conv\.", n))}
+    )
 
     def level(name: str) -> int:
         block = re.match(r"(input|output)_blocks\.(\d+)\.", name)
@@ -203,7 +231,9 @@ def _of_folder(path: Path) -> dict[str, dict[str, tuple[int, ...]]]:
     for folder, part in _FOLDERS.items():
         if (path / folder).is_dir():
             shapes = headers.read(_largest(path / folder)).shapes
-            parts.setdefault(part, {}).update({f"{folder}.{n}" if part == _TEXT else n: s for n, s in shapes.items()})
+            parts.setdefault(part, {}).update(
+                {f"{folder}.{n}" if part == _TEXT else n: s for n, s in shapes.items()}
+            )
     return parts
 
 

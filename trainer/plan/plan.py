@@ -1,4 +1,5 @@
-"""The plan of a run, before anything is loaded: which pictures, in which buckets, how often, and how many steps.
+"""The plan of a run, before anything is loaded: which pictures, in which buckets, how often, and
+how many steps.
 
 It is counted by the same functions as `dsk plan-repeats`, and needs no torch.
 """
@@ -34,10 +35,11 @@ Captioned = Literal["written", "missing", "empty"]
 
 @dataclass(frozen=True, slots=True)
 class Subset:
-    """One folder of pictures. name: the caption of a picture that has none. is_reg: its loss has its own weight.
+    """One folder of pictures. name: the caption of a picture that has none. is_reg: its loss has
+    its own weight.
 
-    color: its colours are changed a little at each visit. preserved: what is to be learned of it is what the base model
-    predicts.
+    color: its colours are changed a little at each visit. preserved: what is to be learned of it is
+    what the base model predicts.
     """
 
     folder: Path
@@ -53,7 +55,8 @@ class Subset:
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """One picture as it is trained. id: of its bytes; size: as it is looked at; mask: its mask file, if any.
+    """One picture as it is trained. id: of its bytes; size: as it is looked at; mask: its mask
+    file, if any.
 
     caption: what is trained; captioned: whether that stands in a caption file.
     """
@@ -70,11 +73,12 @@ class Picture:
 
 @dataclass(frozen=True, slots=True)
 class TrainPlan:
-    """What will be done. visits: how often an epoch sees each of the pictures, 0 for an unused regularisation picture.
+    """What will be done. visits: how often an epoch sees each of the pictures, 0 for an unused
+    regularisation picture.
 
-    totals: of an epoch, and the optimizer steps of max_train_epochs; steps: those that will be taken, fewer or more
-    where max_train_steps says so; epochs: the number that is begun. notices: what a person should know. held_out: what
-    is not trained but validated, in that order.
+    totals: of an epoch, and the optimizer steps of max_train_epochs; steps: those that will be
+    taken, fewer or more where max_train_steps says so; epochs: the number that is begun. notices:
+    what a person should know. held_out: what is not trained but validated, in that order.
     """
 
     pictures: tuple[Picture, ...]
@@ -96,12 +100,19 @@ class TrainPlan:
 
     def count(self, *, is_reg: bool) -> int:
         """Return the visits of an epoch to the training or to the regularisation pictures."""
-        return sum(n for p, n in zip(self.pictures, self.visits, strict=True) if p.subset.is_reg == is_reg)
+        return sum(
+            n for p, n in zip(self.pictures, self.visits, strict=True) if p.subset.is_reg == is_reg
+        )
 
     @property
     def mean_ar_error(self) -> float:
-        """Return the mean difference of the aspect ratios of bucket and picture, each picture once."""
-        errors = [abs(p.bucket.bucket[0] / p.bucket.bucket[1] - p.size[0] / p.size[1]) for p in self.pictures]
+        """Return the mean difference of the aspect ratios of bucket and picture, each
+        picture once.
+        """
+        errors = [
+            abs(p.bucket.bucket[0] / p.bucket.bucket[1] - p.size[0] / p.size[1])
+            for p in self.pictures
+        ]
         return sum(errors) / len(errors)
 
 
@@ -124,12 +135,16 @@ def caption_options(options: TrainOptions) -> CaptionOptions:
 
 
 def find_subsets(folder: Path, options: TrainOptions) -> tuple[tuple[Subset, ...], tuple[str, ...]]:
-    """Find the concept folders of a laid-out data set: `train/` and `reg/` in it, or the folders themselves.
+    """Find the concept folders of a laid-out data set: `train/` and `reg/` in it, or the folders
+    themselves.
 
     Return them, training first, and the folders that are no concept in words. Raises DatasetError.
     """
     if not folder.is_dir():
-        raise DatasetError(f"{display(folder)} does not exist", hint="name the data set's folder; dsk layout makes it")
+        raise DatasetError(
+            f"{display(folder)} does not exist",
+            hint="name the data set's folder; dsk layout makes it",
+        )
     root = folder / TRAIN if (folder / TRAIN).is_dir() else folder
     trees = [(layout.read_tree(root), False)]
     reg = root.parent / REG if root.name == TRAIN else folder / REG
@@ -137,27 +152,42 @@ def find_subsets(folder: Path, options: TrainOptions) -> tuple[tuple[Subset, ...
         trees.append((layout.read_tree(reg), True))
     found = tuple(
         Subset(
-            concept.path, concept.concept.name, concept.concept.repeats, caption_options(options), is_reg,
-            options.flip_aug, options.random_crop, options.color_aug, is_reg and options.diff_output_preservation,
+            concept.path,
+            concept.concept.name,
+            concept.concept.repeats,
+            caption_options(options),
+            is_reg,
+            options.flip_aug,
+            options.random_crop,
+            options.color_aug,
+            is_reg and options.diff_output_preservation,
         )
         for tree, is_reg in trees
         for concept in tree.concepts
         if list_images(concept.path).images
-    )  # fmt: skip
+    )
     if not any(not subset.is_reg for subset in found):
         raise DatasetError(
-            f"{display(folder)} holds no <repeats>_<concept> folders with pictures", hint="dsk layout makes them"
+            f"{display(folder)} holds no <repeats>_<concept> folders with pictures",
+            hint="dsk layout makes them",
         )
-    misread = (m for tree, is_reg in trees for m in tree.misread if m.folder not in (REG, MASKS) or is_reg)
+    misread = (
+        m for tree, is_reg in trees for m in tree.misread if m.folder not in (REG, MASKS) or is_reg
+    )
     return found, tuple(m.text for m in misread)
 
 
 def make_plan(
-    subsets: Sequence[Subset], options: TrainOptions, *, processes: int = 1, notices: Sequence[str] = ()
+    subsets: Sequence[Subset],
+    options: TrainOptions,
+    *,
+    processes: int = 1,
+    notices: Sequence[str] = (),
 ) -> TrainPlan:
     """Look at every picture and count the run. A picture that cannot be read costs only itself.
 
-    Raises DatasetError where no training picture is left, ConfigError for an optimizer or a schedule that nobody knows.
+    Raises DatasetError where no training picture is left, ConfigError for an optimizer or a
+    schedule that nobody knows.
     """
     _check_names(options)
     pictures: list[Picture] = []
@@ -168,11 +198,16 @@ def make_plan(
     own = [p for p in pictures if not p.subset.is_reg]
     if not own:
         why = f": {failed[0].path.name}: {failed[0].error}" if failed else ""
-        raise DatasetError(f"no usable training picture{why}", hint=failed[0].hint if failed else "")
+        raise DatasetError(
+            f"no usable training picture{why}", hint=failed[0].hint if failed else ""
+        )
     pictures, held_out = _split(pictures, options)
     visits = _count_visits(pictures, said)
     schedule = Schedule(
-        options.max_train_epochs, options.train_batch_size, options.gradient_accumulation_steps, processes
+        options.max_train_epochs,
+        options.train_batch_size,
+        options.gradient_accumulation_steps,
+        processes,
     )
     buckets: Counter[Size] = Counter()
     for picture, n in zip(pictures, visits, strict=True):
@@ -185,35 +220,54 @@ def make_plan(
     if options.masked_loss:
         without = sum(p.mask is None for p in pictures)
         if without:
-            said.append(f"masked_loss: {without} of {len(pictures)} pictures have no mask and count whole")
+            said.append(
+                f"masked_loss: {without} of {len(pictures)} pictures have no mask and count whole"
+            )
     return TrainPlan(
-        tuple(pictures), visits, schedule, totals, options.max_train_steps or totals.steps, tuple(failed), tuple(said),
-        held_out,
+        tuple(pictures), visits, schedule, totals, options.max_train_steps or totals.steps,
+        tuple(failed), tuple(said), held_out,
     )  # fmt: skip
 
 
 def _check_names(options: TrainOptions) -> None:
-    """Refuse names and arguments that nobody knows; whether a class takes its arguments is seen before the start."""
-    check_rates(options.optimizer_type, {f"{name}_lr": rate for name, rate in possible_rates(options).items()})
+    """Refuse names and arguments that nobody knows; whether a class takes its arguments is seen
+    before the start.
+    """
+    check_rates(
+        options.optimizer_type,
+        {f"{name}_lr": rate for name, rate in possible_rates(options).items()},
+    )
     literal_args(options.optimizer_args)
     if not options.lr_scheduler_type:
         one_of("lr_scheduler", options.lr_scheduler, *SCHEDULES)
 
 
-def _split(pictures: list[Picture], options: TrainOptions) -> tuple[list[Picture], tuple[Picture, ...]]:
-    """Return the pictures that are trained, and those that are held out in the order in which they are validated."""
+def _split(
+    pictures: list[Picture], options: TrainOptions
+) -> tuple[list[Picture], tuple[Picture, ...]]:
+    """Return the pictures that are trained, and those that are held out in the order in which they
+    are validated.
+    """
     own = [p.id for p in pictures if not p.subset.is_reg]
     reg = [p.id for p in pictures if p.subset.is_reg]
-    chosen = validation_split.held_out(own, reg, options.validation_split, options.validation_seed or 0)
+    chosen = validation_split.held_out(
+        own, reg, options.validation_split, options.validation_seed or 0
+    )
     held = [p for one in chosen for p in pictures if p.id == one]
     return [p for p in pictures if p.id not in chosen], tuple(held)
 
 
 def _read_subset(
-    subset: Subset, options: TrainOptions, pictures: list[Picture], failed: list[Failed], notices: list[str]
+    subset: Subset,
+    options: TrainOptions,
+    pictures: list[Picture],
+    failed: list[Failed],
+    notices: list[str],
 ) -> None:
     if not subset.folder.is_dir():
-        raise DatasetError(f"{display(subset.folder)} does not exist", hint="check the folder of this subset")
+        raise DatasetError(
+            f"{display(subset.folder)} does not exist", hint="check the folder of this subset"
+        )
     listing = list_images(subset.folder)
     failed.extend(listing.failed)
     rules = options.bucket_rules()
@@ -224,31 +278,43 @@ def _read_subset(
             owner = owners.setdefault(caption_path(path), path)
             if owner != path:
                 raise DatasetError(
-                    f"would share its caption with {display(owner.name)}", hint="dsk rename makes the names unique"
+                    f"would share its caption with {display(owner.name)}",
+                    hint="dsk rename makes the names unique",
                 )
             seen = pixels.probe(path)
             caption, both = _caption(path, lines=subset.captions.enable_wildcard)
             if both:
                 notices.append(f"{display(path.name)} has a .txt and a .caption: the .txt is read")
-            captioned: Captioned = "missing" if caption is None else "written" if caption else "empty"
+            captioned: Captioned = (
+                "missing" if caption is None else "written" if caption else "empty"
+            )
             nameless += captioned != "written"
             size = (seen.width, seen.height)
             mask = path.parent / MASKS / f"{path.stem}.png"
             pictures.append(
                 Picture(
-                    path, _id(path), size, caption or subset.name,
-                    select(rules, *size), subset, mask if options.masked_loss and mask.is_file() else None, captioned,
+                    path,
+                    _id(path),
+                    size,
+                    caption or subset.name,
+                    select(rules, *size),
+                    subset,
+                    mask if options.masked_loss and mask.is_file() else None,
+                    captioned,
                 )
-            )  # fmt: skip
+            )
         except DskError as error:
             failed.append(Failed(path, error.message, error.hint))
     if nameless and not subset.is_reg:
         name = display(subset.folder.name)
-        notices.append(f"{name}: {nameless} pictures without caption are captioned `{display(subset.name)}`")
+        notices.append(
+            f"{name}: {nameless} pictures without caption are captioned `{display(subset.name)}`"
+        )
 
 
 def _caption(path: Path, *, lines: bool) -> tuple[str | None, bool]:
-    """Return a picture's caption, None for none, and whether `.caption` stands beside the `.txt` that was read.
+    """Return a picture's caption, None for none, and whether `.caption` stands beside the `.txt`
+    that was read.
 
     lines: each line stays a caption by itself; else they are joined.
     """
@@ -272,12 +338,17 @@ def _id(path: Path) -> str:
 
 
 def _count_visits(pictures: Sequence[Picture], notices: list[str]) -> tuple[int, ...]:
-    """Return the visits of an epoch to each picture: its repeats; regularisation is matched to the training visits."""
+    """Return the visits of an epoch to each picture: its repeats; regularisation is matched to the
+    training visits.
+    """
     visits = [0 if p.subset.is_reg else p.subset.repeats for p in pictures]
     reg = [(i, p.subset.repeats) for i, p in enumerate(pictures) if p.subset.is_reg]
     matched = reg_visits(sum(visits), reg)
     for i, n in matched.visits:
         visits[i] = n
     if matched.unused:
-        notices.append(f"{len(matched.unused)} of {len(reg)} regularisation pictures are more than an epoch uses")
+        notices.append(
+            f"{len(matched.unused)} of {len(reg)} regularisation pictures are more than an "
+            "epoch uses"
+        )
     return tuple(visits)

@@ -1,4 +1,6 @@
-"""Findings: what a person should know of a plan's pictures and captions before the first step. No torch is needed."""
+"""Findings: what a person should know of a plan's pictures and captions before the first step. No
+torch is needed.
+"""
 
 from __future__ import annotations
 
@@ -22,8 +24,8 @@ from trainer.plan.plan import Picture, Subset, TrainPlan
 class BucketUse:
     """One bucket and its pictures. visits: of an epoch.
 
-    cut_mean, cut_worst: fraction of a picture's area that is cut off, 0..1. enlarged: pictures that are smaller than
-    the bucket; enlarged_most: the largest factor of them, 1 where there are none.
+    cut_mean, cut_worst: fraction of a picture's area that is cut off, 0..1. enlarged: pictures that
+    are smaller than the bucket; enlarged_most: the largest factor of them, 1 where there are none.
     """
 
     size: Size
@@ -37,7 +39,9 @@ class BucketUse:
 
 @dataclass(frozen=True, slots=True)
 class SubsetUse:
-    """One folder in the plan. visits: of an epoch; unused: regularisation pictures that no epoch reaches."""
+    """One folder in the plan. visits: of an epoch; unused: regularisation pictures that no epoch
+    reaches.
+    """
 
     subset: Subset
     pictures: int
@@ -47,11 +51,13 @@ class SubsetUse:
 
 @dataclass(frozen=True, slots=True)
 class CaptionUse:
-    """The captions of the pictures that are trained, those of regularisation only where they are too long.
+    """The captions of the pictures that are trained, those of regularisation only where they are
+    too long.
 
-    missing, empty: training pictures that take their concept's name instead. over: 75, 150 and 225 -> captions of more
-    CLIP tokens; too_long: those beyond max_token_length, whose end no step sees. differing: laid-out captions that are
-    not what stands beside their source picture; unknown: training pictures whose source is not known.
+    missing, empty: training pictures that take their concept's name instead. over: 75, 150 and 225
+    -> captions of more CLIP tokens; too_long: those beyond max_token_length, whose end no step
+    sees. differing: laid-out captions that are not what stands beside their source picture;
+    unknown: training pictures whose source is not known.
     """
 
     written: int
@@ -64,7 +70,9 @@ class CaptionUse:
 
 
 def bucket_use(plan: TrainPlan) -> tuple[BucketUse, ...]:
-    """Say for each bucket, ascending, how much of its pictures is cut off and which are enlarged."""
+    """Say for each bucket, ascending, how much of its pictures is cut off and which are
+    enlarged.
+    """
     used: defaultdict[Size, list[tuple[Picture, int]]] = defaultdict(list)
     for picture, visits in zip(plan.pictures, plan.visits, strict=True):
         if visits:
@@ -76,8 +84,8 @@ def _use(size: Size, pictures: Sequence[tuple[Picture, int]]) -> BucketUse:
     cuts = [picture.bucket.cropped for picture, _ in pictures]
     larger = [picture.bucket.scale for picture, _ in pictures if picture.bucket.scale > 1]
     return BucketUse(
-        size, len(pictures), sum(n for _, n in pictures), sum(cuts) / len(cuts), max(cuts), len(larger),
-        max(larger, default=1.0),
+        size, len(pictures), sum(n for _, n in pictures), sum(cuts) / len(cuts), max(cuts),
+        len(larger), max(larger, default=1.0),
     )  # fmt: skip
 
 
@@ -91,7 +99,9 @@ def subset_use(plan: TrainPlan) -> tuple[SubsetUse, ...]:
 
 
 def caption_use(plan: TrainPlan, max_token_length: int, *, weighted: bool = False) -> CaptionUse:
-    """Count what is wrong with the captions that the plan trains. weighted: their brackets are weights."""
+    """Count what is wrong with the captions that the plan trains. weighted: their brackets are
+    weights.
+    """
     trained = [p for p, n in zip(plan.pictures, plan.visits, strict=True) if n]
     own = [p for p in trained if not p.subset.is_reg]
     counts = {p.path: longest(p, weighted=weighted) for p in trained}
@@ -124,7 +134,9 @@ def _sources(subsets: Sequence[Subset]) -> dict[Path, Path]:
 
 
 def _differs(picture: Picture, sources: Mapping[Path, Path]) -> bool | None:
-    """Tell whether a laid-out caption is not its source's; None where the source is not known, or gone."""
+    """Tell whether a laid-out caption is not its source's; None where the source is not known, or
+    gone.
+    """
     source = sources.get(picture.subset.folder.resolve() / picture.path.name)
     if source is None or not source.is_file():
         return None
@@ -132,4 +144,6 @@ def _differs(picture: Picture, sources: Mapping[Path, Path]) -> bool | None:
         theirs = read_caption(source) or Caption(())
     except DskError:  # it cannot be read, so it is not what is trained
         return True
-    return theirs.text() != (picture.caption.replace("\n", ", ") if picture.captioned == "written" else "")
+    return theirs.text() != (
+        picture.caption.replace("\n", ", ") if picture.captioned == "written" else ""
+    )

@@ -1,7 +1,9 @@
-"""Sizes: what Stable Diffusion XL is told of a picture beside its caption, so that it learns no crop and no blur.
+"""Sizes: what Stable Diffusion XL is told of a picture beside its caption, so that it learns no
+crop and no blur.
 
-Podell et al. 2023, arXiv:2307.01952, section 2.2: six numbers, (height, width) of the picture as it was before it was
-scaled, (top, left) of the cut within the scaled picture, (height, width) of what was cut. All in pixels.
+Podell et al. 2023, arXiv:2307.01952, section 2.2: six numbers, (height, width) of the picture as it
+was before it was scaled, (top, left) of the cut within the scaled picture, (height, width) of what
+was cut. All in pixels.
 """
 
 from __future__ import annotations
@@ -15,8 +17,9 @@ Sizes = tuple[int, int, int, int, int, int]
 def told(picture: Picture, at: Corner, flip: bool) -> Sizes:
     """Return the sizes of one visit, from the cut that was really made.
 
-    at: (left, top) of the cut in the scaled picture. A mirrored visit is a cut of the mirrored picture, whose left edge
-    lies as far in as the cut's right edge lies from the picture's. sd-scripts tells another cut (its issue 1443).
+    at: (left, top) of the cut in the scaled picture. A mirrored visit is a cut of the mirrored
+    picture, whose left edge lies as far in as the cut's right edge lies from the picture's.
+    sd-scripts tells another cut (its issue 1443).
     """
     width, height = picture.bucket.bucket
     left, top = at

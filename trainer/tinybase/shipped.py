@@ -1,4 +1,6 @@
-"""The tiny base as it is shipped: its name, where it lies, and that it is whole. No torch is needed."""
+"""The tiny base as it is shipped: its name, where it lies, and that it is whole. No torch is
+needed.
+"""
 
 from __future__ import annotations
 
@@ -13,15 +15,16 @@ NAME: Final = "tiny"
 FOLDER: Final = Path(__file__).parent / "weights"
 # What the trainer reads. The README.md beside it is the model's card.
 SHA256: Final[Mapping[str, str]] = {
-    "unet/diffusion_pytorch_model.safetensors": "cd45a00e0d400e7eb57a2a2452b19035dae4ffaa9a63058d1962958c8ab97301",
-    "text_encoder/model.safetensors": "936458700c61d7216b4e0108095338902a47f1e130e30d28e3daa7375089dfe6",
-    "vae/diffusion_pytorch_model.safetensors": "091c1b4140525db19d681e61b5e6ec0a0b8911e52860b0e2f628c78a4a837908",
+    "unet/diffusion_pytorch_model.safetensors": "cd45a00e0d400e7eb57a2a2452b19035dae4ffaa9a63058d1962958c8ab97301",  # noqa: E501
+    "text_encoder/model.safetensors": "936458700c61d7216b4e0108095338902a47f1e130e30d28e3daa7375089dfe6",  # noqa: E501
+    "vae/diffusion_pytorch_model.safetensors": "091c1b4140525db19d681e61b5e6ec0a0b8911e52860b0e2f628c78a4a837908",  # noqa: E501
 }
 _HINT: Final = "the installation is damaged: pip install --force-reinstall datasetkit"
 
 
 def located(base: str) -> str:
-    """Return the path of a base model: the shipped one's where `tiny` is named, else what was given.
+    """Return the path of a base model: the shipped one's where `tiny` is named, else what was
+    given.
 
     A folder or a file of that name is given as ./tiny.
     """
@@ -35,8 +38,12 @@ def check() -> None:
             with (FOLDER / name).open("rb") as file:
                 found = hashlib.file_digest(file, "sha256").hexdigest()
         except OSError as error:
-            raise ModelFileError(f"the tiny base's {name} cannot be read: {error}", hint=_HINT) from error
+            raise ModelFileError(
+                f"the tiny base's {name} cannot be read: {error}", hint=_HINT
+            ) from error
         if found != wanted:
             raise ModelFileError(
-                f"the tiny base's {name} has another sha256 ({found[:12]}…, expected {wanted[:12]}…)", hint=_HINT
+                f"the tiny base's {name} has another sha256 ({found[:12]}…, expected "
+                f"{wanted[:12]}…)",
+                hint=_HINT,
             )

@@ -1,4 +1,6 @@
-"""What each option of `[train]` does and when to change it: one row a field, grouped as docs/train.md shows them."""
+"""What each option of `[train]` does and when to change it: one row a field, grouped as
+docs/train.md shows them.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +11,9 @@ from typing import Final
 
 @dataclass(frozen=True, slots=True)
 class Doc:
-    """what: the option does; change: when another value is wanted; default: in words, where the value tells little."""
+    """what: the option does; change: when another value is wanted; default: in words, where the
+    value tells little.
+    """
 
     what: str
     change: str
@@ -20,7 +24,8 @@ _UNSET = "not set"
 GROUPS: Final[Mapping[str, Mapping[str, Doc]]] = {
     "Model": {
         "pretrained_model_name_or_path": Doc(
-            "the base model: a `.safetensors` file, a diffusers folder, [a name on the hub](#the-base-model), or "
+            "the base model: a `.safetensors` file, a diffusers folder, [a name on the "
+            "hub](#the-base-model), or "
             "[`tiny`](tiny-base.md), which is part of the package",
             "always: it must be given",
             "must be given",
@@ -30,7 +35,8 @@ GROUPS: Final[Mapping[str, Mapping[str, Doc]]] = {
             "the base is named on the hub: without its commit it could be another tomorrow",
         ),
         "vae": Doc(
-            "a VAE in place of the model's own: a file, a folder, or a name on the hub with its `@commit`",
+            "a VAE in place of the model's own: a file, a folder, or a name on the hub with "
+            "its `@commit`",
             "the model's VAE is known to be poor",
         ),
         "v_parameterization": Doc(
@@ -39,52 +45,75 @@ GROUPS: Final[Mapping[str, Mapping[str, Doc]]] = {
             "as the model says",
         ),
         "v2": Doc(
-            "the model is of Stable Diffusion 2; it is found in the model's files, and a wrong answer is refused",
+            "the model is of Stable Diffusion 2; it is found in the model's files, and a wrong "
+            "answer is refused",
             "never: it is here for files of sd-scripts",
             "as the model is",
         ),
         "clip_skip": Doc(
-            "from which layer of the text encoder, counted from its end, captions are read; changes nothing in "
+            "from which layer of the text encoder, counted from its end, captions are read; "
+            "changes nothing in "
             "Stable Diffusion XL",
             "2 for models of the anime family",
         ),
         "max_token_length": Doc(
-            "CLIP tokens of a caption that count: 75, 150 or 225", "the plan says that captions are longer"
+            "CLIP tokens of a caption that count: 75, 150 or 225",
+            "the plan says that captions are longer",
         ),
     },
     "Where things go": {
-        "output_dir": Doc("the folder of the LoRA files, metrics and states", "you train more than one LoRA"),
-        "output_name": Doc("the name of the files", "the concept's name is not it", "the first concept"),
-        "logging_dir": Doc("TensorBoard's files are written there", "you watch runs in TensorBoard", "none"),
+        "output_dir": Doc(
+            "the folder of the LoRA files, metrics and states", "you train more than one LoRA"
+        ),
+        "output_name": Doc(
+            "the name of the files", "the concept's name is not it", "the first concept"
+        ),
+        "logging_dir": Doc(
+            "TensorBoard's files are written there", "you watch runs in TensorBoard", "none"
+        ),
         "training_comment": Doc("a remark in the file's metadata", "you hand the file on"),
         "no_metadata": Doc(
-            "the file tells only its rank, alpha and base", "nobody shall read tags and folder names in it"
+            "the file tells only its rank, alpha and base",
+            "nobody shall read tags and folder names in it",
         ),
     },
     "Pictures": {
         "resolution": Doc(
             "the area to which pictures are scaled, a side or `[width, height]`",
-            "512 for Stable Diffusion 1, 768 for 2.x of that size, 1024 for XL; more shows more detail and takes more "
+            "512 for Stable Diffusion 1, 768 for 2.x of that size, 1024 for XL; more shows "
+            "more detail and takes more "
             "memory and time",
         ),
         "enable_bucket": Doc(
-            "sort pictures by their shape; without, all are cut to `resolution`", "all pictures have one shape"
+            "sort pictures by their shape; without, all are cut to `resolution`",
+            "all pictures have one shape",
         ),
-        "bucket_no_upscale": Doc("never enlarge a picture for its bucket", "the plan says that many are enlarged"),
-        "min_bucket_reso": Doc("the shortest side of a bucket, in pixels", "very long pictures", "by resolution"),
-        "max_bucket_reso": Doc("the longest side of a bucket, in pixels", "very long pictures", "by resolution"),
+        "bucket_no_upscale": Doc(
+            "never enlarge a picture for its bucket", "the plan says that many are enlarged"
+        ),
+        "min_bucket_reso": Doc(
+            "the shortest side of a bucket, in pixels", "very long pictures", "by resolution"
+        ),
+        "max_bucket_reso": Doc(
+            "the longest side of a bucket, in pixels", "very long pictures", "by resolution"
+        ),
         "bucket_reso_steps": Doc(
             "sides are multiples of it, itself of 8",
-            "32, for Stable Diffusion XL, cuts off half as much, and makes more buckets with fewer pictures each",
+            "32, for Stable Diffusion XL, cuts off half as much, and makes more buckets with "
+            "fewer pictures each",
         ),
         "bucket_selector": Doc(
-            "`kohya` takes the bucket of the nearest ratio; `fit` one that [cuts off least](concepts/buckets.md#fit), "
+            "`kohya` takes the bucket of the nearest ratio; `fit` one that [cuts off "
+            "least](concepts/buckets.md#fit), "
             "of down to four fifths of the area",
             "`fit` where the plan says that much is cut off, and step 32 is not wanted",
         ),
-        "flip_aug": Doc("half of the visits see the picture mirrored", "the subject has no side that matters"),
+        "flip_aug": Doc(
+            "half of the visits see the picture mirrored", "the subject has no side that matters"
+        ),
         "color_aug": Doc(
-            "a third of the visits see other colours: the hue turned by up to 16 degrees, or a gamma of 0.95 to 1.05; "
+            "a third of the visits see other colours: the hue turned by up to 16 degrees, or a "
+            "gamma of 0.95 to 1.05; "
             "latents cannot be kept",
             "photos of one light; never where colours are what is learned",
         ),
@@ -92,51 +121,72 @@ GROUPS: Final[Mapping[str, Mapping[str, Doc]]] = {
             "cut at another place at each visit and not in the middle; latents are not kept",
             "pictures of textures or places",
         ),
-        "masked_loss": Doc("`masks/<stem>.png` says where a picture counts: white fully, black not", "you made masks"),
+        "masked_loss": Doc(
+            "`masks/<stem>.png` says where a picture counts: white fully, black not",
+            "you made masks",
+        ),
         "cache_latents": Doc(
-            "encode each picture once, before the first step", "never, unless memory for a very large set lacks"
+            "encode each picture once, before the first step",
+            "never, unless memory for a very large set lacks",
         ),
         "cache_latents_to_disk": Doc(
-            "keep them in `output_dir` for the next run", "you train the same pictures again and again"
+            "keep them in `output_dir` for the next run",
+            "you train the same pictures again and again",
         ),
     },
     "Captions": {
         "shuffle_caption": Doc("another order of tags at each visit", "off for sentences"),
         "keep_tokens": Doc(
-            "the leading tags that stay in place: the trigger words", "the number of trigger words", "none"
+            "the leading tags that stay in place: the trigger words",
+            "the number of trigger words",
+            "none",
         ),
         "keep_tokens_separator": Doc(
-            "such as `\\|\\|\\|`, in captions: what stands before it is kept", "the number differs by caption", "none"
+            "such as `\\|\\|\\|`, in captions: what stands before it is kept",
+            "the number differs by caption",
+            "none",
         ),
         "caption_dropout_rate": Doc(
-            "chance that a visit reads an empty caption", "0.05 to 0.1 for a style that shall show without its word"
+            "chance that a visit reads an empty caption",
+            "0.05 to 0.1 for a style that shall show without its word",
         ),
-        "caption_dropout_every_n_epochs": Doc("every n-th epoch reads no captions", "rarely", "0: none does"),
+        "caption_dropout_every_n_epochs": Doc(
+            "every n-th epoch reads no captions", "rarely", "0: none does"
+        ),
         "caption_tag_dropout_rate": Doc(
-            "chance that a visit leaves out a tag, those kept apart", "0.1 where few tags tell the pictures apart"
+            "chance that a visit leaves out a tag, those kept apart",
+            "0.1 where few tags tell the pictures apart",
         ),
         "caption_prefix": Doc(
-            "stands before each caption, with a space; write its comma", "one word leads all captions", "none"
+            "stands before each caption, with a space; write its comma",
+            "one word leads all captions",
+            "none",
         ),
-        "caption_suffix": Doc("stands behind each caption, after a space", "one phrase ends all captions", "none"),
+        "caption_suffix": Doc(
+            "stands behind each caption, after a space", "one phrase ends all captions", "none"
+        ),
         "enable_wildcard": Doc(
-            "of `{a\\|b\\|c}` in a caption each visit reads one, and of several lines one; `{{` and `}}` are braces. "
+            "of `{a\\|b\\|c}` in a caption each visit reads one, and of several lines one; "
+            "`{{` and `}}` are braces. "
             "`dsk layout` joins lines: `{one caption\\|another}` says the same in one",
             "you have several wordings of a caption",
         ),
         "secondary_separator": Doc(
-            "such as `;;;`: it becomes a comma after shuffling and dropout, so what it joins stays together",
+            "such as `;;;`: it becomes a comma after shuffling and dropout, so what it joins "
+            "stays together",
             "tags that belong to each other",
             "none",
         ),
         "token_warmup_min": Doc("so many free tags are read at the first step", "with the next"),
         "token_warmup_step": Doc(
-            "the steps until all free tags are read, the first ones of a caption first; below 1, a part of all",
+            "the steps until all free tags are read, the first ones of a caption first; below "
+            "1, a part of all",
             "what leads the captions shall be learned first",
             "0: all, always",
         ),
         "weighted_captions": Doc(
-            "`(tag:1.2)`, `(tag)` and `[tag]` weigh tags as [described](#weighted-captions); `\\(` is a bracket",
+            "`(tag:1.2)`, `(tag)` and `[tag]` weigh tags as [described](#weighted-captions); "
+            "`\\(` is a bracket",
             "captions are written that way",
         ),
     },
@@ -146,7 +196,8 @@ GROUPS: Final[Mapping[str, Mapping[str, Doc]]] = {
             "optimizer steps; where set, they count and epochs do not", "you think in steps", _UNSET
         ),
         "train_batch_size": Doc(
-            "pictures of a step, all of one bucket", "2 to 4 where memory allows: faster and smoother"
+            "pictures of a step, all of one bucket",
+            "2 to 4 where memory allows: faster and smoother",
         ),
         "gradient_accumulation_steps": Doc(
             "batches of a step", "a larger batch does not fit: it acts as one, at the same speed"
@@ -155,7 +206,8 @@ GROUPS: Final[Mapping[str, Mapping[str, Doc]]] = {
     },
     "LoRA": {
         "network_module": Doc(
-            "the [kind of network](#networks): LoRA, LoHa, LoKr, or LyCORIS's, which says its own by `algo`",
+            "the [kind of network](#networks): LoRA, LoHa, LoKr, or LyCORIS's, which says its "
+            "own by `algo`",
             "you know why: LoRA is read by every program",
         ),
         "network_args": Doc(
@@ -164,14 +216,22 @@ GROUPS: Final[Mapping[str, Mapping[str, Doc]]] = {
             "none",
         ),
         "network_dim": Doc(
-            "the rank: how much the LoRA can hold", "4 to 16 for one subject, 32 for several or for a style"
+            "the rank: how much the LoRA can hold",
+            "4 to 16 for one subject, 32 for several or for a style",
         ),
         "network_alpha": Doc(
-            "the LoRA adds alpha / dim of what it learned; 0 means dim", "half the rank is usual, or the rank itself"
+            "the LoRA adds alpha / dim of what it learned; 0 means dim",
+            "half the rank is usual, or the rank itself",
         ),
-        "network_dropout": Doc("chance of each of the inner activations to be left out", "it learns by heart: 0.1"),
-        "network_weights": Doc("a LoRA file to go on from, of the same rank", "you train further", "none"),
-        "network_train_unet_only": Doc("the text encoder stays as it is", "a style, or less memory"),
+        "network_dropout": Doc(
+            "chance of each of the inner activations to be left out", "it learns by heart: 0.1"
+        ),
+        "network_weights": Doc(
+            "a LoRA file to go on from, of the same rank", "you train further", "none"
+        ),
+        "network_train_unet_only": Doc(
+            "the text encoder stays as it is", "a style, or less memory"
+        ),
         "network_train_text_encoder_only": Doc("the UNet stays as it is", "rarely"),
         "scale_weight_norms": Doc(
             "the largest norm of a module's change; larger ones are scaled down",
@@ -179,63 +239,84 @@ GROUPS: Final[Mapping[str, Mapping[str, Doc]]] = {
             _UNSET,
         ),
         "ema_decay": Doc(
-            "keep a moving average of the weights and save that; it is what samples are drawn with too",
+            "keep a moving average of the weights and save that; it is what samples are drawn "
+            "with too",
             "0.99 to 0.999 where pictures differ much from step to step",
             "0: none",
         ),
     },
     "Optimizer": {
         "learning_rate": Doc("of what has no rate of its own", "with the next two"),
-        "unet_lr": Doc("the UNet's rate; 0: it is not trained", "half of it if pictures burn", "`learning_rate`"),
+        "unet_lr": Doc(
+            "the UNet's rate; 0: it is not trained",
+            "half of it if pictures burn",
+            "`learning_rate`",
+        ),
         "text_encoder_lr": Doc(
-            "the text encoder's rate; 0: it is not trained. Of Stable Diffusion XL's two encoders, or of each by "
+            "the text encoder's rate; 0: it is not trained. Of Stable Diffusion XL's two "
+            "encoders, or of each by "
             "`[first, second]`",
             "a half to a tenth of the UNet's is usual; 0 for Stable Diffusion XL",
         ),
         "optimizer_type": Doc(
-            "`AdamW`, `AdamW8bit`, `PagedAdamW`, `PagedAdamW8bit`, `PagedAdamW32bit`, `Lion`, `Lion8bit`, "
+            "`AdamW`, `AdamW8bit`, `PagedAdamW`, `PagedAdamW8bit`, `PagedAdamW32bit`, `Lion`, "
+            "`Lion8bit`, "
             "`PagedLion8bit`, `SGDNesterov`, `Adafactor`, `Prodigy`, `ProdigyPlusScheduleFree`, "
             "`DAdaptation` (as `DAdaptAdam`), `DAdaptAdaGrad`, `DAdaptAdan`, `DAdaptAdanIP`, "
-            "`DAdaptLion`, `DAdaptSGD`, `AdamWScheduleFree`, `RAdamScheduleFree`, `SGDScheduleFree`, "
+            "`DAdaptLion`, `DAdaptSGD`, `AdamWScheduleFree`, `RAdamScheduleFree`, "
+            "`SGDScheduleFree`, "
             "or the import path of any class of optimizer",
-            "[by what you need](#optimizers): `AdamW8bit` saves memory, `Prodigy` finds the rate itself",
+            "[by what you need](#optimizers): `AdamW8bit` saves memory, `Prodigy` finds the "
+            "rate itself",
         ),
         "optimizer_args": Doc(
             'its own arguments, each `"key=value"`',
-            'such as `["decouple=True", "weight_decay=0.01", "d_coef=2", "use_bias_correction=True"]` for Prodigy',
+            'such as `["decouple=True", "weight_decay=0.01", "d_coef=2", '
+            '"use_bias_correction=True"]` for Prodigy',
             "none",
         ),
-        "max_grad_norm": Doc("gradients are clipped to this norm; 0: they are not", "0 for Prodigy and D-Adaptation"),
+        "max_grad_norm": Doc(
+            "gradients are clipped to this norm; 0: they are not", "0 for Prodigy and D-Adaptation"
+        ),
         "lr_scheduler": Doc(
-            "[the course](#schedules) of the rates: `constant`, `constant_with_warmup`, `linear`, `cosine`, "
-            "`cosine_with_restarts`, `cosine_with_min_lr`, `cosine_warm_restarts`, `polynomial`, `inverse_sqrt`, "
+            "[the course](#schedules) of the rates: `constant`, `constant_with_warmup`, "
+            "`linear`, `cosine`, "
+            "`cosine_with_restarts`, `cosine_with_min_lr`, `cosine_warm_restarts`, "
+            "`polynomial`, `inverse_sqrt`, "
             "`warmup_stable_decay`",
             "`constant` to find a rate, `cosine` to end softly",
         ),
         "lr_scheduler_num_cycles": Doc(
-            "cycles of `cosine_with_restarts` and `cosine_warm_restarts`; half waves of `cosine_with_min_lr` and "
+            "cycles of `cosine_with_restarts` and `cosine_warm_restarts`; half waves of "
+            "`cosine_with_min_lr` and "
             "`warmup_stable_decay`",
             "3 is usual for restarts",
         ),
         "lr_scheduler_power": Doc("of `polynomial`", "1 is a straight line"),
         "lr_warmup_steps": Doc(
-            'steps over which the rates rise; below 1, or `"5%"`, a part of all', "0.05 to 0.1 is usual for Adam"
+            'steps over which the rates rise; below 1, or `"5%"`, a part of all',
+            "0.05 to 0.1 is usual for Adam",
         ),
         "lr_decay_steps": Doc(
-            'the last steps, over which `warmup_stable_decay` falls; below 1, or `"20%"`, a part of all',
+            'the last steps, over which `warmup_stable_decay` falls; below 1, or `"20%"`, a '
+            "part of all",
             "0.1 to 0.2 is usual there",
         ),
         "lr_scheduler_min_lr_ratio": Doc(
-            "the part of the rate that is left in the end: of `cosine_with_min_lr`, `cosine_warm_restarts`, "
+            "the part of the rate that is left in the end: of `cosine_with_min_lr`, "
+            "`cosine_warm_restarts`, "
             "`warmup_stable_decay`",
             "0.1 keeps the end awake",
             "0",
         ),
         "lr_scheduler_timescale": Doc(
-            "of `inverse_sqrt`: after so many steps more the rate is 1 / √2", "rarely", "the warm-up, else 10,000"
+            "of `inverse_sqrt`: after so many steps more the rate is 1 / √2",
+            "rarely",
+            "the warm-up, else 10,000",
         ),
         "lr_scheduler_type": Doc(
-            "in place of `lr_scheduler`, any class by its import path, such as torch's `OneCycleLR` or `package.Class`",
+            "in place of `lr_scheduler`, any class by its import path, such as torch's "
+            "`OneCycleLR` or `package.Class`",
             "there is no name for the course",
             "none",
         ),
@@ -246,42 +327,64 @@ GROUPS: Final[Mapping[str, Mapping[str, Doc]]] = {
         ),
     },
     "Loss and noise": {
-        "prior_loss_weight": Doc("how much a regularisation picture counts", "less than 1 where it holds too much"),
+        "prior_loss_weight": Doc(
+            "how much a regularisation picture counts", "less than 1 where it holds too much"
+        ),
         "diff_output_preservation": Doc(
-            "the target of regularisation pictures is [what the base model predicts](#preservation) for them",
+            "the target of regularisation pictures is [what the base model "
+            "predicts](#preservation) for them",
             "a class word, or a style, shall stay as the base draws it",
         ),
         "loss_type": Doc(
-            "[the loss](#losses) of a difference d: `l2` d², `l1` |d|, `huber` and `smooth_l1` between them",
+            "[the loss](#losses) of a difference d: `l2` d², `l1` |d|, `huber` and `smooth_l1` "
+            "between them",
             "`huber` where some pictures are bad: they pull less",
         ),
         "huber_schedule": Doc("how `huber_c` depends on the timestep", "rarely"),
-        "huber_c": Doc("where `huber` and `smooth_l1` go over from d² to |d|", "smaller is nearer to |d|"),
+        "huber_c": Doc(
+            "where `huber` and `smooth_l1` go over from d² to |d|", "smaller is nearer to |d|"
+        ),
         "huber_scale": Doc("a factor on it; not of the schedule `snr`", "rarely"),
         "min_snr_gamma": Doc(
-            "weigh timesteps by min(SNR, gamma) / SNR (arXiv:2303.09556)", "5 learns faster and steadier", _UNSET
+            "weigh timesteps by min(SNR, gamma) / SNR (arXiv:2303.09556)",
+            "5 learns faster and steadier",
+            _UNSET,
         ),
         "debiased_estimation_loss": Doc(
-            "weigh timesteps by 1 / sqrt(SNR) (arXiv:2310.08442)", "in place of min_snr_gamma, for drawings"
+            "weigh timesteps by 1 / sqrt(SNR) (arXiv:2310.08442)",
+            "in place of min_snr_gamma, for drawings",
         ),
         "scale_v_pred_loss_like_noise_pred": Doc(
             "weigh timesteps by SNR / (SNR + 1): a loss of velocities counts as one of noise",
             "a v-prediction model learns details too late",
         ),
         "v_pred_like_loss": Doc(
-            "add so much of what a loss of velocities would be to one of noise", "rarely; 0.1 to 1", _UNSET
+            "add so much of what a loss of velocities would be to one of noise",
+            "rarely; 0.1 to 1",
+            _UNSET,
         ),
         "zero_terminal_snr": Doc(
-            "the last timestep is noise alone (arXiv:2305.08891), in training and in sample pictures; for models that "
+            "the last timestep is noise alone (arXiv:2305.08891), in training and in sample "
+            "pictures; for models that "
             "predict the velocity",
             "the base was trained so: it draws very dark and very bright pictures",
         ),
-        "noise_offset": Doc("constant noise for each channel", "0.02 to 0.1 for very dark or very bright pictures"),
-        "noise_offset_random_strength": Doc("the offset varies from 0 to its value", "with a large offset"),
-        "adaptive_noise_scale": Doc("adds so much of the latent's mean to the offset", "0.002 is usual"),
-        "multires_noise_iterations": Doc("levels of pyramid noise", "6 to 10, in place of noise_offset"),
+        "noise_offset": Doc(
+            "constant noise for each channel", "0.02 to 0.1 for very dark or very bright pictures"
+        ),
+        "noise_offset_random_strength": Doc(
+            "the offset varies from 0 to its value", "with a large offset"
+        ),
+        "adaptive_noise_scale": Doc(
+            "adds so much of the latent's mean to the offset", "0.002 is usual"
+        ),
+        "multires_noise_iterations": Doc(
+            "levels of pyramid noise", "6 to 10, in place of noise_offset"
+        ),
         "multires_noise_discount": Doc("what each coarser level counts", "0.1 to 0.4"),
-        "ip_noise_gamma": Doc("noise on the noise that the UNet sees (arXiv:2301.11706)", "0.1 is the paper's"),
+        "ip_noise_gamma": Doc(
+            "noise on the noise that the UNet sees (arXiv:2301.11706)", "0.1 is the paper's"
+        ),
         "ip_noise_gamma_random_strength": Doc("it varies from 0 to its value", "rarely"),
         "min_timestep": Doc("the first timestep that is trained", "large forms only: raise it"),
         "max_timestep": Doc("the end of them, itself not trained", "details only: lower it"),
@@ -296,20 +399,28 @@ GROUPS: Final[Mapping[str, Mapping[str, Doc]]] = {
             "memory lacks: a quarter, at a third more time",
         ),
         "fp8_base": Doc(
-            "keep the frozen base in 8 bits a weight (whole numbers and a scale a row, read back for each pass)",
+            "keep the frozen base in 8 bits a weight (whole numbers and a scale a row, read "
+            "back for each pass)",
             "memory lacks: half of what the weights take, at a tenth more time",
         ),
-        "fp8_base_unet": Doc("the same for the UNet alone", "the text encoder is trained and shall lose nothing"),
+        "fp8_base_unet": Doc(
+            "the same for the UNet alone", "the text encoder is trained and shall lose nothing"
+        ),
         "save_precision": Doc("of the LoRA file", "`float` to train further from it"),
     },
     "Saving": {
-        "lora_format": Doc("kohya's keys, diffusers' keys, or a file of each", "a program asks for the other"),
-        "save_every_n_epochs": Doc("also save after every n-th epoch", "2 or more for many epochs; 0 for none"),
+        "lora_format": Doc(
+            "kohya's keys, diffusers' keys, or a file of each", "a program asks for the other"
+        ),
+        "save_every_n_epochs": Doc(
+            "also save after every n-th epoch", "2 or more for many epochs; 0 for none"
+        ),
         "save_every_n_steps": Doc("also save after every n-th step", "epochs are long", "0: none"),
         "save_last_n_epochs": Doc("keep only the newest of those files", "disk space lacks", "all"),
         "save_last_n_steps": Doc("keep only the newest of those files", "disk space lacks", "all"),
         "save_state": Doc(
-            "with each of them what `--resume` needs; the newest two are kept", "off where the run is short"
+            "with each of them what `--resume` needs; the newest two are kept",
+            "off where the run is short",
         ),
     },
     "Sample pictures": {
@@ -318,31 +429,46 @@ GROUPS: Final[Mapping[str, Mapping[str, Doc]]] = {
             "you want to see what it learns",
             "none",
         ),
-        "sample_every_n_epochs": Doc("draw after every n-th epoch, and at the end", "1 with prompts", "none: the end"),
-        "sample_every_n_steps": Doc("draw after every n-th step, and at the end", "epochs are long", "none: the end"),
+        "sample_every_n_epochs": Doc(
+            "draw after every n-th epoch, and at the end", "1 with prompts", "none: the end"
+        ),
+        "sample_every_n_steps": Doc(
+            "draw after every n-th step, and at the end", "epochs are long", "none: the end"
+        ),
         "sample_at_first": Doc("draw before the first step", "you want to compare with the base"),
         "sample_sampler": Doc("how they are drawn", "`euler_a` is what many are used to"),
     },
     "Validation": {
         "validation_split": Doc(
-            "the share of training pictures that are held out to be [validated](#validation); at least one where it is "
+            "the share of training pictures that are held out to be [validated](#validation); "
+            "at least one where it is "
             "above 0",
             "0.1 with 30 pictures or more; a small set needs all its pictures",
             "0: none",
         ),
         "validation_seed": Doc(
-            "of the choice of pictures, and of their noise; it does not follow `seed`, so that runs can be compared",
+            "of the choice of pictures, and of their noise; it does not follow `seed`, so that "
+            "runs can be compared",
             "rarely",
             "0",
         ),
         "validate_every_n_epochs": Doc(
-            "look at them after every n-th epoch, and at the end", "epochs are short", "1, or none with the next"
+            "look at them after every n-th epoch, and at the end",
+            "epochs are short",
+            "1, or none with the next",
         ),
-        "validate_every_n_steps": Doc("look at them after every n-th step", "epochs are long", "none"),
-        "max_validation_steps": Doc("look at so many of them at most", "many are held out, and time lacks", "all"),
+        "validate_every_n_steps": Doc(
+            "look at them after every n-th step", "epochs are long", "none"
+        ),
+        "max_validation_steps": Doc(
+            "look at so many of them at most", "many are held out, and time lacks", "all"
+        ),
         "save_best": Doc(
-            "keep `<name>-best.safetensors`, the LoRA of the step that did best on them", "disk space lacks"
+            "keep `<name>-best.safetensors`, the LoRA of the step that did best on them",
+            "disk space lacks",
         ),
     },
 }
-DOCS: Final[Mapping[str, Doc]] = {name: doc for group in GROUPS.values() for name, doc in group.items()}
+DOCS: Final[Mapping[str, Doc]] = {
+    name: doc for group in GROUPS.values() for name, doc in group.items()
+}

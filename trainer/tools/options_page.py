@@ -1,4 +1,6 @@
-"""Writes the tables of docs/train.md and docs/from-sd-scripts.md from the code's own defaults, ranges and lists."""
+"""Writes the tables of docs/train.md and docs/from-sd-scripts.md from the code's own defaults,
+ranges and lists.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,10 @@ from datasetkit.options.train import CHOICES, OURS, RANGES
 from trainer.config import DEFAULTS, FIXED, IGNORED, UNSUPPORTED
 from trainer.tools.option_docs import DOCS, GROUPS
 
-BEGIN, END = "<!-- written by python -m trainer.tools.options_page -->", "<!-- end of what is written -->"
+BEGIN, END = (
+    "<!-- written by python -m trainer.tools.options_page -->",
+    "<!-- end of what is written -->",
+)
 _DOCS = Path(__file__).parents[2] / "docs"
 _MANY: Final = 10**9
 _METHODS: Final[Mapping[Algo, str]] = {"lora": "LoRA", "loha": "LoHa", "lokr": "LoKr"}
@@ -32,10 +37,16 @@ _RENAMED: Final[Mapping[str, str]] = {
 
 
 def option_tables() -> str:
-    """Return a table for each group of options: name, default, range, what it does, when to change it."""
+    """Return a table for each group of options: name, default, range, what it does, when to change
+    it.
+    """
     parts = []
     for title, rows in GROUPS.items():
-        head = [f"### {title}", "", "| option | default | range | what it does | when to change it |"]
+        head = [
+            f"### {title}",
+            "",
+            "| option | default | range | what it does | when to change it |",
+        ]
         lines = [
             f"| `{name}` | {_default(name)} | {_range(name)} | {doc.what} | {doc.change} |"
             for name, doc in rows.items()
@@ -48,9 +59,14 @@ def option_tables() -> str:
 
 def network_table() -> str:
     """Return a table of the network's arguments."""
-    said = {name: f"{arg.what} ({_METHODS[arg.only]} only)" if arg.only else arg.what for name, arg in ARGS.items()}
+    said = {
+        name: f"{arg.what} ({_METHODS[arg.only]} only)" if arg.only else arg.what
+        for name, arg in ARGS.items()
+    }
     lines = [f"| `{name}` | {text} |" for name, text in said.items()]
-    return "\n".join(["### Network arguments", "", "| argument | what it does |", "|---|---|", *lines])
+    return "\n".join(
+        ["### Network arguments", "", "| argument | what it does |", "|---|---|", *lines]
+    )
 
 
 def key_tables() -> str:
@@ -64,19 +80,33 @@ def key_tables() -> str:
             "value",
             {k: ", ".join(f"`{v}`" for v in values) for k, values in FIXED.items()},
         ),
-        _table("**Accepted, and not needed**: it is named with its reason when you train.", "why", IGNORED),
-        _table("**Not to be had**: refused, unless it is off (`false`, 0, empty).", "what to do instead", UNSUPPORTED),
+        _table(
+            "**Accepted, and not needed**: it is named with its reason when you train.",
+            "why",
+            IGNORED,
+        ),
+        _table(
+            "**Not to be had**: refused, unless it is off (`false`, 0, empty).",
+            "what to do instead",
+            UNSUPPORTED,
+        ),
         _table(
             "**What a file leaves open** is as in sd-scripts, and not as in a `dsk.toml`:",
             "default",
-            {k: f"{_value(v)} (`dsk.toml`: {_default(k)})" for k, v in DEFAULTS.items() if v != _DEFAULTS[k]},
+            {
+                k: f"{_value(v)} (`dsk.toml`: {_default(k)})"
+                for k, v in DEFAULTS.items()
+                if v != _DEFAULTS[k]
+            },
         ),
     ]
     return "\n\n".join(parts)
 
 
 def _table(title: str, column: str, rows: Mapping[str, str]) -> str:
-    lines = [f"| {', '.join(f'`{n}`' for n in key.split(', '))} | {text} |" for key, text in rows.items()]
+    lines = [
+        f"| {', '.join(f'`{n}`' for n in key.split(', '))} | {text} |" for key, text in rows.items()
+    ]
     return "\n".join([title, "", f"| key | {column} |", "|---|---|", *lines])
 
 
@@ -105,9 +135,12 @@ def _value(value: object) -> str:
     if isinstance(value, str):
         return f'`"{value}"`' if value else "none"
     if value is None:
-        return "by resolution"  # the range of the buckets; other options without a value have words of their own
+        # the range of the buckets; other options without a value have words of their own
+        return "by resolution"
     # 5e-05 is how Python writes it, and not how people do.
-    return f"{value:.8f}".rstrip("0") if isinstance(value, float) and 0 < value < 0.001 else str(value)
+    return (
+        f"{value:.8f}".rstrip("0") if isinstance(value, float) and 0 < value < 0.001 else str(value)
+    )
 
 
 _DEFAULTS: Final[Mapping[str, object]] = {f.name: f.default for f in fields(TrainOptions)}
@@ -118,7 +151,9 @@ PAGES: Final[Mapping[Path, Callable[[], str]]] = {
 
 
 def page(text: str, tables: str) -> str:
-    """Return a page with its tables as they should be. Raises ValueError for a page without the two marks."""
+    """Return a page with its tables as they should be. Raises ValueError for a page without the two
+    marks.
+    """
     before, begin, rest = text.partition(BEGIN)
     _, end, after = rest.partition(END)
     if not begin or not end:

@@ -1,4 +1,6 @@
-"""The data set as the review page has it: all pictures in memory, chosen by filters, with a version for each change."""
+"""The data set as the review page has it: all pictures in memory, chosen by filters, with a version
+for each change.
+"""
 
 from __future__ import annotations
 
@@ -21,11 +23,15 @@ from datasetkit.verbs.shared.concept_folders import ConceptSet, find_sets, tag_o
 from datasetkit.verbs.shared.image_facts import Known, PictureFacts, below
 from datasetkit.verbs.shared.stored_scores import StoredScores
 
-# So many changes are remembered for pages that ask what is new; whoever is further behind starts anew.
+# So many changes are remembered for pages that ask what is new; whoever is further behind starts
+# anew.
 _LOG = 500
 # Results of filters that are kept: the page asks for pictures, tags and counts of the same one.
 _KEPT_FILTERS = 8
-COPIES = "These captions are copies that `dsk layout` made: the next layout writes them anew. Review the source folder."
+COPIES = (
+    "These captions are copies that `dsk layout` made: the next layout writes them anew. "
+    "Review the source folder."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,9 +55,13 @@ class Change:
 
 
 class Dataset:
-    """Pictures by number, in natural order. Take `lock` to read several things that belong together."""
+    """Pictures by number, in natural order. Take `lock` to read several things that belong
+    together.
+    """
 
-    def __init__(self, folder: Path, *, recursive: bool = False, max_pixels: int = 64_000_000) -> None:
+    def __init__(
+        self, folder: Path, *, recursive: bool = False, max_pixels: int = 64_000_000
+    ) -> None:
         self.folder, self.recursive, self.max_pixels = folder.resolve(), recursive, max_pixels
         self.root = find_root(folder)
         self.lock = RLock()
@@ -67,16 +77,21 @@ class Dataset:
         self.twins: frozenset[Path] = frozenset()
         self.options: tuple[TagOptions, ...] = ()
         self._scores: StoredScores | None = None
-        self.known = Known(self._scores_of, self.generated.__contains__, lambda path: path in self.twins)
+        self.known = Known(
+            self._scores_of, self.generated.__contains__, lambda path: path in self.twins
+        )
         self._pictures: dict[int, Picture] = {}
         self._by_path: dict[Path, int] = {}
         self._numbers: dict[Path, int] = {}
         self._chosen: dict[str, tuple[int, list[int]]] = {}
 
-    # ---- from the disk --------------------------------------------------------------------------------------
+    # ---- from the disk
+    # --------------------------------------------------------------------------------------
 
     def load(self, store: Store) -> None:
-        """Look at all pictures; what the store knows is not computed again. Raises DatasetError without pictures."""
+        """Look at all pictures; what the store knows is not computed again. Raises DatasetError
+        without pictures.
+        """
         sets = find_sets(self.folder, recursive=self.recursive)
         self.sets = sets.train
         self.notice = COPIES if sets.origin == "laid out" else ""
@@ -84,7 +99,9 @@ class Dataset:
         self._scores = StoredScores(store, self.options[0])
         records, failed = self._scan(store)
         if not records and not failed:
-            raise DatasetError(f"{display(self.folder)} holds no pictures", hint="name the folder that holds them")
+            raise DatasetError(
+                f"{display(self.folder)} holds no pictures", hint="name the folder that holds them"
+            )
         self.failed = tuple(failed)
         self._take(store, [record for record, _ in records])
         self._put([self._picture(record, concept, 0) for record, concept in records])
@@ -101,7 +118,11 @@ class Dataset:
             changed: list[int] = []
             for record, concept in records:
                 old = before.pop(record.path, None)
-                if old is not None and old.file == sign(record.path) and old.caption == record.caption:
+                if (
+                    old is not None
+                    and old.file == sign(record.path)
+                    and old.caption == record.caption
+                ):
                     now.append(old)
                     continue
                 picture = self._picture(record, concept, version)
@@ -121,8 +142,8 @@ class Dataset:
         for place, concept in enumerate(self.sets):
             try:
                 found = scan(
-                    concept.folder.resolve(), store, recursive=concept.recursive, max_pixels=self.max_pixels,
-                    with_ids=with_ids,
+                    concept.folder.resolve(), store, recursive=concept.recursive,
+                    max_pixels=self.max_pixels, with_ids=with_ids,
                 )  # fmt: skip
             except DatasetError:  # the last picture of a concept may have gone
                 continue
@@ -144,13 +165,18 @@ class Dataset:
     def _picture(self, record: ImageRecord, concept: int, version: int) -> Picture:
         number = self._numbers.setdefault(record.path, len(self._numbers) + 1)
         one = self.sets[concept]
-        facts = PictureFacts(record, below(record.path, self.folder), one.name, one.repeats or 1, self.known)
+        facts = PictureFacts(
+            record, below(record.path, self.folder), one.name, one.repeats or 1, self.known
+        )
         seen = sign(record.path)
         if seen is None:
             raise InputError(f"{display(record.path)} is gone")
-        return Picture(number, facts, record.path.name, concept, seen, changed=version, outside=version)
+        return Picture(
+            number, facts, record.path.name, concept, seen, changed=version, outside=version
+        )
 
-    # ---- reading --------------------------------------------------------------------------------------------
+    # ---- reading
+    # --------------------------------------------------------------------------------------------
 
     @property
     def scores(self) -> StoredScores:
@@ -189,19 +215,26 @@ class Dataset:
             return found
 
     def select(self, scope: Scope) -> list[Picture]:
-        """Return the pictures of a scope, in order; numbers of pictures that are gone count for nothing."""
+        """Return the pictures of a scope, in order; numbers of pictures that are gone count for
+        nothing.
+        """
         with self.lock:
             if scope.kind == "all":
                 return self.all()
             wanted = set(scope.ids) if scope.kind == "ids" else set(self.ids(scope.where))
             return [picture for picture in self._pictures.values() if picture.id in wanted]
 
-    # ---- changing -------------------------------------------------------------------------------------------
+    # ---- changing
+    # -------------------------------------------------------------------------------------------
 
-    def recaption(self, captions: Iterable[tuple[Picture, Caption | None]], *, outside: bool) -> tuple[int, ...]:
+    def recaption(
+        self, captions: Iterable[tuple[Picture, Caption | None]], *, outside: bool
+    ) -> tuple[int, ...]:
         """Take new captions into memory; return the numbers of the pictures."""
         with self.lock:
-            several = [(self._pictures[p.id], caption) for p, caption in captions if p.id in self._pictures]
+            several = [
+                (self._pictures[p.id], caption) for p, caption in captions if p.id in self._pictures
+            ]
             if not several:
                 return ()
             self.version += 1

@@ -1,4 +1,6 @@
-"""Editing from the review page: the one way from an operation to the disk, and back; nothing unseen is overwritten."""
+"""Editing from the review page: the one way from an operation to the disk, and back; nothing unseen
+is overwritten.
+"""
 
 from __future__ import annotations
 
@@ -50,7 +52,11 @@ class Difference:
 class Conflict(PlanConflict):
     """Captions are no longer what the page has seen; nothing was written."""
 
-    def __init__(self, differences: Sequence[Difference], hint: str = "look at the difference, then try again") -> None:
+    def __init__(
+        self,
+        differences: Sequence[Difference],
+        hint: str = "look at the difference, then try again",
+    ) -> None:
         many = "a caption was" if len(differences) == 1 else f"{len(differences):,} captions were"
         super().__init__(f"{many} changed meanwhile; nothing was written", hint=hint)
         self.differences = tuple(differences[:_MOST_SHOWN])
@@ -63,7 +69,9 @@ class ReadOnly(InputError):
 
 @dataclass(frozen=True, slots=True)
 class Edited:
-    """What an operation did. ids: pictures whose captions changed; gone, back: pictures that went and came."""
+    """What an operation did. ids: pictures whose captions changed; gone, back: pictures that went
+    and came.
+    """
 
     title: str
     decided: Decided
@@ -74,7 +82,9 @@ class Edited:
 
 
 class Editor:
-    """Changes a data set, one operation at a time. `turn` is held during each, and by whoever looks at the disk."""
+    """Changes a data set, one operation at a time. `turn` is held during each, and by whoever looks
+    at the disk.
+    """
 
     def __init__(self, dataset: Dataset, bench: Bench, *, read_only: bool = False) -> None:
         self.dataset, self.bench, self.read_only = dataset, bench, read_only
@@ -84,11 +94,16 @@ class Editor:
         self._titles: dict[int, str] = {}
         self._away: dict[Path, Picture] = {}
 
-    # ---- what can be taken back -----------------------------------------------------------------------------
+    # ---- what can be taken back
+    # -----------------------------------------------------------------------------
 
     @property
     def undo_title(self) -> str | None:
-        return self.undoable.title if self.undoable is not None and self.undoable.verb == VERB else None
+        return (
+            self.undoable.title
+            if self.undoable is not None and self.undoable.verb == VERB
+            else None
+        )
 
     @property
     def redo_title(self) -> str | None:
@@ -98,17 +113,26 @@ class Editor:
         """See what an undo would take back; what others did since ends what could be done again."""
         newest = project.journal.newest()
         known = self.undoable
-        if known is not None and newest is not None and newest.id > known.id and newest.verb != VERB:
+        if (
+            known is not None
+            and newest is not None
+            and newest.id > known.id
+            and newest.verb != VERB
+        ):
             self._redo.clear()
         self.undoable = newest
 
-    # ---- operations -----------------------------------------------------------------------------------------
+    # ---- operations
+    # -----------------------------------------------------------------------------------------
 
-    def apply(self, version: int, scope: Scope, wanted: Mapping[str, Any], *, dry_run: bool = False) -> Edited:
+    def apply(
+        self, version: int, scope: Scope, wanted: Mapping[str, Any], *, dry_run: bool = False
+    ) -> Edited:
         """Do an operation on a scope, or only say what it would do.
 
-        Raises InputError for what is no operation, Conflict where pictures that it would change were changed after
-        `version` or on disk, PlanConflict, Locked and StorageError as every verb does.
+        Raises InputError for what is no operation, Conflict where pictures that it would change
+        were changed after `version` or on disk, PlanConflict, Locked and StorageError as every verb
+        does.
         """
         with self.turn:
             pictures = self.dataset.select(scope)
@@ -118,11 +142,15 @@ class Editor:
             return self._write(version, decided, dry_run=dry_run)
 
     def edit(self, version: int, number: int, known: object, text: object) -> Edited:
-        """Write one caption as it was typed. known: the hash of the caption that was edited. Raises as `apply`."""
+        """Write one caption as it was typed. known: the hash of the caption that was edited. Raises
+        as `apply`.
+        """
         with self.turn:
             picture = self.dataset.get(number)
             if picture is None:
-                raise InputError(f"there is no picture {number}", hint="it may have been excluded or moved")
+                raise InputError(
+                    f"there is no picture {number}", hint="it may have been excluded or moved"
+                )
             if known != picture.hash:
                 raise Conflict([Difference(picture.id, picture.name, picture.was, picture.caption)])
             return self._write(self.dataset.version, operations.edit(picture, text))
@@ -131,7 +159,9 @@ class Editor:
         if "threshold" in wanted or "character_threshold" in wanted:
             return operations.threshold(self.bench, pictures, wanted)
         if len(wanted) != 1 or (name := next(iter(wanted))) not in OPERATIONS:
-            raise InputError("no such operation", hint=f"one of {', '.join(OPERATIONS)}, threshold, drop")
+            raise InputError(
+                "no such operation", hint=f"one of {', '.join(OPERATIONS)}, threshold, drop"
+            )
         return OPERATIONS[name](self.bench, pictures, wanted[name])
 
     def _write(self, version: int, decided: Decided, *, dry_run: bool = False) -> Edited:
@@ -181,10 +211,13 @@ class Editor:
                 if file not in shared:
                     yield Move(file, away / _inside(file, self.dataset.root))
 
-    # ---- undo and redo --------------------------------------------------------------------------------------
+    # ---- undo and redo
+    # --------------------------------------------------------------------------------------
 
     def undo(self) -> Edited:
-        """Take back the newest command, if the page made it. Raises PlanConflict where files were changed since."""
+        """Take back the newest command, if the page made it. Raises PlanConflict where files were
+        changed since.
+        """
         with self.turn:
             self._require_writable()
             with self._project() as project:
@@ -217,12 +250,20 @@ class Editor:
                 steps = project.journal.steps(number)
                 entry = project.apply(_again(steps), VERB, self._titles[number])
                 self._redo.pop()
-                edited = self._follow(project, self._titles[number], steps, forward=True, entry=entry)
+                edited = self._follow(
+                    project, self._titles[number], steps, forward=True, entry=entry
+                )
                 self.look_back(project)
                 return edited
 
     def _follow(
-        self, project: Project, title: str, steps: Sequence[Step], *, forward: bool, entry: int | None = None
+        self,
+        project: Project,
+        title: str,
+        steps: Sequence[Step],
+        *,
+        forward: bool,
+        entry: int | None = None,
     ) -> Edited:
         """Take into memory what steps did to the disk, forward or backward."""
         at = {caption_path(picture.path): picture for picture in self.dataset.all()}
@@ -252,18 +293,22 @@ class Editor:
             self.dataset.bring_back(back) if back else (),
         )
 
-    # ---- before and after -----------------------------------------------------------------------------------
+    # ---- before and after
+    # -----------------------------------------------------------------------------------
 
     def _require_writable(self) -> None:
         if self.read_only:
-            raise ReadOnly("the page was opened to look only", hint="start dsk review without --read-only")
+            raise ReadOnly(
+                "the page was opened to look only", hint="start dsk review without --read-only"
+            )
 
     @contextmanager
     def _project(self) -> Iterator[Project]:
         """Open the project; where the disk may be other than memory, it is looked at again."""
         if self.dataset.folder.resolve() != self.dataset.folder:
             raise InputError(
-                f"{display(self.dataset.folder)} became a symbolic link, through which nothing is written",
+                f"{display(self.dataset.folder)} became a symbolic link, through which nothing "
+                "is written",
                 hint="start dsk review on the folder itself",
             )
         try:
@@ -283,8 +328,12 @@ class Editor:
         self.look_back(project)
 
     def _require_known(self, pictures: Iterable[Picture], version: int) -> None:
-        """Raise Conflict for pictures that were changed after the version that the page has seen."""
-        newer = [Difference(p.id, p.name, p.was, p.caption) for p in pictures if p.changed > version]
+        """Raise Conflict for pictures that were changed after the version that the page has
+        seen.
+        """
+        newer = [
+            Difference(p.id, p.name, p.was, p.caption) for p in pictures if p.changed > version
+        ]
         if newer:
             raise Conflict(newer)
 
@@ -299,11 +348,17 @@ class Editor:
                     differences.append((at[step.dst], decode_caption(step.dst, data)))
         if differences:
             shown = [Difference(p.id, p.name, p.caption, now) for p, now in differences]
-            self.dataset.recaption([(p, now) for p, now in differences if now != p.caption], outside=True)
-            raise Conflict(shown, "dsk undo --partial takes back the rest, and leaves these as they are")
+            self.dataset.recaption(
+                [(p, now) for p, now in differences if now != p.caption], outside=True
+            )
+            raise Conflict(
+                shown, "dsk undo --partial takes back the rest, and leaves these as they are"
+            )
 
     def _rewrites(self, changes: Iterable[tuple[Picture, Caption]]) -> list[Rewrite]:
-        """Return what is to be written over what stands. Raises Conflict where that is not what memory has."""
+        """Return what is to be written over what stands. Raises Conflict where that is not what
+        memory has.
+        """
         rewrites: list[Rewrite] = []
         differences: list[tuple[Picture, Caption | None]] = []
         for picture, after in changes:
@@ -320,16 +375,24 @@ class Editor:
 
 
 def _again(steps: Sequence[Step]) -> Plan:
-    """Return the plan that does finished and undone steps once more, over just what stood there before them."""
+    """Return the plan that does finished and undone steps once more, over just what stood there
+    before them.
+    """
     operations: list[FileOp] = []
     for step in steps:
         if step.kind == "write":
-            operations.append(Rewrite(step.dst, (step.after or b"").decode("utf-8", "surrogatepass"), step.before))
+            operations.append(
+                Rewrite(step.dst, (step.after or b"").decode("utf-8", "surrogatepass"), step.before)
+            )
         elif step.kind == "move" and step.src is not None:
             operations.append(Move(step.src, step.dst))
     return Plan(tuple(operations))
 
 
 def _inside(file: Path, root: Path) -> Path:
-    """Return where a file of the project stands in a copy of its folders; one from elsewhere by its folder's name."""
-    return file.relative_to(root) if file.is_relative_to(root) else Path(file.parent.name, file.name)
+    """Return where a file of the project stands in a copy of its folders; one from elsewhere by its
+    folder's name.
+    """
+    return (
+        file.relative_to(root) if file.is_relative_to(root) else Path(file.parent.name, file.name)
+    )

@@ -1,4 +1,6 @@
-"""Pictures of the review page: a record, its number, and the signs of its files; its tags as numbers."""
+"""Pictures of the review page: a record, its number, and the signs of its files; its tags as
+numbers.
+"""
 
 from __future__ import annotations
 
@@ -22,10 +24,10 @@ from datasetkit.verbs.shared.image_facts import PictureFacts
 class Picture:
     """One picture of the page; a change makes a new one in its place.
 
-    id: its number while the server runs. name: as people see it. concept: its place in the data set's concepts.
-    file: the sign of the picture that was looked at. text: that of the caption; None: to be looked at again.
-    changed, outside: the versions in which its caption was changed last, and last by others than this server. was:
-    the caption before.
+    id: its number while the server runs. name: as people see it. concept: its place in the data
+    set's concepts. file: the sign of the picture that was looked at. text: that of the caption;
+    None: to be looked at again. changed, outside: the versions in which its caption was changed
+    last, and last by others than this server. was: the caption before.
     """
 
     id: int
@@ -57,8 +59,14 @@ class Picture:
         return self.key[:8]
 
     def read(self, data: bytes | None) -> Caption | None:
-        """Read what its caption's file holds; what dsk would write for the caption that is known need not be parsed."""
-        known = None if self.caption is None else file_text(self.caption).encode("utf-8", "surrogatepass")
+        """Read what its caption's file holds; what dsk would write for the caption that is known
+        need not be parsed.
+        """
+        known = (
+            None
+            if self.caption is None
+            else file_text(self.caption).encode("utf-8", "surrogatepass")
+        )
         return self.caption if data == known else decode_caption(caption_path(self.path), data)
 
     @cached_property
@@ -82,12 +90,16 @@ class Codes:
         return found
 
     def of(self, facts: PictureFacts) -> NDArray[np.int32]:
-        """Return two rows: the numbers of a picture's tags, each once, and their scores in steps, -1 for unknown."""
+        """Return two rows: the numbers of a picture's tags, each once, and their scores in steps,
+        -1 for unknown.
+        """
         known: NDArray[np.int32] | None = facts.__dict__.get("codes")
         if known is None:
             scores = facts.scores
             forms = dict.fromkeys(facts.in_order)
-            known = np.array([[self.number(f) for f in forms], [scores.get(f, -1) for f in forms]], np.int32)
+            known = np.array(
+                [[self.number(f) for f in forms], [scores.get(f, -1) for f in forms]], np.int32
+            )
             facts.__dict__["codes"] = known
         return known
 

@@ -1,4 +1,6 @@
-"""Twins: which pictures of the page look nearly the same, found out in the background and remembered."""
+"""Twins: which pictures of the page look nearly the same, found out in the background and
+remembered.
+"""
 
 from __future__ import annotations
 
@@ -17,14 +19,19 @@ from datasetkit.verbs.review.watch import OpenStore
 # New looks are written to the store in handfuls.
 _KEEP_EVERY = 256
 _UNREADABLE = b""
-# While more and more pictures are known, they are compared again after this many times as long as it took last.
+# While more and more pictures are known, they are compared again after this many times as long as
+# it took last.
 _REST = 20
 
 
 class Twins:
-    """Looks of pictures by the sign of their file, and the groups of those that are nearly the same."""
+    """Looks of pictures by the sign of their file, and the groups of those that are nearly the
+    same.
+    """
 
-    def __init__(self, dataset: Dataset, thumbnails: Thumbnails, open_store: OpenStore | None) -> None:
+    def __init__(
+        self, dataset: Dataset, thumbnails: Thumbnails, open_store: OpenStore | None
+    ) -> None:
         """open_store: where looks are kept; None keeps them in memory alone."""
         self.dataset, self.thumbnails, self.open_store = dataset, thumbnails, open_store
         self._lock = RLock()
@@ -37,7 +44,9 @@ class Twins:
 
     def start(self, known: dict[str, bytes]) -> None:
         """Begin to look at what is not known yet."""
-        self._looks |= {key: look for key, look in known.items() if len(look) == near_duplicates.LOOK_BYTES}
+        self._looks |= {
+            key: look for key, look in known.items() if len(look) == near_duplicates.LOOK_BYTES
+        }
         self.follow()
 
     def follow(self) -> None:
@@ -63,7 +72,10 @@ class Twins:
         with self._lock:
             new, self._new = self._new, []
         if new and self.open_store is not None:
-            with suppress(DskError), self.open_store() as store:  # a full disk costs the memory of it, not the page
+            with (
+                suppress(DskError),
+                self.open_store() as store,
+            ):  # a full disk costs the memory of it, not the page
                 store.put_looks(new)
 
     def progress(self) -> tuple[int, int]:
@@ -73,7 +85,9 @@ class Twins:
             return sum(picture.key in self._looks for picture in pictures), len(pictures)
 
     def groups(self) -> list[list[int]]:
-        """Return the groups of pictures that look nearly the same, by their numbers, as far as they were looked at."""
+        """Return the groups of pictures that look nearly the same, by their numbers, as far as they
+        were looked at.
+        """
         pictures = self.dataset.all()
         with self._lock:
             seen = [(p, look) for p in pictures if (look := self._looks.get(p.key))]
@@ -88,7 +102,9 @@ class Twins:
             return self._groups
 
     def _growing(self, pictures: Sequence[Picture], state: Sequence[tuple[int, str]]) -> bool:
-        """Tell whether what was compared still holds, more is to come, and the next comparison is not yet due."""
+        """Tell whether what was compared still holds, more is to come, and the next comparison is
+        not yet due.
+        """
         waiting = any(picture.key not in self._looks for picture in pictures)
         return waiting and time.monotonic() < self._due and set(state).issuperset(self._compared)
 

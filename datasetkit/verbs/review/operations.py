@@ -1,4 +1,6 @@
-"""Operations of the review page: what each would do to the captions of a scope, decided by the rules of `dsk rules`."""
+"""Operations of the review page: what each would do to the captions of a scope, decided by the
+rules of `dsk rules`.
+"""
 
 from __future__ import annotations
 
@@ -29,9 +31,11 @@ EDITED = "their captions were edited by a person"
 
 @dataclass(frozen=True, slots=True)
 class Decided:
-    """What an operation would do. kept: pictures that it leaves alone although it means them, and why.
+    """What an operation would do. kept: pictures that it leaves alone although it means them, and
+    why.
 
-    generated: hashes of the new captions that are dsk's own work. without_scores: pictures that no tagger saw.
+    generated: hashes of the new captions that are dsk's own work. without_scores: pictures that no
+    tagger saw.
     """
 
     title: str
@@ -45,20 +49,26 @@ class Decided:
 
     def tags(self) -> tuple[int, int]:
         """Return how many tags come and how many go, in all captions."""
-        diffs = [CaptionChange(picture.path, picture.caption, after) for picture, after in self.changes]
+        diffs = [
+            CaptionChange(picture.path, picture.caption, after) for picture, after in self.changes
+        ]
         return sum(len(d.added) for d in diffs), sum(len(d.removed) for d in diffs)
 
 
 @dataclass(slots=True)
 class Bench:
-    """What operations need to know of the data set. remembered: captions found for the score slider, by picture."""
+    """What operations need to know of the data set. remembered: captions found for the score
+    slider, by picture.
+    """
 
     vocabulary: Vocabulary
     scores: StoredScores
     options: Sequence[TagOptions]
     triggers: Sequence[tuple[str, ...]]
     generated: set[Caption]
-    remembered: dict[int, dict[tuple[object, ...], tuple[str, Caption | None]]] = field(default_factory=dict)
+    remembered: dict[int, dict[tuple[object, ...], tuple[str, Caption | None]]] = field(
+        default_factory=dict
+    )
 
 
 Decide = Callable[[Bench, Sequence[Picture], Any], Decided]
@@ -71,7 +81,8 @@ def by_rules(
     category: Callable[[str], str | None],
     among: Iterable[str] = (),
 ) -> Decided:
-    """Apply rules to the captions that there are, as `dsk rules` does; the tags that stay keep their order.
+    """Apply rules to the captions that there are, as `dsk rules` does; the tags that stay keep
+    their order.
 
     among: where it is given, only captions that have one of these tags are touched.
     """
@@ -79,7 +90,11 @@ def by_rules(
     changes: list[tuple[Picture, Caption]] = []
     unchanged = kept = 0
     for picture in pictures:
-        if picture.caption is None or not picture.caption.tags or (forms and forms.isdisjoint(picture.facts.forms)):
+        if (
+            picture.caption is None
+            or not picture.caption.tags
+            or (forms and forms.isdisjoint(picture.facts.forms))
+        ):
             unchanged += 1
             continue
         tags = apply(rules(picture), picture.caption.tags, category=category).tags
@@ -96,19 +111,27 @@ def remove(bench: Bench, pictures: Sequence[Picture], tags: object) -> Decided:
     """Take exactly these tags out: `@me` and `a*` are read as tags, not as selectors."""
     names = _names(tags, "remove")
     rules = RuleSet(exclude=tuple((Exclude(name), Exact(normal_form(name))) for name in names))
-    return by_rules(pictures, f"remove {', '.join(names)}", lambda _: rules, bench.vocabulary.category, names)
+    return by_rules(
+        pictures, f"remove {', '.join(names)}", lambda _: rules, bench.vocabulary.category, names
+    )
 
 
 def exclude(bench: Bench, pictures: Sequence[Picture], selectors: object) -> Decided:
     """Take out what selectors mean."""
     names = _names(selectors, "exclude")
     rules = build(exclude=names, vocabulary=bench.vocabulary, groups=load_groups())
-    return by_rules(pictures, f"exclude {', '.join(names)}", lambda _: rules, bench.vocabulary.category)
+    return by_rules(
+        pictures, f"exclude {', '.join(names)}", lambda _: rules, bench.vocabulary.category
+    )
 
 
 def replace_tags(bench: Bench, pictures: Sequence[Picture], pairs: object) -> Decided:
     """Write one tag in place of another; where that stands already, they become one."""
-    if not isinstance(pairs, list) or not pairs or not all(isinstance(p, list) and len(p) == 2 for p in pairs):
+    if (
+        not isinstance(pairs, list)
+        or not pairs
+        or not all(isinstance(p, list) and len(p) == 2 for p in pairs)
+    ):
         raise InputError("replace takes pairs of tags", hint='e.g. [["old", "new"]]')
     rules = []
     for old, new in pairs:
@@ -125,20 +148,27 @@ def replace_tags(bench: Bench, pictures: Sequence[Picture], pairs: object) -> De
 
 def add(bench: Bench, pictures: Sequence[Picture], tags: object) -> Decided:
     """Write tags into every caption: in front, but behind the triggers that open it."""
-    names = [bench.vocabulary.spelling(writable(name, "added tag")) or name for name in _names(tags, "add")]
+    names = [
+        bench.vocabulary.spelling(writable(name, "added tag")) or name
+        for name in _names(tags, "add")
+    ]
     known: dict[tuple[str, ...], RuleSet] = {}
 
     def rules(picture: Picture) -> RuleSet:
         opening = _opening(picture, bench.triggers[picture.concept])
         if opening not in known:
-            known[opening] = build(opening, names, vocabulary=bench.vocabulary, groups=load_groups())
+            known[opening] = build(
+                opening, names, vocabulary=bench.vocabulary, groups=load_groups()
+            )
         return known[opening]
 
     return by_rules(pictures, f"add {', '.join(names)}", rules, bench.vocabulary.category)
 
 
 def _opening(picture: Picture, triggers: Sequence[str]) -> tuple[str, ...]:
-    """Return the tags with which a caption begins that are its concept's triggers, as they are written there."""
+    """Return the tags with which a caption begins that are its concept's triggers, as they are
+    written there.
+    """
     forms = {normal_form(trigger) for trigger in triggers}
     tags = picture.caption.tags if picture.caption is not None else ()
     number = next((n for n, tag in enumerate(tags) if normal_form(tag) not in forms), len(tags))
@@ -149,12 +179,16 @@ def trigger(bench: Bench, pictures: Sequence[Picture], names: object) -> Decided
     """Begin every caption with these words, each exactly once."""
     words = _names(names, "trigger")
     rules = build(words, vocabulary=bench.vocabulary, groups=load_groups())
-    decided = by_rules(pictures, f"trigger {', '.join(words)}", lambda _: rules, bench.vocabulary.category)
+    decided = by_rules(
+        pictures, f"trigger {', '.join(words)}", lambda _: rules, bench.vocabulary.category
+    )
     return replace(decided, warnings=rules.warnings)
 
 
 def threshold(bench: Bench, pictures: Sequence[Picture], wanted: Mapping[str, Any]) -> Decided:
-    """Make captions anew from the stored scores, as `dsk tag` would with these thresholds; no model is run."""
+    """Make captions anew from the stored scores, as `dsk tag` would with these thresholds; no model
+    is run.
+    """
     existing = wanted.get("existing", "skip")
     given = {key: wanted[key] for key in ("threshold", "character_threshold") if key in wanted}
     for key, value in given.items():
@@ -190,10 +224,13 @@ def threshold(bench: Bench, pictures: Sequence[Picture], wanted: Mapping[str, An
     )  # fmt: skip
 
 
-def _anew(bench: Bench, picture: Picture, options: TagOptions, rules: RuleSet) -> tuple[str, Caption | None]:
+def _anew(
+    bench: Bench, picture: Picture, options: TagOptions, rules: RuleSet
+) -> tuple[str, Caption | None]:
     """Return the caption that the scores give, or None and why the one that stands is kept.
 
-    Between two positions of the slider the chosen tags of most pictures are the same: their number tells.
+    Between two positions of the slider the chosen tags of most pictures are the same: their number
+    tells.
     """
     found = bench.scores.of(picture.facts.record.id)
     if found is None:
@@ -213,7 +250,14 @@ def _anew(bench: Bench, picture: Picture, options: TagOptions, rules: RuleSet) -
     if asked not in memory:
         applied: list[Applied] = []
         chosen = choose(kept, source.labels, cut)
-        outcome = decide(picture.facts.record, chosen, rules, replace(options, existing="overwrite"), False, applied)
+        outcome = decide(
+            picture.facts.record,
+            chosen,
+            rules,
+            replace(options, existing="overwrite"),
+            False,
+            applied,
+        )
         memory[asked] = ("", outcome.value) if isinstance(outcome, Done) else (NO_TAG_LEFT, None)
     return memory[asked]
 
@@ -224,7 +268,9 @@ def edit(picture: Picture, text: object) -> Decided:
         raise InputError("a caption is text")
     caption = parse(text)
     if not caption.tags:
-        raise InputError("an empty caption would stop the trainers", hint="give it a tag, or exclude the picture")
+        raise InputError(
+            "an empty caption would stop the trainers", hint="give it a tag, or exclude the picture"
+        )
     before = set(() if picture.caption is None else picture.caption.tags)
     for tag in caption.tags:
         if tag not in before:
@@ -234,13 +280,21 @@ def edit(picture: Picture, text: object) -> Decided:
 
 
 def is_text(value: object) -> TypeGuard[str]:
-    """Tell whether a value from a call is text that a file can hold; JSON also carries halves of characters."""
+    """Tell whether a value from a call is text that a file can hold; JSON also carries halves of
+    characters.
+    """
     return isinstance(value, str) and not any("\ud800" <= sign <= "\udfff" for sign in value)
 
 
 def _names(value: object, what: str) -> list[str]:
-    """Return a list of tags as they came in, without outer spaces; each must be text and not empty."""
-    if not isinstance(value, list) or not value or not all(is_text(one) and one.strip() for one in value):
+    """Return a list of tags as they came in, without outer spaces; each must be text and
+    not empty.
+    """
+    if (
+        not isinstance(value, list)
+        or not value
+        or not all(is_text(one) and one.strip() for one in value)
+    ):
         raise InputError(f"{what} takes a list of tags", hint='e.g. ["lips"]')
     return [one.strip() for one in value]
 
@@ -255,7 +309,9 @@ OPERATIONS: Mapping[str, Decide] = {
 
 
 def tagger_caption(bench: Bench, picture: Picture) -> Caption | None:
-    """Return the caption that `dsk tag` would write from the stored scores; None where there are none."""
+    """Return the caption that `dsk tag` would write from the stored scores; None where there are
+    none.
+    """
     options = replace(bench.options[picture.concept], existing="overwrite")
     _, caption = _anew(bench, picture, options, rule_set(options))
     return caption

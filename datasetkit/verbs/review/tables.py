@@ -1,4 +1,6 @@
-"""Tables of the review page: tags with their counts and scores, what most pictures have, and completions."""
+"""Tables of the review page: tags with their counts and scores, what most pictures have, and
+completions.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +31,9 @@ Columns = dict[str, list[object]]
 
 @dataclass(frozen=True, slots=True)
 class Spellings:
-    """How each tag is written in one version of the data set: by normal form, the commonest first."""
+    """How each tag is written in one version of the data set: by normal form, the commonest
+    first.
+    """
 
     version: int
     totals: Mapping[str, int]
@@ -45,7 +49,9 @@ class TagTables:
         self._spellings: Spellings | None = None
 
     def spellings(self) -> Spellings:
-        """Return how the tags of the whole data set are written, and in how many pictures each stands."""
+        """Return how the tags of the whole data set are written, and in how many pictures each
+        stands.
+        """
         with self.dataset.lock:
             known = self._spellings
             if known is None or known.version != self.dataset.version:
@@ -54,17 +60,24 @@ class TagTables:
 
     def _count_spellings(self) -> Spellings:
         pictures = self.dataset.all()
-        counted = Counter(chain.from_iterable(p.caption.tags for p in pictures if p.caption is not None))
+        counted = Counter(
+            chain.from_iterable(p.caption.tags for p in pictures if p.caption is not None)
+        )
         written: dict[str, list[str]] = {}
         for spelling, _ in counted.most_common():
             written.setdefault(normal_form(spelling), []).append(spelling)
         totals = Counter(chain.from_iterable(p.facts.forms for p in pictures))
-        return Spellings(self.dataset.version, totals, {form: tuple(several) for form, several in written.items()})
+        return Spellings(
+            self.dataset.version,
+            totals,
+            {form: tuple(several) for form, several in written.items()},
+        )
 
     def tags(self, pictures: Sequence[Picture]) -> Columns:
         """Return a row for each tag of these pictures, most frequent first: see the columns.
 
-        count: of these pictures; total: of all; score: the mean over these pictures that hold it and have one.
+        count: of these pictures; total: of all; score: the mean over these pictures that hold it
+        and have one.
         """
         forms, counts, scores = self._counts(pictures)
         known = self.spellings()
@@ -102,7 +115,9 @@ class TagTables:
         return TRIGGER if form in triggers else self.vocabulary.category(form) or ""
 
     def outliers(self, pictures: Sequence[Picture], share: float) -> Columns:
-        """Return the tags that at least this share of the pictures has and some lack, and how to filter for those."""
+        """Return the tags that at least this share of the pictures has and some lack, and how to
+        filter for those.
+        """
         captioned = [picture for picture in pictures if picture.caption is not None]
         forms, counts, _ = self._counts(captioned)
         known = self.spellings()
@@ -120,9 +135,11 @@ class TagTables:
         }
 
     def complete(self, typed: str, limit: int) -> Columns:
-        """Return the tags that hold what was typed: the whole tag, beginnings of tags, of words, then anywhere.
+        """Return the tags that hold what was typed: the whole tag, beginnings of tags, of words,
+        then anywhere.
 
-        Within these, tags of the data set by their number, then the vocabulary in its order. A translation counts too.
+        Within these, tags of the data set by their number, then the vocabulary in its order. A
+        translation counts too.
         """
         form = normal_form(typed)
         known = self.spellings()
@@ -132,7 +149,14 @@ class TagTables:
             seen.add(other)
             kind = self._kind(form, other)
             if kind is not None:
-                rows.append((kind, -total, self.vocabulary.rank(other) or 0, known.written.get(other, (other,))[0]))
+                rows.append(
+                    (
+                        kind,
+                        -total,
+                        self.vocabulary.rank(other) or 0,
+                        known.written.get(other, (other,))[0],
+                    )
+                )
         for rank, name in enumerate(self.vocabulary.names):
             other = normal_form(name)
             kind = self._kind(form, other) if other not in seen else None
@@ -159,7 +183,9 @@ class TagTables:
 
 
 class Translations:
-    """What tags mean in another language: a table `tag,translation` that a person keeps beside the data set."""
+    """What tags mean in another language: a table `tag,translation` that a person keeps beside the
+    data set.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -184,4 +210,8 @@ class Translations:
             self.problem = f"{self.path.name} cannot be read: {error}"
             return {}
         pairs = [(normal_form(row[0]), row[1].strip()) for row in rows if len(row) >= 2]
-        return {form: meaning for form, meaning in pairs if form and (form, meaning) != ("tag", "translation")}
+        return {
+            form: meaning
+            for form, meaning in pairs
+            if form and (form, meaning) != ("tag", "translation")
+        }

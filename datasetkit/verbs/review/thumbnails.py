@@ -1,4 +1,6 @@
-"""Thumbnails: pictures made small for the page, newest request first, kept on disk, and how each picture looks."""
+"""Thumbnails: pictures made small for the page, newest request first, kept on disk, and how each
+picture looks.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +34,8 @@ class Gone(InputError):
 class Thumbnails:
     """Makes and keeps small pictures. folder: where they are kept; None keeps them in memory alone.
 
-    Requests are served newest first, because what was asked for last is what is looked at; `look_at` comes after all.
+    Requests are served newest first, because what was asked for last is what is looked at;
+    `look_at` comes after all.
     """
 
     def __init__(self, folder: Path | None, *, max_pixels: int) -> None:
@@ -46,13 +49,16 @@ class Thumbnails:
         self._ended = False
         number = min(_MOST_THREADS, max(2, os.cpu_count() or 1))
         self._threads = [
-            Thread(target=self._run, args=(n == 0,), name=f"dsk-thumb-{n}", daemon=True) for n in range(number)
+            Thread(target=self._run, args=(n == 0,), name=f"dsk-thumb-{n}", daemon=True)
+            for n in range(number)
         ]
         for thread in self._threads:
             thread.start()
 
     def ask(self, picture: Picture, kind: str) -> Future[bytes]:
-        """Ask for a small JPEG. The result raises Gone, or InputError for a picture that cannot be read."""
+        """Ask for a small JPEG. The result raises Gone, or InputError for a picture that cannot be
+        read.
+        """
         future: Future[bytes] = Future()
         held = self._remembered(_name(picture, kind))
         if held is not None:
@@ -63,8 +69,12 @@ class Thumbnails:
             self._change.notify()
         return future
 
-    def look_at(self, pictures: Iterable[Picture], found: Callable[[Picture, bytes | None], None]) -> None:
-        """Find out how pictures look, when nothing else is to be done; `found` gets None for one that is unreadable."""
+    def look_at(
+        self, pictures: Iterable[Picture], found: Callable[[Picture, bytes | None], None]
+    ) -> None:
+        """Find out how pictures look, when nothing else is to be done; `found` gets None for one
+        that is unreadable.
+        """
         with self._change:
             self._later.extend((picture, found) for picture in pictures)
             self._change.notify_all()
@@ -112,7 +122,9 @@ class Thumbnails:
         if held is not None:
             return held
         # Previews are seldom seen twice, and 10,000 of them would be gigabytes.
-        path = self.folder / name[:2] / name if self.folder is not None and kind == "thumb" else None
+        path = (
+            self.folder / name[:2] / name if self.folder is not None and kind == "thumb" else None
+        )
         if path is not None:
             with suppress(OSError):
                 data = path.read_bytes()
@@ -154,18 +166,28 @@ def _name(picture: Picture, kind: str) -> str:
 
 
 def open_listed(path: Path, listed: Sign) -> BinaryIO:
-    """Open a picture if it is the very file that was listed: no link, and not replaced since. Raises Gone."""
-    flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0)
+    """Open a picture if it is the very file that was listed: no link, and not replaced since.
+    Raises Gone.
+    """
+    flags = (
+        os.O_RDONLY
+        | getattr(os, "O_NOFOLLOW", 0)
+        | getattr(os, "O_BINARY", 0)
+        | getattr(os, "O_NONBLOCK", 0)
+    )
     try:
         descriptor = os.open(path, flags)
     except OSError as error:
         raise Gone(
-            f"{display(path.name)} is gone or was replaced", hint="the page shows it when it looks again"
+            f"{display(path.name)} is gone or was replaced",
+            hint="the page shows it when it looks again",
         ) from error
     file = os.fdopen(descriptor, "rb")
     with reading(path):
         same = Sign.of(os.fstat(descriptor)) == listed
     if not same:
         file.close()
-        raise Gone(f"{display(path.name)} was replaced", hint="the page shows it when it looks again")
+        raise Gone(
+            f"{display(path.name)} was replaced", hint="the page shows it when it looks again"
+        )
     return file

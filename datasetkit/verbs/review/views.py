@@ -71,9 +71,13 @@ def session(dataset: Dataset, editor: Editor, translations: Translations, token:
     }
 
 
-def window(dataset: Dataset, ids: Sequence[int], offset: int, limit: int, *, captions: bool) -> Json:
+def window(
+    dataset: Dataset, ids: Sequence[int], offset: int, limit: int, *, captions: bool
+) -> Json:
     """Return some of the pictures, a column for each of their properties."""
-    several = [p for p in (dataset.get(number) for number in ids[offset : offset + limit]) if p is not None]
+    several = [
+        p for p in (dataset.get(number) for number in ids[offset : offset + limit]) if p is not None
+    ]
     columns: Json = {
         "version": dataset.version,
         "total": len(ids),
@@ -93,14 +97,20 @@ def window(dataset: Dataset, ids: Sequence[int], offset: int, limit: int, *, cap
     return columns
 
 
-def picture(dataset: Dataset, bench: Bench, one: Picture, translations: Translations, group: Sequence[int]) -> Json:
+def picture(
+    dataset: Dataset, bench: Bench, one: Picture, translations: Translations, group: Sequence[int]
+) -> Json:
     """Return all that is known of one picture."""
     facts, caption = one.facts, one.caption
     scores = facts.scores
     tagger = operations.tagger_caption(bench, one)
     concept = dataset.sets[one.concept]
     near = sorted(
-        ((steps, form) for form, steps in scores.items() if steps >= _NEAR_FROM and form not in facts.forms),
+        (
+            (steps, form)
+            for form, steps in scores.items()
+            if steps >= _NEAR_FROM and form not in facts.forms
+        ),
         key=lambda pair: (-pair[0], pair[1]),
     )
     return {
@@ -129,7 +139,9 @@ def picture(dataset: Dataset, bench: Bench, one: Picture, translations: Translat
             for tag in (caption.tags if caption is not None else ())
         ],
         "near": [_near(form, steps, bench.vocabulary) for steps, form in near[:_NEAR_MOST]],
-        "tagger": None if tagger is None else {"caption": tagger.text(), **_difference(one, tagger, caption)},
+        "tagger": None
+        if tagger is None
+        else {"caption": tagger.text(), **_difference(one, tagger, caption)},
         "group": list(group),
     }
 
@@ -176,8 +188,15 @@ def edited(done: Edited, dataset: Dataset, editor: Editor, *, dry_run: bool) -> 
 def changes(dataset: Dataset, since: Sequence[Change] | None, *, busy: bool) -> Json:
     """Say what became new since a version that a page has seen."""
     if since is None:
-        return {"version": dataset.version, "reset": True, "ids": [], "outside": [], "added": [], "removed": [],
-                "busy": busy}  # fmt: skip
+        return {
+            "version": dataset.version,
+            "reset": True,
+            "ids": [],
+            "outside": [],
+            "added": [],
+            "removed": [],
+            "busy": busy,
+        }
     return {
         "version": dataset.version,
         "reset": False,
@@ -206,7 +225,11 @@ def _stands(one: Difference, dataset: Dataset) -> Json:
         "known": _text(one.known),
         "now": _text(one.now),
         "hash": found.hash if found is not None else "",
-        **(_difference(found, one.known, one.now) if found is not None else {"added": [], "removed": []}),
+        **(
+            _difference(found, one.known, one.now)
+            if found is not None
+            else {"added": [], "removed": []}
+        ),
     }
 
 

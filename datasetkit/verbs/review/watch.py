@@ -1,4 +1,6 @@
-"""Watching: what other programs change in the folders while the page is open, found by looking now and then."""
+"""Watching: what other programs change in the folders while the page is open, found by looking now
+and then.
+"""
 
 from __future__ import annotations
 
@@ -53,17 +55,23 @@ class Watch:
         pause = 0.0
         while not self._ended.wait(pause):
             began = time.monotonic()
-            with suppress(DskError, OSError):  # a folder that is away for a moment is looked at next time
+            with suppress(
+                DskError, OSError
+            ):  # a folder that is away for a moment is looked at next time
                 self.look()
             pause = max(_PAUSE, _REST * (time.monotonic() - began))
 
     def look(self) -> None:
-        """Take into memory what is other on disk: captions one by one, the folders anew where pictures came or went."""
+        """Take into memory what is other on disk: captions one by one, the folders anew where
+        pictures came or went.
+        """
         found = dict(self._entries())
         with self.editor.turn:
             pictures = self.dataset.all()
             here = {path for path in found if path.suffix.lower() in IMAGE_SUFFIXES}
-            known = {picture.path for picture in pictures} | {failed.path for failed in self.dataset.failed}
+            known = {picture.path for picture in pictures} | {
+                failed.path for failed in self.dataset.failed
+            }
             replaced = any(found.get(picture.path) != picture.file for picture in pictures)
             if self.dataset.stale or replaced or here != known:
                 with self.open_store() as store:

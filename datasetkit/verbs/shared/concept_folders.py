@@ -1,4 +1,6 @@
-"""Which folders make up a data set: laid-out concept folders, the concepts of dsk.toml, or one folder of pictures."""
+"""Which folders make up a data set: laid-out concept folders, the concepts of dsk.toml, or one
+folder of pictures.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,9 @@ TRAIN, REG = "train", "reg"
 
 @dataclass(frozen=True, slots=True)
 class ConceptSet:
-    """One concept's folder of pictures. repeats: of a laid-out folder, or fixed by dsk.toml; None: to be planned."""
+    """One concept's folder of pictures. repeats: of a laid-out folder, or fixed by dsk.toml; None:
+    to be planned.
+    """
 
     name: str
     folder: Path
@@ -45,15 +49,17 @@ class Sets:
 
 
 def home(folder: Path, out: Path) -> Path:
-    """Return the folder in whose history files go that are made of `folder` in `out`: its own where they are below."""
+    """Return the folder in whose history files go that are made of `folder` in `out`: its own where
+    they are below.
+    """
     return folder if out.resolve().is_relative_to(find_root(folder)) else out
 
 
 def find_sets(folder: Path, *, recursive: bool = False) -> Sets:
     """Find the data set that a folder is or holds.
 
-    In this order: `train/` (and `reg/`) in it; concept folders `<repeats>_<name>` in it; the concepts of a dsk.toml in
-    it; its own pictures. Raises DatasetError when it is none of these.
+    In this order: `train/` (and `reg/`) in it; concept folders `<repeats>_<name>` in it; the
+    concepts of a dsk.toml in it; its own pictures. Raises DatasetError when it is none of these.
     """
     require_folder(folder)
     config = find(folder)
@@ -72,11 +78,15 @@ def find_sets(folder: Path, *, recursive: bool = False) -> Sets:
         return Sets(tuple(of_config(config, c) for c in config.concepts), origin="dsk.toml")
     if list_images(folder, recursive=recursive).images:
         return Sets((_alone(config, folder, recursive=recursive),))
-    raise no_pictures(folder.resolve(), but=", no <repeats>_<concept> folders and no dsk.toml with concepts")
+    raise no_pictures(
+        folder.resolve(), but=", no <repeats>_<concept> folders and no dsk.toml with concepts"
+    )
 
 
 def _alone(config: Config, folder: Path, *, recursive: bool) -> ConceptSet:
-    """Return a folder of pictures as one concept: that of dsk.toml whose folder it is, else one of its own name."""
+    """Return a folder of pictures as one concept: that of dsk.toml whose folder it is, else one of
+    its own name.
+    """
     concepts = _concepts_at(config, folder)
     if len(concepts) != 1:
         return ConceptSet(folder.resolve().name, folder, recursive=recursive)
@@ -97,12 +107,16 @@ def _triggers(config: Config) -> dict[str, tuple[str, ...]]:
 
 
 def concept_name(concept: ConceptOptions) -> str:
-    """Return a concept's name: as dsk.toml gives it, else its first trigger, else its folder's name."""
+    """Return a concept's name: as dsk.toml gives it, else its first trigger, else its folder's
+    name.
+    """
     return concept.name or (concept.trigger[0] if concept.trigger else Path(concept.folder).name)
 
 
 def of_config(config: Config, concept: ConceptOptions) -> ConceptSet:
-    """Return a concept of dsk.toml with the folder in which its finished pictures lie (the raw one before a run)."""
+    """Return a concept of dsk.toml with the folder in which its finished pictures lie (the raw one
+    before a run).
+    """
     root = config.root or Path()
     work = work_folder(config, concept)
     folder = work if work.is_dir() else root / concept.folder
@@ -110,22 +124,27 @@ def of_config(config: Config, concept: ConceptOptions) -> ConceptSet:
 
 
 def concept_of(config: Config, folder: Path) -> ConceptOptions | None:
-    """Return the concept of dsk.toml whose work folder, or else whose folder of raw pictures, the folder is.
+    """Return the concept of dsk.toml whose work folder, or else whose folder of raw pictures, the
+    folder is.
 
-    Raises ConfigError for raw pictures that several concepts share: their captions cannot obey all of them.
+    Raises ConfigError for raw pictures that several concepts share: their captions cannot obey all
+    of them.
     """
     shared = _concepts_at(config, folder)
     if len(shared) > 1:
         names = ", ".join(display(concept_name(concept)) for concept in shared)
         raise ConfigError(
             f"{display(folder)} is the folder of several concepts: {names}",
-            hint=f"name the work folder of one of them, e.g. {display(work_folder(config, shared[0]))}",
+            hint="name the work folder of one of them, e.g. "
+            f"{display(work_folder(config, shared[0]))}",
         )
     return shared[0] if shared else None
 
 
 def _concepts_at(config: Config, folder: Path) -> list[ConceptOptions]:
-    """Return the concept whose work folder this is, or else those whose folder of raw pictures it is."""
+    """Return the concept whose work folder this is, or else those whose folder of raw pictures it
+    is.
+    """
     root, here = config.root or Path(), folder.resolve()
     for concept in config.concepts:
         if work_folder(config, concept).resolve() == here:
@@ -134,7 +153,9 @@ def _concepts_at(config: Config, folder: Path) -> list[ConceptOptions]:
 
 
 def tag_options(folder: Path, given: Mapping[str, object]) -> TagOptions:
-    """Build the options of `dsk tag`: in a concept's folder its own [[concept]] table joins [tag], as in a run."""
+    """Build the options of `dsk tag`: in a concept's folder its own [[concept]] table joins [tag],
+    as in a run.
+    """
     governing = find(folder)
     concept = concept_of(governing, folder)
     if concept is not None:
@@ -143,18 +164,22 @@ def tag_options(folder: Path, given: Mapping[str, object]) -> TagOptions:
 
 
 def refuse_concepts_below(folder: Path) -> None:
-    """Raise ConfigError for a folder whose subfolders are concepts of dsk.toml: their triggers would be left out."""
+    """Raise ConfigError for a folder whose subfolders are concepts of dsk.toml: their triggers
+    would be left out.
+    """
     config = find(folder)
     below = [work_folder(config, concept) for concept in config.concepts if concept.trigger]
     below = [work for work in below if work.is_dir() and folder.resolve() in work.resolve().parents]
     if below:
         raise ConfigError(
             f"{display(folder)} holds folders of concepts, each with its own trigger",
-            hint=f"dsk tag {display(below[0])}, one by one; dsk run does all; --trigger gives all the same one",
+            hint=f"dsk tag {display(below[0])}, one by one; dsk run does all; --trigger gives "
+            "all the same one",
         )
 
 
-# The steps of a run that make pictures of pictures, in their order: each reads what the one before it made.
+# The steps of a run that make pictures of pictures, in their order: each reads what the one before
+# it made.
 PICTURE_STEPS = ("faces", "resize", "cutout")
 
 
@@ -167,7 +192,8 @@ class Passage:
 
 
 def passages(steps: Sequence[str], work: Path, source: Path, name: str) -> dict[str, Passage]:
-    """Return where each step that makes pictures reads and writes: the last one in `work/<name>`, others hidden there.
+    """Return where each step that makes pictures reads and writes: the last one in `work/<name>`,
+    others hidden there.
 
     work, source: the folders of finished and of raw pictures. name: the concept's.
     """
@@ -181,7 +207,13 @@ def passages(steps: Sequence[str], work: Path, source: Path, name: str) -> dict[
 
 
 def work_folder(config: Config, concept: ConceptOptions) -> Path:
-    """Return where `dsk run` keeps a concept's pictures and captions: those that it makes apart, else the folder."""
+    """Return where `dsk run` keeps a concept's pictures and captions: those that it makes apart,
+    else the folder.
+    """
     run = config.build(RunOptions, "run")
     root = config.root or Path()
-    return root / run.work / concept_name(concept) if set(PICTURE_STEPS) & set(run.steps) else root / concept.folder
+    return (
+        root / run.work / concept_name(concept)
+        if set(PICTURE_STEPS) & set(run.steps)
+        else root / concept.folder
+    )

@@ -28,7 +28,8 @@ class Seen:
 
 
 def see(records: Sequence[ImageRecord], options: FacesOptions, project: Project) -> Seen:
-    """Find the faces, and with `text` the lines of text, that score enough; largest faces first where some are left.
+    """Find the faces, and with `text` the lines of text, that score enough; largest faces first
+    where some are left.
 
     Raises ConfigError, MissingExtra and ModelFileError for the detectors.
     """
@@ -41,9 +42,13 @@ def see(records: Sequence[ImageRecord], options: FacesOptions, project: Project)
         if all(record.id in rows[need] for need in needs):
             found = {need: unpack_spots(rows[need][record.id]) for need in needs}
             faces = _chosen(found["faces"], options, record)
-            text = tuple(spot for spot in found.get("text", ()) if spot.score >= options.text_threshold)
+            text = tuple(
+                spot for spot in found.get("text", ()) if spot.score >= options.text_threshold
+            )
             places[record.path] = Places(faces, text)
-    return Seen(places, tuple(replace(broken[r.id], path=r.path) for r in records if r.id in broken))
+    return Seen(
+        places, tuple(replace(broken[r.id], path=r.path) for r in records if r.id in broken)
+    )
 
 
 def _chosen(spots: Sequence[Spot], options: FacesOptions, record: ImageRecord) -> tuple[Spot, ...]:
@@ -57,11 +62,17 @@ def _chosen(spots: Sequence[Spot], options: FacesOptions, record: ImageRecord) -
 
 
 def measured(
-    records: Sequence[ImageRecord], recipes: Mapping[Measure, str], stage: CheckStage, workers: int, project: Project
+    records: Sequence[ImageRecord],
+    recipes: Mapping[Measure, str],
+    stage: CheckStage,
+    workers: int,
+    project: Project,
 ) -> tuple[dict[Measure, dict[str, bytes]], dict[str, Failed]]:
-    """Return the rows of each measure by picture id, from the store or by looking, on all cores; and what failed by id.
+    """Return the rows of each measure by picture id, from the store or by looking, on all cores;
+    and what failed by id.
 
-    recipes: the measures that are wanted, and how the store names them. stage: looks for just these.
+    recipes: the measures that are wanted, and how the store names them. stage: looks for just
+    these.
     """
     store, remember = project.store, not project.how.dry_run
     rows = {measure: store.measures(recipe) for measure, recipe in recipes.items()}
@@ -76,7 +87,9 @@ def measured(
         new.clear()
 
     try:
-        for outcome in local.run(stage, list(lacking.values()), workers=workers, reporter=project.how.reporter):
+        for outcome in local.run(
+            stage, list(lacking.values()), workers=workers, reporter=project.how.reporter
+        ):
             if isinstance(outcome, Done):
                 new.append((outcome.record.id, outcome.value.rows))
                 for measure, row in outcome.value.rows.items():
@@ -87,7 +100,9 @@ def measured(
                 keep()
     finally:
         keep()
-    return rows, {record.id: broken[record.path] for record in lacking.values() if record.path in broken}
+    return rows, {
+        record.id: broken[record.path] for record in lacking.values() if record.path in broken
+    }
 
 
 def _recipe(need: Measure, options: FacesOptions) -> str:

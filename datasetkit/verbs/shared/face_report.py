@@ -1,4 +1,6 @@
-"""What was found of faces and text in pictures, as people are told it: boxes in pixels, and a contact sheet."""
+"""What was found of faces and text in pictures, as people are told it: boxes in pixels, and a
+contact sheet.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,9 @@ NO_FACE = "no face was found"
 
 @dataclass(frozen=True, slots=True)
 class Region:
-    """A face or a line of text: its box in pixels of the picture as it is looked at, and its score from 0 to 1."""
+    """A face or a line of text: its box in pixels of the picture as it is looked at, and its score
+    from 0 to 1.
+    """
 
     left: int
     top: int
@@ -69,23 +73,34 @@ def draw_sheet(
     path = Path(options.review)
     if project.how.dry_run:
         return None, None
-    data = contact_sheet.draw([_entry(one) for one in pictures], _heading(pictures), max_pixels=options.max_pixels)
-    return path, project.apply(Plan((WriteBytes(path, data),)), "faces", f"contact sheet {display(path.name)}")
+    data = contact_sheet.draw(
+        [_entry(one) for one in pictures], _heading(pictures), max_pixels=options.max_pixels
+    )
+    return path, project.apply(
+        Plan((WriteBytes(path, data),)), "faces", f"contact sheet {display(path.name)}"
+    )
 
 
 def _heading(pictures: Sequence[PictureFaces]) -> str:
-    number, without = sum(len(one.faces) for one in pictures), sum(not one.faces for one in pictures)
+    number, without = (
+        sum(len(one.faces) for one in pictures),
+        sum(not one.faces for one in pictures),
+    )
     return f"{number} faces in {len(pictures)} pictures, {without} without"
 
 
 def _entry(one: PictureFaces) -> contact_sheet.Entry:
     kinds = (("faces", one.faces), ("text", one.text))
     boxes = [
-        contact_sheet.Box(kind, r.left / one.width, r.top / one.height, r.right / one.width, r.bottom / one.height)
+        contact_sheet.Box(
+            kind, r.left / one.width, r.top / one.height, r.right / one.width, r.bottom / one.height
+        )
         for kind, regions in kinds
         for r in regions
     ]
     scores = ", ".join(f"{region.score:.2f}" for region in one.faces)
     reasons = [f"face {scores}" if one.faces else NO_FACE]
-    reasons += [f"text {', '.join(f'{region.score:.2f}' for region in one.text)}"] if one.text else []
+    reasons += (
+        [f"text {', '.join(f'{region.score:.2f}' for region in one.text)}"] if one.text else []
+    )
     return contact_sheet.Entry(one.path, one.path.name, tuple(reasons), tuple(boxes))

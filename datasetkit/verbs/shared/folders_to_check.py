@@ -1,4 +1,6 @@
-"""Places: the folders that a check looks at, those that trainers misread or never reach among them."""
+"""Places: the folders that a check looks at, those that trainers misread or never reach
+among them.
+"""
 
 from __future__ import annotations
 
@@ -11,12 +13,21 @@ from datasetkit.core.files import MASKS, list_images
 from datasetkit.dataset import layout
 from datasetkit.images.scan import no_pictures, require_folder
 from datasetkit.options.config import ConceptOptions, Config, TagOptions, find
-from datasetkit.verbs.shared.concept_folders import REG, TRAIN, ConceptSet, concept_name, concept_of, find_sets
+from datasetkit.verbs.shared.concept_folders import (
+    REG,
+    TRAIN,
+    ConceptSet,
+    concept_name,
+    concept_of,
+    find_sets,
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """The places of a data set, and what of it is none. recursive: the pictures of its places lie in subfolders too."""
+    """The places of a data set, and what of it is none. recursive: the pictures of its places lie
+    in subfolders too.
+    """
 
     places: tuple[Place, ...]
     misread: tuple[tuple[Path, layout.Misread], ...] = ()
@@ -27,7 +38,8 @@ class Found:
 def find_places(folder: Path, *, trigger: tuple[str, ...] = (), recursive: bool = False) -> Found:
     """Find the folders of a data set as `find_sets` does, and those that were meant to be some.
 
-    trigger: of all of them; else dsk.toml tells it. Raises DatasetError where there is nothing to look at.
+    trigger: of all of them; else dsk.toml tells it. Raises DatasetError where there is nothing to
+    look at.
     """
     require_folder(folder)
     config = find(folder)
@@ -39,18 +51,24 @@ def find_places(folder: Path, *, trigger: tuple[str, ...] = (), recursive: bool 
         if reg.is_dir():
             others = _laid_out(reg, layout.read_tree(reg), Config(), (), is_reg=True)
             found = Found(
-                found.places + others.places, found.misread + others.misread, found.empty + others.empty,
-                found.astray + others.astray,
+                found.places + others.places, found.misread + others.misread,
+                found.empty + others.empty, found.astray + others.astray,
             )  # fmt: skip
         if not found.places and not found.misread:
             raise no_pictures(folder)
         return found
-    places = tuple(_of_set(one, config, trigger) for one in find_sets(folder, recursive=recursive).train)
-    return Found(places, astray=() if recursive else tuple(a for p in places for a in _below(p.folder)))
+    places = tuple(
+        _of_set(one, config, trigger) for one in find_sets(folder, recursive=recursive).train
+    )
+    return Found(
+        places, astray=() if recursive else tuple(a for p in places for a in _below(p.folder))
+    )
 
 
 def _meant(tree: Path, read: layout.LaidOut) -> bool:
-    """Tell whether folders were meant to be concepts although none is: pictures in numbered folders, none beside."""
+    """Tell whether folders were meant to be concepts although none is: pictures in numbered
+    folders, none beside.
+    """
     if tree.name != TRAIN and list_images(tree).images:
         return False
     held = [m for m in read.misread if _holds(tree / m.folder)]
@@ -58,12 +76,21 @@ def _meant(tree: Path, read: layout.LaidOut) -> bool:
 
 
 def _laid_out(
-    tree: Path, read: layout.LaidOut, config: Config, trigger: tuple[str, ...], *, is_reg: bool = False
+    tree: Path,
+    read: layout.LaidOut,
+    config: Config,
+    trigger: tuple[str, ...],
+    *,
+    is_reg: bool = False,
 ) -> Found:
     named = {concept_name(concept): concept for concept in config.concepts}
     places: list[Place] = []
     empty: list[Path] = []
-    misread = [m for m in read.misread if m.folder not in (REG, MASKS) and (m.trainers or _holds(tree / m.folder))]
+    misread = [
+        m
+        for m in read.misread
+        if m.folder not in (REG, MASKS) and (m.trainers or _holds(tree / m.folder))
+    ]
     taken = [(f.path, f.concept) for f in read.concepts] + [
         (tree / m.folder, m.trainers) for m in misread if m.trainers
     ]
@@ -74,9 +101,15 @@ def _laid_out(
             empty.append(path)
             continue
         own = trigger or _trigger(config, named.get(concept.name))
-        places.append(Place(concept.name, path, concept.repeats, () if is_reg else own, False, is_reg, True))
+        places.append(
+            Place(concept.name, path, concept.repeats, () if is_reg else own, False, is_reg, True)
+        )
     loose = len(list_images(tree).images)
-    beside = (Astray(tree, "beside the concept folders: trainers look one level deeper", loose),) if loose else ()
+    beside = (
+        (Astray(tree, "beside the concept folders: trainers look one level deeper", loose),)
+        if loose
+        else ()
+    )
     below = tuple(astray for path, _ in taken if not path.is_symlink() for astray in _below(path))
     return Found(tuple(places), tuple((tree, m) for m in misread), tuple(empty), (*beside, *below))
 
@@ -98,7 +131,12 @@ def _below(folder: Path) -> list[Astray]:
     """Return the subfolders with pictures, which trainers do not look into."""
     found = []
     for path in sorted(folder.iterdir()):
-        if path.is_dir() and not path.is_symlink() and path.name != MASKS and not path.name.startswith("."):
+        if (
+            path.is_dir()
+            and not path.is_symlink()
+            and path.name != MASKS
+            and not path.name.startswith(".")
+        ):
             number = len(list_images(path, recursive=True).images)
             if number:
                 found.append(Astray(path, "in a subfolder: trainers look one level deep", number))

@@ -23,11 +23,21 @@ class Known:
 
 
 class PictureFacts:
-    """The facts of one picture (see `core.predicates.Facts`); those that cost time are found when first asked."""
+    """The facts of one picture (see `core.predicates.Facts`); those that cost time are found when
+    first asked.
+    """
 
-    def __init__(self, record: ImageRecord, below: str, concept: str, repeats: int, known: Known) -> None:
+    def __init__(
+        self, record: ImageRecord, below: str, concept: str, repeats: int, known: Known
+    ) -> None:
         """below: the path as people see it, from the data set's folder."""
-        self.record, self._below, self._concept, self.repeats, self._known = record, below, concept, repeats, known
+        self.record, self._below, self._concept, self.repeats, self._known = (
+            record,
+            below,
+            concept,
+            repeats,
+            known,
+        )
 
     def with_caption(self, caption: Caption | None) -> PictureFacts:
         """Return the facts of the same picture under another caption."""

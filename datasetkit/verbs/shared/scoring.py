@@ -18,17 +18,21 @@ from taggers.base import Labels, Resolved, TaggerOptions
 from taggers.combine import Combination
 from taggers.selection import Cut, Kept, choose
 
-# Scores are kept in handfuls, so that an interrupted run loses little and the disk is synced rarely.
+# Scores are kept in handfuls, so that an interrupted run loses little and the disk is synced
+# rarely.
 _KEEP_EVERY = 32
 # So many pictures' rows are read from the store at once.
 _READ_AT_ONCE = 256
-# Of a faster way, a tenth of the pictures is tagged the exact way too: no fewer than 3, no more than 20.
+# Of a faster way, a tenth of the pictures is tagged the exact way too: no fewer than 3, no more
+# than 20.
 _FEWEST_COMPARED, _MOST_COMPARED = 3, 20
 
 
 @dataclass(frozen=True, slots=True)
 class Used:
-    """One tagger of a run. device: what it ran on, "" where every score was known. inferred: pictures it was run on."""
+    """One tagger of a run. device: what it ran on, "" where every score was known. inferred:
+    pictures it was run on.
+    """
 
     name: str
     key: str
@@ -52,7 +56,9 @@ class Drift:
 
 @dataclass(frozen=True, slots=True)
 class Scored:
-    """Where a run's scores are: in the store under the taggers' keys, or the failure that stands in their place."""
+    """Where a run's scores are: in the store under the taggers' keys, or the failure that stands in
+    their place.
+    """
 
     store: Store
     taggers: tuple[Used, ...]
@@ -74,7 +80,10 @@ class Scored:
         """Yield every record with its scores; a few hundred rows are in memory at a time."""
         for at in range(0, len(records), _READ_AT_ONCE):
             some = records[at : at + _READ_AT_ONCE]
-            rows = [self.store.scores_of([record.id for record in some], used.key) for used in self.taggers]
+            rows = [
+                self.store.scores_of([record.id for record in some], used.key)
+                for used in self.taggers
+            ]
             for record in some:
                 yield record, self._one(record, rows)
 
@@ -85,7 +94,9 @@ class Scored:
         if not all(record.id in known for known in rows):
             return Failed(record.path, "was not scored")
         opinions = zip(rows, self.several, strict=True)
-        return self.combination.row([Kept.stored(known[record.id], labels) for known, labels in opinions])
+        return self.combination.row(
+            [Kept.stored(known[record.id], labels) for known, labels in opinions]
+        )
 
 
 def names(options: TagOptions) -> tuple[str, ...]:
@@ -94,16 +105,22 @@ def names(options: TagOptions) -> tuple[str, ...]:
     for name in found:
         registry.require_known(name)
     if len(set(found)) < len(found):
-        raise ConfigError(f"--tagger {options.tagger}: a tagger is named twice", hint="name each once")
+        raise ConfigError(
+            f"--tagger {options.tagger}: a tagger is named twice", hint="name each once"
+        )
     if len(found) > 1 and options.model_dir:
-        raise ConfigError("--model-dir holds one tagger, and several are named", hint="leave one of the two out")
+        raise ConfigError(
+            "--model-dir holds one tagger, and several are named", hint="leave one of the two out"
+        )
     if len(found) > 1 and options.threshold == "pr":
         raise ConfigError(
             "--threshold pr: each tagger's card gives another value",
             hint="give a number, e.g. 0.35, for several taggers",
         )
     known = models.MODELS.get(found[0])
-    if options.threshold == "pr" and (found[0] == registry.BASIC or (known and known.pr_threshold is None)):
+    if options.threshold == "pr" and (
+        found[0] == registry.BASIC or (known and known.pr_threshold is None)
+    ):
         raise no_card_value(found[0])
     sessions.require_provider(options.provider, options.precision)
     return found
@@ -111,7 +128,9 @@ def names(options: TagOptions) -> tuple[str, ...]:
 
 def no_card_value(name: str) -> ConfigError:
     """Return the error for `--threshold pr` with a tagger whose card has no such value."""
-    return ConfigError(f"--threshold pr: the card of {name} gives no such value", hint="give a number, e.g. 0.35")
+    return ConfigError(
+        f"--threshold pr: the card of {name} gives no such value", hint="give a number, e.g. 0.35"
+    )
 
 
 def tagger_options(options: TagOptions) -> TaggerOptions:
@@ -129,12 +148,18 @@ def resolve(options: TagOptions) -> tuple[Resolved, ...]:
     """Find every tagger that is asked for, without loading any."""
     found = tuple(registry.resolve(name, tagger_options(options)) for name in names(options))
     if len({resolved.identity for resolved in found}) < len(found):
-        raise ConfigError(f"--tagger {options.tagger}: two of the names are one tagger", hint="name each once")
+        raise ConfigError(
+            f"--tagger {options.tagger}: two of the names are one tagger", hint="name each once"
+        )
     return found
 
 
-def score(records: Sequence[ImageRecord], found: Sequence[Resolved], project: Project, options: TagOptions) -> Scored:
-    """Run each tagger on the pictures whose scores are not in the store yet; each distinct picture once."""
+def score(
+    records: Sequence[ImageRecord], found: Sequence[Resolved], project: Project, options: TagOptions
+) -> Scored:
+    """Run each tagger on the pictures whose scores are not in the store yet; each distinct picture
+    once.
+    """
     failed: dict[str, Failed] = {}
     used: list[Used] = []
     several: list[Labels] = []
@@ -143,13 +168,16 @@ def score(records: Sequence[ImageRecord], found: Sequence[Resolved], project: Pr
         one, labels = _score(left, resolved, project, options, failed)
         used.append(one)
         several.append(labels)
-    return Scored(project.store, tuple(used), tuple(several), Combination.of(several, options.combine), failed)
+    return Scored(
+        project.store, tuple(used), tuple(several), Combination.of(several, options.combine), failed
+    )
 
 
 def drift(
     records: Sequence[ImageRecord], scored: Scored, project: Project, options: TagOptions, cut: Cut
 ) -> tuple[Drift, ...]:
-    """Compare each tagger, where a faster way was asked for, with its exact way on a sample of the pictures.
+    """Compare each tagger, where a faster way was asked for, with its exact way on a sample of the
+    pictures.
 
     The exact scores are kept as all others, so the same sample costs no second inference.
     """
@@ -164,7 +192,13 @@ def drift(
     found = []
     for number, (resolved, used) in enumerate(zip(resolve(exact), scored.taggers, strict=True)):
         reference = score(sample, [resolved], project, exact)
-        pairs = list(zip(_chosen(reference, sample, cut), _chosen(scored.only(number), sample, cut), strict=True))
+        pairs = list(
+            zip(
+                _chosen(reference, sample, cut),
+                _chosen(scored.only(number), sample, cut),
+                strict=True,
+            )
+        )
         found.append(
             Drift(
                 used.name,
@@ -207,7 +241,12 @@ def _score(
         store.put_labels(key, tagger.labels.pairs())
         stage = replace(stage, batch_size=tagger.batch_size)
         outcomes = local.work(
-            worker, stage, todo, workers=options.workers, in_turns=tagger.fills_cores, reporter=project.how.reporter
+            worker,
+            stage,
+            todo,
+            workers=options.workers,
+            in_turns=tagger.fills_cores,
+            reporter=project.how.reporter,
         )
         new = _keep(outcomes, todo, store, key)
         failed |= new

@@ -1,4 +1,6 @@
-"""Stored scores: what the taggers gave the pictures of a data set, as the store remembers it; no model is run."""
+"""Stored scores: what the taggers gave the pictures of a data set, as the store remembers it; no
+model is run.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,9 @@ _READ_AT_ONCE = 1024
 
 
 class Source:
-    """One tagger, or several as one: where its scores stand. forms: the normal forms of its labels."""
+    """One tagger, or several as one: where its scores stand. forms: the normal forms of its
+    labels.
+    """
 
     def __init__(self, keys: Sequence[str], several: Sequence[Labels], options: TagOptions) -> None:
         self.keys = tuple(keys)
@@ -36,13 +40,17 @@ class Source:
         seen = set(rows[0]).intersection(*rows[1:])
         pairs = list(zip(rows, self.several, strict=True))
         return {
-            image: self.combination.row([Kept.stored(known[image], labels) for known, labels in pairs])
+            image: self.combination.row(
+                [Kept.stored(known[image], labels) for known, labels in pairs]
+            )
             for image in seen
         }
 
 
 class StoredScores:
-    """Scores by picture id: of the taggers that options name, or with "auto" of the one that saw the picture last."""
+    """Scores by picture id: of the taggers that options name, or with "auto" of the one that saw
+    the picture last.
+    """
 
     def __init__(self, store: Store, options: TagOptions) -> None:
         known = [(key, Labels.from_pairs(pairs)) for key, pairs in store.models()]
@@ -51,11 +59,18 @@ class StoredScores:
         if options.tagger == registry.AUTO:
             self.sources = tuple(Source([key], [labels], options) for key, labels in known)
         else:
-            wanted = [models.find(name).name if "/" in name else name for name in scoring.names(options)]
-            found = [next((one for one in known if one[0].startswith(f"{name}@")), None) for name in wanted]
+            wanted = [
+                models.find(name).name if "/" in name else name for name in scoring.names(options)
+            ]
+            found = [
+                next((one for one in known if one[0].startswith(f"{name}@")), None)
+                for name in wanted
+            ]
             there = [one for one in found if one is not None]
             whole = len(there) == len(wanted)
-            self.sources = (Source([k for k, _ in there], [n for _, n in there], options),) if whole else ()
+            self.sources = (
+                (Source([k for k, _ in there], [n for _, n in there], options),) if whole else ()
+            )
         self._kept: dict[str, tuple[Kept, Source]] = {}
         self._by_form: dict[str, dict[str, int]] = {}
 

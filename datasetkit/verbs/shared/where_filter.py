@@ -1,4 +1,6 @@
-"""Choosing: which pictures of a folder or a data set pass the filter of `--where`, as the review page finds them."""
+"""Choosing: which pictures of a folder or a data set pass the filter of `--where`, as the review
+page finds them.
+"""
 
 from __future__ import annotations
 
@@ -45,7 +47,9 @@ def asks(node: Node | None) -> set[str]:
 
 
 def needs_ids(where: str) -> bool:
-    """Tell whether a filter can only be answered for pictures whose bytes were hashed. Raises FilterError."""
+    """Tell whether a filter can only be answered for pictures whose bytes were hashed. Raises
+    FilterError.
+    """
     return "score" in asks(parse(where))
 
 
@@ -59,7 +63,9 @@ def passing_in(
     max_pixels: int = pixels.DEFAULT_MAX_PIXELS,
     reporter: Reporter = SILENT,
 ) -> set[Path]:
-    """Return the paths of the pictures of one folder that pass a filter; warn of none. Raises FilterError."""
+    """Return the paths of the pictures of one folder that pass a filter; warn of none. Raises
+    FilterError.
+    """
     if parse(where) is None:
         return {record.path for record in records}
     several = placed(records, folder, recursive=recursive)
@@ -70,7 +76,9 @@ def passing_in(
 
 
 def placed(records: Iterable[ImageRecord], folder: Path, *, recursive: bool) -> list[Placed]:
-    """Find the concept of each picture of a folder: that of the nearest concept folder above it, else the folder's."""
+    """Find the concept of each picture of a folder: that of the nearest concept folder above it,
+    else the folder's.
+    """
     homes = _homes(folder, recursive=recursive)
     alone = ConceptSet(folder.resolve().name, folder)
     known: dict[Path, ConceptSet] = {}
@@ -79,7 +87,9 @@ def placed(records: Iterable[ImageRecord], folder: Path, *, recursive: bool) -> 
         parent = record.path.parent
         if parent not in known:
             here = parent.resolve()
-            known[parent] = next((homes[one] for one in (here, *here.parents) if one in homes), alone)
+            known[parent] = next(
+                (homes[one] for one in (here, *here.parents) if one in homes), alone
+            )
         concept = known[parent]
         several.append(Placed(record, concept.name, concept.repeats or 1))
     return several
@@ -104,8 +114,8 @@ def passing(
 ) -> set[Path]:
     """Return the paths of the pictures that pass a filter. Raises FilterError.
 
-    folder: as the paths of `path:` are seen. Pictures need their ids where `needs_ids` says so. Warns where the filter
-    asks for scores and there are none.
+    folder: as the paths of `path:` are seen. Pictures need their ids where `needs_ids` says so.
+    Warns where the filter asks for scores and there are none.
     """
     node = parse(where)
     if node is None:
@@ -114,7 +124,9 @@ def passing(
     scores = _scores(several, folder, store) if "score" in asked else None
     known = Known(
         scores.by_form if scores is not None else lambda _: {},
-        (store.generated(one.record.caption for one in several) if "edited" in asked else set()).__contains__,
+        (
+            store.generated(one.record.caption for one in several) if "edited" in asked else set()
+        ).__contains__,
         (_twins(several, store, max_pixels, reporter) if "dup" in asked else set()).__contains__,
     )
     home = folder.resolve()
@@ -132,14 +144,18 @@ def passing(
 
 
 def _scores(several: Sequence[Placed], folder: Path, store: Store) -> StoredScores:
-    """Read the scores of the tagger that the data set's first concept asks for, as the review page does."""
+    """Read the scores of the tagger that the data set's first concept asks for, as the review page
+    does.
+    """
     sets = list(_homes(folder, recursive=False).values())
     scores = StoredScores(store, tag_options(sets[0].folder if sets else folder, {}))
     scores.read(store, [one.record.id for one in several])
     return scores
 
 
-def _twins(several: Sequence[Placed], store: Store, max_pixels: int, reporter: Reporter) -> set[Path]:
+def _twins(
+    several: Sequence[Placed], store: Store, max_pixels: int, reporter: Reporter
+) -> set[Path]:
     """Return the pictures that have a near-duplicate among them; what cannot be read has none.
 
     How a picture looks is remembered, and shared with the review page.

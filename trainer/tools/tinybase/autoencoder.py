@@ -1,4 +1,6 @@
-"""The second stage: the VAE, which is taught by pictures alone, and the latents that it makes of the portraits."""
+"""The second stage: the VAE, which is taught by pictures alone, and the latents that it makes of
+the portraits.
+"""
 
 from __future__ import annotations
 
@@ -15,9 +17,12 @@ from trainer.families.sd import LATENT_SCALE
 from trainer.tools.tinybase.resumable_training import Course, Loss
 
 BATCH: Final = 16
-_OTHERS: Final = 4  # of a batch: drawings of other kinds, so that the VAE can hold what a LoRA brings
+_OTHERS: Final = (
+    4  # of a batch: drawings of other kinds, so that the VAE can hold what a LoRA brings
+)
 _SLOPES: Final = 1.0  # weight of the differences of neighbours, which keep lines sharp
-_KL: Final = 5e-4  # weight of the divergence, mean over the latent's numbers: latents stay smooth, and sharp enough
+# weight of the divergence, mean over the latent's numbers: latents stay smooth, and sharp enough
+_KL: Final = 5e-4
 _AT_ONCE: Final = 200  # pictures that are encoded together
 
 
@@ -31,7 +36,9 @@ def loss(course: Course, vae: Any, portraits: NDArray[np.uint8], others: NDArray
 
     def of_step(step: int) -> Tensor:
         draws = course.draws(step)
-        images = torch.cat([_some(portraits, BATCH - _OTHERS, draws), _some(others, _OTHERS, draws)])
+        images = torch.cat(
+            [_some(portraits, BATCH - _OTHERS, draws), _some(others, _OTHERS, draws)]
+        )
         images = varied(images, draws)
         if step < course.steps * (1 - course.fall):
             images = part(images, draws)
@@ -51,9 +58,13 @@ def _some(pictures: NDArray[np.uint8], count: int, draws: torch.Generator) -> Te
 
 
 def varied(images: Tensor, draws: torch.Generator) -> Tensor:
-    """Mirror half of the pictures, and give half of them other colours: the VAE shall know more than portraits."""
+    """Mirror half of the pictures, and give half of them other colours: the VAE shall know more
+    than portraits.
+    """
     made = []
-    for image, (mirror, recolour) in zip(images, torch.rand((len(images), 2), generator=draws).tolist(), strict=True):
+    for image, (mirror, recolour) in zip(
+        images, torch.rand((len(images), 2), generator=draws).tolist(), strict=True
+    ):
         if mirror < 0.5:
             image = image.flip(2)
         if recolour < 0.5:
@@ -63,10 +74,14 @@ def varied(images: Tensor, draws: torch.Generator) -> Tensor:
 
 
 def part(images: Tensor, draws: torch.Generator) -> Tensor:
-    """Cut a quarter out of each picture: steps are four times as quick, and at first that counts."""
+    """Cut a quarter out of each picture: steps are four times as quick, and at first that
+    counts.
+    """
     side = images.shape[2] // 2
     corners = torch.randint(side + 1, (len(images), 2), generator=draws).tolist()
-    return torch.stack([i[:, y : y + side, x : x + side] for i, (y, x) in zip(images, corners, strict=True)])
+    return torch.stack(
+        [i[:, y : y + side, x : x + side] for i, (y, x) in zip(images, corners, strict=True)]
+    )
 
 
 def difference(a: Tensor, b: Tensor) -> Tensor:
@@ -77,7 +92,9 @@ def difference(a: Tensor, b: Tensor) -> Tensor:
 
 @torch.no_grad()
 def settle(vae: Any, portraits: NDArray[np.uint8]) -> None:
-    """Write the latents' mean and deviation into the VAE: times LATENT_SCALE each channel has mean 0, deviation 1."""
+    """Write the latents' mean and deviation into the VAE: times LATENT_SCALE each channel has mean
+    0, deviation 1.
+    """
     parts = [vae.encode(pixels(part)).latent_dist.mean for part in np.array_split(portraits, 20)]
     found = torch.cat(parts)
     mean, spread = found.mean(dim=(0, 2, 3)), found.std(dim=(0, 2, 3))
@@ -93,7 +110,9 @@ def settle(vae: Any, portraits: NDArray[np.uint8]) -> None:
 
 @torch.no_grad()
 def encode(vae: Any, portraits: NDArray[np.uint8], path: Path) -> tuple[Tensor, Tensor]:
-    """Return mean and deviation of each picture's latent, scaled, float16 of (n, 8, 16, 16); kept in `path`."""
+    """Return mean and deviation of each picture's latent, scaled, float16 of (n, 8, 16, 16); kept
+    in `path`.
+    """
     if not path.is_file():
         means, spreads = [], []
         for start in range(0, len(portraits), _AT_ONCE):
@@ -103,7 +122,12 @@ def encode(vae: Any, portraits: NDArray[np.uint8], path: Path) -> tuple[Tensor, 
             spreads.append((found.std.float() * LATENT_SCALE).half())
         from safetensors.torch import save
 
-        write_atomic(path, save({"mean": torch.cat(means).contiguous(), "spread": torch.cat(spreads).contiguous()}))
+        write_atomic(
+            path,
+            save(
+                {"mean": torch.cat(means).contiguous(), "spread": torch.cat(spreads).contiguous()}
+            ),
+        )
     from safetensors.torch import load_file
 
     kept = load_file(path)

@@ -1,8 +1,10 @@
-"""Where the VAE begins: as a linear map, so that its training starts with a picture and not with noise.
+"""Where the VAE begins: as a linear map, so that its training starts with a picture and not with
+noise.
 
-The encoder begins with the principal components of 4 x 4 patches, the decoder with each patch's mean colour. What the
-layers do beside that is random and small, and is trained. SiLU is made linear by pairs, as silu(x) - silu(-x) = x, and
-GroupNorm nearly constant by a pair of large constants in each group that carries something.
+The encoder begins with the principal components of 4 x 4 patches, the decoder with each patch's
+mean colour. What the layers do beside that is random and small, and is trained. SiLU is made linear
+by pairs, as silu(x) - silu(-x) = x, and GroupNorm nearly constant by a pair of large constants in
+each group that carries something.
 """
 
 from __future__ import annotations
@@ -22,13 +24,16 @@ _ENCODED, _DECODED = 8.0, 3.0  # the large constants
 
 
 def components(pictures: NDArray[np.uint8]) -> tuple[Tensor, Tensor]:
-    """Return the mean of all 4 x 4 patches (48,) and their principal components, times 1 / deviation, (CHANNELS, 48).
+    """Return the mean of all 4 x 4 patches (48,) and their principal components, times 1 /
+    deviation, (CHANNELS, 48).
 
     A patch is ordered as (row of 2 x 2, column, row in it, column in it, colour), from -1 to 1.
     """
     images = torch.from_numpy(np.array(pictures)).float() / 127.5 - 1
     side = images.shape[1] // SHRINKS
-    patches = images.reshape(len(images), side, 2, 2, side, 2, 2, 3)  # n, y, Y, row, x, X, column, colour
+    patches = images.reshape(
+        len(images), side, 2, 2, side, 2, 2, 3
+    )  # n, y, Y, row, x, X, column, colour
     flat = patches.permute(0, 1, 4, 2, 5, 3, 6, 7).reshape(-1, 3 * SHRINKS**2).double()
     mean = flat.mean(dim=0)
     values, vectors = torch.linalg.eigh((flat - mean).T @ (flat - mean) / len(flat))
@@ -61,7 +66,9 @@ def _encoder(vae: Any, mean: Tensor, parts: Tensor) -> None:
     _pass(encoder.down_blocks[1].resnets[0].conv_shortcut, range(13))
     halve = encoder.down_blocks[1].downsamplers[0].conv
     _only(halve, range(CHANNELS + 1))
-    for (row, column), weights in zip(product((0, 1), repeat=2), parts.reshape(CHANNELS, 4, 12).unbind(1), strict=True):
+    for (row, column), weights in zip(
+        product((0, 1), repeat=2), parts.reshape(CHANNELS, 4, 12).unbind(1), strict=True
+    ):
         halve.weight[:CHANNELS, :12, row, column] = weights
     halve.bias[:CHANNELS] = -parts @ mean
     halve.weight[CHANNELS, 12, 0, 0] = 1.0
@@ -77,7 +84,9 @@ def _encoder(vae: Any, mean: Tensor, parts: Tensor) -> None:
 def _decoder(vae: Any, mean: Tensor, parts: Tensor) -> None:
     decoder = vae.decoder
     _pass(vae.post_quant_conv, range(CHANNELS))
-    colours = torch.linalg.pinv(parts).reshape(16, 3, CHANNELS).mean(dim=0)  # a component's share of the patch's colour
+    colours = (
+        torch.linalg.pinv(parts).reshape(16, 3, CHANNELS).mean(dim=0)
+    )  # a component's share of the patch's colour
     _only(decoder.conv_in, range(CHANNELS + 4))
     decoder.conv_in.weight[:3, :, 1, 1] = colours
     decoder.conv_in.bias[:3] = mean.reshape(16, 3).mean(dim=0)
@@ -119,7 +128,9 @@ def _one(layer: nn.Conv2d, channel: int) -> None:
 
 
 def _pairs(layer: nn.Conv2d, signals: Tensor, one: int, large: float) -> None:
-    """Put out each signal and its negative, and so a large constant, which comes from the channel `one`."""
+    """Put out each signal and its negative, and so a large constant, which comes from the channel
+    `one`.
+    """
     count = len(signals)
     _only(layer, range(layer.out_channels // 2))  # the first of two groups of GroupNorm
     for n in range(count):

@@ -1,7 +1,8 @@
-"""The pictures that the tiny base learns from: portraits whose tags are known, because they were drawn from them.
+"""The pictures that the tiny base learns from: portraits whose tags are known, because they were
+drawn from them.
 
-The style is DiceBear's "Lorelei", a remix of drawings by Lisa Wischofsky (CC0 1.0); the shirt is drawn here. Needs the
-extra `tinybase`.
+The style is DiceBear's "Lorelei", a remix of drawings by Lisa Wischofsky (CC0 1.0); the shirt is
+drawn here. Needs the extra `tinybase`.
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ from numpy.typing import NDArray
 
 SIZE: Final = 64  # pixels a side
 
-# Hue in degrees, saturation and value in percent: (lowest, highest) of each. Gaps keep the names apart.
+# Hue in degrees, saturation and value in percent: (lowest, highest) of each. Gaps keep the names
+# apart.
 Shade = tuple[tuple[int, int], tuple[int, int], tuple[int, int]]
 HAIR: Final[Mapping[str, Shade]] = {
     "black": ((220, 260), (0, 30), (10, 16)),
@@ -67,15 +69,18 @@ SKIN: Final[Mapping[str, Shade]] = {
 # What Lorelei's hair looks like, in tags; the first says whom it makes.
 GIRL, BOY = "1girl", "1boy"
 STYLES: Final[Mapping[int, tuple[str, ...]]] = {
-    1: (BOY, "short hair"), 2: (BOY, "short hair"), 3: (BOY, "short hair"), 4: (BOY, "short hair", "spiky hair"),
-    5: (GIRL, "short hair", "curly hair"), 6: (GIRL, "short hair", "bangs"), 7: (BOY, "short hair", "bangs"),
-    8: (BOY, "short hair"), 9: (BOY, "short hair", "curly hair"), 10: (GIRL, "medium hair", "bangs"),
+    1: (BOY, "short hair"), 2: (BOY, "short hair"), 3: (BOY, "short hair"),
+    4: (BOY, "short hair", "spiky hair"), 5: (GIRL, "short hair", "curly hair"),
+    6: (GIRL, "short hair", "bangs"), 7: (BOY, "short hair", "bangs"), 8: (BOY, "short hair"),
+    9: (BOY, "short hair", "curly hair"), 10: (GIRL, "medium hair", "bangs"),
     13: (GIRL, "long hair", "bangs"), 14: (GIRL, "hair bun", "bangs"), 15: (GIRL, "long hair"),
-    16: (GIRL, "medium hair", "bangs"), 17: (GIRL, "medium hair"), 19: (GIRL, "medium hair", "bangs"),
-    20: (BOY, "medium hair", "spiky hair"), 21: (GIRL, "long hair"), 22: (BOY, "short hair", "curly hair"),
-    23: (GIRL, "medium hair", "bangs"), 24: (GIRL, "long hair", "curly hair"), 26: (GIRL, "hair bun"),
-    27: (BOY, "mohawk"), 29: (GIRL, "ponytail"), 31: (GIRL, "ponytail", "curly hair"), 33: (GIRL, "ponytail"),
-    34: (BOY, "bald"), 35: (GIRL, "long hair", "curly hair"), 38: (GIRL, "hair bun"),
+    16: (GIRL, "medium hair", "bangs"), 17: (GIRL, "medium hair"),
+    19: (GIRL, "medium hair", "bangs"), 20: (BOY, "medium hair", "spiky hair"),
+    21: (GIRL, "long hair"), 22: (BOY, "short hair", "curly hair"),
+    23: (GIRL, "medium hair", "bangs"), 24: (GIRL, "long hair", "curly hair"),
+    26: (GIRL, "hair bun"), 27: (BOY, "mohawk"), 29: (GIRL, "ponytail"),
+    31: (GIRL, "ponytail", "curly hair"), 33: (GIRL, "ponytail"), 34: (BOY, "bald"),
+    35: (GIRL, "long hair", "curly hair"), 38: (GIRL, "hair bun"),
     39: (BOY, "short hair", "curly hair"), 40: (GIRL, "long hair", "hair over one eye"),
     42: (GIRL, "ponytail", "bangs"), 43: (BOY, "short hair", "bangs"), 47: (BOY, "short hair"),
 }  # fmt: skip
@@ -110,7 +115,9 @@ class Portrait:
         """Return the drawing."""
         from dicebear import Avatar
 
-        svg = Avatar(_style("lorelei"), {"seed": "portrait", "size": size, **dict(self.parts)}).to_string()
+        svg = Avatar(
+            _style("lorelei"), {"seed": "portrait", "size": size, **dict(self.parts)}
+        ).to_string()
         return _dress(svg, self.shirt)
 
     def draw(self, size: int = SIZE) -> NDArray[np.uint8]:
@@ -123,7 +130,8 @@ def _dress(svg: str, colour: str) -> str:
     place = svg.index("<rect", svg.rindex("</defs>"))
     place = svg.index("/>", place) + len("/>")
     shirt = (
-        f'<path d="M120 1000C130 850 300 830 420 790Q520 900 640 790C760 830 880 850 890 1000Z" fill="#{colour}" '
+        '<path d="M120 1000C130 850 300 830 420 790Q520 900 640 790C760 830 880 850 890 '
+        f'1000Z" fill="#{colour}" '
         'stroke="#000" stroke-width="14"/>'
     )
     return svg[:place] + shirt + svg[place:]
@@ -149,11 +157,15 @@ def _style(name: str) -> Any:
 def shade(colour: Shade, rng: random.Random) -> str:
     """Draw a shade of a colour: six hex digits."""
     hue, saturation, value = (rng.uniform(*limits) for limits in colour)
-    return "".join(f"{round(255 * c):02x}" for c in colorsys.hsv_to_rgb(hue / 360 % 1, saturation / 100, value / 100))
+    return "".join(
+        f"{round(255 * c):02x}"
+        for c in colorsys.hsv_to_rgb(hue / 360 % 1, saturation / 100, value / 100)
+    )
 
 
 def held_out(hair: str, background: str) -> bool:
-    """Return whether this pair of colours is kept from the training, so that prompts can be new to the model.
+    """Return whether this pair of colours is kept from the training, so that prompts can be new to
+    the model.
 
     One pair in eleven: each hair colour and each background has one or none.
     """
@@ -161,7 +173,9 @@ def held_out(hair: str, background: str) -> bool:
 
 
 def portrait(rng: random.Random, *, unseen: bool | None = False) -> Portrait:
-    """Draw a character. unseen: only held-out pairs of colours (True), none of them (False), any (None)."""
+    """Draw a character. unseen: only held-out pairs of colours (True), none of them (False), any
+    (None).
+    """
     number = rng.choice(list(STYLES))
     who, *style = STYLES[number]
     while True:
@@ -169,7 +183,10 @@ def portrait(rng: random.Random, *, unseen: bool | None = False) -> Portrait:
         if unseen is None or held_out(hair, background) == unseen:
             break
     shirt, skin = rng.choice(list(SHIRT)), rng.choices(list(SKIN), (5, 2, 2))[0]
-    eyes, mouth = rng.choices(list(EYES), (8, 2, 1, 1))[0], rng.choices(list(MOUTHS), (5, 2, 2, 3, 1, 2, 1))[0]
+    eyes, mouth = (
+        rng.choices(list(EYES), (8, 2, 1, 1))[0],
+        rng.choices(list(MOUTHS), (5, 2, 2, 3, 1, 2, 1))[0],
+    )
     brows = rng.choices(list(BROWS), (8, 2))[0]
     eyewear = rng.choices(("", *GLASSES), (6, 3, 1))[0]
     beard = who == BOY and rng.random() < 0.35
@@ -201,34 +218,52 @@ def portrait(rng: random.Random, *, unseen: bool | None = False) -> Portrait:
 
 
 # The VAE sees other drawings too, so that it can hold what a LoRA brings. All CC0 1.0.
-OTHERS: Final = ("lorelei", "open-peeps", "pixel-art", "notionists", "voxel-art", "cutouts", "lorelei-neutral")
+OTHERS: Final = (
+    "lorelei",
+    "open-peeps",
+    "pixel-art",
+    "notionists",
+    "voxel-art",
+    "cutouts",
+    "lorelei-neutral",
+)
 
 
 def other(rng: random.Random, size: int = SIZE) -> NDArray[np.uint8]:
-    """Draw a picture that is no portrait of this set: another style, at any scale and place, in any colours."""
+    """Draw a picture that is no portrait of this set: another style, at any scale and place, in any
+    colours.
+    """
     from dicebear import Avatar
 
     name = rng.choice(OTHERS)
     any_colour: Shade = ((0, 360), (0, 90), (20, 100))
     options: dict[str, Any] = {
         "seed": str(rng.random()), "size": size, "backgroundColor": shade(any_colour, rng),
-        "scale": rng.uniform(0.8, 2.5), "translateX": rng.uniform(-25, 25), "translateY": rng.uniform(-25, 25),
-        "flip": rng.choice(("none", "horizontal")),
+        "scale": rng.uniform(0.8, 2.5), "translateX": rng.uniform(-25, 25),
+        "translateY": rng.uniform(-25, 25), "flip": rng.choice(("none", "horizontal")),
     }  # fmt: skip
     if name.startswith("lorelei"):
-        options |= {f"{part}Color": shade(any_colour, rng) for part in ("eyes", "mouth", "eyebrows", "glasses")}
+        options |= {
+            f"{part}Color": shade(any_colour, rng)
+            for part in ("eyes", "mouth", "eyebrows", "glasses")
+        }
     if name == "lorelei":
         options |= {"hairColor": shade(any_colour, rng), "skinColor": shade(any_colour, rng)}
     return rasterise(Avatar(_style(name), options).to_string(), size)
 
 
 def caption(
-    tags: Sequence[str], rng: random.Random, *, empty: float = 0.12, drop: float = 0.1, stray: float = 0.15
+    tags: Sequence[str],
+    rng: random.Random,
+    *,
+    empty: float = 0.12,
+    drop: float = 0.1,
+    stray: float = 0.15,
 ) -> str:
     """Write tags as one training caption: shuffled, some left out, now and then none at all.
 
-    At times a word that means nothing is put in, so that the model learns to draw past words that it does not know: a
-    LoRA's trigger is one before it is trained.
+    At times a word that means nothing is put in, so that the model learns to draw past words that
+    it does not know: a LoRA's trigger is one before it is trained.
     """
     if rng.random() < empty:
         return ""

@@ -1,4 +1,6 @@
-"""The third stage: the UNet learns to tell noise from portraits by their captions; the text encoder stays as it is."""
+"""The third stage: the UNet learns to tell noise from portraits by their captions; the text encoder
+stays as it is.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,11 @@ _GAMMA: Final = 5.0  # of min-SNR
 
 
 def loss(
-    course: Course, unet: Any, encoder: Any, latents: tuple[Tensor, Tensor], captions: Sequence[Sequence[str]]
+    course: Course,
+    unet: Any,
+    encoder: Any,
+    latents: tuple[Tensor, Tensor],
+    captions: Sequence[Sequence[str]],
 ) -> Loss:
     """Return the loss of a step. latents: mean and deviation of each picture's, scaled."""
     alphas = alphas_cumprod()
@@ -48,6 +54,8 @@ def loss(
 
 
 def timesteps(count: int, draws: torch.Generator) -> Tensor:
-    """Draw timesteps that lie evenly, one in each of `count` equal parts: steps differ less from another (int64)."""
+    """Draw timesteps that lie evenly, one in each of `count` equal parts: steps differ less from
+    another (int64).
+    """
     places = (torch.arange(count) + torch.rand(count, generator=draws)) / count
     return (places * TIMESTEPS).long().clamp(max=TIMESTEPS - 1)

@@ -40,7 +40,15 @@ def pipeline(parts: Parts) -> Any:
     from diffusers import StableDiffusionPipeline
 
     made = StableDiffusionPipeline(
-        parts.vae, parts.text_encoder, None, parts.unet, scheduler(), None, None, None, requires_safety_checker=False
+        parts.vae,
+        parts.text_encoder,
+        None,
+        parts.unet,
+        scheduler(),
+        None,
+        None,
+        None,
+        requires_safety_checker=False,
     )
     made.set_progress_bar_config(disable=True)
     return made
@@ -48,9 +56,16 @@ def pipeline(parts: Parts) -> Any:
 
 @torch.no_grad()
 def draw(
-    parts: Parts, prompts: Sequence[str], *, seed: int = 0, steps: int = STEPS, guidance: float = GUIDANCE
+    parts: Parts,
+    prompts: Sequence[str],
+    *,
+    seed: int = 0,
+    steps: int = STEPS,
+    guidance: float = GUIDANCE,
 ) -> NDArray[np.uint8]:
-    """Draw a picture of each prompt, (prompts, 64, 64, 3); picture n is drawn from noise of its own, seed + n."""
+    """Draw a picture of each prompt, (prompts, 64, 64, 3); picture n is drawn from noise of its
+    own, seed + n.
+    """
     drawing = pipeline(parts)
     pictures = []
     for start in range(0, len(prompts), _AT_ONCE):

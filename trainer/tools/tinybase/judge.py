@@ -1,7 +1,9 @@
-"""The judge: a small classifier that tells a portrait's colours and glasses, and counts how often the base obeys.
+"""The judge: a small classifier that tells a portrait's colours and glasses, and counts how often
+the base obeys.
 
-`python -m trainer.tools.tinybase.judge WORK [MODEL]` trains it on portraits that the base has not seen, says how well it does
-on others, and judges what a model (the shipped one) draws of 200 held-out prompts.
+`python -m trainer.tools.tinybase.judge WORK [MODEL]` trains it on portraits that the base has not
+seen, says how well it does on others, and judges what a model (the shipped one) draws of 200
+held-out prompts.
 """
 
 from __future__ import annotations
@@ -51,7 +53,9 @@ class Judge(nn.Module):
         for before, after in pairwise(widths):
             layers += [nn.Conv2d(before, after, 3, 2, 1), nn.GroupNorm(8, after), nn.ReLU()]
         self.body = nn.Sequential(*layers)
-        self.answers = nn.ModuleDict({name: nn.Linear(widths[-1] * 16, len(tags)) for name, tags in JUDGED.items()})
+        self.answers = nn.ModuleDict(
+            {name: nn.Linear(widths[-1] * 16, len(tags)) for name, tags in JUDGED.items()}
+        )
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         """Return the scores of each answer. images: (n, 3, 64, 64), from -1 to 1."""
@@ -62,11 +66,16 @@ class Judge(nn.Module):
     def tags(self, shown: NDArray[np.uint8]) -> dict[str, list[str]]:
         """Return for pictures (n, 64, 64, 3) the tag of each answer."""
         scores = self(pixels(shown))
-        return {name: [JUDGED[name][n] for n in found.argmax(dim=1).tolist()] for name, found in scores.items()}
+        return {
+            name: [JUDGED[name][n] for n in found.argmax(dim=1).tolist()]
+            for name, found in scores.items()
+        }
 
 
 def right(name: str, tags: Sequence[str]) -> str | None:
-    """Return which of the tags of an answer a caption has: "" where none is one of them, None where none must be."""
+    """Return which of the tags of an answer a caption has: "" where none is one of them, None where
+    none must be.
+    """
     found = [tag for tag in tags if tag in JUDGED[name]]
     if found:
         return found[0]
@@ -107,7 +116,9 @@ def _number(name: str, tags: Sequence[str]) -> int:
 
 
 def worn(images: Tensor, draws: torch.Generator) -> Tensor:
-    """Blur, move and speckle pictures a little, each by chance: what a model draws is less clean than a drawing."""
+    """Blur, move and speckle pictures a little, each by chance: what a model draws is less clean
+    than a drawing.
+    """
     soft = functional.avg_pool2d(functional.pad(images, (1, 1, 1, 1), mode="replicate"), 3, 1)
     strength = torch.rand((len(images), 1, 1, 1), generator=draws)
     images = torch.lerp(images, soft, strength)
@@ -116,7 +127,9 @@ def worn(images: Tensor, draws: torch.Generator) -> Tensor:
     return images.roll((down, right_), dims=(2, 3))
 
 
-def accuracy(judge: Judge, shown: NDArray[np.uint8], tags: Sequence[Sequence[str]]) -> dict[str, float]:
+def accuracy(
+    judge: Judge, shown: NDArray[np.uint8], tags: Sequence[Sequence[str]]
+) -> dict[str, float]:
     """Return for each answer in which part of the pictures it is what the tags say."""
     found = judge.tags(shown)
     told = {}
@@ -129,7 +142,9 @@ def accuracy(judge: Judge, shown: NDArray[np.uint8], tags: Sequence[Sequence[str
 
 
 def prompts(held: Pictures) -> tuple[list[str], list[tuple[str, ...]]]:
-    """Return held-out prompts, shuffled tags of pairs of colours that no training picture has, and their tags."""
+    """Return held-out prompts, shuffled tags of pairs of colours that no training picture has, and
+    their tags.
+    """
     rng = random.Random(11)
     tags = list(held.tags[:PROMPTS])
     return [", ".join(rng.sample(list(t), len(t))) for t in tags], tags
@@ -140,8 +155,16 @@ def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m trainer.tools.tinybase.judge", description=str(__doc__).split("\n")[0]
     )
-    parser.add_argument("work", type=Path, metavar="WORK", help="the folder that the base was made in")
-    parser.add_argument("model", nargs="?", default="tiny", metavar="MODEL", help="a diffusers folder (default: tiny)")
+    parser.add_argument(
+        "work", type=Path, metavar="WORK", help="the folder that the base was made in"
+    )
+    parser.add_argument(
+        "model",
+        nargs="?",
+        default="tiny",
+        metavar="MODEL",
+        help="a diffusers folder (default: tiny)",
+    )
     parser.add_argument("--guidance", type=float, default=draw.GUIDANCE)
     parser.add_argument("--steps", type=int, default=draw.STEPS)
     given = parser.parse_args(arguments)
@@ -152,12 +175,16 @@ def main(arguments: list[str]) -> int:
     draw.grid(drawn[:64], 16).save(given.work / "judged.png")
     report = {
         "judge on held-out pictures": accuracy(judge, held.pixels, held.tags),
-        "judge on them after the VAE": accuracy(judge, there_and_back(parts.vae, held.pixels[:PROMPTS]), tags),
+        "judge on them after the VAE": accuracy(
+            judge, there_and_back(parts.vae, held.pixels[:PROMPTS]), tags
+        ),
         "the base on held-out prompts": accuracy(judge, drawn, tags),
     }
     (given.work / "judged.json").write_text(json.dumps(report, indent=1), encoding="utf-8")
     for of, numbers in report.items():
-        sys.stdout.write(f"{of}: {', '.join(f'{name} {100 * part:.1f} %' for name, part in numbers.items())}\n")
+        sys.stdout.write(
+            f"{of}: {', '.join(f'{name} {100 * part:.1f} %' for name, part in numbers.items())}\n"
+        )
     return 0
 
 

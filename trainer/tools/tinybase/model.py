@@ -17,7 +17,8 @@ WIDTH: Final = 64  # of the text's states: CLIP's vocabulary times it is a third
 VOCABULARY: Final = 49408
 PLACES: Final = 77
 CHANNELS: Final = 8  # of a latent; Stable Diffusion 1 has 4, for pictures without such thin lines
-SHRINKS: Final = 4  # a latent's side is a fourth of the picture's: thin lines at 64 pixels would not live through 8
+# a latent's side is a fourth of the picture's: thin lines at 64 pixels would not live through 8
+SHRINKS: Final = 4
 
 
 def vae() -> AutoencoderKL:
@@ -52,7 +53,9 @@ def unet() -> UNet2DConditionModel:
 
 
 def text_encoder() -> CLIPTextModel:
-    """Make CLIP's text encoder with three layers; its places begin as sines, so that neighbours are soon found."""
+    """Make CLIP's text encoder with three layers; its places begin as sines, so that neighbours are
+    soon found.
+    """
     made = CLIPTextModel(
         CLIPTextConfig(
             vocab_size=VOCABULARY,
@@ -68,12 +71,16 @@ def text_encoder() -> CLIPTextModel:
     )
     for name, parameter in made.named_parameters():
         if name.endswith("position_embedding.weight"):
-            parameter.data.copy_(0.02 * _sines(PLACES, WIDTH))  # 0.02 is also the deviation of the words' vectors
+            parameter.data.copy_(
+                0.02 * _sines(PLACES, WIDTH)
+            )  # 0.02 is also the deviation of the words' vectors
     return made
 
 
 def _sines(places: int, width: int) -> Tensor:
-    """Return sines and cosines of ever slower turns, (places, width) (Vaswani et al. 2017, section 3.5)."""
+    """Return sines and cosines of ever slower turns, (places, width) (Vaswani et al. 2017, section
+    3.5).
+    """
     turns = torch.exp(torch.arange(0, width, 2) * (-math.log(1000.0) / width))
     angles = torch.arange(places)[:, None] * turns
     return torch.stack([angles.sin(), angles.cos()], dim=2).flatten(1)
@@ -90,7 +97,9 @@ def parts(seed: int) -> tuple[Any, Any, Any]:
 
 
 def quicker(unet: Any, text_encoder: Any) -> None:
-    """Let attention be computed step by step: so small, it is quicker on a CPU than the fused kernel."""
+    """Let attention be computed step by step: so small, it is quicker on a CPU than the fused
+    kernel.
+    """
     from diffusers.models.attention_processor import AttnProcessor
 
     unet.set_attn_processor(AttnProcessor())

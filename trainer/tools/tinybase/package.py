@@ -1,4 +1,6 @@
-"""Writing the tiny base as a diffusers folder in half precision: `python -m trainer.tools.tinybase.package WORK FOLDER`."""
+"""Writing the tiny base as a diffusers folder in half precision: `python -m
+trainer.tools.tinybase.package WORK FOLDER`.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +30,8 @@ _NONE = ("safety_checker", "feature_extractor", "image_encoder")
 def write(trained: Path, folder: Path) -> None:
     """Write the parts of `trained` (float32) to `folder`, as diffusers reads them.
 
-    The tokenizer is CLIP's own, which the package has already; diffusers' pipeline is given it (docs/tiny-base.md).
+    The tokenizer is CLIP's own, which the package has already; diffusers' pipeline is given it
+    (docs/tiny-base.md).
     """
     names = ("unet", "text_encoder", "vae")
     for name, part in zip(names, model.parts(SEED), strict=True):
@@ -53,13 +56,17 @@ def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m trainer.tools.tinybase.package", description=str(__doc__).split("\n")[0]
     )
-    parser.add_argument("work", type=Path, metavar="WORK", help="the folder that the base was made in")
+    parser.add_argument(
+        "work", type=Path, metavar="WORK", help="the folder that the base was made in"
+    )
     parser.add_argument("folder", type=Path, metavar="FOLDER", help="where it is written")
     given = parser.parse_args(arguments)
     write(given.work / "parts", given.folder)
     for path in sorted(given.folder.rglob("*.safetensors")):
         digest = hashlib.sha256(path.read_bytes()).hexdigest()
-        sys.stdout.write(f"{path.relative_to(given.folder)} {path.stat().st_size:,} bytes, sha256 {digest}\n")
+        sys.stdout.write(
+            f"{path.relative_to(given.folder)} {path.stat().st_size:,} bytes, sha256 {digest}\n"
+        )
     return 0
 
 

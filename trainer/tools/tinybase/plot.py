@@ -7,7 +7,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
-STAGES = {"text": "text encoder: tags told", "vae": "VAE: what does not come back", "base": "UNet: noise not told"}
+STAGES = {
+    "text": "text encoder: tags told",
+    "vae": "VAE: what does not come back",
+    "base": "UNet: noise not told",
+}
 
 
 def rows(log: Path) -> dict[str, list[tuple[int, float]]]:
@@ -26,8 +30,12 @@ def plot(log: Path, path: Path) -> None:
     from matplotlib.ticker import NullFormatter
 
     figure = Figure(figsize=(12, 3.6), layout="constrained")
-    for panel, (name, found) in zip(figure.subplots(1, len(STAGES)), rows(log).items(), strict=True):
-        panel.loglog([step for step, _ in found], [loss for _, loss in found], color="#2563eb", linewidth=1.2)
+    for panel, (name, found) in zip(
+        figure.subplots(1, len(STAGES)), rows(log).items(), strict=True
+    ):
+        panel.loglog(
+            [step for step, _ in found], [loss for _, loss in found], color="#2563eb", linewidth=1.2
+        )
         panel.set_title(STAGES[name], fontsize=10)
         panel.set_xlabel("step")
         panel.xaxis.set_minor_formatter(NullFormatter())

@@ -1,4 +1,6 @@
-"""Rendering the training set: portraits with their tags, and other drawings for the VAE, in worker processes."""
+"""Rendering the training set: portraits with their tags, and other drawings for the VAE, in worker
+processes.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,9 @@ _UNSEEN: Final = {"seen": False, "unseen": True, "any": None}
 
 @dataclass(frozen=True, slots=True)
 class Pictures:
-    """Pictures, uint8 of shape (count, size, size, 3), and the tags of each; other drawings have none."""
+    """Pictures, uint8 of shape (count, size, size, 3), and the tags of each; other drawings have
+    none.
+    """
 
     pixels: NDArray[np.uint8]
     tags: tuple[tuple[str, ...], ...]
@@ -57,4 +61,6 @@ def kept(folder: Path, name: str, kind: Kind, count: int, seed: int) -> Pictures
         folder.mkdir(parents=True, exist_ok=True)
         np.save(pixels, made.pixels)
         tags.write_text(json.dumps(made.tags), encoding="utf-8")  # last: it stands for a whole set
-    return Pictures(np.load(pixels, mmap_mode="r"), tuple(tuple(t) for t in json.loads(tags.read_text("utf-8"))))
+    return Pictures(
+        np.load(pixels, mmap_mode="r"), tuple(tuple(t) for t in json.loads(tags.read_text("utf-8")))
+    )

@@ -1,4 +1,6 @@
-"""A course of training steps that survives a kill: what a step draws comes from its number, and a state is kept."""
+"""A course of training steps that survives a kill: what a step draws comes from its number, and a
+state is kept.
+"""
 
 from __future__ import annotations
 
@@ -27,9 +29,9 @@ _CLIP: Final = 1.0
 class Course:
     """One stage. lr: the highest rate.
 
-    warmup: steps in which the rate rises; fall: the last part of the steps, in which it falls to nothing in a straight
-    line, so that until then a longer and a shorter course are one and the same. ema: of the averaged weights, which are
-    what comes out.
+    warmup: steps in which the rate rises; fall: the last part of the steps, in which it falls to
+    nothing in a straight line, so that until then a longer and a shorter course are one and the
+    same. ema: of the averaged weights, which are what comes out.
     """
 
     name: str
@@ -64,14 +66,17 @@ def follow(
     look_every: int = 0,
     together: bool = False,
 ) -> nn.ModuleDict:
-    """Train `model` by the loss of each step, from its state in `work` where there is one; return the average.
+    """Train `model` by the loss of each step, from its state in `work` where there is one; return
+    the average.
 
-    look: called with the averaged model now and then. together: each process of the crew takes a batch of each step.
-    The log is `work/log.jsonl`.
+    look: called with the averaged model now and then. together: each process of the crew takes a
+    batch of each step. The log is `work/log.jsonl`.
     """
     rank, size = crew() if together else (0, 1)
     average = AveragedModel(model, multi_avg_fn=_ema(course.ema))
-    optimizer = torch.optim.AdamW(model.parameters(), lr=course.lr, betas=(0.9, 0.99), weight_decay=0.0)
+    optimizer = torch.optim.AdamW(
+        model.parameters(), lr=course.lr, betas=(0.9, 0.99), weight_decay=0.0
+    )
     path = work / f"{course.name}.state"
     first = _restored(path, model, average, optimizer)
     begun = kept = time.monotonic()
@@ -94,8 +99,17 @@ def follow(
             continue
         if done % _LOG_EVERY == 0 or done == course.steps:
             pace = (time.monotonic() - begun) / (done - first)
-            _log(work, {"stage": course.name, "step": done, "of": course.steps, "loss": sum(seen) / len(seen),
-                        "rate": optimizer.param_groups[0]["lr"], "pace": round(pace, 3)})  # fmt: skip
+            _log(
+                work,
+                {
+                    "stage": course.name,
+                    "step": done,
+                    "of": course.steps,
+                    "loss": sum(seen) / len(seen),
+                    "rate": optimizer.param_groups[0]["lr"],
+                    "pace": round(pace, 3),
+                },
+            )
             seen.clear()
         if done == course.steps or time.monotonic() - kept > _STATE_EVERY:
             _keep(path, done, model, average, optimizer)
@@ -106,10 +120,11 @@ def follow(
 
 
 def crew() -> tuple[int, int]:
-    """Return this process's number among those that train together, and how many they are (torchrun starts them).
+    """Return this process's number among those that train together, and how many they are (torchrun
+    starts them).
 
-    On few cores that others use too, processes of one thread each are quicker than threads: they wait for each other
-    once a step, and threads in each layer.
+    On few cores that others use too, processes of one thread each are quicker than threads: they
+    wait for each other once a step, and threads in each layer.
     """
     size = int(os.environ.get("WORLD_SIZE", "1"))
     if size > 1 and not distributed.is_initialized():
@@ -121,12 +136,16 @@ def _mean_gradients(model: nn.Module, size: int) -> None:
     gradients = [p.grad for p in model.parameters() if p.grad is not None]
     flat = torch.cat([g.flatten() for g in gradients])
     distributed.all_reduce(flat)
-    for gradient, mean in zip(gradients, torch.split(flat, [g.numel() for g in gradients]), strict=True):
+    for gradient, mean in zip(
+        gradients, torch.split(flat, [g.numel() for g in gradients]), strict=True
+    ):
         gradient.copy_(mean.view(gradient.shape) / size)
 
 
 def _ema(decay: float) -> Callable[[Any, Any, Any], None]:
-    """Return how the average takes up weights; at first quickly, so that it forgets how they began."""
+    """Return how the average takes up weights; at first quickly, so that it forgets how
+    they began.
+    """
 
     @torch.no_grad()
     def update(averages: Sequence[Tensor], weights: Sequence[Tensor], count: Tensor | int) -> None:
@@ -136,14 +155,22 @@ def _ema(decay: float) -> Callable[[Any, Any, Any], None]:
     return update
 
 
-def _keep(path: Path, step: int, model: nn.Module, average: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+def _keep(
+    path: Path, step: int, model: nn.Module, average: nn.Module, optimizer: torch.optim.Optimizer
+) -> None:
     data = io.BytesIO()
-    state = {"model": model.state_dict(), "average": average.state_dict(), "optimizer": optimizer.state_dict()}
+    state = {
+        "model": model.state_dict(),
+        "average": average.state_dict(),
+        "optimizer": optimizer.state_dict(),
+    }
     torch.save({"step": step, **state}, data)
     write_atomic(path, data.getvalue())
 
 
-def _restored(path: Path, model: nn.Module, average: nn.Module, optimizer: torch.optim.Optimizer) -> int:
+def _restored(
+    path: Path, model: nn.Module, average: nn.Module, optimizer: torch.optim.Optimizer
+) -> int:
     """Load a state; return the step to go on with."""
     if not path.is_file():
         return 0

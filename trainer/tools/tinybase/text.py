@@ -1,8 +1,8 @@
 """The first stage: the text encoder learns what captions say, before it has seen a picture.
 
-CLIP's own was taught on captions and pictures together. Here the tags are known, so that it can be asked for them: at
-the end of each tag which tag it was, so that "blue" is bound to "hair" or to "background"; at the caption's end and at
-the last place which tags there were.
+CLIP's own was taught on captions and pictures together. Here the tags are known, so that it can be
+asked for them: at the end of each tag which tag it was, so that "blue" is bound to "hair" or to
+"background"; at the caption's end and at the last place which tags there were.
 """
 
 from __future__ import annotations
@@ -38,7 +38,8 @@ def vocabulary(captions: Sequence[Sequence[str]]) -> tuple[str, ...]:
 
 
 def places(caption: str, names: Sequence[str]) -> tuple[list[int], list[int]]:
-    """Return for each of a caption's 77 places the number of the tag that ends there, and the numbers of all tags.
+    """Return for each of a caption's 77 places the number of the tag that ends there, and the
+    numbers of all tags.
 
     Words that are no tag of `names` have none.
     """
@@ -64,7 +65,9 @@ def ids(captions: Sequence[str]) -> Tensor:
     return torch.tensor([passes(caption, 75)[0] for caption in captions])
 
 
-def loss(course: Course, encoder: Any, asked: nn.ModuleDict, captions: Sequence[Sequence[str]]) -> Loss:
+def loss(
+    course: Course, encoder: Any, asked: nn.ModuleDict, captions: Sequence[Sequence[str]]
+) -> Loss:
     """Return the loss of a step: how badly tags are told from the states."""
     names = vocabulary(captions)
 
@@ -81,8 +84,13 @@ def loss(course: Course, encoder: Any, asked: nn.ModuleDict, captions: Sequence[
             states = encoder(encoded).last_hidden_state
             which, last = asked["which"](states), asked["all"](states[:, -1])
             end = asked["all"](states[torch.arange(BATCH), (encoded == EOS).int().argmax(dim=1)])
-        named = functional.cross_entropy(which.float().flatten(0, 1), torch.tensor([e for e, _ in told]).flatten())
-        both = [functional.binary_cross_entropy_with_logits(each.float(), wanted) for each in (end, last)]
+        named = functional.cross_entropy(
+            which.float().flatten(0, 1), torch.tensor([e for e, _ in told]).flatten()
+        )
+        both = [
+            functional.binary_cross_entropy_with_logits(each.float(), wanted)
+            for each in (end, last)
+        ]
         return named + 10 * torch.stack(both).mean()
 
     return of_step

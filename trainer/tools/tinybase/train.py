@@ -1,7 +1,9 @@
-"""Making the tiny base: `python -m trainer.tools.tinybase.train WORK` draws its pictures and trains it, stage by stage.
+"""Making the tiny base: `python -m trainer.tools.tinybase.train WORK` draws its pictures and trains
+it, stage by stage.
 
-What a stage made stays in WORK, so that a run that was killed goes on; the same seed makes the same base. Needs the
-extra `tinybase`, and about an hour on two cores of a CPU (`torchrun --nproc-per-node 2 -m ...` takes both).
+What a stage made stays in WORK, so that a run that was killed goes on; the same seed makes the same
+base. Needs the extra `tinybase`, and about an hour on two cores of a CPU (`torchrun
+--nproc-per-node 2 -m ...` takes both).
 """
 
 from __future__ import annotations
@@ -76,7 +78,9 @@ def make(work: Path, courses: Mapping[str, Course]) -> Path:
         return out
     out.mkdir(exist_ok=True)
     for name, part in {"unet": trained["unet"], "text_encoder": encoder, "vae": vae}.items():
-        save_file({k: v.contiguous() for k, v in part.state_dict().items()}, out / f"{name}.safetensors")
+        save_file(
+            {k: v.contiguous() for k, v in part.state_dict().items()}, out / f"{name}.safetensors"
+        )
     return out
 
 
@@ -101,7 +105,9 @@ def _vae(work: Path, course: Course, vae: Any) -> Any:
     portraits, others = pictures(work, "train").pixels, pictures(work, "other").pixels
     beginning.begin(vae, np.concatenate([portraits[:1500], others[:500]]))
     learner = nn.ModuleDict({"vae": vae.to(memory_format=torch.channels_last)})
-    trained: Any = follow(course, learner, autoencoder.loss(course, vae, portraits, others), work)["vae"]
+    trained: Any = follow(course, learner, autoencoder.loss(course, vae, portraits, others), work)[
+        "vae"
+    ]
     autoencoder.settle(trained, portraits[:2000])
     save_file({k: v.contiguous() for k, v in trained.state_dict().items()}, path)
     shown = np.concatenate([pictures(work, "held").pixels[:8], others[:8]])
@@ -121,9 +127,13 @@ def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m trainer.tools.tinybase.train", description=__doc__.partition("\n")[0]
     )
-    parser.add_argument("work", type=Path, metavar="WORK", help="a folder for pictures, states, log and result")
+    parser.add_argument(
+        "work", type=Path, metavar="WORK", help="a folder for pictures, states, log and result"
+    )
     for name, course in COURSES.items():
-        parser.add_argument(f"--{name}-steps", type=int, default=course.steps, help=f"(default: {course.steps})")
+        parser.add_argument(
+            f"--{name}-steps", type=int, default=course.steps, help=f"(default: {course.steps})"
+        )
     given = parser.parse_args(arguments)
     chosen = {n: replace(c, steps=getattr(given, f"{n}_steps")) for n, c in COURSES.items()}
     given.work.mkdir(parents=True, exist_ok=True)
