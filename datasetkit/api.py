@@ -7,9 +7,9 @@
     for done in result.report.done:
         print(done.record.path.name, done.value.text())
 
-Each takes the verb's options object and, where it changes something, `How(dry_run=..., wait=...,
-reporter=...)`; it returns a frozen result and raises a `DskError` (datasetkit/core/errors.py) with
-nothing changed.
+Each takes the verb's options object and, where it changes something, `RunContext(dry_run=...,
+wait=..., reporter=...)`; it returns a frozen result and raises a `DskError`
+(datasetkit/core/errors.py) with nothing changed.
 """
 
 from importlib import import_module
@@ -37,7 +37,7 @@ from datasetkit.options.config import (
 )
 from datasetkit.options.config import find as find_config
 from datasetkit.options.config import load as load_config
-from datasetkit.project.session import How
+from datasetkit.project.session import RunContext
 
 if TYPE_CHECKING:
     from datasetkit.verbs.check import check
@@ -67,7 +67,6 @@ __all__ = [
     "CutoutOptions",
     "ExportOptions",
     "FacesOptions",
-    "How",
     "ImportOptions",
     "LayoutOptions",
     "PlanRepeatsOptions",
@@ -77,6 +76,7 @@ __all__ = [
     "ReportOptions",
     "ResizeOptions",
     "RulesOptions",
+    "RunContext",
     "RunOptions",
     "TagOptions",
     "TrainOptions",

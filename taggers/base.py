@@ -15,7 +15,7 @@ from PIL import Image
 
 from datasetkit.captions.vocabulary import PERSON_COUNT
 from datasetkit.core.errors import InputError
-from datasetkit.images.pixels import Reduced
+from datasetkit.images.pixels import ReducedImage
 
 GENERAL, CHARACTER, RATING = "general", "character", "rating"
 # Some models also score these. They are kept and shown, and never written: a caption says what a
@@ -177,7 +177,7 @@ class FastDecoder(Protocol):
     @property
     def decode_factor(self) -> float: ...
 
-    def prepare_shrunk(self, picture: Reduced) -> object:
+    def prepare_shrunk(self, picture: ReducedImage) -> object:
         """Do what `prepare` does with a picture that its decoder reduced."""
         ...
 
@@ -207,7 +207,7 @@ class TaggerOptions:
 
 
 @dataclass(frozen=True, slots=True)
-class Resolved:
+class ResolvedTagger:
     """A tagger that was found but not loaded; it can be pickled, so that each process opens its
     own.
 

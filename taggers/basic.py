@@ -51,7 +51,7 @@ def table() -> TagTable:
 
 
 @dataclass(frozen=True, slots=True)
-class Prepared:
+class PreparedImage:
     """One picture as the models take it: for faces (also mirrored), for nouns, for the medium, and
     its colours.
     """
@@ -88,9 +88,9 @@ class BasicTagger:
         self._nouns = nouns.NounClassifier(threads)
         self._medium = medium.MediumClassifier(threads)
 
-    def prepare(self, image: Image.Image) -> Prepared:
+    def prepare(self, image: Image.Image) -> PreparedImage:
         """Make the models' inputs of an upright RGB picture; safe in many threads."""
-        return Prepared(
+        return PreparedImage(
             size=image.size,
             fitted=faces.letterbox(image),
             mirrored=faces.letterbox(ImageOps.mirror(image)),
@@ -104,7 +104,7 @@ class BasicTagger:
         """Return rounded scores, (len(batch), len(labels)); pictures are seen one by one, so a
         batch changes none.
         """
-        rows = [self._row(picture) for picture in batch if isinstance(picture, Prepared)]
+        rows = [self._row(picture) for picture in batch if isinstance(picture, PreparedImage)]
         if len(rows) != len(batch):
             raise TypeError("scores takes what prepare returned")
         return round_scores(np.array(rows, np.float64).reshape(len(batch), len(self.labels)))
@@ -113,14 +113,14 @@ class BasicTagger:
         """Let the models' memory go."""
         del self._faces, self._nouns, self._medium
 
-    def _row(self, picture: Prepared) -> list[float]:
+    def _row(self, picture: PreparedImage) -> list[float]:
         evidence = gather(self._observe(picture), table().nouns)
         return [
             min(calibrated(name, evidence[name]) for name in needed)
             for needed in table().tags.values()
         ]
 
-    def _observe(self, picture: Prepared) -> Observation:
+    def _observe(self, picture: PreparedImage) -> Observation:
         seen = self._faces.find_in(picture.fitted, threshold=LEAST_FACE)
         mirrored = self._faces.find_in(picture.mirrored, threshold=LEAST_FACE)
         return Observation(

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from taggers.base import FLOOR, STEPS, Label, Labels
-from taggers.selection import Kept
+from taggers.selection import KeptScores
 
 How = Literal["union", "intersection", "mean"]
 Matrix = NDArray[np.int64]
@@ -67,7 +67,7 @@ class Combination:
         )
         return cls(several[0] if len(several) == 1 else Labels(tuple(found)), places, how)
 
-    def row(self, opinions: Sequence[Kept]) -> Kept:
+    def row(self, opinions: Sequence[KeptScores]) -> KeptScores:
         """Combine what each tagger kept of one picture's scores; in the order of `of`."""
         if len(opinions) == 1:
             return opinions[0]
@@ -78,4 +78,4 @@ class Combination:
             scores[number, places[kept.rows]] = kept.counted
         one = WAYS[self.how](scores, known)
         rows = np.flatnonzero(one > FLOOR)
-        return Kept(rows, one[rows])
+        return KeptScores(rows, one[rows])

@@ -33,7 +33,7 @@ class FetchError(ModelFileError):
     """The file is not on this machine and the hub could not be asked for it."""
 
 
-class NotThere(FetchError):
+class FileNotInRepo(FetchError):
     """The hub was asked, and the repository has no such file."""
 
 
@@ -137,6 +137,6 @@ def _asking(repo: str, filename: str) -> Iterator[None]:
         absent = isinstance(error, EntryNotFoundError) and not isinstance(
             error, LocalEntryNotFoundError
         )
-        raise (NotThere if absent else FetchError)(
+        raise (FileNotInRepo if absent else FetchError)(
             f"{filename} of {repo} could not be fetched: {lines[0]}"
         ) from error

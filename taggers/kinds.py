@@ -14,7 +14,7 @@ from taggers.labels import CSV_FILE, MAPPING_FILE
 
 
 @dataclass(frozen=True, slots=True)
-class Kind:
+class ModelKind:
     """What a kind of model takes and gives.
 
     label_file: which label file stands beside the model. layout: the order of its input's axes.
@@ -53,6 +53,6 @@ class Kind:
 
 
 # SmilingWolf's family ends in a sigmoid of its own.
-WD14 = Kind(CSV_FILE, "NHWC", logits=False)
-MAPPED = Kind(MAPPING_FILE, "NCHW", logits=True)
+WD14 = ModelKind(CSV_FILE, "NHWC", logits=False)
+MAPPED = ModelKind(MAPPING_FILE, "NCHW", logits=True)
 KINDS = {kind.label_file: kind for kind in (WD14, MAPPED)}

@@ -45,7 +45,7 @@ _REPO = re.compile(
 
 
 @dataclass(frozen=True, slots=True)
-class Model:
+class HubModel:
     """A model on the hub.
 
     revision: a 40-hex commit once `pin` has seen it. pr_threshold: where its card has P = R.
@@ -89,9 +89,9 @@ class ModelRow:
     path: Path | None
 
 
-def _parse(line: str) -> Model:
+def _parse(line: str) -> HubModel:
     name, repo, revision, threshold = line.split()
-    return Model(
+    return HubModel(
         name, repo, revision, None if threshold == "-" else float(threshold), label_file=CSV_FILE
     )
 
@@ -100,7 +100,7 @@ MODELS = {model.name: model for model in map(_parse, _TABLE.strip().splitlines()
 _BY_REPO = {model.repo: model for model in MODELS.values()}
 
 
-def find(name: str) -> Model:
+def find(name: str) -> HubModel:
     """Return the model of a short name or of `owner/repo[@revision]`; a known repository comes
     pinned.
 
@@ -120,10 +120,10 @@ def find(name: str) -> Model:
     known_model = _BY_REPO.get(repo)
     if known_model is not None and not folder and revision in (None, known_model.revision):
         return known_model
-    return Model(name, repo, revision or "main", folder=folder)
+    return HubModel(name, repo, revision or "main", folder=folder)
 
 
-def pin(model: Model) -> Model:
+def pin(model: HubModel) -> HubModel:
     """Return the model at a commit: a branch or tag is looked up in the cache, then on the hub."""
     if hub.COMMIT.fullmatch(model.revision):
         return model
@@ -134,7 +134,7 @@ def pin(model: Model) -> Model:
     return replace(model, name=f"{where}@{commit}", revision=commit, label_file=label_file)
 
 
-def cached(model: Model) -> ModelFiles | None:
+def cached(model: HubModel) -> ModelFiles | None:
     """Return the files of a model that lies in the hub's cache completely, or None."""
     weights = hub.cached(model.repo, model.file(MODEL_FILE), model.revision)
     for name in [model.label_file] if model.label_file else KINDS:
@@ -144,7 +144,7 @@ def cached(model: Model) -> ModelFiles | None:
     return None
 
 
-def fetch(model: Model) -> ModelFiles:
+def fetch(model: HubModel) -> ModelFiles:
     """Return the model's files, fetching what is missing.
 
     Raises FetchError (exit 12) with the command to try again, StorageError when there is no room.
@@ -157,7 +157,7 @@ def fetch(model: Model) -> ModelFiles:
 
 
 @contextmanager
-def _naming(model: Model) -> Iterator[None]:
+def _naming(model: HubModel) -> Iterator[None]:
     """Say which tagger is missing, and what brings it."""
     try:
         yield
@@ -170,7 +170,7 @@ def _naming(model: Model) -> Iterator[None]:
         ) from error
 
 
-def _label_file(model: Model) -> str:
+def _label_file(model: HubModel) -> str:
     """Return which label file a model has: known, or in the cache, or the first that the
     hub has.
     """
@@ -182,15 +182,15 @@ def _label_file(model: Model) -> str:
     for name in KINDS:
         try:
             hub.fetch(model.repo, model.file(name), model.revision)
-        except hub.NotThere:
+        except hub.FileNotInRepo:
             continue
         return name
-    raise hub.NotThere(
+    raise hub.FileNotInRepo(
         f"{model.repo} at {model.revision} has neither of {', '.join(map(model.file, KINDS))}"
     )
 
 
-def require_intact(model: Model, files: ModelFiles) -> None:
+def require_intact(model: HubModel, files: ModelFiles) -> None:
     """Raise ModelFileError unless both files have the hub's own hashes at this revision."""
     for path in (files.labels, files.weights):
         found = hub.damage(path)

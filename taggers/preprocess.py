@@ -48,23 +48,23 @@ def to_square_bgr(image: Image.Image, size: int) -> NDArray[np.float32]:
     return np.ascontiguousarray(np.asarray(square)[:, :, ::-1], np.float32)
 
 
-def shrunk_to_square_bgr(picture: pixels.Reduced, size: int) -> NDArray[np.float32]:
+def shrunk_to_square_bgr(reduced: pixels.ReducedImage, size: int) -> NDArray[np.float32]:
     """Do what `to_square_bgr` does with an RGB picture that its decoder reduced by 2, 4 or 8.
 
     The padded square of the whole picture then has a side and a place that are no whole pixels of
     the reduced one: one BICUBIC resize with a fractional box hits them. (To resize first and pad
     then moves edges by up to a pixel: 35 dB against 50 and more.)
     """
-    whole = picture.width, picture.height
-    factor = round(max(whole) / max(picture.image.size))
+    whole = reduced.width, reduced.height
+    factor = round(max(whole) / max(reduced.image.size))
     if factor <= 1:
-        return to_square_bgr(picture.image, size)
+        return to_square_bgr(reduced.image, size)
     side = max(whole) / factor
     left, top = ((max(whole) - length) // 2 / factor for length in whole)
     border_x, border_y = math.ceil(left), math.ceil(top)
     # Where the square begins: the picture itself may begin inside of a pixel.
-    x, y = border_x + picture.box[0] - left, border_y + picture.box[1] - top
-    image = _with_soft_ends(picture)
+    x, y = border_x + reduced.box[0] - left, border_y + reduced.box[1] - top
+    image = _with_soft_ends(reduced)
     # Along the long edge there is no border, as in the whole square, so that its ends are not mixed
     # with white.
     width = max(border_x + image.width, math.ceil(x + side)) if left else image.width
@@ -75,17 +75,17 @@ def shrunk_to_square_bgr(picture: pixels.Reduced, size: int) -> NDArray[np.float
     return np.ascontiguousarray(np.asarray(square)[:, :, ::-1], np.float32)
 
 
-def _with_soft_ends(picture: pixels.Reduced) -> Image.Image:
+def _with_soft_ends(reduced: pixels.ReducedImage) -> Image.Image:
     """Mix the first and the last row or column beside the border with its white, by how much of it
     lies outside.
 
     1003 pixels reduced by 2 are 502, and the last one (of a mirrored picture the first) is half
     made up.
     """
-    image, axis = picture.image, int(picture.width > picture.height)
-    if picture.width == picture.height:
+    image, axis = reduced.image, int(reduced.width > reduced.height)
+    if reduced.width == reduced.height:
         return image
-    begins, ends, last = picture.box[axis], picture.box[axis + 2], image.size[axis] - 1
+    begins, ends, last = reduced.box[axis], reduced.box[axis + 2], image.size[axis] - 1
     shares = {0: 1 - begins % 1, last: 1 - (image.size[axis] - ends) % 1}
     for at, share in shares.items():
         if share < 1:

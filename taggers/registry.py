@@ -16,7 +16,7 @@ from typing import Any
 from datasetkit.core.errors import ConfigError, ModelFileError, StorageError
 from datasetkit.core.progress import SILENT, Reporter
 from taggers import hub, models, sessions
-from taggers.base import Resolved, Tagger, TaggerOptions
+from taggers.base import ResolvedTagger, Tagger, TaggerOptions
 
 AUTO, BASIC, LOCAL = "auto", "basic", "local"
 _WD14 = "taggers.wd14:Wd14Tagger"
@@ -45,7 +45,7 @@ def open_tagger(
 
 def resolve(
     name: str = AUTO, options: TaggerOptions | None = None, reporter: Reporter = SILENT
-) -> Resolved:
+) -> ResolvedTagger:
     """Find a tagger by name without loading it, so that scores under its identity can be read from
     the store.
 
@@ -95,7 +95,7 @@ def _require_basic_can(options: TaggerOptions) -> None:
         )
 
 
-def _auto(options: TaggerOptions, reporter: Reporter) -> Resolved:
+def _auto(options: TaggerOptions, reporter: Reporter) -> ResolvedTagger:
     if options.model_dir is not None:
         return _named(LOCAL, options, reporter)
     sessions.require_onnxruntime()
@@ -112,12 +112,12 @@ def _auto(options: TaggerOptions, reporter: Reporter) -> Resolved:
     return _named(models.DEFAULT, options, reporter)
 
 
-def _named(name: str, options: TaggerOptions, reporter: Reporter) -> Resolved:
+def _named(name: str, options: TaggerOptions, reporter: Reporter) -> ResolvedTagger:
     tagger = _load(TAGGERS.get(name, _WD14))
     if hasattr(tagger, "resolve"):
-        resolved: Resolved = tagger.resolve(name, options, reporter)
+        resolved: ResolvedTagger = tagger.resolve(name, options, reporter)
         return resolved
-    return Resolved(
+    return ResolvedTagger(
         tagger.identity, open=partial(_build, name), fetch=_nothing, notice=tagger.notice
     )
 
@@ -136,5 +136,5 @@ def _load(target: str) -> Any:
     return getattr(importlib.import_module(module), attribute)
 
 
-def _with_notice(found: Resolved, notice: str) -> Resolved:
+def _with_notice(found: ResolvedTagger, notice: str) -> ResolvedTagger:
     return replace(found, notice="; ".join(text for text in (notice, found.notice) if text))

@@ -33,7 +33,7 @@ _GENERAL, _CHARACTER, _RATING = (
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
+class KeptScores:
     """The scores of one picture that are above the floor: rows of the labels, rising, and scores in
     steps of 1e-4.
     """
@@ -42,7 +42,7 @@ class Kept:
     counted: NDArray[np.int64]
 
     @classmethod
-    def of(cls, row: ArrayLike, labels: Labels) -> Kept:
+    def of(cls, row: ArrayLike, labels: Labels) -> KeptScores:
         """Take a whole row of scores. Raises InputError when it is not as long as the labels."""
         counted = above_floor(row)
         if counted.shape != (len(labels),):
@@ -51,13 +51,13 @@ class Kept:
         return cls(rows, counted[rows])
 
     @classmethod
-    def stored(cls, blob: bytes, labels: Labels) -> Kept:
+    def stored(cls, blob: bytes, labels: Labels) -> KeptScores:
         """Take what the store kept of a row. Raises InputError when it does not fit the labels."""
         return cls(*unpack_kept(blob, len(labels)))
 
 
 @dataclass(frozen=True, slots=True)
-class Cut:
+class Thresholds:
     """Where tags are cut off. threshold, character_threshold: least scores; mcut: found from the
     scores instead.
 
@@ -69,7 +69,7 @@ class Cut:
     mcut: bool = False
     rating: RatingPlace = "none"
 
-    def of(self, kept: Kept, labels: Labels) -> dict[str, float]:
+    def of(self, kept: KeptScores, labels: Labels) -> dict[str, float]:
         """Return the least score that a general and a character tag of this picture needs."""
         if not self.mcut:
             return {GENERAL: self.threshold, CHARACTER: self.character_threshold}
@@ -103,10 +103,12 @@ def select(
     rating: RatingPlace = "none",
 ) -> tuple[ScoredTag, ...]:
     """Choose the tags of one picture from its row of scores, in caption order; see `choose`."""
-    return choose(Kept.of(row, labels), labels, Cut(threshold, character_threshold, mcut, rating))
+    return choose(
+        KeptScores.of(row, labels), labels, Thresholds(threshold, character_threshold, mcut, rating)
+    )
 
 
-def choose(kept: Kept, labels: Labels, cut: Cut) -> tuple[ScoredTag, ...]:
+def choose(kept: KeptScores, labels: Labels, cut: Thresholds) -> tuple[ScoredTag, ...]:
     """Choose the tags of one picture, in caption order.
 
     Order: the rating if asked for first; characters; counts of persons (`1girl`, `2boys`); all
@@ -141,7 +143,9 @@ def threshold_steps(threshold: float) -> int:
     return math.ceil(round(threshold * STEPS, 6))
 
 
-def _mcut_kept(kept: Kept, categories: NDArray[np.uint8], labels: Labels, category: int) -> float:
+def _mcut_kept(
+    kept: KeptScores, categories: NDArray[np.uint8], labels: Labels, category: int
+) -> float:
     """Find MCut over one category; all scores that were not kept are one gap above 0."""
     counted = kept.counted[categories == category]
     if len(counted) < np.count_nonzero(labels.categories == category):
@@ -149,7 +153,7 @@ def _mcut_kept(kept: Kept, categories: NDArray[np.uint8], labels: Labels, catego
     return mcut(counted / STEPS)
 
 
-def _falling(kept: Kept, labels: Labels, chosen: NDArray[np.bool_]) -> tuple[ScoredTag, ...]:
+def _falling(kept: KeptScores, labels: Labels, chosen: NDArray[np.bool_]) -> tuple[ScoredTag, ...]:
     at = np.flatnonzero(chosen)
     at = at[np.argsort(-kept.counted[at], kind="stable")]
     items = labels.items

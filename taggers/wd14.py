@@ -16,13 +16,13 @@ from PIL import Image
 
 from datasetkit.core.errors import ModelFileError
 from datasetkit.core.progress import SILENT, Reporter
-from datasetkit.images.pixels import Reduced
+from datasetkit.images.pixels import ReducedImage
 from datasetkit.vision import providers
 from taggers import folder, models, precision, sessions
-from taggers.base import Identity, Labels, Resolved, TaggerOptions, round_scores
-from taggers.kinds import KINDS, Kind
+from taggers.base import Identity, Labels, ResolvedTagger, TaggerOptions, round_scores
+from taggers.kinds import KINDS, ModelKind
 from taggers.labels import read_labels
-from taggers.models import MODEL_FILE, Model, ModelFiles
+from taggers.models import MODEL_FILE, HubModel, ModelFiles
 from taggers.preprocess import (
     FAST_FACTOR,
     FAST_PREPROCESS,
@@ -85,7 +85,7 @@ class Wd14Tagger:
         self.batch_size: int = self._fixed_batch or options.batch_size or default
 
     @staticmethod
-    def resolve(name: str, options: TaggerOptions, reporter: Reporter = SILENT) -> Resolved:
+    def resolve(name: str, options: TaggerOptions, reporter: Reporter = SILENT) -> ResolvedTagger:
         """Find a model by name, or in `options.model_dir`, without loading it.
 
         Nothing is fetched for a pinned model, so that stored scores need neither its files nor a
@@ -97,7 +97,7 @@ class Wd14Tagger:
         model = models.pin(asked)
         identity = _identity(model.name, model.revision, options)
         moving = asked.revision != model.revision
-        return Resolved(
+        return ResolvedTagger(
             identity,
             open=partial(_open_from_hub, model, identity, options),
             fetch=partial(_fetch, model),
@@ -113,7 +113,7 @@ class Wd14Tagger:
         """
         return self._kind.tensor(to_square_bgr(image, self._size))
 
-    def prepare_shrunk(self, picture: Reduced) -> NDArray[np.float32]:
+    def prepare_shrunk(self, picture: ReducedImage) -> NDArray[np.float32]:
         """Do what `prepare` does with a picture that its decoder reduced."""
         return self._kind.tensor(shrunk_to_square_bgr(picture, self._size))
 
@@ -178,25 +178,25 @@ def _identity(name: str, revision: str, options: TaggerOptions) -> Identity:
     )
 
 
-def _fetch(model: Model) -> None:
+def _fetch(model: HubModel) -> None:
     sessions.require_onnxruntime()
     models.fetch(model)
 
 
-def _open_from_hub(model: Model, identity: Identity, options: TaggerOptions) -> Wd14Tagger:
+def _open_from_hub(model: HubModel, identity: Identity, options: TaggerOptions) -> Wd14Tagger:
     sessions.require_onnxruntime()
     files = models.fetch(model)
     models.require_intact(model, files)
     return Wd14Tagger(files, identity, options=options, pr_threshold=model.pr_threshold)
 
 
-def _in_folder(name: str, place: Path, options: TaggerOptions) -> Resolved:
+def _in_folder(name: str, place: Path, options: TaggerOptions) -> ResolvedTagger:
     known = models.MODELS.get(name)
     pr_threshold = known.pr_threshold if known else None
     files = folder.find(place)
     seen = folder.stamp(files)
     identity = _identity(name, folder.content(files), options)
-    return Resolved(
+    return ResolvedTagger(
         identity,
         open=partial(_open_from_folder, files, seen, identity, options, pr_threshold),
         fetch=_nothing,
@@ -223,7 +223,7 @@ def _nothing() -> None:
     """Files in a named folder are there or are refused; nothing is fetched."""
 
 
-def _input(session: Any, weights: Path, kind: Kind) -> tuple[str, int | None, int]:
+def _input(session: Any, weights: Path, kind: ModelKind) -> tuple[str, int | None, int]:
     """Return the input's name, its batch where that is fixed, and its side in pixels."""
     first = session.get_inputs()[0]
     side = kind.side(first.shape)

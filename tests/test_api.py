@@ -62,7 +62,7 @@ def test_the_example_of_the_module_works_and_prints_nothing(imgs, capsys):
 
 def test_a_reporter_hears_of_progress_and_of_warnings(imgs):
     listener = Listener()
-    api.tag(imgs, api.TagOptions(tagger="basic"), api.How(reporter=listener))
+    api.tag(imgs, api.TagOptions(tagger="basic"), api.RunContext(reporter=listener))
     assert "tags come from the toy" in listener.told and ("tag", 3) in listener.told
     assert listener.told.count(1) >= 3 and listener.told[-1] == "end"
 
@@ -87,7 +87,7 @@ def test_results_are_frozen_and_can_be_sent_to_another_process(imgs):
 
 def test_a_dry_run_returns_what_would_be_done(imgs):
     before = sorted(imgs.rglob("*"))
-    planned = api.tag(imgs, api.TagOptions(tagger="basic"), api.How(dry_run=True))
+    planned = api.tag(imgs, api.TagOptions(tagger="basic"), api.RunContext(dry_run=True))
     assert len(planned.changes) == 3 and planned.entry is None
     assert sorted(imgs.rglob("*")) == before
 

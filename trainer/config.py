@@ -117,7 +117,7 @@ _PATHS: Final = ("output_dir", "logging_dir", "network_weights", "sample_prompts
 
 
 @dataclass(frozen=True, slots=True)
-class Translated:
+class TranslatedConfig:
     """What sd-scripts' files say. ignored: key -> why it does nothing here."""
 
     options: TrainOptions
@@ -173,7 +173,7 @@ def setting(text: str) -> tuple[str, Any]:
 
 def translate(
     config_file: Path | None, dataset_file: Path | None, given: Mapping[str, Any]
-) -> Translated:
+) -> TranslatedConfig:
     """Read sd-scripts' config.toml and dataset.toml, either or both. given: options that stand
     above the files.
 
@@ -195,13 +195,15 @@ def translate(
         options |= shared
     made = build(TrainOptions, _settled(options, given), {}, where=where)
     if dataset_file is not None:
-        return Translated(made, tuple(_subset(row, made, dataset_file) for row in rows), ignored)
+        return TranslatedConfig(
+            made, tuple(_subset(row, made, dataset_file) for row in rows), ignored
+        )
     return _of_folders(made, folders, config_file, ignored)
 
 
 def _of_folders(
     options: TrainOptions, folders: Mapping[str, str], file: Path | None, ignored: Mapping[str, str]
-) -> Translated:
+) -> TranslatedConfig:
     if "train_data_dir" not in folders:
         raise ConfigError(
             "no data set is named", hint="name it: --dataset-config dataset.toml, or train_data_dir"
@@ -212,7 +214,7 @@ def _of_folders(
         reg, more = find_subsets(_found(folders["reg_data_dir"], file), options)
         found += [replace(s, is_reg=True) for s in reg]
         notices += more
-    return Translated(options, tuple(found), ignored, notices)
+    return TranslatedConfig(options, tuple(found), ignored, notices)
 
 
 def _settled(options: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:

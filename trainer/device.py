@@ -22,7 +22,7 @@ DTYPES: Final = {
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class DeviceContext:
     """dtype: of the frozen base and of autocast, float32: no autocast. process: from 0; that one
     writes the files.
     """
@@ -103,7 +103,7 @@ def first_to_fail() -> bool:
         return True
 
 
-def find(mixed_precision: str) -> tuple[Place, str]:
+def find(mixed_precision: str) -> tuple[DeviceContext, str]:
     """Return where to compute, and what should be said about it ("" for nothing).
 
     CPUs have no fp16 arithmetic worth the name: there a run of fp16 computes in float32, and says
@@ -112,9 +112,9 @@ def find(mixed_precision: str) -> tuple[Place, str]:
     state = processes()
     dtype = DTYPES[mixed_precision]
     if dtype == torch.float16 and state.device.type == "cpu":
-        place = Place(state.device, torch.float32, state.num_processes, state.process_index)
+        place = DeviceContext(state.device, torch.float32, state.num_processes, state.process_index)
         return place, "mixed_precision = fp16 needs a GPU: this CPU run computes in float32"
-    return Place(state.device, dtype, state.num_processes, state.process_index), ""
+    return DeviceContext(state.device, dtype, state.num_processes, state.process_index), ""
 
 
 def most_memory(device: torch.device) -> int:

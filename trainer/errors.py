@@ -13,5 +13,5 @@ class GateFailed(DskError):
     exit_code = Exit.GATE_FAILED
 
 
-class Diverged(GateFailed):
+class LossDiverged(GateFailed):
     """The loss became infinite or not a number; the run was stopped."""

@@ -18,25 +18,25 @@ from torch.optim.lr_scheduler import LRScheduler
 from datasetkit.options.config import TrainOptions
 from trainer.data import seeds
 from trainer.data.latents import Encoder
-from trainer.data.prefetch import WORKERS, Reader, Seen, Step
-from trainer.data.text import Texts
-from trainer.device import Place
-from trainer.errors import Diverged
+from trainer.data.prefetch import WORKERS, PreparedSample, Reader, StepBatches
+from trainer.data.text import TextStates
+from trainer.device import DeviceContext
+from trainer.errors import LossDiverged
 from trainer.families.base import Family, Parts
 from trainer.files.lora import Lora
-from trainer.networks.average import Average
+from trainer.networks.average import WeightAverage
 from trainer.networks.norms import NormReport
 from trainer.objective import losses, noise, preservation
 from trainer.objective.noise_schedule import Prediction, alphas_cumprod, snr
 from trainer.optimizers import optim
 from trainer.plan import size_conditioning
-from trainer.plan.plan import TrainPlan
+from trainer.plan.plan import TrainingPlan
 
 _Draws = Callable[[str], list[torch.Generator]]
 
 
 @dataclass(frozen=True, slots=True)
-class Setup:
+class TrainingSetup:
     """All that a run is made of. The frozen fields are fixed; what they hold (weights, optimizer)
     is trained.
 
@@ -44,18 +44,18 @@ class Setup:
     """
 
     options: TrainOptions
-    plan: TrainPlan
-    place: Place
+    plan: TrainingPlan
+    place: DeviceContext
     family: Family
     parts: Parts
     lora: Lora
     encoder: Encoder
-    texts: Texts
+    texts: TextStates
     optimizer: Optimizer
     scheduler: LRScheduler
     scaler: torch.amp.GradScaler
     alphas: Tensor = field(default_factory=alphas_cumprod)
-    average: Average | None = None
+    average: WeightAverage | None = None
 
     @contextmanager
     def given(self) -> Iterator[None]:
@@ -99,7 +99,7 @@ class StepLog:
     waited: float = 0.0
 
 
-def steps(setup: Setup, *, start: int = 0, workers: int = WORKERS) -> Iterator[StepLog]:
+def steps(setup: TrainingSetup, *, start: int = 0, workers: int = WORKERS) -> Iterator[StepLog]:
     """Train from step `start` (0: from the beginning) to the last one, and yield each step when it
     is taken.
 
@@ -112,17 +112,17 @@ def steps(setup: Setup, *, start: int = 0, workers: int = WORKERS) -> Iterator[S
             begun = time.perf_counter()
 
 
-def reader(setup: Setup) -> Reader:
+def reader(setup: TrainingSetup) -> Reader:
     """Return what reads the visits of a run, for the process that asks."""
     return Reader(setup.options, setup.plan, setup.encoder, setup.place.process)
 
 
-def _step(setup: Setup, work: Step, waited: float) -> StepLog:
+def _step(setup: TrainingSetup, work: StepBatches, waited: float) -> StepLog:
     step = work.number
     parameters = setup.lora.parameters()
     loss, visits = gradients(setup, work)
     if not math.isfinite(loss):
-        raise Diverged(
+        raise LossDiverged(
             f"the loss of step {step + 1} is not a number",
             hint="lower the learning rate, or train in bf16 or float32",
         )
@@ -146,7 +146,7 @@ def _step(setup: Setup, work: Step, waited: float) -> StepLog:
     )  # fmt: skip
 
 
-def gradients(setup: Setup, work: Step) -> tuple[float, int]:
+def gradients(setup: TrainingSetup, work: StepBatches) -> tuple[float, int]:
     """Add up the gradients of one step; return its mean loss and the number of its visits.
 
     Every visit weighs 1 / (batch size x accumulation x processes), also in an epoch's smaller last
@@ -179,7 +179,7 @@ def gradients(setup: Setup, work: Step) -> tuple[float, int]:
     return summed / count, int(count)
 
 
-def sample_losses(setup: Setup, batch: Sequence[Seen], epoch: int) -> Tensor:
+def sample_losses(setup: TrainingSetup, batch: Sequence[PreparedSample], epoch: int) -> Tensor:
     """Return the weighted loss of each visit of a batch, float32 of shape (visits,)."""
     options = setup.options
 
@@ -194,7 +194,7 @@ def sample_losses(setup: Setup, batch: Sequence[Seen], epoch: int) -> Tensor:
 
 
 @dataclass(frozen=True, slots=True)
-class Drawn:
+class NoisyBatch:
     """A batch with its noise, on the CPU. noisy: what the UNet sees; timesteps: (visits,)."""
 
     latents: Tensor
@@ -202,16 +202,21 @@ class Drawn:
     noisy: Tensor
     timesteps: Tensor
 
-    def rows(self, places: Sequence[int]) -> Drawn:
+    def rows(self, places: Sequence[int]) -> NoisyBatch:
         """Return some of the visits."""
-        return Drawn(
+        return NoisyBatch(
             *(t[list(places)] for t in (self.latents, self.noise, self.noisy, self.timesteps))
         )
 
 
 def draw(
-    setup: Setup, batch: Sequence[Seen], t: Tensor, generators: _Draws, *, perturbed: bool = True
-) -> Drawn:
+    setup: TrainingSetup,
+    batch: Sequence[PreparedSample],
+    t: Tensor,
+    generators: _Draws,
+    *,
+    perturbed: bool = True,
+) -> NoisyBatch:
     """Draw the latents and the noise of a batch. perturbed: with the noise of ip_noise_gamma, which
     is for training.
     """
@@ -228,10 +233,10 @@ def draw(
             eps, generators("perturbation"), options.ip_noise_gamma,
             random_strength=options.ip_noise_gamma_random_strength,
         )  # fmt: skip
-    return Drawn(latents, eps, noise.add_noise(latents, input_noise, t, setup.alphas), t)
+    return NoisyBatch(latents, eps, noise.add_noise(latents, input_noise, t, setup.alphas), t)
 
 
-def objective(setup: Setup, batch: Sequence[Seen], drawn: Drawn) -> Tensor:
+def objective(setup: TrainingSetup, batch: Sequence[PreparedSample], drawn: NoisyBatch) -> Tensor:
     """Return the weighted loss of each visit, float32 of shape (visits,)."""
     options, place, t = setup.options, setup.place, drawn.timesteps
     target = place.sent(
@@ -261,7 +266,7 @@ def objective(setup: Setup, batch: Sequence[Seen], drawn: Drawn) -> Tensor:
     return each * place.sent(weight * prior)
 
 
-def predict(setup: Setup, batch: Sequence[Seen], drawn: Drawn) -> Tensor:
+def predict(setup: TrainingSetup, batch: Sequence[PreparedSample], drawn: NoisyBatch) -> Tensor:
     """Return what the UNet makes of a batch, with the LoRA as it is now."""
     place = setup.place
     with place.autocast():
@@ -272,7 +277,7 @@ def predict(setup: Setup, batch: Sequence[Seen], drawn: Drawn) -> Tensor:
     return predicted
 
 
-def _sizes(batch: Sequence[Seen]) -> Tensor:
+def _sizes(batch: Sequence[PreparedSample]) -> Tensor:
     """Return what the visits tell of their pictures' sizes, (visits, 6)."""
     return torch.tensor(
         [size_conditioning.told(seen.picture, seen.at, seen.flip) for seen in batch],
@@ -299,7 +304,7 @@ def _noise(options: TrainOptions, latents: Tensor, generators: _Draws) -> Tensor
     return eps
 
 
-def _masks(batch: Sequence[Seen], like: Tensor) -> Tensor | None:
+def _masks(batch: Sequence[PreparedSample], like: Tensor) -> Tensor | None:
     """Return the masks of a batch at the size of its latents, from 0 to 1; None where nothing is
     masked.
     """

@@ -28,15 +28,15 @@ from trainer import loop, setup
 from trainer.device import DTYPES, processes
 from trainer.files import checkpoint, gate, lora, metadata, roundtrip
 from trainer.files.hashes import checkpoint_hashes
-from trainer.loop import Setup, StepLog
-from trainer.monitor import metrics, sample, validation
-from trainer.monitor.metrics import Check
+from trainer.loop import StepLog, TrainingSetup
+from trainer.monitor import metrics, preview, validation
+from trainer.monitor.metrics import ValidationPoint
+from trainer.monitor.preview_sheet import PreviewSheet
 from trainer.monitor.prompts import Prompt
 from trainer.monitor.prompts import read as read_prompts
-from trainer.monitor.sheet import Sheet
-from trainer.monitor.validation import BEST, Best, Validator
+from trainer.monitor.validation import BEST, BestStep, Validator
 from trainer.optimizers import lr, optim
-from trainer.plan.plan import TrainPlan
+from trainer.plan.plan import TrainingPlan
 
 LATENTS = "latents.safetensors"
 # Options that may change when a run goes on: they say where things go, not what is computed.
@@ -51,7 +51,7 @@ _FREE = frozenset(
 
 
 @dataclass(frozen=True, slots=True)
-class Trained:
+class TrainResult:
     """What a run made. files: the LoRA files that are there, the final one last; loss: mean of the
     last epoch's steps, of those taken now.
 
@@ -73,18 +73,18 @@ class Trained:
     failed: tuple[Failed, ...] = ()
     samples: Path | None = None
     waited: float = 0.0
-    best: Best | None = None
-    last: Check | None = None
+    best: BestStep | None = None
+    last: ValidationPoint | None = None
 
 
 def train(
     options: TrainOptions,
-    plan: TrainPlan,
+    plan: TrainingPlan,
     *,
     resume: bool = False,
     wait: bool = False,
     reporter: Reporter = SILENT,
-) -> Trained:
+) -> TrainResult:
     """Train a LoRA as planned, and save it to output_dir.
 
     resume: go on from the newest complete state there. Raises GateFailed for a run that diverged or
@@ -94,7 +94,7 @@ def train(
     name = output_name(options, plan)
     setup.check_optimizer(options, plan)
     prompts = read_prompts(options)
-    sample.warn_of_long(prompts, options.max_token_length, reporter)
+    preview.warn_of_long(prompts, options.max_token_length, reporter)
     with _prepared(folder, wait), _in_memory():
         parts = setup.load_parts(options)
         run = setup.assemble(options, plan, parts, reporter=reporter)
@@ -114,7 +114,7 @@ def train(
         return _train(run, folder, name, state.step if state else 0, facts, prompts, reporter)
 
 
-def output_name(options: TrainOptions, plan: TrainPlan) -> str:
+def output_name(options: TrainOptions, plan: TrainingPlan) -> str:
     """Return the name of the LoRA's files: as configured, else that of the first concept."""
     name = options.output_name or plan.subsets[0].name or "lora"
     if re.search(r"[\\/\0]", name) or name in (".", ".."):
@@ -155,7 +155,7 @@ def _in_memory() -> Iterator[None]:
         ) from error
 
 
-def resume_facts(options: TrainOptions, plan: TrainPlan) -> dict[str, object]:
+def resume_facts(options: TrainOptions, plan: TrainingPlan) -> dict[str, object]:
     """Return what a run must have in common with the one that it continues."""
     pictures = [
         [
@@ -184,7 +184,7 @@ def resume_facts(options: TrainOptions, plan: TrainPlan) -> dict[str, object]:
     }
 
 
-def _encode(run: Setup, folder: Path, reporter: Reporter) -> None:
+def _encode(run: TrainingSetup, folder: Path, reporter: Reporter) -> None:
     """Encode all pictures before the first step, where latents are kept."""
     encoder = run.encoder
     trained = [p for p, n in zip(run.plan.pictures, run.plan.visits, strict=True) if n]
@@ -205,14 +205,14 @@ def _encode(run: Setup, folder: Path, reporter: Reporter) -> None:
 
 
 def _train(
-    run: Setup,
+    run: TrainingSetup,
     folder: Path,
     name: str,
     start: int,
     facts: dict[str, object],
     prompts: tuple[Prompt, ...],
     reporter: Reporter,
-) -> Trained:
+) -> TrainResult:
     told = run_facts(run, name)
     started = time.monotonic()
     files: list[Path] = []
@@ -220,11 +220,11 @@ def _train(
     waited = 0.0
     record = folder / f"{name}-metrics.jsonl"
     writers = _writers(run, record, start, reporter)
-    easel = _Easel(run, prompts, Sheet(folder, name, start), writers, reporter)
+    easel = _Previews(run, prompts, PreviewSheet(folder, name, start), writers, reporter)
     if not start and run.place.is_main:
         validation.forget(folder, name)
     validator = Validator(run, folder, name, start) if run.plan.held_out else None
-    checked: Check | None = None
+    checked: ValidationPoint | None = None
     reporter.start("training", run.plan.steps)
     reporter.advance(start)
     try:
@@ -246,7 +246,7 @@ def _train(
             if stem is not None and run.place.is_main:
                 _save(run, folder, stem, told, log)
                 _forget(run.options, folder, name)
-            if (moment := sample.due(run.options, log, run.plan.steps)) is not None:
+            if (moment := preview.due(run.options, log, run.plan.steps)) is not None:
                 easel.draw(log.step, log.epoch, moment)
             # Behind the pictures: a run that goes on from here has them.
             if (
@@ -272,7 +272,7 @@ def _train(
             remarks = _judge(run, folder, name)
         files = saved_files(folder, name)
     loss = sum(log.loss for log in last) / len(last)
-    return Trained(
+    return TrainResult(
         tuple(files), run.plan.steps, start, loss, seconds, len(run.lora.modules), record, plot,
         remarks, run.plan.failed,
         easel.sheet.path if prompts and easel.sheet.path.is_file() else None, waited,
@@ -280,7 +280,7 @@ def _train(
     )  # fmt: skip
 
 
-def _checked(found: Check, writers: Sequence[metrics.Writer]) -> Check:
+def _checked(found: ValidationPoint, writers: Sequence[metrics.Writer]) -> ValidationPoint:
     """Record how the held-out pictures do, and return it."""
     for writer in writers:
         writer.check(found)
@@ -288,14 +288,14 @@ def _checked(found: Check, writers: Sequence[metrics.Writer]) -> Check:
 
 
 @dataclass(slots=True)
-class _Easel:
+class _Previews:
     """Where a run draws its sample pictures; without prompts, and in all processes but one, nothing
     is drawn.
     """
 
-    run: Setup
+    run: TrainingSetup
     prompts: tuple[Prompt, ...]
-    sheet: Sheet
+    sheet: PreviewSheet
     writers: list[metrics.Writer]
     reporter: Reporter
 
@@ -308,7 +308,7 @@ class _Easel:
             return
         try:
             with self.run.given():
-                pictures = sample.draw(self.run, self.prompts)
+                pictures = preview.draw(self.run, self.prompts)
         except torch.OutOfMemoryError:
             self.prompts = ()
             self.reporter.warn(
@@ -321,13 +321,17 @@ class _Easel:
             writer.show(step, pictures)
 
 
-def _writers(run: Setup, record: Path, start: int, reporter: Reporter) -> list[metrics.Writer]:
+def _writers(
+    run: TrainingSetup, record: Path, start: int, reporter: Reporter
+) -> list[metrics.Writer]:
     if not run.place.is_main:
         return []
     made: list[metrics.Writer] = [metrics.JsonLines(record, start=start)]
     before = [float(line["loss"]) for line in metrics.rows(record) if "loss" in line]
     per_epoch = run.plan.totals.steps_per_epoch
-    made.append(metrics.Line(reporter, run.place.device, per_epoch=per_epoch, before=before))
+    made.append(
+        metrics.ProgressLine(reporter, run.place.device, per_epoch=per_epoch, before=before)
+    )
     if run.options.logging_dir:
         made.append(
             metrics.TensorBoard(
@@ -337,7 +341,7 @@ def _writers(run: Setup, record: Path, start: int, reporter: Reporter) -> list[m
     return made
 
 
-def save_name(run: Setup, name: str, log: StepLog) -> str | None:
+def save_name(run: TrainingSetup, name: str, log: StepLog) -> str | None:
     """Return the stem of the file that is saved after a step, as sd-scripts names it; None for
     none.
     """
@@ -352,12 +356,16 @@ def save_name(run: Setup, name: str, log: StepLog) -> str | None:
     return None
 
 
-def _save(run: Setup, folder: Path, stem: str, told: metadata.RunFacts, log: StepLog) -> None:
+def _save(
+    run: TrainingSetup, folder: Path, stem: str, told: metadata.RunFacts, log: StepLog
+) -> None:
     with run.given():
         _write(run, folder, stem, told, log)
 
 
-def _write(run: Setup, folder: Path, stem: str, told: metadata.RunFacts, log: StepLog) -> None:
+def _write(
+    run: TrainingSetup, folder: Path, stem: str, told: metadata.RunFacts, log: StepLog
+) -> None:
     options = run.options
     dtype = DTYPES[options.save_precision]
     if options.lora_format != "diffusers":
@@ -402,7 +410,7 @@ def _forget(options: TrainOptions, folder: Path, name: str) -> None:
                     path.unlink()
 
 
-def _judge(run: Setup, folder: Path, name: str) -> tuple[str, ...]:
+def _judge(run: TrainingSetup, folder: Path, name: str) -> tuple[str, ...]:
     """Pass the final files through the gate."""
     dtype = DTYPES[run.options.save_precision]
     idle = run.family.idle(run.parts, run.options.clip_skip)
@@ -418,7 +426,7 @@ def _judge(run: Setup, folder: Path, name: str) -> tuple[str, ...]:
     return verdict.remarks
 
 
-def run_facts(run: Setup, name: str) -> metadata.RunFacts:
+def run_facts(run: TrainingSetup, name: str) -> metadata.RunFacts:
     """Return what the LoRA's metadata tells of the run."""
     published = run.family.published("v_prediction" if run.prediction == "v" else "epsilon")
     options, plan = run.options, run.plan
@@ -467,7 +475,7 @@ def run_facts(run: Setup, name: str) -> metadata.RunFacts:
     )
 
 
-def _told(options: TrainOptions, run: Setup) -> dict[str, object]:
+def _told(options: TrainOptions, run: TrainingSetup) -> dict[str, object]:
     """Return the options as sd-scripts writes them: two rates are a list, and what a family has not
     is not given.
     """

@@ -21,18 +21,18 @@ from datasetkit.options.config import TrainOptions
 from trainer import device
 from trainer.data import weighted
 from trainer.data.latents import Encoder
-from trainer.data.text import Texts
+from trainer.data.text import TextStates
 from trainer.families import agreement, registry
 from trainer.families.base import Part, Parts
 from trainer.families.detect import detect
 from trainer.families.source import find
 from trainer.files import lora
-from trainer.loop import Setup
+from trainer.loop import TrainingSetup
 from trainer.networks import convolutions, groups, int8
-from trainer.networks.average import Average
+from trainer.networks.average import WeightAverage
 from trainer.objective.noise_schedule import alphas_of
 from trainer.optimizers import lr, optim
-from trainer.plan.plan import TrainPlan
+from trainer.plan.plan import TrainingPlan
 
 # peft imports bitsandbytes wherever it is installed, and that misses a package which nothing here
 # uses.
@@ -45,7 +45,7 @@ def trained_parts(options: TrainOptions, parts: Parts) -> tuple[Part, ...]:
     return tuple(part for part in parts.names if rates[part] > 0)
 
 
-def check_optimizer(options: TrainOptions, plan: TrainPlan) -> None:
+def check_optimizer(options: TrainOptions, plan: TrainingPlan) -> None:
     """Raise what is wrong with the optimizer or the schedule before gigabytes are loaded."""
     every = groups.possible_rates(options)
     rates = {
@@ -60,7 +60,7 @@ def check_optimizer(options: TrainOptions, plan: TrainPlan) -> None:
 
 
 def _optimizer(
-    options: TrainOptions, plan: TrainPlan, parameters: Mapping[str, list[torch.nn.Parameter]],
+    options: TrainOptions, plan: TrainingPlan, parameters: Mapping[str, list[torch.nn.Parameter]],
     rates: Mapping[str, float],
 ) -> tuple[Optimizer, LRScheduler]:  # fmt: skip
     made = optim.groups(parameters, rates)
@@ -93,14 +93,14 @@ def load_parts(options: TrainOptions) -> Parts:
     )
 
 
-def vae_dtype(where: device.Place) -> torch.dtype:
+def vae_dtype(where: device.DeviceContext) -> torch.dtype:
     """Return the precision of the VAE: it overflows in fp16, and bfloat16 has float32's range."""
     return torch.bfloat16 if where.dtype == torch.bfloat16 else torch.float32
 
 
 def assemble(
-    options: TrainOptions, plan: TrainPlan, parts: Parts, *, reporter: Reporter = SILENT
-) -> Setup:
+    options: TrainOptions, plan: TrainingPlan, parts: Parts, *, reporter: Reporter = SILENT
+) -> TrainingSetup:
     """Put the LoRA on a loaded model and make everything ready for the first step."""
     where, remark = device.find(options.mixed_precision)
     family = registry.family(parts.family)
@@ -147,11 +147,13 @@ def assemble(
     )
     encode = partial(weighted.encode_text, family, parts, options=options)
     trained = any(part != "unet" for part in network.parts)
-    texts = Texts(encode, where.dtype, trained, together=where.device.type != "cpu")
+    texts = TextStates(encode, where.dtype, trained, together=where.device.type != "cpu")
     scaler = torch.amp.GradScaler(where.device.type, enabled=where.dtype == torch.float16)
     alphas = alphas_of(zero_terminal_snr=options.zero_terminal_snr)
-    average = Average.of(network.parameters(), options.ema_decay) if options.ema_decay else None
-    return Setup(
+    average = (
+        WeightAverage.of(network.parameters(), options.ema_decay) if options.ema_decay else None
+    )
+    return TrainingSetup(
         options, plan, where, family, parts, network, latents, texts, optimizer, scheduler, scaler,
         alphas, average
     )  # fmt: skip

@@ -15,7 +15,7 @@ CONTRADICTIONS_FILE = "contradictions.toml"
 
 
 @dataclass(frozen=True, slots=True)
-class OneOf:
+class ExclusiveTags:
     """Tags (normal forms) of which a caption holds at most one.
 
     unless: none of these is in it; only_with: one of these is in it, () for any caption.
@@ -26,7 +26,9 @@ class OneOf:
     only_with: frozenset[str] = frozenset()
 
 
-def contradictions(forms: Collection[str], table: Sequence[OneOf]) -> Iterator[tuple[str, str]]:
+def contradictions(
+    forms: Collection[str], table: Sequence[ExclusiveTags]
+) -> Iterator[tuple[str, str]]:
     """Yield the pairs of tags of a caption that exclude each other, each once. forms: its tags in
     normal form.
     """
@@ -46,7 +48,7 @@ def contradictions(forms: Collection[str], table: Sequence[OneOf]) -> Iterator[t
 
 
 @cache
-def load_contradictions() -> tuple[OneOf, ...]:
+def load_contradictions() -> tuple[ExclusiveTags, ...]:
     """Return the table that the package ships; read once a process."""
     text = (
         resources.files("datasetkit")
@@ -54,7 +56,7 @@ def load_contradictions() -> tuple[OneOf, ...]:
         .read_text(encoding="utf-8")
     )
     return tuple(
-        OneOf(
+        ExclusiveTags(
             tuple(map(normal_form, table["tags"])),
             frozenset(map(normal_form, table.get("unless", ()))),
             frozenset(map(normal_form, table.get("only-with", ()))),

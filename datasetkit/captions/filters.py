@@ -49,14 +49,14 @@ class FilterError(InputError):
         self.at = at
 
 
-class Wild(Enum):
+class Wildcard(Enum):
     """What stands for other signs in a text."""
 
     ANY = "*"
     ONE = "?"
 
 
-Text = tuple[str | Wild, ...]
+Text = tuple[str | Wildcard, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +117,7 @@ def parse(text: str) -> Node | None:
             MAX_LENGTH,
             hint="select pictures instead",
         )
-    reader = _Reader(text)
+    reader = _Parser(text)
     if reader.ended:
         return None
     node = reader.alternatives(0)
@@ -126,7 +126,7 @@ def parse(text: str) -> Node | None:
     return node
 
 
-class _Reader:
+class _Parser:
     """Reads a filter from left to right; `at` is the place that it has reached."""
 
     def __init__(self, text: str) -> None:
@@ -301,7 +301,7 @@ class _Reader:
         if not self.ended and self.text[self.at] in _QUOTES:
             return self._quoted(stop_at_comparison)
         start, depth = self.at, 0
-        signs: list[str | Wild] = []
+        signs: list[str | Wildcard] = []
         while not self.ended and not self.text[self.at].isspace():
             sign = self.text[self.at]
             if (sign == ")" and depth == 0) or (sign == "(" and self.at == start):
@@ -327,7 +327,7 @@ class _Reader:
     def _quoted(self, stop_at_comparison: bool) -> Text:
         start, quote = self.at, self.text[self.at]
         self.at += 1
-        signs: list[str | Wild] = []
+        signs: list[str | Wildcard] = []
         while not self.ended and self.text[self.at] != quote:
             signs.append(self._sign())
         if self.ended:
@@ -347,7 +347,7 @@ class _Reader:
             self.skip_spaces()
         return _merged(signs)
 
-    def _sign(self) -> str | Wild:
+    def _sign(self) -> str | Wildcard:
         """Take one sign of a text: a wildcard, one that a backslash makes plain, or itself."""
         sign = self.text[self.at]
         following = self.text[self.at + 1 : self.at + 2]
@@ -355,12 +355,12 @@ class _Reader:
             self.at += 2
             return following
         self.at += 1
-        return Wild(sign) if sign in "*?" else sign
+        return Wildcard(sign) if sign in "*?" else sign
 
 
-def _merged(signs: list[str | Wild]) -> Text:
+def _merged(signs: list[str | Wildcard]) -> Text:
     """Join the plain signs between wildcards."""
-    merged: list[str | Wild] = []
+    merged: list[str | Wildcard] = []
     for sign in signs:
         if isinstance(sign, str) and merged and isinstance(merged[-1], str):
             merged[-1] += sign
@@ -378,7 +378,7 @@ def written(text: Text) -> str:
     backslash.
     """
     return "".join(
-        part.value if isinstance(part, Wild) else re.sub(r"([*?\\\"'])", r"\\\1", part)
+        part.value if isinstance(part, Wildcard) else re.sub(r"([*?\\\"'])", r"\\\1", part)
         for part in text
     )
 

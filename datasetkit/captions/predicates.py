@@ -12,7 +12,7 @@ from types import MappingProxyType
 from typing import Protocol
 
 from datasetkit.captions.caption import SEPARATOR, normal_form
-from datasetkit.captions.filters import And, Compare, Flag, Match, Node, Not, Or, Text, Wild
+from datasetkit.captions.filters import And, Compare, Flag, Match, Node, Not, Or, Text, Wildcard
 
 # Scores are compared in whole steps of 1e-4, as everywhere.
 SCORE_STEPS = 10_000
@@ -183,7 +183,7 @@ def _plain(text: Text) -> str | None:
     """Return a text that has no wildcard, else None."""
     return (
         "".join(part for part in text if isinstance(part, str))
-        if Wild.ANY not in text and Wild.ONE not in text
+        if Wildcard.ANY not in text and Wildcard.ONE not in text
         else None
     )
 
@@ -199,7 +199,7 @@ def _finder(text: Text, fold: Callable[[str], str]) -> Callable[[str], bool]:
 
 # Noncharacters, which no text has, hold the wildcards' places while a text is folded.
 _ANY, _ONE = "\ufdd0", "\ufdd1"
-_PLACES = {Wild.ANY: _ANY, Wild.ONE: _ONE}
+_PLACES = {Wildcard.ANY: _ANY, Wildcard.ONE: _ONE}
 
 
 def _pattern(text: Text, fold: Callable[[str], str], *, whole: bool) -> re.Pattern[str]:
@@ -209,7 +209,7 @@ def _pattern(text: Text, fold: Callable[[str], str], *, whole: bool) -> re.Patte
     The first place where a piece fits is as good as any later one: atomic groups keep many `*` from
     being quadratic.
     """
-    form = fold("".join(_PLACES[part] if isinstance(part, Wild) else part for part in text))
+    form = fold("".join(_PLACES[part] if isinstance(part, Wildcard) else part for part in text))
     pieces = re.split(f"{_ANY}+", form if whole else f"{_ANY}{form}{_ANY}")
     first, *rest = [re.escape(piece).replace(_ONE, ".") for piece in pieces]
     if not rest:

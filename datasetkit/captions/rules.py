@@ -30,13 +30,13 @@ from datasetkit.captions.vocabulary import Vocabulary, load
 
 __all__ = [
     "Additional",
-    "Applied",
     "Exclude",
     "Group",
     "Implies",
     "Replace",
     "Rule",
     "RuleHits",
+    "RuleResult",
     "RuleSet",
     "Trigger",
     "apply",
@@ -50,7 +50,7 @@ __all__ = [
 
 
 @dataclass(frozen=True, slots=True)
-class Applied:
+class RuleResult:
     """A caption's tags after the rules, and the rules that had something to do in it."""
 
     tags: tuple[str, ...]
@@ -68,7 +68,9 @@ class RuleHits:
     warning: str | None = None
 
 
-def apply(rules: RuleSet, tags: Sequence[str], *, category: Callable[[str], str | None]) -> Applied:
+def apply(
+    rules: RuleSet, tags: Sequence[str], *, category: Callable[[str], str | None]
+) -> RuleResult:
     """Return a caption's tags under the rules: triggers, additional tags, then the rest in the
     order given.
 
@@ -107,12 +109,12 @@ def apply(rules: RuleSet, tags: Sequence[str], *, category: Callable[[str], str 
         for place, rule in enumerate(rules.leading)
         if tuple(tags[place : place + 1]) != (leading_tag(rule),)
     }
-    return Applied((*rules.leading_tags, *kept.values()), tuple(fired))
+    return RuleResult((*rules.leading_tags, *kept.values()), tuple(fired))
 
 
 def summary(
     rules: RuleSet,
-    applied: Iterable[Applied],
+    applied: Iterable[RuleResult],
     *,
     vocabulary: Vocabulary | None = None,
     groups: Mapping[str, Group] | None = None,

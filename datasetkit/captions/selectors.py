@@ -55,7 +55,7 @@ class Category:
 
 
 @dataclass(frozen=True, slots=True)
-class Members:
+class GroupMembers:
     """All tags of a group: its own names and what its globs cover, save the exceptions and the
     characters.
     """
@@ -73,7 +73,7 @@ class Members:
         return self.exceptions is None or self.exceptions.match(form) is None
 
 
-Selector = Exact | Glob | Category | Members
+Selector = Exact | Glob | Category | GroupMembers
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +90,7 @@ class Group:
     exceptions: tuple[str, ...]
     words: tuple[str, ...]
     includes: tuple[str, ...]
-    members: tuple[Members, ...]
+    members: tuple[GroupMembers, ...]
 
     def matches(self, form: str, category: str | None) -> bool:
         """Tell whether a tag of this normal form belongs to the group or to one that it
@@ -206,7 +206,7 @@ def read_groups(text: str, *, source: str) -> Mapping[str, Group]:
     return groups
 
 
-def _own_members(name: str, table: object, source: str) -> Members:
+def _own_members(name: str, table: object, source: str) -> GroupMembers:
     """Compile what one table lists by itself, after a check of its keys and types."""
     if not isinstance(table, dict) or not table.keys() <= _GROUP_KEYS:
         raise ConfigError(
@@ -220,7 +220,7 @@ def _own_members(name: str, table: object, source: str) -> Members:
                 f"{source}: [{name}] {key} must be a list of strings", hint="mend the file"
             )
     globs, exceptions = lists.get("globs"), lists.get("except")
-    return Members(
+    return GroupMembers(
         forms=frozenset(
             normal_form(tag) for key in ("tags", "words") for tag in lists.get(key, ())
         ),

@@ -20,7 +20,7 @@ Measure = Literal["looks", "text", "faces"]
 
 
 @dataclass(frozen=True, slots=True)
-class Spot:
+class ImageRegion:
     """Something within a picture: its box as fractions of width and height, 0..1, and its score,
     0..1.
     """
@@ -33,7 +33,7 @@ class Spot:
 
 
 @dataclass(frozen=True, slots=True)
-class Looks:
+class ImageMeasures:
     """What the pixels and the header of a picture say.
 
     orientation: EXIF's, 1..8. revealed: share of the pixels that change when trainers drop the
@@ -51,7 +51,7 @@ class Looks:
 
 
 @dataclass(frozen=True, slots=True)
-class Written:
+class CaptionFile:
     """The caption of a picture as it stands on disk. path: the file that holds it, whatever its
     name.
 
@@ -74,7 +74,7 @@ class Written:
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class CheckFolder:
     """One folder of pictures that is trained together. repeats: of its name, 1 where it has none.
 
     triggers: what leads its captions, as given, by dsk.toml or, with `guessed`, as most captions
@@ -91,22 +91,22 @@ class Place:
 
 
 @dataclass(frozen=True, slots=True)
-class Item:
+class CheckImage:
     """One readable picture. text, faces: None where nobody looked for them."""
 
     path: Path
     id: str
     width: int
     height: int
-    place: Place
-    caption: Written | None = None
-    looks: Looks | None = None
-    text: tuple[Spot, ...] | None = None
-    faces: tuple[Spot, ...] | None = None
+    place: CheckFolder
+    caption: CaptionFile | None = None
+    looks: ImageMeasures | None = None
+    text: tuple[ImageRegion, ...] | None = None
+    faces: tuple[ImageRegion, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class Astray:
+class UnreachedFiles:
     """Files in or below a folder that no trainer reaches."""
 
     folder: Path
@@ -115,7 +115,7 @@ class Astray:
 
 
 @dataclass(frozen=True, slots=True)
-class Material:
+class CheckInput:
     """All that the checks look at.
 
     failed: pictures that cannot be used. misread: folders that are no concept, with their parent.
@@ -129,19 +129,19 @@ class Material:
     options: CheckOptions
     rules: BucketRules
     max_tokens: int
-    places: tuple[Place, ...]
-    items: tuple[Item, ...]
+    places: tuple[CheckFolder, ...]
+    items: tuple[CheckImage, ...]
     failed: tuple[Failed, ...] = ()
     misread: tuple[tuple[Path, Misread], ...] = ()
-    astray: tuple[Astray, ...] = ()
+    astray: tuple[UnreachedFiles, ...] = ()
     strays: tuple[Path, ...] = ()
     latents: tuple[tuple[Path, str], ...] = ()
     empty: tuple[Path, ...] = ()
     sources: Mapping[Path, Path] = field(default_factory=dict)
-    digests: Callable[[Sequence[Item]], Mapping[Path, str]] = lambda items: {}
+    digests: Callable[[Sequence[CheckImage]], Mapping[Path, str]] = lambda items: {}
 
     @property
-    def captioned(self) -> list[tuple[Item, Written]]:
+    def captioned(self) -> list[tuple[CheckImage, CaptionFile]]:
         """Return the pictures with a caption that has tags."""
         return [
             (item, item.caption)
@@ -150,13 +150,13 @@ class Material:
         ]
 
     @property
-    def trained(self) -> list[tuple[Item, Written]]:
+    def trained(self) -> list[tuple[CheckImage, CaptionFile]]:
         """Return those of them that are no regularisation pictures."""
         return [(item, caption) for item, caption in self.captioned if not item.place.is_reg]
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class Finding:
     """What a check found once. path: the picture, caption's picture or folder; subject: the tag,
     where it is one.
 
@@ -184,13 +184,13 @@ class Check:
     measure: str
     threshold: str
     step: str
-    find: Callable[[Material], Iterable[Found]]
+    find: Callable[[CheckInput], Iterable[Finding]]
     fix: str = ""
     needs: tuple[Measure, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class CheckFinding:
     """A finding and the check that made it; fixed: --fix has mended it."""
 
     check: str

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from datasetkit.captions.caption import decode_caption, parse
-from datasetkit.checks.base import Written
+from datasetkit.checks.base import CaptionFile
 from datasetkit.core.errors import InputError
 from datasetkit.core.files import (
     CAPTION_SUFFIX,
@@ -28,14 +28,14 @@ _LATENTS = re.compile(r"(_\d{4}x\d{4}_\w+|_\w*te_outputs)?\.npz$")
 
 
 @dataclass(frozen=True, slots=True)
-class Beside:
+class FolderContents:
     """What one folder holds. captions: by stem; latents: the `.npz` files."""
 
     captions: Mapping[str, tuple[Path, ...]]
     latents: tuple[Path, ...]
 
 
-def read_folder(folder: Path) -> Beside:
+def read_folder(folder: Path) -> FolderContents:
     """List a folder's captions under any of their names, and its cached latents."""
     with reading(folder):
         paths = [path for path in sorted(folder.iterdir()) if not path.name.startswith(".")]
@@ -44,10 +44,10 @@ def read_folder(folder: Path) -> Beside:
         if path.suffix.lower() in _CAPTIONS and not path.is_dir():
             captions[path.stem].append(path)
     latents = tuple(path for path in paths if path.suffix == ".npz" and path.is_file())
-    return Beside({stem: tuple(found) for stem, found in captions.items()}, latents)
+    return FolderContents({stem: tuple(found) for stem, found in captions.items()}, latents)
 
 
-def captions_of(images: Sequence[Path], beside: Beside) -> dict[Path, tuple[Path, ...]]:
+def captions_of(images: Sequence[Path], beside: FolderContents) -> dict[Path, tuple[Path, ...]]:
     """Return the files that look like each picture's captions, `<stem>.txt` first where there is
     one.
     """
@@ -61,7 +61,7 @@ def captions_of(images: Sequence[Path], beside: Beside) -> dict[Path, tuple[Path
     return found
 
 
-def read_written(image: Path, files: Sequence[Path]) -> Written | None:
+def read_written(image: Path, files: Sequence[Path]) -> CaptionFile | None:
     """Read the first of a picture's caption files; None where it has none."""
     if not files:
         return None
@@ -71,13 +71,13 @@ def read_written(image: Path, files: Sequence[Path]) -> Written | None:
         data = read_regular(path, limit=MAX_CAPTION_BYTES)
         caption = decode_caption(path, data)
     except InputError as error:
-        return Written(path, b"", (), proper, tuple(others), error.message)
+        return CaptionFile(path, b"", (), proper, tuple(others), error.message)
     if data is None or caption is None:  # it was taken away meanwhile
         return None
-    return Written(path, data, caption.tags, proper, tuple(others))
+    return CaptionFile(path, data, caption.tags, proper, tuple(others))
 
 
-def same_tags(one: Written, other: Path) -> bool:
+def same_tags(one: CaptionFile, other: Path) -> bool:
     """Tell whether another caption file of a picture says the same."""
     try:
         data = read_regular(other, limit=MAX_CAPTION_BYTES)
@@ -86,7 +86,9 @@ def same_tags(one: Written, other: Path) -> bool:
         return False
 
 
-def strays(beside: Beside, claimed: Iterable[Path], images: Iterable[Path]) -> tuple[Path, ...]:
+def strays(
+    beside: FolderContents, claimed: Iterable[Path], images: Iterable[Path]
+) -> tuple[Path, ...]:
     """Return the caption files that belong to no picture. images: all that look like one, readable
     or not.
     """
@@ -94,7 +96,7 @@ def strays(beside: Beside, claimed: Iterable[Path], images: Iterable[Path]) -> t
     return tuple(path for found in beside.captions.values() for path in found if path not in taken)
 
 
-def stale_latents(beside: Beside, images: Sequence[Path]) -> tuple[tuple[Path, str], ...]:
+def stale_latents(beside: FolderContents, images: Sequence[Path]) -> tuple[tuple[Path, str], ...]:
     """Return the caches that trainers would take although they are of another picture."""
     by_stem = {image.stem: image for image in images}
     found = []

@@ -12,7 +12,7 @@ from datasetkit.captions import tokens
 from datasetkit.captions.caption import normal_form, read_caption
 from datasetkit.captions.vocabulary import Vocabulary, load
 from datasetkit.checks import sd_scripts
-from datasetkit.checks.base import Check, Found, Item, Material, Place, Written
+from datasetkit.checks.base import CaptionFile, Check, CheckFolder, CheckImage, CheckInput, Finding
 from datasetkit.core.errors import DskError
 from datasetkit.core.files import display
 
@@ -21,12 +21,12 @@ BOM: Final = "\ufeff"
 GUESS_LEAST, GUESS_SHARE = 3, 0.6
 
 
-def text_of(caption: Written) -> str:
+def text_of(caption: CaptionFile) -> str:
     """Return the text of a caption file; what is no UTF-8 has been reported as unreadable."""
     return caption.data.decode("utf-8", "replace")
 
 
-def missing(of: Material) -> Iterator[Found]:
+def missing(of: CheckInput) -> Iterator[Finding]:
     for item in of.items:
         if item.caption is None and not item.place.is_reg:
             others = next(
@@ -39,10 +39,10 @@ def missing(of: Material) -> Iterator[Found]:
                     f"{f'`{display(item.place.name)}`' if item.place.laid_out else 'nothing'} "
                     "is trained"
                 )
-            yield Found(item.path, f"has no caption: {trained}")
+            yield Finding(item.path, f"has no caption: {trained}")
 
 
-def empty(of: Material) -> Iterator[Found]:
+def empty(of: CheckInput) -> Iterator[Finding]:
     for item in of.items:
         if item.caption is not None and not item.caption.fault and not item.caption.tags:
             what = (
@@ -50,68 +50,68 @@ def empty(of: Material) -> Iterator[Found]:
                 if not item.caption.data
                 else "no tag: nothing is trained"
             )
-            yield Found(item.path, f"its caption file has {what}")
+            yield Finding(item.path, f"its caption file has {what}")
 
 
-def unreadable(of: Material) -> Iterator[Found]:
+def unreadable(of: CheckInput) -> Iterator[Finding]:
     for item in of.items:
         if item.caption is not None and item.caption.fault:
-            yield Found(item.path, item.caption.fault)
+            yield Finding(item.path, item.caption.fault)
 
 
-def bom(of: Material) -> Iterator[Found]:
+def bom(of: CheckInput) -> Iterator[Finding]:
     for item, caption in of.captioned:
         if BOM in text_of(caption):
-            yield Found(
+            yield Finding(
                 item.path, f"its first tag is read as {display(BOM)}{display(caption.tags[0])}"
             )
 
 
-def lines(of: Material) -> Iterator[Found]:
+def lines(of: CheckInput) -> Iterator[Finding]:
     for item, caption in of.captioned:
         number = sum(bool(line.replace(BOM, "").strip()) for line in text_of(caption).splitlines())
         if number > 1:
-            yield Found(item.path, f"{number} lines, of which the first is trained", number)
+            yield Finding(item.path, f"{number} lines, of which the first is trained", number)
 
 
-def name(of: Material) -> Iterator[Found]:
+def name(of: CheckInput) -> Iterator[Finding]:
     for item in of.items:
         if item.caption is None:
             continue
         if not item.caption.proper:
-            yield Found(
+            yield Finding(
                 item.path, f"its caption is called {display(item.caption.path.name)}, not .txt", 1.0
             )
         elif item.caption.others:
             others = ", ".join(display(path.name) for path in item.caption.others)
-            yield Found(item.path, f"{others} stands beside its .txt")
+            yield Finding(item.path, f"{others} stands beside its .txt")
 
 
-def trigger_missing(of: Material) -> Iterator[Found]:
+def trigger_missing(of: CheckInput) -> Iterator[Finding]:
     for item, caption in of.trained:
         lacking = [t for t in item.place.triggers if normal_form(t) not in caption.forms]
         if lacking:
-            yield Found(item.path, f"lacks {_quoted(lacking)}", len(lacking))
+            yield Finding(item.path, f"lacks {_quoted(lacking)}", len(lacking))
 
 
-def trigger_twice(of: Material) -> Iterator[Found]:
+def trigger_twice(of: CheckInput) -> Iterator[Finding]:
     for item, caption in of.trained:
         counts = Counter(caption.forms)
         for trigger in item.place.triggers:
             if counts[normal_form(trigger)] > 1:
-                yield Found(
+                yield Finding(
                     item.path, f"has {_quoted([trigger])} {counts[normal_form(trigger)]} times"
                 )
 
 
-def trigger_first(of: Material) -> Iterator[Found]:
+def trigger_first(of: CheckInput) -> Iterator[Finding]:
     for item, caption in of.trained:
         wanted = [normal_form(t) for t in item.place.triggers if normal_form(t) in caption.forms]
         if list(dict.fromkeys(caption.forms))[: len(wanted)] != wanted:
-            yield Found(item.path, f"begins with {_quoted(caption.tags[: len(wanted)])}")
+            yield Finding(item.path, f"begins with {_quoted(caption.tags[: len(wanted)])}")
 
 
-def trigger_number(of: Material) -> Iterator[Found]:
+def trigger_number(of: CheckInput) -> Iterator[Finding]:
     vocabulary = load()
     for place in of.places:
         whole = [
@@ -123,14 +123,14 @@ def trigger_number(of: Material) -> Iterator[Found]:
         usual = Counter(n for _, n in whole).most_common(1)
         for item, n in whole:
             if n != usual[0][0]:
-                yield Found(
+                yield Finding(
                     item.path,
                     f"begins with {n} words that are no tags, most captions with {usual[0][0]}",
                     n,
                 )
 
 
-def leading(item: Item, caption: Written, vocabulary: Vocabulary) -> int:
+def leading(item: CheckImage, caption: CaptionFile, vocabulary: Vocabulary) -> int:
     """Count the tags at the front of a caption that are its triggers or no tags of the
     vocabulary.
     """
@@ -143,26 +143,26 @@ def leading(item: Item, caption: Written, vocabulary: Vocabulary) -> int:
     return n
 
 
-def repeated(of: Material) -> Iterator[Found]:
+def repeated(of: CheckInput) -> Iterator[Finding]:
     for item, caption in of.captioned:
         own = {normal_form(t) for t in item.place.triggers}
         twice = [form for form, n in Counter(caption.forms).items() if n > 1 and form not in own]
         if twice:
-            yield Found(item.path, f"has {_quoted(twice)} more than once", len(twice))
+            yield Finding(item.path, f"has {_quoted(twice)} more than once", len(twice))
 
 
-def long(of: Material) -> Iterator[Found]:
+def long(of: CheckInput) -> Iterator[Finding]:
     for item, caption in of.captioned:
         number = tokens.count(", ".join(caption.tags))
         if number > of.max_tokens:
             enough = next((limit for limit in tokens.LIMITS if number <= limit), None)
             step = f"max_token_length = {enough} holds it" if enough else "no trainer holds so many"
-            yield Found(
+            yield Finding(
                 item.path, f"{number} tokens: {number - of.max_tokens} are cut off; {step}", number
             )
 
 
-def differs(of: Material) -> Iterator[Found]:
+def differs(of: CheckInput) -> Iterator[Finding]:
     for item in of.items:
         source = of.sources.get(item.path.resolve())
         if source is None or not source.is_file() or item.place.is_reg:
@@ -170,22 +170,22 @@ def differs(of: Material) -> Iterator[Found]:
         try:
             theirs = read_caption(source)
         except DskError:
-            yield Found(
+            yield Finding(
                 item.path, f"the caption of its source {display(source.name)} cannot be read"
             )
             continue
         if (theirs.tags if theirs else ()) != (item.caption.tags if item.caption else ()):
-            yield Found(
+            yield Finding(
                 item.path, f"is not what stands beside its source in {display(source.parent.name)}"
             )
 
 
-def stray(of: Material) -> Iterator[Found]:
+def stray(of: CheckInput) -> Iterator[Finding]:
     for path in of.strays:
-        yield Found(path, "belongs to no picture")
+        yield Finding(path, "belongs to no picture")
 
 
-def guess_triggers(captions: Sequence[Written]) -> tuple[str, ...]:
+def guess_triggers(captions: Sequence[CaptionFile]) -> tuple[str, ...]:
     """Return what leads most captions of a folder and no tagger gives: probably its triggers."""
     vocabulary = load()
     found: list[str] = []
@@ -204,7 +204,7 @@ def guess_triggers(captions: Sequence[Written]) -> tuple[str, ...]:
         )
 
 
-def with_triggers(place: Place, tags: Sequence[str]) -> tuple[str, ...]:
+def with_triggers(place: CheckFolder, tags: Sequence[str]) -> tuple[str, ...]:
     """Return a caption's tags with those triggers first that it has, each once."""
     present = {normal_form(tag) for tag in tags}
     own = tuple(trigger for trigger in place.triggers if normal_form(trigger) in present)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from datasetkit.captions.caption import dedupe, file_text
-from datasetkit.checks.base import Finding, Item, Material, Place
+from datasetkit.checks.base import CheckFinding, CheckFolder, CheckImage, CheckInput
 from datasetkit.checks.caption_files import same_tags
 from datasetkit.checks.captions import with_triggers
 from datasetkit.checks.images import proper_name
@@ -20,17 +20,17 @@ from datasetkit.project.plans import FileOp, Move, Plan, WriteText
 _Tags = tuple[str, ...]
 
 
-def _as_read(place: Place, tags: Sequence[str]) -> _Tags:
+def _as_read(place: CheckFolder, tags: Sequence[str]) -> _Tags:
     return tuple(tags)
 
 
-def _once(place: Place, tags: Sequence[str]) -> _Tags:
+def _once(place: CheckFolder, tags: Sequence[str]) -> _Tags:
     return dedupe(tags)
 
 
 # What each check's fix makes of a caption's tags. Reading them has joined the lines and dropped the
 # marks already.
-_CAPTIONS: Final[Mapping[str, Callable[[Place, Sequence[str]], _Tags]]] = {
+_CAPTIONS: Final[Mapping[str, Callable[[CheckFolder, Sequence[str]], _Tags]]] = {
     "bom": _as_read,
     "lines": _as_read,
     "caption-name": _as_read,
@@ -44,7 +44,7 @@ _SIDE_CARS: Final = (".txt", ".caption", ".json")
 
 
 @dataclass(frozen=True, slots=True)
-class Mended:
+class FixPlan:
     """The plan, and the findings (by check and picture) that it mends.
 
     at_source: laid-out pictures whose captions and names come from elsewhere, where they want to be
@@ -56,7 +56,7 @@ class Mended:
     at_source: tuple[Path, ...]
 
 
-def mend(of: Material, findings: Iterable[Finding], root: Path, trash: Path) -> Mended:
+def mend(of: CheckInput, findings: Iterable[CheckFinding], root: Path, trash: Path) -> FixPlan:
     """Plan what mends the findings. root: of the project; trash: a fresh folder for files that are
     replaced by others.
 
@@ -82,11 +82,11 @@ def mend(of: Material, findings: Iterable[Finding], root: Path, trash: Path) -> 
         ops += new
         ops += [Move(path, trash / _below(path, root)) for path in put_away]
         mended |= {(check, path) for check in done}
-    return Mended(Plan(tuple(ops)), frozenset(mended), tuple(at_source))
+    return FixPlan(Plan(tuple(ops)), frozenset(mended), tuple(at_source))
 
 
 def _mend_one(
-    item: Item, checks: Iterable[str], taken: set[Path]
+    item: CheckImage, checks: Iterable[str], taken: set[Path]
 ) -> tuple[list[str], list[FileOp], list[Path]]:
     """Return the checks whose findings are mended for a picture, the operations, and the files to
     put away.
@@ -122,7 +122,7 @@ def _mend_one(
     return done, ops, put_away
 
 
-def _free_name(item: Item, form: str, taken: set[Path]) -> Path | None:
+def _free_name(item: CheckImage, form: str, taken: set[Path]) -> Path | None:
     """Return the name that a picture should have, and its side-cars with it, where nothing has it
     yet.
     """

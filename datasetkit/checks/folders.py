@@ -9,18 +9,18 @@ from typing import Final
 
 from datasetkit.captions.caption import normal_form
 from datasetkit.captions.vocabulary import load
-from datasetkit.checks.base import Check, Found, Item, Material
+from datasetkit.checks.base import Check, CheckImage, CheckInput, Finding
 from datasetkit.core.files import caption_path, display
 from datasetkit.dataset.layout import Concept, parse
 from datasetkit.dataset.repeats import balance_reg, reg_visits
 
 
-def misread(of: Material) -> Iterator[Found]:
+def misread(of: CheckInput) -> Iterator[Finding]:
     for parent, folder in of.misread:
         name, _, rest = folder.text.partition(": ")
         better = proper_name(folder.folder)
         meant = f"; did you mean {display(better)}?" if better else ""
-        yield Found(parent / folder.folder, f"{rest if name else folder.text}{meant}")
+        yield Finding(parent / folder.folder, f"{rest if name else folder.text}{meant}")
 
 
 def proper_name(folder: str) -> str | None:
@@ -35,56 +35,56 @@ def proper_name(folder: str) -> str | None:
     return name if name != folder and isinstance(parse(name), Concept) else None
 
 
-def unseen(of: Material) -> Iterator[Found]:
+def unseen(of: CheckInput) -> Iterator[Finding]:
     for astray in of.astray:
-        yield Found(astray.folder, f"{_pictures(astray.count)} {astray.reason}", astray.count)
+        yield Finding(astray.folder, f"{_pictures(astray.count)} {astray.reason}", astray.count)
 
 
-def empty(of: Material) -> Iterator[Found]:
+def empty(of: CheckInput) -> Iterator[Finding]:
     for folder in of.empty:
-        yield Found(folder, "holds no pictures")
+        yield Finding(folder, "holds no pictures")
 
 
-def same_stem(of: Material) -> Iterator[Found]:
-    owners: defaultdict[Path, list[Item]] = defaultdict(list)
+def same_stem(of: CheckInput) -> Iterator[Finding]:
+    owners: defaultdict[Path, list[CheckImage]] = defaultdict(list)
     for item in of.items:
         owners[caption_path(item.path)].append(item)
     for first, *others in owners.values():
         for item in others:
-            yield Found(
+            yield Finding(
                 item.path,
                 f"shares its caption and its cached latents with {display(first.path.name)}",
             )
 
 
-def ordinary_name(of: Material) -> Iterator[Found]:
+def ordinary_name(of: CheckInput) -> Iterator[Finding]:
     vocabulary = load()
     for place in of.places:
         if place.is_reg or not place.laid_out:
             continue
         for name in dict.fromkeys((place.name, *(() if place.guessed else place.triggers))):
             if name in vocabulary:
-                yield Found(
+                yield Finding(
                     place.folder,
                     f"`{display(name)}` is an ordinary tag: what the model knows of it is in "
                     "the way",
                 )
 
 
-def name_only(of: Material) -> Iterator[Found]:
+def name_only(of: CheckInput) -> Iterator[Finding]:
     for place in of.places:
         captions = [caption for item, caption in of.trained if item.place == place]
         if place.is_reg or not place.laid_out or place.triggers or not captions:
             continue
         form = normal_form(place.name)
         if not any(form in caption.forms for caption in captions):
-            yield Found(
+            yield Finding(
                 place.folder,
                 f"no caption has `{display(place.name)}`: the folder's name is not trained",
             )
 
 
-def reg_surplus(of: Material) -> Iterator[Found]:
+def reg_surplus(of: CheckInput) -> Iterator[Finding]:
     train = sum(item.place.repeats for item in of.items if not item.place.is_reg)
     reg = [(item, item.place.repeats) for item in of.items if item.place.is_reg]
     unused = reg_visits(train, reg).unused
@@ -101,12 +101,12 @@ def reg_surplus(of: Material) -> Iterator[Found]:
         f"{len(unused)} of {len(reg)} are never used: {wanted} visits wanted, training "
         f"has {train}; {step}"
     )
-    yield Found(unused[0].place.folder, reason, len(unused))
+    yield Finding(unused[0].place.folder, reason, len(unused))
 
 
-def latents(of: Material) -> Iterator[Found]:
+def latents(of: CheckInput) -> Iterator[Finding]:
     for path, why in of.latents:
-        yield Found(path, why)
+        yield Finding(path, why)
 
 
 def _pictures(n: int) -> str:

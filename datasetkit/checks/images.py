@@ -9,7 +9,14 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
-from datasetkit.checks.base import Check, Found, Item, Looks, Material, Spot
+from datasetkit.checks.base import (
+    Check,
+    CheckImage,
+    CheckInput,
+    Finding,
+    ImageMeasures,
+    ImageRegion,
+)
 from datasetkit.core.files import display
 from datasetkit.dataset.buckets import Size, select
 from datasetkit.images import near_duplicates as perceptual
@@ -31,11 +38,11 @@ TRAINED: Final = frozenset({"JPEG", "PNG", "WEBP", "BMP"})
 _REVEALED = 0.001
 
 
-def _seen(of: Material) -> Iterator[tuple[Item, Looks]]:
+def _seen(of: CheckInput) -> Iterator[tuple[CheckImage, ImageMeasures]]:
     return ((item, item.looks) for item in of.items if item.looks is not None)
 
 
-def unreadable(of: Material) -> Iterator[Found]:
+def unreadable(of: CheckInput) -> Iterator[Finding]:
     for failed in of.failed:
         reason = failed.error
         for known in (display(failed.path), display(failed.path.name)):
@@ -44,7 +51,7 @@ def unreadable(of: Material) -> Iterator[Found]:
                 .removeprefix(f"{known}: ")
                 .removeprefix(f"{known} ")
             )
-        yield Found(failed.path, reason)
+        yield Finding(failed.path, reason)
 
 
 def proper_name(path: Path, form: str) -> Path:
@@ -59,56 +66,58 @@ def proper_name(path: Path, form: str) -> Path:
     )
 
 
-def suffix(of: Material) -> Iterator[Found]:
+def suffix(of: CheckInput) -> Iterator[Finding]:
     for item, seen in _seen(of):
         name = proper_name(item.path, seen.format)
         if name.suffix.lower() != item.path.suffix.lower():
-            yield Found(item.path, f"is a {seen.format} file", 1.0)
+            yield Finding(item.path, f"is a {seen.format} file", 1.0)
         elif name != item.path:
-            yield Found(
+            yield Finding(
                 item.path, f"trainers look for {name.suffix} and {name.suffix.upper()} only"
             )
 
 
-def file_format(of: Material) -> Iterator[Found]:
+def file_format(of: CheckInput) -> Iterator[Finding]:
     for item, seen in _seen(of):
         if seen.format not in TRAINED:
-            yield Found(item.path, f"sd-scripts does not list {seen.format} files")
+            yield Finding(item.path, f"sd-scripts does not list {seen.format} files")
 
 
-def small(of: Material) -> Iterator[Found]:
+def small(of: CheckInput) -> Iterator[Finding]:
     for item in of.items:
         bucket = select(of.rules, item.width, item.height)
         if bucket.scale > of.options.upscale:
             size = f"{_size((item.width, item.height))} is enlarged {bucket.scale:.2f} x"
-            yield Found(item.path, f"{size} for its bucket of {_size(bucket.bucket)}", bucket.scale)
+            yield Finding(
+                item.path, f"{size} for its bucket of {_size(bucket.bucket)}", bucket.scale
+            )
 
 
-def cut(of: Material) -> Iterator[Found]:
+def cut(of: CheckInput) -> Iterator[Finding]:
     for item in of.items:
         bucket = select(of.rules, item.width, item.height)
         if bucket.cropped > of.options.cut:
             reason = f"{_size((item.width, item.height))} loses {bucket.cropped:.0%} in its bucket"
-            yield Found(item.path, f"{reason} of {_size(bucket.bucket)}", bucket.cropped)
+            yield Finding(item.path, f"{reason} of {_size(bucket.bucket)}", bucket.cropped)
 
 
-def blurred(of: Material) -> Iterator[Found]:
+def blurred(of: CheckInput) -> Iterator[Finding]:
     for item, seen in _seen(of):
         if seen.blur >= of.options.blur:
-            yield Found(item.path, f"blur {seen.blur:.2f}", seen.blur)
+            yield Finding(item.path, f"blur {seen.blur:.2f}", seen.blur)
 
 
-def duplicate(of: Material) -> Iterator[Found]:
+def duplicate(of: CheckInput) -> Iterator[Finding]:
     for group in _copies(of, _near(of)):
         best = _best(group)
         yield from (
-            Found(i.path, f"shows the same pixels as {_named(best, i)}")
+            Finding(i.path, f"shows the same pixels as {_named(best, i)}")
             for i in group
             if i is not best
         )
 
 
-def near_duplicate(of: Material) -> Iterator[Found]:
+def near_duplicate(of: CheckInput) -> Iterator[Finding]:
     near = _near(of)
     copies = {
         item.path for group in _copies(of, near) for item in group if item is not _best(group)
@@ -118,12 +127,12 @@ def near_duplicate(of: Material) -> Iterator[Found]:
         best = _best(left)
         for item in left:
             if item is not best:
-                yield Found(
+                yield Finding(
                     item.path, f"looks like {_named(best, item)}, {_why(best, item)}", len(left)
                 )
 
 
-def _near(of: Material) -> list[list[Item]]:
+def _near(of: CheckInput) -> list[list[CheckImage]]:
     seen = list(_seen(of))
     return [
         [seen[i][0] for i in group]
@@ -131,17 +140,17 @@ def _near(of: Material) -> list[list[Item]]:
     ]
 
 
-def _copies(of: Material, near: Sequence[Sequence[Item]]) -> list[list[Item]]:
+def _copies(of: CheckInput, near: Sequence[Sequence[CheckImage]]) -> list[list[CheckImage]]:
     """Group the pictures of the same pixels: only those that look alike and are of one size need be
     compared.
     """
-    by_size: defaultdict[tuple[int, int, int], list[Item]] = defaultdict(list)
+    by_size: defaultdict[tuple[int, int, int], list[CheckImage]] = defaultdict(list)
     for number, group in enumerate(near):
         for item in group:
             by_size[number, item.width, item.height].append(item)
     candidates = [group for group in by_size.values() if len(group) > 1]
     digests = of.digests([item for group in candidates for item in group])
-    same: defaultdict[str, list[Item]] = defaultdict(list)
+    same: defaultdict[str, list[CheckImage]] = defaultdict(list)
     for group in candidates:
         for item in group:
             if item.path in digests:
@@ -149,19 +158,19 @@ def _copies(of: Material, near: Sequence[Sequence[Item]]) -> list[list[Item]]:
     return [group for group in same.values() if len(group) > 1]
 
 
-def _best(group: Sequence[Item]) -> Item:
+def _best(group: Sequence[CheckImage]) -> CheckImage:
     """Return the picture to keep: one that trainers read, of the most pixels, then the sharpest,
     then the first.
     """
     return max(group, key=_worth)
 
 
-def _worth(item: Item) -> tuple[bool, int, float]:
+def _worth(item: CheckImage) -> tuple[bool, int, float]:
     trained = item.looks is not None and item.looks.format in TRAINED
     return trained, item.width * item.height, -item.looks.blur if item.looks is not None else 0.0
 
 
-def _why(best: Item, other: Item) -> str:
+def _why(best: CheckImage, other: CheckImage) -> str:
     if _worth(best)[0] > _worth(other)[0]:
         return "whose format trainers read"
     if best.width * best.height > other.width * other.height:
@@ -169,60 +178,60 @@ def _why(best: Item, other: Item) -> str:
     return "which is sharper" if _worth(best) > _worth(other) else "which stands first"
 
 
-def _named(item: Item, beside: Item) -> str:
+def _named(item: CheckImage, beside: CheckImage) -> str:
     same = item.place.folder == beside.place.folder
     return display(item.path.name if same else f"{item.place.folder.name}/{item.path.name}")
 
 
-def text(of: Material) -> Iterator[Found]:
+def text(of: CheckInput) -> Iterator[Finding]:
     for item in of.items:
         lines = _above(item.text, of.options.text)
         if lines:
-            yield Found(
+            yield Finding(
                 item.path,
                 f"{_counted(len(lines), 'line')} of text (score {lines[0]:.2f})",
                 lines[0],
             )
 
 
-def alpha(of: Material) -> Iterator[Found]:
+def alpha(of: CheckInput) -> Iterator[Finding]:
     for item, seen in _seen(of):
         if seen.revealed > _REVEALED:
             what = seen.hidden or "what lies hidden"
-            yield Found(
+            yield Finding(
                 item.path,
                 f'convert("RGB") shows {what} on {seen.revealed:.0%} of it',
                 seen.revealed,
             )
 
 
-def turned(of: Material) -> Iterator[Found]:
+def turned(of: CheckInput) -> Iterator[Finding]:
     for item, seen in _seen(of):
         if seen.orientation != 1:
-            yield Found(
+            yield Finding(
                 item.path,
                 f"EXIF orientation {seen.orientation} is ignored: it is trained turned or mirrored",
             )
 
 
-def animated(of: Material) -> Iterator[Found]:
+def animated(of: CheckInput) -> Iterator[Finding]:
     for item, seen in _seen(of):
         if seen.frames > 1:
-            yield Found(
+            yield Finding(
                 item.path, f"{seen.frames} frames, of which the first is trained", seen.frames
             )
 
 
-def faces(of: Material) -> Iterator[Found]:
+def faces(of: CheckInput) -> Iterator[Finding]:
     if of.options.kind != "character":
         return
     for item in of.items:
         scores = _above(item.faces, of.options.faces)
         if len(scores) > 1 and not item.place.is_reg:
-            yield Found(item.path, f"{len(scores)} faces", len(scores))
+            yield Finding(item.path, f"{len(scores)} faces", len(scores))
 
 
-def _above(spots: Iterable[Spot] | None, least: float) -> list[float]:
+def _above(spots: Iterable[ImageRegion] | None, least: float) -> list[float]:
     return sorted((spot.score for spot in spots or () if spot.score >= least), reverse=True)
 
 

@@ -15,7 +15,7 @@ SUFFIXES: Final = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp"})
 
 
 @dataclass(frozen=True, slots=True)
-class Read:
+class SdScriptsCaption:
     """What sd-scripts takes for a caption. source: the file it comes from, None for the folder's
     name or nothing.
 
@@ -48,7 +48,7 @@ def candidates(image: Path) -> tuple[Path, ...]:
     return tuple(dict.fromkeys(Path(name + CAPTION_SUFFIX) for name in (bare, shorter)))
 
 
-def read_caption(image: Path, class_tokens: str) -> Read:
+def read_caption(image: Path, class_tokens: str) -> SdScriptsCaption:
     """Return the caption that sd-scripts trains a picture with, under `caption_extension = ".txt"`.
 
     class_tokens: what the folder's name says behind its number, for a picture without a caption
@@ -60,12 +60,14 @@ def read_caption(image: Path, class_tokens: str) -> Read:
         if data is None:
             continue
         if not data:
-            return Read("", path, f"{display(path.name)} is empty (0 bytes)")
+            return SdScriptsCaption("", path, f"{display(path.name)} is empty (0 bytes)")
         try:
             text = data.decode("utf-8")
         except UnicodeDecodeError:
-            return Read("", path, f"{display(path.name)} is not UTF-8")
+            return SdScriptsCaption("", path, f"{display(path.name)} is not UTF-8")
         # Python's universal newlines, as a file opened for text has them: not all of what
         # splitlines takes for one.
-        return Read(text.replace("\r\n", "\n").replace("\r", "\n").split("\n", 1)[0].strip(), path)
-    return Read(class_tokens)
+        return SdScriptsCaption(
+            text.replace("\r\n", "\n").replace("\r", "\n").split("\n", 1)[0].strip(), path
+        )
+    return SdScriptsCaption(class_tokens)

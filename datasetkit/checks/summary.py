@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from datasetkit.checks.base import GROUPS, Check, Finding, Group, Item, Material
+from datasetkit.checks.base import GROUPS, Check, CheckFinding, CheckImage, CheckInput, Group
 from datasetkit.core.files import display, is_readable_name
 from datasetkit.dataset.reports import csv_text
 from datasetkit.images import contact_sheet
@@ -20,7 +20,7 @@ _EXAMPLES = 2
 
 
 @dataclass(frozen=True, slots=True)
-class Summary:
+class CheckSummary:
     """One check that found something. files: pictures or folders; examples: the worst; fixed:
     mended by --fix.
 
@@ -39,16 +39,16 @@ class Summary:
     folder: Path
 
 
-def find_all(of: Material, checks: Sequence[Check]) -> tuple[Finding, ...]:
+def find_all(of: CheckInput, checks: Sequence[Check]) -> tuple[CheckFinding, ...]:
     """Run the checks: all findings, those of a check together, the worst first."""
     concepts = {item.path: item.place.name for item in of.items} | {
         p.folder: p.name for p in of.places
     }
-    findings: list[Finding] = []
+    findings: list[CheckFinding] = []
     for one in checks:
         found = sorted(one.find(of), key=lambda f: -f.weight)
         findings += (
-            Finding(
+            CheckFinding(
                 one.name, one.group, f.path, concepts.get(f.path, ""), f.reason, f.weight, f.subject
             )
             for f in found
@@ -56,27 +56,29 @@ def find_all(of: Material, checks: Sequence[Check]) -> tuple[Finding, ...]:
     return tuple(findings)
 
 
-def summarize(findings: Sequence[Finding], checks: Sequence[Check]) -> tuple[Summary, ...]:
+def summarize(
+    findings: Sequence[CheckFinding], checks: Sequence[Check]
+) -> tuple[CheckSummary, ...]:
     """Say for each check that found something how much, the worst examples and the next step, group
     by group.
     """
-    by_check: defaultdict[str, list[Finding]] = defaultdict(list)
+    by_check: defaultdict[str, list[CheckFinding]] = defaultdict(list)
     for finding in findings:
         by_check[finding.check].append(finding)
     ordered = sorted(checks, key=lambda one: GROUPS.index(one.group))
     return tuple(_summary(one, by_check[one.name]) for one in ordered if by_check[one.name])
 
 
-def _summary(one: Check, found: Sequence[Finding]) -> Summary:
+def _summary(one: Check, found: Sequence[CheckFinding]) -> CheckSummary:
     first = found[0].path
-    return Summary(
+    return CheckSummary(
         one.name, one.group, one.title, len(found), len({f.path for f in found}),
         sum(f.fixed for f in found), len(found) if one.fix else 0, _examples(found), one.step,
         first if first.is_dir() else first.parent,
     )  # fmt: skip
 
 
-def _examples(found: Sequence[Finding]) -> tuple[str, ...]:
+def _examples(found: Sequence[CheckFinding]) -> tuple[str, ...]:
     if found[0].subject:
         counts = Counter(f.subject for f in found)
         reasons = {f.subject: f.reason for f in reversed(found)}
@@ -87,7 +89,7 @@ def _examples(found: Sequence[Finding]) -> tuple[str, ...]:
     return tuple(f"{display(f.path.name)}: {f.reason}" for f in found[:_EXAMPLES])
 
 
-def table(folder: Path, findings: Sequence[Finding]) -> str:
+def table(folder: Path, findings: Sequence[CheckFinding]) -> str:
     """Return the findings as CSV, one row each; paths as seen from the folder."""
     from pandas import DataFrame
 
@@ -108,7 +110,9 @@ def table(folder: Path, findings: Sequence[Finding]) -> str:
     )
 
 
-def sheet_entries(of: Material, findings: Sequence[Finding]) -> tuple[contact_sheet.Entry, ...]:
+def sheet_entries(
+    of: CheckInput, findings: Sequence[CheckFinding]
+) -> tuple[contact_sheet.SheetCell, ...]:
     """Return the flagged pictures with their reasons and boxes, in their order; a tag of one
     caption is no reason.
     """
@@ -126,7 +130,7 @@ def sheet_entries(of: Material, findings: Sequence[Finding]) -> tuple[contact_sh
     }
     paths = [path for path in (*boxes, *(failed.path for failed in of.failed)) if path in reasons]
     return tuple(
-        contact_sheet.Entry(
+        contact_sheet.SheetCell(
             path, below(path, of.folder), tuple(reasons[path].values()), boxes.get(path, ())
         )
         for path in paths
@@ -134,8 +138,8 @@ def sheet_entries(of: Material, findings: Sequence[Finding]) -> tuple[contact_sh
 
 
 def _boxes(
-    item: Item, options: CheckOptions, checks: Collection[str]
-) -> Iterator[contact_sheet.Box]:
+    item: CheckImage, options: CheckOptions, checks: Collection[str]
+) -> Iterator[contact_sheet.SheetBox]:
     """Yield what was found within a picture, where it was a finding."""
     for kind, spots, least in (
         ("text", item.text, options.text),
@@ -143,7 +147,7 @@ def _boxes(
     ):
         if kind in checks:
             yield from (
-                contact_sheet.Box(kind, s.left, s.top, s.right, s.bottom)
+                contact_sheet.SheetBox(kind, s.left, s.top, s.right, s.bottom)
                 for s in spots or ()
                 if s.score >= least
             )

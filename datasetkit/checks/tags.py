@@ -12,7 +12,7 @@ from datasetkit.captions.caption import normal_form
 from datasetkit.captions.contradictions import contradictions, load_contradictions
 from datasetkit.captions.implications import close_chains, load_implications
 from datasetkit.captions.vocabulary import load
-from datasetkit.checks.base import Check, Found, Item, Material, Written
+from datasetkit.checks.base import CaptionFile, Check, CheckImage, CheckInput, Finding
 from datasetkit.checks.captions import leading
 from datasetkit.core.files import display
 
@@ -24,9 +24,9 @@ LEAST_CAPTIONS = 4
 _NEAREST = 40
 
 
-def unknown(of: Material) -> Iterator[Found]:
+def unknown(of: CheckInput) -> Iterator[Finding]:
     vocabulary = load()
-    holders: defaultdict[str, list[tuple[Item, str]]] = defaultdict(list)
+    holders: defaultdict[str, list[tuple[CheckImage, str]]] = defaultdict(list)
     for item, caption in of.trained:
         front = leading(item, caption, vocabulary)
         triggers = {normal_form(trigger) for trigger in item.place.triggers}
@@ -39,19 +39,19 @@ def unknown(of: Material) -> Iterator[Found]:
         near = vocabulary.nearest(form) if place < _NEAREST else ()
         meant = f"; nearest: `{near[0]}`" if near else ""
         for item, tag in holders[form]:
-            yield Found(
+            yield Finding(
                 item.path, f"`{display(tag)}` is no tag{meant}", len(holders[form]), display(form)
             )
 
 
-def contradictory(of: Material) -> Iterator[Found]:
+def contradictory(of: CheckInput) -> Iterator[Finding]:
     table = load_contradictions()
     for item, caption in of.trained:
         for pair in contradictions(frozenset(caption.forms), table):
-            yield Found(item.path, f"`{pair[0]}` and `{pair[1]}`", 1.0, " + ".join(pair))
+            yield Finding(item.path, f"`{pair[0]}` and `{pair[1]}`", 1.0, " + ".join(pair))
 
 
-def redundant(of: Material) -> Iterator[Found]:
+def redundant(of: CheckInput) -> Iterator[Finding]:
     generals: defaultdict[str, list[str]] = defaultdict(list)
     for tag, general in close_chains(load_implications("common")):
         generals[normal_form(tag)].append(normal_form(general))
@@ -61,10 +61,10 @@ def redundant(of: Material) -> Iterator[Found]:
             for general in generals.get(form, ()):
                 if general in forms:
                     reason = f"`{display(general)}` says nothing new beside `{display(form)}`"
-                    yield Found(item.path, reason, 1.0, display(general))
+                    yield Finding(item.path, reason, 1.0, display(general))
 
 
-def in_all(of: Material) -> Iterator[Found]:
+def in_all(of: CheckInput) -> Iterator[Finding]:
     for place in of.places:
         captions = [caption for item, caption in of.trained if item.place == place]
         if len(captions) < LEAST_CAPTIONS:
@@ -75,11 +75,11 @@ def in_all(of: Material) -> Iterator[Found]:
             reason = (
                 f"`{display(form)}` is in all {len(captions)} captions: it fuses with the trigger"
             )
-            yield Found(place.folder, reason, len(captions), display(form))
+            yield Finding(place.folder, reason, len(captions), display(form))
 
 
-def singleton(of: Material) -> Iterator[Found]:
-    first: dict[str, tuple[Item, Written]] = {}
+def singleton(of: CheckInput) -> Iterator[Finding]:
+    first: dict[str, tuple[CheckImage, CaptionFile]] = {}
     counts: Counter[str] = Counter()
     for item, caption in of.trained:
         counts.update(set(caption.forms))
@@ -90,7 +90,9 @@ def singleton(of: Material) -> Iterator[Found]:
     triggers = {normal_form(trigger) for place in of.places for trigger in place.triggers}
     for form, (item, _) in first.items():
         if counts[form] == 1 and form not in triggers:
-            yield Found(item.path, f"`{display(form)}` is in this caption only", 1.0, display(form))
+            yield Finding(
+                item.path, f"`{display(form)}` is in this caption only", 1.0, display(form)
+            )
 
 
 CHECKS: Final = (

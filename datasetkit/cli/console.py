@@ -75,14 +75,14 @@ class Bars:
     def __init__(self) -> None:
         self._progress: Progress | None = None
         self._task: TaskID | None = None
-        self._log: _Log | None = None
+        self._log: _LogProgress | None = None
         self.warnings: list[str] = []
 
     def start(self, label: str, total: int) -> None:
         self.finish()
         console = _err()
         if total > 1 and not console.is_terminal:
-            self._log = _Log(label, total, time.monotonic())
+            self._log = _LogProgress(label, total, time.monotonic())
         elif total > 1:
             self._progress = Progress(
                 TextColumn("{task.description}"),
@@ -123,7 +123,7 @@ class Bars:
 
 
 @dataclass
-class _Log:
+class _LogProgress:
     """Progress where nobody looks at it now: a line at most every `_BETWEEN_LINES` seconds, none
     for what is short.
     """

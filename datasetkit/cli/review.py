@@ -14,7 +14,7 @@ from datasetkit.cli.prepare import PANEL
 from datasetkit.core.errors import MissingExtra
 
 if TYPE_CHECKING:
-    from datasetkit.web.server import Serving
+    from datasetkit.web.server import RunningServer
 
 
 @app.command(rich_help_panel=PANEL)
@@ -72,9 +72,9 @@ def review(
         hint = 'pip install "datasetkit[web]"'
         raise MissingExtra(f"dsk review needs the package {error.name}", hint=hint) from error
     from datasetkit.cli import console
-    from datasetkit.project.session import How
+    from datasetkit.project.session import RunContext
 
-    def ready(serving: Serving) -> None:
+    def ready(serving: RunningServer) -> None:
         # The first line of stdout is the address alone, for programs that start the page.
         sys.stdout.write(serving.url + "\n")
         sys.stdout.flush()
@@ -86,4 +86,4 @@ def review(
             webbrowser.open(serving.url)
 
     with console.bars() as reporter:
-        serve(folder, options, How(wait=wait, reporter=reporter), ready=ready)
+        serve(folder, options, RunContext(wait=wait, reporter=reporter), ready=ready)

@@ -11,14 +11,14 @@ import typer
 from datasetkit.cli import console
 from datasetkit.core.errors import Exit
 from datasetkit.core.records import Failed, RunReport
-from datasetkit.project.session import How
+from datasetkit.project.session import RunContext
 
 Result = TypeVar("Result")
 
 
 def verb(
     name: str,
-    call: Callable[[ModuleType, How], Result],
+    call: Callable[[ModuleType, RunContext], Result],
     show: Callable[[Result, bool], None],
     json: bool,
     dry_run: bool = False,
@@ -28,7 +28,7 @@ def verb(
     from datasetkit import api
 
     with console.bars() as reporter:
-        result = call(api, How(dry_run=dry_run, wait=wait, reporter=reporter))
+        result = call(api, RunContext(dry_run=dry_run, wait=wait, reporter=reporter))
     if json:
         console.show_json(
             {"verb": name, "dry_run": dry_run, "result": result, "warnings": reporter.warnings}

@@ -19,25 +19,25 @@ from datasetkit.project.plans import Copy, FileOp, Link, Move, Plan, WriteBytes,
 if TYPE_CHECKING:
     from datasetkit.captions.rules import Group, RuleHits
     from datasetkit.dataset.repeats import RepeatsPlan
-    from datasetkit.outputs.sidecars import Reworded
-    from datasetkit.project.journal import Entry, Undone
+    from datasetkit.outputs.sidecars import CaptionRewriteResult
+    from datasetkit.project.journal import JournalEntry, UndoResult
     from datasetkit.verbs.cutout import CutoutResult
-    from datasetkit.verbs.doctor import Examined
-    from datasetkit.verbs.export import Exported, Imported
+    from datasetkit.verbs.doctor import DoctorResult
+    from datasetkit.verbs.export import ExportResult, ImportResult
     from datasetkit.verbs.faces import FacesResult
-    from datasetkit.verbs.layout import LaidOutResult
-    from datasetkit.verbs.models import Places
-    from datasetkit.verbs.plan_repeats import Planned
+    from datasetkit.verbs.layout import LayoutResult
+    from datasetkit.verbs.models import ModelFolders
+    from datasetkit.verbs.plan_repeats import PlanRepeatsResult
     from datasetkit.verbs.reg import RegResult
-    from datasetkit.verbs.reg_generate import GeneratedResult
-    from datasetkit.verbs.rename import Renamed
-    from datasetkit.verbs.report import Reported
-    from datasetkit.verbs.resize import ResizeResult, TrainerUse
-    from datasetkit.verbs.rules import Ruled
-    from datasetkit.verbs.run import Ran, Started, StepResult
-    from datasetkit.verbs.scores import PictureScores, Row
-    from datasetkit.verbs.shared.scoring import Used
-    from datasetkit.verbs.tag import Tagged
+    from datasetkit.verbs.reg_generate import RegGenerateResult
+    from datasetkit.verbs.rename import RenameResult
+    from datasetkit.verbs.report import ReportResult
+    from datasetkit.verbs.resize import BucketFit, ResizeResult
+    from datasetkit.verbs.rules import RulesResult
+    from datasetkit.verbs.run import InitResult, RunResult, RunStepResult
+    from datasetkit.verbs.scores import ScoreRow, ScoresResult
+    from datasetkit.verbs.shared.scoring import TaggerUse
+    from datasetkit.verbs.tag import TagResult
     from taggers.models import ModelFiles, ModelRow
 
 _MOST = 20
@@ -146,7 +146,7 @@ def _first(names: Sequence[str], most: int = 3) -> str:
 # --------------------------------------------------------------------------------------------------
 
 
-def renamed(result: Renamed, dry_run: bool) -> None:
+def renamed(result: RenameResult, dry_run: bool) -> None:
     moves = sum(isinstance(op, Move) for op in result.plan.ops)
     if dry_run:
         operations(result.plan, result.folder)
@@ -206,7 +206,7 @@ def followed(result: ResizeResult | CutoutResult | FacesResult[Any], dry_run: bo
         say(f"  {would}taken out, into .dsk/trash: {_first(removed, _MOST)}")
 
 
-def reworded(result: Reworded, out: Path, dry_run: bool, what: str) -> None:
+def reworded(result: CaptionRewriteResult, out: Path, dry_run: bool, what: str) -> None:
     """Say how many captions were reworded, and how to undo that; a dry run shows them. what: a verb
     and the rest.
     """
@@ -221,7 +221,7 @@ def reworded(result: Reworded, out: Path, dry_run: bool, what: str) -> None:
         )
 
 
-def _enlarged(uses: Sequence[TrainerUse]) -> None:
+def _enlarged(uses: Sequence[BucketFit]) -> None:
     """Say, for each resolution, how many pictures a trainer would enlarge, and which one most."""
     if not uses:
         return
@@ -235,7 +235,7 @@ def _enlarged(uses: Sequence[TrainerUse]) -> None:
     table("", ["trained at", "enlarged", "most"], rows)
 
 
-def tagged(result: Tagged, dry_run: bool) -> None:
+def tagged(result: TagResult, dry_run: bool) -> None:
     if dry_run:
         changes(result.changes)
     hits(result.hits)
@@ -268,13 +268,13 @@ def tagged(result: Tagged, dry_run: bool) -> None:
     problems(result.report.failed)
 
 
-def _used(used: Used) -> str:
+def _used(used: TaggerUse) -> str:
     """Name a tagger and what it ran on."""
     return used.name.split("@")[0] + (f" on {used.device}" if used.device else "")
 
 
-def scores(result: PictureScores) -> None:
-    def needs(row: Row) -> str:
+def scores(result: ScoresResult) -> None:
+    def needs(row: ScoreRow) -> str:
         return "-" if row.threshold is None else f"{row.threshold:.4f}"
 
     rows = [
@@ -292,7 +292,7 @@ def scores(result: PictureScores) -> None:
     )
 
 
-def ruled(result: Ruled, dry_run: bool) -> None:
+def ruled(result: RulesResult, dry_run: bool) -> None:
     changes(result.changes) if dry_run else None
     hits(result.hits)
     verb = "would change" if dry_run else "changed"
@@ -364,7 +364,7 @@ def plan_table(plan: RepeatsPlan, now: dict[str, int | None] | None = None) -> N
     )
 
 
-def planned(result: Planned, dry_run: bool) -> None:
+def planned(result: PlanRepeatsResult, dry_run: bool) -> None:
     plan_table(result.plan, dict(result.now))
     for line in result.advice:
         say(f"- {line}")
@@ -373,7 +373,7 @@ def planned(result: Planned, dry_run: bool) -> None:
     problems(result.failed)
 
 
-def laid_out(result: LaidOutResult, dry_run: bool) -> None:
+def laid_out(result: LayoutResult, dry_run: bool) -> None:
     if dry_run:
         operations(result.changes, result.out)
     plan_table(result.plan)
@@ -434,7 +434,7 @@ def reg(result: RegResult, dry_run: bool) -> None:
     problems(result.failed)
 
 
-def reg_generated(result: GeneratedResult, dry_run: bool) -> None:
+def reg_generated(result: RegGenerateResult, dry_run: bool) -> None:
     beside = f" beside {result.train_visits:,} of the training set" if result.train_visits else ""
     numbers = (
         f"{result.count} x {result.repeats} = {result.count * result.repeats:,} visits{beside}"
@@ -460,7 +460,7 @@ def reg_generated(result: GeneratedResult, dry_run: bool) -> None:
         )
 
 
-def reported(result: Reported, dry_run: bool) -> None:
+def reported(result: ReportResult, dry_run: bool) -> None:
     rows = [
         (r["tag"], r["category"], r["images"], f"{r['percent']:.0f} %", r["flags"])
         for r in result.top
@@ -484,7 +484,7 @@ def reported(result: Reported, dry_run: bool) -> None:
     problems(result.failed)
 
 
-def exported(result: Exported, dry_run: bool) -> None:
+def exported(result: ExportResult, dry_run: bool) -> None:
     verb = "would write" if dry_run else "wrote"
     for path in result.files:
         say(f"{verb} {place(path)}" if path in result.changed else f"{place(path)} is as wanted")
@@ -493,7 +493,7 @@ def exported(result: Exported, dry_run: bool) -> None:
     problems(result.failed)
 
 
-def imported(result: Imported, dry_run: bool) -> None:
+def imported(result: ImportResult, dry_run: bool) -> None:
     if dry_run:
         changes(result.changes)
     verb = "would write" if dry_run else "wrote"
@@ -509,7 +509,7 @@ def imported(result: Imported, dry_run: bool) -> None:
 # ------------------------------------------------------------------------------------------------
 
 
-def started(result: Started, dry_run: bool) -> None:
+def started(result: InitResult, dry_run: bool) -> None:
     say(
         f"{'would write' if dry_run else 'wrote'} {place(result.path)}: edit it, then dsk run "
         "dsk.toml"
@@ -521,10 +521,10 @@ def step_begins(step: str, concept: str) -> None:
     say(f"== {step} {concept}".strip(), "bold cyan")
 
 
-def step(dry_run: bool) -> Callable[[StepResult], None]:
+def step(dry_run: bool) -> Callable[[RunStepResult], None]:
     """Return what prints one step of a run as it ends."""
 
-    def shown(result: StepResult) -> None:
+    def shown(result: RunStepResult) -> None:
         from datasetkit.cli import show_images  # which stands on this module
 
         shown_by = {**_SHOWN, "faces": show_images.faces, "cutout": show_images.cut}
@@ -533,7 +533,7 @@ def step(dry_run: bool) -> Callable[[StepResult], None]:
     return shown
 
 
-def ran(result: Ran, dry_run: bool) -> None:
+def ran(result: RunResult, dry_run: bool) -> None:
     failed = len(result.failed)
     say("")
     outcome = (
@@ -553,7 +553,7 @@ def ran(result: Ran, dry_run: bool) -> None:
         say(f"not to be foreseen before the steps above were taken: {', '.join(result.unforeseen)}")
 
 
-def undone(result: Undone, dry_run: bool) -> None:
+def undone(result: UndoResult, dry_run: bool) -> None:
     for entry in result.entries:
         verb = "would take back" if dry_run else "took back"
         say(
@@ -566,7 +566,7 @@ def undone(result: Undone, dry_run: bool) -> None:
         warn(f"left as it is: {line}")
 
 
-def history(result: Sequence[Entry]) -> None:
+def history(result: Sequence[JournalEntry]) -> None:
     rows = [
         (
             e.id,
@@ -594,12 +594,12 @@ def downloaded(result: ModelFiles, dry_run: bool) -> None:
     say(f"{display(result.weights)}: here and checked")
 
 
-def where(result: Places) -> None:
+def where(result: ModelFolders) -> None:
     say(f"hub cache: {display(result.hub_cache)}")
     say(f"shipped:   {display(result.shipped)}")
 
 
-def examined(result: Examined) -> None:
+def examined(result: DoctorResult) -> None:
     styles = {"ok": "green", "note": "yellow", "problem": "bold red"}
     rows = [
         (f.what, Text(f.state, styles[f.state]), f.detail + (f"  ->  {f.fix}" if f.fix else ""))

@@ -14,16 +14,16 @@ from datasetkit.cli.show import history_hint, operations
 from datasetkit.core.files import display, find_root
 
 if TYPE_CHECKING:
-    from datasetkit.checks.base import Place
-    from datasetkit.checks.summary import Summary
-    from datasetkit.verbs.check import Checked
-    from datasetkit.verbs.check_as_sd_scripts import Seen, TrainersView
+    from datasetkit.checks.base import CheckFolder
+    from datasetkit.checks.summary import CheckSummary
+    from datasetkit.verbs.check import CheckResult
+    from datasetkit.verbs.check_as_sd_scripts import SdScriptsImage, SdScriptsView
 
 _HEADINGS = {"picture": "Pictures", "caption": "Captions", "folder": "Folders"}
 _TRIGGERS_SHOWN = 3
 
 
-def checked(result: Checked, dry_run: bool) -> None:
+def checked(result: CheckResult, dry_run: bool) -> None:
     """Print a table for each group, what was mended, and the sum."""
     for group, several in groupby(result.summaries, key=lambda s: s.group):
         rows = [_row(summary, result, dry_run) for summary in several]
@@ -37,7 +37,7 @@ def checked(result: Checked, dry_run: bool) -> None:
     _say_sum(result, dry_run)
 
 
-def _row(summary: Summary, result: Checked, dry_run: bool) -> tuple[object, ...]:
+def _row(summary: CheckSummary, result: CheckResult, dry_run: bool) -> tuple[object, ...]:
     step = _step(summary, result)
     if summary.fixed:
         done = "would be mended" if dry_run else "mended"
@@ -46,7 +46,7 @@ def _row(summary: Summary, result: Checked, dry_run: bool) -> tuple[object, ...]
     return summary.check, f"{summary.findings:,}", display(summary.examples[0]), step
 
 
-def _step(summary: Summary, result: Checked) -> str:
+def _step(summary: CheckSummary, result: CheckResult) -> str:
     """Fill a next step with the folder and the trigger that it is about."""
     folder = result.folder if "dsk check" in summary.step else summary.folder
     triggers = next(
@@ -64,7 +64,7 @@ def _quoted(folder: Path) -> str:
     )
 
 
-def _say_guess(place: Place) -> None:
+def _say_guess(place: CheckFolder) -> None:
     """Say which triggers were taken where nobody named them: half of the captions' checks depend on
     it.
     """
@@ -76,7 +76,7 @@ def _say_guess(place: Place) -> None:
         say(f"{display(place.name)}: {said}")
 
 
-def _say_source(result: Checked) -> None:
+def _say_source(result: CheckResult) -> None:
     if result.at_source:
         folders = sorted({source.parent for source in result.at_source})
         named = " and ".join(f"dsk check {_quoted(folder)} --fix" for folder in folders[:2])
@@ -84,7 +84,7 @@ def _say_source(result: Checked) -> None:
         warn(f"{left} left as they are: mend the source ({named}), then dsk layout again")
 
 
-def _say_sum(result: Checked, dry_run: bool) -> None:
+def _say_sum(result: CheckResult, dry_run: bool) -> None:
     mended = len(result.findings) - result.left
     counts = f"{pictures(result.pictures)}: {counted(len(result.findings), 'finding')}"
     if mended:
@@ -97,7 +97,7 @@ def _say_sum(result: Checked, dry_run: bool) -> None:
     )
 
 
-def view(result: TrainersView, dry_run: bool) -> None:
+def view(result: SdScriptsView, dry_run: bool) -> None:
     """Print each picture with its bucket and its caption, folder by folder."""
     for (concept, repeats, is_reg), several in groupby(
         result.pictures, key=lambda p: (p.concept, p.repeats, p.is_reg)
@@ -121,7 +121,7 @@ def view(result: TrainersView, dry_run: bool) -> None:
     say(f"{pictures(len(result.pictures))} as {result.trainer} takes them{trouble}{files}{hint}")
 
 
-def _picture(seen: Seen) -> tuple[object, ...]:
+def _picture(seen: SdScriptsImage) -> tuple[object, ...]:
     caption = (
         Text(display(seen.caption))
         if seen.caption

@@ -11,8 +11,8 @@ from datasetkit.core.files import display
 
 if TYPE_CHECKING:
     from datasetkit.verbs.cutout import CutoutResult
-    from datasetkit.verbs.faces import FaceList, FacesResult
-    from datasetkit.verbs.shared.face_report import PictureFaces, Region
+    from datasetkit.verbs.faces import FacesListResult, FacesResult
+    from datasetkit.verbs.shared.face_report import FaceRegion, ImageFaces
 
 _MOST = 20
 _UP_TO_DATE = "up to date"
@@ -75,7 +75,7 @@ def faces(result: FacesResult[Any], dry_run: bool) -> None:
     show.problems([*result.report.failed, *result.captions.failed])
 
 
-def listed_faces(result: FaceList, dry_run: bool) -> None:
+def listed_faces(result: FacesListResult, dry_run: bool) -> None:
     rows = [_row(one) for one in result.pictures]
     table("", ["picture", "size", "faces", "text"], rows, right=["size"])
     number = sum(len(one.faces) for one in result.pictures)
@@ -85,7 +85,7 @@ def listed_faces(result: FaceList, dry_run: bool) -> None:
     show.problems(result.failed)
 
 
-def _row(one: PictureFaces) -> tuple[object, ...]:
+def _row(one: ImageFaces) -> tuple[object, ...]:
     return (
         display(one.path.name),
         f"{one.width}x{one.height}",
@@ -94,7 +94,7 @@ def _row(one: PictureFaces) -> tuple[object, ...]:
     )
 
 
-def _regions(of: tuple[Region, ...]) -> str:
+def _regions(of: tuple[FaceRegion, ...]) -> str:
     return (
         "\n".join(
             f"{r.score:.2f} at {r.left},{r.top} {r.right - r.left}x{r.bottom - r.top}" for r in of

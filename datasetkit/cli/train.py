@@ -12,8 +12,8 @@ from datasetkit.cli.main import app
 
 if TYPE_CHECKING:
     from datasetkit.options.config import TrainOptions
-    from trainer.plan.plan import TrainPlan
-    from trainer.run import Trained
+    from trainer.plan.plan import TrainingPlan
+    from trainer.run import TrainResult
 
 PANEL = "Train"
 
@@ -67,7 +67,7 @@ def train(
     if not json:
         train_plan.show(shown)
         show.problems(plan.failed)
-    result: Trained | None = None
+    result: TrainResult | None = None
     with console.bars() as reporter:
         for notice in plan.notices:
             reporter.warn(notice)
@@ -103,7 +103,7 @@ def planned(
     given: dict[str, Any],
     *,
     processes: int = 1,
-) -> tuple[TrainOptions, TrainPlan, dict[str, str]]:
+) -> tuple[TrainOptions, TrainingPlan, dict[str, str]]:
     """Read the options and the data set; load nothing heavy. processes: that train together."""
     from datasetkit.options import config
     from trainer import config as translation
@@ -120,8 +120,8 @@ def planned(
 
 
 def trained(
-    options: TrainOptions, plan: TrainPlan, resume: bool, wait: bool, reporter: Any
-) -> Trained:
+    options: TrainOptions, plan: TrainingPlan, resume: bool, wait: bool, reporter: Any
+) -> TrainResult:
     """Train. Raises MissingExtra where what training needs is not installed."""
     from datasetkit.core.errors import MissingExtra
 
@@ -134,7 +134,7 @@ def trained(
     return run.train(options, plan, resume=resume, wait=wait, reporter=reporter)
 
 
-def show_result(result: Trained) -> None:
+def show_result(result: TrainResult) -> None:
     """Say what a run made."""
     from datasetkit.cli.console import counted, listed, say, warn
 
@@ -153,7 +153,7 @@ def show_result(result: Trained) -> None:
         warn(remark)
 
 
-def _show_held_out(result: Trained) -> None:
+def _show_held_out(result: TrainResult) -> None:
     """Say how the held-out pictures did, and which step did best on them."""
     from datasetkit.cli.console import say, warn
 

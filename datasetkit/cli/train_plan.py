@@ -14,9 +14,9 @@ from datasetkit.core.files import display
 
 if TYPE_CHECKING:
     from datasetkit.options.config import TrainOptions
-    from trainer.families.detect import Found
-    from trainer.plan.memory import Estimate
-    from trainer.plan.plan import TrainPlan
+    from trainer.families.detect import DetectedModel
+    from trainer.plan.memory import MemoryEstimate
+    from trainer.plan.plan import TrainingPlan
     from trainer.plan.report import BucketUse, CaptionUse, SubsetUse
 
 _NAMED = 3
@@ -24,23 +24,23 @@ PREDICTED = {"epsilon": "noise", "v_prediction": "velocity"}
 
 
 @dataclass(frozen=True, slots=True)
-class Shown:
+class PlanReport:
     """A plan with what was found in it. ignored: keys of sd-scripts' files that do nothing here,
     and why.
     """
 
     options: TrainOptions
-    plan: TrainPlan
+    plan: TrainingPlan
     ignored: Mapping[str, str]
     subsets: tuple[SubsetUse, ...]
     buckets: tuple[BucketUse, ...]
     captions: CaptionUse
-    memory: Estimate
+    memory: MemoryEstimate
     rates: Mapping[str, float]
-    model: Found | None
+    model: DetectedModel | None
 
 
-def look(options: TrainOptions, plan: TrainPlan, ignored: Mapping[str, str]) -> Shown:
+def look(options: TrainOptions, plan: TrainingPlan, ignored: Mapping[str, str]) -> PlanReport:
     """Look at a plan's folders, buckets and captions, and estimate what it takes; nothing heavy is
     loaded.
     """
@@ -50,7 +50,7 @@ def look(options: TrainOptions, plan: TrainPlan, ignored: Mapping[str, str]) -> 
     buckets = report.bucket_use(plan)
     largest = max((use.size for use in buckets), key=lambda size: size[0] * size[1])
     anatomy = model_shapes.read(options.pretrained_model_name_or_path, options.vae)
-    return Shown(
+    return PlanReport(
         options, plan, ignored, report.subset_use(plan), buckets,
         report.caption_use(plan, options.max_token_length, weighted=options.weighted_captions),
         memory.estimate(options, largest, anatomy),
@@ -71,7 +71,7 @@ def _rates(options: TrainOptions, two_encoders: bool) -> dict[str, float]:
     }
 
 
-def as_json(shown: Shown) -> dict[str, Any]:
+def as_json(shown: PlanReport) -> dict[str, Any]:
     """Return what a program reads of a plan."""
     return {
         "steps": shown.plan.steps,
@@ -87,7 +87,7 @@ def as_json(shown: Shown) -> dict[str, Any]:
     }
 
 
-def show(shown: Shown) -> None:
+def show(shown: PlanReport) -> None:
     """Print a plan: its folders, its buckets, its steps, its captions and its memory."""
     _folders(shown.subsets)
     _held_out(shown.plan)
@@ -132,7 +132,7 @@ def _folders(subsets: Sequence[SubsetUse]) -> None:
         say(f"regularisation: {matched:,} visits are matched to {own:,} of training{never}")
 
 
-def _held_out(plan: TrainPlan) -> None:
+def _held_out(plan: TrainingPlan) -> None:
     if plan.held_out:
         own = sum(not picture.subset.is_reg for picture in plan.pictures) + len(plan.held_out)
         names = _names([picture.path for picture in plan.held_out])
@@ -159,7 +159,7 @@ def _buckets(buckets: Sequence[BucketUse]) -> None:
     table("", columns, rows, right=columns[1:])
 
 
-def _steps(options: TrainOptions, plan: TrainPlan, trained: Mapping[str, float]) -> None:
+def _steps(options: TrainOptions, plan: TrainingPlan, trained: Mapping[str, float]) -> None:
     totals = plan.totals
     batches = f"{totals.batches:,} batch" + ("" if totals.batches == 1 else "es")
     shared = f" on {plan.schedule.processes:,} processes" if plan.schedule.processes > 1 else ""
@@ -220,7 +220,7 @@ def _names(paths: Sequence[Path]) -> str:
     return ", ".join(display(path.name) for path in paths[:_NAMED]) + more
 
 
-def _memory(memory: Estimate) -> None:
+def _memory(memory: MemoryEstimate) -> None:
     rows = [(share.name, _size(share.bytes), share.how) for share in memory.shares]
     guess = "; its files are not here: of a Stable Diffusion 1 model" if memory.assumed else ""
     rows.append(("in all", _size(memory.bytes), f"an estimate, within {memory.margin:.0%}{guess}"))

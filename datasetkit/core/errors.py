@@ -64,7 +64,7 @@ class PlanConflict(DskError):
     exit_code = Exit.USAGE
 
 
-class Outdated(PlanConflict):
+class FileChanged(PlanConflict):
     """A file that a plan would write is no longer what it was when the plan was made."""
 
 

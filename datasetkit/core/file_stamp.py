@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 
-class Sign(NamedTuple):
+class FileStamp(NamedTuple):
     """What tells whether a file is still the one that was looked at; a rename leaves it as
     it is.
     """
@@ -19,7 +19,7 @@ class Sign(NamedTuple):
     mtime_ns: int
 
     @classmethod
-    def of(cls, info: os.stat_result) -> Sign:
+    def of(cls, info: os.stat_result) -> FileStamp:
         return cls(info.st_dev, info.st_ino, info.st_size, info.st_mtime_ns)
 
     def key(self) -> str:
@@ -27,9 +27,9 @@ class Sign(NamedTuple):
         return hashlib.blake2b(repr(tuple(self)).encode(), digest_size=12).hexdigest()
 
 
-def sign(path: Path) -> Sign | None:
+def sign(path: Path) -> FileStamp | None:
     """Return the sign of what stands at a path, not following links; None for nothing."""
     try:
-        return Sign.of(path.lstat())
+        return FileStamp.of(path.lstat())
     except OSError:
         return None

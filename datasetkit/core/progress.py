@@ -26,7 +26,7 @@ class Reporter(Protocol):
         """Say something that the person should read now (also kept in the result)."""
 
 
-class Silent:
+class SilentReporter:
     """The default reporter: says nothing."""
 
     def start(self, label: str, total: int) -> None:
@@ -45,4 +45,4 @@ class Silent:
         pass
 
 
-SILENT: Reporter = Silent()
+SILENT: Reporter = SilentReporter()

@@ -124,9 +124,9 @@ def _draw(axes: Axes, concept: str, rows: DataFrame, *, places: int) -> None:
         )
     name = "All concepts" if concept == TOTAL else _legible(concept, 44)
     shown = f", the first {TOP} of" if len(rows) > TOP else ","
-    pictures = "1 image" if of_images == 1 else f"{of_images} images"
+    counted = "1 image" if of_images == 1 else f"{of_images} images"
     _write(axes, 0, -1.65, name, color=_INK, size=12, weight="bold", va="bottom")
-    _write(axes, 0, -1.45, f"{pictures}{shown} {len(rows)} tags", color=_FAINT, size=8.5, va="top")
+    _write(axes, 0, -1.45, f"{counted}{shown} {len(rows)} tags", color=_FAINT, size=8.5, va="top")
     for place, (tag, category, images, percent, flags) in enumerate(
         zip(
             head["tag"],

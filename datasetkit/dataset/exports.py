@@ -77,7 +77,7 @@ SECTIONS: Final[Mapping[str, tuple[str, ...]]] = {
 
 
 @dataclass(frozen=True, slots=True)
-class General:
+class DatasetSettings:
     """What holds for every folder of the set; the names are sd-scripts'.
 
     resolution: pixels of a side, or (width, height). keep_tokens: the leading tags that are never
@@ -98,7 +98,7 @@ class General:
 
 
 @dataclass(frozen=True, slots=True)
-class Subset:
+class ExportSubset:
     """One folder of the set. class_tokens: the caption of pictures without one. keep_tokens: None
     takes the general.
 
@@ -124,8 +124,8 @@ class Subset:
 class DatasetExport:
     """A dataset.toml: training folders first, then the regularisation folders."""
 
-    general: General
-    subsets: tuple[Subset, ...]
+    general: DatasetSettings
+    subsets: tuple[ExportSubset, ...]
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,7 +29,7 @@ _CATEGORIES: Final = ("character", "copyright", "person", "species", "general")
 _GENERAL: Final = "general"
 
 
-class Imported(NamedTuple):
+class ImportedCaption(NamedTuple):
     """A picture, the caption that was found for it, and the file that held it."""
 
     image: Path
@@ -38,7 +38,7 @@ class Imported(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
+class TagSyntax:
     """How tags are read.
 
     bare: namespaces that are taken off (`character:hatsune miku` -> `hatsune miku`). dropped:
@@ -65,25 +65,25 @@ class Reading:
     respell: bool = True
 
 
-Parser = Callable[[str, Reading], Caption]
-DEFAULT: Final = Reading()
+Parser = Callable[[str, TagSyntax], Caption]
+DEFAULT: Final = TagSyntax()
 
 
-def parse_lines(text: str, reading: Reading = DEFAULT) -> Caption:
+def parse_lines(text: str, reading: TagSyntax = DEFAULT) -> Caption:
     """Read one tag a line, with hydrus' namespaces: `image.jpg.txt` as gallery-dl and hydrus write
     it.
     """
     return _caption(_named(parse(text).tags, reading), reading)
 
 
-def parse_caption(text: str, reading: Reading = DEFAULT) -> Caption:
+def parse_caption(text: str, reading: TagSyntax = DEFAULT) -> Caption:
     """Read a caption of another file name (`.caption`): tags parted by commas; colons have no
     meaning.
     """
     return _caption(parse(text).tags, reading)
 
 
-def parse_post(text: str, reading: Reading = DEFAULT) -> Caption:
+def parse_post(text: str, reading: TagSyntax = DEFAULT) -> Caption:
     """Read the metadata of a post as gallery-dl and booru dumps write it: `image.jpg.json`.
 
     Categories win where the post has them (`tags_general`, `tag_string_general`, or `tags` with a
@@ -100,7 +100,7 @@ def parse_post(text: str, reading: Reading = DEFAULT) -> Caption:
     return _caption(_named(unsorted, reading), reading)
 
 
-def parse_meta(text: str, reading: Reading = DEFAULT) -> dict[str, Caption]:
+def parse_meta(text: str, reading: TagSyntax = DEFAULT) -> dict[str, Caption]:
     """Read sd-scripts' metadata file into captions by image key: the sentence first, then the tags,
     as it trains them.
 
@@ -155,8 +155,8 @@ def plan_import(
     *,
     meta: Path | None = None,
     folder: Path | None = None,
-    reading: Reading = DEFAULT,
-) -> tuple[list[Imported], list[Failed]]:
+    reading: TagSyntax = DEFAULT,
+) -> tuple[list[ImportedCaption], list[Failed]]:
     """Find the captions that other tools left for these pictures; nothing is written.
 
     meta: sd-scripts' metadata file, whose keys are full paths, or paths below `folder` (by default
@@ -168,7 +168,7 @@ def plan_import(
         raise ConfigError(f"there is no import from {kind!r}", hint="choose " + ", ".join(KINDS))
     if kind == "meta" and meta is None:
         raise ConfigError("the metadata file is not named", hint="--meta meta.json names it")
-    found: dict[Path, Imported] = {}
+    found: dict[Path, ImportedCaption] = {}
     failed: list[Failed] = []
     for image in images:
         result = _from_sidecar(image, KINDS[kind], reading)
@@ -184,8 +184,8 @@ def plan_import(
 
 
 def _from_sidecar(
-    image: Path, places: Iterable[Place], reading: Reading
-) -> Imported | Failed | None:
+    image: Path, places: Iterable[Place], reading: TagSyntax
+) -> ImportedCaption | Failed | None:
     """Read the first side-car that exists; None where there is none."""
     for place, parser in places:
         source = place(image)
@@ -196,13 +196,17 @@ def _from_sidecar(
             caption = parser(text, reading)
         except InputError as error:
             return Failed(source, error.message, error.hint)
-        return Imported(image, caption, source) if caption.tags else Failed(source, "holds no tags")
+        return (
+            ImportedCaption(image, caption, source)
+            if caption.tags
+            else Failed(source, "holds no tags")
+        )
     return None
 
 
 def _from_meta(
-    images: Sequence[Path], meta: Path, folder: Path, reading: Reading
-) -> tuple[dict[Path, Imported], list[Failed]]:
+    images: Sequence[Path], meta: Path, folder: Path, reading: TagSyntax
+) -> tuple[dict[Path, ImportedCaption], list[Failed]]:
     """Match the entries of a metadata file to pictures: by full path, by path below the folder, by
     a unique stem.
     """
@@ -236,7 +240,7 @@ def _from_meta(
         if not entries[key].tags
     ]
     return {
-        i: Imported(i, entries[key], meta) for i, key in matched.items() if entries[key].tags
+        i: ImportedCaption(i, entries[key], meta) for i, key in matched.items() if entries[key].tags
     }, failed
 
 
@@ -294,7 +298,7 @@ def _json_object(text: str) -> dict[str, object]:
     return value
 
 
-def _of_category(post: Mapping[str, object], category: str, reading: Reading) -> list[str]:
+def _of_category(post: Mapping[str, object], category: str, reading: TagSyntax) -> list[str]:
     """Return the tags of one category of a post, if the reading wants it."""
     namespace = _AS_NAMESPACE.get(category, category)
     if category != _GENERAL and namespace not in reading.bare:
@@ -327,7 +331,7 @@ def _name(item: object) -> str:
     return item if isinstance(item, str) else ""
 
 
-def _named(tags: Iterable[str], reading: Reading) -> Iterator[str]:
+def _named(tags: Iterable[str], reading: TagSyntax) -> Iterator[str]:
     """Take known namespaces off, or their tags out."""
     for tag in tags:
         namespace, colon, name = tag.partition(":")
@@ -340,7 +344,7 @@ def _named(tags: Iterable[str], reading: Reading) -> Iterator[str]:
             yield name.strip()
 
 
-def _caption(tags: Iterable[str], reading: Reading) -> Caption:
+def _caption(tags: Iterable[str], reading: TagSyntax) -> Caption:
     """Make a caption: respelled, each tag once, in the order found; a comma inside of a tag parts
     it.
     """

@@ -68,7 +68,7 @@ class ConceptFolder:
 
 
 @dataclass(frozen=True, slots=True)
-class LaidOut:
+class ConceptFolders:
     """The folders of a training root (or, read apart, of a regularisation root), sorted by name."""
 
     concepts: tuple[ConceptFolder, ...]
@@ -142,7 +142,7 @@ def read(names: Iterable[str]) -> Tree:
     )
 
 
-def read_tree(root: Path) -> LaidOut:
+def read_tree(root: Path) -> ConceptFolders:
     """Read the folders of a training root, or of a regularisation root, one level deep; links are
     not followed.
 
@@ -164,7 +164,7 @@ def read_tree(root: Path) -> LaidOut:
     folders = tuple(
         ConceptFolder(root / folder_name(concept), concept) for concept in tree.concepts
     )
-    return LaidOut(folders, tuple(sorted((*tree.ignored, *links), key=lambda m: m.folder)))
+    return ConceptFolders(folders, tuple(sorted((*tree.ignored, *links), key=lambda m: m.folder)))
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:
@@ -175,7 +175,7 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class LayoutImage:
     """One picture to lay out. caption_text: what its caption file shall hold, None for none; mask:
     its mask file.
     """
@@ -186,14 +186,14 @@ class Source:
 
 
 @dataclass(frozen=True, slots=True)
-class Target:
+class LayoutFolder:
     """The folder of one concept, and the pictures that belong there."""
 
     folder: Path
-    sources: tuple[Source, ...]
+    sources: tuple[LayoutImage, ...]
 
 
-def wanted(targets: Sequence[Target]) -> tuple[FileOp, ...]:
+def wanted(targets: Sequence[LayoutFolder]) -> tuple[FileOp, ...]:
     """Return what fills empty folders: a link to each picture, its caption, a copy of its mask.
 
     Raises PlanConflict for two pictures of one stem in a folder, InputError for an empty caption.
@@ -215,7 +215,7 @@ def wanted(targets: Sequence[Target]) -> tuple[FileOp, ...]:
     )
 
 
-def _fill(folder: Path, source: Source) -> list[FileOp]:
+def _fill(folder: Path, source: LayoutImage) -> list[FileOp]:
     ops: list[FileOp] = [Link(source.image, folder / source.image.name)]
     if source.caption_text is not None:
         ops.append(
@@ -226,7 +226,7 @@ def _fill(folder: Path, source: Source) -> list[FileOp]:
     return ops
 
 
-def _check_stems(targets: Sequence[Target]) -> None:
+def _check_stems(targets: Sequence[LayoutFolder]) -> None:
     """Two pictures of one stem would share a caption; two whose names differ by case would be one
     on some disks.
     """
@@ -252,7 +252,7 @@ def _listed(paths: Sequence[Path]) -> str:
 
 
 def plan_layout(
-    targets: Sequence[Target], *, root: Path, existing: Mapping[Path, bool], trash: Path
+    targets: Sequence[LayoutFolder], *, root: Path, existing: Mapping[Path, bool], trash: Path
 ) -> Plan:
     """Bring the folders below `root` to what `targets` say, with as few operations as can be.
 
@@ -273,7 +273,7 @@ def _target(op: FileOp) -> Path:
     return op.path if isinstance(op, WriteText | WriteBytes) else op.dst
 
 
-def plan_repeats_change(tree: LaidOut, repeats: Mapping[str, int]) -> Plan:
+def plan_repeats_change(tree: ConceptFolders, repeats: Mapping[str, int]) -> Plan:
     """Rename the folders of concepts whose repeats change; pictures stay in them.
 
     repeats: concept -> repeats. Raises ConfigError for a concept that has no folder, PlanConflict

@@ -22,7 +22,7 @@ _LEAST: Final = 64
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class RegImage:
     """One picture to draw. stem: of its file; prompt: also its caption; size: width and height in
     pixels.
     """
@@ -35,7 +35,7 @@ class Wanted:
 
 
 @dataclass(frozen=True, slots=True)
-class Settings:
+class RegSettings:
     """What all pictures of a set have in common. model: its name, without folders; hash: sha256 of
     its weights.
     """
@@ -53,11 +53,11 @@ class Settings:
 
 
 @dataclass(frozen=True, slots=True)
-class Record:
+class RegRecord:
     """Where a picture comes from, as it stands in `<stem>.json`."""
 
-    wanted: Wanted
-    settings: Settings
+    wanted: RegImage
+    settings: RegSettings
     program: str
 
     def text(self) -> str:
@@ -100,7 +100,7 @@ def parse(text: str) -> Mapping[str, Any] | None:
     )
 
 
-def differing(told: Mapping[str, Any], settings: Settings) -> str:
+def differing(told: Mapping[str, Any], settings: RegSettings) -> str:
     """Return the first setting in which a picture that is there differs, in words; "" for none.
 
     A model whose hash is not known yet ("") is not compared.
@@ -122,14 +122,14 @@ def reclassed(caption: Caption, triggers: Sequence[str], class_name: str) -> Cap
 
 def wanted(
     class_name: str, count: int, prompts: Sequence[str], sizes: Sequence[Size], seed: int
-) -> tuple[Wanted, ...]:
+) -> tuple[RegImage, ...]:
     """Return the pictures to draw: prompts and sizes in turn, the seeds one after the other.
 
     So a set that grows keeps what it has.
     """
     stem = "_".join(class_name.split())
     return tuple(
-        Wanted(
+        RegImage(
             n,
             f"{stem}_{n + 1:04d}",
             prompts[n % len(prompts)],

@@ -21,7 +21,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
-class RegVisits(Generic[T]):
+class RegSamples(Generic[T]):
     """Which regularisation pictures an epoch uses, and how often each. unused: those it never
     reaches.
     """
@@ -35,7 +35,7 @@ class RegVisits(Generic[T]):
         return sum(n for _, n in self.visits)
 
 
-def reg_visits(num_train: int, reg: Sequence[tuple[T, int]]) -> RegVisits[T]:
+def reg_visits(num_train: int, reg: Sequence[tuple[T, int]]) -> RegSamples[T]:
     """Match (picture, repeats) of the regularisation set to `num_train` training visits, in order.
 
     As sd-scripts: each picture comes with its repeats until the training visits are reached (the
@@ -52,7 +52,7 @@ def reg_visits(num_train: int, reg: Sequence[tuple[T, int]]) -> RegVisits[T]:
     if missing > 0 and used:
         rounds, rest = divmod(missing, len(used))
         used = [(picture, n + rounds + (i < rest)) for i, (picture, n) in enumerate(used)]
-    return RegVisits(tuple(used), tuple(picture for picture, _ in reg[len(used) :]))
+    return RegSamples(tuple(used), tuple(picture for picture, _ in reg[len(used) :]))
 
 
 def balance_reg(train_visits: int, reg_images: int) -> int:
@@ -75,7 +75,7 @@ def steps_per_epoch(batches: int, gradient_accumulation: int = 1, processes: int
 
 
 @dataclass(frozen=True, slots=True)
-class Schedule:
+class BatchSettings:
     """What turns visits into optimizer steps. batch_size: pictures a batch and process."""
 
     epochs: int = 10
@@ -202,7 +202,7 @@ class RepeatsPlan:
     """
 
     concepts: tuple[ConceptPlan, ...]
-    schedule: Schedule
+    schedule: BatchSettings
     train: Totals
     total: Totals
     steps: int | None = None
@@ -213,7 +213,7 @@ def plan(
     concepts: Sequence[ConceptImages],
     *,
     rules: BucketRules,
-    schedule: Schedule,
+    schedule: BatchSettings,
     steps: int | None = None,
     reg: Sequence[ConceptImages] = (),
 ) -> RepeatsPlan:
@@ -280,7 +280,7 @@ def _match_reg(
 def _choose(
     concepts: Sequence[ConceptImages],
     counts: Sequence[Counter[Size]],
-    schedule: Schedule,
+    schedule: BatchSettings,
     steps: int | None,
 ) -> list[int]:
     free = [i for i, concept in enumerate(concepts) if concept.repeats is None]
@@ -297,7 +297,7 @@ def _choose(
     return [concept.repeats or _nearest_multiple(visits, concept.images) for concept in concepts]
 
 
-def nearest_repeats(images: Mapping[Size, int], schedule: Schedule, steps: int) -> int:
+def nearest_repeats(images: Mapping[Size, int], schedule: BatchSettings, steps: int) -> int:
     """Return the repeats whose exact optimizer steps come nearest to `steps`, at least 1.
 
     images: bucket -> pictures. Of several with the same steps the one nearest to steps / epochs /
@@ -321,7 +321,7 @@ def nearest_repeats(images: Mapping[Size, int], schedule: Schedule, steps: int) 
     return min(range(above, last + 1), key=lambda repeats: (abs(repeats - ideal), repeats))
 
 
-def _ideal(images: int, schedule: Schedule, steps: int) -> float:
+def _ideal(images: int, schedule: BatchSettings, steps: int) -> float:
     """Return steps / epochs / images * batch: 1000 / 10 / 10 * 2 = 20."""
     batch = schedule.batch_size * schedule.gradient_accumulation * schedule.processes
     return steps * batch / (schedule.epochs * images)

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "IN_ALL", "SINGLETON", "TOTAL", "TRIGGER", "UNKNOWN",
-    "Captioned", "columns", "conditional", "cooccurrence", "csv_text", "frequency", "plot",
+    "CaptionedImage", "columns", "conditional", "cooccurrence", "csv_text", "frequency", "plot",
 ]  # fmt: skip
 
 SINGLETON: Final = "singleton"
@@ -35,7 +35,7 @@ _FORMULA: Final = ("=", "+", "-", "@", "\t", "\r", "＝", "＋", "－", "＠")
 
 
 @dataclass(frozen=True, slots=True)
-class Captioned:
+class CaptionedImage:
     """One picture of a concept as the trainer will see it.
 
     repeats: visits an epoch. tags: its caption. scores: what the tagger gave (0..1), None for a
@@ -50,7 +50,7 @@ class Captioned:
 
 
 def frequency(
-    items: Sequence[Captioned], triggers: Sequence[str], vocabulary: Vocabulary
+    items: Sequence[CaptionedImage], triggers: Sequence[str], vocabulary: Vocabulary
 ) -> DataFrame:
     """Count the tags of each concept and of the whole set (`(total)`), the most frequent first,
     ties by tag.
@@ -113,7 +113,7 @@ def conditional(trigger: str) -> str:
     return f"P(tag | {trigger})"
 
 
-def cooccurrence(items: Sequence[Captioned]) -> DataFrame:
+def cooccurrence(items: Sequence[CaptionedImage]) -> DataFrame:
     """List the pairs of tags that stand together in two or more images, per concept and `(total)`.
 
     Columns: concept; tag_a < tag_b; images that hold both; jaccard = both / either (1 = never
@@ -169,17 +169,17 @@ def plot(frame: DataFrame, path: Path | None = None) -> bytes:
     return png
 
 
-def _concepts(items: Sequence[Captioned]) -> list[tuple[str, Sequence[Captioned]]]:
+def _concepts(items: Sequence[CaptionedImage]) -> list[tuple[str, Sequence[CaptionedImage]]]:
     """Return the items of each concept by name, then all of them; the order of the items does not
     matter.
     """
-    by_name: defaultdict[str, list[Captioned]] = defaultdict(list)
+    by_name: defaultdict[str, list[CaptionedImage]] = defaultdict(list)
     for item in items:
         by_name[item.concept].append(item)
     return [*sorted(by_name.items()), (TOTAL, items)] if items else []
 
 
-def _holders(members: Sequence[Captioned]) -> dict[str, set[int]]:
+def _holders(members: Sequence[CaptionedImage]) -> dict[str, set[int]]:
     """Return, for each tag, which of the members hold it."""
     holders: defaultdict[str, set[int]] = defaultdict(set)
     for i, member in enumerate(members):
@@ -198,7 +198,7 @@ def _share(images: set[int], carrying: set[int]) -> float:
     return round(len(images & carrying) / len(carrying), 4) if carrying else math.nan
 
 
-def _mean_scores(members: Sequence[Captioned]) -> dict[str, float]:
+def _mean_scores(members: Sequence[CaptionedImage]) -> dict[str, float]:
     """Return the mean score of each tag (by normal form) over the images that hold it and have a
     score for it.
     """
@@ -222,7 +222,7 @@ def _flags(images: int, of_images: int, *, is_trigger: bool) -> list[str]:
 
 
 def _near_flags(
-    items: Sequence[Captioned], triggers: Sequence[str], vocabulary: Vocabulary
+    items: Sequence[CaptionedImage], triggers: Sequence[str], vocabulary: Vocabulary
 ) -> dict[str, tuple[str, ...]]:
     """Return, for the less trusted tag of each pair of near spellings in the set, the tags that it
     is near to.

@@ -32,7 +32,7 @@ _COLOURS: Final = {"text": "#dc2626", "faces": "#2563eb"}
 
 
 @dataclass(frozen=True, slots=True)
-class Box:
+class SheetBox:
     """A box within a picture, in fractions of its width and height. kind: gives the colour."""
 
     kind: str
@@ -43,17 +43,17 @@ class Box:
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class SheetCell:
     """One picture of a sheet. name: what stands below it; reasons: one line or more each."""
 
     path: Path
     name: str
     reasons: tuple[str, ...] = ()
-    boxes: tuple[Box, ...] = ()
+    boxes: tuple[SheetBox, ...] = ()
 
 
 def draw(
-    entries: Sequence[Entry], title: str = "", *, max_pixels: int = pixels.DEFAULT_MAX_PIXELS
+    entries: Sequence[SheetCell], title: str = "", *, max_pixels: int = pixels.DEFAULT_MAX_PIXELS
 ) -> bytes:
     """Draw the first `MOST` pictures as a PNG. One that cannot be read is an empty cell with its
     reasons.
@@ -104,7 +104,7 @@ def _counted(n: int) -> str:
     return f"{n} flagged picture" + ("" if n == 1 else "s")
 
 
-def _thumbnail(entry: Entry, *, max_pixels: int) -> Image.Image | None:
+def _thumbnail(entry: SheetCell, *, max_pixels: int) -> Image.Image | None:
     """Shrink a picture to a cell, and draw its boxes."""
     try:
         thumbnail = near_duplicates.small(entry.path, _CELL, max_pixels=max_pixels)
@@ -138,7 +138,7 @@ def _place(sheet: Image.Image, thumbnail: Image.Image | None, left: int, bottom:
     ImageDraw.Draw(sheet).rectangle(frame, outline=_EMPTY)
 
 
-def _notes(entry: Entry) -> list[str]:
+def _notes(entry: SheetCell) -> list[str]:
     """Break the reasons into lines of a cell's width; of many the first ones."""
     font = _font(_SMALL)
     lines: list[str] = []

@@ -58,7 +58,7 @@ def small(
     return fit(pixels.load_reduced(path, edge, max_pixels=max_pixels, open_file=open_file), edge)
 
 
-def fit(reduced: pixels.Reduced, edge: int) -> Image.Image:
+def fit(reduced: pixels.ReducedImage, edge: int) -> Image.Image:
     """Shrink a picture that was decoded for it to a long edge of at most `edge` pixels."""
     share = min(1.0, edge / max(reduced.width, reduced.height))
     size = max(1, round(reduced.width * share)), max(1, round(reduced.height * share))

@@ -63,7 +63,7 @@ _PROFILE_MODES = {"RGB": "RGB", "GRAY": "L", "CMYK": "CMYK"}
 
 
 @dataclass(frozen=True, slots=True)
-class Probe:
+class ImageHeader:
     """What a picture's header says.
 
     width, height: pixels as it is looked at (EXIF turn applied). format: one of FORMATS, by
@@ -80,14 +80,14 @@ class Probe:
     orientation: int = 1
 
 
-def probe(path: Path, *, max_pixels: int = DEFAULT_MAX_PIXELS) -> Probe:
+def probe(path: Path, *, max_pixels: int = DEFAULT_MAX_PIXELS) -> ImageHeader:
     """Read a picture's header without decoding it. Raises InputError."""
     with _opened(path, max_pixels) as image:
         orientation = _header_orientation(image, path)
         width, height = image.size[::-1] if orientation >= 5 else image.size
         kind = _kind(image)
         frames = 1 if kind == "JPEG" else _count_frames(image, path)
-        return Probe(width, height, kind, frames, image.has_transparency_data, orientation)
+        return ImageHeader(width, height, kind, frames, image.has_transparency_data, orientation)
 
 
 def _kind(image: Image.Image) -> str:
@@ -98,7 +98,7 @@ def _kind(image: Image.Image) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Reduced:
+class ReducedImage:
     """A picture decoded at a whole, a half, a quarter or an eighth of its size, to be shrunk
     further.
 
@@ -139,7 +139,7 @@ def load_reduced(
     max_pixels: int = DEFAULT_MAX_PIXELS,
     factor: float = DRAFT_FACTOR,
     open_file: Callable[[Path], BinaryIO] | None = None,
-) -> Reduced:
+) -> ReducedImage:
     """Open a picture as `load` does, for a caller who will shrink its long edge to `shrink_to`
     pixels.
 
@@ -166,7 +166,7 @@ def load_reduced(
         top = spare[1] if orientation in (3, 4, 7, 8) else 0.0
         upright = standard.transpose(turn) if turn is not None else standard
         box = (left, top, left + width / part, top + height / part)
-        return Reduced(upright, width, height, box, _kind(image))
+        return ReducedImage(upright, width, height, box, _kind(image))
 
 
 def save(image: Image.Image, path: Path, *, quality: int = 95) -> None:

@@ -29,7 +29,7 @@ from datasetkit.executors import local
 from datasetkit.images.pixels import WRITERS
 from datasetkit.images.scan import Scan, require_pictures, scan
 from datasetkit.options.config import Common
-from datasetkit.project.session import How, Project, finish_interrupted
+from datasetkit.project.session import Project, RunContext, finish_interrupted
 from datasetkit.project.store import Output, Store
 from datasetkit.stages.base import Stage
 
@@ -43,7 +43,7 @@ Targets = Mapping[Path, Files]
 BESIDE = "beside"
 
 
-class Maker(Protocol):
+class OutputLog(Protocol):
     """Where outputs are noted as they are made: in the history, or only in the store for what is
     swapped in later.
     """
@@ -54,7 +54,7 @@ class Maker(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Staging:
+class StagedOutputLog:
     """Notes outputs that are about to be swapped in; the swap is what the history shows."""
 
     project: Project
@@ -68,7 +68,7 @@ class Staging:
 
 
 @dataclass(frozen=True, slots=True)
-class Making(Generic[T_co]):
+class OutputSpec(Generic[T_co]):
     """What is made of a folder's pictures.
 
     out: the folder that they lie in. recipe: begins with the verb and names all that changes the
@@ -109,7 +109,7 @@ def beside(
     out: Path | None,
     suffix: str,
     options: Common,
-    how: How,
+    how: RunContext,
     *,
     hint: str = "name another folder",
 ) -> Path:
@@ -152,7 +152,7 @@ def kept_suffix(path: Path) -> str:
     return suffix if suffix in WRITERS else ".png"
 
 
-def make(found: Scan, making: Making[T], project: Project, maker: Maker) -> RunReport[T]:
+def make(found: Scan, making: OutputSpec[T], project: Project, maker: OutputLog) -> RunReport[T]:
     """Make the files that are not up to date; return the outcomes in input order, failures of the
     scan last.
 
@@ -200,7 +200,7 @@ def make(found: Scan, making: Making[T], project: Project, maker: Maker) -> RunR
     return RunReport(making.verb, (*outcomes, *found.failed))
 
 
-def _refuse_links(making: Making[T]) -> None:
+def _refuse_links(making: OutputSpec[T]) -> None:
     """Raise InputError where a file, or a mask that goes with one, would be written through a
     linked folder.
     """
@@ -209,7 +209,7 @@ def _refuse_links(making: Making[T]) -> None:
         refuse_links(place, making.out)
 
 
-def _make_ready(maker: Maker, files: Iterable[Path]) -> None:
+def _make_ready(maker: OutputLog, files: Iterable[Path]) -> None:
     for place in sorted({path.parent for path in files}):
         maker.folder(place)
         require_writable(place)
@@ -220,7 +220,7 @@ def _strangers(files: Files, store: Store) -> list[Path]:
     return [path for path in files if os.path.lexists(path) and not store.is_ours(path)]
 
 
-def _require_same(unknown: Sequence[ImageRecord], making: Making[T], project: Project) -> None:
+def _require_same(unknown: Sequence[ImageRecord], making: OutputSpec[T], project: Project) -> None:
     """Raise PlanConflict unless every unknown file is, byte for byte, what would be made in its
     place.
 

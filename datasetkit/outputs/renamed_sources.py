@@ -22,7 +22,7 @@ _BESIDE = (BESIDE, "carried", "caption")  # masks, made or carried along, and ca
 
 
 @dataclass(frozen=True, slots=True)
-class Followed:
+class RenamedSource:
     """An output that followed its source. new: where it stands now; None: in the trash."""
 
     old: Path
@@ -31,7 +31,7 @@ class Followed:
 
 def follow(
     found: Scan, wanted: Sequence[Output], out: Path, project: Project, verb: str
-) -> tuple[Followed, ...]:
+) -> tuple[RenamedSource, ...]:
     """Let the outputs in `out` follow what became of their sources, with captions and masks, as one
     plan.
 
@@ -65,7 +65,7 @@ def follow(
     going_along = {output.path: output for output in beside if store.is_ours(output.path)}
     ops: list[Move] = []
     moved: list[Output] = []
-    followed: list[Followed] = []
+    followed: list[RenamedSource] = []
     for output, goal in leaving:
         old, thrown = output.path, trash / output.path.relative_to(project.root)
         new = goal if goal is not None and goal.suffix == old.suffix else None
@@ -89,7 +89,7 @@ def follow(
             for move in with_it
             if move.src in going_along
         ]
-        followed.append(Followed(old, new))
+        followed.append(RenamedSource(old, new))
     gone = {op.src for op in ops}
     for output in superseded:
         if output.path not in gone:

@@ -14,7 +14,7 @@ from datasetkit.captions.diffs import CaptionChange
 from datasetkit.core.errors import InputError
 from datasetkit.core.files import MASKS, caption_path, companions, reading, sweep, write_atomic
 from datasetkit.core.records import Caption, Failed, ImageRecord, RunReport
-from datasetkit.project.journal import Recording
+from datasetkit.project.journal import OpenEntry
 from datasetkit.project.plans import Plan, WriteText
 from datasetkit.project.session import Project
 from datasetkit.project.store import Output, Store, caption_hash
@@ -63,7 +63,7 @@ def _is_left(goal: Path, source: Path, store: Store) -> bool:
         return goal.read_bytes() == source.read_bytes()
 
 
-def copy(carried: Sequence[tuple[Path, Path]], project: Project, recording: Recording) -> None:
+def copy(carried: Sequence[tuple[Path, Path]], project: Project, recording: OpenEntry) -> None:
     """Copy captions and masks to their pictures, claimed before: undo then also knows the one that
     a kill cut short.
     """
@@ -98,7 +98,7 @@ def _as_it_is(caption: Caption) -> Caption:
 
 
 @dataclass(frozen=True, slots=True)
-class Rewording:
+class CaptionRewrite:
     """A caption that follows what is done to its picture. picture: the new one; origin: the one
     that it is made of.
     """
@@ -113,7 +113,7 @@ class Rewording:
 
 
 @dataclass(frozen=True, slots=True)
-class Reworded:
+class CaptionRewriteResult:
     """What was done to captions. changes: those that say something else now."""
 
     changes: tuple[CaptionChange, ...] = ()
@@ -121,7 +121,7 @@ class Reworded:
     entry: int | None = None
 
 
-def announce(rewordings: Iterable[Rewording], verb: str, store: Store) -> None:
+def announce(rewordings: Iterable[CaptionRewrite], verb: str, store: Store) -> None:
     """Note which captions are to follow their pictures: what a kill cuts short is made good by the
     next run.
     """
@@ -132,8 +132,8 @@ def announce(rewordings: Iterable[Rewording], verb: str, store: Store) -> None:
 
 
 def due(
-    report: RunReport[object], waiting: str, rewordings: Mapping[Path, Rewording], store: Store
-) -> list[Rewording]:
+    report: RunReport[object], waiting: str, rewordings: Mapping[Path, CaptionRewrite], store: Store
+) -> list[CaptionRewrite]:
     """Return the captions that follow: of what was made now, and of what a killed run made before
     them.
 
@@ -150,13 +150,13 @@ def due(
     return [one for path, one in rewordings.items() if path in now | left]
 
 
-def edited_at_origin(rewordings: Iterable[Rewording], store: Store) -> list[Rewording]:
+def edited_at_origin(rewordings: Iterable[CaptionRewrite], store: Store) -> list[CaptionRewrite]:
     """Return the captions that a person wrote or edited beside the original since they were last
     taken from there.
 
     Only where what stands beside the new picture is as dsk left it: what was edited there stays.
     """
-    edited: dict[Path, Rewording] = {}  # by caption: two pictures of one stem share theirs
+    edited: dict[Path, CaptionRewrite] = {}  # by caption: two pictures of one stem share theirs
     for one in (one for one in rewordings if _stands(one.caption)):
         try:
             origin = read_caption(one.origin)
@@ -173,13 +173,13 @@ def edited_at_origin(rewordings: Iterable[Rewording], store: Store) -> list[Rewo
 
 
 def reword(
-    rewordings: Sequence[Rewording],
+    rewordings: Sequence[CaptionRewrite],
     verb: str,
     title: str,
     project: Project,
     *,
-    anew: Sequence[Rewording] = (),
-) -> Reworded:
+    anew: Sequence[CaptionRewrite] = (),
+) -> CaptionRewriteResult:
     """Let captions follow their pictures, as one plan: the one that stands beside the new picture,
     else its origin's.
 
@@ -219,15 +219,15 @@ def reword(
     entry = project.apply(plan, verb, title, generated=generated, outputs=new)
     if not project.how.dry_run:
         store.settle(output for output in outputs if _stands(output.path))
-    return Reworded(tuple(changes), tuple(failed), entry)
+    return CaptionRewriteResult(tuple(changes), tuple(failed), entry)
 
 
-def _changed(one: Rewording, caption: Caption) -> Caption:
+def _changed(one: CaptionRewrite, caption: Caption) -> Caption:
     after = one.change(caption)
     return after if after.tags else caption
 
 
-def _output(rewording: Rewording, verb: str, source: str | None) -> Output:
+def _output(rewording: CaptionRewrite, verb: str, source: str | None) -> Output:
     return Output(rewording.caption, source or "", f"caption {verb}", rewording.origin)
 
 

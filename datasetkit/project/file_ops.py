@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from datasetkit.core.errors import Outdated, PlanConflict, StorageError
+from datasetkit.core.errors import FileChanged, PlanConflict, StorageError
 from datasetkit.core.files import (
     CAPTION_SUFFIX,
     TEMP_PREFIX,
@@ -31,7 +31,7 @@ Kind = Literal["move", "copy", "link", "write", "made"]
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class JournalOperation:
     """One operation as the journal keeps it. before/after: a text file's bytes; sign: how dst looks
     when done.
     """
@@ -45,7 +45,7 @@ class Step:
     temp: Path | None = None
 
 
-def check(plan: Plan) -> list[Step]:
+def check(plan: Plan) -> list[JournalOperation]:
     """Turn a plan into steps, or raise PlanConflict: a target that is taken, a source that is
     missing, a link.
 
@@ -53,7 +53,7 @@ def check(plan: Plan) -> list[Step]:
     """
     moved_away = {op.src for op in plan.ops if isinstance(op, Move) and op.src != op.dst}
     claimed: dict[Path, int] = {}
-    steps: list[Step] = []
+    steps: list[JournalOperation] = []
     problems: list[str] = []
     outdated: list[str] = []
     for op in plan.ops:
@@ -71,7 +71,7 @@ def check(plan: Plan) -> list[Step]:
                 op.data if isinstance(op, WriteBytes) else op.text.encode("utf-8", "surrogatepass")
             )
             if before != after:
-                steps.append(Step("write", None, dst, before=before, after=after))
+                steps.append(JournalOperation("write", None, dst, before=before, after=after))
             continue
         occupied = os.path.lexists(dst) and dst not in moved_away
         if not os.path.lexists(op.src):
@@ -85,11 +85,11 @@ def check(plan: Plan) -> list[Step]:
             if occupied and not same_file:
                 problems.append(f"{display(dst)} exists already")
             in_the_way = dst in moved_away or same_file
-            steps.append(Step("move", op.src, dst, temp=dst if in_the_way else None))
+            steps.append(JournalOperation("move", op.src, dst, temp=dst if in_the_way else None))
         else:
             if occupied:
                 problems.append(f"{display(dst)} exists already")
-            steps.append(Step("copy" if isinstance(op, Copy) else "link", op.src, dst))
+            steps.append(JournalOperation("copy" if isinstance(op, Copy) else "link", op.src, dst))
     problems.extend(
         f"{display(path)} would be written twice" for path, n in claimed.items() if n > 1
     )
@@ -98,18 +98,18 @@ def check(plan: Plan) -> list[Step]:
         raise PlanConflict("; ".join(problems[:5]) + more, hint="nothing was changed")
     if outdated:
         more = f" and {len(outdated) - 5} more" if len(outdated) > 5 else ""
-        raise Outdated(
+        raise FileChanged(
             f"changed meanwhile: {', '.join(outdated[:5])}{more}", hint="nothing was changed"
         )
     return steps
 
 
-def sign_of(step: Step) -> str:
+def sign_of(step: JournalOperation) -> str:
     """Describe a finished step's file, so that undo can tell whether somebody changed it since."""
     return sign(step, step.after or b"" if step.kind == "write" else step.dst)
 
 
-def sign(step: Step, now: Path | bytes | None) -> str:
+def sign(step: JournalOperation, now: Path | bytes | None) -> str:
     """Hash texts, which later commands rewrite and undo restores (at a new time); of pictures take
     size and time.
     """
@@ -128,7 +128,7 @@ def sign(step: Step, now: Path | bytes | None) -> str:
     return "gone"
 
 
-def with_temp(step: Step) -> Step:
+def with_temp(step: JournalOperation) -> JournalOperation:
     """Give a step its temporary name; a plain rename needs none, and a moved file is never called a
     temporary.
     """
@@ -140,7 +140,7 @@ def with_temp(step: Step) -> Step:
     return replace(step, temp=step.dst.parent / name)
 
 
-def make_temp(step: Step, *, sync: bool) -> None:
+def make_temp(step: JournalOperation, *, sync: bool) -> None:
     if step.temp is None or step.kind == "move":
         return
     if step.kind == "write":
@@ -166,7 +166,7 @@ def make_temp(step: Step, *, sync: bool) -> None:
         raise
 
 
-def move(step: Step) -> None:
+def move(step: JournalOperation) -> None:
     """Let a file step aside or take its free name; done already (by the run that was killed) is
     fine.
     """
@@ -182,7 +182,7 @@ def move(step: Step) -> None:
         os.rename(step.src, goal)
 
 
-def place(step: Step) -> bool:
+def place(step: JournalOperation) -> bool:
     """Give one step its final name; done already (by the run that was killed) is fine.
 
     Returns False where a person has edited the text since the plan was made: theirs stays.
@@ -207,7 +207,7 @@ def _require_free(path: Path) -> None:
         )
 
 
-def _stands_as_before(step: Step) -> bool:
+def _stands_as_before(step: JournalOperation) -> bool:
     regular = _is_regular(step.dst)
     return regular is None or (regular and step.dst.read_bytes() in (step.before, step.after))
 

@@ -27,7 +27,7 @@ from datasetkit.core.files import PROJECT, display, storage_error, sweep, writin
 from datasetkit.core.progress import SILENT, Reporter
 from datasetkit.project.deferred_delete import folder_for, free_later, keep, left
 from datasetkit.project.file_ops import (
-    Step,
+    JournalOperation,
     check,
     make_temp,
     move,
@@ -38,7 +38,7 @@ from datasetkit.project.file_ops import (
 )
 from datasetkit.project.plans import Plan
 from datasetkit.project.store import Output, Store
-from datasetkit.project.undo import Foreseen, inverse
+from datasetkit.project.undo import PlannedState, inverse
 
 # One sync of the whole disk is faster than one for each file when there are many (10,000 captions:
 # 2 s).
@@ -46,7 +46,7 @@ _SYNC_ALL_FROM = 16
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class JournalEntry:
     """One command in the history. state: open | running | done | undone | aborted."""
 
     id: int
@@ -58,17 +58,17 @@ class Entry:
 
 
 @dataclass(frozen=True, slots=True)
-class Undone:
+class UndoResult:
     """What an undo did: the commands that were taken back, and the operations that were left as
     they are.
     """
 
-    entries: tuple[Entry, ...]
+    entries: tuple[JournalEntry, ...]
     refused: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Recovered:
+class RecoveredEntry:
     """What was done about a command that had been killed, as a line for people. undoes: what it was
     an undo of.
     """
@@ -123,7 +123,7 @@ class Journal:
         self,
         verb: str,
         title: str,
-        steps: Sequence[Step],
+        steps: Sequence[JournalOperation],
         *,
         undoes: int | None,
         generated: Sequence[str] = (),
@@ -158,7 +158,7 @@ class Journal:
         with self.store.transaction() as database:
             database.executemany("UPDATE ops SET temp = ? WHERE entry = ? AND n = ?", rows)
 
-    def _row(self, entry: int, n: int, step: Step) -> tuple[object, ...]:
+    def _row(self, entry: int, n: int, step: JournalOperation) -> tuple[object, ...]:
         def key(path: Path | None) -> bytes | None:
             return None if path is None else self.store.key(path)
 
@@ -177,7 +177,7 @@ class Journal:
             key(step.temp),
         )
 
-    def _steps(self, entry: int) -> list[Step]:
+    def _steps(self, entry: int) -> list[JournalOperation]:
         rows = self.store.database.execute(
             "SELECT kind, src, dst, before, after, sign, temp FROM ops WHERE entry = ? ORDER BY n",
             (entry,),
@@ -187,7 +187,7 @@ class Journal:
             return None if key is None else self.store.path(key)
 
         return [
-            Step(k, path(s), self.store.path(d), b, a, sign, path(t))
+            JournalOperation(k, path(s), self.store.path(d), b, a, sign, path(t))
             for k, s, d, b, a, sign, t in rows
         ]
 
@@ -198,7 +198,7 @@ class Journal:
     def _forward(
         self,
         entry: int,
-        steps: Sequence[Step],
+        steps: Sequence[JournalOperation],
         reporter: Reporter = SILENT,
         *,
         phase: str = "prepare",
@@ -233,14 +233,14 @@ class Journal:
         reporter.finish()
         return edited
 
-    def _folder_for_replaced(self, entry: int, steps: Sequence[Step]) -> Path | None:
+    def _folder_for_replaced(self, entry: int, steps: Sequence[JournalOperation]) -> Path | None:
         """Make the folder where texts that are replaced keep a second name for a while; few texts
         need none.
         """
         many = sum(step.before is not None for step in steps) >= _SYNC_ALL_FROM
         return folder_for(self.root, entry) if many else None
 
-    def _prepare(self, entry: int, steps: Sequence[Step]) -> None:
+    def _prepare(self, entry: int, steps: Sequence[JournalOperation]) -> None:
         """Make folders and temporaries. When that fails, take them away again: the plan never
         happened.
         """
@@ -281,7 +281,7 @@ class Journal:
             path.mkdir(exist_ok=True)
             made.append(path)
 
-    def _finish(self, entry: int, steps: Sequence[Step]) -> None:
+    def _finish(self, entry: int, steps: Sequence[JournalOperation]) -> None:
         signs = [(sign_of(step), entry, n) for n, step in enumerate(steps) if not step.sign]
         undoes = self.store.database.execute(
             "SELECT undoes FROM journal WHERE id = ?", (entry,)
@@ -298,11 +298,11 @@ class Journal:
     # ------------------------------------------------------------------------------------
 
     @contextmanager
-    def recording(self, verb: str, title: str) -> Iterator[Recording]:
+    def recording(self, verb: str, title: str) -> Iterator[OpenEntry]:
         """Open an entry for a stage that makes files one by one; each becomes undoable as it is
         made.
         """
-        recording = Recording(self, verb, title)
+        recording = OpenEntry(self, verb, title)
         try:
             yield recording
         finally:
@@ -318,7 +318,7 @@ class Journal:
             is not None
         )
 
-    def recover(self) -> list[Recovered]:
+    def recover(self) -> list[RecoveredEntry]:
         """Finish what interrupted commands left open."""
         recovered = []
         rows = self.store.database.execute(
@@ -343,7 +343,7 @@ class Journal:
                 edited = self._forward(entry, self._steps(entry), phase=phase)
                 kept = f"; edited since, and kept: {', '.join(edited)}" if edited else ""
                 line = f"completed the interrupted `dsk {verb}` (history {entry}){kept}"
-                recovered.append(Recovered(line, undoes))
+                recovered.append(RecoveredEntry(line, undoes))
             except StorageError as error:
                 if self._state(entry) != "aborted":
                     raise
@@ -351,7 +351,7 @@ class Journal:
                     f"dropped the interrupted `dsk {verb}` (history {entry}), which had "
                     f"changed nothing: {error}"
                 )
-                recovered.append(Recovered(line, None))
+                recovered.append(RecoveredEntry(line, None))
         free_later(left(self.root))
         return recovered
 
@@ -365,23 +365,23 @@ class Journal:
     # ---- history and undo
     # -------------------------------------------------------------------------------------
 
-    def history(self) -> list[Entry]:
+    def history(self) -> list[JournalEntry]:
         """Return every command that changed something, newest first."""
         rows = self.store.database.execute(
             "SELECT id, verb, title, started, state, (SELECT COUNT(*) FROM ops WHERE entry = id) "
             "FROM journal WHERE state != 'aborted' ORDER BY id DESC"
         )
-        return [Entry(*row) for row in rows]
+        return [JournalEntry(*row) for row in rows]
 
-    def newest(self) -> Entry | None:
+    def newest(self) -> JournalEntry | None:
         """Return the command that `undo` would take back, None where there is none."""
         row = self.store.database.execute(
             "SELECT id, verb, title, started, state, (SELECT COUNT(*) FROM ops WHERE entry = id) "
             "FROM journal WHERE state = 'done' AND verb != 'undo' ORDER BY id DESC LIMIT 1"
         ).fetchone()
-        return Entry(*row) if row else None
+        return JournalEntry(*row) if row else None
 
-    def steps(self, entry: int) -> list[Step]:
+    def steps(self, entry: int) -> list[JournalOperation]:
         """Return what a command did, in order."""
         return self._steps(entry)
 
@@ -395,7 +395,7 @@ class Journal:
 
     def undo(
         self, entry: int | None = None, *, partial: bool = False, dry_run: bool = False
-    ) -> Undone:
+    ) -> UndoResult:
         """Take back the newest command, or every command down to and including `entry`, newest
         first.
 
@@ -405,8 +405,8 @@ class Journal:
         """
         undoable = self._undoable(entry)
         refused: list[str] = []
-        foreseen = Foreseen()
-        first: list[Step] | None = None
+        foreseen = PlannedState()
+        first: list[JournalOperation] | None = None
         for target in undoable:
             steps, problems = self._inverse(target, foreseen)
             first = steps if first is None else first
@@ -423,15 +423,15 @@ class Journal:
         for target in undoable if not dry_run else ():
             # What was found out about the first still holds; the others are to be seen as those
             # before them left them.
-            steps, first = (first or self._inverse(target, Foreseen())[0]), None
+            steps, first = (first or self._inverse(target, PlannedState())[0]), None
             steps = [with_temp(step) for step in steps]
             entry = self._begin(
                 "undo", f"undo {target.verb} {target.title}".strip(), steps, undoes=target.id
             )
             self._forward(entry, steps)
-        return Undone(tuple(undoable), tuple(refused))
+        return UndoResult(tuple(undoable), tuple(refused))
 
-    def _undoable(self, entry: int | None) -> list[Entry]:
+    def _undoable(self, entry: int | None) -> list[JournalEntry]:
         """Return the commands that an undo takes back, newest first."""
         if entry is None:
             newest = self.newest()  # not the whole history, which may be thousands of edits
@@ -443,7 +443,9 @@ class Journal:
             )
         return [e for e in commands if e.state == "done" and e.id >= entry]
 
-    def _inverse(self, target: Entry, foreseen: Foreseen) -> tuple[list[Step], list[str]]:
+    def _inverse(
+        self, target: JournalEntry, foreseen: PlannedState
+    ) -> tuple[list[JournalOperation], list[str]]:
         trash = self.root / PROJECT / "trash" / str(target.id)
         renamed = target.verb == "rename"
         return inverse(
@@ -462,7 +464,7 @@ class Journal:
                 self.store.path(key).rmdir()
 
 
-class Recording:
+class OpenEntry:
     """The open journal entry of a stage: opened with the first file made, closed by
     Journal.recording.
     """
@@ -493,7 +495,7 @@ class Recording:
 
     def made(self, output: Output) -> None:
         """Note that an output was made."""
-        store, step = self._journal.store, Step("made", None, output.path)
+        store, step = self._journal.store, JournalOperation("made", None, output.path)
         with store.transaction() as database:
             self._open()
             row = self._journal._row(

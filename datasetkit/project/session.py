@@ -13,14 +13,14 @@ from pathlib import Path
 from datasetkit.core.files import PROJECT, find_root
 from datasetkit.core.progress import SILENT, Reporter
 from datasetkit.project.file_ops import check
-from datasetkit.project.journal import Journal, Recovered
+from datasetkit.project.journal import Journal, RecoveredEntry
 from datasetkit.project.locks import lock
 from datasetkit.project.plans import Plan
 from datasetkit.project.store import Output, Store
 
 
 @dataclass(frozen=True, slots=True)
-class How:
+class RunContext:
     """How any verb is run: what the command line's common switches say."""
 
     dry_run: bool = False
@@ -28,7 +28,7 @@ class How:
     reporter: Reporter = SILENT
 
 
-JUST_DO_IT = How()
+JUST_DO_IT = RunContext()
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +40,8 @@ class Project:
     root: Path
     store: Store
     journal: Journal
-    how: How
-    recovered: tuple[Recovered, ...] = ()
+    how: RunContext
+    recovered: tuple[RecoveredEntry, ...] = ()
 
     def apply(
         self,
@@ -69,7 +69,7 @@ class Project:
         return tuple(step.dst for step in check(plan))
 
 
-def finish_interrupted(folder: Path, how: How) -> None:
+def finish_interrupted(folder: Path, how: RunContext) -> None:
     """Finish a plan that a killed run left half done in the project of a folder that is about to be
     read.
 
@@ -91,7 +91,7 @@ def finish_interrupted(folder: Path, how: How) -> None:
 
 
 @contextmanager
-def open_project(folder: Path, how: How) -> Iterator[Project]:
+def open_project(folder: Path, how: RunContext) -> Iterator[Project]:
     """Open the project of `folder`: lock it and finish what a killed run left, unless this is a dry
     run.
     """

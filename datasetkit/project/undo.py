@@ -7,10 +7,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from datasetkit.core.files import IMAGE_SUFFIXES, MASKS, display
-from datasetkit.project.file_ops import Step, sign
+from datasetkit.project.file_ops import JournalOperation, sign
 
 
-class Foreseen:
+class PlannedState:
     """Where files will be, and what texts will hold, when steps are done that so far are only
     planned.
     """
@@ -32,7 +32,7 @@ class Foreseen:
                 )
         return path
 
-    def add(self, steps: Sequence[Step]) -> None:
+    def add(self, steps: Sequence[JournalOperation]) -> None:
         """Take steps, which happen at once, as done."""
         moves = [step for step in steps if step.kind == "move" and step.src is not None]
         gone: dict[Path, Path | bytes | None] = {
@@ -44,20 +44,25 @@ class Foreseen:
 
 
 def stands(now: Path | bytes | None) -> bool:
-    """Tell whether `Foreseen.find` found anything."""
+    """Tell whether `PlannedState.find` found anything."""
     return os.path.lexists(now) if isinstance(now, Path) else now is not None
 
 
 def inverse(
-    done: Sequence[Step], foreseen: Foreseen, *, trash: Path, root: Path, with_companions: bool
-) -> tuple[list[Step], list[str]]:
+    done: Sequence[JournalOperation],
+    foreseen: PlannedState,
+    *,
+    trash: Path,
+    root: Path,
+    with_companions: bool,
+) -> tuple[list[JournalOperation], list[str]]:
     """Return the steps that take `done` back, last first, and why some cannot be taken.
 
     trash: a fresh folder for files that dsk had made. with_companions: what joined a renamed
     picture goes back with it.
     """
     vacated = {step.dst for step in done}
-    steps: list[Step] = []
+    steps: list[JournalOperation] = []
     problems: list[str] = []
     for n, step in enumerate(reversed(done)):
         problem = _changed_since(step, foreseen)
@@ -67,17 +72,19 @@ def inverse(
         if problem is not None:
             problems.append(problem)
         elif step.kind == "write" and step.before is not None:
-            steps.append(Step("write", None, step.dst, before=step.after, after=step.before))
+            steps.append(
+                JournalOperation("write", None, step.dst, before=step.after, after=step.before)
+            )
         elif step.kind == "move" and step.src is not None:
-            steps.append(Step("move", step.dst, step.src, temp=step.dst))
+            steps.append(JournalOperation("move", step.dst, step.src, temp=step.dst))
             if with_companions:
                 steps.extend(_companions(step, vacated))
         else:
-            steps.append(Step("move", step.dst, trash / str(n) / step.dst.name))
+            steps.append(JournalOperation("move", step.dst, trash / str(n) / step.dst.name))
     return steps, problems
 
 
-def _changed_since(step: Step, foreseen: Foreseen) -> str | None:
+def _changed_since(step: JournalOperation, foreseen: PlannedState) -> str | None:
     """Return why a finished step cannot be taken back, or None. A moved file may have been edited:
     it moves back.
     """
@@ -89,7 +96,7 @@ def _changed_since(step: Step, foreseen: Foreseen) -> str | None:
     return f"{display(step.dst.name)} was changed since"
 
 
-def _companions(step: Step, vacated: set[Path]) -> Iterator[Step]:
+def _companions(step: JournalOperation, vacated: set[Path]) -> Iterator[JournalOperation]:
     """Captions, masks and side-cars that joined a renamed picture later go back with it."""
     if step.src is None or step.dst.suffix.lower() not in IMAGE_SUFFIXES:
         return
@@ -109,4 +116,4 @@ def _companions(step: Step, vacated: set[Path]) -> Iterator[Step]:
             else:
                 continue
             if not os.path.lexists(target):
-                yield Step("move", path, target)
+                yield JournalOperation("move", path, target)

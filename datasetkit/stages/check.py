@@ -12,13 +12,13 @@ from dataclasses import astuple, dataclass
 import numpy as np
 from PIL import Image, ImageOps
 
-from datasetkit.checks.base import Looks, Measure, Spot
+from datasetkit.checks.base import ImageMeasures, ImageRegion, Measure
 from datasetkit.core.records import Done, ImageRecord, Outcome
 from datasetkit.images import near_duplicates
 from datasetkit.images import pixels as images
 from datasetkit.vision import blur
 from datasetkit.vision.faces import DEFAULT, Face, FaceDetector, open_detector, steady
-from datasetkit.vision.text import Box, TextFinder
+from datasetkit.vision.text import TextBox, TextFinder
 
 # How each measure is taken; another version is another memory.
 RECIPES: Mapping[Measure, str] = {"looks": "looks 1", "text": "text 1", "faces": "faces 1"}
@@ -35,7 +35,7 @@ _SEE_THROUGH = 128
 
 
 @dataclass(frozen=True, slots=True)
-class Measured:
+class ImageMeasurement:
     """What was found out about a picture: a row for the store by measure."""
 
     rows: Mapping[Measure, bytes]
@@ -94,11 +94,11 @@ class CheckWorker:
 
     def _looks(
         self, record: ImageRecord, picture: Image.Image, revealed: float, hidden: str
-    ) -> Looks:
+    ) -> ImageMeasures:
         seen = images.probe(record.path, max_pixels=self.max_pixels)
         at_512 = _shrunk(picture, blur.LONG_EDGE)
         look = near_duplicates.look(_shrunk(at_512, near_duplicates.SEEN_AT))
-        return Looks(
+        return ImageMeasures(
             seen.format,
             seen.frames,
             seen.orientation,
@@ -108,8 +108,12 @@ class CheckWorker:
             look,
         )
 
-    def process(self, batch: Sequence[tuple[ImageRecord, object]]) -> Sequence[Outcome[Measured]]:
-        return [Done(record, Measured(rows)) for record, rows in batch if isinstance(rows, dict)]
+    def process(
+        self, batch: Sequence[tuple[ImageRecord, object]]
+    ) -> Sequence[Outcome[ImageMeasurement]]:
+        return [
+            Done(record, ImageMeasurement(rows)) for record, rows in batch if isinstance(rows, dict)
+        ]
 
 
 def reveal(image: Image.Image) -> tuple[float, str]:
@@ -131,11 +135,11 @@ def reveal(image: Image.Image) -> tuple[float, str]:
     return round(float(changed.mean()), 6), colour
 
 
-def _flattened(reduced: images.Reduced) -> images.Reduced:
+def _flattened(reduced: images.ReducedImage) -> images.ReducedImage:
     if reduced.image.mode == "RGB":
         return reduced
     flat = images.to_srgb(reduced.image)
-    return images.Reduced(flat, reduced.width, reduced.height, reduced.box, reduced.format)
+    return images.ReducedImage(flat, reduced.width, reduced.height, reduced.box, reduced.format)
 
 
 def _shrunk(picture: Image.Image, edge: int) -> Image.Image:
@@ -147,10 +151,10 @@ def _shrunk(picture: Image.Image, edge: int) -> Image.Image:
     return picture.resize(size, Image.Resampling.BICUBIC, reducing_gap=2.0)
 
 
-def _spots(found: Sequence[Box | Face], size: tuple[int, int]) -> tuple[Spot, ...]:
+def _spots(found: Sequence[TextBox | Face], size: tuple[int, int]) -> tuple[ImageRegion, ...]:
     width, height = size
     return tuple(
-        Spot(
+        ImageRegion(
             *(
                 round(x, 4)
                 for x in (
@@ -170,24 +174,24 @@ def _spots(found: Sequence[Box | Face], size: tuple[int, int]) -> tuple[Spot, ..
 # ----------------------------------------------------------------------------------------------
 
 
-def pack_looks(seen: Looks) -> bytes:
+def pack_looks(seen: ImageMeasures) -> bytes:
     """Word looks as a row for the store."""
     return json.dumps(
         [value.hex() if isinstance(value, bytes) else value for value in astuple(seen)]
     ).encode()
 
 
-def unpack_looks(row: bytes) -> Looks:
+def unpack_looks(row: bytes) -> ImageMeasures:
     """Read what `pack_looks` wrote."""
     form, frames, orientation, revealed, hidden, blurred, look = json.loads(row)
-    return Looks(form, frames, orientation, revealed, hidden, blurred, bytes.fromhex(look))
+    return ImageMeasures(form, frames, orientation, revealed, hidden, blurred, bytes.fromhex(look))
 
 
-def pack_spots(spots: Sequence[Spot]) -> bytes:
+def pack_spots(spots: Sequence[ImageRegion]) -> bytes:
     """Word spots as a row for the store."""
     return json.dumps([astuple(spot) for spot in spots]).encode()
 
 
-def unpack_spots(row: bytes) -> tuple[Spot, ...]:
+def unpack_spots(row: bytes) -> tuple[ImageRegion, ...]:
     """Read what `pack_spots` wrote."""
-    return tuple(Spot(*values) for values in json.loads(row))
+    return tuple(ImageRegion(*values) for values in json.loads(row))

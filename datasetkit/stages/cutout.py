@@ -25,7 +25,7 @@ OWN_ALPHA = "its own transparency was used"
 
 
 @dataclass(frozen=True, slots=True)
-class CutOut:
+class CutoutImage:
     """One picture's result. area: the share of the picture that is subject, 0..1. bg: the colour
     behind it.
 
@@ -69,7 +69,7 @@ class CutoutWorker:
     options: CutoutOptions
     finder: SubjectFinder
 
-    def prepare(self, record: ImageRecord) -> Done[CutOut]:
+    def prepare(self, record: ImageRecord) -> Done[CutoutImage]:
         """Read, cut out and write one picture. Raises InputError where nothing, or everything, is
         subject.
         """
@@ -95,10 +95,12 @@ class CutoutWorker:
             )
         pixels.save(joined(mask, record.path), mask_target)
         pixels.save(cut, target)
-        made = CutOut(target, mask_target, area, colour, self.finder.device)
+        made = CutoutImage(target, mask_target, area, colour, self.finder.device)
         return Done(record, made, OWN_ALPHA if own is not None else "")
 
-    def process(self, batch: Sequence[tuple[ImageRecord, object]]) -> Sequence[Outcome[CutOut]]:
+    def process(
+        self, batch: Sequence[tuple[ImageRecord, object]]
+    ) -> Sequence[Outcome[CutoutImage]]:
         return [done for _, done in batch if isinstance(done, Done)]
 
 

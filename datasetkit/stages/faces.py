@@ -11,7 +11,7 @@ from pathlib import Path
 
 from PIL import Image, ImageChops, ImageDraw, ImageFilter
 
-from datasetkit.checks.base import Spot
+from datasetkit.checks.base import ImageRegion
 from datasetkit.core.errors import InputError
 from datasetkit.core.files import display, reading, require_names, write_atomic
 from datasetkit.core.records import Done, ImageRecord, Outcome
@@ -32,7 +32,7 @@ _SOFT = 0.02
 
 
 @dataclass(frozen=True, slots=True)
-class Cropped:
+class CroppedFaces:
     """One picture's faces. sizes: the side of each crop in pixels, in the order of the paths."""
 
     paths: tuple[Path, ...]
@@ -40,7 +40,7 @@ class Cropped:
 
 
 @dataclass(frozen=True, slots=True)
-class Erased:
+class ErasedImage:
     """One picture without its faces and text. faces, text: how many of each."""
 
     path: Path
@@ -49,14 +49,14 @@ class Erased:
 
 
 @dataclass(frozen=True, slots=True)
-class Places:
+class FaceBoxes:
     """What of one picture is worked on, in fractions of it."""
 
-    faces: tuple[Spot, ...] = ()
-    text: tuple[Spot, ...] = ()
+    faces: tuple[ImageRegion, ...] = ()
+    text: tuple[ImageRegion, ...] = ()
 
 
-def square(face: Spot, width: int, height: int, margin: float | None) -> Square:
+def square(face: ImageRegion, width: int, height: int, margin: float | None) -> Square:
     """Return the square around a face in pixels, within the picture: left, top, right, bottom.
 
     margin: on each side, as a share of the face's size. A square that would be larger than the
@@ -71,7 +71,7 @@ def square(face: Spot, width: int, height: int, margin: float | None) -> Square:
     return left, top, left + side, top + side
 
 
-def hole(places: Places, size: tuple[int, int], margin: float | None) -> Image.Image:
+def hole(places: FaceBoxes, size: tuple[int, int], margin: float | None) -> Image.Image:
     """Draw what is erased (L, 255): an ellipse for a face, a box for a line of text. size: of the
     picture.
     """
@@ -89,7 +89,7 @@ def hole(places: Places, size: tuple[int, int], margin: float | None) -> Image.I
 
 
 def _grown(
-    spot: Spot, width: int, height: int, across: float, down: float
+    spot: ImageRegion, width: int, height: int, across: float, down: float
 ) -> tuple[float, float, float, float]:
     """Return a spot's box in pixels, larger by shares of its width and height on each side."""
     x, y = (spot.right - spot.left) * across, (spot.bottom - spot.top) * down
@@ -123,7 +123,7 @@ class CropStage:
     """
 
     targets: Mapping[Path, tuple[Path, ...]]
-    places: Mapping[Path, Places]
+    places: Mapping[Path, FaceBoxes]
     options: FacesOptions
     batch_size: int = 1
     name: str = "faces"
@@ -133,7 +133,7 @@ class CropStage:
         """There is nothing to load."""
         yield self
 
-    def prepare(self, record: ImageRecord) -> Done[Cropped]:
+    def prepare(self, record: ImageRecord) -> Done[CroppedFaces]:
         """Read one picture and write its crops; a crop is shrunk to the size that is wanted, never
         enlarged.
         """
@@ -154,9 +154,11 @@ class CropStage:
                 )
             pixels.save(shrink(picture.crop(box), (side, side)), targets[n])
             sides.append(side)
-        return Done(record, Cropped(targets[: len(faces)], tuple(sides)))
+        return Done(record, CroppedFaces(targets[: len(faces)], tuple(sides)))
 
-    def process(self, batch: Sequence[tuple[ImageRecord, object]]) -> Sequence[Outcome[Cropped]]:
+    def process(
+        self, batch: Sequence[tuple[ImageRecord, object]]
+    ) -> Sequence[Outcome[CroppedFaces]]:
         return [done for _, done in batch if isinstance(done, Done)]
 
 
@@ -167,7 +169,7 @@ class EraseStage:
     """
 
     targets: Mapping[Path, tuple[Path, ...]]
-    places: Mapping[Path, Places]
+    places: Mapping[Path, FaceBoxes]
     options: FacesOptions
     batch_size: int = 1
     name: str = "faces"
@@ -177,7 +179,7 @@ class EraseStage:
         """There is nothing to load."""
         yield self
 
-    def prepare(self, record: ImageRecord) -> Done[Erased]:
+    def prepare(self, record: ImageRecord) -> Done[ErasedImage]:
         """Read one picture, fill its places and write it; the mask leaves out what was filled."""
         target, *masks = self.targets[record.path]
         require_names(self.targets[record.path])
@@ -191,9 +193,11 @@ class EraseStage:
             write_atomic(target, data)
         else:
             pixels.save(picture, target)
-        return Done(record, Erased(target, len(places.faces), len(places.text)))
+        return Done(record, ErasedImage(target, len(places.faces), len(places.text)))
 
-    def process(self, batch: Sequence[tuple[ImageRecord, object]]) -> Sequence[Outcome[Erased]]:
+    def process(
+        self, batch: Sequence[tuple[ImageRecord, object]]
+    ) -> Sequence[Outcome[ErasedImage]]:
         return [done for _, done in batch if isinstance(done, Done)]
 
 

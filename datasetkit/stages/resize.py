@@ -27,7 +27,7 @@ DRAFT_FACTOR = 1.375
 
 
 @dataclass(frozen=True, slots=True)
-class Resized:
+class ResizedImage:
     """One picture's result. source, size: (width, height) in pixels as it is looked at, before and
     after.
 
@@ -132,7 +132,7 @@ class ResizeWorker:
         self.targets = targets
         self.options = options
 
-    def prepare(self, record: ImageRecord) -> Done[Resized]:
+    def prepare(self, record: ImageRecord) -> Done[ResizedImage]:
         """Read, shrink and write one picture. Raises InputError for it, StorageError for
         the disk.
         """
@@ -161,17 +161,21 @@ class ResizeWorker:
         else:
             pixels.save(shrink(picture.image, size, picture.box), target, quality=options.quality)
         return Done(
-            record, Resized(target, source, size, copied), _note(seen, options.alpha != alpha)
+            record, ResizedImage(target, source, size, copied), _note(seen, options.alpha != alpha)
         )
 
-    def process(self, batch: Sequence[tuple[ImageRecord, object]]) -> Sequence[Outcome[Resized]]:
+    def process(
+        self, batch: Sequence[tuple[ImageRecord, object]]
+    ) -> Sequence[Outcome[ResizedImage]]:
         return [done for _, done in batch if isinstance(done, Done)]
 
 
-def _probed(record: ImageRecord, picture: pixels.Reduced, max_pixels: int) -> pixels.Probe:
+def _probed(
+    record: ImageRecord, picture: pixels.ReducedImage, max_pixels: int
+) -> pixels.ImageHeader:
     """Return what the header says; of a JPEG nothing has to be read again."""
     if picture.format == "JPEG":
-        return pixels.Probe(record.width, record.height, "JPEG", 1, False)
+        return pixels.ImageHeader(record.width, record.height, "JPEG", 1, False)
     return pixels.probe(record.path, max_pixels=max_pixels)
 
 
@@ -195,7 +199,7 @@ def _read(path: Path) -> bytes:
         return path.read_bytes()
 
 
-def _note(seen: pixels.Probe, lost_alpha: bool) -> str:
+def _note(seen: pixels.ImageHeader, lost_alpha: bool) -> str:
     notes = []
     if seen.frames > 1:
         notes.append(

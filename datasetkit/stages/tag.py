@@ -8,11 +8,11 @@ from dataclasses import dataclass
 
 from datasetkit.core.records import Done, ImageRecord, Outcome
 from datasetkit.images import pixels
-from taggers.base import FastDecoder, Resolved, Tagger, pack
+from taggers.base import FastDecoder, ResolvedTagger, Tagger, pack
 
 
 @dataclass(frozen=True, slots=True)
-class Scores:
+class PackedScores:
     """What one model says of one picture: the packed row that the store keeps."""
 
     row: bytes
@@ -24,7 +24,7 @@ class TagStage:
     open.
     """
 
-    resolved: Resolved
+    resolved: ResolvedTagger
     max_pixels: int = pixels.DEFAULT_MAX_PIXELS
     batch_size: int = 1
     name: str = "tag"
@@ -59,8 +59,11 @@ class TagWorker:
             )
         return tagger.prepare(pixels.load(record.path, max_pixels=self.max_pixels))
 
-    def process(self, batch: Sequence[tuple[ImageRecord, object]]) -> Sequence[Outcome[Scores]]:
+    def process(
+        self, batch: Sequence[tuple[ImageRecord, object]]
+    ) -> Sequence[Outcome[PackedScores]]:
         rows = self.tagger.scores([prepared for _, prepared in batch])
         return [
-            Done(record, Scores(pack(row))) for (record, _), row in zip(batch, rows, strict=True)
+            Done(record, PackedScores(pack(row)))
+            for (record, _), row in zip(batch, rows, strict=True)
         ]

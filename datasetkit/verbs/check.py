@@ -12,7 +12,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from datasetkit.checks import registry
-from datasetkit.checks.base import Check, Finding, Item, Material, Measure, Place, Written
+from datasetkit.checks.base import (
+    CaptionFile,
+    Check,
+    CheckFinding,
+    CheckFolder,
+    CheckImage,
+    CheckInput,
+    Measure,
+)
 from datasetkit.checks.caption_files import (
     captions_of,
     read_folder,
@@ -21,8 +29,8 @@ from datasetkit.checks.caption_files import (
     strays,
 )
 from datasetkit.checks.captions import guess_triggers
-from datasetkit.checks.fixes import Mended, mend
-from datasetkit.checks.summary import Summary, find_all, sheet_entries, summarize, table
+from datasetkit.checks.fixes import FixPlan, mend
+from datasetkit.checks.summary import CheckSummary, find_all, sheet_entries, summarize, table
 from datasetkit.core.errors import ConfigError, DskError, Exit
 from datasetkit.core.files import (
     PROJECT,
@@ -38,17 +46,23 @@ from datasetkit.images.scan import scan
 from datasetkit.options.config import CheckOptions, Config, TrainOptions, find
 from datasetkit.project.link_origins import origins
 from datasetkit.project.plans import FileOp, Plan, WriteBytes, WriteText
-from datasetkit.project.session import JUST_DO_IT, How, Project, finish_interrupted, open_project
+from datasetkit.project.session import (
+    JUST_DO_IT,
+    Project,
+    RunContext,
+    finish_interrupted,
+    open_project,
+)
 from datasetkit.project.store import Store
 from datasetkit.stages.check import RECIPES, CheckStage, unpack_looks, unpack_spots
 from datasetkit.verbs.shared.detections import measured
-from datasetkit.verbs.shared.folders_to_check import Found, find_places
+from datasetkit.verbs.shared.folders_to_check import FoldersToCheck, find_places
 
 _DIGESTS = "pixels 1"
 
 
 @dataclass(frozen=True, slots=True)
-class Checked:
+class CheckResult:
     """What a check found. places: with the triggers as they were taken; quiet: how many checks
     found nothing.
 
@@ -57,10 +71,10 @@ class Checked:
     """
 
     folder: Path
-    places: tuple[Place, ...]
+    places: tuple[CheckFolder, ...]
     pictures: int
-    summaries: tuple[Summary, ...]
-    findings: tuple[Finding, ...]
+    summaries: tuple[CheckSummary, ...]
+    findings: tuple[CheckFinding, ...]
     quiet: int
     plan: Plan
     at_source: tuple[Path, ...] = ()
@@ -79,8 +93,8 @@ class Checked:
 
 
 def check(
-    folder: Path, options: CheckOptions, *, fix: bool = False, how: How = JUST_DO_IT
-) -> Checked:
+    folder: Path, options: CheckOptions, *, fix: bool = False, how: RunContext = JUST_DO_IT
+) -> CheckResult:
     """Look at a folder, a laid-out data set or the concepts of a dsk.toml with every check that
     options ask for.
 
@@ -102,7 +116,7 @@ def check(
         mended = (
             mend(material, findings, project.root, trash)
             if fix
-            else Mended(Plan(), frozenset(), ())
+            else FixPlan(Plan(), frozenset(), ())
         )
         findings = tuple(replace(f, fixed=(f.check, f.path) in mended.findings) for f in findings)
         outputs = _outputs(material, findings, options)
@@ -118,14 +132,19 @@ def check(
             entry = project.apply(mended.plan, "check")
     summaries = summarize(findings, checks)
     quiet = len(checks) - len(summaries)
-    return Checked(
+    return CheckResult(
         folder, material.places, len(material.items) + len(material.failed), summaries, findings,
         quiet, mended.plan, mended.at_source, () if how.dry_run else paths, entry,
     )  # fmt: skip
 
 
 def _require_outputs(
-    folder: Path, places: Sequence[Place], options: CheckOptions, *, fix: bool, how: How
+    folder: Path,
+    places: Sequence[CheckFolder],
+    options: CheckOptions,
+    *,
+    fix: bool,
+    how: RunContext,
 ) -> None:
     """Refuse a sheet that would be a picture of the data set; prove that all that is asked for can
     be written.
@@ -144,7 +163,7 @@ def _require_outputs(
 
 
 @contextmanager
-def _project(folder: Path, how: How, *, changes: bool) -> Iterator[Project]:
+def _project(folder: Path, how: RunContext, *, changes: bool) -> Iterator[Project]:
     """Open the project, or, where it cannot be written and nothing has to be, a copy of its
     memory.
     """
@@ -171,15 +190,15 @@ def train_options(config: Config, options: CheckOptions) -> TrainOptions:
 
 def look(
     folder: Path,
-    found: Found,
+    found: FoldersToCheck,
     options: CheckOptions,
     train: TrainOptions,
     checks: Sequence[Check],
     project: Project,
-) -> Material:
+) -> CheckInput:
     """Read all that the checks look at: sizes, captions, and of the pixels what they need."""
-    places: list[Place] = []
-    items: list[Item] = []
+    places: list[CheckFolder] = []
+    items: list[CheckImage] = []
     failed: list[Failed] = []
     astray_captions: list[Path] = []
     latents: list[tuple[Path, str]] = []
@@ -190,7 +209,7 @@ def look(
             captions=False, reporter=project.how.reporter,
         )  # fmt: skip
         failed.extend(scanned.failed)
-        captions: dict[Path, Written | None] = {}
+        captions: dict[Path, CaptionFile | None] = {}
         by_folder: defaultdict[Path, list[Path]] = defaultdict(list)
         for record in scanned.records:
             by_folder[record.path.parent].append(record.path)
@@ -205,7 +224,8 @@ def look(
         place = _with_triggers(place, [c for c in captions.values() if c is not None])
         places.append(place)
         items += (
-            Item(r.path, r.id, r.width, r.height, place, captions[r.path]) for r in scanned.records
+            CheckImage(r.path, r.id, r.width, r.height, place, captions[r.path])
+            for r in scanned.records
         )
     needs = tuple(
         measure
@@ -214,7 +234,7 @@ def look(
         and not (measure == "faces" and options.kind == "style")
     )
     items, broken = _measured(items, needs, options, project)
-    return Material(
+    return CheckInput(
         folder, options, train.bucket_rules(), train.max_token_length, tuple(places), tuple(items),
         (*failed, *broken), found.misread, found.astray, tuple(astray_captions), tuple(latents),
         found.empty, _sources(places),
@@ -222,20 +242,20 @@ def look(
     )  # fmt: skip
 
 
-def _with_triggers(place: Place, captions: Sequence[Written]) -> Place:
+def _with_triggers(place: CheckFolder, captions: Sequence[CaptionFile]) -> CheckFolder:
     if place.triggers or place.is_reg:
         return place
     return replace(place, triggers=guess_triggers(captions), guessed=True)
 
 
-def _sources(places: Iterable[Place]) -> dict[Path, Path]:
+def _sources(places: Iterable[CheckFolder]) -> dict[Path, Path]:
     roots = {find_root(place.folder): place.folder for place in places if place.laid_out}
     return {laid: source for folder in roots.values() for laid, source in origins(folder).items()}
 
 
 def _measured(
-    items: Sequence[Item], needs: Sequence[Measure], options: CheckOptions, project: Project
-) -> tuple[list[Item], list[Failed]]:
+    items: Sequence[CheckImage], needs: Sequence[Measure], options: CheckOptions, project: Project
+) -> tuple[list[CheckImage], list[Failed]]:
     """Give the items what their pixels say, from the store or by looking; those that cannot be
     decoded are failed.
     """
@@ -265,7 +285,7 @@ class _Digests:
         self.store, self.max_pixels, self.remember = store, max_pixels, remember
         self._known = {image: row.decode() for image, row in store.measures(_DIGESTS).items()}
 
-    def __call__(self, items: Sequence[Item]) -> dict[Path, str]:
+    def __call__(self, items: Sequence[CheckImage]) -> dict[Path, str]:
         new = {item.id: item.path for item in items if item.id not in self._known}
         with ThreadPoolExecutor() as pool:
             hashed = dict(zip(new, pool.map(self._digest, new.values()), strict=True))
@@ -289,7 +309,7 @@ class _Digests:
 
 
 def _outputs(
-    of: Material, findings: Sequence[Finding], options: CheckOptions
+    of: CheckInput, findings: Sequence[CheckFinding], options: CheckOptions
 ) -> tuple[FileOp, ...]:
     """Return the table and the sheet that were asked for."""
     ops: list[FileOp] = []

@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 
 from datasetkit.checks import sd_scripts
-from datasetkit.checks.base import Place
+from datasetkit.checks.base import CheckFolder
 from datasetkit.checks.summary import below
 from datasetkit.core.errors import DskError
 from datasetkit.core.files import list_images
@@ -19,13 +19,13 @@ from datasetkit.dataset.reports import csv_text
 from datasetkit.images import pixels
 from datasetkit.options.config import CheckOptions, find
 from datasetkit.project.plans import Plan, WriteText
-from datasetkit.project.session import JUST_DO_IT, How, finish_interrupted, open_project
+from datasetkit.project.session import JUST_DO_IT, RunContext, finish_interrupted, open_project
 from datasetkit.verbs.check import train_options
 from datasetkit.verbs.shared.folders_to_check import find_places
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class SdScriptsImage:
     """One picture as the trainer takes it. size: of its pixels as they are stored; bucket, resized:
     width, height.
 
@@ -46,20 +46,22 @@ class Seen:
 
 
 @dataclass(frozen=True, slots=True)
-class TrainersView:
+class SdScriptsView:
     """All pictures of a data set as a trainer takes them, and the folders that it ignores
     in words.
     """
 
     folder: Path
     trainer: str
-    pictures: tuple[Seen, ...]
+    pictures: tuple[SdScriptsImage, ...]
     ignored: tuple[str, ...]
     files: tuple[Path, ...] = ()
     entry: int | None = None
 
 
-def as_sd_scripts(folder: Path, options: CheckOptions, how: How = JUST_DO_IT) -> TrainersView:
+def as_sd_scripts(
+    folder: Path, options: CheckOptions, how: RunContext = JUST_DO_IT
+) -> SdScriptsView:
     """Show what sd-scripts would make of a data set; nothing is checked. options.csv: where to
     write it as a table.
 
@@ -83,10 +85,10 @@ def as_sd_scripts(folder: Path, options: CheckOptions, how: How = JUST_DO_IT) ->
             entry = project.apply(
                 Plan((WriteText(files[0], _table(pictures, folder)),)), "check", "as sd-scripts"
             )
-    return TrainersView(folder, "sd-scripts", pictures, ignored, files, entry)
+    return SdScriptsView(folder, "sd-scripts", pictures, ignored, files, entry)
 
 
-def _pictures(place: Place, options: CheckOptions) -> list[Path]:
+def _pictures(place: CheckFolder, options: CheckOptions) -> list[Path]:
     listing = list_images(
         place.folder,
         recursive=options.recursive and not place.laid_out,
@@ -97,23 +99,29 @@ def _pictures(place: Place, options: CheckOptions) -> list[Path]:
     return sorted(listing.images, key=str)
 
 
-def _look(one: tuple[Path, Place], *, rules: BucketRules, options: CheckOptions) -> Seen:
+def _look(
+    one: tuple[Path, CheckFolder], *, rules: BucketRules, options: CheckOptions
+) -> SdScriptsImage:
     path, place = one
     fixed = (path, place.name, place.repeats, place.is_reg)
     if not sd_scripts.is_listed(path):
-        return Seen(*fixed, "", trouble=f"left out: {path.suffix} is not among its formats")
+        return SdScriptsImage(
+            *fixed, "", trouble=f"left out: {path.suffix} is not among its formats"
+        )
     try:
         seen = pixels.probe(path, max_pixels=options.max_pixels)
         read = sd_scripts.read_caption(path, place.name if place.laid_out else "")
     except DskError as error:
-        return Seen(*fixed, "", trouble=f"stops: {error.message}")
+        return SdScriptsImage(*fixed, "", trouble=f"stops: {error.message}")
     stored = (seen.height, seen.width) if seen.orientation >= 5 else (seen.width, seen.height)
     bucket = select(rules, *stored)
     trouble = f"stops: {read.stops}" if read.stops else ""
-    return Seen(*fixed, read.text, stored, bucket.bucket, bucket.resized, bucket.scale, trouble)
+    return SdScriptsImage(
+        *fixed, read.text, stored, bucket.bucket, bucket.resized, bucket.scale, trouble
+    )
 
 
-def _table(pictures: tuple[Seen, ...], folder: Path) -> str:
+def _table(pictures: tuple[SdScriptsImage, ...], folder: Path) -> str:
     from pandas import DataFrame
 
     rows = [

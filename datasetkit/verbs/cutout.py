@@ -16,11 +16,11 @@ from datasetkit.core.records import Caption, ImageRecord, RunReport
 from datasetkit.images import pixels
 from datasetkit.images.scan import Scan
 from datasetkit.options.config import CutoutOptions
-from datasetkit.outputs.produce import Making, Targets, beside, look, make
-from datasetkit.outputs.renamed_sources import Followed, follow
+from datasetkit.outputs.produce import OutputSpec, Targets, beside, look, make
+from datasetkit.outputs.renamed_sources import RenamedSource, follow
 from datasetkit.outputs.sidecars import (
-    Reworded,
-    Rewording,
+    CaptionRewrite,
+    CaptionRewriteResult,
     announce,
     carry,
     copy,
@@ -29,10 +29,10 @@ from datasetkit.outputs.sidecars import (
     mask_path,
     reword,
 )
-from datasetkit.project.journal import Recording
-from datasetkit.project.session import JUST_DO_IT, How, Project, open_project
+from datasetkit.project.journal import OpenEntry
+from datasetkit.project.session import JUST_DO_IT, Project, RunContext, open_project
 from datasetkit.project.store import Output
-from datasetkit.stages.cutout import CutOut, CutoutStage
+from datasetkit.stages.cutout import CutoutImage, CutoutStage
 from datasetkit.vision import colours, providers
 from datasetkit.vision.subject import licence, require_name, require_rembg
 
@@ -48,18 +48,18 @@ class CutoutResult:
     subject was found. entry: the pictures' number in the history; the captions have their own.
     """
 
-    report: RunReport[CutOut]
+    report: RunReport[CutoutImage]
     out: Path
     model: str
     licence: str
-    captions: Reworded
+    captions: CaptionRewriteResult
     kept: tuple[Path, ...]
     entry: int | None
-    followed: tuple[Followed, ...] = ()
+    followed: tuple[RenamedSource, ...] = ()
 
 
 def cutout(
-    folder: Path, out: Path | None, options: CutoutOptions, how: How = JUST_DO_IT
+    folder: Path, out: Path | None, options: CutoutOptions, how: RunContext = JUST_DO_IT
 ) -> CutoutResult:
     """Cut the subject out of every picture of `folder` into `out` (default: a sibling
     `<folder>-cutout`).
@@ -99,7 +99,8 @@ def cutout(
             uncut = _keep(report, found, making.targets, kept, options, project, recording)
         failed = {problem.path for problem in report.failed}
         anew = [
-            Rewording(one.picture, one.origin) if one.origin in failed else one for one in edited
+            CaptionRewrite(one.picture, one.origin) if one.origin in failed else one
+            for one in edited
         ]
         captions = reword(
             due(report, WAITING, rewordings, store),
@@ -166,17 +167,17 @@ def _kept(options: CutoutOptions) -> str:
     return f"{recipe(options)} kept"
 
 
-def _making(targets: Targets, out: Path, options: CutoutOptions) -> Making[CutOut]:
+def _making(targets: Targets, out: Path, options: CutoutOptions) -> OutputSpec[CutoutImage]:
     def stage(files: Targets) -> CutoutStage:
         return CutoutStage(
             tuple((source, picture, mask) for source, (picture, mask) in files.items()), options
         )
 
-    return Making(out, recipe(options), targets, stage, WAITING, options.workers)
+    return OutputSpec(out, recipe(options), targets, stage, WAITING, options.workers)
 
 
-def _rewording(record: ImageRecord, target: Path, options: CutoutOptions) -> Rewording:
-    return Rewording(
+def _rewording(record: ImageRecord, target: Path, options: CutoutOptions) -> CaptionRewrite:
+    return CaptionRewrite(
         target, record.path, partial(_with_backdrop, options=options, picture=record.id)
     )
 
@@ -197,13 +198,13 @@ def _title(found: Scan, options: CutoutOptions) -> str:
 
 
 def _keep(
-    report: RunReport[CutOut],
+    report: RunReport[CutoutImage],
     found: Scan,
     targets: Targets,
     kept: set[Path],
     options: CutoutOptions,
     project: Project,
-    recording: Recording,
+    recording: OpenEntry,
 ) -> tuple[Path, ...]:
     """Copy the pictures that failed to where their cut-outs would be, with their captions and masks
     as they are.

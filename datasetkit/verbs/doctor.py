@@ -21,7 +21,7 @@ State = Literal["ok", "note", "problem"]
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class DoctorFinding:
     """One line of the examination. fix: the command or step that changes it."""
 
     what: str
@@ -31,31 +31,31 @@ class Finding:
 
 
 @dataclass(frozen=True, slots=True)
-class Examined:
+class DoctorResult:
     """All findings; `healthy` is false when something stops the main job."""
 
-    findings: tuple[Finding, ...]
+    findings: tuple[DoctorFinding, ...]
 
     @property
     def healthy(self) -> bool:
         return all(f.state != "problem" for f in self.findings)
 
 
-def doctor(folder: Path) -> Examined:
+def doctor(folder: Path) -> DoctorResult:
     """Examine Python, the packages, the inference provider, the shipped models and the folder.
 
     Raises DatasetError where the folder is none.
     """
     require_folder(folder, hint="name a folder that exists, or none for the current one")
-    return Examined(
+    return DoctorResult(
         (
-            Finding("datasetkit", "ok", __version__),
-            Finding(
+            DoctorFinding("datasetkit", "ok", __version__),
+            DoctorFinding(
                 "python",
                 "ok",
                 f"{platform.python_version()} on {platform.system()} {platform.machine()}",
             ),
-            Finding("cores", "ok", str(os.cpu_count())),
+            DoctorFinding("cores", "ok", str(os.cpu_count())),
             *_runtime(),
             *_extras(),
             *_codecs(),
@@ -65,25 +65,31 @@ def doctor(folder: Path) -> Examined:
     )
 
 
-def _runtime() -> list[Finding]:
+def _runtime() -> list[DoctorFinding]:
     """Find onnxruntime, and the double installation that breaks it."""
     both = [d for d in ("onnxruntime", "onnxruntime-gpu") if _version(d)]
     if not both:
         fix = 'pip install "datasetkit[cpu]", or "datasetkit[gpu]" with an NVIDIA card'
-        return [Finding("onnxruntime", "problem", "not installed: dsk tag cannot run", fix)]
+        return [DoctorFinding("onnxruntime", "problem", "not installed: dsk tag cannot run", fix)]
     if len(both) > 1:
         fix = (
             "pip uninstall -y onnxruntime onnxruntime-gpu, then install one extra: "
             "datasetkit[cpu] or datasetkit[gpu]"
         )
-        return [Finding("onnxruntime", "problem", "cpu and gpu packages overwrite each other", fix)]
+        return [
+            DoctorFinding(
+                "onnxruntime", "problem", "cpu and gpu packages overwrite each other", fix
+            )
+        ]
     import onnxruntime
 
     providers = [p.removesuffix("ExecutionProvider") for p in onnxruntime.get_available_providers()]
-    found = [Finding("onnxruntime", "ok", f"{both[0]} {_version(both[0])}: {', '.join(providers)}")]
+    found = [
+        DoctorFinding("onnxruntime", "ok", f"{both[0]} {_version(both[0])}: {', '.join(providers)}")
+    ]
     if shutil.which("nvidia-smi") and both == ["onnxruntime"]:
         found.append(
-            Finding(
+            DoctorFinding(
                 "gpu",
                 "note",
                 "an NVIDIA card is here, tagging uses the CPU",
@@ -93,28 +99,28 @@ def _runtime() -> list[Finding]:
     return found
 
 
-def _extras() -> list[Finding]:
+def _extras() -> list[DoctorFinding]:
     findings = []
     for extra, module in (("cutout", "rembg"), ("train", "peft"), ("web", "starlette")):
         if importlib.util.find_spec(module):
-            findings.append(Finding(f"extra {extra}", "ok", f"{module} {_version(module)}"))
+            findings.append(DoctorFinding(f"extra {extra}", "ok", f"{module} {_version(module)}"))
         else:
             findings.append(
-                Finding(
+                DoctorFinding(
                     f"extra {extra}", "note", "not installed", f'pip install "datasetkit[{extra}]"'
                 )
             )
     return findings
 
 
-def _codecs() -> list[Finding]:
+def _codecs() -> list[DoctorFinding]:
     from PIL import features
 
     lacking = [name for name in ("jpg", "webp", "avif", "littlecms2") if not features.check(name)]
     pillow = f"pillow {_version('pillow')}"
     if lacking:
         return [
-            Finding(
+            DoctorFinding(
                 "pictures",
                 "note",
                 f"{pillow} without {', '.join(lacking)}",
@@ -122,12 +128,12 @@ def _codecs() -> list[Finding]:
             )
         ]
     return [
-        Finding("pictures", "ok", f"{pillow}: JPEG, PNG, WebP, AVIF, colour profiles"),
-        Finding("sqlite", "ok", sqlite3.sqlite_version),
+        DoctorFinding("pictures", "ok", f"{pillow}: JPEG, PNG, WebP, AVIF, colour profiles"),
+        DoctorFinding("sqlite", "ok", sqlite3.sqlite_version),
     ]
 
 
-def _shipped() -> list[Finding]:
+def _shipped() -> list[DoctorFinding]:
     """Check the hash of every model that comes with the package."""
     from datasetkit.vision import models
 
@@ -135,20 +141,20 @@ def _shipped() -> list[Finding]:
     for name in models.MODELS:
         try:
             models.read_model(name)
-            findings.append(Finding(f"model {name}", "ok", "shipped, hash right"))
+            findings.append(DoctorFinding(f"model {name}", "ok", "shipped, hash right"))
         except DskError as error:
-            findings.append(Finding(f"model {name}", "problem", error.message, error.hint))
+            findings.append(DoctorFinding(f"model {name}", "problem", error.message, error.hint))
     return findings
 
 
-def _folder(folder: Path) -> Finding:
+def _folder(folder: Path) -> DoctorFinding:
     free = shutil.disk_usage(folder).free / 1e9
     try:
         require_writable(folder)
     except DskError as error:
-        return Finding("folder", "problem", error.message, error.hint)
+        return DoctorFinding("folder", "problem", error.message, error.hint)
     detail = f"writable, {free:.1f} GB free"
-    return Finding(
+    return DoctorFinding(
         "folder", "note" if free < 1 else "ok", detail, "free some disk space" if free < 1 else ""
     )
 

@@ -16,7 +16,7 @@ from datasetkit.core.errors import ConfigError, InputError
 from datasetkit.core.files import MASKS, caption_path, display, find_root
 from datasetkit.core.records import Caption, Failed, ImageRecord
 from datasetkit.dataset import exports, imports
-from datasetkit.dataset.exports import DatasetExport, General, ImageText, Subset
+from datasetkit.dataset.exports import DatasetExport, DatasetSettings, ExportSubset, ImageText
 from datasetkit.images.scan import require_pictures, scan
 from datasetkit.options.config import (
     Config,
@@ -29,10 +29,10 @@ from datasetkit.options.config import (
 from datasetkit.options.train import OURS
 from datasetkit.outputs.sidecars import mask_path
 from datasetkit.project.plans import Plan, WriteText
-from datasetkit.project.session import JUST_DO_IT, How, finish_interrupted, open_project
+from datasetkit.project.session import JUST_DO_IT, RunContext, finish_interrupted, open_project
 from datasetkit.project.store import Store
 from datasetkit.verbs.plan_repeats import none_usable
-from datasetkit.verbs.shared.concept_folders import Sets, find_sets, home
+from datasetkit.verbs.shared.concept_folders import ConceptSets, find_sets, home
 
 # Options that the data set's file holds.
 _NOT_IN_CONFIG = frozenset(
@@ -68,7 +68,7 @@ _PART_OF = {
 
 
 @dataclass(frozen=True, slots=True)
-class Exported:
+class ExportResult:
     """What export wrote: its files, and how many fixed leading tags the captions have (sd-scripts'
     keep_tokens).
 
@@ -84,7 +84,7 @@ class Exported:
 
 
 @dataclass(frozen=True, slots=True)
-class Imported:
+class ImportResult:
     """What import did, or would do: captions made, pictures whose caption stays, and side-cars that
     were no good.
     """
@@ -96,7 +96,7 @@ class Imported:
     entry: int | None
 
 
-def export(folder: Path, options: ExportOptions, how: How = JUST_DO_IT) -> Exported:
+def export(folder: Path, options: ExportOptions, how: RunContext = JUST_DO_IT) -> ExportResult:
     """Write the data set of a folder in another tool's format; pictures and captions stay as they
     are.
     """
@@ -152,7 +152,7 @@ def export(folder: Path, options: ExportOptions, how: How = JUST_DO_IT) -> Expor
         changed = project.changed(plan)
         entry = project.apply(plan, "export", f"{options.format} {display(folder.name)}".strip())
     failed = tuple(f for _, found in scans for f in found.failed)
-    return Exported(
+    return ExportResult(
         tuple(files), changed, sum(len(found.records) for _, found in in_train), keep, failed, entry
     )
 
@@ -161,10 +161,12 @@ def _has_mask(record: ImageRecord) -> bool:
     return mask_path(record.path).is_file()
 
 
-def _kohya(sets: Sets, train: TrainOptions, out: Path, *, with_state: bool) -> dict[Path, str]:
+def _kohya(
+    sets: ConceptSets, train: TrainOptions, out: Path, *, with_state: bool
+) -> dict[Path, str]:
     """Word `dataset.toml` and `config.toml` with the numbers that the plan and the trainer use."""
     rules = train.bucket_rules()
-    general = General(
+    general = DatasetSettings(
         resolution=train.resolution,
         shuffle_caption=train.shuffle_caption,
         keep_tokens=train.keep_tokens or 0,
@@ -180,7 +182,7 @@ def _kohya(sets: Sets, train: TrainOptions, out: Path, *, with_state: bool) -> d
     subsets = (
         *(
             # sd-scripts takes folders with masks without class_tokens only.
-            Subset(
+            ExportSubset(
                 _below(c.folder, out),
                 c.repeats or 1,
                 class_tokens=None if own else c.name,
@@ -189,7 +191,7 @@ def _kohya(sets: Sets, train: TrainOptions, out: Path, *, with_state: bool) -> d
             for c, own in zip(sets.train, masks, strict=True)
         ),
         *(
-            Subset(_below(c.folder, out), c.repeats or 1, is_reg=True, class_tokens=c.name)
+            ExportSubset(_below(c.folder, out), c.repeats or 1, is_reg=True, class_tokens=c.name)
             for c in sets.reg
         ),
     )
@@ -228,7 +230,7 @@ def _below(folder: Path, out: Path) -> str:
     return Path(os.path.relpath(folder.absolute(), out.absolute())).as_posix()
 
 
-def _declared(config: Config, sets: Sets) -> tuple[str, ...]:
+def _declared(config: Config, sets: ConceptSets) -> tuple[str, ...]:
     tag = config.build(TagOptions, "tag")
     return (
         *sets.triggers,
@@ -265,7 +267,9 @@ def leading_fixed(captions: list[Caption], declared: tuple[str, ...] = ()) -> in
     return n
 
 
-def import_captions(folder: Path, options: ImportOptions, how: How = JUST_DO_IT) -> Imported:
+def import_captions(
+    folder: Path, options: ImportOptions, how: RunContext = JUST_DO_IT
+) -> ImportResult:
     """Turn the side-cars of a folder's pictures into captions; a caption that exists stays unless
     told otherwise.
     """
@@ -298,4 +302,4 @@ def import_captions(folder: Path, options: ImportOptions, how: How = JUST_DO_IT)
         plan = Plan(tuple(WriteText(caption_path(c.path), file_text(c.after)) for c in changes))
         entry = project.apply(plan, "import", f"{options.source} {display(folder.name)}")
     failed = (*listing.failed, *problems, *unreadable)
-    return Imported(tuple(changes), kept, len(listing.images) - len(found), failed, entry)
+    return ImportResult(tuple(changes), kept, len(listing.images) - len(found), failed, entry)

@@ -17,11 +17,11 @@ from datasetkit.core.files import MASKS, caption_path, display
 from datasetkit.core.records import Caption, Failed, ImageRecord, Outcome, RunReport, Skipped
 from datasetkit.images.scan import Scan, require_pictures
 from datasetkit.options.config import FacesOptions
-from datasetkit.outputs.produce import Making, Targets, beside, kept_suffix, look, make
-from datasetkit.outputs.renamed_sources import Followed, follow
+from datasetkit.outputs.produce import OutputSpec, Targets, beside, kept_suffix, look, make
+from datasetkit.outputs.renamed_sources import RenamedSource, follow
 from datasetkit.outputs.sidecars import (
-    Reworded,
-    Rewording,
+    CaptionRewrite,
+    CaptionRewriteResult,
     announce,
     carry,
     copy,
@@ -30,11 +30,24 @@ from datasetkit.outputs.sidecars import (
     mask_path,
     reword,
 )
-from datasetkit.project.session import JUST_DO_IT, How, Project, finish_interrupted, open_project
+from datasetkit.project.session import (
+    JUST_DO_IT,
+    Project,
+    RunContext,
+    finish_interrupted,
+    open_project,
+)
 from datasetkit.stages.cutout import mask_beside
-from datasetkit.stages.faces import Cropped, CropStage, Erased, EraseStage, Places, square
-from datasetkit.verbs.shared.detections import Seen, see
-from datasetkit.verbs.shared.face_report import NO_FACE, PictureFaces, draw_sheet, found_in
+from datasetkit.stages.faces import (
+    CroppedFaces,
+    CropStage,
+    ErasedImage,
+    EraseStage,
+    FaceBoxes,
+    square,
+)
+from datasetkit.verbs.shared.detections import Detections, see
+from datasetkit.verbs.shared.face_report import NO_FACE, ImageFaces, draw_sheet, found_in
 from datasetkit.vision import faces
 
 T = TypeVar("T")
@@ -48,11 +61,11 @@ TEXT_TAGS = (
 
 
 @dataclass(frozen=True, slots=True)
-class FaceList:
+class FacesListResult:
     """What was found in a folder. sheet: the contact sheet, where one was drawn."""
 
     folder: Path
-    pictures: tuple[PictureFaces, ...]
+    pictures: tuple[ImageFaces, ...]
     failed: tuple[Failed, ...]
     sheet: Path | None = None
     entry: int | None = None
@@ -69,12 +82,12 @@ class FacesResult(Generic[T]):
 
     report: RunReport[T]
     out: Path
-    pictures: tuple[PictureFaces, ...]
-    captions: Reworded
+    pictures: tuple[ImageFaces, ...]
+    captions: CaptionRewriteResult
     entry: int | None
     carried: int = 0
     small: tuple[Path, ...] = ()
-    followed: tuple[Followed, ...] = ()
+    followed: tuple[RenamedSource, ...] = ()
     sheet: Path | None = None
 
 
@@ -83,7 +96,9 @@ def require_detector(options: FacesOptions) -> None:
     faces.require_detector(options.detector)
 
 
-def list_faces(folder: Path, options: FacesOptions, how: How = JUST_DO_IT) -> FaceList:
+def list_faces(
+    folder: Path, options: FacesOptions, how: RunContext = JUST_DO_IT
+) -> FacesListResult:
     """Find the faces (and with `text` the lines of text) of every picture of a folder; nothing else
     is done.
 
@@ -98,12 +113,12 @@ def list_faces(folder: Path, options: FacesOptions, how: How = JUST_DO_IT) -> Fa
         seen = see(found.records, options, project)
         pictures = found_in(found.records, seen)
         sheet, entry = draw_sheet(pictures, options, project)
-    return FaceList(folder, pictures, (*seen.failed, *found.failed), sheet, entry)
+    return FacesListResult(folder, pictures, (*seen.failed, *found.failed), sheet, entry)
 
 
 def crop_faces(
-    folder: Path, out: Path | None, options: FacesOptions, how: How = JUST_DO_IT
-) -> FacesResult[Cropped]:
+    folder: Path, out: Path | None, options: FacesOptions, how: RunContext = JUST_DO_IT
+) -> FacesResult[CroppedFaces]:
     """Cut a square out around every face into `out` (default: a sibling `<folder>-faces`), one file
     a face.
 
@@ -118,7 +133,7 @@ def crop_faces(
         def stage(files: Targets) -> CropStage:
             return CropStage(files, chosen, options)
 
-        making = Making(
+        making = OutputSpec(
             looked.out,
             _recipe("crop", options),
             targets,
@@ -130,8 +145,8 @@ def crop_faces(
 
 
 def erase_faces(
-    folder: Path, out: Path | None, options: FacesOptions, how: How = JUST_DO_IT
-) -> FacesResult[Erased]:
+    folder: Path, out: Path | None, options: FacesOptions, how: RunContext = JUST_DO_IT
+) -> FacesResult[ErasedImage]:
     """Fill every face, and with `text` every line of text, into `out` (default: a sibling
     `<folder>-erased`).
 
@@ -153,7 +168,7 @@ def erase_faces(
         def stage(files: Targets) -> EraseStage:
             return EraseStage(files, places, options)
 
-        making = Making(
+        making = OutputSpec(
             looked.out,
             _recipe("erase", options),
             targets,
@@ -166,25 +181,25 @@ def erase_faces(
 
 
 @dataclass(frozen=True, slots=True)
-class _Looked:
+class _FaceScan:
     """A folder that was looked at, and where its new pictures go."""
 
     project: Project
     found: Scan
-    seen: Seen
+    seen: Detections
     out: Path
 
 
 @contextmanager
 def _looking(
-    folder: Path, out: Path | None, suffix: str, options: FacesOptions, how: How
-) -> Iterator[_Looked]:
+    folder: Path, out: Path | None, suffix: str, options: FacesOptions, how: RunContext
+) -> Iterator[_FaceScan]:
     """Open the project of `out`, and find what there is in the pictures of the folder."""
     require_detector(options)
     out = beside(folder, out, suffix, options, how)
     with open_project(out, how) as project:
         found = look(folder, project, options)
-        yield _Looked(project, found, see(found.records, options, project), out)
+        yield _FaceScan(project, found, see(found.records, options, project), out)
 
 
 def _recipe(what: str, options: FacesOptions) -> str:
@@ -198,8 +213,8 @@ def _recipe(what: str, options: FacesOptions) -> str:
 
 
 def _made(
-    looked: _Looked,
-    making: Making[T],
+    looked: _FaceScan,
+    making: OutputSpec[T],
     options: FacesOptions,
     *,
     rules: Mapping[Path, RuleSet] | None = None,
@@ -212,7 +227,9 @@ def _made(
     project, store, out = looked.project, looked.project.store, looked.out
     records = [r for r in looked.found.records if making.targets.get(r.path)]
     rewordings = {
-        r.path: Rewording(making.targets[r.path][0], r.path, partial(_less, rules=rules[r.path]))
+        r.path: CaptionRewrite(
+            making.targets[r.path][0], r.path, partial(_less, rules=rules[r.path])
+        )
         for r in records
         if rules and r.path in rules
     }
@@ -223,7 +240,7 @@ def _made(
         for path in making.targets[r.path]
         if path.parent.name != MASKS
     ]
-    alike = [Rewording(path, source) for source, path in new if source not in rewordings]
+    alike = [CaptionRewrite(path, source) for source, path in new if source not in rewordings]
     edited = edited_at_origin((*rewordings.values(), *alike), store)
     if not project.how.dry_run:
         current = {
@@ -261,7 +278,7 @@ def _made(
 
 
 def _carried(
-    records: Sequence[ImageRecord], making: Making[T], reworded: set[Path], project: Project
+    records: Sequence[ImageRecord], making: OutputSpec[T], reworded: set[Path], project: Project
 ) -> list[tuple[Path, Path]]:
     """Return (source, target) of what goes along as it is: captions that are not reworded, masks
     that are not made.
@@ -288,18 +305,18 @@ def _carried(
 # ----------------------------------------------------------------------------
 
 
-def _anything(places: Places) -> bool:
+def _anything(places: FaceBoxes) -> bool:
     return bool(places.faces or places.text)
 
 
 def _large_enough(
-    records: Sequence[ImageRecord], seen: Seen, options: FacesOptions
-) -> tuple[dict[Path, Places], tuple[Path, ...]]:
+    records: Sequence[ImageRecord], seen: Detections, options: FacesOptions
+) -> tuple[dict[Path, FaceBoxes], tuple[Path, ...]]:
     """Return the faces whose crops are large enough, and the pictures of which one was not."""
-    chosen: dict[Path, Places] = {}
+    chosen: dict[Path, FaceBoxes] = {}
     small: list[Path] = []
     for record in records:
-        found = seen.places.get(record.path, Places()).faces
+        found = seen.places.get(record.path, FaceBoxes()).faces
         kept = []
         for face in found:
             left, _, right, _ = square(face, record.width, record.height, options.margin)
@@ -307,12 +324,12 @@ def _large_enough(
                 kept.append(face)
         if len(kept) < len(found):
             small.append(record.path)
-        chosen[record.path] = Places(tuple(kept))
+        chosen[record.path] = FaceBoxes(tuple(kept))
     return chosen, tuple(small)
 
 
 def _crop_names(
-    records: Sequence[ImageRecord], chosen: Mapping[Path, Places], looked: _Looked
+    records: Sequence[ImageRecord], chosen: Mapping[Path, FaceBoxes], looked: _FaceScan
 ) -> Targets:
     """Return each picture's crops, and as many masks where it has a mask."""
     names = iter(_names([(record, len(chosen[record.path].faces)) for record in records], looked))
@@ -324,7 +341,7 @@ def _crop_names(
     return targets
 
 
-def _names(wanted: Iterable[tuple[ImageRecord, int]], looked: _Looked) -> list[Path]:
+def _names(wanted: Iterable[tuple[ImageRecord, int]], looked: _FaceScan) -> list[Path]:
     """Return so many names below `out` for each picture: `a.jpg`, `a_2.jpg`; no stem twice, for
     captions' sake.
     """
@@ -347,7 +364,7 @@ def _names(wanted: Iterable[tuple[ImageRecord, int]], looked: _Looked) -> list[P
 # --------------------------------------------------------------------------------------------------
 
 
-def _rules(places: Places) -> RuleSet:
+def _rules(places: FaceBoxes) -> RuleSet:
     exclude = (*(FACE_TAGS if places.faces else ()), *(TEXT_TAGS if places.text else ()))
     return build(exclude=exclude, vocabulary=vocabulary.load(), groups=load_groups())
 

@@ -7,12 +7,12 @@ from pathlib import Path
 from datasetkit.core.errors import InputError
 from datasetkit.core.files import PROJECT, display, find_root
 from datasetkit.images.scan import require_folder
-from datasetkit.project.journal import Entry, Journal, Undone
-from datasetkit.project.session import JUST_DO_IT, How, open_project
+from datasetkit.project.journal import Journal, JournalEntry, UndoResult
+from datasetkit.project.session import JUST_DO_IT, RunContext, open_project
 from datasetkit.project.store import Store
 
 
-def history(folder: Path) -> list[Entry]:
+def history(folder: Path) -> list[JournalEntry]:
     """Return every command that changed something in the folder's project, newest first."""
     root = _require_history(folder)
     with Store.open_copy(root) as store:
@@ -20,8 +20,8 @@ def history(folder: Path) -> list[Entry]:
 
 
 def undo(
-    folder: Path, entry: int | None = None, *, partial: bool = False, how: How = JUST_DO_IT
-) -> Undone:
+    folder: Path, entry: int | None = None, *, partial: bool = False, how: RunContext = JUST_DO_IT
+) -> UndoResult:
     """Take back the newest command of the folder's project, or all down to and including `entry`.
 
     An undo that was killed is completed instead, and nothing else is taken back by the same call.
@@ -31,7 +31,7 @@ def undo(
     with open_project(folder, how) as project:
         completed = {one.undoes for one in project.recovered if one.undoes is not None}
         if completed and entry is None:
-            return Undone(tuple(e for e in project.journal.history() if e.id in completed), ())
+            return UndoResult(tuple(e for e in project.journal.history() if e.id in completed), ())
         return project.journal.undo(entry, partial=partial, dry_run=how.dry_run)
 
 

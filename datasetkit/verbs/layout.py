@@ -22,19 +22,25 @@ from datasetkit.core.records import Failed
 from datasetkit.dataset import layout as grammar
 from datasetkit.dataset import repeats as arithmetic
 from datasetkit.dataset.advice import advice
-from datasetkit.dataset.layout import Concept, Source, Target
+from datasetkit.dataset.layout import Concept, LayoutFolder, LayoutImage
 from datasetkit.dataset.repeats import ConceptImages, RepeatsPlan
 from datasetkit.images.scan import require_folder, require_pictures, scan, sizes
 from datasetkit.options.config import LayoutOptions, find
 from datasetkit.project.plans import Copy, Link, Move, Plan, WriteBytes, WriteText
-from datasetkit.project.session import JUST_DO_IT, How, Project, finish_interrupted, open_project
+from datasetkit.project.session import (
+    JUST_DO_IT,
+    Project,
+    RunContext,
+    finish_interrupted,
+    open_project,
+)
 from datasetkit.project.store import Store
 from datasetkit.verbs.plan_repeats import measure, none_usable, schedule_of, train_options
 from datasetkit.verbs.shared.concept_folders import REG, TRAIN, ConceptSet, of_config
 
 
 @dataclass(frozen=True, slots=True)
-class LaidOutResult:
+class LayoutResult:
     """What layout did, or would do: where each concept is, and the plan of repeats that it
     follows.
     """
@@ -72,7 +78,9 @@ def parse_concept(text: str) -> ConceptSet:
     return ConceptSet(name, folder)
 
 
-def layout(concepts: Sequence[str], options: LayoutOptions, how: How = JUST_DO_IT) -> LaidOutResult:
+def layout(
+    concepts: Sequence[str], options: LayoutOptions, how: RunContext = JUST_DO_IT
+) -> LayoutResult:
     """Bring `out/train/<repeats>_<concept>` to what the concepts say: links to pictures, copies of
     captions.
 
@@ -117,7 +125,7 @@ def layout(concepts: Sequence[str], options: LayoutOptions, how: How = JUST_DO_I
             reg=reg,
         )
         targets = [
-            Target(
+            LayoutFolder(
                 out / TRAIN / grammar.folder_name(Concept(p.repeats, p.name)),
                 _sources(c, found[c.name].records),
             )
@@ -130,7 +138,7 @@ def layout(concepts: Sequence[str], options: LayoutOptions, how: How = JUST_DO_I
     failed = tuple(problem for f in found.values() for problem in f.failed)
     repeats = tuple((p.name, p.repeats) for p in plan.concepts)
     words = (*advice(plan, options.kind), *_others(out / TRAIN, sets))
-    return LaidOutResult(out, repeats, plan, words, changes, failed, without, entry)
+    return LayoutResult(out, repeats, plan, words, changes, failed, without, entry)
 
 
 def _check_concepts(sets: Sequence[ConceptSet]) -> None:
@@ -190,7 +198,7 @@ def existing_sets(root: Path) -> list[ConceptSet]:
     ]
 
 
-def _sources(concept: ConceptSet, records: Sequence[object]) -> tuple[Source, ...]:
+def _sources(concept: ConceptSet, records: Sequence[object]) -> tuple[LayoutImage, ...]:
     from datasetkit.core.records import ImageRecord
 
     images = [r for r in records if isinstance(r, ImageRecord)]
@@ -198,7 +206,7 @@ def _sources(concept: ConceptSet, records: Sequence[object]) -> tuple[Source, ..
     for place in {r.path.parent for r in images}:
         belongings |= companions(place, [r.path for r in images if r.path.parent == place])
     return tuple(
-        Source(
+        LayoutImage(
             r.path,
             file_text(r.caption) if r.caption is not None and r.caption.tags else None,
             next((p for p in belongings[r.path] if _is_mask(p)), None),
@@ -212,7 +220,7 @@ def _is_mask(path: Path) -> bool:
 
 
 def lay(
-    project: Project, root: Path, targets: Sequence[Target], *, verb: str
+    project: Project, root: Path, targets: Sequence[LayoutFolder], *, verb: str
 ) -> tuple[int | None, Plan]:
     """Rename folders whose repeats changed, then bring every folder to what it shall hold; one
     plan.
@@ -242,7 +250,7 @@ def lay(
     return filled if filled is not None else renamed, moves + fill
 
 
-def _renamed_folders(root: Path, targets: Sequence[Target]) -> dict[Path, Path]:
+def _renamed_folders(root: Path, targets: Sequence[LayoutFolder]) -> dict[Path, Path]:
     """Return old -> new of the laid-out folders whose concept stays and whose repeats change."""
     if not root.is_dir():
         return {}
@@ -259,7 +267,7 @@ def _renamed_folders(root: Path, targets: Sequence[Target]) -> dict[Path, Path]:
 
 
 def _stale_folders(
-    root: Path, targets: Sequence[Target], renames: Mapping[Path, Path]
+    root: Path, targets: Sequence[LayoutFolder], renames: Mapping[Path, Path]
 ) -> list[Path]:
     """Return other folders of the same concepts, which would be trained as well."""
     names = {c.name for t in targets if isinstance(c := grammar.parse(t.folder.name), Concept)}

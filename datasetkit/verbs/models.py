@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from datasetkit.core.progress import SILENT
-from datasetkit.project.session import JUST_DO_IT, How
+from datasetkit.project.session import JUST_DO_IT, RunContext
 from taggers import models as known
 from taggers.models import ModelFiles, ModelRow
 
 
 @dataclass(frozen=True, slots=True)
-class Places:
+class ModelFolders:
     """Where model files lie: the hub's cache, and what comes with the package."""
 
     hub_cache: Path
@@ -24,20 +24,20 @@ def models() -> tuple[ModelRow, ...]:
     return tuple(known.list_models())
 
 
-def download(name: str, how: How = JUST_DO_IT) -> ModelFiles:
+def download(name: str, how: RunContext = JUST_DO_IT) -> ModelFiles:
     """Fetch a tagger at its pinned revision and check it. Raises ModelFileError with the way to try
     again.
     """
     return known.download(name, how.reporter or SILENT)
 
 
-def where() -> Places:
+def where() -> ModelFolders:
     """Return the folders in which model files lie."""
     from importlib.resources import files
 
     import huggingface_hub.constants
 
-    return Places(
+    return ModelFolders(
         Path(huggingface_hub.constants.HF_HUB_CACHE),
         Path(str(files("datasetkit.vision") / "weights")),
     )

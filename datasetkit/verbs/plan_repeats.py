@@ -13,16 +13,16 @@ from datasetkit.dataset import layout as grammar
 from datasetkit.dataset import repeats as arithmetic
 from datasetkit.dataset import validation_split
 from datasetkit.dataset.advice import advice
-from datasetkit.dataset.repeats import ConceptImages, RepeatsPlan, Schedule
+from datasetkit.dataset.repeats import BatchSettings, ConceptImages, RepeatsPlan
 from datasetkit.images.scan import scan, sizes
 from datasetkit.options.config import Config, PlanRepeatsOptions, TrainOptions, find
-from datasetkit.project.session import JUST_DO_IT, How, open_project
+from datasetkit.project.session import JUST_DO_IT, RunContext, open_project
 from datasetkit.project.store import Store
-from datasetkit.verbs.shared.concept_folders import ConceptSet, Sets, find_sets
+from datasetkit.verbs.shared.concept_folders import ConceptSet, ConceptSets, find_sets
 
 
 @dataclass(frozen=True, slots=True)
-class Planned:
+class PlanRepeatsResult:
     """A plan of repeats. now: the repeats that the laid-out folders have; entry: the renaming,
     where applied.
 
@@ -38,9 +38,9 @@ class Planned:
     folder: Path | None = None
 
 
-def schedule_of(options: PlanRepeatsOptions, train: TrainOptions) -> Schedule:
+def schedule_of(options: PlanRepeatsOptions, train: TrainOptions) -> BatchSettings:
     """Return the schedule: what the command says, else what `[train]` says."""
-    return Schedule(
+    return BatchSettings(
         epochs=options.epochs or train.max_train_epochs,
         batch_size=options.batch_size or train.train_batch_size,
         gradient_accumulation=train.gradient_accumulation_steps,
@@ -68,8 +68,8 @@ def plan_options(folder: Path, given: Mapping[str, object]) -> PlanRepeatsOption
 
 
 def plan_repeats(
-    folder: Path, options: PlanRepeatsOptions, *, apply: bool = False, how: How = JUST_DO_IT
-) -> Planned:
+    folder: Path, options: PlanRepeatsOptions, *, apply: bool = False, how: RunContext = JUST_DO_IT
+) -> PlanRepeatsResult:
     """Plan the repeats of a data set, and count the exact optimizer steps.
 
     apply: rename the laid-out folders to the planned repeats (journalled). Raises DatasetError
@@ -89,7 +89,7 @@ def plan_repeats(
             schedule=schedule_of(options, train),
             steps=options.steps,
         )
-        return Planned(plan, advice(plan, options.kind), {}, "--images")
+        return PlanRepeatsResult(plan, advice(plan, options.kind), {}, "--images")
     try:
         sets = find_sets(folder)
     except DatasetError as error:
@@ -112,7 +112,7 @@ def plan_repeats(
     now = {c.name: c.repeats for c in sets.train}
     entry = _rename_folders(folder, sets, plan, how) if apply else None
     problems = tuple(m.text for m in sets.misread)
-    return Planned(
+    return PlanRepeatsResult(
         plan,
         (*problems, *advice(plan, options.kind)),
         now,
@@ -123,7 +123,9 @@ def plan_repeats(
     )
 
 
-def _rename_folders(folder: Path, sets: Sets, plan: RepeatsPlan, how: How) -> int | None:
+def _rename_folders(
+    folder: Path, sets: ConceptSets, plan: RepeatsPlan, how: RunContext
+) -> int | None:
     if sets.origin != "laid out":
         raise InputError(
             f"{display(folder)} holds no <repeats>_<concept> folders to rename",
@@ -147,7 +149,7 @@ def none_usable(folder: Path, failed: Sequence[Failed]) -> DatasetError:
     )
 
 
-def _held_out(sets: Sets, train: TrainOptions, store: Store) -> frozenset[str]:
+def _held_out(sets: ConceptSets, train: TrainOptions, store: Store) -> frozenset[str]:
     """Return the contents that `[train]` holds out to validate them: they are not trained."""
     if not train.validation_split:
         return frozenset()

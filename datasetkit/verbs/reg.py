@@ -13,7 +13,7 @@ from datasetkit.core.records import Failed
 from datasetkit.dataset import layout as grammar
 from datasetkit.dataset import repeats as arithmetic
 from datasetkit.dataset.advice import advice
-from datasetkit.dataset.layout import Concept, Source, Target
+from datasetkit.dataset.layout import Concept, LayoutFolder, LayoutImage
 from datasetkit.dataset.reg_prompts import reclassed
 from datasetkit.dataset.repeats import ConceptImages
 from datasetkit.images.scan import require_folder, scan, sizes
@@ -26,7 +26,13 @@ from datasetkit.options.config import (
     find,
 )
 from datasetkit.project.plans import Plan
-from datasetkit.project.session import JUST_DO_IT, How, Project, finish_interrupted, open_project
+from datasetkit.project.session import (
+    JUST_DO_IT,
+    Project,
+    RunContext,
+    finish_interrupted,
+    open_project,
+)
 from datasetkit.verbs.layout import existing_sets, lay
 from datasetkit.verbs.plan_repeats import measure, none_usable, schedule_of
 from datasetkit.verbs.shared.concept_folders import REG, TRAIN, ConceptSet
@@ -49,7 +55,7 @@ class RegResult:
     entry: int | None
 
 
-def reg(options: RegOptions, how: How = JUST_DO_IT) -> RegResult:
+def reg(options: RegOptions, how: RunContext = JUST_DO_IT) -> RegResult:
     """Make `out/reg/<repeats>_<class>` from a folder of class pictures, balanced against
     `out/train`.
 
@@ -82,8 +88,8 @@ def reg(options: RegOptions, how: How = JUST_DO_IT) -> RegResult:
             if options.captions == "derive"
             else {}
         )
-        sources = tuple(Source(r.path, texts.get(r.path)) for r in found.records)
-        entry, changes = lay(project, out / REG, [Target(target, sources)], verb="reg")
+        sources = tuple(LayoutImage(r.path, texts.get(r.path)) for r in found.records)
+        entry, changes = lay(project, out / REG, [LayoutFolder(target, sources)], verb="reg")
     train_plan = arithmetic.plan(
         train,
         rules=config.build(TrainOptions, "train").bucket_rules(),

@@ -31,7 +31,7 @@ from datasetkit.dataset import reg_prompts
 from datasetkit.dataset import repeats as arithmetic
 from datasetkit.dataset.buckets import Size, select
 from datasetkit.dataset.layout import Concept
-from datasetkit.dataset.reg_prompts import Record, Settings, Wanted
+from datasetkit.dataset.reg_prompts import RegImage, RegRecord, RegSettings
 from datasetkit.images import pixels
 from datasetkit.images.scan import scan
 from datasetkit.options.config import (
@@ -42,9 +42,15 @@ from datasetkit.options.config import (
     TrainOptions,
     find,
 )
-from datasetkit.project.journal import Recording
+from datasetkit.project.journal import OpenEntry
 from datasetkit.project.plans import Move, Plan
-from datasetkit.project.session import JUST_DO_IT, How, Project, finish_interrupted, open_project
+from datasetkit.project.session import (
+    JUST_DO_IT,
+    Project,
+    RunContext,
+    finish_interrupted,
+    open_project,
+)
 from datasetkit.project.store import Output, Store
 from datasetkit.verbs.layout import existing_sets
 from datasetkit.verbs.shared.concept_folders import REG, TRAIN
@@ -55,7 +61,7 @@ _LARGEST_RECORD = 100_000
 
 
 @dataclass(frozen=True, slots=True)
-class GeneratedResult:
+class RegGenerateResult:
     """What reg generate did, or would do. drawn: now; kept: those that were there already.
 
     count: both together; sizes: of those that were asked for; prompts: the first few different
@@ -77,7 +83,7 @@ class GeneratedResult:
 
 
 @dataclass(frozen=True, slots=True)
-class _Training:
+class _TrainingSet:
     """The training set that a regularisation set is for. visits: of an epoch; records: one picture
     each.
     """
@@ -87,8 +93,8 @@ class _Training:
 
 
 def generate_reg(
-    folder: Path, options: RegGenerateOptions, how: How = JUST_DO_IT
-) -> GeneratedResult:
+    folder: Path, options: RegGenerateOptions, how: RunContext = JUST_DO_IT
+) -> RegGenerateResult:
     """Draw `out/reg/<repeats>_<class>` with the base model: pictures, captions, and a record of
     where each is from.
 
@@ -141,7 +147,7 @@ def generate_reg(
                     entry = recording.entry
     reg = [(n, repeats) for n in range(count)]
     used = len(arithmetic.reg_visits(training.visits, reg).visits) if training.visits else count
-    return GeneratedResult(
+    return RegGenerateResult(
         target, train.pretrained_model_name_or_path, count, repeats, training.visits, used,
         drawn if not how.dry_run else tuple(target / f"{one.stem}{_SUFFIX}" for one in missing),
         count - len(missing), Counter(one.size for one in pictures),
@@ -207,19 +213,23 @@ def _out(folder: Path, config: Config) -> Path:
     return out
 
 
-def _training(root: Path, store: Store) -> _Training:
+def _training(root: Path, store: Store) -> _TrainingSet:
     visits = 0
     records: list[ImageRecord] = []
     for concept in existing_sets(root):
         found = scan(concept.folder, store).records
         visits += len(found) * (concept.repeats or 1)
         records += found
-    return _Training(visits, tuple(records))
+    return _TrainingSet(visits, tuple(records))
 
 
 def _pictures(
-    name: str, options: RegGenerateOptions, config: Config, train: TrainOptions, training: _Training
-) -> tuple[Wanted, ...]:
+    name: str,
+    options: RegGenerateOptions,
+    config: Config,
+    train: TrainOptions,
+    training: _TrainingSet,
+) -> tuple[RegImage, ...]:
     rules = train.bucket_rules()
     own = [select(rules, record.width, record.height).bucket for record in training.records] or [
         rules.resolution
@@ -302,7 +312,7 @@ def _told(path: Path) -> Mapping[str, Any] | None:
     return None if data is None else reg_prompts.parse(data.decode("utf-8", "replace"))
 
 
-def _is_finished(folder: Path | None, one: Wanted) -> bool:
+def _is_finished(folder: Path | None, one: RegImage) -> bool:
     """Tell whether a picture was drawn: it stands there, and its record tells of the same place and
     seed.
     """
@@ -312,7 +322,7 @@ def _is_finished(folder: Path | None, one: Wanted) -> bool:
     return told is not None and (told.get("index"), told.get("seed")) == (one.index, one.seed)
 
 
-def _refuse_other_settings(folder: Path | None, settings: Settings) -> None:
+def _refuse_other_settings(folder: Path | None, settings: RegSettings) -> None:
     """Raise PlanConflict where pictures are there that were drawn in another way."""
     for path in sorted(folder.glob(f"*{RECORD_SUFFIX}")) if folder is not None else ():
         told = _told(path)
@@ -336,20 +346,20 @@ def _rename(there: Path | None, target: Path, project: Project) -> None:
 def _artist(train: TrainOptions, project: Project) -> Any:
     """Load the base model. Raises MissingExtra, ModelFileError."""
     try:
-        from trainer.monitor import drawing
+        from trainer.monitor import generate
     except ModuleNotFoundError as error:
         raise MissingExtra(
             f"drawing needs the package {error.name}", hint='pip install "datasetkit[train]"'
         ) from error
-    return drawing.hire(train, project.how.reporter)
+    return generate.hire(train, project.how.reporter)
 
 
 def _settings(
     name: str, options: RegGenerateOptions, train: TrainOptions, artist: Any = None
-) -> Settings:
+) -> RegSettings:
     """Return what all pictures have in common. artist: None before the base model is loaded."""
     model, known = ("", "") if artist is None else (_model_name(artist), artist.hash)
-    return Settings(
+    return RegSettings(
         name, model, known, options.from_captions, options.negative, options.steps, options.cfg,
         options.sampler, options.seed, train.clip_skip,
     )  # fmt: skip
@@ -363,11 +373,11 @@ def _model_name(artist: Any) -> str:
 
 def _draw(
     artist: Any,
-    missing: Sequence[Wanted],
+    missing: Sequence[RegImage],
     folder: Path,
-    settings: Settings,
+    settings: RegSettings,
     project: Project,
-    recording: Recording,
+    recording: OpenEntry,
 ) -> tuple[Path, ...]:
     """Draw pictures one by one; each is whole on the disk, with its caption and record, before the
     next is begun.
@@ -395,7 +405,7 @@ def _draw(
                     sampler=settings.sampler,
                 )
             )
-            record = Record(one, settings, f"datasetkit {__version__}")
+            record = RegRecord(one, settings, f"datasetkit {__version__}")
             path = folder / f"{one.stem}{_SUFFIX}"
             # The record comes first, which says whose the rest is; the picture last: where it
             # stands, all does.

@@ -12,11 +12,11 @@ from datasetkit.dataset import naming
 from datasetkit.images.scan import no_pictures, require_folder
 from datasetkit.options.config import RenameOptions
 from datasetkit.project.plans import Plan
-from datasetkit.project.session import JUST_DO_IT, How, finish_interrupted, open_project
+from datasetkit.project.session import JUST_DO_IT, RunContext, finish_interrupted, open_project
 
 
 @dataclass(frozen=True, slots=True)
-class Renamed:
+class RenameResult:
     """What rename did, or in a dry run would do."""
 
     folder: Path
@@ -26,7 +26,7 @@ class Renamed:
     failed: tuple[Failed, ...]
 
 
-def rename(folder: Path, options: RenameOptions, how: How = JUST_DO_IT) -> Renamed:
+def rename(folder: Path, options: RenameOptions, how: RunContext = JUST_DO_IT) -> RenameResult:
     """Rename the pictures of a folder to `PREFIX_001.jpg ...`; captions, masks and side-cars travel
     with them.
 
@@ -54,7 +54,7 @@ def rename(folder: Path, options: RenameOptions, how: How = JUST_DO_IT) -> Renam
             taken=_everything(folder),
         )
         entry = project.apply(plan, "rename", f"{display(folder.name)} -> {options.prefix}")
-    return Renamed(folder, len(listing.images), plan, entry, listing.failed)
+    return RenameResult(folder, len(listing.images), plan, entry, listing.failed)
 
 
 def _everything(folder: Path) -> tuple[Path, ...]:

@@ -12,21 +12,21 @@ from datasetkit.core.files import display, find_root
 from datasetkit.core.progress import Reporter
 from datasetkit.core.records import Failed
 from datasetkit.dataset import reports
-from datasetkit.dataset.reports import Captioned
+from datasetkit.dataset.reports import CaptionedImage
 from datasetkit.images.scan import scan
 from datasetkit.options.config import ReportOptions
 from datasetkit.project.plans import Plan, WriteBytes, WriteText
-from datasetkit.project.session import JUST_DO_IT, How, open_project
+from datasetkit.project.session import JUST_DO_IT, RunContext, open_project
 from datasetkit.project.store import Store
 from datasetkit.verbs.shared.concept_folders import ConceptSet, find_sets, home
-from datasetkit.verbs.shared.where_filter import Placed, passing
+from datasetkit.verbs.shared.where_filter import ImageInConcept, passing
 from taggers.base import Labels, unpack
 
 _TRY_IT = "dsk review shows what a filter finds; without --where all pictures are counted"
 
 
 @dataclass(frozen=True, slots=True)
-class Reported:
+class ReportResult:
     """Where the tables are, and the head of the frequency table for the screen.
 
     changed: those of the files that did not hold the same before. left_out: pictures that do not
@@ -45,7 +45,7 @@ class Reported:
     left_out: int = 0
 
 
-def report(folder: Path, options: ReportOptions, how: How = JUST_DO_IT) -> Reported:
+def report(folder: Path, options: ReportOptions, how: RunContext = JUST_DO_IT) -> ReportResult:
     """Write `tags.csv` and `pairs.csv` (and `tags.png`) on the captions of a folder or a laid-out
     data set.
 
@@ -84,7 +84,7 @@ def report(folder: Path, options: ReportOptions, how: How = JUST_DO_IT) -> Repor
         {str(k): _plain(v) for k, v in row.items()} for row in total.head(15).to_dict("records")
     )
     files = (*tables, *(op.path for op in chart))
-    return Reported(
+    return ReportResult(
         out,
         files,
         changed,
@@ -104,10 +104,10 @@ def _plain(cell: object) -> object:
 
 
 @dataclass(frozen=True, slots=True)
-class _Found:
+class _ReportInput:
     """What a report is on, and how many pictures it is not on."""
 
-    items: list[Captioned]
+    items: list[CaptionedImage]
     failed: tuple[Failed, ...]
     without_caption: int
     left_out: int
@@ -115,23 +115,23 @@ class _Found:
 
 def _captioned(
     folder: Path, sets: Sequence[ConceptSet], store: Store, where: str, reporter: Reporter
-) -> _Found:
+) -> _ReportInput:
     """Read the captions that pass a filter; scores come from the store where the picture was tagged
     in this project.
     """
     models = [(key, Labels.from_pairs(pairs)) for key, pairs in store.models()]
-    placed: list[Placed] = []
+    placed: list[ImageInConcept] = []
     failed: list[Failed] = []
     for concept in sets:
         found = scan(concept.folder, store, recursive=concept.recursive, with_ids=bool(models))
         failed.extend(found.failed)
         placed.extend(
-            Placed(record, concept.name, concept.repeats or 1) for record in found.records
+            ImageInConcept(record, concept.name, concept.repeats or 1) for record in found.records
         )
     chosen = passing(placed, where, folder, store, reporter=reporter)
     meant = [one for one in placed if one.record.path in chosen]
     items = [
-        Captioned(
+        CaptionedImage(
             one.concept,
             one.repeats,
             one.record.path,
@@ -141,7 +141,7 @@ def _captioned(
         for one in meant
         if (caption := one.record.caption) is not None and caption.tags
     ]
-    return _Found(items, tuple(failed), len(meant) - len(items), len(placed) - len(meant))
+    return _ReportInput(items, tuple(failed), len(meant) - len(items), len(placed) - len(meant))
 
 
 def _scores(

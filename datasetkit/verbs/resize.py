@@ -12,13 +12,28 @@ from datasetkit.core.records import Done, Failed, ImageRecord, RunReport, Skippe
 from datasetkit.dataset.buckets import BucketRules, select
 from datasetkit.images.scan import Scan, file_id
 from datasetkit.options.config import ResizeOptions
-from datasetkit.outputs.produce import Making, Staging, Targets, beside, kept_suffix, look, make
-from datasetkit.outputs.renamed_sources import Followed, follow
-from datasetkit.outputs.sidecars import Reworded, Rewording, carry, copy, edited_at_origin, reword
+from datasetkit.outputs.produce import (
+    OutputSpec,
+    StagedOutputLog,
+    Targets,
+    beside,
+    kept_suffix,
+    look,
+    make,
+)
+from datasetkit.outputs.renamed_sources import RenamedSource, follow
+from datasetkit.outputs.sidecars import (
+    CaptionRewrite,
+    CaptionRewriteResult,
+    carry,
+    copy,
+    edited_at_origin,
+    reword,
+)
 from datasetkit.project.plans import Move, Plan
-from datasetkit.project.session import JUST_DO_IT, How, open_project
+from datasetkit.project.session import JUST_DO_IT, RunContext, open_project
 from datasetkit.project.store import Output
-from datasetkit.stages.resize import Resized, ResizeStage, target_size
+from datasetkit.stages.resize import ResizedImage, ResizeStage, target_size
 
 _SUFFIXES = {"jpg": ".jpg", "png": ".png", "webp": ".webp"}
 
@@ -27,7 +42,7 @@ RESOLUTIONS = (512, 768, 1024)
 
 
 @dataclass(frozen=True, slots=True)
-class TrainerUse:
+class BucketFit:
     """What a trainer will make of a resized picture: for each resolution its bucket, and the scale
     to it (over 1: the picture is enlarged).
     """
@@ -48,17 +63,17 @@ class ResizeResult:
     originals since they were carried along.
     """
 
-    report: RunReport[Resized]
+    report: RunReport[ResizedImage]
     out: Path
     carried: int
     entry: int | None
-    uses: tuple[TrainerUse, ...]
-    followed: tuple[Followed, ...] = ()
-    captions: Reworded = field(default_factory=Reworded)
+    uses: tuple[BucketFit, ...]
+    followed: tuple[RenamedSource, ...] = ()
+    captions: CaptionRewriteResult = field(default_factory=CaptionRewriteResult)
 
 
 def resize(
-    folder: Path, out: Path | None, options: ResizeOptions, how: How = JUST_DO_IT
+    folder: Path, out: Path | None, options: ResizeOptions, how: RunContext = JUST_DO_IT
 ) -> ResizeResult:
     """Shrink every picture of `folder` into `out` (default: a sibling `<folder>-<max>`), or in
     place.
@@ -85,7 +100,7 @@ def resize(
             if not how.dry_run:
                 copy(carried, project, recording)
         edited = edited_at_origin(
-            (Rewording(targets[r.path], r.path) for r in there), project.store
+            (CaptionRewrite(targets[r.path], r.path) for r in there), project.store
         )
         captions = reword(
             (), "resize", f"captions of {display(found.folder.name)}", project, anew=edited
@@ -102,7 +117,7 @@ def _without(records: Sequence[ImageRecord], failed: Sequence[Failed]) -> list[I
 
 def uses(
     records: Sequence[ImageRecord], targets: dict[Path, Path], options: ResizeOptions
-) -> tuple[TrainerUse, ...]:
+) -> tuple[BucketFit, ...]:
     """Say, for each resized picture, which bucket and scale the trainer will use at 512, 768 and
     1024.
     """
@@ -113,7 +128,7 @@ def uses(
         chosen = {resolution: select(rule, *size) for resolution, rule in rules.items()}
         bucket = {resolution: use.bucket for resolution, use in chosen.items()}
         scale = {resolution: round(use.scale, 4) for resolution, use in chosen.items()}
-        found.append(TrainerUse(targets[record.path], size, bucket, scale))
+        found.append(BucketFit(targets[record.path], size, bucket, scale))
     return tuple(found)
 
 
@@ -152,15 +167,17 @@ def _recipe(options: ResizeOptions) -> str:
     return f"resize-3 {options.max} {options.mode} {options.quality} {options.alpha}"
 
 
-def _making(targets: dict[Path, Path], out: Path, options: ResizeOptions) -> Making[Resized]:
+def _making(
+    targets: dict[Path, Path], out: Path, options: ResizeOptions
+) -> OutputSpec[ResizedImage]:
     def stage(files: Targets) -> ResizeStage:
         return ResizeStage.of(options, {source: target for source, (target,) in files.items()})
 
     wanted = {source: (target,) for source, target in targets.items()}
-    return Making(out, _recipe(options), wanted, stage, "would be resized", options.workers)
+    return OutputSpec(out, _recipe(options), wanted, stage, "would be resized", options.workers)
 
 
-def _resize_in_place(folder: Path, options: ResizeOptions, how: How) -> ResizeResult:
+def _resize_in_place(folder: Path, options: ResizeOptions, how: RunContext) -> ResizeResult:
     """Make the new pictures in `.dsk/`, then swap them in with one plan that keeps the
     originals.
     """
@@ -178,7 +195,7 @@ def _resize_in_place(folder: Path, options: ResizeOptions, how: How) -> ResizeRe
         stage_folder = project.root / PROJECT / "stage" / str(project.journal.next_id())
         staged = output_names(folder, fresh, stage_folder, options)
         making = _making(staged, stage_folder, options)
-        report = make(Scan(folder, fresh, found.failed), making, project, Staging(project))
+        report = make(Scan(folder, fresh, found.failed), making, project, StagedOutputLog(project))
         keep = project.root / PROJECT / "originals" / str(project.journal.next_id())
         ops: list[Move] = []
         settled: list[Output] = []

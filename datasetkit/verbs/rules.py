@@ -12,9 +12,9 @@ from datasetkit.captions import vocabulary
 from datasetkit.captions.caption import file_text
 from datasetkit.captions.diffs import CaptionChange
 from datasetkit.captions.rules import (
-    Applied,
     Group,
     RuleHits,
+    RuleResult,
     RuleSet,
     apply,
     build,
@@ -29,12 +29,12 @@ from datasetkit.core.records import Caption, Done, ImageRecord, Outcome, RunRepo
 from datasetkit.images.scan import require_pictures, scan
 from datasetkit.options.config import RulesOptions, TagRules
 from datasetkit.project.plans import Plan, WriteText
-from datasetkit.project.session import JUST_DO_IT, How, finish_interrupted, open_project
+from datasetkit.project.session import JUST_DO_IT, RunContext, finish_interrupted, open_project
 from datasetkit.verbs.shared.where_filter import needs_ids, passing_in
 
 
 @dataclass(frozen=True, slots=True)
-class Ruled:
+class RulesResult:
     """What rules did, or in a dry run would do: outcomes, changed captions, and what each rule
     touched.
 
@@ -79,7 +79,7 @@ def groups() -> tuple[Group, ...]:
     return tuple(load_groups().values())
 
 
-def rules(folder: Path, options: RulesOptions, how: How = JUST_DO_IT) -> Ruled:
+def rules(folder: Path, options: RulesOptions, how: RunContext = JUST_DO_IT) -> RulesResult:
     """Apply rules to the captions of a folder that pass a filter; the order that a person gave the
     other tags stays.
 
@@ -122,17 +122,17 @@ def rules(folder: Path, options: RulesOptions, how: How = JUST_DO_IT) -> Ruled:
     hits = summary(rule_list, applied)
     warnings = (*rule_list.warnings, *(hit.warning for hit in hits if hit.warning))
     report = RunReport("rules", (*outcomes, *found.failed))
-    return Ruled(report, changes, hits, warnings, entry, len(found.records) - len(meant))
+    return RulesResult(report, changes, hits, warnings, entry, len(found.records) - len(meant))
 
 
 def _ruled(
     records: Sequence[ImageRecord], rule_list: RuleSet, options: TagRules
-) -> tuple[list[Outcome[Caption]], list[Applied]]:
+) -> tuple[list[Outcome[Caption]], list[RuleResult]]:
     """Apply rules to the captions that there are: what becomes of each picture, and which rules
     fired.
     """
     outcomes: list[Outcome[Caption]] = []
-    applied: list[Applied] = []
+    applied: list[RuleResult] = []
     category = vocabulary.load().category
     for record in records:
         if record.caption is None or not record.caption.tags:

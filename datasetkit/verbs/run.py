@@ -35,7 +35,7 @@ from datasetkit.options.config import (
     load,
 )
 from datasetkit.project.plans import Plan, WriteText
-from datasetkit.project.session import JUST_DO_IT, How, finish_interrupted, open_project
+from datasetkit.project.session import JUST_DO_IT, RunContext, finish_interrupted, open_project
 from datasetkit.verbs.cutout import cutout, require_installed, require_model
 from datasetkit.verbs.export import export
 from datasetkit.verbs.faces import crop_faces, erase_faces, require_detector
@@ -47,7 +47,7 @@ from datasetkit.verbs.resize import resize
 from datasetkit.verbs.rules import rule_set
 from datasetkit.verbs.shared.concept_folders import (
     PICTURE_STEPS,
-    Passage,
+    StepFolders,
     concept_name,
     passages,
     work_folder,
@@ -107,7 +107,7 @@ max_train_epochs = 10
 
 
 @dataclass(frozen=True, slots=True)
-class Started:
+class InitResult:
     """Where init wrote the dsk.toml."""
 
     path: Path
@@ -115,7 +115,7 @@ class Started:
 
 
 @dataclass(frozen=True, slots=True)
-class StepResult:
+class RunStepResult:
     """One step of a run, for one concept or ("" ) for the whole data set."""
 
     step: str
@@ -124,7 +124,7 @@ class StepResult:
 
 
 @dataclass(frozen=True, slots=True)
-class Ran:
+class RunResult:
     """What a run did, step by step. unforeseen: what a dry run cannot look at before an earlier
     step was done.
 
@@ -133,7 +133,7 @@ class Ran:
     """
 
     root: Path
-    steps: tuple[StepResult, ...]
+    steps: tuple[RunStepResult, ...]
     unforeseen: tuple[str, ...] = ()
     strays: tuple[Path, ...] = ()
 
@@ -142,7 +142,7 @@ class Ran:
         return tuple(f for step in self.steps for f in _failures(step.result))
 
 
-def init(folder: Path, pictures: str, trigger: str, how: How = JUST_DO_IT) -> Started:
+def init(folder: Path, pictures: str, trigger: str, how: RunContext = JUST_DO_IT) -> InitResult:
     """Write a commented dsk.toml. Raises InputError where there is one already."""
     path = require_folder(folder, hint="make the folder first") / CONFIG_NAME
     if path.exists():
@@ -157,15 +157,15 @@ def init(folder: Path, pictures: str, trigger: str, how: How = JUST_DO_IT) -> St
     text = _TEMPLATE.format(**quoted)
     with open_project(folder, how) as project:
         entry = project.apply(Plan((WriteText(path, text),)), "init", CONFIG_NAME)
-    return Started(path, entry)
+    return InitResult(path, entry)
 
 
 def run(
     path: Path,
-    how: How = JUST_DO_IT,
-    each: Callable[[StepResult], None] | None = None,
+    how: RunContext = JUST_DO_IT,
+    each: Callable[[RunStepResult], None] | None = None,
     begins: Callable[[str, str], None] | None = None,
-) -> Ran:
+) -> RunResult:
     """Take the steps of a dsk.toml in their order, for every concept; each step does only what
     changed.
 
@@ -188,7 +188,7 @@ def run(
             f"{display(path)} has no [[concept]]", hint="dsk init shows what one looks like"
         )
     options = config.build(RunOptions, "run")
-    done: list[StepResult] = []
+    done: list[RunStepResult] = []
     unforeseen: list[str] = []
     with _inside(root):
         _require_all(config, options.steps, how)
@@ -201,12 +201,12 @@ def run(
                     continue
                 if begins is not None:
                     begins(step, name)
-                result = StepResult(step, name, call(how))
+                result = RunStepResult(step, name, call(how))
                 done.append(result)
                 if each is not None:
                     each(result)
         strays = _strays(config, options)
-    return Ran(root, tuple(done), tuple(unforeseen), strays)
+    return RunResult(root, tuple(done), tuple(unforeseen), strays)
 
 
 def _strays(config: Config, options: RunOptions) -> tuple[Path, ...]:
@@ -228,7 +228,7 @@ def _strays(config: Config, options: RunOptions) -> tuple[Path, ...]:
     return tuple(path for path in others if path.is_dir() and list_images(path).images)
 
 
-def _require_all(config: Config, steps: Sequence[str], how: How) -> None:
+def _require_all(config: Config, steps: Sequence[str], how: RunContext) -> None:
     """Find what would stop a later step before hours of work go into the ones before it.
 
     Raises ConfigError for names, rules and tables that no step could obey, then DatasetError for
@@ -270,16 +270,16 @@ def _require_all(config: Config, steps: Sequence[str], how: How) -> None:
         require_installed(config.build(CutoutOptions, "cutout"))
 
 
-def _calls(step: str, config: Config) -> list[tuple[str, Callable[[How], Any]]]:
+def _calls(step: str, config: Config) -> list[tuple[str, Callable[[RunContext], Any]]]:
     """Return what a step calls: once a concept for pictures and captions, once for the data set."""
     if step in _CONCEPT_STEPS:
-        calls: list[tuple[str, Callable[[How], Any]]] = [
+        calls: list[tuple[str, Callable[[RunContext], Any]]] = [
             (concept_name(c), partial(_CONCEPT_STEPS[step], config, c)) for c in config.concepts
         ]
         if step == "resize" and "reg" in config.build(RunOptions, "run").steps:
             calls.append(("reg", partial(_resize_reg, config)))
         return calls
-    data_set: dict[str, Callable[[How], Any]] = {
+    data_set: dict[str, Callable[[RunContext], Any]] = {
         "layout": lambda how: layout([], config.build(LayoutOptions, "layout"), how),
         "reg": lambda how: _reg(config, how),
         "report": lambda how: report(_out(config), config.build(ReportOptions, "report"), how),
@@ -292,7 +292,7 @@ def _out(config: Config) -> Path:
     return Path(config.build(LayoutOptions, "layout").out)
 
 
-def _rename(config: Config, concept: ConceptOptions, how: How) -> Any:
+def _rename(config: Config, concept: ConceptOptions, how: RunContext) -> Any:
     table = config.table("rename")
     prefix = concept.prefix or table.get("prefix") or concept_name(concept)
     if len(config.concepts) > 1 and not concept.prefix:
@@ -302,14 +302,14 @@ def _rename(config: Config, concept: ConceptOptions, how: How) -> Any:
     )
 
 
-def _passage(step: str, config: Config, concept: ConceptOptions) -> Passage:
+def _passage(step: str, config: Config, concept: ConceptOptions) -> StepFolders:
     options = config.build(RunOptions, "run")
     return passages(options.steps, Path(options.work), Path(concept.folder), concept_name(concept))[
         step
     ]
 
 
-def _faces(config: Config, concept: ConceptOptions, how: How) -> Any:
+def _faces(config: Config, concept: ConceptOptions, how: RunContext) -> Any:
     passage = _passage("faces", config, concept)
     options = config.build(FacesOptions, "faces")
     return {"crop": crop_faces, "erase": erase_faces}[options.do](
@@ -317,23 +317,23 @@ def _faces(config: Config, concept: ConceptOptions, how: How) -> Any:
     )
 
 
-def _resize(config: Config, concept: ConceptOptions, how: How) -> Any:
+def _resize(config: Config, concept: ConceptOptions, how: RunContext) -> Any:
     passage = _passage("resize", config, concept)
     return resize(passage.source, passage.out, config.build(ResizeOptions, "resize"), how)
 
 
-def _cutout(config: Config, concept: ConceptOptions, how: How) -> Any:
+def _cutout(config: Config, concept: ConceptOptions, how: RunContext) -> Any:
     passage = _passage("cutout", config, concept)
     return cutout(passage.source, passage.out, config.build(CutoutOptions, "cutout"), how)
 
 
-def _tag(config: Config, concept: ConceptOptions, how: How) -> Any:
+def _tag(config: Config, concept: ConceptOptions, how: RunContext) -> Any:
     return tag(
         work_folder(config, concept), config.for_concept(concept).build(TagOptions, "tag"), how
     )
 
 
-_CONCEPT_STEPS: dict[str, Callable[[Config, ConceptOptions, How], Any]] = {
+_CONCEPT_STEPS: dict[str, Callable[[Config, ConceptOptions, RunContext], Any]] = {
     "rename": _rename,
     "faces": _faces,
     "resize": _resize,
@@ -342,14 +342,14 @@ _CONCEPT_STEPS: dict[str, Callable[[Config, ConceptOptions, How], Any]] = {
 }
 
 
-def _reg(config: Config, how: How) -> Any:
+def _reg(config: Config, how: RunContext) -> Any:
     options = config.build(RegOptions, "reg")
     if options.folder and "resize" in config.build(RunOptions, "run").steps:
         options = replace(options, folder=str(_resized_reg(config, options).absolute()))
     return reg(options, how)
 
 
-def _resize_reg(config: Config, how: How) -> Any:
+def _resize_reg(config: Config, how: RunContext) -> Any:
     options = config.build(RegOptions, "reg")
     return resize(
         Path(options.folder),

@@ -11,20 +11,20 @@ from datasetkit.core.errors import InputError
 from datasetkit.core.files import IMAGE_SUFFIXES, display
 from datasetkit.images.scan import file_id
 from datasetkit.options.config import TagOptions
-from datasetkit.project.session import How, open_project
+from datasetkit.project.session import RunContext, open_project
 from datasetkit.project.store import Store
 from datasetkit.verbs.shared import scoring
 from taggers import models, registry
 from taggers.base import RATING, STEPS, Labels
 from taggers.combine import Combination
-from taggers.selection import Cut, Kept, choose
+from taggers.selection import KeptScores, Thresholds, choose
 
 # How far below its threshold a score may lie to be shown although it is not in.
 MARGIN = 0.1
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class ScoreRow:
     """One tag of a picture. threshold: the least score it needs, None for what is never chosen.
     chosen: it is in.
     """
@@ -37,7 +37,7 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True)
-class PictureScores:
+class ScoresResult:
     """What is known of one picture: rows by falling score, those that are in and those near their
     threshold.
 
@@ -47,11 +47,11 @@ class PictureScores:
 
     path: Path
     taggers: tuple[str, ...]
-    rows: tuple[Row, ...]
+    rows: tuple[ScoreRow, ...]
     hidden: int
 
 
-def scores(image: Path, options: TagOptions, *, margin: float = MARGIN) -> PictureScores:
+def scores(image: Path, options: TagOptions, *, margin: float = MARGIN) -> ScoresResult:
     """Return the scores of one picture as the store has them; no model is run and nothing is
     changed.
 
@@ -64,7 +64,7 @@ def scores(image: Path, options: TagOptions, *, margin: float = MARGIN) -> Pictu
             f"{display(image)} is no picture", hint="name one picture, e.g. dsk scores imgs/001.jpg"
         )
     scoring.names(options)
-    with open_project(image.parent, How(dry_run=True)) as project:
+    with open_project(image.parent, RunContext(dry_run=True)) as project:
         found = _known(project.store, file_id(image), options)
     if not found:
         raise InputError(
@@ -73,8 +73,8 @@ def scores(image: Path, options: TagOptions, *, margin: float = MARGIN) -> Pictu
             hint=f"dsk tag {display(image.parent)} keeps them",
         )
     combination = Combination.of([labels for _, labels, _ in found], options.combine)
-    kept = combination.row([Kept.stored(blob, labels) for _, labels, blob in found])
-    cut = Cut(
+    kept = combination.row([KeptScores.stored(blob, labels) for _, labels, blob in found])
+    cut = Thresholds(
         threshold_of(options, found[0][0]),
         options.character_threshold,
         options.mcut,
@@ -82,7 +82,7 @@ def scores(image: Path, options: TagOptions, *, margin: float = MARGIN) -> Pictu
     )
     rows = _rows(kept, combination.labels, cut)
     shown = tuple(row for row in rows if row.chosen or _is_near(row, margin))
-    return PictureScores(image, tuple(key for key, _, _ in found), shown, len(rows) - len(shown))
+    return ScoresResult(image, tuple(key for key, _, _ in found), shown, len(rows) - len(shown))
 
 
 def _known(store: Store, image: str, options: TagOptions) -> list[tuple[str, Labels, bytes]]:
@@ -114,7 +114,7 @@ def threshold_of(options: TagOptions, key: str) -> float:
     return known.pr_threshold
 
 
-def _rows(kept: Kept, labels: Labels, cut: Cut) -> list[Row]:
+def _rows(kept: KeptScores, labels: Labels, cut: Thresholds) -> list[ScoreRow]:
     """Return a row for every score that was kept, highest first."""
     chosen = {(tag.name, tag.category) for tag in choose(kept, labels, cut)}
     least = cut.of(kept, labels)
@@ -123,12 +123,12 @@ def _rows(kept: Kept, labels: Labels, cut: Cut) -> list[Row]:
         label = labels.items[place]
         is_in = (label.name, label.category) in chosen
         rows.append(
-            Row(label.name, label.category, counted / STEPS, least.get(label.category), is_in)
+            ScoreRow(label.name, label.category, counted / STEPS, least.get(label.category), is_in)
         )
     return sorted(rows, key=lambda row: -row.score)
 
 
-def _is_near(row: Row, margin: float) -> bool:
+def _is_near(row: ScoreRow, margin: float) -> bool:
     """Tell whether a row that is not in is worth a look; of ratings all are, as the highest
     wins.
     """

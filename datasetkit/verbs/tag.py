@@ -10,7 +10,7 @@ from pathlib import Path
 
 from datasetkit.captions.caption import dedupe, file_text, read_caption
 from datasetkit.captions.diffs import CaptionChange
-from datasetkit.captions.rules import Applied, RuleHits, RuleSet, apply, summary
+from datasetkit.captions.rules import RuleHits, RuleResult, RuleSet, apply, summary
 from datasetkit.core.errors import DskError
 from datasetkit.core.files import (
     Listing,
@@ -24,17 +24,23 @@ from datasetkit.core.records import Caption, Done, Failed, ImageRecord, Outcome,
 from datasetkit.images.scan import Scan, require_pictures, scan
 from datasetkit.options.config import TagOptions
 from datasetkit.project.plans import Plan, WriteText
-from datasetkit.project.session import JUST_DO_IT, How, Project, finish_interrupted, open_project
+from datasetkit.project.session import (
+    JUST_DO_IT,
+    Project,
+    RunContext,
+    finish_interrupted,
+    open_project,
+)
 from datasetkit.project.store import caption_hash
 from datasetkit.verbs.rules import edges_only, finish, rule_set
 from datasetkit.verbs.shared import scoring
-from datasetkit.verbs.shared.scoring import Drift, Used
-from taggers.base import Resolved, ScoredTag
-from taggers.selection import Cut, choose
+from datasetkit.verbs.shared.scoring import TagDrift, TaggerUse
+from taggers.base import ResolvedTagger, ScoredTag
+from taggers.selection import Thresholds, choose
 
 
 @dataclass(frozen=True, slots=True)
-class Tagged:
+class TagResult:
     """What tag did, or in a dry run would do.
 
     report: one outcome a picture; Done carries the caption. changes: captions that are new or other
@@ -46,18 +52,18 @@ class Tagged:
 
     report: RunReport[Caption]
     tagger: str
-    taggers: tuple[Used, ...]
+    taggers: tuple[TaggerUse, ...]
     notice: str
     changes: tuple[CaptionChange, ...]
     hits: tuple[RuleHits, ...]
     warnings: tuple[str, ...]
     inferred: int
-    drift: tuple[Drift, ...]
+    drift: tuple[TagDrift, ...]
     keep_tokens: int
     entry: int | None
 
 
-def tag(folder: Path, options: TagOptions, how: How = JUST_DO_IT) -> Tagged:
+def tag(folder: Path, options: TagOptions, how: RunContext = JUST_DO_IT) -> TagResult:
     """Write a caption beside every picture of a folder.
 
     A caption that a person edited is kept unless options.existing says otherwise. Pictures that the
@@ -95,7 +101,7 @@ def tag(folder: Path, options: TagOptions, how: How = JUST_DO_IT) -> Tagged:
             record.caption for record in now if not isinstance(record, Failed)
         )
         captions: list[Outcome[Caption]] = []
-        applied: list[Applied] = []
+        applied: list[RuleResult] = []
         for record, (_, kept) in zip(now, scored.each(found.records), strict=True):
             if isinstance(record, Failed):
                 captions.append(record)
@@ -112,7 +118,7 @@ def tag(folder: Path, options: TagOptions, how: How = JUST_DO_IT) -> Tagged:
     hits = (
         summary(rules, applied) if applied else ()
     )  # where all are kept, no rule had anything to look for
-    return Tagged(
+    return TagResult(
         report=RunReport("tag", (*captions, *found.failed)),
         tagger=" ".join(used.key for used in scored.taggers),
         taggers=scored.taggers,
@@ -127,7 +133,7 @@ def tag(folder: Path, options: TagOptions, how: How = JUST_DO_IT) -> Tagged:
     )
 
 
-def cut_of(options: TagOptions, resolved: Sequence[Resolved]) -> Cut:
+def cut_of(options: TagOptions, resolved: Sequence[ResolvedTagger]) -> Thresholds:
     """Return where tags are cut off. Raises ConfigError for `pr` where the model's card gives no
     such value.
     """
@@ -137,7 +143,7 @@ def cut_of(options: TagOptions, resolved: Sequence[Resolved]) -> Cut:
         if value is None:
             raise scoring.no_card_value(resolved[0].identity.name)
         threshold = value
-    return Cut(threshold, options.character_threshold, options.mcut, options.rating)
+    return Thresholds(threshold, options.character_threshold, options.mcut, options.rating)
 
 
 def _as_it_is_now(record: ImageRecord) -> ImageRecord | Failed:
@@ -172,7 +178,7 @@ def decide(
     rules: RuleSet,
     options: TagOptions,
     by_person: bool,
-    applied: list[Applied],
+    applied: list[RuleResult],
 ) -> Outcome[Caption]:
     """Decide one picture's caption: made anew, joined to what a person wrote, or left as it is."""
     before = record.caption

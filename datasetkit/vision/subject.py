@@ -60,7 +60,7 @@ _UNFIT = {
 EDGE = (0.2, 0.8)
 
 
-class Session(Protocol):
+class RembgSession(Protocol):
     """What is used of a rembg session. inner_session: onnxruntime's."""
 
     inner_session: Any
@@ -146,7 +146,7 @@ def licence(name: str) -> str:
     return LICENCES.get(name, UNKNOWN_LICENCE)
 
 
-def open_session(name: str, provider: str = providers.AUTO) -> Session:
+def open_session(name: str, provider: str = providers.AUTO) -> RembgSession:
     """Open a rembg session; the shipped model is read from the package, the others rembg downloads
     once.
     """
@@ -169,7 +169,9 @@ def open_session(name: str, provider: str = providers.AUTO) -> Session:
                     (session_class,),
                     {"download_models": classmethod(lambda *_, **__: path)},
                 )
-            session = cast(Session, session_class(name, options, providers=providers.order(chosen)))
+            session = cast(
+                RembgSession, session_class(name, options, providers=providers.order(chosen))
+            )
     except (OSError, ValueError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise ModelFileError(

@@ -40,7 +40,7 @@ Corners = tuple[tuple[float, float], ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Box:
+class TextBox:
     """One line of text in pixels of the picture.
 
     left, top, right, bottom: the upright box around it, within the picture. score: 0 to 1. corners:
@@ -71,7 +71,7 @@ class TextFinder:
         self._session: InferenceSession = open_model("text", threads)
         self._input = self._session.get_inputs()[0].name
 
-    def find(self, image: Image.Image, *, threshold: float = THRESHOLD) -> tuple[Box, ...]:
+    def find(self, image: Image.Image, *, threshold: float = THRESHOLD) -> tuple[TextBox, ...]:
         """Return the lines of text of an RGB picture, best first; threshold is the least score."""
         pixels = prepare(image)
         plain = self._probability(pixels)
@@ -94,7 +94,7 @@ def _shared_finder() -> TextFinder:
     return TextFinder()
 
 
-def find_text(image: Image.Image, *, threshold: float = THRESHOLD) -> tuple[Box, ...]:
+def find_text(image: Image.Image, *, threshold: float = THRESHOLD) -> tuple[TextBox, ...]:
     """Return the lines of text of an RGB picture, best first, by one detector for the whole
     process.
     """
@@ -119,7 +119,7 @@ def prepare(image: Image.Image) -> Floats:
 
 def decode(
     probability: Floats, size: tuple[int, int], *, threshold: float = THRESHOLD
-) -> tuple[Box, ...]:
+) -> tuple[TextBox, ...]:
     """Turn a map of probabilities (h, w) into lines of text, best first. size: the picture's
     (width, height).
     """
@@ -136,7 +136,7 @@ def decode(
             high = np.clip(corners.max(axis=0), 0, size)
             points = tuple((float(x), float(y)) for x, y in corners)
             boxes.append(
-                Box(float(low[0]), float(low[1]), float(high[0]), float(high[1]), score, points)
+                TextBox(float(low[0]), float(low[1]), float(high[0]), float(high[1]), score, points)
             )
     return tuple(sorted(boxes, key=lambda box: (-box.score, box.top, box.left)))
 

@@ -10,45 +10,45 @@ from pathlib import Path
 from datasetkit.captions import vocabulary
 from datasetkit.core.files import PROJECT
 from datasetkit.options.config import ReviewOptions
-from datasetkit.project.session import How, open_project
+from datasetkit.project.session import RunContext, open_project
 from datasetkit.project.store import Store
-from datasetkit.verbs.review.dataset import Dataset
+from datasetkit.verbs.review.dataset import ReviewDataset
 from datasetkit.verbs.review.editing import Editor
-from datasetkit.verbs.review.near_duplicates import Twins
-from datasetkit.verbs.review.operations import Bench
+from datasetkit.verbs.review.near_duplicates import NearDuplicates
+from datasetkit.verbs.review.operations import OperationContext
 from datasetkit.verbs.review.tables import TagTables
 from datasetkit.verbs.review.thumbnails import Thumbnails
-from datasetkit.verbs.review.watch import Watch
+from datasetkit.verbs.review.watch import DiskWatcher
 
 THUMBS = "thumbs"
 
 
 @dataclass(frozen=True, slots=True)
-class Page:
+class ReviewPage:
     """One data set under review, and those who work on it."""
 
-    dataset: Dataset
-    bench: Bench
+    dataset: ReviewDataset
+    bench: OperationContext
     editor: Editor
     tables: TagTables
     thumbnails: Thumbnails
-    twins: Twins
-    watch: Watch
+    twins: NearDuplicates
+    watch: DiskWatcher
 
 
-def load(folder: Path, options: ReviewOptions, how: How) -> tuple[Editor, dict[str, bytes]]:
+def load(folder: Path, options: ReviewOptions, how: RunContext) -> tuple[Editor, dict[str, bytes]]:
     """Load a data set for editing, and what is remembered of how its pictures look; nothing works
     on behind it.
 
     Raises DatasetError without pictures, Locked where another run works in the project.
     """
-    dataset = Dataset(folder, recursive=options.recursive, max_pixels=options.max_pixels)
+    dataset = ReviewDataset(folder, recursive=options.recursive, max_pixels=options.max_pixels)
     with open_project(
-        dataset.folder, How(dry_run=options.read_only, wait=how.wait, reporter=how.reporter)
+        dataset.folder, RunContext(dry_run=options.read_only, wait=how.wait, reporter=how.reporter)
     ) as project:
         dataset.load(project.store)
         triggers = [one.trigger for one in dataset.sets]
-        bench = Bench(
+        bench = OperationContext(
             vocabulary.load(), dataset.scores, dataset.options, triggers, dataset.generated
         )
         editor = Editor(dataset, bench, read_only=options.read_only)
@@ -57,7 +57,7 @@ def load(folder: Path, options: ReviewOptions, how: How) -> tuple[Editor, dict[s
 
 
 @contextmanager
-def opened(folder: Path, options: ReviewOptions, how: How) -> Iterator[Page]:
+def opened(folder: Path, options: ReviewOptions, how: RunContext) -> Iterator[ReviewPage]:
     """Load a data set and watch its folders; end what works in the background in the end. Raises as
     `load`.
     """
@@ -69,15 +69,15 @@ def opened(folder: Path, options: ReviewOptions, how: How) -> Iterator[Page]:
 
     thumbs = None if options.read_only else dataset.root / PROJECT / THUMBS
     thumbnails = Thumbnails(thumbs, max_pixels=options.max_pixels)
-    twins = Twins(dataset, thumbnails, None if options.read_only else open_store)
-    page = Page(
+    twins = NearDuplicates(dataset, thumbnails, None if options.read_only else open_store)
+    page = ReviewPage(
         dataset,
         bench,
         editor,
         TagTables(dataset, bench.vocabulary),
         thumbnails,
         twins,
-        Watch(dataset, editor, open_store),
+        DiskWatcher(dataset, editor, open_store),
     )
     page.twins.start(known)
     page.watch.start()

@@ -20,13 +20,13 @@ from datasetkit.captions.filters import FilterError, parse, show
 from datasetkit.core.errors import DskError, InputError, Locked, PlanConflict, StorageError
 from datasetkit.verbs.review import operations, views
 from datasetkit.verbs.review.dataset import Scope
-from datasetkit.verbs.review.editing import Conflict, ReadOnly
-from datasetkit.verbs.review.images import Picture
-from datasetkit.verbs.review.thumbnails import SIZES, Gone
-from datasetkit.web.page import Page
+from datasetkit.verbs.review.editing import EditConflict, ReadOnly
+from datasetkit.verbs.review.images import ReviewImage
+from datasetkit.verbs.review.thumbnails import SIZES, ImageGone
+from datasetkit.web.page import ReviewPage
 
 Endpoint = Callable[[Request], Awaitable[Response]]
-Call = Callable[[Page, Mapping[str, Any]], views.Json]
+Call = Callable[[ReviewPage, Mapping[str, Any]], views.Json]
 _MOST_ROWS = 20_000
 _MOST_COMPLETIONS = 200
 _MOST_DIGITS = 15
@@ -49,11 +49,11 @@ _TYPES = {
 }
 
 
-class NotThere(InputError):
+class UnknownImage(InputError):
     """No picture has this number."""
 
 
-def application(page: Page, token: str) -> Starlette:
+def application(page: ReviewPage, token: str) -> Starlette:
     """Return the application of one run; `token` is for the page's script alone."""
     routes: list[BaseRoute] = [
         Route(path, _static(body, kind)) for path, (body, kind) in static_files().items()
@@ -107,7 +107,7 @@ def static_files() -> dict[str, tuple[bytes, str]]:
 # --------------------------------------------------------------------------------------------------
 
 
-def pictures(page: Page, asked: Mapping[str, Any]) -> views.Json:
+def pictures(page: ReviewPage, asked: Mapping[str, Any]) -> views.Json:
     offset = _number(asked, "offset", 0, 10**9)
     limit = _number(asked, "limit", 500, _MOST_ROWS)
     dataset = page.dataset
@@ -117,31 +117,31 @@ def pictures(page: Page, asked: Mapping[str, Any]) -> views.Json:
         return views.window(dataset, ids, offset, limit, captions=asked.get("captions") == "1")
 
 
-def ids(page: Page, asked: Mapping[str, Any]) -> views.Json:
+def ids(page: ReviewPage, asked: Mapping[str, Any]) -> views.Json:
     _with_twins(page, asked.get("where", ""))
     with page.dataset.lock:
         found = page.dataset.ids(asked.get("where", ""))
         return {"version": page.dataset.version, "total": len(found), "id": list(found)}
 
 
-def changes(page: Page, asked: Mapping[str, Any]) -> views.Json:
+def changes(page: ReviewPage, asked: Mapping[str, Any]) -> views.Json:
     since = page.dataset.since(_number(asked, "since", 0, 10**12))
     page.twins.follow()
     return views.changes(page.dataset, since, busy=False)
 
 
-def complete(page: Page, asked: Mapping[str, Any]) -> views.Json:
+def complete(page: ReviewPage, asked: Mapping[str, Any]) -> views.Json:
     return dict(
         page.tables.complete(asked.get("q", ""), _number(asked, "limit", 20, _MOST_COMPLETIONS))
     )
 
 
-def duplicates(page: Page, asked: Mapping[str, Any]) -> views.Json:
+def duplicates(page: ReviewPage, asked: Mapping[str, Any]) -> views.Json:
     done, of = page.twins.progress()
     return {"version": page.dataset.version, "done": done, "of": of, "groups": page.twins.groups()}
 
 
-def one_picture(page: Page, asked: Mapping[str, Any]) -> views.Json:
+def one_picture(page: ReviewPage, asked: Mapping[str, Any]) -> views.Json:
     found = _picture(page, asked["id"])
     with page.editor.turn:
         return views.picture(
@@ -161,7 +161,7 @@ _READS: Mapping[str, Call] = {
 # --------------------------------------------------------------------------------------------------
 
 
-def tags(page: Page, sent: Mapping[str, Any]) -> views.Json:
+def tags(page: ReviewPage, sent: Mapping[str, Any]) -> views.Json:
     scope = _scope(page, sent)
     with page.dataset.lock:
         chosen = page.dataset.select(scope)
@@ -172,7 +172,7 @@ def tags(page: Page, sent: Mapping[str, Any]) -> views.Json:
         }
 
 
-def outliers(page: Page, sent: Mapping[str, Any]) -> views.Json:
+def outliers(page: ReviewPage, sent: Mapping[str, Any]) -> views.Json:
     scope = _scope(page, sent)
     share = sent.get("share", 0.8)
     if isinstance(share, bool) or not isinstance(share, (int, float)) or not 0 < share <= 1:
@@ -186,7 +186,7 @@ def outliers(page: Page, sent: Mapping[str, Any]) -> views.Json:
         }
 
 
-def filtered(page: Page, sent: Mapping[str, Any]) -> views.Json:
+def filtered(page: ReviewPage, sent: Mapping[str, Any]) -> views.Json:
     where = _text(sent, "where")
     node = parse(where)
     _with_twins(page, where)
@@ -197,7 +197,7 @@ def filtered(page: Page, sent: Mapping[str, Any]) -> views.Json:
     }
 
 
-def apply(page: Page, sent: Mapping[str, Any]) -> views.Json:
+def apply(page: ReviewPage, sent: Mapping[str, Any]) -> views.Json:
     wanted = sent.get("do")
     if not isinstance(wanted, dict):
         raise InputError("the call says not what to do", hint='e.g. "do": {"remove": ["lips"]}')
@@ -208,7 +208,7 @@ def apply(page: Page, sent: Mapping[str, Any]) -> views.Json:
     return views.edited(done, page.dataset, page.editor, dry_run=dry_run)
 
 
-def caption(page: Page, sent: Mapping[str, Any]) -> views.Json:
+def caption(page: ReviewPage, sent: Mapping[str, Any]) -> views.Json:
     number = sent.get("id")
     if isinstance(number, bool) or not isinstance(number, int):
         raise InputError("the call names no picture")
@@ -223,11 +223,11 @@ def caption(page: Page, sent: Mapping[str, Any]) -> views.Json:
     }
 
 
-def undo(page: Page, sent: Mapping[str, Any]) -> views.Json:
+def undo(page: ReviewPage, sent: Mapping[str, Any]) -> views.Json:
     return views.edited(page.editor.undo(), page.dataset, page.editor, dry_run=False)
 
 
-def redo(page: Page, sent: Mapping[str, Any]) -> views.Json:
+def redo(page: ReviewPage, sent: Mapping[str, Any]) -> views.Json:
     return views.edited(page.editor.redo(), page.dataset, page.editor, dry_run=False)
 
 
@@ -242,7 +242,7 @@ _CALLS: Mapping[str, Call] = {
 }
 
 
-def _scope(page: Page, sent: Mapping[str, Any]) -> Scope:
+def _scope(page: ReviewPage, sent: Mapping[str, Any]) -> Scope:
     """Read a scope. Raises InputError for what is none."""
     given = sent.get("scope", {"in": "all"})
     kind = given.get("in") if isinstance(given, dict) else None
@@ -262,7 +262,7 @@ def _scope(page: Page, sent: Mapping[str, Any]) -> Scope:
     )
 
 
-def _with_twins(page: Page, where: str) -> None:
+def _with_twins(page: ReviewPage, where: str) -> None:
     """Let a filter that asks for duplicates find those that are known by now."""
     if "dup" in where.lower():
         page.twins.groups()
@@ -295,12 +295,14 @@ def _is_number(text: str) -> bool:
     return text.isascii() and text.isdecimal() and len(text) <= _MOST_DIGITS
 
 
-def _picture(page: Page, number: str) -> Picture:
+def _picture(page: ReviewPage, number: str) -> ReviewImage:
     """Return a picture by its number. Raises NotThere."""
     found = page.dataset.get(int(number)) if _is_number(number) else None
     if found is None:
         shown = number if _is_number(number) else "of this name; they have numbers"
-        raise NotThere(f"there is no picture {shown}", hint="it may have been excluded or moved")
+        raise UnknownImage(
+            f"there is no picture {shown}", hint="it may have been excluded or moved"
+        )
     return found
 
 
@@ -316,7 +318,7 @@ def _json(value: views.Json, status: int = 200) -> Response:
     return Response(body, status, media_type="application/json")
 
 
-def _get(page: Page, call: Call) -> Endpoint:
+def _get(page: ReviewPage, call: Call) -> Endpoint:
     async def endpoint(request: Request) -> Response:
         asked = {**request.query_params, **request.path_params}
         return await run_in_threadpool(lambda: _json(call(page, asked)))
@@ -324,7 +326,7 @@ def _get(page: Page, call: Call) -> Endpoint:
     return endpoint
 
 
-def _post(page: Page, call: Call) -> Endpoint:
+def _post(page: ReviewPage, call: Call) -> Endpoint:
     async def endpoint(request: Request) -> Response:
         try:
             sent = json.loads(await request.body())
@@ -337,12 +339,12 @@ def _post(page: Page, call: Call) -> Endpoint:
     return endpoint
 
 
-def _image(page: Page, kind: str) -> Endpoint:
+def _image(page: ReviewPage, kind: str) -> Endpoint:
     async def endpoint(request: Request) -> Response:
         found = _picture(page, request.path_params["id"])
         try:
             data = await asyncio.wrap_future(page.thumbnails.ask(found, kind))
-        except Gone as error:
+        except ImageGone as error:
             return _json({"error": error.message, "hint": error.hint}, 409)
         except InputError as error:
             return _json({"error": error.message, "hint": error.hint}, 415)
@@ -373,19 +375,19 @@ async def _not_found(request: Request, error: Exception) -> Response:
     return _json({"error": what, "hint": ""}, status)
 
 
-def _refused(page: Page) -> Callable[[Request, Exception], Awaitable[Response]]:
+def _refused(page: ReviewPage) -> Callable[[Request, Exception], Awaitable[Response]]:
     async def refused(request: Request, error: Exception) -> Response:
         if not isinstance(error, DskError):
             raise error
         status = (
             404
-            if isinstance(error, NotThere)
+            if isinstance(error, UnknownImage)
             else next(code for kind, code in _STATUS if isinstance(error, kind))
         )
         answer: views.Json = {"error": error.message, "hint": error.hint}
         if isinstance(error, FilterError):
             answer["at"] = error.at
-        if isinstance(error, Conflict):
+        if isinstance(error, EditConflict):
             answer |= views.conflict(error, page.dataset)
         return _json(answer, status)
 

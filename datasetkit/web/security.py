@@ -39,7 +39,7 @@ HEADERS: tuple[tuple[bytes, bytes], ...] = (
 
 
 @dataclass(frozen=True, slots=True)
-class Keys:
+class SessionKeys:
     """The secrets of one run. entry: in the address; cookie: what it is exchanged for; header: for
     calls.
     """
@@ -62,7 +62,9 @@ class Guard:
     that goes out.
     """
 
-    def __init__(self, app: ASGIApp, keys: Keys, *, hosts: frozenset[str], port: int) -> None:
+    def __init__(
+        self, app: ASGIApp, keys: SessionKeys, *, hosts: frozenset[str], port: int
+    ) -> None:
         """hosts: the names under which the server may be spoken to, without the port."""
         self.app, self.keys = app, keys
         self.hosts = frozenset(f"{host}:{port}" for host in hosts) | (

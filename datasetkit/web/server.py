@@ -16,16 +16,16 @@ import uvicorn
 
 from datasetkit.core.errors import ConfigError
 from datasetkit.options.config import ReviewOptions
-from datasetkit.project.session import JUST_DO_IT, How
+from datasetkit.project.session import JUST_DO_IT, RunContext
 from datasetkit.web.page import opened
 from datasetkit.web.routes import application
-from datasetkit.web.security import Guard, Keys
+from datasetkit.web.security import Guard, SessionKeys
 
 _LOOPBACK = frozenset({"127.0.0.1", "localhost"})
 
 
 @dataclass(frozen=True, slots=True)
-class Serving:
+class RunningServer:
     """A server that is up. url: what lets a browser in. pictures: how many there are to be seen."""
 
     url: str
@@ -37,18 +37,19 @@ class Serving:
 def serve(
     folder: Path,
     options: ReviewOptions,
-    how: How = JUST_DO_IT,
+    how: RunContext = JUST_DO_IT,
     *,
-    ready: Callable[[Serving], None] = lambda _: None,
+    ready: Callable[[RunningServer], None] = lambda _: None,
 ) -> None:
-    """Serve the review page of a folder until it is stopped (Ctrl-C, SIGTERM, or `Serving.stop`).
+    """Serve the review page of a folder until it is stopped (Ctrl-C, SIGTERM, or
+    `RunningServer.stop`).
 
     ready: called once, when a browser may come. Raises ConfigError for a port that is taken or a
     host that cannot be meant, and what loading a data set raises.
     """
     with _listening(options) as listener, opened(folder, options, how) as page:
         port = int(listener.getsockname()[1])
-        keys = Keys()
+        keys = SessionKeys()
         guarded = Guard(application(page, keys.header), keys, hosts=_names(options), port=port)
         config = uvicorn.Config(
             guarded,
@@ -70,7 +71,9 @@ def serve(
 
         name = options.host if options.host in _LOOPBACK else options.allow_host[0]
         server.begun = lambda: ready(
-            Serving(f"http://{name}:{port}/?token={keys.entry}", port, len(page.dataset), stop)
+            RunningServer(
+                f"http://{name}:{port}/?token={keys.entry}", port, len(page.dataset), stop
+            )
         )
         with suppress(KeyboardInterrupt):
             server.run(sockets=[listener])

@@ -344,8 +344,8 @@ def contact_sheet(moments: Mapping[str, Path | None]) -> Image.Image:
     for y, name, (unnamed, named) in zip(range(_TOP, size[1], pitch), moments, rows, strict=True):
         pen.text((4, y + _SIDE // 2 - 8), name, "black", font)
         for place, shown in enumerate((rows[0][0], unnamed, named)):
-            for n, picture in enumerate(shown):
-                image = Image.fromarray(picture).resize((_SIDE, _SIDE), Image.Resampling.BICUBIC)
+            for n, cell in enumerate(shown):
+                image = Image.fromarray(cell).resize((_SIDE, _SIDE), Image.Resampling.BICUBIC)
                 made.paste(image, (_LEFT + place * group + n * pitch, y))
     return made
 

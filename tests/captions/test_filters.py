@@ -29,7 +29,7 @@ from datasetkit.captions.filters import (
     Node,
     Not,
     Or,
-    Wild,
+    Wildcard,
     exactly,
     parse,
     show,
@@ -102,8 +102,8 @@ def refusal(where: str) -> FilterError:
         ("TAG:lips", Match("tag", ("lips",))),
         ('tag:"blue eyes"', Match("tag", ("blue eyes",))),
         ("tag:'blue eyes'", Match("tag", ("blue eyes",))),
-        ("tag:*_hair", Match("tag", (Wild.ANY, "_hair"))),
-        ("tag:?girl*", Match("tag", (Wild.ONE, "girl", Wild.ANY))),
+        ("tag:*_hair", Match("tag", (Wildcard.ANY, "_hair"))),
+        ("tag:?girl*", Match("tag", (Wildcard.ONE, "girl", Wildcard.ANY))),
         (r"tag:\?", Match("tag", ("?",))),
         (r'tag:"a \"b\" \\ \*"', Match("tag", ('a "b" \\ *',))),
         ("tag:don't", Match("tag", ("don't",))),
@@ -126,7 +126,7 @@ def refusal(where: str) -> FilterError:
         ("score:2.5d<=1", Compare("score", "<=", 1, ("2.5d",))),
         ('score:"blue eyes">=0.5', Compare("score", ">=", 0.5, ("blue eyes",))),
         ('score:">_<"<0.5', Compare("score", "<", 0.5, (">_<",))),
-        ("score:*_hair>0.5", Compare("score", ">", 0.5, (Wild.ANY, "_hair"))),
+        ("score:*_hair>0.5", Compare("score", ">", 0.5, (Wildcard.ANY, "_hair"))),
         ("(score:1girl>0.5)", Compare("score", ">", 0.5, ("1girl",))),
         ("dup:yes", Flag("dup", True)),
         ("edited:NO", Flag("edited", False)),
@@ -155,15 +155,15 @@ def test_not_binds_more_than_and_and_that_more_than_or():
 # ----------------------------------------------------------------------------------------
 
 
-def texts() -> st.SearchStrategy[tuple[str | Wild, ...]]:
+def texts() -> st.SearchStrategy[tuple[str | Wildcard, ...]]:
     """Texts as a parser may give them: no two plain parts side by side, something to look for."""
     signs = st.text(
         st.one_of(st.characters(), st.sampled_from("*?\\\"' ()<>=_:")), min_size=1, max_size=6
     )
-    parts = st.lists(st.one_of(signs, st.sampled_from(Wild)), min_size=1, max_size=5)
+    parts = st.lists(st.one_of(signs, st.sampled_from(Wildcard)), min_size=1, max_size=5)
 
-    def merged(several: list[str | Wild]) -> tuple[str | Wild, ...]:
-        done: list[str | Wild] = []
+    def merged(several: list[str | Wildcard]) -> tuple[str | Wildcard, ...]:
+        done: list[str | Wildcard] = []
         for part in several:
             if isinstance(part, str) and done and isinstance(done[-1], str):
                 done[-1] += part
@@ -172,7 +172,7 @@ def texts() -> st.SearchStrategy[tuple[str | Wild, ...]]:
         return tuple(done)
 
     return parts.map(merged).filter(
-        lambda text: any(isinstance(part, Wild) or part.strip() for part in text)
+        lambda text: any(isinstance(part, Wildcard) or part.strip() for part in text)
     )
 
 

@@ -7,9 +7,9 @@ import pytest
 from datasetkit import api
 from datasetkit.captions.contradictions import contradictions, load_contradictions
 from datasetkit.captions.vocabulary import load
-from datasetkit.checks.base import Place, Written
+from datasetkit.checks.base import CaptionFile, CheckFolder
 from datasetkit.checks.captions import guess_triggers, with_triggers
-from tests.checks.sets import caption, findings, laid_out, names, picture, sound
+from tests.checks.folders import caption, findings, laid_out, names, sound, write_image
 
 
 @pytest.fixture
@@ -130,7 +130,7 @@ def test_a_picture_without_caption_says_what_is_trained_instead(imgs, tmp_path):
 
 
 def test_the_caption_of_a_shorter_stem_is_what_sd_scripts_takes(imgs):
-    picture(imgs / "a_1_2_3_4.png", 40)
+    write_image(imgs / "a_1_2_3_4.png", 40)
     assert (
         reason(imgs, "caption-missing")
         == "has no caption: sd-scripts takes a.txt, whose stem is shorter"
@@ -171,7 +171,7 @@ def test_a_second_caption_beside_the_first_is_said(imgs):
 
 def test_the_side_car_of_another_picture_is_its_own(imgs):
     """`b.png.txt` is the caption of a picture `b.png.jpg`, where there is one."""
-    caption(picture(imgs / "b.png.jpg", 41), "sks, 1girl")
+    caption(write_image(imgs / "b.png.jpg", 41), "sks, 1girl")
     assert findings(imgs, "caption-name", "caption-missing") == ()
 
 
@@ -179,8 +179,8 @@ def test_the_side_car_of_another_picture_is_its_own(imgs):
 # --------------------------------------------------------------------------------------------------
 
 
-def written(text: str) -> Written:
-    return Written(path=None, data=text.encode(), tags=tuple(text.split(", ")))  # type: ignore[arg-type]
+def written(text: str) -> CaptionFile:
+    return CaptionFile(path=None, data=text.encode(), tags=tuple(text.split(", ")))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -234,7 +234,7 @@ PIXELS = (
     ],
 )
 def test_triggers_that_are_there_come_first_once(triggers, tags, ordered, tmp_path):
-    assert with_triggers(Place("x", tmp_path, triggers=triggers), tags) == ordered
+    assert with_triggers(CheckFolder("x", tmp_path, triggers=triggers), tags) == ordered
 
 
 # ---- what the tags say
@@ -268,7 +268,7 @@ def test_tags_in_all_captions_name_the_folder_and_the_tag(imgs):
 def test_three_captions_say_nothing_of_all_or_of_one(imgs):
     for name in ("c.png", "c.txt", "d.png", "d.txt"):
         (imgs / name).unlink()
-    picture(imgs / "e.png", 40)
+    write_image(imgs / "e.png", 40)
     caption(imgs / "e.png", "sks, 1girl, tree")
     assert findings(imgs, "in-all", "singleton") == ()
 

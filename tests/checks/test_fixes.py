@@ -7,8 +7,8 @@ import pytest
 from datasetkit import api
 from datasetkit.checks import registry
 from datasetkit.core.files import find_root
-from datasetkit.project.session import How
-from tests.checks.sets import caption, laid_out, picture, shapes, sound
+from datasetkit.project.session import RunContext
+from tests.checks.folders import caption, laid_out, shapes, sound, write_image
 from tests.safety.harness import tree
 
 # The checks that have a fix, and nothing that takes time.
@@ -20,8 +20,9 @@ def imgs(tmp_path):
     return sound(tmp_path / "imgs")
 
 
-def fix(folder, how: How | None = None, **options: object):
-    return api.check(folder, api.CheckOptions(only=FIXED, **options), fix=True, how=how or How())  # type: ignore[arg-type]
+def fix(folder, how: RunContext | None = None, **options: object):
+    chosen = api.CheckOptions(only=FIXED, **options)  # type: ignore[arg-type]
+    return api.check(folder, chosen, fix=True, how=how or RunContext())
 
 
 def text(folder, stem: str) -> bytes:
@@ -35,7 +36,7 @@ def spoil(folder) -> None:
     (folder / "c.txt").rename(folder / "c.caption")
     (folder / "d.png").rename(folder / "d.jpg")
     shutil.copyfile(folder / "d.txt", folder / "d.caption")
-    caption(picture(folder / "e.png", 40), "sks, smile, outdoors")
+    caption(write_image(folder / "e.png", 40), "sks, smile, outdoors")
 
 
 MENDED = {
@@ -77,7 +78,7 @@ def test_one_undo_takes_all_of_it_back(imgs):
 def test_a_dry_run_says_what_would_be_mended_and_changes_nothing(imgs):
     spoil(imgs)
     before = tree(imgs)
-    result = fix(imgs, How(dry_run=True))
+    result = fix(imgs, RunContext(dry_run=True))
     assert len(result.plan.ops) >= 6 and result.entry is None
     assert tree(imgs) == before and not (imgs / ".dsk").exists()
 

@@ -16,7 +16,7 @@ from datasetkit.core.errors import ConfigError, DatasetError
 from datasetkit.dataset.layout import Concept, parse
 from datasetkit.verbs.shared.folders_to_check import find_places
 from tests.checks import test_captions, test_images
-from tests.checks.sets import caption, findings, laid_out, names, picture, sound
+from tests.checks.folders import caption, findings, laid_out, names, sound, write_image
 from tests.checks.test_captions import PIXELS
 
 
@@ -27,7 +27,7 @@ def root(tmp_path):
 
 def pictures(folder, number: int, first: int = 60) -> None:
     for seed in range(first, first + number):
-        picture(folder / f"{seed}.png", seed)
+        write_image(folder / f"{seed}.png", seed)
 
 
 def older(path, than) -> None:
@@ -61,8 +61,8 @@ CASES = {
         "4_dog",
     ),
     "same-stem": (
-        lambda r: picture(r / "train" / "3_sks" / "b.jpg", 70),
-        lambda r: picture(r / "reg" / "1_girl" / "b.jpg", 70),
+        lambda r: write_image(r / "train" / "3_sks" / "b.jpg", 70),
+        lambda r: write_image(r / "reg" / "1_girl" / "b.jpg", 70),
         "b.png",
     ),
     "concept-is-tag": (

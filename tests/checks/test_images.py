@@ -11,16 +11,16 @@ from PIL import Image, ImageFilter
 from datasetkit import api
 from datasetkit.checks.images import proper_name
 from datasetkit.stages.check import reveal
-from tests.checks.sets import (
+from tests.checks.folders import (
     astronauts,
     caption,
     encoded,
     findings,
     names,
-    picture,
     shapes,
     sound,
     text_on,
+    write_image,
 )
 
 
@@ -76,13 +76,13 @@ CASES = {
         "b.png",
     ),
     "small": (
-        lambda f: picture(f / "b.png", 2, (480, 480)),
-        lambda f: picture(f / "b.png", 2, (492, 492)),
+        lambda f: write_image(f / "b.png", 2, (480, 480)),
+        lambda f: write_image(f / "b.png", 2, (492, 492)),
         "b.png",
     ),
     "cut": (
-        lambda f: picture(f / "b.png", 2, (2048, 300)),
-        lambda f: picture(f / "b.png", 2, (1024, 512)),
+        lambda f: write_image(f / "b.png", 2, (2048, 300)),
+        lambda f: write_image(f / "b.png", 2, (1024, 512)),
         "b.png",
     ),
     "blurred": (
@@ -177,7 +177,7 @@ def test_mixed_case_suffixes_are_not_found_by_trainers(imgs):
 
 
 def test_the_scale_and_the_bucket_are_those_of_the_resolution(imgs):
-    picture(imgs / "b.png", 2, (300, 900))
+    write_image(imgs / "b.png", 2, (300, 900))
     # TRAINING: at 512 the bucket is 256x832 and 300x900 is shrunk to 277x832; at 1024 it is
     # 576x1728, 1.92 x.
     assert names(imgs, "small") == set()
@@ -194,7 +194,7 @@ def test_the_resolution_of_dsk_toml_is_the_one_that_counts(imgs):
 
 
 def test_what_a_bucket_cuts_off_is_a_share_of_the_area(imgs):
-    picture(imgs / "b.png", 2, (4000, 500))
+    write_image(imgs / "b.png", 2, (4000, 500))
     # TRAINING: 4000x500 becomes 2048x256 for a bucket of 1024x256.
     assert reason(imgs, "cut") == "4000x500 loses 50% in its bucket of 1024x256"
 
@@ -229,7 +229,7 @@ def test_of_near_duplicates_the_largest_is_to_be_kept(imgs):
 def test_copies_in_two_folders_are_named_with_their_folder(tmp_path):
     for concept in ("2_sks", "2_dog"):
         folder = sound(tmp_path / "train" / concept, 1 if concept == "2_sks" else 21)
-        picture(folder / "same.png", 50)
+        write_image(folder / "same.png", 50)
         caption(folder / "same.png", "sks, smile")
     said = [f.reason for f in findings(tmp_path, "duplicate")]
     assert said == ["shows the same pixels as 2_dog/same.png"]

@@ -10,7 +10,7 @@ from PIL import Image
 
 from datasetkit import api
 from datasetkit.checks.sd_scripts import candidates, is_listed, read_caption
-from tests.checks.sets import caption, laid_out, picture, shapes, sound
+from tests.checks.folders import caption, laid_out, shapes, sound, write_image
 
 
 @pytest.mark.parametrize(
@@ -71,14 +71,14 @@ def test_pictures_are_listed_by_their_suffix_in_lower_or_upper_case(name, listed
     ],
 )
 def test_the_buckets_are_those_of_sd_scripts(size, resolution, bucket, resized, tmp_path):
-    picture(tmp_path / "a.png", 1, size)
+    write_image(tmp_path / "a.png", 1, size)
     options = api.CheckOptions(resolution=resolution)
     (seen,) = api.as_sd_scripts(tmp_path, options).pictures
     assert (seen.size, seen.bucket, seen.resized) == (size, bucket, resized)
 
 
 def test_a_project_that_fits_its_own_buckets_shows_theirs(tmp_path):
-    picture(tmp_path / "a.png", 1, (300, 200))
+    write_image(tmp_path / "a.png", 1, (300, 200))
     (tmp_path / "dsk.toml").write_text('[train]\nbucket_selector = "fit"\n', encoding="utf-8")
     (seen,) = api.as_sd_scripts(tmp_path, api.CheckOptions()).pictures
     assert seen.bucket == (640, 384)  # fit: 576 x 384
@@ -100,7 +100,7 @@ def test_a_data_set_is_shown_folder_by_folder_with_its_troubles(tmp_path):
     (folder / "d.png").rename(folder / "d.Png")
     (folder / "e.jpg").write_bytes(b"nothing")
     (root / "train" / "3-dog").mkdir()
-    picture(root / "train" / "3-dog" / "f.png", 30)
+    write_image(root / "train" / "3-dog" / "f.png", 30)
     view = api.as_sd_scripts(root, api.CheckOptions())
     seen = {p.path.name: p for p in view.pictures}
     assert [p.concept for p in view.pictures] == ["sks"] * 5 + ["girl"] * 4

@@ -16,7 +16,7 @@ from datasetkit.vision.text import (
     rectangle,
     regions,
 )
-from tests.checks.sets import ASSETS, shapes, text_on
+from tests.checks.folders import ASSETS, shapes, text_on
 
 
 @pytest.fixture(scope="module")

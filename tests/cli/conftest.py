@@ -75,7 +75,7 @@ def dsk(here, capsys) -> Dsk:
     return command
 
 
-def picture(path: Path, shade: int = 0, size: tuple[int, int] = (64, 48)) -> Path:
+def write_image(path: Path, shade: int = 0, size: tuple[int, int] = (64, 48)) -> Path:
     """Make a grey picture; pictures of one shade and size are the same bytes."""
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.new("RGB", size, (shade, shade, shade)).save(path)
@@ -84,7 +84,7 @@ def picture(path: Path, shade: int = 0, size: tuple[int, int] = (64, 48)) -> Pat
 
 def pictures(folder: Path, number: int = 3) -> list[Path]:
     """Make `a1.png ...`, all of them dark, no two the same."""
-    return [picture(folder / f"a{n}.png", n) for n in range(1, number + 1)]
+    return [write_image(folder / f"a{n}.png", n) for n in range(1, number + 1)]
 
 
 def captions(folder: Path) -> dict[str, str]:

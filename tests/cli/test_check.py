@@ -14,7 +14,7 @@ from datasetkit.core.records import ImageRecord
 from datasetkit.executors import local
 from datasetkit.images.near_duplicates import LOOK_BYTES
 from datasetkit.stages.check import CheckStage, unpack_looks
-from tests.checks.sets import caption, encoded, laid_out, picture, shapes, sound, text_on
+from tests.checks.folders import caption, encoded, laid_out, shapes, sound, text_on, write_image
 from tests.checks.test_captions import PIXELS
 from tests.cli.conftest import snapshot
 
@@ -196,7 +196,7 @@ def test_pixels_are_looked_at_once_and_a_renamed_picture_is_known(here, monkeypa
         api.check(imgs, options)
     (imgs / "a.png").rename(imgs / "z.png")
     api.check(imgs, options)
-    picture(imgs / "b.png", 50)
+    write_image(imgs / "b.png", 50)
     api.check(imgs, options)
     assert seen == [4, 0, 0, 1]
 

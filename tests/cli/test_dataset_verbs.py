@@ -10,7 +10,7 @@ import tomllib
 import pytest
 from PIL import Image
 
-from tests.cli.conftest import captions, inode, picture, pictures, snapshot
+from tests.cli.conftest import captions, inode, pictures, snapshot, write_image
 
 PLAN = ("plan-repeats", "--steps", "1000", "--epochs", "10")
 
@@ -134,7 +134,7 @@ def test_a_name_that_trainers_would_misread_is_refused(dsk, here, argument):
 
 def test_pictures_are_links_and_captions_are_copies(dsk, here):
     source = captioned(here / "imgs")
-    picture(source / "masks" / "a1.png", 255)
+    write_image(source / "masks" / "a1.png", 255)
     dsk("layout", "5_sks=imgs")
     laid_out = here / "dataset" / "train" / "5_sks"
     assert inode(laid_out / "a1.png") == inode(source / "a1.png")
@@ -415,7 +415,7 @@ def test_an_imagefolder_and_a_meta_file_name_every_captioned_picture(dsk, here, 
 def test_every_kind_of_side_car_becomes_a_caption(dsk, here):
     imgs = here / "imgs"
     for name in ("gallery", "hydrus", "kohya", "meta", "none"):
-        picture(imgs / f"{name}.png", len(name))
+        write_image(imgs / f"{name}.png", len(name))
     (imgs / "gallery.png.json").write_text('{"tags": ["long_hair", "1girl"]}', encoding="utf-8")
     (imgs / "hydrus.png.txt").write_text(
         "character:hatsune miku\ncreator:somebody\nsolo\n", encoding="utf-8"

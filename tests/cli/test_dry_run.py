@@ -4,7 +4,7 @@ import shutil
 
 import pytest
 
-from tests.cli.conftest import picture, pictures, snapshot
+from tests.cli.conftest import pictures, snapshot, write_image
 
 
 @pytest.fixture(scope="module")
@@ -23,10 +23,10 @@ def project(dsk, here, made):
     for path in pictures(here / "imgs", 4):
         path.with_suffix(".txt").write_text("sks, lips, 1girl\n", encoding="utf-8")
     pictures(here / "new", 3)
-    picture(here / "big" / "b.png", 5, (1200, 1200))
-    picture(here / "big" / "masks" / "b.png", 255, (1200, 1200))
+    write_image(here / "big" / "b.png", 5, (1200, 1200))
+    write_image(here / "big" / "masks" / "b.png", 255, (1200, 1200))
     pictures(here / "women", 2)
-    (picture(here / "spoiled" / "a.png", 7)).with_suffix(".txt").write_text(
+    (write_image(here / "spoiled" / "a.png", 7)).with_suffix(".txt").write_text(
         "hat, Hat\n", encoding="utf-8"
     )
     assert dsk("layout", "3_sks=imgs").code == 0

@@ -12,7 +12,7 @@ from datasetkit.stages import cutout as stage
 from datasetkit.verbs import cutout as cutting
 from datasetkit.vision import faces, subject
 from tests.cli.commands import commands, options
-from tests.cli.conftest import captions, picture, snapshot
+from tests.cli.conftest import captions, snapshot, write_image
 from tests.safety.finders import DETECTOR, MiddleFace, MiddleSubject
 
 SIZE = (300, 240)
@@ -30,7 +30,7 @@ def middle(monkeypatch):
 @pytest.fixture
 def imgs(here):
     for n in (1, 2, 3):
-        picture(here / "imgs" / f"a{n}.png", 40 * n, SIZE).with_suffix(".txt").write_text(
+        write_image(here / "imgs" / f"a{n}.png", 40 * n, SIZE).with_suffix(".txt").write_text(
             "sks, lips, forest\n"
         )
     return here / "imgs"

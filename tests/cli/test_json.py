@@ -5,7 +5,7 @@ import shutil
 import pytest
 
 from datasetkit.cli import console
-from tests.cli.conftest import picture, pictures
+from tests.cli.conftest import pictures, write_image
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +24,7 @@ def mixed(dsk, here, made):
     (here / "imgs" / "broken.jpg").write_bytes(b"nothing")
     pictures(here / "women", 2)
     (here / "women" / "broken.jpg").write_bytes(b"nothing")
-    picture(here / "good" / "a.png", 3)
+    write_image(here / "good" / "a.png", 3)
     assert dsk("layout", "3_sks=imgs").code == 3
     shutil.copytree(here, made)
     return here

@@ -10,14 +10,14 @@ from PIL import Image
 
 from datasetkit.cli import console
 from tests.cli import toy
-from tests.cli.conftest import captions, inode, picture, snapshot
+from tests.cli.conftest import captions, inode, snapshot, write_image
 
 
 @pytest.fixture
 def project(dsk, here):
     """A project that was begun with dsk init, with four pictures of two shapes."""
     for n, size in enumerate([(64, 48), (48, 64), (64, 48), (1100, 550)], 1):
-        picture(here / "photos" / f"p{n}.png", n, size)
+        write_image(here / "photos" / f"p{n}.png", n, size)
     assert dsk("init", "--pictures", "photos", "--trigger", "Sks").code == 0
     return here
 
@@ -98,7 +98,7 @@ def test_the_project_folder_may_be_deleted(dsk, project):
 def test_a_new_picture_is_the_only_one_that_is_worked_on(dsk, project):
     dsk("run")
     made = {p.name: p.stat().st_mtime_ns for p in (project / "work" / "Sks").iterdir()}
-    picture(project / "photos" / "new.png", 77)
+    write_image(project / "photos" / "new.png", 77)
     toy.SEEN.clear()
     ended = dsk("run")
     assert ended.code == 0 and len(toy.SEEN) == 1 and "1 picture written" in ended.out
@@ -143,7 +143,7 @@ def test_a_run_can_be_begun_from_elsewhere_and_given_the_folder(
 
 def test_all_steps_with_rename_and_a_reg_set(dsk, project):
     for n in range(3):
-        picture(project / "women" / f"w {n}.png", 100 + n, (1100, 1100))
+        write_image(project / "women" / f"w {n}.png", 100 + n, (1100, 1100))
     toml = project / "dsk.toml"
     # The order in the file does not count.
     text = toml.read_text(encoding="utf-8").replace(
@@ -175,7 +175,7 @@ def test_all_steps_with_rename_and_a_reg_set(dsk, project):
 
 
 def test_concepts_have_their_own_rules_beside_the_common_ones(dsk, project):
-    picture(project / "more" / "q1.png", 9)
+    write_image(project / "more" / "q1.png", 9)
     (project / "dsk.toml").write_text(
         '[run]\nsteps = ["tag", "layout"]\n[tag]\ntagger = "basic"\nexclude = ["lips"]\n'
         '[[concept]]\nfolder = "photos"\ntrigger = ["Sks"]\nexclude = ["nose"]\nrepeats = 2\n'
@@ -263,7 +263,7 @@ def test_undo_refuses_a_file_that_was_changed_since_unless_partial(dsk, project)
 
 
 def test_a_folder_without_history_names_those_that_have_one(dsk, here):
-    picture(here / "imgs" / "a.png", 1)
+    write_image(here / "imgs" / "a.png", 1)
     dsk("tag", "imgs")
     ended = dsk("history")
     assert ended.code == 2 and "these folders have one: imgs" in ended.err
@@ -311,7 +311,7 @@ def test_a_folder_without_history_names_those_that_have_one(dsk, here):
 def test_what_would_stop_a_later_step_stops_the_run_before_the_first(
     dsk, project, toml, code, said
 ):
-    picture(project / "more" / "q1.png", 9)
+    write_image(project / "more" / "q1.png", 9)
     (project / "empty").mkdir()
     (project / "dsk.toml").write_text(toml + "\n", encoding="utf-8")
     before = snapshot(project, all_of_it=False)
@@ -324,7 +324,7 @@ def test_what_would_stop_a_later_step_stops_the_run_before_the_first(
 def test_a_step_is_named_before_what_it_warns_of_and_nothing_is_warned_of_twice(
     dsk, project, monkeypatch
 ):
-    picture(project / "more" / "q1.png", 9)
+    write_image(project / "more" / "q1.png", 9)
     with (project / "dsk.toml").open("a", encoding="utf-8") as file:
         file.write('[[concept]]\nfolder = "more"\n')
     dsk("run")
@@ -355,7 +355,7 @@ def test_a_run_says_which_pictures_followed_their_originals(dsk, project):
 
 def test_a_picture_that_was_edited_is_not_called_taken_out(dsk, project):
     dsk("run")
-    picture(project / "photos" / "p1.png", 90)
+    write_image(project / "photos" / "p1.png", 90)
     ended = dsk("run")
     assert "brought dataset up to date" in ended.out and "taken out" not in ended.out
 

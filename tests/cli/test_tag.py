@@ -5,7 +5,7 @@ import json
 import pytest
 
 from tests.cli import toy
-from tests.cli.conftest import captions, picture, pictures, snapshot
+from tests.cli.conftest import captions, pictures, snapshot, write_image
 
 EXACT = ("tag", "./imgs", "--trigger", "MikamiYua", "--exclude", "lips,nose")
 TAGGED = "MikamiYua, 1girl, solo, long hair, blue eyes, =_=, baseball cap, hat"
@@ -34,7 +34,7 @@ def test_the_stand_in_is_announced_on_stderr_and_in_json(dsk, here):
 
 
 def test_brighter_pictures_get_other_tags_in_the_order_of_their_scores(dsk, here):
-    picture(here / "imgs" / "bright.png", 250)
+    write_image(here / "imgs" / "bright.png", 250)
     dsk("tag", "imgs")
     assert captions(here / "imgs")["bright"].startswith("1girl, white background, solo, long hair")
 
@@ -68,7 +68,7 @@ def test_a_finished_run_again_does_nothing(dsk, here):
 def test_only_a_new_picture_is_inferred(dsk, here):
     pictures(here / "imgs")
     dsk(*EXACT)
-    picture(here / "imgs" / "new.png", 99)
+    write_image(here / "imgs" / "new.png", 99)
     toy.SEEN.clear()
     assert "1 of 4 pictures needed inference" in dsk(*EXACT).out
     assert len(toy.SEEN) == 1
@@ -187,8 +187,8 @@ def test_a_broken_picture_costs_only_itself_and_exits_3(dsk, here):
 
 
 def test_two_pictures_of_one_stem_do_not_share_a_caption(dsk, here):
-    picture(here / "imgs" / "a.jpg", 1)
-    picture(here / "imgs" / "a.png", 2)
+    write_image(here / "imgs" / "a.jpg", 1)
+    write_image(here / "imgs" / "a.png", 2)
     ended = dsk(*EXACT)
     assert ended.code == 3
     assert (

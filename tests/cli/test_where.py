@@ -6,7 +6,7 @@ import io
 import pytest
 from PIL import Image
 
-from tests.cli.conftest import captions, picture, pictures, snapshot
+from tests.cli.conftest import captions, pictures, snapshot, write_image
 
 CAPTIONS = ["solo, lips, blue_eyes", "solo, hat", "1girl, lips"]
 
@@ -92,7 +92,10 @@ def test_scores_that_nobody_gave_are_said_to_be_missing(dsk, captioned):
 
 
 def test_scores_come_from_the_store(dsk, here):
-    dark, light = picture(here / "imgs" / "dark.png", 5), picture(here / "imgs" / "light.png", 250)
+    dark, light = (
+        write_image(here / "imgs" / "dark.png", 5),
+        write_image(here / "imgs" / "light.png", 250),
+    )
     dsk("tag", "imgs", "--tagger", "basic")
     before = captions(here / "imgs")
     assert "white background" in before["light"]
@@ -126,7 +129,7 @@ def test_edited_captions_are_told_from_dsks_own(dsk, here):
 
 def test_near_duplicates_are_found_and_remembered(dsk, here, captioned):
     # The three differ by one shade of grey: near-duplicates all. A striped one is not.
-    striped = picture(here / "imgs" / "b.png", 200)
+    striped = write_image(here / "imgs" / "b.png", 200)
     with Image.open(striped) as image:
         image.paste((0, 0, 0), (0, 0, 30, 48))
         image.paste((255, 0, 0), (0, 0, 64, 9))

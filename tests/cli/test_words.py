@@ -6,7 +6,7 @@ import shlex
 
 import pytest
 
-from tests.cli.conftest import captions, picture, pictures
+from tests.cli.conftest import captions, pictures, write_image
 
 
 def hinted(said: str) -> list[str]:
@@ -56,7 +56,7 @@ def test_rules_that_had_no_caption_to_work_on_are_not_said_to_have_found_nothing
 
 
 def test_pictures_that_fail_are_not_in_the_table_of_sizes(dsk, here):
-    whole = picture(here / "imgs" / "a.jpg", 90, (600, 600)).read_bytes()
+    whole = write_image(here / "imgs" / "a.jpg", 90, (600, 600)).read_bytes()
     (here / "imgs" / "cut.jpg").write_bytes(whole[: len(whole) // 2])
     ended = dsk("resize", "imgs")
     assert ended.code == 3 and "0 of 1" in ended.out and "of 2" not in ended.out

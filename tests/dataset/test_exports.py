@@ -12,7 +12,7 @@ from datasetkit.captions.caption import parse
 from datasetkit.core.errors import ConfigError, InputError
 from datasetkit.core.records import Caption
 from datasetkit.dataset import exports
-from datasetkit.dataset.exports import DatasetExport, General, ImageText, Subset
+from datasetkit.dataset.exports import DatasetExport, DatasetSettings, ExportSubset, ImageText
 
 # The configuration of a published face tutorial, which sd-scripts runs as it is.
 DATASET_TOML = """
@@ -92,8 +92,11 @@ cache_latents = true
 """
 
 FACE = DatasetExport(
-    General(),
-    (Subset("dataset", 20), Subset("regularization", 1, is_reg=True, class_tokens="1girl")),
+    DatasetSettings(),
+    (
+        ExportSubset("dataset", 20),
+        ExportSubset("regularization", 1, is_reg=True, class_tokens="1girl"),
+    ),
 )
 
 
@@ -173,7 +176,8 @@ def test_lists_and_paths_are_written_and_other_things_refused():
 )
 def test_any_data_set_reads_back(resolution, subsets):
     export = DatasetExport(
-        General(resolution=resolution, batch_size=2), tuple(Subset(*s) for s in subsets)
+        DatasetSettings(resolution=resolution, batch_size=2),
+        tuple(ExportSubset(*s) for s in subsets),
     )
     read = tomllib.loads(exports.kohya_dataset_toml(export))
     assert read["general"]["caption_extension"] == ".txt"
@@ -197,7 +201,7 @@ def test_any_data_set_reads_back(resolution, subsets):
 
 def test_a_folder_without_repeats_is_refused():
     with pytest.raises(ConfigError, match="num_repeats"):
-        Subset("dataset", 0)
+        ExportSubset("dataset", 0)
 
 
 def test_imagefolder_metadata_names_files_relative_to_the_folder(tmp_path):

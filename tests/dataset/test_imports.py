@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from datasetkit.captions.caption import normal_form, parse
 from datasetkit.core.errors import ConfigError, InputError
 from datasetkit.dataset import exports, imports
-from datasetkit.dataset.imports import Reading
+from datasetkit.dataset.imports import TagSyntax
 
 
 def put(path: Path, content: object) -> Path:
@@ -44,7 +44,7 @@ def test_colons_that_are_no_namespace_stay():
 
 
 def test_the_reading_says_which_namespaces_count_and_whether_underscores_stay():
-    reading = Reading(bare=frozenset({"creator"}), dropped=frozenset({"series"}), respell=False)
+    reading = TagSyntax(bare=frozenset({"creator"}), dropped=frozenset({"series"}), respell=False)
     text = "creator:some_body\ncharacter:miku\nseries:vocaloid\nlong_hair"
     assert imports.parse_lines(text, reading).tags == ("some_body", "character:miku", "long_hair")
 
@@ -262,5 +262,5 @@ def test_what_meta_json_exports_is_imported_again(captions):
     items = [
         exports.ImageText(folder / f"{i}.png", parse(", ".join(c))) for i, c in enumerate(captions)
     ]
-    read = imports.parse_meta(exports.meta_json(items, folder), Reading(respell=False))
+    read = imports.parse_meta(exports.meta_json(items, folder), TagSyntax(respell=False))
     assert [list(read[str(i)].tags) for i in range(len(captions))] == captions

@@ -10,10 +10,10 @@ from datasetkit.core.errors import ConfigError, DatasetError, InputError, PlanCo
 from datasetkit.dataset.layout import (
     Concept,
     ConceptFolder,
-    LaidOut,
+    ConceptFolders,
+    LayoutFolder,
+    LayoutImage,
     Misread,
-    Source,
-    Target,
     folder_name,
     parse,
     plan_layout,
@@ -167,8 +167,11 @@ def test_a_missing_root_is_a_data_set_error(tmp_path):
 ROOT = Path("out")
 TRASH = Path("trash/1")
 A = ROOT / "train/10_a"
-SOURCES = (Source(Path("in/x.jpg"), "a, b\n", Path("in/masks/x.png")), Source(Path("in/y.png")))
-TARGETS = (Target(A, SOURCES),)
+SOURCES = (
+    LayoutImage(Path("in/x.jpg"), "a, b\n", Path("in/masks/x.png")),
+    LayoutImage(Path("in/y.png")),
+)
+TARGETS = (LayoutFolder(A, SOURCES),)
 FULL = {A / "x.jpg": True, A / "x.txt": True, A / "masks/x.png": True, A / "y.png": True}
 
 
@@ -212,18 +215,25 @@ def test_what_has_no_source_any_more_moves_to_the_trash():
 def test_pictures_of_one_stem_are_refused_with_the_way_out():
     for twin in ("other/x.png", "other/x.jpg", "other/X.jpg", "in/x.jpg"):
         with pytest.raises(PlanConflict) as caught:
-            wanted([Target(A, (*SOURCES, Source(Path(twin))))])
+            wanted([LayoutFolder(A, (*SOURCES, LayoutImage(Path(twin))))])
         assert twin in caught.value.message
         assert "dsk rename" in caught.value.hint
 
 
 def test_one_stem_in_two_concepts_is_fine():
-    assert len(wanted([*TARGETS, Target(ROOT / "train/5_b", (Source(Path("other/x.png")),))])) == 5
+    assert (
+        len(
+            wanted(
+                [*TARGETS, LayoutFolder(ROOT / "train/5_b", (LayoutImage(Path("other/x.png")),))]
+            )
+        )
+        == 5
+    )
 
 
 def test_an_empty_caption_is_never_written():
     with pytest.raises(InputError, match=r"x\.jpg"):
-        wanted([Target(A, (Source(Path("in/x.jpg"), " \n"),))])
+        wanted([LayoutFolder(A, (LayoutImage(Path("in/x.jpg"), " \n"),))])
 
 
 def done(files, plan):
@@ -257,7 +267,7 @@ def existing_of(files, targets):
 
 
 SOURCE = st.builds(
-    Source,
+    LayoutImage,
     st.sampled_from("abcd").map(lambda s: Path("in") / f"{s}.jpg"),
     st.sampled_from([None, "one\n", "two\n"]),
     st.sampled_from([None, Path("m/1.png"), Path("m/2.png")]),
@@ -266,7 +276,7 @@ TARGET_SETS = st.lists(
     st.lists(SOURCE, unique_by=lambda s: s.image, max_size=4).map(tuple), max_size=3
 ).map(
     lambda sets: tuple(
-        Target(ROOT / f"train/1_{'xyz'[i]}", sources) for i, sources in enumerate(sets)
+        LayoutFolder(ROOT / f"train/1_{'xyz'[i]}", sources) for i, sources in enumerate(sets)
     )
 )
 
@@ -284,7 +294,7 @@ def test_laying_out_anew_equals_laying_out_from_nothing(before, after):
 
 
 def tree(*folders):
-    return LaidOut(
+    return ConceptFolders(
         tuple(ConceptFolder(ROOT / f"{n}_{name}", Concept(n, name)) for n, name in folders), ()
     )
 

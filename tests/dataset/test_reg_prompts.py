@@ -8,10 +8,10 @@ from hypothesis import strategies as st
 
 from datasetkit.core.records import Caption
 from datasetkit.dataset import reg_prompts
-from datasetkit.dataset.reg_prompts import Record, Settings, Wanted
+from datasetkit.dataset.reg_prompts import RegImage, RegRecord, RegSettings
 
-SETTINGS = Settings("1girl", "base", "ab" * 32, True, "lowres", 20, 7.0, "euler_a", 5, 2)
-WANTED = Wanted(3, "1girl_0004", "1girl, smile", (384, 640), 8)
+SETTINGS = RegSettings("1girl", "base", "ab" * 32, True, "lowres", 20, 7.0, "euler_a", 5, 2)
+WANTED = RegImage(3, "1girl_0004", "1girl, smile", (384, 640), 8)
 
 
 @given(
@@ -45,7 +45,7 @@ def test_the_class_stands_in_place_of_the_trigger():
 
 
 def test_a_record_tells_where_a_picture_is_from():
-    text = Record(WANTED, SETTINGS, "datasetkit 1").text()
+    text = RegRecord(WANTED, SETTINGS, "datasetkit 1").text()
     told = reg_prompts.parse(text)
     assert told is not None and (told["index"], told["seed"], told["set_seed"]) == (3, 8, 5)
     assert (told["prompt"], told["size"], told["hash"], told["sampler"]) == (
@@ -60,7 +60,7 @@ def test_a_record_tells_where_a_picture_is_from():
 
 
 def test_the_text_in_the_picture_is_that_of_user_interfaces():
-    assert Record(WANTED, SETTINGS, "datasetkit 1").parameters() == (
+    assert RegRecord(WANTED, SETTINGS, "datasetkit 1").parameters() == (
         "1girl, smile\nNegative prompt: lowres\nSteps: 20, Sampler: euler_a, CFG scale: 7, "
         "Seed: 8, Size: 384x640, "
         "Model hash: ababababab, Model: base, Clip skip: 2, Version: datasetkit 1"
@@ -68,9 +68,9 @@ def test_the_text_in_the_picture_is_that_of_user_interfaces():
 
 
 def test_other_settings_are_named():
-    told = reg_prompts.parse(Record(WANTED, SETTINGS, "datasetkit 1").text())
+    told = reg_prompts.parse(RegRecord(WANTED, SETTINGS, "datasetkit 1").text())
     assert told is not None and reg_prompts.differing(told, SETTINGS) == ""
-    other = Settings("1girl", "renamed", "ab" * 32, True, "lowres", 20, 7.0, "euler_a", 6, 2)
+    other = RegSettings("1girl", "renamed", "ab" * 32, True, "lowres", 20, 7.0, "euler_a", 6, 2)
     assert reg_prompts.differing(told, other) == "set_seed was 5 and is 6"
     unloaded = replace(SETTINGS, model="", hash="")
     assert reg_prompts.differing(told, unloaded) == ""

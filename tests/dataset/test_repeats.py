@@ -11,8 +11,8 @@ from datasetkit.core.errors import ConfigError, DatasetError
 from datasetkit.dataset.advice import advice
 from datasetkit.dataset.buckets import BucketRules, select
 from datasetkit.dataset.repeats import (
+    BatchSettings,
     ConceptImages,
-    Schedule,
     balance_reg,
     epoch_batches,
     nearest_repeats,
@@ -86,7 +86,10 @@ def test_a_partial_accumulation_still_steps():
 )
 def test_the_formula_of_the_tutorials_gives_the_repeats(images, steps, epochs, batch, repeats):
     made = plan(
-        [ConceptImages("x", count=images)], rules=SD, schedule=Schedule(epochs, batch), steps=steps
+        [ConceptImages("x", count=images)],
+        rules=SD,
+        schedule=BatchSettings(epochs, batch),
+        steps=steps,
     )
     assert made.concepts[0].repeats == repeats
     assert made.concepts[0].one_bucket_assumed
@@ -94,7 +97,7 @@ def test_the_formula_of_the_tutorials_gives_the_repeats(images, steps, epochs, b
 
 def test_ten_pictures_at_twenty_are_a_thousand_steps():
     (concept,) = plan(
-        [ConceptImages("x", count=10)], rules=SD, schedule=Schedule(10, 2), steps=1000
+        [ConceptImages("x", count=10)], rules=SD, schedule=BatchSettings(10, 2), steps=1000
     ).concepts
     assert (concept.ideal, concept.visits, concept.alone.steps_per_epoch, concept.alone.steps) == (
         20,
@@ -109,7 +112,7 @@ def test_buckets_that_round_up_bring_the_repeats_down():
     # to 5 in truth.
     sizes = [(512, 512), (448, 576), (576, 448), (384, 640), (640, 384)]
     (concept,) = plan(
-        [ConceptImages("x", sizes)], rules=SD, schedule=Schedule(1, 4), steps=11
+        [ConceptImages("x", sizes)], rules=SD, schedule=BatchSettings(1, 4), steps=11
     ).concepts
     assert concept.buckets == dict.fromkeys(sorted(sizes), 1)
     assert concept.ideal == pytest.approx(8.8)
@@ -119,22 +122,25 @@ def test_buckets_that_round_up_bring_the_repeats_down():
 def test_concepts_are_balanced_as_the_guide_wants():
     concepts = [ConceptImages("nekochan", count=76), ConceptImages("maid", count=16)]
     for steps in (None, 760, 1000):
-        made = plan(concepts, rules=SD, schedule=Schedule(10, 1), steps=steps)
+        made = plan(concepts, rules=SD, schedule=BatchSettings(10, 1), steps=steps)
         assert [(c.repeats, c.visits) for c in made.concepts] == [(1, 76), (5, 80)]
         assert made.train.visits == 156
 
 
 def test_fixed_repeats_stay_and_the_others_follow_them():
     concepts = [ConceptImages("a", count=10, repeats=8), ConceptImages("b", count=20)]
-    assert [c.repeats for c in plan(concepts, rules=SD, schedule=Schedule()).concepts] == [8, 4]
+    assert [c.repeats for c in plan(concepts, rules=SD, schedule=BatchSettings()).concepts] == [
+        8,
+        4,
+    ]
     assert [
-        c.repeats for c in plan(concepts, rules=SD, schedule=Schedule(), steps=1000).concepts
+        c.repeats for c in plan(concepts, rules=SD, schedule=BatchSettings(), steps=1000).concepts
     ] == [8, 5]
 
 
 def test_concepts_share_their_batches():
     concepts = [ConceptImages(name, [(512, 512)], repeats=1) for name in "abc"]
-    made = plan(concepts, rules=SD, schedule=Schedule(1, 4))
+    made = plan(concepts, rules=SD, schedule=BatchSettings(1, 4))
     assert [c.alone.steps for c in made.concepts] == [1, 1, 1]
     assert made.train.steps == 1
 
@@ -142,7 +148,7 @@ def test_concepts_share_their_batches():
 def test_the_face_recipe_counts_reg_pictures_as_the_trainer_does():
     reg = [ConceptImages("mywife", count=100, repeats=5)]
     concepts = [ConceptImages("mywife", count=100, repeats=10)]
-    made = plan(concepts, rules=ONE_SIZE, schedule=Schedule(10, 1), reg=reg)
+    made = plan(concepts, rules=ONE_SIZE, schedule=BatchSettings(10, 1), reg=reg)
     assert (made.train.visits, made.total.visits, made.total.steps) == (1000, 2000, 20000)
     assert made.reg is not None
     assert (made.reg.wanted, made.reg.visits, made.reg.unused) == (500, 1000, 0)
@@ -157,20 +163,20 @@ def test_reg_repeats_are_the_most_that_use_every_picture(visits, images, repeats
 
 def test_nothing_to_plan_is_an_error():
     with pytest.raises(DatasetError):
-        plan([], rules=SD, schedule=Schedule())
+        plan([], rules=SD, schedule=BatchSettings())
     with pytest.raises(DatasetError):
         ConceptImages("empty")
     with pytest.raises(ConfigError):
-        plan([ConceptImages("a", count=1)], rules=SD, schedule=Schedule(), steps=0)
+        plan([ConceptImages("a", count=1)], rules=SD, schedule=BatchSettings(), steps=0)
     with pytest.raises(ConfigError):
-        Schedule(epochs=0)
+        BatchSettings(epochs=0)
     with pytest.raises(ConfigError):
         ConceptImages("a", count=1, repeats=0)
 
 
 SIZES = st.lists(st.tuples(st.integers(200, 3000), st.integers(200, 3000)), min_size=1, max_size=25)
 SCHEDULE = st.builds(
-    Schedule, st.integers(1, 20), st.integers(1, 8), st.integers(1, 4), st.integers(1, 3)
+    BatchSettings, st.integers(1, 20), st.integers(1, 8), st.integers(1, 4), st.integers(1, 3)
 )
 
 
@@ -249,7 +255,7 @@ def test_balanced_concepts_differ_by_at_most_half_of_their_pictures(counts, step
     made = plan(
         [ConceptImages(str(i), count=n) for i, n in enumerate(counts)],
         rules=SD,
-        schedule=Schedule(),
+        schedule=BatchSettings(),
         steps=steps,
     )
     target = max(made.concepts, key=lambda c: c.images).visits
@@ -261,7 +267,9 @@ def advise(
 ):
     regs = [ConceptImages("1girl", count=reg, repeats=reg_repeats)] if reg else []
     concepts = [ConceptImages(f"c{i}", count=n, repeats=repeats) for i, n in enumerate(images)]
-    made = plan(concepts, rules=ONE_SIZE, schedule=Schedule(epochs, batch), steps=steps, reg=regs)
+    made = plan(
+        concepts, rules=ONE_SIZE, schedule=BatchSettings(epochs, batch), steps=steps, reg=regs
+    )
     return advice(made, kind)
 
 
@@ -309,5 +317,5 @@ def test_unbalanced_fixed_repeats_are_named():
 
 
 def test_an_assumed_bucket_is_named_where_it_matters():
-    made = plan([ConceptImages("x", count=40)], rules=SD, schedule=Schedule(10, 4), steps=1000)
+    made = plan([ConceptImages("x", count=40)], rules=SD, schedule=BatchSettings(10, 4), steps=1000)
     assert any("one bucket was assumed" in line for line in advice(made))

@@ -19,7 +19,7 @@ from datasetkit.captions import spelling
 from datasetkit.captions.vocabulary import Vocabulary
 from datasetkit.core.errors import InputError
 from datasetkit.dataset import charts, reports
-from datasetkit.dataset.reports import Captioned
+from datasetkit.dataset.reports import CaptionedImage
 
 VOCABULARY = Vocabulary(
     ("1girl", "2girls", "long hair", "solo", "smile", "=_=", "hatsune miku", "cat ear", "cat ears"),
@@ -29,9 +29,9 @@ VOCABULARY = Vocabulary(
 
 def captioned(
     *captions: str, concept: str = "10_sks girl", repeats: int = 10, **known: dict
-) -> list[Captioned]:
+) -> list[CaptionedImage]:
     return [
-        Captioned(
+        CaptionedImage(
             concept,
             repeats,
             Path(f"{concept}/{i}.png"),
@@ -81,7 +81,7 @@ def test_mean_score_covers_the_images_that_have_one_and_is_blank_elsewhere():
     items = captioned(
         "sks, long hair", "sks, long hair", "sks, long hair, solo", scores0={"long_hair": 0.5}
     )
-    items[1] = Captioned(
+    items[1] = CaptionedImage(
         "10_sks girl", 10, Path("b.png"), ("sks", "long hair"), {"long hair": 0.8, "smile": 0.9}
     )
     frame = reports.frequency(items, ["sks"], VOCABULARY)
@@ -218,7 +218,12 @@ def test_the_order_of_the_images_does_not_show(data):
     tags = st.lists(words, min_size=1, max_size=5, unique=True).map(tuple)
     scores = st.one_of(st.none(), st.dictionaries(words, st.floats(0, 1), max_size=4))
     build = st.builds(
-        Captioned, st.sampled_from(["10_a", "6_b"]), st.just(3), st.just(Path("x")), tags, scores
+        CaptionedImage,
+        st.sampled_from(["10_a", "6_b"]),
+        st.just(3),
+        st.just(Path("x")),
+        tags,
+        scores,
     )
     items = data.draw(st.lists(build, min_size=1, max_size=6))
     other = data.draw(st.permutations(items))

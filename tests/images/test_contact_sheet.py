@@ -9,8 +9,8 @@ import pytest
 from PIL import Image
 
 from datasetkit.images import contact_sheet
-from datasetkit.images.contact_sheet import Box, Entry
-from tests.checks.sets import picture
+from datasetkit.images.contact_sheet import SheetBox, SheetCell
+from tests.checks.folders import write_image
 
 
 def drawn(entries, title: str = "") -> Image.Image:
@@ -19,25 +19,27 @@ def drawn(entries, title: str = "") -> Image.Image:
 
 @pytest.fixture
 def path(tmp_path):
-    return picture(tmp_path / "a.png", 1)
+    return write_image(tmp_path / "a.png", 1)
 
 
 def test_a_sheet_grows_by_rows_of_five(path):
-    one, five, six = (drawn([Entry(path, "a.png")] * n) for n in (1, 5, 6))
+    one, five, six = (drawn([SheetCell(path, "a.png")] * n) for n in (1, 5, 6))
     assert one.width < five.width == six.width
     assert one.height == five.height < six.height
 
 
 def test_reasons_make_a_cell_taller_and_many_are_cut(path):
-    plain = drawn([Entry(path, "a.png")])
-    two = drawn([Entry(path, "a.png", ("one", "two"))])
-    many = drawn([Entry(path, "a.png", tuple(f"reason {n}" for n in range(30)))])
+    plain = drawn([SheetCell(path, "a.png")])
+    two = drawn([SheetCell(path, "a.png", ("one", "two"))])
+    many = drawn([SheetCell(path, "a.png", tuple(f"reason {n}" for n in range(30)))])
     assert plain.height < two.height < many.height < 2 * plain.height
 
 
 def test_boxes_are_drawn_round_what_was_found(path):
-    plain = np.asarray(drawn([Entry(path, "a.png")]))
-    boxed = np.asarray(drawn([Entry(path, "a.png", (), (Box("text", 0.25, 0.25, 0.75, 0.75),))]))
+    plain = np.asarray(drawn([SheetCell(path, "a.png")]))
+    boxed = np.asarray(
+        drawn([SheetCell(path, "a.png", (), (SheetBox("text", 0.25, 0.25, 0.75, 0.75),))])
+    )
     rows, columns = np.nonzero((plain != boxed).any(axis=2))
     changed = boxed[rows, columns]
     assert {tuple(pixel) for pixel in changed.tolist()} == {(0xDC, 0x26, 0x26)}
@@ -47,10 +49,17 @@ def test_boxes_are_drawn_round_what_was_found(path):
 
 
 @pytest.mark.parametrize(
-    "box", [Box("faces", 0, 0, 1, 1), Box("text", 0.5, 0.5, 0.5, 0.5), Box("other", -1, -1, 2, 2)]
+    "box",
+    [
+        SheetBox("faces", 0, 0, 1, 1),
+        SheetBox("text", 0.5, 0.5, 0.5, 0.5),
+        SheetBox("other", -1, -1, 2, 2),
+    ],
 )
 def test_boxes_at_the_edge_are_no_trouble(box, path):
-    assert drawn([Entry(path, "a.png", (), (box,))]).size == drawn([Entry(path, "a.png")]).size
+    assert (
+        drawn([SheetCell(path, "a.png", (), (box,))]).size == drawn([SheetCell(path, "a.png")]).size
+    )
 
 
 @pytest.mark.parametrize(
@@ -58,29 +67,31 @@ def test_boxes_at_the_edge_are_no_trouble(box, path):
     ["x" * 300 + ".png", "漢字\U0001f600.png", "\x1b[31mred.png", "bad\udcff.png", "[/x].png"],
 )
 def test_any_name_can_be_drawn(name, path):
-    plain = drawn([Entry(path, "a.png")])
-    assert drawn([Entry(path, name, (name,))]).width == plain.width
+    plain = drawn([SheetCell(path, "a.png")])
+    assert drawn([SheetCell(path, name, (name,))]).width == plain.width
 
 
 def test_a_picture_that_cannot_be_read_is_an_empty_cell(tmp_path, path):
     (tmp_path / "b.jpg").write_bytes(b"nothing")
     sheet = drawn(
-        [Entry(path, "a.png"), Entry(tmp_path / "b.jpg", "b.jpg", ("not a whole picture",))]
+        [SheetCell(path, "a.png"), SheetCell(tmp_path / "b.jpg", "b.jpg", ("not a whole picture",))]
     )
-    assert sheet.height == drawn([Entry(path, "a.png", ("x",))]).height
+    assert sheet.height == drawn([SheetCell(path, "a.png", ("x",))]).height
 
 
 def test_many_reasons_of_a_low_picture_stay_above_the_next_row(tmp_path, path):
-    low = Entry(picture(tmp_path / "low.png", 2, (512, 100)), "low.png", ("one", "two", "three"))
-    square = Entry(path, "a.png", ("one", "two", "three"))
-    assert drawn([low, Entry(path, "a.png")]).height == drawn([square]).height
+    low = SheetCell(
+        write_image(tmp_path / "low.png", 2, (512, 100)), "low.png", ("one", "two", "three")
+    )
+    square = SheetCell(path, "a.png", ("one", "two", "three"))
+    assert drawn([low, SheetCell(path, "a.png")]).height == drawn([square]).height
 
 
 def test_a_sheet_says_that_it_does_not_show_all(path, monkeypatch):
     monkeypatch.setattr(contact_sheet, "MOST", 2)
     assert (
-        drawn([Entry(path, "a.png")] * 9).width
-        == drawn([Entry(path, "a.png")] * 2, "3 flagged pictures").width
+        drawn([SheetCell(path, "a.png")] * 9).width
+        == drawn([SheetCell(path, "a.png")] * 2, "3 flagged pictures").width
     )
 
 

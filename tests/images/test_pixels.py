@@ -121,7 +121,7 @@ def test_the_first_frame_of_several_is_taken(tmp_path, kind):
 def test_a_phones_mpo_is_a_still_jpeg(tmp_path):
     path = tmp_path / "a.jpg"
     painting().save(path, "MPO", save_all=True, append_images=[painting()])
-    assert images.probe(path) == images.Probe(48, 32, "JPEG", 1, False)
+    assert images.probe(path) == images.ImageHeader(48, 32, "JPEG", 1, False)
     assert images.load(path).size == (48, 32)
 
 

@@ -42,7 +42,7 @@ WRITING = {name: command for name, command in FINDING.items() if name != "faces 
 MENDED = tuple(name for name, check in registry.CHECKS.items() if check.fix)
 
 
-def picture(path: Path, seed: int, size: tuple[int, int] = (48, 36)) -> Path:
+def write_image(path: Path, seed: int, size: tuple[int, int] = (48, 36)) -> Path:
     """Write a small picture whose colours follow from the seed."""
     path.parent.mkdir(parents=True, exist_ok=True)
     random = np.random.default_rng(seed)
@@ -65,7 +65,7 @@ def mask(image: Path) -> None:
 def small_set(folder: Path, n: int = 6) -> list[Path]:
     """Make n pictures: the first half with captions of a person, the first with a mask."""
     images = [
-        picture(folder / f"photo {i}.{'png' if i % 2 else 'jpg'}", i) for i in range(1, n + 1)
+        write_image(folder / f"photo {i}.{'png' if i % 2 else 'jpg'}", i) for i in range(1, n + 1)
     ]
     for i, image in enumerate(images[: n // 2]):
         caption(image, f"by hand {i}, lips, smile\n")
@@ -85,7 +85,7 @@ def _named(root: Path) -> None:
     for i, name in enumerate(
         ("p_1.png", "p_001.PNG", "p_2.jpg", "a.png", "a.jpg", "\u00e9.png", "e\u0301.png", "Z.JPG")
     ):
-        image = picture(folder / name, i)
+        image = write_image(folder / name, i)
         if name != "a.jpg":
             caption(image, f"caption of {i}\n")
     (folder / "a.png.json").write_text('{"of": "a.png"}', encoding="utf-8")
@@ -98,7 +98,7 @@ def _named(root: Path) -> None:
 
 def _moved(root: Path) -> None:
     for i, name in enumerate("abcdefgh"):
-        caption(picture(root / f"{name}.png", i), f"caption of {i}\n")
+        caption(write_image(root / f"{name}.png", i), f"caption of {i}\n")
 
 
 def _moves(root: Path) -> None:
@@ -139,8 +139,8 @@ def _copies(root: Path) -> None:
 
 def _resizable(root: Path) -> None:
     images = small_set(root / "imgs")
-    picture(root / "imgs" / "photo 1.gif", 20)
-    picture(root / "imgs" / "large.bmp", 21, (200, 120))
+    write_image(root / "imgs" / "photo 1.gif", 20)
+    write_image(root / "imgs" / "large.bmp", 21, (200, 120))
     caption(images[-1], "of the last\n")
 
 
@@ -152,7 +152,7 @@ def _laid_out(root: Path) -> None:
     images = small_set(folder)
     api.layout((f"3_sks={folder}",), LayoutOptions(out=str(root / "dataset")))
     images[4].unlink()
-    picture(folder / "new.png", 30)
+    write_image(folder / "new.png", 30)
     caption(images[0], "another caption\n")
 
 
@@ -183,7 +183,7 @@ def _followed(root: Path) -> None:
     images[0].rename(folder / "renamed.png")
     images[0].with_suffix(".txt").rename(folder / "renamed.txt")
     images[4].unlink()
-    picture(folder / "new.png", 40)
+    write_image(folder / "new.png", 40)
 
 
 def _spoiled(root: Path) -> None:
@@ -208,7 +208,7 @@ def _recut(root: Path) -> None:
     images[0].rename(folder / "renamed.png")
     images[0].with_suffix(".txt").rename(folder / "renamed.txt")
     images[4].unlink()
-    caption(picture(folder / "new.png", 40), "sks, forest\n")
+    caption(write_image(folder / "new.png", 40), "sks, forest\n")
 
 
 def tag(root: Path) -> object:

@@ -6,7 +6,7 @@ import shutil
 import pytest
 
 from datasetkit import api
-from tests.safety.datasets import picture
+from tests.safety.datasets import write_image
 from tests.safety.finders import DETECTOR
 from tests.safety.harness import tree
 from tests.safety.tagger import NAME
@@ -16,7 +16,7 @@ N = 13
 
 def pictures(folder, numbers) -> None:
     for i in numbers:
-        picture(folder / f"{i:02d}.{'png' if i % 3 else 'jpg'}", i, (40 + i, 30))
+        write_image(folder / f"{i:02d}.{'png' if i % 3 else 'jpg'}", i, (40 + i, 30))
 
 
 def everything(root, workers: int) -> dict[str, str]:

@@ -110,7 +110,7 @@ def test_a_dry_run_shows_the_edit_and_changes_nothing(place):
     datasets.resize(place)
     caption(images[0], "by hand 0, red hat\n")
     before = tree(place)
-    how = api.How(dry_run=True)
+    how = api.RunContext(dry_run=True)
     told = api.resize(place / "imgs", place / "small", api.ResizeOptions(max=32), how)
     (change,) = told.captions.changes
     assert (change.added, change.removed) == (("red hat",), ("lips", "smile"))
@@ -119,7 +119,7 @@ def test_a_dry_run_shows_the_edit_and_changes_nothing(place):
 
 def test_two_pictures_of_one_stem_share_the_edit(place):
     images = small_set(place / "imgs")
-    datasets.picture(images[0].with_suffix(".jpg"), 50)
+    datasets.write_image(images[0].with_suffix(".jpg"), 50)
     datasets.resize(place)
     caption(images[0], "by hand 0, red hat\n")
     datasets.resize(place)

@@ -39,7 +39,7 @@ def test_a_caption_that_becomes_unreadable_while_the_model_runs_costs_itself_onl
 
 def test_captions_of_a_person_survive_every_verb_in_turn(place):
     images = small_set(place / "imgs")
-    pictures = sorted(map(digest, images))
+    paths = sorted(map(digest, images))
     api.tag(place / "imgs", TAG)
     datasets.rename(place)
     api.tag(place / "imgs", TAG)
@@ -49,5 +49,5 @@ def test_captions_of_a_person_survive_every_verb_in_turn(place):
     ]
     assert (
         sorted(map(digest, (p for p in (place / "imgs").iterdir() if p.suffix in (".png", ".jpg"))))
-        == pictures
+        == paths
     )

@@ -18,7 +18,7 @@ from datasetkit.cli.main import run
 from datasetkit.core.errors import Exit, PlanConflict
 from datasetkit.core.records import Skipped
 from tests.benchmarks import launch
-from tests.safety.datasets import FINDING, WRITING, picture, small_set
+from tests.safety.datasets import FINDING, WRITING, small_set, write_image
 from tests.safety.finders import DETECTOR
 from tests.safety.harness import digest, is_picture, tree
 from tests.safety.tagger import NAME
@@ -31,7 +31,7 @@ from tests.safety.tagger import NAME
 def test_pictures_of_one_stem_have_outputs_of_their_own(form, place):
     folder = place / "imgs"
     inputs = [
-        picture(folder / name, n)
+        write_image(folder / name, n)
         for n, name in enumerate(("a.jpg", "a.png", "a.gif", "a_2.png", "sub/a.webp"))
     ]
     before = {p: digest(p) for p in inputs}
@@ -49,7 +49,7 @@ def test_pictures_of_one_stem_have_outputs_of_their_own(form, place):
 def test_pictures_of_one_stem_keep_apart_what_is_made_of_them(name, place, monkeypatch):
     monkeypatch.chdir(place)
     names = ("a.jpg", "a.png", "a.gif", "a_2.png", "sub/a.webp")
-    inputs = [picture(place / "imgs" / name, n) for n, name in enumerate(names)]
+    inputs = [write_image(place / "imgs" / name, n) for n, name in enumerate(names)]
     before = tree(place / "imgs")
     assert run([*WRITING[name], "--recursive"]) == Exit.DONE
     outputs = [p for p in (place / "out").rglob("*") if is_picture(p) and p.parent.name != "masks"]
@@ -63,7 +63,7 @@ def test_pictures_of_one_stem_keep_apart_what_is_made_of_them(name, place, monke
 
 def test_in_place_two_pictures_that_would_become_one_are_refused(place):
     for n, name in enumerate(("a.gif", "a.png")):
-        picture(place / name, n)
+        write_image(place / name, n)
     before = tree(place)
     with pytest.raises(PlanConflict):
         api.resize(place, None, api.ResizeOptions(in_place=True, max=32))
@@ -73,7 +73,7 @@ def test_in_place_two_pictures_that_would_become_one_are_refused(place):
 @pytest.mark.parametrize("verb", ["tag", "rules"])
 def test_pictures_of_one_stem_do_not_share_a_caption_silently(verb, place, capsys):
     for n, name in enumerate(("a.jpg", "a.png")):
-        picture(place / name, n)
+        write_image(place / name, n)
     (place / "a.txt").write_text("of the first\n", encoding="utf-8")
     more = {"tag": ["--tagger", NAME, "--existing", "overwrite"], "rules": ["--trigger", "x"]}[verb]
     assert run([verb, str(place), *more]) == Exit.SOME_FAILED
@@ -84,7 +84,7 @@ def test_pictures_of_one_stem_do_not_share_a_caption_silently(verb, place, capsy
 
 def test_a_file_that_dsk_did_not_make_is_never_replaced(place):
     small_set(place / "imgs", 2)
-    theirs = picture(place / "out" / "photo 1.png", 77)
+    theirs = write_image(place / "out" / "photo 1.png", 77)
     before = tree(place)
     with pytest.raises(PlanConflict, match="not made by dsk"):
         api.resize(place / "imgs", place / "out", api.ResizeOptions(max=32))
@@ -100,7 +100,7 @@ def test_outputs_whose_project_folder_was_deleted_are_taken_over_unless_one_was_
     before = tree(place / "out")
     times = {p: p.stat().st_mtime_ns for p in (place / "out").iterdir() if is_picture(p)}
     shutil.rmtree(place / "out" / ".dsk")
-    api.resize(place / "imgs", place / "out", options, api.How(dry_run=True))
+    api.resize(place / "imgs", place / "out", options, api.RunContext(dry_run=True))
     assert not (place / "out" / ".dsk").exists()
     again = api.resize(place / "imgs", place / "out", options)
     assert [o.reason if isinstance(o, Skipped) else o for o in again.report.outcomes] == [
@@ -241,7 +241,7 @@ def test_mutated_files_neither_crash_nor_hang(place):
     random = np.random.default_rng(5)
     folder = place / "imgs"
     for n, suffix in enumerate(("png", "jpg", "gif", "bmp", "webp", "tiff") * 12):
-        path = picture(folder / f"{n:03d}.{suffix}", n, (20, 16))
+        path = write_image(folder / f"{n:03d}.{suffix}", n, (20, 16))
         data = bytearray(path.read_bytes())
         for at in random.integers(0, len(data), 1 + n % 9):
             data[at] = random.integers(0, 256)
@@ -258,7 +258,7 @@ def test_mutated_files_neither_crash_nor_hang(place):
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 20_000), (20_000, 1), (3, 1000)])
 def test_odd_shapes_are_done(size, place):
-    picture(place / "imgs" / "odd.png", 1, size)
+    write_image(place / "imgs" / "odd.png", 1, size)
     assert len(api.tag(place / "imgs", api.TagOptions(tagger=NAME)).report.done) == 1
     assert "unreadable" not in {
         f.check for f in api.check(place / "imgs", api.CheckOptions()).findings
@@ -277,7 +277,7 @@ def test_in_odd_shapes_subjects_and_faces_are_found_or_the_reason_is_said(
     monkeypatch.chdir(place)
     sizes = [(1, 1), (1, 20_000), (20_000, 1), (3, 1000)]
     for n, size in enumerate(sizes):
-        picture(place / "imgs" / f"odd-{n}.png", n, size)
+        write_image(place / "imgs" / f"odd-{n}.png", n, size)
     without = ["odd-0.png"] if name == "cutout" else []  # an ellipse in one pixel is none
     assert run(FINDING[name]) == (Exit.SOME_FAILED if without else Exit.DONE)
     err = capsys.readouterr().err
@@ -296,7 +296,7 @@ def test_a_broken_mask_costs_its_picture_only(place, capsys, monkeypatch):
     """A mask is read where one of the new picture is made of it, or as many as there are faces."""
     monkeypatch.chdir(place)
     for n in range(3):
-        picture(place / "imgs" / f"{n}.png", n)
+        write_image(place / "imgs" / f"{n}.png", n)
     (place / "imgs" / "masks").mkdir()
     (place / "imgs" / "masks" / "0.png").write_bytes(b"nothing")
     (place / "imgs" / "masks" / "1.png").write_bytes(png_header(30_000, 30_000))
@@ -310,7 +310,7 @@ def test_a_broken_mask_costs_its_picture_only(place, capsys, monkeypatch):
 
 
 def test_a_wrong_suffix_is_read_by_content(place):
-    picture(place / "imgs" / "a.png", 1)
+    write_image(place / "imgs" / "a.png", 1)
     shutil.move(place / "imgs" / "a.png", place / "imgs" / "a.jpg")
     (done,) = api.resize(place / "imgs", place / "out", api.ResizeOptions(max=32)).report.done
     with Image.open(done.value.path) as image:

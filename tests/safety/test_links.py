@@ -9,7 +9,7 @@ from datasetkit import api
 from datasetkit.cli.main import run
 from datasetkit.core.errors import DskError, Exit, InputError
 from tests.safety import datasets
-from tests.safety.datasets import FINDING, TAG, WRITING, caption, picture, small_set
+from tests.safety.datasets import FINDING, TAG, WRITING, caption, small_set, write_image
 from tests.safety.harness import digest, strays, tree
 from tests.safety.tagger import NAME
 
@@ -18,7 +18,7 @@ from tests.safety.tagger import NAME
 def outside(tmp_path):
     """A folder of somebody else's files, which must stay as it is."""
     folder = tmp_path / "outside"
-    caption(picture(folder / "theirs.png", 50), "theirs\n")
+    caption(write_image(folder / "theirs.png", 50), "theirs\n")
     before = tree(folder)
     yield folder
     assert tree(folder) == before
@@ -164,7 +164,7 @@ def test_a_linked_folder_among_the_outputs_is_not_entered(
     linked, name, place, outside, monkeypatch
 ):
     monkeypatch.chdir(place)
-    picture(place / "imgs" / "sub" / "deep" / "mine.png", 1)
+    write_image(place / "imgs" / "sub" / "deep" / "mine.png", 1)
     link = place / "out" / linked
     link.parent.mkdir(parents=True)
     link.symlink_to(outside)

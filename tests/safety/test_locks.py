@@ -15,7 +15,7 @@ from datasetkit.cli.main import run
 from datasetkit.core.errors import DskError, Exit, Locked
 from datasetkit.project import session
 from datasetkit.project.locks import lock
-from datasetkit.project.session import How
+from datasetkit.project.session import RunContext
 from tests.safety import datasets
 from tests.safety.datasets import FINDING, TAG, small_set
 from tests.safety.harness import digest, in_child, strays, tree
@@ -80,7 +80,7 @@ def test_wait_waits_until_the_other_run_has_ended(place):
     other = threading.Thread(target=hold)
     other.start()
     held.wait()
-    api.rules(place / "imgs", api.RulesOptions(trigger=("sks",)), How(wait=True))
+    api.rules(place / "imgs", api.RulesOptions(trigger=("sks",)), RunContext(wait=True))
     assert released and time.monotonic() >= released[0]
     other.join()
 
@@ -109,13 +109,13 @@ def test_after_waiting_the_names_that_the_other_run_gave_are_used(verb, place):
     other = threading.Thread(target=swap)
     other.start()
     held.wait()
-    calls: dict[str, Callable[[How], object]] = {
+    calls: dict[str, Callable[[RunContext], object]] = {
         "tag": lambda how: api.tag(place / "imgs", TAG, how),
         "import": lambda how: api.import_captions(
             place / "imgs", api.ImportOptions(existing="overwrite"), how
         ),
     }
-    result = calls[verb](How(wait=True))
+    result = calls[verb](RunContext(wait=True))
     other.join()
     assert getattr(result, "failed", ()) == ()
     texts = {p.stem: p.read_text(encoding="utf-8") for p in (place / "imgs").glob("p_?.txt")}
@@ -139,7 +139,7 @@ def test_the_lock_of_a_killed_run_is_free(place):
 def test_a_dry_run_asks_for_no_lock(place):
     small_set(place / "imgs")
     with lock(place / "imgs"):
-        assert api.tag(place / "imgs", datasets.TAG, How(dry_run=True)).changes
+        assert api.tag(place / "imgs", datasets.TAG, RunContext(dry_run=True)).changes
         with pytest.raises(Locked):
             datasets.tag(place)
 

@@ -12,7 +12,7 @@ from PIL import Image
 
 from datasetkit.cli.main import run
 from datasetkit.core.errors import Exit
-from tests.safety.datasets import FINDING, WRITING, caption, picture
+from tests.safety.datasets import FINDING, WRITING, caption, write_image
 from tests.safety.harness import digest, files, is_picture, strays, tree
 from tests.safety.tagger import NAME
 
@@ -53,9 +53,9 @@ def awkward_set(folder: Path) -> None:
     """Make a picture under each name, and one in a folder whose name looks like Rich markup."""
     folder.mkdir(parents=True)
     for n, name in enumerate(NAMES):
-        picture(folder / "plain.png", n)
+        write_image(folder / "plain.png", n)
         (folder / "plain.png").rename(folder / os.fsdecode(name))
-    picture(folder / "[" / "x].png", 99)
+    write_image(folder / "[" / "x].png", 99)
 
 
 def dirty(text: str) -> set[str]:
@@ -212,8 +212,8 @@ def test_json_holds_every_name_and_is_plain_ascii(awkward, capsys):
 def test_a_name_that_becomes_too_long_costs_that_picture_only(place, capsys, monkeypatch):
     """`.bmp` becomes `.webp`: one byte more than a name may have."""
     monkeypatch.chdir(place)
-    picture(place / "imgs" / ("x" * 251 + ".bmp"), 1)
-    picture(place / "imgs" / "fine.bmp", 2)
+    write_image(place / "imgs" / ("x" * 251 + ".bmp"), 1)
+    write_image(place / "imgs" / "fine.bmp", 2)
     code, _, err = dsk(capsys, "resize", "imgs", "out", "--format", "webp")
     assert code == Exit.SOME_FAILED
     assert "the name is too long" in err
@@ -227,8 +227,8 @@ def test_a_name_that_its_number_makes_too_long_costs_that_picture_only(
     """Of two pictures of one stem, the second gets `_2`: two bytes more than a name may have."""
     monkeypatch.chdir(place)
     for n, suffix in enumerate((".bmp", ".png")):
-        caption(picture(place / "imgs" / ("x" * 251 + suffix), n), "sks, lips, forest\n")
-    caption(picture(place / "imgs" / "fine.png", 2), "sks, lips, forest\n")
+        caption(write_image(place / "imgs" / ("x" * 251 + suffix), n), "sks, lips, forest\n")
+    caption(write_image(place / "imgs" / "fine.png", 2), "sks, lips, forest\n")
     code, _, err = dsk(capsys, *WRITING.get(name, ["resize", "imgs", "out", "--max", "32"]))
     assert code == Exit.SOME_FAILED
     assert "the name is too long" in err
@@ -273,7 +273,7 @@ def test_a_name_that_its_number_makes_too_long_costs_that_picture_only(
 )
 def test_awkward_arguments_are_refused_in_words(arguments, place, capsys, monkeypatch):
     monkeypatch.chdir(place)
-    picture(place / "imgs" / "a.png", 1)
+    write_image(place / "imgs" / "a.png", 1)
     before = tree(place)
     code, out, err = dsk(capsys, *arguments)
     assert code in (Exit.USAGE, Exit.DATASET)
@@ -286,7 +286,7 @@ def test_awkward_arguments_are_refused_in_words(arguments, place, capsys, monkey
 def test_awkward_tags_never_reach_a_caption_raw(tag, place, capsys, monkeypatch):
     """A caption must stay UTF-8 text that the next command can read."""
     monkeypatch.chdir(place)
-    image = picture(place / "imgs" / "a.png", 1)
+    image = write_image(place / "imgs" / "a.png", 1)
     image.with_suffix(".txt").write_text("one, two\n", encoding="utf-8")
     run(["rules", "imgs", "--trigger", tag])
     capsys.readouterr()

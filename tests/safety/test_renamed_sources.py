@@ -7,7 +7,7 @@ import itertools
 import pytest
 
 from datasetkit import api
-from tests.safety.datasets import picture
+from tests.safety.datasets import write_image
 from tests.safety.harness import tree
 
 SMALL, SMALLER = api.ResizeOptions(max=32), api.ResizeOptions(max=24)
@@ -21,7 +21,7 @@ def resized(place, options=SMALL, out="out"):
 def made(place):
     """Three pictures, resized, each output with a caption that a person wrote."""
     for n in (1, 2, 3):
-        picture(place / "imgs" / f"p{n}.png", n)
+        write_image(place / "imgs" / f"p{n}.png", n)
     resized(place)
     for n in (1, 2, 3):
         (place / "out" / f"p{n}.txt").write_text(f"picture {n}\n", encoding="utf-8")
@@ -86,7 +86,7 @@ def test_another_format_replaces_the_pictures_and_keeps_their_captions(made):
 
 
 def test_a_picture_that_was_edited_in_its_place_keeps_its_caption(made):
-    picture(made / "imgs" / "p1.png", 50)
+    write_image(made / "imgs" / "p1.png", 50)
     assert resized(made).followed == ()
     assert captioned(made / "out") == {f"p{n}.png": f"picture {n}" for n in (1, 2, 3)}
 
@@ -132,7 +132,7 @@ def test_following_is_undone_like_any_command(made):
 def test_a_dry_run_says_what_would_follow_and_moves_nothing(made):
     (made / "imgs" / "p1.png").unlink()
     before = tree(made)
-    result = api.resize(made / "imgs", made / "out", SMALL, api.How(dry_run=True))
+    result = api.resize(made / "imgs", made / "out", SMALL, api.RunContext(dry_run=True))
     assert [f.old.name for f in result.followed] == ["p1.png"] and tree(made) == before
 
 
@@ -146,6 +146,6 @@ def test_a_new_name_and_another_format_at_once_keep_the_caption_and_make_the_pic
 
 
 def test_an_edited_picture_and_another_format_at_once_keep_the_caption(made):
-    picture(made / "imgs" / "p1.png", 50)
+    write_image(made / "imgs" / "p1.png", 50)
     resized(made, api.ResizeOptions(max=32, format="jpg"))
     assert captioned(made / "out") == {f"p{n}.jpg": f"picture {n}" for n in (1, 2, 3)}

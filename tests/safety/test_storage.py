@@ -157,7 +157,7 @@ def test_looking_is_possible_where_writing_is_not(open_place):
 
     def look(root):
         assert api.history(open_place / "imgs")
-        api.tag(open_place / "imgs", datasets.TAG, api.How(dry_run=True))
+        api.tag(open_place / "imgs", datasets.TAG, api.RunContext(dry_run=True))
         api.resize(open_place / "imgs", out / "small", api.ResizeOptions(max=32))
 
     ended = in_child(as_nobody(look, may_infer=True), root=open_place)

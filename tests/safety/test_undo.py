@@ -178,7 +178,7 @@ def test_a_dry_run_of_undo_tells_and_changes_nothing(place):
     a_day_of_work(place)
     before = tree(place)
     first = min(e.id for e in api.history(place / "imgs"))
-    told = api.undo(place / "imgs", first, how=api.How(dry_run=True))
+    told = api.undo(place / "imgs", first, how=api.RunContext(dry_run=True))
     assert len(told.entries) >= 3
     assert told.refused == ()
     assert tree(place) == before

@@ -25,7 +25,7 @@ from datasetkit.images import pixels as images
 from datasetkit.stages import cutout as stage
 from datasetkit.verbs import cutout as cutting
 from datasetkit.vision import providers, subject
-from tests.safety.datasets import caption, picture
+from tests.safety.datasets import caption, write_image
 from tests.safety.finders import MiddleSubject
 
 ASSETS = Path(__file__).parents[2] / "examples" / "assets"
@@ -44,7 +44,7 @@ def middle(monkeypatch):
 def made(tmp_path, middle):
     """Three pictures, two with captions, one of those edited in a way that matters."""
     several = [
-        picture(tmp_path / "imgs" / name, n, (96, 72))
+        write_image(tmp_path / "imgs" / name, n, (96, 72))
         for n, name in enumerate(("a.png", "b.jpg", "c.webp"), 1)
     ]
     caption(several[0], "sks, smile, forest, outdoors\n")
@@ -128,7 +128,9 @@ def test_undo_takes_captions_and_pictures_back(made):
 
 
 def test_a_dry_run_shows_captions_and_makes_nothing(made):
-    result = api.cutout(made / "imgs", made / "cut", api.CutoutOptions(), api.How(dry_run=True))
+    result = api.cutout(
+        made / "imgs", made / "cut", api.CutoutOptions(), api.RunContext(dry_run=True)
+    )
     assert [s.reason for s in result.report.skipped] == ["would be cut out"] * 3
     added = [change.added for change in result.captions.changes]
     assert added == [("white background", "simple background"), ("simple background",)]
@@ -214,7 +216,7 @@ def test_a_turned_photo_is_cut_out_as_it_is_looked_at(made):
 
 
 def test_pictures_of_one_stem_have_outputs_of_their_own(made):
-    picture(made / "imgs" / "a.jpg", 8, (96, 72))
+    write_image(made / "imgs" / "a.jpg", 8, (96, 72))
     cut(made)
     assert {p.name for p in (made / "cut").glob("*.png")} == {"a.png", "a_2.png", "b.png", "c.png"}
 
@@ -234,7 +236,7 @@ def test_a_renamed_picture_takes_output_mask_and_caption_with_it(made):
 
 @pytest.mark.parametrize("name", ["a.png", "masks/a.png"])
 def test_a_file_of_somebody_else_is_never_replaced(made, name):
-    theirs = picture(made / "cut" / name, 99, (96, 72))
+    theirs = write_image(made / "cut" / name, 99, (96, 72))
     data = theirs.read_bytes()
     with pytest.raises(PlanConflict, match="not made by dsk"):
         cut(made)
@@ -318,7 +320,7 @@ def test_a_model_that_cannot_be_fetched_stops_the_run_before_the_first_picture(
     tmp_path, monkeypatch
 ):
     pytest.importorskip("rembg")
-    picture(tmp_path / "imgs" / "a.png", 1)
+    write_image(tmp_path / "imgs" / "a.png", 1)
     monkeypatch.setenv("U2NET_HOME", str(tmp_path / "none"))
     monkeypatch.setattr(socket, "socket", _no_network)
     monkeypatch.setattr(socket, "getaddrinfo", _no_network)

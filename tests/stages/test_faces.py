@@ -7,12 +7,12 @@ from hypothesis import strategies as st
 from PIL import Image, ImageDraw
 
 from datasetkit import api
-from datasetkit.checks.base import Spot
+from datasetkit.checks.base import ImageRegion
 from datasetkit.core.errors import ConfigError, InputError, PlanConflict
 from datasetkit.images import pixels as images
-from datasetkit.stages.faces import Places, hole, square
+from datasetkit.stages.faces import FaceBoxes, hole, square
 from datasetkit.vision import faces, inpaint
-from tests.safety.datasets import caption, picture
+from tests.safety.datasets import caption, write_image
 from tests.safety.finders import DETECTOR, MiddleFace
 from tests.stages.test_cutout import ASSETS, text
 
@@ -24,7 +24,7 @@ def made(tmp_path, monkeypatch):
     """Three pictures with a face in their middle, one of them as a BMP; and one without."""
     monkeypatch.setitem(faces.DETECTORS, DETECTOR, MiddleFace)
     several = [
-        picture(tmp_path / "imgs" / name, n, SIZE)
+        write_image(tmp_path / "imgs" / name, n, SIZE)
         for n, name in enumerate(("a.png", "b.jpg", "c.bmp"), 1)
     ]
     caption(several[0], "sks, smile, lips, brown eyes, watermark, hat\n")
@@ -66,7 +66,7 @@ def fractions(low=0.0, high=1.0):
 def test_a_square_is_square_within_the_picture_and_holds_the_face_where_it_can(
     x, y, w, h, width, height, margin
 ):
-    face = Spot(
+    face = ImageRegion(
         max(0.0, x - w / 2), max(0.0, y - h / 2), min(1.0, x + w / 2), min(1.0, y + h / 2), 0.9
     )
     left, top, right, bottom = square(face, width, height, margin)
@@ -78,17 +78,19 @@ def test_a_square_is_square_within_the_picture_and_holds_the_face_where_it_can(
 
 
 def test_a_square_by_hand():
-    face = Spot(0.4, 0.4, 0.6, 0.5, 0.9)  # 200 x 100 pixels around (500, 450)
+    face = ImageRegion(0.4, 0.4, 0.6, 0.5, 0.9)  # 200 x 100 pixels around (500, 450)
     assert square(face, 1000, 1000, 0.5) == (300, 250, 700, 650)
     assert square(face, 1000, 1000, None) == (300, 250, 700, 650)
-    assert square(Spot(0, 0, 0.2, 0.2, 0.9), 1000, 1000, 0.5) == (0, 0, 400, 400)
+    assert square(ImageRegion(0, 0, 0.2, 0.2, 0.9), 1000, 1000, 0.5) == (0, 0, 400, 400)
     assert square(face, 1000, 300, 5) == (350, 0, 650, 300)
 
 
 def test_a_hole_covers_the_face_with_room_and_a_line_of_text_whole():
     drawn = np.asarray(
         hole(
-            Places((Spot(0.4, 0.4, 0.6, 0.6, 0.9),), (Spot(0.1, 0.8, 0.5, 0.9, 0.9),)),
+            FaceBoxes(
+                (ImageRegion(0.4, 0.4, 0.6, 0.6, 0.9),), (ImageRegion(0.1, 0.8, 0.5, 0.9, 0.9),)
+            ),
             (100, 100),
             None,
         )
@@ -213,7 +215,7 @@ def test_several_faces_are_several_files_and_the_largest_can_be_had_alone(made, 
     two = (faces.Face(10, 10, 40, 40, 0.9), faces.Face(100, 20, 180, 110, 0.7))
     monkeypatch.setattr(MiddleFace, "find", lambda self, image, *, threshold: two)
     monkeypatch.setattr("datasetkit.stages.check.steady", lambda ahead, back, width: tuple(ahead))
-    picture(made / "imgs" / "a_2.png", 9, SIZE)
+    write_image(made / "imgs" / "a_2.png", 9, SIZE)
     crop(made)
     names = {p.name for p in (made / "out").iterdir() if p.suffix in (".png", ".jpg")}
     assert {"a.png", "a_2.png", "a_2_2.png", "a_2_3.png", "b.jpg", "b_2.jpg"} <= names
@@ -230,7 +232,7 @@ def test_a_second_face_whose_name_is_too_long_leaves_no_first(made, monkeypatch)
     two = (faces.Face(10, 10, 40, 40, 0.9), faces.Face(100, 20, 180, 110, 0.7))
     monkeypatch.setattr(MiddleFace, "find", lambda self, image, *, threshold: two)
     monkeypatch.setattr("datasetkit.stages.check.steady", lambda ahead, back, width: tuple(ahead))
-    long = picture(made / "imgs" / ("x" * 251 + ".png"), 9, SIZE)
+    long = write_image(made / "imgs" / ("x" * 251 + ".png"), 9, SIZE)
     result = crop(made)
     assert [(problem.path, "too long" in problem.error) for problem in result.report.failed] == [
         (long, True)
@@ -276,15 +278,15 @@ def test_a_second_run_does_nothing_and_undo_takes_all_back(made):
 
 
 def test_a_dry_run_makes_nothing(made):
-    result = api.erase_faces(made / "imgs", made / "out", options(), api.How(dry_run=True))
+    result = api.erase_faces(made / "imgs", made / "out", options(), api.RunContext(dry_run=True))
     assert [c.removed for c in result.captions.changes] == [("lips", "brown eyes")]
     assert not (made / "out").exists() and not (made / "imgs" / ".dsk").exists()
 
 
 def test_text_is_erased_too_with_its_words(made, monkeypatch):
-    from datasetkit.vision.text import Box, TextFinder
+    from datasetkit.vision.text import TextBox, TextFinder
 
-    line = Box(
+    line = TextBox(
         10.0, 120.0, 60.0, 140.0, 0.9, ((10.0, 120.0), (60.0, 120.0), (60.0, 140.0), (10.0, 140.0))
     )
     monkeypatch.setattr(TextFinder, "__init__", lambda self, threads=1: None)
@@ -311,7 +313,7 @@ def test_a_broken_picture_costs_only_itself(made):
 
 
 def test_files_of_somebody_else_and_the_input_folder_are_no_outputs(made):
-    picture(made / "out" / "a.png", 99, SIZE)
+    write_image(made / "out" / "a.png", 99, SIZE)
     for verb in (crop, erase):
         with pytest.raises(PlanConflict, match="not made by dsk"):
             verb(made)

@@ -22,7 +22,7 @@ from datasetkit.core.records import Done, Failed, ImageRecord
 from datasetkit.executors import local
 from datasetkit.images import pixels
 from datasetkit.options.config import ResizeOptions
-from datasetkit.stages.resize import Resized, ResizeStage, is_bare, shrink, target_size
+from datasetkit.stages.resize import ResizedImage, ResizeStage, is_bare, shrink, target_size
 
 
 def noise(width: int, height: int, mode: str = "RGB") -> Image.Image:
@@ -40,7 +40,7 @@ def recorded(path: Path) -> ImageRecord:
     return ImageRecord(path, "", seen.width, seen.height)
 
 
-def resized(source: Path, target: Path, **options) -> Done[Resized]:
+def resized(source: Path, target: Path, **options) -> Done[ResizedImage]:
     stage = ResizeStage.of(ResizeOptions(**options), {source: target})
     (outcome,) = local.run(stage, [recorded(source)], workers=1)
     assert isinstance(outcome, Done), outcome
@@ -107,7 +107,7 @@ def test_a_large_picture_is_shrunk_as_lanczos_does(tmp_path, suffix):
     source, target = tmp_path / f"a{suffix}", tmp_path / f"b{suffix}"
     pixels.save(noise(640, 480), source, quality=95)
     done = resized(source, target, max=128)
-    assert done.value == Resized(target, (640, 480), (128, 96))
+    assert done.value == ResizedImage(target, (640, 480), (128, 96))
     assert done.note == ""
     wanted = pixels.load(source).resize((128, 96), Image.Resampling.LANCZOS)
     gap = np.abs(np.asarray(pixels.load(target)).astype(int) - np.asarray(wanted))
@@ -177,7 +177,9 @@ def test_the_frames_left_out_are_noted(tmp_path, kind, word):
 def test_a_file_that_needs_nothing_is_copied_byte_for_byte(tmp_path, suffix):
     source, target = tmp_path / f"a{suffix}", tmp_path / f"b{suffix}"
     pixels.save(noise(64, 48), source, quality=60)
-    assert resized(source, target, max=64).value == Resized(target, (64, 48), (64, 48), copied=True)
+    assert resized(source, target, max=64).value == ResizedImage(
+        target, (64, 48), (64, 48), copied=True
+    )
     assert target.read_bytes() == source.read_bytes()
 
 

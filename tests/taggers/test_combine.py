@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from taggers.base import CHARACTER, GENERAL, RATING, Label, Labels
 from taggers.combine import WAYS, Combination
-from taggers.selection import Kept
+from taggers.selection import KeptScores
 
 ONE = Labels(
     (
@@ -33,7 +33,7 @@ rows = st.lists(st.floats(0, 1), min_size=4, max_size=4)
 
 def combined(how, one, other):
     combination = Combination.of([ONE, OTHER], how)
-    kept = combination.row([Kept.of(one, ONE), Kept.of(other, OTHER)])
+    kept = combination.row([KeptScores.of(one, ONE), KeptScores.of(other, OTHER)])
     full = np.zeros(len(combination.labels))
     full[kept.rows] = kept.counted / 10_000
     return full.tolist()
@@ -62,7 +62,7 @@ def test_tag_that_one_tagger_rules_out_is_no_part_of_the_intersection():
 @settings(max_examples=60)
 @given(rows, rows, st.sampled_from(sorted(WAYS)))
 def test_a_tagger_with_itself_is_that_tagger(one, other, how):
-    kept = Kept.of(one, ONE)
+    kept = KeptScores.of(one, ONE)
     twice = Combination.of([ONE, ONE], how).row([kept, kept])
     assert np.array_equal(twice.rows, kept.rows)
     assert np.array_equal(twice.counted, kept.counted)

@@ -64,7 +64,7 @@ def test_whole_box_is_hit_better_than_by_resizing_first(tmp_path):
 
 def test_picture_that_was_not_shrunk_gives_the_same_bytes():
     picture = smooth(300, 200)
-    reduced = pixels.Reduced(picture, 300, 200, (0, 0, 300, 200), "PNG")
+    reduced = pixels.ReducedImage(picture, 300, 200, (0, 0, 300, 200), "PNG")
     assert np.array_equal(shrunk_to_square_bgr(reduced, 64), to_square_bgr(picture, 64))
 
 

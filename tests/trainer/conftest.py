@@ -9,7 +9,7 @@ import torch
 
 from datasetkit.options.config import TrainOptions
 from tests.trainer import tiny
-from trainer.plan.plan import TrainPlan, find_subsets, make_plan
+from trainer.plan.plan import TrainingPlan, find_subsets, make_plan
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -37,5 +37,5 @@ def options(model, tmp_path) -> TrainOptions:
 
 
 @pytest.fixture
-def plan(data, options) -> TrainPlan:
+def plan(data, options) -> TrainingPlan:
     return make_plan(find_subsets(data, options)[0], options)

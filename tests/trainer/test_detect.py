@@ -14,7 +14,7 @@ from datasetkit.core.errors import ConfigError, ModelFileError
 from datasetkit.options.config import TrainOptions
 from tests.trainer import tiny, tiny_families
 from trainer.families import agreement
-from trainer.families.detect import Found, detect
+from trainer.families.detect import DetectedModel, detect
 from trainer.setup import load_parts
 
 
@@ -30,15 +30,15 @@ def file_of(tmp_path, *names, remarks=None, **shapes):
 @pytest.mark.parametrize("family", ["sd2", "sdxl"])
 def test_family_of_a_folder_and_of_a_file_is_found(tmp_path, family):
     folder = tiny_families.save_pipeline(tmp_path / "model", family, "v_prediction")
-    assert detect(folder) == Found(family, "v_prediction")
-    assert detect(tiny_families.save_checkpoint(tmp_path, family)) == Found(family)
+    assert detect(folder) == DetectedModel(family, "v_prediction")
+    assert detect(tiny_families.save_checkpoint(tmp_path, family)) == DetectedModel(family)
 
 
 def test_first_family_and_the_tiny_base_are_found(model, tmp_path):
     from trainer.tinybase import shipped
 
-    assert detect(model) == Found("sd1")
-    assert detect(tiny.save_checkpoint(tmp_path)) == Found("sd1")
+    assert detect(model) == DetectedModel("sd1")
+    assert detect(tiny.save_checkpoint(tmp_path)) == DetectedModel("sd1")
     assert detect(shipped.FOLDER).family == "sd1"
 
 
@@ -118,20 +118,24 @@ def test_file_of_an_inpainting_model_is_named(tmp_path):
 )
 def test_file_may_say_what_it_predicts(tmp_path, remarks, names, said):
     path = file_of(tmp_path, "conditioner.embedders.1.model.x", *names, remarks=remarks)
-    assert detect(path) == Found("sdxl", said)
+    assert detect(path) == DetectedModel("sdxl", said)
 
 
 @pytest.mark.parametrize(
     ("given", "found", "settled"),
     [
-        ({}, Found("sd1"), "epsilon"),
-        ({}, Found("sdxl"), "epsilon"),
-        ({}, Found("sd2", "v_prediction"), "v_prediction"),
-        ({"v_parameterization": True}, Found("sd2"), "v_prediction"),
-        ({"v_parameterization": False}, Found("sd2"), "epsilon"),
-        ({"v_parameterization": True, "v2": True}, Found("sd2", "v_prediction"), "v_prediction"),
-        ({"v2": False}, Found("sdxl"), "epsilon"),
-        ({"text_encoder_lr": (1e-5, 0.0)}, Found("sdxl"), "epsilon"),
+        ({}, DetectedModel("sd1"), "epsilon"),
+        ({}, DetectedModel("sdxl"), "epsilon"),
+        ({}, DetectedModel("sd2", "v_prediction"), "v_prediction"),
+        ({"v_parameterization": True}, DetectedModel("sd2"), "v_prediction"),
+        ({"v_parameterization": False}, DetectedModel("sd2"), "epsilon"),
+        (
+            {"v_parameterization": True, "v2": True},
+            DetectedModel("sd2", "v_prediction"),
+            "v_prediction",
+        ),
+        ({"v2": False}, DetectedModel("sdxl"), "epsilon"),
+        ({"text_encoder_lr": (1e-5, 0.0)}, DetectedModel("sdxl"), "epsilon"),
     ],
 )
 def test_options_and_the_model_settle_what_is_predicted(given, found, settled):
@@ -141,24 +145,32 @@ def test_options_and_the_model_settle_what_is_predicted(given, found, settled):
 @pytest.mark.parametrize(
     ("given", "found", "words"),
     [
-        ({"v2": True}, Found("sd1"), "v2 = true, and the model is one of Stable Diffusion 1"),
+        (
+            {"v2": True},
+            DetectedModel("sd1"),
+            "v2 = true, and the model is one of Stable Diffusion 1",
+        ),
         (
             {"v2": False},
-            Found("sd2", "epsilon"),
+            DetectedModel("sd2", "epsilon"),
             "v2 = false, and the model is one of Stable Diffusion 2",
         ),
         (
             {"v_parameterization": False},
-            Found("sd2", "v_prediction"),
+            DetectedModel("sd2", "v_prediction"),
             "says v_prediction, v_parameterization = false",
         ),
         (
             {"v_parameterization": True},
-            Found("sdxl", "epsilon"),
+            DetectedModel("sdxl", "epsilon"),
             "says epsilon, v_parameterization = true",
         ),
-        ({}, Found("sd2"), "does not say whether it predicts noise or velocity"),
-        ({"text_encoder_lr": (1e-5, 1e-5)}, Found("sd2", "epsilon"), "has one text encoder"),
+        ({}, DetectedModel("sd2"), "does not say whether it predicts noise or velocity"),
+        (
+            {"text_encoder_lr": (1e-5, 1e-5)},
+            DetectedModel("sd2", "epsilon"),
+            "has one text encoder",
+        ),
     ],
 )
 def test_options_that_the_model_contradicts_are_errors_with_a_next_step(given, found, words):

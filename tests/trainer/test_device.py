@@ -18,7 +18,7 @@ from tests.trainer.test_loop import ready
 from tests.trainer.test_run import planned
 from trainer import device as place
 from trainer import loop
-from trainer.device import Place
+from trainer.device import DeviceContext
 from trainer.run import train
 
 
@@ -47,7 +47,7 @@ def there(monkeypatch):
 )
 def test_run_computes_where_accelerate_finds_a_device(there, device, precision, dtype):
     there(device)
-    assert place.find(precision) == (Place(torch.device(device), dtype, 2, 1), "")
+    assert place.find(precision) == (DeviceContext(torch.device(device), dtype, 2, 1), "")
 
 
 def test_half_precision_without_a_gpu_is_said(there):
@@ -93,14 +93,18 @@ class NoDoubles(TorchDispatchMode):
 
 
 def test_a_step_makes_no_number_that_apples_gpus_have_not(data, options, monkeypatch):
-    assert [Place(torch.device(name), torch.float32).tally for name in ("mps", "cuda", "cpu")] == [
-        torch.float32, torch.float64, torch.float64,
-    ]  # fmt: skip
+    assert [
+        DeviceContext(torch.device(name), torch.float32).tally for name in ("mps", "cuda", "cpu")
+    ] == [
+        torch.float32,
+        torch.float64,
+        torch.float64,
+    ]
     run = ready(data, options)
     read = next(loop.reader(run).steps(workers=0))
     with NoDoubles(), pytest.raises(TypeError, match="float64"):
         loop.gradients(run, read)
-    monkeypatch.setattr(Place, "tally", torch.float32)
+    monkeypatch.setattr(DeviceContext, "tally", torch.float32)
     with NoDoubles():
         loss, visits = loop.gradients(run, read)
     assert loss > 0 and visits == 4

@@ -22,7 +22,7 @@ from trainer.errors import GateFailed
 from trainer.families import registry, sd, sd2, sdxl
 from trainer.files import lora, roundtrip
 from trainer.loop import steps
-from trainer.monitor import sample
+from trainer.monitor import preview
 from trainer.monitor.prompts import Prompt
 from trainer.plan import size_conditioning
 from trainer.run import train
@@ -158,7 +158,7 @@ def test_pictures_equal_those_of_diffusers_own_pipeline(data, loaded, base, tmp_
     prompt = Prompt(
         text="sks", negative="bad", width=64, height=64, steps=4, seed=3, sampler="ddim"
     )
-    ours = np.asarray(sample.draw(made, [prompt])[0]).astype(int)
+    ours = np.asarray(preview.draw(made, [prompt])[0]).astype(int)
     theirs = tiny_families.pipeline_of(loaded)(
         "sks", negative_prompt="bad", width=64, height=64, num_inference_steps=4,
         guidance_scale=7.5, generator=torch.Generator().manual_seed(3), output_type="np",

@@ -12,10 +12,10 @@ from torch import nn
 
 from datasetkit.options.networks import NetworkArgs
 from trainer.networks import lora
-from trainer.networks.base import ADAPTER, Target
+from trainer.networks.base import ADAPTER, TargetLayer
 from trainer.networks.dropout import Dropout
 from trainer.networks.fused import FusedLinear
-from trainer.networks.ranks import Rank
+from trainer.networks.ranks import ModuleRank
 
 IN, OUT, ROWS = 160, 320, 240
 ALPHA = 3.0  # of rank 4: the scale is no power of two
@@ -29,7 +29,7 @@ def layers(dtype: torch.dtype = torch.float32, number: int = 2) -> list[Any]:
     for _ in range(number):
         torch.manual_seed(3)
         model = nn.Sequential(nn.Linear(IN, OUT))
-        target = Target("layer", "0", (OUT, IN), Rank(4, ALPHA))
+        target = TargetLayer("layer", "0", (OUT, IN), ModuleRank(4, ALPHA))
         inject_adapter_in_model(lora.config([target], NetworkArgs()), model, adapter_name=ADAPTER)
         layer: Any = model[0]
         for parameter in layer.base_layer.parameters():

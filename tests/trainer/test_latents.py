@@ -128,10 +128,10 @@ def test_picture_is_cut_as_the_bucket_says(plan, options):
 
 
 def test_one_resampling_equals_resize_and_crop(plan):
-    picture = plan.pictures[1]
-    with Image.open(picture.path) as image:
-        resized = image.resize(picture.bucket.resized, Image.Resampling.LANCZOS)
-    left, top = picture.bucket.crop
-    width, height = picture.bucket.bucket
+    path = plan.pictures[1]
+    with Image.open(path.path) as image:
+        resized = image.resize(path.bucket.resized, Image.Resampling.LANCZOS)
+    left, top = path.bucket.crop
+    width, height = path.bucket.bucket
     wanted = np.asarray(resized.crop((left, top, left + width, top + height))).astype(int)
-    assert np.abs(pixels.read(picture, (left, top), flip=False).astype(int) - wanted).max() <= 2
+    assert np.abs(pixels.read(path, (left, top), flip=False).astype(int) - wanted).max() <= 2

@@ -11,7 +11,7 @@ from PIL import Image
 from tests.trainer import tiny
 from trainer import loop, setup
 from trainer.data.epochs import epoch_batches
-from trainer.errors import Diverged
+from trainer.errors import LossDiverged
 from trainer.files import lora
 from trainer.loop import gradients, steps
 from trainer.plan.plan import find_subsets, make_plan
@@ -227,7 +227,7 @@ def test_run_stops_at_a_loss_that_is_no_number(data, model, tmp_path):
     run = ready(data, tiny.options(model, tmp_path))
     with torch.no_grad():
         run.lora.modules[-1].up.fill_(float("nan"))
-    with pytest.raises(Diverged, match="step 1"):
+    with pytest.raises(LossDiverged, match="step 1"):
         list(steps(run))
 
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from datasetkit.core.errors import ConfigError, MissingExtra
 from tests.trainer import tiny
 from trainer.optimizers.lr import of_options, replay, scheduler, warmup_steps
-from trainer.optimizers.lr_schedules import SCHEDULES, Course, Restarts
+from trainer.optimizers.lr_schedules import SCHEDULES, LrSchedule, WarmRestarts
 
 
 def optimizer(*rates):
@@ -45,7 +45,7 @@ def rates_of(schedule, steps):
     ],
 )
 def test_schedule_passes_through_its_golden_points(name, golden):
-    course = Course(total=60, warmup=20, cycles=2, power=2.0)
+    course = LrSchedule(total=60, warmup=20, cycles=2, power=2.0)
     assert [SCHEDULES[name](step, course) for step in range(0, 61, 10)] == pytest.approx(
         golden, abs=1e-6
     )
@@ -63,7 +63,7 @@ def test_schedule_is_that_of_diffusers(name):
     theirs = get_scheduler(
         name, optimizer(1e-4), num_warmup_steps=warmup, num_training_steps=50, num_cycles=cycles
     )
-    ours = scheduler(optimizer(1e-4), name, Course(50, warmup, cycles=3))
+    ours = scheduler(optimizer(1e-4), name, LrSchedule(50, warmup, cycles=3))
     assert rates_of(ours, 50) == [
         pytest.approx(rates, rel=1e-9, abs=1e-15) for rates in rates_of(theirs, 50)
     ]
@@ -73,7 +73,7 @@ def test_polynomial_is_that_of_diffusers_but_for_its_end():
     theirs = get_scheduler(
         "polynomial", optimizer(1e-4), num_warmup_steps=5, num_training_steps=50, power=2.0
     )
-    ours = scheduler(optimizer(1e-4), "polynomial", Course(50, 5, power=2.0))
+    ours = scheduler(optimizer(1e-4), "polynomial", LrSchedule(50, 5, power=2.0))
     for mine, their in zip(rates_of(ours, 50), rates_of(theirs, 50), strict=True):
         assert mine == pytest.approx(their, abs=1e-7)
 
@@ -114,7 +114,7 @@ def test_schedule_is_that_of_transformers(name, theirs, ours, warmup):
         num_training_steps=50,
         scheduler_specific_kwargs=theirs,
     )
-    mine = scheduler(optimizer(1e-4), name, Course(50, warmup, **ours))
+    mine = scheduler(optimizer(1e-4), name, LrSchedule(50, warmup, **ours))
     steps = 50 if name == "cosine_with_min_lr" else 55  # theirs swings up again behind the end
     assert rates_of(mine, steps) == [
         pytest.approx(rates, rel=1e-9, abs=1e-15) for rates in rates_of(made, steps)
@@ -123,7 +123,7 @@ def test_schedule_is_that_of_transformers(name, theirs, ours, warmup):
 
 def test_warm_restarts_pass_through_their_golden_points():
     """Two cycles of 10 and 20 steps: rises of 2 and 4, peaks of 1 and 0.5, down to 0.1."""
-    course = Course(30, warmup=2, least=0.1, restarts=Restarts(10, 2.0, 4, 0.5))
+    course = LrSchedule(30, warmup=2, least=0.1, restarts=WarmRestarts(10, 2.0, 4, 0.5))
     curve = [SCHEDULES["cosine_warm_restarts"](step, course) for step in range(30)]
     assert curve[:3] == pytest.approx([0.1, 0.55, 1.0])
     assert curve[6] == pytest.approx(0.55)  # half-way down
@@ -134,7 +134,7 @@ def test_warm_restarts_pass_through_their_golden_points():
 
 
 def test_warm_restarts_without_numbers_are_cosine_with_restarts():
-    course = Course(60, 0, cycles=3)
+    course = LrSchedule(60, 0, cycles=3)
     found = [SCHEDULES["cosine_warm_restarts"](step, course) for step in range(60)]
     assert found == pytest.approx(
         [SCHEDULES["cosine_with_restarts"](step, course) for step in range(60)]
@@ -150,7 +150,7 @@ def test_warm_restarts_without_numbers_are_cosine_with_restarts():
     step=st.integers(0, 450),
 )
 def test_cycles_follow_each_other_without_gaps(total, cycles, steps, mult, step):
-    course = Course(total, cycles=cycles, restarts=Restarts(steps, mult))
+    course = LrSchedule(total, cycles=cycles, restarts=WarmRestarts(steps, mult))
     k, place, length = course.cycle(step)
     assert 0 <= place < length
     if place:
@@ -162,14 +162,14 @@ def test_cycles_follow_each_other_without_gaps(total, cycles, steps, mult, step)
 
 
 def test_reference_run_peaks_three_times_after_82_steps():
-    course = Course(total=1000, warmup=82, cycles=3)
+    course = LrSchedule(total=1000, warmup=82, cycles=3)
     curve = [SCHEDULES["cosine_with_restarts"](step, course) for step in range(1000)]
     assert [step for step, rate in enumerate(curve) if rate == 1.0] == [82, 388, 694]
     assert curve[41] == 0.5
 
 
 def test_every_group_keeps_its_own_rate():
-    first, last = rates_of(scheduler(optimizer(1e-3, 5e-4), "linear", Course(10, 2)), 3)[1:]
+    first, last = rates_of(scheduler(optimizer(1e-3, 5e-4), "linear", LrSchedule(10, 2)), 3)[1:]
     assert first == pytest.approx([5e-4, 2.5e-4])
     assert last == pytest.approx([1e-3, 5e-4])
 
@@ -183,7 +183,7 @@ def test_every_group_keeps_its_own_rate():
     beyond=st.integers(0, 20),
 )
 def test_multiplier_stays_between_0_and_1_also_beyond_the_end(name, total, share, cycles, beyond):
-    course = Course(
+    course = LrSchedule(
         total, int(share * total), cycles, power=1.5, decay=total - int(share * total), least=0.1
     )
     curve = [SCHEDULES[name](step, course) for step in range(total + beyond + 1)]
@@ -197,7 +197,7 @@ def test_multiplier_stays_between_0_and_1_also_beyond_the_end(name, total, share
     data=st.data(),
 )
 def test_full_rate_is_reached_right_after_the_warmup(name, total, data):
-    course = Course(total, data.draw(st.integers(0, total - 1)))
+    course = LrSchedule(total, data.draw(st.integers(0, total - 1)))
     assert SCHEDULES[name](course.warmup, course) == 1.0
 
 
@@ -230,18 +230,18 @@ def test_unreadable_warmup_is_an_error(given_as):
 @pytest.mark.parametrize("warmup", [-1, 11])
 def test_warmup_longer_than_the_run_is_an_error(warmup):
     with pytest.raises(ConfigError, match="lr_warmup_steps"):
-        Course(total=10, warmup=warmup)
+        LrSchedule(total=10, warmup=warmup)
 
 
 def test_constant_with_warmup_steps_is_an_error_instead_of_no_warmup():
     with pytest.raises(ConfigError) as caught:
-        scheduler(optimizer(1e-4), "constant", Course(10, 1))
+        scheduler(optimizer(1e-4), "constant", LrSchedule(10, 1))
     assert "constant_with_warmup" in caught.value.hint
 
 
 def test_unknown_schedule_names_the_nearest():
     with pytest.raises(ConfigError) as caught:
-        scheduler(optimizer(1e-4), "cosine_with_restart", Course(10))
+        scheduler(optimizer(1e-4), "cosine_with_restart", LrSchedule(10))
     assert "cosine_with_restarts" in caught.value.hint
 
 
@@ -259,7 +259,7 @@ def test_options_reach_the_schedule():
         40,
     )  # fmt: skip
     expected = [
-        SCHEDULES["warmup_stable_decay"](s, Course(40, 4, decay=10, least=0.5)) * 1e-4
+        SCHEDULES["warmup_stable_decay"](s, LrSchedule(40, 4, decay=10, least=0.5)) * 1e-4
         for s in range(40)
     ]
     assert [rates[0] for rates in found] == pytest.approx(expected)
@@ -267,7 +267,7 @@ def test_options_reach_the_schedule():
     found = rates_of(
         made(lr_scheduler="cosine_warm_restarts", lr_warmup_steps=2, lr_scheduler_args=restarts), 40
     )
-    course = Course(40, 2, restarts=Restarts(10, 2, 4, 0.5))
+    course = LrSchedule(40, 2, restarts=WarmRestarts(10, 2, 4, 0.5))
     expected = [SCHEDULES["cosine_warm_restarts"](s, course) * 1e-4 for s in range(40)]
     assert [rates[0] for rates in found] == pytest.approx(expected)
 

@@ -21,7 +21,7 @@ from tests.trainer import tiny
 from trainer.families import names, sd
 from trainer.families.base import Parts
 from trainer.networks import blocks, convolutions, layers
-from trainer.networks.ranks import Rank, Ranks
+from trainer.networks.ranks import ModuleRank, RankSettings
 from trainer.plan import memory, model_shapes
 
 
@@ -128,18 +128,20 @@ def test_lists_of_another_model_are_refused():
 
 def test_ranks_follow_kind_and_block():
     dims = ",".join(str(n) for n in range(25))
-    ranks = Ranks(said(f"block_dims={dims}", "conv_dim=2", "conv_alpha=0"), 8, 4, 12)
-    assert ranks.of(None, kernel=False) == Rank(8, 4)
-    assert ranks.of(5, kernel=False) == Rank(5, 4)
-    assert ranks.of(5, kernel=True) == Rank(2, 2)
+    ranks = RankSettings(said(f"block_dims={dims}", "conv_dim=2", "conv_alpha=0"), 8, 4, 12)
+    assert ranks.of(None, kernel=False) == ModuleRank(8, 4)
+    assert ranks.of(5, kernel=False) == ModuleRank(5, 4)
+    assert ranks.of(5, kernel=True) == ModuleRank(2, 2)
     assert ranks.of(0, kernel=False) is None
-    left_out = Ranks(said("mid_lr_weight=0", "conv_dim=0"), 8, 4, 12)
-    assert left_out.of(12, kernel=False) is None and left_out.of(11, kernel=False) == Rank(8, 4)
+    left_out = RankSettings(said("mid_lr_weight=0", "conv_dim=0"), 8, 4, 12)
+    assert left_out.of(12, kernel=False) is None and left_out.of(11, kernel=False) == ModuleRank(
+        8, 4
+    )
     assert left_out.of(11, kernel=True) is None
 
 
 def test_rank_stabilised_alpha_is_written_so_that_every_reader_scales_by_its_root():
-    rank = Ranks(said("rs_lora=True"), 16, 4, 12).of(None, kernel=False)
+    rank = RankSettings(said("rs_lora=True"), 16, 4, 12).of(None, kernel=False)
     assert rank is not None and rank.alpha / rank.dim == pytest.approx(4 / 16**0.5)
 
 
@@ -153,7 +155,7 @@ def test_assumed_model_has_the_layers_of_stable_diffusion_1():
     found, sides = layers.of_unet(shapes)
     assert sides == 12 and len(found) == 278
     assert Counter(found) == Counter(layers.stable_diffusion_1()["unet"])
-    plain = Ranks(NetworkArgs(), 32, 16, 12)
+    plain = RankSettings(NetworkArgs(), 32, 16, 12)
     assert layers.numbers(found, plain) == 32 * model_shapes.SD1.lora_unet
     assert (
         layers.numbers(model_shapes.SD1.layers["text_encoder"], plain)

@@ -23,7 +23,7 @@ from trainer.families.base import Part
 from trainer.files import gate, lora, roundtrip
 from trainer.networks import decompose, layers, merged
 from trainer.networks.dropout import Dropout
-from trainer.networks.ranks import Ranks
+from trainer.networks.ranks import RankSettings
 from trainer.plan import model_shapes
 from trainer.run import train
 
@@ -111,7 +111,7 @@ def test_plan_knows_the_numbers_that_are_trained(trained, model, kind):
     made = trained(kind)
     base, options = model_shapes.read(str(model)), made.options
     assert base is not None
-    ranks = Ranks(options.network(), options.network_dim, options.network_alpha, base.sides)
+    ranks = RankSettings(options.network(), options.network_dim, options.network_alpha, base.sides)
     counted = sum(layers.numbers(own, ranks) for own in base.layers.values())
     assert counted == sum(parameter.numel() for parameter in made.lora.parameters())
 

@@ -8,9 +8,9 @@ from diffusers.schedulers.scheduling_ddim import rescale_zero_terminal_snr
 
 from tests.trainer import tiny
 from trainer import loop, setup
-from trainer.monitor import sample
+from trainer.monitor import preview
+from trainer.monitor.preview import SAMPLERS
 from trainer.monitor.prompts import Prompt
-from trainer.monitor.sample import SAMPLERS
 from trainer.objective.losses import debiased, min_snr
 from trainer.objective.noise_schedule import alphas_cumprod, alphas_of, betas, snr, zero_terminal
 from trainer.plan.plan import find_subsets, make_plan
@@ -65,7 +65,7 @@ def test_every_sampler_begins_at_the_last_timestep(sampler):
         place=SimpleNamespace(device="cpu"),
     )
     prompt = SimpleNamespace(sampler=sampler, steps=10)
-    made = sample._scheduler(run, prompt)  # type: ignore[arg-type]
+    made = preview._scheduler(run, prompt)  # type: ignore[arg-type]
     assert isinstance(made, getattr(diffusers, SAMPLERS[sampler][0]))
     assert made.timesteps[0] == 999
     assert float(made.alphas_cumprod[-1]) == pytest.approx(2**-24, rel=0.1)
@@ -86,5 +86,5 @@ def test_a_model_of_velocity_trains_and_draws_with_it(data, model, tmp_path):
         prompt = Prompt(
             text="sks", width=64, height=64, steps=3, sampler=sampler, seed=1, guidance=2.0
         )
-        (picture,) = sample.draw(run, [prompt])
+        (picture,) = preview.draw(run, [prompt])
         assert np.asarray(picture).std() > 0

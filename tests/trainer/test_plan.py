@@ -10,12 +10,19 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from datasetkit.core.errors import ConfigError, DatasetError
-from datasetkit.dataset.repeats import ConceptImages, Schedule
+from datasetkit.dataset.repeats import BatchSettings, ConceptImages
 from datasetkit.dataset.repeats import plan as plan_repeats
 from datasetkit.options.config import TrainOptions
 from tests.trainer import tiny
 from trainer.data.epochs import epoch_batches, step_batches
-from trainer.plan.plan import Picture, Subset, TrainPlan, caption_options, find_subsets, make_plan
+from trainer.plan.plan import (
+    Subset,
+    TrainImage,
+    TrainingPlan,
+    caption_options,
+    find_subsets,
+    make_plan,
+)
 
 
 def test_steps_are_those_that_the_planner_prints(data, options, plan):
@@ -26,7 +33,7 @@ def test_steps_are_those_that_the_planner_prints(data, options, plan):
     printed = plan_repeats(
         [ConceptImages("sks", sizes[False], repeats=2)],
         rules=options.bucket_rules(),
-        schedule=Schedule(options.max_train_epochs, options.train_batch_size),
+        schedule=BatchSettings(options.max_train_epochs, options.train_batch_size),
         reg=[ConceptImages("girl", sizes[True], repeats=1)],
     )
     assert plan.totals == printed.total
@@ -34,7 +41,7 @@ def test_steps_are_those_that_the_planner_prints(data, options, plan):
     assert plan.count(is_reg=False) == plan.count(is_reg=True) == 8
 
 
-def made(visits, sizes, batch, accumulation, processes) -> TrainPlan:
+def made(visits, sizes, batch, accumulation, processes) -> TrainingPlan:
     """A plan of pictures that do not exist."""
     from pathlib import Path
 
@@ -43,7 +50,7 @@ def made(visits, sizes, batch, accumulation, processes) -> TrainPlan:
     options = TrainOptions(train_batch_size=batch, gradient_accumulation_steps=accumulation)
     subset = Subset(Path("x"), "x", 1, caption_options(options))
     pictures = tuple(
-        Picture(
+        TrainImage(
             Path(f"{i}.png"),
             f"id{i // 2}",
             size,
@@ -53,12 +60,12 @@ def made(visits, sizes, batch, accumulation, processes) -> TrainPlan:
         )
         for i, size in enumerate(sizes)
     )
-    schedule = Schedule(3, batch, accumulation, processes)
+    schedule = BatchSettings(3, batch, accumulation, processes)
     buckets: Counter = Counter()
     for picture, n in zip(pictures, visits, strict=True):
         buckets[picture.bucket.bucket] += n
     totals = schedule.totals(buckets)
-    return TrainPlan(pictures, tuple(visits), schedule, totals, totals.steps)
+    return TrainingPlan(pictures, tuple(visits), schedule, totals, totals.steps)
 
 
 @settings(max_examples=40, deadline=None)
@@ -210,7 +217,7 @@ def test_the_planner_and_the_trainer_take_the_same_fit(data, model, tmp_path):
     printed = plan_repeats(
         [ConceptImages("sks", [p.size for p in plan.pictures if not p.subset.is_reg], repeats=2)],
         rules=options.bucket_rules(),
-        schedule=Schedule(options.max_train_epochs, options.train_batch_size),
+        schedule=BatchSettings(options.max_train_epochs, options.train_batch_size),
         reg=[ConceptImages("girl", [p.size for p in plan.pictures if p.subset.is_reg], repeats=1)],
     )  # fmt: skip
     assert plan.totals == printed.total

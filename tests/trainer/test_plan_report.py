@@ -16,14 +16,14 @@ from datasetkit.options.config import LayoutOptions, PlanRepeatsOptions, RenameO
 from datasetkit.project.link_origins import origins
 from tests.trainer import tiny
 from trainer import config
-from trainer.plan.plan import TrainPlan, find_subsets, make_plan
+from trainer.plan.plan import TrainingPlan, find_subsets, make_plan
 from trainer.plan.report import bucket_use, caption_use, subset_use
 from trainer.tools import options_page
 
 SMALL = TrainOptions(resolution=128, min_bucket_reso=64, max_bucket_reso=256)
 
 
-def planned(folder: Path, options: TrainOptions = SMALL) -> TrainPlan:
+def planned(folder: Path, options: TrainOptions = SMALL) -> TrainingPlan:
     return make_plan(find_subsets(folder, options)[0], options)
 
 

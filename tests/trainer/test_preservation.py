@@ -82,7 +82,7 @@ def loop_prediction(run):
     drawn = torch.randn((len(batch), *shape), generator=torch.Generator().manual_seed(0))
     t = torch.full((len(batch),), 300)
     with torch.no_grad():
-        return loop.predict(run, batch, loop.Drawn(drawn, drawn, drawn, t)).clone()
+        return loop.predict(run, batch, loop.NoisyBatch(drawn, drawn, drawn, t)).clone()
 
 
 def test_it_needs_regularisation_pictures(tmp_path, model):

@@ -19,10 +19,10 @@ from datasetkit.core.errors import (
 from datasetkit.dataset.buckets import select
 from datasetkit.dataset.reg_prompts import fitted
 from datasetkit.options.config import RegGenerateOptions, TrainOptions
-from datasetkit.project.session import How
+from datasetkit.project.session import RunContext
 from tests.trainer import tiny
 from trainer.config import of_project
-from trainer.monitor import drawing
+from trainer.monitor import generate
 from trainer.plan.plan import find_subsets
 
 
@@ -123,21 +123,21 @@ def test_a_stopped_set_goes_on_and_is_what_it_would_have_been(here, monkeypatch)
     whole = made(here / "ds" / "reg" / "8_1girl")
     tiny.copy_folder(here / "ds" / "train", here / "again" / "train")
     with pytest.raises(Stopped):
-        api.generate_reg(here / "again", options(size=(64, 64)), How(reporter=Stopping(2)))
+        api.generate_reg(here / "again", options(size=(64, 64)), RunContext(reporter=Stopping(2)))
     # The third one was begun: its record is there, and it is not.
     (here / "again" / "reg" / "8_1girl" / "1girl_0003.json").write_bytes(whole["1girl_0003.json"])
     drawn = []
-    draw = drawing.Artist.draw
+    draw = generate.ImageGenerator.draw
 
     def noting(self, prompt):
         drawn.append(prompt)
         return draw(self, prompt)
 
-    monkeypatch.setattr(drawing.Artist, "draw", noting)
+    monkeypatch.setattr(generate.ImageGenerator, "draw", noting)
     result = api.generate_reg(here / "again", options(size=(64, 64)))
     assert [prompt.seed for prompt in drawn] == [2] and result.kept == 2
     assert made(here / "again" / "reg" / "8_1girl") == whole
-    monkeypatch.setattr(drawing, "hire", None)  # nothing is left to draw, so nothing is loaded
+    monkeypatch.setattr(generate, "hire", None)  # nothing is left to draw, so nothing is loaded
     assert api.generate_reg(here / "again", options(size=(64, 64))).drawn == ()
 
 

@@ -22,7 +22,7 @@ from trainer.families import names, sdxl
 from trainer.families.base import Parts
 from trainer.loop import steps
 from trainer.plan import memory, model_shapes, size_conditioning
-from trainer.plan.plan import Picture, Subset, caption_options
+from trainer.plan.plan import Subset, TrainImage, caption_options
 
 
 @pytest.fixture(scope="module")
@@ -108,7 +108,7 @@ def test_both_layouts_of_one_model_give_the_plan_the_same_numbers(model, tmp_pat
 
 def picture(size, bucket):
     subset = Subset(Path("x"), "x", 1, caption_options(TrainOptions()))
-    return Picture(Path("x.png"), "0", size, "x", bucket, subset)
+    return TrainImage(Path("x.png"), "0", size, "x", bucket, subset)
 
 
 @pytest.mark.parametrize(

@@ -83,7 +83,7 @@ def lengths(texts, captions):
 
 def test_encoder_that_is_not_trained_encodes_each_wording_once_and_by_itself():
     encode = Encoding()
-    texts = text.Texts(encode, torch.float32, trained=False)
+    texts = text.TextStates(encode, torch.float32, trained=False)
     assert lengths(texts, ["a, b", "b, a", "", "a, b"]) == [4, 4, 0, 4]
     assert lengths(texts, ["", "abc"]) == [0, 3]
     assert encode.asked == [["a, b"], ["b, a"], [""], ["abc"]]
@@ -92,7 +92,7 @@ def test_encoder_that_is_not_trained_encodes_each_wording_once_and_by_itself():
 
 def test_new_wordings_share_a_pass_on_a_gpu():
     encode = Encoding()
-    texts = text.Texts(encode, torch.float32, trained=False, together=True)
+    texts = text.TextStates(encode, torch.float32, trained=False, together=True)
     assert lengths(texts, ["aa", "b", "aa"]) == [2, 1, 2]
     assert lengths(texts, ["b", "ccc"]) == [1, 3]
     assert lengths(texts, ["b"]) == [1]
@@ -101,7 +101,7 @@ def test_new_wordings_share_a_pass_on_a_gpu():
 
 def test_encoder_that_is_trained_encodes_every_time():
     encode = Encoding()
-    texts = text.Texts(encode, torch.float32, trained=True)
+    texts = text.TextStates(encode, torch.float32, trained=True)
     for _ in range(2):
         assert lengths(texts, ["a", "a"]) == [1, 1]
     assert encode.asked == [["a", "a"]] * 2
@@ -110,7 +110,7 @@ def test_encoder_that_is_trained_encodes_every_time():
 def test_wordings_that_were_not_met_for_long_make_room(monkeypatch):
     monkeypatch.setattr(text, "KEPT_TEXT", 12)  # three of float32
     encode = Encoding()
-    texts = text.Texts(encode, torch.float32, trained=False)
+    texts = text.TextStates(encode, torch.float32, trained=False)
     for caption in ("a", "bb", "ccc", "a", "dddd", "a", "bb"):
         texts.states([caption])
     assert encode.asked == [["a"], ["bb"], ["ccc"], ["dddd"], ["bb"]]

@@ -28,7 +28,7 @@ from trainer.tools.tinybase import (
     resumable_training,
     text,
 )
-from trainer.tools.tinybase.resumable_training import Course
+from trainer.tools.tinybase.resumable_training import TrainingStage
 
 SEEDS = st.integers(0, 10_000).map(random.Random)
 
@@ -105,8 +105,8 @@ def test_an_empty_caption_asks_for_no_tag():
 @given(st.integers(0, 99), st.integers(100, 4000))
 def test_until_the_rate_falls_a_longer_course_is_the_same(step, steps):
     short, long = (
-        Course("a", steps, 1e-3, warmup=10, fall=0.3),
-        Course("a", 2 * steps, 1e-3, warmup=10, fall=0.3),
+        TrainingStage("a", steps, 1e-3, warmup=10, fall=0.3),
+        TrainingStage("a", 2 * steps, 1e-3, warmup=10, fall=0.3),
     )
     if step < 0.7 * steps:
         assert short.rate(step) == long.rate(step)
@@ -116,7 +116,7 @@ def test_until_the_rate_falls_a_longer_course_is_the_same(step, steps):
 def _learn(work, steps, kill_at=None):
     torch.manual_seed(0)
     learner = nn.ModuleDict({"line": nn.Linear(3, 1)})
-    plan = Course("line", steps, 1e-2, warmup=2)
+    plan = TrainingStage("line", steps, 1e-2, warmup=2)
 
     def loss(step):
         if step == kill_at:
@@ -155,15 +155,15 @@ def test_timesteps_of_a_batch_lie_evenly(count, seed):
 
 def test_settled_latents_have_unit_deviation_and_decode_as_before():
     vae = model.parts(0)[2].eval()
-    pictures = np.random.default_rng(0).integers(0, 256, (40, 64, 64, 3), np.uint8)
-    images = autoencoder.pixels(pictures[:4])
+    renders = np.random.default_rng(0).integers(0, 256, (40, 64, 64, 3), np.uint8)
+    images = autoencoder.pixels(renders[:4])
     with torch.no_grad():
         before = vae.encode(images).latent_dist
         back = vae.decode(before.mean).sample
-        autoencoder.settle(vae, pictures)
+        autoencoder.settle(vae, renders)
         after = vae.encode(images).latent_dist
         assert torch.allclose(vae.decode(after.mean).sample, back, atol=1e-4)
-        scaled = vae.encode(autoencoder.pixels(pictures)).latent_dist.mean * sd.LATENT_SCALE
+        scaled = vae.encode(autoencoder.pixels(renders)).latent_dist.mean * sd.LATENT_SCALE
     assert torch.allclose(scaled.std(dim=(0, 2, 3)), torch.ones(model.CHANNELS), atol=1e-3)
     assert scaled.mean(dim=(0, 2, 3)).abs().max() < 1e-3
     ratio = (after.std / before.std).mean(dim=(0, 2, 3)) / (
@@ -175,11 +175,11 @@ def test_settled_latents_have_unit_deviation_and_decode_as_before():
 def test_the_vae_begins_with_each_patchs_mean_colour():
     vae = model.parts(0)[2].eval()
     noise = np.random.default_rng(0).integers(0, 256, (8, 16, 16, 3), np.uint8)
-    pictures = np.stack(
+    renders = np.stack(
         [np.asarray(Image.fromarray(n).resize((64, 64), Image.Resampling.BICUBIC)) for n in noise]
     )
-    beginning.begin(vae, pictures)
-    images = autoencoder.pixels(pictures)
+    beginning.begin(vae, renders)
+    images = autoencoder.pixels(renders)
     with torch.no_grad():
         back = vae.decode(vae.encode(images).latent_dist.mean).sample
     blocks = torch.nn.functional.interpolate(

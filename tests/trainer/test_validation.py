@@ -243,7 +243,7 @@ def test_a_new_run_forgets_the_best_of_an_old_one(finished, data, options, tmp_p
 
 def test_tensorboard_shows_the_looks(tmp_path):
     board = metrics.TensorBoard(tmp_path, start=0, per_epoch=1)
-    board.check(metrics.Check(3, 1, 0.5, 0.25, -0.125, 0.5, -0.25))
+    board.check(metrics.ValidationPoint(3, 1, 0.5, 0.25, -0.125, 0.5, -0.25))
     board.close()
     read = EventAccumulator(str(tmp_path))
     read.Reload()

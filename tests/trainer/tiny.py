@@ -94,8 +94,8 @@ def _unet_name(name: str, bare: int = 0) -> str:
         if kind == "upsamplers":
             return f"output_blocks.{3 * b + 2}.{1 if b == bare else 2}.{rest}"
         number = 1 + 3 * b + j if side == "down" else 3 * b + j
-        block = "input" if side == "down" else "output"
-        prefix = f"{block}_blocks.{number}.{0 if kind == 'resnets' else 1}"
+        half = "input" if side == "down" else "output"
+        prefix = f"{half}_blocks.{number}.{0 if kind == 'resnets' else 1}"
     if "resnets" in kind:
         part = next(part for part in _RESNET if rest.startswith(part + "."))
         rest = _RESNET[part] + rest.removeprefix(part)

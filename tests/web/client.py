@@ -17,7 +17,7 @@ from typing import Any
 from urllib.parse import quote, urlsplit
 
 from datasetkit.options.config import ReviewOptions
-from datasetkit.web.server import Serving, serve
+from datasetkit.web.server import RunningServer, serve
 
 
 @dataclass
@@ -37,7 +37,7 @@ class Answer:
 class Browser:
     """Speaks to one server, which serves a folder. version: the newest one that it has seen."""
 
-    serving: Serving
+    serving: RunningServer
     folder: Path
     cookie: str = ""
     token: str = ""
@@ -164,10 +164,10 @@ def review(folder: Path, **options: Any) -> Iterator[Browser]:
 def serving(folder: Path, **options: Any) -> Iterator[Browser]:
     """Serve the review page of a folder."""
     begun = Event()
-    found: list[Serving] = []
+    found: list[RunningServer] = []
     failed: list[BaseException] = []
 
-    def ready(one: Serving) -> None:
+    def ready(one: RunningServer) -> None:
         found.append(one)
         begun.set()
 

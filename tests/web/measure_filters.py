@@ -8,7 +8,7 @@ from pathlib import Path
 from datasetkit.captions.filters import parse
 from datasetkit.captions.predicates import predicate
 from datasetkit.core.records import Caption, ImageRecord
-from datasetkit.verbs.shared.image_facts import Known, PictureFacts
+from datasetkit.verbs.shared.image_facts import DatasetFacts, ImageFacts
 from tests.web.datasets import caption_tags
 
 NUMBER = 10_000
@@ -19,12 +19,12 @@ FILTERS = [
 ]  # fmt: skip
 
 
-def facts(number: int) -> PictureFacts:
+def facts(number: int) -> ImageFacts:
     tags = caption_tags(number)
     scores = {tag: (number * 37 + n * 991) % 10_000 for n, tag in enumerate(tags)}
-    known = Known(lambda image: scores, lambda caption: False, lambda path: False)
+    known = DatasetFacts(lambda image: scores, lambda caption: False, lambda path: False)
     record = ImageRecord(Path(f"/set/p{number:05}.jpg"), "", 512, 512, Caption(tags))
-    return PictureFacts(record, f"p{number:05}.jpg", "set", 1, known)
+    return ImageFacts(record, f"p{number:05}.jpg", "set", 1, known)
 
 
 def main() -> None:

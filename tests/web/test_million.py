@@ -19,18 +19,18 @@ MILLION = 1_000_000
 @pytest.fixture
 def million(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder whose seven pictures the page takes for a million: the same again and again."""
-    from datasetkit.verbs.review.dataset import Dataset
+    from datasetkit.verbs.review.dataset import ReviewDataset
 
-    load = Dataset.load
+    load = ReviewDataset.load
 
-    def loaded(self: Dataset, store: Store) -> None:
+    def loaded(self: ReviewDataset, store: Store) -> None:
         load(self, store)
         few = self.all()
         self._pictures = {
             n: replace(few[n % len(few)], id=n, name=f"{n}.jpg") for n in range(1, MILLION + 1)
         }
 
-    monkeypatch.setattr(Dataset, "load", loaded)
+    monkeypatch.setattr(ReviewDataset, "load", loaded)
     # There are no million files to be watched, or to be compared with each other.
     monkeypatch.setattr("datasetkit.verbs.review.watch.Watch.start", lambda self: None)
     monkeypatch.setattr(

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 from datasetkit.images import near_duplicates, pixels
-from datasetkit.verbs.review.near_duplicates import Twins
+from datasetkit.verbs.review.near_duplicates import NearDuplicates
 from tests.web import datasets
 
 
@@ -54,7 +54,7 @@ def paths(tmp_path) -> list[Path]:
 
 def test_copies_of_other_size_and_quality_belong_together(paths):
     data = Pictures(paths)
-    twins = Twins(data, data, None)  # type: ignore[arg-type]
+    twins = NearDuplicates(data, data, None)  # type: ignore[arg-type]
     twins.start({})
     assert twins.progress() == (0, 5)
     data.look(5)
@@ -73,7 +73,7 @@ def test_while_pictures_are_looked_at_they_are_not_compared_at_each_question(pat
 
     monkeypatch.setattr(near_duplicates, "groups", groups)
     data = Pictures(paths)
-    twins = Twins(data, data, None)  # type: ignore[arg-type]
+    twins = NearDuplicates(data, data, None)  # type: ignore[arg-type]
     monkeypatch.setattr("datasetkit.verbs.review.near_duplicates._REST", 1e6)
     twins.start({})
     for _ in range(4):
@@ -87,7 +87,7 @@ def test_while_pictures_are_looked_at_they_are_not_compared_at_each_question(pat
 
 def test_a_picture_that_goes_leaves_its_group_at_once(paths, monkeypatch):
     data = Pictures(paths)
-    twins = Twins(data, data, None)  # type: ignore[arg-type]
+    twins = NearDuplicates(data, data, None)  # type: ignore[arg-type]
     monkeypatch.setattr("datasetkit.verbs.review.near_duplicates._REST", 1e6)
     twins.start({})
     data.look(5)
@@ -98,7 +98,7 @@ def test_a_picture_that_goes_leaves_its_group_at_once(paths, monkeypatch):
 
 def test_a_picture_that_was_replaced_is_compared_anew(paths):
     data = Pictures(paths)
-    twins = Twins(data, data, None)  # type: ignore[arg-type]
+    twins = NearDuplicates(data, data, None)  # type: ignore[arg-type]
     twins.start({})
     data.look(5)
     assert twins.groups() == [[1, 4], [2, 5]]

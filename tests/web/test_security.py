@@ -246,7 +246,7 @@ def test_the_token_is_never_logged(folder, capfd):
         token = urlsplit(browser.serving.url).query.removeprefix("token=")
     said = "".join(capfd.readouterr())
     assert token not in said and "zzz" not in said
-    assert token not in repr(security.Keys(entry=token))
+    assert token not in repr(security.SessionKeys(entry=token))
 
 
 # ---- calls

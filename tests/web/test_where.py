@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from datasetkit import api
-from datasetkit.project.session import How
+from datasetkit.project.session import RunContext
 from tests.web import datasets
 from tests.web.client import Browser, numbers, review
 
@@ -59,7 +59,7 @@ def on_page(page: Browser, where: str) -> set[str]:
 @pytest.mark.parametrize("where", FILTERS)
 def test_rules_find_the_pictures_of_the_page(laid_out, open_page, where):
     options = api.RulesOptions(where=where, additional=("zzz",), recursive=True)
-    found = api.rules(laid_out, options, How(dry_run=True))
+    found = api.rules(laid_out, options, RunContext(dry_run=True))
     report = found.report
     looked_at = {
         one.path.name
@@ -71,7 +71,7 @@ def test_rules_find_the_pictures_of_the_page(laid_out, open_page, where):
 
 @pytest.mark.parametrize("where", [where for where in FILTERS if where not in ("tags:0",)])
 def test_reports_count_the_pictures_of_the_page(laid_out, open_page, where):
-    found = api.report(laid_out, api.ReportOptions(where=where), How(dry_run=True))
+    found = api.report(laid_out, api.ReportOptions(where=where), RunContext(dry_run=True))
     shown = open_page.get("pictures", where=where)
     assert found.images == sum(tags > 0 for tags in shown["tags"])
     assert found.left_out == 9 - shown["total"]

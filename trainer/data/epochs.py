@@ -8,11 +8,11 @@ from dataclasses import dataclass
 
 from datasetkit.dataset.buckets import Size
 from trainer.data.seeds import rng
-from trainer.plan.plan import TrainPlan
+from trainer.plan.plan import TrainingPlan
 
 
 @dataclass(frozen=True, slots=True)
-class Visit:
+class Sample:
     """One look at one picture. picture: its place in the plan; number: which look at this content
     in the epoch, 0..
 
@@ -23,20 +23,20 @@ class Visit:
     number: int
 
 
-Batch = tuple[Visit, ...]
+Batch = tuple[Sample, ...]
 
 
-def epoch_batches(plan: TrainPlan, seed: int, epoch: int) -> list[Batch]:
+def epoch_batches(plan: TrainingPlan, seed: int, epoch: int) -> list[Batch]:
     """Return the batches of an epoch (from 0): every visit exactly once, one bucket a batch.
 
     The order depends on the contents of the pictures and not on their names.
     """
     seen: Counter[str] = Counter()
-    buckets: dict[Size, list[Visit]] = defaultdict(list)
+    buckets: dict[Size, list[Sample]] = defaultdict(list)
     for index in sorted(range(len(plan.pictures)), key=lambda i: (plan.pictures[i].id, i)):
         picture = plan.pictures[index]
         for _ in range(plan.visits[index]):
-            buckets[picture.bucket.bucket].append(Visit(index, seen[picture.id]))
+            buckets[picture.bucket.bucket].append(Sample(index, seen[picture.id]))
             seen[picture.id] += 1
     random = rng(seed, epoch, "", 0, "order")
     batches: list[Batch] = []
@@ -47,12 +47,12 @@ def epoch_batches(plan: TrainPlan, seed: int, epoch: int) -> list[Batch]:
     return batches
 
 
-def _cut(visits: Sequence[Visit], size: int) -> list[Batch]:
+def _cut(visits: Sequence[Sample], size: int) -> list[Batch]:
     return [tuple(visits[i : i + size]) for i in range(0, len(visits), size)]
 
 
 def step_batches(
-    batches: Sequence[Batch], plan: TrainPlan, step: int, process: int
+    batches: Sequence[Batch], plan: TrainingPlan, step: int, process: int
 ) -> list[tuple[int, Batch]]:
     """Return what one process computes for a step of the epoch (from 0): batches with their places
     in the epoch.

@@ -23,7 +23,7 @@ from datasetkit.core.progress import SILENT, Reporter
 from trainer.data import pixels
 from trainer.data.pixels import Corner
 from trainer.device import lower_base
-from trainer.plan.plan import Picture
+from trainer.plan.plan import TrainImage
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +58,7 @@ class Encoder:
         lower_base(self.vae, self.dtype)
         self.vae.to(self.device)
 
-    def key(self, picture: Picture, at: Corner, flip: bool) -> str:
+    def key(self, picture: TrainImage, at: Corner, flip: bool) -> str:
         """Return what a latent depends on, as one hash."""
         facts = [
             picture.id, self._fingerprint, str(self.dtype), pixels.VERSION, picture.bucket.bucket,
@@ -66,12 +66,12 @@ class Encoder:
         ]  # fmt: skip
         return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:32]
 
-    def knows(self, picture: Picture, at: Corner, flip: bool) -> bool:
+    def knows(self, picture: TrainImage, at: Corner, flip: bool) -> bool:
         """Tell whether a latent is kept already, so that nobody needs to read the picture."""
         return bool(self._known) and self.key(picture, at, flip) in self._known
 
     def moments(
-        self, picture: Picture, at: Corner, flip: bool, read: NDArray[np.uint8] | None = None
+        self, picture: TrainImage, at: Corner, flip: bool, read: NDArray[np.uint8] | None = None
     ) -> Moments:
         """Return a picture's latent; a picture is encoded by itself, so that no batch can change
         it.
@@ -82,13 +82,13 @@ class Encoder:
         if key in self._known:
             return self._known[key]
         array = pixels.read(picture, at, flip=flip) if read is None else read
-        image = (
+        batch = (
             torch.from_numpy(array.copy()).permute(2, 0, 1)[None].to(self.device, self.dtype)
             / 127.5
             - 1
         )
         with torch.inference_mode():
-            found = self.vae.encode(image).latent_dist  # type: ignore[operator]  # any VAE of diffusers
+            found = self.vae.encode(batch).latent_dist  # type: ignore[operator]  # any VAE of diffusers
             mean, std = found.mean[0].float().cpu(), found.std[0].float().cpu()
         # A clone that is made outside inference mode can take part in training.
         moments = Moments(mean.clone(), std.clone())
@@ -96,7 +96,7 @@ class Encoder:
             self._known[key] = moments
         return moments
 
-    def fill(self, pictures: Iterable[Picture], reporter: Reporter = SILENT) -> int:
+    def fill(self, pictures: Iterable[TrainImage], reporter: Reporter = SILENT) -> int:
         """Encode what will be needed (with both directions where a picture is flipped); return how
         many were new.
         """

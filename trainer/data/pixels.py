@@ -16,7 +16,7 @@ from datasetkit.core.errors import InputError
 from datasetkit.core.files import display
 from datasetkit.dataset.buckets import Bucket
 from datasetkit.images import pixels as images
-from trainer.plan.plan import Picture
+from trainer.plan.plan import TrainImage
 
 # What is part of a cached latent's key: raise it when pixels come out differently.
 VERSION = "lanczos-box-1"
@@ -40,13 +40,13 @@ def corner(bucket: Bucket, draw: Callable[[int, int], int] | None = None) -> Cor
     return left, draw(0, bucket.resized[1] - bucket.bucket[1])
 
 
-def read(picture: Picture, at: Corner, *, flip: bool) -> NDArray[np.uint8]:
+def read(picture: TrainImage, at: Corner, *, flip: bool) -> NDArray[np.uint8]:
     """Return the picture as it is trained, (height, width, 3). Raises InputError."""
-    image = images.load(picture.path, shrink_to=max(picture.bucket.resized))
-    return np.asarray(_fit(image, picture.bucket, at, flip, Image.Resampling.LANCZOS))
+    loaded = images.load(picture.path, shrink_to=max(picture.bucket.resized))
+    return np.asarray(_fit(loaded, picture.bucket, at, flip, Image.Resampling.LANCZOS))
 
 
-def read_mask(picture: Picture, at: Corner, *, flip: bool) -> NDArray[np.uint8]:
+def read_mask(picture: TrainImage, at: Corner, *, flip: bool) -> NDArray[np.uint8]:
     """Return the mask of a picture, (height, width), cut as the picture is; white where there is
     none.
     """

@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 from datasetkit.options.config import TrainOptions
 from trainer.data import captions as pipeline
 from trainer.data import pixels, seeds
-from trainer.data.epochs import Batch, Visit, epoch_batches, step_batches
+from trainer.data.epochs import Batch, Sample, epoch_batches, step_batches
 from trainer.data.latents import Encoder
 from trainer.data.pixels import Corner
-from trainer.plan.plan import Picture, TrainPlan
+from trainer.plan.plan import TrainImage, TrainingPlan
 
 # Two read pictures faster than any graphics card encodes them; on a CPU one is enough, and the
 # other sleeps.
@@ -30,14 +30,14 @@ R = TypeVar("R")
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class PreparedSample:
     """One visit, read. at, flip: which part of the picture it sees, and whether it is flipped.
 
     pixels: (height, width, 3), None where the latent was known already; mask: (height, width), None
     where nothing is masked.
     """
 
-    picture: Picture
+    picture: TrainImage
     number: int
     at: Corner
     flip: bool
@@ -47,14 +47,14 @@ class Seen:
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class StepBatches:
     """What one process computes for a step. number: from 0; epoch: from 0; batches: their places in
     the epoch, and their visits.
     """
 
     number: int
     epoch: int
-    batches: tuple[tuple[int, tuple[Seen, ...]], ...]
+    batches: tuple[tuple[int, tuple[PreparedSample, ...]], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,11 +64,13 @@ class Reader:
     """
 
     options: TrainOptions
-    plan: TrainPlan
+    plan: TrainingPlan
     encoder: Encoder
     process: int = 0
 
-    def steps(self, start: int = 0, *, workers: int = WORKERS) -> Generator[Step, None, None]:
+    def steps(
+        self, start: int = 0, *, workers: int = WORKERS
+    ) -> Generator[StepBatches, None, None]:
         """Yield the steps of a run from `start` on, read ahead by so many threads; 0: read when
         they are asked for.
 
@@ -76,7 +78,9 @@ class Reader:
         """
         return ahead(self._wanted(start), self._read, workers)
 
-    def batch(self, batch: Batch, epoch: int, step: int | None = None) -> tuple[Seen, ...]:
+    def batch(
+        self, batch: Batch, epoch: int, step: int | None = None
+    ) -> tuple[PreparedSample, ...]:
         """Read one batch. step: optimizer steps that were taken before it; None: so many that all
         tags are warm.
         """
@@ -91,13 +95,13 @@ class Reader:
                 batches = epoch_batches(self.plan, self.options.seed, epoch)
             yield step, epoch, step_batches(batches, self.plan, of_epoch, self.process)
 
-    def _read(self, wanted: tuple[int, int, Sequence[tuple[int, Batch]]]) -> Step:
+    def _read(self, wanted: tuple[int, int, Sequence[tuple[int, Batch]]]) -> StepBatches:
         step, epoch, batches = wanted
-        return Step(
+        return StepBatches(
             step, epoch, tuple((place, self.batch(batch, epoch, step)) for place, batch in batches)
         )
 
-    def _look(self, visit: Visit, epoch: int, step: int | None) -> Seen:
+    def _look(self, visit: Sample, epoch: int, step: int | None) -> PreparedSample:
         picture, options = self.plan.pictures[visit.picture], self.options
         key = (options.seed, epoch, picture.id, visit.number)
         draw = seeds.rng(*key, "crop").randint if picture.subset.random_crop else None
@@ -113,7 +117,7 @@ class Reader:
         if read is not None and picture.subset.color:
             read = pixels.recoloured(read, seeds.rng(*key, "color"))
         mask = pixels.read_mask(picture, at, flip=flip) if options.masked_loss else None
-        return Seen(picture, visit.number, at, flip, caption, read, mask)
+        return PreparedSample(picture, visit.number, at, flip, caption, read, mask)
 
 
 def ahead(items: Iterable[T], work: Callable[[T], R], workers: int) -> Generator[R, None, None]:

@@ -13,14 +13,14 @@ _GIVEN: Final = re.compile(r":\s*([+-]?(?:\d+\.?\d*|\.\d+))\s*$")
 
 
 @dataclass(frozen=True, slots=True)
-class Weighted:
+class WeightedCaption:
     """A caption without its brackets, and the weight of each of its characters."""
 
     text: str
     weights: tuple[float, ...]
 
 
-def parse(caption: str) -> Weighted:
+def parse(caption: str) -> WeightedCaption:
     r"""Read the brackets of a caption, as the web interfaces do.
 
     `(x)` multiplies by 1.1, `[x]` divides by 1.1, `(x:1.3)` multiplies by 1.3; they nest, and one
@@ -51,7 +51,7 @@ def parse(caption: str) -> Weighted:
     for bracket, factor in (("(", STEP), ("[", 1 / STEP)):
         for start in opened[bracket]:
             multiply(start, factor)
-    return Weighted("".join(text), tuple(weights))
+    return WeightedCaption("".join(text), tuple(weights))
 
 
 def _characters(caption: str) -> Iterator[tuple[str, bool]]:

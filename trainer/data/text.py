@@ -84,7 +84,7 @@ def _ids(encoder: Any, captions: Sequence[str], max_tokens: int, pad: int) -> Te
 
 
 @dataclass(slots=True)
-class Texts:
+class TextStates:
     """What captions become for the UNet. Text encoders that are not trained encode each wording
     once.
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from datasetkit.captions import tokens
 from datasetkit.options.config import TrainOptions
-from trainer.data.prompt_weights import Weighted, parse
+from trainer.data.prompt_weights import WeightedCaption, parse
 from trainer.families.base import Conditioning, Family, Parts
 
 
@@ -48,7 +48,7 @@ def weigh(
     return replace(found, states=found.states * weights[..., None])
 
 
-def places(caption: Weighted, max_tokens: int) -> Tensor:
+def places(caption: WeightedCaption, max_tokens: int) -> Tensor:
     """Return the weight of each place of the text's states, (max_tokens + 2,): 1 for BOS, EOS and
     what is padded.
 

@@ -9,13 +9,13 @@ from typing import Final
 
 from datasetkit.core.errors import ConfigError
 from datasetkit.options.config import TrainOptions
-from trainer.families.detect import TITLES, FamilyName, Found, Predicts, detect
+from trainer.families.detect import TITLES, DetectedModel, FamilyName, Predicts, detect
 from trainer.tinybase import shipped
 
 _SMALL: Final = 768 * 768  # pixels, under which Stable Diffusion XL no longer draws well
 
 
-def of_base(options: TrainOptions) -> Found | None:
+def of_base(options: TrainOptions) -> DetectedModel | None:
     """Tell what the base model is and will be trained to predict; None for one that is not on this
     machine.
 
@@ -30,10 +30,10 @@ def of_base(options: TrainOptions) -> Found | None:
     if not path.exists():
         return None
     found = detect(path)
-    return Found(found.family, settle(options, found))
+    return DetectedModel(found.family, settle(options, found))
 
 
-def settle(options: TrainOptions, found: Found) -> Predicts:
+def settle(options: TrainOptions, found: DetectedModel) -> Predicts:
     """Return what the UNet is trained to predict. Raises ConfigError for options that the model
     contradicts.
 

@@ -98,7 +98,7 @@ def together(rows: Sequence[Conditioning]) -> Conditioning:
 
 
 @dataclass(frozen=True, slots=True)
-class Published:
+class FamilyNames:
     """What LoRA files call a family.
 
     base_model_version: sd-scripts' ss_base_model_version, which user interfaces look at.
@@ -160,5 +160,5 @@ class Family(Protocol):
     def as_kohya(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return a LoRA's tensors in the shapes that kohya's files of the family have."""
 
-    def published(self, prediction: Predicts) -> Published:
+    def published(self, prediction: Predicts) -> FamilyNames:
         """Return what LoRA files call the family."""

@@ -38,7 +38,7 @@ class TextEncoder:
 
 
 @dataclass(frozen=True, slots=True)
-class Layout:
+class ModelLayout:
     """What a model of a family consists of. encoders: text encoders by their part's name; scale: of
     the latents.
     """
@@ -53,7 +53,7 @@ class Layout:
 
 
 def load(
-    layout: Layout,
+    layout: ModelLayout,
     base: str,
     *,
     revision: str,
@@ -83,7 +83,7 @@ def load(
     return Parts(**parts, source=source, prediction=prediction, family=layout.family)
 
 
-def _load_folder(folder: Path, layout: Layout, dtype: torch.dtype) -> dict[str, Any]:
+def _load_folder(folder: Path, layout: ModelLayout, dtype: torch.dtype) -> dict[str, Any]:
     import transformers
     from diffusers import AutoencoderKL, UNet2DConditionModel
     from transformers.utils import logging
@@ -112,7 +112,9 @@ def _load_folder(folder: Path, layout: Layout, dtype: torch.dtype) -> dict[str, 
         ) from error
 
 
-def _load_file(path: Path, layout: Layout, configs: Path, dtype: torch.dtype) -> dict[str, Any]:
+def _load_file(
+    path: Path, layout: ModelLayout, configs: Path, dtype: torch.dtype
+) -> dict[str, Any]:
     from diffusers import AutoencoderKL, UNet2DConditionModel
     from diffusers.loaders.single_file_utils import SingleFileComponentError
 
@@ -174,7 +176,7 @@ def _text_encoder(own: Mapping[str, Tensor], name: str, encoder: TextEncoder, co
     return made
 
 
-def _load_vae(path: Path, layout: Layout, configs: Path) -> Any:
+def _load_vae(path: Path, layout: ModelLayout, configs: Path) -> Any:
     from diffusers import AutoencoderKL
     from diffusers.loaders.single_file_utils import SingleFileComponentError
 
@@ -201,7 +203,7 @@ def _load_vae(path: Path, layout: Layout, configs: Path) -> Any:
         ) from error
 
 
-def _check_scale(vae: Any, layout: Layout, named: str) -> None:
+def _check_scale(vae: Any, layout: ModelLayout, named: str) -> None:
     """Refuse a VAE whose latents are not the family's: its configuration tells by what they are
     scaled.
     """

@@ -50,7 +50,7 @@ _FIRST: Final = "model.diffusion_model.input_blocks.0.0.weight"
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class DetectedModel:
     """prediction: what the model itself says that it predicts; None where it says nothing."""
 
     family: FamilyName
@@ -61,14 +61,14 @@ class Found:
         return TITLES[self.family]
 
 
-def detect(source: Path) -> Found:
+def detect(source: Path) -> DetectedModel:
     """Tell the family of a diffusers folder or of one file. Raises ModelFileError for what cannot
     be trained on.
     """
     return _of_folder(source) if source.is_dir() else _of_file(source)
 
 
-def _of_folder(folder: Path) -> Found:
+def _of_folder(folder: Path) -> DetectedModel:
     if (folder / "transformer").is_dir():
         raise ModelFileError(
             f"{display(folder)} is a model without a UNet, such as Flux", hint=_TRAINED
@@ -95,12 +95,12 @@ def _of_folder(folder: Path) -> Found:
     # Linear layers around the attention came with Stable Diffusion 2.
     wide = unet.get("cross_attention_dim") == 1024 or unet.get("use_linear_projection") is True
     scheduler = _json(folder / "scheduler" / "scheduler_config.json") or {}
-    return Found(
+    return DetectedModel(
         "sdxl" if has_second else "sd2" if wide else "sd1", _known(scheduler.get("prediction_type"))
     )
 
 
-def _of_file(path: Path) -> Found:
+def _of_file(path: Path) -> DetectedModel:
     try:
         header = headers.read(path)
     except (OSError, ValueError) as error:
@@ -117,10 +117,10 @@ def _of_file(path: Path) -> Found:
             hint="name a full checkpoint (2 to 7 GB) in the original layout, or a diffusers folder",
         )
     _check_inputs(path, names.get(_FIRST, (0, _LATENT_CHANNELS))[1], _LATENT_CHANNELS)
-    return Found(family, _said_by(header))
+    return DetectedModel(family, _said_by(header))
 
 
-def _said_by(header: headers.Header) -> Predicts | None:
+def _said_by(header: headers.SafetensorsHeader) -> Predicts | None:
     """Return what a file says that it predicts: by modelspec, or by the key that user interfaces
     look for.
     """

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from trainer.data.text import encode_clip
 from trainer.families import checkpoint, names
-from trainer.families.base import Conditioning, Part, Parts, Published
-from trainer.families.checkpoint import Layout, TextEncoder
+from trainer.families.base import Conditioning, FamilyNames, Part, Parts
+from trainer.families.checkpoint import ModelLayout, TextEncoder
 from trainer.families.detect import FamilyName, Predicts
 
 NAME: Final[FamilyName] = "sd1"
@@ -20,7 +20,7 @@ LATENT_SCALE: Final = 0.18215
 CLIP_SKIP: Final = True
 LOADER: Final = "StableDiffusionLoraLoaderMixin"
 CONFIGS: Final = Path(__file__).parent / "sd1"
-_LAYOUT: Final = Layout(
+_LAYOUT: Final = ModelLayout(
     NAME,
     {"text_encoder": TextEncoder("CLIPTextModel", "cond_stage_model.transformer.")},
     LATENT_SCALE,
@@ -80,8 +80,8 @@ def as_kohya(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return dict(tensors)
 
 
-def published(prediction: Predicts) -> Published:
+def published(prediction: Predicts) -> FamilyNames:
     """Return what LoRA files call the family."""
-    return Published(
+    return FamilyNames(
         "sd_v1_v" if prediction == "v_prediction" else "sd_v1", "stable-diffusion-v1/lora"
     )

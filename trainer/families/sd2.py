@@ -14,8 +14,8 @@ from torch import Tensor
 
 from trainer.data.text import encode_clip
 from trainer.families import checkpoint, clip, sd
-from trainer.families.base import Conditioning, Part, Parts, Published
-from trainer.families.checkpoint import Layout, TextEncoder
+from trainer.families.base import Conditioning, FamilyNames, Part, Parts
+from trainer.families.checkpoint import ModelLayout, TextEncoder
 from trainer.families.detect import FamilyName, Predicts
 
 NAME: Final[FamilyName] = "sd2"
@@ -29,7 +29,7 @@ PAD: Final = 0
 CONFIGS: Final = Path(__file__).parent / "sd2"
 CONFIGS_V: Final = Path(__file__).parent / "sd2_v"
 _CONVOLVED: Final = re.compile(r"_proj_(?:in|out)\.lora_(?:down|up)\.weight$")
-_LAYOUT: Final = Layout(
+_LAYOUT: Final = ModelLayout(
     NAME,
     {"text_encoder": TextEncoder("CLIPTextModel", "cond_stage_model.model.", clip.of_open_clip)},
     LATENT_SCALE,
@@ -98,8 +98,8 @@ def as_kohya(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     }
 
 
-def published(prediction: Predicts) -> Published:
+def published(prediction: Predicts) -> FamilyNames:
     """Return what LoRA files call the family."""
     if prediction == "v_prediction":
-        return Published("sd_v2_v", "stable-diffusion-v2-768-v/lora", v2=True)
-    return Published("sd_v2", "stable-diffusion-v2-512/lora", v2=True)
+        return FamilyNames("sd_v2_v", "stable-diffusion-v2-768-v/lora", v2=True)
+    return FamilyNames("sd_v2", "stable-diffusion-v2-512/lora", v2=True)

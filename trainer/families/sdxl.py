@@ -13,8 +13,8 @@ from torch import Tensor
 
 from trainer.data.text import encode_before_last
 from trainer.families import checkpoint, clip, names
-from trainer.families.base import Conditioning, Part, Parts, Published
-from trainer.families.checkpoint import Layout, TextEncoder
+from trainer.families.base import Conditioning, FamilyNames, Part, Parts
+from trainer.families.checkpoint import ModelLayout, TextEncoder
 from trainer.families.detect import FamilyName, Predicts
 
 NAME: Final[FamilyName] = "sdxl"
@@ -27,7 +27,7 @@ LOADER: Final = "StableDiffusionXLLoraLoaderMixin"
 PAD_2: Final = 0
 CONFIGS: Final = Path(__file__).parent / "sdxl"
 _PREFIXES: Final = {"text_encoder": "lora_te1", "text_encoder_2": "lora_te2"}
-_LAYOUT: Final = Layout(
+_LAYOUT: Final = ModelLayout(
     NAME,
     {
         "text_encoder": TextEncoder("CLIPTextModel", "conditioner.embedders.0.transformer."),
@@ -108,11 +108,11 @@ def as_kohya(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return dict(tensors)
 
 
-def published(prediction: Predicts) -> Published:
+def published(prediction: Predicts) -> FamilyNames:
     """Return what LoRA files call the family; its home is Stability's own code, whose names the
     modules have.
     """
-    return Published(
+    return FamilyNames(
         "sdxl_base_v1-0",
         "stable-diffusion-xl-v1-base/lora",
         "https://github.com/Stability-AI/generative-models",

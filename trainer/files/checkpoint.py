@@ -28,7 +28,7 @@ from datasetkit.core import files
 from datasetkit.core.errors import ConfigError, InputError
 from datasetkit.core.files import display, write_new, writing
 from datasetkit.core.progress import SILENT, Reporter
-from trainer.loop import Setup
+from trainer.loop import TrainingSetup
 from trainer.optimizers import lr
 
 VERSION: Final = 2
@@ -40,7 +40,7 @@ _AVERAGE: Final = "average.safetensors"  # of runs that keep one
 
 
 @dataclass(frozen=True, slots=True)
-class State:
+class TrainingState:
     """A complete state. step: optimizer steps that were taken; facts: what the run was, see
     `save`.
     """
@@ -50,7 +50,9 @@ class State:
     facts: Mapping[str, Any]
 
 
-def save(setup: Setup, folder: Path, name: str, step: int, facts: Mapping[str, object]) -> Path:
+def save(
+    setup: TrainingSetup, folder: Path, name: str, step: int, facts: Mapping[str, object]
+) -> Path:
     """Write the state after `step` as `<name>-state-<step>`, and keep it and the one before. Raises
     StorageError.
 
@@ -126,7 +128,7 @@ def sweep(folder: Path) -> None:
         shutil.rmtree(stage, ignore_errors=True)
 
 
-def newest(folder: Path, name: str, reporter: Reporter = SILENT) -> State | None:
+def newest(folder: Path, name: str, reporter: Reporter = SILENT) -> TrainingState | None:
     """Return the newest complete state of a run, None where there is none; a damaged one is named
     and passed over.
     """
@@ -138,7 +140,7 @@ def newest(folder: Path, name: str, reporter: Reporter = SILENT) -> State | None
     return None
 
 
-def read(folder: Path) -> State:
+def read(folder: Path) -> TrainingState:
     """Check a state's files against its manifest. Raises InputError."""
     try:
         manifest = json.loads((folder / _MANIFEST).read_text(encoding="utf-8"))
@@ -154,11 +156,11 @@ def read(folder: Path) -> State:
         raise InputError(
             f"the state {display(folder.name)} is of another version", hint="start the run anew"
         )
-    return State(folder, int(state["step"]), state["facts"])
+    return TrainingState(folder, int(state["step"]), state["facts"])
 
 
 @torch.no_grad()
-def restore(setup: Setup, state: State, facts: Mapping[str, object]) -> None:
+def restore(setup: TrainingSetup, state: TrainingState, facts: Mapping[str, object]) -> None:
     """Bring weights, optimizer and schedule to what they were. Raises ConfigError where the run is
     another one.
     """
@@ -192,7 +194,9 @@ def _short(value: object) -> str:
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
-def _named(setup: Setup, tensors: Sequence[Tensor], *, copied: bool = True) -> dict[str, Tensor]:
+def _named(
+    setup: TrainingSetup, tensors: Sequence[Tensor], *, copied: bool = True
+) -> dict[str, Tensor]:
     """Return module and name -> tensor. tensors: in the order of the parameters; copied: to the
     main memory.
     """

@@ -14,10 +14,10 @@ import torch
 from trainer.errors import GateFailed
 from trainer.families.checkpoint import read_tensors
 from trainer.files import lora as files
-from trainer.files.lora import Lora, Module
 from trainer.networks import decompose
 from trainer.networks import lora as low_rank
 from trainer.networks.base import Tensors
+from trainer.networks.network import Lora, LoraModule
 from trainer.networks.norms import Change, Factors, change_distance, change_norm
 
 # Changes of this many times the usual size look like a module that ran away.
@@ -28,7 +28,7 @@ _SAME_WHOLE: Final = 1e-5
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class GateResult:
     """What a LoRA file holds. norms: module -> how large a change it makes; remarks: what a person
     should look at.
     """
@@ -38,7 +38,7 @@ class Verdict:
     remarks: tuple[str, ...]
 
 
-def check(path: Path, lora: Lora, *, idle: Collection[str] = (), dtype: torch.dtype) -> Verdict:
+def check(path: Path, lora: Lora, *, idle: Collection[str] = (), dtype: torch.dtype) -> GateResult:
     """Read a kohya file and compare it with what was trained. Raises GateFailed with all that is
     wrong.
 
@@ -50,7 +50,7 @@ def check(path: Path, lora: Lora, *, idle: Collection[str] = (), dtype: torch.dt
 
 def check_tensors(
     tensors: Tensors, lora: Lora, *, name: str, idle: Collection[str], dtype: torch.dtype
-) -> Verdict:
+) -> GateResult:
     """Check tensors in kohya's keys as `check` does. name: of what is checked, for people."""
     problems = _whole(tensors, lora) or _alive(tensors, lora, idle) or _proof(tensors, lora, dtype)
     if problems:
@@ -58,7 +58,7 @@ def check_tensors(
             f"{name} failed the gate: {'; '.join(problems)}", hint="see metrics.jsonl and loss.png"
         )
     norms = {module: change_norm(_change(own)) for module, own in files.by_module(tensors).items()}
-    return Verdict(len(norms), norms, tuple(_outliers(norms)))
+    return GateResult(len(norms), norms, tuple(_outliers(norms)))
 
 
 def _whole(tensors: Tensors, lora: Lora) -> list[str]:
@@ -118,7 +118,7 @@ def _on_cpu(change: Change) -> Change:
     return change.detach().cpu()
 
 
-def _other_size(read: Mapping[str, Tensors], module: Module) -> bool:
+def _other_size(read: Mapping[str, Tensors], module: LoraModule) -> bool:
     """Tell whether a module's magnitudes are not the trained ones, or not on the axis that programs
     look for.
     """

@@ -23,12 +23,12 @@ from datasetkit.options.networks import Algo, NetworkArgs
 from trainer.families.base import Family, Part, Parts
 from trainer.networks import blocks, convolutions, decompose
 from trainer.networks.base import ADAPTER as ADAPTER
-from trainer.networks.base import Target, Tensors
+from trainer.networks.base import TargetLayer, Tensors
 from trainer.networks.dropout import Dropout
 from trainer.networks.methods import METHODS, SIGNS
 from trainer.networks.network import Lora as Lora
-from trainer.networks.network import Module as Module
-from trainer.networks.ranks import Ranks
+from trainer.networks.network import LoraModule
+from trainer.networks.ranks import RankSettings
 
 _DIFFUSERS_METADATA: Final = "lora_adapter_metadata"
 _ALPHA: Final = "alpha"
@@ -55,8 +55,8 @@ def attach(
     args = args or NetworkArgs()
     sides = convolutions.sides(parts)
     blocks.check(args, sides)
-    ranks = Ranks(args, dim, alpha, sides)
-    modules: list[Module] = []
+    ranks = RankSettings(args, dim, alpha, sides)
+    modules: list[LoraModule] = []
     for part in which:
         modules += _attached(parts, part, _targets(family, parts, part, ranks), args)
     if not modules:
@@ -75,7 +75,7 @@ def attach(
     return lora
 
 
-def _targets(family: Family, parts: Parts, part: Part, ranks: Ranks) -> list[Target]:
+def _targets(family: Family, parts: Parts, part: Part, ranks: RankSettings) -> list[TargetLayer]:
     """Return the layers of a part that are trained, each with its rank."""
     paths = dict(family.targets(parts, part))
     if part == "unet" and ranks.args.convolutions:
@@ -88,14 +88,16 @@ def _targets(family: Family, parts: Parts, part: Part, ranks: Ranks) -> list[Tar
         rank = ranks.of(block, kernel=max(shape[2:], default=1) > 1)
         if rank is not None:
             found.append(
-                METHODS[ranks.args.algo].settled(Target(name, path, shape, rank, block), ranks.args)
+                METHODS[ranks.args.algo].settled(
+                    TargetLayer(name, path, shape, rank, block), ranks.args
+                )
             )
     return found
 
 
 def _attached(
-    parts: Parts, part: Part, targets: Sequence[Target], args: NetworkArgs
-) -> list[Module]:
+    parts: Parts, part: Part, targets: Sequence[TargetLayer], args: NetworkArgs
+) -> list[LoraModule]:
     """Let peft adapt the layers of a part."""
     from peft import inject_adapter_in_model
 
@@ -108,7 +110,7 @@ def _attached(
     for target in targets:
         layer: Any = model.get_submodule(target.path)
         tensors = method.parameters(layer, ADAPTER)
-        module = Module(
+        module = LoraModule(
             target.name, part, target.path, layer, args.algo, target.rank, tensors, target.block
         )
         if args.dora:
@@ -118,7 +120,7 @@ def _attached(
 
 
 @torch.no_grad()
-def _start(module: Module, seed: int) -> None:
+def _start(module: LoraModule, seed: int) -> None:
     """Draw the first values by the module's own generator, so that they do not depend on which
     others there are.
     """
@@ -192,7 +194,7 @@ def diffusers_metadata(lora: Lora) -> dict[str, str]:
     return {"format": "pt", _DIFFUSERS_METADATA: json.dumps(facts, indent=2, sort_keys=True)}
 
 
-def _published_path(module: Module) -> str:
+def _published_path(module: LoraModule) -> str:
     """Return a module's path as files have it: with `text_model`, which transformers 5.6 took out
     of the tree.
     """
@@ -246,7 +248,7 @@ def load_kohya(lora: Lora, tensors: Tensors, *, source: str) -> None:
         _load(module, read[module.name], source)
 
 
-def _load(module: Module, own: Mapping[str, Tensor], source: str) -> None:
+def _load(module: LoraModule, own: Mapping[str, Tensor], source: str) -> None:
     if algo(own) != module.algo:
         raise ConfigError(
             f"{source} is {algo(own) or 'of an unknown method'}, not {module.algo}",

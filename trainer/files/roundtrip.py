@@ -23,7 +23,7 @@ from trainer.errors import GateFailed
 from trainer.families.base import Part, Parts
 from trainer.families.checkpoint import read_tensors
 from trainer.files.lora import ADAPTER, Lora
-from trainer.loop import Setup
+from trainer.loop import TrainingSetup
 from trainer.networks import decompose, merged
 from trainer.networks.base import Tensors
 from trainer.networks.norms import Factors, delta_distance, delta_norms
@@ -38,7 +38,7 @@ _GRACE: Final = 4  # roundings that add up in a product or a pass, beside the on
 
 
 @torch.no_grad()
-def check(path: Path, run: Setup, dtype: torch.dtype) -> None:
+def check(path: Path, run: TrainingSetup, dtype: torch.dtype) -> None:
     """Load a LoRA file onto the plain base, and compare. Raises GateFailed, which names the file.
 
     dtype: the file's. Every module must add what the trained one adds, its factors rounded as the
@@ -89,14 +89,14 @@ def alphas_are_lost(network: Lora) -> bool:
     return False
 
 
-def _plain(run: Setup) -> Parts:
+def _plain(run: TrainingSetup) -> Parts:
     """Return the model without its LoRA: modules of its own, and the same weights."""
     parts = run.parts
     copies: dict[str, Any] = {name: _without_lora(run, name) for name in parts.names}
     return replace(parts, **copies)
 
 
-def _without_lora(run: Setup, part: Part) -> nn.Module:
+def _without_lora(run: TrainingSetup, part: Part) -> nn.Module:
     model = run.parts.part(part)
     modules = [module for module in run.lora.modules if module.part == part]
     # What stands in `memo` is shared and not copied.
@@ -111,7 +111,7 @@ def _without_lora(run: Setup, part: Part) -> nn.Module:
     return made
 
 
-def _load(path: Path, run: Setup, plain: Parts) -> str:
+def _load(path: Path, run: TrainingSetup, plain: Parts) -> str:
     """Put the file onto the plain model by diffusers' own loader; return what it finds wrong, ""
     for nothing.
     """
@@ -129,7 +129,7 @@ def _load(path: Path, run: Setup, plain: Parts) -> str:
     return ""
 
 
-def _load_parts(loader: Any, path: Path, run: Setup, plain: Parts) -> None:
+def _load_parts(loader: Any, path: Path, run: TrainingSetup, plain: Parts) -> None:
     # Older versions of diffusers take no path to a file where they may not ask the hub.
     tensors, alphas, facts = loader.lora_state_dict(
         str(path.parent),
@@ -159,7 +159,7 @@ def _load_parts(loader: Any, path: Path, run: Setup, plain: Parts) -> None:
 
 
 @contextmanager
-def _rounded(run: Setup, dtype: torch.dtype) -> Iterator[None]:
+def _rounded(run: TrainingSetup, dtype: torch.dtype) -> Iterator[None]:
     """Let the trained LoRA be for a while what a file of `dtype` can hold of it, and at rest."""
     modes = [(part, run.parts.part(part).training) for part in run.parts.names]
     try:
@@ -172,7 +172,7 @@ def _rounded(run: Setup, dtype: torch.dtype) -> Iterator[None]:
             run.parts.part(part).train(mode)
 
 
-def _different_modules(run: Setup, plain: Parts) -> str:
+def _different_modules(run: TrainingSetup, plain: Parts) -> str:
     """Compare what each module adds to its layer."""
     wrong = []
     for module in run.lora.modules:
@@ -201,7 +201,7 @@ def _factors(layer: Any, adapter: str) -> Factors:
     )
 
 
-def _different_output(run: Setup, plain: Parts, base: Tensor, how: str) -> str:
+def _different_output(run: TrainingSetup, plain: Parts, base: Tensor, how: str) -> str:
     """Compare a pass with the loaded and with the trained LoRA, measured by what the LoRA
     changes.
     """
@@ -217,7 +217,7 @@ def _different_output(run: Setup, plain: Parts, base: Tensor, how: str) -> str:
     return f"{how} a pass differs by {error:.3g} where the LoRA changes {change:.3g}"
 
 
-def _output(run: Setup, parts: Parts) -> Tensor:
+def _output(run: TrainingSetup, parts: Parts) -> Tensor:
     """Return a pass on fixed noise and a fixed caption, float32."""
     options, place = run.options, run.place
     form = (1, parts.unet.config.in_channels, *_SIDES)

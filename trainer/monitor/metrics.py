@@ -29,7 +29,7 @@ _PARTS: Final = {"text_encoder": "textencoder", "text_encoder_2": "textencoder2"
 
 
 @dataclass(frozen=True, slots=True)
-class Check:
+class ValidationPoint:
     """How the held-out pictures do after a step, 0: before the first. loss: their mean; trained:
     that of as many trained pictures, looked at in the same way.
 
@@ -66,7 +66,7 @@ class Writer(Protocol):
     def add(self, log: StepLog) -> None:
         """Record a step."""
 
-    def check(self, found: Check) -> None:
+    def check(self, found: ValidationPoint) -> None:
         """Record how the held-out pictures do, behind the step that they were looked at after."""
 
     def show(self, step: int, pictures: Sequence[Image.Image]) -> None:
@@ -95,7 +95,7 @@ def row(log: StepLog) -> dict[str, object]:
     return made
 
 
-def check_row(found: Check) -> dict[str, object]:
+def check_row(found: ValidationPoint) -> dict[str, object]:
     """Return a validation as one flat JSON object."""
     return {
         "step": found.step,
@@ -124,7 +124,7 @@ class JsonLines:
     def add(self, log: StepLog) -> None:
         self._write(row(log))
 
-    def check(self, found: Check) -> None:
+    def check(self, found: ValidationPoint) -> None:
         self._write(check_row(found))
 
     def _write(self, one: Mapping[str, object]) -> None:
@@ -173,7 +173,7 @@ class TensorBoard:
             self._writer.add_scalar("max_norm/max_key_norm", float(log.norms.max), log.step)
             self._writer.add_scalar("max_norm/keys_scaled", int(log.norms.scaled), log.step)
 
-    def check(self, found: Check) -> None:
+    def check(self, found: ValidationPoint) -> None:
         self._writer.add_scalar("loss/validation/step_average", found.loss, found.step)
         self._writer.add_scalar(
             "loss/validation/step_divergence", -found.gap, found.step
@@ -192,7 +192,7 @@ class TensorBoard:
         self._writer.close()
 
 
-class Line:
+class ProgressLine:
     """What stands beside the progress line: the mean loss of the last epoch's worth of steps, and
     the memory.
     """
@@ -217,7 +217,7 @@ class Line:
             f"loss {sum(self._recent) / len(self._recent):.4f}{self._checked}{held}"
         )
 
-    def check(self, found: Check) -> None:
+    def check(self, found: ValidationPoint) -> None:
         change = found.words()
         self._checked = f", held out {found.loss:.4f}" + (
             f" ({change})" if change and found.step else ""

@@ -25,11 +25,11 @@ from datasetkit.options.config import TrainOptions
 from trainer import loop
 from trainer.data import captions, pixels, seeds
 from trainer.data.captions import CaptionOptions
-from trainer.data.prefetch import Seen
-from trainer.loop import Setup, StepLog
-from trainer.monitor import sample
-from trainer.monitor.metrics import Check, rows
-from trainer.plan.plan import Picture, TrainPlan
+from trainer.data.prefetch import PreparedSample
+from trainer.loop import StepLog, TrainingSetup
+from trainer.monitor import preview
+from trainer.monitor.metrics import ValidationPoint, rows
+from trainer.plan.plan import TrainImage, TrainingPlan
 
 # Timesteps at which each picture is looked at.
 CELLS: Final = 4
@@ -37,9 +37,9 @@ BEST: Final = "best"
 
 
 @dataclass(frozen=True, slots=True)
-class Best:
+class BestStep:
     """The step of the least loss on held-out pictures so far. change, error: against step 0, as of
-    `Check`.
+    `ValidationPoint`.
     """
 
     step: int
@@ -56,8 +56,8 @@ def grid(options: TrainOptions) -> tuple[int, ...]:
 
 
 def compared(
-    plan: TrainPlan, options: TrainOptions
-) -> tuple[tuple[Picture, ...], tuple[Picture, ...]]:
+    plan: TrainingPlan, options: TrainOptions
+) -> tuple[tuple[TrainImage, ...], tuple[TrainImage, ...]]:
     """Return the held-out pictures that are looked at, and as many of the trained ones, chosen by
     their contents.
     """
@@ -83,7 +83,7 @@ def due(options: TrainOptions, log: StepLog, steps: int) -> bool:
     return log.step == steps or by_epoch or bool(of_steps and log.step % of_steps == 0)
 
 
-def losses(setup: Setup, pictures: Sequence[Picture]) -> Tensor:
+def losses(setup: TrainingSetup, pictures: Sequence[TrainImage]) -> Tensor:
     """Return the loss of each picture at each timestep of the grid: float64 on the CPU, (pictures,
     CELLS).
 
@@ -92,14 +92,14 @@ def losses(setup: Setup, pictures: Sequence[Picture]) -> Tensor:
     """
     place = setup.place
     found = torch.zeros(len(pictures), CELLS, dtype=place.tally, device=place.device)
-    with sample.at_rest(setup, decodes=False):
+    with preview.at_rest(setup, decodes=False):
         for n in range(place.process, len(pictures), place.processes):
             found[n] = _of_picture(setup, pictures[n]).to(found.dtype)
         place.summed([found])
     return found.double().cpu()
 
 
-def _of_picture(setup: Setup, picture: Picture) -> Tensor:
+def _of_picture(setup: TrainingSetup, picture: TrainImage) -> Tensor:
     options = setup.options
     chosen = seed(options)
     caption = captions.visit(
@@ -110,7 +110,7 @@ def _of_picture(setup: Setup, picture: Picture) -> Tensor:
     )
     at = picture.bucket.crop
     mask = pixels.read_mask(picture, at, flip=False) if options.masked_loss else None
-    seen = Seen(picture, 0, at, False, caption, None, mask)
+    seen = PreparedSample(picture, 0, at, False, caption, None, mask)
     made = []
     for first in range(0, CELLS, options.train_batch_size):
         numbers = list(range(CELLS))[first : first + options.train_batch_size]
@@ -138,7 +138,7 @@ def _still(options: CaptionOptions) -> CaptionOptions:
 
 def check(
     step: int, epoch: int, now: Tensor, trained: Tensor, before: tuple[Tensor, Tensor] | None
-) -> Check:
+) -> ValidationPoint:
     """Compare the losses of a moment with those `before` the first step (held out, trained), where
     these are known.
 
@@ -150,7 +150,7 @@ def check(
         change, trained_change = float(differences.mean()), float((trained - before[1]).mean())
         if len(differences) > 1:
             error = float(differences.std(correction=1)) / math.sqrt(len(differences))
-    return Check(
+    return ValidationPoint(
         step, epoch, float(now.mean()), float(trained.mean()), change, error, trained_change
     )
 
@@ -163,20 +163,20 @@ class Validator:
     start: the step that the run goes on from; what was seen later is seen again.
     """
 
-    setup: Setup
+    setup: TrainingSetup
     folder: Path
     name: str
     start: int = 0
-    best: Best | None = None
+    best: BestStep | None = None
     _lines: list[dict[str, Any]] = field(default_factory=list)
-    _pictures: tuple[tuple[Picture, ...], tuple[Picture, ...]] = ((), ())
+    _pictures: tuple[tuple[TrainImage, ...], tuple[TrainImage, ...]] = ((), ())
 
     def __post_init__(self) -> None:
         self._pictures = compared(self.setup.plan, self.setup.options)
         found = rows(self._record) if self.start else []
         self._lines = [line for line in found if int(line["step"]) <= self.start]
         if self.start and self._best.is_file():
-            self.best = Best(**json.loads(self._best.read_text(encoding="utf-8")))
+            self.best = BestStep(**json.loads(self._best.read_text(encoding="utf-8")))
 
     @property
     def _record(self) -> Path:
@@ -186,7 +186,7 @@ class Validator:
     def _best(self) -> Path:
         return _best_record(self.folder, self.name)
 
-    def look(self, step: int, epoch: int) -> Check:
+    def look(self, step: int, epoch: int) -> ValidationPoint:
         """Return how the held-out pictures do after a step; all processes take part, the main one
         writes it down.
         """
@@ -206,13 +206,13 @@ class Validator:
             write_atomic(self._record, text.encode("utf-8"))
         return found
 
-    def improved(self, found: Check) -> bool:
+    def improved(self, found: ValidationPoint) -> bool:
         """Tell whether no step before was as good."""
         return self.best is None or found.loss < self.best.loss
 
-    def keep(self, found: Check) -> None:
+    def keep(self, found: ValidationPoint) -> None:
         """Write down that the best LoRA was saved after this step."""
-        self.best = Best(found.step, found.epoch, found.loss, found.change, found.error)
+        self.best = BestStep(found.step, found.epoch, found.loss, found.change, found.error)
         write_atomic(self._best, json.dumps(asdict(self.best)).encode("utf-8"))
 
     def _before(self) -> tuple[Tensor, Tensor] | None:
@@ -250,11 +250,11 @@ def _best_record(folder: Path, name: str) -> Path:
     return folder / f"{name}-{BEST}.json"
 
 
-def _name(picture: Picture) -> str:
+def _name(picture: TrainImage) -> str:
     return f"{picture.subset.folder.name}/{picture.path.name}"
 
 
-def _named(pictures: Sequence[Picture], found: Tensor) -> list[tuple[str, list[float]]]:
+def _named(pictures: Sequence[TrainImage], found: Tensor) -> list[tuple[str, list[float]]]:
     return [
         (_name(picture), cells) for picture, cells in zip(pictures, found.tolist(), strict=True)
     ]

@@ -16,7 +16,7 @@ from torch import Tensor
 
 
 @dataclass(slots=True)
-class Average:
+class WeightAverage:
     """values: the average of each parameter, in the order of `Lora.parameters`. steps: how many
     were averaged.
     """
@@ -26,7 +26,7 @@ class Average:
     steps: int = 0
 
     @classmethod
-    def of(cls, parameters: Sequence[Tensor], decay: float) -> Average:
+    def of(cls, parameters: Sequence[Tensor], decay: float) -> WeightAverage:
         """Begin with the parameters as they are."""
         return cls(decay, [parameter.detach().clone() for parameter in parameters])
 

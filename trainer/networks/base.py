@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from datasetkit.options.networks import NetworkArgs
-from trainer.networks.ranks import Rank
+from trainer.networks.ranks import ModuleRank
 
 # The name under which peft keeps the adapter that is trained.
 ADAPTER: Final = "trained"
@@ -22,7 +22,7 @@ Tensors = Mapping[str, Tensor]
 
 
 @dataclass(frozen=True, slots=True)
-class Target:
+class TargetLayer:
     """One layer that is going to be adapted. name: kohya's; path: within its part; shape: of its
     weight.
     """
@@ -30,7 +30,7 @@ class Target:
     name: str
     path: str
     shape: tuple[int, ...]
-    rank: Rank
+    rank: ModuleRank
     block: int | None = None
 
 
@@ -43,10 +43,10 @@ class Method(Protocol):
     # What LoRA+ trains faster.
     FASTER: tuple[str, ...]
 
-    def settled(self, target: Target, args: NetworkArgs, /) -> Target:
+    def settled(self, target: TargetLayer, args: NetworkArgs, /) -> TargetLayer:
         """Return a target with the rank that the method really gives it."""
 
-    def config(self, targets: Sequence[Target], args: NetworkArgs, /) -> Any:
+    def config(self, targets: Sequence[TargetLayer], args: NetworkArgs, /) -> Any:
         """Return peft's configuration for the layers of one part."""
 
     def parameters(self, layer: Any, adapter: str, /) -> dict[str, nn.Parameter]:
@@ -64,7 +64,7 @@ class Method(Protocol):
         """
 
 
-def patterns(targets: Sequence[Target]) -> dict[str, Any]:
+def patterns(targets: Sequence[TargetLayer]) -> dict[str, Any]:
     """Return the ranks and alphas of targets as peft's configurations take them.
 
     peft matches each layer against the keys one by one: there is one key for each rank, and not one

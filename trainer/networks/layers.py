@@ -14,7 +14,7 @@ from typing import Final
 
 from datasetkit.options.networks import NetworkArgs
 from trainer.networks.blocks import block
-from trainer.networks.ranks import Rank, Ranks
+from trainer.networks.ranks import ModuleRank, RankSettings
 
 Shape = tuple[int, ...]
 _ATTENTION: Final = re.compile(r"\.attentions\.|\.transformer_blocks\.|\.proj_(?:in|out)\.")
@@ -64,14 +64,14 @@ def of_text(shapes: Iterable[Sequence[int]]) -> tuple[Layer, ...]:
     return tuple(Layer(out, ins) for out, ins in shapes)
 
 
-def rank(layer: Layer, ranks: Ranks) -> Rank | None:
+def rank(layer: Layer, ranks: RankSettings) -> ModuleRank | None:
     """Return the rank of a layer; None: it is not trained."""
     if layer.convolutional and not ranks.args.convolutions:
         return None
     return ranks.of(layer.block, kernel=layer.kernel > 1)
 
 
-def numbers(layers: Iterable[Layer], ranks: Ranks) -> int:
+def numbers(layers: Iterable[Layer], ranks: RankSettings) -> int:
     """Return how many numbers a network has on the layers."""
     args = ranks.args
     found = ((layer, own) for layer in layers if (own := rank(layer, ranks)) is not None)
@@ -81,15 +81,15 @@ def numbers(layers: Iterable[Layer], ranks: Ranks) -> int:
     )
 
 
-def _lora(layer: Layer, rank: Rank, _args: NetworkArgs) -> int:
+def _lora(layer: Layer, rank: ModuleRank, _args: NetworkArgs) -> int:
     return rank.dim * (layer.out + layer.ins * layer.kernel)
 
 
-def _loha(layer: Layer, rank: Rank, args: NetworkArgs) -> int:
+def _loha(layer: Layer, rank: ModuleRank, args: NetworkArgs) -> int:
     return 2 * _lora(layer, rank, args)
 
 
-def _lokr(layer: Layer, rank: Rank, args: NetworkArgs) -> int:
+def _lokr(layer: Layer, rank: ModuleRank, args: NetworkArgs) -> int:
     (small_out, large_out), (small_in, large_in) = (
         split(layer.out, args.factor),
         split(layer.ins, args.factor),
@@ -102,7 +102,7 @@ def _lokr(layer: Layer, rank: Rank, args: NetworkArgs) -> int:
     return first + large_out * large_in * layer.kernel
 
 
-METHODS: Final[Mapping[str, Callable[[Layer, Rank, NetworkArgs], int]]] = {
+METHODS: Final[Mapping[str, Callable[[Layer, ModuleRank, NetworkArgs], int]]] = {
     "lora": _lora,
     "loha": _loha,
     "lokr": _lokr,

@@ -13,19 +13,19 @@ import torch
 from torch import Tensor, nn
 
 from datasetkit.options.networks import NetworkArgs
-from trainer.networks.base import Target, Tensors, patterns
+from trainer.networks.base import TargetLayer, Tensors, patterns
 
 _NAMES: Final = ("hada_w1_a", "hada_w1_b", "hada_w2_a", "hada_w2_b")
 GROWS: Final[tuple[str, ...]] = ("hada_w2_a",)
 FASTER: Final[tuple[str, ...]] = ("hada_w2_a",)
 
 
-def settled(target: Target, _args: NetworkArgs) -> Target:
+def settled(target: TargetLayer, _args: NetworkArgs) -> TargetLayer:
     """Return the target as it is."""
     return target
 
 
-def config(targets: Sequence[Target], args: NetworkArgs) -> Any:
+def config(targets: Sequence[TargetLayer], args: NetworkArgs) -> Any:
     """Return peft's configuration: convolutions are flattened."""
     from peft import LoHaConfig
 

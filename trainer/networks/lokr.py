@@ -17,9 +17,9 @@ import torch
 from torch import Tensor, nn
 
 from datasetkit.options.networks import NetworkArgs
-from trainer.networks.base import Target, Tensors, patterns
+from trainer.networks.base import TargetLayer, Tensors, patterns
 from trainer.networks.layers import split
-from trainer.networks.ranks import Rank
+from trainer.networks.ranks import ModuleRank
 
 _NAMES: Final = ("lokr_w1", "lokr_w1_a", "lokr_w1_b", "lokr_w2", "lokr_w2_a", "lokr_w2_b")
 GROWS: Final[tuple[str, ...]] = ("lokr_w2", "lokr_w2_b")
@@ -27,7 +27,7 @@ GROWS: Final[tuple[str, ...]] = ("lokr_w2", "lokr_w2_b")
 FASTER: Final[tuple[str, ...]] = ("lokr_w1", "lokr_w1_a", "lokr_w1_b")
 
 
-def settled(target: Target, args: NetworkArgs) -> Target:
+def settled(target: TargetLayer, args: NetworkArgs) -> TargetLayer:
     """Return the target with an alpha that makes 1 of alpha / dim where both of its matrices will
     be whole.
     """
@@ -35,11 +35,11 @@ def settled(target: Target, args: NetworkArgs) -> Target:
     dim = target.rank.dim
     small_is_whole = not (args.decompose_both and dim < max(outs[0], ins[0]) / 2)
     if small_is_whole and dim >= max(outs[1], ins[1]) / 2:
-        return replace(target, rank=Rank(dim, dim))
+        return replace(target, rank=ModuleRank(dim, dim))
     return target
 
 
-def config(targets: Sequence[Target], args: NetworkArgs) -> Any:
+def config(targets: Sequence[TargetLayer], args: NetworkArgs) -> Any:
     """Return peft's configuration: convolutions are flattened, and what rank dropout keeps is
     scaled up.
     """

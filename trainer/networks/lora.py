@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from datasetkit.options.networks import NetworkArgs
-from trainer.networks.base import Target, Tensors, patterns
+from trainer.networks.base import TargetLayer, Tensors, patterns
 
 DOWN: Final = "lora_down.weight"
 UP: Final = "lora_up.weight"
@@ -18,12 +18,12 @@ GROWS: Final[tuple[str, ...]] = (UP,)
 FASTER: Final[tuple[str, ...]] = (UP,)
 
 
-def settled(target: Target, _args: NetworkArgs) -> Target:
+def settled(target: TargetLayer, _args: NetworkArgs) -> TargetLayer:
     """Return the target as it is."""
     return target
 
 
-def config(targets: Sequence[Target], _args: NetworkArgs) -> Any:
+def config(targets: Sequence[TargetLayer], _args: NetworkArgs) -> Any:
     """Return peft's configuration. Its own dropout acts on a layer's input, which is another thing:
     it is off.
     """

@@ -15,7 +15,7 @@ from trainer.families.base import Parts
 from trainer.files import lora
 from trainer.networks import decompose
 from trainer.networks.base import Tensors
-from trainer.networks.network import Module
+from trainer.networks.network import LoraModule
 
 
 def weight(own: Tensors, base: Tensor) -> Tensor:
@@ -29,7 +29,7 @@ def weight(own: Tensors, base: Tensor) -> Tensor:
     return decompose.decomposed(base.double(), delta, magnitude.double().to(base.device))
 
 
-def put(tensors: Tensors, modules: Iterable[Module], plain: Parts) -> None:
+def put(tensors: Tensors, modules: Iterable[LoraModule], plain: Parts) -> None:
     """Let plain layers compute with what a file makes of their weights.
 
     A weight is made when its layer is called and forgotten then, so that the model's own are shared

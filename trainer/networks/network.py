@@ -16,11 +16,11 @@ from trainer.networks import decompose, groups, lora, norms
 from trainer.networks.base import ADAPTER, Method
 from trainer.networks.methods import METHODS
 from trainer.networks.norms import Change, Factors, NormReport
-from trainer.networks.ranks import Rank
+from trainer.networks.ranks import ModuleRank
 
 
 @dataclass(frozen=True, slots=True)
-class Module:
+class LoraModule:
     """One adapted layer. name: kohya's; path: within its part; layer: peft's, that wraps the frozen
     one.
 
@@ -33,7 +33,7 @@ class Module:
     path: str
     layer: Any
     algo: Algo = "lora"
-    rank: Rank = field(default_factory=lambda: Rank(1, 1))
+    rank: ModuleRank = field(default_factory=lambda: ModuleRank(1, 1))
     tensors: Mapping[str, nn.Parameter] = field(default_factory=dict)
     block: int | None = None
 
@@ -88,7 +88,7 @@ class Lora:
     dropped in training.
     """
 
-    modules: tuple[Module, ...]
+    modules: tuple[LoraModule, ...]
     random: bool = False
 
     @property

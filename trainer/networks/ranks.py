@@ -12,7 +12,7 @@ from trainer.networks import blocks
 
 
 @dataclass(frozen=True, slots=True)
-class Rank:
+class ModuleRank:
     """The rank of a module and its alpha; what the module learned is multiplied by alpha / dim."""
 
     dim: int
@@ -20,7 +20,7 @@ class Rank:
 
 
 @dataclass(frozen=True, slots=True)
-class Ranks:
+class RankSettings:
     """What all modules get. dim, alpha: network_dim and network_alpha; sides: down blocks of the
     UNet, 12 or 9.
     """
@@ -30,7 +30,7 @@ class Ranks:
     alpha: float
     sides: int
 
-    def of(self, block: int | None, *, kernel: bool) -> Rank | None:
+    def of(self, block: int | None, *, kernel: bool) -> ModuleRank | None:
         """Return the rank of a module; None: it is not trained.
 
         block: its place in the lists, None in a text encoder. kernel: it is a convolution larger
@@ -52,8 +52,8 @@ class Ranks:
             alpha = args.conv_block_alphas[block] if args.conv_block_alphas else alpha
         return self._rank(dim, alpha) if dim else None
 
-    def _rank(self, dim: int, alpha: float) -> Rank:
+    def _rank(self, dim: int, alpha: float) -> ModuleRank:
         alpha = alpha or dim
         # As a file can say it: alpha / dim is then alpha / sqrt(dim), for every program that reads
         # it.
-        return Rank(dim, alpha * math.sqrt(dim) if self.args.rank_stabilized else alpha)
+        return ModuleRank(dim, alpha * math.sqrt(dim) if self.args.rank_stabilized else alpha)

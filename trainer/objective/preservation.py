@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 if TYPE_CHECKING:
-    from trainer.data.prefetch import Seen
+    from trainer.data.prefetch import PreparedSample
     from trainer.files.lora import Lora
 
 
@@ -30,7 +30,7 @@ def without_lora(lora: Lora) -> Iterator[None]:
             layer._disable_adapters = False
 
 
-def places(batch: Sequence[Seen]) -> list[int]:
+def places(batch: Sequence[PreparedSample]) -> list[int]:
     """Return the places in a batch of the pictures whose target is the base's prediction."""
     return [place for place, seen in enumerate(batch) if seen.picture.subset.preserved]
 

@@ -16,7 +16,7 @@ from torch.optim.lr_scheduler import LambdaLR, LRScheduler, ReduceLROnPlateau
 from datasetkit.core.errors import ConfigError, MissingExtra
 from datasetkit.options.config import TrainOptions, one_of
 from trainer.optimizers import optim
-from trainer.optimizers.lr_schedules import SCHEDULES, Course, Restarts
+from trainer.optimizers.lr_schedules import SCHEDULES, LrSchedule, WarmRestarts
 
 # Which schedules look at an option; with any other it would do nothing, and is refused.
 _TAKEN_BY: Final[Mapping[str, tuple[str, ...]]] = {
@@ -80,9 +80,9 @@ def check(options: TrainOptions) -> None:
         raise ConfigError("warmup_stable_decay has to know when the rate falls", hint=hint)
 
 
-def course(options: TrainOptions, total: int) -> Course:
+def course(options: TrainOptions, total: int) -> LrSchedule:
     """Return the shape of the schedule of a run. Raises ConfigError."""
-    return Course(
+    return LrSchedule(
         total,
         warmup_steps(options.lr_warmup_steps, total),
         options.lr_scheduler_num_cycles,
@@ -94,10 +94,10 @@ def course(options: TrainOptions, total: int) -> Course:
     )
 
 
-def restarts(arguments: Mapping[str, Any]) -> Restarts:
+def restarts(arguments: Mapping[str, Any]) -> WarmRestarts:
     """Return the cycles that lr_scheduler_args ask for. Raises ConfigError."""
     try:
-        return Restarts(**arguments)
+        return WarmRestarts(**arguments)
     except TypeError as error:
         hint = (
             "cosine_warm_restarts takes the numbers cycle_steps, cycle_mult, cycle_warmup and gamma"
@@ -121,7 +121,7 @@ def share_of(name: str, value: int | float | str, total: int) -> int:
     return int(value)
 
 
-def scheduler(optimizer: Optimizer, name: str, course: Course) -> LambdaLR:
+def scheduler(optimizer: Optimizer, name: str, course: LrSchedule) -> LambdaLR:
     """Return the schedule `name` for all groups of the optimizer; to be stepped once after each
     optimizer step.
     """
@@ -195,7 +195,7 @@ def _of_type(optimizer: Optimizer, options: TrainOptions) -> LRScheduler:
     return of_class(optimizer, options.lr_scheduler_type, arguments)
 
 
-def _check_cycles(course: Course) -> None:
+def _check_cycles(course: LrSchedule) -> None:
     """Raise ConfigError for cycles whose peak would not be reached, or lie below what is left of
     the rate.
     """

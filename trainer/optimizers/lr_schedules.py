@@ -17,7 +17,7 @@ from datasetkit.options.config import in_range
 
 
 @dataclass(frozen=True, slots=True)
-class Restarts:
+class WarmRestarts:
     """Of `cosine_warm_restarts`: cycle k lasts cycle_steps * cycle_mult^k steps, and its peak is
     gamma^k.
 
@@ -38,7 +38,7 @@ class Restarts:
 
 
 @dataclass(frozen=True, slots=True)
-class Course:
+class LrSchedule:
     """The length and shape of a schedule.
 
     total, warmup, decay: optimizer steps; cycles, power: where the curve has them. least: the part
@@ -52,7 +52,7 @@ class Course:
     decay: int = 0
     least: float = 0.0
     timescale: int = 0
-    restarts: Restarts = Restarts()
+    restarts: WarmRestarts = WarmRestarts()
 
     def __post_init__(self) -> None:
         in_range("total steps", self.total, 1, 1_000_000_000)
@@ -100,29 +100,29 @@ class Course:
         raise AssertionError
 
 
-def constant(step: int, course: Course) -> float:
+def constant(step: int, course: LrSchedule) -> float:
     """Return 1; it has no warm-up."""
     return 1.0
 
 
-def constant_with_warmup(step: int, course: Course) -> float:
+def constant_with_warmup(step: int, course: LrSchedule) -> float:
     """Rise to 1 and stay."""
     return _warmed(step, course, lambda progress: 1.0)
 
 
-def linear(step: int, course: Course) -> float:
+def linear(step: int, course: LrSchedule) -> float:
     """Rise to 1, then fall to 0 in a straight line."""
     return _warmed(step, course, lambda progress: 1.0 - progress)
 
 
-def cosine(step: int, course: Course) -> float:
+def cosine(step: int, course: LrSchedule) -> float:
     """Rise to 1, then fall to 0 on half a cosine (Loshchilov & Hutter 2017, arXiv:1608.03983, eq.
     5, one cycle).
     """
     return _warmed(step, course, _half_cosine)
 
 
-def cosine_with_restarts(step: int, course: Course) -> float:
+def cosine_with_restarts(step: int, course: LrSchedule) -> float:
     """Rise to 1 once, then fall to 0 on half a cosine in each of `cycles` equal parts, back to 1
     between them.
     """
@@ -131,7 +131,7 @@ def cosine_with_restarts(step: int, course: Course) -> float:
     )
 
 
-def cosine_with_min_lr(step: int, course: Course) -> float:
+def cosine_with_min_lr(step: int, course: LrSchedule) -> float:
     """Rise to 1, then swing between 1 and `least` on `cycles` half cosines; one falls to `least`
     and is done.
     """
@@ -140,9 +140,9 @@ def cosine_with_min_lr(step: int, course: Course) -> float:
     )
 
 
-def cosine_warm_restarts(step: int, course: Course) -> float:
+def cosine_warm_restarts(step: int, course: LrSchedule) -> float:
     """Rise from `least` to the peak in each cycle, then fall to `least` on half a cosine; see
-    `Restarts`.
+    `WarmRestarts`.
 
     Eq. 5 of Loshchilov & Hutter 2017 (arXiv:1608.03983), with a warm-up in each cycle and a falling
     peak.
@@ -158,14 +158,14 @@ def cosine_warm_restarts(step: int, course: Course) -> float:
     return course.least + (peak - course.least) * share
 
 
-def polynomial(step: int, course: Course) -> float:
+def polynomial(step: int, course: LrSchedule) -> float:
     """Rise to 1, then fall to 0 as (1 - progress)^power; diffusers stops at a rate of 1e-7 instead
     of 0.
     """
     return _warmed(step, course, lambda progress: (1.0 - progress) ** course.power)
 
 
-def inverse_sqrt(step: int, course: Course) -> float:
+def inverse_sqrt(step: int, course: LrSchedule) -> float:
     """Rise to 1, then fall as 1 / sqrt(1 + steps since / timescale) (Zhai et al. 2022,
     arXiv:2106.04560).
     """
@@ -175,7 +175,7 @@ def inverse_sqrt(step: int, course: Course) -> float:
     )
 
 
-def warmup_stable_decay(step: int, course: Course) -> float:
+def warmup_stable_decay(step: int, course: LrSchedule) -> float:
     """Rise from `least` to 1, stay, and in the last `decay` steps fall to `least` on `cycles` half
     cosines.
 
@@ -193,7 +193,7 @@ def warmup_stable_decay(step: int, course: Course) -> float:
     )
 
 
-SCHEDULES: Final[dict[str, Callable[[int, Course], float]]] = {
+SCHEDULES: Final[dict[str, Callable[[int, LrSchedule], float]]] = {
     "constant": constant,
     "constant_with_warmup": constant_with_warmup,
     "linear": linear,
@@ -207,7 +207,7 @@ SCHEDULES: Final[dict[str, Callable[[int, Course], float]]] = {
 }
 
 
-def _warmed(step: int, course: Course, after: Callable[[float], float]) -> float:
+def _warmed(step: int, course: LrSchedule, after: Callable[[float], float]) -> float:
     """Return step / warmup in the warm-up (0 at the first step), then `after(progress)`."""
     return step / course.warmup if step < course.warmup else after(course.progress(step))
 

@@ -16,14 +16,14 @@ _MOST: Final = 100_000_000  # bytes; the safetensors library's own limit
 
 
 @dataclass(frozen=True, slots=True)
-class Header:
+class SafetensorsHeader:
     """shapes: tensor -> its shape. remarks: the texts under `__metadata__`."""
 
     shapes: Mapping[str, Shape]
     remarks: Mapping[str, str]
 
 
-def read(path: Path) -> Header:
+def read(path: Path) -> SafetensorsHeader:
     """Read a file's header: eight bytes with its length, then JSON. Raises OSError, ValueError for
     another file.
     """
@@ -39,6 +39,8 @@ def read(path: Path) -> Header:
         raise ValueError(path)
     remarks = header.pop("__metadata__", {})
     try:
-        return Header({name: tuple(entry["shape"]) for name, entry in header.items()}, remarks)
+        return SafetensorsHeader(
+            {name: tuple(entry["shape"]) for name, entry in header.items()}, remarks
+        )
     except (TypeError, KeyError) as error:
         raise ValueError(path) from error

@@ -24,8 +24,8 @@ from datasetkit.dataset.buckets import Size
 from datasetkit.options.config import TrainOptions
 from trainer.networks import blocks, layers
 from trainer.networks.layers import Layer
-from trainer.networks.ranks import Ranks
-from trainer.plan.model_shapes import SD1, Anatomy
+from trainer.networks.ranks import RankSettings
+from trainer.plan.model_shapes import SD1, ModelShapes
 
 # How far the estimate may be from the peak that is measured, as a fraction.
 MARGIN: Final = 0.2
@@ -70,7 +70,7 @@ _USUAL_STATE: Final = 8  # of an optimizer that is named by its import path
 
 
 @dataclass(frozen=True, slots=True)
-class Share:
+class MemoryShare:
     """One part of the memory. how: the arithmetic, in words."""
 
     name: str
@@ -79,7 +79,7 @@ class Share:
 
 
 @dataclass(frozen=True, slots=True)
-class Estimate:
+class MemoryEstimate:
     """The peak of a run: of the device that computes, which without a GPU is the main memory.
 
     shares: what it consists of; bytes: their sum; loading: main memory while the model is read;
@@ -87,7 +87,7 @@ class Estimate:
     1's, as its files are not here.
     """
 
-    shares: tuple[Share, ...]
+    shares: tuple[MemoryShare, ...]
     loading: float
     assumed: bool
     margin: float = MARGIN
@@ -98,7 +98,7 @@ class Estimate:
         return sum(share.bytes for share in self.shares)
 
 
-def estimate(options: TrainOptions, largest: Size, anatomy: Anatomy | None) -> Estimate:
+def estimate(options: TrainOptions, largest: Size, anatomy: ModelShapes | None) -> MemoryEstimate:
     """Estimate the peak of a run. largest: the bucket of the most pixels; anatomy: None where the
     model is not here.
     """
@@ -112,13 +112,13 @@ def estimate(options: TrainOptions, largest: Size, anatomy: Anatomy | None) -> E
     states = STATES.get(options.optimizer_type.casefold(), _USUAL_STATE)
     weights = _weights(options, model, base)
     shares = [
-        Share("program", RUNTIME, "Python and its libraries, or a GPU's context"),
-        Share(
+        MemoryShare("program", RUNTIME, "Python and its libraries, or a GPU's context"),
+        MemoryShare(
             "weights",
             sum(count * each for count, each in weights),
             " + ".join(f"{_short(count)} parameters x {_plural(each)}" for count, each in weights),
         ),
-        Share(
+        MemoryShare(
             "LoRA",
             parameters * (2 * _FLOAT + states + copy + averaged),
             f"{_short(parameters)} parameters x ({_FLOAT} weight + {_FLOAT} gradient + "
@@ -131,10 +131,10 @@ def estimate(options: TrainOptions, largest: Size, anatomy: Anatomy | None) -> E
     ]
     read = _FLOAT if options.reads_float32() else base
     loading = RUNTIME + read * (model.unet + model.text_encoder) + _FLOAT * model.vae
-    return Estimate(tuple(shares), loading, anatomy is None)
+    return MemoryEstimate(tuple(shares), loading, anatomy is None)
 
 
-def _weights(options: TrainOptions, model: Anatomy, base: int) -> list[tuple[int, int]]:
+def _weights(options: TrainOptions, model: ModelShapes, base: int) -> list[tuple[int, int]]:
     """Return the parameters of the frozen base, and the bytes of each; those of one kind are one
     entry.
     """
@@ -149,19 +149,21 @@ def _plural(count: int) -> str:
     return f"{count} byte" if count == 1 else f"{count} bytes"
 
 
-def _adapted(options: TrainOptions, model: Anatomy) -> tuple[Ranks, list[tuple[Layer, ...]]]:
+def _adapted(
+    options: TrainOptions, model: ModelShapes
+) -> tuple[RankSettings, list[tuple[Layer, ...]]]:
     """Return the layers of each trained part. Raises ConfigError for lists of blocks that are
     another model's.
     """
     rates, args = options.rates(), options.network()
     blocks.check(args, model.sides)
-    ranks = Ranks(args, options.network_dim, options.network_alpha, model.sides)
+    ranks = RankSettings(args, options.network_dim, options.network_alpha, model.sides)
     return ranks, [own for part, own in model.layers.items() if rates[part]]
 
 
 def _changes(
-    options: TrainOptions, ranks: Ranks, adapted: list[tuple[Layer, ...]], base: int
-) -> list[Share]:
+    options: TrainOptions, ranks: RankSettings, adapted: list[tuple[Layer, ...]], base: int
+) -> list[MemoryShare]:
     """Return what a method holds that makes the whole change of a layer before it uses it; LoRA and
     LoCon do not.
     """
@@ -174,10 +176,12 @@ def _changes(
         sizes[layer.block] += layer.out * layer.ins * layer.kernel
     # Computed again block by block, the largest block is held.
     held = max(sizes.values(), default=0) if options.gradient_checkpointing else sizes.total()
-    return [Share("changes of layers", held * base, f"{_short(held)} numbers x {base} bytes")]
+    return [MemoryShare("changes of layers", held * base, f"{_short(held)} numbers x {base} bytes")]
 
 
-def _working(options: TrainOptions, model: Anatomy, pixels: int, base: int) -> list[Share]:
+def _working(
+    options: TrainOptions, model: ModelShapes, pixels: int, base: int
+) -> list[MemoryShare]:
     """Return what comes and goes: of a step, or of encoding before the first one where that takes
     more.
     """
@@ -185,7 +189,7 @@ def _working(options: TrainOptions, model: Anatomy, pixels: int, base: int) -> l
     latent = pixels / model.vae_shrinks**2
     unet = batch * latent * model.unet_width * base * KEPT[options.gradient_checkpointing]
     how = f"{batch} x {latent:,.0f} latent pixels x {model.unet_width:,.0f} numbers x {base} bytes"
-    shares = [Share("activations", unet, f"{how} x {KEPT[options.gradient_checkpointing]:g}")]
+    shares = [MemoryShare("activations", unet, f"{how} x {KEPT[options.gradient_checkpointing]:g}")]
     rates = options.rates()
     wide = (model.text_width if rates["text_encoder"] else 0) + (
         model.text_width_2 if rates["text_encoder_2"] else 0
@@ -194,17 +198,19 @@ def _working(options: TrainOptions, model: Anatomy, pixels: int, base: int) -> l
         places = batch * (options.max_token_length // CHUNK) * (CHUNK + 2)
         text = places * wide * base * _TEXT_KEPT
         shares.append(
-            Share("text activations", text, f"{places:,} places x {wide:,} numbers x {base} bytes")
+            MemoryShare(
+                "text activations", text, f"{places:,} places x {wide:,} numbers x {base} bytes"
+            )
         )
     else:
         shares.append(
-            Share("kept text", KEPT_TEXT, "states of captions that were encoded, at most")
+            MemoryShare("kept text", KEPT_TEXT, "states of captions that were encoded, at most")
         )
     vae_bytes = 2 if options.mixed_precision == "bf16" else _FLOAT
     encoding = pixels * model.vae_width * vae_bytes * _VAE_KEPT
     weights = model.vae * vae_bytes
     how = f"VAE: {_short(model.vae)} parameters x {vae_bytes} bytes, and its activations"
-    vae = Share("encoding", weights + encoding, how)
+    vae = MemoryShare("encoding", weights + encoding, how)
     if not kept_latents(options):
         return [*shares, vae]
     return shares if sum(s.bytes for s in shares) >= vae.bytes else [vae]

@@ -46,7 +46,7 @@ _HALVES = re.compile(
 
 
 @dataclass(frozen=True, slots=True)
-class Anatomy:
+class ModelShapes:
     """The numbers of a model that memory depends on.
 
     unet, text_encoder, vae: parameters. unet_width: what the UNet's layers put out for a latent
@@ -74,13 +74,13 @@ class Anatomy:
 
 
 # Stable Diffusion 1: what `anatomy` makes of its files; a test compares them.
-SD1: Final = Anatomy(
+SD1: Final = ModelShapes(
     859_520_964, 123_060_480, 83_653_863, 57304.0, 82_944, 128, 423_936, 165_888,
     layers=layers.stable_diffusion_1(),
 )  # fmt: skip
 
 
-def read(base: str, vae: str = "") -> Anatomy | None:
+def read(base: str, vae: str = "") -> ModelShapes | None:
     """Return the numbers of a model on disk; None for what is not here, or is no model. vae: as in
     `[train]`.
     """
@@ -96,7 +96,7 @@ def read(base: str, vae: str = "") -> Anatomy | None:
     return anatomy(parts[_UNET], parts[_TEXT], parts.get(_VAE, {}))
 
 
-def anatomy(unet: Shapes, text: Shapes, vae: Shapes) -> Anatomy:
+def anatomy(unet: Shapes, text: Shapes, vae: Shapes) -> ModelShapes:
     """Count a model by the shapes of its tensors, in diffusers' or in the original layout."""
     level = _levels(unet)
     width = 0.0
@@ -113,7 +113,7 @@ def anatomy(unet: Shapes, text: Shapes, vae: Shapes) -> Anatomy:
     )
     first = next((s for n, s in vae.items() if n.endswith("encoder.conv_in.weight")), (0,))
     own, sides = layers.of_unet(unet)
-    return Anatomy(
+    return ModelShapes(
         unet=sum(map(math.prod, unet.values())),
         text_encoder=sum(map(math.prod, text.values())),
         vae=sum(map(math.prod, vae.values())),

@@ -20,7 +20,7 @@ from datasetkit.core.files import MAX_CAPTION_BYTES as _LONGEST
 from datasetkit.core.records import Failed
 from datasetkit.dataset import layout, validation_split
 from datasetkit.dataset.buckets import Bucket, Size, select
-from datasetkit.dataset.repeats import Schedule, Totals, reg_visits
+from datasetkit.dataset.repeats import BatchSettings, Totals, reg_visits
 from datasetkit.images import pixels
 from datasetkit.options.config import TrainOptions, one_of
 from trainer.data.captions import CaptionOptions
@@ -54,7 +54,7 @@ class Subset:
 
 
 @dataclass(frozen=True, slots=True)
-class Picture:
+class TrainImage:
     """One picture as it is trained. id: of its bytes; size: as it is looked at; mask: its mask
     file, if any.
 
@@ -72,7 +72,7 @@ class Picture:
 
 
 @dataclass(frozen=True, slots=True)
-class TrainPlan:
+class TrainingPlan:
     """What will be done. visits: how often an epoch sees each of the pictures, 0 for an unused
     regularisation picture.
 
@@ -81,14 +81,14 @@ class TrainPlan:
     what a person should know. held_out: what is not trained but validated, in that order.
     """
 
-    pictures: tuple[Picture, ...]
+    pictures: tuple[TrainImage, ...]
     visits: tuple[int, ...]
-    schedule: Schedule
+    schedule: BatchSettings
     totals: Totals
     steps: int
     failed: tuple[Failed, ...] = ()
     notices: tuple[str, ...] = ()
-    held_out: tuple[Picture, ...] = ()
+    held_out: tuple[TrainImage, ...] = ()
 
     @property
     def epochs(self) -> int:
@@ -183,14 +183,14 @@ def make_plan(
     *,
     processes: int = 1,
     notices: Sequence[str] = (),
-) -> TrainPlan:
+) -> TrainingPlan:
     """Look at every picture and count the run. A picture that cannot be read costs only itself.
 
     Raises DatasetError where no training picture is left, ConfigError for an optimizer or a
     schedule that nobody knows.
     """
     _check_names(options)
-    pictures: list[Picture] = []
+    pictures: list[TrainImage] = []
     failed: list[Failed] = []
     said = list(notices)
     for subset in subsets:
@@ -203,7 +203,7 @@ def make_plan(
         )
     pictures, held_out = _split(pictures, options)
     visits = _count_visits(pictures, said)
-    schedule = Schedule(
+    schedule = BatchSettings(
         options.max_train_epochs,
         options.train_batch_size,
         options.gradient_accumulation_steps,
@@ -223,7 +223,7 @@ def make_plan(
             said.append(
                 f"masked_loss: {without} of {len(pictures)} pictures have no mask and count whole"
             )
-    return TrainPlan(
+    return TrainingPlan(
         tuple(pictures), visits, schedule, totals, options.max_train_steps or totals.steps,
         tuple(failed), tuple(said), held_out,
     )  # fmt: skip
@@ -243,8 +243,8 @@ def _check_names(options: TrainOptions) -> None:
 
 
 def _split(
-    pictures: list[Picture], options: TrainOptions
-) -> tuple[list[Picture], tuple[Picture, ...]]:
+    pictures: list[TrainImage], options: TrainOptions
+) -> tuple[list[TrainImage], tuple[TrainImage, ...]]:
     """Return the pictures that are trained, and those that are held out in the order in which they
     are validated.
     """
@@ -260,7 +260,7 @@ def _split(
 def _read_subset(
     subset: Subset,
     options: TrainOptions,
-    pictures: list[Picture],
+    pictures: list[TrainImage],
     failed: list[Failed],
     notices: list[str],
 ) -> None:
@@ -292,7 +292,7 @@ def _read_subset(
             size = (seen.width, seen.height)
             mask = path.parent / MASKS / f"{path.stem}.png"
             pictures.append(
-                Picture(
+                TrainImage(
                     path,
                     _id(path),
                     size,
@@ -337,7 +337,7 @@ def _id(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()[:16]
 
 
-def _count_visits(pictures: Sequence[Picture], notices: list[str]) -> tuple[int, ...]:
+def _count_visits(pictures: Sequence[TrainImage], notices: list[str]) -> tuple[int, ...]:
     """Return the visits of an epoch to each picture: its repeats; regularisation is matched to the
     training visits.
     """

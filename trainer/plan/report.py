@@ -17,7 +17,7 @@ from datasetkit.core.records import Caption
 from datasetkit.dataset.buckets import Size
 from datasetkit.project.link_origins import origins
 from trainer.data import captions, prompt_weights
-from trainer.plan.plan import Picture, Subset, TrainPlan
+from trainer.plan.plan import Subset, TrainImage, TrainingPlan
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,18 +69,18 @@ class CaptionUse:
     unknown: int
 
 
-def bucket_use(plan: TrainPlan) -> tuple[BucketUse, ...]:
+def bucket_use(plan: TrainingPlan) -> tuple[BucketUse, ...]:
     """Say for each bucket, ascending, how much of its pictures is cut off and which are
     enlarged.
     """
-    used: defaultdict[Size, list[tuple[Picture, int]]] = defaultdict(list)
+    used: defaultdict[Size, list[tuple[TrainImage, int]]] = defaultdict(list)
     for picture, visits in zip(plan.pictures, plan.visits, strict=True):
         if visits:
             used[picture.bucket.bucket].append((picture, visits))
     return tuple(_use(size, used[size]) for size in sorted(used))
 
 
-def _use(size: Size, pictures: Sequence[tuple[Picture, int]]) -> BucketUse:
+def _use(size: Size, pictures: Sequence[tuple[TrainImage, int]]) -> BucketUse:
     cuts = [picture.bucket.cropped for picture, _ in pictures]
     larger = [picture.bucket.scale for picture, _ in pictures if picture.bucket.scale > 1]
     return BucketUse(
@@ -89,7 +89,7 @@ def _use(size: Size, pictures: Sequence[tuple[Picture, int]]) -> BucketUse:
     )  # fmt: skip
 
 
-def subset_use(plan: TrainPlan) -> tuple[SubsetUse, ...]:
+def subset_use(plan: TrainingPlan) -> tuple[SubsetUse, ...]:
     """Say for each folder how often an epoch visits it."""
     made = []
     for subset in plan.subsets:
@@ -98,7 +98,7 @@ def subset_use(plan: TrainPlan) -> tuple[SubsetUse, ...]:
     return tuple(made)
 
 
-def caption_use(plan: TrainPlan, max_token_length: int, *, weighted: bool = False) -> CaptionUse:
+def caption_use(plan: TrainingPlan, max_token_length: int, *, weighted: bool = False) -> CaptionUse:
     """Count what is wrong with the captions that the plan trains. weighted: their brackets are
     weights.
     """
@@ -118,7 +118,7 @@ def caption_use(plan: TrainPlan, max_token_length: int, *, weighted: bool = Fals
     )
 
 
-def longest(picture: Picture, *, weighted: bool = False) -> int:
+def longest(picture: TrainImage, *, weighted: bool = False) -> int:
     """Return the CLIP tokens of the longest text that a visit to a picture may read."""
 
     def count(text: str) -> int:
@@ -133,7 +133,7 @@ def _sources(subsets: Sequence[Subset]) -> dict[Path, Path]:
     return {laid: source for folder in roots.values() for laid, source in origins(folder).items()}
 
 
-def _differs(picture: Picture, sources: Mapping[Path, Path]) -> bool | None:
+def _differs(picture: TrainImage, sources: Mapping[Path, Path]) -> bool | None:
     """Tell whether a laid-out caption is not its source's; None where the source is not known, or
     gone.
     """

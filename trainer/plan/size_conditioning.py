@@ -9,12 +9,12 @@ was cut. All in pixels.
 from __future__ import annotations
 
 from trainer.data.pixels import Corner
-from trainer.plan.plan import Picture
+from trainer.plan.plan import TrainImage
 
 Sizes = tuple[int, int, int, int, int, int]
 
 
-def told(picture: Picture, at: Corner, flip: bool) -> Sizes:
+def told(picture: TrainImage, at: Corner, flip: bool) -> Sizes:
     """Return the sizes of one visit, from the cut that was really made.
 
     at: (left, top) of the cut in the scaled picture. A mirrored visit is a cut of the mirrored

@@ -12,15 +12,15 @@ from threading import RLock
 from datasetkit.captions.filters import parse
 from datasetkit.captions.predicates import predicate
 from datasetkit.core.errors import DatasetError, InputError
-from datasetkit.core.file_stamp import Sign, sign
+from datasetkit.core.file_stamp import FileStamp, sign
 from datasetkit.core.files import display, find_root, natural_key
 from datasetkit.core.records import Caption, Failed, ImageRecord
 from datasetkit.images.scan import scan
 from datasetkit.options.config import TagOptions
 from datasetkit.project.store import Store
-from datasetkit.verbs.review.images import Codes, Picture
+from datasetkit.verbs.review.images import ReviewImage, TagCodes
 from datasetkit.verbs.shared.concept_folders import ConceptSet, find_sets, tag_options
-from datasetkit.verbs.shared.image_facts import Known, PictureFacts, below
+from datasetkit.verbs.shared.image_facts import DatasetFacts, ImageFacts, below
 from datasetkit.verbs.shared.stored_scores import StoredScores
 
 # So many changes are remembered for pages that ask what is new; whoever is further behind starts
@@ -44,7 +44,7 @@ class Scope:
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
+class DatasetChange:
     """What became new in one version: numbers of pictures."""
 
     version: int
@@ -54,7 +54,7 @@ class Change:
     outside: bool = False
 
 
-class Dataset:
+class ReviewDataset:
     """Pictures by number, in natural order. Take `lock` to read several things that belong
     together.
     """
@@ -71,16 +71,16 @@ class Dataset:
         self.notice = ""
         # Memory may be other than the disk: the folders have to be looked at again.
         self.stale = False
-        self.log: list[Change] = []
-        self.codes = Codes()
+        self.log: list[DatasetChange] = []
+        self.codes = TagCodes()
         self.generated: set[Caption] = set()
         self.twins: frozenset[Path] = frozenset()
         self.options: tuple[TagOptions, ...] = ()
         self._scores: StoredScores | None = None
-        self.known = Known(
+        self.known = DatasetFacts(
             self._scores_of, self.generated.__contains__, lambda path: path in self.twins
         )
-        self._pictures: dict[int, Picture] = {}
+        self._pictures: dict[int, ReviewImage] = {}
         self._by_path: dict[Path, int] = {}
         self._numbers: dict[Path, int] = {}
         self._chosen: dict[str, tuple[int, list[int]]] = {}
@@ -133,7 +133,7 @@ class Dataset:
             if added or removed or changed:
                 self.version = version
                 self._put(now)
-                self._note(Change(version, tuple(changed), added, removed, outside=True))
+                self._note(DatasetChange(version, tuple(changed), added, removed, outside=True))
 
     def _scan(self, store: Store) -> tuple[list[tuple[ImageRecord, int]], list[Failed]]:
         records: dict[Path, tuple[ImageRecord, int]] = {}
@@ -162,16 +162,16 @@ class Dataset:
         """Learn which of these captions are dsk's own work."""
         self.generated |= store.generated(captions)
 
-    def _picture(self, record: ImageRecord, concept: int, version: int) -> Picture:
+    def _picture(self, record: ImageRecord, concept: int, version: int) -> ReviewImage:
         number = self._numbers.setdefault(record.path, len(self._numbers) + 1)
         one = self.sets[concept]
-        facts = PictureFacts(
+        facts = ImageFacts(
             record, below(record.path, self.folder), one.name, one.repeats or 1, self.known
         )
         seen = sign(record.path)
         if seen is None:
             raise InputError(f"{display(record.path)} is gone")
-        return Picture(
+        return ReviewImage(
             number, facts, record.path.name, concept, seen, changed=version, outside=version
         )
 
@@ -190,14 +190,14 @@ class Dataset:
     def __len__(self) -> int:
         return len(self._pictures)
 
-    def get(self, number: int) -> Picture | None:
+    def get(self, number: int) -> ReviewImage | None:
         return self._pictures.get(number)
 
-    def at(self, path: Path) -> Picture | None:
+    def at(self, path: Path) -> ReviewImage | None:
         number = self._by_path.get(path)
         return None if number is None else self._pictures.get(number)
 
-    def all(self) -> list[Picture]:
+    def all(self) -> list[ReviewImage]:
         return list(self._pictures.values())
 
     def ids(self, where: str = "") -> Sequence[int]:
@@ -214,7 +214,7 @@ class Dataset:
                 del self._chosen[next(iter(self._chosen))]
             return found
 
-    def select(self, scope: Scope) -> list[Picture]:
+    def select(self, scope: Scope) -> list[ReviewImage]:
         """Return the pictures of a scope, in order; numbers of pictures that are gone count for
         nothing.
         """
@@ -228,7 +228,7 @@ class Dataset:
     # -------------------------------------------------------------------------------------------
 
     def recaption(
-        self, captions: Iterable[tuple[Picture, Caption | None]], *, outside: bool
+        self, captions: Iterable[tuple[ReviewImage, Caption | None]], *, outside: bool
     ) -> tuple[int, ...]:
         """Take new captions into memory; return the numbers of the pictures."""
         with self.lock:
@@ -246,31 +246,31 @@ class Dataset:
                 )  # fmt: skip
                 self._pictures[picture.id] = changed
             numbers = tuple(picture.id for picture, _ in several)
-            self._note(Change(self.version, numbers, outside=outside))
+            self._note(DatasetChange(self.version, numbers, outside=outside))
             return numbers
 
-    def seen(self, picture: Picture, text: Sign | None) -> None:
+    def seen(self, picture: ReviewImage, text: FileStamp | None) -> None:
         """Note the sign of a caption that holds what memory holds."""
         with self.lock:
             if self._pictures.get(picture.id) is picture:
                 self._pictures[picture.id] = replace(picture, text=text)
 
-    def remove(self, pictures: Iterable[Picture]) -> tuple[int, ...]:
+    def remove(self, pictures: Iterable[ReviewImage]) -> tuple[int, ...]:
         """Take pictures out of memory."""
         with self.lock:
             numbers = tuple(p.id for p in pictures if self._pictures.pop(p.id, None) is not None)
             self.version += 1
             self._by_path = {p.path: p.id for p in self._pictures.values()}
-            self._note(Change(self.version, removed=numbers))
+            self._note(DatasetChange(self.version, removed=numbers))
             return numbers
 
-    def bring_back(self, pictures: Iterable[Picture]) -> tuple[int, ...]:
+    def bring_back(self, pictures: Iterable[ReviewImage]) -> tuple[int, ...]:
         """Put pictures that were removed back in their places."""
         with self.lock:
             several = [replace(p, changed=self.version + 1, text=None) for p in pictures]
             self.version += 1
             self._put([*self._pictures.values(), *several])
-            self._note(Change(self.version, added=tuple(p.id for p in several)))
+            self._note(DatasetChange(self.version, added=tuple(p.id for p in several)))
             return tuple(p.id for p in several)
 
     def set_twins(self, paths: Iterable[Path]) -> None:
@@ -281,17 +281,17 @@ class Dataset:
                 self.twins = twins
                 self._chosen.clear()
 
-    def _put(self, pictures: Iterable[Picture]) -> None:
+    def _put(self, pictures: Iterable[ReviewImage]) -> None:
         ordered = sorted(pictures, key=lambda p: (p.concept, natural_key(str(p.path))))
         with self.lock:
             self._pictures = {picture.id: picture for picture in ordered}
             self._by_path = {picture.path: picture.id for picture in ordered}
             self._chosen.clear()
 
-    def _note(self, change: Change) -> None:
+    def _note(self, change: DatasetChange) -> None:
         self.log = [*self.log[-_LOG:], change]
 
-    def since(self, version: int) -> list[Change] | None:
+    def since(self, version: int) -> list[DatasetChange] | None:
         """Return what changed after a version; None where that is not remembered any more."""
         with self.lock:
             oldest = self.log[0].version if self.log else self.version + 1

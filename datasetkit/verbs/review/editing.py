@@ -12,7 +12,7 @@ from threading import RLock
 from typing import Any
 
 from datasetkit.captions.caption import decode_caption, file_text
-from datasetkit.core.errors import DskError, InputError, Outdated, PlanConflict
+from datasetkit.core.errors import DskError, FileChanged, InputError, PlanConflict
 from datasetkit.core.files import (
     CAPTION_SUFFIX,
     MAX_CAPTION_BYTES,
@@ -23,14 +23,14 @@ from datasetkit.core.files import (
     read_regular,
 )
 from datasetkit.core.records import Caption
-from datasetkit.project.file_ops import Step
-from datasetkit.project.journal import Entry
+from datasetkit.project.file_ops import JournalOperation
+from datasetkit.project.journal import JournalEntry
 from datasetkit.project.plans import FileOp, Move, Plan, Rewrite
-from datasetkit.project.session import How, Project, open_project
+from datasetkit.project.session import Project, RunContext, open_project
 from datasetkit.verbs.review import operations
-from datasetkit.verbs.review.dataset import Dataset, Scope
-from datasetkit.verbs.review.images import Picture
-from datasetkit.verbs.review.operations import OPERATIONS, Bench, Decided
+from datasetkit.verbs.review.dataset import ReviewDataset, Scope
+from datasetkit.verbs.review.images import ReviewImage
+from datasetkit.verbs.review.operations import OPERATIONS, EditPlan, OperationContext
 
 # What the page does stands in the history under this name; only that is taken back from the page.
 VERB = "review"
@@ -40,7 +40,7 @@ _MOST_SHOWN = 50
 
 
 @dataclass(frozen=True, slots=True)
-class Difference:
+class CaptionDifference:
     """A caption that is not what the page has: known to it, and now on disk (None: none)."""
 
     id: int
@@ -49,12 +49,12 @@ class Difference:
     now: Caption | None
 
 
-class Conflict(PlanConflict):
+class EditConflict(PlanConflict):
     """Captions are no longer what the page has seen; nothing was written."""
 
     def __init__(
         self,
-        differences: Sequence[Difference],
+        differences: Sequence[CaptionDifference],
         hint: str = "look at the difference, then try again",
     ) -> None:
         many = "a caption was" if len(differences) == 1 else f"{len(differences):,} captions were"
@@ -68,13 +68,13 @@ class ReadOnly(InputError):
 
 
 @dataclass(frozen=True, slots=True)
-class Edited:
+class EditResult:
     """What an operation did. ids: pictures whose captions changed; gone, back: pictures that went
     and came.
     """
 
     title: str
-    decided: Decided
+    decided: EditPlan
     entry: int | None = None
     ids: tuple[int, ...] = ()
     gone: tuple[int, ...] = ()
@@ -86,13 +86,15 @@ class Editor:
     at the disk.
     """
 
-    def __init__(self, dataset: Dataset, bench: Bench, *, read_only: bool = False) -> None:
+    def __init__(
+        self, dataset: ReviewDataset, bench: OperationContext, *, read_only: bool = False
+    ) -> None:
         self.dataset, self.bench, self.read_only = dataset, bench, read_only
         self.turn = RLock()
-        self.undoable: Entry | None = None
+        self.undoable: JournalEntry | None = None
         self._redo: list[int] = []
         self._titles: dict[int, str] = {}
-        self._away: dict[Path, Picture] = {}
+        self._away: dict[Path, ReviewImage] = {}
 
     # ---- what can be taken back
     # -----------------------------------------------------------------------------
@@ -127,7 +129,7 @@ class Editor:
 
     def apply(
         self, version: int, scope: Scope, wanted: Mapping[str, Any], *, dry_run: bool = False
-    ) -> Edited:
+    ) -> EditResult:
         """Do an operation on a scope, or only say what it would do.
 
         Raises InputError for what is no operation, Conflict where pictures that it would change
@@ -141,7 +143,7 @@ class Editor:
             decided = self._decide(wanted, pictures)
             return self._write(version, decided, dry_run=dry_run)
 
-    def edit(self, version: int, number: int, known: object, text: object) -> Edited:
+    def edit(self, version: int, number: int, known: object, text: object) -> EditResult:
         """Write one caption as it was typed. known: the hash of the caption that was edited. Raises
         as `apply`.
         """
@@ -152,10 +154,12 @@ class Editor:
                     f"there is no picture {number}", hint="it may have been excluded or moved"
                 )
             if known != picture.hash:
-                raise Conflict([Difference(picture.id, picture.name, picture.was, picture.caption)])
+                raise EditConflict(
+                    [CaptionDifference(picture.id, picture.name, picture.was, picture.caption)]
+                )
             return self._write(self.dataset.version, operations.edit(picture, text))
 
-    def _decide(self, wanted: Mapping[str, Any], pictures: Sequence[Picture]) -> Decided:
+    def _decide(self, wanted: Mapping[str, Any], pictures: Sequence[ReviewImage]) -> EditPlan:
         if "threshold" in wanted or "character_threshold" in wanted:
             return operations.threshold(self.bench, pictures, wanted)
         if len(wanted) != 1 or (name := next(iter(wanted))) not in OPERATIONS:
@@ -164,31 +168,31 @@ class Editor:
             )
         return OPERATIONS[name](self.bench, pictures, wanted[name])
 
-    def _write(self, version: int, decided: Decided, *, dry_run: bool = False) -> Edited:
+    def _write(self, version: int, decided: EditPlan, *, dry_run: bool = False) -> EditResult:
         """Write the captions of an operation as one plan."""
         number = len(decided.changes)
         title = decided.title + (f" in {number:,} captions" if number > 1 else "")
         if dry_run:
-            return Edited(title, decided)
+            return EditResult(title, decided)
         self._require_writable()
         self._require_known([picture for picture, _ in decided.changes], version)
         if not number:
-            return Edited(title, decided)
+            return EditResult(title, decided)
         with self._project() as project:
             plan = Plan(tuple(self._rewrites(decided.changes)))
             entry = project.apply(plan, VERB, title, generated=decided.generated)
             self.dataset.learn(project.store, (after for _, after in decided.changes))
             ids = self.dataset.recaption(decided.changes, outside=False)
             self._done(project)
-        return Edited(title, decided, entry, ids)
+        return EditResult(title, decided, entry, ids)
 
-    def _drop(self, version: int, pictures: Sequence[Picture], dry_run: bool) -> Edited:
+    def _drop(self, version: int, pictures: Sequence[ReviewImage], dry_run: bool) -> EditResult:
         """Move pictures with what belongs to them out of sight, into the project folder."""
         one = len(pictures) == 1
         title = f"exclude {pictures[0].name}" if one else f"exclude {len(pictures):,} pictures"
-        decided = Decided(title, ())
+        decided = EditPlan(title, ())
         if dry_run or not pictures:
-            return Edited(title, decided, gone=tuple(picture.id for picture in pictures))
+            return EditResult(title, decided, gone=tuple(picture.id for picture in pictures))
         self._require_writable()
         self._require_known(pictures, version)
         with self._project() as project:
@@ -197,9 +201,9 @@ class Editor:
             self._away |= {picture.path: picture for picture in pictures}
             gone = self.dataset.remove(pictures)
             self._done(project)
-        return Edited(title, decided, entry, gone=gone)
+        return EditResult(title, decided, entry, gone=gone)
 
-    def _moves(self, pictures: Sequence[Picture], away: Path) -> Iterator[FileOp]:
+    def _moves(self, pictures: Sequence[ReviewImage], away: Path) -> Iterator[FileOp]:
         """Return the moves of pictures and of what belongs to them alone."""
         going = {picture.path for picture in pictures}
         for folder in sorted({path.parent for path in going}):
@@ -214,7 +218,7 @@ class Editor:
     # ---- undo and redo
     # --------------------------------------------------------------------------------------
 
-    def undo(self) -> Edited:
+    def undo(self) -> EditResult:
         """Take back the newest command, if the page made it. Raises PlanConflict where files were
         changed since.
         """
@@ -238,7 +242,7 @@ class Editor:
                 self.look_back(project)
                 return edited
 
-    def redo(self) -> Edited:
+    def redo(self) -> EditResult:
         """Do again what was undone last. Raises PlanConflict where files were changed since."""
         with self.turn:
             self._require_writable()
@@ -260,16 +264,16 @@ class Editor:
         self,
         project: Project,
         title: str,
-        steps: Sequence[Step],
+        steps: Sequence[JournalOperation],
         *,
         forward: bool,
         entry: int | None = None,
-    ) -> Edited:
+    ) -> EditResult:
         """Take into memory what steps did to the disk, forward or backward."""
         at = {caption_path(picture.path): picture for picture in self.dataset.all()}
-        captions: list[tuple[Picture, Caption | None]] = []
-        gone: list[Picture] = []
-        back: list[Picture] = []
+        captions: list[tuple[ReviewImage, Caption | None]] = []
+        gone: list[ReviewImage] = []
+        back: list[ReviewImage] = []
         for step in steps:
             if step.kind == "write" and step.dst in at:
                 data = step.after if forward else step.before
@@ -284,9 +288,9 @@ class Editor:
                 elif not forward and step.src.suffix != CAPTION_SUFFIX:
                     self.dataset.stale = True
         self.dataset.learn(project.store, (caption for _, caption in captions))
-        return Edited(
+        return EditResult(
             title,
-            Decided(title, tuple((p, c) for p, c in captions if c is not None)),
+            EditPlan(title, tuple((p, c) for p, c in captions if c is not None)),
             entry,
             self.dataset.recaption(captions, outside=False),
             self.dataset.remove(gone) if gone else (),
@@ -312,11 +316,11 @@ class Editor:
                 hint="start dsk review on the folder itself",
             )
         try:
-            with open_project(self.dataset.folder, How()) as project:
+            with open_project(self.dataset.folder, RunContext()) as project:
                 if project.recovered:
                     self.dataset.stale = True
                 yield project
-        except Outdated:
+        except FileChanged:
             raise
         except DskError:
             self.dataset.stale = True
@@ -327,17 +331,19 @@ class Editor:
         self._redo.clear()
         self.look_back(project)
 
-    def _require_known(self, pictures: Iterable[Picture], version: int) -> None:
+    def _require_known(self, pictures: Iterable[ReviewImage], version: int) -> None:
         """Raise Conflict for pictures that were changed after the version that the page has
         seen.
         """
         newer = [
-            Difference(p.id, p.name, p.was, p.caption) for p in pictures if p.changed > version
+            CaptionDifference(p.id, p.name, p.was, p.caption)
+            for p in pictures
+            if p.changed > version
         ]
         if newer:
-            raise Conflict(newer)
+            raise EditConflict(newer)
 
-    def _require_as_written(self, project: Project, steps: Sequence[Step]) -> None:
+    def _require_as_written(self, project: Project, steps: Sequence[JournalOperation]) -> None:
         """Raise Conflict where captions are no longer what a command wrote."""
         at = {caption_path(picture.path): picture for picture in self.dataset.all()}
         differences = []
@@ -347,20 +353,20 @@ class Editor:
                 if data != step.after:
                     differences.append((at[step.dst], decode_caption(step.dst, data)))
         if differences:
-            shown = [Difference(p.id, p.name, p.caption, now) for p, now in differences]
+            shown = [CaptionDifference(p.id, p.name, p.caption, now) for p, now in differences]
             self.dataset.recaption(
                 [(p, now) for p, now in differences if now != p.caption], outside=True
             )
-            raise Conflict(
+            raise EditConflict(
                 shown, "dsk undo --partial takes back the rest, and leaves these as they are"
             )
 
-    def _rewrites(self, changes: Iterable[tuple[Picture, Caption]]) -> list[Rewrite]:
+    def _rewrites(self, changes: Iterable[tuple[ReviewImage, Caption]]) -> list[Rewrite]:
         """Return what is to be written over what stands. Raises Conflict where that is not what
         memory has.
         """
         rewrites: list[Rewrite] = []
-        differences: list[tuple[Picture, Caption | None]] = []
+        differences: list[tuple[ReviewImage, Caption | None]] = []
         for picture, after in changes:
             path = caption_path(picture.path)
             data = read_regular(path, limit=MAX_CAPTION_BYTES)
@@ -370,11 +376,13 @@ class Editor:
             rewrites.append(Rewrite(path, file_text(after), data))
         if differences:
             self.dataset.recaption(differences, outside=True)
-            raise Conflict([Difference(p.id, p.name, p.caption, now) for p, now in differences])
+            raise EditConflict(
+                [CaptionDifference(p.id, p.name, p.caption, now) for p, now in differences]
+            )
         return rewrites
 
 
-def _again(steps: Sequence[Step]) -> Plan:
+def _again(steps: Sequence[JournalOperation]) -> Plan:
     """Return the plan that does finished and undone steps once more, over just what stood there
     before them.
     """

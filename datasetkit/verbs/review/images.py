@@ -13,15 +13,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datasetkit.captions.caption import decode_caption, file_text
-from datasetkit.core.file_stamp import Sign
+from datasetkit.core.file_stamp import FileStamp
 from datasetkit.core.files import caption_path
 from datasetkit.core.records import Caption
 from datasetkit.project.store import caption_hash
-from datasetkit.verbs.shared.image_facts import PictureFacts
+from datasetkit.verbs.shared.image_facts import ImageFacts
 
 
 @dataclass(frozen=True, eq=False)
-class Picture:
+class ReviewImage:
     """One picture of the page; a change makes a new one in its place.
 
     id: its number while the server runs. name: as people see it. concept: its place in the data
@@ -31,11 +31,11 @@ class Picture:
     """
 
     id: int
-    facts: PictureFacts
+    facts: ImageFacts
     name: str
     concept: int
-    file: Sign
-    text: Sign | None = None
+    file: FileStamp
+    text: FileStamp | None = None
     changed: int = 0
     outside: int = 0
     was: Caption | None = None
@@ -75,7 +75,7 @@ class Picture:
         return "" if self.caption is None else caption_hash(self.caption)
 
 
-class Codes:
+class TagCodes:
     """Numbers for normal forms, so that ten thousand captions are counted as arrays."""
 
     def __init__(self) -> None:
@@ -89,7 +89,7 @@ class Codes:
             self.forms.append(form)
         return found
 
-    def of(self, facts: PictureFacts) -> NDArray[np.int32]:
+    def of(self, facts: ImageFacts) -> NDArray[np.int32]:
         """Return two rows: the numbers of a picture's tags, each once, and their scores in steps,
         -1 for unknown.
         """
@@ -103,7 +103,7 @@ class Codes:
             facts.__dict__["codes"] = known
         return known
 
-    def gather(self, several: Sequence[PictureFacts]) -> NDArray[np.int32]:
+    def gather(self, several: Sequence[ImageFacts]) -> NDArray[np.int32]:
         """Return the rows of many pictures, one behind the other."""
         arrays = [self.of(facts) for facts in several]
         return np.concatenate(arrays, axis=1) if arrays else np.empty((2, 0), np.int32)

@@ -11,8 +11,8 @@ from threading import RLock
 
 from datasetkit.core.errors import DskError
 from datasetkit.images import near_duplicates
-from datasetkit.verbs.review.dataset import Dataset
-from datasetkit.verbs.review.images import Picture
+from datasetkit.verbs.review.dataset import ReviewDataset
+from datasetkit.verbs.review.images import ReviewImage
 from datasetkit.verbs.review.thumbnails import Thumbnails
 from datasetkit.verbs.review.watch import OpenStore
 
@@ -24,13 +24,13 @@ _UNREADABLE = b""
 _REST = 20
 
 
-class Twins:
+class NearDuplicates:
     """Looks of pictures by the sign of their file, and the groups of those that are nearly the
     same.
     """
 
     def __init__(
-        self, dataset: Dataset, thumbnails: Thumbnails, open_store: OpenStore | None
+        self, dataset: ReviewDataset, thumbnails: Thumbnails, open_store: OpenStore | None
     ) -> None:
         """open_store: where looks are kept; None keeps them in memory alone."""
         self.dataset, self.thumbnails, self.open_store = dataset, thumbnails, open_store
@@ -58,7 +58,7 @@ class Twins:
         if first:
             self.thumbnails.look_at(first.values(), self._found)
 
-    def _found(self, picture: Picture, look: bytes | None) -> None:
+    def _found(self, picture: ReviewImage, look: bytes | None) -> None:
         with self._lock:
             self._looks[picture.key] = _UNREADABLE if look is None else look
             if look is not None:
@@ -101,7 +101,7 @@ class Twins:
                 self._due = time.monotonic() + _REST * (time.monotonic() - began)
             return self._groups
 
-    def _growing(self, pictures: Sequence[Picture], state: Sequence[tuple[int, str]]) -> bool:
+    def _growing(self, pictures: Sequence[ReviewImage], state: Sequence[tuple[int, str]]) -> bool:
         """Tell whether what was compared still holds, more is to come, and the next comparison is
         not yet due.
         """

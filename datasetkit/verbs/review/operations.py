@@ -10,7 +10,15 @@ from typing import Any, TypeGuard
 
 from datasetkit.captions.caption import normal_form, parse
 from datasetkit.captions.diffs import CaptionChange
-from datasetkit.captions.rules import Applied, Exclude, Replace, RuleSet, apply, build, load_groups
+from datasetkit.captions.rules import (
+    Exclude,
+    Replace,
+    RuleResult,
+    RuleSet,
+    apply,
+    build,
+    load_groups,
+)
 from datasetkit.captions.rulesets import writable
 from datasetkit.captions.selectors import Exact
 from datasetkit.captions.vocabulary import Vocabulary
@@ -18,19 +26,19 @@ from datasetkit.core.errors import InputError
 from datasetkit.core.records import Caption, Done
 from datasetkit.options.config import TagOptions
 from datasetkit.project.store import caption_hash
-from datasetkit.verbs.review.images import Picture
+from datasetkit.verbs.review.images import ReviewImage
 from datasetkit.verbs.rules import rule_set
 from datasetkit.verbs.scores import threshold_of
 from datasetkit.verbs.shared.stored_scores import StoredScores
 from datasetkit.verbs.tag import decide, is_by_person
-from taggers.selection import Cut, choose, threshold_steps
+from taggers.selection import Thresholds, choose, threshold_steps
 
 NO_TAG_LEFT = "no tag would be left, and an empty caption would stop the trainers"
 EDITED = "their captions were edited by a person"
 
 
 @dataclass(frozen=True, slots=True)
-class Decided:
+class EditPlan:
     """What an operation would do. kept: pictures that it leaves alone although it means them, and
     why.
 
@@ -39,7 +47,7 @@ class Decided:
     """
 
     title: str
-    changes: tuple[tuple[Picture, Caption], ...]
+    changes: tuple[tuple[ReviewImage, Caption], ...]
     unchanged: int = 0
     kept: int = 0
     why: str = ""
@@ -56,7 +64,7 @@ class Decided:
 
 
 @dataclass(slots=True)
-class Bench:
+class OperationContext:
     """What operations need to know of the data set. remembered: captions found for the score
     slider, by picture.
     """
@@ -71,23 +79,23 @@ class Bench:
     )
 
 
-Decide = Callable[[Bench, Sequence[Picture], Any], Decided]
+Decide = Callable[[OperationContext, Sequence[ReviewImage], Any], EditPlan]
 
 
 def by_rules(
-    pictures: Sequence[Picture],
+    pictures: Sequence[ReviewImage],
     title: str,
-    rules: Callable[[Picture], RuleSet],
+    rules: Callable[[ReviewImage], RuleSet],
     category: Callable[[str], str | None],
     among: Iterable[str] = (),
-) -> Decided:
+) -> EditPlan:
     """Apply rules to the captions that there are, as `dsk rules` does; the tags that stay keep
     their order.
 
     among: where it is given, only captions that have one of these tags are touched.
     """
     forms = frozenset(map(normal_form, among))
-    changes: list[tuple[Picture, Caption]] = []
+    changes: list[tuple[ReviewImage, Caption]] = []
     unchanged = kept = 0
     for picture in pictures:
         if (
@@ -104,10 +112,10 @@ def by_rules(
             kept += 1
         else:
             changes.append((picture, Caption(tags)))
-    return Decided(title, tuple(changes), unchanged, kept, NO_TAG_LEFT if kept else "")
+    return EditPlan(title, tuple(changes), unchanged, kept, NO_TAG_LEFT if kept else "")
 
 
-def remove(bench: Bench, pictures: Sequence[Picture], tags: object) -> Decided:
+def remove(bench: OperationContext, pictures: Sequence[ReviewImage], tags: object) -> EditPlan:
     """Take exactly these tags out: `@me` and `a*` are read as tags, not as selectors."""
     names = _names(tags, "remove")
     rules = RuleSet(exclude=tuple((Exclude(name), Exact(normal_form(name))) for name in names))
@@ -116,7 +124,9 @@ def remove(bench: Bench, pictures: Sequence[Picture], tags: object) -> Decided:
     )
 
 
-def exclude(bench: Bench, pictures: Sequence[Picture], selectors: object) -> Decided:
+def exclude(
+    bench: OperationContext, pictures: Sequence[ReviewImage], selectors: object
+) -> EditPlan:
     """Take out what selectors mean."""
     names = _names(selectors, "exclude")
     rules = build(exclude=names, vocabulary=bench.vocabulary, groups=load_groups())
@@ -125,7 +135,9 @@ def exclude(bench: Bench, pictures: Sequence[Picture], selectors: object) -> Dec
     )
 
 
-def replace_tags(bench: Bench, pictures: Sequence[Picture], pairs: object) -> Decided:
+def replace_tags(
+    bench: OperationContext, pictures: Sequence[ReviewImage], pairs: object
+) -> EditPlan:
     """Write one tag in place of another; where that stands already, they become one."""
     if (
         not isinstance(pairs, list)
@@ -146,7 +158,7 @@ def replace_tags(bench: Bench, pictures: Sequence[Picture], pairs: object) -> De
     return by_rules(pictures, title, lambda _: together, bench.vocabulary.category, olds)
 
 
-def add(bench: Bench, pictures: Sequence[Picture], tags: object) -> Decided:
+def add(bench: OperationContext, pictures: Sequence[ReviewImage], tags: object) -> EditPlan:
     """Write tags into every caption: in front, but behind the triggers that open it."""
     names = [
         bench.vocabulary.spelling(writable(name, "added tag")) or name
@@ -154,7 +166,7 @@ def add(bench: Bench, pictures: Sequence[Picture], tags: object) -> Decided:
     ]
     known: dict[tuple[str, ...], RuleSet] = {}
 
-    def rules(picture: Picture) -> RuleSet:
+    def rules(picture: ReviewImage) -> RuleSet:
         opening = _opening(picture, bench.triggers[picture.concept])
         if opening not in known:
             known[opening] = build(
@@ -165,7 +177,7 @@ def add(bench: Bench, pictures: Sequence[Picture], tags: object) -> Decided:
     return by_rules(pictures, f"add {', '.join(names)}", rules, bench.vocabulary.category)
 
 
-def _opening(picture: Picture, triggers: Sequence[str]) -> tuple[str, ...]:
+def _opening(picture: ReviewImage, triggers: Sequence[str]) -> tuple[str, ...]:
     """Return the tags with which a caption begins that are its concept's triggers, as they are
     written there.
     """
@@ -175,7 +187,7 @@ def _opening(picture: Picture, triggers: Sequence[str]) -> tuple[str, ...]:
     return tags[:number]
 
 
-def trigger(bench: Bench, pictures: Sequence[Picture], names: object) -> Decided:
+def trigger(bench: OperationContext, pictures: Sequence[ReviewImage], names: object) -> EditPlan:
     """Begin every caption with these words, each exactly once."""
     words = _names(names, "trigger")
     rules = build(words, vocabulary=bench.vocabulary, groups=load_groups())
@@ -185,7 +197,9 @@ def trigger(bench: Bench, pictures: Sequence[Picture], names: object) -> Decided
     return replace(decided, warnings=rules.warnings)
 
 
-def threshold(bench: Bench, pictures: Sequence[Picture], wanted: Mapping[str, Any]) -> Decided:
+def threshold(
+    bench: OperationContext, pictures: Sequence[ReviewImage], wanted: Mapping[str, Any]
+) -> EditPlan:
     """Make captions anew from the stored scores, as `dsk tag` would with these thresholds; no model
     is run.
     """
@@ -198,7 +212,7 @@ def threshold(bench: Bench, pictures: Sequence[Picture], wanted: Mapping[str, An
         raise InputError(f"existing = {existing!r}", hint="skip or overwrite")
     options = [replace(one, existing=existing, **given) for one in bench.options]
     rules = [rule_set(one) for one in options]
-    changes: list[tuple[Picture, Caption]] = []
+    changes: list[tuple[ReviewImage, Caption]] = []
     generated: list[str] = []
     unchanged = without = 0
     kept: dict[str, int] = {}
@@ -218,14 +232,14 @@ def threshold(bench: Bench, pictures: Sequence[Picture], wanted: Mapping[str, An
         generated.append(caption_hash(caption))
     shown = given.get("threshold", options[0].threshold)
     reasons = "; ".join(kept)
-    return Decided(
+    return EditPlan(
         f"threshold {shown:g}" if not isinstance(shown, str) else f"threshold {shown}",
         tuple(changes), unchanged, sum(kept.values()), reasons, tuple(generated), without,
     )  # fmt: skip
 
 
 def _anew(
-    bench: Bench, picture: Picture, options: TagOptions, rules: RuleSet
+    bench: OperationContext, picture: ReviewImage, options: TagOptions, rules: RuleSet
 ) -> tuple[str, Caption | None]:
     """Return the caption that the scores give, or None and why the one that stands is kept.
 
@@ -239,7 +253,7 @@ def _anew(
     if options.existing == "skip" and is_by_person(picture.facts.record, bench.generated):
         return EDITED, None
     cut_at = threshold_of(options, source.keys[0])
-    cut = Cut(cut_at, options.character_threshold, options.mcut, options.rating)
+    cut = Thresholds(cut_at, options.character_threshold, options.mcut, options.rating)
     counted = kept.counted
     asked = (
         int((counted >= threshold_steps(cut_at)).sum()),
@@ -248,7 +262,7 @@ def _anew(
     )
     memory = bench.remembered.setdefault(picture.id, {})
     if asked not in memory:
-        applied: list[Applied] = []
+        applied: list[RuleResult] = []
         chosen = choose(kept, source.labels, cut)
         outcome = decide(
             picture.facts.record,
@@ -262,7 +276,7 @@ def _anew(
     return memory[asked]
 
 
-def edit(picture: Picture, text: object) -> Decided:
+def edit(picture: ReviewImage, text: object) -> EditPlan:
     """Write one caption as it was typed."""
     if not is_text(text):
         raise InputError("a caption is text")
@@ -276,7 +290,7 @@ def edit(picture: Picture, text: object) -> Decided:
         if tag not in before:
             writable(tag, "edited tag")
     same = caption == picture.caption
-    return Decided(f"edit {picture.name}", () if same else ((picture, caption),), int(same))
+    return EditPlan(f"edit {picture.name}", () if same else ((picture, caption),), int(same))
 
 
 def is_text(value: object) -> TypeGuard[str]:
@@ -308,7 +322,7 @@ OPERATIONS: Mapping[str, Decide] = {
 }
 
 
-def tagger_caption(bench: Bench, picture: Picture) -> Caption | None:
+def tagger_caption(bench: OperationContext, picture: ReviewImage) -> Caption | None:
     """Return the caption that `dsk tag` would write from the stored scores; None where there are
     none.
     """

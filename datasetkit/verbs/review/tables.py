@@ -21,8 +21,8 @@ from datasetkit.captions.vocabulary import Vocabulary
 from datasetkit.core.errors import DskError
 from datasetkit.core.files import read_regular
 from datasetkit.dataset.reports import TRIGGER
-from datasetkit.verbs.review.dataset import Dataset
-from datasetkit.verbs.review.images import Picture
+from datasetkit.verbs.review.dataset import ReviewDataset
+from datasetkit.verbs.review.images import ReviewImage
 
 TRANSLATIONS = "translations.csv"
 _MOST_TRANSLATIONS = 20_000_000  # bytes
@@ -43,7 +43,7 @@ class Spellings:
 class TagTables:
     """Tables over a data set. What holds for a whole version is counted once."""
 
-    def __init__(self, dataset: Dataset, vocabulary: Vocabulary) -> None:
+    def __init__(self, dataset: ReviewDataset, vocabulary: Vocabulary) -> None:
         self.dataset, self.vocabulary = dataset, vocabulary
         self.translations = Translations(dataset.root / TRANSLATIONS)
         self._spellings: Spellings | None = None
@@ -73,7 +73,7 @@ class TagTables:
             {form: tuple(several) for form, several in written.items()},
         )
 
-    def tags(self, pictures: Sequence[Picture]) -> Columns:
+    def tags(self, pictures: Sequence[ReviewImage]) -> Columns:
         """Return a row for each tag of these pictures, most frequent first: see the columns.
 
         count: of these pictures; total: of all; score: the mean over these pictures that hold it
@@ -97,7 +97,7 @@ class TagTables:
             "spellings": [len(known.written.get(form, (form,))) for _, _, form, _ in rows],
         }
 
-    def _counts(self, pictures: Sequence[Picture]) -> tuple[list[str], list[int], list[float]]:
+    def _counts(self, pictures: Sequence[ReviewImage]) -> tuple[list[str], list[int], list[float]]:
         codes = self.dataset.codes
         with self.dataset.lock:
             numbers, steps = codes.gather([picture.facts for picture in pictures])
@@ -114,7 +114,7 @@ class TagTables:
     def _category(self, form: str, triggers: set[str]) -> str:
         return TRIGGER if form in triggers else self.vocabulary.category(form) or ""
 
-    def outliers(self, pictures: Sequence[Picture], share: float) -> Columns:
+    def outliers(self, pictures: Sequence[ReviewImage], share: float) -> Columns:
         """Return the tags that at least this share of the pictures has and some lack, and how to
         filter for those.
         """

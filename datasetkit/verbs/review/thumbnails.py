@@ -14,10 +14,10 @@ from threading import Condition, Lock, Thread
 from typing import BinaryIO
 
 from datasetkit.core.errors import DskError, InputError, StorageError
-from datasetkit.core.file_stamp import Sign
+from datasetkit.core.file_stamp import FileStamp
 from datasetkit.core.files import display, reading, write_atomic
 from datasetkit.images import near_duplicates, pixels
-from datasetkit.verbs.review.images import Picture
+from datasetkit.verbs.review.images import ReviewImage
 
 # Long edges in pixels: in the grid, and alone.
 SIZES = {"thumb": near_duplicates.SEEN_AT, "preview": 1600}
@@ -27,7 +27,7 @@ _MEMORY = 64 * 2**20
 _MOST_THREADS = 4
 
 
-class Gone(InputError):
+class ImageGone(InputError):
     """The file is not the picture that was listed any more."""
 
 
@@ -40,8 +40,10 @@ class Thumbnails:
 
     def __init__(self, folder: Path | None, *, max_pixels: int) -> None:
         self.folder, self.max_pixels = folder, max_pixels
-        self._waiting: deque[tuple[Future[bytes], Picture, str]] = deque()
-        self._later: deque[tuple[Picture, Callable[[Picture, bytes | None], None]]] = deque()
+        self._waiting: deque[tuple[Future[bytes], ReviewImage, str]] = deque()
+        self._later: deque[tuple[ReviewImage, Callable[[ReviewImage, bytes | None], None]]] = (
+            deque()
+        )
         self._memory: OrderedDict[str, bytes] = OrderedDict()
         self._held = 0
         self._change = Condition()
@@ -55,7 +57,7 @@ class Thumbnails:
         for thread in self._threads:
             thread.start()
 
-    def ask(self, picture: Picture, kind: str) -> Future[bytes]:
+    def ask(self, picture: ReviewImage, kind: str) -> Future[bytes]:
         """Ask for a small JPEG. The result raises Gone, or InputError for a picture that cannot be
         read.
         """
@@ -70,7 +72,7 @@ class Thumbnails:
         return future
 
     def look_at(
-        self, pictures: Iterable[Picture], found: Callable[[Picture, bytes | None], None]
+        self, pictures: Iterable[ReviewImage], found: Callable[[ReviewImage, bytes | None], None]
     ) -> None:
         """Find out how pictures look, when nothing else is to be done; `found` gets None for one
         that is unreadable.
@@ -100,7 +102,7 @@ class Thumbnails:
             elif later is not None:
                 self._look(*later)
 
-    def _serve(self, future: Future[bytes], picture: Picture, kind: str) -> None:
+    def _serve(self, future: Future[bytes], picture: ReviewImage, kind: str) -> None:
         if not future.set_running_or_notify_cancel():
             return
         try:
@@ -108,14 +110,16 @@ class Thumbnails:
         except Exception as error:  # whoever waits gets it; the thread goes on
             future.set_exception(error)
 
-    def _look(self, picture: Picture, found: Callable[[Picture, bytes | None], None]) -> None:
+    def _look(
+        self, picture: ReviewImage, found: Callable[[ReviewImage, bytes | None], None]
+    ) -> None:
         try:
             look = near_duplicates.look(near_duplicates.decode(self._small(picture, "thumb")))
         except DskError:
             look = None
         found(picture, look)
 
-    def _small(self, picture: Picture, kind: str) -> bytes:
+    def _small(self, picture: ReviewImage, kind: str) -> bytes:
         """Return a small picture: remembered, kept on disk, or made now."""
         name = _name(picture, kind)
         held = self._remembered(name)
@@ -161,11 +165,11 @@ class Thumbnails:
                 self._held -= len(self._memory.popitem(last=False)[1])
 
 
-def _name(picture: Picture, kind: str) -> str:
+def _name(picture: ReviewImage, kind: str) -> str:
     return f"{picture.key}-{SIZES[kind]}.jpg"
 
 
-def open_listed(path: Path, listed: Sign) -> BinaryIO:
+def open_listed(path: Path, listed: FileStamp) -> BinaryIO:
     """Open a picture if it is the very file that was listed: no link, and not replaced since.
     Raises Gone.
     """
@@ -178,16 +182,16 @@ def open_listed(path: Path, listed: Sign) -> BinaryIO:
     try:
         descriptor = os.open(path, flags)
     except OSError as error:
-        raise Gone(
+        raise ImageGone(
             f"{display(path.name)} is gone or was replaced",
             hint="the page shows it when it looks again",
         ) from error
     file = os.fdopen(descriptor, "rb")
     with reading(path):
-        same = Sign.of(os.fstat(descriptor)) == listed
+        same = FileStamp.of(os.fstat(descriptor)) == listed
     if not same:
         file.close()
-        raise Gone(
+        raise ImageGone(
             f"{display(path.name)} was replaced", hint="the page shows it when it looks again"
         )
     return file

@@ -14,10 +14,10 @@ from datasetkit.core.errors import ConfigError
 from datasetkit.core.files import display
 from datasetkit.core.records import Caption
 from datasetkit.verbs.review import operations
-from datasetkit.verbs.review.dataset import Change, Dataset
-from datasetkit.verbs.review.editing import Conflict, Difference, Edited, Editor
-from datasetkit.verbs.review.images import Picture
-from datasetkit.verbs.review.operations import Bench
+from datasetkit.verbs.review.dataset import DatasetChange, ReviewDataset
+from datasetkit.verbs.review.editing import CaptionDifference, EditConflict, Editor, EditResult
+from datasetkit.verbs.review.images import ReviewImage
+from datasetkit.verbs.review.operations import OperationContext
 from datasetkit.verbs.review.tables import Translations
 from datasetkit.verbs.review.thumbnails import SIZES
 from datasetkit.verbs.scores import threshold_of
@@ -29,7 +29,7 @@ _NEAR_FROM, _NEAR_MOST = 2500, 20
 _MOST_FAILED = 1000
 
 
-def session(dataset: Dataset, editor: Editor, translations: Translations, token: str) -> Json:
+def session(dataset: ReviewDataset, editor: Editor, translations: Translations, token: str) -> Json:
     """Say what the page needs to know first."""
     pictures = dataset.all()
     options = dataset.options[0]
@@ -72,7 +72,7 @@ def session(dataset: Dataset, editor: Editor, translations: Translations, token:
 
 
 def window(
-    dataset: Dataset, ids: Sequence[int], offset: int, limit: int, *, captions: bool
+    dataset: ReviewDataset, ids: Sequence[int], offset: int, limit: int, *, captions: bool
 ) -> Json:
     """Return some of the pictures, a column for each of their properties."""
     several = [
@@ -98,7 +98,11 @@ def window(
 
 
 def picture(
-    dataset: Dataset, bench: Bench, one: Picture, translations: Translations, group: Sequence[int]
+    dataset: ReviewDataset,
+    bench: OperationContext,
+    one: ReviewImage,
+    translations: Translations,
+    group: Sequence[int],
 ) -> Json:
     """Return all that is known of one picture."""
     facts, caption = one.facts, one.caption
@@ -154,13 +158,13 @@ def _near(form: str, steps: int, vocabulary: Vocabulary) -> Json:
     }
 
 
-def _difference(one: Picture, before: Caption | None, after: Caption | None) -> Json:
+def _difference(one: ReviewImage, before: Caption | None, after: Caption | None) -> Json:
     """Return what came and what went between two captions."""
     change = CaptionChange(one.path, before, after or Caption(()))
     return {"added": list(change.added), "removed": list(change.removed)}
 
 
-def edited(done: Edited, dataset: Dataset, editor: Editor, *, dry_run: bool) -> Json:
+def edited(done: EditResult, dataset: ReviewDataset, editor: Editor, *, dry_run: bool) -> Json:
     """Say what an operation did, or in a dry run would do."""
     added, removed = done.decided.tags()
     return {
@@ -185,7 +189,7 @@ def edited(done: Edited, dataset: Dataset, editor: Editor, *, dry_run: bool) -> 
     }
 
 
-def changes(dataset: Dataset, since: Sequence[Change] | None, *, busy: bool) -> Json:
+def changes(dataset: ReviewDataset, since: Sequence[DatasetChange] | None, *, busy: bool) -> Json:
     """Say what became new since a version that a page has seen."""
     if since is None:
         return {
@@ -208,7 +212,7 @@ def changes(dataset: Dataset, since: Sequence[Change] | None, *, busy: bool) -> 
     }
 
 
-def conflict(refused: Conflict, dataset: Dataset) -> Json:
+def conflict(refused: EditConflict, dataset: ReviewDataset) -> Json:
     """Show what stood in the way of an operation."""
     return {
         "version": dataset.version,
@@ -217,7 +221,7 @@ def conflict(refused: Conflict, dataset: Dataset) -> Json:
     }
 
 
-def _stands(one: Difference, dataset: Dataset) -> Json:
+def _stands(one: CaptionDifference, dataset: ReviewDataset) -> Json:
     found = dataset.get(one.id)
     return {
         "id": one.id,

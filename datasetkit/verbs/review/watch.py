@@ -12,7 +12,7 @@ from pathlib import Path, PurePath
 from threading import Event, Thread
 
 from datasetkit.core.errors import DskError
-from datasetkit.core.file_stamp import Sign
+from datasetkit.core.file_stamp import FileStamp
 from datasetkit.core.files import (
     CAPTION_SUFFIX,
     IMAGE_SUFFIXES,
@@ -23,9 +23,9 @@ from datasetkit.core.files import (
 )
 from datasetkit.core.records import Caption
 from datasetkit.project.store import Store
-from datasetkit.verbs.review.dataset import Dataset
+from datasetkit.verbs.review.dataset import ReviewDataset
 from datasetkit.verbs.review.editing import Editor
-from datasetkit.verbs.review.images import Picture
+from datasetkit.verbs.review.images import ReviewImage
 
 # Seconds between two looks; where one takes long, this many times as long as it takes.
 _PAUSE, _REST = 1.0, 20
@@ -35,10 +35,10 @@ _BREATH = 500
 OpenStore = Callable[[], AbstractContextManager[Store]]
 
 
-class Watch:
+class DiskWatcher:
     """Compares the disk with memory. `look` is one comparison; `start` does it again and again."""
 
-    def __init__(self, dataset: Dataset, editor: Editor, open_store: OpenStore) -> None:
+    def __init__(self, dataset: ReviewDataset, editor: Editor, open_store: OpenStore) -> None:
         self.dataset, self.editor, self.open_store = dataset, editor, open_store
         self._ended = Event()
         self._thread = Thread(target=self._run, name="dsk-watch", daemon=True)
@@ -79,8 +79,8 @@ class Watch:
                 self.dataset.stale = False
             self._look_at_captions(found)
 
-    def _look_at_captions(self, found: dict[Path, Sign]) -> None:
-        changed: list[tuple[Picture, Caption | None]] = []
+    def _look_at_captions(self, found: dict[Path, FileStamp]) -> None:
+        changed: list[tuple[ReviewImage, Caption | None]] = []
         for picture in self.dataset.all():
             path = caption_path(picture.path)
             now = found.get(path)
@@ -99,7 +99,7 @@ class Watch:
                 self.dataset.learn(store, (caption for _, caption in changed))
             self.dataset.recaption(changed, outside=True)
 
-    def _entries(self) -> Iterator[tuple[Path, Sign]]:
+    def _entries(self) -> Iterator[tuple[Path, FileStamp]]:
         """Yield the pictures and captions of all folders with their signs."""
         folders = [(one.folder.resolve(), one.recursive) for one in self.dataset.sets]
         seen: set[Path] = set()
@@ -124,6 +124,6 @@ class Watch:
                             time.sleep(0.001)
                         try:
                             # Not entry.stat: on Windows that has no inode.
-                            yield Path(entry.path), Sign.of(os.lstat(entry.path))
+                            yield Path(entry.path), FileStamp.of(os.lstat(entry.path))
                         except FileNotFoundError:
                             continue

@@ -32,7 +32,7 @@ class ConceptSet:
 
 
 @dataclass(frozen=True, slots=True)
-class Sets:
+class ConceptSets:
     """A data set: its concepts, its regularisation sets, and how it was found.
 
     misread: folders that trainers would ignore or misread, with what they make of them.
@@ -55,7 +55,7 @@ def home(folder: Path, out: Path) -> Path:
     return folder if out.resolve().is_relative_to(find_root(folder)) else out
 
 
-def find_sets(folder: Path, *, recursive: bool = False) -> Sets:
+def find_sets(folder: Path, *, recursive: bool = False) -> ConceptSets:
     """Find the data set that a folder is or holds.
 
     In this order: `train/` (and `reg/`) in it; concept folders `<repeats>_<name>` in it; the
@@ -68,16 +68,16 @@ def find_sets(folder: Path, *, recursive: bool = False) -> Sets:
     if laid_out.concepts:
         reg = tree.parent / REG if tree.name == TRAIN else folder / REG
         reg_tree = layout.read_tree(reg) if reg.is_dir() else None
-        return Sets(
+        return ConceptSets(
             _of_tree(laid_out, _triggers(config)),
             _of_tree(reg_tree, {}) if reg_tree else (),
             "laid out",
             (*laid_out.misread, *(reg_tree.misread if reg_tree else ())),
         )
     if config.concepts and config.root == folder.resolve():
-        return Sets(tuple(of_config(config, c) for c in config.concepts), origin="dsk.toml")
+        return ConceptSets(tuple(of_config(config, c) for c in config.concepts), origin="dsk.toml")
     if list_images(folder, recursive=recursive).images:
-        return Sets((_alone(config, folder, recursive=recursive),))
+        return ConceptSets((_alone(config, folder, recursive=recursive),))
     raise no_pictures(
         folder.resolve(), but=", no <repeats>_<concept> folders and no dsk.toml with concepts"
     )
@@ -94,7 +94,9 @@ def _alone(config: Config, folder: Path, *, recursive: bool) -> ConceptSet:
     return ConceptSet(concept_name(concept), folder, concept.repeats, concept.trigger, recursive)
 
 
-def _of_tree(tree: layout.LaidOut, triggers: dict[str, tuple[str, ...]]) -> tuple[ConceptSet, ...]:
+def _of_tree(
+    tree: layout.ConceptFolders, triggers: dict[str, tuple[str, ...]]
+) -> tuple[ConceptSet, ...]:
     return tuple(
         ConceptSet(f.concept.name, f.path, f.concept.repeats, triggers.get(f.concept.name, ()))
         for f in tree.concepts
@@ -184,24 +186,24 @@ PICTURE_STEPS = ("faces", "resize", "cutout")
 
 
 @dataclass(frozen=True, slots=True)
-class Passage:
+class StepFolders:
     """From where to where a step of a run brings a concept's pictures."""
 
     source: Path
     out: Path
 
 
-def passages(steps: Sequence[str], work: Path, source: Path, name: str) -> dict[str, Passage]:
+def passages(steps: Sequence[str], work: Path, source: Path, name: str) -> dict[str, StepFolders]:
     """Return where each step that makes pictures reads and writes: the last one in `work/<name>`,
     others hidden there.
 
     work, source: the folders of finished and of raw pictures. name: the concept's.
     """
     taken = [step for step in PICTURE_STEPS if step in steps]
-    found: dict[str, Passage] = {}
+    found: dict[str, StepFolders] = {}
     for step in taken:
         out = work / name if step == taken[-1] else work / f".{step}" / name
-        found[step] = Passage(source, out)
+        found[step] = StepFolders(source, out)
         source = out
     return found
 

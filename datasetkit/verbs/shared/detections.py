@@ -6,13 +6,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from datasetkit.checks.base import Measure, Spot
+from datasetkit.checks.base import ImageRegion, Measure
 from datasetkit.core.records import Done, Failed, ImageRecord
 from datasetkit.executors import local
 from datasetkit.options.config import FacesOptions
 from datasetkit.project.session import Project
 from datasetkit.stages.check import RECIPES, CheckStage, unpack_spots
-from datasetkit.stages.faces import Places
+from datasetkit.stages.faces import FaceBoxes
 from datasetkit.vision.faces import DEFAULT
 
 # So many pictures are looked at before what was found is written down.
@@ -20,14 +20,14 @@ _KEEP_EVERY = 64
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class Detections:
     """What was found in pictures, and the pictures that cannot be read."""
 
-    places: Mapping[Path, Places]
+    places: Mapping[Path, FaceBoxes]
     failed: tuple[Failed, ...]
 
 
-def see(records: Sequence[ImageRecord], options: FacesOptions, project: Project) -> Seen:
+def see(records: Sequence[ImageRecord], options: FacesOptions, project: Project) -> Detections:
     """Find the faces, and with `text` the lines of text, that score enough; largest faces first
     where some are left.
 
@@ -37,7 +37,7 @@ def see(records: Sequence[ImageRecord], options: FacesOptions, project: Project)
     recipes = {need: _recipe(need, options) for need in needs}
     stage = CheckStage(needs, options.max_pixels, options.detector)
     rows, broken = measured(records, recipes, stage, options.workers, project)
-    places: dict[Path, Places] = {}
+    places: dict[Path, FaceBoxes] = {}
     for record in records:
         if all(record.id in rows[need] for need in needs):
             found = {need: unpack_spots(rows[need][record.id]) for need in needs}
@@ -45,14 +45,16 @@ def see(records: Sequence[ImageRecord], options: FacesOptions, project: Project)
             text = tuple(
                 spot for spot in found.get("text", ()) if spot.score >= options.text_threshold
             )
-            places[record.path] = Places(faces, text)
-    return Seen(
+            places[record.path] = FaceBoxes(faces, text)
+    return Detections(
         places, tuple(replace(broken[r.id], path=r.path) for r in records if r.id in broken)
     )
 
 
-def _chosen(spots: Sequence[Spot], options: FacesOptions, record: ImageRecord) -> tuple[Spot, ...]:
-    def area(spot: Spot) -> float:
+def _chosen(
+    spots: Sequence[ImageRegion], options: FacesOptions, record: ImageRecord
+) -> tuple[ImageRegion, ...]:
+    def area(spot: ImageRegion) -> float:
         return (spot.right - spot.left) * record.width * (spot.bottom - spot.top) * record.height
 
     enough = [spot for spot in spots if spot.score >= options.threshold]

@@ -8,20 +8,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from datasetkit.checks.base import Spot
+from datasetkit.checks.base import ImageRegion
 from datasetkit.core.files import display
 from datasetkit.core.records import ImageRecord
 from datasetkit.images import contact_sheet
 from datasetkit.options.config import FacesOptions
 from datasetkit.project.plans import Plan, WriteBytes
 from datasetkit.project.session import Project
-from datasetkit.verbs.shared.detections import Seen
+from datasetkit.verbs.shared.detections import Detections
 
 NO_FACE = "no face was found"
 
 
 @dataclass(frozen=True, slots=True)
-class Region:
+class FaceRegion:
     """A face or a line of text: its box in pixels of the picture as it is looked at, and its score
     from 0 to 1.
     """
@@ -34,29 +34,29 @@ class Region:
 
 
 @dataclass(frozen=True, slots=True)
-class PictureFaces:
+class ImageFaces:
     """What was found in one picture."""
 
     path: Path
     width: int
     height: int
-    faces: tuple[Region, ...]
-    text: tuple[Region, ...]
+    faces: tuple[FaceRegion, ...]
+    text: tuple[FaceRegion, ...]
 
 
-def found_in(records: Sequence[ImageRecord], seen: Seen) -> tuple[PictureFaces, ...]:
+def found_in(records: Sequence[ImageRecord], seen: Detections) -> tuple[ImageFaces, ...]:
     """Return what was found in each picture that could be read, in pixels."""
     return tuple(
-        PictureFaces(r.path, r.width, r.height, _regions(places.faces, r), _regions(places.text, r))
+        ImageFaces(r.path, r.width, r.height, _regions(places.faces, r), _regions(places.text, r))
         for r in records
         if (places := seen.places.get(r.path)) is not None
     )
 
 
-def _regions(spots: Sequence[Spot], record: ImageRecord) -> tuple[Region, ...]:
+def _regions(spots: Sequence[ImageRegion], record: ImageRecord) -> tuple[FaceRegion, ...]:
     width, height = record.width, record.height
     return tuple(
-        Region(
+        FaceRegion(
             max(0, round(s.left * width)), max(0, round(s.top * height)),
             min(width, round(s.right * width)), min(height, round(s.bottom * height)), s.score,
         )
@@ -65,7 +65,7 @@ def _regions(spots: Sequence[Spot], record: ImageRecord) -> tuple[Region, ...]:
 
 
 def draw_sheet(
-    pictures: Sequence[PictureFaces], options: FacesOptions, project: Project
+    pictures: Sequence[ImageFaces], options: FacesOptions, project: Project
 ) -> tuple[Path | None, int | None]:
     """Draw the contact sheet that was asked for: every picture with what was found in it."""
     if not options.review:
@@ -81,7 +81,7 @@ def draw_sheet(
     )
 
 
-def _heading(pictures: Sequence[PictureFaces]) -> str:
+def _heading(pictures: Sequence[ImageFaces]) -> str:
     number, without = (
         sum(len(one.faces) for one in pictures),
         sum(not one.faces for one in pictures),
@@ -89,10 +89,10 @@ def _heading(pictures: Sequence[PictureFaces]) -> str:
     return f"{number} faces in {len(pictures)} pictures, {without} without"
 
 
-def _entry(one: PictureFaces) -> contact_sheet.Entry:
+def _entry(one: ImageFaces) -> contact_sheet.SheetCell:
     kinds = (("faces", one.faces), ("text", one.text))
     boxes = [
-        contact_sheet.Box(
+        contact_sheet.SheetBox(
             kind, r.left / one.width, r.top / one.height, r.right / one.width, r.bottom / one.height
         )
         for kind, regions in kinds
@@ -103,4 +103,4 @@ def _entry(one: PictureFaces) -> contact_sheet.Entry:
     reasons += (
         [f"text {', '.join(f'{region.score:.2f}' for region in one.text)}"] if one.text else []
     )
-    return contact_sheet.Entry(one.path, one.path.name, tuple(reasons), tuple(boxes))
+    return contact_sheet.SheetCell(one.path, one.path.name, tuple(reasons), tuple(boxes))

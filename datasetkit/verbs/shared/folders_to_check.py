@@ -7,7 +7,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from datasetkit.checks.base import Astray, Place
+from datasetkit.checks.base import CheckFolder, UnreachedFiles
 from datasetkit.core.errors import DskError
 from datasetkit.core.files import MASKS, list_images
 from datasetkit.dataset import layout
@@ -24,18 +24,20 @@ from datasetkit.verbs.shared.concept_folders import (
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class FoldersToCheck:
     """The places of a data set, and what of it is none. recursive: the pictures of its places lie
     in subfolders too.
     """
 
-    places: tuple[Place, ...]
+    places: tuple[CheckFolder, ...]
     misread: tuple[tuple[Path, layout.Misread], ...] = ()
     empty: tuple[Path, ...] = ()
-    astray: tuple[Astray, ...] = ()
+    astray: tuple[UnreachedFiles, ...] = ()
 
 
-def find_places(folder: Path, *, trigger: tuple[str, ...] = (), recursive: bool = False) -> Found:
+def find_places(
+    folder: Path, *, trigger: tuple[str, ...] = (), recursive: bool = False
+) -> FoldersToCheck:
     """Find the folders of a data set as `find_sets` does, and those that were meant to be some.
 
     trigger: of all of them; else dsk.toml tells it. Raises DatasetError where there is nothing to
@@ -50,7 +52,7 @@ def find_places(folder: Path, *, trigger: tuple[str, ...] = (), recursive: bool 
         reg = tree.parent / REG if tree.name == TRAIN else folder / REG
         if reg.is_dir():
             others = _laid_out(reg, layout.read_tree(reg), Config(), (), is_reg=True)
-            found = Found(
+            found = FoldersToCheck(
                 found.places + others.places, found.misread + others.misread,
                 found.empty + others.empty, found.astray + others.astray,
             )  # fmt: skip
@@ -60,12 +62,12 @@ def find_places(folder: Path, *, trigger: tuple[str, ...] = (), recursive: bool 
     places = tuple(
         _of_set(one, config, trigger) for one in find_sets(folder, recursive=recursive).train
     )
-    return Found(
+    return FoldersToCheck(
         places, astray=() if recursive else tuple(a for p in places for a in _below(p.folder))
     )
 
 
-def _meant(tree: Path, read: layout.LaidOut) -> bool:
+def _meant(tree: Path, read: layout.ConceptFolders) -> bool:
     """Tell whether folders were meant to be concepts although none is: pictures in numbered
     folders, none beside.
     """
@@ -77,14 +79,14 @@ def _meant(tree: Path, read: layout.LaidOut) -> bool:
 
 def _laid_out(
     tree: Path,
-    read: layout.LaidOut,
+    read: layout.ConceptFolders,
     config: Config,
     trigger: tuple[str, ...],
     *,
     is_reg: bool = False,
-) -> Found:
+) -> FoldersToCheck:
     named = {concept_name(concept): concept for concept in config.concepts}
-    places: list[Place] = []
+    places: list[CheckFolder] = []
     empty: list[Path] = []
     misread = [
         m
@@ -102,23 +104,27 @@ def _laid_out(
             continue
         own = trigger or _trigger(config, named.get(concept.name))
         places.append(
-            Place(concept.name, path, concept.repeats, () if is_reg else own, False, is_reg, True)
+            CheckFolder(
+                concept.name, path, concept.repeats, () if is_reg else own, False, is_reg, True
+            )
         )
     loose = len(list_images(tree).images)
     beside = (
-        (Astray(tree, "beside the concept folders: trainers look one level deeper", loose),)
+        (UnreachedFiles(tree, "beside the concept folders: trainers look one level deeper", loose),)
         if loose
         else ()
     )
     below = tuple(astray for path, _ in taken if not path.is_symlink() for astray in _below(path))
-    return Found(tuple(places), tuple((tree, m) for m in misread), tuple(empty), (*beside, *below))
+    return FoldersToCheck(
+        tuple(places), tuple((tree, m) for m in misread), tuple(empty), (*beside, *below)
+    )
 
 
-def _of_set(one: ConceptSet, config: Config, trigger: tuple[str, ...]) -> Place:
+def _of_set(one: ConceptSet, config: Config, trigger: tuple[str, ...]) -> CheckFolder:
     own = trigger or one.trigger
     if not own and config.root is not None:
         own = _trigger(config, concept_of(config, one.folder))
-    return Place(one.name, one.folder, one.repeats or 1, own)
+    return CheckFolder(one.name, one.folder, one.repeats or 1, own)
 
 
 def _trigger(config: Config, concept: ConceptOptions | None) -> tuple[str, ...]:
@@ -127,7 +133,7 @@ def _trigger(config: Config, concept: ConceptOptions | None) -> tuple[str, ...]:
     return governing.build(TagOptions, "tag").trigger
 
 
-def _below(folder: Path) -> list[Astray]:
+def _below(folder: Path) -> list[UnreachedFiles]:
     """Return the subfolders with pictures, which trainers do not look into."""
     found = []
     for path in sorted(folder.iterdir()):
@@ -139,7 +145,9 @@ def _below(folder: Path) -> list[Astray]:
         ):
             number = len(list_images(path, recursive=True).images)
             if number:
-                found.append(Astray(path, "in a subfolder: trainers look one level deep", number))
+                found.append(
+                    UnreachedFiles(path, "in a subfolder: trainers look one level deep", number)
+                )
     return found
 
 

@@ -14,7 +14,7 @@ from datasetkit.core.records import Caption, ImageRecord
 
 
 @dataclass(frozen=True, slots=True)
-class Known:
+class DatasetFacts:
     """What a data set knows of its pictures beyond their own files."""
 
     scores: Callable[[str], Mapping[str, int]]
@@ -22,13 +22,13 @@ class Known:
     has_twin: Callable[[Path], bool]
 
 
-class PictureFacts:
+class ImageFacts:
     """The facts of one picture (see `core.predicates.Facts`); those that cost time are found when
     first asked.
     """
 
     def __init__(
-        self, record: ImageRecord, below: str, concept: str, repeats: int, known: Known
+        self, record: ImageRecord, below: str, concept: str, repeats: int, known: DatasetFacts
     ) -> None:
         """below: the path as people see it, from the data set's folder."""
         self.record, self._below, self._concept, self.repeats, self._known = (
@@ -39,10 +39,10 @@ class PictureFacts:
             known,
         )
 
-    def with_caption(self, caption: Caption | None) -> PictureFacts:
+    def with_caption(self, caption: Caption | None) -> ImageFacts:
         """Return the facts of the same picture under another caption."""
         record = replace(self.record, caption=caption)
-        return PictureFacts(record, self._below, self._concept, self.repeats, self._known)
+        return ImageFacts(record, self._below, self._concept, self.repeats, self._known)
 
     @property
     def _tags(self) -> tuple[str, ...]:

@@ -12,11 +12,11 @@ from datasetkit.executors import local
 from datasetkit.options.config import TagOptions
 from datasetkit.project.session import Project
 from datasetkit.project.store import Store
-from datasetkit.stages.tag import Scores, TagStage
+from datasetkit.stages.tag import PackedScores, TagStage
 from taggers import models, registry, sessions
-from taggers.base import Labels, Resolved, TaggerOptions
+from taggers.base import Labels, ResolvedTagger, TaggerOptions
 from taggers.combine import Combination
-from taggers.selection import Cut, Kept, choose
+from taggers.selection import KeptScores, Thresholds, choose
 
 # Scores are kept in handfuls, so that an interrupted run loses little and the disk is synced
 # rarely.
@@ -29,7 +29,7 @@ _FEWEST_COMPARED, _MOST_COMPARED = 3, 20
 
 
 @dataclass(frozen=True, slots=True)
-class Used:
+class TaggerUse:
     """One tagger of a run. device: what it ran on, "" where every score was known. inferred:
     pictures it was run on.
     """
@@ -41,7 +41,7 @@ class Used:
 
 
 @dataclass(frozen=True, slots=True)
-class Drift:
+class TagDrift:
     """What a faster way changes: of the `tags` tags that the exact way gives `pictures` pictures.
 
     lost: tags that only the exact way gives. gained: tags that only the faster way gives.
@@ -55,13 +55,13 @@ class Drift:
 
 
 @dataclass(frozen=True, slots=True)
-class Scored:
+class ScoringResult:
     """Where a run's scores are: in the store under the taggers' keys, or the failure that stands in
     their place.
     """
 
     store: Store
-    taggers: tuple[Used, ...]
+    taggers: tuple[TaggerUse, ...]
     several: tuple[Labels, ...]
     combination: Combination
     failed: dict[str, Failed]
@@ -70,13 +70,15 @@ class Scored:
     def labels(self) -> Labels:
         return self.combination.labels
 
-    def only(self, number: int) -> Scored:
+    def only(self, number: int) -> ScoringResult:
         """Return the same for one of the taggers alone."""
         labels = self.several[number]
         one = Combination.of([labels], "union")
-        return Scored(self.store, (self.taggers[number],), (labels,), one, self.failed)
+        return ScoringResult(self.store, (self.taggers[number],), (labels,), one, self.failed)
 
-    def each(self, records: Sequence[ImageRecord]) -> Iterator[tuple[ImageRecord, Kept | Failed]]:
+    def each(
+        self, records: Sequence[ImageRecord]
+    ) -> Iterator[tuple[ImageRecord, KeptScores | Failed]]:
         """Yield every record with its scores; a few hundred rows are in memory at a time."""
         for at in range(0, len(records), _READ_AT_ONCE):
             some = records[at : at + _READ_AT_ONCE]
@@ -87,7 +89,7 @@ class Scored:
             for record in some:
                 yield record, self._one(record, rows)
 
-    def _one(self, record: ImageRecord, rows: Sequence[dict[str, bytes]]) -> Kept | Failed:
+    def _one(self, record: ImageRecord, rows: Sequence[dict[str, bytes]]) -> KeptScores | Failed:
         failure = self.failed.get(record.id)
         if failure is not None:
             return Failed(record.path, failure.error, failure.hint)
@@ -95,7 +97,7 @@ class Scored:
             return Failed(record.path, "was not scored")
         opinions = zip(rows, self.several, strict=True)
         return self.combination.row(
-            [Kept.stored(known[record.id], labels) for known, labels in opinions]
+            [KeptScores.stored(known[record.id], labels) for known, labels in opinions]
         )
 
 
@@ -144,7 +146,7 @@ def tagger_options(options: TagOptions) -> TaggerOptions:
     )
 
 
-def resolve(options: TagOptions) -> tuple[Resolved, ...]:
+def resolve(options: TagOptions) -> tuple[ResolvedTagger, ...]:
     """Find every tagger that is asked for, without loading any."""
     found = tuple(registry.resolve(name, tagger_options(options)) for name in names(options))
     if len({resolved.identity for resolved in found}) < len(found):
@@ -155,27 +157,34 @@ def resolve(options: TagOptions) -> tuple[Resolved, ...]:
 
 
 def score(
-    records: Sequence[ImageRecord], found: Sequence[Resolved], project: Project, options: TagOptions
-) -> Scored:
+    records: Sequence[ImageRecord],
+    found: Sequence[ResolvedTagger],
+    project: Project,
+    options: TagOptions,
+) -> ScoringResult:
     """Run each tagger on the pictures whose scores are not in the store yet; each distinct picture
     once.
     """
     failed: dict[str, Failed] = {}
-    used: list[Used] = []
+    used: list[TaggerUse] = []
     several: list[Labels] = []
     for resolved in found:
         left = [record for record in records if record.id not in failed]
         one, labels = _score(left, resolved, project, options, failed)
         used.append(one)
         several.append(labels)
-    return Scored(
+    return ScoringResult(
         project.store, tuple(used), tuple(several), Combination.of(several, options.combine), failed
     )
 
 
 def drift(
-    records: Sequence[ImageRecord], scored: Scored, project: Project, options: TagOptions, cut: Cut
-) -> tuple[Drift, ...]:
+    records: Sequence[ImageRecord],
+    scored: ScoringResult,
+    project: Project,
+    options: TagOptions,
+    cut: Thresholds,
+) -> tuple[TagDrift, ...]:
     """Compare each tagger, where a faster way was asked for, with its exact way on a sample of the
     pictures.
 
@@ -200,7 +209,7 @@ def drift(
             )
         )
         found.append(
-            Drift(
+            TagDrift(
                 used.name,
                 len(pairs),
                 sum(len(right) for right, _ in pairs),
@@ -211,27 +220,31 @@ def drift(
     return tuple(found)
 
 
-def _chosen(scored: Scored, records: Sequence[ImageRecord], cut: Cut) -> list[set[str]]:
+def _chosen(
+    scored: ScoringResult, records: Sequence[ImageRecord], cut: Thresholds
+) -> list[set[str]]:
     """Return the names of each picture's tags; none for a picture that failed."""
     return [
-        {tag.name for tag in choose(kept, scored.labels, cut)} if isinstance(kept, Kept) else set()
+        {tag.name for tag in choose(kept, scored.labels, cut)}
+        if isinstance(kept, KeptScores)
+        else set()
         for _, kept in scored.each(records)
     ]
 
 
 def _score(
     records: Sequence[ImageRecord],
-    resolved: Resolved,
+    resolved: ResolvedTagger,
     project: Project,
     options: TagOptions,
     failed: dict[str, Failed],
-) -> tuple[Used, Labels]:
+) -> tuple[TaggerUse, Labels]:
     store, key, name = project.store, resolved.identity.key(), resolved.identity.name
     known = store.scored(key)
     todo = list({record.id: record for record in records if record.id not in known}.values())
     pairs = store.labels(key)
     if not todo and pairs is not None:
-        return Used(name, key, "", 0), Labels.from_pairs(pairs)
+        return TaggerUse(name, key, "", 0), Labels.from_pairs(pairs)
     resolved.fetch()
     stage = TagStage(resolved, options.max_pixels)
     with local.opened(stage) as worker:
@@ -250,11 +263,11 @@ def _score(
         )
         new = _keep(outcomes, todo, store, key)
         failed |= new
-        return Used(name, key, tagger.device, len(todo) - len(new)), tagger.labels
+        return TaggerUse(name, key, tagger.device, len(todo) - len(new)), tagger.labels
 
 
 def _keep(
-    outcomes: Iterable[Outcome[Scores]], todo: Sequence[ImageRecord], store: Store, key: str
+    outcomes: Iterable[Outcome[PackedScores]], todo: Sequence[ImageRecord], store: Store, key: str
 ) -> dict[str, Failed]:
     """Store scores as they come; return the failures by picture id."""
     failed: dict[str, Failed] = {}

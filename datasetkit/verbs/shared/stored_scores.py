@@ -13,12 +13,12 @@ from datasetkit.verbs.shared import scoring
 from taggers import models, registry
 from taggers.base import Labels
 from taggers.combine import Combination
-from taggers.selection import Kept
+from taggers.selection import KeptScores
 
 _READ_AT_ONCE = 1024
 
 
-class Source:
+class ScoreSource:
     """One tagger, or several as one: where its scores stand. forms: the normal forms of its
     labels.
     """
@@ -34,14 +34,14 @@ class Source:
     def labels(self) -> Labels:
         return self.combination.labels
 
-    def read(self, store: Store, images: Sequence[str]) -> dict[str, Kept]:
+    def read(self, store: Store, images: Sequence[str]) -> dict[str, KeptScores]:
         """Return the scores of the pictures that every tagger of the source has seen."""
         rows = [store.scores_of(images, key) for key in self.keys]
         seen = set(rows[0]).intersection(*rows[1:])
         pairs = list(zip(rows, self.several, strict=True))
         return {
             image: self.combination.row(
-                [Kept.stored(known[image], labels) for known, labels in pairs]
+                [KeptScores.stored(known[image], labels) for known, labels in pairs]
             )
             for image in seen
         }
@@ -55,9 +55,9 @@ class StoredScores:
     def __init__(self, store: Store, options: TagOptions) -> None:
         known = [(key, Labels.from_pairs(pairs)) for key, pairs in store.models()]
         self.options = options
-        self.sources: tuple[Source, ...]
+        self.sources: tuple[ScoreSource, ...]
         if options.tagger == registry.AUTO:
-            self.sources = tuple(Source([key], [labels], options) for key, labels in known)
+            self.sources = tuple(ScoreSource([key], [labels], options) for key, labels in known)
         else:
             wanted = [
                 models.find(name).name if "/" in name else name for name in scoring.names(options)
@@ -69,9 +69,11 @@ class StoredScores:
             there = [one for one in found if one is not None]
             whole = len(there) == len(wanted)
             self.sources = (
-                (Source([k for k, _ in there], [n for _, n in there], options),) if whole else ()
+                (ScoreSource([k for k, _ in there], [n for _, n in there], options),)
+                if whole
+                else ()
             )
-        self._kept: dict[str, tuple[Kept, Source]] = {}
+        self._kept: dict[str, tuple[KeptScores, ScoreSource]] = {}
         self._by_form: dict[str, dict[str, int]] = {}
 
     def read(self, store: Store, images: Iterable[str]) -> None:
@@ -83,7 +85,7 @@ class StoredScores:
                     self._kept[image] = kept, source
             left = [image for image in left if image not in self._kept]
 
-    def of(self, image: str) -> tuple[Kept, Source] | None:
+    def of(self, image: str) -> tuple[KeptScores, ScoreSource] | None:
         """Return a picture's scores, and whose they are; None where it was not tagged."""
         return self._kept.get(image)
 

@@ -18,12 +18,12 @@ from datasetkit.core.records import ImageRecord
 from datasetkit.images import near_duplicates, pixels
 from datasetkit.project.store import Store
 from datasetkit.verbs.shared.concept_folders import ConceptSet, find_sets, tag_options
-from datasetkit.verbs.shared.image_facts import Known, PictureFacts, below
+from datasetkit.verbs.shared.image_facts import DatasetFacts, ImageFacts, below
 from datasetkit.verbs.shared.stored_scores import StoredScores
 
 
 @dataclass(frozen=True, slots=True)
-class Placed:
+class ImageInConcept:
     """A picture, and the concept that it belongs to."""
 
     record: ImageRecord
@@ -75,7 +75,9 @@ def passing_in(
     return chosen
 
 
-def placed(records: Iterable[ImageRecord], folder: Path, *, recursive: bool) -> list[Placed]:
+def placed(
+    records: Iterable[ImageRecord], folder: Path, *, recursive: bool
+) -> list[ImageInConcept]:
     """Find the concept of each picture of a folder: that of the nearest concept folder above it,
     else the folder's.
     """
@@ -91,7 +93,7 @@ def placed(records: Iterable[ImageRecord], folder: Path, *, recursive: bool) -> 
                 (homes[one] for one in (here, *here.parents) if one in homes), alone
             )
         concept = known[parent]
-        several.append(Placed(record, concept.name, concept.repeats or 1))
+        several.append(ImageInConcept(record, concept.name, concept.repeats or 1))
     return several
 
 
@@ -104,7 +106,7 @@ def _homes(folder: Path, *, recursive: bool) -> Mapping[Path, ConceptSet]:
 
 
 def passing(
-    several: Sequence[Placed],
+    several: Sequence[ImageInConcept],
     where: str,
     folder: Path,
     store: Store,
@@ -122,7 +124,7 @@ def passing(
         return {one.record.path for one in several}
     asked = asks(node)
     scores = _scores(several, folder, store) if "score" in asked else None
-    known = Known(
+    known = DatasetFacts(
         scores.by_form if scores is not None else lambda _: {},
         (
             store.generated(one.record.caption for one in several) if "edited" in asked else set()
@@ -136,14 +138,14 @@ def passing(
     for one in several:
         path = one.record.path
         shown = below(parents[path.parent] / path.name, home)
-        if passes(PictureFacts(one.record, shown, one.concept, one.repeats, known)):
+        if passes(ImageFacts(one.record, shown, one.concept, one.repeats, known)):
             chosen.add(path)
     if scores is not None and not any(scores.of(one.record.id) for one in several):
         reporter.warn("no picture here has scores, so `score:` finds nothing; dsk tag makes them")
     return chosen
 
 
-def _scores(several: Sequence[Placed], folder: Path, store: Store) -> StoredScores:
+def _scores(several: Sequence[ImageInConcept], folder: Path, store: Store) -> StoredScores:
     """Read the scores of the tagger that the data set's first concept asks for, as the review page
     does.
     """
@@ -154,7 +156,7 @@ def _scores(several: Sequence[Placed], folder: Path, store: Store) -> StoredScor
 
 
 def _twins(
-    several: Sequence[Placed], store: Store, max_pixels: int, reporter: Reporter
+    several: Sequence[ImageInConcept], store: Store, max_pixels: int, reporter: Reporter
 ) -> set[Path]:
     """Return the pictures that have a near-duplicate among them; what cannot be read has none.
 

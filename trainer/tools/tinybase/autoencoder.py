@@ -14,7 +14,7 @@ from torch import Tensor
 
 from datasetkit.core.files import write_atomic
 from trainer.families.sd import LATENT_SCALE
-from trainer.tools.tinybase.resumable_training import Course, Loss
+from trainer.tools.tinybase.resumable_training import Loss, TrainingStage
 
 BATCH: Final = 16
 _OTHERS: Final = (
@@ -31,7 +31,9 @@ def pixels(pictures: NDArray[np.uint8]) -> Tensor:
     return torch.from_numpy(np.array(pictures)).permute(0, 3, 1, 2).float() / 127.5 - 1
 
 
-def loss(course: Course, vae: Any, portraits: NDArray[np.uint8], others: NDArray[np.uint8]) -> Loss:
+def loss(
+    course: TrainingStage, vae: Any, portraits: NDArray[np.uint8], others: NDArray[np.uint8]
+) -> Loss:
     """Return the loss of a step: what of its pictures does not come back."""
 
     def of_step(step: int) -> Tensor:

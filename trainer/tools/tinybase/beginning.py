@@ -23,13 +23,13 @@ _SMALL: Final = 0.1  # what is left of the random weights beside the linear map
 _ENCODED, _DECODED = 8.0, 3.0  # the large constants
 
 
-def components(pictures: NDArray[np.uint8]) -> tuple[Tensor, Tensor]:
+def components(renders: NDArray[np.uint8]) -> tuple[Tensor, Tensor]:
     """Return the mean of all 4 x 4 patches (48,) and their principal components, times 1 /
     deviation, (CHANNELS, 48).
 
     A patch is ordered as (row of 2 x 2, column, row in it, column in it, colour), from -1 to 1.
     """
-    images = torch.from_numpy(np.array(pictures)).float() / 127.5 - 1
+    images = torch.from_numpy(np.array(renders)).float() / 127.5 - 1
     side = images.shape[1] // SHRINKS
     patches = images.reshape(
         len(images), side, 2, 2, side, 2, 2, 3

@@ -14,7 +14,7 @@ from torch import Tensor
 from trainer.objective import losses, noise
 from trainer.objective.noise_schedule import TIMESTEPS, alphas_cumprod, snr
 from trainer.tools.tinybase import data
-from trainer.tools.tinybase.resumable_training import Course, Loss
+from trainer.tools.tinybase.resumable_training import Loss, TrainingStage
 from trainer.tools.tinybase.text import ids
 
 BATCH: Final = 32
@@ -22,7 +22,7 @@ _GAMMA: Final = 5.0  # of min-SNR
 
 
 def loss(
-    course: Course,
+    course: TrainingStage,
     unet: Any,
     encoder: Any,
     latents: tuple[Tensor, Tensor],

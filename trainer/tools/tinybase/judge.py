@@ -27,8 +27,8 @@ from torch.nn import functional
 from trainer.families import sd
 from trainer.tools.tinybase import data, draw
 from trainer.tools.tinybase.autoencoder import pixels
-from trainer.tools.tinybase.render import Pictures
-from trainer.tools.tinybase.resumable_training import Course, Loss, follow
+from trainer.tools.tinybase.render import RenderedImages
+from trainer.tools.tinybase.resumable_training import Loss, TrainingStage, follow
 from trainer.tools.tinybase.train import pictures, there_and_back
 
 # What is judged -> the tags that it can be; "" is none of them.
@@ -38,7 +38,7 @@ JUDGED: Final[Mapping[str, tuple[str, ...]]] = {
     "glasses": ("", *data.GLASSES),
 }
 PROMPTS: Final = 200
-COURSE: Final = Course("judge", 800, 2e-3, seed=7)
+COURSE: Final = TrainingStage("judge", 800, 2e-3, seed=7)
 _BATCH: Final = 64
 _UNKNOWN: Final = -100  # torch's class that counts nowhere: a bald head has no colour of hair
 
@@ -96,7 +96,7 @@ def trained(work: Path) -> Judge:
     return judge.eval()
 
 
-def _loss(judge: Judge, known: Pictures) -> Loss:
+def _loss(judge: Judge, known: RenderedImages) -> Loss:
     numbers = {name: torch.tensor([_number(name, tags) for tags in known.tags]) for name in JUDGED}
 
     def of_step(step: int) -> Tensor:
@@ -141,7 +141,7 @@ def accuracy(
     return told
 
 
-def prompts(held: Pictures) -> tuple[list[str], list[tuple[str, ...]]]:
+def prompts(held: RenderedImages) -> tuple[list[str], list[tuple[str, ...]]]:
     """Return held-out prompts, shuffled tags of pairs of colours that no training picture has, and
     their tags.
     """

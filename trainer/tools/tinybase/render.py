@@ -23,7 +23,7 @@ _UNSEEN: Final = {"seen": False, "unseen": True, "any": None}
 
 
 @dataclass(frozen=True, slots=True)
-class Pictures:
+class RenderedImages:
     """Pictures, uint8 of shape (count, size, size, 3), and the tags of each; other drawings have
     none.
     """
@@ -32,7 +32,7 @@ class Pictures:
     tags: tuple[tuple[str, ...], ...]
 
 
-def render(kind: Kind, count: int, seed: int, workers: int = 2) -> Pictures:
+def render(kind: Kind, count: int, seed: int, workers: int = 2) -> RenderedImages:
     """Draw `count` pictures; the same seed draws the same, with any number of workers."""
     if workers == 1:
         return _joined([one(kind, seed, number) for number in range(count)])
@@ -49,11 +49,13 @@ def one(kind: Kind, seed: int, number: int) -> tuple[NDArray[np.uint8], tuple[st
     return found.draw(), found.tags
 
 
-def _joined(drawn: Sequence[tuple[NDArray[np.uint8], tuple[str, ...]]]) -> Pictures:
-    return Pictures(np.stack([pixels for pixels, _ in drawn]), tuple(tags for _, tags in drawn))
+def _joined(drawn: Sequence[tuple[NDArray[np.uint8], tuple[str, ...]]]) -> RenderedImages:
+    return RenderedImages(
+        np.stack([pixels for pixels, _ in drawn]), tuple(tags for _, tags in drawn)
+    )
 
 
-def kept(folder: Path, name: str, kind: Kind, count: int, seed: int) -> Pictures:
+def kept(folder: Path, name: str, kind: Kind, count: int, seed: int) -> RenderedImages:
     """Return a set from its files in `folder`, drawn and written first where it is not there."""
     pixels, tags = folder / f"{name}.npy", folder / f"{name}.json"
     if not tags.is_file():
@@ -61,6 +63,6 @@ def kept(folder: Path, name: str, kind: Kind, count: int, seed: int) -> Pictures
         folder.mkdir(parents=True, exist_ok=True)
         np.save(pixels, made.pixels)
         tags.write_text(json.dumps(made.tags), encoding="utf-8")  # last: it stands for a whole set
-    return Pictures(
+    return RenderedImages(
         np.load(pixels, mmap_mode="r"), tuple(tuple(t) for t in json.loads(tags.read_text("utf-8")))
     )

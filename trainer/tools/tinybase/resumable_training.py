@@ -26,7 +26,7 @@ _CLIP: Final = 1.0
 
 
 @dataclass(frozen=True, slots=True)
-class Course:
+class TrainingStage:
     """One stage. lr: the highest rate.
 
     warmup: steps in which the rate rises; fall: the last part of the steps, in which it falls to
@@ -57,7 +57,7 @@ Look = Callable[[int, nn.Module], None]
 
 
 def follow(
-    course: Course,
+    course: TrainingStage,
     model: nn.ModuleDict,
     loss: Loss,
     work: Path,

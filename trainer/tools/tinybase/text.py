@@ -21,7 +21,7 @@ from datasetkit.captions.tokens import EOS
 from trainer.data.text import passes
 from trainer.tools.tinybase import data
 from trainer.tools.tinybase.model import WIDTH
-from trainer.tools.tinybase.resumable_training import Course, Loss
+from trainer.tools.tinybase.resumable_training import Loss, TrainingStage
 
 NOTHING: Final = -100  # torch's class that counts nowhere
 BATCH: Final = 128
@@ -66,7 +66,7 @@ def ids(captions: Sequence[str]) -> Tensor:
 
 
 def loss(
-    course: Course, encoder: Any, asked: nn.ModuleDict, captions: Sequence[Sequence[str]]
+    course: TrainingStage, encoder: Any, asked: nn.ModuleDict, captions: Sequence[Sequence[str]]
 ) -> Loss:
     """Return the loss of a step: how badly tags are told from the states."""
     names = vocabulary(captions)

@@ -21,8 +21,8 @@ from safetensors.torch import load_file, save_file
 from torch import distributed, nn
 
 from trainer.tools.tinybase import autoencoder, beginning, denoise, draw, model, text
-from trainer.tools.tinybase.render import Pictures, kept
-from trainer.tools.tinybase.resumable_training import Course, crew, follow
+from trainer.tools.tinybase.render import RenderedImages, kept
+from trainer.tools.tinybase.resumable_training import TrainingStage, crew, follow
 
 SEED: Final = 0
 # name -> (kind, pictures, seed). Held out: pairs of hair and background that the base never sees.
@@ -34,20 +34,20 @@ SETS: Final = {
 }
 
 
-COURSES: Final[Mapping[str, Course]] = {
-    "text": Course("text", 600, 2e-3, SEED),
-    "vae": Course("vae", 1000, 1e-3, SEED, warmup=50),
-    "base": Course("base", 2000, 1e-3, SEED, ema=0.998),
+COURSES: Final[Mapping[str, TrainingStage]] = {
+    "text": TrainingStage("text", 600, 2e-3, SEED),
+    "vae": TrainingStage("vae", 1000, 1e-3, SEED, warmup=50),
+    "base": TrainingStage("base", 2000, 1e-3, SEED, ema=0.998),
 }
 
 
-def pictures(work: Path, name: str) -> Pictures:
+def pictures(work: Path, name: str) -> RenderedImages:
     """Return one of the sets, drawn first where it is not in `work`."""
     kind, count, seed = SETS[name]
     return kept(work, name, kind, count, seed)  # type: ignore[arg-type]  # the kinds are written above
 
 
-def make(work: Path, courses: Mapping[str, Course]) -> Path:
+def make(work: Path, courses: Mapping[str, TrainingStage]) -> Path:
     """Go through all stages; return the folder of the trained parts, in float32."""
     torch.set_flush_denormal(True)
     work.mkdir(parents=True, exist_ok=True)
@@ -84,7 +84,7 @@ def make(work: Path, courses: Mapping[str, Course]) -> Path:
     return out
 
 
-def _text(work: Path, course: Course, encoder: Any) -> Any:
+def _text(work: Path, course: TrainingStage, encoder: Any) -> Any:
     path = work / "text.safetensors"
     if path.is_file():
         encoder.load_state_dict(load_file(path))
@@ -97,7 +97,7 @@ def _text(work: Path, course: Course, encoder: Any) -> Any:
     return trained
 
 
-def _vae(work: Path, course: Course, vae: Any) -> Any:
+def _vae(work: Path, course: TrainingStage, vae: Any) -> Any:
     path = work / "vae.safetensors"
     if path.is_file():
         vae.load_state_dict(load_file(path))

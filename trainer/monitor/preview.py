@@ -19,7 +19,7 @@ from datasetkit.core.progress import Reporter
 from datasetkit.options.config import TrainOptions
 from trainer.data import weighted
 from trainer.data.latents import Encoder
-from trainer.device import Place
+from trainer.device import DeviceContext
 from trainer.families.base import Family, Parts
 from trainer.loop import StepLog
 from trainer.monitor.prompts import Prompt
@@ -64,15 +64,15 @@ SAMPLERS: Final[Mapping[str, tuple[str, Mapping[str, Any]]]] = {
 }
 
 
-class Model(Protocol):
+class PreviewModel(Protocol):
     """What draws: a run with its LoRA as it is now, or a base model by itself
-    (trainer/monitor/drawing.py).
+    (trainer/monitor/generate.py).
     """
 
     @property
     def options(self) -> TrainOptions: ...
     @property
-    def place(self) -> Place: ...
+    def place(self) -> DeviceContext: ...
     @property
     def family(self) -> Family: ...
     @property
@@ -108,7 +108,7 @@ def warn_of_long(prompts: Sequence[Prompt], limit: int, reporter: Reporter) -> N
                 )
 
 
-def draw(run: Model, prompts: Sequence[Prompt]) -> list[Image.Image]:
+def draw(run: PreviewModel, prompts: Sequence[Prompt]) -> list[Image.Image]:
     """Draw a picture of each prompt with the model as it is now.
 
     torch's random state, the modes of the modules and the place of the VAE are afterwards what they
@@ -120,7 +120,7 @@ def draw(run: Model, prompts: Sequence[Prompt]) -> list[Image.Image]:
 
 
 @contextmanager
-def at_rest(run: Model, *, decodes: bool = True) -> Iterator[None]:
+def at_rest(run: PreviewModel, *, decodes: bool = True) -> Iterator[None]:
     """Bring the model into evaluation, and leave everything as it was found. decodes: the VAE is
     needed too.
     """
@@ -148,7 +148,7 @@ def at_rest(run: Model, *, decodes: bool = True) -> Iterator[None]:
                 torch.cuda.empty_cache()
 
 
-def _latent(run: Model, prompt: Prompt) -> Tensor:
+def _latent(run: PreviewModel, prompt: Prompt) -> Tensor:
     """Denoise from pure noise to a latent, float32, of the VAE's form; classifier-free guidance
     above 1.
 
@@ -181,7 +181,7 @@ def _latent(run: Model, prompt: Prompt) -> Tensor:
     return latent
 
 
-def _scheduler(run: Model, prompt: Prompt) -> Any:
+def _scheduler(run: PreviewModel, prompt: Prompt) -> Any:
     import diffusers
 
     name, told = SAMPLERS[prompt.sampler]
@@ -203,7 +203,7 @@ def _scheduler(run: Model, prompt: Prompt) -> Any:
     return made
 
 
-def _decoded(run: Model, latent: Tensor) -> Image.Image:
+def _decoded(run: PreviewModel, latent: Tensor) -> Image.Image:
     vae = run.parts.vae
     pixels = vae.decode((latent / run.family.LATENT_SCALE).to(run.encoder.dtype)).sample[0].float()
     levels = ((pixels / 2 + 0.5).clamp(0, 1) * 255).round().to(torch.uint8)

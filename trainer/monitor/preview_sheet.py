@@ -28,7 +28,7 @@ _INK, _FAINT, _EMPTY = "#22262b", "#6b7280", "#eef0f3"
 
 
 @dataclass(frozen=True, slots=True)
-class Column:
+class SheetColumn:
     """What the pictures of a column have in common. place: of the prompt in its file, from 0."""
 
     place: int
@@ -36,7 +36,7 @@ class Column:
 
 
 @dataclass(slots=True)
-class Sheet:
+class PreviewSheet:
     """The sample pictures of a run: which there are stands in `sample/<name>.jsonl`, so that a
     resumed run goes on.
 
@@ -112,11 +112,11 @@ class Sheet:
         return self._small[file]
 
 
-def _column(line: Mapping[str, Any]) -> Column:
+def _column(line: Mapping[str, Any]) -> SheetColumn:
     told = {
         key: value for key, value in line.items() if key not in ("step", "epoch", "file", "place")
     }
-    return Column(int(line["place"]), Prompt(**told))
+    return SheetColumn(int(line["place"]), Prompt(**told))
 
 
 def _thumbnail(picture: Image.Image) -> Image.Image:

@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from datasetkit import api
-from datasetkit.checks.base import Finding
+from datasetkit.checks.base import CheckFinding
 
 ASSETS = Path(__file__).parents[2] / "examples" / "assets"
 # Each tag is in two or three of the four captions; `sks` leads them all.
@@ -47,7 +47,7 @@ def encoded(seed: int, size: tuple[int, int] = (512, 512), form: str = "PNG") ->
     return file.getvalue()
 
 
-def picture(path: Path, seed: int, size: tuple[int, int] = (512, 512)) -> Path:
+def write_image(path: Path, seed: int, size: tuple[int, int] = (512, 512)) -> Path:
     """Write a sharp picture of its own."""
     path.parent.mkdir(parents=True, exist_ok=True)
     form = "JPEG" if path.suffix.lower() == ".jpg" else "PNG"
@@ -67,7 +67,7 @@ def sound(folder: Path, first: int = 1) -> Path:
     seed of the first.
     """
     for seed, (stem, text) in enumerate(CAPTIONS.items(), first):
-        caption(picture(folder / f"{stem}.png", seed), text)
+        caption(write_image(folder / f"{stem}.png", seed), text)
     return folder
 
 
@@ -75,7 +75,7 @@ def laid_out(folder: Path) -> Path:
     """Make a laid-out data set of the same kind: four pictures to train, four of the class."""
     sound(folder / "train" / "3_sks")
     for seed in range(11, 15):
-        picture(folder / "reg" / "1_girl" / f"{seed}.png", seed)
+        write_image(folder / "reg" / "1_girl" / f"{seed}.png", seed)
     return folder
 
 
@@ -100,13 +100,12 @@ def astronauts(number: int) -> Image.Image:
     return wide.resize((512 * number, 512))
 
 
-def findings(folder: Path, *checks: str, **options: object) -> tuple[Finding, ...]:
+def findings(folder: Path, *checks: str, **options: object) -> tuple[CheckFinding, ...]:
     """Return what some checks, or all, find in a folder; nothing is remembered, which is
     quicker.
     """
-    return api.check(
-        folder, api.CheckOptions(only=checks, **options), how=api.How(dry_run=True)
-    ).findings  # type: ignore[arg-type]
+    chosen = api.CheckOptions(only=checks, **options)  # type: ignore[arg-type]
+    return api.check(folder, chosen, how=api.RunContext(dry_run=True)).findings
 
 
 def names(folder: Path, *checks: str, **options: object) -> set[str]:

@@ -19,9 +19,9 @@ from tests.trainer.test_run import Killer, planned, stopped
 from trainer import run, setup
 from trainer.files.lora import ADAPTER
 from trainer.loop import StepLog
-from trainer.monitor import metrics, sample
+from trainer.monitor import metrics, preview
+from trainer.monitor.preview_sheet import PreviewSheet
 from trainer.monitor.prompts import Prompt
-from trainer.monitor.sheet import Sheet
 from trainer.run import train
 
 SMALL: dict[str, Any] = {"width": 64, "height": 64, "steps": 2, "seed": 3, "sampler": "ddim"}
@@ -57,7 +57,7 @@ def test_pictures_are_due_by_epochs_by_steps_and_at_the_end():
     def stems(**others):
         options = train_options.TrainOptions(sample_prompts="p.txt", **others)
         logs = [log(n, 1 + (n - 1) // 3, last=n % 3 == 0) for n in range(1, 9)]
-        return [stem for each in logs if (stem := sample.due(options, each, 8)) is not None]
+        return [stem for each in logs if (stem := preview.due(options, each, 8)) is not None]
 
     assert stems() == ["000003"]
     assert stems(sample_every_n_epochs=1) == ["000001", "000002", "000003"]
@@ -112,10 +112,10 @@ def test_resumed_run_keeps_the_rows_that_it_has(data, sampled, whole, tmp_path):
 
 def test_new_prompts_of_a_resumed_run_get_columns_of_their_own(tmp_path):
     grey, white = (Image.new("RGB", (64, 64), shade) for shade in ("grey", "white"))
-    sheet = Sheet(tmp_path, "sks")
+    sheet = PreviewSheet(tmp_path, "sks")
     sheet.add(4, 1, "000001", [(Prompt(text="sks", **SMALL), grey)])
     sheet.add(8, 2, "000002", [(Prompt(text="sks", **SMALL), grey)])
-    resumed = Sheet(tmp_path, "sks", start=4)
+    resumed = PreviewSheet(tmp_path, "sks", start=4)
     resumed.add(8, 2, "000002", [(Prompt(text="sks, hat", **SMALL), white)])
     lines = [
         json.loads(line) for line in (tmp_path / "sample" / "sks.jsonl").read_text().splitlines()
@@ -127,13 +127,13 @@ def test_new_prompts_of_a_resumed_run_get_columns_of_their_own(tmp_path):
 
 def test_new_run_begins_a_new_sheet(tmp_path):
     picture = Image.new("RGB", (64, 64))
-    Sheet(tmp_path, "sks").add(4, 1, "000001", [(Prompt(text="old", **SMALL), picture)])
-    Sheet(tmp_path, "sks").add(4, 1, "000001", [(Prompt(text="new", **SMALL), picture)])
+    PreviewSheet(tmp_path, "sks").add(4, 1, "000001", [(Prompt(text="old", **SMALL), picture)])
+    PreviewSheet(tmp_path, "sks").add(4, 1, "000001", [(Prompt(text="new", **SMALL), picture)])
     assert "old" not in (tmp_path / "sample" / "sks.jsonl").read_text()
 
 
 def test_very_many_pictures_make_a_sheet_that_can_be_opened(tmp_path):
-    sheet = Sheet(tmp_path, "sks")
+    sheet = PreviewSheet(tmp_path, "sks")
     row = [
         (Prompt(text=f"prompt {n} " * 30, **SMALL), Image.new("RGB", (64, 2048), "red"))
         for n in range(40)
@@ -156,7 +156,7 @@ def ready(model, data, tmp_path_factory):
 
 
 def drawn(made, **others):
-    return np.asarray(sample.draw(made, [Prompt(**{"text": "sks", **SMALL, **others})])[0]).astype(
+    return np.asarray(preview.draw(made, [Prompt(**{"text": "sks", **SMALL, **others})])[0]).astype(
         int
     )
 
@@ -172,7 +172,7 @@ def test_every_sampler_draws_and_repeats_itself(ready, sampler):
 
 
 def test_every_sampler_that_may_be_named_is_there():
-    assert tuple(sample.SAMPLERS) == train_options.SAMPLERS
+    assert tuple(preview.SAMPLERS) == train_options.SAMPLERS
 
 
 def test_what_a_prompt_says_changes_the_picture(ready):
@@ -224,9 +224,11 @@ def test_sampling_without_memory_is_told_once_and_stops(ready, tmp_path, monkeyp
     def full(*_):
         raise torch.OutOfMemoryError
 
-    monkeypatch.setattr(sample, "draw", full)
+    monkeypatch.setattr(preview, "draw", full)
     heard = Killer()
-    easel = run._Easel(ready, (Prompt(text="sks", **SMALL),), Sheet(tmp_path, "sks"), [], heard)
+    easel = run._Previews(
+        ready, (Prompt(text="sks", **SMALL),), PreviewSheet(tmp_path, "sks"), [], heard
+    )
     easel.draw(1, 1, "000001")
     easel.draw(2, 2, "000002")
     assert len(heard.said) == 1 and "no memory is left" in heard.said[0]
@@ -235,7 +237,7 @@ def test_sampling_without_memory_is_told_once_and_stops(ready, tmp_path, monkeyp
 
 def test_long_prompt_is_told():
     heard = Killer()
-    sample.warn_of_long(
+    preview.warn_of_long(
         [Prompt(text=text, **SMALL) for text in ("sks", "sks, " + "red hat, " * 40)], 75, heard
     )
     assert [line[:50] for line in heard.said] == [

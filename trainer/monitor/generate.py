@@ -18,13 +18,13 @@ from datasetkit.options.config import TrainOptions
 from trainer import device as place
 from trainer import setup
 from trainer.data.latents import Encoder
-from trainer.device import Place
+from trainer.device import DeviceContext
 from trainer.families import registry
 from trainer.families.base import Family, Parts
 from trainer.families.detect import detect
 from trainer.families.source import find
 from trainer.files.hashes import model_hash
-from trainer.monitor import sample
+from trainer.monitor import preview
 from trainer.monitor.prompts import Prompt
 from trainer.objective.noise_schedule import Prediction
 
@@ -36,13 +36,13 @@ _PLAIN: Final[Mapping[str, Any]] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Artist:
+class ImageGenerator:
     """A base model that is ready to draw (`sample.Model`). hash: of its weights, see
     `model_hash`.
     """
 
     options: TrainOptions
-    place: Place
+    place: DeviceContext
     family: Family
     parts: Parts
     encoder: Encoder
@@ -60,7 +60,7 @@ class Artist:
     def draw(self, prompt: Prompt) -> Image.Image:
         """Draw one picture; the same prompt gives the same one."""
         try:
-            return sample.draw(self, [prompt])[0]
+            return preview.draw(self, [prompt])[0]
         except torch.OutOfMemoryError as error:
             raise ConfigError(
                 f"a picture of {prompt.width} x {prompt.height} does not fit into the GPU's memory",
@@ -68,7 +68,7 @@ class Artist:
             ) from error
 
 
-def hire(options: TrainOptions, reporter: Reporter = SILENT) -> Artist:
+def hire(options: TrainOptions, reporter: Reporter = SILENT) -> ImageGenerator:
     """Load the base model that [train] names, as it is: of whatever family, and predicting what it
     says itself.
 
@@ -90,4 +90,6 @@ def hire(options: TrainOptions, reporter: Reporter = SILENT) -> Artist:
         place.lower_base(parts.part(name), where.dtype)
         parts.part(name).to(where.device)
     encoder = Encoder(parts.vae, where.device, setup.vae_dtype(where), remember=False)
-    return Artist(own, where, registry.family(parts.family), parts, encoder, model_hash(source))
+    return ImageGenerator(
+        own, where, registry.family(parts.family), parts, encoder, model_hash(source)
+    )
