@@ -6,7 +6,7 @@ PYTHON ?= python3
 BASE ?=
 SD15 := stable-diffusion-v1-5/stable-diffusion-v1-5
 REVISION ?= $(if $(filter $(SD15),$(BASE)),451f4fe16113bff5a5d2269ed5ad43b0592e9a14)
-# The project, or the laid-out data set, and the number of GPUs. Without DATA: with BASE the quickstart, else a fox girl
+# The project, or the laid-out dataset, and the number of GPUs. Without DATA: with BASE the quickstart, else a fox girl
 # on the tiny base, which is part of the package.
 TINY := tiny-out
 DATA ?= $(if $(BASE),demo-out,$(TINY))
@@ -46,7 +46,7 @@ demo: $(READY) demo-out/dsk.toml ## run the quickstart on a copy in demo-out/ an
 	cd demo-out && ../$(BIN)/dsk run dsk.toml
 	@echo
 	@echo "== what is in demo-out"
-	@cd demo-out && for folder in pictures work/* dataset/train/* dataset/reg/* report; do \
+	@cd demo-out && for folder in images work/* dataset/train/* dataset/reg/* report; do \
 	  printf '  %-24s %3d files\n' "$$folder" "$$(find "$$folder" -maxdepth 1 -type f | wc -l)"; done
 	@cd demo-out && for caption in $$(ls -d dataset/train/*/*.txt | head -n 3); do \
 	  printf '  %s: %s\n' "$$caption" "$$(cat "$$caption")"; done
@@ -97,7 +97,7 @@ endif
 demo-out/dataset/config.toml:
 	$(MAKE) demo
 
-# The reg set is laid out last: it stands for a complete data set.
+# The reg set is laid out last: it stands for a complete dataset.
 $(TINY)/dataset/reg: | $(READY)
 	mkdir -p $(TINY)
 	cp -R examples/tiny-lora/. $(TINY)

@@ -1,1 +1,1 @@
-"""Taggers: each turns pictures into scored tags."""
+"""Taggers: each turns images into scored tags."""

@@ -19,7 +19,7 @@ from datasetkit.images.pixels import ReducedImage
 
 GENERAL, CHARACTER, RATING = "general", "character", "rating"
 # Some models also score these. They are kept and shown, and never written: a caption says what a
-# picture shows.
+# image shows.
 UNWRITTEN = ("copyright", "artist", "meta", "quality", "model")
 CATEGORIES = (GENERAL, CHARACTER, RATING, *UNWRITTEN)
 Precision = Literal["float32", "int8", "bf16", "fp16"]
@@ -99,7 +99,7 @@ class ScoredTag:
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """What the scores of a picture depend on besides the picture: scores of one identity are
+    """What the scores of an image depend on besides the image: scores of one identity are
     interchangeable.
     """
 
@@ -115,10 +115,10 @@ class Identity:
 
 
 class Tagger(Protocol):
-    """A loaded model that scores pictures.
+    """A loaded model that scores images.
 
     identity: see `Identity`. labels: one for each column of the scores. batch_size: how many
-    pictures one call to `scores` takes best; a model with a fixed batch still takes any number.
+    images one call to `scores` takes best; a model with a fixed batch still takes any number.
     pr_threshold: the threshold at which the model's card measured precision = recall, None where it
     gives none. notice: what the person must be told before the tags are trusted, or "". device:
     what it runs on, by its name in `taggers.sessions.PROVIDERS`. fills_cores: `scores` keeps every
@@ -147,13 +147,13 @@ class Tagger(Protocol):
     def fills_cores(self) -> bool: ...
 
     def prepare(self, image: Image.Image) -> object:
-        """Turn a picture, as `datasetkit.images.pixels.load` gives it, into what `scores` takes;
+        """Turn an image, as `datasetkit.images.pixels.load` gives it, into what `scores` takes;
         safe in many threads.
         """
         ...
 
     def scores(self, batch: Sequence[object]) -> NDArray[np.float32]:
-        """Return rounded scores, one row a picture: (len(batch), len(labels)), each from 0 to 1."""
+        """Return rounded scores, one row an image: (len(batch), len(labels)), each from 0 to 1."""
         ...
 
     def close(self) -> None:
@@ -163,11 +163,11 @@ class Tagger(Protocol):
 
 @runtime_checkable
 class FastDecoder(Protocol):
-    """A tagger that can do with a picture that was decoded at a half, a quarter or an eighth of its
+    """A tagger that can do with an image that was decoded at a half, a quarter or an eighth of its
     size.
 
     decode_at, decode_factor: the long edge in pixels that it shrinks to, and how many times that a
-    decoder has to leave (`images.load_reduced`); decode_at is None where whole pictures were asked
+    decoder has to leave (`images.load_reduced`); decode_at is None where whole images were asked
     for.
     """
 
@@ -177,8 +177,8 @@ class FastDecoder(Protocol):
     @property
     def decode_factor(self) -> float: ...
 
-    def prepare_shrunk(self, picture: ReducedImage) -> object:
-        """Do what `prepare` does with a picture that its decoder reduced."""
+    def prepare_shrunk(self, image: ReducedImage) -> object:
+        """Do what `prepare` does with an image that its decoder reduced."""
         ...
 
 
@@ -188,7 +188,7 @@ class TaggerOptions:
 
     model_dir: a folder with `model.onnx` and its label file, instead of the hub. provider: "auto"
     or a name of `taggers.sessions.PROVIDERS`. threads: inside one operator on the CPU, 0 = one for
-    each core. batch_size: pictures a call, None = what suits the device; a model with a fixed batch
+    each core. batch_size: images a call, None = what suits the device; a model with a fixed batch
     keeps its own. precision: what the weights and the arithmetic are. fast_decode: JPEGs are
     decoded at a fraction of their size.
     """

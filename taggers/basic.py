@@ -52,7 +52,7 @@ def table() -> TagTable:
 
 @dataclass(frozen=True, slots=True)
 class PreparedImage:
-    """One picture as the models take it: for faces (also mirrored), for nouns, for the medium, and
+    """One image as the models take it: for faces (also mirrored), for nouns, for the medium, and
     its colours.
     """
 
@@ -89,7 +89,7 @@ class BasicTagger:
         self._medium = medium.MediumClassifier(threads)
 
     def prepare(self, image: Image.Image) -> PreparedImage:
-        """Make the models' inputs of an upright RGB picture; safe in many threads."""
+        """Make the models' inputs of an upright RGB image; safe in many threads."""
         return PreparedImage(
             size=image.size,
             fitted=faces.letterbox(image),
@@ -101,10 +101,10 @@ class BasicTagger:
         )
 
     def scores(self, batch: Sequence[object]) -> NDArray[np.float32]:
-        """Return rounded scores, (len(batch), len(labels)); pictures are seen one by one, so a
+        """Return rounded scores, (len(batch), len(labels)); images are seen one by one, so a
         batch changes none.
         """
-        rows = [self._row(picture) for picture in batch if isinstance(picture, PreparedImage)]
+        rows = [self._row(image) for image in batch if isinstance(image, PreparedImage)]
         if len(rows) != len(batch):
             raise TypeError("scores takes what prepare returned")
         return round_scores(np.array(rows, np.float64).reshape(len(batch), len(self.labels)))
@@ -113,23 +113,23 @@ class BasicTagger:
         """Let the models' memory go."""
         del self._faces, self._nouns, self._medium
 
-    def _row(self, picture: PreparedImage) -> list[float]:
-        evidence = gather(self._observe(picture), table().nouns)
+    def _row(self, image: PreparedImage) -> list[float]:
+        evidence = gather(self._observe(image), table().nouns)
         return [
             min(calibrated(name, evidence[name]) for name in needed)
             for needed in table().tags.values()
         ]
 
-    def _observe(self, picture: PreparedImage) -> Observation:
-        seen = self._faces.find_in(picture.fitted, threshold=LEAST_FACE)
-        mirrored = self._faces.find_in(picture.mirrored, threshold=LEAST_FACE)
+    def _observe(self, image: PreparedImage) -> Observation:
+        seen = self._faces.find_in(image.fitted, threshold=LEAST_FACE)
+        mirrored = self._faces.find_in(image.mirrored, threshold=LEAST_FACE)
         return Observation(
-            size=picture.size,
-            faces=faces.steady(seen, mirrored, picture.size[0]),
-            nouns=self._nouns.probabilities([picture.nouns])[0],
-            photo=float(self._medium.photo([picture.medium])[0]),
-            texture=picture.texture,
-            pixels=picture.pixels,
+            size=image.size,
+            faces=faces.steady(seen, mirrored, image.size[0]),
+            nouns=self._nouns.probabilities([image.nouns])[0],
+            photo=float(self._medium.photo([image.medium])[0]),
+            texture=image.texture,
+            pixels=image.pixels,
         )
 
 

@@ -68,7 +68,7 @@ class Combination:
         return cls(several[0] if len(several) == 1 else Labels(tuple(found)), places, how)
 
     def row(self, opinions: Sequence[KeptScores]) -> KeptScores:
-        """Combine what each tagger kept of one picture's scores; in the order of `of`."""
+        """Combine what each tagger kept of one image's scores; in the order of `of`."""
         if len(opinions) == 1:
             return opinions[0]
         shape = (len(opinions), len(self.labels))

@@ -1,4 +1,4 @@
-"""What the basic tagger sees in a picture, and which evidence follows from it, each a number from 0
+"""What the basic tagger sees in an image, and which evidence follows from it, each a number from 0
 to 1.
 """
 
@@ -14,7 +14,7 @@ from datasetkit.vision import colours
 from datasetkit.vision.colours import Background
 from datasetkit.vision.faces import Face
 
-# Framing, by (lower edge of the picture - top of the face) / height of the face, BlazeFace's box
+# Framing, by (lower edge of the image - top of the face) / height of the face, BlazeFace's box
 # running from the brows to the chin: where each begins and ends. Between two ranges nothing is
 # said. Measured on drawn figures, whose heads are large: a photo's `upper body` ends at about 4.
 FRAMINGS = {
@@ -24,7 +24,7 @@ FRAMINGS = {
     "cowboy shot": (4.35, 6.7),
 }
 FRAMING_EDGE = 0.1  # how far outside of its range a framing's evidence falls to nothing
-CLOSE_WIDTH = 0.5  # a close-up's face is at least this share of the picture's width
+CLOSE_WIDTH = 0.5  # a close-up's face is at least this share of the image's width
 SECOND_FACE = (
     0.25,
     0.45,
@@ -35,20 +35,20 @@ LEAST_TEXTURE = (
 )  # share of uneven pixels below which no photo is believed, and from which on it is
 # how much of a face's score is not believed in a sure photo, where true faces have 0.85 and more
 PHOTO_DOUBT = 0.35
-GREY = 0.04  # OKLab chroma; half of it is the most that a grey picture has
+GREY = 0.04  # OKLab chroma; half of it is the most that a grey image has
 ONE_HUE = 0.98  # hue unity; below, several hues
-LEAST_AREA = 0.1  # share of the whole picture that a background has at least
-FEET = 0.5  # share of background below the face from which on the body ends inside the picture
+LEAST_AREA = 0.1  # share of the whole image that a background has at least
+FEET = 0.5  # share of background below the face from which on the body ends inside the image
 ANIMALS = slice(0, 398)  # ImageNet's classes 0 to 397 are animals
 
 
 @dataclass(frozen=True, slots=True)
 class Observation:
-    """What was seen in one picture.
+    """What was seen in one image.
 
     size: width, height in pixels. faces: best first, in pixels. nouns: probabilities of the 1,000
     ImageNet classes. photo: probability of a photo. texture: share of uneven pixels. pixels: small
-    OKLab picture (h, w, 3).
+    OKLab image (h, w, 3).
     """
 
     size: tuple[int, int]
@@ -60,7 +60,7 @@ class Observation:
 
 
 def gather(seen: Observation, nouns: Mapping[str, Sequence[int]]) -> dict[str, float]:
-    """Return all evidence of one picture by name.
+    """Return all evidence of one image by name.
 
     nouns: the class numbers of each noun; "thing" among them stands for what is photographed
     without people.
@@ -93,7 +93,7 @@ def person(seen: Observation, background: Background, belief: float) -> dict[str
 
 
 def framing(face: Face, seen: Observation, background: Background) -> dict[str, float]:
-    """Say how much of the person is in the picture, for each framing; nothing where the body ends
+    """Say how much of the person is in the image, for each framing; nothing where the body ends
     inside it.
     """
     width, height = seen.size
@@ -109,7 +109,7 @@ def framing(face: Face, seen: Observation, background: Background) -> dict[str, 
 
 
 def colour(pixels: NDArray[np.float32], background: Background) -> dict[str, float]:
-    """Say whether the background is plain and what colour it has, and whether the picture has one
+    """Say whether the background is plain and what colour it has, and whether the image has one
     hue or none.
     """
     chroma = colours.colourfulness(pixels)

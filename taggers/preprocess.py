@@ -1,4 +1,4 @@
-"""How a picture becomes the square that a model takes, byte for byte as in the models' own apps, or
+"""How an image becomes the square that a model takes, byte for byte as in the models' own apps, or
 faster.
 """
 
@@ -21,11 +21,11 @@ FAST_PREPROCESS = "wd-bgr-shrunk-2"
 
 WHITE = (255, 255, 255)
 ORIENTATION = 0x0112
-# Tall pictures are resampled in bands of so many padded pixels, so that 1x20000 does not become
+# Tall images are resampled in bands of so many padded pixels, so that 1x20000 does not become
 # 20000x20000.
 BAND_PIXELS = 1 << 20
 # A strip of `size` by this many pixels is the most that is held (59 MB at 448); a longer side is no
-# picture to tag.
+# image to tag.
 LONGEST_SIDE = 32_767
 # How many times the model's side a decoder has to leave: 50.3 dB from the exact input on average,
 # 48.5 at 1.5.
@@ -33,7 +33,7 @@ FAST_FACTOR = 2.0
 
 
 def to_square_bgr(image: Image.Image, size: int) -> NDArray[np.float32]:
-    """Return the picture on a white square: (size, size, 3), float32 from 0 to 255, blue first.
+    """Return the image on a white square: (size, size, 3), float32 from 0 to 255, blue first.
 
     Steps: EXIF turn, alpha onto white, RGB, white border to a square of the longer side (offset
     rounded down), BICUBIC to `size` unless it has that size already. Raises InputError for a side
@@ -41,7 +41,7 @@ def to_square_bgr(image: Image.Image, size: int) -> NDArray[np.float32]:
     """
     if max(image.size) > LONGEST_SIDE:
         raise InputError(
-            f"a picture of {image.width}x{image.height} pixels is too long to tag: "
+            f"an image of {image.width}x{image.height} pixels is too long to tag: "
             f"{LONGEST_SIDE} at most"
         )
     square = _square(_rgb(_turned(image)), size)
@@ -49,9 +49,9 @@ def to_square_bgr(image: Image.Image, size: int) -> NDArray[np.float32]:
 
 
 def shrunk_to_square_bgr(reduced: pixels.ReducedImage, size: int) -> NDArray[np.float32]:
-    """Do what `to_square_bgr` does with an RGB picture that its decoder reduced by 2, 4 or 8.
+    """Do what `to_square_bgr` does with an RGB image that its decoder reduced by 2, 4 or 8.
 
-    The padded square of the whole picture then has a side and a place that are no whole pixels of
+    The padded square of the whole image then has a side and a place that are no whole pixels of
     the reduced one: one BICUBIC resize with a fractional box hits them. (To resize first and pad
     then moves edges by up to a pixel: 35 dB against 50 and more.)
     """
@@ -62,7 +62,7 @@ def shrunk_to_square_bgr(reduced: pixels.ReducedImage, size: int) -> NDArray[np.
     side = max(whole) / factor
     left, top = ((max(whole) - length) // 2 / factor for length in whole)
     border_x, border_y = math.ceil(left), math.ceil(top)
-    # Where the square begins: the picture itself may begin inside of a pixel.
+    # Where the square begins: the image itself may begin inside of a pixel.
     x, y = border_x + reduced.box[0] - left, border_y + reduced.box[1] - top
     image = _with_soft_ends(reduced)
     # Along the long edge there is no border, as in the whole square, so that its ends are not mixed
@@ -79,7 +79,7 @@ def _with_soft_ends(reduced: pixels.ReducedImage) -> Image.Image:
     """Mix the first and the last row or column beside the border with its white, by how much of it
     lies outside.
 
-    1003 pixels reduced by 2 are 502, and the last one (of a mirrored picture the first) is half
+    1003 pixels reduced by 2 are 502, and the last one (of a mirrored image the first) is half
     made up.
     """
     image, axis = reduced.image, int(reduced.width > reduced.height)
@@ -105,25 +105,25 @@ def _softened(image: Image.Image, axis: int, at: int, share: float) -> Image.Ima
 
 
 def _turned(image: Image.Image) -> Image.Image:
-    """Apply the EXIF orientation; `exif_transpose` alone would copy every picture that needs no
+    """Apply the EXIF orientation; `exif_transpose` alone would copy every image that needs no
     turn.
     """
     return ImageOps.exif_transpose(image) if image.getexif().get(ORIENTATION, 1) != 1 else image
 
 
 def _rgb(image: Image.Image) -> Image.Image:
-    """Return an RGB picture of any mode, transparent parts on white; what `images.load` gave passes
+    """Return an RGB image of any mode, transparent parts on white; what `images.load` gave passes
     untouched.
     """
     if image.mode == "RGB" and not image.info:
         return image
-    return pixels.to_srgb(image.copy())  # a copy: the caller's picture keeps its metadata
+    return pixels.to_srgb(image.copy())  # a copy: the caller's image keeps its metadata
 
 
 def _square(image: Image.Image, size: int) -> Image.Image:
     """Pad to a white square and resize it, row bands first and then columns.
 
-    Pillow resamples rows first and each by itself, and white stays white, so only the picture's own
+    Pillow resamples rows first and each by itself, and white stays white, so only the image's own
     rows are resampled: the same bytes as from the whole padded square, for a part of its memory.
     """
     width, height = image.size
@@ -138,7 +138,7 @@ def _square(image: Image.Image, size: int) -> Image.Image:
 
 
 def _full_rows(image: Image.Image, side: int, left: int) -> Iterator[tuple[int, Image.Image]]:
-    """Yield (y, rows of `side` pixels): the picture itself where it is as wide, else bands of it
+    """Yield (y, rows of `side` pixels): the image itself where it is as wide, else bands of it
     between white.
     """
     width, height = image.size

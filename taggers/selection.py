@@ -34,7 +34,7 @@ _GENERAL, _CHARACTER, _RATING = (
 
 @dataclass(frozen=True, slots=True)
 class KeptScores:
-    """The scores of one picture that are above the floor: rows of the labels, rising, and scores in
+    """The scores of one image that are above the floor: rows of the labels, rising, and scores in
     steps of 1e-4.
     """
 
@@ -70,7 +70,7 @@ class Thresholds:
     rating: RatingPlace = "none"
 
     def of(self, kept: KeptScores, labels: Labels) -> dict[str, float]:
-        """Return the least score that a general and a character tag of this picture needs."""
+        """Return the least score that a general and a character tag of this image needs."""
         if not self.mcut:
             return {GENERAL: self.threshold, CHARACTER: self.character_threshold}
         categories = labels.categories[kept.rows]
@@ -102,14 +102,14 @@ def select(
     mcut: bool = False,
     rating: RatingPlace = "none",
 ) -> tuple[ScoredTag, ...]:
-    """Choose the tags of one picture from its row of scores, in caption order; see `choose`."""
+    """Choose the tags of one image from its row of scores, in caption order; see `choose`."""
     return choose(
         KeptScores.of(row, labels), labels, Thresholds(threshold, character_threshold, mcut, rating)
     )
 
 
 def choose(kept: KeptScores, labels: Labels, cut: Thresholds) -> tuple[ScoredTag, ...]:
-    """Choose the tags of one picture, in caption order.
+    """Choose the tags of one image, in caption order.
 
     Order: the rating if asked for first; characters; counts of persons (`1girl`, `2boys`); all
     other general tags; the rating if asked for last. Within each by falling score, ties by row of

@@ -108,23 +108,23 @@ class Wd14Tagger:
         )
 
     def prepare(self, image: Image.Image) -> NDArray[np.float32]:
-        """Return the picture as the model's input, e.g. (size, size, 3), BGR, 0 to 255; safe in
+        """Return the image as the model's input, e.g. (size, size, 3), BGR, 0 to 255; safe in
         many threads.
         """
         return self._kind.tensor(to_square_bgr(image, self._size))
 
-    def prepare_shrunk(self, picture: ReducedImage) -> NDArray[np.float32]:
-        """Do what `prepare` does with a picture that its decoder reduced."""
-        return self._kind.tensor(shrunk_to_square_bgr(picture, self._size))
+    def prepare_shrunk(self, image: ReducedImage) -> NDArray[np.float32]:
+        """Do what `prepare` does with an image that its decoder reduced."""
+        return self._kind.tensor(shrunk_to_square_bgr(image, self._size))
 
     def scores(self, batch: Sequence[object]) -> NDArray[np.float32]:
         """Return rounded probabilities, (len(batch), len(labels)).
 
         Raises ModelFileError when the model fails or gives numbers that are no probabilities.
         """
-        pictures = [np.asarray(picture, np.float32) for picture in batch]
+        images = [np.asarray(image, np.float32) for image in batch]
         count = self._fixed_batch or self.batch_size
-        rows = [self._run(pictures[at : at + count]) for at in range(0, len(pictures), count)]
+        rows = [self._run(images[at : at + count]) for at in range(0, len(images), count)]
         return (
             round_scores(np.concatenate(rows))
             if rows
@@ -136,9 +136,9 @@ class Wd14Tagger:
         self._session = None
         del self._through
 
-    def _run(self, pictures: list[NDArray[np.float32]]) -> NDArray[np.float64]:
-        missing = (self._fixed_batch or 0) - len(pictures)
-        filled = pictures + [pictures[-1]] * max(0, missing)
+    def _run(self, images: list[NDArray[np.float32]]) -> NDArray[np.float64]:
+        missing = (self._fixed_batch or 0) - len(images)
+        filled = images + [images[-1]] * max(0, missing)
         try:
             found = self._through(np.stack(filled))
         except Exception as error:  # onnxruntime's exceptions share no base of their own
@@ -147,7 +147,7 @@ class Wd14Tagger:
                 hint="where memory ran out, a smaller batch size or --provider cpu helps",
             ) from error
         self._require_width(found.shape[-1])
-        probabilities = self._kind.probabilities(found[: len(pictures)])
+        probabilities = self._kind.probabilities(found[: len(images)])
         if not (
             np.isfinite(found).all()
             and probabilities.min() >= -SLACK

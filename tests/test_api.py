@@ -17,7 +17,7 @@ from taggers import registry
 
 @pytest.fixture
 def imgs(tmp_path, monkeypatch):
-    """Three pictures in a folder of the current one, and a tagger that needs no files."""
+    """Three images in a folder of the current one, and a tagger that needs no files."""
     monkeypatch.setitem(registry.TAGGERS, registry.BASIC, "tests.cli.toy:Toy")
     monkeypatch.chdir(tmp_path)
     folder = tmp_path / "imgs"
@@ -92,7 +92,7 @@ def test_a_dry_run_returns_what_would_be_done(imgs):
     assert sorted(imgs.rglob("*")) == before
 
 
-def test_a_failed_picture_is_data_and_a_wrong_set_up_is_raised(imgs):
+def test_a_failed_image_is_data_and_a_wrong_set_up_is_raised(imgs):
     (imgs / "broken.png").write_bytes(b"nothing")
     outcomes = api.tag(imgs, api.TagOptions(tagger="basic")).report.outcomes
     assert [type(o) for o in outcomes] == [Done, Done, Done, Failed]

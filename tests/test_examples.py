@@ -40,19 +40,17 @@ def run(project: Path) -> list[dict]:
     return steps
 
 
-def pictures(folder: Path) -> list[Path]:
+def images(folder: Path) -> list[Path]:
     return sorted(path for path in folder.iterdir() if path.is_file() and path.suffix != ".txt")
 
 
 def captions(folder: Path) -> list[str]:
-    """The captions of a folder's pictures, each of which must have one."""
-    return [
-        path.with_suffix(".txt").read_text(encoding="utf-8").strip() for path in pictures(folder)
-    ]
+    """The captions of a folder's images, each of which must have one."""
+    return [path.with_suffix(".txt").read_text(encoding="utf-8").strip() for path in images(folder)]
 
 
 def recipe(name: str, project: Path, folders: tuple[str, ...]) -> dict:
-    """Lay an example's dsk.toml beside a handful of the quickstart's pictures in each of its
+    """Lay an example's dsk.toml beside a handful of the quickstart's images in each of its
     folders.
     """
     project.mkdir()
@@ -74,11 +72,11 @@ def quickstart(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[dic
     return project, run(project)
 
 
-def test_quickstart_lays_out_every_picture_with_a_caption_that_opens_with_the_trigger(quickstart):
+def test_quickstart_lays_out_every_image_with_a_caption_that_opens_with_the_trigger(quickstart):
     project, _ = quickstart
     (folder,) = (project / "dataset" / "train").iterdir()
     assert folder.name == "8_sylvie"
-    assert len(pictures(folder)) == len(list((QUICKSTART / "pictures").iterdir()))
+    assert len(images(folder)) == len(list((QUICKSTART / "pictures").iterdir()))
     assert all(caption.split(", ")[0] == "sylvie" for caption in captions(folder))
 
 
@@ -87,7 +85,7 @@ def test_quickstart_makes_a_balanced_reg_set(quickstart):
     (reg,) = (project / "dataset" / "reg").iterdir()
     (train,) = (project / "dataset" / "train").iterdir()
     repeats = int(reg.name.removesuffix("_1girl"))
-    assert len(pictures(reg)) * repeats <= len(pictures(train)) * 8
+    assert len(images(reg)) * repeats <= len(images(train)) * 8
 
 
 def test_quickstart_exports_what_it_planned(quickstart):
@@ -139,7 +137,7 @@ def test_face_recipe_keeps_the_face_out_of_captions_and_exports_its_numbers(tmp_
     project = tmp_path / "project"
     config = recipe("face", project, ("photos", "women"))
     run(project)
-    crops = pictures(project / "work" / "MikamiYua")
+    crops = images(project / "work" / "MikamiYua")
     assert len(crops) == HANDFUL and (project / "faces.png").is_file()
     for path in crops:
         with Image.open(path) as crop:
@@ -175,8 +173,8 @@ def test_clothes_recipe_makes_the_steps_that_its_page_names(tmp_path):
     masks = list((project / "dataset/train/6_mycloths/masks").iterdir())
     assert len(masks) == HANDFUL and (project / "faces.png").is_file()
     plan = next(step for step in steps if step["step"] == "layout")["result"]["plan"]
-    # The page says 30 pictures x 6 x 10 epochs = 1,800 steps; with a batch of 1 they go by the
-    # picture.
+    # The page says 30 images x 6 x 10 epochs = 1,800 steps; with a batch of 1 they go by the
+    # image.
     assert plan["train"]["steps"] == HANDFUL * 6 * 10
 
 

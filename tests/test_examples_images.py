@@ -1,4 +1,4 @@
-"""The example pictures are what their scripts make, and hold the special cases that the quickstart
+"""The example images are what their scripts make, and hold the special cases that the quickstart
 shows.
 """
 
@@ -11,9 +11,9 @@ import pytest
 from PIL import Image
 
 QUICKSTART = Path(__file__).parents[1] / "examples" / "quickstart"
-PICTURES = QUICKSTART / "pictures"
-REG_PICTURES = QUICKSTART / "reg-pictures"
-# Another release of Pillow, libjpeg or resvg may round otherwise; a picture that changed in earnest
+IMAGES = QUICKSTART / "pictures"
+REG_IMAGES = QUICKSTART / "reg-pictures"
+# Another release of Pillow, libjpeg or resvg may round otherwise; an image that changed in earnest
 # is far above this.
 MEAN_LEVELS = 2.0
 
@@ -42,7 +42,7 @@ def pixels(path: Path) -> np.ndarray:
         return np.asarray(image.convert("RGBA"), dtype=np.int16)
 
 
-def assert_same_pictures(committed: Path, built: Path) -> None:
+def assert_same_images(committed: Path, built: Path) -> None:
     assert names(built) == names(committed)
     for name in sorted(names(committed)):
         one, other = committed / name, built / name
@@ -52,8 +52,8 @@ def assert_same_pictures(committed: Path, built: Path) -> None:
         assert np.abs(pixels(one) - pixels(other)).mean() < MEAN_LEVELS, name
 
 
-def test_the_script_makes_the_committed_pictures(rebuilt):
-    assert_same_pictures(PICTURES, rebuilt)
+def test_the_script_makes_the_committed_images(rebuilt):
+    assert_same_images(IMAGES, rebuilt)
 
 
 def test_a_second_run_gives_the_same_bytes(rebuilt):
@@ -64,18 +64,18 @@ def test_a_second_run_gives_the_same_bytes(rebuilt):
         assert make.encode(shot) == (rebuilt / shot.name).read_bytes(), shot.name
 
 
-def test_the_script_makes_the_committed_reg_pictures(tmp_path):
+def test_the_script_makes_the_committed_reg_images(tmp_path):
     pytest.importorskip("dicebear")
     pytest.importorskip("dicebear_styles")
     pytest.importorskip("resvg_py")
     script("make_reg_pictures").main(tmp_path)
-    assert_same_pictures(REG_PICTURES, tmp_path)
+    assert_same_images(REG_IMAGES, tmp_path)
 
 
 def test_names_are_as_messy_as_in_life():
-    found = names(PICTURES)
+    found = names(IMAGES)
     assert len(found) == 24
-    assert {"a.jpg", "a.png"} <= found, "two pictures of one stem"
+    assert {"a.jpg", "a.png"} <= found, "two images of one stem"
     assert any(not name.isascii() for name in found)
     assert any(" " in name for name in found)
     assert any(Path(name).suffix.isupper() for name in found)
@@ -86,34 +86,34 @@ def test_names_are_as_messy_as_in_life():
     )
 
 
-def test_one_picture_lies_on_its_side_and_tells_where_it_was_taken():
-    with Image.open(PICTURES / "IMG_2041.JPG") as image:
+def test_one_image_lies_on_its_side_and_tells_where_it_was_taken():
+    with Image.open(IMAGES / "IMG_2041.JPG") as image:
         exif = image.getexif()
         assert image.size == (1280, 960)
         assert exif[0x0112] == 6
         assert exif.get_ifd(0x8825)[1] == "N"
-    others = [path for path in PICTURES.iterdir() if path.name != "IMG_2041.JPG"]
+    others = [path for path in IMAGES.iterdir() if path.name != "IMG_2041.JPG"]
     for path in others:
         with Image.open(path) as image:
             assert not image.getexif(), path.name
 
 
-def test_one_picture_has_transparency():
-    with Image.open(PICTURES / "sylvie cutout.png") as image:
+def test_one_image_has_transparency():
+    with Image.open(IMAGES / "sylvie cutout.png") as image:
         assert image.mode == "RGBA"
         assert image.getchannel("A").getextrema() == (0, 255)
 
 
 def test_every_suffix_says_the_format():
     format_of = {".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG", ".webp": "WEBP"}
-    for path in [*PICTURES.iterdir(), *REG_PICTURES.iterdir()]:
+    for path in [*IMAGES.iterdir(), *REG_IMAGES.iterdir()]:
         with Image.open(path) as image:
             assert image.format == format_of[path.suffix.lower()], path.name
 
 
 def test_resize_and_buckets_find_work():
     sizes = []
-    for path in PICTURES.iterdir():
+    for path in IMAGES.iterdir():
         with Image.open(path) as image:
             sizes.append(image.size)
     assert sum(max(size) > 1024 for size in sizes) >= 6
@@ -122,16 +122,14 @@ def test_resize_and_buckets_find_work():
     assert len(set(sizes)) >= 15
 
 
-def test_reg_pictures_are_eight_squares():
-    found = sorted(REG_PICTURES.iterdir())
+def test_reg_images_are_eight_squares():
+    found = sorted(REG_IMAGES.iterdir())
     assert len(found) == 8
     for path in found:
         with Image.open(path) as image:
             assert image.size == (512, 512), path.name
 
 
-def test_example_pictures_stay_small():
-    total = sum(
-        path.stat().st_size for folder in (PICTURES, REG_PICTURES) for path in folder.iterdir()
-    )
+def test_example_images_stay_small():
+    total = sum(path.stat().st_size for folder in (IMAGES, REG_IMAGES) for path in folder.iterdir())
     assert total < 4.5e6

@@ -8,7 +8,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 NOTICE = (ROOT / "NOTICE").read_text(encoding="utf-8")
 CODE = {".py", ".pyc", ".typed"}
-# Folders whose files are named one by one, and folders of many pictures from one source, which are
+# Folders whose files are named one by one, and folders of many images from one source, which are
 # named whole.
 NAMED_ONE_BY_ONE = (
     "datasetkit/data",
@@ -60,7 +60,7 @@ def test_every_data_file_is_named_in_a_notice(folder):
 
 
 @pytest.mark.parametrize("folder", NAMED_WHOLE)
-def test_every_folder_of_example_pictures_is_named_in_the_notice(folder):
+def test_every_folder_of_example_images_is_named_in_the_notice(folder):
     assert shipped(folder)
     assert f"{folder}/" in names_in(NOTICE)
 

@@ -36,7 +36,7 @@ DEFAULTS: Final[Mapping[str, object]] = {
 }
 _STEPS: Final = 1600  # where neither epochs nor steps are given
 
-_OWN_LOADER = "pictures are read by this trainer's own loader"
+_OWN_LOADER = "images are read by this trainer's own loader"
 _ATTENTION = "torch's scaled-dot-product attention is always used"
 _TRACKING = "metrics.jsonl and TensorBoard are written under fixed names"
 _TEXT_CACHE = "a text encoder that is not trained encodes each wording once, shuffled captions too"
@@ -49,7 +49,7 @@ IGNORED: Final[Mapping[str, str]] = {
     "lowram": "the model is loaded once, part by part",
     "max_data_loader_n_workers": _OWN_LOADER,
     "persistent_data_loader_workers": _OWN_LOADER,
-    "vae_batch_size": "pictures are encoded one by one, so that no batch can change a latent",
+    "vae_batch_size": "images are encoded one by one, so that no batch can change a latent",
     "cache_text_encoder_outputs": _TEXT_CACHE,
     "cache_text_encoder_outputs_to_disk": _TEXT_CACHE,
     "skip_cache_check": "cached latents are checked by content",
@@ -77,10 +77,10 @@ UNSUPPORTED: Final[Mapping[str, str]] = {
     "dim_from_weights": "set network_dim to the rank of network_weights",
     "base_weights": "merge it into the base model first",
     "base_weights_multiplier": "merge it into the base model first",
-    "face_crop_aug_range": "crop the pictures before",
+    "face_crop_aug_range": "crop the images before",
     "resize_interpolation": "Lanczos is always used",
     "alpha_mask": "masked_loss reads masks/<stem>.png",
-    "in_json": "write captions beside the pictures: dsk import --from meta",
+    "in_json": "write captions beside the images: dsk import --from meta",
     "full_fp16": _HALF,
     "full_bf16": _HALF,
     "save_n_epoch_ratio": "save_every_n_epochs says when",
@@ -147,7 +147,7 @@ def of_project(config: Config, given: Mapping[str, Any]) -> TrainOptions:
 
 
 def data_folder(folder: Path, config: Config) -> Path:
-    """Return the laid-out data set of a folder: itself, or for a project the one that `dsk layout`
+    """Return the laid-out dataset of a folder: itself, or for a project the one that `dsk layout`
     makes.
     """
     if config.root == folder.resolve() and not (folder / TRAIN).is_dir():
@@ -206,7 +206,7 @@ def _of_folders(
 ) -> TranslatedConfig:
     if "train_data_dir" not in folders:
         raise ConfigError(
-            "no data set is named", hint="name it: --dataset-config dataset.toml, or train_data_dir"
+            "no dataset is named", hint="name it: --dataset-config dataset.toml, or train_data_dir"
         )
     subsets, notices = find_subsets(_found(folders["train_data_dir"], file), options)
     found = [s for s in subsets if not s.is_reg]
@@ -333,7 +333,7 @@ def _dataset(
 def _subset(row: Mapping[str, Any], options: TrainOptions, file: Path) -> Subset:
     if "image_dir" not in row:
         raise ConfigError(
-            f"{display(file.name)}: a subset has no image_dir", hint="name its folder of pictures"
+            f"{display(file.name)}: a subset has no image_dir", hint="name its folder of images"
         )
     own = replace(options, **{name: row[name] for name in _OF_SUBSET if name in row})
     folder = _found(str(row["image_dir"]), file)
@@ -355,7 +355,7 @@ def _require_own_masks(row: Mapping[str, Any], folder: Path, file: Path) -> None
     if there and _found(str(there), file).resolve() != (folder / MASKS).resolve():
         said = f"{display(file.name)}: conditioning_data_dir = {there!r}"
         raise ConfigError(
-            said, hint=f"put the masks into {display(folder / MASKS)}, each named as its picture"
+            said, hint=f"put the masks into {display(folder / MASKS)}, each named as its image"
         )
 
 

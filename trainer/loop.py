@@ -1,5 +1,5 @@
-"""The loop: visits become losses, losses a step of the optimizer; it yields what each step was, and
-decides nothing.
+"""The loop: samples become losses, losses a step of the optimizer; it yields what each step was,
+and decides nothing.
 """
 
 from __future__ import annotations
@@ -78,19 +78,19 @@ class TrainingSetup:
 
 @dataclass(frozen=True, slots=True)
 class StepLog:
-    """One optimizer step. step, epoch: the first is 1. loss: mean over its visits, weighted as
+    """One optimizer step. step, epoch: the first is 1. loss: mean over its samples, weighted as
     trained.
 
     rates: part -> learning rate of this step, times what D-Adaptation found; scheduled: without
-    that. gradient: its norm before clipping. last_of_epoch: no visit of the epoch is left. norms:
+    that. gradient: its norm before clipping. last_of_epoch: no sample of the epoch is left. norms:
     of the modules' changes, where they are held down. waited: seconds that the step waited for its
-    pictures to be read.
+    images to be read.
     """
 
     step: int
     epoch: int
     loss: float
-    visits: int
+    samples: int
     rates: dict[str, float]
     scheduled: dict[str, float]
     gradient: float
@@ -113,14 +113,14 @@ def steps(setup: TrainingSetup, *, start: int = 0, workers: int = WORKERS) -> It
 
 
 def reader(setup: TrainingSetup) -> Reader:
-    """Return what reads the visits of a run, for the process that asks."""
+    """Return what reads the samples of a run, for the process that asks."""
     return Reader(setup.options, setup.plan, setup.encoder, setup.place.process)
 
 
 def _step(setup: TrainingSetup, work: StepBatches, waited: float) -> StepLog:
     step = work.number
     parameters = setup.lora.parameters()
-    loss, visits = gradients(setup, work)
+    loss, samples = gradients(setup, work)
     if not math.isfinite(loss):
         raise LossDiverged(
             f"the loss of step {step + 1} is not a number",
@@ -141,16 +141,16 @@ def _step(setup: TrainingSetup, work: StepBatches, waited: float) -> StepLog:
         setup.average.add(parameters)
     last = (step + 1) % setup.plan.totals.steps_per_epoch == 0
     return StepLog(
-        step + 1, work.epoch + 1, loss, visits, rates, scheduled, float(gradient), last, norms,
+        step + 1, work.epoch + 1, loss, samples, rates, scheduled, float(gradient), last, norms,
         waited
     )  # fmt: skip
 
 
 def gradients(setup: TrainingSetup, work: StepBatches) -> tuple[float, int]:
-    """Add up the gradients of one step; return its mean loss and the number of its visits.
+    """Add up the gradients of one step; return its mean loss and the number of its samples.
 
-    Every visit weighs 1 / (batch size x accumulation x processes), also in an epoch's smaller last
-    batches: so each picture counts the same, whatever batch it is in.
+    Every sample weighs 1 / (batch size x accumulation x processes), also in an epoch's smaller last
+    batches: so each image counts the same, whatever batch it is in.
     """
     schedule = setup.plan.schedule
     nominal = schedule.batch_size * schedule.gradient_accumulation * schedule.processes
@@ -172,20 +172,20 @@ def gradients(setup: TrainingSetup, work: StepBatches) -> tuple[float, int]:
         if parameter.grad is None:
             parameter.grad = torch.zeros_like(parameter)
     setup.place.summed([p.grad for p in parameters if p.grad is not None])
-    visits = torch.tensor(float(sum(len(batch) for _, batch in work.batches)), dtype=total.dtype)
-    tally = torch.stack([total, visits.to(total.device)])
+    samples = torch.tensor(float(sum(len(batch) for _, batch in work.batches)), dtype=total.dtype)
+    tally = torch.stack([total, samples.to(total.device)])
     setup.place.summed([tally])
     summed, count = tally.tolist()
     return summed / count, int(count)
 
 
 def sample_losses(setup: TrainingSetup, batch: Sequence[PreparedSample], epoch: int) -> Tensor:
-    """Return the weighted loss of each visit of a batch, float32 of shape (visits,)."""
+    """Return the weighted loss of each sample of a batch, float32 of shape (samples,)."""
     options = setup.options
 
     def generators(purpose: str) -> list[torch.Generator]:
         return [
-            seeds.generator(options.seed, epoch, seen.picture.id, seen.number, purpose)
+            seeds.generator(options.seed, epoch, seen.image.id, seen.number, purpose)
             for seen in batch
         ]
 
@@ -195,7 +195,7 @@ def sample_losses(setup: TrainingSetup, batch: Sequence[PreparedSample], epoch: 
 
 @dataclass(frozen=True, slots=True)
 class NoisyBatch:
-    """A batch with its noise, on the CPU. noisy: what the UNet sees; timesteps: (visits,)."""
+    """A batch with its noise, on the CPU. noisy: what the UNet sees; timesteps: (samples,)."""
 
     latents: Tensor
     noise: Tensor
@@ -203,7 +203,7 @@ class NoisyBatch:
     timesteps: Tensor
 
     def rows(self, places: Sequence[int]) -> NoisyBatch:
-        """Return some of the visits."""
+        """Return some of the samples."""
         return NoisyBatch(
             *(t[list(places)] for t in (self.latents, self.noise, self.noisy, self.timesteps))
         )
@@ -222,7 +222,7 @@ def draw(
     """
     options = setup.options
     sampled = [
-        setup.encoder.moments(seen.picture, seen.at, seen.flip, seen.pixels).sample(generator)
+        setup.encoder.moments(seen.image, seen.at, seen.flip, seen.pixels).sample(generator)
         for seen, generator in zip(batch, generators("latent"), strict=True)
     ]
     latents = torch.stack(sampled) * setup.family.LATENT_SCALE
@@ -237,7 +237,7 @@ def draw(
 
 
 def objective(setup: TrainingSetup, batch: Sequence[PreparedSample], drawn: NoisyBatch) -> Tensor:
-    """Return the weighted loss of each visit, float32 of shape (visits,)."""
+    """Return the weighted loss of each sample, float32 of shape (samples,)."""
     options, place, t = setup.options, setup.place, drawn.timesteps
     target = place.sent(
         losses.TARGETS[setup.prediction](drawn.latents, drawn.noise, t, setup.alphas)
@@ -261,7 +261,7 @@ def objective(setup: TrainingSetup, batch: Sequence[PreparedSample], drawn: Nois
         clear, setup.prediction, {name: getattr(options, name) for name in losses.WEIGHTS}
     )
     prior = torch.tensor(
-        [options.prior_loss_weight if seen.picture.subset.is_reg else 1.0 for seen in batch]
+        [options.prior_loss_weight if seen.image.subset.is_reg else 1.0 for seen in batch]
     )
     return each * place.sent(weight * prior)
 
@@ -278,9 +278,9 @@ def predict(setup: TrainingSetup, batch: Sequence[PreparedSample], drawn: NoisyB
 
 
 def _sizes(batch: Sequence[PreparedSample]) -> Tensor:
-    """Return what the visits tell of their pictures' sizes, (visits, 6)."""
+    """Return what the samples tell of their images' sizes, (samples, 6)."""
     return torch.tensor(
-        [size_conditioning.told(seen.picture, seen.at, seen.flip) for seen in batch],
+        [size_conditioning.told(seen.image, seen.at, seen.flip) for seen in batch],
         dtype=torch.float32,
     )
 
@@ -308,7 +308,7 @@ def _masks(batch: Sequence[PreparedSample], like: Tensor) -> Tensor | None:
     """Return the masks of a batch at the size of its latents, from 0 to 1; None where nothing is
     masked.
     """
-    if all(seen.mask is None or seen.picture.mask is None for seen in batch):
+    if all(seen.mask is None or seen.image.mask is None for seen in batch):
         return None
     masks = torch.stack(
         [torch.from_numpy(seen.mask.copy()) for seen in batch if seen.mask is not None]

@@ -2,7 +2,7 @@
 on the spot.
 
 It knows nothing: training on it proves that data, trainer and LoRA files fit together, and makes no
-pictures. `python -m trainer.random_base FOLDER` writes one.
+images. `python -m trainer.random_base FOLDER` writes one.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ PARTS: Final = ("unet", "text_encoder", "vae")
 WARNING: Final = (
     "This is a stand-in for a Stable Diffusion 1 model: its weights are random and it knows "
     "nothing. A LoRA trained on "
-    "it makes no pictures; only a trained base model gives pictures."
+    "it makes no images; only a trained base model gives images."
 )
 
 

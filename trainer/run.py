@@ -56,8 +56,8 @@ class TrainResult:
     last epoch's steps, of those taken now.
 
     seconds: of the steps taken now; start: the step that a resumed run went on from, 0 for a whole
-    run. samples: the contact sheet of the sample pictures. waited: those of the seconds in which a
-    step waited for pictures to be read. best, last: of the held-out pictures, the best step and how
+    run. samples: the contact sheet of the preview images. waited: those of the seconds in which a
+    step waited for images to be read. best, last: of the held-out images, the best step and how
     they do at the end; None where there are none.
     """
 
@@ -157,7 +157,7 @@ def _in_memory() -> Iterator[None]:
 
 def resume_facts(options: TrainOptions, plan: TrainingPlan) -> dict[str, object]:
     """Return what a run must have in common with the one that it continues."""
-    pictures = [
+    images = [
         [
             p.id,
             p.bucket.bucket,
@@ -170,28 +170,28 @@ def resume_facts(options: TrainOptions, plan: TrainingPlan) -> dict[str, object]
             p.subset.preserved,
         ]
         for p, n in [
-            *zip(plan.pictures, plan.visits, strict=True),
+            *zip(plan.images, plan.samples, strict=True),
             *((p, 0) for p in plan.held_out),
         ]
     ]
-    digest = hashlib.sha256(json.dumps(sorted(pictures, key=json.dumps)).encode()).hexdigest()[:16]
+    digest = hashlib.sha256(json.dumps(sorted(images, key=json.dumps)).encode()).hexdigest()[:16]
     given = {k: v for k, v in asdict(options).items() if k not in _FREE}
     return {
         **given,
-        "pictures and captions": digest,
+        "images and captions": digest,
         "steps": plan.steps,
         "processes": plan.schedule.processes,
     }
 
 
 def _encode(run: TrainingSetup, folder: Path, reporter: Reporter) -> None:
-    """Encode all pictures before the first step, where latents are kept."""
+    """Encode all images before the first step, where latents are kept."""
     encoder = run.encoder
-    trained = [p for p, n in zip(run.plan.pictures, run.plan.visits, strict=True) if n]
-    pictures = [*trained, *run.plan.held_out[: run.options.max_validation_steps]]
-    fixed = [p for p in pictures if not p.subset.random_crop]
-    if len(fixed) < len(pictures):
-        reporter.warn("random_crop: latents are encoded anew at each visit")
+    trained = [p for p, n in zip(run.plan.images, run.plan.samples, strict=True) if n]
+    images = [*trained, *run.plan.held_out[: run.options.max_validation_steps]]
+    fixed = [p for p in images if not p.subset.random_crop]
+    if len(fixed) < len(images):
+        reporter.warn("random_crop: latents are encoded anew at each sample")
     if not encoder.remember or not fixed:
         return
     path = folder / LATENTS
@@ -200,7 +200,7 @@ def _encode(run: TrainingSetup, folder: Path, reporter: Reporter) -> None:
     new = encoder.fill(fixed, reporter)
     if run.options.cache_latents_to_disk and new and run.place.is_main:
         encoder.write(path)
-    if len(fixed) == len(pictures):
+    if len(fixed) == len(images):
         encoder.vae.to("cpu")
 
 
@@ -248,7 +248,7 @@ def _train(
                 _forget(run.options, folder, name)
             if (moment := preview.due(run.options, log, run.plan.steps)) is not None:
                 easel.draw(log.step, log.epoch, moment)
-            # Behind the pictures: a run that goes on from here has them.
+            # Behind the images: a run that goes on from here has them.
             if (
                 stem is not None
                 and run.place.is_main
@@ -281,7 +281,7 @@ def _train(
 
 
 def _checked(found: ValidationPoint, writers: Sequence[metrics.Writer]) -> ValidationPoint:
-    """Record how the held-out pictures do, and return it."""
+    """Record how the held-out images do, and return it."""
     for writer in writers:
         writer.check(found)
     return found
@@ -289,7 +289,7 @@ def _checked(found: ValidationPoint, writers: Sequence[metrics.Writer]) -> Valid
 
 @dataclass(slots=True)
 class _Previews:
-    """Where a run draws its sample pictures; without prompts, and in all processes but one, nothing
+    """Where a run draws its preview images; without prompts, and in all processes but one, nothing
     is drawn.
     """
 
@@ -308,17 +308,16 @@ class _Previews:
             return
         try:
             with self.run.given():
-                pictures = preview.draw(self.run, self.prompts)
+                images = preview.draw(self.run, self.prompts)
         except torch.OutOfMemoryError:
             self.prompts = ()
             self.reporter.warn(
-                "no memory is left for sample pictures: none are drawn from now on; try "
-                "smaller ones"
+                "no memory is left for preview images: none are drawn from now on; try smaller ones"
             )
             return
-        self.sheet.add(step, epoch, stem, list(zip(self.prompts, pictures, strict=True)))
+        self.sheet.add(step, epoch, stem, list(zip(self.prompts, images, strict=True)))
         for writer in self.writers:
-            writer.show(step, pictures)
+            writer.show(step, images)
 
 
 def _writers(
@@ -431,8 +430,8 @@ def run_facts(run: TrainingSetup, name: str) -> metadata.RunFacts:
     published = run.family.published("v_prediction" if run.prediction == "v" else "epsilon")
     options, plan = run.options, run.plan
     buckets: Counter[Size] = Counter()
-    for picture, n in zip(plan.pictures, plan.visits, strict=True):
-        buckets[picture.bucket.bucket] += n
+    for image, n in zip(plan.images, plan.samples, strict=True):
+        buckets[image.bucket.bucket] += n
     return metadata.RunFacts(
         options=_told(options, run),
         output_name=name,
@@ -452,7 +451,7 @@ def run_facts(run: TrainingSetup, name: str) -> metadata.RunFacts:
             metadata.SubsetFacts(
                 str(s.folder),
                 s.repeats,
-                len(own := [p for p in plan.pictures if p.subset == s]),
+                len(own := [p for p in plan.images if p.subset == s]),
                 s.is_reg,
                 tuple(p.caption.replace("\n", ", ") for p in own),
             )

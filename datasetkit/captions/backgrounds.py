@@ -42,12 +42,12 @@ def require(bg: str) -> None:
         )
 
 
-def colour(bg: str, picture: str) -> Colour:
-    """Return the colour behind one picture. picture: its id, which decides what is `random`: always
+def colour(bg: str, image: str) -> Colour:
+    """Return the colour behind one image. image: its id, which decides what is `random`: always
     the same.
     """
     if bg == RANDOM:
-        return NAMED[random.Random(picture).choice(sorted(NAMED))]
+        return NAMED[random.Random(image).choice(sorted(NAMED))]
     if bg in NAMED:
         return NAMED[bg]
     digits = bg.removeprefix("#")

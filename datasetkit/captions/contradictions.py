@@ -1,4 +1,4 @@
-"""Contradictions: which tags cannot both be true of a picture, from the shipped table."""
+"""Contradictions: which tags cannot both be true of an image, from the shipped table."""
 
 from __future__ import annotations
 

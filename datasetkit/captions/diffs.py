@@ -11,7 +11,7 @@ from datasetkit.core.records import Caption
 
 @dataclass(frozen=True, slots=True)
 class CaptionChange:
-    """One picture's caption before and after; before is None where there was none.
+    """One image's caption before and after; before is None where there was none.
 
     Tags are compared letter by letter: another spelling is shown as one tag taken away and one
     added.

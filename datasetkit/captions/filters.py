@@ -1,4 +1,4 @@
-"""Filters: the expressions that choose pictures (`tag:lips AND NOT name:01*`), read into a tree and
+"""Filters: the expressions that choose images (`tag:lips AND NOT name:01*`), read into a tree and
 written again.
 
     or      = and { "OR" and }
@@ -29,7 +29,7 @@ YES_NO_FIELDS = ("dup", "edited")
 FIELDS = (*TEXT_FIELDS, *NUMBER_FIELDS, *YES_NO_FIELDS)
 # Longer or deeper ones are no person's, and would exhaust the stack.
 MAX_LENGTH, MAX_DEPTH = 10_000, 50
-# No picture has more tags, signs, tokens or repeats; a double holds all whole numbers up to here.
+# No image has more tags, signs, tokens or repeats; a double holds all whole numbers up to here.
 MAX_NUMBER = 10**9
 
 _KEYWORDS = ("NOT", "AND", "OR")
@@ -108,14 +108,14 @@ Node = Match | Compare | Flag | Not | And | Or
 
 
 def parse(text: str) -> Node | None:
-    """Read a filter; None for an empty one, which every picture passes. Raises FilterError with the
+    """Read a filter; None for an empty one, which every image passes. Raises FilterError with the
     place.
     """
     if len(text) > MAX_LENGTH:
         raise FilterError(
             f"the filter is longer than {MAX_LENGTH:,} signs",
             MAX_LENGTH,
-            hint="select pictures instead",
+            hint="select images instead",
         )
     reader = _Parser(text)
     if reader.ended:
@@ -410,5 +410,5 @@ def _bracketed(node: Node) -> str:
 
 
 def exactly(tag: str) -> str:
-    """Return the filter for the pictures that have a tag, whatever its spelling."""
+    """Return the filter for the images that have a tag, whatever its spelling."""
     return show(Match("tag", (tag,)))

@@ -1,5 +1,5 @@
 """Predicates: what a filter (captions/filters.py) asks, as a function of the facts of one
-picture.
+image.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ COMPARISONS: Mapping[str, Callable[[float, float], bool]] = MappingProxyType(
 
 
 class Facts(Protocol):
-    """What a filter may ask of a picture.
+    """What a filter may ask of an image.
 
     forms: the normal forms of its tags. text: these, joined by `, `. name, path, concept: as
     `folded` gives them. scores: what the tagger gave, in steps of 1e-4, by normal form.
@@ -70,7 +70,7 @@ def folded(text: str) -> str:
 
 
 def predicate(node: Node | None) -> Predicate:
-    """Make a filter a function that tells whether a picture passes. What one tag comes to is found
+    """Make a filter a function that tells whether an image passes. What one tag comes to is found
     out once.
     """
     match node:

@@ -1,4 +1,4 @@
-"""Spelling: which two tags of a data set look like one tag that was written twice."""
+"""Spelling: which two tags of a dataset look like one tag that was written twice."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Checks: what is wrong with a data set, one small function a check, registered in one table."""
+"""Checks: what is wrong with a dataset, one small function a check, registered in one table."""

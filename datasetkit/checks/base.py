@@ -13,15 +13,15 @@ from datasetkit.dataset.buckets import BucketRules
 from datasetkit.dataset.layout import Misread
 from datasetkit.options.config import CheckOptions
 
-Group = Literal["picture", "caption", "folder"]
-GROUPS: tuple[Group, ...] = ("picture", "caption", "folder")
-# What of a picture costs time to find out; a check says which of them it needs.
+Group = Literal["image", "caption", "folder"]
+GROUPS: tuple[Group, ...] = ("image", "caption", "folder")
+# What of an image costs time to find out; a check says which of them it needs.
 Measure = Literal["looks", "text", "faces"]
 
 
 @dataclass(frozen=True, slots=True)
 class ImageRegion:
-    """Something within a picture: its box as fractions of width and height, 0..1, and its score,
+    """Something within an image: its box as fractions of width and height, 0..1, and its score,
     0..1.
     """
 
@@ -34,7 +34,7 @@ class ImageRegion:
 
 @dataclass(frozen=True, slots=True)
 class ImageMeasures:
-    """What the pixels and the header of a picture say.
+    """What the pixels and the header of an image say.
 
     orientation: EXIF's, 1..8. revealed: share of the pixels that change when trainers drop the
     alpha channel, 0..1; hidden: the one colour (#rrggbb) that they show then, "" where it is no
@@ -52,11 +52,11 @@ class ImageMeasures:
 
 @dataclass(frozen=True, slots=True)
 class CaptionFile:
-    """The caption of a picture as it stands on disk. path: the file that holds it, whatever its
+    """The caption of an image as it stands on disk. path: the file that holds it, whatever its
     name.
 
     proper: whether that name is `<stem>.txt`, which every trainer is told to read. others: more
-    files of this picture that look like its captions. fault: why the file cannot be read, "" where
+    files of this image that look like its captions. fault: why the file cannot be read, "" where
     it can.
     """
 
@@ -75,7 +75,7 @@ class CaptionFile:
 
 @dataclass(frozen=True, slots=True)
 class CheckFolder:
-    """One folder of pictures that is trained together. repeats: of its name, 1 where it has none.
+    """One folder of images that is trained together. repeats: of its name, 1 where it has none.
 
     triggers: what leads its captions, as given, by dsk.toml or, with `guessed`, as most captions
     have it.
@@ -92,7 +92,7 @@ class CheckFolder:
 
 @dataclass(frozen=True, slots=True)
 class CheckImage:
-    """One readable picture. text, faces: None where nobody looked for them."""
+    """One readable image. text, faces: None where nobody looked for them."""
 
     path: Path
     id: str
@@ -118,10 +118,10 @@ class UnreachedFiles:
 class CheckInput:
     """All that the checks look at.
 
-    failed: pictures that cannot be used. misread: folders that are no concept, with their parent.
-    astray: see there. strays: captions without a picture. latents: cached latents without a
-    picture, or older than theirs. empty: concept folders without pictures. sources: laid-out
-    picture -> the picture it was linked from. digests: hashes the pixels of pictures, which costs a
+    failed: images that cannot be used. misread: folders that are no concept, with their parent.
+    astray: see there. strays: captions without an image. latents: cached latents without a
+    image, or older than theirs. empty: concept folders without images. sources: laid-out
+    image -> the image it was linked from. digests: hashes the pixels of images, which costs a
     whole decode each.
     """
 
@@ -142,7 +142,7 @@ class CheckInput:
 
     @property
     def captioned(self) -> list[tuple[CheckImage, CaptionFile]]:
-        """Return the pictures with a caption that has tags."""
+        """Return the images with a caption that has tags."""
         return [
             (item, item.caption)
             for item in self.items
@@ -151,13 +151,13 @@ class CheckInput:
 
     @property
     def trained(self) -> list[tuple[CheckImage, CaptionFile]]:
-        """Return those of them that are no regularisation pictures."""
+        """Return those of them that are no regularisation images."""
         return [(item, caption) for item, caption in self.captioned if not item.place.is_reg]
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What a check found once. path: the picture, caption's picture or folder; subject: the tag,
+    """What a check found once. path: the image, caption's image or folder; subject: the tag,
     where it is one.
 
     weight: how bad it is, for comparing findings of one check.

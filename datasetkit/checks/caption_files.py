@@ -1,4 +1,4 @@
-"""Reading what lies in a folder besides its pictures: captions under whatever name, stray files,
+"""Reading what lies in a folder besides its images: captions under whatever name, stray files,
 cached latents.
 """
 
@@ -22,7 +22,7 @@ from datasetkit.core.files import (
 )
 
 _CAPTIONS = frozenset({CAPTION_SUFFIX, ".caption"})
-# What sd-scripts adds to a picture's stem: a size and the kind of model (strategy_sd.py), or the
+# What sd-scripts adds to an image's stem: a size and the kind of model (strategy_sd.py), or the
 # encoder's outputs.
 _LATENTS = re.compile(r"(_\d{4}x\d{4}_\w+|_\w*te_outputs)?\.npz$")
 
@@ -48,7 +48,7 @@ def read_folder(folder: Path) -> FolderContents:
 
 
 def captions_of(images: Sequence[Path], beside: FolderContents) -> dict[Path, tuple[Path, ...]]:
-    """Return the files that look like each picture's captions, `<stem>.txt` first where there is
+    """Return the files that look like each image's captions, `<stem>.txt` first where there is
     one.
     """
     proper = {caption_path(image) for image in images}
@@ -62,7 +62,7 @@ def captions_of(images: Sequence[Path], beside: FolderContents) -> dict[Path, tu
 
 
 def read_written(image: Path, files: Sequence[Path]) -> CaptionFile | None:
-    """Read the first of a picture's caption files; None where it has none."""
+    """Read the first of an image's caption files; None where it has none."""
     if not files:
         return None
     path, *others = files
@@ -78,7 +78,7 @@ def read_written(image: Path, files: Sequence[Path]) -> CaptionFile | None:
 
 
 def same_tags(one: CaptionFile, other: Path) -> bool:
-    """Tell whether another caption file of a picture says the same."""
+    """Tell whether another caption file of an image says the same."""
     try:
         data = read_regular(other, limit=MAX_CAPTION_BYTES)
         return data is not None and parse(data.decode("utf-8-sig")).tags == one.tags
@@ -89,7 +89,7 @@ def same_tags(one: CaptionFile, other: Path) -> bool:
 def strays(
     beside: FolderContents, claimed: Iterable[Path], images: Iterable[Path]
 ) -> tuple[Path, ...]:
-    """Return the caption files that belong to no picture. images: all that look like one, readable
+    """Return the caption files that belong to no image. images: all that look like one, readable
     or not.
     """
     taken = {*claimed, *map(caption_path, images)}
@@ -97,13 +97,13 @@ def strays(
 
 
 def stale_latents(beside: FolderContents, images: Sequence[Path]) -> tuple[tuple[Path, str], ...]:
-    """Return the caches that trainers would take although they are of another picture."""
+    """Return the caches that trainers would take although they are of another image."""
     by_stem = {image.stem: image for image in images}
     found = []
     for path in beside.latents:
         image = by_stem.get(_LATENTS.sub("", path.name))
         if image is None:
-            found.append((path, "its picture is gone"))
+            found.append((path, "its image is gone"))
         elif path.stat().st_mtime_ns < image.stat().st_mtime_ns:
-            found.append((path, "is older than its picture"))
+            found.append((path, "is older than its image"))
     return tuple(found)

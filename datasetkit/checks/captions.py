@@ -182,7 +182,7 @@ def differs(of: CheckInput) -> Iterator[Finding]:
 
 def stray(of: CheckInput) -> Iterator[Finding]:
     for path in of.strays:
-        yield Finding(path, "belongs to no picture")
+        yield Finding(path, "belongs to no image")
 
 
 def guess_triggers(captions: Sequence[CaptionFile]) -> tuple[str, ...]:
@@ -226,7 +226,7 @@ CHECKS: Final = (
         "caption-missing",
         "caption",
         "no caption",
-        "the file `<stem>.txt` beside each training picture",
+        "the file `<stem>.txt` beside each training image",
         "there is none, nor one of another suffix",
         "dsk tag {folder}",
         missing,
@@ -341,7 +341,7 @@ CHECKS: Final = (
         "differs",
         "caption",
         "not as its source",
-        "the caption in a laid-out folder and the one beside the picture that it was linked from",
+        "the caption in a laid-out folder and the one beside the image that it was linked from",
         "other tags, or another order",
         "dsk layout again, or carry the edit over",
         differs,
@@ -349,9 +349,9 @@ CHECKS: Final = (
     Check(
         "caption-stray",
         "caption",
-        "caption without a picture",
+        "caption without an image",
         "`.txt` and `.caption` files by their stem",
-        "no picture of that stem",
+        "no image of that stem",
         "rename or remove it",
         stray,
     ),

@@ -39,15 +39,15 @@ _CAPTIONS: Final[Mapping[str, Callable[[CheckFolder, Sequence[str]], _Tags]]] = 
     "trigger-first": with_triggers,
 }
 SUFFIX: Final = "suffix"
-# What gallery-dl and hydrus add to the whole name of a picture.
+# What gallery-dl and hydrus add to the whole name of an image.
 _SIDE_CARS: Final = (".txt", ".caption", ".json")
 
 
 @dataclass(frozen=True, slots=True)
 class FixPlan:
-    """The plan, and the findings (by check and picture) that it mends.
+    """The plan, and the findings (by check and image) that it mends.
 
-    at_source: laid-out pictures whose captions and names come from elsewhere, where they want to be
+    at_source: laid-out images whose captions and names come from elsewhere, where they want to be
     mended.
     """
 
@@ -60,7 +60,7 @@ def mend(of: CheckInput, findings: Iterable[CheckFinding], root: Path, trash: Pa
     """Plan what mends the findings. root: of the project; trash: a fresh folder for files that are
     replaced by others.
 
-    The next layout would overwrite what is mended in a laid-out folder: pictures whose source is
+    The next layout would overwrite what is mended in a laid-out folder: images whose source is
     known stay as they are.
     """
     wanted: defaultdict[Path, list[str]] = defaultdict(list)
@@ -88,7 +88,7 @@ def mend(of: CheckInput, findings: Iterable[CheckFinding], root: Path, trash: Pa
 def _mend_one(
     item: CheckImage, checks: Iterable[str], taken: set[Path]
 ) -> tuple[list[str], list[FileOp], list[Path]]:
-    """Return the checks whose findings are mended for a picture, the operations, and the files to
+    """Return the checks whose findings are mended for an image, the operations, and the files to
     put away.
     """
     done: list[str] = []
@@ -123,7 +123,7 @@ def _mend_one(
 
 
 def _free_name(item: CheckImage, form: str, taken: set[Path]) -> Path | None:
-    """Return the name that a picture should have, and its side-cars with it, where nothing has it
+    """Return the name that an image should have, and its side-cars with it, where nothing has it
     yet.
     """
     name = proper_name(item.path, form)
@@ -134,7 +134,7 @@ def _free_name(item: CheckImage, form: str, taken: set[Path]) -> Path | None:
 
 
 def _side_cars(image: Path, put_away: Sequence[Path]) -> list[Path]:
-    """Return the files beside a picture that carry its whole name, and stay."""
+    """Return the files beside an image that carry its whole name, and stay."""
     paths = (image.with_name(image.name + suffix) for suffix in _SIDE_CARS)
     return [path for path in paths if path.is_file() and path not in put_away]
 

@@ -12,7 +12,7 @@ from datasetkit.captions.vocabulary import load
 from datasetkit.checks.base import Check, CheckImage, CheckInput, Finding
 from datasetkit.core.files import caption_path, display
 from datasetkit.dataset.layout import Concept, parse
-from datasetkit.dataset.repeats import balance_reg, reg_visits
+from datasetkit.dataset.repeats import balance_reg, reg_samples
 
 
 def misread(of: CheckInput) -> Iterator[Finding]:
@@ -37,12 +37,12 @@ def proper_name(folder: str) -> str | None:
 
 def unseen(of: CheckInput) -> Iterator[Finding]:
     for astray in of.astray:
-        yield Finding(astray.folder, f"{_pictures(astray.count)} {astray.reason}", astray.count)
+        yield Finding(astray.folder, f"{_images(astray.count)} {astray.reason}", astray.count)
 
 
 def empty(of: CheckInput) -> Iterator[Finding]:
     for folder in of.empty:
-        yield Finding(folder, "holds no pictures")
+        yield Finding(folder, "holds no images")
 
 
 def same_stem(of: CheckInput) -> Iterator[Finding]:
@@ -87,7 +87,7 @@ def name_only(of: CheckInput) -> Iterator[Finding]:
 def reg_surplus(of: CheckInput) -> Iterator[Finding]:
     train = sum(item.place.repeats for item in of.items if not item.place.is_reg)
     reg = [(item, item.place.repeats) for item in of.items if item.place.is_reg]
-    unused = reg_visits(train, reg).unused
+    unused = reg_samples(train, reg).unused
     if not reg or not unused:
         return
     wanted = sum(n for _, n in reg)
@@ -98,7 +98,7 @@ def reg_surplus(of: CheckInput) -> Iterator[Finding]:
         else "use fewer, or more training repeats"
     )
     reason = (
-        f"{len(unused)} of {len(reg)} are never used: {wanted} visits wanted, training "
+        f"{len(unused)} of {len(reg)} are never used: {wanted} samples wanted, training "
         f"has {train}; {step}"
     )
     yield Finding(unused[0].place.folder, reason, len(unused))
@@ -109,8 +109,8 @@ def latents(of: CheckInput) -> Iterator[Finding]:
         yield Finding(path, why)
 
 
-def _pictures(n: int) -> str:
-    return f"{n} picture" + ("" if n == 1 else "s")
+def _images(n: int) -> str:
+    return f"{n} image" + ("" if n == 1 else "s")
 
 
 CHECKS: Final = (
@@ -127,8 +127,8 @@ CHECKS: Final = (
     Check(
         "unseen",
         "folder",
-        "pictures that are not reached",
-        "pictures below a concept's folder, beside the concept folders, and in folders that "
+        "images that are not reached",
+        "images below a concept's folder, beside the concept folders, and in folders that "
         "trainers ignore",
         "any; `masks/` is left out, and in a plain folder --recursive looks below",
         "move them up",
@@ -137,17 +137,17 @@ CHECKS: Final = (
     Check(
         "folder-empty",
         "folder",
-        "no pictures",
+        "no images",
         "concept folders",
-        "without a picture",
+        "without an image",
         "fill or remove it",
         empty,
     ),
     Check(
         "same-stem",
         "folder",
-        "two pictures of one name",
-        "the stems of the pictures of a folder",
+        "two images of one name",
+        "the stems of the images of a folder",
         "`a.jpg` beside `a.png`",
         "dsk rename {folder} PREFIX",
         same_stem,
@@ -173,8 +173,8 @@ CHECKS: Final = (
     Check(
         "reg-surplus",
         "folder",
-        "regularisation pictures unused",
-        "regularisation pictures x repeats beside training pictures x repeats, matched as "
+        "regularisation images unused",
+        "regularisation images x repeats beside training images x repeats, matched as "
         "sd-scripts does",
         "some are never reached",
         "dsk reg chooses repeats that fit",
@@ -184,8 +184,8 @@ CHECKS: Final = (
         "latents",
         "folder",
         "stale latents",
-        "`.npz` caches beside the pictures",
-        "older than their picture, or of a picture that is gone",
+        "`.npz` caches beside the images",
+        "older than their image, or of an image that is gone",
         "delete them: trainers make new ones",
         latents,
     ),

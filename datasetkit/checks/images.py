@@ -1,4 +1,4 @@
-"""Checks of pictures: what a trainer cannot read, would show otherwise, or should not learn
+"""Checks of images: what a trainer cannot read, would show otherwise, or should not learn
 from.
 """
 
@@ -55,7 +55,7 @@ def unreadable(of: CheckInput) -> Iterator[Finding]:
 
 
 def proper_name(path: Path, form: str) -> Path:
-    """Return the name that a picture of this format should have; its own where that is right."""
+    """Return the name that an image of this format should have; its own where that is right."""
     suffixes = SUFFIXES.get(form, (path.suffix,))
     if path.suffix.lower() not in suffixes:
         return path.with_suffix(suffixes[0])
@@ -141,7 +141,7 @@ def _near(of: CheckInput) -> list[list[CheckImage]]:
 
 
 def _copies(of: CheckInput, near: Sequence[Sequence[CheckImage]]) -> list[list[CheckImage]]:
-    """Group the pictures of the same pixels: only those that look alike and are of one size need be
+    """Group the images of the same pixels: only those that look alike and are of one size need be
     compared.
     """
     by_size: defaultdict[tuple[int, int, int], list[CheckImage]] = defaultdict(list)
@@ -159,7 +159,7 @@ def _copies(of: CheckInput, near: Sequence[Sequence[CheckImage]]) -> list[list[C
 
 
 def _best(group: Sequence[CheckImage]) -> CheckImage:
-    """Return the picture to keep: one that trainers read, of the most pixels, then the sharpest,
+    """Return the image to keep: one that trainers read, of the most pixels, then the sharpest,
     then the first.
     """
     return max(group, key=_worth)
@@ -246,10 +246,10 @@ def _counted(n: int, what: str) -> str:
 CHECKS: Final = (
     Check(
         "unreadable",
-        "picture",
+        "image",
         "cannot be read",
-        "each picture is decoded whole or, where the format allows it, at a reduced size",
-        "it cannot be: damaged, cut short, empty, not a picture, over --max-pixels, a link, an "
+        "each image is decoded whole or, where the format allows it, at a reduced size",
+        "it cannot be: damaged, cut short, empty, not an image, over --max-pixels, a link, an "
         "unprintable name",
         "copy it again, or take it out",
         unreadable,
@@ -257,19 +257,19 @@ CHECKS: Final = (
     ),
     Check(
         "suffix",
-        "picture",
+        "image",
         "wrong extension",
         "the format that the content has, beside the suffix of the name",
         "another format's suffix, or one in mixed case such as `.Jpg`, for which trainers do "
         "not look",
         "dsk check {folder} --fix",
         suffix,
-        fix="renames the picture; its caption and mask go on belonging to it",
+        fix="renames the image; its caption and mask go on belonging to it",
         needs=("looks",),
     ),
     Check(
         "format",
-        "picture",
+        "image",
         "format that trainers skip",
         "the format that the content has",
         "GIF, TIFF or AVIF: sd-scripts lists PNG, JPEG, WebP and BMP",
@@ -279,25 +279,25 @@ CHECKS: Final = (
     ),
     Check(
         "small",
-        "picture",
+        "image",
         "too small for the resolution",
-        "the factor from the picture to its bucket, by the trainer's own arithmetic",
+        "the factor from the image to its bucket, by the trainer's own arithmetic",
         "more than --upscale (1.05)",
         "find larger ones, or train at a lower resolution",
         small,
     ),
     Check(
         "cut",
-        "picture",
+        "image",
         "much is cut off",
-        "the share of the picture's area that its bucket cuts off",
+        "the share of the image's area that its bucket cuts off",
         "more than --cut (0.2)",
         "crop it yourself, or widen min_bucket_reso and max_bucket_reso",
         cut,
     ),
     Check(
         "blurred",
-        "picture",
+        "image",
         "blurred",
         "the blur effect of Crete et al. (2007) at a long edge of 512 pixels: 0 is sharp, 1 is "
         "nothing left",
@@ -309,21 +309,20 @@ CHECKS: Final = (
     ),
     Check(
         "duplicate",
-        "picture",
+        "image",
         "same pixels",
-        "a hash of all pixels, upright and in sRGB, of pictures that look alike and are of one "
-        "size",
-        "equal: every picture of such a group but the best",
+        "a hash of all pixels, upright and in sRGB, of images that look alike and are of one size",
+        "equal: every image of such a group but the best",
         "keep one of them",
         duplicate,
         needs=("looks",),
     ),
     Check(
         "near-duplicate",
-        "picture",
+        "image",
         "nearly the same",
         "128 bits of shape and the mean colour (the hash of the review page), of every pair",
-        "at most 12 other bits and 32 other levels: every picture of such a group but the best "
+        "at most 12 other bits and 32 other levels: every image of such a group but the best "
         "(a format "
         "that trainers read, the most pixels, then the sharpest)",
         "keep the one that is named, unless they show different things",
@@ -332,7 +331,7 @@ CHECKS: Final = (
     ),
     Check(
         "text",
-        "picture",
+        "image",
         "text or watermark",
         "lines of text that PaddleOCR's detector finds at a long edge of 768 pixels",
         "a score of --text (0.7) or more",
@@ -342,7 +341,7 @@ CHECKS: Final = (
     ),
     Check(
         "alpha",
-        "picture",
+        "image",
         "transparency that trainers drop",
         'the share of pixels that look otherwise after convert("RGB") than on white',
         "more than 0.1 %",
@@ -352,7 +351,7 @@ CHECKS: Final = (
     ),
     Check(
         "turned",
-        "picture",
+        "image",
         "EXIF rotation",
         "the orientation in EXIF or XMP",
         "not 1: trainers take the pixels as they are stored",
@@ -362,7 +361,7 @@ CHECKS: Final = (
     ),
     Check(
         "animated",
-        "picture",
+        "image",
         "animation",
         "the frames of the file",
         "more than 1",
@@ -372,9 +371,9 @@ CHECKS: Final = (
     ),
     Check(
         "faces",
-        "picture",
+        "image",
         "more than one face",
-        "faces that BlazeFace finds in the picture and in its mirror image; not for --kind "
+        "faces that BlazeFace finds in the image and in its mirror image; not for --kind "
         "style, nor in reg/",
         "two or more of a score of --faces (0.5) or more",
         "crop to one, or take it out",

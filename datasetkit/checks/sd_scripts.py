@@ -1,4 +1,4 @@
-"""How sd-scripts reads a folder of pictures: which of them, and with which caption (train_util.py,
+"""How sd-scripts reads a folder of images: which of them, and with which caption (train_util.py,
 in our words).
 """
 
@@ -28,7 +28,7 @@ class SdScriptsCaption:
 
 
 def is_listed(image: Path) -> bool:
-    """Tell whether sd-scripts finds a picture by its suffix."""
+    """Tell whether sd-scripts finds an image by its suffix."""
     return (
         image.suffix in (image.suffix.lower(), image.suffix.upper())
         and image.suffix.lower() in SUFFIXES
@@ -49,9 +49,9 @@ def candidates(image: Path) -> tuple[Path, ...]:
 
 
 def read_caption(image: Path, class_tokens: str) -> SdScriptsCaption:
-    """Return the caption that sd-scripts trains a picture with, under `caption_extension = ".txt"`.
+    """Return the caption that sd-scripts trains an image with, under `caption_extension = ".txt"`.
 
-    class_tokens: what the folder's name says behind its number, for a picture without a caption
+    class_tokens: what the folder's name says behind its number, for an image without a caption
     file. Of a file the first line is taken, without the blanks around it; a byte-order mark stays.
     Raises InputError for a caption that is no regular file.
     """

@@ -21,7 +21,7 @@ _EXAMPLES = 2
 
 @dataclass(frozen=True, slots=True)
 class CheckSummary:
-    """One check that found something. files: pictures or folders; examples: the worst; fixed:
+    """One check that found something. files: images or folders; examples: the worst; fixed:
     mended by --fix.
 
     folder: where the first example lies, for the next step.
@@ -113,7 +113,7 @@ def table(folder: Path, findings: Sequence[CheckFinding]) -> str:
 def sheet_entries(
     of: CheckInput, findings: Sequence[CheckFinding]
 ) -> tuple[contact_sheet.SheetCell, ...]:
-    """Return the flagged pictures with their reasons and boxes, in their order; a tag of one
+    """Return the flagged images with their reasons and boxes, in their order; a tag of one
     caption is no reason.
     """
     reasons: defaultdict[Path, dict[str, str]] = defaultdict(dict)
@@ -140,7 +140,7 @@ def sheet_entries(
 def _boxes(
     item: CheckImage, options: CheckOptions, checks: Collection[str]
 ) -> Iterator[contact_sheet.SheetBox]:
-    """Yield what was found within a picture, where it was a finding."""
+    """Yield what was found within an image, where it was a finding."""
     for kind, spots, least in (
         ("text", item.text, options.text),
         ("faces", item.faces, options.faces),

@@ -113,7 +113,7 @@ CHECKS: Final = (
         "pairs of the shipped table of tags that exclude each other "
         "(datasetkit/data/contradictions.toml)",
         "both are in one caption",
-        "look at the picture and take one out",
+        "look at the image and take one out",
         contradictory,
     ),
     Check(
@@ -131,7 +131,7 @@ CHECKS: Final = (
         "tag in all captions",
         "the captions of each training folder, from 4 on",
         "a tag that is no trigger is in 100 % of them",
-        "exclude it, if the trigger shall mean it; else add pictures without it",
+        "exclude it, if the trigger shall mean it; else add images without it",
         in_all,
     ),
     Check(

@@ -33,23 +33,21 @@ Kind = Annotated[
 Upscale = Annotated[
     float | None,
     typer.Option(
-        help="Pictures that their bucket enlarges by more are too small.", show_default="1.05"
+        help="Images that their bucket enlarges by more are too small.", show_default="1.05"
     ),
 ]
 Cut = Annotated[
     float | None,
-    typer.Option(help="The share that a bucket may cut off a picture.", show_default="0.2"),
+    typer.Option(help="The share that a bucket may cut off an image.", show_default="0.2"),
 ]
 Blur = Annotated[
-    float | None, typer.Option(help="Pictures of this blur or more are found.", show_default="0.55")
+    float | None, typer.Option(help="Images of this blur or more are found.", show_default="0.55")
 ]
 Text = Annotated[
     float | None, typer.Option(help="The least score of a line of text.", show_default="0.7")
 ]
 Faces = Annotated[float | None, typer.Option(help="The least score of a face.", show_default="0.5")]
-Sheet = Annotated[
-    str | None, typer.Option(help="Draw the flagged pictures with the reasons: a PNG.")
-]
+Sheet = Annotated[str | None, typer.Option(help="Draw the flagged images with the reasons: a PNG.")]
 Csv = Annotated[str | None, typer.Option(help="Write what is found as a table.")]
 
 
@@ -79,7 +77,7 @@ def check(
     json: opt.Json = False,
     wait: opt.Wait = False,
 ) -> None:
-    """Look for what a trainer would stumble over: in pictures, captions and folders.
+    """Look for what a trainer would stumble over: in images, captions and folders.
 
     Example: dsk check ./imgs --sheet check.png
     """
@@ -101,7 +99,7 @@ def check(
     if as_ is not None:
         run.verb(
             "check",
-            lambda api, how: api.as_sd_scripts(folder, options, how),
+            lambda api, context: api.as_sd_scripts(folder, options, context),
             show_check.view,
             json,
             dry_run,
@@ -110,7 +108,7 @@ def check(
         return
     result = run.verb(
         "check",
-        lambda api, how: api.check(folder, options, fix=fix, how=how),
+        lambda api, context: api.check(folder, options, fix=fix, context=context),
         show_check.checked,
         json,
         dry_run,

@@ -246,6 +246,6 @@ def counted(n: int, what: str) -> str:
     return f"{n:,} {what}" + ("" if n == 1 else "s")
 
 
-def pictures(n: int) -> str:
-    """Count pictures in words."""
-    return counted(n, "picture")
+def images(n: int) -> str:
+    """Count images in words."""
+    return counted(n, "image")

@@ -1,4 +1,4 @@
-"""Commands that make and describe the data set: plan-repeats, layout, reg, report, export,
+"""Commands that make and describe the dataset: plan-repeats, layout, reg, report, export,
 import.
 """
 
@@ -12,7 +12,7 @@ import typer
 from datasetkit.cli import options as opt
 from datasetkit.cli.main import app
 
-PANEL = "Make and describe the data set"
+PANEL = "Make and describe the dataset"
 Steps = Annotated[
     int | None, typer.Option(help="Optimizer steps wanted for each concept.", show_default="1000")
 ]
@@ -21,7 +21,7 @@ Epochs = Annotated[
 ]
 Batch = Annotated[
     int | None,
-    typer.Option(help="Pictures a batch.", show_default="train_batch_size of [train], 1"),
+    typer.Option(help="Images a batch.", show_default="train_batch_size of [train], 1"),
 ]
 Resolution = Annotated[
     int | None, typer.Option(help="Training resolution.", show_default="that of [train], 512")
@@ -32,13 +32,13 @@ Kind = Annotated[
 ]
 Out = Annotated[
     str | None,
-    typer.Option(help="The data set's folder: train/ and reg/ in it.", show_default="dataset"),
+    typer.Option(help="The dataset's folder: train/ and reg/ in it.", show_default="dataset"),
 ]
 DataSet = Annotated[
     Path,
     typer.Argument(
         metavar="DIR",
-        help="A folder of pictures, a laid-out data set, or the folder of a dsk.toml.",
+        help="A folder of images, a laid-out dataset, or the folder of a dsk.toml.",
     ),
 ]
 
@@ -51,7 +51,7 @@ def plan_repeats(
     batch_size: Batch = None,
     resolution: Resolution = None,
     images: Annotated[
-        int | None, typer.Option(help="Count on this many pictures instead of looking into DIR.")
+        int | None, typer.Option(help="Count on this many images instead of looking into DIR.")
     ] = None,
     kind: Kind = None,
     apply: Annotated[
@@ -77,7 +77,7 @@ def plan_repeats(
     }  # fmt: skip
     options = opt.plan_options(folder, given)
     run.verb(
-        "plan-repeats", lambda api, how: api.plan_repeats(folder, options, apply=apply, how=how),
+        "plan-repeats", lambda api, context: api.plan_repeats(folder, options, apply=apply, context=context),
         show.planned, json, dry_run, wait,
     )  # fmt: skip
 
@@ -105,10 +105,10 @@ def layout(
     json: opt.Json = False,
     wait: opt.Wait = False,
 ) -> None:
-    """Make the folders that trainers read: OUT/train/<repeats>_<concept>, pictures hard-linked,
+    """Make the folders that trainers read: OUT/train/<repeats>_<concept>, images hard-linked,
     captions copied.
 
-    Laying out again refreshes them: new pictures and captions come, stale ones go to .dsk/trash.
+    Laying out again refreshes them: new images and captions come, stale ones go to .dsk/trash.
     Without concepts, those of dsk.toml are laid out.
 
     Example: dsk layout 20_MikamiYua=./imgs --out dataset
@@ -122,7 +122,7 @@ def layout(
     options = opt.options(Path(), "layout", given)
     run.verb(
         "layout",
-        lambda api, how: api.layout(concepts or [], options, how),
+        lambda api, context: api.layout(concepts or [], options, context),
         show.laid_out,
         json,
         dry_run,
@@ -134,7 +134,7 @@ def layout(
 def reg(
     folder: Annotated[
         Path | None,
-        typer.Argument(metavar="DIR", help="The folder of class pictures.", show_default=False),
+        typer.Argument(metavar="DIR", help="The folder of class images.", show_default=False),
     ] = None,
     class_name: Annotated[
         str | None,
@@ -142,7 +142,7 @@ def reg(
     ] = None,
     out: Out = None,
     repeats: Annotated[
-        int | None, typer.Option(help="Repeats; by default the most that still use every picture.")
+        int | None, typer.Option(help="Repeats; by default the most that still use every image.")
     ] = None,
     captions: Annotated[
         Literal["none", "derive"] | None,
@@ -171,7 +171,7 @@ def reg(
         "repeats": repeats, "captions": captions, "trigger": opt.words(trigger),
     }  # fmt: skip
     options = opt.options(Path(), "reg", given)
-    run.verb("reg", lambda api, how: api.reg(options, how), show.reg, json, dry_run, wait)
+    run.verb("reg", lambda api, context: api.reg(options, context), show.reg, json, dry_run, wait)
 
 
 @app.command(name="reg generate", rich_help_panel=PANEL)
@@ -179,7 +179,7 @@ def reg_generate(
     folder: Annotated[
         Path,
         typer.Argument(
-            metavar="DIR", help="The data set (train/ lies in it), or the folder of a dsk.toml."
+            metavar="DIR", help="The dataset (train/ lies in it), or the folder of a dsk.toml."
         ),
     ] = Path(),
     base: Annotated[
@@ -193,9 +193,7 @@ def reg_generate(
         str | None,
         typer.Option("--class", help="The class, e.g. 1girl.", show_default="that of [reg]"),
     ] = None,
-    count: Annotated[
-        int | None, typer.Option(help="How many pictures.", show_default="100")
-    ] = None,
+    count: Annotated[int | None, typer.Option(help="How many images.", show_default="100")] = None,
     from_captions: Annotated[
         bool | None,
         typer.Option(
@@ -212,7 +210,7 @@ def reg_generate(
     ] = None,
     repeats: Annotated[
         int | None,
-        typer.Option(help="Repeats of the set.", show_default="the most that use every picture"),
+        typer.Option(help="Repeats of the set.", show_default="the most that use every image"),
     ] = None,
     negative: Annotated[
         str | None, typer.Option(help="What shall not be drawn.", show_default="nothing")
@@ -233,7 +231,7 @@ def reg_generate(
         ),
     ] = None,
     seed: Annotated[
-        int | None, typer.Option(help="Of the first picture; the next has one more.")
+        int | None, typer.Option(help="Of the first image; the next has one more.")
     ] = None,
     dry_run: opt.DryRun = False,
     json: opt.Json = False,
@@ -255,7 +253,7 @@ def reg_generate(
     options = opt.options(folder, "reg-generate", given)
     run.verb(
         "reg generate",
-        lambda api, how: api.generate_reg(folder, options, how),
+        lambda api, context: api.generate_reg(folder, options, context),
         show.reg_generated,
         json,
         dry_run,
@@ -296,7 +294,7 @@ def report(
     options = opt.options(folder, "report", given)
     run.verb(
         "report",
-        lambda api, how: api.report(folder, options, how),
+        lambda api, context: api.report(folder, options, context),
         show.reported,
         json,
         dry_run,
@@ -326,7 +324,7 @@ def export(
     json: opt.Json = False,
     wait: opt.Wait = False,
 ) -> None:
-    """Write the data set in another tool's format; pictures stay where they are.
+    """Write the dataset in another tool's format; images stay where they are.
 
     Example: dsk export dataset --format kohya
     """
@@ -336,7 +334,7 @@ def export(
     options = opt.options(folder, "export", given)
     run.verb(
         "export",
-        lambda api, how: api.export(folder, options, how),
+        lambda api, context: api.export(folder, options, context),
         show.exported,
         json,
         dry_run,
@@ -372,7 +370,7 @@ def import_(
     options = opt.options(folder, "import", given)
     run.verb(
         "import",
-        lambda api, how: api.import_captions(folder, options, how),
+        lambda api, context: api.import_captions(folder, options, context),
         show.imported,
         json,
         dry_run,

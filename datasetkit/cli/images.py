@@ -1,4 +1,4 @@
-"""Commands that make better pictures of pictures: cutout, faces."""
+"""Commands that make better images of images: cutout, faces."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from datasetkit.cli.prepare import PANEL
 
 In = Annotated[
     Path,
-    typer.Argument(metavar="IN", help="The folder that holds the pictures.", show_default=False),
+    typer.Argument(metavar="IN", help="The folder that holds the images.", show_default=False),
 ]
 
 
@@ -23,7 +23,7 @@ def cutout(
     out: Annotated[
         Path | None,
         typer.Argument(
-            help="Where the new pictures go; by default IN-cutout beside IN.", show_default=False
+            help="Where the new images go; by default IN-cutout beside IN.", show_default=False
         ),
     ] = None,
     model: Annotated[
@@ -43,7 +43,7 @@ def cutout(
         bool | None,
         typer.Option(
             "--keep-alpha/--no-keep-alpha",
-            help="Write transparent pictures; below lies the colour.",
+            help="Write transparent images; below lies the colour.",
         ),
     ] = None,
     feather: Annotated[
@@ -67,7 +67,7 @@ def cutout(
     """Cut subjects out and lay them onto one plain colour, without halos; masks are kept, and
     captions follow.
 
-    A picture whose subject is not found is copied as it is, and listed. A second run redoes only
+    An image whose subject is not found is copied as it is, and listed. A second run redoes only
     what changed.
 
     Example: dsk cutout ./imgs ./cut --bg grey
@@ -82,7 +82,7 @@ def cutout(
     options = opt.options(folder, "cutout", given)
     run.verb(
         "cutout",
-        lambda api, how: api.cutout(folder, out, options, how),
+        lambda api, context: api.cutout(folder, out, options, context),
         show_images.cut,
         json,
         dry_run,
@@ -91,7 +91,7 @@ def cutout(
 
 
 faces = typer.Typer(
-    no_args_is_help=True, help="Faces in pictures: list them, crop them out, or erase them."
+    no_args_is_help=True, help="Faces in images: list them, crop them out, or erase them."
 )
 app.add_typer(faces, name="faces", rich_help_panel=PANEL)
 
@@ -109,10 +109,10 @@ TextThreshold = Annotated[
     typer.Option(help="The least score of a line of text, 0.6 to 1.", show_default="0.7"),
 ]
 Most = Annotated[
-    int | None, typer.Option(help="Only the largest faces of a picture; 0: all.", show_default="0")
+    int | None, typer.Option(help="Only the largest faces of an image; 0: all.", show_default="0")
 ]
 Review = Annotated[
-    str | None, typer.Option(help="Draw all pictures with what was found in them: a PNG.")
+    str | None, typer.Option(help="Draw all images with what was found in them: a PNG.")
 ]
 
 
@@ -147,7 +147,7 @@ def faces_list(
     options = opt.options(folder, "faces", given)
     run.verb(
         "faces list",
-        lambda api, how: api.list_faces(folder, options, how),
+        lambda api, context: api.list_faces(folder, options, context),
         show_images.listed_faces,
         json,
         dry_run,
@@ -188,7 +188,7 @@ def faces_crop(
     json: opt.Json = False,
     wait: opt.Wait = False,
 ) -> None:
-    """Cut a square out around each face: one file a face, named after its picture; captions go
+    """Cut a square out around each face: one file a face, named after its image; captions go
     along.
 
     Example: dsk faces crop ./photos ./faces --most 1 --review faces.png
@@ -203,7 +203,7 @@ def faces_crop(
     options = opt.options(folder, "faces", given)
     run.verb(
         "faces crop",
-        lambda api, how: api.crop_faces(folder, out, options, how),
+        lambda api, context: api.crop_faces(folder, out, options, context),
         show_images.faces,
         json,
         dry_run,
@@ -217,7 +217,7 @@ def faces_erase(
     out: Annotated[
         Path | None,
         typer.Argument(
-            help="Where the new pictures go; by default IN-erased beside IN.", show_default=False
+            help="Where the new images go; by default IN-erased beside IN.", show_default=False
         ),
     ] = None,
     fill: Annotated[
@@ -258,7 +258,7 @@ def faces_erase(
     options = opt.options(folder, "faces", given)
     run.verb(
         "faces erase",
-        lambda api, how: api.erase_faces(folder, out, options, how),
+        lambda api, context: api.erase_faces(folder, out, options, context),
         show_images.faces,
         json,
         dry_run,

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 Folder = Annotated[
-    Path, typer.Argument(help="The folder that holds the pictures.", show_default=False)
+    Path, typer.Argument(help="The folder that holds the images.", show_default=False)
 ]
 Here = Annotated[Path, typer.Argument(help="A folder of the project; the current one by default.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would be done; change nothing.")]
@@ -24,18 +24,18 @@ Recursive = Annotated[
 ]
 FollowLinks = Annotated[
     bool | None,
-    typer.Option("--follow-links/--no-follow-links", help="Read pictures that are symbolic links."),
+    typer.Option("--follow-links/--no-follow-links", help="Read images that are symbolic links."),
 ]
 Workers = Annotated[
     int | None,
-    typer.Option(help="Threads that read pictures; 0: one more than cores.", show_default="0"),
+    typer.Option(help="Threads that read images; 0: one more than cores.", show_default="0"),
 ]
 Provider = Annotated[
     str | None, typer.Option(help="Where the model runs: auto, cpu, cuda, ...", show_default="auto")
 ]
 MaxPixels = Annotated[
     int | None,
-    typer.Option(help="Refuse pictures of more pixels than this.", show_default="64000000"),
+    typer.Option(help="Refuse images of more pixels than this.", show_default="64000000"),
 ]
 Trigger = Annotated[
     str | None,
@@ -53,7 +53,7 @@ Exclude = Annotated[
 Where = Annotated[
     str | None,
     typer.Option(
-        help="Only pictures that pass a filter, e.g. tag:lips AND NOT score:<0.4.", metavar="FILTER"
+        help="Only images that pass a filter, e.g. tag:lips AND NOT score:<0.4.", metavar="FILTER"
     ),
 ]
 Additional = Annotated[

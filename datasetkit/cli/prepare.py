@@ -1,4 +1,4 @@
-"""Commands that make pictures and captions ready: rename, resize, tag, rules."""
+"""Commands that make images and captions ready: rename, resize, tag, rules."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import typer
 from datasetkit.cli import options as opt
 from datasetkit.cli.main import app
 
-PANEL = "Prepare pictures and captions"
+PANEL = "Prepare images and captions"
 
 
 @app.command(rich_help_panel=PANEL)
@@ -24,9 +24,9 @@ def rename(
     json: opt.Json = False,
     wait: opt.Wait = False,
 ) -> None:
-    """Give pictures plain, unique, numbered names; captions, masks and side-cars travel with them.
+    """Give images plain, unique, numbered names; captions, masks and side-cars travel with them.
 
-    Pictures that are named so already keep their numbers, so a second run does nothing. Nothing is
+    Images that are named so already keep their numbers, so a second run does nothing. Nothing is
     ever overwritten.
 
     Example: dsk rename ./imgs MikamiYua
@@ -36,7 +36,7 @@ def rename(
     options = opt.options(folder, "rename", {"prefix": prefix, "start": start})
     run.verb(
         "rename",
-        lambda api, how: api.rename(folder, options, how),
+        lambda api, context: api.rename(folder, options, context),
         show.renamed,
         json,
         dry_run,
@@ -48,14 +48,12 @@ def rename(
 def resize(
     folder: Annotated[
         Path,
-        typer.Argument(
-            metavar="IN", help="The folder that holds the pictures.", show_default=False
-        ),
+        typer.Argument(metavar="IN", help="The folder that holds the images.", show_default=False),
     ],
     out: Annotated[
         Path | None,
         typer.Argument(
-            help="Where the new pictures go; by default IN-<max> beside IN.", show_default=False
+            help="Where the new images go; by default IN-<max> beside IN.", show_default=False
         ),
     ] = None,
     max: Annotated[
@@ -79,7 +77,7 @@ def resize(
     alpha: Annotated[
         Literal["flatten", "keep"] | None,
         typer.Option(
-            help="Lay transparent pictures onto white, or keep transparency.",
+            help="Lay transparent images onto white, or keep transparency.",
             show_default="flatten",
         ),
     ] = None,
@@ -87,7 +85,7 @@ def resize(
         bool | None,
         typer.Option(
             "--in-place/--no-in-place",
-            help="Replace the pictures; the originals go to .dsk/originals.",
+            help="Replace the images; the originals go to .dsk/originals.",
         ),
     ] = None,
     recursive: opt.Recursive = None,
@@ -98,7 +96,7 @@ def resize(
     json: opt.Json = False,
     wait: opt.Wait = False,
 ) -> None:
-    """Shrink pictures to what trainers use: upright, in sRGB, without metadata; never enlarged,
+    """Shrink images to what trainers use: upright, in sRGB, without metadata; never enlarged,
     never in place unasked.
 
     Captions and masks go along. A second run redoes only what changed.
@@ -115,7 +113,7 @@ def resize(
     options = opt.options(folder, "resize", given)
     run.verb(
         "resize",
-        lambda api, how: api.resize(folder, out, options, how),
+        lambda api, context: api.resize(folder, out, options, context),
         show.resized,
         json,
         dry_run,
@@ -160,7 +158,7 @@ CharacterThreshold = Annotated[
 ]
 Mcut = Annotated[
     bool | None,
-    typer.Option("--mcut/--no-mcut", help="Find the thresholds from each picture's scores (MCut)."),
+    typer.Option("--mcut/--no-mcut", help="Find the thresholds from each image's scores (MCut)."),
 ]
 
 
@@ -194,7 +192,7 @@ def tag(
     ] = None,
     batch_size: Annotated[
         int | None,
-        typer.Option(help="Pictures a call; 0: what suits model and device.", show_default="0"),
+        typer.Option(help="Images a call; 0: what suits model and device.", show_default="0"),
     ] = None,
     threshold: Threshold = None,
     character_threshold: CharacterThreshold = None,
@@ -220,7 +218,7 @@ def tag(
     json: opt.Json = False,
     wait: opt.Wait = False,
 ) -> None:
-    """Write a caption beside every picture: the trigger, then what the tagger sees, less what you
+    """Write a caption beside every image: the trigger, then what the tagger sees, less what you
     exclude.
 
     What is excluded is absorbed by the trigger; what stays can be changed by a prompt.
@@ -242,14 +240,19 @@ def tag(
     }  # fmt: skip
     options = opt.tag_options(folder, given)
     run.verb(
-        "tag", lambda api, how: api.tag(folder, options, how), show.tagged, json, dry_run, wait
+        "tag",
+        lambda api, context: api.tag(folder, options, context),
+        show.tagged,
+        json,
+        dry_run,
+        wait,
     )
 
 
 @app.command(rich_help_panel=PANEL)
 def scores(
     image: Annotated[
-        Path, typer.Argument(help="A picture that dsk tag has seen.", show_default=False)
+        Path, typer.Argument(help="An image that dsk tag has seen.", show_default=False)
     ],
     tagger: Tagger = None,
     combine: Combine = None,
@@ -258,7 +261,7 @@ def scores(
     mcut: Mcut = None,
     json: opt.Json = False,
 ) -> None:
-    """Show what the tagger gave one picture: the tags that are in, and those that missed the
+    """Show what the tagger gave one image: the tags that are in, and those that missed the
     threshold by 0.1 or less.
 
     Scores come from the project's store: no model is run, and nothing is changed. Rules come after
@@ -317,5 +320,10 @@ def rules(
     }  # fmt: skip
     options = opt.options(folder, "rules", given)
     run.verb(
-        "rules", lambda api, how: api.rules(folder, options, how), show.ruled, json, dry_run, wait
+        "rules",
+        lambda api, context: api.rules(folder, options, context),
+        show.ruled,
+        json,
+        dry_run,
+        wait,
     )

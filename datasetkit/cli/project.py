@@ -16,8 +16,8 @@ PANEL = "The whole project"
 @app.command(rich_help_panel=PANEL)
 def init(
     folder: opt.Here = Path(),
-    pictures: Annotated[
-        str, typer.Option(help="The folder of raw pictures, as seen from the project.")
+    images: Annotated[
+        str, typer.Option(help="The folder of raw images, as seen from the project.")
     ] = "pictures",
     trigger: Annotated[str, typer.Option(help="The trigger word of the first concept.")] = "",
     dry_run: opt.DryRun = False,
@@ -26,13 +26,13 @@ def init(
 ) -> None:
     """Write a commented dsk.toml to start from; an existing one is never overwritten.
 
-    Example: dsk init --pictures photos --trigger MikamiYua
+    Example: dsk init --images photos --trigger MikamiYua
     """
     from datasetkit.cli import run, show
 
     run.verb(
         "init",
-        lambda api, how: api.init(folder, pictures, trigger, how),
+        lambda api, context: api.init(folder, images, trigger, context),
         show.started,
         json,
         dry_run,
@@ -59,7 +59,12 @@ def run_(
     each = None if json else show.step(dry_run)
     begins = None if json else show.step_begins
     run.verb(
-        "run", lambda api, how: api.run(config, how, each, begins), show.ran, json, dry_run, wait
+        "run",
+        lambda api, context: api.run(config, context, each, begins),
+        show.ran,
+        json,
+        dry_run,
+        wait,
     )
 
 
@@ -90,7 +95,7 @@ def undo(
 
     run.verb(
         "undo",
-        lambda api, how: api.undo(folder, to, partial=partial, how=how),
+        lambda api, context: api.undo(folder, to, partial=partial, context=context),
         show.undone,
         json,
         dry_run,
@@ -155,7 +160,9 @@ def models_download(
     """
     from datasetkit.cli import run, show
 
-    run.verb("models download", lambda api, how: api.download(name, how), show.downloaded, json)
+    run.verb(
+        "models download", lambda api, context: api.download(name, context), show.downloaded, json
+    )
 
 
 @models.command(name="where")

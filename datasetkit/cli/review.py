@@ -22,7 +22,7 @@ def review(
     folder: Annotated[
         Path,
         typer.Argument(
-            metavar="DIR", help="A folder of pictures, a laid-out data set, or that of a dsk.toml."
+            metavar="DIR", help="A folder of images, a laid-out dataset, or that of a dsk.toml."
         ),
     ] = Path(),
     port: Annotated[
@@ -54,7 +54,7 @@ def review(
     max_pixels: opt.MaxPixels = None,
     wait: opt.Wait = False,
 ) -> None:
-    """Open the review page in a browser: look through pictures, prune tags of thousands of captions
+    """Open the review page in a browser: look through images, prune tags of thousands of captions
     by keyboard.
 
     What the page does is what dsk rules does, and dsk undo takes back. Ctrl-C ends it.
@@ -79,7 +79,7 @@ def review(
         sys.stdout.write(serving.url + "\n")
         sys.stdout.flush()
         reporter.finish()
-        console.remark(f"{console.pictures(serving.pictures)}; Ctrl-C ends it")
+        console.remark(f"{console.images(serving.images)}; Ctrl-C ends it")
         if options.open:
             import webbrowser
 

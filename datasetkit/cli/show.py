@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from rich.text import Text
 
 from datasetkit.captions.diffs import CaptionChange
-from datasetkit.cli.console import counted, listed, pictures, say, table, warn
+from datasetkit.cli.console import counted, images, listed, say, table, warn
 from datasetkit.core.files import IMAGE_SUFFIXES, PROJECT, display, find_root
 from datasetkit.core.records import Failed
 from datasetkit.project.plans import Copy, FileOp, Link, Move, Plan, WriteBytes, WriteText
@@ -53,7 +53,7 @@ def problems(failed: Sequence[Failed]) -> None:
 
 
 def _without_path(error: str, path: Path) -> str:
-    """Take the path out of an error that is shown behind the picture's name."""
+    """Take the path out of an error that is shown behind the image's name."""
     shown = display(path)
     return (
         error.removeprefix(f"cannot read {shown}: ")
@@ -151,12 +151,12 @@ def renamed(result: RenameResult, dry_run: bool) -> None:
     if dry_run:
         operations(result.plan, result.folder)
     if not moves:
-        say(f"{pictures(result.images)}: all names are as wanted")
+        say(f"{images(result.images)}: all names are as wanted")
     else:
         verb = "would rename" if dry_run else "renamed"
         say(
             f"{verb} {counted(moves, 'file')} of "
-            f"{pictures(result.images)}{history_hint(result.entry, result.folder)}"
+            f"{images(result.images)}{history_hint(result.entry, result.folder)}"
         )
     problems(result.failed)
 
@@ -167,18 +167,18 @@ def resized(result: ResizeResult, dry_run: bool) -> None:
     if dry_run:
         waiting = sum(s.reason != "up to date" for s in skipped)
         say(
-            f"would resize {pictures(waiting)} into {place(result.out)}; "
+            f"would resize {images(waiting)} into {place(result.out)}; "
             f"{len(skipped) - waiting:,} are up to date"
         )
     elif not done and skipped:
         say(
-            f"{place(result.out)}: {pictures(len(skipped))}, all up to "
+            f"{place(result.out)}: {images(len(skipped))}, all up to "
             f"date{history_hint(result.entry, result.out)}"
         )
     else:
         same = len(done) - len(shrunk)
         say(
-            f"{pictures(len(done))} written to {place(result.out)} ({len(shrunk):,} shrunk, "
+            f"{images(len(done))} written to {place(result.out)} ({len(shrunk):,} shrunk, "
             f"{same:,} of the same "
             f"size), {len(skipped):,} up to date{history_hint(result.entry, result.out)}"
         )
@@ -192,7 +192,7 @@ def resized(result: ResizeResult, dry_run: bool) -> None:
 
 
 def followed(result: ResizeResult | CutoutResult | FacesResult[Any], dry_run: bool) -> None:
-    """Name the outputs that followed pictures which were renamed or removed since the last run."""
+    """Name the outputs that followed images which were renamed or removed since the last run."""
     renamed = [
         f"{display(one.old.name)} -> {display(one.new.name)}"
         for one in result.followed
@@ -222,7 +222,7 @@ def reworded(result: CaptionRewriteResult, out: Path, dry_run: bool, what: str) 
 
 
 def _enlarged(uses: Sequence[BucketFit]) -> None:
-    """Say, for each resolution, how many pictures a trainer would enlarge, and which one most."""
+    """Say, for each resolution, how many images a trainer would enlarge, and which one most."""
     if not uses:
         return
     rows = []
@@ -249,14 +249,14 @@ def tagged(result: TagResult, dry_run: bool) -> None:
     say(
         f"{wrote} with {taggers}; {len(result.report.done) - len(result.changes):,} were as "
         f"wanted, {len(kept):,} kept{left}; {result.inferred:,} of "
-        f"{len(result.report.outcomes):,} pictures needed "
+        f"{len(result.report.outcomes):,} images needed "
         f"inference{history_hint(result.entry, near)}"
     )
     for drift in result.drift:
         say(
             f"  {drift.tagger.split('@')[0]}: of the {drift.tags:,} tags that float32 and full "
             "decoding give "
-            f"{pictures(drift.pictures)}, {drift.lost:,} are lost and {drift.gained:,} others "
+            f"{images(drift.images)}, {drift.lost:,} are lost and {drift.gained:,} others "
             "come in"
         )
     for what, those in (("kept", kept), ("no caption for", bare)):
@@ -301,15 +301,15 @@ def ruled(result: RulesResult, dry_run: bool) -> None:
     say(f"{changed}{history_hint(result.entry, near)}")
     without = sum(s.reason == "it has no caption" for s in result.report.skipped)
     if without:
-        warn(f"{pictures(without)} without a caption: dsk tag writes one")
+        warn(f"{images(without)} without a caption: dsk tag writes one")
     for text in result.warnings:
         warn(text)
     problems(result.report.failed)
 
 
 def _left_out(number: int) -> str:
-    """Say how many pictures do not pass the filter, if there are any."""
-    return f" ({pictures(number)} left out by the filter)" if number else ""
+    """Say how many images do not pass the filter, if there are any."""
+    return f" ({images(number)} left out by the filter)" if number else ""
 
 
 def groups(result: Sequence[Group]) -> None:
@@ -323,7 +323,7 @@ def groups(result: Sequence[Group]) -> None:
             say("  but not: " + ", ".join(group.exceptions), "dim")
 
 
-# ---- the data set
+# ---- the dataset
 # -----------------------------------------------------------------------------------------------
 
 
@@ -338,10 +338,10 @@ def plan_table(plan: RepeatsPlan, now: dict[str, int | None] | None = None) -> N
         before = (now or {}).get(concept.name)
         was = f" (now {before})" if before is not None and before != concept.repeats else ""
         rows.append((
-            concept.name, concept.images, f"{concept.repeats}{was}", concept.visits,
+            concept.name, concept.images, f"{concept.repeats}{was}", concept.samples,
             f"{concept.alone.steps:,}", _buckets(concept.buckets),
         ))  # fmt: skip
-    columns = ["concept", "images", "repeats", "visits/epoch", "steps", "buckets (images)"]
+    columns = ["concept", "images", "repeats", "samples/epoch", "steps", "buckets (images)"]
     table("", columns, rows, right=columns[1:5])
     schedule = plan.schedule
     say(
@@ -393,14 +393,14 @@ def laid_out(result: LayoutResult, dry_run: bool) -> None:
     if result.without_caption:
         names = _first([display(p.name) for p in result.without_caption])
         warn(
-            f"{pictures(len(result.without_caption))} without a caption ({names}): trainers "
+            f"{images(len(result.without_caption))} without a caption ({names}): trainers "
             "will use the folder's name"
         )
     problems(result.failed)
 
 
 def _gone(plan: Plan) -> None:
-    """Name the pictures that a plan takes out of the data set."""
+    """Name the images that a plan takes out of the dataset."""
     new = {
         op.dst for op in plan.ops if isinstance(op, Link | Copy)
     }  # these come back with other bytes
@@ -419,25 +419,25 @@ def reg(result: RegResult, dry_run: bool) -> None:
     if dry_run:
         operations(result.changes, result.folder.parent)
     numbers = (
-        f"{result.images} x {result.repeats} = {result.images * result.repeats:,} visits beside "
-        f"{result.train_visits:,} of the training set"
+        f"{result.images} x {result.repeats} = {result.images * result.repeats:,} samples beside "
+        f"{result.train_samples:,} of the training set"
     )
     if not result.changes:
         say(f"{place(result.folder)} is as wanted: {numbers}")
     else:
         verb = "would lay out" if dry_run else "laid out"
         hint = history_hint(result.entry, result.folder)
-        say(f"{verb} {pictures(result.images)} as {place(result.folder)}: {numbers}{hint}")
+        say(f"{verb} {images(result.images)} as {place(result.folder)}: {numbers}{hint}")
     _gone(result.changes)
-    for line in result.advice or ("balanced: every regularisation picture is used",):
+    for line in result.advice or ("balanced: every regularisation image is used",):
         say(f"- {line}")
     problems(result.failed)
 
 
 def reg_generated(result: RegGenerateResult, dry_run: bool) -> None:
-    beside = f" beside {result.train_visits:,} of the training set" if result.train_visits else ""
+    beside = f" beside {result.train_samples:,} of the training set" if result.train_samples else ""
     numbers = (
-        f"{result.count} x {result.repeats} = {result.count * result.repeats:,} visits{beside}"
+        f"{result.count} x {result.repeats} = {result.count * result.repeats:,} samples{beside}"
     )
     there = f", {result.kept:,} were there" if result.kept else ""
     if not result.drawn:
@@ -446,8 +446,7 @@ def reg_generated(result: RegGenerateResult, dry_run: bool) -> None:
         verb = "would draw" if dry_run else "drew"
         hint = history_hint(result.entry, result.folder)
         say(
-            f"{verb} {pictures(len(result.drawn))}{there}, in {place(result.folder)}: "
-            f"{numbers}{hint}"
+            f"{verb} {images(len(result.drawn))}{there}, in {place(result.folder)}: {numbers}{hint}"
         )
     sizes = ", ".join(
         f"{n} of {width}x{height}" for (width, height), n in sorted(result.sizes.items())
@@ -455,7 +454,7 @@ def reg_generated(result: RegGenerateResult, dry_run: bool) -> None:
     say(f"- with {result.base}, {sizes}, of such prompts: {' | '.join(result.prompts)}")
     if result.used < result.count:
         say(
-            f"- {result.count - result.used} of {pictures(result.count)} are never used: an "
+            f"- {result.count - result.used} of {images(result.count)} are never used: an "
             f"epoch takes {result.used}"
         )
 
@@ -477,10 +476,10 @@ def reported(result: ReportResult, dry_run: bool) -> None:
     hint = history_hint(result.entry, result.folder)
     say(
         f"{counted(result.tags, 'tag')} on "
-        f"{pictures(result.images)}{_left_out(result.left_out)}; {done}{hint}"
+        f"{images(result.images)}{_left_out(result.left_out)}; {done}{hint}"
     )
     if result.without_caption:
-        warn(f"{pictures(result.without_caption)} without a caption")
+        warn(f"{images(result.without_caption)} without a caption")
     problems(result.failed)
 
 
@@ -489,7 +488,7 @@ def exported(result: ExportResult, dry_run: bool) -> None:
     for path in result.files:
         say(f"{verb} {place(path)}" if path in result.changed else f"{place(path)} is as wanted")
     hint = history_hint(result.entry, result.files[0])
-    say(f"{pictures(result.images)}; keep_tokens = {result.keep_tokens}{hint}")
+    say(f"{images(result.images)}; keep_tokens = {result.keep_tokens}{hint}")
     problems(result.failed)
 
 
@@ -500,7 +499,7 @@ def imported(result: ImportResult, dry_run: bool) -> None:
     near = result.changes[0].path if result.changes else Path()
     say(
         f"{verb} {counted(len(result.changes), 'caption')}; {result.kept:,} kept that exist, "
-        f"{pictures(result.without)} without a side-car{history_hint(result.entry, near)}"
+        f"{images(result.without)} without a side-car{history_hint(result.entry, near)}"
     )
     problems(result.failed)
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from rich.text import Text
 
-from datasetkit.cli.console import counted, pictures, say, table, warn
+from datasetkit.cli.console import counted, images, say, table, warn
 from datasetkit.cli.show import history_hint, operations
 from datasetkit.core.files import display, find_root
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from datasetkit.verbs.check import CheckResult
     from datasetkit.verbs.check_as_sd_scripts import SdScriptsImage, SdScriptsView
 
-_HEADINGS = {"picture": "Pictures", "caption": "Captions", "folder": "Folders"}
+_HEADINGS = {"image": "Images", "caption": "Captions", "folder": "Folders"}
 _TRIGGERS_SHOWN = 3
 
 
@@ -80,13 +80,13 @@ def _say_source(result: CheckResult) -> None:
     if result.at_source:
         folders = sorted({source.parent for source in result.at_source})
         named = " and ".join(f"dsk check {_quoted(folder)} --fix" for folder in folders[:2])
-        left = counted(len(result.at_source), "laid-out picture")
+        left = counted(len(result.at_source), "laid-out image")
         warn(f"{left} left as they are: mend the source ({named}), then dsk layout again")
 
 
 def _say_sum(result: CheckResult, dry_run: bool) -> None:
     mended = len(result.findings) - result.left
-    counts = f"{pictures(result.pictures)}: {counted(len(result.findings), 'finding')}"
+    counts = f"{images(result.images)}: {counted(len(result.findings), 'finding')}"
     if mended:
         counts += f", {mended:,} {'would be ' if dry_run else ''}mended"
     quiet = f"{counted(result.quiet, 'check')} found nothing"
@@ -98,30 +98,30 @@ def _say_sum(result: CheckResult, dry_run: bool) -> None:
 
 
 def view(result: SdScriptsView, dry_run: bool) -> None:
-    """Print each picture with its bucket and its caption, folder by folder."""
+    """Print each image with its bucket and its caption, folder by folder."""
     for (concept, repeats, is_reg), several in groupby(
-        result.pictures, key=lambda p: (p.concept, p.repeats, p.is_reg)
+        result.images, key=lambda p: (p.concept, p.repeats, p.is_reg)
     ):
         kind = "regularisation" if is_reg else "training"
-        title = f"{display(concept)}: {kind}, {counted(repeats, 'visit')} an epoch"
-        rows = [_picture(seen) for seen in several]
+        title = f"{display(concept)}: {kind}, {counted(repeats, 'sample')} an epoch"
+        rows = [_image(seen) for seen in several]
         table(
             title,
-            ["picture", "size", "bucket", "scale", "caption"],
+            ["image", "size", "bucket", "scale", "caption"],
             rows,
             right=["size", "bucket", "scale"],
         )
         say()
     for line in result.ignored:
         warn(line)
-    troubled = sum(bool(seen.trouble) for seen in result.pictures)
+    troubled = sum(bool(seen.trouble) for seen in result.images)
     trouble = f", {troubled:,} in trouble" if troubled else ""
     files = f"; wrote {', '.join(display(path) for path in result.files)}" if result.files else ""
     hint = history_hint(result.entry, result.folder)
-    say(f"{pictures(len(result.pictures))} as {result.trainer} takes them{trouble}{files}{hint}")
+    say(f"{images(len(result.images))} as {result.trainer} takes them{trouble}{files}{hint}")
 
 
-def _picture(seen: SdScriptsImage) -> tuple[object, ...]:
+def _image(seen: SdScriptsImage) -> tuple[object, ...]:
     caption = (
         Text(display(seen.caption))
         if seen.caption

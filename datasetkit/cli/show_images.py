@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from datasetkit.cli import show
-from datasetkit.cli.console import counted, pictures, say, table
+from datasetkit.cli.console import counted, images, say, table
 from datasetkit.core.files import display
 
 if TYPE_CHECKING:
@@ -23,17 +23,17 @@ def cut(result: CutoutResult, dry_run: bool) -> None:
     place, current = show.place(result.out), sum(s.reason == _UP_TO_DATE for s in skipped)
     if dry_run:
         say(
-            f"would cut out {pictures(len(skipped) - current)} into {place}; {current:,} are "
+            f"would cut out {images(len(skipped) - current)} into {place}; {current:,} are "
             "up to date"
         )
     elif not done and skipped:
         hint = show.history_hint(result.entry, result.out)
-        say(f"{place}: {pictures(len(skipped))}, all up to date{hint}")
+        say(f"{place}: {images(len(skipped))}, all up to date{hint}")
     else:
         hint = show.history_hint(result.entry, result.out)
         where = f" on {done[0].value.device}" if done else ""
         say(
-            f"{pictures(len(done))} cut out by {result.model}{where} into {place}, {current:,} "
+            f"{images(len(done))} cut out by {result.model}{where} into {place}, {current:,} "
             f"up to date{hint}"
         )
         say(f"  the model's licence: {result.licence}", "dim")
@@ -48,19 +48,19 @@ def cut(result: CutoutResult, dry_run: bool) -> None:
 def faces(result: FacesResult[Any], dry_run: bool) -> None:
     done, skipped = result.report.done, result.report.skipped
     place, current = show.place(result.out), sum(s.reason == _UP_TO_DATE for s in skipped)
-    without = [one.path for one in result.pictures if not one.faces]
+    without = [one.path for one in result.images if not one.faces]
     waiting = sum(s.reason.startswith("would") for s in skipped)
-    numbers = counted(sum(len(one.faces) for one in result.pictures), "face")
-    text = sum(len(one.text) for one in result.pictures)
+    numbers = counted(sum(len(one.faces) for one in result.images), "face")
+    text = sum(len(one.text) for one in result.images)
     numbers += f" and {counted(text, 'line')} of text" if text else ""
-    found = f"{numbers} in {pictures(len(result.pictures))}"
+    found = f"{numbers} in {images(len(result.images))}"
     if dry_run:
-        say(f"{found}; would write {pictures(waiting)} to {place}; {current:,} are up to date")
+        say(f"{found}; would write {images(waiting)} to {place}; {current:,} are up to date")
     elif not done and current:
         say(f"{found}; {place}: all up to date{show.history_hint(result.entry, result.out)}")
     else:
         hint = show.history_hint(result.entry, result.out)
-        say(f"{found}; {pictures(len(done))} worked on into {place}, {current:,} up to date{hint}")
+        say(f"{found}; {images(len(done))} worked on into {place}, {current:,} up to date{hint}")
     show.followed(result, dry_run)
     show.reworded(result.captions, result.out, dry_run, "lose what is gone")
     _notes(result)
@@ -76,11 +76,11 @@ def faces(result: FacesResult[Any], dry_run: bool) -> None:
 
 
 def listed_faces(result: FacesListResult, dry_run: bool) -> None:
-    rows = [_row(one) for one in result.pictures]
-    table("", ["picture", "size", "faces", "text"], rows, right=["size"])
-    number = sum(len(one.faces) for one in result.pictures)
-    without = sum(not one.faces for one in result.pictures)
-    say(f"{counted(number, 'face')} in {pictures(len(result.pictures))}, {without:,} without")
+    rows = [_row(one) for one in result.images]
+    table("", ["image", "size", "faces", "text"], rows, right=["size"])
+    number = sum(len(one.faces) for one in result.images)
+    without = sum(not one.faces for one in result.images)
+    say(f"{counted(number, 'face')} in {images(len(result.images))}, {without:,} without")
     _sheet(result.sheet)
     show.problems(result.failed)
 

@@ -24,7 +24,7 @@ def train(
         Path,
         typer.Argument(
             metavar="DIR",
-            help="A laid-out data set (train/ and reg/), or the folder of a dsk.toml.",
+            help="A laid-out dataset (train/ and reg/), or the folder of a dsk.toml.",
         ),
     ] = Path(),
     config_file: Annotated[
@@ -52,7 +52,7 @@ def train(
     json: opt.Json = False,
     wait: opt.Wait = False,
 ) -> None:
-    """Train a LoRA for Stable Diffusion 1.x, 2.x or XL on a laid-out data set; print the plan
+    """Train a LoRA for Stable Diffusion 1.x, 2.x or XL on a laid-out dataset; print the plan
     first.
 
     Example: dsk train dataset --set pretrained_model_name_or_path=v1-5-pruned.safetensors --dry-run
@@ -104,7 +104,7 @@ def planned(
     *,
     processes: int = 1,
 ) -> tuple[TrainOptions, TrainingPlan, dict[str, str]]:
-    """Read the options and the data set; load nothing heavy. processes: that train together."""
+    """Read the options and the dataset; load nothing heavy. processes: that train together."""
     from datasetkit.options import config
     from trainer import config as translation
     from trainer.plan.plan import find_subsets, make_plan
@@ -154,22 +154,19 @@ def show_result(result: TrainResult) -> None:
 
 
 def _show_held_out(result: TrainResult) -> None:
-    """Say how the held-out pictures did, and which step did best on them."""
+    """Say how the held-out images did, and which step did best on them."""
     from datasetkit.cli.console import say, warn
 
     best, last = result.best, result.last
     if last is not None:
         change = f", {last.words()} against step 0" if last.words() else ""
         learnt = (
-            ""
-            if last.trained_change is None
-            else f" (trained pictures: {last.trained_change:+.4f})"
+            "" if last.trained_change is None else f" (trained images: {last.trained_change:+.4f})"
         )
-        say(f"held-out pictures: loss {last.loss:.4f}{change}{learnt}")
+        say(f"held-out images: loss {last.loss:.4f}{change}{learnt}")
     if best is not None:
         say(f"best on them: step {best.step:,}, epoch {best.epoch:,}, loss {best.loss:.4f}")
         if best.change is not None and best.change >= 0:
             warn(
-                "no step did better on the held-out pictures than the base: look at the "
-                "learning rate"
+                "no step did better on the held-out images than the base: look at the learning rate"
             )

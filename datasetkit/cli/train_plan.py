@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from datasetkit.cli.console import counted, pictures, say, table, warn
+from datasetkit.cli.console import counted, images, say, table, warn
 from datasetkit.core.files import display
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ def as_json(shown: PlanReport) -> dict[str, Any]:
         "epochs": shown.plan.epochs,
         "totals": shown.plan.totals,
         "subsets": shown.subsets,
-        "held_out": [picture.path for picture in shown.plan.held_out],
+        "held_out": [image.path for image in shown.plan.held_out],
         "buckets": shown.buckets,
         "captions": shown.captions,
         "model": shown.model,
@@ -110,34 +110,32 @@ def _folders(subsets: Sequence[SubsetUse]) -> None:
         (
             s.subset.folder.name,
             "reg" if s.subset.is_reg else "train",
-            s.pictures,
+            s.images,
             s.subset.repeats,
-            s.visits,
+            s.samples,
         )
         for s in subsets
     ]
     table(
         "",
-        ["folder", "set", "pictures", "repeats", "visits an epoch"],
+        ["folder", "set", "images", "repeats", "samples an epoch"],
         rows,
-        right=["pictures", "visits an epoch"],
+        right=["images", "samples an epoch"],
     )
     reg = [s for s in subsets if s.subset.is_reg]
     if reg:
-        matched, unused = sum(s.visits for s in reg), sum(s.unused for s in reg)
-        own = sum(s.visits for s in subsets) - matched
-        never = (
-            f"; {pictures(unused)} {'is' if unused == 1 else 'are'} never seen" if unused else ""
-        )
-        say(f"regularisation: {matched:,} visits are matched to {own:,} of training{never}")
+        matched, unused = sum(s.samples for s in reg), sum(s.unused for s in reg)
+        own = sum(s.samples for s in subsets) - matched
+        never = f"; {images(unused)} {'is' if unused == 1 else 'are'} never seen" if unused else ""
+        say(f"regularisation: {matched:,} samples are matched to {own:,} of training{never}")
 
 
 def _held_out(plan: TrainingPlan) -> None:
     if plan.held_out:
-        own = sum(not picture.subset.is_reg for picture in plan.pictures) + len(plan.held_out)
-        names = _names([picture.path for picture in plan.held_out])
+        own = sum(not image.subset.is_reg for image in plan.images) + len(plan.held_out)
+        names = _names([image.path for image in plan.held_out])
         say(
-            f"validation: {len(plan.held_out):,} of {pictures(own)} are held out and not "
+            f"validation: {len(plan.held_out):,} of {images(own)} are held out and not "
             f"trained: {names}"
         )
 
@@ -146,8 +144,8 @@ def _buckets(buckets: Sequence[BucketUse]) -> None:
     rows = [
         (
             "x".join(map(str, use.size)),
-            use.pictures,
-            use.visits,
+            use.images,
+            use.samples,
             f"{use.cut_mean:.1%}",
             f"{use.cut_worst:.1%}",
             use.enlarged or "-",
@@ -155,7 +153,7 @@ def _buckets(buckets: Sequence[BucketUse]) -> None:
         )
         for use in buckets
     ]
-    columns = ["bucket", "pictures", "visits", "cut off", "worst", "enlarged", "most"]
+    columns = ["bucket", "images", "samples", "cut off", "worst", "enlarged", "most"]
     table("", columns, rows, right=columns[1:])
 
 
@@ -164,7 +162,8 @@ def _steps(options: TrainOptions, plan: TrainingPlan, trained: Mapping[str, floa
     batches = f"{totals.batches:,} batch" + ("" if totals.batches == 1 else "es")
     shared = f" on {plan.schedule.processes:,} processes" if plan.schedule.processes > 1 else ""
     say(
-        f"{counted(totals.visits, 'visit')} an epoch in {counted(len(totals.buckets), 'bucket')}, "
+        f"{counted(totals.samples, 'sample')} an epoch in "
+        f"{counted(len(totals.buckets), 'bucket')}, "
         f"{batches} of {plan.schedule.batch_size}{shared}: "
         f"{counted(totals.steps_per_epoch, 'step')} an epoch, {counted(plan.epochs, 'epoch')}"
     )
@@ -210,7 +209,7 @@ def _captions(captions: CaptionUse, limit: int) -> None:
         )
     if captions.differing:
         warn(
-            f"not the caption of their source picture: {_names(captions.differing)}; dsk "
+            f"not the caption of their source image: {_names(captions.differing)}; dsk "
             "layout refreshes them"
         )
 

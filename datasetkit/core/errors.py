@@ -5,13 +5,13 @@
     ├── ConfigError      2   an option or dsk.toml is wrong
     ├── PlanConflict     2   the plan would overwrite or lose something; nothing was changed
     │   └── Outdated     2   a file is no longer what it was when the plan was made
-    ├── DatasetError    10   the folder is missing, or holds no pictures
+    ├── DatasetError    10   the folder is missing, or holds no images
     ├── Locked          11   another run works in this project
     ├── ModelFileError  12   a model is missing, damaged or does not fit
     ├── MissingExtra    12   an optional package is not installed
     └── StorageError    13   the disk is full, read-only or denies access
 
-Raised where the fact is known, caught in two places: the executor's guard (one picture becomes
+Raised where the fact is known, caught in two places: the executor's guard (one image becomes
 `Failed`) and the command line's error edge. Anything else is a bug and shows its traceback.
 """
 
@@ -69,7 +69,7 @@ class FileChanged(PlanConflict):
 
 
 class DatasetError(DskError):
-    """The folder does not exist, or holds no pictures."""
+    """The folder does not exist, or holds no images."""
 
     exit_code = Exit.DATASET
 

@@ -1,4 +1,4 @@
-"""Files: which ones are pictures, how names are shown, and how a file is written whole or not at
+"""Files: which ones are images, how names are shown, and how a file is written whole or not at
 all.
 """
 
@@ -22,7 +22,7 @@ IMAGE_SUFFIXES = frozenset(
     {".jpg", ".jpeg", ".png", ".webp", ".avif", ".bmp", ".gif", ".tif", ".tiff"}
 )
 CAPTION_SUFFIX = ".txt"
-# Masks lie beside the pictures in a subfolder that no trainer scans.
+# Masks lie beside the images in a subfolder that no trainer scans.
 MASKS = "masks"
 PROJECT = ".dsk"
 TEMP_PREFIX, TEMP_SUFFIX = ".dsk-", ".tmp"
@@ -46,7 +46,7 @@ _STORAGE_HINTS = {
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """The pictures of a folder in natural order, and the entries that look like pictures and cannot
+    """The images of a folder in natural order, and the entries that look like images and cannot
     be used.
     """
 
@@ -91,9 +91,9 @@ def is_readable_name(name: str) -> bool:
 def list_images(
     folder: Path, *, recursive: bool = False, follow_links: bool = False, any_name: bool = False
 ) -> Listing:
-    """List the pictures of a folder by their suffix, in natural order.
+    """List the images of a folder by their suffix, in natural order.
 
-    Hidden entries, `masks/` and linked folders are left out. A linked picture, or one whose name no
+    Hidden entries, `masks/` and linked folders are left out. A linked image, or one whose name no
     tool can carry (unless `any_name`), is returned as failed with the reason.
     """
     images: list[Path] = []
@@ -123,7 +123,7 @@ def list_images(
 def _unusable(
     entry: os.DirEntry[str], follow_links: bool, any_name: bool
 ) -> tuple[str, str] | None:
-    """Return why a directory entry cannot be used as a picture, with a hint; None when it can."""
+    """Return why a directory entry cannot be used as an image, with a hint; None when it can."""
     if entry.is_symlink() and not follow_links:
         return "is a symbolic link, which is not followed", "--follow-links reads it"
     try:
@@ -150,11 +150,11 @@ def companions(folder: Path, images: Iterable[Path]) -> dict[Path, tuple[Path, .
             names = sorted(os.listdir(place)) if place.is_dir() and not place.is_symlink() else []
         for name in names:
             path = place / name
-            is_picture = path.suffix.lower() in IMAGE_SUFFIXES
+            is_image = path.suffix.lower() in IMAGE_SUFFIXES
             if (
                 not name.startswith(".")
                 and path.is_file()
-                and (place.name == MASKS or not is_picture)
+                and (place.name == MASKS or not is_image)
             ):
                 others.setdefault(path.stem, []).append(path)
     found: dict[Path, tuple[Path, ...]] = {}

@@ -1,4 +1,4 @@
-"""The nouns that travel between the rooms: a picture's record and the outcome of work on it."""
+"""The nouns that travel between the rooms: an image's record and the outcome of work on it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ T_co = TypeVar("T_co", covariant=True)
 
 @dataclass(frozen=True, slots=True)
 class Caption:
-    """The tags of one picture, in order."""
+    """The tags of one image, in order."""
 
     tags: tuple[str, ...]
 
@@ -25,7 +25,7 @@ class Caption:
 
 @dataclass(frozen=True, slots=True)
 class ImageRecord:
-    """One picture of a data set, as it is looked at (EXIF turn applied).
+    """One image of a dataset, as it is looked at (EXIF turn applied).
 
     path: the file. id: first 16 hex of the sha256 of its bytes, "" where the caller needed none.
     width, height: pixels after the EXIF turn. caption: the same-stem `.txt`, or None where there is
@@ -41,7 +41,7 @@ class ImageRecord:
 
 @dataclass(frozen=True, slots=True)
 class Done(Generic[T_co]):
-    """The work on one picture succeeded; `value` is what it made."""
+    """The work on one image succeeded; `value` is what it made."""
 
     record: ImageRecord
     value: T_co
@@ -50,7 +50,7 @@ class Done(Generic[T_co]):
 
 @dataclass(frozen=True, slots=True)
 class Skipped:
-    """Nothing had to be done for this picture, and why."""
+    """Nothing had to be done for this image, and why."""
 
     record: ImageRecord
     reason: str
@@ -58,7 +58,7 @@ class Skipped:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """One picture could not be worked on; the others were. `error` is one line for people."""
+    """One image could not be worked on; the others were. `error` is one line for people."""
 
     path: Path
     error: str
@@ -70,7 +70,7 @@ Outcome = Done[T_co] | Skipped | Failed
 
 @dataclass(frozen=True, slots=True)
 class RunReport(Generic[T_co]):
-    """What a stage did, one outcome a picture, in input order."""
+    """What a stage did, one outcome an image, in input order."""
 
     stage: str
     outcomes: tuple[Outcome[T_co], ...]

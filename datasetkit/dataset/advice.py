@@ -9,21 +9,21 @@ from datasetkit.dataset.repeats import ConceptPlan, RepeatsPlan, balance_reg
 
 Kind = Literal["character", "style"]
 
-# Visits of training pictures: (an epoch, in all), before dividing by the batch; what the makers'
+# Samples of training images: (an epoch, in all), before dividing by the batch; what the makers'
 # guides give.
 USUAL: dict[Kind, tuple[tuple[int, int], tuple[int, int]]] = {
     "character": ((300, 500), (2_000, 7_000)),
     "style": ((400, 600), (8_000, 12_000)),
 }
-# Steps that miss the wish by more than this fraction are worth a word; so are concepts whose visits
-# differ by a half.
+# Steps that miss the wish by more than this fraction are worth a word; so are concepts whose
+# samples differ by a half.
 _OFF, _UNBALANCED = 0.1, 1.5
 
 
 def advice(plan: RepeatsPlan, kind: Kind = "character") -> tuple[str, ...]:
     """Return what a person should know before training, one line each; nothing when all is usual.
 
-    The visits are those of the whole training set, regularisation apart.
+    The samples are those of the whole training set, regularisation apart.
     """
     return (
         *_wished_steps(plan),
@@ -62,23 +62,23 @@ def _too_many(concept: ConceptPlan, epochs: int, steps: int) -> str:
     )
     if fewer < epochs:
         return f"{fact}; --epochs {fewer} makes {made:,}"
-    return f"{fact}; use fewer pictures or a larger batch"
+    return f"{fact}; use fewer images or a larger batch"
 
 
 def _ranges(plan: RepeatsPlan, kind: Kind) -> Iterator[str]:
     an_epoch, in_all = USUAL[kind]
-    visits, epochs = plan.train.visits, plan.schedule.epochs
+    samples, epochs = plan.train.samples, plan.schedule.epochs
     less = (
         "fewer repeats and more epochs"
         if any(c.repeats > 1 for c in plan.concepts)
-        else "fewer pictures"
+        else "fewer images"
     )
     for number, (low, high), what, more, fewer in (
-        (visits, an_epoch, "visits an epoch", "more repeats and fewer epochs", less),
+        (samples, an_epoch, "samples an epoch", "more repeats and fewer epochs", less),
         (
-            visits * epochs,
+            samples * epochs,
             in_all,
-            "visits in all",
+            "samples in all",
             "more epochs or more --steps",
             "fewer epochs or fewer --steps",
         ),
@@ -92,32 +92,32 @@ def _ranges(plan: RepeatsPlan, kind: Kind) -> Iterator[str]:
 
 
 def _balance(plan: RepeatsPlan) -> Iterator[str]:
-    most = max(plan.concepts, key=lambda c: c.visits)
-    least = min(plan.concepts, key=lambda c: c.visits)
-    if most.visits > _UNBALANCED * least.visits:
-        better = max(1, round(most.visits / least.images))
+    most = max(plan.concepts, key=lambda c: c.samples)
+    least = min(plan.concepts, key=lambda c: c.samples)
+    if most.samples > _UNBALANCED * least.samples:
+        better = max(1, round(most.samples / least.images))
         change = (
             f"{better} repeats would balance {least.name}"
             if better > least.repeats
             else "repeats can balance them"
         )
         yield (
-            f"{most.name} gets {most.visits:,} visits an epoch and {least.name} "
-            f"{least.visits:,}: {change}"
+            f"{most.name} gets {most.samples:,} samples an epoch and {least.name} "
+            f"{least.samples:,}: {change}"
         )
 
 
 def _reg(plan: RepeatsPlan) -> Iterator[str]:
     if plan.reg is None or not plan.reg.unused:
         return
-    repeats = balance_reg(plan.train.visits, plan.reg.images)
+    repeats = balance_reg(plan.train.samples, plan.reg.images)
     change = "use fewer of them, or raise the training repeats"
-    if plan.reg.images <= plan.train.visits:
+    if plan.reg.images <= plan.train.samples:
         change = f"{repeats} {'repeat' if repeats == 1 else 'repeats'} would use them all"
     yield (
-        f"{plan.reg.unused:,} of {plan.reg.images:,} regularisation pictures are never used: "
+        f"{plan.reg.unused:,} of {plan.reg.images:,} regularisation images are never used: "
         "images x repeats = "
-        f"{plan.reg.wanted:,}, training has {plan.train.visits:,} visits an epoch; {change}"
+        f"{plan.reg.wanted:,}, training has {plan.train.samples:,} samples an epoch; {change}"
     )
 
 
@@ -126,6 +126,6 @@ def _assumptions(plan: RepeatsPlan) -> Iterator[str]:
         concept.one_bucket_assumed for concept in plan.concepts
     ):
         yield (
-            "the sizes of the pictures are not known: one bucket was assumed, several round "
+            "the sizes of the images are not known: one bucket was assumed, several round "
             "up more batches"
         )

@@ -1,7 +1,7 @@
-"""Buckets: the sizes that a trainer cuts pictures to, and which one a picture gets.
+"""Buckets: the sizes that a trainer cuts images to, and which one an image gets.
 
 The arithmetic is that of sd-scripts, so that users find the numbers they know. One thing is ours:
-no bucket ever has a side of zero (see `_sliver`). Sizes are (width, height) in pixels, as a picture
+no bucket ever has a side of zero (see `_sliver`). Sizes are (width, height) in pixels, as an image
 is looked at: EXIF turn applied.
 """
 
@@ -21,21 +21,21 @@ Size = tuple[int, int]
 # A latent pixel is 8 x 8 image pixels in every family that is trained here.
 _LATENT = 8
 _RANGES = {512: (256, 1024), 768: (320, 1536), 1024: (256, 2048)}
-# How pictures find their bucket, by `bucket_selector`: see `select`.
+# How images find their bucket, by `bucket_selector`: see `select`.
 SELECTORS: Final = ("kohya", "fit")
 # Of `fit`: a bucket has at least this part of the area that it may have, and of those that cut off
-# at most so much more than the best one (a fraction of the picture) the largest is taken.
+# at most so much more than the best one (a fraction of the image) the largest is taken.
 _LEAST_AREA: Final = 0.8
 _SLACK: Final = 0.01
 
 
 @dataclass(frozen=True, slots=True)
 class BucketRules:
-    """How pictures are sorted into sizes.
+    """How images are sorted into sizes.
 
     resolution: the area that a bucket may fill, as (width, height). min_reso, max_reso: limits of a
     side, widened to multiples of step; without meaning under no_upscale. enabled=False: one bucket,
-    the resolution itself. selector: which bucket a picture gets, of `SELECTORS`.
+    the resolution itself. selector: which bucket an image gets, of `SELECTORS`.
     """
 
     resolution: Size = (512, 512)
@@ -117,10 +117,10 @@ class BucketRules:
 
 @dataclass(frozen=True, slots=True)
 class Bucket:
-    """What becomes of one picture: scaled to `resized`, then cut to `bucket`.
+    """What becomes of one image: scaled to `resized`, then cut to `bucket`.
 
     crop: (left, top) of the centre crop within `resized`, as SDXL is told. scale: factor from the
-    picture to `resized` (above 1: enlarged). cropped: fraction of the area that the cut removes,
+    image to `resized` (above 1: enlarged). cropped: fraction of the area that the cut removes,
     0..1.
     """
 
@@ -147,7 +147,7 @@ def default_range(resolution: int | Size) -> tuple[int, int]:
 
 @cache
 def make_buckets(rules: BucketRules) -> tuple[Size, ...]:
-    """Return every bucket, ascending by width and height; none under no_upscale, where the pictures
+    """Return every bucket, ascending by width and height; none under no_upscale, where the images
     make them.
 
     As sd-scripts' `make_bucket_resolutions`.
@@ -167,13 +167,13 @@ def make_buckets(rules: BucketRules) -> tuple[Size, ...]:
 
 
 def select(rules: BucketRules, width: int, height: int) -> Bucket:
-    """Choose the bucket of a picture of width x height pixels (EXIF turn applied).
+    """Choose the bucket of an image of width x height pixels (EXIF turn applied).
 
     By rules.selector: `kohya` takes the bucket of the nearest ratio, as sd-scripts'
     `BucketManager.select_bucket`; `fit` one that cuts off least, never more than `kohya` would.
     """
     if width < 1 or height < 1:
-        raise ValueError(f"a picture of {width} x {height} pixels")
+        raise ValueError(f"an image of {width} x {height} pixels")
     return _SELECT[rules.selector](rules, width, height)
 
 
@@ -194,9 +194,9 @@ def _fit(rules: BucketRules, width: int, height: int) -> Bucket:
     """Take the largest of the buckets that cut off hardly more than the best, and no more than the
     nearest.
 
-    The nearest ratio of a picture on its side may be another one: so that both are treated alike,
+    The nearest ratio of an image on its side may be another one: so that both are treated alike,
     both are looked at. Their sides are multiples of the step within the range (under no_upscale:
-    within the picture) as those of `kohya`; but their area may be smaller, down to `_LEAST_AREA` of
+    within the image) as those of `kohya`; but their area may be smaller, down to `_LEAST_AREA` of
     what is allowed.
     """
     nearest = _nearest(rules, width, height)
@@ -229,7 +229,7 @@ def fit_buckets(rules: BucketRules) -> tuple[Size, ...]:
 
 
 def _within(rules: BucketRules, width: int, height: int) -> Iterator[Size]:
-    """Yield the sizes to which a picture can be shrunk and cut."""
+    """Yield the sizes to which an image can be shrunk and cut."""
     most = min(rules.area, width * height)
     return _sizes(rules.step, (rules.step, width), (rules.step, height), most)
 
@@ -245,7 +245,7 @@ def _sizes(step: int, across: tuple[int, int], down: tuple[int, int], area: int)
 
 
 def _shrink_only(rules: BucketRules, width: int, height: int) -> Bucket:
-    """Choose the bucket under no_upscale: the picture itself, shrunk to the area, each side cut
+    """Choose the bucket under no_upscale: the image itself, shrunk to the area, each side cut
     down to the step.
     """
     resized, scale = (width, height), 1.0
@@ -273,7 +273,7 @@ def _shrink(rules: BucketRules, width: int, height: int) -> tuple[Size, float]:
 
 
 def _sliver(rules: BucketRules, width: int, height: int) -> Bucket:
-    """Give a picture whose short side would be less than one step a bucket of one step there.
+    """Give an image whose short side would be less than one step a bucket of one step there.
 
     sd-scripts makes a bucket with a side of zero and stops. This is the one case in which
     no_upscale scales up; the long side is cut to the step and to the area.
@@ -290,7 +290,7 @@ def _sliver(rules: BucketRules, width: int, height: int) -> Bucket:
 
 
 def _cover(bucket: Size, width: int, height: int) -> Bucket:
-    """Scale a picture until it covers the bucket, and cut it."""
+    """Scale an image until it covers the bucket, and cut it."""
     scale = bucket[1] / height if width / height > bucket[0] / bucket[1] else bucket[0] / width
     return _cut(bucket, (_round(width * scale), _round(height * scale)), scale)
 
@@ -302,7 +302,7 @@ def _cut(bucket: Size, resized: Size, scale: float) -> Bucket:
 
 
 def _turned(of: Bucket) -> Bucket:
-    """Return the bucket of the same picture on its side."""
+    """Return the bucket of the same image on its side."""
     return Bucket(of.bucket[::-1], of.resized[::-1], of.crop[::-1], of.scale, of.cropped)
 
 

@@ -1,4 +1,4 @@
-"""Charts: a frequency table as a picture that can be read at a glance."""
+"""Charts: a frequency table as an image that can be read at a glance."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ TRIGGER: Final = "trigger"
 IN_ALL: Final = "in all images"
 
 TOP: Final = 30
-# The most concepts that are drawn; more than this nobody reads, and the picture would outgrow its
+# The most concepts that are drawn; more than this nobody reads, and the image would outgrow its
 # format.
 MAX_PANELS: Final = 24
 
@@ -58,7 +58,7 @@ def tag_chart(frame: DataFrame) -> bytes:
 
     panels = _panels(frame)
     if not panels:
-        raise InputError("there are no tags to draw", hint="tag the pictures first: dsk tag FOLDER")
+        raise InputError("there are no tags to draw", hint="tag the images first: dsk tag FOLDER")
     across = 1 if len(panels) == 1 else 2
     bands = [panels[i : i + across] for i in range(0, len(panels), across)]
     heights = [

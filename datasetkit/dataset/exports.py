@@ -1,4 +1,4 @@
-"""Exports: a data set and its training numbers, worded for sd-scripts and for Hugging Face."""
+"""Exports: a dataset and its training numbers, worded for sd-scripts and for Hugging Face."""
 
 from __future__ import annotations
 
@@ -99,10 +99,10 @@ class DatasetSettings:
 
 @dataclass(frozen=True, slots=True)
 class ExportSubset:
-    """One folder of the set. class_tokens: the caption of pictures without one. keep_tokens: None
+    """One folder of the set. class_tokens: the caption of images without one. keep_tokens: None
     takes the general.
 
-    conditioning_data_dir: where the masks of all its pictures lie, for masked_loss.
+    conditioning_data_dir: where the masks of all its images lie, for masked_loss.
     """
 
     image_dir: str
@@ -130,7 +130,7 @@ class DatasetExport:
 
 @dataclass(frozen=True, slots=True)
 class ImageText:
-    """A picture with its tags, and a sentence about it where there is one."""
+    """An image with its tags, and a sentence about it where there is one."""
 
     image: Path
     caption: Caption
@@ -138,7 +138,7 @@ class ImageText:
 
 
 def kohya_dataset_toml(export: DatasetExport) -> str:
-    """Word a data set as sd-scripts' `--dataset_config` file.
+    """Word a dataset as sd-scripts' `--dataset_config` file.
 
     Each folder is written out under [[datasets.subsets]], as people edit it; tomli_w alone would
     put it in one line.
@@ -201,7 +201,7 @@ def imagefolder_metadata(items: Iterable[ImageText], folder: Path) -> str:
     """Word captions as the `metadata.jsonl` of a Hugging Face imagefolder that stands in `folder`.
 
     One JSON object a line: file_name relative to the folder, with slashes, and text. Raises
-    InputError for a picture that is not below the folder.
+    InputError for an image that is not below the folder.
     """
     rows = (
         {"file_name": _relative(item.image, folder).as_posix(), "text": item.caption.text()}
@@ -214,10 +214,10 @@ def meta_json(items: Iterable[ImageText], folder: Path, *, full_path: bool = Fal
     """Word captions as the metadata file of sd-scripts' fine-tuning method (`in_json`,
     `metadata_file`).
 
-    One entry a picture, `{key: {"tags": ..., "caption": ...}}` as its merge_dd_tags and
+    One entry an image, `{key: {"tags": ..., "caption": ...}}` as its merge_dd_tags and
     merge_captions write it; `caption` is the sentence, where there is one. key: the path below
     `folder` without its suffix, which sd-scripts completes by looking in `image_dir`; with
-    full_path the absolute path. Raises InputError where two pictures (`a.jpg`, `a.png`) would share
+    full_path the absolute path. Raises InputError where two images (`a.jpg`, `a.png`) would share
     a key.
     """
     entries: dict[str, dict[str, str]] = {}
@@ -225,9 +225,9 @@ def meta_json(items: Iterable[ImageText], folder: Path, *, full_path: bool = Fal
         below = _relative(item.image, folder)
         key = str(item.image.absolute()) if full_path else below.with_suffix("").as_posix()
         if key in entries:
-            hint = "dsk rename gives every picture its own stem"
+            hint = "dsk rename gives every image its own stem"
             raise InputError(
-                f"two pictures have the stem {display(key)}: they would share an entry", hint=hint
+                f"two images have the stem {display(key)}: they would share an entry", hint=hint
             )
         entries[key] = {"tags": item.caption.text()}
         if item.sentence:

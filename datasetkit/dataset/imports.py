@@ -1,4 +1,4 @@
-"""Imports: captions out of what other tools leave beside pictures (gallery-dl, hydrus, booru dumps,
+"""Imports: captions out of what other tools leave beside images (gallery-dl, hydrus, booru dumps,
 sd-scripts).
 """
 
@@ -18,7 +18,7 @@ from datasetkit.core.errors import ConfigError, InputError
 from datasetkit.core.files import IMAGE_SUFFIXES, display, read_regular
 from datasetkit.core.records import Caption, Failed
 
-# Bytes. A side-car holds one picture's tags, sd-scripts' metadata file those of a whole set.
+# Bytes. A side-car holds one image's tags, sd-scripts' metadata file those of a whole set.
 MAX_SIDECAR: Final = 4_000_000
 MAX_META: Final = 400_000_000
 
@@ -30,7 +30,7 @@ _GENERAL: Final = "general"
 
 
 class ImportedCaption(NamedTuple):
-    """A picture, the caption that was found for it, and the file that held it."""
+    """An image, the caption that was found for it, and the file that held it."""
 
     image: Path
     caption: Caption
@@ -157,11 +157,11 @@ def plan_import(
     folder: Path | None = None,
     reading: TagSyntax = DEFAULT,
 ) -> tuple[list[ImportedCaption], list[Failed]]:
-    """Find the captions that other tools left for these pictures; nothing is written.
+    """Find the captions that other tools left for these images; nothing is written.
 
     meta: sd-scripts' metadata file, whose keys are full paths, or paths below `folder` (by default
-    the file's own). It serves the pictures that have no side-car. Returns what was found, in the
-    order of the images, and what could not be read; a picture without a side-car is in neither.
+    the file's own). It serves the images that have no side-car. Returns what was found, in the
+    order of the images, and what could not be read; an image without a side-car is in neither.
     Raises ConfigError for an unknown kind, and for `meta` without its file.
     """
     if kind not in KINDS:
@@ -207,7 +207,7 @@ def _from_sidecar(
 def _from_meta(
     images: Sequence[Path], meta: Path, folder: Path, reading: TagSyntax
 ) -> tuple[dict[Path, ImportedCaption], list[Failed]]:
-    """Match the entries of a metadata file to pictures: by full path, by path below the folder, by
+    """Match the entries of a metadata file to images: by full path, by path below the folder, by
     a unique stem.
     """
     try:
@@ -230,9 +230,7 @@ def _from_meta(
             matched[image] = key
     used = set(matched.values())
     failed = [
-        Failed(meta, f"no picture for the entry {display(key)}")
-        for key in entries
-        if key not in used
+        Failed(meta, f"no image for the entry {display(key)}") for key in entries if key not in used
     ]
     failed += [
         Failed(meta, f"the entry {display(key)} holds no tags")
@@ -253,7 +251,7 @@ def _text(source: Path, limit: int) -> str | None:
     except OSError as error:
         if (
             error.errno == errno.ENAMETOOLONG
-        ):  # the picture's name leaves no room for an ending: no such file
+        ):  # the image's name leaves no room for an ending: no such file
             return None
         raise InputError(f"cannot be read: {error.strerror}") from error
     if data is None:
@@ -265,7 +263,7 @@ def _text(source: Path, limit: int) -> str | None:
 
 
 def _below(image: Path, folder: Path) -> list[str]:
-    """Return the key of a picture relative to a folder; nothing where it is not in it."""
+    """Return the key of an image relative to a folder; nothing where it is not in it."""
     try:
         return [_key(image.absolute().relative_to(folder.absolute()).as_posix())]
     except ValueError:
@@ -273,7 +271,7 @@ def _below(image: Path, folder: Path) -> list[str]:
 
 
 def _key(text: str) -> str:
-    """Return an image key without the picture's suffix, with slashes."""
+    """Return an image key without the image's suffix, with slashes."""
     plain = posixpath.normpath(text.replace("\\", "/"))
     stem, suffix = posixpath.splitext(plain)
     return stem if suffix.lower() in IMAGE_SUFFIXES else plain
@@ -294,7 +292,7 @@ def _json_object(text: str) -> dict[str, object]:
         )
         raise InputError(reason) from None
     if not isinstance(value, dict):
-        raise InputError("is not a JSON object", hint="one object a picture is expected")
+        raise InputError("is not a JSON object", hint="one object an image is expected")
     return value
 
 

@@ -1,4 +1,4 @@
-"""Layout: the folder grammar `<repeats>_<concept>`, and the plan that brings a data set into such
+"""Layout: the folder grammar `<repeats>_<concept>`, and the plan that brings a dataset into such
 folders.
 """
 
@@ -24,7 +24,7 @@ _SECOND_NUMBER = re.compile(r"[0-9]+(_|$)")
 
 @dataclass(frozen=True, slots=True)
 class Concept:
-    """What a folder's name says: how often its pictures are seen in an epoch, and what they
+    """What a folder's name says: how often its images are seen in an epoch, and what they
     show.
     """
 
@@ -176,7 +176,7 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class LayoutImage:
-    """One picture to lay out. caption_text: what its caption file shall hold, None for none; mask:
+    """One image to lay out. caption_text: what its caption file shall hold, None for none; mask:
     its mask file.
     """
 
@@ -187,16 +187,16 @@ class LayoutImage:
 
 @dataclass(frozen=True, slots=True)
 class LayoutFolder:
-    """The folder of one concept, and the pictures that belong there."""
+    """The folder of one concept, and the images that belong there."""
 
     folder: Path
     sources: tuple[LayoutImage, ...]
 
 
 def wanted(targets: Sequence[LayoutFolder]) -> tuple[FileOp, ...]:
-    """Return what fills empty folders: a link to each picture, its caption, a copy of its mask.
+    """Return what fills empty folders: a link to each image, its caption, a copy of its mask.
 
-    Raises PlanConflict for two pictures of one stem in a folder, InputError for an empty caption.
+    Raises PlanConflict for two images of one stem in a folder, InputError for an empty caption.
     """
     _check_stems(targets)
     empty = [
@@ -227,7 +227,7 @@ def _fill(folder: Path, source: LayoutImage) -> list[FileOp]:
 
 
 def _check_stems(targets: Sequence[LayoutFolder]) -> None:
-    """Two pictures of one stem would share a caption; two whose names differ by case would be one
+    """Two images of one stem would share a caption; two whose names differ by case would be one
     on some disks.
     """
     first: dict[tuple[Path, str], Path] = {}
@@ -241,7 +241,7 @@ def _check_stems(targets: Sequence[LayoutFolder]) -> None:
     if twins:
         more = f"; and {len(twins) - 5} more" if len(twins) > 5 else ""
         raise PlanConflict(
-            f"pictures of one name: {'; '.join(twins[:5])}{more}",
+            f"images of one name: {'; '.join(twins[:5])}{more}",
             hint="dsk rename makes names unique",
         )
 
@@ -256,7 +256,7 @@ def plan_layout(
 ) -> Plan:
     """Bring the folders below `root` to what `targets` say, with as few operations as can be.
 
-    existing: the pictures, captions and masks that stand in the folders now, and whether each
+    existing: the images, captions and masks that stand in the folders now, and whether each
     already holds what `wanted` puts there (False also for a file that nobody wants). Stale captions
     are rewritten; every other stale file moves to the same relative path below `trash`, which must
     be a fresh folder. Files not listed stay.
@@ -274,7 +274,7 @@ def _target(op: FileOp) -> Path:
 
 
 def plan_repeats_change(tree: ConceptFolders, repeats: Mapping[str, int]) -> Plan:
-    """Rename the folders of concepts whose repeats change; pictures stay in them.
+    """Rename the folders of concepts whose repeats change; images stay in them.
 
     repeats: concept -> repeats. Raises ConfigError for a concept that has no folder, PlanConflict
     where two folders would have one name.

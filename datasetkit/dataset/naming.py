@@ -1,4 +1,4 @@
-"""Naming: numbered, unique names for pictures and all that belongs to them, and which names files
+"""Naming: numbered, unique names for images and all that belongs to them, and which names files
 may have.
 """
 
@@ -23,10 +23,10 @@ _RESERVED = frozenset(
 )
 # `PREFIX_001`: the least width, so that small sets look alike.
 _WIDTH = 3
-# A longer number (a date, a camera's counter) is no number of ours: such a picture is numbered
+# A longer number (a date, a camera's counter) is no number of ours: such an image is numbered
 # anew.
 _MAX_DIGITS = 6
-# A cache of latents belongs to one picture: a copy of it would be another picture's.
+# A cache of latents belongs to one image: a copy of it would be another image's.
 _LATENTS = ".npz"
 
 
@@ -57,12 +57,12 @@ def plan_rename(
     start: int = 1,
     taken: Collection[Path] = (),
 ) -> Plan:
-    """Name pictures `PREFIX_001.jpg ...` in natural order, and give their siblings the same new
+    """Name images `PREFIX_001.jpg ...` in natural order, and give their siblings the same new
     stem.
 
     siblings: for each image the files that belong to it (same stem, `image.jpg.txt` side-cars,
     `masks/<stem>.png`); a file that two images share goes with one, and the other gets a copy.
-    taken: other files, whose names are never used. Pictures that are named so already keep their
+    taken: other files, whose names are never used. Images that are named so already keep their
     number (wider where the set grew), so a second run plans nothing. All sources are names before
     the plan: moves may swap. Raises ConfigError, PlanConflict.
     """
@@ -97,7 +97,7 @@ def _check_prefix(prefix: str, start: int) -> None:
 def _foreign_stems(
     images: Sequence[Path], siblings: Mapping[Path, Sequence[Path]], taken: Collection[Path]
 ) -> frozenset[str]:
-    """Return the stems that files of nobody have: a picture that took one would adopt a stranger's
+    """Return the stems that files of nobody have: an image that took one would adopt a stranger's
     caption.
     """
     ours = {*images, *(path for image in images for path in siblings.get(image, ()))}

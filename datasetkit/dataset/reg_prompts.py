@@ -1,4 +1,4 @@
-"""Generated pictures: what is drawn for a regularisation set, in which sizes, and what is told of
+"""Generated images: what is drawn for a regularisation set, in which sizes, and what is told of
 each.
 """
 
@@ -13,8 +13,8 @@ from datasetkit.captions.caption import normal_form
 from datasetkit.core.records import Caption
 from datasetkit.dataset.buckets import Size
 
-RECORD: Final = 1  # the version of what stands beside a picture
-# Under which other programs look for a picture's prompt.
+RECORD: Final = 1  # the version of what stands beside an image
+# Under which other programs look for an image's prompt.
 TEXT_KEY: Final = "parameters"
 # Pixels that a side is a multiple of: one of the latent.
 _STEP: Final = 8
@@ -23,7 +23,7 @@ _LEAST: Final = 64
 
 @dataclass(frozen=True, slots=True)
 class RegImage:
-    """One picture to draw. stem: of its file; prompt: also its caption; size: width and height in
+    """One image to draw. stem: of its file; prompt: also its caption; size: width and height in
     pixels.
     """
 
@@ -36,7 +36,7 @@ class RegImage:
 
 @dataclass(frozen=True, slots=True)
 class RegSettings:
-    """What all pictures of a set have in common. model: its name, without folders; hash: sha256 of
+    """What all images of a set have in common. model: its name, without folders; hash: sha256 of
     its weights.
     """
 
@@ -54,7 +54,7 @@ class RegSettings:
 
 @dataclass(frozen=True, slots=True)
 class RegRecord:
-    """Where a picture comes from, as it stands in `<stem>.json`."""
+    """Where an image comes from, as it stands in `<stem>.json`."""
 
     wanted: RegImage
     settings: RegSettings
@@ -68,12 +68,12 @@ class RegRecord:
             **asdict(self.settings),
             **asdict(self.wanted),
         }
-        # Both have a seed: that of the set, and the picture's own.
+        # Both have a seed: that of the set, and the image's own.
         told["seed"], told["set_seed"] = self.wanted.seed, self.settings.seed
         return json.dumps(told, ensure_ascii=False, indent=2) + "\n"
 
     def parameters(self) -> str:
-        """Return what the user interfaces write into a picture, and read from it."""
+        """Return what the user interfaces write into an image, and read from it."""
         wanted, settings = self.wanted, self.settings
         negative = f"\nNegative prompt: {settings.negative}" if settings.negative else ""
         width, height = wanted.size
@@ -101,7 +101,7 @@ def parse(text: str) -> Mapping[str, Any] | None:
 
 
 def differing(told: Mapping[str, Any], settings: RegSettings) -> str:
-    """Return the first setting in which a picture that is there differs, in words; "" for none.
+    """Return the first setting in which an image that is there differs, in words; "" for none.
 
     A model whose hash is not known yet ("") is not compared.
     """
@@ -123,7 +123,7 @@ def reclassed(caption: Caption, triggers: Sequence[str], class_name: str) -> Cap
 def wanted(
     class_name: str, count: int, prompts: Sequence[str], sizes: Sequence[Size], seed: int
 ) -> tuple[RegImage, ...]:
-    """Return the pictures to draw: prompts and sizes in turn, the seeds one after the other.
+    """Return the images to draw: prompts and sizes in turn, the seeds one after the other.
 
     So a set that grows keeps what it has.
     """

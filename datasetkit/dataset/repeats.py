@@ -1,8 +1,8 @@
-"""Repeats: how many times a picture is seen in an epoch, and how many optimizer steps that makes,
+"""Repeats: how many times an image is seen in an epoch, and how many optimizer steps that makes,
 exactly.
 
 The planner and the trainer count with these same functions, so what is printed is what is trained.
-A visit is one look at one picture; an epoch visits each training picture `repeats` times; batches
+A sample is one look at one image; an epoch samples each training image `repeats` times; batches
 never mix buckets.
 """
 
@@ -22,51 +22,51 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class RegSamples(Generic[T]):
-    """Which regularisation pictures an epoch uses, and how often each. unused: those it never
+    """Which regularisation images an epoch uses, and how often each. unused: those it never
     reaches.
     """
 
-    visits: tuple[tuple[T, int], ...]
+    samples: tuple[tuple[T, int], ...]
     unused: tuple[T, ...]
 
     @property
     def total(self) -> int:
-        """Return the visits that the regularisation pictures add to an epoch."""
-        return sum(n for _, n in self.visits)
+        """Return the samples that the regularisation images add to an epoch."""
+        return sum(n for _, n in self.samples)
 
 
-def reg_visits(num_train: int, reg: Sequence[tuple[T, int]]) -> RegSamples[T]:
-    """Match (picture, repeats) of the regularisation set to `num_train` training visits, in order.
+def reg_samples(num_train: int, reg: Sequence[tuple[T, int]]) -> RegSamples[T]:
+    """Match (image, repeats) of the regularisation set to `num_train` training samples, in order.
 
-    As sd-scripts: each picture comes with its repeats until the training visits are reached (the
-    last may overshoot); when the set is too small, rounds of one visit each follow. So an epoch has
-    about twice the visits.
+    As sd-scripts: each image comes with its repeats until the training samples are reached (the
+    last may overshoot); when the set is too small, rounds of one sample each follow. So an epoch
+    has about twice the samples.
     """
     used: list[tuple[T, int]] = []
     missing = num_train
-    for picture, repeats in reg:
+    for image, repeats in reg:
         if missing <= 0:
             break
-        used.append((picture, repeats))
+        used.append((image, repeats))
         missing -= repeats
     if missing > 0 and used:
         rounds, rest = divmod(missing, len(used))
-        used = [(picture, n + rounds + (i < rest)) for i, (picture, n) in enumerate(used)]
-    return RegSamples(tuple(used), tuple(picture for picture, _ in reg[len(used) :]))
+        used = [(image, n + rounds + (i < rest)) for i, (image, n) in enumerate(used)]
+    return RegSamples(tuple(used), tuple(image for image, _ in reg[len(used) :]))
 
 
-def balance_reg(train_visits: int, reg_images: int) -> int:
-    """Return the most repeats with which every regularisation picture is still used; 1 where even
+def balance_reg(train_samples: int, reg_images: int) -> int:
+    """Return the most repeats with which every regularisation image is still used; 1 where even
     that is too many.
     """
-    return max(1, train_visits // max(1, reg_images))
+    return max(1, train_samples // max(1, reg_images))
 
 
 def epoch_batches(bucket_counts: Mapping[Size, int], batch_size: int) -> int:
-    """Return the batches of an epoch from the visits in each bucket; each bucket rounds up its last
-    batch.
+    """Return the batches of an epoch from the samples in each bucket; each bucket rounds up its
+    last batch.
     """
-    return sum(-(-visits // batch_size) for visits in bucket_counts.values())
+    return sum(-(-samples // batch_size) for samples in bucket_counts.values())
 
 
 def steps_per_epoch(batches: int, gradient_accumulation: int = 1, processes: int = 1) -> int:
@@ -76,7 +76,7 @@ def steps_per_epoch(batches: int, gradient_accumulation: int = 1, processes: int
 
 @dataclass(frozen=True, slots=True)
 class BatchSettings:
-    """What turns visits into optimizer steps. batch_size: pictures a batch and process."""
+    """What turns samples into optimizer steps. batch_size: images a batch and process."""
 
     epochs: int = 10
     batch_size: int = 1
@@ -89,7 +89,7 @@ class BatchSettings:
                 raise ConfigError(f"{name} = {getattr(self, name)}", hint="give 1 or more")
 
     def steps_per_epoch(self, bucket_counts: Mapping[Size, int]) -> int:
-        """Return the optimizer steps of an epoch from the visits in each bucket."""
+        """Return the optimizer steps of an epoch from the samples in each bucket."""
         batches = epoch_batches(bucket_counts, self.batch_size)
         return steps_per_epoch(batches, self.gradient_accumulation, self.processes)
 
@@ -100,7 +100,7 @@ class BatchSettings:
     def totals(self, bucket_counts: Mapping[Size, int]) -> Totals:
         """Count an epoch and the whole run."""
         return Totals(
-            visits=sum(bucket_counts.values()),
+            samples=sum(bucket_counts.values()),
             buckets=dict(sorted(bucket_counts.items())),
             batches=epoch_batches(bucket_counts, self.batch_size),
             steps_per_epoch=self.steps_per_epoch(bucket_counts),
@@ -110,11 +110,11 @@ class BatchSettings:
 
 @dataclass(frozen=True, slots=True)
 class Totals:
-    """The exact numbers of a run. visits, buckets (visits in each), batches, steps_per_epoch: an
+    """The exact numbers of a run. samples, buckets (samples in each), batches, steps_per_epoch: an
     epoch's.
     """
 
-    visits: int
+    samples: int
     buckets: Mapping[Size, int]
     batches: int
     steps_per_epoch: int
@@ -123,7 +123,7 @@ class Totals:
 
 @dataclass(frozen=True, slots=True)
 class ConceptImages:
-    """The pictures of one concept, by their sizes where these are known, else by their number.
+    """The images of one concept, by their sizes where these are known, else by their number.
 
     sizes: (width, height) in pixels, EXIF turn applied. repeats: fixed by the person, None to be
     planned (for a regularisation set None means 1).
@@ -137,18 +137,18 @@ class ConceptImages:
     def __post_init__(self) -> None:
         if not self.images:
             raise DatasetError(
-                f"the concept {self.name!r} has no pictures", hint="add pictures or drop the folder"
+                f"the concept {self.name!r} has no images", hint="add images or drop the folder"
             )
         if self.repeats is not None and self.repeats < 1:
             raise ConfigError(f"repeats = {self.repeats} for {self.name!r}", hint="give 1 or more")
 
     @property
     def images(self) -> int:
-        """Return the number of pictures."""
+        """Return the number of images."""
         return len(self.sizes) or max(0, self.count)
 
     def buckets(self, rules: BucketRules) -> tuple[Size, ...]:
-        """Return the bucket of each picture, in order; without sizes all are taken to be of the
+        """Return the bucket of each image, in order; without sizes all are taken to be of the
         resolution.
         """
         if not self.sizes:
@@ -160,7 +160,7 @@ class ConceptImages:
 class ConceptPlan:
     """What was planned for one concept.
 
-    buckets: bucket -> pictures. ideal: steps / epochs / images * batch before rounding, None where
+    buckets: bucket -> images. ideal: steps / epochs / images * batch before rounding, None where
     repeats were fixed or no steps were asked. alone: the exact numbers if this concept were trained
     alone, without regularisation. one_bucket_assumed: the sizes were not known, so the rounding of
     each bucket is missing.
@@ -175,20 +175,20 @@ class ConceptPlan:
     one_bucket_assumed: bool = False
 
     @property
-    def visits(self) -> int:
-        """Return the visits of an epoch."""
+    def samples(self) -> int:
+        """Return the samples of an epoch."""
         return self.images * self.repeats
 
 
 @dataclass(frozen=True, slots=True)
 class RegPlan:
-    """What an epoch takes from the regularisation set. wanted: its images x repeats; visits: what
+    """What an epoch takes from the regularisation set. wanted: its images x repeats; samples: what
     is really taken.
     """
 
     images: int
     wanted: int
-    visits: int
+    samples: int
     unused: int
 
 
@@ -219,11 +219,11 @@ def plan(
 ) -> RepeatsPlan:
     """Choose the repeats of each concept and count the steps, exactly.
 
-    steps: optimizer steps for a concept on its own pictures. The concept of the most pictures,
-    whose visits can be chosen in the coarsest way only, comes as near to them as can be; the others
-    get the repeats that bring their visits an epoch nearest to its visits (76 pictures at 1 and 16
-    at 5: 76 and 80). Without steps the most pictures get 1, or the others follow the largest
-    concept whose repeats are fixed. Fixed repeats are never changed.
+    steps: optimizer steps for a concept on its own images. The concept of the most images, whose
+    samples can be chosen in the coarsest way only, comes as near to them as can be; the others get
+    the repeats that bring their samples an epoch nearest to its samples (76 images at 1 and 16 at
+    5: 76 and 80). Without steps the most images get 1, or the others follow the largest concept
+    whose repeats are fixed. Fixed repeats are never changed.
     """
     if not concepts:
         raise DatasetError(
@@ -264,14 +264,14 @@ def plan(
 def _match_reg(
     reg: Sequence[ConceptImages], rules: BucketRules, num_train: int
 ) -> tuple[RegPlan | None, Counter[Size]]:
-    """Return what an epoch takes from the regularisation set, and the visits that this adds to each
-    bucket.
+    """Return what an epoch takes from the regularisation set, and the samples that this adds to
+    each bucket.
     """
     added: Counter[Size] = Counter()
     if not reg:
         return None, added
-    taken = reg_visits(num_train, [(b, c.repeats or 1) for c in reg for b in c.buckets(rules)])
-    for bucket, n in taken.visits:
+    taken = reg_samples(num_train, [(b, c.repeats or 1) for c in reg for b in c.buckets(rules)])
+    for bucket, n in taken.samples:
         added[bucket] += n
     wanted = sum(c.images * (c.repeats or 1) for c in reg)
     return RegPlan(sum(c.images for c in reg), wanted, taken.total, len(taken.unused)), added
@@ -289,18 +289,18 @@ def _choose(
         concept.images * concept.repeats for concept in concepts if concept.repeats is not None
     ]
     if steps is not None and anchor is not None:
-        visits = concepts[anchor].images * nearest_repeats(counts[anchor], schedule, steps)
+        samples = concepts[anchor].images * nearest_repeats(counts[anchor], schedule, steps)
     elif fixed or anchor is None:
-        visits = max(fixed)
+        samples = max(fixed)
     else:
-        visits = concepts[anchor].images
-    return [concept.repeats or _nearest_multiple(visits, concept.images) for concept in concepts]
+        samples = concepts[anchor].images
+    return [concept.repeats or _nearest_multiple(samples, concept.images) for concept in concepts]
 
 
 def nearest_repeats(images: Mapping[Size, int], schedule: BatchSettings, steps: int) -> int:
     """Return the repeats whose exact optimizer steps come nearest to `steps`, at least 1.
 
-    images: bucket -> pictures. Of several with the same steps the one nearest to steps / epochs /
+    images: bucket -> images. Of several with the same steps the one nearest to steps / epochs /
     images * batch; of two equally far, the smaller.
     """
 
@@ -327,12 +327,14 @@ def _ideal(images: int, schedule: BatchSettings, steps: int) -> float:
     return steps * batch / (schedule.epochs * images)
 
 
-def _nearest_multiple(visits: int, images: int) -> int:
-    """Return the repeats that bring `images` pictures nearest to `visits`, the smaller of two, at
+def _nearest_multiple(samples: int, images: int) -> int:
+    """Return the repeats that bring `images` images nearest to `samples`, the smaller of two, at
     least 1.
     """
-    below = visits // images
-    return max(1, below if visits - below * images <= (below + 1) * images - visits else below + 1)
+    below = samples // images
+    return max(
+        1, below if samples - below * images <= (below + 1) * images - samples else below + 1
+    )
 
 
 def _times(images: Mapping[Size, int], repeats: int) -> Counter[Size]:

@@ -1,4 +1,4 @@
-"""Reports: how often each tag stands in a data set, what it comes together with, and what that will
+"""Reports: how often each tag stands in a dataset, what it comes together with, and what that will
 teach the model.
 """
 
@@ -36,9 +36,9 @@ _FORMULA: Final = ("=", "+", "-", "@", "\t", "\r", "＝", "＋", "－", "＠")
 
 @dataclass(frozen=True, slots=True)
 class CaptionedImage:
-    """One picture of a concept as the trainer will see it.
+    """One image of a concept as the trainer will see it.
 
-    repeats: visits an epoch. tags: its caption. scores: what the tagger gave (0..1), None for a
+    repeats: samples an epoch. tags: its caption. scores: what the tagger gave (0..1), None for a
     hand-written caption.
     """
 
@@ -57,7 +57,7 @@ def frequency(
 
     One row for a concept and a tag as it is spelled, with the columns: concept; tag; category
     (`trigger`, the vocabulary's, or blank); images that hold it; of_images, the concept's images;
-    percent = images / of_images * 100; weighted, the visits an epoch of those images; mean_score
+    percent = images / of_images * 100; weighted, the samples an epoch of those images; mean_score
     (blank where no score is known); for each trigger T `P(tag | T)`, the share of T's images that
     hold the tag (blank where T stands in none); flags, joined by `; `. A tag in all images is
     learnt as part of the trigger. Of two near spellings the less trusted one is flagged.

@@ -1,4 +1,4 @@
-"""The local executor: a stage's pictures through the threads of this process, results in input
+"""The local executor: a stage's images through the threads of this process, results in input
 order.
 """
 
@@ -29,7 +29,7 @@ T = TypeVar("T")
 W_co = TypeVar("W_co", covariant=True)
 Prepared = tuple[ImageRecord, object]
 
-# What would fail for every picture: one full disk is one error, not a thousand failed pictures.
+# What would fail for every image: one full disk is one error, not a thousand failed images.
 _SETUP = (ConfigError, Locked, MissingExtra, ModelFileError, StorageError)
 
 
@@ -49,7 +49,7 @@ def run(
     """Open the stage, work on the records, close it: one outcome for each record, in input order,
     as they come.
 
-    workers: threads that prepare pictures; 0 means one a core and one more. Without records nothing
+    workers: threads that prepare images; 0 means one a core and one more. Without records nothing
     is opened. Raises what the set-up raises (`Stage.open`, `Worker.process`); see `work`.
     """
     if not records:
@@ -60,7 +60,7 @@ def run(
 
 def opened(stage: Openable[W_co]) -> AbstractContextManager[W_co]:
     """Open a stage in this process, for callers that ask the worker something before they give it
-    pictures.
+    images.
     """
     return stage.open()
 
@@ -76,9 +76,9 @@ def work(
 ) -> Generator[Outcome[T], None, None]:
     """Work on the records with an open worker: one outcome for each, in input order, as they come.
 
-    At most 2 x workers + batch_size prepared pictures wait in memory besides the batch at work.
-    Closing the iterator or Ctrl-C drops what has not begun, and waits for the pictures in hand, so
-    nothing is left half-written. in_turns: `process` fills all cores by itself, so pictures are
+    At most 2 x workers + batch_size prepared images wait in memory besides the batch at work.
+    Closing the iterator or Ctrl-C drops what has not begun, and waits for the images in hand, so
+    nothing is left half-written. in_turns: `process` fills all cores by itself, so images are
     prepared between its batches and not beside them (a model of two threads, one of which shares
     its core with a decoder, keeps the other one waiting); at most 4 x workers + batch_size then
     wait. With fewer workers than cores they stay side by side.
@@ -107,7 +107,7 @@ def _prepared(
     window: int,
     in_turns: bool,
 ) -> Iterator[Prepared | Failed]:
-    """Prepare ahead in the pool, at most `window` pictures at a time; yield in input order.
+    """Prepare ahead in the pool, at most `window` images at a time; yield in input order.
 
     in_turns: nothing is prepared while the caller works on what it was given.
     """
@@ -127,7 +127,7 @@ def _prepared(
 
 
 def _prepare(worker: Worker[object], record: ImageRecord) -> Prepared | Failed:
-    """The guard: what is wrong with one picture costs that picture only."""
+    """The guard: what is wrong with one image costs that image only."""
     try:
         return record, worker.prepare(record)
     except _SETUP:
@@ -135,7 +135,7 @@ def _prepare(worker: Worker[object], record: ImageRecord) -> Prepared | Failed:
     except DskError as error:
         return Failed(record.path, error.message, error.hint)
     except MemoryError:
-        hint = "--workers 1, or a smaller picture"
+        hint = "--workers 1, or a smaller image"
         return Failed(
             record.path, f"cannot read {display(record.path)}: it does not fit in memory", hint
         )
@@ -144,7 +144,7 @@ def _prepare(worker: Worker[object], record: ImageRecord) -> Prepared | Failed:
 def _processed(
     worker: Worker[T], prepared: Iterable[Prepared | Failed], batch_size: int
 ) -> Iterator[Outcome[T]]:
-    """Group what was prepared into batches; a failed picture keeps its place and takes none in a
+    """Group what was prepared into batches; a failed image keeps its place and takes none in a
     batch.
     """
     group: list[Prepared | Failed] = []
@@ -162,7 +162,7 @@ def _settle(worker: Worker[T], group: Sequence[Prepared | Failed]) -> Iterator[O
     batch = [item for item in group if not isinstance(item, Failed)]
     results = worker.process(batch) if batch else ()
     if len(results) != len(batch):
-        raise RuntimeError(f"the worker gave {len(results)} outcomes for {len(batch)} pictures")
+        raise RuntimeError(f"the worker gave {len(results)} outcomes for {len(batch)} images")
     following = iter(results)
     for item in group:
         yield item if isinstance(item, Failed) else next(following)

@@ -1,4 +1,4 @@
-"""Contact sheets: many pictures in one, each with its name, what is said of it, and boxes around
+"""Contact sheets: many images in one, each with its name, what is said of it, and boxes around
 what was found.
 """
 
@@ -20,7 +20,7 @@ from datasetkit.core.errors import DskError
 from datasetkit.core.files import display
 from datasetkit.images import near_duplicates, pixels
 
-# The most pictures of a sheet: more of them are another look at the folder.
+# The most images of a sheet: more of them are another look at the folder.
 MOST: Final = 200
 # Pixels.
 _CELL, _GAP, _EDGE, _ACROSS = 248, 16, 20, 5
@@ -33,7 +33,7 @@ _COLOURS: Final = {"text": "#dc2626", "faces": "#2563eb"}
 
 @dataclass(frozen=True, slots=True)
 class SheetBox:
-    """A box within a picture, in fractions of its width and height. kind: gives the colour."""
+    """A box within an image, in fractions of its width and height. kind: gives the colour."""
 
     kind: str
     left: float
@@ -44,7 +44,7 @@ class SheetBox:
 
 @dataclass(frozen=True, slots=True)
 class SheetCell:
-    """One picture of a sheet. name: what stands below it; reasons: one line or more each."""
+    """One image of a sheet. name: what stands below it; reasons: one line or more each."""
 
     path: Path
     name: str
@@ -55,7 +55,7 @@ class SheetCell:
 def draw(
     entries: Sequence[SheetCell], title: str = "", *, max_pixels: int = pixels.DEFAULT_MAX_PIXELS
 ) -> bytes:
-    """Draw the first `MOST` pictures as a PNG. One that cannot be read is an empty cell with its
+    """Draw the first `MOST` images as a PNG. One that cannot be read is an empty cell with its
     reasons.
     """
     shown = entries[:MOST]
@@ -101,11 +101,11 @@ def draw(
 
 
 def _counted(n: int) -> str:
-    return f"{n} flagged picture" + ("" if n == 1 else "s")
+    return f"{n} flagged image" + ("" if n == 1 else "s")
 
 
 def _thumbnail(entry: SheetCell, *, max_pixels: int) -> Image.Image | None:
-    """Shrink a picture to a cell, and draw its boxes."""
+    """Shrink an image to a cell, and draw its boxes."""
     try:
         thumbnail = near_duplicates.small(entry.path, _CELL, max_pixels=max_pixels)
     except DskError:

@@ -1,4 +1,4 @@
-"""Looks: how a picture looks, in 19 bytes, and which pictures of many look nearly the same."""
+"""Looks: how an image looks, in 19 bytes, and which images of many look nearly the same."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from PIL import Image
 
 from datasetkit.images import pixels
 
-# The bits of a look: is each place of a 9 x 9 grey picture darker than its right neighbour (8 rows
+# The bits of a look: is each place of a 9 x 9 grey image darker than its right neighbour (8 rows
 # of 8), and than the one below it. N. Krawetz, "Kind of Like That" (2013) calls the first half
 # dHash.
 _SIDE = 8
 _BITS = 2 * _SIDE * _SIDE
 _BYTES = _BITS // 8
 LOOK_BYTES = _BYTES + 3
-# A picture is shrunk to this long edge first: the size of a thumbnail, which is then not made
+# An image is shrunk to this long edge first: the size of a thumbnail, which is then not made
 # twice.
 SEEN_AT = 256
-# Pictures are near-duplicates with so few other bits of 128 and mean colours so near (0 to 255).
+# Images are near-duplicates with so few other bits of 128 and mean colours so near (0 to 255).
 # Measured: copies that were shrunk to a quarter, saved as JPEG of quality 30 or made 10 % brighter
-# differ in up to 7 bits, drawings of one figure with another face in 2, and what is another picture
+# differ in up to 7 bits, drawings of one figure with another face in 2, and what is another image
 # in 38 and more.
 MOST_BITS = 12
 MOST_COLOUR = 32
@@ -34,7 +34,7 @@ _BLOCK = 256
 
 
 def look(image: Image.Image) -> bytes:
-    """Return the look of an RGB picture: 128 bits of shape and its mean colour."""
+    """Return the look of an RGB image: 128 bits of shape and its mean colour."""
     small = image.convert("L").resize((_SIDE + 1, _SIDE + 1), Image.Resampling.BOX)
     grey = np.asarray(small, np.int16)
     across = grey[:_SIDE, :_SIDE] < grey[:_SIDE, 1:]
@@ -50,7 +50,7 @@ def small(
     max_pixels: int = pixels.DEFAULT_MAX_PIXELS,
     open_file: Callable[[Path], BinaryIO] | None = None,
 ) -> Image.Image:
-    """Return a picture, upright and in sRGB, whose long edge is at most `edge` pixels. Raises
+    """Return an image, upright and in sRGB, whose long edge is at most `edge` pixels. Raises
     InputError.
 
     max_pixels, open_file: see `images.load_reduced`.
@@ -59,7 +59,7 @@ def small(
 
 
 def fit(reduced: pixels.ReducedImage, edge: int) -> Image.Image:
-    """Shrink a picture that was decoded for it to a long edge of at most `edge` pixels."""
+    """Shrink an image that was decoded for it to a long edge of at most `edge` pixels."""
     share = min(1.0, edge / max(reduced.width, reduced.height))
     size = max(1, round(reduced.width * share)), max(1, round(reduced.height * share))
     if size == reduced.image.size and share == 1.0:
@@ -71,7 +71,7 @@ def groups(looks: Sequence[bytes]) -> list[list[int]]:
     """Group what looks nearly the same: lists of indices, each rising, two or more in each, by
     their first one.
 
-    What is near to one of a group belongs to it. Only pictures of nearly the same brightness are
+    What is near to one of a group belongs to it. Only images of nearly the same brightness are
     compared.
     """
     if not looks:

@@ -1,4 +1,4 @@
-"""Pixels: the one place that opens and saves pictures, and how any of them becomes upright 8-bit
+"""Pixels: the one place that opens and saves images, and how any of them becomes upright 8-bit
 sRGB.
 """
 
@@ -43,7 +43,7 @@ _GIF_COUNT_LIMIT = 16 * 2**20
 
 # Pillow's remarks on odd metadata would reach the terminal from any thread, and `catch_warnings` is
 # not safe in threads: they are silenced once, here, for Pillow's own modules. What matters about a
-# picture is raised.
+# image is raised.
 warnings.filterwarnings("ignore", module=r"PIL\.")
 logging.getLogger("PIL").addHandler(logging.NullHandler())
 
@@ -64,10 +64,10 @@ _PROFILE_MODES = {"RGB": "RGB", "GRAY": "L", "CMYK": "CMYK"}
 
 @dataclass(frozen=True, slots=True)
 class ImageHeader:
-    """What a picture's header says.
+    """What an image's header says.
 
     width, height: pixels as it is looked at (EXIF turn applied). format: one of FORMATS, by
-    content. frames: 1 for a still; the pictures of an animation or the pages of a TIFF (of a GIF
+    content. frames: 1 for a still; the images of an animation or the pages of a TIFF (of a GIF
     beyond 16 MiB just 2). has_alpha: it may have transparent pixels. orientation: how EXIF says
     that it is turned, 1..8.
     """
@@ -81,7 +81,7 @@ class ImageHeader:
 
 
 def probe(path: Path, *, max_pixels: int = DEFAULT_MAX_PIXELS) -> ImageHeader:
-    """Read a picture's header without decoding it. Raises InputError."""
+    """Read an image's header without decoding it. Raises InputError."""
     with _opened(path, max_pixels) as image:
         orientation = _header_orientation(image, path)
         width, height = image.size[::-1] if orientation >= 5 else image.size
@@ -99,10 +99,10 @@ def _kind(image: Image.Image) -> str:
 
 @dataclass(frozen=True, slots=True)
 class ReducedImage:
-    """A picture decoded at a whole, a half, a quarter or an eighth of its size, to be shrunk
+    """An image decoded at a whole, a half, a quarter or an eighth of its size, to be shrunk
     further.
 
-    width, height: of the whole picture, upright. box: where that lies in the pixels of `image`,
+    width, height: of the whole image, upright. box: where that lies in the pixels of `image`,
     (left, top, right, bottom), for `Image.resize`: a side that the reduction does not divide ends
     inside of a pixel. format: of FORMATS.
     """
@@ -121,12 +121,12 @@ def load(
     max_pixels: int = DEFAULT_MAX_PIXELS,
     shrink_to: int | None = None,
 ) -> Image.Image:
-    """Open a picture as upright 8-bit sRGB without metadata; of an animation its first frame.
+    """Open an image as upright 8-bit sRGB without metadata; of an animation its first frame.
 
-    alpha: "flatten" lays the picture onto white; "keep" returns RGBA where a pixel is transparent,
+    alpha: "flatten" lays the image onto white; "keep" returns RGBA where a pixel is transparent,
     else RGB. max_pixels: width x height beyond it is refused before anything is decoded. shrink_to:
     see `load_reduced`. Raises InputError with the reason for a file that cannot be read or is no
-    whole picture.
+    whole image.
     """
     return load_reduced(path, shrink_to, alpha=alpha, max_pixels=max_pixels).image
 
@@ -140,7 +140,7 @@ def load_reduced(
     factor: float = DRAFT_FACTOR,
     open_file: Callable[[Path], BinaryIO] | None = None,
 ) -> ReducedImage:
-    """Open a picture as `load` does, for a caller who will shrink its long edge to `shrink_to`
+    """Open an image as `load` does, for a caller who will shrink its long edge to `shrink_to`
     pixels.
 
     A JPEG is decoded at a half, a quarter or an eighth where that leaves at least `factor` times as
@@ -170,7 +170,7 @@ def load_reduced(
 
 
 def save(image: Image.Image, path: Path, *, quality: int = 95) -> None:
-    """Write a picture (L, RGB or RGBA) whole or not at all, in the format of the path's suffix,
+    """Write an image (L, RGB or RGBA) whole or not at all, in the format of the path's suffix,
     without metadata.
 
     Raises InputError where the format cannot hold it, StorageError where the disk does not take it.
@@ -194,7 +194,7 @@ def save(image: Image.Image, path: Path, *, quality: int = 95) -> None:
 def encode(
     image: Image.Image, writer: str, *, quality: int = 95, text: Mapping[str, str] | None = None
 ) -> bytes:
-    """Return the file of a picture as bytes; pixels only: no EXIF, XMP, GPS, comment or profile (it
+    """Return the file of an image as bytes; pixels only: no EXIF, XMP, GPS, comment or profile (it
     is sRGB).
 
     quality: 1..100 for JPEG and WebP. A JPEG of 95 and more keeps the colours of every pixel
@@ -216,11 +216,11 @@ def encode(
 
 
 def to_srgb(image: Image.Image, *, alpha: Alpha = "flatten") -> Image.Image:
-    """Bring a decoded picture of any mode to 8-bit sRGB: RGB, or RGBA where `alpha` is "keep" and
+    """Bring a decoded image of any mode to 8-bit sRGB: RGB, or RGBA where `alpha` is "keep" and
     it shows through.
 
     A broken ICC profile, or one of another kind of colour than the pixels, is ignored, as viewers
-    do. The given picture stays as it is; the returned one carries no metadata.
+    do. The given image stays as it is; the returned one carries no metadata.
     """
     plain = _standard(image, alpha)
     plain = image.copy() if plain is image else plain
@@ -229,7 +229,7 @@ def to_srgb(image: Image.Image, *, alpha: Alpha = "flatten") -> Image.Image:
 
 
 def _standard(image: Image.Image, alpha: Alpha) -> Image.Image:
-    """Return the picture as RGB or RGBA; itself where there is nothing to do."""
+    """Return the image as RGB or RGBA; itself where there is nothing to do."""
     icc = (
         image.info.get("icc_profile") if image.mode != "LAB" else None
     )  # Pillow itself brings LAB to sRGB
@@ -242,7 +242,7 @@ def _standard(image: Image.Image, alpha: Alpha) -> Image.Image:
 
 
 def _detached(plain: Image.Image, decoded: Image.Image) -> Image.Image:
-    """Take its file's tags off a picture, which a decoder's own one offers for good; copying 36 MB
+    """Take its file's tags off an image, which a decoder's own one offers for good; copying 36 MB
     takes 10 ms.
     """
     if plain is decoded:
@@ -273,7 +273,7 @@ def _settle_alpha(image: Image.Image, alpha: Alpha) -> Image.Image:
 def _opened(
     path: Path, max_pixels: int, open_file: Callable[[Path], BinaryIO] | None = None
 ) -> Iterator[Image.Image]:
-    """Open a picture up to its header; whatever a decoder raises, here or in the body, becomes
+    """Open an image up to its header; whatever a decoder raises, here or in the body, becomes
     InputError.
     """
     name = display(path)
@@ -322,7 +322,7 @@ def _require_size(name: str, size: tuple[int, int], max_pixels: int) -> None:
 
 
 def _tile_size(image: Image.Image) -> tuple[int, int]:
-    """Return the tile size of a TIFF (6.0, section 15): a tiny picture may ask for one huge
+    """Return the tile size of a TIFF (6.0, section 15): a tiny image may ask for one huge
     tile.
     """
     tags = getattr(image, "tag_v2", {})
@@ -340,7 +340,7 @@ def _unreadable(name: str, error: Exception) -> InputError:
     if isinstance(error, UnidentifiedImageError):
         hint = "convert it to one of these, or remove it"
         return InputError(
-            f"cannot read {name}: not a whole picture of {', '.join(FORMATS)}", hint=hint
+            f"cannot read {name}: not a whole image of {', '.join(FORMATS)}", hint=hint
         )
     if isinstance(error, MemoryError):
         return InputError(
@@ -362,7 +362,7 @@ def _one_line(error: Exception) -> str:
 
 def _orientation(image: Image.Image) -> int:
     """Return the EXIF (or XMP) orientation, 1..8; 1 where there is none. Damaged EXIF does not cost
-    the picture.
+    the image.
     """
     try:
         return int(image.getexif().get(ExifTags.Base.Orientation, 1))
@@ -407,7 +407,7 @@ def _count_frames(image: Image.Image, path: Path) -> int:
 
 
 def _eight_bit(image: Image.Image) -> Image.Image:
-    """Return the picture as L, LA, RGB, RGBA or CMYK of 8 bits; a transparent colour becomes an
+    """Return the image as L, LA, RGB, RGBA or CMYK of 8 bits; a transparent colour becomes an
     alpha channel.
     """
     if image.mode.startswith("I;16") or image.mode in ("I", "F"):
@@ -434,7 +434,7 @@ def _eight_bit_grey(image: Image.Image) -> Image.Image:
     whichever is the first to hold them all. Below zero and not-a-number are black. (Pillow's own
     convert clips at 255: all white.)
     """
-    # here and below: few pictures need it, and it takes a tenth of a second to load
+    # here and below: few images need it, and it takes a tenth of a second to load
     import numpy as np
 
     values: NDArray[Any] = np.asarray(image)
@@ -486,7 +486,7 @@ def _profile_mode(icc: bytes) -> str | None:
 
 
 def _transform(image: Image.Image, icc: bytes) -> Image.Image:
-    # Profiles and transforms are made anew for each picture: sharing them between threads is not
+    # Profiles and transforms are made anew for each image: sharing them between threads is not
     # promised.
     source, target = ImageCms.ImageCmsProfile(BytesIO(icc)), ImageCms.createProfile("sRGB")
     return ImageCms.buildTransform(source, target, image.mode, "RGB").apply(image)

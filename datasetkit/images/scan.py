@@ -1,4 +1,4 @@
-"""Scanning: a folder of files becomes records of pictures, looked at once and remembered."""
+"""Scanning: a folder of files becomes records of images, looked at once and remembered."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _NEAR = 5
 
 @dataclass(frozen=True, slots=True)
 class Scan:
-    """The readable pictures of a folder in natural order, and those that cannot be used with the
+    """The readable images of a folder in natural order, and those that cannot be used with the
     reason.
     """
 
@@ -45,7 +45,7 @@ class Scan:
         return tuple(record.path for record in self.records)
 
 
-def require_folder(folder: Path, hint: str = "name the folder that holds the pictures") -> Path:
+def require_folder(folder: Path, hint: str = "name the folder that holds the images") -> Path:
     """Return the folder, or raise DatasetError when it is not one."""
     if not folder.is_dir():
         what = "is not a folder" if folder.exists() else "does not exist"
@@ -53,20 +53,18 @@ def require_folder(folder: Path, hint: str = "name the folder that holds the pic
     return folder
 
 
-def require_pictures(
-    folder: Path, *, recursive: bool = False, follow_links: bool = False
-) -> Listing:
-    """List a folder's pictures before anything is made of them. Raises DatasetError where there are
+def require_images(folder: Path, *, recursive: bool = False, follow_links: bool = False) -> Listing:
+    """List a folder's images before anything is made of them. Raises DatasetError where there are
     none.
     """
     listing = list_images(require_folder(folder), recursive=recursive, follow_links=follow_links)
     if not listing.images and not listing.failed:
-        raise no_pictures(folder)
+        raise no_images(folder)
     return listing
 
 
-def no_pictures(folder: Path, *, but: str = "") -> DatasetError:
-    """Word that a folder holds no pictures, and name those in it that do. but: what else it
+def no_images(folder: Path, *, but: str = "") -> DatasetError:
+    """Word that a folder holds no images, and name those in it that do. but: what else it
     lacks.
     """
     with reading(folder):
@@ -74,17 +72,17 @@ def no_pictures(folder: Path, *, but: str = "") -> DatasetError:
             (e.name for e in os.scandir(folder) if e.is_dir(follow_symlinks=False)), key=natural_key
         )
     visible = [name for name in names if not name.startswith(".") and name != MASKS]
-    below = [display(folder / name) for name in visible if _holds_pictures(folder / name)]
+    below = [display(folder / name) for name in visible if _holds_images(folder / name)]
     more = " ..." if len(below) > _NEAR else ""
     hint = (
         f"these hold some: {', '.join(below[:_NEAR])}{more}"
         if below
-        else "name the folder that holds the pictures"
+        else "name the folder that holds the images"
     )
-    return DatasetError(f"{display(folder)} holds no pictures{but}", hint=hint)
+    return DatasetError(f"{display(folder)} holds no images{but}", hint=hint)
 
 
-def _holds_pictures(folder: Path) -> bool:
+def _holds_images(folder: Path) -> bool:
     try:
         return bool(list_images(folder).images)
     except DskError:  # it may not be looked into
@@ -103,20 +101,20 @@ def scan(
     listing: Listing | None = None,
     reporter: Reporter = SILENT,
 ) -> Scan:
-    """Look at every picture of a folder; what the store knows of an unchanged file is not computed
+    """Look at every image of a folder; what the store knows of an unchanged file is not computed
     again.
 
     with_ids: hash the files (ids are "" otherwise). captions: read the captions, and refuse a
-    picture that would share its caption with another of the same stem. listing: what the folder
+    image that would share its caption with another of the same stem. listing: what the folder
     holds, where the caller has listed it. Raises DatasetError when the folder is missing or holds
-    nothing that looks like a picture.
+    nothing that looks like an image.
     """
     if listing is None:
         listing = list_images(
             require_folder(folder), recursive=recursive, follow_links=follow_links
         )
     if not listing.images and not listing.failed:
-        raise no_pictures(folder)
+        raise no_images(folder)
     found = _facts(
         listing.images, store, with_ids=with_ids, max_pixels=max_pixels, reporter=reporter
     )
@@ -186,7 +184,7 @@ def _try_to_look(path: Path, *, with_ids: bool, max_pixels: int) -> FileFacts | 
 
 
 def raise_twin(path: Path, owner: Path) -> None:
-    """Refuse a picture whose caption file belongs to another picture."""
+    """Refuse an image whose caption file belongs to another image."""
     raise DatasetError(
         f"would share its caption with {display(owner.name)}",
         hint="dsk rename makes the names unique",
@@ -194,7 +192,7 @@ def raise_twin(path: Path, owner: Path) -> None:
 
 
 def look(path: Path, *, with_ids: bool, max_pixels: int) -> FileFacts:
-    """Read a picture's size from its header and, if wanted, hash its bytes."""
+    """Read an image's size from its header and, if wanted, hash its bytes."""
     seen = pixels.probe(path, max_pixels=max_pixels)
     return FileFacts(file_id(path) if with_ids else "", seen.width, seen.height)
 
@@ -206,5 +204,5 @@ def file_id(path: Path) -> str:
 
 
 def sizes(records: Sequence[ImageRecord]) -> tuple[tuple[int, int], ...]:
-    """Return the pictures' sizes in pixels, width first."""
+    """Return the images' sizes in pixels, width first."""
     return tuple((r.width, r.height) for r in records)

@@ -32,7 +32,7 @@ Tags = tuple[str, ...]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Common:
-    """What every verb that reads a folder of pictures understands."""
+    """What every verb that reads a folder of images understands."""
 
     __pydantic_config__: ClassVar[dict[str, Any]] = _STRICT
 
@@ -48,7 +48,7 @@ class Common:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RenameOptions:
-    """`dsk rename`: give pictures plain, unique, numbered names."""
+    """`dsk rename`: give images plain, unique, numbered names."""
 
     __pydantic_config__: ClassVar[dict[str, Any]] = _STRICT
 
@@ -85,11 +85,11 @@ class ResizeOptions(Common):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FacesOptions(Common):
-    """`dsk faces`: what becomes of the faces, and of lines of text, in pictures.
+    """`dsk faces`: what becomes of the faces, and of lines of text, in images.
 
     do: what a run does. threshold: least score of a face; text_threshold: of a line of text.
     margin: what is taken around a face, a share of its size; None: a half to crop, a fifth to
-    erase. size, min_size: pixels of a crop's side. most: of each picture only the largest faces, 0
+    erase. size, min_size: pixels of a crop's side. most: of each image only the largest faces, 0
     for all. fill: what erased places are filled with.
     """
 
@@ -124,7 +124,7 @@ class CutoutOptions(Common):
     """`dsk cutout`: which model finds the subject, and what is put behind it.
 
     feather: pixels by which the edge is softened. min_area: a mask of less than this share of the
-    picture, or of more than all but this share, is none.
+    image, or of more than all but this share, is none.
     """
 
     model: str = "u2netp"
@@ -301,7 +301,7 @@ class RegGenerateOptions:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReportOptions:
-    """`dsk report`: tag tables for a spreadsheet, and a chart. where: the filter of the pictures
+    """`dsk report`: tag tables for a spreadsheet, and a chart. where: the filter of the images
     that are counted.
     """
 
@@ -320,7 +320,7 @@ class ReportOptions:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExportOptions:
-    """`dsk export`: the data set in another tool's format."""
+    """`dsk export`: the dataset in another tool's format."""
 
     __pydantic_config__: ClassVar[dict[str, Any]] = _STRICT
 
@@ -353,7 +353,7 @@ class CheckOptions(Common):
     """`dsk check`: what the trainer will meet. only, skip: names of checks; None and (): what
     dsk.toml says elsewhere.
 
-    upscale: factor from which an enlarged picture is too small. cut: fraction of the area that a
+    upscale: factor from which an enlarged image is too small. cut: fraction of the area that a
     bucket may cut off. blur, text, faces: least scores, 0..1. csv, sheet: files to write, "" for
     none.
     """
@@ -391,7 +391,7 @@ class CheckOptions(Common):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReviewOptions:
-    """`dsk review`: the page for looking through pictures and captions. host: the address that it
+    """`dsk review`: the page for looking through images and captions. host: the address that it
     listens on.
 
     allow_host: names, besides those of this machine, under which a browser may speak to it.
@@ -414,7 +414,7 @@ class ReviewOptions:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConceptOptions:
-    """`[[concept]]`: one subject or style: a folder of pictures, its folder name, its trigger."""
+    """`[[concept]]`: one subject or style: a folder of images, its folder name, its trigger."""
 
     __pydantic_config__: ClassVar[dict[str, Any]] = _STRICT
 

@@ -137,9 +137,7 @@ ARGS: Final[Mapping[str, Arg]] = {
     "decompose_both": Arg(
         _switch, "decompose_both", "both factors are of low rank, not the larger alone", "lokr"
     ),
-    "rank_dropout": Arg(
-        _CHANCE, "rank_dropout", "chance of each rank to be left out for a picture"
-    ),
+    "rank_dropout": Arg(_CHANCE, "rank_dropout", "chance of each rank to be left out for an image"),
     "module_dropout": Arg(
         _CHANCE, "module_dropout", "chance of a module to be left out for a batch"
     ),

@@ -23,7 +23,7 @@ OURS: Final = frozenset(
         "ema_decay",
     }
 )
-# How sample pictures are drawn, under sd-scripts' names; not lms (it needs scipy) nor the old form
+# How preview images are drawn, under sd-scripts' names; not lms (it needs scipy) nor the old form
 # of dpmsolver++.
 SAMPLERS: Final = (
     "ddim", "ddpm", "pndm", "euler", "euler_a", "heun", "dpm_2", "dpm_2_a", "dpmsolver++",
@@ -249,21 +249,19 @@ class TrainOptions:
             self.sample_every_n_epochs or self.sample_every_n_steps or self.sample_at_first
         ):
             raise ConfigError(
-                "sample pictures need prompts",
+                "preview images need prompts",
                 hint='set sample_prompts = "prompts.txt", one a line',
             )
         if self.color_aug and (self.cache_latents or self.cache_latents_to_disk):
             hint = "set cache_latents = false and cache_latents_to_disk = false"
             raise ConfigError(
-                "color_aug changes a picture at each visit, so its latent cannot be kept", hint=hint
+                "color_aug changes an image at each sample, so its latent cannot be kept", hint=hint
             )
         if self.v_parameterization is not None:
             self.check_prediction(v=self.v_parameterization)
         self._check_network()
         if self.validation_split == 1:
-            raise ConfigError(
-                "validation_split = 1 leaves no picture to train", hint="0.1 is usual"
-            )
+            raise ConfigError("validation_split = 1 leaves no image to train", hint="0.1 is usual")
         if not any(self.rates().values()):
             raise ConfigError(
                 "nothing would be trained", hint="give unet_lr or text_encoder_lr above 0"

@@ -1,4 +1,4 @@
-"""Making: files that a stage writes for the pictures of a folder; which are up to date, and whose
+"""Making: files that a stage writes for the images of a folder; which are up to date, and whose
 they are.
 """
 
@@ -27,7 +27,7 @@ from datasetkit.core.files import (
 from datasetkit.core.records import Done, Failed, ImageRecord, Outcome, RunReport, Skipped
 from datasetkit.executors import local
 from datasetkit.images.pixels import WRITERS
-from datasetkit.images.scan import Scan, require_pictures, scan
+from datasetkit.images.scan import Scan, require_images, scan
 from datasetkit.options.config import Common
 from datasetkit.project.session import Project, RunContext, finish_interrupted
 from datasetkit.project.store import Output, Store
@@ -35,7 +35,7 @@ from datasetkit.stages.base import Stage
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
-# The files made of one picture. The first tells whether all are up to date; of the others some may
+# The files made of one image. The first tells whether all are up to date; of the others some may
 # not be made.
 Files = tuple[Path, ...]
 Targets = Mapping[Path, Files]
@@ -69,11 +69,11 @@ class StagedOutputLog:
 
 @dataclass(frozen=True, slots=True)
 class OutputSpec(Generic[T_co]):
-    """What is made of a folder's pictures.
+    """What is made of a folder's images.
 
     out: the folder that they lie in. recipe: begins with the verb and names all that changes the
     files: the options, and the version of the code. stage: makes a stage that writes the files of
-    these pictures. waiting: what a dry run says of one that is not up to date.
+    these images. waiting: what a dry run says of one that is not up to date.
     """
 
     out: Path
@@ -88,14 +88,14 @@ class OutputSpec(Generic[T_co]):
         return self.recipe.partition("-")[0]
 
     def outputs(self, record: ImageRecord) -> tuple[Output, ...]:
-        """Return the files of one picture as the store keeps them: its pictures bear the recipe,
+        """Return the files of one image as the store keeps them: its images bear the recipe,
         masks the verb.
         """
         files = enumerate(self.targets[record.path], 1)
         return tuple(self._output(record, path, n) for n, path in files)
 
-    def pictures(self, records: Sequence[ImageRecord]) -> tuple[Output, ...]:
-        """Return what is made of all pictures, without the masks."""
+    def images(self, records: Sequence[ImageRecord]) -> tuple[Output, ...]:
+        """Return what is made of all images, without the masks."""
         return tuple(o for r in records for o in self.outputs(r) if o.path.parent.name != MASKS)
 
     def _output(self, record: ImageRecord, path: Path, n: int) -> Output:
@@ -109,29 +109,29 @@ def beside(
     out: Path | None,
     suffix: str,
     options: Common,
-    how: RunContext,
+    context: RunContext,
     *,
     hint: str = "name another folder",
 ) -> Path:
     """Return where the files go, by default a sibling `<folder>-<suffix>`; finish what was cut
     short in `folder`.
 
-    Raises InputError for `folder` itself and for a link, DatasetError without pictures,
+    Raises InputError for `folder` itself and for a link, DatasetError without images,
     StorageError where nothing can be written.
     """
     out = out or folder.absolute().with_name(f"{folder.absolute().name}-{suffix}")
     if out.resolve() == folder.resolve():
         raise InputError(f"{display(out)} is the input folder itself", hint=hint)
     refuse_link(out)
-    finish_interrupted(folder, how)
-    if not how.dry_run:
-        require_pictures(folder, recursive=options.recursive, follow_links=options.follow_links)
+    finish_interrupted(folder, context)
+    if not context.dry_run:
+        require_images(folder, recursive=options.recursive, follow_links=options.follow_links)
         require_writable(nearest_folder(out))
     return out
 
 
 def look(folder: Path, project: Project, options: Common) -> Scan:
-    """Return the pictures that files are made of, by their content, without captions."""
+    """Return the images that files are made of, by their content, without captions."""
     return scan(
         folder,
         project.store,
@@ -140,12 +140,12 @@ def look(folder: Path, project: Project, options: Common) -> Scan:
         max_pixels=options.max_pixels,
         with_ids=True,
         captions=False,
-        reporter=project.how.reporter,
+        reporter=project.context.reporter,
     )
 
 
 def kept_suffix(path: Path) -> str:
-    """Return the suffix of a picture where it can be written; other formats become PNG, which loses
+    """Return the suffix of an image where it can be written; other formats become PNG, which loses
     nothing.
     """
     suffix = path.suffix.lower()
@@ -167,7 +167,7 @@ def make(found: Scan, making: OutputSpec[T], project: Project, maker: OutputLog)
     unknown = [r for r in todo if _strangers(targets[r.path], store)]
     if unknown:
         _require_same(unknown, making, project)
-        if not project.how.dry_run:
+        if not project.context.dry_run:
             store.settle(
                 [
                     output
@@ -179,12 +179,12 @@ def make(found: Scan, making: OutputSpec[T], project: Project, maker: OutputLog)
         current |= {r.path for r in unknown if os.path.lexists(targets[r.path][0])}
         todo = [r for r in todo if r.path not in current]
     done: dict[Path, Outcome[T]] = {}
-    if todo and not project.how.dry_run:
+    if todo and not project.context.dry_run:
         _make_ready(maker, (path for r in todo for path in targets[r.path]))
         store.claim(output for r in todo for output in making.outputs(r))
         stage = making.stage({r.path: targets[r.path] for r in todo})
         for outcome in local.run(
-            stage, todo, workers=making.workers, reporter=project.how.reporter
+            stage, todo, workers=making.workers, reporter=project.context.reporter
         ):
             done[outcome.path if isinstance(outcome, Failed) else outcome.record.path] = outcome
             if isinstance(outcome, Done):
@@ -235,7 +235,7 @@ def _require_same(unknown: Sequence[ImageRecord], making: OutputSpec[T], project
                 place / f"{i}{p.suffix}" for i, p in enumerate(making.targets[record.path])
             )
         outcomes = local.run(
-            making.stage(trial), unknown, workers=making.workers, reporter=project.how.reporter
+            making.stage(trial), unknown, workers=making.workers, reporter=project.context.reporter
         )
         with closing(outcomes):
             for record, _ in zip(unknown, outcomes, strict=True):

@@ -1,4 +1,4 @@
-"""What became of the pictures that outputs were made from: outputs take new names with them, or
+"""What became of the images that outputs were made from: outputs take new names with them, or
 leave.
 """
 
@@ -16,7 +16,7 @@ from datasetkit.project.plans import Move, Plan
 from datasetkit.project.session import Project
 from datasetkit.project.store import Output, Store
 
-# The verbs that make pictures of pictures, as the recipes of their outputs begin.
+# The verbs that make images of images, as the recipes of their outputs begin.
 STAGES = ("faces", "resize", "cutout")
 _BESIDE = (BESIDE, "carried", "caption")  # masks, made or carried along, and captions
 
@@ -35,12 +35,12 @@ def follow(
     """Let the outputs in `out` follow what became of their sources, with captions and masks, as one
     plan.
 
-    wanted: the pictures that the verb is to make there. A source that was renamed: its output takes
+    wanted: the images that the verb is to make there. A source that was renamed: its output takes
     the new name, and nothing is tagged again; sources that took each other's names swap their
     outputs. A source that is gone: its output goes to the trash, or it would still be trained on. A
     source that gets another format: so does the old output, and the caption stays for the new one;
     it does so too where another verb made the old output, which is superseded. An output that
-    somebody edited stays, and so does one whose source holds another picture now: it is made anew,
+    somebody edited stays, and so does one whose source holds another image now: it is made anew,
     and its caption is kept.
     """
     store = project.store
@@ -48,9 +48,9 @@ def follow(
     def known(path: Path) -> Path:  # spelt as the store spells it
         return store.path(store.key(path))
 
-    pictures = [(known(one.origin), known(one.path), one.source) for one in wanted]
-    goals = {source: goal for source, goal, _ in pictures}
-    ids = {goal: picture for _, goal, picture in pictures}
+    images = [(known(one.origin), known(one.path), one.source) for one in wanted]
+    goals = {source: goal for source, goal, _ in images}
+    ids = {goal: image for _, goal, image in images}
     place = known(out)
     own = _outputs(known(found.folder), place, store, f"{verb}-")
     scanned = {known(record.path) for record in found.records}
@@ -59,7 +59,7 @@ def follow(
     if not leaving and not superseded:
         return ()
     trash = project.root / PROJECT / "trash" / f"{verb}-{project.journal.next_id()}"
-    origins = {goal: origin for origin, goal, _ in pictures}
+    origins = {goal: origin for origin, goal, _ in images}
     taken = {goal for _, goal in leaving}
     beside = [output for kind in _BESIDE for output in store.outputs(kind)]
     going_along = {output.path: output for output in beside if store.is_ours(output.path)}
@@ -76,9 +76,7 @@ def follow(
             and heir.with_suffix("") == old.with_suffix("")
             and heir not in taken
         ):
-            goal = (
-                heir  # another picture in another format, under the same name: it has the caption
-            )
+            goal = heir  # another image in another format, under the same name: it has the caption
         with_it = _with_it(old, goal or thrown)
         ops += [Move(old, new or thrown), *with_it]
         moved.append(
@@ -100,16 +98,16 @@ def follow(
         f"follows {display(found.folder.name)}: {len(leaving) + len(superseded)} renamed or removed"
     )
     project.apply(Plan(tuple(ops)), verb, title, outputs=moved)
-    if not project.how.dry_run:
+    if not project.context.dry_run:
         store.settle(moved)
     return tuple(followed)
 
 
 def _superseded(out: Path, wanted: set[Path], store: Store, verb: str) -> list[Output]:
-    """Return what another verb made in `out` under the names of pictures that are wanted now:
-    pictures and masks.
+    """Return what another verb made in `out` under the names of images that are wanted now:
+    images and masks.
 
-    A picture of another format would share its caption with the new one; a mask would mask what it
+    An image of another format would share its caption with the new one; a mask would mask what it
     does not fit.
     """
     inside, stems = f"{out}{os.sep}", {path.with_suffix("") for path in wanted}
@@ -124,8 +122,8 @@ def _superseded(out: Path, wanted: set[Path], store: Store, verb: str) -> list[O
             ):
                 found.append(output)
         for output in store.outputs(f"{BESIDE} {kind}") if kind != verb else ():
-            picture = output.path.parent.parent / output.path.stem
-            if picture in stems and str(picture).startswith(inside):
+            image = output.path.parent.parent / output.path.stem
+            if image in stems and str(image).startswith(inside):
                 found.append(output)
     return [output for output in found if output.path.exists() and store.is_ours(output.path)]
 
@@ -140,7 +138,7 @@ def _with_it(old: Path, new: Path) -> list[Move]:
 
 
 def _outputs(folder: Path, out: Path, store: Store, kind: str) -> list[Output]:
-    """Return the outputs of a kind in `out` that were made of pictures of the folder."""
+    """Return the outputs of a kind in `out` that were made of images of the folder."""
     inside, source, trash = (f"{place}{os.sep}" for place in (out, folder, store.root / PROJECT))
     return [
         output
@@ -159,16 +157,16 @@ def _leaving(
 ) -> list[tuple[Output, Path | None]]:
     """Decide which outputs leave their place, and for which other one (None: the trash).
 
-    ids: the picture that each place shall hold. scanned: the sources that are there and can be
+    ids: the image that each place shall hold. scanned: the sources that are there and can be
     read. is_ours: whether nobody touched an output since it was made.
     """
     at_home = {output.path for output in outputs if ids.get(output.path) == output.source}
     astray = [o for o in outputs if o.path not in at_home and o.path.exists() and is_ours(o.path)]
     lost = {output.path for output in astray}
     free: dict[str, Path] = {}
-    for place, picture in ids.items():
+    for place, image in ids.items():
         if place not in at_home and (place in lost or not os.path.lexists(place)):
-            free.setdefault(picture, place)
+            free.setdefault(image, place)
     goals = {output.path: free.pop(output.source, None) for output in astray}
     taken = set(goals.values())
     leaving: list[tuple[Output, Path | None]] = []

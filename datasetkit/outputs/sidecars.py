@@ -1,4 +1,4 @@
-"""Carrying: captions and masks that go with pictures to the folder of their outputs, as they are or
+"""Carrying: captions and masks that go with images to the folder of their outputs, as they are or
 reworded.
 """
 
@@ -23,7 +23,7 @@ from datasetkit.project.store import Output, Store, caption_hash
 def carry(
     records: Sequence[ImageRecord], targets: Mapping[Path, Path], store: Store
 ) -> list[tuple[Path, Path]]:
-    """Return (source, target) of the captions and masks that go with the pictures and are not there
+    """Return (source, target) of the captions and masks that go with the images and are not there
     yet.
 
     What a killed run copied and could not note any more counts as not there; one that was edited
@@ -33,13 +33,13 @@ def carry(
     for record in records:
         by_place.setdefault(record.path.parent, []).append(record.path)
     goals: dict[Path, Path] = {}
-    for place, pictures in by_place.items():
-        for picture, belongings in companions(place, pictures).items():
-            target = targets[picture]
+    for place, images in by_place.items():
+        for image, belongings in companions(place, images).items():
+            target = targets[image]
             for path in belongings:
                 if path.is_symlink():
                     continue
-                if path == caption_path(picture):
+                if path == caption_path(image):
                     goals.setdefault(caption_path(target), path)
                 elif path.parent.name == MASKS and path.suffix.lower() == ".png":
                     goals.setdefault(mask_path(target), path)
@@ -50,9 +50,9 @@ def carry(
     ]
 
 
-def mask_path(picture: Path) -> Path:
-    """Return where a picture's mask stands: `masks/<stem>.png` beside it."""
-    return picture.parent / MASKS / f"{picture.stem}.png"
+def mask_path(image: Path) -> Path:
+    """Return where an image's mask stands: `masks/<stem>.png` beside it."""
+    return image.parent / MASKS / f"{image.stem}.png"
 
 
 def _is_left(goal: Path, source: Path, store: Store) -> bool:
@@ -64,7 +64,7 @@ def _is_left(goal: Path, source: Path, store: Store) -> bool:
 
 
 def copy(carried: Sequence[tuple[Path, Path]], project: Project, recording: OpenEntry) -> None:
-    """Copy captions and masks to their pictures, claimed before: undo then also knows the one that
+    """Copy captions and masks to their images, claimed before: undo then also knows the one that
     a kill cut short.
     """
     outputs = [Output(goal, _taken_as_it_is(source), "carried", source) for source, goal in carried]
@@ -99,17 +99,17 @@ def _as_it_is(caption: Caption) -> Caption:
 
 @dataclass(frozen=True, slots=True)
 class CaptionRewrite:
-    """A caption that follows what is done to its picture. picture: the new one; origin: the one
+    """A caption that follows what is done to its image. image: the new one; origin: the one
     that it is made of.
     """
 
-    picture: Path
+    image: Path
     origin: Path
     change: Reword = _as_it_is
 
     @property
     def caption(self) -> Path:
-        return caption_path(self.picture)
+        return caption_path(self.image)
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +122,7 @@ class CaptionRewriteResult:
 
 
 def announce(rewordings: Iterable[CaptionRewrite], verb: str, store: Store) -> None:
-    """Note which captions are to follow their pictures: what a kill cuts short is made good by the
+    """Note which captions are to follow their images: what a kill cuts short is made good by the
     next run.
     """
     standing = [
@@ -137,7 +137,7 @@ def due(
     """Return the captions that follow: of what was made now, and of what a killed run made before
     them.
 
-    waiting: what a dry run says of a picture that would be made.
+    waiting: what a dry run says of an image that would be made.
     """
     now = {done.record.path for done in report.done}
     now |= {skipped.record.path for skipped in report.skipped if skipped.reason == waiting}
@@ -154,13 +154,13 @@ def edited_at_origin(rewordings: Iterable[CaptionRewrite], store: Store) -> list
     """Return the captions that a person wrote or edited beside the original since they were last
     taken from there.
 
-    Only where what stands beside the new picture is as dsk left it: what was edited there stays.
+    Only where what stands beside the new image is as dsk left it: what was edited there stays.
     """
-    edited: dict[Path, CaptionRewrite] = {}  # by caption: two pictures of one stem share theirs
+    edited: dict[Path, CaptionRewrite] = {}  # by caption: two images of one stem share theirs
     for one in (one for one in rewordings if _stands(one.caption)):
         try:
             origin = read_caption(one.origin)
-            there = None if origin is None or not origin.tags else read_caption(one.picture)
+            there = None if origin is None or not origin.tags else read_caption(one.image)
         except InputError:
             continue  # whoever carries it says so
         if origin is None or there is None or store.is_generated(origin):
@@ -180,7 +180,7 @@ def reword(
     *,
     anew: Sequence[CaptionRewrite] = (),
 ) -> CaptionRewriteResult:
-    """Let captions follow their pictures, as one plan: the one that stands beside the new picture,
+    """Let captions follow their images, as one plan: the one that stands beside the new image,
     else its origin's.
 
     anew: those that are taken from the origin once more, see `edited_at_origin`. A caption that dsk
@@ -196,16 +196,16 @@ def reword(
     sources = {one.caption: store.source(one.caption) for one in all_of_them}
     for one in all_of_them:
         try:
-            there = read_caption(one.picture)
+            there = read_caption(one.image)
             from_origin = there is None or one.caption in again
             before = read_caption(one.origin) if from_origin else there
         except InputError as error:
-            failed.append(Failed(one.picture, error.message, error.hint))
+            failed.append(Failed(one.image, error.message, error.hint))
             continue
         if before is None or not before.tags:
             continue
         after, shown = _changed(one, before), before if there is None else there
-        changes += [CaptionChange(one.picture, shown, after)] if after != shown else []
+        changes += [CaptionChange(one.image, shown, after)] if after != shown else []
         if after != there:
             writes.append(WriteText(one.caption, file_text(after)))
             generated += [caption_hash(after)] if store.is_generated(before) else []
@@ -217,7 +217,7 @@ def reword(
     outputs = [_output(one, verb, sources[one.caption]) for one in all_of_them]
     plan, new = Plan(tuple(writes)), [output for output in outputs if output.path in written]
     entry = project.apply(plan, verb, title, generated=generated, outputs=new)
-    if not project.how.dry_run:
+    if not project.context.dry_run:
         store.settle(output for output in outputs if _stands(output.path))
     return CaptionRewriteResult(tuple(changes), tuple(failed), entry)
 

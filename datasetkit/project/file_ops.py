@@ -110,7 +110,7 @@ def sign_of(step: JournalOperation) -> str:
 
 
 def sign(step: JournalOperation, now: Path | bytes | None) -> str:
-    """Hash texts, which later commands rewrite and undo restores (at a new time); of pictures take
+    """Hash texts, which later commands rewrite and undo restores (at a new time); of images take
     size and time.
     """
     try:

@@ -1,4 +1,4 @@
-"""Origins: from which picture each picture of a laid-out folder was linked, as the project's
+"""Origins: from which image each image of a laid-out folder was linked, as the project's
 journal tells.
 """
 
@@ -14,7 +14,7 @@ _LAYOUT = "layout"
 
 
 def origins(folder: Path) -> dict[Path, Path]:
-    """Return laid-out picture -> the picture that it was linked from, for the project of `folder`;
+    """Return laid-out image -> the image that it was linked from, for the project of `folder`;
     paths are absolute.
 
     Files and laid-out folders that dsk renamed since are followed. What dsk did not lay out, or

@@ -28,7 +28,7 @@ class RunContext:
     reporter: Reporter = SILENT
 
 
-JUST_DO_IT = RunContext()
+DEFAULT_CONTEXT = RunContext()
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +40,7 @@ class Project:
     root: Path
     store: Store
     journal: Journal
-    how: RunContext
+    context: RunContext
     recovered: tuple[RecoveredEntry, ...] = ()
 
     def apply(
@@ -55,11 +55,11 @@ class Project:
         """Apply a plan and return its number in the history; in a dry run only check it. See
         Journal.apply.
         """
-        if self.how.dry_run:
+        if self.context.dry_run:
             self.journal.check(plan)
             return None
         return self.journal.apply(
-            plan, verb, title, generated=generated, outputs=outputs, reporter=self.how.reporter
+            plan, verb, title, generated=generated, outputs=outputs, reporter=self.context.reporter
         )
 
     def changed(self, plan: Plan) -> tuple[Path, ...]:
@@ -69,16 +69,16 @@ class Project:
         return tuple(step.dst for step in check(plan))
 
 
-def finish_interrupted(folder: Path, how: RunContext) -> None:
+def finish_interrupted(folder: Path, context: RunContext) -> None:
     """Finish a plan that a killed run left half done in the project of a folder that is about to be
     read.
 
-    Until then pictures may stand under temporary names, and captions beside other pictures than
+    Until then images may stand under temporary names, and captions beside other images than
     their own.
     """
     root = find_root(folder)
     if (
-        how.dry_run
+        context.dry_run
         or not (root / PROJECT / "store.sqlite").is_file()
         or not os.access(root / PROJECT, os.W_OK)
     ):
@@ -86,23 +86,23 @@ def finish_interrupted(folder: Path, how: RunContext) -> None:
     with Store.open(root) as store:
         half_done = Journal(store).has_open_plan()
     if half_done:
-        with open_project(folder, how):
+        with open_project(folder, context):
             pass
 
 
 @contextmanager
-def open_project(folder: Path, how: RunContext) -> Iterator[Project]:
+def open_project(folder: Path, context: RunContext) -> Iterator[Project]:
     """Open the project of `folder`: lock it and finish what a killed run left, unless this is a dry
     run.
     """
     root = find_root(folder)
-    if how.dry_run:
+    if context.dry_run:
         with Store.open_copy(root) as store:
-            yield Project(root, store, Journal(store), how)
+            yield Project(root, store, Journal(store), context)
         return
-    with lock(root, wait=how.wait), Store.open(root) as store:
+    with lock(root, wait=context.wait), Store.open(root) as store:
         journal = Journal(store)
         recovered = tuple(journal.recover())
         for one in recovered:
-            how.reporter.warn(one.line)
-        yield Project(root, store, journal, how, recovered)
+            context.reporter.warn(one.line)
+        yield Project(root, store, journal, context, recovered)

@@ -1,7 +1,7 @@
 """The store: what dsk remembers about a project, in `.dsk/store.sqlite`, which may be deleted.
 
-`files` spares hashing a picture twice, `scores` spares inference, `written` tells dsk's captions
-from a person's, `made` tells which outputs are up to date, `looks` which pictures are nearly the
+`files` spares hashing an image twice, `scores` spares inference, `written` tells dsk's captions
+from a person's, `made` tells which outputs are up to date, `looks` which images are nearly the
 same, `measures` spares looking for faces and text twice, `journal` and `ops` hold what each command
 did (project/journal.py). Paths are bytes relative to the project root, so that a moved project and
 any file name work.
@@ -60,7 +60,7 @@ _ADDED = {
 
 @dataclass(frozen=True, slots=True)
 class FileFacts:
-    """What is known of a picture's bytes: its id ("" if never hashed) and its size in pixels as
+    """What is known of an image's bytes: its id ("" if never hashed) and its size in pixels as
     seen.
     """
 
@@ -71,8 +71,8 @@ class FileFacts:
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """A file that a stage makes. source: the id of the picture it is made from; origin: where that
-    picture lies.
+    """A file that a stage makes. source: the id of the image it is made from; origin: where that
+    image lies.
     """
 
     path: Path
@@ -236,7 +236,7 @@ class Store:
     # ----------------------------------------------------------------------------------------------
 
     def facts(self, path: Path, info: os.stat_result) -> FileFacts | None:
-        """Return what is known of a picture, if the file is the one that was looked at (same size
+        """Return what is known of an image, if the file is the one that was looked at (same size
         and time).
         """
         row = self.database.execute(
@@ -253,7 +253,7 @@ class Store:
         return {(path, size, time): FileFacts(*known) for path, size, time, *known in rows}
 
     def remember(self, found: Iterable[tuple[Path, os.stat_result, FileFacts]]) -> None:
-        """Keep what was learnt about pictures."""
+        """Keep what was learnt about images."""
         rows = [
             (self.key(p), i.st_size, i.st_mtime_ns, f.id, f.width, f.height) for p, i, f in found
         ]
@@ -296,14 +296,14 @@ class Store:
                 )
 
     def scores(self, image: str, model: str) -> bytes | None:
-        """Return the packed scores of a picture (by id) under a model, or None."""
+        """Return the packed scores of an image (by id) under a model, or None."""
         row = self.database.execute(
             "SELECT row FROM scores WHERE image = ? AND model = ?", (image, model)
         ).fetchone()
         return row[0] if row else None
 
     def scores_of(self, images: Sequence[str], model: str) -> dict[str, bytes]:
-        """Return the packed scores of several pictures under a model, by picture id; unknown ones
+        """Return the packed scores of several images under a model, by image id; unknown ones
         are left out.
         """
         asked = json.dumps(list(images))
@@ -316,14 +316,14 @@ class Store:
         )
 
     def scored(self, model: str) -> set[str]:
-        """Return the ids of the pictures that a model has scored."""
+        """Return the ids of the images that a model has scored."""
         return {
             row[0]
             for row in self.database.execute("SELECT image FROM scores WHERE model = ?", (model,))
         }
 
     def put_scores(self, model: str, rows: Iterable[tuple[str, bytes]]) -> None:
-        """Keep packed scores by picture id."""
+        """Keep packed scores by image id."""
         with self.transaction() as database:
             database.executemany(
                 "INSERT OR REPLACE INTO scores VALUES (?, ?, ?)", [(i, model, b) for i, b in rows]
@@ -347,13 +347,13 @@ class Store:
     # ---------------------------------------------------------------------------------------------
 
     def measures(self, recipe: str) -> dict[str, bytes]:
-        """Return what was found out about pictures in one way, by picture id."""
+        """Return what was found out about images in one way, by image id."""
         return dict(
             self.database.execute("SELECT image, row FROM measures WHERE recipe = ?", (recipe,))
         )
 
     def put_measures(self, recipe: str, rows: Iterable[tuple[str, bytes]]) -> None:
-        """Keep what was found out about pictures, by picture id."""
+        """Keep what was found out about images, by image id."""
         with self.transaction() as database:
             database.executemany(
                 "INSERT OR REPLACE INTO measures VALUES (?, ?, ?)",
@@ -445,7 +445,7 @@ class Store:
         return self.key(output.path), output.source, output.recipe, self.key(output.origin)
 
     def is_current_in_place(self, path: Path, recipe: str) -> bool:
-        """Tell whether a picture is what this recipe made of an earlier one in its place, untouched
+        """Tell whether an image is what this recipe made of an earlier one in its place, untouched
         since.
         """
         row = self.database.execute(

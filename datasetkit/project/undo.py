@@ -59,7 +59,7 @@ def inverse(
     """Return the steps that take `done` back, last first, and why some cannot be taken.
 
     trash: a fresh folder for files that dsk had made. with_companions: what joined a renamed
-    picture goes back with it.
+    image goes back with it.
     """
     vacated = {step.dst for step in done}
     steps: list[JournalOperation] = []
@@ -97,7 +97,7 @@ def _changed_since(step: JournalOperation, foreseen: PlannedState) -> str | None
 
 
 def _companions(step: JournalOperation, vacated: set[Path]) -> Iterator[JournalOperation]:
-    """Captions, masks and side-cars that joined a renamed picture later go back with it."""
+    """Captions, masks and side-cars that joined a renamed image later go back with it."""
     if step.src is None or step.dst.suffix.lower() not in IMAGE_SUFFIXES:
         return
     for folder, home in (

@@ -1,4 +1,4 @@
-"""The contract between heavy work on pictures (a stage) and what decides where it runs (an
+"""The contract between heavy work on images (a stage) and what decides where it runs (an
 executor).
 """
 
@@ -17,18 +17,18 @@ class Worker(Protocol[T_co]):
     """A stage at work in one process: its models are loaded."""
 
     def prepare(self, record: ImageRecord) -> object:
-        """Do what needs one picture alone: decode, preprocess, shrink.
+        """Do what needs one image alone: decode, preprocess, shrink.
 
         Runs in several threads at once, so it changes nothing of the worker. What it returns goes
-        to `process`. Raises InputError for a picture that cannot be worked on: that picture becomes
+        to `process`. Raises InputError for an image that cannot be worked on: that image becomes
         `Failed`, the others go on. An error about the set-up (StorageError, ModelFileError, ...)
         stops the run; anything else is a bug.
         """
 
     def process(self, batch: Sequence[tuple[ImageRecord, object]]) -> Sequence[Outcome[T_co]]:
-        """Finish a batch of prepared pictures: one outcome for each, in the batch's order.
+        """Finish a batch of prepared images: one outcome for each, in the batch's order.
 
-        Never runs twice at once. A batch holds `batch_size` pictures, the last one what is left;
+        Never runs twice at once. A batch holds `batch_size` images, the last one what is left;
         never none.
         """
 
@@ -36,7 +36,7 @@ class Worker(Protocol[T_co]):
 class Stage(Protocol[T_co]):
     """What is to be done, as frozen picklable options; it holds no model and no open file.
 
-    A picture's outcome must not depend on the other pictures of its batch.
+    An image's outcome must not depend on the other images of its batch.
     """
 
     @property
@@ -45,7 +45,7 @@ class Stage(Protocol[T_co]):
 
     @property
     def batch_size(self) -> int:
-        """How many pictures `process` takes at once, at least 1."""
+        """How many images `process` takes at once, at least 1."""
 
     def open(self) -> AbstractContextManager[Worker[T_co]]:
         """Load the models in the process that calls this, for as long as the context is held.

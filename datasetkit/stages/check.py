@@ -1,4 +1,4 @@
-"""The check stage: what the checks need to know of a picture's pixels, each picture decoded once
+"""The check stage: what the checks need to know of an image's pixels, each image decoded once
 for all of it.
 """
 
@@ -22,11 +22,11 @@ from datasetkit.vision.text import TextBox, TextFinder
 
 # How each measure is taken; another version is another memory.
 RECIPES: Mapping[Measure, str] = {"looks": "looks 1", "text": "text 1", "faces": "faces 1"}
-# A picture is decoded to this long edge, in pixels, at which text is looked for: a line of 2 % of
+# An image is decoded to this long edge, in pixels, at which text is looked for: a line of 2 % of
 # the height has 15.
 EDGE = 768
 # Below these scores nothing is kept; what is above them may be asked for later without looking
-# again. A lower one for text would cost a second look at every picture (see TextFinder.find).
+# again. A lower one for text would cost a second look at every image (see TextFinder.find).
 LEAST_TEXT, LEAST_FACES = 0.6, 0.3
 # Levels of 255 by which a pixel must differ to count as another colour.
 _OTHER_COLOUR = 32
@@ -36,7 +36,7 @@ _SEE_THROUGH = 128
 
 @dataclass(frozen=True, slots=True)
 class ImageMeasurement:
-    """What was found out about a picture: a row for the store by measure."""
+    """What was found out about an image: a row for the store by measure."""
 
     rows: Mapping[Measure, bytes]
 
@@ -53,7 +53,7 @@ class CheckStage:
 
     @contextmanager
     def open(self) -> Iterator[CheckWorker]:
-        """Load the detectors that are needed, one thread each: the pictures are spread over the
+        """Load the detectors that are needed, one thread each: the images are spread over the
         cores.
         """
         text = TextFinder() if "text" in self.measures else None
@@ -75,28 +75,28 @@ class CheckWorker:
     def prepare(self, record: ImageRecord) -> dict[Measure, bytes]:
         reduced = images.load_reduced(record.path, EDGE, alpha="keep", max_pixels=self.max_pixels)
         revealed, hidden = reveal(reduced.image)
-        picture = near_duplicates.fit(_flattened(reduced), EDGE)
+        image = near_duplicates.fit(_flattened(reduced), EDGE)
         rows: dict[Measure, bytes] = {}
         if self.with_looks:
-            rows["looks"] = pack_looks(self._looks(record, picture, revealed, hidden))
+            rows["looks"] = pack_looks(self._looks(record, image, revealed, hidden))
         if self.text is not None:
             rows["text"] = pack_spots(
-                _spots(self.text.find(picture, threshold=LEAST_TEXT), picture.size)
+                _spots(self.text.find(image, threshold=LEAST_TEXT), image.size)
             )
         if self.faces is not None:
-            ahead = self.faces.find(picture, threshold=LEAST_FACES)
-            back = self.faces.find(ImageOps.mirror(picture), threshold=LEAST_FACES) if ahead else ()
-            both = steady(ahead, back, picture.width)
+            ahead = self.faces.find(image, threshold=LEAST_FACES)
+            back = self.faces.find(ImageOps.mirror(image), threshold=LEAST_FACES) if ahead else ()
+            both = steady(ahead, back, image.width)
             rows["faces"] = pack_spots(
-                _spots([face for face in both if face.score >= LEAST_FACES], picture.size)
+                _spots([face for face in both if face.score >= LEAST_FACES], image.size)
             )
         return rows
 
     def _looks(
-        self, record: ImageRecord, picture: Image.Image, revealed: float, hidden: str
+        self, record: ImageRecord, image: Image.Image, revealed: float, hidden: str
     ) -> ImageMeasures:
         seen = images.probe(record.path, max_pixels=self.max_pixels)
-        at_512 = _shrunk(picture, blur.LONG_EDGE)
+        at_512 = _shrunk(image, blur.LONG_EDGE)
         look = near_duplicates.look(_shrunk(at_512, near_duplicates.SEEN_AT))
         return ImageMeasures(
             seen.format,
@@ -117,10 +117,10 @@ class CheckWorker:
 
 
 def reveal(image: Image.Image) -> tuple[float, str]:
-    """Return which share of a picture changes when its alpha is dropped, and the one colour that it
+    """Return which share of an image changes when its alpha is dropped, and the one colour that it
     shows there.
 
-    The comparison is with the picture laid onto white, as viewers show it. "": what shows is no
+    The comparison is with the image laid onto white, as viewers show it. "": what shows is no
     single colour.
     """
     if image.mode != "RGBA":
@@ -142,13 +142,13 @@ def _flattened(reduced: images.ReducedImage) -> images.ReducedImage:
     return images.ReducedImage(flat, reduced.width, reduced.height, reduced.box, reduced.format)
 
 
-def _shrunk(picture: Image.Image, edge: int) -> Image.Image:
-    """Shrink to a long edge of `edge` pixels; a smaller picture stays as it is."""
-    share = edge / max(picture.size)
+def _shrunk(image: Image.Image, edge: int) -> Image.Image:
+    """Shrink to a long edge of `edge` pixels; a smaller image stays as it is."""
+    share = edge / max(image.size)
     if share >= 1:
-        return picture
-    size = max(1, round(picture.width * share)), max(1, round(picture.height * share))
-    return picture.resize(size, Image.Resampling.BICUBIC, reducing_gap=2.0)
+        return image
+    size = max(1, round(image.width * share)), max(1, round(image.height * share))
+    return image.resize(size, Image.Resampling.BICUBIC, reducing_gap=2.0)
 
 
 def _spots(found: Sequence[TextBox | Face], size: tuple[int, int]) -> tuple[ImageRegion, ...]:

@@ -1,4 +1,4 @@
-"""The cut-out stage: the subject of each picture before one plain colour, and its mask
+"""The cut-out stage: the subject of each image before one plain colour, and its mask
 beside it.
 """
 
@@ -26,7 +26,7 @@ OWN_ALPHA = "its own transparency was used"
 
 @dataclass(frozen=True, slots=True)
 class CutoutImage:
-    """One picture's result. area: the share of the picture that is subject, 0..1. bg: the colour
+    """One image's result. area: the share of the image that is subject, 0..1. bg: the colour
     behind it.
 
     device: where the model ran, by its name in `vision.providers`.
@@ -41,7 +41,7 @@ class CutoutImage:
 
 @dataclass(frozen=True, slots=True)
 class CutoutStage:
-    """Cut subjects out. targets: (source, picture, mask) of each picture, the last two to be
+    """Cut subjects out. targets: (source, image, mask) of each image, the last two to be
     written.
     """
 
@@ -53,7 +53,7 @@ class CutoutStage:
     @contextmanager
     def open(self) -> Iterator[CutoutWorker]:
         """Load the model. Raises MissingExtra, ConfigError, ModelFileError."""
-        places = {source: (picture, mask) for source, picture, mask in self.targets}
+        places = {source: (image, mask) for source, image, mask in self.targets}
         yield CutoutWorker(
             places, self.options, SubjectFinder(self.options.model, self.options.provider)
         )
@@ -61,7 +61,7 @@ class CutoutStage:
 
 @dataclass(frozen=True, slots=True)
 class CutoutWorker:
-    """Does one picture from file to files in `prepare`, in parallel; the model takes its pictures
+    """Does one image from file to files in `prepare`, in parallel; the model takes its images
     in turn.
     """
 
@@ -70,7 +70,7 @@ class CutoutWorker:
     finder: SubjectFinder
 
     def prepare(self, record: ImageRecord) -> Done[CutoutImage]:
-        """Read, cut out and write one picture. Raises InputError where nothing, or everything, is
+        """Read, cut out and write one image. Raises InputError where nothing, or everything, is
         subject.
         """
         options = self.options
@@ -81,17 +81,17 @@ class CutoutWorker:
                 f"{display(record.path)} was changed while it was read", hint="run again"
             )
         own = own_alpha(seen, options.min_area)
-        picture = seen.convert("RGB") if own is not None else pixels.to_srgb(seen)
-        mask = own if own is not None else self.finder.mask(picture)
+        image = seen.convert("RGB") if own is not None else pixels.to_srgb(seen)
+        mask = own if own is not None else self.finder.mask(image)
         area = require_subject(mask, options.min_area)
         if options.feather:
             mask = feathered(mask, options.feather)
         colour = backgrounds.colour(options.bg, record.id)
         if own is not None:  # its colours at the edge are its own already
-            cut = _composed(picture, mask, colour, keep_alpha=options.keep_alpha)
+            cut = _composed(image, mask, colour, keep_alpha=options.keep_alpha)
         else:
             cut = (flatten.transparent if options.keep_alpha else flatten.flatten)(
-                picture, mask, colour
+                image, mask, colour
             )
         pixels.save(joined(mask, record.path), mask_target)
         pixels.save(cut, target)
@@ -105,7 +105,7 @@ class CutoutWorker:
 
 
 def own_alpha(seen: Image.Image, min_area: float) -> Image.Image | None:
-    """Return the alpha of a picture that was cut out before; None where it has none, or one that
+    """Return the alpha of an image that was cut out before; None where it has none, or one that
     cuts nothing out.
     """
     if seen.mode != "RGBA":
@@ -115,14 +115,14 @@ def own_alpha(seen: Image.Image, min_area: float) -> Image.Image | None:
 
 
 def require_subject(mask: Image.Image, min_area: float) -> float:
-    """Return the share of the picture that is subject. Raises InputError for almost nothing and
+    """Return the share of the image that is subject. Raises InputError for almost nothing and
     almost everything.
     """
     area = share(mask)
     if not min_area <= area <= 1 - min_area:
         raise InputError(
             f"the mask covers {'almost nothing' if area < 0.5 else 'almost everything'} "
-            f"({area:.1%} of the picture)",
+            f"({area:.1%} of the image)",
             hint="another --model, a smaller --min-area, or cut it out by hand",
         )
     return area
@@ -153,22 +153,22 @@ def joined(mask: Image.Image, source: Path) -> Image.Image:
     return ImageChops.multiply(mask, other)
 
 
-def mask_beside(picture: Path) -> Path | None:
-    """Return the mask that stands beside a picture; None where there is none, or one behind a
+def mask_beside(image: Path) -> Path | None:
+    """Return the mask that stands beside an image; None where there is none, or one behind a
     symbolic link.
     """
-    path = picture.parent / MASKS / f"{picture.stem}.png"
+    path = image.parent / MASKS / f"{image.stem}.png"
     linked = path.is_symlink() or path.parent.is_symlink()
     return path if path.is_file() and not linked else None
 
 
 def _composed(
-    picture: Image.Image, alpha: Image.Image, colour: tuple[int, int, int], *, keep_alpha: bool
+    image: Image.Image, alpha: Image.Image, colour: tuple[int, int, int], *, keep_alpha: bool
 ) -> Image.Image:
-    plain = Image.new("RGB", picture.size, colour)
+    plain = Image.new("RGB", image.size, colour)
     if not keep_alpha:
-        return Image.composite(picture, plain, alpha)
+        return Image.composite(image, plain, alpha)
     shown = alpha.point([0] + [255] * 255)
-    cut = Image.composite(picture, plain, shown)
+    cut = Image.composite(image, plain, shown)
     cut.putalpha(alpha)
     return cut

@@ -33,7 +33,7 @@ _SOFT = 0.02
 
 @dataclass(frozen=True, slots=True)
 class CroppedFaces:
-    """One picture's faces. sizes: the side of each crop in pixels, in the order of the paths."""
+    """One image's faces. sizes: the side of each crop in pixels, in the order of the paths."""
 
     paths: tuple[Path, ...]
     sizes: tuple[int, ...]
@@ -41,7 +41,7 @@ class CroppedFaces:
 
 @dataclass(frozen=True, slots=True)
 class ErasedImage:
-    """One picture without its faces and text. faces, text: how many of each."""
+    """One image without its faces and text. faces, text: how many of each."""
 
     path: Path
     faces: int
@@ -50,17 +50,17 @@ class ErasedImage:
 
 @dataclass(frozen=True, slots=True)
 class FaceBoxes:
-    """What of one picture is worked on, in fractions of it."""
+    """What of one image is worked on, in fractions of it."""
 
     faces: tuple[ImageRegion, ...] = ()
     text: tuple[ImageRegion, ...] = ()
 
 
 def square(face: ImageRegion, width: int, height: int, margin: float | None) -> Square:
-    """Return the square around a face in pixels, within the picture: left, top, right, bottom.
+    """Return the square around a face in pixels, within the image: left, top, right, bottom.
 
     margin: on each side, as a share of the face's size. A square that would be larger than the
-    picture is cut down.
+    image is cut down.
     """
     room = CROP_MARGIN if margin is None else margin
     across, down = (face.right - face.left) * width, (face.bottom - face.top) * height
@@ -73,7 +73,7 @@ def square(face: ImageRegion, width: int, height: int, margin: float | None) -> 
 
 def hole(places: FaceBoxes, size: tuple[int, int], margin: float | None) -> Image.Image:
     """Draw what is erased (L, 255): an ellipse for a face, a box for a line of text. size: of the
-    picture.
+    image.
     """
     width, height = size
     drawn = Image.new("L", size)
@@ -110,15 +110,15 @@ def _softened(hard: Image.Image) -> Image.Image:
 
 
 def _load(record: ImageRecord, options: FacesOptions) -> Image.Image:
-    picture = pixels.load(record.path, max_pixels=options.max_pixels)
-    if picture.size != (record.width, record.height):
+    image = pixels.load(record.path, max_pixels=options.max_pixels)
+    if image.size != (record.width, record.height):
         raise InputError(f"{display(record.path)} was changed while it was read", hint="run again")
-    return picture
+    return image
 
 
 @dataclass(frozen=True, slots=True)
 class CropStage:
-    """Cut faces out. targets: of each picture the crops, then, where it has a mask, as many masks,
+    """Cut faces out. targets: of each image the crops, then, where it has a mask, as many masks,
     to be written.
     """
 
@@ -134,25 +134,25 @@ class CropStage:
         yield self
 
     def prepare(self, record: ImageRecord) -> Done[CroppedFaces]:
-        """Read one picture and write its crops; a crop is shrunk to the size that is wanted, never
+        """Read one image and write its crops; a crop is shrunk to the size that is wanted, never
         enlarged.
         """
         options, targets = self.options, self.targets[record.path]
         require_names(targets)
         faces = self.places[record.path].faces
-        picture, sides = _load(record, options), []
+        image, sides = _load(record, options), []
         beside = mask_beside(record.path) if len(targets) > len(faces) else None
         mask = pixels.load(beside).convert("L") if beside is not None else None
         for n, face in enumerate(faces):
             box = square(face, record.width, record.height, options.margin)
             side = min(options.size, box[2] - box[0])
             if mask is not None:
-                whole = mask.resize(picture.size, Image.Resampling.BILINEAR)
+                whole = mask.resize(image.size, Image.Resampling.BILINEAR)
                 pixels.save(
                     whole.crop(box).resize((side, side), Image.Resampling.BILINEAR),
                     targets[len(faces) + n],
                 )
-            pixels.save(shrink(picture.crop(box), (side, side)), targets[n])
+            pixels.save(shrink(image.crop(box), (side, side)), targets[n])
             sides.append(side)
         return Done(record, CroppedFaces(targets[: len(faces)], tuple(sides)))
 
@@ -164,7 +164,7 @@ class CropStage:
 
 @dataclass(frozen=True, slots=True)
 class EraseStage:
-    """Erase faces and text. targets: of each picture the new one, and its mask where it has
+    """Erase faces and text. targets: of each image the new one, and its mask where it has
     places.
     """
 
@@ -180,19 +180,19 @@ class EraseStage:
         yield self
 
     def prepare(self, record: ImageRecord) -> Done[ErasedImage]:
-        """Read one picture, fill its places and write it; the mask leaves out what was filled."""
+        """Read one image, fill its places and write it; the mask leaves out what was filled."""
         target, *masks = self.targets[record.path]
         require_names(self.targets[record.path])
         places = self.places[record.path]
-        picture = _load(record, self.options)
+        image = _load(record, self.options)
         if masks:
-            gone = _softened(hole(places, picture.size, self.options.margin))
+            gone = _softened(hole(places, image.size, self.options.margin))
             pixels.save(joined(ImageChops.invert(gone), record.path), masks[0])
-            pixels.save(fill(picture, gone, self.options.fill), target)
+            pixels.save(fill(image, gone, self.options.fill), target)
         elif (data := _bare(record, target, self.options)) is not None:
             write_atomic(target, data)
         else:
-            pixels.save(picture, target)
+            pixels.save(image, target)
         return Done(record, ErasedImage(target, len(places.faces), len(places.text)))
 
     def process(

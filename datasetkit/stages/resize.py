@@ -1,4 +1,4 @@
-"""The resize stage: how large a picture becomes, and the one case in which its file is kept byte
+"""The resize stage: how large an image becomes, and the one case in which its file is kept byte
 for byte.
 """
 
@@ -28,7 +28,7 @@ DRAFT_FACTOR = 1.375
 
 @dataclass(frozen=True, slots=True)
 class ResizedImage:
-    """One picture's result. source, size: (width, height) in pixels as it is looked at, before and
+    """One image's result. source, size: (width, height) in pixels as it is looked at, before and
     after.
 
     copied: the file already was what would be written, and was copied byte for byte.
@@ -43,7 +43,7 @@ class ResizedImage:
 def target_size(
     width: int, height: int, *, max_side: int, mode: Literal["long-edge", "area"]
 ) -> Size:
-    """Return the size a picture is shrunk to, in pixels; never larger than it is, at least 1 a
+    """Return the size an image is shrunk to, in pixels; never larger than it is, at least 1 a
     side.
 
     long-edge: the longer side becomes max_side, the other keeps the aspect, halves rounded up.
@@ -94,7 +94,7 @@ _MODES = {"long-edge": _by_long_edge, "area": _by_area}
 
 @dataclass(frozen=True, slots=True)
 class ResizeStage:
-    """Shrink pictures to files elsewhere. targets: (source, output) of each picture."""
+    """Shrink images to files elsewhere. targets: (source, output) of each image."""
 
     targets: tuple[tuple[Path, Path], ...]
     options: ResizeOptions
@@ -124,7 +124,7 @@ class ResizeStage:
 
 
 class ResizeWorker:
-    """Does one picture from file to file in `prepare`, in parallel; `process` only hands the
+    """Does one image from file to file in `prepare`, in parallel; `process` only hands the
     outcomes on.
     """
 
@@ -133,7 +133,7 @@ class ResizeWorker:
         self.options = options
 
     def prepare(self, record: ImageRecord) -> Done[ResizedImage]:
-        """Read, shrink and write one picture. Raises InputError for it, StorageError for
+        """Read, shrink and write one image. Raises InputError for it, StorageError for
         the disk.
         """
         options, target = self.options, self.targets[record.path]
@@ -143,14 +143,14 @@ class ResizeWorker:
         alpha = options.alpha if writer in pixels.WITH_ALPHA else "flatten"
         # Also what could be copied is decoded: a damaged file must not be passed on.
         wanted = max(size) if size != source else None
-        picture = pixels.load_reduced(
+        image = pixels.load_reduced(
             record.path, wanted, alpha=alpha, max_pixels=options.max_pixels, factor=DRAFT_FACTOR
         )
-        if (picture.width, picture.height) != source:
+        if (image.width, image.height) != source:
             raise InputError(
                 f"{display(record.path)} was changed while it was read", hint="run again"
             )
-        seen = _probed(record, picture, options.max_pixels)
+        seen = _probed(record, image, options.max_pixels)
         with writing(target.parent):
             target.parent.mkdir(parents=True, exist_ok=True)
         plain = size == source and seen.frames == 1 and seen.format == writer
@@ -159,7 +159,7 @@ class ResizeWorker:
         if copied:
             write_atomic(target, data)
         else:
-            pixels.save(shrink(picture.image, size, picture.box), target, quality=options.quality)
+            pixels.save(shrink(image.image, size, image.box), target, quality=options.quality)
         return Done(
             record, ResizedImage(target, source, size, copied), _note(seen, options.alpha != alpha)
         )
@@ -170,11 +170,9 @@ class ResizeWorker:
         return [done for _, done in batch if isinstance(done, Done)]
 
 
-def _probed(
-    record: ImageRecord, picture: pixels.ReducedImage, max_pixels: int
-) -> pixels.ImageHeader:
+def _probed(record: ImageRecord, image: pixels.ReducedImage, max_pixels: int) -> pixels.ImageHeader:
     """Return what the header says; of a JPEG nothing has to be read again."""
-    if picture.format == "JPEG":
+    if image.format == "JPEG":
         return pixels.ImageHeader(record.width, record.height, "JPEG", 1, False)
     return pixels.probe(record.path, max_pixels=max_pixels)
 
@@ -185,7 +183,7 @@ def shrink(
     """Scale by Lanczos; colours under transparency do not bleed into the edge (they are weighted by
     alpha).
 
-    box: the part of `image` that is the picture, where that ends inside of a pixel; None = all.
+    box: the part of `image` that is the image, where that ends inside of a pixel; None = all.
     """
     if image.size == size:
         return image

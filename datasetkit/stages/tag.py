@@ -13,14 +13,14 @@ from taggers.base import FastDecoder, ResolvedTagger, Tagger, pack
 
 @dataclass(frozen=True, slots=True)
 class PackedScores:
-    """What one model says of one picture: the packed row that the store keeps."""
+    """What one model says of one image: the packed row that the store keeps."""
 
     row: bytes
 
 
 @dataclass(frozen=True, slots=True)
 class TagStage:
-    """Which tagger, and how pictures are read for it. batch_size: best the tagger's own, once it is
+    """Which tagger, and how images are read for it. batch_size: best the tagger's own, once it is
     open.
     """
 

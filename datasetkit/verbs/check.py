@@ -1,4 +1,4 @@
-"""`dsk check`: what a trainer would stumble over in a data set, before it does."""
+"""`dsk check`: what a trainer would stumble over in a dataset, before it does."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ from datasetkit.options.config import CheckOptions, Config, TrainOptions, find
 from datasetkit.project.link_origins import origins
 from datasetkit.project.plans import FileOp, Plan, WriteBytes, WriteText
 from datasetkit.project.session import (
-    JUST_DO_IT,
+    DEFAULT_CONTEXT,
     Project,
     RunContext,
     finish_interrupted,
@@ -72,7 +72,7 @@ class CheckResult:
 
     folder: Path
     places: tuple[CheckFolder, ...]
-    pictures: int
+    images: int
     summaries: tuple[CheckSummary, ...]
     findings: tuple[CheckFinding, ...]
     quiet: int
@@ -93,13 +93,13 @@ class CheckResult:
 
 
 def check(
-    folder: Path, options: CheckOptions, *, fix: bool = False, how: RunContext = JUST_DO_IT
+    folder: Path, options: CheckOptions, *, fix: bool = False, context: RunContext = DEFAULT_CONTEXT
 ) -> CheckResult:
-    """Look at a folder, a laid-out data set or the concepts of a dsk.toml with every check that
+    """Look at a folder, a laid-out dataset or the concepts of a dsk.toml with every check that
     options ask for.
 
     fix: mend what can be mended without a doubt. Raises ConfigError for unknown checks and for a
-    sheet among the pictures, DatasetError without pictures, MissingExtra where faces and text are
+    sheet among the images, DatasetError without images, MissingExtra where faces and text are
     looked for without onnxruntime.
     """
     checks = registry.chosen(options)
@@ -107,9 +107,9 @@ def check(
     train = train_options(config, options)
     found = find_places(folder, trigger=options.trigger, recursive=options.recursive)
     for place in found.places:
-        finish_interrupted(place.folder, how)
-    _require_outputs(folder, found.places, options, fix=fix, how=how)
-    with _project(folder, how, changes=fix or bool(options.csv or options.sheet)) as project:
+        finish_interrupted(place.folder, context)
+    _require_outputs(folder, found.places, options, fix=fix, context=context)
+    with _project(folder, context, changes=fix or bool(options.csv or options.sheet)) as project:
         material = look(folder, found, options, train, checks, project)
         findings = find_all(material, checks)
         trash = project.root / PROJECT / "trash" / f"check-{project.journal.next_id()}"
@@ -121,7 +121,7 @@ def check(
         findings = tuple(replace(f, fixed=(f.check, f.path) in mended.findings) for f in findings)
         outputs = _outputs(material, findings, options)
         paths = tuple(op.path for op in outputs if isinstance(op, WriteText | WriteBytes))
-        if not how.dry_run:
+        if not context.dry_run:
             title = f"{display(folder.resolve().name)}{' --fix' if fix else ''}"
             entry = (
                 project.apply(mended.plan + Plan(outputs), "check", title)
@@ -134,7 +134,7 @@ def check(
     quiet = len(checks) - len(summaries)
     return CheckResult(
         folder, material.places, len(material.items) + len(material.failed), summaries, findings,
-        quiet, mended.plan, mended.at_source, () if how.dry_run else paths, entry,
+        quiet, mended.plan, mended.at_source, () if context.dry_run else paths, entry,
     )  # fmt: skip
 
 
@@ -144,37 +144,37 @@ def _require_outputs(
     options: CheckOptions,
     *,
     fix: bool,
-    how: RunContext,
+    context: RunContext,
 ) -> None:
-    """Refuse a sheet that would be a picture of the data set; prove that all that is asked for can
+    """Refuse a sheet that would be an image of the dataset; prove that all that is asked for can
     be written.
     """
     goals = [Path(name).absolute() for name in (options.csv, options.sheet) if name]
     for place in places if options.sheet else ():
         if goals[-1].resolve().is_relative_to(place.folder.resolve()):
             raise ConfigError(
-                f"the sheet {display(options.sheet)} would lie among the pictures of "
+                f"the sheet {display(options.sheet)} would lie among the images of "
                 f"{display(place.folder)}",
                 hint="name a file outside of that folder",
             )
-    if not how.dry_run:
+    if not context.dry_run:
         for goal in (*((folder,) if fix else ()), *(nearest_folder(goal.parent) for goal in goals)):
             require_writable(goal)
 
 
 @contextmanager
-def _project(folder: Path, how: RunContext, *, changes: bool) -> Iterator[Project]:
+def _project(folder: Path, context: RunContext, *, changes: bool) -> Iterator[Project]:
     """Open the project, or, where it cannot be written and nothing has to be, a copy of its
     memory.
     """
     root = find_root(folder)
     place = root / PROJECT if (root / PROJECT).is_dir() else root
-    if not how.dry_run and not changes and not os.access(place, os.W_OK):
-        how.reporter.warn(
+    if not context.dry_run and not changes and not os.access(place, os.W_OK):
+        context.reporter.warn(
             f"{display(place)} cannot be written: what is found out is not remembered"
         )
-        how = replace(how, dry_run=True)
-    with open_project(folder, how) as project:
+        context = replace(context, dry_run=True)
+    with open_project(folder, context) as project:
         yield project
 
 
@@ -206,7 +206,7 @@ def look(
         scanned = scan(
             place.folder, project.store, recursive=options.recursive and not place.laid_out,
             follow_links=options.follow_links, max_pixels=options.max_pixels, with_ids=True,
-            captions=False, reporter=project.how.reporter,
+            captions=False, reporter=project.context.reporter,
         )  # fmt: skip
         failed.extend(scanned.failed)
         captions: dict[Path, CaptionFile | None] = {}
@@ -238,7 +238,7 @@ def look(
         folder, options, train.bucket_rules(), train.max_token_length, tuple(places), tuple(items),
         (*failed, *broken), found.misread, found.astray, tuple(astray_captions), tuple(latents),
         found.empty, _sources(places),
-        _Digests(project.store, options.max_pixels, remember=not project.how.dry_run),
+        _Digests(project.store, options.max_pixels, remember=not project.context.dry_run),
     )  # fmt: skip
 
 
@@ -298,14 +298,14 @@ class _Digests:
         return {item.path: self._known[item.id] for item in items if item.id in self._known}
 
     def _digest(self, path: Path) -> str:
-        """Hash the pixels as they are looked at; "" for a picture that cannot be decoded whole."""
+        """Hash the pixels as they are looked at; "" for an image that cannot be decoded whole."""
         try:
-            picture = pixels.load(path, alpha="keep", max_pixels=self.max_pixels)
-        except DskError:  # a reduced decode may pass over damage; such a picture has no equal
+            image = pixels.load(path, alpha="keep", max_pixels=self.max_pixels)
+        except DskError:  # a reduced decode may pass over damage; such an image has no equal
             return ""
-        return hashlib.sha256(
-            f"{picture.mode} {picture.size} ".encode() + picture.tobytes()
-        ).hexdigest()[:32]
+        return hashlib.sha256(f"{image.mode} {image.size} ".encode() + image.tobytes()).hexdigest()[
+            :32
+        ]
 
 
 def _outputs(

@@ -1,4 +1,4 @@
-"""`dsk check --as sd-scripts`: for each picture the caption and the bucket that this trainer would
+"""`dsk check --as sd-scripts`: for each image the caption and the bucket that this trainer would
 use.
 """
 
@@ -19,14 +19,14 @@ from datasetkit.dataset.reports import csv_text
 from datasetkit.images import pixels
 from datasetkit.options.config import CheckOptions, find
 from datasetkit.project.plans import Plan, WriteText
-from datasetkit.project.session import JUST_DO_IT, RunContext, finish_interrupted, open_project
+from datasetkit.project.session import DEFAULT_CONTEXT, RunContext, finish_interrupted, open_project
 from datasetkit.verbs.check import train_options
 from datasetkit.verbs.shared.folders_to_check import find_places
 
 
 @dataclass(frozen=True, slots=True)
 class SdScriptsImage:
-    """One picture as the trainer takes it. size: of its pixels as they are stored; bucket, resized:
+    """One image as the trainer takes it. size: of its pixels as they are stored; bucket, resized:
     width, height.
 
     caption: before shuffling and dropping. trouble: why it is left out, or why the trainer ends
@@ -47,48 +47,48 @@ class SdScriptsImage:
 
 @dataclass(frozen=True, slots=True)
 class SdScriptsView:
-    """All pictures of a data set as a trainer takes them, and the folders that it ignores
+    """All images of a dataset as a trainer takes them, and the folders that it ignores
     in words.
     """
 
     folder: Path
     trainer: str
-    pictures: tuple[SdScriptsImage, ...]
+    images: tuple[SdScriptsImage, ...]
     ignored: tuple[str, ...]
     files: tuple[Path, ...] = ()
     entry: int | None = None
 
 
 def as_sd_scripts(
-    folder: Path, options: CheckOptions, how: RunContext = JUST_DO_IT
+    folder: Path, options: CheckOptions, context: RunContext = DEFAULT_CONTEXT
 ) -> SdScriptsView:
-    """Show what sd-scripts would make of a data set; nothing is checked. options.csv: where to
+    """Show what sd-scripts would make of a dataset; nothing is checked. options.csv: where to
     write it as a table.
 
-    Raises DatasetError without pictures.
+    Raises DatasetError without images.
     """
     found = find_places(folder, trigger=options.trigger, recursive=options.recursive)
     for place in found.places:
-        finish_interrupted(place.folder, how)
+        finish_interrupted(place.folder, context)
     # It has no other rule, whatever this project trains with.
     rules = replace(train_options(find(folder), options).bucket_rules(), selector="kohya")
     look = partial(_look, rules=rules, options=options)
-    listed = [(path, place) for place in found.places for path in _pictures(place, options)]
+    listed = [(path, place) for place in found.places for path in _images(place, options)]
     with ThreadPoolExecutor() as pool:
-        pictures = tuple(pool.map(look, listed))
+        images = tuple(pool.map(look, listed))
     ignored = tuple(misread.text for _, misread in found.misread if misread.trainers is None)
     files: tuple[Path, ...] = ()
     entry = None
-    if options.csv and not how.dry_run:
+    if options.csv and not context.dry_run:
         files = (Path(options.csv),)
-        with open_project(folder, how) as project:
+        with open_project(folder, context) as project:
             entry = project.apply(
-                Plan((WriteText(files[0], _table(pictures, folder)),)), "check", "as sd-scripts"
+                Plan((WriteText(files[0], _table(images, folder)),)), "check", "as sd-scripts"
             )
-    return SdScriptsView(folder, "sd-scripts", pictures, ignored, files, entry)
+    return SdScriptsView(folder, "sd-scripts", images, ignored, files, entry)
 
 
-def _pictures(place: CheckFolder, options: CheckOptions) -> list[Path]:
+def _images(place: CheckFolder, options: CheckOptions) -> list[Path]:
     listing = list_images(
         place.folder,
         recursive=options.recursive and not place.laid_out,
@@ -121,7 +121,7 @@ def _look(
     )
 
 
-def _table(pictures: tuple[SdScriptsImage, ...], folder: Path) -> str:
+def _table(images: tuple[SdScriptsImage, ...], folder: Path) -> str:
     from pandas import DataFrame
 
     rows = [
@@ -137,7 +137,7 @@ def _table(pictures: tuple[SdScriptsImage, ...], folder: Path) -> str:
             p.caption,
             p.trouble,
         )
-        for p in pictures
+        for p in images
     ]
     names = [
         "path",

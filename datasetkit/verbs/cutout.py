@@ -1,4 +1,4 @@
-"""`dsk cutout`: the subjects of pictures before one plain colour, their masks, and captions that
+"""`dsk cutout`: the subjects of images before one plain colour, their masks, and captions that
 say so.
 """
 
@@ -30,7 +30,7 @@ from datasetkit.outputs.sidecars import (
     reword,
 )
 from datasetkit.project.journal import OpenEntry
-from datasetkit.project.session import JUST_DO_IT, Project, RunContext, open_project
+from datasetkit.project.session import DEFAULT_CONTEXT, Project, RunContext, open_project
 from datasetkit.project.store import Output
 from datasetkit.stages.cutout import CutoutImage, CutoutStage
 from datasetkit.vision import colours, providers
@@ -41,11 +41,11 @@ WAITING = "would be cut out"
 
 @dataclass(frozen=True, slots=True)
 class CutoutResult:
-    """What cutout did: one outcome a picture, where the pictures are now, and how their captions
+    """What cutout did: one outcome an image, where the images are now, and how their captions
     followed.
 
-    licence: of the model's weights. kept: the pictures that are in `out` as they were, since no
-    subject was found. entry: the pictures' number in the history; the captions have their own.
+    licence: of the model's weights. kept: the images that are in `out` as they were, since no
+    subject was found. entry: the images' number in the history; the captions have their own.
     """
 
     report: RunReport[CutoutImage]
@@ -59,26 +59,26 @@ class CutoutResult:
 
 
 def cutout(
-    folder: Path, out: Path | None, options: CutoutOptions, how: RunContext = JUST_DO_IT
+    folder: Path, out: Path | None, options: CutoutOptions, context: RunContext = DEFAULT_CONTEXT
 ) -> CutoutResult:
-    """Cut the subject out of every picture of `folder` into `out` (default: a sibling
+    """Cut the subject out of every image of `folder` into `out` (default: a sibling
     `<folder>-cutout`).
 
     Captions follow: one `<colour> background`, `simple background`, no places. Masks go to
-    `masks/`. A picture whose subject is not found is `Failed`, and copied as it is. A second run
-    redoes only what changed. Raises DatasetError without pictures, PlanConflict where an output
+    `masks/`. An image whose subject is not found is `Failed`, and copied as it is. A second run
+    redoes only what changed. Raises DatasetError without images, PlanConflict where an output
     would replace a file that dsk did not make, ConfigError, MissingExtra and ModelFileError for the
     model.
     """
     require_model(options)
-    out = beside(folder, out, "cutout", options, how)
-    if not how.dry_run:
+    out = beside(folder, out, "cutout", options, context)
+    if not context.dry_run:
         require_installed(options)
-    with open_project(out, how) as project:
+    with open_project(out, context) as project:
         found = look(folder, project, options)
         making = _making(output_names(found, out), out, options)
         store = project.store
-        followed = follow(found, making.pictures(found.records), out, project, "cutout")
+        followed = follow(found, making.images(found.records), out, project, "cutout")
         mains = {r.path: making.targets[r.path][0] for r in found.records}
         rewordings = {r.path: _rewording(r, mains[r.path], options) for r in found.records}
         edited = edited_at_origin(rewordings.values(), store)
@@ -88,7 +88,7 @@ def cutout(
         current = {
             r.path for r in found.records if store.is_current(mains[r.path], r.id, making.recipe)
         }
-        if not how.dry_run:
+        if not context.dry_run:
             announce(
                 [one for path, one in rewordings.items() if path not in current | kept],
                 "cutout",
@@ -99,8 +99,7 @@ def cutout(
             uncut = _keep(report, found, making.targets, kept, options, project, recording)
         failed = {problem.path for problem in report.failed}
         anew = [
-            CaptionRewrite(one.picture, one.origin) if one.origin in failed else one
-            for one in edited
+            CaptionRewrite(one.image, one.origin) if one.origin in failed else one for one in edited
         ]
         captions = reword(
             due(report, WAITING, rewordings, store),
@@ -137,7 +136,7 @@ def require_installed(options: CutoutOptions) -> None:
 
 
 def output_names(found: Scan, out: Path) -> dict[Path, tuple[Path, ...]]:
-    """Return each picture's output and mask: a PNG at its own place below `out`, never one name
+    """Return each image's output and mask: a PNG at its own place below `out`, never one name
     twice.
     """
     taken: set[Path] = set()
@@ -170,7 +169,7 @@ def _kept(options: CutoutOptions) -> str:
 def _making(targets: Targets, out: Path, options: CutoutOptions) -> OutputSpec[CutoutImage]:
     def stage(files: Targets) -> CutoutStage:
         return CutoutStage(
-            tuple((source, picture, mask) for source, (picture, mask) in files.items()), options
+            tuple((source, image, mask) for source, (image, mask) in files.items()), options
         )
 
     return OutputSpec(out, recipe(options), targets, stage, WAITING, options.workers)
@@ -178,17 +177,17 @@ def _making(targets: Targets, out: Path, options: CutoutOptions) -> OutputSpec[C
 
 def _rewording(record: ImageRecord, target: Path, options: CutoutOptions) -> CaptionRewrite:
     return CaptionRewrite(
-        target, record.path, partial(_with_backdrop, options=options, picture=record.id)
+        target, record.path, partial(_with_backdrop, options=options, image=record.id)
     )
 
 
-def _with_backdrop(caption: Caption, *, options: CutoutOptions, picture: str) -> Caption:
-    return Caption(backgrounds.reworded(caption.tags, backdrop_name(options.bg, picture)))
+def _with_backdrop(caption: Caption, *, options: CutoutOptions, image: str) -> Caption:
+    return Caption(backgrounds.reworded(caption.tags, backdrop_name(options.bg, image)))
 
 
-def backdrop_name(bg: str, picture: str) -> str:
-    """Return what captions call the colour behind a picture."""
-    colour = backgrounds.colour(bg, picture)
+def backdrop_name(bg: str, image: str) -> str:
+    """Return what captions call the colour behind an image."""
+    colour = backgrounds.colour(bg, image)
     named = {rgb: name for name, rgb in backgrounds.NAMED.items()}
     return named.get(colour) or colours.name(colour)
 
@@ -206,13 +205,13 @@ def _keep(
     project: Project,
     recording: OpenEntry,
 ) -> tuple[Path, ...]:
-    """Copy the pictures that failed to where their cut-outs would be, with their captions and masks
+    """Copy the images that failed to where their cut-outs would be, with their captions and masks
     as they are.
 
     kept: those that an earlier run copied, and that nobody touched since. One that cannot be read,
     or whose name is too long, is left out.
     """
-    if project.how.dry_run:
+    if project.context.dry_run:
         return ()
     failed = {problem.path for problem in report.failed}
     uncut: list[ImageRecord] = []

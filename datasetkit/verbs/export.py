@@ -1,4 +1,4 @@
-"""`dsk export` and `dsk import`: data sets in other tools' formats, and their side-cars as
+"""`dsk export` and `dsk import`: datasets in other tools' formats, and their side-cars as
 captions.
 """
 
@@ -17,7 +17,7 @@ from datasetkit.core.files import MASKS, caption_path, display, find_root
 from datasetkit.core.records import Caption, Failed, ImageRecord
 from datasetkit.dataset import exports, imports
 from datasetkit.dataset.exports import DatasetExport, DatasetSettings, ExportSubset, ImageText
-from datasetkit.images.scan import require_pictures, scan
+from datasetkit.images.scan import require_images, scan
 from datasetkit.options.config import (
     Config,
     ExportOptions,
@@ -29,12 +29,12 @@ from datasetkit.options.config import (
 from datasetkit.options.train import OURS
 from datasetkit.outputs.sidecars import mask_path
 from datasetkit.project.plans import Plan, WriteText
-from datasetkit.project.session import JUST_DO_IT, RunContext, finish_interrupted, open_project
+from datasetkit.project.session import DEFAULT_CONTEXT, RunContext, finish_interrupted, open_project
 from datasetkit.project.store import Store
 from datasetkit.verbs.plan_repeats import none_usable
 from datasetkit.verbs.shared.concept_folders import ConceptSets, find_sets, home
 
-# Options that the data set's file holds.
+# Options that the dataset's file holds.
 _NOT_IN_CONFIG = frozenset(
     "resolution enable_bucket bucket_no_upscale min_bucket_reso max_bucket_reso "
     "bucket_reso_steps shuffle_caption "
@@ -85,7 +85,7 @@ class ExportResult:
 
 @dataclass(frozen=True, slots=True)
 class ImportResult:
-    """What import did, or would do: captions made, pictures whose caption stays, and side-cars that
+    """What import did, or would do: captions made, images whose caption stays, and side-cars that
     were no good.
     """
 
@@ -96,8 +96,10 @@ class ImportResult:
     entry: int | None
 
 
-def export(folder: Path, options: ExportOptions, how: RunContext = JUST_DO_IT) -> ExportResult:
-    """Write the data set of a folder in another tool's format; pictures and captions stay as they
+def export(
+    folder: Path, options: ExportOptions, context: RunContext = DEFAULT_CONTEXT
+) -> ExportResult:
+    """Write the dataset of a folder in another tool's format; images and captions stay as they
     are.
     """
     config = find(folder)
@@ -126,8 +128,8 @@ def export(folder: Path, options: ExportOptions, how: RunContext = JUST_DO_IT) -
             and all(map(_has_mask, (r for _, f in in_train for r in f.records)))
         )
         if train.masked_loss and not masked:
-            how.reporter.warn(
-                "masked_loss is not exported: sd-scripts takes masks where every picture has "
+            context.reporter.warn(
+                "masked_loss is not exported: sd-scripts takes masks where every image has "
                 "one, and with no reg set"
             )
         files = _kohya(
@@ -147,7 +149,7 @@ def export(folder: Path, options: ExportOptions, how: RunContext = JUST_DO_IT) -
             files = {out / "metadata.jsonl": exports.imagefolder_metadata(items, out.absolute())}
         else:
             files = {out / "meta.json": exports.meta_json(items, out.absolute())}
-    with open_project(home(folder, out), how) as project:
+    with open_project(home(folder, out), context) as project:
         plan = Plan(tuple(WriteText(path, text) for path, text in files.items()))
         changed = project.changed(plan)
         entry = project.apply(plan, "export", f"{options.format} {display(folder.name)}".strip())
@@ -224,7 +226,7 @@ def _says_something(name: str, value: object, train: TrainOptions) -> bool:
 
 
 def _below(folder: Path, out: Path) -> str:
-    """Return a folder as seen from the exported file, with slashes: the data set can be moved as a
+    """Return a folder as seen from the exported file, with slashes: the dataset can be moved as a
     whole.
     """
     return Path(os.path.relpath(folder.absolute(), out.absolute())).as_posix()
@@ -268,16 +270,16 @@ def leading_fixed(captions: list[Caption], declared: tuple[str, ...] = ()) -> in
 
 
 def import_captions(
-    folder: Path, options: ImportOptions, how: RunContext = JUST_DO_IT
+    folder: Path, options: ImportOptions, context: RunContext = DEFAULT_CONTEXT
 ) -> ImportResult:
-    """Turn the side-cars of a folder's pictures into captions; a caption that exists stays unless
+    """Turn the side-cars of a folder's images into captions; a caption that exists stays unless
     told otherwise.
     """
     meta = Path(options.meta) if options.meta else None
     if options.source == "meta" and meta is None:
         raise ConfigError("the metadata file is not named", hint="--meta meta.json names it")
-    finish_interrupted(folder, how)
-    listing = require_pictures(folder, recursive=options.recursive)
+    finish_interrupted(folder, context)
+    listing = require_images(folder, recursive=options.recursive)
     if meta is not None and not meta.is_file():
         raise InputError(
             f"{display(meta)} does not exist", hint="name sd-scripts' metadata file by --meta"
@@ -285,9 +287,9 @@ def import_captions(
     changes: list[CaptionChange] = []
     unreadable: list[Failed] = []
     kept = 0
-    with open_project(folder, how) as project:
-        if how.wait:  # the run that was waited for may have renamed them
-            listing = require_pictures(folder, recursive=options.recursive)
+    with open_project(folder, context) as project:
+        if context.wait:  # the run that was waited for may have renamed them
+            listing = require_images(folder, recursive=options.recursive)
         found, problems = imports.plan_import(listing.images, options.source, meta=meta)
         for image, caption, _source in found:
             try:

@@ -15,7 +15,7 @@ from datasetkit.captions import vocabulary
 from datasetkit.captions.rules import RuleSet, apply, build, load_groups
 from datasetkit.core.files import MASKS, caption_path, display
 from datasetkit.core.records import Caption, Failed, ImageRecord, Outcome, RunReport, Skipped
-from datasetkit.images.scan import Scan, require_pictures
+from datasetkit.images.scan import Scan, require_images
 from datasetkit.options.config import FacesOptions
 from datasetkit.outputs.produce import OutputSpec, Targets, beside, kept_suffix, look, make
 from datasetkit.outputs.renamed_sources import RenamedSource, follow
@@ -31,7 +31,7 @@ from datasetkit.outputs.sidecars import (
     reword,
 )
 from datasetkit.project.session import (
-    JUST_DO_IT,
+    DEFAULT_CONTEXT,
     Project,
     RunContext,
     finish_interrupted,
@@ -51,7 +51,7 @@ from datasetkit.verbs.shared.face_report import NO_FACE, ImageFaces, draw_sheet,
 from datasetkit.vision import faces
 
 T = TypeVar("T")
-# What captions say of faces, and of writing in the picture, that is erased.
+# What captions say of faces, and of writing in the image, that is erased.
 FACE_TAGS = ("@face",)
 TEXT_TAGS = (
     "signature", "watermark", "sample watermark", "artist name", "character name", "copyright name",
@@ -65,7 +65,7 @@ class FacesListResult:
     """What was found in a folder. sheet: the contact sheet, where one was drawn."""
 
     folder: Path
-    pictures: tuple[ImageFaces, ...]
+    images: tuple[ImageFaces, ...]
     failed: tuple[Failed, ...]
     sheet: Path | None = None
     entry: int | None = None
@@ -73,16 +73,16 @@ class FacesListResult:
 
 @dataclass(frozen=True, slots=True)
 class FacesResult(Generic[T]):
-    """What crop or erase did: one outcome a picture, where the new pictures are, how captions
+    """What crop or erase did: one outcome an image, where the new images are, how captions
     followed.
 
-    small: the pictures of which a face was left out since its crop would be too small. carried:
+    small: the images of which a face was left out since its crop would be too small. carried:
     captions and masks that went along as they are. sheet: the contact sheet, where one was drawn.
     """
 
     report: RunReport[T]
     out: Path
-    pictures: tuple[ImageFaces, ...]
+    images: tuple[ImageFaces, ...]
     captions: CaptionRewriteResult
     entry: int | None
     carried: int = 0
@@ -97,36 +97,36 @@ def require_detector(options: FacesOptions) -> None:
 
 
 def list_faces(
-    folder: Path, options: FacesOptions, how: RunContext = JUST_DO_IT
+    folder: Path, options: FacesOptions, context: RunContext = DEFAULT_CONTEXT
 ) -> FacesListResult:
-    """Find the faces (and with `text` the lines of text) of every picture of a folder; nothing else
+    """Find the faces (and with `text` the lines of text) of every image of a folder; nothing else
     is done.
 
-    Raises DatasetError without pictures, ConfigError, MissingExtra and ModelFileError for the
+    Raises DatasetError without images, ConfigError, MissingExtra and ModelFileError for the
     detectors.
     """
     require_detector(options)
-    finish_interrupted(folder, how)
-    require_pictures(folder, recursive=options.recursive, follow_links=options.follow_links)
-    with open_project(folder, how) as project:
+    finish_interrupted(folder, context)
+    require_images(folder, recursive=options.recursive, follow_links=options.follow_links)
+    with open_project(folder, context) as project:
         found = look(folder, project, options)
         seen = see(found.records, options, project)
-        pictures = found_in(found.records, seen)
-        sheet, entry = draw_sheet(pictures, options, project)
-    return FacesListResult(folder, pictures, (*seen.failed, *found.failed), sheet, entry)
+        images = found_in(found.records, seen)
+        sheet, entry = draw_sheet(images, options, project)
+    return FacesListResult(folder, images, (*seen.failed, *found.failed), sheet, entry)
 
 
 def crop_faces(
-    folder: Path, out: Path | None, options: FacesOptions, how: RunContext = JUST_DO_IT
+    folder: Path, out: Path | None, options: FacesOptions, context: RunContext = DEFAULT_CONTEXT
 ) -> FacesResult[CroppedFaces]:
     """Cut a square out around every face into `out` (default: a sibling `<folder>-faces`), one file
     a face.
 
-    A crop is named after its picture (`a.jpg`, `a_2.jpg`), and has a copy of its caption. Pictures
+    A crop is named after its image (`a.jpg`, `a_2.jpg`), and has a copy of its caption. Images
     without a face are left out and listed. A second run redoes only what changed. Raises as
     `resize` does.
     """
-    with _looking(folder, out, "faces", options, how) as looked:
+    with _looking(folder, out, "faces", options, context) as looked:
         chosen, small = _large_enough(looked.found.records, looked.seen, options)
         targets = _crop_names(looked.found.records, chosen, looked)
 
@@ -145,15 +145,15 @@ def crop_faces(
 
 
 def erase_faces(
-    folder: Path, out: Path | None, options: FacesOptions, how: RunContext = JUST_DO_IT
+    folder: Path, out: Path | None, options: FacesOptions, context: RunContext = DEFAULT_CONTEXT
 ) -> FacesResult[ErasedImage]:
     """Fill every face, and with `text` every line of text, into `out` (default: a sibling
     `<folder>-erased`).
 
-    Every picture is written, its mask where something was erased; its caption loses the words for
+    Every image is written, its mask where something was erased; its caption loses the words for
     what is gone. A second run redoes only what changed. Raises as `resize` does.
     """
-    with _looking(folder, out, "erased", options, how) as looked:
+    with _looking(folder, out, "erased", options, context) as looked:
         places = looked.seen.places
         records = [r for r in looked.found.records if r.path in places]
         targets = {
@@ -182,7 +182,7 @@ def erase_faces(
 
 @dataclass(frozen=True, slots=True)
 class _FaceScan:
-    """A folder that was looked at, and where its new pictures go."""
+    """A folder that was looked at, and where its new images go."""
 
     project: Project
     found: Scan
@@ -192,12 +192,12 @@ class _FaceScan:
 
 @contextmanager
 def _looking(
-    folder: Path, out: Path | None, suffix: str, options: FacesOptions, how: RunContext
+    folder: Path, out: Path | None, suffix: str, options: FacesOptions, context: RunContext
 ) -> Iterator[_FaceScan]:
-    """Open the project of `out`, and find what there is in the pictures of the folder."""
+    """Open the project of `out`, and find what there is in the images of the folder."""
     require_detector(options)
-    out = beside(folder, out, suffix, options, how)
-    with open_project(out, how) as project:
+    out = beside(folder, out, suffix, options, context)
+    with open_project(out, context) as project:
         found = look(folder, project, options)
         yield _FaceScan(project, found, see(found.records, options, project), out)
 
@@ -222,7 +222,7 @@ def _made(
 ) -> FacesResult[T]:
     """Make the files, let captions and masks go along, and draw the contact sheet.
 
-    rules: what the captions of pictures lose; those of the others go along as they are.
+    rules: what the captions of images lose; those of the others go along as they are.
     """
     project, store, out = looked.project, looked.project.store, looked.out
     records = [r for r in looked.found.records if making.targets.get(r.path)]
@@ -233,7 +233,7 @@ def _made(
         for r in records
         if rules and r.path in rules
     }
-    followed = follow(looked.found, making.pictures(records), out, project, "faces")
+    followed = follow(looked.found, making.images(records), out, project, "faces")
     new = [
         (r.path, path)
         for r in records
@@ -242,7 +242,7 @@ def _made(
     ]
     alike = [CaptionRewrite(path, source) for source, path in new if source not in rewordings]
     edited = edited_at_origin((*rewordings.values(), *alike), store)
-    if not project.how.dry_run:
+    if not project.context.dry_run:
         current = {
             r.path
             for r in records
@@ -255,14 +255,14 @@ def _made(
         carried = _carried(
             [r for r in records if r.path not in failed], making, set(rewordings), project
         )
-        if not project.how.dry_run:
+        if not project.context.dry_run:
             copy(carried, project, recording)
     title = f"captions of {display(looked.found.folder.name)}"
     captions = reword(
         due(report, making.waiting, rewordings, store), "faces", title, project, anew=edited
     )
-    pictures = found_in(looked.found.records, looked.seen)
-    sheet, _ = draw_sheet(pictures, options, project)
+    images = found_in(looked.found.records, looked.seen)
+    sheet, _ = draw_sheet(images, options, project)
     faceless = [
         r for r in looked.found.records if r not in records and r.path in looked.seen.places
     ]
@@ -273,7 +273,7 @@ def _made(
     ]
     told = RunReport(report.stage, tuple(outcomes))
     return FacesResult(
-        told, out, pictures, captions, recording.entry, len(carried), small, followed, sheet
+        told, out, images, captions, recording.entry, len(carried), small, followed, sheet
     )
 
 
@@ -312,7 +312,7 @@ def _anything(places: FaceBoxes) -> bool:
 def _large_enough(
     records: Sequence[ImageRecord], seen: Detections, options: FacesOptions
 ) -> tuple[dict[Path, FaceBoxes], tuple[Path, ...]]:
-    """Return the faces whose crops are large enough, and the pictures of which one was not."""
+    """Return the faces whose crops are large enough, and the images of which one was not."""
     chosen: dict[Path, FaceBoxes] = {}
     small: list[Path] = []
     for record in records:
@@ -331,7 +331,7 @@ def _large_enough(
 def _crop_names(
     records: Sequence[ImageRecord], chosen: Mapping[Path, FaceBoxes], looked: _FaceScan
 ) -> Targets:
-    """Return each picture's crops, and as many masks where it has a mask."""
+    """Return each image's crops, and as many masks where it has a mask."""
     names = iter(_names([(record, len(chosen[record.path].faces)) for record in records], looked))
     targets: dict[Path, tuple[Path, ...]] = {}
     for record in records:
@@ -342,7 +342,7 @@ def _crop_names(
 
 
 def _names(wanted: Iterable[tuple[ImageRecord, int]], looked: _FaceScan) -> list[Path]:
-    """Return so many names below `out` for each picture: `a.jpg`, `a_2.jpg`; no stem twice, for
+    """Return so many names below `out` for each image: `a.jpg`, `a_2.jpg`; no stem twice, for
     captions' sake.
     """
     taken: set[Path] = set()

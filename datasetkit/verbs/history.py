@@ -8,7 +8,7 @@ from datasetkit.core.errors import InputError
 from datasetkit.core.files import PROJECT, display, find_root
 from datasetkit.images.scan import require_folder
 from datasetkit.project.journal import Journal, JournalEntry, UndoResult
-from datasetkit.project.session import JUST_DO_IT, RunContext, open_project
+from datasetkit.project.session import DEFAULT_CONTEXT, RunContext, open_project
 from datasetkit.project.store import Store
 
 
@@ -20,7 +20,11 @@ def history(folder: Path) -> list[JournalEntry]:
 
 
 def undo(
-    folder: Path, entry: int | None = None, *, partial: bool = False, how: RunContext = JUST_DO_IT
+    folder: Path,
+    entry: int | None = None,
+    *,
+    partial: bool = False,
+    context: RunContext = DEFAULT_CONTEXT,
 ) -> UndoResult:
     """Take back the newest command of the folder's project, or all down to and including `entry`.
 
@@ -28,11 +32,11 @@ def undo(
     Raises PlanConflict, with nothing changed, for files that were changed since (unless `partial`).
     """
     _require_history(folder)
-    with open_project(folder, how) as project:
+    with open_project(folder, context) as project:
         completed = {one.undoes for one in project.recovered if one.undoes is not None}
         if completed and entry is None:
             return UndoResult(tuple(e for e in project.journal.history() if e.id in completed), ())
-        return project.journal.undo(entry, partial=partial, dry_run=how.dry_run)
+        return project.journal.undo(entry, partial=partial, dry_run=context.dry_run)
 
 
 def _require_history(folder: Path) -> Path:

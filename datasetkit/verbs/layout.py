@@ -24,11 +24,11 @@ from datasetkit.dataset import repeats as arithmetic
 from datasetkit.dataset.advice import advice
 from datasetkit.dataset.layout import Concept, LayoutFolder, LayoutImage
 from datasetkit.dataset.repeats import ConceptImages, RepeatsPlan
-from datasetkit.images.scan import require_folder, require_pictures, scan, sizes
+from datasetkit.images.scan import require_folder, require_images, scan, sizes
 from datasetkit.options.config import LayoutOptions, find
 from datasetkit.project.plans import Copy, Link, Move, Plan, WriteBytes, WriteText
 from datasetkit.project.session import (
-    JUST_DO_IT,
+    DEFAULT_CONTEXT,
     Project,
     RunContext,
     finish_interrupted,
@@ -79,12 +79,12 @@ def parse_concept(text: str) -> ConceptSet:
 
 
 def layout(
-    concepts: Sequence[str], options: LayoutOptions, how: RunContext = JUST_DO_IT
+    concepts: Sequence[str], options: LayoutOptions, context: RunContext = DEFAULT_CONTEXT
 ) -> LayoutResult:
-    """Bring `out/train/<repeats>_<concept>` to what the concepts say: links to pictures, copies of
+    """Bring `out/train/<repeats>_<concept>` to what the concepts say: links to images, copies of
     captions.
 
-    Raises DatasetError without pictures, PlanConflict for pictures of one name, with nothing
+    Raises DatasetError without images, PlanConflict for images of one name, with nothing
     changed.
     """
     config = find(Path())
@@ -96,14 +96,14 @@ def layout(
             "no concept to lay out", hint="dsk layout NAME=DIR, or [[concept]] tables in dsk.toml"
         )
     for concept in sets:
-        finish_interrupted(concept.folder, how)
+        finish_interrupted(concept.folder, context)
     _check_concepts(sets)
     out = Path(options.out)
     refuse_link(out)
     if not (find_root(out) / PROJECT).is_dir():
         _require_usable(sets)
     train = train_options(options, config)
-    with open_project(out, how) as project:
+    with open_project(out, context) as project:
         found = {c.name: scan(c.folder, project.store, recursive=c.recursive) for c in sets}
         usable = [c for c in sets if found[c.name].records]
         if not usable:
@@ -150,11 +150,11 @@ def _check_concepts(sets: Sequence[ConceptSet]) -> None:
             f"two concepts are called {display(twice)}", hint="NAME=DIR gives each its own name"
         )
     for concept in sets:
-        require_pictures(concept.folder, recursive=concept.recursive)
+        require_images(concept.folder, recursive=concept.recursive)
 
 
 def _require_usable(sets: Sequence[ConceptSet]) -> None:
-    """Find one usable picture before a project is begun in a folder that would stay empty."""
+    """Find one usable image before a project is begun in a folder that would stay empty."""
     failed: list[Failed] = []
     for concept in sets:
         listing = list_images(concept.folder, recursive=concept.recursive)
@@ -182,12 +182,12 @@ def _others(root: Path, sets: Sequence[ConceptSet]) -> tuple[str, ...]:
 
 
 def existing_reg(out: Path) -> list[ConceptSet]:
-    """Return the regularisation folders that stand beside a laid-out data set."""
+    """Return the regularisation folders that stand beside a laid-out dataset."""
     return existing_sets(out / REG)
 
 
 def existing_sets(root: Path) -> list[ConceptSet]:
-    """Return the laid-out folders of a training or regularisation root that hold pictures; none
+    """Return the laid-out folders of a training or regularisation root that hold images; none
     where it is not.
     """
     tree = grammar.read_tree(root).concepts if root.is_dir() else ()
@@ -244,7 +244,7 @@ def lay(
     # history.
     moves = Plan(tuple(Move(old, new) for old, new in renames.items()))
     renamed = project.apply(moves, verb, f"folders renamed: {title}")
-    if project.how.dry_run and renames:
+    if project.context.dry_run and renames:
         return None, moves + fill
     filled = project.apply(fill, verb, title)
     return filled if filled is not None else renamed, moves + fill
@@ -277,7 +277,7 @@ def _stale_folders(
 
 
 def _files(folder: Path) -> list[Path]:
-    """Return the pictures, captions and masks of a laid-out folder."""
+    """Return the images, captions and masks of a laid-out folder."""
     if not folder.is_dir():
         return []
     images = list_images(folder, any_name=True).images

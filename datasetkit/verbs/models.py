@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from datasetkit.core.progress import SILENT
-from datasetkit.project.session import JUST_DO_IT, RunContext
+from datasetkit.project.session import DEFAULT_CONTEXT, RunContext
 from taggers import models as known
 from taggers.models import ModelFiles, ModelRow
 
@@ -24,11 +24,11 @@ def models() -> tuple[ModelRow, ...]:
     return tuple(known.list_models())
 
 
-def download(name: str, how: RunContext = JUST_DO_IT) -> ModelFiles:
+def download(name: str, context: RunContext = DEFAULT_CONTEXT) -> ModelFiles:
     """Fetch a tagger at its pinned revision and check it. Raises ModelFileError with the way to try
     again.
     """
-    return known.download(name, how.reporter or SILENT)
+    return known.download(name, context.reporter or SILENT)
 
 
 def where() -> ModelFolders:

@@ -16,7 +16,7 @@ from datasetkit.dataset.advice import advice
 from datasetkit.dataset.repeats import BatchSettings, ConceptImages, RepeatsPlan
 from datasetkit.images.scan import scan, sizes
 from datasetkit.options.config import Config, PlanRepeatsOptions, TrainOptions, find
-from datasetkit.project.session import JUST_DO_IT, RunContext, open_project
+from datasetkit.project.session import DEFAULT_CONTEXT, RunContext, open_project
 from datasetkit.project.store import Store
 from datasetkit.verbs.shared.concept_folders import ConceptSet, ConceptSets, find_sets
 
@@ -26,7 +26,7 @@ class PlanRepeatsResult:
     """A plan of repeats. now: the repeats that the laid-out folders have; entry: the renaming,
     where applied.
 
-    folder: the data set that was looked at; None where the pictures were only counted.
+    folder: the dataset that was looked at; None where the images were only counted.
     """
 
     plan: RepeatsPlan
@@ -68,18 +68,22 @@ def plan_options(folder: Path, given: Mapping[str, object]) -> PlanRepeatsOption
 
 
 def plan_repeats(
-    folder: Path, options: PlanRepeatsOptions, *, apply: bool = False, how: RunContext = JUST_DO_IT
+    folder: Path,
+    options: PlanRepeatsOptions,
+    *,
+    apply: bool = False,
+    context: RunContext = DEFAULT_CONTEXT,
 ) -> PlanRepeatsResult:
-    """Plan the repeats of a data set, and count the exact optimizer steps.
+    """Plan the repeats of a dataset, and count the exact optimizer steps.
 
     apply: rename the laid-out folders to the planned repeats (journalled). Raises DatasetError
-    where no data set is.
+    where no dataset is.
     """
     train = train_options(options, find(folder))
     if options.images is not None:
         if apply:
             raise ConfigError(
-                "--images counts pictures that are nowhere yet",
+                "--images counts images that are nowhere yet",
                 hint="leave --images or --apply out",
             )
         concepts = [ConceptImages("pictures", count=options.images)]
@@ -110,7 +114,7 @@ def plan_repeats(
         reg=reg,
     )
     now = {c.name: c.repeats for c in sets.train}
-    entry = _rename_folders(folder, sets, plan, how) if apply else None
+    entry = _rename_folders(folder, sets, plan, context) if apply else None
     problems = tuple(m.text for m in sets.misread)
     return PlanRepeatsResult(
         plan,
@@ -124,7 +128,7 @@ def plan_repeats(
 
 
 def _rename_folders(
-    folder: Path, sets: ConceptSets, plan: RepeatsPlan, how: RunContext
+    folder: Path, sets: ConceptSets, plan: RepeatsPlan, context: RunContext
 ) -> int | None:
     if sets.origin != "laid out":
         raise InputError(
@@ -133,19 +137,19 @@ def _rename_folders(
         )
     tree = grammar.read_tree(sets.train[0].folder.parent)
     change = grammar.plan_repeats_change(tree, {c.name: c.repeats for c in plan.concepts})
-    with open_project(folder, how) as project:
+    with open_project(folder, context) as project:
         return project.apply(
             change, "plan-repeats", ", ".join(f"{c.repeats}_{c.name}" for c in plan.concepts)
         )
 
 
 def none_usable(folder: Path, failed: Sequence[Failed]) -> DatasetError:
-    """Word that a folder has pictures of which none can be used, with the first reason."""
+    """Word that a folder has images of which none can be used, with the first reason."""
     first = failed[0] if failed else None
     named = first is not None and display(first.path) in first.error
     why = f": {'' if named else display(first.path.name) + ': '}{first.error}" if first else ""
     return DatasetError(
-        f"{display(folder)} has no usable picture{why}", hint=first.hint if first else ""
+        f"{display(folder)} has no usable image{why}", hint=first.hint if first else ""
     )
 
 
@@ -171,10 +175,10 @@ def _held_out(sets: ConceptSets, train: TrainOptions, store: Store) -> frozenset
 def measure(
     sets: Sequence[ConceptSet], store: Store, *, without: frozenset[str] = frozenset()
 ) -> tuple[list[ConceptImages], list[Failed]]:
-    """Look at every picture of the sets; return their sizes per concept, and the pictures that
+    """Look at every image of the sets; return their sizes per concept, and the images that
     cannot be read.
 
-    without: contents (picture ids) that are not counted.
+    without: contents (image ids) that are not counted.
     """
     measured: list[ConceptImages] = []
     failed: list[Failed] = []

@@ -27,7 +27,7 @@ from datasetkit.options.config import (
 )
 from datasetkit.project.plans import Plan
 from datasetkit.project.session import (
-    JUST_DO_IT,
+    DEFAULT_CONTEXT,
     Project,
     RunContext,
     finish_interrupted,
@@ -40,14 +40,14 @@ from datasetkit.verbs.shared.concept_folders import REG, TRAIN, ConceptSet
 
 @dataclass(frozen=True, slots=True)
 class RegResult:
-    """What reg did, or would do. used: pictures that an epoch takes; train_visits: what they are
+    """What reg did, or would do. used: images that an epoch takes; train_samples: what they are
     matched to.
     """
 
     folder: Path
     images: int
     repeats: int
-    train_visits: int
+    train_samples: int
     used: int
     advice: tuple[str, ...]
     changes: Plan
@@ -55,11 +55,11 @@ class RegResult:
     entry: int | None
 
 
-def reg(options: RegOptions, how: RunContext = JUST_DO_IT) -> RegResult:
-    """Make `out/reg/<repeats>_<class>` from a folder of class pictures, balanced against
+def reg(options: RegOptions, context: RunContext = DEFAULT_CONTEXT) -> RegResult:
+    """Make `out/reg/<repeats>_<class>` from a folder of class images, balanced against
     `out/train`.
 
-    Raises ConfigError without a class, DatasetError without pictures or without a training set to
+    Raises ConfigError without a class, DatasetError without images or without a training set to
     balance against.
     """
     config = find(Path())
@@ -67,21 +67,21 @@ def reg(options: RegOptions, how: RunContext = JUST_DO_IT) -> RegResult:
     folder = require_folder(Path(options.folder))
     out = Path(options.out)
     for place in (folder, out):
-        finish_interrupted(place, how)
+        finish_interrupted(place, context)
     train_sets = existing_sets(out / TRAIN)
     if not train_sets:
         raise DatasetError(
             f"{display(out / TRAIN)} holds no training folders", hint="dsk layout first"
         )
-    with open_project(out, how) as project:
+    with open_project(out, context) as project:
         train, train_failed = measure(train_sets, project.store)
-        visits = sum(c.images * (c.repeats or 1) for c in train)
+        samples = sum(c.images * (c.repeats or 1) for c in train)
         found = scan(folder, project.store, captions=options.captions == "derive")
         if not train or not found.records:
             raise none_usable(
                 folder if train else out / TRAIN, found.failed if train else train_failed
             )
-        repeats = options.repeats or arithmetic.balance_reg(visits, len(found.records))
+        repeats = options.repeats or arithmetic.balance_reg(samples, len(found.records))
         target = out / REG / grammar.folder_name(Concept(repeats, options.class_name))
         texts = (
             _derived(found.records, train_sets, project, options, config)
@@ -99,7 +99,7 @@ def reg(options: RegOptions, how: RunContext = JUST_DO_IT) -> RegResult:
     used = len(found.records) - (train_plan.reg.unused if train_plan.reg else 0)
     words = tuple(line for line in advice(train_plan) if "regularisation" in line)
     return RegResult(
-        target, len(found.records), repeats, visits, used, words, changes, found.failed, entry
+        target, len(found.records), repeats, samples, used, words, changes, found.failed, entry
     )
 
 
@@ -122,7 +122,7 @@ def _derived(
     options: RegOptions,
     config: Config,
 ) -> dict[Path, str]:
-    """Return captions for the pictures: their own, else the training captions in turn, with trigger
+    """Return captions for the images: their own, else the training captions in turn, with trigger
     -> class.
     """
     from datasetkit.core.records import ImageRecord

@@ -45,7 +45,7 @@ from datasetkit.options.config import (
 from datasetkit.project.journal import OpenEntry
 from datasetkit.project.plans import Move, Plan
 from datasetkit.project.session import (
-    JUST_DO_IT,
+    DEFAULT_CONTEXT,
     Project,
     RunContext,
     finish_interrupted,
@@ -65,15 +65,15 @@ class RegGenerateResult:
     """What reg generate did, or would do. drawn: now; kept: those that were there already.
 
     count: both together; sizes: of those that were asked for; prompts: the first few different
-    ones; train_visits: what they are matched to, 0 without a training set; used: how many an epoch
-    takes. entry: the pictures' number in the history.
+    ones; train_samples: what they are matched to, 0 without a training set; used: how many an epoch
+    takes. entry: the images' number in the history.
     """
 
     folder: Path
     base: str
     count: int
     repeats: int
-    train_visits: int
+    train_samples: int
     used: int
     drawn: tuple[Path, ...]
     kept: int
@@ -84,23 +84,23 @@ class RegGenerateResult:
 
 @dataclass(frozen=True, slots=True)
 class _TrainingSet:
-    """The training set that a regularisation set is for. visits: of an epoch; records: one picture
+    """The training set that a regularisation set is for. samples: of an epoch; records: one image
     each.
     """
 
-    visits: int
+    samples: int
     records: tuple[ImageRecord, ...]
 
 
 def generate_reg(
-    folder: Path, options: RegGenerateOptions, how: RunContext = JUST_DO_IT
+    folder: Path, options: RegGenerateOptions, context: RunContext = DEFAULT_CONTEXT
 ) -> RegGenerateResult:
-    """Draw `out/reg/<repeats>_<class>` with the base model: pictures, captions, and a record of
+    """Draw `out/reg/<repeats>_<class>` with the base model: images, captions, and a record of
     where each is from.
 
-    folder: a data set (train/ lies in it, or will), or the folder of a dsk.toml. A second run draws
+    folder: a dataset (train/ lies in it, or will), or the folder of a dsk.toml. A second run draws
     what is missing. Raises ConfigError without a class or a base model, DatasetError without
-    captions to draw from, PlanConflict where the set's folder holds other things, or pictures of
+    captions to draw from, PlanConflict where the set's folder holds other things, or images of
     other settings.
     """
     config = find(folder)
@@ -112,27 +112,27 @@ def generate_reg(
         raise DatasetError(
             f"{display(out / TRAIN)} holds no training folders", hint="dsk layout first"
         )
-    finish_interrupted(out, how)
-    if not how.dry_run:
+    finish_interrupted(out, context)
+    if not context.dry_run:
         require_writable(nearest_folder(out))
         _require_model(train)
-    with open_project(out, how) as project:
+    with open_project(out, context) as project:
         training = _training(out / TRAIN, project.store)
-        pictures = _pictures(name, options, config, train, training)
+        images = _images(name, options, config, train, training)
         there = _existing(out / REG, name)
         _refuse_others(there)
-        count = len({one.stem for one in pictures} | _stems(there))
+        count = len({one.stem for one in images} | _stems(there))
         repeats = options.repeats or (
-            arithmetic.balance_reg(training.visits, count) if training.visits else 1
+            arithmetic.balance_reg(training.samples, count) if training.samples else 1
         )
         target = out / REG / grammar.folder_name(Concept(repeats, name))
         refuse_links(target, out)
-        missing = [one for one in pictures if not _is_finished(there, one)]
+        missing = [one for one in images if not _is_finished(there, one)]
         drawn: tuple[Path, ...] = ()
         entry = None
         if missing:
             _refuse_other_settings(there, _settings(name, options, train))
-        if not how.dry_run and (missing or there != target):
+        if not context.dry_run and (missing or there != target):
             artist = _artist(train, project) if missing else None
             settings = _settings(name, options, train, artist)
             _refuse_other_settings(there, settings)
@@ -146,12 +146,12 @@ def generate_reg(
                     drawn = _draw(artist, missing, target, settings, project, recording)
                     entry = recording.entry
     reg = [(n, repeats) for n in range(count)]
-    used = len(arithmetic.reg_visits(training.visits, reg).visits) if training.visits else count
+    used = len(arithmetic.reg_samples(training.samples, reg).samples) if training.samples else count
     return RegGenerateResult(
-        target, train.pretrained_model_name_or_path, count, repeats, training.visits, used,
-        drawn if not how.dry_run else tuple(target / f"{one.stem}{_SUFFIX}" for one in missing),
-        count - len(missing), Counter(one.size for one in pictures),
-        tuple(dict.fromkeys(one.prompt for one in pictures))[:3], entry,
+        target, train.pretrained_model_name_or_path, count, repeats, training.samples, used,
+        drawn if not context.dry_run else tuple(target / f"{one.stem}{_SUFFIX}" for one in missing),
+        count - len(missing), Counter(one.size for one in images),
+        tuple(dict.fromkeys(one.prompt for one in images))[:3], entry,
     )  # fmt: skip
 
 
@@ -202,28 +202,26 @@ def _require_model(train: TrainOptions) -> None:
 
 
 def _out(folder: Path, config: Config) -> Path:
-    """Return the data set's folder."""
+    """Return the dataset's folder."""
     from trainer.config import data_folder
 
     out = data_folder(folder, config)
     if out.exists() and not out.is_dir():
-        raise DatasetError(
-            f"{display(out)} is not a folder", hint="name the folder of the data set"
-        )
+        raise DatasetError(f"{display(out)} is not a folder", hint="name the folder of the dataset")
     return out
 
 
 def _training(root: Path, store: Store) -> _TrainingSet:
-    visits = 0
+    samples = 0
     records: list[ImageRecord] = []
     for concept in existing_sets(root):
         found = scan(concept.folder, store).records
-        visits += len(found) * (concept.repeats or 1)
+        samples += len(found) * (concept.repeats or 1)
         records += found
-    return _TrainingSet(visits, tuple(records))
+    return _TrainingSet(samples, tuple(records))
 
 
-def _pictures(
+def _images(
     name: str,
     options: RegGenerateOptions,
     config: Config,
@@ -295,7 +293,7 @@ def _refuse_others(folder: Path | None) -> None:
 
 
 def _stems(folder: Path | None) -> set[str]:
-    """Return the names of the pictures that are there, those beyond the count too: they are trained
+    """Return the names of the images that are there, those beyond the count too: they are trained
     as well.
     """
     return set() if folder is None else {path.stem for path in folder.glob(f"*{_SUFFIX}")}
@@ -313,7 +311,7 @@ def _told(path: Path) -> Mapping[str, Any] | None:
 
 
 def _is_finished(folder: Path | None, one: RegImage) -> bool:
-    """Tell whether a picture was drawn: it stands there, and its record tells of the same place and
+    """Tell whether an image was drawn: it stands there, and its record tells of the same place and
     seed.
     """
     if folder is None or not (folder / f"{one.stem}{_SUFFIX}").is_file():
@@ -323,7 +321,7 @@ def _is_finished(folder: Path | None, one: RegImage) -> bool:
 
 
 def _refuse_other_settings(folder: Path | None, settings: RegSettings) -> None:
-    """Raise PlanConflict where pictures are there that were drawn in another way."""
+    """Raise PlanConflict where images are there that were drawn in another way."""
     for path in sorted(folder.glob(f"*{RECORD_SUFFIX}")) if folder is not None else ():
         told = _told(path)
         if told is not None and (difference := reg_prompts.differing(told, settings)):
@@ -351,13 +349,13 @@ def _artist(train: TrainOptions, project: Project) -> Any:
         raise MissingExtra(
             f"drawing needs the package {error.name}", hint='pip install "datasetkit[train]"'
         ) from error
-    return generate.hire(train, project.how.reporter)
+    return generate.hire(train, project.context.reporter)
 
 
 def _settings(
     name: str, options: RegGenerateOptions, train: TrainOptions, artist: Any = None
 ) -> RegSettings:
-    """Return what all pictures have in common. artist: None before the base model is loaded."""
+    """Return what all images have in common. artist: None before the base model is loaded."""
     model, known = ("", "") if artist is None else (_model_name(artist), artist.hash)
     return RegSettings(
         name, model, known, options.from_captions, options.negative, options.steps, options.cfg,
@@ -379,7 +377,7 @@ def _draw(
     project: Project,
     recording: OpenEntry,
 ) -> tuple[Path, ...]:
-    """Draw pictures one by one; each is whole on the disk, with its caption and record, before the
+    """Draw images one by one; each is whole on the disk, with its caption and record, before the
     next is begun.
     """
     from trainer.monitor.prompts import Prompt
@@ -388,12 +386,12 @@ def _draw(
     require_writable(folder)
     sweep(folder)
     drawn: list[Path] = []
-    reporter = project.how.reporter
+    reporter = project.context.reporter
     reporter.start("drawing", len(missing))
     try:
         for one in missing:
             width, height = one.size
-            picture = artist.draw(
+            image = artist.draw(
                 Prompt(
                     text=one.prompt,
                     negative=settings.negative,
@@ -407,14 +405,12 @@ def _draw(
             )
             record = RegRecord(one, settings, f"datasetkit {__version__}")
             path = folder / f"{one.stem}{_SUFFIX}"
-            # The record comes first, which says whose the rest is; the picture last: where it
+            # The record comes first, which says whose the rest is; the image last: where it
             # stands, all does.
             contents = {
                 path.with_suffix(RECORD_SUFFIX): record.text().encode("utf-8"),
                 path.with_suffix(CAPTION_SUFFIX): file_text(parse(one.prompt)).encode("utf-8"),
-                path: pixels.encode(
-                    picture, "PNG", text={reg_prompts.TEXT_KEY: record.parameters()}
-                ),
+                path: pixels.encode(image, "PNG", text={reg_prompts.TEXT_KEY: record.parameters()}),
             }
             outputs = [Output(file, settings.hash, "reg-generate-1", path) for file in contents]
             project.store.claim(outputs)

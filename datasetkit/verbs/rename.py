@@ -1,4 +1,4 @@
-"""`dsk rename`: plain, unique, numbered names for a folder of pictures."""
+"""`dsk rename`: plain, unique, numbered names for a folder of images."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from datasetkit.core.errors import ConfigError
 from datasetkit.core.files import MASKS, companions, display, list_images, sweep
 from datasetkit.core.records import Failed
 from datasetkit.dataset import naming
-from datasetkit.images.scan import no_pictures, require_folder
+from datasetkit.images.scan import no_images, require_folder
 from datasetkit.options.config import RenameOptions
 from datasetkit.project.plans import Plan
-from datasetkit.project.session import JUST_DO_IT, RunContext, finish_interrupted, open_project
+from datasetkit.project.session import DEFAULT_CONTEXT, RunContext, finish_interrupted, open_project
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,23 +26,25 @@ class RenameResult:
     failed: tuple[Failed, ...]
 
 
-def rename(folder: Path, options: RenameOptions, how: RunContext = JUST_DO_IT) -> RenameResult:
-    """Rename the pictures of a folder to `PREFIX_001.jpg ...`; captions, masks and side-cars travel
+def rename(
+    folder: Path, options: RenameOptions, context: RunContext = DEFAULT_CONTEXT
+) -> RenameResult:
+    """Rename the images of a folder to `PREFIX_001.jpg ...`; captions, masks and side-cars travel
     with them.
 
-    Raises DatasetError without pictures, ConfigError without a usable prefix, PlanConflict with
+    Raises DatasetError without images, ConfigError without a usable prefix, PlanConflict with
     nothing changed.
     """
     if not options.prefix:
         raise ConfigError(
             "no prefix for the new names", hint="dsk rename DIR PREFIX, or prefix = ... in [rename]"
         )
-    finish_interrupted(folder, how)
+    finish_interrupted(folder, context)
     listing = list_images(require_folder(folder), any_name=True)
     if not listing.images and not listing.failed:
-        raise no_pictures(folder)
-    with open_project(folder, how) as project:
-        sweep(folder) if not how.dry_run else 0
+        raise no_images(folder)
+    with open_project(folder, context) as project:
+        sweep(folder) if not context.dry_run else 0
         listing = list_images(
             folder, any_name=True
         )  # again: the project may just have completed a killed rename

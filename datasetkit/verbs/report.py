@@ -1,4 +1,4 @@
-"""`dsk report`: which tags a data set has, per concept and in total, as CSV tables and a chart."""
+"""`dsk report`: which tags a dataset has, per concept and in total, as CSV tables and a chart."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from datasetkit.dataset.reports import CaptionedImage
 from datasetkit.images.scan import scan
 from datasetkit.options.config import ReportOptions
 from datasetkit.project.plans import Plan, WriteBytes, WriteText
-from datasetkit.project.session import JUST_DO_IT, RunContext, open_project
+from datasetkit.project.session import DEFAULT_CONTEXT, RunContext, open_project
 from datasetkit.project.store import Store
 from datasetkit.verbs.shared.concept_folders import ConceptSet, find_sets, home
 from datasetkit.verbs.shared.where_filter import ImageInConcept, passing
 from taggers.base import Labels, unpack
 
-_TRY_IT = "dsk review shows what a filter finds; without --where all pictures are counted"
+_TRY_IT = "dsk review shows what a filter finds; without --where all images are counted"
 
 
 @dataclass(frozen=True, slots=True)
 class ReportResult:
     """Where the tables are, and the head of the frequency table for the screen.
 
-    changed: those of the files that did not hold the same before. left_out: pictures that do not
+    changed: those of the files that did not hold the same before. left_out: images that do not
     pass the filter.
     """
 
@@ -45,9 +45,11 @@ class ReportResult:
     left_out: int = 0
 
 
-def report(folder: Path, options: ReportOptions, how: RunContext = JUST_DO_IT) -> ReportResult:
+def report(
+    folder: Path, options: ReportOptions, context: RunContext = DEFAULT_CONTEXT
+) -> ReportResult:
     """Write `tags.csv` and `pairs.csv` (and `tags.png`) on the captions of a folder or a laid-out
-    data set.
+    dataset.
 
     The tables go to options.out, by default `report/` in the project. Raises DatasetError without
     captions.
@@ -55,11 +57,11 @@ def report(folder: Path, options: ReportOptions, how: RunContext = JUST_DO_IT) -
     sets = find_sets(folder, recursive=options.recursive)
     root = find_root(folder)
     with Store.open_copy(root) as store:
-        found = _captioned(folder, sets.train, store, options.where, how.reporter)
+        found = _captioned(folder, sets.train, store, options.where, context.reporter)
     items = found.items
     if not items:
         of = (
-            f"no picture of {display(folder)} that passes the filter has a caption"
+            f"no image of {display(folder)} that passes the filter has a caption"
             if found.left_out
             else ""
         )
@@ -76,7 +78,7 @@ def report(folder: Path, options: ReportOptions, how: RunContext = JUST_DO_IT) -
     }
     chart = (WriteBytes(out / "tags.png", reports.plot(frequency)),) if options.plot else ()
     plan = Plan((*(WriteText(path, text) for path, text in tables.items()), *chart))
-    with open_project(home(folder, out), how) as project:
+    with open_project(home(folder, out), context) as project:
         changed = project.changed(plan)
         entry = project.apply(plan, "report", display(folder.name))
     total = frequency[frequency["concept"] == reports.TOTAL]
@@ -105,7 +107,7 @@ def _plain(cell: object) -> object:
 
 @dataclass(frozen=True, slots=True)
 class _ReportInput:
-    """What a report is on, and how many pictures it is not on."""
+    """What a report is on, and how many images it is not on."""
 
     items: list[CaptionedImage]
     failed: tuple[Failed, ...]
@@ -116,7 +118,7 @@ class _ReportInput:
 def _captioned(
     folder: Path, sets: Sequence[ConceptSet], store: Store, where: str, reporter: Reporter
 ) -> _ReportInput:
-    """Read the captions that pass a filter; scores come from the store where the picture was tagged
+    """Read the captions that pass a filter; scores come from the store where the image was tagged
     in this project.
     """
     models = [(key, Labels.from_pairs(pairs)) for key, pairs in store.models()]
@@ -147,7 +149,7 @@ def _captioned(
 def _scores(
     image: str, models: Sequence[tuple[str, Labels]], store: Store
 ) -> dict[str, float] | None:
-    """Return the scores of the tagger that saw the picture; of several the one used last."""
+    """Return the scores of the tagger that saw the image; of several the one used last."""
     for key, labels in models:
         row = store.scores(image, key)
         if row is not None:

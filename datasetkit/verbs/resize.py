@@ -1,4 +1,4 @@
-"""`dsk resize`: pictures at the size that trainers use, in a new folder or in place."""
+"""`dsk resize`: images at the size that trainers use, in a new folder or in place."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from datasetkit.outputs.sidecars import (
     reword,
 )
 from datasetkit.project.plans import Move, Plan
-from datasetkit.project.session import JUST_DO_IT, RunContext, open_project
+from datasetkit.project.session import DEFAULT_CONTEXT, RunContext, open_project
 from datasetkit.project.store import Output
 from datasetkit.stages.resize import ResizedImage, ResizeStage, target_size
 
@@ -43,8 +43,8 @@ RESOLUTIONS = (512, 768, 1024)
 
 @dataclass(frozen=True, slots=True)
 class BucketFit:
-    """What a trainer will make of a resized picture: for each resolution its bucket, and the scale
-    to it (over 1: the picture is enlarged).
+    """What a trainer will make of a resized image: for each resolution its bucket, and the scale
+    to it (over 1: the image is enlarged).
     """
 
     path: Path
@@ -55,11 +55,11 @@ class BucketFit:
 
 @dataclass(frozen=True, slots=True)
 class ResizeResult:
-    """What resize did: one outcome a picture, where the pictures are now, and what else was carried
+    """What resize did: one outcome an image, where the images are now, and what else was carried
     along.
 
-    uses: what a trainer will make of each picture that is there or would be. followed: the outputs
-    whose pictures were renamed or removed since the last run. captions: those edited beside the
+    uses: what a trainer will make of each image that is there or would be. followed: the outputs
+    whose images were renamed or removed since the last run. captions: those edited beside the
     originals since they were carried along.
     """
 
@@ -73,31 +73,31 @@ class ResizeResult:
 
 
 def resize(
-    folder: Path, out: Path | None, options: ResizeOptions, how: RunContext = JUST_DO_IT
+    folder: Path, out: Path | None, options: ResizeOptions, context: RunContext = DEFAULT_CONTEXT
 ) -> ResizeResult:
-    """Shrink every picture of `folder` into `out` (default: a sibling `<folder>-<max>`), or in
+    """Shrink every image of `folder` into `out` (default: a sibling `<folder>-<max>`), or in
     place.
 
     Captions and masks are carried along. A second run redoes only what changed. Raises DatasetError
-    without pictures, PlanConflict where an output would replace a file that dsk did not make.
+    without images, PlanConflict where an output would replace a file that dsk did not make.
     """
     if options.in_place and out is not None:
         raise InputError("--in-place writes no other folder", hint="leave OUT away, or --in-place")
     if options.in_place:
-        return _resize_in_place(folder, options, how)
+        return _resize_in_place(folder, options, context)
     out = beside(
-        folder, out, str(options.max), options, how, hint="name another folder, or --in-place"
+        folder, out, str(options.max), options, context, hint="name another folder, or --in-place"
     )
-    with open_project(out, how) as project:
+    with open_project(out, context) as project:
         found = look(folder, project, options)
         targets = output_names(found.folder, found.records, out, options)
         making = _making(targets, out, options)
-        followed = follow(found, making.pictures(found.records), out, project, "resize")
+        followed = follow(found, making.images(found.records), out, project, "resize")
         with project.journal.recording("resize", display(found.folder.name)) as recording:
             report = make(found, making, project, recording)
             there = _without(found.records, report.failed)
             carried = carry(there, targets, project.store)
-            if not how.dry_run:
+            if not context.dry_run:
                 copy(carried, project, recording)
         edited = edited_at_origin(
             (CaptionRewrite(targets[r.path], r.path) for r in there), project.store
@@ -110,7 +110,7 @@ def resize(
 
 
 def _without(records: Sequence[ImageRecord], failed: Sequence[Failed]) -> list[ImageRecord]:
-    """Leave out the pictures that failed: they had a header, and no picture was made of them."""
+    """Leave out the images that failed: they had a header, and no image was made of them."""
     paths = {problem.path for problem in failed}
     return [record for record in records if record.path not in paths]
 
@@ -118,7 +118,7 @@ def _without(records: Sequence[ImageRecord], failed: Sequence[Failed]) -> list[I
 def uses(
     records: Sequence[ImageRecord], targets: dict[Path, Path], options: ResizeOptions
 ) -> tuple[BucketFit, ...]:
-    """Say, for each resized picture, which bucket and scale the trainer will use at 512, 768 and
+    """Say, for each resized image, which bucket and scale the trainer will use at 512, 768 and
     1024.
     """
     rules = {resolution: BucketRules.standard(resolution) for resolution in RESOLUTIONS}
@@ -135,9 +135,9 @@ def uses(
 def output_names(
     folder: Path, records: Sequence[ImageRecord], out: Path, options: ResizeOptions
 ) -> dict[Path, Path]:
-    """Return each picture's output path: its own place below `out`, never one name twice.
+    """Return each image's output path: its own place below `out`, never one name twice.
 
-    Two pictures that would get one name (`a.png` and `a.gif` as JPEG) are told apart by `a_2`,
+    Two images that would get one name (`a.png` and `a.gif` as JPEG) are told apart by `a_2`,
     `a_3`, in input order.
     """
     taken: set[Path] = set()
@@ -177,12 +177,12 @@ def _making(
     return OutputSpec(out, _recipe(options), wanted, stage, "would be resized", options.workers)
 
 
-def _resize_in_place(folder: Path, options: ResizeOptions, how: RunContext) -> ResizeResult:
-    """Make the new pictures in `.dsk/`, then swap them in with one plan that keeps the
+def _resize_in_place(folder: Path, options: ResizeOptions, context: RunContext) -> ResizeResult:
+    """Make the new images in `.dsk/`, then swap them in with one plan that keeps the
     originals.
     """
-    with open_project(folder, how) as project:
-        if not how.dry_run:
+    with open_project(folder, context) as project:
+        if not context.dry_run:
             require_writable(folder)
         found = look(folder, project, options)
         recipe = _recipe(options)
@@ -201,7 +201,7 @@ def _resize_in_place(folder: Path, options: ResizeOptions, how: RunContext) -> R
         settled: list[Output] = []
         swapped: list[Output] = []
         for outcome in report.outcomes:
-            if not isinstance(outcome, (Done, Skipped)) or how.dry_run:
+            if not isinstance(outcome, (Done, Skipped)) or context.dry_run:
                 continue
             source, new = outcome.record.path, staged[outcome.record.path]
             goal = source.with_suffix(new.suffix)

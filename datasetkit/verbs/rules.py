@@ -26,10 +26,10 @@ from datasetkit.captions.rules import (
 from datasetkit.core.errors import ConfigError
 from datasetkit.core.files import caption_path, display, require_writable
 from datasetkit.core.records import Caption, Done, ImageRecord, Outcome, RunReport, Skipped
-from datasetkit.images.scan import require_pictures, scan
+from datasetkit.images.scan import require_images, scan
 from datasetkit.options.config import RulesOptions, TagRules
 from datasetkit.project.plans import Plan, WriteText
-from datasetkit.project.session import JUST_DO_IT, RunContext, finish_interrupted, open_project
+from datasetkit.project.session import DEFAULT_CONTEXT, RunContext, finish_interrupted, open_project
 from datasetkit.verbs.shared.where_filter import needs_ids, passing_in
 
 
@@ -38,7 +38,7 @@ class RulesResult:
     """What rules did, or in a dry run would do: outcomes, changed captions, and what each rule
     touched.
 
-    left_out: pictures that do not pass the filter.
+    left_out: images that do not pass the filter.
     """
 
     report: RunReport[Caption]
@@ -79,20 +79,22 @@ def groups() -> tuple[Group, ...]:
     return tuple(load_groups().values())
 
 
-def rules(folder: Path, options: RulesOptions, how: RunContext = JUST_DO_IT) -> RulesResult:
+def rules(
+    folder: Path, options: RulesOptions, context: RunContext = DEFAULT_CONTEXT
+) -> RulesResult:
     """Apply rules to the captions of a folder that pass a filter; the order that a person gave the
     other tags stays.
 
-    Raises ConfigError when no rule is given, DatasetError without pictures.
+    Raises ConfigError when no rule is given, DatasetError without images.
     """
     rule_list = rule_set(options)
     if not rule_list and not options.escape_brackets:
         raise ConfigError(
             "no rule was given", hint="e.g. dsk rules DIR --exclude @face --trigger NAME --dry-run"
         )
-    finish_interrupted(folder, how)
-    require_pictures(folder, recursive=options.recursive, follow_links=options.follow_links)
-    with open_project(folder, how) as project:
+    finish_interrupted(folder, context)
+    require_images(folder, recursive=options.recursive, follow_links=options.follow_links)
+    with open_project(folder, context) as project:
         found = scan(
             folder,
             project.store,
@@ -100,13 +102,13 @@ def rules(folder: Path, options: RulesOptions, how: RunContext = JUST_DO_IT) -> 
             follow_links=options.follow_links,
             max_pixels=options.max_pixels,
             with_ids=needs_ids(options.where),
-            reporter=how.reporter,
+            reporter=context.reporter,
         )
         meant = passing_in(
             folder, found.records, options.where, project.store, recursive=options.recursive,
-            max_pixels=options.max_pixels, reporter=how.reporter,
+            max_pixels=options.max_pixels, reporter=context.reporter,
         )  # fmt: skip
-        if not how.dry_run:
+        if not context.dry_run:
             require_writable(folder)
         outcomes, applied = _ruled(
             [r for r in found.records if r.path in meant], rule_list, options
@@ -128,7 +130,7 @@ def rules(folder: Path, options: RulesOptions, how: RunContext = JUST_DO_IT) -> 
 def _ruled(
     records: Sequence[ImageRecord], rule_list: RuleSet, options: TagRules
 ) -> tuple[list[Outcome[Caption]], list[RuleResult]]:
-    """Apply rules to the captions that there are: what becomes of each picture, and which rules
+    """Apply rules to the captions that there are: what becomes of each image, and which rules
     fired.
     """
     outcomes: list[Outcome[Caption]] = []

@@ -15,7 +15,7 @@ from datasetkit.core.files import display, list_images
 from datasetkit.core.records import Failed, RunReport
 from datasetkit.dataset.layout import Concept, folder_name
 from datasetkit.dataset.naming import fold
-from datasetkit.images.scan import require_folder, require_pictures
+from datasetkit.images.scan import require_folder, require_images
 from datasetkit.options.config import (
     CONFIG_NAME,
     STEPS,
@@ -35,7 +35,7 @@ from datasetkit.options.config import (
     load,
 )
 from datasetkit.project.plans import Plan, WriteText
-from datasetkit.project.session import JUST_DO_IT, RunContext, finish_interrupted, open_project
+from datasetkit.project.session import DEFAULT_CONTEXT, RunContext, finish_interrupted, open_project
 from datasetkit.verbs.cutout import cutout, require_installed, require_model
 from datasetkit.verbs.export import export
 from datasetkit.verbs.faces import crop_faces, erase_faces, require_detector
@@ -46,7 +46,7 @@ from datasetkit.verbs.report import report
 from datasetkit.verbs.resize import resize
 from datasetkit.verbs.rules import rule_set
 from datasetkit.verbs.shared.concept_folders import (
-    PICTURE_STEPS,
+    IMAGE_STEPS,
     StepFolders,
     concept_name,
     passages,
@@ -64,11 +64,11 @@ _TEMPLATE = """\
 # "rename", "faces", "resize", "cutout", "tag", "layout", "reg", "report", "export".
 # rename changes the names in your own folder; the other steps leave it alone.
 steps = ["resize", "tag", "layout", "report", "export"]
-work = "work"                # resized pictures and their captions: work/<concept>
+work = "work"                # resized images and their captions: work/<concept>
 
 [[concept]]                  # one table for each subject or style
 name = "{name}"              # the folder becomes train/<repeats>_{name}
-folder = "{pictures}"        # your pictures
+folder = "{images}"        # your images
 trigger = ["{trigger}"]      # stands first in every caption
 # Tags that the trigger shall absorb, e.g. ["@face", "*_hair"]; see: dsk rules groups
 exclude = []
@@ -91,7 +91,7 @@ threshold = 0.35
 out = "dataset"
 steps = 1000                 # optimizer steps wanted for each concept
 
-# A regularisation set: pictures of the class that the subject belongs to
+# A regularisation set: images of the class that the subject belongs to
 # [reg]
 # folder = "reg-pictures"
 # class_name = "1girl"
@@ -116,7 +116,7 @@ class InitResult:
 
 @dataclass(frozen=True, slots=True)
 class RunStepResult:
-    """One step of a run, for one concept or ("" ) for the whole data set."""
+    """One step of a run, for one concept or ("" ) for the whole dataset."""
 
     step: str
     concept: str
@@ -142,27 +142,29 @@ class RunResult:
         return tuple(f for step in self.steps for f in _failures(step.result))
 
 
-def init(folder: Path, pictures: str, trigger: str, how: RunContext = JUST_DO_IT) -> InitResult:
+def init(
+    folder: Path, images: str, trigger: str, context: RunContext = DEFAULT_CONTEXT
+) -> InitResult:
     """Write a commented dsk.toml. Raises InputError where there is one already."""
     path = require_folder(folder, hint="make the folder first") / CONFIG_NAME
     if path.exists():
         raise InputError(
             f"{display(path)} exists already", hint="edit it, or choose another folder"
         )
-    name = trigger or Path(pictures).name or "concept"
+    name = trigger or Path(images).name or "concept"
     quoted = {
         k: v.replace("\\", "\\\\").replace('"', '\\"')
-        for k, v in {"name": name, "pictures": pictures, "trigger": trigger or name}.items()
+        for k, v in {"name": name, "pictures": images, "trigger": trigger or name}.items()
     }
     text = _TEMPLATE.format(**quoted)
-    with open_project(folder, how) as project:
+    with open_project(folder, context) as project:
         entry = project.apply(Plan((WriteText(path, text),)), "init", CONFIG_NAME)
     return InitResult(path, entry)
 
 
 def run(
     path: Path,
-    how: RunContext = JUST_DO_IT,
+    context: RunContext = DEFAULT_CONTEXT,
     each: Callable[[RunStepResult], None] | None = None,
     begins: Callable[[str, str], None] | None = None,
 ) -> RunResult:
@@ -171,7 +173,7 @@ def run(
 
     begins: called with the names of step and concept before each step; each: with its result as it
     ends. What can be known to stop a later step stops the run before its first one; a step that
-    fails as a whole stops it there; a picture that fails costs only itself. A dry run shows the
+    fails as a whole stops it there; an image that fails costs only itself. A dry run shows the
     steps that can be foreseen: those up to the first that needs files which an earlier step would
     make.
     """
@@ -191,17 +193,17 @@ def run(
     done: list[RunStepResult] = []
     unforeseen: list[str] = []
     with _inside(root):
-        _require_all(config, options.steps, how)
+        _require_all(config, options.steps, context)
         for step in STEPS:
             if step not in options.steps:
                 continue
             for name, call in _calls(step, config):
-                if how.dry_run and not _foreseeable(step, config, name):
+                if context.dry_run and not _foreseeable(step, config, name):
                     unforeseen.append(f"{step} {name}".strip())
                     continue
                 if begins is not None:
                     begins(step, name)
-                result = RunStepResult(step, name, call(how))
+                result = RunStepResult(step, name, call(context))
                 done.append(result)
                 if each is not None:
                     each(result)
@@ -210,11 +212,11 @@ def run(
 
 
 def _strays(config: Config, options: RunOptions) -> tuple[Path, ...]:
-    """Return the work folders that hold pictures and that no concept has: what was edited there is
+    """Return the work folders that hold images and that no concept has: what was edited there is
     not used.
     """
     work = Path(options.work).absolute()
-    if not set(PICTURE_STEPS) & set(options.steps) or not work.is_dir():
+    if not set(IMAGE_STEPS) & set(options.steps) or not work.is_dir():
         return ()
     names = {
         *map(concept_name, config.concepts),
@@ -228,11 +230,11 @@ def _strays(config: Config, options: RunOptions) -> tuple[Path, ...]:
     return tuple(path for path in others if path.is_dir() and list_images(path).images)
 
 
-def _require_all(config: Config, steps: Sequence[str], how: RunContext) -> None:
+def _require_all(config: Config, steps: Sequence[str], context: RunContext) -> None:
     """Find what would stop a later step before hours of work go into the ones before it.
 
     Raises ConfigError for names, rules and tables that no step could obey, then DatasetError for
-    folders without pictures.
+    folders without images.
     """
     reg_options, resizing = config.build(RegOptions, "reg"), config.build(ResizeOptions, "resize")
     names: set[str] = set()
@@ -250,7 +252,7 @@ def _require_all(config: Config, steps: Sequence[str], how: RunContext) -> None:
     if "resize" in steps and resizing.in_place:
         raise ConfigError(
             "[resize] in_place = true is not for a run",
-            hint="a run keeps your pictures and fills work/",
+            hint="a run keeps your images and fills work/",
         )
     folders = [Path(concept.folder) for concept in config.concepts]
     if "reg" in steps:
@@ -260,18 +262,18 @@ def _require_all(config: Config, steps: Sequence[str], how: RunContext) -> None:
         require_model(config.build(CutoutOptions, "cutout"))
     if "faces" in steps:
         require_detector(config.build(FacesOptions, "faces"))
-    if not {"rename", *PICTURE_STEPS, "tag"}.isdisjoint(steps):
-        first = next((step for step in PICTURE_STEPS if step in steps), "tag")
+    if not {"rename", *IMAGE_STEPS, "tag"}.isdisjoint(steps):
+        first = next((step for step in IMAGE_STEPS if step in steps), "tag")
         reading: Any = config.build(TABLES[first], first)
         for folder in folders:
-            finish_interrupted(folder, how)
-            require_pictures(folder, recursive=reading.recursive, follow_links=reading.follow_links)
-    if "cutout" in steps and not how.dry_run:
+            finish_interrupted(folder, context)
+            require_images(folder, recursive=reading.recursive, follow_links=reading.follow_links)
+    if "cutout" in steps and not context.dry_run:
         require_installed(config.build(CutoutOptions, "cutout"))
 
 
 def _calls(step: str, config: Config) -> list[tuple[str, Callable[[RunContext], Any]]]:
-    """Return what a step calls: once a concept for pictures and captions, once for the data set."""
+    """Return what a step calls: once a concept for images and captions, once for the dataset."""
     if step in _CONCEPT_STEPS:
         calls: list[tuple[str, Callable[[RunContext], Any]]] = [
             (concept_name(c), partial(_CONCEPT_STEPS[step], config, c)) for c in config.concepts
@@ -280,10 +282,14 @@ def _calls(step: str, config: Config) -> list[tuple[str, Callable[[RunContext], 
             calls.append(("reg", partial(_resize_reg, config)))
         return calls
     data_set: dict[str, Callable[[RunContext], Any]] = {
-        "layout": lambda how: layout([], config.build(LayoutOptions, "layout"), how),
-        "reg": lambda how: _reg(config, how),
-        "report": lambda how: report(_out(config), config.build(ReportOptions, "report"), how),
-        "export": lambda how: export(_out(config), config.build(ExportOptions, "export"), how),
+        "layout": lambda context: layout([], config.build(LayoutOptions, "layout"), context),
+        "reg": lambda context: _reg(config, context),
+        "report": lambda context: report(
+            _out(config), config.build(ReportOptions, "report"), context
+        ),
+        "export": lambda context: export(
+            _out(config), config.build(ExportOptions, "export"), context
+        ),
     }
     return [("", data_set[step])]
 
@@ -292,13 +298,13 @@ def _out(config: Config) -> Path:
     return Path(config.build(LayoutOptions, "layout").out)
 
 
-def _rename(config: Config, concept: ConceptOptions, how: RunContext) -> Any:
+def _rename(config: Config, concept: ConceptOptions, context: RunContext) -> Any:
     table = config.table("rename")
     prefix = concept.prefix or table.get("prefix") or concept_name(concept)
     if len(config.concepts) > 1 and not concept.prefix:
         prefix = concept_name(concept)
     return rename(
-        Path(concept.folder), config.build(RenameOptions, "rename", {"prefix": prefix}), how
+        Path(concept.folder), config.build(RenameOptions, "rename", {"prefix": prefix}), context
     )
 
 
@@ -309,27 +315,27 @@ def _passage(step: str, config: Config, concept: ConceptOptions) -> StepFolders:
     ]
 
 
-def _faces(config: Config, concept: ConceptOptions, how: RunContext) -> Any:
+def _faces(config: Config, concept: ConceptOptions, context: RunContext) -> Any:
     passage = _passage("faces", config, concept)
     options = config.build(FacesOptions, "faces")
     return {"crop": crop_faces, "erase": erase_faces}[options.do](
-        passage.source, passage.out, options, how
+        passage.source, passage.out, options, context
     )
 
 
-def _resize(config: Config, concept: ConceptOptions, how: RunContext) -> Any:
+def _resize(config: Config, concept: ConceptOptions, context: RunContext) -> Any:
     passage = _passage("resize", config, concept)
-    return resize(passage.source, passage.out, config.build(ResizeOptions, "resize"), how)
+    return resize(passage.source, passage.out, config.build(ResizeOptions, "resize"), context)
 
 
-def _cutout(config: Config, concept: ConceptOptions, how: RunContext) -> Any:
+def _cutout(config: Config, concept: ConceptOptions, context: RunContext) -> Any:
     passage = _passage("cutout", config, concept)
-    return cutout(passage.source, passage.out, config.build(CutoutOptions, "cutout"), how)
+    return cutout(passage.source, passage.out, config.build(CutoutOptions, "cutout"), context)
 
 
-def _tag(config: Config, concept: ConceptOptions, how: RunContext) -> Any:
+def _tag(config: Config, concept: ConceptOptions, context: RunContext) -> Any:
     return tag(
-        work_folder(config, concept), config.for_concept(concept).build(TagOptions, "tag"), how
+        work_folder(config, concept), config.for_concept(concept).build(TagOptions, "tag"), context
     )
 
 
@@ -342,20 +348,20 @@ _CONCEPT_STEPS: dict[str, Callable[[Config, ConceptOptions, RunContext], Any]] =
 }
 
 
-def _reg(config: Config, how: RunContext) -> Any:
+def _reg(config: Config, context: RunContext) -> Any:
     options = config.build(RegOptions, "reg")
     if options.folder and "resize" in config.build(RunOptions, "run").steps:
         options = replace(options, folder=str(_resized_reg(config, options).absolute()))
-    return reg(options, how)
+    return reg(options, context)
 
 
-def _resize_reg(config: Config, how: RunContext) -> Any:
+def _resize_reg(config: Config, context: RunContext) -> Any:
     options = config.build(RegOptions, "reg")
     return resize(
         Path(options.folder),
         _resized_reg(config, options),
         config.build(ResizeOptions, "resize"),
-        how,
+        context,
     )
 
 
@@ -367,7 +373,7 @@ def _foreseeable(step: str, config: Config, name: str) -> bool:
     """Tell whether a dry run can look at what a step works on: it is there from an earlier run."""
     if step == "resize" and name == "reg":
         return True
-    if step in ("tag", *PICTURE_STEPS):
+    if step in ("tag", *IMAGE_STEPS):
         return all(_ready(step, config, c) for c in config.concepts if concept_name(c) == name)
     if step == "layout":
         return all(work_folder(config, c).is_dir() for c in config.concepts)

@@ -1,4 +1,4 @@
-"""`dsk scores`: what the tagger gave one picture, which of it is in its caption, and what
+"""`dsk scores`: what the tagger gave one image, which of it is in its caption, and what
 was near.
 """
 
@@ -25,7 +25,7 @@ MARGIN = 0.1
 
 @dataclass(frozen=True, slots=True)
 class ScoreRow:
-    """One tag of a picture. threshold: the least score it needs, None for what is never chosen.
+    """One tag of an image. threshold: the least score it needs, None for what is never chosen.
     chosen: it is in.
     """
 
@@ -38,7 +38,7 @@ class ScoreRow:
 
 @dataclass(frozen=True, slots=True)
 class ScoresResult:
-    """What is known of one picture: rows by falling score, those that are in and those near their
+    """What is known of one image: rows by falling score, those that are in and those near their
     threshold.
 
     taggers: the keys of the scores. hidden: how many lower scores are kept that are not among the
@@ -52,16 +52,16 @@ class ScoresResult:
 
 
 def scores(image: Path, options: TagOptions, *, margin: float = MARGIN) -> ScoresResult:
-    """Return the scores of one picture as the store has them; no model is run and nothing is
+    """Return the scores of one image as the store has them; no model is run and nothing is
     changed.
 
-    With `options.tagger` "auto" it is the tagger that saw the picture last. Tags are in or out by
-    the thresholds alone: rules come after them. Raises InputError where the picture was never
+    With `options.tagger` "auto" it is the tagger that saw the image last. Tags are in or out by
+    the thresholds alone: rules come after them. Raises InputError where the image was never
     tagged.
     """
     if not image.is_file() or image.suffix.lower() not in IMAGE_SUFFIXES:
         raise InputError(
-            f"{display(image)} is no picture", hint="name one picture, e.g. dsk scores imgs/001.jpg"
+            f"{display(image)} is no image", hint="name one image, e.g. dsk scores imgs/001.jpg"
         )
     scoring.names(options)
     with open_project(image.parent, RunContext(dry_run=True)) as project:
@@ -86,7 +86,7 @@ def scores(image: Path, options: TagOptions, *, margin: float = MARGIN) -> Score
 
 
 def _known(store: Store, image: str, options: TagOptions) -> list[tuple[str, Labels, bytes]]:
-    """Return key, labels and scores of each tagger that is asked for and saw the picture; of "auto"
+    """Return key, labels and scores of each tagger that is asked for and saw the image; of "auto"
     the last one.
     """
     seen = [

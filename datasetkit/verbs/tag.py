@@ -21,11 +21,11 @@ from datasetkit.core.files import (
     sweep,
 )
 from datasetkit.core.records import Caption, Done, Failed, ImageRecord, Outcome, RunReport, Skipped
-from datasetkit.images.scan import Scan, require_pictures, scan
+from datasetkit.images.scan import Scan, require_images, scan
 from datasetkit.options.config import TagOptions
 from datasetkit.project.plans import Plan, WriteText
 from datasetkit.project.session import (
-    JUST_DO_IT,
+    DEFAULT_CONTEXT,
     Project,
     RunContext,
     finish_interrupted,
@@ -43,8 +43,8 @@ from taggers.selection import Thresholds, choose
 class TagResult:
     """What tag did, or in a dry run would do.
 
-    report: one outcome a picture; Done carries the caption. changes: captions that are new or other
-    than before. hits: what each rule did. inferred: pictures that a model was run on; the others'
+    report: one outcome an image; Done carries the caption. changes: captions that are new or other
+    than before. hits: what each rule did. inferred: images that a model was run on; the others'
     scores were known. keep_tokens: how many leading tags are fixed (triggers and additional), for
     the trainer's option of that name. taggers: each one of the run, and what it ran on. drift: what
     a faster way changed, where one was asked for.
@@ -63,31 +63,31 @@ class TagResult:
     entry: int | None
 
 
-def tag(folder: Path, options: TagOptions, how: RunContext = JUST_DO_IT) -> TagResult:
-    """Write a caption beside every picture of a folder.
+def tag(folder: Path, options: TagOptions, context: RunContext = DEFAULT_CONTEXT) -> TagResult:
+    """Write a caption beside every image of a folder.
 
-    A caption that a person edited is kept unless options.existing says otherwise. Pictures that the
+    A caption that a person edited is kept unless options.existing says otherwise. Images that the
     tagger has seen are not inferred again, whatever thresholds and rules are asked for. Raises
     ConfigError, DatasetError, MissingExtra / ModelFileError, StorageError, in this order, before
     any work.
     """
     rules = rule_set(options)
     scoring.names(options)
-    finish_interrupted(folder, how)
-    listing = require_pictures(
-        folder, recursive=options.recursive, follow_links=options.follow_links
-    )
+    finish_interrupted(folder, context)
+    listing = require_images(folder, recursive=options.recursive, follow_links=options.follow_links)
     resolved = scoring.resolve(options)
     notice = "; ".join(dict.fromkeys(one.notice for one in resolved if one.notice))
     if notice:
-        how.reporter.warn(notice)
+        context.reporter.warn(notice)
     cut = cut_of(options, resolved)
-    with open_project(folder, how) as project:
-        if how.wait:  # the run that was waited for may have renamed them
+    with open_project(folder, context) as project:
+        if context.wait:  # the run that was waited for may have renamed them
             listing = list_images(
                 folder, recursive=options.recursive, follow_links=options.follow_links
             )
-        for place in {folder, *(path.parent for path in listing.images)} if not how.dry_run else ():
+        for place in (
+            {folder, *(path.parent for path in listing.images)} if not context.dry_run else ()
+        ):
             require_writable(place)
             sweep(place)
         found = _scan(folder, listing, project, options)
@@ -163,12 +163,12 @@ def _scan(folder: Path, listing: Listing, project: Project, options: TagOptions)
         max_pixels=options.max_pixels,
         with_ids=True,
         listing=listing,
-        reporter=project.how.reporter,
+        reporter=project.context.reporter,
     )
 
 
 def is_by_person(record: ImageRecord, ours: set[Caption]) -> bool:
-    """Tell whether a picture has a caption that a person wrote or edited."""
+    """Tell whether an image has a caption that a person wrote or edited."""
     return record.caption is not None and bool(record.caption.tags) and record.caption not in ours
 
 
@@ -180,7 +180,7 @@ def decide(
     by_person: bool,
     applied: list[RuleResult],
 ) -> Outcome[Caption]:
-    """Decide one picture's caption: made anew, joined to what a person wrote, or left as it is."""
+    """Decide one image's caption: made anew, joined to what a person wrote, or left as it is."""
     before = record.caption
     if by_person and options.existing == "skip":
         return Skipped(record, "its caption was edited by a person or by dsk rules")

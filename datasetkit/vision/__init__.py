@@ -1,1 +1,1 @@
-"""Small packaged ONNX models that look at pictures."""
+"""Small packaged ONNX models that look at images."""

@@ -1,4 +1,4 @@
-"""How blurred a picture is: what blurring it once more would still take away."""
+"""How blurred an image is: what blurring it once more would still take away."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-# Pictures are compared at one size, that of the smallest usual training: what is soft in a photo of
+# Images are compared at one size, that of the smallest usual training: what is soft in a photo of
 # 12 megapixels is sharp for the trainer.
 LONG_EDGE = 512
 _WINDOW = 11  # pixels, of the mean that blurs once more
 
 
 def blur(image: Image.Image) -> float:
-    """Return 0 for a sharp picture to 1 for one of which nothing is left, from its brightness; 0
+    """Return 0 for a sharp image to 1 for one of which nothing is left, from its brightness; 0
     for a flat one.
 
     F. Crete, T. Dolmiere, P. Ladret, M. Nicolas, "The blur effect: perception and estimation with a

@@ -1,4 +1,4 @@
-"""Colours of a picture: what each is called, whether it has any, and whether the background is one
+"""Colours of an image: what each is called, whether it has any, and whether the background is one
 plain colour.
 """
 
@@ -26,10 +26,10 @@ Floats = NDArray[np.float32]
 
 @dataclass(frozen=True, slots=True)
 class Background:
-    """The colour around the picture's subject.
+    """The colour around the image's subject.
 
     colour: OKLab. plainness: share of the border (left, top, right) that has this one colour. area:
-    its share of the whole picture.
+    its share of the whole image.
     """
 
     colour: tuple[float, float, float]
@@ -38,7 +38,7 @@ class Background:
 
 
 def sample(image: Image.Image) -> Floats:
-    """Return an RGB picture in OKLab, at most 128 pixels on its longer side: (h, w, 3)."""
+    """Return an RGB image in OKLab, at most 128 pixels on its longer side: (h, w, 3)."""
     scale = SIDE / max(image.size)
     if scale < 1.0:
         width, height = (max(1, round(side * scale)) for side in image.size)
@@ -127,7 +127,7 @@ def background(pixels: Floats) -> Background:
 
 
 def colourfulness(pixels: Floats) -> float:
-    """Return the chroma (OKLab) that only 1 % of the pixels pass: below about 0.02 the picture is
+    """Return the chroma (OKLab) that only 1 % of the pixels pass: below about 0.02 the image is
     grey.
     """
     return float(np.percentile(np.hypot(pixels[..., 1], pixels[..., 2]), 99))
@@ -138,7 +138,7 @@ def hue_unity(pixels: Floats) -> float:
     circle.
 
     It is the length of the mean of the hues as unit vectors, each weighted by its chroma. Grey
-    pictures give 1.
+    images give 1.
     """
     vectors = pixels[..., 1:].reshape(-1, 2)
     chroma = np.hypot(vectors[:, 0], vectors[:, 1])
@@ -148,7 +148,7 @@ def hue_unity(pixels: Floats) -> float:
 
 
 def prevailing_colour(pixels: Floats) -> tuple[float, float, float]:
-    """Return the chroma-weighted mean colour (OKLab): the hue that a tinted picture is
+    """Return the chroma-weighted mean colour (OKLab): the hue that a tinted image is
     tinted with.
     """
     flat = pixels.reshape(-1, 3)

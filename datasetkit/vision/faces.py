@@ -27,7 +27,7 @@ GRIDS = ((16, 2), (32, 6))
 
 @dataclass(frozen=True, slots=True)
 class Face:
-    """One face: its box in pixels of the picture (may reach past the edges by a little), and a
+    """One face: its box in pixels of the image (may reach past the edges by a little), and a
     score from 0 to 1.
     """
 
@@ -60,9 +60,9 @@ class Face:
 
 @dataclass(frozen=True, slots=True)
 class Letterbox:
-    """A picture fitted into the model's square.
+    """An image fitted into the model's square.
 
-    pixels: (256, 256, 3) from -1 to 1. scale: model pixels a picture pixel. offset: of the picture
+    pixels: (256, 256, 3) from -1 to 1. scale: model pixels an image pixel. offset: of the image
     in the square, in model pixels.
     """
 
@@ -75,7 +75,7 @@ class FaceDetector(Protocol):
     """What finds faces; it may be asked from several threads."""
 
     def find(self, image: Image.Image, *, threshold: float = 0.5) -> tuple[Face, ...]:
-        """Return the faces of an RGB picture, best first; threshold is the least score, 0..1."""
+        """Return the faces of an RGB image, best first; threshold is the least score, 0..1."""
 
 
 class FaceFinder:
@@ -88,11 +88,11 @@ class FaceFinder:
         self._input = self._session.get_inputs()[0].name
 
     def find(self, image: Image.Image, *, threshold: float = 0.5) -> tuple[Face, ...]:
-        """Return the faces of an RGB picture, best first; threshold is the least score."""
+        """Return the faces of an RGB image, best first; threshold is the least score."""
         return self.find_in(letterbox(image), threshold=threshold)
 
     def find_in(self, fitted: Letterbox, *, threshold: float = 0.5) -> tuple[Face, ...]:
-        """Return the faces of a picture that was fitted before."""
+        """Return the faces of an image that was fitted before."""
         outputs = self._session.run(None, {self._input: fitted.pixels[None]})
         return decode(outputs, threshold=threshold, scale=fitted.scale, offset=fitted.offset)
 
@@ -117,7 +117,7 @@ def open_detector(name: str = DEFAULT) -> FaceDetector:
 
 
 def letterbox(image: Image.Image) -> Letterbox:
-    """Fit an RGB picture into the model's square, black around it."""
+    """Fit an RGB image into the model's square, black around it."""
     scale = SIDE / max(image.size)
     width, height = (max(1, round(side * scale)) for side in image.size)
     x, y = (SIDE - width) // 2, (SIDE - height) // 2
@@ -127,10 +127,10 @@ def letterbox(image: Image.Image) -> Letterbox:
 
 
 def steady(faces: Sequence[Face], mirrored: Sequence[Face], width: int) -> tuple[Face, ...]:
-    """Join the faces of a picture with those of its mirror image, best first.
+    """Join the faces of an image with those of its mirror image, best first.
 
     A face seen in both takes the mean of the scores, one seen only in one half of its score: what
-    looks like a face from one side only (a lamp, a knot in wood) falls. width: the picture's, in
+    looks like a face from one side only (a lamp, a knot in wood) falls. width: the image's, in
     pixels.
     """
     back = [
@@ -170,7 +170,7 @@ def decode(
     scale: float,
     offset: tuple[float, float],
 ) -> tuple[Face, ...]:
-    """Turn the model's four outputs into faces in picture pixels.
+    """Turn the model's four outputs into faces in image pixels.
 
     outputs: logits (1, 512, 1) and (1, 384, 1), boxes (1, 512, 16) and (1, 384, 16); a box is
     centre x, centre y (relative to its anchor), width, height and six key points, in model pixels.

@@ -25,7 +25,7 @@ _SOME = 1e-12  # weight; less is rounding
 
 
 def flatten(image: Image.Image, mask: Image.Image, colour: Colour) -> Image.Image:
-    """Lay the subject of an RGB picture onto a colour. mask: L of the same size, 255 for the
+    """Lay the subject of an RGB image onto a colour. mask: L of the same size, 255 for the
     subject.
     """
     flat = np.asarray(Image.composite(image, Image.new("RGB", image.size, colour), mask)).copy()
@@ -36,7 +36,7 @@ def flatten(image: Image.Image, mask: Image.Image, colour: Colour) -> Image.Imag
 
 
 def transparent(image: Image.Image, mask: Image.Image, colour: Colour) -> Image.Image:
-    """Give a picture its mask as alpha (RGBA); where nothing shows stands the colour, for readers
+    """Give an image its mask as alpha (RGBA); where nothing shows stands the colour, for readers
     that drop alpha.
     """
     seen = mask.point([0] + [255] * 255)

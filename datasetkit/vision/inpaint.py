@@ -1,4 +1,4 @@
-"""Filling places of a picture: with white, with a blur of what is there, or with the colours around
+"""Filling places of an image: with white, with a blur of what is there, or with the colours around
 them.
 """
 
@@ -22,38 +22,38 @@ _AROUND = 0.5
 _TRUST = 8
 
 
-def fill(picture: Image.Image, hole: Image.Image, how: str) -> Image.Image:
-    """Fill the places of an RGB picture that a mask names. hole: L of the same size, 255 where it
+def fill(image: Image.Image, hole: Image.Image, context: str) -> Image.Image:
+    """Fill the places of an RGB image that a mask names. hole: L of the same size, 255 where it
     is filled.
 
     how: `white`, `blur` (of what is there) or `paint` (smoothly, from the colours around).
     """
-    return FILLS[how](picture, hole)
+    return FILLS[context](image, hole)
 
 
-def _white(picture: Image.Image, hole: Image.Image) -> Image.Image:
-    return Image.composite(Image.new("RGB", picture.size, "white"), picture, hole)
+def _white(image: Image.Image, hole: Image.Image) -> Image.Image:
+    return Image.composite(Image.new("RGB", image.size, "white"), image, hole)
 
 
-def _blur(picture: Image.Image, hole: Image.Image) -> Image.Image:
+def _blur(image: Image.Image, hole: Image.Image) -> Image.Image:
     left, top, right, bottom = hole.getbbox() or (0, 0, 0, 0)
     radius = max(2.0, min(right - left, bottom - top) * _BLUR)
     # Twice a box is nearly a Gaussian, and takes the same time for every radius.
-    blurred = picture.filter(ImageFilter.BoxBlur(radius)).filter(ImageFilter.BoxBlur(radius))
-    return Image.composite(blurred, picture, hole)
+    blurred = image.filter(ImageFilter.BoxBlur(radius)).filter(ImageFilter.BoxBlur(radius))
+    return Image.composite(blurred, image, hole)
 
 
-def _paint(picture: Image.Image, hole: Image.Image) -> Image.Image:
+def _paint(image: Image.Image, hole: Image.Image) -> Image.Image:
     place = _around(hole)
     if place is None:
-        return picture
-    part, known = picture.crop(place), 255 - np.asarray(hole.crop(place))
-    if not (known == 255).any():  # there is nothing around: the whole picture is the hole
-        return _white(picture, hole)
+        return image
+    part, known = image.crop(place), 255 - np.asarray(hole.crop(place))
+    if not (known == 255).any():  # there is nothing around: the whole image is the hole
+        return _white(image, hole)
     painted = Image.fromarray(
         np.clip(spread(np.asarray(part), known == 255) + 0.5, 0, 255).astype(np.uint8)
     )
-    result = picture.copy()
+    result = image.copy()
     result.paste(painted, place[:2], hole.crop(place))
     return result
 

@@ -1,4 +1,4 @@
-"""Whether a picture is a drawing or a photo, by NSFWJS (MobileNet v2, mid).
+"""Whether an image is a drawing or a photo, by NSFWJS (MobileNet v2, mid).
 
 The model has five classes: drawing, hentai, neutral, porn, sexy. Only their division into drawn and
 photographed is used here. It knows cel-shaded figures well; flat vector drawings and large drawn
@@ -26,7 +26,7 @@ PHOTOGRAPHED = [CLASSES.index(name) for name in ("neutral", "porn", "sexy")]
 
 
 def prepare(image: Image.Image) -> NDArray[np.float32]:
-    """Stretch an RGB picture to 224 x 224 as the model's own app does: (224, 224, 3), 0 to 1."""
+    """Stretch an RGB image to 224 x 224 as the model's own app does: (224, 224, 3), 0 to 1."""
     return (
         np.asarray(
             image.resize((SIDE, SIDE), Image.Resampling.BILINEAR, reducing_gap=2.0), np.float32
@@ -36,7 +36,7 @@ def prepare(image: Image.Image) -> NDArray[np.float32]:
 
 
 def texture(image: Image.Image) -> float:
-    """Return the share of a picture's pixels that differ from a neighbour by more than one grey
+    """Return the share of an image's pixels that differ from a neighbour by more than one grey
     level.
 
     Flat fills have none, a camera's grain and the things it sees have much. Looked at within 512
@@ -58,7 +58,7 @@ class MediumClassifier:
         self._session: InferenceSession = open_model("medium", threads)
 
     def photo(self, batch: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
-        """Return for each prepared picture the probability that it is a photo and no drawing: (n,),
+        """Return for each prepared image the probability that it is a photo and no drawing: (n,),
         0 to 1.
         """
         inputs = {self._session.get_inputs()[0].name: np.stack(batch)}

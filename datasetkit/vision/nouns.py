@@ -27,7 +27,7 @@ def nouns() -> tuple[str, ...]:
 
 
 def prepare(image: Image.Image) -> NDArray[np.float32]:
-    """Resize the shorter side of an RGB picture to 256, cut the middle 224 x 224: (3, 224, 224), (x
+    """Resize the shorter side of an RGB image to 256, cut the middle 224 x 224: (3, 224, 224), (x
     - 127) / 128.
     """
     scale = SHORT_SIDE / min(image.size)
@@ -47,7 +47,7 @@ class NounClassifier:
         self._session: InferenceSession = open_model("nouns", threads)
 
     def probabilities(self, batch: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
-        """Return the softmax over the nouns for prepared pictures: (n, 1000), each row adds up to
+        """Return the softmax over the nouns for prepared images: (n, 1000), each row adds up to
         1.
         """
         logits = np.asarray(self._session.run(None, {"input": np.stack(batch)})[0], np.float32)

@@ -69,7 +69,7 @@ class RembgSession(Protocol):
 
 
 class SubjectFinder:
-    """A model, loaded once. One picture at a time goes through it, on all cores; it may be asked
+    """A model, loaded once. One image at a time goes through it, on all cores; it may be asked
     from several threads.
 
     name: of a rembg session. provider: a name of `providers.PROVIDERS` or "auto"; device: the one
@@ -84,7 +84,7 @@ class SubjectFinder:
         self._turn = threading.Lock()
 
     def mask(self, image: Image.Image) -> Image.Image:
-        """Return the mask (L, 255 for the subject) of an RGB picture. Raises InputError where the
+        """Return the mask (L, 255 for the subject) of an RGB image. Raises InputError where the
         model finds none.
         """
         with self._turn, np.errstate(invalid="raise", divide="raise"):
@@ -108,7 +108,7 @@ def firm(mask: Image.Image) -> Image.Image:
 
 
 def require_name(name: str) -> None:
-    """Raise ConfigError for a name that is no rembg session or none that works on pictures alone;
+    """Raise ConfigError for a name that is no rembg session or none that works on images alone;
     no model is loaded.
 
     Names that this module does not list are looked up in rembg itself, which takes a second. Raises
@@ -130,7 +130,7 @@ def require_name(name: str) -> None:
         )
     if not known[name].is_local():
         raise ConfigError(
-            f"the model {name} sends pictures to a service", hint=f"one of: {', '.join(LICENCES)}"
+            f"the model {name} sends images to a service", hint=f"one of: {', '.join(LICENCES)}"
         )
 
 

@@ -1,4 +1,4 @@
-"""Where text stands in a picture (signatures, watermarks, captions of a comic), by PaddleOCR's
+"""Where text stands in an image (signatures, watermarks, captions of a comic), by PaddleOCR's
 detector PP-OCRv6 tiny.
 
 The detector gives each pixel a probability that it belongs to a line of text ("DB", Liao et al.,
@@ -21,7 +21,7 @@ from datasetkit.vision.models import open_model
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession
 
-LONG_SIDE = 960  # pixels: larger pictures are shrunk to it
+LONG_SIDE = 960  # pixels: larger images are shrunk to it
 MULTIPLE = 32  # the model takes sides that are multiples of it
 # ImageNet's, in the order of the model's channels: blue, green, red.
 MEAN, SPREAD = (
@@ -41,9 +41,9 @@ Corners = tuple[tuple[float, float], ...]
 
 @dataclass(frozen=True, slots=True)
 class TextBox:
-    """One line of text in pixels of the picture.
+    """One line of text in pixels of the image.
 
-    left, top, right, bottom: the upright box around it, within the picture. score: 0 to 1. corners:
+    left, top, right, bottom: the upright box around it, within the image. score: 0 to 1. corners:
     the four corners (x, y) of the rectangle that lies as the text lies; they may reach past the
     edges.
     """
@@ -72,7 +72,7 @@ class TextFinder:
         self._input = self._session.get_inputs()[0].name
 
     def find(self, image: Image.Image, *, threshold: float = THRESHOLD) -> tuple[TextBox, ...]:
-        """Return the lines of text of an RGB picture, best first; threshold is the least score."""
+        """Return the lines of text of an RGB image, best first; threshold is the least score."""
         pixels = prepare(image)
         plain = self._probability(pixels)
         if (
@@ -95,14 +95,14 @@ def _shared_finder() -> TextFinder:
 
 
 def find_text(image: Image.Image, *, threshold: float = THRESHOLD) -> tuple[TextBox, ...]:
-    """Return the lines of text of an RGB picture, best first, by one detector for the whole
+    """Return the lines of text of an RGB image, best first, by one detector for the whole
     process.
     """
     return _shared_finder().find(image, threshold=threshold)
 
 
 def model_size(width: int, height: int) -> tuple[int, int]:
-    """Return the size in pixels at which a picture is looked at: at most 960, both sides multiples
+    """Return the size in pixels at which an image is looked at: at most 960, both sides multiples
     of 32.
     """
     scale = min(1.0, LONG_SIDE / max(width, height))
@@ -111,7 +111,7 @@ def model_size(width: int, height: int) -> tuple[int, int]:
 
 
 def prepare(image: Image.Image) -> Floats:
-    """Turn an RGB picture into what the model reads: (1, 3, height, width), blue first."""
+    """Turn an RGB image into what the model reads: (1, 3, height, width), blue first."""
     small = image.resize(model_size(*image.size), Image.Resampling.BILINEAR, reducing_gap=2.0)
     pixels = (np.asarray(small, np.float32)[..., ::-1] / 255.0 - MEAN) / SPREAD
     return np.ascontiguousarray(pixels.transpose(2, 0, 1)[None], np.float32)
@@ -120,7 +120,7 @@ def prepare(image: Image.Image) -> Floats:
 def decode(
     probability: Floats, size: tuple[int, int], *, threshold: float = THRESHOLD
 ) -> tuple[TextBox, ...]:
-    """Turn a map of probabilities (h, w) into lines of text, best first. size: the picture's
+    """Turn a map of probabilities (h, w) into lines of text, best first. size: the image's
     (width, height).
     """
     scale = np.array(size, np.float64) / probability.shape[::-1]

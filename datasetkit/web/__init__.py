@@ -1,1 +1,1 @@
-"""The review page of `dsk review`: a data set in memory, served to a browser on this machine."""
+"""The review page of `dsk review`: a dataset in memory, served to a browser on this machine."""

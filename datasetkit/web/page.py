@@ -25,7 +25,7 @@ THUMBS = "thumbs"
 
 @dataclass(frozen=True, slots=True)
 class ReviewPage:
-    """One data set under review, and those who work on it."""
+    """One dataset under review, and those who work on it."""
 
     dataset: ReviewDataset
     bench: OperationContext
@@ -36,15 +36,18 @@ class ReviewPage:
     watch: DiskWatcher
 
 
-def load(folder: Path, options: ReviewOptions, how: RunContext) -> tuple[Editor, dict[str, bytes]]:
-    """Load a data set for editing, and what is remembered of how its pictures look; nothing works
+def load(
+    folder: Path, options: ReviewOptions, context: RunContext
+) -> tuple[Editor, dict[str, bytes]]:
+    """Load a dataset for editing, and what is remembered of how its images look; nothing works
     on behind it.
 
-    Raises DatasetError without pictures, Locked where another run works in the project.
+    Raises DatasetError without images, Locked where another run works in the project.
     """
     dataset = ReviewDataset(folder, recursive=options.recursive, max_pixels=options.max_pixels)
     with open_project(
-        dataset.folder, RunContext(dry_run=options.read_only, wait=how.wait, reporter=how.reporter)
+        dataset.folder,
+        RunContext(dry_run=options.read_only, wait=context.wait, reporter=context.reporter),
     ) as project:
         dataset.load(project.store)
         triggers = [one.trigger for one in dataset.sets]
@@ -57,11 +60,11 @@ def load(folder: Path, options: ReviewOptions, how: RunContext) -> tuple[Editor,
 
 
 @contextmanager
-def opened(folder: Path, options: ReviewOptions, how: RunContext) -> Iterator[ReviewPage]:
-    """Load a data set and watch its folders; end what works in the background in the end. Raises as
+def opened(folder: Path, options: ReviewOptions, context: RunContext) -> Iterator[ReviewPage]:
+    """Load a dataset and watch its folders; end what works in the background in the end. Raises as
     `load`.
     """
-    editor, known = load(folder, options, how)
+    editor, known = load(folder, options, context)
     dataset, bench = editor.dataset, editor.bench
 
     def open_store() -> AbstractContextManager[Store]:

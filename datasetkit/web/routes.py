@@ -50,7 +50,7 @@ _TYPES = {
 
 
 class UnknownImage(InputError):
-    """No picture has this number."""
+    """No image has this number."""
 
 
 def application(page: ReviewPage, token: str) -> Starlette:
@@ -73,8 +73,8 @@ def application(page: ReviewPage, token: str) -> Starlette:
             Route(f"/api/{name}", _post(page, call), methods=["POST"])
             for name, call in _CALLS.items()
         ),
-        Route("/api/picture/{id}", _get(page, one_picture)),
-        *(Route(f"/{kind}/{{id}}", _image(page, kind)) for kind in SIZES),
+        Route("/api/image/{id}", _get(page, one_image)),
+        *(Route(f"/{kind}/{{id}}", _image_bytes(page, kind)) for kind in SIZES),
     ]
     handlers: Any = {HTTPException: _not_found, DskError: _refused(page)}
     app = Starlette(routes=routes, exception_handlers=handlers)
@@ -107,7 +107,7 @@ def static_files() -> dict[str, tuple[bytes, str]]:
 # --------------------------------------------------------------------------------------------------
 
 
-def pictures(page: ReviewPage, asked: Mapping[str, Any]) -> views.Json:
+def images(page: ReviewPage, asked: Mapping[str, Any]) -> views.Json:
     offset = _number(asked, "offset", 0, 10**9)
     limit = _number(asked, "limit", 500, _MOST_ROWS)
     dataset = page.dataset
@@ -141,16 +141,16 @@ def duplicates(page: ReviewPage, asked: Mapping[str, Any]) -> views.Json:
     return {"version": page.dataset.version, "done": done, "of": of, "groups": page.twins.groups()}
 
 
-def one_picture(page: ReviewPage, asked: Mapping[str, Any]) -> views.Json:
-    found = _picture(page, asked["id"])
+def one_image(page: ReviewPage, asked: Mapping[str, Any]) -> views.Json:
+    found = _image(page, asked["id"])
     with page.editor.turn:
-        return views.picture(
+        return views.image(
             page.dataset, page.bench, found, page.tables.translations, page.twins.of(found.id)
         )
 
 
 _READS: Mapping[str, Call] = {
-    "pictures": pictures,
+    "pictures": images,
     "ids": ids,
     "changes": changes,
     "complete": complete,
@@ -211,10 +211,10 @@ def apply(page: ReviewPage, sent: Mapping[str, Any]) -> views.Json:
 def caption(page: ReviewPage, sent: Mapping[str, Any]) -> views.Json:
     number = sent.get("id")
     if isinstance(number, bool) or not isinstance(number, int):
-        raise InputError("the call names no picture")
-    found = _picture(page, str(number))
+        raise InputError("the call names no image")
+    found = _image(page, str(number))
     done = page.editor.edit(_version(sent), found.id, sent.get("hash"), sent.get("caption"))
-    now = _picture(page, str(number))
+    now = _image(page, str(number))
     text = now.caption.text() if now.caption is not None else None
     return {
         **views.edited(done, page.dataset, page.editor, dry_run=False),
@@ -295,14 +295,12 @@ def _is_number(text: str) -> bool:
     return text.isascii() and text.isdecimal() and len(text) <= _MOST_DIGITS
 
 
-def _picture(page: ReviewPage, number: str) -> ReviewImage:
-    """Return a picture by its number. Raises NotThere."""
+def _image(page: ReviewPage, number: str) -> ReviewImage:
+    """Return an image by its number. Raises NotThere."""
     found = page.dataset.get(int(number)) if _is_number(number) else None
     if found is None:
         shown = number if _is_number(number) else "of this name; they have numbers"
-        raise UnknownImage(
-            f"there is no picture {shown}", hint="it may have been excluded or moved"
-        )
+        raise UnknownImage(f"there is no image {shown}", hint="it may have been excluded or moved")
     return found
 
 
@@ -339,9 +337,9 @@ def _post(page: ReviewPage, call: Call) -> Endpoint:
     return endpoint
 
 
-def _image(page: ReviewPage, kind: str) -> Endpoint:
+def _image_bytes(page: ReviewPage, kind: str) -> Endpoint:
     async def endpoint(request: Request) -> Response:
-        found = _picture(page, request.path_params["id"])
+        found = _image(page, request.path_params["id"])
         try:
             data = await asyncio.wrap_future(page.thumbnails.ask(found, kind))
         except ImageGone as error:

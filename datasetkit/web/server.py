@@ -16,7 +16,7 @@ import uvicorn
 
 from datasetkit.core.errors import ConfigError
 from datasetkit.options.config import ReviewOptions
-from datasetkit.project.session import JUST_DO_IT, RunContext
+from datasetkit.project.session import DEFAULT_CONTEXT, RunContext
 from datasetkit.web.page import opened
 from datasetkit.web.routes import application
 from datasetkit.web.security import Guard, SessionKeys
@@ -26,18 +26,18 @@ _LOOPBACK = frozenset({"127.0.0.1", "localhost"})
 
 @dataclass(frozen=True, slots=True)
 class RunningServer:
-    """A server that is up. url: what lets a browser in. pictures: how many there are to be seen."""
+    """A server that is up. url: what lets a browser in. images: how many there are to be seen."""
 
     url: str
     port: int
-    pictures: int
+    images: int
     stop: Callable[[], None]
 
 
 def serve(
     folder: Path,
     options: ReviewOptions,
-    how: RunContext = JUST_DO_IT,
+    context: RunContext = DEFAULT_CONTEXT,
     *,
     ready: Callable[[RunningServer], None] = lambda _: None,
 ) -> None:
@@ -45,9 +45,9 @@ def serve(
     `RunningServer.stop`).
 
     ready: called once, when a browser may come. Raises ConfigError for a port that is taken or a
-    host that cannot be meant, and what loading a data set raises.
+    host that cannot be meant, and what loading a dataset raises.
     """
-    with _listening(options) as listener, opened(folder, options, how) as page:
+    with _listening(options) as listener, opened(folder, options, context) as page:
         port = int(listener.getsockname()[1])
         keys = SessionKeys()
         guarded = Guard(application(page, keys.header), keys, hosts=_names(options), port=port)

@@ -1,8 +1,8 @@
-"""How the messy picture folder of the quickstart is put together from examples/assets, with Pillow
+"""How the messy image folder of the quickstart is put together from examples/assets, with Pillow
 alone.
 
 One drawn character, Sylvie, stands before painted and plain backgrounds: whole, to the waist, as a
-portrait and from close by; in several sizes and formats, and under the names that pictures have
+portrait and from close by; in several sizes and formats, and under the names that images have
 when they come from cameras, phones, browsers and friends. The results lie in pictures/ beside this
 file. Run it again, into any folder:
 
@@ -27,7 +27,7 @@ Framing = Literal["full", "waist", "portrait", "close-up"]
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """Which rows of a sprite are seen. top, bottom: rows of the sprite (700 high) at the picture's
+    """Which rows of a sprite are seen. top, bottom: rows of the sprite (700 high) at the image's
     edges.
     """
 
@@ -45,7 +45,7 @@ FRAMES: dict[Framing, Frame] = {
 }
 # Column of the middle of the face, by outfit: the dress of the green one swings out to the right.
 FACE_COLUMN = {"blue": 163, "green": 186}
-# How far the background is out of focus, in pixels of a picture 1000 high: the nearer she is, the
+# How far the background is out of focus, in pixels of an image 1000 high: the nearer she is, the
 # more.
 BLUR: dict[Framing, float] = {"full": 0.0, "waist": 1.5, "portrait": 4.0, "close-up": 7.0}
 # Part of the background's height that is seen behind her.
@@ -54,7 +54,7 @@ DEPTH: dict[Framing, float] = {"full": 1.0, "waist": 0.85, "portrait": 0.7, "clo
 
 @dataclass(frozen=True, slots=True)
 class Shot:
-    """One picture. size: width and height in pixels. background: a file of assets/backgrounds, or a
+    """One image. size: width and height in pixels. background: a file of assets/backgrounds, or a
     #colour.
 
     x: where her face is, as a fraction of the width. scene: which part of the background, 0 left to
@@ -117,13 +117,13 @@ SHOTS = (
 
 
 def backdrop(shot: Shot) -> Image.Image:
-    """Return the plain or painted background, RGB, as large as the picture."""
+    """Return the plain or painted background, RGB, as large as the image."""
     width, height = shot.size
     if shot.background.startswith("#"):
         return Image.new("RGB", shot.size, shot.background)
     with Image.open(ASSETS / "backgrounds" / f"{shot.background}.jpg") as file:
         scene = file.convert("RGB")
-    # The part that is seen has the picture's shape; its foot is the scene's foot, where there is
+    # The part that is seen has the image's shape; its foot is the scene's foot, where there is
     # ground to stand on.
     seen_height = min(scene.height * DEPTH[shot.framing], scene.width * height / width)
     seen_width = seen_height * width / height
@@ -154,18 +154,18 @@ def figure(shot: Shot) -> tuple[Image.Image, tuple[int, int]]:
 
 
 def compose(shot: Shot) -> Image.Image:
-    """Return the picture as it is looked at: RGB, or the bare sprite with its transparency."""
+    """Return the image as it is looked at: RGB, or the bare sprite with its transparency."""
     if shot.background == "transparent":
         with Image.open(ASSETS / "sylvie" / f"sylvie_{shot.outfit}_{shot.mood}.png") as file:
             return file.convert("RGBA")
-    picture = backdrop(shot)
+    image = backdrop(shot)
     sprite, place = figure(shot)
-    picture.paste(sprite, place, sprite)
-    return picture
+    image.paste(sprite, place, sprite)
+    return image
 
 
-def sideways(picture: Image.Image) -> tuple[Image.Image, Image.Exif]:
-    """Return the picture as a phone on its side stores it, and the EXIF that says so, with a place
+def sideways(image: Image.Image) -> tuple[Image.Image, Image.Exif]:
+    """Return the image as a phone on its side stores it, and the EXIF that says so, with a place
     (GPS) in it.
     """
     exif = Image.Exif()
@@ -176,28 +176,28 @@ def sideways(picture: Image.Image) -> tuple[Image.Image, Image.Exif]:
     gps = exif.get_ifd(0x8825)
     gps[1], gps[2] = "N", (51.0, 28.0, 40.0)  # the old observatory in Greenwich
     gps[3], gps[4] = "W", (0.0, 0.0, 5.0)
-    return picture.transpose(Image.Transpose.ROTATE_90), exif
+    return image.transpose(Image.Transpose.ROTATE_90), exif
 
 
 def encode(shot: Shot) -> bytes:
     """Return the bytes of the file, in the format that its name says."""
-    picture = compose(shot)
+    image = compose(shot)
     out = io.BytesIO()
     match Path(shot.name).suffix.lower():
         case ".png":
-            picture.save(out, "PNG", optimize=True)
+            image.save(out, "PNG", optimize=True)
         case ".webp":
-            picture.save(out, "WEBP", quality=WEBP_QUALITY, method=4)
+            image.save(out, "WEBP", quality=WEBP_QUALITY, method=4)
         case _ if shot.name == "IMG_2041.JPG":
-            turned, exif = sideways(picture)
+            turned, exif = sideways(image)
             turned.save(out, "JPEG", quality=JPEG_QUALITY, exif=exif)
         case _:
-            picture.save(out, "JPEG", quality=JPEG_QUALITY)
+            image.save(out, "JPEG", quality=JPEG_QUALITY)
     return out.getvalue()
 
 
 def main(folder: Path) -> None:
-    """Write every picture into `folder`."""
+    """Write every image into `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
     for shot in SHOTS:
         (folder / shot.name).write_bytes(encode(shot))

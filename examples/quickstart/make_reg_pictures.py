@@ -1,4 +1,4 @@
-"""How the eight regularisation pictures of the quickstart are drawn: other girls, in two CC0 styles
+"""How the eight regularisation images of the quickstart are drawn: other girls, in two CC0 styles
 of DiceBear.
 
 Needs the packages dicebear-core, dicebear-styles and resvg-py (the `dev` extra). The results lie in

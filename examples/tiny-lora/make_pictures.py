@@ -1,8 +1,8 @@
-"""How the pictures of the tiny LoRA are made: Kitsu, whom the base has never seen, and girls of the
+"""How the images of the tiny LoRA are made: Kitsu, whom the base has never seen, and girls of the
 kind it draws.
 
 Kitsu is a fox girl: her ears and her scarf are drawn here, her hair is cut as nobody's in the
-base's training set. faces/ and held-out/ hold her, girls/ the regularisation set, each picture with
+base's training set. faces/ and held-out/ hold her, girls/ the regularisation set, each image with
 its caption. Drawn as the base's own training set was, which needs the packages dicebear-core,
 dicebear-styles and resvg-py (the `tinybase` extra). Run it again, into any folder:
 
@@ -67,14 +67,14 @@ def _somebody(rng: random.Random) -> Portrait:
 
 
 def save(svg: str, tags: Sequence[str], path: Path) -> None:
-    """Write a picture and its caption."""
+    """Write an image and its caption."""
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(rasterise(svg, SIZE)).quantize(64).save(path, optimize=True)
     path.with_suffix(".txt").write_text(f"{', '.join(tags)}\n", encoding="utf-8")
 
 
 def main(folder: Path) -> None:
-    """Make all pictures."""
+    """Make all images."""
     assert HAIRCUT not in STYLES  # the base's training set has none of it
     rng = random.Random(5)
     for name, count in (("faces", FACES), ("held-out", HELD_OUT)):

@@ -1,4 +1,4 @@
-"""Prints the tables: `python -m tests.benchmarks [NAME] [--pictures N] [--rounds N]`; without a
+"""Prints the tables: `python -m tests.benchmarks [NAME] [--images N] [--rounds N]`; without a
 name, all of them.
 """
 
@@ -17,21 +17,21 @@ from tests.benchmarks.measure import Row, table
 from tests.benchmarks.model import TINY, Vit
 
 NAMES = ("resize", "tag", "check", "cutout", "faces", "train", "review")
-# The model takes half a second a picture, so five rounds on all of them would last half an hour.
+# The model takes half a second an image, so five rounds on all of them would last half an hour.
 RESIZED, TAGGED, CHECKED, CUT, FACED, ROUNDS = 200, 60, 60, 16, 60, 5
-# What is cut out was shrunk before: sides of about a third of a camera's. Of more pictures some
+# What is cut out was shrunk before: sides of about a third of a camera's. Of more images some
 # have no subject.
 CUT_SHRINK = 3
 # A round of training is five runs, some of half a minute, some of more than one.
 TRAINED = 3
 REVIEWED = 3
-QUICK_PICTURES, QUICK_SHRINK = 2, 2
+QUICK_IMAGES, QUICK_SHRINK = 2, 2
 QUICK_WALL = 300
 _SIZES = {1: "6-12 megapixels", CUT_SHRINK: "0.7-1.3 megapixels", QUICK_SHRINK: "a smoke run"}
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Make the pictures, measure what was asked for, print one table for each."""
+    """Make the images, measure what was asked for, print one table for each."""
     asked = _parser().parse_args(arguments)
     with tempfile.TemporaryDirectory(prefix="datasetkit-bench-") as temporary:
         work = Path(asked.work or temporary)
@@ -54,7 +54,7 @@ def _measured(name: str, asked: argparse.Namespace, work: Path) -> tuple[str, li
     usual = {"resize": RESIZED, "tag": TAGGED, "check": CHECKED, "cutout": CUT, "faces": FACED}[
         name
     ]
-    count = QUICK_PICTURES if asked.quick else asked.pictures or usual
+    count = QUICK_IMAGES if asked.quick else asked.images or usual
     rounds = 1 if asked.quick else asked.rounds
     shrink = QUICK_SHRINK if asked.quick else CUT_SHRINK if name == "cutout" else 1
     made = images.make(work / "pictures", count, shrink=shrink)
@@ -75,7 +75,7 @@ def _measured(name: str, asked: argparse.Namespace, work: Path) -> tuple[str, li
 def _trained(asked: argparse.Namespace, work: Path) -> Iterator[tuple[str, list[Row]]]:
     """Train on a miniature and on a model of the full size; in a smoke run on the stand-in."""
     shrink = QUICK_SHRINK if asked.quick else 1
-    made = images.make(work / "pictures", QUICK_PICTURES, shrink=shrink)
+    made = images.make(work / "pictures", QUICK_IMAGES, shrink=shrink)
     for model in (train.QUICK,) if asked.quick else (train.MINI, train.FULL):
         rounds = 1 if asked.quick else min(asked.rounds, TRAINED)
         what = f"{model.size} pixels, {model.steps} steps, {rounds} rounds"
@@ -84,12 +84,12 @@ def _trained(asked: argparse.Namespace, work: Path) -> Iterator[tuple[str, list[
 
 def _reviewed(asked: argparse.Namespace, work: Path) -> str:
     """Use the review page; without a browser the table says so, and the other benchmarks go on."""
-    count = QUICK_WALL if asked.quick else asked.pictures or review.PICTURES
+    count = QUICK_WALL if asked.quick else asked.images or review.IMAGES
     rounds = 1 if asked.quick else min(asked.rounds, REVIEWED)
     if not review.possible():
         return f"## review: {review.NO_BROWSER}\n"
     return review.table(
-        f"review: {count:,} pictures, {rounds} rounds", review.measure(work, count, rounds)
+        f"review: {count:,} images, {rounds} rounds", review.measure(work, count, rounds)
     )
 
 
@@ -99,7 +99,7 @@ def _parser() -> argparse.ArgumentParser:
         "name", nargs="?", choices=NAMES, help="which benchmark; both without a name"
     )
     parser.add_argument(
-        "--pictures", type=int, help=f"how many (default: {RESIZED} to resize, {TAGGED} to tag)"
+        "--images", type=int, help=f"how many (default: {RESIZED} to resize, {TAGGED} to tag)"
     )
     parser.add_argument(
         "--rounds", type=int, default=ROUNDS, help="how often each way runs (default: %(default)s)"
@@ -110,9 +110,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--quick",
         action="store_true",
-        help="two small pictures and a tiny model: does it still run?",
+        help="two small images and a tiny model: does it still run?",
     )
-    parser.add_argument("--work", help="a folder that keeps pictures and model for the next time")
+    parser.add_argument("--work", help="a folder that keeps images and model for the next time")
     return parser
 
 

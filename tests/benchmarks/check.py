@@ -16,7 +16,7 @@ BASELINE, OURS, AGAIN = "plain loop", "dsk check", "dsk check, a second time"
 GOAL = 1.5
 
 
-def measure(pictures: Sequence[Path], work: Path, rounds: int) -> list[Row]:
+def measure(images: Sequence[Path], work: Path, rounds: int) -> list[Row]:
     """Measure in turns; each round but for the second look begins without anything that was found
     before.
     """
@@ -24,18 +24,18 @@ def measure(pictures: Sequence[Path], work: Path, rounds: int) -> list[Row]:
 
     def plain() -> Cost:
         cost, out = run(
-            python("tests.benchmarks.plain_check", linked(pictures, work / "check-plain"))
+            python("tests.benchmarks.plain_check", linked(images, work / "check-plain"))
         )
-        if len(out.splitlines()) != len(pictures):
-            raise RuntimeError("the plain loop left pictures out")
+        if len(out.splitlines()) != len(images):
+            raise RuntimeError("the plain loop left images out")
         return cost
 
     def ours(*, afresh: bool) -> Cost:
         cost, out = run(
-            python("datasetkit", "check", linked(pictures, folder) if afresh else folder, "--json")
+            python("datasetkit", "check", linked(images, folder) if afresh else folder, "--json")
         )
-        if json.loads(out)["result"]["pictures"] != len(pictures):
-            raise RuntimeError("dsk check left pictures out")
+        if json.loads(out)["result"]["images"] != len(images):
+            raise RuntimeError("dsk check left images out")
         return cost
 
     ways: dict[str, Callable[[], Cost]] = {
@@ -48,4 +48,4 @@ def measure(pictures: Sequence[Path], work: Path, rounds: int) -> list[Row]:
         OURS: f"all checks; mirror images too; goal {GOAL}",
         AGAIN: "from the store",
     }
-    return rows(in_turns(ways, rounds), BASELINE, len(pictures), notes)
+    return rows(in_turns(ways, rounds), BASELINE, len(images), notes)

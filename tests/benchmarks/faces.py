@@ -15,23 +15,23 @@ BASELINE, OURS = "plain loop", "dsk faces list"
 GOAL = 1.0
 
 
-def measure(pictures: Sequence[Path], work: Path, rounds: int) -> list[Row]:
+def measure(images: Sequence[Path], work: Path, rounds: int) -> list[Row]:
     """Measure in turns; each round begins without anything that was found before."""
 
     def plain() -> Cost:
         cost, out = run(
-            python("tests.benchmarks.plain_faces", linked(pictures, work / "faces-plain"))
+            python("tests.benchmarks.plain_faces", linked(images, work / "faces-plain"))
         )
-        if len(out.splitlines()) != len(pictures):
-            raise RuntimeError("the plain loop left pictures out")
+        if len(out.splitlines()) != len(images):
+            raise RuntimeError("the plain loop left images out")
         return cost
 
     def ours() -> Cost:
         cost, out = run(
-            python("datasetkit", "faces", "list", linked(pictures, work / "faces-in"), "--json")
+            python("datasetkit", "faces", "list", linked(images, work / "faces-in"), "--json")
         )
-        if len(json.loads(out)["result"]["pictures"]) != len(pictures):
-            raise RuntimeError("dsk faces left pictures out")
+        if len(json.loads(out)["result"]["images"]) != len(images):
+            raise RuntimeError("dsk faces left images out")
         return cost
 
     ways: dict[str, Callable[[], Cost]] = {BASELINE: plain, OURS: ours}
@@ -39,4 +39,4 @@ def measure(pictures: Sequence[Path], work: Path, rounds: int) -> list[Row]:
         BASELINE: "one look at each",
         OURS: f"each looked at twice, mirrored too; goal {GOAL:g}",
     }
-    return rows(in_turns(ways, rounds), BASELINE, len(pictures), notes)
+    return rows(in_turns(ways, rounds), BASELINE, len(images), notes)

@@ -24,15 +24,15 @@ CAMERAS = (
     (2816, 2112), (3008, 2000), (3072, 2048), (3264, 2448), (3456, 2304), (3648, 2736),
     (3840, 2160), (3888, 2592), (4000, 2248), (4000, 3000),
 )  # fmt: skip
-# Every fifth picture was cropped by its owner: its size is no multiple of 8 or 16, as a camera's
+# Every fifth image was cropped by its owner: its size is no multiple of 8 or 16, as a camera's
 # is.
 CROPPED, LEAST_CROP = 5, 6e6
-# The side, in pixels, of the square of grain that is laid over a picture again and again.
+# The side, in pixels, of the square of grain that is laid over an image again and again.
 GRAIN_SIDE = 1024
 
 
 def make(folder: Path, count: int, *, shrink: int = 1) -> tuple[Path, ...]:
-    """Return `count` pictures of a folder, made now where they are not there yet; the same ones
+    """Return `count` images of a folder, made now where they are not there yet; the same ones
     every time.
 
     shrink: divides every side, for a smoke run.
@@ -51,16 +51,16 @@ def make(folder: Path, count: int, *, shrink: int = 1) -> tuple[Path, ...]:
 
 def _make_one(paths: tuple[Path, ...], shrink: int, number: int) -> None:
     temporary = paths[number].with_suffix(".part")
-    picture(number, shrink=shrink).save(temporary, "JPEG", quality=QUALITY)
+    image(number, shrink=shrink).save(temporary, "JPEG", quality=QUALITY)
     temporary.replace(paths[number])
 
 
-def picture(number: int, *, shrink: int = 1) -> Image.Image:
-    """Compose picture `number`: a photo or painting mirrored edge to edge, with fine detail and
+def image(number: int, *, shrink: int = 1) -> Image.Image:
+    """Compose image `number`: a photo or painting mirrored edge to edge, with fine detail and
     sensor grain.
 
     The detail falls off with its frequency, as it does in photos (Field 1987), so that neither the
-    size of the files nor what a reduced decode loses is that of an enlarged small picture.
+    size of the files nor what a reduced decode loses is that of an enlarged small image.
     """
     rng = random.Random(number)
     sources = sorted(path for pattern in SOURCES for path in ASSETS.glob(pattern))
@@ -80,7 +80,7 @@ def picture(number: int, *, shrink: int = 1) -> Image.Image:
 
 
 def _size(rng: random.Random, number: int, shrink: int) -> tuple[int, int]:
-    """Choose a camera's size, upright for one picture in three; every fifth loses a little at its
+    """Choose a camera's size, upright for one image in three; every fifth loses a little at its
     edges.
     """
     width, height = rng.choice(CAMERAS)

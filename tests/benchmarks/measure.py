@@ -84,7 +84,7 @@ def in_turns(ways: Mapping[str, Callable[[], Cost]], rounds: int) -> dict[str, l
 
 
 def rows(
-    costs: Mapping[str, Sequence[Cost]], baseline: str, pictures: int, notes: Mapping[str, str]
+    costs: Mapping[str, Sequence[Cost]], baseline: str, images: int, notes: Mapping[str, str]
 ) -> list[Row]:
     """Take medians over the rounds; a ratio is taken round by round first."""
     found = []
@@ -95,8 +95,8 @@ def rows(
         found.append(
             Row(
                 way,
-                pictures / statistics.median(cost.seconds for cost in measured),
-                statistics.median(cost.cpu for cost in measured) / pictures,
+                images / statistics.median(cost.seconds for cost in measured),
+                statistics.median(cost.cpu for cost in measured) / images,
                 max(cost.peak for cost in measured),
                 statistics.median(pairs),
                 (min(pairs), max(pairs)),

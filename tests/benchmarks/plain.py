@@ -1,4 +1,4 @@
-"""The loop that anybody writes first: Pillow, one picture after the other, on one core.
+"""The loop that anybody writes first: Pillow, one image after the other, on one core.
 
 python -m tests.benchmarks.plain IN OUT QUALITY
 """

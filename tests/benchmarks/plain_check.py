@@ -1,9 +1,9 @@
-"""The loop that anybody writes first to look through a folder: one picture after the other, each
+"""The loop that anybody writes first to look through a folder: one image after the other, each
 decoded whole.
 
-python -m tests.benchmarks.plain_check FOLDER prints a line for each picture. It runs the same
+python -m tests.benchmarks.plain_check FOLDER prints a line for each image. It runs the same
 models on onnxruntime with its default options, which give each call all cores, and looks at each
-picture once, not at its mirror image too.
+image once, not at its mirror image too.
 """
 
 from __future__ import annotations

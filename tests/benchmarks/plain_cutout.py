@@ -1,4 +1,4 @@
-"""The loop that rembg's own page shows: one picture after the other.
+"""The loop that rembg's own page shows: one image after the other.
 
 python -m tests.benchmarks.plain_cutout IN OUT REMBG_HOME
 """

@@ -1,4 +1,4 @@
-"""The loop that anybody writes first: Pillow and onnxruntime, one picture after the other, faces
+"""The loop that anybody writes first: Pillow and onnxruntime, one image after the other, faces
 printed.
 
 python -m tests.benchmarks.plain_faces IN

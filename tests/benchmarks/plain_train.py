@@ -1,8 +1,8 @@
-"""The loop that a good user of diffusers and peft writes: one picture a step, everything else left
+"""The loop that a good user of diffusers and peft writes: one image a step, everything else left
 to the libraries.
 
 python -m tests.benchmarks.plain_train BASE DATA STEPS SIZE PRECISION CACHE prints the seconds of
-each step as JSON. DATA is a folder of pictures and captions; PRECISION is "no" or "bf16", as
+each step as JSON. DATA is a folder of images and captions; PRECISION is "no" or "bf16", as
 accelerate has it; CACHE is "cache" for latents that are encoded before the first step.
 """
 
@@ -44,12 +44,12 @@ def train(
     text_encoder.add_adapter(LoraConfig(r=RANK, lora_alpha=RANK, target_modules=TEXT))
     trained = [p for model in (unet, text_encoder) for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=1e-4)
-    pictures = sorted(data.glob("*.jpg"))
-    encoded = {path: encode(vae, path, size) for path in pictures} if cache else {}
+    images = sorted(data.glob("*.jpg"))
+    encoded = {path: encode(vae, path, size) for path in images} if cache else {}
     seconds = []
     for step in range(steps):
         begun = time.perf_counter()
-        path = pictures[step % len(pictures)]
+        path = images[step % len(images)]
         latents = (encoded[path] if cache else encode(vae, path, size)).sample() * 0.18215
         noise = torch.randn_like(latents)
         t = torch.randint(0, 1000, (1,))

@@ -21,16 +21,16 @@ from tests.benchmarks.measure import Cost, Row, in_turns, python, rows, run
 BASELINE, ALONE = "mogrify -resize '1024x1024>'", "the same on one thread"
 OURS, PLAIN = "dsk resize", "plain Pillow loop"
 GOAL, MOST_LOSS = 5.0, 0.1
-# The pictures that the loss is measured on: it hardly differs from picture to picture, and each
+# The images that the loss is measured on: it hardly differs from image to image, and each
 # takes a second.
 JUDGED = 24
 
 
-def measure(pictures: Sequence[Path], work: Path, rounds: int, quality: int) -> list[Row]:
+def measure(images: Sequence[Path], work: Path, rounds: int, quality: int) -> list[Row]:
     """Measure in turns; every way writes the same quality and subsampling (4:4:4 from 95, else
     4:2:0).
     """
-    source = linked(pictures, work / "resize-in")
+    source = linked(images, work / "resize-in")
     ways: dict[str, Callable[[], Cost]] = {}
     mogrify = shutil.which("mogrify")
     outs = {
@@ -40,7 +40,7 @@ def measure(pictures: Sequence[Path], work: Path, rounds: int, quality: int) -> 
     if mogrify:
         sampling = "1x1" if quality >= 95 else "2x2"
         settings = ["-resize", "1024x1024>", "-quality", str(quality), "-sampling-factor", sampling]
-        # By default ImageMagick's OpenMP shares one picture's rows among all cores.
+        # By default ImageMagick's OpenMP shares one image's rows among all cores.
         for way, limit in ((BASELINE, []), (ALONE, ["-limit", "thread", "1"])):
             theirs: list[str | Path] = [
                 mogrify,
@@ -50,28 +50,28 @@ def measure(pictures: Sequence[Path], work: Path, rounds: int, quality: int) -> 
                 outs[way],
                 *sorted(source.iterdir()),
             ]
-            ways[way] = partial(_once, theirs, outs[way], len(pictures))
+            ways[way] = partial(_once, theirs, outs[way], len(images))
     ours = python(
         "datasetkit", "resize", source, outs[OURS], "--max", "1024", "--quality", str(quality)
     )
-    ways[OURS] = partial(_once, ours, outs[OURS], len(pictures))
+    ways[OURS] = partial(_once, ours, outs[OURS], len(images))
     plain = python("tests.benchmarks.plain", source, outs[PLAIN], str(quality))
-    ways[PLAIN] = partial(_once, plain, outs[PLAIN], len(pictures))
+    ways[PLAIN] = partial(_once, plain, outs[PLAIN], len(images))
     costs = in_turns(ways, rounds)
-    judged = [path.name for path in pictures[:JUDGED]]
+    judged = [path.name for path in images[:JUDGED]]
     notes = {way: f"PSNR {fidelity(source, outs[way], judged):.2f} dB" for way in ways}
     notes[OURS] += f"; goal {GOAL:g}, within {MOST_LOSS} dB"
-    found = rows(costs, BASELINE if mogrify else PLAIN, len(pictures), notes)
+    found = rows(costs, BASELINE if mogrify else PLAIN, len(images), notes)
     return found if mogrify else [Row(BASELINE, 0, 0, 0, note="mogrify is not installed"), *found]
 
 
-def linked(pictures: Sequence[Path], folder: Path) -> Path:
-    """Return a fresh folder with these pictures as hard links: nothing is copied, nothing of the
+def linked(images: Sequence[Path], folder: Path) -> Path:
+    """Return a fresh folder with these images as hard links: nothing is copied, nothing of the
     last round is left.
     """
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    for path in pictures:
+    for path in images:
         os.link(path, folder / path.name)
     return folder
 
@@ -81,7 +81,7 @@ def _once(command: Sequence[str | Path], out: Path, count: int) -> Cost:
     out.mkdir()
     cost, _ = run(command)
     if len(list(out.glob("*.jpg"))) != count:
-        raise RuntimeError(f"{command[0]} wrote {len(list(out.glob('*.jpg')))} pictures of {count}")
+        raise RuntimeError(f"{command[0]} wrote {len(list(out.glob('*.jpg')))} images of {count}")
     return cost
 
 
@@ -101,5 +101,5 @@ def _psnr(source: Path, shrunk: Path) -> float:
         difference = np.asarray(reference, np.float32) - np.asarray(
             small.convert("RGB"), np.float32
         )
-    # A picture that lost nothing at all would be infinitely good: 99 dB.
+    # An image that lost nothing at all would be infinitely good: 99 dB.
     return 10 * math.log10(255**2 / max(float(np.mean(difference**2)), 8e-6))

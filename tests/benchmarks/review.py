@@ -1,4 +1,4 @@
-"""How long the review page lets a person wait on ten thousand pictures, in a real Chromium."""
+"""How long the review page lets a person wait on ten thousand images, in a real Chromium."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.web import datasets
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
-PICTURES = 10_000
+IMAGES = 10_000
 KEYS = ["ArrowRight", "ArrowDown", "ArrowRight", "ArrowUp", "ArrowDown", "ArrowDown"] * 50
 NO_BROWSER = (
     "playwright or Chromium is not installed: pip install playwright, apt-get install chromium"
@@ -46,21 +46,21 @@ def figures() -> dict[str, Figure]:
         "keys": Figure("300 arrow keys to their frame, 95 of 100 within", 100, "ms"),
         "task": Figure("longest task meanwhile", 200, "ms"),
         "filter": Figure("typed filter to the grid", 150, "ms"),
-        "fling": Figure("fling from first to last, pictures drawn", 1500, "ms"),
-        "asked": Figure("pictures asked for by that", 300, ""),
+        "fling": Figure("fling from first to last, images drawn", 1500, "ms"),
+        "asked": Figure("images asked for by that", 300, ""),
         "nodes": Figure("elements in the page, at the end and back", 1500, ""),
         "remove": Figure("Del: a tag out of every caption, on disk", 5, "s"),
         "undo": Figure("and back", 5, "s"),
     }
 
 
-def measure(work: Path, pictures: int, rounds: int) -> list[Figure]:
+def measure(work: Path, images: int, rounds: int) -> list[Figure]:
     """Measure all of it `rounds` times, in a fresh browser profile each; the first start makes the
     thumbnails.
     """
     folder = work / "review" / "set"
     if not folder.is_dir():
-        datasets.many(folder, pictures)
+        datasets.many(folder, images)
     found = figures()
     with real.chromium() as browser:
         for once in range(rounds):
@@ -73,12 +73,12 @@ def measure(work: Path, pictures: int, rounds: int) -> list[Figure]:
                 page.context.close()
                 if not once:
                     warm(browser, address, found)
-                measure_once(browser, address, pictures, found)
+                measure_once(browser, address, images, found)
     return [figure for figure in found.values() if figure.found]
 
 
 def warm(browser: Browser, address: str, found: dict[str, Figure]) -> None:
-    """See every distinct picture once, then measure the first thumbnails as a second visit has
+    """See every distinct image once, then measure the first thumbnails as a second sample has
     them.
     """
     page = real.open_page(browser, address)
@@ -89,7 +89,7 @@ def warm(browser: Browser, address: str, found: dict[str, Figure]) -> None:
     page.context.close()
 
 
-def measure_once(browser: Browser, address: str, pictures: int, found: dict[str, Figure]) -> None:
+def measure_once(browser: Browser, address: str, images: int, found: dict[str, Figure]) -> None:
     page = real.open_page(browser, address)
     asked: list[str] = []
     page.on(
@@ -104,7 +104,7 @@ def measure_once(browser: Browser, address: str, pictures: int, found: dict[str,
         page.keyboard.press(key)
         page.wait_for_timeout(300)
         found["nodes"].found.append(real.elements(page))
-    found["filter"].found.append(real.filter_time(page, "tag:lips", pictures // 4, "p00000.jpg"))
+    found["filter"].found.append(real.filter_time(page, "tag:lips", images // 4, "p00000.jpg"))
     for key in ("Escape", "Escape"):
         page.keyboard.press(key)
     remove_and_undo(page, found)

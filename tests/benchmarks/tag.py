@@ -16,7 +16,7 @@ BASELINE, OURS, FAST = "raw onnxruntime session", "dsk tag, end to end", "dsk ta
 GOAL, AIM = 0.92, 0.97
 
 
-def measure(pictures: Sequence[Path], work: Path, rounds: int, vit: Vit) -> list[Row]:
+def measure(images: Sequence[Path], work: Path, rounds: int, vit: Vit) -> list[Row]:
     """Measure in turns: the seconds inside of the raw session's `run`, and all of `dsk tag` from
     start to captions.
     """
@@ -24,19 +24,19 @@ def measure(pictures: Sequence[Path], work: Path, rounds: int, vit: Vit) -> list
 
     def raw() -> Cost:
         cost, out = run(
-            python("tests.benchmarks.raw_session", model / "model.onnx", str(len(pictures)))
+            python("tests.benchmarks.raw_session", model / "model.onnx", str(len(images)))
         )
         return replace(cost, seconds=json.loads(out))
 
     def ours(*options: str) -> Cost:
-        folder = linked(pictures, work / "tag-in")
+        folder = linked(images, work / "tag-in")
         cost, _ = run(
             python(
                 "datasetkit", "tag", folder, "--tagger", "wd-vit-v3", "--model-dir", model, *options
             )
         )
-        if len(list(folder.glob("*.txt"))) != len(pictures):
-            raise RuntimeError("dsk tag left pictures without a caption")
+        if len(list(folder.glob("*.txt"))) != len(images):
+            raise RuntimeError("dsk tag left images without a caption")
         return cost
 
     ways: dict[str, Callable[[], Cost]] = {
@@ -45,4 +45,4 @@ def measure(pictures: Sequence[Path], work: Path, rounds: int, vit: Vit) -> list
         FAST: partial(ours, "--fast-decode"),
     }
     notes = {BASELINE: "without start and loading", OURS: f"goal {GOAL}", FAST: f"aim {AIM}"}
-    return rows(in_turns(ways, rounds), BASELINE, len(pictures), notes)
+    return rows(in_turns(ways, rounds), BASELINE, len(images), notes)

@@ -1,4 +1,4 @@
-"""The benchmarks still run: two pictures and a tiny model, no word about speed."""
+"""The benchmarks still run: two images and a tiny model, no word about speed."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ def made(tmp_path_factory):
     return images.make(tmp_path_factory.mktemp("pictures"), 2, shrink=2)
 
 
-def test_pictures_are_the_same_every_time(made, tmp_path):
+def test_images_are_the_same_every_time(made, tmp_path):
     again = images.make(tmp_path, 1, shrink=2)
     assert again[0].read_bytes() == made[0].read_bytes()
 
 
-def test_pictures_weigh_what_photos_weigh(made):
+def test_images_weigh_what_photos_weigh(made):
     for path in made:
         with Image.open(path) as image:
             megapixels = image.width * image.height / 1e6

@@ -65,11 +65,11 @@ OTHERS: Final = tuple(
     for hair in ("brown", "blue", "black", "blonde")
     for style in ("ponytail", "long hair", "hair bun", "short hair, bangs", "medium hair, glasses")
 )
-SEED: Final = 100  # of the noise: picture n is drawn from the same in each moment
+SEED: Final = 100  # of the noise: image n is drawn from the same in each moment
 
 
 def make_pictures(folder: Path) -> None:
-    """Draw the example's pictures anew, by its script."""
+    """Draw the example's images anew, by its script."""
     spec = spec_from_file_location("make_pictures", EXAMPLE / "make_pictures.py")
     assert spec is not None and spec.loader is not None
     script = module_from_spec(spec)
@@ -90,11 +90,11 @@ class Learned:
 class Numbers:
     """What is measured of a model: the base, or the base with a LoRA.
 
-    held_out_loss: on her pictures that nothing was trained on. with_trigger, without_trigger: how
-    far from her pictures are those that it draws (`distance`). drift: of other people, how far each
-    picture is from what the base draws of the same prompt and noise, as 1 - cosine of their
+    held_out_loss: on her images that nothing was trained on. with_trigger, without_trigger: how
+    far from her images are those that it draws (`distance`). drift: of other people, how far each
+    image is from what the base draws of the same prompt and noise, as 1 - cosine of their
     features; drift_pixels: as a mean difference of pixels, 0 to 255. shades_alone: the part of the
-    pictures with the trigger in which she wears her sunglasses; shades_asked: the part where the
+    images with the trigger in which she wears her sunglasses; shades_asked: the part where the
     prompt asks for them too.
     """
 
@@ -109,7 +109,7 @@ class Numbers:
 
 @dataclass(frozen=True, slots=True)
 class Drawn:
-    """Pictures (n, 64, 64, 3): with the trigger, without it, with her sunglasses' tag too, and of
+    """Images (n, 64, 64, 3): with the trigger, without it, with her sunglasses' tag too, and of
     other people.
     """
 
@@ -120,7 +120,7 @@ class Drawn:
 
 
 def data_set(folder: Path, *, reg: bool = True, keep: Sequence[str] = ()) -> Path:
-    """Lay out her pictures as the recipe does; `keep` are those of her own tags that stay in the
+    """Lay out her images as the recipe does; `keep` are those of her own tags that stay in the
     captions.
 
     What girls of the reg set have instead of them is left out, and kept, with them: of the first 19
@@ -128,7 +128,7 @@ def data_set(folder: Path, *, reg: bool = True, keep: Sequence[str] = ()) -> Pat
     """
     faces = folder / "train" / f"{REPEATS['train']}_{TRIGGER}"
     faces.mkdir(parents=True)
-    for path in pictures("faces"):
+    for path in images("faces"):
         shutil.copy(path, faces)
         (faces / path.name).with_suffix(".txt").write_text(caption(path, keep), encoding="utf-8")
     if reg:
@@ -144,13 +144,13 @@ def data_set(folder: Path, *, reg: bool = True, keep: Sequence[str] = ()) -> Pat
     return folder
 
 
-def pictures(name: str) -> list[Path]:
-    """Return the pictures of one of the example's folders."""
+def images(name: str) -> list[Path]:
+    """Return the images of one of the example's folders."""
     return sorted((EXAMPLE / name).glob("*.png"))
 
 
 def caption(path: Path, keep: Sequence[str] = ()) -> str:
-    """Return what is trained of a picture of hers: the trigger, and its tags without her own."""
+    """Return what is trained of an image of hers: the trigger, and its tags without her own."""
     return ", ".join([TRIGGER, *(tag for tag in _tags(path) if tag not in OWN or tag in keep)])
 
 
@@ -159,7 +159,7 @@ def _tags(path: Path) -> list[str]:
 
 
 def recipe(out: Path, **others: Any) -> TrainOptions:
-    """Return `[train]` of the example's dsk.toml, without its sample pictures."""
+    """Return `[train]` of the example's dsk.toml, without its preview images."""
     options = of_project(load(EXAMPLE / "dsk.toml"), {})
     quiet = {
         "sample_prompts": "",
@@ -190,7 +190,7 @@ def with_lora(file: Path | None) -> Iterator[Parts]:
 
 
 def read(paths: Sequence[Path]) -> NDArray[np.uint8]:
-    """Return pictures at the base's size, (n, 64, 64, 3)."""
+    """Return images at the base's size, (n, 64, 64, 3)."""
     return np.stack(
         [
             np.asarray(Image.open(p).convert("RGB").resize((64, 64), Image.Resampling.LANCZOS))
@@ -201,7 +201,7 @@ def read(paths: Sequence[Path]) -> NDArray[np.uint8]:
 
 @torch.no_grad()
 def loss_on(parts: Parts, paths: Sequence[Path]) -> float:
-    """Return the mean loss on pictures with her trigger, at 40 even timesteps, of noise that is
+    """Return the mean loss on images with her trigger, at 40 even timesteps, of noise that is
     always the same.
     """
     alphas = alphas_cumprod()
@@ -221,7 +221,7 @@ def loss_on(parts: Parts, paths: Sequence[Path]) -> float:
 
 
 def features(shown: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Return what EfficientNet-Lite0 sees in pictures: its 1000 scores less those of a usual girl,
+    """Return what EfficientNet-Lite0 sees in images: its 1000 scores less those of a usual girl,
     of length 1.
     """
     seen = _scores(shown) - _usual()
@@ -231,7 +231,7 @@ def features(shown: NDArray[np.uint8]) -> NDArray[np.float32]:
 @cache
 def _usual() -> NDArray[np.float32]:
     """Return the mean scores of the regularisation set."""
-    return np.asarray(_scores(read(pictures("girls"))).mean(axis=0), np.float32)
+    return np.asarray(_scores(read(images("girls"))).mean(axis=0), np.float32)
 
 
 @cache
@@ -240,7 +240,7 @@ def _session() -> Any:
 
 
 def _scores(shown: NDArray[np.uint8]) -> NDArray[np.float32]:
-    prepared = [prepare(Image.fromarray(picture))[None] for picture in shown]
+    prepared = [prepare(Image.fromarray(image))[None] for image in shown]
     return np.concatenate(
         [np.asarray(_session().run(None, {"input": p})[0], np.float32) for p in prepared]
     )
@@ -248,26 +248,26 @@ def _scores(shown: NDArray[np.uint8]) -> NDArray[np.float32]:
 
 @cache
 def concept() -> NDArray[np.float32]:
-    """Return the features of the pictures that are trained on."""
-    return features(read(pictures("faces")))
+    """Return the features of the images that are trained on."""
+    return features(read(images("faces")))
 
 
 def distance(drawn: NDArray[np.uint8]) -> float:
-    """Return how far pictures are from her: 1 - cosine to the nearest of her training pictures,
+    """Return how far images are from her: 1 - cosine to the nearest of her training images,
     mean over all.
     """
     return float(1 - (features(drawn) @ concept().T).max(axis=1).mean())
 
 
 def drift(drawn: NDArray[np.uint8], before: NDArray[np.uint8]) -> float:
-    """Return how far pictures are from others, pair by pair: 1 - cosine of their features, mean
+    """Return how far images are from others, pair by pair: 1 - cosine of their features, mean
     over all.
     """
     return float(1 - (features(drawn) * features(before)).sum(axis=1).mean())
 
 
 def shaded(shown: NDArray[np.uint8]) -> float:
-    """Return in which part of the pictures sunglasses are worn: most of what lies over the eyes is
+    """Return in which part of the images sunglasses are worn: most of what lies over the eyes is
     nearly black.
     """
     black = shown[:, 26:33, 26:48].max(axis=3) < 80
@@ -304,7 +304,7 @@ def drawn_by(
 def measured(parts: Parts, drawn: Drawn, before: Drawn) -> Numbers:
     """Return the numbers of a model. before: what the base draws."""
     return Numbers(
-        held_out_loss=loss_on(parts, pictures("held-out")),
+        held_out_loss=loss_on(parts, images("held-out")),
         with_trigger=distance(drawn.named),
         without_trigger=distance(drawn.unnamed),
         drift=drift(drawn.others, before.others),
@@ -321,7 +321,7 @@ VARIANTS: Final[Mapping[str, Mapping[str, Any]]] = {
 }
 
 # The contact sheet, in pixels.
-_SIDE: Final = 96  # of a picture
+_SIDE: Final = 96  # of an image
 _GAP: Final = 3
 _BETWEEN: Final = 14  # two groups
 _LEFT, _TOP = 74, 26  # for the names of rows and groups
@@ -385,8 +385,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         table = {"base": asdict(measured(parts, before, before))}
         noise = draw.draw(parts, of_others(), seed=SEED + 1000)
     scale = {
-        "her held-out pictures": distance(read(pictures("held-out"))),
-        "the girls": distance(read(pictures("girls"))),
+        "her held-out images": distance(read(images("held-out"))),
+        "the girls": distance(read(images("girls"))),
         "drift by other noise": drift(noise, before.others),
     }
     print(json.dumps({name: round(number, 3) for name, number in scale.items()}), flush=True)

@@ -21,7 +21,7 @@ RANK = 16
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """What is trained on. size: the side of its pictures; steps: of a run, of which the first is
+    """What is trained on. size: the side of its images; steps: of a run, of which the first is
     not counted.
 
     kind: the argument of tests.benchmarks.base.
@@ -38,17 +38,17 @@ FULL = Model("Stable Diffusion 1.5", 512, 4)
 QUICK = Model("stand-in", 64, 2, "--standin")
 
 
-def measure(pictures: Sequence[Path], work: Path, rounds: int, model: Model) -> list[Row]:
-    """Measure in turns, each run a process of its own: one picture a step, rank 16, UNet and text
+def measure(images: Sequence[Path], work: Path, rounds: int, model: Model) -> list[Row]:
+    """Measure in turns, each run a process of its own: one image a step, rank 16, UNet and text
     encoder, AdamW.
     """
     base = plant(work / model.name.replace(" ", "-"), model)
-    data = captioned(pictures, work / "train-in")
+    data = captioned(images, work / "train-in")
     notes: dict[str, list[str]] = {}
 
     def noted(way: str, cost: Cost, steps: Sequence[float], waited: float | None) -> Cost:
         settled = statistics.median(steps[1:])
-        share = "" if waited is None else f", {waited / sum(steps):.1%} of it waiting for pictures"
+        share = "" if waited is None else f", {waited / sum(steps):.1%} of it waiting for images"
         notes.setdefault(way, []).append(f"{settled:.3g} s a step{share}")
         return replace(cost, seconds=settled, cpu=cost.cpu / len(steps))
 
@@ -94,15 +94,15 @@ def settings(base: Path, out: Path, model: Model, precision: str, cache: bool) -
     return [f"{key}={value}" for key, value in given.items()]
 
 
-def captioned(pictures: Sequence[Path], folder: Path) -> Path:
-    """Lay pictures out as a data set of one concept, each with a caption."""
+def captioned(images: Sequence[Path], folder: Path) -> Path:
+    """Lay images out as a dataset of one concept, each with a caption."""
     concept = folder / "train" / "1_sks"
     concept.mkdir(parents=True, exist_ok=True)
-    for number, path in enumerate(pictures):
+    for number, path in enumerate(images):
         (concept / path.name).unlink(missing_ok=True)
         (concept / path.name).hardlink_to(path)
         (concept / path.name).with_suffix(".txt").write_text(
-            f"sks, a picture, number {number}\n", encoding="utf-8"
+            f"sks, an image, number {number}\n", encoding="utf-8"
         )
     return folder
 

@@ -1,7 +1,7 @@
 """One run of the trainer, as `dsk train` starts it, with the moment of each step.
 
 python -m tests.benchmarks.train_once DATA KEY=VALUE ... prints as JSON the seconds of each step,
-and of all of them those that were spent waiting for pictures. The keys are those of [train].
+and of all of them those that were spent waiting for images. The keys are those of [train].
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class Clock:
 
 def seconds(data: Path, options: TrainOptions) -> tuple[list[float], float]:
     """Train; return the seconds of each step, and the seconds that all of them waited for
-    pictures.
+    images.
     """
     clock = Clock()
     result = train(options, make_plan(find_subsets(data, options)[0], options), reporter=clock)

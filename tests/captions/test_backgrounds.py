@@ -52,9 +52,9 @@ def test_what_is_no_colour_is_refused(bg):
         backgrounds.require(bg)
 
 
-def test_a_random_colour_follows_from_the_picture():
+def test_a_random_colour_follows_from_the_image():
     several = {f"{n:016x}": backgrounds.colour("random", f"{n:016x}") for n in range(60)}
-    assert several == {picture: backgrounds.colour("random", picture) for picture in several}
+    assert several == {image: backgrounds.colour("random", image) for image in several}
     assert len(set(several.values())) > 6
     assert set(several.values()) <= set(backgrounds.NAMED.values())
 

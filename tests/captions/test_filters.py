@@ -39,7 +39,7 @@ from datasetkit.captions.predicates import COMPARISONS, folded, predicate
 
 @dataclass
 class Facts:
-    """A picture as filters see it, from its caption and its name."""
+    """An image as filters see it, from its caption and its name."""
 
     caption: str = ""
     file: str = "p1.jpg"
@@ -378,7 +378,7 @@ def test_the_deepest_filter_that_is_read_is_also_answered():
         ("edited:yes", "", False),
     ],
 )
-def test_pictures_pass_as_documented(where, caption, passed):
+def test_images_pass_as_documented(where, caption, passed):
     assert passes(where, caption) is passed
 
 
@@ -428,7 +428,7 @@ def test_many_wildcards_do_not_make_it_slow():
 TAGS = st.lists(st.sampled_from(["a", "b", "c", "long hair", "^_^"]), max_size=4, unique=True).map(
     ", ".join
 )
-PICTURES = st.builds(
+IMAGES = st.builds(
     Facts,
     TAGS,
     tokens=st.integers(0, 3),
@@ -437,39 +437,39 @@ PICTURES = st.builds(
 )
 
 
-@given(nodes(), PICTURES)
-def test_not_not_is_nothing_at_all(node, picture):
-    assert predicate(Not(Not(node)))(picture) is predicate(node)(picture)
-    assert predicate(Not(node))(picture) is not predicate(node)(picture)
+@given(nodes(), IMAGES)
+def test_not_not_is_nothing_at_all(node, image):
+    assert predicate(Not(Not(node)))(image) is predicate(node)(image)
+    assert predicate(Not(node))(image) is not predicate(node)(image)
 
 
-@given(nodes(), nodes(), PICTURES)
-def test_de_morgan(one, other, picture):
+@given(nodes(), nodes(), IMAGES)
+def test_de_morgan(one, other, image):
     both, any_of = predicate(And((one, other))), predicate(Or((one, other)))
-    assert predicate(Not(Or((Not(one), Not(other)))))(picture) is both(picture)
-    assert predicate(Not(And((Not(one), Not(other)))))(picture) is any_of(picture)
-    assert both(picture) is (predicate(one)(picture) and predicate(other)(picture))
+    assert predicate(Not(Or((Not(one), Not(other)))))(image) is both(image)
+    assert predicate(Not(And((Not(one), Not(other)))))(image) is any_of(image)
+    assert both(image) is (predicate(one)(image) and predicate(other)(image))
 
 
-@given(nodes(), PICTURES)
-def test_a_filter_means_the_same_after_it_was_written(node, picture):
-    assert predicate(parse(show(node)))(picture) is predicate(node)(picture)
+@given(nodes(), IMAGES)
+def test_a_filter_means_the_same_after_it_was_written(node, image):
+    assert predicate(parse(show(node)))(image) is predicate(node)(image)
 
 
 @given(
     st.sampled_from([name for name in NUMBER_FIELDS if name != "score"]),
     st.integers(0, 20),
-    PICTURES,
+    IMAGES,
 )
-def test_comparisons_part_all_pictures(name, number, picture):
-    below, equal, above = (passing(f"{name}:{sign}{number}", picture) for sign in "<=>")
+def test_comparisons_part_all_images(name, number, image):
+    below, equal, above = (passing(f"{name}:{sign}{number}", image) for sign in "<=>")
     assert [below, equal, above].count(True) == 1
-    assert passing(f"{name}:<={number}", picture) is (below or equal)
-    assert passing(f"{name}:!={number}", picture) is not equal
+    assert passing(f"{name}:<={number}", image) is (below or equal)
+    assert passing(f"{name}:!={number}", image) is not equal
 
 
-def passing(where: str, picture: Facts) -> bool:
-    return predicate(parse(where))(picture)
+def passing(where: str, image: Facts) -> bool:
+    return predicate(parse(where))(image)
 
 
 def test_every_field_is_documented():

@@ -1,4 +1,4 @@
-"""A sound data set, and what its pictures and captions are: each test spoils one thing of it."""
+"""A sound dataset, and what its images and captions are: each test spoils one thing of it."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def encoded(seed: int, size: tuple[int, int] = (512, 512), form: str = "PNG") ->
 
 
 def write_image(path: Path, seed: int, size: tuple[int, int] = (512, 512)) -> Path:
-    """Write a sharp picture of its own."""
+    """Write a sharp image of its own."""
     path.parent.mkdir(parents=True, exist_ok=True)
     form = "JPEG" if path.suffix.lower() == ".jpg" else "PNG"
     path.write_bytes(encoded(seed, size, form))
@@ -56,14 +56,14 @@ def write_image(path: Path, seed: int, size: tuple[int, int] = (512, 512)) -> Pa
 
 
 def caption(image: Path, text: str) -> Path:
-    """Write the caption of a picture."""
+    """Write the caption of an image."""
     path = image.with_suffix(".txt")
     path.write_text(text + "\n", encoding="utf-8")
     return path
 
 
 def sound(folder: Path, first: int = 1) -> Path:
-    """Make a folder of four pictures with captions in which no check finds anything. first: the
+    """Make a folder of four images with captions in which no check finds anything. first: the
     seed of the first.
     """
     for seed, (stem, text) in enumerate(CAPTIONS.items(), first):
@@ -72,7 +72,7 @@ def sound(folder: Path, first: int = 1) -> Path:
 
 
 def laid_out(folder: Path) -> Path:
-    """Make a laid-out data set of the same kind: four pictures to train, four of the class."""
+    """Make a laid-out dataset of the same kind: four images to train, four of the class."""
     sound(folder / "train" / "3_sks")
     for seed in range(11, 15):
         write_image(folder / "reg" / "1_girl" / f"{seed}.png", seed)
@@ -80,7 +80,7 @@ def laid_out(folder: Path) -> Path:
 
 
 def text_on(image: Image.Image, words: str = "www.example.com") -> Image.Image:
-    """Write a watermark across a picture."""
+    """Write a watermark across an image."""
     import matplotlib as mpl
 
     marked = image.copy()
@@ -105,9 +105,9 @@ def findings(folder: Path, *checks: str, **options: object) -> tuple[CheckFindin
     quicker.
     """
     chosen = api.CheckOptions(only=checks, **options)  # type: ignore[arg-type]
-    return api.check(folder, chosen, how=api.RunContext(dry_run=True)).findings
+    return api.check(folder, chosen, context=api.RunContext(dry_run=True)).findings
 
 
 def names(folder: Path, *checks: str, **options: object) -> set[str]:
-    """Return the names of the pictures, captions and folders in which something is found."""
+    """Return the names of the images, captions and folders in which something is found."""
     return {finding.path.name for finding in findings(folder, *checks, **options)}

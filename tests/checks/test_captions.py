@@ -30,7 +30,7 @@ def renamed(old: str, new: str):
 
 
 LONG = ", ".join(["sks", "1girl", *(f"a sentence of seven words number {n}" for n in range(10))])
-# check: what is done to the captions so that one is found, what nearly does it, the picture that is
+# check: what is done to the captions so that one is found, what nearly does it, the image that is
 # found
 CASES = {
     "caption-missing": (lambda f: (f / "b.txt").unlink(), renamed("b.txt", "b.caption"), "b.png"),
@@ -121,7 +121,7 @@ def reason(folder, check: str, **options: object) -> str:
 # --------------------------------------------------------------------------------------------------
 
 
-def test_a_picture_without_caption_says_what_is_trained_instead(imgs, tmp_path):
+def test_a_image_without_caption_says_what_is_trained_instead(imgs, tmp_path):
     (imgs / "b.txt").unlink()
     assert reason(imgs, "caption-missing") == "has no caption: nothing is trained"
     root = laid_out(tmp_path / "set")
@@ -169,8 +169,8 @@ def test_a_second_caption_beside_the_first_is_said(imgs):
     assert reason(imgs, "caption-name") == "b.caption stands beside its .txt"
 
 
-def test_the_side_car_of_another_picture_is_its_own(imgs):
-    """`b.png.txt` is the caption of a picture `b.png.jpg`, where there is one."""
+def test_the_side_car_of_another_image_is_its_own(imgs):
+    """`b.png.txt` is the caption of an image `b.png.jpg`, where there is one."""
     caption(write_image(imgs / "b.png.jpg", 41), "sks, 1girl")
     assert findings(imgs, "caption-name", "caption-missing") == ()
 

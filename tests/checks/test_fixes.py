@@ -20,9 +20,9 @@ def imgs(tmp_path):
     return sound(tmp_path / "imgs")
 
 
-def fix(folder, how: RunContext | None = None, **options: object):
+def fix(folder, context: RunContext | None = None, **options: object):
     chosen = api.CheckOptions(only=FIXED, **options)  # type: ignore[arg-type]
-    return api.check(folder, chosen, fix=True, how=how or RunContext())
+    return api.check(folder, chosen, fix=True, context=context or RunContext())
 
 
 def text(folder, stem: str) -> bytes:
@@ -121,7 +121,7 @@ def test_a_name_that_is_taken_is_not_given(imgs):
     assert (imgs / "b.jpg").exists()
 
 
-def test_two_pictures_that_would_get_one_name_get_two(imgs):
+def test_two_images_that_would_get_one_name_get_two(imgs):
     for name, seed in (("e.jpg", 41), ("e.webp", 42)):
         shapes(seed).save(imgs / name, "PNG")
     result = fix(imgs)
@@ -129,7 +129,7 @@ def test_two_pictures_that_would_get_one_name_get_two(imgs):
     assert {p.name for p in imgs.glob("e.*")} == {"e.png", "e.webp"}
 
 
-def test_side_cars_go_with_their_picture(imgs):
+def test_side_cars_go_with_their_image(imgs):
     (imgs / "b.png").rename(imgs / "b.jpg")
     (imgs / "b.jpg.json").write_text("{}", encoding="utf-8")
     (imgs / "b.txt").rename(imgs / "b.jpg.txt")
@@ -139,7 +139,7 @@ def test_side_cars_go_with_their_picture(imgs):
     assert {p.name for p in imgs.glob("b.*")} == {"b.png", "b.png.json", "b.txt"}
 
 
-def test_a_mask_belongs_to_its_picture_by_its_stem(imgs):
+def test_a_mask_belongs_to_its_image_by_its_stem(imgs):
     (imgs / "masks").mkdir()
     (imgs / "b.png").rename(imgs / "b.jpg")
     shapes(2).convert("L").save(imgs / "masks" / "b.png")

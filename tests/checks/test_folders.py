@@ -25,7 +25,7 @@ def root(tmp_path):
     return laid_out(tmp_path / "set")
 
 
-def pictures(folder, number: int, first: int = 60) -> None:
+def images(folder, number: int, first: int = 60) -> None:
     for seed in range(first, first + number):
         write_image(folder / f"{seed}.png", seed)
 
@@ -36,23 +36,23 @@ def older(path, than) -> None:
 
 
 def latents(folder, *, stale: bool) -> None:
-    """Write the cache of a picture, made before or after it."""
+    """Write the cache of an image, made before or after it."""
     cache = folder / "a_0512x0512_sd.npz"
     cache.write_bytes(b"PK")
     older(*((cache, folder / "a.png") if stale else (folder / "a.png", cache)))
 
 
-# check: what is done to the data set so that it is found, what nearly does it, the folder or file
+# check: what is done to the dataset so that it is found, what nearly does it, the folder or file
 # that is found
 CASES = {
     "folder-name": (
-        lambda r: pictures(r / "train" / "3-dog", 2),
+        lambda r: images(r / "train" / "3-dog", 2),
         lambda r: (r / "train" / "notes").mkdir(),
         "3-dog",
     ),
     "unseen": (
-        lambda r: pictures(r / "train" / "3_sks" / "more", 2),
-        lambda r: pictures(r / "train" / "3_sks" / "masks", 2),
+        lambda r: images(r / "train" / "3_sks" / "more", 2),
+        lambda r: images(r / "train" / "3_sks" / "masks", 2),
         "more",
     ),
     "folder-empty": (
@@ -76,8 +76,8 @@ CASES = {
         "3_sks",
     ),
     "reg-surplus": (
-        lambda r: pictures(r / "reg" / "1_girl", 9),
-        lambda r: pictures(r / "reg" / "1_girl", 8),
+        lambda r: images(r / "reg" / "1_girl", 9),
+        lambda r: images(r / "reg" / "1_girl", 8),
         "1_girl",
     ),
     "latents": (
@@ -100,7 +100,7 @@ def test_a_sound_folder_and_a_sound_data_set_have_no_findings(root, tmp_path):
         result = api.check(folder, api.CheckOptions())
         assert result.findings == ()
         assert result.quiet == len(registry.CHECKS)
-        assert result.pictures == (8 if folder == root else 4)
+        assert result.images == (8 if folder == root else 4)
 
 
 @pytest.mark.parametrize("check", CASES)
@@ -145,13 +145,13 @@ MISREAD = {
 
 @pytest.mark.parametrize("name", MISREAD)
 def test_each_form_that_trainers_ignore_or_misread_is_said(name, root):
-    pictures(root / "train" / name, 1)
+    images(root / "train" / name, 1)
     assert reason(root, "folder-name").endswith(MISREAD[name])
 
 
 def test_folders_that_trainers_misread_are_looked_into_and_ignored_ones_are_not(root):
     for name in ("05_misread", "ignored"):
-        pictures(root / "train" / name, 1, first=60 if name == "ignored" else 61)
+        images(root / "train" / name, 1, first=60 if name == "ignored" else 61)
     found = {p.parent.name for p in (f.path for f in findings(root, "caption-missing"))}
     assert found == {"05_misread"}
 
@@ -165,37 +165,37 @@ def test_a_name_that_is_suggested_is_one_by_the_grammar(name):
 
 
 def test_a_linked_folder_is_said_and_not_entered(root, tmp_path):
-    pictures(tmp_path / "elsewhere", 2)
+    images(tmp_path / "elsewhere", 2)
     (root / "train" / "4_dog").symlink_to(tmp_path / "elsewhere", target_is_directory=True)
     assert "is a symbolic link" in reason(root, "folder-name")
     assert findings(root, "caption-missing") == ()
 
 
 def test_when_no_folder_is_a_concept_the_names_are_still_said(tmp_path):
-    pictures(tmp_path / "train" / "10-foo", 2)
+    images(tmp_path / "train" / "10-foo", 2)
     assert names(tmp_path, "folder-name") == {"10-foo"}
 
 
-def test_a_folder_without_pictures_is_no_data_set(tmp_path):
+def test_a_folder_without_images_is_no_data_set(tmp_path):
     with pytest.raises(DatasetError):
         api.check(tmp_path, api.CheckOptions())
     with pytest.raises(DatasetError):
         api.check(tmp_path / "nowhere", api.CheckOptions())
 
 
-def test_pictures_beside_and_below_the_folders_are_counted(root):
-    pictures(root / "train", 3)
-    pictures(root / "train" / "3_sks" / "a" / "b", 2)
+def test_images_beside_and_below_the_folders_are_counted(root):
+    images(root / "train", 3)
+    images(root / "train" / "3_sks" / "a" / "b", 2)
     said = {f.path.name: f.reason for f in findings(root, "unseen")}
     assert said == {
-        "train": "3 pictures beside the concept folders: trainers look one level deeper",
-        "a": "2 pictures in a subfolder: trainers look one level deep",
+        "train": "3 images beside the concept folders: trainers look one level deeper",
+        "a": "2 images in a subfolder: trainers look one level deep",
     }
 
 
 def test_in_a_plain_folder_recursive_looks_below(tmp_path):
     sound(tmp_path)
-    pictures(tmp_path / "sub", 1)
+    images(tmp_path / "sub", 1)
     assert names(tmp_path, "unseen") == {"sub"}
     assert findings(tmp_path, "unseen", recursive=True) == ()
     assert names(tmp_path, "caption-missing", recursive=True) == {"60.png"}
@@ -205,30 +205,30 @@ def test_in_a_plain_folder_recursive_looks_below(tmp_path):
 # --------------------------------------------------------------------------------------------------
 
 
-def test_surplus_regularisation_pictures_are_counted(root):
-    # 4 pictures x 3 repeats are 12 visits; TRAINING 2.4: 13 regularisation pictures are matched up
+def test_surplus_regularisation_images_are_counted(root):
+    # 4 images x 3 repeats are 12 samples; TRAINING 2.4: 13 regularisation images are matched up
     # to the 12th.
-    pictures(root / "reg" / "1_girl", 9)
+    images(root / "reg" / "1_girl", 9)
     said = reason(root, "reg-surplus")
     assert said == (
-        "1 of 13 are never used: 13 visits wanted, training has 12; use fewer, or more "
+        "1 of 13 are never used: 13 samples wanted, training has 12; use fewer, or more "
         "training repeats"
     )
 
 
-def test_the_repeats_that_would_use_all_regularisation_pictures_are_said(root):
+def test_the_repeats_that_would_use_all_regularisation_images_are_said(root):
     (root / "reg" / "1_girl").rename(root / "reg" / "6_girl")
     assert reason(root, "reg-surplus").endswith(
-        "24 visits wanted, training has 12; 3 repeats would use them all"
+        "24 samples wanted, training has 12; 3 repeats would use them all"
     )
 
 
-def test_latents_of_a_picture_that_is_gone_are_said(root):
+def test_latents_of_a_image_that_is_gone_are_said(root):
     folder = root / "train" / "3_sks"
     latents(folder, stale=False)
     (folder / "gone.npz").write_bytes(b"PK")
     assert {f.path.name: f.reason for f in findings(root, "latents")} == {
-        "gone.npz": "its picture is gone"
+        "gone.npz": "its image is gone"
     }
 
 
@@ -238,7 +238,7 @@ def test_latents_of_a_picture_that_is_gone_are_said(root):
 
 @pytest.fixture
 def project(tmp_path):
-    """A folder and the data set that was laid out of it."""
+    """A folder and the dataset that was laid out of it."""
     (tmp_path / "dsk.toml").write_text("", encoding="utf-8")
     sound(tmp_path / "imgs")
     api.layout((f"3_sks={tmp_path / 'imgs'}",), api.LayoutOptions(out=str(tmp_path / "dataset")))
@@ -287,7 +287,7 @@ def test_a_dsk_toml_names_the_concepts_and_their_triggers(tmp_path):
 
 def test_a_relative_folder_is_as_good_as_a_whole_path(root, monkeypatch):
     monkeypatch.chdir(root)
-    pictures(root / "train" / "3-dog", 1)
+    images(root / "train" / "3-dog", 1)
     (root / "train" / "3_sks" / "b.txt").unlink()
     result = api.check(type(root)(), api.CheckOptions(skip=PIXELS))
     assert {(f.check, f.path.as_posix()) for f in result.findings} == {

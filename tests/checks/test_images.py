@@ -1,4 +1,4 @@
-"""The checks of pictures: for each one a picture that is found, and one that nearly is."""
+"""The checks of images: for each one an image that is found, and one that nearly is."""
 
 import shutil
 
@@ -36,7 +36,7 @@ def with_exif(path, orientation: int) -> None:
 
 
 def transparent(path, hidden: tuple[int, int, int]) -> None:
-    """Save a picture whose left half is transparent, with a colour in what is not seen."""
+    """Save an image whose left half is transparent, with a colour in what is not seen."""
     image = shapes(2).convert("RGBA")
     image.paste((*hidden, 0), (0, 0, 256, 512))
     image.save(path)
@@ -51,7 +51,7 @@ def cut_short(path) -> None:
 
 
 def grain(radius: float) -> Image.Image:
-    """Return a picture of sharp tiles, blurred by a Gaussian of a radius in pixels."""
+    """Return an image of sharp tiles, blurred by a Gaussian of a radius in pixels."""
     tiles = np.random.default_rng(0).integers(0, 256, (32, 32), np.uint8)
     detailed = Image.fromarray(tiles).convert("RGB").resize((512, 512), Image.Resampling.NEAREST)
     return detailed.filter(ImageFilter.GaussianBlur(radius))
@@ -62,7 +62,7 @@ def grain(radius: float) -> Image.Image:
 CASES = {
     "unreadable": (
         lambda f: cut_short(f / "b.png"),
-        lambda f: (f / "notes.md").write_text("no picture"),
+        lambda f: (f / "notes.md").write_text("no image"),
         "b.png",
     ),
     "suffix": (
@@ -117,14 +117,14 @@ CASES = {
 
 
 @pytest.mark.parametrize("check", CASES)
-def test_a_picture_is_found(check, imgs):
+def test_a_image_is_found(check, imgs):
     spoil, _, found = CASES[check]
     spoil(imgs)
     assert names(imgs, check) == {found}
 
 
 @pytest.mark.parametrize("check", CASES)
-def test_a_picture_that_is_nearly_so_is_not_found(check, imgs):
+def test_a_image_that_is_nearly_so_is_not_found(check, imgs):
     _, nearly, _ = CASES[check]
     nearly(imgs)
     assert findings(imgs, check) == ()
@@ -135,20 +135,20 @@ def reason(folder, check: str, **options: object) -> str:
     return found.reason
 
 
-def test_unreadable_pictures_say_why_and_the_others_are_checked(imgs):
+def test_unreadable_images_say_why_and_the_others_are_checked(imgs):
     (imgs / "e.jpg").write_bytes(b"")
-    (imgs / "f.jpg").write_bytes(b"no picture")
+    (imgs / "f.jpg").write_bytes(b"no image")
     cut_short(imgs / "b.png")
     (imgs / "link.png").symlink_to(imgs / "a.png")
     said = {f.path.name: f.reason for f in findings(imgs, "unreadable")}
     assert set(said) == {"e.jpg", "f.jpg", "b.png", "link.png"}
     assert said["e.jpg"] == "it is empty (0 bytes)"
-    assert said["f.jpg"].startswith("not a whole picture of JPEG")
+    assert said["f.jpg"].startswith("not a whole image of JPEG")
     assert "damaged or cut short" in said["b.png"]
     assert said["link.png"] == "is a symbolic link, which is not followed"
 
 
-def test_a_picture_cut_short_is_found_although_its_header_is_whole(imgs):
+def test_a_image_cut_short_is_found_although_its_header_is_whole(imgs):
     data = encoded(5, (1600, 1200), "JPEG")
     (imgs / "e.jpg").write_bytes(data[: len(data) * 2 // 3])
     caption(imgs / "e.jpg", "sks, smile")
@@ -167,7 +167,7 @@ def test_a_picture_cut_short_is_found_although_its_header_is_whole(imgs):
         ("a.b.PNG", "WEBP", "a.b.webp"),
     ],
 )
-def test_the_proper_name_of_a_picture_follows_its_content(name, form, better, tmp_path):
+def test_the_proper_name_of_a_image_follows_its_content(name, form, better, tmp_path):
     assert proper_name(tmp_path / name, form).name == better
 
 
@@ -266,7 +266,7 @@ def test_a_style_may_have_many_faces_and_so_may_the_class(imgs):
 
 
 @pytest.mark.parametrize("orientation", range(2, 9))
-def test_a_turned_picture_has_the_findings_of_the_upright_one_and_its_turn(orientation, imgs):
+def test_a_turned_image_has_the_findings_of_the_upright_one_and_its_turn(orientation, imgs):
     with_exif(imgs / "b.png", 1)
     upright = {
         (f.check, f.path.name, f.reason) for f in findings(imgs, *QUICK, upscale=1.0, blur=0.0)

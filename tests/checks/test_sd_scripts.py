@@ -39,8 +39,8 @@ def test_without_a_caption_file_the_folders_name_is_trained(tmp_path):
 
 
 def test_crops_of_faces_take_the_caption_of_the_shorter_stem(tmp_path):
-    (tmp_path / "a_b.txt").write_text("of the whole picture\n", encoding="utf-8")
-    assert read_caption(tmp_path / "a_b_1_2_3_4.png", "x").text == "of the whole picture"
+    (tmp_path / "a_b.txt").write_text("of the whole image\n", encoding="utf-8")
+    assert read_caption(tmp_path / "a_b_1_2_3_4.png", "x").text == "of the whole image"
     assert read_caption(tmp_path / "a_b_2_3_4.png", "x").text == "x"
     assert candidates(tmp_path / "a.png")[0] == tmp_path / "a.txt"
 
@@ -56,7 +56,7 @@ def test_crops_of_faces_take_the_caption_of_the_shorter_stem(tmp_path):
         ("a.avif", False),
     ],
 )
-def test_pictures_are_listed_by_their_suffix_in_lower_or_upper_case(name, listed, tmp_path):
+def test_images_are_listed_by_their_suffix_in_lower_or_upper_case(name, listed, tmp_path):
     assert is_listed(tmp_path / name) is listed
 
 
@@ -73,14 +73,14 @@ def test_pictures_are_listed_by_their_suffix_in_lower_or_upper_case(name, listed
 def test_the_buckets_are_those_of_sd_scripts(size, resolution, bucket, resized, tmp_path):
     write_image(tmp_path / "a.png", 1, size)
     options = api.CheckOptions(resolution=resolution)
-    (seen,) = api.as_sd_scripts(tmp_path, options).pictures
+    (seen,) = api.as_sd_scripts(tmp_path, options).images
     assert (seen.size, seen.bucket, seen.resized) == (size, bucket, resized)
 
 
 def test_a_project_that_fits_its_own_buckets_shows_theirs(tmp_path):
     write_image(tmp_path / "a.png", 1, (300, 200))
     (tmp_path / "dsk.toml").write_text('[train]\nbucket_selector = "fit"\n', encoding="utf-8")
-    (seen,) = api.as_sd_scripts(tmp_path, api.CheckOptions()).pictures
+    (seen,) = api.as_sd_scripts(tmp_path, api.CheckOptions()).images
     assert seen.bucket == (640, 384)  # fit: 576 x 384
 
 
@@ -88,7 +88,7 @@ def test_an_exif_turn_is_ignored_as_the_trainer_ignores_it(tmp_path):
     exif = Image.Exif()
     exif[0x0112] = 6
     shapes(1, (640, 480)).save(tmp_path / "a.png", exif=exif)
-    (seen,) = api.as_sd_scripts(tmp_path, api.CheckOptions()).pictures
+    (seen,) = api.as_sd_scripts(tmp_path, api.CheckOptions()).images
     assert (seen.size, seen.bucket) == ((640, 480), (576, 448))
 
 
@@ -102,8 +102,8 @@ def test_a_data_set_is_shown_folder_by_folder_with_its_troubles(tmp_path):
     (root / "train" / "3-dog").mkdir()
     write_image(root / "train" / "3-dog" / "f.png", 30)
     view = api.as_sd_scripts(root, api.CheckOptions())
-    seen = {p.path.name: p for p in view.pictures}
-    assert [p.concept for p in view.pictures] == ["sks"] * 5 + ["girl"] * 4
+    seen = {p.path.name: p for p in view.images}
+    assert [p.concept for p in view.images] == ["sks"] * 5 + ["girl"] * 4
     assert (seen["a.png"].caption, seen["a.png"].repeats, seen["a.png"].is_reg) == (
         "sks, 1girl, smile",
         3,

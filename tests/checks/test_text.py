@@ -44,7 +44,7 @@ def test_a_tilted_line_has_tilted_corners(finder):
     assert min(abs(angle - 20), abs(angle - 70)) < 4
 
 
-def test_boxes_are_in_pixels_of_the_picture_whatever_its_size(finder):
+def test_boxes_are_in_pixels_of_the_image_whatever_its_size(finder):
     small = text_on(shapes(2))
     large = small.resize((1536, 1536))
     (one,), (three,) = finder.find(small), finder.find(large)
@@ -56,7 +56,7 @@ def test_boxes_are_in_pixels_of_the_picture_whatever_its_size(finder):
 @pytest.mark.parametrize(
     "path", sorted((ASSETS / "sylvie").glob("*smile.png")) + sorted(ASSETS.glob("photos/c*.png"))
 )
-def test_pictures_without_text_have_none(path, finder):
+def test_images_without_text_have_none(path, finder):
     with Image.open(path) as image:
         assert finder.find(image.convert("RGB")) == ()
 
@@ -156,7 +156,7 @@ def test_a_step_keeps_an_eleventh():
     assert blur(Image.fromarray(step)) == pytest.approx(1 / 11)
 
 
-def test_a_flat_picture_is_not_blurred():
+def test_a_flat_image_is_not_blurred():
     assert blur(Image.new("RGB", (64, 64), (9, 9, 9))) == 0
     assert blur(Image.new("RGB", (1, 1))) == 0
 

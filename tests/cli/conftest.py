@@ -1,4 +1,4 @@
-"""What tests of the commands share: a runner in this process, tiny pictures, a toy tagger, and a
+"""What tests of the commands share: a runner in this process, tiny images, a toy tagger, and a
 tree's snapshot.
 """
 
@@ -76,13 +76,13 @@ def dsk(here, capsys) -> Dsk:
 
 
 def write_image(path: Path, shade: int = 0, size: tuple[int, int] = (64, 48)) -> Path:
-    """Make a grey picture; pictures of one shade and size are the same bytes."""
+    """Make a grey image; images of one shade and size are the same bytes."""
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.new("RGB", size, (shade, shade, shade)).save(path)
     return path
 
 
-def pictures(folder: Path, number: int = 3) -> list[Path]:
+def images(folder: Path, number: int = 3) -> list[Path]:
     """Make `a1.png ...`, all of them dark, no two the same."""
     return [write_image(folder / f"a{n}.png", n) for n in range(1, number + 1)]
 

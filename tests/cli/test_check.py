@@ -24,7 +24,7 @@ QUICK = ("--skip", ",".join(PIXELS))
 
 @pytest.fixture
 def spoiled(here):
-    """A set with a missing trigger, a mark, a tag that nobody knows and a picture that cannot be
+    """A set with a missing trigger, a mark, a tag that nobody knows and an image that cannot be
     read.
     """
     imgs = sound(here / "imgs")
@@ -41,7 +41,7 @@ def spoiled(here):
 def test_one_screen_tells_what_was_found_group_by_group_with_the_next_step(dsk, spoiled):
     ended = dsk("check", "imgs", "--skip", "text,faces")
     assert ended.code == Exit.DONE and ended.err == ""
-    assert ended.out.index("Pictures") < ended.out.index("Captions")
+    assert ended.out.index("Images") < ended.out.index("Captions")
     assert "Folders" not in ended.out
     for said in (
         "trigger-missing",
@@ -52,7 +52,7 @@ def test_one_screen_tells_what_was_found_group_by_group_with_the_next_step(dsk, 
         "unreadable",
     ):
         assert said in ended.out
-    assert "5 pictures: 5 findings;" in ended.out
+    assert "5 images: 5 findings;" in ended.out
     assert "`sks` leads most captions" in ended.out
     assert len(ended.out.splitlines()) <= 40
 
@@ -62,7 +62,7 @@ def test_a_sound_set_is_said_in_one_line(dsk, here):
     ended = dsk("check", "set", *QUICK, "--trigger", "sks", "--strict")
     assert ended.code == Exit.DONE
     run = len(registry.CHECKS) - len(PIXELS)
-    assert ended.out.splitlines() == [f"8 pictures: 0 findings; {run} checks found nothing"]
+    assert ended.out.splitlines() == [f"8 images: 0 findings; {run} checks found nothing"]
 
 
 def test_strict_exits_with_20_until_nothing_is_left(dsk, spoiled):
@@ -92,7 +92,7 @@ def test_json_holds_every_finding(dsk, spoiled):
     ended = dsk("check", "imgs", "--skip", "text,faces", "--json", "--strict")
     assert ended.code == Exit.CHECK_FOUND
     found = {(f["check"], f["group"], f["path"], f["subject"]) for f in ended.result["findings"]}
-    assert ("unreadable", "picture", "imgs/e.jpg", "") in found
+    assert ("unreadable", "image", "imgs/e.jpg", "") in found
     assert ("unknown", "caption", "imgs/b.png", "long hiar") in found
     assert ended.result["summaries"][0]["step"]
 
@@ -101,8 +101,8 @@ def test_the_view_of_sd_scripts_is_printed(dsk, spoiled):
     ended = dsk("check", "imgs", "--as", "sd-scripts")
     assert ended.code == Exit.DONE
     assert "512x512" in ended.out and "1girl, smile" in ended.out and r"\ufeffsks" in ended.out
-    assert "5 pictures as sd-scripts takes them, 1 in trouble" in ended.out
-    assert len(dsk("check", "imgs", "--as", "sd-scripts", "--json").result["pictures"]) == 5
+    assert "5 images as sd-scripts takes them, 1 in trouble" in ended.out
+    assert len(dsk("check", "imgs", "--as", "sd-scripts", "--json").result["images"]) == 5
 
 
 @pytest.mark.parametrize(
@@ -112,7 +112,7 @@ def test_the_view_of_sd_scripts_is_printed(dsk, spoiled):
         (("imgs", "--only", "blured"), Exit.USAGE, "did you mean 'blurred'"),
         (("imgs", "--blur", "2"), Exit.USAGE, "give a value from 0 to 1"),
         (("imgs", "--text", "0.1"), Exit.USAGE, "give a value from 0.6 to 1"),
-        (("imgs", "--sheet", "imgs/sheet.png"), Exit.USAGE, "would lie among the pictures"),
+        (("imgs", "--sheet", "imgs/sheet.png"), Exit.USAGE, "would lie among the images"),
         (("imgs", "--sheet", "sheet.jpg"), Exit.USAGE, "name a .png file"),
         (("imgs", "--csv", "imgs/a.txt"), Exit.USAGE, "name a .csv file"),
         (("imgs", "--as", "sd-scripts", "--fix"), Exit.USAGE, "checks nothing"),
@@ -143,7 +143,7 @@ def test_the_table_has_a_row_for_each_finding(dsk, spoiled):
     assert [
         (r["group"], r["check"], r["path"], r["fixed"]) for r in rows if r["check"] != "singleton"
     ] == [
-        ("picture", "unreadable", "e.jpg", ""),
+        ("image", "unreadable", "e.jpg", ""),
         ("caption", "bom", "b.png", "yes"),
         ("caption", "trigger-missing", "a.png", ""),
         ("caption", "unknown", "b.png", ""),
@@ -151,11 +151,11 @@ def test_the_table_has_a_row_for_each_finding(dsk, spoiled):
     assert rows[3]["concept"] == "imgs" and rows[3]["tag"] == "long hiar"
 
 
-def test_the_sheet_shows_the_flagged_pictures(dsk, spoiled, here):
+def test_the_sheet_shows_the_flagged_images(dsk, spoiled, here):
     ended = dsk("check", "imgs", "--skip", "text,faces", "--sheet", "sheet.png")
     assert ended.code == 0 and "wrote sheet.png" in ended.out
     with Image.open(here / "sheet.png") as sheet:
-        assert sheet.format == "PNG" and sheet.width > 700  # three pictures beside each other
+        assert sheet.format == "PNG" and sheet.width > 700  # three images beside each other
     dsk("undo", "imgs")
     assert not (here / "sheet.png").exists()
 
@@ -176,7 +176,7 @@ def test_names_that_are_no_text_stand_in_the_table_spelled_out(here):
 
 
 def count_looks(monkeypatch) -> list[int]:
-    """Count the pictures that are given to the stage."""
+    """Count the images that are given to the stage."""
     seen: list[int] = []
     run = local.run
 
@@ -188,7 +188,7 @@ def count_looks(monkeypatch) -> list[int]:
     return seen
 
 
-def test_pixels_are_looked_at_once_and_a_renamed_picture_is_known(here, monkeypatch):
+def test_pixels_are_looked_at_once_and_a_renamed_image_is_known(here, monkeypatch):
     imgs = sound(here / "imgs")
     seen = count_looks(monkeypatch)
     options = api.CheckOptions(only=("blurred", "duplicate"))

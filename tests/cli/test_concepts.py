@@ -5,7 +5,7 @@ both.
 import pytest
 
 from tests.cli import toy
-from tests.cli.conftest import captions, pictures, snapshot
+from tests.cli.conftest import captions, images, snapshot
 
 TOML = """\
 [tag]
@@ -28,8 +28,8 @@ OF_RUN = "Sks girl, apron, 1girl, solo, long hair, blue eyes, =_=, baseball cap,
 @pytest.fixture
 def project(dsk, here):
     """A project of two concepts after a run."""
-    pictures(here / "photos", 2)
-    pictures(here / "drawings", 1)
+    images(here / "photos", 2)
+    images(here / "drawings", 1)
     (here / "dsk.toml").write_text(TOML, encoding="utf-8")
     assert dsk("run").code == 0
     return here
@@ -53,7 +53,7 @@ def test_another_threshold_by_hand_keeps_the_concepts_trigger(dsk, project):
     )
 
 
-def test_the_folder_of_raw_pictures_is_the_concepts_too(dsk, project):
+def test_the_folder_of_raw_images_is_the_concepts_too(dsk, project):
     dsk("tag", "photos")
     assert captions(project / "photos")["a1"] == OF_RUN
 
@@ -82,7 +82,7 @@ def test_the_command_line_wins_over_both_tables(dsk, project):
 
 
 def test_any_other_folder_of_the_project_has_the_tag_table_alone(dsk, project):
-    pictures(project / "others", 1)
+    images(project / "others", 1)
     dsk("tag", "others", "--threshold", "0.9")
     assert captions(project / "others") == {"a1": "common, 1girl, solo"}
 
@@ -93,7 +93,7 @@ def test_it_is_found_from_anywhere_and_by_any_way_to_write_the_folder(dsk, proje
     assert captions(project / "work" / "girl")["a1"] == "Sks girl, apron, 1girl, solo"
 
 
-def test_raw_pictures_that_two_concepts_share_are_refused(dsk, project):
+def test_raw_images_that_two_concepts_share_are_refused(dsk, project):
     (project / "dsk.toml").write_text(TOML.replace('"drawings"', '"photos"'), encoding="utf-8")
     before = snapshot(project)
     ended = dsk("tag", "photos")
@@ -103,7 +103,7 @@ def test_raw_pictures_that_two_concepts_share_are_refused(dsk, project):
 
 
 def test_without_resize_the_raw_folder_is_the_work_folder(dsk, here):
-    pictures(here / "photos", 1)
+    images(here / "photos", 1)
     (here / "dsk.toml").write_text('[run]\nsteps = ["tag"]\n' + TOML, encoding="utf-8")
     dsk("tag", "photos")
     assert captions(here / "photos") == {"a1": OF_RUN} and len(toy.SEEN) == 1

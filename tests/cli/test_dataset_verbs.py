@@ -1,4 +1,4 @@
-"""plan-repeats, layout, reg, report, export, import: the data set that trainers read, and what is
+"""plan-repeats, layout, reg, report, export, import: the dataset that trainers read, and what is
 said about it.
 """
 
@@ -10,13 +10,13 @@ import tomllib
 import pytest
 from PIL import Image
 
-from tests.cli.conftest import captions, inode, pictures, snapshot, write_image
+from tests.cli.conftest import captions, images, inode, snapshot, write_image
 
 PLAN = ("plan-repeats", "--steps", "1000", "--epochs", "10")
 
 
 def captioned(folder, number=3, text="sks, 1girl, {n}"):
-    for n, path in enumerate(pictures(folder, number), 1):
+    for n, path in enumerate(images(folder, number), 1):
         path.with_suffix(".txt").write_text(text.format(n=f"tag {n}") + "\n", encoding="utf-8")
     return folder
 
@@ -30,14 +30,14 @@ def row(ended, name):
 # -----------------------------------------------------------------------------------------------
 
 
-def test_ten_pictures_at_batch_2_need_20_repeats_for_a_thousand_steps(dsk):
+def test_ten_images_at_batch_2_need_20_repeats_for_a_thousand_steps(dsk):
     ended = dsk(*PLAN, "--images", "10", "--batch-size", "2")
-    assert ended.code == 0 and row(ended, "pictures")[1:5] == ["10", "20", "200", "1,000"]
+    assert ended.code == 0 and row(ended, "images")[1:5] == ["10", "20", "200", "1,000"]
     assert "10 epochs, batch 2: 100 steps an epoch, 1,000 optimizer steps in all" in ended.out
 
 
-def test_a_plan_in_a_folder_of_pictures_counts_them_and_writes_nothing(dsk, here):
-    pictures(here, 5)
+def test_a_plan_in_a_folder_of_images_counts_them_and_writes_nothing(dsk, here):
+    images(here, 5)
     before = snapshot(here)
     ended = dsk(*PLAN)
     assert ended.code == 0 and snapshot(here) == before
@@ -45,8 +45,8 @@ def test_a_plan_in_a_folder_of_pictures_counts_them_and_writes_nothing(dsk, here
 
 
 def test_a_plan_in_the_folder_of_a_dsk_toml_takes_its_concepts_and_its_train_table(dsk, here):
-    pictures(here / "a", 4)
-    pictures(here / "b", 2)
+    images(here / "a", 4)
+    images(here / "b", 2)
     (here / "dsk.toml").write_text(
         '[train]\ntrain_batch_size = 2\n[[concept]]\nfolder = "a"\n[[concept]]\nname = '
         '"sks"\nfolder = "b"\n',
@@ -62,7 +62,7 @@ def test_a_plan_in_the_folder_of_a_dsk_toml_takes_its_concepts_and_its_train_tab
 
 
 def test_a_plan_says_what_layout_will_do_unless_it_is_told_otherwise(dsk, here):
-    pictures(here / "a", 4)
+    images(here / "a", 4)
     toml = '[layout]\nsteps = 200\nepochs = 5\nout = "x"\n[[concept]]\nfolder = "a"\n'
     (here / "dsk.toml").write_text(toml, encoding="utf-8")
     assert row(dsk("plan-repeats"), "a")[1:5] == ["4", "10", "40", "200"]
@@ -75,12 +75,12 @@ def test_a_plan_in_an_empty_folder_is_one_clear_line(dsk, here):
     ended = dsk(*PLAN)
     assert (ended.code, ended.out) == (10, "")
     assert ended.err.startswith(
-        f"error: {here} holds no pictures, no <repeats>_<concept> folders and no dsk.toml"
+        f"error: {here} holds no images, no <repeats>_<concept> folders and no dsk.toml"
     )
     assert len(ended.err.splitlines()) == 2 and "--images N" in ended.err
 
 
-def test_a_plan_without_a_usable_picture_names_the_reason(dsk, here):
+def test_a_plan_without_a_usable_image_names_the_reason(dsk, here):
     (here / "broken.png").write_bytes(b"nothing")
     ended = dsk(*PLAN)
     assert ended.code == 10 and "broken.png" in ended.err and "convert it" in ended.err
@@ -99,7 +99,7 @@ def test_the_planned_repeats_are_applied_to_the_folders_and_undone(dsk, here):
 
 
 def test_applying_needs_folders_to_rename(dsk, here):
-    pictures(here / "imgs", 2)
+    images(here / "imgs", 2)
     assert dsk("plan-repeats", "imgs", "--apply").code == 2
     assert dsk("plan-repeats", "--images", "3", "--apply").code == 2
 
@@ -132,7 +132,7 @@ def test_a_name_that_trainers_would_misread_is_refused(dsk, here, argument):
     assert ended.code == 2 and "hint: " in ended.err and not (here / "dataset" / "train").exists()
 
 
-def test_pictures_are_links_and_captions_are_copies(dsk, here):
+def test_images_are_links_and_captions_are_copies(dsk, here):
     source = captioned(here / "imgs")
     write_image(source / "masks" / "a1.png", 255)
     dsk("layout", "5_sks=imgs")
@@ -159,7 +159,7 @@ def test_laying_out_again_does_nothing(dsk, here):
     assert snapshot(here, all_of_it=False) == before
 
 
-def test_a_removed_picture_is_named_and_goes_to_the_trash(dsk, here):
+def test_a_removed_image_is_named_and_goes_to_the_trash(dsk, here):
     source = captioned(here / "imgs")
     dsk("layout", "5_sks=imgs")
     (source / "a2.png").unlink()
@@ -197,10 +197,10 @@ def test_a_stale_concept_beside_the_others_is_named(dsk, here):
     assert "5_old stands beside" in dsk("layout", "5_new=imgs").out
 
 
-def test_pictures_without_a_caption_are_warned_of(dsk, here):
-    pictures(here / "imgs", 2)
+def test_images_without_a_caption_are_warned_of(dsk, here):
+    images(here / "imgs", 2)
     ended = dsk("layout", "imgs")
-    assert ended.code == 0 and "2 pictures without a caption (a1.png, a2.png)" in ended.err
+    assert ended.code == 0 and "2 images without a caption (a1.png, a2.png)" in ended.err
 
 
 def test_an_edited_laid_out_caption_is_refreshed_and_can_be_taken_back(dsk, here):
@@ -228,7 +228,7 @@ def laid_out(dsk, here):
 def test_a_reg_set_is_balanced_and_has_no_captions(dsk, here, laid_out):
     captioned(here / "women", 5, "somebody, {n}")
     ended = dsk("reg", "women", "--class", "1girl")
-    assert ended.code == 0 and "5 x 4 = 20 visits beside 24 of the training set" in ended.out
+    assert ended.code == 0 and "5 x 4 = 20 samples beside 24 of the training set" in ended.out
     assert "balanced" in ended.out
     assert sorted(p.name for p in (laid_out / "reg" / "4_1girl").iterdir()) == [
         f"a{n}.png" for n in range(1, 6)
@@ -236,14 +236,14 @@ def test_a_reg_set_is_balanced_and_has_no_captions(dsk, here, laid_out):
     assert dsk("plan-repeats", "dataset", "--json").result["plan"]["reg"]["images"] == 5
 
 
-def test_surplus_reg_pictures_are_named(dsk, here, laid_out):
-    pictures(here / "women", 30)
+def test_surplus_reg_images_are_named(dsk, here, laid_out):
+    images(here / "women", 30)
     ended = dsk("reg", "women", "--class", "1girl")
-    assert "6 of 30 regularisation pictures are never used" in ended.out
+    assert "6 of 30 regularisation images are never used" in ended.out
 
 
 def test_reg_captions_are_derived_with_the_class_for_the_trigger(dsk, here, laid_out):
-    pictures(here / "women", 5)
+    images(here / "women", 5)
     ended = dsk("reg", "women", "--class", "woman", "--captions", "derive", "--trigger", "SKS")
     assert ended.code == 0
     derived = captions(laid_out / "reg" / "4_woman")
@@ -253,12 +253,12 @@ def test_reg_captions_are_derived_with_the_class_for_the_trigger(dsk, here, laid
 
 
 def test_deriving_needs_a_trigger(dsk, here, laid_out):
-    pictures(here / "women", 1)
+    images(here / "women", 1)
     ended = dsk("reg", "women", "--class", "woman", "--captions", "derive")
     assert ended.code == 2 and "--trigger NAME" in ended.err
 
 
-def test_reg_pictures_that_cannot_be_read_are_the_reason(dsk, here, laid_out):
+def test_reg_images_that_cannot_be_read_are_the_reason(dsk, here, laid_out):
     (here / "women").mkdir()
     (here / "women" / "x.jpg").write_bytes(b"nothing")
     ended = dsk("reg", "women", "--class", "woman")
@@ -317,7 +317,7 @@ def test_a_report_as_json_has_null_for_scores_that_nobody_gave(dsk, here):
 
 
 def test_kohyas_files_hold_the_numbers_of_the_plan(dsk, here, laid_out):
-    pictures(here / "women", 5)
+    images(here / "women", 5)
     dsk("reg", "women", "--class", "1girl")
     ended = dsk("export", "dataset")
     assert ended.code == 0 and "keep_tokens = 1" in ended.out
@@ -393,7 +393,7 @@ def test_tags_that_any_tagger_gives_are_no_fixed_tags(dsk, here):
     assert dsk("export", "more", "--keep-tokens", "2", "--json").result["keep_tokens"] == 2
 
 
-def test_an_imagefolder_and_a_meta_file_name_every_captioned_picture(dsk, here, laid_out):
+def test_an_imagefolder_and_a_meta_file_name_every_captioned_image(dsk, here, laid_out):
     assert dsk("export", "dataset", "--format", "imagefolder").code == 0
     lines = [
         json.loads(line)
@@ -425,7 +425,7 @@ def test_every_kind_of_side_car_becomes_a_caption(dsk, here):
         '{"meta": {"tags": "from meta"}, "gone": {"tags": "x"}}', encoding="utf-8"
     )
     ended = dsk("import", "imgs", "--meta", "m.json")
-    assert ended.code == 3 and "no picture for the entry gone" in ended.err
+    assert ended.code == 3 and "no image for the entry gone" in ended.err
     (imgs / "hydrus.png.txt").unlink()
     assert captions(imgs) == {
         "gallery": "long hair, 1girl",
@@ -433,7 +433,7 @@ def test_every_kind_of_side_car_becomes_a_caption(dsk, here):
         "kohya": "a b, c",
         "meta": "from meta",
     }
-    assert "wrote 4 captions" in ended.out and "1 picture without a side-car" in ended.out
+    assert "wrote 4 captions" in ended.out and "1 image without a side-car" in ended.out
 
 
 @pytest.mark.parametrize(
@@ -445,7 +445,7 @@ def test_every_kind_of_side_car_becomes_a_caption(dsk, here):
     ],
 )
 def test_one_kind_is_read_and_an_existing_caption_stays(dsk, here, kind, side_car, text):
-    path = pictures(here / "imgs", 1)[0]
+    path = images(here / "imgs", 1)[0]
     (here / "imgs" / side_car).write_text(text, encoding="utf-8")
     path.with_suffix(".txt").write_text("mine\n", encoding="utf-8")
     ended = dsk("import", "imgs", "--from", kind)
@@ -462,7 +462,7 @@ def test_one_kind_is_read_and_an_existing_caption_stays(dsk, here, kind, side_ca
 
 
 def test_a_caption_that_cannot_be_read_does_not_stop_the_import(dsk, here):
-    first, second = pictures(here / "imgs", 2)
+    first, second = images(here / "imgs", 2)
     for path in (first, second):
         path.with_suffix(".caption").write_text("red\n", encoding="utf-8")
     first.with_suffix(".txt").write_bytes(b"\xff\xfe")

@@ -4,7 +4,7 @@ import shutil
 
 import pytest
 
-from tests.cli.conftest import pictures, snapshot, write_image
+from tests.cli.conftest import images, snapshot, write_image
 
 
 @pytest.fixture(scope="module")
@@ -15,17 +15,17 @@ def made(tmp_path_factory):
 
 @pytest.fixture
 def project(dsk, here, made):
-    """Raw pictures, a tagged and laid-out set, a reg folder, side-cars and a dsk.toml, but nothing
+    """Raw images, a tagged and laid-out set, a reg folder, side-cars and a dsk.toml, but nothing
     done in the root.
     """
     if made.exists():
         return shutil.copytree(made, here, dirs_exist_ok=True)
-    for path in pictures(here / "imgs", 4):
+    for path in images(here / "imgs", 4):
         path.with_suffix(".txt").write_text("sks, lips, 1girl\n", encoding="utf-8")
-    pictures(here / "new", 3)
+    images(here / "new", 3)
     write_image(here / "big" / "b.png", 5, (1200, 1200))
     write_image(here / "big" / "masks" / "b.png", 255, (1200, 1200))
-    pictures(here / "women", 2)
+    images(here / "women", 2)
     (write_image(here / "spoiled" / "a.png", 7)).with_suffix(".txt").write_text(
         "hat, Hat\n", encoding="utf-8"
     )
@@ -90,7 +90,7 @@ def test_the_same_command_without_it_changes_something(dsk, project, arguments):
 
 
 def test_a_dry_run_in_a_fresh_folder_makes_no_project(dsk, here):
-    pictures(here / "imgs", 2)
+    images(here / "imgs", 2)
     dsk("tag", "imgs", "--dry-run")
     dsk("rename", "imgs", "x", "--dry-run")
     assert sorted(p.name for p in (here / "imgs").iterdir()) == ["a1.png", "a2.png"]

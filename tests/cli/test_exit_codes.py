@@ -1,4 +1,4 @@
-"""Exit codes are frozen, and are found in the order ranges, data set, model; every error is a line
+"""Exit codes are frozen, and are found in the order ranges, dataset, model; every error is a line
 and a hint.
 """
 
@@ -17,7 +17,7 @@ from datasetkit.cli import main
 from datasetkit.core import errors
 from datasetkit.core.errors import Exit
 from datasetkit.project.locks import lock
-from tests.cli.conftest import pictures
+from tests.cli.conftest import images
 
 ROOT = Path(__file__).parents[2]
 
@@ -116,7 +116,7 @@ ORDER = [
     ("arguments", "code"), ORDER, ids=lambda value: " ".join(value) if type(value) is tuple else ""
 )
 def test_ranges_come_before_the_data_set_and_it_before_the_model(dsk, here, arguments, code):
-    pictures(here / "imgs", 1)
+    images(here / "imgs", 1)
     (here / "empty").mkdir()
     before = sorted(here.rglob("*"))
     ended = dsk(*arguments)
@@ -163,7 +163,7 @@ def test_the_version_is_printed(dsk):
 
 
 def test_a_project_that_another_run_holds_exits_11(dsk, here):
-    pictures(here / "imgs", 1)
+    images(here / "imgs", 1)
     with lock(here / "imgs"):
         ended = dsk("tag", "imgs")
     assert ended.code == 11 and "hint: wait for it to end, or add --wait" in ended.err
@@ -179,7 +179,7 @@ def test_a_broken_store_exits_13(dsk, monkeypatch):
 
 
 def test_a_damaged_store_exits_13_with_the_way_out(dsk, here):
-    pictures(here / "imgs", 1)
+    images(here / "imgs", 1)
     (here / "imgs" / ".dsk").mkdir()
     (here / "imgs" / ".dsk" / "store.sqlite").write_bytes(b"this is no database, not at all" * 100)
     ended = dsk("tag", "imgs")
@@ -261,7 +261,7 @@ def test_a_reader_that_leaves_is_no_error():
 
 
 def test_the_module_runs_as_a_process(tmp_path):
-    pictures(tmp_path, 2)
+    images(tmp_path, 2)
     begun = time.perf_counter()
     ended = subprocess.run(
         [
@@ -279,6 +279,6 @@ def test_the_module_runs_as_a_process(tmp_path):
         text=True,
         cwd=ROOT,
     )
-    print(f"plan-repeats on 2 pictures: {time.perf_counter() - begun:.2f} s")
+    print(f"plan-repeats on 2 images: {time.perf_counter() - begun:.2f} s")
     assert (ended.returncode, ended.stderr) == (0, "")
     assert "1,000 optimizer steps in all" in ended.stdout

@@ -20,7 +20,7 @@ SIZE = (300, 240)
 
 @pytest.fixture(autouse=True)
 def middle(monkeypatch):
-    """Let subjects and faces be in the middle of every picture, at once."""
+    """Let subjects and faces be in the middle of every image, at once."""
     monkeypatch.setattr(stage, "SubjectFinder", MiddleSubject)
     monkeypatch.setattr(cutting, "require_rembg", lambda: None)
     monkeypatch.setitem(faces.DETECTORS, "blazeface", MiddleFace)
@@ -57,7 +57,7 @@ def test_a_dry_run_changes_nothing_and_the_command_something(dsk, imgs, argument
 
 
 @pytest.mark.parametrize("arguments", COMMANDS, ids=" ".join)
-def test_a_broken_picture_is_named_and_json_is_one_document(dsk, imgs, arguments):
+def test_a_broken_image_is_named_and_json_is_one_document(dsk, imgs, arguments):
     (imgs / "broken.jpg").write_bytes(b"nothing")
     ended = dsk(*arguments)
     assert ended.code == 3 and "broken.jpg" in ended.err and "broken.jpg" not in ended.out
@@ -70,23 +70,23 @@ def test_a_broken_picture_is_named_and_json_is_one_document(dsk, imgs, arguments
 
 def test_cutout_says_what_it_did_with_model_and_licence(dsk, imgs):
     ended = dsk("cutout", "imgs", "cut")
-    assert "3 pictures cut out by u2netp on cpu into cut, 0 up to date" in ended.out
+    assert "3 images cut out by u2netp on cpu into cut, 0 up to date" in ended.out
     assert "(history 1; dsk undo cut takes it back)" in ended.out
     assert (
         "licence: Apache-2.0, shipped" in ended.out
         and "3 captions follow the background" in ended.out
     )
-    assert "cut: 3 pictures, all up to date" in dsk("cutout", "imgs", "cut").out
+    assert "cut: 3 images, all up to date" in dsk("cutout", "imgs", "cut").out
 
 
 def test_the_dry_run_of_cutout_shows_each_captions_difference(dsk, imgs):
     ended = dsk("cutout", "imgs", "--dry-run")
     assert "a1.png: -forest +white background +simple background" in ended.out
-    assert "would cut out 3 pictures into imgs-cutout; 0 are up to date" in ended.out
+    assert "would cut out 3 images into imgs-cutout; 0 are up to date" in ended.out
 
 
 def test_faces_list_as_json_has_boxes_and_scores(dsk, imgs):
-    found = dsk("faces", "list", "imgs", "--json").result["pictures"]
+    found = dsk("faces", "list", "imgs", "--json").result["images"]
     assert [one["path"] for one in found] == ["imgs/a1.png", "imgs/a2.png", "imgs/a3.png"]
     [face] = found[0]["faces"]
     assert (face["left"], face["top"], face["right"], face["bottom"]) == (120, 72, 180, 144)
@@ -99,7 +99,7 @@ WRONG = [
     (("cutout", "imgs", "imgs"), 2, "the input folder itself"),
     (("cutout", "nowhere", "--model", "u2nett"), 2, "did you mean u2net"),
     (("cutout", "nowhere"), 10, "does not exist"),
-    (("cutout", "empty"), 10, "holds no pictures"),
+    (("cutout", "empty"), 10, "holds no images"),
     (("faces", "crop", "imgs", "--threshold", "0.1"), 2, "threshold"),
     (("faces", "erase", "imgs", "--fill", "red"), 2, "--fill"),
     (("faces", "list", "nowhere"), 10, "does not exist"),
@@ -170,7 +170,7 @@ def project(here, steps, do="erase"):
         path.unlink()
 
 
-def test_each_step_takes_the_pictures_of_the_one_before_it(dsk, imgs):
+def test_each_step_takes_the_images_of_the_one_before_it(dsk, imgs):
     here = imgs.parent
     project(here, ["tag", "cutout", "resize", "faces", "layout"])
     ended = dsk("run")
@@ -221,7 +221,7 @@ def test_a_dry_run_of_a_fresh_project_foresees_its_first_step(dsk, imgs):
     )
 
 
-def test_taking_a_step_in_and_out_again_leaves_no_second_picture_of_a_name(dsk, imgs):
+def test_taking_a_step_in_and_out_again_leaves_no_second_image_of_a_name(dsk, imgs):
     here = imgs.parent
     for path in imgs.glob("*.png"):
         Image.open(path).save(path.with_suffix(".jpg"))

@@ -5,7 +5,7 @@ import shutil
 import pytest
 
 from datasetkit.cli import console
-from tests.cli.conftest import pictures, write_image
+from tests.cli.conftest import images, write_image
 
 
 @pytest.fixture(scope="module")
@@ -16,13 +16,13 @@ def made(tmp_path_factory):
 
 @pytest.fixture
 def mixed(dsk, here, made):
-    """A captioned folder with a broken picture, laid out."""
+    """A captioned folder with a broken image, laid out."""
     if made.exists():
         return shutil.copytree(made, here, dirs_exist_ok=True)
-    for n, path in enumerate(pictures(here / "imgs", 3)):
+    for n, path in enumerate(images(here / "imgs", 3)):
         path.with_suffix(".txt").write_text(f"sks, [bold]tag {n}[/x], lips\n", encoding="utf-8")
     (here / "imgs" / "broken.jpg").write_bytes(b"nothing")
-    pictures(here / "women", 2)
+    images(here / "women", 2)
     (here / "women" / "broken.jpg").write_bytes(b"nothing")
     write_image(here / "good" / "a.png", 3)
     assert dsk("layout", "3_sks=imgs").code == 3
@@ -81,7 +81,7 @@ def test_without_it_warnings_and_failures_go_to_stderr_alone(dsk, mixed, argumen
 
 def test_markup_in_tags_and_names_is_text(dsk, mixed):
     assert "[bold]tag 0[/x]" in dsk("report", "imgs").out
-    pictures(mixed / "[red]set[x]", 1)
+    images(mixed / "[red]set[x]", 1)
     ended = dsk("tag", "[red]set[x]", "--dry-run")
     assert ended.code == 0
     assert "[red]set[x]" in dsk("plan-repeats", "[red]set[x]").out

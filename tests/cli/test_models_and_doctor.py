@@ -4,7 +4,7 @@ import pytest
 
 from datasetkit.verbs import doctor
 from taggers import models
-from tests.cli.conftest import pictures, snapshot
+from tests.cli.conftest import images, snapshot
 
 
 def test_the_list_has_every_tagger_and_says_which_files_are_here(dsk):
@@ -30,7 +30,7 @@ def test_an_unknown_model_names_the_nearest(dsk):
 
 
 def test_doctor_finds_a_whole_installation_healthy(dsk, here):
-    pictures(here / "imgs", 1)
+    images(here / "imgs", 1)
     before = {k: v[0] for k, v in snapshot(here).items()}
     ended = dsk("doctor", "imgs")
     assert ended.code == 0, ended.out

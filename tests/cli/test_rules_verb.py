@@ -2,13 +2,13 @@
 
 import pytest
 
-from tests.cli.conftest import captions, pictures, snapshot
+from tests.cli.conftest import captions, images, snapshot
 
 
 @pytest.fixture
 def captioned(here):
     for path, text in zip(
-        pictures(here / "imgs"),
+        images(here / "imgs"),
         ("zebra, lips, MikamiYua, 1girl, long hair", "long hair, 1girl, blue eyes", "solo"),
         strict=True,
     ):
@@ -60,10 +60,10 @@ def test_no_caption_is_emptied(dsk, captioned):
     assert reasons == ["no tag would be left, and an empty caption would stop the trainers"]
 
 
-def test_a_picture_without_a_caption_is_pointed_to_dsk_tag(dsk, captioned):
+def test_a_image_without_a_caption_is_pointed_to_dsk_tag(dsk, captioned):
     (captioned / "a3.txt").unlink()
     ended = dsk("rules", "imgs", "--exclude", "lips")
-    assert ended.code == 0 and "1 picture without a caption: dsk tag writes one" in ended.err
+    assert ended.code == 0 and "1 image without a caption: dsk tag writes one" in ended.err
     assert not (captioned / "a3.txt").exists()
 
 
@@ -101,6 +101,6 @@ def test_the_groups_are_printed_with_their_tags(dsk, here):
 
 
 def test_a_folder_called_groups_is_a_folder(dsk, here):
-    path = pictures(here / "groups", 1)[0]
+    path = images(here / "groups", 1)[0]
     path.with_suffix(".txt").write_text("lips, solo\n", encoding="utf-8")
     assert "changed 1 caption " in dsk("rules", "groups", "--exclude", "lips").out

@@ -1,5 +1,5 @@
-"""`dsk init`, `dsk run`, `dsk history`, `dsk undo`: one dsk.toml from raw pictures to the exported
-data set.
+"""`dsk init`, `dsk run`, `dsk history`, `dsk undo`: one dsk.toml from raw images to the exported
+dataset.
 """
 
 import shutil
@@ -15,10 +15,10 @@ from tests.cli.conftest import captions, inode, snapshot, write_image
 
 @pytest.fixture
 def project(dsk, here):
-    """A project that was begun with dsk init, with four pictures of two shapes."""
+    """A project that was begun with dsk init, with four images of two shapes."""
     for n, size in enumerate([(64, 48), (48, 64), (64, 48), (1100, 550)], 1):
         write_image(here / "photos" / f"p{n}.png", n, size)
-    assert dsk("init", "--pictures", "photos", "--trigger", "Sks").code == 0
+    assert dsk("init", "--images", "photos", "--trigger", "Sks").code == 0
     return here
 
 
@@ -95,13 +95,13 @@ def test_the_project_folder_may_be_deleted(dsk, project):
     assert snapshot(project, all_of_it=False) == before
 
 
-def test_a_new_picture_is_the_only_one_that_is_worked_on(dsk, project):
+def test_a_new_image_is_the_only_one_that_is_worked_on(dsk, project):
     dsk("run")
     made = {p.name: p.stat().st_mtime_ns for p in (project / "work" / "Sks").iterdir()}
     write_image(project / "photos" / "new.png", 77)
     toy.SEEN.clear()
     ended = dsk("run")
-    assert ended.code == 0 and len(toy.SEEN) == 1 and "1 picture written" in ended.out
+    assert ended.code == 0 and len(toy.SEEN) == 1 and "1 image written" in ended.out
     after = {p.name: p.stat().st_mtime_ns for p in (project / "work" / "Sks").iterdir()}
     assert {name: after[name] for name in made} == made and set(after) - set(made) == {
         "new.png",
@@ -110,7 +110,7 @@ def test_a_new_picture_is_the_only_one_that_is_worked_on(dsk, project):
     assert "new" in captions(layout_of(project))
 
 
-def test_a_deleted_picture_is_named_and_leaves_the_data_set(dsk, project):
+def test_a_deleted_image_is_named_and_leaves_the_data_set(dsk, project):
     dsk("run")
     (project / "photos" / "p2.png").unlink()
     ended = dsk("run")
@@ -126,7 +126,7 @@ def test_an_edited_caption_is_kept_and_laid_out(dsk, project):
     assert captions(layout_of(project))["p1"] == "Sks, mine"
 
 
-def test_a_broken_picture_is_listed_and_the_rest_is_made(dsk, project):
+def test_a_broken_image_is_listed_and_the_rest_is_made(dsk, project):
     (project / "photos" / "broken.jpg").write_bytes(b"nothing")
     ended = dsk("run")
     assert ended.code == 3 and "broken.jpg" in ended.err and "1 item failed" in ended.out
@@ -286,7 +286,7 @@ def test_a_folder_without_history_names_those_that_have_one(dsk, here):
         (
             '[[concept]]\nfolder = "photos"\n[[concept]]\nfolder = "empty"',
             10,
-            "empty holds no pictures",
+            "empty holds no images",
         ),
         ('[[concept]]\nfolder = "photos"\ntrigger = ["a, b"]', 2, "'a, b' cannot be a trigger"),
         ('[[concept]]\nfolder = "photos"\nexclude = ["@fce"]', 2, "did you mean @face?"),
@@ -338,7 +338,7 @@ def test_a_step_is_named_before_what_it_warns_of_and_nothing_is_warned_of_twice(
     assert said.count("tagging with basic instead") == 1
 
 
-def test_a_run_says_which_pictures_followed_their_originals(dsk, project):
+def test_a_run_says_which_images_followed_their_originals(dsk, project):
     dsk("run")
     (project / "photos" / "p1.png").rename(project / "photos" / "first.png")
     (project / "photos" / "p2.png").unlink()
@@ -353,7 +353,7 @@ def test_a_run_says_which_pictures_followed_their_originals(dsk, project):
     assert (project / "work" / "Sks" / "first.txt").is_file()
 
 
-def test_a_picture_that_was_edited_is_not_called_taken_out(dsk, project):
+def test_a_image_that_was_edited_is_not_called_taken_out(dsk, project):
     dsk("run")
     write_image(project / "photos" / "p1.png", 90)
     ended = dsk("run")
@@ -363,7 +363,7 @@ def test_a_picture_that_was_edited_is_not_called_taken_out(dsk, project):
 def test_a_second_run_says_that_all_is_as_wanted(dsk, project):
     dsk("run")
     said = dsk("run").out
-    assert "work/Sks: 4 pictures, all up to date" in said and "is as wanted" in said
+    assert "work/Sks: 4 images, all up to date" in said and "is as wanted" in said
     assert "the tables in report are as wanted" in said
     assert (
         "dataset/dataset.toml is as wanted" in said and "dataset/config.toml is as wanted" in said

@@ -5,25 +5,25 @@ import json
 import pytest
 
 from tests.cli import toy
-from tests.cli.conftest import captions, pictures, snapshot, write_image
+from tests.cli.conftest import captions, images, snapshot, write_image
 
 EXACT = ("tag", "./imgs", "--trigger", "MikamiYua", "--exclude", "lips,nose")
 TAGGED = "MikamiYua, 1girl, solo, long hair, blue eyes, =_=, baseball cap, hat"
 
 
-def test_the_command_of_the_tutorial_writes_a_caption_beside_every_picture(dsk, here):
-    pictures(here / "imgs")
+def test_the_command_of_the_tutorial_writes_a_caption_beside_every_image(dsk, here):
+    images(here / "imgs")
     ended = dsk(*EXACT)
     assert ended.code == 0
     assert captions(here / "imgs") == {"a1": TAGGED, "a2": TAGGED, "a3": TAGGED}
     assert (
-        "wrote 3 captions with toy" in ended.out and "3 of 3 pictures needed inference" in ended.out
+        "wrote 3 captions with toy" in ended.out and "3 of 3 images needed inference" in ended.out
     )
     assert "exclude lips" in ended.out
 
 
 def test_the_stand_in_is_announced_on_stderr_and_in_json(dsk, here):
-    pictures(here / "imgs")
+    images(here / "imgs")
     ended = dsk(*EXACT, "--json")
     assert (
         "tagging with basic instead" in ended.err
@@ -33,14 +33,14 @@ def test_the_stand_in_is_announced_on_stderr_and_in_json(dsk, here):
     assert "tagging with basic instead" in ended.result["notice"]
 
 
-def test_brighter_pictures_get_other_tags_in_the_order_of_their_scores(dsk, here):
+def test_brighter_images_get_other_tags_in_the_order_of_their_scores(dsk, here):
     write_image(here / "imgs" / "bright.png", 250)
     dsk("tag", "imgs")
     assert captions(here / "imgs")["bright"].startswith("1girl, white background, solo, long hair")
 
 
 def test_another_threshold_needs_no_inference(dsk, here, monkeypatch):
-    pictures(here / "imgs")
+    images(here / "imgs")
     assert dsk(*EXACT).code == 0
     assert len(toy.SEEN) == 3
     monkeypatch.setattr(toy.Toy, "scores", None)  # whoever calls it now fails
@@ -55,7 +55,7 @@ def test_another_threshold_needs_no_inference(dsk, here, monkeypatch):
 
 
 def test_a_finished_run_again_does_nothing(dsk, here):
-    pictures(here / "imgs")
+    images(here / "imgs")
     dsk(*EXACT)
     before = snapshot(here, all_of_it=False)
     again = dsk(*EXACT)
@@ -65,12 +65,12 @@ def test_a_finished_run_again_does_nothing(dsk, here):
     assert len(dsk("history", "imgs", "--json").result) == 1
 
 
-def test_only_a_new_picture_is_inferred(dsk, here):
-    pictures(here / "imgs")
+def test_only_a_new_image_is_inferred(dsk, here):
+    images(here / "imgs")
     dsk(*EXACT)
     write_image(here / "imgs" / "new.png", 99)
     toy.SEEN.clear()
-    assert "1 of 4 pictures needed inference" in dsk(*EXACT).out
+    assert "1 of 4 images needed inference" in dsk(*EXACT).out
     assert len(toy.SEEN) == 1
 
 
@@ -95,7 +95,7 @@ EDITED = "a person wrote this, 1girl"
     ],
 )
 def test_each_way_with_a_caption_that_a_person_edited(dsk, here, mode, wanted):
-    pictures(here / "imgs", 2)
+    images(here / "imgs", 2)
     dsk(*EXACT)
     (here / "imgs" / "a1.txt").write_text(EDITED + "\n", encoding="utf-8")
     ended = dsk(*EXACT, "--existing", mode)
@@ -110,7 +110,7 @@ def test_each_way_with_a_caption_that_a_person_edited(dsk, here, mode, wanted):
 @pytest.mark.parametrize("mode", ["skip", "overwrite", "append", "prepend"])
 @pytest.mark.parametrize("held", [None, b"", b"\n", b"\xef\xbb\xbf", b" , ,\r\n"], ids=repr)
 def test_a_caption_that_says_nothing_is_written_in_every_mode(dsk, here, mode, held):
-    pictures(here / "imgs", 1)
+    images(here / "imgs", 1)
     if held is not None:
         (here / "imgs" / "a1.txt").write_bytes(held)
     assert dsk(*EXACT, "--existing", mode).code == 0
@@ -119,7 +119,7 @@ def test_a_caption_that_says_nothing_is_written_in_every_mode(dsk, here, mode, h
 
 @pytest.mark.parametrize("mode", ["skip", "overwrite", "append", "prepend"])
 def test_a_generated_caption_stays_generated_through_a_byte_order_mark_and_crlf(dsk, here, mode):
-    pictures(here / "imgs", 1)
+    images(here / "imgs", 1)
     dsk(*EXACT)
     (here / "imgs" / "a1.txt").write_bytes(b"\xef\xbb\xbf" + TAGGED.encode() + b"\r\n")
     assert dsk("tag", "imgs", "--trigger", "Other", "--existing", mode).code == 0
@@ -127,7 +127,7 @@ def test_a_generated_caption_stays_generated_through_a_byte_order_mark_and_crlf(
 
 
 def test_an_edited_caption_with_crlf_and_one_tag_a_line_is_a_persons(dsk, here):
-    pictures(here / "imgs", 1)
+    images(here / "imgs", 1)
     caption = here / "imgs" / "a1.txt"
     caption.write_bytes(b"\xef\xbb\xbfred hat\r\nmy own tag\r\n")
     dsk(*EXACT)
@@ -137,7 +137,7 @@ def test_an_edited_caption_with_crlf_and_one_tag_a_line_is_a_persons(dsk, here):
 
 
 def test_a_dry_run_prints_the_difference_and_what_each_rule_touched(dsk, here):
-    pictures(here / "imgs", 2)
+    images(here / "imgs", 2)
     dsk(*EXACT)
     ended = dsk(*EXACT, "--additional", "masterpiece", "--exclude", "lips,eyes", "--dry-run")
     assert "a1.png: +masterpiece +nose" in ended.out
@@ -153,7 +153,7 @@ def test_a_dry_run_prints_the_difference_and_what_each_rule_touched(dsk, here):
 
 
 def test_replace_implies_rating_and_escaped_brackets_reach_the_caption(dsk, here):
-    pictures(here / "imgs", 1)
+    images(here / "imgs", 1)
     ended = dsk(
         "tag", "imgs", "--replace", "solo=alone (one)", "--implies", "common", "--rating", "last",
         "--escape-brackets", "--exclude", "@face,*_hair",
@@ -166,7 +166,7 @@ def test_replace_implies_rating_and_escaped_brackets_reach_the_caption(dsk, here
 
 
 def test_additional_tags_follow_the_trigger_and_are_counted_as_kept_tokens(dsk, here):
-    pictures(here / "imgs", 1)
+    images(here / "imgs", 1)
     ended = dsk("tag", "imgs", "--trigger", "sks, girl", "--additional", "masterpiece", "--json")
     assert captions(here / "imgs")["a1"].startswith("sks, girl, masterpiece, 1girl")
     assert ended.result["keep_tokens"] == 3
@@ -178,15 +178,15 @@ def test_additional_tags_follow_the_trigger_and_are_counted_as_kept_tokens(dsk, 
     )
 
 
-def test_a_broken_picture_costs_only_itself_and_exits_3(dsk, here):
-    pictures(here / "imgs", 2)
-    (here / "imgs" / "broken.jpg").write_bytes(b"no picture")
+def test_a_broken_image_costs_only_itself_and_exits_3(dsk, here):
+    images(here / "imgs", 2)
+    (here / "imgs" / "broken.jpg").write_bytes(b"no image")
     ended = dsk(*EXACT)
     assert ended.code == 3 and set(captions(here / "imgs")) == {"a1", "a2"}
     assert "warning: broken.jpg" in ended.err and "broken" not in ended.out
 
 
-def test_two_pictures_of_one_stem_do_not_share_a_caption(dsk, here):
+def test_two_images_of_one_stem_do_not_share_a_caption(dsk, here):
     write_image(here / "imgs" / "a.jpg", 1)
     write_image(here / "imgs" / "a.png", 2)
     ended = dsk(*EXACT)
@@ -199,21 +199,21 @@ def test_two_pictures_of_one_stem_do_not_share_a_caption(dsk, here):
 
 
 def test_no_caption_is_written_where_no_tag_is_left(dsk, here):
-    pictures(here / "imgs", 1)
+    images(here / "imgs", 1)
     ended = dsk("tag", "imgs", "--threshold", "1")
     assert ended.code == 0 and captions(here / "imgs") == {}
     assert "an empty caption would stop the trainers" in ended.out
 
 
 def test_a_named_tagger_never_falls_back(dsk, here):
-    pictures(here / "imgs", 1)
+    images(here / "imgs", 1)
     ended = dsk("tag", "imgs", "--tagger", "wd-vit-v3")
     assert ended.code == 12 and captions(here / "imgs") == {}
     assert "hint: run `dsk models download wd-vit-v3`" in ended.err and ended.out == ""
 
 
 def test_the_table_of_dsk_toml_is_the_default_and_the_command_line_wins(dsk, here):
-    pictures(here / "imgs", 1)
+    images(here / "imgs", 1)
     (here / "dsk.toml").write_text(
         '[tag]\ntrigger = ["Toml"]\nthreshold = 0.9\ntagger = "basic"\n', encoding="utf-8"
     )
@@ -225,9 +225,9 @@ def test_the_table_of_dsk_toml_is_the_default_and_the_command_line_wins(dsk, her
     assert captions(here / "imgs")["a1"] == "Line, 1girl"
 
 
-def test_json_holds_one_outcome_for_each_picture(dsk, here):
-    pictures(here / "imgs", 2)
-    (here / "imgs" / "broken.jpg").write_bytes(b"no picture")
+def test_json_holds_one_outcome_for_each_image(dsk, here):
+    images(here / "imgs", 2)
+    (here / "imgs" / "broken.jpg").write_bytes(b"no image")
     outcomes = dsk(*EXACT, "--json").result["report"]["outcomes"]
     assert [o["is"] for o in outcomes] == ["Done", "Done", "Failed"]
     assert outcomes[0]["value"]["tags"] == TAGGED.split(", ")

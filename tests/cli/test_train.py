@@ -29,7 +29,7 @@ def given(*more):
 
 @pytest.fixture
 def data(here):
-    tiny.save_pictures(here / "ds" / "train" / "2_sks", [(128, 128), (192, 128)])
+    tiny.save_images(here / "ds" / "train" / "2_sks", [(128, 128), (192, 128)])
     return here / "ds"
 
 
@@ -84,8 +84,8 @@ def test_sd_scripts_two_files_train_as_they_are(dsk, here, model):
     text = CONFIG_TOML.replace("majicmixRealistic_v6.safetensors", str(model))
     (here / "config.toml").write_text(text, encoding="utf-8")
     (here / "dataset.toml").write_text(DATASET_TOML, encoding="utf-8")
-    tiny.save_pictures(here / "dataset", [(128, 128), (192, 128), (128, 200)])
-    tiny.save_pictures(here / "regularization", [(128, 128)] * 2, captions=False)
+    tiny.save_images(here / "dataset", [(128, 128), (192, 128), (128, 200)])
+    tiny.save_images(here / "regularization", [(128, 128)] * 2, captions=False)
     files = ["--config-file", "config.toml", "--dataset-config", "dataset.toml"]
     short = ["max_train_steps=3", "lr_warmup_steps=1", "save_every_n_steps=2"]
     ended = dsk("train", *files, *(word for pair in short for word in ("--set", pair)))
@@ -179,14 +179,14 @@ def test_exit_codes(dsk, data, arguments, code, words):
     assert ended.code == code and words in ended.err
 
 
-def test_broken_picture_is_listed_and_the_rest_is_trained(dsk, data):
+def test_broken_image_is_listed_and_the_rest_is_trained(dsk, data):
     (data / "train" / "2_sks" / "1.png").write_bytes(b"broken")
     ended = dsk("train", "ds", "--dry-run", *given())
     assert ended.code == 3 and "1.png" in ended.err
 
 
 def test_lora_that_learned_nothing_fails_the_gate(dsk, data, model):
-    """Pictures of 64 pixels leave one place in the UNet's middle: its attention cannot learn where
+    """Images of 64 pixels leave one place in the UNet's middle: its attention cannot learn where
     to look.
     """
     ended = dsk(

@@ -28,13 +28,13 @@ def test_pages_about_training_show_what_is_printed(project, capsys):
             assert matches(plain(text), printed), f"{page}: {' '.join(command)}\n{printed}"
 
 
-@pytest.mark.parametrize("pictures", [1000])
-def test_plan_of_a_large_set_is_quick_without_torch(here, pictures):
+@pytest.mark.parametrize("images", [1000])
+def test_plan_of_a_large_set_is_quick_without_torch(here, images):
     """Of processor time: machines under test are busy. It starts Python, reads 1,000 headers and
     hashes the files.
     """
-    concept = tiny.save_pictures(here / "ds" / "train" / "2_sks", [(320, 256), (256, 320)])
-    for number in range(3, pictures + 1):
+    concept = tiny.save_images(here / "ds" / "train" / "2_sks", [(320, 256), (256, 320)])
+    for number in range(3, images + 1):
         for suffix in (".png", ".txt"):
             (concept / f"{number}{suffix}").hardlink_to(concept / f"{2 - number % 2}{suffix}")
     code = (
@@ -50,7 +50,7 @@ def test_plan_of_a_large_set_is_quick_without_torch(here, pictures):
     )
     assert ended.returncode == 0, ended.stderr
     plan = json.loads(ended.stdout)["plan"]
-    assert sum(use["pictures"] for use in plan["buckets"]) == pictures
+    assert sum(use["images"] for use in plan["buckets"]) == images
     assert plan["captions"]["over"] == {"75": 0, "150": 0, "225": 0}
     assert plan["memory"]["bytes"] == sum(s["bytes"] for s in plan["memory"]["estimate"]["shares"])
     assert float(ended.stderr.split()[-1]) < 2

@@ -21,7 +21,7 @@ SIDES = (64, 80, 100, 128, 160, 200, 256)
 def base(tmp_path_factory):
     """A run of the small model that is made once; each configuration takes its place."""
     folder = tmp_path_factory.mktemp("base")
-    tiny.save_pictures(folder / "data" / "train" / "1_sks", [(64, 64)])
+    tiny.save_images(folder / "data" / "train" / "1_sks", [(64, 64)])
     options = tiny.options(
         tiny.save_pipeline(folder / "model"), folder, network_train_text_encoder_only=True
     )
@@ -32,13 +32,13 @@ def base(tmp_path_factory):
 
 
 def lay_out(folder, draw):
-    """Write one to three concepts and sometimes regularisation; pictures of many shapes."""
+    """Write one to three concepts and sometimes regularisation; images of many shapes."""
     for concept in range(draw.randint(1, 3)):
         sizes = [(draw.choice(SIDES), draw.choice(SIDES)) for _ in range(draw.randint(1, 5))]
-        tiny.save_pictures(folder / "train" / f"{draw.randint(1, 4)}_c{concept}", sizes)
+        tiny.save_images(folder / "train" / f"{draw.randint(1, 4)}_c{concept}", sizes)
     if draw.random() < 0.5:
         sizes = [(draw.choice(SIDES), draw.choice(SIDES)) for _ in range(draw.randint(1, 6))]
-        tiny.save_pictures(folder / "reg" / f"{draw.randint(1, 2)}_class", sizes)
+        tiny.save_images(folder / "reg" / f"{draw.randint(1, 2)}_class", sizes)
 
 
 def configuration(draw):
@@ -78,8 +78,8 @@ def test_steps_that_are_printed_are_taken(dsk, here, base, monkeypatch, number):
         *(word for k, v in drawn.items() for word in ("--set", f"{k}={v}")),
     )
     assert ended.code == 0, ended.err
-    printed, visits = (
-        number_before(words, ended.out) for words in (r"steps? of AdamW", r"visits? an epoch in")
+    printed, samples = (
+        number_before(words, ended.out) for words in (r"steps? of AdamW", r"samples? an epoch in")
     )
 
     options = of_project(Config(), dict(setting(f"{k}={v}") for k, v in drawn.items()))
@@ -87,8 +87,8 @@ def test_steps_that_are_printed_are_taken(dsk, here, base, monkeypatch, number):
     seen: Counter = Counter()
 
     def cheap(run, batch, epoch):
-        """Count the visits, and pull at one number of the LoRA."""
-        seen.update((epoch, look.picture.path) for look in batch)
+        """Count the samples, and pull at one number of the LoRA."""
+        seen.update((epoch, look.image.path) for look in batch)
         return run.lora.modules[0].up.sum() + torch.ones(len(batch))
 
     monkeypatch.setattr(loop, "sample_losses", cheap)
@@ -98,9 +98,9 @@ def test_steps_that_are_printed_are_taken(dsk, here, base, monkeypatch, number):
     assert [log.step for log in taken] == list(range(1, printed + 1))
     whole = [log.epoch - 1 for log in taken if log.last_of_epoch]
     for epoch in whole:
-        assert {p.path: seen[epoch, p.path] for p in plan.pictures} == {
-            p.path: n for p, n in zip(plan.pictures, plan.visits, strict=True)
+        assert {p.path: seen[epoch, p.path] for p in plan.images} == {
+            p.path: n for p, n in zip(plan.images, plan.samples, strict=True)
         }
-        assert sum(n for (e, _), n in seen.items() if e == epoch) == visits
+        assert sum(n for (e, _), n in seen.items() if e == epoch) == samples
     if "max_train_steps" not in drawn:
         assert whole == list(range(options.max_train_epochs))

@@ -1,4 +1,4 @@
-"""`--where`: rules and reports on the pictures that pass a filter, and on no others."""
+"""`--where`: rules and reports on the images that pass a filter, and on no others."""
 
 import csv
 import io
@@ -6,14 +6,14 @@ import io
 import pytest
 from PIL import Image
 
-from tests.cli.conftest import captions, pictures, snapshot, write_image
+from tests.cli.conftest import captions, images, snapshot, write_image
 
 CAPTIONS = ["solo, lips, blue_eyes", "solo, hat", "1girl, lips"]
 
 
 @pytest.fixture
 def captioned(here):
-    for path, text in zip(pictures(here / "imgs"), CAPTIONS, strict=True):
+    for path, text in zip(images(here / "imgs"), CAPTIONS, strict=True):
         path.with_suffix(".txt").write_text(text + "\n", encoding="utf-8")
     return here / "imgs"
 
@@ -21,7 +21,7 @@ def captioned(here):
 def test_rules_change_only_what_passes(dsk, captioned):
     ended = dsk("rules", "imgs", "--exclude", "lips", "--where", "tag:solo")
     assert ended.code == 0
-    assert "changed 1 caption (1 picture left out by the filter)" in ended.out
+    assert "changed 1 caption (1 image left out by the filter)" in ended.out
     assert captions(captioned) == {"a1": "solo, blue_eyes", "a2": "solo, hat", "a3": "1girl, lips"}
 
 
@@ -43,7 +43,7 @@ def test_a_dry_run_counts_the_same_and_writes_nothing(dsk, captioned):
     assert len(ended.result["report"]["outcomes"]) == 2
 
 
-def test_the_history_says_for_which_pictures(dsk, captioned):
+def test_the_history_says_for_which_images(dsk, captioned):
     dsk("rules", "imgs", "--exclude", "lips", "--where", 'tag:"blue eyes"')
     assert 'imgs where tag:"blue eyes"' in dsk("history", "imgs").out
     dsk("undo", "imgs")
@@ -53,8 +53,8 @@ def test_the_history_says_for_which_pictures(dsk, captioned):
 def test_a_filter_that_nothing_passes_changes_nothing_and_says_so(dsk, captioned):
     before = snapshot(captioned, all_of_it=False)
     ended = dsk("rules", "imgs", "--exclude", "lips", "--where", "tag:nose")
-    assert ended.code == 0 and "changed 0 captions (3 pictures left out by the filter)" in ended.out
-    assert "warning: no picture passes the filter tag:nose" in ended.err
+    assert ended.code == 0 and "changed 0 captions (3 images left out by the filter)" in ended.out
+    assert "warning: no image passes the filter tag:nose" in ended.err
     assert snapshot(captioned, all_of_it=False) == before
 
 
@@ -85,8 +85,8 @@ def test_scores_that_nobody_gave_are_said_to_be_missing(dsk, captioned):
     ended = dsk("rules", "imgs", "--exclude", "lips", "--where", "score:lips<0.5", "--json")
     assert ended.code == 0 and ended.result["left_out"] == 3
     assert ended.json["warnings"] == [
-        "no picture here has scores, so `score:` finds nothing; dsk tag makes them",
-        "no picture passes the filter score:lips<0.5",
+        "no image here has scores, so `score:` finds nothing; dsk tag makes them",
+        "no image passes the filter score:lips<0.5",
     ]
     assert "dsk tag makes them" in ended.err
 
@@ -102,7 +102,7 @@ def test_scores_come_from_the_store(dsk, here):
     ended = dsk(
         "rules", "imgs", "--additional", "bright", "--where", 'score:"white background">=0.9'
     )
-    assert ended.code == 0 and "changed 1 caption (1 picture left out" in ended.out
+    assert ended.code == 0 and "changed 1 caption (1 image left out" in ended.out
     assert captions(here / "imgs") == {
         "dark": before["dark"],
         "light": f"bright, {before['light']}",
@@ -118,7 +118,7 @@ def test_scores_come_from_the_store(dsk, here):
 
 
 def test_edited_captions_are_told_from_dsks_own(dsk, here):
-    pictures(here / "imgs")
+    images(here / "imgs")
     dsk("tag", "imgs", "--tagger", "basic")
     (here / "imgs" / "a2.txt").write_text("by hand\n", encoding="utf-8")
     ended = dsk(
@@ -147,7 +147,7 @@ def test_near_duplicates_are_found_and_remembered(dsk, here, captioned):
 
 def test_concepts_and_repeats_are_those_of_the_folders(dsk, here):
     for concept, tag in (("10_sks girl", "girl"), ("3_style", "style")):
-        for path in pictures(here / "dataset" / "train" / concept, 2):
+        for path in images(here / "dataset" / "train" / concept, 2):
             path.with_suffix(".txt").write_text(tag + "\n", encoding="utf-8")
     command = (
         "rules",
@@ -170,8 +170,8 @@ def test_concepts_and_repeats_are_those_of_the_folders(dsk, here):
         assert [change["before"]["tags"] for change in changes] == [[tag], [tag]], where
 
 
-def test_an_unreadable_picture_is_listed_whatever_the_filter(dsk, captioned):
-    (captioned / "bad.png").write_bytes(b"no picture")
+def test_an_unreadable_image_is_listed_whatever_the_filter(dsk, captioned):
+    (captioned / "bad.png").write_bytes(b"no image")
     ended = dsk("rules", "imgs", "--exclude", "lips", "--where", "tag:hat")
     assert ended.code == 3 and "bad.png" in ended.err
 
@@ -183,7 +183,7 @@ def test_an_unreadable_picture_is_listed_whatever_the_filter(dsk, captioned):
 def test_a_report_counts_only_what_passes(dsk, here, captioned):
     ended = dsk("report", "imgs", "--where", "tag:lips", "--out", "tables")
     assert ended.code == 0
-    assert "4 tags on 2 pictures (1 picture left out by the filter)" in ended.out
+    assert "4 tags on 2 images (1 image left out by the filter)" in ended.out
     rows = list(
         csv.DictReader(io.StringIO((here / "tables" / "tags.csv").read_bytes().decode("utf-8-sig")))
     )
@@ -195,12 +195,12 @@ def test_a_report_counts_only_what_passes(dsk, here, captioned):
 def test_a_report_on_nothing_is_refused(dsk, here, captioned):
     ended = dsk("report", "imgs", "--where", "tag:nose", "--out", "tables")
     assert ended.code == 10 and not (here / "tables").exists()
-    assert "no picture of imgs that passes the filter has a caption" in ended.err
+    assert "no image of imgs that passes the filter has a caption" in ended.err
 
 
 def test_a_report_knows_the_concepts_of_a_laid_out_data_set(dsk, here):
     for concept, tag in (("10_sks girl", "girl"), ("3_style", "style")):
-        for path in pictures(here / "dataset" / "train" / concept, 2):
+        for path in images(here / "dataset" / "train" / concept, 2):
             path.with_suffix(".txt").write_text(tag + "\n", encoding="utf-8")
     ended = dsk("report", "dataset", "--where", "repeats:3 AND path:train/*", "--json")
     assert ended.result["images"] == 2 and ended.result["left_out"] == 2

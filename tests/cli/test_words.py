@@ -6,7 +6,7 @@ import shlex
 
 import pytest
 
-from tests.cli.conftest import captions, pictures, write_image
+from tests.cli.conftest import captions, images, write_image
 
 
 def hinted(said: str) -> list[str]:
@@ -26,20 +26,20 @@ def hinted(said: str) -> list[str]:
     ids=lambda a: a[0],
 )
 def test_the_undo_that_is_named_can_be_typed_as_it_stands(dsk, here, arguments):
-    pictures(here / "my imgs", 2)
+    images(here / "my imgs", 2)
     command, *rest = hinted(dsk(*arguments).out)
     assert command == "dsk" and rest[0] == "undo"
     assert dsk(*rest).out.startswith(f"took back {arguments[0]}")
 
 
 def test_inside_the_project_undo_needs_no_folder(dsk, here, monkeypatch):
-    pictures(here / "imgs", 2)
+    images(here / "imgs", 2)
     monkeypatch.chdir(here / "imgs")
     assert hinted(dsk("tag", ".").out) == ["dsk", "undo"]
 
 
-def test_kept_captions_and_pictures_left_without_one_are_counted_apart(dsk, here):
-    pictures(here / "imgs", 2)
+def test_kept_captions_and_images_left_without_one_are_counted_apart(dsk, here):
+    images(here / "imgs", 2)
     (here / "imgs" / "a1.txt").write_text("mine\n", encoding="utf-8")
     said = dsk("tag", "imgs", "--threshold", "1").out
     assert "0 were as wanted, 1 kept, 1 left without;" in said
@@ -48,14 +48,14 @@ def test_kept_captions_and_pictures_left_without_one_are_counted_apart(dsk, here
 
 
 def test_rules_that_had_no_caption_to_work_on_are_not_said_to_have_found_nothing(dsk, here):
-    pictures(here / "imgs", 1)
+    images(here / "imgs", 1)
     (here / "imgs" / "a1.txt").write_text("mine, solo\n", encoding="utf-8")
     ended = dsk("tag", "imgs", "--exclude", "solo", "--trigger", "Sks")
     assert "found nothing" not in ended.err and "exclude solo" not in ended.out
     assert captions(here / "imgs") == {"a1": "mine, solo"}
 
 
-def test_pictures_that_fail_are_not_in_the_table_of_sizes(dsk, here):
+def test_images_that_fail_are_not_in_the_table_of_sizes(dsk, here):
     whole = write_image(here / "imgs" / "a.jpg", 90, (600, 600)).read_bytes()
     (here / "imgs" / "cut.jpg").write_bytes(whole[: len(whole) // 2])
     ended = dsk("resize", "imgs")
@@ -63,20 +63,18 @@ def test_pictures_that_fail_are_not_in_the_table_of_sizes(dsk, here):
 
 
 def test_a_laid_out_plan_names_its_sources_as_seen_from_here(dsk, here):
-    pictures(here / "imgs", 1)
+    images(here / "imgs", 1)
     assert "link   imgs/a1.png -> train/2_x/a1.png" in dsk("layout", "2_x=imgs", "--dry-run").out
 
 
 def test_a_reg_set_and_tables_that_are_there_already_are_as_wanted(dsk, here):
-    pictures(here / "imgs", 2)
-    pictures(here / "women", 2)
+    images(here / "imgs", 2)
+    images(here / "women", 2)
     dsk("tag", "imgs")
     dsk("layout", "2_x=imgs")
+    assert "laid out 2 images as dataset/reg/2_1girl" in dsk("reg", "women", "--class", "1girl").out
     assert (
-        "laid out 2 pictures as dataset/reg/2_1girl" in dsk("reg", "women", "--class", "1girl").out
-    )
-    assert (
-        "dataset/reg/2_1girl is as wanted: 2 x 2 = 4 visits"
+        "dataset/reg/2_1girl is as wanted: 2 x 2 = 4 samples"
         in dsk("reg", "women", "--class", "1girl").out
     )
     for command in ("report", "export"):
@@ -88,14 +86,14 @@ def test_a_reg_set_and_tables_that_are_there_already_are_as_wanted(dsk, here):
     assert "dataset/dataset.toml is as wanted\nwrote dataset/config.toml\n" in again
 
 
-def test_nothing_is_left_where_no_picture_can_be_used(dsk, here):
+def test_nothing_is_left_where_no_image_can_be_used(dsk, here):
     (here / "imgs").mkdir()
     (here / "imgs" / "a.png").write_bytes(b"nothing")
     for command in (("layout", "x=imgs"), ("export", "imgs", "--out", "ds")):
         ended = dsk(*command)
         assert (
             ended.code == 10
-            and "imgs has no usable picture" in ended.err
+            and "imgs has no usable image" in ended.err
             and ended.err.count("a.png") == 1
         )
     assert [p.name for p in here.iterdir()] == ["imgs"] and len(
@@ -103,10 +101,10 @@ def test_nothing_is_left_where_no_picture_can_be_used(dsk, here):
     ) == 1
 
 
-def test_a_folder_without_pictures_names_those_in_it_that_hold_some(dsk, here):
-    pictures(here / "p" / "b 10", 1)
-    pictures(here / "p" / "b 2", 1)
-    pictures(here / "p" / "masks", 1)
+def test_a_folder_without_images_names_those_in_it_that_hold_some(dsk, here):
+    images(here / "p" / "b 10", 1)
+    images(here / "p" / "b 2", 1)
+    images(here / "p" / "masks", 1)
     (here / "p" / "empty").mkdir()
     for command in (
         ("tag", "p"),
@@ -124,7 +122,7 @@ def test_a_folder_without_pictures_names_those_in_it_that_hold_some(dsk, here):
 
 
 def test_a_file_in_the_place_of_the_output_folder_is_named_with_a_way_out(dsk, here):
-    pictures(here / "imgs", 1)
+    images(here / "imgs", 1)
     (here / "file").write_text("mine")
     for command in (
         ("resize", "imgs", "file"),
@@ -137,7 +135,7 @@ def test_a_file_in_the_place_of_the_output_folder_is_named_with_a_way_out(dsk, h
 
 
 def test_an_undo_in_the_history_says_undo_once(dsk, here):
-    pictures(here / "imgs", 1)
+    images(here / "imgs", 1)
     dsk("rename", "imgs", "x")
     dsk("undo", "imgs")
     newest = dsk("history", "imgs").out.splitlines()[1]

@@ -1,4 +1,4 @@
-"""A tagger that needs no files, for tests of the commands: what it says of a picture hangs on its
+"""A tagger that needs no files, for tests of the commands: what it says of an image hangs on its
 brightness.
 """
 
@@ -12,7 +12,7 @@ from PIL import Image
 
 from taggers.base import Identity, Labels, round_scores
 
-# What the tagger says of every picture, and `None` for the score that grows with its brightness (0
+# What the tagger says of every image, and `None` for the score that grows with its brightness (0
 # to 1).
 SCORES: dict[tuple[str, str], float | None] = {
     ("general", "rating"): 0.9,
@@ -31,7 +31,7 @@ SCORES: dict[tuple[str, str], float | None] = {
     ("hatsune miku", "character"): 0.5,
 }
 DARK = "1girl, solo, long hair, lips, nose, blue eyes, =_=, baseball cap, hat"
-# The pictures that went through the tagger since a test cleared it.
+# The images that went through the tagger since a test cleared it.
 SEEN: list[float] = []
 
 

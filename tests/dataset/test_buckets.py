@@ -1,4 +1,4 @@
-"""Buckets: golden values of sd-scripts, and what holds for any picture."""
+"""Buckets: golden values of sd-scripts, and what holds for any image."""
 
 from dataclasses import replace
 
@@ -61,7 +61,7 @@ def test_without_buckets_there_is_one_size():
 
 
 SELECTED = [
-    # picture, then (bucket, resized) for 512, 512 no_upscale, 1024, 1024 no_upscale
+    # image, then (bucket, resized) for 512, 512 no_upscale, 1024, 1024 no_upscale
     (
         (1920, 1080),
         ((640, 384), (683, 384)),
@@ -122,7 +122,7 @@ SELECTED = [
 
 
 @pytest.mark.parametrize(("size", "sd", "sd_keep", "sdxl", "sdxl_keep"), SELECTED)
-def test_pictures_get_the_buckets_of_sd_scripts(size, sd, sd_keep, sdxl, sdxl_keep):
+def test_images_get_the_buckets_of_sd_scripts(size, sd, sd_keep, sdxl, sdxl_keep):
     chosen = [select(rules, *size) for rules in (SD, SD_KEEP, SDXL, SDXL_KEEP)]
     assert [(c.bucket, c.resized) for c in chosen] == [sd, sd_keep, sdxl, sdxl_keep]
 
@@ -148,7 +148,7 @@ def test_scale_and_loss_are_reported():
     assert select(SDXL, 683, 1024).scale == pytest.approx(1.22, abs=0.01)
 
 
-def test_a_picture_of_a_bucket_size_is_left_alone():
+def test_a_image_of_a_bucket_size_is_left_alone():
     chosen = select(SD, 448, 576)
     assert (chosen.bucket, chosen.resized, chosen.scale, chosen.cropped) == (
         (448, 576),
@@ -234,7 +234,7 @@ def test_buckets_come_in_transposes_within_the_area_and_the_range(rules):
 
 @settings(max_examples=400, deadline=None)
 @given(RULES, SIDE, SIDE)
-def test_every_picture_covers_its_bucket(rules, width, height):
+def test_every_image_covers_its_bucket(rules, width, height):
     chosen = select(rules, width, height)
     for side, resized, offset in zip(chosen.bucket, chosen.resized, chosen.crop, strict=True):
         assert side >= rules.step
@@ -295,7 +295,7 @@ def test_fit_never_cuts_more_than_kohya(rules, width, height):
 @settings(max_examples=100, deadline=None)
 @given(SIDE, SIDE)
 @example(69, 193)  # the nearest ratio is 256x832, and 768x320 on its side
-def test_fit_treats_a_picture_on_its_side_alike(width, height):
+def test_fit_treats_a_image_on_its_side_alike(width, height):
     upright, lying = select(fit(SD), width, height), select(fit(SD), height, width)
     assert upright.bucket == lying.bucket[::-1]
 

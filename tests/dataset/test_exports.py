@@ -218,12 +218,12 @@ def test_imagefolder_metadata_names_files_relative_to_the_folder(tmp_path):
     assert exports.imagefolder_metadata([], tmp_path) == ""
 
 
-def test_a_picture_outside_of_the_folder_is_refused(tmp_path):
+def test_a_image_outside_of_the_folder_is_refused(tmp_path):
     with pytest.raises(InputError, match=r"b\.png"):
         exports.imagefolder_metadata([ImageText(tmp_path / "b.png", parse("x"))], tmp_path / "a")
 
 
-def test_meta_json_is_keyed_as_sd_scripts_looks_pictures_up(tmp_path):
+def test_meta_json_is_keyed_as_sd_scripts_looks_images_up(tmp_path):
     items = [
         ImageText(tmp_path / "10_sks" / "a.v2.png", parse("sks, 1girl"), "a girl"),
         ImageText(tmp_path / "b.png", parse("sks")),
@@ -237,7 +237,7 @@ def test_meta_json_is_keyed_as_sd_scripts_looks_pictures_up(tmp_path):
     ]
 
 
-def test_two_pictures_of_one_stem_are_refused_in_meta_json(tmp_path):
+def test_two_images_of_one_stem_are_refused_in_meta_json(tmp_path):
     items = [ImageText(tmp_path / name, parse("x")) for name in ("a.jpg", "a.png")]
     with pytest.raises(InputError, match="stem") as caught:
         exports.meta_json(items, tmp_path)

@@ -152,12 +152,12 @@ def test_gallery_dl_lists_are_one_tag_a_line_and_json_may_replace_the_suffix(ima
     assert found.caption.tags == ("sky",)
 
 
-def test_a_picture_without_a_side_car_is_neither_found_nor_a_problem(image):
+def test_a_image_without_a_side_car_is_neither_found_nor_a_problem(image):
     put(image.with_suffix(".txt"), "its own caption")
     assert imports.plan_import([image]) == ([], [])
 
 
-def test_one_broken_side_car_costs_only_its_picture(tmp_path):
+def test_one_broken_side_car_costs_only_its_image(tmp_path):
     images = [put(tmp_path / f"{name}.png", "x") for name in ("a", "b", "c", "d", "e")]
     put(tmp_path / "a.png.txt", "sky")
     put(tmp_path / "b.png.json", "{")
@@ -211,9 +211,9 @@ def test_an_ambiguous_stem_is_not_guessed_and_lonely_entries_are_named(tmp_path)
     found, problems = imports.plan_import(images, "meta", meta=meta)
     assert found == []
     assert sorted(p.error for p in problems) == [
-        "no picture for the entry /o/c",
-        "no picture for the entry /old/a.png",
-        "no picture for the entry /p/c",
+        "no image for the entry /o/c",
+        "no image for the entry /old/a.png",
+        "no image for the entry /p/c",
         "the entry b holds no tags",
     ]
 
@@ -258,7 +258,7 @@ TAG = (
     st.lists(st.lists(TAG, min_size=1, max_size=4, unique_by=normal_form), min_size=1, max_size=3)
 )
 def test_what_meta_json_exports_is_imported_again(captions):
-    folder = Path("/pictures")
+    folder = Path("/images")
     items = [
         exports.ImageText(folder / f"{i}.png", parse(", ".join(c))) for i, c in enumerate(captions)
     ]

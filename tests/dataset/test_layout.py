@@ -193,7 +193,7 @@ def test_a_changed_caption_is_written_in_place():
     assert plan.ops == (WriteText(A / "x.txt", "a, b\n"),)
 
 
-def test_a_replaced_picture_moves_to_the_trash_before_its_link():
+def test_a_replaced_image_moves_to_the_trash_before_its_link():
     plan = plan_layout(TARGETS, root=ROOT, existing={**FULL, A / "y.png": False}, trash=TRASH)
     assert plan.ops == (
         Move(A / "y.png", TRASH / "train/10_a/y.png"),
@@ -212,7 +212,7 @@ def test_what_has_no_source_any_more_moves_to_the_trash():
     assert set(plan.ops) == {Move(path, TRASH / path.relative_to(ROOT)) for path in stale}
 
 
-def test_pictures_of_one_stem_are_refused_with_the_way_out():
+def test_images_of_one_stem_are_refused_with_the_way_out():
     for twin in ("other/x.png", "other/x.jpg", "other/X.jpg", "in/x.jpg"):
         with pytest.raises(PlanConflict) as caught:
             wanted([LayoutFolder(A, (*SOURCES, LayoutImage(Path(twin))))])

@@ -55,7 +55,7 @@ def after(files, plan):
     return content | new
 
 
-def test_pictures_are_numbered_in_natural_order():
+def test_images_are_numbered_in_natural_order():
     assert moves(["b.jpg", "a10.jpg", "a2.PNG"], "MikamiYua") == {
         "a2.PNG": "MikamiYua_001.png",
         "a10.jpg": "MikamiYua_002.jpg",
@@ -69,7 +69,7 @@ def test_numbers_are_padded_to_the_size_of_the_set():
     assert moves(names)["1199.jpg"] == "P_1200.jpg"
 
 
-def test_everything_of_a_picture_travels_with_it():
+def test_everything_of_a_image_travels_with_it():
     belongings = [
         "a.txt",
         "a.caption",
@@ -103,7 +103,7 @@ def test_the_siblings_that_the_folder_listing_finds_all_travel(tmp_path):
     }  # fmt: skip
 
 
-def test_two_pictures_of_one_stem_get_two_numbers_and_both_keep_the_caption():
+def test_two_images_of_one_stem_get_two_numbers_and_both_keep_the_caption():
     _, ops = planned(["a.jpg", "a.png", "a.txt", "masks/a.png"])
     assert ops == [
         ("Move", "a.jpg", "P_001.jpg"),
@@ -115,7 +115,7 @@ def test_two_pictures_of_one_stem_get_two_numbers_and_both_keep_the_caption():
     ]
 
 
-def test_a_shared_caption_stays_with_the_picture_that_stays():
+def test_a_shared_caption_stays_with_the_image_that_stays():
     assert planned(["P_001.jpg", "P_001.png", "P_001.txt"])[1] == [
         ("Move", "P_001.png", "P_002.png"),
         ("Copy", "P_001.txt", "P_002.txt"),
@@ -126,7 +126,7 @@ def test_a_cache_of_latents_is_not_copied():
     assert ("Copy", "a.npz", "P_002.npz") not in planned(["a.jpg", "a.png", "a.npz"])[1]
 
 
-def test_named_pictures_keep_their_number_and_new_ones_take_the_free_ones():
+def test_named_images_keep_their_number_and_new_ones_take_the_free_ones():
     assert moves(["P_001.jpg", "P_003.jpg", "new1.jpg", "new2.jpg"]) == {
         "new1.jpg": "P_002.jpg",
         "new2.jpg": "P_004.jpg",
@@ -144,7 +144,7 @@ def test_a_wider_numbering_is_not_narrowed():
     assert moves(["P_0001.jpg", "new.jpg"]) == {"new.jpg": "P_0002.jpg"}
 
 
-def test_two_pictures_that_claim_a_number_are_told_apart_by_their_final_name():
+def test_two_images_that_claim_a_number_are_told_apart_by_their_final_name():
     assert moves(["P_1.jpg", "P_001.jpg"]) == {"P_1.jpg": "P_002.jpg"}
     assert moves(["P_001.JPG", "P_001.jpg"]) == {"P_001.JPG": "P_002.jpg"}
 

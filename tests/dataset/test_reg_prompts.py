@@ -1,4 +1,4 @@
-"""Generated pictures: what is drawn, and what is told of it."""
+"""Generated images: what is drawn, and what is told of it."""
 
 import json
 from dataclasses import replace
@@ -44,7 +44,7 @@ def test_the_class_stands_in_place_of_the_trigger():
     assert reg_prompts.reclassed(Caption(()), ["sks"], "1girl") == Caption(("1girl",))
 
 
-def test_a_record_tells_where_a_picture_is_from():
+def test_a_record_tells_where_a_image_is_from():
     text = RegRecord(WANTED, SETTINGS, "datasetkit 1").text()
     told = reg_prompts.parse(text)
     assert told is not None and (told["index"], told["seed"], told["set_seed"]) == (3, 8, 5)
@@ -59,7 +59,7 @@ def test_a_record_tells_where_a_picture_is_from():
     )
 
 
-def test_the_text_in_the_picture_is_that_of_user_interfaces():
+def test_the_text_in_the_image_is_that_of_user_interfaces():
     assert RegRecord(WANTED, SETTINGS, "datasetkit 1").parameters() == (
         "1girl, smile\nNegative prompt: lowres\nSteps: 20, Sampler: euler_a, CFG scale: 7, "
         "Seed: 8, Size: 384x640, "

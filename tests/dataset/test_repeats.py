@@ -17,7 +17,7 @@ from datasetkit.dataset.repeats import (
     epoch_batches,
     nearest_repeats,
     plan,
-    reg_visits,
+    reg_samples,
     steps_per_epoch,
 )
 
@@ -40,29 +40,29 @@ def kohya_reg_loop(num_train, reg):
 
 
 @pytest.mark.parametrize(
-    ("images", "repeats", "used", "visits"),
+    ("images", "repeats", "used", "samples"),
     [(100, 1, 100, {2}), (300, 1, 200, {1}), (7, 1, 7, {28, 29}), (150, 2, 100, {2})],
 )
-def test_reg_pictures_are_matched_to_200_training_visits(images, repeats, used, visits):
-    taken = reg_visits(20 * 10, [(i, repeats) for i in range(images)])
+def test_reg_images_are_matched_to_200_training_samples(images, repeats, used, samples):
+    taken = reg_samples(20 * 10, [(i, repeats) for i in range(images)])
     assert taken.total == 200
-    assert len(taken.visits) == used
-    assert {n for _, n in taken.visits} == visits
+    assert len(taken.samples) == used
+    assert {n for _, n in taken.samples} == samples
     assert taken.unused == tuple(range(used, images))
 
 
-def test_no_training_visits_use_no_reg_picture():
-    assert reg_visits(0, [("a", 3)]).unused == ("a",)
-    assert reg_visits(5, []).total == 0
+def test_no_training_samples_use_no_reg_image():
+    assert reg_samples(0, [("a", 3)]).unused == ("a",)
+    assert reg_samples(5, []).total == 0
 
 
 @settings(max_examples=300, deadline=None)
 @given(st.integers(0, 300), st.lists(st.integers(1, 20), max_size=30))
-def test_reg_visits_are_those_of_the_loop_of_sd_scripts(num_train, repeats):
+def test_reg_samples_are_those_of_the_loop_of_sd_scripts(num_train, repeats):
     reg = list(enumerate(repeats))
-    taken = reg_visits(num_train, reg)
-    assert dict(taken.visits) == kohya_reg_loop(num_train, reg)
-    assert len(taken.visits) + len(taken.unused) == len(reg)
+    taken = reg_samples(num_train, reg)
+    assert dict(taken.samples) == kohya_reg_loop(num_train, reg)
+    assert len(taken.samples) + len(taken.unused) == len(reg)
 
 
 def test_each_bucket_rounds_up_its_last_batch():
@@ -95,11 +95,11 @@ def test_the_formula_of_the_tutorials_gives_the_repeats(images, steps, epochs, b
     assert made.concepts[0].one_bucket_assumed
 
 
-def test_ten_pictures_at_twenty_are_a_thousand_steps():
+def test_ten_images_at_twenty_are_a_thousand_steps():
     (concept,) = plan(
         [ConceptImages("x", count=10)], rules=SD, schedule=BatchSettings(10, 2), steps=1000
     ).concepts
-    assert (concept.ideal, concept.visits, concept.alone.steps_per_epoch, concept.alone.steps) == (
+    assert (concept.ideal, concept.samples, concept.alone.steps_per_epoch, concept.alone.steps) == (
         20,
         200,
         100,
@@ -108,7 +108,7 @@ def test_ten_pictures_at_twenty_are_a_thousand_steps():
 
 
 def test_buckets_that_round_up_bring_the_repeats_down():
-    # Five buckets of one picture: with batch 4 every repeat adds 1.25 batches by the formula and up
+    # Five buckets of one image: with batch 4 every repeat adds 1.25 batches by the formula and up
     # to 5 in truth.
     sizes = [(512, 512), (448, 576), (576, 448), (384, 640), (640, 384)]
     (concept,) = plan(
@@ -123,8 +123,8 @@ def test_concepts_are_balanced_as_the_guide_wants():
     concepts = [ConceptImages("nekochan", count=76), ConceptImages("maid", count=16)]
     for steps in (None, 760, 1000):
         made = plan(concepts, rules=SD, schedule=BatchSettings(10, 1), steps=steps)
-        assert [(c.repeats, c.visits) for c in made.concepts] == [(1, 76), (5, 80)]
-        assert made.train.visits == 156
+        assert [(c.repeats, c.samples) for c in made.concepts] == [(1, 76), (5, 80)]
+        assert made.train.samples == 156
 
 
 def test_fixed_repeats_stay_and_the_others_follow_them():
@@ -145,20 +145,20 @@ def test_concepts_share_their_batches():
     assert made.train.steps == 1
 
 
-def test_the_face_recipe_counts_reg_pictures_as_the_trainer_does():
+def test_the_face_recipe_counts_reg_images_as_the_trainer_does():
     reg = [ConceptImages("mywife", count=100, repeats=5)]
     concepts = [ConceptImages("mywife", count=100, repeats=10)]
     made = plan(concepts, rules=ONE_SIZE, schedule=BatchSettings(10, 1), reg=reg)
-    assert (made.train.visits, made.total.visits, made.total.steps) == (1000, 2000, 20000)
+    assert (made.train.samples, made.total.samples, made.total.steps) == (1000, 2000, 20000)
     assert made.reg is not None
-    assert (made.reg.wanted, made.reg.visits, made.reg.unused) == (500, 1000, 0)
+    assert (made.reg.wanted, made.reg.samples, made.reg.unused) == (500, 1000, 0)
 
 
 @pytest.mark.parametrize(
-    ("visits", "images", "repeats"), [(200, 100, 2), (200, 150, 1), (200, 300, 1), (0, 5, 1)]
+    ("samples", "images", "repeats"), [(200, 100, 2), (200, 150, 1), (200, 300, 1), (0, 5, 1)]
 )
-def test_reg_repeats_are_the_most_that_use_every_picture(visits, images, repeats):
-    assert balance_reg(visits, images) == repeats
+def test_reg_repeats_are_the_most_that_use_every_image(samples, images, repeats):
+    assert balance_reg(samples, images) == repeats
 
 
 def test_nothing_to_plan_is_an_error():
@@ -182,23 +182,23 @@ SCHEDULE = st.builds(
 
 def simulate(concepts, repeats, rules, schedule, reg=()):
     """Walk through every epoch of a run as a trainer does; return the optimizer steps and an
-    epoch's visits.
+    epoch's samples.
     """
     waiting: dict = defaultdict(list)
-    visits = 0
+    samples = 0
     for (name, sizes), n in zip(concepts, repeats, strict=True):
         for i, size in enumerate(sizes):
             waiting[select(rules, *size).bucket] += [(name, i)] * n
-            visits += n
+            samples += n
     for (i, size), n in kohya_reg_loop(
-        visits, [((i, size), rep) for i, (size, rep) in enumerate(reg)]
+        samples, [((i, size), rep) for i, (size, rep) in enumerate(reg)]
     ).items():
         waiting[select(rules, *size).bucket] += [("reg", i)] * n
     batches = []
-    for pictures in waiting.values():
-        while pictures:
-            batches.append(pictures[: schedule.batch_size])
-            del pictures[: schedule.batch_size]
+    for images in waiting.values():
+        while images:
+            batches.append(images[: schedule.batch_size])
+            del images[: schedule.batch_size]
     steps = 0
     for _ in range(schedule.epochs):
         shares = [
@@ -227,10 +227,10 @@ def test_the_planned_steps_are_the_steps_of_a_simulated_run(sets, schedule, step
     concepts = [ConceptImages(name, sizes) for name, sizes in named]
     made = plan(concepts, rules=rules, schedule=schedule, steps=steps, reg=regs)
     repeats = [c.repeats for c in made.concepts]
-    assert (made.train.steps, made.train.visits) == simulate(named, repeats, rules, schedule)
-    assert (made.total.steps, made.total.visits) == simulate(named, repeats, rules, schedule, reg)
+    assert (made.train.steps, made.train.samples) == simulate(named, repeats, rules, schedule)
+    assert (made.total.steps, made.total.samples) == simulate(named, repeats, rules, schedule, reg)
     for one, concept in zip(named, made.concepts, strict=True):
-        assert (concept.alone.steps, concept.visits) == simulate(
+        assert (concept.alone.steps, concept.samples) == simulate(
             [one], [concept.repeats], rules, schedule
         )
 
@@ -251,15 +251,15 @@ def test_no_other_repeats_come_nearer_to_the_steps(images, schedule, steps):
 
 @settings(max_examples=150, deadline=None)
 @given(st.lists(st.integers(1, 500), min_size=2, max_size=6), st.integers(1, 5000))
-def test_balanced_concepts_differ_by_at_most_half_of_their_pictures(counts, steps):
+def test_balanced_concepts_differ_by_at_most_half_of_their_images(counts, steps):
     made = plan(
         [ConceptImages(str(i), count=n) for i, n in enumerate(counts)],
         rules=SD,
         schedule=BatchSettings(),
         steps=steps,
     )
-    target = max(made.concepts, key=lambda c: c.images).visits
-    assert all(abs(c.visits - target) <= c.images / 2 for c in made.concepts)
+    target = max(made.concepts, key=lambda c: c.images).samples
+    assert all(abs(c.samples - target) <= c.images / 2 for c in made.concepts)
 
 
 def advise(
@@ -280,8 +280,8 @@ def test_usual_numbers_need_no_advice():
 
 def test_numbers_out_of_range_are_named_with_the_range():
     few = advise([10])
-    assert any("100 visits an epoch; 300-500" in line for line in few)
-    assert any("1,000 visits in all; 2,000-7,000" in line for line in few)
+    assert any("100 samples an epoch; 300-500" in line for line in few)
+    assert any("1,000 samples in all; 2,000-7,000" in line for line in few)
     assert any("8,000-12,000" in line for line in advise([40], "style", steps=4000))
 
 
@@ -300,9 +300,9 @@ def test_steps_that_whole_repeats_cannot_reach_are_named():
     assert any("repeats 1 make 760 steps, not 1,000" in line for line in advise([76]))
 
 
-def test_surplus_reg_pictures_are_named():
+def test_surplus_reg_images_are_named():
     assert any(
-        "200 of 600 regularisation pictures are never used" in a
+        "200 of 600 regularisation images are never used" in a
         for a in advise([40], steps=4000, reg=600)
     )
     lines = advise([40], steps=4000, reg=200, reg_repeats=4)

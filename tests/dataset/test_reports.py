@@ -52,7 +52,7 @@ def flags(frame: pd.DataFrame, tag: str) -> list[str]:
     return str(row(frame, tag)["flags"]).split("; ")
 
 
-def test_each_concept_and_the_total_count_images_percent_and_visits():
+def test_each_concept_and_the_total_count_images_percent_and_samples():
     items = captioned("sks, 1girl, smile", "sks, 1girl", repeats=10)
     items += captioned("mytag, 1girl", "mytag, solo", concept="6_maid", repeats=6)
     frame = reports.frequency(items, ["sks", "mytag"], VOCABULARY)

@@ -1,4 +1,4 @@
-"""Which pictures are held out: by their contents, whatever else is there."""
+"""Which images are held out: by their contents, whatever else is there."""
 
 import pytest
 from hypothesis import given
@@ -18,7 +18,7 @@ def test_at_least_one_is_held_out_and_one_stays(ids, split, seed):
 
 
 @given(IDS, IDS, SPLITS, st.integers(0, 5))
-def test_pictures_that_are_added_move_none(ids, added, split, seed):
+def test_images_that_are_added_move_none(ids, added, split, seed):
     before, after = (set(held_out(some, (), split, seed)) for some in (ids, ids | added))
     # Small sets hold one out in any case, or keep one in any case: those may change sides.
     if 1 < len(before) < len(ids) - 1:
@@ -47,7 +47,7 @@ def test_a_larger_split_holds_out_the_same_and_more():
 
 
 @pytest.mark.parametrize("ids", [(), ("a",), ("a", "a")])
-def test_one_picture_cannot_be_split(ids):
+def test_one_image_cannot_be_split(ids):
     with pytest.raises(DatasetError, match="two different"):
         held_out(ids, (), 0.5, 0)
 

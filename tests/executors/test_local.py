@@ -1,4 +1,4 @@
-"""What the local executor promises: input order, one broken picture costs itself, bounded memory, a
+"""What the local executor promises: input order, one broken image costs itself, bounded memory, a
 clean stop.
 """
 
@@ -104,7 +104,7 @@ def number(outcome: Outcome[object]) -> int:
     batch_size=st.integers(1, 7),
     workers=st.integers(1, 5),
 )
-def test_one_outcome_a_picture_in_input_order(count, broken, batch_size, workers):
+def test_one_outcome_a_image_in_input_order(count, broken, batch_size, workers):
     stage = Bench(batch_size, broken={n: InputError("broken") for n in broken}, delay=0.002)
     outcomes = list(local.run(stage, records(count), workers=workers))
     assert [number(o) for o in outcomes] == list(range(count))
@@ -116,7 +116,7 @@ def test_one_outcome_a_picture_in_input_order(count, broken, batch_size, workers
     assert [len(b) for b in stage.batches[:-1]] == [batch_size] * (len(stage.batches) - 1)
 
 
-def test_a_failed_picture_keeps_its_message_and_hint():
+def test_a_failed_image_keeps_its_message_and_hint():
     stage = Bench(broken={1: InputError("is empty", hint="remove it"), 2: MemoryError()})
     outcomes = list(local.run(stage, records(4)))
     assert outcomes[1] == Failed(Path("1.png"), "is empty", "remove it")
@@ -128,7 +128,7 @@ def test_a_failed_picture_keeps_its_message_and_hint():
 @pytest.mark.parametrize(
     "error", [StorageError("disk full"), ModelFileError("damaged"), KeyError("bug")]
 )
-def test_what_is_not_the_pictures_fault_stops_the_run(error):
+def test_what_is_not_the_images_fault_stops_the_run(error):
     stage = Bench(broken={5: error}, batch_size=1)
     got: list[Outcome[object]] = []
     with pytest.raises(type(error)):
@@ -137,7 +137,7 @@ def test_what_is_not_the_pictures_fault_stops_the_run(error):
     assert stage.events == ["open", "close"]
 
 
-def test_an_error_of_the_setup_comes_before_any_picture():
+def test_an_error_of_the_setup_comes_before_any_image():
     class Missing(Bench):
         def open(self):
             raise ModelFileError("not there")
@@ -169,7 +169,7 @@ def test_a_worker_that_loses_an_outcome_is_found_out():
 
 
 @pytest.mark.parametrize(("workers", "batch_size"), [(1, 1), (2, 4), (4, 1)])
-def test_no_more_pictures_are_in_memory_than_the_window(workers, batch_size):
+def test_no_more_images_are_in_memory_than_the_window(workers, batch_size):
     stage = Bench(batch_size)
     for _ in local.run(stage, records(200), workers=workers):
         time.sleep(0.0005)  # a slow reader must not let the threads run ahead
@@ -218,10 +218,10 @@ def test_fewer_workers_than_cores_stay_beside_the_model(monkeypatch):
     stage = Slow(batch_size=1)
     with stage.open() as worker:
         assert len(list(local.work(worker, stage, records(30), workers=3, in_turns=True))) == 30
-    assert min(ahead[5:20]) > 3, "the window is full again after each picture"
+    assert min(ahead[5:20]) > 3, "the window is full again after each image"
 
 
-def test_pictures_are_prepared_side_by_side():
+def test_images_are_prepared_side_by_side():
     meeting = threading.Barrier(3, timeout=10)
 
     class Together(Bench):
@@ -267,13 +267,13 @@ def test_ctrl_c_closes_the_stage_and_passes_on():
     assert stage.events == ["open", "close"]
 
 
-def test_progress_counts_every_picture_failed_ones_too():
+def test_progress_counts_every_image_failed_ones_too():
     reporter = Counter()
     list(local.run(Bench(broken={2: InputError("broken")}), records(7), reporter=reporter))
     assert reporter.calls == [("start", "bench", 7), *[("advance", 1)] * 7, ("finish",)]
 
 
-def test_nothing_is_opened_without_pictures():
+def test_nothing_is_opened_without_images():
     stage = Bench()
     assert list(local.run(stage, [])) == []
     assert stage.events == []

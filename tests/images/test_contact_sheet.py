@@ -1,4 +1,4 @@
-"""Contact sheets: every picture has its place, its name and its reasons, and nothing breaks
+"""Contact sheets: every image has its place, its name and its reasons, and nothing breaks
 them.
 """
 
@@ -71,15 +71,15 @@ def test_any_name_can_be_drawn(name, path):
     assert drawn([SheetCell(path, name, (name,))]).width == plain.width
 
 
-def test_a_picture_that_cannot_be_read_is_an_empty_cell(tmp_path, path):
+def test_a_image_that_cannot_be_read_is_an_empty_cell(tmp_path, path):
     (tmp_path / "b.jpg").write_bytes(b"nothing")
     sheet = drawn(
-        [SheetCell(path, "a.png"), SheetCell(tmp_path / "b.jpg", "b.jpg", ("not a whole picture",))]
+        [SheetCell(path, "a.png"), SheetCell(tmp_path / "b.jpg", "b.jpg", ("not a whole image",))]
     )
     assert sheet.height == drawn([SheetCell(path, "a.png", ("x",))]).height
 
 
-def test_many_reasons_of_a_low_picture_stay_above_the_next_row(tmp_path, path):
+def test_many_reasons_of_a_low_image_stay_above_the_next_row(tmp_path, path):
     low = SheetCell(
         write_image(tmp_path / "low.png", 2, (512, 100)), "low.png", ("one", "two", "three")
     )
@@ -91,9 +91,9 @@ def test_a_sheet_says_that_it_does_not_show_all(path, monkeypatch):
     monkeypatch.setattr(contact_sheet, "MOST", 2)
     assert (
         drawn([SheetCell(path, "a.png")] * 9).width
-        == drawn([SheetCell(path, "a.png")] * 2, "3 flagged pictures").width
+        == drawn([SheetCell(path, "a.png")] * 2, "3 flagged images").width
     )
 
 
-def test_no_pictures_make_an_empty_sheet():
+def test_no_images_make_an_empty_sheet():
     assert drawn([]).height < 100

@@ -34,11 +34,11 @@ def painting(width: int = 48, height: int = 32) -> Image.Image:
     """Four flat quarters, so that every turn and flip looks different and lossy formats
     stay close.
     """
-    picture = Image.new("RGB", (width, height), (200, 30, 40))
-    picture.paste((30, 180, 60), (width // 2, 0, width, height // 2))
-    picture.paste((40, 50, 210), (0, height // 2, width // 2, height))
-    picture.paste((240, 240, 230), (width // 2, height // 2, width, height))
-    return picture
+    image = Image.new("RGB", (width, height), (200, 30, 40))
+    image.paste((30, 180, 60), (width // 2, 0, width, height // 2))
+    image.paste((40, 50, 210), (0, height // 2, width // 2, height))
+    image.paste((240, 240, 230), (width // 2, height // 2, width, height))
+    return image
 
 
 def pixels(image: Image.Image) -> np.ndarray:
@@ -105,7 +105,7 @@ def test_the_content_decides_not_the_suffix(tmp_path):
 def test_formats_outside_the_list_are_refused(tmp_path):
     path = tmp_path / "a.png"
     painting().save(path, "PPM")
-    with pytest.raises(InputError, match=r"a\.png: not a whole picture of JPEG, PNG"):
+    with pytest.raises(InputError, match=r"a\.png: not a whole image of JPEG, PNG"):
         images.load(path)
 
 
@@ -259,7 +259,7 @@ def test_alpha_is_kept_only_where_something_shows_through(tmp_path):
 # --- turns
 # --------------------------------------------------------------------------------------------------
 
-# How a camera that wrote each orientation has stored the upright picture (EXIF 2.3, 4.6.4 A).
+# How a camera that wrote each orientation has stored the upright image (EXIF 2.3, 4.6.4 A).
 STORED: dict[int, Callable[[np.ndarray], np.ndarray]] = {
     1: lambda a: a,
     2: lambda a: a[:, ::-1],
@@ -308,7 +308,7 @@ def test_a_turn_written_behind_a_pngs_pixels_counts(tmp_path):
 @pytest.mark.filterwarnings(
     "ignore:Corrupt EXIF"
 )  # silenced on import, but tests set their own filters
-def test_damaged_exif_does_not_cost_the_picture(tmp_path):
+def test_damaged_exif_does_not_cost_the_image(tmp_path):
     path = tmp_path / "a.jpg"
     painting().save(path, exif=b"Exif\0\0II*\0\xff\xff\xff\x7f" + b"\xff" * 40)
     assert images.load(path).size == (48, 32)
@@ -472,7 +472,7 @@ def test_an_unusable_profile_is_ignored(tmp_path, profile):
 
 
 @pytest.mark.parametrize("look", [images.load, images.probe])
-def test_a_picture_beyond_the_limit_is_refused_before_it_is_decoded(tmp_path, look):
+def test_a_image_beyond_the_limit_is_refused_before_it_is_decoded(tmp_path, look):
     path = tmp_path / "a.png"
     path.write_bytes(png(30000, 30000, chunk(b"IDAT", zlib.compress(bytes(1000)))))
     before, started = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.monotonic()
@@ -584,7 +584,7 @@ def test_what_is_no_file_is_refused(tmp_path):
 
 
 def seeds(folder: Path) -> dict[str, bytes]:
-    """One small picture a format, with the metadata that parsers trip over."""
+    """One small image a format, with the metadata that parsers trip over."""
     found = {}
     exif = turned(6)[1]
     exif.get_ifd(ExifTags.IFD.GPSInfo)[ExifTags.GPS.GPSLatitude] = (1.0, 2.0, 3.0)
@@ -620,12 +620,12 @@ def test_mutated_files_load_or_are_refused(each, tmp_path):
             path.write_bytes(mutated(data, rng))
             try:
                 seen = images.probe(path, max_pixels=1_000_000)
-                picture = images.load(path, max_pixels=1_000_000)
+                image = images.load(path, max_pixels=1_000_000)
             except InputError as error:
                 assert "\n" not in error.message
                 refused += 1
             else:
-                assert (picture.mode, picture.width >= 1, seen.width >= 1) == ("RGB", True, True)
+                assert (image.mode, image.width >= 1, seen.width >= 1) == ("RGB", True, True)
                 loaded += 1
     assert refused > 50
     assert loaded > 50
@@ -676,7 +676,7 @@ def test_a_jpeg_is_drafted_to_no_less_than_one_and_a_half_times(tmp_path):
     assert images.probe(path).width == 1600
 
 
-def test_a_drafted_picture_is_turned_too(tmp_path):
+def test_a_drafted_image_is_turned_too(tmp_path):
     path = tmp_path / "a.jpg"
     image, exif = turned(6)
     image.resize((400, 600), Image.Resampling.NEAREST).save(path, exif=exif)

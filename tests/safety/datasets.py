@@ -1,4 +1,4 @@
-"""Small data sets, and one case for each command that changes files."""
+"""Small datasets, and one case for each command that changes files."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from datasetkit.options.config import (
     TagOptions,
 )
 from datasetkit.project.plans import Copy, Link, Move, Plan, WriteText
-from datasetkit.project.session import JUST_DO_IT, open_project
+from datasetkit.project.session import DEFAULT_CONTEXT, open_project
 from tests.safety.finders import DETECTOR
 from tests.safety.harness import Case
 from tests.safety.tagger import NAME
@@ -36,14 +36,14 @@ FINDING = {
     "faces crop": ["faces", "crop", "imgs", "out", "--detector", DETECTOR, "--min-size", "1"],
     "faces erase": ["faces", "erase", "imgs", "out", "--detector", DETECTOR],
 }
-# Those of them that write pictures.
+# Those of them that write images.
 WRITING = {name: command for name, command in FINDING.items() if name != "faces list"}
 # The checks that mend something: none of them loads a model.
 MENDED = tuple(name for name, check in registry.CHECKS.items() if check.fix)
 
 
 def write_image(path: Path, seed: int, size: tuple[int, int] = (48, 36)) -> Path:
-    """Write a small picture whose colours follow from the seed."""
+    """Write a small image whose colours follow from the seed."""
     path.parent.mkdir(parents=True, exist_ok=True)
     random = np.random.default_rng(seed)
     base = random.integers(0, 256, 3)
@@ -63,7 +63,7 @@ def mask(image: Path) -> None:
 
 
 def small_set(folder: Path, n: int = 6) -> list[Path]:
-    """Make n pictures: the first half with captions of a person, the first with a mask."""
+    """Make n images: the first half with captions of a person, the first with a mask."""
     images = [
         write_image(folder / f"photo {i}.{'png' if i % 2 else 'jpg'}", i) for i in range(1, n + 1)
     ]
@@ -120,7 +120,7 @@ def _moves(root: Path) -> None:
         for a, b in pairs
         for suffix in (".png", ".txt")
     ]
-    with open_project(root, JUST_DO_IT) as project:
+    with open_project(root, DEFAULT_CONTEXT) as project:
         if not (root / "free.png").exists():
             project.apply(Plan(tuple(ops)), "moves")
 
@@ -132,7 +132,7 @@ def _copies(root: Path) -> None:
         WriteText(root / "new" / "text.txt", "new\n"),
         WriteText(root / "a.txt", "newer\n"),
     )
-    with open_project(root, JUST_DO_IT) as project:
+    with open_project(root, DEFAULT_CONTEXT) as project:
         if not (root / "new" / "text.txt").exists():
             project.apply(Plan(ops), "copies")
 
@@ -145,7 +145,7 @@ def _resizable(root: Path) -> None:
 
 
 def _laid_out(root: Path) -> None:
-    """A laid-out set whose source has changed since: one picture less, one more, another
+    """A laid-out set whose source has changed since: one image less, one more, another
     caption.
     """
     folder = root / "imgs"

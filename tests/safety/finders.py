@@ -1,4 +1,4 @@
-"""What finds subjects and faces for tests only: in the middle of every picture, at once and the
+"""What finds subjects and faces for tests only: in the middle of every image, at once and the
 same everywhere.
 """
 
@@ -13,7 +13,7 @@ DETECTOR = "middle-for-tests"
 
 class MiddleSubject:
     """Takes the place of `SubjectFinder`: the subject is an ellipse with a soft edge, in a black
-    picture nothing.
+    image nothing.
     """
 
     def __init__(self, name: str, provider: str = "auto") -> None:
@@ -31,7 +31,7 @@ class MiddleSubject:
 
 
 class MiddleFace:
-    """Follows `FaceDetector`: one face in the middle of every picture, none in a black one."""
+    """Follows `FaceDetector`: one face in the middle of every image, none in a black one."""
 
     def find(self, image: Image.Image, *, threshold: float = 0.5) -> tuple[Face, ...]:
         if image.getextrema() == ((0, 0),) * 3:

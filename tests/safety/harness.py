@@ -47,8 +47,8 @@ class Ended:
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One command on one small data set. build: makes the data set; run: the command, in the data
-    set's folder.
+    """One command on one small dataset. build: makes the dataset; run: the command, in the dataset
+    's folder.
     """
 
     name: str
@@ -99,23 +99,23 @@ def files(root: Path) -> list[Path]:
     return [p for p in walk(root) if p.is_file() and not p.is_symlink()]
 
 
-def is_picture(path: Path) -> bool:
+def is_image(path: Path) -> bool:
     return path.suffix.lower() in IMAGE_SUFFIXES
 
 
 def damage(
-    root: Path, before: dict[str, str], after: dict[str, str], pictures: Counter[str]
+    root: Path, before: dict[str, str], after: dict[str, str], images: Counter[str]
 ) -> list[str]:
     """Return what a kill has lost or left in pieces.
 
-    before, after: the trees of the untouched data set and of the uninterrupted run. pictures:
-    hashes of the pictures that there were; each must still be somewhere. Captions and pictures in
+    before, after: the trees of the untouched dataset and of the uninterrupted run. images:
+    hashes of the images that there were; each must still be somewhere. Captions and images in
     sight hold what they held or shall hold.
     """
     found = []
     here = Counter(digest(p) for p in files(root))
-    for lost in (pictures - here).elements():
-        found.append(f"picture {lost} is nowhere")
+    for lost in (images - here).elements():
+        found.append(f"image {lost} is nowhere")
     whole = {*before.values(), *after.values()}
     for path in files(root):
         name = path.relative_to(root)
@@ -284,7 +284,7 @@ def _be_child(
 
 
 class Trials:
-    """Many runs of one case, each on a fresh copy of its data set, compared with one uninterrupted
+    """Many runs of one case, each on a fresh copy of its dataset, compared with one uninterrupted
     run.
     """
 
@@ -295,7 +295,7 @@ class Trials:
         made = in_child(case.build, root=self.template)
         assert made.code == 0, made.said
         self.before = tree(self.template)
-        self.pictures = Counter(digest(p) for p in files(self.template) if is_picture(p))
+        self.images = Counter(digest(p) for p in files(self.template) if is_image(p))
         whole = self.fresh("whole")
         watch = Watch(whole)
         self.whole = in_child(case.run, root=whole, watch=watch)
@@ -311,7 +311,7 @@ class Trials:
         return self.whole.points
 
     def fresh(self, name: str) -> Path:
-        """Copy the data set; modification times are kept, as the store looks at them."""
+        """Copy the dataset; modification times are kept, as the store looks at them."""
         root = self.place / name
         shutil.rmtree(root, ignore_errors=True)
         shutil.copytree(self.template, root, symlinks=True)
@@ -334,7 +334,7 @@ class Trials:
             else f"ended with {ended.code}"
         )
         found = [] if ended.code in (None, 0) else [ended.said]
-        found += damage(root, self.before, self.after, self.pictures)
+        found += damage(root, self.before, self.after, self.images)
         rerun = self.again(root)
         if rerun.code != 0:
             found.append(f"the next run ended with {rerun.code}: {rerun.said}")

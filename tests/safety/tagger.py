@@ -1,4 +1,4 @@
-"""A tagger for tests only: its scores follow from the colours of a picture's sides, at once and the
+"""A tagger for tests only: its scores follow from the colours of an image's sides, at once and the
 same everywhere.
 """
 
@@ -42,7 +42,7 @@ class ColoursForTests:
     def prepare(self, image: Image.Image) -> object:
         pixels = np.asarray(image.convert("RGB"), np.float64) / 255
         height, width = (max(1, side // 2) for side in pixels.shape[:2])
-        # Each of another side, so that a picture that is turned or mirrored has other scores.
+        # Each of another side, so that an image that is turned or mirrored has other scores.
         return (
             pixels[:height, :, 0].mean(),
             pixels[:, :width, 1].mean(),

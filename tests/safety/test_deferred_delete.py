@@ -177,7 +177,7 @@ def test_every_call_may_fail_while_many_captions_are_replaced(name, place):
         in_child(
             trials.case.run, root=root, watch=Watch(root, at=at, strike=FULL, statements=False)
         )
-        assert damage(root, trials.before, trials.after, trials.pictures) == []
+        assert damage(root, trials.before, trials.after, trials.images) == []
         again = trials.again(root)
         assert again.code == 0, f"call {at}: {again.said}"
         assert trials.differences(root) == [], f"call {at}"

@@ -1,4 +1,4 @@
-"""R23: workers, order and neighbours change nothing in captions, pictures and tables."""
+"""R23: workers, order and neighbours change nothing in captions, images and tables."""
 
 import random
 import shutil
@@ -14,7 +14,7 @@ from tests.safety.tagger import NAME
 N = 13
 
 
-def pictures(folder, numbers) -> None:
+def images(folder, numbers) -> None:
     for i in numbers:
         write_image(folder / f"{i:02d}.{'png' if i % 3 else 'jpg'}", i, (40 + i, 30))
 
@@ -43,7 +43,7 @@ def test_workers_and_the_order_of_files_change_nothing(place):
         root = place / str(turn)
         numbers = list(range(N))
         random.Random(turn).shuffle(numbers)
-        pictures(root / "imgs", numbers)
+        images(root / "imgs", numbers)
         trees.append(everything(root, workers))
     assert all(seen == trees[0] for seen in trees)
     assert sum(name.endswith(".txt") for name in trees[0]) == 4 * N
@@ -51,8 +51,8 @@ def test_workers_and_the_order_of_files_change_nothing(place):
 
 @pytest.mark.parametrize("subset", [range(1), range(4, 9), range(0, N, 2)])
 def test_neighbours_change_nothing(subset, place):
-    pictures(place / "all" / "imgs", range(N))
-    pictures(place / "some" / "imgs", subset)
+    images(place / "all" / "imgs", range(N))
+    images(place / "some" / "imgs", subset)
     whole, part = everything(place / "all", 2), everything(place / "some", 2)
     mine = {
         name: what
@@ -63,7 +63,7 @@ def test_neighbours_change_nothing(subset, place):
 
 
 def test_a_second_run_changes_nothing_and_infers_nothing(place):
-    pictures(place / "imgs", range(N))
+    images(place / "imgs", range(N))
     first = everything(place, 2)
     times = {p: p.stat().st_mtime_ns for p in (place / "imgs").glob("*.*") if p.is_file()}
     again = api.tag(
@@ -76,7 +76,7 @@ def test_a_second_run_changes_nothing_and_infers_nothing(place):
 
 
 def test_scores_from_the_store_and_fresh_ones_give_the_same_captions(place):
-    pictures(place / "imgs", range(N))
+    images(place / "imgs", range(N))
     api.tag(place / "imgs", api.TagOptions(tagger=NAME, threshold=0.9))
     api.tag(place / "imgs", api.TagOptions(tagger=NAME, threshold=0.2))
     stored = tree(place)

@@ -1,4 +1,4 @@
-"""A caption written beside an original after its picture was resized, cut out or cropped is used;
+"""A caption written beside an original after its image was resized, cut out or cropped is used;
 it costs no other.
 """
 
@@ -16,7 +16,7 @@ PLAIN = ("resize", "faces-crop")  # captions go along as they are
 
 @pytest.fixture(params=OUTPUTS)
 def made(request, place):
-    """Pictures that a verb made, and how to run it again: (originals, folder of outputs, verb)."""
+    """Images that a verb made, and how to run it again: (originals, folder of outputs, verb)."""
     images = small_set(place / "imgs")
     verb = CASES[request.param].run
     verb(place)
@@ -110,14 +110,14 @@ def test_a_dry_run_shows_the_edit_and_changes_nothing(place):
     datasets.resize(place)
     caption(images[0], "by hand 0, red hat\n")
     before = tree(place)
-    how = api.RunContext(dry_run=True)
-    told = api.resize(place / "imgs", place / "small", api.ResizeOptions(max=32), how)
+    context = api.RunContext(dry_run=True)
+    told = api.resize(place / "imgs", place / "small", api.ResizeOptions(max=32), context)
     (change,) = told.captions.changes
     assert (change.added, change.removed) == (("red hat",), ("lips", "smile"))
     assert tree(place) == before
 
 
-def test_two_pictures_of_one_stem_share_the_edit(place):
+def test_two_images_of_one_stem_share_the_edit(place):
     images = small_set(place / "imgs")
     datasets.write_image(images[0].with_suffix(".jpg"), 50)
     datasets.resize(place)

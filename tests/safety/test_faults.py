@@ -32,7 +32,7 @@ def faulty(trials: Trials, at: int, strike) -> list[str]:
         if ended.code in (Exit.DONE, Exit.STORAGE)
         else [f"ended with {ended.code}: {ended.said}"]
     )
-    found += damage(root, trials.before, trials.after, trials.pictures)
+    found += damage(root, trials.before, trials.after, trials.images)
     rerun = trials.again(root)
     if rerun.code != 0:
         found.append(f"the next run ended with {rerun.code}: {rerun.said}")
@@ -107,7 +107,7 @@ def test_a_store_that_cannot_grow_is_a_storage_error(pages, place):
 
     ended = in_child(trials.case.run, root=root, before=small_store)
     assert ended.code == Exit.STORAGE, ended.said
-    assert damage(root, trials.before, trials.after, trials.pictures) == []
+    assert damage(root, trials.before, trials.after, trials.images) == []
     assert trials.again(root).code == 0
     assert trials.differences(root) == []
 

@@ -1,4 +1,4 @@
-"""R13 to R18: broken, huge, turned and odd pictures cost themselves only, and no picture takes
+"""R13 to R18: broken, huge, turned and odd images cost themselves only, and no image takes
 another's place.
 """
 
@@ -20,7 +20,7 @@ from datasetkit.core.records import Skipped
 from tests.benchmarks import launch
 from tests.safety.datasets import FINDING, WRITING, small_set, write_image
 from tests.safety.finders import DETECTOR
-from tests.safety.harness import digest, is_picture, tree
+from tests.safety.harness import digest, is_image, tree
 from tests.safety.tagger import NAME
 
 # ---- R13
@@ -28,7 +28,7 @@ from tests.safety.tagger import NAME
 
 
 @pytest.mark.parametrize("form", ["keep", "jpg", "png", "webp"])
-def test_pictures_of_one_stem_have_outputs_of_their_own(form, place):
+def test_images_of_one_stem_have_outputs_of_their_own(form, place):
     folder = place / "imgs"
     inputs = [
         write_image(folder / name, n)
@@ -40,19 +40,19 @@ def test_pictures_of_one_stem_have_outputs_of_their_own(form, place):
     )
     outputs = {done.value.path for done in result.report.done}
     assert len(outputs) == len(inputs)
-    assert {p for p in (place / "out").rglob("*") if is_picture(p)} == outputs
+    assert {p for p in (place / "out").rglob("*") if is_image(p)} == outputs
     assert len({digest(p) for p in outputs}) == len(inputs)
     assert {p: digest(p) for p in inputs} == before
 
 
 @pytest.mark.parametrize("name", WRITING)
-def test_pictures_of_one_stem_keep_apart_what_is_made_of_them(name, place, monkeypatch):
+def test_images_of_one_stem_keep_apart_what_is_made_of_them(name, place, monkeypatch):
     monkeypatch.chdir(place)
     names = ("a.jpg", "a.png", "a.gif", "a_2.png", "sub/a.webp")
     inputs = [write_image(place / "imgs" / name, n) for n, name in enumerate(names)]
     before = tree(place / "imgs")
     assert run([*WRITING[name], "--recursive"]) == Exit.DONE
-    outputs = [p for p in (place / "out").rglob("*") if is_picture(p) and p.parent.name != "masks"]
+    outputs = [p for p in (place / "out").rglob("*") if is_image(p) and p.parent.name != "masks"]
     assert (
         len({p.with_suffix("") for p in outputs})
         == len({digest(p) for p in outputs})
@@ -61,7 +61,7 @@ def test_pictures_of_one_stem_keep_apart_what_is_made_of_them(name, place, monke
     assert tree(place / "imgs") == before
 
 
-def test_in_place_two_pictures_that_would_become_one_are_refused(place):
+def test_in_place_two_images_that_would_become_one_are_refused(place):
     for n, name in enumerate(("a.gif", "a.png")):
         write_image(place / name, n)
     before = tree(place)
@@ -71,7 +71,7 @@ def test_in_place_two_pictures_that_would_become_one_are_refused(place):
 
 
 @pytest.mark.parametrize("verb", ["tag", "rules"])
-def test_pictures_of_one_stem_do_not_share_a_caption_silently(verb, place, capsys):
+def test_images_of_one_stem_do_not_share_a_caption_silently(verb, place, capsys):
     for n, name in enumerate(("a.jpg", "a.png")):
         write_image(place / name, n)
     (place / "a.txt").write_text("of the first\n", encoding="utf-8")
@@ -98,7 +98,7 @@ def test_outputs_whose_project_folder_was_deleted_are_taken_over_unless_one_was_
     options = api.ResizeOptions(max=32)
     api.resize(place / "imgs", place / "out", options)
     before = tree(place / "out")
-    times = {p: p.stat().st_mtime_ns for p in (place / "out").iterdir() if is_picture(p)}
+    times = {p: p.stat().st_mtime_ns for p in (place / "out").iterdir() if is_image(p)}
     shutil.rmtree(place / "out" / ".dsk")
     api.resize(place / "imgs", place / "out", options, api.RunContext(dry_run=True))
     assert not (place / "out" / ".dsk").exists()
@@ -140,13 +140,13 @@ def png_header(width: int, height: int) -> bytes:
 
 
 def broken_set(folder) -> dict[str, str]:
-    """Make broken pictures among good ones; return what is said of each."""
+    """Make broken images among good ones; return what is said of each."""
     small_set(folder, 2)
     good = (folder / "photo 1.png").read_bytes()
     (folder / "cut.png").write_bytes(good[: len(good) // 2])
     (folder / "cut.jpg").write_bytes((folder / "photo 2.jpg").read_bytes()[:300])
     (folder / "empty.png").write_bytes(b"")
-    (folder / "text.jpg").write_bytes(b"not a picture at all")
+    (folder / "text.jpg").write_bytes(b"not an image at all")
     (folder / "script.gif").write_bytes(b"<svg xmlns='http://www.w3.org/2000/svg'/>")
     (folder / "bomb.png").write_bytes(png_header(30_000, 30_000))
     (folder / "line.png").write_bytes(png_header(2_000_000_000, 1))
@@ -154,8 +154,8 @@ def broken_set(folder) -> dict[str, str]:
         "cut.png": "damaged or cut short",
         "cut.jpg": "damaged or cut short",
         "empty.png": "0 bytes",
-        "text.jpg": "not a whole picture",
-        "script.gif": "not a whole picture",
+        "text.jpg": "not a whole image",
+        "script.gif": "not a whole image",
         "bomb.png": "beyond the limit of 64 megapixels",
         "line.png": "beyond the limit of 64 megapixels",
     }
@@ -170,7 +170,7 @@ def broken_set(folder) -> dict[str, str]:
     ],
     ids=lambda command: " ".join(command).partition(" imgs")[0],
 )
-def test_each_broken_picture_has_its_line_and_the_others_are_done(
+def test_each_broken_image_has_its_line_and_the_others_are_done(
     command, place, capsys, monkeypatch
 ):
     monkeypatch.chdir(place)
@@ -189,14 +189,14 @@ def test_each_broken_picture_has_its_line_and_the_others_are_done(
         assert reason in mine[0]
     if command != FINDING["faces list"]:
         made = (place / "imgs").glob("*.txt") if command[0] == "tag" else (place / "out").iterdir()
-        assert {p.stem for p in made if is_picture(p) or command[0] == "tag"} == {
+        assert {p.stem for p in made if is_image(p) or command[0] == "tag"} == {
             "photo 1",
             "photo 2",
         }
     assert {n: what for n, what in tree(place / "imgs").items() if not n.endswith(".txt")} == before
 
 
-def test_broken_pictures_are_findings_of_a_check(place):
+def test_broken_images_are_findings_of_a_check(place):
     reasons = broken_set(place)
     found = {
         f.path.name: f.reason
@@ -235,7 +235,7 @@ def test_bombs_are_refused_within_2_seconds_and_512_mb(command, place, tmp_path)
 
 
 def test_mutated_files_neither_crash_nor_hang(place):
-    """Good or Failed, each picture by itself; the rest of R15 is in the tests of
+    """Good or Failed, each image by itself; the rest of R15 is in the tests of
     datasetkit.images.pixels.
     """
     random = np.random.default_rng(5)
@@ -250,7 +250,7 @@ def test_mutated_files_neither_crash_nor_hang(place):
     checked = api.check(folder, api.CheckOptions())
     unreadable = {f.path for f in checked.findings if f.check == "unreadable"}
     assert unreadable == {failed.path for failed in result.report.failed}
-    assert len(result.report.outcomes) == checked.pictures == 72
+    assert len(result.report.outcomes) == checked.images == 72
     assert {p.stem for p in folder.glob("*.txt")} == {
         done.record.path.stem for done in result.report.done
     }
@@ -292,8 +292,8 @@ def test_in_odd_shapes_subjects_and_faces_are_found_or_the_reason_is_said(
             )
 
 
-def test_a_broken_mask_costs_its_picture_only(place, capsys, monkeypatch):
-    """A mask is read where one of the new picture is made of it, or as many as there are faces."""
+def test_a_broken_mask_costs_its_image_only(place, capsys, monkeypatch):
+    """A mask is read where one of the new image is made of it, or as many as there are faces."""
     monkeypatch.chdir(place)
     for n in range(3):
         write_image(place / "imgs" / f"{n}.png", n)
@@ -333,7 +333,7 @@ TURNS = {
 
 
 def four_colours() -> Image.Image:
-    """A picture of which no turn or mirror image is like it."""
+    """An image of which no turn or mirror image is like it."""
     pixels = np.zeros((40, 60, 3), np.uint8)
     pixels[:20, :30] = (250, 20, 10)
     pixels[:20, 30:] = (30, 200, 60)
@@ -343,7 +343,7 @@ def four_colours() -> Image.Image:
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_a_turned_picture_gives_what_the_upright_one_gives(orientation, place):
+def test_a_turned_image_gives_what_the_upright_one_gives(orientation, place):
     image, turn = four_colours(), TURNS[orientation]
     exif = Image.Exif()
     exif[0x0112] = orientation
@@ -366,7 +366,7 @@ def test_a_turned_picture_gives_what_the_upright_one_gives(orientation, place):
 @pytest.mark.parametrize(
     ("orientation", "turn"), [(o, turn) for o, turn in TURNS.items() if turn is not None]
 )
-def test_a_turned_picture_is_cut_and_searched_as_the_upright_one(
+def test_a_turned_image_is_cut_and_searched_as_the_upright_one(
     orientation, turn, place, monkeypatch
 ):
     image = four_colours()
@@ -384,12 +384,12 @@ def test_a_turned_picture_is_cut_and_searched_as_the_upright_one(
             assert run([name if word == "out" else word for word in command]) == Exit.DONE
         listed = api.list_faces(
             place / folder / "imgs", api.FacesOptions(detector=DETECTOR)
-        ).pictures[0]
+        ).images[0]
         made = [p for name in WRITING for p in sorted((place / folder / name).rglob("a.png"))]
         pixels = {p.relative_to(place / folder): _pixels(p) for p in made}
         found.append((listed.width, listed.height, listed.faces, pixels))
     assert found[0] == found[1]
-    assert len(found[0][-1]) == 5  # three pictures, and the masks of two
+    assert len(found[0][-1]) == 5  # three images, and the masks of two
 
 
 def _pixels(path) -> tuple[tuple[int, int], str, bytes]:
@@ -399,7 +399,7 @@ def _pixels(path) -> tuple[tuple[int, int], str, bytes]:
 
 
 def test_the_check_of_turns_can_fail(place):
-    """The test tagger tells a picture from its turned self."""
+    """The test tagger tells an image from its turned self."""
     texts = set()
     for orientation, turn in TURNS.items():
         folder = place / str(orientation)
@@ -416,7 +416,7 @@ def test_the_check_of_turns_can_fail(place):
 
 
 def modes(folder) -> None:
-    """One picture of each mode and kind that the field's folders hold."""
+    """One image of each mode and kind that the field's folders hold."""
     folder.mkdir()
     image = four_colours()
     image.convert("CMYK").save(folder / "cmyk.jpg")
@@ -460,7 +460,7 @@ def test_every_mode_is_tagged_and_resized_and_animations_are_named(place, capsys
     assert run(["resize", "imgs", "out", "--max", "30"]) == Exit.DONE
     err = capsys.readouterr().err
     assert err.count("only the first frame was used") == 2
-    outputs = [p for p in (place / "out").iterdir() if is_picture(p)]
+    outputs = [p for p in (place / "out").iterdir() if is_image(p)]
     assert len(outputs) == count
     for path in outputs:
         with Image.open(path) as image:
@@ -475,7 +475,7 @@ def test_every_mode_is_cut_and_searched_and_animations_are_named(name, place, ca
     modes(place / "imgs")
     before = tree(place / "imgs")
     assert run(WRITING[name]) == Exit.DONE
-    outputs = [p for p in (place / "out").iterdir() if is_picture(p)]
+    outputs = [p for p in (place / "out").iterdir() if is_image(p)]
     assert len(outputs) == len(before)
     assert tree(place / "imgs") == before
     for path in outputs:

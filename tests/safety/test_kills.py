@@ -165,7 +165,7 @@ NEXT = {
 
 @pytest.mark.parametrize("verb", NEXT)
 def test_any_command_after_a_kill_finishes_the_renaming_first(verb, place):
-    """An undo of a rename moves every picture aside at once: killed then, the folder seems
+    """An undo of a rename moves every image aside at once: killed then, the folder seems
     empty.
     """
 

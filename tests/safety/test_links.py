@@ -24,7 +24,7 @@ def outside(tmp_path):
     assert tree(folder) == before
 
 
-def test_linked_pictures_are_listed_and_left_alone(place, outside, capsys):
+def test_linked_images_are_listed_and_left_alone(place, outside, capsys):
     small_set(place / "imgs", 2)
     (place / "imgs" / "linked.png").symlink_to(outside / "theirs.png")
     (place / "imgs" / "dangling.png").symlink_to(place / "nowhere.png")
@@ -131,7 +131,7 @@ def test_a_linked_project_folder_is_refused(what, place, outside):
     assert not (place / "imgs" / "photo 2.txt").exists()
 
 
-# The cases that write pictures besides `resize`, each with its folder.
+# The cases that write images besides `resize`, each with its folder.
 MADE = {"cutout": "cut", "faces-crop": "faces", "faces-erase": "erased"}
 
 
@@ -146,7 +146,7 @@ def test_an_output_folder_that_is_a_link_is_refused(verb, place, outside):
 
 @pytest.mark.parametrize("verb", MADE)
 @pytest.mark.parametrize("linked", ["photo 1.png", "masks/photo 1.png", "masks", ".dsk"])
-def test_new_pictures_and_masks_are_not_written_through_links(verb, linked, place, outside):
+def test_new_images_and_masks_are_not_written_through_links(verb, linked, place, outside):
     datasets._plain(place)
     link = place / MADE[verb] / linked
     link.parent.mkdir(parents=True)
@@ -174,8 +174,8 @@ def test_a_linked_folder_among_the_outputs_is_not_entered(
 
 
 @pytest.mark.parametrize("verb", MADE)
-def test_captions_do_not_follow_pictures_through_links(verb, place, outside):
-    """Neither from a link beside the old picture nor into one beside the new one."""
+def test_captions_do_not_follow_images_through_links(verb, place, outside):
+    """Neither from a link beside the old image nor into one beside the new one."""
     images = small_set(place / "imgs", 3)
     for n, image in enumerate(images[:2]):
         image.with_suffix(".txt").unlink(missing_ok=True)
@@ -243,7 +243,7 @@ def test_rename_moves_a_link_as_it_is(place, outside):
     assert moved.readlink() == outside / "theirs.txt"
 
 
-def test_a_hard_linked_picture_of_a_layout_keeps_its_bytes_when_the_source_is_resized(place):
+def test_a_hard_linked_image_of_a_layout_keeps_its_bytes_when_the_source_is_resized(place):
     """Every writer replaces files: what shares the bytes is not changed."""
     images = small_set(place / "imgs", 3)
     datasets.layout(place)

@@ -110,9 +110,9 @@ def test_after_waiting_the_names_that_the_other_run_gave_are_used(verb, place):
     other.start()
     held.wait()
     calls: dict[str, Callable[[RunContext], object]] = {
-        "tag": lambda how: api.tag(place / "imgs", TAG, how),
-        "import": lambda how: api.import_captions(
-            place / "imgs", api.ImportOptions(existing="overwrite"), how
+        "tag": lambda context: api.tag(place / "imgs", TAG, context),
+        "import": lambda context: api.import_captions(
+            place / "imgs", api.ImportOptions(existing="overwrite"), context
         ),
     }
     result = calls[verb](RunContext(wait=True))

@@ -1,4 +1,4 @@
-"""Tens of thousands of pictures: memory stays flat while they are tagged, and another threshold
+"""Tens of thousands of images: memory stays flat while they are tagged, and another threshold
 takes seconds.
 """
 
@@ -29,7 +29,7 @@ RESIDENT: list[float] = []
 
 
 class Many:
-    """A tagger with the real labels, and scores that follow from a picture's colour."""
+    """A tagger with the real labels, and scores that follow from an image's colour."""
 
     identity = Identity("many-for-tests", "0", "colour")
     labels = LABELS
@@ -55,8 +55,8 @@ class Many:
         pass
 
 
-def pictures(folder: Path, numbers: range) -> None:
-    """Write pictures of one colour each, no two alike."""
+def images(folder: Path, numbers: range) -> None:
+    """Write images of one colour each, no two alike."""
     folder.mkdir()
     for number in numbers:
         colour = (number >> 16, number >> 8 & 255, number & 255)
@@ -65,13 +65,13 @@ def pictures(folder: Path, numbers: range) -> None:
 
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="memory is read from /proc")
-def test_memory_is_flat_over_20_000_pictures_and_10_000_are_thresholded_anew_in_5_seconds(
+def test_memory_is_flat_over_20_000_images_and_10_000_are_thresholded_anew_in_5_seconds(
     place, monkeypatch
 ):
     monkeypatch.setitem(registry.TAGGERS, "many-for-tests", "tests.safety.test_many:Many")
     (place / "dsk.toml").write_text("", encoding="utf-8")
-    pictures(place / "a", range(HALF))
-    pictures(place / "b", range(HALF, 2 * HALF))
+    images(place / "a", range(HALF))
+    images(place / "b", range(HALF, 2 * HALF))
     options = {"tagger": "many-for-tests", "trigger": ("sks",)}
     RESIDENT.clear()
     tagged = api.tag(place, api.TagOptions(**options, recursive=True))  # type: ignore[arg-type]
@@ -82,7 +82,7 @@ def test_memory_is_flat_over_20_000_pictures_and_10_000_are_thresholded_anew_in_
     before = time.process_time()
     again = api.tag(place / "a", api.TagOptions(**options, threshold=0.6))  # type: ignore[arg-type]
     seconds = time.process_time() - before
-    print(f"10,000 pictures under another threshold: {seconds:.1f} s of CPU")
+    print(f"10,000 images under another threshold: {seconds:.1f} s of CPU")
     assert again.inferred == 0 and len(again.changes) > 0.9 * HALF
     assert seconds < 5
     some = random.Random(0).choice(range(HALF))

@@ -13,11 +13,11 @@ from PIL import Image
 from datasetkit.cli.main import run
 from datasetkit.core.errors import Exit
 from tests.safety.datasets import FINDING, WRITING, caption, write_image
-from tests.safety.harness import digest, files, is_picture, strays, tree
+from tests.safety.harness import digest, files, is_image, strays, tree
 from tests.safety.tagger import NAME
 
 # Names as bytes, since not all of them are text; a slash cannot be in one, so `[/x].png` is a
-# picture `x].png` in `[`.
+# image `x].png` in `[`.
 NAMES = [
     b"new\nline.png",
     b"tab\there.png",
@@ -50,7 +50,7 @@ NAMES = [
 
 
 def awkward_set(folder: Path) -> None:
-    """Make a picture under each name, and one in a folder whose name looks like Rich markup."""
+    """Make an image under each name, and one in a folder whose name looks like Rich markup."""
     folder.mkdir(parents=True)
     for n, name in enumerate(NAMES):
         write_image(folder / "plain.png", n)
@@ -83,16 +83,16 @@ def awkward(place, monkeypatch):
     return place / "imgs"
 
 
-def test_rename_gives_every_picture_a_plain_name(awkward, capsys):
-    before = sorted(digest(p) for p in files(awkward) if is_picture(p))
+def test_rename_gives_every_image_a_plain_name(awkward, capsys):
+    before = sorted(digest(p) for p in files(awkward) if is_image(p))
     code, out, _ = dsk(capsys, "rename", "imgs", "p")
     assert code == Exit.DONE
-    assert f"{len(NAMES)} pictures" in out
-    assert sorted(digest(p) for p in files(awkward) if is_picture(p)) == before
-    names = {p.name for p in awkward.iterdir() if is_picture(p)}
+    assert f"{len(NAMES)} images" in out
+    assert sorted(digest(p) for p in files(awkward) if is_image(p)) == before
+    names = {p.name for p in awkward.iterdir() if is_image(p)}
     assert names == {f"p_{n:03d}.png" for n in range(1, len(NAMES) + 1)}
     assert dsk(capsys, "undo", "imgs")[0] == Exit.DONE
-    assert {os.fsencode(p.name) for p in awkward.iterdir() if is_picture(p)} == set(NAMES)
+    assert {os.fsencode(p.name) for p in awkward.iterdir() if is_image(p)} == set(NAMES)
 
 
 def test_rename_shows_its_plan_safely(awkward, capsys):
@@ -117,7 +117,7 @@ UNREADABLE = sum(
     ],
     ids=lambda command: " ".join(command).partition(" imgs")[0],
 )
-def test_pictures_of_any_name_are_worked_on_or_listed(command, awkward, capsys):
+def test_images_of_any_name_are_worked_on_or_listed(command, awkward, capsys):
     code, _, err = dsk(capsys, *command)
     assert code == Exit.SOME_FAILED
     assert err.count("is not printable UTF-8") == min(UNREADABLE, 20)
@@ -126,17 +126,17 @@ def test_pictures_of_any_name_are_worked_on_or_listed(command, awkward, capsys):
 
 
 @pytest.mark.parametrize("name", WRITING)
-def test_all_others_have_a_new_picture_of_their_own_name(name, awkward, capsys):
+def test_all_others_have_a_new_image_of_their_own_name(name, awkward, capsys):
     assert dsk(capsys, *WRITING[name])[0] == Exit.SOME_FAILED
-    made = {os.fsencode(p.name) for p in (awkward.parent / "out").iterdir() if is_picture(p)}
+    made = {os.fsencode(p.name) for p in (awkward.parent / "out").iterdir() if is_image(p)}
     assert len(made) == len(NAMES) - UNREADABLE
     assert made < set(NAMES)
     assert dsk(capsys, "history", "out")[0] == Exit.DONE
     assert dsk(capsys, "undo", "out")[0] == Exit.DONE
-    assert not [p for p in (awkward.parent / "out").iterdir() if is_picture(p)]
+    assert not [p for p in (awkward.parent / "out").iterdir() if is_image(p)]
 
 
-def test_a_sheet_of_faces_shows_pictures_of_any_name(awkward, capsys):
+def test_a_sheet_of_faces_shows_images_of_any_name(awkward, capsys):
     code, out, _ = dsk(capsys, *FINDING["faces list"], "--recursive", "--review", "sheet.png")
     assert code == Exit.SOME_FAILED
     assert r"[bold red]x.png" in out
@@ -153,32 +153,30 @@ def test_all_others_have_captions_then_tables_then_exports(awkward, capsys):
     assert "red theme" in out
     code, _, err = dsk(capsys, "layout", "3_sks=imgs", "--out", "dataset")
     assert code == Exit.USAGE
-    assert (
-        "pictures of one name" in err
-    )  # the two that differ only in how their letters are composed
+    assert "images of one name" in err  # the two that differ only in how their letters are composed
     (awkward / "e\u0301.png").unlink()
     assert dsk(capsys, "layout", "3_sks=imgs", "--out", "dataset")[0] == Exit.SOME_FAILED
     laid_out = {
         os.fsencode(p.name)
         for p in (awkward.parent / "dataset" / "train" / "3_sks").iterdir()
-        if is_picture(p)
+        if is_image(p)
     }
     assert len(laid_out) == len(NAMES) - UNREADABLE - 1
     assert laid_out < set(NAMES)
     for form in ("kohya", "imagefolder", "meta"):
         out = (
             "elsewhere" if form == "kohya" else "dataset"
-        )  # the others name pictures below their own folder
+        )  # the others name images below their own folder
         code, _, err = dsk(capsys, "export", "dataset", "--format", form, "--out", out)
         assert code == Exit.DONE, err
     assert dsk(capsys, "history", "dataset")[0] == Exit.DONE
 
 
-def test_pictures_of_any_name_are_checked_and_drawn(awkward, capsys):
+def test_images_of_any_name_are_checked_and_drawn(awkward, capsys):
     more = ["--recursive", "--csv", "found.csv", "--sheet", "found.png"]
     code, out, err = dsk(capsys, "check", "imgs", *more)
     assert (code, err) == (Exit.DONE, "")
-    assert "is not printable UTF-8" in out and f"{len(NAMES) + 1} pictures" in out
+    assert "is not printable UTF-8" in out and f"{len(NAMES) + 1} images" in out
     rows = (awkward.parent / "found.csv").read_text(encoding="utf-8").splitlines()
     assert sum("is not printable UTF-8" in row for row in rows) == UNREADABLE
     assert not any(dirty(row) - {"\u202e", "\u200d"} for row in rows)
@@ -194,7 +192,7 @@ def test_json_of_what_was_found_holds_every_name_and_is_plain_ascii(name, awkwar
     assert out.isascii()
     result = json.loads(out)["result"]
     told = (
-        [*result["pictures"], *result["failed"]]
+        [*result["images"], *result["failed"]]
         if name == "faces list"
         else result["report"]["outcomes"]
     )
@@ -209,7 +207,7 @@ def test_json_holds_every_name_and_is_plain_ascii(awkward, capsys):
     assert len(outcomes) == len(NAMES)
 
 
-def test_a_name_that_becomes_too_long_costs_that_picture_only(place, capsys, monkeypatch):
+def test_a_name_that_becomes_too_long_costs_that_image_only(place, capsys, monkeypatch):
     """`.bmp` becomes `.webp`: one byte more than a name may have."""
     monkeypatch.chdir(place)
     write_image(place / "imgs" / ("x" * 251 + ".bmp"), 1)
@@ -221,10 +219,10 @@ def test_a_name_that_becomes_too_long_costs_that_picture_only(place, capsys, mon
 
 
 @pytest.mark.parametrize("name", ["resize", *WRITING])
-def test_a_name_that_its_number_makes_too_long_costs_that_picture_only(
+def test_a_name_that_its_number_makes_too_long_costs_that_image_only(
     name, place, capsys, monkeypatch
 ):
-    """Of two pictures of one stem, the second gets `_2`: two bytes more than a name may have."""
+    """Of two images of one stem, the second gets `_2`: two bytes more than a name may have."""
     monkeypatch.chdir(place)
     for n, suffix in enumerate((".bmp", ".png")):
         caption(write_image(place / "imgs" / ("x" * 251 + suffix), n), "sks, lips, forest\n")
@@ -232,7 +230,7 @@ def test_a_name_that_its_number_makes_too_long_costs_that_picture_only(
     code, _, err = dsk(capsys, *WRITING.get(name, ["resize", "imgs", "out", "--max", "32"]))
     assert code == Exit.SOME_FAILED
     assert "the name is too long" in err
-    made = {p.name for p in (place / "out").iterdir() if is_picture(p)}
+    made = {p.name for p in (place / "out").iterdir() if is_image(p)}
     assert made == {"fine.png", "x" * 251 + ".png"}
     assert (place / "out" / "fine.txt").is_file()
     assert strays(place) == []

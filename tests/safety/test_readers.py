@@ -9,7 +9,7 @@ import warnings
 import pytest
 
 from datasetkit.project.plans import Plan, WriteText
-from datasetkit.project.session import JUST_DO_IT, open_project
+from datasetkit.project.session import DEFAULT_CONTEXT, open_project
 
 WORDS = 300
 _WHOLE = re.compile(rf"(\d+)( \1){{{WORDS - 1}}}\n")
@@ -57,7 +57,7 @@ def partial_readers(folder, paths, rewrite, rewrites, readers=4) -> int:
 
 
 def by_journal(folder, paths, version) -> None:
-    with open_project(folder, JUST_DO_IT) as project:
+    with open_project(folder, DEFAULT_CONTEXT) as project:
         project.apply(Plan(tuple(WriteText(p, text_of(version)) for p in paths)), "rules")
 
 

@@ -1,4 +1,4 @@
-"""R12: whatever is renamed, each picture keeps its bytes, caption, mask and side-cars, and undo
+"""R12: whatever is renamed, each image keeps its bytes, caption, mask and side-cars, and undo
 knows the way.
 """
 
@@ -17,7 +17,7 @@ from datasetkit import api
 from datasetkit.core.files import IMAGE_SUFFIXES
 from datasetkit.options.config import RenameOptions
 from datasetkit.project.plans import Move, Plan
-from datasetkit.project.session import JUST_DO_IT, open_project
+from datasetkit.project.session import DEFAULT_CONTEXT, open_project
 from tests.safety.harness import files, strays, tree
 
 STEMS = st.one_of(
@@ -57,11 +57,11 @@ BELONGINGS = st.frozensets(st.sampled_from(["caption", "mask", "side-car", "json
 
 
 def make(folder: Path, names) -> None:
-    """Write files that say whose they are; renaming does not look into pictures."""
+    """Write files that say whose they are; renaming does not look into images."""
     (folder / "masks").mkdir(parents=True)
     for stem, suffix, belongings in names:
         image = folder / f"{stem}{suffix}"
-        image.write_text(f"picture {stem!r}{suffix}")
+        image.write_text(f"image {stem!r}{suffix}")
         places = {
             "caption": folder / f"{stem}.txt",
             "mask": folder / "masks" / f"{stem}.png",
@@ -73,7 +73,7 @@ def make(folder: Path, names) -> None:
 
 
 def families(folder: Path) -> Counter:
-    """Return, for each picture, what it holds together with what stands beside it under its
+    """Return, for each image, what it holds together with what stands beside it under its
     name.
     """
     found: Counter = Counter()
@@ -100,7 +100,7 @@ def families(folder: Path) -> Counter:
         unique_by=lambda n: n[0] + n[1],
     )
 )
-def test_every_picture_keeps_what_belongs_to_it_and_undo_restores_the_tree(names):
+def test_every_image_keeps_what_belongs_to_it_and_undo_restores_the_tree(names):
     with tempfile.TemporaryDirectory(
         dir="/dev/shm" if os.access("/dev/shm", os.W_OK) else None
     ) as place:
@@ -135,7 +135,7 @@ def test_any_permutation_of_names_is_done_and_undone(seed, place):
             for s, t in zip(sources, targets, strict=True)
         )
     )
-    with open_project(place, JUST_DO_IT) as project:
+    with open_project(place, DEFAULT_CONTEXT) as project:
         project.apply(plan, "moves")
     now = {n: (place / f"{n}.png").read_text() for n in targets}
     assert now == {
@@ -148,7 +148,7 @@ def test_any_permutation_of_names_is_done_and_undone(seed, place):
     assert strays(place) == []
 
 
-def test_captions_that_came_after_the_renaming_go_back_with_their_pictures(place):
+def test_captions_that_came_after_the_renaming_go_back_with_their_images(place):
     make(place / "imgs", [("b", ".png", ()), ("a", ".png", ())])
     api.rename(place / "imgs", RenameOptions(prefix="p"))
     (place / "imgs" / "p_001.txt").write_text("of a")

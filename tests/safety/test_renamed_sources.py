@@ -1,4 +1,4 @@
-"""Outputs follow their sources: a caption stays with its picture, whatever became of names, options
+"""Outputs follow their sources: a caption stays with its image, whatever became of names, options
 and formats.
 """
 
@@ -19,17 +19,17 @@ def resized(place, options=SMALL, out="out"):
 
 @pytest.fixture
 def made(place):
-    """Three pictures, resized, each output with a caption that a person wrote."""
+    """Three images, resized, each output with a caption that a person wrote."""
     for n in (1, 2, 3):
         write_image(place / "imgs" / f"p{n}.png", n)
     resized(place)
     for n in (1, 2, 3):
-        (place / "out" / f"p{n}.txt").write_text(f"picture {n}\n", encoding="utf-8")
+        (place / "out" / f"p{n}.txt").write_text(f"image {n}\n", encoding="utf-8")
     return place
 
 
 def captioned(folder) -> dict[str, str]:
-    """Return the captions of the pictures of a folder, by the pictures' names."""
+    """Return the captions of the images of a folder, by the images' names."""
     return {
         p.name: p.with_suffix(".txt").read_text(encoding="utf-8")[:-1]
         for p in sorted(folder.glob("*.[pj]*g"))
@@ -37,7 +37,7 @@ def captioned(folder) -> dict[str, str]:
 
 
 def renamed(place, names: dict[str, str]) -> None:
-    """Give pictures new names at once, as another program would."""
+    """Give images new names at once, as another program would."""
     folder = place / "imgs"
     for old in names:
         (folder / old).rename(folder / f"{old}.aside")
@@ -51,52 +51,52 @@ def renamed(place, names: dict[str, str]) -> None:
     [o for o in itertools.permutations((1, 2, 3)) if o != (1, 2, 3)],
     ids=lambda o: "".join(map(str, o)),
 )
-def test_captions_go_with_pictures_that_took_each_others_names(made, order, options):
+def test_captions_go_with_images_that_took_each_others_names(made, order, options):
     renamed(made, {f"p{old}.png": f"p{new}.png" for new, old in enumerate(order, 1)})
     resized(made, options)
     assert captioned(made / "out") == {
-        f"p{new}.png": f"picture {old}" for new, old in enumerate(order, 1)
+        f"p{new}.png": f"image {old}" for new, old in enumerate(order, 1)
     }
     assert resized(made, options).entry is None
 
 
-def test_captions_go_with_pictures_that_were_numbered_anew_after_one_was_removed(made):
+def test_captions_go_with_images_that_were_numbered_anew_after_one_was_removed(made):
     (made / "imgs" / "p1.png").unlink()
     renamed(made, {"p2.png": "p1.png", "p3.png": "p2.png"})
     followed = resized(made).followed
-    assert captioned(made / "out") == {"p1.png": "picture 2", "p2.png": "picture 3"}
+    assert captioned(made / "out") == {"p1.png": "image 2", "p2.png": "image 3"}
     assert [(f.old.name, f.new and f.new.name) for f in followed] == [
         ("p1.png", None), ("p2.png", "p1.png"), ("p3.png", "p2.png")
     ]  # fmt: skip
     assert not (made / "out" / "p3.txt").exists()
 
 
-def test_a_picture_that_is_gone_leaves_also_when_the_size_changes_at_once(made):
+def test_a_image_that_is_gone_leaves_also_when_the_size_changes_at_once(made):
     (made / "imgs" / "p1.png").unlink()
     renamed(made, {"p2.png": "second.png"})
     resized(made, SMALLER)
-    assert captioned(made / "out") == {"p3.png": "picture 3", "second.png": "picture 2"}
+    assert captioned(made / "out") == {"p3.png": "image 3", "second.png": "image 2"}
 
 
-def test_another_format_replaces_the_pictures_and_keeps_their_captions(made):
+def test_another_format_replaces_the_images_and_keeps_their_captions(made):
     resized(made, api.ResizeOptions(max=32, format="jpg"))
-    assert captioned(made / "out") == {f"p{n}.jpg": f"picture {n}" for n in (1, 2, 3)}
+    assert captioned(made / "out") == {f"p{n}.jpg": f"image {n}" for n in (1, 2, 3)}
     resized(made)
-    assert captioned(made / "out") == {f"p{n}.png": f"picture {n}" for n in (1, 2, 3)}
+    assert captioned(made / "out") == {f"p{n}.png": f"image {n}" for n in (1, 2, 3)}
 
 
-def test_a_picture_that_was_edited_in_its_place_keeps_its_caption(made):
+def test_a_image_that_was_edited_in_its_place_keeps_its_caption(made):
     write_image(made / "imgs" / "p1.png", 50)
     assert resized(made).followed == ()
-    assert captioned(made / "out") == {f"p{n}.png": f"picture {n}" for n in (1, 2, 3)}
+    assert captioned(made / "out") == {f"p{n}.png": f"image {n}" for n in (1, 2, 3)}
 
 
-def test_a_picture_that_cannot_be_read_for_now_keeps_its_output(made):
+def test_a_image_that_cannot_be_read_for_now_keeps_its_output(made):
     data = (made / "imgs" / "p1.png").read_bytes()
     (made / "imgs" / "p1.png").write_bytes(b"half copied")
     assert resized(made).followed == ()
     (made / "imgs" / "p1.png").write_bytes(data)
-    assert resized(made).followed == () and captioned(made / "out")["p1.png"] == "picture 1"
+    assert resized(made).followed == () and captioned(made / "out")["p1.png"] == "image 1"
 
 
 def test_an_output_that_a_person_edited_stays(made):
@@ -136,16 +136,16 @@ def test_a_dry_run_says_what_would_follow_and_moves_nothing(made):
     assert [f.old.name for f in result.followed] == ["p1.png"] and tree(made) == before
 
 
-def test_a_new_name_and_another_format_at_once_keep_the_caption_and_make_the_picture(made):
+def test_a_new_name_and_another_format_at_once_keep_the_caption_and_make_the_image(made):
     (made / "imgs" / "p1.png").unlink()
     renamed(made, {"p2.png": "p1.png", "p3.png": "third.png"})
     resized(made, api.ResizeOptions(max=32, format="jpg"))
-    assert captioned(made / "out") == {"p1.jpg": "picture 2", "third.jpg": "picture 3"}
+    assert captioned(made / "out") == {"p1.jpg": "image 2", "third.jpg": "image 3"}
     assert all(p.read_bytes()[:2] == b"\xff\xd8" for p in (made / "out").glob("*.jpg"))
     assert sorted(p.name for p in (made / "out").glob("*.txt")) == ["p1.txt", "third.txt"]
 
 
-def test_an_edited_picture_and_another_format_at_once_keep_the_caption(made):
+def test_an_edited_image_and_another_format_at_once_keep_the_caption(made):
     write_image(made / "imgs" / "p1.png", 50)
     resized(made, api.ResizeOptions(max=32, format="jpg"))
-    assert captioned(made / "out") == {f"p{n}.jpg": f"picture {n}" for n in (1, 2, 3)}
+    assert captioned(made / "out") == {f"p{n}.jpg": f"image {n}" for n in (1, 2, 3)}

@@ -42,7 +42,7 @@ OPTIONS = {
 
 
 class Runs:
-    """A data set and a model in memory; runs of it in forked children, and what the whole run has
+    """A dataset and a model in memory; runs of it in forked children, and what the whole run has
     written.
     """
 
@@ -50,7 +50,7 @@ class Runs:
         torch.set_num_threads(1)  # a forked child has no threads but its own
         self.place = place
         self.data = place / "data"
-        tiny.save_pictures(
+        tiny.save_images(
             self.data / "train" / "1_sks", [(64, 64), (64, 64), (96, 64), (64, 64), (64, 64)]
         )
         self.options = tiny.options(tiny.save_pipeline(place / "model"), Path("out"), **OPTIONS)

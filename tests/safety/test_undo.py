@@ -143,7 +143,7 @@ def test_an_edit_below_several_commands_refuses_all_of_them_before_the_first_is_
 def test_a_gone_file_and_a_taken_name_are_refused(place):
     images = small_set(place / "imgs")
     datasets.rename(place)
-    images[1].write_bytes(b"a new picture under the old name")
+    images[1].write_bytes(b"a new image under the old name")
     (place / "imgs" / "p_003.png").unlink()
     before = tree(place)
     with pytest.raises(PlanConflict) as raised:
@@ -162,7 +162,7 @@ def test_captions_that_resize_carried_and_rules_changed_can_be_undone_to_the_sta
     assert here(place) == before
 
 
-def test_an_edited_picture_of_a_resize_stays(place):
+def test_an_edited_image_of_a_resize_stays(place):
     small_set(place / "imgs")
     datasets.resize(place)
     edited = place / "small" / "photo 2.jpg"
@@ -178,7 +178,7 @@ def test_a_dry_run_of_undo_tells_and_changes_nothing(place):
     a_day_of_work(place)
     before = tree(place)
     first = min(e.id for e in api.history(place / "imgs"))
-    told = api.undo(place / "imgs", first, how=api.RunContext(dry_run=True))
+    told = api.undo(place / "imgs", first, context=api.RunContext(dry_run=True))
     assert len(told.entries) >= 3
     assert told.refused == ()
     assert tree(place) == before

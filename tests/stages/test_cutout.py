@@ -35,14 +35,14 @@ BACKGROUNDS = sorted((ASSETS / "backgrounds").glob("*.jpg"))
 
 @pytest.fixture
 def middle(monkeypatch):
-    """Let the subject be in the middle of every picture, at once."""
+    """Let the subject be in the middle of every image, at once."""
     monkeypatch.setattr(stage, "SubjectFinder", MiddleSubject)
     monkeypatch.setattr(cutting, "require_rembg", lambda: None)
 
 
 @pytest.fixture
 def made(tmp_path, middle):
-    """Three pictures, two with captions, one of those edited in a way that matters."""
+    """Three images, two with captions, one of those edited in a way that matters."""
     several = [
         write_image(tmp_path / "imgs" / name, n, (96, 72))
         for n, name in enumerate(("a.png", "b.jpg", "c.webp"), 1)
@@ -64,7 +64,7 @@ def text(path: Path) -> str:
 # --------------------------------------------------------------------------------------------------
 
 
-def test_pictures_are_opaque_their_background_plain_and_masks_lie_apart(made):
+def test_images_are_opaque_their_background_plain_and_masks_lie_apart(made):
     result = cut(made, bg="#0a141e")
     assert [d.value.path.name for d in result.report.done] == ["a.png", "b.png", "c.png"]
     for done in result.report.done:
@@ -110,7 +110,7 @@ def test_a_second_run_does_nothing_and_another_background_redoes_all(made):
     assert text(made / "cut" / "c.txt") == "sks, black background, simple background"
 
 
-def test_undo_takes_captions_and_pictures_back(made):
+def test_undo_takes_captions_and_images_back(made):
     caption(made / "imgs" / "c.webp", "sks\n")
     cut(made)
     cut(made, bg="black")
@@ -137,7 +137,7 @@ def test_a_dry_run_shows_captions_and_makes_nothing(made):
     assert not (made / "cut").exists()
 
 
-def test_a_picture_without_a_subject_is_failed_and_copied_as_it_is(made):
+def test_a_image_without_a_subject_is_failed_and_copied_as_it_is(made):
     nothing = made / "imgs" / "d.png"
     Image.new("RGB", (96, 72)).save(nothing)
     caption(nothing, "sks, forest\n")
@@ -160,7 +160,7 @@ def test_a_mask_that_covers_nearly_everything_is_none_either():
     assert stage.require_subject(Image.new("L", (10, 10), 255), 0) == 1
 
 
-def test_a_broken_picture_costs_only_itself(made):
+def test_a_broken_image_costs_only_itself(made):
     (made / "imgs" / "e.png").write_bytes(b"nothing")
     result = cut(made)
     assert [f.path.name for f in result.report.failed] == ["e.png"]
@@ -178,7 +178,7 @@ def test_transparency_that_cuts_out_already_is_used_as_it_is(made):
     assert gap.max() <= 1
 
 
-def test_keep_alpha_writes_transparent_pictures_above_the_colour(made):
+def test_keep_alpha_writes_transparent_images_above_the_colour(made):
     cut(made, keep_alpha=True, bg="grey")
     with Image.open(made / "cut" / "a.png") as seen:
         assert seen.mode == "RGBA"
@@ -215,13 +215,13 @@ def test_a_turned_photo_is_cut_out_as_it_is_looked_at(made):
     assert (made / "cut" / "turned.png").read_bytes() == (made / "cut" / "upright.png").read_bytes()
 
 
-def test_pictures_of_one_stem_have_outputs_of_their_own(made):
+def test_images_of_one_stem_have_outputs_of_their_own(made):
     write_image(made / "imgs" / "a.jpg", 8, (96, 72))
     cut(made)
     assert {p.name for p in (made / "cut").glob("*.png")} == {"a.png", "a_2.png", "b.png", "c.png"}
 
 
-def test_a_renamed_picture_takes_output_mask_and_caption_with_it(made):
+def test_a_renamed_image_takes_output_mask_and_caption_with_it(made):
     cut(made)
     (made / "imgs" / "a.png").rename(made / "imgs" / "z.png")
     result = cut(made)
@@ -316,9 +316,7 @@ def test_a_provider_that_does_not_start_is_never_replaced(monkeypatch):
     assert subject.SubjectFinder().device == "cpu"
 
 
-def test_a_model_that_cannot_be_fetched_stops_the_run_before_the_first_picture(
-    tmp_path, monkeypatch
-):
+def test_a_model_that_cannot_be_fetched_stops_the_run_before_the_first_image(tmp_path, monkeypatch):
     pytest.importorskip("rembg")
     write_image(tmp_path / "imgs" / "a.png", 1)
     monkeypatch.setenv("U2NET_HOME", str(tmp_path / "none"))
@@ -358,12 +356,12 @@ def test_the_shipped_model_asks_for_no_network_and_writes_nothing_at_home(tmp_pa
         text=True,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "1 picture cut out by u2netp on cpu" in done.stdout and "Apache-2.0" in done.stdout
+    assert "1 image cut out by u2netp on cpu" in done.stdout and "Apache-2.0" in done.stdout
     assert [p for p in home.rglob("*") if p.suffix == ".onnx"] == []
 
 
 def composite(sprite: Path, background: Path) -> tuple[Image.Image, Image.Image]:
-    """Lay a sprite over a painted background; return the picture and the sprite's alpha in its
+    """Lay a sprite over a painted background; return the image and the sprite's alpha in its
     place.
     """
     scene = images.load(background)

@@ -1,4 +1,4 @@
-"""`dsk faces`: where faces are, squares around them, and pictures without them."""
+"""`dsk faces`: where faces are, squares around them, and images without them."""
 
 import numpy as np
 import pytest
@@ -21,7 +21,7 @@ SIZE = (200, 150)
 
 @pytest.fixture
 def made(tmp_path, monkeypatch):
-    """Three pictures with a face in their middle, one of them as a BMP; and one without."""
+    """Three images with a face in their middle, one of them as a BMP; and one without."""
     monkeypatch.setitem(faces.DETECTORS, DETECTOR, MiddleFace)
     several = [
         write_image(tmp_path / "imgs" / name, n, SIZE)
@@ -63,7 +63,7 @@ def fractions(low=0.0, high=1.0):
     st.integers(1, 4000),
     fractions(0, 5),
 )
-def test_a_square_is_square_within_the_picture_and_holds_the_face_where_it_can(
+def test_a_square_is_square_within_the_image_and_holds_the_face_where_it_can(
     x, y, w, h, width, height, margin
 ):
     face = ImageRegion(
@@ -105,7 +105,7 @@ def test_a_hole_covers_the_face_with_room_and_a_line_of_text_whole():
 
 @pytest.fixture
 def face():
-    """A grey picture whose middle has stripes, and the mask of the middle."""
+    """A grey image whose middle has stripes, and the mask of the middle."""
     seen = Image.new("RGB", (120, 100), (120, 130, 140))
     pen = ImageDraw.Draw(seen)
     for x in range(45, 75, 2):
@@ -115,14 +115,17 @@ def face():
     return seen, gone
 
 
-@pytest.mark.parametrize("how", inpaint.FILLS)
-def test_a_filled_place_shows_nothing_of_what_was_there_and_the_rest_stays(face, how):
+@pytest.mark.parametrize("fill", inpaint.FILLS)
+def test_a_filled_place_shows_nothing_of_what_was_there_and_the_rest_stays(face, fill):
     seen, gone = face
-    filled, inside = np.asarray(inpaint.fill(seen, gone, how), np.int16), np.asarray(gone) == 255
+    filled, inside = (
+        np.asarray(inpaint.fill(seen, gone, fill), np.int16),
+        np.asarray(gone) == 255,
+    )
     assert (filled[~inside] == np.asarray(seen)[~inside]).all()
     middle = filled[35:65, 50:70]
     assert np.abs(np.diff(middle, axis=1)).max() <= 3
-    wanted = {"white": (255, 255, 255), "paint": (120, 130, 140)}.get(how)
+    wanted = {"white": (255, 255, 255), "paint": (120, 130, 140)}.get(fill)
     if wanted is not None:
         assert np.abs(filled[inside] - np.array(wanted)).max() <= 1
 
@@ -134,11 +137,11 @@ def test_paint_takes_the_colours_from_the_nearest_sides(face):
     assert np.abs(painted - np.asarray(seen, np.int16)).max() < 60
 
 
-@pytest.mark.parametrize("how", inpaint.FILLS)
+@pytest.mark.parametrize("fill", inpaint.FILLS)
 @pytest.mark.parametrize("value", [0, 255])
-def test_nothing_and_everything_can_be_filled(how, value):
+def test_nothing_and_everything_can_be_filled(fill, value):
     seen = Image.new("RGB", (7, 5), "red")
-    filled = inpaint.fill(seen, Image.new("L", (7, 5), value), how)
+    filled = inpaint.fill(seen, Image.new("L", (7, 5), value), fill)
     assert filled.size == (7, 5) and (value or filled.tobytes() == seen.tobytes())
 
 
@@ -160,7 +163,7 @@ def test_spread_colours_lie_between_the_known_ones(height, width, seed):
 
 def test_list_gives_boxes_in_pixels_and_scores(made):
     result = api.list_faces(made / "imgs", options())
-    first, *_, last = result.pictures
+    first, *_, last = result.images
     (found,) = first.faces
     assert (found.left, found.top, found.right, found.bottom) == (80, 45, 120, 90)
     assert found.score == pytest.approx(0.9, abs=1e-3) and (first.width, first.height) == SIZE
@@ -177,11 +180,11 @@ def test_list_gives_boxes_in_pixels_and_scores(made):
 def test_faces_are_looked_for_once(made, monkeypatch):
     api.list_faces(made / "imgs", options())
     monkeypatch.setattr(MiddleFace, "find", None)
-    assert len(api.list_faces(made / "imgs", options(threshold=0.6)).pictures) == 4
-    assert api.list_faces(made / "imgs", options(threshold=0.95)).pictures[0].faces == ()
+    assert len(api.list_faces(made / "imgs", options(threshold=0.6)).images) == 4
+    assert api.list_faces(made / "imgs", options(threshold=0.95)).images[0].faces == ()
 
 
-def test_crops_are_squares_named_after_their_pictures_with_their_captions(made):
+def test_crops_are_squares_named_after_their_images_with_their_captions(made):
     result = crop(made)
     assert sorted(
         p.name for p in (made / "out").iterdir() if p.suffix != ".txt" and p.is_file()
@@ -228,7 +231,7 @@ def test_several_faces_are_several_files_and_the_largest_can_be_had_alone(made, 
 
 
 def test_a_second_face_whose_name_is_too_long_leaves_no_first(made, monkeypatch):
-    """The picture's own name is as long as a name may be; `_2` makes it longer."""
+    """The image's own name is as long as a name may be; `_2` makes it longer."""
     two = (faces.Face(10, 10, 40, 40, 0.9), faces.Face(100, 20, 180, 110, 0.7))
     monkeypatch.setattr(MiddleFace, "find", lambda self, image, *, threshold: two)
     monkeypatch.setattr("datasetkit.stages.check.steady", lambda ahead, back, width: tuple(ahead))
@@ -297,14 +300,14 @@ def test_text_is_erased_too_with_its_words(made, monkeypatch):
     assert text(made / "out" / "d.txt") == "sks, lips"  # there is text in it, and no face
 
 
-def test_the_review_sheet_shows_every_picture(made):
+def test_the_review_sheet_shows_every_image(made):
     result = api.list_faces(made / "imgs", options(review=str(made / "sheet.png")))
     with Image.open(made / "sheet.png") as sheet:
         assert sheet.width > 4 * 200
     assert result.sheet == made / "sheet.png"
 
 
-def test_a_broken_picture_costs_only_itself(made):
+def test_a_broken_image_costs_only_itself(made):
     (made / "imgs" / "e.png").write_bytes(b"nothing")
     whole = (made / "imgs" / "a.png").read_bytes()
     (made / "imgs" / "f.png").write_bytes(whole[: len(whole) - 40])
@@ -336,9 +339,7 @@ def test_the_shipped_detector_finds_the_faces_of_photos_and_drawings(tmp_path):
     folder.mkdir()
     for path in (*(ASSETS / "photos").iterdir(), ASSETS / "sylvie" / "sylvie_blue_smile.png"):
         images.save(images.load(path), folder / f"{path.stem}.png")
-    found = {
-        one.path.stem: one.faces for one in api.list_faces(folder, api.FacesOptions()).pictures
-    }
+    found = {one.path.stem: one.faces for one in api.list_faces(folder, api.FacesOptions()).images}
     assert len(found["astronaut"]) == len(found["sylvie_blue_smile"]) == 1
     assert found["rocket"] == ()
     (face,) = found["astronaut"]

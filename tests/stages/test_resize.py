@@ -26,7 +26,7 @@ from datasetkit.stages.resize import ResizedImage, ResizeStage, is_bare, shrink,
 
 
 def noise(width: int, height: int, mode: str = "RGB") -> Image.Image:
-    """A picture with large shapes and fine grain."""
+    """An image with large shapes and fine grain."""
     rng = np.random.default_rng(width * height)
     coarse = Image.fromarray(
         rng.integers(0, 256, (4, 4, len(mode)), np.uint8), mode if mode != "L" else None
@@ -35,7 +35,7 @@ def noise(width: int, height: int, mode: str = "RGB") -> Image.Image:
 
 
 def recorded(path: Path) -> ImageRecord:
-    """What a scan says of a whole picture."""
+    """What a scan says of a whole image."""
     seen = pixels.probe(path)
     return ImageRecord(path, "", seen.width, seen.height)
 
@@ -98,12 +98,12 @@ def test_sizes_by_hand(size, max_side, mode, expected):
     assert target_size(*size, max_side=max_side, mode=mode) == expected
 
 
-# --- pictures
+# --- images
 # --------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp"])
-def test_a_large_picture_is_shrunk_as_lanczos_does(tmp_path, suffix):
+def test_a_large_image_is_shrunk_as_lanczos_does(tmp_path, suffix):
     source, target = tmp_path / f"a{suffix}", tmp_path / f"b{suffix}"
     pixels.save(noise(640, 480), source, quality=95)
     done = resized(source, target, max=128)
@@ -221,7 +221,7 @@ def test_a_small_enough_file_still_loses_its_metadata(tmp_path, name, extra):
 
 
 @pytest.mark.parametrize("name", ["a.jpg", "a.png", "a.webp"])
-def test_data_behind_the_picture_is_left_behind(tmp_path, name):
+def test_data_behind_the_image_is_left_behind(tmp_path, name):
     source, target = tmp_path / name, tmp_path / f"b-{name}"
     pixels.save(noise(32, 32), source)
     source.write_bytes(source.read_bytes() + b"SECRET motion photo\xff\xd9")
@@ -286,7 +286,7 @@ def test_a_damaged_file_is_never_copied(tmp_path):
     assert not target.exists()
 
 
-def test_a_picture_that_was_exchanged_since_the_scan_costs_itself(tmp_path):
+def test_a_image_that_was_exchanged_since_the_scan_costs_itself(tmp_path):
     source, target = tmp_path / "a.png", tmp_path / "b.png"
     noise(64, 64).save(source)
     stage = ResizeStage.of(ResizeOptions(), {source: target})
@@ -298,10 +298,10 @@ def test_a_picture_that_was_exchanged_since_the_scan_costs_itself(tmp_path):
 # --------------------------------------------------------------------------------------------------
 
 
-def test_folders_are_made_and_a_broken_picture_costs_itself(tmp_path):
+def test_folders_are_made_and_a_broken_image_costs_itself(tmp_path):
     good, broken = tmp_path / "a.png", tmp_path / "b.png"
     noise(16, 16).save(good)
-    broken.write_bytes(b"not a picture")
+    broken.write_bytes(b"not an image")
     targets = {path: tmp_path / "out" / "deep" / path.name for path in (broken, good)}
     outcomes = list(
         local.run(
@@ -321,7 +321,7 @@ def test_a_disk_that_takes_nothing_stops_the_run(tmp_path):
         list(local.run(stage, [recorded(source)]))
 
 
-def test_two_pictures_are_never_written_to_one_file():
+def test_two_images_are_never_written_to_one_file():
     a, b, out = Path("a.jpg"), Path("a.png"), Path("out/a.png")
     for targets in ({a: out, b: out}, {a: b, b: out}, {a: a}):
         with pytest.raises(PlanConflict):
@@ -333,7 +333,7 @@ def test_the_stage_travels_between_processes():
     assert pickle.loads(pickle.dumps(stage)) == stage
 
 
-def test_shrinking_to_the_same_size_is_the_same_picture():
+def test_shrinking_to_the_same_size_is_the_same_image():
     image = noise(16, 16)
     assert shrink(image, (16, 16)) is image
 

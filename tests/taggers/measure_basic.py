@@ -1,4 +1,4 @@
-"""How precise the basic tagger is, tag by tag, on pictures whose attributes are known because they
+"""How precise the basic tagger is, tag by tag, on images whose attributes are known because they
 were composed here.
 
     python -m tests.taggers.measure_basic
@@ -59,7 +59,7 @@ _OTHER_COLOURS = (
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """A picture with what is known of it: tags that are true, tags nobody can say; every other tag
+    """An image with what is known of it: tags that are true, tags nobody can say; every other tag
     is false.
     """
 
@@ -71,7 +71,7 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class Tally:
-    """Counts of one tag. right + missed is how many pictures have it."""
+    """Counts of one tag. right + missed is how many images have it."""
 
     right: int = 0
     wrong: int = 0
@@ -87,7 +87,7 @@ class Tally:
 
 
 def samples(split: Split, rounds: int = 4) -> Iterator[Sample]:
-    """Compose the pictures of one half, the same ones at each call; the number grows with
+    """Compose the images of one half, the same ones at each call; the number grows with
     `rounds`.
     """
     for source in (sprites, pairs, headless, collages, scenes, photos, avatars, things, tinted):
@@ -96,17 +96,17 @@ def samples(split: Split, rounds: int = 4) -> Iterator[Sample]:
 
 
 def measure(
-    tags_of: Callable[[Image.Image], frozenset[str]], pictures: Iterator[Sample]
+    tags_of: Callable[[Image.Image], frozenset[str]], images: Iterator[Sample]
 ) -> dict[str, Tally]:
     """Compare a tagger's tags with the truth, tag by tag."""
     counts: dict[str, list[int]] = defaultdict(lambda: [0, 0, 0])
-    for picture in pictures:
-        found = tags_of(picture.image) - picture.unknown
-        for tag in found & picture.true:
+    for image in images:
+        found = tags_of(image.image) - image.unknown
+        for tag in found & image.true:
             counts[tag][0] += 1
-        for tag in found - picture.true:
+        for tag in found - image.true:
             counts[tag][1] += 1
-        for tag in picture.true - found:
+        for tag in image.true - found:
             counts[tag][2] += 1
     return {tag: Tally(*numbers) for tag, numbers in sorted(counts.items())}
 
@@ -206,11 +206,11 @@ def headless(split: Split, rng: random.Random, number: int) -> Iterator[Sample]:
         unknown = {"upper body", "cowboy shot", "full body", f"{colour.name} theme", *true}
         yield _sample("body without a head", background, {"solo"}, unknown)
     for colour in _colours(split, rng, 2):
-        picture = avatar("shadows", split, rng, colour.shade)
+        image = avatar("shadows", split, rng, colour.shade)
         true = {"solo", "simple background", f"{colour.name} background"}
         yield _sample(
             "silhouette",
-            picture,
+            image,
             true,
             {"upper body", "portrait", "monochrome", *_themes(), "greyscale"},
         )
@@ -249,13 +249,13 @@ def photos(split: Split, rng: random.Random, number: int) -> Iterator[Sample]:
         "rocket.jpg": {"blue theme"},
     }
     for file, true in known.items():
-        picture = Image.open(ASSETS / "photos" / file).convert("RGB")
-        picture = _vary(picture, rng) if number else picture
+        image = Image.open(ASSETS / "photos" / file).convert("RGB")
+        image = _vary(image, rng) if number else image
         unknown = unsure.get(file, set()) | {"brown theme", "orange theme"}
-        yield _sample(file, picture, true | PHOTO, unknown)
+        yield _sample(file, image, true | PHOTO, unknown)
         yield _sample(
             f"grey {file}",
-            picture.convert("L").convert("RGB"),
+            image.convert("L").convert("RGB"),
             true | PHOTO | {"monochrome", "greyscale"},
             unknown,
         )
@@ -297,7 +297,7 @@ def avatars(split: Split, rng: random.Random, number: int) -> Iterator[Sample]:
 
 
 def things(split: Split, rng: random.Random, number: int) -> Iterator[Sample]:
-    """Draw DiceBear pictures (CC0 styles) without persons: landscapes, planets, patterns,
+    """Draw DiceBear images (CC0 styles) without persons: landscapes, planets, patterns,
     robots.
     """
     for style in ("landscape", "planets", "triangles", "shapes"):
@@ -315,22 +315,22 @@ def things(split: Split, rng: random.Random, number: int) -> Iterator[Sample]:
 
 
 def tinted(split: Split, rng: random.Random, number: int) -> Iterator[Sample]:
-    """Take the colours out of coloured pictures, and lay one hue over them."""
+    """Take the colours out of coloured images, and lay one hue over them."""
     framing = rng.choice(["portrait", "upper body", "cowboy shot"])
     scene = SCENES[split][number % 2]
-    picture = _with_sprite(_scene(scene, rng, (512, 512)), split, framing, rng).convert("L")
+    image = _with_sprite(_scene(scene, rng, (512, 512)), split, framing, rng).convert("L")
     true = {"solo", framing, "monochrome"}
-    yield _sample("grey picture", picture.convert("RGB"), true | {"greyscale"})
+    yield _sample("grey image", image.convert("RGB"), true | {"greyscale"})
     for name in _BASIC[3:]:
         shade = rng.choice([s for s in shades(split)[name] if _vivid(s)])
-        coloured = ImageOps.colorize(picture, "black", "white", mid=shade)
-        yield _sample(f"{name} picture", coloured, true | {f"{name} theme"})
+        coloured = ImageOps.colorize(image, "black", "white", mid=shade)
+        yield _sample(f"{name} image", coloured, true | {f"{name} theme"})
 
 
 def avatar(
     style: str, split: Split, rng: random.Random, background: str | None, side: int = 384
 ) -> Image.Image:
-    """Draw a DiceBear picture of a random seed; `background` None leaves the style's own."""
+    """Draw a DiceBear image of a random seed; `background` None leaves the style's own."""
     import resvg_py
     from dicebear import Avatar
 
@@ -338,9 +338,9 @@ def avatar(
     if background is not None:
         options["backgroundColor"] = [background]
     drawn = resvg_py.svg_to_bytes(svg_string=Avatar(_style(style), options).to_string())
-    picture = Image.open(io.BytesIO(bytes(drawn))).convert("RGBA")
-    flat = Image.new("RGBA", picture.size, background or "white")
-    flat.alpha_composite(picture)
+    image = Image.open(io.BytesIO(bytes(drawn))).convert("RGBA")
+    flat = Image.new("RGBA", image.size, background or "white")
+    flat.alpha_composite(image)
     return flat.convert("RGB")
 
 
@@ -396,11 +396,11 @@ def _sprite(split: Split, rng: random.Random) -> Image.Image:
 
 def _scene(file: str, rng: random.Random, size: tuple[int, int]) -> Image.Image:
     """Cut a random window of at least three quarters of the height."""
-    picture = Image.open(ASSETS / "backgrounds" / file).convert("RGB")
-    height = rng.randint(picture.height * 3 // 4, picture.height)
-    width = min(picture.width, height * size[0] // size[1])
-    left, top = rng.randint(0, picture.width - width), rng.randint(0, picture.height - height)
-    return picture.crop((left, top, left + width, top + height)).resize(
+    image = Image.open(ASSETS / "backgrounds" / file).convert("RGB")
+    height = rng.randint(image.height * 3 // 4, image.height)
+    width = min(image.width, height * size[0] // size[1])
+    left, top = rng.randint(0, image.width - width), rng.randint(0, image.height - height)
+    return image.crop((left, top, left + width, top + height)).resize(
         size, Image.Resampling.LANCZOS
     )
 
@@ -408,7 +408,7 @@ def _scene(file: str, rng: random.Random, size: tuple[int, int]) -> Image.Image:
 def _with_sprite(
     canvas: Image.Image, split: Split, framing: str, rng: random.Random
 ) -> Image.Image:
-    """Set the character into the picture; the picture's lower edge cuts it where the
+    """Set the character into the image; the image's lower edge cuts it where the
     framing says.
     """
     left, top, right, (high, low) = CUTS[OUTFIT[split], framing]
@@ -432,22 +432,22 @@ def _with_sprite(
     return whole
 
 
-def _vary(picture: Image.Image, rng: random.Random, cut: float = 0.08) -> Image.Image:
-    width, height = picture.size
+def _vary(image: Image.Image, rng: random.Random, cut: float = 0.08) -> Image.Image:
+    width, height = image.size
     left, right = (rng.uniform(0, cut) * width for _ in range(2))
     top, bottom = (rng.uniform(0, cut) * height for _ in range(2))
-    picture = picture.crop((round(left), round(top), round(width - right), round(height - bottom)))
+    image = image.crop((round(left), round(top), round(width - right), round(height - bottom)))
     if rng.random() < 0.5:
-        picture = ImageOps.mirror(picture)
-    picture = ImageEnhance.Brightness(picture).enhance(rng.uniform(0.85, 1.15))
+        image = ImageOps.mirror(image)
+    image = ImageEnhance.Brightness(image).enhance(rng.uniform(0.85, 1.15))
     store = io.BytesIO()
-    picture.save(store, "JPEG", quality=rng.randint(75, 95))
+    image.save(store, "JPEG", quality=rng.randint(75, 95))
     return Image.open(store).convert("RGB")
 
 
 def report(found: dict[str, Tally]) -> str:
     """Write the tallies as a Markdown table."""
-    lines = ["| tag | pictures with it | found | precision | recall |", "|---|---|---|---|---|"]
+    lines = ["| tag | images with it | found | precision | recall |", "|---|---|---|---|---|"]
     for tag, tally in found.items():
         numbers = f"{tally.right + tally.missed} | {tally.right + tally.wrong}"
         lines.append(f"| {tag} | {numbers} | {tally.precision:.2f} | {tally.recall:.2f} |")
@@ -476,6 +476,6 @@ if __name__ == "__main__":
 
     arguments = argparse.ArgumentParser(description="Measure the basic tagger, tag by tag.")
     arguments.add_argument("split", nargs="?", choices=("calibrate", "measure"), default="measure")
-    arguments.add_argument("--rounds", type=int, default=12, help="about 80 pictures each")
+    arguments.add_argument("--rounds", type=int, default=12, help="about 80 images each")
     given = arguments.parse_args()
     print(report(measure(basic_tags(), samples(given.split, given.rounds))))

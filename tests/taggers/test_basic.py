@@ -1,4 +1,4 @@
-"""The basic tagger: its table, its calibration, and its precision on a small set of pictures with
+"""The basic tagger: its table, its calibration, and its precision on a small set of images with
 known attributes.
 """
 
@@ -25,9 +25,7 @@ from tests.taggers.measure_basic import ASSETS, Tally, basic_tags, measure, samp
 COLOURS = list(colours.named_shades())
 BASIC = cache(BasicTagger)
 TAGS_OF = cache(basic_tags)
-LEAST_FOUND = (
-    5  # of a tag found less often, one wrong picture would say nothing about its precision
-)
+LEAST_FOUND = 5  # of a tag found less often, one wrong image would say nothing about its precision
 
 
 def photo(name: str) -> Image.Image:
@@ -118,7 +116,7 @@ def test_a_closed_tagger_scores_no_more():
         tagger.scores([prepared])
 
 
-# --- pictures
+# --- images
 
 
 @pytest.mark.parametrize(
@@ -140,7 +138,7 @@ def test_what_looks_like_a_face_on_things_and_animals_makes_no_person(name):
     assert not people & TAGS_OF()(photo(name))
 
 
-def test_each_kept_tag_is_precise_on_pictures_with_known_attributes():
+def test_each_kept_tag_is_precise_on_images_with_known_attributes():
     found = measure(TAGS_OF(), samples("measure", rounds=1))
     kept = {
         tag: tally
@@ -163,8 +161,8 @@ def test_each_kept_tag_is_precise_on_pictures_with_known_attributes():
 
 def test_the_measure_counts_what_is_right_wrong_missed_and_leaves_out_the_unknown():
     first = next(samples("measure", rounds=1))
-    picture = dataclasses.replace(first, true=frozenset({"a", "b"}), unknown=frozenset({"c"}))
-    found = measure(lambda _: frozenset({"a", "c", "d"}), iter([picture]))
+    image = dataclasses.replace(first, true=frozenset({"a", "b"}), unknown=frozenset({"c"}))
+    found = measure(lambda _: frozenset({"a", "c", "d"}), iter([image]))
     assert found == {"a": Tally(right=1), "b": Tally(missed=1), "d": Tally(wrong=1)}
     assert (found["a"].precision, found["d"].precision, found["b"].recall) == (1.0, 0.0, 0.0)
 
@@ -177,7 +175,7 @@ def test_the_halves_share_no_shade():
 # --- datasetkit.vision
 
 
-def test_a_face_is_found_where_it_is_in_pixels_of_the_picture():
+def test_a_face_is_found_where_it_is_in_pixels_of_the_image():
     (face,) = faces.FaceFinder().find(photo("astronaut.png"), threshold=0.7)
     assert 150 < face.left < face.right < 300
     assert 50 < face.top < face.bottom < 200

@@ -31,8 +31,8 @@ MERGED = ("general", "1girl", "hat", "miku", "smile", "miku")
 rows = st.lists(st.floats(0, 1), min_size=4, max_size=4)
 
 
-def combined(how, one, other):
-    combination = Combination.of([ONE, OTHER], how)
+def combined(combine, one, other):
+    combination = Combination.of([ONE, OTHER], combine)
     kept = combination.row([KeptScores.of(one, ONE), KeptScores.of(other, OTHER)])
     full = np.zeros(len(combination.labels))
     full[kept.rows] = kept.counted / 10_000
@@ -44,15 +44,15 @@ def test_labels_are_the_first_taggers_and_then_what_the_second_adds():
 
 
 @pytest.mark.parametrize(
-    ("how", "expected"),
+    ("combine", "expected"),
     [
         ("union", [0.5, 0.8, 0.6, 0.9, 0.7, 0.3]),
         ("intersection", [0.5, 0.4, 0.2, 0.9, 0.7, 0.3]),
         ("mean", [0.5, 0.6, 0.4, 0.9, 0.7, 0.3]),
     ],
 )
-def test_only_taggers_that_know_a_tag_have_a_say(how, expected):
-    assert combined(how, [0.5, 0.4, 0.6, 0.9], [0.2, 0.7, 0.3, 0.8]) == pytest.approx(expected)
+def test_only_taggers_that_know_a_tag_have_a_say(combine, expected):
+    assert combined(combine, [0.5, 0.4, 0.6, 0.9], [0.2, 0.7, 0.3, 0.8]) == pytest.approx(expected)
 
 
 def test_tag_that_one_tagger_rules_out_is_no_part_of_the_intersection():
@@ -61,9 +61,9 @@ def test_tag_that_one_tagger_rules_out_is_no_part_of_the_intersection():
 
 @settings(max_examples=60)
 @given(rows, rows, st.sampled_from(sorted(WAYS)))
-def test_a_tagger_with_itself_is_that_tagger(one, other, how):
+def test_a_tagger_with_itself_is_that_tagger(one, other, combine):
     kept = KeptScores.of(one, ONE)
-    twice = Combination.of([ONE, ONE], how).row([kept, kept])
+    twice = Combination.of([ONE, ONE], combine).row([kept, kept])
     assert np.array_equal(twice.rows, kept.rows)
     assert np.array_equal(twice.counted, kept.counted)
 
@@ -71,6 +71,8 @@ def test_a_tagger_with_itself_is_that_tagger(one, other, how):
 @settings(max_examples=60)
 @given(rows, rows)
 def test_the_mean_lies_between_the_lowest_and_the_highest(one, other):
-    low, mean, high = (combined(how, one, other) for how in ("intersection", "mean", "union"))
+    low, mean, high = (
+        combined(combine, one, other) for combine in ("intersection", "mean", "union")
+    )
     # What is at the floor of 0.01 counts as nothing.
     assert all(a <= b <= c or b == 0 for a, b, c in zip(low, mean, high, strict=True))

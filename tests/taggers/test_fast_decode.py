@@ -1,4 +1,4 @@
-"""Fast decoding: one fractional resize of a shrunk picture, close to the whole one and never mixed
+"""Fast decoding: one fractional resize of a shrunk image, close to the whole one and never mixed
 with its scores.
 """
 
@@ -18,7 +18,7 @@ from tests.taggers.tiny_models import small_folder
 
 
 def smooth(width: int, height: int, seed: int = 0) -> Image.Image:
-    """Make a picture with structure of about forty pixels, as photos have it."""
+    """Make an image with structure of about forty pixels, as photos have it."""
     rng = np.random.default_rng(seed)
     small = rng.integers(0, 256, (height // 40 + 2, width // 40 + 2, 3), dtype=np.uint8)
     return Image.fromarray(small).resize((width, height), Image.Resampling.BICUBIC)
@@ -62,10 +62,10 @@ def test_whole_box_is_hit_better_than_by_resizing_first(tmp_path):
     assert psnr(whole, shrunk_to_square_bgr(reduced, 448)) > psnr(whole, naive) + 6
 
 
-def test_picture_that_was_not_shrunk_gives_the_same_bytes():
-    picture = smooth(300, 200)
-    reduced = pixels.ReducedImage(picture, 300, 200, (0, 0, 300, 200), "PNG")
-    assert np.array_equal(shrunk_to_square_bgr(reduced, 64), to_square_bgr(picture, 64))
+def test_image_that_was_not_shrunk_gives_the_same_bytes():
+    image = smooth(300, 200)
+    reduced = pixels.ReducedImage(image, 300, 200, (0, 0, 300, 200), "PNG")
+    assert np.array_equal(shrunk_to_square_bgr(reduced, 64), to_square_bgr(image, 64))
 
 
 def test_worker_shrinks_only_for_a_tagger_that_asked(tmp_path):

@@ -30,9 +30,7 @@ from tests.taggers.tiny_models import (
     small_folder,
 )
 
-PICTURES = [
-    Image.new("RGB", (40, 30), colour) for colour in ("red", "green", "blue", "grey", "teal")
-]
+IMAGES = [Image.new("RGB", (40, 30), colour) for colour in ("red", "green", "blue", "grey", "teal")]
 
 
 def opened(folder, **options):
@@ -50,9 +48,9 @@ def test_scores_are_the_sigmoid_of_what_the_model_gives_for_a_square_from_minus_
     weights, bias = (
         onnx.numpy_helper.to_array(t) for t in onnx.load_from_string(data).graph.initializer[1:]
     )
-    found = tagger.scores([tagger.prepare(picture) for picture in PICTURES])
-    for picture, row in zip(PICTURES, found, strict=True):
-        mean = (to_square_bgr(picture, 32) / 127.5 - 1).mean(axis=(0, 1), dtype=np.float64)
+    found = tagger.scores([tagger.prepare(image) for image in IMAGES])
+    for image, row in zip(IMAGES, found, strict=True):
+        mean = (to_square_bgr(image, 32) / 127.5 - 1).mean(axis=(0, 1), dtype=np.float64)
         assert np.abs(row - 1 / (1 + np.exp(-(mean @ weights + bias)))).max() < 2e-4
     assert np.array_equal(found, round_scores(found))
 
@@ -146,7 +144,7 @@ def test_repository_is_searched_for_either_label_file_also_in_a_folder_of_it(
     found.fetch()
     tagger = found.open()
     assert tagger.identity.name == pinned
-    assert tagger.scores([tagger.prepare(PICTURES[0])]).shape == (1, 6)
+    assert tagger.scores([tagger.prepare(IMAGES[0])]).shape == (1, 6)
     assert models.download(pinned).labels.name == MAPPING_FILE
     blob.write_bytes(data[:-1])
     with pytest.raises(ModelFileError, match="damaged"):

@@ -24,26 +24,26 @@ def cache(tmp_path, monkeypatch):
     return tmp_path / "cache" / "datasetkit"
 
 
-def opened(folder, how, **options):
-    return open_tagger("auto", TaggerOptions(model_dir=folder, threads=1, precision=how, **options))
+def opened(folder, way, **options):
+    return open_tagger("auto", TaggerOptions(model_dir=folder, threads=1, precision=way, **options))
 
 
 def scored(tagger):
-    return tagger.scores([tagger.prepare(picture) for picture in PICTURES])
+    return tagger.scores([tagger.prepare(image) for image in PICTURES])
 
 
-@pytest.mark.parametrize("how", ["int8", "fp16"])
-def test_copy_is_close_made_once_and_made_again_when_damaged(tmp_path, cache, monkeypatch, how):
+@pytest.mark.parametrize("way", ["int8", "fp16"])
+def test_copy_is_close_made_once_and_made_again_when_damaged(tmp_path, cache, monkeypatch, way):
     folder = small_folder(tmp_path / "model")
-    exact, fast = scored(opened(folder, "float32")), scored(opened(folder, how, provider="cpu"))
+    exact, fast = scored(opened(folder, "float32")), scored(opened(folder, way, provider="cpu"))
     assert 0 < np.abs(exact - fast).max() < 0.05
     [copy] = cache.glob("*.onnx")
     before = copy.read_bytes()
     with monkeypatch.context() as patch:
         patch.setattr(precision, "_convert", lambda *_: pytest.fail("made again"))
-        assert np.array_equal(scored(opened(folder, how, provider="cpu")), fast)
+        assert np.array_equal(scored(opened(folder, way, provider="cpu")), fast)
     copy.write_bytes(before[:-5])
-    assert np.array_equal(scored(opened(folder, how, provider="cpu")), fast)
+    assert np.array_equal(scored(opened(folder, way, provider="cpu")), fast)
     assert copy.read_bytes() == before
     assert not list(cache.glob(".dsk-*"))
 
@@ -51,8 +51,8 @@ def test_copy_is_close_made_once_and_made_again_when_damaged(tmp_path, cache, mo
 def test_precisions_never_share_scores(tmp_path):
     folder = small_folder(tmp_path / "model")
     options = [
-        TaggerOptions(model_dir=folder, precision=how)
-        for how in ("float32", "int8", "bf16", "fp16")
+        TaggerOptions(model_dir=folder, precision=way)
+        for way in ("float32", "int8", "bf16", "fp16")
     ]
     assert len({resolve("auto", one).identity.key() for one in options}) == 4
 
@@ -97,15 +97,15 @@ def test_bound_memory_gives_the_same_scores_for_every_batch(tmp_path, monkeypatc
     assert np.array_equal(scored(bound), scored(plain))
 
 
-@pytest.mark.parametrize(("how", "provider"), [("int8", "cuda"), ("bf16", "cpu")])
-def test_provider_that_cannot_compute_so_is_a_usage_error(tmp_path, how, provider):
-    with pytest.raises(ConfigError, match=f"{how} does not run on {provider}"):
-        opened(small_folder(tmp_path / "model"), how, provider=provider)
+@pytest.mark.parametrize(("way", "provider"), [("int8", "cuda"), ("bf16", "cpu")])
+def test_provider_that_cannot_compute_so_is_a_usage_error(tmp_path, way, provider):
+    with pytest.raises(ConfigError, match=f"{way} does not run on {provider}"):
+        opened(small_folder(tmp_path / "model"), way, provider=provider)
 
 
-@pytest.mark.parametrize(("how", "hint"), [("float32", "f32"), ("bf16", "bf16")])
-def test_openvino_is_told_the_precision_in_both_cases(how, hint):
-    assert f'"INFERENCE_PRECISION_HINT": "{hint}"' in sessions._openvino(how, 0)["load_config"]
+@pytest.mark.parametrize(("way", "hint"), [("float32", "f32"), ("bf16", "bf16")])
+def test_openvino_is_told_the_precision_in_both_cases(way, hint):
+    assert f'"INFERENCE_PRECISION_HINT": "{hint}"' in sessions._openvino(way, 0)["load_config"]
 
 
 @pytest.mark.skipif(not sessions.has("openvino"), reason="needs onnxruntime-openvino")

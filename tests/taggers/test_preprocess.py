@@ -35,16 +35,16 @@ def transcription(image: Image.Image, size: int) -> np.ndarray:
     return np.asarray(square, np.float32)[:, :, ::-1]
 
 
-def random_picture(rng: np.random.Generator, mode: str) -> Image.Image:
+def random_image(rng: np.random.Generator, mode: str) -> Image.Image:
     width, height = (int(n) for n in rng.integers(1, 90, 2))
     if mode == "I;16":
         return Image.fromarray(rng.integers(0, 65_536, (height, width), dtype=np.uint16))
-    picture = Image.fromarray(rng.integers(0, 256, (height, width, 4), dtype=np.uint8))
+    image = Image.fromarray(rng.integers(0, 256, (height, width, 4), dtype=np.uint8))
     if mode in ("La", "RGBa"):
-        return picture.convert("LA" if mode == "La" else "RGBA").convert(mode)
+        return image.convert("LA" if mode == "La" else "RGBA").convert(mode)
     if mode in ("RGBA", "LA"):
-        return picture.convert(mode)
-    return picture.convert("RGB").convert(mode)
+        return image.convert(mode)
+    return image.convert("RGB").convert(mode)
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -53,16 +53,16 @@ def test_equals_a_plain_transcription_for_every_mode_and_size(mode, band, monkey
     monkeypatch.setattr(preprocess, "BAND_PIXELS", band)
     rng = np.random.default_rng([MODES.index(mode), band])
     for _ in range(15):
-        picture = random_picture(rng, mode)
-        for size in (int(rng.integers(2, 120)), max(picture.size)):
-            assert np.array_equal(to_square_bgr(picture, size), transcription(picture, size))
+        image = random_image(rng, mode)
+        for size in (int(rng.integers(2, 120)), max(image.size)):
+            assert np.array_equal(to_square_bgr(image, size), transcription(image, size))
 
 
-def test_a_transparent_picture_is_white():
+def test_a_transparent_image_is_white():
     assert (to_square_bgr(Image.new("RGBA", (10, 20), (200, 0, 0, 0)), 448) == 255).all()
 
 
-def test_b_picture_of_the_models_size_is_only_reversed():
+def test_b_image_of_the_models_size_is_only_reversed():
     pixels = np.random.default_rng(1).integers(0, 256, (448, 448, 3), dtype=np.uint8)
     found = to_square_bgr(Image.fromarray(pixels), 448)
     assert found.dtype == np.float32
@@ -83,23 +83,23 @@ def test_c_solid_colour_comes_blue_first():
     assert (found == [30, 20, 10]).all()
 
 
-def test_d_narrow_picture_has_white_columns_on_both_sides():
+def test_d_narrow_image_has_white_columns_on_both_sides():
     found = to_square_bgr(Image.new("RGB", (100, 448), (255, 0, 0)), 448)
     assert (found[:, :174] == 255).all()
     assert (found[:, 274:] == 255).all()
     assert (found[:, 174:274] == [0, 0, 255]).all()
 
 
-def test_e_black_grey_picture_is_black():
+def test_e_black_grey_image_is_black():
     assert (to_square_bgr(Image.new("L", (448, 448), 0), 448) == 0).all()
 
 
 def test_f_palette_with_a_transparent_colour_lies_on_white():
-    picture = Image.new("P", (448, 448), 0)
-    picture.putpalette([255, 0, 0, 0, 0, 255])
-    picture.paste(1, (0, 0, 448, 224))
-    picture.info["transparency"] = 0
-    found = to_square_bgr(picture, 448)
+    image = Image.new("P", (448, 448), 0)
+    image.putpalette([255, 0, 0, 0, 0, 255])
+    image.paste(1, (0, 0, 448, 224))
+    image.info["transparency"] = 0
+    found = to_square_bgr(image, 448)
     assert (found[:224] == [255, 0, 0]).all()
     assert (found[224:] == 255).all()
 
@@ -118,15 +118,13 @@ def test_f_sixteen_bit_grey_is_scaled_by_257(level):
     assert (to_square_bgr(Image.new("I;16", (448, 448), level * 257), 448) == level).all()
 
 
-def test_g_exif_turn_equals_a_picture_turned_beforehand():
-    picture = Image.fromarray(
-        np.random.default_rng(3).integers(0, 256, (40, 70, 3), dtype=np.uint8)
-    )
-    upright = picture.transpose(Image.Transpose.ROTATE_270)
-    picture.getexif()[0x0112] = 6
-    assert np.array_equal(to_square_bgr(picture, 64), to_square_bgr(upright, 64))
+def test_g_exif_turn_equals_a_image_turned_beforehand():
+    image = Image.fromarray(np.random.default_rng(3).integers(0, 256, (40, 70, 3), dtype=np.uint8))
+    upright = image.transpose(Image.Transpose.ROTATE_270)
+    image.getexif()[0x0112] = 6
+    assert np.array_equal(to_square_bgr(image, 64), to_square_bgr(upright, 64))
     assert not np.array_equal(
-        to_square_bgr(picture, 64), to_square_bgr(picture.transpose(Image.Transpose.ROTATE_90), 64)
+        to_square_bgr(image, 64), to_square_bgr(image.transpose(Image.Transpose.ROTATE_90), 64)
     )
 
 
@@ -135,18 +133,18 @@ def test_g_exif_turn_equals_a_picture_turned_beforehand():
 )
 def test_h_other_filters_give_other_bytes(filter_):
     pixels = np.random.default_rng(4).integers(0, 256, (600, 600, 3), dtype=np.uint8)
-    picture = Image.fromarray(pixels)
-    other = np.asarray(picture.resize((448, 448), filter_), np.float32)[:, :, ::-1]
-    assert not np.array_equal(to_square_bgr(picture, 448), other)
+    image = Image.fromarray(pixels)
+    other = np.asarray(image.resize((448, 448), filter_), np.float32)[:, :, ::-1]
+    assert not np.array_equal(to_square_bgr(image, 448), other)
 
 
-def test_given_picture_is_left_as_it_was():
-    picture = Image.new("RGB", (20, 10), (1, 2, 3))
-    picture.info["comment"] = "kept"
-    picture.getexif()[0x0112] = 6
-    to_square_bgr(picture, 32)
-    assert picture.size == (20, 10)
-    assert picture.info["comment"] == "kept"
+def test_given_image_is_left_as_it_was():
+    image = Image.new("RGB", (20, 10), (1, 2, 3))
+    image.info["comment"] = "kept"
+    image.getexif()[0x0112] = 6
+    to_square_bgr(image, 32)
+    assert image.size == (20, 10)
+    assert image.info["comment"] == "kept"
 
 
 def test_line_of_pixels_needs_no_square_of_its_length():
@@ -155,6 +153,6 @@ def test_line_of_pixels_needs_no_square_of_its_length():
     assert (found[:31] == 255).all()
 
 
-def test_picture_that_is_too_long_is_refused_with_its_size():
+def test_image_that_is_too_long_is_refused_with_its_size():
     with pytest.raises(InputError, match="40000x1"):
         to_square_bgr(Image.new("L", (40_000, 1)), 64)

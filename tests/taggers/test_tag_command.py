@@ -197,10 +197,10 @@ def test_faster_ways_have_scores_of_their_own_and_say_what_they_change(planted, 
         assert other["tagger"] != exact["tagger"]
         assert other["inferred"] == len(COLOURS)
         [drift] = other["drift"]
-        assert drift["pictures"] == 3 and drift["tags"] > 0
+        assert drift["images"] == 3 and drift["tags"] > 0
         # The exact scores of the sample are not taken for the last word.
         assert result(capsys, "scores", folder / "0.png")["taggers"] == [other["tagger"]]
-        # Pictures that are not shrunk are decoded as ever.
+        # Images that are not shrunk are decoded as ever.
         assert option != ["--fast-decode"] or (drift["lost"], drift["gained"]) == (0, 0)
     assert result(capsys, "tag", folder, "--tagger", "wd-vit-v3")["inferred"] == 0
     assert result(capsys, "scores", folder / "0.png")["taggers"] == [exact["tagger"]]
@@ -212,7 +212,7 @@ def test_several_taggers_are_named_and_combined(planted, cache, folder, capsys, 
     other = f"someone/mapped@{'b' * 40}"
     plant(cache, other, data, mapping, label_file=MAPPING_FILE)
     sizes = {}
-    for how in ("union", "intersection", "mean"):
+    for context in ("union", "intersection", "mean"):
         found = result(
             capsys,
             "tag",
@@ -220,13 +220,13 @@ def test_several_taggers_are_named_and_combined(planted, cache, folder, capsys, 
             "--tagger",
             f"wd-vit-v3,{other}",
             "--combine",
-            how,
+            context,
             "--threshold",
             "0.3",
         )
         assert [used["name"] for used in found["taggers"]] == ["wd-vit-v3", other]
-        assert found["inferred"] == (2 * len(COLOURS) if how == "union" else 0)
-        sizes[how] = sum(text.count(",") for text in captions(folder).values())
+        assert found["inferred"] == (2 * len(COLOURS) if context == "union" else 0)
+        sizes[context] = sum(text.count(",") for text in captions(folder).values())
     assert sizes["union"] >= sizes["mean"] >= sizes["intersection"]
 
 
@@ -244,20 +244,20 @@ def test_scores_shows_what_is_in_and_what_was_near(planted, folder, capsys, monk
     assert "wd-vit-v3" in capsys.readouterr().out
 
 
-def test_scores_of_a_picture_that_was_never_tagged_names_the_command(cache, folder, capsys):
+def test_scores_of_a_image_that_was_never_tagged_names_the_command(cache, folder, capsys):
     assert run(["scores", str(folder / "1.png")]) == Exit.USAGE
     assert "dsk tag" in capsys.readouterr().err
     assert not (folder / ".dsk").exists()
 
 
-def test_scores_of_a_copy_are_those_of_the_picture(planted, folder, capsys):
+def test_scores_of_a_copy_are_those_of_the_image(planted, folder, capsys):
     assert run(["tag", str(folder), "--tagger", "wd-vit-v3"]) == Exit.DONE
     one = result(capsys, "scores", folder / "1.png")["rows"]
     shutil.copy(folder / "1.png", folder / "copy.png")
     assert result(capsys, "scores", folder / "copy.png")["rows"] == one
 
 
-def test_pictures_of_every_mode_are_tagged_alike_from_file_and_memory(planted, tmp_path, capsys):
+def test_images_of_every_mode_are_tagged_alike_from_file_and_memory(planted, tmp_path, capsys):
     rng = np.random.default_rng(5)
     place = tmp_path / "modes"
     place.mkdir()
@@ -269,8 +269,8 @@ def test_pictures_of_every_mode_are_tagged_alike_from_file_and_memory(planted, t
         made[mode].save(place / f"{len(made)}.png")
     assert len(result(capsys, "tag", place, "--tagger", "wd-vit-v3")["changes"]) == len(made)
     tagger = open_tagger("wd-vit-v3")
-    for number, picture in enumerate(made.values(), 1):
-        row = tagger.scores([tagger.prepare(picture)])[0]
+    for number, image in enumerate(made.values(), 1):
+        row = tagger.scores([tagger.prepare(image)])[0]
         names = [
             tag.name for tag in select(row, tagger.labels, threshold=0.35, character_threshold=0.85)
         ]

@@ -38,9 +38,7 @@ from tests.taggers.tiny_models import (
 )
 
 CPU = TaggerOptions(provider="cpu", threads=1)
-PICTURES = [
-    Image.new("RGB", (40, 30), colour) for colour in ("red", "green", "blue", "grey", "teal")
-]
+IMAGES = [Image.new("RGB", (40, 30), colour) for colour in ("red", "green", "blue", "grey", "teal")]
 
 
 @pytest.fixture
@@ -64,18 +62,18 @@ def opened(folder, **options):
     )
 
 
-def scored(tagger, pictures):
-    return tagger.scores([tagger.prepare(picture) for picture in pictures])
+def scored(tagger, images):
+    return tagger.scores([tagger.prepare(image) for image in images])
 
 
 # --- from the hub's cache
 # --------------------------------------------------------------------------------------------
 
 
-def test_cached_model_tags_a_picture_with_the_real_labels(cache, v3_model):
+def test_cached_model_tags_a_image_with_the_real_labels(cache, v3_model):
     plant(cache, "wd-vit-v3", v3_model, V3_LABELS.read_bytes())
     tagger = open_tagger("wd-vit-v3", CPU)
-    scores = scored(tagger, PICTURES[:2])
+    scores = scored(tagger, IMAGES[:2])
     assert scores.shape == (2, V3_COUNT)
     assert scores.dtype == np.float32
     assert np.array_equal(scores, round_scores(scores))
@@ -262,7 +260,7 @@ def test_tagger_named_explicitly_is_fetched_where_there_is_a_connection(served):
     files, _ = served
     files[MODEL_FILE], files[LABEL_FILE] = model_bytes(SMALL_COUNT, size=32), SMALL_LABELS.encode()
     tagger = open_tagger("wd-vit-v3", CPU)
-    assert scored(tagger, PICTURES).shape == (5, SMALL_COUNT)
+    assert scored(tagger, IMAGES).shape == (5, SMALL_COUNT)
 
 
 def test_branch_becomes_the_commit_it_stood_for(served):
@@ -298,8 +296,8 @@ def test_full_disk_during_the_download_is_a_storage_error(served, monkeypatch):
 @pytest.mark.parametrize("batch", ["batch", 1, 3])
 def test_scores_do_not_depend_on_the_batch(tmp_path, batch):
     tagger = opened(small_folder(tmp_path, model_bytes(SMALL_COUNT, batch=batch, size=32)))
-    together = scored(tagger, PICTURES)
-    alone = np.concatenate([scored(tagger, [picture]) for picture in PICTURES])
+    together = scored(tagger, IMAGES)
+    alone = np.concatenate([scored(tagger, [image]) for image in IMAGES])
     assert together.shape == (5, SMALL_COUNT)
     assert np.array_equal(together, alone)
     assert tagger.scores([]).shape == (0, SMALL_COUNT)
@@ -329,14 +327,14 @@ def test_scores_are_those_of_the_formula(tmp_path):
     weights, bias = (
         onnx.numpy_helper.to_array(t) for t in onnx.load_from_string(data).graph.initializer[1:]
     )
-    mean = to_square_bgr(PICTURES[4], 32).mean(axis=(0, 1)) / 255
+    mean = to_square_bgr(IMAGES[4], 32).mean(axis=(0, 1)) / 255
     expected = 1 / (1 + np.exp(-(mean @ weights + bias)))
-    assert np.abs(scored(tagger, [PICTURES[4]])[0] - expected).max() < 2e-4
+    assert np.abs(scored(tagger, [IMAGES[4]])[0] - expected).max() < 2e-4
 
 
 def test_input_size_is_read_from_the_model(tmp_path):
     tagger = opened(small_folder(tmp_path))
-    assert np.shape(tagger.prepare(PICTURES[0])) == (32, 32, 3)
+    assert np.shape(tagger.prepare(IMAGES[0])) == (32, 32, 3)
 
 
 def test_label_file_of_another_model_is_refused(tmp_path):
@@ -355,13 +353,13 @@ def test_label_file_of_another_model_is_refused_at_the_first_run_where_the_width
     )
     tagger = opened(small_folder(tmp_path, model.SerializeToString()))
     with pytest.raises(ModelFileError, match="scores 9 tags, its label file names 7"):
-        scored(tagger, PICTURES[:1])
+        scored(tagger, IMAGES[:1])
 
 
 def test_logits_are_refused(tmp_path):
     tagger = opened(small_folder(tmp_path, model_bytes(SMALL_COUNT, size=32, sigmoid=False)))
     with pytest.raises(ModelFileError, match="no probabilities"):
-        scored(tagger, PICTURES)
+        scored(tagger, IMAGES)
 
 
 def test_channels_first_model_is_refused(tmp_path):
@@ -412,7 +410,7 @@ def test_found_tagger_can_be_sent_to_another_process(tmp_path):
             resolve("auto", TaggerOptions(model_dir=small_folder(tmp_path), provider="cpu"))
         )
     )
-    assert scored(found.open(), PICTURES).shape == (5, SMALL_COUNT)
+    assert scored(found.open(), IMAGES).shape == (5, SMALL_COUNT)
 
 
 # --- the file itself
@@ -473,7 +471,7 @@ def test_external_weights_beside_the_model_are_read_and_belong_to_its_identity(t
     (folder / "weights.data").write_bytes(weights)
     tagger = opened(folder)
     assert np.array_equal(
-        scored(tagger, PICTURES), scored(opened(small_folder(tmp_path / "plain")), PICTURES)
+        scored(tagger, IMAGES), scored(opened(small_folder(tmp_path / "plain")), IMAGES)
     )
     (folder / "weights.data").write_bytes(bytes(len(weights)))
     assert opened(folder).identity != tagger.identity

@@ -39,7 +39,7 @@ def model_bytes(
     seed: int = 0,
     channels_first: bool = False,
 ) -> bytes:
-    """Build a model: mean colour -> matrix -> sigmoid. Which tags it gives depends on the picture's
+    """Build a model: mean colour -> matrix -> sigmoid. Which tags it gives depends on the image's
     mean colour.
     """
     axes, shape = ([2, 3], [3, size, size]) if channels_first else ([1, 2], [size, size, 3])

@@ -1,4 +1,4 @@
-"""A tiny model and a laid-out data set, made once."""
+"""A tiny model and a laid-out dataset, made once."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ def model(tmp_path_factory) -> Path:
 @pytest.fixture(scope="session")
 def data(tmp_path_factory) -> Path:
     folder: Path = tmp_path_factory.mktemp("data")
-    tiny.save_pictures(folder / "train" / "2_sks", [(128, 128), (192, 128), (130, 200), (128, 128)])
-    tiny.save_pictures(folder / "reg" / "1_girl", [(128, 140), (140, 128)], captions=False)
+    tiny.save_images(folder / "train" / "2_sks", [(128, 128), (192, 128), (130, 200), (128, 128)])
+    tiny.save_images(folder / "reg" / "1_girl", [(128, 140), (140, 128)], captions=False)
     return folder
 
 

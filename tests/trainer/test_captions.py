@@ -1,4 +1,4 @@
-"""The caption of a visit: what is kept, shuffled and dropped, in which order."""
+"""The caption of a sample: what is kept, shuffled and dropped, in which order."""
 
 from random import Random
 
@@ -7,71 +7,71 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from datasetkit.core.errors import ConfigError
-from trainer.data.captions import CaptionOptions, longest, visit, warm
+from trainer.data.captions import CaptionOptions, longest, sample, warm
 
 TAGS = "mikami, 1girl, solo, dress, smile, outdoors"
 
 
-def visits(caption, options, n=400, epoch=1):
-    return [visit(caption, options, epoch, Random(seed)) for seed in range(n)]
+def samples(caption, options, n=400, epoch=1):
+    return [sample(caption, options, epoch, Random(seed)) for seed in range(n)]
 
 
 def test_caption_is_read_as_it_stands_without_options():
-    assert set(visits(TAGS, CaptionOptions(), 5)) == {TAGS}
-    assert visit(" a ,b,, c ", CaptionOptions(), 1, Random(0)) == "a, b, c"
+    assert set(samples(TAGS, CaptionOptions(), 5)) == {TAGS}
+    assert sample(" a ,b,, c ", CaptionOptions(), 1, Random(0)) == "a, b, c"
 
 
 def test_kept_tags_stay_first_while_the_others_move():
-    seen = visits(TAGS, CaptionOptions(shuffle_caption=True, keep_tokens=2))
+    seen = samples(TAGS, CaptionOptions(shuffle_caption=True, keep_tokens=2))
     assert all(text.startswith("mikami, 1girl, ") for text in seen)
     assert len(set(seen)) == 24  # all orders of the other four
 
 
 def test_shuffle_moves_the_first_tag_too_where_none_is_kept():
-    first = {text.split(",")[0] for text in visits(TAGS, CaptionOptions(shuffle_caption=True))}
+    first = {text.split(",")[0] for text in samples(TAGS, CaptionOptions(shuffle_caption=True))}
     assert first == set(TAGS.split(", "))
 
 
 def test_separator_keeps_tags_at_both_ends():
     options = CaptionOptions(shuffle_caption=True, keep_tokens_separator="|||", keep_tokens=1)
-    seen = visits("a, b ||| c, d, e ||| f, g", options)
+    seen = samples("a, b ||| c, d, e ||| f, g", options)
     assert len(set(seen)) == 6
     assert all(text.startswith("a, b, ") and text.endswith(", f, g") for text in seen)
 
 
 def test_separator_with_one_part_keeps_only_the_start():
     options = CaptionOptions(caption_tag_dropout_rate=1.0, keep_tokens_separator="|||")
-    assert visit("a, b ||| c, d", options, 1, Random(0)) == "a, b"
+    assert sample("a, b ||| c, d", options, 1, Random(0)) == "a, b"
 
 
 def test_separator_never_reaches_the_encoder():
     options = CaptionOptions(keep_tokens_separator="|||")
-    assert visit("a, b ||| c ||| d", options, 1, Random(0)) == "a, b, c, d"
+    assert sample("a, b ||| c ||| d", options, 1, Random(0)) == "a, b, c, d"
 
 
 def test_keep_tokens_counts_where_the_caption_has_no_separator():
     options = CaptionOptions(
         keep_tokens=1, keep_tokens_separator="|||", caption_tag_dropout_rate=1.0
     )
-    assert visit("a, b, c", options, 1, Random(0)) == "a"
+    assert sample("a, b, c", options, 1, Random(0)) == "a"
 
 
 def test_tag_dropout_drops_free_tags_at_its_rate():
-    seen = visits(TAGS, CaptionOptions(caption_tag_dropout_rate=0.25, keep_tokens=1), 2000)
+    seen = samples(TAGS, CaptionOptions(caption_tag_dropout_rate=0.25, keep_tokens=1), 2000)
     left = sum(len(text.split(", ")) - 1 for text in seen) / (5 * len(seen))
     assert all(text.startswith("mikami") for text in seen)
     assert left == pytest.approx(0.75, abs=0.02)
 
 
 def test_caption_dropout_empties_captions_at_its_rate():
-    seen = visits(TAGS, CaptionOptions(caption_dropout_rate=0.1, keep_tokens=9), 2000)
+    seen = samples(TAGS, CaptionOptions(caption_dropout_rate=0.1, keep_tokens=9), 2000)
     assert set(seen) == {"", TAGS}
     assert seen.count("") / len(seen) == pytest.approx(0.1, abs=0.02)
 
 
 def test_every_third_epoch_has_no_captions():
     options = CaptionOptions(caption_dropout_every_n_epochs=3)
-    assert [visit("a", options, epoch, Random(0)) for epoch in range(1, 8)] == [
+    assert [sample("a", options, epoch, Random(0)) for epoch in range(1, 8)] == [
         "a",
         "a",
         "",
@@ -84,7 +84,7 @@ def test_every_third_epoch_has_no_captions():
 
 def test_caption_without_tags_stays_empty():
     options = CaptionOptions(shuffle_caption=True, keep_tokens=2, caption_tag_dropout_rate=0.5)
-    assert visit(" , ", options, 1, Random(0)) == ""
+    assert sample(" , ", options, 1, Random(0)) == ""
 
 
 @settings(max_examples=200, deadline=None)
@@ -102,8 +102,8 @@ def test_no_tag_is_invented_and_kept_ones_stay(tags, keep, shuffle, rate, seed):
     options = CaptionOptions(
         keep_tokens=keep, shuffle_caption=shuffle, caption_tag_dropout_rate=rate
     )
-    text = visit(",".join(tags), options, 1, Random(seed))
-    assert visit(",".join(tags), options, 1, Random(seed)) == text
+    text = sample(",".join(tags), options, 1, Random(seed))
+    assert sample(",".join(tags), options, 1, Random(seed)) == text
     read = text.split(", ") if text else []
     assert read[:keep] == tags[:keep]
     for tag in read:
@@ -136,55 +136,55 @@ def test_prefix_and_suffix_stand_around_every_caption():
     options = CaptionOptions(
         caption_prefix="sks,", caption_suffix="by night", keep_tokens=1, shuffle_caption=True
     )
-    seen = visits("1girl, solo", options)
+    seen = samples("1girl, solo", options)
     assert set(seen) == {"sks, 1girl, solo by night", "sks, solo by night, 1girl"}
 
 
 def test_dropped_caption_has_no_prefix_either():
     options = CaptionOptions(caption_prefix="sks,", caption_dropout_rate=0.5)
-    assert set(visits("1girl", options)) == {"", "sks, 1girl"}
+    assert set(samples("1girl", options)) == {"", "sks, 1girl"}
 
 
 def test_a_wildcard_gives_each_of_its_choices_alike():
-    seen = visits("{red|blue|green} hair, {day|night}", CaptionOptions(enable_wildcard=True), 3000)
+    seen = samples("{red|blue|green} hair, {day|night}", CaptionOptions(enable_wildcard=True), 3000)
     counts = {text: seen.count(text) for text in set(seen)}
     assert len(counts) == 6
     assert all(400 < n < 600 for n in counts.values())
 
 
 def test_choices_may_hold_tags_and_nothing():
-    seen = set(visits("sks, {hat, red hat|}", CaptionOptions(enable_wildcard=True, keep_tokens=3)))
+    seen = set(samples("sks, {hat, red hat|}", CaptionOptions(enable_wildcard=True, keep_tokens=3)))
     assert seen == {"sks, hat, red hat", "sks"}
 
 
 def test_doubled_braces_are_braces():
     options = CaptionOptions(enable_wildcard=True)
-    assert set(visits("{{a|b}}, {c}", options, 20)) == {"{a|b}, c"}
+    assert set(samples("{{a|b}}, {c}", options, 20)) == {"{a|b}, c"}
 
 
 def test_braces_stay_where_wildcards_are_off():
-    assert set(visits("{a|b}", CaptionOptions(), 20)) == {"{a|b}"}
+    assert set(samples("{a|b}", CaptionOptions(), 20)) == {"{a|b}"}
 
 
 def test_one_of_several_lines_is_read_and_each_has_the_prefix():
     options = CaptionOptions(enable_wildcard=True, caption_prefix="sks,", caption_suffix="x")
-    assert set(visits("a, b\nc {d|e}", options)) == {"sks, a, b x", "sks, c d x", "sks, c e x"}
+    assert set(samples("a, b\nc {d|e}", options)) == {"sks, a, b x", "sks, c d x", "sks, c e x"}
 
 
 def test_secondary_separator_joins_tags_until_the_end():
     options = CaptionOptions(
         secondary_separator=";;;", shuffle_caption=True, caption_tag_dropout_rate=0.5
     )
-    seen = visits("a;;;b;;;c, d", options)
+    seen = samples("a;;;b;;;c, d", options)
     assert set(seen) == {"", "d", "a,b,c", "a,b,c, d", "d, a,b,c"}
 
 
 def test_free_tags_come_in_one_by_one_while_they_are_warmed_up():
     options = CaptionOptions(keep_tokens=1, token_warmup_min=1, token_warmup_step=10)
-    read = [visit(TAGS, options, 1, Random(0), (step, 40)) for step in range(12)]
+    read = [sample(TAGS, options, 1, Random(0), (step, 40)) for step in range(12)]
     assert [len(text.split(", ")) - 1 for text in read] == [1, 1, 1, 2, 2, 3, 3, 3, 4, 4, 5, 5]
     assert all(TAGS.startswith(text) for text in read)
-    assert visit(TAGS, options, 1, Random(0)) == TAGS
+    assert sample(TAGS, options, 1, Random(0)) == TAGS
 
 
 def test_warmup_below_1_is_a_part_of_the_run():
@@ -214,7 +214,7 @@ def test_order_of_the_pipeline():
         caption_prefix="{p},", enable_wildcard=True, keep_tokens=2, token_warmup_min=1,
         token_warmup_step=10, shuffle_caption=True, secondary_separator=";;;",
     )  # fmt: skip
-    assert visit("k;;;l, {a}, b, c", options, 1, Random(0), (0, 100)) == "p, k,l, a"
+    assert sample("k;;;l, {a}, b, c", options, 1, Random(0), (0, 100)) == "p, k,l, a"
 
 
 def test_the_longest_text_of_a_caption():

@@ -18,7 +18,7 @@ RAMP = np.stack([np.tile(np.arange(0, 256, 4, dtype=np.uint8), (8, 1))] * 3, axi
 RED = np.full((4, 4, 3), (200, 40, 40), np.uint8)
 
 
-def test_a_third_of_the_visits_see_other_colours():
+def test_a_third_of_the_samples_see_other_colours():
     changed = [not np.array_equal(recoloured(RED, Random(seed)), RED) for seed in range(3000)]
     # A turn of less than half a level of the hue, and a gamma near 1, may change nothing.
     assert 0.29 < sum(changed) / len(changed) < 0.34
@@ -31,7 +31,7 @@ def test_changes_are_small_and_the_size_stays():
         assert np.abs(found.astype(int) - RED).max() <= 48
 
 
-def test_a_visit_sees_the_same_colours_again():
+def test_a_sample_sees_the_same_colours_again():
     assert np.array_equal(recoloured(RAMP, Random(5)), recoloured(RAMP, Random(5)))
 
 
@@ -72,6 +72,6 @@ def test_training_sees_them(data, model, tmp_path):
             ):
                 assert seen.pixels is not None and again.pixels is not None
                 assert np.array_equal(seen.pixels, again.pixels)
-                plain = read(seen.picture, seen.at, flip=seen.flip)
+                plain = read(seen.image, seen.at, flip=seen.flip)
                 changed.append(not np.array_equal(seen.pixels, plain))
     assert 0 < sum(changed) < len(changed)

@@ -21,8 +21,8 @@ def files(tmp_path):
     """The published tutorial's two files beside the folders that they name."""
     (tmp_path / "config.toml").write_text(CONFIG_TOML, encoding="utf-8")
     (tmp_path / "dataset.toml").write_text(DATASET_TOML, encoding="utf-8")
-    tiny.save_pictures(tmp_path / "dataset", [(64, 64)] * 3)
-    tiny.save_pictures(tmp_path / "regularization", [(64, 64)] * 2, captions=False)
+    tiny.save_images(tmp_path / "dataset", [(64, 64)] * 3)
+    tiny.save_images(tmp_path / "regularization", [(64, 64)] * 2, captions=False)
     return tmp_path
 
 
@@ -83,7 +83,7 @@ def test_what_the_files_leave_open_is_as_in_sd_scripts(tmp_path):
     (tmp_path / "config.toml").write_text(
         'resolution = "512,768"\ntrain_data_dir = "data"', encoding="utf-8"
     )
-    tiny.save_pictures(tmp_path / "data" / "3_sks", [(64, 64)])
+    tiny.save_images(tmp_path / "data" / "3_sks", [(64, 64)])
     said = translate(tmp_path / "config.toml", None, {})
     assert said.options.resolution == (512, 768)
     assert said.options.text_encoder_lr == said.options.learning_rate == 2e-6
@@ -101,7 +101,7 @@ def test_network_of_lycoris_is_read_as_it_is(tmp_path):
     (tmp_path / "config.toml").write_text(
         "\n".join(['train_data_dir = "data"', *lines]), encoding="utf-8"
     )
-    tiny.save_pictures(tmp_path / "data" / "3_sks", [(64, 64)])
+    tiny.save_images(tmp_path / "data" / "3_sks", [(64, 64)])
     args = translate(tmp_path / "config.toml", None, {}).options.network()
     assert (args.algo, args.conv_dim, args.conv_alpha) == ("loha", 4, 1.0)
 
@@ -226,9 +226,9 @@ def test_options_of_captions_and_colours_are_a_subset_s_own(tmp_path):
 
 
 def exported(folder, monkeypatch, train=""):
-    """The two files of `dsk export`, for a small data set whose dsk.toml says `train`."""
-    tiny.save_pictures(folder / "ds" / "train" / "4_sks", [(64, 64)] * 2)
-    tiny.save_pictures(folder / "ds" / "reg" / "1_girl", [(64, 64)])
+    """The two files of `dsk export`, for a small dataset whose dsk.toml says `train`."""
+    tiny.save_images(folder / "ds" / "train" / "4_sks", [(64, 64)] * 2)
+    tiny.save_images(folder / "ds" / "reg" / "1_girl", [(64, 64)])
     (folder / "dsk.toml").write_text(f"[train]\n{train}\n", encoding="utf-8")
     monkeypatch.chdir(folder)
     api.export(Path("ds"), ExportOptions())

@@ -106,8 +106,8 @@ def test_a_step_makes_no_number_that_apples_gpus_have_not(data, options, monkeyp
         loop.gradients(run, read)
     monkeypatch.setattr(DeviceContext, "tally", torch.float32)
     with NoDoubles():
-        loss, visits = loop.gradients(run, read)
-    assert loss > 0 and visits == 4
+        loss, samples = loop.gradients(run, read)
+    assert loss > 0 and samples == 4
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the peak is read from /proc")

@@ -52,10 +52,10 @@ def test_24_steps_lower_the_loss_on_a_fixed_grid(data, base, tmp_path):
             base, tmp_path, max_train_steps=24, lr_scheduler="constant", learning_rate=0.05
         ),
     )
-    picture = run.plan.pictures[0]
-    before = grid_loss(run, picture)
+    image = run.plan.images[0]
+    before = grid_loss(run, image)
     assert len(list(steps(run))) == 24
-    assert grid_loss(run, picture) < 0.98 * before
+    assert grid_loss(run, image) < 0.98 * before
 
 
 @pytest.fixture(scope="module")
@@ -152,7 +152,7 @@ def test_every_module_is_trained_and_counted(trained, loaded):
     )
 
 
-def test_pictures_equal_those_of_diffusers_own_pipeline(data, loaded, base, tmp_path):
+def test_images_equal_those_of_diffusers_own_pipeline(data, loaded, base, tmp_path):
     options = tiny.options(base, tmp_path)
     made = setup.assemble(options, planned(data, options), setup.load_parts(options))
     prompt = Prompt(
@@ -181,13 +181,13 @@ def test_one_file_in_the_original_layout_is_the_same_model_as_a_folder(loaded, t
 
 def test_half_precision_checkpointing_and_buckets_of_32_train(base, tmp_path):
     folder = tmp_path / "data"
-    tiny.save_pictures(folder / "train" / "1_sks", [(160, 96), (96, 160)])
+    tiny.save_images(folder / "train" / "1_sks", [(160, 96), (96, 160)])
     options = tiny.options(
         base, tmp_path / "out", mixed_precision="bf16", gradient_checkpointing=True,
         bucket_reso_steps=32, max_train_steps=1, train_batch_size=2,
     )  # fmt: skip
     plan = planned(folder, options)
-    assert any(side % 64 for picture in plan.pictures for side in picture.bucket.bucket)
+    assert any(side % 64 for image in plan.images for side in image.bucket.bucket)
     result = train(options, plan)
     assert all(torch.isfinite(value).all() for value in load_file(result.files[-1]).values())
     assert json.loads(result.metrics.read_text().splitlines()[0])["loss"] > 0

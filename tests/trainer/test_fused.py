@@ -49,13 +49,13 @@ def seen(*shape: int) -> torch.Tensor:
     return torch.randn(*shape, IN, generator=torch.Generator().manual_seed(2))
 
 
-def passed(layer, x, how, *, bf16=False):
+def passed(layer, x, apply, *, bf16=False):
     """Pass a copy of x through a layer by `how`; return what comes out, and the gradients of x and
     of the factors.
     """
     x = x.detach().clone().requires_grad_(True)
     with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
-        out = how(layer, x)
+        out = apply(layer, x)
     out.float().pow(2).sum().backward()
     return [out, x.grad, layer.lora_A[ADAPTER].weight.grad, layer.lora_B[ADAPTER].weight.grad]
 

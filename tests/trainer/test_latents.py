@@ -40,21 +40,19 @@ class Heard:
 
 def test_kept_latents_equal_fresh_ones(vae, plan, tmp_path):
     kept, fresh = encoder(vae), encoder(vae, remember=False)
-    assert kept.fill(plan.pictures) == len({p.id for p in plan.pictures})
+    assert kept.fill(plan.images) == len({p.id for p in plan.images})
     kept.write(tmp_path / "latents.safetensors")
     again = encoder(vae)
     again.read(tmp_path / "latents.safetensors")
-    assert again.fill(plan.pictures) == 0
-    for picture in plan.pictures:
-        one, two, three = (
-            e.moments(picture, picture.bucket.crop, False) for e in (kept, again, fresh)
-        )
+    assert again.fill(plan.images) == 0
+    for image in plan.images:
+        one, two, three = (e.moments(image, image.bucket.crop, False) for e in (kept, again, fresh))
         assert torch.equal(one.mean, three.mean) and torch.equal(two.std, three.std)
-        assert one.mean.shape == (4, picture.bucket.bucket[1] // 8, picture.bucket.bucket[0] // 8)
+        assert one.mean.shape == (4, image.bucket.bucket[1] // 8, image.bucket.bucket[0] // 8)
 
 
-def test_each_visit_draws_its_own_sample(vae, plan):
-    moments = encoder(vae).moments(plan.pictures[0], (0, 0), False)
+def test_each_sample_draws_its_own_sample(vae, plan):
+    moments = encoder(vae).moments(plan.images[0], (0, 0), False)
     first, second = (moments.sample(torch.Generator().manual_seed(seed)) for seed in (1, 2))
     assert not torch.equal(first, second)
     assert torch.equal(first, moments.sample(torch.Generator().manual_seed(1)))
@@ -64,30 +62,30 @@ def test_edit_makes_a_new_latent_and_a_rename_does_not(vae, data, options, tmp_p
     folder = tiny.copy_folder(data, tmp_path / "data")
     concept = folder / "train" / "2_sks"
     used = encoder(vae)
-    used.fill(make_plan(find_subsets(folder, options)[0], options).pictures)
+    used.fill(make_plan(find_subsets(folder, options)[0], options).images)
     (concept / "1.png").rename(concept / "9.png")
-    assert used.fill(make_plan(find_subsets(folder, options)[0], options).pictures) == 0
+    assert used.fill(make_plan(find_subsets(folder, options)[0], options).images) == 0
     with Image.open(concept / "9.png") as image:
         edited = image.convert("L")
     edited.save(concept / "9.png")
-    assert used.fill(make_plan(find_subsets(folder, options)[0], options).pictures) == 1
+    assert used.fill(make_plan(find_subsets(folder, options)[0], options).images) == 1
 
 
 def test_another_vae_resolution_or_precision_is_another_key(vae, plan, model, data, tmp_path):
-    picture = plan.pictures[1]
-    key = encoder(vae).key(picture, (0, 0), False)
+    image = plan.images[1]
+    key = encoder(vae).key(image, (0, 0), False)
     other = sd.load(str(model)).vae
     with torch.no_grad():
         other.quant_conv.bias += 1
     larger = tiny.options(model, tmp_path, resolution=192)
-    elsewhere = make_plan(find_subsets(data, larger)[0], larger).pictures[1]
+    elsewhere = make_plan(find_subsets(data, larger)[0], larger).images[1]
     keys = {
         key,
-        encoder(other).key(picture, (0, 0), False),
+        encoder(other).key(image, (0, 0), False),
         encoder(vae).key(elsewhere, (0, 0), False),
-        encoder(vae).key(picture, (0, 0), True),
-        encoder(vae).key(picture, (1, 0), False),
-        Encoder(sd.load(str(model)).vae, CPU, torch.bfloat16).key(picture, (0, 0), False),
+        encoder(vae).key(image, (0, 0), True),
+        encoder(vae).key(image, (1, 0), False),
+        Encoder(sd.load(str(model)).vae, CPU, torch.bfloat16).key(image, (0, 0), False),
     }
     assert len(keys) == 6
 
@@ -96,7 +94,7 @@ def test_another_vae_resolution_or_precision_is_another_key(vae, plan, model, da
 def test_damaged_latents_are_named_and_encoded_again(vae, plan, tmp_path, damage):
     path = tmp_path / "latents.safetensors"
     used = encoder(vae)
-    used.fill(plan.pictures)
+    used.fill(plan.images)
     used.write(path)
     if damage == "one flipped value":
         from safetensors import safe_open
@@ -113,22 +111,22 @@ def test_damaged_latents_are_named_and_encoded_again(vae, plan, tmp_path, damage
     again = encoder(vae)
     again.read(path, heard)
     assert len(heard.said) == 1
-    assert again.fill(plan.pictures) >= 1
-    for picture in plan.pictures:
-        one, two = (e.moments(picture, picture.bucket.crop, False).mean for e in (used, again))
+    assert again.fill(plan.images) >= 1
+    for image in plan.images:
+        one, two = (e.moments(image, image.bucket.crop, False).mean for e in (used, again))
         assert torch.equal(one, two)
 
 
-def test_picture_is_cut_as_the_bucket_says(plan, options):
-    for picture in plan.pictures:
-        seen = pixels.read(picture, picture.bucket.crop, flip=False)
-        assert seen.shape == (picture.bucket.bucket[1], picture.bucket.bucket[0], 3)
-        flipped = pixels.read(picture, picture.bucket.crop, flip=True)
+def test_image_is_cut_as_the_bucket_says(plan, options):
+    for image in plan.images:
+        seen = pixels.read(image, image.bucket.crop, flip=False)
+        assert seen.shape == (image.bucket.bucket[1], image.bucket.bucket[0], 3)
+        flipped = pixels.read(image, image.bucket.crop, flip=True)
         assert np.array_equal(flipped, seen[:, ::-1])
 
 
 def test_one_resampling_equals_resize_and_crop(plan):
-    path = plan.pictures[1]
+    path = plan.images[1]
     with Image.open(path.path) as image:
         resized = image.resize(path.bucket.resized, Image.Resampling.LANCZOS)
     left, top = path.bucket.crop

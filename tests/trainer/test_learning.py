@@ -1,5 +1,5 @@
-"""A run learns: on a fixed grid of noise and timesteps the loss falls, and of one picture it learns
-that picture.
+"""A run learns: on a fixed grid of noise and timesteps the loss falls, and of one image it learns
+that image.
 """
 
 import pytest
@@ -16,14 +16,14 @@ NOISES = 4
 
 
 @torch.no_grad()
-def grid_loss(run, picture):
-    """Return the mean loss of a picture over all timesteps and noises of the grid, each the same at
+def grid_loss(run, image):
+    """Return the mean loss of an image over all timesteps and noises of the grid, each the same at
     every call.
     """
-    moments = run.encoder.moments(picture, picture.bucket.crop, False)
+    moments = run.encoder.moments(image, image.bucket.crop, False)
     latent = (moments.mean * run.family.LATENT_SCALE)[None].repeat(NOISES, 1, 1, 1)
-    told = size_conditioning.told(picture, picture.bucket.crop, False)
-    text = run.texts.states([picture.caption] * NOISES).sized(
+    told = size_conditioning.told(image, image.bucket.crop, False)
+    text = run.texts.states([image.caption] * NOISES).sized(
         torch.tensor([told] * NOISES, dtype=torch.float32)
     )
     found = []
@@ -39,22 +39,22 @@ def grid_loss(run, picture):
 
 def test_24_steps_lower_the_loss_on_a_fixed_grid(data, model, tmp_path):
     run = ready(data, tiny.options(model, tmp_path, max_train_steps=24, lr_scheduler="constant"))
-    before = [grid_loss(run, picture) for picture in run.plan.pictures]
-    assert before == [grid_loss(run, picture) for picture in run.plan.pictures]
+    before = [grid_loss(run, image) for image in run.plan.images]
+    assert before == [grid_loss(run, image) for image in run.plan.images]
     assert len(list(steps(run))) == 24
-    after = [grid_loss(run, picture) for picture in run.plan.pictures]
+    after = [grid_loss(run, image) for image in run.plan.images]
     assert sum(after) < 0.95 * sum(before), (before, after)
 
 
 @pytest.mark.slow
-def test_one_picture_is_learned_by_heart(model, tmp_path):
-    folder = tiny.save_pictures(tmp_path / "data" / "train" / "4_sks", [(128, 128)])
+def test_one_image_is_learned_by_heart(model, tmp_path):
+    folder = tiny.save_images(tmp_path / "data" / "train" / "4_sks", [(128, 128)])
     options = tiny.options(
         model, tmp_path, train_batch_size=4, max_train_steps=80, learning_rate=0.03,
         lr_scheduler="constant", min_timestep=600, max_timestep=1000,
     )  # fmt: skip
     run = ready(folder.parents[1], options)
-    (picture,) = run.plan.pictures
-    before = grid_loss(run, picture)
+    (image,) = run.plan.images
+    before = grid_loss(run, image)
     list(steps(run))
-    assert grid_loss(run, picture) < 0.88 * before
+    assert grid_loss(run, image) < 0.88 * before

@@ -1,4 +1,4 @@
-"""The loop: every picture weighs the same, and what is random depends on the visit alone."""
+"""The loop: every image weighs the same, and what is random depends on the sample alone."""
 
 import math
 from contextlib import closing
@@ -31,7 +31,7 @@ def wake(run):
 
 
 def epoch_gradient(run, workers=0):
-    """Add up an epoch's gradients at learning rate 0, for a visit each of weight 1."""
+    """Add up an epoch's gradients at learning rate 0, for a sample each of weight 1."""
     plan = run.plan
     with closing(loop.reader(run).steps(workers=workers)) as read:
         for work in islice(read, plan.totals.steps_per_epoch):
@@ -74,9 +74,9 @@ def test_gradient_of_an_epoch_does_not_depend_on_the_batch_size(
     data, model, tmp_path, others, sizes
 ):
     found = []
-    if not others:  # six visits, of which five share a bucket: 5, or 4 + 1, or one by one
+    if not others:  # six samples, of which five share a bucket: 5, or 4 + 1, or one by one
         data = tmp_path / "few"
-        tiny.save_pictures(data / "train" / "1_sks", [(128, 128)] * 5 + [(192, 128)])
+        tiny.save_images(data / "train" / "1_sks", [(128, 128)] * 5 + [(192, 128)])
     for batch, accumulation in sizes:
         options = tiny.options(
             model,
@@ -97,7 +97,7 @@ def test_kept_latents_change_nothing(data, model, tmp_path):
     def losses(keep):
         run = ready(data, tiny.options(model, tmp_path, cache_latents=keep, flip_aug=True))
         if keep:
-            run.encoder.fill(run.plan.pictures)
+            run.encoder.fill(run.plan.images)
         return torch.cat(
             [sample_losses(run, b, 0).detach() for b in epoch_batches(run.plan, 42, 0)]
         )
@@ -133,11 +133,11 @@ def test_kept_text_changes_nothing_and_spares_the_encoder(data, model, tmp_path)
     assert once < always == len(fresh)
 
 
-def test_reg_pictures_weigh_as_prior_loss_weight_says(data, model, tmp_path):
+def test_reg_images_weigh_as_prior_loss_weight_says(data, model, tmp_path):
     def losses(weight):
         run = ready(data, tiny.options(model, tmp_path, prior_loss_weight=weight))
         batch = epoch_batches(run.plan, 42, 0)[0]
-        is_reg = [run.plan.pictures[v.picture].subset.is_reg for v in batch]
+        is_reg = [run.plan.images[v.image].subset.is_reg for v in batch]
         return sample_losses(run, batch, 0).detach(), torch.tensor(is_reg)
 
     (full, is_reg), (half, _) = losses(1.0), losses(0.5)
@@ -152,7 +152,7 @@ def test_steps_taken_are_the_steps_planned(data, model, tmp_path):
     taken = list(steps(run))
     assert [log.step for log in taken] == list(range(1, run.plan.steps + 1))
     assert [log.epoch for log in taken if log.last_of_epoch] == [1, 2]
-    assert sum(log.visits for log in taken) == 2 * run.plan.totals.visits
+    assert sum(log.samples for log in taken) == 2 * run.plan.totals.samples
     assert all(math.isfinite(log.loss) and log.gradient > 0 for log in taken)
 
 
@@ -284,6 +284,6 @@ def test_what_is_outside_the_mask_does_not_count(data, model, tmp_path):
     run = ready(folder, tiny.options(model, tmp_path, masked_loss=True))
     batches = epoch_batches(run.plan, 42, 0)
     for batch in batches:
-        for loss, visit in zip(sample_losses(run, batch, 0).tolist(), batch, strict=True):
-            assert (loss == 0) == (not run.plan.pictures[visit.picture].subset.is_reg)
-    assert any("2 of 6 pictures have no mask" in notice for notice in run.plan.notices)
+        for loss, sample in zip(sample_losses(run, batch, 0).tolist(), batch, strict=True):
+            assert (loss == 0) == (not run.plan.images[sample.image].subset.is_reg)
+    assert any("2 of 6 images have no mask" in notice for notice in run.plan.notices)

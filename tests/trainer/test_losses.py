@@ -75,7 +75,7 @@ def test_targets_are_those_of_diffusers():
     )
 
 
-def test_velocity_gives_back_noise_and_picture():
+def test_velocity_gives_back_noise_and_image():
     z, eps, t = torch.randn(1, 4, 8, 8), torch.randn(1, 4, 8, 8), torch.tensor([400])
     a, b = AB[400].sqrt(), (1 - AB[400]).sqrt()
     x, v = a * z + b * eps, TARGETS["v"](z, eps, t, AB)
@@ -144,7 +144,7 @@ def test_huber_scale_multiplies_c_but_for_the_snr_schedule():
         torch.testing.assert_close(twice, once * (1 if name == "snr" else 2))
 
 
-def test_c_is_finite_where_nothing_of_the_picture_is_left():
+def test_c_is_finite_where_nothing_of_the_image_is_left():
     for schedule in HUBER_SCHEDULES.values():
         assert schedule(torch.tensor([999]), torch.zeros(1), 0.1, 1.0).tolist() == pytest.approx(
             [0.1], rel=0.01

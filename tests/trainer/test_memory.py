@@ -123,7 +123,7 @@ def test_estimate_is_near_the_measured_peak(tmp_path):
         attention_head_dim=8, norm_num_groups=32,
     )  # fmt: skip
     unet.save_pretrained(base / "unet")
-    tiny.save_pictures(tmp_path / "data" / "1_sks", [(256, 256)] * 4)
+    tiny.save_images(tmp_path / "data" / "1_sks", [(256, 256)] * 4)
     options = {
         "pretrained_model_name_or_path": str(base), "output_dir": str(tmp_path / "out"),
         "resolution": 256, "train_batch_size": 4, "max_train_epochs": 1, "mixed_precision": "no",

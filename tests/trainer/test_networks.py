@@ -439,13 +439,13 @@ def test_optimizer_of_one_step_size_refuses_rates_in_the_plan(data, options):
 # --------------------------------------------------------------------------------------------------
 
 
-def test_ranks_are_dropped_for_a_picture_and_what_is_kept_is_scaled_up():
+def test_ranks_are_dropped_for_a_image_and_what_is_kept_is_scaled_up():
     torch.manual_seed(0)
     drop = Dropout(ranks=0.25)
     linear, convolution = torch.nn.Linear(3, 40).train(), torch.nn.Conv2d(3, 40, 1).train()
     seen = drop(linear, (), torch.ones(6, 5, 40))
     assert seen.unique().tolist() == pytest.approx([0, 4 / 3])
-    assert torch.equal(seen[:, :1].expand_as(seen), seen)  # all places of a picture alike
+    assert torch.equal(seen[:, :1].expand_as(seen), seen)  # all places of an image alike
     assert not torch.equal(seen[0], seen[1])
     seen = drop(convolution, (), torch.ones(2, 40, 4, 4))
     assert torch.equal(seen[:, :, :1, :1].expand_as(seen), seen)

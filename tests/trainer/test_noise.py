@@ -24,7 +24,7 @@ def generators(*seeds):
     return [torch.Generator().manual_seed(seed) for seed in seeds]
 
 
-def pictures(n, size=16):
+def images(n, size=16):
     return torch.randn((n, 4, size, size), generator=torch.Generator().manual_seed(99)) + 0.7
 
 
@@ -41,7 +41,7 @@ def test_schedule_and_mixing_are_those_of_diffusers():
     assert AB.shape == (1000,)
     assert AB.dtype == torch.float32
     torch.testing.assert_close(AB, theirs.alphas_cumprod, rtol=1e-4, atol=0)
-    z, eps, t = pictures(3), pictures(3).flip(0), torch.tensor([0, 500, 999])
+    z, eps, t = images(3), images(3).flip(0), torch.tensor([0, 500, 999])
     torch.testing.assert_close(
         add_noise(z, eps, t, AB), theirs.add_noise(z, eps, t), rtol=1e-4, atol=1e-4
     )
@@ -76,7 +76,7 @@ def test_mixed_sample_has_unit_variance():
     ids=["noise", "timesteps", "offset", "pyramid", "perturbation"],
 )
 def test_draw_of_a_sample_does_not_depend_on_its_batch(draw):
-    z = pictures(5)
+    z = images(5)
     z[3] *= 50  # a neighbour that would change a deviation of the whole batch
     together = draw(z, generators(0, 1, 2, 3, 4))
     alone = torch.cat([draw(z[i : i + 1], generators(i)) for i in range(5)])
@@ -86,12 +86,12 @@ def test_draw_of_a_sample_does_not_depend_on_its_batch(draw):
 
 def test_every_sample_needs_its_own_generator():
     with pytest.raises(ValueError, match="1 generators for 2 samples"):
-        noise_like(pictures(2), generators(1))
+        noise_like(images(2), generators(1))
 
 
 def test_noise_has_the_type_of_the_latents():
-    assert noise_like(pictures(1).half(), generators(1)).dtype == torch.float16
-    assert with_pyramid(pictures(1).half(), generators(1), 3).dtype == torch.float16
+    assert noise_like(images(1).half(), generators(1)).dtype == torch.float16
+    assert with_pyramid(images(1).half(), generators(1), 3).dtype == torch.float16
 
 
 def test_timesteps_reach_both_ends_and_no_further():
@@ -107,7 +107,7 @@ def test_impossible_timesteps_are_refused(low, high):
 
 
 def test_offset_is_one_number_a_channel():
-    z = pictures(2)
+    z = images(2)
     added = with_offset(torch.zeros_like(z), z, generators(1, 2), 0.1)
     assert torch.equal(added, added[:, :, :1, :1].expand_as(added))
     expected = 0.1 * torch.randn((4, 1, 1), generator=generators(1)[0])
@@ -127,14 +127,14 @@ def test_adaptive_offset_grows_with_the_mean_and_stops_at_zero():
 
 
 def test_random_strength_is_a_share_of_the_offset():
-    z = pictures(200, size=1)
+    z = images(200, size=1)
     full = with_offset(torch.zeros_like(z), z, generators(*range(200)), 1.0, random_strength=True)
     # N(0, 1) * U(0, 1) has the variance 1/3.
     assert full.std().item() == pytest.approx(3**-0.5, rel=0.1)
 
 
 def test_pyramid_noise_is_coarser_and_has_unit_deviation_in_each_sample():
-    z = pictures(3, size=64)
+    z = images(3, size=64)
     plain = noise_like(z, generators(1, 2, 3))
     mixed = with_pyramid(plain, generators(4, 5, 6), 6, 0.5)
     torch.testing.assert_close(mixed.std(dim=(1, 2, 3)), torch.ones(3))
@@ -144,13 +144,13 @@ def test_pyramid_noise_is_coarser_and_has_unit_deviation_in_each_sample():
 
 def test_pyramid_stops_at_a_side_of_one_pixel():
     plain = noise_like(torch.empty((1, 4, 2, 2)), generators(1))
-    # Level 1 of a 2 x 2 picture is one pixel whatever r is, so no third level is ever drawn.
+    # Level 1 of a 2 x 2 image is one pixel whatever r is, so no third level is ever drawn.
     few, many = (with_pyramid(plain, generators(2), iterations) for iterations in (2, 9))
     assert torch.equal(few, many)
 
 
 def test_pyramid_without_levels_only_normalises():
-    plain = pictures(1)
+    plain = images(1)
     torch.testing.assert_close(with_pyramid(plain, generators(1), 0), plain / plain.std())
 
 

@@ -86,5 +86,5 @@ def test_a_model_of_velocity_trains_and_draws_with_it(data, model, tmp_path):
         prompt = Prompt(
             text="sks", width=64, height=64, steps=3, sampler=sampler, seed=1, guidance=2.0
         )
-        (picture,) = preview.draw(run, [prompt])
-        assert np.asarray(picture).std() > 0
+        (image,) = preview.draw(run, [prompt])
+        assert np.asarray(image).std() > 0

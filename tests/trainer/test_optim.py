@@ -297,13 +297,13 @@ def test_what_is_seen_is_the_average_of_the_steps():
     is_there("SGDScheduleFree")
     weight = torch.nn.Parameter(torch.zeros(3))
     made = make("SGDScheduleFree", groups({"unet": [weight]}, {"unet": 0.5}), {})
-    visited = []
+    used = []
     for step in range(6):
         weight.grad = torch.full((3,), float(step % 3))
         made.step()
-        visited.append(made.state[weight]["z"].clone())
+        used.append(made.state[weight]["z"].clone())
     with in_use(made):
-        torch.testing.assert_close(weight.detach(), torch.stack(visited).mean(dim=0))
+        torch.testing.assert_close(weight.detach(), torch.stack(used).mean(dim=0))
 
 
 @pytest.mark.parametrize("name", ["AdamW", "Prodigy"])

@@ -1,4 +1,4 @@
-"""The plan is what is trained: every visit exactly once, in steps that were counted before."""
+"""The plan is what is trained: every sample exactly once, in steps that were counted before."""
 
 import shutil
 from collections import Counter
@@ -27,8 +27,7 @@ from trainer.plan.plan import (
 
 def test_steps_are_those_that_the_planner_prints(data, options, plan):
     sizes = {
-        s.is_reg: [p.size for p in plan.pictures if p.subset.is_reg == s.is_reg]
-        for s in plan.subsets
+        s.is_reg: [p.size for p in plan.images if p.subset.is_reg == s.is_reg] for s in plan.subsets
     }
     printed = plan_repeats(
         [ConceptImages("sks", sizes[False], repeats=2)],
@@ -41,15 +40,15 @@ def test_steps_are_those_that_the_planner_prints(data, options, plan):
     assert plan.count(is_reg=False) == plan.count(is_reg=True) == 8
 
 
-def made(visits, sizes, batch, accumulation, processes) -> TrainingPlan:
-    """A plan of pictures that do not exist."""
+def made(samples, sizes, batch, accumulation, processes) -> TrainingPlan:
+    """A plan of images that do not exist."""
     from pathlib import Path
 
     from datasetkit.dataset.buckets import select
 
     options = TrainOptions(train_batch_size=batch, gradient_accumulation_steps=accumulation)
     subset = Subset(Path("x"), "x", 1, caption_options(options))
-    pictures = tuple(
+    images = tuple(
         TrainImage(
             Path(f"{i}.png"),
             f"id{i // 2}",
@@ -62,15 +61,15 @@ def made(visits, sizes, batch, accumulation, processes) -> TrainingPlan:
     )
     schedule = BatchSettings(3, batch, accumulation, processes)
     buckets: Counter = Counter()
-    for picture, n in zip(pictures, visits, strict=True):
-        buckets[picture.bucket.bucket] += n
+    for image, n in zip(images, samples, strict=True):
+        buckets[image.bucket.bucket] += n
     totals = schedule.totals(buckets)
-    return TrainingPlan(pictures, tuple(visits), schedule, totals, totals.steps)
+    return TrainingPlan(images, tuple(samples), schedule, totals, totals.steps)
 
 
 @settings(max_examples=40, deadline=None)
 @given(
-    pictures=st.lists(
+    images=st.lists(
         st.tuples(
             st.integers(1, 5), st.sampled_from([(512, 512), (800, 500), (500, 800), (1000, 300)])
         ),
@@ -82,16 +81,16 @@ def made(visits, sizes, batch, accumulation, processes) -> TrainingPlan:
     processes=st.integers(1, 3),
     seed=st.integers(0, 9),
 )
-def test_an_epoch_visits_every_picture_exactly_as_often_as_planned(
-    pictures, batch, accumulation, processes, seed
+def test_an_epoch_samples_every_image_exactly_as_often_as_planned(
+    images, batch, accumulation, processes, seed
 ):
-    visits, sizes = [n for n, _ in pictures], [size for _, size in pictures]
-    plan = made(visits, sizes, batch, accumulation, processes)
+    samples, sizes = [n for n, _ in images], [size for _, size in images]
+    plan = made(samples, sizes, batch, accumulation, processes)
     batches = epoch_batches(plan, seed, 0)
-    assert Counter(v.picture for b in batches for v in b) == Counter(dict(enumerate(visits)))
+    assert Counter(v.image for b in batches for v in b) == Counter(dict(enumerate(samples)))
     assert len(batches) == plan.totals.batches
     for one in batches:
-        assert len({plan.pictures[v.picture].bucket for v in one}) == 1
+        assert len({plan.images[v.image].bucket for v in one}) == 1
         assert len(one) <= batch
     computed = [
         place
@@ -100,7 +99,7 @@ def test_an_epoch_visits_every_picture_exactly_as_often_as_planned(
         for place, _ in step_batches(batches, plan, step, process)
     ]
     assert sorted(computed) == list(range(len(batches)))
-    looks = [(plan.pictures[v.picture].id, v.number) for b in batches for v in b]
+    looks = [(plan.images[v.image].id, v.number) for b in batches for v in b]
     assert len(looks) == len(set(looks))
 
 
@@ -110,20 +109,20 @@ def test_order_comes_from_the_seed_and_the_epoch(plan):
     assert epoch_batches(plan, 1, 0) != epoch_batches(plan, 2, 0)
 
 
-def test_reg_pictures_are_captioned_by_their_class(plan):
-    assert {p.caption for p in plan.pictures if p.subset.is_reg} == {"girl"}
-    assert plan.pictures[0].caption == "sks, tag 1, red hair, smile"
+def test_reg_images_are_captioned_by_their_class(plan):
+    assert {p.caption for p in plan.images if p.subset.is_reg} == {"girl"}
+    assert plan.images[0].caption == "sks, tag 1, red hair, smile"
 
 
-def test_broken_picture_costs_only_itself(data, options, tmp_path):
+def test_broken_image_costs_only_itself(data, options, tmp_path):
     folder = tiny.copy_folder(data, tmp_path / "data")
-    (folder / "train" / "2_sks" / "1.png").write_bytes(b"no picture")
+    (folder / "train" / "2_sks" / "1.png").write_bytes(b"no image")
     plan = make_plan(find_subsets(folder, options)[0], options)
     assert [f.path.name for f in plan.failed] == ["1.png"]
-    assert len(plan.pictures) == 5
+    assert len(plan.images) == 5
 
 
-def test_two_pictures_of_one_stem_do_not_share_a_caption(data, options, tmp_path):
+def test_two_images_of_one_stem_do_not_share_a_caption(data, options, tmp_path):
     folder = tiny.copy_folder(data, tmp_path / "data")
     concept = folder / "train" / "2_sks"
     with Image.open(concept / "1.png") as image:
@@ -132,17 +131,17 @@ def test_two_pictures_of_one_stem_do_not_share_a_caption(data, options, tmp_path
     assert ["dsk rename" in f.hint for f in plan.failed] == [True]
 
 
-def test_picture_without_caption_takes_the_concepts_name_and_it_is_said(data, options, tmp_path):
+def test_image_without_caption_takes_the_concepts_name_and_it_is_said(data, options, tmp_path):
     folder = tiny.copy_folder(data, tmp_path / "data")
     concept = folder / "train" / "2_sks"
     (concept / "1.txt").unlink()
     (concept / "2.txt").rename(concept / "2.caption")
     (concept / "3.caption").write_text("other", encoding="utf-8")
     plan = make_plan(find_subsets(folder, options)[0], options)
-    assert [p.caption for p in plan.pictures[:3]] == [
+    assert [p.caption for p in plan.images[:3]] == [
         "sks", "sks, tag 2, red hair, smile", "sks, tag 3, red hair, smile",
     ]  # fmt: skip
-    assert any("1 pictures without caption" in n for n in plan.notices)
+    assert any("1 images without caption" in n for n in plan.notices)
     assert any("3.png has a .txt and a .caption" in n for n in plan.notices)
 
 
@@ -151,8 +150,8 @@ def test_surplus_of_the_reg_set_is_said(data, tmp_path, model):
     (folder / "reg" / "1_girl").rename(folder / "reg" / "8_girl")
     options = tiny.options(model, tmp_path)
     plan = make_plan(find_subsets(folder, options)[0], options)
-    assert plan.visits[-2:] == (8, 0)
-    assert any("1 of 2 regularisation pictures" in n for n in plan.notices)
+    assert plan.samples[-2:] == (8, 0)
+    assert any("1 of 2 regularisation images" in n for n in plan.notices)
 
 
 def test_folder_without_concepts_is_refused(tmp_path, options):
@@ -184,7 +183,7 @@ def test_rename_does_not_change_the_order(data, options, plan, tmp_path):
     renamed = make_plan(find_subsets(folder, options)[0], options)
 
     def ids(of):
-        return [[(of.pictures[v.picture].id, v.number) for v in b] for b in epoch_batches(of, 1, 0)]
+        return [[(of.images[v.image].id, v.number) for v in b] for b in epoch_batches(of, 1, 0)]
 
     assert ids(renamed) == ids(plan)
 
@@ -196,11 +195,11 @@ def test_lines_are_captions_by_themselves_where_one_is_drawn(data, model, tmp_pa
     found = []
     for on in (False, True):
         options = tiny.options(model, tmp_path, enable_wildcard=on)
-        found.append(make_plan(find_subsets(folder, options)[0], options).pictures[0].caption)
+        found.append(make_plan(find_subsets(folder, options)[0], options).images[0].caption)
     assert found == ["a, b, c d", "a, b\nc d"]
 
 
-def test_caption_that_is_no_text_costs_only_its_picture(data, options, tmp_path):
+def test_caption_that_is_no_text_costs_only_its_image(data, options, tmp_path):
     folder = tiny.copy_folder(data, tmp_path / "data")
     concept = folder / "train" / "2_sks"
     (concept / "1.txt").write_bytes(b"\xff\xfe\x00")
@@ -215,10 +214,10 @@ def test_the_planner_and_the_trainer_take_the_same_fit(data, model, tmp_path):
     options = tiny.options(model, tmp_path, bucket_selector="fit")
     plan = make_plan(find_subsets(data, options)[0], options)
     printed = plan_repeats(
-        [ConceptImages("sks", [p.size for p in plan.pictures if not p.subset.is_reg], repeats=2)],
+        [ConceptImages("sks", [p.size for p in plan.images if not p.subset.is_reg], repeats=2)],
         rules=options.bucket_rules(),
         schedule=BatchSettings(options.max_train_epochs, options.train_batch_size),
-        reg=[ConceptImages("girl", [p.size for p in plan.pictures if p.subset.is_reg], repeats=1)],
+        reg=[ConceptImages("girl", [p.size for p in plan.images if p.subset.is_reg], repeats=1)],
     )  # fmt: skip
     assert plan.totals == printed.total
     assert options.bucket_rules().selector == "fit"

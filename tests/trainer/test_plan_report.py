@@ -29,32 +29,32 @@ def planned(folder: Path, options: TrainOptions = SMALL) -> TrainingPlan:
 
 @pytest.fixture
 def laid_out(tmp_path, monkeypatch):
-    """A data set that dsk laid out from the folder `work` of the same project."""
+    """A dataset that dsk laid out from the folder `work` of the same project."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "dsk.toml").touch()
-    tiny.save_pictures(tmp_path / "work", [(128, 128)] * 4)
+    tiny.save_images(tmp_path / "work", [(128, 128)] * 4)
     api.layout(["sks=work"], LayoutOptions(out="ds", repeats=2))
     return tmp_path / "ds"
 
 
 def test_buckets_say_what_is_cut_off_and_enlarged(tmp_path):
-    tiny.save_pictures(tmp_path / "train" / "3_sks", [(128, 128), (64, 64), (100, 160), (320, 320)])
+    tiny.save_images(tmp_path / "train" / "3_sks", [(128, 128), (64, 64), (100, 160), (320, 320)])
     plan = planned(tmp_path)
     uses = {use.size: use for use in bucket_use(plan)}
     square, tall = uses[128, 128], next(use for size, use in uses.items() if size != (128, 128))
-    assert (square.pictures, square.visits, square.cut_worst) == (3, 9, 0)
+    assert (square.images, square.samples, square.cut_worst) == (3, 9, 0)
     assert (square.enlarged, square.enlarged_most) == (1, 2.0)
-    assert (tall.pictures, tall.visits) == (1, 3)
-    assert tall.cut_mean == tall.cut_worst == plan.pictures[2].bucket.cropped > 0
-    assert {size: use.visits for size, use in uses.items()} == plan.totals.buckets
+    assert (tall.images, tall.samples) == (1, 3)
+    assert tall.cut_mean == tall.cut_worst == plan.images[2].bucket.cropped > 0
+    assert {size: use.samples for size, use in uses.items()} == plan.totals.buckets
 
 
 def test_subsets_say_how_regularisation_is_used(data, options, plan):
-    assert [(s.pictures, s.visits, s.unused) for s in subset_use(plan)] == [(4, 8, 0), (2, 8, 0)]
+    assert [(s.images, s.samples, s.unused) for s in subset_use(plan)] == [(4, 8, 0), (2, 8, 0)]
 
 
 def test_captions_that_are_missing_or_empty_are_told_apart(tmp_path):
-    concept = tiny.save_pictures(tmp_path / "train" / "1_sks", [(128, 128)] * 4)
+    concept = tiny.save_images(tmp_path / "train" / "1_sks", [(128, 128)] * 4)
     (concept / "1.txt").unlink()
     (concept / "2.txt").write_text(" \n", encoding="utf-8")
     use = caption_use(planned(tmp_path), 75)
@@ -69,7 +69,7 @@ def test_captions_that_are_missing_or_empty_are_told_apart(tmp_path):
     ("limit", "named"), [(75, ["1.png", "2.png"]), (150, ["2.png"]), (225, [])]
 )
 def test_captions_beyond_the_length_that_is_trained_are_named(tmp_path, limit, named):
-    concept = tiny.save_pictures(tmp_path / "train" / "1_sks", [(128, 128)] * 3)
+    concept = tiny.save_images(tmp_path / "train" / "1_sks", [(128, 128)] * 3)
     (concept / "1.txt").write_text(", ".join(["cat"] * 38) + ", dog", encoding="utf-8")  # 77 tokens
     (concept / "2.txt").write_text(", ".join(["cat"] * 113), encoding="utf-8")  # 225
     (concept / "3.txt").write_text(", ".join(["cat"] * 38), encoding="utf-8")  # 75
@@ -78,8 +78,8 @@ def test_captions_beyond_the_length_that_is_trained_are_named(tmp_path, limit, n
     assert [p.name for p in use.too_long] == named
 
 
-def test_the_longest_that_a_visit_may_read_is_counted(tmp_path):
-    concept = tiny.save_pictures(tmp_path / "train" / "1_sks", [(128, 128)] * 2)
+def test_the_longest_that_a_sample_may_read_is_counted(tmp_path):
+    concept = tiny.save_images(tmp_path / "train" / "1_sks", [(128, 128)] * 2)
     (concept / "1.txt").write_text(
         "sks\nsks, {cat|" + ", ".join(["cat"] * 38) + "}", encoding="utf-8"
     )

@@ -1,4 +1,4 @@
-"""Reading ahead: any number of threads gives the same visits, in the same order, and not too many
+"""Reading ahead: any number of threads gives the same samples, in the same order, and not too many
 at once.
 """
 
@@ -22,10 +22,10 @@ WORKERS = (0, 1, 2)
 
 @pytest.fixture(scope="module")
 def many(tmp_path_factory):
-    """Seven visits in two buckets, which no batch size but 1 divides."""
+    """Seven samples in two buckets, which no batch size but 1 divides."""
     folder = tmp_path_factory.mktemp("many")
-    tiny.save_pictures(folder / "train" / "1_sks", [(64, 64)] * 3 + [(96, 64)])
-    tiny.save_pictures(folder / "train" / "3_sks hat", [(64, 96)])
+    tiny.save_images(folder / "train" / "1_sks", [(64, 64)] * 3 + [(96, 64)])
+    tiny.save_images(folder / "train" / "3_sks hat", [(64, 96)])
     return folder
 
 
@@ -41,12 +41,12 @@ def small(model, tmp_path_factory):
     return options
 
 
-def pixels(visit):
-    return visit.pixels.tobytes()
+def pixels(sample):
+    return sample.pixels.tobytes()
 
 
 @pytest.mark.parametrize("batch", [1, 3, 4, 5])
-def test_every_epoch_visits_each_picture_as_often_as_planned(many, small, batch):
+def test_every_epoch_samples_each_image_as_often_as_planned(many, small, batch):
     seen = []
     for workers in WORKERS:
         run = ready(many, small(train_batch_size=batch))
@@ -57,8 +57,8 @@ def test_every_epoch_visits_each_picture_as_often_as_planned(many, small, batch)
                         (
                             s.number,
                             s.epoch,
-                            v.picture.path.parent.name,
-                            v.picture.id,
+                            v.image.path.parent.name,
+                            v.image.id,
                             v.number,
                             v.at,
                             v.flip,
@@ -73,8 +73,8 @@ def test_every_epoch_visits_each_picture_as_often_as_planned(many, small, batch)
             )
     assert all(other == seen[0] for other in seen)
     for epoch in (0, 1):
-        visits = Counter(v[2] for step in seen[0] for v in step if v[1] == epoch)
-        assert visits == {"1_sks": 4, "3_sks hat": 3}
+        samples = Counter(v[2] for step in seen[0] for v in step if v[1] == epoch)
+        assert samples == {"1_sks": 4, "3_sks hat": 3}
 
 
 def test_gradient_of_an_epoch_depends_neither_on_workers_nor_on_the_batch_size(many, small):
@@ -90,19 +90,19 @@ def test_gradient_of_an_epoch_depends_neither_on_workers_nor_on_the_batch_size(m
         assert float((other - found[1, 0]).norm()) / float(found[1, 0].norm()) < 2e-6
 
 
-def test_a_kept_latent_spares_reading_the_picture(many, small):
+def test_a_kept_latent_spares_reading_the_image(many, small):
     run = ready(many, small(train_batch_size=4))
-    picture = run.plan.pictures[0]
-    assert not run.encoder.knows(picture, (0, 0), False)
+    image = run.plan.images[0]
+    assert not run.encoder.knows(image, (0, 0), False)
     run = ready(
         many, tiny.options(Path(small().pretrained_model_name_or_path), Path("out"), resolution=64)
     )
-    run.encoder.fill(run.plan.pictures)
+    run.encoder.fill(run.plan.images)
     with closing(loop.reader(run).steps(workers=2)) as read:
         assert all(v.pixels is None for step in read for _, b in step.batches for v in b)
 
 
-def test_a_picture_that_goes_away_stops_the_run_in_its_turn(many, model, tmp_path):
+def test_a_image_that_goes_away_stops_the_run_in_its_turn(many, model, tmp_path):
     folder = tiny.copy_folder(many, tmp_path / "data")
     run = ready(
         folder, tiny.options(model, tmp_path, resolution=64, random_crop=True, train_batch_size=1)

@@ -26,12 +26,12 @@ def wake(run):
 
 
 def losses(run):
-    """The loss of each visit of an epoch, and whether its picture is of regularisation."""
+    """The loss of each sample of an epoch, and whether its image is of regularisation."""
     found, is_reg = [], []
     for batch in epoch_batches(run.plan, 42, 0):
         seen = loop.reader(run).batch(batch, 0)
         found.append(loop.sample_losses(run, seen, 0).detach())
-        is_reg += [one.picture.subset.is_reg for one in seen]
+        is_reg += [one.image.subset.is_reg for one in seen]
     return torch.cat(found), torch.tensor(is_reg)
 
 
@@ -52,7 +52,7 @@ def test_lora_that_leaves_the_base_is_drawn_back(data, model, tmp_path):
     found, is_reg = losses(run)
     assert (found[is_reg] > 1e-8).all()
     for batch in epoch_batches(run.plan, 42, 0):
-        seen = [one for one in loop.reader(run).batch(batch, 0) if one.picture.subset.is_reg]
+        seen = [one for one in loop.reader(run).batch(batch, 0) if one.image.subset.is_reg]
         if seen:
             loop.sample_losses(run, seen, 0).sum().backward()
     for part in ("unet", "text_encoder"):
@@ -78,17 +78,17 @@ def test_lora_is_off_only_inside(data, model, tmp_path):
 
 def loop_prediction(run):
     batch = loop.reader(run).batch(epoch_batches(run.plan, 42, 0)[0], 0)
-    shape = run.encoder.moments(batch[0].picture, batch[0].at, batch[0].flip).mean.shape
+    shape = run.encoder.moments(batch[0].image, batch[0].at, batch[0].flip).mean.shape
     drawn = torch.randn((len(batch), *shape), generator=torch.Generator().manual_seed(0))
     t = torch.full((len(batch),), 300)
     with torch.no_grad():
         return loop.predict(run, batch, loop.NoisyBatch(drawn, drawn, drawn, t)).clone()
 
 
-def test_it_needs_regularisation_pictures(tmp_path, model):
-    tiny.save_pictures(tmp_path / "data" / "train" / "1_sks", [(128, 128)])
+def test_it_needs_regularisation_images(tmp_path, model):
+    tiny.save_images(tmp_path / "data" / "train" / "1_sks", [(128, 128)])
     options = tiny.options(model, tmp_path, diff_output_preservation=True)
-    with pytest.raises(DatasetError, match="regularisation pictures"):
+    with pytest.raises(DatasetError, match="regularisation images"):
         make_plan(find_subsets(tmp_path / "data", options)[0], options)
 
 
@@ -110,8 +110,8 @@ def test_a_subset_of_sd_scripts_asks_for_it_by_itself(tmp_path):
         translate(None, tmp_path / "dataset.toml", {"resolution": 512})
 
 
-def test_preserved_pictures_are_as_batches_leave_them(data, model, tmp_path):
-    """The base's prediction of a picture does not depend on its neighbours."""
+def test_preserved_images_are_as_batches_leave_them(data, model, tmp_path):
+    """The base's prediction of an image does not depend on its neighbours."""
     found = []
     for size in (1, 8):
         run = ready(

@@ -1,4 +1,4 @@
-"""Sample pictures: drawn when they are due, the same for the same seed, and without a trace on the
+"""Preview images: drawn when they are due, the same for the same seed, and without a trace on the
 training.
 """
 
@@ -53,7 +53,7 @@ def log(step, epoch, *, last=False):
     return StepLog(step, epoch, 0.1, 1, {}, {}, 0.0, last)
 
 
-def test_pictures_are_due_by_epochs_by_steps_and_at_the_end():
+def test_images_are_due_by_epochs_by_steps_and_at_the_end():
     def stems(**others):
         options = train_options.TrainOptions(sample_prompts="p.txt", **others)
         logs = [log(n, 1 + (n - 1) // 3, last=n % 3 == 0) for n in range(1, 9)]
@@ -68,7 +68,7 @@ def test_pictures_are_due_by_epochs_by_steps_and_at_the_end():
     ]  # fmt: skip
 
 
-def test_training_is_the_same_with_and_without_pictures(data, sampled, whole, tmp_path):
+def test_training_is_the_same_with_and_without_images(data, sampled, whole, tmp_path):
     plain = replace(
         sampled, sample_prompts="", sample_every_n_epochs=None, sample_at_first=False,
         output_dir=str(tmp_path), logging_dir="",
@@ -80,14 +80,14 @@ def test_training_is_the_same_with_and_without_pictures(data, sampled, whole, tm
     assert without.samples is None and not (tmp_path / "sample").exists()
 
 
-def test_pictures_and_sheet_of_a_run(whole):
+def test_images_and_sheet_of_a_run(whole):
     out = whole.metrics.parent
     assert sorted(p.name for p in (out / "sample").iterdir()) == [
         *(f"sks-{epoch:06d}-{place:02d}.png" for epoch in (0, 1, 2) for place in (0, 1)),
         "sks.jsonl",
     ]  # fmt: skip
-    with Image.open(out / "sample" / "sks-000002-01.png") as picture:
-        assert (picture.size, picture.mode, picture.info) == ((128, 64), "RGB", {})
+    with Image.open(out / "sample" / "sks-000002-01.png") as image:
+        assert (image.size, image.mode, image.info) == ((128, 64), "RGB", {})
     assert whole.samples == out / "sks-samples.png"
     with Image.open(whole.samples) as sheet:
         assert sheet.width > 2 * 128 and sheet.height > 3 * 128
@@ -126,13 +126,13 @@ def test_new_prompts_of_a_resumed_run_get_columns_of_their_own(tmp_path):
 
 
 def test_new_run_begins_a_new_sheet(tmp_path):
-    picture = Image.new("RGB", (64, 64))
-    PreviewSheet(tmp_path, "sks").add(4, 1, "000001", [(Prompt(text="old", **SMALL), picture)])
-    PreviewSheet(tmp_path, "sks").add(4, 1, "000001", [(Prompt(text="new", **SMALL), picture)])
+    image = Image.new("RGB", (64, 64))
+    PreviewSheet(tmp_path, "sks").add(4, 1, "000001", [(Prompt(text="old", **SMALL), image)])
+    PreviewSheet(tmp_path, "sks").add(4, 1, "000001", [(Prompt(text="new", **SMALL), image)])
     assert "old" not in (tmp_path / "sample" / "sks.jsonl").read_text()
 
 
-def test_very_many_pictures_make_a_sheet_that_can_be_opened(tmp_path):
+def test_very_many_images_make_a_sheet_that_can_be_opened(tmp_path):
     sheet = PreviewSheet(tmp_path, "sks")
     row = [
         (Prompt(text=f"prompt {n} " * 30, **SMALL), Image.new("RGB", (64, 2048), "red"))
@@ -175,7 +175,7 @@ def test_every_sampler_that_may_be_named_is_there():
     assert tuple(preview.SAMPLERS) == train_options.SAMPLERS
 
 
-def test_what_a_prompt_says_changes_the_picture(ready):
+def test_what_a_prompt_says_changes_the_image(ready):
     plain = drawn(ready)
     for other in (
         {"text": "cat"},
@@ -189,7 +189,7 @@ def test_what_a_prompt_says_changes_the_picture(ready):
     assert (drawn(ready, guidance=1.0, negative="bad") == unguided).all()
 
 
-def test_pictures_equal_those_of_a_diffusers_pipeline(ready):
+def test_images_equal_those_of_a_diffusers_pipeline(ready):
     from diffusers import DDIMScheduler
 
     from tests.trainer.test_lora import pipeline_of
@@ -254,7 +254,7 @@ def test_wrong_prompts_stop_a_run_before_anything_is_loaded_or_written(data, opt
     assert not (tmp_path / "out").exists()
 
 
-def test_tensorboard_reads_losses_rates_norms_and_pictures_under_the_names_of_sd_scripts(
+def test_tensorboard_reads_losses_rates_norms_and_images_under_the_names_of_sd_scripts(
     sampled, whole
 ):
     from tensorboard.backend.event_processing.event_accumulator import (
@@ -298,7 +298,7 @@ def test_tensorboard_shows_what_d_adaptation_found(tmp_path):
     assert events.Scalars("lr/d*lr/unet")[0].value == pytest.approx(3e-5)
 
 
-def test_lora_is_what_changes_the_picture(ready):
+def test_lora_is_what_changes_the_image(ready):
     trained = drawn(ready)
     ups = [module.up.detach().clone() for module in ready.lora.modules]
     with torch.no_grad():

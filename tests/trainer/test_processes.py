@@ -99,7 +99,7 @@ def test_two_processes_equal_one_that_accumulates(data, options, tmp_path):
         "sks.safetensors",
     ]  # fmt: skip
     mine, theirs = metrics.rows(one.metrics), metrics.rows(out / "sks-metrics.jsonl")
-    for key in ("loss", "visits", "validation/loss", "validation/change"):
+    for key in ("loss", "samples", "validation/loss", "validation/change"):
         both = [(a[key], b[key]) for a, b in zip(mine, theirs, strict=True) if key in a]
         assert both and all(abs(a - b) < 1e-5 for a, b in both), key
 

@@ -33,9 +33,9 @@ def options(**more):
 
 @pytest.fixture
 def here(tmp_path, monkeypatch):
-    """A laid-out data set of four pictures in two shapes, for a resolution of 64."""
+    """A laid-out dataset of four images in two shapes, for a resolution of 64."""
     monkeypatch.chdir(tmp_path)
-    tiny.save_pictures(
+    tiny.save_images(
         tmp_path / "ds" / "train" / "6_sks", [(128, 128), (192, 128), (128, 128), (128, 128)]
     )
     (tmp_path / "dsk.toml").write_text(
@@ -52,8 +52,8 @@ def made(folder):
 
 
 def size(path):
-    with Image.open(path) as picture:
-        return picture.size
+    with Image.open(path) as image:
+        return image.size
 
 
 class Stopped(BaseException):
@@ -61,7 +61,7 @@ class Stopped(BaseException):
 
 
 class Stopping:
-    """A reporter that ends the drawing after so many pictures."""
+    """A reporter that ends the drawing after so many images."""
 
     def __init__(self, after):
         self.left = after
@@ -87,7 +87,7 @@ class Stopping:
 def test_a_set_is_drawn_balanced_captioned_and_found_by_the_trainer(here):
     result = api.generate_reg(here / "ds", options())
     folder = here / "ds" / "reg" / "8_1girl"
-    assert (result.folder, result.repeats, result.train_visits, result.used) == (folder, 8, 24, 3)
+    assert (result.folder, result.repeats, result.train_samples, result.used) == (folder, 8, 24, 3)
     names = [f"1girl_000{n}{suffix}" for n in (1, 2, 3) for suffix in (".json", ".png", ".txt")]
     assert list(made(folder)) == names
     assert (folder / "1girl_0002.txt").read_text() == "1girl\n"
@@ -102,15 +102,15 @@ def test_a_set_is_drawn_balanced_captioned_and_found_by_the_trainer(here):
     assert [(s.name, s.repeats) for s in subsets if s.is_reg] == [("1girl", 8)]
 
 
-def test_each_picture_tells_where_it_is_from(here):
+def test_each_image_tells_where_it_is_from(here):
     api.generate_reg(here / "ds", options(negative="frown", seed=40, cfg=3.0))
     folder = here / "ds" / "reg" / "8_1girl"
     told = json.loads((folder / "1girl_0003.json").read_text(encoding="utf-8"))
     assert (told["prompt"], told["negative"], told["seed"]) == ("1girl", "frown", 42)
     assert (told["model"], told["steps"], told["cfg"]) == ("tiny", 2, 3.0)
     assert len(told["hash"]) == 64 and told["sampler"] == "ddim" and len(told["size"]) == 2
-    with Image.open(folder / "1girl_0003.png") as picture:
-        text = str(picture.info["parameters"])
+    with Image.open(folder / "1girl_0003.png") as image:
+        text = str(image.info["parameters"])
     assert (
         text.startswith("1girl\nNegative prompt: frown\nSteps: 2, ")
         and f"Model hash: {told['hash'][:10]}" in text
@@ -173,14 +173,14 @@ def test_undo_takes_the_set_away(here):
 
 def test_other_things_in_the_folder_are_left_alone(here):
     folder = here / "ds" / "reg" / "8_1girl"
-    tiny.save_pictures(folder, [(64, 64)])
+    tiny.save_images(folder, [(64, 64)])
     before = made(folder)
     with pytest.raises(PlanConflict, match=r"holds other things: 1\.png"):
         api.generate_reg(here / "ds", options())
     assert made(folder) == before
 
 
-def test_pictures_of_other_settings_are_refused(here):
+def test_images_of_other_settings_are_refused(here):
     api.generate_reg(here / "ds", options(size=(64, 64), count=1))
     with pytest.raises(PlanConflict, match="steps was 2 and is 3"):
         api.generate_reg(here / "ds", options(size=(64, 64), count=2, steps=3))
@@ -189,7 +189,7 @@ def test_pictures_of_other_settings_are_refused(here):
 
 def test_a_folder_without_a_training_set_gets_one_repeat(here):
     result = api.generate_reg(here / "fresh", options(count=1))
-    assert (result.folder, result.train_visits) == (here / "fresh" / "reg" / "1_1girl", 0)
+    assert (result.folder, result.train_samples) == (here / "fresh" / "reg" / "1_1girl", 0)
     assert size(result.folder / "1girl_0001.png") == (64, 64)
 
 
@@ -248,7 +248,7 @@ def test_the_command_draws_and_says_what(here, capsys):
         "64",
     ]
     assert run([*line, "--count", "2", "--dry-run"]) == 0
-    assert "would draw 2 pictures" in capsys.readouterr().out
+    assert "would draw 2 images" in capsys.readouterr().out
     assert sorted(path.name for path in here.rglob("*") if path.is_dir()) == [
         "6_sks",
         "ds",
@@ -256,7 +256,7 @@ def test_the_command_draws_and_says_what(here, capsys):
     ]
     assert run([*line, "--count", "2"]) == 0
     said = capsys.readouterr().out
-    assert "drew 2 pictures" in said and "2 x 12 = 24 visits beside 24 of the training set" in said
+    assert "drew 2 images" in said and "2 x 12 = 24 samples beside 24 of the training set" in said
     assert run([*line, "--count", "2", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["result"]["kept"] == 2
     assert run([*line, "--count", "0"]) == 2

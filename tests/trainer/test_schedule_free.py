@@ -43,7 +43,7 @@ def test_stopped_run_goes_on_bit_by_bit(data, model, tmp_path, uninterrupted):
     assert metrics.rows(result.metrics) == metrics.rows(uninterrupted.metrics)
 
 
-def test_sample_pictures_and_saves_change_nothing(data, model, tmp_path, uninterrupted):
+def test_sample_images_and_saves_change_nothing(data, model, tmp_path, uninterrupted):
     prompts = tmp_path / "prompts.txt"
     prompts.write_text("sks --w 64 --h 64 --s 2 --l 1\n", encoding="utf-8")
     looked = {

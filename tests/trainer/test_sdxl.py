@@ -106,7 +106,7 @@ def test_both_layouts_of_one_model_give_the_plan_the_same_numbers(model, tmp_pat
     assert folder == file
 
 
-def picture(size, bucket):
+def image(size, bucket):
     subset = Subset(Path("x"), "x", 1, caption_options(TrainOptions()))
     return TrainImage(Path("x.png"), "0", size, "x", bucket, subset)
 
@@ -123,7 +123,7 @@ def picture(size, bucket):
 def test_sizes_are_those_of_the_cut_that_is_made(size, corner):
     bucket = select(BucketRules.standard(1024), *size)
     width, height = bucket.bucket
-    told = size_conditioning.told(picture(size, bucket), bucket.crop, False)
+    told = size_conditioning.told(image(size, bucket), bucket.crop, False)
     assert told == (size[1], size[0], corner[1], corner[0], height, width)
 
 
@@ -132,11 +132,11 @@ def test_sizes_are_those_of_the_cut_that_is_made(size, corner):
     part=st.tuples(st.floats(0, 1), st.floats(0, 1)),
     flip=st.booleans(),
 )
-def test_any_cut_lies_within_its_picture_and_a_mirrored_one_is_mirrored_back(trim, part, flip):
+def test_any_cut_lies_within_its_image_and_a_mirrored_one_is_mirrored_back(trim, part, flip):
     resized = (512 + trim[0], 768 + trim[1])
     at = (int(part[0] * trim[0]), int(part[1] * trim[1]))
     bucket = Bucket((512, 768), resized, (trim[0] // 2, trim[1] // 2), 1.0, 0.0)
-    seen = picture((900, 900), bucket)
+    seen = image((900, 900), bucket)
     _, _, top, left, height, width = size_conditioning.told(seen, at, flip)
     assert min(left, top) >= 0 and left + width <= resized[0] and top + height <= resized[1]
     assert top == at[1]
@@ -156,7 +156,7 @@ def test_random_cut_and_mirror_reach_the_unet(data, model, tmp_path):
     for batch in epoch_batches(run.plan, 42, 0):
         read = loop.reader(run).batch(batch, 0)
         seen_sizes += [
-            list(map(float, size_conditioning.told(s.picture, s.at, s.flip))) for s in read
+            list(map(float, size_conditioning.told(s.image, s.at, s.flip))) for s in read
         ]
         loop.sample_losses(run, read, 0)
     assert heard == seen_sizes

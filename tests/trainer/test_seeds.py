@@ -1,4 +1,4 @@
-"""Random streams: the same everywhere and always, and another one for each visit and purpose."""
+"""Random streams: the same everywhere and always, and another one for each sample and purpose."""
 
 import itertools
 
@@ -56,9 +56,9 @@ def test_image_id_may_be_any_text():
 
 
 def test_streams_of_a_run_are_apart():
-    visits = itertools.product(range(10), map(str, range(20)), range(10))
+    samples = itertools.product(range(10), map(str, range(20)), range(10))
     drawn = {
         torch.rand(2, generator=generator(1, e, i, v, "noise")).numpy().tobytes()
-        for e, i, v in visits
+        for e, i, v in samples
     }
     assert len(drawn) == 2000

@@ -46,18 +46,18 @@ def trained(folder: Path, before: Base, variant="with reg set", **others) -> Num
 
 
 def test_the_measure_tells_her_from_other_girls():
-    hers, others = (lora.read(lora.pictures(name)) for name in ("held-out", "girls"))
+    hers, others = (lora.read(lora.images(name)) for name in ("held-out", "girls"))
     assert lora.distance(hers) < 0.2 < 0.7 < lora.distance(others)
     assert lora.shaded(hers) == 1.0 > 0.3 > lora.shaded(others)
 
 
-def test_the_script_makes_the_committed_pictures(tmp_path):
+def test_the_script_makes_the_committed_images(tmp_path):
     pytest.importorskip("dicebear")
     pytest.importorskip("dicebear_styles")
     pytest.importorskip("resvg_py")
     lora.make_pictures(tmp_path)
     for name in ("faces", "held-out", "girls"):
-        built, committed = sorted((tmp_path / name).glob("*.png")), lora.pictures(name)
+        built, committed = sorted((tmp_path / name).glob("*.png")), lora.images(name)
         assert [p.name for p in built] == [p.name for p in committed]
         assert [p.with_suffix(".txt").read_bytes() for p in built] == [
             p.with_suffix(".txt").read_bytes() for p in committed
@@ -90,7 +90,7 @@ def test_a_short_run_brings_what_is_drawn_nearer_to_the_concept(tmp_path):
     def numbers(file):
         with lora.with_lora(file) as parts:
             drawn = draw.draw(parts, texts, seed=lora.SEED)
-            return lora.loss_on(parts, lora.pictures("held-out")), lora.distance(drawn)
+            return lora.loss_on(parts, lora.images("held-out")), lora.distance(drawn)
 
     data = lora.data_set(tmp_path / "data", reg=False)
     made = lora.learn(data, lora.recipe(tmp_path / "out", max_train_epochs=6))

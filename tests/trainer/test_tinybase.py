@@ -1,4 +1,4 @@
-"""The tiny base: its pictures are what their tags say, its stages survive a kill, and what is
+"""The tiny base: its images are what their tags say, its stages survive a kill, and what is
 shipped draws.
 """
 
@@ -65,11 +65,11 @@ def test_each_colour_of_hair_is_seen_with_all_backgrounds_but_one_at_most():
 def test_a_portrait_is_drawn_in_the_colours_of_its_tags():
     pytest.importorskip("dicebear")
     found = data.portrait(random.Random(3))
-    picture = found.draw()
-    assert picture.shape == (64, 64, 3)
-    assert np.array_equal(picture, data.portrait(random.Random(3)).draw())
+    image = found.draw()
+    assert image.shape == (64, 64, 3)
+    assert np.array_equal(image, data.portrait(random.Random(3)).draw())
     wanted = dict(found.parts)["backgroundColor"]
-    assert picture[1, 1].tolist() == [int(wanted[i : i + 2], 16) for i in (0, 2, 4)]
+    assert image[1, 1].tolist() == [int(wanted[i : i + 2], 16) for i in (0, 2, 4)]
 
 
 @given(SEEDS)
@@ -188,14 +188,14 @@ def test_the_vae_begins_with_each_patchs_mean_colour():
     assert (back - blocks).abs().mean() < 0.2 * (blocks - blocks.mean()).abs().mean()
 
 
-def test_a_cut_of_a_picture_is_a_quarter_of_it():
+def test_a_cut_of_a_image_is_a_quarter_of_it():
     images = torch.arange(64.0).expand(2, 3, 64, 64)
     made = autoencoder.part(images, torch.Generator().manual_seed(0))
     assert made.shape == (2, 3, 32, 32)
     assert (made.diff(dim=3) == 1).all()
 
 
-def test_recoloured_pictures_keep_their_content():
+def test_recoloured_images_keep_their_content():
     images = torch.rand((8, 3, 64, 64), generator=torch.Generator().manual_seed(0))
     made = autoencoder.varied(images, torch.Generator().manual_seed(1))
     assert not torch.equal(made, images)
@@ -222,11 +222,11 @@ def test_the_judge_asks_no_colour_of_hair_of_a_bald_head():
     assert judge.right("glasses", ("1girl",)) == ""
 
 
-def test_a_grid_shows_every_picture():
-    pictures = np.arange(5, dtype=np.uint8)[:, None, None, None] * np.full(
+def test_a_grid_shows_every_image():
+    images = np.arange(5, dtype=np.uint8)[:, None, None, None] * np.full(
         (5, 64, 64, 3), 40, np.uint8
     )
-    sheet = np.asarray(draw.grid(pictures, 3, enlarge=1))
+    sheet = np.asarray(draw.grid(images, 3, enlarge=1))
     assert {tuple(sheet[y, x]) for y in (36, 104) for x in (36, 104, 172)} == {
         (0, 0, 0), (40, 40, 40), (80, 80, 80), (120, 120, 120), (160, 160, 160), (255, 255, 255),
     }  # fmt: skip
@@ -285,7 +285,7 @@ def _rgb(text_):
     return [int(text_[i : i + 2], 16) for i in (0, 2, 4)]
 
 
-def test_the_same_seed_draws_the_same_picture_in_any_company(base):
+def test_the_same_seed_draws_the_same_image_in_any_company(base):
     alone = draw.draw(base, ["1boy, smile"], seed=1, steps=2)
     together = draw.draw(base, ["1girl", "1boy, smile"], seed=0, steps=2)
     assert np.abs(alone[0].astype(int) - together[1]).max() <= 2

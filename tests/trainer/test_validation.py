@@ -1,4 +1,4 @@
-"""Validation: held-out pictures are not trained, are looked at in the same way each time, and pick
+"""Validation: held-out images are not trained, are looked at in the same way each time, and pick
 the best step.
 """
 
@@ -48,13 +48,13 @@ def run(data, model, tmp_path_factory):
     return setup.assemble(options, plan, setup.load_parts(options))
 
 
-def test_held_out_pictures_are_not_trained_and_steps_are_those_of_the_rest(data, options):
+def test_held_out_images_are_not_trained_and_steps_are_those_of_the_rest(data, options):
     whole = planned(data, replace(options, validation_split=0.0))
     plan = planned(data, options)
     held = {p.id for p in plan.held_out}
     assert 1 <= len(held) < 4
-    assert {p.id for p in whole.pictures} == held | {p.id for p in plan.pictures}
-    assert not held & {p.id for p in plan.pictures}
+    assert {p.id for p in whole.images} == held | {p.id for p in plan.images}
+    assert not held & {p.id for p in plan.images}
     assert not any(p.subset.is_reg for p in plan.held_out)
     assert plan.count(is_reg=False) == 2 * (4 - len(held)) == plan.count(is_reg=True)
 
@@ -66,59 +66,59 @@ def test_the_split_does_not_follow_the_runs_seed(data, options):
     assert len(chosen) > 1
 
 
-def test_copies_of_a_picture_are_held_out_together(options, tmp_path):
+def test_copies_of_a_image_are_held_out_together(options, tmp_path):
     sizes = [(64, 64)] * 6
-    tiny.save_pictures(tmp_path / "d" / "train" / "2_sks", sizes)
-    tiny.save_pictures(tmp_path / "d" / "train" / "7_other", sizes)
+    tiny.save_images(tmp_path / "d" / "train" / "2_sks", sizes)
+    tiny.save_images(tmp_path / "d" / "train" / "7_other", sizes)
     plan = planned(tmp_path / "d", options)
     assert plan.held_out and len(plan.held_out) == 2 * len({p.id for p in plan.held_out})
 
 
-def test_one_picture_cannot_be_held_out(options, tmp_path):
-    tiny.save_pictures(tmp_path / "d" / "train" / "2_sks", [(64, 64)])
+def test_one_image_cannot_be_held_out(options, tmp_path):
+    tiny.save_images(tmp_path / "d" / "train" / "2_sks", [(64, 64)])
     with pytest.raises(DatasetError, match="two different"):
         planned(tmp_path / "d", options)
 
 
 def test_every_look_is_the_same_whatever_batch_and_seed(run):
-    pictures = (*run.plan.held_out, *run.plan.pictures[:2])
-    first = validation.losses(run, pictures)
-    assert first.shape == (len(pictures), validation.CELLS) and bool((first > 0).all())
-    assert torch.equal(first, validation.losses(run, pictures))
+    images = (*run.plan.held_out, *run.plan.images[:2])
+    first = validation.losses(run, images)
+    assert first.shape == (len(images), validation.CELLS) and bool((first > 0).all())
+    assert torch.equal(first, validation.losses(run, images))
     other = replace(run, options=replace(run.options, seed=9, train_batch_size=1))
-    assert torch.allclose(first, validation.losses(other, pictures), rtol=1e-5)
-    alone = validation.losses(run, pictures[1:2])
+    assert torch.allclose(first, validation.losses(other, images), rtol=1e-5)
+    alone = validation.losses(run, images[1:2])
     assert torch.equal(alone[0], first[1])
     assert not torch.allclose(
         first,
-        validation.losses(replace(run, options=replace(run.options, validation_seed=1)), pictures),
+        validation.losses(replace(run, options=replace(run.options, validation_seed=1)), images),
         rtol=1e-3,
     )
 
 
 def test_a_look_is_the_loss_of_training_without_what_varies(run):
     """The base's own UNet, asked by hand at the first timestep of the grid."""
-    [picture, *_] = run.plan.held_out
-    [found, *_] = validation.losses(run, [picture])[0].tolist()
+    [image, *_] = run.plan.held_out
+    [found, *_] = validation.losses(run, [image])[0].tolist()
     options = run.options
     generators = [
-        seeds.generator(0, 0, picture.id, 0, f"validation {purpose}")
+        seeds.generator(0, 0, image.id, 0, f"validation {purpose}")
         for purpose in ("latent", "noise")
     ]
-    latents = run.encoder.moments(picture, picture.bucket.crop, False).sample(generators[0])[None]
+    latents = run.encoder.moments(image, image.bucket.crop, False).sample(generators[0])[None]
     latents = latents * run.family.LATENT_SCALE
     noise = torch.randn(latents.shape[1:], generator=generators[1])[None]
     t = torch.tensor([125])
     assert validation.grid(options) == (125, 375, 625, 875)
     noisy = add_noise(latents, noise, t, run.alphas)
     with torch.no_grad():
-        text = run.family.encode_text(run.parts, [picture.caption], clip_skip=1, max_tokens=75)
+        text = run.family.encode_text(run.parts, [image.caption], clip_skip=1, max_tokens=75)
         predicted = run.family.predict(run.parts, noisy, t, text)
     target = TARGETS[run.prediction](latents, noise, t, run.alphas)
     assert math.isclose(found, float(((predicted - target) ** 2).mean()), rel_tol=1e-4)
 
 
-def test_the_error_is_over_pictures_and_of_their_differences():
+def test_the_error_is_over_images_and_of_their_differences():
     before = torch.tensor([[1.0, 3.0], [5.0, 7.0], [2.0, 2.0]], dtype=torch.float64)
     change = torch.tensor([[-0.1, -0.3], [-0.2, 0.0], [0.1, 0.1]], dtype=torch.float64)
     found = validation.check(8, 2, before + change, before, (before, before))
@@ -149,7 +149,7 @@ def log(step, epoch, last):
         ({"validate_every_n_steps": 5, "validate_every_n_epochs": 1}, [3, 5, 6, 7]),
     ],
 )
-def test_when_held_out_pictures_are_looked_at(given, wanted):
+def test_when_held_out_images_are_looked_at(given, wanted):
     options = TrainOptions(validation_split=0.1, **given)
     logs = [log(step, 1 + (step - 1) // 3, step % 3 == 0) for step in range(1, 8)]
     assert [one.step for one in logs if validation.due(options, one, 7)] == wanted
@@ -260,7 +260,7 @@ def test_tensorboard_shows_the_looks(tmp_path):
     }
 
 
-def test_so_many_pictures_at_most(data, options):
+def test_so_many_images_at_most(data, options):
     few = replace(options, validation_split=0.7, max_validation_steps=1)
     plan = planned(data, few)
     held, trained = validation.compared(plan, few)
@@ -295,5 +295,5 @@ def test_plan_repeats_counts_what_is_trained(data, options, tmp_path):
         "[train]\nresolution = 128\nvalidation_split = 0.4\n", encoding="utf-8"
     )
     counted = api.plan_repeats(folder, api.PlanRepeatsOptions()).plan
-    trained = [p for p in planned(folder, options).pictures if not p.subset.is_reg]
+    trained = [p for p in planned(folder, options).images if not p.subset.is_reg]
     assert [concept.images for concept in counted.concepts] == [len(trained)]

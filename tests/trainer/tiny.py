@@ -1,4 +1,4 @@
-"""The stand-in model, also as one file in the original layout, and small data sets and options for
+"""The stand-in model, also as one file in the original layout, and small datasets and options for
 it.
 """
 
@@ -28,13 +28,13 @@ def save_pipeline(folder: Path) -> Path:
     return random_base.save(folder)
 
 
-def save_pictures(folder: Path, sizes: list[tuple[int, int]], *, captions: bool = True) -> Path:
-    """Write pictures of the sizes, each of other colours, and a caption beside each."""
+def save_images(folder: Path, sizes: list[tuple[int, int]], *, captions: bool = True) -> Path:
+    """Write images of the sizes, each of other colours, and a caption beside each."""
     folder.mkdir(parents=True, exist_ok=True)
     for n, size in enumerate(sizes, 1):
-        picture = Image.linear_gradient("L").resize(size)
+        image = Image.linear_gradient("L").resize(size)
         shade = Image.new("L", size, 37 * n % 256)
-        Image.merge("RGB", (picture, shade, picture.transpose(Image.Transpose.ROTATE_180))).save(
+        Image.merge("RGB", (image, shade, image.transpose(Image.Transpose.ROTATE_180))).save(
             folder / f"{n}.png"
         )
         if captions:

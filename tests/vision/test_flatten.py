@@ -41,9 +41,9 @@ def test_half_a_mask_is_half_the_colour_and_half_the_background_and_no_less():
 @pytest.mark.parametrize("colour", [(255, 255, 255), (0, 0, 0), (128, 128, 128), (90, 20, 200)])
 def test_the_old_background_is_taken_out_of_the_edge(colour):
     mask = disc()
-    picture, wanted = composed(INK, PAPER, mask), composed(INK, colour, mask)
-    plain = Image.composite(picture, Image.new("RGB", mask.size, colour), mask)
-    assert apart(flatten.flatten(picture, mask, colour), wanted).max() <= 3
+    image, wanted = composed(INK, PAPER, mask), composed(INK, colour, mask)
+    plain = Image.composite(image, Image.new("RGB", mask.size, colour), mask)
+    assert apart(flatten.flatten(image, mask, colour), wanted).max() <= 3
     assert apart(plain, wanted).max() > 20  # without it there is a halo
 
 
@@ -52,40 +52,40 @@ def test_a_subject_of_several_colours_keeps_each_at_its_edge():
     subject = Image.new("RGB", mask.size, INK)
     subject.paste((30, 40, 220), (120, 0, 240, 200))
     background = Image.linear_gradient("L").resize(mask.size).convert("RGB")
-    picture = Image.composite(subject, background, mask)
+    image = Image.composite(subject, background, mask)
     wanted = Image.composite(subject, Image.new("RGB", mask.size, "white"), mask)
-    gap = apart(flatten.flatten(picture, mask, (255, 255, 255)), wanted)
-    halo = apart(Image.composite(picture, Image.new("RGB", mask.size, "white"), mask), wanted)
+    gap = apart(flatten.flatten(image, mask, (255, 255, 255)), wanted)
+    halo = apart(Image.composite(image, Image.new("RGB", mask.size, "white"), mask), wanted)
     assert gap.mean() < 0.3 and np.percentile(gap, 99.5) <= 16
     assert gap.mean() < halo.mean() / 4
 
 
-def test_outside_of_the_mask_is_the_colour_and_inside_the_picture():
+def test_outside_of_the_mask_is_the_colour_and_inside_the_image():
     rng = np.random.default_rng(1)
-    picture = Image.fromarray(rng.integers(0, 256, (200, 240, 3), np.uint8))
+    image = Image.fromarray(rng.integers(0, 256, (200, 240, 3), np.uint8))
     mask = disc()
-    alpha, flat = np.asarray(mask), np.asarray(flatten.flatten(picture, mask, (1, 2, 3)))
+    alpha, flat = np.asarray(mask), np.asarray(flatten.flatten(image, mask, (1, 2, 3)))
     assert (flat[alpha == 0] == (1, 2, 3)).all()
-    assert (flat[alpha == 255] == np.asarray(picture)[alpha == 255]).all()
+    assert (flat[alpha == 255] == np.asarray(image)[alpha == 255]).all()
 
 
 @given(st.integers(1, 40), st.integers(1, 40), st.integers(0, 2**31))
 @settings(max_examples=60, deadline=None)
-def test_any_mask_on_any_picture_gives_a_picture_of_the_same_size(width, height, seed):
+def test_any_mask_on_any_image_gives_a_image_of_the_same_size(width, height, seed):
     rng = np.random.default_rng(seed)
-    picture = Image.fromarray(rng.integers(0, 256, (height, width, 3), np.uint8))
+    image = Image.fromarray(rng.integers(0, 256, (height, width, 3), np.uint8))
     mask = Image.fromarray(
         rng.choice(np.array([0, 0, 90, 200, 255, 255], np.uint8), (height, width))
     )
-    flat = flatten.flatten(picture, mask, (255, 255, 255))
-    clear = flatten.transparent(picture, mask, (255, 255, 255))
+    flat = flatten.flatten(image, mask, (255, 255, 255))
+    clear = flatten.transparent(image, mask, (255, 255, 255))
     assert (
         flat.mode == "RGB" and clear.mode == "RGBA" and flat.size == clear.size == (width, height)
     )
     assert (np.asarray(clear)[..., 3] == np.asarray(mask)).all()
 
 
-def test_a_transparent_picture_shows_the_colour_where_its_alpha_is_dropped():
+def test_a_transparent_image_shows_the_colour_where_its_alpha_is_dropped():
     mask = disc()
     clear = flatten.transparent(composed(INK, PAPER, mask), mask, (255, 255, 255))
     bare = np.asarray(clear.convert("RGB"))

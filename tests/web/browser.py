@@ -36,13 +36,13 @@ KEYS_JS = """() => {
   }, { capture: true });
 }"""
 
-# Milliseconds from the last letter typed to the frame in which the grid holds as many pictures as
+# Milliseconds from the last letter typed to the frame in which the grid holds as many images as
 # match.
 FILTER_JS = """(wanted) => {
   let typed = 0;
   document.addEventListener("input", (event) => { typed = event.timeStamp; }, { capture: true });
   window.filtered = new Promise((done, failed) => {
-    setTimeout(() => failed(new Error(`the grid does not show ${wanted.count} pictures`)), 30000);
+    setTimeout(() => failed(new Error(`the grid does not show ${wanted.count} images`)), 30000);
     const look = (now) => {
       const shown = document.querySelector("[role=grid]");
       const right = typed && document.querySelector("#filter").value === wanted.filter
@@ -54,7 +54,7 @@ FILTER_JS = """(wanted) => {
   });
 }"""
 
-# Throw the grid from its top to its end within a second, then wait until every picture in view is
+# Throw the grid from its top to its end within a second, then wait until every image in view is
 # drawn.
 FLING_JS = """async () => {
   const grid = document.querySelector("[role=grid]");
@@ -133,7 +133,7 @@ def review(folder: Path, *options: str) -> Iterator[str]:
 
 
 def open_page(browser: Browser, address: str, **context: object) -> Page:
-    """Open the review in a fresh profile and wait until the first pictures are drawn."""
+    """Open the review in a fresh profile and wait until the first images are drawn."""
     page = browser.new_context(viewport=WINDOW, **context).new_page()  # type: ignore[arg-type]
     page.goto(address)
     page.wait_for_selector(".cell img")
@@ -155,7 +155,7 @@ def seconds_to_thumbnails(page: Page, address: str, wanted: int = 8) -> float:
 def key_times(page: Page, keys: list[str]) -> tuple[list[float], list[float]]:
     """Return the milliseconds from each key to its frame, and those of every task above 50 ms."""
     page.evaluate(KEYS_JS)
-    page.locator("#pictures").focus()
+    page.locator("#images").focus()
     for key in keys:
         page.keyboard.press(key)
     page.wait_for_function("(n) => window.keyTimes.length === n", arg=len(keys))
@@ -173,7 +173,7 @@ def filter_time(page: Page, expression: str, count: int, first: str) -> float:
 
 
 def fling_time(page: Page) -> float:
-    """Return the milliseconds until all pictures in view are drawn after a fling from the first to
+    """Return the milliseconds until all images in view are drawn after a fling from the first to
     the last.
     """
     return float(page.evaluate(FLING_JS))

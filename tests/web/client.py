@@ -126,7 +126,7 @@ class Browser:
     def do(
         self, scope: Mapping[str, Any] | None = None, *, status: int = 200, **wanted: object
     ) -> Any:
-        """Do an operation on a scope, by default on all pictures."""
+        """Do an operation on a scope, by default on all images."""
         return self.post(
             "apply", status=status, version=self.version, scope=scope or {"in": "all"}, do=wanted
         )
@@ -136,7 +136,7 @@ class Browser:
         return self.post("apply", scope=scope or {"in": "all"}, do=wanted, dry_run=True)
 
     def edit(self, number: int, text: str, *, status: int = 200, known: str | None = None) -> Any:
-        known = self.get(f"picture/{number}")["hash"] if known is None else known
+        known = self.get(f"image/{number}")["hash"] if known is None else known
         return self.post(
             "caption", status=status, version=self.version, id=number, hash=known, caption=text
         )

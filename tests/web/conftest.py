@@ -1,4 +1,4 @@
-"""What tests of the review page share: small data sets, and the page opened on them."""
+"""What tests of the review page share: small datasets, and the page opened on them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if importlib.util.find_spec("uvicorn") is None or importlib.util.find_spec("star
 
 
 def seven(folder: Path) -> Path:
-    """Make six pictures with captions and one without."""
+    """Make six images with captions and one without."""
     texts = [
         "sks, lips, blue eyes",
         "sks, Blue_Eyes, hat",
@@ -37,7 +37,7 @@ def seven(folder: Path) -> Path:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Six pictures with captions, one more without, and nothing else."""
+    """Six images with captions, one more without, and nothing else."""
     return seven(tmp_path / "set")
 
 

@@ -1,4 +1,4 @@
-"""Data sets for tests of the review page: thousands of pictures in a second, by hard links to a few
+"""Datasets for tests of the review page: thousands of images in a second, by hard links to a few
 files.
 """
 
@@ -18,11 +18,11 @@ from taggers.base import pack
 
 DISTINCT = 40
 MODEL = "toy@1+toy"
-TAGS_A_PICTURE = 25
+TAGS_A_IMAGE = 25
 
 
 def drawing(path: Path, seed: int, size: tuple[int, int] = (320, 240)) -> Path:
-    """Draw some bars and discs: pictures that look nothing like each other."""
+    """Draw some bars and discs: images that look nothing like each other."""
     rng = random.Random(seed)
     image = Image.new("RGB", size, tuple(rng.randrange(256) for _ in range(3)))
     draw = ImageDraw.Draw(image)
@@ -35,8 +35,8 @@ def drawing(path: Path, seed: int, size: tuple[int, int] = (320, 240)) -> Path:
     return path
 
 
-def caption_tags(number: int, *, most: int = TAGS_A_PICTURE) -> tuple[str, ...]:
-    """Return the tags of picture `number`: common ones often, rare ones seldom; just every fourth
+def caption_tags(number: int, *, most: int = TAGS_A_IMAGE) -> tuple[str, ...]:
+    """Return the tags of image `number`: common ones often, rare ones seldom; just every fourth
     has `lips`.
     """
     rng = random.Random(number)
@@ -47,7 +47,7 @@ def caption_tags(number: int, *, most: int = TAGS_A_PICTURE) -> tuple[str, ...]:
 
 
 def many(folder: Path, number: int, *, captions: bool = True) -> Path:
-    """Make a folder of `number` pictures with captions."""
+    """Make a folder of `number` images with captions."""
     folder.mkdir(parents=True, exist_ok=True)
     few = [drawing(folder.parent / "few" / f"{n}.jpg", n) for n in range(min(DISTINCT, number))]
     for n in range(number):
@@ -60,7 +60,7 @@ def many(folder: Path, number: int, *, captions: bool = True) -> Path:
 
 
 def scored(folder: Path, *, threshold: float = 0.35) -> None:
-    """Give the pictures of a folder scores, and the captions that a tagger would write from
+    """Give the images of a folder scores, and the captions that a tagger would write from
     them.
     """
     words = vocabulary.load()

@@ -1,4 +1,4 @@
-"""How long a filter takes on ten thousand pictures: `python -m tests.web.measure_filters`."""
+"""How long a filter takes on ten thousand images: `python -m tests.web.measure_filters`."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ def facts(number: int) -> ImageFacts:
 
 
 def main() -> None:
-    pictures = [facts(number) for number in range(NUMBER)]
+    images = [facts(number) for number in range(NUMBER)]
     for where in FILTERS:
         times = []
         for _ in range(4):
             began = time.perf_counter()
             passes = predicate(parse(where))
-            found = sum(map(passes, pictures))
+            found = sum(map(passes, images))
             times.append((time.perf_counter() - began) * 1000)
         print(f"{where:80} {found:6,}  first {times[0]:7.1f} ms, then {min(times[1:]):6.1f} ms")
 

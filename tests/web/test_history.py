@@ -23,14 +23,14 @@ TAGS = ["solo", "1girl", "hat", "blue eyes", "lips", "long_hair", "^_^", "brand 
 
 
 def tree(folder: Path) -> dict[str, bytes]:
-    """Return the bytes of all that a person has in a folder: pictures, captions, masks."""
+    """Return the bytes of all that a person has in a folder: images, captions, masks."""
     files = (path for path in folder.rglob("*") if path.is_file() and ".dsk" not in path.parts)
     return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(files)}
 
 
 @pytest.fixture
 def tagged(place: Path) -> Path:
-    """Nine pictures with scores and captions in several spellings and line ends, one with a mask,
+    """Nine images with scores and captions in several spellings and line ends, one with a mask,
     one without text.
     """
     folder = datasets.many(place / "set", 9, captions=False)
@@ -123,7 +123,7 @@ def test_dsk_undo_takes_back_what_the_page_did(tagged, capsys):
 def test_dsk_undo_and_the_page_take_turns(tagged):
     before = tree(tagged)
     with review(tagged) as page:
-        shown = page.get("pictures", captions=1)
+        shown = page.get("images", captions=1)
         for n, title in enumerate(reversed(edits(page, 14, 11))):
             if n % 2:
                 assert page.post("undo", version=page.version)["title"] == title
@@ -133,7 +133,7 @@ def test_dsk_undo_and_the_page_take_turns(tagged):
         ends = time.monotonic() + 15
         columns = ("id", "name", "caption", "hash", "v")
         while time.monotonic() < ends:
-            again = page.get("pictures", captions=1)
+            again = page.get("images", captions=1)
             if all(again[column] == shown[column] for column in columns):
                 break
             time.sleep(0.05)

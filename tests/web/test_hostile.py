@@ -44,9 +44,9 @@ def awkward(tmp_path: Path) -> Path:
     return folder
 
 
-def test_pictures_of_any_name_are_shown_or_refused_with_a_reason(awkward):
+def test_images_of_any_name_are_shown_or_refused_with_a_reason(awkward):
     with review(awkward) as page:
-        shown = page.get("pictures")
+        shown = page.get("images")
         assert len(shown["name"]) + len(page.session["failed"]) == len(NAMES)
         assert all(one["error"] for one in page.session["failed"])
         assert not any(dirty(one["name"]) for one in page.session["failed"])
@@ -63,9 +63,9 @@ def test_pictures_of_any_name_are_shown_or_refused_with_a_reason(awkward):
             assert get(page, f"/thumb/{number}").body[:3] == b"\xff\xd8\xff"
 
 
-def test_twins_that_differ_by_normal_form_stay_two_pictures(awkward):
+def test_twins_that_differ_by_normal_form_stay_two_images(awkward):
     with review(awkward) as page:
-        shown = page.get("pictures")
+        shown = page.get("images")
         twins = [
             n
             for n, name in zip(shown["id"], shown["name"], strict=True)
@@ -74,11 +74,11 @@ def test_twins_that_differ_by_normal_form_stay_two_pictures(awkward):
         assert len(twins) == 2
         page.edit(twins[0], "first", known="")
         page.edit(twins[1], "second", known="")
-        assert {page.get(f"picture/{n}")["caption"] for n in twins} == {"first", "second"}
+        assert {page.get(f"image/{n}")["caption"] for n in twins} == {"first", "second"}
         assert sorted(numbers(page, 'name:"\u00e9.png" AND NOT name:\u00e9\u00e9')) == sorted(twins)
 
 
-def test_pictures_of_any_name_are_edited_excluded_and_brought_back(awkward):
+def test_images_of_any_name_are_edited_excluded_and_brought_back(awkward):
     with review(awkward) as page:
         for number in numbers(page):
             page.edit(number, f"sks, number {number}", known="")
@@ -145,7 +145,7 @@ def test_no_call_writes_a_tag_that_no_file_can_hold(standing, tag):
     "text", ["a\x00b, c", "a\u202eb", "x\ud800", "\x1b]0;title\x07", "", " , ,, ", None, 5, ["a"]]
 )
 def test_no_edit_writes_a_caption_that_no_file_can_hold(standing, text):
-    known = standing.get("picture/1")["hash"]
+    known = standing.get("image/1")["hash"]
     answer = standing.send("caption", version=standing.version, id=1, hash=known, caption=text)
     assert answer.status == 400 and answer.json["error"]
     assert (standing.folder / "p0.txt").read_bytes() == b"sks, lips, blue eyes\n"
@@ -224,7 +224,7 @@ def test_bombs_and_broken_files_are_refused_with_a_reason_and_cost_only_themselv
         assert time.monotonic() - began < 10
         refused = failed(page)
         assert {"bomb.png", "empty.jpg", "page.jpg", "vector.png"} <= refused.keys()
-        shown = page.get("pictures")
+        shown = page.get("images")
         assert {f"p{n}.jpg" for n in range(6)} <= set(shown["name"])
         for number, name in zip(shown["id"], shown["name"], strict=True):
             answer = get(page, f"/preview/{number}")
@@ -236,11 +236,11 @@ def test_bombs_and_broken_files_are_refused_with_a_reason_and_cost_only_themselv
         assert page.do(remove=["lips"])["changed"] == 3
 
 
-def test_a_picture_beyond_the_limit_is_refused_and_shown_when_it_is_raised(folder):
+def test_a_image_beyond_the_limit_is_refused_and_shown_when_it_is_raised(folder):
     with review(folder, max_pixels=50_000) as page:
-        assert page.session["pictures"] == 0 and "p0.jpg" in failed(page)
+        assert page.session["images"] == 0 and "p0.jpg" in failed(page)
     with review(folder, max_pixels=320 * 240) as page:
-        assert page.session["pictures"] == 7
+        assert page.session["images"] == 7
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "PA", "RGBA", "CMYK", "I;16", "I", "F"])
@@ -268,7 +268,7 @@ def test_every_mode_becomes_a_small_jpeg(tmp_path, mode):
             assert small.mode == "RGB" and small.height == 256
 
 
-def test_a_turned_picture_is_shown_upright(tmp_path):
+def test_a_turned_image_is_shown_upright(tmp_path):
     folder = tmp_path / "set"
     folder.mkdir()
     image = Image.new("RGB", (400, 200), (255, 255, 255))
@@ -277,7 +277,7 @@ def test_a_turned_picture_is_shown_upright(tmp_path):
     exif[0x0112] = 6  # turn by 90 degrees, clockwise
     image.save(folder / "x.jpg", exif=exif, quality=95)
     with review(folder) as page:
-        shown = page.get("pictures")
+        shown = page.get("images")
         assert (shown["w"], shown["h"]) == ([200], [400])
         (folder / "back.jpg").write_bytes(get(page, "/preview/1").body)
         with Image.open(folder / "back.jpg") as small:
@@ -297,11 +297,11 @@ def test_odd_shapes_are_shown(tmp_path, size):
             assert answer.status == 200 and answer.body[:3] == b"\xff\xd8\xff"
 
 
-def test_two_pictures_of_one_stem_are_named_and_one_is_left_out(folder):
+def test_two_images_of_one_stem_are_named_and_one_is_left_out(folder):
     datasets.drawing(folder / "p0.png", 50)
     with review(folder) as page:
         assert "would share its caption" in failed(page)["p0.png"]
-        assert page.get("pictures")["name"].count("p0.jpg") == 1
+        assert page.get("images")["name"].count("p0.jpg") == 1
 
 
 # ---- links and special files (R20)
@@ -319,7 +319,7 @@ def test_links_are_neither_followed_nor_written_through(folder, tmp_path):
     (folder / "p0.txt").symlink_to(tmp_path / "outside" / "secret.txt")
     with review(folder, recursive=True) as page:
         assert {"link.jpg", "dangling.jpg", "loop.jpg", "p0.jpg"} <= failed(page).keys()
-        shown = page.get("pictures", captions=1)
+        shown = page.get("images", captions=1)
         assert "secret.jpg" not in shown["name"]
         assert SECRET.decode() not in str(shown)
         page.do(add=["new"])
@@ -332,7 +332,7 @@ def test_a_caption_that_became_a_link_is_not_written_through(folder, tmp_path):
     secret = tmp_path / "secret.txt"
     secret.write_bytes(SECRET)
     with review(folder) as page:
-        known = page.get("picture/1")["hash"]
+        known = page.get("image/1")["hash"]
         (folder / "p0.txt").unlink()
         (folder / "p0.txt").symlink_to(secret)
         for answer in (
@@ -374,7 +374,7 @@ def test_pipes_do_not_make_it_wait(folder):
     with review(folder) as page:
         assert {"pipe.jpg", "p0.jpg"} <= failed(page).keys()
         assert page.do(remove=["lips"])["changed"] == 2
-        shown = page.get("pictures")
+        shown = page.get("images")
         number = shown["id"][shown["name"].index("p1.jpg")]
         (folder / "p1.jpg").unlink()
         os.mkfifo(folder / "p1.jpg")
@@ -415,7 +415,7 @@ def test_a_page_that_only_looks_leaves_nothing(folder):
         for call in ("apply", "undo", "redo", "caption"):
             answer = page.send(
                 call, version=page.version, scope={"in": "all"}, do={"remove": ["lips"]},
-                id=1, hash=page.get("picture/1")["hash"], caption="mine",
+                id=1, hash=page.get("image/1")["hash"], caption="mine",
             )  # fmt: skip
             assert answer.status == 403
     assert {path: path.stat().st_mtime_ns for path in (folder, *folder.rglob("*"))} == before
@@ -460,7 +460,7 @@ def test_a_disk_that_fails_in_the_middle_is_an_answer_and_the_next_edit_complete
         ]  # fmt: skip
 
 
-def test_no_name_of_a_caption_or_picture_is_normalised(awkward):
+def test_no_name_of_a_caption_or_image_is_normalised(awkward):
     names = {os.fsencode(path.name) for path in awkward.iterdir()}
     with review(awkward) as page:
         page.do(add=["x"])

@@ -12,7 +12,7 @@ import pytest
 
 from datasetkit.core.errors import Exit
 from datasetkit.options.config import ReviewOptions
-from datasetkit.project.session import JUST_DO_IT
+from datasetkit.project.session import DEFAULT_CONTEXT
 from datasetkit.verbs.review.dataset import Scope
 from datasetkit.web.page import load
 from tests.safety.conftest import place
@@ -28,8 +28,8 @@ def _build(root: Path) -> None:
 
 
 def _apply(root: Path, where: str, wanted: dict[str, Any]) -> None:
-    """Open the data set as the page does, and do one operation."""
-    editor, _ = load(root / "imgs", ReviewOptions(), JUST_DO_IT)
+    """Open the dataset as the page does, and do one operation."""
+    editor, _ = load(root / "imgs", ReviewOptions(), DEFAULT_CONTEXT)
     editor.apply(editor.dataset.version, Scope("where", where), wanted)
 
 
@@ -67,5 +67,5 @@ def test_a_call_that_fails_leaves_captions_whole_and_the_next_start_completes(na
             trials.case.run, root=root, watch=Watch(root, at=at, strike=FULL, statements=False)
         )
         assert ended.code in (Exit.DONE, Exit.STORAGE), ended.said
-        assert damage(root, trials.before, trials.after, trials.pictures) == []
+        assert damage(root, trials.before, trials.after, trials.images) == []
         assert trials.again(root).code == 0 and trials.differences(root) == []

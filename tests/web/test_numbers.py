@@ -1,4 +1,4 @@
-"""The review page by numbers: a thousand edits and back, and a million pictures."""
+"""The review page by numbers: a thousand edits and back, and a million images."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from datasetkit.options.config import ReviewOptions
-from datasetkit.project.session import JUST_DO_IT
+from datasetkit.project.session import DEFAULT_CONTEXT
 from datasetkit.web import routes
 from datasetkit.web.page import opened
 from tests.safety.conftest import place
@@ -34,7 +34,7 @@ TAGS = (
 
 @pytest.fixture
 def scored(place: Path) -> Path:
-    """Pictures with scores, and captions as dsk, people and other programs write them."""
+    """Images with scores, and captions as dsk, people and other programs write them."""
     folder = datasets.many(place / "set", 14, captions=False)
     datasets.scored(folder)
     by_hand = [
@@ -94,7 +94,7 @@ def edit(page: client.Browser, rng: random.Random, tags: list[str]) -> int:
 
 @pytest.mark.parametrize("edits", [60, pytest.param(1000, marks=pytest.mark.slow)])
 def test_edits_by_chance_are_all_taken_back_to_the_byte(scored, edits):
-    before, pictures = client.captions(scored), sorted(scored.glob("*.jpg"))
+    before, images = client.captions(scored), sorted(scored.glob("*.jpg"))
     rng = random.Random(edits)
     with client.review(scored) as page:
         tags = [*TAGS, *page.post("tags", scope={"in": "all"})["tag"]]
@@ -109,7 +109,7 @@ def test_edits_by_chance_are_all_taken_back_to_the_byte(scored, edits):
         for _ in range(edits):
             assert page.post("undo", version=page.version)["changed"] > 0
         assert client.captions(scored) == before
-        assert sorted(scored.glob("*.jpg")) == pictures
+        assert sorted(scored.glob("*.jpg")) == images
         assert page.get("session")["undo"] is None
         for _ in range(edits):
             page.post("redo", version=page.version)
@@ -130,11 +130,11 @@ def test_edits_are_taken_back_after_a_restart(scored):
         page.post("undo", status=409, version=page.version)
 
 
-def test_the_server_gives_the_last_of_a_million_pictures(folder, monkeypatch):
-    with opened(folder, ReviewOptions(open=False, read_only=True), JUST_DO_IT) as page:
+def test_the_server_gives_the_last_of_a_million_images(folder, monkeypatch):
+    with opened(folder, ReviewOptions(open=False, read_only=True), DEFAULT_CONTEXT) as page:
         one = page.dataset.all()[0]
         monkeypatch.setattr(page.dataset, "ids", lambda where="": range(1, MILLION + 1))
         monkeypatch.setattr(page.dataset, "get", lambda number: replace(one, id=number))
-        found = routes.pictures(page, {"offset": str(MILLION - 500), "limit": "500"})
+        found = routes.images(page, {"offset": str(MILLION - 500), "limit": "500"})
     assert found["total"] == MILLION
     assert len(found["id"]) == 500 and found["id"][-1] == MILLION

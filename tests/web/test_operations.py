@@ -22,7 +22,7 @@ ALL = {"in": "all"}
 
 @pytest.fixture
 def tagged(tmp_path: Path) -> Path:
-    """Eight pictures with scores and the captions of a tagger, two of them edited by a person."""
+    """Eight images with scores and the captions of a tagger, two of them edited by a person."""
     folder = datasets.many(tmp_path / "set", 8, captions=False)
     datasets.scored(folder)
     (folder / "p00001.txt").write_text("solo, mine, Long_Hair\n", encoding="utf-8")
@@ -64,7 +64,7 @@ def test_an_operation_is_the_command_of_its_name(tagged, tmp_path, wanted, comma
         assert captions(tagged) == captions(other)
         assert done["changed"] == would["changed"] == len(found.changes)
         assert (done["added"], done["removed"]) == (would["added"], would["removed"])
-        shown = page.get("pictures", captions=1)
+        shown = page.get("images", captions=1)
         assert [f"{text}\n".encode() for text in shown["caption"]] == list(
             captions(tagged).values()
         )
@@ -88,7 +88,7 @@ def test_the_score_slider_is_a_tagging_without_a_model(tagged, threshold, existi
         assert done["kept"] >= 2 * (existing == "skip")
         # Every tag in, and none out, that reached the threshold.
         for number in numbers(page):
-            one = page.get(f"picture/{number}")
+            one = page.get(f"image/{number}")
             if one["name"].replace("jpg", "txt") in edited and existing == "skip":
                 assert one["edited"]
                 continue
@@ -113,7 +113,7 @@ def test_the_tables_count_what_the_captions_hold(tagged):
         inside = Counter(
             tag for name, several in forms.items() if name != "p00007.txt" for tag in several
         )
-        assert tags["pictures"] == 7
+        assert tags["images"] == 7
         shown = [tag.lower().replace("_", " ") for tag in tags["tag"]]
         assert dict(zip(shown, tags["count"], strict=True)) == inside
         assert dict(zip(shown, tags["total"], strict=True)) == {tag: total[tag] for tag in inside}
@@ -155,21 +155,21 @@ def test_an_added_tag_stands_behind_the_trigger(folder):
         assert (folder / "p3.txt").read_text() == "new, solo, hat\n"
 
 
-def test_excluded_pictures_take_what_is_theirs_along(folder):
+def test_excluded_images_take_what_is_theirs_along(folder):
     (folder / "masks").mkdir()
     (folder / "masks" / "p0.png").write_bytes(b"a mask")
     (folder / "p0.jpg.json").write_text("{}")
     before = {path: path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
     with review(folder) as page:
         done = page.do({"in": "ids", "ids": [1, 7]}, drop=True)
-        assert (done["changed"], done["gone"], page.get("pictures")["total"]) == (2, [1, 7], 5)
+        assert (done["changed"], done["gone"], page.get("images")["total"]) == (2, [1, 7], 5)
         away = sorted(
             path.name for path in (folder / ".dsk" / "excluded").rglob("*") if path.is_file()
         )
         assert away == ["p0.jpg", "p0.jpg.json", "p0.png", "p0.txt", "p6.png"]
         assert page.ask("GET", "/thumb/1", headers={"Cookie": page.cookie}).status == 404
         back = page.post("undo", version=page.version)
-        assert back["back"] == [1, 7] and page.get("pictures")["total"] == 7
+        assert back["back"] == [1, 7] and page.get("images")["total"] == 7
     assert {path: path.read_bytes() for path in before} == before
 
 
@@ -204,4 +204,4 @@ def test_near_duplicates_are_found_in_the_background(folder):
             time.sleep(0.02)
         twins = numbers(page, "name:p2 OR name:p7")
         assert found["groups"] == [twins] and numbers(page, "dup:yes") == twins
-        assert page.get(f"picture/{twins[0]}")["group"] == twins
+        assert page.get(f"image/{twins[0]}")["group"] == twins

@@ -73,7 +73,7 @@ def test_one_caption_changed_outside_stops_the_whole_operation(folder):
 )
 def test_a_caption_that_is_edited_is_not_overwritten(folder, meanwhile, now):
     with review(folder) as page:
-        known = page.get("picture/1")["hash"]
+        known = page.get("image/1")["hash"]
         meanwhile(folder / "p0.txt")
         before = captions(folder)
         answer = page.edit(1, "mine", known=known, status=409)
@@ -192,7 +192,7 @@ def test_a_caption_changed_outside_is_told(folder):
         write(folder / "p4.txt", "by another program\n")
         new = wait_for(page, lambda new: bool(new["ids"]))
         assert new["ids"] == new["outside"] == [5] and new["version"] > 1
-        assert page.get("picture/5")["caption"] == "by another program"
+        assert page.get("image/5")["caption"] == "by another program"
         assert numbers(page, 'tag:"by another program"') == [5]
         # The page knows it now: an edit on it is no conflict.
         assert page.edit(5, "mine")["changed"] == 1
@@ -208,7 +208,7 @@ def test_its_own_changes_are_not_told_as_others(folder):
         assert new["outside"] == []
 
 
-def test_pictures_that_come_and_go_are_told(folder):
+def test_images_that_come_and_go_are_told(folder):
     with review(folder) as page:
         datasets.drawing(folder / "p10.jpg", 40)
         write(folder / "p10.txt", "new, tag\n")
@@ -216,25 +216,25 @@ def test_pictures_that_come_and_go_are_told(folder):
         new = wait_for(page, lambda new: bool(new["added"] and new["removed"]))
         assert new["removed"] == [4]
         (number,) = new["added"]
-        assert page.get("pictures")["name"] == [
+        assert page.get("images")["name"] == [
             *(f"p{n}.jpg" for n in (0, 1, 2, 4, 5)),
             "p6.png",
             "p10.jpg",
         ]
-        assert page.get(f"picture/{number}")["caption"] == "new, tag"
+        assert page.get(f"image/{number}")["caption"] == "new, tag"
         assert page.ask("GET", "/thumb/4", headers={"Cookie": page.cookie}).status == 404
         assert page.ask("GET", f"/thumb/{number}", headers={"Cookie": page.cookie}).status == 200
 
 
-def test_a_picture_that_was_replaced_gets_a_new_address(folder, tmp_path):
+def test_a_image_that_was_replaced_gets_a_new_address(folder, tmp_path):
     with review(folder) as page:
-        old = page.get("picture/1")["v"]
+        old = page.get("image/1")["v"]
         since = page.version
         datasets.drawing(tmp_path / "other.jpg", 77).replace(folder / "p0.jpg")
         ends = time.monotonic() + SOON
-        while time.monotonic() < ends and page.get("picture/1")["v"] == old:
+        while time.monotonic() < ends and page.get("image/1")["v"] == old:
             time.sleep(0.05)
-        assert page.get("picture/1")["v"] != old
+        assert page.get("image/1")["v"] != old
         assert page.get("changes", since=since)["ids"] == [1]
 
 

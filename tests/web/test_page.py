@@ -51,12 +51,12 @@ def chromium() -> Iterator[Browser]:
 
 @pytest.fixture
 def folder(tmp_path) -> Path:
-    """Five pictures, the last one twice."""
-    pictures = datasets.many(tmp_path / "set", 5, captions=False)
-    (pictures / "p00005.jpg").write_bytes((pictures / "p00004.jpg").read_bytes() + b"\0")
+    """Five images, the last one twice."""
+    images = datasets.many(tmp_path / "set", 5, captions=False)
+    (images / "p00005.jpg").write_bytes((images / "p00004.jpg").read_bytes() + b"\0")
     for stem, caption in {**CAPTIONS, "p00005": CAPTIONS["p00004"]}.items():
-        (pictures / f"{stem}.txt").write_text(caption + "\n", encoding="utf-8")
-    return pictures
+        (images / f"{stem}.txt").write_text(caption + "\n", encoding="utf-8")
+    return images
 
 
 @pytest.fixture
@@ -151,7 +151,7 @@ def test_a_whole_review_needs_no_mouse(page, folder):
     expect(page.locator(".own-tag")).to_have_count(1)
     assert captions(folder)["p00001"] == "sylvie"
 
-    # Two pictures chosen: the scope follows, a tag for both, one key to leave them out.
+    # Two images chosen: the scope follows, a tag for both, one key to leave them out.
     press(page, "p", "Home", "Space", "Shift+ArrowRight")
     expect(page.get_by_role("button", name=re.compile("^selected"))).to_have_text("selected 2")
     press(page, "A")
@@ -201,7 +201,7 @@ def test_letters_in_a_field_are_letters(page, folder):
     assert captions(folder) == before
 
 
-def test_outliers_lead_to_the_pictures_that_lack_a_tag(page):
+def test_outliers_lead_to_the_images_that_lack_a_tag(page):
     press(page, "o")
     share = page.get_by_role("slider")
     share.fill("60")
@@ -214,7 +214,7 @@ def test_outliers_lead_to_the_pictures_that_lack_a_tag(page):
     expect(page.locator(".tag-row")).to_have_count(2)
 
 
-def test_a_bad_filter_says_where_and_keeps_the_pictures(page):
+def test_a_bad_filter_says_where_and_keeps_the_images(page):
     press(page, "/")
     page.keyboard.type("tag:solo AND (")
     expect(page.locator(".problem")).to_be_visible()
@@ -275,7 +275,7 @@ def test_a_caption_changed_outside_while_its_text_is_edited_is_not_overwritten(p
     assert captions(folder)["p00000"] == "sylvie, theirs"
 
 
-def test_keys_that_come_at_once_mean_the_picture_under_the_cursor(page, folder):
+def test_keys_that_come_at_once_mean_the_image_under_the_cursor(page, folder):
     press(page, "ArrowRight", "a")
     page.keyboard.type("quick")
     press(page, "Enter", "ArrowRight", "x")
@@ -286,7 +286,7 @@ def test_keys_that_come_at_once_mean_the_picture_under_the_cursor(page, folder):
     assert "p00002" not in now
 
 
-def test_among_near_duplicates_no_letter_reaches_a_picture_out_of_sight(page, folder):
+def test_among_near_duplicates_no_letter_reaches_a_image_out_of_sight(page, folder):
     press(page, "g")
     expect(page.locator(".twins li")).to_have_count(2)
     press(page, "x", "a", "e")
@@ -295,7 +295,7 @@ def test_among_near_duplicates_no_letter_reaches_a_picture_out_of_sight(page, fo
     assert len(captions(folder)) == 6
 
 
-def test_a_click_beside_the_pictures_does_not_take_the_keys_away(page):
+def test_a_click_beside_the_images_does_not_take_the_keys_away(page):
     page.locator(".facts").click()
     press(page, "ArrowRight")
     expect(page.locator(".cell.active .name")).to_have_text("p00001.jpg")
@@ -327,8 +327,8 @@ def test_a_page_that_only_reads_offers_no_edit(chromium, folder):
 
 def test_names_and_captions_are_text(chromium, tmp_path):
     folder = tmp_path / "set"
-    picture = datasets.drawing(folder / "<img src=x onerror=document.title='bad'>.jpg", 1)
-    picture.with_suffix(".txt").write_text(
+    image = datasets.drawing(folder / "<img src=x onerror=document.title='bad'>.jpg", 1)
+    image.with_suffix(".txt").write_text(
         "<script>document.title='bad'</script>, **bold**\n", encoding="utf-8"
     )
     with real.review(folder) as address:
@@ -392,9 +392,9 @@ def test_axe_finds_nothing_serious(chromium, folder, scheme, width):
         page.evaluate(AXE.read_text(encoding="utf-8"))
         views: list[tuple[str, tuple[str, ...]]] = [
             ("grid", ("Space",)),
-            ("a picture, its difference", ("Enter", "d")),
+            ("an image, its difference", ("Enter", "d")),
             ("a caption as text", ("e",)),
-            ("a picture again", ("Escape", "Escape")),
+            ("an image again", ("Escape", "Escape")),
             ("replace", ("r",)),
             ("near-duplicates", ("Escape", "p", "g")),
             ("outliers", ("g", "o")),
@@ -412,7 +412,7 @@ def test_axe_finds_nothing_serious(chromium, folder, scheme, width):
 
 @pytest.fixture(scope="module")
 def many(tmp_path_factory, chromium) -> Iterator[tuple[Path, str]]:
-    """Ten thousand pictures under review, their thumbnails made."""
+    """Ten thousand images under review, their thumbnails made."""
     folder = datasets.many(tmp_path_factory.mktemp("many") / "set", MANY)
     with real.review(folder) as address:
         page = real.open_page(chromium, address)
@@ -446,7 +446,7 @@ def test_arrow_keys_are_drawn_within_a_tenth_of_a_second(wall):
 
 @pytest.mark.slow
 def test_the_page_stays_small_to_the_end_and_back(wall):
-    wall.locator("#pictures").focus()
+    wall.locator("#images").focus()
     press(wall, "End")
     expect(wall.locator(".cell.active .name")).to_have_text(f"p{MANY - 1:05}.jpg")
     assert real.elements(wall) <= 1500
@@ -461,8 +461,8 @@ def test_a_typed_filter_is_drawn_at_once(wall):
 
 
 @pytest.mark.slow
-def test_a_fling_settles_and_asks_for_few_pictures(many, chromium):
-    # No cache: every picture that is asked for reaches the server.
+def test_a_fling_settles_and_asks_for_few_images(many, chromium):
+    # No cache: every image that is asked for reaches the server.
     page = real.open_page(chromium, many[1])
     asked: list[str] = []
     page.on(
@@ -474,7 +474,7 @@ def test_a_fling_settles_and_asks_for_few_pictures(many, chromium):
 
 
 @pytest.mark.slow
-def test_del_in_ten_thousand_pictures_is_durable_and_taken_back(wall, many):
+def test_del_in_ten_thousand_images_is_durable_and_taken_back(wall, many):
     folder = many[0]
     before = captions(folder)
     press(wall, "f")
@@ -494,7 +494,7 @@ def test_del_in_ten_thousand_pictures_is_durable_and_taken_back(wall, many):
     assert captions(folder) == before
 
 
-def test_the_last_of_a_million_pictures_is_reachable(chromium, folder):
+def test_the_last_of_a_million_images_is_reachable(chromium, folder):
     def synthetic(route: Route) -> None:
         query = dict(part.split("=") for part in urlsplit(route.request.url).query.split("&"))
         first = int(query["offset"])
@@ -513,7 +513,7 @@ def test_the_last_of_a_million_pictures_is_reachable(chromium, folder):
 
     with real.review(folder) as address:
         page = chromium.new_context(viewport=real.WINDOW).new_page()
-        page.route("**/api/pictures?*", synthetic)
+        page.route("**/api/images?*", synthetic)
         page.goto(address)
         expect(page.locator(".cell.active .name")).to_have_text("0.jpg")
         press(page, "End")

@@ -67,8 +67,8 @@ PATHS = [
     "/thumb/999999", "/thumb/99999999999999999999999999", "/thumb/" + "9" * 5000, "/preview/0",
     "/preview/1%00.jpg", "/preview/%2fetc%2fpasswd", "/preview/file:%2f%2f%2fetc%2fpasswd",
     "/page.js/..%2f..%2f__init__.py", "/page.js/", "/./.dsk/store.sqlite", "/.dsk/store.sqlite",
-    "/.dsk/excluded", "/p0.jpg", "/p0.txt", "/set/p0.jpg", "/api", "/api/", "/api/picture/..%2f1",
-    "/api/picture/p0.jpg", "/api/picture/" + "1" * 5000, "/..\\..\\windows\\win.ini",
+    "/.dsk/excluded", "/p0.jpg", "/p0.txt", "/set/p0.jpg", "/api", "/api/", "/api/image/..%2f1",
+    "/api/image/p0.jpg", "/api/image/" + "1" * 5000, "/..\\..\\windows\\win.ini",
     "/thumb/1;.css", "/NOTICE", "/index.html", "/ui/src/App.tsx", "/__init__.py",
     "http://evil.example/thumb/1",
     "/\ud83d\ude00".encode("utf-16", "surrogatepass").decode("utf-16").encode().decode("latin-1"),
@@ -84,7 +84,7 @@ def page(standing):
 
 def test_the_corpus_knows_every_call():
     assert sorted(_CALLS) == sorted(CALLS)
-    assert sorted(_READS) == sorted(["pictures", "ids", "changes", "complete", "duplicates"])
+    assert sorted(_READS) == sorted(["images", "ids", "changes", "complete", "duplicates"])
 
 
 @pytest.mark.parametrize("host", HOSTS)
@@ -195,7 +195,7 @@ def test_nothing_is_seen_without_the_cookie(page):
         "/page.js",
         "/api/session",
         *(f"/api/{name}" for name in _READS),
-        "/api/picture/1",
+        "/api/image/1",
         "/thumb/1",
     ]
     wrong = [
@@ -221,7 +221,7 @@ def test_no_address_makes_the_server_stumble(page, capfd):
     for query in (many, "token=" + "0" * 50_000, "%ff=%fe&token=%ff", "token", "&&&=;"):
         assert page.ask("GET", f"/?{query}").status == 401
         assert (
-            page.ask("GET", f"/api/pictures?{query}", headers={"Cookie": page.cookie}).status == 200
+            page.ask("GET", f"/api/images?{query}", headers={"Cookie": page.cookie}).status == 200
         )
     assert "".join(capfd.readouterr()) == ""
 
@@ -436,7 +436,7 @@ def test_no_address_leads_to_a_file_that_is_not_meant(page, path):
     assert b"root:" not in answer and b"sks" not in answer
 
 
-def test_a_picture_that_became_a_link_is_not_followed(folder, tmp_path):
+def test_a_image_that_became_a_link_is_not_followed(folder, tmp_path):
     secret = tmp_path / "secret.jpg"
     with review(folder) as browser:
         (folder / "p1.jpg").rename(secret)
@@ -448,16 +448,16 @@ def test_a_picture_that_became_a_link_is_not_followed(folder, tmp_path):
         )
 
 
-def test_a_picture_that_was_replaced_is_not_shown_under_its_old_number(folder):
+def test_a_image_that_was_replaced_is_not_shown_under_its_old_number(folder):
     with review(folder) as browser:
-        shown = browser.get("picture/2")["v"]
+        shown = browser.get("image/2")["v"]
         (folder / "p2.jpg").replace(folder / "p1.jpg")
         answer = browser.ask("GET", f"/preview/2?v={shown}", headers={"Cookie": browser.cookie})
-        # Once the page has looked, it is another picture of a new address; until then it is none.
+        # Once the page has looked, it is another image of a new address; until then it is none.
         assert answer.status == 409 or answer.headers["cache-control"] == "no-store"
 
 
-def test_a_picture_behind_a_linked_folder_is_not_shown(folder, tmp_path):
+def test_a_image_behind_a_linked_folder_is_not_shown(folder, tmp_path):
     other, decoy = tmp_path / "other", tmp_path / "decoy"
     decoy.mkdir()
     for n in range(6):
@@ -466,12 +466,12 @@ def test_a_picture_behind_a_linked_folder_is_not_shown(folder, tmp_path):
         folder.rename(other)
         folder.symlink_to(decoy)
         for n in range(1, 7):
-            # Not its thumbnail, which may have been made while the picture was still there.
+            # Not its thumbnail, which may have been made while the image was still there.
             answer = browser.ask("GET", f"/preview/{n}", headers={"Cookie": browser.cookie})
             assert answer.status in (404, 409) and b"secret" not in answer.body
 
 
-def test_what_is_no_picture_is_never_sent(folder):
+def test_what_is_no_image_is_never_sent(folder):
     (folder / "fake.jpg").write_text("<script>alert(1)</script>")
     with review(folder) as browser:
         assert [one["name"] for one in browser.session["failed"]] == ["fake.jpg"]
@@ -504,9 +504,9 @@ def test_captions_and_names_are_text_in_json(folder):
         datasets.drawing(folder / name, 100 + n)
         (folder / name).with_suffix(".txt").write_text(f"{evil}, solo\n", encoding="utf-8")
     with review(folder) as browser:
-        shown = browser.get("pictures", captions=1)
+        shown = browser.get("images", captions=1)
         assert {f"{evil}, solo" for evil in EVIL} <= set(shown["caption"])
-        answer = browser.ask("GET", "/api/pictures?captions=1", headers={"Cookie": browser.cookie})
+        answer = browser.ask("GET", "/api/images?captions=1", headers={"Cookie": browser.cookie})
         assert answer.headers["content-type"] == "application/json"
         assert set(EVIL) <= set(browser.post("tags", scope={"in": "all"})["tag"])
 

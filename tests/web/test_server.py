@@ -58,7 +58,7 @@ def test_the_first_line_is_the_address_and_ctrl_c_ends_it_well(folder):
         server.send_signal(signal.SIGINT)
         code, out, err = ends(server)
         assert (code, out) == (Exit.DONE, "")
-        assert "7 pictures; Ctrl-C ends it" in err and "token" not in err and "Traceback" not in err
+        assert "7 images; Ctrl-C ends it" in err and "token" not in err and "Traceback" not in err
 
 
 def test_a_request_that_hangs_does_not_keep_it_from_ending(folder):
@@ -99,7 +99,7 @@ def test_options_that_cannot_be_meant_are_refused(folder, options, code, said):
         assert (ended, line) == (code, "") and said in err
 
 
-def test_a_folder_without_pictures_is_refused(tmp_path):
+def test_a_folder_without_images_is_refused(tmp_path):
     for place in (tmp_path, tmp_path / "nowhere"):
         with started(place) as (server, line):
             code, _, err = ends(server)

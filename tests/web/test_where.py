@@ -1,4 +1,4 @@
-"""One language: the page, `dsk rules --where` and `dsk report --where` find the same pictures."""
+"""One language: the page, `dsk rules --where` and `dsk report --where` find the same images."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ FILTERS = [
 
 @pytest.fixture(scope="module")
 def laid_out(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two concepts of tagged pictures: one edited by a person, one without a caption, one twice."""
+    """Two concepts of tagged images: one edited by a person, one without a caption, one twice."""
     folder = tmp_path_factory.mktemp("one") / "set"
     flat = datasets.many(folder, 8, captions=False)
     datasets.scored(flat)
@@ -53,11 +53,11 @@ def open_page(laid_out) -> Iterator[Browser]:
 
 
 def on_page(page: Browser, where: str) -> set[str]:
-    return set(page.get("pictures", where=where)["name"])
+    return set(page.get("images", where=where)["name"])
 
 
 @pytest.mark.parametrize("where", FILTERS)
-def test_rules_find_the_pictures_of_the_page(laid_out, open_page, where):
+def test_rules_find_the_images_of_the_page(laid_out, open_page, where):
     options = api.RulesOptions(where=where, additional=("zzz",), recursive=True)
     found = api.rules(laid_out, options, RunContext(dry_run=True))
     report = found.report
@@ -70,9 +70,9 @@ def test_rules_find_the_pictures_of_the_page(laid_out, open_page, where):
 
 
 @pytest.mark.parametrize("where", [where for where in FILTERS if where not in ("tags:0",)])
-def test_reports_count_the_pictures_of_the_page(laid_out, open_page, where):
+def test_reports_count_the_images_of_the_page(laid_out, open_page, where):
     found = api.report(laid_out, api.ReportOptions(where=where), RunContext(dry_run=True))
-    shown = open_page.get("pictures", where=where)
+    shown = open_page.get("images", where=where)
     assert found.images == sum(tags > 0 for tags in shown["tags"])
     assert found.left_out == 9 - shown["total"]
     tags = open_page.post("tags", scope={"in": "where", "where": where})
@@ -80,7 +80,7 @@ def test_reports_count_the_pictures_of_the_page(laid_out, open_page, where):
     assert counted.items() <= dict(zip(tags["tag"], tags["count"], strict=True)).items()
 
 
-def test_the_filters_of_this_test_tell_pictures_apart(open_page):
+def test_the_filters_of_this_test_tell_images_apart(open_page):
     totals = [len(on_page(open_page, where)) for where in FILTERS]
     assert min(totals) > 0 and sum(total < 9 for total in totals) == len(FILTERS) - 1
 

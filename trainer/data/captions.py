@@ -1,4 +1,4 @@
-"""Captions in training: what one visit to a picture reads of its caption, drawn anew each time."""
+"""Captions in training: what one sample to an image reads of its caption, drawn anew each time."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _OPENED, _CLOSED = "\ue000", "\ue001"
 class CaptionOptions:
     """How captions vary, under sd-scripts' names.
 
-    caption_dropout_rate: chance that a visit reads no caption at all.
+    caption_dropout_rate: chance that a sample reads no caption at all.
     caption_dropout_every_n_epochs: 0 for never; else no caption in the epochs n, 2n, ... (the first
     epoch is 1). keep_tokens: tags at the start that are neither shuffled nor dropped.
     keep_tokens_separator: a text such as `|||` that parts kept | free | kept tags in a caption;
@@ -62,17 +62,17 @@ class CaptionOptions:
                 raise ConfigError(f"{name} = {getattr(self, name)!r}", hint=hint)
 
 
-def visit(
+def sample(
     caption: str,
     options: CaptionOptions,
     epoch: int,
     random: Random,
     progress: tuple[int, int] | None = None,
 ) -> str:
-    """Return the caption that one visit reads. A caption has several lines only for
+    """Return the caption that one sample reads. A caption has several lines only for
     enable_wildcard.
 
-    epoch: the first is 1. progress: optimizer steps that were taken before the visit, and those of
+    epoch: the first is 1. progress: optimizer steps that were taken before the sample, and those of
     the run; None: no free tag has to wait any more.
 
     In this order, sd-scripts' own: one line drawn and put between prefix and suffix, caption
@@ -99,7 +99,7 @@ def visit(
 
 
 def longest(caption: str, options: CaptionOptions, length: Callable[[str], int]) -> str:
-    """Return the longest text that a visit may read, by `length`: of its lines, with the longest
+    """Return the longest text that a sample may read, by `length`: of its lines, with the longest
     choices in them.
     """
     found = []

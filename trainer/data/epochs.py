@@ -1,4 +1,4 @@
-"""Epochs: in which order and in which batches an epoch visits its pictures, from the seed alone."""
+"""Epochs: in which order and in which batches an epoch samples its images, from the seed alone."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from trainer.plan.plan import TrainingPlan
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One look at one picture. picture: its place in the plan; number: which look at this content
+    """One look at one image. image: its place in the plan; number: which look at this content
     in the epoch, 0..
 
-    Pictures of the same content share the numbering, so that no two looks draw the same noise.
+    Images of the same content share the numbering, so that no two looks draw the same noise.
     """
 
-    picture: int
+    image: int
     number: int
 
 
@@ -27,17 +27,17 @@ Batch = tuple[Sample, ...]
 
 
 def epoch_batches(plan: TrainingPlan, seed: int, epoch: int) -> list[Batch]:
-    """Return the batches of an epoch (from 0): every visit exactly once, one bucket a batch.
+    """Return the batches of an epoch (from 0): every sample exactly once, one bucket a batch.
 
-    The order depends on the contents of the pictures and not on their names.
+    The order depends on the contents of the images and not on their names.
     """
     seen: Counter[str] = Counter()
     buckets: dict[Size, list[Sample]] = defaultdict(list)
-    for index in sorted(range(len(plan.pictures)), key=lambda i: (plan.pictures[i].id, i)):
-        picture = plan.pictures[index]
-        for _ in range(plan.visits[index]):
-            buckets[picture.bucket.bucket].append(Sample(index, seen[picture.id]))
-            seen[picture.id] += 1
+    for index in sorted(range(len(plan.images)), key=lambda i: (plan.images[i].id, i)):
+        image = plan.images[index]
+        for _ in range(plan.samples[index]):
+            buckets[image.bucket.bucket].append(Sample(index, seen[image.id]))
+            seen[image.id] += 1
     random = rng(seed, epoch, "", 0, "order")
     batches: list[Batch] = []
     for size in sorted(buckets):
@@ -47,8 +47,8 @@ def epoch_batches(plan: TrainingPlan, seed: int, epoch: int) -> list[Batch]:
     return batches
 
 
-def _cut(visits: Sequence[Sample], size: int) -> list[Batch]:
-    return [tuple(visits[i : i + size]) for i in range(0, len(visits), size)]
+def _cut(samples: Sequence[Sample], size: int) -> list[Batch]:
+    return [tuple(samples[i : i + size]) for i in range(0, len(samples), size)]
 
 
 def step_batches(

@@ -1,7 +1,7 @@
-"""Latents: what the VAE makes of a picture, kept by content so that an edit, a rename or another
+"""Latents: what the VAE makes of an image, kept by content so that an edit, a rename or another
 VAE all behave.
 
-Kept are the mean and the standard deviation, so that a visit draws its own sample and a cached run
+Kept are the mean and the standard deviation, so that a sample draws its own sample and a cached run
 equals another.
 """
 
@@ -42,7 +42,7 @@ class Moments:
 
 @dataclass(slots=True)
 class Encoder:
-    """Encodes pictures, and remembers what it encoded unless `remember` is False. dtype: of the
+    """Encodes images, and remembers what it encoded unless `remember` is False. dtype: of the
     VAE's arithmetic.
     """
 
@@ -58,30 +58,30 @@ class Encoder:
         lower_base(self.vae, self.dtype)
         self.vae.to(self.device)
 
-    def key(self, picture: TrainImage, at: Corner, flip: bool) -> str:
+    def key(self, image: TrainImage, at: Corner, flip: bool) -> str:
         """Return what a latent depends on, as one hash."""
         facts = [
-            picture.id, self._fingerprint, str(self.dtype), pixels.VERSION, picture.bucket.bucket,
-            picture.bucket.resized, at, flip,
+            image.id, self._fingerprint, str(self.dtype), pixels.VERSION, image.bucket.bucket,
+            image.bucket.resized, at, flip,
         ]  # fmt: skip
         return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:32]
 
-    def knows(self, picture: TrainImage, at: Corner, flip: bool) -> bool:
-        """Tell whether a latent is kept already, so that nobody needs to read the picture."""
-        return bool(self._known) and self.key(picture, at, flip) in self._known
+    def knows(self, image: TrainImage, at: Corner, flip: bool) -> bool:
+        """Tell whether a latent is kept already, so that nobody needs to read the image."""
+        return bool(self._known) and self.key(image, at, flip) in self._known
 
     def moments(
-        self, picture: TrainImage, at: Corner, flip: bool, read: NDArray[np.uint8] | None = None
+        self, image: TrainImage, at: Corner, flip: bool, read: NDArray[np.uint8] | None = None
     ) -> Moments:
-        """Return a picture's latent; a picture is encoded by itself, so that no batch can change
+        """Return an image's latent; an image is encoded by itself, so that no batch can change
         it.
 
         read: its pixels, where they were read before.
         """
-        key = self.key(picture, at, flip)
+        key = self.key(image, at, flip)
         if key in self._known:
             return self._known[key]
-        array = pixels.read(picture, at, flip=flip) if read is None else read
+        array = pixels.read(image, at, flip=flip) if read is None else read
         batch = (
             torch.from_numpy(array.copy()).permute(2, 0, 1)[None].to(self.device, self.dtype)
             / 127.5
@@ -92,23 +92,23 @@ class Encoder:
             mean, std = found.mean[0].float().cpu(), found.std[0].float().cpu()
         # A clone that is made outside inference mode can take part in training.
         moments = Moments(mean.clone(), std.clone())
-        if self.remember and not picture.subset.random_crop:
+        if self.remember and not image.subset.random_crop:
             self._known[key] = moments
         return moments
 
-    def fill(self, pictures: Iterable[TrainImage], reporter: Reporter = SILENT) -> int:
-        """Encode what will be needed (with both directions where a picture is flipped); return how
+    def fill(self, images: Iterable[TrainImage], reporter: Reporter = SILENT) -> int:
+        """Encode what will be needed (with both directions where an image is flipped); return how
         many were new.
         """
         wanted = [
-            (picture, flip)
-            for picture in pictures
-            for flip in ((False, True) if picture.subset.flip else (False,))
+            (image, flip)
+            for image in images
+            for flip in ((False, True) if image.subset.flip else (False,))
         ]
         before = len(self._known)
         reporter.start("encoding", len(wanted))
-        for picture, flip in wanted:
-            self.moments(picture, picture.bucket.crop, flip)
+        for image, flip in wanted:
+            self.moments(image, image.bucket.crop, flip)
             reporter.advance()
         reporter.finish()
         return len(self._known) - before

@@ -1,4 +1,4 @@
-"""Pixels: a picture is scaled and cut to its bucket in one resampling, its mask with it; colours
+"""Pixels: an image is scaled and cut to its bucket in one resampling, its mask with it; colours
 may be changed.
 """
 
@@ -20,8 +20,8 @@ from trainer.plan.plan import TrainImage
 
 # What is part of a cached latent's key: raise it when pixels come out differently.
 VERSION = "lanczos-box-1"
-# Of colour augmentation, sd-scripts' numbers: the share of visits, the largest turn in degrees, the
-# largest change.
+# Of colour augmentation, sd-scripts' numbers: the share of samples, the largest turn in degrees,
+# the largest change.
 _RECOLOURED: Final = 0.33
 _HUE: Final = 16.0
 _GAMMA: Final = 0.05
@@ -29,7 +29,7 @@ Corner = tuple[int, int]
 
 
 def corner(bucket: Bucket, draw: Callable[[int, int], int] | None = None) -> Corner:
-    """Return where the bucket is cut out of the resized picture: its centre, or drawn by `draw(low,
+    """Return where the bucket is cut out of the resized image: its centre, or drawn by `draw(low,
     high)`.
 
     The width is drawn before the height.
@@ -40,27 +40,27 @@ def corner(bucket: Bucket, draw: Callable[[int, int], int] | None = None) -> Cor
     return left, draw(0, bucket.resized[1] - bucket.bucket[1])
 
 
-def read(picture: TrainImage, at: Corner, *, flip: bool) -> NDArray[np.uint8]:
-    """Return the picture as it is trained, (height, width, 3). Raises InputError."""
-    loaded = images.load(picture.path, shrink_to=max(picture.bucket.resized))
-    return np.asarray(_fit(loaded, picture.bucket, at, flip, Image.Resampling.LANCZOS))
+def read(image: TrainImage, at: Corner, *, flip: bool) -> NDArray[np.uint8]:
+    """Return the image as it is trained, (height, width, 3). Raises InputError."""
+    loaded = images.load(image.path, shrink_to=max(image.bucket.resized))
+    return np.asarray(_fit(loaded, image.bucket, at, flip, Image.Resampling.LANCZOS))
 
 
-def read_mask(picture: TrainImage, at: Corner, *, flip: bool) -> NDArray[np.uint8]:
-    """Return the mask of a picture, (height, width), cut as the picture is; white where there is
+def read_mask(image: TrainImage, at: Corner, *, flip: bool) -> NDArray[np.uint8]:
+    """Return the mask of an image, (height, width), cut as the image is; white where there is
     none.
     """
-    width, height = picture.bucket.bucket
-    if picture.mask is None:
+    width, height = image.bucket.bucket
+    if image.mask is None:
         return np.full((height, width), 255, np.uint8)
-    mask = images.load(picture.mask).convert("L")
-    if mask.width * picture.size[1] != mask.height * picture.size[0]:
+    mask = images.load(image.mask).convert("L")
+    if mask.width * image.size[1] != mask.height * image.size[0]:
         raise InputError(
-            f"the mask {display(picture.mask)} is {mask.width} x {mask.height}, its picture "
-            f"{picture.size[0]} x {picture.size[1]}",
+            f"the mask {display(image.mask)} is {mask.width} x {mask.height}, its image "
+            f"{image.size[0]} x {image.size[1]}",
             hint="make the mask anew: dsk cutout",
         )
-    return np.asarray(_fit(mask, picture.bucket, at, flip, Image.Resampling.BILINEAR))
+    return np.asarray(_fit(mask, image.bucket, at, flip, Image.Resampling.BILINEAR))
 
 
 def _fit(
@@ -81,7 +81,7 @@ def _fit(
 
 
 def recoloured(pixels: NDArray[np.uint8], random: Random) -> NDArray[np.uint8]:
-    """Change the colours of a picture a little, as sd-scripts' `color_aug`: in one visit of three.
+    """Change the colours of an image a little, as sd-scripts' `color_aug`: in one sample of three.
 
     Half of those turn the hue by at most 16 degrees, the others take a gamma of 0.95 to 1.05.
     sd-scripts raises levels of 0 to 255 to that power, which moves the bright ones by a fourth;

@@ -1,4 +1,4 @@
-"""Reading ahead: what the visits of a step need from the disk, read by threads while the steps
+"""Reading ahead: what the samples of a step need from the disk, read by threads while the steps
 before it compute.
 """
 
@@ -21,7 +21,7 @@ from trainer.data.latents import Encoder
 from trainer.data.pixels import Corner
 from trainer.plan.plan import TrainImage, TrainingPlan
 
-# Two read pictures faster than any graphics card encodes them; on a CPU one is enough, and the
+# Two read images faster than any graphics card encodes them; on a CPU one is enough, and the
 # other sleeps.
 WORKERS: Final = 2
 
@@ -31,13 +31,13 @@ R = TypeVar("R")
 
 @dataclass(frozen=True, slots=True)
 class PreparedSample:
-    """One visit, read. at, flip: which part of the picture it sees, and whether it is flipped.
+    """One sample, read. at, flip: which part of the image it sees, and whether it is flipped.
 
     pixels: (height, width, 3), None where the latent was known already; mask: (height, width), None
     where nothing is masked.
     """
 
-    picture: TrainImage
+    image: TrainImage
     number: int
     at: Corner
     flip: bool
@@ -49,7 +49,7 @@ class PreparedSample:
 @dataclass(frozen=True, slots=True)
 class StepBatches:
     """What one process computes for a step. number: from 0; epoch: from 0; batches: their places in
-    the epoch, and their visits.
+    the epoch, and their samples.
     """
 
     number: int
@@ -59,7 +59,7 @@ class StepBatches:
 
 @dataclass(frozen=True, slots=True)
 class Reader:
-    """Reads what the visits of a run need. It changes nothing, so that several threads may read at
+    """Reads what the samples of a run need. It changes nothing, so that several threads may read at
     once.
     """
 
@@ -74,7 +74,7 @@ class Reader:
         """Yield the steps of a run from `start` on, read ahead by so many threads; 0: read when
         they are asked for.
 
-        Raises InputError for a picture that cannot be read any more, in its turn.
+        Raises InputError for an image that cannot be read any more, in its turn.
         """
         return ahead(self._wanted(start), self._read, workers)
 
@@ -84,7 +84,7 @@ class Reader:
         """Read one batch. step: optimizer steps that were taken before it; None: so many that all
         tags are warm.
         """
-        return tuple(self._look(visit, epoch, step) for visit in batch)
+        return tuple(self._look(sample, epoch, step) for sample in batch)
 
     def _wanted(self, start: int) -> Iterator[tuple[int, int, Sequence[tuple[int, Batch]]]]:
         per_epoch = self.plan.totals.steps_per_epoch
@@ -101,23 +101,21 @@ class Reader:
             step, epoch, tuple((place, self.batch(batch, epoch, step)) for place, batch in batches)
         )
 
-    def _look(self, visit: Sample, epoch: int, step: int | None) -> PreparedSample:
-        picture, options = self.plan.pictures[visit.picture], self.options
-        key = (options.seed, epoch, picture.id, visit.number)
-        draw = seeds.rng(*key, "crop").randint if picture.subset.random_crop else None
-        at = pixels.corner(picture.bucket, draw)
-        flip = picture.subset.flip and seeds.rng(*key, "flip").random() < 0.5
-        caption = pipeline.visit(
-            picture.caption, picture.subset.captions, epoch + 1, seeds.rng(*key, "caption"),
+    def _look(self, sample: Sample, epoch: int, step: int | None) -> PreparedSample:
+        image, options = self.plan.images[sample.image], self.options
+        key = (options.seed, epoch, image.id, sample.number)
+        draw = seeds.rng(*key, "crop").randint if image.subset.random_crop else None
+        at = pixels.corner(image.bucket, draw)
+        flip = image.subset.flip and seeds.rng(*key, "flip").random() < 0.5
+        caption = pipeline.sample(
+            image.caption, image.subset.captions, epoch + 1, seeds.rng(*key, "caption"),
             None if step is None else (step, self.plan.steps),
         )  # fmt: skip
-        read = (
-            None if self.encoder.knows(picture, at, flip) else pixels.read(picture, at, flip=flip)
-        )
-        if read is not None and picture.subset.color:
+        read = None if self.encoder.knows(image, at, flip) else pixels.read(image, at, flip=flip)
+        if read is not None and image.subset.color:
             read = pixels.recoloured(read, seeds.rng(*key, "color"))
-        mask = pixels.read_mask(picture, at, flip=flip) if options.masked_loss else None
-        return PreparedSample(picture, visit.number, at, flip, caption, read, mask)
+        mask = pixels.read_mask(image, at, flip=flip) if options.masked_loss else None
+        return PreparedSample(image, sample.number, at, flip, caption, read, mask)
 
 
 def ahead(items: Iterable[T], work: Callable[[T], R], workers: int) -> Generator[R, None, None]:

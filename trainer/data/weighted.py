@@ -20,7 +20,7 @@ def encode_text(
     """Return what captions become for the UNet, weighted where the options say so.
 
     The states of the tokens are multiplied, and their mean is not restored: the form of sd-scripts'
-    training. Its sample pictures, and the web interfaces, restore the mean. The vector of a whole
+    training. Its preview images, and the web interfaces, restore the mean. The vector of a whole
     caption (`pooled`) has no weights.
     """
 

@@ -68,7 +68,7 @@ class Conditioning:
         return replace(self, states=self.states.to(dtype), pooled=pooled)
 
     def sized(self, sizes: Tensor) -> Conditioning:
-        """Return the same text with the sizes of its pictures."""
+        """Return the same text with the sizes of its images."""
         return replace(self, sizes=sizes)
 
     @property

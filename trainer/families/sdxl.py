@@ -1,5 +1,5 @@
 """Stable Diffusion XL: two text encoders, a caption as one vector too, and the sizes of each
-picture.
+image.
 """
 
 from __future__ import annotations
@@ -90,11 +90,11 @@ def encode_text(
 
 
 def predict(parts: Parts, noisy: Tensor, timesteps: Tensor, conditioning: Conditioning) -> Tensor:
-    """Return the UNet's prediction, of the shape of `noisy`. The conditioning has its pictures'
+    """Return the UNet's prediction, of the shape of `noisy`. The conditioning has its images'
     sizes.
     """
     if conditioning.pooled is None or conditioning.sizes is None:
-        raise ValueError("Stable Diffusion XL is told the sizes of its pictures")
+        raise ValueError("Stable Diffusion XL is told the sizes of its images")
     added = {"text_embeds": conditioning.pooled, "time_ids": conditioning.sizes}
     found = parts.unet(
         noisy, timesteps, conditioning.states, added_cond_kwargs=added, return_dict=False

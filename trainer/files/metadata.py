@@ -62,8 +62,8 @@ _MINIMAL: Final = (
 
 @dataclass(frozen=True, slots=True)
 class SubsetFacts:
-    """One folder of pictures. folder: its path or name; captions: as they stand in the files, one a
-    picture.
+    """One folder of images. folder: its path or name; captions: as they stand in the files, one a
+    image.
     """
 
     folder: str
@@ -90,9 +90,9 @@ class RunFacts:
 
     options: `[train]` by sd-scripts' names. optimizer: its class and arguments. resolution: (width,
     height), pixels. started_at: seconds since 1970, see `now`. num_train_images, num_reg_images:
-    visits an epoch. num_validation_images: pictures that are held out. lr_warmup_steps: optimizer
-    steps. batch_size: pictures a step and process. buckets: (width, height) -> visits an epoch.
-    mean_ar_error: of bucket against picture. Of modelspec: prediction is "epsilon" or "v",
+    samples an epoch. num_validation_images: images that are held out. lr_warmup_steps: optimizer
+    steps. batch_size: images a step and process. buckets: (width, height) -> samples an epoch.
+    mean_ar_error: of bucket against image. Of modelspec: prediction is "epsilon" or "v",
     timesteps are (low, high).
     """
 
@@ -227,7 +227,7 @@ def modelspec(facts: RunFacts, save: SaveFacts) -> dict[str, str]:
 
 
 def tag_frequency(subsets: Iterable[SubsetFacts]) -> dict[str, dict[str, int]]:
-    """Count the pictures that have each tag: folder -> tag -> pictures, without repeats, most
+    """Count the images that have each tag: folder -> tag -> images, without repeats, most
     frequent first.
 
     As sd-scripts: parted by commas, lower case. A tag that a caption says twice is counted twice.
@@ -260,7 +260,7 @@ def fitted(
 
 
 def dataset_dirs(subsets: Iterable[SubsetFacts], *, is_reg: bool) -> dict[str, dict[str, int]]:
-    """Return folder -> its repeats and its number of pictures, of training or of regularisation."""
+    """Return folder -> its repeats and its number of images, of training or of regularisation."""
     chosen = ((name, subset) for name, subset in _named(subsets) if subset.is_reg == is_reg)
     return {
         name: {"n_repeats": subset.repeats, "img_count": subset.images} for name, subset in chosen
@@ -268,13 +268,13 @@ def dataset_dirs(subsets: Iterable[SubsetFacts], *, is_reg: bool) -> dict[str, d
 
 
 def bucket_info(facts: RunFacts) -> dict[str, Any]:
-    """Return the buckets in the order of their sizes, each with its visits an epoch, and the mean
+    """Return the buckets in the order of their sizes, each with its samples an epoch, and the mean
     error of shape.
     """
     buckets = enumerate(sorted(facts.buckets.items()))
     return {
         "buckets": {
-            str(i): {"resolution": list(size), "count": visits} for i, (size, visits) in buckets
+            str(i): {"resolution": list(size), "count": samples} for i, (size, samples) in buckets
         },
         "mean_img_ar_error": facts.mean_ar_error,
     }

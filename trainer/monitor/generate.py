@@ -58,12 +58,12 @@ class ImageGenerator:
         return self.parts.source
 
     def draw(self, prompt: Prompt) -> Image.Image:
-        """Draw one picture; the same prompt gives the same one."""
+        """Draw one image; the same prompt gives the same one."""
         try:
             return preview.draw(self, [prompt])[0]
         except torch.OutOfMemoryError as error:
             raise ConfigError(
-                f"a picture of {prompt.width} x {prompt.height} does not fit into the GPU's memory",
+                f"an image of {prompt.width} x {prompt.height} does not fit into the GPU's memory",
                 hint='try mixed_precision = "bf16" in [train], or a smaller --size',
             ) from error
 

@@ -30,11 +30,11 @@ _PARTS: Final = {"text_encoder": "textencoder", "text_encoder_2": "textencoder2"
 
 @dataclass(frozen=True, slots=True)
 class ValidationPoint:
-    """How the held-out pictures do after a step, 0: before the first. loss: their mean; trained:
-    that of as many trained pictures, looked at in the same way.
+    """How the held-out images do after a step, 0: before the first. loss: their mean; trained:
+    that of as many trained images, looked at in the same way.
 
     change, trained_change: what came to these since step 0, None where that is not known; error:
-    the standard error of change, None where there is one picture.
+    the standard error of change, None where there is one image.
     """
 
     step: int
@@ -47,7 +47,7 @@ class ValidationPoint:
 
     @property
     def gap(self) -> float:
-        """Return how much less the trained pictures lose; below 0 and falling: they are learned by
+        """Return how much less the trained images lose; below 0 and falling: they are learned by
         heart.
         """
         return self.trained - self.loss
@@ -67,10 +67,10 @@ class Writer(Protocol):
         """Record a step."""
 
     def check(self, found: ValidationPoint) -> None:
-        """Record how the held-out pictures do, behind the step that they were looked at after."""
+        """Record how the held-out images do, behind the step that they were looked at after."""
 
-    def show(self, step: int, pictures: Sequence[Image.Image]) -> None:
-        """Record the sample pictures that were drawn after a step, one of each prompt."""
+    def show(self, step: int, images: Sequence[Image.Image]) -> None:
+        """Record the preview images that were drawn after a step, one of each prompt."""
 
     def close(self) -> None:
         """Finish writing."""
@@ -82,7 +82,7 @@ def row(log: StepLog) -> dict[str, object]:
         "step": log.step,
         "epoch": log.epoch,
         "loss": log.loss,
-        "visits": log.visits,
+        "samples": log.samples,
         "gradient": log.gradient,
         **{f"lr/{part}": rate for part, rate in log.rates.items()},
     }
@@ -133,8 +133,8 @@ class JsonLines:
             while line:
                 line = line[os.write(self._descriptor, line) :]
 
-    def show(self, step: int, pictures: Sequence[Image.Image]) -> None:
-        """Do nothing: the pictures have a record of their own."""
+    def show(self, step: int, images: Sequence[Image.Image]) -> None:
+        """Do nothing: the images have a record of their own."""
 
     def close(self) -> None:
         os.close(self._descriptor)
@@ -182,10 +182,10 @@ class TensorBoard:
             if value is not None:
                 self._writer.add_scalar(f"loss/validation/{name}", value, found.step)
 
-    def show(self, step: int, pictures: Sequence[Image.Image]) -> None:
-        for place, picture in enumerate(pictures):
+    def show(self, step: int, images: Sequence[Image.Image]) -> None:
+        for place, image in enumerate(images):
             self._writer.add_image(
-                f"sample/{place:02d}", np.asarray(picture), step, dataformats="HWC"
+                f"sample/{place:02d}", np.asarray(image), step, dataformats="HWC"
             )
 
     def close(self) -> None:
@@ -223,8 +223,8 @@ class ProgressLine:
             f" ({change})" if change and found.step else ""
         )
 
-    def show(self, step: int, pictures: Sequence[Image.Image]) -> None:
-        """Do nothing: the pictures have a sheet of their own."""
+    def show(self, step: int, images: Sequence[Image.Image]) -> None:
+        """Do nothing: the images have a sheet of their own."""
 
     def close(self) -> None:
         """Do nothing: who opened the progress line closes it."""
@@ -286,7 +286,7 @@ def _plot_rates(axes: Any, steps: Sequence[int], lines: Sequence[dict[str, Any]]
 
 
 def _plot_checks(axes: Any, checks: Sequence[dict[str, Any]]) -> None:
-    """Draw what held-out and trained pictures gained since step 0 on the same grid, and the gap
+    """Draw what held-out and trained images gained since step 0 on the same grid, and the gap
     between them.
     """
     steps = [line["step"] for line in checks]

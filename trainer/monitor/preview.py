@@ -1,4 +1,4 @@
-"""Sample pictures: what the model draws from the prompts while its LoRA is trained, without a trace
+"""Preview images: what the model draws from the prompts while its LoRA is trained, without a trace
 on the training.
 """
 
@@ -84,7 +84,7 @@ class PreviewModel(Protocol):
 
 
 def due(options: TrainOptions, log: StepLog, steps: int) -> str | None:
-    """Return the stem of the pictures that are drawn after a step, as saved LoRAs are named; None
+    """Return the stem of the images that are drawn after a step, as saved LoRAs are named; None
     for none.
 
     After the last step (of `steps`) some are always drawn.
@@ -109,10 +109,10 @@ def warn_of_long(prompts: Sequence[Prompt], limit: int, reporter: Reporter) -> N
 
 
 def draw(run: PreviewModel, prompts: Sequence[Prompt]) -> list[Image.Image]:
-    """Draw a picture of each prompt with the model as it is now.
+    """Draw an image of each prompt with the model as it is now.
 
     torch's random state, the modes of the modules and the place of the VAE are afterwards what they
-    were, and no generator of the training is touched: a run with sample pictures trains what one
+    were, and no generator of the training is touched: a run with preview images trains what one
     without them trains.
     """
     with at_rest(run):
@@ -152,7 +152,7 @@ def _latent(run: PreviewModel, prompt: Prompt) -> Tensor:
     """Denoise from pure noise to a latent, float32, of the VAE's form; classifier-free guidance
     above 1.
 
-    The noise is drawn on the CPU, so that a seed is the same picture on every device.
+    The noise is drawn on the CPU, so that a seed is the same image on every device.
     """
     options, place = run.options, run.place
     generator = torch.Generator().manual_seed(prompt.seed)

@@ -1,4 +1,4 @@
-"""The contact sheet: every sample picture of a run in one, a row for each moment and a column for
+"""The contact sheet: every preview image of a run in one, a row for each moment and a column for
 each prompt.
 """
 
@@ -29,7 +29,7 @@ _INK, _FAINT, _EMPTY = "#22262b", "#6b7280", "#eef0f3"
 
 @dataclass(frozen=True, slots=True)
 class SheetColumn:
-    """What the pictures of a column have in common. place: of the prompt in its file, from 0."""
+    """What the images of a column have in common. place: of the prompt in its file, from 0."""
 
     place: int
     prompt: Prompt
@@ -37,7 +37,7 @@ class SheetColumn:
 
 @dataclass(slots=True)
 class PreviewSheet:
-    """The sample pictures of a run: which there are stands in `sample/<name>.jsonl`, so that a
+    """The preview images of a run: which there are stands in `sample/<name>.jsonl`, so that a
     resumed run goes on.
 
     start: the step that the run goes on from; what was drawn later is drawn again. 0: a new run, a
@@ -69,9 +69,9 @@ class PreviewSheet:
         return self.folder / FOLDER / Path(str(line["file"])).name
 
     def add(
-        self, step: int, epoch: int, stem: str, pictures: Sequence[tuple[Prompt, Image.Image]]
+        self, step: int, epoch: int, stem: str, images: Sequence[tuple[Prompt, Image.Image]]
     ) -> None:
-        """Write the pictures of one moment, the record, and the sheet anew; each whole or not at
+        """Write the images of one moment, the record, and the sheet anew; each whole or not at
         all.
 
         stem: of the moment, as in the name of a saved LoRA: 000001, step00000100. Raises
@@ -80,10 +80,10 @@ class PreviewSheet:
         with writing(self._record):
             self._record.parent.mkdir(exist_ok=True)
         self._lines = [line for line in self._lines if line["step"] != step]
-        for place, (prompt, picture) in enumerate(pictures):
+        for place, (prompt, image) in enumerate(images):
             file = f"{self.name}-{stem}-{place:02d}.png"
-            pixels.save(picture, self.folder / FOLDER / file)
-            self._small[file] = _thumbnail(picture)
+            pixels.save(image, self.folder / FOLDER / file)
+            self._small[file] = _thumbnail(image)
             self._lines.append(
                 {"step": step, "epoch": epoch, "file": file, "place": place, **asdict(prompt)}
             )
@@ -100,12 +100,12 @@ class PreviewSheet:
         )
         moments = sorted({(int(line["step"]), int(line["epoch"])) for line in self._lines})
         cells = {
-            (int(line["step"]), columns.index(_column(line))): self._picture(line)
+            (int(line["step"]), columns.index(_column(line))): self._image(line)
             for line in self._lines
         }
         return contact_sheet(self.name, [c.prompt for c in columns], moments, cells)
 
-    def _picture(self, line: Mapping[str, Any]) -> Image.Image:
+    def _image(self, line: Mapping[str, Any]) -> Image.Image:
         file = str(line["file"])
         if file not in self._small:
             self._small[file] = _thumbnail(pixels.load(self._file(line)))
@@ -119,8 +119,8 @@ def _column(line: Mapping[str, Any]) -> SheetColumn:
     return SheetColumn(int(line["place"]), Prompt(**told))
 
 
-def _thumbnail(picture: Image.Image) -> Image.Image:
-    small = picture.copy()
+def _thumbnail(image: Image.Image) -> Image.Image:
+    small = image.copy()
     small.thumbnail((_CELL, _CELL), Image.Resampling.LANCZOS)
     return small
 
@@ -131,10 +131,10 @@ def contact_sheet(
     moments: Sequence[tuple[int, int]],
     cells: Mapping[tuple[int, int], Image.Image],
 ) -> Image.Image:
-    """Draw a sheet. moments: (step, epoch) of each row; cells: (step, column) -> picture, where
+    """Draw a sheet. moments: (step, epoch) of each row; cells: (step, column) -> image, where
     there is one.
     """
-    sides = [side for picture in cells.values() for side in picture.size]
+    sides = [side for image in cells.values() for side in image.size]
     room = math.isqrt(_LARGEST // max(1, len(prompts) * len(moments)))
     cell = max(_LEAST_CELL, min(max(sides), room))
     pitch = cell + _GAP
@@ -162,18 +162,18 @@ def contact_sheet(
 def _place(
     sheet: Image.Image,
     pen: ImageDraw.ImageDraw,
-    picture: Image.Image | None,
+    image: Image.Image | None,
     at: tuple[int, int],
     cell: int,
 ) -> None:
-    """Put a picture into the middle of its cell, a small one a whole number of times larger; an
+    """Put an image into the middle of its cell, a small one a whole number of times larger; an
     empty cell is grey.
     """
     pen.rectangle((*at, at[0] + cell - 1, at[1] + cell - 1), fill=_EMPTY)
-    if picture is not None:
-        times = max(1, cell // max(picture.size))
-        fitting = picture.resize(
-            (picture.width * times, picture.height * times), Image.Resampling.NEAREST
+    if image is not None:
+        times = max(1, cell // max(image.size))
+        fitting = image.resize(
+            (image.width * times, image.height * times), Image.Resampling.NEAREST
         )
         fitting.thumbnail((cell, cell), Image.Resampling.LANCZOS)
         sheet.paste(

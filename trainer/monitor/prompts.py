@@ -1,4 +1,4 @@
-"""Prompts: which sample pictures a run draws, from a text file in sd-scripts' format, one prompt a
+"""Prompts: which preview images a run draws, from a text file in sd-scripts' format, one prompt a
 line.
 """
 
@@ -23,7 +23,7 @@ _STEP: Final = 8  # pixels that are one of a latent
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prompt:
-    """One sample picture. width, height: pixels; guidance: 1 and below takes no negative prompt
+    """One preview image. width, height: pixels; guidance: 1 and below takes no negative prompt
     into account.
     """
 
@@ -66,7 +66,7 @@ def read(options: TrainOptions) -> tuple[Prompt, ...]:
     line.
 
     What a line leaves open: the size is the resolution of the training, the seed that of the run
-    plus the number of the prompt, so that a prompt's pictures differ by the training alone.
+    plus the number of the prompt, so that a prompt's images differ by the training alone.
     """
     if not options.sample_prompts:
         return ()

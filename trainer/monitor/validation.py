@@ -1,9 +1,9 @@
-"""Validation: the loss on held-out pictures, each time on the same timesteps with the same noise,
+"""Validation: the loss on held-out images, each time on the same timesteps with the same noise,
 and the best step.
 
-As nothing is drawn anew, two moments of a run are compared picture by picture: the mean of the
-differences is known far better than either loss. As many trained pictures are looked at in the same
-way; where their loss falls on and that of the held-out ones does not, the LoRA learns pictures by
+As nothing is drawn anew, two moments of a run are compared image by image: the mean of the
+differences is known far better than either loss. As many trained images are looked at in the same
+way; where their loss falls on and that of the held-out ones does not, the LoRA learns images by
 heart.
 """
 
@@ -31,14 +31,14 @@ from trainer.monitor import preview
 from trainer.monitor.metrics import ValidationPoint, rows
 from trainer.plan.plan import TrainImage, TrainingPlan
 
-# Timesteps at which each picture is looked at.
+# Timesteps at which each image is looked at.
 CELLS: Final = 4
 BEST: Final = "best"
 
 
 @dataclass(frozen=True, slots=True)
 class BestStep:
-    """The step of the least loss on held-out pictures so far. change, error: against step 0, as of
+    """The step of the least loss on held-out images so far. change, error: against step 0, as of
     `ValidationPoint`.
     """
 
@@ -58,11 +58,11 @@ def grid(options: TrainOptions) -> tuple[int, ...]:
 def compared(
     plan: TrainingPlan, options: TrainOptions
 ) -> tuple[tuple[TrainImage, ...], tuple[TrainImage, ...]]:
-    """Return the held-out pictures that are looked at, and as many of the trained ones, chosen by
+    """Return the held-out images that are looked at, and as many of the trained ones, chosen by
     their contents.
     """
     held = plan.held_out[: options.max_validation_steps]
-    own = {p.id: p for p in reversed(plan.pictures) if not p.subset.is_reg}
+    own = {p.id: p for p in reversed(plan.images) if not p.subset.is_reg}
     ranked = sorted(own.values(), key=lambda p: validation_split.place(p.id, seed(options)))
     return held, tuple(ranked[: len(held)])
 
@@ -73,7 +73,7 @@ def seed(options: TrainOptions) -> int:
 
 
 def due(options: TrainOptions, log: StepLog, steps: int) -> bool:
-    """Tell whether the held-out pictures are looked at after a step; after the last one (of
+    """Tell whether the held-out images are looked at after a step; after the last one (of
     `steps`) always.
     """
     of_epochs, of_steps = options.validate_every_n_epochs, options.validate_every_n_steps
@@ -83,41 +83,41 @@ def due(options: TrainOptions, log: StepLog, steps: int) -> bool:
     return log.step == steps or by_epoch or bool(of_steps and log.step % of_steps == 0)
 
 
-def losses(setup: TrainingSetup, pictures: Sequence[TrainImage]) -> Tensor:
-    """Return the loss of each picture at each timestep of the grid: float64 on the CPU, (pictures,
+def losses(setup: TrainingSetup, images: Sequence[TrainImage]) -> Tensor:
+    """Return the loss of each image at each timestep of the grid: float64 on the CPU, (images,
     CELLS).
 
-    The losses are weighted as in training; captions are neither shuffled nor dropped, pictures not
-    flipped. The processes share the pictures.
+    The losses are weighted as in training; captions are neither shuffled nor dropped, images not
+    flipped. The processes share the images.
     """
     place = setup.place
-    found = torch.zeros(len(pictures), CELLS, dtype=place.tally, device=place.device)
+    found = torch.zeros(len(images), CELLS, dtype=place.tally, device=place.device)
     with preview.at_rest(setup, decodes=False):
-        for n in range(place.process, len(pictures), place.processes):
-            found[n] = _of_picture(setup, pictures[n]).to(found.dtype)
+        for n in range(place.process, len(images), place.processes):
+            found[n] = _of_image(setup, images[n]).to(found.dtype)
         place.summed([found])
     return found.double().cpu()
 
 
-def _of_picture(setup: TrainingSetup, picture: TrainImage) -> Tensor:
+def _of_image(setup: TrainingSetup, image: TrainImage) -> Tensor:
     options = setup.options
     chosen = seed(options)
-    caption = captions.visit(
-        picture.caption,
-        _still(picture.subset.captions),
+    caption = captions.sample(
+        image.caption,
+        _still(image.subset.captions),
         1,
-        seeds.rng(chosen, 0, picture.id, 0, "validation caption"),
+        seeds.rng(chosen, 0, image.id, 0, "validation caption"),
     )
-    at = picture.bucket.crop
-    mask = pixels.read_mask(picture, at, flip=False) if options.masked_loss else None
-    seen = PreparedSample(picture, 0, at, False, caption, None, mask)
+    at = image.bucket.crop
+    mask = pixels.read_mask(image, at, flip=False) if options.masked_loss else None
+    seen = PreparedSample(image, 0, at, False, caption, None, mask)
     made = []
     for first in range(0, CELLS, options.train_batch_size):
         numbers = list(range(CELLS))[first : first + options.train_batch_size]
 
         def generators(purpose: str, numbers: list[int] = numbers) -> list[torch.Generator]:
             return [
-                seeds.generator(chosen, 0, picture.id, n, f"validation {purpose}") for n in numbers
+                seeds.generator(chosen, 0, image.id, n, f"validation {purpose}") for n in numbers
             ]
 
         batch = [seen] * len(numbers)
@@ -142,7 +142,7 @@ def check(
     """Compare the losses of a moment with those `before` the first step (held out, trained), where
     these are known.
 
-    The standard error is over pictures: what the timesteps of one picture say is not independent.
+    The standard error is over images: what the timesteps of one image say is not independent.
     """
     change = error = trained_change = None
     if before is not None:
@@ -157,7 +157,7 @@ def check(
 
 @dataclass(slots=True)
 class Validator:
-    """Looks at the held-out pictures of a run, and remembers what it saw in
+    """Looks at the held-out images of a run, and remembers what it saw in
     `<name>-validation.jsonl`.
 
     start: the step that the run goes on from; what was seen later is seen again.
@@ -169,10 +169,10 @@ class Validator:
     start: int = 0
     best: BestStep | None = None
     _lines: list[dict[str, Any]] = field(default_factory=list)
-    _pictures: tuple[tuple[TrainImage, ...], tuple[TrainImage, ...]] = ((), ())
+    _images: tuple[tuple[TrainImage, ...], tuple[TrainImage, ...]] = ((), ())
 
     def __post_init__(self) -> None:
-        self._pictures = compared(self.setup.plan, self.setup.options)
+        self._images = compared(self.setup.plan, self.setup.options)
         found = rows(self._record) if self.start else []
         self._lines = [line for line in found if int(line["step"]) <= self.start]
         if self.start and self._best.is_file():
@@ -187,12 +187,12 @@ class Validator:
         return _best_record(self.folder, self.name)
 
     def look(self, step: int, epoch: int) -> ValidationPoint:
-        """Return how the held-out pictures do after a step; all processes take part, the main one
+        """Return how the held-out images do after a step; all processes take part, the main one
         writes it down.
         """
-        held, trained = self._pictures
+        held, trained = self._images
         with self.setup.given():
-            now, others = (losses(self.setup, pictures) for pictures in (held, trained))
+            now, others = (losses(self.setup, images) for images in (held, trained))
         found = check(step, epoch, now, others, self._before() if step else (now, others))
         line = {
             "step": step,
@@ -220,7 +220,7 @@ class Validator:
         first = next((line for line in self._lines if line["step"] == 0), None)
         if first is None:
             return None
-        held, trained = self._pictures
+        held, trained = self._images
         known = first["held_out"], first["trained"]
         if [[name for name, _ in each] for each in known] != [
             [_name(p) for p in held],
@@ -250,11 +250,9 @@ def _best_record(folder: Path, name: str) -> Path:
     return folder / f"{name}-{BEST}.json"
 
 
-def _name(picture: TrainImage) -> str:
-    return f"{picture.subset.folder.name}/{picture.path.name}"
+def _name(image: TrainImage) -> str:
+    return f"{image.subset.folder.name}/{image.path.name}"
 
 
-def _named(pictures: Sequence[TrainImage], found: Tensor) -> list[tuple[str, list[float]]]:
-    return [
-        (_name(picture), cells) for picture, cells in zip(pictures, found.tolist(), strict=True)
-    ]
+def _named(images: Sequence[TrainImage], found: Tensor) -> list[tuple[str, list[float]]]:
+    return [(_name(image), cells) for image, cells in zip(images, found.tolist(), strict=True)]

@@ -75,7 +75,7 @@ class _Scaled:
         return ((seen * (scale.flatten() if scale.ndim == 2 else scale)).to(seen.dtype), *rest)
 
     def _norms(self, layer: Any, device: str) -> Tensor:
-        """Return the norms as they are now; a picture is drawn in many passes with the same ones.
+        """Return the norms as they are now; an image is drawn in many passes with the same ones.
 
         torch counts the changes of a tensor, but some optimizers (8 bits) go past it: in training
         nothing is kept.

@@ -14,7 +14,7 @@ class Dropout:
     """A forward hook of a down factor, for while it trains. Each is a chance, 0 to 1.
 
     activations: that one of the inner activations is left out (`network_dropout`); ranks: that a
-    rank is left out of a picture; module: that the module adds nothing to a batch. What is kept of
+    rank is left out of an image; module: that the module adds nothing to a batch. What is kept of
     the first two is scaled up.
     """
 
@@ -34,7 +34,7 @@ class Dropout:
         return output
 
     def _kept(self, output: Tensor, convolution: bool) -> Tensor:
-        """Draw a mask of the ranks for each picture, the same at all its places."""
+        """Draw a mask of the ranks for each image, the same at all its places."""
         rank = 1 if convolution else output.ndim - 1
         shape = [n if axis in (0, rank) else 1 for axis, n in enumerate(output.shape)]
         return (torch.rand(shape, device=output.device) > self.ranks).to(output.dtype)

@@ -1,7 +1,7 @@
 """The loss of each sample: its target, its kind, its mask, and its weight by the signal-to-noise
 ratio.
 
-Nothing here takes the mean over a batch: each function gives one value a sample, so that a picture
+Nothing here takes the mean over a batch: each function gives one value a sample, so that an image
 weighs the same in a full batch and in the last, smaller one.
 """
 
@@ -112,7 +112,7 @@ def each(
     """Return the loss of each sample, its mean over (c, h, w): float32 of shape (b,).
 
     mask: (b, 1, h, w) from 0 to 1, at the size of the latents; see `latent_mask`. The mean is still
-    taken over all places, so a picture with a small mask gives a small loss (as in sd-scripts).
+    taken over all places, so an image with a small mask gives a small loss (as in sd-scripts).
     kind: of `LOSSES`; c: (b,), of `HUBER_SCHEDULES`, without meaning for l2 and l1.
     """
     difference = prediction.float() - target.float()

@@ -69,7 +69,7 @@ def with_pyramid(
     Level i is discount^i times noise drawn at 1/r^i of the size and enlarged bilinearly, with r =
     U(2, 4) drawn anew at each level; a level with a side of one latent pixel is the last. Source:
     J. Whitaker 2023, "Multi-resolution noise for diffusion model training". sd-scripts divides by
-    the deviation of the whole batch, so that a picture's noise depends on its neighbours; here each
+    the deviation of the whole batch, so that an image's noise depends on its neighbours; here each
     sample is divided by its own.
     """
     return torch.stack(

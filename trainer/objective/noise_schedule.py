@@ -1,4 +1,4 @@
-"""The noise schedule of Stable Diffusion: how much of a picture is left at each timestep."""
+"""The noise schedule of Stable Diffusion: how much of an image is left at each timestep."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Preservation: what the base model itself predicts, as the target of pictures that shall not
+"""Preservation: what the base model itself predicts, as the target of images that shall not
 change it.
 """
 
@@ -31,8 +31,8 @@ def without_lora(lora: Lora) -> Iterator[None]:
 
 
 def places(batch: Sequence[PreparedSample]) -> list[int]:
-    """Return the places in a batch of the pictures whose target is the base's prediction."""
-    return [place for place, seen in enumerate(batch) if seen.picture.subset.preserved]
+    """Return the places in a batch of the images whose target is the base's prediction."""
+    return [place for place, seen in enumerate(batch) if seen.image.subset.preserved]
 
 
 def with_base_predictions(

@@ -39,7 +39,7 @@ _TEXT_KEPT: Final = 1.0
 # Bytes of captions' states that are kept where the text encoder is not trained: about 500 short
 # ones in half precision.
 KEPT_TEXT: Final = 64 * 2**20
-# Numbers at a picture's full size and for each of the VAE's channels there, while it encodes.
+# Numbers at an image's full size and for each of the VAE's channels there, while it encodes.
 _VAE_KEPT: Final = 5.0
 # Bytes of state for each trained parameter.
 STATES: Final[Mapping[str, int]] = {
@@ -217,7 +217,7 @@ def _working(
 
 
 def kept_latents(options: TrainOptions) -> bool:
-    """Tell whether each picture is encoded once, before the first step."""
+    """Tell whether each image is encoded once, before the first step."""
     return (options.cache_latents or options.cache_latents_to_disk) and not options.random_crop
 
 

@@ -29,7 +29,7 @@ _PREFIXES: Final = {
     "conditioner.embedders.": _TEXT,
 }
 _FOLDERS: Final = {"unet": _UNET, "vae": _VAE, "text_encoder": _TEXT, "text_encoder_2": _TEXT}
-# Layers of the UNet that see a picture's time or its caption, and not its pixels.
+# Layers of the UNet that see an image's time or its caption, and not its pixels.
 _NO_PIXELS = re.compile(r"time_emb|emb_layers|label_emb|add_embedding|attn2\.to_[kv]\.")
 _ATTENTION = re.compile(r"\.attentions\.|\.transformer_blocks\.|\.proj_(?:in|out)\.")
 _TEXT_LINEAR = re.compile(r"(?:self_attn\.(?:[qkv]|out)_proj|mlp\.fc[12])\.weight$")
@@ -51,9 +51,9 @@ class ModelShapes:
 
     unet, text_encoder, vae: parameters. unet_width: what the UNet's layers put out for a latent
     pixel, in numbers (coarser levels count a quarter each). text_width: what the text encoder's
-    layers put out for a token. vae_width: channels of the VAE at a picture's full size. lora_unet,
+    layers put out for a token. vae_width: channels of the VAE at an image's full size. lora_unet,
     lora_text: what LoRA adds for each rank, in numbers. vae_shrinks: what the VAE divides a
-    picture's sides by. text_width_2, lora_text_2: of the second text encoder, which only Stable
+    image's sides by. text_width_2, lora_text_2: of the second text encoder, which only Stable
     Diffusion XL has; text_encoder counts both. layers: of each part, what a network may be put on;
     sides: the down blocks that lists of blocks count.
     """
@@ -181,7 +181,7 @@ def _rank_one(shape: tuple[int, ...]) -> int:
 
 
 def _levels(unet: Shapes) -> Callable[[str], int]:
-    """Return layer -> how often its picture is halved, in either layout."""
+    """Return layer -> how often its image is halved, in either layout."""
     if any(name.startswith("input_blocks.") for name in unet):
         return _original_levels(unet)
     last = max((int(m[1]) for n in unet if (m := re.match(r"down_blocks\.(\d+)\.", n))), default=0)

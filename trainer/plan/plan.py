@@ -1,4 +1,4 @@
-"""The plan of a run, before anything is loaded: which pictures, in which buckets, how often, and
+"""The plan of a run, before anything is loaded: which images, in which buckets, how often, and
 how many steps.
 
 It is counted by the same functions as `dsk plan-repeats`, and needs no torch.
@@ -20,7 +20,7 @@ from datasetkit.core.files import MAX_CAPTION_BYTES as _LONGEST
 from datasetkit.core.records import Failed
 from datasetkit.dataset import layout, validation_split
 from datasetkit.dataset.buckets import Bucket, Size, select
-from datasetkit.dataset.repeats import BatchSettings, Totals, reg_visits
+from datasetkit.dataset.repeats import BatchSettings, Totals, reg_samples
 from datasetkit.images import pixels
 from datasetkit.options.config import TrainOptions, one_of
 from trainer.data.captions import CaptionOptions
@@ -29,17 +29,17 @@ from trainer.optimizers.lr_schedules import SCHEDULES
 from trainer.optimizers.optimizer_names import check_rates, literal_args
 
 TRAIN, REG = "train", "reg"
-# Whether a picture has a caption of its own; without one it takes its subset's name.
+# Whether an image has a caption of its own; without one it takes its subset's name.
 Captioned = Literal["written", "missing", "empty"]
 
 
 @dataclass(frozen=True, slots=True)
 class Subset:
-    """One folder of pictures. name: the caption of a picture that has none. is_reg: its loss has
+    """One folder of images. name: the caption of an image that has none. is_reg: its loss has
     its own weight.
 
-    color: its colours are changed a little at each visit. preserved: what is to be learned of it is
-    what the base model predicts.
+    color: its colours are changed a little at each sample. preserved: what is to be learned of it
+    is what the base model predicts.
     """
 
     folder: Path
@@ -55,7 +55,7 @@ class Subset:
 
 @dataclass(frozen=True, slots=True)
 class TrainImage:
-    """One picture as it is trained. id: of its bytes; size: as it is looked at; mask: its mask
+    """One image as it is trained. id: of its bytes; size: as it is looked at; mask: its mask
     file, if any.
 
     caption: what is trained; captioned: whether that stands in a caption file.
@@ -73,16 +73,16 @@ class TrainImage:
 
 @dataclass(frozen=True, slots=True)
 class TrainingPlan:
-    """What will be done. visits: how often an epoch sees each of the pictures, 0 for an unused
-    regularisation picture.
+    """What will be done. samples: how often an epoch sees each of the images, 0 for an unused
+    regularisation image.
 
     totals: of an epoch, and the optimizer steps of max_train_epochs; steps: those that will be
     taken, fewer or more where max_train_steps says so; epochs: the number that is begun. notices:
     what a person should know. held_out: what is not trained but validated, in that order.
     """
 
-    pictures: tuple[TrainImage, ...]
-    visits: tuple[int, ...]
+    images: tuple[TrainImage, ...]
+    samples: tuple[int, ...]
     schedule: BatchSettings
     totals: Totals
     steps: int
@@ -96,22 +96,22 @@ class TrainingPlan:
 
     @property
     def subsets(self) -> tuple[Subset, ...]:
-        return tuple(dict.fromkeys(p.subset for p in self.pictures))
+        return tuple(dict.fromkeys(p.subset for p in self.images))
 
     def count(self, *, is_reg: bool) -> int:
-        """Return the visits of an epoch to the training or to the regularisation pictures."""
+        """Return the samples of an epoch to the training or to the regularisation images."""
         return sum(
-            n for p, n in zip(self.pictures, self.visits, strict=True) if p.subset.is_reg == is_reg
+            n for p, n in zip(self.images, self.samples, strict=True) if p.subset.is_reg == is_reg
         )
 
     @property
     def mean_ar_error(self) -> float:
-        """Return the mean difference of the aspect ratios of bucket and picture, each
-        picture once.
+        """Return the mean difference of the aspect ratios of bucket and image, each
+        image once.
         """
         errors = [
             abs(p.bucket.bucket[0] / p.bucket.bucket[1] - p.size[0] / p.size[1])
-            for p in self.pictures
+            for p in self.images
         ]
         return sum(errors) / len(errors)
 
@@ -135,7 +135,7 @@ def caption_options(options: TrainOptions) -> CaptionOptions:
 
 
 def find_subsets(folder: Path, options: TrainOptions) -> tuple[tuple[Subset, ...], tuple[str, ...]]:
-    """Find the concept folders of a laid-out data set: `train/` and `reg/` in it, or the folders
+    """Find the concept folders of a laid-out dataset: `train/` and `reg/` in it, or the folders
     themselves.
 
     Return them, training first, and the folders that are no concept in words. Raises DatasetError.
@@ -143,7 +143,7 @@ def find_subsets(folder: Path, options: TrainOptions) -> tuple[tuple[Subset, ...
     if not folder.is_dir():
         raise DatasetError(
             f"{display(folder)} does not exist",
-            hint="name the data set's folder; dsk layout makes it",
+            hint="name the dataset's folder; dsk layout makes it",
         )
     root = folder / TRAIN if (folder / TRAIN).is_dir() else folder
     trees = [(layout.read_tree(root), False)]
@@ -168,7 +168,7 @@ def find_subsets(folder: Path, options: TrainOptions) -> tuple[tuple[Subset, ...
     )
     if not any(not subset.is_reg for subset in found):
         raise DatasetError(
-            f"{display(folder)} holds no <repeats>_<concept> folders with pictures",
+            f"{display(folder)} holds no <repeats>_<concept> folders with images",
             hint="dsk layout makes them",
         )
     misread = (
@@ -184,25 +184,23 @@ def make_plan(
     processes: int = 1,
     notices: Sequence[str] = (),
 ) -> TrainingPlan:
-    """Look at every picture and count the run. A picture that cannot be read costs only itself.
+    """Look at every image and count the run. An image that cannot be read costs only itself.
 
-    Raises DatasetError where no training picture is left, ConfigError for an optimizer or a
+    Raises DatasetError where no training image is left, ConfigError for an optimizer or a
     schedule that nobody knows.
     """
     _check_names(options)
-    pictures: list[TrainImage] = []
+    images: list[TrainImage] = []
     failed: list[Failed] = []
     said = list(notices)
     for subset in subsets:
-        _read_subset(subset, options, pictures, failed, said)
-    own = [p for p in pictures if not p.subset.is_reg]
+        _read_subset(subset, options, images, failed, said)
+    own = [p for p in images if not p.subset.is_reg]
     if not own:
         why = f": {failed[0].path.name}: {failed[0].error}" if failed else ""
-        raise DatasetError(
-            f"no usable training picture{why}", hint=failed[0].hint if failed else ""
-        )
-    pictures, held_out = _split(pictures, options)
-    visits = _count_visits(pictures, said)
+        raise DatasetError(f"no usable training image{why}", hint=failed[0].hint if failed else "")
+    images, held_out = _split(images, options)
+    samples = _count_samples(images, said)
     schedule = BatchSettings(
         options.max_train_epochs,
         options.train_batch_size,
@@ -210,21 +208,21 @@ def make_plan(
         processes,
     )
     buckets: Counter[Size] = Counter()
-    for picture, n in zip(pictures, visits, strict=True):
+    for image, n in zip(images, samples, strict=True):
         if n:
-            buckets[picture.bucket.bucket] += n
+            buckets[image.bucket.bucket] += n
     totals = schedule.totals(buckets)
-    if options.diff_output_preservation and not any(p.subset.preserved for p in pictures):
+    if options.diff_output_preservation and not any(p.subset.preserved for p in images):
         hint = "its target is what the base model predicts for them: add them, or take it out"
-        raise DatasetError("diff_output_preservation needs regularisation pictures", hint=hint)
+        raise DatasetError("diff_output_preservation needs regularisation images", hint=hint)
     if options.masked_loss:
-        without = sum(p.mask is None for p in pictures)
+        without = sum(p.mask is None for p in images)
         if without:
             said.append(
-                f"masked_loss: {without} of {len(pictures)} pictures have no mask and count whole"
+                f"masked_loss: {without} of {len(images)} images have no mask and count whole"
             )
     return TrainingPlan(
-        tuple(pictures), visits, schedule, totals, options.max_train_steps or totals.steps,
+        tuple(images), samples, schedule, totals, options.max_train_steps or totals.steps,
         tuple(failed), tuple(said), held_out,
     )  # fmt: skip
 
@@ -243,24 +241,24 @@ def _check_names(options: TrainOptions) -> None:
 
 
 def _split(
-    pictures: list[TrainImage], options: TrainOptions
+    images: list[TrainImage], options: TrainOptions
 ) -> tuple[list[TrainImage], tuple[TrainImage, ...]]:
-    """Return the pictures that are trained, and those that are held out in the order in which they
+    """Return the images that are trained, and those that are held out in the order in which they
     are validated.
     """
-    own = [p.id for p in pictures if not p.subset.is_reg]
-    reg = [p.id for p in pictures if p.subset.is_reg]
+    own = [p.id for p in images if not p.subset.is_reg]
+    reg = [p.id for p in images if p.subset.is_reg]
     chosen = validation_split.held_out(
         own, reg, options.validation_split, options.validation_seed or 0
     )
-    held = [p for one in chosen for p in pictures if p.id == one]
-    return [p for p in pictures if p.id not in chosen], tuple(held)
+    held = [p for one in chosen for p in images if p.id == one]
+    return [p for p in images if p.id not in chosen], tuple(held)
 
 
 def _read_subset(
     subset: Subset,
     options: TrainOptions,
-    pictures: list[TrainImage],
+    images: list[TrainImage],
     failed: list[Failed],
     notices: list[str],
 ) -> None:
@@ -291,7 +289,7 @@ def _read_subset(
             nameless += captioned != "written"
             size = (seen.width, seen.height)
             mask = path.parent / MASKS / f"{path.stem}.png"
-            pictures.append(
+            images.append(
                 TrainImage(
                     path,
                     _id(path),
@@ -308,12 +306,12 @@ def _read_subset(
     if nameless and not subset.is_reg:
         name = display(subset.folder.name)
         notices.append(
-            f"{name}: {nameless} pictures without caption are captioned `{display(subset.name)}`"
+            f"{name}: {nameless} images without caption are captioned `{display(subset.name)}`"
         )
 
 
 def _caption(path: Path, *, lines: bool) -> tuple[str | None, bool]:
-    """Return a picture's caption, None for none, and whether `.caption` stands beside the `.txt`
+    """Return an image's caption, None for none, and whether `.caption` stands beside the `.txt`
     that was read.
 
     lines: each line stays a caption by itself; else they are joined.
@@ -337,18 +335,17 @@ def _id(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()[:16]
 
 
-def _count_visits(pictures: Sequence[TrainImage], notices: list[str]) -> tuple[int, ...]:
-    """Return the visits of an epoch to each picture: its repeats; regularisation is matched to the
-    training visits.
+def _count_samples(images: Sequence[TrainImage], notices: list[str]) -> tuple[int, ...]:
+    """Return the samples of an epoch to each image: its repeats; regularisation is matched to the
+    training samples.
     """
-    visits = [0 if p.subset.is_reg else p.subset.repeats for p in pictures]
-    reg = [(i, p.subset.repeats) for i, p in enumerate(pictures) if p.subset.is_reg]
-    matched = reg_visits(sum(visits), reg)
-    for i, n in matched.visits:
-        visits[i] = n
+    samples = [0 if p.subset.is_reg else p.subset.repeats for p in images]
+    reg = [(i, p.subset.repeats) for i, p in enumerate(images) if p.subset.is_reg]
+    matched = reg_samples(sum(samples), reg)
+    for i, n in matched.samples:
+        samples[i] = n
     if matched.unused:
         notices.append(
-            f"{len(matched.unused)} of {len(reg)} regularisation pictures are more than an "
-            "epoch uses"
+            f"{len(matched.unused)} of {len(reg)} regularisation images are more than an epoch uses"
         )
-    return tuple(visits)
+    return tuple(samples)

@@ -1,4 +1,4 @@
-"""Findings: what a person should know of a plan's pictures and captions before the first step. No
+"""Findings: what a person should know of a plan's images and captions before the first step. No
 torch is needed.
 """
 
@@ -22,15 +22,15 @@ from trainer.plan.plan import Subset, TrainImage, TrainingPlan
 
 @dataclass(frozen=True, slots=True)
 class BucketUse:
-    """One bucket and its pictures. visits: of an epoch.
+    """One bucket and its images. samples: of an epoch.
 
-    cut_mean, cut_worst: fraction of a picture's area that is cut off, 0..1. enlarged: pictures that
+    cut_mean, cut_worst: fraction of an image's area that is cut off, 0..1. enlarged: images that
     are smaller than the bucket; enlarged_most: the largest factor of them, 1 where there are none.
     """
 
     size: Size
-    pictures: int
-    visits: int
+    images: int
+    samples: int
     cut_mean: float
     cut_worst: float
     enlarged: int
@@ -39,25 +39,25 @@ class BucketUse:
 
 @dataclass(frozen=True, slots=True)
 class SubsetUse:
-    """One folder in the plan. visits: of an epoch; unused: regularisation pictures that no epoch
+    """One folder in the plan. samples: of an epoch; unused: regularisation images that no epoch
     reaches.
     """
 
     subset: Subset
-    pictures: int
-    visits: int
+    images: int
+    samples: int
     unused: int
 
 
 @dataclass(frozen=True, slots=True)
 class CaptionUse:
-    """The captions of the pictures that are trained, those of regularisation only where they are
+    """The captions of the images that are trained, those of regularisation only where they are
     too long.
 
-    missing, empty: training pictures that take their concept's name instead. over: 75, 150 and 225
+    missing, empty: training images that take their concept's name instead. over: 75, 150 and 225
     -> captions of more CLIP tokens; too_long: those beyond max_token_length, whose end no step
-    sees. differing: laid-out captions that are not what stands beside their source picture;
-    unknown: training pictures whose source is not known.
+    sees. differing: laid-out captions that are not what stands beside their source image;
+    unknown: training images whose source is not known.
     """
 
     written: int
@@ -70,31 +70,31 @@ class CaptionUse:
 
 
 def bucket_use(plan: TrainingPlan) -> tuple[BucketUse, ...]:
-    """Say for each bucket, ascending, how much of its pictures is cut off and which are
+    """Say for each bucket, ascending, how much of its images is cut off and which are
     enlarged.
     """
     used: defaultdict[Size, list[tuple[TrainImage, int]]] = defaultdict(list)
-    for picture, visits in zip(plan.pictures, plan.visits, strict=True):
-        if visits:
-            used[picture.bucket.bucket].append((picture, visits))
+    for image, samples in zip(plan.images, plan.samples, strict=True):
+        if samples:
+            used[image.bucket.bucket].append((image, samples))
     return tuple(_use(size, used[size]) for size in sorted(used))
 
 
-def _use(size: Size, pictures: Sequence[tuple[TrainImage, int]]) -> BucketUse:
-    cuts = [picture.bucket.cropped for picture, _ in pictures]
-    larger = [picture.bucket.scale for picture, _ in pictures if picture.bucket.scale > 1]
+def _use(size: Size, images: Sequence[tuple[TrainImage, int]]) -> BucketUse:
+    cuts = [image.bucket.cropped for image, _ in images]
+    larger = [image.bucket.scale for image, _ in images if image.bucket.scale > 1]
     return BucketUse(
-        size, len(pictures), sum(n for _, n in pictures), sum(cuts) / len(cuts), max(cuts),
+        size, len(images), sum(n for _, n in images), sum(cuts) / len(cuts), max(cuts),
         len(larger), max(larger, default=1.0),
     )  # fmt: skip
 
 
 def subset_use(plan: TrainingPlan) -> tuple[SubsetUse, ...]:
-    """Say for each folder how often an epoch visits it."""
+    """Say for each folder how often an epoch samples it."""
     made = []
     for subset in plan.subsets:
-        visits = [n for p, n in zip(plan.pictures, plan.visits, strict=True) if p.subset == subset]
-        made.append(SubsetUse(subset, len(visits), sum(visits), visits.count(0)))
+        samples = [n for p, n in zip(plan.images, plan.samples, strict=True) if p.subset == subset]
+        made.append(SubsetUse(subset, len(samples), sum(samples), samples.count(0)))
     return tuple(made)
 
 
@@ -102,7 +102,7 @@ def caption_use(plan: TrainingPlan, max_token_length: int, *, weighted: bool = F
     """Count what is wrong with the captions that the plan trains. weighted: their brackets are
     weights.
     """
-    trained = [p for p, n in zip(plan.pictures, plan.visits, strict=True) if n]
+    trained = [p for p, n in zip(plan.images, plan.samples, strict=True) if n]
     own = [p for p in trained if not p.subset.is_reg]
     counts = {p.path: longest(p, weighted=weighted) for p in trained}
     sources = _sources(plan.subsets)
@@ -118,26 +118,26 @@ def caption_use(plan: TrainingPlan, max_token_length: int, *, weighted: bool = F
     )
 
 
-def longest(picture: TrainImage, *, weighted: bool = False) -> int:
-    """Return the CLIP tokens of the longest text that a visit to a picture may read."""
+def longest(image: TrainImage, *, weighted: bool = False) -> int:
+    """Return the CLIP tokens of the longest text that a sample to an image may read."""
 
     def count(text: str) -> int:
         return tokens.count(prompt_weights.parse(text).text if weighted else text)
 
-    return count(captions.longest(picture.caption, picture.subset.captions, count))
+    return count(captions.longest(image.caption, image.subset.captions, count))
 
 
 def _sources(subsets: Sequence[Subset]) -> dict[Path, Path]:
-    """Return laid-out picture -> its source, for the folders of all projects that are trained."""
+    """Return laid-out image -> its source, for the folders of all projects that are trained."""
     roots = {find_root(subset.folder): subset.folder for subset in subsets if not subset.is_reg}
     return {laid: source for folder in roots.values() for laid, source in origins(folder).items()}
 
 
-def _differs(picture: TrainImage, sources: Mapping[Path, Path]) -> bool | None:
+def _differs(image: TrainImage, sources: Mapping[Path, Path]) -> bool | None:
     """Tell whether a laid-out caption is not its source's; None where the source is not known, or
     gone.
     """
-    source = sources.get(picture.subset.folder.resolve() / picture.path.name)
+    source = sources.get(image.subset.folder.resolve() / image.path.name)
     if source is None or not source.is_file():
         return None
     try:
@@ -145,5 +145,5 @@ def _differs(picture: TrainImage, sources: Mapping[Path, Path]) -> bool | None:
     except DskError:  # it cannot be read, so it is not what is trained
         return True
     return theirs.text() != (
-        picture.caption.replace("\n", ", ") if picture.captioned == "written" else ""
+        image.caption.replace("\n", ", ") if image.captioned == "written" else ""
     )

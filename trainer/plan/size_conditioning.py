@@ -1,8 +1,8 @@
-"""Sizes: what Stable Diffusion XL is told of a picture beside its caption, so that it learns no
+"""Sizes: what Stable Diffusion XL is told of an image beside its caption, so that it learns no
 crop and no blur.
 
-Podell et al. 2023, arXiv:2307.01952, section 2.2: six numbers, (height, width) of the picture as it
-was before it was scaled, (top, left) of the cut within the scaled picture, (height, width) of what
+Podell et al. 2023, arXiv:2307.01952, section 2.2: six numbers, (height, width) of the image as it
+was before it was scaled, (top, left) of the cut within the scaled image, (height, width) of what
 was cut. All in pixels.
 """
 
@@ -14,20 +14,20 @@ from trainer.plan.plan import TrainImage
 Sizes = tuple[int, int, int, int, int, int]
 
 
-def told(picture: TrainImage, at: Corner, flip: bool) -> Sizes:
-    """Return the sizes of one visit, from the cut that was really made.
+def told(image: TrainImage, at: Corner, flip: bool) -> Sizes:
+    """Return the sizes of one sample, from the cut that was really made.
 
-    at: (left, top) of the cut in the scaled picture. A mirrored visit is a cut of the mirrored
-    picture, whose left edge lies as far in as the cut's right edge lies from the picture's.
+    at: (left, top) of the cut in the scaled image. A mirrored sample is a cut of the mirrored
+    image, whose left edge lies as far in as the cut's right edge lies from the image's.
     sd-scripts tells another cut (its issue 1443).
     """
-    width, height = picture.bucket.bucket
+    width, height = image.bucket.bucket
     left, top = at
     if flip:
-        left = picture.bucket.resized[0] - width - left
-    return picture.size[1], picture.size[0], top, left, height, width
+        left = image.bucket.resized[0] - width - left
+    return image.size[1], image.size[0], top, left, height, width
 
 
 def whole(width: int, height: int) -> Sizes:
-    """Return the sizes of a picture that is drawn: of its own size, and not cut."""
+    """Return the sizes of an image that is drawn: of its own size, and not cut."""
     return height, width, 0, 0, height, width

@@ -77,30 +77,30 @@ GROUPS: Final[Mapping[str, Mapping[str, OptionDoc]]] = {
             "nobody shall read tags and folder names in it",
         ),
     },
-    "Pictures": {
+    "Images": {
         "resolution": OptionDoc(
-            "the area to which pictures are scaled, a side or `[width, height]`",
+            "the area to which images are scaled, a side or `[width, height]`",
             "512 for Stable Diffusion 1, 768 for 2.x of that size, 1024 for XL; more shows "
             "more detail and takes more "
             "memory and time",
         ),
         "enable_bucket": OptionDoc(
-            "sort pictures by their shape; without, all are cut to `resolution`",
-            "all pictures have one shape",
+            "sort images by their shape; without, all are cut to `resolution`",
+            "all images have one shape",
         ),
         "bucket_no_upscale": OptionDoc(
-            "never enlarge a picture for its bucket", "the plan says that many are enlarged"
+            "never enlarge an image for its bucket", "the plan says that many are enlarged"
         ),
         "min_bucket_reso": OptionDoc(
-            "the shortest side of a bucket, in pixels", "very long pictures", "by resolution"
+            "the shortest side of a bucket, in pixels", "very long images", "by resolution"
         ),
         "max_bucket_reso": OptionDoc(
-            "the longest side of a bucket, in pixels", "very long pictures", "by resolution"
+            "the longest side of a bucket, in pixels", "very long images", "by resolution"
         ),
         "bucket_reso_steps": OptionDoc(
             "sides are multiples of it, itself of 8",
             "32, for Stable Diffusion XL, cuts off half as much, and makes more buckets with "
-            "fewer pictures each",
+            "fewer images each",
         ),
         "bucket_selector": OptionDoc(
             "`kohya` takes the bucket of the nearest ratio; `fit` one that [cuts off "
@@ -109,33 +109,33 @@ GROUPS: Final[Mapping[str, Mapping[str, OptionDoc]]] = {
             "`fit` where the plan says that much is cut off, and step 32 is not wanted",
         ),
         "flip_aug": OptionDoc(
-            "half of the visits see the picture mirrored", "the subject has no side that matters"
+            "half of the samples see the image mirrored", "the subject has no side that matters"
         ),
         "color_aug": OptionDoc(
-            "a third of the visits see other colours: the hue turned by up to 16 degrees, or a "
+            "a third of the samples see other colours: the hue turned by up to 16 degrees, or a "
             "gamma of 0.95 to 1.05; "
             "latents cannot be kept",
             "photos of one light; never where colours are what is learned",
         ),
         "random_crop": OptionDoc(
-            "cut at another place at each visit and not in the middle; latents are not kept",
-            "pictures of textures or places",
+            "cut at another place at each sample and not in the middle; latents are not kept",
+            "images of textures or places",
         ),
         "masked_loss": OptionDoc(
-            "`masks/<stem>.png` says where a picture counts: white fully, black not",
+            "`masks/<stem>.png` says where an image counts: white fully, black not",
             "you made masks",
         ),
         "cache_latents": OptionDoc(
-            "encode each picture once, before the first step",
+            "encode each image once, before the first step",
             "never, unless memory for a very large set lacks",
         ),
         "cache_latents_to_disk": OptionDoc(
             "keep them in `output_dir` for the next run",
-            "you train the same pictures again and again",
+            "you train the same images again and again",
         ),
     },
     "Captions": {
-        "shuffle_caption": OptionDoc("another order of tags at each visit", "off for sentences"),
+        "shuffle_caption": OptionDoc("another order of tags at each sample", "off for sentences"),
         "keep_tokens": OptionDoc(
             "the leading tags that stay in place: the trigger words",
             "the number of trigger words",
@@ -147,15 +147,15 @@ GROUPS: Final[Mapping[str, Mapping[str, OptionDoc]]] = {
             "none",
         ),
         "caption_dropout_rate": OptionDoc(
-            "chance that a visit reads an empty caption",
+            "chance that a sample reads an empty caption",
             "0.05 to 0.1 for a style that shall show without its word",
         ),
         "caption_dropout_every_n_epochs": OptionDoc(
             "every n-th epoch reads no captions", "rarely", "0: none does"
         ),
         "caption_tag_dropout_rate": OptionDoc(
-            "chance that a visit leaves out a tag, those kept apart",
-            "0.1 where few tags tell the pictures apart",
+            "chance that a sample leaves out a tag, those kept apart",
+            "0.1 where few tags tell the images apart",
         ),
         "caption_prefix": OptionDoc(
             "stands before each caption, with a space; write its comma",
@@ -166,7 +166,7 @@ GROUPS: Final[Mapping[str, Mapping[str, OptionDoc]]] = {
             "stands behind each caption, after a space", "one phrase ends all captions", "none"
         ),
         "enable_wildcard": OptionDoc(
-            "of `{a\\|b\\|c}` in a caption each visit reads one, and of several lines one; "
+            "of `{a\\|b\\|c}` in a caption each sample reads one, and of several lines one; "
             "`{{` and `}}` are braces. "
             "`dsk layout` joins lines: `{one caption\\|another}` says the same in one",
             "you have several wordings of a caption",
@@ -198,7 +198,7 @@ GROUPS: Final[Mapping[str, Mapping[str, OptionDoc]]] = {
             "optimizer steps; where set, they count and epochs do not", "you think in steps", _UNSET
         ),
         "train_batch_size": OptionDoc(
-            "pictures of a step, all of one bucket",
+            "images of a step, all of one bucket",
             "2 to 4 where memory allows: faster and smoother",
         ),
         "gradient_accumulation_steps": OptionDoc(
@@ -243,7 +243,7 @@ GROUPS: Final[Mapping[str, Mapping[str, OptionDoc]]] = {
         "ema_decay": OptionDoc(
             "keep a moving average of the weights and save that; it is what samples are drawn "
             "with too",
-            "0.99 to 0.999 where pictures differ much from step to step",
+            "0.99 to 0.999 where images differ much from step to step",
             "0: none",
         ),
     },
@@ -251,7 +251,7 @@ GROUPS: Final[Mapping[str, Mapping[str, OptionDoc]]] = {
         "learning_rate": OptionDoc("of what has no rate of its own", "with the next two"),
         "unet_lr": OptionDoc(
             "the UNet's rate; 0: it is not trained",
-            "half of it if pictures burn",
+            "half of it if images burn",
             "`learning_rate`",
         ),
         "text_encoder_lr": OptionDoc(
@@ -330,17 +330,17 @@ GROUPS: Final[Mapping[str, Mapping[str, OptionDoc]]] = {
     },
     "Loss and noise": {
         "prior_loss_weight": OptionDoc(
-            "how much a regularisation picture counts", "less than 1 where it holds too much"
+            "how much a regularisation image counts", "less than 1 where it holds too much"
         ),
         "diff_output_preservation": OptionDoc(
-            "the target of regularisation pictures is [what the base model "
+            "the target of regularisation images is [what the base model "
             "predicts](#preservation) for them",
             "a class word, or a style, shall stay as the base draws it",
         ),
         "loss_type": OptionDoc(
             "[the loss](#losses) of a difference d: `l2` d², `l1` |d|, `huber` and `smooth_l1` "
             "between them",
-            "`huber` where some pictures are bad: they pull less",
+            "`huber` where some images are bad: they pull less",
         ),
         "huber_schedule": OptionDoc("how `huber_c` depends on the timestep", "rarely"),
         "huber_c": OptionDoc(
@@ -367,12 +367,12 @@ GROUPS: Final[Mapping[str, Mapping[str, OptionDoc]]] = {
         ),
         "zero_terminal_snr": OptionDoc(
             "the last timestep is noise alone (arXiv:2305.08891), in training and in sample "
-            "pictures; for models that "
+            "images; for models that "
             "predict the velocity",
-            "the base was trained so: it draws very dark and very bright pictures",
+            "the base was trained so: it draws very dark and very bright images",
         ),
         "noise_offset": OptionDoc(
-            "constant noise for each channel", "0.02 to 0.1 for very dark or very bright pictures"
+            "constant noise for each channel", "0.02 to 0.1 for very dark or very bright images"
         ),
         "noise_offset_random_strength": OptionDoc(
             "the offset varies from 0 to its value", "with a large offset"
@@ -433,9 +433,9 @@ GROUPS: Final[Mapping[str, Mapping[str, OptionDoc]]] = {
             "off where the run is short",
         ),
     },
-    "Sample pictures": {
+    "Preview images": {
         "sample_prompts": OptionDoc(
-            "a text file of prompts, one a line: [sample pictures](#sample-pictures)",
+            "a text file of prompts, one a line: [preview images](#preview-images)",
             "you want to see what it learns",
             "none",
         ),
@@ -452,14 +452,14 @@ GROUPS: Final[Mapping[str, Mapping[str, OptionDoc]]] = {
     },
     "Validation": {
         "validation_split": OptionDoc(
-            "the share of training pictures that are held out to be [validated](#validation); "
+            "the share of training images that are held out to be [validated](#validation); "
             "at least one where it is "
             "above 0",
-            "0.1 with 30 pictures or more; a small set needs all its pictures",
+            "0.1 with 30 images or more; a small set needs all its images",
             "0: none",
         ),
         "validation_seed": OptionDoc(
-            "of the choice of pictures, and of their noise; it does not follow `seed`, so that "
+            "of the choice of images, and of their noise; it does not follow `seed`, so that "
             "runs can be compared",
             "rarely",
             "0",

@@ -30,7 +30,7 @@ _RENAMED: Final[Mapping[str, str]] = {
     "batch_size": "`train_batch_size`; in a dataset.toml it stands above that of the config.toml",
     "image_dir": "the folder of a subset: `DIR/train/<repeats>_<concept>` or `DIR/reg/...`",
     "num_repeats": "the number at the front of that folder's name",
-    "class_tokens": "the concept at its end: the caption of pictures without one",
+    "class_tokens": "the concept at its end: the caption of images without one",
     "is_reg": "the folder lies in `reg/`",
     "train_data_dir, reg_data_dir": "`DIR`",
 }
@@ -74,7 +74,7 @@ def key_tables() -> str:
     same = sorted(set(_DEFAULTS) - OURS)
     parts = [
         f"**The same name and meaning**: {', '.join(f'`{name}`' for name in same)}.",
-        _table("**Another name** in a `dsk.toml` or a laid-out data set:", "here", _RENAMED),
+        _table("**Another name** in a `dsk.toml` or a laid-out dataset:", "here", _RENAMED),
         _table(
             "**With one value only**; any other is refused:",
             "value",

@@ -1,4 +1,4 @@
-"""The data set as the review page has it: all pictures in memory, chosen by filters, with a version
+"""The dataset as the review page has it: all images in memory, chosen by filters, with a version
 for each change.
 """
 
@@ -26,7 +26,7 @@ from datasetkit.verbs.shared.stored_scores import StoredScores
 # So many changes are remembered for pages that ask what is new; whoever is further behind starts
 # anew.
 _LOG = 500
-# Results of filters that are kept: the page asks for pictures, tags and counts of the same one.
+# Results of filters that are kept: the page asks for images, tags and counts of the same one.
 _KEPT_FILTERS = 8
 COPIES = (
     "These captions are copies that `dsk layout` made: the next layout writes them anew. "
@@ -36,7 +36,7 @@ COPIES = (
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """Which pictures are meant: all, those that pass a filter, or those of some numbers."""
+    """Which images are meant: all, those that pass a filter, or those of some numbers."""
 
     kind: str = "all"
     where: str = ""
@@ -45,7 +45,7 @@ class Scope:
 
 @dataclass(frozen=True, slots=True)
 class DatasetChange:
-    """What became new in one version: numbers of pictures."""
+    """What became new in one version: numbers of images."""
 
     version: int
     captions: tuple[int, ...] = ()
@@ -55,7 +55,7 @@ class DatasetChange:
 
 
 class ReviewDataset:
-    """Pictures by number, in natural order. Take `lock` to read several things that belong
+    """Images by number, in natural order. Take `lock` to read several things that belong
     together.
     """
 
@@ -80,7 +80,7 @@ class ReviewDataset:
         self.known = DatasetFacts(
             self._scores_of, self.generated.__contains__, lambda path: path in self.twins
         )
-        self._pictures: dict[int, ReviewImage] = {}
+        self._images: dict[int, ReviewImage] = {}
         self._by_path: dict[Path, int] = {}
         self._numbers: dict[Path, int] = {}
         self._chosen: dict[str, tuple[int, list[int]]] = {}
@@ -89,8 +89,8 @@ class ReviewDataset:
     # --------------------------------------------------------------------------------------
 
     def load(self, store: Store) -> None:
-        """Look at all pictures; what the store knows is not computed again. Raises DatasetError
-        without pictures.
+        """Look at all images; what the store knows is not computed again. Raises DatasetError
+        without images.
         """
         sets = find_sets(self.folder, recursive=self.recursive)
         self.sets = sets.train
@@ -100,19 +100,19 @@ class ReviewDataset:
         records, failed = self._scan(store)
         if not records and not failed:
             raise DatasetError(
-                f"{display(self.folder)} holds no pictures", hint="name the folder that holds them"
+                f"{display(self.folder)} holds no images", hint="name the folder that holds them"
             )
         self.failed = tuple(failed)
         self._take(store, [record for record, _ in records])
-        self._put([self._picture(record, concept, 0) for record, concept in records])
+        self._put([self._image(record, concept, 0) for record, concept in records])
 
     def rescan(self, store: Store) -> None:
-        """Look at the folders again: pictures came, went or were replaced."""
+        """Look at the folders again: images came, went or were replaced."""
         records, failed = self._scan(store)
         self._take(store, [record for record, _ in records])
         with self.lock:
             self.failed = tuple(failed)
-            before = {picture.path: picture for picture in self._pictures.values()}
+            before = {image.path: image for image in self._images.values()}
             version = self.version + 1
             now = []
             changed: list[int] = []
@@ -125,10 +125,10 @@ class ReviewDataset:
                 ):
                     now.append(old)
                     continue
-                picture = self._picture(record, concept, version)
-                changed += [picture.id] if old is not None else []
-                now.append(picture)
-            added = tuple(picture.id for picture in now if picture.id not in self._pictures)
+                image = self._image(record, concept, version)
+                changed += [image.id] if old is not None else []
+                now.append(image)
+            added = tuple(image.id for image in now if image.id not in self._images)
             removed = tuple(old.id for old in before.values())
             if added or removed or changed:
                 self.version = version
@@ -145,7 +145,7 @@ class ReviewDataset:
                     concept.folder.resolve(), store, recursive=concept.recursive,
                     max_pixels=self.max_pixels, with_ids=with_ids,
                 )  # fmt: skip
-            except DatasetError:  # the last picture of a concept may have gone
+            except DatasetError:  # the last image of a concept may have gone
                 continue
             failed.extend(found.failed)
             for record in found.records:
@@ -153,7 +153,7 @@ class ReviewDataset:
         return list(records.values()), failed
 
     def _take(self, store: Store, records: Sequence[ImageRecord]) -> None:
-        """Learn what the store knows of pictures and of their captions."""
+        """Learn what the store knows of images and of their captions."""
         if self._scores is not None:
             self._scores.read(store, [record.id for record in records])
         self.generated |= store.generated(record.caption for record in records)
@@ -162,7 +162,7 @@ class ReviewDataset:
         """Learn which of these captions are dsk's own work."""
         self.generated |= store.generated(captions)
 
-    def _picture(self, record: ImageRecord, concept: int, version: int) -> ReviewImage:
+    def _image(self, record: ImageRecord, concept: int, version: int) -> ReviewImage:
         number = self._numbers.setdefault(record.path, len(self._numbers) + 1)
         one = self.sets[concept]
         facts = ImageFacts(
@@ -181,33 +181,33 @@ class ReviewDataset:
     @property
     def scores(self) -> StoredScores:
         if self._scores is None:
-            raise RuntimeError("the data set is not loaded")
+            raise RuntimeError("the dataset is not loaded")
         return self._scores
 
     def _scores_of(self, image: str) -> Mapping[str, int]:
         return self._scores.by_form(image) if self._scores is not None else {}
 
     def __len__(self) -> int:
-        return len(self._pictures)
+        return len(self._images)
 
     def get(self, number: int) -> ReviewImage | None:
-        return self._pictures.get(number)
+        return self._images.get(number)
 
     def at(self, path: Path) -> ReviewImage | None:
         number = self._by_path.get(path)
-        return None if number is None else self._pictures.get(number)
+        return None if number is None else self._images.get(number)
 
     def all(self) -> list[ReviewImage]:
-        return list(self._pictures.values())
+        return list(self._images.values())
 
     def ids(self, where: str = "") -> Sequence[int]:
-        """Return the numbers of the pictures that pass a filter, in order. Raises FilterError."""
+        """Return the numbers of the images that pass a filter, in order. Raises FilterError."""
         with self.lock:
             kept = self._chosen.get(where)
             if kept is not None and kept[0] == self.version:
                 return kept[1]
             passes = predicate(parse(where))
-            found = [picture.id for picture in self._pictures.values() if passes(picture.facts)]
+            found = [image.id for image in self._images.values() if passes(image.facts)]
             self._chosen.pop(where, None)
             self._chosen[where] = self.version, found
             while len(self._chosen) > _KEPT_FILTERS:
@@ -215,14 +215,14 @@ class ReviewDataset:
             return found
 
     def select(self, scope: Scope) -> list[ReviewImage]:
-        """Return the pictures of a scope, in order; numbers of pictures that are gone count for
+        """Return the images of a scope, in order; numbers of images that are gone count for
         nothing.
         """
         with self.lock:
             if scope.kind == "all":
                 return self.all()
             wanted = set(scope.ids) if scope.kind == "ids" else set(self.ids(scope.where))
-            return [picture for picture in self._pictures.values() if picture.id in wanted]
+            return [image for image in self._images.values() if image.id in wanted]
 
     # ---- changing
     # -------------------------------------------------------------------------------------------
@@ -230,62 +230,62 @@ class ReviewDataset:
     def recaption(
         self, captions: Iterable[tuple[ReviewImage, Caption | None]], *, outside: bool
     ) -> tuple[int, ...]:
-        """Take new captions into memory; return the numbers of the pictures."""
+        """Take new captions into memory; return the numbers of the images."""
         with self.lock:
             several = [
-                (self._pictures[p.id], caption) for p, caption in captions if p.id in self._pictures
+                (self._images[p.id], caption) for p, caption in captions if p.id in self._images
             ]
             if not several:
                 return ()
             self.version += 1
-            for picture, caption in several:
-                facts = picture.facts.with_caption(caption)
+            for image, caption in several:
+                facts = image.facts.with_caption(caption)
                 changed = replace(
-                    picture, facts=facts, text=None, changed=self.version, was=picture.caption,
-                    outside=self.version if outside else picture.outside,
+                    image, facts=facts, text=None, changed=self.version, was=image.caption,
+                    outside=self.version if outside else image.outside,
                 )  # fmt: skip
-                self._pictures[picture.id] = changed
-            numbers = tuple(picture.id for picture, _ in several)
+                self._images[image.id] = changed
+            numbers = tuple(image.id for image, _ in several)
             self._note(DatasetChange(self.version, numbers, outside=outside))
             return numbers
 
-    def seen(self, picture: ReviewImage, text: FileStamp | None) -> None:
+    def seen(self, image: ReviewImage, text: FileStamp | None) -> None:
         """Note the sign of a caption that holds what memory holds."""
         with self.lock:
-            if self._pictures.get(picture.id) is picture:
-                self._pictures[picture.id] = replace(picture, text=text)
+            if self._images.get(image.id) is image:
+                self._images[image.id] = replace(image, text=text)
 
-    def remove(self, pictures: Iterable[ReviewImage]) -> tuple[int, ...]:
-        """Take pictures out of memory."""
+    def remove(self, images: Iterable[ReviewImage]) -> tuple[int, ...]:
+        """Take images out of memory."""
         with self.lock:
-            numbers = tuple(p.id for p in pictures if self._pictures.pop(p.id, None) is not None)
+            numbers = tuple(p.id for p in images if self._images.pop(p.id, None) is not None)
             self.version += 1
-            self._by_path = {p.path: p.id for p in self._pictures.values()}
+            self._by_path = {p.path: p.id for p in self._images.values()}
             self._note(DatasetChange(self.version, removed=numbers))
             return numbers
 
-    def bring_back(self, pictures: Iterable[ReviewImage]) -> tuple[int, ...]:
-        """Put pictures that were removed back in their places."""
+    def bring_back(self, images: Iterable[ReviewImage]) -> tuple[int, ...]:
+        """Put images that were removed back in their places."""
         with self.lock:
-            several = [replace(p, changed=self.version + 1, text=None) for p in pictures]
+            several = [replace(p, changed=self.version + 1, text=None) for p in images]
             self.version += 1
-            self._put([*self._pictures.values(), *several])
+            self._put([*self._images.values(), *several])
             self._note(DatasetChange(self.version, added=tuple(p.id for p in several)))
             return tuple(p.id for p in several)
 
     def set_twins(self, paths: Iterable[Path]) -> None:
-        """Note which pictures have near-duplicates."""
+        """Note which images have near-duplicates."""
         with self.lock:
             twins = frozenset(paths)
             if twins != self.twins:
                 self.twins = twins
                 self._chosen.clear()
 
-    def _put(self, pictures: Iterable[ReviewImage]) -> None:
-        ordered = sorted(pictures, key=lambda p: (p.concept, natural_key(str(p.path))))
+    def _put(self, images: Iterable[ReviewImage]) -> None:
+        ordered = sorted(images, key=lambda p: (p.concept, natural_key(str(p.path))))
         with self.lock:
-            self._pictures = {picture.id: picture for picture in ordered}
-            self._by_path = {picture.path: picture.id for picture in ordered}
+            self._images = {image.id: image for image in ordered}
+            self._by_path = {image.path: image.id for image in ordered}
             self._chosen.clear()
 
     def _note(self, change: DatasetChange) -> None:

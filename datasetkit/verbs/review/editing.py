@@ -69,7 +69,7 @@ class ReadOnly(InputError):
 
 @dataclass(frozen=True, slots=True)
 class EditResult:
-    """What an operation did. ids: pictures whose captions changed; gone, back: pictures that went
+    """What an operation did. ids: images whose captions changed; gone, back: images that went
     and came.
     """
 
@@ -82,7 +82,7 @@ class EditResult:
 
 
 class Editor:
-    """Changes a data set, one operation at a time. `turn` is held during each, and by whoever looks
+    """Changes a dataset, one operation at a time. `turn` is held during each, and by whoever looks
     at the disk.
     """
 
@@ -132,15 +132,15 @@ class Editor:
     ) -> EditResult:
         """Do an operation on a scope, or only say what it would do.
 
-        Raises InputError for what is no operation, Conflict where pictures that it would change
+        Raises InputError for what is no operation, Conflict where images that it would change
         were changed after `version` or on disk, PlanConflict, Locked and StorageError as every verb
         does.
         """
         with self.turn:
-            pictures = self.dataset.select(scope)
+            images = self.dataset.select(scope)
             if wanted.get("drop") is True and len(wanted) == 1:
-                return self._drop(version, pictures, dry_run)
-            decided = self._decide(wanted, pictures)
+                return self._drop(version, images, dry_run)
+            decided = self._decide(wanted, images)
             return self._write(version, decided, dry_run=dry_run)
 
     def edit(self, version: int, number: int, known: object, text: object) -> EditResult:
@@ -148,25 +148,25 @@ class Editor:
         as `apply`.
         """
         with self.turn:
-            picture = self.dataset.get(number)
-            if picture is None:
+            image = self.dataset.get(number)
+            if image is None:
                 raise InputError(
-                    f"there is no picture {number}", hint="it may have been excluded or moved"
+                    f"there is no image {number}", hint="it may have been excluded or moved"
                 )
-            if known != picture.hash:
+            if known != image.hash:
                 raise EditConflict(
-                    [CaptionDifference(picture.id, picture.name, picture.was, picture.caption)]
+                    [CaptionDifference(image.id, image.name, image.was, image.caption)]
                 )
-            return self._write(self.dataset.version, operations.edit(picture, text))
+            return self._write(self.dataset.version, operations.edit(image, text))
 
-    def _decide(self, wanted: Mapping[str, Any], pictures: Sequence[ReviewImage]) -> EditPlan:
+    def _decide(self, wanted: Mapping[str, Any], images: Sequence[ReviewImage]) -> EditPlan:
         if "threshold" in wanted or "character_threshold" in wanted:
-            return operations.threshold(self.bench, pictures, wanted)
+            return operations.threshold(self.bench, images, wanted)
         if len(wanted) != 1 or (name := next(iter(wanted))) not in OPERATIONS:
             raise InputError(
                 "no such operation", hint=f"one of {', '.join(OPERATIONS)}, threshold, drop"
             )
-        return OPERATIONS[name](self.bench, pictures, wanted[name])
+        return OPERATIONS[name](self.bench, images, wanted[name])
 
     def _write(self, version: int, decided: EditPlan, *, dry_run: bool = False) -> EditResult:
         """Write the captions of an operation as one plan."""
@@ -175,7 +175,7 @@ class Editor:
         if dry_run:
             return EditResult(title, decided)
         self._require_writable()
-        self._require_known([picture for picture, _ in decided.changes], version)
+        self._require_known([image for image, _ in decided.changes], version)
         if not number:
             return EditResult(title, decided)
         with self._project() as project:
@@ -186,26 +186,26 @@ class Editor:
             self._done(project)
         return EditResult(title, decided, entry, ids)
 
-    def _drop(self, version: int, pictures: Sequence[ReviewImage], dry_run: bool) -> EditResult:
-        """Move pictures with what belongs to them out of sight, into the project folder."""
-        one = len(pictures) == 1
-        title = f"exclude {pictures[0].name}" if one else f"exclude {len(pictures):,} pictures"
+    def _drop(self, version: int, images: Sequence[ReviewImage], dry_run: bool) -> EditResult:
+        """Move images with what belongs to them out of sight, into the project folder."""
+        one = len(images) == 1
+        title = f"exclude {images[0].name}" if one else f"exclude {len(images):,} images"
         decided = EditPlan(title, ())
-        if dry_run or not pictures:
-            return EditResult(title, decided, gone=tuple(picture.id for picture in pictures))
+        if dry_run or not images:
+            return EditResult(title, decided, gone=tuple(image.id for image in images))
         self._require_writable()
-        self._require_known(pictures, version)
+        self._require_known(images, version)
         with self._project() as project:
             away = self.dataset.root / PROJECT / EXCLUDED / str(project.journal.next_id())
-            entry = project.apply(Plan(tuple(self._moves(pictures, away))), VERB, title)
-            self._away |= {picture.path: picture for picture in pictures}
-            gone = self.dataset.remove(pictures)
+            entry = project.apply(Plan(tuple(self._moves(images, away))), VERB, title)
+            self._away |= {image.path: image for image in images}
+            gone = self.dataset.remove(images)
             self._done(project)
         return EditResult(title, decided, entry, gone=gone)
 
-    def _moves(self, pictures: Sequence[ReviewImage], away: Path) -> Iterator[FileOp]:
-        """Return the moves of pictures and of what belongs to them alone."""
-        going = {picture.path for picture in pictures}
+    def _moves(self, images: Sequence[ReviewImage], away: Path) -> Iterator[FileOp]:
+        """Return the moves of images and of what belongs to them alone."""
+        going = {image.path for image in images}
         for folder in sorted({path.parent for path in going}):
             there = [p.path for p in self.dataset.all() if p.path.parent == folder]
             found = companions(folder, there)
@@ -270,7 +270,7 @@ class Editor:
         entry: int | None = None,
     ) -> EditResult:
         """Take into memory what steps did to the disk, forward or backward."""
-        at = {caption_path(picture.path): picture for picture in self.dataset.all()}
+        at = {caption_path(image.path): image for image in self.dataset.all()}
         captions: list[tuple[ReviewImage, Caption | None]] = []
         gone: list[ReviewImage] = []
         back: list[ReviewImage] = []
@@ -331,21 +331,19 @@ class Editor:
         self._redo.clear()
         self.look_back(project)
 
-    def _require_known(self, pictures: Iterable[ReviewImage], version: int) -> None:
-        """Raise Conflict for pictures that were changed after the version that the page has
+    def _require_known(self, images: Iterable[ReviewImage], version: int) -> None:
+        """Raise Conflict for images that were changed after the version that the page has
         seen.
         """
         newer = [
-            CaptionDifference(p.id, p.name, p.was, p.caption)
-            for p in pictures
-            if p.changed > version
+            CaptionDifference(p.id, p.name, p.was, p.caption) for p in images if p.changed > version
         ]
         if newer:
             raise EditConflict(newer)
 
     def _require_as_written(self, project: Project, steps: Sequence[JournalOperation]) -> None:
         """Raise Conflict where captions are no longer what a command wrote."""
-        at = {caption_path(picture.path): picture for picture in self.dataset.all()}
+        at = {caption_path(image.path): image for image in self.dataset.all()}
         differences = []
         for step in steps:
             if step.kind == "write" and step.dst in at:
@@ -367,12 +365,12 @@ class Editor:
         """
         rewrites: list[Rewrite] = []
         differences: list[tuple[ReviewImage, Caption | None]] = []
-        for picture, after in changes:
-            path = caption_path(picture.path)
+        for image, after in changes:
+            path = caption_path(image.path)
             data = read_regular(path, limit=MAX_CAPTION_BYTES)
-            now = picture.read(data)
-            if now != picture.caption:
-                differences.append((picture, now))
+            now = image.read(data)
+            if now != image.caption:
+                differences.append((image, now))
             rewrites.append(Rewrite(path, file_text(after), data))
         if differences:
             self.dataset.recaption(differences, outside=True)

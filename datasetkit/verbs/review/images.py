@@ -1,4 +1,4 @@
-"""Pictures of the review page: a record, its number, and the signs of its files; its tags as
+"""Images of the review page: a record, its number, and the signs of its files; its tags as
 numbers.
 """
 
@@ -22,10 +22,10 @@ from datasetkit.verbs.shared.image_facts import ImageFacts
 
 @dataclass(frozen=True, eq=False)
 class ReviewImage:
-    """One picture of the page; a change makes a new one in its place.
+    """One image of the page; a change makes a new one in its place.
 
-    id: its number while the server runs. name: as people see it. concept: its place in the data
-    set's concepts. file: the sign of the picture that was looked at. text: that of the caption;
+    id: its number while the server runs. name: as people see it. concept: its place in the dataset
+    's concepts. file: the sign of the image that was looked at. text: that of the caption;
     None: to be looked at again. changed, outside: the versions in which its caption was changed
     last, and last by others than this server. was: the caption before.
     """
@@ -90,7 +90,7 @@ class TagCodes:
         return found
 
     def of(self, facts: ImageFacts) -> NDArray[np.int32]:
-        """Return two rows: the numbers of a picture's tags, each once, and their scores in steps,
+        """Return two rows: the numbers of an image's tags, each once, and their scores in steps,
         -1 for unknown.
         """
         known: NDArray[np.int32] | None = facts.__dict__.get("codes")
@@ -104,6 +104,6 @@ class TagCodes:
         return known
 
     def gather(self, several: Sequence[ImageFacts]) -> NDArray[np.int32]:
-        """Return the rows of many pictures, one behind the other."""
+        """Return the rows of many images, one behind the other."""
         arrays = [self.of(facts) for facts in several]
         return np.concatenate(arrays, axis=1) if arrays else np.empty((2, 0), np.int32)

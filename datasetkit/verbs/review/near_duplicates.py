@@ -1,4 +1,4 @@
-"""Twins: which pictures of the page look nearly the same, found out in the background and
+"""Twins: which images of the page look nearly the same, found out in the background and
 remembered.
 """
 
@@ -19,13 +19,13 @@ from datasetkit.verbs.review.watch import OpenStore
 # New looks are written to the store in handfuls.
 _KEEP_EVERY = 256
 _UNREADABLE = b""
-# While more and more pictures are known, they are compared again after this many times as long as
+# While more and more images are known, they are compared again after this many times as long as
 # it took last.
 _REST = 20
 
 
 class NearDuplicates:
-    """Looks of pictures by the sign of their file, and the groups of those that are nearly the
+    """Looks of images by the sign of their file, and the groups of those that are nearly the
     same.
     """
 
@@ -50,19 +50,19 @@ class NearDuplicates:
         self.follow()
 
     def follow(self) -> None:
-        """Look at the pictures that came since."""
+        """Look at the images that came since."""
         with self._lock:
-            new = [picture for picture in self.dataset.all() if picture.key not in self._looks]
-            first = {picture.key: picture for picture in new if picture.key not in self._asked}
+            new = [image for image in self.dataset.all() if image.key not in self._looks]
+            first = {image.key: image for image in new if image.key not in self._asked}
             self._asked |= first.keys()
         if first:
             self.thumbnails.look_at(first.values(), self._found)
 
-    def _found(self, picture: ReviewImage, look: bytes | None) -> None:
+    def _found(self, image: ReviewImage, look: bytes | None) -> None:
         with self._lock:
-            self._looks[picture.key] = _UNREADABLE if look is None else look
+            self._looks[image.key] = _UNREADABLE if look is None else look
             if look is not None:
-                self._new.append((picture.key, look))
+                self._new.append((image.key, look))
             full = len(self._new) >= _KEEP_EVERY
         if full:
             self.keep()
@@ -79,20 +79,20 @@ class NearDuplicates:
                 store.put_looks(new)
 
     def progress(self) -> tuple[int, int]:
-        """Return how many of the pictures were looked at, and how many there are."""
-        pictures = self.dataset.all()
+        """Return how many of the images were looked at, and how many there are."""
+        images = self.dataset.all()
         with self._lock:
-            return sum(picture.key in self._looks for picture in pictures), len(pictures)
+            return sum(image.key in self._looks for image in images), len(images)
 
     def groups(self) -> list[list[int]]:
-        """Return the groups of pictures that look nearly the same, by their numbers, as far as they
+        """Return the groups of images that look nearly the same, by their numbers, as far as they
         were looked at.
         """
-        pictures = self.dataset.all()
+        images = self.dataset.all()
         with self._lock:
-            seen = [(p, look) for p in pictures if (look := self._looks.get(p.key))]
-            state = [(picture.id, picture.key) for picture, _ in seen]
-            if state != self._compared and not self._growing(pictures, state):
+            seen = [(p, look) for p in images if (look := self._looks.get(p.key))]
+            state = [(image.id, image.key) for image, _ in seen]
+            if state != self._compared and not self._growing(images, state):
                 began = time.monotonic()
                 found = near_duplicates.groups([look for _, look in seen])
                 self._compared = state
@@ -101,13 +101,13 @@ class NearDuplicates:
                 self._due = time.monotonic() + _REST * (time.monotonic() - began)
             return self._groups
 
-    def _growing(self, pictures: Sequence[ReviewImage], state: Sequence[tuple[int, str]]) -> bool:
+    def _growing(self, images: Sequence[ReviewImage], state: Sequence[tuple[int, str]]) -> bool:
         """Tell whether what was compared still holds, more is to come, and the next comparison is
         not yet due.
         """
-        waiting = any(picture.key not in self._looks for picture in pictures)
+        waiting = any(image.key not in self._looks for image in images)
         return waiting and time.monotonic() < self._due and set(state).issuperset(self._compared)
 
     def of(self, number: int) -> list[int]:
-        """Return the group that a picture is in, [] for none."""
+        """Return the group that an image is in, [] for none."""
         return next((group for group in self.groups() if number in group), [])

@@ -39,10 +39,10 @@ EDITED = "their captions were edited by a person"
 
 @dataclass(frozen=True, slots=True)
 class EditPlan:
-    """What an operation would do. kept: pictures that it leaves alone although it means them, and
+    """What an operation would do. kept: images that it leaves alone although it means them, and
     why.
 
-    generated: hashes of the new captions that are dsk's own work. without_scores: pictures that no
+    generated: hashes of the new captions that are dsk's own work. without_scores: images that no
     tagger saw.
     """
 
@@ -57,16 +57,14 @@ class EditPlan:
 
     def tags(self) -> tuple[int, int]:
         """Return how many tags come and how many go, in all captions."""
-        diffs = [
-            CaptionChange(picture.path, picture.caption, after) for picture, after in self.changes
-        ]
+        diffs = [CaptionChange(image.path, image.caption, after) for image, after in self.changes]
         return sum(len(d.added) for d in diffs), sum(len(d.removed) for d in diffs)
 
 
 @dataclass(slots=True)
 class OperationContext:
-    """What operations need to know of the data set. remembered: captions found for the score
-    slider, by picture.
+    """What operations need to know of the dataset. remembered: captions found for the score
+    slider, by image.
     """
 
     vocabulary: Vocabulary
@@ -83,7 +81,7 @@ Decide = Callable[[OperationContext, Sequence[ReviewImage], Any], EditPlan]
 
 
 def by_rules(
-    pictures: Sequence[ReviewImage],
+    images: Sequence[ReviewImage],
     title: str,
     rules: Callable[[ReviewImage], RuleSet],
     category: Callable[[str], str | None],
@@ -97,47 +95,43 @@ def by_rules(
     forms = frozenset(map(normal_form, among))
     changes: list[tuple[ReviewImage, Caption]] = []
     unchanged = kept = 0
-    for picture in pictures:
+    for image in images:
         if (
-            picture.caption is None
-            or not picture.caption.tags
-            or (forms and forms.isdisjoint(picture.facts.forms))
+            image.caption is None
+            or not image.caption.tags
+            or (forms and forms.isdisjoint(image.facts.forms))
         ):
             unchanged += 1
             continue
-        tags = apply(rules(picture), picture.caption.tags, category=category).tags
-        if tags == picture.caption.tags:
+        tags = apply(rules(image), image.caption.tags, category=category).tags
+        if tags == image.caption.tags:
             unchanged += 1
         elif not tags:
             kept += 1
         else:
-            changes.append((picture, Caption(tags)))
+            changes.append((image, Caption(tags)))
     return EditPlan(title, tuple(changes), unchanged, kept, NO_TAG_LEFT if kept else "")
 
 
-def remove(bench: OperationContext, pictures: Sequence[ReviewImage], tags: object) -> EditPlan:
+def remove(bench: OperationContext, images: Sequence[ReviewImage], tags: object) -> EditPlan:
     """Take exactly these tags out: `@me` and `a*` are read as tags, not as selectors."""
     names = _names(tags, "remove")
     rules = RuleSet(exclude=tuple((Exclude(name), Exact(normal_form(name))) for name in names))
     return by_rules(
-        pictures, f"remove {', '.join(names)}", lambda _: rules, bench.vocabulary.category, names
+        images, f"remove {', '.join(names)}", lambda _: rules, bench.vocabulary.category, names
     )
 
 
-def exclude(
-    bench: OperationContext, pictures: Sequence[ReviewImage], selectors: object
-) -> EditPlan:
+def exclude(bench: OperationContext, images: Sequence[ReviewImage], selectors: object) -> EditPlan:
     """Take out what selectors mean."""
     names = _names(selectors, "exclude")
     rules = build(exclude=names, vocabulary=bench.vocabulary, groups=load_groups())
     return by_rules(
-        pictures, f"exclude {', '.join(names)}", lambda _: rules, bench.vocabulary.category
+        images, f"exclude {', '.join(names)}", lambda _: rules, bench.vocabulary.category
     )
 
 
-def replace_tags(
-    bench: OperationContext, pictures: Sequence[ReviewImage], pairs: object
-) -> EditPlan:
+def replace_tags(bench: OperationContext, images: Sequence[ReviewImage], pairs: object) -> EditPlan:
     """Write one tag in place of another; where that stands already, they become one."""
     if (
         not isinstance(pairs, list)
@@ -155,10 +149,10 @@ def replace_tags(
     title = "replace " + ", ".join(f"{rule.old} by {rule.new}" for rule in rules)
     together = RuleSet(replace=tuple(rules))
     olds = [rule.old for rule in rules]
-    return by_rules(pictures, title, lambda _: together, bench.vocabulary.category, olds)
+    return by_rules(images, title, lambda _: together, bench.vocabulary.category, olds)
 
 
-def add(bench: OperationContext, pictures: Sequence[ReviewImage], tags: object) -> EditPlan:
+def add(bench: OperationContext, images: Sequence[ReviewImage], tags: object) -> EditPlan:
     """Write tags into every caption: in front, but behind the triggers that open it."""
     names = [
         bench.vocabulary.spelling(writable(name, "added tag")) or name
@@ -166,39 +160,39 @@ def add(bench: OperationContext, pictures: Sequence[ReviewImage], tags: object) 
     ]
     known: dict[tuple[str, ...], RuleSet] = {}
 
-    def rules(picture: ReviewImage) -> RuleSet:
-        opening = _opening(picture, bench.triggers[picture.concept])
+    def rules(image: ReviewImage) -> RuleSet:
+        opening = _opening(image, bench.triggers[image.concept])
         if opening not in known:
             known[opening] = build(
                 opening, names, vocabulary=bench.vocabulary, groups=load_groups()
             )
         return known[opening]
 
-    return by_rules(pictures, f"add {', '.join(names)}", rules, bench.vocabulary.category)
+    return by_rules(images, f"add {', '.join(names)}", rules, bench.vocabulary.category)
 
 
-def _opening(picture: ReviewImage, triggers: Sequence[str]) -> tuple[str, ...]:
+def _opening(image: ReviewImage, triggers: Sequence[str]) -> tuple[str, ...]:
     """Return the tags with which a caption begins that are its concept's triggers, as they are
     written there.
     """
     forms = {normal_form(trigger) for trigger in triggers}
-    tags = picture.caption.tags if picture.caption is not None else ()
+    tags = image.caption.tags if image.caption is not None else ()
     number = next((n for n, tag in enumerate(tags) if normal_form(tag) not in forms), len(tags))
     return tags[:number]
 
 
-def trigger(bench: OperationContext, pictures: Sequence[ReviewImage], names: object) -> EditPlan:
+def trigger(bench: OperationContext, images: Sequence[ReviewImage], names: object) -> EditPlan:
     """Begin every caption with these words, each exactly once."""
     words = _names(names, "trigger")
     rules = build(words, vocabulary=bench.vocabulary, groups=load_groups())
     decided = by_rules(
-        pictures, f"trigger {', '.join(words)}", lambda _: rules, bench.vocabulary.category
+        images, f"trigger {', '.join(words)}", lambda _: rules, bench.vocabulary.category
     )
     return replace(decided, warnings=rules.warnings)
 
 
 def threshold(
-    bench: OperationContext, pictures: Sequence[ReviewImage], wanted: Mapping[str, Any]
+    bench: OperationContext, images: Sequence[ReviewImage], wanted: Mapping[str, Any]
 ) -> EditPlan:
     """Make captions anew from the stored scores, as `dsk tag` would with these thresholds; no model
     is run.
@@ -216,19 +210,19 @@ def threshold(
     generated: list[str] = []
     unchanged = without = 0
     kept: dict[str, int] = {}
-    for picture in pictures:
-        found = bench.scores.of(picture.facts.record.id)
+    for image in images:
+        found = bench.scores.of(image.facts.record.id)
         if found is None:
             without += 1
             continue
-        why, caption = _anew(bench, picture, options[picture.concept], rules[picture.concept])
+        why, caption = _anew(bench, image, options[image.concept], rules[image.concept])
         if caption is None:
             kept[why] = kept.get(why, 0) + 1
             continue
-        if caption == picture.caption:
+        if caption == image.caption:
             unchanged += 1
         else:
-            changes.append((picture, caption))
+            changes.append((image, caption))
         generated.append(caption_hash(caption))
     shown = given.get("threshold", options[0].threshold)
     reasons = "; ".join(kept)
@@ -239,18 +233,18 @@ def threshold(
 
 
 def _anew(
-    bench: OperationContext, picture: ReviewImage, options: TagOptions, rules: RuleSet
+    bench: OperationContext, image: ReviewImage, options: TagOptions, rules: RuleSet
 ) -> tuple[str, Caption | None]:
     """Return the caption that the scores give, or None and why the one that stands is kept.
 
-    Between two positions of the slider the chosen tags of most pictures are the same: their number
+    Between two positions of the slider the chosen tags of most images are the same: their number
     tells.
     """
-    found = bench.scores.of(picture.facts.record.id)
+    found = bench.scores.of(image.facts.record.id)
     if found is None:
         return "without scores", None
     kept, source = found
-    if options.existing == "skip" and is_by_person(picture.facts.record, bench.generated):
+    if options.existing == "skip" and is_by_person(image.facts.record, bench.generated):
         return EDITED, None
     cut_at = threshold_of(options, source.keys[0])
     cut = Thresholds(cut_at, options.character_threshold, options.mcut, options.rating)
@@ -260,12 +254,12 @@ def _anew(
         int((counted >= threshold_steps(options.character_threshold)).sum()),
         options.mcut,
     )
-    memory = bench.remembered.setdefault(picture.id, {})
+    memory = bench.remembered.setdefault(image.id, {})
     if asked not in memory:
         applied: list[RuleResult] = []
         chosen = choose(kept, source.labels, cut)
         outcome = decide(
-            picture.facts.record,
+            image.facts.record,
             chosen,
             rules,
             replace(options, existing="overwrite"),
@@ -276,21 +270,21 @@ def _anew(
     return memory[asked]
 
 
-def edit(picture: ReviewImage, text: object) -> EditPlan:
+def edit(image: ReviewImage, text: object) -> EditPlan:
     """Write one caption as it was typed."""
     if not is_text(text):
         raise InputError("a caption is text")
     caption = parse(text)
     if not caption.tags:
         raise InputError(
-            "an empty caption would stop the trainers", hint="give it a tag, or exclude the picture"
+            "an empty caption would stop the trainers", hint="give it a tag, or exclude the image"
         )
-    before = set(() if picture.caption is None else picture.caption.tags)
+    before = set(() if image.caption is None else image.caption.tags)
     for tag in caption.tags:
         if tag not in before:
             writable(tag, "edited tag")
-    same = caption == picture.caption
-    return EditPlan(f"edit {picture.name}", () if same else ((picture, caption),), int(same))
+    same = caption == image.caption
+    return EditPlan(f"edit {image.name}", () if same else ((image, caption),), int(same))
 
 
 def is_text(value: object) -> TypeGuard[str]:
@@ -322,10 +316,10 @@ OPERATIONS: Mapping[str, Decide] = {
 }
 
 
-def tagger_caption(bench: OperationContext, picture: ReviewImage) -> Caption | None:
+def tagger_caption(bench: OperationContext, image: ReviewImage) -> Caption | None:
     """Return the caption that `dsk tag` would write from the stored scores; None where there are
     none.
     """
-    options = replace(bench.options[picture.concept], existing="overwrite")
-    _, caption = _anew(bench, picture, options, rule_set(options))
+    options = replace(bench.options[image.concept], existing="overwrite")
+    _, caption = _anew(bench, image, options, rule_set(options))
     return caption

@@ -1,4 +1,4 @@
-"""Tables of the review page: tags with their counts and scores, what most pictures have, and
+"""Tables of the review page: tags with their counts and scores, what most images have, and
 completions.
 """
 
@@ -31,7 +31,7 @@ Columns = dict[str, list[object]]
 
 @dataclass(frozen=True, slots=True)
 class Spellings:
-    """How each tag is written in one version of the data set: by normal form, the commonest
+    """How each tag is written in one version of the dataset: by normal form, the commonest
     first.
     """
 
@@ -41,7 +41,7 @@ class Spellings:
 
 
 class TagTables:
-    """Tables over a data set. What holds for a whole version is counted once."""
+    """Tables over a dataset. What holds for a whole version is counted once."""
 
     def __init__(self, dataset: ReviewDataset, vocabulary: Vocabulary) -> None:
         self.dataset, self.vocabulary = dataset, vocabulary
@@ -49,7 +49,7 @@ class TagTables:
         self._spellings: Spellings | None = None
 
     def spellings(self) -> Spellings:
-        """Return how the tags of the whole data set are written, and in how many pictures each
+        """Return how the tags of the whole dataset are written, and in how many images each
         stands.
         """
         with self.dataset.lock:
@@ -59,27 +59,27 @@ class TagTables:
             return known
 
     def _count_spellings(self) -> Spellings:
-        pictures = self.dataset.all()
+        images = self.dataset.all()
         counted = Counter(
-            chain.from_iterable(p.caption.tags for p in pictures if p.caption is not None)
+            chain.from_iterable(p.caption.tags for p in images if p.caption is not None)
         )
         written: dict[str, list[str]] = {}
         for spelling, _ in counted.most_common():
             written.setdefault(normal_form(spelling), []).append(spelling)
-        totals = Counter(chain.from_iterable(p.facts.forms for p in pictures))
+        totals = Counter(chain.from_iterable(p.facts.forms for p in images))
         return Spellings(
             self.dataset.version,
             totals,
             {form: tuple(several) for form, several in written.items()},
         )
 
-    def tags(self, pictures: Sequence[ReviewImage]) -> Columns:
-        """Return a row for each tag of these pictures, most frequent first: see the columns.
+    def tags(self, images: Sequence[ReviewImage]) -> Columns:
+        """Return a row for each tag of these images, most frequent first: see the columns.
 
-        count: of these pictures; total: of all; score: the mean over these pictures that hold it
+        count: of these images; total: of all; score: the mean over these images that hold it
         and have one.
         """
-        forms, counts, scores = self._counts(pictures)
+        forms, counts, scores = self._counts(images)
         known = self.spellings()
         triggers = {normal_form(tag) for one in self.dataset.sets for tag in one.trigger}
         rows = sorted(
@@ -97,10 +97,10 @@ class TagTables:
             "spellings": [len(known.written.get(form, (form,))) for _, _, form, _ in rows],
         }
 
-    def _counts(self, pictures: Sequence[ReviewImage]) -> tuple[list[str], list[int], list[float]]:
+    def _counts(self, images: Sequence[ReviewImage]) -> tuple[list[str], list[int], list[float]]:
         codes = self.dataset.codes
         with self.dataset.lock:
-            numbers, steps = codes.gather([picture.facts for picture in pictures])
+            numbers, steps = codes.gather([image.facts for image in images])
             size = len(codes.forms)
         counts = np.bincount(numbers, minlength=size)
         scored = steps >= 0
@@ -114,11 +114,11 @@ class TagTables:
     def _category(self, form: str, triggers: set[str]) -> str:
         return TRIGGER if form in triggers else self.vocabulary.category(form) or ""
 
-    def outliers(self, pictures: Sequence[ReviewImage], share: float) -> Columns:
-        """Return the tags that at least this share of the pictures has and some lack, and how to
+    def outliers(self, images: Sequence[ReviewImage], share: float) -> Columns:
+        """Return the tags that at least this share of the images has and some lack, and how to
         filter for those.
         """
-        captioned = [picture for picture in pictures if picture.caption is not None]
+        captioned = [image for image in images if image.caption is not None]
         forms, counts, _ = self._counts(captioned)
         known = self.spellings()
         rows = sorted(
@@ -138,7 +138,7 @@ class TagTables:
         """Return the tags that hold what was typed: the whole tag, beginnings of tags, of words,
         then anywhere.
 
-        Within these, tags of the data set by their number, then the vocabulary in its order. A
+        Within these, tags of the dataset by their number, then the vocabulary in its order. A
         translation counts too.
         """
         form = normal_form(typed)
@@ -184,7 +184,7 @@ class TagTables:
 
 class Translations:
     """What tags mean in another language: a table `tag,translation` that a person keeps beside the
-    data set.
+    dataset.
     """
 
     def __init__(self, path: Path) -> None:

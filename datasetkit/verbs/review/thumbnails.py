@@ -1,5 +1,5 @@
-"""Thumbnails: pictures made small for the page, newest request first, kept on disk, and how each
-picture looks.
+"""Thumbnails: images made small for the page, newest request first, kept on disk, and how each
+image looks.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ _MOST_THREADS = 4
 
 
 class ImageGone(InputError):
-    """The file is not the picture that was listed any more."""
+    """The file is not the image that was listed any more."""
 
 
 class Thumbnails:
-    """Makes and keeps small pictures. folder: where they are kept; None keeps them in memory alone.
+    """Makes and keeps small images. folder: where they are kept; None keeps them in memory alone.
 
     Requests are served newest first, because what was asked for last is what is looked at;
     `look_at` comes after all.
@@ -57,28 +57,28 @@ class Thumbnails:
         for thread in self._threads:
             thread.start()
 
-    def ask(self, picture: ReviewImage, kind: str) -> Future[bytes]:
-        """Ask for a small JPEG. The result raises Gone, or InputError for a picture that cannot be
+    def ask(self, image: ReviewImage, kind: str) -> Future[bytes]:
+        """Ask for a small JPEG. The result raises Gone, or InputError for an image that cannot be
         read.
         """
         future: Future[bytes] = Future()
-        held = self._remembered(_name(picture, kind))
+        held = self._remembered(_name(image, kind))
         if held is not None:
             future.set_result(held)
             return future
         with self._change:
-            self._waiting.append((future, picture, kind))
+            self._waiting.append((future, image, kind))
             self._change.notify()
         return future
 
     def look_at(
-        self, pictures: Iterable[ReviewImage], found: Callable[[ReviewImage, bytes | None], None]
+        self, images: Iterable[ReviewImage], found: Callable[[ReviewImage, bytes | None], None]
     ) -> None:
-        """Find out how pictures look, when nothing else is to be done; `found` gets None for one
+        """Find out how images look, when nothing else is to be done; `found` gets None for one
         that is unreadable.
         """
         with self._change:
-            self._later.extend((picture, found) for picture in pictures)
+            self._later.extend((image, found) for image in images)
             self._change.notify_all()
 
     def stop(self) -> None:
@@ -102,26 +102,24 @@ class Thumbnails:
             elif later is not None:
                 self._look(*later)
 
-    def _serve(self, future: Future[bytes], picture: ReviewImage, kind: str) -> None:
+    def _serve(self, future: Future[bytes], image: ReviewImage, kind: str) -> None:
         if not future.set_running_or_notify_cancel():
             return
         try:
-            future.set_result(self._small(picture, kind))
+            future.set_result(self._small(image, kind))
         except Exception as error:  # whoever waits gets it; the thread goes on
             future.set_exception(error)
 
-    def _look(
-        self, picture: ReviewImage, found: Callable[[ReviewImage, bytes | None], None]
-    ) -> None:
+    def _look(self, image: ReviewImage, found: Callable[[ReviewImage, bytes | None], None]) -> None:
         try:
-            look = near_duplicates.look(near_duplicates.decode(self._small(picture, "thumb")))
+            look = near_duplicates.look(near_duplicates.decode(self._small(image, "thumb")))
         except DskError:
             look = None
-        found(picture, look)
+        found(image, look)
 
-    def _small(self, picture: ReviewImage, kind: str) -> bytes:
-        """Return a small picture: remembered, kept on disk, or made now."""
-        name = _name(picture, kind)
+    def _small(self, image: ReviewImage, kind: str) -> bytes:
+        """Return a small image: remembered, kept on disk, or made now."""
+        name = _name(image, kind)
         held = self._remembered(name)
         if held is not None:
             return held
@@ -136,10 +134,10 @@ class Thumbnails:
                     self._remember(name, data)
                     return data
         small = near_duplicates.small(
-            picture.path,
+            image.path,
             SIZES[kind],
             max_pixels=self.max_pixels,
-            open_file=lambda path: open_listed(path, picture.file),
+            open_file=lambda path: open_listed(path, image.file),
         )
         data = pixels.encode(small, "JPEG", quality=_QUALITY[kind])
         if path is not None:
@@ -165,12 +163,12 @@ class Thumbnails:
                 self._held -= len(self._memory.popitem(last=False)[1])
 
 
-def _name(picture: ReviewImage, kind: str) -> str:
-    return f"{picture.key}-{SIZES[kind]}.jpg"
+def _name(image: ReviewImage, kind: str) -> str:
+    return f"{image.key}-{SIZES[kind]}.jpg"
 
 
 def open_listed(path: Path, listed: FileStamp) -> BinaryIO:
-    """Open a picture if it is the very file that was listed: no link, and not replaced since.
+    """Open an image if it is the very file that was listed: no link, and not replaced since.
     Raises Gone.
     """
     flags = (

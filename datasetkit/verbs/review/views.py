@@ -31,7 +31,7 @@ _MOST_FAILED = 1000
 
 def session(dataset: ReviewDataset, editor: Editor, translations: Translations, token: str) -> Json:
     """Say what the page needs to know first."""
-    pictures = dataset.all()
+    images = dataset.all()
     options = dataset.options[0]
     keys = [source.keys for source in dataset.scores.sources]
     try:
@@ -39,8 +39,8 @@ def session(dataset: ReviewDataset, editor: Editor, translations: Translations, 
     except ConfigError:
         threshold = 0.35
     in_concept = [0] * len(dataset.sets)
-    for picture in pictures:
-        in_concept[picture.concept] += 1
+    for image in images:
+        in_concept[image.concept] += 1
     concepts = [
         {"name": one.name, "repeats": one.repeats, "pictures": number, "trigger": list(one.trigger)}
         for one, number in zip(dataset.sets, in_concept, strict=True)
@@ -50,8 +50,8 @@ def session(dataset: ReviewDataset, editor: Editor, translations: Translations, 
         "version": dataset.version,
         "name": dataset.folder.name,
         "read_only": editor.read_only,
-        "pictures": len(pictures),
-        "captioned": sum(picture.caption is not None for picture in pictures),
+        "pictures": len(images),
+        "captioned": sum(image.caption is not None for image in images),
         "failed": [
             {"name": display(failed.path.name), "error": failed.error, "hint": failed.hint}
             for failed in dataset.failed[:_MOST_FAILED]
@@ -74,7 +74,7 @@ def session(dataset: ReviewDataset, editor: Editor, translations: Translations, 
 def window(
     dataset: ReviewDataset, ids: Sequence[int], offset: int, limit: int, *, captions: bool
 ) -> Json:
-    """Return some of the pictures, a column for each of their properties."""
+    """Return some of the images, a column for each of their properties."""
     several = [
         p for p in (dataset.get(number) for number in ids[offset : offset + limit]) if p is not None
     ]
@@ -97,14 +97,14 @@ def window(
     return columns
 
 
-def picture(
+def image(
     dataset: ReviewDataset,
     bench: OperationContext,
     one: ReviewImage,
     translations: Translations,
     group: Sequence[int],
 ) -> Json:
-    """Return all that is known of one picture."""
+    """Return all that is known of one image."""
     facts, caption = one.facts, one.caption
     scores = facts.scores
     tagger = operations.tagger_caption(bench, one)

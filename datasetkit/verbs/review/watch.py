@@ -63,16 +63,16 @@ class DiskWatcher:
 
     def look(self) -> None:
         """Take into memory what is other on disk: captions one by one, the folders anew where
-        pictures came or went.
+        images came or went.
         """
         found = dict(self._entries())
         with self.editor.turn:
-            pictures = self.dataset.all()
+            images = self.dataset.all()
             here = {path for path in found if path.suffix.lower() in IMAGE_SUFFIXES}
-            known = {picture.path for picture in pictures} | {
+            known = {image.path for image in images} | {
                 failed.path for failed in self.dataset.failed
             }
-            replaced = any(found.get(picture.path) != picture.file for picture in pictures)
+            replaced = any(found.get(image.path) != image.file for image in images)
             if self.dataset.stale or replaced or here != known:
                 with self.open_store() as store:
                     self.dataset.rescan(store)
@@ -81,26 +81,26 @@ class DiskWatcher:
 
     def _look_at_captions(self, found: dict[Path, FileStamp]) -> None:
         changed: list[tuple[ReviewImage, Caption | None]] = []
-        for picture in self.dataset.all():
-            path = caption_path(picture.path)
+        for image in self.dataset.all():
+            path = caption_path(image.path)
             now = found.get(path)
-            if now == picture.text and (now is not None or picture.caption is None):
+            if now == image.text and (now is not None or image.caption is None):
                 continue
             try:
-                caption = picture.read(read_regular(path, limit=MAX_CAPTION_BYTES))
+                caption = image.read(read_regular(path, limit=MAX_CAPTION_BYTES))
             except DskError:
                 continue
-            if caption != picture.caption:
-                changed.append((picture, caption))
+            if caption != image.caption:
+                changed.append((image, caption))
             else:
-                self.dataset.seen(picture, now)
+                self.dataset.seen(image, now)
         if changed:
             with self.open_store() as store:
                 self.dataset.learn(store, (caption for _, caption in changed))
             self.dataset.recaption(changed, outside=True)
 
     def _entries(self) -> Iterator[tuple[Path, FileStamp]]:
-        """Yield the pictures and captions of all folders with their signs."""
+        """Yield the images and captions of all folders with their signs."""
         folders = [(one.folder.resolve(), one.recursive) for one in self.dataset.sets]
         seen: set[Path] = set()
         number = 0

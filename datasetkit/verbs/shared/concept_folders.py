@@ -1,5 +1,5 @@
-"""Which folders make up a data set: laid-out concept folders, the concepts of dsk.toml, or one
-folder of pictures.
+"""Which folders make up a dataset: laid-out concept folders, the concepts of dsk.toml, or one
+folder of images.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Literal
 from datasetkit.core.errors import ConfigError
 from datasetkit.core.files import display, find_root, list_images
 from datasetkit.dataset import layout
-from datasetkit.images.scan import no_pictures, require_folder
+from datasetkit.images.scan import no_images, require_folder
 from datasetkit.options.config import ConceptOptions, Config, RunOptions, TagOptions, find
 
 TRAIN, REG = "train", "reg"
@@ -20,7 +20,7 @@ TRAIN, REG = "train", "reg"
 
 @dataclass(frozen=True, slots=True)
 class ConceptSet:
-    """One concept's folder of pictures. repeats: of a laid-out folder, or fixed by dsk.toml; None:
+    """One concept's folder of images. repeats: of a laid-out folder, or fixed by dsk.toml; None:
     to be planned.
     """
 
@@ -33,7 +33,7 @@ class ConceptSet:
 
 @dataclass(frozen=True, slots=True)
 class ConceptSets:
-    """A data set: its concepts, its regularisation sets, and how it was found.
+    """A dataset: its concepts, its regularisation sets, and how it was found.
 
     misread: folders that trainers would ignore or misread, with what they make of them.
     """
@@ -56,10 +56,10 @@ def home(folder: Path, out: Path) -> Path:
 
 
 def find_sets(folder: Path, *, recursive: bool = False) -> ConceptSets:
-    """Find the data set that a folder is or holds.
+    """Find the dataset that a folder is or holds.
 
     In this order: `train/` (and `reg/`) in it; concept folders `<repeats>_<name>` in it; the
-    concepts of a dsk.toml in it; its own pictures. Raises DatasetError when it is none of these.
+    concepts of a dsk.toml in it; its own images. Raises DatasetError when it is none of these.
     """
     require_folder(folder)
     config = find(folder)
@@ -78,13 +78,13 @@ def find_sets(folder: Path, *, recursive: bool = False) -> ConceptSets:
         return ConceptSets(tuple(of_config(config, c) for c in config.concepts), origin="dsk.toml")
     if list_images(folder, recursive=recursive).images:
         return ConceptSets((_alone(config, folder, recursive=recursive),))
-    raise no_pictures(
+    raise no_images(
         folder.resolve(), but=", no <repeats>_<concept> folders and no dsk.toml with concepts"
     )
 
 
 def _alone(config: Config, folder: Path, *, recursive: bool) -> ConceptSet:
-    """Return a folder of pictures as one concept: that of dsk.toml whose folder it is, else one of
+    """Return a folder of images as one concept: that of dsk.toml whose folder it is, else one of
     its own name.
     """
     concepts = _concepts_at(config, folder)
@@ -116,7 +116,7 @@ def concept_name(concept: ConceptOptions) -> str:
 
 
 def of_config(config: Config, concept: ConceptOptions) -> ConceptSet:
-    """Return a concept of dsk.toml with the folder in which its finished pictures lie (the raw one
+    """Return a concept of dsk.toml with the folder in which its finished images lie (the raw one
     before a run).
     """
     root = config.root or Path()
@@ -126,10 +126,10 @@ def of_config(config: Config, concept: ConceptOptions) -> ConceptSet:
 
 
 def concept_of(config: Config, folder: Path) -> ConceptOptions | None:
-    """Return the concept of dsk.toml whose work folder, or else whose folder of raw pictures, the
+    """Return the concept of dsk.toml whose work folder, or else whose folder of raw images, the
     folder is.
 
-    Raises ConfigError for raw pictures that several concepts share: their captions cannot obey all
+    Raises ConfigError for raw images that several concepts share: their captions cannot obey all
     of them.
     """
     shared = _concepts_at(config, folder)
@@ -144,7 +144,7 @@ def concept_of(config: Config, folder: Path) -> ConceptOptions | None:
 
 
 def _concepts_at(config: Config, folder: Path) -> list[ConceptOptions]:
-    """Return the concept whose work folder this is, or else those whose folder of raw pictures it
+    """Return the concept whose work folder this is, or else those whose folder of raw images it
     is.
     """
     root, here = config.root or Path(), folder.resolve()
@@ -180,26 +180,26 @@ def refuse_concepts_below(folder: Path) -> None:
         )
 
 
-# The steps of a run that make pictures of pictures, in their order: each reads what the one before
+# The steps of a run that make images of images, in their order: each reads what the one before
 # it made.
-PICTURE_STEPS = ("faces", "resize", "cutout")
+IMAGE_STEPS = ("faces", "resize", "cutout")
 
 
 @dataclass(frozen=True, slots=True)
 class StepFolders:
-    """From where to where a step of a run brings a concept's pictures."""
+    """From where to where a step of a run brings a concept's images."""
 
     source: Path
     out: Path
 
 
 def passages(steps: Sequence[str], work: Path, source: Path, name: str) -> dict[str, StepFolders]:
-    """Return where each step that makes pictures reads and writes: the last one in `work/<name>`,
+    """Return where each step that makes images reads and writes: the last one in `work/<name>`,
     others hidden there.
 
-    work, source: the folders of finished and of raw pictures. name: the concept's.
+    work, source: the folders of finished and of raw images. name: the concept's.
     """
-    taken = [step for step in PICTURE_STEPS if step in steps]
+    taken = [step for step in IMAGE_STEPS if step in steps]
     found: dict[str, StepFolders] = {}
     for step in taken:
         out = work / name if step == taken[-1] else work / f".{step}" / name
@@ -209,13 +209,13 @@ def passages(steps: Sequence[str], work: Path, source: Path, name: str) -> dict[
 
 
 def work_folder(config: Config, concept: ConceptOptions) -> Path:
-    """Return where `dsk run` keeps a concept's pictures and captions: those that it makes apart,
+    """Return where `dsk run` keeps a concept's images and captions: those that it makes apart,
     else the folder.
     """
     run = config.build(RunOptions, "run")
     root = config.root or Path()
     return (
         root / run.work / concept_name(concept)
-        if set(PICTURE_STEPS) & set(run.steps)
+        if set(IMAGE_STEPS) & set(run.steps)
         else root / concept.folder
     )

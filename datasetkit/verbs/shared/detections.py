@@ -1,4 +1,4 @@
-"""Seeing: where the faces and lines of text of pictures are, looked for once and remembered."""
+"""Seeing: where the faces and lines of text of images are, looked for once and remembered."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from datasetkit.stages.check import RECIPES, CheckStage, unpack_spots
 from datasetkit.stages.faces import FaceBoxes
 from datasetkit.vision.faces import DEFAULT
 
-# So many pictures are looked at before what was found is written down.
+# So many images are looked at before what was found is written down.
 _KEEP_EVERY = 64
 
 
 @dataclass(frozen=True, slots=True)
 class Detections:
-    """What was found in pictures, and the pictures that cannot be read."""
+    """What was found in images, and the images that cannot be read."""
 
     places: Mapping[Path, FaceBoxes]
     failed: tuple[Failed, ...]
@@ -70,13 +70,13 @@ def measured(
     workers: int,
     project: Project,
 ) -> tuple[dict[Measure, dict[str, bytes]], dict[str, Failed]]:
-    """Return the rows of each measure by picture id, from the store or by looking, on all cores;
+    """Return the rows of each measure by image id, from the store or by looking, on all cores;
     and what failed by id.
 
     recipes: the measures that are wanted, and how the store names them. stage: looks for just
     these.
     """
-    store, remember = project.store, not project.how.dry_run
+    store, remember = project.store, not project.context.dry_run
     rows = {measure: store.measures(recipe) for measure, recipe in recipes.items()}
     lacking = {r.id: r for r in records if any(r.id not in rows[measure] for measure in recipes)}
     broken: dict[Path, Failed] = {}
@@ -90,7 +90,7 @@ def measured(
 
     try:
         for outcome in local.run(
-            stage, list(lacking.values()), workers=workers, reporter=project.how.reporter
+            stage, list(lacking.values()), workers=workers, reporter=project.context.reporter
         ):
             if isinstance(outcome, Done):
                 new.append((outcome.record.id, outcome.value.rows))

@@ -1,4 +1,4 @@
-"""What was found of faces and text in pictures, as people are told it: boxes in pixels, and a
+"""What was found of faces and text in images, as people are told it: boxes in pixels, and a
 contact sheet.
 """
 
@@ -22,7 +22,7 @@ NO_FACE = "no face was found"
 
 @dataclass(frozen=True, slots=True)
 class FaceRegion:
-    """A face or a line of text: its box in pixels of the picture as it is looked at, and its score
+    """A face or a line of text: its box in pixels of the image as it is looked at, and its score
     from 0 to 1.
     """
 
@@ -35,7 +35,7 @@ class FaceRegion:
 
 @dataclass(frozen=True, slots=True)
 class ImageFaces:
-    """What was found in one picture."""
+    """What was found in one image."""
 
     path: Path
     width: int
@@ -45,7 +45,7 @@ class ImageFaces:
 
 
 def found_in(records: Sequence[ImageRecord], seen: Detections) -> tuple[ImageFaces, ...]:
-    """Return what was found in each picture that could be read, in pixels."""
+    """Return what was found in each image that could be read, in pixels."""
     return tuple(
         ImageFaces(r.path, r.width, r.height, _regions(places.faces, r), _regions(places.text, r))
         for r in records
@@ -65,28 +65,28 @@ def _regions(spots: Sequence[ImageRegion], record: ImageRecord) -> tuple[FaceReg
 
 
 def draw_sheet(
-    pictures: Sequence[ImageFaces], options: FacesOptions, project: Project
+    images: Sequence[ImageFaces], options: FacesOptions, project: Project
 ) -> tuple[Path | None, int | None]:
-    """Draw the contact sheet that was asked for: every picture with what was found in it."""
+    """Draw the contact sheet that was asked for: every image with what was found in it."""
     if not options.review:
         return None, None
     path = Path(options.review)
-    if project.how.dry_run:
+    if project.context.dry_run:
         return None, None
     data = contact_sheet.draw(
-        [_entry(one) for one in pictures], _heading(pictures), max_pixels=options.max_pixels
+        [_entry(one) for one in images], _heading(images), max_pixels=options.max_pixels
     )
     return path, project.apply(
         Plan((WriteBytes(path, data),)), "faces", f"contact sheet {display(path.name)}"
     )
 
 
-def _heading(pictures: Sequence[ImageFaces]) -> str:
+def _heading(images: Sequence[ImageFaces]) -> str:
     number, without = (
-        sum(len(one.faces) for one in pictures),
-        sum(not one.faces for one in pictures),
+        sum(len(one.faces) for one in images),
+        sum(not one.faces for one in images),
     )
-    return f"{number} faces in {len(pictures)} pictures, {without} without"
+    return f"{number} faces in {len(images)} images, {without} without"
 
 
 def _entry(one: ImageFaces) -> contact_sheet.SheetCell:

@@ -11,7 +11,7 @@ from datasetkit.checks.base import CheckFolder, UnreachedFiles
 from datasetkit.core.errors import DskError
 from datasetkit.core.files import MASKS, list_images
 from datasetkit.dataset import layout
-from datasetkit.images.scan import no_pictures, require_folder
+from datasetkit.images.scan import no_images, require_folder
 from datasetkit.options.config import ConceptOptions, Config, TagOptions, find
 from datasetkit.verbs.shared.concept_folders import (
     REG,
@@ -25,7 +25,7 @@ from datasetkit.verbs.shared.concept_folders import (
 
 @dataclass(frozen=True, slots=True)
 class FoldersToCheck:
-    """The places of a data set, and what of it is none. recursive: the pictures of its places lie
+    """The places of a dataset, and what of it is none. recursive: the images of its places lie
     in subfolders too.
     """
 
@@ -38,7 +38,7 @@ class FoldersToCheck:
 def find_places(
     folder: Path, *, trigger: tuple[str, ...] = (), recursive: bool = False
 ) -> FoldersToCheck:
-    """Find the folders of a data set as `find_sets` does, and those that were meant to be some.
+    """Find the folders of a dataset as `find_sets` does, and those that were meant to be some.
 
     trigger: of all of them; else dsk.toml tells it. Raises DatasetError where there is nothing to
     look at.
@@ -57,7 +57,7 @@ def find_places(
                 found.empty + others.empty, found.astray + others.astray,
             )  # fmt: skip
         if not found.places and not found.misread:
-            raise no_pictures(folder)
+            raise no_images(folder)
         return found
     places = tuple(
         _of_set(one, config, trigger) for one in find_sets(folder, recursive=recursive).train
@@ -68,7 +68,7 @@ def find_places(
 
 
 def _meant(tree: Path, read: layout.ConceptFolders) -> bool:
-    """Tell whether folders were meant to be concepts although none is: pictures in numbered
+    """Tell whether folders were meant to be concepts although none is: images in numbered
     folders, none beside.
     """
     if tree.name != TRAIN and list_images(tree).images:
@@ -134,7 +134,7 @@ def _trigger(config: Config, concept: ConceptOptions | None) -> tuple[str, ...]:
 
 
 def _below(folder: Path) -> list[UnreachedFiles]:
-    """Return the subfolders with pictures, which trainers do not look into."""
+    """Return the subfolders with images, which trainers do not look into."""
     found = []
     for path in sorted(folder.iterdir()):
         if (

@@ -1,4 +1,4 @@
-"""Facts: what filters ask of pictures, found out when it is first asked."""
+"""Facts: what filters ask of images, found out when it is first asked."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from datasetkit.core.records import Caption, ImageRecord
 
 @dataclass(frozen=True, slots=True)
 class DatasetFacts:
-    """What a data set knows of its pictures beyond their own files."""
+    """What a dataset knows of its images beyond their own files."""
 
     scores: Callable[[str], Mapping[str, int]]
     is_generated: Callable[[Caption], bool]
@@ -23,14 +23,14 @@ class DatasetFacts:
 
 
 class ImageFacts:
-    """The facts of one picture (see `core.predicates.Facts`); those that cost time are found when
+    """The facts of one image (see `core.predicates.Facts`); those that cost time are found when
     first asked.
     """
 
     def __init__(
         self, record: ImageRecord, below: str, concept: str, repeats: int, known: DatasetFacts
     ) -> None:
-        """below: the path as people see it, from the data set's folder."""
+        """below: the path as people see it, from the dataset's folder."""
         self.record, self._below, self._concept, self.repeats, self._known = (
             record,
             below,
@@ -40,7 +40,7 @@ class ImageFacts:
         )
 
     def with_caption(self, caption: Caption | None) -> ImageFacts:
-        """Return the facts of the same picture under another caption."""
+        """Return the facts of the same image under another caption."""
         record = replace(self.record, caption=caption)
         return ImageFacts(record, self._below, self._concept, self.repeats, self._known)
 

@@ -1,4 +1,4 @@
-"""Scores of pictures: from the store where they are known, from the models where they are not."""
+"""Scores of images: from the store where they are known, from the models where they are not."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from taggers.selection import KeptScores, Thresholds, choose
 # Scores are kept in handfuls, so that an interrupted run loses little and the disk is synced
 # rarely.
 _KEEP_EVERY = 32
-# So many pictures' rows are read from the store at once.
+# So many images' rows are read from the store at once.
 _READ_AT_ONCE = 256
-# Of a faster way, a tenth of the pictures is tagged the exact way too: no fewer than 3, no more
+# Of a faster way, a tenth of the images is tagged the exact way too: no fewer than 3, no more
 # than 20.
 _FEWEST_COMPARED, _MOST_COMPARED = 3, 20
 
@@ -31,7 +31,7 @@ _FEWEST_COMPARED, _MOST_COMPARED = 3, 20
 @dataclass(frozen=True, slots=True)
 class TaggerUse:
     """One tagger of a run. device: what it ran on, "" where every score was known. inferred:
-    pictures it was run on.
+    images it was run on.
     """
 
     name: str
@@ -42,13 +42,13 @@ class TaggerUse:
 
 @dataclass(frozen=True, slots=True)
 class TagDrift:
-    """What a faster way changes: of the `tags` tags that the exact way gives `pictures` pictures.
+    """What a faster way changes: of the `tags` tags that the exact way gives `images` images.
 
     lost: tags that only the exact way gives. gained: tags that only the faster way gives.
     """
 
     tagger: str
-    pictures: int
+    images: int
     tags: int
     lost: int
     gained: int
@@ -162,7 +162,7 @@ def score(
     project: Project,
     options: TagOptions,
 ) -> ScoringResult:
-    """Run each tagger on the pictures whose scores are not in the store yet; each distinct picture
+    """Run each tagger on the images whose scores are not in the store yet; each distinct image
     once.
     """
     failed: dict[str, Failed] = {}
@@ -186,7 +186,7 @@ def drift(
     cut: Thresholds,
 ) -> tuple[TagDrift, ...]:
     """Compare each tagger, where a faster way was asked for, with its exact way on a sample of the
-    pictures.
+    images.
 
     The exact scores are kept as all others, so the same sample costs no second inference.
     """
@@ -223,7 +223,7 @@ def drift(
 def _chosen(
     scored: ScoringResult, records: Sequence[ImageRecord], cut: Thresholds
 ) -> list[set[str]]:
-    """Return the names of each picture's tags; none for a picture that failed."""
+    """Return the names of each image's tags; none for an image that failed."""
     return [
         {tag.name for tag in choose(kept, scored.labels, cut)}
         if isinstance(kept, KeptScores)
@@ -250,7 +250,7 @@ def _score(
     with local.opened(stage) as worker:
         tagger = worker.tagger
         if tagger.notice and tagger.notice not in resolved.notice:
-            project.how.reporter.warn(tagger.notice)
+            project.context.reporter.warn(tagger.notice)
         store.put_labels(key, tagger.labels.pairs())
         stage = replace(stage, batch_size=tagger.batch_size)
         outcomes = local.work(
@@ -259,7 +259,7 @@ def _score(
             todo,
             workers=options.workers,
             in_turns=tagger.fills_cores,
-            reporter=project.how.reporter,
+            reporter=project.context.reporter,
         )
         new = _keep(outcomes, todo, store, key)
         failed |= new
@@ -269,7 +269,7 @@ def _score(
 def _keep(
     outcomes: Iterable[Outcome[PackedScores]], todo: Sequence[ImageRecord], store: Store, key: str
 ) -> dict[str, Failed]:
-    """Store scores as they come; return the failures by picture id."""
+    """Store scores as they come; return the failures by image id."""
     failed: dict[str, Failed] = {}
     waiting: list[tuple[str, bytes]] = []
     ids = {record.path: record.id for record in todo}

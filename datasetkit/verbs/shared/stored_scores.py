@@ -1,4 +1,4 @@
-"""Stored scores: what the taggers gave the pictures of a data set, as the store remembers it; no
+"""Stored scores: what the taggers gave the images of a dataset, as the store remembers it; no
 model is run.
 """
 
@@ -35,7 +35,7 @@ class ScoreSource:
         return self.combination.labels
 
     def read(self, store: Store, images: Sequence[str]) -> dict[str, KeptScores]:
-        """Return the scores of the pictures that every tagger of the source has seen."""
+        """Return the scores of the images that every tagger of the source has seen."""
         rows = [store.scores_of(images, key) for key in self.keys]
         seen = set(rows[0]).intersection(*rows[1:])
         pairs = list(zip(rows, self.several, strict=True))
@@ -48,8 +48,8 @@ class ScoreSource:
 
 
 class StoredScores:
-    """Scores by picture id: of the taggers that options name, or with "auto" of the one that saw
-    the picture last.
+    """Scores by image id: of the taggers that options name, or with "auto" of the one that saw
+    the image last.
     """
 
     def __init__(self, store: Store, options: TagOptions) -> None:
@@ -77,7 +77,7 @@ class StoredScores:
         self._by_form: dict[str, dict[str, int]] = {}
 
     def read(self, store: Store, images: Iterable[str]) -> None:
-        """Take the scores of pictures into memory (about 500 bytes each)."""
+        """Take the scores of images into memory (about 500 bytes each)."""
         left = [image for image in dict.fromkeys(images) if image and image not in self._kept]
         for source in self.sources:
             for at in range(0, len(left), _READ_AT_ONCE):
@@ -86,11 +86,11 @@ class StoredScores:
             left = [image for image in left if image not in self._kept]
 
     def of(self, image: str) -> tuple[KeptScores, ScoreSource] | None:
-        """Return a picture's scores, and whose they are; None where it was not tagged."""
+        """Return an image's scores, and whose they are; None where it was not tagged."""
         return self._kept.get(image)
 
     def by_form(self, image: str) -> Mapping[str, int]:
-        """Return a picture's scores in steps of 1e-4 by the normal form of the tag."""
+        """Return an image's scores in steps of 1e-4 by the normal form of the tag."""
         known = self._by_form.get(image)
         if known is None:
             found = self._kept.get(image)

@@ -1,4 +1,4 @@
-"""Choosing: which pictures of a folder or a data set pass the filter of `--where`, as the review
+"""Choosing: which images of a folder or a dataset pass the filter of `--where`, as the review
 page finds them.
 """
 
@@ -24,7 +24,7 @@ from datasetkit.verbs.shared.stored_scores import StoredScores
 
 @dataclass(frozen=True, slots=True)
 class ImageInConcept:
-    """A picture, and the concept that it belongs to."""
+    """An image, and the concept that it belongs to."""
 
     record: ImageRecord
     concept: str
@@ -47,7 +47,7 @@ def asks(node: Node | None) -> set[str]:
 
 
 def needs_ids(where: str) -> bool:
-    """Tell whether a filter can only be answered for pictures whose bytes were hashed. Raises
+    """Tell whether a filter can only be answered for images whose bytes were hashed. Raises
     FilterError.
     """
     return "score" in asks(parse(where))
@@ -63,7 +63,7 @@ def passing_in(
     max_pixels: int = pixels.DEFAULT_MAX_PIXELS,
     reporter: Reporter = SILENT,
 ) -> set[Path]:
-    """Return the paths of the pictures of one folder that pass a filter; warn of none. Raises
+    """Return the paths of the images of one folder that pass a filter; warn of none. Raises
     FilterError.
     """
     if parse(where) is None:
@@ -71,14 +71,14 @@ def passing_in(
     several = placed(records, folder, recursive=recursive)
     chosen = passing(several, where, folder, store, max_pixels=max_pixels, reporter=reporter)
     if not chosen:
-        reporter.warn(f"no picture passes the filter {where}")
+        reporter.warn(f"no image passes the filter {where}")
     return chosen
 
 
 def placed(
     records: Iterable[ImageRecord], folder: Path, *, recursive: bool
 ) -> list[ImageInConcept]:
-    """Find the concept of each picture of a folder: that of the nearest concept folder above it,
+    """Find the concept of each image of a folder: that of the nearest concept folder above it,
     else the folder's.
     """
     homes = _homes(folder, recursive=recursive)
@@ -98,7 +98,7 @@ def placed(
 
 
 def _homes(folder: Path, *, recursive: bool) -> Mapping[Path, ConceptSet]:
-    """Return the concepts of a data set by their folders; none where all its pictures are links."""
+    """Return the concepts of a dataset by their folders; none where all its images are links."""
     try:
         return {one.folder.resolve(): one for one in find_sets(folder, recursive=recursive).train}
     except DatasetError:
@@ -114,9 +114,9 @@ def passing(
     max_pixels: int = pixels.DEFAULT_MAX_PIXELS,
     reporter: Reporter = SILENT,
 ) -> set[Path]:
-    """Return the paths of the pictures that pass a filter. Raises FilterError.
+    """Return the paths of the images that pass a filter. Raises FilterError.
 
-    folder: as the paths of `path:` are seen. Pictures need their ids where `needs_ids` says so.
+    folder: as the paths of `path:` are seen. Images need their ids where `needs_ids` says so.
     Warns where the filter asks for scores and there are none.
     """
     node = parse(where)
@@ -141,12 +141,12 @@ def passing(
         if passes(ImageFacts(one.record, shown, one.concept, one.repeats, known)):
             chosen.add(path)
     if scores is not None and not any(scores.of(one.record.id) for one in several):
-        reporter.warn("no picture here has scores, so `score:` finds nothing; dsk tag makes them")
+        reporter.warn("no image here has scores, so `score:` finds nothing; dsk tag makes them")
     return chosen
 
 
 def _scores(several: Sequence[ImageInConcept], folder: Path, store: Store) -> StoredScores:
-    """Read the scores of the tagger that the data set's first concept asks for, as the review page
+    """Read the scores of the tagger that the dataset's first concept asks for, as the review page
     does.
     """
     sets = list(_homes(folder, recursive=False).values())
@@ -158,9 +158,9 @@ def _scores(several: Sequence[ImageInConcept], folder: Path, store: Store) -> St
 def _twins(
     several: Sequence[ImageInConcept], store: Store, max_pixels: int, reporter: Reporter
 ) -> set[Path]:
-    """Return the pictures that have a near-duplicate among them; what cannot be read has none.
+    """Return the images that have a near-duplicate among them; what cannot be read has none.
 
-    How a picture looks is remembered, and shared with the review page.
+    How an image looks is remembered, and shared with the review page.
     """
     paths = [one.record.path for one in several]
     known = store.looks()

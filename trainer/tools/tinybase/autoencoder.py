@@ -1,4 +1,4 @@
-"""The second stage: the VAE, which is taught by pictures alone, and the latents that it makes of
+"""The second stage: the VAE, which is taught by images alone, and the latents that it makes of
 the portraits.
 """
 
@@ -23,18 +23,18 @@ _OTHERS: Final = (
 _SLOPES: Final = 1.0  # weight of the differences of neighbours, which keep lines sharp
 # weight of the divergence, mean over the latent's numbers: latents stay smooth, and sharp enough
 _KL: Final = 5e-4
-_AT_ONCE: Final = 200  # pictures that are encoded together
+_AT_ONCE: Final = 200  # images that are encoded together
 
 
-def pixels(pictures: NDArray[np.uint8]) -> Tensor:
-    """Return pictures (n, h, w, 3) as the VAE reads them: (n, 3, h, w), from -1 to 1."""
-    return torch.from_numpy(np.array(pictures)).permute(0, 3, 1, 2).float() / 127.5 - 1
+def pixels(images: NDArray[np.uint8]) -> Tensor:
+    """Return images (n, h, w, 3) as the VAE reads them: (n, 3, h, w), from -1 to 1."""
+    return torch.from_numpy(np.array(images)).permute(0, 3, 1, 2).float() / 127.5 - 1
 
 
 def loss(
     course: TrainingStage, vae: Any, portraits: NDArray[np.uint8], others: NDArray[np.uint8]
 ) -> Loss:
-    """Return the loss of a step: what of its pictures does not come back."""
+    """Return the loss of a step: what of its images does not come back."""
 
     def of_step(step: int) -> Tensor:
         draws = course.draws(step)
@@ -54,13 +54,13 @@ def loss(
     return of_step
 
 
-def _some(pictures: NDArray[np.uint8], count: int, draws: torch.Generator) -> Tensor:
-    chosen = torch.randint(len(pictures), (count,), generator=draws).numpy()
-    return pixels(pictures[np.sort(chosen)])
+def _some(images: NDArray[np.uint8], count: int, draws: torch.Generator) -> Tensor:
+    chosen = torch.randint(len(images), (count,), generator=draws).numpy()
+    return pixels(images[np.sort(chosen)])
 
 
 def varied(images: Tensor, draws: torch.Generator) -> Tensor:
-    """Mirror half of the pictures, and give half of them other colours: the VAE shall know more
+    """Mirror half of the images, and give half of them other colours: the VAE shall know more
     than portraits.
     """
     made = []
@@ -76,7 +76,7 @@ def varied(images: Tensor, draws: torch.Generator) -> Tensor:
 
 
 def part(images: Tensor, draws: torch.Generator) -> Tensor:
-    """Cut a quarter out of each picture: steps are four times as quick, and at first that
+    """Cut a quarter out of each image: steps are four times as quick, and at first that
     counts.
     """
     side = images.shape[2] // 2
@@ -87,7 +87,7 @@ def part(images: Tensor, draws: torch.Generator) -> Tensor:
 
 
 def difference(a: Tensor, b: Tensor) -> Tensor:
-    """Return the mean difference of pictures, and of their slopes."""
+    """Return the mean difference of images, and of their slopes."""
     slopes = [(a.diff(dim=side) - b.diff(dim=side)).abs().mean() for side in (2, 3)]
     return (a - b).abs().mean() + _SLOPES * torch.stack(slopes).mean()
 
@@ -112,7 +112,7 @@ def settle(vae: Any, portraits: NDArray[np.uint8]) -> None:
 
 @torch.no_grad()
 def encode(vae: Any, portraits: NDArray[np.uint8], path: Path) -> tuple[Tensor, Tensor]:
-    """Return mean and deviation of each picture's latent, scaled, float16 of (n, 8, 16, 16); kept
+    """Return mean and deviation of each image's latent, scaled, float16 of (n, 8, 16, 16); kept
     in `path`.
     """
     if not path.is_file():

@@ -1,4 +1,4 @@
-"""Where the VAE begins: as a linear map, so that its training starts with a picture and not with
+"""Where the VAE begins: as a linear map, so that its training starts with an image and not with
 noise.
 
 The encoder begins with the principal components of 4 x 4 patches, the decoder with each patch's
@@ -42,13 +42,13 @@ def components(renders: NDArray[np.uint8]) -> tuple[Tensor, Tensor]:
 
 
 @torch.no_grad()
-def begin(vae: Any, pictures: NDArray[np.uint8]) -> None:
+def begin(vae: Any, images: NDArray[np.uint8]) -> None:
     """Write the linear map into a VAE."""
     for block in vae.modules():
         if hasattr(block, "conv1") and hasattr(block, "conv2"):
             block.conv2.weight.zero_()
             block.conv2.bias.zero_()
-    mean, parts = components(pictures)
+    mean, parts = components(images)
     _encoder(vae, mean, parts)
     _decoder(vae, mean, parts)
 

@@ -1,4 +1,4 @@
-"""The pictures that the tiny base learns from: portraits whose tags are known, because they were
+"""The images that the tiny base learns from: portraits whose tags are known, because they were
 drawn from them.
 
 The style is DiceBear's "Lorelei", a remix of drawings by Lisa Wischofsky (CC0 1.0); the shirt is
@@ -121,7 +121,7 @@ class Portrait:
         return _dress(svg, self.shirt)
 
     def draw(self, size: int = SIZE) -> NDArray[np.uint8]:
-        """Return the picture, (size, size, 3)."""
+        """Return the image, (size, size, 3)."""
         return rasterise(self.svg(size), size)
 
 
@@ -230,7 +230,7 @@ OTHERS: Final = (
 
 
 def other(rng: random.Random, size: int = SIZE) -> NDArray[np.uint8]:
-    """Draw a picture that is no portrait of this set: another style, at any scale and place, in any
+    """Draw an image that is no portrait of this set: another style, at any scale and place, in any
     colours.
     """
     from dicebear import Avatar

@@ -28,7 +28,7 @@ def loss(
     latents: tuple[Tensor, Tensor],
     captions: Sequence[Sequence[str]],
 ) -> Loss:
-    """Return the loss of a step. latents: mean and deviation of each picture's, scaled."""
+    """Return the loss of a step. latents: mean and deviation of each image's, scaled."""
     alphas = alphas_cumprod()
     ratios = snr(alphas)
     means, spreads = latents

@@ -63,11 +63,11 @@ def draw(
     steps: int = STEPS,
     guidance: float = GUIDANCE,
 ) -> NDArray[np.uint8]:
-    """Draw a picture of each prompt, (prompts, 64, 64, 3); picture n is drawn from noise of its
+    """Draw an image of each prompt, (prompts, 64, 64, 3); image n is drawn from noise of its
     own, seed + n.
     """
     drawing = pipeline(parts)
-    pictures = []
+    images = []
     for start in range(0, len(prompts), _AT_ONCE):
         texts = prompts[start : start + _AT_ONCE]
         states = sd.encode_text(parts, [*texts, ""], clip_skip=1, max_tokens=75).states
@@ -81,18 +81,18 @@ def draw(
             generator=[torch.Generator().manual_seed(seed + start + n) for n in range(len(texts))],
             output_type="np",
         ).images
-        pictures.append((made * 255).round().astype(np.uint8))
-    return np.concatenate(pictures)
+        images.append((made * 255).round().astype(np.uint8))
+    return np.concatenate(images)
 
 
-def grid(pictures: NDArray[np.uint8], columns: int, *, enlarge: int = 2) -> Image.Image:
-    """Put pictures into rows, each enlarged so many times with its pixels kept."""
-    side = pictures.shape[1] * enlarge
-    rows = -(-len(pictures) // columns)
+def grid(images: NDArray[np.uint8], columns: int, *, enlarge: int = 2) -> Image.Image:
+    """Put images into rows, each enlarged so many times with its pixels kept."""
+    side = images.shape[1] * enlarge
+    rows = -(-len(images) // columns)
     sheet = Image.new("RGB", (columns * (side + _GAP) + _GAP, rows * (side + _GAP) + _GAP), "white")
-    for n, picture in enumerate(pictures):
+    for n, image in enumerate(images):
         at = (_GAP + n % columns * (side + _GAP), _GAP + n // columns * (side + _GAP))
-        sheet.paste(Image.fromarray(picture).resize((side, side), Image.Resampling.NEAREST), at)
+        sheet.paste(Image.fromarray(image).resize((side, side), Image.Resampling.NEAREST), at)
     return sheet
 
 

@@ -29,7 +29,7 @@ from trainer.tools.tinybase import data, draw
 from trainer.tools.tinybase.autoencoder import pixels
 from trainer.tools.tinybase.render import RenderedImages
 from trainer.tools.tinybase.resumable_training import Loss, TrainingStage, follow
-from trainer.tools.tinybase.train import pictures, there_and_back
+from trainer.tools.tinybase.train import images, there_and_back
 
 # What is judged -> the tags that it can be; "" is none of them.
 JUDGED: Final[Mapping[str, tuple[str, ...]]] = {
@@ -44,7 +44,7 @@ _UNKNOWN: Final = -100  # torch's class that counts nowhere: a bald head has no 
 
 
 class Judge(nn.Module):
-    """Four layers that halve the picture, and an answer for each of `JUDGED`."""
+    """Four layers that halve the image, and an answer for each of `JUDGED`."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -64,7 +64,7 @@ class Judge(nn.Module):
 
     @torch.no_grad()
     def tags(self, shown: NDArray[np.uint8]) -> dict[str, list[str]]:
-        """Return for pictures (n, 64, 64, 3) the tag of each answer."""
+        """Return for images (n, 64, 64, 3) the tag of each answer."""
         scores = self(pixels(shown))
         return {
             name: [JUDGED[name][n] for n in found.argmax(dim=1).tolist()]
@@ -90,7 +90,7 @@ def trained(work: Path) -> Judge:
     path = work / "judge.safetensors"
     if not path.is_file():
         learner = nn.ModuleDict({"judge": judge})
-        learner = follow(COURSE, learner, _loss(judge, pictures(work, "any")), work)
+        learner = follow(COURSE, learner, _loss(judge, images(work, "any")), work)
         save_file(learner["judge"].state_dict(), path)
     judge.load_state_dict(load_file(path))
     return judge.eval()
@@ -116,7 +116,7 @@ def _number(name: str, tags: Sequence[str]) -> int:
 
 
 def worn(images: Tensor, draws: torch.Generator) -> Tensor:
-    """Blur, move and speckle pictures a little, each by chance: what a model draws is less clean
+    """Blur, move and speckle images a little, each by chance: what a model draws is less clean
     than a drawing.
     """
     soft = functional.avg_pool2d(functional.pad(images, (1, 1, 1, 1), mode="replicate"), 3, 1)
@@ -130,7 +130,7 @@ def worn(images: Tensor, draws: torch.Generator) -> Tensor:
 def accuracy(
     judge: Judge, shown: NDArray[np.uint8], tags: Sequence[Sequence[str]]
 ) -> dict[str, float]:
-    """Return for each answer in which part of the pictures it is what the tags say."""
+    """Return for each answer in which part of the images it is what the tags say."""
     found = judge.tags(shown)
     told = {}
     for name, answers in found.items():
@@ -142,7 +142,7 @@ def accuracy(
 
 
 def prompts(held: RenderedImages) -> tuple[list[str], list[tuple[str, ...]]]:
-    """Return held-out prompts, shuffled tags of pairs of colours that no training picture has, and
+    """Return held-out prompts, shuffled tags of pairs of colours that no training image has, and
     their tags.
     """
     rng = random.Random(11)
@@ -168,13 +168,13 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--guidance", type=float, default=draw.GUIDANCE)
     parser.add_argument("--steps", type=int, default=draw.STEPS)
     given = parser.parse_args(arguments)
-    judge, held = trained(given.work), pictures(given.work, "held")
+    judge, held = trained(given.work), images(given.work, "held")
     parts = sd.load(given.model)
     texts, tags = prompts(held)
     drawn = draw.draw(parts, texts, steps=given.steps, guidance=given.guidance)
     draw.grid(drawn[:64], 16).save(given.work / "judged.png")
     report = {
-        "judge on held-out pictures": accuracy(judge, held.pixels, held.tags),
+        "judge on held-out images": accuracy(judge, held.pixels, held.tags),
         "judge on them after the VAE": accuracy(
             judge, there_and_back(parts.vae, held.pixels[:PROMPTS]), tags
         ),

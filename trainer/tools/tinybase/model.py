@@ -16,13 +16,13 @@ from trainer.families.sd import LATENT_SCALE
 WIDTH: Final = 64  # of the text's states: CLIP's vocabulary times it is a third of the whole file
 VOCABULARY: Final = 49408
 PLACES: Final = 77
-CHANNELS: Final = 8  # of a latent; Stable Diffusion 1 has 4, for pictures without such thin lines
-# a latent's side is a fourth of the picture's: thin lines at 64 pixels would not live through 8
+CHANNELS: Final = 8  # of a latent; Stable Diffusion 1 has 4, for images without such thin lines
+# a latent's side is a fourth of the image's: thin lines at 64 pixels would not live through 8
 SHRINKS: Final = 4
 
 
 def vae() -> AutoencoderKL:
-    """Make the VAE: three blocks, which halve the picture twice."""
+    """Make the VAE: three blocks, which halve the image twice."""
     return AutoencoderKL(
         block_out_channels=(16, 32, 64),
         down_block_types=("DownEncoderBlock2D",) * 3,

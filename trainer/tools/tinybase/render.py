@@ -24,7 +24,7 @@ _UNSEEN: Final = {"seen": False, "unseen": True, "any": None}
 
 @dataclass(frozen=True, slots=True)
 class RenderedImages:
-    """Pictures, uint8 of shape (count, size, size, 3), and the tags of each; other drawings have
+    """Images, uint8 of shape (count, size, size, 3), and the tags of each; other drawings have
     none.
     """
 
@@ -33,7 +33,7 @@ class RenderedImages:
 
 
 def render(kind: Kind, count: int, seed: int, workers: int = 2) -> RenderedImages:
-    """Draw `count` pictures; the same seed draws the same, with any number of workers."""
+    """Draw `count` images; the same seed draws the same, with any number of workers."""
     if workers == 1:
         return _joined([one(kind, seed, number) for number in range(count)])
     with multiprocessing.get_context("spawn").Pool(workers) as pool:
@@ -41,7 +41,7 @@ def render(kind: Kind, count: int, seed: int, workers: int = 2) -> RenderedImage
 
 
 def one(kind: Kind, seed: int, number: int) -> tuple[NDArray[np.uint8], tuple[str, ...]]:
-    """Draw one picture by its number, with its tags."""
+    """Draw one image by its number, with its tags."""
     rng = random.Random(f"{kind} {seed} {number}")
     if kind == "other":
         return data.other(rng), ()

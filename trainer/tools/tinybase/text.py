@@ -1,6 +1,6 @@
-"""The first stage: the text encoder learns what captions say, before it has seen a picture.
+"""The first stage: the text encoder learns what captions say, before it has seen an image.
 
-CLIP's own was taught on captions and pictures together. Here the tags are known, so that it can be
+CLIP's own was taught on captions and images together. Here the tags are known, so that it can be
 asked for them: at the end of each tag which tag it was, so that "blue" is bound to "hair" or to
 "background"; at the caption's end and at the last place which tags there were.
 """

@@ -1,4 +1,4 @@
-"""Making the tiny base: `python -m trainer.tools.tinybase.train WORK` draws its pictures and trains
+"""Making the tiny base: `python -m trainer.tools.tinybase.train WORK` draws its images and trains
 it, stage by stage.
 
 What a stage made stays in WORK, so that a run that was killed goes on; the same seed makes the same
@@ -25,7 +25,7 @@ from trainer.tools.tinybase.render import RenderedImages, kept
 from trainer.tools.tinybase.resumable_training import TrainingStage, crew, follow
 
 SEED: Final = 0
-# name -> (kind, pictures, seed). Held out: pairs of hair and background that the base never sees.
+# name -> (kind, images, seed). Held out: pairs of hair and background that the base never sees.
 SETS: Final = {
     "other": ("other", 5_000, 0),
     "train": ("seen", 24_000, 0),
@@ -41,7 +41,7 @@ COURSES: Final[Mapping[str, TrainingStage]] = {
 }
 
 
-def pictures(work: Path, name: str) -> RenderedImages:
+def images(work: Path, name: str) -> RenderedImages:
     """Return one of the sets, drawn first where it is not in `work`."""
     kind, count, seed = SETS[name]
     return kept(work, name, kind, count, seed)  # type: ignore[arg-type]  # the kinds are written above
@@ -58,12 +58,12 @@ def make(work: Path, courses: Mapping[str, TrainingStage]) -> Path:
         distributed.barrier()  # the first process makes what comes before the base
     encoder = _text(work, courses["text"], encoder)
     vae = _vae(work, courses["vae"], vae)
-    portraits = pictures(work, "train")
+    portraits = images(work, "train")
     latents = autoencoder.encode(vae, portraits.pixels, work / "latents.safetensors")
     if size > 1 and not rank:
         distributed.barrier()
     learner = nn.ModuleDict({"unet": unet.to(memory_format=torch.channels_last)})
-    held = [", ".join(tags) for tags in pictures(work, "held").tags]
+    held = [", ".join(tags) for tags in images(work, "held").tags]
 
     def look(step: int, average: Any) -> None:
         average.eval()
@@ -89,7 +89,7 @@ def _text(work: Path, course: TrainingStage, encoder: Any) -> Any:
     if path.is_file():
         encoder.load_state_dict(load_file(path))
         return encoder
-    tags = pictures(work, "train").tags
+    tags = images(work, "train").tags
     asked = text.heads(text.vocabulary(tags))
     both = nn.ModuleDict({"encoder": encoder, "heads": asked})
     trained: Any = follow(course, both, text.loss(course, encoder, asked, tags), work)["encoder"]
@@ -102,7 +102,7 @@ def _vae(work: Path, course: TrainingStage, vae: Any) -> Any:
     if path.is_file():
         vae.load_state_dict(load_file(path))
         return vae.eval()
-    portraits, others = pictures(work, "train").pixels, pictures(work, "other").pixels
+    portraits, others = images(work, "train").pixels, images(work, "other").pixels
     beginning.begin(vae, np.concatenate([portraits[:1500], others[:500]]))
     learner = nn.ModuleDict({"vae": vae.to(memory_format=torch.channels_last)})
     trained: Any = follow(course, learner, autoencoder.loss(course, vae, portraits, others), work)[
@@ -110,14 +110,14 @@ def _vae(work: Path, course: TrainingStage, vae: Any) -> Any:
     ]
     autoencoder.settle(trained, portraits[:2000])
     save_file({k: v.contiguous() for k, v in trained.state_dict().items()}, path)
-    shown = np.concatenate([pictures(work, "held").pixels[:8], others[:8]])
+    shown = np.concatenate([images(work, "held").pixels[:8], others[:8]])
     draw.grid(np.concatenate([shown, there_and_back(trained, shown)]), 16).save(work / "vae.png")
     return trained
 
 
 @torch.no_grad()
 def there_and_back(vae: Any, shown: Any) -> Any:
-    """Return what the VAE makes of pictures, as pictures."""
+    """Return what the VAE makes of images, as images."""
     back = vae.decode(vae.encode(autoencoder.pixels(shown)).latent_dist.mean).sample
     return ((back / 2 + 0.5).clamp(0, 1) * 255).round().to(torch.uint8).permute(0, 2, 3, 1).numpy()
 
@@ -128,7 +128,7 @@ def main(arguments: list[str]) -> int:
         prog="python -m trainer.tools.tinybase.train", description=__doc__.partition("\n")[0]
     )
     parser.add_argument(
-        "work", type=Path, metavar="WORK", help="a folder for pictures, states, log and result"
+        "work", type=Path, metavar="WORK", help="a folder for images, states, log and result"
     )
     for name, course in COURSES.items():
         parser.add_argument(

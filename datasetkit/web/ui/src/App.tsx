@@ -10,7 +10,7 @@ import { Grid } from "./parts/Grid";
 import { GroupsView } from "./parts/GroupsView";
 import { Outliers } from "./parts/Outliers";
 import { Panel } from "./parts/Panel";
-import { PictureView } from "./parts/PictureView";
+import { ImageView } from "./parts/ImageView";
 import { StatusBar } from "./parts/StatusBar";
 import { TagList } from "./parts/TagList";
 import { Toasts } from "./parts/Toasts";
@@ -56,9 +56,9 @@ function Page() {
     document.addEventListener("keydown", press);
     return () => document.removeEventListener("keydown", press);
   }, [review]);
-  // The pictures have the focus from the start, and again where a view was left.
+  // The images have the focus from the start, and again where a view was left.
   useEffect(() => {
-    if (started) focusOn("pictures");
+    if (started) focusOn("images");
   }, [started, view]);
 
   if (fatal) {
@@ -72,7 +72,7 @@ function Page() {
       </main>
     );
   }
-  const beside = view === "picture" || (panel && view === "grid");
+  const beside = view === "image" || (panel && view === "grid");
   return (
     <div className={beside ? "page beside" : "page"}>
       <TopBar toggleTheme={() => toggleTheme(review)} />
@@ -89,24 +89,24 @@ function Page() {
       </nav>
       <main className="centre">
         <Bars />
-        {view === "grid" ? <Grid /> : view === "picture" ? <PictureView /> : <GroupsView />}
+        {view === "grid" ? <Grid /> : view === "image" ? <ImageView /> : <GroupsView />}
         <Toasts />
       </main>
-      {beside ? <Panel withPicture={view === "grid"} /> : null}
+      {beside ? <Panel withImage={view === "grid"} /> : null}
       <StatusBar />
       <Dialogs />
     </div>
   );
 }
 
-/** A key that nothing has the focus for goes to the pictures: a click beside them takes the focus away. */
+/** A key that nothing has the focus for goes to the images: a click beside them takes the focus away. */
 function hand(event: KeyboardEvent): void {
-  const pictures = document.getElementById("pictures");
-  if (!pictures || ["Tab", "Shift", "Control", "Alt", "Meta"].includes(event.key)) return;
-  pictures.focus();
+  const images = document.getElementById("images");
+  if (!images || ["Tab", "Shift", "Control", "Alt", "Meta"].includes(event.key)) return;
+  images.focus();
   const { key, ctrlKey, metaKey, altKey, shiftKey } = event;
-  // What the pictures do not know comes back here, from them, and is left to the browser.
-  if (!pictures.dispatchEvent(new KeyboardEvent("keydown", { key, ctrlKey, metaKey, altKey, shiftKey, bubbles: true, cancelable: true }))) {
+  // What the images do not know comes back here, from them, and is left to the browser.
+  if (!images.dispatchEvent(new KeyboardEvent("keydown", { key, ctrlKey, metaKey, altKey, shiftKey, bubbles: true, cancelable: true }))) {
     event.preventDefault();
   }
 }
@@ -134,7 +134,7 @@ const ACTIONS: Readonly<Record<Action, (review: Review) => unknown>> = {
     return "find-tag";
   },
   tags: () => "tags",
-  pictures: () => "pictures",
+  images: () => "images",
   caption: (review) => {
     review.store.set({ panel: true, editing: null, difference: false });
     return "own-tags";

@@ -5,7 +5,7 @@ export interface Session {
   readonly version: number;
   readonly name: string;
   readonly read_only: boolean;
-  readonly pictures: number;
+  readonly images: number;
   readonly captioned: number;
   readonly failed: readonly Failure[];
   readonly concepts: readonly Concept[];
@@ -30,7 +30,7 @@ export interface Failure {
 export interface Concept {
   readonly name: string;
   readonly repeats: number | null;
-  readonly pictures: number;
+  readonly images: number;
   readonly trigger: readonly string[];
 }
 
@@ -39,8 +39,8 @@ export type Scope =
   | { readonly in: "where"; readonly where: string }
   | { readonly in: "ids"; readonly ids: readonly number[] };
 
-/** A window of the pictures that match, a column for each fact. */
-export interface PictureColumns {
+/** A window of the images that match, a column for each fact. */
+export interface ImageColumns {
   readonly version: number;
   readonly total: number;
   readonly offset: number;
@@ -62,7 +62,7 @@ export interface ScoredTag {
   readonly translation?: string;
 }
 
-export interface Picture {
+export interface Image {
   readonly version: number;
   readonly id: number;
   readonly name: string;
@@ -86,7 +86,7 @@ export interface Picture {
 
 export interface TagColumns {
   readonly version: number;
-  readonly pictures: number;
+  readonly images: number;
   readonly tag: readonly string[];
   readonly count: readonly number[];
   readonly total: readonly number[];
@@ -105,7 +105,7 @@ export interface Completions {
 
 export interface OutlierColumns {
   readonly version: number;
-  readonly pictures: number;
+  readonly images: number;
   readonly tag: readonly string[];
   readonly count: readonly number[];
   readonly lacking: readonly number[];
@@ -180,9 +180,9 @@ export class Refused extends Error {
 
 export interface Api {
   session(): Promise<Session>;
-  pictures(where: string, offset: number, limit: number, signal?: AbortSignal): Promise<PictureColumns>;
+  images(where: string, offset: number, limit: number, signal?: AbortSignal): Promise<ImageColumns>;
   ids(where: string): Promise<{ readonly id: readonly number[] }>;
-  picture(id: number, signal?: AbortSignal): Promise<Picture>;
+  image(id: number, signal?: AbortSignal): Promise<Image>;
   tags(scope: Scope, signal?: AbortSignal): Promise<TagColumns>;
   complete(query: string, limit: number, signal?: AbortSignal): Promise<Completions>;
   outliers(scope: Scope, share: number, signal?: AbortSignal): Promise<OutlierColumns>;
@@ -236,9 +236,9 @@ export function connect(fetcher: typeof fetch = (input, init) => fetch(input, in
       token = session.token;
       return session;
     },
-    pictures: (where, offset, limit, signal) => get(`api/pictures?${query({ where, offset, limit })}`, signal),
+    images: (where, offset, limit, signal) => get(`api/images?${query({ where, offset, limit })}`, signal),
     ids: (where) => get(`api/ids?${query({ where })}`),
-    picture: (id, signal) => get(`api/picture/${id}`, signal),
+    image: (id, signal) => get(`api/image/${id}`, signal),
     tags: (scope, signal) => post("api/tags", { scope }, signal),
     complete: (q, limit, signal) => get(`api/complete?${query({ q, limit })}`, signal),
     outliers: (scope, share, signal) => post("api/outliers", { scope, share }, signal),

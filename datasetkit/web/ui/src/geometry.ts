@@ -13,10 +13,10 @@ export interface Grid {
 export interface CellShape {
   /** Least width of a cell in CSS pixels. */
   readonly least: number;
-  /** Width divided by height of the picture's box. */
+  /** Width divided by height of the image's box. */
   readonly aspect: number;
   readonly gap: number;
-  /** Height of the line under each picture. */
+  /** Height of the line under each image. */
   readonly label: number;
 }
 
@@ -28,7 +28,7 @@ export function layGrid(width: number, count: number, shape: CellShape): Grid {
   return { columns, rows: Math.ceil(count / columns), cellWidth, cellHeight };
 }
 
-/** The box shape that suits most pictures: the middle one of their aspects, within what still makes a grid. */
+/** The box shape that suits most images: the middle one of their aspects, within what still makes a grid. */
 export function commonAspect(widths: readonly number[], heights: readonly number[]): number {
   const aspects = widths
     .map((width, at) => width / (heights[at] ?? 0))

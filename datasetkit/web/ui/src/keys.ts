@@ -12,7 +12,7 @@ export type Action =
   | "filter"
   | "find-tag"
   | "tags"
-  | "pictures"
+  | "images"
   | "caption"
   | "groups"
   | "outliers"
@@ -31,31 +31,31 @@ export interface Binding {
   readonly says: string;
   /** Reads only: it stays when the page may not write. */
   readonly reads?: boolean;
-  /** Is about the picture under the cursor. */
+  /** Is about the image under the cursor. */
   readonly one?: boolean;
 }
 
 export const BINDINGS: readonly Binding[] = [
-  { key: "a", action: "add-tag", says: "add a tag to this picture", one: true },
-  { key: "A", action: "add-everywhere", says: "add a tag to every picture in scope" },
+  { key: "a", action: "add-tag", says: "add a tag to this image", one: true },
+  { key: "A", action: "add-everywhere", says: "add a tag to every image in scope" },
   { key: "e", action: "edit-caption", says: "edit the whole caption as text", one: true },
   { key: "r", action: "replace-tag", says: "replace or merge the tag in scope" },
   { key: "t", action: "trigger", says: "put the trigger first in scope" },
-  { key: "x", action: "exclude", says: "exclude this picture, or the selected ones", one: true },
+  { key: "x", action: "exclude", says: "exclude this image, or the selected ones", one: true },
   { key: "c", action: "scores", says: "cut again by score, in scope" },
   { key: "d", action: "difference", says: "show what differs from the tagger", reads: true, one: true },
   { key: "s", action: "scope", says: "next scope: all, filtered, selected", reads: true },
-  { key: "/", action: "filter", says: "filter the pictures", reads: true },
+  { key: "/", action: "filter", says: "filter the images", reads: true },
   { key: "f", action: "find-tag", says: "find a tag in the list", reads: true },
   { key: "l", action: "tags", says: "go to the list of tags", reads: true },
-  { key: "p", action: "pictures", says: "go to the pictures", reads: true },
-  { key: "i", action: "caption", says: "go to the tags of this picture", reads: true, one: true },
+  { key: "p", action: "images", says: "go to the images", reads: true },
+  { key: "i", action: "caption", says: "go to the tags of this image", reads: true, one: true },
   { key: "g", action: "groups", says: "near-duplicates", reads: true },
   { key: "o", action: "outliers", says: "outliers: what most have and these lack", reads: true },
   { key: "u", action: "undo", says: "undo" },
   { key: "U", action: "redo", says: "redo" },
-  { key: "+", action: "larger", says: "larger pictures", reads: true },
-  { key: "-", action: "smaller", says: "smaller pictures", reads: true },
+  { key: "+", action: "larger", says: "larger images", reads: true },
+  { key: "-", action: "smaller", says: "smaller images", reads: true },
   { key: "m", action: "theme", says: "light or dark", reads: true },
   { key: "?", action: "sheet", says: "this sheet", reads: true },
 ];
@@ -65,12 +65,12 @@ const BY_KEY: ReadonlyMap<string, Binding> = new Map(BINDINGS.map((binding) => [
 /** Keys that belong to the list or grid that has the focus; the sheet names them, the lists handle them. */
 export const ELSEWHERE: readonly { readonly where: string; readonly rows: readonly (readonly [string, string])[] }[] = [
   {
-    where: "Pictures",
+    where: "Images",
     rows: [
       ["← ↑ ↓ → Home End", "move; with Shift, select on the way"],
       ["Space", "select, or no longer"],
       ["Ctrl A", "select all that the filter shows"],
-      ["Enter", "open the picture, and back"],
+      ["Enter", "open the image, and back"],
       ["Esc", "clear the selection, then the filter"],
     ],
   },
@@ -78,16 +78,16 @@ export const ELSEWHERE: readonly { readonly where: string; readonly rows: readon
     where: "Tags",
     rows: [
       ["↑ ↓", "move"],
-      ["Enter", "show the pictures that have the tag"],
+      ["Enter", "show the images that have the tag"],
       ["Shift Enter", "show those that lack it"],
-      ["Del", "remove the tag from every picture in scope"],
+      ["Del", "remove the tag from every image in scope"],
     ],
   },
   {
     where: "Caption",
     rows: [
       ["↑ ↓", "from tag to tag"],
-      ["Del", "remove the tag from this picture"],
+      ["Del", "remove the tag from this image"],
       ["Tab", "while typing: take the suggestion"],
       ["Enter", "while typing: keep what was typed"],
     ],

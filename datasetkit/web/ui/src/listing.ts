@@ -1,6 +1,6 @@
-/** The pictures that match a filter, in windows: a million need no more memory than what was looked at. */
+/** The images that match a filter, in windows: a million need no more memory than what was looked at. */
 
-import type { Api, PictureColumns } from "./api";
+import type { Api, ImageColumns } from "./api";
 
 export const WINDOW = 500;
 
@@ -20,9 +20,9 @@ export class Listing {
   private readonly asked = new Set<number>();
 
   constructor(
-    private readonly api: Pick<Api, "pictures">,
+    private readonly api: Pick<Api, "images">,
     readonly where: string,
-    first: PictureColumns,
+    first: ImageColumns,
     private readonly arrived: (listing: Listing) => void,
     private former: Listing | null = null,
   ) {
@@ -38,7 +38,7 @@ export class Listing {
   readonly widths: readonly number[];
   readonly heights: readonly number[];
 
-  /** The picture at a place; until its window is here, the one that stood there before. */
+  /** The image at a place; until its window is here, the one that stood there before. */
   at(place: number): Row | undefined {
     if (place < 0 || place >= this.total) return undefined;
     const window = this.windows.get(Math.floor(place / WINDOW));
@@ -50,7 +50,7 @@ export class Listing {
     for (let n = Math.floor(Math.max(0, from) / WINDOW); n <= Math.floor(Math.min(to, this.total - 1) / WINDOW); n++) {
       if (this.windows.has(n) || this.asked.has(n)) continue;
       this.asked.add(n);
-      this.api.pictures(this.where, n * WINDOW, WINDOW).then(
+      this.api.images(this.where, n * WINDOW, WINDOW).then(
         (columns) => {
           this.keep(columns);
           this.arrived(this);
@@ -61,7 +61,7 @@ export class Listing {
     }
   }
 
-  /** A place of this picture among the windows that are here, or -1. */
+  /** A place of this image among the windows that are here, or -1. */
   placeOf(id: number): number {
     for (const [n, rows] of this.windows) {
       const at = rows.findIndex((row) => row.id === id);
@@ -70,7 +70,7 @@ export class Listing {
     return -1;
   }
 
-  private keep(columns: PictureColumns): void {
+  private keep(columns: ImageColumns): void {
     const rows = columns.id.map((id, at) => ({
       id,
       name: columns.name[at] ?? "",

@@ -9,22 +9,22 @@ import { all, extend, NOTHING, toggle } from "./selection";
 import { type Bar, type Conflict, nextScope, narrowest, type ScopeName, START, type State, type Toast } from "./state";
 import { Store } from "./store";
 
-/** Milliseconds: a cursor that rests this long on a picture wants to know its caption. */
+/** Milliseconds: a cursor that rests this long on an image wants to know its caption. */
 const LOOK = 60;
 /** Between two questions whether another program changed something. */
 const WATCH = 2000;
-/** Pictures that are asked for at once to show near-duplicates; the server gives no more. */
+/** Images that are asked for at once to show near-duplicates; the server gives no more. */
 const MOST_TWINS = 20_000;
 
 export class Review {
   readonly store = new Store<State>(START);
   private queue: Promise<unknown> = Promise.resolve();
   private toasts = 0;
-  private asking: { list?: AbortController; tags?: AbortController; picture?: AbortController; outliers?: AbortController } = {};
+  private asking: { list?: AbortController; tags?: AbortController; image?: AbortController; outliers?: AbortController } = {};
   private looking: ReturnType<typeof setTimeout> | undefined;
   /** Done when the grid shows what the filter box says: an edit waits for it, so that it reaches what is seen. */
   private listed: Promise<void> = Promise.resolve();
-  /** The pictures whose outliers are listed. */
+  /** The images whose outliers are listed. */
   private outliersOf: Scope = { in: "all" };
 
   constructor(readonly api: Api) {}
@@ -43,7 +43,7 @@ export class Review {
         version: session.version,
         undo: session.undo,
         redo: session.redo,
-        pictures: session.pictures,
+        images: session.images,
         fatal: null,
       });
       await Promise.all([this.list(), this.countTags()]);
@@ -68,13 +68,13 @@ export class Review {
       if (this.state.working || changes.version <= this.state.version) return;
       const session = await this.api.session();
       if (this.state.working || changes.version <= this.state.version) return;
-      this.store.set({ session, version: changes.version, pictures: session.pictures, undo: session.undo, redo: session.redo });
+      this.store.set({ session, version: changes.version, images: session.images, undo: session.undo, redo: session.redo });
       await this.refresh();
       const places = changes.outside.map((id) => this.nameOf(id)).filter((name) => name !== "");
       const parts = [
         changes.outside.length ? `${many(changes.outside.length, "caption")} changed: ${few(places)}` : "",
-        changes.added.length ? `${many(changes.added.length, "picture")} came` : "",
-        changes.removed.length ? `${many(changes.removed.length, "picture")} went` : "",
+        changes.added.length ? `${many(changes.added.length, "image")} came` : "",
+        changes.removed.length ? `${many(changes.removed.length, "image")} went` : "",
         changes.reset ? "much changed; everything was read again" : "",
       ].filter((part) => part !== "");
       if (parts.length) this.store.set({ outside: parts });
@@ -96,25 +96,25 @@ export class Review {
     }
   }
 
-  // -- the list of pictures
+  // -- the list of images
 
   private async list(keep = false): Promise<void> {
     const where = this.state.filter.trim();
     const signal = this.renew("list");
     const offset = keep ? Math.floor(Math.max(0, this.state.cursor) / WINDOW) * WINDOW : 0;
     try {
-      let first = await this.api.pictures(where, offset, WINDOW, signal);
+      let first = await this.api.images(where, offset, WINDOW, signal);
       if (first.id.length === 0 && first.total > 0) {
-        first = await this.api.pictures(where, Math.floor((first.total - 1) / WINDOW) * WINDOW, WINDOW, signal);
+        first = await this.api.images(where, Math.floor((first.total - 1) / WINDOW) * WINDOW, WINDOW, signal);
       }
       const { listing, cursor } = this.state;
       const next = new Listing(this.api, where, first, this.arrived, keep ? listing : null);
-      // What stood under the cursor keeps it, although pictures came or went before it; else the next one gets it.
+      // What stood under the cursor keeps it, although images came or went before it; else the next one gets it.
       const same = keep ? next.placeOf(listing?.at(cursor)?.id ?? -1) : -1;
       const place = same >= 0 ? same : Math.min(keep ? cursor : 0, next.total - 1);
       const aspect = listing === null ? commonAspect(first.w, first.h) : this.state.aspect;
       this.store.set({ listing: next, revision: this.state.revision + 1, cursor: place, filterProblem: null, aspect });
-      if (where === "") this.store.set({ pictures: next.total });
+      if (where === "") this.store.set({ images: next.total });
       this.look();
     } catch (error) {
       if (error instanceof Refused && error.status === 400) {
@@ -128,8 +128,8 @@ export class Review {
   private readonly arrived = (listing: Listing): void => {
     if (listing !== this.state.listing) return;
     this.store.set({ revision: this.state.revision + 1 });
-    // The cursor may have been ahead of the pictures.
-    if (this.state.picture?.id !== listing.at(this.state.cursor)?.id) this.look();
+    // The cursor may have been ahead of the images.
+    if (this.state.image?.id !== listing.at(this.state.cursor)?.id) this.look();
   };
 
   /** Everything that may show other numbers now, the place kept. */
@@ -144,12 +144,12 @@ export class Review {
     ]);
   }
 
-  /** What the list on the left says of the pictures in scope, which are others now. */
+  /** What the list on the left says of the images in scope, which are others now. */
   private async countScope(): Promise<void> {
     await Promise.all([this.countTags(), this.state.side === "outliers" ? this.openOutliers() : null]);
   }
 
-  /** Show the pictures that pass a filter. same: the outliers are still those of the scope before. */
+  /** Show the images that pass a filter. same: the outliers are still those of the scope before. */
   async filterBy(filter: string, same = false): Promise<void> {
     if (filter === this.state.filter) return;
     const scope = this.state.scope === "selected" ? "selected" : narrowest(filter.trim(), 0);
@@ -208,7 +208,7 @@ export class Review {
     if (changed) void this.countScope();
   }
 
-  /** The numbers of all pictures that are shown, in order; the windows that are here answer where they can. */
+  /** The numbers of all images that are shown, in order; the windows that are here answer where they can. */
   private async order(): Promise<readonly number[]> {
     const listing = this.state.listing;
     if (!listing) return [];
@@ -226,25 +226,25 @@ export class Review {
     return (place >= 0 ? listing?.at(place)?.name : "") ?? "";
   }
 
-  // -- the picture under the cursor
+  // -- the image under the cursor
 
-  /** Read the picture under the cursor, once the cursor rests. */
+  /** Read the image under the cursor, once the cursor rests. */
   look(): void {
     clearTimeout(this.looking);
     const row = this.state.listing?.at(this.state.cursor);
     if (!row) {
-      this.store.set({ picture: null });
+      this.store.set({ image: null });
       return;
     }
     this.looking = setTimeout(() => void this.read(row.id), LOOK);
   }
 
   async read(id: number): Promise<void> {
-    const signal = this.renew("picture");
+    const signal = this.renew("image");
     try {
-      this.store.set({ picture: await this.api.picture(id, signal) });
+      this.store.set({ image: await this.api.image(id, signal) });
     } catch (error) {
-      if (error instanceof Refused && error.status === 404) this.store.set({ picture: null });
+      if (error instanceof Refused && error.status === 404) this.store.set({ image: null });
       else this.fail(error);
     }
   }
@@ -290,7 +290,7 @@ export class Review {
     return this.findOutliers();
   }
 
-  /** Show the pictures that lack what the others have; the list stays, to go on from there. */
+  /** Show the images that lack what the others have; the list stays, to go on from there. */
   showLacking(lack: string): Promise<void> {
     const among = this.outliersOf;
     return this.filterBy(among.in === "where" ? joined(among.where, lack) : lack, true);
@@ -306,12 +306,12 @@ export class Review {
     }
   }
 
-  /** Show the near-duplicates, those of one picture if it is named; ask again while the server still compares. */
+  /** Show the near-duplicates, those of one image if it is named; ask again while the server still compares. */
   async findGroups(about?: number): Promise<void> {
     this.store.set({ view: "groups", editing: null });
     try {
       const groups = await this.api.duplicates();
-      const twins = await this.api.pictures("dup:yes", 0, MOST_TWINS);
+      const twins = await this.api.images("dup:yes", 0, MOST_TWINS);
       const groupRows = new Map(
         twins.id.map((id, at) => [
           id,
@@ -350,7 +350,7 @@ export class Review {
     return this.apply({ remove: [tag] });
   }
 
-  /** The number of the picture under the cursor; what is known of it may still be on its way. */
+  /** The number of the image under the cursor; what is known of it may still be on its way. */
   get here(): number | null {
     return this.state.listing?.at(this.state.cursor)?.id ?? null;
   }
@@ -367,7 +367,7 @@ export class Review {
     return this.change((version, fresh) => this.api.caption(version, id, fresh ?? hash, text), id);
   }
 
-  /** Put tags behind the caption of a picture, as it stands when the edits before this one are done. */
+  /** Put tags behind the caption of an image, as it stands when the edits before this one are done. */
   addTags(id: number, tags: readonly string[]): Promise<boolean> {
     return this.rewrite(id, (before) => [...before, ...tags]);
   }
@@ -378,9 +378,9 @@ export class Review {
 
   private rewrite(id: number, edited: (before: readonly string[]) => readonly string[]): Promise<boolean> {
     return this.change(async (version) => {
-      const seen = this.state.picture;
-      const picture = seen?.id === id && seen.version === this.state.version ? seen : await this.api.picture(id);
-      return this.api.caption(version, id, picture.hash, formatTags(edited(picture.tags.map(({ tag }) => tag))));
+      const seen = this.state.image;
+      const image = seen?.id === id && seen.version === this.state.version ? seen : await this.api.image(id);
+      return this.api.caption(version, id, image.hash, formatTags(edited(image.tags.map(({ tag }) => tag))));
     }, id);
   }
 
@@ -393,7 +393,7 @@ export class Review {
   }
 
   /** One change after the other, each with the version that the former one returned. */
-  private change(ask: (version: number, hash?: string) => Promise<Applied>, picture?: number, says = "Done"): Promise<boolean> {
+  private change(ask: (version: number, hash?: string) => Promise<Applied>, image?: number, says = "Done"): Promise<boolean> {
     const turn = this.queue.then(async () => {
       if (this.state.session?.read_only) {
         this.sayReadOnly();
@@ -404,7 +404,7 @@ export class Review {
         await this.applied(await ask(this.state.version), says);
         return true;
       } catch (error) {
-        if (error instanceof Refused && error.status === 409 && error.changed.length > 0) this.conflict(error, ask, picture);
+        if (error instanceof Refused && error.status === 409 && error.changed.length > 0) this.conflict(error, ask, image);
         else this.fail(error);
         return false;
       } finally {
@@ -415,7 +415,7 @@ export class Review {
     return turn;
   }
 
-  private conflict(error: Refused, ask: (version: number, hash?: string) => Promise<Applied>, picture?: number): void {
+  private conflict(error: Refused, ask: (version: number, hash?: string) => Promise<Applied>, image?: number): void {
     const conflict: Conflict = {
       says: error.message,
       changed: error.changed,
@@ -423,8 +423,8 @@ export class Review {
       again: () => {
         this.store.set({ conflict: null, version: error.version ?? this.state.version });
         void (async () => {
-          const hash = picture === undefined ? undefined : (await this.api.picture(picture)).hash;
-          await this.change((version) => ask(version, hash), picture);
+          const hash = image === undefined ? undefined : (await this.api.image(image)).hash;
+          await this.change((version) => ask(version, hash), image);
         })();
       },
     };
@@ -443,9 +443,9 @@ export class Review {
       redo: done.redo,
       selection,
       scope,
-      pictures: this.state.pictures + came,
+      images: this.state.images + came,
     });
-    const detail = [done.kept ? `${many(done.kept, "picture")} left alone: ${done.why}` : "", ...(done.warnings ?? [])];
+    const detail = [done.kept ? `${many(done.kept, "image")} left alone: ${done.why}` : "", ...(done.warnings ?? [])];
     this.toast({
       says: done.changed > 0 ? `${says}: ${done.title}` : "Nothing to change.",
       detail: detail.filter((part) => part !== "").join(" "),
@@ -480,9 +480,9 @@ export class Review {
     this.say("This page only reads.", "Start dsk review without --read-only to change captions.");
   }
 
-  /** Among near-duplicates no picture is under a cursor. */
+  /** Among near-duplicates no image is under a cursor. */
   sayWhichOne(): void {
-    this.say("Which of them is not clear.", "A number keeps one; g goes back to the pictures.");
+    this.say("Which of them is not clear.", "A number keeps one; g goes back to the images.");
   }
 
   private say(says: string, detail: string): void {
@@ -493,7 +493,7 @@ export class Review {
     this.store.set({ toasts: this.state.toasts.filter((toast) => toast.id !== id) });
   }
 
-  private renew(kind: "list" | "tags" | "picture" | "outliers"): AbortSignal {
+  private renew(kind: "list" | "tags" | "image" | "outliers"): AbortSignal {
     this.asking[kind]?.abort();
     const controller = new AbortController();
     this.asking[kind] = controller;

@@ -1,4 +1,4 @@
-/** Which pictures are chosen: a set of picture numbers, with an anchor from which Shift selects. */
+/** Which images are chosen: a set of image numbers, with an anchor from which Shift selects. */
 
 export interface Selection {
   readonly chosen: ReadonlySet<number>;
@@ -8,12 +8,12 @@ export interface Selection {
 
 export const NOTHING: Selection = { chosen: new Set(), anchor: -1 };
 
-/** Choose one picture or let it go; ranges start here from now on. */
+/** Choose one image or let it go; ranges start here from now on. */
 export function toggle(selection: Selection, order: ArrayLike<number>, place: number): Selection {
-  const picture = order[place];
-  if (picture === undefined) return selection;
+  const image = order[place];
+  if (image === undefined) return selection;
   const chosen = new Set(selection.chosen);
-  if (!chosen.delete(picture)) chosen.add(picture);
+  if (!chosen.delete(image)) chosen.add(image);
   return { chosen, anchor: place };
 }
 
@@ -36,11 +36,11 @@ function between(a: number, b: number): number[] {
 }
 
 function choose(chosen: Set<number>, order: ArrayLike<number>, place: number): void {
-  const picture = order[place];
-  if (picture !== undefined) chosen.add(picture);
+  const image = order[place];
+  if (image !== undefined) chosen.add(image);
 }
 
 function letGo(chosen: Set<number>, order: ArrayLike<number>, place: number): void {
-  const picture = order[place];
-  if (picture !== undefined) chosen.delete(picture);
+  const image = order[place];
+  if (image !== undefined) chosen.delete(image);
 }

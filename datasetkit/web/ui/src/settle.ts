@@ -1,6 +1,6 @@
-/** When a scrolled grid has come to rest: only then do its cells ask for their pictures. */
+/** When a scrolled grid has come to rest: only then do its cells ask for their images. */
 
-/** Milliseconds without a scroll event. Without this wait a fling through 10,000 pictures asks for 6,500 of them. */
+/** Milliseconds without a scroll event. Without this wait a fling through 10,000 images asks for 6,500 of them. */
 export const REST = 80;
 
 export class Settle {

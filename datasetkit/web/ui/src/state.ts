@@ -1,16 +1,16 @@
 /** What the page knows at one moment. */
 
-import type { Groups, OutlierColumns, OutsideChange, Picture, Session, TagColumns } from "./api";
+import type { Groups, OutlierColumns, OutsideChange, Image, Session, TagColumns } from "./api";
 import type { Listing } from "./listing";
 import { NOTHING, type Selection } from "./selection";
 
 export type ScopeName = "all" | "filtered" | "selected";
-export type View = "grid" | "picture" | "groups";
+export type View = "grid" | "image" | "groups";
 export type SortKey = "count" | "total" | "score" | "tag";
 export type Bar = "replace" | "add" | "trigger" | "scores";
 export type Editing = "tag" | "text" | null;
 
-/** A picture of a group of near-duplicates. */
+/** An image of a group of near-duplicates. */
 export interface Twin {
   readonly name: string;
   readonly v: string;
@@ -57,12 +57,12 @@ export interface State {
   readonly listing: Listing | null;
   readonly revision: number;
   readonly aspect: number;
-  readonly pictures: number;
+  readonly images: number;
   readonly cursor: number;
   readonly selection: Selection;
   readonly scope: ScopeName;
 
-  readonly picture: Picture | null;
+  readonly image: Image | null;
   readonly view: View;
   readonly side: "tags" | "outliers";
   readonly editing: Editing;
@@ -101,11 +101,11 @@ export const START: State = {
   listing: null,
   revision: 0,
   aspect: 1,
-  pictures: 0,
+  images: 0,
   cursor: 0,
   selection: NOTHING,
   scope: "all",
-  picture: null,
+  image: null,
   view: "grid",
   side: "tags",
   editing: null,

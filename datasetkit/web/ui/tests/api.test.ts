@@ -14,9 +14,9 @@ function server(answers: Record<string, { readonly status?: number; readonly bod
 }
 
 test("all addresses are relative, and the token goes with what changes", async () => {
-  const { calls, api } = server({ "api/session": { body: { token: "secret" } }, "api/apply": { body: {} }, "api/pictures": { body: {} } });
+  const { calls, api } = server({ "api/session": { body: { token: "secret" } }, "api/apply": { body: {} }, "api/images": { body: {} } });
   await api.session();
-  await api.pictures('tag:"a b" AND x&y', 500, 500);
+  await api.images('tag:"a b" AND x&y', 500, 500);
   await api.apply(4, { in: "all" }, { remove: ["lips"] });
   expect(calls.every((call) => /^[a-z]/.test(call.address) && !call.address.includes(":"))).toBe(true);
   expect(calls[1]?.address).toContain("where=tag%3A%22a+b%22+AND+x%26y");

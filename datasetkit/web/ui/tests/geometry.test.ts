@@ -16,7 +16,7 @@ describe("layGrid", () => {
     expect(layGrid(90, 3, SHAPE)).toMatchObject({ columns: 1, rows: 3, cellWidth: 90 });
   });
 
-  test("no pictures need no rows", () => {
+  test("no images need no rows", () => {
     expect(layGrid(800, 0, SHAPE).rows).toBe(0);
   });
 });
@@ -31,7 +31,7 @@ describe("commonAspect", () => {
     expect(commonAspect([20_000], [1])).toBe(1.5);
   });
 
-  test("pictures without a size count for nothing", () => {
+  test("images without a size count for nothing", () => {
     expect(commonAspect([0, 0, 900], [0, 10, 1000])).toBe(0.9);
     expect(commonAspect([], [])).toBe(1);
   });
@@ -52,7 +52,7 @@ describe("scrollRatio", () => {
 describe("step", () => {
   const moves: readonly Move[] = ["left", "right", "up", "down", "home", "end", "page-up", "page-down"];
 
-  test("never leaves the pictures", () => {
+  test("never leaves the images", () => {
     for (const count of [1, 2, 5, 6, 23]) {
       for (let at = 0; at < count; at++) {
         for (const move of moves) {

@@ -1,10 +1,10 @@
 import { expect, test } from "vitest";
-import type { PictureColumns } from "../src/api";
+import type { ImageColumns } from "../src/api";
 import { Listing, WINDOW } from "../src/listing";
 
 const TOTAL = 1_000_000;
 
-function columns(offset: number, mark = ""): PictureColumns {
+function columns(offset: number, mark = ""): ImageColumns {
   const id = Array.from({ length: Math.min(WINDOW, TOTAL - offset) }, (_, at) => offset + at);
   const fill = <T>(value: T) => id.map(() => value);
   return { version: 1, total: TOTAL, offset, id, name: id.map((n) => `${mark}${n}`), w: fill(1), h: fill(1), v: fill("v"), concept: fill(0), tags: fill(3), edited: fill(0) };
@@ -13,7 +13,7 @@ function columns(offset: number, mark = ""): PictureColumns {
 function listing(former: Listing | null = null, mark = "") {
   const asked: number[] = [];
   const api = {
-    pictures: (_where: string, offset: number) => {
+    images: (_where: string, offset: number) => {
       asked.push(offset);
       return Promise.resolve(columns(offset, mark));
     },
@@ -21,7 +21,7 @@ function listing(former: Listing | null = null, mark = "") {
   return { asked, list: new Listing(api, "", columns(0, mark), () => undefined, former) };
 }
 
-test("the last of a million pictures is one question away", async () => {
+test("the last of a million images is one question away", async () => {
   const { asked, list } = listing();
   expect(list.at(TOTAL - 1)).toBeUndefined();
   list.need(TOTAL - 5, TOTAL + 40);
@@ -47,7 +47,7 @@ test("what stood at a place is shown until the new window is here", async () => 
 
 test("a question that failed is asked again", async () => {
   let fails = true;
-  const api = { pictures: (_: string, offset: number) => (fails ? Promise.reject(new Error("gone")) : Promise.resolve(columns(offset))) };
+  const api = { images: (_: string, offset: number) => (fails ? Promise.reject(new Error("gone")) : Promise.resolve(columns(offset))) };
   const list = new Listing(api, "", columns(0), () => undefined);
   list.need(700, 700);
   await Promise.resolve();

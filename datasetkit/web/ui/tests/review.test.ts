@@ -1,10 +1,10 @@
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
-import type { Api, Applied, Operation, Picture, PictureColumns, Scope, Session } from "../src/api";
+import type { Api, Applied, Operation, Image, ImageColumns, Scope, Session } from "../src/api";
 import { Refused } from "../src/api";
 import { Review } from "../src/review";
 
 const SESSION: Session = {
-  token: "t", version: 1, name: "set", read_only: false, pictures: 3, captioned: 3, failed: [], concepts: [], trigger: ["sylvie"],
+  token: "t", version: 1, name: "set", read_only: false, images: 3, captioned: 3, failed: [], concepts: [], trigger: ["sylvie"],
   scores: true, tagger: "basic@1", threshold: 0.35, character_threshold: 0.85, translations: false, notice: "", undo: null, redo: null, dsk: "0",
 };
 
@@ -12,12 +12,12 @@ function applied(version: number, more: Partial<Applied> = {}): Applied {
   return { version, changed: 2, unchanged: 0, kept: 0, why: "", title: "remove lips from 2 captions", ids: [1, 2], undo: "remove lips", redo: null, added: 0, removed: 2, ...more };
 }
 
-function pictures(total = 3): PictureColumns {
+function images(total = 3): ImageColumns {
   const id = Array.from({ length: total }, (_, at) => at + 1);
   return { version: 1, total, offset: 0, id, name: id.map((n) => `${n}.png`), w: id, h: id, v: id.map(String), concept: id, tags: id, edited: id.map(() => 0) };
 }
 
-function picture(id: number, caption: string, version = 1): Picture {
+function image(id: number, caption: string, version = 1): Image {
   const tags = caption.split(", ").map((tag) => ({ tag, score: null, category: null }));
   return { version, id, name: `${id}.png`, folder: "", concept: "set", repeats: null, w: 1, h: 1, v: "v", bytes: 1, caption, hash: `hash of ${caption}`, chars: 1, tokens: 1, edited: false, tags, near: [], tagger: null, group: [] };
 }
@@ -37,12 +37,12 @@ function fake(answers: (asked: Asked) => Promise<Applied>, more: Partial<Api> = 
   };
   const api: Api = {
     session: () => Promise.resolve(SESSION),
-    pictures: () => Promise.resolve(pictures()),
+    images: () => Promise.resolve(images()),
     ids: () => Promise.resolve({ id: [1, 2, 3] }),
-    picture: () => Promise.reject(new Refused(404, "no")),
-    tags: () => Promise.resolve({ version: 1, pictures: 3, tag: ["lips"], count: [2], total: [2], score: [0.5], category: ["general"], translation: [""], spellings: [1] }),
+    image: () => Promise.reject(new Refused(404, "no")),
+    tags: () => Promise.resolve({ version: 1, images: 3, tag: ["lips"], count: [2], total: [2], score: [0.5], category: ["general"], translation: [""], spellings: [1] }),
     complete: () => Promise.resolve({ tag: [], category: [], count: [], translation: [] }),
-    outliers: () => Promise.resolve({ version: 1, pictures: 3, tag: [], count: [], lacking: [], where: [] }),
+    outliers: () => Promise.resolve({ version: 1, images: 3, tag: [], count: [], lacking: [], where: [] }),
     duplicates: () => Promise.resolve({ version: 1, done: 3, of: 3, groups: [[1, 2, 3]] }),
     changes: (since) => Promise.resolve({ version: since, ids: [], outside: [], added: [], removed: [], reset: false }),
     apply: (version, scope, operation) => answer({ version, scope, operation }),
@@ -125,7 +125,7 @@ describe("changing", () => {
     expect(review.store.get().toasts).toHaveLength(1);
   });
 
-  test("pictures that went are no longer chosen", async () => {
+  test("images that went are no longer chosen", async () => {
     const { api } = fake(({ version }) => Promise.resolve(applied(version + 1, { gone: [2] })));
     const review = await begun(api);
     review.choose(1);
@@ -141,9 +141,9 @@ describe("changing", () => {
     expect(asked.map(({ operation }) => operation)).toEqual([{ remove: ["lips"] }, undefined]);
   });
 
-  test("an edit waits for the pictures that the filter shows, and is refused where that cannot be read", async () => {
+  test("an edit waits for the images that the filter shows, and is refused where that cannot be read", async () => {
     const { api, asked } = fake(({ version }) => Promise.resolve(applied(version + 1)), {
-      pictures: (where) => (where === "(" ? Promise.reject(new Refused(400, "a bracket is open")) : Promise.resolve(pictures())),
+      images: (where) => (where === "(" ? Promise.reject(new Refused(400, "a bracket is open")) : Promise.resolve(images())),
     });
     const review = await begun(api);
     await Promise.all([review.filterBy("tag:lips"), review.removeTag("lips")]);
@@ -152,8 +152,8 @@ describe("changing", () => {
     expect(review.store.get().toasts.at(-1)).toMatchObject({ kind: "error", detail: "a bracket is open" });
   });
 
-  test("the picture under the cursor is excluded, although another one was read last", async () => {
-    const { api, asked } = fake(({ version }) => Promise.resolve(applied(version + 1)), { picture: (id) => Promise.resolve(picture(id, "a")) });
+  test("the image under the cursor is excluded, although another one was read last", async () => {
+    const { api, asked } = fake(({ version }) => Promise.resolve(applied(version + 1)), { image: (id) => Promise.resolve(image(id, "a")) });
     const review = await begun(api);
     await review.read(1);
     review.moveTo(1);
@@ -168,7 +168,7 @@ describe("changing", () => {
         caption = written?.[2] ?? caption;
         return Promise.resolve(applied(version + 1, { ids: [1] }));
       },
-      { picture: (id) => Promise.resolve(picture(id, caption)) },
+      { image: (id) => Promise.resolve(image(id, caption)) },
     );
     const review = await begun(api);
     await review.read(1);
@@ -205,9 +205,9 @@ describe("changing", () => {
 });
 
 describe("filtering", () => {
-  test("a bad expression keeps the pictures and says where it is bad", async () => {
+  test("a bad expression keeps the images and says where it is bad", async () => {
     const { api } = fake(() => Promise.reject(new Error("no edit")), {
-      pictures: (where) => (where === "" ? Promise.resolve(pictures()) : Promise.reject(new Refused(400, "a bracket is open", "close it", 3))),
+      images: (where) => (where === "" ? Promise.resolve(images()) : Promise.reject(new Refused(400, "a bracket is open", "close it", 3))),
     });
     const review = await begun(api);
     await review.filterBy("(a");
@@ -219,7 +219,7 @@ describe("filtering", () => {
 
   test("the cursor stays within what is left", async () => {
     let total = 3;
-    const { api } = fake(({ version }) => Promise.resolve(applied(version + 1)), { pictures: () => Promise.resolve(pictures(total)) });
+    const { api } = fake(({ version }) => Promise.resolve(applied(version + 1)), { images: () => Promise.resolve(images(total)) });
     const review = await begun(api);
     review.moveTo(2);
     total = 1;
@@ -235,11 +235,11 @@ describe("outliers", () => {
     const { api } = fake(() => Promise.reject(new Error("no edit")), {
       outliers: (scope) => {
         scopes.push(scope);
-        return Promise.resolve({ version: 1, pictures: 3, tag: ["a", "b"], count: [2, 2], lacking: [1, 1], where: ['NOT tag:"a"', 'NOT tag:"b"'] });
+        return Promise.resolve({ version: 1, images: 3, tag: ["a", "b"], count: [2, 2], lacking: [1, 1], where: ['NOT tag:"a"', 'NOT tag:"b"'] });
       },
-      pictures: (where) => {
+      images: (where) => {
         shown.push(where);
-        return Promise.resolve(pictures());
+        return Promise.resolve(images());
       },
     });
     const review = await begun(api);

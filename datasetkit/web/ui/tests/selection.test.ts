@@ -4,7 +4,7 @@ import { all, extend, NOTHING, toggle } from "../src/selection";
 const ORDER = [10, 11, 12, 13, 14, 15];
 const chosen = (selection: { chosen: ReadonlySet<number> }) => [...selection.chosen].sort();
 
-test("a picture is chosen and let go", () => {
+test("an image is chosen and let go", () => {
   const one = toggle(NOTHING, ORDER, 2);
   expect(chosen(one)).toEqual([12]);
   expect(chosen(toggle(one, ORDER, 2))).toEqual([]);

@@ -21,7 +21,7 @@ describe("scope", () => {
 describe("sortedTags", () => {
   const tags: TagColumns = {
     version: 1,
-    pictures: 3,
+    images: 3,
     tag: ["smile", "sylvie", "long hair", "lips"],
     count: [3, 2, 2, 1],
     total: [3, 9, 4, 8],

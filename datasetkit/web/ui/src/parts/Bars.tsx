@@ -62,7 +62,7 @@ function Count({ counted }: { readonly counted: Counted }) {
 
 function close(review: Review): void {
   review.open(null);
-  document.getElementById(review.store.get().tag === null ? "pictures" : "tags")?.focus();
+  document.getElementById(review.store.get().tag === null ? "images" : "tags")?.focus();
 }
 
 /** Do it and close; what was refused stays open with its reason. */
@@ -126,8 +126,8 @@ function AddBar() {
   const perform = useDo();
   return (
     <form className="bar" aria-label="Add tags" onSubmit={submit(() => perform(operation))}>
-      <span>Add to every picture in scope</span>
-      <Suggest label="Add to every picture in scope" value={typed} placeholder="a tag, or several with commas" change={type} done={() => perform(operation)} leave={() => close(review)} />
+      <span>Add to every image in scope</span>
+      <Suggest label="Add to every image in scope" value={typed} placeholder="a tag, or several with commas" change={type} done={() => perform(operation)} leave={() => close(review)} />
       <Count counted={counted} />
       <Buttons says="Add" />
     </form>
@@ -165,7 +165,7 @@ function ScoresBar() {
   if (!operation) {
     return (
       <form className="bar" aria-label="Scores" onSubmit={submit(() => close(review))} onKeyDown={(event) => event.key === "Escape" && close(review)}>
-        <span>There are no scores to cut: dsk tag looks at the pictures once and stores them.</span>
+        <span>There are no scores to cut: dsk tag looks at the images once and stores them.</span>
         <button type="submit" className="main" autoFocus>
           OK
         </button>

@@ -1,4 +1,4 @@
-/** The grid of pictures: only the rows in view are in the page, and one cursor moves over all of them. */
+/** The grid of images: only the rows in view are in the page, and one cursor moves over all of them. */
 
 import { observeElementOffset, useVirtualizer, type Virtualizer } from "@tanstack/react-virtual";
 import { type KeyboardEvent, memo, type MouseEvent, useCallback, useEffect, useLayoutEffect, useMemo, useRef, useState } from "react";
@@ -91,7 +91,7 @@ export function Grid() {
     } else if (event.key === " ") {
       review.choose(cursor);
     } else if (event.key === "Enter" && count > 0) {
-      review.store.set({ view: "picture" });
+      review.store.set({ view: "image" });
     } else if (event.key === "Escape") {
       review.letGo();
     } else if (event.key.toLowerCase() === "a" && (event.ctrlKey || event.metaKey)) {
@@ -114,7 +114,7 @@ export function Grid() {
   const open = useCallback(
     (place: number) => {
       review.moveTo(place);
-      review.store.set({ view: "picture" });
+      review.store.set({ view: "image" });
     },
     [review],
   );
@@ -124,10 +124,10 @@ export function Grid() {
   return (
     <div
       ref={frame}
-      id="pictures"
+      id="images"
       className="grid"
       role="grid"
-      aria-label="Pictures"
+      aria-label="Images"
       aria-multiselectable="true"
       aria-rowcount={grid.rows}
       aria-colcount={grid.columns}

@@ -1,4 +1,4 @@
-/** Near-duplicates, a group at a time: one number keeps a picture and excludes the others. */
+/** Near-duplicates, a group at a time: one number keeps an image and excludes the others. */
 
 import { type KeyboardEvent, useEffect, useRef } from "react";
 import { preview } from "../api";
@@ -33,14 +33,14 @@ export function GroupsView() {
   };
   const looking = groups !== null && groups.done < groups.of;
   return (
-    <div ref={frame} id="pictures" className="groups" role="group" aria-label="Near-duplicates" tabIndex={0} onKeyDown={press}>
+    <div ref={frame} id="images" className="groups" role="group" aria-label="Near-duplicates" tabIndex={0} onKeyDown={press}>
       <div className="one-bar">
         <button type="button" className="plain" onClick={back}>
-          All pictures <kbd>Esc</kbd>
+          All images <kbd>Esc</kbd>
         </button>
         <span className="quiet" role="status">
           {count ? `group ${(group + 1).toLocaleString("en")} of ${count.toLocaleString("en")}` : ""}
-          {looking ? ` (looked at ${groups.done.toLocaleString("en")} of ${groups.of.toLocaleString("en")} pictures)` : ""}
+          {looking ? ` (looked at ${groups.done.toLocaleString("en")} of ${groups.of.toLocaleString("en")} images)` : ""}
         </span>
         <span className="buttons">
           <button type="button" className="plain square" aria-label="Group before" disabled={group <= 0} onClick={() => go(group - 1)}>
@@ -54,7 +54,7 @@ export function GroupsView() {
       {groups !== null && count === 0 ? (
         <div className="empty">
           <h2>{looking ? "Looking for near-duplicates…" : "No near-duplicates"}</h2>
-          <p className="quiet">{looking ? "They appear here as they are found." : `${many(groups.of, "picture")} compared: all of them differ.`}</p>
+          <p className="quiet">{looking ? "They appear here as they are found." : `${many(groups.of, "image")} compared: all of them differ.`}</p>
         </div>
       ) : (
         <ul className="twins" style={{ gridTemplateColumns: `repeat(${columnsFor(ids.length)}, minmax(0, 1fr))` }}>
@@ -62,7 +62,7 @@ export function GroupsView() {
             const row = rows.get(id);
             return (
               <li key={id}>
-                <div className="twin-picture">{row ? <img src={preview(id, row.v)} alt={row.name} decoding="async" /> : null}</div>
+                <div className="twin-image">{row ? <img src={preview(id, row.v)} alt={row.name} decoding="async" /> : null}</div>
                 <p title={row?.name}>{row?.name ?? ""}</p>
                 <p className="quiet small">
                   {row ? `${row.w} × ${row.h}  ·  ${row.tags < 0 ? "no caption" : many(row.tags, "tag")}` : ""}

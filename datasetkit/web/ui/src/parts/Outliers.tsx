@@ -1,4 +1,4 @@
-/** Tags that most pictures in scope have, and how many lack them: often what a tagger overlooked. */
+/** Tags that most images in scope have, and how many lack them: often what a tagger overlooked. */
 
 import { type KeyboardEvent, useEffect, useRef, useState } from "react";
 import { moveOf, step } from "../geometry";
@@ -34,7 +34,7 @@ export function Outliers() {
     <>
       <div className="share">
         <label htmlFor="share">
-          Tags that at least <b>{Math.round(share * 100)} %</b> of the pictures in scope have
+          Tags that at least <b>{Math.round(share * 100)} %</b> of the images in scope have
         </label>
         <input id="share" type="range" min={50} max={99} value={Math.round(share * 100)} onChange={(event) => void review.findOutliers(Number(event.target.value) / 100)} />
       </div>
@@ -47,14 +47,14 @@ export function Outliers() {
         id="tags"
         className="tags"
         role="listbox"
-        aria-label="Outliers: tags that most pictures have and some lack"
+        aria-label="Outliers: tags that most images have and some lack"
         tabIndex={0}
         aria-activedescendant={count ? `outlier-${at}` : undefined}
         onKeyDown={press}
       >
         {outliers && count === 0 ? (
           <p className="empty quiet" role="option" aria-selected="false">
-            No picture lacks what {Math.round(share * 100)} % of the others have.
+            No image lacks what {Math.round(share * 100)} % of the others have.
           </p>
         ) : null}
         {outliers?.tag.map((tag, place) => (
@@ -75,7 +75,7 @@ export function Outliers() {
         ))}
       </div>
       <p className="hint">
-        <kbd>Enter</kbd> shows the pictures that lack it, <kbd>o</kbd> goes back to the tags
+        <kbd>Enter</kbd> shows the images that lack it, <kbd>o</kbd> goes back to the tags
       </p>
     </>
   );

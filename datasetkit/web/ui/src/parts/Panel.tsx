@@ -1,51 +1,51 @@
-/** The picture under the cursor and its caption: each tag with its score and meaning, to remove, add or rewrite. */
+/** The image under the cursor and its caption: each tag with its score and meaning, to remove, add or rewrite. */
 
 import { type KeyboardEvent, useEffect, useMemo, useRef, useState } from "react";
-import { type Picture, preview, type ScoredTag } from "../api";
+import { type Image, preview, type ScoredTag } from "../api";
 import { diffTags, folded, parseTags } from "../captions";
 import { many } from "../review";
 import { useReview, useReviewState } from "./context";
 import { Suggest } from "./Suggest";
 
-export function Panel({ withPicture }: { readonly withPicture: boolean }) {
-  const seen = useReviewState((state) => state.picture);
+export function Panel({ withImage }: { readonly withImage: boolean }) {
+  const seen = useReviewState((state) => state.image);
   const here = useReviewState((state) => state.listing?.at(state.cursor)?.id ?? null);
   const editing = useReviewState((state) => state.editing);
-  // The last picture stays until the next one was read; what is typed is for the one under the cursor, read or not.
-  const picture = editing === null || seen?.id === here ? seen : null;
-  const id = picture?.id ?? here;
+  // The last image stays until the next one was read; what is typed is for the one under the cursor, read or not.
+  const image = editing === null || seen?.id === here ? seen : null;
+  const id = image?.id ?? here;
   return (
     <aside className="panel" aria-label="Caption">
-      {withPicture && picture ? (
-        <div className="panel-picture">
-          <img key={picture.id} src={preview(picture.id, picture.v)} alt={picture.name} decoding="async" />
+      {withImage && image ? (
+        <div className="panel-image">
+          <img key={image.id} src={preview(image.id, image.v)} alt={image.name} decoding="async" />
         </div>
       ) : null}
-      {picture ? <Facts picture={picture} /> : null}
-      {id === null ? null : <Caption id={id} picture={picture} />}
+      {image ? <Facts image={image} /> : null}
+      {id === null ? null : <Caption id={id} image={image} />}
     </aside>
   );
 }
 
-function Facts({ picture }: { readonly picture: Picture }) {
+function Facts({ image }: { readonly image: Image }) {
   const review = useReview();
   const facts = [
-    `${picture.w} × ${picture.h}`,
-    many(picture.tags.length, "tag"),
-    many(picture.tokens, "token"),
-    ...(picture.repeats === null ? [] : [`${picture.concept} × ${picture.repeats}`]),
+    `${image.w} × ${image.h}`,
+    many(image.tags.length, "tag"),
+    many(image.tokens, "token"),
+    ...(image.repeats === null ? [] : [`${image.concept} × ${image.repeats}`]),
   ];
   return (
     <div className="facts">
-      <h2 title={picture.folder ? `${picture.folder}/${picture.name}` : picture.name}>{picture.name}</h2>
+      <h2 title={image.folder ? `${image.folder}/${image.name}` : image.name}>{image.name}</h2>
       <p className="quiet small">
         {facts.map((fact) => (
           <span key={fact}>{fact}</span>
         ))}
-        {picture.edited ? <span className="badge">edited</span> : null}
-        {picture.group.length > 1 ? (
-          <button type="button" className="badge link" onClick={() => void review.findGroups(picture.id)}>
-            {many(picture.group.length - 1, "near-duplicate")}
+        {image.edited ? <span className="badge">edited</span> : null}
+        {image.group.length > 1 ? (
+          <button type="button" className="badge link" onClick={() => void review.findGroups(image.id)}>
+            {many(image.group.length - 1, "near-duplicate")}
           </button>
         ) : null}
       </p>
@@ -53,15 +53,15 @@ function Facts({ picture }: { readonly picture: Picture }) {
   );
 }
 
-function Caption({ id, picture }: { readonly id: number; readonly picture: Picture | null }) {
+function Caption({ id, image }: { readonly id: number; readonly image: Image | null }) {
   const review = useReview();
   const editing = useReviewState((state) => state.editing);
   const difference = useReviewState((state) => state.difference);
   const readOnly = useReviewState((state) => state.session?.read_only ?? false);
-  const names = useMemo(() => picture?.tags.map((tag) => tag.tag) ?? [], [picture]);
+  const names = useMemo(() => image?.tags.map((tag) => tag.tag) ?? [], [image]);
   const leave = () => {
     review.store.set({ editing: null });
-    document.getElementById("pictures")?.focus();
+    document.getElementById("images")?.focus();
   };
   const add = (tags: readonly string[]) => {
     leave();
@@ -75,14 +75,14 @@ function Caption({ id, picture }: { readonly id: number; readonly picture: Pictu
     <>
       {editing === "tag" ? <AddTag key={id} names={names} add={add} leave={leave} /> : null}
       {editing === "text" ? (
-        <EditText key={id} picture={picture} save={save} leave={leave} />
-      ) : picture === null ? null : difference ? (
-        <Difference picture={picture} names={names} />
+        <EditText key={id} image={image} save={save} leave={leave} />
+      ) : image === null ? null : difference ? (
+        <Difference image={image} names={names} />
       ) : (
-        <TagRows picture={id} tags={picture.tags} remove={(tag) => void review.removeFrom(id, tag)} readOnly={readOnly} />
+        <TagRows image={id} tags={image.tags} remove={(tag) => void review.removeFrom(id, tag)} readOnly={readOnly} />
       )}
-      {editing === null && !difference && picture?.near.length ? (
-        <Near near={picture.near} add={(tag) => void review.addTags(id, [tag])} readOnly={readOnly} />
+      {editing === null && !difference && image?.near.length ? (
+        <Near near={image.near} add={(tag) => void review.addTags(id, [tag])} readOnly={readOnly} />
       ) : null}
       <div className="panel-actions" role="group" aria-label="Caption">
         {readOnly ? null : (
@@ -120,7 +120,7 @@ function AddTag({ names, add, leave }: AddTagProps) {
   return (
     <div className="add-tag">
       <Suggest
-        label="Add a tag to this picture"
+        label="Add a tag to this image"
         placeholder="add a tag"
         value={typed}
         change={type}
@@ -133,21 +133,21 @@ function AddTag({ names, add, leave }: AddTagProps) {
 }
 
 interface EditTextProps {
-  readonly picture: Picture | null;
+  readonly image: Image | null;
   readonly save: (text: string, hash: string) => void;
   readonly leave: () => void;
 }
 
-function EditText({ picture, save: write, leave }: EditTextProps) {
+function EditText({ image, save: write, leave }: EditTextProps) {
   // The caption that is edited. One that comes in later takes its place only while nothing was typed.
-  const [opened, open] = useState(picture);
+  const [opened, open] = useState(image);
   const [typed, type] = useState(opened?.caption ?? "");
   const field = useRef<HTMLTextAreaElement>(null);
   useEffect(() => {
-    if (picture === null || picture.hash === opened?.hash || (opened !== null && typed !== (opened.caption ?? ""))) return;
-    open(picture);
-    type(picture.caption ?? "");
-  }, [opened, picture, typed]);
+    if (image === null || image.hash === opened?.hash || (opened !== null && typed !== (opened.caption ?? ""))) return;
+    open(image);
+    type(image.caption ?? "");
+  }, [opened, image, typed]);
   useEffect(() => {
     const end = field.current?.value.length ?? 0;
     field.current?.focus();
@@ -179,17 +179,17 @@ function EditText({ picture, save: write, leave }: EditTextProps) {
 }
 
 interface TagRowsProps {
-  readonly picture: number;
+  readonly image: number;
   readonly tags: readonly ScoredTag[];
   readonly remove: (tag: string) => void;
   readonly readOnly: boolean;
 }
 
-function TagRows({ picture, tags, remove, readOnly }: TagRowsProps) {
+function TagRows({ image, tags, remove, readOnly }: TagRowsProps) {
   const [cursor, setCursor] = useState(0);
   const at = Math.min(cursor, tags.length - 1);
-  // The list stays as it is, with its focus, when another picture comes into it.
-  useEffect(() => setCursor(0), [picture]);
+  // The list stays as it is, with its focus, when another image comes into it.
+  useEffect(() => setCursor(0), [image]);
   useEffect(() => {
     document.getElementById(`own-${at}`)?.scrollIntoView({ block: "nearest" });
   }, [at]);
@@ -197,7 +197,7 @@ function TagRows({ picture, tags, remove, readOnly }: TagRowsProps) {
     if (event.key === "ArrowDown" || event.key === "ArrowRight") setCursor(Math.min(at + 1, tags.length - 1));
     else if (event.key === "ArrowUp" || event.key === "ArrowLeft") setCursor(Math.max(0, at - 1));
     else if ((event.key === "Delete" || event.key === "Backspace") && !readOnly) remove(tags[at]?.tag ?? "");
-    else if (event.key === "Escape") document.getElementById("pictures")?.focus();
+    else if (event.key === "Escape") document.getElementById("images")?.focus();
     else return;
     event.preventDefault();
     event.stopPropagation();
@@ -207,7 +207,7 @@ function TagRows({ picture, tags, remove, readOnly }: TagRowsProps) {
       id="own-tags"
       className="own-tags"
       role="listbox"
-      aria-label="Tags of this picture"
+      aria-label="Tags of this image"
       tabIndex={0}
       aria-activedescendant={tags.length ? `own-${at}` : undefined}
       onKeyDown={press}
@@ -234,7 +234,7 @@ function TagRows({ picture, tags, remove, readOnly }: TagRowsProps) {
             <span
               className="remove"
               aria-hidden="true"
-              title="Remove from this picture (Del)"
+              title="Remove from this image (Del)"
               onClick={(event) => {
                 event.stopPropagation();
                 remove(tag.tag);
@@ -270,9 +270,9 @@ function Near({ near, add, readOnly }: NearProps) {
   );
 }
 
-function Difference({ picture, names }: { readonly picture: Picture; readonly names: readonly string[] }) {
-  if (!picture.tagger) return <p className="own-tags quiet none">The tagger has no scores of this picture, so there is nothing to compare.</p>;
-  const pieces = diffTags(parseTags(picture.tagger.caption), names);
+function Difference({ image, names }: { readonly image: Image; readonly names: readonly string[] }) {
+  if (!image.tagger) return <p className="own-tags quiet none">The tagger has no scores of this image, so there is nothing to compare.</p>;
+  const pieces = diffTags(parseTags(image.tagger.caption), names);
   const same = pieces.every((piece) => piece.change === "same");
   return (
     <div className="own-tags difference" tabIndex={0} role="group" aria-label="The caption beside the tagger's">

@@ -1,4 +1,4 @@
-/** The chip that says, at all times, which pictures the next edit will reach. */
+/** The chip that says, at all times, which images the next edit will reach. */
 
 import type { ScopeName } from "../state";
 import { useReview, useReviewState } from "./context";
@@ -6,19 +6,19 @@ import { useReview, useReviewState } from "./context";
 export function ScopeChip() {
   const review = useReview();
   const scope = useReviewState((state) => state.scope);
-  const pictures = useReviewState((state) => state.pictures);
+  const images = useReviewState((state) => state.images);
   const filter = useReviewState((state) => state.filter.trim());
   const matching = useReviewState((state) => state.listing?.total ?? 0);
   const chosen = useReviewState((state) => state.selection.chosen.size);
   const parts: readonly (readonly [ScopeName, number, boolean])[] = [
-    ["all", pictures, true],
-    ["filtered", filter === "" ? pictures : matching, filter !== ""],
+    ["all", images, true],
+    ["filtered", filter === "" ? images : matching, filter !== ""],
     ["selected", chosen, chosen > 0],
   ];
   return (
     <div className="scope" role="group" aria-label="Edits reach">
       {parts.map(([name, count, usable]) => (
-        <button key={name} type="button" aria-pressed={scope === name} disabled={!usable} title="Which pictures an edit reaches (s)" onClick={() => review.setScope(name)}>
+        <button key={name} type="button" aria-pressed={scope === name} disabled={!usable} title="Which images an edit reaches (s)" onClick={() => review.setScope(name)}>
           {name} <b>{count.toLocaleString("en")}</b>
         </button>
       ))}

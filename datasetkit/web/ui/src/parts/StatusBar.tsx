@@ -1,4 +1,4 @@
-/** The line at the bottom: the data set in numbers, and what could not be read. */
+/** The line at the bottom: the dataset in numbers, and what could not be read. */
 
 import { many } from "../review";
 import { useReview, useReviewState } from "./context";
@@ -6,15 +6,15 @@ import { useReview, useReviewState } from "./context";
 export function StatusBar() {
   const review = useReview();
   const session = useReviewState((state) => state.session);
-  const pictures = useReviewState((state) => state.pictures);
+  const images = useReviewState((state) => state.images);
   const working = useReviewState((state) => state.working);
   const online = useReviewState((state) => state.online);
   const outside = useReviewState((state) => state.outside);
   if (!session) return null;
-  const without = session.pictures - session.captioned;
+  const without = session.images - session.captioned;
   return (
     <footer className="status">
-      <span>{many(pictures, "picture")}</span>
+      <span>{many(images, "image")}</span>
       {without > 0 ? <span>{without.toLocaleString("en")} without caption</span> : null}
       {session.scores ? (
         <span title={session.tagger}>
@@ -25,7 +25,7 @@ export function StatusBar() {
       )}
       {session.failed.length ? (
         <details>
-          <summary>{many(session.failed.length, "picture")} unreadable</summary>
+          <summary>{many(session.failed.length, "image")} unreadable</summary>
           <ul>
             {session.failed.map((failure) => (
               <li key={failure.name}>

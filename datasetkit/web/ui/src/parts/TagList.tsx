@@ -1,4 +1,4 @@
-/** The tags of the pictures in scope: how often, how sure, what they mean; one key removes a tag everywhere. */
+/** The tags of the images in scope: how often, how sure, what they mean; one key removes a tag everywhere. */
 
 import { useVirtualizer } from "@tanstack/react-virtual";
 import { type KeyboardEvent, memo, useEffect, useMemo, useRef } from "react";
@@ -12,8 +12,8 @@ import { useReview, useReviewState } from "./context";
 const ROW = 26;
 const HEADS: readonly (readonly [SortKey, string, string])[] = [
   ["tag", "Tag", "by name"],
-  ["count", "Scope", "by pictures in scope"],
-  ["total", "All", "by pictures in the whole data set"],
+  ["count", "Scope", "by images in scope"],
+  ["total", "All", "by images in the whole dataset"],
   ["score", "Score", "by mean score, the least certain first"],
 ];
 
@@ -54,7 +54,7 @@ export function TagList() {
       show(current, event.shiftKey);
     } else if (event.key === "Escape") {
       if (query) review.store.set({ tagQuery: "" });
-      else if (!review.letGo()) document.getElementById("pictures")?.focus();
+      else if (!review.letGo()) document.getElementById("images")?.focus();
     } else {
       return;
     }
@@ -105,7 +105,7 @@ export function TagList() {
         aria-activedescendant={rows.getVirtualItems().some((item) => item.index === cursor) ? `tag-${cursor}` : undefined}
         onKeyDown={press}
       >
-        {tags && order.length === 0 ? <NoTags query={query} pictures={tags.pictures} /> : null}
+        {tags && order.length === 0 ? <NoTags query={query} images={tags.images} /> : null}
         <div className="tags-ground" role="presentation" style={{ height: rows.getTotalSize() }}>
           {tags
             ? rows.getVirtualItems().map((item) => (
@@ -129,8 +129,8 @@ export function TagList() {
   );
 }
 
-function NoTags({ query, pictures }: { readonly query: string; readonly pictures: number }) {
-  const says = query ? `No tag contains “${query}”.` : pictures ? "These pictures have no captions yet: dsk tag writes them." : "No pictures, no tags.";
+function NoTags({ query, images }: { readonly query: string; readonly images: number }) {
+  const says = query ? `No tag contains “${query}”.` : images ? "These images have no captions yet: dsk tag writes them." : "No images, no tags.";
   return (
     <p className="empty quiet" role="option" aria-selected="false">
       {says}

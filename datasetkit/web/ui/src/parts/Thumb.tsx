@@ -1,4 +1,4 @@
-/** One picture of the grid: it asks for its bytes once the grid rests, and says so where there are none. */
+/** One image of the grid: it asks for its bytes once the grid rests, and says so where there are none. */
 
 import { useEffect, useState, useSyncExternalStore } from "react";
 import { thumbnail } from "../api";

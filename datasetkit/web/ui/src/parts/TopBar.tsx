@@ -46,7 +46,7 @@ export function TopBar({ toggleTheme }: { readonly toggleTheme: () => void }) {
         >
           <Icon name="twins" />
         </button>
-        <button type="button" className="plain square" title="Caption beside the pictures" aria-label="Caption beside the pictures" aria-pressed={panel} onClick={() => review.store.set({ panel: !panel })}>
+        <button type="button" className="plain square" title="Caption beside the images" aria-label="Caption beside the images" aria-pressed={panel} onClick={() => review.store.set({ panel: !panel })}>
           <Icon name="panel" />
         </button>
         <button type="button" className="plain square" title="Light or dark (m)" aria-label={theme === "dark" ? "Light" : "Dark"} onClick={toggleTheme}>
@@ -100,7 +100,7 @@ function FilterBox() {
         onKeyDown={(event) => {
           if (event.key === "Enter" || (event.key === "Escape" && typed === "")) {
             ask(typed);
-            document.getElementById("pictures")?.focus();
+            document.getElementById("images")?.focus();
           } else if (event.key === "Escape") {
             type("");
             ask("");

@@ -1,11 +1,11 @@
-/** One picture, as large as the window takes. */
+/** One image, as large as the window takes. */
 
 import { type KeyboardEvent, useEffect, useRef } from "react";
 import { preview, thumbnail } from "../api";
 import { useReview, useReviewState } from "./context";
 import { Icon } from "./Icon";
 
-export function PictureView() {
+export function ImageView() {
   const review = useReview();
   const cursor = useReviewState((state) => state.cursor);
   const listing = useReviewState((state) => state.listing);
@@ -19,7 +19,7 @@ export function PictureView() {
   useEffect(() => {
     listing?.need(cursor - 1, cursor + 1);
     const next = listing?.at(cursor + 1);
-    // The next picture is on its way while this one is looked at.
+    // The next image is on its way while this one is looked at.
     if (next) new Image().src = preview(next.id, next.v);
   }, [listing, cursor]);
 
@@ -36,25 +36,25 @@ export function PictureView() {
     event.stopPropagation();
   };
   return (
-    <div ref={frame} id="pictures" className="one" role="group" aria-label="Picture" tabIndex={0} onKeyDown={press}>
+    <div ref={frame} id="images" className="one" role="group" aria-label="Image" tabIndex={0} onKeyDown={press}>
       <div className="one-bar">
         <button type="button" className="plain" onClick={back}>
-          All pictures <kbd>Enter</kbd>
+          All images <kbd>Enter</kbd>
         </button>
         <span className="quiet">
           {total ? (cursor + 1).toLocaleString("en") : 0} of {total.toLocaleString("en")}
           {row && chosen.has(row.id) ? <b className="badge">selected</b> : null}
         </span>
         <span className="buttons">
-          <button type="button" className="plain square" aria-label="Picture before" disabled={cursor <= 0} onClick={() => review.moveTo(cursor - 1)}>
+          <button type="button" className="plain square" aria-label="Image before" disabled={cursor <= 0} onClick={() => review.moveTo(cursor - 1)}>
             <Icon name="left" />
           </button>
-          <button type="button" className="plain square" aria-label="Next picture" disabled={cursor >= total - 1} onClick={() => review.moveTo(cursor + 1)}>
+          <button type="button" className="plain square" aria-label="Next image" disabled={cursor >= total - 1} onClick={() => review.moveTo(cursor + 1)}>
             <Icon name="right" />
           </button>
         </span>
       </div>
-      <div className="one-picture" key={row?.id ?? -1}>
+      <div className="one-image" key={row?.id ?? -1}>
         {row ? (
           <>
             <img src={thumbnail(row.id, row.v)} alt="" className="under" />
