@@ -154,7 +154,7 @@ def init(
     name = trigger or Path(images).name or "concept"
     quoted = {
         k: v.replace("\\", "\\\\").replace('"', '\\"')
-        for k, v in {"name": name, "pictures": images, "trigger": trigger or name}.items()
+        for k, v in {"name": name, "images": images, "trigger": trigger or name}.items()
     }
     text = _TEMPLATE.format(**quoted)
     with open_project(folder, context) as project:
