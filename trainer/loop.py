@@ -19,16 +19,16 @@ from datasetkit.options.config import TrainOptions
 from trainer.data import seeds
 from trainer.data.latents import Encoder
 from trainer.data.prefetch import WORKERS, PreparedSample, Reader, StepBatches
-from trainer.data.text import TextStates
+from trainer.data.text_encoding import TextStates
 from trainer.device import DeviceContext
 from trainer.errors import LossDiverged
 from trainer.families.base import Family, Parts
 from trainer.files.lora import Lora
-from trainer.networks.average import WeightAverage
-from trainer.networks.norms import NormReport
-from trainer.objective import losses, noise, preservation
+from trainer.networks.ema import WeightAverage
+from trainer.networks.weight_norms import NormReport
+from trainer.objective import loss_weights, losses, noise, output_preservation
 from trainer.objective.noise_schedule import Prediction, alphas_cumprod, snr
-from trainer.optimizers import optim
+from trainer.optimizers import build_optimizer
 from trainer.plan import size_conditioning
 from trainer.plan.plan import TrainingPlan
 
@@ -64,7 +64,7 @@ class TrainingSetup:
 
         Afterwards it is what is trained again, bit by bit.
         """
-        with optim.in_use(self.optimizer):
+        with build_optimizer.in_use(self.optimizer):
             if self.average is None:
                 yield
                 return
@@ -129,7 +129,10 @@ def _step(setup: TrainingSetup, work: StepBatches, waited: float) -> StepLog:
     setup.scaler.unscale_(setup.optimizer)
     limit = setup.options.max_grad_norm or math.inf
     gradient = torch.nn.utils.clip_grad_norm_(parameters, limit)
-    rates = {str(group["name"]): optim.step_size(group) for group in setup.optimizer.param_groups}
+    rates = {
+        str(group["name"]): build_optimizer.step_size(group)
+        for group in setup.optimizer.param_groups
+    }
     scheduled = {str(group["name"]): float(group["lr"]) for group in setup.optimizer.param_groups}
     setup.scaler.step(setup.optimizer)
     setup.scaler.update()
@@ -243,8 +246,8 @@ def objective(setup: TrainingSetup, batch: Sequence[PreparedSample], drawn: Nois
         losses.TARGETS[setup.prediction](drawn.latents, drawn.noise, t, setup.alphas)
     )
     predicted = predict(setup, batch, drawn)
-    if kept := preservation.places(batch):
-        target = preservation.with_base_predictions(
+    if kept := output_preservation.places(batch):
+        target = output_preservation.with_base_predictions(
             target,
             kept,
             setup.lora,
@@ -257,8 +260,8 @@ def objective(setup: TrainingSetup, batch: Sequence[PreparedSample], drawn: Nois
         )
     )
     each = losses.each(predicted, target, _masks(batch, drawn.latents), kind=options.loss_type, c=c)
-    weight = losses.weights(
-        clear, setup.prediction, {name: getattr(options, name) for name in losses.WEIGHTS}
+    weight = loss_weights.weights(
+        clear, setup.prediction, {name: getattr(options, name) for name in loss_weights.WEIGHTS}
     )
     prior = torch.tensor(
         [options.prior_loss_weight if seen.image.subset.is_reg else 1.0 for seen in batch]

@@ -26,16 +26,16 @@ from datasetkit.options.config import TrainOptions
 from datasetkit.project.locks import lock
 from trainer import loop, setup
 from trainer.device import DTYPES, processes
-from trainer.files import checkpoint, gate, lora, metadata, roundtrip
+from trainer.files import lora, lora_check, metadata, roundtrip, training_state
 from trainer.files.hashes import checkpoint_hashes
 from trainer.loop import StepLog, TrainingSetup
 from trainer.monitor import metrics, preview, validation
 from trainer.monitor.metrics import ValidationPoint
-from trainer.monitor.preview_sheet import PreviewSheet
+from trainer.monitor.preview_contact_sheet import PreviewSheet
 from trainer.monitor.prompts import Prompt
 from trainer.monitor.prompts import read as read_prompts
 from trainer.monitor.validation import BEST, BestStep, Validator
-from trainer.optimizers import lr, optim
+from trainer.optimizers import build_optimizer, build_scheduler
 from trainer.plan.plan import TrainingPlan
 
 LATENTS = "latents.safetensors"
@@ -98,7 +98,7 @@ def train(
     with _prepared(folder, wait), _in_memory():
         parts = setup.load_parts(options)
         run = setup.assemble(options, plan, parts, reporter=reporter)
-        state = checkpoint.newest(folder, name, reporter) if resume else None
+        state = training_state.newest(folder, name, reporter) if resume else None
         if resume and state is None:
             raise InputError(
                 f"{display(folder)} holds no state of {display(name)}",
@@ -106,10 +106,10 @@ def train(
             )
         facts = resume_facts(options, plan)
         if state is not None:
-            checkpoint.restore(run, state, facts)
+            training_state.restore(run, state, facts)
             processes().wait_for_everyone()  # all have read it
             if run.place.is_main:
-                checkpoint.prune(folder, name)
+                training_state.prune(folder, name)
         _encode(run, folder, reporter)
         return _train(run, folder, name, state.step if state else 0, facts, prompts, reporter)
 
@@ -136,7 +136,7 @@ def _prepared(folder: Path, wait: bool) -> Iterator[None]:
         folder.mkdir(parents=True, exist_ok=True)
     require_writable(folder)
     with lock(folder, wait=wait):
-        checkpoint.sweep(folder)
+        training_state.sweep(folder)
         state.wait_for_everyone()
         yield
 
@@ -255,7 +255,7 @@ def _train(
                 and run.options.save_state
                 and log.step < run.plan.steps
             ):
-                checkpoint.save(run, folder, name, log.step, facts)
+                training_state.save(run, folder, name, log.step, facts)
             waited += log.waited
             last = [*(last if last and last[-1].epoch == log.epoch else []), log]
             reporter.advance()
@@ -416,9 +416,11 @@ def _judge(run: TrainingSetup, folder: Path, name: str) -> tuple[str, ...]:
     kohya, diffusers = folder / f"{name}.safetensors", folder / f"{name}.diffusers.safetensors"
     if run.options.lora_format == "diffusers":
         tensors = lora.kohya_tensors(run.lora, dtype)
-        verdict = gate.check_tensors(tensors, run.lora, name=diffusers.name, idle=idle, dtype=dtype)
+        verdict = lora_check.check_tensors(
+            tensors, run.lora, name=diffusers.name, idle=idle, dtype=dtype
+        )
     else:
-        verdict = gate.check(kohya, run.lora, idle=idle, dtype=dtype)
+        verdict = lora_check.check(kohya, run.lora, idle=idle, dtype=dtype)
         roundtrip.check(kohya, run, dtype)
     if run.options.lora_format != "kohya":
         roundtrip.check(diffusers, run, dtype)
@@ -435,7 +437,7 @@ def run_facts(run: TrainingSetup, name: str) -> metadata.RunFacts:
     return metadata.RunFacts(
         options=_told(options, run),
         output_name=name,
-        optimizer=optim.described(options.optimizer_type, options.optimizer_args),
+        optimizer=build_optimizer.described(options.optimizer_type, options.optimizer_args),
         resolution=options.bucket_rules().resolution,
         started_at=metadata.now(),
         num_train_images=plan.count(is_reg=False),
@@ -444,7 +446,7 @@ def run_facts(run: TrainingSetup, name: str) -> metadata.RunFacts:
         num_batches_per_epoch=plan.totals.batches,
         num_epochs=plan.epochs,
         max_train_steps=plan.steps,
-        lr_warmup_steps=lr.warmup_steps(options.lr_warmup_steps, plan.steps),
+        lr_warmup_steps=build_scheduler.warmup_steps(options.lr_warmup_steps, plan.steps),
         batch_size=options.train_batch_size,
         processes=plan.schedule.processes,
         subsets=[

@@ -19,19 +19,19 @@ from datasetkit.core.errors import ConfigError
 from datasetkit.core.progress import SILENT, Reporter
 from datasetkit.options.config import TrainOptions
 from trainer import device
-from trainer.data import weighted
+from trainer.data import weighted_text
 from trainer.data.latents import Encoder
-from trainer.data.text import TextStates
-from trainer.families import agreement, registry
+from trainer.data.text_encoding import TextStates
+from trainer.families import int8_base, option_checks, registry
 from trainer.families.base import Part, Parts
 from trainer.families.detect import detect
 from trainer.families.source import find
 from trainer.files import lora
 from trainer.loop import TrainingSetup
-from trainer.networks import convolutions, groups, int8
-from trainer.networks.average import WeightAverage
+from trainer.networks import convolutions, parameter_groups
+from trainer.networks.ema import WeightAverage
 from trainer.objective.noise_schedule import alphas_of
-from trainer.optimizers import lr, optim
+from trainer.optimizers import build_optimizer, build_scheduler
 from trainer.plan.plan import TrainingPlan
 
 # peft imports bitsandbytes wherever it is installed, and that misses a package which nothing here
@@ -47,7 +47,7 @@ def trained_parts(options: TrainOptions, parts: Parts) -> tuple[Part, ...]:
 
 def check_optimizer(options: TrainOptions, plan: TrainingPlan) -> None:
     """Raise what is wrong with the optimizer or the schedule before gigabytes are loaded."""
-    every = groups.possible_rates(options)
+    every = parameter_groups.possible_rates(options)
     rates = {
         name: rate for rate, name in {rate: name for name, rate in reversed(every.items())}.items()
     }
@@ -63,13 +63,15 @@ def _optimizer(
     options: TrainOptions, plan: TrainingPlan, parameters: Mapping[str, list[torch.nn.Parameter]],
     rates: Mapping[str, float],
 ) -> tuple[Optimizer, LRScheduler]:  # fmt: skip
-    made = optim.groups(parameters, rates)
-    optimizer = optim.make(options.optimizer_type, made, optim.literal_args(options.optimizer_args))
-    if options.ema_decay and optim.averages(optimizer):
+    made = build_optimizer.groups(parameters, rates)
+    optimizer = build_optimizer.make(
+        options.optimizer_type, made, build_optimizer.literal_args(options.optimizer_args)
+    )
+    if options.ema_decay and build_optimizer.averages(optimizer):
         raise ConfigError(
             f"{options.optimizer_type} keeps an average already", hint="set ema_decay = 0"
         )
-    return optimizer, lr.of_options(optimizer, options, plan.steps)
+    return optimizer, build_scheduler.of_options(optimizer, options, plan.steps)
 
 
 def load_parts(options: TrainOptions) -> Parts:
@@ -81,7 +83,7 @@ def load_parts(options: TrainOptions) -> Parts:
     """
     source = find(options.pretrained_model_name_or_path, options.revision)
     found = detect(source)
-    prediction = agreement.settle(options, found)
+    prediction = option_checks.settle(options, found)
     return registry.family(found.family).load(
         str(source),
         revision="",
@@ -104,7 +106,7 @@ def assemble(
     """Put the LoRA on a loaded model and make everything ready for the first step."""
     where, remark = device.find(options.mixed_precision)
     family = registry.family(parts.family)
-    for said in (*filter(None, [remark]), *agreement.remarks(options, parts.family)):
+    for said in (*filter(None, [remark]), *option_checks.remarks(options, parts.family)):
         reporter.warn(said)
     network = lora.attach(
         family, parts, trained_parts(options, parts), dim=options.network_dim,
@@ -118,7 +120,7 @@ def assemble(
     for name in parts.names:
         model = parts.part(name)
         if options.fp8_base or (options.fp8_base_unet and name == "unet"):
-            int8.shrink(model)
+            int8_base.shrink(model)
         device.lower_base(model, where.dtype)
         model.to(where.device)
         if name in network.parts:
@@ -145,7 +147,7 @@ def assemble(
         vae_dtype(where),
         options.cache_latents or options.cache_latents_to_disk,
     )
-    encode = partial(weighted.encode_text, family, parts, options=options)
+    encode = partial(weighted_text.encode_text, family, parts, options=options)
     trained = any(part != "unet" for part in network.parts)
     texts = TextStates(encode, where.dtype, trained, together=where.device.type != "cpu")
     scaler = torch.amp.GradScaler(where.device.type, enabled=where.dtype == torch.float16)

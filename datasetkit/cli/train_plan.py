@@ -44,7 +44,7 @@ def look(options: TrainOptions, plan: TrainingPlan, ignored: Mapping[str, str]) 
     """Look at a plan's folders, buckets and captions, and estimate what it takes; nothing heavy is
     loaded.
     """
-    from trainer.families import agreement
+    from trainer.families import option_checks
     from trainer.plan import memory, model_shapes, report
 
     buckets = report.bucket_use(plan)
@@ -55,7 +55,7 @@ def look(options: TrainOptions, plan: TrainingPlan, ignored: Mapping[str, str]) 
         report.caption_use(plan, options.max_token_length, weighted=options.weighted_captions),
         memory.estimate(options, largest, anatomy),
         _rates(options, anatomy is not None and anatomy.lora_text_2 > 0),
-        agreement.of_base(options),
+        option_checks.of_base(options),
     )  # fmt: skip
 
 

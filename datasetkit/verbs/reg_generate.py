@@ -344,12 +344,12 @@ def _rename(there: Path | None, target: Path, project: Project) -> None:
 def _artist(train: TrainOptions, project: Project) -> Any:
     """Load the base model. Raises MissingExtra, ModelFileError."""
     try:
-        from trainer.monitor import generate
+        from trainer.monitor import image_generator
     except ModuleNotFoundError as error:
         raise MissingExtra(
             f"drawing needs the package {error.name}", hint='pip install "datasetkit[train]"'
         ) from error
-    return generate.hire(train, project.context.reporter)
+    return image_generator.hire(train, project.context.reporter)
 
 
 def _settings(

@@ -26,7 +26,7 @@ from datasetkit.core.files import TEMP_PREFIX, write_atomic
 from tests.safety.harness import FULL, Ended, Strike, Watch, digest, in_child, kill, strays, tree
 from tests.trainer import tiny
 from trainer import run, setup
-from trainer.files import checkpoint
+from trainer.files import training_state
 from trainer.monitor import metrics
 from trainer.plan.plan import find_subsets, make_plan
 
@@ -130,7 +130,7 @@ class Runs:
                 continue
             if path.is_dir():
                 try:
-                    checkpoint.read(path)
+                    training_state.read(path)
                 except InputError as error:
                     found.append(error.message)
             elif path.name == f"{NAME}-metrics.jsonl":
@@ -227,7 +227,7 @@ def die_while_filling_a_state_in_sight() -> None:
             (target / name).write_bytes(data)
         os.kill(os.getpid(), signal.SIGKILL)
 
-    vars(checkpoint)["_write"] = write
+    vars(training_state)["_write"] = write
 
 
 @pytest.mark.parametrize("plant", [die_while_writing_plainly, die_while_filling_a_state_in_sight])

@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from datasetkit.core.errors import ConfigError, ModelFileError
 from datasetkit.options.config import TrainOptions
 from tests.trainer import tiny, tiny_families
-from trainer.families import agreement
+from trainer.families import option_checks
 from trainer.families.detect import DetectedModel, detect
 from trainer.setup import load_parts
 
@@ -139,7 +139,7 @@ def test_file_may_say_what_it_predicts(tmp_path, remarks, names, said):
     ],
 )
 def test_options_and_the_model_settle_what_is_predicted(given, found, settled):
-    assert agreement.settle(TrainOptions(**given), found) == settled
+    assert option_checks.settle(TrainOptions(**given), found) == settled
 
 
 @pytest.mark.parametrize(
@@ -175,7 +175,7 @@ def test_options_and_the_model_settle_what_is_predicted(given, found, settled):
 )
 def test_options_that_the_model_contradicts_are_errors_with_a_next_step(given, found, words):
     with pytest.raises(ConfigError, match=words) as caught:
-        agreement.settle(TrainOptions(**given), found)
+        option_checks.settle(TrainOptions(**given), found)
     assert caught.value.hint
 
 
@@ -187,14 +187,14 @@ def test_wrong_option_is_said_before_a_weight_is_read(model, tmp_path):
 
 
 def test_what_a_family_does_otherwise_is_said():
-    assert agreement.remarks(TrainOptions(resolution=1024), "sdxl") == ()
-    (skip,) = agreement.remarks(TrainOptions(resolution=1024, clip_skip=2), "sdxl")
+    assert option_checks.remarks(TrainOptions(resolution=1024), "sdxl") == ()
+    (skip,) = option_checks.remarks(TrainOptions(resolution=1024, clip_skip=2), "sdxl")
     assert "changes nothing" in skip
-    (half,) = agreement.remarks(TrainOptions(resolution=1024, mixed_precision="fp16"), "sdxl")
+    (half,) = option_checks.remarks(TrainOptions(resolution=1024, mixed_precision="fp16"), "sdxl")
     assert "float32" in half
-    (small,) = agreement.remarks(TrainOptions(resolution=512), "sdxl")
+    (small,) = option_checks.remarks(TrainOptions(resolution=512), "sdxl")
     assert "1024" in small
-    assert agreement.remarks(TrainOptions(clip_skip=2, mixed_precision="fp16"), "sd1") == ()
+    assert option_checks.remarks(TrainOptions(clip_skip=2, mixed_precision="fp16"), "sd1") == ()
 
 
 def test_a_vae_of_another_family_is_refused(model, tmp_path):

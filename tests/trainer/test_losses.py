@@ -1,6 +1,5 @@
-"""Targets, kinds of loss, masks and weights: golden values, and one value a sample."""
+"""Targets, kinds of loss and masks: golden values, and one value per sample."""
 
-from dataclasses import fields
 from typing import Any
 
 import pytest
@@ -13,53 +12,14 @@ from trainer.objective.losses import (
     HUBER_SCHEDULES,
     LOSSES,
     TARGETS,
-    WEIGHTS,
-    debiased,
     each,
     latent_mask,
-    like_noise,
-    min_snr,
     mse,
-    weights,
-    with_v_like,
 )
 from trainer.objective.noise_schedule import PREDICTIONS, alphas_cumprod, snr
 
 AB = alphas_cumprod()
 SNR = snr(AB)
-
-# t: min-SNR 5 epsilon, min-SNR 5 v, debiased epsilon, debiased v. Values of sd-scripts.
-GOLDEN = {
-    0: (0.00425, 0.00425, 0.0316, 0.0010),
-    100: (0.5914, 0.5289, 0.3439, 0.1058),
-    250: (1, 0.6738, 0.6958, 0.3262),
-    500: (1, 0.2763, 1.6183, 0.7237),
-    750: (1, 0.0562, 4.0992, 0.9438),
-    999: (1, 0.0047, 14.6146, 0.9953),
-}
-
-
-@pytest.mark.parametrize("t", GOLDEN)
-def test_snr_weights_have_their_golden_values(t):
-    s = SNR[t]
-    found = (min_snr(s, 5, "epsilon"), min_snr(s, 5, "v"), debiased(s, "epsilon"), debiased(s, "v"))
-    # Half a unit of the last golden digit, and float32.
-    assert [w.item() for w in found] == pytest.approx(GOLDEN[t], rel=1e-4, abs=5.1e-5)
-
-
-def test_debiased_weight_stops_falling_at_snr_1000():
-    assert debiased(SNR[0], "epsilon").item() == pytest.approx(1000**-0.5)
-    assert debiased(SNR[0], "v").item() == pytest.approx(1 / 1001)
-
-
-def test_weights_asked_together_are_multiplied():
-    s = SNR[torch.tensor([0, 100, 500])]
-    assert torch.equal(weights(s, "epsilon", dict.fromkeys(WEIGHTS)), torch.ones(3))
-    assert torch.equal(
-        weights(s, "v", {"min_snr_gamma": 0, "debiased_estimation_loss": False}), torch.ones(3)
-    )
-    both = weights(s, "v", {"min_snr_gamma": 5, "debiased_estimation_loss": True})
-    torch.testing.assert_close(both, min_snr(s, 5, "v") * debiased(s, "v"))
 
 
 def test_every_prediction_has_a_target():
@@ -83,7 +43,7 @@ def test_velocity_gives_back_noise_and_image():
     torch.testing.assert_close(b * x + a * v, eps)
 
 
-def test_loss_is_one_float32_value_a_sample():
+def test_loss_is_one_float32_value_per_sample():
     prediction = torch.tensor([1.0, 3.0]).reshape(2, 1, 1, 1).expand(2, 4, 8, 8).half()
     loss = mse(prediction, torch.zeros(2, 4, 8, 8, dtype=torch.float16))
     assert loss.dtype == torch.float32
@@ -91,7 +51,9 @@ def test_loss_is_one_float32_value_a_sample():
 
 
 def test_loss_of_half_precision_does_not_overflow():
-    prediction = torch.full((1, 4, 8, 8), 300.0, dtype=torch.float16)  # its square is no float16
+    prediction = torch.full(
+        (1, 4, 8, 8), 300.0, dtype=torch.float16
+    )  # its square overflows float16
     assert mse(prediction, torch.zeros_like(prediction)).item() == 90_000.0
 
 
@@ -102,7 +64,7 @@ def test_masked_loss_is_not_renormalised():
     assert mse(error, torch.zeros_like(error), mask).item() == 0.5
 
 
-def test_nothing_is_learned_outside_the_mask():
+def test_no_gradient_outside_the_mask():
     mask = torch.zeros(1, 1, 4, 4)
     mask[..., 1, 1] = 0.5
     prediction = torch.randn(1, 4, 4, 4, requires_grad=True)
@@ -119,7 +81,6 @@ def test_mask_is_shrunk_by_the_mean_of_its_area():
 
 
 # ---- kinds of loss
-# --------------------------------------------------------------------------------------------------
 
 T = torch.tensor([0, 500, 999])
 
@@ -132,19 +93,19 @@ T = torch.tensor([0, 500, 999])
         ("snr", [0.949709, 0.231282, 0.103691]),
     ],
 )
-def test_c_of_a_huber_loss_has_its_golden_values(schedule, golden):
+def test_huber_c_has_its_golden_values(schedule, golden):
     assert HUBER_SCHEDULES[schedule](T, SNR[T], 0.1, 1.0).tolist() == pytest.approx(
         golden, rel=1e-4
     )
 
 
-def test_huber_scale_multiplies_c_but_for_the_snr_schedule():
+def test_huber_scale_multiplies_c_except_in_the_snr_schedule():
     for name, schedule in HUBER_SCHEDULES.items():
         once, twice = schedule(T, SNR[T], 0.1, 1.0), schedule(T, SNR[T], 0.1, 2.0)
         torch.testing.assert_close(twice, once * (1 if name == "snr" else 2))
 
 
-def test_c_is_finite_where_nothing_of_the_image_is_left():
+def test_huber_c_is_finite_at_zero_snr():
     for schedule in HUBER_SCHEDULES.values():
         assert schedule(torch.tensor([999]), torch.zeros(1), 0.1, 1.0).tolist() == pytest.approx(
             [0.1], rel=0.01
@@ -158,9 +119,9 @@ def test_c_is_finite_where_nothing_of_the_image_is_left():
         ("l1", 0.1, -3.0, 3.0),
         ("huber", 0.1, 1.0, 0.18099751),
         ("smooth_l1", 0.1, 1.0, 1.8099751),
-        ("huber", 1.0, 0.1, 0.0099751),  # as l2 for what is small
-        ("huber", 0.001, 5.0, 0.01),  # as 2 c l1 for what is large
-        ("smooth_l1", 0.001, 5.0, 10.0),  # as 2 l1
+        ("huber", 1.0, 0.1, 0.0099751),  # like l2 for small differences
+        ("huber", 0.001, 5.0, 0.01),  # like 2 c l1 for large differences
+        ("smooth_l1", 0.001, 5.0, 10.0),  # like 2 l1
     ],
 )
 def test_kinds_of_loss_have_their_golden_values(kind, c, difference, golden):
@@ -194,26 +155,9 @@ def test_the_squared_error_is_the_kind_l2_to_the_last_bit():
     assert torch.equal(each(prediction, target, kind="l2", c=torch.full((2,), 0.3)), expected)
 
 
-def test_words_of_the_options_are_those_of_the_tables():
+def test_choices_of_the_options_are_the_keys_of_the_tables():
     assert set(CHOICES["loss_type"]) == set(LOSSES)
     assert set(CHOICES["huber_schedule"]) == set(HUBER_SCHEDULES)
-    assert set(WEIGHTS) <= {field.name for field in fields(TrainOptions)}
-
-
-# ---- weights for the other prediction
-# -------------------------------------------------------------------------------
-
-
-def test_weights_that_make_one_prediction_count_as_the_other():
-    assert like_noise(SNR[T]).tolist() == pytest.approx([0.999001, 0.276332, 0.00466], rel=1e-3)
-    assert with_v_like(SNR[T], 0.5).tolist() == pytest.approx([1.5005, 2.80943, 108.293], rel=1e-3)
-    asked = {"v_pred_like_loss": 0.5, "min_snr_gamma": 5.0}
-    torch.testing.assert_close(
-        weights(SNR[T], "epsilon", asked), with_v_like(SNR[T], 0.5) * min_snr(SNR[T], 5, "epsilon")
-    )
-    torch.testing.assert_close(
-        weights(SNR[T], "v", {"scale_v_pred_loss_like_noise_pred": True}), like_noise(SNR[T])
-    )
 
 
 @pytest.mark.parametrize(
@@ -227,7 +171,7 @@ def test_weights_that_make_one_prediction_count_as_the_other():
         ({"huber_c": 0.0}, "huber_c"),
     ],
 )
-def test_option_without_a_meaning_is_refused(others, words):
+def test_options_that_contradict_each_other_are_refused(others, words):
     with pytest.raises(ConfigError) as caught:
         TrainOptions(**others)
     assert words in f"{caught.value.message} {caught.value.hint}"

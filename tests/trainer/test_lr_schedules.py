@@ -12,8 +12,8 @@ from safetensors.torch import save as save_tensors
 
 from datasetkit.core.errors import ConfigError
 from tests.trainer import tiny
-from trainer.files.checkpoint import flat, restore_optimizer
-from trainer.optimizers import lr, optim
+from trainer.files.training_state import flat, restore_optimizer
+from trainer.optimizers import build_optimizer, build_scheduler
 from trainer.optimizers.lr_schedules import SCHEDULES
 
 STEPS, STOP = 24, 11
@@ -53,7 +53,7 @@ def begin(name, course):
         for shape in ((72, 64), (33,), (36, 2))
     ]
     weights[2].data.zero_()
-    rate = 1.0 if optim.finds_its_rate(name) else 0.01
+    rate = 1.0 if build_optimizer.finds_its_rate(name) else 0.01
     options = tiny.options(
         Path("model"),
         Path("out"),
@@ -63,8 +63,10 @@ def begin(name, course):
         **course,
     )
     parts = {"unet": weights[:2], "text_encoder": weights[2:]}
-    optimizer = optim.make(name, optim.groups(parts, {"unet": rate, "text_encoder": rate}), {})
-    return weights, optimizer, lr.of_options(optimizer, options, STEPS)
+    optimizer = build_optimizer.make(
+        name, build_optimizer.groups(parts, {"unet": rate, "text_encoder": rate}), {}
+    )
+    return weights, optimizer, build_scheduler.of_options(optimizer, options, STEPS)
 
 
 def take(weights, optimizer, schedule, start, end):
@@ -78,7 +80,7 @@ def take(weights, optimizer, schedule, start, end):
             weight.grad = (weight.detach() - 0.5) * 0.1 + torch.randn(
                 weight.shape, generator=generator
             ) * 0.01
-        shown.append([optim.step_size(group) for group in optimizer.param_groups])
+        shown.append([build_optimizer.step_size(group) for group in optimizer.param_groups])
         optimizer.step()
         schedule.step()
     return shown
@@ -94,19 +96,19 @@ def stopped(name, course):
     with torch.no_grad():
         for weight, was in zip(weights, written[2], strict=True):
             weight.copy_(was)
-    lr.replay(schedule, STOP)
+    build_scheduler.replay(schedule, STOP)
     restore_optimizer(optimizer, load_tensors(written[0]), json.loads(written[1]))
     return shown + take(weights, optimizer, schedule, STOP, STEPS), weights, optimizer
 
 
 def is_there(name):
-    module = optim.import_path(name).partition(":")[0].partition(".")[0]
+    module = build_optimizer.import_path(name).partition(":")[0].partition(".")[0]
     pytest.importorskip("prodigyopt" if module == "trainer" else module)
     if name.startswith("Paged") and not torch.cuda.is_available():
         pytest.skip("paged memory needs a GPU")
 
 
-@pytest.mark.parametrize("name", [*optim.OPTIMIZERS, *EXTRA])
+@pytest.mark.parametrize("name", [*build_optimizer.OPTIMIZERS, *EXTRA])
 def test_stopped_run_goes_on_bit_by_bit_with_every_schedule(name):
     is_there(name)
     done = 0
@@ -121,7 +123,7 @@ def test_stopped_run_goes_on_bit_by_bit_with_every_schedule(name):
         assert all(torch.equal(one, other) for one, other in zip(weights, others, strict=True)), (
             course
         )
-        with optim.in_use(optimizer), optim.in_use(resumed):
+        with build_optimizer.in_use(optimizer), build_optimizer.in_use(resumed):
             assert all(
                 torch.equal(one, other) for one, other in zip(weights, others, strict=True)
             ), course
@@ -130,7 +132,9 @@ def test_stopped_run_goes_on_bit_by_bit_with_every_schedule(name):
     assert done >= (2 if "ScheduleFree" in name else 6)
 
 
-@pytest.mark.parametrize("name", [name for name in optim.OPTIMIZERS if "ScheduleFree" in name])
+@pytest.mark.parametrize(
+    "name", [name for name in build_optimizer.OPTIMIZERS if "ScheduleFree" in name]
+)
 @pytest.mark.parametrize("course", [name for name in COURSES if not name.startswith("constant")])
 def test_averaging_optimizers_refuse_a_schedule(name, course):
     is_there(name)

@@ -18,7 +18,7 @@ from datasetkit.options.config import TrainOptions
 from datasetkit.options.network_args import read
 from datasetkit.options.networks import NetworkArgs
 from tests.trainer import tiny
-from trainer.families import names, sd
+from trainer.families import module_names, sd
 from trainer.families.base import Parts
 from trainer.networks import blocks, convolutions, layers
 from trainer.networks.ranks import ModuleRank, RankSettings
@@ -37,10 +37,10 @@ def sd1() -> Parts:
 
 
 def adapted(parts: Parts) -> dict[str, str]:
-    name = names.original if parts.family == "sdxl" else names.plain
-    return {name(path): path for path in names.unet_modules(parts.unet)} | convolutions.targets(
-        parts
-    )
+    name = module_names.original if parts.family == "sdxl" else module_names.plain
+    return {
+        name(path): path for path in module_names.unet_modules(parts.unet)
+    } | convolutions.targets(parts)
 
 
 def digest(found) -> str:

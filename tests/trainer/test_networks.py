@@ -20,8 +20,8 @@ from trainer import loop, setup
 from trainer.errors import GateFailed
 from trainer.families import sd
 from trainer.families.base import Part
-from trainer.files import gate, lora, roundtrip
-from trainer.networks import decompose, layers, merged
+from trainer.files import lora, lora_check, roundtrip
+from trainer.networks import dora, layers, merged
 from trainer.networks.dropout import Dropout
 from trainer.networks.ranks import RankSettings
 from trainer.plan import model_shapes
@@ -68,7 +68,7 @@ def disturb(network, size=0.1):
     for module in network.modules:
         grown = module.tensors[module.grows]
         grown.copy_(torch.randn(grown.shape, generator=generator) * size)
-        if (magnitude := module.tensors.get(decompose.SCALE)) is not None:
+        if (magnitude := module.tensors.get(dora.SCALE)) is not None:
             magnitude.mul_(1 + size * torch.randn(magnitude.shape, generator=generator))
     return network
 
@@ -122,7 +122,7 @@ def test_file_passes_gate_and_proof(trained, tmp_path, kind, dtype):
     made = trained(kind)
     path = tmp_path / "x.safetensors"
     save_file(lora.kohya_tensors(made.lora, dtype), path)
-    assert gate.check(path, made.lora, dtype=dtype).modules == len(made.lora.modules)
+    assert lora_check.check(path, made.lora, dtype=dtype).modules == len(made.lora.modules)
     assert roundtrip.by_arithmetic(made.lora, load_file(path)) == (kind in BY_ARITHMETIC)
     roundtrip.check(path, made, dtype)
 
@@ -139,7 +139,7 @@ def test_wrong_file_is_found_out(trained, tmp_path, kind):
         tensors = lora.kohya_tensors(made.lora, torch.float32)
         change(tensors[f"{NAME}.{name}"])
         with pytest.raises(GateFailed, match=words):
-            gate.check_tensors(tensors, made.lora, name="x", idle=(), dtype=torch.float32)
+            lora_check.check_tensors(tensors, made.lora, name="x", idle=(), dtype=torch.float32)
     for tensor in tensors.values():
         tensor.nan_to_num_().mul_(1.2)
     save_file(tensors, tmp_path / "x.safetensors")
@@ -242,11 +242,11 @@ def test_programs_make_the_trained_layer_of_dora_scale(trained, reader):
     for module in made.lora.modules:
         base = module.layer.get_base_layer()
         own, inputs = read[module.name], base.weight.shape[1]
-        assert own[decompose.SCALE].shape == (1, inputs, *[1] * (base.weight.ndim - 2))
+        assert own[dora.SCALE].shape == (1, inputs, *[1] * (base.weight.ndim - 2))
         theirs = reader(
             base.weight.detach(),
             lora.file_delta(own).float().view_as(base.weight),
-            own[decompose.SCALE],
+            own[dora.SCALE],
         )
         assert torch.allclose(
             theirs, merged.weight(own, base.weight.detach()).float(), rtol=1e-4, atol=1e-6
@@ -385,7 +385,7 @@ def test_other_families_have_the_same_networks(data, tmp_path, family, module, a
         assert not any(m.name.startswith(absent) for m in made.lora.modules)
     path = tmp_path / "x.safetensors"
     save_file(made.family.as_kohya(lora.kohya_tensors(made.lora, torch.float16)), path)
-    gate.check(path, made.lora, dtype=torch.float16)
+    lora_check.check(path, made.lora, dtype=torch.float16)
     roundtrip.check(path, made, torch.float16)
 
 

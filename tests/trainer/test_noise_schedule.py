@@ -11,7 +11,7 @@ from trainer import loop, setup
 from trainer.monitor import preview
 from trainer.monitor.preview import SAMPLERS
 from trainer.monitor.prompts import Prompt
-from trainer.objective.losses import debiased, min_snr
+from trainer.objective.loss_weights import debiased, min_snr
 from trainer.objective.noise_schedule import alphas_cumprod, alphas_of, betas, snr, zero_terminal
 from trainer.plan.plan import find_subsets, make_plan
 

@@ -20,7 +20,7 @@ from trainer import run, setup
 from trainer.files.lora import ADAPTER
 from trainer.loop import StepLog
 from trainer.monitor import metrics, preview
-from trainer.monitor.preview_sheet import PreviewSheet
+from trainer.monitor.preview_contact_sheet import PreviewSheet
 from trainer.monitor.prompts import Prompt
 from trainer.run import train
 

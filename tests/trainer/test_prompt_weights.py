@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from datasetkit.captions import tokens
 from trainer.data.prompt_weights import parse
-from trainer.data.weighted import places, weigh
+from trainer.data.weighted_text import places, weigh
 from trainer.families.base import Conditioning
 
 

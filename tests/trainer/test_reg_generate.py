@@ -22,7 +22,7 @@ from datasetkit.options.config import RegGenerateOptions, TrainOptions
 from datasetkit.project.session import RunContext
 from tests.trainer import tiny
 from trainer.config import of_project
-from trainer.monitor import generate
+from trainer.monitor import image_generator
 from trainer.plan.plan import find_subsets
 
 
@@ -127,17 +127,19 @@ def test_a_stopped_set_goes_on_and_is_what_it_would_have_been(here, monkeypatch)
     # The third one was begun: its record is there, and it is not.
     (here / "again" / "reg" / "8_1girl" / "1girl_0003.json").write_bytes(whole["1girl_0003.json"])
     drawn = []
-    draw = generate.ImageGenerator.draw
+    draw = image_generator.ImageGenerator.draw
 
     def noting(self, prompt):
         drawn.append(prompt)
         return draw(self, prompt)
 
-    monkeypatch.setattr(generate.ImageGenerator, "draw", noting)
+    monkeypatch.setattr(image_generator.ImageGenerator, "draw", noting)
     result = api.generate_reg(here / "again", options(size=(64, 64)))
     assert [prompt.seed for prompt in drawn] == [2] and result.kept == 2
     assert made(here / "again" / "reg" / "8_1girl") == whole
-    monkeypatch.setattr(generate, "hire", None)  # nothing is left to draw, so nothing is loaded
+    monkeypatch.setattr(
+        image_generator, "hire", None
+    )  # nothing is left to draw, so nothing is loaded
     assert api.generate_reg(here / "again", options(size=(64, 64))).drawn == ()
 
 

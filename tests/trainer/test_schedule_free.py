@@ -10,7 +10,7 @@ from datasetkit.core.errors import ConfigError
 from tests.trainer import tiny
 from tests.trainer.test_run import Killer, Stopped, planned, whole
 from trainer import setup
-from trainer.files import checkpoint, lora
+from trainer.files import lora, training_state
 from trainer.monitor import metrics
 from trainer.run import train
 
@@ -63,7 +63,7 @@ def test_sample_images_and_saves_change_nothing(data, model, tmp_path, uninterru
 def test_the_average_is_saved_and_what_is_trained_is_kept(uninterrupted):
     """The state after step 3 holds what is trained, the file of step 3 the average of it."""
     folder = uninterrupted.files[-1].parent
-    state = checkpoint.newest(folder, "sks")
+    state = training_state.newest(folder, "sks")
     assert state is not None and state.step == 3
     trained = load_file(state.folder / "lora.safetensors")
     saved = lora.deltas(load_file(folder / "sks-step00000003.safetensors"))

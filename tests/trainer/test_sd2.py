@@ -14,7 +14,7 @@ from datasetkit.captions.tokens import BOS, CHUNK, EOS
 from datasetkit.core.errors import ConfigError
 from tests.trainer import tiny, tiny_families
 from tests.trainer.test_families import name_hash
-from trainer.data.text import passes
+from trainer.data.text_encoding import passes
 from trainer.families import sd2
 from trainer.families.base import Parts
 from trainer.files import lora

@@ -18,7 +18,7 @@ from tests.trainer.test_families import name_hash
 from tests.trainer.test_loop import ready
 from trainer import loop
 from trainer.data.epochs import epoch_batches
-from trainer.families import names, sdxl
+from trainer.families import module_names, sdxl
 from trainer.families.base import Parts
 from trainer.loop import steps
 from trainer.plan import memory, model_shapes, size_conditioning
@@ -72,9 +72,9 @@ def test_convolutions_have_sgm_names_too(full):
         if isinstance(module, torch.nn.Linear | torch.nn.Conv2d)
         and any(f".{kind}." in path for kind in blocks)
     ]
-    found = [names.original(path) for path in paths]
+    found = [module_names.original(path) for path in paths]
     assert (len(found), name_hash(found)) == (788, "6eaed2d7a4528e0a")
-    assert names.original("conv_in") == "lora_unet_conv_in"
+    assert module_names.original("conv_in") == "lora_unet_conv_in"
 
 
 def test_plan_knows_the_full_size_model(full):

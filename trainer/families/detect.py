@@ -12,7 +12,7 @@ from typing import Any, Final, Literal
 
 from datasetkit.core.errors import ModelFileError
 from datasetkit.core.files import display
-from trainer.plan import headers
+from trainer.plan import safetensors_header
 
 FamilyName = Literal["sd1", "sd2", "sdxl"]
 Predicts = Literal["epsilon", "v_prediction"]
@@ -102,7 +102,7 @@ def _of_folder(folder: Path) -> DetectedModel:
 
 def _of_file(path: Path) -> DetectedModel:
     try:
-        header = headers.read(path)
+        header = safetensors_header.read(path)
     except (OSError, ValueError) as error:
         raise ModelFileError(f"cannot read {display(path)}", hint="fetch the file again") from error
     names = header.shapes
@@ -120,7 +120,7 @@ def _of_file(path: Path) -> DetectedModel:
     return DetectedModel(family, _said_by(header))
 
 
-def _said_by(header: headers.SafetensorsHeader) -> Predicts | None:
+def _said_by(header: safetensors_header.SafetensorsHeader) -> Predicts | None:
     """Return what a file says that it predicts: by modelspec, or by the key that user interfaces
     look for.
     """

@@ -9,8 +9,8 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from trainer.data.text import encode_clip
-from trainer.families import checkpoint, names
+from trainer.data.text_encoding import encode_clip
+from trainer.families import checkpoint, module_names
 from trainer.families.base import Conditioning, FamilyNames, Part, Parts
 from trainer.families.checkpoint import ModelLayout, TextEncoder
 from trainer.families.detect import FamilyName, Predicts
@@ -48,16 +48,16 @@ def targets(parts: Parts, part: Part) -> dict[str, str]:
     text encoder.
     """
     if part == "unet":
-        return {names.plain(path): path for path in names.unet_modules(parts.unet)}
-    return names.clip_targets(parts.text_encoder, "lora_te")
+        return {module_names.plain(path): path for path in module_names.unet_modules(parts.unet)}
+    return module_names.clip_targets(parts.text_encoder, "lora_te")
 
 
 def idle(parts: Parts, clip_skip: int) -> frozenset[str]:
     """Return the modules that no gradient reaches: those of the layers behind the one that
     clip_skip takes.
     """
-    taken = names.depth(parts.text_encoder) - (clip_skip - 1)
-    return names.layers_from(targets(parts, "text_encoder"), taken)
+    taken = module_names.depth(parts.text_encoder) - (clip_skip - 1)
+    return module_names.layers_from(targets(parts, "text_encoder"), taken)
 
 
 def encode_text(

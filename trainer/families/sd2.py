@@ -12,7 +12,7 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from trainer.data.text import encode_clip
+from trainer.data.text_encoding import encode_clip
 from trainer.families import checkpoint, clip, sd
 from trainer.families.base import Conditioning, FamilyNames, Part, Parts
 from trainer.families.checkpoint import ModelLayout, TextEncoder

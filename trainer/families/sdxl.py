@@ -11,8 +11,8 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from trainer.data.text import encode_before_last
-from trainer.families import checkpoint, clip, names
+from trainer.data.text_encoding import encode_before_last
+from trainer.families import checkpoint, clip, module_names
 from trainer.families.base import Conditioning, FamilyNames, Part, Parts
 from trainer.families.checkpoint import ModelLayout, TextEncoder
 from trainer.families.detect import FamilyName, Predicts
@@ -60,8 +60,8 @@ def targets(parts: Parts, part: Part) -> dict[str, str]:
     the encoders.
     """
     if part == "unet":
-        return {names.original(path): path for path in names.unet_modules(parts.unet)}
-    return names.clip_targets(parts.part(part), _PREFIXES[part])
+        return {module_names.original(path): path for path in module_names.unet_modules(parts.unet)}
+    return module_names.clip_targets(parts.part(part), _PREFIXES[part])
 
 
 def idle(parts: Parts, clip_skip: int) -> frozenset[str]:
@@ -69,7 +69,9 @@ def idle(parts: Parts, clip_skip: int) -> frozenset[str]:
 
     The second one's reaches the UNet by the vector of the whole caption.
     """
-    return names.layers_from(targets(parts, "text_encoder"), names.depth(parts.text_encoder) - 1)
+    return module_names.layers_from(
+        targets(parts, "text_encoder"), module_names.depth(parts.text_encoder) - 1
+    )
 
 
 def encode_text(

@@ -21,14 +21,14 @@ from datasetkit.core.errors import ConfigError, ModelFileError
 from datasetkit.core.files import display
 from datasetkit.options.networks import Algo, NetworkArgs
 from trainer.families.base import Family, Part, Parts
-from trainer.networks import blocks, convolutions, decompose
+from trainer.networks import blocks, convolutions, dora
 from trainer.networks.base import ADAPTER as ADAPTER
 from trainer.networks.base import TargetLayer, Tensors
 from trainer.networks.dropout import Dropout
-from trainer.networks.methods import METHODS, SIGNS
 from trainer.networks.network import Lora as Lora
 from trainer.networks.network import LoraModule
 from trainer.networks.ranks import RankSettings
+from trainer.networks.registry import METHODS, SIGNS
 
 _DIFFUSERS_METADATA: Final = "lora_adapter_metadata"
 _ALPHA: Final = "alpha"
@@ -114,7 +114,7 @@ def _attached(
             target.name, part, target.path, layer, args.algo, target.rank, tensors, target.block
         )
         if args.dora:
-            tensors[decompose.SCALE] = decompose.attach(layer, module.product)
+            tensors[dora.SCALE] = dora.attach(layer, module.product)
         made.append(module)
     return made
 
@@ -148,7 +148,7 @@ def kohya_tensors(lora: Lora, dtype: torch.dtype) -> dict[str, Tensor]:
     for module in lora.modules:
         tensors[f"{module.name}.{_ALPHA}"] = torch.tensor(module.rank.alpha, dtype=torch.float32)
         for name, tensor in module.tensors.items():
-            own = torch.float32 if name == decompose.SCALE else dtype
+            own = torch.float32 if name == dora.SCALE else dtype
             tensors[f"{module.name}.{name}"] = _plain(tensor, own)
     return tensors
 

@@ -24,9 +24,9 @@ from trainer.families.base import Part, Parts
 from trainer.families.checkpoint import read_tensors
 from trainer.files.lora import ADAPTER, Lora
 from trainer.loop import TrainingSetup
-from trainer.networks import decompose, merged
+from trainer.networks import dora, merged
 from trainer.networks.base import Tensors
-from trainer.networks.norms import Factors, delta_distance, delta_norms
+from trainer.networks.weight_norms import Factors, delta_distance, delta_norms
 from trainer.plan import size_conditioning
 
 _LOADED: Final = "loaded"
@@ -68,9 +68,7 @@ def by_arithmetic(network: Lora, tensors: Tensors) -> bool:
     """Tell whether diffusers has no loader for a file, or one that reads it wrongly."""
     if any(".lora_A." in key for key in tensors):
         return False
-    other = any(
-        module.algo != "lora" or decompose.SCALE in module.tensors for module in network.modules
-    )
+    other = any(module.algo != "lora" or dora.SCALE in module.tensors for module in network.modules)
     return other or alphas_are_lost(network)
 
 

@@ -17,7 +17,7 @@ from datasetkit.captions import tokens
 from datasetkit.core.files import display
 from datasetkit.core.progress import Reporter
 from datasetkit.options.config import TrainOptions
-from trainer.data import weighted
+from trainer.data import weighted_text
 from trainer.data.latents import Encoder
 from trainer.device import DeviceContext
 from trainer.families.base import Family, Parts
@@ -66,7 +66,7 @@ SAMPLERS: Final[Mapping[str, tuple[str, Mapping[str, Any]]]] = {
 
 class PreviewModel(Protocol):
     """What draws: a run with its LoRA as it is now, or a base model by itself
-    (trainer/monitor/generate.py).
+    (trainer/monitor/image_generator.py).
     """
 
     @property
@@ -159,7 +159,7 @@ def _latent(run: PreviewModel, prompt: Prompt) -> Tensor:
     guided = prompt.guidance > 1
     with place.autocast():
         texts = [prompt.negative, prompt.text] if guided else [prompt.text]
-        told = weighted.encode_text(run.family, run.parts, texts, options).to(place.dtype)
+        told = weighted_text.encode_text(run.family, run.parts, texts, options).to(place.dtype)
     of_each = [size_conditioning.whole(prompt.width, prompt.height)] * len(texts)
     told = told.sized(torch.tensor(of_each, dtype=torch.float32, device=place.device))
     scheduler = _scheduler(run, prompt)

@@ -7,7 +7,7 @@ from typing import Final
 
 from torch import nn
 
-from trainer.families import names
+from trainer.families import module_names
 from trainer.families.base import Parts
 
 _CONVOLUTIONAL: Final = re.compile(r"\.(?:resnets|downsamplers|upsamplers)\.")
@@ -18,7 +18,7 @@ def targets(parts: Parts) -> dict[str, str]:
 
     86 in Stable Diffusion 1 and 2 (50 + 22 + 14), 66 in SDXL (38 + 17 + 11).
     """
-    name = names.original if parts.family == "sdxl" else names.plain
+    name = module_names.original if parts.family == "sdxl" else module_names.plain
     kinds = nn.Linear | nn.Conv2d
     paths = [
         p

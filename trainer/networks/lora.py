@@ -29,7 +29,7 @@ def config(targets: Sequence[TargetLayer], _args: NetworkArgs) -> Any:
     """
     from peft import LoraConfig
 
-    from trainer.networks.fused import FusedLinear
+    from trainer.networks.fused_linear import FusedLinear
 
     scale: Any = targets[0].rank.alpha  # peft says int, and takes any number
     made = LoraConfig(lora_alpha=scale, lora_dropout=0.0, **patterns(targets))

@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from trainer.families.base import Parts
 from trainer.files import lora
-from trainer.networks import decompose
+from trainer.networks import dora
 from trainer.networks.base import Tensors
 from trainer.networks.network import LoraModule
 
@@ -23,10 +23,10 @@ def weight(own: Tensors, base: Tensor) -> Tensor:
     `base`.
     """
     delta = lora.file_delta(own).to(base.device).reshape(base.shape)
-    magnitude = own.get(decompose.SCALE)
+    magnitude = own.get(dora.SCALE)
     if magnitude is None:
         return base.double() + delta
-    return decompose.decomposed(base.double(), delta, magnitude.double().to(base.device))
+    return dora.decomposed(base.double(), delta, magnitude.double().to(base.device))
 
 
 def put(tensors: Tensors, modules: Iterable[LoraModule], plain: Parts) -> None:

@@ -12,11 +12,11 @@ from torch import Tensor, nn
 
 from datasetkit.options.networks import Algo, NetworkArgs
 from trainer.families.base import Part
-from trainer.networks import decompose, groups, lora, norms
+from trainer.networks import dora, lora, parameter_groups, weight_norms
 from trainer.networks.base import ADAPTER, Method
-from trainer.networks.methods import METHODS
-from trainer.networks.norms import Change, Factors, NormReport
 from trainer.networks.ranks import ModuleRank
+from trainer.networks.registry import METHODS
+from trainer.networks.weight_norms import Change, Factors, NormReport
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +64,7 @@ class LoraModule:
     @property
     def factors(self) -> dict[str, nn.Parameter]:
         """Return the tensors whose product is what the layer gains."""
-        return {name: tensor for name, tensor in self.tensors.items() if name != decompose.SCALE}
+        return {name: tensor for name, tensor in self.tensors.items() if name != dora.SCALE}
 
     def change(self) -> Change:
         """Return what peft adds to the layer as it is now, in factors where they are of low
@@ -107,9 +107,9 @@ class Lora:
         """Return the optimizer's groups: name -> parameters, and name -> rate. rates: part ->
         learning rate.
         """
-        return groups.grouped(
+        return parameter_groups.grouped(
             (
-                groups.named(
+                parameter_groups.named(
                     m.part,
                     m.block,
                     faster=name in m.method.FASTER,
@@ -133,8 +133,8 @@ class Lora:
     def hold(self, max_norm: float) -> NormReport:
         """Scale the modules down in place whose change is larger than max_norm, see `norms`."""
         if all(module.algo == "lora" for module in self.modules):
-            return norms.scale_weight_norms(self.factors(), max_norm)
-        return norms.scale_products(
+            return weight_norms.scale_weight_norms(self.factors(), max_norm)
+        return weight_norms.scale_products(
             [(m.delta(), list(m.factors.values())) for m in self.modules], max_norm
         )
 
@@ -145,7 +145,7 @@ class Lora:
         """
         parts = [(m, name, p) for m in self.modules for name, p in m.tensors.items()]
         with self.showing(
-            [p if name == decompose.SCALE else p.detach().to(dtype) for _, name, p in parts]
+            [p if name == dora.SCALE else p.detach().to(dtype) for _, name, p in parts]
         ):
             yield
 

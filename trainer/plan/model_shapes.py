@@ -16,7 +16,7 @@ from typing import Final
 
 from trainer.networks import layers
 from trainer.networks.layers import Layer
-from trainer.plan import headers
+from trainer.plan import safetensors_header
 from trainer.tinybase import shipped
 
 Shapes = Mapping[str, tuple[int, ...]]
@@ -88,7 +88,9 @@ def read(base: str, vae: str = "") -> ModelShapes | None:
     try:
         parts = _of_folder(path) if path.is_dir() else _of_file(path)
         if vae and (own := Path(vae).expanduser()).exists():
-            parts[_VAE] = dict(_of_folder(own).get(_VAE) or headers.read(_largest(own)).shapes)
+            parts[_VAE] = dict(
+                _of_folder(own).get(_VAE) or safetensors_header.read(_largest(own)).shapes
+            )
     except (OSError, ValueError):
         return None
     if not parts.get(_UNET) or not parts.get(_TEXT):
@@ -219,7 +221,7 @@ def _original_levels(unet: Shapes) -> Callable[[str], int]:
 
 def _of_file(path: Path) -> dict[str, dict[str, tuple[int, ...]]]:
     parts: dict[str, dict[str, tuple[int, ...]]] = {}
-    for name, shape in headers.read(path).shapes.items():
+    for name, shape in safetensors_header.read(path).shapes.items():
         for prefix, part in _PREFIXES.items():
             if name.startswith(prefix):
                 parts.setdefault(part, {})[name.removeprefix(prefix)] = shape
@@ -230,7 +232,7 @@ def _of_folder(path: Path) -> dict[str, dict[str, tuple[int, ...]]]:
     parts: dict[str, dict[str, tuple[int, ...]]] = {}
     for folder, part in _FOLDERS.items():
         if (path / folder).is_dir():
-            shapes = headers.read(_largest(path / folder)).shapes
+            shapes = safetensors_header.read(_largest(path / folder)).shapes
             parts.setdefault(part, {}).update(
                 {f"{folder}.{n}" if part == _TEXT else n: s for n, s in shapes.items()}
             )

@@ -24,7 +24,7 @@ from datasetkit.dataset.repeats import BatchSettings, Totals, reg_samples
 from datasetkit.images import pixels
 from datasetkit.options.config import TrainOptions, one_of
 from trainer.data.captions import CaptionOptions
-from trainer.networks.groups import possible_rates
+from trainer.networks.parameter_groups import possible_rates
 from trainer.optimizers.lr_schedules import SCHEDULES
 from trainer.optimizers.optimizer_names import check_rates, literal_args
 

@@ -11,7 +11,7 @@ from typing import Any, Final
 import torch
 from torch import Tensor
 
-from trainer.objective import losses, noise
+from trainer.objective import loss_weights, losses, noise
 from trainer.objective.noise_schedule import TIMESTEPS, alphas_cumprod, snr
 from trainer.tools.tinybase import data
 from trainer.tools.tinybase.resumable_training import Loss, TrainingStage
@@ -48,7 +48,7 @@ def loss(
                 states = encoder(text).last_hidden_state
             predicted = unet(noisy, t, states).sample
         each = losses.mse(predicted, eps)
-        return (each * losses.min_snr(ratios[t], _GAMMA, "epsilon")).mean()
+        return (each * loss_weights.min_snr(ratios[t], _GAMMA, "epsilon")).mean()
 
     return of_step
 

@@ -7,7 +7,7 @@ from safetensors.torch import save_file
 from datasetkit.core.errors import Exit
 from trainer.errors import GateFailed
 from trainer.families import sd
-from trainer.files import gate, lora
+from trainer.files import lora, lora_check
 
 NAME = "lora_unet_mid_block_attentions_0_proj_in"
 
@@ -29,7 +29,7 @@ def checked(trained, tmp_path, change, *, dtype=torch.float32, idle=()):
     tensors = lora.kohya_tensors(trained, dtype)
     change(tensors)
     save_file(tensors, tmp_path / "x.safetensors")
-    return gate.check(tmp_path / "x.safetensors", trained, idle=idle, dtype=dtype)
+    return lora_check.check(tmp_path / "x.safetensors", trained, idle=idle, dtype=dtype)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])

@@ -14,7 +14,7 @@ from datasetkit.options.networks import NetworkArgs
 from trainer.networks import lora
 from trainer.networks.base import ADAPTER, TargetLayer
 from trainer.networks.dropout import Dropout
-from trainer.networks.fused import FusedLinear
+from trainer.networks.fused_linear import FusedLinear
 from trainer.networks.ranks import ModuleRank
 
 IN, OUT, ROWS = 160, 320, 240

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from datasetkit.captions import tokens
 from datasetkit.captions.tokens import BOS, EOS
-from trainer.data import text
+from trainer.data import text_encoding
 from trainer.families import sd
 from trainer.families.base import Conditioning
 
@@ -20,9 +20,11 @@ def encoder(model):
 
 
 def test_short_caption_fills_its_passes_with_the_end_token():
-    assert text.passes("a photo of a cat", 75) == ((BOS, 320, 1125, 539, 320, 2368, *(EOS,) * 71),)
-    assert [len(p) for p in text.passes("a photo of a cat", 225)] == [77, 77, 77]
-    assert text.passes("", 150)[1] == (BOS, *(EOS,) * 76)
+    assert text_encoding.passes("a photo of a cat", 75) == (
+        (BOS, 320, 1125, 539, 320, 2368, *(EOS,) * 71),
+    )
+    assert [len(p) for p in text_encoding.passes("a photo of a cat", 225)] == [77, 77, 77]
+    assert text_encoding.passes("", 150)[1] == (BOS, *(EOS,) * 76)
 
 
 @settings(max_examples=25, deadline=None)
@@ -30,35 +32,35 @@ def test_short_caption_fills_its_passes_with_the_end_token():
 def test_passes_hold_the_ids_of_the_caption_in_order(words, limit):
     caption = " ".join(["cat"] * words)
     ids = tokens.ids(caption)[1:-1][:limit]
-    inner = [i for one in text.passes(caption, limit) for i in one[1:-1]]
+    inner = [i for one in text_encoding.passes(caption, limit) for i in one[1:-1]]
     assert inner == [*ids, *[EOS] * (limit - len(ids))]
-    assert all(one[0] == BOS and one[-1] == EOS for one in text.passes(caption, limit))
+    assert all(one[0] == BOS and one[-1] == EOS for one in text_encoding.passes(caption, limit))
 
 
 @pytest.mark.parametrize(("limit", "places"), [(75, 77), (150, 152), (225, 227)])
 def test_passes_are_joined_to_one_sequence(encoder, limit, places):
     with torch.no_grad():
-        found = text.encode_clip(encoder, [LONG, "cat"], clip_skip=1, max_tokens=limit)
-        alone = text.encode_clip(encoder, ["cat"], clip_skip=1, max_tokens=75)
+        found = text_encoding.encode_clip(encoder, [LONG, "cat"], clip_skip=1, max_tokens=limit)
+        alone = text_encoding.encode_clip(encoder, ["cat"], clip_skip=1, max_tokens=75)
     assert found.shape == (2, places, 16)
     assert torch.allclose(found[1, :76], alone[0, :76], atol=1e-6)
 
 
 def test_the_first_pass_does_not_change_with_what_follows(encoder):
     with torch.no_grad():
-        one = text.encode_clip(encoder, [LONG], clip_skip=2, max_tokens=75)
-        three = text.encode_clip(encoder, [LONG], clip_skip=2, max_tokens=225)
+        one = text_encoding.encode_clip(encoder, [LONG], clip_skip=2, max_tokens=75)
+        three = text_encoding.encode_clip(encoder, [LONG], clip_skip=2, max_tokens=225)
     assert torch.allclose(one[0, :76], three[0, :76], atol=1e-6)
     assert not torch.allclose(three[0, 1:76], three[0, 76:151], atol=1e-3)
 
 
 def test_clip_skip_takes_a_layer_from_the_end_and_norms_it(encoder):
-    ids = torch.tensor(text.passes("cat", 75))
+    ids = torch.tensor(text_encoding.passes("cat", 75))
     with torch.no_grad():
         states = encoder(ids, output_hidden_states=True)
         norm = getattr(encoder, "text_model", encoder).final_layer_norm
-        first = text.encode_clip(encoder, ["cat"], clip_skip=1, max_tokens=75)
-        second = text.encode_clip(encoder, ["cat"], clip_skip=2, max_tokens=75)
+        first = text_encoding.encode_clip(encoder, ["cat"], clip_skip=1, max_tokens=75)
+        second = text_encoding.encode_clip(encoder, ["cat"], clip_skip=2, max_tokens=75)
     assert torch.equal(first, states.last_hidden_state)
     assert torch.allclose(first, norm(states.hidden_states[-1]), atol=1e-6)
     assert torch.equal(second, norm(states.hidden_states[-2]))
@@ -83,7 +85,7 @@ def lengths(texts, captions):
 
 def test_encoder_that_is_not_trained_encodes_each_wording_once_and_by_itself():
     encode = Encoding()
-    texts = text.TextStates(encode, torch.float32, trained=False)
+    texts = text_encoding.TextStates(encode, torch.float32, trained=False)
     assert lengths(texts, ["a, b", "b, a", "", "a, b"]) == [4, 4, 0, 4]
     assert lengths(texts, ["", "abc"]) == [0, 3]
     assert encode.asked == [["a, b"], ["b, a"], [""], ["abc"]]
@@ -92,7 +94,7 @@ def test_encoder_that_is_not_trained_encodes_each_wording_once_and_by_itself():
 
 def test_new_wordings_share_a_pass_on_a_gpu():
     encode = Encoding()
-    texts = text.TextStates(encode, torch.float32, trained=False, together=True)
+    texts = text_encoding.TextStates(encode, torch.float32, trained=False, together=True)
     assert lengths(texts, ["aa", "b", "aa"]) == [2, 1, 2]
     assert lengths(texts, ["b", "ccc"]) == [1, 3]
     assert lengths(texts, ["b"]) == [1]
@@ -101,16 +103,16 @@ def test_new_wordings_share_a_pass_on_a_gpu():
 
 def test_encoder_that_is_trained_encodes_every_time():
     encode = Encoding()
-    texts = text.TextStates(encode, torch.float32, trained=True)
+    texts = text_encoding.TextStates(encode, torch.float32, trained=True)
     for _ in range(2):
         assert lengths(texts, ["a", "a"]) == [1, 1]
     assert encode.asked == [["a", "a"]] * 2
 
 
 def test_wordings_that_were_not_met_for_long_make_room(monkeypatch):
-    monkeypatch.setattr(text, "KEPT_TEXT", 12)  # three of float32
+    monkeypatch.setattr(text_encoding, "KEPT_TEXT", 12)  # three of float32
     encode = Encoding()
-    texts = text.TextStates(encode, torch.float32, trained=False)
+    texts = text_encoding.TextStates(encode, torch.float32, trained=False)
     for caption in ("a", "bb", "ccc", "a", "dddd", "a", "bb"):
         texts.states([caption])
     assert encode.asked == [["a"], ["bb"], ["ccc"], ["dddd"], ["bb"]]

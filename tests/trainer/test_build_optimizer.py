@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from datasetkit.core.errors import ConfigError, MissingExtra
-from trainer.optimizers.optim import (
+from trainer.optimizers.build_optimizer import (
     OPTIMIZERS,
     averages,
     check_rates,

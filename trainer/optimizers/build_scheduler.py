@@ -15,7 +15,7 @@ from torch.optim.lr_scheduler import LambdaLR, LRScheduler, ReduceLROnPlateau
 
 from datasetkit.core.errors import ConfigError, MissingExtra
 from datasetkit.options.config import TrainOptions, one_of
-from trainer.optimizers import optim
+from trainer.optimizers import build_optimizer
 from trainer.optimizers.lr_schedules import SCHEDULES, LrSchedule, WarmRestarts
 
 # Which schedules look at an option; with any other it would do nothing, and is refused.
@@ -36,8 +36,8 @@ def of_options(optimizer: Optimizer, options: TrainOptions, total: int) -> LRSch
     MissingExtra.
     """
     name = options.lr_scheduler_type or options.lr_scheduler
-    optim.check_schedule(optimizer, options.optimizer_type, name)
-    if optim.needs_a_rate(options.optimizer_type) and _rests(options, total):
+    build_optimizer.check_schedule(optimizer, options.optimizer_type, name)
+    if build_optimizer.needs_a_rate(options.optimizer_type) and _rests(options, total):
         hint = "without a warm-up, and without a schedule that comes down to 0 before its end"
         raise ConfigError(
             f"{options.optimizer_type} cannot take a step at a rate of 0", hint=f"train {hint}"
@@ -90,7 +90,7 @@ def course(options: TrainOptions, total: int) -> LrSchedule:
         share_of("lr_decay_steps", options.lr_decay_steps, total),
         options.lr_scheduler_min_lr_ratio or 0.0,
         options.lr_scheduler_timescale or 0,
-        restarts(optim.literal_args(options.lr_scheduler_args, "lr_scheduler_args")),
+        restarts(build_optimizer.literal_args(options.lr_scheduler_args, "lr_scheduler_args")),
     )
 
 
@@ -191,7 +191,7 @@ def _of_type(optimizer: Optimizer, options: TrainOptions) -> LRScheduler:
             raise ConfigError(
                 f"lr_scheduler_type = {options.lr_scheduler_type!r} has no {option}", hint=hint
             )
-    arguments = optim.literal_args(options.lr_scheduler_args, "lr_scheduler_args")
+    arguments = build_optimizer.literal_args(options.lr_scheduler_args, "lr_scheduler_args")
     return of_class(optimizer, options.lr_scheduler_type, arguments)
 
 

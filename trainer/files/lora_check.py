@@ -14,11 +14,11 @@ import torch
 from trainer.errors import GateFailed
 from trainer.families.checkpoint import read_tensors
 from trainer.files import lora as files
-from trainer.networks import decompose
+from trainer.networks import dora
 from trainer.networks import lora as low_rank
 from trainer.networks.base import Tensors
 from trainer.networks.network import Lora, LoraModule
-from trainer.networks.norms import Change, Factors, change_distance, change_norm
+from trainer.networks.weight_norms import Change, Factors, change_distance, change_norm
 
 # Changes of this many times the usual size look like a module that ran away.
 _OUTLIER: Final = 10
@@ -122,11 +122,9 @@ def _other_size(read: Mapping[str, Tensors], module: LoraModule) -> bool:
     """Tell whether a module's magnitudes are not the trained ones, or not on the axis that programs
     look for.
     """
-    if decompose.SCALE not in module.tensors:
+    if dora.SCALE not in module.tensors:
         return False
-    return not torch.equal(
-        read[module.name][decompose.SCALE], module.tensors[decompose.SCALE].detach().cpu()
-    )
+    return not torch.equal(read[module.name][dora.SCALE], module.tensors[dora.SCALE].detach().cpu())
 
 
 def _outliers(norms: Mapping[str, float]) -> list[str]:

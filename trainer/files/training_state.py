@@ -29,7 +29,7 @@ from datasetkit.core.errors import ConfigError, InputError
 from datasetkit.core.files import display, write_new, writing
 from datasetkit.core.progress import SILENT, Reporter
 from trainer.loop import TrainingSetup
-from trainer.optimizers import lr
+from trainer.optimizers import build_scheduler
 
 VERSION: Final = 2
 KEPT: Final = 2
@@ -184,7 +184,7 @@ def restore(setup: TrainingSetup, state: TrainingState, facts: Mapping[str, obje
         )
     saved = json.loads((state.folder / _STATE).read_text(encoding="utf-8"))
     tensors = load_tensors((state.folder / _OPTIMIZER).read_bytes())
-    lr.replay(setup.scheduler, state.step)
+    build_scheduler.replay(setup.scheduler, state.step)
     restore_optimizer(setup.optimizer, tensors, saved["optimizer"])
     setup.scaler.load_state_dict(saved["scaler"])
 

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from trainer.networks.norms import Factors, delta_distance, delta_norms, scale_weight_norms
+from trainer.networks.weight_norms import Factors, delta_distance, delta_norms, scale_weight_norms
 
 
 def linear(norm, rank=4, scale=0.5, seed=0):

@@ -12,7 +12,7 @@ from torch.nn import functional
 from datasetkit.core.errors import ConfigError
 from datasetkit.options.config import TrainOptions
 from tests.trainer import tiny
-from trainer.networks import int8
+from trainer.families import int8_base
 from trainer.plan import memory
 from trainer.plan.model_shapes import SD1
 from trainer.plan.plan import find_subsets, make_plan
@@ -34,7 +34,7 @@ def layer(request):
 def shrunk(layer: nn.Module) -> Any:
     """Return the layer in bytes."""
     holder = nn.Sequential(layer)
-    assert int8.shrink(holder) > 0
+    assert int8_base.shrink(holder) > 0
     return holder[0]
 
 
@@ -82,11 +82,11 @@ def test_what_is_trained_and_other_layers_stay_as_they_are():
     model = nn.Sequential(
         nn.Linear(4, 4), nn.LayerNorm(4).requires_grad_(False), nn.Embedding(3, 4)
     )
-    assert int8.shrink(model) == 0 and type(model[0]) is nn.Linear
+    assert int8_base.shrink(model) == 0 and type(model[0]) is nn.Linear
 
 
 def test_a_new_layer_of_the_kind_is_a_plain_one():
-    made: Any = int8.ByteConv2d(3, 4, 1, bias=False)
+    made: Any = int8_base.ByteConv2d(3, 4, 1, bias=False)
     x = torch.randn(1, 3, 5, 5)
     assert torch.equal(made(x), functional.conv2d(x, made.weight)) and made.weight.requires_grad
 

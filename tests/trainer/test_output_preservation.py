@@ -8,7 +8,7 @@ from tests.trainer import tiny
 from trainer import loop, setup
 from trainer.config import translate
 from trainer.data.epochs import epoch_batches
-from trainer.objective import preservation
+from trainer.objective import output_preservation
 from trainer.plan.plan import find_subsets, make_plan
 
 
@@ -66,12 +66,12 @@ def test_lora_is_off_only_inside(data, model, tmp_path):
     base = loop_prediction(run)
     wake(run)
     changed = loop_prediction(run)
-    with preservation.without_lora(run.lora):
+    with output_preservation.without_lora(run.lora):
         assert torch.equal(loop_prediction(run), base)
         assert all(p.requires_grad for p in run.lora.parameters())
     assert torch.equal(loop_prediction(run), changed)
     assert not torch.equal(base, changed)
-    with pytest.raises(KeyError), preservation.without_lora(run.lora):
+    with pytest.raises(KeyError), output_preservation.without_lora(run.lora):
         raise KeyError
     assert torch.equal(loop_prediction(run), changed)
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from datasetkit.core.errors import ConfigError, MissingExtra
 from tests.trainer import tiny
-from trainer.optimizers.lr import of_options, replay, scheduler, warmup_steps
+from trainer.optimizers.build_scheduler import of_options, replay, scheduler, warmup_steps
 from trainer.optimizers.lr_schedules import SCHEDULES, LrSchedule, WarmRestarts
 
 
