@@ -344,7 +344,7 @@ def test_an_interrupt_leaves_whole_files_only(tmp_path):
     script = """
 import sys
 from pathlib import Path
-from datasetkit.core.config import ResizeOptions
+from datasetkit.options.config import ResizeOptions
 from datasetkit.core.records import ImageRecord
 from datasetkit.executors import local
 from datasetkit.stages.resize import ResizeStage

@@ -99,7 +99,7 @@ _RUN = """
 import json, sys
 from pathlib import Path
 import torch
-from datasetkit.core.config import TrainOptions
+from datasetkit.options.config import TrainOptions
 from trainer import memory, weights
 from trainer.plan import find_subsets, make_plan
 from trainer.run import train
