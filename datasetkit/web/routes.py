@@ -150,7 +150,7 @@ def one_image(page: ReviewPage, asked: Mapping[str, Any]) -> views.Json:
 
 
 _READS: Mapping[str, Call] = {
-    "pictures": images,
+    "images": images,
     "ids": ids,
     "changes": changes,
     "complete": complete,
@@ -167,7 +167,7 @@ def tags(page: ReviewPage, sent: Mapping[str, Any]) -> views.Json:
         chosen = page.dataset.select(scope)
         return {
             "version": page.dataset.version,
-            "pictures": len(chosen),
+            "images": len(chosen),
             **page.tables.tags(chosen),
         }
 
@@ -181,7 +181,7 @@ def outliers(page: ReviewPage, sent: Mapping[str, Any]) -> views.Json:
         chosen = page.dataset.select(scope)
         return {
             "version": page.dataset.version,
-            "pictures": len(chosen),
+            "images": len(chosen),
             **page.tables.outliers(chosen, share),
         }
 

@@ -32,9 +32,9 @@ def million(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
     monkeypatch.setattr(ReviewDataset, "load", loaded)
     # There are no million files to be watched, or to be compared with each other.
-    monkeypatch.setattr("datasetkit.verbs.review.watch.Watch.start", lambda self: None)
+    monkeypatch.setattr("datasetkit.verbs.review.watch.DiskWatcher.start", lambda self: None)
     monkeypatch.setattr(
-        "datasetkit.verbs.review.near_duplicates.Twins.start", lambda self, known: None
+        "datasetkit.verbs.review.near_duplicates.NearDuplicates.start", lambda self, known: None
     )
     return folder
 

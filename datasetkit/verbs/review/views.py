@@ -42,7 +42,7 @@ def session(dataset: ReviewDataset, editor: Editor, translations: Translations, 
     for image in images:
         in_concept[image.concept] += 1
     concepts = [
-        {"name": one.name, "repeats": one.repeats, "pictures": number, "trigger": list(one.trigger)}
+        {"name": one.name, "repeats": one.repeats, "images": number, "trigger": list(one.trigger)}
         for one, number in zip(dataset.sets, in_concept, strict=True)
     ]
     return {
@@ -50,7 +50,7 @@ def session(dataset: ReviewDataset, editor: Editor, translations: Translations, 
         "version": dataset.version,
         "name": dataset.folder.name,
         "read_only": editor.read_only,
-        "pictures": len(images),
+        "images": len(images),
         "captioned": sum(image.caption is not None for image in images),
         "failed": [
             {"name": display(failed.path.name), "error": failed.error, "hint": failed.hint}
