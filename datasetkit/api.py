@@ -30,6 +30,7 @@ from datasetkit.options.config import (
     RenameOptions,
     ReportOptions,
     ResizeOptions,
+    ReviewOptions,
     RulesOptions,
     RunOptions,
     TagOptions,
@@ -55,6 +56,7 @@ if TYPE_CHECKING:
     from datasetkit.verbs.rename import rename
     from datasetkit.verbs.report import report
     from datasetkit.verbs.resize import resize
+    from datasetkit.verbs.review import review
     from datasetkit.verbs.rules import groups, rules
     from datasetkit.verbs.run import init, run
     from datasetkit.verbs.scores import scores
@@ -75,6 +77,7 @@ __all__ = [
     "RenameOptions",
     "ReportOptions",
     "ResizeOptions",
+    "ReviewOptions",
     "RulesOptions",
     "RunContext",
     "RunOptions",
@@ -103,6 +106,7 @@ __all__ = [
     "rename",
     "report",
     "resize",
+    "review",
     "rules",
     "run",
     "scores",
@@ -135,6 +139,7 @@ _VERBS = {
     "rename": "rename",
     "report": "report",
     "resize": "resize",
+    "review": "review",
     "rules": "rules",
     "run": "run",
     "scores": "scores",

@@ -4,13 +4,14 @@ nothing changed.
 
 import dataclasses
 import pickle
+import sys
 from typing import Any
 
 import pytest
 from PIL import Image
 
 from datasetkit import api
-from datasetkit.core.errors import ConfigError, DatasetError
+from datasetkit.core.errors import ConfigError, DatasetError, MissingExtra
 from datasetkit.core.records import Done, Failed
 from taggers import registry
 
@@ -109,3 +110,14 @@ def test_a_whole_run_returns_its_steps_and_calls_back(imgs, tmp_path):
     assert seen == ["resize", "tag", "layout", "report", "export"] == [s.step for s in ran.steps]
     assert ran.failed == () and api.find_config(imgs).concepts[0].name == "sks"
     assert [entry.verb for entry in api.history(tmp_path)][-1] == "init"
+
+
+@pytest.mark.parametrize(
+    ("missing", "loaded"), [("uvicorn", "datasetkit.web.server")], ids=["review"]
+)
+def test_a_missing_extra_is_named(imgs, monkeypatch, missing, loaded):
+    monkeypatch.delitem(sys.modules, loaded, raising=False)
+    monkeypatch.setitem(sys.modules, missing, None)
+    with pytest.raises(MissingExtra, match=f"needs the package {missing}") as raised:
+        api.review(imgs, api.ReviewOptions())
+    assert "datasetkit[web]" in raised.value.hint

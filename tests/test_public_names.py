@@ -11,12 +11,12 @@ from datasetkit.options import config
 VERBS = """
     as_sd_scripts check crop_faces cutout doctor download erase_faces export find_config
     generate_reg groups history import_captions init layout list_faces load_config models
-    plan_repeats reg rename report resize rules run scores tag undo where
+    plan_repeats reg rename report resize review rules run scores tag undo where
 """.split()
 NOUNS = """
-    CheckOptions ConceptOptions Config CutoutOptions ExportOptions FacesOptions How ImportOptions
+    CheckOptions ConceptOptions Config CutoutOptions ExportOptions FacesOptions ImportOptions
     LayoutOptions PlanRepeatsOptions RegGenerateOptions RegOptions RenameOptions ReportOptions
-    ResizeOptions RulesOptions RunOptions TagOptions TrainOptions
+    ResizeOptions ReviewOptions RulesOptions RunContext RunOptions TagOptions TrainOptions
 """.split()
 
 

@@ -77,9 +77,13 @@ def plan_repeats(
     }  # fmt: skip
     options = opt.plan_options(folder, given)
     run.verb(
-        "plan-repeats", lambda api, context: api.plan_repeats(folder, options, apply=apply, context=context),
-        show.planned, json, dry_run, wait,
-    )  # fmt: skip
+        "plan-repeats",
+        lambda api, context: api.plan_repeats(folder, options, apply=apply, context=context),
+        show.planned,
+        json,
+        dry_run,
+        wait,
+    )
 
 
 @app.command(rich_help_panel=PANEL)

@@ -11,10 +11,9 @@ import typer
 from datasetkit.cli import options as opt
 from datasetkit.cli.main import app
 from datasetkit.cli.prepare import PANEL
-from datasetkit.core.errors import MissingExtra
 
 if TYPE_CHECKING:
-    from datasetkit.web.server import RunningServer
+    from datasetkit.verbs.review import RunningServer
 
 
 @app.command(rich_help_panel=PANEL)
@@ -57,7 +56,7 @@ def review(
     """Open the review page in a browser: look through images, prune tags of thousands of captions
     by keyboard.
 
-    What the page does is what dsk rules does, and dsk undo takes back. Ctrl-C ends it.
+    What the page does is what dsk rules does, and dsk undo takes back. Ctrl-C stops it.
 
     Example: dsk review ./imgs
     """
@@ -66,24 +65,19 @@ def review(
         "recursive": recursive, "max_pixels": max_pixels,
     }  # fmt: skip
     options = opt.options(folder, "review", given)
-    try:
-        from datasetkit.web.server import serve
-    except ModuleNotFoundError as error:
-        hint = 'pip install "datasetkit[web]"'
-        raise MissingExtra(f"dsk review needs the package {error.name}", hint=hint) from error
+    from datasetkit import api
     from datasetkit.cli import console
-    from datasetkit.project.session import RunContext
 
-    def ready(serving: RunningServer) -> None:
+    def ready(server: RunningServer) -> None:
         # The first line of stdout is the address alone, for programs that start the page.
-        sys.stdout.write(serving.url + "\n")
+        sys.stdout.write(server.url + "\n")
         sys.stdout.flush()
         reporter.finish()
-        console.remark(f"{console.images(serving.images)}; Ctrl-C ends it")
+        console.remark(f"{console.images(server.images)}; Ctrl-C stops the page")
         if options.open:
             import webbrowser
 
-            webbrowser.open(serving.url)
+            webbrowser.open(server.url)
 
     with console.bars() as reporter:
-        serve(folder, options, RunContext(wait=wait, reporter=reporter), ready=ready)
+        api.review(folder, options, api.RunContext(wait=wait, reporter=reporter), ready=ready)

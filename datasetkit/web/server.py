@@ -8,7 +8,6 @@ import os
 import socket
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
 from ipaddress import ip_address
 from pathlib import Path
 
@@ -17,21 +16,12 @@ import uvicorn
 from datasetkit.core.errors import ConfigError
 from datasetkit.options.config import ReviewOptions
 from datasetkit.project.session import DEFAULT_CONTEXT, RunContext
+from datasetkit.verbs.review import RunningServer
 from datasetkit.web.page import opened
 from datasetkit.web.routes import application
 from datasetkit.web.security import Guard, SessionKeys
 
 _LOOPBACK = frozenset({"127.0.0.1", "localhost"})
-
-
-@dataclass(frozen=True, slots=True)
-class RunningServer:
-    """A server that is up. url: what lets a browser in. images: how many there are to be seen."""
-
-    url: str
-    port: int
-    images: int
-    stop: Callable[[], None]
 
 
 def serve(

@@ -17,7 +17,8 @@ from typing import Any
 from urllib.parse import quote, urlsplit
 
 from datasetkit.options.config import ReviewOptions
-from datasetkit.web.server import RunningServer, serve
+from datasetkit.verbs.review import RunningServer
+from datasetkit.web.server import serve
 
 
 @dataclass

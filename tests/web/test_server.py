@@ -58,7 +58,11 @@ def test_the_first_line_is_the_address_and_ctrl_c_ends_it_well(folder):
         server.send_signal(signal.SIGINT)
         code, out, err = ends(server)
         assert (code, out) == (Exit.DONE, "")
-        assert "7 images; Ctrl-C ends it" in err and "token" not in err and "Traceback" not in err
+        assert (
+            "7 images; Ctrl-C stops the page" in err
+            and "token" not in err
+            and "Traceback" not in err
+        )
 
 
 def test_a_request_that_hangs_does_not_keep_it_from_ending(folder):

@@ -1,0 +1,52 @@
+"""`dsk review`: the page on which captions are pruned, and what it does with a dataset."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+
+from datasetkit.core.errors import MissingExtra
+from datasetkit.options.config import ReviewOptions
+from datasetkit.project.session import DEFAULT_CONTEXT, RunContext
+
+# By name, as taggers are: the server stands on the verbs, so no verb can import it, and its
+# packages are an extra.
+SERVER = "datasetkit.web.server"
+
+
+@dataclass(frozen=True, slots=True)
+class RunningServer:
+    """A server that accepts browsers. url: with the token that lets one in; images: in the dataset.
+
+    stop: ends the server, from any thread.
+    """
+
+    url: str
+    port: int
+    images: int
+    stop: Callable[[], None]
+
+
+def review(
+    folder: Path,
+    options: ReviewOptions,
+    context: RunContext = DEFAULT_CONTEXT,
+    *,
+    ready: Callable[[RunningServer], None] = lambda _: None,
+) -> None:
+    """Serve the review page of a folder until it is stopped (Ctrl-C, SIGTERM, or
+    `RunningServer.stop`).
+
+    ready: called once, when the server accepts browsers. Raises MissingExtra without the extra
+    `web`, ConfigError for a port that is in use or an address that does not exist, and what loading
+    a dataset raises.
+    """
+    try:
+        server = import_module(SERVER)
+    except ModuleNotFoundError as error:
+        raise MissingExtra(
+            f"dsk review needs the package {error.name}", hint='pip install "datasetkit[web]"'
+        ) from error
+    server.serve(folder, options, context, ready=ready)
