@@ -155,8 +155,7 @@ def gradients(setup: TrainingSetup, work: StepBatches) -> tuple[float, int]:
     Every sample weighs 1 / (batch size x accumulation x processes), also in an epoch's smaller last
     batches: so each image counts the same, whatever batch it is in.
     """
-    schedule = setup.plan.schedule
-    nominal = schedule.batch_size * schedule.gradient_accumulation * schedule.processes
+    nominal = setup.plan.batch_settings.samples_per_step
     parameters = setup.lora.parameters()
     total = torch.zeros((), dtype=setup.place.tally, device=setup.place.device)
     for position, batch in work.batches:

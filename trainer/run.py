@@ -180,7 +180,7 @@ def resume_facts(options: TrainOptions, plan: TrainingPlan) -> dict[str, object]
         **given,
         "images and captions": digest,
         "steps": plan.steps,
-        "processes": plan.schedule.processes,
+        "processes": plan.batch_settings.processes,
     }
 
 
@@ -448,7 +448,7 @@ def run_facts(run: TrainingSetup, name: str) -> metadata.RunFacts:
         max_train_steps=plan.steps,
         lr_warmup_steps=build_scheduler.warmup_steps(options.lr_warmup_steps, plan.steps),
         batch_size=options.train_batch_size,
-        processes=plan.schedule.processes,
+        processes=plan.batch_settings.processes,
         subsets=[
             metadata.SubsetFacts(
                 str(s.folder),

@@ -343,12 +343,12 @@ def plan_table(plan: RepeatsPlan, now: dict[str, int | None] | None = None) -> N
         ))  # fmt: skip
     columns = ["concept", "images", "repeats", "samples/epoch", "steps", "buckets (images)"]
     table("", columns, rows, right=columns[1:5])
-    schedule = plan.schedule
+    batch_settings = plan.batch_settings
     say(
-        f"{schedule.epochs} epochs, batch {schedule.batch_size}"
+        f"{batch_settings.epochs} epochs, batch {batch_settings.batch_size}"
         + (
-            f", accumulation {schedule.gradient_accumulation}"
-            if schedule.gradient_accumulation > 1
+            f", accumulation {batch_settings.gradient_accumulation}"
+            if batch_settings.gradient_accumulation > 1
             else ""
         )
         + (

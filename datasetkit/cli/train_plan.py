@@ -160,11 +160,15 @@ def _buckets(buckets: Sequence[BucketUse]) -> None:
 def _steps(options: TrainOptions, plan: TrainingPlan, trained: Mapping[str, float]) -> None:
     totals = plan.totals
     batches = f"{totals.batches:,} batch" + ("" if totals.batches == 1 else "es")
-    shared = f" on {plan.schedule.processes:,} processes" if plan.schedule.processes > 1 else ""
+    shared = (
+        f" on {plan.batch_settings.processes:,} processes"
+        if plan.batch_settings.processes > 1
+        else ""
+    )
     say(
         f"{counted(totals.samples, 'sample')} an epoch in "
         f"{counted(len(totals.buckets), 'bucket')}, "
-        f"{batches} of {plan.schedule.batch_size}{shared}: "
+        f"{batches} of {plan.batch_settings.batch_size}{shared}: "
         f"{counted(totals.steps_per_epoch, 'step')} an epoch, {counted(plan.epochs, 'epoch')}"
     )
     rates = ", ".join(f"{part} {rate:g}" for part, rate in trained.items())

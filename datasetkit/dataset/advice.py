@@ -43,7 +43,7 @@ def _wished_steps(plan: RepeatsPlan) -> Iterator[str]:
         ):
             continue
         if concept.ideal < 1 and concept.repeats == 1:
-            yield _too_many(concept, plan.schedule.epochs, plan.steps)
+            yield _too_many(concept, plan.batch_settings.epochs, plan.steps)
         else:
             yield (
                 f"{concept.name}: repeats {concept.repeats} make {concept.alone.steps:,} "
@@ -67,7 +67,7 @@ def _too_many(concept: ConceptPlan, epochs: int, steps: int) -> str:
 
 def _ranges(plan: RepeatsPlan, kind: Kind) -> Iterator[str]:
     an_epoch, in_all = USUAL[kind]
-    samples, epochs = plan.train.samples, plan.schedule.epochs
+    samples, epochs = plan.train.samples, plan.batch_settings.epochs
     less = (
         "fewer repeats and more epochs"
         if any(c.repeats > 1 for c in plan.concepts)
@@ -122,7 +122,7 @@ def _reg(plan: RepeatsPlan) -> Iterator[str]:
 
 
 def _assumptions(plan: RepeatsPlan) -> Iterator[str]:
-    if plan.schedule.batch_size > 1 and any(
+    if plan.batch_settings.batch_size > 1 and any(
         concept.one_bucket_assumed for concept in plan.concepts
     ):
         yield (

@@ -88,6 +88,11 @@ class BatchSettings:
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} = {getattr(self, name)}", hint="give 1 or more")
 
+    @property
+    def samples_per_step(self) -> int:
+        """Return the samples of a full optimizer step, over all processes."""
+        return self.batch_size * self.gradient_accumulation * self.processes
+
     def steps_per_epoch(self, bucket_counts: Mapping[Size, int]) -> int:
         """Return the optimizer steps of an epoch from the samples in each bucket."""
         batches = epoch_batches(bucket_counts, self.batch_size)
@@ -202,7 +207,7 @@ class RepeatsPlan:
     """
 
     concepts: tuple[ConceptPlan, ...]
-    schedule: BatchSettings
+    batch_settings: BatchSettings
     train: Totals
     total: Totals
     steps: int | None = None
@@ -213,7 +218,7 @@ def plan(
     concepts: Sequence[ConceptImages],
     *,
     rules: BucketRules,
-    schedule: BatchSettings,
+    batch_settings: BatchSettings,
     steps: int | None = None,
     reg: Sequence[ConceptImages] = (),
 ) -> RepeatsPlan:
@@ -232,17 +237,17 @@ def plan(
     if steps is not None and steps < 1:
         raise ConfigError(f"steps = {steps}", hint="give 1 or more")
     counts = [Counter(concept.buckets(rules)) for concept in concepts]
-    repeats = _choose(concepts, counts, schedule, steps)
+    repeats = _choose(concepts, counts, batch_settings, steps)
     planned = tuple(
         ConceptPlan(
             name=concept.name,
             images=concept.images,
             repeats=n,
             buckets=dict(sorted(count.items())),
-            alone=schedule.totals(_times(count, n)),
+            alone=batch_settings.totals(_times(count, n)),
             ideal=None
             if steps is None or concept.repeats
-            else _ideal(concept.images, schedule, steps),
+            else _ideal(concept.images, batch_settings, steps),
             one_bucket_assumed=rules.enabled and not concept.sizes,
         )
         for concept, count, n in zip(concepts, counts, repeats, strict=True)
@@ -253,9 +258,9 @@ def plan(
     reg_plan, added = _match_reg(reg, rules, train.total())
     return RepeatsPlan(
         concepts=planned,
-        schedule=schedule,
-        train=schedule.totals(train),
-        total=schedule.totals(train + added),
+        batch_settings=batch_settings,
+        train=batch_settings.totals(train),
+        total=batch_settings.totals(train + added),
         steps=steps,
         reg=reg_plan,
     )
@@ -280,7 +285,7 @@ def _match_reg(
 def _choose(
     concepts: Sequence[ConceptImages],
     counts: Sequence[Counter[Size]],
-    schedule: BatchSettings,
+    batch_settings: BatchSettings,
     steps: int | None,
 ) -> list[int]:
     free = [i for i, concept in enumerate(concepts) if concept.repeats is None]
@@ -289,7 +294,7 @@ def _choose(
         concept.images * concept.repeats for concept in concepts if concept.repeats is not None
     ]
     if steps is not None and anchor is not None:
-        samples = concepts[anchor].images * nearest_repeats(counts[anchor], schedule, steps)
+        samples = concepts[anchor].images * nearest_repeats(counts[anchor], batch_settings, steps)
     elif fixed or anchor is None:
         samples = max(fixed)
     else:
@@ -297,7 +302,7 @@ def _choose(
     return [concept.repeats or _nearest_multiple(samples, concept.images) for concept in concepts]
 
 
-def nearest_repeats(images: Mapping[Size, int], schedule: BatchSettings, steps: int) -> int:
+def nearest_repeats(images: Mapping[Size, int], batch_settings: BatchSettings, steps: int) -> int:
     """Return the repeats whose exact optimizer steps come nearest to `steps`, at least 1.
 
     images: bucket -> images. Of several with the same steps the one nearest to steps / epochs /
@@ -305,11 +310,11 @@ def nearest_repeats(images: Mapping[Size, int], schedule: BatchSettings, steps: 
     """
 
     def exact(repeats: int) -> int:
-        return schedule.steps(_times(images, repeats))
+        return batch_settings.steps(_times(images, repeats))
 
     # The exact steps never fall short of the formula's, so the formula bounds the repeats from
     # above.
-    ideal = _ideal(sum(images.values()), schedule, steps)
+    ideal = _ideal(sum(images.values()), batch_settings, steps)
     candidates = range(1, int(ideal) + 2)
     below = bisect_right(candidates, steps, key=exact)
     above = below + 1
@@ -321,10 +326,9 @@ def nearest_repeats(images: Mapping[Size, int], schedule: BatchSettings, steps: 
     return min(range(above, last + 1), key=lambda repeats: (abs(repeats - ideal), repeats))
 
 
-def _ideal(images: int, schedule: BatchSettings, steps: int) -> float:
+def _ideal(images: int, batch_settings: BatchSettings, steps: int) -> float:
     """Return steps / epochs / images * batch: 1000 / 10 / 10 * 2 = 20."""
-    batch = schedule.batch_size * schedule.gradient_accumulation * schedule.processes
-    return steps * batch / (schedule.epochs * images)
+    return steps * batch_settings.samples_per_step / (batch_settings.epochs * images)
 
 
 def _nearest_multiple(samples: int, images: int) -> int:

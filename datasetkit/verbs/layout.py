@@ -35,7 +35,7 @@ from datasetkit.project.session import (
     open_project,
 )
 from datasetkit.project.store import Store
-from datasetkit.verbs.plan_repeats import measure, none_usable, schedule_of, train_options
+from datasetkit.verbs.plan_repeats import batch_settings, measure, none_usable, train_options
 from datasetkit.verbs.shared.concept_folders import REG, TRAIN, ConceptSet, of_config
 
 
@@ -120,7 +120,7 @@ def layout(
         plan = arithmetic.plan(
             images,
             rules=train.bucket_rules(),
-            schedule=schedule_of(options, train),
+            batch_settings=batch_settings(options, train),
             steps=options.steps,
             reg=reg,
         )

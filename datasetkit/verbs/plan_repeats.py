@@ -38,7 +38,7 @@ class PlanRepeatsResult:
     folder: Path | None = None
 
 
-def schedule_of(options: PlanRepeatsOptions, train: TrainOptions) -> BatchSettings:
+def batch_settings(options: PlanRepeatsOptions, train: TrainOptions) -> BatchSettings:
     """Return the schedule: what the command says, else what `[train]` says."""
     return BatchSettings(
         epochs=options.epochs or train.max_train_epochs,
@@ -90,7 +90,7 @@ def plan_repeats(
         plan = arithmetic.plan(
             concepts,
             rules=train.bucket_rules(),
-            schedule=schedule_of(options, train),
+            batch_settings=batch_settings(options, train),
             steps=options.steps,
         )
         return PlanRepeatsResult(plan, advice(plan, options.kind), {}, "--images")
@@ -109,7 +109,7 @@ def plan_repeats(
     plan = arithmetic.plan(
         concepts,
         rules=train.bucket_rules(),
-        schedule=schedule_of(options, train),
+        batch_settings=batch_settings(options, train),
         steps=options.steps,
         reg=reg,
     )

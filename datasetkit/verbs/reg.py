@@ -34,7 +34,7 @@ from datasetkit.project.session import (
     open_project,
 )
 from datasetkit.verbs.layout import existing_sets, lay
-from datasetkit.verbs.plan_repeats import measure, none_usable, schedule_of
+from datasetkit.verbs.plan_repeats import batch_settings, measure, none_usable
 from datasetkit.verbs.shared.concept_folders import REG, TRAIN, ConceptSet
 
 
@@ -93,7 +93,7 @@ def reg(options: RegOptions, context: RunContext = DEFAULT_CONTEXT) -> RegResult
     train_plan = arithmetic.plan(
         train,
         rules=config.build(TrainOptions, "train").bucket_rules(),
-        schedule=schedule_of(PlanRepeatsOptions(), config.build(TrainOptions, "train")),
+        batch_settings=batch_settings(PlanRepeatsOptions(), config.build(TrainOptions, "train")),
         reg=[ConceptImages(options.class_name, sizes(found.records), repeats=repeats)],
     )
     used = len(found.records) - (train_plan.reg.unused if train_plan.reg else 0)

@@ -88,7 +88,7 @@ def test_the_formula_of_the_tutorials_gives_the_repeats(images, steps, epochs, b
     made = plan(
         [ConceptImages("x", count=images)],
         rules=SD,
-        schedule=BatchSettings(epochs, batch),
+        batch_settings=BatchSettings(epochs, batch),
         steps=steps,
     )
     assert made.concepts[0].repeats == repeats
@@ -97,7 +97,7 @@ def test_the_formula_of_the_tutorials_gives_the_repeats(images, steps, epochs, b
 
 def test_ten_images_at_twenty_are_a_thousand_steps():
     (concept,) = plan(
-        [ConceptImages("x", count=10)], rules=SD, schedule=BatchSettings(10, 2), steps=1000
+        [ConceptImages("x", count=10)], rules=SD, batch_settings=BatchSettings(10, 2), steps=1000
     ).concepts
     assert (concept.ideal, concept.samples, concept.alone.steps_per_epoch, concept.alone.steps) == (
         20,
@@ -112,7 +112,7 @@ def test_buckets_that_round_up_bring_the_repeats_down():
     # to 5 in truth.
     sizes = [(512, 512), (448, 576), (576, 448), (384, 640), (640, 384)]
     (concept,) = plan(
-        [ConceptImages("x", sizes)], rules=SD, schedule=BatchSettings(1, 4), steps=11
+        [ConceptImages("x", sizes)], rules=SD, batch_settings=BatchSettings(1, 4), steps=11
     ).concepts
     assert concept.buckets == dict.fromkeys(sorted(sizes), 1)
     assert concept.ideal == pytest.approx(8.8)
@@ -122,25 +122,28 @@ def test_buckets_that_round_up_bring_the_repeats_down():
 def test_concepts_are_balanced_as_the_guide_wants():
     concepts = [ConceptImages("nekochan", count=76), ConceptImages("maid", count=16)]
     for steps in (None, 760, 1000):
-        made = plan(concepts, rules=SD, schedule=BatchSettings(10, 1), steps=steps)
+        made = plan(concepts, rules=SD, batch_settings=BatchSettings(10, 1), steps=steps)
         assert [(c.repeats, c.samples) for c in made.concepts] == [(1, 76), (5, 80)]
         assert made.train.samples == 156
 
 
 def test_fixed_repeats_stay_and_the_others_follow_them():
     concepts = [ConceptImages("a", count=10, repeats=8), ConceptImages("b", count=20)]
-    assert [c.repeats for c in plan(concepts, rules=SD, schedule=BatchSettings()).concepts] == [
+    assert [
+        c.repeats for c in plan(concepts, rules=SD, batch_settings=BatchSettings()).concepts
+    ] == [
         8,
         4,
     ]
     assert [
-        c.repeats for c in plan(concepts, rules=SD, schedule=BatchSettings(), steps=1000).concepts
+        c.repeats
+        for c in plan(concepts, rules=SD, batch_settings=BatchSettings(), steps=1000).concepts
     ] == [8, 5]
 
 
 def test_concepts_share_their_batches():
     concepts = [ConceptImages(name, [(512, 512)], repeats=1) for name in "abc"]
-    made = plan(concepts, rules=SD, schedule=BatchSettings(1, 4))
+    made = plan(concepts, rules=SD, batch_settings=BatchSettings(1, 4))
     assert [c.alone.steps for c in made.concepts] == [1, 1, 1]
     assert made.train.steps == 1
 
@@ -148,7 +151,7 @@ def test_concepts_share_their_batches():
 def test_the_face_recipe_counts_reg_images_as_the_trainer_does():
     reg = [ConceptImages("mywife", count=100, repeats=5)]
     concepts = [ConceptImages("mywife", count=100, repeats=10)]
-    made = plan(concepts, rules=ONE_SIZE, schedule=BatchSettings(10, 1), reg=reg)
+    made = plan(concepts, rules=ONE_SIZE, batch_settings=BatchSettings(10, 1), reg=reg)
     assert (made.train.samples, made.total.samples, made.total.steps) == (1000, 2000, 20000)
     assert made.reg is not None
     assert (made.reg.wanted, made.reg.samples, made.reg.unused) == (500, 1000, 0)
@@ -163,11 +166,11 @@ def test_reg_repeats_are_the_most_that_use_every_image(samples, images, repeats)
 
 def test_nothing_to_plan_is_an_error():
     with pytest.raises(DatasetError):
-        plan([], rules=SD, schedule=BatchSettings())
+        plan([], rules=SD, batch_settings=BatchSettings())
     with pytest.raises(DatasetError):
         ConceptImages("empty")
     with pytest.raises(ConfigError):
-        plan([ConceptImages("a", count=1)], rules=SD, schedule=BatchSettings(), steps=0)
+        plan([ConceptImages("a", count=1)], rules=SD, batch_settings=BatchSettings(), steps=0)
     with pytest.raises(ConfigError):
         BatchSettings(epochs=0)
     with pytest.raises(ConfigError):
@@ -180,7 +183,7 @@ SCHEDULE = st.builds(
 )
 
 
-def simulate(concepts, repeats, rules, schedule, reg=()):
+def simulate(concepts, repeats, rules, batch_settings, reg=()):
     """Walk through every epoch of a run as a trainer does; return the optimizer steps and an
     epoch's samples.
     """
@@ -197,15 +200,16 @@ def simulate(concepts, repeats, rules, schedule, reg=()):
     batches = []
     for images in waiting.values():
         while images:
-            batches.append(images[: schedule.batch_size])
-            del images[: schedule.batch_size]
+            batches.append(images[: batch_settings.batch_size])
+            del images[: batch_settings.batch_size]
     steps = 0
-    for _ in range(schedule.epochs):
+    for _ in range(batch_settings.epochs):
         shares = [
-            batches[i : i + schedule.processes] for i in range(0, len(batches), schedule.processes)
+            batches[i : i + batch_settings.processes]
+            for i in range(0, len(batches), batch_settings.processes)
         ]
         for n, _share in enumerate(shares, 1):
-            steps += n % schedule.gradient_accumulation == 0 or n == len(shares)
+            steps += n % batch_settings.gradient_accumulation == 0 or n == len(shares)
     return steps, sum(map(len, batches))
 
 
@@ -220,18 +224,22 @@ def simulate(concepts, repeats, rules, schedule, reg=()):
     ),
     st.booleans(),
 )
-def test_the_planned_steps_are_the_steps_of_a_simulated_run(sets, schedule, steps, reg, no_upscale):
+def test_the_planned_steps_are_the_steps_of_a_simulated_run(
+    sets, batch_settings, steps, reg, no_upscale
+):
     rules = BucketRules.standard(512, no_upscale=no_upscale)
     named = [(str(i), sizes) for i, sizes in enumerate(sets)]
     regs = [ConceptImages(str(i), [size], repeats=rep) for i, (size, rep) in enumerate(reg)]
     concepts = [ConceptImages(name, sizes) for name, sizes in named]
-    made = plan(concepts, rules=rules, schedule=schedule, steps=steps, reg=regs)
+    made = plan(concepts, rules=rules, batch_settings=batch_settings, steps=steps, reg=regs)
     repeats = [c.repeats for c in made.concepts]
-    assert (made.train.steps, made.train.samples) == simulate(named, repeats, rules, schedule)
-    assert (made.total.steps, made.total.samples) == simulate(named, repeats, rules, schedule, reg)
+    assert (made.train.steps, made.train.samples) == simulate(named, repeats, rules, batch_settings)
+    assert (made.total.steps, made.total.samples) == simulate(
+        named, repeats, rules, batch_settings, reg
+    )
     for one, concept in zip(named, made.concepts, strict=True):
         assert (concept.alone.steps, concept.samples) == simulate(
-            [one], [concept.repeats], rules, schedule
+            [one], [concept.repeats], rules, batch_settings
         )
 
 
@@ -241,11 +249,11 @@ def test_the_planned_steps_are_the_steps_of_a_simulated_run(sets, schedule, step
     SCHEDULE,
     st.integers(1, 2000),
 )
-def test_no_other_repeats_come_nearer_to_the_steps(images, schedule, steps):
+def test_no_other_repeats_come_nearer_to_the_steps(images, batch_settings, steps):
     def distance(repeats):
-        return abs(schedule.steps({b: n * repeats for b, n in images.items()}) - steps)
+        return abs(batch_settings.steps({b: n * repeats for b, n in images.items()}) - steps)
 
-    chosen = nearest_repeats(images, schedule, steps)
+    chosen = nearest_repeats(images, batch_settings, steps)
     assert distance(chosen) == min(map(distance, range(1, chosen + 60)))
 
 
@@ -255,7 +263,7 @@ def test_balanced_concepts_differ_by_at_most_half_of_their_images(counts, steps)
     made = plan(
         [ConceptImages(str(i), count=n) for i, n in enumerate(counts)],
         rules=SD,
-        schedule=BatchSettings(),
+        batch_settings=BatchSettings(),
         steps=steps,
     )
     target = max(made.concepts, key=lambda c: c.images).samples
@@ -268,7 +276,7 @@ def advise(
     regs = [ConceptImages("1girl", count=reg, repeats=reg_repeats)] if reg else []
     concepts = [ConceptImages(f"c{i}", count=n, repeats=repeats) for i, n in enumerate(images)]
     made = plan(
-        concepts, rules=ONE_SIZE, schedule=BatchSettings(epochs, batch), steps=steps, reg=regs
+        concepts, rules=ONE_SIZE, batch_settings=BatchSettings(epochs, batch), steps=steps, reg=regs
     )
     return advice(made, kind)
 
@@ -317,5 +325,7 @@ def test_unbalanced_fixed_repeats_are_named():
 
 
 def test_an_assumed_bucket_is_named_where_it_matters():
-    made = plan([ConceptImages("x", count=40)], rules=SD, schedule=BatchSettings(10, 4), steps=1000)
+    made = plan(
+        [ConceptImages("x", count=40)], rules=SD, batch_settings=BatchSettings(10, 4), steps=1000
+    )
     assert any("one bucket was assumed" in line for line in advice(made))

@@ -36,7 +36,7 @@ def epoch_gradient(run, workers=0):
     with closing(loop.reader(run).steps(workers=workers)) as read:
         for work in islice(read, plan.totals.steps_per_epoch):
             gradients(run, work)
-    size = plan.schedule.batch_size * plan.schedule.gradient_accumulation
+    size = plan.batch_settings.batch_size * plan.batch_settings.gradient_accumulation
     return torch.cat([p.grad.flatten() for p in run.lora.parameters()]) * size
 
 

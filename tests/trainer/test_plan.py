@@ -32,7 +32,7 @@ def test_steps_are_those_that_the_planner_prints(data, options, plan):
     printed = plan_repeats(
         [ConceptImages("sks", sizes[False], repeats=2)],
         rules=options.bucket_rules(),
-        schedule=BatchSettings(options.max_train_epochs, options.train_batch_size),
+        batch_settings=BatchSettings(options.max_train_epochs, options.train_batch_size),
         reg=[ConceptImages("girl", sizes[True], repeats=1)],
     )
     assert plan.totals == printed.total
@@ -59,12 +59,12 @@ def made(samples, sizes, batch, accumulation, processes) -> TrainingPlan:
         )
         for i, size in enumerate(sizes)
     )
-    schedule = BatchSettings(3, batch, accumulation, processes)
+    batch_settings = BatchSettings(3, batch, accumulation, processes)
     buckets: Counter = Counter()
     for image, n in zip(images, samples, strict=True):
         buckets[image.bucket.bucket] += n
-    totals = schedule.totals(buckets)
-    return TrainingPlan(images, tuple(samples), schedule, totals, totals.steps)
+    totals = batch_settings.totals(buckets)
+    return TrainingPlan(images, tuple(samples), batch_settings, totals, totals.steps)
 
 
 @settings(max_examples=40, deadline=None)
@@ -216,7 +216,7 @@ def test_the_planner_and_the_trainer_take_the_same_fit(data, model, tmp_path):
     printed = plan_repeats(
         [ConceptImages("sks", [p.size for p in plan.images if not p.subset.is_reg], repeats=2)],
         rules=options.bucket_rules(),
-        schedule=BatchSettings(options.max_train_epochs, options.train_batch_size),
+        batch_settings=BatchSettings(options.max_train_epochs, options.train_batch_size),
         reg=[ConceptImages("girl", [p.size for p in plan.images if p.subset.is_reg], repeats=1)],
     )  # fmt: skip
     assert plan.totals == printed.total

@@ -42,7 +42,7 @@ def epoch_batches(plan: TrainingPlan, seed: int, epoch: int) -> list[Batch]:
     batches: list[Batch] = []
     for size in sorted(buckets):
         random.shuffle(buckets[size])
-        batches.extend(_cut(buckets[size], plan.schedule.batch_size))
+        batches.extend(_cut(buckets[size], plan.batch_settings.batch_size))
     random.shuffle(batches)
     return batches
 
@@ -59,7 +59,9 @@ def step_batches(
 
     The batches go round the processes; in an epoch's last step some may have none.
     """
-    schedule = plan.schedule
-    size = schedule.gradient_accumulation * schedule.processes
-    places = range(step * size + process, min((step + 1) * size, len(batches)), schedule.processes)
+    batch_settings = plan.batch_settings
+    size = batch_settings.gradient_accumulation * batch_settings.processes
+    places = range(
+        step * size + process, min((step + 1) * size, len(batches)), batch_settings.processes
+    )
     return [(place, batches[place]) for place in places]

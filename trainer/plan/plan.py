@@ -83,7 +83,7 @@ class TrainingPlan:
 
     images: tuple[TrainImage, ...]
     samples: tuple[int, ...]
-    schedule: BatchSettings
+    batch_settings: BatchSettings
     totals: Totals
     steps: int
     failed: tuple[Failed, ...] = ()
@@ -201,7 +201,7 @@ def make_plan(
         raise DatasetError(f"no usable training image{why}", hint=failed[0].hint if failed else "")
     images, held_out = _split(images, options)
     samples = _count_samples(images, said)
-    schedule = BatchSettings(
+    batch_settings = BatchSettings(
         options.max_train_epochs,
         options.train_batch_size,
         options.gradient_accumulation_steps,
@@ -211,7 +211,7 @@ def make_plan(
     for image, n in zip(images, samples, strict=True):
         if n:
             buckets[image.bucket.bucket] += n
-    totals = schedule.totals(buckets)
+    totals = batch_settings.totals(buckets)
     if options.diff_output_preservation and not any(p.subset.preserved for p in images):
         hint = "its target is what the base model predicts for them: add them, or take it out"
         raise DatasetError("diff_output_preservation needs regularisation images", hint=hint)
@@ -222,7 +222,7 @@ def make_plan(
                 f"masked_loss: {without} of {len(images)} images have no mask and count whole"
             )
     return TrainingPlan(
-        tuple(images), samples, schedule, totals, options.max_train_steps or totals.steps,
+        tuple(images), samples, batch_settings, totals, options.max_train_steps or totals.steps,
         tuple(failed), tuple(said), held_out,
     )  # fmt: skip
 
