@@ -15,29 +15,23 @@ wait=..., reporter=...)`; it returns a frozen result and raises a `DskError`
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from datasetkit.options.config import (
-    CheckOptions,
-    ConceptOptions,
-    Config,
-    CutoutOptions,
+from datasetkit.options.check import CheckOptions
+from datasetkit.options.dataset import (
     ExportOptions,
-    FacesOptions,
     ImportOptions,
     LayoutOptions,
     PlanRepeatsOptions,
-    RegGenerateOptions,
-    RegOptions,
-    RenameOptions,
     ReportOptions,
-    ResizeOptions,
-    ReviewOptions,
-    RulesOptions,
-    RunOptions,
-    TagOptions,
-    TrainOptions,
 )
-from datasetkit.options.config import find as find_config
-from datasetkit.options.config import load as load_config
+from datasetkit.options.images import CutoutOptions, FacesOptions, RenameOptions, ResizeOptions
+from datasetkit.options.reg import RegGenerateOptions, RegOptions
+from datasetkit.options.review import ReviewOptions
+from datasetkit.options.run import ConceptOptions, RunOptions
+from datasetkit.options.tag import RulesOptions, TagOptions
+from datasetkit.options.toml import Config
+from datasetkit.options.toml import find as find_config
+from datasetkit.options.toml import load as load_config
+from datasetkit.options.train import TrainOptions
 from datasetkit.project.session import RunContext
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from datasetkit.core.errors import Exit
-from datasetkit.options import config
+from datasetkit.options import toml
 from tests.cli.commands import commands, options
 
 DOCS = Path(__file__).parents[1] / "docs"
@@ -67,4 +67,4 @@ def test_the_exit_codes_that_the_docs_name_are_those():
 
 def test_the_project_page_names_every_table_of_dsk_toml():
     text = "\n".join(path.read_text(encoding="utf-8") for path in sorted(DOCS.rglob("*.md")))
-    assert [name for name in (*config.TABLES, "concept") if f"[{name}]" not in text] == []
+    assert [name for name in (*toml.TABLES, "concept") if f"[{name}]" not in text] == []

@@ -6,7 +6,7 @@ import inspect
 
 import datasetkit
 from datasetkit import api
-from datasetkit.options import config
+from datasetkit.options import toml
 
 VERBS = """
     as_sd_scripts check crop_faces cutout doctor download erase_faces export find_config
@@ -57,7 +57,7 @@ def test_the_tables_of_dsk_toml_are_these():
         review export import
         train
     """
-    assert sorted(config.TABLES) == sorted(names.split())
+    assert sorted(toml.TABLES) == sorted(names.split())
 
 
 def test_the_version_is_a_version():

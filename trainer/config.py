@@ -13,7 +13,9 @@ from typing import Any, Final
 
 from datasetkit.core.errors import ConfigError
 from datasetkit.core.files import MASKS, display
-from datasetkit.options.config import Config, LayoutOptions, TrainOptions, build
+from datasetkit.options.dataset import LayoutOptions
+from datasetkit.options.toml import Config, build
+from datasetkit.options.train import TrainOptions
 from trainer.plan.plan import TRAIN, Subset, caption_options, find_subsets
 from trainer.tinybase import shipped
 

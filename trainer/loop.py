@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from datasetkit.options.config import TrainOptions
+from datasetkit.options.train import TrainOptions
 from trainer.data import seeds
 from trainer.data.latents import Encoder
 from trainer.data.prefetch import WORKERS, PreparedSample, Reader, StepBatches

@@ -22,7 +22,7 @@ from datasetkit.core.files import display, require_writable, write_atomic, writi
 from datasetkit.core.progress import SILENT, Reporter
 from datasetkit.core.records import Failed
 from datasetkit.dataset.buckets import Size
-from datasetkit.options.config import TrainOptions
+from datasetkit.options.train import TrainOptions
 from datasetkit.project.locks import lock
 from trainer import loop, setup
 from trainer.device import DTYPES, processes

@@ -17,7 +17,7 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from datasetkit.core.errors import ConfigError
 from datasetkit.core.progress import SILENT, Reporter
-from datasetkit.options.config import TrainOptions
+from datasetkit.options.train import TrainOptions
 from trainer import device
 from trainer.data import weighted_text
 from trainer.data.latents import Encoder

@@ -11,7 +11,7 @@ from datasetkit.captions.caption import normal_form
 from datasetkit.core.records import Failed
 from datasetkit.dataset.buckets import BucketRules
 from datasetkit.dataset.layout import Misread
-from datasetkit.options.config import CheckOptions
+from datasetkit.options.check import CheckOptions
 
 Group = Literal["image", "caption", "folder"]
 GROUPS: tuple[Group, ...] = ("image", "caption", "folder")

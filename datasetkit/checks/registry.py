@@ -8,7 +8,7 @@ from typing import Final
 from datasetkit.checks import captions, folders, images, tags
 from datasetkit.checks.base import Check
 from datasetkit.core.ranges import one_of
-from datasetkit.options.config import CheckOptions
+from datasetkit.options.check import CheckOptions
 
 CHECKS: Final = MappingProxyType(
     {

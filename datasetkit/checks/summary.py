@@ -13,7 +13,7 @@ from datasetkit.checks.base import GROUPS, Check, CheckFinding, CheckImage, Chec
 from datasetkit.core.files import display, is_readable_name
 from datasetkit.dataset.reports import csv_text
 from datasetkit.images import contact_sheet
-from datasetkit.options.config import CheckOptions
+from datasetkit.options.check import CheckOptions
 
 # How many examples of a finding stand on the screen.
 _EXAMPLES = 2

@@ -120,6 +120,6 @@ def options(folder: Path, verb: str, given: Mapping[str, object]) -> Any:
     """Build a verb's options: default < the dsk.toml that governs the folder < what was given
     (None: was not).
     """
-    from datasetkit.options import config  # here, so that --help need not load it
+    from datasetkit.options import toml  # here, so that --help need not load it
 
-    return config.find(folder).build(config.TABLES[verb], verb, given)
+    return toml.find(folder).build(toml.options_class(verb), verb, given)

@@ -11,7 +11,7 @@ from datasetkit.cli import options as opt
 from datasetkit.cli.main import app
 
 if TYPE_CHECKING:
-    from datasetkit.options.config import TrainOptions
+    from datasetkit.options.train import TrainOptions
     from trainer.plan.plan import TrainingPlan
     from trainer.run import TrainResult
 
@@ -105,7 +105,7 @@ def planned(
     processes: int = 1,
 ) -> tuple[TrainOptions, TrainingPlan, dict[str, str]]:
     """Read the options and the dataset; load nothing heavy. processes: that train together."""
-    from datasetkit.options import config
+    from datasetkit.options import toml
     from trainer import config as translation
     from trainer.plan.plan import find_subsets, make_plan
 
@@ -113,7 +113,7 @@ def planned(
         said = translation.translate(config_file, dataset_config, given)
         plan = make_plan(said.subsets, said.options, processes=processes, notices=said.notices)
         return said.options, plan, dict(said.ignored)
-    project = config.find(folder)
+    project = toml.find(folder)
     options = translation.of_project(project, given)
     subsets, notices = find_subsets(translation.data_folder(folder, project), options)
     return options, make_plan(subsets, options, processes=processes, notices=notices), {}

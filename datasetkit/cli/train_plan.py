@@ -13,7 +13,7 @@ from datasetkit.cli.console import counted, images, say, table, warn
 from datasetkit.core.files import display
 
 if TYPE_CHECKING:
-    from datasetkit.options.config import TrainOptions
+    from datasetkit.options.train import TrainOptions
     from trainer.families.detect import DetectedModel
     from trainer.plan.memory import MemoryEstimate
     from trainer.plan.plan import TrainingPlan

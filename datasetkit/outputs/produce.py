@@ -28,7 +28,7 @@ from datasetkit.core.records import Done, Failed, ImageRecord, Outcome, RunRepor
 from datasetkit.executors import local
 from datasetkit.images.pixels import WRITERS
 from datasetkit.images.scan import Scan, require_images, scan
-from datasetkit.options.config import Common
+from datasetkit.options.scan import ScanOptions
 from datasetkit.project.session import Project, RunContext, finish_interrupted
 from datasetkit.project.store import Output, Store
 from datasetkit.stages.base import Stage
@@ -108,7 +108,7 @@ def beside(
     folder: Path,
     out: Path | None,
     suffix: str,
-    options: Common,
+    options: ScanOptions,
     context: RunContext,
     *,
     hint: str = "name another folder",
@@ -130,7 +130,7 @@ def beside(
     return out
 
 
-def look(folder: Path, project: Project, options: Common) -> Scan:
+def look(folder: Path, project: Project, options: ScanOptions) -> Scan:
     """Return the images that files are made of, by their content, without captions."""
     return scan(
         folder,

@@ -17,7 +17,7 @@ from datasetkit.core.errors import InputError
 from datasetkit.core.files import MASKS, display
 from datasetkit.core.records import Done, ImageRecord, Outcome
 from datasetkit.images import pixels
-from datasetkit.options.config import CutoutOptions
+from datasetkit.options.images import CutoutOptions
 from datasetkit.vision import flatten
 from datasetkit.vision.subject import SubjectFinder
 

@@ -16,7 +16,7 @@ from datasetkit.core.errors import InputError
 from datasetkit.core.files import display, reading, require_names, write_atomic
 from datasetkit.core.records import Done, ImageRecord, Outcome
 from datasetkit.images import pixels
-from datasetkit.options.config import FacesOptions
+from datasetkit.options.images import FacesOptions
 from datasetkit.stages.cutout import joined, mask_beside
 from datasetkit.stages.resize import is_bare, shrink
 from datasetkit.vision.inpaint import fill

@@ -18,7 +18,7 @@ from datasetkit.core.errors import InputError, PlanConflict
 from datasetkit.core.files import display, reading, write_atomic, writing
 from datasetkit.core.records import Done, ImageRecord, Outcome
 from datasetkit.images import pixels
-from datasetkit.options.config import ResizeOptions
+from datasetkit.options.images import ResizeOptions
 
 Size = tuple[int, int]
 # Less than elsewhere, so that 2,816 pixels and more are still halved for 1,024; measured to lose

@@ -43,7 +43,9 @@ from datasetkit.core.files import (
 from datasetkit.core.records import Failed, ImageRecord
 from datasetkit.images import contact_sheet, pixels
 from datasetkit.images.scan import scan
-from datasetkit.options.config import CheckOptions, Config, TrainOptions, find
+from datasetkit.options.check import CheckOptions
+from datasetkit.options.toml import Config, find
+from datasetkit.options.train import TrainOptions
 from datasetkit.project.link_origins import origins
 from datasetkit.project.plans import FileOp, Plan, WriteBytes, WriteText
 from datasetkit.project.session import (

@@ -17,7 +17,8 @@ from datasetkit.core.files import list_images
 from datasetkit.dataset.buckets import BucketRules, Size, select
 from datasetkit.dataset.reports import csv_text
 from datasetkit.images import pixels
-from datasetkit.options.config import CheckOptions, find
+from datasetkit.options.check import CheckOptions
+from datasetkit.options.toml import find
 from datasetkit.project.plans import Plan, WriteText
 from datasetkit.project.session import DEFAULT_CONTEXT, RunContext, finish_interrupted, open_project
 from datasetkit.verbs.check import train_options

@@ -15,7 +15,7 @@ from datasetkit.core.files import display, write_atomic
 from datasetkit.core.records import Caption, ImageRecord, RunReport
 from datasetkit.images import pixels
 from datasetkit.images.scan import Scan
-from datasetkit.options.config import CutoutOptions
+from datasetkit.options.images import CutoutOptions
 from datasetkit.outputs.produce import OutputSpec, Targets, beside, look, make
 from datasetkit.outputs.renamed_sources import RenamedSource, follow
 from datasetkit.outputs.sidecars import (

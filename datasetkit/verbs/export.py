@@ -18,15 +18,10 @@ from datasetkit.core.records import Caption, Failed, ImageRecord
 from datasetkit.dataset import exports, imports
 from datasetkit.dataset.exports import DatasetExport, DatasetSettings, ExportSubset, ImageText
 from datasetkit.images.scan import require_images, scan
-from datasetkit.options.config import (
-    Config,
-    ExportOptions,
-    ImportOptions,
-    TagOptions,
-    TrainOptions,
-    find,
-)
-from datasetkit.options.train import OURS
+from datasetkit.options.dataset import ExportOptions, ImportOptions
+from datasetkit.options.tag import TagOptions
+from datasetkit.options.toml import Config, find
+from datasetkit.options.train import OURS, TrainOptions
 from datasetkit.outputs.sidecars import mask_path
 from datasetkit.project.plans import Plan, WriteText
 from datasetkit.project.session import DEFAULT_CONTEXT, RunContext, finish_interrupted, open_project

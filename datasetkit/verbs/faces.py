@@ -16,7 +16,7 @@ from datasetkit.captions.rules import RuleSet, apply, build, load_groups
 from datasetkit.core.files import MASKS, caption_path, display
 from datasetkit.core.records import Caption, Failed, ImageRecord, Outcome, RunReport, Skipped
 from datasetkit.images.scan import Scan, require_images
-from datasetkit.options.config import FacesOptions
+from datasetkit.options.images import FacesOptions
 from datasetkit.outputs.produce import OutputSpec, Targets, beside, kept_suffix, look, make
 from datasetkit.outputs.renamed_sources import RenamedSource, follow
 from datasetkit.outputs.sidecars import (

@@ -25,7 +25,8 @@ from datasetkit.dataset.advice import advice
 from datasetkit.dataset.layout import Concept, LayoutFolder, LayoutImage
 from datasetkit.dataset.repeats import ConceptImages, RepeatsPlan
 from datasetkit.images.scan import require_folder, require_images, scan, sizes
-from datasetkit.options.config import LayoutOptions, find
+from datasetkit.options.dataset import LayoutOptions
+from datasetkit.options.toml import find
 from datasetkit.project.plans import Copy, Link, Move, Plan, WriteBytes, WriteText
 from datasetkit.project.session import (
     DEFAULT_CONTEXT,

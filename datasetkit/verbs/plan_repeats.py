@@ -15,7 +15,9 @@ from datasetkit.dataset import validation_split
 from datasetkit.dataset.advice import advice
 from datasetkit.dataset.repeats import BatchSettings, ConceptImages, RepeatsPlan
 from datasetkit.images.scan import scan, sizes
-from datasetkit.options.config import Config, PlanRepeatsOptions, TrainOptions, find
+from datasetkit.options.dataset import PlanRepeatsOptions
+from datasetkit.options.toml import Config, find
+from datasetkit.options.train import TrainOptions
 from datasetkit.project.session import DEFAULT_CONTEXT, RunContext, open_project
 from datasetkit.project.store import Store
 from datasetkit.verbs.shared.concept_folders import ConceptSet, ConceptSets, find_sets

@@ -17,14 +17,11 @@ from datasetkit.dataset.layout import Concept, LayoutFolder, LayoutImage
 from datasetkit.dataset.reg_prompts import reclassed
 from datasetkit.dataset.repeats import ConceptImages
 from datasetkit.images.scan import require_folder, scan, sizes
-from datasetkit.options.config import (
-    Config,
-    PlanRepeatsOptions,
-    RegOptions,
-    TagOptions,
-    TrainOptions,
-    find,
-)
+from datasetkit.options.dataset import PlanRepeatsOptions
+from datasetkit.options.reg import RegOptions
+from datasetkit.options.tag import TagOptions
+from datasetkit.options.toml import Config, find
+from datasetkit.options.train import TrainOptions
 from datasetkit.project.plans import Plan
 from datasetkit.project.session import (
     DEFAULT_CONTEXT,

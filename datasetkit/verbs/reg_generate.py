@@ -34,14 +34,10 @@ from datasetkit.dataset.layout import Concept
 from datasetkit.dataset.reg_prompts import RegImage, RegRecord, RegSettings
 from datasetkit.images import pixels
 from datasetkit.images.scan import scan
-from datasetkit.options.config import (
-    Config,
-    RegGenerateOptions,
-    RegOptions,
-    TagOptions,
-    TrainOptions,
-    find,
-)
+from datasetkit.options.reg import RegGenerateOptions, RegOptions
+from datasetkit.options.tag import TagOptions
+from datasetkit.options.toml import Config, find
+from datasetkit.options.train import TrainOptions
 from datasetkit.project.journal import OpenEntry
 from datasetkit.project.plans import Move, Plan
 from datasetkit.project.session import (

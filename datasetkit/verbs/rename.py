@@ -10,7 +10,7 @@ from datasetkit.core.files import MASKS, companions, display, list_images, sweep
 from datasetkit.core.records import Failed
 from datasetkit.dataset import naming
 from datasetkit.images.scan import no_images, require_folder
-from datasetkit.options.config import RenameOptions
+from datasetkit.options.images import RenameOptions
 from datasetkit.project.plans import Plan
 from datasetkit.project.session import DEFAULT_CONTEXT, RunContext, finish_interrupted, open_project
 

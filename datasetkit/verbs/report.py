@@ -14,7 +14,7 @@ from datasetkit.core.records import Failed
 from datasetkit.dataset import reports
 from datasetkit.dataset.reports import CaptionedImage
 from datasetkit.images.scan import scan
-from datasetkit.options.config import ReportOptions
+from datasetkit.options.dataset import ReportOptions
 from datasetkit.project.plans import Plan, WriteBytes, WriteText
 from datasetkit.project.session import DEFAULT_CONTEXT, RunContext, open_project
 from datasetkit.project.store import Store

@@ -11,7 +11,7 @@ from datasetkit.core.files import PROJECT, display, require_writable
 from datasetkit.core.records import Done, Failed, ImageRecord, RunReport, Skipped
 from datasetkit.dataset.buckets import BucketRules, select
 from datasetkit.images.scan import Scan, file_id
-from datasetkit.options.config import ResizeOptions
+from datasetkit.options.images import ResizeOptions
 from datasetkit.outputs.produce import (
     OutputSpec,
     StagedOutputLog,

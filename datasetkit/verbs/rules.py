@@ -27,7 +27,7 @@ from datasetkit.core.errors import ConfigError
 from datasetkit.core.files import caption_path, display, require_writable
 from datasetkit.core.records import Caption, Done, ImageRecord, Outcome, RunReport, Skipped
 from datasetkit.images.scan import require_images, scan
-from datasetkit.options.config import RulesOptions, TagRules
+from datasetkit.options.tag import RulesOptions, TagRules
 from datasetkit.project.plans import Plan, WriteText
 from datasetkit.project.session import DEFAULT_CONTEXT, RunContext, finish_interrupted, open_project
 from datasetkit.verbs.shared.where_filter import needs_ids, passing_in

@@ -16,24 +16,12 @@ from datasetkit.core.records import Failed, RunReport
 from datasetkit.dataset.layout import Concept, folder_name
 from datasetkit.dataset.naming import fold
 from datasetkit.images.scan import require_folder, require_images
-from datasetkit.options.config import (
-    CONFIG_NAME,
-    STEPS,
-    TABLES,
-    ConceptOptions,
-    Config,
-    CutoutOptions,
-    ExportOptions,
-    FacesOptions,
-    LayoutOptions,
-    RegOptions,
-    RenameOptions,
-    ReportOptions,
-    ResizeOptions,
-    RunOptions,
-    TagOptions,
-    load,
-)
+from datasetkit.options.dataset import ExportOptions, LayoutOptions, ReportOptions
+from datasetkit.options.images import CutoutOptions, FacesOptions, RenameOptions, ResizeOptions
+from datasetkit.options.reg import RegOptions
+from datasetkit.options.run import STEPS, ConceptOptions, RunOptions
+from datasetkit.options.tag import TagOptions
+from datasetkit.options.toml import CONFIG_NAME, Config, load, options_class
 from datasetkit.project.plans import Plan, WriteText
 from datasetkit.project.session import DEFAULT_CONTEXT, RunContext, finish_interrupted, open_project
 from datasetkit.verbs.cutout import cutout, require_installed, require_model
@@ -264,7 +252,7 @@ def _require_all(config: Config, steps: Sequence[str], context: RunContext) -> N
         require_detector(config.build(FacesOptions, "faces"))
     if not {"rename", *IMAGE_STEPS, "tag"}.isdisjoint(steps):
         first = next((step for step in IMAGE_STEPS if step in steps), "tag")
-        reading: Any = config.build(TABLES[first], first)
+        reading: Any = config.build(options_class(first), first)
         for folder in folders:
             finish_interrupted(folder, context)
             require_images(folder, recursive=reading.recursive, follow_links=reading.follow_links)

@@ -10,7 +10,7 @@ from pathlib import Path
 from datasetkit.core.errors import InputError
 from datasetkit.core.files import IMAGE_SUFFIXES, display
 from datasetkit.images.scan import file_id
-from datasetkit.options.config import TagOptions
+from datasetkit.options.tag import TagOptions
 from datasetkit.project.session import RunContext, open_project
 from datasetkit.project.store import Store
 from datasetkit.verbs.shared import scoring

@@ -22,7 +22,7 @@ from datasetkit.core.files import (
 )
 from datasetkit.core.records import Caption, Done, Failed, ImageRecord, Outcome, RunReport, Skipped
 from datasetkit.images.scan import Scan, require_images, scan
-from datasetkit.options.config import TagOptions
+from datasetkit.options.tag import TagOptions
 from datasetkit.project.plans import Plan, WriteText
 from datasetkit.project.session import (
     DEFAULT_CONTEXT,

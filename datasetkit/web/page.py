@@ -9,7 +9,7 @@ from pathlib import Path
 
 from datasetkit.captions import vocabulary
 from datasetkit.core.files import PROJECT
-from datasetkit.options.config import ReviewOptions
+from datasetkit.options.review import ReviewOptions
 from datasetkit.project.session import RunContext, open_project
 from datasetkit.project.store import Store
 from datasetkit.verbs.review.dataset import ReviewDataset

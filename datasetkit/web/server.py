@@ -14,7 +14,7 @@ from pathlib import Path
 import uvicorn
 
 from datasetkit.core.errors import ConfigError
-from datasetkit.options.config import ReviewOptions
+from datasetkit.options.review import ReviewOptions
 from datasetkit.project.session import DEFAULT_CONTEXT, RunContext
 from datasetkit.verbs.review import RunningServer
 from datasetkit.web.page import opened

@@ -24,7 +24,8 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from datasetkit.options.config import TrainOptions, load
+from datasetkit.options.toml import load
+from datasetkit.options.train import TrainOptions
 from datasetkit.vision.models import open_model
 from datasetkit.vision.nouns import prepare
 from trainer.config import of_project

@@ -12,7 +12,7 @@ import time
 from itertools import pairwise
 from pathlib import Path
 
-from datasetkit.options.config import TrainOptions
+from datasetkit.options.train import TrainOptions
 from trainer.config import setting
 from trainer.plan.plan import find_subsets, make_plan
 from trainer.run import train

@@ -8,7 +8,10 @@ from dataclasses import fields
 
 import pytest
 
-from datasetkit.options import config
+from datasetkit.options import toml
+from datasetkit.options.dataset import ExportOptions
+from datasetkit.options.images import ResizeOptions
+from datasetkit.options.tag import TagOptions
 from tests.cli.commands import commands, options
 
 COMMANDS = commands()
@@ -85,10 +88,10 @@ ONLY_FILE = {
 
 
 @pytest.mark.parametrize(
-    "table", [t for t in config.TABLES if t in COMMANDS and t not in ("run", "train")]
+    "table", [t for t in toml.TABLES if t in COMMANDS and t not in ("run", "train")]
 )
 def test_a_command_has_an_option_for_each_key_of_its_table(table):
-    keys = {f.name for f in fields(config.TABLES[table])} - ONLY_FILE.get(table, set())
+    keys = {f.name for f in fields(toml.options_class(table))} - ONLY_FILE.get(table, set())
     wanted = {"--" + SPELT.get(key, key).replace("_", "-") for key in keys}
     assert wanted <= set(options(COMMANDS[table]))
 
@@ -101,13 +104,13 @@ def test_the_printed_defaults_are_those_of_the_options():
         "existing": "skip",
         "rating": "none",
     }
-    options_of_tag = config.TagOptions()
+    options_of_tag = TagOptions()
     for param in COMMANDS["tag"].params:
         if param.name in shown:
             assert (
                 param.show_default == shown[param.name] == str(getattr(options_of_tag, param.name))
             )
-    for name, cls in (("resize", config.ResizeOptions()), ("export", config.ExportOptions())):
+    for name, cls in (("resize", ResizeOptions()), ("export", ExportOptions())):
         for param in COMMANDS[name].params:
             if isinstance(param.show_default, str) and param.name not in ("out", "keep_tokens"):
                 assert param.show_default == str(getattr(cls, param.name)), param.name

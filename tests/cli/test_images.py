@@ -7,7 +7,8 @@ from dataclasses import fields
 import pytest
 from PIL import Image
 
-from datasetkit.options import config
+from datasetkit.options import toml
+from datasetkit.options.images import FacesOptions
 from datasetkit.stages import cutout as stage
 from datasetkit.verbs import cutout as cutting
 from datasetkit.vision import faces, subject
@@ -132,13 +133,13 @@ def test_the_commands_of_faces_have_together_an_option_for_each_key_of_their_tab
         if name.startswith("faces ")
         for o in options(command)
     }
-    keys = {f.name for f in fields(config.FacesOptions)} - {"do"}
+    keys = {f.name for f in fields(FacesOptions)} - {"do"}
     assert {"--" + key.replace("_", "-") for key in keys} <= have
 
 
 def test_the_printed_defaults_of_cutout_and_faces_are_those_of_the_options():
     for name in ("cutout", "faces crop", "faces erase", "faces list"):
-        defaults = config.TABLES[name.split()[0]]()
+        defaults = toml.options_class(name.split()[0])()
         for param in commands()[name].params:
             if isinstance(param.show_default, str) and param.name not in ("out", "margin"):
                 value = getattr(defaults, param.name)

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from datasetkit.options.config import Config
+from datasetkit.options.toml import Config
 from tests.trainer import tiny
 from trainer import loop, setup
 from trainer.config import of_project, setting

@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from datasetkit.core.errors import ConfigError
-from datasetkit.options.config import TrainOptions
 from datasetkit.options.network_args import ARGS, REFUSED, read
 from datasetkit.options.networks import LYCORIS, MODULES, NetworkArgs
+from datasetkit.options.train import TrainOptions
 
 
 def said(*args, module="networks.lora", dim=32, alpha=16.0) -> NetworkArgs:

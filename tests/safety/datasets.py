@@ -10,17 +10,10 @@ from PIL import Image
 
 from datasetkit import api
 from datasetkit.checks import registry
-from datasetkit.options.config import (
-    CutoutOptions,
-    FacesOptions,
-    ImportOptions,
-    LayoutOptions,
-    RegOptions,
-    RenameOptions,
-    ResizeOptions,
-    RulesOptions,
-    TagOptions,
-)
+from datasetkit.options.dataset import ImportOptions, LayoutOptions
+from datasetkit.options.images import CutoutOptions, FacesOptions, RenameOptions, ResizeOptions
+from datasetkit.options.reg import RegOptions
+from datasetkit.options.tag import RulesOptions, TagOptions
 from datasetkit.project.plans import Copy, Link, Move, Plan, WriteText
 from datasetkit.project.session import DEFAULT_CONTEXT, open_project
 from tests.safety.finders import DETECTOR

@@ -13,7 +13,7 @@ import pytest
 
 from datasetkit import api
 from datasetkit.core.files import PROJECT
-from datasetkit.options.config import RulesOptions
+from datasetkit.options.tag import RulesOptions
 from datasetkit.project import deferred_delete, journal
 from tests.safety import datasets
 from tests.safety.datasets import CASES, small_set

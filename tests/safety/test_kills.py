@@ -13,7 +13,8 @@ import pytest
 from datasetkit import api
 from datasetkit.core.files import PROJECT, list_images
 from datasetkit.images import pixels
-from datasetkit.options.config import LayoutOptions, RenameOptions
+from datasetkit.options.dataset import LayoutOptions
+from datasetkit.options.images import RenameOptions
 from datasetkit.outputs import sidecars
 from datasetkit.project import journal
 from datasetkit.stages import faces as facing

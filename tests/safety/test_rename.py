@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from datasetkit import api
 from datasetkit.core.files import IMAGE_SUFFIXES
-from datasetkit.options.config import RenameOptions
+from datasetkit.options.images import RenameOptions
 from datasetkit.project.plans import Move, Plan
 from datasetkit.project.session import DEFAULT_CONTEXT, open_project
 from tests.safety.harness import files, strays, tree

@@ -21,7 +21,7 @@ from datasetkit.core.errors import InputError, PlanConflict, StorageError
 from datasetkit.core.records import Done, Failed, ImageRecord
 from datasetkit.executors import local
 from datasetkit.images import pixels
-from datasetkit.options.config import ResizeOptions
+from datasetkit.options.images import ResizeOptions
 from datasetkit.stages.resize import ResizedImage, ResizeStage, is_bare, shrink, target_size
 
 
@@ -344,7 +344,7 @@ def test_an_interrupt_leaves_whole_files_only(tmp_path):
     script = """
 import sys
 from pathlib import Path
-from datasetkit.options.config import ResizeOptions
+from datasetkit.options.images import ResizeOptions
 from datasetkit.core.records import ImageRecord
 from datasetkit.executors import local
 from datasetkit.stages.resize import ResizeStage

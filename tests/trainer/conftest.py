@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from datasetkit.options.config import TrainOptions
+from datasetkit.options.train import TrainOptions
 from tests.trainer import tiny
 from trainer.plan.plan import TrainingPlan, find_subsets, make_plan
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from datasetkit.core.errors import ConfigError
-from datasetkit.options.config import TrainOptions
+from datasetkit.options.train import TrainOptions
 from tests.trainer import tiny
 from trainer import loop, setup
 from trainer.data.epochs import epoch_batches

@@ -8,8 +8,9 @@ import pytest
 
 from datasetkit import api
 from datasetkit.core.errors import ConfigError
-from datasetkit.options.config import ExportOptions, TrainOptions, load
-from datasetkit.options.train import OURS
+from datasetkit.options.dataset import ExportOptions
+from datasetkit.options.toml import load
+from datasetkit.options.train import OURS, TrainOptions
 from tests.dataset.test_exports import CONFIG_TOML, DATASET_TOML
 from tests.trainer import tiny
 from trainer.config import DEFAULTS, data_folder, of_project, setting, translate

@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import save_file
 
 from datasetkit.core.errors import ConfigError, ModelFileError
-from datasetkit.options.config import TrainOptions
+from datasetkit.options.train import TrainOptions
 from tests.trainer import tiny, tiny_families
 from trainer.families import option_checks
 from trainer.families.detect import DetectedModel, detect

@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn import functional
 
 from datasetkit.core.errors import ConfigError
-from datasetkit.options.config import TrainOptions
+from datasetkit.options.train import TrainOptions
 from tests.trainer import tiny
 from trainer.families import int8_base
 from trainer.plan import memory

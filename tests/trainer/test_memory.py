@@ -11,7 +11,7 @@ import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
 from transformers import CLIPTextConfig, CLIPTextModel
 
-from datasetkit.options.config import TrainOptions
+from datasetkit.options.train import TrainOptions
 from tests.trainer import tiny
 from trainer import random_base
 from trainer.families import sd
@@ -99,7 +99,7 @@ _RUN = """
 import json, sys
 from pathlib import Path
 import torch
-from datasetkit.options.config import TrainOptions
+from datasetkit.options.train import TrainOptions
 from trainer import memory, weights
 from trainer.plan import find_subsets, make_plan
 from trainer.run import train

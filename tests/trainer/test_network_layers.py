@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from peft.tuners.lokr.layer import factorization
 
 from datasetkit.core.errors import ConfigError
-from datasetkit.options.config import TrainOptions
 from datasetkit.options.network_args import read
 from datasetkit.options.networks import NetworkArgs
+from datasetkit.options.train import TrainOptions
 from tests.trainer import tiny
 from trainer.families import module_names, sd
 from trainer.families.base import Parts

@@ -12,7 +12,7 @@ from PIL import Image
 from datasetkit.core.errors import ConfigError, DatasetError
 from datasetkit.dataset.repeats import BatchSettings, ConceptImages
 from datasetkit.dataset.repeats import plan as plan_repeats
-from datasetkit.options.config import TrainOptions
+from datasetkit.options.train import TrainOptions
 from tests.trainer import tiny
 from trainer.data.epochs import epoch_batches, step_batches
 from trainer.plan.plan import (

@@ -12,7 +12,9 @@ import pytest
 from datasetkit import api
 from datasetkit.captions import tokens
 from datasetkit.dataset import exports
-from datasetkit.options.config import LayoutOptions, PlanRepeatsOptions, RenameOptions, TrainOptions
+from datasetkit.options.dataset import LayoutOptions, PlanRepeatsOptions
+from datasetkit.options.images import RenameOptions
+from datasetkit.options.train import TrainOptions
 from datasetkit.project.link_origins import origins
 from tests.trainer import tiny
 from trainer import config

@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
 from datasetkit.cli.launched import main as launched_main
-from datasetkit.options.config import TrainOptions
+from datasetkit.options.train import TrainOptions
 from tests.trainer import tiny
 from trainer import device, launch
 from trainer.monitor import metrics

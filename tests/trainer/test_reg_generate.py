@@ -18,7 +18,8 @@ from datasetkit.core.errors import (
 )
 from datasetkit.dataset.buckets import select
 from datasetkit.dataset.reg_prompts import fitted
-from datasetkit.options.config import RegGenerateOptions, TrainOptions
+from datasetkit.options.reg import RegGenerateOptions
+from datasetkit.options.train import TrainOptions
 from datasetkit.project.session import RunContext
 from tests.trainer import tiny
 from trainer.config import of_project

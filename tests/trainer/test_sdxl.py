@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
 from datasetkit.dataset.buckets import Bucket, BucketRules, select
-from datasetkit.options.config import TrainOptions
+from datasetkit.options.train import TrainOptions
 from tests.trainer import tiny, tiny_families
 from tests.trainer.test_families import name_hash
 from tests.trainer.test_loop import ready

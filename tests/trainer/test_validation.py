@@ -13,7 +13,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from datasetkit import api
 from datasetkit.core.errors import ConfigError, DatasetError
-from datasetkit.options.config import TrainOptions
+from datasetkit.options.train import TrainOptions
 from tests.trainer import tiny
 from tests.trainer.test_run import Killer, Stopped
 from trainer import config, loop, setup

@@ -14,7 +14,7 @@ from PIL import Image
 from safetensors.torch import save_file
 from torch import Tensor
 
-from datasetkit.options.config import TrainOptions
+from datasetkit.options.train import TrainOptions
 from trainer import random_base
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from datasetkit.core.errors import Exit
-from datasetkit.options.config import ReviewOptions
+from datasetkit.options.review import ReviewOptions
 from datasetkit.project.session import DEFAULT_CONTEXT
 from datasetkit.verbs.review.dataset import Scope
 from datasetkit.web.page import load

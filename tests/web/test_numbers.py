@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from datasetkit.options.config import ReviewOptions
+from datasetkit.options.review import ReviewOptions
 from datasetkit.project.session import DEFAULT_CONTEXT
 from datasetkit.web import routes
 from datasetkit.web.page import opened

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from datasetkit.core.errors import ConfigError
-from datasetkit.options.config import ReviewOptions
+from datasetkit.options.review import ReviewOptions
 from datasetkit.web import security
 from datasetkit.web.routes import _CALLS, _READS
 from datasetkit.web.server import serve

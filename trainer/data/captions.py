@@ -10,7 +10,7 @@ from typing import Final
 
 from datasetkit.captions.caption import SEPARATOR
 from datasetkit.core.errors import ConfigError
-from datasetkit.options.config import in_range
+from datasetkit.core.ranges import in_range
 
 # A wildcard is `{a|b|c}`; `{{` and `}}` are braces that stay, held apart while wildcards are looked
 # for.

@@ -13,7 +13,7 @@ from typing import Final, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from datasetkit.options.config import TrainOptions
+from datasetkit.options.train import TrainOptions
 from trainer.data import captions as pipeline
 from trainer.data import pixels, seeds
 from trainer.data.epochs import Batch, Sample, epoch_batches, step_batches

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from datasetkit.captions import tokens
-from datasetkit.options.config import TrainOptions
+from datasetkit.options.train import TrainOptions
 from trainer.data.prompt_weights import WeightedCaption, parse
 from trainer.families.base import Conditioning, Family, Parts
 

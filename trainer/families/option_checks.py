@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from datasetkit.core.errors import ConfigError
-from datasetkit.options.config import TrainOptions
+from datasetkit.options.train import TrainOptions
 from trainer.families.detect import TITLES, DetectedModel, FamilyName, Predicts, detect
 from trainer.tinybase import shipped
 

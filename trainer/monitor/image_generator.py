@@ -14,7 +14,7 @@ from PIL import Image
 
 from datasetkit.core.errors import ConfigError
 from datasetkit.core.progress import SILENT, Reporter
-from datasetkit.options.config import TrainOptions
+from datasetkit.options.train import TrainOptions
 from trainer import device as place
 from trainer import setup
 from trainer.data.latents import Encoder

@@ -16,7 +16,7 @@ from torch import Tensor
 from datasetkit.captions import tokens
 from datasetkit.core.files import display
 from datasetkit.core.progress import Reporter
-from datasetkit.options.config import TrainOptions
+from datasetkit.options.train import TrainOptions
 from trainer.data import weighted_text
 from trainer.data.latents import Encoder
 from trainer.device import DeviceContext

@@ -14,8 +14,7 @@ from typing import Any, Final
 from datasetkit.core.errors import ConfigError
 from datasetkit.core.files import display
 from datasetkit.core.ranges import in_range, one_of
-from datasetkit.options.config import TrainOptions
-from datasetkit.options.train import SAMPLERS
+from datasetkit.options.train import SAMPLERS, TrainOptions
 
 _LARGEST: Final = 4096  # pixels of a side
 _STEP: Final = 8  # pixels that are one of a latent

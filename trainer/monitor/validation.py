@@ -21,7 +21,7 @@ from torch import Tensor
 
 from datasetkit.core.files import write_atomic, writing
 from datasetkit.dataset import validation_split
-from datasetkit.options.config import TrainOptions
+from datasetkit.options.train import TrainOptions
 from trainer import loop
 from trainer.data import captions, pixels, seeds
 from trainer.data.captions import CaptionOptions

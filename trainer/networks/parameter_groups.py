@@ -7,8 +7,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Final
 
-from datasetkit.options.config import TrainOptions
 from datasetkit.options.networks import TOTALS, NetworkArgs
+from datasetkit.options.train import TrainOptions
 from trainer.networks import blocks
 
 if TYPE_CHECKING:  # a plan asks for the rates without torch

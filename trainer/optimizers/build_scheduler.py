@@ -14,7 +14,8 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler, ReduceLROnPlateau
 
 from datasetkit.core.errors import ConfigError, MissingExtra
-from datasetkit.options.config import TrainOptions, one_of
+from datasetkit.core.ranges import one_of
+from datasetkit.options.train import TrainOptions
 from trainer.optimizers import build_optimizer
 from trainer.optimizers.lr_schedules import SCHEDULES, LrSchedule, WarmRestarts
 

@@ -13,7 +13,7 @@ from itertools import count
 from typing import Final
 
 from datasetkit.core.errors import ConfigError
-from datasetkit.options.config import in_range
+from datasetkit.core.ranges import in_range
 
 
 @dataclass(frozen=True, slots=True)

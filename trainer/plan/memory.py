@@ -21,7 +21,7 @@ from typing import Final
 
 from datasetkit.captions.tokens import CHUNK
 from datasetkit.dataset.buckets import Size
-from datasetkit.options.config import TrainOptions
+from datasetkit.options.train import TrainOptions
 from trainer.networks import blocks, layers
 from trainer.networks.layers import Layer
 from trainer.networks.ranks import RankSettings

@@ -17,12 +17,13 @@ from datasetkit.captions.caption import decode_caption, parse
 from datasetkit.core.errors import DatasetError, DskError
 from datasetkit.core.files import MASKS, caption_path, display, list_images, read_regular, reading
 from datasetkit.core.files import MAX_CAPTION_BYTES as _LONGEST
+from datasetkit.core.ranges import one_of
 from datasetkit.core.records import Failed
 from datasetkit.dataset import layout, validation_split
 from datasetkit.dataset.buckets import Bucket, Size, select
 from datasetkit.dataset.repeats import BatchSettings, Totals, reg_samples
 from datasetkit.images import pixels
-from datasetkit.options.config import TrainOptions, one_of
+from datasetkit.options.train import TrainOptions
 from trainer.data.captions import CaptionOptions
 from trainer.networks.parameter_groups import possible_rates
 from trainer.optimizers.lr_schedules import SCHEDULES

@@ -11,10 +11,9 @@ from pathlib import Path
 from typing import Final
 
 from datasetkit.core.files import write_atomic
-from datasetkit.options.config import TrainOptions
 from datasetkit.options.network_args import ARGS
 from datasetkit.options.networks import Algo
-from datasetkit.options.train import CHOICES, OURS, RANGES
+from datasetkit.options.train import CHOICES, OURS, RANGES, TrainOptions
 from trainer.config import DEFAULTS, FIXED, IGNORED, UNSUPPORTED
 from trainer.tools.option_docs import DOCS, GROUPS
 

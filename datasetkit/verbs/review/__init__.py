@@ -8,7 +8,7 @@ from importlib import import_module
 from pathlib import Path
 
 from datasetkit.core.errors import MissingExtra
-from datasetkit.options.config import ReviewOptions
+from datasetkit.options.review import ReviewOptions
 from datasetkit.project.session import DEFAULT_CONTEXT, RunContext
 
 # By name, as taggers are: the server stands on the verbs, so no verb can import it, and its

@@ -16,7 +16,7 @@ from datasetkit.core.file_stamp import FileStamp, sign
 from datasetkit.core.files import display, find_root, natural_key
 from datasetkit.core.records import Caption, Failed, ImageRecord
 from datasetkit.images.scan import scan
-from datasetkit.options.config import TagOptions
+from datasetkit.options.tag import TagOptions
 from datasetkit.project.store import Store
 from datasetkit.verbs.review.images import ReviewImage, TagCodes
 from datasetkit.verbs.shared.concept_folders import ConceptSet, find_sets, tag_options

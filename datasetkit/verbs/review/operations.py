@@ -24,7 +24,7 @@ from datasetkit.captions.selectors import Exact
 from datasetkit.captions.vocabulary import Vocabulary
 from datasetkit.core.errors import InputError
 from datasetkit.core.records import Caption, Done
-from datasetkit.options.config import TagOptions
+from datasetkit.options.tag import TagOptions
 from datasetkit.project.store import caption_hash
 from datasetkit.verbs.review.images import ReviewImage
 from datasetkit.verbs.rules import rule_set

@@ -13,7 +13,9 @@ from datasetkit.core.errors import ConfigError
 from datasetkit.core.files import display, find_root, list_images
 from datasetkit.dataset import layout
 from datasetkit.images.scan import no_images, require_folder
-from datasetkit.options.config import ConceptOptions, Config, RunOptions, TagOptions, find
+from datasetkit.options.run import ConceptOptions, RunOptions
+from datasetkit.options.tag import TagOptions
+from datasetkit.options.toml import Config, find
 
 TRAIN, REG = "train", "reg"
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from datasetkit.checks.base import ImageRegion, Measure
 from datasetkit.core.records import Done, Failed, ImageRecord
 from datasetkit.executors import local
-from datasetkit.options.config import FacesOptions
+from datasetkit.options.images import FacesOptions
 from datasetkit.project.session import Project
 from datasetkit.stages.check import RECIPES, CheckStage, unpack_spots
 from datasetkit.stages.faces import FaceBoxes

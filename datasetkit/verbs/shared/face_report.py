@@ -12,7 +12,7 @@ from datasetkit.checks.base import ImageRegion
 from datasetkit.core.files import display
 from datasetkit.core.records import ImageRecord
 from datasetkit.images import contact_sheet
-from datasetkit.options.config import FacesOptions
+from datasetkit.options.images import FacesOptions
 from datasetkit.project.plans import Plan, WriteBytes
 from datasetkit.project.session import Project
 from datasetkit.verbs.shared.detections import Detections

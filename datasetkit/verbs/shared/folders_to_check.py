@@ -12,7 +12,9 @@ from datasetkit.core.errors import DskError
 from datasetkit.core.files import MASKS, list_images
 from datasetkit.dataset import layout
 from datasetkit.images.scan import no_images, require_folder
-from datasetkit.options.config import ConceptOptions, Config, TagOptions, find
+from datasetkit.options.run import ConceptOptions
+from datasetkit.options.tag import TagOptions
+from datasetkit.options.toml import Config, find
 from datasetkit.verbs.shared.concept_folders import (
     REG,
     TRAIN,

@@ -9,7 +9,7 @@ from pathlib import Path
 from datasetkit.core.errors import ConfigError
 from datasetkit.core.records import Done, Failed, ImageRecord, Outcome
 from datasetkit.executors import local
-from datasetkit.options.config import TagOptions
+from datasetkit.options.tag import TagOptions
 from datasetkit.project.session import Project
 from datasetkit.project.store import Store
 from datasetkit.stages.tag import PackedScores, TagStage

@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 from datasetkit.captions.caption import normal_form
-from datasetkit.options.config import TagOptions
+from datasetkit.options.tag import TagOptions
 from datasetkit.project.store import Store
 from datasetkit.verbs.shared import scoring
 from taggers import models, registry

@@ -12,25 +12,23 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from datasetkit.core.errors import ConfigError
-from datasetkit.options import config
-from datasetkit.options.config import (
-    Config,
+from datasetkit.options import toml
+from datasetkit.options.dataset import (
     ExportOptions,
     ImportOptions,
     LayoutOptions,
     PlanRepeatsOptions,
-    RegOptions,
-    RenameOptions,
     ReportOptions,
-    ResizeOptions,
-    RulesOptions,
-    RunOptions,
-    TagOptions,
-    TrainOptions,
 )
+from datasetkit.options.images import RenameOptions, ResizeOptions
+from datasetkit.options.reg import RegOptions
+from datasetkit.options.run import RunOptions
+from datasetkit.options.tag import RulesOptions, TagOptions
+from datasetkit.options.toml import Config
+from datasetkit.options.train import TrainOptions
 
 
-def toml(tmp_path: Path, text: str) -> Path:
+def dsk_toml(tmp_path: Path, text: str) -> Path:
     path = tmp_path / "dsk.toml"
     path.write_text(text, encoding="utf-8")
     return path
@@ -38,7 +36,7 @@ def toml(tmp_path: Path, text: str) -> Path:
 
 def refused(tmp_path, text) -> ConfigError:
     with pytest.raises(ConfigError) as caught:
-        config.load(toml(tmp_path, text))
+        toml.load(dsk_toml(tmp_path, text))
     assert "dsk.toml" in caught.value.message
     return caught.value
 
@@ -54,9 +52,9 @@ def test_an_unknown_table_names_the_nearest(tmp_path):
     assert "[concept]" in refused(tmp_path, "[[concepts]]\nfolder = 'x'\n").hint
 
 
-@pytest.mark.parametrize("table", config.TABLES)
+@pytest.mark.parametrize("table", toml.TABLES)
 def test_an_unknown_key_names_the_nearest(tmp_path, table):
-    key = fields(config.TABLES[table])[0].name
+    key = fields(toml.options_class(table))[0].name
     error = refused(tmp_path, f"[{table}]\n{key}x = 1\n")
     assert (
         f"[{table}]: unknown key '{key}x'" in error.message
@@ -120,9 +118,9 @@ def test_what_is_no_text_or_not_there_is_refused(tmp_path):
     path = tmp_path / "dsk.toml"
     path.write_bytes(b"\xff\xfe")
     with pytest.raises(ConfigError, match="UTF-8"):
-        config.load(path)
+        toml.load(path)
     with pytest.raises(ConfigError, match="cannot read"):
-        config.load(tmp_path / "other" / "dsk.toml")
+        toml.load(tmp_path / "other" / "dsk.toml")
 
 
 def test_lists_become_tuples_and_a_byte_order_mark_does_no_harm(tmp_path):
@@ -130,18 +128,18 @@ def test_lists_become_tuples_and_a_byte_order_mark_does_no_harm(tmp_path):
     path.write_bytes(
         b'\xef\xbb\xbf[tag]\r\nexclude = ["lips", "nose"]\r\n[train]\r\nresolution = [512, 768]\r\n'
     )
-    found = config.load(path)
+    found = toml.load(path)
     assert found.build(TagOptions, "tag").exclude == ("lips", "nose")
     assert found.build(TrainOptions, "train").bucket_rules().resolution == (512, 768)
 
 
 def test_the_nearest_file_above_governs(tmp_path):
-    toml(tmp_path, "[tag]\nthreshold = 0.5\n")
+    dsk_toml(tmp_path, "[tag]\nthreshold = 0.5\n")
     below = tmp_path / "a" / "b"
     below.mkdir(parents=True)
-    assert config.find(below).root == tmp_path.resolve()
-    assert config.find(below).build(TagOptions, "tag").threshold == 0.5
-    assert config.find(Path(os.sep)).path is None
+    assert toml.find(below).root == tmp_path.resolve()
+    assert toml.find(below).build(TagOptions, "tag").threshold == 0.5
+    assert toml.find(Path(os.sep)).path is None
 
 
 # ---- precedence
@@ -149,7 +147,7 @@ def test_the_nearest_file_above_governs(tmp_path):
 
 
 def test_the_command_line_wins_over_the_file_and_it_over_the_default(tmp_path):
-    found = config.load(toml(tmp_path, "[tag]\nthreshold = 0.5\nmcut = true\nexclude = ['a']\n"))
+    found = toml.load(dsk_toml(tmp_path, "[tag]\nthreshold = 0.5\nmcut = true\nexclude = ['a']\n"))
     given_none = found.build(TagOptions, "tag", {"threshold": None, "mcut": None, "exclude": None})
     assert (given_none.threshold, given_none.mcut, given_none.exclude) == (0.5, True, ("a",))
     assert given_none.character_threshold == 0.85
@@ -184,7 +182,7 @@ OPTIONS = [
 def test_the_defaults_pass_through_the_door_unchanged(cls):
     defaults = {f.name: getattr(cls(), f.name) for f in fields(cls)}
     table = json.loads(json.dumps({k: v for k, v in defaults.items() if v is not None}))
-    assert config.build(cls, table, {}, where="here") == cls()
+    assert toml.build(cls, table, {}, where="here") == cls()
 
 
 @settings(max_examples=80, deadline=None)
@@ -197,7 +195,7 @@ def test_the_defaults_pass_through_the_door_unchanged(cls):
 )
 def test_no_table_gives_anything_but_options_or_a_config_error(table):
     try:
-        built = config.build(TagOptions, table, {}, where="here")
+        built = toml.build(TagOptions, table, {}, where="here")
     except ConfigError as error:
         assert error.message.startswith("here: ")
     else:
@@ -209,8 +207,8 @@ def test_no_table_gives_anything_but_options_or_a_config_error(table):
 
 
 def test_paths_of_the_file_are_as_seen_from_it_and_given_ones_from_here(tmp_path, monkeypatch):
-    found = config.load(
-        toml(
+    found = toml.load(
+        dsk_toml(
             tmp_path,
             "[layout]\nout = 'ds'\n[tag]\nmodel_dir = 'model'\nimplies = "
             "'mine.toml'\n[report]\nout = '/abs'\n",
@@ -233,7 +231,7 @@ def test_paths_of_the_file_are_as_seen_from_it_and_given_ones_from_here(tmp_path
 
 @pytest.mark.parametrize("implies", ["none", "common"])
 def test_named_implications_are_no_paths(tmp_path, implies):
-    found = config.load(toml(tmp_path, f"[rules]\nimplies = '{implies}'\n"))
+    found = toml.load(dsk_toml(tmp_path, f"[rules]\nimplies = '{implies}'\n"))
     assert found.build(RulesOptions, "rules").implies == implies
 
 

@@ -1,0 +1,247 @@
+"""dsk.toml: the file, its tables, and the one function that merges them with the command line.
+
+Precedence: default < dsk.toml < command line. Ranges are checked in `__post_init__`, so library
+callers get them too; pydantic, in strict mode, only turns values from TOML into options.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
+from importlib import import_module
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+from datasetkit.captions import filters
+from datasetkit.core.errors import ConfigError
+from datasetkit.core.files import display
+from datasetkit.options.run import ConceptOptions
+
+Options = TypeVar("Options")
+CONFIG_NAME: Final = "dsk.toml"
+
+# The tables of dsk.toml with their options classes, which are imported when they are asked for.
+# `concept`, a list of tables, stands apart.
+TABLES: Final[Mapping[str, str]] = {
+    "run": "run:RunOptions",
+    "rename": "images:RenameOptions",
+    "faces": "images:FacesOptions",
+    "resize": "images:ResizeOptions",
+    "cutout": "images:CutoutOptions",
+    "tag": "tag:TagOptions",
+    "rules": "tag:RulesOptions",
+    "plan-repeats": "dataset:PlanRepeatsOptions",
+    "layout": "dataset:LayoutOptions",
+    "reg": "reg:RegOptions",
+    "reg-generate": "reg:RegGenerateOptions",
+    "report": "dataset:ReportOptions",
+    "check": "check:CheckOptions",
+    "review": "review:ReviewOptions",
+    "export": "dataset:ExportOptions",
+    "import": "dataset:ImportOptions",
+    "train": "train:TrainOptions",
+}
+
+
+def options_class(table: str) -> type:
+    """Return the options class of a table of dsk.toml, such as `tag`."""
+    module, _, name = TABLES[table].partition(":")
+    cls: type = getattr(import_module(f"datasetkit.options.{module}"), name)
+    return cls
+
+
+# Options that name files or folders. `work` and the folders of concepts are always taken from the
+# project's root.
+_PATHS: dict[str, tuple[str, ...]] = {
+    "faces": ("review",),
+    "tag": ("model_dir", "implies"),
+    "rules": ("implies",),
+    "layout": ("out",),
+    "reg": ("folder", "out"),
+    "report": ("out",),
+    "check": ("csv", "sheet"),
+    "export": ("out",),
+    "import": ("meta",),
+}
+_NO_PATH = ("", "none", "common")  # not given, and the tables of implications that have names
+
+
+def _seen_from_here(path: Path) -> str:
+    """Return a path as seen from the current folder where it lies below it, else the whole path."""
+    here = Path.cwd()
+    return str(path.relative_to(here) if path.is_relative_to(here) else path)
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """A `dsk.toml` that was read and checked; an empty one where there is no file."""
+
+    path: Path | None = None
+    tables: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    concepts: tuple[ConceptOptions, ...] = ()
+
+    @property
+    def root(self) -> Path | None:
+        return self.path.parent if self.path else None
+
+    def _shown(self) -> str:
+        return _seen_from_here(self.path) if self.path else CONFIG_NAME
+
+    def table(self, name: str) -> Mapping[str, Any]:
+        return self.tables.get(name, {})
+
+    def for_concept(self, concept: ConceptOptions) -> Config:
+        """Return the same with the concept's own trigger, exclude and additional in `[tag]`.
+
+        Its trigger stands in place of the one of `[tag]`, its exclusions and additional tags come
+        behind those.
+        """
+        tag = dict(self.table("tag"))
+        if concept.trigger:
+            tag["trigger"] = concept.trigger
+        for key, own in (("exclude", concept.exclude), ("additional", concept.additional)):
+            tag[key] = tuple(dict.fromkeys((*tag.get(key, ()), *own)))
+        return replace(self, tables={**self.tables, "tag": tag})
+
+    def build(
+        self, cls: type[Options], name: str, given: Mapping[str, Any] | None = None
+    ) -> Options:
+        """Build a verb's options from its table and from what was given on the command line (None:
+        not given).
+
+        What is given is as seen from the current folder; paths of the dsk.toml, and the default
+        ones of its project, are as seen from its folder.
+        """
+        table = self.table(name)
+        options = build(cls, table, given or {}, where=f"{display(self._shown())} [{name}]")
+        if self.root is None:
+            return options
+        found = {
+            key: getattr(options, key)
+            for key in _PATHS.get(name, ())
+            if (given or {}).get(key) is None and getattr(options, key) not in _NO_PATH
+        }
+        # dataclasses.replace knows no type variable that is bound to dataclasses.
+        return replace(
+            options, **{key: _seen_from_here(self.root / value) for key, value in found.items()}
+        )  # type: ignore[type-var]
+
+
+def build(
+    cls: type[Options], table: Mapping[str, Any], given: Mapping[str, Any], *, where: str
+) -> Options:
+    """Merge default < table < given into one checked options object; unknown keys are refused with
+    the nearest.
+    """
+    names = [f.name for f in fields(cls)]  # type: ignore[arg-type]
+    for key in (*table, *given):
+        if key not in names:
+            near = difflib.get_close_matches(key, names, 1)
+            raise ConfigError(
+                f"{where}: unknown key {key!r}",
+                hint=f"did you mean {near[0]!r}?" if near else "known: " + ", ".join(names),
+            )
+    merged = {**table, **{k: v for k, v in given.items() if v is not None}}
+    from pydantic import TypeAdapter, ValidationError
+
+    try:
+        # Through JSON, where strict mode takes a list for a tuple as TOML has it, and still no "5"
+        # for a 5.
+        return TypeAdapter(cls).validate_json(json.dumps(merged))
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"][:1])
+        if first["type"] == "missing":
+            raise ConfigError(f"{where}: {key} must be given", hint=_expected(cls, key)) from None
+        raise ConfigError(
+            f"{where}: {key} = {first['input']!r}: {first['msg']}", hint=_expected(cls, key)
+        ) from None
+    except (ConfigError, filters.FilterError) as error:
+        if any(value is not None for value in given.values()):
+            raise  # files are checked when they are read: the command line is what is wrong
+        raise ConfigError(f"{where}: {error.message}", hint=error.hint) from None
+    except TypeError as error:
+        raise ConfigError(f"{where}: {error}") from None
+
+
+# What the types of options are called in a dsk.toml.
+_TYPES = {
+    "int": "a whole number",
+    "float": "a number",
+    "bool": "true or false",
+    "str": "text in quotes",
+    "Tags": 'a list of texts, e.g. ["one", "two"]',
+    "tuple[str, ...]": 'a list of texts, e.g. ["one", "two"]',
+    "tuple[int, int]": "a pair [width, height]",
+    "tuple[float, float]": "a pair of numbers",
+}
+
+
+def _expected(cls: type, key: str) -> str:
+    """Say in words what a key takes."""
+    for f in fields(cls):
+        if f.name == key:
+            kinds = [kind for kind in str(f.type).split(" | ") if kind != "None"]
+            return f"{key} is " + " or ".join(
+                _TYPES.get(k, k.removeprefix("Literal[").removesuffix("]")) for k in kinds
+            )
+    return ""
+
+
+def load(path: Path) -> Config:
+    """Read and check a dsk.toml whole, so that a mistake in any table is found before the first
+    step.
+    """
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise ConfigError(
+            f"cannot read {display(path)}: {error.strerror}", hint="dsk init writes one"
+        ) from None
+    except UnicodeDecodeError:
+        raise ConfigError(f"{display(path)} is not UTF-8 text", hint="save it as UTF-8") from None
+    try:
+        data = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(
+            f"{display(path)} is not valid TOML: {error}",
+            hint="look for a quote or bracket that is missing there",
+        ) from None
+    concepts = data.pop("concept", [])
+    if not isinstance(concepts, list) or not all(isinstance(c, dict) for c in concepts):
+        raise ConfigError(
+            f"{display(path)}: concept is not a list of tables",
+            hint="write [[concept]], with two brackets",
+        )
+    for name, table in data.items():
+        if name not in TABLES or not isinstance(table, dict):
+            near = difflib.get_close_matches(name, [*TABLES, "concept"], 1)
+            raise ConfigError(
+                f"{display(path)}: unknown table [{name}]",
+                hint=f"did you mean [{near[0]}]?" if near else "known: " + ", ".join(TABLES),
+            )
+    config = Config(
+        path.absolute(),
+        data,
+        tuple(
+            build(ConceptOptions, c, {}, where=f"{display(path)} [[concept]] {n}")
+            for n, c in enumerate(concepts, 1)
+        ),
+    )
+    for name in data:
+        config.build(options_class(name), name)
+    return config
+
+
+def find(folder: Path) -> Config:
+    """Return the dsk.toml of the folder or its nearest ancestor; an empty Config where there is
+    none.
+    """
+    folder = folder.resolve()
+    for candidate in (folder, *folder.parents):
+        if (candidate / CONFIG_NAME).is_file():
+            return load(candidate / CONFIG_NAME)
+    return Config()
