@@ -100,12 +100,13 @@ import json, sys
 from pathlib import Path
 import torch
 from datasetkit.options.train import TrainOptions
-from trainer import memory, weights
-from trainer.plan import find_subsets, make_plan
+from trainer.plan import memory, model_shapes
+from trainer.plan.plan import find_subsets, make_plan
 from trainer.run import train
 options = TrainOptions(**json.loads(sys.argv[1]))
 plan = make_plan(find_subsets(Path(sys.argv[2]), options)[0], options)
-estimate = memory.estimate(options, (256, 256), weights.read(options.pretrained_model_name_or_path))
+shapes = model_shapes.read(options.pretrained_model_name_or_path)
+estimate = memory.estimate(options, (256, 256), shapes)
 train(options, plan)
 peak = next(line.split()[1] for line in open("/proc/self/status") if line.startswith("VmHWM"))
 print(json.dumps([int(peak) * 1024, estimate.bytes, {s.name: s.bytes for s in estimate.shares}]))
