@@ -57,7 +57,7 @@ demo: $(READY) demo-out/dsk.toml ## run the quickstart on a copy in demo-out/ an
 # dsk.toml is copied last: it stands for a complete copy.
 demo-out/dsk.toml: | $(READY)
 	mkdir -p demo-out
-	cp -R examples/quickstart/pictures examples/quickstart/reg-pictures demo-out/
+	cp -R examples/quickstart/images examples/quickstart/reg-images demo-out/
 	cp examples/quickstart/dsk.toml demo-out/dsk.toml
 
 check: $(TRAINER) ## lint, format, types, import rules

@@ -55,7 +55,7 @@ def recipe(name: str, project: Path, folders: tuple[str, ...]) -> dict:
     """
     project.mkdir()
     shutil.copy(EXAMPLES / name / "dsk.toml", project)
-    some = sorted((QUICKSTART / "pictures").glob("*.jpg"))[:HANDFUL]
+    some = sorted((QUICKSTART / "images").glob("*.jpg"))[:HANDFUL]
     for folder in folders:
         (project / folder).mkdir()
         for path in some:
@@ -76,7 +76,7 @@ def test_quickstart_lays_out_every_image_with_a_caption_that_opens_with_the_trig
     project, _ = quickstart
     (folder,) = (project / "dataset" / "train").iterdir()
     assert folder.name == "8_sylvie"
-    assert len(images(folder)) == len(list((QUICKSTART / "pictures").iterdir()))
+    assert len(images(folder)) == len(list((QUICKSTART / "images").iterdir()))
     assert all(caption.split(", ")[0] == "sylvie" for caption in captions(folder))
 
 
@@ -120,7 +120,7 @@ def test_a_second_run_of_the_quickstart_changes_nothing(quickstart):
 def test_quickstart_can_cut_sylvie_out(tmp_path):
     pytest.importorskip("rembg")
     project = tmp_path / "project"
-    recipe("quickstart", project, ("pictures", "reg-pictures"))
+    recipe("quickstart", project, ("images", "reg-images"))
     path = project / "dsk.toml"
     steps = '"resize", "cutout", "tag"'
     path.write_text(
@@ -165,7 +165,7 @@ def test_face_recipe_keeps_the_face_out_of_captions_and_exports_its_numbers(tmp_
 def test_clothes_recipe_makes_the_steps_that_its_page_names(tmp_path):
     pytest.importorskip("rembg")
     project = tmp_path / "project"
-    recipe("clothes", project, ("pictures",))
+    recipe("clothes", project, ("images",))
     steps = run(project)
     assert all(
         caption.startswith("mytag") for caption in captions(project / "dataset/train/6_mycloths")

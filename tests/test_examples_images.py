@@ -11,8 +11,8 @@ import pytest
 from PIL import Image
 
 QUICKSTART = Path(__file__).parents[1] / "examples" / "quickstart"
-IMAGES = QUICKSTART / "pictures"
-REG_IMAGES = QUICKSTART / "reg-pictures"
+IMAGES = QUICKSTART / "images"
+REG_IMAGES = QUICKSTART / "reg-images"
 # Another release of Pillow, libjpeg or resvg may round otherwise; an image that changed in earnest
 # is far above this.
 MEAN_LEVELS = 2.0
@@ -28,8 +28,8 @@ def script(name: str) -> ModuleType:
 
 @pytest.fixture(scope="module")
 def rebuilt(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("pictures")
-    script("make_pictures").main(folder)
+    folder = tmp_path_factory.mktemp("images")
+    script("make_images").main(folder)
     return folder
 
 
@@ -57,7 +57,7 @@ def test_the_script_makes_the_committed_images(rebuilt):
 
 
 def test_a_second_run_gives_the_same_bytes(rebuilt):
-    make = script("make_pictures")
+    make = script("make_images")
     one_of_each = {Path(shot.name).suffix.lower(): shot for shot in make.SHOTS}
     assert set(one_of_each) == {".jpg", ".jpeg", ".png", ".webp"}
     for shot in one_of_each.values():
@@ -68,7 +68,7 @@ def test_the_script_makes_the_committed_reg_images(tmp_path):
     pytest.importorskip("dicebear")
     pytest.importorskip("dicebear_styles")
     pytest.importorskip("resvg_py")
-    script("make_reg_pictures").main(tmp_path)
+    script("make_reg_images").main(tmp_path)
     assert_same_images(REG_IMAGES, tmp_path)
 
 

@@ -17,8 +17,8 @@ NAMED_ONE_BY_ONE = (
     "examples/assets",
 )
 NAMED_WHOLE = (
-    "examples/quickstart/pictures",
-    "examples/quickstart/reg-pictures",
+    "examples/quickstart/images",
+    "examples/quickstart/reg-images",
     "examples/tiny-lora/faces",
     "examples/tiny-lora/held-out",
     "examples/tiny-lora/girls",

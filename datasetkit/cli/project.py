@@ -18,7 +18,7 @@ def init(
     folder: opt.Here = Path(),
     images: Annotated[
         str, typer.Option(help="The folder of raw images, as seen from the project.")
-    ] = "pictures",
+    ] = "images",
     trigger: Annotated[str, typer.Option(help="The trigger word of the first concept.")] = "",
     dry_run: opt.DryRun = False,
     json: opt.Json = False,

@@ -121,14 +121,14 @@ def _codecs() -> list[DoctorFinding]:
     if lacking:
         return [
             DoctorFinding(
-                "pictures",
+                "images",
                 "note",
                 f"{pillow} without {', '.join(lacking)}",
                 "pip install -U pillow",
             )
         ]
     return [
-        DoctorFinding("pictures", "ok", f"{pillow}: JPEG, PNG, WebP, AVIF, colour profiles"),
+        DoctorFinding("images", "ok", f"{pillow}: JPEG, PNG, WebP, AVIF, colour profiles"),
         DoctorFinding("sqlite", "ok", sqlite3.sqlite_version),
     ]
 

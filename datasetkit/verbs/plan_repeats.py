@@ -88,7 +88,7 @@ def plan_repeats(
                 "--images counts images that are nowhere yet",
                 hint="leave --images or --apply out",
             )
-        concepts = [ConceptImages("pictures", count=options.images)]
+        concepts = [ConceptImages("images", count=options.images)]
         plan = arithmetic.plan(
             concepts,
             rules=train.bucket_rules(),

@@ -81,7 +81,7 @@ steps = 1000                 # optimizer steps wanted for each concept
 
 # A regularisation set: images of the class that the subject belongs to
 # [reg]
-# folder = "reg-pictures"
+# folder = "reg-images"
 # class_name = "1girl"
 
 [report]

@@ -57,7 +57,7 @@ def _measured(name: str, asked: argparse.Namespace, work: Path) -> tuple[str, li
     count = QUICK_IMAGES if asked.quick else asked.images or usual
     rounds = 1 if asked.quick else asked.rounds
     shrink = QUICK_SHRINK if asked.quick else CUT_SHRINK if name == "cutout" else 1
-    made = images.make(work / "pictures", count, shrink=shrink)
+    made = images.make(work / "images", count, shrink=shrink)
     what = f"{count} JPEGs of {_SIZES[shrink]}, {rounds} rounds"
     if name == "resize":
         return f"resize: {what}, quality {asked.quality}", resize.measure(
@@ -75,7 +75,7 @@ def _measured(name: str, asked: argparse.Namespace, work: Path) -> tuple[str, li
 def _trained(asked: argparse.Namespace, work: Path) -> Iterator[tuple[str, list[Row]]]:
     """Train on a miniature and on a model of the full size; in a smoke run on the stand-in."""
     shrink = QUICK_SHRINK if asked.quick else 1
-    made = images.make(work / "pictures", QUICK_IMAGES, shrink=shrink)
+    made = images.make(work / "images", QUICK_IMAGES, shrink=shrink)
     for model in (train.QUICK,) if asked.quick else (train.MINI, train.FULL):
         rounds = 1 if asked.quick else min(asked.rounds, TRAINED)
         what = f"{model.size} pixels, {model.steps} steps, {rounds} rounds"

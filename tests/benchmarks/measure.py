@@ -108,7 +108,7 @@ def rows(
 
 def table(title: str, measured: Sequence[Row]) -> str:
     """Lay rows out as a Markdown table, which is also readable in a terminal."""
-    head = ("way", "pictures/s", "CPU s each", "peak MB", "ratio", "least-most", "note")
+    head = ("way", "images/s", "CPU s each", "peak MB", "ratio", "least-most", "note")
     cells = [head, *(_cells(row) for row in measured)]
     widths = [max(len(line[column]) for line in cells) for column in range(len(head))]
     padded = (

@@ -15,7 +15,7 @@ from tests.benchmarks.measure import Cost, python, rows, run
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
-    return images.make(tmp_path_factory.mktemp("pictures"), 2, shrink=2)
+    return images.make(tmp_path_factory.mktemp("images"), 2, shrink=2)
 
 
 def test_images_are_the_same_every_time(made, tmp_path):

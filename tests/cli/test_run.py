@@ -149,7 +149,7 @@ def test_all_steps_with_rename_and_a_reg_set(dsk, project):
     text = toml.read_text(encoding="utf-8").replace(
         'steps = ["resize"', 'steps = ["rename", "reg", "resize"'
     )
-    text = text.replace("# [reg]", "[reg]").replace('# folder = "reg-pictures"', 'folder = "women"')
+    text = text.replace("# [reg]", "[reg]").replace('# folder = "reg-images"', 'folder = "women"')
     toml.write_text(
         text.replace('# class_name = "1girl"', 'class_name = "1girl"'), encoding="utf-8"
     )

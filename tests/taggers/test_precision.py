@@ -14,7 +14,7 @@ from taggers.base import TaggerOptions
 from taggers.registry import open_tagger, resolve
 from tests.taggers.tiny_models import small_folder
 
-PICTURES = [Image.new("RGB", (40, 30), colour) for colour in ("red", "green", "teal")]
+IMAGES = [Image.new("RGB", (40, 30), colour) for colour in ("red", "green", "teal")]
 
 
 @pytest.fixture(autouse=True)
@@ -29,7 +29,7 @@ def opened(folder, way, **options):
 
 
 def scored(tagger):
-    return tagger.scores([tagger.prepare(image) for image in PICTURES])
+    return tagger.scores([tagger.prepare(image) for image in IMAGES])
 
 
 @pytest.mark.parametrize("way", ["int8", "fp16"])

@@ -55,7 +55,7 @@ def test_the_script_makes_the_committed_images(tmp_path):
     pytest.importorskip("dicebear")
     pytest.importorskip("dicebear_styles")
     pytest.importorskip("resvg_py")
-    lora.make_pictures(tmp_path)
+    lora.make_images(tmp_path)
     for name in ("faces", "held-out", "girls"):
         built, committed = sorted((tmp_path / name).glob("*.png")), lora.images(name)
         assert [p.name for p in built] == [p.name for p in committed]

@@ -2,10 +2,10 @@
 of DiceBear.
 
 Needs the packages dicebear-core, dicebear-styles and resvg-py (the `dev` extra). The results lie in
-reg-pictures/ beside this file, so that the quickstart itself needs none of them. Run it again, into
+reg-images/ beside this file, so that the quickstart itself needs none of them. Run it again, into
 any folder:
 
-    python examples/quickstart/make_reg_pictures.py [FOLDER]
+    python examples/quickstart/make_reg_images.py [FOLDER]
 """
 
 import io
@@ -121,4 +121,4 @@ def main(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]) if len(sys.argv) > 1 else HERE / "reg-pictures")
+    main(Path(sys.argv[1]) if len(sys.argv) > 1 else HERE / "reg-images")

@@ -3,10 +3,10 @@ alone.
 
 One drawn character, Sylvie, stands before painted and plain backgrounds: whole, to the waist, as a
 portrait and from close by; in several sizes and formats, and under the names that images have
-when they come from cameras, phones, browsers and friends. The results lie in pictures/ beside this
+when they come from cameras, phones, browsers and friends. The results lie in images/ beside this
 file. Run it again, into any folder:
 
-    python examples/quickstart/make_pictures.py [FOLDER]
+    python examples/quickstart/make_images.py [FOLDER]
 """
 
 import io
@@ -204,4 +204,4 @@ def main(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]) if len(sys.argv) > 1 else HERE / "pictures")
+    main(Path(sys.argv[1]) if len(sys.argv) > 1 else HERE / "images")

@@ -6,7 +6,7 @@ base's training set. faces/ and held-out/ hold her, girls/ the regularisation se
 its caption. Drawn as the base's own training set was, which needs the packages dicebear-core,
 dicebear-styles and resvg-py (the `tinybase` extra). Run it again, into any folder:
 
-    python examples/tiny-lora/make_pictures.py [FOLDER]
+    python examples/tiny-lora/make_images.py [FOLDER]
 """
 
 import random
