@@ -169,6 +169,18 @@ def caption_path(image: Path) -> Path:
     return image.with_suffix(CAPTION_SUFFIX)
 
 
+def mask_path(image: Path) -> Path:
+    """Return where an image's mask is: `masks/<stem>.png` beside it."""
+    return image.parent / MASKS / f"{image.stem}.png"
+
+
+def existing_mask(image: Path) -> Path | None:
+    """Return the mask of an image; None where it has none, or one behind a symbolic link."""
+    path = mask_path(image)
+    linked = path.is_symlink() or path.parent.is_symlink()
+    return path if path.is_file() and not linked else None
+
+
 def read_regular(path: Path, *, limit: int) -> bytes | None:
     """Read a regular file of at most `limit` bytes; None where nothing stands; links are
     refused.

@@ -12,7 +12,15 @@ from pathlib import Path
 from datasetkit.captions.caption import file_text, read_caption
 from datasetkit.captions.diffs import CaptionChange
 from datasetkit.core.errors import InputError
-from datasetkit.core.files import MASKS, caption_path, companions, reading, sweep, write_atomic
+from datasetkit.core.files import (
+    MASKS,
+    caption_path,
+    companions,
+    mask_path,
+    reading,
+    sweep,
+    write_atomic,
+)
 from datasetkit.core.records import Caption, Failed, ImageRecord, RunReport
 from datasetkit.project.journal import OpenEntry
 from datasetkit.project.plans import Plan, WriteText
@@ -48,11 +56,6 @@ def carry(
         for goal, source in goals.items()
         if not os.path.lexists(goal) or _is_left(goal, source, store)
     ]
-
-
-def mask_path(image: Path) -> Path:
-    """Return where an image's mask stands: `masks/<stem>.png` beside it."""
-    return image.parent / MASKS / f"{image.stem}.png"
 
 
 def _is_left(goal: Path, source: Path, store: Store) -> bool:

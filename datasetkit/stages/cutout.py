@@ -14,7 +14,7 @@ from PIL import Image, ImageChops, ImageFilter
 
 from datasetkit.captions import backgrounds
 from datasetkit.core.errors import InputError
-from datasetkit.core.files import MASKS, display
+from datasetkit.core.files import display, existing_mask
 from datasetkit.core.records import Done, ImageRecord, Outcome
 from datasetkit.images import pixels
 from datasetkit.options.images import CutoutOptions
@@ -146,20 +146,11 @@ def joined(mask: Image.Image, source: Path) -> Image.Image:
     """Join a mask with the one that stands beside the source already: what either leaves out is
     out.
     """
-    before = mask_beside(source)
+    before = existing_mask(source)
     if before is None:
         return mask
     other = pixels.load(before).convert("L").resize(mask.size, Image.Resampling.BILINEAR)
     return ImageChops.multiply(mask, other)
-
-
-def mask_beside(image: Path) -> Path | None:
-    """Return the mask that stands beside an image; None where there is none, or one behind a
-    symbolic link.
-    """
-    path = image.parent / MASKS / f"{image.stem}.png"
-    linked = path.is_symlink() or path.parent.is_symlink()
-    return path if path.is_file() and not linked else None
 
 
 def _composed(

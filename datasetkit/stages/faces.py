@@ -13,12 +13,13 @@ from PIL import Image, ImageChops, ImageDraw, ImageFilter
 
 from datasetkit.checks.base import ImageRegion
 from datasetkit.core.errors import InputError
-from datasetkit.core.files import display, reading, require_names, write_atomic
+from datasetkit.core.files import display, existing_mask, reading, require_names, write_atomic
 from datasetkit.core.records import Done, ImageRecord, Outcome
 from datasetkit.images import pixels
+from datasetkit.images.lossless import holds_pixels_only
 from datasetkit.options.images import FacesOptions
-from datasetkit.stages.cutout import joined, mask_beside
-from datasetkit.stages.resize import is_bare, shrink
+from datasetkit.stages.cutout import joined
+from datasetkit.stages.resize import shrink
 from datasetkit.vision.inpaint import fill
 
 Square = tuple[int, int, int, int]
@@ -141,7 +142,7 @@ class CropStage:
         require_names(targets)
         faces = self.places[record.path].faces
         image, sides = _load(record, options), []
-        beside = mask_beside(record.path) if len(targets) > len(faces) else None
+        beside = existing_mask(record.path) if len(targets) > len(faces) else None
         mask = pixels.load(beside).convert("L") if beside is not None else None
         for n, face in enumerate(faces):
             box = square(face, record.width, record.height, options.margin)
@@ -211,4 +212,4 @@ def _bare(record: ImageRecord, target: Path, options: FacesOptions) -> bytes | N
         return None
     with reading(record.path):
         data = record.path.read_bytes()
-    return data if is_bare(data, writer) else None
+    return data if holds_pixels_only(data, writer) else None

@@ -4,7 +4,6 @@ for byte.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from datasetkit.core.errors import InputError, PlanConflict
 from datasetkit.core.files import display, reading, write_atomic, writing
 from datasetkit.core.records import Done, ImageRecord, Outcome
 from datasetkit.images import pixels
+from datasetkit.images.lossless import holds_pixels_only
 from datasetkit.options.images import ResizeOptions
 
 Size = tuple[int, int]
@@ -155,7 +155,7 @@ class ResizeWorker:
             target.parent.mkdir(parents=True, exist_ok=True)
         plain = size == source and seen.frames == 1 and seen.format == writer
         data = _read(record.path) if plain and (not seen.has_alpha or alpha == "keep") else b""
-        copied = bool(data) and is_bare(data, writer)
+        copied = bool(data) and holds_pixels_only(data, writer)
         if copied:
             write_atomic(target, data)
         else:
@@ -208,76 +208,3 @@ def _note(seen: pixels.ImageHeader, lost_alpha: bool) -> str:
     if lost_alpha and seen.has_alpha:
         notes.append("JPEG has no transparency: laid onto white")
     return "; ".join(notes)
-
-
-# --- files that hold pixels and nothing else
-# -------------------------------------------------------------------------
-
-
-def is_bare(data: bytes, file_format: str) -> bool:
-    """Tell whether a file holds 8-bit RGB(A) pixels only: no EXIF, XMP, profile, comment, preview,
-    or data behind it.
-
-    By allow-list: whatever is not known to be harmless makes the answer no. file_format: JPEG, PNG
-    or WEBP.
-    """
-    return _BARE[file_format](data)
-
-
-def _bare_jpeg(data: bytes) -> bool:
-    """Walk the segments (ITU T.81, B.1) up to the scan; behind it neither comments nor application
-    data may stand.
-    """
-    at = 2
-    while at + 10 <= len(data) and data[at] == 0xFF:
-        marker, length = data[at + 1], int.from_bytes(data[at + 2 : at + 4], "big")
-        body = data[at + 4 : at + 2 + length]
-        if (
-            marker == 0xDA
-            # start of scan: from here only coded pixels, in which 0xFF is followed by 0 or a
-            # restart
-        ):
-            rest = data[at + 2 :]
-            return rest.find(b"\xff\xd9") == len(rest) - 2 and not re.search(
-                rb"\xff[\xe0-\xef\xfe]", rest
-            )
-        jfif = (
-            marker == 0xE0 and body.startswith(b"JFIF\0") and length == 16
-        )  # longer: it holds a preview
-        adobe = marker == 0xEE and body.startswith(b"Adobe") and length == 14
-        frame = (
-            marker in (0xC0, 0xC1, 0xC2) and data[at + 4] == 8 and data[at + 9] == 3
-        )  # 8 bits, 3 components
-        if not (jfif or adobe or frame or marker in (0xC4, 0xDB, 0xDD)):  # tables, restart interval
-            return False
-        at += 2 + length
-    return False
-
-
-def _bare_png(data: bytes) -> bool:
-    """Walk the chunks (ISO 15948); 8 bits a channel, colour type 2 (RGB) or 6 (RGBA)."""
-    at = 8
-    while at + 12 <= len(data):
-        length, kind = int.from_bytes(data[at : at + 4], "big"), data[at + 4 : at + 8]
-        if kind not in (b"IHDR", b"IDAT", b"IEND", b"sRGB"):
-            return False
-        if kind == b"IHDR" and (data[at + 16] != 8 or data[at + 17] not in (2, 6)):
-            return False
-        at += 12 + length
-        if kind == b"IEND":
-            return at == len(data)
-    return False
-
-
-def _bare_webp(data: bytes) -> bool:
-    """Walk the RIFF chunks of the WebP container."""
-    at = 12
-    while at + 8 <= len(data):
-        if data[at : at + 4] not in (b"VP8 ", b"VP8L", b"VP8X", b"ALPH"):
-            return False
-        length = int.from_bytes(data[at + 4 : at + 8], "little")
-        at += 8 + length + length % 2
-    return at == len(data)
-
-
-_BARE = {"JPEG": _bare_jpeg, "PNG": _bare_png, "WEBP": _bare_webp}

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from datasetkit.captions import backgrounds
 from datasetkit.core.errors import InputError
-from datasetkit.core.files import display, write_atomic
+from datasetkit.core.files import display, mask_path, write_atomic
 from datasetkit.core.records import Caption, ImageRecord, RunReport
 from datasetkit.images import pixels
 from datasetkit.images.scan import Scan
@@ -26,7 +26,6 @@ from datasetkit.outputs.sidecars import (
     copy,
     due,
     edited_at_origin,
-    mask_path,
     reword,
 )
 from datasetkit.project.journal import OpenEntry

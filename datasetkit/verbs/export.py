@@ -13,7 +13,7 @@ from datasetkit.captions import vocabulary
 from datasetkit.captions.caption import file_text, normal_form, read_caption
 from datasetkit.captions.diffs import CaptionChange
 from datasetkit.core.errors import ConfigError, InputError
-from datasetkit.core.files import MASKS, caption_path, display, find_root
+from datasetkit.core.files import MASKS, caption_path, display, find_root, mask_path
 from datasetkit.core.records import Caption, Failed, ImageRecord
 from datasetkit.dataset import exports, imports
 from datasetkit.dataset.exports import DatasetExport, DatasetSettings, ExportSubset, ImageText
@@ -22,7 +22,6 @@ from datasetkit.options.dataset import ExportOptions, ImportOptions
 from datasetkit.options.tag import TagOptions
 from datasetkit.options.toml import Config, find
 from datasetkit.options.train import OURS, TrainOptions
-from datasetkit.outputs.sidecars import mask_path
 from datasetkit.project.plans import Plan, WriteText
 from datasetkit.project.session import DEFAULT_CONTEXT, RunContext, finish_interrupted, open_project
 from datasetkit.project.store import Store

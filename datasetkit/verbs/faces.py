@@ -13,7 +13,7 @@ from typing import Generic, TypeVar
 
 from datasetkit.captions import vocabulary
 from datasetkit.captions.rules import RuleSet, apply, build, load_groups
-from datasetkit.core.files import MASKS, caption_path, display
+from datasetkit.core.files import MASKS, caption_path, display, existing_mask, mask_path
 from datasetkit.core.records import Caption, Failed, ImageRecord, Outcome, RunReport, Skipped
 from datasetkit.images.scan import Scan, require_images
 from datasetkit.options.images import FacesOptions
@@ -27,7 +27,6 @@ from datasetkit.outputs.sidecars import (
     copy,
     due,
     edited_at_origin,
-    mask_path,
     reword,
 )
 from datasetkit.project.session import (
@@ -37,7 +36,6 @@ from datasetkit.project.session import (
     finish_interrupted,
     open_project,
 )
-from datasetkit.stages.cutout import mask_beside
 from datasetkit.stages.faces import (
     CroppedFaces,
     CropStage,
@@ -336,7 +334,7 @@ def _crop_names(
     targets: dict[Path, tuple[Path, ...]] = {}
     for record in records:
         crops = tuple(next(names) for _ in chosen[record.path].faces)
-        masks = tuple(map(mask_path, crops)) if mask_beside(record.path) else ()
+        masks = tuple(map(mask_path, crops)) if existing_mask(record.path) else ()
         targets[record.path] = (*crops, *masks)
     return targets
 

@@ -22,7 +22,7 @@ from datasetkit.core.records import Done, Failed, ImageRecord
 from datasetkit.executors import local
 from datasetkit.images import pixels
 from datasetkit.options.images import ResizeOptions
-from datasetkit.stages.resize import ResizedImage, ResizeStage, is_bare, shrink, target_size
+from datasetkit.stages.resize import ResizedImage, ResizeStage, shrink, target_size
 
 
 def noise(width: int, height: int, mode: str = "RGB") -> Image.Image:
@@ -227,15 +227,6 @@ def test_data_behind_the_image_is_left_behind(tmp_path, name):
     source.write_bytes(source.read_bytes() + b"SECRET motion photo\xff\xd9")
     resized(source, target)
     assert b"SECRET" not in target.read_bytes()
-
-
-def test_a_comment_between_two_scans_is_found(tmp_path):
-    source = tmp_path / "a.jpg"
-    noise(64, 48).save(source, progressive=True)
-    data = source.read_bytes()
-    scan = data.rindex(b"\xff\xda")
-    assert is_bare(data, "JPEG")
-    assert not is_bare(data[:scan] + b"\xff\xfe\0\x08SECRET" + data[scan:], "JPEG")
 
 
 @pytest.mark.parametrize("mode", ["L", "1", "P", "I;16", "CMYK"])

@@ -15,7 +15,15 @@ from typing import Literal
 
 from datasetkit.captions.caption import decode_caption, parse
 from datasetkit.core.errors import DatasetError, DskError
-from datasetkit.core.files import MASKS, caption_path, display, list_images, read_regular, reading
+from datasetkit.core.files import (
+    MASKS,
+    caption_path,
+    display,
+    list_images,
+    mask_path,
+    read_regular,
+    reading,
+)
 from datasetkit.core.files import MAX_CAPTION_BYTES as _LONGEST
 from datasetkit.core.ranges import one_of
 from datasetkit.core.records import Failed
@@ -289,7 +297,7 @@ def _read_subset(
             )
             nameless += captioned != "written"
             size = (seen.width, seen.height)
-            mask = path.parent / MASKS / f"{path.stem}.png"
+            mask = mask_path(path)
             images.append(
                 TrainImage(
                     path,
