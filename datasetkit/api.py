@@ -39,11 +39,15 @@ if TYPE_CHECKING:
     from datasetkit.verbs.check_as_sd_scripts import as_sd_scripts
     from datasetkit.verbs.cutout import cutout
     from datasetkit.verbs.doctor import doctor
-    from datasetkit.verbs.export import export, import_captions
+    from datasetkit.verbs.export import export
     from datasetkit.verbs.faces import crop_faces, erase_faces, list_faces
-    from datasetkit.verbs.history import history, undo
+    from datasetkit.verbs.history import history
+    from datasetkit.verbs.import_ import import_captions
+    from datasetkit.verbs.init import init
     from datasetkit.verbs.layout import layout
-    from datasetkit.verbs.models import download, models, where
+    from datasetkit.verbs.models_download import download
+    from datasetkit.verbs.models_list import models
+    from datasetkit.verbs.models_where import where
     from datasetkit.verbs.plan_repeats import plan_repeats
     from datasetkit.verbs.reg import reg
     from datasetkit.verbs.reg_generate import generate_reg
@@ -52,9 +56,10 @@ if TYPE_CHECKING:
     from datasetkit.verbs.resize import resize
     from datasetkit.verbs.review import review
     from datasetkit.verbs.rules import groups, rules
-    from datasetkit.verbs.run import init, run
+    from datasetkit.verbs.run import run
     from datasetkit.verbs.scores import scores
     from datasetkit.verbs.tag import tag
+    from datasetkit.verbs.undo import undo
 
 __all__ = [
     "CheckOptions",
@@ -117,17 +122,17 @@ _VERBS = {
     "crop_faces": "faces",
     "cutout": "cutout",
     "doctor": "doctor",
-    "download": "models",
+    "download": "models_download",
     "erase_faces": "faces",
     "export": "export",
     "generate_reg": "reg_generate",
     "groups": "rules",
     "history": "history",
-    "import_captions": "export",
-    "init": "run",
+    "import_captions": "import_",
+    "init": "init",
     "layout": "layout",
     "list_faces": "faces",
-    "models": "models",
+    "models": "models_list",
     "plan_repeats": "plan_repeats",
     "reg": "reg",
     "rename": "rename",
@@ -138,8 +143,8 @@ _VERBS = {
     "run": "run",
     "scores": "scores",
     "tag": "tag",
-    "undo": "history",
-    "where": "models",
+    "undo": "undo",
+    "where": "models_where",
 }
 
 

@@ -13,10 +13,11 @@ from typing import Any, Final
 
 from datasetkit.core.errors import ConfigError
 from datasetkit.core.files import MASKS, display
+from datasetkit.dataset.layout import TRAIN
 from datasetkit.options.dataset import LayoutOptions
 from datasetkit.options.toml import Config, build
 from datasetkit.options.train import TrainOptions
-from trainer.plan.plan import TRAIN, Subset, caption_options, find_subsets
+from trainer.plan.plan import Subset, caption_options, find_subsets
 from trainer.tinybase import shipped
 
 # What sd-scripts takes where its files say nothing (its seed would be random).

@@ -23,10 +23,12 @@ if TYPE_CHECKING:
     from datasetkit.project.journal import JournalEntry, UndoResult
     from datasetkit.verbs.cutout import CutoutResult
     from datasetkit.verbs.doctor import DoctorResult
-    from datasetkit.verbs.export import ExportResult, ImportResult
+    from datasetkit.verbs.export import ExportResult
     from datasetkit.verbs.faces import FacesResult
+    from datasetkit.verbs.import_ import ImportResult
+    from datasetkit.verbs.init import InitResult
     from datasetkit.verbs.layout import LayoutResult
-    from datasetkit.verbs.models import ModelFolders
+    from datasetkit.verbs.models_where import ModelFolders
     from datasetkit.verbs.plan_repeats import PlanRepeatsResult
     from datasetkit.verbs.reg import RegResult
     from datasetkit.verbs.reg_generate import RegGenerateResult
@@ -34,7 +36,7 @@ if TYPE_CHECKING:
     from datasetkit.verbs.report import ReportResult
     from datasetkit.verbs.resize import BucketFit, ResizeResult
     from datasetkit.verbs.rules import RulesResult
-    from datasetkit.verbs.run import InitResult, RunResult, RunStepResult
+    from datasetkit.verbs.run import RunResult, RunStepResult
     from datasetkit.verbs.scores import ScoreRow, ScoresResult
     from datasetkit.verbs.shared.scoring import TaggerUse
     from datasetkit.verbs.tag import TagResult

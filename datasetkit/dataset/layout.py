@@ -17,6 +17,9 @@ from datasetkit.core.files import CAPTION_SUFFIX, MASKS, display, reading
 from datasetkit.dataset.naming import fold, name_fault
 from datasetkit.project.plans import Copy, FileOp, Link, Move, Plan, WriteBytes, WriteText
 
+# The folders of a laid-out dataset: training images and regularisation images.
+TRAIN, REG = "train", "reg"
+
 _GRAMMAR = re.compile(r"([1-9][0-9]*)_(.+)", re.DOTALL)
 # `1_000_x` was meant as 1000_x and `2_10_x` was numbered twice; trainers read 1 and 2.
 _SECOND_NUMBER = re.compile(r"[0-9]+(_|$)")
@@ -73,6 +76,14 @@ class ConceptFolders:
 
     concepts: tuple[ConceptFolder, ...]
     misread: tuple[Misread, ...]
+
+
+def dataset_roots(folder: Path) -> tuple[Path, Path]:
+    """Return the training root of a dataset's folder (its `train/`, else the folder itself) and
+    its regularisation root, which need not exist.
+    """
+    train = folder / TRAIN if (folder / TRAIN).is_dir() else folder
+    return train, (train.parent if train.name == TRAIN else folder) / REG
 
 
 def trainers_reading(folder: str) -> Concept | None:

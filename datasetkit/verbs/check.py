@@ -44,7 +44,7 @@ from datasetkit.core.records import Failed, ImageRecord
 from datasetkit.images import contact_sheet, pixels
 from datasetkit.images.scan import scan
 from datasetkit.options.check import CheckOptions
-from datasetkit.options.toml import Config, find
+from datasetkit.options.toml import find
 from datasetkit.options.train import TrainOptions
 from datasetkit.project.link_origins import origins
 from datasetkit.project.plans import FileOp, Plan, WriteBytes, WriteText
@@ -57,6 +57,7 @@ from datasetkit.project.session import (
 )
 from datasetkit.project.store import Store
 from datasetkit.stages.check import RECIPES, CheckStage, unpack_looks, unpack_spots
+from datasetkit.verbs.shared.concept_images import train_options
 from datasetkit.verbs.shared.detections import measured
 from datasetkit.verbs.shared.folders_to_check import FoldersToCheck, find_places
 
@@ -106,7 +107,7 @@ def check(
     """
     checks = registry.chosen(options)
     config = find(folder)
-    train = train_options(config, options)
+    train = train_options(config, options.resolution)
     found = find_places(folder, trigger=options.trigger, recursive=options.recursive)
     for place in found.places:
         finish_interrupted(place.folder, context)
@@ -178,12 +179,6 @@ def _project(folder: Path, context: RunContext, *, changes: bool) -> Iterator[Pr
         context = replace(context, dry_run=True)
     with open_project(folder, context) as project:
         yield project
-
-
-def train_options(config: Config, options: CheckOptions) -> TrainOptions:
-    """Return `[train]`, at the resolution that the command asks for."""
-    given = {"resolution": options.resolution} if options.resolution else {}
-    return config.build(TrainOptions, "train", given)
 
 
 # ---- looking

@@ -21,7 +21,7 @@ from datasetkit.options.check import CheckOptions
 from datasetkit.options.toml import find
 from datasetkit.project.plans import Plan, WriteText
 from datasetkit.project.session import DEFAULT_CONTEXT, RunContext, finish_interrupted, open_project
-from datasetkit.verbs.check import train_options
+from datasetkit.verbs.shared.concept_images import train_options
 from datasetkit.verbs.shared.folders_to_check import find_places
 
 
@@ -72,7 +72,9 @@ def as_sd_scripts(
     for place in found.places:
         finish_interrupted(place.folder, context)
     # It has no other rule, whatever this project trains with.
-    rules = replace(train_options(find(folder), options).bucket_rules(), selector="kohya")
+    rules = replace(
+        train_options(find(folder), options.resolution).bucket_rules(), selector="kohya"
+    )
     look = partial(_look, rules=rules, options=options)
     listed = [(path, place) for place in found.places for path in _images(place, options)]
     with ThreadPoolExecutor() as pool:

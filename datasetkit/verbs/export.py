@@ -10,23 +10,21 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from datasetkit.captions import vocabulary
-from datasetkit.captions.caption import file_text, normal_form, read_caption
-from datasetkit.captions.diffs import CaptionChange
-from datasetkit.core.errors import ConfigError, InputError
-from datasetkit.core.files import MASKS, caption_path, display, find_root, mask_path
+from datasetkit.captions.caption import normal_form
+from datasetkit.core.files import MASKS, display, find_root, mask_path
 from datasetkit.core.records import Caption, Failed, ImageRecord
-from datasetkit.dataset import exports, imports
+from datasetkit.dataset import exports
 from datasetkit.dataset.exports import DatasetExport, DatasetSettings, ExportSubset, ImageText
-from datasetkit.images.scan import require_images, scan
-from datasetkit.options.dataset import ExportOptions, ImportOptions
+from datasetkit.images.scan import scan
+from datasetkit.options.dataset import ExportOptions
 from datasetkit.options.tag import TagOptions
 from datasetkit.options.toml import Config, find
 from datasetkit.options.train import OURS, TrainOptions
 from datasetkit.project.plans import Plan, WriteText
-from datasetkit.project.session import DEFAULT_CONTEXT, RunContext, finish_interrupted, open_project
+from datasetkit.project.session import DEFAULT_CONTEXT, RunContext, open_project
 from datasetkit.project.store import Store
-from datasetkit.verbs.plan_repeats import none_usable
 from datasetkit.verbs.shared.concept_folders import ConceptSets, find_sets, home
+from datasetkit.verbs.shared.concept_images import no_usable_image
 
 # Options that the dataset's file holds.
 _NOT_IN_CONFIG = frozenset(
@@ -77,19 +75,6 @@ class ExportResult:
     entry: int | None
 
 
-@dataclass(frozen=True, slots=True)
-class ImportResult:
-    """What import did, or would do: captions made, images whose caption stays, and side-cars that
-    were no good.
-    """
-
-    changes: tuple[CaptionChange, ...]
-    kept: int
-    without: int
-    failed: tuple[Failed, ...]
-    entry: int | None
-
-
 def export(
     folder: Path, options: ExportOptions, context: RunContext = DEFAULT_CONTEXT
 ) -> ExportResult:
@@ -104,7 +89,9 @@ def export(
         ]
     in_train = scans[: len(sets.train)]
     if not any(found.records for _, found in in_train):
-        raise none_usable(folder, [problem for _, found in in_train for problem in found.failed])
+        raise no_usable_image(
+            folder, [problem for _, found in in_train for problem in found.failed]
+        )
     captions = [
         r.caption for _, found in in_train for r in found.records if r.caption and r.caption.tags
     ]
@@ -261,41 +248,3 @@ def leading_fixed(captions: list[Caption], declared: tuple[str, ...] = ()) -> in
     while n and not forms and first[n - 1] in vocabulary.load():
         n -= 1
     return n
-
-
-def import_captions(
-    folder: Path, options: ImportOptions, context: RunContext = DEFAULT_CONTEXT
-) -> ImportResult:
-    """Turn the side-cars of a folder's images into captions; a caption that exists stays unless
-    told otherwise.
-    """
-    meta = Path(options.meta) if options.meta else None
-    if options.source == "meta" and meta is None:
-        raise ConfigError("the metadata file is not named", hint="--meta meta.json names it")
-    finish_interrupted(folder, context)
-    listing = require_images(folder, recursive=options.recursive)
-    if meta is not None and not meta.is_file():
-        raise InputError(
-            f"{display(meta)} does not exist", hint="name sd-scripts' metadata file by --meta"
-        )
-    changes: list[CaptionChange] = []
-    unreadable: list[Failed] = []
-    kept = 0
-    with open_project(folder, context) as project:
-        if context.wait:  # the run that was waited for may have renamed them
-            listing = require_images(folder, recursive=options.recursive)
-        found, problems = imports.plan_import(listing.images, options.source, meta=meta)
-        for image, caption, _source in found:
-            try:
-                before = read_caption(image)
-            except InputError as error:
-                unreadable.append(Failed(image, error.message, error.hint))
-                continue
-            if before is not None and before.tags and options.existing == "skip":
-                kept += before != caption
-            elif before != caption and caption.tags:
-                changes.append(CaptionChange(image, before, caption))
-        plan = Plan(tuple(WriteText(caption_path(c.path), file_text(c.after)) for c in changes))
-        entry = project.apply(plan, "import", f"{options.source} {display(folder.name)}")
-    failed = (*listing.failed, *problems, *unreadable)
-    return ImportResult(tuple(changes), kept, len(listing.images) - len(found), failed, entry)

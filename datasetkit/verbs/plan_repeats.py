@@ -13,14 +13,20 @@ from datasetkit.dataset import layout as grammar
 from datasetkit.dataset import repeats as arithmetic
 from datasetkit.dataset import validation_split
 from datasetkit.dataset.advice import advice
-from datasetkit.dataset.repeats import BatchSettings, ConceptImages, RepeatsPlan
-from datasetkit.images.scan import scan, sizes
+from datasetkit.dataset.repeats import ConceptImages, RepeatsPlan
+from datasetkit.images.scan import scan
 from datasetkit.options.dataset import PlanRepeatsOptions
-from datasetkit.options.toml import Config, find
+from datasetkit.options.toml import find
 from datasetkit.options.train import TrainOptions
 from datasetkit.project.session import DEFAULT_CONTEXT, RunContext, open_project
 from datasetkit.project.store import Store
 from datasetkit.verbs.shared.concept_folders import ConceptSet, ConceptSets, find_sets
+from datasetkit.verbs.shared.concept_images import (
+    batch_settings,
+    measure,
+    no_usable_image,
+    train_options,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,21 +44,6 @@ class PlanRepeatsResult:
     failed: tuple[Failed, ...] = ()
     entry: int | None = None
     folder: Path | None = None
-
-
-def batch_settings(options: PlanRepeatsOptions, train: TrainOptions) -> BatchSettings:
-    """Return the schedule: what the command says, else what `[train]` says."""
-    return BatchSettings(
-        epochs=options.epochs or train.max_train_epochs,
-        batch_size=options.batch_size or train.train_batch_size,
-        gradient_accumulation=train.gradient_accumulation_steps,
-    )
-
-
-def train_options(options: PlanRepeatsOptions, config: Config) -> TrainOptions:
-    """Return `[train]`, at the resolution that the command asks for."""
-    given = {"resolution": options.resolution} if options.resolution else {}
-    return config.build(TrainOptions, "train", given)
 
 
 def plan_options(folder: Path, given: Mapping[str, object]) -> PlanRepeatsOptions:
@@ -81,7 +72,7 @@ def plan_repeats(
     apply: rename the laid-out folders to the planned repeats (journalled). Raises DatasetError
     where no dataset is.
     """
-    train = train_options(options, find(folder))
+    train = train_options(find(folder), options.resolution)
     if options.images is not None:
         if apply:
             raise ConfigError(
@@ -105,7 +96,7 @@ def plan_repeats(
         measured, failed = measure(sets.train, store, without=aside)
         reg, reg_failed = measure(sets.reg, store)
     if not measured:
-        raise none_usable(folder, failed)
+        raise no_usable_image(folder, failed)
     fixed = sets.origin == "dsk.toml"
     concepts = [c if fixed else replace(c, repeats=None) for c in measured]
     plan = arithmetic.plan(
@@ -145,16 +136,6 @@ def _rename_folders(
         )
 
 
-def none_usable(folder: Path, failed: Sequence[Failed]) -> DatasetError:
-    """Word that a folder has images of which none can be used, with the first reason."""
-    first = failed[0] if failed else None
-    named = first is not None and display(first.path) in first.error
-    why = f": {'' if named else display(first.path.name) + ': '}{first.error}" if first else ""
-    return DatasetError(
-        f"{display(folder)} has no usable image{why}", hint=first.hint if first else ""
-    )
-
-
 def _held_out(sets: ConceptSets, train: TrainOptions, store: Store) -> frozenset[str]:
     """Return the contents that `[train]` holds out to validate them: they are not trained."""
     if not train.validation_split:
@@ -172,27 +153,3 @@ def _held_out(sets: ConceptSets, train: TrainOptions, store: Store) -> frozenset
             ids(sets.train), ids(sets.reg), train.validation_split, train.validation_seed or 0
         )
     )
-
-
-def measure(
-    sets: Sequence[ConceptSet], store: Store, *, without: frozenset[str] = frozenset()
-) -> tuple[list[ConceptImages], list[Failed]]:
-    """Look at every image of the sets; return their sizes per concept, and the images that
-    cannot be read.
-
-    without: contents (image ids) that are not counted.
-    """
-    measured: list[ConceptImages] = []
-    failed: list[Failed] = []
-    for concept in sets:
-        found = scan(
-            concept.folder,
-            store,
-            recursive=concept.recursive,
-            with_ids=bool(without),
-            captions=False,
-        )
-        failed.extend(found.failed)
-        if records := [record for record in found.records if record.id not in without]:
-            measured.append(ConceptImages(concept.name, sizes(records), repeats=concept.repeats))
-    return measured, failed

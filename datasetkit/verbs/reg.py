@@ -13,7 +13,7 @@ from datasetkit.core.records import Failed
 from datasetkit.dataset import layout as grammar
 from datasetkit.dataset import repeats as arithmetic
 from datasetkit.dataset.advice import advice
-from datasetkit.dataset.layout import Concept, LayoutFolder, LayoutImage
+from datasetkit.dataset.layout import REG, TRAIN, Concept, LayoutFolder, LayoutImage
 from datasetkit.dataset.reg_prompts import reclassed
 from datasetkit.dataset.repeats import ConceptImages
 from datasetkit.images.scan import require_folder, scan, sizes
@@ -30,9 +30,9 @@ from datasetkit.project.session import (
     finish_interrupted,
     open_project,
 )
-from datasetkit.verbs.layout import existing_sets, lay
-from datasetkit.verbs.plan_repeats import batch_settings, measure, none_usable
-from datasetkit.verbs.shared.concept_folders import REG, TRAIN, ConceptSet
+from datasetkit.verbs.shared.concept_folders import ConceptSet
+from datasetkit.verbs.shared.concept_images import batch_settings, measure, no_usable_image
+from datasetkit.verbs.shared.laid_out import existing_sets, lay_out
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +75,7 @@ def reg(options: RegOptions, context: RunContext = DEFAULT_CONTEXT) -> RegResult
         samples = sum(c.images * (c.repeats or 1) for c in train)
         found = scan(folder, project.store, captions=options.captions == "derive")
         if not train or not found.records:
-            raise none_usable(
+            raise no_usable_image(
                 folder if train else out / TRAIN, found.failed if train else train_failed
             )
         repeats = options.repeats or arithmetic.balance_reg(samples, len(found.records))
@@ -86,7 +86,7 @@ def reg(options: RegOptions, context: RunContext = DEFAULT_CONTEXT) -> RegResult
             else {}
         )
         sources = tuple(LayoutImage(r.path, texts.get(r.path)) for r in found.records)
-        entry, changes = lay(project, out / REG, [LayoutFolder(target, sources)], verb="reg")
+        entry, changes = lay_out(project, out / REG, [LayoutFolder(target, sources)], verb="reg")
     train_plan = arithmetic.plan(
         train,
         rules=config.build(TrainOptions, "train").bucket_rules(),

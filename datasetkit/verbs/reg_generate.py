@@ -30,7 +30,7 @@ from datasetkit.dataset import layout as grammar
 from datasetkit.dataset import reg_prompts
 from datasetkit.dataset import repeats as arithmetic
 from datasetkit.dataset.buckets import Size, select
-from datasetkit.dataset.layout import Concept
+from datasetkit.dataset.layout import REG, TRAIN, Concept
 from datasetkit.dataset.reg_prompts import RegImage, RegRecord, RegSettings
 from datasetkit.images import pixels
 from datasetkit.images.scan import scan
@@ -48,8 +48,7 @@ from datasetkit.project.session import (
     open_project,
 )
 from datasetkit.project.store import Output, Store
-from datasetkit.verbs.layout import existing_sets
-from datasetkit.verbs.shared.concept_folders import REG, TRAIN
+from datasetkit.verbs.shared.laid_out import existing_sets
 
 RECORD_SUFFIX = ".json"
 _SUFFIX = ".png"

@@ -5,7 +5,7 @@ groups.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from datasetkit.captions import vocabulary
@@ -17,10 +17,7 @@ from datasetkit.captions.rules import (
     RuleResult,
     RuleSet,
     apply,
-    build,
-    escape_brackets,
     load_groups,
-    load_implications,
     summary,
 )
 from datasetkit.core.errors import ConfigError
@@ -30,6 +27,7 @@ from datasetkit.images.scan import require_images, scan
 from datasetkit.options.tag import RulesOptions, TagRules
 from datasetkit.project.plans import Plan, WriteText
 from datasetkit.project.session import DEFAULT_CONTEXT, RunContext, finish_interrupted, open_project
+from datasetkit.verbs.shared.caption_rules import rule_set, written_tags
 from datasetkit.verbs.shared.where_filter import needs_ids, passing_in
 
 
@@ -47,31 +45,6 @@ class RulesResult:
     warnings: tuple[str, ...]
     entry: int | None
     left_out: int = 0
-
-
-def rule_set(options: TagRules) -> RuleSet:
-    """Build the rules that options ask for. Raises ConfigError for rules that contradict or name
-    unknown groups.
-    """
-    return build(
-        trigger=options.trigger,
-        additional=options.additional,
-        exclude=options.exclude,
-        replace=options.replace,
-        implies=load_implications(options.implies),
-        vocabulary=vocabulary.load(),
-        groups=load_groups(),
-    )
-
-
-def edges_only(rules: RuleSet) -> RuleSet:
-    """Return only the rules for what stands first: triggers and additional tags."""
-    return replace(rules, exclude=(), replace=(), implies=())
-
-
-def finish(tags: Sequence[str], options: TagRules) -> tuple[str, ...]:
-    """Give tags the spelling that the file shall have."""
-    return escape_brackets(tags) if options.escape_brackets else tuple(tags)
 
 
 def groups() -> tuple[Group, ...]:
@@ -143,7 +116,7 @@ def _ruled(
         result = apply(rule_list, record.caption.tags, category=category)
         applied.append(result)
         if result.tags:
-            outcomes.append(Done(record, Caption(finish(result.tags, options))))
+            outcomes.append(Done(record, Caption(written_tags(result.tags, options))))
         else:
             outcomes.append(
                 Skipped(

@@ -10,20 +10,19 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from datasetkit.core.errors import ConfigError, InputError
+from datasetkit.core.errors import ConfigError
 from datasetkit.core.files import display, list_images
 from datasetkit.core.records import Failed, RunReport
-from datasetkit.dataset.layout import Concept, folder_name
+from datasetkit.dataset.layout import TRAIN, Concept, folder_name
 from datasetkit.dataset.naming import fold
-from datasetkit.images.scan import require_folder, require_images
+from datasetkit.images.scan import require_images
 from datasetkit.options.dataset import ExportOptions, LayoutOptions, ReportOptions
 from datasetkit.options.images import CutoutOptions, FacesOptions, RenameOptions, ResizeOptions
 from datasetkit.options.reg import RegOptions
 from datasetkit.options.run import STEPS, ConceptOptions, RunOptions
 from datasetkit.options.tag import TagOptions
 from datasetkit.options.toml import CONFIG_NAME, Config, load, options_class
-from datasetkit.project.plans import Plan, WriteText
-from datasetkit.project.session import DEFAULT_CONTEXT, RunContext, finish_interrupted, open_project
+from datasetkit.project.session import DEFAULT_CONTEXT, RunContext, finish_interrupted
 from datasetkit.verbs.cutout import cutout, require_installed, require_model
 from datasetkit.verbs.export import export
 from datasetkit.verbs.faces import crop_faces, erase_faces, require_detector
@@ -32,7 +31,7 @@ from datasetkit.verbs.reg import reg, require_class
 from datasetkit.verbs.rename import rename
 from datasetkit.verbs.report import report
 from datasetkit.verbs.resize import resize
-from datasetkit.verbs.rules import rule_set
+from datasetkit.verbs.shared.caption_rules import rule_set
 from datasetkit.verbs.shared.concept_folders import (
     IMAGE_STEPS,
     StepFolders,
@@ -41,65 +40,6 @@ from datasetkit.verbs.shared.concept_folders import (
     work_folder,
 )
 from datasetkit.verbs.tag import tag
-
-_TEMPLATE = """\
-# dsk run dsk.toml does all of this; each [table] holds the options of the command of that name
-# (dsk COMMAND --help).
-# What a second run finds unchanged is not done again, and everything can be taken back: dsk undo.
-
-[run]
-# All steps, in their order:
-# "rename", "faces", "resize", "cutout", "tag", "layout", "reg", "report", "export".
-# rename changes the names in your own folder; the other steps leave it alone.
-steps = ["resize", "tag", "layout", "report", "export"]
-work = "work"                # resized images and their captions: work/<concept>
-
-[[concept]]                  # one table for each subject or style
-name = "{name}"              # the folder becomes train/<repeats>_{name}
-folder = "{images}"        # your images
-trigger = ["{trigger}"]      # stands first in every caption
-# Tags that the trigger shall absorb, e.g. ["@face", "*_hair"]; see: dsk rules groups
-exclude = []
-
-[rename]
-prefix = "{name}"
-
-[resize]
-max = 1024                   # long edge in pixels
-
-# [cutout]                   # with "cutout" in steps: the subject before one plain colour
-# bg = "white"
-
-[tag]
-tagger = "auto"              # WD14 where it can be fetched, else the stand-in "basic"
-threshold = 0.35
-# implies = "common"         # drop `hat` beside `baseball cap`
-
-[layout]
-out = "dataset"
-steps = 1000                 # optimizer steps wanted for each concept
-
-# A regularisation set: images of the class that the subject belongs to
-# [reg]
-# folder = "reg-images"
-# class_name = "1girl"
-
-[report]
-plot = true
-
-[train]
-resolution = 512
-train_batch_size = 1
-max_train_epochs = 10
-"""
-
-
-@dataclass(frozen=True, slots=True)
-class InitResult:
-    """Where init wrote the dsk.toml."""
-
-    path: Path
-    entry: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,26 +68,6 @@ class RunResult:
     @property
     def failed(self) -> tuple[Failed, ...]:
         return tuple(f for step in self.steps for f in _failures(step.result))
-
-
-def init(
-    folder: Path, images: str, trigger: str, context: RunContext = DEFAULT_CONTEXT
-) -> InitResult:
-    """Write a commented dsk.toml. Raises InputError where there is one already."""
-    path = require_folder(folder, hint="make the folder first") / CONFIG_NAME
-    if path.exists():
-        raise InputError(
-            f"{display(path)} exists already", hint="edit it, or choose another folder"
-        )
-    name = trigger or Path(images).name or "concept"
-    quoted = {
-        k: v.replace("\\", "\\\\").replace('"', '\\"')
-        for k, v in {"name": name, "images": images, "trigger": trigger or name}.items()
-    }
-    text = _TEMPLATE.format(**quoted)
-    with open_project(folder, context) as project:
-        entry = project.apply(Plan((WriteText(path, text),)), "init", CONFIG_NAME)
-    return InitResult(path, entry)
 
 
 def run(
@@ -366,10 +286,10 @@ def _foreseeable(step: str, config: Config, name: str) -> bool:
     if step == "layout":
         return all(work_folder(config, c).is_dir() for c in config.concepts)
     if step == "reg" and "resize" in config.build(RunOptions, "run").steps:
-        return (_out(config) / "train").is_dir() and _resized_reg(
+        return (_out(config) / TRAIN).is_dir() and _resized_reg(
             config, config.build(RegOptions, "reg")
         ).is_dir()
-    return step == "rename" or (_out(config) / "train").is_dir()
+    return step == "rename" or (_out(config) / TRAIN).is_dir()
 
 
 def _ready(step: str, config: Config, concept: ConceptOptions) -> bool:

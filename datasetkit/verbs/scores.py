@@ -14,6 +14,7 @@ from datasetkit.options.tag import TagOptions
 from datasetkit.project.session import RunContext, open_project
 from datasetkit.project.store import Store
 from datasetkit.verbs.shared import scoring
+from datasetkit.verbs.shared.stored_scores import threshold_of
 from taggers import models, registry
 from taggers.base import RATING, STEPS, Labels
 from taggers.combine import Combination
@@ -99,19 +100,6 @@ def _known(store: Store, image: str, options: TagOptions) -> list[tuple[str, Lab
     wanted = [models.find(name).name if "/" in name else name for name in scoring.names(options)]
     found = [next((one for one in seen if one[0].startswith(f"{name}@")), None) for name in wanted]
     return [one for one in found if one is not None] if None not in found else []
-
-
-def threshold_of(options: TagOptions, key: str) -> float:
-    """Return the threshold that options ask for: a number, or what the card of the tagger with this
-    key says.
-    """
-    if not isinstance(options.threshold, str):
-        return options.threshold
-    name = key.partition("@")[0]
-    known = models.MODELS.get(name)
-    if known is None or known.pr_threshold is None:
-        raise scoring.no_card_value(name)
-    return known.pr_threshold
 
 
 def _rows(kept: KeptScores, labels: Labels, cut: Thresholds) -> list[ScoreRow]:

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from datasetkit.captions.caption import dedupe, file_text, read_caption
+from datasetkit.captions.caption import file_text, read_caption
 from datasetkit.captions.diffs import CaptionChange
-from datasetkit.captions.rules import RuleHits, RuleResult, RuleSet, apply, summary
+from datasetkit.captions.rules import RuleHits, RuleResult, summary
 from datasetkit.core.errors import DskError
 from datasetkit.core.files import (
     Listing,
@@ -20,7 +20,7 @@ from datasetkit.core.files import (
     require_writable,
     sweep,
 )
-from datasetkit.core.records import Caption, Done, Failed, ImageRecord, Outcome, RunReport, Skipped
+from datasetkit.core.records import Caption, Done, Failed, ImageRecord, Outcome, RunReport
 from datasetkit.images.scan import Scan, require_images, scan
 from datasetkit.options.tag import TagOptions
 from datasetkit.project.plans import Plan, WriteText
@@ -32,10 +32,10 @@ from datasetkit.project.session import (
     open_project,
 )
 from datasetkit.project.store import caption_hash
-from datasetkit.verbs.rules import edges_only, finish, rule_set
 from datasetkit.verbs.shared import scoring
+from datasetkit.verbs.shared.caption_rules import decide_caption, is_by_person, rule_set
 from datasetkit.verbs.shared.scoring import TagDrift, TaggerUse
-from taggers.base import ResolvedTagger, ScoredTag
+from taggers.base import ResolvedTagger
 from taggers.selection import Thresholds, choose
 
 
@@ -110,7 +110,9 @@ def tag(folder: Path, options: TagOptions, context: RunContext = DEFAULT_CONTEXT
             else:
                 chosen = choose(kept, scored.labels, cut)
                 captions.append(
-                    decide(record, chosen, rules, options, is_by_person(record, ours), applied)
+                    decide_caption(
+                        record, chosen, rules, options, is_by_person(record, ours), applied
+                    )
                 )
         changes, generated = changed(captions, ours, options)
         plan = Plan(tuple(WriteText(caption_path(c.path), file_text(c.after)) for c in changes))
@@ -165,37 +167,6 @@ def _scan(folder: Path, listing: Listing, project: Project, options: TagOptions)
         listing=listing,
         reporter=project.context.reporter,
     )
-
-
-def is_by_person(record: ImageRecord, ours: set[Caption]) -> bool:
-    """Tell whether an image has a caption that a person wrote or edited."""
-    return record.caption is not None and bool(record.caption.tags) and record.caption not in ours
-
-
-def decide(
-    record: ImageRecord,
-    chosen: Sequence[ScoredTag],
-    rules: RuleSet,
-    options: TagOptions,
-    by_person: bool,
-    applied: list[RuleResult],
-) -> Outcome[Caption]:
-    """Decide one image's caption: made anew, joined to what a person wrote, or left as it is."""
-    before = record.caption
-    if by_person and options.existing == "skip":
-        return Skipped(record, "its caption was edited by a person or by dsk rules")
-    categories = {scored.name: scored.category for scored in chosen}
-    result = apply(rules, [scored.name for scored in chosen], category=categories.get)
-    applied.append(result)
-    tags = result.tags
-    if by_person and before is not None and options.existing in ("append", "prepend"):
-        joined = (*before.tags, *tags) if options.existing == "append" else (*tags, *before.tags)
-        tags = apply(edges_only(rules), dedupe(joined), category=categories.get).tags
-    if not tags:
-        return Skipped(
-            record, "no tag reaches the threshold, and an empty caption would stop the trainers"
-        )
-    return Done(record, Caption(finish(tags, options)))
 
 
 def changed(

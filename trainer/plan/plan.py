@@ -29,6 +29,7 @@ from datasetkit.core.ranges import one_of
 from datasetkit.core.records import Failed
 from datasetkit.dataset import layout, validation_split
 from datasetkit.dataset.buckets import Bucket, Size, select
+from datasetkit.dataset.layout import REG
 from datasetkit.dataset.repeats import BatchSettings, Totals, reg_samples
 from datasetkit.images import pixels
 from datasetkit.options.train import TrainOptions
@@ -37,7 +38,6 @@ from trainer.networks.parameter_groups import possible_rates
 from trainer.optimizers.lr_schedules import SCHEDULES
 from trainer.optimizers.optimizer_names import check_rates, literal_args
 
-TRAIN, REG = "train", "reg"
 # Whether an image has a caption of its own; without one it takes its subset's name.
 Captioned = Literal["written", "missing", "empty"]
 
@@ -154,9 +154,8 @@ def find_subsets(folder: Path, options: TrainOptions) -> tuple[tuple[Subset, ...
             f"{display(folder)} does not exist",
             hint="name the dataset's folder; dsk layout makes it",
         )
-    root = folder / TRAIN if (folder / TRAIN).is_dir() else folder
+    root, reg = layout.dataset_roots(folder)
     trees = [(layout.read_tree(root), False)]
-    reg = root.parent / REG if root.name == TRAIN else folder / REG
     if reg.is_dir():
         trees.append((layout.read_tree(reg), True))
     found = tuple(

@@ -27,10 +27,8 @@ from datasetkit.core.records import Caption, Done
 from datasetkit.options.tag import TagOptions
 from datasetkit.project.store import caption_hash
 from datasetkit.verbs.review.images import ReviewImage
-from datasetkit.verbs.rules import rule_set
-from datasetkit.verbs.scores import threshold_of
-from datasetkit.verbs.shared.stored_scores import StoredScores
-from datasetkit.verbs.tag import decide, is_by_person
+from datasetkit.verbs.shared.caption_rules import decide_caption, is_by_person, rule_set
+from datasetkit.verbs.shared.stored_scores import StoredScores, threshold_of
 from taggers.selection import Thresholds, choose, threshold_steps
 
 NO_TAG_LEFT = "no tag would be left, and an empty caption would stop the trainers"
@@ -258,7 +256,7 @@ def _anew(
     if asked not in memory:
         applied: list[RuleResult] = []
         chosen = choose(kept, source.labels, cut)
-        outcome = decide(
+        outcome = decide_caption(
             image.facts.record,
             chosen,
             rules,

@@ -20,8 +20,8 @@ from datasetkit.verbs.review.images import ReviewImage
 from datasetkit.verbs.review.operations import OperationContext
 from datasetkit.verbs.review.tables import Translations
 from datasetkit.verbs.review.thumbnails import SIZES
-from datasetkit.verbs.scores import threshold_of
 from datasetkit.verbs.shared.image_facts import below
+from datasetkit.verbs.shared.stored_scores import threshold_of
 
 Json = dict[str, Any]
 # Tags that are not in a caption are shown from this score on, so many at most.

@@ -17,8 +17,6 @@ from datasetkit.options.run import ConceptOptions, RunOptions
 from datasetkit.options.tag import TagOptions
 from datasetkit.options.toml import Config, find
 
-TRAIN, REG = "train", "reg"
-
 
 @dataclass(frozen=True, slots=True)
 class ConceptSet:
@@ -65,10 +63,9 @@ def find_sets(folder: Path, *, recursive: bool = False) -> ConceptSets:
     """
     require_folder(folder)
     config = find(folder)
-    tree = folder / TRAIN if (folder / TRAIN).is_dir() else folder
+    tree, reg = layout.dataset_roots(folder)
     laid_out = layout.read_tree(tree)
     if laid_out.concepts:
-        reg = tree.parent / REG if tree.name == TRAIN else folder / REG
         reg_tree = layout.read_tree(reg) if reg.is_dir() else None
         return ConceptSets(
             _of_tree(laid_out, _triggers(config)),

@@ -11,13 +11,12 @@ from datasetkit.checks.base import CheckFolder, UnreachedFiles
 from datasetkit.core.errors import DskError
 from datasetkit.core.files import MASKS, list_images
 from datasetkit.dataset import layout
+from datasetkit.dataset.layout import REG, TRAIN
 from datasetkit.images.scan import no_images, require_folder
 from datasetkit.options.run import ConceptOptions
 from datasetkit.options.tag import TagOptions
 from datasetkit.options.toml import Config, find
 from datasetkit.verbs.shared.concept_folders import (
-    REG,
-    TRAIN,
     ConceptSet,
     concept_name,
     concept_of,
@@ -47,11 +46,10 @@ def find_places(
     """
     require_folder(folder)
     config = find(folder)
-    tree = folder / TRAIN if (folder / TRAIN).is_dir() else folder
+    tree, reg = layout.dataset_roots(folder)
     read = layout.read_tree(tree)
     if read.concepts or _meant(tree, read):
         found = _laid_out(tree, read, config, trigger)
-        reg = tree.parent / REG if tree.name == TRAIN else folder / REG
         if reg.is_dir():
             others = _laid_out(reg, layout.read_tree(reg), Config(), (), is_reg=True)
             found = FoldersToCheck(

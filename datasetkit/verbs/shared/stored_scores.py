@@ -103,3 +103,16 @@ class StoredScores:
                     known[forms[row]] = max(steps, known.get(forms[row], 0))
             self._by_form[image] = known
         return known
+
+
+def threshold_of(options: TagOptions, key: str) -> float:
+    """Return the threshold that options ask for: a number, or what the card of the tagger with this
+    key says.
+    """
+    if not isinstance(options.threshold, str):
+        return options.threshold
+    name = key.partition("@")[0]
+    known = models.MODELS.get(name)
+    if known is None or known.pr_threshold is None:
+        raise scoring.no_card_value(name)
+    return known.pr_threshold

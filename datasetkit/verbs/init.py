@@ -1,0 +1,92 @@
+"""`dsk init`: write a commented dsk.toml to start from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from datasetkit.core.errors import InputError
+from datasetkit.core.files import display
+from datasetkit.images.scan import require_folder
+from datasetkit.options.toml import CONFIG_NAME
+from datasetkit.project.plans import Plan, WriteText
+from datasetkit.project.session import DEFAULT_CONTEXT, RunContext, open_project
+
+_TEMPLATE = """\
+# dsk run dsk.toml does all of this; each [table] holds the options of the command of that name
+# (dsk COMMAND --help).
+# What a second run finds unchanged is not done again, and everything can be taken back: dsk undo.
+
+[run]
+# All steps, in their order:
+# "rename", "faces", "resize", "cutout", "tag", "layout", "reg", "report", "export".
+# rename changes the names in your own folder; the other steps leave it alone.
+steps = ["resize", "tag", "layout", "report", "export"]
+work = "work"                # resized images and their captions: work/<concept>
+
+[[concept]]                  # one table for each subject or style
+name = "{name}"              # the folder becomes train/<repeats>_{name}
+folder = "{images}"        # your images
+trigger = ["{trigger}"]      # stands first in every caption
+# Tags that the trigger shall absorb, e.g. ["@face", "*_hair"]; see: dsk rules groups
+exclude = []
+
+[rename]
+prefix = "{name}"
+
+[resize]
+max = 1024                   # long edge in pixels
+
+# [cutout]                   # with "cutout" in steps: the subject before one plain colour
+# bg = "white"
+
+[tag]
+tagger = "auto"              # WD14 where it can be fetched, else the stand-in "basic"
+threshold = 0.35
+# implies = "common"         # drop `hat` beside `baseball cap`
+
+[layout]
+out = "dataset"
+steps = 1000                 # optimizer steps wanted for each concept
+
+# A regularisation set: images of the class that the subject belongs to
+# [reg]
+# folder = "reg-images"
+# class_name = "1girl"
+
+[report]
+plot = true
+
+[train]
+resolution = 512
+train_batch_size = 1
+max_train_epochs = 10
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class InitResult:
+    """Where init wrote the dsk.toml."""
+
+    path: Path
+    entry: int | None
+
+
+def init(
+    folder: Path, images: str, trigger: str, context: RunContext = DEFAULT_CONTEXT
+) -> InitResult:
+    """Write a commented dsk.toml. Raises InputError where there is one already."""
+    path = require_folder(folder, hint="make the folder first") / CONFIG_NAME
+    if path.exists():
+        raise InputError(
+            f"{display(path)} exists already", hint="edit it, or choose another folder"
+        )
+    name = trigger or Path(images).name or "concept"
+    quoted = {
+        k: v.replace("\\", "\\\\").replace('"', '\\"')
+        for k, v in {"name": name, "images": images, "trigger": trigger or name}.items()
+    }
+    text = _TEMPLATE.format(**quoted)
+    with open_project(folder, context) as project:
+        entry = project.apply(Plan((WriteText(path, text),)), "init", CONFIG_NAME)
+    return InitResult(path, entry)

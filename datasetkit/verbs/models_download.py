@@ -1,0 +1,15 @@
+"""`dsk models download`: fetch a tagger."""
+
+from __future__ import annotations
+
+from datasetkit.core.progress import SILENT
+from datasetkit.project.session import DEFAULT_CONTEXT, RunContext
+from taggers import models
+from taggers.models import ModelFiles
+
+
+def download(name: str, context: RunContext = DEFAULT_CONTEXT) -> ModelFiles:
+    """Fetch a tagger at its pinned revision and check it. Raises ModelFileError with the way to try
+    again.
+    """
+    return models.download(name, context.reporter or SILENT)

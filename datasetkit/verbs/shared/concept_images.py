@@ -1,0 +1,66 @@
+"""The images of concepts by size, and the settings that a plan of repeats counts with."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from datasetkit.core.errors import DatasetError
+from datasetkit.core.files import display
+from datasetkit.core.records import Failed
+from datasetkit.dataset.repeats import BatchSettings, ConceptImages
+from datasetkit.images.scan import scan, sizes
+from datasetkit.options.dataset import PlanRepeatsOptions
+from datasetkit.options.toml import Config
+from datasetkit.options.train import TrainOptions
+from datasetkit.project.store import Store
+from datasetkit.verbs.shared.concept_folders import ConceptSet
+
+
+def train_options(config: Config, resolution: int | None) -> TrainOptions:
+    """Return the options of `[train]`, at another resolution where one is given."""
+    given = {"resolution": resolution} if resolution else {}
+    return config.build(TrainOptions, "train", given)
+
+
+def batch_settings(options: PlanRepeatsOptions, train: TrainOptions) -> BatchSettings:
+    """Return the schedule: what the command says, else what `[train]` says."""
+    return BatchSettings(
+        epochs=options.epochs or train.max_train_epochs,
+        batch_size=options.batch_size or train.train_batch_size,
+        gradient_accumulation=train.gradient_accumulation_steps,
+    )
+
+
+def measure(
+    sets: Sequence[ConceptSet], store: Store, *, without: frozenset[str] = frozenset()
+) -> tuple[list[ConceptImages], list[Failed]]:
+    """Look at every image of the sets; return their sizes per concept, and the images that
+    cannot be read.
+
+    without: contents (image ids) that are not counted.
+    """
+    measured: list[ConceptImages] = []
+    failed: list[Failed] = []
+    for concept in sets:
+        found = scan(
+            concept.folder,
+            store,
+            recursive=concept.recursive,
+            with_ids=bool(without),
+            captions=False,
+        )
+        failed.extend(found.failed)
+        if records := [record for record in found.records if record.id not in without]:
+            measured.append(ConceptImages(concept.name, sizes(records), repeats=concept.repeats))
+    return measured, failed
+
+
+def no_usable_image(folder: Path, failed: Sequence[Failed]) -> DatasetError:
+    """Word that a folder has images of which none can be used, with the first reason."""
+    first = failed[0] if failed else None
+    named = first is not None and display(first.path) in first.error
+    why = f": {'' if named else display(first.path.name) + ': '}{first.error}" if first else ""
+    return DatasetError(
+        f"{display(folder)} has no usable image{why}", hint=first.hint if first else ""
+    )

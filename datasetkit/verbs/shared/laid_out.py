@@ -1,0 +1,109 @@
+"""Laid-out folders (`train/`, `reg/`): list them, and bring them up to date."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from datasetkit.core.files import MASKS, PROJECT, display, list_images
+from datasetkit.dataset import layout as grammar
+from datasetkit.dataset.layout import REG, Concept, LayoutFolder
+from datasetkit.project.plans import Copy, Link, Move, Plan, WriteBytes, WriteText
+from datasetkit.project.session import Project
+from datasetkit.verbs.shared.concept_folders import ConceptSet
+
+
+def existing_reg(out: Path) -> list[ConceptSet]:
+    """Return the regularisation folders that stand beside a laid-out dataset."""
+    return existing_sets(out / REG)
+
+
+def existing_sets(root: Path) -> list[ConceptSet]:
+    """Return the laid-out folders of a training or regularisation root that hold images; none
+    where it is not.
+    """
+    tree = grammar.read_tree(root).concepts if root.is_dir() else ()
+    return [
+        ConceptSet(f.concept.name, f.path, f.concept.repeats)
+        for f in tree
+        if list_images(f.path).images
+    ]
+
+
+def lay_out(
+    project: Project, root: Path, targets: Sequence[LayoutFolder], *, verb: str
+) -> tuple[int | None, Plan]:
+    """Rename folders whose repeats changed, then bring every folder to what it shall hold; one
+    plan.
+    """
+    renames = _renamed_folders(root, targets)
+    before = {new: old for old, new in renames.items()}
+    wanted = grammar.wanted(targets)
+    expected = {op.path if isinstance(op, WriteText | WriteBytes) else op.dst: op for op in wanted}
+    existing: dict[Path, bool] = {}
+    for target in targets:
+        old = before.get(target.folder, target.folder)
+        for path in _files(old):
+            place = target.folder / path.relative_to(old)
+            existing[place] = place in expected and _same(expected[place], path)
+    for stale in _stale_folders(root, targets, renames):
+        existing |= dict.fromkeys(_files(stale), False)
+    trash = project.root / PROJECT / "trash" / f"{verb}-{project.journal.next_id()}"
+    fill = grammar.plan_layout(targets, root=root, existing=existing, trash=trash)
+    title = ", ".join(display(t.folder.name) for t in targets)
+    # A folder and the files in it cannot move in one plan; the renaming is a step of its own in the
+    # history.
+    moves = Plan(tuple(Move(old, new) for old, new in renames.items()))
+    renamed = project.apply(moves, verb, f"folders renamed: {title}")
+    if project.context.dry_run and renames:
+        return None, moves + fill
+    filled = project.apply(fill, verb, title)
+    return filled if filled is not None else renamed, moves + fill
+
+
+def _renamed_folders(root: Path, targets: Sequence[LayoutFolder]) -> dict[Path, Path]:
+    """Return old -> new of the laid-out folders whose concept stays and whose repeats change."""
+    if not root.is_dir():
+        return {}
+    new = {grammar.parse(t.folder.name): t.folder for t in targets}
+    by_name = {c.name: folder for c, folder in new.items() if isinstance(c, Concept)}
+    taken: set[Path] = set()
+    renames: dict[Path, Path] = {}
+    for folder in grammar.read_tree(root).concepts:
+        goal = by_name.get(folder.concept.name)
+        if goal is not None and goal != folder.path and not goal.exists() and goal not in taken:
+            taken.add(goal)
+            renames[folder.path] = goal
+    return renames
+
+
+def _stale_folders(
+    root: Path, targets: Sequence[LayoutFolder], renames: Mapping[Path, Path]
+) -> list[Path]:
+    """Return other folders of the same concepts, which would be trained as well."""
+    names = {c.name for t in targets if isinstance(c := grammar.parse(t.folder.name), Concept)}
+    keep = {t.folder for t in targets} | set(renames)
+    tree = grammar.read_tree(root).concepts if root.is_dir() else ()
+    return [f.path for f in tree if f.concept.name in names and f.path not in keep]
+
+
+def _files(folder: Path) -> list[Path]:
+    """Return the images, captions and masks of a laid-out folder."""
+    if not folder.is_dir():
+        return []
+    images = list_images(folder, any_name=True).images
+    captions = [p for p in sorted(folder.glob("*.txt")) if p.is_file() and not p.is_symlink()]
+    masks = sorted((folder / MASKS).glob("*.png")) if (folder / MASKS).is_dir() else []
+    return [*images, *captions, *masks]
+
+
+def _same(op: object, path: Path) -> bool:
+    """Tell whether a file already holds what the operation would put there."""
+    if isinstance(op, WriteText):
+        return path.read_bytes() == op.text.encode("utf-8")
+    if isinstance(op, Link | Copy):
+        mine, theirs = path.stat(), op.src.stat()
+        if (mine.st_dev, mine.st_ino) == (theirs.st_dev, theirs.st_ino):
+            return True
+        return mine.st_size == theirs.st_size and path.read_bytes() == op.src.read_bytes()
+    return False

@@ -1,0 +1,29 @@
+"""`dsk undo`: take back the newest commands of a project."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from datasetkit.project.journal import UndoResult
+from datasetkit.project.session import DEFAULT_CONTEXT, RunContext, open_project
+from datasetkit.verbs.shared.project_history import require_history
+
+
+def undo(
+    folder: Path,
+    entry: int | None = None,
+    *,
+    partial: bool = False,
+    context: RunContext = DEFAULT_CONTEXT,
+) -> UndoResult:
+    """Take back the newest command of the folder's project, or all down to and including `entry`.
+
+    An undo that was killed is completed instead, and nothing else is taken back by the same call.
+    Raises PlanConflict, with nothing changed, for files that were changed since (unless `partial`).
+    """
+    require_history(folder)
+    with open_project(folder, context) as project:
+        completed = {one.undoes for one in project.recovered if one.undoes is not None}
+        if completed and entry is None:
+            return UndoResult(tuple(e for e in project.journal.history() if e.id in completed), ())
+        return project.journal.undo(entry, partial=partial, dry_run=context.dry_run)
