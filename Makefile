@@ -90,7 +90,7 @@ ifeq ($(DATA)$(BASE)$(GPUS),$(TINY)1)
 else ifeq ($(GPUS),1)
 	$(BIN)/dsk train "$(DATA)" $(BASE_RUN:%=--set %)
 else
-# This is `accelerate launch --multi_gpu --num_processes $(GPUS) -m trainer ...`, with errors of one line.
+# This is `accelerate launch --multi_gpu --num_processes $(GPUS) -m datasetkit.cli.launched ...`, with errors of one line.
 	$(BIN)/python -m trainer.launch $(GPUS) "$(DATA)" $(BASE_RUN)
 endif
 

@@ -1,4 +1,4 @@
-"""One function a verb: what the command line, a notebook and any other program call.
+"""One function for each verb: what the command line, a notebook and any other program call.
 
     from pathlib import Path
     from datasetkit import api
@@ -8,8 +8,19 @@
         print(done.record.path.name, done.value.text())
 
 Each takes the verb's options object and, where it changes something, `RunContext(dry_run=...,
-wait=..., reporter=...)`; it returns a frozen result and raises a `DskError`
-(datasetkit/core/errors.py) with nothing changed.
+wait=..., reporter=...)`; it returns a frozen result, or raises a `DskError`
+(datasetkit/core/errors.py) and has changed nothing.
+
+Training has two functions: the plan is made first and needs no torch.
+
+    plan = api.plan_training(Path("dataset"), settings={"pretrained_model_name_or_path": "tiny"})
+    print(plan.steps, plan.memory_bytes)
+    result = api.train(plan)
+    print(result.training.files[-1])
+
+`plan_training` reads `[train]` of the dsk.toml that governs the folder, or takes whole
+`TrainOptions`. `review(folder, options, ready=...)` serves the review page until it is stopped, and
+calls `ready` with the address once browsers can connect.
 """
 
 from importlib import import_module
@@ -59,6 +70,7 @@ if TYPE_CHECKING:
     from datasetkit.verbs.run import run
     from datasetkit.verbs.scores import scores
     from datasetkit.verbs.tag import tag
+    from datasetkit.verbs.train import plan_training, train
     from datasetkit.verbs.undo import undo
 
 __all__ = [
@@ -101,6 +113,7 @@ __all__ = [
     "load_config",
     "models",
     "plan_repeats",
+    "plan_training",
     "reg",
     "rename",
     "report",
@@ -110,12 +123,13 @@ __all__ = [
     "run",
     "scores",
     "tag",
+    "train",
     "undo",
     "where",
 ]
 
-# In which module of datasetkit/verbs each lives: it is loaded when it is first asked for, for a
-# command needs one of them, and all together take a tenth of a second to load.
+# The module of datasetkit/verbs that defines each. It is loaded on first use: a command needs one
+# of them, and all together take a tenth of a second.
 _VERBS = {
     "as_sd_scripts": "check_as_sd_scripts",
     "check": "check",
@@ -134,6 +148,7 @@ _VERBS = {
     "list_faces": "faces",
     "models": "models_list",
     "plan_repeats": "plan_repeats",
+    "plan_training": "train",
     "reg": "reg",
     "rename": "rename",
     "report": "report",
@@ -143,6 +158,7 @@ _VERBS = {
     "run": "run",
     "scores": "scores",
     "tag": "tag",
+    "train": "train",
     "undo": "undo",
     "where": "models_where",
 }

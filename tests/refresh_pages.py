@@ -34,7 +34,7 @@ def printed_by(command: list[str]) -> str:
 
 
 def fitted(page: str, printed: str) -> str:
-    """Return the page's lines as the command prints them now; `...` and warnings stay as they are."""
+    """Return the page's lines as the command prints them now; keep `...` and warnings."""
     new = [line.rstrip() for line in printed.strip().splitlines()]
     result: list[str] = []
     at = 0

@@ -43,6 +43,9 @@ class Listener:
     def note(self, text):
         self.told.append(text)
 
+    def phase(self, name):
+        self.told.append(name)
+
     def finish(self):
         self.told.append("end")
 
@@ -112,12 +115,33 @@ def test_a_whole_run_returns_its_steps_and_calls_back(imgs, tmp_path):
     assert [entry.verb for entry in api.history(tmp_path)][-1] == "init"
 
 
-@pytest.mark.parametrize(
-    ("missing", "loaded"), [("uvicorn", "datasetkit.web.server")], ids=["review"]
-)
-def test_a_missing_extra_is_named(imgs, monkeypatch, missing, loaded):
-    monkeypatch.delitem(sys.modules, loaded, raising=False)
-    monkeypatch.setitem(sys.modules, missing, None)
-    with pytest.raises(MissingExtra, match=f"needs the package {missing}") as raised:
+def test_training_is_planned_from_settings_or_from_options(imgs, tmp_path):
+    api.tag(imgs, api.TagOptions(tagger="basic"))
+    api.layout(["5_sks=imgs"], api.LayoutOptions(repeats=5))
+    settings = {"max_train_epochs": 2, "train_batch_size": 1}
+    plan = api.plan_training(tmp_path / "dataset", settings=settings)
+    assert (plan.steps, plan.epochs, plan.failed) == (30, 2, ())
+    options = api.TrainOptions(max_train_epochs=2, train_batch_size=1)
+    assert api.plan_training(tmp_path / "dataset", options) == plan
+    with pytest.raises(ConfigError, match="options are complete"):
+        api.plan_training(tmp_path / "dataset", options, settings=settings)
+    result = api.train(plan, api.RunContext(dry_run=True))
+    assert result.plan is plan and result.training is None
+    assert not (tmp_path / "output").exists()
+
+
+def test_a_missing_extra_is_named(imgs, monkeypatch):
+    monkeypatch.delitem(sys.modules, "datasetkit.web.server", raising=False)
+    monkeypatch.setitem(sys.modules, "uvicorn", None)
+    with pytest.raises(MissingExtra, match="needs the package uvicorn") as raised:
         api.review(imgs, api.ReviewOptions())
     assert "datasetkit[web]" in raised.value.hint
+    api.layout(["5_sks=imgs"], api.LayoutOptions(repeats=5))
+    plan = api.plan_training(imgs.parent / "dataset", api.TrainOptions())
+    for name in [name for name in sys.modules if name.startswith("trainer.run")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.delattr("trainer.run", raising=False)
+    monkeypatch.setitem(sys.modules, "torch", None)
+    with pytest.raises(MissingExtra, match="needs the package torch") as raised:
+        api.train(plan)
+    assert "datasetkit[train]" in raised.value.hint

@@ -11,7 +11,7 @@ from datasetkit.options import toml
 VERBS = """
     as_sd_scripts check crop_faces cutout doctor download erase_faces export find_config
     generate_reg groups history import_captions init layout list_faces load_config models
-    plan_repeats reg rename report resize review rules run scores tag undo where
+    plan_repeats plan_training reg rename report resize review rules run scores tag train undo where
 """.split()
 NOUNS = """
     CheckOptions ConceptOptions Config CutoutOptions ExportOptions FacesOptions ImportOptions
@@ -44,6 +44,7 @@ def test_verbs_that_change_something_take_how():
         "history",
         "load_config",
         "models",
+        "plan_training",
         "scores",
         "where",
     }

@@ -93,7 +93,7 @@ UNSUPPORTED: Final[Mapping[str, str]] = {
     "initial_epoch": _RESUME,
     "initial_step": _RESUME,
     "skip_until_initial_step": _RESUME,
-    "deepspeed": "accelerate launch -m trainer uses several GPUs",
+    "deepspeed": "python -m trainer.launch trains on several GPUs",
     "metadata_title": _METADATA,
     "metadata_author": _METADATA,
     "metadata_description": _METADATA,

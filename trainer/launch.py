@@ -1,7 +1,7 @@
-"""`python -m trainer.launch GPUS DIR ...`: `accelerate launch -m trainer`, without its report of
-what failed.
+"""`python -m trainer.launch GPUS DIR ...`: train on several GPUs by `accelerate launch`, without
+its report of a failure.
 
-The processes themselves say in one line what is wrong. ACCELERATE_USE_CPU=true launches them on a
+The processes themselves print the error in one line. ACCELERATE_USE_CPU=true launches them on a
 CPU.
 """
 
@@ -20,9 +20,13 @@ _LAUNCH: Final = (
 )  # fmt: skip
 
 
+# What each process runs: a command line, which stands above the trainer and is named, not imported.
+_PROGRAM: Final = "datasetkit.cli.launched"
+
+
 def arguments(processes: str, given: list[str]) -> list[str]:
-    """Return what `accelerate launch` is told. given: what `python -m trainer` takes."""
-    return [*_LAUNCH, "--num_processes", processes, "-m", "trainer", *given]
+    """Return the arguments of `accelerate launch`. given: those of each process."""
+    return [*_LAUNCH, "--num_processes", processes, "-m", _PROGRAM, *given]
 
 
 def main(given: list[str]) -> int:

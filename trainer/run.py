@@ -51,7 +51,7 @@ _FREE = frozenset(
 
 
 @dataclass(frozen=True, slots=True)
-class TrainResult:
+class TrainedLora:
     """What a run made. files: the LoRA files that are there, the final one last; loss: mean of the
     last epoch's steps, of those taken now.
 
@@ -84,7 +84,7 @@ def train(
     resume: bool = False,
     wait: bool = False,
     reporter: Reporter = SILENT,
-) -> TrainResult:
+) -> TrainedLora:
     """Train a LoRA as planned, and save it to output_dir.
 
     resume: go on from the newest complete state there. Raises GateFailed for a run that diverged or
@@ -96,6 +96,7 @@ def train(
     prompts = read_prompts(options)
     preview.warn_of_long(prompts, options.max_token_length, reporter)
     with _prepared(folder, wait), _in_memory():
+        reporter.phase("loading")
         parts = setup.load_parts(options)
         run = setup.assemble(options, plan, parts, reporter=reporter)
         state = training_state.newest(folder, name, reporter) if resume else None
@@ -212,7 +213,7 @@ def _train(
     facts: dict[str, object],
     prompts: tuple[Prompt, ...],
     reporter: Reporter,
-) -> TrainResult:
+) -> TrainedLora:
     told = run_facts(run, name)
     started = time.monotonic()
     files: list[Path] = []
@@ -225,7 +226,7 @@ def _train(
         validation.forget(folder, name)
     validator = Validator(run, folder, name, start) if run.plan.held_out else None
     checked: ValidationPoint | None = None
-    reporter.start("training", run.plan.steps)
+    reporter.start("step", run.plan.steps)
     reporter.advance(start)
     try:
         if run.options.sample_at_first and not start:
@@ -240,10 +241,12 @@ def _train(
                 with run.given():
                     checked = _checked(validator.look(log.step, log.epoch), writers)
                 if run.options.save_best and run.place.is_main and validator.improved(checked):
+                    reporter.phase("saving")
                     _save(run, folder, f"{name}-{BEST}", told, log)
                     validator.keep(checked)
             stem = save_name(run, name, log)
             if stem is not None and run.place.is_main:
+                reporter.phase("saving")
                 _save(run, folder, stem, told, log)
                 _forget(run.options, folder, name)
             if (moment := preview.due(run.options, log, run.plan.steps)) is not None:
@@ -272,7 +275,7 @@ def _train(
             remarks = _judge(run, folder, name)
         files = saved_files(folder, name)
     loss = sum(log.loss for log in last) / len(last)
-    return TrainResult(
+    return TrainedLora(
         tuple(files), run.plan.steps, start, loss, seconds, len(run.lora.modules), record, plot,
         remarks, run.plan.failed,
         easel.sheet.path if prompts and easel.sheet.path.is_file() else None, waited,
@@ -308,7 +311,7 @@ class _Previews:
             return
         try:
             with self.run.given():
-                images = preview.draw(self.run, self.prompts)
+                images = preview.draw(self.run, self.prompts, self.reporter)
         except torch.OutOfMemoryError:
             self.prompts = ()
             self.reporter.warn(

@@ -25,6 +25,7 @@ from rich.progress import (
     TextColumn,
     TimeRemainingColumn,
 )
+from rich.status import Status
 from rich.table import Table
 from rich.text import Text
 
@@ -68,24 +69,27 @@ def say(message: str = "", style: str = "") -> None:
 
 
 class Bars:
-    """Draws progress on stderr while work runs: a bar for who looks at it, a line a minute in a
+    """Shows progress on stderr while work runs: a bar on a terminal, at most one line a minute in a
     log.
     """
 
     def __init__(self) -> None:
         self._progress: Progress | None = None
         self._task: TaskID | None = None
+        self._label = ""
+        self._status: Status | None = None  # a phase without a bar
         self._log: _LogProgress | None = None
         self.warnings: list[str] = []
 
     def start(self, label: str, total: int) -> None:
         self.finish()
         console = _err()
+        self._label = label
         if total > 1 and not console.is_terminal:
             self._log = _LogProgress(label, total, time.monotonic())
         elif total > 1:
             self._progress = Progress(
-                TextColumn("{task.description}"),
+                TextColumn("{task.description}", markup=False),
                 BarColumn(),
                 MofNCompleteColumn(),
                 TextColumn("{task.fields[speed]}"),
@@ -100,9 +104,26 @@ class Bars:
     def advance(self, n: int = 1) -> None:
         if self._progress is not None and self._task is not None:
             speed = self._progress.tasks[0].speed
-            self._progress.update(self._task, advance=n, speed=_pace(speed) if speed else "")
+            self._progress.update(
+                self._task,
+                advance=n,
+                description=self._label,
+                speed=_pace(speed) if speed else "",
+            )
         elif self._log is not None:
             self._log.advance(n)
+
+    def phase(self, name: str) -> None:
+        """Show a phase instead of the bar's label, or beside a spinner; a log has no line for
+        it.
+        """
+        if self._progress is not None and self._task is not None:
+            self._progress.update(self._task, description=name)
+        elif self._status is not None:
+            self._status.update(Text(name))
+        elif self._log is None and (console := _err()).is_terminal:
+            self._status = console.status(Text(name))
+            self._status.start()
 
     def note(self, text: str) -> None:
         if self._progress is not None and self._task is not None:
@@ -112,12 +133,15 @@ class Bars:
 
     def finish(self) -> None:
         self._log = None
+        if self._status is not None:
+            self._status.stop()
+            self._status = None
         if self._progress is not None:
             self._progress.stop()
             self._progress = self._task = None
 
     def warn(self, message: str) -> None:
-        if message not in self.warnings:  # a run would say the same for every concept
+        if message not in self.warnings:  # a run would repeat it for every concept
             self.warnings.append(message)
             warn(message)
 
@@ -172,12 +196,14 @@ def bars() -> Iterator[Bars]:
 def plain(value: Any) -> Any:
     """Turn a result into what JSON can hold: dataclasses by field (their class as `is`), paths as
     text.
+
+    Fields that begin with _ or have no repr are left out.
     """
     if is_dataclass(value) and not isinstance(value, type):
         named = {
             f.name: plain(getattr(value, f.name))
             for f in fields(value)
-            if not f.name.startswith("_")
+            if f.repr and not f.name.startswith("_")
         }
         return {"is": type(value).__name__, **named}
     if isinstance(value, Enum):

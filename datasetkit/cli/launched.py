@@ -1,25 +1,25 @@
-"""What each process of a launched training does: the main one shows the plan, and whoever fails
-first says why.
+"""One process of a training that was launched on several: the main one shows the plan, and the
+first to fail reports the error.
+
+    accelerate launch -m datasetkit.cli.launched dsk.toml [--resume] [--dry-run] [KEY=VALUE ...]
 """
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
-from datasetkit.cli import console, train, train_plan
+from datasetkit.api import RunContext, plan_training, train
+from datasetkit.cli import console, show_train
 from datasetkit.core.errors import DskError, Exit
 from datasetkit.core.progress import SILENT
-from trainer.config import setting
-from trainer.device import first_to_fail, processes
-from trainer.monitor.prompts import read as read_prompts
+from datasetkit.verbs.train import first_to_fail, launched_processes, read_setting
 
 
 def main(arguments: list[str]) -> int:
-    """Train as a dsk.toml (or its folder) says. Arguments: its path, `--resume`, and settings as
-    key=value.
+    """Train as a dsk.toml (or its folder) says; return the exit code.
 
-    Return the exit code. What goes wrong is said once, by the process that it befell first; the
-    launcher ends the others.
+    An error is printed once, by the process that failed first; the launcher ends the others.
     """
     try:
         return _run(arguments)
@@ -30,8 +30,7 @@ def main(arguments: list[str]) -> int:
     except KeyboardInterrupt:
         return Exit.INTERRUPTED
     except Exception:
-        # A process that waits for another one fails too when that one ends; what was amiss has been
-        # said.
+        # A process that waits for another one fails when that one ends: its error is not the cause.
         if first_to_fail():
             raise
         return Exit.INTERNAL
@@ -42,18 +41,18 @@ def _run(arguments: list[str]) -> int:
     rest = [argument for argument in arguments if argument not in ("--resume", "--dry-run")]
     path = Path(rest[0]) if rest else Path()
     folder = path.parent if path.is_file() else path
-    given = dict(setting(text) for text in rest[1:])
-    state = processes()
-    options, plan, _ = train.planned(folder, None, None, given, processes=state.num_processes)
-    read_prompts(options)  # what is wrong with them is said before the plan is
-    if not state.is_main_process:
-        if not dry_run:
-            train.trained(options, plan, resume, False, SILENT)
+    settings = dict(read_setting(text) for text in rest[1:])
+    processes = launched_processes()
+    plan = plan_training(folder, settings=settings, processes=processes.num_processes)
+    if not processes.is_main_process:
+        train(plan, RunContext(dry_run=dry_run, reporter=SILENT), resume=resume)
         return Exit.DONE
-    train_plan.show(train_plan.look(options, plan, {}))
+    show_train.plan(plan)
     with console.bars() as reporter:
-        for notice in plan.notices:
-            reporter.warn(notice)
-        if not dry_run:
-            train.show_result(train.trained(options, plan, resume, False, reporter))
-    return Exit.SOME_FAILED if plan.failed else Exit.DONE
+        result = train(plan, RunContext(dry_run=dry_run, reporter=reporter), resume=resume)
+    show_train.trained(result, dry_run)
+    return Exit.SOME_FAILED if result.failed else Exit.DONE
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

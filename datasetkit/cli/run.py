@@ -1,17 +1,21 @@
-"""The one body that all commands share: bars on, call the api, show or print JSON, exit code."""
+"""The body that all commands share: call the verb, show its result or print it as JSON, exit with
+its code.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from types import ModuleType
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import typer
 
 from datasetkit.cli import console
 from datasetkit.core.errors import Exit
 from datasetkit.core.records import Failed, RunReport
-from datasetkit.project.session import RunContext
+
+if TYPE_CHECKING:
+    from datasetkit.api import RunContext
 
 Result = TypeVar("Result")
 
@@ -24,18 +28,26 @@ def verb(
     dry_run: bool = False,
     wait: bool = False,
 ) -> Result:
-    """Run a verb that works on a project; exit 3 when some items failed."""
+    """Run a verb and show its result; raise Exit 3 when some items failed."""
     from datasetkit import api
 
     with console.bars() as reporter:
-        result = call(api, RunContext(dry_run=dry_run, wait=wait, reporter=reporter))
+        result = call(api, api.RunContext(dry_run=dry_run, wait=wait, reporter=reporter))
+    failed = failures(result)
     if json:
+        warnings = [*reporter.warnings, *getattr(result, "warnings", ())]
         console.show_json(
-            {"verb": name, "dry_run": dry_run, "result": result, "warnings": reporter.warnings}
+            {
+                "verb": name,
+                "dry_run": dry_run,
+                "result": result,
+                "warnings": warnings,
+                "failed": failed,
+            }
         )
     else:
         show(result, dry_run)
-    if failures(result):
+    if failed:
         raise typer.Exit(Exit.SOME_FAILED)
     return result
 
@@ -43,15 +55,8 @@ def verb(
 def look(
     name: str, call: Callable[[ModuleType], Result], show: Callable[[Result], None], json: bool
 ) -> Result:
-    """Run a verb that only looks."""
-    from datasetkit import api
-
-    result = call(api)
-    if json:
-        console.show_json({"verb": name, "result": result})
-    else:
-        show(result)
-    return result
+    """Run a verb that changes nothing."""
+    return verb(name, lambda api, _: call(api), lambda result, _: show(result), json)
 
 
 def failures(result: object) -> tuple[Failed, ...]:

@@ -1,10 +1,10 @@
-"""How long work reports its progress, without knowing who draws it."""
+"""How long work reports its progress, without knowing who shows it."""
 
 from typing import Protocol
 
 
 class Reporter(Protocol):
-    """Where progress and remarks go. The command line draws them; in a library call nothing is
+    """Where progress and warnings go. The command line shows them; in a library call nothing is
     shown.
     """
 
@@ -14,8 +14,15 @@ class Reporter(Protocol):
     def advance(self, n: int = 1) -> None:
         """Count `n` more items as done."""
 
+    def phase(self, name: str) -> None:
+        """Name what the work does between two items, or before the first: `loading`, `preview 2/3`,
+        `saving`.
+
+        The next start, advance, phase or finish ends it.
+        """
+
     def note(self, text: str) -> None:
-        """Say beside the progress line how the work stands; each note takes the place of the one
+        """Show the state of the work beside the progress line; each note replaces the one
         before.
         """
 
@@ -23,16 +30,19 @@ class Reporter(Protocol):
         """Close the progress line."""
 
     def warn(self, message: str) -> None:
-        """Say something that the person should read now (also kept in the result)."""
+        """Show a message that a person should read now."""
 
 
 class SilentReporter:
-    """The default reporter: says nothing."""
+    """The default reporter: shows nothing."""
 
     def start(self, label: str, total: int) -> None:
         pass
 
     def advance(self, n: int = 1) -> None:
+        pass
+
+    def phase(self, name: str) -> None:
         pass
 
     def note(self, text: str) -> None:

@@ -26,7 +26,7 @@ class Clock:
         self.counts = False
 
     def start(self, label: str, total: int) -> None:
-        self.counts = label == "training"
+        self.counts = label == "step"
         if self.counts:
             self.moments.append(time.perf_counter())
 
@@ -35,6 +35,9 @@ class Clock:
             self.moments.append(time.perf_counter())
 
     def note(self, text: str) -> None:
+        pass
+
+    def phase(self, name: str) -> None:
         pass
 
     def finish(self) -> None:

@@ -1,6 +1,7 @@
 """`--json` prints one JSON document on stdout and nothing else, also with warnings and failures."""
 
 import shutil
+from pathlib import Path
 
 import pytest
 
@@ -59,7 +60,11 @@ COMMANDS = [
 def test_stdout_holds_one_document(dsk, mixed, arguments, code):
     ended = dsk(*arguments, "--json")
     assert ended.code == code, ended.err
-    assert set(ended.json) >= {"verb", "result"}
+    assert list(ended.json) == ["verb", "dry_run", "result", "warnings", "failed"]
+    assert ended.json["dry_run"] is False
+    assert [Path(item["path"]).name for item in ended.json["failed"]] == ["broken.jpg"] * (
+        code == 3
+    )
     assert ended.json["verb"] == " ".join(
         arguments[: 2 if arguments[0] == "models" or "groups" in arguments else 1]
     )

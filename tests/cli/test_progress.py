@@ -1,6 +1,10 @@
 """Progress: a line a minute where nobody looks at a bar."""
 
 import time
+from io import StringIO
+
+import pytest
+from rich.console import Console
 
 from datasetkit.cli import console
 
@@ -39,4 +43,45 @@ def test_what_is_short_says_nothing(capsys):
     bars.advance(3)
     bars.finish()
     bars.advance()
+    assert lines(capsys) == []
+
+
+@pytest.fixture
+def screen(monkeypatch):
+    """What a terminal of 120 columns would show."""
+    shown = StringIO()
+    monkeypatch.setattr(
+        console, "_err", lambda: Console(file=shown, force_terminal=True, width=120)
+    )
+    return shown
+
+
+def test_a_phase_takes_the_place_of_the_label_until_the_next_item(screen):
+    with console.bars() as bars:
+        bars.start("step", 3)
+        bars.phase("preview 2/3")
+        bars.advance()
+        assert bars._progress is not None and bars._progress.tasks[0].description == "step"
+        bars.phase("saving")
+        assert bars._progress.tasks[0].description == "saving"
+        bars._progress.refresh()
+    assert "saving" in screen.getvalue()
+
+
+def test_a_phase_without_a_bar_has_a_line_of_its_own(screen):
+    with console.bars() as bars:
+        bars.phase("loading")
+        assert bars._status is not None and str(bars._status.status) == "loading"
+        bars.start("encoding", 2)
+        bars.advance()
+        assert bars._status is None
+    assert bars._progress is None
+
+
+def test_a_log_has_no_line_for_a_phase(capsys):
+    bars = console.Bars()
+    bars.phase("loading")
+    bars.start("step", 3)
+    bars.phase("saving")
+    bars.finish()
     assert lines(capsys) == []

@@ -49,8 +49,8 @@ def test_plan_of_a_large_set_is_quick_without_torch(here, images):
         text=True,
     )
     assert ended.returncode == 0, ended.stderr
-    plan = json.loads(ended.stdout)["plan"]
+    plan = json.loads(ended.stdout)["result"]["plan"]
     assert sum(use["images"] for use in plan["buckets"]) == images
     assert plan["captions"]["over"] == {"75": 0, "150": 0, "225": 0}
-    assert plan["memory"]["bytes"] == sum(s["bytes"] for s in plan["memory"]["estimate"]["shares"])
+    assert plan["memory_bytes"] == sum(s["bytes"] for s in plan["memory"]["shares"])
     assert float(ended.stderr.split()[-1]) < 2

@@ -85,6 +85,9 @@ class Counter:
     def note(self, text: str) -> None:
         raise AssertionError(text)
 
+    def phase(self, name: str) -> None:
+        raise AssertionError(name)
+
     def finish(self) -> None:
         self.calls.append(("finish",))
 

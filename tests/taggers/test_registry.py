@@ -56,6 +56,9 @@ class Heard:
     def note(self, text):
         pass
 
+    def phase(self, name):
+        pass
+
     def finish(self):
         pass
 

@@ -49,6 +49,15 @@ def whole(data, sampled):
     return train(sampled, planned(data, sampled))
 
 
+def test_a_run_names_its_phases(data, sampled, tmp_path):
+    short = replace(
+        sampled, output_dir=str(tmp_path), max_train_steps=1, sample_at_first=False, logging_dir=""
+    )
+    reporter = Killer()
+    train(short, planned(data, short), reporter=reporter)
+    assert reporter.phases == ["loading", "saving", "preview 1/2", "preview 2/2"]
+
+
 def log(step, epoch, *, last=False):
     return StepLog(step, epoch, 0.1, 1, {}, {}, 0.0, last)
 

@@ -92,7 +92,7 @@ def test_two_processes_equal_one_that_accumulates(data, options, tmp_path):
         ended.stdout.count("4 steps of AdamW") == 1
         and ended.stdout.count("of 2 on 2 processes") == 1
     )
-    assert ended.stdout.count("passed the gate") == 1
+    assert ended.stdout.count("passed the final check") == 1
     assert sorted(p.name for p in out.iterdir()) == [
         ".dsk", "sks-best.json", "sks-best.safetensors", "sks-loss.png", "sks-metrics.jsonl",
         "sks-state-00000002", "sks-step00000002.safetensors", "sks-validation.jsonl",
@@ -168,7 +168,7 @@ def test_launch_is_accelerates():
         told.multi_gpu
         and told.num_processes == 2
         and told.module
-        and told.training_script == "trainer"
+        and told.training_script == "datasetkit.cli.launched"
     )
     assert told.training_script_args == ["data", "seed=1", "--resume"]
 

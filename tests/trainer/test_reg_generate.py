@@ -78,6 +78,9 @@ class Stopping:
     def note(self, text):
         pass
 
+    def phase(self, name):
+        pass
+
     def finish(self):
         pass
 

@@ -32,9 +32,10 @@ class Killer:
         self.counts = False
         self.said = []
         self.notes = []
+        self.phases = []
 
     def start(self, label, total):
-        self.counts = label == "training"
+        self.counts = label == "step"
 
     def advance(self, n=1):
         if self.counts and self.left is not None:
@@ -44,6 +45,9 @@ class Killer:
 
     def note(self, text):
         self.notes.append(text)
+
+    def phase(self, name):
+        self.phases.append(name)
 
     def finish(self):
         pass

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from datasetkit.captions import tokens
 from datasetkit.core.files import display
-from datasetkit.core.progress import Reporter
+from datasetkit.core.progress import SILENT, Reporter
 from datasetkit.options.train import TrainOptions
 from trainer.data import weighted_text
 from trainer.data.latents import Encoder
@@ -108,7 +108,9 @@ def warn_of_long(prompts: Sequence[Prompt], limit: int, reporter: Reporter) -> N
                 )
 
 
-def draw(run: PreviewModel, prompts: Sequence[Prompt]) -> list[Image.Image]:
+def draw(
+    run: PreviewModel, prompts: Sequence[Prompt], reporter: Reporter = SILENT
+) -> list[Image.Image]:
     """Draw an image of each prompt with the model as it is now.
 
     torch's random state, the modes of the modules and the place of the VAE are afterwards what they
@@ -116,7 +118,11 @@ def draw(run: PreviewModel, prompts: Sequence[Prompt]) -> list[Image.Image]:
     without them trains.
     """
     with at_rest(run):
-        return [_decoded(run, _latent(run, prompt)) for prompt in prompts]
+        images = []
+        for number, prompt in enumerate(prompts, 1):
+            reporter.phase(f"preview {number}/{len(prompts)}")
+            images.append(_decoded(run, _latent(run, prompt)))
+        return images
 
 
 @contextmanager

@@ -1,0 +1,206 @@
+"""What `dsk train` prints for people: the plan before the first step, and what the run made."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from datasetkit.cli.console import counted, images, listed, say, table, warn
+from datasetkit.cli.show import problems
+from datasetkit.core.files import display
+
+if TYPE_CHECKING:
+    from datasetkit.options.train import TrainOptions
+    from datasetkit.verbs.shared.result_types import (
+        BucketUse,
+        CaptionUse,
+        MemoryEstimate,
+        SubsetUse,
+        TrainedLora,
+    )
+    from datasetkit.verbs.train import PlanTrainingResult, TrainResult
+
+_NAMED = 3
+_PREDICTED = {"epsilon": "noise", "v_prediction": "velocity"}
+
+
+def plan(result: PlanTrainingResult) -> None:
+    """Print a plan: its folders, buckets, steps, captions and memory."""
+    _folders(result.subsets)
+    _held_out(result)
+    _buckets(result.buckets)
+    _steps(result)
+    _network(result.options)
+    _captions(result.captions, result.options.max_token_length)
+    if result.model is not None:
+        predicted = _PREDICTED[str(result.model.prediction)]
+        say(f"base model: {result.model.title}, predicts {predicted}")
+    _memory(result.memory)
+    for key, why in result.ignored.items():
+        say(f"{key} has no effect: {why}", "dim")
+    problems(result.failed)
+
+
+def trained(result: TrainResult, dry_run: bool) -> None:
+    """Print what a run made; of a dry run the plan alone is printed."""
+    if result.training is not None:
+        _lora(result.training)
+
+
+def _folders(subsets: Sequence[SubsetUse]) -> None:
+    rows = [
+        (
+            use.subset.folder.name,
+            "reg" if use.subset.is_reg else "train",
+            use.images,
+            use.subset.repeats,
+            use.samples,
+        )
+        for use in subsets
+    ]
+    columns = ["folder", "set", "images", "repeats", "samples/epoch"]
+    table("", columns, rows, right=columns[2:])
+    reg = [use for use in subsets if use.subset.is_reg]
+    if reg:
+        reg_samples, unused = sum(use.samples for use in reg), sum(use.unused for use in reg)
+        train_samples = sum(use.samples for use in subsets) - reg_samples
+        never = f"; {images(unused)} never used" if unused else ""
+        say(f"regularisation: {reg_samples:,} samples for {train_samples:,} of training{never}")
+
+
+def _held_out(result: PlanTrainingResult) -> None:
+    if result.held_out:
+        trained = sum(not image.subset.is_reg for image in result.plan.images)
+        total = trained + len(result.held_out)
+        names = _names(result.held_out)
+        held_out = f"{len(result.held_out):,} of {images(total)}"
+        say(f"validation: {held_out} held out, not trained: {names}")
+
+
+def _buckets(buckets: Sequence[BucketUse]) -> None:
+    rows = [
+        (
+            "x".join(map(str, use.size)),
+            use.images,
+            use.samples,
+            f"{use.cut_mean:.1%}",
+            f"{use.cut_worst:.1%}",
+            use.enlarged or "-",
+            f"x {use.enlarged_most:.2f}" if use.enlarged else "-",
+        )
+        for use in buckets
+    ]
+    columns = ["bucket", "images", "samples", "cropped", "worst", "enlarged", "most"]
+    table("", columns, rows, right=columns[1:])
+
+
+def _steps(result: PlanTrainingResult) -> None:
+    options, totals, batch = result.options, result.totals, result.plan.batch_settings
+    batches = f"{totals.batches:,} batch" + ("" if totals.batches == 1 else "es")
+    processes = f" on {batch.processes:,} processes" if batch.processes > 1 else ""
+    say(
+        f"{counted(totals.samples, 'sample')} an epoch in "
+        f"{counted(len(totals.buckets), 'bucket')}, "
+        f"{batches} of {batch.batch_size}{processes}: "
+        f"{counted(totals.steps_per_epoch, 'step')} an epoch, {counted(result.epochs, 'epoch')}"
+    )
+    rates = ", ".join(f"{part} {rate:g}" for part, rate in result.rates.items())
+    say(
+        f"{counted(result.steps, 'step')} of {options.optimizer_type}, {options.lr_scheduler}: "
+        f"{rates}",
+        "bold",
+    )
+
+
+def _network(options: TrainOptions) -> None:
+    args = options.network()
+    ranks = f"rank {options.network_dim}, alpha {options.network_alpha or options.network_dim:g}"
+    if args.conv_dim is not None:
+        # 1 is sd-scripts' default, 0 means the rank.
+        alpha = 1.0 if args.conv_alpha is None else args.conv_alpha or args.conv_dim
+        ranks += f"; 3x3 convolutions: rank {args.conv_dim}, alpha {alpha:g}"
+    if args.block_dims or args.conv_block_dims or args.block_alphas:
+        ranks += "; set by block"
+    if options.ema_decay:
+        ranks += f"; saved as a moving average ({options.ema_decay:g})"
+    say(f"{args.title}, {ranks}")
+
+
+def _captions(captions: CaptionUse, limit: int) -> None:
+    long = (
+        ", ".join(f"{n:,} over {tokens}" for tokens, n in captions.over.items() if n)
+        or "none over 75"
+    )
+    total = captions.written + len(captions.missing) + len(captions.empty)
+    say(
+        f"captions: {captions.written:,} of {total:,} written, {len(captions.missing):,} missing, "
+        f"{len(captions.empty):,} empty; CLIP tokens: {long}; {_sources(captions, total)}"
+    )
+    if captions.too_long:
+        warn(f"cut off at max_token_length = {limit}: captions of {_names(captions.too_long)}")
+    if captions.differing:
+        warn(
+            f"captions that differ from their source image's: {_names(captions.differing)}; dsk "
+            "layout refreshes them"
+        )
+
+
+def _sources(captions: CaptionUse, total: int) -> str:
+    """Compare the captions with those beside the source images, in words."""
+    if captions.unknown == total:
+        return "source unknown"
+    unknown = f", source of {captions.unknown:,} unknown" if captions.unknown else ""
+    return f"{len(captions.differing):,} differ from their source{unknown}"
+
+
+def _names(paths: Sequence[Path]) -> str:
+    more = f" and {len(paths) - _NAMED:,} more" if len(paths) > _NAMED else ""
+    return ", ".join(display(path.name) for path in paths[:_NAMED]) + more
+
+
+def _memory(memory: MemoryEstimate) -> None:
+    rows = [(share.name, _size(share.bytes), share.how) for share in memory.shares]
+    assumed = (
+        "; for a Stable Diffusion 1 model, the base is not on this machine"
+        if memory.assumed
+        else ""
+    )
+    rows.append(("total", _size(memory.bytes), f"estimate, within {memory.margin:.0%}{assumed}"))
+    rows.append(("while loading", _size(memory.loading), "of main memory"))
+    table("", ["memory", "about", "made of"], rows, right=["about"])
+
+
+def _size(count: float) -> str:
+    """Return bytes in GB of 10^9, small ones in MB."""
+    return f"{count / 1e9:.1f} GB" if count >= 0.95e9 else f"{count / 1e6:.0f} MB"
+
+
+def _lora(lora: TrainedLora) -> None:
+    new = lora.steps - lora.start
+    pace = f", {lora.seconds / new:.2f} s each" if new else ""
+    say(
+        f"trained {counted(new, 'step')}{pace}; loss {lora.loss:.4f}; "
+        f"{counted(lora.modules, 'module')} passed the final check"
+    )
+    listed([str(file) for file in lora.files])
+    say(f"loss by step: {lora.plot}, {lora.metrics}", "dim")
+    if lora.samples is not None:
+        say(f"preview images: {lora.samples}", "dim")
+    _validation(lora)
+    for remark in lora.remarks:
+        warn(remark)
+
+
+def _validation(lora: TrainedLora) -> None:
+    """Print the loss on the held-out images, and the step with the lowest one."""
+    if lora.last is not None:
+        change = f", {lora.last.words()} against step 0" if lora.last.words() else ""
+        trained = lora.last.trained_change
+        gain = "" if trained is None else f" (trained images: {trained:+.4f})"
+        say(f"held-out images: loss {lora.last.loss:.4f}{change}{gain}")
+    best = lora.best
+    if best is not None:
+        say(f"lowest at step {best.step:,}, epoch {best.epoch:,}: loss {best.loss:.4f}")
+        if best.change is not None and best.change >= 0:
+            warn("no step improved the loss on the held-out images: check the learning rate")

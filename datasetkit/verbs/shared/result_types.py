@@ -1,0 +1,38 @@
+"""The types inside the verbs' results, for the code that shows results: it imports nothing below
+the verbs.
+
+Import it for type checking only: it loads every layer, and torch.
+"""
+
+from datasetkit.captions.diffs import CaptionChange
+from datasetkit.captions.rules import Group, RuleHits
+from datasetkit.checks.base import CheckFolder
+from datasetkit.checks.summary import CheckSummary
+from datasetkit.dataset.repeats import RepeatsPlan
+from datasetkit.outputs.sidecars import CaptionRewriteResult
+from datasetkit.project.journal import JournalEntry, UndoResult
+from datasetkit.project.plans import Plan
+from taggers.models import ModelFiles, ModelRow
+from trainer.plan.memory import MemoryEstimate
+from trainer.plan.report import BucketUse, CaptionUse, SubsetUse
+from trainer.run import TrainedLora
+
+__all__ = [
+    "BucketUse",
+    "CaptionChange",
+    "CaptionRewriteResult",
+    "CaptionUse",
+    "CheckFolder",
+    "CheckSummary",
+    "Group",
+    "JournalEntry",
+    "MemoryEstimate",
+    "ModelFiles",
+    "ModelRow",
+    "Plan",
+    "RepeatsPlan",
+    "RuleHits",
+    "SubsetUse",
+    "TrainedLora",
+    "UndoResult",
+]

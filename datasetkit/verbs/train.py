@@ -1,0 +1,207 @@
+"""`dsk train`: read the options, plan the run, report on the plan, train.
+
+Nothing heavy is loaded before the first step: a plan needs no torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from datasetkit.core.errors import ConfigError, MissingExtra
+from datasetkit.core.records import Failed
+from datasetkit.dataset.repeats import Totals
+from datasetkit.options import toml
+from datasetkit.options.train import TrainOptions
+from datasetkit.project.session import DEFAULT_CONTEXT, RunContext
+from trainer import config as train_config
+from trainer.config import TranslatedConfig
+from trainer.families import option_checks
+from trainer.families.detect import DetectedModel
+from trainer.monitor.prompts import read as read_prompts
+from trainer.plan import memory, model_shapes, report
+from trainer.plan.memory import MemoryEstimate
+from trainer.plan.plan import TrainingPlan, find_subsets, make_plan
+from trainer.plan.report import BucketUse, CaptionUse, SubsetUse
+
+if TYPE_CHECKING:
+    from trainer.run import TrainedLora
+
+
+@dataclass(frozen=True, slots=True)
+class PlanTrainingResult:
+    """A plan, and what a person should know of it before the first step.
+
+    steps, epochs: of the whole run; totals: of an epoch. held_out: images that are validated, not
+    trained. rates: part of the model -> learning rate, of the parts that are trained. memory_bytes:
+    the sum of the estimate. model: None where the base is not a file that can be read now. ignored:
+    keys of sd-scripts' files without an effect here -> why.
+    """
+
+    options: TrainOptions
+    plan: TrainingPlan = field(repr=False)  # every image with its caption: too long to print
+    steps: int
+    epochs: int
+    totals: Totals
+    subsets: tuple[SubsetUse, ...]
+    held_out: tuple[Path, ...]
+    buckets: tuple[BucketUse, ...]
+    captions: CaptionUse
+    rates: Mapping[str, float]
+    model: DetectedModel | None
+    memory: MemoryEstimate
+    memory_bytes: float
+    ignored: Mapping[str, str]
+
+    @property
+    def failed(self) -> tuple[Failed, ...]:
+        return self.plan.failed
+
+
+@dataclass(frozen=True, slots=True)
+class TrainResult:
+    """A plan and what training it made. training: None in a dry run."""
+
+    plan: PlanTrainingResult
+    training: TrainedLora | None = None
+
+    @property
+    def failed(self) -> tuple[Failed, ...]:
+        return self.plan.failed
+
+
+def plan_training(
+    folder: Path,
+    options: TrainOptions | None = None,
+    *,
+    settings: Mapping[str, Any] | None = None,
+    config_file: Path | None = None,
+    dataset_config: Path | None = None,
+    processes: int = 1,
+) -> PlanTrainingResult:
+    """Plan a run: its images, buckets, steps and memory; load no model and write nothing.
+
+    folder: a laid-out dataset, or the folder of a dsk.toml. options: complete; without them they
+    are read from [train] of the dsk.toml that governs the folder, or from sd-scripts' files
+    (config_file, dataset_config), and settings override single ones. processes: that train
+    together.
+
+    Raises ConfigError for an option, a key or a prompt that is wrong, DatasetError without images.
+    """
+    read = _read(folder, options, settings or {}, config_file, dataset_config)
+    read_prompts(read.options)  # a mistake in them is reported before the plan
+    plan = make_plan(read.subsets, read.options, processes=processes, notices=read.notices)
+    return _reported(read.options, plan, read.ignored)
+
+
+def _read(
+    folder: Path,
+    options: TrainOptions | None,
+    settings: Mapping[str, Any],
+    config_file: Path | None,
+    dataset_config: Path | None,
+) -> TranslatedConfig:
+    """Return the options and the subsets, from the one source that was named."""
+    named = config_file is not None or dataset_config is not None
+    if options is not None and (settings or named):
+        raise ConfigError("options are complete: give no settings or files beside them")
+    if named:
+        return train_config.translate(config_file, dataset_config, settings)
+    project = toml.find(folder)
+    options = options or train_config.of_project(project, settings)
+    subsets, notices = find_subsets(train_config.data_folder(folder, project), options)
+    return TranslatedConfig(options, subsets, {}, notices)
+
+
+def _reported(
+    options: TrainOptions, plan: TrainingPlan, ignored: Mapping[str, str]
+) -> PlanTrainingResult:
+    """Add to a plan its folders, buckets and captions, and an estimate of its memory."""
+    buckets = report.bucket_use(plan)
+    largest = max((use.size for use in buckets), key=lambda size: size[0] * size[1])
+    shapes = model_shapes.read(options.pretrained_model_name_or_path, options.vae)
+    estimate = memory.estimate(options, largest, shapes)
+    return PlanTrainingResult(
+        options=options,
+        plan=plan,
+        steps=plan.steps,
+        epochs=plan.epochs,
+        totals=plan.totals,
+        subsets=report.subset_use(plan),
+        held_out=tuple(image.path for image in plan.held_out),
+        buckets=buckets,
+        captions=report.caption_use(
+            plan, options.max_token_length, weighted=options.weighted_captions
+        ),
+        rates=_rates(options, two_encoders=shapes is not None and shapes.lora_text_2 > 0),
+        model=option_checks.of_base(options),
+        memory=estimate,
+        memory_bytes=estimate.bytes,
+        ignored=ignored,
+    )
+
+
+def _rates(options: TrainOptions, *, two_encoders: bool) -> dict[str, float]:
+    """Return the learning rate of each part that is trained. two_encoders: the model has two text
+    encoders.
+    """
+    two = two_encoders or isinstance(options.text_encoder_lr, tuple)
+    return {
+        part: rate
+        for part, rate in options.rates().items()
+        if rate and (two or part != "text_encoder_2")
+    }
+
+
+def train(
+    plan: PlanTrainingResult, context: RunContext = DEFAULT_CONTEXT, *, resume: bool = False
+) -> TrainResult:
+    """Train a LoRA as planned, and save it to the folder output_dir of the options.
+
+    resume: continue from the newest state there. Raises MissingExtra without the extra `train`,
+    GateFailed for a run that diverged or a LoRA without an effect, Locked while another run writes
+    to the same folder.
+    """
+    for notice in plan.plan.notices:
+        context.reporter.warn(notice)
+    if context.dry_run:
+        return TrainResult(plan)
+    try:
+        from trainer import run  # here: it loads torch
+    except ModuleNotFoundError as error:
+        raise MissingExtra(
+            f"training needs the package {error.name}", hint='pip install "datasetkit[train]"'
+        ) from error
+    return TrainResult(
+        plan,
+        run.train(
+            plan.options,
+            plan.plan,
+            resume=resume,
+            wait=context.wait,
+            reporter=context.reporter,
+        ),
+    )
+
+
+def read_setting(text: str) -> tuple[str, Any]:
+    """Read `name=value`; the value is written as in TOML, a bare word is a text."""
+    return train_config.setting(text)
+
+
+def launched_processes() -> Any:
+    """Return accelerate's state of the processes that were launched to train together."""
+    from trainer.device import processes  # here: it loads torch
+
+    return processes()
+
+
+def first_to_fail() -> bool:
+    """Tell whether this process is the first of those launched together to fail, and record that
+    it did.
+    """
+    from trainer import device  # here: it loads torch
+
+    return device.first_to_fail()
