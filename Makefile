@@ -112,8 +112,9 @@ web: ## build the review page's bundle, datasetkit/web/static, from datasetkit/w
 	npm --prefix $(UI) ci --no-audit --no-fund
 	npm --prefix $(UI) run build
 
-web-check: ## test the page's modules, and check that its bundle is what the source gives, to the byte (needs Node 20)
+web-check: ## check and test the page's modules, and that its bundle is what the source gives, to the byte (needs Node 20)
 	npm --prefix $(UI) ci --no-audit --no-fund
+	npm --prefix $(UI) run check
 	npm --prefix $(UI) test
 	npm --prefix $(UI) run build -- --outDir "$(CURDIR)/build/web"
 	diff -r build/web datasetkit/web/static

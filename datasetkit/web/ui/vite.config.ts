@@ -15,7 +15,11 @@ export default defineConfig({
     sourcemap: false,
     reportCompressedSize: false,
     rollupOptions: {
-      output: { entryFileNames: "page.js", chunkFileNames: "[name].js", assetFileNames: "page[extname]" },
+      output: {
+        entryFileNames: "page.js",
+        chunkFileNames: "[name].js",
+        assetFileNames: "page[extname]",
+      },
     },
   },
   test: { include: ["tests/**/*.test.ts"], environment: "node" },

@@ -40,7 +40,11 @@ function Page() {
   useEffect(() => {
     const press = (event: KeyboardEvent) => {
       const target = event.target instanceof HTMLElement ? event.target : document.body;
-      if (target.closest("dialog") || takesText(target.tagName, target.getAttribute("type") ?? "text", target.isContentEditable)) return;
+      if (
+        target.closest("dialog") ||
+        takesText(target.tagName, target.getAttribute("type") ?? "text", target.isContentEditable)
+      )
+        return;
       const state = review.store.get();
       const binding = actionOf(event);
       if (state.conflict) return;
@@ -78,10 +82,20 @@ function Page() {
       <TopBar toggleTheme={() => toggleTheme(review)} />
       <nav className="side" aria-label={side === "tags" ? "Tags" : "Outliers"}>
         <div className="tabs" role="group" aria-label="List">
-          <button type="button" className="plain" aria-pressed={side === "tags"} onClick={() => review.store.set({ side: "tags" })}>
+          <button
+            type="button"
+            className="plain"
+            aria-pressed={side === "tags"}
+            onClick={() => review.store.set({ side: "tags" })}
+          >
             Tags
           </button>
-          <button type="button" className="plain" aria-pressed={side === "outliers"} onClick={() => void review.openOutliers()}>
+          <button
+            type="button"
+            className="plain"
+            aria-pressed={side === "outliers"}
+            onClick={() => void review.openOutliers()}
+          >
             Outliers <kbd>o</kbd>
           </button>
         </div>
@@ -106,7 +120,19 @@ function hand(event: KeyboardEvent): void {
   images.focus();
   const { key, ctrlKey, metaKey, altKey, shiftKey } = event;
   // What the images do not know comes back here, from them, and is left to the browser.
-  if (!images.dispatchEvent(new KeyboardEvent("keydown", { key, ctrlKey, metaKey, altKey, shiftKey, bubbles: true, cancelable: true }))) {
+  if (
+    !images.dispatchEvent(
+      new KeyboardEvent("keydown", {
+        key,
+        ctrlKey,
+        metaKey,
+        altKey,
+        shiftKey,
+        bubbles: true,
+        cancelable: true,
+      }),
+    )
+  ) {
     event.preventDefault();
   }
 }
@@ -126,7 +152,8 @@ const ACTIONS: Readonly<Record<Action, (review: Review) => unknown>> = {
   trigger: (review) => review.open("trigger"),
   scores: (review) => review.open("scores"),
   exclude: (review) => review.exclude(),
-  difference: (review) => review.store.set({ difference: !review.store.get().difference, editing: null, panel: true }),
+  difference: (review) =>
+    review.store.set({ difference: !review.store.get().difference, editing: null, panel: true }),
   scope: (review) => review.cycleScope(),
   filter: () => "filter",
   "find-tag": (review) => {
@@ -139,7 +166,8 @@ const ACTIONS: Readonly<Record<Action, (review: Review) => unknown>> = {
     review.store.set({ panel: true, editing: null, difference: false });
     return "own-tags";
   },
-  groups: (review) => (review.store.get().view === "groups" ? review.store.set({ view: "grid" }) : review.findGroups()),
+  groups: (review) =>
+    review.store.get().view === "groups" ? review.store.set({ view: "grid" }) : review.findGroups(),
   outliers: (review) => {
     if (review.store.get().side === "outliers") review.store.set({ side: "tags" });
     else void review.openOutliers();

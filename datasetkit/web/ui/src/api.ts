@@ -80,7 +80,11 @@ export interface Image {
   readonly edited: boolean;
   readonly tags: readonly ScoredTag[];
   readonly near: readonly ScoredTag[];
-  readonly tagger: { readonly caption: string; readonly added: readonly string[]; readonly removed: readonly string[] } | null;
+  readonly tagger: {
+    readonly caption: string;
+    readonly added: readonly string[];
+    readonly removed: readonly string[];
+  } | null;
   readonly group: readonly number[];
 }
 
@@ -133,7 +137,11 @@ export type Operation =
   | { readonly replace: readonly (readonly [string, string])[] }
   | { readonly add: readonly string[] }
   | { readonly trigger: readonly string[] }
-  | { readonly threshold: number; readonly character_threshold: number; readonly existing: "skip" | "overwrite" }
+  | {
+      readonly threshold: number;
+      readonly character_threshold: number;
+      readonly existing: "skip" | "overwrite";
+    }
   | { readonly drop: true };
 
 export interface Applied {
@@ -189,7 +197,12 @@ export interface Api {
   duplicates(): Promise<Groups>;
   changes(since: number): Promise<Changes>;
   apply(version: number, scope: Scope, operation: Operation): Promise<Applied>;
-  dryRun(version: number, scope: Scope, operation: Operation, signal?: AbortSignal): Promise<Applied>;
+  dryRun(
+    version: number,
+    scope: Scope,
+    operation: Operation,
+    signal?: AbortSignal,
+  ): Promise<Applied>;
   caption(version: number, id: number, hash: string, caption: string): Promise<Applied>;
   undo(version: number): Promise<Applied>;
   redo(version: number): Promise<Applied>;
@@ -213,13 +226,18 @@ export function connect(fetcher: typeof fetch = (input, init) => fetch(input, in
       answer = await fetcher(address, { credentials: "same-origin", ...init });
     } catch (error) {
       if (error instanceof DOMException && error.name === "AbortError") throw error;
-      throw new Refused(0, "dsk review does not answer", "start it again and open the address that it prints");
+      throw new Refused(
+        0,
+        "dsk review does not answer",
+        "start it again and open the address that it prints",
+      );
     }
     if (answer.ok) return (await answer.json()) as T;
     throw await refusal(answer);
   }
 
-  const get = <T>(address: string, signal?: AbortSignal): Promise<T> => call<T>(address, signal ? { signal } : {});
+  const get = <T>(address: string, signal?: AbortSignal): Promise<T> =>
+    call<T>(address, signal ? { signal } : {});
   const post = <T>(address: string, body: object, signal?: AbortSignal): Promise<T> =>
     call<T>(address, {
       method: "POST",
@@ -228,7 +246,9 @@ export function connect(fetcher: typeof fetch = (input, init) => fetch(input, in
       ...(signal ? { signal } : {}),
     });
   const query = (values: Record<string, string | number>): string =>
-    new URLSearchParams(Object.entries(values).map(([key, value]) => [key, String(value)])).toString();
+    new URLSearchParams(
+      Object.entries(values).map(([key, value]) => [key, String(value)]),
+    ).toString();
 
   return {
     session: async () => {
@@ -236,7 +256,8 @@ export function connect(fetcher: typeof fetch = (input, init) => fetch(input, in
       token = session.token;
       return session;
     },
-    images: (where, offset, limit, signal) => get(`api/images?${query({ where, offset, limit })}`, signal),
+    images: (where, offset, limit, signal) =>
+      get(`api/images?${query({ where, offset, limit })}`, signal),
     ids: (where) => get(`api/ids?${query({ where })}`),
     image: (id, signal) => get(`api/image/${id}`, signal),
     tags: (scope, signal) => post("api/tags", { scope }, signal),
@@ -244,7 +265,8 @@ export function connect(fetcher: typeof fetch = (input, init) => fetch(input, in
     outliers: (scope, share, signal) => post("api/outliers", { scope, share }, signal),
     duplicates: () => get("api/duplicates"),
     changes: (since) => get(`api/changes?${query({ since })}`),
-    apply: (version, scope, operation) => post("api/apply", { version, scope, dry_run: false, do: operation }),
+    apply: (version, scope, operation) =>
+      post("api/apply", { version, scope, dry_run: false, do: operation }),
     dryRun: (version, scope, operation, signal) =>
       post("api/apply", { version, scope, dry_run: true, do: operation }, signal),
     caption: (version, id, hash, caption) => post("api/caption", { version, id, hash, caption }),
@@ -266,6 +288,9 @@ async function refusal(answer: Response): Promise<Refused> {
       typeof said["count"] === "number" ? said["count"] : 0,
     );
   } catch {
-    return new Refused(answer.status, `the server answered ${answer.status} ${answer.statusText}`.trim());
+    return new Refused(
+      answer.status,
+      `the server answered ${answer.status} ${answer.statusText}`.trim(),
+    );
   }
 }

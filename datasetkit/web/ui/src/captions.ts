@@ -15,7 +15,12 @@ export function formatTags(tags: readonly string[]): string {
 
 /** What two spellings of one tag have in common, near enough for finding; the server decides what is the same. */
 export function folded(tag: string): string {
-  return tag.normalize("NFC").trim().toLowerCase().replaceAll("_", " ").replace(/\\+([()])/g, "$1");
+  return tag
+    .normalize("NFC")
+    .trim()
+    .toLowerCase()
+    .replaceAll("_", " ")
+    .replace(/\\+([()])/g, "$1");
 }
 
 export type Change = "same" | "added" | "removed";

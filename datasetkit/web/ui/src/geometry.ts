@@ -45,7 +45,13 @@ export function scrollRatio(logicalHeight: number, viewport: number, tallest = T
 }
 
 /** The offset nearest to `now` at which the rows from `top` to `bottom` are in view, with a margin. */
-export function scrolledTo(now: number, viewport: number, top: number, bottom: number, margin: number): number {
+export function scrolledTo(
+  now: number,
+  viewport: number,
+  top: number,
+  bottom: number,
+  margin: number,
+): number {
   if (top - margin < now) return Math.max(0, top - margin);
   return bottom + margin > now + viewport ? bottom + margin - viewport : now;
 }
@@ -53,7 +59,13 @@ export function scrolledTo(now: number, viewport: number, top: number, bottom: n
 export type Move = "left" | "right" | "up" | "down" | "home" | "end" | "page-up" | "page-down";
 
 /** Where the cursor goes; it never leaves the grid, and `down` from the row before a short last row ends in it. */
-export function step(at: number, move: Move, count: number, columns: number, rowsInView: number): number {
+export function step(
+  at: number,
+  move: Move,
+  count: number,
+  columns: number,
+  rowsInView: number,
+): number {
   if (count === 0) return -1;
   if (at < 0) return 0;
   const last = count - 1;

@@ -43,7 +43,13 @@ export const BINDINGS: readonly Binding[] = [
   { key: "t", action: "trigger", says: "put the trigger first in scope" },
   { key: "x", action: "exclude", says: "exclude this image, or the selected ones", one: true },
   { key: "c", action: "scores", says: "cut again by score, in scope" },
-  { key: "d", action: "difference", says: "show what differs from the tagger", reads: true, one: true },
+  {
+    key: "d",
+    action: "difference",
+    says: "show what differs from the tagger",
+    reads: true,
+    one: true,
+  },
   { key: "s", action: "scope", says: "next scope: all, filtered, selected", reads: true },
   { key: "/", action: "filter", says: "filter the images", reads: true },
   { key: "f", action: "find-tag", says: "find a tag in the list", reads: true },
@@ -60,10 +66,15 @@ export const BINDINGS: readonly Binding[] = [
   { key: "?", action: "sheet", says: "this sheet", reads: true },
 ];
 
-const BY_KEY: ReadonlyMap<string, Binding> = new Map(BINDINGS.map((binding) => [binding.key, binding]));
+const BY_KEY: ReadonlyMap<string, Binding> = new Map(
+  BINDINGS.map((binding) => [binding.key, binding]),
+);
 
 /** Keys that belong to the list or grid that has the focus; the sheet names them, the lists handle them. */
-export const ELSEWHERE: readonly { readonly where: string; readonly rows: readonly (readonly [string, string])[] }[] = [
+export const ELSEWHERE: readonly {
+  readonly where: string;
+  readonly rows: readonly (readonly [string, string])[];
+}[] = [
   {
     where: "Images",
     rows: [
@@ -122,5 +133,7 @@ export function actionOf(pressed: Pressed): Binding | undefined {
 /** Whether letters typed at this element are text; sliders and buttons take no letters. */
 export function takesText(tag: string, type: string, editable: boolean): boolean {
   if (editable || tag === "TEXTAREA" || tag === "SELECT") return true;
-  return tag === "INPUT" && !["button", "checkbox", "radio", "range", "submit", "reset"].includes(type);
+  return (
+    tag === "INPUT" && !["button", "checkbox", "radio", "range", "submit", "reset"].includes(type)
+  );
 }

@@ -47,7 +47,11 @@ export class Listing {
 
   /** Ask for the windows of these places, each once. */
   need(from: number, to: number): void {
-    for (let n = Math.floor(Math.max(0, from) / WINDOW); n <= Math.floor(Math.min(to, this.total - 1) / WINDOW); n++) {
+    for (
+      let n = Math.floor(Math.max(0, from) / WINDOW);
+      n <= Math.floor(Math.min(to, this.total - 1) / WINDOW);
+      n++
+    ) {
       if (this.windows.has(n) || this.asked.has(n)) continue;
       this.asked.add(n);
       this.api.images(this.where, n * WINDOW, WINDOW).then(

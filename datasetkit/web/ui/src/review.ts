@@ -6,7 +6,16 @@ import { joined } from "./filters";
 import { Listing, WINDOW } from "./listing";
 import { commonAspect } from "./geometry";
 import { all, extend, NOTHING, toggle } from "./selection";
-import { type Bar, type Conflict, nextScope, narrowest, type ScopeName, START, type State, type Toast } from "./state";
+import {
+  type Bar,
+  type Conflict,
+  nextScope,
+  narrowest,
+  type ScopeName,
+  START,
+  type State,
+  type Toast,
+} from "./state";
 import { Store } from "./store";
 
 /** Milliseconds: a cursor that rests this long on an image wants to know its caption. */
@@ -20,7 +29,12 @@ export class Review {
   readonly store = new Store<State>(START);
   private queue: Promise<unknown> = Promise.resolve();
   private toasts = 0;
-  private asking: { list?: AbortController; tags?: AbortController; image?: AbortController; outliers?: AbortController } = {};
+  private asking: {
+    list?: AbortController;
+    tags?: AbortController;
+    image?: AbortController;
+    outliers?: AbortController;
+  } = {};
   private looking: ReturnType<typeof setTimeout> | undefined;
   /** Done when the grid shows what the filter box says: an edit waits for it, so that it reaches what is seen. */
   private listed: Promise<void> = Promise.resolve();
@@ -55,7 +69,8 @@ export class Review {
   /** Ask every two seconds, while the page is seen, what other programs did. */
   watch(): () => void {
     const timer = setInterval(() => {
-      if (document.visibilityState === "visible" && !this.state.working && !this.state.fatal) void this.catchUp();
+      if (document.visibilityState === "visible" && !this.state.working && !this.state.fatal)
+        void this.catchUp();
     }, WATCH);
     return () => clearInterval(timer);
   }
@@ -68,11 +83,19 @@ export class Review {
       if (this.state.working || changes.version <= this.state.version) return;
       const session = await this.api.session();
       if (this.state.working || changes.version <= this.state.version) return;
-      this.store.set({ session, version: changes.version, images: session.images, undo: session.undo, redo: session.redo });
+      this.store.set({
+        session,
+        version: changes.version,
+        images: session.images,
+        undo: session.undo,
+        redo: session.redo,
+      });
       await this.refresh();
       const places = changes.outside.map((id) => this.nameOf(id)).filter((name) => name !== "");
       const parts = [
-        changes.outside.length ? `${many(changes.outside.length, "caption")} changed: ${few(places)}` : "",
+        changes.outside.length
+          ? `${many(changes.outside.length, "caption")} changed: ${few(places)}`
+          : "",
         changes.added.length ? `${many(changes.added.length, "image")} came` : "",
         changes.removed.length ? `${many(changes.removed.length, "image")} went` : "",
         changes.reset ? "much changed; everything was read again" : "",
@@ -88,7 +111,12 @@ export class Review {
     if (error instanceof DOMException && error.name === "AbortError") return;
     if (!(error instanceof Refused)) throw error;
     if (error.status === 401) {
-      this.store.set({ fatal: { error: "This page belongs to a review that has ended.", hint: "Open the address that dsk review printed." } });
+      this.store.set({
+        fatal: {
+          error: "This page belongs to a review that has ended.",
+          hint: "Open the address that dsk review printed.",
+        },
+      });
     } else if (this.state.session === null) {
       this.store.set({ fatal: { error: error.message, hint: error.hint } });
     } else {
@@ -105,7 +133,12 @@ export class Review {
     try {
       let first = await this.api.images(where, offset, WINDOW, signal);
       if (first.id.length === 0 && first.total > 0) {
-        first = await this.api.images(where, Math.floor((first.total - 1) / WINDOW) * WINDOW, WINDOW, signal);
+        first = await this.api.images(
+          where,
+          Math.floor((first.total - 1) / WINDOW) * WINDOW,
+          WINDOW,
+          signal,
+        );
       }
       const { listing, cursor } = this.state;
       const next = new Listing(this.api, where, first, this.arrived, keep ? listing : null);
@@ -113,7 +146,13 @@ export class Review {
       const same = keep ? next.placeOf(listing?.at(cursor)?.id ?? -1) : -1;
       const place = same >= 0 ? same : Math.min(keep ? cursor : 0, next.total - 1);
       const aspect = listing === null ? commonAspect(first.w, first.h) : this.state.aspect;
-      this.store.set({ listing: next, revision: this.state.revision + 1, cursor: place, filterProblem: null, aspect });
+      this.store.set({
+        listing: next,
+        revision: this.state.revision + 1,
+        cursor: place,
+        filterProblem: null,
+        aspect,
+      });
       if (where === "") this.store.set({ images: next.total });
       this.look();
     } catch (error) {
@@ -146,7 +185,10 @@ export class Review {
 
   /** What the list on the left says of the images in scope, which are others now. */
   private async countScope(): Promise<void> {
-    await Promise.all([this.countTags(), this.state.side === "outliers" ? this.openOutliers() : null]);
+    await Promise.all([
+      this.countTags(),
+      this.state.side === "outliers" ? this.openOutliers() : null,
+    ]);
   }
 
   /** Show the images that pass a filter. same: the outliers are still those of the scope before. */
@@ -254,20 +296,24 @@ export class Review {
   scopeOf(name: ScopeName = this.state.scope): Scope {
     const { filter, listing, selection } = this.state;
     if (name === "selected") return { in: "ids", ids: [...selection.chosen] };
-    if (name === "filtered" && filter.trim() !== "") return { in: "where", where: listing?.where ?? filter.trim() };
+    if (name === "filtered" && filter.trim() !== "")
+      return { in: "where", where: listing?.where ?? filter.trim() };
     return { in: "all" };
   }
 
   /** The scope, null where a filter that cannot be read leaves open what is meant. */
   private scopeSeen(): Scope | null {
-    return this.state.filterProblem !== null && this.state.scope === "filtered" ? null : this.scopeOf();
+    return this.state.filterProblem !== null && this.state.scope === "filtered"
+      ? null
+      : this.scopeOf();
   }
 
   async countTags(): Promise<void> {
     const signal = this.renew("tags");
     try {
       const tags = await this.api.tags(this.scopeOf(), signal);
-      const tag = this.state.tag !== null && tags.tag.includes(this.state.tag) ? this.state.tag : null;
+      const tag =
+        this.state.tag !== null && tags.tag.includes(this.state.tag) ? this.state.tag : null;
       this.store.set({ tags, tag });
     } catch (error) {
       this.fail(error);
@@ -315,13 +361,22 @@ export class Review {
       const groupRows = new Map(
         twins.id.map((id, at) => [
           id,
-          { name: twins.name[at] ?? "", v: twins.v[at] ?? "", w: twins.w[at] ?? 0, h: twins.h[at] ?? 0, tags: twins.tags[at] ?? -1 },
+          {
+            name: twins.name[at] ?? "",
+            v: twins.v[at] ?? "",
+            w: twins.w[at] ?? 0,
+            h: twins.h[at] ?? 0,
+            tags: twins.tags[at] ?? -1,
+          },
         ]),
       );
-      const named = about === undefined ? -1 : groups.groups.findIndex((group) => group.includes(about));
-      const group = named >= 0 ? named : Math.max(0, Math.min(this.state.group, groups.groups.length - 1));
+      const named =
+        about === undefined ? -1 : groups.groups.findIndex((group) => group.includes(about));
+      const group =
+        named >= 0 ? named : Math.max(0, Math.min(this.state.group, groups.groups.length - 1));
       this.store.set({ groups, groupRows, group });
-      if (groups.done < groups.of) setTimeout(() => this.state.view === "groups" && void this.findGroups(), 1000);
+      if (groups.done < groups.of)
+        setTimeout(() => this.state.view === "groups" && void this.findGroups(), 1000);
     } catch (error) {
       this.fail(error);
     }
@@ -341,7 +396,12 @@ export class Review {
     const reached = scope ? Promise.resolve(scope) : this.listed.then(() => this.scopeSeen());
     return this.change(async (version) => {
       const known = await reached;
-      if (known === null) throw new Refused(400, "The filter cannot be read, so nothing was changed.", this.state.filterProblem?.error);
+      if (known === null)
+        throw new Refused(
+          400,
+          "The filter cannot be read, so nothing was changed.",
+          this.state.filterProblem?.error,
+        );
       return this.api.apply(version, known, operation);
     });
   }
@@ -357,7 +417,12 @@ export class Review {
 
   exclude(): Promise<boolean> {
     const { scope, selection } = this.state;
-    const ids = scope === "selected" && selection.chosen.size > 0 ? [...selection.chosen] : this.here === null ? [] : [this.here];
+    const ids =
+      scope === "selected" && selection.chosen.size > 0
+        ? [...selection.chosen]
+        : this.here === null
+          ? []
+          : [this.here];
     this.store.set({ editing: null });
     return ids.length ? this.apply({ drop: true }, { in: "ids", ids }) : Promise.resolve(false);
   }
@@ -376,11 +441,20 @@ export class Review {
     return this.rewrite(id, (before) => before.filter((other) => other !== tag));
   }
 
-  private rewrite(id: number, edited: (before: readonly string[]) => readonly string[]): Promise<boolean> {
+  private rewrite(
+    id: number,
+    edited: (before: readonly string[]) => readonly string[],
+  ): Promise<boolean> {
     return this.change(async (version) => {
       const seen = this.state.image;
-      const image = seen?.id === id && seen.version === this.state.version ? seen : await this.api.image(id);
-      return this.api.caption(version, id, image.hash, formatTags(edited(image.tags.map(({ tag }) => tag))));
+      const image =
+        seen?.id === id && seen.version === this.state.version ? seen : await this.api.image(id);
+      return this.api.caption(
+        version,
+        id,
+        image.hash,
+        formatTags(edited(image.tags.map(({ tag }) => tag))),
+      );
     }, id);
   }
 
@@ -393,7 +467,11 @@ export class Review {
   }
 
   /** One change after the other, each with the version that the former one returned. */
-  private change(ask: (version: number, hash?: string) => Promise<Applied>, image?: number, says = "Done"): Promise<boolean> {
+  private change(
+    ask: (version: number, hash?: string) => Promise<Applied>,
+    image?: number,
+    says = "Done",
+  ): Promise<boolean> {
     const turn = this.queue.then(async () => {
       if (this.state.session?.read_only) {
         this.sayReadOnly();
@@ -404,7 +482,8 @@ export class Review {
         await this.applied(await ask(this.state.version), says);
         return true;
       } catch (error) {
-        if (error instanceof Refused && error.status === 409 && error.changed.length > 0) this.conflict(error, ask, image);
+        if (error instanceof Refused && error.status === 409 && error.changed.length > 0)
+          this.conflict(error, ask, image);
         else this.fail(error);
         return false;
       } finally {
@@ -415,7 +494,11 @@ export class Review {
     return turn;
   }
 
-  private conflict(error: Refused, ask: (version: number, hash?: string) => Promise<Applied>, image?: number): void {
+  private conflict(
+    error: Refused,
+    ask: (version: number, hash?: string) => Promise<Applied>,
+    image?: number,
+  ): void {
     const conflict: Conflict = {
       says: error.message,
       changed: error.changed,
@@ -435,7 +518,10 @@ export class Review {
     const gone = new Set(done.gone ?? []);
     const chosen = new Set([...this.state.selection.chosen].filter((id) => !gone.has(id)));
     const selection = { chosen, anchor: this.state.selection.anchor };
-    const scope = this.state.scope === "selected" && chosen.size === 0 ? narrowest(this.state.filter.trim(), 0) : this.state.scope;
+    const scope =
+      this.state.scope === "selected" && chosen.size === 0
+        ? narrowest(this.state.filter.trim(), 0)
+        : this.state.scope;
     const came = (done.back?.length ?? 0) - gone.size;
     this.store.set({
       version: done.version,
@@ -445,7 +531,10 @@ export class Review {
       scope,
       images: this.state.images + came,
     });
-    const detail = [done.kept ? `${many(done.kept, "image")} left alone: ${done.why}` : "", ...(done.warnings ?? [])];
+    const detail = [
+      done.kept ? `${many(done.kept, "image")} left alone: ${done.why}` : "",
+      ...(done.warnings ?? []),
+    ];
     this.toast({
       says: done.changed > 0 ? `${says}: ${done.title}` : "Nothing to change.",
       detail: detail.filter((part) => part !== "").join(" "),
@@ -453,13 +542,17 @@ export class Review {
       undo: done.changed > 0 && done.undo !== null,
     });
     const here = this.here;
-    await Promise.all([this.refresh(), here !== null && done.ids.includes(here) ? this.read(here) : null]);
+    await Promise.all([
+      this.refresh(),
+      here !== null && done.ids.includes(here) ? this.read(here) : null,
+    ]);
   }
 
   // -- what stands open
 
   open(bar: Bar | null): void {
-    if (bar === "replace" && this.state.tag === null) this.say("There is no tag to replace.", "Choose one in the list of tags: l goes there.");
+    if (bar === "replace" && this.state.tag === null)
+      this.say("There is no tag to replace.", "Choose one in the list of tags: l goes there.");
     else this.store.set({ bar });
   }
 
@@ -471,7 +564,9 @@ export class Review {
   toast(toast: Omit<Toast, "id">): void {
     const id = ++this.toasts;
     // What was done before is history: only the last of it can be taken back from here.
-    const others = this.state.toasts.filter((other) => toast.kind !== "done" || other.kind !== "done");
+    const others = this.state.toasts.filter(
+      (other) => toast.kind !== "done" || other.kind !== "done",
+    );
     this.store.set({ toasts: [...others.slice(-2), { ...toast, id }] });
     setTimeout(() => this.dismiss(id), toast.kind === "error" ? 15_000 : 8_000);
   }
@@ -506,5 +601,7 @@ export function many(count: number, noun: string): string {
 }
 
 function few(names: readonly string[]): string {
-  return names.length > 3 ? `${names.slice(0, 3).join(", ")} and ${names.length - 3} more` : names.join(", ");
+  return names.length > 3
+    ? `${names.slice(0, 3).join(", ")} and ${names.length - 3} more`
+    : names.join(", ");
 }

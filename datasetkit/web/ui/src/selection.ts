@@ -18,7 +18,12 @@ export function toggle(selection: Selection, order: ArrayLike<number>, place: nu
 }
 
 /** Choose what lies between the anchor and a place; what the last range chose beyond it is let go. */
-export function extend(selection: Selection, order: ArrayLike<number>, from: number, to: number): Selection {
+export function extend(
+  selection: Selection,
+  order: ArrayLike<number>,
+  from: number,
+  to: number,
+): Selection {
   const anchor = selection.anchor < 0 ? from : selection.anchor;
   const chosen = new Set(selection.chosen);
   for (const place of between(anchor, from)) letGo(chosen, order, place);

@@ -137,7 +137,11 @@ export function narrowest(filter: string, chosen: number): ScopeName {
 
 /** The next scope; one that is empty or the same as another is passed over. */
 export function nextScope(scope: ScopeName, filter: string, chosen: number): ScopeName {
-  const usable: ScopeName[] = ["all", ...(filter === "" ? [] : (["filtered"] as const)), ...(chosen ? (["selected"] as const) : [])];
+  const usable: ScopeName[] = [
+    "all",
+    ...(filter === "" ? [] : (["filtered"] as const)),
+    ...(chosen ? (["selected"] as const) : []),
+  ];
   return usable[(usable.indexOf(scope) + 1) % usable.length] ?? "all";
 }
 
@@ -151,12 +155,15 @@ export function sortedTags(tags: TagColumns, sort: SortKey, query: string): read
       ? places
       : places.filter(
           (at) =>
-            name(at).includes(wanted) || (tags.translation[at] ?? "").toLowerCase().includes(wanted),
+            name(at).includes(wanted) ||
+            (tags.translation[at] ?? "").toLowerCase().includes(wanted),
         );
   // Who types a whole tag means it, however often others hold it. The trigger is pinned: it is to stand in every
   // caption, and it is the one tag that must not be lost.
   const first = (at: number): boolean => name(at) === wanted || tags.category[at] === "trigger";
-  const pinned = found.filter(first).sort((a, b) => Number(name(b) === wanted) - Number(name(a) === wanted));
+  const pinned = found
+    .filter(first)
+    .sort((a, b) => Number(name(b) === wanted) - Number(name(a) === wanted));
   const others = found.filter((at) => !first(at));
   if (sort === "count") return [...pinned, ...others];
   const by: Record<Exclude<SortKey, "count">, (a: number, b: number) => number> = {

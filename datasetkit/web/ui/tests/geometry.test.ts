@@ -1,5 +1,13 @@
 import { describe, expect, test } from "vitest";
-import { commonAspect, layGrid, type Move, scrolledTo, scrollRatio, step, TALLEST } from "../src/geometry";
+import {
+  commonAspect,
+  layGrid,
+  type Move,
+  scrolledTo,
+  scrollRatio,
+  step,
+  TALLEST,
+} from "../src/geometry";
 
 const SHAPE = { least: 148, aspect: 1, gap: 8, label: 22 };
 
@@ -50,7 +58,16 @@ describe("scrollRatio", () => {
 });
 
 describe("step", () => {
-  const moves: readonly Move[] = ["left", "right", "up", "down", "home", "end", "page-up", "page-down"];
+  const moves: readonly Move[] = [
+    "left",
+    "right",
+    "up",
+    "down",
+    "home",
+    "end",
+    "page-up",
+    "page-down",
+  ];
 
   test("never leaves the images", () => {
     for (const count of [1, 2, 5, 6, 23]) {

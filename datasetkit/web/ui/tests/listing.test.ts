@@ -7,7 +7,19 @@ const TOTAL = 1_000_000;
 function columns(offset: number, mark = ""): ImageColumns {
   const id = Array.from({ length: Math.min(WINDOW, TOTAL - offset) }, (_, at) => offset + at);
   const fill = <T>(value: T) => id.map(() => value);
-  return { version: 1, total: TOTAL, offset, id, name: id.map((n) => `${mark}${n}`), w: fill(1), h: fill(1), v: fill("v"), concept: fill(0), tags: fill(3), edited: fill(0) };
+  return {
+    version: 1,
+    total: TOTAL,
+    offset,
+    id,
+    name: id.map((n) => `${mark}${n}`),
+    w: fill(1),
+    h: fill(1),
+    v: fill("v"),
+    concept: fill(0),
+    tags: fill(3),
+    edited: fill(0),
+  };
 }
 
 function listing(former: Listing | null = null, mark = "") {
@@ -47,7 +59,10 @@ test("what stood at a place is shown until the new window is here", async () => 
 
 test("a question that failed is asked again", async () => {
   let fails = true;
-  const api = { images: (_: string, offset: number) => (fails ? Promise.reject(new Error("gone")) : Promise.resolve(columns(offset))) };
+  const api = {
+    images: (_: string, offset: number) =>
+      fails ? Promise.reject(new Error("gone")) : Promise.resolve(columns(offset)),
+  };
   const list = new Listing(api, "", columns(0), () => undefined);
   list.need(700, 700);
   await Promise.resolve();

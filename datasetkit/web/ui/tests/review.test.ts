@@ -4,22 +4,83 @@ import { Refused } from "../src/api";
 import { Review } from "../src/review";
 
 const SESSION: Session = {
-  token: "t", version: 1, name: "set", read_only: false, images: 3, captioned: 3, failed: [], concepts: [], trigger: ["sylvie"],
-  scores: true, tagger: "basic@1", threshold: 0.35, character_threshold: 0.85, translations: false, notice: "", undo: null, redo: null, dsk: "0",
+  token: "t",
+  version: 1,
+  name: "set",
+  read_only: false,
+  images: 3,
+  captioned: 3,
+  failed: [],
+  concepts: [],
+  trigger: ["sylvie"],
+  scores: true,
+  tagger: "basic@1",
+  threshold: 0.35,
+  character_threshold: 0.85,
+  translations: false,
+  notice: "",
+  undo: null,
+  redo: null,
+  dsk: "0",
 };
 
 function applied(version: number, more: Partial<Applied> = {}): Applied {
-  return { version, changed: 2, unchanged: 0, kept: 0, why: "", title: "remove lips from 2 captions", ids: [1, 2], undo: "remove lips", redo: null, added: 0, removed: 2, ...more };
+  return {
+    version,
+    changed: 2,
+    unchanged: 0,
+    kept: 0,
+    why: "",
+    title: "remove lips from 2 captions",
+    ids: [1, 2],
+    undo: "remove lips",
+    redo: null,
+    added: 0,
+    removed: 2,
+    ...more,
+  };
 }
 
 function images(total = 3): ImageColumns {
   const id = Array.from({ length: total }, (_, at) => at + 1);
-  return { version: 1, total, offset: 0, id, name: id.map((n) => `${n}.png`), w: id, h: id, v: id.map(String), concept: id, tags: id, edited: id.map(() => 0) };
+  return {
+    version: 1,
+    total,
+    offset: 0,
+    id,
+    name: id.map((n) => `${n}.png`),
+    w: id,
+    h: id,
+    v: id.map(String),
+    concept: id,
+    tags: id,
+    edited: id.map(() => 0),
+  };
 }
 
 function image(id: number, caption: string, version = 1): Image {
   const tags = caption.split(", ").map((tag) => ({ tag, score: null, category: null }));
-  return { version, id, name: `${id}.png`, folder: "", concept: "set", repeats: null, w: 1, h: 1, v: "v", bytes: 1, caption, hash: `hash of ${caption}`, chars: 1, tokens: 1, edited: false, tags, near: [], tagger: null, group: [] };
+  return {
+    version,
+    id,
+    name: `${id}.png`,
+    folder: "",
+    concept: "set",
+    repeats: null,
+    w: 1,
+    h: 1,
+    v: "v",
+    bytes: 1,
+    caption,
+    hash: `hash of ${caption}`,
+    chars: 1,
+    tokens: 1,
+    edited: false,
+    tags,
+    near: [],
+    tagger: null,
+    group: [],
+  };
 }
 
 interface Asked {
@@ -29,7 +90,10 @@ interface Asked {
   readonly written?: readonly [number, string, string];
 }
 
-function fake(answers: (asked: Asked) => Promise<Applied>, more: Partial<Api> = {}): { readonly api: Api; readonly asked: Asked[] } {
+function fake(
+  answers: (asked: Asked) => Promise<Applied>,
+  more: Partial<Api> = {},
+): { readonly api: Api; readonly asked: Asked[] } {
   const asked: Asked[] = [];
   const answer = (question: Asked) => {
     asked.push(question);
@@ -40,11 +104,31 @@ function fake(answers: (asked: Asked) => Promise<Applied>, more: Partial<Api> = 
     images: () => Promise.resolve(images()),
     ids: () => Promise.resolve({ id: [1, 2, 3] }),
     image: () => Promise.reject(new Refused(404, "no")),
-    tags: () => Promise.resolve({ version: 1, images: 3, tag: ["lips"], count: [2], total: [2], score: [0.5], category: ["general"], translation: [""], spellings: [1] }),
+    tags: () =>
+      Promise.resolve({
+        version: 1,
+        images: 3,
+        tag: ["lips"],
+        count: [2],
+        total: [2],
+        score: [0.5],
+        category: ["general"],
+        translation: [""],
+        spellings: [1],
+      }),
     complete: () => Promise.resolve({ tag: [], category: [], count: [], translation: [] }),
-    outliers: () => Promise.resolve({ version: 1, images: 3, tag: [], count: [], lacking: [], where: [] }),
+    outliers: () =>
+      Promise.resolve({ version: 1, images: 3, tag: [], count: [], lacking: [], where: [] }),
     duplicates: () => Promise.resolve({ version: 1, done: 3, of: 3, groups: [[1, 2, 3]] }),
-    changes: (since) => Promise.resolve({ version: since, ids: [], outside: [], added: [], removed: [], reset: false }),
+    changes: (since) =>
+      Promise.resolve({
+        version: since,
+        ids: [],
+        outside: [],
+        added: [],
+        removed: [],
+        reset: false,
+      }),
     apply: (version, scope, operation) => answer({ version, scope, operation }),
     dryRun: (version) => Promise.resolve(applied(version)),
     caption: (version, id, hash, caption) => answer({ version, written: [id, hash, caption] }),
@@ -96,7 +180,9 @@ describe("changing", () => {
     let conflicts = 1;
     const changed = [{ id: 1, name: "1.png", known: "a", now: "b", added: ["b"], removed: ["a"] }];
     const { api, asked } = fake(({ version }) =>
-      conflicts-- > 0 ? Promise.reject(new Refused(409, "changed", "", null, 7, changed, 1)) : Promise.resolve(applied(version + 1)),
+      conflicts-- > 0
+        ? Promise.reject(new Refused(409, "changed", "", null, 7, changed, 1))
+        : Promise.resolve(applied(version + 1)),
     );
     const review = await begun(api);
     expect(await review.removeTag("lips")).toBe(false);
@@ -110,7 +196,11 @@ describe("changing", () => {
 
   test("an edit after a refused one is still made", async () => {
     let refusals = 1;
-    const { api } = fake(({ version }) => (refusals-- > 0 ? Promise.reject(new Refused(507, "disk full")) : Promise.resolve(applied(version + 1))));
+    const { api } = fake(({ version }) =>
+      refusals-- > 0
+        ? Promise.reject(new Refused(507, "disk full"))
+        : Promise.resolve(applied(version + 1)),
+    );
     const review = await begun(api);
     expect(await review.removeTag("lips")).toBe(false);
     expect(await review.removeTag("lips")).toBe(true);
@@ -118,7 +208,9 @@ describe("changing", () => {
   });
 
   test("a page that only reads asks the server for nothing", async () => {
-    const { api, asked } = fake(({ version }) => Promise.resolve(applied(version)), { session: () => Promise.resolve({ ...SESSION, read_only: true }) });
+    const { api, asked } = fake(({ version }) => Promise.resolve(applied(version)), {
+      session: () => Promise.resolve({ ...SESSION, read_only: true }),
+    });
     const review = await begun(api);
     await review.removeTag("lips");
     expect(asked).toEqual([]);
@@ -143,17 +235,25 @@ describe("changing", () => {
 
   test("an edit waits for the images that the filter shows, and is refused where that cannot be read", async () => {
     const { api, asked } = fake(({ version }) => Promise.resolve(applied(version + 1)), {
-      images: (where) => (where === "(" ? Promise.reject(new Refused(400, "a bracket is open")) : Promise.resolve(images())),
+      images: (where) =>
+        where === "("
+          ? Promise.reject(new Refused(400, "a bracket is open"))
+          : Promise.resolve(images()),
     });
     const review = await begun(api);
     await Promise.all([review.filterBy("tag:lips"), review.removeTag("lips")]);
     await Promise.all([review.filterBy("("), review.removeTag("lips")]);
     expect(asked.map(({ scope }) => scope)).toEqual([{ in: "where", where: "tag:lips" }]);
-    expect(review.store.get().toasts.at(-1)).toMatchObject({ kind: "error", detail: "a bracket is open" });
+    expect(review.store.get().toasts.at(-1)).toMatchObject({
+      kind: "error",
+      detail: "a bracket is open",
+    });
   });
 
   test("the image under the cursor is excluded, although another one was read last", async () => {
-    const { api, asked } = fake(({ version }) => Promise.resolve(applied(version + 1)), { image: (id) => Promise.resolve(image(id, "a")) });
+    const { api, asked } = fake(({ version }) => Promise.resolve(applied(version + 1)), {
+      image: (id) => Promise.resolve(image(id, "a")),
+    });
     const review = await begun(api);
     await review.read(1);
     review.moveTo(1);
@@ -189,7 +289,9 @@ describe("changing", () => {
   });
 
   test("an edit that changed nothing says so", async () => {
-    const { api } = fake(({ version }) => Promise.resolve(applied(version, { changed: 0, ids: [] })));
+    const { api } = fake(({ version }) =>
+      Promise.resolve(applied(version, { changed: 0, ids: [] })),
+    );
     const review = await begun(api);
     await review.removeTag("lips");
     expect(review.store.get().toasts[0]).toMatchObject({ says: "Nothing to change.", undo: false });
@@ -200,18 +302,28 @@ describe("changing", () => {
     const review = await begun(api);
     await review.findGroups();
     await review.keepOne(2);
-    expect(asked[0]).toMatchObject({ scope: { in: "ids", ids: [1, 3] }, operation: { drop: true } });
+    expect(asked[0]).toMatchObject({
+      scope: { in: "ids", ids: [1, 3] },
+      operation: { drop: true },
+    });
   });
 });
 
 describe("filtering", () => {
   test("a bad expression keeps the images and says where it is bad", async () => {
     const { api } = fake(() => Promise.reject(new Error("no edit")), {
-      images: (where) => (where === "" ? Promise.resolve(images()) : Promise.reject(new Refused(400, "a bracket is open", "close it", 3))),
+      images: (where) =>
+        where === ""
+          ? Promise.resolve(images())
+          : Promise.reject(new Refused(400, "a bracket is open", "close it", 3)),
     });
     const review = await begun(api);
     await review.filterBy("(a");
-    expect(review.store.get().filterProblem).toEqual({ error: "a bracket is open", hint: "close it", at: 3 });
+    expect(review.store.get().filterProblem).toEqual({
+      error: "a bracket is open",
+      hint: "close it",
+      at: 3,
+    });
     expect(review.store.get().listing?.total).toBe(3);
     await review.filterBy("");
     expect(review.store.get().filterProblem).toBeNull();
@@ -219,7 +331,9 @@ describe("filtering", () => {
 
   test("the cursor stays within what is left", async () => {
     let total = 3;
-    const { api } = fake(({ version }) => Promise.resolve(applied(version + 1)), { images: () => Promise.resolve(images(total)) });
+    const { api } = fake(({ version }) => Promise.resolve(applied(version + 1)), {
+      images: () => Promise.resolve(images(total)),
+    });
     const review = await begun(api);
     review.moveTo(2);
     total = 1;
@@ -235,7 +349,14 @@ describe("outliers", () => {
     const { api } = fake(() => Promise.reject(new Error("no edit")), {
       outliers: (scope) => {
         scopes.push(scope);
-        return Promise.resolve({ version: 1, images: 3, tag: ["a", "b"], count: [2, 2], lacking: [1, 1], where: ['NOT tag:"a"', 'NOT tag:"b"'] });
+        return Promise.resolve({
+          version: 1,
+          images: 3,
+          tag: ["a", "b"],
+          count: [2, 2],
+          lacking: [1, 1],
+          where: ['NOT tag:"a"', 'NOT tag:"b"'],
+        });
       },
       images: (where) => {
         shown.push(where);
@@ -247,7 +368,10 @@ describe("outliers", () => {
     await review.openOutliers();
     await review.showLacking('NOT tag:"a"');
     await review.showLacking('NOT tag:"b"');
-    expect(shown.slice(-2)).toEqual(['(tag:x OR tag:y) AND NOT tag:"a"', '(tag:x OR tag:y) AND NOT tag:"b"']);
+    expect(shown.slice(-2)).toEqual([
+      '(tag:x OR tag:y) AND NOT tag:"a"',
+      '(tag:x OR tag:y) AND NOT tag:"b"',
+    ]);
     expect(scopes).toEqual([{ in: "where", where: "tag:x OR tag:y" }]);
     await review.filterBy("");
     expect(scopes.at(-1)).toEqual({ in: "all" });
@@ -257,7 +381,15 @@ describe("outliers", () => {
 describe("watching", () => {
   test("what another program changed is told, and taken as seen", async () => {
     const { api } = fake(() => Promise.reject(new Error("no edit")), {
-      changes: () => Promise.resolve({ version: 5, ids: [2], outside: [2], added: [], removed: [], reset: false }),
+      changes: () =>
+        Promise.resolve({
+          version: 5,
+          ids: [2],
+          outside: [2],
+          added: [],
+          removed: [],
+          reset: false,
+        }),
     });
     const review = await begun(api);
     await review.catchUp();
@@ -268,7 +400,17 @@ describe("watching", () => {
   test("a server that is gone is said, and forgotten when it is back", async () => {
     let gone = true;
     const { api } = fake(() => Promise.reject(new Error("no edit")), {
-      changes: (since) => (gone ? Promise.reject(new Refused(0, "no answer")) : Promise.resolve({ version: since, ids: [], outside: [], added: [], removed: [], reset: false })),
+      changes: (since) =>
+        gone
+          ? Promise.reject(new Refused(0, "no answer"))
+          : Promise.resolve({
+              version: since,
+              ids: [],
+              outside: [],
+              added: [],
+              removed: [],
+              reset: false,
+            }),
     });
     const review = await begun(api);
     await review.catchUp();
@@ -279,7 +421,9 @@ describe("watching", () => {
   });
 
   test("a review that has ended says how to come back", async () => {
-    const { api } = fake(() => Promise.reject(new Error("no edit")), { session: () => Promise.reject(new Refused(401, "no cookie")) });
+    const { api } = fake(() => Promise.reject(new Error("no edit")), {
+      session: () => Promise.reject(new Refused(401, "no cookie")),
+    });
     const review = await begun(api);
     expect(review.store.get().fatal?.hint).toContain("dsk review");
   });

@@ -30,7 +30,8 @@ describe("sortedTags", () => {
     translation: ["Lächeln", "", "lange Haare", "Lippen"],
     spellings: [1, 1, 1, 1],
   };
-  const names = (...how: [Parameters<typeof sortedTags>[1], string]) => sortedTags(tags, ...how).map((at) => tags.tag[at]);
+  const names = (...how: [Parameters<typeof sortedTags>[1], string]) =>
+    sortedTags(tags, ...how).map((at) => tags.tag[at]);
 
   test("the trigger is pinned whatever the order", () => {
     expect(names("count", "")).toEqual(["sylvie", "smile", "long hair", "lips"]);
@@ -48,7 +49,15 @@ describe("sortedTags", () => {
   });
 
   test("the whole tag comes before those that hold it", () => {
-    const three: TagColumns = { ...tags, tag: ["parted lips", "lips by sylvie", "lips", "x"], category: ["general", "trigger", "general", "general"] };
-    expect(sortedTags(three, "count", "Lips").map((at) => three.tag[at])).toEqual(["lips", "lips by sylvie", "parted lips"]);
+    const three: TagColumns = {
+      ...tags,
+      tag: ["parted lips", "lips by sylvie", "lips", "x"],
+      category: ["general", "trigger", "general", "general"],
+    };
+    expect(sortedTags(three, "count", "Lips").map((at) => three.tag[at])).toEqual([
+      "lips",
+      "lips by sylvie",
+      "parted lips",
+    ]);
   });
 });

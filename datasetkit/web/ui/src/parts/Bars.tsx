@@ -33,12 +33,14 @@ function useDryRun(operation: Operation | null): Counted {
     if (asked === "null") return;
     const asking = new AbortController();
     const timer = setTimeout(() => {
-      review.api.dryRun(version, review.scopeOf(), JSON.parse(asked) as Operation, asking.signal).then(
-        (applied) => setCounted({ applied }),
-        (error: unknown) => {
-          if (error instanceof Refused) setCounted({ refused: error.message });
-        },
-      );
+      review.api
+        .dryRun(version, review.scopeOf(), JSON.parse(asked) as Operation, asking.signal)
+        .then(
+          (applied) => setCounted({ applied }),
+          (error: unknown) => {
+            if (error instanceof Refused) setCounted({ refused: error.message });
+          },
+        );
     }, PAUSE);
     return () => {
       clearTimeout(timer);
@@ -50,7 +52,12 @@ function useDryRun(operation: Operation | null): Counted {
 
 function Count({ counted }: { readonly counted: Counted }) {
   if (counted === null) return <span className="would quiet" />;
-  if ("refused" in counted) return <span className="would bad" role="status">{counted.refused}</span>;
+  if ("refused" in counted)
+    return (
+      <span className="would bad" role="status">
+        {counted.refused}
+      </span>
+    );
   const { changed, kept, why } = counted.applied;
   return (
     <span className="would" role="status" title={why}>
@@ -101,7 +108,8 @@ function ReplaceBar() {
   const tag = useReviewState((state) => state.tag);
   const [by, setBy] = useState("");
   const word = parseTags(by)[0];
-  const operation: Operation | null = tag !== null && word !== undefined ? { replace: [[tag, word]] } : null;
+  const operation: Operation | null =
+    tag !== null && word !== undefined ? { replace: [[tag, word]] } : null;
   const counted = useDryRun(operation);
   const perform = useDo();
   if (tag === null) return null;
@@ -110,7 +118,14 @@ function ReplaceBar() {
       <span>
         Replace <b className="tag">{tag}</b> by
       </span>
-      <Suggest label={`Replace ${tag} by`} value={by} placeholder="another tag; one that is there already merges" change={setBy} done={() => perform(operation)} leave={() => close(review)} />
+      <Suggest
+        label={`Replace ${tag} by`}
+        value={by}
+        placeholder="another tag; one that is there already merges"
+        change={setBy}
+        done={() => perform(operation)}
+        leave={() => close(review)}
+      />
       <Count counted={counted} />
       <Buttons says="Replace" />
     </form>
@@ -127,7 +142,14 @@ function AddBar() {
   return (
     <form className="bar" aria-label="Add tags" onSubmit={submit(() => perform(operation))}>
       <span>Add to every image in scope</span>
-      <Suggest label="Add to every image in scope" value={typed} placeholder="a tag, or several with commas" change={type} done={() => perform(operation)} leave={() => close(review)} />
+      <Suggest
+        label="Add to every image in scope"
+        value={typed}
+        placeholder="a tag, or several with commas"
+        change={type}
+        done={() => perform(operation)}
+        leave={() => close(review)}
+      />
       <Count counted={counted} />
       <Buttons says="Add" />
     </form>
@@ -145,7 +167,14 @@ function TriggerBar() {
   return (
     <form className="bar" aria-label="Trigger" onSubmit={submit(() => perform(operation))}>
       <span>Begin every caption in scope with</span>
-      <Suggest label="Trigger" value={typed} placeholder="the word that will call the concept" change={type} done={() => perform(operation)} leave={() => close(review)} />
+      <Suggest
+        label="Trigger"
+        value={typed}
+        placeholder="the word that will call the concept"
+        change={type}
+        done={() => perform(operation)}
+        leave={() => close(review)}
+      />
       <Count counted={counted} />
       <Buttons says="Put first" />
     </form>
@@ -158,13 +187,22 @@ function ScoresBar() {
   const [threshold, setThreshold] = useState(session?.threshold ?? 0.35);
   const [people, setPeople] = useState(false);
   const operation: Operation | null = session?.scores
-    ? { threshold, character_threshold: session.character_threshold, existing: people ? "overwrite" : "skip" }
+    ? {
+        threshold,
+        character_threshold: session.character_threshold,
+        existing: people ? "overwrite" : "skip",
+      }
     : null;
   const counted = useDryRun(operation);
   const perform = useDo();
   if (!operation) {
     return (
-      <form className="bar" aria-label="Scores" onSubmit={submit(() => close(review))} onKeyDown={(event) => event.key === "Escape" && close(review)}>
+      <form
+        className="bar"
+        aria-label="Scores"
+        onSubmit={submit(() => close(review))}
+        onKeyDown={(event) => event.key === "Escape" && close(review)}
+      >
         <span>There are no scores to cut: dsk tag looks at the images once and stores them.</span>
         <button type="submit" className="main" autoFocus>
           OK
@@ -174,7 +212,12 @@ function ScoresBar() {
   }
   const applied = counted && "applied" in counted ? counted.applied : null;
   return (
-    <form className="bar" aria-label="Scores" onSubmit={submit(() => perform(operation))} onKeyDown={(event) => event.key === "Escape" && close(review)}>
+    <form
+      className="bar"
+      aria-label="Scores"
+      onSubmit={submit(() => perform(operation))}
+      onKeyDown={(event) => event.key === "Escape" && close(review)}
+    >
       <label htmlFor="threshold">
         Keep tags with a score of <b className="figure">{threshold.toFixed(2)}</b>
       </label>
@@ -190,13 +233,18 @@ function ScoresBar() {
         onKeyDown={(event) => event.key === "Enter" && submit(() => perform(operation))(event)}
       />
       <label className="check">
-        <input type="checkbox" checked={people} onChange={(event) => setPeople(event.target.checked)} />
+        <input
+          type="checkbox"
+          checked={people}
+          onChange={(event) => setPeople(event.target.checked)}
+        />
         also captions that people edited
       </label>
       <Count counted={counted} />
       {applied ? (
         <span className="would">
-          <span className="added">+{applied.added.toLocaleString("en")}</span> <span className="removed">−{applied.removed.toLocaleString("en")}</span>
+          <span className="added">+{applied.added.toLocaleString("en")}</span>{" "}
+          <span className="removed">−{applied.removed.toLocaleString("en")}</span>
           <span className="quiet"> tags</span>
         </span>
       ) : null}

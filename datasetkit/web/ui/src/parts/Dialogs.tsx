@@ -5,7 +5,15 @@ import { BINDINGS, ELSEWHERE } from "../keys";
 import { many } from "../review";
 import { useReview, useReviewState } from "./context";
 
-function Dialog({ label, close, children }: { readonly label: string; readonly close: () => void; readonly children: ReactNode }) {
+function Dialog({
+  label,
+  close,
+  children,
+}: {
+  readonly label: string;
+  readonly close: () => void;
+  readonly children: ReactNode;
+}) {
   const dialog = useRef<HTMLDialogElement>(null);
   useEffect(() => {
     const element = dialog.current;
@@ -110,10 +118,14 @@ function ConflictDialog() {
             {change.added.map((tag) => (
               <ins key={`+${tag}`}>{tag}</ins>
             ))}
-            {change.now !== null && change.added.length + change.removed.length === 0 ? <span className="quiet">the same tags in another order</span> : null}
+            {change.now !== null && change.added.length + change.removed.length === 0 ? (
+              <span className="quiet">the same tags in another order</span>
+            ) : null}
           </li>
         ))}
-        {conflict.count > conflict.changed.length ? <li className="quiet">and {conflict.count - conflict.changed.length} more</li> : null}
+        {conflict.count > conflict.changed.length ? (
+          <li className="quiet">and {conflict.count - conflict.changed.length} more</li>
+        ) : null}
       </ul>
       <footer>
         <button type="button" className="main" onClick={() => review.dismissConflict()}>

@@ -25,7 +25,9 @@ export function Empty() {
     <div className="empty" role="row">
       <div role="gridcell">
         <h2>{name} has no images</h2>
-        <p className="quiet">Put JPEG, PNG, WebP, AVIF, BMP, GIF or TIFF files into the folder: they appear here.</p>
+        <p className="quiet">
+          Put JPEG, PNG, WebP, AVIF, BMP, GIF or TIFF files into the folder: they appear here.
+        </p>
       </div>
     </div>
   );

@@ -1,8 +1,26 @@
 /** The grid of images: only the rows in view are in the page, and one cursor moves over all of them. */
 
 import { observeElementOffset, useVirtualizer, type Virtualizer } from "@tanstack/react-virtual";
-import { type KeyboardEvent, memo, type MouseEvent, useCallback, useEffect, useLayoutEffect, useMemo, useRef, useState } from "react";
-import { type CellShape, layGrid, moveOf, scrolledTo, scrollRatio, step, TALLEST } from "../geometry";
+import {
+  type KeyboardEvent,
+  memo,
+  type MouseEvent,
+  useCallback,
+  useEffect,
+  useLayoutEffect,
+  useMemo,
+  useRef,
+  useState,
+} from "react";
+import {
+  type CellShape,
+  layGrid,
+  moveOf,
+  scrolledTo,
+  scrollRatio,
+  step,
+  TALLEST,
+} from "../geometry";
 import type { Row } from "../listing";
 import { Settle } from "../settle";
 import { useReview, useReviewState } from "./context";
@@ -32,7 +50,8 @@ export function Grid() {
   useLayoutEffect(() => {
     const element = frame.current;
     if (!element) return;
-    const measure = () => setSize({ width: element.clientWidth - 2 * PADDING, height: element.clientHeight });
+    const measure = () =>
+      setSize({ width: element.clientWidth - 2 * PADDING, height: element.clientHeight });
     measure();
     const observer = new ResizeObserver(measure);
     observer.observe(element);
@@ -87,7 +106,10 @@ export function Grid() {
     const move = moveOf(event.key);
     if (move && !event.altKey && !event.metaKey) {
       const rowsInView = Math.max(1, Math.floor(size.height / rowHeight));
-      review.moveTo(step(review.store.get().cursor, move, count, grid.columns, rowsInView), event.shiftKey);
+      review.moveTo(
+        step(review.store.get().cursor, move, count, grid.columns, rowsInView),
+        event.shiftKey,
+      );
     } else if (event.key === " ") {
       review.choose(cursor);
     } else if (event.key === "Enter" && count > 0) {
@@ -131,38 +153,52 @@ export function Grid() {
       aria-multiselectable="true"
       aria-rowcount={grid.rows}
       aria-colcount={grid.columns}
-      aria-activedescendant={cursor >= first && cursor <= last && cursor < count ? `cell-${cursor}` : undefined}
+      aria-activedescendant={
+        cursor >= first && cursor <= last && cursor < count ? `cell-${cursor}` : undefined
+      }
       tabIndex={0}
       onKeyDown={press}
     >
       {count === 0 ? <Empty /> : null}
-      <div className="grid-ground" role="presentation" style={{ height: ratio === 1 ? rows.getTotalSize() : TALLEST }}>
+      <div
+        className="grid-ground"
+        role="presentation"
+        style={{ height: ratio === 1 ? rows.getTotalSize() : TALLEST }}
+      >
         {drawn.map((item) => (
           <div
             key={item.key}
             className="grid-row"
             role="row"
             aria-rowindex={item.index + 1}
-            style={{ transform: `translateY(${item.start - top + physicalTop}px)`, gap: GAP, left: PADDING, height: grid.cellHeight }}
+            style={{
+              transform: `translateY(${item.start - top + physicalTop}px)`,
+              gap: GAP,
+              left: PADDING,
+              height: grid.cellHeight,
+            }}
           >
-            {Array.from({ length: Math.min(grid.columns, count - item.index * grid.columns) }, (_, column) => {
-              const place = item.index * grid.columns + column;
-              const row = listing?.at(place);
-              return (
-                <Cell
-                  key={row?.id ?? -place - 1}
-                  row={row}
-                  place={place}
-                  column={column}
-                  width={grid.cellWidth}
-                  active={place === cursor}
-                  chosen={row !== undefined && selection.chosen.has(row.id)}
-                  settle={settle}
-                  click={click}
-                  open={open}
-                />
-              );
-            })}
+            {Array.from(
+              { length: Math.min(grid.columns, count - item.index * grid.columns) },
+              (_, column) => {
+                const place = item.index * grid.columns + column;
+                const row = listing?.at(place);
+                return (
+                  <Cell
+                    key={row?.id ?? -place - 1}
+                    row={row}
+                    place={place}
+                    column={column}
+                    width={grid.cellWidth}
+                    active={place === cursor}
+                    chosen={row !== undefined && selection.chosen.has(row.id)}
+                    settle={settle}
+                    click={click}
+                    open={open}
+                  />
+                );
+              },
+            )}
           </div>
         ))}
       </div>
@@ -196,7 +232,17 @@ function sameCell(a: CellProps, b: CellProps): boolean {
   );
 }
 
-const Cell = memo(function Cell({ row, place, column, width, active, chosen, settle, click, open }: CellProps) {
+const Cell = memo(function Cell({
+  row,
+  place,
+  column,
+  width,
+  active,
+  chosen,
+  settle,
+  click,
+  open,
+}: CellProps) {
   return (
     <div
       id={`cell-${place}`}
@@ -211,9 +257,20 @@ const Cell = memo(function Cell({ row, place, column, width, active, chosen, set
       <span className="mat">{row ? <Thumb id={row.id} v={row.v} settle={settle} /> : null}</span>
       <span className="label">
         <span className="name">{row?.name ?? ""}</span>
-        {row ? <span className={row.tags < 0 ? "missing" : "count"}>{row.tags < 0 ? "no caption" : row.tags}</span> : null}
+        {row ? (
+          <span className={row.tags < 0 ? "missing" : "count"}>
+            {row.tags < 0 ? "no caption" : row.tags}
+          </span>
+        ) : null}
         {row && row.tags >= 0 ? <span className="visually-hidden"> tags</span> : null}
-        {row?.edited ? <span className="edited" role="img" aria-label="edited by a person" title="edited by a person" /> : null}
+        {row?.edited ? (
+          <span
+            className="edited"
+            role="img"
+            aria-label="edited by a person"
+            title="edited by a person"
+          />
+        ) : null}
       </span>
     </div>
   );

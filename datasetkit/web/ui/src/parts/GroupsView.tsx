@@ -18,7 +18,10 @@ export function GroupsView() {
   const count = groups?.groups.length ?? 0;
   const ids = groups?.groups[group] ?? [];
   const areas = ids.map((id) => (rows.get(id)?.w ?? 0) * (rows.get(id)?.h ?? 0));
-  const largest = areas.filter((area) => area === Math.max(...areas)).length === 1 ? areas.indexOf(Math.max(...areas)) : -1;
+  const largest =
+    areas.filter((area) => area === Math.max(...areas)).length === 1
+      ? areas.indexOf(Math.max(...areas))
+      : -1;
   const go = (to: number) => review.store.set({ group: Math.max(0, Math.min(count - 1, to)) });
   const back = () => review.store.set({ view: "grid" });
   const press = (event: KeyboardEvent) => {
@@ -33,20 +36,44 @@ export function GroupsView() {
   };
   const looking = groups !== null && groups.done < groups.of;
   return (
-    <div ref={frame} id="images" className="groups" role="group" aria-label="Near-duplicates" tabIndex={0} onKeyDown={press}>
+    <div
+      ref={frame}
+      id="images"
+      className="groups"
+      role="group"
+      aria-label="Near-duplicates"
+      tabIndex={0}
+      onKeyDown={press}
+    >
       <div className="one-bar">
         <button type="button" className="plain" onClick={back}>
           All images <kbd>Esc</kbd>
         </button>
         <span className="quiet" role="status">
-          {count ? `group ${(group + 1).toLocaleString("en")} of ${count.toLocaleString("en")}` : ""}
-          {looking ? ` (looked at ${groups.done.toLocaleString("en")} of ${groups.of.toLocaleString("en")} images)` : ""}
+          {count
+            ? `group ${(group + 1).toLocaleString("en")} of ${count.toLocaleString("en")}`
+            : ""}
+          {looking
+            ? ` (looked at ${groups.done.toLocaleString("en")} of ${groups.of.toLocaleString("en")} images)`
+            : ""}
         </span>
         <span className="buttons">
-          <button type="button" className="plain square" aria-label="Group before" disabled={group <= 0} onClick={() => go(group - 1)}>
+          <button
+            type="button"
+            className="plain square"
+            aria-label="Group before"
+            disabled={group <= 0}
+            onClick={() => go(group - 1)}
+          >
             <Icon name="left" />
           </button>
-          <button type="button" className="plain square" aria-label="Next group" disabled={group >= count - 1} onClick={() => go(group + 1)}>
+          <button
+            type="button"
+            className="plain square"
+            aria-label="Next group"
+            disabled={group >= count - 1}
+            onClick={() => go(group + 1)}
+          >
             <Icon name="right" />
           </button>
         </span>
@@ -54,18 +81,29 @@ export function GroupsView() {
       {groups !== null && count === 0 ? (
         <div className="empty">
           <h2>{looking ? "Looking for near-duplicates…" : "No near-duplicates"}</h2>
-          <p className="quiet">{looking ? "They appear here as they are found." : `${many(groups.of, "image")} compared: all of them differ.`}</p>
+          <p className="quiet">
+            {looking
+              ? "They appear here as they are found."
+              : `${many(groups.of, "image")} compared: all of them differ.`}
+          </p>
         </div>
       ) : (
-        <ul className="twins" style={{ gridTemplateColumns: `repeat(${columnsFor(ids.length)}, minmax(0, 1fr))` }}>
+        <ul
+          className="twins"
+          style={{ gridTemplateColumns: `repeat(${columnsFor(ids.length)}, minmax(0, 1fr))` }}
+        >
           {ids.map((id, at) => {
             const row = rows.get(id);
             return (
               <li key={id}>
-                <div className="twin-image">{row ? <img src={preview(id, row.v)} alt={row.name} decoding="async" /> : null}</div>
+                <div className="twin-image">
+                  {row ? <img src={preview(id, row.v)} alt={row.name} decoding="async" /> : null}
+                </div>
                 <p title={row?.name}>{row?.name ?? ""}</p>
                 <p className="quiet small">
-                  {row ? `${row.w} × ${row.h}  ·  ${row.tags < 0 ? "no caption" : many(row.tags, "tag")}` : ""}
+                  {row
+                    ? `${row.w} × ${row.h}  ·  ${row.tags < 0 ? "no caption" : many(row.tags, "tag")}`
+                    : ""}
                   {at === largest ? <span className="badge">largest</span> : null}
                 </p>
                 {readOnly ? null : (

@@ -25,8 +25,10 @@ export function ImageView() {
 
   const back = () => review.store.set({ view: "grid", editing: null });
   const press = (event: KeyboardEvent) => {
-    if (event.key === "ArrowRight" || event.key === "ArrowDown") review.moveTo(Math.min(total - 1, cursor + 1));
-    else if (event.key === "ArrowLeft" || event.key === "ArrowUp") review.moveTo(Math.max(0, cursor - 1));
+    if (event.key === "ArrowRight" || event.key === "ArrowDown")
+      review.moveTo(Math.min(total - 1, cursor + 1));
+    else if (event.key === "ArrowLeft" || event.key === "ArrowUp")
+      review.moveTo(Math.max(0, cursor - 1));
     else if (event.key === "Home") review.moveTo(0);
     else if (event.key === "End") review.moveTo(total - 1);
     else if (event.key === " ") review.choose(cursor);
@@ -36,7 +38,15 @@ export function ImageView() {
     event.stopPropagation();
   };
   return (
-    <div ref={frame} id="images" className="one" role="group" aria-label="Image" tabIndex={0} onKeyDown={press}>
+    <div
+      ref={frame}
+      id="images"
+      className="one"
+      role="group"
+      aria-label="Image"
+      tabIndex={0}
+      onKeyDown={press}
+    >
       <div className="one-bar">
         <button type="button" className="plain" onClick={back}>
           All images <kbd>Enter</kbd>
@@ -46,10 +56,22 @@ export function ImageView() {
           {row && chosen.has(row.id) ? <b className="badge">selected</b> : null}
         </span>
         <span className="buttons">
-          <button type="button" className="plain square" aria-label="Image before" disabled={cursor <= 0} onClick={() => review.moveTo(cursor - 1)}>
+          <button
+            type="button"
+            className="plain square"
+            aria-label="Image before"
+            disabled={cursor <= 0}
+            onClick={() => review.moveTo(cursor - 1)}
+          >
             <Icon name="left" />
           </button>
-          <button type="button" className="plain square" aria-label="Next image" disabled={cursor >= total - 1} onClick={() => review.moveTo(cursor + 1)}>
+          <button
+            type="button"
+            className="plain square"
+            aria-label="Next image"
+            disabled={cursor >= total - 1}
+            onClick={() => review.moveTo(cursor + 1)}
+          >
             <Icon name="right" />
           </button>
         </span>

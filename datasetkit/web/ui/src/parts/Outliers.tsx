@@ -36,7 +36,14 @@ export function Outliers() {
         <label htmlFor="share">
           Tags that at least <b>{Math.round(share * 100)} %</b> of the images in scope have
         </label>
-        <input id="share" type="range" min={50} max={99} value={Math.round(share * 100)} onChange={(event) => void review.findOutliers(Number(event.target.value) / 100)} />
+        <input
+          id="share"
+          type="range"
+          min={50}
+          max={99}
+          value={Math.round(share * 100)}
+          onChange={(event) => void review.findOutliers(Number(event.target.value) / 100)}
+        />
       </div>
       <div className="tag-heads two" aria-hidden="true">
         <span>Tag</span>

@@ -44,7 +44,11 @@ function Facts({ image }: { readonly image: Image }) {
         ))}
         {image.edited ? <span className="badge">edited</span> : null}
         {image.group.length > 1 ? (
-          <button type="button" className="badge link" onClick={() => void review.findGroups(image.id)}>
+          <button
+            type="button"
+            className="badge link"
+            onClick={() => void review.findGroups(image.id)}
+          >
             {many(image.group.length - 1, "near-duplicate")}
           </button>
         ) : null}
@@ -79,7 +83,12 @@ function Caption({ id, image }: { readonly id: number; readonly image: Image | n
       ) : image === null ? null : difference ? (
         <Difference image={image} names={names} />
       ) : (
-        <TagRows image={id} tags={image.tags} remove={(tag) => void review.removeFrom(id, tag)} readOnly={readOnly} />
+        <TagRows
+          image={id}
+          tags={image.tags}
+          remove={(tag) => void review.removeFrom(id, tag)}
+          readOnly={readOnly}
+        />
       )}
       {editing === null && !difference && image?.near.length ? (
         <Near near={image.near} add={(tag) => void review.addTags(id, [tag])} readOnly={readOnly} />
@@ -87,10 +96,18 @@ function Caption({ id, image }: { readonly id: number; readonly image: Image | n
       <div className="panel-actions" role="group" aria-label="Caption">
         {readOnly ? null : (
           <>
-            <button type="button" aria-pressed={editing === "tag"} onClick={() => review.store.set({ editing: editing === "tag" ? null : "tag" })}>
+            <button
+              type="button"
+              aria-pressed={editing === "tag"}
+              onClick={() => review.store.set({ editing: editing === "tag" ? null : "tag" })}
+            >
               Add <kbd>a</kbd>
             </button>
-            <button type="button" aria-pressed={editing === "text"} onClick={() => review.store.set({ editing: editing === "text" ? null : "text" })}>
+            <button
+              type="button"
+              aria-pressed={editing === "text"}
+              onClick={() => review.store.set({ editing: editing === "text" ? null : "text" })}
+            >
               Edit <kbd>e</kbd>
             </button>
             <button type="button" onClick={() => void review.exclude()}>
@@ -98,7 +115,11 @@ function Caption({ id, image }: { readonly id: number; readonly image: Image | n
             </button>
           </>
         )}
-        <button type="button" aria-pressed={difference} onClick={() => review.store.set({ difference: !difference })}>
+        <button
+          type="button"
+          aria-pressed={difference}
+          onClick={() => review.store.set({ difference: !difference })}
+        >
           Difference <kbd>d</kbd>
         </button>
       </div>
@@ -144,7 +165,12 @@ function EditText({ image, save: write, leave }: EditTextProps) {
   const [typed, type] = useState(opened?.caption ?? "");
   const field = useRef<HTMLTextAreaElement>(null);
   useEffect(() => {
-    if (image === null || image.hash === opened?.hash || (opened !== null && typed !== (opened.caption ?? ""))) return;
+    if (
+      image === null ||
+      image.hash === opened?.hash ||
+      (opened !== null && typed !== (opened.caption ?? ""))
+    )
+      return;
     open(image);
     type(image.caption ?? "");
   }, [opened, image, typed]);
@@ -165,7 +191,16 @@ function EditText({ image, save: write, leave }: EditTextProps) {
   };
   return (
     <div className="edit-text">
-      <textarea ref={field} rows={9} aria-label="Caption as text" spellCheck={false} readOnly={opened === null} value={typed} onChange={(event) => type(event.target.value)} onKeyDown={press} />
+      <textarea
+        ref={field}
+        rows={9}
+        aria-label="Caption as text"
+        spellCheck={false}
+        readOnly={opened === null}
+        value={typed}
+        onChange={(event) => type(event.target.value)}
+        onKeyDown={press}
+      />
       <p className="buttons">
         <button type="button" className="main" onClick={save}>
           Save <kbd>Enter</kbd>
@@ -194,9 +229,11 @@ function TagRows({ image, tags, remove, readOnly }: TagRowsProps) {
     document.getElementById(`own-${at}`)?.scrollIntoView({ block: "nearest" });
   }, [at]);
   const press = (event: KeyboardEvent) => {
-    if (event.key === "ArrowDown" || event.key === "ArrowRight") setCursor(Math.min(at + 1, tags.length - 1));
+    if (event.key === "ArrowDown" || event.key === "ArrowRight")
+      setCursor(Math.min(at + 1, tags.length - 1));
     else if (event.key === "ArrowUp" || event.key === "ArrowLeft") setCursor(Math.max(0, at - 1));
-    else if ((event.key === "Delete" || event.key === "Backspace") && !readOnly) remove(tags[at]?.tag ?? "");
+    else if ((event.key === "Delete" || event.key === "Backspace") && !readOnly)
+      remove(tags[at]?.tag ?? "");
     else if (event.key === "Escape") document.getElementById("images")?.focus();
     else return;
     event.preventDefault();
@@ -261,7 +298,13 @@ function Near({ near, add, readOnly }: NearProps) {
       <h3>Seen, not in the caption</h3>
       <p>
         {near.slice(0, 12).map((tag) => (
-          <button key={tag.tag} type="button" disabled={readOnly} title={`Add ${tag.tag}`} onClick={() => add(tag.tag)}>
+          <button
+            key={tag.tag}
+            type="button"
+            disabled={readOnly}
+            title={`Add ${tag.tag}`}
+            onClick={() => add(tag.tag)}
+          >
             {tag.tag} <span className="quiet">{tag.score?.toFixed(2) ?? ""}</span>
           </button>
         ))}
@@ -270,13 +313,33 @@ function Near({ near, add, readOnly }: NearProps) {
   );
 }
 
-function Difference({ image, names }: { readonly image: Image; readonly names: readonly string[] }) {
-  if (!image.tagger) return <p className="own-tags quiet none">The tagger has no scores of this image, so there is nothing to compare.</p>;
+function Difference({
+  image,
+  names,
+}: {
+  readonly image: Image;
+  readonly names: readonly string[];
+}) {
+  if (!image.tagger)
+    return (
+      <p className="own-tags quiet none">
+        The tagger has no scores of this image, so there is nothing to compare.
+      </p>
+    );
   const pieces = diffTags(parseTags(image.tagger.caption), names);
   const same = pieces.every((piece) => piece.change === "same");
   return (
-    <div className="own-tags difference" tabIndex={0} role="group" aria-label="The caption beside the tagger's">
-      <p className="small quiet">{same ? "As the tagger would write it." : "Against what the tagger would write: added, removed."}</p>
+    <div
+      className="own-tags difference"
+      tabIndex={0}
+      role="group"
+      aria-label="The caption beside the tagger's"
+    >
+      <p className="small quiet">
+        {same
+          ? "As the tagger would write it."
+          : "Against what the tagger would write: added, removed."}
+      </p>
       <p className="pieces">
         {pieces.map((piece, at) =>
           piece.change === "added" ? (

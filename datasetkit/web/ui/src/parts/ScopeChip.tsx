@@ -18,7 +18,14 @@ export function ScopeChip() {
   return (
     <div className="scope" role="group" aria-label="Edits reach">
       {parts.map(([name, count, usable]) => (
-        <button key={name} type="button" aria-pressed={scope === name} disabled={!usable} title="Which images an edit reaches (s)" onClick={() => review.setScope(name)}>
+        <button
+          key={name}
+          type="button"
+          aria-pressed={scope === name}
+          disabled={!usable}
+          title="Which images an edit reaches (s)"
+          onClick={() => review.setScope(name)}
+        >
           {name} <b>{count.toLocaleString("en")}</b>
         </button>
       ))}

@@ -38,12 +38,18 @@ export function StatusBar() {
       {session.notice ? <span>{session.notice}</span> : null}
       <span className="gap" />
       <span role="status" aria-live="polite" className="news">
-        {!online ? <b className="bad">dsk review does not answer; captions are safe on disk</b> : null}
+        {!online ? (
+          <b className="bad">dsk review does not answer; captions are safe on disk</b>
+        ) : null}
         {working ? "writing…" : null}
         {outside.length ? (
           <>
             <b>Changed outside:</b> {outside.join(" · ")}
-            <button type="button" className="plain tiny" onClick={() => review.store.set({ outside: [] })}>
+            <button
+              type="button"
+              className="plain tiny"
+              onClick={() => review.store.set({ outside: [] })}
+            >
               OK
             </button>
           </>

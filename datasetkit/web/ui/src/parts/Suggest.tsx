@@ -20,14 +20,22 @@ interface Props {
 function keep(of: Completions, word: string): Completions {
   const places = of.tag.flatMap((tag, at) => (plain(tag).includes(plain(word)) ? [at] : []));
   const chosen = <T,>(all: readonly T[]) => places.map((at) => all[at] as T);
-  return { ...of, tag: chosen(of.tag), category: chosen(of.category), translation: chosen(of.translation), count: chosen(of.count) };
+  return {
+    ...of,
+    tag: chosen(of.tag),
+    category: chosen(of.category),
+    translation: chosen(of.translation),
+    count: chosen(of.count),
+  };
 }
 
 const plain = (text: string) => text.toLowerCase().replaceAll("_", " ");
 
 export function Suggest({ label, value, placeholder = "", change, done, leave, after }: Props) {
   const review = useReview();
-  const [offers, setOffers] = useState<{ readonly word: string; readonly of: Completions } | null>(null);
+  const [offers, setOffers] = useState<{ readonly word: string; readonly of: Completions } | null>(
+    null,
+  );
   const [marked, mark] = useState(0);
   const field = useRef<HTMLInputElement>(null);
   const taken = useRef("");
@@ -65,7 +73,8 @@ export function Suggest({ label, value, placeholder = "", change, done, leave, a
   const press = (event: KeyboardEvent) => {
     if (event.key === "Tab" && shown && !event.shiftKey) take(marked);
     else if (event.key === "ArrowDown" && shown) mark((marked + 1) % shown.tag.length);
-    else if (event.key === "ArrowUp" && shown) mark((marked + shown.tag.length - 1) % shown.tag.length);
+    else if (event.key === "ArrowUp" && shown)
+      mark((marked + shown.tag.length - 1) % shown.tag.length);
     else if (event.key === "Enter") done(value);
     else if (event.key === "Escape") leave();
     else return;
@@ -108,7 +117,9 @@ export function Suggest({ label, value, placeholder = "", change, done, leave, a
             >
               <span className={`kind ${shown.category[at] ?? ""}`}>{tag}</span>
               <span className="translation">{shown.translation[at] ?? ""}</span>
-              <span className="number quiet">{shown.count[at] ? shown.count[at].toLocaleString("en") : ""}</span>
+              <span className="number quiet">
+                {shown.count[at] ? shown.count[at].toLocaleString("en") : ""}
+              </span>
               {at === marked ? <kbd>Tab</kbd> : null}
             </li>
           ))}

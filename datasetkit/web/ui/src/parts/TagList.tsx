@@ -33,7 +33,12 @@ export function TagList() {
   const cursor = found >= 0 ? found : Math.min(place.current, order.length - 1);
   const current = tags?.tag[order[cursor] ?? -1] ?? null;
 
-  const rows = useVirtualizer({ count: order.length, getScrollElement: () => frame.current, estimateSize: () => ROW, overscan: 4 });
+  const rows = useVirtualizer({
+    count: order.length,
+    getScrollElement: () => frame.current,
+    estimateSize: () => ROW,
+    overscan: 4,
+  });
   useEffect(() => {
     if (cursor >= 0) rows.scrollToIndex(cursor);
   }, [rows, cursor]);
@@ -41,7 +46,8 @@ export function TagList() {
     if (current !== review.store.get().tag) review.store.set({ tag: current });
   }, [review, current, tag]);
 
-  const show = (name: string, lack: boolean) => void review.filterBy(toggleTerm(filter, lack ? lacking(name) : tagTerm(name)));
+  const show = (name: string, lack: boolean) =>
+    void review.filterBy(toggleTerm(filter, lack ? lacking(name) : tagTerm(name)));
   const press = (event: KeyboardEvent) => {
     const move = moveOf(event.key);
     if (move && move !== "left" && move !== "right") {
@@ -80,7 +86,8 @@ export function TagList() {
           }}
           onKeyDown={(event) => {
             if (event.key === "Escape" && query) review.store.set({ tagQuery: "" });
-            else if (event.key === "Enter" || event.key === "ArrowDown" || event.key === "Escape") document.getElementById("tags")?.focus();
+            else if (event.key === "Enter" || event.key === "ArrowDown" || event.key === "Escape")
+              document.getElementById("tags")?.focus();
             else return;
             event.preventDefault();
             event.stopPropagation();
@@ -90,7 +97,14 @@ export function TagList() {
       </div>
       <div className="tag-heads" role="group" aria-label="Order of the tags">
         {HEADS.map(([key, says, title]) => (
-          <button key={key} type="button" className="plain" aria-pressed={sort === key} title={title} onClick={() => review.store.set({ sort: key })}>
+          <button
+            key={key}
+            type="button"
+            className="plain"
+            aria-pressed={sort === key}
+            title={title}
+            onClick={() => review.store.set({ sort: key })}
+          >
             {says}
           </button>
         ))}
@@ -102,25 +116,29 @@ export function TagList() {
         role="listbox"
         aria-label="Tags in scope"
         tabIndex={0}
-        aria-activedescendant={rows.getVirtualItems().some((item) => item.index === cursor) ? `tag-${cursor}` : undefined}
+        aria-activedescendant={
+          rows.getVirtualItems().some((item) => item.index === cursor) ? `tag-${cursor}` : undefined
+        }
         onKeyDown={press}
       >
         {tags && order.length === 0 ? <NoTags query={query} images={tags.images} /> : null}
         <div className="tags-ground" role="presentation" style={{ height: rows.getTotalSize() }}>
           {tags
-            ? rows.getVirtualItems().map((item) => (
-                <TagRow
-                  key={item.key}
-                  tags={tags}
-                  at={order[item.index] ?? 0}
-                  index={item.index}
-                  of={order.length}
-                  top={item.start}
-                  active={item.index === cursor}
-                  choose={(name) => review.store.set({ tag: name })}
-                  show={show}
-                />
-              ))
+            ? rows
+                .getVirtualItems()
+                .map((item) => (
+                  <TagRow
+                    key={item.key}
+                    tags={tags}
+                    at={order[item.index] ?? 0}
+                    index={item.index}
+                    of={order.length}
+                    top={item.start}
+                    active={item.index === cursor}
+                    choose={(name) => review.store.set({ tag: name })}
+                    show={show}
+                  />
+                ))
             : null}
         </div>
       </div>
@@ -130,7 +148,11 @@ export function TagList() {
 }
 
 function NoTags({ query, images }: { readonly query: string; readonly images: number }) {
-  const says = query ? `No tag contains “${query}”.` : images ? "These images have no captions yet: dsk tag writes them." : "No images, no tags.";
+  const says = query
+    ? `No tag contains “${query}”.`
+    : images
+      ? "These images have no captions yet: dsk tag writes them."
+      : "No images, no tags.";
   return (
     <p className="empty quiet" role="option" aria-selected="false">
       {says}
@@ -182,7 +204,14 @@ const TagRow = memo(
       </div>
     );
   },
-  (a, b) => a.tags === b.tags && a.at === b.at && a.index === b.index && a.top === b.top && a.active === b.active && a.of === b.of && a.show === b.show,
+  (a, b) =>
+    a.tags === b.tags &&
+    a.at === b.at &&
+    a.index === b.index &&
+    a.top === b.top &&
+    a.active === b.active &&
+    a.of === b.of &&
+    a.show === b.show,
 );
 
 /** The same as the keys, for the mouse and for those who have not learnt them yet. */
@@ -193,7 +222,11 @@ function TagActions({ tag }: { readonly tag: string | null }) {
   if (readOnly) return null;
   return (
     <div className="tag-actions" role="group" aria-label="Edits of the scope">
-      <button type="button" disabled={tag === null} onClick={() => tag !== null && void review.removeTag(tag)}>
+      <button
+        type="button"
+        disabled={tag === null}
+        onClick={() => tag !== null && void review.removeTag(tag)}
+      >
         Remove <kbd>Del</kbd>
       </button>
       <button type="button" disabled={tag === null} onClick={() => review.open("replace")}>
@@ -202,7 +235,11 @@ function TagActions({ tag }: { readonly tag: string | null }) {
       <button type="button" onClick={() => review.open("add")}>
         Add <kbd>A</kbd>
       </button>
-      <button type="button" onClick={() => review.open("trigger")} title={trigger.length ? `trigger: ${trigger.join(", ")}` : "no trigger yet"}>
+      <button
+        type="button"
+        onClick={() => review.open("trigger")}
+        title={trigger.length ? `trigger: ${trigger.join(", ")}` : "no trigger yet"}
+      >
         Trigger <kbd>t</kbd>
       </button>
       <button type="button" onClick={() => review.open("scores")}>

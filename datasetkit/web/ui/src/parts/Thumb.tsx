@@ -4,7 +4,15 @@ import { useEffect, useState, useSyncExternalStore } from "react";
 import { thumbnail } from "../api";
 import type { Settle } from "../settle";
 
-export function Thumb({ id, v, settle }: { readonly id: number; readonly v: string; readonly settle: Settle }) {
+export function Thumb({
+  id,
+  v,
+  settle,
+}: {
+  readonly id: number;
+  readonly v: string;
+  readonly settle: Settle;
+}) {
   const rested = useSyncExternalStore(settle.subscribe, settle.atRest);
   const address = thumbnail(id, v);
   const [asked, ask] = useState(rested ? address : null);
@@ -17,7 +25,14 @@ export function Thumb({ id, v, settle }: { readonly id: number; readonly v: stri
   if (broken) return <span className="thumb broken">no preview</span>;
   // Alternative text is empty: the cell around it carries the name.
   return asked ? (
-    <img className="thumb" src={asked} alt="" draggable={false} decoding="async" onError={() => setBroken(true)} />
+    <img
+      className="thumb"
+      src={asked}
+      alt=""
+      draggable={false}
+      decoding="async"
+      onError={() => setBroken(true)}
+    />
   ) : (
     <span className="thumb" />
   );

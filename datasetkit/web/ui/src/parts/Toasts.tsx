@@ -19,7 +19,12 @@ export function Toasts() {
               Undo <kbd>u</kbd>
             </button>
           ) : null}
-          <button type="button" className="plain square" aria-label="Close" onClick={() => review.dismiss(toast.id)}>
+          <button
+            type="button"
+            className="plain square"
+            aria-label="Close"
+            onClick={() => review.dismiss(toast.id)}
+          >
             <Icon name="close" />
           </button>
         </div>

@@ -28,10 +28,24 @@ export function TopBar({ toggleTheme }: { readonly toggleTheme: () => void }) {
           <span className="badge">only reading</span>
         ) : (
           <>
-            <button type="button" className="plain square" disabled={undo === null} title={undo ? `Undo (u): ${undo}` : "Nothing to undo"} aria-label="Undo" onClick={() => void review.undo()}>
+            <button
+              type="button"
+              className="plain square"
+              disabled={undo === null}
+              title={undo ? `Undo (u): ${undo}` : "Nothing to undo"}
+              aria-label="Undo"
+              onClick={() => void review.undo()}
+            >
               <Icon name="undo" />
             </button>
-            <button type="button" className="plain square" disabled={redo === null} title={redo ? `Redo (U): ${redo}` : "Nothing to redo"} aria-label="Redo" onClick={() => void review.redo()}>
+            <button
+              type="button"
+              className="plain square"
+              disabled={redo === null}
+              title={redo ? `Redo (U): ${redo}` : "Nothing to redo"}
+              aria-label="Redo"
+              onClick={() => void review.redo()}
+            >
               <Icon name="redo" />
             </button>
           </>
@@ -42,17 +56,36 @@ export function TopBar({ toggleTheme }: { readonly toggleTheme: () => void }) {
           title="Near-duplicates (g)"
           aria-label="Near-duplicates"
           aria-pressed={view === "groups"}
-          onClick={() => (view === "groups" ? review.store.set({ view: "grid" }) : void review.findGroups())}
+          onClick={() =>
+            view === "groups" ? review.store.set({ view: "grid" }) : void review.findGroups()
+          }
         >
           <Icon name="twins" />
         </button>
-        <button type="button" className="plain square" title="Caption beside the images" aria-label="Caption beside the images" aria-pressed={panel} onClick={() => review.store.set({ panel: !panel })}>
+        <button
+          type="button"
+          className="plain square"
+          title="Caption beside the images"
+          aria-label="Caption beside the images"
+          aria-pressed={panel}
+          onClick={() => review.store.set({ panel: !panel })}
+        >
           <Icon name="panel" />
         </button>
-        <button type="button" className="plain square" title="Light or dark (m)" aria-label={theme === "dark" ? "Light" : "Dark"} onClick={toggleTheme}>
+        <button
+          type="button"
+          className="plain square"
+          title="Light or dark (m)"
+          aria-label={theme === "dark" ? "Light" : "Dark"}
+          onClick={toggleTheme}
+        >
           <Icon name={theme === "dark" ? "light" : "dark"} />
         </button>
-        <button type="button" title="All keys (?)" onClick={() => review.store.set({ sheet: true })}>
+        <button
+          type="button"
+          title="All keys (?)"
+          onClick={() => review.store.set({ sheet: true })}
+        >
           Keys <kbd>?</kbd>
         </button>
       </div>
