@@ -4,6 +4,8 @@ pieces.
 
 import contextlib
 import os
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -12,7 +14,7 @@ import pytest
 
 from datasetkit import api
 from datasetkit.cli.main import run
-from datasetkit.core.errors import DskError, Exit, Locked
+from datasetkit.core.errors import DskError, Exit, Locked, StorageError
 from datasetkit.project import session
 from datasetkit.project.locks import lock
 from datasetkit.project.session import RunContext
@@ -20,6 +22,29 @@ from tests.safety import datasets
 from tests.safety.datasets import FINDING, TAG, small_set
 from tests.safety.harness import digest, in_child, strays, tree
 from tests.safety.tagger import NAME
+
+CHILD = """
+import os, sys, time
+from pathlib import Path
+Path(sys.argv[1], "new").write_text(str(os.getpid()))
+Path(sys.argv[1], "new").rename(Path(sys.argv[1], "pid"))
+time.sleep(60)
+"""
+DYING_RUN = f"""
+CHILD = {CHILD!r}
+import os, subprocess, sys, time
+from pathlib import Path
+from datasetkit.project.locks import lock
+root = Path(sys.argv[1])
+with lock(root):
+    if sys.argv[2] and os.fork() == 0:
+        exec(CHILD)
+    elif not sys.argv[2]:
+        subprocess.Popen([sys.executable, "-c", CHILD, *sys.argv[1:]], close_fds=False)
+    while not (root / "pid").exists():
+        time.sleep(0.01)
+    os.kill(os.getpid(), 9)
+"""
 
 
 def test_a_second_run_ends_with_11_and_changes_nothing(place, capsys):
@@ -134,6 +159,34 @@ def test_the_lock_of_a_killed_run_is_free(place):
 
     assert in_child(die, root=place).code is None
     datasets.tag(place)
+
+
+@pytest.mark.parametrize("forked", [False, True])
+def test_children_of_a_killed_run_do_not_hold_its_lock(forked, place):
+    """A viewer or a worker that a run started may outlive it."""
+    run = subprocess.Popen([sys.executable, "-c", DYING_RUN, str(place), "fork" * forked])
+    run.wait()
+    child = int((place / "pid").read_text())
+    try:
+        os.kill(child, 0)  # it is alive
+        with lock(place):
+            pass
+    finally:
+        os.kill(child, 9)
+
+
+def test_lock_that_cannot_be_written_is_a_storage_error(place):
+    (place / ".dsk" / "lock").mkdir(parents=True)
+    for wait in (False, True):
+        with pytest.raises(StorageError, match="cannot write"), lock(place, wait=wait):
+            pass
+
+
+def test_lock_file_remains_and_is_used_again(place):
+    for _ in range(2):
+        with lock(place), pytest.raises(Locked, match="another dsk run"), lock(place):
+            pass
+        assert (place / ".dsk" / "lock").is_file()
 
 
 def test_a_dry_run_asks_for_no_lock(place):
