@@ -8,7 +8,8 @@ import hashlib
 from pathlib import Path
 
 from datasetkit.core.errors import ModelFileError
-from taggers import hub, onnx_file
+from datasetkit.core.files import file_sha256
+from taggers import onnx_file
 from taggers.kinds import KINDS
 from taggers.labels import CSV_FILE
 from taggers.models import MODEL_FILE, ModelFiles
@@ -50,7 +51,7 @@ def content(files: ModelFiles) -> str:
     one.
     """
     beside = onnx_file.check(files.weights)
-    hashes = [hub.sha256(path) for path in (files.weights, files.labels, *beside)]
+    hashes = [file_sha256(path) for path in (files.weights, files.labels, *beside)]
     checksum = files.weights.with_name(MODEL_FILE + CHECKSUM_SUFFIX)
     if checksum.is_file() and checksum.read_text("utf-8").split()[:1] != hashes[:1]:
         raise ModelFileError(

@@ -11,9 +11,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from datasetkit import hub
 from datasetkit.core.errors import ConfigError, ModelFileError
 from datasetkit.core.progress import SILENT, Reporter
-from taggers import hub
 from taggers.kinds import KINDS
 from taggers.labels import CSV_FILE
 

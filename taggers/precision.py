@@ -12,8 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from datasetkit.core.errors import MissingExtra, ModelFileError
-from datasetkit.core.files import storage_error, write_atomic
-from taggers import hub
+from datasetkit.core.files import file_sha256, storage_error, write_atomic
 from taggers.base import Precision
 
 # Part of the copy's name: to be raised when the recipe changes.
@@ -43,7 +42,7 @@ def weights_for(weights: Path, precision: Precision) -> Path:
     """
     if precision not in RECIPES:
         return weights
-    copy = cache_folder() / f"{hub.sha256(weights)[:40]}-{precision}-{RECIPES[precision]}.onnx"
+    copy = cache_folder() / f"{file_sha256(weights)[:40]}-{precision}-{RECIPES[precision]}.onnx"
     checksum = copy.with_name(copy.name + CHECKSUM_SUFFIX)
     if _is_whole(copy, checksum):
         return copy
@@ -53,7 +52,7 @@ def weights_for(weights: Path, precision: Precision) -> Path:
         with tempfile.TemporaryDirectory(dir=copy.parent, prefix=".dsk-") as folder:
             made = Path(folder) / "model.onnx"
             _convert(weights, made, precision)
-            write_atomic(checksum, f"{hub.sha256(made)}  {copy.name}\n".encode())
+            write_atomic(checksum, f"{file_sha256(made)}  {copy.name}\n".encode())
             made.replace(copy)
     except OSError as error:
         raise storage_error(copy, error) from error
@@ -73,7 +72,7 @@ def _is_whole(copy: Path, checksum: Path) -> bool:
     return (
         copy.is_file()
         and checksum.is_file()
-        and checksum.read_text("utf-8").split()[:1] == [hub.sha256(copy)]
+        and checksum.read_text("utf-8").split()[:1] == [file_sha256(copy)]
     )
 
 

@@ -13,9 +13,10 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
+from datasetkit import hub
 from datasetkit.core.errors import ConfigError, ModelFileError, StorageError
 from datasetkit.core.progress import SILENT, Reporter
-from taggers import hub, models, sessions
+from taggers import models, sessions
 from taggers.base import ResolvedTagger, Tagger, TaggerOptions
 
 AUTO, BASIC, LOCAL = "auto", "basic", "local"

@@ -5,6 +5,7 @@ all.
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import re
 import stat
@@ -200,6 +201,12 @@ def read_regular(path: Path, *, limit: int) -> bytes | None:
         )
     with reading(path), open(path, "rb") as file:
         return file.read()
+
+
+def file_sha256(path: Path) -> str:
+    """Return the sha256 of a file's bytes in hex, without holding the file in memory."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @contextmanager

@@ -14,8 +14,9 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from datasetkit import hub
 from datasetkit.cli.main import run
-from taggers import hub, models, registry, sessions
+from taggers import models, registry, sessions
 from tests.cli import toy
 
 

@@ -84,7 +84,7 @@ def test_auto_is_the_default_model_where_it_is_cached(cache):
 def test_auto_without_a_connection_is_basic_and_says_why_and_how_to_change_it(cache):
     found = resolve("auto", CPU)
     assert found.identity.name == "basic"
-    assert "could not be fetched" in found.notice
+    assert "cannot fetch" in found.notice
     assert f"dsk models download {DEFAULT}" in found.notice
     assert "stand-in" in found.notice
     heard = Heard()

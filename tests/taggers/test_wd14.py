@@ -6,11 +6,9 @@ from __future__ import annotations
 
 import errno
 import hashlib
-import http.server
 import importlib.util
 import os
 import pickle
-import threading
 
 import huggingface_hub
 import numpy as np
@@ -20,13 +18,15 @@ from huggingface_hub import constants
 from onnx import TensorProto, helper
 from PIL import Image
 
+from datasetkit import hub
 from datasetkit.core.errors import ConfigError, Exit, MissingExtra, ModelFileError, StorageError
-from taggers import hub, models, onnx_file, sessions
+from taggers import models, onnx_file, sessions
 from taggers.base import TaggerOptions, round_scores
 from taggers.models import LABEL_FILE, MODEL_FILE, MODELS
 from taggers.preprocess import PREPROCESS, to_square_bgr
 from taggers.registry import open_tagger, resolve
 from taggers.selection import select
+from tests import fake_hub
 from tests.taggers.tiny_models import (
     SMALL_COUNT,
     SMALL_LABELS,
@@ -133,7 +133,7 @@ def test_cache_without_links_needs_the_recorded_hash(cache, v3_model):
     weights = blob.parent.parent / "snapshots" / MODELS["wd-vit-v3"].revision / MODEL_FILE
     weights.unlink()
     weights.write_bytes(v3_model)
-    with pytest.raises(ModelFileError, match="hash of it is not known"):
+    with pytest.raises(ModelFileError, match="cache has no hash of it"):
         open_tagger("wd-vit-v3", CPU)
     weights.with_name(MODEL_FILE + hub.ETAG_SUFFIX).write_text(
         hashlib.sha256(v3_model).hexdigest() + "\n"
@@ -165,64 +165,19 @@ def test_list_names_every_model_and_what_is_cached(cache, v3_model):
 
 @pytest.fixture
 def served(cache, monkeypatch):
-    """A hub on the loopback that serves the bytes in the dict it gives, by file name; `requests`
-    counts the GETs.
-    """
-    files: dict[str, bytes] = {}
-    requests: list[str] = []
+    """A hub on the loopback."""
+    with fake_hub.serve(cache, monkeypatch) as fake:
+        yield fake
 
-    class Handler(http.server.BaseHTTPRequestHandler):
-        def do_HEAD(self):
-            self.answer(with_body=False)
 
-        def do_GET(self):
-            start = self.headers.get("Range", "bytes=0-").removeprefix("bytes=").split("-")[0]
-            if "/resolve/" in self.path:  # the hub's client asks other things now and then
-                requests.append(f"{self.path.rsplit('/', 1)[1]} from {start}")
-            self.answer(with_body=True)
-
-        def answer(self, *, with_body):
-            data = files.get(self.path.rsplit("/", 1)[1])
-            if data is None:
-                self.send_error(404)
-                return
-            start = int(self.headers.get("Range", "bytes=0-").removeprefix("bytes=").split("-")[0])
-            self.send_response(206 if start else 200)
-            self.send_header("ETag", f'"{hashlib.sha256(data).hexdigest()}"')
-            self.send_header(
-                "X-Repo-Commit",
-                self.path.split("/resolve/")[1].split("/")[0].replace("main", "c" * 40),
-            )
-            self.send_header("Content-Length", str(len(data) - start))
-            if start:
-                self.send_header("Content-Range", f"bytes {start}-{len(data) - 1}/{len(data)}")
-            self.end_headers()
-            if with_body:
-                self.wfile.write(data[start:])
-
-        def log_message(self, *_):
-            pass
-
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-    thread.start()
-    address = f"http://127.0.0.1:{server.server_port}"
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-    monkeypatch.setattr(constants, "ENDPOINT", address)
-    monkeypatch.setattr(
-        constants,
-        "HUGGINGFACE_CO_URL_TEMPLATE",
-        address + "/{repo_id}/resolve/{revision}/{filename}",
-    )
-    yield files, requests
-    server.shutdown()
-    thread.join()
-    server.server_close()
+def serve_small_model(served):
+    served.files[MODEL_FILE] = model_bytes(SMALL_COUNT, size=32)
+    served.files[LABEL_FILE] = SMALL_LABELS.encode()
+    return served.files, served.requests
 
 
 def test_download_fetches_once_and_a_damaged_file_again(served):
-    files, requests = served
-    files[MODEL_FILE], files[LABEL_FILE] = model_bytes(SMALL_COUNT, size=32), SMALL_LABELS.encode()
+    files, requests = serve_small_model(served)
     found = models.download("wd-vit-v3")
     assert found.weights.read_bytes() == files[MODEL_FILE]
     assert len(requests) == 2
@@ -234,38 +189,33 @@ def test_download_fetches_once_and_a_damaged_file_again(served):
     assert found.weights.read_bytes() == files[MODEL_FILE]
 
 
-@pytest.mark.parametrize("whole", [True, False])
-def test_killed_download_goes_on_where_it_stopped_unless_what_is_there_is_wrong(
-    served, cache, whole
-):
-    files, requests = served
-    files[MODEL_FILE], files[LABEL_FILE] = model_bytes(SMALL_COUNT, size=32), SMALL_LABELS.encode()
-    digest, half = hashlib.sha256(files[MODEL_FILE]).hexdigest(), len(files[MODEL_FILE]) // 2
-    blobs = cache / f"models--{MODELS['wd-vit-v3'].repo.replace('/', '--')}" / "blobs"
-    blobs.mkdir(parents=True)
-    part = blobs / f"{digest}.dsk-part"
-    part.write_bytes(files[MODEL_FILE][:half] if whole else bytes(half))
-    if whole:
+@pytest.mark.parametrize("intact", [True, False])
+def test_interrupted_download_resumes_unless_the_part_is_damaged(served, intact):
+    files, requests = serve_small_model(served)
+    weights = files[MODEL_FILE]
+    half = len(weights) // 2
+    part = served.plant_part(
+        MODELS["wd-vit-v3"].repo, MODEL_FILE, weights[:half] if intact else bytes(half)
+    )
+    if intact:
         found = models.download("wd-vit-v3")
         assert requests == [f"{LABEL_FILE} from 0", f"{MODEL_FILE} from {half}"]
-        assert found.weights.read_bytes() == files[MODEL_FILE]
+        assert found.weights.read_bytes() == weights
     else:
         with pytest.raises(ModelFileError, match="arrived damaged"):
             models.download("wd-vit-v3")
-        assert models.download("wd-vit-v3").weights.read_bytes() == files[MODEL_FILE]
+        assert models.download("wd-vit-v3").weights.read_bytes() == weights
     assert not part.exists()
 
 
 def test_tagger_named_explicitly_is_fetched_where_there_is_a_connection(served):
-    files, _ = served
-    files[MODEL_FILE], files[LABEL_FILE] = model_bytes(SMALL_COUNT, size=32), SMALL_LABELS.encode()
+    serve_small_model(served)
     tagger = open_tagger("wd-vit-v3", CPU)
     assert scored(tagger, IMAGES).shape == (5, SMALL_COUNT)
 
 
 def test_branch_becomes_the_commit_it_stood_for(served):
-    files, _ = served
-    files[MODEL_FILE], files[LABEL_FILE] = model_bytes(SMALL_COUNT, size=32), SMALL_LABELS.encode()
+    serve_small_model(served)
     found = resolve("someone/some-tagger", CPU)
     assert found.identity.revision == "c" * 40
     assert f"someone/some-tagger@{'c' * 40}" in found.notice
@@ -274,7 +224,7 @@ def test_branch_becomes_the_commit_it_stood_for(served):
 
 
 def test_hub_without_the_file_is_exit_12(served):
-    with pytest.raises(ModelFileError, match="could not be fetched"):
+    with pytest.raises(ModelFileError, match="cannot fetch"):
         models.download("wd-vit-v3")
 
 
@@ -282,8 +232,7 @@ def test_full_disk_during_the_download_is_a_storage_error(served, monkeypatch):
     def no_room(*_, **__):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "blobs/x")
 
-    files, _ = served
-    files[LABEL_FILE] = SMALL_LABELS.encode()
+    serve_small_model(served)
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", no_room)
     with pytest.raises(StorageError, match="No space"):
         models.download("wd-vit-v3")

@@ -11,10 +11,11 @@ import torch
 from huggingface_hub import constants
 
 from datasetkit.core.errors import ConfigError, ModelFileError
+from tests import fake_hub
 from tests.trainer import tiny, tiny_families
 from trainer.families import sd, sdxl
 from trainer.families.source import find
-from trainer.files import hub
+from trainer.files import hub_model
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 OTHER = "f" * 40
@@ -57,7 +58,7 @@ def equal(parts, others):
 
 
 def test_folder_of_the_hub_is_read_from_the_cache(cache, model):
-    plant(cache, model, hub.MODEL[0])
+    plant(cache, model, hub_model.MODEL[0])
     loaded = sd.load(REPO, revision=COMMIT)
     assert equal(loaded, sd.load(str(model)))
     assert loaded.source == cache / "models--someone--tiny-sd" / "snapshots" / COMMIT
@@ -73,7 +74,7 @@ def test_one_file_of_the_hub_is_read_from_the_cache(cache, model, tmp_path):
 
 
 def test_vae_of_the_hub_has_its_own_commit(cache, model):
-    plant(cache, model / "vae", hub.VAE[0], repo="someone/vae")
+    plant(cache, model / "vae", hub_model.VAE[0], repo="someone/vae")
     parts = sd.load(str(model), vae=f"someone/vae@{COMMIT}")
     assert equal(parts, sd.load(str(model)))
     with pytest.raises(ConfigError, match="needs its revision"):
@@ -81,7 +82,7 @@ def test_vae_of_the_hub_has_its_own_commit(cache, model):
 
 
 def test_what_is_not_in_the_cache_is_said_in_one_line(cache, model):
-    plant(cache, model, hub.MODEL[0])
+    plant(cache, model, hub_model.MODEL[0])
     for name, commit in (
         (REPO, OTHER),
         ("someone/none", COMMIT),
@@ -93,7 +94,7 @@ def test_what_is_not_in_the_cache_is_said_in_one_line(cache, model):
 
 
 def test_interrupted_download_is_no_model(cache, model):
-    plant(cache, model, [file for file in hub.MODEL[0] if not file.startswith("unet/")])
+    plant(cache, model, [file for file in hub_model.MODEL[0] if not file.startswith("unet/")])
     with pytest.raises(
         ModelFileError, match=r"^cannot fetch (unet/config\.json of )?someone/tiny-sd"
     ):
@@ -102,12 +103,12 @@ def test_interrupted_download_is_no_model(cache, model):
 
 def test_model_with_two_text_encoders_is_whole_with_both(cache, tmp_path):
     folder = tiny_families.save_pipeline(tmp_path / "xl", "sdxl")
-    files = [*hub.MODEL[1], "model_index.json"]
+    files = [*hub_model.MODEL[1], "model_index.json"]
     second = [file for file in files if file.startswith("text_encoder_2/")]
     plant(cache, folder, [file for file in files if file not in second])
     with pytest.raises(
         ModelFileError,
-        match=r"^cannot fetch (text_encoder_2/model\.safetensors of )?someone/tiny-sd",
+        match=r"^cannot fetch (text_encoder_2/config\.json of )?someone/tiny-sd",
     ):
         find(REPO, COMMIT)
     plant(cache, folder, second)
@@ -115,7 +116,7 @@ def test_model_with_two_text_encoders_is_whole_with_both(cache, tmp_path):
 
 
 def test_file_that_is_not_what_the_hub_has_is_refused(cache, model):
-    folder = plant(cache, model, hub.MODEL[0])
+    folder = plant(cache, model, hub_model.MODEL[0])
     blob = (folder / "unet" / "diffusion_pytorch_model.safetensors").resolve()
     data = bytearray(blob.read_bytes())
     data[-1] ^= 1
@@ -125,9 +126,71 @@ def test_file_that_is_not_what_the_hub_has_is_refused(cache, model):
     assert str(blob) in caught.value.hint
 
 
+@pytest.fixture
+def served(tmp_path, monkeypatch):
+    """A hub on the loopback, and an empty cache."""
+    with fake_hub.serve(tmp_path / "hub", monkeypatch) as fake:
+        yield fake
+
+
+def offer(served, folder, files, under=""):
+    for file in files:
+        served.files[under + file] = (folder / file).read_bytes()
+
+
+def test_base_model_is_downloaded_once(served, model):
+    offer(served, model, hub_model.MODEL[0])
+    assert equal(sd.load(REPO, revision=COMMIT), sd.load(str(model)))
+    wanted = sorted(f"{file} from 0" for file in hub_model.MODEL[0])
+    assert sorted(served.requests) == wanted
+    find(REPO, COMMIT)
+    assert sorted(served.requests) == wanted
+
+
+def test_interrupted_download_of_a_base_model_resumes(served, model):
+    offer(served, model, hub_model.MODEL[0])
+    weights = "unet/diffusion_pytorch_model.safetensors"
+    half = len(served.files[weights]) // 2
+    part = served.plant_part(REPO, weights, served.files[weights][:half])
+    assert equal(sd.load(REPO, revision=COMMIT), sd.load(str(model)))
+    assert f"{weights} from {half}" in served.requests
+    assert f"{weights} from 0" not in served.requests
+    assert not part.exists()
+
+
+def test_interrupted_download_of_a_single_file_resumes(served, tmp_path):
+    path = tiny.save_checkpoint(tmp_path)
+    offer(served, tmp_path, [path.name])
+    half = path.stat().st_size // 2
+    served.plant_part(REPO, path.name, path.read_bytes()[:half])
+    found = find(f"{REPO}/{path.name}@{COMMIT}")
+    assert served.requests == [f"{path.name} from {half}"]
+    assert found.read_bytes() == path.read_bytes()
+
+
+def test_model_with_two_text_encoders_is_downloaded_whole(served, tmp_path):
+    folder = tiny_families.save_pipeline(tmp_path / "xl", "sdxl")
+    offer(served, folder, [*hub_model.MODEL[1], "model_index.json"])
+    assert sdxl.load(REPO, revision=COMMIT).names == ("unet", "text_encoder", "text_encoder_2")
+
+
+def test_vae_that_is_a_part_of_a_model_is_downloaded(served, model):
+    offer(served, model / "vae", hub_model.VAE[0], under="vae/")
+    parts = sd.load(str(model), vae=f"{REPO}@{COMMIT}")
+    assert equal(parts, sd.load(str(model)))
+
+
+def test_repository_of_another_layout_costs_no_large_download(served, model):
+    offer(served, model, [file for file in hub_model.MODEL[0] if file != "vae/config.json"])
+    with pytest.raises(ModelFileError, match=r"^cannot fetch vae/config\.json") as caught:
+        find(REPO, COMMIT)
+    assert "layout of diffusers" in caught.value.hint
+    assert not any("safetensors" in request for request in served.requests)
+
+
 @pytest.mark.parametrize("commit", ["", "main", COMMIT[:7], COMMIT.upper(), f"{COMMIT}0"])
 def test_commit_has_to_be_whole(cache, model, commit):
-    plant(cache, model, hub.MODEL[0])
+    plant(cache, model, hub_model.MODEL[0])
     with pytest.raises(ConfigError, match="needs its revision"):
         sd.load(REPO, revision=commit)
 
@@ -135,11 +198,11 @@ def test_commit_has_to_be_whole(cache, model, commit):
 @pytest.mark.parametrize(
     ("text", "revision", "name"),
     [
-        ("a/b", "x", hub.HubName("a/b", "", "x")),
-        ("a/b", "", hub.HubName("a/b", "", "")),
-        ("a/b@c", "x", hub.HubName("a/b", "", "c")),
-        ("a/b-1.5/c/d.safetensors", "x", hub.HubName("a/b-1.5", "c/d.safetensors", "x")),
-        ("a/b/c.safetensors@d", "", hub.HubName("a/b", "c.safetensors", "d")),
+        ("a/b", "x", hub_model.HubName("a/b", "", "x")),
+        ("a/b", "", hub_model.HubName("a/b", "", "")),
+        ("a/b@c", "x", hub_model.HubName("a/b", "", "c")),
+        ("a/b-1.5/c/d.safetensors", "x", hub_model.HubName("a/b-1.5", "c/d.safetensors", "x")),
+        ("a/b/c.safetensors@d", "", hub_model.HubName("a/b", "c.safetensors", "d")),
         ("a/b/c.safetensors", "", None),
         ("a/b.safetensors", "x", None),
         ("a/b/c.ckpt", "x", None),
@@ -150,7 +213,7 @@ def test_commit_has_to_be_whole(cache, model, commit):
     ],
 )
 def test_names_of_the_hub_are_told_from_paths(text, revision, name):
-    assert hub.parse(text, revision) == name
+    assert hub_model.parse(text, revision) == name
 
 
 def test_revision_of_the_make_target_is_a_commit():

@@ -18,7 +18,7 @@ from trainer.families import clip
 from trainer.families.base import Parts
 from trainer.families.detect import TITLES, FamilyName, Predicts
 from trainer.families.source import find
-from trainer.files import hub
+from trainer.files import hub_model
 
 _UNET_PREFIX: Final = "model.diffusion_model."
 _VAE_PREFIX: Final = "first_stage_model."
@@ -76,7 +76,7 @@ def load(
         else _load_file(source, layout, configs, dtype)
     )
     if vae:
-        parts["vae"] = _load_vae(find(vae, layouts=hub.VAE), layout, configs)
+        parts["vae"] = _load_vae(find(vae, layouts=hub_model.VAE), layout, configs)
     _check_scale(parts["vae"], layout, vae or str(source))
     for part in parts.values():
         part.requires_grad_(False).eval()

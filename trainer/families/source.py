@@ -8,13 +8,15 @@ from typing import Final
 
 from datasetkit.core.errors import ConfigError, ModelFileError
 from datasetkit.core.files import display
-from trainer.files import hub
+from trainer.files import hub_model
 from trainer.tinybase import shipped
 
 _PICKLES: Final = frozenset({".ckpt", ".pt", ".pth", ".bin", ".pkl"})
 
 
-def find(base: str, revision: str = "", *, layouts: Sequence[hub.Files] = hub.MODEL) -> Path:
+def find(
+    base: str, revision: str = "", *, layouts: Sequence[hub_model.Files] = hub_model.MODEL
+) -> Path:
     """Return the file or folder of a model; one of the hub is fetched at its pinned commit.
 
     layouts: what a repository of the hub has to hold.
@@ -38,9 +40,9 @@ def find(base: str, revision: str = "", *, layouts: Sequence[hub.Files] = hub.MO
         raise ModelFileError(
             f"{display(path)} is no .safetensors file", hint="name a .safetensors file or a folder"
         )
-    name = hub.parse(base, revision)
+    name = hub_model.parse(base, revision)
     if name is None:
         raise ModelFileError(
             f"the model {display(base)} does not exist", hint="check its path in [train]"
         )
-    return hub.fetch(name, layouts)
+    return hub_model.fetch(name, layouts)
