@@ -1,6 +1,4 @@
-"""Backdrops: the plain colours that stand behind a cut-out subject, and what its caption says of
-them.
-"""
+"""Backgrounds: the plain colours put behind a cut-out subject, and the tags that name them."""
 
 from __future__ import annotations
 
@@ -15,7 +13,7 @@ from datasetkit.core.errors import ConfigError
 
 Colour = tuple[int, int, int]
 
-# Colours by name; each has its tag, `<name> background`, in the vocabulary.
+# Colours by name; `<name> background` is a tag of the vocabulary for each.
 NAMED: dict[str, Colour] = {
     "white": (255, 255, 255),
     "black": (0, 0, 0),
@@ -35,16 +33,17 @@ _HEX = re.compile(r"#(?:[0-9a-f]{3}|[0-9a-f]{6})", re.IGNORECASE)
 
 
 def require(bg: str) -> None:
-    """Raise ConfigError for what is no backdrop: a name, `random`, or `#rrggbb`."""
+    """Raise ConfigError unless `bg` is a colour name, `random` or `#rrggbb`."""
     if bg not in NAMED and bg != RANDOM and not _HEX.fullmatch(bg):
         raise ConfigError(
-            f"bg {bg!r} is no colour", hint=f"one of: {', '.join(NAMED)}, {RANDOM}, or #rrggbb"
+            f"bg {bg!r} is not a colour", hint=f"one of: {', '.join(NAMED)}, {RANDOM}, or #rrggbb"
         )
 
 
 def colour(bg: str, image: str) -> Colour:
-    """Return the colour behind one image. image: its id, which decides what is `random`: always
-    the same.
+    """Return the background colour of one image.
+
+    image: its id; with `random` it seeds the choice, so that an image always gets one colour.
     """
     if bg == RANDOM:
         return NAMED[random.Random(image).choice(sorted(NAMED))]
@@ -56,24 +55,22 @@ def colour(bg: str, image: str) -> Colour:
 
 
 def reworded(tags: Sequence[str], name: str) -> tuple[str, ...]:
-    """Return a caption's tags for a subject before a plain backdrop: `<name> background`, `simple
-    background`.
+    """Replace the background tags of a caption by `<name> background` and `simple background`.
 
-    What else says something of a background or a place (the group @background) goes. The new tags
-    stand where the first of the old ones stood, else last. A first tag that the vocabulary does not
-    know is a trigger, and stays.
+    Every tag of the group @background is removed. The new tags take the position of the first
+    removed one, else the end. A first tag that is not in the vocabulary is a trigger and is kept.
     """
     group, vocabulary = load_groups()["background"], load()
     new = (f"{name} background", PLAIN)
     forms = {normal_form(tag) for tag in new}
     kept: list[str] = []
-    place: int | None = None
+    position: int | None = None
     for n, tag in enumerate(tags):
         form = normal_form(tag)
         is_trigger = n == 0 and tag not in vocabulary
         if not is_trigger and (form in forms or group.matches(form, vocabulary.category(tag))):
-            place = len(kept) if place is None else place
+            position = len(kept) if position is None else position
         else:
             kept.append(tag)
-    at = len(kept) if place is None else place
+    at = len(kept) if position is None else position
     return (*kept[:at], *new, *kept[at:])

@@ -1,4 +1,4 @@
-"""Captions: how the text of a `.txt` becomes tags and back, and when two spellings are one tag."""
+"""Captions: parse the text of a `.txt` into tags, write it back, and compare tags by spelling."""
 
 from __future__ import annotations
 
@@ -12,18 +12,17 @@ from datasetkit.core.errors import InputError
 from datasetkit.core.files import MAX_CAPTION_BYTES, caption_path, display, read_regular
 from datasetkit.core.records import Caption
 
-# Faces whose underscores belong to them: SmilingWolf's own list (wd-tagger app), Apache-2.0.
+# Emoticons whose underscores are part of them: SmilingWolf's own list (wd-tagger app), Apache-2.0.
 _FACES = "0_0 (o)_(o) +_+ +_- ._. <o>_<o> <|>_<|> =_= >_< 3_3 6_9 >_o @_@ ^_^ o_o u_u x_x |_| ||_||"
 KAOMOJI = frozenset(_FACES.split())
 _KAOMOJI_FOLDED = frozenset(k.casefold() for k in KAOMOJI)
 _WHITESPACE = re.compile(r"\s+")
 _ESCAPED_BRACKET = re.compile(r"\\+([()])")
-# A caption that a side-car tool wrote one tag a line has several lines and no comma at all.
 SEPARATOR = ","
 
 
 def spell(name: str) -> str:
-    """Spell a label of the vocabulary as captions spell it: spaces for underscores, but for the
+    """Return a vocabulary label as captions spell it: underscores become spaces, except in
     kaomoji.
     """
     return name if name in KAOMOJI else name.replace("_", " ")
@@ -31,9 +30,10 @@ def spell(name: str) -> str:
 
 @lru_cache(maxsize=1 << 16)
 def normal_form(tag: str) -> str:
-    r"""Return what two spellings of one tag have in common: NFC, one case, `_` = space, `\(` = `(`.
+    r"""Return a tag in normal form: NFC, lower case, `_` as a space, `\(` as `(`.
 
-    Kaomoji keep their underscore, so `^_^` is not `^ ^`.
+    Two spellings are one tag when their normal forms are equal. Kaomoji keep their underscore, so
+    `^_^` is not `^ ^`.
     """
     plain = unicodedata.normalize("NFC", tag).strip().casefold()
     plain = _ESCAPED_BRACKET.sub(r"\1", plain)
@@ -43,11 +43,11 @@ def normal_form(tag: str) -> str:
 
 
 def parse(text: str) -> Caption:
-    """Read a caption from text: commas part the tags; lines do too, so one-tag-a-line files read
-    well.
+    """Parse a caption: tags are separated by commas or line breaks (some tools write one tag per
+    line).
 
-    Byte-order marks (joined files have them inside), CRLF, doubled separators and blank lines are
-    forgiven.
+    Byte-order marks (also in the middle, as in concatenated files), CRLF, repeated separators and
+    blank lines are ignored.
     """
     pieces = (
         piece for line in text.replace("\ufeff", "").splitlines() for piece in line.split(SEPARATOR)
@@ -57,14 +57,15 @@ def parse(text: str) -> Caption:
 
 
 def file_text(caption: Caption) -> str:
-    """Return what stands in the file: UTF-8, one line, final newline. An empty caption is refused
-    by the writers.
+    """Return the text of a caption file: one line with a final newline.
+
+    Callers never write an empty caption: it would stop trainers.
     """
     return caption.text() + "\n"
 
 
 def dedupe(tags: Iterable[str]) -> tuple[str, ...]:
-    """Keep the first of each tag; two tags are one when their normal forms are."""
+    """Drop repeated tags (equal normal forms); the first of each is kept."""
     first: dict[str, str] = {}
     for tag in tags:
         first.setdefault(normal_form(tag), tag)
@@ -72,16 +73,16 @@ def dedupe(tags: Iterable[str]) -> tuple[str, ...]:
 
 
 def read_caption(image: Path) -> Caption | None:
-    """Read the caption beside an image; None where there is none.
+    """Read the caption file of an image; None if there is none.
 
-    Raises InputError for text that is not UTF-8, is a link, or is too large to be a caption.
+    Raises InputError for a file that is not UTF-8, is a link, or is too large to be a caption.
     """
     path = caption_path(image)
     return decode_caption(path, read_regular(path, limit=MAX_CAPTION_BYTES))
 
 
 def decode_caption(path: Path, data: bytes | None) -> Caption | None:
-    """Read a caption from the bytes of its file; None where there is none. Raises InputError."""
+    """Decode the bytes of a caption file; None stays None. Raises InputError if not UTF-8."""
     if data is None:
         return None
     try:

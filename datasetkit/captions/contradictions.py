@@ -1,4 +1,4 @@
-"""Contradictions: which tags cannot both be true of an image, from the shipped table."""
+"""Contradictions: tags that cannot both be true of one image, from the shipped table."""
 
 from __future__ import annotations
 
@@ -16,9 +16,10 @@ CONTRADICTIONS_FILE = "contradictions.toml"
 
 @dataclass(frozen=True, slots=True)
 class ExclusiveTags:
-    """Tags (normal forms) of which a caption holds at most one.
+    """Tags (normal forms) of which a caption should have at most one.
 
-    unless: none of these is in it; only_with: one of these is in it, () for any caption.
+    unless: the group does not apply to captions with one of these; only_with: it applies only to
+    captions with one of these, () to all.
     """
 
     tags: tuple[str, ...]
@@ -29,27 +30,28 @@ class ExclusiveTags:
 def contradictions(
     forms: Collection[str], table: Sequence[ExclusiveTags]
 ) -> Iterator[tuple[str, str]]:
-    """Yield the pairs of tags of a caption that exclude each other, each once. forms: its tags in
-    normal form.
+    """Yield the pairs of tags of a caption that exclude each other, each pair once.
+
+    forms: the tags of the caption in normal form.
     """
-    said: set[tuple[str, str]] = set()
-    for one in table:
-        there = [tag for tag in one.tags if tag in forms]
+    yielded: set[tuple[str, str]] = set()
+    for group in table:
+        present = [tag for tag in group.tags if tag in forms]
         if (
-            len(there) < 2
-            or not one.unless.isdisjoint(forms)
-            or (one.only_with and one.only_with.isdisjoint(forms))
+            len(present) < 2
+            or not group.unless.isdisjoint(forms)
+            or (group.only_with and group.only_with.isdisjoint(forms))
         ):
             continue
-        for pair in combinations(there, 2):
-            if pair not in said:
-                said.add(pair)
+        for pair in combinations(present, 2):
+            if pair not in yielded:
+                yielded.add(pair)
                 yield pair
 
 
 @cache
 def load_contradictions() -> tuple[ExclusiveTags, ...]:
-    """Return the table that the package ships; read once a process."""
+    """Return the shipped table (read once per process)."""
     text = (
         resources.files("datasetkit")
         .joinpath("data", CONTRADICTIONS_FILE)

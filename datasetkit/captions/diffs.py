@@ -1,4 +1,4 @@
-"""Caption diffs: what a change of a caption adds, takes away and moves."""
+"""Caption diffs: the tags that a change adds, removes and reorders."""
 
 from __future__ import annotations
 
@@ -11,10 +11,9 @@ from datasetkit.core.records import Caption
 
 @dataclass(frozen=True, slots=True)
 class CaptionChange:
-    """One image's caption before and after; before is None where there was none.
+    """The caption of one image before and after a change; before is None if there was none.
 
-    Tags are compared letter by letter: another spelling is shown as one tag taken away and one
-    added.
+    Tags are compared by their exact text: a changed spelling is one tag removed and one added.
     """
 
     path: Path
@@ -23,19 +22,17 @@ class CaptionChange:
 
     @property
     def added(self) -> tuple[str, ...]:
-        """Return the tags that come, in the order of the new caption."""
+        """Return the added tags, in the order of the new caption."""
         return _beyond(self.after.tags, self._old)
 
     @property
     def removed(self) -> tuple[str, ...]:
-        """Return the tags that go, in the order of the old caption; a second copy of a tag
-        counts.
-        """
+        """Return the removed tags, in the order of the old caption; each copy of a tag counts."""
         return _beyond(self._old, self.after.tags)
 
     @property
     def reordered(self) -> bool:
-        """Tell whether the tags that stay change their order."""
+        """Tell whether the tags that both captions have change their order."""
         return _shared(self._old, self.after.tags) != _shared(self.after.tags, self._old)
 
     @property
@@ -44,20 +41,20 @@ class CaptionChange:
 
 
 def _beyond(tags: tuple[str, ...], others: tuple[str, ...]) -> tuple[str, ...]:
-    """Return the tags that stand in `tags` more often than in `others`: the later copies."""
-    if len(set(tags)) == len(tags):  # nearly always, and several times as fast
-        known = set(others)
-        return tuple(tag for tag in tags if tag not in known)
-    left = Counter(others)
-    more: list[str] = []
+    """Return the tags that `tags` has more often than `others`: their later copies."""
+    if len(set(tags)) == len(tags):  # the usual case, several times faster
+        present = set(others)
+        return tuple(tag for tag in tags if tag not in present)
+    remaining = Counter(others)
+    surplus: list[str] = []
     for tag in tags:
-        left[tag] -= 1
-        if left[tag] < 0:
-            more.append(tag)
-    return tuple(more)
+        remaining[tag] -= 1
+        if remaining[tag] < 0:
+            surplus.append(tag)
+    return tuple(surplus)
 
 
 def _shared(tags: tuple[str, ...], others: tuple[str, ...]) -> tuple[str, ...]:
-    """Return the tags that stand in both, each where it stands first."""
-    known = set(others)
-    return tuple(tag for tag in dict.fromkeys(tags) if tag in known)
+    """Return the tags in both, once each, in the order of `tags`."""
+    present = set(others)
+    return tuple(tag for tag in dict.fromkeys(tags) if tag in present)

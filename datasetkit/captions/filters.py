@@ -1,5 +1,4 @@
-"""Filters: the expressions that choose images (`tag:lips AND NOT name:01*`), read into a tree and
-written again.
+"""Filters: parse the expressions that select images (`tag:lips AND NOT name:01*`), and print them.
 
     or      = and { "OR" and }
     and     = not { "AND" not }
@@ -7,9 +6,9 @@ written again.
     term    = [ field ":" ] text | number-field ":" [ comparison ] number | "score:" tag comparison
     number
 
-Texts with spaces stand in quotes. `*` is any text and `?` one sign, in quotes too; behind a
-backslash they are plain. docs/concepts/filters.md explains the fields to people,
-captions/predicates.py decides.
+A text with spaces needs quotes. `*` matches any text and `?` one character, also in quotes; a
+backslash makes them literal. docs/concepts/filters.md explains the fields, captions/predicates.py
+evaluates them.
 """
 
 from __future__ import annotations
@@ -27,9 +26,9 @@ TEXT_FIELDS = ("tag", "caption", "name", "path", "concept")
 NUMBER_FIELDS = ("tags", "chars", "tokens", "repeats", "score")
 YES_NO_FIELDS = ("dup", "edited")
 FIELDS = (*TEXT_FIELDS, *NUMBER_FIELDS, *YES_NO_FIELDS)
-# Longer or deeper ones are no person's, and would exhaust the stack.
+# Limits that no person reaches; deeper nesting would exhaust the stack.
 MAX_LENGTH, MAX_DEPTH = 10_000, 50
-# No image has more tags, signs, tokens or repeats; a double holds all whole numbers up to here.
+# No image has more tags, characters, tokens or repeats.
 MAX_NUMBER = 10**9
 
 _KEYWORDS = ("NOT", "AND", "OR")
@@ -37,12 +36,12 @@ _QUOTES = "\"'"
 _FIELD = re.compile(r"([A-Za-z][A-Za-z_-]*):")
 _COMPARISON = re.compile(r"<=|>=|!=|==|<|>|=")
 _NUMBER = re.compile(r"\d+(?:\.\d+)?|\.\d+")
-# `score:1girl>=0.5` is of the tag 1girl: a number ends where the term ends.
+# In `score:1girl>=0.5` the tag is 1girl: a number must end where the term ends.
 _BARE_SCORE = re.compile(rf"(?:{_COMPARISON.pattern})|(?:{_NUMBER.pattern})(?=[\s()]|\Z)")
 
 
 class FilterError(InputError):
-    """A filter cannot be read. at: the index of the sign that is wrong, 0 for the first."""
+    """A filter cannot be parsed. at: the index of the offending character."""
 
     def __init__(self, message: str, at: int, *, hint: str = "") -> None:
         super().__init__(f"filter, character {at + 1}: {message}", hint=hint)
@@ -50,7 +49,7 @@ class FilterError(InputError):
 
 
 class Wildcard(Enum):
-    """What stands for other signs in a text."""
+    """A character of a text that matches others."""
 
     ANY = "*"
     ONE = "?"
@@ -61,7 +60,7 @@ Text = tuple[str | Wildcard, ...]
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """A text is looked for. field: one of TEXT_FIELDS; "" means the caption or the name."""
+    """A text in a field. field: one of TEXT_FIELDS; "" is the caption or the name."""
 
     field: str
     text: Text
@@ -69,17 +68,17 @@ class Match:
 
 @dataclass(frozen=True, slots=True)
 class Compare:
-    """A number is compared. tag: whose score it is; () means that of any tag in the caption."""
+    """A comparison with a number. tag: whose score is compared, () for any tag of the caption."""
 
     field: str
-    sign: str
+    operator: str
     number: float
     tag: Text = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Flag:
-    """Something is asked for that is so or not. field: one of YES_NO_FIELDS."""
+    """A yes/no property. field: one of YES_NO_FIELDS."""
 
     field: str
     wanted: bool
@@ -108,26 +107,27 @@ Node = Match | Compare | Flag | Not | And | Or
 
 
 def parse(text: str) -> Node | None:
-    """Read a filter; None for an empty one, which every image passes. Raises FilterError with the
-    place.
+    """Parse a filter; None for an empty one, which every image passes.
+
+    Raises FilterError with the position.
     """
     if len(text) > MAX_LENGTH:
         raise FilterError(
-            f"the filter is longer than {MAX_LENGTH:,} signs",
+            f"the filter is longer than {MAX_LENGTH:,} characters",
             MAX_LENGTH,
             hint="select images instead",
         )
-    reader = _Parser(text)
-    if reader.ended:
+    parser = _Parser(text)
+    if parser.ended:
         return None
-    node = reader.alternatives(0)
-    if not reader.ended:
-        raise reader.unexpected()
+    node = parser.alternatives(0)
+    if not parser.ended:
+        raise parser.unexpected()
     return node
 
 
 class _Parser:
-    """Reads a filter from left to right; `at` is the place that it has reached."""
+    """A recursive-descent parser; `at` is the current position."""
 
     def __init__(self, text: str) -> None:
         self.text, self.at = text, 0
@@ -143,7 +143,7 @@ class _Parser:
 
     @property
     def keyword(self) -> str:
-        """Return the AND, OR or NOT that stands here, or ""."""
+        """Return the AND, OR or NOT at the current position, or ""."""
         for word in _KEYWORDS:
             after = self.text[self.at + len(word) : self.at + len(word) + 1]
             if self.text.startswith(word, self.at) and (
@@ -152,26 +152,24 @@ class _Parser:
                 return word
         return ""
 
-    def take(self, sign: str) -> None:
-        self.at += len(sign)
+    def take(self, token: str) -> None:
+        self.at += len(token)
         self.skip_spaces()
 
     def unexpected(self) -> FilterError:
-        """Word why what stands here cannot follow what was read."""
+        """Return the error for text that cannot follow what was parsed."""
         if self.text[self.at] == ")":
-            return FilterError(
-                "this bracket closes nothing", self.at, hint="take it away, or open one before"
-            )
+            return FilterError("unmatched )", self.at, hint="remove it, or add a ( before it")
         word = self.text[self.at :].split()[0]
         if word.upper() in _KEYWORDS:
             return self.in_capitals(word, self.at)
-        hint = 'write AND or OR before it; a tag with spaces stands in quotes: tag:"blue eyes"'
-        return FilterError(f"{word!r} follows without AND or OR", self.at, hint=hint)
+        hint = 'write AND or OR before it; a tag with spaces needs quotes: tag:"blue eyes"'
+        return FilterError(f"AND or OR is missing before {word!r}", self.at, hint=hint)
 
     def in_capitals(self, word: str, at: int) -> FilterError:
-        """Word that `and`, `or` or `not` is neither a keyword nor meant as a text."""
-        hint = f'write {word.upper()} in capitals; the text itself is written "{word}"'
-        return FilterError(f"{word!r} cannot stand here", at, hint=hint)
+        """Return the error for `and`, `or` or `not` in lower case, which is ambiguous."""
+        hint = f'for the operator write {word.upper()}; for the text write "{word}"'
+        return FilterError(f"{word!r} is not allowed here", at, hint=hint)
 
     def alternatives(self, depth: int) -> Node:
         return self._joined("OR", Or, self.conjunction, depth)
@@ -188,20 +186,20 @@ class _Parser:
             parts.append(part(depth))
         # `a AND (b AND c)` is `a AND b AND c`.
         flat = [
-            inner for one in parts for inner in (one.parts if isinstance(one, kind) else (one,))
+            inner for node in parts for inner in (node.parts if isinstance(node, kind) else (node,))
         ]
         return kind(tuple(flat)) if len(flat) > 1 else flat[0]
 
     def negation(self, depth: int) -> Node:
         if depth > MAX_DEPTH:
             raise FilterError(
-                f"more than {MAX_DEPTH} brackets or NOTs in each other",
+                f"brackets or NOTs nested more than {MAX_DEPTH} deep",
                 self.at,
-                hint="write it simpler",
+                hint="simplify the filter",
             )
         if self.ended:
             raise FilterError(
-                "something is missing at the end",
+                "the filter is incomplete",
                 self.at,
                 hint='e.g. tag:lips, NOT tag:"blue eyes"',
             )
@@ -210,9 +208,9 @@ class _Parser:
             return Not(self.negation(depth + 1))
         if self.keyword:
             raise FilterError(
-                f"{self.keyword} has nothing before it",
+                f"nothing before {self.keyword}",
                 self.at,
-                hint=f'a tag of that name is written "{self.keyword}"',
+                hint=f'for a tag of that name write "{self.keyword}"',
             )
         if self.text[self.at] != "(":
             return self.term()
@@ -220,7 +218,7 @@ class _Parser:
         self.take("(")
         node = self.alternatives(depth + 1)
         if self.ended:
-            raise FilterError("this bracket is not closed", opened, hint="add a )")
+            raise FilterError("unmatched (", opened, hint="add a )")
         if self.text[self.at] != ")":
             raise self.unexpected()
         self.take(")")
@@ -228,34 +226,34 @@ class _Parser:
 
     def term(self) -> Node:
         start = self.at
-        named = _FIELD.match(self.text, self.at)
-        if named is None:
+        prefix = _FIELD.match(self.text, self.at)
+        if prefix is None:
             text = self._filled(self.word(), start)
             bare = self.text[start : self.at].strip()
             if bare.upper() in _KEYWORDS:
                 raise self.in_capitals(bare, start)
             return Match("", text)
-        field = named[1].lower()
+        field = prefix[1].lower()
         if field not in FIELDS:
             near = difflib.get_close_matches(field, FIELDS, 1)
-            meant = f"did you mean {near[0]}:? " if near else ""
+            suggestion = f"did you mean {near[0]}:? " if near else ""
             hint = (
-                f"{meant}fields: {', '.join(f'{known}:' for known in FIELDS)}; for the text "
-                "itself write quotes"
+                f"{suggestion}fields: {', '.join(f'{name}:' for name in FIELDS)}; put a text "
+                "with a colon in quotes"
             )
-            raise FilterError(f"there is no field {named[1]}:", start, hint=hint)
-        self.at = named.end()
+            raise FilterError(f"unknown field {prefix[1]}:", start, hint=hint)
+        self.at = prefix.end()
         if field in YES_NO_FIELDS:
             return self.flag(field)
         if field in NUMBER_FIELDS:
             return self.comparison(field)
-        return Match(field, self._filled(self.word(), named.end()))
+        return Match(field, self._filled(self.word(), prefix.end()))
 
     def flag(self, field: str) -> Node:
         start = self.at
         word = written(self.word()).lower()
         if word not in ("yes", "no"):
-            raise FilterError(f"{field}: takes yes or no", start, hint=f"{field}:yes")
+            raise FilterError(f"{field}: takes yes or no", start, hint=f"e.g. {field}:yes")
         return Flag(field, word == "yes")
 
     def comparison(self, field: str) -> Node:
@@ -263,15 +261,15 @@ class _Parser:
         tag: Text = ()
         if field == "score" and not self.ended and not _BARE_SCORE.match(self.text, self.at):
             tag = self._filled(self.word(stop_at_comparison=True), start)
-        sign = _COMPARISON.match(self.text, self.at)
-        self.at = sign.end() if sign else self.at
+        operator = _COMPARISON.match(self.text, self.at)
+        self.at = operator.end() if operator else self.at
         number = _NUMBER.match(self.text, self.at)
         whole = field != "score"
-        if number is None or (tag and sign is None) or (whole and "." in number[0]):
+        if number is None or (tag and operator is None) or (whole and "." in number[0]):
             example = "score:<0.4 or score:lips>=0.5" if field == "score" else f"{field}:>=5"
-            wanted = "a whole number" if whole else "a number from 0 to 1"
+            expected = "a whole number" if whole else "a number from 0 to 1"
             raise FilterError(
-                f"{field}: takes {wanted}", self.at, hint=f"e.g. {example}, without spaces"
+                f"{field}: takes {expected}", self.at, hint=f"e.g. {example}, without spaces"
             )
         value = float(number[0])
         if not whole and value > 1:
@@ -283,28 +281,26 @@ class _Parser:
         self.at = number.end()
         if not self.ended and not self.text[self.at].isspace() and self.text[self.at] not in "()":
             raise FilterError(
-                "a space is missing here", self.at, hint="a number ends with a space or a bracket"
+                "a space is missing here", self.at, hint="put a space or a bracket after a number"
             )
         self.skip_spaces()
-        return Compare(field, (sign[0] if sign else "=").replace("==", "="), value, tag)
+        return Compare(field, (operator[0] if operator else "=").replace("==", "="), value, tag)
 
     def _filled(self, text: Text, start: int) -> Text:
         if not written(text).strip():
-            hint = 'e.g. tag:lips; a tag with spaces stands in quotes: tag:"blue eyes"'
-            raise FilterError("nothing to look for", start, hint=hint)
+            hint = 'e.g. tag:lips; a tag with spaces needs quotes: tag:"blue eyes"'
+            raise FilterError("the text is empty", start, hint=hint)
         return text
 
     def word(self, *, stop_at_comparison: bool = False) -> Text:
-        """Read a text: in quotes, or up to the next space; brackets that open within it belong to
-        it.
-        """
+        """Parse a text: in quotes, or up to the next space, with the brackets that open in it."""
         if not self.ended and self.text[self.at] in _QUOTES:
             return self._quoted(stop_at_comparison)
         start, depth = self.at, 0
-        signs: list[str | Wildcard] = []
+        characters: list[str | Wildcard] = []
         while not self.ended and not self.text[self.at].isspace():
-            sign = self.text[self.at]
-            if (sign == ")" and depth == 0) or (sign == "(" and self.at == start):
+            character = self.text[self.at]
+            if (character == ")" and depth == 0) or (character == "(" and self.at == start):
                 break
             if (
                 stop_at_comparison
@@ -313,25 +309,25 @@ class _Parser:
                 and _COMPARISON.match(self.text, self.at)
             ):
                 break
-            depth += (sign == "(") - (sign == ")")
-            signs.append(self._sign())
+            depth += (character == "(") - (character == ")")
+            characters.append(self._character())
         if depth:
             raise FilterError(
-                "a bracket in this text is not closed",
+                "unmatched ( in this text",
                 start,
                 hint='put the text in quotes: tag:">:("',
             )
         self.skip_spaces()
-        return _merged(signs)
+        return _merged(characters)
 
     def _quoted(self, stop_at_comparison: bool) -> Text:
         start, quote = self.at, self.text[self.at]
         self.at += 1
-        signs: list[str | Wildcard] = []
+        characters: list[str | Wildcard] = []
         while not self.ended and self.text[self.at] != quote:
-            signs.append(self._sign())
+            characters.append(self._character())
         if self.ended:
-            raise FilterError("this quote is not closed", start, hint=f"add a {quote}")
+            raise FilterError("unmatched quote", start, hint=f"add a {quote}")
         self.at += 1
         if not stop_at_comparison:
             if (
@@ -340,32 +336,32 @@ class _Parser:
                 and self.text[self.at] not in "()"
             ):
                 raise FilterError(
-                    "a space is missing behind the quote",
+                    "a space is missing after the quote",
                     self.at,
-                    hint="or the quote closes too early",
+                    hint="add it, or check where the quote should close",
                 )
             self.skip_spaces()
-        return _merged(signs)
+        return _merged(characters)
 
-    def _sign(self) -> str | Wildcard:
-        """Take one sign of a text: a wildcard, one that a backslash makes plain, or itself."""
-        sign = self.text[self.at]
+    def _character(self) -> str | Wildcard:
+        """Take one character of a text: a wildcard, an escaped character, or the character."""
+        character = self.text[self.at]
         following = self.text[self.at + 1 : self.at + 2]
-        if sign == "\\" and following and following in "*?\\\"'":
+        if character == "\\" and following and following in "*?\\\"'":
             self.at += 2
             return following
         self.at += 1
-        return Wildcard(sign) if sign in "*?" else sign
+        return Wildcard(character) if character in "*?" else character
 
 
-def _merged(signs: list[str | Wildcard]) -> Text:
-    """Join the plain signs between wildcards."""
+def _merged(characters: list[str | Wildcard]) -> Text:
+    """Join the literal characters between wildcards."""
     merged: list[str | Wildcard] = []
-    for sign in signs:
-        if isinstance(sign, str) and merged and isinstance(merged[-1], str):
-            merged[-1] += sign
+    for character in characters:
+        if isinstance(character, str) and merged and isinstance(merged[-1], str):
+            merged[-1] += character
         else:
-            merged.append(sign)
+            merged.append(character)
     return tuple(merged)
 
 
@@ -374,9 +370,7 @@ def _merged(signs: list[str | Wildcard]) -> Text:
 
 
 def written(text: Text) -> str:
-    """Return a text without quotes, its plain `*`, `?`, quotes and backslashes marked by a
-    backslash.
-    """
+    """Return a text as a filter writes it: without quotes, special characters escaped."""
     return "".join(
         part.value if isinstance(part, Wildcard) else re.sub(r"([*?\\\"'])", r"\\\1", part)
         for part in text
@@ -384,17 +378,17 @@ def written(text: Text) -> str:
 
 
 def show(node: Node | None) -> str:
-    """Return a filter in its plainest spelling; `parse` reads it back as the same tree."""
+    """Return a filter in canonical form; `parse` returns the same tree for it."""
     match node:
         case None:
             return ""
         case Match(field, text):
             return f'{field}:"{written(text)}"' if field else f'"{written(text)}"'
-        case Compare(field, sign, number, tag):
+        case Compare(field, operator, number, tag):
             of = f'"{written(tag)}"' if tag else ""
-            # Digits alone, as short as they come back: no 1e-05, no 5.0.
+            # The shortest digits that parse to the same number: no 1e-05, no 5.0.
             digits = str(int(number)) if number == int(number) else f"{Decimal(repr(number)):f}"
-            return f"{field}:{of}{sign}{digits}"
+            return f"{field}:{of}{operator}{digits}"
         case Flag(field, wanted):
             return f"{field}:{'yes' if wanted else 'no'}"
         case Not(part):
@@ -410,5 +404,5 @@ def _bracketed(node: Node) -> str:
 
 
 def exactly(tag: str) -> str:
-    """Return the filter for the images that have a tag, whatever its spelling."""
+    """Return the filter for the images that have a tag in any spelling."""
     return show(Match("tag", (tag,)))

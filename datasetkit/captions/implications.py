@@ -1,5 +1,5 @@
-"""Implications: which general tags say nothing new beside a specific one, from the shipped table or
-a person's own.
+"""Implications: general tags that a specific tag makes redundant, from the shipped table or a file
+of the user.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ Pair = tuple[str, str]
 
 
 def load_implications(spec: str) -> tuple[Pair, ...]:
-    """Return the pairs (tag, implied) of `spec`: "none", "common" (the shipped table), else a path
-    to a TOML file.
+    """Return the pairs (tag, implied) that `spec` names: "none", "common" (the shipped table), or
+    the path of a TOML file.
 
-    Raises ConfigError for a file that cannot be read or has another form.
+    Raises ConfigError for a file that cannot be read or parsed.
     """
     if spec == "none":
         return ()
@@ -38,7 +38,7 @@ def load_implications(spec: str) -> tuple[Pair, ...]:
     except (OSError, UnicodeDecodeError, ValueError) as error:
         raise ConfigError(
             f"the implications {spec!r} cannot be read: {error}",
-            hint='Give "common", "none" or the path of a TOML file.',
+            hint='give "common", "none" or the path of a TOML file',
         ) from error
     return read_implications(text, source=path.name)
 
@@ -54,35 +54,35 @@ def _common() -> tuple[Pair, ...]:
 
 
 def read_implications(text: str, *, source: str) -> tuple[Pair, ...]:
-    """Read pairs from TOML `[redundant] "general" = ["specific", ...]`; `source` names the file in
-    errors.
+    """Parse pairs from TOML, `[redundant]` with `"general" = ["specific", ...]`.
+
+    source: the name of the file for errors.
     """
     try:
         document = tomllib.loads(text.removeprefix("\ufeff"))
     except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"{source}: no TOML: {error}", hint=_FORM_HINT) from error
+        raise ConfigError(f"{source} is not valid TOML: {error}", hint=_FORM_HINT) from error
     table = document.get(TABLE)
     if not isinstance(table, dict) or len(document) != 1:
         raise ConfigError(
-            f"{source}: it must hold one table [{TABLE}] and nothing else", hint=_FORM_HINT
+            f"{source} must have one table, [{TABLE}], and nothing else", hint=_FORM_HINT
         )
     pairs: list[Pair] = []
     for general, specifics in table.items():
         if not isinstance(specifics, list) or not all(isinstance(tag, str) for tag in specifics):
             raise ConfigError(f"{source}: {general!r} must be a list of strings", hint=_FORM_HINT)
         if not all(normal_form(tag) for tag in (general, *specifics)):
-            raise ConfigError(f"{source}: {general!r} holds an empty tag", hint=_FORM_HINT)
+            raise ConfigError(f"{source}: {general!r} has an empty tag", hint=_FORM_HINT)
         pairs += [(specific, general) for specific in specifics]
     return tuple(pairs)
 
 
 def close_chains(pairs: Iterable[Pair]) -> tuple[Pair, ...]:
-    """Add the pairs that follow: `black bikini` -> `bikini` -> `swimsuit` gives `black bikini` ->
-    `swimsuit` as well.
+    """Return the transitive closure of the pairs: `black bikini` -> `bikini` -> `swimsuit` adds
+    `black bikini` -> `swimsuit`.
 
-    Otherwise `swimsuit` would stay in a caption whose `bikini` the tagger overlooked. Every pair
-    comes once. Raises ConfigError where a chain returns to its start: all its tags would drop each
-    other.
+    Without it, `swimsuit` would be kept in a caption whose `bikini` the tagger missed. Every pair
+    is returned once. Raises ConfigError for a cycle: its tags would all drop each other.
     """
     spelling: dict[str, str] = {}
     generals: dict[str, list[str]] = {}
@@ -94,10 +94,9 @@ def close_chains(pairs: Iterable[Pair]) -> tuple[Pair, ...]:
     try:
         order = tuple(TopologicalSorter(generals).static_order())  # the general ones first
     except CycleError as error:
-        ring = " -> ".join(spelling[form] for form in reversed(error.args[1]))
+        cycle = " -> ".join(spelling[form] for form in reversed(error.args[1]))
         raise ConfigError(
-            f"the implications go round in a ring: {ring}",
-            hint="take one of these pairs out of the table",
+            f"circular implications: {cycle}", hint="remove one of these pairs from the table"
         ) from error
     closed: dict[str, dict[str, None]] = {}
     for form in order:

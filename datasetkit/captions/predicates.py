@@ -1,6 +1,4 @@
-"""Predicates: what a filter (captions/filters.py) asks, as a function of the facts of one
-image.
-"""
+"""Predicates: compile a filter (captions/filters.py) into a function of one image's facts."""
 
 from __future__ import annotations
 
@@ -14,7 +12,7 @@ from typing import Protocol
 from datasetkit.captions.caption import SEPARATOR, normal_form
 from datasetkit.captions.filters import And, Compare, Flag, Match, Node, Not, Or, Text, Wildcard
 
-# Scores are compared in whole steps of 1e-4, as everywhere.
+# Scores are compared as whole multiples of 1e-4, as they are stored.
 SCORE_STEPS = 10_000
 COMPARISONS: Mapping[str, Callable[[float, float], bool]] = MappingProxyType(
     {
@@ -29,10 +27,10 @@ COMPARISONS: Mapping[str, Callable[[float, float], bool]] = MappingProxyType(
 
 
 class Facts(Protocol):
-    """What a filter may ask of an image.
+    """The facts of an image that a filter can test.
 
-    forms: the normal forms of its tags. text: these, joined by `, `. name, path, concept: as
-    `folded` gives them. scores: what the tagger gave, in steps of 1e-4, by normal form.
+    forms: the normal forms of its tags. text: the same, joined by `, `. name, path, concept: as
+    returned by `folded`. scores: tagger scores by normal form, in units of 1e-4.
     """
 
     @property
@@ -65,13 +63,14 @@ Predicate = Callable[[Facts], bool]
 
 
 def folded(text: str) -> str:
-    """Bring a name to the form in which names are compared: NFC, one case."""
+    """Return the form in which names are compared: NFC, case-folded."""
     return unicodedata.normalize("NFC", text).casefold()
 
 
 def predicate(node: Node | None) -> Predicate:
-    """Make a filter a function that tells whether an image passes. What one tag comes to is found
-    out once.
+    """Return the function that tells whether an image passes a filter.
+
+    Patterns are compiled once, and a tag is matched once for all images.
     """
     match node:
         case None:
@@ -91,20 +90,20 @@ def predicate(node: Node | None) -> Predicate:
             return lambda facts: not inner(facts)
         case And(parts):
             every = [predicate(part) for part in parts]
-            return lambda facts: all(one(facts) for one in every)
+            return lambda facts: all(passes(facts) for passes in every)
         case Or(parts):
             some = [predicate(part) for part in parts]
-            return lambda facts: any(one(facts) for one in some)
+            return lambda facts: any(passes(facts) for passes in some)
 
 
 def _tag(text: Text) -> Predicate:
-    """A whole tag, whatever its spelling."""
+    """Match a whole tag in any spelling."""
     plain = _plain(text)
     if plain is not None:
         form = normal_form(plain)
         return lambda facts: form in facts.forms
     pattern = _pattern(text, normal_form, whole=True)
-    # Ten thousand captions have the same few thousand tags.
+    # Captions share their tags: match each different tag once.
     fitting: set[str] = set()
     others: set[str] = set()
 
@@ -121,24 +120,24 @@ def _tag(text: Text) -> Predicate:
 
 
 def _caption(text: Text) -> Predicate:
-    """A part of the caption, which is compared by the normal forms of its tags."""
-    found = _finder(text, _caption_form)
-    return lambda facts: found(facts.text)
+    """Match a part of the caption, by the normal forms of its tags."""
+    contains = _finder(text, _caption_form)
+    return lambda facts: contains(facts.text)
 
 
 def _caption_form(text: str) -> str:
-    """Bring a part of a caption to the form of `Facts.text`, whatever stands around its commas."""
+    """Return a part of a caption in the form of `Facts.text`, with one space after each comma."""
     return ", ".join(map(normal_form, text.split(SEPARATOR)))
 
 
 def _name(text: Text) -> Predicate:
-    found = _finder(text, folded)
-    return lambda facts: found(facts.name)
+    contains = _finder(text, folded)
+    return lambda facts: contains(facts.name)
 
 
 def _path(text: Text) -> Predicate:
-    found = _finder(text, folded)
-    return lambda facts: found(facts.path)
+    contains = _finder(text, folded)
+    return lambda facts: contains(facts.path)
 
 
 def _concept(text: Text) -> Predicate:
@@ -162,7 +161,7 @@ _TEXTS: Mapping[str, Callable[[Text], Predicate]] = {
 
 
 def _score(compare: Callable[[float, float], bool], steps: int, tag: Text) -> Predicate:
-    """The score of a tag, in the caption or not; without a tag, that of any tag in the caption."""
+    """Compare the score of a tag, or without a tag that of any tag in the caption."""
     if not tag:
         return lambda facts: any(
             form in scores and compare(scores[form], steps)
@@ -180,7 +179,7 @@ def _score(compare: Callable[[float, float], bool], steps: int, tag: Text) -> Pr
 
 
 def _plain(text: Text) -> str | None:
-    """Return a text that has no wildcard, else None."""
+    """Return a text without wildcards as a string, else None."""
     return (
         "".join(part for part in text if isinstance(part, str))
         if Wildcard.ANY not in text and Wildcard.ONE not in text
@@ -197,19 +196,20 @@ def _finder(text: Text, fold: Callable[[str], str]) -> Callable[[str], bool]:
     return lambda within: pattern.search(within) is not None
 
 
-# Noncharacters, which no text has, hold the wildcards' places while a text is folded.
+# Noncharacters, which no text has, are placeholders for wildcards while a text is folded.
 _ANY, _ONE = "\ufdd0", "\ufdd1"
-_PLACES = {Wildcard.ANY: _ANY, Wildcard.ONE: _ONE}
+_PLACEHOLDERS = {Wildcard.ANY: _ANY, Wildcard.ONE: _ONE}
 
 
 def _pattern(text: Text, fold: Callable[[str], str], *, whole: bool) -> re.Pattern[str]:
-    """Compile a text with wildcards; one that is looked for anywhere has a `*` before it and behind
-    it.
+    """Compile a text with wildcards. whole: match from end to end, else anywhere.
 
-    The first place where a piece fits is as good as any later one: atomic groups keep many `*` from
-    being quadratic.
+    The first match of a piece is as good as any later one, so atomic groups keep a pattern of many
+    `*` linear.
     """
-    form = fold("".join(_PLACES[part] if isinstance(part, Wildcard) else part for part in text))
+    form = fold(
+        "".join(_PLACEHOLDERS[part] if isinstance(part, Wildcard) else part for part in text)
+    )
     pieces = re.split(f"{_ANY}+", form if whole else f"{_ANY}{form}{_ANY}")
     first, *rest = [re.escape(piece).replace(_ONE, ".") for piece in pieces]
     if not rest:

@@ -1,8 +1,8 @@
-"""Rules: how a person's wishes about tags (exclude, replace, add, trigger, prune) change a caption.
+"""Rules: apply exclusions, replacements, additional tags, triggers and implications to a caption.
 
     replace -> implies -> exclude -> dedupe -> additional -> trigger
 
-The rest of a caption keeps the order in which it came; triggers and additional tags always lead it.
+Triggers and additional tags always come first; the other tags keep their order.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True)
 class RuleResult:
-    """A caption's tags after the rules, and the rules that had something to do in it."""
+    """The tags of a caption after the rules, and the rules that changed something in it."""
 
     tags: tuple[str, ...]
     fired: tuple[Rule, ...]
@@ -59,9 +59,7 @@ class RuleResult:
 
 @dataclass(frozen=True, slots=True)
 class RuleHits:
-    """In how many captions a rule had something to do; `warning` says what may be wrong with one
-    that had nothing.
-    """
+    """How many captions a rule changed; `warning` explains a rule that changed none."""
 
     rule: Rule
     captions: int
@@ -71,13 +69,12 @@ class RuleHits:
 def apply(
     rules: RuleSet, tags: Sequence[str], *, category: Callable[[str], str | None]
 ) -> RuleResult:
-    """Return a caption's tags under the rules: triggers, additional tags, then the rest in the
-    order given.
+    """Apply the rules to the tags of a caption: triggers, additional tags, then the rest in order.
 
-    category: the category of a tag, None where unknown (`Vocabulary.category`). Globs, groups,
-    categories and implications never touch a leading tag. Replacing is one simultaneous pass:
-    `a=b,b=a` swaps, and `a=b,b=c` leaves `b` for an `a`. So a second run changes nothing, unless
-    replacements chain (`build` warns of it).
+    category: returns the category of a tag, None if unknown (`Vocabulary.category`). Globs, groups,
+    categories and implications never drop a leading tag. Replacements are one simultaneous pass:
+    `a=b,b=a` swaps, and `a=b,b=c` turns `a` into `b`. So a second run changes nothing, unless
+    replacements chain (`build` warns about that).
     """
     fired: dict[Rule, None] = {}
     rest: list[tuple[str, str]] = []
@@ -93,8 +90,7 @@ def apply(
     for form, tag in rest:
         if form in rules.leading_forms:
             continue
-        # A tag may be dropped for several reasons: each is counted, so that none seems to have
-        # found nothing.
+        # Several rules may drop one tag: count all of them, or one would seem to match nothing.
         reasons: list[Rule] = []
         if form in rules.implied_by:
             reasons += (rule for other, rule in rules.implied_by[form] if other in present)
@@ -106,8 +102,8 @@ def apply(
             kept.setdefault(form, tag)
     fired |= {
         rule: None
-        for place, rule in enumerate(rules.leading)
-        if tuple(tags[place : place + 1]) != (leading_tag(rule),)
+        for position, rule in enumerate(rules.leading)
+        if tuple(tags[position : position + 1]) != (leading_tag(rule),)
     }
     return RuleResult((*rules.leading_tags, *kept.values()), tuple(fired))
 
@@ -119,64 +115,63 @@ def summary(
     vocabulary: Vocabulary | None = None,
     groups: Mapping[str, Group] | None = None,
 ) -> tuple[RuleHits, ...]:
-    """Count over many captions how many each rule touched, and explain the ones that found nothing.
+    """Count the captions that each rule changed, and explain the rules that matched none.
 
-    Implications come from a long table: only those that found something are listed, and they never
-    warn; triggers and additional tags do not warn either. Without a vocabulary or groups, the
-    shipped ones help to explain.
+    Implications come from a long table: only those that matched are listed, without warnings.
+    Triggers and additional tags do not warn either. vocabulary, groups: what the explanations look
+    tags up in; the shipped ones by default.
     """
     vocabulary = load() if vocabulary is None else vocabulary
     groups = load_groups() if groups is None else groups
-    counts = Counter(rule for one in applied for rule in one.fired)
+    counts = Counter(rule for result in applied for rule in result.fired)
     implied = [rule for rule in rules.implies if counts[rule]]
     hits = [RuleHits(rule, counts[rule]) for rule in rules.leading]
-    searching: list[Replace | Exclude] = [
+    matching: list[Replace | Exclude] = [
         *rules.replace,
-        *(written for written, _ in rules.exclude),
+        *(exclusion for exclusion, _ in rules.exclude),
     ]
-    for rule in searching:
-        warning = None if counts[rule] else _why_nothing(rule, vocabulary, groups)
+    for rule in matching:
+        warning = None if counts[rule] else _explain_no_match(rule, vocabulary, groups)
         hits.append(RuleHits(rule, counts[rule], warning))
     return (*hits, *(RuleHits(rule, counts[rule]) for rule in implied))
 
 
 def escape_brackets(tags: Iterable[str]) -> tuple[str, ...]:
-    r"""Return the tags with `\(` and `\)` for their brackets, as some web interfaces want prompts;
-    twice is as once.
-    """
+    r"""Return the tags with `\(` and `\)` for brackets, as some web interfaces expect."""
     return tuple(re.sub(r"\\?([()])", r"\\\1", tag) for tag in tags)
 
 
 def _excluding(
     rules: RuleSet, form: str, tag: str, category: Callable[[str], str | None]
 ) -> list[Exclude]:
-    asked = (form, category(tag) if rules.asks_category else None)
-    found = rules.verdicts.get(asked)
-    if found is None:
-        found = rules.verdicts[asked] = [
-            written for written, selector in rules.exclude if selector.matches(*asked)
+    """Return the exclusions that match a tag, cached in the rule set."""
+    key = (form, category(tag) if rules.asks_category else None)
+    matches = rules.verdicts.get(key)
+    if matches is None:
+        matches = rules.verdicts[key] = [
+            exclusion for exclusion, selector in rules.exclude if selector.matches(*key)
         ]
-    return found
+    return matches
 
 
-def _why_nothing(
+def _explain_no_match(
     rule: Exclude | Replace, vocabulary: Vocabulary, groups: Mapping[str, Group]
 ) -> str:
-    """Say what may be wrong with a rule that found nothing."""
+    """Explain why a rule matched no caption."""
     written = rule.selector if isinstance(rule, Exclude) else rule.old
     form = normal_form(written)
-    nothing = f"'{rule}' found nothing"
+    nothing = f"'{rule}' matched nothing"
     if form in vocabulary:
-        return f"{nothing}: {written!r} is a tag of the vocabulary, but no caption has it"
+        return f"{nothing}: {written!r} is in the vocabulary, but in no caption"
     if form in groups:
         return (
-            f"{nothing}: {written!r} is no tag of the vocabulary; did you mean @{form} "
+            f"{nothing}: {written!r} is not in the vocabulary; did you mean @{form} "
             f"({groups[form].description})?"
         )
     if form.startswith(("@", CATEGORY_PREFIX)):
-        return f"{nothing}: no caption has a tag of it"
+        return f"{nothing}: no caption has a tag of this group or category"
     near = vocabulary.nearest(form.replace("*", " ").replace("?", " "))
-    meant = f"; the nearest tag of the vocabulary is {near[0]!r}" if near else ""
+    suggestion = f"; the nearest tag of the vocabulary is {near[0]!r}" if near else ""
     if "*" in form or "?" in form:
-        return f"{nothing}: no tag of a caption looks like it{meant}"
-    return f"{nothing}: {written!r} is no tag of the vocabulary{meant}"
+        return f"{nothing}: no tag of a caption matches it{suggestion}"
+    return f"{nothing}: {written!r} is not in the vocabulary{suggestion}"

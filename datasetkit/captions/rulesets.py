@@ -1,6 +1,4 @@
-"""Rule sets: which rules there are, how they are written, and which of them contradict themselves
-or each other.
-"""
+"""Rule sets: the rules, their written form, and the check that they do not contradict."""
 
 from __future__ import annotations
 
@@ -14,13 +12,13 @@ from datasetkit.captions.selectors import Exact, Glob, Group, Selector, parse_se
 from datasetkit.captions.vocabulary import Vocabulary
 from datasetkit.core.errors import ConfigError
 
-# Invisible signs that belong inside a word: the joiners of Persian, of Indian scripts and of emoji.
+# Invisible characters that are part of words: the joiners of Persian, Indic scripts and emoji.
 _JOINERS = "\u200c\u200d"
 
 
 @dataclass(frozen=True, slots=True)
 class Exclude:
-    """Drop the tags that a selector means. selector: as it was written, e.g. `*_hair`."""
+    """Drop the tags that a selector matches. selector: as it was written, e.g. `*_hair`."""
 
     selector: str
 
@@ -30,7 +28,7 @@ class Exclude:
 
 @dataclass(frozen=True, slots=True)
 class Replace:
-    """Write one tag in place of another."""
+    """Replace one tag by another."""
 
     old: str
     new: str
@@ -41,7 +39,7 @@ class Replace:
 
 @dataclass(frozen=True, slots=True)
 class Additional:
-    """Write a tag into every caption, after the triggers."""
+    """Add a tag to every caption, after the triggers."""
 
     tag: str
 
@@ -51,7 +49,7 @@ class Additional:
 
 @dataclass(frozen=True, slots=True)
 class Trigger:
-    """Begin every caption with the subject's own name."""
+    """Begin every caption with the name of the subject."""
 
     name: str
 
@@ -61,7 +59,7 @@ class Trigger:
 
 @dataclass(frozen=True, slots=True)
 class Implies:
-    """Drop `implied` where `tag` stands: it says nothing new beside it."""
+    """Drop `implied` from captions with `tag`, which makes it redundant."""
 
     tag: str
     implied: str
@@ -75,15 +73,14 @@ Rule = Exclude | Replace | Additional | Trigger | Implies
 
 @dataclass(frozen=True, slots=True)
 class RuleSet:
-    """Checked rules; `build` makes it. Picklable, and false where it holds no rule.
+    """Validated rules, made by `build`. Picklable; false if there is no rule.
 
-    leading: triggers, then additional tags, none twice; they open every caption in this order.
-    exclude: each with what its selector means. warnings: one line each, for people. replaces,
-    implied_by, leading_tags, leading_forms: the same rules laid out for look-up by normal form (of
-    the old tag; of the implied tag, each with its specific tag's normal form). asks_category:
-    whether an exclusion looks at the category of a tag. verdicts: which exclusions match a normal
-    form of a category, as far as that was asked: ten thousand captions have the same few hundred
-    tags.
+    leading: triggers, then additional tags, without repeats; every caption begins with them.
+    exclude: each exclusion with its parsed selector. warnings: one line each, for people.
+    replaces, implied_by, leading_tags, leading_forms: the same rules indexed by normal form (of
+    the old tag; of the implied tag, with the normal form of the specific one). asks_category:
+    whether an exclusion depends on the category of a tag. verdicts: a cache of the exclusions that
+    match a (normal form, category): captions share a few hundred tags.
     """
 
     leading: tuple[Trigger | Additional, ...] = ()
@@ -121,12 +118,12 @@ class RuleSet:
 
     @property
     def triggers(self) -> tuple[str, ...]:
-        """Return the triggers, as they are written."""
+        """Return the triggers in their written form."""
         return tuple(rule.name for rule in self.leading if isinstance(rule, Trigger))
 
     @property
     def additional(self) -> tuple[str, ...]:
-        """Return the additional tags, as they are written."""
+        """Return the additional tags in their written form."""
         return tuple(rule.tag for rule in self.leading if isinstance(rule, Additional))
 
     @property
@@ -145,11 +142,10 @@ def build(
     vocabulary: Vocabulary,
     groups: Mapping[str, Group],
 ) -> RuleSet:
-    """Check and lay out the rules as they stand on the command line; `replace` entries are
-    `old=new`.
+    """Validate the rules of a command line; `replace` entries are `old=new`.
 
-    Additional and new tags that the vocabulary knows are written in its spelling, triggers as they
-    are. Raises ConfigError for what no caption can hold, for rules that contradict each other and
+    Additional and new tags that are in the vocabulary get its spelling, triggers keep theirs.
+    Raises ConfigError for tags that a caption cannot hold, for rules that contradict each other and
     for unknown selectors.
     """
     names = [Trigger(writable(name, "trigger")) for name in trigger]
@@ -163,9 +159,9 @@ def build(
     excludes = tuple(
         (Exclude(text.strip()), parse_selector(text, vocabulary, groups)) for text in exclude
     )
-    for written, selector in excludes:
+    for exclusion, selector in excludes:
         if isinstance(selector, Exact) and selector.form in leading:
-            _refuse(written, leading[selector.form])
+            _refuse(exclusion, leading[selector.form])
     replaces = _replacements(replace, vocabulary, groups)
     for form, replacement in replaces.items():
         if form in leading:
@@ -185,11 +181,10 @@ def leading_tag(rule: Trigger | Additional) -> str:
 
 
 def writable(tag: str, what: str) -> str:
-    """Return the tag if a caption file can hold it and give it back unchanged, else raise
-    ConfigError.
-    """
+    """Return the tag if it survives being written to a caption file, else raise ConfigError."""
     invisible = any(
-        unicodedata.category(sign) in ("Cc", "Cf", "Cs") and sign not in _JOINERS for sign in tag
+        unicodedata.category(character) in ("Cc", "Cf", "Cs") and character not in _JOINERS
+        for character in tag
     )
     if (
         invisible
@@ -200,8 +195,8 @@ def writable(tag: str, what: str) -> str:
     ):
         raise ConfigError(
             f"{tag!r} cannot be a {what}" if what == "trigger" else f"{tag!r} cannot be an {what}",
-            hint="write one tag without commas, line breaks, invisible signs, doubled or outer "
-            "spaces",
+            hint="write one tag without commas, line breaks, invisible characters, and repeated, "
+            "leading or trailing spaces",
         )
     return tag
 
@@ -213,7 +208,7 @@ def _as_known(tag: str, vocabulary: Vocabulary) -> str:
 def _replacements(
     entries: Sequence[str], vocabulary: Vocabulary, groups: Mapping[str, Group]
 ) -> Mapping[str, Replace]:
-    """Read the `old=new` entries; one tag may have one replacement only."""
+    """Parse the `old=new` entries; a tag can have only one replacement."""
     replaces: dict[str, Replace] = {}
     for entry in entries:
         old, new = split_replace(entry, vocabulary)
@@ -227,33 +222,31 @@ def _replacements(
         first = replaces.setdefault(selector.form, rule)
         if normal_form(first.new) != normal_form(rule.new):
             raise ConfigError(
-                f"{old!r} is to become both {first.new!r} and {rule.new!r}",
-                hint="keep one of the two replacements",
+                f"{old!r} has two replacements: {first.new!r} and {rule.new!r}",
+                hint="keep one of them",
             )
     return replaces
 
 
 def split_replace(entry: str, vocabulary: Vocabulary) -> tuple[str, str]:
-    """Part `old=new`. Some tags hold `=` themselves (`=_=`, `:>=`), so the place with most known
-    tags wins.
+    """Split `old=new`. Some tags have a `=` (`=_=`, `:>=`), so prefer the split into known tags.
 
-    Both sides known beats the left side alone, that beats the right side alone, that beats none;
-    then the first `=`.
+    Both sides in the vocabulary beats the left side alone, that beats the right side alone, that
+    beats neither; then the first `=` counts.
     """
-    places = [place for place, sign in enumerate(entry) if sign == "="]
-    parted = [(entry[:place].strip(), entry[place + 1 :].strip()) for place in places]
-    parted = [(old, new) for old, new in parted if old and new]
-    if not parted:
+    positions = [at for at, character in enumerate(entry) if character == "="]
+    splits = [(entry[:at].strip(), entry[at + 1 :].strip()) for at in positions]
+    splits = [(old, new) for old, new in splits if old and new]
+    if not splits:
         raise ConfigError(
             f"replace {entry!r} is not of the form old=new", hint="to drop a tag, exclude it"
         )
-    return max(parted, key=lambda sides: 2 * (sides[0] in vocabulary) + (sides[1] in vocabulary))
+    return max(splits, key=lambda sides: 2 * (sides[0] in vocabulary) + (sides[1] in vocabulary))
 
 
 def _refuse(rule: Exclude | Replace, leading: Trigger | Additional) -> None:
     raise ConfigError(
-        f"'{rule}' would take away what '{leading}' puts there",
-        hint="keep one of the two; no caption can obey both",
+        f"'{rule}' would remove the tag that '{leading}' adds", hint="keep one of the two rules"
     )
 
 
@@ -261,9 +254,8 @@ def _ordinary_triggers(
     leading: Iterable[Trigger | Additional], vocabulary: Vocabulary
 ) -> list[str]:
     return [
-        f"the trigger {rule.name!r} is an ordinary tag of the vocabulary: what the base model "
-        "knows under it will mix "
-        "with your subject; a made-up name works better"
+        f"the trigger {rule.name!r} is a tag of the vocabulary: your subject will mix with what "
+        "the base model knows by it; use a made-up name"
         for rule in leading
         if isinstance(rule, Trigger) and rule.name in vocabulary
     ]
@@ -275,7 +267,7 @@ def _chained(replaces: Mapping[str, Replace]) -> list[str]:
         after = replaces.get(normal_form(rule.new))
         if after is not None and normal_form(rule.new) != form:
             chained.append(
-                f"'{rule}' and '{after}' chain: replacing is one pass, so each run changes the "
-                "captions again"
+                f"'{rule}' and '{after}' chain: replacing is one pass, so every run changes the "
+                "captions again; write the final tag in both"
             )
     return chained

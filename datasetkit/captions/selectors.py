@@ -1,6 +1,4 @@
-"""Selectors: what a person may write to mean one tag, many tags, a group or a category, and what
-each one matches.
-"""
+"""Selectors: parse a tag, glob, group or category of a rule, and match tags against it."""
 
 from __future__ import annotations
 
@@ -23,23 +21,23 @@ _GROUP_KEYS = frozenset({"description", "includes", "tags", "globs", "except", "
 
 @dataclass(frozen=True, slots=True)
 class Exact:
-    """One tag, whatever its spelling. form: its normal form."""
+    """One tag in any spelling. form: its normal form."""
 
     form: str
 
     def matches(self, form: str, category: str | None) -> bool:
-        """Tell whether a tag of this normal form is meant."""
+        """Tell whether a tag of this normal form matches."""
         return form == self.form
 
 
 @dataclass(frozen=True, slots=True)
 class Glob:
-    """All tags that a pattern covers from end to end."""
+    """All tags that a pattern matches from end to end."""
 
     pattern: re.Pattern[str]
 
     def matches(self, form: str, category: str | None) -> bool:
-        """Tell whether a tag of this normal form is meant."""
+        """Tell whether a tag of this normal form matches."""
         return self.pattern.match(form) is not None
 
 
@@ -50,14 +48,14 @@ class Category:
     name: str
 
     def matches(self, form: str, category: str | None) -> bool:
-        """Tell whether a tag of this category is meant."""
+        """Tell whether a tag of this category matches."""
         return category == self.name
 
 
 @dataclass(frozen=True, slots=True)
 class GroupMembers:
-    """All tags of a group: its own names and what its globs cover, save the exceptions and the
-    characters.
+    """The tags of a group: its listed tags and those that its globs match, except its exceptions
+    and character tags.
     """
 
     forms: frozenset[str]
@@ -78,9 +76,9 @@ Selector = Exact | Glob | Category | GroupMembers
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """A named set of tags, as `groups.toml` writes it (its head explains the keys).
+    """A named set of tags from `groups.toml` (the head of the file explains the keys).
 
-    `members` holds the groups that it includes as well.
+    members: its own tags and those of the groups that it includes.
     """
 
     name: str
@@ -93,17 +91,14 @@ class Group:
     members: tuple[GroupMembers, ...]
 
     def matches(self, form: str, category: str | None) -> bool:
-        """Tell whether a tag of this normal form belongs to the group or to one that it
-        includes.
-        """
+        """Tell whether a tag of this normal form is in the group or in a group that it includes."""
         return any(part.matches(form, category) for part in self.members)
 
 
 def glob_pattern(globs: Iterable[str]) -> re.Pattern[str]:
-    r"""Compile globs to one pattern over whole normal forms: `*` any text, `?` one sign, nothing
-    else is special.
+    r"""Compile globs to one pattern over whole normal forms: `*` is any text, `?` one character.
 
-    A glob is brought to normal form too (`*_Hair` = `* hair`). Atomic groups keep a glob of many
+    Globs are matched in normal form too (`*_Hair` = `* hair`). Atomic groups keep a glob of many
     `*` linear.
     """
     return re.compile("|".join(_one_glob(normal_form(glob)) for glob in globs), re.DOTALL)
@@ -120,17 +115,16 @@ def _one_glob(form: str) -> str:
 def parse_selector(
     text: str, vocabulary: Vocabulary, groups: Mapping[str, Group]
 ) -> Selector | Group:
-    """Read one selector: an exact vocabulary name, else `@group`, `category:NAME`, a glob, else any
-    exact name.
+    """Parse a selector: a tag of the vocabulary, else `@group`, `category:NAME`, a glob, else any
+    other tag.
 
-    The vocabulary comes first because `@_@`, `?` and `!?` are tags. Nothing is ever matched as a
-    part of a tag. Raises ConfigError for an empty selector, an unknown group and an unknown
-    category.
+    The vocabulary comes first because `@_@`, `?` and `!?` are tags. A selector always matches whole
+    tags. Raises ConfigError for an empty selector, an unknown group or an unknown category.
     """
     form = normal_form(text)
     if not form:
         raise ConfigError(
-            f"{text!r} names no tag",
+            f"{text!r} does not name a tag",
             hint="write a tag, @group, a glob such as *_hair, or category:rating",
         )
     if form in vocabulary:
@@ -148,10 +142,10 @@ def _known_group(name: str, groups: Mapping[str, Group]) -> Group:
     if name in groups:
         return groups[name]
     near = difflib.get_close_matches(name, groups, n=1, cutoff=0.5)
-    meant = f"did you mean @{near[0]}? " if near else ""
-    listed = ", ".join(f"@{known}" for known in groups)
+    suggestion = f"did you mean @{near[0]}? " if near else ""
+    listed = ", ".join(f"@{group}" for group in groups)
     raise ConfigError(
-        f"there is no group @{name}", hint=f"{meant}groups: {listed}; see `dsk rules groups`"
+        f"unknown group @{name}", hint=f"{suggestion}groups: {listed}; see `dsk rules groups`"
     )
 
 
@@ -160,38 +154,39 @@ def _known_category(name: str) -> Category:
     if name in names:
         return Category(name)
     near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
-    meant = f"did you mean category:{near[0]}? " if near else ""
+    suggestion = f"did you mean category:{near[0]}? " if near else ""
     raise ConfigError(
-        f"there is no category {name!r}", hint=f"{meant}categories: {', '.join(names)}"
+        f"unknown category {name!r}", hint=f"{suggestion}categories: {', '.join(names)}"
     )
 
 
 @cache
 def load_groups() -> Mapping[str, Group]:
-    """Return the groups that the package ships, by name, in the file's order; read once a
-    process.
-    """
+    """Return the shipped groups by name, in the order of the file (read once per process)."""
     text = resources.files("datasetkit").joinpath("data", GROUPS_FILE).read_text(encoding="utf-8")
     return read_groups(text, source=GROUPS_FILE)
 
 
 def read_groups(text: str, *, source: str) -> Mapping[str, Group]:
-    """Read groups from TOML, one table a group; `source` names the file in errors. Raises
-    ConfigError.
+    """Parse groups from TOML, one table per group. source: the file's name for errors.
+
+    Raises ConfigError.
     """
     try:
         tables = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"{source}: no TOML: {error}", hint="mend the file") from error
-    own = {name: _own_members(name, table, source) for name, table in tables.items()}
+        raise ConfigError(
+            f"{source} is not valid TOML: {error}", hint="correct the file"
+        ) from error
+    members = {name: _own_members(name, table, source) for name, table in tables.items()}
     groups: dict[str, Group] = {}
     for name, table in tables.items():
         includes = tuple(table.get("includes", ()))
-        unknown = [other for other in includes if other not in own]
+        unknown = [other for other in includes if other not in members]
         if unknown:
             raise ConfigError(
-                f"{source}: [{name}] includes the unknown group {unknown[0]!r}",
-                hint="mend the file",
+                f"{source}: [{name}] includes an unknown group, {unknown[0]!r}",
+                hint="correct the file",
             )
         groups[name] = Group(
             name=name,
@@ -201,23 +196,23 @@ def read_groups(text: str, *, source: str) -> Mapping[str, Group]:
             exceptions=tuple(table.get("except", ())),
             words=tuple(table.get("words", ())),
             includes=includes,
-            members=(own[name], *(own[other] for other in includes)),
+            members=(members[name], *(members[other] for other in includes)),
         )
     return groups
 
 
 def _own_members(name: str, table: object, source: str) -> GroupMembers:
-    """Compile what one table lists by itself, after a check of its keys and types."""
+    """Compile the tags that one table lists itself, after checking its keys and types."""
     if not isinstance(table, dict) or not table.keys() <= _GROUP_KEYS:
         raise ConfigError(
-            f"{source}: [{name}] is no group",
+            f"{source}: [{name}] is not a group",
             hint=f"a group has the keys {', '.join(sorted(_GROUP_KEYS))}",
         )
     lists = {key: value for key, value in table.items() if key != "description"}
     for key, value in lists.items():
         if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
             raise ConfigError(
-                f"{source}: [{name}] {key} must be a list of strings", hint="mend the file"
+                f"{source}: [{name}] {key} must be a list of strings", hint="correct the file"
             )
     globs, exceptions = lists.get("globs"), lists.get("except")
     return GroupMembers(

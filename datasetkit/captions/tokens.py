@@ -1,6 +1,4 @@
-"""Tokens: how many of a text encoder's 75 places a caption takes, by CLIP's own vocabulary and
-without torch.
-"""
+"""Tokens: count the CLIP tokens of a caption, with CLIP's own vocabulary and without torch."""
 
 from __future__ import annotations
 
@@ -18,7 +16,7 @@ if TYPE_CHECKING:
 BOS: Final = 49406
 EOS: Final = 49407
 # One pass of the text encoder sees 77 positions: BOS, 75 tokens, EOS. Trainers chain one, two or
-# three passes (`max_token_length` 75, 150, 225) and cut off what is longer.
+# three passes (`max_token_length` 75, 150, 225) and cut off the rest.
 CHUNK: Final = 75
 LIMITS: Final = (75, 150, 225)
 
@@ -35,24 +33,20 @@ _WORDS = (
 
 
 def ids(text: str) -> tuple[int, ...]:
-    """Return the token ids of a text as the text encoder gets them: BOS first, EOS last, nothing
-    cut or padded.
-    """
+    """Return the token ids of a text: BOS first, EOS last, not truncated or padded."""
     return BOS, *_encode(text), EOS
 
 
 def spans(text: str) -> tuple[tuple[int, int], ...]:
-    """Return where each token of a text begins and ends, in characters; BOS and EOS are not among
-    them.
-    """
-    found: list[tuple[int, int]] = _tokenizer().encode(text, add_special_tokens=False).offsets
-    return tuple(found)
+    """Return the (start, end) of each token of a text, in characters, without BOS and EOS."""
+    offsets: list[tuple[int, int]] = _tokenizer().encode(text, add_special_tokens=False).offsets
+    return tuple(offsets)
 
 
 def count(text: str) -> int:
-    """Count the tokens of a text without BOS and EOS: the places that it takes of the encoder's 75.
+    """Count the tokens of a text without BOS and EOS.
 
-    No token spans a space, and captions repeat their words: each word is encoded once.
+    No token spans a space, and captions repeat words: each word is encoded once and cached.
     """
     return sum(map(_count_word, text.split(" ")))
 
@@ -63,9 +57,9 @@ def _count_word(word: str) -> int:
 
 
 def chunks_needed(tokens: int) -> Literal[1, 2, 3]:
-    """Return how many 75-token passes hold a caption of so many tokens.
+    """Return how many 75-token passes a caption of so many tokens needs.
 
-    Three are the most that a trainer has: of a caption longer than `LIMITS[-1]` the end is cut off.
+    Trainers have three at most and cut off the end of a caption longer than `LIMITS[-1]`.
     """
     if tokens <= LIMITS[0]:
         return 1
@@ -79,8 +73,7 @@ def _encode(text: str) -> list[int]:
 
 @lru_cache(maxsize=1)
 def _tokenizer() -> Tokenizer:
-    """Build CLIP's byte-pair encoder (ViT-L/14; SDXL's second encoder shares it) from the shipped
-    vocabulary.
+    """Build CLIP's byte-pair encoder (ViT-L/14, also SDXL's second encoder) from the shipped files.
 
     The ids equal those of CLIPTokenizer in transformers 5; version 4 differs only in mixed-case
     special tokens.
@@ -95,7 +88,7 @@ def _tokenizer() -> Tokenizer:
         [normalizers.NFC(), normalizers.Replace(Regex(r"\s+"), " "), normalizers.Lowercase()]
     )
     words = pre_tokenizers.Split(Regex(_WORDS), behavior="removed", invert=True)
-    # Spells every byte as a visible letter, which is how the vocabulary is written.
+    # The vocabulary spells every byte as a visible letter.
     spelled = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence([words, spelled])
     tokenizer.add_special_tokens(
@@ -105,13 +98,13 @@ def _tokenizer() -> Tokenizer:
 
 
 def _merge_lines() -> list[str]:
-    """Return the merges in their order of rank, without the version line."""
+    """Return the merges by rank, without the version line."""
     lines = _shipped("merges.txt").split("\n")
     return [line for line in lines if line and not line.startswith("#version")]
 
 
 def _shipped(name: str) -> str:
-    """Read a vocabulary file of the package, checked by its sha256. Raises ModelFileError."""
+    """Read a shipped vocabulary file and check its sha256. Raises ModelFileError."""
     path = _FOLDER / name
     hint = "install datasetkit again"
     try:

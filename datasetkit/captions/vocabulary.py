@@ -1,6 +1,4 @@
-"""The vocabulary: which tags the taggers know, their category, how common they are, and which one
-somebody meant.
-"""
+"""The vocabulary: the tags of the taggers, their categories, and suggestions for others."""
 
 from __future__ import annotations
 
@@ -20,20 +18,20 @@ from datasetkit.core.errors import ModelFileError
 # Column `category` of the label file (SmilingWolf's taggers follow Danbooru's numbers).
 CATEGORIES: Mapping[str, str] = MappingProxyType({"0": "general", "4": "character", "9": "rating"})
 
-# Tags that count people; in a caption they stand between the characters and the rest.
+# Tags that count people; captions put them between the character tags and the rest.
 PERSON_COUNT = re.compile(r"^\d+\+?(girl|boy|other)s?$")
 
 DATA_FILE = "selected_tags_v3.csv"
 COLUMNS = ("tag_id", "name", "category", "count")
 
-# difflib's ratio (0..1) from which on two spellings are called alike; its own default.
+# The ratio of difflib (0..1) from which two spellings are alike; its default.
 _ALIKE = 0.6
 
 
 @dataclass(frozen=True, slots=True)
 class Vocabulary:
-    """Every tag of a label file, as captions spell it, in the file's order (within a category:
-    common ones first).
+    """The tags of a label file as captions spell them, in the order of the file (within a category:
+    most common first).
 
     names, categories: of equal length; a category is "general", "character" or "rating".
     Tags are looked up by normal form, so `Blue_Eyes` finds `blue eyes`.
@@ -54,29 +52,24 @@ class Vocabulary:
         return isinstance(tag, str) and normal_form(tag) in self._rows
 
     def rank(self, tag: str) -> int | None:
-        """Return the tag's row in the label file (0 = first), or None for a tag it does not
-        list.
-        """
+        """Return the row of a tag in the label file, from 0, or None if it is not listed."""
         return self._rows.get(normal_form(tag))
 
     def category(self, tag: str) -> str | None:
-        """Return "general", "character" or "rating", or None for a tag that the vocabulary does not
-        list.
-        """
+        """Return "general", "character" or "rating", or None for a tag that is not listed."""
         row = self.rank(tag)
         return None if row is None else self.categories[row]
 
     def spelling(self, tag: str) -> str | None:
-        """Return the tag as the vocabulary spells it, or None for a tag that it does not list."""
+        """Return a tag as the vocabulary spells it, or None if it is not listed."""
         row = self.rank(tag)
         return None if row is None else self.names[row]
 
     def nearest(self, tag: str, n: int = 1) -> tuple[str, ...]:
-        """Return up to `n` tags that may have been meant, best first; nothing where nothing is
-        near.
+        """Return up to `n` tags that may have been meant, best first; none if no tag is near.
 
-        First the same word in the singular or plural, then tags that hold all the words (fewest
-        other words first, then the commonest: `blonde` -> `blonde hair`), then those spelled alike.
+        First the singular or plural, then tags that contain all the words (fewest other words
+        first, then the most common: `blonde` -> `blonde hair`), then similar spellings.
         """
         form = normal_form(tag)
         if not form or n < 1:
@@ -84,23 +77,21 @@ class Vocabulary:
         if form in self._rows:
             return (self.names[self._rows[form]],)
         other_number = [form.removesuffix("s") if form.endswith("s") else form + "s"]
-        found = [near for near in other_number if near in self._rows]
-        found += _holding_the_words(form, self._rows)
-        if len(found) < n:
-            found += _spelled_alike(form, self._rows)
-        return tuple(self.names[self._rows[near]] for near in list(dict.fromkeys(found))[:n])
+        near = [tag for tag in other_number if tag in self._rows]
+        near += _containing_words(form, self._rows)
+        if len(near) < n:
+            near += _spelled_alike(form, self._rows)
+        return tuple(self.names[self._rows[tag]] for tag in list(dict.fromkeys(near))[:n])
 
 
 def _spelled_alike(form: str, rows: Mapping[str, int]) -> list[str]:
-    """Return the tags spelled like `form`, best first, equals by row."""
+    """Return the tags spelled like `form`, best first, ties by row."""
     matcher = SequenceMatcher(autojunk=False)
-    matcher.set_seq2(
-        form
-    )  # what difflib prepares and keeps; the others pass by as the first sequence
+    matcher.set_seq2(form)  # difflib caches its analysis of the second sequence
     near: list[tuple[float, str]] = []
     for other in rows:
         matcher.set_seq1(other)
-        # The two cheap bounds spare nearly all of the exact comparisons.
+        # Two cheap upper bounds avoid nearly all exact comparisons.
         if matcher.real_quick_ratio() >= _ALIKE and matcher.quick_ratio() >= _ALIKE:
             ratio = matcher.ratio()
             if ratio >= _ALIKE:
@@ -108,26 +99,27 @@ def _spelled_alike(form: str, rows: Mapping[str, int]) -> list[str]:
     return [other for _, other in sorted(near, key=lambda pair: (-pair[0], rows[pair[1]]))]
 
 
-def _holding_the_words(form: str, rows: Mapping[str, int]) -> list[str]:
-    """Return the tags that hold every word of `form`, the shortest first, then by row."""
+def _containing_words(form: str, rows: Mapping[str, int]) -> list[str]:
+    """Return the tags that contain every word of `form`, fewest words first, then by row."""
     words = set(form.split())
-    holding = [
+    matches = [
         (len(other.split()), row, other)
         for other, row in rows.items()
         if words <= set(other.split())
     ]
-    return [other for _, _, other in sorted(holding)]
+    return [other for _, _, other in sorted(matches)]
 
 
 def read(text: str, *, source: str) -> Vocabulary:
-    """Read a label file: CSV with the columns tag_id, name, category, count; `source` names it in
-    errors.
+    """Parse a label file: CSV with the columns tag_id, name, category, count.
+
+    source: the file's name for errors.
     """
     reader = csv.DictReader(io.StringIO(text.removeprefix("\ufeff"), newline=""))
     missing = [column for column in COLUMNS if column not in (reader.fieldnames or ())]
     if missing:
         raise ModelFileError(
-            f"{source}: no column {missing[0]!r} in the label file", hint="fetch the file again"
+            f"{source}: the label file has no column {missing[0]!r}", hint="fetch the file again"
         )
     names: list[str] = []
     categories: list[str] = []
@@ -135,7 +127,7 @@ def read(text: str, *, source: str) -> Vocabulary:
         category = CATEGORIES.get(row["category"])
         if category is None or not row["name"]:
             raise ModelFileError(
-                f"{source}, line {reader.line_num}: not a label: name {row['name']!r}, "
+                f"{source}, line {reader.line_num}: invalid label: name {row['name']!r}, "
                 f"category {row['category']!r}",
                 hint="the categories are 0 (general), 4 (character) and 9 (rating); fetch the "
                 "file again",
@@ -147,8 +139,8 @@ def read(text: str, *, source: str) -> Vocabulary:
 
 @cache
 def load() -> Vocabulary:
-    """Return the vocabulary that the package ships (SmilingWolf's v3 taggers, 10,861 tags); read
-    once a process.
+    """Return the shipped vocabulary: SmilingWolf's v3 taggers, 10,861 tags (read once per
+    process).
     """
     file = resources.files("datasetkit").joinpath("data", DATA_FILE)
     try:

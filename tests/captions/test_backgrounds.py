@@ -1,4 +1,4 @@
-"""Backdrops: what stands behind a cut-out subject, and what captions say of it."""
+"""Backgrounds: the colours behind a cut-out subject, and the tags of its caption."""
 
 import pytest
 from hypothesis import given
@@ -23,7 +23,7 @@ TAGS = [
 
 
 @pytest.mark.parametrize("name", backgrounds.NAMED)
-def test_every_named_colour_is_what_people_call_so_and_has_its_tag(name):
+def test_every_named_colour_looks_like_its_name_and_has_a_tag(name):
     assert colours.name(backgrounds.NAMED[name]) == name
     assert f"{name} background" in load()
 
@@ -47,19 +47,19 @@ def test_colours_by_name_and_by_number(bg, colour):
 
 
 @pytest.mark.parametrize("bg", ["", "gray", "#12", "#1234567", "#ggg", "White", "rgb(1,2,3)"])
-def test_what_is_no_colour_is_refused(bg):
-    with pytest.raises(ConfigError, match="is no colour"):
+def test_an_unknown_colour_is_refused(bg):
+    with pytest.raises(ConfigError, match="is not a colour"):
         backgrounds.require(bg)
 
 
-def test_a_random_colour_follows_from_the_image():
+def test_a_random_colour_depends_on_the_image_only():
     several = {f"{n:016x}": backgrounds.colour("random", f"{n:016x}") for n in range(60)}
     assert several == {image: backgrounds.colour("random", image) for image in several}
     assert len(set(several.values())) > 6
     assert set(several.values()) <= set(backgrounds.NAMED.values())
 
 
-def test_a_caption_says_the_new_background_where_it_said_the_old_one():
+def test_the_new_background_tags_replace_the_old_ones_in_position():
     assert backgrounds.reworded(
         ["sks", "1girl", "forest", "smile", "blue sky", "day"], "white"
     ) == (
@@ -80,7 +80,7 @@ def test_a_caption_without_a_background_gets_one_at_its_end():
     )
 
 
-def test_a_trigger_stays_even_if_it_looks_like_a_background():
+def test_a_trigger_is_kept_even_if_it_looks_like_a_background():
     assert backgrounds.reworded(["misty background", "smile"], "black")[0] == "misty background"
     assert backgrounds.reworded(["blue_sky", "smile"], "black")[0] == "black background"
 
@@ -89,7 +89,7 @@ def test_a_trigger_stays_even_if_it_looks_like_a_background():
     st.lists(st.sampled_from(TAGS), min_size=1, unique=True),
     st.sampled_from(sorted(backgrounds.NAMED)),
 )
-def test_exactly_one_background_is_left_and_twice_is_as_once(tags, name):
+def test_exactly_one_background_is_left_and_a_second_run_changes_nothing(tags, name):
     once = backgrounds.reworded(tags, name)
     assert [tag for tag in once if tag.endswith("background")] == [
         f"{name} background",

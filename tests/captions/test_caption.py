@@ -14,14 +14,14 @@ texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=60) | st.text
 
 @given(texts)
 @settings(max_examples=300, deadline=None)
-def test_a_caption_that_was_read_is_written_and_read_again_unchanged(text):
+def test_a_parsed_caption_survives_writing_and_reading(text):
     caption = parse(text)
     assert parse(file_text(caption)) == caption
 
 
 @given(texts)
 @settings(max_examples=300, deadline=None)
-def test_no_tag_that_was_read_holds_a_comma_a_line_break_or_outer_space(text):
+def test_no_parsed_tag_has_commas_line_breaks_or_outer_spaces(text):
     for tag in parse(text).tags:
         assert tag == tag.strip() != ""
         assert "," not in tag
@@ -55,7 +55,7 @@ def test_dedupe_keeps_the_first_of_each_tag_in_order(tags):
         "\ufeff1girl, \ufeffsolo,\tsmile",
     ],
 )
-def test_every_usual_way_to_write_a_caption_reads_the_same(text):
+def test_every_usual_caption_format_parses_the_same(text):
     assert parse(text) == Caption(("1girl", "solo", "smile"))
 
 

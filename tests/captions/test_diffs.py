@@ -23,11 +23,11 @@ def test_added_and_removed_tags_keep_the_order_of_their_captions():
     assert (both.added, both.removed) == (("z", "y"), ("b", "d"))
 
 
-def test_a_second_copy_that_goes_is_shown_as_removed():
+def test_a_removed_second_copy_is_shown_as_removed():
     assert change("a b a", "a b").removed == ("a",)
 
 
-def test_another_spelling_is_one_tag_gone_and_one_come():
+def test_another_spelling_is_one_tag_removed_and_one_added():
     respelled = change("long_hair a", "Long_Hair a")
     assert (respelled.added, respelled.removed) == (("Long_Hair",), ("long_hair",))
 
@@ -41,5 +41,5 @@ def test_another_spelling_is_one_tag_gone_and_one_come():
         ("a b", "a b", False),
     ],
 )
-def test_only_a_changed_order_of_what_stays_is_reordered(before, after, moved):
+def test_only_a_changed_order_of_shared_tags_is_reordered(before, after, moved):
     assert change(before, after).reordered is moved

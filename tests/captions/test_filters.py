@@ -140,11 +140,11 @@ def refusal(where: str) -> FilterError:
         (" \t\n", None),
     ],
 )
-def test_a_filter_is_read_as_documented(where, read):
+def test_a_filter_is_parsed_as_documented(where, read):
     assert parse(where) == read
 
 
-def test_not_binds_more_than_and_and_that_more_than_or():
+def test_not_binds_tighter_than_and_which_binds_tighter_than_or():
     a, b, c, d = (Match("", (name,)) for name in "abcd")
     assert parse("a OR NOT b AND c OR d") == Or((a, And((Not(b), c)), d))
     assert parse("(a OR NOT b) AND (c OR d)") == And((Or((a, Not(b))), Or((c, d))))
@@ -157,10 +157,10 @@ def test_not_binds_more_than_and_and_that_more_than_or():
 
 def texts() -> st.SearchStrategy[tuple[str | Wildcard, ...]]:
     """Texts as a parser may give them: no two plain parts side by side, something to look for."""
-    signs = st.text(
+    characters = st.text(
         st.one_of(st.characters(), st.sampled_from("*?\\\"' ()<>=_:")), min_size=1, max_size=6
     )
-    parts = st.lists(st.one_of(signs, st.sampled_from(Wildcard)), min_size=1, max_size=5)
+    parts = st.lists(st.one_of(characters, st.sampled_from(Wildcard)), min_size=1, max_size=5)
 
     def merged(several: list[str | Wildcard]) -> tuple[str | Wildcard, ...]:
         done: list[str | Wildcard] = []
@@ -177,13 +177,13 @@ def texts() -> st.SearchStrategy[tuple[str | Wildcard, ...]]:
 
 
 def terms() -> st.SearchStrategy[Node]:
-    signs = st.sampled_from(sorted(COMPARISONS))
+    operators = st.sampled_from(sorted(COMPARISONS))
     share = st.floats(0, 1, allow_subnormal=False)
     whole = st.sampled_from([name for name in NUMBER_FIELDS if name != "score"])
     return st.one_of(
         st.builds(Match, st.sampled_from([*TEXT_FIELDS, ""]), texts()),
-        st.builds(Compare, whole, signs, st.integers(0, MAX_NUMBER)),
-        st.builds(Compare, st.just("score"), signs, share, st.one_of(st.just(()), texts())),
+        st.builds(Compare, whole, operators, st.integers(0, MAX_NUMBER)),
+        st.builds(Compare, st.just("score"), operators, share, st.one_of(st.just(()), texts())),
         st.builds(Flag, st.sampled_from(YES_NO_FIELDS), st.booleans()),
     )
 
@@ -205,7 +205,7 @@ def nodes() -> st.SearchStrategy[Node]:
 
 
 @given(nodes())
-def test_what_is_written_is_read_back_as_the_same(node):
+def test_a_printed_filter_parses_to_the_same_tree(node):
     assert parse(show(node)) == node
 
 
@@ -219,7 +219,7 @@ def test_what_is_written_is_read_back_as_the_same(node):
 @example("tag:(")
 @example("score:٣")
 @example("tags:²")
-def test_any_text_is_read_or_refused_with_a_place_and_a_next_step(text):
+def test_any_text_is_parsed_or_refused_with_a_position_and_a_hint(text):
     try:
         node = parse(text)
     except FilterError as error:
@@ -249,7 +249,7 @@ WORDS = [
 
 
 @given(st.lists(st.sampled_from(WORDS), max_size=12))
-def test_any_order_of_words_is_read_or_refused(words):
+def test_any_order_of_words_is_parsed_or_refused(words):
     where = " ".join(words)
     try:
         node = parse(where)
@@ -260,7 +260,7 @@ def test_any_order_of_words_is_read_or_refused(words):
 
 
 @given(st.text(st.characters(exclude_categories=["Cs"]), min_size=1))
-def test_a_tag_is_found_by_the_filter_that_is_made_of_it(tag):
+def test_a_tag_matches_the_filter_made_of_it(tag):
     assume(normal_form(tag) and "," not in tag)
     passing = predicate(parse(exactly(tag)))
     assert passing(Facts(tag))
@@ -272,31 +272,31 @@ def test_a_tag_is_found_by_the_filter_that_is_made_of_it(tag):
 
 
 @pytest.mark.parametrize(
-    ("where", "at", "said"),
+    ("where", "at", "expected"),
     [
         ("tagg:lips", 0, "did you mean tag:?"),
-        ("a AND xyz:1", 6, "there is no field xyz:"),
-        ("http://x", 0, "write quotes"),
-        ("tag:", 4, "nothing to look for"),
-        ('tag:""', 4, "nothing to look for"),
-        ('caption:" "', 8, "nothing to look for"),
-        ("tag: lips", 4, "nothing to look for"),
-        ("tag:lips nose", 9, "'nose' follows without AND or OR"),
+        ("a AND xyz:1", 6, "unknown field xyz:"),
+        ("http://x", 0, "in quotes"),
+        ("tag:", 4, "the text is empty"),
+        ('tag:""', 4, "the text is empty"),
+        ('caption:" "', 8, "the text is empty"),
+        ("tag: lips", 4, "the text is empty"),
+        ("tag:lips nose", 9, "AND or OR is missing before 'nose'"),
         ("tag:blue eyes", 9, 'tag:"blue eyes"'),
-        ("lips and nose", 5, "write AND in capitals"),
-        ("not lips", 0, "write NOT in capitals"),
-        ("lips AND or nose", 9, 'the text itself is written "or"'),
-        ("AND lips", 0, "AND has nothing before it"),
-        ("lips AND", 8, "something is missing at the end"),
-        ("lips AND AND nose", 9, "AND has nothing before it"),
-        ("NOT", 3, "something is missing at the end"),
-        ("(lips", 0, "this bracket is not closed"),
-        ("lips)", 4, "this bracket closes nothing"),
-        ("()", 1, "nothing to look for"),
-        ("(lips nose)", 6, "follows without AND or OR"),
-        ('tag:"lips', 4, "this quote is not closed"),
-        ('tag:"a"b', 7, "a space is missing behind the quote"),
-        ("tag:>:(", 4, "a bracket in this text is not closed"),
+        ("lips and nose", 5, "for the operator write AND"),
+        ("not lips", 0, "for the operator write NOT"),
+        ("lips AND or nose", 9, 'for the text write "or"'),
+        ("AND lips", 0, "nothing before AND"),
+        ("lips AND", 8, "the filter is incomplete"),
+        ("lips AND AND nose", 9, "nothing before AND"),
+        ("NOT", 3, "the filter is incomplete"),
+        ("(lips", 0, "unmatched ("),
+        ("lips)", 4, "unmatched )"),
+        ("()", 1, "the text is empty"),
+        ("(lips nose)", 6, "AND or OR is missing before 'nose"),
+        ('tag:"lips', 4, "unmatched quote"),
+        ('tag:"a"b', 7, "a space is missing after the quote"),
+        ("tag:>:(", 4, "unmatched ( in this text"),
         ("tags:many", 5, "takes a whole number"),
         ("tags:>=1.5", 7, "takes a whole number"),
         ("tags:> 5", 6, "without spaces"),
@@ -309,19 +309,19 @@ def test_a_tag_is_found_by_the_filter_that_is_made_of_it(tag):
         ("score:1.5", 6, "a score is a number from 0 to 1"),
         ("dup:maybe", 4, "takes yes or no"),
         ("edited:", 7, "takes yes or no"),
-        ("x" * (MAX_LENGTH + 1), MAX_LENGTH, "longer than 10,000 signs"),
-        ("NOT " * (MAX_DEPTH + 1) + "a", 4 * (MAX_DEPTH + 1), "write it simpler"),
-        ("(" * 200, MAX_DEPTH + 1, "write it simpler"),
+        ("x" * (MAX_LENGTH + 1), MAX_LENGTH, "longer than 10,000 characters"),
+        ("NOT " * (MAX_DEPTH + 1) + "a", 4 * (MAX_DEPTH + 1), "simplify the filter"),
+        ("(" * 200, MAX_DEPTH + 1, "simplify the filter"),
     ],
 )
-def test_a_filter_that_cannot_be_read_says_where_and_what_to_do(where, at, said):
+def test_an_invalid_filter_is_refused_with_the_position_and_a_hint(where, at, expected):
     error = refusal(where)
     assert error.at == at
-    assert said in error.message + " " + error.hint
+    assert expected in error.message + " " + error.hint
     assert error.hint
 
 
-def test_the_deepest_filter_that_is_read_is_also_answered():
+def test_the_deepest_accepted_filter_can_be_evaluated():
     where = "(" * MAX_DEPTH + "tag:a" + ")" * MAX_DEPTH
     assert passes(where, "a")
     assert passes("NOT " * MAX_DEPTH + "tag:a", "a")
@@ -406,7 +406,7 @@ def test_scores_are_compared_in_whole_steps(where, passed):
 
 
 @given(st.lists(st.sampled_from("ab*?"), max_size=10).map("".join), st.text("ab", max_size=12))
-def test_wildcards_mean_what_they_say(pattern, name):
+def test_wildcards_match_as_documented(pattern, name):
     assume(pattern)
     meant = pattern.replace("*", ".*").replace("?", ".")
     whole = predicate(parse(f'concept:"{pattern}"'))
@@ -415,7 +415,7 @@ def test_wildcards_mean_what_they_say(pattern, name):
     assert part(Facts(file=name)) is bool(re.search(meant, name))
 
 
-def test_many_wildcards_do_not_make_it_slow():
+def test_many_wildcards_are_fast():
     # Backtracking would take longer than the age of the world here.
     where = parse("caption:" + "*a" * 200 + "*b")
     assert predicate(where)(Facts("a" * 5000)) is False
@@ -438,7 +438,7 @@ IMAGES = st.builds(
 
 
 @given(nodes(), IMAGES)
-def test_not_not_is_nothing_at_all(node, image):
+def test_a_double_negation_changes_nothing(node, image):
     assert predicate(Not(Not(node)))(image) is predicate(node)(image)
     assert predicate(Not(node))(image) is not predicate(node)(image)
 
@@ -452,7 +452,7 @@ def test_de_morgan(one, other, image):
 
 
 @given(nodes(), IMAGES)
-def test_a_filter_means_the_same_after_it_was_written(node, image):
+def test_a_printed_filter_passes_the_same_images(node, image):
     assert predicate(parse(show(node)))(image) is predicate(node)(image)
 
 
@@ -461,7 +461,7 @@ def test_a_filter_means_the_same_after_it_was_written(node, image):
     st.integers(0, 20),
     IMAGES,
 )
-def test_comparisons_part_all_images(name, number, image):
+def test_a_comparison_and_its_opposite_cover_all_images(name, number, image):
     below, equal, above = (passing(f"{name}:{sign}{number}", image) for sign in "<=>")
     assert [below, equal, above].count(True) == 1
     assert passing(f"{name}:<={number}", image) is (below or equal)

@@ -62,7 +62,7 @@ def test_ids_equal_those_of_clip(text, expected):
 
 @settings(max_examples=60, deadline=None)
 @given(st.text(max_size=60))
-def test_any_text_stands_between_bos_and_eos_and_is_counted_without_them(text):
+def test_ids_begin_with_bos_and_end_with_eos_which_are_not_counted(text):
     ids = tokens.ids(text)
     assert (ids[0], ids[-1]) == (tokens.BOS, tokens.EOS)
     assert tokens.count(text) == len(ids) - 2
@@ -79,7 +79,7 @@ def test_case_and_the_width_of_spaces_take_no_tokens(words):
     ("length", "chunks"),
     [(0, 1), (75, 1), (76, 2), (150, 2), (151, 3), (225, 3), (226, 3), (10_000, 3)],
 )
-def test_a_caption_needs_a_chunk_for_each_75_tokens_and_three_are_the_most(length, chunks):
+def test_a_caption_needs_one_chunk_per_75_tokens_at_most_three(length, chunks):
     assert tokens.chunks_needed(length) == chunks
 
 

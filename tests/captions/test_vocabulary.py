@@ -38,7 +38,7 @@ def test_no_two_tags_share_a_normal_form():
     )
 
 
-def test_names_are_spelled_with_spaces_but_for_the_kaomoji():
+def test_names_have_spaces_except_kaomoji():
     assert {name for name in load().names if "_" in name} <= KAOMOJI
 
 
@@ -53,7 +53,7 @@ def test_short_tags_are_tags(tag):
 
 
 @pytest.mark.parametrize("tag", ["eyes", "hair", "mouth", "", "_", "?!?"])
-def test_what_is_no_tag_has_no_category_rank_or_spelling(tag):
+def test_an_unknown_tag_has_no_category_rank_or_spelling(tag):
     vocabulary = load()
     assert tag not in vocabulary
     assert (vocabulary.category(tag), vocabulary.rank(tag), vocabulary.spelling(tag)) == (
@@ -90,7 +90,7 @@ def test_the_nearest_tag_is_the_one_that_was_meant(written, meant):
     assert load().nearest(written) == (meant,)
 
 
-def test_nearest_gives_as_many_as_asked_and_none_where_nothing_is_near():
+def test_nearest_returns_at_most_n_and_none_where_nothing_is_near():
     assert len(load().nearest("blond hair", 3)) == 3
     assert load().nearest("qqqqqqqqqqqq") == ()
     assert load().nearest("") == load().nearest("smile", 0) == ()
@@ -117,7 +117,7 @@ def test_person_counts_are_recognised(tag):
 @pytest.mark.parametrize(
     "tag", ["multiple girls", "girl", "1girl sandwich", "cat girl", "6++girls", "39"]
 )
-def test_other_tags_are_no_person_counts(tag):
+def test_other_tags_are_not_person_counts(tag):
     assert not PERSON_COUNT.match(tag)
 
 
@@ -131,7 +131,7 @@ def test_other_tags_are_no_person_counts(tag):
         ("", "tag_id"),
     ],
 )
-def test_a_label_file_of_another_form_is_refused_by_name_and_line(text, part):
+def test_a_malformed_label_file_is_refused_with_name_and_line(text, part):
     with pytest.raises(ModelFileError, match=r"labels\.csv") as caught:
         read(text, source="labels.csv")
     assert part in caught.value.message

@@ -95,7 +95,7 @@ def test_faces_list_as_json_has_boxes_and_scores(dsk, imgs):
 
 
 WRONG = [
-    (("cutout", "imgs", "--bg", "gray"), 2, "is no colour"),
+    (("cutout", "imgs", "--bg", "gray"), 2, "is not a colour"),
     (("cutout", "imgs", "--min-area", "0.7"), 2, "min_area"),
     (("cutout", "imgs", "imgs"), 2, "the input folder itself"),
     (("cutout", "nowhere", "--model", "u2nett"), 2, "did you mean u2net"),

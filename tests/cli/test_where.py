@@ -62,10 +62,10 @@ def test_a_filter_that_nothing_passes_changes_nothing_and_says_so(dsk, captioned
 @pytest.mark.parametrize(
     ("where", "said"),
     [
-        ("tag:blue eyes", "filter, character 10: 'eyes' follows without AND or OR"),
+        ("tag:blue eyes", "filter, character 10: AND or OR is missing before 'eyes'"),
         ("tagg:lips", "did you mean tag:?"),
-        ("(tag:lips", "this bracket is not closed"),
-        ("tag:", "nothing to look for"),
+        ("(tag:lips", "unmatched ("),
+        ("tag:", "the text is empty"),
     ],
 )
 def test_a_filter_that_cannot_be_read_is_refused_before_anything_else(
@@ -226,7 +226,7 @@ def test_a_bad_filter_in_dsk_toml_is_found_whatever_the_command(dsk, here, capti
     (here / "dsk.toml").write_text("[report]\nwhere = 'tag:('\n", encoding="utf-8")
     ended = dsk("rename", "imgs", "x")
     assert ended.code == 2
-    assert "dsk.toml [report]: filter, character 5: nothing to look for" in ended.err
+    assert "dsk.toml [report]: filter, character 5: the text is empty" in ended.err
 
 
 def test_tagging_takes_no_filter(dsk, here, captioned):

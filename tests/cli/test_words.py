@@ -51,7 +51,7 @@ def test_rules_that_had_no_caption_to_work_on_are_not_said_to_have_found_nothing
     images(here / "imgs", 1)
     (here / "imgs" / "a1.txt").write_text("mine, solo\n", encoding="utf-8")
     ended = dsk("tag", "imgs", "--exclude", "solo", "--trigger", "Sks")
-    assert "found nothing" not in ended.err and "exclude solo" not in ended.out
+    assert "matched nothing" not in ended.err and "exclude solo" not in ended.out
     assert captions(here / "imgs") == {"a1": "mine, solo"}
 
 
