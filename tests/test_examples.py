@@ -5,6 +5,7 @@ notebook.
 import asyncio
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -14,10 +15,15 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from datasetkit.cli.main import run as dsk_in_process
+from datasetkit.core.errors import Exit
+from tests.extras import require_rembg
+from tests.test_pages import ROOT, matches, plain, printed_by, shown
+
 EXAMPLES = Path(__file__).parents[1] / "examples"
 QUICKSTART = EXAMPLES / "quickstart"
 NOTEBOOK = EXAMPLES / "notebook.ipynb"
-HANDFUL = 4
+HANDFUL = 2
 
 
 def dsk(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
@@ -33,11 +39,21 @@ def dsk(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     )  # fmt: skip
 
 
-def run(project: Path) -> list[dict]:
-    done = dsk("run", "dsk.toml", "--json", cwd=project)
-    assert done.returncode == 0, done.stderr
-    steps: list[dict] = json.loads(done.stdout)["result"]["steps"]
-    return steps
+@pytest.fixture
+def run_recipe(monkeypatch, tmp_path, capsys):
+    """Run a project's dsk.toml in this process, and return its steps."""
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+
+    def run(project: Path) -> list[dict]:
+        monkeypatch.chdir(project)
+        assert dsk_in_process(["run", "dsk.toml", "--json"]) == Exit.DONE
+        steps: list[dict] = json.loads(capsys.readouterr().out)["result"]["steps"]
+        return steps
+
+    return run
 
 
 def images(folder: Path) -> list[Path]:
@@ -64,12 +80,15 @@ def recipe(name: str, project: Path, folders: tuple[str, ...]) -> dict:
 
 
 @pytest.fixture(scope="module")
-def quickstart(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[dict]]:
+def quickstart(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """The quickstart after its run, and what that printed."""
     project = tmp_path_factory.mktemp("quickstart") / "project"
     shutil.copytree(
         QUICKSTART, project, ignore=shutil.ignore_patterns("*.py", "*.md", "__pycache__")
     )
-    return project, run(project)
+    done = dsk("run", "dsk.toml", cwd=project)
+    assert done.returncode == 0, done.stderr
+    return project, done.stdout
 
 
 def test_quickstart_lays_out_every_image_with_a_caption_that_opens_with_the_trigger(quickstart):
@@ -89,15 +108,14 @@ def test_quickstart_makes_a_balanced_reg_set(quickstart):
 
 
 def test_quickstart_exports_what_it_planned(quickstart):
-    project, steps = quickstart
+    project, _ = quickstart
     exported = tomllib.loads((project / "dataset" / "dataset.toml").read_text(encoding="utf-8"))
     subsets = [subset for part in exported["datasets"] for subset in part["subsets"]]
     assert [(project / "dataset" / subset["image_dir"]).is_dir() for subset in subsets] == [
         True,
         True,
     ]
-    planned = next(step for step in steps if step["step"] == "layout")["result"]["concepts"]
-    assert planned == [["sylvie", subsets[0]["num_repeats"]]]
+    assert subsets[0]["num_repeats"] == 8
     assert exported["general"]["keep_tokens"] == 1
     assert {path.name for path in (project / "report").iterdir()} == {
         "tags.csv",
@@ -106,19 +124,44 @@ def test_quickstart_exports_what_it_planned(quickstart):
     }
 
 
+def test_the_pages_of_the_whole_run_show_what_it_prints(quickstart, monkeypatch, capsys):
+    project, printed = quickstart
+    [page] = [
+        page
+        for command, page in shown(ROOT / "docs" / "commands" / "run.md")
+        if command == ["dsk", "run", "dsk.toml"]
+    ]
+    assert matches(plain(page, "/home/me/run"), plain(printed, str(project)))
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    monkeypatch.chdir(project)
+    plan = plain(printed_by(["dsk", "plan-repeats", "dataset"], capsys))
+    assert plan in plain(readme)
+    counted = dict(re.findall(r"^  ([\w/-]+) +(\d+) files$", readme, re.MULTILINE))
+    made = {
+        folder: str(sum(path.is_file() for path in (project / folder).iterdir()))
+        for folder in counted
+    }
+    assert len(counted) > 5 and counted == made
+    for name, caption in re.findall(r"^  (dataset/train/\S+\.txt): (.*)$", readme, re.MULTILINE):
+        assert (project / name).read_text(encoding="utf-8") == caption + "\n"
+
+
 def test_a_second_run_of_the_quickstart_changes_nothing(quickstart):
     project, _ = quickstart
     before = {
         path: path.stat().st_mtime_ns for path in (project / "dataset").rglob("*") if path.is_file()
     }
-    run(project)
+    done = dsk("run", "dsk.toml", "--json", cwd=project)
+    assert done.returncode == 0, done.stderr
+    steps = {step["step"]: step["result"] for step in json.loads(done.stdout)["result"]["steps"]}
+    assert steps["layout"]["concepts"] == [["sylvie", 8]]
     assert {
         path: path.stat().st_mtime_ns for path in (project / "dataset").rglob("*") if path.is_file()
     } == before
 
 
-def test_quickstart_can_cut_sylvie_out(tmp_path):
-    pytest.importorskip("rembg")
+def test_quickstart_can_cut_sylvie_out(tmp_path, run_recipe):
+    require_rembg()
     project = tmp_path / "project"
     recipe("quickstart", project, ("images", "reg-images"))
     path = project / "dsk.toml"
@@ -126,17 +169,17 @@ def test_quickstart_can_cut_sylvie_out(tmp_path):
     path.write_text(
         path.read_text(encoding="utf-8").replace('"resize", "tag"', steps), encoding="utf-8"
     )
-    run(project)
+    run_recipe(project)
     found = [caption.split(", ") for caption in captions(project / "work" / "sylvie")]
     assert len(found) == HANDFUL
     assert all("white background" in tags and "simple background" in tags for tags in found)
     assert len(list(project.glob("dataset/train/*_sylvie/masks/*.png"))) == HANDFUL
 
 
-def test_face_recipe_keeps_the_face_out_of_captions_and_exports_its_numbers(tmp_path):
+def test_face_recipe_keeps_the_face_out_of_captions_and_exports_its_numbers(tmp_path, run_recipe):
     project = tmp_path / "project"
     config = recipe("face", project, ("photos", "women"))
-    run(project)
+    run_recipe(project)
     crops = images(project / "work" / "MikamiYua")
     assert len(crops) == HANDFUL and (project / "faces.png").is_file()
     for path in crops:
@@ -162,11 +205,11 @@ def test_face_recipe_keeps_the_face_out_of_captions_and_exports_its_numbers(tmp_
         assert flat[key] == config["train"][key]
 
 
-def test_clothes_recipe_makes_the_steps_that_its_page_names(tmp_path):
-    pytest.importorskip("rembg")
+def test_clothes_recipe_makes_the_steps_that_its_page_names(tmp_path, run_recipe):
+    require_rembg()
     project = tmp_path / "project"
     recipe("clothes", project, ("images",))
-    steps = run(project)
+    steps = run_recipe(project)
     assert all(
         caption.startswith("mytag") for caption in captions(project / "dataset/train/6_mycloths")
     )

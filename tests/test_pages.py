@@ -67,26 +67,6 @@ def test_the_quickstarts_page_shows_what_its_commands_print(project, capsys):
         assert matches(plain(page), printed), f"$ {shlex.join(command)}\n{printed}"
 
 
-def test_the_pages_of_the_whole_run_show_what_it_prints(project, capsys):
-    [page] = [
-        page
-        for command, page in shown(ROOT / "docs" / "commands" / "run.md")
-        if command == ["dsk", "run", "dsk.toml"]
-    ]
-    printed = printed_by(["dsk", "run", "dsk.toml"], capsys)
-    assert matches(plain(page, "/home/me/run"), plain(printed, str(project)))
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    plan = plain(printed_by(["dsk", "plan-repeats", "dataset"], capsys))
-    assert plan in plain(readme)
-    counted = dict(re.findall(r"^  ([\w/-]+) +(\d+) files$", readme, re.MULTILINE))
-    made = {
-        place: str(sum(path.is_file() for path in (project / place).iterdir())) for place in counted
-    }
-    assert len(counted) > 5 and counted == made
-    for name, caption in re.findall(r"^  (dataset/train/\S+\.txt): (.*)$", readme, re.MULTILINE):
-        assert (project / name).read_text(encoding="utf-8") == caption + "\n"
-
-
 def test_the_comparison_can_fail():
     assert matches("a\n...\nz", "a\nb\nc\nz") and matches("a\n...", "a\nb")
     assert not matches("a\n...\nz", "a\nb\nc") and not matches("a", "a\nb")

@@ -34,6 +34,7 @@ def test_every_camera_gives_six_to_twelve_megapixels():
     assert all(5.9 < width * height / 1e6 <= 12 for width, height in images.CAMERAS)
 
 
+@pytest.mark.slow
 def test_resize_is_measured_beside_the_others(made, tmp_path):
     measured = {row.way: row for row in resize.measure(made, tmp_path, 1, 90)}
     assert {resize.BASELINE, resize.OURS, resize.PLAIN} <= set(measured)
@@ -64,6 +65,7 @@ def test_ratios_are_taken_round_by_round():
     assert ours.ratio == 2.5 and ours.spread == (2, 3) and ours.peak == 3 and ours.cpu == 0.85
 
 
+@pytest.mark.slow
 def test_the_command_tags_beside_the_raw_session_and_prints_a_table(capsys, tmp_path):
     main(["tag", "--quick", "--work", str(tmp_path)])
     printed = capsys.readouterr().out
@@ -71,12 +73,14 @@ def test_the_command_tags_beside_the_raw_session_and_prints_a_table(capsys, tmp_
     assert len(list((tmp_path / "tag-in").glob("*.txt"))) == 2
 
 
+@pytest.mark.slow
 def test_the_command_checks_beside_a_plain_loop_and_prints_a_table(capsys, tmp_path):
     main(["check", "--quick", "--work", str(tmp_path)])
     printed = capsys.readouterr().out
     assert all(f"| {way} " in printed for way in (check.BASELINE, check.OURS, check.AGAIN))
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not review.possible(), reason=review.NO_BROWSER)
 def test_the_command_uses_the_review_page_and_prints_a_table(capsys, tmp_path):
     main(["review", "--quick", "--work", str(tmp_path)])
@@ -85,6 +89,7 @@ def test_the_command_uses_the_review_page_and_prints_a_table(capsys, tmp_path):
     assert all(re.search(r"\d", cell) for line in lines[1:] for cell in line.split("|")[2:4])
 
 
+@pytest.mark.slow
 def test_faces_are_measured_beside_a_plain_loop(made, tmp_path):
     measured = {row.way: row for row in faces.measure(made, tmp_path, 1)}
     assert set(measured) == {faces.BASELINE, faces.OURS}

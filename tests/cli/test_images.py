@@ -14,6 +14,7 @@ from datasetkit.verbs import cutout as cutting
 from datasetkit.vision import faces, subject
 from tests.cli.commands import commands, options
 from tests.cli.conftest import captions, snapshot, write_image
+from tests.extras import require_rembg
 from tests.safety.finders import DETECTOR, MiddleFace, MiddleSubject
 
 SIZE = (300, 240)
@@ -112,7 +113,7 @@ WRONG = [
     ("arguments", "code", "said"), WRONG, ids=[" ".join(wrong[0]) for wrong in WRONG]
 )
 def test_wrong_input_is_refused_with_a_line_and_a_hint(dsk, imgs, arguments, code, said):
-    pytest.importorskip("rembg")
+    require_rembg()
     (imgs.parent / "empty").mkdir()
     ended = dsk(*arguments)
     assert ended.code == code and said in ended.err and ended.out == ""

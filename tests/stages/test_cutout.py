@@ -25,6 +25,7 @@ from datasetkit.images import pixels as images
 from datasetkit.stages import cutout as stage
 from datasetkit.verbs import cutout as cutting
 from datasetkit.vision import providers, subject
+from tests.extras import require_rembg
 from tests.safety.datasets import caption, write_image
 from tests.safety.finders import MiddleSubject
 
@@ -267,14 +268,14 @@ def test_the_input_folder_is_no_output(made):
     ],
 )
 def test_models_that_are_none_or_need_a_person_are_refused(name, hint, tmp_path):
-    pytest.importorskip("rembg")
+    require_rembg()
     with pytest.raises(ConfigError) as raised:
         api.cutout(tmp_path, None, api.CutoutOptions(model=name))
     assert hint in raised.value.hint
 
 
 def test_models_with_a_licence_are_rembgs_and_the_one_for_no_commerce_has_to_be_named():
-    pytest.importorskip("rembg")
+    require_rembg()
     for name in subject.LICENCES:
         subject.require_name(name)
     known = {session.name() for session in subject._rembg().sessions_class}
@@ -309,7 +310,7 @@ def test_a_provider_that_is_not_there_is_said_and_nothing_is_made(made, provider
 
 
 def test_a_provider_that_does_not_start_is_never_replaced(monkeypatch):
-    pytest.importorskip("rembg")
+    require_rembg()
     monkeypatch.setattr(providers, "choose", lambda _: "cpu")
     with pytest.raises(ModelFileError, match="cuda is installed but does not start"):
         subject.SubjectFinder(provider="cuda")
@@ -317,7 +318,7 @@ def test_a_provider_that_does_not_start_is_never_replaced(monkeypatch):
 
 
 def test_a_model_that_cannot_be_fetched_stops_the_run_before_the_first_image(tmp_path, monkeypatch):
-    pytest.importorskip("rembg")
+    require_rembg()
     write_image(tmp_path / "imgs" / "a.png", 1)
     monkeypatch.setenv("U2NET_HOME", str(tmp_path / "none"))
     monkeypatch.setattr(socket, "socket", _no_network)
@@ -333,7 +334,7 @@ def _no_network(*_: object, **__: object) -> None:
 
 
 def test_the_shipped_model_asks_for_no_network_and_writes_nothing_at_home(tmp_path):
-    pytest.importorskip("rembg")
+    require_rembg()
     (tmp_path / "imgs").mkdir()
     images.save(composite(SPRITES[0], BACKGROUNDS[2])[0], tmp_path / "imgs" / "a.png")
     script = (
@@ -408,14 +409,14 @@ def measured(pairs) -> tuple[list[float], list[float]]:
 
 
 def test_the_shipped_model_cuts_a_drawn_figure_out_of_a_painted_place():
-    pytest.importorskip("rembg")
+    require_rembg()
     overlaps, leaks = measured([(SPRITES[0], BACKGROUNDS[2])])
     assert overlaps[0] >= 0.9 and leaks[0] < 0.02
 
 
 @pytest.mark.slow
 def test_over_all_figures_and_places_the_mean_overlap_is_at_least_nine_tenths():
-    pytest.importorskip("rembg")
+    require_rembg()
     overlaps, leaks = measured([(s, b) for s in SPRITES for b in BACKGROUNDS])
     assert np.mean(overlaps) >= 0.90
     assert np.mean(leaks) < 0.02

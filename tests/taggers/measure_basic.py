@@ -86,11 +86,12 @@ class Tally:
         return self.right / (self.right + self.missed) if self.right + self.missed else 0.0
 
 
-def samples(split: Split, rounds: int = 4) -> Iterator[Sample]:
+def samples(split: Split, rounds: int = 4, *, drawn: bool = True) -> Iterator[Sample]:
     """Compose the images of one half, the same ones at each call; the number grows with
-    `rounds`.
+    `rounds`. drawn: those of DiceBear too, which take seconds to draw.
     """
-    for source in (sprites, pairs, headless, collages, scenes, photos, avatars, things, tinted):
+    sources = (sprites, pairs, headless, collages, scenes, photos, tinted)
+    for source in (*sources, *((avatars, things) if drawn else ())):
         for number in range(rounds):
             yield from source(split, random.Random(f"{split} {source.__name__} {number}"), number)
 
