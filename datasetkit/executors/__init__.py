@@ -1,1 +1,1 @@
-"""Where a stage's work runs; what it does is the stage's."""
+"""Where per-image work runs: `local` in threads, `batches` in threads with one model for all."""

@@ -1,15 +1,13 @@
-"""The local executor: a stage's images through the threads of this process, results in input
-order.
-"""
+"""The local executor: one function over many images in threads, results in input order."""
 
 from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from contextlib import AbstractContextManager
 from itertools import islice
+from pathlib import Path
 from typing import Protocol, TypeVar
 
 from datasetkit.core.errors import (
@@ -22,147 +20,109 @@ from datasetkit.core.errors import (
 )
 from datasetkit.core.files import display
 from datasetkit.core.progress import SILENT, Reporter
-from datasetkit.core.records import Failed, ImageRecord, Outcome
-from datasetkit.stages.base import Stage, Worker
+from datasetkit.core.records import Failed
 
 T = TypeVar("T")
-W_co = TypeVar("W_co", covariant=True)
-Prepared = tuple[ImageRecord, object]
 
-# What would fail for every image: one full disk is one error, not a thousand failed images.
+# An error of the set-up would occur for every image: a full disk is one error, not a thousand
+# failed images.
 _SETUP = (ConfigError, Locked, MissingExtra, ModelFileError, StorageError)
 
 
-class Openable(Protocol[W_co]):
-    """What `opened` needs of a stage: the worker keeps its own type."""
+class HasPath(Protocol):
+    """An item of work that names its image."""
 
-    def open(self) -> AbstractContextManager[W_co]: ...
+    @property
+    def path(self) -> Path: ...
 
 
-def run(
-    stage: Stage[T],
-    records: Sequence[ImageRecord],
+Item = TypeVar("Item", bound=Path | HasPath)
+
+
+# Why not ThreadPoolExecutor.map: it submits every image at once, so that Ctrl-C waits for all of
+# them and prepared images pile up in memory; an error of one image ends the whole run; nothing
+# reports progress. Threads are enough, since Pillow, onnxruntime, hashlib and the disk release the
+# GIL. Results come in input order, because reports, captions and journal entries must not depend on
+# which thread was faster.
+def each(
+    function: Callable[[Item], T],
+    items: Sequence[Item],
     *,
+    name: str,
     workers: int = 0,
     reporter: Reporter = SILENT,
-) -> Generator[Outcome[T], None, None]:
-    """Open the stage, work on the records, close it: one outcome for each record, in input order,
-    as they come.
+) -> Generator[T | Failed, None, None]:
+    """Call a function on every image in threads; yield its results in input order.
 
-    workers: threads that prepare images; 0 means one a core and one more. Without records nothing
-    is opened. Raises what the set-up raises (`Stage.open`, `Worker.process`); see `work`.
+    An image for which the function raises InputError (or runs out of memory) yields `Failed`, and
+    the others go on. An error of the set-up (StorageError, ModelFileError, ...) is raised and stops
+    the run; so is any other exception, which is a bug. Closing the iterator, or Ctrl-C, drops the
+    images that have not begun and waits for those that have, so that no file is half written.
+
+    name: of the work, for the progress line. workers: threads; 0 means one per core and one more.
+    At most 3 x workers results wait in memory.
     """
-    if not records:
+    if not items:
         return
-    with opened(stage) as worker:
-        yield from work(worker, stage, records, workers=workers, reporter=reporter)
-
-
-def opened(stage: Openable[W_co]) -> AbstractContextManager[W_co]:
-    """Open a stage in this process, for callers that ask the worker something before they give it
-    images.
-    """
-    return stage.open()
-
-
-def work(
-    worker: Worker[T],
-    stage: Stage[T],
-    records: Sequence[ImageRecord],
-    *,
-    workers: int = 0,
-    in_turns: bool = False,
-    reporter: Reporter = SILENT,
-) -> Generator[Outcome[T], None, None]:
-    """Work on the records with an open worker: one outcome for each, in input order, as they come.
-
-    At most 2 x workers + batch_size prepared images wait in memory besides the batch at work.
-    Closing the iterator or Ctrl-C drops what has not begun, and waits for the images in hand, so
-    nothing is left half-written. in_turns: `process` fills all cores by itself, so images are
-    prepared between its batches and not beside them (a model of two threads, one of which shares
-    its core with a decoder, keeps the other one waiting); at most 4 x workers + batch_size then
-    wait. With fewer workers than cores they stay side by side.
-    """
-    cores = os.cpu_count() or 1
-    threads = workers or cores + 1  # one more than cores: one of them waits for the disk
-    turns = in_turns and threads >= cores
-    window = (4 if turns else 2) * threads + stage.batch_size
-    pool = ThreadPoolExecutor(threads, thread_name_prefix=f"dsk-{stage.name}")
-    reporter.start(stage.name, len(records))
+    threads = default_workers(workers)
+    pool = ThreadPoolExecutor(threads, thread_name_prefix=f"dsk-{name}")
+    reporter.start(name, len(items))
     try:
-        prepared = _prepared(worker, records, pool, window=window, in_turns=turns)
-        for outcome in _processed(worker, prepared, stage.batch_size):
+        for result in in_order(guarded(function), items, pool, window=3 * threads):
             reporter.advance()
-            yield outcome
+            yield result
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
         reporter.finish()
 
 
-def _prepared(
-    worker: Worker[object],
-    records: Sequence[ImageRecord],
+def default_workers(workers: int) -> int:
+    """Return the number of threads; 0 means one per core, and one more that waits for the disk."""
+    return workers or (os.cpu_count() or 1) + 1
+
+
+def guarded(function: Callable[[Item], T]) -> Callable[[Item], T | Failed]:
+    """Return the function with the errors of one image turned into `Failed`."""
+
+    def guard(item: Item) -> T | Failed:
+        try:
+            return function(item)
+        except _SETUP:
+            raise
+        except DskError as error:
+            return Failed(_path(item), error.message, error.hint)
+        except MemoryError:
+            hint = "--workers 1, or a smaller image"
+            path = _path(item)
+            return Failed(path, f"cannot read {display(path)}: it does not fit in memory", hint)
+
+    return guard
+
+
+def _path(item: Path | HasPath) -> Path:
+    return item if isinstance(item, Path) else item.path
+
+
+def in_order(
+    function: Callable[[Item], T],
+    items: Sequence[Item],
     pool: ThreadPoolExecutor,
     *,
     window: int,
-    in_turns: bool,
-) -> Iterator[Prepared | Failed]:
-    """Prepare ahead in the pool, at most `window` images at a time; yield in input order.
+    in_turns: bool = False,
+) -> Iterator[T]:
+    """Call a function in a pool at most `window` items ahead; yield the results in input order.
 
-    in_turns: nothing is prepared while the caller works on what it was given.
+    in_turns: no call runs while the caller works on a result.
     """
-    left = iter(records)
-    waiting: deque[Future[Prepared | Failed]] = deque()
+    remaining = iter(items)
+    waiting: deque[Future[T]] = deque()
     while True:
         if not (in_turns and waiting):
-            waiting.extend(
-                pool.submit(_prepare, worker, record)
-                for record in islice(left, window - len(waiting))
-            )
+            ahead = islice(remaining, window - len(waiting))
+            waiting.extend(pool.submit(function, item) for item in ahead)
             if in_turns:
                 wait(waiting)
         if not waiting:
             return
         yield waiting.popleft().result()
-
-
-def _prepare(worker: Worker[object], record: ImageRecord) -> Prepared | Failed:
-    """The guard: what is wrong with one image costs that image only."""
-    try:
-        return record, worker.prepare(record)
-    except _SETUP:
-        raise
-    except DskError as error:
-        return Failed(record.path, error.message, error.hint)
-    except MemoryError:
-        hint = "--workers 1, or a smaller image"
-        return Failed(
-            record.path, f"cannot read {display(record.path)}: it does not fit in memory", hint
-        )
-
-
-def _processed(
-    worker: Worker[T], prepared: Iterable[Prepared | Failed], batch_size: int
-) -> Iterator[Outcome[T]]:
-    """Group what was prepared into batches; a failed image keeps its place and takes none in a
-    batch.
-    """
-    group: list[Prepared | Failed] = []
-    ready = 0
-    for item in prepared:
-        group.append(item)
-        ready += not isinstance(item, Failed)
-        if ready in (0, batch_size):
-            yield from _settle(worker, group)
-            group, ready = [], 0
-    yield from _settle(worker, group)
-
-
-def _settle(worker: Worker[T], group: Sequence[Prepared | Failed]) -> Iterator[Outcome[T]]:
-    batch = [item for item in group if not isinstance(item, Failed)]
-    results = worker.process(batch) if batch else ()
-    if len(results) != len(batch):
-        raise RuntimeError(f"the worker gave {len(results)} outcomes for {len(batch)} images")
-    following = iter(results)
-    for item in group:
-        yield item if isinstance(item, Failed) else next(following)

@@ -8,7 +8,6 @@ import io
 import math
 import unicodedata
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
@@ -16,8 +15,9 @@ from typing import Final
 
 from PIL import Image, ImageDraw, ImageFont
 
-from datasetkit.core.errors import DskError
 from datasetkit.core.files import display
+from datasetkit.core.records import Failed
+from datasetkit.executors import local
 from datasetkit.images import near_duplicates, pixels
 
 # The most images of a sheet: more of them are another look at the folder.
@@ -61,8 +61,8 @@ def draw(
     shown = entries[:MOST]
     more = f", the first {MOST} of {len(entries)}" if len(entries) > len(shown) else ""
     heading = f"{title or _counted(len(entries))}{more}"
-    with ThreadPoolExecutor() as pool:
-        thumbnails = list(pool.map(partial(_thumbnail, max_pixels=max_pixels), shown))
+    drawn = local.each(partial(_thumbnail, max_pixels=max_pixels), shown, name="drawing")
+    thumbnails = [None if isinstance(image, Failed) else image for image in drawn]
     notes = [_notes(entry) for entry in shown]
     across = min(_ACROSS, max(1, len(shown)))
     bands = [
@@ -104,13 +104,9 @@ def _counted(n: int) -> str:
     return f"{n} flagged image" + ("" if n == 1 else "s")
 
 
-def _thumbnail(entry: SheetCell, *, max_pixels: int) -> Image.Image | None:
-    """Shrink an image to a cell, and draw its boxes."""
-    try:
-        thumbnail = near_duplicates.small(entry.path, _CELL, max_pixels=max_pixels)
-    except DskError:
-        return None
-    thumbnail = thumbnail.copy()
+def _thumbnail(entry: SheetCell, *, max_pixels: int) -> Image.Image:
+    """Shrink an image to a cell, and draw its boxes. Raises InputError."""
+    thumbnail = near_duplicates.small(entry.path, _CELL, max_pixels=max_pixels).copy()
     pen = ImageDraw.Draw(thumbnail)
     width, height = thumbnail.size
     for box in entry.boxes:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -23,6 +22,7 @@ from datasetkit.core.files import (
 )
 from datasetkit.core.progress import SILENT, Reporter
 from datasetkit.core.records import Failed, ImageRecord
+from datasetkit.executors import local
 from datasetkit.images import pixels
 from datasetkit.project.store import FileFacts, Store
 
@@ -158,29 +158,17 @@ def _facts(
     learnt: list[tuple[Path, os.stat_result, FileFacts]] = []
     reporter.start("looking", len(paths))
     reporter.advance(len(found))
-    with ThreadPoolExecutor() as pool:
-        looked = pool.map(
-            partial(_try_to_look, with_ids=with_ids, max_pixels=max_pixels),
-            [path for path, _ in unknown],
-        )
-        for (path, info), outcome in zip(unknown, looked, strict=True):
-            found[path] = outcome
-            if isinstance(outcome, FileFacts):
-                learnt.append((path, info, outcome))
-            reporter.advance()
+    read = partial(look, with_ids=with_ids, max_pixels=max_pixels)
+    results = local.each(read, [path for path, _ in unknown], name="looking")
+    for (path, info), result in zip(unknown, results, strict=True):
+        found[path] = result
+        if isinstance(result, FileFacts):
+            learnt.append((path, info, result))
+        reporter.advance()
     reporter.finish()
     if learnt:
         store.remember(learnt)
     return [found[path] for path in paths]
-
-
-def _try_to_look(path: Path, *, with_ids: bool, max_pixels: int) -> FileFacts | Failed:
-    try:
-        return look(path, with_ids=with_ids, max_pixels=max_pixels)
-    except DskError as error:
-        return Failed(path, error.message, error.hint)
-    except OSError as error:
-        return Failed(path, f"cannot be read: {error.strerror or error}")
 
 
 def raise_twin(path: Path, owner: Path) -> None:

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,13 +31,10 @@ from datasetkit.images.scan import Scan, require_images, scan
 from datasetkit.options.scan import ScanOptions
 from datasetkit.project.session import Project, RunContext, finish_interrupted
 from datasetkit.project.store import Output, Store
-from datasetkit.stages.base import Stage
+from datasetkit.stages.base import Files, Stage
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
-# The files made of one image. The first tells whether all are up to date; of the others some may
-# not be made.
-Files = tuple[Path, ...]
 Targets = Mapping[Path, Files]
 # Begins the recipe of a mask that goes with an output; the verb's name ends it.
 BESIDE = "beside"
@@ -72,16 +69,28 @@ class OutputSpec(Generic[T_co]):
     """What is made of a folder's images.
 
     out: the folder that they lie in. recipe: begins with the verb and names all that changes the
-    files: the options, and the version of the code. stage: makes a stage that writes the files of
-    these images. waiting: what a dry run says of one that is not up to date.
+    files: the options, and the version of the code. open_stage: loads what the stage needs, and
+    returns it. waiting: what a dry run says of one that is not up to date.
     """
 
     out: Path
     recipe: str
     targets: Targets
-    stage: Callable[[Targets], Stage[T_co]]
+    open_stage: Callable[[], Stage[T_co]]
     waiting: str
     workers: int = 0
+
+    def __post_init__(self) -> None:
+        """Raise PlanConflict if two images would be written to one file, or one over an image."""
+        owners = {source: source for source in self.targets}
+        for source, files in self.targets.items():
+            for file in files:
+                if (owner := owners.setdefault(file, source)) != source or file == source:
+                    raise PlanConflict(
+                        f"{display(source)} would be written to {display(file)}, which belongs to "
+                        f"{display(owner)}",
+                        hint="name another output folder",
+                    )
 
     @property
     def verb(self) -> str:
@@ -182,10 +191,7 @@ def make(found: Scan, making: OutputSpec[T], project: Project, maker: OutputLog)
     if todo and not project.context.dry_run:
         _make_ready(maker, (path for r in todo for path in targets[r.path]))
         store.claim(output for r in todo for output in making.outputs(r))
-        stage = making.stage({r.path: targets[r.path] for r in todo})
-        for outcome in local.run(
-            stage, todo, workers=making.workers, reporter=project.context.reporter
-        ):
+        for outcome in _run(making, targets, todo, project):
             done[outcome.path if isinstance(outcome, Failed) else outcome.record.path] = outcome
             if isinstance(outcome, Done):
                 for output in making.outputs(outcome.record):
@@ -198,6 +204,19 @@ def make(found: Scan, making: OutputSpec[T], project: Project, maker: OutputLog)
         for r in wanted
     ]
     return RunReport(making.verb, (*outcomes, *found.failed))
+
+
+def _run(
+    making: OutputSpec[T], targets: Targets, records: Sequence[ImageRecord], project: Project
+) -> Generator[Done[T] | Failed, None, None]:
+    stage = making.open_stage()
+    return local.each(
+        lambda record: stage(record, targets[record.path]),
+        records,
+        name=making.verb,
+        workers=making.workers,
+        reporter=project.context.reporter,
+    )
 
 
 def _refuse_links(making: OutputSpec[T]) -> None:
@@ -234,9 +253,7 @@ def _require_same(unknown: Sequence[ImageRecord], making: OutputSpec[T], project
             trial[record.path] = tuple(
                 place / f"{i}{p.suffix}" for i, p in enumerate(making.targets[record.path])
             )
-        outcomes = local.run(
-            making.stage(trial), unknown, workers=making.workers, reporter=project.context.reporter
-        )
+        outcomes = _run(making, trial, unknown, project)
         with closing(outcomes):
             for record, _ in zip(unknown, outcomes, strict=True):
                 for there, made in zip(

@@ -1,54 +1,84 @@
-"""The contract between heavy work on images (a stage) and what decides where it runs (an
-executor).
+"""The contract of a stage: a function that makes the files of one image.
+
+A stage gets the record of an image and the paths to write, and returns `Done` with what it made. It
+keeps no state and writes nothing but these paths, so `executors.local.each` can call it in many
+threads, and `outputs.produce` can ask for the same files somewhere else to compare them.
+
+What a stage may raise:
+  InputError     this image cannot be used: it becomes `Failed`, the others go on
+  StorageError, MissingExtra, ModelFileError, ConfigError     nothing can work: the run stops
+  anything else  is a bug
+
+A stage writes through `pixels.save` or `files.write_atomic`, so that a kill leaves no half file. A
+model is loaded once, by whoever binds the stage's options (see `stages/cutout.py`). One that takes
+several images at once is a batch stage (`executors/batches.py`, `stages/tag.py`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import AbstractContextManager
-from typing import Protocol, TypeVar
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
 
-from datasetkit.core.records import ImageRecord, Outcome
+from PIL import Image, ImageFilter
 
-T_co = TypeVar("T_co", covariant=True)
+from datasetkit.core.errors import InputError
+from datasetkit.core.files import display
+from datasetkit.core.records import Done, ImageRecord
+from datasetkit.images import pixels
 
-
-class Worker(Protocol[T_co]):
-    """A stage at work in one process: its models are loaded."""
-
-    def prepare(self, record: ImageRecord) -> object:
-        """Do what needs one image alone: decode, preprocess, shrink.
-
-        Runs in several threads at once, so it changes nothing of the worker. What it returns goes
-        to `process`. Raises InputError for an image that cannot be worked on: that image becomes
-        `Failed`, the others go on. An error about the set-up (StorageError, ModelFileError, ...)
-        stops the run; anything else is a bug.
-        """
-
-    def process(self, batch: Sequence[tuple[ImageRecord, object]]) -> Sequence[Outcome[T_co]]:
-        """Finish a batch of prepared images: one outcome for each, in the batch's order.
-
-        Never runs twice at once. A batch holds `batch_size` images, the last one what is left;
-        never none.
-        """
+T = TypeVar("T")
+# The files made of one image. The first one decides whether all are up to date; some of the others
+# may not be made.
+Files = tuple[Path, ...]
+Stage = Callable[[ImageRecord, Files], Done[T]]
 
 
-class Stage(Protocol[T_co]):
-    """What is to be done, as frozen picklable options; it holds no model and no open file.
+def require_unchanged(record: ImageRecord, size: tuple[int, int]) -> None:
+    """Raise InputError if an image does not have the size that it had when it was scanned."""
+    if size != (record.width, record.height):
+        raise InputError(f"{display(record.path)} was changed while it was read", hint="run again")
 
-    An image's outcome must not depend on the other images of its batch.
-    """
 
-    @property
-    def name(self) -> str:
-        """What the progress line and the report call it."""
+# ---- an example to copy
+# ----------------------------------------------------------------------------------------------
 
-    @property
-    def batch_size(self) -> int:
-        """How many images `process` takes at once, at least 1."""
 
-    def open(self) -> AbstractContextManager[Worker[T_co]]:
-        """Load the models in the process that calls this, for as long as the context is held.
+@dataclass(frozen=True, slots=True)
+class BlurOptions:
+    """Options of the example. radius: of the blur, in pixels."""
 
-        Raises DskError when the set-up cannot work: nothing has been done then.
-        """
+    radius: float = 2.0
+    max_pixels: int = pixels.DEFAULT_MAX_PIXELS
+
+
+@dataclass(frozen=True, slots=True)
+class BlurredImage:
+    """What the example made of one image: the result of a stage is data, for reports and JSON."""
+
+    path: Path
+    radius: float
+
+
+def blur_image(record: ImageRecord, files: Files, *, options: BlurOptions) -> Done[BlurredImage]:
+    """Write a blurred copy of one image. Raises InputError for it, StorageError for the disk."""
+    (target,) = files
+    image = pixels.load(record.path, max_pixels=options.max_pixels)  # upright 8-bit sRGB
+    require_unchanged(record, image.size)
+    radius = min(options.radius, min(image.size) / 4)
+    pixels.save(_blurred(image, radius), target)
+    note = "the radius was reduced: the image is small" if radius < options.radius else ""
+    return Done(record, BlurredImage(target, radius), note)
+
+
+def _blurred(image: Image.Image, radius: float) -> Image.Image:
+    """Blur an image: the arithmetic is a function of its own, so that tests need no file."""
+    return image.filter(ImageFilter.GaussianBlur(radius))
+
+
+# A verb binds the options, and `produce` runs the stage on the images that are not up to date:
+#
+#     spec = OutputSpec("blur", out, f"blur-1 {options.radius}", names, waiting="would be blurred")
+#     plan = plan_outputs(scan, spec, gather(scan, spec, project))
+#     produced = produce(plan, lambda: partial(blur_image, options=options), project)

@@ -5,17 +5,15 @@ for all of it.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import astuple, dataclass
 
 import numpy as np
 from PIL import Image, ImageOps
 
 from datasetkit.checks.base import ImageMeasures, ImageRegion, Measure
-from datasetkit.core.records import Done, ImageRecord, Outcome
-from datasetkit.images import near_duplicates
-from datasetkit.images import pixels as images
+from datasetkit.core.records import ImageRecord
+from datasetkit.images import near_duplicates, pixels
 from datasetkit.vision import blur
 from datasetkit.vision.faces import DEFAULT, Face, FaceDetector, open_detector, steady
 from datasetkit.vision.text import TextBox, TextFinder
@@ -34,86 +32,67 @@ _OTHER_COLOUR = 32
 _SEE_THROUGH = 128
 
 
-@dataclass(frozen=True, slots=True)
-class ImageMeasurement:
-    """What was found out about an image: a row for the store by measure."""
-
-    rows: Mapping[Measure, bytes]
+Rows = dict[Measure, bytes]
 
 
-@dataclass(frozen=True, slots=True)
-class CheckStage:
-    """Which measures are taken, and the detector of faces by name."""
-
-    measures: tuple[Measure, ...]
-    max_pixels: int = images.DEFAULT_MAX_PIXELS
-    detector: str = DEFAULT
-    batch_size: int = 1
-    name: str = "checking"
-
-    @contextmanager
-    def open(self) -> Iterator[CheckWorker]:
-        """Load the detectors that are needed, one thread each: the images are spread over the
-        cores.
-        """
-        text = TextFinder() if "text" in self.measures else None
-        faces = open_detector(self.detector) if "faces" in self.measures else None
-        yield CheckWorker(self.max_pixels, "looks" in self.measures, text, faces)
-
-
-@dataclass(frozen=True, slots=True)
-class CheckWorker:
-    """The detectors at work. All is done in `prepare`, which runs on all cores: the detectors are
-    shared.
+def open_measuring(
+    measures: Sequence[Measure],
+    max_pixels: int = pixels.DEFAULT_MAX_PIXELS,
+    detector: str = DEFAULT,
+) -> ImageMeasurer:
+    """Load the detectors that the measures need, with one thread each: the images are spread over
+    the cores. detector: of faces, by name.
     """
+    text = TextFinder() if "text" in measures else None
+    faces = open_detector(detector) if "faces" in measures else None
+    return ImageMeasurer(max_pixels, "looks" in measures, text, faces)
+
+
+@dataclass(frozen=True, slots=True)
+class ImageMeasurer:
+    """The check stage at work: call it with a record. All threads share the detectors."""
 
     max_pixels: int
     with_looks: bool
     text: TextFinder | None
     faces: FaceDetector | None
 
-    def prepare(self, record: ImageRecord) -> dict[Measure, bytes]:
-        reduced = images.load_reduced(record.path, EDGE, alpha="keep", max_pixels=self.max_pixels)
+    def __call__(self, record: ImageRecord) -> Rows:
+        """Return a row for the store for each measure. Raises InputError."""
+        reduced = pixels.load_reduced(record.path, EDGE, alpha="keep", max_pixels=self.max_pixels)
         revealed, hidden = reveal(reduced.image)
         image = near_duplicates.fit(_flattened(reduced), EDGE)
-        rows: dict[Measure, bytes] = {}
+        rows: Rows = {}
         if self.with_looks:
             rows["looks"] = pack_looks(self._looks(record, image, revealed, hidden))
         if self.text is not None:
-            rows["text"] = pack_spots(
-                _spots(self.text.find(image, threshold=LEAST_TEXT), image.size)
-            )
+            lines = self.text.find(image, threshold=LEAST_TEXT)
+            rows["text"] = pack_spots(_spots(lines, image.size))
         if self.faces is not None:
             ahead = self.faces.find(image, threshold=LEAST_FACES)
-            back = self.faces.find(ImageOps.mirror(image), threshold=LEAST_FACES) if ahead else ()
-            both = steady(ahead, back, image.width)
-            rows["faces"] = pack_spots(
-                _spots([face for face in both if face.score >= LEAST_FACES], image.size)
+            mirrored = (
+                self.faces.find(ImageOps.mirror(image), threshold=LEAST_FACES) if ahead else ()
             )
+            both = steady(ahead, mirrored, image.width)
+            sure = [face for face in both if face.score >= LEAST_FACES]
+            rows["faces"] = pack_spots(_spots(sure, image.size))
         return rows
 
     def _looks(
         self, record: ImageRecord, image: Image.Image, revealed: float, hidden: str
     ) -> ImageMeasures:
-        seen = images.probe(record.path, max_pixels=self.max_pixels)
+        header = pixels.probe(record.path, max_pixels=self.max_pixels)
         at_512 = _shrunk(image, blur.LONG_EDGE)
         look = near_duplicates.look(_shrunk(at_512, near_duplicates.SEEN_AT))
         return ImageMeasures(
-            seen.format,
-            seen.frames,
-            seen.orientation,
+            header.format,
+            header.frames,
+            header.orientation,
             revealed,
             hidden,
             round(blur.blur(at_512), 4),
             look,
         )
-
-    def process(
-        self, batch: Sequence[tuple[ImageRecord, object]]
-    ) -> Sequence[Outcome[ImageMeasurement]]:
-        return [
-            Done(record, ImageMeasurement(rows)) for record, rows in batch if isinstance(rows, dict)
-        ]
 
 
 def reveal(image: Image.Image) -> tuple[float, str]:
@@ -125,8 +104,8 @@ def reveal(image: Image.Image) -> tuple[float, str]:
     """
     if image.mode != "RGBA":
         return 0.0, ""
-    pixels = np.asarray(image)
-    bare, alpha = pixels[..., :3], pixels[..., 3]
+    values = np.asarray(image)
+    bare, alpha = values[..., :3], values[..., 3]
     from_white, see_through = 255 - bare.min(axis=2), 255 - alpha
     changed = from_white.astype(np.uint16) * see_through // 255 > _OTHER_COLOUR
     there = bare[changed & (alpha < _SEE_THROUGH)]
@@ -135,11 +114,11 @@ def reveal(image: Image.Image) -> tuple[float, str]:
     return round(float(changed.mean()), 6), colour
 
 
-def _flattened(reduced: images.ReducedImage) -> images.ReducedImage:
+def _flattened(reduced: pixels.ReducedImage) -> pixels.ReducedImage:
     if reduced.image.mode == "RGB":
         return reduced
-    flat = images.to_srgb(reduced.image)
-    return images.ReducedImage(flat, reduced.width, reduced.height, reduced.box, reduced.format)
+    flat = pixels.to_srgb(reduced.image)
+    return pixels.ReducedImage(flat, reduced.width, reduced.height, reduced.box, reduced.format)
 
 
 def _shrunk(image: Image.Image, edge: int) -> Image.Image:

@@ -1,12 +1,9 @@
-"""The cut-out stage: the subject of each image before one plain colour, and its mask
-beside it.
-"""
+"""The cut-out stage: the subject of an image on one plain colour, and its mask."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -14,10 +11,11 @@ from PIL import Image, ImageChops, ImageFilter
 
 from datasetkit.captions import backgrounds
 from datasetkit.core.errors import InputError
-from datasetkit.core.files import display, existing_mask
-from datasetkit.core.records import Done, ImageRecord, Outcome
+from datasetkit.core.files import existing_mask
+from datasetkit.core.records import Done, ImageRecord
 from datasetkit.images import pixels
 from datasetkit.options.images import CutoutOptions
+from datasetkit.stages.base import Files, Stage, require_unchanged
 from datasetkit.vision import flatten
 from datasetkit.vision.subject import SubjectFinder
 
@@ -39,69 +37,38 @@ class CutoutImage:
     device: str
 
 
-@dataclass(frozen=True, slots=True)
-class CutoutStage:
-    """Cut subjects out. targets: (source, image, mask) of each image, the last two to be
-    written.
+def open_cutout(options: CutoutOptions) -> Stage[CutoutImage]:
+    """Load the model and return the stage. Raises MissingExtra, ConfigError, ModelFileError."""
+    finder = SubjectFinder(options.model, options.provider)
+    return partial(cut_out, options=options, finder=finder)
+
+
+def cut_out(
+    record: ImageRecord, files: Files, *, options: CutoutOptions, finder: SubjectFinder
+) -> Done[CutoutImage]:
+    """Read, cut out and write one image and its mask; the threads take turns with the model.
+
+    Raises InputError where nothing, or everything, is subject.
     """
-
-    targets: tuple[tuple[Path, Path, Path], ...]
-    options: CutoutOptions
-    batch_size: int = 1
-    name: str = "cutout"
-
-    @contextmanager
-    def open(self) -> Iterator[CutoutWorker]:
-        """Load the model. Raises MissingExtra, ConfigError, ModelFileError."""
-        places = {source: (image, mask) for source, image, mask in self.targets}
-        yield CutoutWorker(
-            places, self.options, SubjectFinder(self.options.model, self.options.provider)
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class CutoutWorker:
-    """Does one image from file to files in `prepare`, in parallel; the model takes its images
-    in turn.
-    """
-
-    targets: Mapping[Path, tuple[Path, Path]]
-    options: CutoutOptions
-    finder: SubjectFinder
-
-    def prepare(self, record: ImageRecord) -> Done[CutoutImage]:
-        """Read, cut out and write one image. Raises InputError where nothing, or everything, is
-        subject.
-        """
-        options = self.options
-        target, mask_target = self.targets[record.path]
-        seen = pixels.load(record.path, alpha="keep", max_pixels=options.max_pixels)
-        if seen.size != (record.width, record.height):
-            raise InputError(
-                f"{display(record.path)} was changed while it was read", hint="run again"
-            )
-        own = own_alpha(seen, options.min_area)
-        image = seen.convert("RGB") if own is not None else pixels.to_srgb(seen)
-        mask = own if own is not None else self.finder.mask(image)
-        area = require_subject(mask, options.min_area)
-        if options.feather:
-            mask = feathered(mask, options.feather)
-        colour = backgrounds.colour(options.bg, record.id)
-        if own is not None:  # its colours at the edge are its own already
-            cut = _composed(image, mask, colour, keep_alpha=options.keep_alpha)
-        else:
-            cut = (flatten.transparent if options.keep_alpha else flatten.flatten)(
-                image, mask, colour
-            )
-        pixels.save(joined(mask, record.path), mask_target)
-        pixels.save(cut, target)
-        made = CutoutImage(target, mask_target, area, colour, self.finder.device)
-        return Done(record, made, OWN_ALPHA if own is not None else "")
-
-    def process(
-        self, batch: Sequence[tuple[ImageRecord, object]]
-    ) -> Sequence[Outcome[CutoutImage]]:
-        return [done for _, done in batch if isinstance(done, Done)]
+    target, mask_target = files
+    source = pixels.load(record.path, alpha="keep", max_pixels=options.max_pixels)
+    require_unchanged(record, source.size)
+    own = own_alpha(source, options.min_area)
+    image = source.convert("RGB") if own is not None else pixels.to_srgb(source)
+    mask = own if own is not None else finder.mask(image)
+    area = require_subject(mask, options.min_area)
+    if options.feather:
+        mask = feathered(mask, options.feather)
+    colour = backgrounds.colour(options.bg, record.id)
+    if own is not None:  # the colours at its edge hold nothing of another background
+        cut = _composed(image, mask, colour, keep_alpha=options.keep_alpha)
+    else:
+        flattened = flatten.transparent if options.keep_alpha else flatten.flatten
+        cut = flattened(image, mask, colour)
+    pixels.save(joined(mask, record.path), mask_target)
+    pixels.save(cut, target)
+    made = CutoutImage(target, mask_target, area, colour, finder.device)
+    return Done(record, made, OWN_ALPHA if own is not None else "")
 
 
 def own_alpha(seen: Image.Image, min_area: float) -> Image.Image | None:

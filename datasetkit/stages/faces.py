@@ -4,20 +4,19 @@ masks.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from PIL import Image, ImageChops, ImageDraw, ImageFilter
 
 from datasetkit.checks.base import ImageRegion
-from datasetkit.core.errors import InputError
-from datasetkit.core.files import display, existing_mask, reading, require_names, write_atomic
-from datasetkit.core.records import Done, ImageRecord, Outcome
+from datasetkit.core.files import existing_mask, reading, require_names, write_atomic
+from datasetkit.core.records import Done, ImageRecord
 from datasetkit.images import pixels
 from datasetkit.images.lossless import holds_pixels_only
 from datasetkit.options.images import FacesOptions
+from datasetkit.stages.base import Files, require_unchanged
 from datasetkit.stages.cutout import joined
 from datasetkit.stages.resize import shrink
 from datasetkit.vision.inpaint import fill
@@ -112,97 +111,58 @@ def _softened(hard: Image.Image) -> Image.Image:
 
 def _load(record: ImageRecord, options: FacesOptions) -> Image.Image:
     image = pixels.load(record.path, max_pixels=options.max_pixels)
-    if image.size != (record.width, record.height):
-        raise InputError(f"{display(record.path)} was changed while it was read", hint="run again")
+    require_unchanged(record, image.size)
     return image
 
 
-@dataclass(frozen=True, slots=True)
-class CropStage:
-    """Cut faces out. targets: of each image the crops, then, where it has a mask, as many masks,
-    to be written.
+def crop_image(
+    record: ImageRecord, files: Files, *, boxes: Mapping[Path, FaceBoxes], options: FacesOptions
+) -> Done[CroppedFaces]:
+    """Read one image and write its crops, shrunk to the size that is wanted, never enlarged.
+
+    files: the crops, then, where the image has a mask, as many masks. boxes: by image.
     """
-
-    targets: Mapping[Path, tuple[Path, ...]]
-    places: Mapping[Path, FaceBoxes]
-    options: FacesOptions
-    batch_size: int = 1
-    name: str = "faces"
-
-    @contextmanager
-    def open(self) -> Iterator[CropStage]:
-        """There is nothing to load."""
-        yield self
-
-    def prepare(self, record: ImageRecord) -> Done[CroppedFaces]:
-        """Read one image and write its crops; a crop is shrunk to the size that is wanted, never
-        enlarged.
-        """
-        options, targets = self.options, self.targets[record.path]
-        require_names(targets)
-        faces = self.places[record.path].faces
-        image, sides = _load(record, options), []
-        beside = existing_mask(record.path) if len(targets) > len(faces) else None
-        mask = pixels.load(beside).convert("L") if beside is not None else None
-        for n, face in enumerate(faces):
-            box = square(face, record.width, record.height, options.margin)
-            side = min(options.size, box[2] - box[0])
-            if mask is not None:
-                whole = mask.resize(image.size, Image.Resampling.BILINEAR)
-                pixels.save(
-                    whole.crop(box).resize((side, side), Image.Resampling.BILINEAR),
-                    targets[len(faces) + n],
-                )
-            pixels.save(shrink(image.crop(box), (side, side)), targets[n])
-            sides.append(side)
-        return Done(record, CroppedFaces(targets[: len(faces)], tuple(sides)))
-
-    def process(
-        self, batch: Sequence[tuple[ImageRecord, object]]
-    ) -> Sequence[Outcome[CroppedFaces]]:
-        return [done for _, done in batch if isinstance(done, Done)]
+    require_names(files)
+    faces = boxes[record.path].faces
+    crops, masks = files[: len(faces)], files[len(faces) :]
+    image, sides = _load(record, options), []
+    source_mask = existing_mask(record.path) if masks else None
+    mask = pixels.load(source_mask).convert("L") if source_mask is not None else None
+    for n, face in enumerate(faces):
+        box = square(face, record.width, record.height, options.margin)
+        side = min(options.size, box[2] - box[0])
+        if mask is not None:
+            whole = mask.resize(image.size, Image.Resampling.BILINEAR)
+            cropped = whole.crop(box).resize((side, side), Image.Resampling.BILINEAR)
+            pixels.save(cropped, masks[n])
+        pixels.save(shrink(image.crop(box), (side, side)), crops[n])
+        sides.append(side)
+    return Done(record, CroppedFaces(crops, tuple(sides)))
 
 
-@dataclass(frozen=True, slots=True)
-class EraseStage:
-    """Erase faces and text. targets: of each image the new one, and its mask where it has
-    places.
+def erase_image(
+    record: ImageRecord, files: Files, *, boxes: Mapping[Path, FaceBoxes], options: FacesOptions
+) -> Done[ErasedImage]:
+    """Read one image, fill its faces and text and write it; its mask leaves out what was filled.
+
+    files: the new image, then, where something is erased, its mask. boxes: by image.
     """
-
-    targets: Mapping[Path, tuple[Path, ...]]
-    places: Mapping[Path, FaceBoxes]
-    options: FacesOptions
-    batch_size: int = 1
-    name: str = "faces"
-
-    @contextmanager
-    def open(self) -> Iterator[EraseStage]:
-        """There is nothing to load."""
-        yield self
-
-    def prepare(self, record: ImageRecord) -> Done[ErasedImage]:
-        """Read one image, fill its places and write it; the mask leaves out what was filled."""
-        target, *masks = self.targets[record.path]
-        require_names(self.targets[record.path])
-        places = self.places[record.path]
-        image = _load(record, self.options)
-        if masks:
-            gone = _softened(hole(places, image.size, self.options.margin))
-            pixels.save(joined(ImageChops.invert(gone), record.path), masks[0])
-            pixels.save(fill(image, gone, self.options.fill), target)
-        elif (data := _bare(record, target, self.options)) is not None:
-            write_atomic(target, data)
-        else:
-            pixels.save(image, target)
-        return Done(record, ErasedImage(target, len(places.faces), len(places.text)))
-
-    def process(
-        self, batch: Sequence[tuple[ImageRecord, object]]
-    ) -> Sequence[Outcome[ErasedImage]]:
-        return [done for _, done in batch if isinstance(done, Done)]
+    target, *masks = files
+    require_names(files)
+    erased = boxes[record.path]
+    image = _load(record, options)
+    if masks:
+        hidden = _softened(hole(erased, image.size, options.margin))
+        pixels.save(joined(ImageChops.invert(hidden), record.path), masks[0])
+        pixels.save(fill(image, hidden, options.fill), target)
+    elif (data := _copyable(record, target, options)) is not None:
+        write_atomic(target, data)
+    else:
+        pixels.save(image, target)
+    return Done(record, ErasedImage(target, len(erased.faces), len(erased.text)))
 
 
-def _bare(record: ImageRecord, target: Path, options: FacesOptions) -> bytes | None:
+def _copyable(record: ImageRecord, target: Path, options: FacesOptions) -> bytes | None:
     """Return the bytes of a file that is, without its faces, already what would be written; None
     for any other.
     """

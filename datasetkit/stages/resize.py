@@ -1,11 +1,7 @@
-"""The resize stage: how large an image becomes, and the one case in which its file is kept byte
-for byte.
-"""
+"""The resize stage: how large an image becomes, and when its file is copied byte for byte."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from math import isqrt
 from pathlib import Path
@@ -13,12 +9,12 @@ from typing import Literal
 
 from PIL import Image
 
-from datasetkit.core.errors import InputError, PlanConflict
-from datasetkit.core.files import display, reading, write_atomic, writing
-from datasetkit.core.records import Done, ImageRecord, Outcome
+from datasetkit.core.files import reading, write_atomic, writing
+from datasetkit.core.records import Done, ImageRecord
 from datasetkit.images import pixels
 from datasetkit.images.lossless import holds_pixels_only
 from datasetkit.options.images import ResizeOptions
+from datasetkit.stages.base import Files, require_unchanged
 
 Size = tuple[int, int]
 # Less than elsewhere, so that 2,816 pixels and more are still halved for 1,024; measured to lose
@@ -92,85 +88,37 @@ def _both_roundings(numerator: int, denominator: int) -> tuple[int, ...]:
 _MODES = {"long-edge": _by_long_edge, "area": _by_area}
 
 
-@dataclass(frozen=True, slots=True)
-class ResizeStage:
-    """Shrink images to files elsewhere. targets: (source, output) of each image."""
-
-    targets: tuple[tuple[Path, Path], ...]
-    options: ResizeOptions
-    batch_size: int = 1
-    name: str = "resize"
-
-    def __post_init__(self) -> None:
-        owners = {source: source for source, _ in self.targets}
-        for source, output in self.targets:
-            if (owner := owners.setdefault(output, source)) != source or output == source:
-                what = f"{display(source)} would be written to {display(output)}"
-                raise PlanConflict(
-                    f"{what}, which belongs to {display(owner)}", hint="name another output folder"
-                )
-
-    @classmethod
-    def of(cls, options: ResizeOptions, targets: Mapping[Path, Path]) -> ResizeStage:
-        """Build the stage from the verb's options and each source's output. Raises PlanConflict for
-        one used twice.
-        """
-        return cls(tuple(targets.items()), options)
-
-    @contextmanager
-    def open(self) -> Iterator[ResizeWorker]:
-        """There is nothing to load."""
-        yield ResizeWorker(dict(self.targets), self.options)
-
-
-class ResizeWorker:
-    """Does one image from file to file in `prepare`, in parallel; `process` only hands the
-    outcomes on.
-    """
-
-    def __init__(self, targets: Mapping[Path, Path], options: ResizeOptions) -> None:
-        self.targets = targets
-        self.options = options
-
-    def prepare(self, record: ImageRecord) -> Done[ResizedImage]:
-        """Read, shrink and write one image. Raises InputError for it, StorageError for
-        the disk.
-        """
-        options, target = self.options, self.targets[record.path]
-        source = (record.width, record.height)
-        size = target_size(*source, max_side=options.max, mode=options.mode)
-        writer = pixels.WRITERS.get(target.suffix.lower(), "")
-        alpha = options.alpha if writer in pixels.WITH_ALPHA else "flatten"
-        # Also what could be copied is decoded: a damaged file must not be passed on.
-        wanted = max(size) if size != source else None
-        image = pixels.load_reduced(
-            record.path, wanted, alpha=alpha, max_pixels=options.max_pixels, factor=DRAFT_FACTOR
-        )
-        if (image.width, image.height) != source:
-            raise InputError(
-                f"{display(record.path)} was changed while it was read", hint="run again"
-            )
-        seen = _probed(record, image, options.max_pixels)
-        with writing(target.parent):
-            target.parent.mkdir(parents=True, exist_ok=True)
-        plain = size == source and seen.frames == 1 and seen.format == writer
-        data = _read(record.path) if plain and (not seen.has_alpha or alpha == "keep") else b""
-        copied = bool(data) and holds_pixels_only(data, writer)
-        if copied:
-            write_atomic(target, data)
-        else:
-            pixels.save(shrink(image.image, size, image.box), target, quality=options.quality)
-        return Done(
-            record, ResizedImage(target, source, size, copied), _note(seen, options.alpha != alpha)
-        )
-
-    def process(
-        self, batch: Sequence[tuple[ImageRecord, object]]
-    ) -> Sequence[Outcome[ResizedImage]]:
-        return [done for _, done in batch if isinstance(done, Done)]
+def resize_image(
+    record: ImageRecord, files: Files, *, options: ResizeOptions
+) -> Done[ResizedImage]:
+    """Read, shrink and write one image. Raises InputError for it, StorageError for the disk."""
+    (target,) = files
+    source = (record.width, record.height)
+    size = target_size(*source, max_side=options.max, mode=options.mode)
+    writer = pixels.WRITERS.get(target.suffix.lower(), "")
+    alpha = options.alpha if writer in pixels.WITH_ALPHA else "flatten"
+    # An image that could be copied is decoded too: a damaged file must not be passed on.
+    wanted = max(size) if size != source else None
+    image = pixels.load_reduced(
+        record.path, wanted, alpha=alpha, max_pixels=options.max_pixels, factor=DRAFT_FACTOR
+    )
+    require_unchanged(record, (image.width, image.height))
+    header = _header(record, image, options.max_pixels)
+    with writing(target.parent):
+        target.parent.mkdir(parents=True, exist_ok=True)
+    unchanged = size == source and header.frames == 1 and header.format == writer
+    copyable = unchanged and (not header.has_alpha or alpha == "keep")
+    data = _read(record.path) if copyable else b""
+    copied = bool(data) and holds_pixels_only(data, writer)
+    if copied:
+        write_atomic(target, data)
+    else:
+        pixels.save(shrink(image.image, size, image.box), target, quality=options.quality)
+    made = ResizedImage(target, source, size, copied)
+    return Done(record, made, _note(header, options.alpha != alpha))
 
 
-def _probed(record: ImageRecord, image: pixels.ReducedImage, max_pixels: int) -> pixels.ImageHeader:
+def _header(record: ImageRecord, image: pixels.ReducedImage, max_pixels: int) -> pixels.ImageHeader:
     """Return what the header says; of a JPEG nothing has to be read again."""
     if image.format == "JPEG":
         return pixels.ImageHeader(record.width, record.height, "JPEG", 1, False)
@@ -197,14 +145,14 @@ def _read(path: Path) -> bytes:
         return path.read_bytes()
 
 
-def _note(seen: pixels.ImageHeader, lost_alpha: bool) -> str:
+def _note(header: pixels.ImageHeader, lost_alpha: bool) -> str:
     notes = []
-    if seen.frames > 1:
+    if header.frames > 1:
         notes.append(
             "several pages: only the first was used"
-            if seen.format == "TIFF"
+            if header.format == "TIFF"
             else "animated: only the first frame was used"
         )
-    if lost_alpha and seen.has_alpha:
+    if lost_alpha and header.has_alpha:
         notes.append("JPEG has no transparency: laid onto white")
     return "; ".join(notes)

@@ -6,9 +6,9 @@ import hashlib
 import os
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from datasetkit.checks import registry
@@ -31,7 +31,7 @@ from datasetkit.checks.caption_files import (
 from datasetkit.checks.captions import guess_triggers
 from datasetkit.checks.fixes import FixPlan, mend
 from datasetkit.checks.summary import CheckSummary, find_all, sheet_entries, summarize, table
-from datasetkit.core.errors import ConfigError, DskError, Exit
+from datasetkit.core.errors import ConfigError, Exit
 from datasetkit.core.files import (
     PROJECT,
     display,
@@ -41,6 +41,7 @@ from datasetkit.core.files import (
     require_writable,
 )
 from datasetkit.core.records import Failed, ImageRecord
+from datasetkit.executors import local
 from datasetkit.images import contact_sheet, pixels
 from datasetkit.images.scan import scan
 from datasetkit.options.check import CheckOptions
@@ -56,7 +57,7 @@ from datasetkit.project.session import (
     open_project,
 )
 from datasetkit.project.store import Store
-from datasetkit.stages.check import RECIPES, CheckStage, unpack_looks, unpack_spots
+from datasetkit.stages.check import RECIPES, open_measuring, unpack_looks, unpack_spots
 from datasetkit.verbs.shared.concept_images import train_options
 from datasetkit.verbs.shared.detections import measured
 from datasetkit.verbs.shared.folders_to_check import FoldersToCheck, find_places
@@ -258,7 +259,7 @@ def _measured(
     """
     records = [ImageRecord(item.path, item.id, item.width, item.height) for item in items]
     recipes = {measure: RECIPES[measure] for measure in needs}
-    stage = CheckStage(tuple(needs), options.max_pixels)
+    stage = partial(open_measuring, tuple(needs), options.max_pixels)
     rows, failed_ids = measured(records, recipes, stage, options.workers, project)
     whole = [
         replace(
@@ -284,22 +285,25 @@ class _Digests:
 
     def __call__(self, items: Sequence[CheckImage]) -> dict[Path, str]:
         new = {item.id: item.path for item in items if item.id not in self._known}
-        with ThreadPoolExecutor() as pool:
-            hashed = dict(zip(new, pool.map(self._digest, new.values()), strict=True))
-        found = {image: digest for image, digest in hashed.items() if digest}
-        self._known |= found
-        if found and self.remember:
+        hashes = local.each(self._digest, list(new.values()), name="hashing")
+        # A reduced decode may pass over damage; a damaged image has no equal.
+        computed = {
+            image: digest
+            for image, digest in zip(new, hashes, strict=True)
+            if not isinstance(digest, Failed)
+        }
+        self._known |= computed
+        if computed and self.remember:
             self.store.put_measures(
-                _DIGESTS, [(image, digest.encode()) for image, digest in found.items()]
+                _DIGESTS, [(image, digest.encode()) for image, digest in computed.items()]
             )
         return {item.path: self._known[item.id] for item in items if item.id in self._known}
 
     def _digest(self, path: Path) -> str:
-        """Hash the pixels as they are looked at; "" for an image that cannot be decoded whole."""
-        try:
-            image = pixels.load(path, alpha="keep", max_pixels=self.max_pixels)
-        except DskError:  # a reduced decode may pass over damage; such an image has no equal
-            return ""
+        """Hash the pixels as they are shown. Raises InputError for an image that cannot be decoded
+        whole.
+        """
+        image = pixels.load(path, alpha="keep", max_pixels=self.max_pixels)
         return hashlib.sha256(f"{image.mode} {image.size} ".encode() + image.tobytes()).hexdigest()[
             :32
         ]

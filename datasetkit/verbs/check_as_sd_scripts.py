@@ -4,18 +4,19 @@ use.
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 from datasetkit.checks import sd_scripts
 from datasetkit.checks.base import CheckFolder
 from datasetkit.checks.summary import below
-from datasetkit.core.errors import DskError
 from datasetkit.core.files import list_images
+from datasetkit.core.records import Failed
 from datasetkit.dataset.buckets import BucketRules, Size, select
 from datasetkit.dataset.reports import csv_text
+from datasetkit.executors import local
 from datasetkit.images import pixels
 from datasetkit.options.check import CheckOptions
 from datasetkit.options.toml import find
@@ -76,9 +77,16 @@ def as_sd_scripts(
         train_options(find(folder), options.resolution).bucket_rules(), selector="kohya"
     )
     look = partial(_look, rules=rules, options=options)
-    listed = [(path, place) for place in found.places for path in _images(place, options)]
-    with ThreadPoolExecutor() as pool:
-        images = tuple(pool.map(look, listed))
+    listed = [
+        _ListedImage(path, place) for place in found.places for path in _images(place, options)
+    ]
+    results = local.each(look, listed, name="reading")
+    images = tuple(
+        replace(image.blank(), trouble=f"stops: {result.error}")
+        if isinstance(result, Failed)
+        else result
+        for image, result in zip(listed, results, strict=True)
+    )
     ignored = tuple(misread.text for _, misread in found.misread if misread.trainers is None)
     files: tuple[Path, ...] = ()
     entry = None
@@ -102,25 +110,37 @@ def _images(place: CheckFolder, options: CheckOptions) -> list[Path]:
     return sorted(listing.images, key=str)
 
 
-def _look(
-    one: tuple[Path, CheckFolder], *, rules: BucketRules, options: CheckOptions
-) -> SdScriptsImage:
-    path, place = one
-    fixed = (path, place.name, place.repeats, place.is_reg)
+class _ListedImage(NamedTuple):
+    """An image, and the folder that it was listed in."""
+
+    path: Path
+    folder: CheckFolder
+
+    def blank(self) -> SdScriptsImage:
+        """Return what is known of the image before it is read."""
+        folder = self.folder
+        return SdScriptsImage(self.path, folder.name, folder.repeats, folder.is_reg, "")
+
+
+def _look(image: _ListedImage, *, rules: BucketRules, options: CheckOptions) -> SdScriptsImage:
+    """Return what sd-scripts makes of one image. Raises InputError."""
+    path, folder = image
     if not sd_scripts.is_listed(path):
-        return SdScriptsImage(
-            *fixed, "", trouble=f"left out: {path.suffix} is not among its formats"
-        )
-    try:
-        seen = pixels.probe(path, max_pixels=options.max_pixels)
-        read = sd_scripts.read_caption(path, place.name if place.laid_out else "")
-    except DskError as error:
-        return SdScriptsImage(*fixed, "", trouble=f"stops: {error.message}")
-    stored = (seen.height, seen.width) if seen.orientation >= 5 else (seen.width, seen.height)
+        problem = f"left out: {path.suffix} is not among its formats"
+        return replace(image.blank(), trouble=problem)
+    header = pixels.probe(path, max_pixels=options.max_pixels)
+    read = sd_scripts.read_caption(path, folder.name if folder.laid_out else "")
+    turned = header.orientation >= 5
+    stored = (header.height, header.width) if turned else (header.width, header.height)
     bucket = select(rules, *stored)
-    trouble = f"stops: {read.stops}" if read.stops else ""
-    return SdScriptsImage(
-        *fixed, read.text, stored, bucket.bucket, bucket.resized, bucket.scale, trouble
+    return replace(
+        image.blank(),
+        caption=read.text,
+        size=stored,
+        bucket=bucket.bucket,
+        resized=bucket.resized,
+        scale=bucket.scale,
+        trouble=f"stops: {read.stops}" if read.stops else "",
     )
 
 

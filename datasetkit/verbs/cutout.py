@@ -31,7 +31,7 @@ from datasetkit.outputs.sidecars import (
 from datasetkit.project.journal import OpenEntry
 from datasetkit.project.session import DEFAULT_CONTEXT, Project, RunContext, open_project
 from datasetkit.project.store import Output
-from datasetkit.stages.cutout import CutoutImage, CutoutStage
+from datasetkit.stages.cutout import CutoutImage, open_cutout
 from datasetkit.vision import colours, providers
 from datasetkit.vision.subject import licence, require_name, require_rembg
 
@@ -166,11 +166,7 @@ def _kept(options: CutoutOptions) -> str:
 
 
 def _making(targets: Targets, out: Path, options: CutoutOptions) -> OutputSpec[CutoutImage]:
-    def stage(files: Targets) -> CutoutStage:
-        return CutoutStage(
-            tuple((source, image, mask) for source, (image, mask) in files.items()), options
-        )
-
+    stage = partial(open_cutout, options)
     return OutputSpec(out, recipe(options), targets, stage, WAITING, options.workers)
 
 

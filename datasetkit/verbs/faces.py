@@ -36,12 +36,13 @@ from datasetkit.project.session import (
     finish_interrupted,
     open_project,
 )
+from datasetkit.stages.base import Stage
 from datasetkit.stages.faces import (
     CroppedFaces,
-    CropStage,
     ErasedImage,
-    EraseStage,
     FaceBoxes,
+    crop_image,
+    erase_image,
     square,
 )
 from datasetkit.verbs.shared.detections import Detections, see
@@ -128,8 +129,8 @@ def crop_faces(
         chosen, small = _large_enough(looked.found.records, looked.seen, options)
         targets = _crop_names(looked.found.records, chosen, looked)
 
-        def stage(files: Targets) -> CropStage:
-            return CropStage(files, chosen, options)
+        def stage() -> Stage[CroppedFaces]:
+            return partial(crop_image, boxes=chosen, options=options)
 
         making = OutputSpec(
             looked.out,
@@ -163,8 +164,8 @@ def erase_faces(
             )
         }
 
-        def stage(files: Targets) -> EraseStage:
-            return EraseStage(files, places, options)
+        def stage() -> Stage[ErasedImage]:
+            return partial(erase_image, boxes=places, options=options)
 
         making = OutputSpec(
             looked.out,

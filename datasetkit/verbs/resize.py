@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from datasetkit.core.errors import InputError
@@ -15,7 +16,6 @@ from datasetkit.options.images import ResizeOptions
 from datasetkit.outputs.produce import (
     OutputSpec,
     StagedOutputLog,
-    Targets,
     beside,
     kept_suffix,
     look,
@@ -33,7 +33,8 @@ from datasetkit.outputs.sidecars import (
 from datasetkit.project.plans import Move, Plan
 from datasetkit.project.session import DEFAULT_CONTEXT, RunContext, open_project
 from datasetkit.project.store import Output
-from datasetkit.stages.resize import ResizedImage, ResizeStage, target_size
+from datasetkit.stages.base import Stage
+from datasetkit.stages.resize import ResizedImage, resize_image, target_size
 
 _SUFFIXES = {"jpg": ".jpg", "png": ".png", "webp": ".webp"}
 
@@ -170,8 +171,8 @@ def _recipe(options: ResizeOptions) -> str:
 def _making(
     targets: dict[Path, Path], out: Path, options: ResizeOptions
 ) -> OutputSpec[ResizedImage]:
-    def stage(files: Targets) -> ResizeStage:
-        return ResizeStage.of(options, {source: target for source, (target,) in files.items()})
+    def stage() -> Stage[ResizedImage]:
+        return partial(resize_image, options=options)
 
     wanted = {source: (target,) for source, target in targets.items()}
     return OutputSpec(out, _recipe(options), wanted, stage, "would be resized", options.workers)

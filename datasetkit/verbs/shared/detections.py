@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from datasetkit.checks.base import ImageRegion, Measure
-from datasetkit.core.records import Done, Failed, ImageRecord
+from datasetkit.core.records import Failed, ImageRecord
 from datasetkit.executors import local
 from datasetkit.options.images import FacesOptions
 from datasetkit.project.session import Project
-from datasetkit.stages.check import RECIPES, CheckStage, unpack_spots
+from datasetkit.stages.check import RECIPES, ImageMeasurer, open_measuring, unpack_spots
 from datasetkit.stages.faces import FaceBoxes
 from datasetkit.vision.faces import DEFAULT
 
@@ -35,7 +36,7 @@ def see(records: Sequence[ImageRecord], options: FacesOptions, project: Project)
     """
     needs: tuple[Measure, ...] = ("faces", "text") if options.text else ("faces",)
     recipes = {need: _recipe(need, options) for need in needs}
-    stage = CheckStage(needs, options.max_pixels, options.detector)
+    stage = partial(open_measuring, needs, options.max_pixels, options.detector)
     rows, broken = measured(records, recipes, stage, options.workers, project)
     places: dict[Path, FaceBoxes] = {}
     for record in records:
@@ -66,20 +67,20 @@ def _chosen(
 def measured(
     records: Sequence[ImageRecord],
     recipes: Mapping[Measure, str],
-    stage: CheckStage,
+    open_stage: Callable[[], ImageMeasurer],
     workers: int,
     project: Project,
 ) -> tuple[dict[Measure, dict[str, bytes]], dict[str, Failed]]:
     """Return the rows of each measure by image id, from the store or by looking, on all cores;
     and what failed by id.
 
-    recipes: the measures that are wanted, and how the store names them. stage: looks for just
-    these.
+    recipes: the measures that are wanted, and how the store names them. open_stage: loads what
+    takes these measures; called only where an image has to be looked at.
     """
     store, remember = project.store, not project.context.dry_run
     rows = {measure: store.measures(recipe) for measure, recipe in recipes.items()}
-    lacking = {r.id: r for r in records if any(r.id not in rows[measure] for measure in recipes)}
-    broken: dict[Path, Failed] = {}
+    missing = {r.id: r for r in records if any(r.id not in rows[measure] for measure in recipes)}
+    broken: dict[str, Failed] = {}
     new: list[tuple[str, Mapping[Measure, bytes]]] = []
 
     def keep() -> None:
@@ -88,23 +89,24 @@ def measured(
                 store.put_measures(recipe, [(image, found[measure]) for image, found in new])
         new.clear()
 
+    if not missing:
+        return rows, broken
+    reporter, images = project.context.reporter, list(missing.values())
+    results = local.each(open_stage(), images, name="checking", workers=workers, reporter=reporter)
     try:
-        for outcome in local.run(
-            stage, list(lacking.values()), workers=workers, reporter=project.context.reporter
-        ):
-            if isinstance(outcome, Done):
-                new.append((outcome.record.id, outcome.value.rows))
-                for measure, row in outcome.value.rows.items():
-                    rows[measure][outcome.record.id] = row
-            elif isinstance(outcome, Failed):
-                broken[outcome.path] = outcome
+        for record, result in zip(images, results, strict=True):
+            if isinstance(result, Failed):
+                broken[record.id] = result
+                continue
+            new.append((record.id, result))
+            for measure, row in result.items():
+                rows[measure][record.id] = row
             if len(new) >= _KEEP_EVERY:
                 keep()
     finally:
+        results.close()
         keep()
-    return rows, {
-        record.id: broken[record.path] for record in lacking.values() if record.path in broken
-    }
+    return rows, broken
 
 
 def _recipe(need: Measure, options: FacesOptions) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from datasetkit.core.errors import ConfigError
 from datasetkit.core.records import Done, Failed, ImageRecord, Outcome
-from datasetkit.executors import local
+from datasetkit.executors import batches
 from datasetkit.options.tag import TagOptions
 from datasetkit.project.session import Project
 from datasetkit.project.store import Store
@@ -247,13 +247,13 @@ def _score(
         return TaggerUse(name, key, "", 0), Labels.from_pairs(pairs)
     resolved.fetch()
     stage = TagStage(resolved, options.max_pixels)
-    with local.opened(stage) as worker:
+    with batches.opened(stage) as worker:
         tagger = worker.tagger
         if tagger.notice and tagger.notice not in resolved.notice:
             project.context.reporter.warn(tagger.notice)
         store.put_labels(key, tagger.labels.pairs())
         stage = replace(stage, batch_size=tagger.batch_size)
-        outcomes = local.work(
+        outcomes = batches.work(
             worker,
             stage,
             todo,

@@ -5,16 +5,16 @@ page finds them.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 from datasetkit.captions.filters import And, Compare, Flag, Node, Not, Or, parse
 from datasetkit.captions.predicates import predicate
-from datasetkit.core.errors import DatasetError, DskError
+from datasetkit.core.errors import DatasetError
 from datasetkit.core.file_stamp import sign
 from datasetkit.core.progress import SILENT, Reporter
-from datasetkit.core.records import ImageRecord
+from datasetkit.core.records import Failed, ImageRecord
+from datasetkit.executors import local
 from datasetkit.images import near_duplicates, pixels
 from datasetkit.project.store import Store
 from datasetkit.verbs.shared.concept_folders import ConceptSet, find_sets, tag_options
@@ -163,31 +163,26 @@ def _twins(
     How an image looks is remembered, and shared with the review page.
     """
     paths = [one.record.path for one in several]
-    known = store.looks()
+    stored = store.looks()
 
     def look(path: Path) -> tuple[str, bytes] | None:
-        seen = sign(path)
-        if seen is None:
+        stamp = sign(path)
+        if stamp is None:
             return None
-        kept = known.get(seen.key())
+        kept = stored.get(stamp.key())
         if kept is not None and len(kept) == near_duplicates.LOOK_BYTES:
-            return seen.key(), kept
-        try:
-            return seen.key(), near_duplicates.look(
-                near_duplicates.small(path, near_duplicates.SEEN_AT, max_pixels=max_pixels)
-            )
-        except DskError:
-            return None
+            return stamp.key(), kept
+        small = near_duplicates.small(path, near_duplicates.SEEN_AT, max_pixels=max_pixels)
+        return stamp.key(), near_duplicates.look(small)
 
-    reporter.start("comparing", len(paths))
-    found: list[tuple[Path, str, bytes]] = []
-    with ThreadPoolExecutor() as pool:
-        for path, one in zip(paths, pool.map(look, paths), strict=True):
-            found += [(path, *one)] if one is not None else []
-            reporter.advance()
-    reporter.finish()
-    new = {key: seen for _, key, seen in found if key not in known}
+    results = local.each(look, paths, name="comparing", reporter=reporter)
+    looks = [
+        (path, *result)
+        for path, result in zip(paths, results, strict=True)
+        if result is not None and not isinstance(result, Failed)
+    ]
+    new = {key: row for _, key, row in looks if key not in stored}
     if new:
         store.put_looks(new.items())
-    groups = near_duplicates.groups([seen for *_, seen in found])
-    return {found[place][0] for group in groups for place in group}
+    groups = near_duplicates.groups([row for *_, row in looks])
+    return {looks[index][0] for group in groups for index in group}
