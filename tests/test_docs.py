@@ -9,6 +9,7 @@ import pytest
 
 from datasetkit.core.errors import Exit
 from datasetkit.options import toml
+from datasetkit.tools import option_pages
 from tests.cli.commands import commands, options
 
 DOCS = Path(__file__).parents[1] / "docs"
@@ -68,3 +69,19 @@ def test_the_exit_codes_that_the_docs_name_are_those():
 def test_the_project_page_names_every_table_of_dsk_toml():
     text = "\n".join(path.read_text(encoding="utf-8") for path in sorted(DOCS.rglob("*.md")))
     assert [name for name in (*toml.TABLES, "concept") if f"[{name}]" not in text] == []
+
+
+@pytest.mark.parametrize("path", list(option_pages.pages()), ids=lambda path: path.name)
+def test_tables_of_options_are_those_that_the_code_gives(path):
+    assert option_pages.refreshed(path) == path.read_text(encoding="utf-8"), (
+        "run python -m datasetkit.tools.option_pages"
+    )
+
+
+def test_each_table_of_options_stands_on_one_page_and_an_outdated_one_is_noticed():
+    text = "\n".join(path.read_text(encoding="utf-8") for path in option_pages.pages())
+    for name in option_pages.tables():
+        assert text.count(f"<!-- table: {name} -->") == (name != "keys of [train]"), name
+    page = DOCS / "configuration.md"
+    changed = page.read_text(encoding="utf-8").replace("| `quality` | 95 |", "| `quality` | 94 |")
+    assert changed != option_pages.refreshed(page)

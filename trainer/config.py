@@ -15,27 +15,16 @@ from datasetkit.core.errors import ConfigError
 from datasetkit.core.files import MASKS, display
 from datasetkit.dataset.layout import TRAIN
 from datasetkit.options.dataset import LayoutOptions
+from datasetkit.options.declare import by_name
 from datasetkit.options.toml import Config, build
 from datasetkit.options.train import TrainOptions
 from trainer.plan.plan import Subset, caption_options, find_subsets
 from trainer.tinybase import shipped
 
+_OPTIONS: Final = by_name(TrainOptions)
 # What sd-scripts takes where its files say nothing (its seed would be random).
 DEFAULTS: Final[Mapping[str, object]] = {
-    "cache_latents": False,
-    "enable_bucket": False,
-    "learning_rate": 2e-6,
-    "lr_scheduler": "constant",
-    "max_bucket_reso": 1024,
-    "min_bucket_reso": 256,
-    "mixed_precision": "no",
-    "network_alpha": 1.0,
-    "network_dim": 4,
-    "optimizer_type": "AdamW",
-    "save_every_n_epochs": 0,
-    "save_precision": "float",
-    "save_state": False,
-    "shuffle_caption": False,
+    name: option.sd_default for name, option in _OPTIONS.items() if option.sd_default is not None
 }
 _STEPS: Final = 1600  # where neither epochs nor steps are given
 
@@ -105,18 +94,11 @@ FIXED: Final[Mapping[str, tuple[object, ...]]] = {
     "save_model_as": ("safetensors",),
     "caption_extension": (".txt", ".caption"),
 }
-_OF_SUBSET: Final[tuple[str, ...]] = (
-    "flip_aug", "random_crop", "shuffle_caption", "keep_tokens", "keep_tokens_separator",
-    "caption_dropout_rate", "caption_dropout_every_n_epochs", "caption_tag_dropout_rate",
-    "caption_prefix", "caption_suffix", "enable_wildcard", "secondary_separator",
-    "token_warmup_min", "token_warmup_step", "color_aug",
-)  # fmt: skip
-_OF_DATASET: Final[tuple[str, ...]] = (
-    "resolution", "enable_bucket", "min_bucket_reso", "max_bucket_reso", "bucket_reso_steps",
-    "bucket_no_upscale",
-)  # fmt: skip
+_OF_SUBSET: Final = [name for name, option in _OPTIONS.items() if option.level == "subset"]
+_OF_DATASET: Final = [name for name, option in _OPTIONS.items() if option.level == "dataset"]
 _FOLDERS: Final = ("train_data_dir", "reg_data_dir", "dataset_config")
-_PATHS: Final = ("output_dir", "logging_dir", "network_weights", "sample_prompts")
+_MODELS: Final = [name for name, option in _OPTIONS.items() if option.path == "model"]
+_PATHS: Final = [n for n, option in _OPTIONS.items() if option.path not in ("", "model")]
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +122,7 @@ def of_project(config: Config, given: Mapping[str, Any]) -> TrainOptions:
     own: dict[str, Any] = {
         n: getattr(options, n) for n in _PATHS if given.get(n) is None and getattr(options, n)
     }
-    for name in ("pretrained_model_name_or_path", "vae"):
+    for name in _MODELS:
         value = getattr(options, name)
         # A hub id looks like a path; what is there is a path. `tiny` is always the shipped base.
         if value and value != shipped.NAME and given.get(name) is None and (root / value).exists():

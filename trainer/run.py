@@ -22,6 +22,7 @@ from datasetkit.core.files import display, require_writable, write_atomic, writi
 from datasetkit.core.progress import SILENT, Reporter
 from datasetkit.core.records import Failed
 from datasetkit.dataset.buckets import Size
+from datasetkit.options.declare import by_name
 from datasetkit.options.train import TrainOptions
 from datasetkit.project.locks import lock
 from trainer import loop, setup
@@ -40,14 +41,7 @@ from trainer.plan.plan import TrainingPlan
 
 LATENTS = "latents.safetensors"
 # Options that may change when a run goes on: they say where things go, not what is computed.
-_FREE = frozenset(
-    "output_dir output_name logging_dir training_comment no_metadata lora_format "
-    "save_precision save_every_n_epochs "
-    "save_every_n_steps save_last_n_epochs save_last_n_steps save_state cache_latents "
-    "cache_latents_to_disk "
-    "sample_prompts sample_every_n_epochs sample_every_n_steps sample_at_first sample_sampler "
-    "validate_every_n_epochs validate_every_n_steps save_best".split()
-)
+_FREE = frozenset(n for n, option in by_name(TrainOptions).items() if option.applies != "at start")
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,42 +8,101 @@ from typing import Literal
 
 from datasetkit.core.errors import ConfigError
 from datasetkit.core.files import display
-from datasetkit.core.ranges import in_range, one_of
+from datasetkit.options.declare import check, option
 from datasetkit.options.scan import ScanOptions, Tags
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CheckOptions(ScanOptions):
-    """`dsk check`: what the trainer will meet. only, skip: names of checks; None and (): what
-    dsk.toml says elsewhere.
+    """`dsk check`: which checks, and their thresholds.
 
-    upscale: factor from which an enlarged image is too small. cut: fraction of the area that a
-    bucket may cut off. blur, text, faces: least scores, 0..1. csv, sheet: files to write, "" for
-    none.
+    resolution: None takes that of `[train]`.
     """
 
-    resolution: int | None = None
-    kind: Literal["character", "style"] = "character"
-    trigger: Tags = ()
-    only: tuple[str, ...] = ()
-    skip: tuple[str, ...] = ()
-    strict: bool = False
-    upscale: float = 1.05
-    cut: float = 0.2
-    blur: float = 0.55
-    text: float = 0.7
-    faces: float = 0.5
-    csv: str = ""
-    sheet: str = ""
+    resolution: int | None = option(
+        None,
+        "The training resolution, by which images are too small, or are cut.",
+        group="Checks",
+        range=(64, 8192),
+        unit="pixels",
+        shown="that of [train], 512",
+        change="you train at 768 or 1024",
+    )
+    kind: Literal["character", "style"] = option(
+        "character",
+        "What is trained; a style may have many faces.",
+        change="you train a style",
+    )
+    trigger: Tags = option(
+        (),
+        "The words that lead every caption.",
+        shown="those of dsk.toml, else guessed",
+        change="the guess is wrong",
+    )
+    only: tuple[str, ...] = option(
+        (),
+        "Run these checks only, by their names.",
+        shown="all checks",
+        change="you care about these alone",
+    )
+    skip: tuple[str, ...] = option(
+        (),
+        "Leave these checks out, by their names.",
+        change="you do not care about these",
+    )
+    strict: bool = option(
+        False,
+        "Exit with 20 if anything is found and not fixed.",
+        change="a script must stop",
+    )
+    upscale: float = option(
+        1.05,
+        "Images that their bucket enlarges by more are too small.",
+        range=(1, 100),
+        unit="x",
+        change="you mind enlarged images less, or more",
+    )
+    cut: float = option(
+        0.2,
+        "The share of an image's area that a bucket may cut off.",
+        range=(0, 1),
+        change="you mind cut images less, or more",
+    )
+    blur: float = option(
+        0.55,
+        "Images of this blur or more are reported.",
+        range=(0, 1),
+        change="drawings with soft shades are found, or blurred photos are not",
+    )
+    text: float = option(
+        0.7,
+        "The least score of a line of text.",
+        range=(0.6, 1),
+        change="ornaments are taken for text (higher), or faint watermarks are missed (lower)",
+    )
+    faces: float = option(
+        0.5,
+        "The least score of a face.",
+        range=(0.3, 1),
+        change="objects are taken for faces (higher), or small faces are missed (lower)",
+    )
+    csv: str = option(
+        "",
+        "Write what is found as a table: a .csv.",
+        path="output file",
+        shown="none",
+        change="you want a table",
+    )
+    sheet: str = option(
+        "",
+        "Draw the flagged images with the reasons: a .png outside of the images' folder.",
+        path="output file",
+        shown="none",
+        change="you want to see the flagged images",
+    )
 
     def __post_init__(self) -> None:
-        ScanOptions.__post_init__(self)
-        if self.resolution is not None:
-            in_range("resolution", self.resolution, 64, 8192)
-        one_of("kind", self.kind, "character", "style")
-        in_range("upscale", self.upscale, 1, 100)
-        for name, least in (("cut", 0.0), ("blur", 0.0), ("text", 0.6), ("faces", 0.3)):
-            in_range(name, getattr(self, name), least, 1.0)
+        check(self)
         for name, suffix in (("csv", ".csv"), ("sheet", ".png")):
             given = getattr(self, name)
             if given and Path(given).suffix.lower() != suffix:

@@ -3,99 +3,189 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Literal
 
 from datasetkit.captions import filters
-from datasetkit.core.ranges import in_range, one_of
-from datasetkit.options.scan import STRICT, Tags
+from datasetkit.options.declare import MANY, CheckedOptions, check, option
+from datasetkit.options.scan import Tags
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PlanRepeatsOptions:
-    """`dsk plan-repeats`: how many repeats give the steps that are wanted. None: what `[train]`
-    says.
+class PlanRepeatsOptions(CheckedOptions):
+    """`dsk plan-repeats`: how many repeats give the steps that are wanted.
+
+    epochs, batch_size, resolution: None takes those of `[train]`. images: None counts them.
     """
 
-    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
-
-    steps: int = 1000
-    epochs: int | None = None
-    batch_size: int | None = None
-    resolution: int | None = None
-    images: int | None = None
-    kind: Literal["character", "style"] = "character"
-
-    def __post_init__(self) -> None:
-        in_range("steps", self.steps, 1, 10**8)
-        for name, value in (
-            ("epochs", self.epochs),
-            ("batch_size", self.batch_size),
-            ("images", self.images),
-        ):
-            if value is not None:
-                in_range(name, value, 1, 10**7)
-        if self.resolution is not None:
-            in_range("resolution", self.resolution, 64, 8192)
-        one_of("kind", self.kind, "character", "style")
+    steps: int = option(
+        1000,
+        "Optimizer steps wanted for each concept.",
+        group="Repeats",
+        range=(1, 10**8),
+        unit="steps",
+        change="a concept needs more or less training",
+    )
+    epochs: int | None = option(
+        None,
+        "Epochs.",
+        range=(1, 10**7),
+        unit="epochs",
+        shown="max_train_epochs of [train], 10",
+        change="you train fewer or more epochs",
+    )
+    batch_size: int | None = option(
+        None,
+        "Images a batch.",
+        range=(1, 10**7),
+        unit="images",
+        shown="train_batch_size of [train], 1",
+        change="the GPU takes more images at once",
+    )
+    resolution: int | None = option(
+        None,
+        "Training resolution.",
+        range=(64, 8192),
+        unit="pixels",
+        shown="that of [train], 512",
+        change="you train at 768 or 1024",
+    )
+    images: int | None = option(
+        None,
+        "Count on this many images instead of looking into the folder.",
+        range=(1, 10**7),
+        unit="images",
+        shown="those of the folder",
+        change="there are no images yet",
+    )
+    kind: Literal["character", "style"] = option(
+        "character",
+        "Whose usual numbers the advice goes by.",
+        change="you train a style",
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LayoutOptions(PlanRepeatsOptions):
     """`dsk layout`: the folders that trainers read."""
 
-    out: str = "dataset"
-    repeats: int | None = None
-
-    def __post_init__(self) -> None:
-        PlanRepeatsOptions.__post_init__(self)
-        if self.repeats is not None:
-            in_range("repeats", self.repeats, 1, 10**6)
+    out: str = option(
+        "dataset",
+        "The dataset's folder: train/ and reg/ in it.",
+        path="output folder",
+        change="the dataset must lie elsewhere",
+    )
+    repeats: int | None = option(
+        None,
+        "Repeats of every concept that gives none itself.",
+        range=(1, 10**6),
+        shown="planned",
+        slot=3,
+        change="you know the number that you want",
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ReportOptions:
-    """`dsk report`: tag tables for a spreadsheet, and a chart. where: the filter of the images
-    that are counted.
-    """
+class ReportOptions(CheckedOptions):
+    """`dsk report`: tag tables for a spreadsheet, and a chart."""
 
-    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
-
-    out: str = ""
-    trigger: Tags = ()
-    where: str = ""
-    excel: bool = False
-    plot: bool = False
-    recursive: bool = False
+    out: str = option(
+        "",
+        "Where the tables go.",
+        group="Report",
+        path="output folder",
+        shown="report/ in the project",
+        change="the tables must go elsewhere",
+    )
+    trigger: Tags = option(
+        (),
+        "The words that are counted as triggers.",
+        shown="those of dsk.toml",
+        change="there is no `dsk.toml`",
+    )
+    where: str = option(
+        "",
+        "Count only images that pass a filter, e.g. tag:lips AND NOT score:<0.4.",
+        see="concepts/filters.md",
+        shown="all images",
+        metavar="FILTER",
+        change="only some images are to be counted; `--out` keeps the other tables",
+    )
+    excel: bool = option(
+        False,
+        "Keep spreadsheets from reading =_= as a formula.",
+        change="a spreadsheet opens the tables",
+    )
+    plot: bool = option(
+        False,
+        "Also draw tags.png, a bar chart.",
+        change="you want the chart",
+    )
+    recursive: bool = option(
+        False,
+        "Go into subfolders.",
+        change="your images lie in subfolders",
+        flags=("--recursive/--no-recursive", "-r"),
+    )
 
     def __post_init__(self) -> None:
+        check(self)
         filters.parse(self.where)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ExportOptions:
+class ExportOptions(CheckedOptions):
     """`dsk export`: the dataset in another tool's format."""
 
-    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
-
-    format: Literal["kohya", "imagefolder", "meta"] = "kohya"
-    out: str = ""
-    keep_tokens: int | None = None
-
-    def __post_init__(self) -> None:
-        one_of("format", self.format, "kohya", "imagefolder", "meta")
+    format: Literal["kohya", "imagefolder", "meta"] = option(
+        "kohya",
+        "kohya: dataset.toml + config.toml. imagefolder: metadata.jsonl. meta: sd-scripts' meta "
+        "JSON.",
+        group="Export",
+        change="another program reads the dataset",
+    )
+    out: str = option(
+        "",
+        "Where the files go.",
+        path="output folder",
+        shown="the dataset's folder",
+        change="the files must go elsewhere",
+    )
+    keep_tokens: int | None = option(
+        None,
+        "Leading tags that are never shuffled.",
+        range=(0, MANY),
+        unit="tags",
+        shown="found from the captions",
+        change="more or fewer leading tags must keep their place",
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ImportOptions:
-    """`dsk import`: other tools' side-cars become captions."""
+class ImportOptions(CheckedOptions):
+    """`dsk import`: captions from other tools' side-cars."""
 
-    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
-
-    source: Literal["auto", "gallery-dl", "hydrus", "caption", "meta"] = "auto"
-    meta: str = ""
-    existing: Literal["skip", "overwrite"] = "skip"
-    recursive: bool = False
-
-    def __post_init__(self) -> None:
-        one_of("from", self.source, "auto", "gallery-dl", "hydrus", "caption", "meta")
-        one_of("existing", self.existing, "skip", "overwrite")
+    source: Literal["auto", "gallery-dl", "hydrus", "caption", "meta"] = option(
+        "auto",
+        "Whose side-cars to read.",
+        group="Import",
+        flags=("--from",),
+        change="only side-cars of one tool must be read",
+    )
+    meta: str = option(
+        "",
+        "The meta JSON file, with --from meta.",
+        path="input file",
+        shown="none",
+        change="with `--from meta`",
+    )
+    existing: Literal["skip", "overwrite"] = option(
+        "skip",
+        "What to do with captions that exist.",
+        change="they must be replaced",
+    )
+    recursive: bool = option(
+        False,
+        "Go into subfolders.",
+        change="your images lie in subfolders",
+        flags=("--recursive/--no-recursive", "-r"),
+    )

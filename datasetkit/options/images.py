@@ -3,45 +3,74 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Literal
 
 from datasetkit.captions import backgrounds
 from datasetkit.core.errors import ConfigError
-from datasetkit.core.ranges import in_range, one_of
-from datasetkit.options.scan import STRICT, ScanOptions
+from datasetkit.options.declare import CheckedOptions, check, option
+from datasetkit.options.scan import ScanOptions
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RenameOptions:
-    """`dsk rename`: give images plain, unique, numbered names."""
+class RenameOptions(CheckedOptions):
+    """`dsk rename`: plain, unique, numbered names."""
 
-    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
-
-    prefix: str = ""
-    start: int = 1
-
-    def __post_init__(self) -> None:
-        in_range("start", self.start, 0, 10**9)
+    prefix: str = option(
+        "",
+        "New names are PREFIX_001.jpg, ... .",
+        group="Names",
+        change="the concept has no prefix of its own",
+        shown="none",
+    )
+    start: int = option(
+        1,
+        "The first number.",
+        range=(0, 10**9),
+        change="the numbers must begin elsewhere",
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ResizeOptions(ScanOptions):
-    """`dsk resize`: shrink to what trainers use, upright, in sRGB, without metadata."""
+    """`dsk resize`: the size that trainers use, upright, in sRGB, without metadata."""
 
-    max: int = 1024
-    mode: Literal["long-edge", "area"] = "long-edge"
-    format: Literal["keep", "jpg", "png", "webp"] = "keep"
-    quality: int = 95
-    alpha: Literal["flatten", "keep"] = "flatten"
-    in_place: bool = False
+    max: int = option(
+        1024,
+        "The long edge in pixels, or with `--mode area` the side of the area.",
+        group="Size and format",
+        range=(16, 16384),
+        unit="pixels",
+        change="you train at another resolution",
+    )
+    mode: Literal["long-edge", "area"] = option(
+        "long-edge",
+        "Limit the long edge, or the area to max x max pixels.",
+        change="you train at 1024 (SDXL): `area` keeps enough of wide images",
+    )
+    format: Literal["keep", "jpg", "png", "webp"] = option(
+        "keep",
+        "The format to write; formats that trainers do not read become PNG in any case.",
+        change="all images must have one format",
+    )
+    quality: int = option(
+        95,
+        "Quality of JPEG and WebP.",
+        range=(1, 100),
+        change="files must be smaller, or finer",
+    )
+    alpha: Literal["flatten", "keep"] = option(
+        "flatten",
+        "Lay transparent images onto white, or keep the transparency.",
+        change="`keep` for trainers that use transparency as a mask",
+    )
+    in_place: bool = option(
+        False,
+        "Replace the images; the originals go to .dsk/originals. `dsk run` refuses it.",
+        change="the disk has no room for both",
+    )
 
     def __post_init__(self) -> None:
-        ScanOptions.__post_init__(self)
-        in_range("max", self.max, 16, 16384)
-        in_range("quality", self.quality, 1, 100)
-        one_of("mode", self.mode, "long-edge", "area")
-        one_of("format", self.format, "keep", "jpg", "png", "webp")
-        one_of("alpha", self.alpha, "flatten", "keep")
+        check(self)
         if self.alpha == "keep" and self.format == "jpg":
             raise ConfigError(
                 "JPEG has no transparency", hint="--format png or webp with --alpha keep"
@@ -50,57 +79,125 @@ class ResizeOptions(ScanOptions):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FacesOptions(ScanOptions):
-    """`dsk faces`: what becomes of the faces, and of lines of text, in images.
+    """`dsk faces`: find faces and lines of text, crop or erase them.
 
-    do: what a run does. threshold: least score of a face; text_threshold: of a line of text.
-    margin: what is taken around a face, a share of its size; None: a half to crop, a fifth to
-    erase. size, min_size: pixels of a crop's side. most: of each image only the largest faces, 0
-    for all. fill: what erased places are filled with.
+    margin: None takes a half to crop, a fifth to erase.
     """
 
-    do: Literal["crop", "erase"] = "crop"
-    detector: str = "blazeface"
-    threshold: float = 0.5
-    text: bool = False
-    text_threshold: float = 0.7
-    margin: float | None = None
-    size: int = 512
-    min_size: int = 128
-    most: int = 0
-    fill: Literal["white", "blur", "paint"] = "white"
-    review: str = ""
-
-    def __post_init__(self) -> None:
-        ScanOptions.__post_init__(self)
-        one_of("do", self.do, "crop", "erase")
-        one_of("fill", self.fill, "white", "blur", "paint")
-        # Lower scores are not kept, so a lower threshold could not be honoured.
-        in_range("threshold", self.threshold, 0.3, 1)
-        in_range("text_threshold", self.text_threshold, 0.6, 1)
-        if self.margin is not None:
-            in_range("margin", self.margin, 0, 5)
-        in_range("size", self.size, 16, 16384)
-        in_range("min_size", self.min_size, 1, 16384)
-        in_range("most", self.most, 0, 1000)
+    do: Literal["crop", "erase"] = option(
+        "crop",
+        "What `dsk run` does with the faces.",
+        group="Faces",
+        change="faces must not be learned",
+    )
+    detector: str = option(
+        "blazeface",
+        "The detector of faces, on photos and drawings.",
+        shown="blazeface, shipped",
+        change="never: there is no other yet",
+    )
+    # Lower scores are not stored, so a lower threshold would not find more.
+    threshold: float = option(
+        0.5,
+        "The least score of a face.",
+        range=(0.3, 1),
+        change="lower finds more faces, higher leaves out what is not a face",
+    )
+    text: bool = option(
+        False,
+        "Find lines of text and watermarks too; with `crop` it does nothing.",
+        change="images have signatures or watermarks",
+    )
+    text_threshold: float = option(
+        0.7,
+        "The least score of a line of text.",
+        range=(0.6, 1),
+        needs="text",
+        change="lower finds faint text, higher leaves out ornaments",
+    )
+    margin: float | None = option(
+        None,
+        "Room on each side of a face, as a share of its size.",
+        range=(0, 5),
+        shown="0.5 to crop, 0.2 to erase",
+        change="crops must show more around the face, or erased areas must be tighter",
+    )
+    size: int = option(
+        512,
+        "Pixels of a crop's side; larger crops are shrunk to it.",
+        range=(16, 16384),
+        unit="pixels",
+        change="you train at another resolution",
+    )
+    min_size: int = option(
+        128,
+        "Crops with fewer pixels a side are left out.",
+        range=(1, 16384),
+        unit="pixels",
+        change="small faces are useful to you, or blurred ones get in",
+    )
+    most: int = option(
+        0,
+        "Only so many faces of each image, the largest first; 0: all.",
+        range=(0, 1000),
+        shown="0: all",
+        change="there are strangers in the background",
+    )
+    fill: Literal["white", "blur", "paint"] = option(
+        "white",
+        "What erased areas are filled with: white, a blur, or the colours around.",
+        change="see the table above",
+    )
+    review: str = option(
+        "",
+        "Draw a contact sheet with what was found: a PNG.",
+        path="output file",
+        shown="none",
+        change="you want to see what was found",
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CutoutOptions(ScanOptions):
-    """`dsk cutout`: which model finds the subject, and what is put behind it.
+    """`dsk cutout`: which model finds the subject, and what is put behind it."""
 
-    feather: pixels by which the edge is softened. min_area: a mask of less than this share of the
-    image, or of more than all but this share, is none.
-    """
-
-    model: str = "u2netp"
-    provider: str = "auto"
-    bg: str = "white"
-    keep_alpha: bool = False
-    feather: float = 0.0
-    min_area: float = 0.01
+    model: str = option(
+        "u2netp",
+        "The model that finds the subject: one of rembg's, by name.",
+        group="Cut-out",
+        shown="u2netp, shipped",
+        change="the subject is not found well",
+    )
+    provider: str = option(
+        "auto",
+        "Where the model runs: auto, cpu, cuda, ...",
+        change="`auto` does not take the device that you want",
+    )
+    bg: str = option(
+        "white",
+        "The colour behind the subject: white, black, grey, ..., #rrggbb, or random.",
+        change="the subject is white; `random` gives each image one of eleven colours",
+    )
+    keep_alpha: bool = option(
+        False,
+        "Write transparent images; the colour is below.",
+        change="your trainer uses transparency as a mask",
+    )
+    feather: float = option(
+        0.0,
+        "Soften the edge inwards by so many pixels.",
+        range=(0, 1000),
+        unit="pixels",
+        shown="0",
+        change="the edge looks cut with scissors",
+    )
+    min_area: float = option(
+        0.01,
+        "A mask of less than this share of the image, or of all but this share, is not used.",
+        range=(0, 0.49),
+        change="subjects are tiny or fill the image: 0 takes every mask",
+    )
 
     def __post_init__(self) -> None:
-        ScanOptions.__post_init__(self)
+        check(self)
         backgrounds.require(self.bg)
-        in_range("feather", self.feather, 0, 1000)
-        in_range("min_area", self.min_area, 0, 0.49)

@@ -3,30 +3,55 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
 
-from datasetkit.core.ranges import in_range
-from datasetkit.options.scan import STRICT
+from datasetkit.options.declare import CheckedOptions, option
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ReviewOptions:
-    """`dsk review`: the page for looking through images and captions. host: the address that it
-    listens on.
+class ReviewOptions(CheckedOptions):
+    """`dsk review`: the page for looking through images and captions."""
 
-    allow_host: names, besides those of this machine, under which a browser may speak to it.
-    """
-
-    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
-
-    port: int = 0
-    open: bool = True
-    read_only: bool = False
-    host: str = "127.0.0.1"
-    allow_host: tuple[str, ...] = ()
-    recursive: bool = False
-    max_pixels: int = 64_000_000
-
-    def __post_init__(self) -> None:
-        in_range("port", self.port, 0, 65535)
-        in_range("max_pixels", self.max_pixels, 1, 2**31)
+    port: int = option(
+        0,
+        "The port to listen on; 0: any free one.",
+        group="Page",
+        range=(0, 65535),
+        shown="0: any free one",
+        change="a bookmark must stay valid",
+    )
+    open: bool = option(
+        True,
+        "Open the page in your browser.",
+        change="there is no browser on this machine",
+    )
+    read_only: bool = option(
+        False,
+        "Look only: nothing is written, not even .dsk/.",
+        change="somebody must only look",
+    )
+    host: str = option(
+        "127.0.0.1",
+        "The address to listen on; others let other machines in.",
+        change="other machines must reach the page; they need the token too, and nothing is "
+        "encrypted",
+    )
+    allow_host: tuple[str, ...] = option(
+        (),
+        "A name under which browsers may reach the page, with --host; repeat for more.",
+        repeat=True,
+        change="browsers reach this machine under a name",
+    )
+    recursive: bool = option(
+        False,
+        "Go into subfolders.",
+        group="Reading images",
+        change="your images lie in subfolders",
+        flags=("--recursive/--no-recursive", "-r"),
+    )
+    max_pixels: int = option(
+        64_000_000,
+        "Refuse images of more pixels than this.",
+        range=(1, 2**31),
+        unit="pixels",
+        change="you trust an image of more than 64 megapixels",
+    )

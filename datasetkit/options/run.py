@@ -2,43 +2,47 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, ClassVar
+from dataclasses import dataclass, field
 
-from datasetkit.core.ranges import in_range, one_of
-from datasetkit.options.scan import STRICT, Tags
+from datasetkit.options.declare import CheckedOptions, Option, option, required
+from datasetkit.options.scan import Tags
 
 STEPS = ("rename", "faces", "resize", "cutout", "tag", "layout", "reg", "report", "export")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ConceptOptions:
+class ConceptOptions(CheckedOptions):
     """`[[concept]]`: one subject or style: a folder of images, its folder name, its trigger."""
 
-    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
-
-    folder: str
-    name: str = ""
-    prefix: str = ""
-    trigger: Tags = ()
-    exclude: Tags = ()
-    additional: Tags = ()
-    repeats: int | None = None
-
-    def __post_init__(self) -> None:
-        if self.repeats is not None:
-            in_range("repeats", self.repeats, 1, 10**6)
+    folder: str = field(
+        metadata=required(Option("The folder of images.", group="Concept", path="input folder"))
+    )
+    name: str = option(
+        "",
+        "The concept's name in `train/<repeats>_<name>`.",
+        shown="the first trigger, else the folder's name",
+    )
+    prefix: str = option("", "What `rename` puts before the numbers.", shown="the name")
+    trigger: Tags = option((), "The words that stand first in each of its captions.")
+    exclude: Tags = option((), "Tags to leave out of its captions, besides those of `[tag]`.")
+    additional: Tags = option((), "Tags that each of its captions gets, besides those of `[tag]`.")
+    repeats: int | None = option(
+        None, "Its repeats, where you want to fix them.", range=(1, 10**6), shown="planned"
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RunOptions:
+class RunOptions(CheckedOptions):
     """`[run]`: which steps `dsk run` takes, always in this order."""
 
-    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
-
-    steps: tuple[str, ...] = ("resize", "tag", "layout", "report", "export")
-    work: str = "work"
-
-    def __post_init__(self) -> None:
-        for step in self.steps:
-            one_of("steps", step, *STEPS)
+    steps: tuple[str, ...] = option(
+        ("resize", "tag", "layout", "report", "export"),
+        "What `dsk run` does, always in the order of this list: " + ", ".join(STEPS) + ".",
+        group="Run",
+        choices=STEPS,
+    )
+    work: str = option(
+        "work",
+        "The folder of finished images and their captions: `work/<concept>`.",
+        path="output folder",
+    )

@@ -3,26 +3,39 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar, Final
 
-from datasetkit.core.ranges import in_range
+from datasetkit.options.declare import CheckedOptions, option
 
-# How values from TOML become options: no "5" for a 5, and no unknown keys.
-STRICT: Final[dict[str, Any]] = {"strict": True, "extra": "forbid"}
 Tags = tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ScanOptions:
-    """What every verb that reads a folder of images understands."""
+class ScanOptions(CheckedOptions):
+    """How images are read."""
 
-    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
-
-    recursive: bool = False
-    follow_links: bool = False
-    workers: int = 0
-    max_pixels: int = 64_000_000
-
-    def __post_init__(self) -> None:
-        in_range("workers", self.workers, 0, 256)
-        in_range("max_pixels", self.max_pixels, 1, 2**31)
+    recursive: bool = option(
+        False,
+        "Go into subfolders.",
+        group="Reading images",
+        change="your images lie in subfolders",
+        flags=("--recursive/--no-recursive", "-r"),
+    )
+    follow_links: bool = option(
+        False,
+        "Read images that are symbolic links.",
+        change="the images are symbolic links that you trust",
+    )
+    workers: int = option(
+        0,
+        "Threads that read images; 0: one more than cores.",
+        range=(0, 256),
+        change="the machine has other work to do",
+        shown="0: one more than cores",
+    )
+    max_pixels: int = option(
+        64_000_000,
+        "Refuse images of more pixels than this.",
+        range=(1, 2**31),
+        unit="pixels",
+        change="you trust an image of more than 64 megapixels",
+    )

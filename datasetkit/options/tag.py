@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from datasetkit.captions import filters
-from datasetkit.core.ranges import in_range, one_of
+from datasetkit.options.declare import check, option
 from datasetkit.options.scan import ScanOptions, Tags
 
 
@@ -14,24 +14,57 @@ from datasetkit.options.scan import ScanOptions, Tags
 class TagRules(ScanOptions):
     """What `dsk rules` and `dsk tag` do to the tags of captions."""
 
-    trigger: Tags = ()
-    additional: Tags = ()
-    exclude: Tags = ()
-    replace: Tags = ()
-    implies: str = "none"
-    escape_brackets: bool = False
+    trigger: Tags = option(
+        (),
+        "Trigger words; they stand first in every caption, exactly once.",
+        group="Rules",
+        slot=2,
+        change="always, when you train a subject or a style",
+    )
+    additional: Tags = option(
+        (),
+        "Tags that every caption gets, after the trigger.",
+        change="all images have something in common that must not belong to the trigger",
+    )
+    exclude: Tags = option(
+        (),
+        "Tags to leave out: names, globs (*_hair), groups (@face), category:rating.",
+        change="the trigger must absorb what they describe",
+    )
+    replace: Tags = option(
+        (),
+        "Other spellings: old=new,old=new.",
+        change="you prefer other words",
+    )
+    implies: str = option(
+        "none",
+        "Drop a tag that a narrower one makes redundant (hat beside baseball cap): none, common, "
+        "or a TOML file.",
+        path="input file",
+        change="captions repeat themselves: `common`",
+    )
+    escape_brackets: bool = option(
+        False,
+        r"Write \( and \) as prompts do; captions need not.",
+        change="another program reads the captions as prompts",
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RulesOptions(TagRules):
-    """`dsk rules`: what is done to the captions that exist. where: the filter of those that are
-    meant, "" for all.
-    """
+    """`dsk rules`: what is done to the captions that exist."""
 
-    where: str = ""
+    where: str = option(
+        "",
+        "Only images that pass a filter, e.g. tag:lips AND NOT score:<0.4.",
+        see="concepts/filters.md",
+        shown="all images",
+        metavar="FILTER",
+        change="only some captions are meant",
+    )
 
     def __post_init__(self) -> None:
-        ScanOptions.__post_init__(self)
+        check(self)
         filters.parse(self.where)
 
 
@@ -39,29 +72,74 @@ class RulesOptions(TagRules):
 class TagOptions(TagRules):
     """`dsk tag`: which tagger, which thresholds, and the rules for what it finds."""
 
-    tagger: str = "auto"
-    model_dir: str = ""
-    provider: str = "auto"
-    threshold: float | Literal["pr"] = 0.35
-    character_threshold: float = 0.85
-    mcut: bool = False
-    rating: Literal["none", "first", "last"] = "none"
-    existing: Literal["skip", "overwrite", "append", "prepend"] = "skip"
-    combine: Literal["union", "intersection", "mean"] = "union"
-    precision: Literal["float32", "int8", "bf16", "fp16"] = "float32"
-    fast_decode: bool = False
-    batch_size: int = 0
-
-    def __post_init__(self) -> None:
-        ScanOptions.__post_init__(self)
-        if isinstance(self.threshold, str):
-            one_of("threshold", self.threshold, "pr")
-        else:
-            # Scores below 0.01 are not kept, so a lower threshold could not be honoured later.
-            in_range("threshold", self.threshold, 0.01, 1)
-        in_range("character_threshold", self.character_threshold, 0.01, 1)
-        one_of("rating", self.rating, "none", "first", "last")
-        one_of("existing", self.existing, "skip", "overwrite", "append", "prepend")
-        one_of("combine", self.combine, "union", "intersection", "mean")
-        one_of("precision", self.precision, "float32", "int8", "bf16", "fp16")
-        in_range("batch_size", self.batch_size, 0, 1024)
+    tagger: str = option(
+        "auto",
+        "auto: WD14, or offline the fallback `basic`. A name of `dsk models list`, or "
+        "owner/repo[/folder][@revision]; several, comma-separated, are combined.",
+        group="Tagger",
+        change="another tagger knows your images better",
+    )
+    model_dir: str = option(
+        "",
+        "A folder with model.onnx and its label file.",
+        path="input folder",
+        shown="none",
+        change="the model lies in a folder of yours",
+    )
+    provider: str = option(
+        "auto",
+        "Where the model runs: auto, cpu, cuda, ...",
+        change="`auto` does not take the device that you want",
+    )
+    # Lower scores than 0.01 are not stored, so a lower threshold would not find more later.
+    threshold: float | Literal["pr"] = option(
+        0.35,
+        "Least score of a general tag; pr: the value of the model's card.",
+        range=(0.01, 1),
+        change="higher for fewer, surer tags",
+    )
+    character_threshold: float = option(
+        0.85,
+        "Least score of a character tag.",
+        range=(0.01, 1),
+        change="characters are missed, or found where there are none",
+    )
+    mcut: bool = option(
+        False,
+        "Find the thresholds from each image's scores (MCut).",
+        change="one threshold does not suit all images",
+    )
+    rating: Literal["none", "first", "last"] = option(
+        "none",
+        "Write the rating (general, sensitive, ...) first or last.",
+        change="captions must say the rating",
+    )
+    existing: Literal["skip", "overwrite", "append", "prepend"] = option(
+        "skip",
+        "What to do with captions that a person wrote or edited.",
+        change="they must be replaced, or joined with the new tags",
+    )
+    combine: Literal["union", "intersection", "mean"] = option(
+        "union",
+        "Of several taggers' scores take the highest, the lowest or the mean.",
+        change="you name several taggers",
+    )
+    precision: Literal["float32", "int8", "bf16", "fp16"] = option(
+        "float32",
+        "int8: for a CPU; bf16: by OpenVINO; fp16: for a graphics card. They change some tags.",
+        see="tagging.md#precision",
+        change="tagging takes too long",
+    )
+    fast_decode: bool = option(
+        False,
+        "Decode large JPEGs at a fraction of their size; changes few tags.",
+        see="tagging.md#fast-decode",
+        change="the images are large JPEGs and the model is fast",
+    )
+    batch_size: int = option(
+        0,
+        "Images a call; 0: what suits model and device.",
+        range=(0, 1024),
+        shown="0: what suits model and device",
+        change="memory of a graphics card runs out",
+    )

@@ -18,6 +18,7 @@ from typing import Any, Final, TypeVar
 from datasetkit.captions import filters
 from datasetkit.core.errors import ConfigError
 from datasetkit.core.files import display
+from datasetkit.options.declare import by_name
 from datasetkit.options.run import ConceptOptions
 
 Options = TypeVar("Options")
@@ -53,19 +54,9 @@ def options_class(table: str) -> type:
     return cls
 
 
-# Options that name files or folders. `work` and the folders of concepts are always taken from the
-# project's root.
-_PATHS: dict[str, tuple[str, ...]] = {
-    "faces": ("review",),
-    "tag": ("model_dir", "implies"),
-    "rules": ("implies",),
-    "layout": ("out",),
-    "reg": ("folder", "out"),
-    "report": ("out",),
-    "check": ("csv", "sheet"),
-    "export": ("out",),
-    "import": ("meta",),
-}
+# Their paths are placed elsewhere: `work` and the folders of concepts are always taken from the
+# project's root, and an export writes those of [train] as they stand in the file.
+_PLACED_ELSEWHERE: Final = ("run", "train")
 _NO_PATH = ("", "none", "common")  # not given, and the tables of implications that have names
 
 
@@ -117,16 +108,18 @@ class Config:
         """
         table = self.table(name)
         options = build(cls, table, given or {}, where=f"{display(self._shown())} [{name}]")
-        if self.root is None:
+        if self.root is None or name in _PLACED_ELSEWHERE:
             return options
-        found = {
+        paths = {
             key: getattr(options, key)
-            for key in _PATHS.get(name, ())
-            if (given or {}).get(key) is None and getattr(options, key) not in _NO_PATH
+            for key, about in by_name(cls).items()
+            if about.path not in ("", "model")
+            and (given or {}).get(key) is None
+            and getattr(options, key) not in _NO_PATH
         }
         # dataclasses.replace knows no type variable that is bound to dataclasses.
         return replace(
-            options, **{key: _seen_from_here(self.root / value) for key, value in found.items()}
+            options, **{key: _seen_from_here(self.root / value) for key, value in paths.items()}
         )  # type: ignore[type-var]
 
 

@@ -2,235 +2,1084 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Final, Literal
+from typing import Final, Literal
 
 from datasetkit.core.errors import ConfigError
-from datasetkit.core.ranges import in_range, one_of
+from datasetkit.core.ranges import in_range
 from datasetkit.dataset.buckets import SELECTORS, BucketRules, default_range
+from datasetkit.options.declare import MANY, CheckedOptions, check, option
 from datasetkit.options.network_args import read as read_network
 from datasetkit.options.networks import LYCORIS, MODULES, NetworkArgs
 
-# Options that sd-scripts does not have.
-OURS: Final = frozenset(
-    {
-        "revision",
-        "lora_format",
-        "save_best",
-        "bucket_selector",
-        "diff_output_preservation",
-        "ema_decay",
-    }
-)
-# How preview images are drawn, under sd-scripts' names; not lms (it needs scipy) nor the old form
+# Samplers of preview images, under sd-scripts' names; not lms (it needs scipy) nor the old form
 # of dpmsolver++.
 SAMPLERS: Final = (
     "ddim", "ddpm", "pndm", "euler", "euler_a", "heun", "dpm_2", "dpm_2_a", "dpmsolver++",
     "dpmsingle", "k_euler", "k_euler_a", "k_dpm_2", "k_dpm_2_a",
 )  # fmt: skip
 
-# Least and greatest value of each number; docs/train.md prints them.
-_COUNT, _RATE, _CHANCE, _MANY = (1, 1024), (0, 100), (0, 1), 10**9
-RANGES: Final[Mapping[str, tuple[float, float]]] = {
-    "train_batch_size": _COUNT,
-    "gradient_accumulation_steps": _COUNT,
-    "max_train_epochs": (1, 100_000),
-    "max_train_steps": (1, _MANY),
-    "caption_dropout_rate": _CHANCE,
-    "caption_dropout_every_n_epochs": (0, _MANY),
-    "caption_tag_dropout_rate": _CHANCE,
-    "token_warmup_min": (0, _MANY),
-    "token_warmup_step": (0, _MANY),
-    "network_dim": (1, 4096),
-    "network_alpha": (0, 65536),
-    "network_dropout": _CHANCE,
-    "scale_weight_norms": (0, 1e6),
-    "ema_decay": (0, 0.99999),
-    "learning_rate": _RATE,
-    "unet_lr": _RATE,
-    "text_encoder_lr": _RATE,
-    "max_grad_norm": (0, 1e9),
-    "lr_scheduler_num_cycles": _COUNT,
-    "lr_scheduler_min_lr_ratio": _CHANCE,
-    "lr_scheduler_timescale": (1, _MANY),
-    "clip_skip": (1, 12),
-    "min_snr_gamma": (0, 1e6),
-    "v_pred_like_loss": (0, 1e6),
-    "huber_c": (1e-6, 1),
-    "huber_scale": (1e-6, 1e6),
-    "noise_offset": _CHANCE,
-    "multires_noise_iterations": (0, 100),
-    "multires_noise_discount": _CHANCE,
-    "ip_noise_gamma": _CHANCE,
-    "min_timestep": (0, 999),
-    "max_timestep": (1, 1000),
-    "save_every_n_epochs": (0, _MANY),
-    "save_every_n_steps": (0, _MANY),
-    "save_last_n_epochs": (1, _MANY),
-    "save_last_n_steps": (1, _MANY),
-    "sample_every_n_epochs": (0, _MANY),
-    "sample_every_n_steps": (0, _MANY),
-    "validation_split": _CHANCE,
-    "validation_seed": (0, 2**63 - 1),
-    "validate_every_n_epochs": (0, _MANY),
-    "validate_every_n_steps": (0, _MANY),
-    "max_validation_steps": (1, _MANY),
-    "seed": (0, 2**63 - 1),
-}
-# The words that an option takes.
-CHOICES: Final[Mapping[str, tuple[str, ...]]] = {
-    "bucket_selector": SELECTORS,
-    "loss_type": ("l2", "l1", "huber", "smooth_l1"),
-    "huber_schedule": ("constant", "exponential", "snr"),
-    "network_module": (*MODULES, LYCORIS),
-    "mixed_precision": ("no", "fp16", "bf16"),
-    "save_precision": ("float", "fp16", "bf16"),
-    "lora_format": ("kohya", "diffusers", "both"),
-    "sample_sampler": SAMPLERS,
-}
+_COUNT, _RATE, _SHARE = (1, 1024), (0, 100), (0, 1)
+# The sections of sd-scripts' config.toml in the order in which they are written; sd-scripts itself
+# looks at the options only.
+NETWORK: Final = "additional_network_arguments"
+OPTIMIZER: Final = "optimizer_arguments"
+TRAINING: Final = "training_arguments"
+MODEL: Final = "model_arguments"
+SAVING: Final = "saving_arguments"
+DREAMBOOTH: Final = "dreambooth_arguments"
+DATASET: Final = "dataset_arguments"
+SECTIONS: Final = (NETWORK, OPTIMIZER, TRAINING, MODEL, SAVING, DREAMBOOTH, DATASET)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TrainOptions:
+class TrainOptions(CheckedOptions):
     """`[train]`: the training numbers.
 
     The planner reads the geometry (resolution, buckets, batch, epochs); exports and the trainer
-    read all of it. unet_lr: None takes learning_rate. A part whose rate is 0 is not trained.
-    max_train_steps: optimizer steps, given they count and max_train_epochs does not. network_alpha:
-    0 means network_dim. revision: of a model of the hub. v2, v_parameterization: None takes what
-    the model is. text_encoder_lr: of every text encoder, or of the first and of the second.
-    save_state: with each saved LoRA also what `--resume` needs. keep_tokens: None means 0.
+    read all of it.
     """
 
-    __pydantic_config__: ClassVar[dict[str, Any]] = {"strict": True, "extra": "forbid"}
-
-    pretrained_model_name_or_path: str = ""
-    revision: str = ""
-    vae: str = ""
-    v2: bool | None = None
-    v_parameterization: bool | None = None
-    output_dir: str = "output"
-    output_name: str = ""
-    logging_dir: str = ""
-    training_comment: str = ""
-    no_metadata: bool = False
-    resolution: int | tuple[int, int] = 512
-    train_batch_size: int = 1
-    gradient_accumulation_steps: int = 1
-    gradient_checkpointing: bool = False
-    max_train_epochs: int = 10
-    max_train_steps: int | None = None
-    enable_bucket: bool = True
-    bucket_no_upscale: bool = False
-    min_bucket_reso: int | None = None
-    max_bucket_reso: int | None = None
-    bucket_reso_steps: int = 64
-    bucket_selector: str = "kohya"
-    shuffle_caption: bool = True
-    keep_tokens: int | None = None
-    keep_tokens_separator: str = ""
-    caption_dropout_rate: float = 0.0
-    caption_dropout_every_n_epochs: int = 0
-    caption_tag_dropout_rate: float = 0.0
-    caption_prefix: str = ""
-    caption_suffix: str = ""
-    enable_wildcard: bool = False
-    secondary_separator: str = ""
-    token_warmup_min: int = 1
-    token_warmup_step: int | float = 0
-    weighted_captions: bool = False
-    flip_aug: bool = False
-    color_aug: bool = False
-    random_crop: bool = False
-    masked_loss: bool = False
-    cache_latents: bool = True
-    cache_latents_to_disk: bool = False
-    network_module: str = "networks.lora"
-    network_args: tuple[str, ...] = ()
-    network_dim: int = 32
-    network_alpha: float = 16
-    network_dropout: float = 0.0
-    network_weights: str = ""
-    network_train_unet_only: bool = False
-    network_train_text_encoder_only: bool = False
-    scale_weight_norms: float | None = None
-    ema_decay: float = 0.0
-    learning_rate: float = 0.0001
-    unet_lr: float | None = None
-    text_encoder_lr: float | tuple[float, float] = 0.00005
-    optimizer_type: str = "AdamW"
-    optimizer_args: tuple[str, ...] = ()
-    max_grad_norm: float = 1.0
-    lr_scheduler: str = "cosine"
-    lr_scheduler_num_cycles: int = 1
-    lr_scheduler_power: float = 1.0
-    lr_warmup_steps: int | float | str = 0
-    lr_decay_steps: int | float | str = 0
-    lr_scheduler_min_lr_ratio: float | None = None
-    lr_scheduler_timescale: int | None = None
-    lr_scheduler_type: str = ""
-    lr_scheduler_args: tuple[str, ...] = ()
-    clip_skip: int = 1
-    max_token_length: int = 75
-    prior_loss_weight: float = 1.0
-    diff_output_preservation: bool = False
-    loss_type: str = "l2"
-    huber_schedule: str = "snr"
-    huber_c: float = 0.1
-    huber_scale: float = 1.0
-    min_snr_gamma: float | None = None
-    debiased_estimation_loss: bool = False
-    scale_v_pred_loss_like_noise_pred: bool = False
-    v_pred_like_loss: float | None = None
-    zero_terminal_snr: bool = False
-    noise_offset: float = 0.0
-    noise_offset_random_strength: bool = False
-    adaptive_noise_scale: float = 0.0
-    multires_noise_iterations: int = 0
-    multires_noise_discount: float = 0.3
-    ip_noise_gamma: float = 0.0
-    ip_noise_gamma_random_strength: bool = False
-    min_timestep: int = 0
-    max_timestep: int = 1000
-    mixed_precision: Literal["no", "fp16", "bf16"] = "bf16"
-    fp8_base: bool = False
-    fp8_base_unet: bool = False
-    save_precision: Literal["float", "fp16", "bf16"] = "fp16"
-    lora_format: Literal["kohya", "diffusers", "both"] = "kohya"
-    save_every_n_epochs: int = 1
-    save_every_n_steps: int = 0
-    save_last_n_epochs: int | None = None
-    save_last_n_steps: int | None = None
-    save_state: bool = True
-    sample_prompts: str = ""
-    sample_every_n_epochs: int | None = None
-    sample_every_n_steps: int | None = None
-    sample_at_first: bool = False
-    sample_sampler: str = "ddim"
-    validation_split: float = 0.0
-    validation_seed: int | None = None
-    validate_every_n_epochs: int | None = None
-    validate_every_n_steps: int | None = None
-    max_validation_steps: int | None = None
-    save_best: bool = True
-    seed: int = 42
+    # ---- Model
+    pretrained_model_name_or_path: str = option(
+        "",
+        "The base model: a `.safetensors` file, a diffusers folder, a name on "
+        "the hub, or `tiny`, which is part of the package.",
+        group="Model",
+        change="always: it must be given",
+        shown="must be given",
+        see="train.md#the-base-model",
+        slot=1,
+        path="model",
+        section=MODEL,
+    )
+    revision: str = option(
+        "",
+        "The commit, 40 hex digits, of a model of the hub.",
+        change=(
+            "the base is named on the hub: without its commit it could be another model tomorrow"
+        ),
+        shown="none",
+    )
+    vae: str = option(
+        "",
+        "A VAE in place of the model's own: a file, a folder, or a name on the "
+        "hub with its `@commit`.",
+        change="the model's VAE is known to be poor",
+        shown="none",
+        path="model",
+        section=MODEL,
+    )
+    v_parameterization: bool | None = option(
+        None,
+        "The model predicts the velocity and not the noise.",
+        change="the base is a single file of a v-prediction model that does not say so",
+        shown="as the model says",
+        section=MODEL,
+    )
+    v2: bool | None = option(
+        None,
+        "The model is of Stable Diffusion 2. It is read from the model's files; "
+        "a wrong answer is refused.",
+        change="never: it is here for files of sd-scripts",
+        shown="as the model is",
+        families=("sd1", "sd2"),
+        section=MODEL,
+    )
+    clip_skip: int = option(
+        1,
+        "The layer of the text encoder, counted from its end, that captions are "
+        "read from. It changes nothing in Stable Diffusion XL.",
+        change="2 for models of the anime family",
+        range=(1, 12),
+        usual={"sd1": (1, 2)},
+        families=("sd1", "sd2"),
+        section=TRAINING,
+        in_metadata=True,
+    )
+    max_token_length: int = option(
+        75,
+        "CLIP tokens of a caption that count; what is beyond is cut off.",
+        change="the plan says that captions are longer",
+        choices=(75, 150, 225),
+        unit="tokens",
+        section=TRAINING,
+        in_metadata=True,
+    )
+    # ---- Output
+    output_dir: str = option(
+        "output",
+        "The folder of the LoRA files, metrics and states.",
+        group="Output",
+        change="you train more than one LoRA",
+        path="output folder",
+        applies="on resume",
+        section=TRAINING,
+    )
+    output_name: str = option(
+        "",
+        "The name of the files.",
+        change="the concept's name does not suit",
+        shown="the first concept",
+        applies="on resume",
+        section=TRAINING,
+    )
+    logging_dir: str = option(
+        "",
+        "The folder of TensorBoard's files.",
+        change="you watch runs in TensorBoard",
+        shown="none",
+        path="output folder",
+        applies="on resume",
+        section=TRAINING,
+    )
+    training_comment: str = option(
+        "",
+        "A comment in the metadata of the LoRA file.",
+        change="you pass the file on",
+        shown="none",
+        applies="on resume",
+        section=TRAINING,
+        in_metadata=True,
+    )
+    no_metadata: bool = option(
+        False,
+        "Write only rank, alpha and base to the metadata of the LoRA file.",
+        change="nobody should read tags and folder names in it",
+        applies="on resume",
+        section=SAVING,
+    )
+    # ---- Images
+    resolution: int | tuple[int, int] = option(
+        512,
+        "The area to which images are scaled: a side, or `[width, height]`.",
+        group="Images",
+        change=(
+            "512 for Stable Diffusion 1, 768 for 2.x of that size, 1024 for XL; more "
+            "shows more detail and takes more memory and time"
+        ),
+        no_range="BucketRules checks it",
+        unit="pixels",
+        slot=4,
+        usual={"sd1": (512, 768), "sd2": (512, 768), "sdxl": (1024, 1024)},
+        section=DATASET,
+        level="dataset",
+    )
+    enable_bucket: bool = option(
+        True,
+        ("Sort images into buckets by their shape; without, all are cut to `resolution`."),
+        change="all images have one shape",
+        see="concepts/buckets.md",
+        section=DATASET,
+        level="dataset",
+        sd_default=False,
+        in_metadata=True,
+    )
+    bucket_no_upscale: bool = option(
+        False,
+        "Never enlarge an image for its bucket.",
+        change="the plan says that many are enlarged",
+        section=DATASET,
+        level="dataset",
+        in_metadata=True,
+    )
+    min_bucket_reso: int | None = option(
+        None,
+        "The shortest side of a bucket.",
+        change="images are very long",
+        shown="by resolution",
+        no_range="BucketRules checks it",
+        unit="pixels",
+        section=DATASET,
+        level="dataset",
+        sd_default=256,
+        in_metadata=True,
+    )
+    max_bucket_reso: int | None = option(
+        None,
+        "The longest side of a bucket.",
+        change="images are very long",
+        shown="by resolution",
+        no_range="BucketRules checks it",
+        unit="pixels",
+        section=DATASET,
+        level="dataset",
+        sd_default=1024,
+        in_metadata=True,
+    )
+    bucket_reso_steps: int = option(
+        64,
+        "Sides of buckets are multiples of it; it is a multiple of 8.",
+        change=(
+            "32, for Stable Diffusion XL, cuts off half as much, and makes more "
+            "buckets with fewer images each"
+        ),
+        no_range="BucketRules checks it",
+        unit="pixels",
+        section=DATASET,
+        level="dataset",
+    )
+    bucket_selector: str = option(
+        "kohya",
+        "`kohya` takes the bucket of the nearest ratio; `fit` the one that cuts "
+        "off least, of down to four fifths of the area.",
+        change="`fit` where the plan says that much is cut off, and step 32 is not wanted",
+        see="concepts/buckets.md#fit",
+        choices=SELECTORS,
+    )
+    flip_aug: bool = option(
+        False,
+        "Half of the samples see the image mirrored.",
+        change="the subject has no side that matters",
+        section=DATASET,
+        level="subset",
+        in_metadata=True,
+    )
+    color_aug: bool = option(
+        False,
+        "A third of the samples see other colours: the hue turned by up to 16 "
+        "degrees, or a gamma of 0.95 to 1.05. Latents cannot be cached.",
+        change="photos have one light; never where colours are what is learned",
+        section=DATASET,
+        level="subset",
+        in_metadata=True,
+    )
+    random_crop: bool = option(
+        False,
+        ("Cut at another place for each sample and not in the middle; latents are not cached."),
+        change="images show textures or places",
+        section=DATASET,
+        level="subset",
+        in_metadata=True,
+    )
+    masked_loss: bool = option(
+        False,
+        ("`masks/<stem>.png` says where an image counts: white fully, black not at all."),
+        change="you made masks",
+        section=TRAINING,
+    )
+    cache_latents: bool = option(
+        True,
+        "Encode each image once, before the first step.",
+        change="never, unless memory is short for a very large set",
+        applies="on resume",
+        section=DATASET,
+        sd_default=False,
+        in_metadata=True,
+    )
+    cache_latents_to_disk: bool = option(
+        False,
+        "Keep the latents in `output_dir` for the next run.",
+        change="you train the same images again and again",
+        applies="on resume",
+        section=DATASET,
+    )
+    # ---- Captions
+    shuffle_caption: bool = option(
+        True,
+        "Another order of tags for each sample.",
+        group="Captions",
+        change="off for sentences",
+        section=DATASET,
+        level="subset",
+        sd_default=False,
+        in_metadata=True,
+    )
+    keep_tokens: int | None = option(
+        None,
+        "The leading tags that stay in place: the trigger words.",
+        change="the number of trigger words",
+        shown="none",
+        range=(0, MANY),
+        unit="tags",
+        slot=2,
+        section=DATASET,
+        level="subset",
+        in_metadata=True,
+    )
+    keep_tokens_separator: str = option(
+        "",
+        ("A separator in captions, such as `|||`: what stands before it stays in place."),
+        change="the number differs by caption",
+        shown="none",
+        section=DATASET,
+        level="subset",
+    )
+    caption_dropout_rate: float = option(
+        0.0,
+        "Chance that a sample reads an empty caption.",
+        change="0.05 to 0.1 for a style that should show without its word",
+        range=_SHARE,
+        section=DATASET,
+        level="subset",
+        in_metadata=True,
+        off=0,
+    )
+    caption_dropout_every_n_epochs: int = option(
+        0,
+        "Every n-th epoch reads no captions.",
+        change="rarely",
+        shown="0: none does",
+        range=(0, MANY),
+        unit="epochs",
+        section=DATASET,
+        level="subset",
+        in_metadata=True,
+        off=0,
+    )
+    caption_tag_dropout_rate: float = option(
+        0.0,
+        "Chance that a sample leaves out a tag, apart from those that stay in place.",
+        change="0.1 where few tags tell the images apart",
+        range=_SHARE,
+        section=DATASET,
+        level="subset",
+        in_metadata=True,
+        off=0,
+    )
+    caption_prefix: str = option(
+        "",
+        "Text before each caption, with a space between; write its comma.",
+        change="one word leads all captions",
+        shown="none",
+        section=DATASET,
+        level="subset",
+    )
+    caption_suffix: str = option(
+        "",
+        "Text after each caption, with a space between.",
+        change="one phrase ends all captions",
+        shown="none",
+        section=DATASET,
+        level="subset",
+    )
+    enable_wildcard: bool = option(
+        False,
+        "Of `{a|b|c}` in a caption each sample reads one, and of several lines "
+        "one; `{{` and `}}` are braces. `dsk layout` joins lines: `{one "
+        "caption|another}` says the same in one.",
+        change="you have several wordings of a caption",
+        section=DATASET,
+        level="subset",
+    )
+    secondary_separator: str = option(
+        "",
+        "A separator such as `;;;` that becomes a comma after shuffling and "
+        "dropout, so what it joins stays together.",
+        change="tags belong to each other",
+        shown="none",
+        section=DATASET,
+        level="subset",
+    )
+    token_warmup_min: int = option(
+        1,
+        "How many free tags are read at the first step.",
+        change="with the next",
+        range=(0, MANY),
+        unit="tags",
+        needs="token_warmup_step",
+        section=DATASET,
+        level="subset",
+        off=1,
+    )
+    token_warmup_step: int | float = option(
+        0,
+        "The steps until all free tags are read, the first ones of a caption "
+        "first; below 1, a share of all steps.",
+        change="what leads the captions should be learned first",
+        shown="0: all, always",
+        range=(0, MANY),
+        unit="steps",
+        section=DATASET,
+        level="subset",
+        off=0,
+    )
+    weighted_captions: bool = option(
+        False,
+        "`(tag:1.2)`, `(tag)` and `[tag]` weigh tags; `\\(` is a bracket.",
+        change="captions are written that way",
+        see="train.md#weighted-captions",
+        section=TRAINING,
+    )
+    # ---- Length
+    max_train_epochs: int = option(
+        10,
+        "Epochs.",
+        group="Length",
+        change="`dsk plan-repeats` advises another number",
+        range=(1, 100000),
+        unit="epochs",
+        slot=3,
+        section=TRAINING,
+    )
+    max_train_steps: int | None = option(
+        None,
+        "Optimizer steps; where they are set, `max_train_epochs` does not count.",
+        change="you think in steps",
+        shown="not set",
+        range=(1, MANY),
+        unit="steps",
+        section=TRAINING,
+    )
+    train_batch_size: int = option(
+        1,
+        "Images of a batch, all of one bucket.",
+        change="2 to 4 where memory allows: faster and smoother",
+        range=_COUNT,
+        unit="images",
+        slot=8,
+        section=TRAINING,
+        old_names=("batch_size",),
+    )
+    gradient_accumulation_steps: int = option(
+        1,
+        "Batches of an optimizer step.",
+        change="a larger batch does not fit: it acts as one, at the same speed",
+        range=_COUNT,
+        unit="batches",
+        slot=8,
+        section=TRAINING,
+        in_metadata=True,
+    )
+    seed: int = option(
+        42,
+        "The seed of all random numbers.",
+        change="you want another run of the same training",
+        range=(0, 2**63 - 1),
+        section=TRAINING,
+        in_metadata=True,
+    )
+    # ---- LoRA
+    network_module: str = option(
+        "networks.lora",
+        ("The kind of network: LoRA, LoHa, LoKr, or LyCORIS's, whose `algo` names its own."),
+        group="LoRA",
+        change="you know why: LoRA is read by every program",
+        see="train.md#networks",
+        choices=(*MODULES, LYCORIS),
+        section=NETWORK,
+        in_metadata=True,
+    )
+    network_args: tuple[str, ...] = option(
+        (),
+        'Arguments of the network, each `"name=value"`.',
+        change="you train convolutions, DoRA, or blocks by themselves",
+        shown="none",
+        see="train.md#network-arguments",
+        literal=True,
+        section=NETWORK,
+    )
+    network_dim: int = option(
+        32,
+        "The rank: how much the LoRA can hold.",
+        change="4 to 16 for one subject, 32 for several or for a style",
+        range=(1, 4096),
+        slot=5,
+        section=NETWORK,
+        sd_default=4,
+        in_metadata=True,
+    )
+    network_alpha: float = option(
+        16,
+        "The LoRA adds alpha / dim of what it learned; 0 means dim.",
+        change="half the rank is usual, or the rank itself",
+        range=(0, 65536),
+        slot=5,
+        section=NETWORK,
+        sd_default=1.0,
+        in_metadata=True,
+    )
+    network_dropout: float = option(
+        0.0,
+        "Chance of each inner activation to be left out.",
+        change="it learns images by heart: 0.1",
+        range=_SHARE,
+        section=NETWORK,
+        in_metadata=True,
+        off=0,
+    )
+    network_weights: str = option(
+        "",
+        "A LoRA file to go on from, of the same rank.",
+        change="you train further",
+        shown="none",
+        path="input file",
+        section=NETWORK,
+    )
+    network_train_unet_only: bool = option(
+        False,
+        "Do not train the text encoder.",
+        change="you train a style, or memory is short",
+        section=NETWORK,
+    )
+    network_train_text_encoder_only: bool = option(
+        False,
+        "Do not train the UNet.",
+        change="rarely",
+        section=NETWORK,
+    )
+    scale_weight_norms: float | None = option(
+        None,
+        "The largest norm of a module's change; larger ones are scaled down.",
+        change="1 where the LoRA burns or does not mix with others",
+        shown="not set",
+        range=(0, 1e6),
+        section=NETWORK,
+        in_metadata=True,
+        off=0,
+    )
+    ema_decay: float = option(
+        0.0,
+        "Keep a moving average of the weights and save that; preview images are "
+        "generated with it too.",
+        change="0.99 to 0.999 where images differ much from step to step",
+        shown="0: none",
+        range=(0, 0.99999),
+    )
+    # ---- Optimizer
+    learning_rate: float = option(
+        0.0001,
+        "The learning rate of what has no rate of its own.",
+        group="Optimizer",
+        change="with the next two",
+        range=_RATE,
+        slot=6,
+        usual={"sd1": (0.0001, 0.0005), "sdxl": (0.00003, 0.0003)},
+        section=OPTIMIZER,
+        sd_default=2e-06,
+        in_metadata=True,
+    )
+    unet_lr: float | None = option(
+        None,
+        "The UNet's learning rate; 0: it is not trained.",
+        change="half of it if images burn",
+        shown="`learning_rate`",
+        range=_RATE,
+        section=NETWORK,
+        in_metadata=True,
+    )
+    text_encoder_lr: float | tuple[float, float] = option(
+        0.00005,
+        "The text encoder's learning rate; 0: it is not trained. Of both "
+        "encoders of Stable Diffusion XL, or of each by `[first, second]`.",
+        change="a half to a tenth of the UNet's is usual; 0 for Stable Diffusion XL",
+        range=_RATE,
+        slot=7,
+        section=NETWORK,
+        in_metadata=True,
+    )
+    optimizer_type: str = option(
+        "AdamW",
+        "`AdamW`, `AdamW8bit`, `PagedAdamW`, `PagedAdamW8bit`, "
+        "`PagedAdamW32bit`, `Lion`, `Lion8bit`, `PagedLion8bit`, `SGDNesterov`, "
+        "`Adafactor`, `Prodigy`, `ProdigyPlusScheduleFree`, `DAdaptation` (as "
+        "`DAdaptAdam`), `DAdaptAdaGrad`, `DAdaptAdan`, `DAdaptAdanIP`, "
+        "`DAdaptLion`, `DAdaptSGD`, `AdamWScheduleFree`, `RAdamScheduleFree`, "
+        "`SGDScheduleFree`, or the import path of any class of optimizer.",
+        change="`AdamW8bit` saves memory, `Prodigy` finds the rate itself",
+        see="train.md#optimizers",
+        imports_code=True,
+        section=OPTIMIZER,
+        old_names=("use_8bit_adam", "use_lion_optimizer"),
+    )
+    optimizer_args: tuple[str, ...] = option(
+        (),
+        'Arguments of the optimizer, each `"key=value"`.',
+        change=(
+            'the optimizer asks for it, such as `["decouple=True", '
+            '"weight_decay=0.01", "d_coef=2", "use_bias_correction=True"]` for '
+            "Prodigy"
+        ),
+        shown="none",
+        literal=True,
+        section=OPTIMIZER,
+    )
+    max_grad_norm: float = option(
+        1.0,
+        "Gradients are clipped to this norm; 0: they are not.",
+        change="0 for Prodigy and D-Adaptation",
+        range=(0, MANY),
+        section=OPTIMIZER,
+        in_metadata=True,
+    )
+    lr_scheduler: str = option(
+        "cosine",
+        "The schedule of the learning rates: `constant`, `constant_with_warmup`, "
+        "`linear`, `cosine`, `cosine_with_restarts`, `cosine_with_min_lr`, "
+        "`cosine_warm_restarts`, `polynomial`, `inverse_sqrt`, "
+        "`warmup_stable_decay`.",
+        change="`constant` to find a rate, `cosine` to end softly",
+        see="train.md#schedules",
+        section=OPTIMIZER,
+        sd_default="constant",
+        in_metadata=True,
+    )
+    lr_scheduler_num_cycles: int = option(
+        1,
+        "Cycles of `cosine_with_restarts` and `cosine_warm_restarts`; half waves "
+        "of `cosine_with_min_lr` and `warmup_stable_decay`.",
+        change="3 is usual for restarts",
+        range=_COUNT,
+        section=OPTIMIZER,
+    )
+    lr_scheduler_power: float = option(
+        1.0,
+        "The power of `polynomial`.",
+        change="1 is a straight line",
+        no_range="any power gives a schedule",
+        section=OPTIMIZER,
+    )
+    lr_warmup_steps: int | float | str = option(
+        0,
+        'Steps over which the rates rise; below 1, or `"5%"`, a share of all steps.',
+        change="0.05 to 0.1 is usual for Adam",
+        no_range="it is checked with the number of steps",
+        unit="steps",
+        section=OPTIMIZER,
+        off=0,
+    )
+    lr_decay_steps: int | float | str = option(
+        0,
+        "The last steps, over which `warmup_stable_decay` falls; below 1, or "
+        '`"20%"`, a share of all steps.',
+        change="0.1 to 0.2 is usual there",
+        no_range="it is checked with the number of steps",
+        unit="steps",
+        section=OPTIMIZER,
+        off=0,
+    )
+    lr_scheduler_min_lr_ratio: float | None = option(
+        None,
+        "The share of the rate that is left in the end: of `cosine_with_min_lr`, "
+        "`cosine_warm_restarts`, `warmup_stable_decay`.",
+        change="0.1 keeps the last steps learning",
+        shown="0",
+        range=_SHARE,
+        section=OPTIMIZER,
+    )
+    lr_scheduler_timescale: int | None = option(
+        None,
+        "Of `inverse_sqrt`: after so many steps more the rate is 1 / √2.",
+        change="rarely",
+        shown="the warm-up, else 10,000",
+        range=(1, MANY),
+        unit="steps",
+        section=OPTIMIZER,
+    )
+    lr_scheduler_type: str = option(
+        "",
+        "In place of `lr_scheduler`, any class by its import path, such as "
+        "torch's `OneCycleLR` or `package.Class`.",
+        change="no name stands for the schedule",
+        shown="none",
+        imports_code=True,
+        section=OPTIMIZER,
+    )
+    lr_scheduler_args: tuple[str, ...] = option(
+        (),
+        'Its arguments, each `"key=value"`, or those of `cosine_warm_restarts`.',
+        change=(
+            'the schedule asks for it, such as `["cycle_steps=200", '
+            '"cycle_mult=1.5", "cycle_warmup=10", "gamma=0.8"]`'
+        ),
+        shown="none",
+        literal=True,
+        section=OPTIMIZER,
+    )
+    # ---- Loss and noise
+    prior_loss_weight: float = option(
+        1.0,
+        "How much a regularisation image counts.",
+        group="Loss and noise",
+        change="less than 1 where regularisation holds too much",
+        no_range="any weight is possible",
+        section=DREAMBOOTH,
+        in_metadata=True,
+    )
+    diff_output_preservation: bool = option(
+        False,
+        ("The target of regularisation images is what the base model predicts for them."),
+        change="a class word, or a style, should stay as the base draws it",
+        see="train.md#preservation",
+    )
+    loss_type: str = option(
+        "l2",
+        ("The loss of a difference d: `l2` d², `l1` |d|, `huber` and `smooth_l1` between them."),
+        change="`huber` where some images are bad: they pull less",
+        see="train.md#losses",
+        choices=("l2", "l1", "huber", "smooth_l1"),
+        section=TRAINING,
+        in_metadata=True,
+        off="l2",
+    )
+    huber_schedule: str = option(
+        "snr",
+        "How `huber_c` depends on the timestep.",
+        change="rarely",
+        choices=("constant", "exponential", "snr"),
+        section=TRAINING,
+        in_metadata=True,
+        off="snr",
+    )
+    huber_c: float = option(
+        0.1,
+        "Where `huber` and `smooth_l1` go over from d² to |d|.",
+        change="smaller is nearer to |d|",
+        range=(1e-06, 1),
+        section=TRAINING,
+        in_metadata=True,
+        off=0.1,
+    )
+    huber_scale: float = option(
+        1.0,
+        "A factor on it; not of the schedule `snr`.",
+        change="rarely",
+        range=(1e-06, 1e6),
+        section=TRAINING,
+        in_metadata=True,
+        off=1.0,
+    )
+    min_snr_gamma: float | None = option(
+        None,
+        "Weigh timesteps by min(SNR, gamma) / SNR (arXiv:2303.09556).",
+        change="5 learns faster and steadier",
+        shown="not set",
+        range=(0, 1e6),
+        usual={"sd1": (5, 5), "sd2": (5, 5), "sdxl": (5, 5)},
+        section=TRAINING,
+        in_metadata=True,
+        off=0,
+    )
+    debiased_estimation_loss: bool = option(
+        False,
+        "Weigh timesteps by 1 / sqrt(SNR) (arXiv:2310.08442).",
+        change="in place of min_snr_gamma, for drawings",
+        section=TRAINING,
+    )
+    scale_v_pred_loss_like_noise_pred: bool = option(
+        False,
+        ("Weigh timesteps by SNR / (SNR + 1): a loss of velocities counts as one of noise."),
+        change="a v-prediction model learns details too late",
+        section=TRAINING,
+    )
+    v_pred_like_loss: float | None = option(
+        None,
+        "Add so much of what a loss of velocities would be to one of noise.",
+        change="rarely; 0.1 to 1",
+        shown="not set",
+        range=(0, 1e6),
+        section=TRAINING,
+    )
+    zero_terminal_snr: bool = option(
+        False,
+        "The last timestep is noise alone (arXiv:2305.08891), in training and in "
+        "preview images; for models that predict the velocity.",
+        change="the base was trained so: it draws very dark and very bright images",
+        section=TRAINING,
+        in_metadata=True,
+    )
+    noise_offset: float = option(
+        0.0,
+        "Constant noise for each channel.",
+        change="0.02 to 0.1 for very dark or very bright images",
+        range=_SHARE,
+        section=TRAINING,
+        in_metadata=True,
+        off=0,
+    )
+    noise_offset_random_strength: bool = option(
+        False,
+        "The offset varies from 0 to its value.",
+        change="with a large offset",
+        needs="noise_offset",
+        section=TRAINING,
+        in_metadata=True,
+    )
+    adaptive_noise_scale: float = option(
+        0.0,
+        "Add so much of the latent's mean to the offset.",
+        change="0.002 is usual",
+        no_range="either sign is possible",
+        needs="noise_offset",
+        section=TRAINING,
+        in_metadata=True,
+        off=0,
+    )
+    multires_noise_iterations: int = option(
+        0,
+        "Levels of pyramid noise.",
+        change="6 to 10, in place of noise_offset",
+        range=(0, 100),
+        section=TRAINING,
+        in_metadata=True,
+        off=0,
+    )
+    multires_noise_discount: float = option(
+        0.3,
+        "What each coarser level counts.",
+        change="0.1 to 0.4",
+        range=_SHARE,
+        needs="multires_noise_iterations",
+        section=TRAINING,
+        in_metadata=True,
+    )
+    ip_noise_gamma: float = option(
+        0.0,
+        "Noise on the noise that the UNet sees (arXiv:2301.11706).",
+        change="0.1 is the paper's",
+        range=_SHARE,
+        section=TRAINING,
+        in_metadata=True,
+        off=0,
+    )
+    ip_noise_gamma_random_strength: bool = option(
+        False,
+        "It varies from 0 to its value.",
+        change="rarely",
+        needs="ip_noise_gamma",
+        section=TRAINING,
+        in_metadata=True,
+    )
+    min_timestep: int = option(
+        0,
+        "The first timestep that is trained.",
+        change="only large forms should be learned: raise it",
+        range=(0, 999),
+        section=TRAINING,
+        off=0,
+    )
+    max_timestep: int = option(
+        1000,
+        "The end of the timesteps, itself not trained.",
+        change="only details should be learned: lower it",
+        range=(1, 1000),
+        section=TRAINING,
+    )
+    # ---- Precision and memory
+    mixed_precision: Literal["no", "fp16", "bf16"] = option(
+        "bf16",
+        "The precision in which the frozen base is kept and computed; what is "
+        "trained is always float32.",
+        group="Precision and memory",
+        change=(
+            "`fp16` for GPUs before the RTX 30 series; `no` on a CPU, or to reproduce bit by bit"
+        ),
+        slot=9,
+        section=TRAINING,
+        sd_default="no",
+        in_metadata=True,
+    )
+    gradient_checkpointing: bool = option(
+        False,
+        "Compute again in the backward pass what would have been kept.",
+        change="memory is short: a quarter of the activations, at a third more time",
+        slot=9,
+        section=TRAINING,
+        in_metadata=True,
+    )
+    fp8_base: bool = option(
+        False,
+        "Keep the frozen base in 8 bits a weight (whole numbers and a scale for "
+        "each row, converted for each pass).",
+        change="memory is short: half of what the weights take, at a tenth more time",
+        slot=9,
+        section=TRAINING,
+        in_metadata=True,
+    )
+    fp8_base_unet: bool = option(
+        False,
+        "The same for the UNet alone.",
+        change="the text encoder is trained and should lose nothing",
+        section=TRAINING,
+        in_metadata=True,
+    )
+    save_precision: Literal["float", "fp16", "bf16"] = option(
+        "fp16",
+        "The precision of the LoRA file.",
+        change="`float` to train further from it",
+        applies="on resume",
+        section=TRAINING,
+        sd_default="float",
+    )
+    # ---- Saving
+    lora_format: Literal["kohya", "diffusers", "both"] = option(
+        "kohya",
+        "kohya's keys, diffusers' keys, or a file of each.",
+        group="Saving",
+        change="a program asks for the other",
+        applies="on resume",
+    )
+    save_every_n_epochs: int = option(
+        1,
+        "Also save after every n-th epoch.",
+        change="2 or more for many epochs; 0 for none",
+        range=(0, MANY),
+        unit="epochs",
+        slot=10,
+        applies="on resume",
+        section=TRAINING,
+        sd_default=0,
+        off=0,
+    )
+    save_every_n_steps: int = option(
+        0,
+        "Also save after every n-th step.",
+        change="epochs are long",
+        shown="0: none",
+        range=(0, MANY),
+        unit="steps",
+        applies="on resume",
+        section=TRAINING,
+        off=0,
+    )
+    save_last_n_epochs: int | None = option(
+        None,
+        "Keep only the newest of those files.",
+        change="disk space is short",
+        shown="all",
+        range=(1, MANY),
+        unit="files",
+        applies="on resume",
+        section=TRAINING,
+    )
+    save_last_n_steps: int | None = option(
+        None,
+        "Keep only the newest of those files.",
+        change="disk space is short",
+        shown="all",
+        range=(1, MANY),
+        unit="files",
+        applies="on resume",
+        section=TRAINING,
+    )
+    save_state: bool = option(
+        True,
+        "With each of them save what `--resume` needs; the newest two are kept.",
+        change="off where the run is short",
+        applies="on resume",
+        section=TRAINING,
+        sd_default=False,
+    )
+    # ---- Preview images
+    sample_prompts: str = option(
+        "",
+        "A text file of prompts, one in each line.",
+        group="Preview images",
+        change="you want to see what it learns",
+        shown="none",
+        see="train.md#preview-images",
+        slot=10,
+        path="input file",
+        applies="on resume",
+        section=TRAINING,
+    )
+    sample_every_n_epochs: int | None = option(
+        None,
+        "Generate after every n-th epoch, and at the end.",
+        change="1 with prompts",
+        shown="none: the end",
+        range=(0, MANY),
+        unit="epochs",
+        applies="on resume",
+        section=TRAINING,
+        off=0,
+    )
+    sample_every_n_steps: int | None = option(
+        None,
+        "Generate after every n-th step, and at the end.",
+        change="epochs are long",
+        shown="none: the end",
+        range=(0, MANY),
+        unit="steps",
+        applies="on resume",
+        section=TRAINING,
+        off=0,
+    )
+    sample_at_first: bool = option(
+        False,
+        "Generate before the first step.",
+        change="you want to compare with the base",
+        applies="on resume",
+        section=TRAINING,
+    )
+    sample_sampler: str = option(
+        "ddim",
+        "The sampler of preview images.",
+        change="`euler_a` is what many are used to",
+        choices=SAMPLERS,
+        needs="sample_prompts",
+        applies="on resume",
+        section=TRAINING,
+    )
+    # ---- Validation
+    validation_split: float = option(
+        0.0,
+        "The share of training images that are held out for validation; at least "
+        "one where it is above 0.",
+        group="Validation",
+        change="0.1 with 30 images or more; a small set needs all its images",
+        shown="0: none",
+        see="train.md#validation",
+        range=_SHARE,
+        section=TRAINING,
+        in_metadata=True,
+    )
+    validation_seed: int | None = option(
+        None,
+        "The seed of the choice of images, and of their noise; it does not "
+        "follow `seed`, so that runs can be compared.",
+        change="rarely",
+        shown="0",
+        range=(0, 2**63 - 1),
+        section=TRAINING,
+        in_metadata=True,
+    )
+    validate_every_n_epochs: int | None = option(
+        None,
+        "Validate after every n-th epoch, and at the end.",
+        change="epochs are short",
+        shown="1, or none with the next",
+        range=(0, MANY),
+        unit="epochs",
+        applies="on resume",
+        section=TRAINING,
+        in_metadata=True,
+    )
+    validate_every_n_steps: int | None = option(
+        None,
+        "Validate after every n-th step.",
+        change="epochs are long",
+        shown="none",
+        range=(0, MANY),
+        unit="steps",
+        applies="on resume",
+        section=TRAINING,
+        in_metadata=True,
+    )
+    max_validation_steps: int | None = option(
+        None,
+        "Validate with so many held-out images at most.",
+        change="many are held out, and time is short",
+        shown="all",
+        range=(1, MANY),
+        unit="images",
+        section=TRAINING,
+        in_metadata=True,
+    )
+    save_best: bool = option(
+        True,
+        "Keep `<name>-best.safetensors`, the LoRA of the step that did best on them.",
+        change="disk space is short",
+        applies="on resume",
+    )
 
     def __post_init__(self) -> None:
-        for name, (low, high) in RANGES.items():
-            for number in _numbers(getattr(self, name)):
-                in_range(name, number, low, high)
-        for name, words in CHOICES.items():
-            one_of(name, getattr(self, name), *words)
+        check(self)
         in_range("min_timestep", self.min_timestep, 0, self.max_timestep - 1)
         self._check_together()
         self.bucket_rules()  # raises for a resolution or a range that makes no buckets
 
     def _check_together(self) -> None:
-        if self.max_token_length not in (75, 150, 225):
-            raise ConfigError(
-                f"max_token_length = {self.max_token_length}", hint="give 75, 150 or 225"
-            )
         if self.noise_offset and self.multires_noise_iterations:
             raise ConfigError(
                 "noise_offset and multires_noise_iterations exclude each other",
@@ -364,8 +1213,3 @@ class TrainOptions:
             selector=self.bucket_selector,
             enabled=self.enable_bucket,
         )
-
-
-def _numbers(value: Any) -> tuple[Any, ...]:
-    """Return the numbers that an option holds: none where it is not given, two in a pair."""
-    return () if value is None else value if isinstance(value, tuple) else (value,)

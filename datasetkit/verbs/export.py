@@ -5,8 +5,7 @@ captions.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
 from datasetkit.captions import vocabulary
@@ -17,46 +16,18 @@ from datasetkit.dataset import exports
 from datasetkit.dataset.exports import DatasetExport, DatasetSettings, ExportSubset, ImageText
 from datasetkit.images.scan import scan
 from datasetkit.options.dataset import ExportOptions
+from datasetkit.options.declare import Option, by_name
 from datasetkit.options.tag import TagOptions
 from datasetkit.options.toml import Config, find
-from datasetkit.options.train import OURS, TrainOptions
+from datasetkit.options.train import SAVING, SECTIONS, TrainOptions
 from datasetkit.project.plans import Plan, WriteText
 from datasetkit.project.session import DEFAULT_CONTEXT, RunContext, open_project
 from datasetkit.project.store import Store
 from datasetkit.verbs.shared.concept_folders import ConceptSets, find_sets, home
 from datasetkit.verbs.shared.concept_images import no_usable_image
 
-# Options that the dataset's file holds.
-_NOT_IN_CONFIG = frozenset(
-    "resolution enable_bucket bucket_no_upscale min_bucket_reso max_bucket_reso "
-    "bucket_reso_steps shuffle_caption "
-    "keep_tokens flip_aug train_batch_size".split()
-)
-# Where 0 is off and so is an option that is not there. sd-scripts divides by the first two: 0 would
-# stop it.
-_OFF_AT_ZERO = frozenset(
-    "save_every_n_epochs save_every_n_steps noise_offset adaptive_noise_scale "
-    "multires_noise_iterations ip_noise_gamma "
-    "caption_dropout_rate caption_dropout_every_n_epochs caption_tag_dropout_rate "
-    "network_dropout min_snr_gamma "
-    "scale_weight_norms min_timestep lr_warmup_steps sample_every_n_epochs "
-    "sample_every_n_steps".split()
-)
-# What sd-scripts does too where nothing is said.
-_AS_THERE: Mapping[str, object] = {
-    "loss_type": "l2",
-    "huber_schedule": "snr",
-    "huber_c": 0.1,
-    "huber_scale": 1.0,
-    "token_warmup_min": 1,
-    "token_warmup_step": 0,
-    "lr_decay_steps": 0,
-}
-# What says nothing without another option.
-_PART_OF = {
-    "multires_noise_discount": "multires_noise_iterations",
-    "sample_sampler": "sample_prompts",
-}
+# Options that are written into dataset.toml.
+_IN_DATASET_TOML = frozenset({f.name for f in fields(DatasetSettings)} | {"train_batch_size"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,32 +149,34 @@ def _kohya(
             for c in sets.reg
         ),
     )
+    declared = by_name(TrainOptions)
     options = {
         k: v
         for k, v in asdict(train).items()
-        if k not in _NOT_IN_CONFIG | OURS and _says_something(k, v, train)
+        if declared[k].section and k not in _IN_DATASET_TOML and _is_written(k, declared[k], train)
     }
     if with_state:
         options["save_state"] = True
+    layout = {s: [name for name, o in declared.items() if o.section == s] for s in SECTIONS}
+    layout[SAVING].append("save_model_as")
+    options["save_model_as"] = "safetensors"
     return {
         out / "dataset.toml": exports.kohya_dataset_toml(DatasetExport(general, subsets)),
-        out / "config.toml": exports.kohya_config_toml(options | {"save_model_as": "safetensors"}),
+        out / "config.toml": exports.kohya_config_toml(options, layout),
     }
 
 
-def _says_something(name: str, value: object, train: TrainOptions) -> bool:
+def _is_written(name: str, declared: Option, train: TrainOptions) -> bool:
     """Tell whether an option is written: not where sd-scripts does the same without it."""
-    if (
-        name == "save_state" or value in (None, "", ()) or value is False
-    ):  # what is False is so there by default
-        return False
+    value = getattr(train, name)
+    if name == "save_state" or value in (None, "", ()) or value is False:
+        return False  # what is False is so there by default
     if name == "max_train_epochs":  # there they stand above the steps, here below
         return train.max_train_steps is None
-    if name in _AS_THERE and value == _AS_THERE[name]:
+    if declared.needs and not getattr(train, declared.needs):
         return False
-    if name in _PART_OF:
-        return bool(getattr(train, _PART_OF[name]))
-    return not (name in _OFF_AT_ZERO and value == 0)
+    # sd-scripts divides by some of them: 0 would stop it.
+    return declared.off is None or value != declared.off
 
 
 def _below(folder: Path, out: Path) -> str:

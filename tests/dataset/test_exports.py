@@ -13,6 +13,9 @@ from datasetkit.core.errors import ConfigError, InputError
 from datasetkit.core.records import Caption
 from datasetkit.dataset import exports
 from datasetkit.dataset.exports import DatasetExport, DatasetSettings, ExportSubset, ImageText
+from datasetkit.options import declare, train
+from datasetkit.options.train import TrainOptions
+from tests.dataset.sd_scripts import SECTIONS
 
 # The configuration of a published face tutorial, which sd-scripts runs as it is.
 DATASET_TOML = """
@@ -115,7 +118,7 @@ def test_config_toml_sorts_flat_options_into_the_sections_of_the_reference():
     reference = tomllib.loads(CONFIG_TOML)
     flat = {name: value for table in reference.values() for name, value in table.items()}
     shuffled = dict(sorted(flat.items()))
-    text = exports.kohya_config_toml(shuffled)
+    text = exports.kohya_config_toml(shuffled, SECTIONS)
     read = tomllib.loads(text)
     assert read == reference
     assert list(read) == list(reference)
@@ -123,19 +126,28 @@ def test_config_toml_sorts_flat_options_into_the_sections_of_the_reference():
 
 
 def test_options_that_are_not_given_are_not_written():
-    assert exports.sections({"min_snr_gamma": None, "seed": 1}) == {
+    assert exports.sections({"min_snr_gamma": None, "seed": 1}, SECTIONS) == {
         "training_arguments": {"seed": 1}
     }
 
 
 def test_every_known_option_stands_in_one_section():
-    names = [name for table in exports.SECTIONS.values() for name in table]
+    names = [name for table in SECTIONS.values() for name in table]
     assert len(names) == len(set(names)) > 100
+
+
+def test_every_option_is_declared_with_the_section_that_sd_scripts_has_for_it():
+    reference = {name: section for section, names in SECTIONS.items() for name in names}
+    declared = {d.name: d.about.section for d in declare.declared(TrainOptions)}
+    assert {name: section for name, section in declared.items() if section} == {
+        name: reference[name] for name in declared if name in reference
+    }
+    assert list(SECTIONS) == list(train.SECTIONS)
 
 
 def test_an_unknown_option_is_refused_with_the_nearest_name():
     with pytest.raises(ConfigError, match="netwrok_dim") as caught:
-        exports.kohya_config_toml({"netwrok_dim": 4})
+        exports.kohya_config_toml({"netwrok_dim": 4}, SECTIONS)
     assert "network_dim" in caught.value.hint
 
 
@@ -143,21 +155,21 @@ def test_an_unknown_option_is_refused_with_the_nearest_name():
     ("resolution", "written"), [(512, "512"), ((512, 768), "512,768"), ("640", "640")]
 )
 def test_resolution_is_text_in_the_training_config(resolution, written):
-    assert exports.sections({"resolution": resolution}) == {
+    assert exports.sections({"resolution": resolution}, SECTIONS) == {
         "dataset_arguments": {"resolution": written}
     }
 
 
 def test_lists_and_paths_are_written_and_other_things_refused():
     text = exports.kohya_config_toml(
-        {"optimizer_args": ("betas=0.9,0.99",), "output_dir": Path("out")}
+        {"optimizer_args": ("betas=0.9,0.99",), "output_dir": Path("out")}, SECTIONS
     )
     assert tomllib.loads(text) == {
         "optimizer_arguments": {"optimizer_args": ["betas=0.9,0.99"]},
         "training_arguments": {"output_dir": "out"},
     }
     with pytest.raises(ConfigError, match="seed"):
-        exports.kohya_config_toml({"seed": object()})
+        exports.kohya_config_toml({"seed": object()}, SECTIONS)
 
 
 @settings(max_examples=50, deadline=None)

@@ -9,8 +9,9 @@ import pytest
 from datasetkit import api
 from datasetkit.core.errors import ConfigError
 from datasetkit.options.dataset import ExportOptions
+from datasetkit.options.declare import by_name
 from datasetkit.options.toml import load
-from datasetkit.options.train import OURS, TrainOptions
+from datasetkit.options.train import TrainOptions
 from tests.dataset.test_exports import CONFIG_TOML, DATASET_TOML
 from tests.trainer import tiny
 from trainer.config import DEFAULTS, data_folder, of_project, setting, translate
@@ -273,7 +274,7 @@ def test_export_of_a_data_set_is_read_back(tmp_path, monkeypatch, train):
         "max_bucket_reso",
         "unet_lr",
         "keep_tokens",
-        *OURS,
+        *(name for name, option in by_name(TrainOptions).items() if not option.section),
     }
     names = {f.name for f in fields(TrainOptions)} - apart
     assert {n: getattr(said.options, n) for n in names} == {n: getattr(ours, n) for n in names}

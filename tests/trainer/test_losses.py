@@ -7,7 +7,8 @@ import torch
 from diffusers import DDPMScheduler
 
 from datasetkit.core.errors import ConfigError
-from datasetkit.options.train import CHOICES, TrainOptions
+from datasetkit.options.declare import by_name
+from datasetkit.options.train import TrainOptions
 from trainer.objective.losses import (
     HUBER_SCHEDULES,
     LOSSES,
@@ -156,8 +157,8 @@ def test_the_squared_error_is_the_kind_l2_to_the_last_bit():
 
 
 def test_choices_of_the_options_are_the_keys_of_the_tables():
-    assert set(CHOICES["loss_type"]) == set(LOSSES)
-    assert set(CHOICES["huber_schedule"]) == set(HUBER_SCHEDULES)
+    assert set(by_name(TrainOptions)["loss_type"].choices) == set(LOSSES)
+    assert set(by_name(TrainOptions)["huber_schedule"].choices) == set(HUBER_SCHEDULES)
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,4 @@
-"""What a plan tells before the first step: the cut of each bucket, wrong captions; and the tables
-of the docs.
-"""
+"""What a plan reports before the first step: the cut of each bucket, captions that are wrong."""
 
 import re
 import time
@@ -11,16 +9,16 @@ import pytest
 
 from datasetkit import api
 from datasetkit.captions import tokens
-from datasetkit.dataset import exports
 from datasetkit.options.dataset import LayoutOptions, PlanRepeatsOptions
 from datasetkit.options.images import RenameOptions
 from datasetkit.options.train import TrainOptions
 from datasetkit.project.link_origins import origins
+from datasetkit.tools import option_pages
+from tests.dataset.sd_scripts import SECTIONS
 from tests.trainer import tiny
 from trainer import config
 from trainer.plan.plan import TrainingPlan, find_subsets, make_plan
 from trainer.plan.report import bucket_use, caption_use, subset_use
-from trainer.tools import options_page
 
 SMALL = TrainOptions(resolution=128, min_bucket_reso=64, max_bucket_reso=256)
 
@@ -153,23 +151,9 @@ def test_a_look_at_a_project_makes_nothing(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_every_option_is_explained_once():
-    assert options_page.undocumented() == []
-
-
-@pytest.mark.parametrize("path", options_page.PAGES, ids=lambda path: path.name)
-def test_tables_of_the_page_are_those_that_the_code_gives(path):
-    text = path.read_text(encoding="utf-8")
-    assert options_page.page(text, options_page.PAGES[path]()) == text, (
-        "run python -m trainer.tools.options_page"
-    )
-    with pytest.raises(ValueError, match="no lines"):
-        options_page.page("no marks", "")
-
-
 def test_every_key_of_sd_scripts_has_its_place():
-    known = {name for names in exports.SECTIONS.values() for name in names}
+    known = {name for names in SECTIONS.values() for name in names}
     placed = [set(config.IGNORED), set(config.UNSUPPORTED), set(config.FIXED), set(config.DEFAULTS)]
-    text = options_page.key_tables() + " dataset_config"
+    text = option_pages.sd_scripts_keys() + " dataset_config"
     assert {name for name in known if not re.search(rf"\b{name}\b", text)} == set()
     assert not placed[0] & placed[1] and not placed[0] & placed[3]

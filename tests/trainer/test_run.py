@@ -207,7 +207,7 @@ def test_resume_refuses_another_run_and_says_what_differs(data, model, tmp_path)
         train(other, planned(data, other), resume=True)
     folder = tiny.copy_folder(data, tmp_path / "data")
     (folder / "train" / "2_sks" / "1.txt").write_text("sks, other", encoding="utf-8")
-    with pytest.raises(ConfigError, match="pictures and captions was"):
+    with pytest.raises(ConfigError, match="images and captions was"):
         train(options, planned(folder, options), resume=True)
 
 

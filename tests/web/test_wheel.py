@@ -37,6 +37,7 @@ def test_the_wheel_holds_the_page_and_not_its_source(wheel):
         for name in BUNDLE:
             assert packed.read(f"datasetkit/web/static/{name}") == (STATIC / name).read_bytes()
     assert [name for name in names if "/ui/" in name or "node_modules" in name] == []
+    assert [name for name in names if "/tools/" in name] == []
 
 
 def test_what_the_page_asks_for_is_in_the_bundle_and_nothing_else_is_asked_for():

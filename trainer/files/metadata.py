@@ -22,6 +22,8 @@ from torch import Tensor
 
 from datasetkit import __version__
 from datasetkit.core.errors import ConfigError
+from datasetkit.options.declare import by_name
+from datasetkit.options.train import TrainOptions
 from trainer.files.hashes import sshs_hashes
 
 # As it stands in the header. Readers stop at a header of 100 MB, but the legacy hash looks at what
@@ -31,26 +33,14 @@ TAG_FREQUENCY_BYTES: Final = 500_000
 
 # Options that are copied under their own name, as `ss_<name>`. What this trainer does not have,
 # sd-scripts writes as "None" or "False"; readers expect the keys, and those values are true.
-_COPIED: Final = (
-    "learning_rate", "text_encoder_lr", "unet_lr", "gradient_checkpointing",
-    "gradient_accumulation_steps", "lr_scheduler", "network_module", "network_dim", "network_alpha",
-    "network_dropout", "mixed_precision", "clip_skip", "max_token_length", "cache_latents", "seed",
-    "noise_offset", "multires_noise_iterations", "multires_noise_discount", "adaptive_noise_scale",
-    "training_comment", "max_grad_norm", "caption_dropout_rate", "caption_dropout_every_n_epochs",
-    "caption_tag_dropout_rate", "prior_loss_weight", "min_snr_gamma", "scale_weight_norms",
-    "ip_noise_gamma", "noise_offset_random_strength", "ip_noise_gamma_random_strength", "flip_aug",
-    "random_crop", "shuffle_caption", "enable_bucket", "bucket_no_upscale", "min_bucket_reso",
-    "max_bucket_reso", "keep_tokens", "validation_split", "validation_seed",
-    "validate_every_n_epochs", "validate_every_n_steps", "max_validation_steps", "fp8_base",
-    "fp8_base_unet", "color_aug", "loss_type", "zero_terminal_snr",
-)  # fmt: skip
+_COPIED: Final = [n for n, option in by_name(TrainOptions).items() if option.in_metadata]
 _ABSENT: Final = {
     "ss_face_crop_aug_range": "None",
     "ss_full_fp16": "False",
     "ss_lowram": "False",
     "ss_resize_interpolation": "None",
 }
-# Told where the loss has it.
+# Written where the loss has them, else as "None".
 _HUBER: Final = ("huber_schedule", "huber_c", "huber_scale")
 _ABSOLUTE: Final = re.compile(r"/|~|[A-Za-z]:[\\/]|\\\\")
 # What is left with `no_metadata`: enough to load the file rightly.
@@ -176,9 +166,11 @@ def run_metadata(facts: RunFacts) -> dict[str, str]:
         "base_model_version": facts.base_model_version,
         "bucket_info": _json(bucket_info(facts)),
     }
-    copied = {f"ss_{name}": str(facts.options.get(name)) for name in _COPIED}
     huber = facts.options.get("loss_type") in ("huber", "smooth_l1")
-    copied |= {f"ss_{name}": str(facts.options.get(name) if huber else None) for name in _HUBER}
+    copied = {
+        f"ss_{name}": str(facts.options.get(name) if huber or name not in _HUBER else None)
+        for name in _COPIED
+    }
     numbers = {f"ss_{name}": str(value) for name, value in counted.items()}
     averaged = {"ss_ema_decay": str(ema)} if (ema := facts.options.get("ema_decay")) else {}
     network = _network_args(facts) | averaged

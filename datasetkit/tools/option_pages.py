@@ -1,0 +1,200 @@
+"""Write the option tables of the docs: `python -m datasetkit.tools.option_pages`.
+
+A page names a table between two marks; what stands between them is rewritten from the declarations.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import MISSING
+from itertools import groupby
+from pathlib import Path
+from typing import Final
+
+from datasetkit.core.files import write_atomic
+from datasetkit.options.declare import MANY, DeclaredOption, declared
+from datasetkit.options.network_args import ARGS
+from datasetkit.options.networks import Algo
+from datasetkit.options.run import ConceptOptions
+from datasetkit.options.scan import ScanOptions
+from datasetkit.options.toml import TABLES, options_class
+from datasetkit.options.train import TrainOptions
+from trainer.config import DEFAULTS, FIXED, IGNORED, UNSUPPORTED
+
+DOCS: Final = Path(__file__).parents[2] / "docs"
+_MARKED: Final = re.compile(r"<!-- table: (.+?) -->\n.*?<!-- end of table -->", re.DOTALL)
+_METHODS: Final[Mapping[Algo, str]] = {"lora": "LoRA", "loha": "LoHa", "lokr": "LoKr"}
+# What sd-scripts calls these in its two files.
+_RENAMED: Final[Mapping[str, str]] = {
+    "batch_size": "`train_batch_size`; in a dataset.toml it stands above that of the config.toml",
+    "image_dir": "the folder of a subset: `DIR/train/<repeats>_<concept>` or `DIR/reg/...`",
+    "num_repeats": "the number at the front of that folder's name",
+    "class_tokens": "the concept at its end: the caption of images without one",
+    "is_reg": "the folder is in `reg/`",
+    "train_data_dir, reg_data_dir": "`DIR`",
+}
+_SCAN: Final = frozenset(d.name for d in declared(ScanOptions))
+
+
+def refreshed(page: Path) -> str:
+    """Return the text of a page with its tables as the code has them now."""
+    text = page.read_text(encoding="utf-8")
+    depth = len(page.relative_to(DOCS).parts) - 1
+
+    def table(mark: re.Match[str]) -> str:
+        body = tables()[mark[1]]()
+        body = re.sub(r"\]\((?=[\w/-]+\.md)", "](" + "../" * depth, body)
+        if depth == 0:  # a link to the page itself is a link to its heading
+            body = body.replace(f"]({page.name}#", "](#")
+        return f"<!-- table: {mark[1]} -->\n\n{body}\n\n<!-- end of table -->"
+
+    return _MARKED.sub(table, text)
+
+
+def pages() -> Iterable[Path]:
+    """Yield the pages that have tables."""
+    for page in sorted(DOCS.rglob("*.md")):
+        if _MARKED.search(page.read_text(encoding="utf-8")):
+            yield page
+
+
+def tables() -> Mapping[str, Callable[[], str]]:
+    """Return each table by the name that pages call it."""
+    keys = {f"keys of [{name}]": _keys_of(options_class(name)) for name in TABLES}
+    return {
+        **keys,
+        "keys of [[concept]]": _keys_of(ConceptOptions),
+        "how images are read": lambda: _keys(declared(ScanOptions)),
+        "options of [train]": train_options,
+        "keys of sd-scripts": sd_scripts_keys,
+    }
+
+
+def _keys_of(cls: type) -> Callable[[], str]:
+    def table() -> str:
+        options = declared(cls)
+        own = [d for d in options if d.name not in _SCAN or not issubclass(cls, ScanOptions)]
+        lines = [_keys(own)]
+        if len(own) < len(options):
+            names = ", ".join(f"`{d.name}`" for d in options if d.name in _SCAN)
+            lines.append(f"| {names} | | | [how images are read](#how-images-are-read) |")
+        return "\n".join(lines)
+
+    return table
+
+
+def _keys(options: Iterable[DeclaredOption]) -> str:
+    """Return a table of keys of dsk.toml."""
+    rows = [(f"`{d.name}`", default(d), values(d), _help(d)) for d in options]
+    return _table(("key", "default", "values", "what it does"), rows)
+
+
+def train_options() -> str:
+    """Return a table for each group of options of [train], and one of the network's arguments."""
+    parts = []
+    for title, options in groupby(declared(TrainOptions), lambda d: d.group):
+        group = list(options)
+        rows = [(f"`{d.name}`", default(d), values(d), _help(d), d.about.change) for d in group]
+        head = ("option", "default", "values", "what it does", "when to change it")
+        parts.append(f"### {title}\n\n{_table(head, rows)}")
+        if any(d.name == "network_args" for d in group):
+            parts.append(f"### Network arguments\n\n{network_arguments()}")
+    return "\n\n".join(parts)
+
+
+def network_arguments() -> str:
+    """Return a table of the arguments that `network_args` takes."""
+    rows = [
+        (f"`{name}`", f"{arg.what} ({_METHODS[arg.only]} only)" if arg.only else arg.what)
+        for name, arg in ARGS.items()
+    ]
+    return _table(("argument", "what it does"), rows)
+
+
+def sd_scripts_keys() -> str:
+    """Return what each key of sd-scripts' files becomes here."""
+    options = {d.name: d for d in declared(TrainOptions)}
+    same = ", ".join(f"`{name}`" for name in sorted(options) if options[name].about.section)
+    differing = {
+        name: f"{_value(value)} (`dsk.toml`: {default(options[name])})"
+        for name, value in DEFAULTS.items()
+        if value != options[name].default
+    }
+    only = {key: ", ".join(f"`{value}`" for value in taken) for key, taken in FIXED.items()}
+    parts = [
+        f"**The same name and meaning**: {same}.",
+        _key_table("**Another name** in a `dsk.toml` or a laid-out dataset:", "here", _RENAMED),
+        _key_table("**One value only**; any other is refused:", "value", only),
+        _key_table(
+            "**Accepted, and not needed**: it is named with its reason when you train.",
+            "why",
+            IGNORED,
+        ),
+        _key_table(
+            "**Not supported**: refused, unless it is off (`false`, 0, empty).",
+            "what to do instead",
+            UNSUPPORTED,
+        ),
+        _key_table(
+            "**What a file leaves open** is as in sd-scripts, and not as in a `dsk.toml`:",
+            "default",
+            differing,
+        ),
+    ]
+    return "\n\n".join(parts)
+
+
+def _key_table(title: str, column: str, rows: Mapping[str, str]) -> str:
+    named = [(", ".join(f"`{n}`" for n in key.split(", ")), text) for key, text in rows.items()]
+    return f"{title}\n\n{_table(('key', column), named)}"
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [" | ".join(cell.replace("|", r"\|") for cell in row) for row in (head, *rows)]
+    lines = [f"| {line} |".replace("|  |", "| |") for line in lines]
+    return "\n".join([lines[0], "|" + "---|" * len(head), *lines[1:]])
+
+
+def _help(d: DeclaredOption) -> str:
+    return f"{d.about.help} [More]({d.about.see})" if d.about.see else d.about.help
+
+
+def values(d: DeclaredOption) -> str:
+    """Return the values that an option takes, as far as a table can say it."""
+    words = ", ".join(f"`{word}`" for word in d.choices)
+    if d.about.range is None:
+        return words
+    low, high = d.about.range
+    limits = f"{_number(low)} to {_number(high)}" if high < MANY else f"{_number(low)} or more"
+    return f"{limits}, `{d.choices[0]}`" if d.choices else limits
+
+
+def default(d: DeclaredOption) -> str:
+    """Return an option's default, in words where it has some."""
+    return "must be given" if d.default is MISSING else d.about.shown or _value(d.default)
+
+
+def _number(value: float) -> str:
+    return f"{value:,}" if isinstance(value, int) else f"{value:,g}"
+
+
+def _value(value: object) -> str:
+    if isinstance(value, bool):
+        return f"`{str(value).lower()}`"
+    if isinstance(value, str):
+        return f'`"{value}"`' if value else "none"
+    if isinstance(value, tuple):
+        return "`[" + ", ".join(f'"{part}"' for part in value) + "]`" if value else "none"
+    if isinstance(value, int):
+        return f"{value:,}" if value >= 10_000 else str(value)
+    # 5e-05 is how Python writes it, and not how people do.
+    small = isinstance(value, float) and 0 < value < 0.001
+    return f"{value:.8f}".rstrip("0") if small else str(value)
+
+
+if __name__ == "__main__":
+    for path in pages():
+        write_atomic(path, refreshed(path).encode())
+        sys.stdout.write(f"{path}\n")
