@@ -167,7 +167,7 @@ def _facts(
         reporter.advance()
     reporter.finish()
     if learnt:
-        store.remember(learnt)
+        store.put_facts(learnt)
     return [found[path] for path in paths]
 
 

@@ -45,9 +45,9 @@ class OutputLog(Protocol):
     swapped in later.
     """
 
-    def folder(self, path: Path) -> None: ...
+    def make_folder(self, path: Path) -> None: ...
 
-    def made(self, output: Output) -> None: ...
+    def record(self, output: Output) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,12 +56,12 @@ class StagedOutputLog:
 
     project: Project
 
-    def folder(self, path: Path) -> None:
+    def make_folder(self, path: Path) -> None:
         with writing(path):
             path.mkdir(parents=True, exist_ok=True)
 
-    def made(self, output: Output) -> None:
-        self.project.store.settle([output])
+    def record(self, output: Output) -> None:
+        self.project.store.put_finished([output])
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,7 +177,7 @@ def make(found: Scan, making: OutputSpec[T], project: Project, maker: OutputLog)
     if unknown:
         _require_same(unknown, making, project)
         if not project.context.dry_run:
-            store.settle(
+            store.put_finished(
                 [
                     output
                     for r in unknown
@@ -190,13 +190,13 @@ def make(found: Scan, making: OutputSpec[T], project: Project, maker: OutputLog)
     done: dict[Path, Outcome[T]] = {}
     if todo and not project.context.dry_run:
         _make_ready(maker, (path for r in todo for path in targets[r.path]))
-        store.claim(output for r in todo for output in making.outputs(r))
+        store.put_pending(output for r in todo for output in making.outputs(r))
         for outcome in _run(making, targets, todo, project):
             done[outcome.path if isinstance(outcome, Failed) else outcome.record.path] = outcome
             if isinstance(outcome, Done):
                 for output in making.outputs(outcome.record):
                     if os.path.lexists(output.path):
-                        maker.made(output)
+                        maker.record(output)
     outcomes: list[Outcome[T]] = [
         Skipped(r, "up to date")
         if r.path in current
@@ -230,7 +230,7 @@ def _refuse_links(making: OutputSpec[T]) -> None:
 
 def _make_ready(maker: OutputLog, files: Iterable[Path]) -> None:
     for place in sorted({path.parent for path in files}):
-        maker.folder(place)
+        maker.make_folder(place)
         require_writable(place)
         sweep(place)
 

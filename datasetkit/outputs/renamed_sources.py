@@ -99,7 +99,7 @@ def follow(
     )
     project.apply(Plan(tuple(ops)), verb, title, outputs=moved)
     if not project.context.dry_run:
-        store.settle(moved)
+        store.put_finished(moved)
     return tuple(followed)
 
 

@@ -60,7 +60,7 @@ def carry(
 
 def _is_left(goal: Path, source: Path, store: Store) -> bool:
     """Tell whether a killed run copied `source` to `goal`, and nobody touched the copy since."""
-    if not store.is_claimed(goal) or goal.is_symlink():
+    if not store.is_pending(goal) or goal.is_symlink():
         return False
     with reading(source):
         return goal.read_bytes() == source.read_bytes()
@@ -71,16 +71,16 @@ def copy(carried: Sequence[tuple[Path, Path]], project: Project, recording: Open
     a kill cut short.
     """
     outputs = [Output(goal, _taken_as_it_is(source), "carried", source) for source, goal in carried]
-    project.store.claim(outputs)
+    project.store.put_pending(outputs)
     for place in {output.path.parent for output in outputs}:
-        recording.folder(place)
+        recording.make_folder(place)
         sweep(place)
     for output in outputs:
         if not os.path.lexists(output.path):
             with reading(output.origin):
                 data = output.origin.read_bytes()
             write_atomic(output.path, data)
-        recording.made(output)
+        recording.record(output)
 
 
 def _taken_as_it_is(path: Path) -> str:
@@ -131,7 +131,7 @@ def announce(rewordings: Iterable[CaptionRewrite], verb: str, store: Store) -> N
     standing = [
         one for one in rewordings if _stands(one.caption) or _stands(caption_path(one.origin))
     ]
-    store.claim(_output(one, verb, store.source(one.caption)) for one in standing)
+    store.put_pending(_output(one, verb, store.source(one.caption)) for one in standing)
 
 
 def due(
@@ -148,7 +148,7 @@ def due(
     left = {
         path
         for path, one in rewordings.items()
-        if path not in failed and store.is_claimed(one.caption)
+        if path not in failed and store.is_pending(one.caption)
     }
     return [one for path, one in rewordings.items() if path in now | left]
 
@@ -221,7 +221,7 @@ def reword(
     plan, new = Plan(tuple(writes)), [output for output in outputs if output.path in written]
     entry = project.apply(plan, verb, title, generated=generated, outputs=new)
     if not project.context.dry_run:
-        store.settle(output for output in outputs if _stands(output.path))
+        store.put_finished(output for output in outputs if _stands(output.path))
     return CaptionRewriteResult(tuple(changes), tuple(failed), entry)
 
 

@@ -1,9 +1,8 @@
-"""What was replaced: old files keep a second name in `.dsk/` until nobody waits for the disk to
-free them.
+"""Replaced files are deleted a minute later: until then they keep a second name in `.dsk/`.
 
-A rename over a file frees what stood there. Where the disk is told of freed blocks at once (ext4
-with `discard`) that takes up to 2.5 ms a caption, and an ext4 without a journal is slow to make
-files for a minute after so many were freed.
+Renaming over a file deletes the old one. A disk that is told of freed blocks at once (ext4 with
+`discard`) takes up to 2.5 ms for each caption, and an ext4 without a journal is slow to create
+files for a minute after many deletions.
 """
 
 from __future__ import annotations
@@ -19,14 +18,14 @@ from threading import Timer
 from datasetkit.core.files import PROJECT
 
 _PREFIX = "replaced-"
-# Seconds in which a person may take back or change again what was changed.
-_QUIET = 60
-_waiting: set[Path] = set()
+# Seconds: a person who looks at a result may undo it, or run the command again, meanwhile.
+_DELAY = 60
+_to_delete: set[Path] = set()
 
 
 def folder_for(root: Path, entry: int) -> Path:
-    """Make the folder for what one command of the history replaces; where that fails nothing can be
-    kept in it.
+    """Create the folder for what one command of the history replaces; if that fails, `keep` keeps
+    nothing.
     """
     folder = root / PROJECT / f"{_PREFIX}{entry}"
     with suppress(OSError):
@@ -35,37 +34,36 @@ def folder_for(root: Path, entry: int) -> Path:
 
 
 def keep(file: Path, folder: Path, number: int) -> None:
-    """Give the file that is about to be replaced a second name.
+    """Give a file that is about to be replaced a second name.
 
-    Where that is not possible, replacing only takes longer: a file system without hard links, or
-    another one than that of `.dsk/`; too many links; somebody else's file.
+    It may fail: a file system without hard links, or another one than that of `.dsk/`; too many
+    links; somebody else's file. Then replacing takes longer.
     """
     with suppress(OSError):
         os.link(file, folder / str(number))
 
 
-def left(root: Path) -> list[Path]:
-    """Return the folders of replaced files that there are, those that killed commands left among
-    them.
-    """
+def leftover_folders(root: Path) -> list[Path]:
+    """Return the folders of replaced files, those of killed commands among them."""
     return list((root / PROJECT).glob(f"{_PREFIX}*"))
 
 
-def free_later(folders: Iterable[Path]) -> None:
-    """Remove folders of replaced files a minute later, or when this process ends; the next one does
-    it for a killed.
+def delete_later(folders: Iterable[Path]) -> None:
+    """Delete folders of replaced files after a minute, or when this process ends.
+
+    What a killed process leaves, the next one deletes.
     """
-    none_before = not _waiting
-    _waiting.update(folders)
-    if _waiting and none_before:
-        timer = Timer(_QUIET, free)
+    timer_runs = bool(_to_delete)
+    _to_delete.update(folders)
+    if _to_delete and not timer_runs:
+        timer = Timer(_DELAY, delete_now)
         timer.daemon = True
         timer.start()
 
 
 @atexit.register
-def free() -> None:
-    """Remove the folders of replaced files that are still waiting for it."""
-    with suppress(KeyError):  # the last one was taken
+def delete_now() -> None:
+    """Delete the folders of replaced files that wait for it."""
+    with suppress(KeyError):  # the last one was popped
         while True:
-            shutil.rmtree(_waiting.pop(), ignore_errors=True)
+            shutil.rmtree(_to_delete.pop(), ignore_errors=True)

@@ -1,5 +1,5 @@
-"""Steps: a plan's operations as the journal keeps them, checked before the first, and how each is
-done to a file.
+"""A plan's operations as the journal keeps them: checked before the first one runs, and how each
+one is done to a file.
 """
 
 from __future__ import annotations
@@ -8,9 +8,10 @@ import hashlib
 import os
 import shutil
 import stat
+from collections import Counter
 from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -25,15 +26,19 @@ from datasetkit.core.files import (
     write_new,
     writing,
 )
-from datasetkit.project.plans import Copy, Move, Plan, Rewrite, WriteBytes, WriteText
+from datasetkit.project.plans import Copy, FileOp, Link, Move, Plan, Rewrite, WriteBytes, WriteText
 
 Kind = Literal["move", "copy", "link", "write", "made"]
+_WRITES = (WriteText, WriteBytes)
+_SHOWN = 5  # problems that an error names; it counts the others
 
 
 @dataclass(frozen=True, slots=True)
 class JournalOperation:
-    """One operation as the journal keeps it. before/after: a text file's bytes; sign: how dst looks
-    when done.
+    """One operation as the journal keeps it.
+
+    before, after: the bytes of a file that is written. stamp: of the finished `dst`, see
+    `file_stamp`. temp: the name that the new file, or a moved one, has until the last phase.
     """
 
     kind: Kind
@@ -41,161 +46,192 @@ class JournalOperation:
     dst: Path
     before: bytes | None = None
     after: bytes | None = None
-    sign: str = ""
+    stamp: str = ""
     temp: Path | None = None
 
 
 def check(plan: Plan) -> list[JournalOperation]:
-    """Turn a plan into steps, or raise PlanConflict: a target that is taken, a source that is
-    missing, a link.
+    """Turn a plan into journal operations; what is done already is left out.
 
-    Outdated, where nothing else is wrong: a text is no longer the one that the plan was made for.
+    Raises PlanConflict for a target that is taken, a source that is missing, or a link; FileChanged
+    if nothing else is wrong, but a text is not the one that the plan was made for.
     """
-    moved_away = {op.src for op in plan.ops if isinstance(op, Move) and op.src != op.dst}
-    claimed: dict[Path, int] = {}
-    steps: list[JournalOperation] = []
-    problems: list[str] = []
-    outdated: list[str] = []
+    # Everything is checked before anything is written, so that a refused plan changes nothing.
+    # - A target may be taken by a file that the same plan moves away: swaps and chains work.
+    # - A case-only rename (`a.jpg` to `A.jpg`) meets itself if the file system ignores case.
+    # - Two operations with one target: the second would overwrite the first.
+    # - Nothing is written through a link or over a folder.
+    # - FileChanged is raised last: what else is wrong is not put right by reading the texts again.
+    checked = _CheckedPlan({op.src for op in plan.ops if isinstance(op, Move) and op.src != op.dst})
     for op in plan.ops:
-        dst = op.path if isinstance(op, (WriteText, WriteBytes)) else op.dst
-        claimed[dst] = claimed.get(dst, 0) + 1
-        if isinstance(op, (WriteText, WriteBytes)):
-            regular = None if dst in moved_away else _is_regular(dst)
-            if regular is False:
-                problems.append(f"{display(dst)} is not a regular file")
-                continue
-            before = dst.read_bytes() if regular else None
-            if isinstance(op, Rewrite) and op.over != before:
-                outdated.append(display(dst))
-            after = (
-                op.data if isinstance(op, WriteBytes) else op.text.encode("utf-8", "surrogatepass")
-            )
-            if before != after:
-                steps.append(JournalOperation("write", None, dst, before=before, after=after))
-            continue
-        occupied = os.path.lexists(dst) and dst not in moved_away
-        if not os.path.lexists(op.src):
-            problems.append(f"{display(op.src)} is gone")
+        checked.add(op)
+    targets = Counter(op.path if isinstance(op, _WRITES) else op.dst for op in plan.ops)
+    twice = [f"{display(path)} would be written twice" for path, n in targets.items() if n > 1]
+    if conflicts := checked.conflicts + twice:
+        raise PlanConflict(_listed(conflicts, "; "), hint="nothing was changed")
+    if checked.changed:
+        names = _listed(checked.changed, ", ")
+        raise FileChanged(f"changed meanwhile: {names}", hint="nothing was changed")
+    return checked.operations
+
+
+@dataclass(frozen=True, slots=True)
+class _CheckedPlan:
+    """The operations of a plan, and what is wrong with it.
+
+    moved_away: the files that it moves. changed: the texts that are no longer what it was made for.
+    """
+
+    moved_away: set[Path]
+    operations: list[JournalOperation] = field(default_factory=list)
+    conflicts: list[str] = field(default_factory=list)
+    changed: list[str] = field(default_factory=list)
+
+    def add(self, op: FileOp) -> None:
+        if isinstance(op, _WRITES):
+            self._add_write(op)
+        elif not os.path.lexists(op.src):
+            self.conflicts.append(f"{display(op.src)} is gone")
         elif isinstance(op, Move):
-            same_file = occupied and dst.samefile(
-                op.src
-            )  # a case-only rename where case does not count
-            if op.src == dst:
-                continue
-            if occupied and not same_file:
-                problems.append(f"{display(dst)} exists already")
-            in_the_way = dst in moved_away or same_file
-            steps.append(JournalOperation("move", op.src, dst, temp=dst if in_the_way else None))
+            self._add_move(op)
         else:
-            if occupied:
-                problems.append(f"{display(dst)} exists already")
-            steps.append(JournalOperation("copy" if isinstance(op, Copy) else "link", op.src, dst))
-    problems.extend(
-        f"{display(path)} would be written twice" for path, n in claimed.items() if n > 1
-    )
-    if problems:
-        more = f"; and {len(problems) - 5} more" if len(problems) > 5 else ""
-        raise PlanConflict("; ".join(problems[:5]) + more, hint="nothing was changed")
-    if outdated:
-        more = f" and {len(outdated) - 5} more" if len(outdated) > 5 else ""
-        raise FileChanged(
-            f"changed meanwhile: {', '.join(outdated[:5])}{more}", hint="nothing was changed"
+            self._add_copy(op)
+
+    def _add_write(self, op: WriteText | WriteBytes) -> None:
+        regular = None if op.path in self.moved_away else _is_regular(op.path)
+        if regular is False:
+            self.conflicts.append(f"{display(op.path)} is not a regular file")
+            return
+        before = op.path.read_bytes() if regular else None
+        if isinstance(op, Rewrite) and op.over != before:
+            self.changed.append(display(op.path))
+        after = op.data if isinstance(op, WriteBytes) else op.text.encode("utf-8", "surrogatepass")
+        if before != after:
+            self.operations.append(JournalOperation("write", None, op.path, before, after))
+
+    def _add_move(self, op: Move) -> None:
+        if op.src == op.dst:
+            return
+        is_itself = self._is_occupied(op.dst) and op.dst.samefile(op.src)
+        if not is_itself:
+            self._require_free(op.dst)
+        is_in_the_way = is_itself or op.dst in self.moved_away
+        self.operations.append(
+            JournalOperation("move", op.src, op.dst, temp=op.dst if is_in_the_way else None)
         )
-    return steps
+
+    def _add_copy(self, op: Copy | Link) -> None:
+        self._require_free(op.dst)
+        kind: Kind = "copy" if isinstance(op, Copy) else "link"
+        self.operations.append(JournalOperation(kind, op.src, op.dst))
+
+    def _require_free(self, path: Path) -> None:
+        if self._is_occupied(path):
+            self.conflicts.append(f"{display(path)} already exists")
+
+    def _is_occupied(self, path: Path) -> bool:
+        return os.path.lexists(path) and path not in self.moved_away
 
 
-def sign_of(step: JournalOperation) -> str:
-    """Describe a finished step's file, so that undo can tell whether somebody changed it since."""
-    return sign(step, step.after or b"" if step.kind == "write" else step.dst)
+def _listed(names: list[str], separator: str) -> str:
+    more = len(names) - _SHOWN
+    return separator.join([*names[:_SHOWN], *([f"and {more} more"] if more > 0 else [])])
 
 
-def sign(step: JournalOperation, now: Path | bytes | None) -> str:
-    """Hash texts, which later commands rewrite and undo restores (at a new time); of images take
-    size and time.
+def finished_stamp(op: JournalOperation) -> str:
+    """Return the stamp of an operation's finished file: undo compares it, to find later changes."""
+    return file_stamp(op, op.after or b"" if op.kind == "write" else op.dst)
+
+
+def file_stamp(op: JournalOperation, content: Path | bytes | None) -> str:
+    """Return the stamp of what is, or will be, at an operation's target; "gone" for nothing.
+
+    A text gives the hash of its bytes, since undo restores it with a new time; an image gives its
+    size and time, which takes no reading.
     """
     try:
-        if isinstance(now, Path) and (
-            step.kind == "write" or step.dst.suffix.lower() == CAPTION_SUFFIX
+        if isinstance(content, Path) and (
+            op.kind == "write" or op.dst.suffix.lower() == CAPTION_SUFFIX
         ):
-            now = now.read_bytes() if now.is_file() and not now.is_symlink() else None
-        if isinstance(now, bytes):
-            return hashlib.sha256(now).hexdigest()
-        if now is not None:
-            info = os.lstat(now)
+            content = content.read_bytes() if _is_regular(content) else None
+        if isinstance(content, bytes):
+            return hashlib.sha256(content).hexdigest()
+        if content is not None:
+            info = os.lstat(content)
             return f"{info.st_size}:{info.st_mtime_ns}"
     except OSError:
         pass
     return "gone"
 
 
-def with_temp(step: JournalOperation) -> JournalOperation:
-    """Give a step its temporary name; a plain rename needs none, and a moved file is never called a
-    temporary.
+def with_temp(op: JournalOperation) -> JournalOperation:
+    """Give an operation its temporary name; a rename to a free name needs none.
+
+    The temporary name of a moved file has no `.tmp`: it is the only copy, which `sweep` must not
+    remove.
     """
-    if step.kind == "move" and step.temp is None:
-        return step
+    if op.kind == "move" and op.temp is None:
+        return op
     name = temp_name()
-    if step.kind == "move":
+    if op.kind == "move":
         name = f"{TEMP_PREFIX}move-{name.removeprefix(TEMP_PREFIX).removesuffix(TEMP_SUFFIX)}"
-    return replace(step, temp=step.dst.parent / name)
+    return replace(op, temp=op.dst.parent / name)
 
 
-def make_temp(step: JournalOperation, *, sync: bool) -> None:
-    if step.temp is None or step.kind == "move":
+def make_temp(op: JournalOperation, *, sync: bool) -> None:
+    """Write, copy or link the new file under its temporary name. sync: flush it to the disk."""
+    if op.temp is None or op.kind == "move":
         return
-    if step.kind == "write":
-        write_new(step.temp, step.after or b"", sync=sync)
-        keep_mode(step.dst, step.temp)
+    if op.kind == "write":
+        write_new(op.temp, op.after or b"", sync=sync)
+        keep_mode(op.dst, op.temp)
         return
-    source = step.src or step.dst
-    if step.kind == "link":
+    source = op.src or op.dst
+    if op.kind == "link":
         try:
-            os.link(os.path.realpath(source), step.temp)
+            os.link(os.path.realpath(source), op.temp)
             return
         except FileNotFoundError:
             raise
-        except (
-            OSError
-        ):  # another disk, a file system without hard links, too many links: a copy serves as well
+        except OSError:
+            # Another disk, a file system without hard links, too many links: copy it.
             pass
     try:
-        shutil.copy2(source, step.temp)
+        shutil.copy2(source, op.temp)
     except BaseException:
         with suppress(OSError):
-            os.unlink(step.temp)
+            os.unlink(op.temp)
         raise
 
 
-def move(step: JournalOperation) -> None:
-    """Let a file step aside or take its free name; done already (by the run that was killed) is
-    fine.
+def move(op: JournalOperation) -> None:
+    """Rename a file to its free target, or to its temporary name if the target is not free yet.
+
+    Does nothing if the run that was killed did it.
     """
-    goal = step.temp or step.dst
-    if (
-        step.src is None
-        or not os.path.lexists(step.src)
-        or (step.temp and os.path.lexists(step.temp))
-    ):
+    goal = op.temp or op.dst
+    if op.src is None or not os.path.lexists(op.src) or (op.temp and os.path.lexists(op.temp)):
         return
     _require_free(goal)
     with writing(goal):
-        os.rename(step.src, goal)
+        os.rename(op.src, goal)
 
 
-def place(step: JournalOperation) -> bool:
-    """Give one step its final name; done already (by the run that was killed) is fine.
+def place(op: JournalOperation) -> bool:
+    """Rename an operation's temporary file to its target.
 
-    Returns False where a person has edited the text since the plan was made: theirs stays.
+    Does nothing if the run that was killed did it. Returns False if a person has edited the text
+    since the plan was made: their text is kept.
     """
-    if step.temp is None or not os.path.lexists(step.temp):
+    if op.temp is None or not os.path.lexists(op.temp):
         return True
-    if step.kind != "write":
-        _require_free(step.dst)
-    with writing(step.dst):
-        if step.kind == "write" and not _stands_as_before(step):
-            os.unlink(step.temp)
+    if op.kind != "write":
+        _require_free(op.dst)
+    with writing(op.dst):
+        if op.kind == "write" and not _is_unedited(op):
+            os.unlink(op.temp)
             return False
-        os.replace(step.temp, step.dst)
+        os.replace(op.temp, op.dst)
     return True
 
 
@@ -207,13 +243,13 @@ def _require_free(path: Path) -> None:
         )
 
 
-def _stands_as_before(step: JournalOperation) -> bool:
-    regular = _is_regular(step.dst)
-    return regular is None or (regular and step.dst.read_bytes() in (step.before, step.after))
+def _is_unedited(op: JournalOperation) -> bool:
+    regular = _is_regular(op.dst)
+    return regular is None or (regular and op.dst.read_bytes() in (op.before, op.after))
 
 
 def _is_regular(path: Path) -> bool | None:
-    """Tell whether a regular file, no link to one, stands at a path; None for nothing."""
+    """Tell whether a path is a regular file and not a link to one; None if nothing is there."""
     try:
         return stat.S_ISREG(os.lstat(path).st_mode)
     except OSError:

@@ -1,5 +1,6 @@
-"""Plans: what a verb is going to do to files, as data that can be shown, checked, applied and
-undone.
+"""Plans: what a command will do to files, as data that can be shown, checked, applied and undone.
+
+A verb builds a plan of these operations; only `Project.apply` (session.py) carries one out.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ class Move:
 
 @dataclass(frozen=True, slots=True)
 class Copy:
-    """Copy a file's bytes to a free name."""
+    """Copy a file to a free name."""
 
     src: Path
     dst: Path
@@ -31,9 +32,7 @@ class Copy:
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """Hard-link a file to a free name; where the file system has no hard links, its bytes are
-    copied.
-    """
+    """Hard-link a file to a free name, or copy it if the file system has no hard links."""
 
     src: Path
     dst: Path
@@ -41,27 +40,29 @@ class Link:
 
 @dataclass(frozen=True, slots=True)
 class WriteText:
-    """Replace or create a text file; what stood there before is kept in the journal."""
+    """Replace or create a text file; the journal keeps its old content."""
 
     path: Path
     text: str
 
     @classmethod
     def caption(cls, image: Path, caption: Caption) -> WriteText:
-        """Write an image's caption beside it. An empty caption is refused: trainers stop at 0-byte
-        captions.
+        """Write an image's caption beside it.
+
+        Raises InputError for an empty caption: trainers stop at a caption of 0 bytes.
         """
         if not caption.tags:
             raise InputError(
-                f"an empty caption for {image.name} would stop the trainers", hint="give it a tag"
+                f"the caption of {image.name} would be empty, which stops trainers",
+                hint="give it a tag",
             )
         return cls(image.with_suffix(".txt"), file_text(caption))
 
 
 @dataclass(frozen=True, slots=True)
 class Rewrite(WriteText):
-    """Write a text only over what is known. over: the bytes that must stand there, None for
-    nothing.
+    """Replace a text only if it still is what was read. over: the bytes that the file must hold,
+    None if it must not exist.
     """
 
     over: bytes | None
@@ -69,8 +70,8 @@ class Rewrite(WriteText):
 
 @dataclass(frozen=True, slots=True)
 class WriteBytes:
-    """Replace or create a file that is no text, e.g. a chart; what stood there before is kept in
-    the journal.
+    """Replace or create a file that is not a text, e.g. a chart; the journal keeps its old
+    content.
     """
 
     path: Path
@@ -82,7 +83,7 @@ FileOp = Move | Copy | Link | WriteText | WriteBytes
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """File operations that belong together: all are checked before the first is done."""
+    """File operations that belong together: all are checked before the first one runs."""
 
     ops: tuple[FileOp, ...] = ()
 

@@ -1,5 +1,7 @@
-"""How a verb works in a project: the lock, the store, the journal, and nothing of them in a dry
-run.
+"""How a command works in a project: `open_project` takes the lock, opens the store, completes what
+a killed run left, and gives a `Project`, whose `apply` is the one way from a plan to the disk.
+
+A dry run takes no lock, reads a copy of the store, and changes nothing.
 """
 
 from __future__ import annotations
@@ -21,7 +23,10 @@ from datasetkit.project.store import Output, Store
 
 @dataclass(frozen=True, slots=True)
 class RunContext:
-    """How any verb is run: what the command line's common switches say."""
+    """How a command runs: the switches that all commands share, and where progress is reported.
+
+    wait: wait for the project lock instead of raising Locked.
+    """
 
     dry_run: bool = False
     wait: bool = False
@@ -33,8 +38,8 @@ DEFAULT_CONTEXT = RunContext()
 
 @dataclass(frozen=True, slots=True)
 class Project:
-    """An open project; `apply` is the one way from a plan to the disk. recovered: what a killed run
-    had left to do.
+    """An open project. recovered: the plans of killed runs that were completed when it was
+    opened.
     """
 
     root: Path
@@ -52,8 +57,9 @@ class Project:
         generated: Sequence[str] = (),
         outputs: Sequence[Output] = (),
     ) -> int | None:
-        """Apply a plan and return its number in the history; in a dry run only check it. See
-        Journal.apply.
+        """Apply a plan and return its number in the history; in a dry run, only check it.
+
+        See Journal.apply.
         """
         if self.context.dry_run:
             self.journal.check(plan)
@@ -63,18 +69,14 @@ class Project:
         )
 
     def changed(self, plan: Plan) -> tuple[Path, ...]:
-        """Return the files that a plan would change; what holds its wanted bytes already is not
-        among them.
-        """
-        return tuple(step.dst for step in check(plan))
+        """Return the files that a plan would change, without those that hold its bytes already."""
+        return tuple(op.dst for op in check(plan))
 
 
 def finish_interrupted(folder: Path, context: RunContext) -> None:
-    """Finish a plan that a killed run left half done in the project of a folder that is about to be
-    read.
+    """Complete a plan that a killed run left half done, before a command reads `folder`.
 
-    Until then images may stand under temporary names, and captions beside other images than
-    their own.
+    Until then images may have temporary names, and captions may lie beside other images.
     """
     root = find_root(folder)
     if (
@@ -92,8 +94,9 @@ def finish_interrupted(folder: Path, context: RunContext) -> None:
 
 @contextmanager
 def open_project(folder: Path, context: RunContext) -> Iterator[Project]:
-    """Open the project of `folder`: lock it and finish what a killed run left, unless this is a dry
-    run.
+    """Lock and open the project of `folder`, and complete what a killed run left.
+
+    A dry run opens a copy of the store, without the lock. Raises Locked, StorageError.
     """
     root = find_root(folder)
     if context.dry_run:
@@ -103,6 +106,6 @@ def open_project(folder: Path, context: RunContext) -> Iterator[Project]:
     with lock(root, wait=context.wait), Store.open(root) as store:
         journal = Journal(store)
         recovered = tuple(journal.recover())
-        for one in recovered:
-            context.reporter.warn(one.line)
+        for entry in recovered:
+            context.reporter.warn(entry.line)
         yield Project(root, store, journal, context, recovered)

@@ -1,10 +1,17 @@
-"""The store: what dsk remembers about a project, in `.dsk/store.sqlite`, which may be deleted.
+"""The store: what dsk records about a project, in `.dsk/store.sqlite`, which may be deleted.
 
-`files` spares hashing an image twice, `scores` spares inference, `written` tells dsk's captions
-from a person's, `made` tells which outputs are up to date, `looks` which images are nearly the
-same, `measures` spares looking for faces and text twice, `journal` and `ops` hold what each command
-did (project/journal.py). Paths are bytes relative to the project root, so that a moved project and
-any file name work.
+Its tables:
+
+  files      id and size of each image, so that none is hashed twice
+  models     the labels of each tagger, so that its scores can be read without it
+  scores     a tagger's scores of each image, so that none is tagged twice
+  written    hashes of the captions that dsk wrote; a person wrote or edited all others
+  made       which image and settings each output was made from, so that it is not made twice
+  looks      what near-duplicates are found by
+  measures   detected faces and text, so that no image is searched twice
+  journal    each command (project/journal.py), with its operations in `ops`, its folders in `dirs`
+
+Paths are bytes relative to the project root, so that a moved project and any file name work.
 """
 
 from __future__ import annotations
@@ -26,9 +33,8 @@ from datasetkit.core.records import Caption
 
 SCHEMA_VERSION = 3
 STORE = Path(PROJECT, "store.sqlite")
-_CLAIMED = (
-    -1
-)  # the size of an output that a run is about to make, and may have made before it was killed
+# The size of a pending output: a run is about to make it, or made it and was killed.
+_PENDING = -1
 _SCHEMA = """
 CREATE TABLE files (
   path BLOB PRIMARY KEY, size INTEGER, mtime_ns INTEGER, id TEXT, width INTEGER, height INTEGER
@@ -60,8 +66,8 @@ _ADDED = {
 
 @dataclass(frozen=True, slots=True)
 class FileFacts:
-    """What is known of an image's bytes: its id ("" if never hashed) and its size in pixels as
-    seen.
+    """What is recorded of an image file: its id ("" if it was not hashed), and its size in pixels
+    after the EXIF turn.
     """
 
     id: str
@@ -71,8 +77,10 @@ class FileFacts:
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """A file that a stage makes. source: the id of the image it is made from; origin: where that
-    image lies.
+    """A file that a stage makes.
+
+    source: the id of the image that it is made from. origin: the path of that image. recipe: the
+    settings that it is made with; other settings make another file.
     """
 
     path: Path
@@ -82,14 +90,12 @@ class Output:
 
 
 def caption_hash(caption: Caption) -> str:
-    """Hash a caption by its tags in order, so that line ends and marks of an editor do not
-    matter.
-    """
+    """Hash a caption's tags in order: line ends and byte order marks of editors do not count."""
     return hashlib.sha256(caption.text().encode("utf-8", "surrogatepass")).hexdigest()[:32]
 
 
 class Database(sqlite3.Connection):
-    """A connection whose every failure is a StorageError, wherever it arises."""
+    """A connection whose failures are all raised as StorageError."""
 
     def execute(self, *args: Any) -> Any:
         return self.cursor(Cursor).execute(*args)
@@ -99,32 +105,32 @@ class Database(sqlite3.Connection):
 
 
 class Cursor(sqlite3.Cursor):
-    """A result that may turn out damaged in its middle."""
+    """A cursor with the same errors: a damaged file may show only while rows are read."""
 
     def execute(self, *args: Any) -> Any:
-        with translated(STORE):
+        with storage_errors(STORE):
             return super().execute(*args)
 
     def executemany(self, *args: Any) -> Any:
-        with translated(STORE):
+        with storage_errors(STORE):
             return super().executemany(*args)
 
     def fetchone(self) -> Any:
-        with translated(STORE):
+        with storage_errors(STORE):
             return super().fetchone()
 
     def fetchall(self) -> Any:
-        with translated(STORE):
+        with storage_errors(STORE):
             return super().fetchall()
 
     def __next__(self) -> Any:
-        with translated(STORE):
+        with storage_errors(STORE):
             return super().__next__()
 
 
 class Store:
-    """One project's memory. Use it from one thread, as a context manager; every sqlite failure is a
-    StorageError.
+    """The store of one project. Use it from one thread, as a context manager; every sqlite failure
+    is a StorageError.
     """
 
     def __init__(self, root: Path, database: sqlite3.Connection) -> None:
@@ -140,7 +146,7 @@ class Store:
         refuse_link(path)
         with writing(folder):
             folder.mkdir(exist_ok=True)
-        with translated(path):
+        with storage_errors(path):
             database = sqlite3.connect(path, timeout=30, isolation_level=None, factory=Database)
         try:
             database.execute("PRAGMA journal_mode=WAL")
@@ -154,17 +160,15 @@ class Store:
 
     @classmethod
     def open_copy(cls, root: Path) -> Store:
-        """Open a copy in memory of what the store holds: for a dry run, which must change nothing
-        on disk.
-        """
+        """Open a copy of the store in memory, for a dry run, which changes nothing on disk."""
         path = root / STORE
         database = sqlite3.connect(":memory:", isolation_level=None)
         if path.is_file():
-            # Even a reader makes `-shm` and `-wal` files beside a database in WAL mode, unless told
-            # that it is at rest.
-            at_rest = not path.with_name(path.name + "-wal").exists()
-            mode = "immutable=1" if at_rest else "mode=ro"
-            with translated(path):
+            # Even a reader creates `-shm` and `-wal` files beside a database in WAL mode, unless it
+            # is opened as immutable, which it is while no `-wal` file is there.
+            in_use = path.with_name(path.name + "-wal").exists()
+            mode = "mode=ro" if in_use else "immutable=1"
+            with storage_errors(path):
                 source = sqlite3.connect(f"{path.absolute().as_uri()}?{mode}", uri=True, timeout=30)
                 try:
                     source.backup(database)
@@ -201,8 +205,8 @@ class Store:
 
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
-        """Run statements that take effect together, durably, or not at all."""
-        with translated(self.root / PROJECT):
+        """Run statements that are committed together, durably, or not at all."""
+        with storage_errors(self.root / PROJECT):
             self.database.execute("BEGIN IMMEDIATE")
             try:
                 yield self.database
@@ -213,14 +217,13 @@ class Store:
             self.database.execute("COMMIT")
 
     # ---- paths
-    # ----------------------------------------------------------------------------------------------
 
     def key(self, path: Path) -> bytes:
-        """Return how a path is stored: relative to the root where it lies below it, else
+        """Return a path as it is stored: relative to the root if it lies below it, else
         absolute.
         """
         plain, root = os.path.abspath(path), f"{self.root}{os.sep}"
-        if plain.startswith(root):  # nearly always, and several times as fast as what pathlib does
+        if plain.startswith(root):  # nearly always, and several times as fast as pathlib
             return os.fsencode(plain[len(root) :].replace(os.sep, "/"))
         absolute = Path(plain)
         try:
@@ -229,16 +232,13 @@ class Store:
             return os.fsencode(absolute)
 
     def path(self, key: bytes) -> Path:
-        """Return the path that `key` made a key of."""
+        """Return the path of a stored key."""
         return self.root / os.fsdecode(key)
 
     # ---- files
-    # ----------------------------------------------------------------------------------------------
 
     def facts(self, path: Path, info: os.stat_result) -> FileFacts | None:
-        """Return what is known of an image, if the file is the one that was looked at (same size
-        and time).
-        """
+        """Return what is recorded of an image, None if its size or time has changed since."""
         row = self.database.execute(
             "SELECT id, width, height FROM files WHERE path = ? AND size = ? AND mtime_ns = ?",
             (self.key(path), info.st_size, info.st_mtime_ns),
@@ -246,46 +246,41 @@ class Store:
         return FileFacts(*row) if row else None
 
     def all_facts(self) -> dict[tuple[bytes, int, int], FileFacts]:
-        """Return what `facts` knows of every file, by key, size and time: one question for a whole
-        folder.
-        """
+        """Return `facts` of every file by key, size and time: one query for a whole folder."""
         rows = self.database.execute("SELECT path, size, mtime_ns, id, width, height FROM files")
-        return {(path, size, time): FileFacts(*known) for path, size, time, *known in rows}
+        return {(path, size, time): FileFacts(*facts) for path, size, time, *facts in rows}
 
-    def remember(self, found: Iterable[tuple[Path, os.stat_result, FileFacts]]) -> None:
-        """Keep what was learnt about images."""
+    def put_facts(self, facts: Iterable[tuple[Path, os.stat_result, FileFacts]]) -> None:
+        """Record the facts of image files."""
         rows = [
-            (self.key(p), i.st_size, i.st_mtime_ns, f.id, f.width, f.height) for p, i, f in found
+            (self.key(p), i.st_size, i.st_mtime_ns, f.id, f.width, f.height) for p, i, f in facts
         ]
         with self.transaction() as database:
             database.executemany("INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?, ?, ?)", rows)
 
     # ---- scores
-    # ----------------------------------------------------------------------------------------------
 
     def labels(self, model: str) -> list[list[str]] | None:
-        """Return the `[name, category]` rows that a model's scores are in, or None."""
+        """Return the `[name, category]` of each score of a model, or None."""
         row = self.database.execute("SELECT labels FROM models WHERE key = ?", (model,)).fetchone()
         labels: list[list[str]] | None = json.loads(zlib.decompress(row[0])) if row else None
         return labels
 
     def models(self) -> list[tuple[str, list[list[str]]]]:
-        """Return (key, labels) of every model whose scores are kept, the one used last first."""
+        """Return (key, labels) of every model with stored scores, the one used last first."""
         keys = [
             row[0] for row in self.database.execute("SELECT key FROM models ORDER BY rowid DESC")
         ]
         return [(key, self.labels(key) or []) for key in keys]
 
     def put_labels(self, model: str, labels: Sequence[tuple[str, str]]) -> None:
-        """Keep a model's labels, so that its scores can be read without the model."""
+        """Store a model's labels, so that its scores can be read without the model."""
         blob = zlib.compress(json.dumps([list(row) for row in labels]).encode())
         with self.transaction() as database:
             database.execute("INSERT OR REPLACE INTO models VALUES (?, ?)", (model, blob))
 
     def mark_used(self, model: str) -> None:
-        """Make a model the one used last, as `models` orders them; nothing is written where it is
-        already.
-        """
+        """Make a model the first that `models` returns; write nothing if it is."""
         newest = self.database.execute(
             "SELECT key, rowid FROM models ORDER BY rowid DESC LIMIT 1"
         ).fetchone()
@@ -303,15 +298,15 @@ class Store:
         return row[0] if row else None
 
     def scores_of(self, images: Sequence[str], model: str) -> dict[str, bytes]:
-        """Return the packed scores of several images under a model, by image id; unknown ones
-        are left out.
+        """Return the packed scores of several images under a model, by image id, without the images
+        that have none.
         """
-        asked = json.dumps(list(images))
+        ids = json.dumps(list(images))
         return dict(
             self.database.execute(
                 "SELECT image, row FROM scores WHERE model = ? AND image IN (SELECT value FROM "
                 "json_each(?))",
-                (model, asked),
+                (model, ids),
             )
         )
 
@@ -323,69 +318,63 @@ class Store:
         }
 
     def put_scores(self, model: str, rows: Iterable[tuple[str, bytes]]) -> None:
-        """Keep packed scores by image id."""
+        """Store packed scores by image id."""
         with self.transaction() as database:
             database.executemany(
                 "INSERT OR REPLACE INTO scores VALUES (?, ?, ?)", [(i, model, b) for i, b in rows]
             )
 
-    # ---- looks
-    # ----------------------------------------------------------------------------------------------
+    # ---- near-duplicates
 
-    def looks(self) -> dict[str, bytes]:
-        """Return what is remembered of how files look (datasetkit/images/near_duplicates.py), by a
-        file's sign.
-        """
+    def fingerprints(self) -> dict[str, bytes]:
+        """Return the fingerprints of files (images/near_duplicates.py), by `FileStamp.key`."""
         return dict(self.database.execute("SELECT file, look FROM looks"))
 
-    def put_looks(self, looks: Iterable[tuple[str, bytes]]) -> None:
-        """Remember how files look."""
+    def put_fingerprints(self, fingerprints: Iterable[tuple[str, bytes]]) -> None:
+        """Store fingerprints of files."""
         with self.transaction() as database:
-            database.executemany("INSERT OR REPLACE INTO looks VALUES (?, ?)", looks)
+            database.executemany("INSERT OR REPLACE INTO looks VALUES (?, ?)", fingerprints)
 
-    # ---- measures
-    # ---------------------------------------------------------------------------------------------
+    # ---- measurements
 
-    def measures(self, recipe: str) -> dict[str, bytes]:
-        """Return what was found out about images in one way, by image id."""
+    def measurements(self, recipe: str) -> dict[str, bytes]:
+        """Return the results of one measurement, e.g. a face detector with its settings, by image
+        id.
+        """
         return dict(
             self.database.execute("SELECT image, row FROM measures WHERE recipe = ?", (recipe,))
         )
 
-    def put_measures(self, recipe: str, rows: Iterable[tuple[str, bytes]]) -> None:
-        """Keep what was found out about images, by image id."""
+    def put_measurements(self, recipe: str, rows: Iterable[tuple[str, bytes]]) -> None:
+        """Store the results of one measurement by image id."""
         with self.transaction() as database:
             database.executemany(
                 "INSERT OR REPLACE INTO measures VALUES (?, ?, ?)",
                 [(i, recipe, b) for i, b in rows],
             )
 
-    # ---- whose captions
-    # ---------------------------------------------------------------------------------------
+    # ---- captions
 
     def generated(self, captions: Iterable[Caption | None]) -> set[Caption]:
-        """Return those of the captions that dsk itself wrote; any other was edited by a person."""
+        """Return the captions that dsk wrote; a person wrote or edited the others."""
         hashes = {caption_hash(caption): caption for caption in captions if caption is not None}
-        found = self.database.execute(
+        rows = self.database.execute(
             "SELECT hash FROM written WHERE hash IN (SELECT value FROM json_each(?))",
             (json.dumps(list(hashes)),),
         )
-        return {hashes[row[0]] for row in found}
+        return {hashes[row[0]] for row in rows}
 
     def is_generated(self, caption: Caption) -> bool:
-        """Tell whether dsk wrote this very caption; any other was edited by a person."""
+        """Tell whether dsk wrote exactly this caption; a person wrote or edited any other."""
         row = self.database.execute(
             "SELECT 1 FROM written WHERE hash = ?", (caption_hash(caption),)
         ).fetchone()
         return row is not None
 
     # ---- outputs
-    # ----------------------------------------------------------------------------------------------
 
     def is_current(self, output: Path, source: str, recipe: str) -> bool:
-        """Tell whether an output was made from this source by this recipe and has not been touched
-        since.
-        """
+        """Tell whether an output was made from this source by this recipe and is unchanged."""
         row = self.database.execute(
             "SELECT size, mtime_ns FROM made WHERE path = ? AND source = ? AND recipe = ?",
             (self.key(output), source, recipe),
@@ -393,61 +382,55 @@ class Store:
         return row is not None and row == _size_time(output)
 
     def is_ours(self, output: Path) -> bool:
-        """Tell whether a file is an output that dsk made and nobody touched since."""
+        """Tell whether dsk made a file, and it is unchanged since; a pending output counts."""
         row = self.database.execute(
             "SELECT size, mtime_ns FROM made WHERE path = ?", (self.key(output),)
         ).fetchone()
-        return row is not None and (row[0] == _CLAIMED or row == _size_time(output))
+        return row is not None and (row[0] == _PENDING or row == _size_time(output))
 
-    def is_claimed(self, output: Path) -> bool:
-        """Tell whether a run was about to make an output, and was killed before it could note it as
-        made.
-        """
+    def is_pending(self, output: Path) -> bool:
+        """Tell whether a run was killed between `put_pending` and `put_finished` of an output."""
         row = self.database.execute(
             "SELECT size FROM made WHERE path = ?", (self.key(output),)
         ).fetchone()
-        return row is not None and row[0] == _CLAIMED
+        return row is not None and row[0] == _PENDING
 
     def source(self, output: Path) -> str | None:
-        """Return what an output was made from, as `Output.source` says it; None where dsk made
-        nothing there.
-        """
+        """Return the `source` of an output, None if dsk did not make it."""
         row = self.database.execute(
             "SELECT source FROM made WHERE path = ?", (self.key(output),)
         ).fetchone()
         return row[0] if row else None
 
-    def claim(self, outputs: Iterable[Output]) -> None:
-        """Note outputs before they are made: what a killed run leaves is known as dsk's own."""
+    def put_pending(self, outputs: Iterable[Output]) -> None:
+        """Record outputs before they are made, so that those of a killed run count as dsk's own."""
         with self.transaction():
-            self.insert_claims(outputs)
+            self.insert_pending(outputs)
 
-    def insert_claims(self, outputs: Iterable[Output]) -> None:
-        """Claim outputs within a transaction that is open already."""
+    def insert_pending(self, outputs: Iterable[Output]) -> None:
+        """Do `put_pending` within a transaction that is open already."""
         self.database.executemany(
-            f"INSERT OR REPLACE INTO made VALUES (?, ?, ?, ?, {_CLAIMED}, 0)",
-            [self._made(o) for o in outputs],
+            f"INSERT OR REPLACE INTO made VALUES (?, ?, ?, ?, {_PENDING}, 0)",
+            [self._output_key(o) for o in outputs],
         )
 
-    def settle(self, outputs: Iterable[Output]) -> None:
-        """Note finished outputs as they are now."""
+    def put_finished(self, outputs: Iterable[Output]) -> None:
+        """Record finished outputs as they are on disk now."""
         with self.transaction() as database:
             database.executemany(
                 "INSERT OR REPLACE INTO made VALUES (?, ?, ?, ?, ?, ?)",
-                [self.made_row(o) for o in outputs],
+                [self.output_row(o) for o in outputs],
             )
 
-    def made_row(self, output: Output) -> tuple[object, ...]:
-        """Return the row of `made` for a finished output as it is now."""
-        return (*self._made(output), *(_size_time(output.path) or (_CLAIMED, 0)))
+    def output_row(self, output: Output) -> tuple[object, ...]:
+        """Return the row of `made` for a finished output as it is on disk now."""
+        return (*self._output_key(output), *(_size_time(output.path) or (_PENDING, 0)))
 
-    def _made(self, output: Output) -> tuple[object, ...]:
+    def _output_key(self, output: Output) -> tuple[object, ...]:
         return self.key(output.path), output.source, output.recipe, self.key(output.origin)
 
     def is_current_in_place(self, path: Path, recipe: str) -> bool:
-        """Tell whether an image is what this recipe made of an earlier one in its place, untouched
-        since.
-        """
+        """Tell whether this recipe replaced an image by what it made of it, unchanged since."""
         row = self.database.execute(
             "SELECT size, mtime_ns FROM made WHERE path = ? AND recipe = ?",
             (self.key(path), recipe),
@@ -455,7 +438,7 @@ class Store:
         return row is not None and row == _size_time(path)
 
     def outputs(self, kind: str) -> list[Output]:
-        """Return every output whose recipe begins with `kind`."""
+        """Return every output whose recipe begins with `kind`, by path."""
         rows = self.database.execute("SELECT path, source, recipe, origin FROM made ORDER BY path")
         return [
             Output(self.path(path), source, recipe, self.path(origin))
@@ -473,8 +456,8 @@ def _size_time(path: Path) -> tuple[int, int] | None:
 
 
 @contextmanager
-def translated(path: Path) -> Iterator[None]:
-    """Turn sqlite's errors into a StorageError that names the file and the next step."""
+def storage_errors(path: Path) -> Iterator[None]:
+    """Turn sqlite's errors into StorageErrors that name the file and the next step."""
     try:
         yield
     except sqlite3.OperationalError as error:

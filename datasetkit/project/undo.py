@@ -1,4 +1,4 @@
-"""Undoing: the steps that take a finished command back, and why some cannot be taken."""
+"""Undo: the operations that take a finished command back, and why some cannot be taken back."""
 
 from __future__ import annotations
 
@@ -7,113 +7,119 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from datasetkit.core.files import IMAGE_SUFFIXES, MASKS, display
-from datasetkit.project.file_ops import JournalOperation, sign
+from datasetkit.project.file_ops import JournalOperation, file_stamp
 
 
 class PlannedState:
-    """Where files will be, and what texts will hold, when steps are done that so far are only
-    planned.
+    """The files as they will be once some operations are done that are only planned so far.
+
+    An undo of several commands, and a dry run of one, checks each command against it.
     """
 
     def __init__(self) -> None:
-        self._will_be: dict[Path, Path | bytes | None] = {}
+        # Path -> the path that its content has now, its bytes, or None if nothing will be there.
+        self._changes: dict[Path, Path | bytes | None] = {}
 
     def find(self, path: Path) -> Path | bytes | None:
-        """Return where what will be at `path` is now, or its bytes; None for nothing."""
-        for place in (path, *path.parents) if self._will_be else ():
-            if place in self._will_be:
-                now = self._will_be[place]
-                return (
-                    now / path.relative_to(place)
-                    if isinstance(now, Path)
-                    else now
-                    if place == path
-                    else None
-                )
+        """Return where the content that `path` will have is now, or its bytes; None for nothing."""
+        for changed in (path, *path.parents) if self._changes else ():
+            if changed in self._changes:
+                content = self._changes[changed]
+                if isinstance(content, Path):
+                    return content / path.relative_to(changed)
+                return content if changed == path else None
         return path
 
-    def add(self, steps: Sequence[JournalOperation]) -> None:
-        """Take steps, which happen at once, as done."""
-        moves = [step for step in steps if step.kind == "move" and step.src is not None]
-        gone: dict[Path, Path | bytes | None] = {
-            step.src: None for step in moves if step.src is not None
-        }
-        here = {step.dst: self.find(step.src) for step in moves if step.src is not None}
-        written = {step.dst: step.after for step in steps if step.kind == "write"}
-        self._will_be |= gone | here | written
+    def exists(self, path: Path) -> bool:
+        """Tell whether something will be at a path."""
+        content = self.find(path)
+        return os.path.lexists(content) if isinstance(content, Path) else content is not None
 
-
-def stands(now: Path | bytes | None) -> bool:
-    """Tell whether `PlannedState.find` found anything."""
-    return os.path.lexists(now) if isinstance(now, Path) else now is not None
+    def add(self, operations: Sequence[JournalOperation]) -> None:
+        """Count operations as done, all at once."""
+        moves = [(op.src, op.dst) for op in operations if op.kind == "move" and op.src is not None]
+        left: dict[Path, Path | bytes | None] = {src: None for src, _ in moves}
+        arrived = {dst: self.find(src) for src, dst in moves}
+        written = {op.dst: op.after for op in operations if op.kind == "write"}
+        self._changes |= left | arrived | written
 
 
 def inverse(
     done: Sequence[JournalOperation],
-    foreseen: PlannedState,
+    planned: PlannedState,
     *,
     trash: Path,
     root: Path,
     with_companions: bool,
 ) -> tuple[list[JournalOperation], list[str]]:
-    """Return the steps that take `done` back, last first, and why some cannot be taken.
+    """Return the operations that take `done` back, last first, and why some cannot be taken back.
 
-    trash: a fresh folder for files that dsk had made. with_companions: what joined a renamed
-    image goes back with it.
+    planned: the state that they start from. trash: a fresh folder for the files that dsk made.
+    with_companions: files that were added beside a renamed image get its old name, too.
     """
-    vacated = {step.dst for step in done}
-    steps: list[JournalOperation] = []
+    freed = {op.dst for op in done}
+    operations: list[JournalOperation] = []
     problems: list[str] = []
-    for n, step in enumerate(reversed(done)):
-        problem = _changed_since(step, foreseen)
-        returns = step.kind == "move" and step.src is not None and step.src not in vacated
-        if problem is None and returns and stands(foreseen.find(step.src or step.dst)):
-            problem = f"{display(os.path.relpath(step.src or step.dst, root))} is taken again"
-        if problem is not None:
+    for n, op in enumerate(reversed(done)):
+        problem = _changed_since(op, planned) or _taken_again(op, freed, planned, root)
+        if problem:
             problems.append(problem)
-        elif step.kind == "write" and step.before is not None:
-            steps.append(
-                JournalOperation("write", None, step.dst, before=step.after, after=step.before)
-            )
-        elif step.kind == "move" and step.src is not None:
-            steps.append(JournalOperation("move", step.dst, step.src, temp=step.dst))
+        elif op.kind == "write" and op.before is not None:
+            operations.append(JournalOperation("write", None, op.dst, op.after, op.before))
+        elif op.kind == "move" and op.src is not None:
+            operations.append(JournalOperation("move", op.dst, op.src, temp=op.dst))
             if with_companions:
-                steps.extend(_companions(step, vacated))
+                operations.extend(_companions(op.src, op.dst, freed))
         else:
-            steps.append(JournalOperation("move", step.dst, trash / str(n) / step.dst.name))
-    return steps, problems
+            goal = trash / str(n) / op.dst.name
+            operations.append(JournalOperation("move", op.dst, goal))
+    return operations, problems
 
 
-def _changed_since(step: JournalOperation, foreseen: PlannedState) -> str | None:
-    """Return why a finished step cannot be taken back, or None. A moved file may have been edited:
-    it moves back.
+def _changed_since(op: JournalOperation, planned: PlannedState) -> str:
+    """Return why a finished operation cannot be taken back, "" if it can.
+
+    A moved file may have been edited since: it moves back as it is.
     """
-    now = foreseen.find(step.dst)
-    if not stands(now):
-        return f"{display(step.dst.name)} is gone"
-    if step.kind == "move" or sign(step, now) == step.sign:
-        return None
-    return f"{display(step.dst.name)} was changed since"
+    if not planned.exists(op.dst):
+        return f"{display(op.dst.name)} is gone"
+    if op.kind == "move" or file_stamp(op, planned.find(op.dst)) == op.stamp:
+        return ""
+    return f"{display(op.dst.name)} was changed since"
 
 
-def _companions(step: JournalOperation, vacated: set[Path]) -> Iterator[JournalOperation]:
-    """Captions, masks and side-cars that joined a renamed image later go back with it."""
-    if step.src is None or step.dst.suffix.lower() not in IMAGE_SUFFIXES:
+def _taken_again(op: JournalOperation, freed: set[Path], planned: PlannedState, root: Path) -> str:
+    """Return that the old name of a moved file is taken, "" if it is free or will be freed."""
+    if op.kind != "move" or op.src is None or op.src in freed or not planned.exists(op.src):
+        return ""
+    return f"{display(os.path.relpath(op.src, root))} is taken again"
+
+
+def _companions(old: Path, new: Path, freed: set[Path]) -> Iterator[JournalOperation]:
+    """Yield the moves of captions, masks and side-cars that were added beside a renamed image.
+
+    freed: files that the undo moves anyway.
+    """
+    if new.suffix.lower() not in IMAGE_SUFFIXES:
         return
-    for folder, home in (
-        (step.dst.parent, step.src.parent),
-        (step.dst.parent / MASKS, step.src.parent / MASKS),
+    for folder, goal in (
+        (new.parent, old.parent),
+        (new.parent / MASKS, old.parent / MASKS),
     ):
-        if not folder.is_dir():
-            continue
-        for path in sorted(folder.iterdir()):
-            if path in vacated or (path.suffix.lower() in IMAGE_SUFFIXES and folder.name != MASKS):
-                continue
-            if path.stem == step.dst.stem:
-                target = home / f"{step.src.stem}{path.suffix}"
-            elif path.name.startswith(step.dst.name + "."):
-                target = home / f"{step.src.name}{path.name.removeprefix(step.dst.name)}"
-            else:
-                continue
-            if not os.path.lexists(target):
-                yield JournalOperation("move", path, target)
+        for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+            is_image = path.suffix.lower() in IMAGE_SUFFIXES and folder.name != MASKS
+            name = None if is_image or path in freed else _companion_name(path, old, new)
+            if name is not None and not os.path.lexists(goal / name):
+                yield JournalOperation("move", path, goal / name)
+
+
+def _companion_name(path: Path, old: Path, new: Path) -> str | None:
+    """Return the name that a companion of the image `new` has beside `old`; None for other files.
+
+    A companion has the image's stem (`a.txt`), or its whole name (`a.jpg.txt`).
+    """
+    if path.stem == new.stem:
+        return f"{old.stem}{path.suffix}"
+    if path.name.startswith(f"{new.name}."):
+        return f"{old.name}{path.name.removeprefix(new.name)}"
+    return None

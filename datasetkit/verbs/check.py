@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -41,13 +41,13 @@ from datasetkit.core.files import (
     require_writable,
 )
 from datasetkit.core.records import Failed, ImageRecord
+from datasetkit.dataset.layout_sources import layout_sources
 from datasetkit.executors import local
 from datasetkit.images import contact_sheet, pixels
 from datasetkit.images.scan import scan
 from datasetkit.options.check import CheckOptions
 from datasetkit.options.toml import find
 from datasetkit.options.train import TrainOptions
-from datasetkit.project.link_origins import origins
 from datasetkit.project.plans import FileOp, Plan, WriteBytes, WriteText
 from datasetkit.project.session import (
     DEFAULT_CONTEXT,
@@ -235,7 +235,7 @@ def look(
     return CheckInput(
         folder, options, train.bucket_rules(), train.max_token_length, tuple(places), tuple(items),
         (*failed, *broken), found.misread, found.astray, tuple(astray_captions), tuple(latents),
-        found.empty, _sources(places),
+        found.empty, layout_sources(place.folder for place in places if place.laid_out),
         _Digests(project.store, options.max_pixels, remember=not project.context.dry_run),
     )  # fmt: skip
 
@@ -244,11 +244,6 @@ def _with_triggers(place: CheckFolder, captions: Sequence[CaptionFile]) -> Check
     if place.triggers or place.is_reg:
         return place
     return replace(place, triggers=guess_triggers(captions), guessed=True)
-
-
-def _sources(places: Iterable[CheckFolder]) -> dict[Path, Path]:
-    roots = {find_root(place.folder): place.folder for place in places if place.laid_out}
-    return {laid: source for folder in roots.values() for laid, source in origins(folder).items()}
 
 
 def _measured(
@@ -281,7 +276,7 @@ class _Digests:
 
     def __init__(self, store: Store, max_pixels: int, *, remember: bool) -> None:
         self.store, self.max_pixels, self.remember = store, max_pixels, remember
-        self._known = {image: row.decode() for image, row in store.measures(_DIGESTS).items()}
+        self._known = {image: row.decode() for image, row in store.measurements(_DIGESTS).items()}
 
     def __call__(self, items: Sequence[CheckImage]) -> dict[Path, str]:
         new = {item.id: item.path for item in items if item.id not in self._known}
@@ -294,7 +289,7 @@ class _Digests:
         }
         self._known |= computed
         if computed and self.remember:
-            self.store.put_measures(
+            self.store.put_measurements(
                 _DIGESTS, [(image, digest.encode()) for image, digest in computed.items()]
             )
         return {item.path: self._known[item.id] for item in items if item.id in self._known}

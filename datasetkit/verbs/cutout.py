@@ -218,12 +218,12 @@ def _keep(
         try:
             data = pixels.encode(pixels.load(record.path, max_pixels=options.max_pixels), "PNG")
             if record.path in kept:
-                project.store.settle([output])
+                project.store.put_finished([output])
             else:
                 if os.path.lexists(mask) and project.store.is_ours(mask):
                     mask.unlink()
                 write_atomic(target, data)
-                recording.made(output)
+                recording.record(output)
         except InputError:
             continue
         uncut.append(record)

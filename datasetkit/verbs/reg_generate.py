@@ -377,7 +377,7 @@ def _draw(
     """
     from trainer.monitor.prompts import Prompt
 
-    recording.folder(folder)
+    recording.make_folder(folder)
     require_writable(folder)
     sweep(folder)
     drawn: list[Path] = []
@@ -408,11 +408,11 @@ def _draw(
                 path: pixels.encode(image, "PNG", text={reg_prompts.TEXT_KEY: record.parameters()}),
             }
             outputs = [Output(file, settings.hash, "reg-generate-1", path) for file in contents]
-            project.store.claim(outputs)
+            project.store.put_pending(outputs)
             for file, data in contents.items():
                 write_atomic(file, data)
             for output in outputs:
-                recording.made(output)
+                recording.record(output)
             drawn.append(path)
             reporter.advance()
     finally:

@@ -215,7 +215,7 @@ def _resize_in_place(folder: Path, options: ResizeOptions, context: RunContext) 
         entry = project.apply(
             Plan(tuple(ops)), "resize", f"{display(folder.name)} in place", outputs=swapped
         )
-        project.store.settle(settled)
+        project.store.put_finished(settled)
     same = tuple(Skipped(r, "up to date") for r in found.records if r not in fresh)
     places = {r.path: r.path for r in found.records}
     return ResizeResult(

@@ -56,7 +56,7 @@ def load(
         )
         editor = Editor(dataset, bench, read_only=options.read_only)
         editor.look_back(project)
-        return editor, project.store.looks()
+        return editor, project.store.fingerprints()
 
 
 @contextmanager

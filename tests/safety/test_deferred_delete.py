@@ -33,13 +33,13 @@ def _few_are_many(monkeypatch):
     monkeypatch.setattr(journal, "_SYNC_ALL_FROM", 1)
     monkeypatch.setattr(os, "sync", lambda: None)
     yield
-    deferred_delete.free()
+    deferred_delete.delete_now()
 
 
 @pytest.fixture
 def kept(monkeypatch):
     """Let what was replaced lie, as when the process is killed before it is gone."""
-    monkeypatch.setattr(journal, "free_later", lambda folders: None)
+    monkeypatch.setattr(journal, "delete_later", lambda folders: None)
 
 
 def folders(root) -> list[str]:
@@ -60,10 +60,10 @@ def test_replaced_captions_are_freed_once_the_new_ones_stand(place):
     for _ in range(4):
         result = api.rules(place / "imgs", REMOVED)
         assert len(result.changes) == 3
-        deferred_delete.free()
+        deferred_delete.delete_now()
         assert folders(place) == []
         api.undo(place / "imgs")
-        deferred_delete.free()
+        deferred_delete.delete_now()
         assert folders(place) == []
     assert texts(place / "imgs") == old
 
@@ -79,7 +79,7 @@ def test_what_a_kill_leaves_of_replaced_captions_is_freed_by_the_next_command(
     assert all(path.stat().st_nlink == 1 for path in (place / "imgs").glob("*.txt"))
     monkeypatch.undo()
     api.rules(place / "imgs", REMOVED)  # has nothing to do
-    deferred_delete.free()
+    deferred_delete.delete_now()
     assert folders(place) == []
 
 
@@ -95,7 +95,7 @@ def test_the_other_names_of_a_caption_keep_the_old_text(place):
     caption, other = images[0].with_suffix(".txt"), place / "theirs.txt"
     os.link(caption, other)
     api.rules(place / "imgs", REMOVED)
-    deferred_delete.free()
+    deferred_delete.delete_now()
     assert caption.read_text(encoding="utf-8") == "by hand 0, smile\n"
     assert other.read_text(encoding="utf-8") == "by hand 0, lips, smile\n"
     assert other.stat().st_nlink == 1
@@ -112,7 +112,7 @@ def test_without_hard_links_captions_are_replaced_all_the_same(number, place, mo
     assert len(api.rules(place / "imgs", REMOVED).changes) == 3
     assert all("lips" not in text for text in texts(place / "imgs"))
     api.undo(place / "imgs")
-    deferred_delete.free()
+    deferred_delete.delete_now()
     assert tree(place) == before and folders(place) == [] and strays(place) == []
 
 
@@ -125,7 +125,7 @@ def test_a_file_in_the_place_of_the_folder_only_makes_it_slower(place, kept):
 
 
 def test_replaced_captions_are_freed_after_a_while_without_another_command(place, monkeypatch):
-    monkeypatch.setattr(deferred_delete, "_QUIET", 0.01)
+    monkeypatch.setattr(deferred_delete, "_DELAY", 0.01)
     small_set(place / "imgs")
     api.rules(place / "imgs", REMOVED)
     until = time.monotonic() + 60

@@ -9,10 +9,10 @@ import pytest
 
 from datasetkit import api
 from datasetkit.captions import tokens
+from datasetkit.dataset.layout_sources import layout_sources
 from datasetkit.options.dataset import LayoutOptions, PlanRepeatsOptions
 from datasetkit.options.images import RenameOptions
 from datasetkit.options.train import TrainOptions
-from datasetkit.project.link_origins import origins
 from datasetkit.tools import option_pages
 from tests.dataset.sd_scripts import SECTIONS
 from tests.trainer import tiny
@@ -133,10 +133,10 @@ def test_sources_are_followed_through_renaming(laid_out):
     assert ([p.name for p in use.differing], use.unknown) == (["1.png"], 0)
 
 
-def test_layout_that_was_taken_back_has_no_sources(laid_out):
-    assert len(origins(laid_out)) == 4
+def test_undone_layout_has_no_sources(laid_out):
+    assert len(layout_sources([laid_out])) == 4
     api.undo(laid_out)
-    assert origins(laid_out) == {}
+    assert layout_sources([laid_out]) == {}
 
 
 def test_source_of_a_folder_that_dsk_did_not_lay_out_is_unknown(data, plan, laid_out):
@@ -146,8 +146,8 @@ def test_source_of_a_folder_that_dsk_did_not_lay_out_is_unknown(data, plan, laid
     assert caption_use(planned(laid_out), 75).unknown == 4
 
 
-def test_a_look_at_a_project_makes_nothing(tmp_path):
-    assert origins(tmp_path) == {}
+def test_reading_the_sources_creates_no_file(tmp_path):
+    assert layout_sources([tmp_path]) == {}
     assert list(tmp_path.iterdir()) == []
 
 

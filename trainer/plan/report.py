@@ -12,10 +12,9 @@ from pathlib import Path
 from datasetkit.captions import tokens
 from datasetkit.captions.caption import read_caption
 from datasetkit.core.errors import DskError
-from datasetkit.core.files import find_root
 from datasetkit.core.records import Caption
 from datasetkit.dataset.buckets import Size
-from datasetkit.project.link_origins import origins
+from datasetkit.dataset.layout_sources import layout_sources
 from trainer.data import captions, prompt_weights
 from trainer.plan.plan import Subset, TrainImage, TrainingPlan
 
@@ -105,7 +104,7 @@ def caption_use(plan: TrainingPlan, max_token_length: int, *, weighted: bool = F
     trained = [p for p, n in zip(plan.images, plan.samples, strict=True) if n]
     own = [p for p in trained if not p.subset.is_reg]
     counts = {p.path: longest(p, weighted=weighted) for p in trained}
-    sources = _sources(plan.subsets)
+    sources = layout_sources(s.folder for s in plan.subsets if not s.is_reg)
     differs = {p.path: _differs(p, sources) for p in own}
     return CaptionUse(
         written=sum(p.captioned == "written" for p in own),
@@ -125,12 +124,6 @@ def longest(image: TrainImage, *, weighted: bool = False) -> int:
         return tokens.count(prompt_weights.parse(text).text if weighted else text)
 
     return count(captions.longest(image.caption, image.subset.captions, count))
-
-
-def _sources(subsets: Sequence[Subset]) -> dict[Path, Path]:
-    """Return laid-out image -> its source, for the folders of all projects that are trained."""
-    roots = {find_root(subset.folder): subset.folder for subset in subsets if not subset.is_reg}
-    return {laid: source for folder in roots.values() for laid, source in origins(folder).items()}
 
 
 def _differs(image: TrainImage, sources: Mapping[Path, Path]) -> bool | None:

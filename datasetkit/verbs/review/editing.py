@@ -233,7 +233,7 @@ class Editor:
                         f"the last command was `dsk {newest.verb}`, made outside the page",
                         hint="dsk undo takes it back",
                     )
-                steps = project.journal.steps(newest.id)
+                steps = project.journal.operations(newest.id)
                 self._require_as_written(project, steps)
                 project.journal.undo()
                 edited = self._follow(project, newest.title, steps, forward=False)
@@ -251,7 +251,7 @@ class Editor:
                 if not self._redo:
                     raise PlanConflict("there is nothing to do again")
                 number = self._redo[-1]
-                steps = project.journal.steps(number)
+                steps = project.journal.operations(number)
                 entry = project.apply(_again(steps), VERB, self._titles[number])
                 self._redo.pop()
                 edited = self._follow(

@@ -76,7 +76,7 @@ class NearDuplicates:
                 suppress(DskError),
                 self.open_store() as store,
             ):  # a full disk costs the memory of it, not the page
-                store.put_looks(new)
+                store.put_fingerprints(new)
 
     def progress(self) -> tuple[int, int]:
         """Return how many of the images were looked at, and how many there are."""

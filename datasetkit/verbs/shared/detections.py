@@ -78,7 +78,7 @@ def measured(
     takes these measures; called only where an image has to be looked at.
     """
     store, remember = project.store, not project.context.dry_run
-    rows = {measure: store.measures(recipe) for measure, recipe in recipes.items()}
+    rows = {measure: store.measurements(recipe) for measure, recipe in recipes.items()}
     missing = {r.id: r for r in records if any(r.id not in rows[measure] for measure in recipes)}
     broken: dict[str, Failed] = {}
     new: list[tuple[str, Mapping[Measure, bytes]]] = []
@@ -86,7 +86,7 @@ def measured(
     def keep() -> None:
         for measure, recipe in recipes.items():
             if remember and new:
-                store.put_measures(recipe, [(image, found[measure]) for image, found in new])
+                store.put_measurements(recipe, [(image, found[measure]) for image, found in new])
         new.clear()
 
     if not missing:

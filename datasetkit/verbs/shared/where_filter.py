@@ -163,7 +163,7 @@ def _twins(
     How an image looks is remembered, and shared with the review page.
     """
     paths = [one.record.path for one in several]
-    stored = store.looks()
+    stored = store.fingerprints()
 
     def look(path: Path) -> tuple[str, bytes] | None:
         stamp = sign(path)
@@ -183,6 +183,6 @@ def _twins(
     ]
     new = {key: row for _, key, row in looks if key not in stored}
     if new:
-        store.put_looks(new.items())
+        store.put_fingerprints(new.items())
     groups = near_duplicates.groups([row for *_, row in looks])
     return {looks[index][0] for group in groups for index in group}

@@ -1,0 +1,73 @@
+"""From which image `dsk layout` linked each image of a laid-out dataset, as the journal records."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable
+from pathlib import Path
+
+from datasetkit.core.files import find_root
+from datasetkit.project.store import STORE, Store
+
+_LAYOUT = "layout"
+
+
+def layout_sources(folders: Iterable[Path]) -> dict[Path, Path]:
+    """Return laid-out image -> the image that it was linked from, for the projects of the folders.
+
+    Paths are absolute. Files and folders that dsk renamed since are followed. Images that dsk did
+    not lay out, or whose `.dsk/` was deleted, are missing. Nothing on disk changes. Raises
+    StorageError for a damaged store.
+    """
+    roots = dict.fromkeys(map(find_root, folders))
+    return {image: source for root in roots for image, source in _of_project(root).items()}
+
+
+def _of_project(root: Path) -> dict[Path, Path]:
+    if not (root / STORE).is_file():
+        return {}
+    with Store.open_copy(root) as store:
+        rows = store.database.execute(
+            "SELECT verb, kind, src, dst FROM ops JOIN journal ON journal.id = ops.entry "
+            "WHERE state = 'done' AND kind IN ('link', 'move') ORDER BY entry, n"
+        )
+        links = _Links()
+        for verb, kind, src, dst in rows:
+            if kind == "move":
+                links.move(src, dst)
+            elif verb == _LAYOUT:
+                links.link(src, dst)
+        return {store.path(image): store.path(source) for image, source in links.sources.items()}
+
+
+class _Links:
+    """Laid-out image -> its source, and the images of each source, so that thousands of moves are
+    quick.
+    """
+
+    def __init__(self) -> None:
+        self.sources: dict[bytes, bytes] = {}
+        self._images: defaultdict[bytes, set[bytes]] = defaultdict(set)
+        self._folders: set[bytes] = set()
+
+    def link(self, source: bytes, image: bytes) -> None:
+        self._forget(image)
+        self.sources[image] = source
+        self._images[source].add(image)
+        self._folders.add(image.rpartition(b"/")[0])
+
+    def move(self, src: bytes, dst: bytes) -> None:
+        for image in self._images.pop(src, set()):
+            self.sources[image] = dst
+            self._images[dst].add(image)
+        if src in self.sources:
+            self.link(self._forget(src), dst)
+        elif src in self._folders:
+            inside = src + b"/"
+            for image in [image for image in self.sources if image.startswith(inside)]:
+                self.link(self._forget(image), dst + b"/" + image.removeprefix(inside))
+
+    def _forget(self, image: bytes) -> bytes:
+        source = self.sources.pop(image, b"")
+        self._images[source].discard(image)
+        return source
