@@ -609,7 +609,7 @@ class TrainOptions(CheckedOptions):
         "`cosine_warm_restarts`, `polynomial`, `inverse_sqrt`, "
         "`warmup_stable_decay`.",
         change="`constant` to find a rate, `cosine` to end softly",
-        see="train.md#schedules",
+        see="train.md#lr-schedules",
         section=OPTIMIZER,
         sd_default="constant",
         in_metadata=True,
