@@ -100,7 +100,7 @@ def check(
         run.verb(
             "check",
             lambda api, context: api.as_sd_scripts(folder, options, context),
-            show_check.view,
+            show_check.sd_scripts,
             json,
             dry_run,
             wait,
@@ -109,7 +109,7 @@ def check(
     result = run.verb(
         "check",
         lambda api, context: api.check(folder, options, fix=fix, context=context),
-        show_check.checked,
+        show_check.check,
         json,
         dry_run,
         wait,

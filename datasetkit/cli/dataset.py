@@ -69,7 +69,7 @@ def plan_repeats(
 
     Example: dsk plan-repeats --steps 1000 --epochs 10
     """
-    from datasetkit.cli import run, show
+    from datasetkit.cli import run, show_dataset
 
     given = {
         "steps": steps, "epochs": epochs, "batch_size": batch_size, "resolution": resolution,
@@ -79,7 +79,7 @@ def plan_repeats(
     run.verb(
         "plan-repeats",
         lambda api, context: api.plan_repeats(folder, options, apply=apply, context=context),
-        show.planned,
+        show_dataset.plan_repeats,
         json,
         dry_run,
         wait,
@@ -117,7 +117,7 @@ def layout(
 
     Example: dsk layout 20_MikamiYua=./imgs --out dataset
     """
-    from datasetkit.cli import run, show
+    from datasetkit.cli import run, show_dataset
 
     given = {
         "out": out, "repeats": repeats, "steps": steps, "epochs": epochs, "batch_size": batch_size,
@@ -127,7 +127,7 @@ def layout(
     run.verb(
         "layout",
         lambda api, context: api.layout(concepts or [], options, context),
-        show.laid_out,
+        show_dataset.layout,
         json,
         dry_run,
         wait,
@@ -168,14 +168,16 @@ def reg(
 
     Example: dsk reg ./women --class 1girl --out dataset
     """
-    from datasetkit.cli import run, show
+    from datasetkit.cli import run, show_dataset
 
     given = {
         "folder": str(folder) if folder else None, "class_name": class_name, "out": out,
         "repeats": repeats, "captions": captions, "trigger": opt.words(trigger),
     }  # fmt: skip
     options = opt.options(Path(), "reg", given)
-    run.verb("reg", lambda api, context: api.reg(options, context), show.reg, json, dry_run, wait)
+    run.verb(
+        "reg", lambda api, context: api.reg(options, context), show_dataset.reg, json, dry_run, wait
+    )
 
 
 @app.command(name="reg generate", rich_help_panel=PANEL)
@@ -247,7 +249,7 @@ def reg_generate(
     Example: dsk reg generate dataset --base model.safetensors --class 1girl --count 100
     --from-captions --trigger sks
     """
-    from datasetkit.cli import run, show
+    from datasetkit.cli import run, show_dataset
 
     given = {
         "base": base, "class_name": class_name, "count": count, "from_captions": from_captions,
@@ -258,7 +260,7 @@ def reg_generate(
     run.verb(
         "reg generate",
         lambda api, context: api.generate_reg(folder, options, context),
-        show.reg_generated,
+        show_dataset.reg_generate,
         json,
         dry_run,
         wait,
@@ -289,7 +291,7 @@ def report(
 
     Example: dsk report ./imgs --plot
     """
-    from datasetkit.cli import run, show
+    from datasetkit.cli import run, show_dataset
 
     given = {
         "out": out, "trigger": opt.words(trigger), "excel": excel, "plot": plot, "where": where,
@@ -299,7 +301,7 @@ def report(
     run.verb(
         "report",
         lambda api, context: api.report(folder, options, context),
-        show.reported,
+        show_dataset.report,
         json,
         dry_run,
         wait,
@@ -332,14 +334,14 @@ def export(
 
     Example: dsk export dataset --format kohya
     """
-    from datasetkit.cli import run, show
+    from datasetkit.cli import run, show_dataset
 
     given = {"format": format, "out": out, "keep_tokens": keep_tokens}
     options = opt.options(folder, "export", given)
     run.verb(
         "export",
         lambda api, context: api.export(folder, options, context),
-        show.exported,
+        show_dataset.export,
         json,
         dry_run,
         wait,
@@ -368,14 +370,14 @@ def import_(
 
     Example: dsk import ./downloads --from gallery-dl
     """
-    from datasetkit.cli import run, show
+    from datasetkit.cli import run, show_dataset
 
     given = {"source": source, "meta": meta, "existing": existing, "recursive": recursive}
     options = opt.options(folder, "import", given)
     run.verb(
         "import",
         lambda api, context: api.import_captions(folder, options, context),
-        show.imported,
+        show_dataset.import_,
         json,
         dry_run,
         wait,

@@ -83,7 +83,7 @@ def cutout(
     run.verb(
         "cutout",
         lambda api, context: api.cutout(folder, out, options, context),
-        show_images.cut,
+        show_images.cutout,
         json,
         dry_run,
         wait,
@@ -148,7 +148,7 @@ def faces_list(
     run.verb(
         "faces list",
         lambda api, context: api.list_faces(folder, options, context),
-        show_images.listed_faces,
+        show_images.faces_list,
         json,
         dry_run,
         wait,

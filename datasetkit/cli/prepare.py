@@ -31,13 +31,13 @@ def rename(
 
     Example: dsk rename ./imgs MikamiYua
     """
-    from datasetkit.cli import run, show
+    from datasetkit.cli import run, show_prepare
 
     options = opt.options(folder, "rename", {"prefix": prefix, "start": start})
     run.verb(
         "rename",
         lambda api, context: api.rename(folder, options, context),
-        show.renamed,
+        show_prepare.rename,
         json,
         dry_run,
         wait,
@@ -103,7 +103,7 @@ def resize(
 
     Example: dsk resize ./photos ./imgs --max 1024
     """
-    from datasetkit.cli import run, show
+    from datasetkit.cli import run, show_prepare
 
     given = {
         "max": max, "mode": mode, "format": format, "quality": quality, "alpha": alpha,
@@ -114,7 +114,7 @@ def resize(
     run.verb(
         "resize",
         lambda api, context: api.resize(folder, out, options, context),
-        show.resized,
+        show_prepare.resize,
         json,
         dry_run,
         wait,
@@ -226,7 +226,7 @@ def tag(
 
     Example: dsk tag ./imgs --trigger MikamiYua --exclude lips,nose
     """
-    from datasetkit.cli import run, show
+    from datasetkit.cli import run, show_prepare
 
     given = {
         "trigger": opt.words(trigger), "exclude": opt.words(exclude),
@@ -242,7 +242,7 @@ def tag(
     run.verb(
         "tag",
         lambda api, context: api.tag(folder, options, context),
-        show.tagged,
+        show_prepare.tag,
         json,
         dry_run,
         wait,
@@ -269,14 +269,14 @@ def scores(
 
     Example: dsk scores ./imgs/MikamiYua_001.jpg --threshold 0.4
     """
-    from datasetkit.cli import run, show
+    from datasetkit.cli import run, show_prepare
 
     given = {
         "tagger": tagger, "combine": combine, "threshold": _threshold(threshold),
         "character_threshold": character_threshold, "mcut": mcut,
     }  # fmt: skip
     options = opt.options(image.parent, "tag", given)
-    run.look("scores", lambda api: api.scores(image, options), show.scores, json)
+    run.look("scores", lambda api: api.scores(image, options), show_prepare.scores, json)
 
 
 @app.command(rich_help_panel=PANEL)
@@ -307,10 +307,10 @@ def rules(
 
     Example: dsk rules ./imgs --exclude @face --implies common --dry-run
     """
-    from datasetkit.cli import run, show
+    from datasetkit.cli import run, show_prepare
 
     if str(folder) == "groups" and not folder.is_dir():
-        run.look("rules groups", lambda api: api.groups(), show.groups, json)
+        run.look("rules groups", lambda api: api.groups(), show_prepare.groups, json)
         return
     given = {
         "trigger": opt.words(trigger), "exclude": opt.words(exclude),
@@ -322,7 +322,7 @@ def rules(
     run.verb(
         "rules",
         lambda api, context: api.rules(folder, options, context),
-        show.ruled,
+        show_prepare.rules,
         json,
         dry_run,
         wait,

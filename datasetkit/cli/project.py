@@ -28,12 +28,12 @@ def init(
 
     Example: dsk init --images photos --trigger MikamiYua
     """
-    from datasetkit.cli import run, show
+    from datasetkit.cli import run, show_project
 
     run.verb(
         "init",
         lambda api, context: api.init(folder, images, trigger, context),
-        show.started,
+        show_project.init,
         json,
         dry_run,
         wait,
@@ -54,14 +54,14 @@ def run_(
 
     Example: dsk run dsk.toml
     """
-    from datasetkit.cli import run, show
+    from datasetkit.cli import run, show_project
 
-    each = None if json else show.step(dry_run)
-    begins = None if json else show.step_begins
+    each = None if json else show_project.step(dry_run)
+    begins = None if json else show_project.step_begins
     run.verb(
         "run",
         lambda api, context: api.run(config, context, each, begins),
-        show.ran,
+        show_project.run,
         json,
         dry_run,
         wait,
@@ -91,12 +91,12 @@ def undo(
 
     Example: dsk undo
     """
-    from datasetkit.cli import run, show
+    from datasetkit.cli import run, show_project
 
     run.verb(
         "undo",
         lambda api, context: api.undo(folder, to, partial=partial, context=context),
-        show.undone,
+        show_project.undo,
         json,
         dry_run,
         wait,
@@ -109,9 +109,9 @@ def history(folder: opt.Here = Path(), json: opt.Json = False) -> None:
 
     Example: dsk history
     """
-    from datasetkit.cli import run, show
+    from datasetkit.cli import run, show_project
 
-    run.look("history", lambda api: api.history(folder), show.history, json)
+    run.look("history", lambda api: api.history(folder), show_project.history, json)
 
 
 @app.command(rich_help_panel=PANEL)
@@ -121,10 +121,10 @@ def doctor(folder: opt.Here = Path(), json: opt.Json = False) -> None:
 
     Example: dsk doctor
     """
-    from datasetkit.cli import run, show
+    from datasetkit.cli import run, show_project
     from datasetkit.core.errors import Exit
 
-    result = run.look("doctor", lambda api: api.doctor(folder), show.examined, json)
+    result = run.look("doctor", lambda api: api.doctor(folder), show_project.doctor, json)
     if not result.healthy:
         raise typer.Exit(Exit.MODEL)
 
@@ -141,9 +141,9 @@ def models_list(json: opt.Json = False) -> None:
 
     Example: dsk models list
     """
-    from datasetkit.cli import run, show
+    from datasetkit.cli import run, show_project
 
-    run.look("models list", lambda api: api.models(), show.models, json)
+    run.look("models list", lambda api: api.models(), show_project.models_list, json)
 
 
 @models.command(name="download")
@@ -158,10 +158,13 @@ def models_download(
 
     Example: dsk models download wd-swinv2-v3
     """
-    from datasetkit.cli import run, show
+    from datasetkit.cli import run, show_project
 
     run.verb(
-        "models download", lambda api, context: api.download(name, context), show.downloaded, json
+        "models download",
+        lambda api, context: api.download(name, context),
+        show_project.models_download,
+        json,
     )
 
 
@@ -171,6 +174,6 @@ def models_where(json: opt.Json = False) -> None:
 
     Example: dsk models where
     """
-    from datasetkit.cli import run, show
+    from datasetkit.cli import run, show_project
 
-    run.look("models where", lambda api: api.where(), show.where, json)
+    run.look("models where", lambda api: api.where(), show_project.models_where, json)

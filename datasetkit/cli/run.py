@@ -35,13 +35,13 @@ def verb(
         result = call(api, api.RunContext(dry_run=dry_run, wait=wait, reporter=reporter))
     failed = failures(result)
     if json:
-        warnings = [*reporter.warnings, *getattr(result, "warnings", ())]
+        warnings = dict.fromkeys([*reporter.warnings, *getattr(result, "warnings", ())])
         console.show_json(
             {
                 "verb": name,
                 "dry_run": dry_run,
                 "result": result,
-                "warnings": warnings,
+                "warnings": list(warnings),
                 "failed": failed,
             }
         )

@@ -10,44 +10,43 @@ from typing import TYPE_CHECKING
 from rich.text import Text
 
 from datasetkit.cli.console import counted, images, say, table, warn
-from datasetkit.cli.show import history_hint, operations
+from datasetkit.cli.show import from_here, history_hint, operations
 from datasetkit.core.files import display, find_root
 
 if TYPE_CHECKING:
-    from datasetkit.checks.base import CheckFolder
-    from datasetkit.checks.summary import CheckSummary
     from datasetkit.verbs.check import CheckResult
     from datasetkit.verbs.check_as_sd_scripts import SdScriptsImage, SdScriptsView
+    from datasetkit.verbs.shared.result_types import CheckFolder, CheckSummary
 
 _HEADINGS = {"image": "Images", "caption": "Captions", "folder": "Folders"}
 _TRIGGERS_SHOWN = 3
 
 
-def checked(result: CheckResult, dry_run: bool) -> None:
-    """Print a table for each group, what was mended, and the sum."""
+def check(result: CheckResult, dry_run: bool) -> None:
+    """Print a table for each group of checks, what was fixed, and the sum."""
     for group, several in groupby(result.summaries, key=lambda s: s.group):
         rows = [_row(summary, result, dry_run) for summary in several]
-        table(_HEADINGS[group], ["check", "n", "the worst", "next step"], rows, right=["n"])
+        table(_HEADINGS[group], ["check", "n", "worst", "next step"], rows, right=["n"])
         say()
     if dry_run and result.plan:
         operations(result.plan, find_root(result.folder))
-    for place in result.places:
-        _say_guess(place)
-    _say_source(result)
-    _say_sum(result, dry_run)
+    for folder in result.places:
+        _guessed_trigger(folder)
+    _fix_at_source(result)
+    _sum(result, dry_run)
 
 
 def _row(summary: CheckSummary, result: CheckResult, dry_run: bool) -> tuple[object, ...]:
     step = _step(summary, result)
     if summary.fixed:
-        done = "would be mended" if dry_run else "mended"
-        left = summary.findings - summary.fixed
-        step = f"{summary.fixed} {done}" + (f"; {step}" if left and "--fix" not in step else "")
+        remaining = summary.findings - summary.fixed
+        more = f"; {step}" if remaining and "--fix" not in step else ""
+        step = f"{summary.fixed} {'would be fixed' if dry_run else 'fixed'}{more}"
     return summary.check, f"{summary.findings:,}", display(summary.examples[0]), step
 
 
 def _step(summary: CheckSummary, result: CheckResult) -> str:
-    """Fill a next step with the folder and the trigger that it is about."""
+    """Fill the folder and the trigger into the next step of a check."""
     folder = result.folder if "dsk check" in summary.step else summary.folder
     triggers = next(
         (p.triggers for p in result.places if p.folder == summary.folder and p.triggers), ("NAME",)
@@ -58,76 +57,71 @@ def _step(summary: CheckSummary, result: CheckResult) -> str:
 
 
 def _quoted(folder: Path) -> str:
-    absolute, here = folder.absolute(), Path.cwd()
-    return shlex.quote(
-        display(absolute.relative_to(here) if absolute.is_relative_to(here) else folder)
-    )
+    return shlex.quote(from_here(folder))
 
 
-def _say_guess(place: CheckFolder) -> None:
-    """Say which triggers were taken where nobody named them: half of the captions' checks depend on
-    it.
+def _guessed_trigger(folder: CheckFolder) -> None:
+    """Print which triggers were assumed where none are given: half of the captions' checks depend
+    on them.
     """
-    if place.guessed and place.triggers:
-        named = ", ".join(map(display, place.triggers[:_TRIGGERS_SHOWN]))
-        said = (
-            f"`{named}` leads most captions and is taken for the trigger (--trigger names another)"
+    if folder.guessed and folder.triggers:
+        triggers = ", ".join(map(display, folder.triggers[:_TRIGGERS_SHOWN]))
+        say(
+            f"{display(folder.name)}: `{triggers}` comes first in most captions and is taken as "
+            "the trigger (--trigger sets another)"
         )
-        say(f"{display(place.name)}: {said}")
 
 
-def _say_source(result: CheckResult) -> None:
+def _fix_at_source(result: CheckResult) -> None:
     if result.at_source:
         folders = sorted({source.parent for source in result.at_source})
-        named = " and ".join(f"dsk check {_quoted(folder)} --fix" for folder in folders[:2])
-        left = counted(len(result.at_source), "laid-out image")
-        warn(f"{left} left as they are: mend the source ({named}), then dsk layout again")
+        commands = " and ".join(f"dsk check {_quoted(folder)} --fix" for folder in folders[:2])
+        number = counted(len(result.at_source), "laid-out image")
+        warn(f"{number} not fixed: fix the source ({commands}), then run dsk layout again")
 
 
-def _say_sum(result: CheckResult, dry_run: bool) -> None:
-    mended = len(result.findings) - result.left
+def _sum(result: CheckResult, dry_run: bool) -> None:
+    fixed = len(result.findings) - result.left
     counts = f"{images(result.images)}: {counted(len(result.findings), 'finding')}"
-    if mended:
-        counts += f", {mended:,} {'would be ' if dry_run else ''}mended"
+    if fixed:
+        counts += f", {fixed:,} {'would be ' if dry_run else ''}fixed"
     quiet = f"{counted(result.quiet, 'check')} found nothing"
-    files = f"; wrote {', '.join(display(path) for path in result.files)}" if result.files else ""
-    say(
-        f"{counts}; {quiet}{files}{history_hint(result.entry, result.folder)}",
-        "" if result.left else "green",
-    )
+    hint = history_hint(result.entry, result.folder)
+    say(f"{counts}; {quiet}{_files(result.files)}{hint}", "" if result.left else "green")
 
 
-def view(result: SdScriptsView, dry_run: bool) -> None:
+def _files(paths: tuple[Path, ...]) -> str:
+    return f"; wrote {', '.join(display(path) for path in paths)}" if paths else ""
+
+
+def sd_scripts(result: SdScriptsView, dry_run: bool) -> None:
     """Print each image with its bucket and its caption, folder by folder."""
     for (concept, repeats, is_reg), several in groupby(
         result.images, key=lambda p: (p.concept, p.repeats, p.is_reg)
     ):
         kind = "regularisation" if is_reg else "training"
         title = f"{display(concept)}: {kind}, {counted(repeats, 'sample')} an epoch"
-        rows = [_image(seen) for seen in several]
-        table(
-            title,
-            ["image", "size", "bucket", "scale", "caption"],
-            rows,
-            right=["size", "bucket", "scale"],
-        )
+        columns = ["image", "size", "bucket", "scale", "caption"]
+        table(title, columns, [_image(image) for image in several], right=columns[1:4])
         say()
     for line in result.ignored:
         warn(line)
-    troubled = sum(bool(seen.trouble) for seen in result.images)
-    trouble = f", {troubled:,} in trouble" if troubled else ""
-    files = f"; wrote {', '.join(display(path) for path in result.files)}" if result.files else ""
+    problems = sum(bool(image.trouble) for image in result.images)
+    with_problems = f", {problems:,} with problems" if problems else ""
     hint = history_hint(result.entry, result.folder)
-    say(f"{images(len(result.images))} as {result.trainer} takes them{trouble}{files}{hint}")
-
-
-def _image(seen: SdScriptsImage) -> tuple[object, ...]:
-    caption = (
-        Text(display(seen.caption))
-        if seen.caption
-        else Text("(no caption)" if not seen.trouble else "", "dim")
+    say(
+        f"{images(len(result.images))} as {result.trainer} reads them{with_problems}"
+        f"{_files(result.files)}{hint}"
     )
-    if seen.trouble:
-        caption.append(("  " if seen.caption else "") + display(seen.trouble), "red")
-    sizes = [f"{size[0]}x{size[1]}" if size else "" for size in (seen.size, seen.bucket)]
-    return display(seen.path.name), *sizes, f"{seen.scale:.2f}" if seen.bucket else "", caption
+
+
+def _image(image: SdScriptsImage) -> tuple[object, ...]:
+    if image.caption:
+        caption = Text(display(image.caption))
+    else:
+        caption = Text("" if image.trouble else "(no caption)", "dim")
+    if image.trouble:
+        caption.append(("  " if image.caption else "") + display(image.trouble), "red")
+    sizes = [f"{size[0]}x{size[1]}" if size else "" for size in (image.size, image.bucket)]
+    scale = f"{image.scale:.2f}" if image.bucket else ""
+    return display(image.path.name), *sizes, scale, caption

@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from datasetkit.cli import show
 from datasetkit.cli.console import counted, images, say, table
+from datasetkit.cli.show import from_here, history_hint, names, problems
+from datasetkit.cli.show_prepare import renamed_sources, rewritten
 from datasetkit.core.files import display
 
 if TYPE_CHECKING:
@@ -14,109 +15,97 @@ if TYPE_CHECKING:
     from datasetkit.verbs.faces import FacesListResult, FacesResult
     from datasetkit.verbs.shared.face_report import FaceRegion, ImageFaces
 
-_MOST = 20
 _UP_TO_DATE = "up to date"
 
 
-def cut(result: CutoutResult, dry_run: bool) -> None:
+def cutout(result: CutoutResult, dry_run: bool) -> None:
     done, skipped = result.report.done, result.report.skipped
-    place, current = show.place(result.out), sum(s.reason == _UP_TO_DATE for s in skipped)
+    out, hint = from_here(result.out), history_hint(result.entry, result.out)
+    current = sum(s.reason == _UP_TO_DATE for s in skipped)
     if dry_run:
-        say(
-            f"would cut out {images(len(skipped) - current)} into {place}; {current:,} are "
-            "up to date"
-        )
+        say(f"would cut out {images(len(skipped) - current)} into {out}; {current:,} up to date")
     elif not done and skipped:
-        hint = show.history_hint(result.entry, result.out)
-        say(f"{place}: {images(len(skipped))}, all up to date{hint}")
+        say(f"{out}: {images(len(skipped))}, all up to date{hint}")
     else:
-        hint = show.history_hint(result.entry, result.out)
-        where = f" on {done[0].value.device}" if done else ""
+        device = f", {done[0].value.device}" if done else ""
         say(
-            f"{images(len(done))} cut out by {result.model}{where} into {place}, {current:,} "
-            f"up to date{hint}"
+            f"cut out {images(len(done))} ({result.model}{device}) into {out}; {current:,} up to "
+            f"date{hint}"
         )
-        say(f"  the model's licence: {result.licence}", "dim")
-    show.followed(result, dry_run)
-    show.reworded(result.captions, result.out, dry_run, "follow the background")
+        say(f"  model licence: {result.licence}", "dim")
+    renamed_sources(result, dry_run)
+    rewritten(result.captions, result.out, dry_run, "match the background")
     _notes(result)
     if result.kept:
-        say(f"  not cut out, there as they were: {_names(result.kept)}")
-    show.problems([*result.report.failed, *result.captions.failed])
+        say(f"  no subject found, copied unchanged: {names(result.kept)}")
+    problems([*result.report.failed, *result.captions.failed])
 
 
 def faces(result: FacesResult[Any], dry_run: bool) -> None:
     done, skipped = result.report.done, result.report.skipped
-    place, current = show.place(result.out), sum(s.reason == _UP_TO_DATE for s in skipped)
-    without = [one.path for one in result.images if not one.faces]
-    waiting = sum(s.reason.startswith("would") for s in skipped)
-    numbers = counted(sum(len(one.faces) for one in result.images), "face")
-    text = sum(len(one.text) for one in result.images)
-    numbers += f" and {counted(text, 'line')} of text" if text else ""
-    found = f"{numbers} in {images(len(result.images))}"
+    out, hint = from_here(result.out), history_hint(result.entry, result.out)
+    current = sum(s.reason == _UP_TO_DATE for s in skipped)
+    detected = _detected(result.images)
     if dry_run:
-        say(f"{found}; would write {images(waiting)} to {place}; {current:,} are up to date")
+        waiting = sum(s.reason.startswith("would") for s in skipped)
+        say(f"{detected}; would write {images(waiting)} to {out}; {current:,} up to date")
     elif not done and current:
-        say(f"{found}; {place}: all up to date{show.history_hint(result.entry, result.out)}")
+        say(f"{detected}; {out}: all up to date{hint}")
     else:
-        hint = show.history_hint(result.entry, result.out)
-        say(f"{found}; {images(len(done))} worked on into {place}, {current:,} up to date{hint}")
-    show.followed(result, dry_run)
-    show.reworded(result.captions, result.out, dry_run, "lose what is gone")
+        say(f"{detected}; wrote {images(len(done))} to {out}, {current:,} up to date{hint}")
+    renamed_sources(result, dry_run)
+    rewritten(result.captions, result.out, dry_run, "match the new images")
     _notes(result)
-    if without:
-        say(f"  no face was found in: {_names(without)}")
+    faceless = [image.path for image in result.images if not image.faces]
+    if faceless:
+        say(f"  no face found in: {names(faceless)}")
     if result.small:
-        say(
-            f"  too small to crop, a face of: {_names(result.small)} (--min-size takes smaller "
-            "ones)"
+        say(f"  faces too small to crop (below --min-size): {names(result.small)}")
+    _sheet(result.sheet)
+    problems([*result.report.failed, *result.captions.failed])
+
+
+def _detected(of: tuple[ImageFaces, ...]) -> str:
+    """Count the faces and lines of text in images."""
+    text = sum(len(image.text) for image in of)
+    lines = f" and {counted(text, 'line')} of text" if text else ""
+    number = sum(len(image.faces) for image in of)
+    return f"{counted(number, 'face')}{lines} in {images(len(of))}"
+
+
+def faces_list(result: FacesListResult, dry_run: bool) -> None:
+    rows = [
+        (
+            display(image.path.name),
+            f"{image.width}x{image.height}",
+            _regions(image.faces),
+            _regions(image.text),
         )
-    _sheet(result.sheet)
-    show.problems([*result.report.failed, *result.captions.failed])
-
-
-def listed_faces(result: FacesListResult, dry_run: bool) -> None:
-    rows = [_row(one) for one in result.images]
+        for image in result.images
+    ]
     table("", ["image", "size", "faces", "text"], rows, right=["size"])
-    number = sum(len(one.faces) for one in result.images)
-    without = sum(not one.faces for one in result.images)
-    say(f"{counted(number, 'face')} in {images(len(result.images))}, {without:,} without")
+    number = sum(len(image.faces) for image in result.images)
+    faceless = sum(not image.faces for image in result.images)
+    say(f"{counted(number, 'face')} in {images(len(result.images))}, {faceless:,} without a face")
     _sheet(result.sheet)
-    show.problems(result.failed)
-
-
-def _row(one: ImageFaces) -> tuple[object, ...]:
-    return (
-        display(one.path.name),
-        f"{one.width}x{one.height}",
-        _regions(one.faces),
-        _regions(one.text),
-    )
+    problems(result.failed)
 
 
 def _regions(of: tuple[FaceRegion, ...]) -> str:
-    return (
-        "\n".join(
-            f"{r.score:.2f} at {r.left},{r.top} {r.right - r.left}x{r.bottom - r.top}" for r in of
-        )
-        or "-"
-    )
+    lines = [f"{r.score:.2f} at {r.left},{r.top} {r.right - r.left}x{r.bottom - r.top}" for r in of]
+    return "\n".join(lines) or "-"
 
 
 def _notes(result: CutoutResult | FacesResult[Any]) -> None:
-    for note in dict.fromkeys(item.note for item in result.report.done if item.note):
-        say(
-            f"  {note}: "
-            f"{_names([item.record.path for item in result.report.done if item.note == note])}",
-            "dim",
-        )
-
-
-def _names(paths: list[Path] | tuple[Path, ...]) -> str:
-    shown = ", ".join(display(path.name) for path in paths[:_MOST])
-    return shown + (f" and {len(paths) - _MOST:,} more" if len(paths) > _MOST else "")
+    """Print each note once, with the images that it is about."""
+    notes: dict[str, list[Path]] = {}
+    for item in result.report.done:
+        if item.note:
+            notes.setdefault(item.note, []).append(item.record.path)
+    for note, paths in notes.items():
+        say(f"  {note}: {names(paths)}", "dim")
 
 
 def _sheet(path: Path | None) -> None:
     if path is not None:
-        say(f"look at {show.place(path)}")
+        say(f"contact sheet: {from_here(path)}")

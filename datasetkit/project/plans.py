@@ -5,13 +5,17 @@ A verb builds a plan of these operations; only `Project.apply` (session.py) carr
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from datasetkit.captions.caption import file_text
 from datasetkit.core.errors import InputError
+from datasetkit.core.files import PROJECT
 from datasetkit.core.records import Caption
+
+# How a path is written in the description of an operation.
+Name = Callable[[Path], str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +25,9 @@ class Move:
     src: Path
     dst: Path
 
+    def describe(self, name: Name) -> str:
+        return f"move   {name(self.src)} -> {name(self.dst)}"
+
 
 @dataclass(frozen=True, slots=True)
 class Copy:
@@ -29,6 +36,9 @@ class Copy:
     src: Path
     dst: Path
 
+    def describe(self, name: Name) -> str:
+        return f"copy   {name(self.src)} -> {name(self.dst)}"
+
 
 @dataclass(frozen=True, slots=True)
 class Link:
@@ -36,6 +46,9 @@ class Link:
 
     src: Path
     dst: Path
+
+    def describe(self, name: Name) -> str:
+        return f"link   {name(self.src)} -> {name(self.dst)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +71,9 @@ class WriteText:
             )
         return cls(image.with_suffix(".txt"), file_text(caption))
 
+    def describe(self, name: Name) -> str:
+        return f"write  {name(self.path)}"
+
 
 @dataclass(frozen=True, slots=True)
 class Rewrite(WriteText):
@@ -76,6 +92,9 @@ class WriteBytes:
 
     path: Path
     data: bytes
+
+    def describe(self, name: Name) -> str:
+        return f"write  {name(self.path)}"
 
 
 FileOp = Move | Copy | Link | WriteText | WriteBytes
@@ -97,3 +116,17 @@ class Plan:
     def of(cls, ops: Iterable[FileOp]) -> Plan:
         """Gather operations into a plan."""
         return cls(tuple(ops))
+
+    @property
+    def moves(self) -> int:
+        """Return how many files are renamed."""
+        return sum(isinstance(op, Move) for op in self.ops)
+
+    def removed(self) -> tuple[Path, ...]:
+        """Return the files that go into .dsk/ and are not replaced by others of the same name."""
+        replaced = {op.dst for op in self.ops if isinstance(op, Link | Copy)}
+        return tuple(
+            op.src
+            for op in self.ops
+            if isinstance(op, Move) and PROJECT in op.dst.parts and op.src not in replaced
+        )

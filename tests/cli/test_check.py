@@ -53,7 +53,7 @@ def test_one_screen_tells_what_was_found_group_by_group_with_the_next_step(dsk, 
     ):
         assert said in ended.out
     assert "5 images: 5 findings;" in ended.out
-    assert "`sks` leads most captions" in ended.out
+    assert "`sks` comes first in most captions" in ended.out
     assert len(ended.out.splitlines()) <= 40
 
 
@@ -76,7 +76,7 @@ def test_strict_exits_with_20_until_nothing_is_left(dsk, spoiled):
 
 def test_fix_says_what_it_mended_and_how_to_go_back(dsk, spoiled):
     ended = dsk("check", "imgs", *QUICK, "--fix")
-    assert "1 mended" in ended.out and "dsk undo imgs takes it back" in ended.out
+    assert "1 fixed" in ended.out and "dsk undo imgs takes it back" in ended.out
     assert dsk("undo", "imgs").code == 0
     assert (spoiled / "b.txt").read_bytes().startswith(b"\xef\xbb\xbf")
 
@@ -84,7 +84,7 @@ def test_fix_says_what_it_mended_and_how_to_go_back(dsk, spoiled):
 def test_a_dry_run_of_fix_lists_the_files(dsk, spoiled):
     before = snapshot(spoiled)
     ended = dsk("check", "imgs", *QUICK, "--fix", "--dry-run")
-    assert "write  b.txt" in ended.out and "would be mended" in ended.out
+    assert "write  b.txt" in ended.out and "would be fixed" in ended.out
     assert snapshot(spoiled) == before
 
 
@@ -101,7 +101,7 @@ def test_the_view_of_sd_scripts_is_printed(dsk, spoiled):
     ended = dsk("check", "imgs", "--as", "sd-scripts")
     assert ended.code == Exit.DONE
     assert "512x512" in ended.out and "1girl, smile" in ended.out and r"\ufeffsks" in ended.out
-    assert "5 images as sd-scripts takes them, 1 in trouble" in ended.out
+    assert "5 images as sd-scripts reads them, 1 with problems" in ended.out
     assert len(dsk("check", "imgs", "--as", "sd-scripts", "--json").result["images"]) == 5
 
 

@@ -281,4 +281,4 @@ def test_the_module_runs_as_a_process(tmp_path):
     )
     print(f"plan-repeats on 2 images: {time.perf_counter() - begun:.2f} s")
     assert (ended.returncode, ended.stderr) == (0, "")
-    assert "1,000 optimizer steps in all" in ended.stdout
+    assert "1,000 optimizer steps in total" in ended.stdout

@@ -72,11 +72,11 @@ def test_a_broken_image_is_named_and_json_is_one_document(dsk, imgs, arguments):
 
 def test_cutout_says_what_it_did_with_model_and_licence(dsk, imgs):
     ended = dsk("cutout", "imgs", "cut")
-    assert "3 images cut out by u2netp on cpu into cut, 0 up to date" in ended.out
+    assert "cut out 3 images (u2netp, cpu) into cut; 0 up to date" in ended.out
     assert "(history 1; dsk undo cut takes it back)" in ended.out
     assert (
         "licence: Apache-2.0, shipped" in ended.out
-        and "3 captions follow the background" in ended.out
+        and "rewrote 3 captions to match the background" in ended.out
     )
     assert "cut: 3 images, all up to date" in dsk("cutout", "imgs", "cut").out
 
@@ -84,7 +84,7 @@ def test_cutout_says_what_it_did_with_model_and_licence(dsk, imgs):
 def test_the_dry_run_of_cutout_shows_each_captions_difference(dsk, imgs):
     ended = dsk("cutout", "imgs", "--dry-run")
     assert "a1.png: -forest +white background +simple background" in ended.out
-    assert "would cut out 3 images into imgs-cutout; 0 are up to date" in ended.out
+    assert "would cut out 3 images into imgs-cutout; 0 up to date" in ended.out
 
 
 def test_faces_list_as_json_has_boxes_and_scores(dsk, imgs):

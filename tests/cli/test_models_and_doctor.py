@@ -13,7 +13,7 @@ def test_the_list_has_every_tagger_and_says_which_files_are_here(dsk):
     rows = {line.split()[0]: line.split() for line in ended.out.splitlines()}
     assert set(models.MODELS) | {"basic"} <= set(rows)
     assert rows["wd-swinv2-v3"][1:3] == ["SmilingWolf/wd-swinv2-tagger-v3", "805ca9892b4f"]
-    assert rows["wd-swinv2-v3"][-1] == "-" and rows["basic"][-1] == "here"
+    assert rows["wd-swinv2-v3"][-1] == "-" and rows["basic"][-1] == "shipped"
     assert [row["name"] for row in dsk("models", "list", "--json").result] == list(models.MODELS)
 
 
@@ -34,7 +34,7 @@ def test_doctor_finds_a_whole_installation_healthy(dsk, here):
     before = {k: v[0] for k, v in snapshot(here).items()}
     ended = dsk("doctor", "imgs")
     assert ended.code == 0, ended.out
-    assert "all that the main job needs is here" in ended.out and "writable" in ended.out
+    assert "everything that dsk needs is installed" in ended.out and "writable" in ended.out
     assert {k: v[0] for k, v in snapshot(here).items()} == before
     findings = dsk("doctor", "--json").result["findings"]
     assert {f["state"] for f in findings} <= {"ok", "note"}

@@ -21,7 +21,7 @@ def captioned(here):
 def test_rules_change_only_what_passes(dsk, captioned):
     ended = dsk("rules", "imgs", "--exclude", "lips", "--where", "tag:solo")
     assert ended.code == 0
-    assert "changed 1 caption (1 image left out by the filter)" in ended.out
+    assert "changed 1 caption (1 image excluded by the filter)" in ended.out
     assert captions(captioned) == {"a1": "solo, blue_eyes", "a2": "solo, hat", "a3": "1girl, lips"}
 
 
@@ -53,7 +53,7 @@ def test_the_history_says_for_which_images(dsk, captioned):
 def test_a_filter_that_nothing_passes_changes_nothing_and_says_so(dsk, captioned):
     before = snapshot(captioned, all_of_it=False)
     ended = dsk("rules", "imgs", "--exclude", "lips", "--where", "tag:nose")
-    assert ended.code == 0 and "changed 0 captions (3 images left out by the filter)" in ended.out
+    assert ended.code == 0 and "changed 0 captions (3 images excluded by the filter)" in ended.out
     assert "warning: no image passes the filter tag:nose" in ended.err
     assert snapshot(captioned, all_of_it=False) == before
 
@@ -87,7 +87,9 @@ def test_scores_that_nobody_gave_are_said_to_be_missing(dsk, captioned):
     assert ended.json["warnings"] == [
         "no image here has scores, so `score:` finds nothing; dsk tag makes them",
         "no image passes the filter score:lips<0.5",
+        *ended.result["warnings"],
     ]
+    assert len(ended.result["warnings"]) == 1
     assert "dsk tag makes them" in ended.err
 
 
@@ -102,7 +104,7 @@ def test_scores_come_from_the_store(dsk, here):
     ended = dsk(
         "rules", "imgs", "--additional", "bright", "--where", 'score:"white background">=0.9'
     )
-    assert ended.code == 0 and "changed 1 caption (1 image left out" in ended.out
+    assert ended.code == 0 and "changed 1 caption (1 image excluded" in ended.out
     assert captions(here / "imgs") == {
         "dark": before["dark"],
         "light": f"bright, {before['light']}",
@@ -183,7 +185,7 @@ def test_an_unreadable_image_is_listed_whatever_the_filter(dsk, captioned):
 def test_a_report_counts_only_what_passes(dsk, here, captioned):
     ended = dsk("report", "imgs", "--where", "tag:lips", "--out", "tables")
     assert ended.code == 0
-    assert "4 tags on 2 images (1 image left out by the filter)" in ended.out
+    assert "4 tags on 2 images (1 image excluded by the filter)" in ended.out
     rows = list(
         csv.DictReader(io.StringIO((here / "tables" / "tags.csv").read_bytes().decode("utf-8-sig")))
     )

@@ -29,7 +29,7 @@ def test_the_undo_that_is_named_can_be_typed_as_it_stands(dsk, here, arguments):
     images(here / "my imgs", 2)
     command, *rest = hinted(dsk(*arguments).out)
     assert command == "dsk" and rest[0] == "undo"
-    assert dsk(*rest).out.startswith(f"took back {arguments[0]}")
+    assert dsk(*rest).out.startswith(f"undid {arguments[0]}")
 
 
 def test_inside_the_project_undo_needs_no_folder(dsk, here, monkeypatch):
@@ -42,7 +42,7 @@ def test_kept_captions_and_images_left_without_one_are_counted_apart(dsk, here):
     images(here / "imgs", 2)
     (here / "imgs" / "a1.txt").write_text("mine\n", encoding="utf-8")
     said = dsk("tag", "imgs", "--threshold", "1").out
-    assert "0 were as wanted, 1 kept, 1 left without;" in said
+    assert "0 unchanged, 1 hand-edited kept, 1 without a caption;" in said
     assert "  kept a1.png: its caption was edited by a person" in said
     assert "  no caption for a2.png: no tag reaches the threshold" in said
 
@@ -74,16 +74,16 @@ def test_a_reg_set_and_tables_that_are_there_already_are_as_wanted(dsk, here):
     dsk("layout", "2_x=imgs")
     assert "laid out 2 images as dataset/reg/2_1girl" in dsk("reg", "women", "--class", "1girl").out
     assert (
-        "dataset/reg/2_1girl is as wanted: 2 x 2 = 4 samples"
+        "dataset/reg/2_1girl unchanged: 2 x 2 = 4 samples"
         in dsk("reg", "women", "--class", "1girl").out
     )
     for command in ("report", "export"):
         assert "; dsk undo dataset takes it back)" in dsk(command, "dataset").out
         again = dsk(command, "dataset").out
-        assert "as wanted" in again and "wrote" not in again and "history" not in again
+        assert "unchanged" in again and "wrote" not in again and "history" not in again
     (here / "dataset" / "config.toml").unlink()
     again = dsk("export", "dataset").out
-    assert "dataset/dataset.toml is as wanted\nwrote dataset/config.toml\n" in again
+    assert "dataset/dataset.toml unchanged\nwrote dataset/config.toml\n" in again
 
 
 def test_nothing_is_left_where_no_image_can_be_used(dsk, here):

@@ -357,7 +357,7 @@ def test_the_shipped_model_asks_for_no_network_and_writes_nothing_at_home(tmp_pa
         text=True,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "1 image cut out by u2netp on cpu" in done.stdout and "Apache-2.0" in done.stdout
+    assert "cut out 1 image (u2netp, cpu)" in done.stdout and "Apache-2.0" in done.stdout
     assert [p for p in home.rglob("*") if p.suffix == ".onnx"] == []
 
 

@@ -254,7 +254,7 @@ def test_the_command_draws_and_says_what(here, capsys):
         "64",
     ]
     assert run([*line, "--count", "2", "--dry-run"]) == 0
-    assert "would draw 2 images" in capsys.readouterr().out
+    assert "would generate 2 images" in capsys.readouterr().out
     assert sorted(path.name for path in here.rglob("*") if path.is_dir()) == [
         "6_sks",
         "ds",
@@ -262,7 +262,7 @@ def test_the_command_draws_and_says_what(here, capsys):
     ]
     assert run([*line, "--count", "2"]) == 0
     said = capsys.readouterr().out
-    assert "drew 2 images" in said and "2 x 12 = 24 samples beside 24 of the training set" in said
+    assert "generated 2 images" in said and "2 x 12 = 24 samples for 24 of training" in said
     assert run([*line, "--count", "2", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["result"]["kept"] == 2
     assert run([*line, "--count", "0"]) == 2

@@ -116,7 +116,7 @@ def test_dsk_undo_takes_back_what_the_page_did(tagged, capsys):
     assert all(title in shown for title in titles)
     for title in reversed(titles):
         assert run(["undo", str(tagged)]) == 0
-        assert f"took back review {title}" in capsys.readouterr().out
+        assert f"undid review {title}" in capsys.readouterr().out
     assert tree(tagged) == before
 
 

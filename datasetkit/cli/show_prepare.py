@@ -1,0 +1,199 @@
+"""What rename, resize, tag, scores and rules print for people."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from datasetkit.cli.console import counted, images, say, table, warn
+from datasetkit.cli.show import (
+    MOST,
+    changes,
+    excluded,
+    first,
+    from_here,
+    history_hint,
+    hits,
+    operations,
+    problems,
+    wrote,
+)
+from datasetkit.core.files import display
+
+if TYPE_CHECKING:
+    from datasetkit.core.records import Skipped
+    from datasetkit.verbs.cutout import CutoutResult
+    from datasetkit.verbs.faces import FacesResult
+    from datasetkit.verbs.rename import RenameResult
+    from datasetkit.verbs.resize import BucketFit, ResizeResult
+    from datasetkit.verbs.rules import RulesResult
+    from datasetkit.verbs.scores import ScoreRow, ScoresResult
+    from datasetkit.verbs.shared.result_types import CaptionRewriteResult, Group
+    from datasetkit.verbs.shared.scoring import TaggerUse
+    from datasetkit.verbs.tag import TagResult
+
+
+def rename(result: RenameResult, dry_run: bool) -> None:
+    moves = result.plan.moves
+    if dry_run:
+        operations(result.plan, result.folder)
+    if not moves:
+        say(f"{images(result.images)}: all names unchanged")
+    else:
+        verb = "would rename" if dry_run else "renamed"
+        hint = history_hint(result.entry, result.folder)
+        say(f"{verb} {counted(moves, 'file')} of {images(result.images)}{hint}")
+    problems(result.failed)
+
+
+def resize(result: ResizeResult, dry_run: bool) -> None:
+    done, skipped = result.report.done, result.report.skipped
+    out, hint = from_here(result.out), history_hint(result.entry, result.out)
+    if dry_run:
+        waiting = sum(s.reason != "up to date" for s in skipped)
+        say(f"would resize {images(waiting)} into {out}; {len(skipped) - waiting:,} up to date")
+    elif not done and skipped:
+        say(f"{out}: {images(len(skipped))}, all up to date{hint}")
+    else:
+        shrunk = sum(d.value.size != d.value.source for d in done)
+        sizes = f"{shrunk:,} shrunk, {len(done) - shrunk:,} same size"
+        say(f"wrote {images(len(done))} to {out} ({sizes}); {len(skipped):,} up to date{hint}")
+    renamed_sources(result, dry_run)
+    rewritten(result.captions, result.out, dry_run, "match those edited beside the originals")
+    for item in done:
+        if item.note:
+            warn(f"{display(item.record.path.name)}: {item.note}")
+    _enlarged(result.uses)
+    problems([*result.report.failed, *result.captions.failed])
+
+
+def renamed_sources(result: ResizeResult | CutoutResult | FacesResult[Any], dry_run: bool) -> None:
+    """Name the outputs of images that were renamed or removed since the last run."""
+    renamed = [
+        f"{display(source.old.name)} -> {display(source.new.name)}"
+        for source in result.followed
+        if source.new is not None
+    ]
+    removed = [display(source.old.name) for source in result.followed if source.new is None]
+    would = "would be " if dry_run else ""
+    if renamed:
+        say(f"  {would}renamed with the originals: {first(renamed, MOST)}")
+    if removed:
+        say(f"  {would}moved to .dsk/trash: {first(removed, MOST)}")
+
+
+def rewritten(result: CaptionRewriteResult, out: Path, dry_run: bool, purpose: str) -> None:
+    """Print how many captions were rewritten and to what purpose; a dry run lists the changes."""
+    if dry_run:
+        changes(result.changes)
+    if result.changes:
+        verb = "would rewrite" if dry_run else "rewrote"
+        captions = counted(len(result.changes), "caption")
+        say(f"{verb} {captions} to {purpose}{history_hint(result.entry, out)}")
+
+
+def _enlarged(uses: Sequence[BucketFit]) -> None:
+    """Print for each resolution how many images a trainer would enlarge, and the largest factor."""
+    if not uses:
+        return
+    rows = []
+    for resolution in uses[0].scale:
+        larger = [use for use in uses if use.scale[resolution] > 1]
+        worst = max(uses, key=lambda use: use.scale[resolution])
+        w, h = worst.bucket[resolution]
+        most = f"{display(worst.path.name)} x {worst.scale[resolution]:.2f} to {w}x{h}"
+        rows.append((resolution, f"{len(larger)} of {len(uses)}", most))
+    table("", ["trained at", "enlarged", "most"], rows)
+
+
+def tag(result: TagResult, dry_run: bool) -> None:
+    if dry_run:
+        changes(result.changes)
+    hits(result.hits)
+    skipped = result.report.skipped
+    kept = [s for s in skipped if s.record.caption is not None and s.record.caption.tags]
+    uncaptioned = [s for s in skipped if s not in kept]
+    near = result.changes[0].path if result.changes else Path()
+    taggers = "; ".join(map(_used, result.taggers))
+    unchanged = len(result.report.done) - len(result.changes)
+    counts = f"{unchanged:,} unchanged, {len(kept):,} hand-edited kept"
+    if uncaptioned:
+        counts += f", {len(uncaptioned):,} without a caption"
+    say(
+        f"{wrote(dry_run, len(result.changes), 'caption')} ({taggers}); {counts}; "
+        f"{result.inferred:,} of {len(result.report.outcomes):,} images needed "
+        f"inference{history_hint(result.entry, near)}"
+    )
+    for drift in result.drift:
+        say(
+            f"  {drift.tagger.split('@')[0]}, compared with float32 and full decoding on "
+            f"{images(drift.images)}: {drift.lost:,} of {drift.tags:,} tags missing, "
+            f"{drift.gained:,} added"
+        )
+    _reasons("kept", kept)
+    _reasons("no caption for", uncaptioned)
+    for text in result.warnings:
+        warn(text)
+    problems(result.report.failed)
+
+
+def _reasons(what: str, skipped: Sequence[Skipped]) -> None:
+    """Print the images that were skipped, a line for each reason."""
+    for reason in dict.fromkeys(item.reason for item in skipped):
+        names = [display(item.record.path.name) for item in skipped if item.reason == reason]
+        say(f"  {what} {first(names)}: {reason}", "dim")
+
+
+def _used(used: TaggerUse) -> str:
+    """Return the name of a tagger and its device."""
+    return used.name.split("@")[0] + (f", {used.device}" if used.device else "")
+
+
+def scores(result: ScoresResult) -> None:
+    def threshold(row: ScoreRow) -> str:
+        return "-" if row.threshold is None else f"{row.threshold:.4f}"
+
+    rows = [
+        (r.tag, r.category, f"{r.score:.4f}", threshold(r), "in" if r.chosen else "out")
+        for r in result.rows
+    ]
+    taggers = " and ".join(key.split("@")[0] for key in result.taggers)
+    table(
+        f"{display(result.path.name)}: {taggers}",
+        ["tag", "category", "score", "threshold", ""],
+        rows,
+        right=["score", "threshold"],
+    )
+    chosen = sum(row.chosen for row in result.rows)
+    say(
+        f"{chosen:,} in, {len(result.rows) - chosen:,} just below their threshold; "
+        f"{result.hidden:,} lower scores not shown"
+    )
+
+
+def rules(result: RulesResult, dry_run: bool) -> None:
+    if dry_run:
+        changes(result.changes)
+    hits(result.hits)
+    verb = "would change" if dry_run else "changed"
+    near = result.changes[0].path if result.changes else Path()
+    changed = f"{verb} {counted(len(result.changes), 'caption')}{excluded(result.left_out)}"
+    say(f"{changed}{history_hint(result.entry, near)}")
+    uncaptioned = sum(s.reason == "it has no caption" for s in result.report.skipped)
+    if uncaptioned:
+        warn(f"{images(uncaptioned)} without a caption: dsk tag writes one")
+    for text in result.warnings:
+        warn(text)
+    problems(result.report.failed)
+
+
+def groups(result: Sequence[Group]) -> None:
+    for group in result:
+        say(f"@{group.name}: {group.description}", "bold")
+        members = [*group.tags, *group.globs, *(f"@{name}" for name in group.includes)]
+        say("  " + ", ".join(members))
+        if group.words:
+            say("  tags with one of the words: " + ", ".join(group.words))
+        if group.exceptions:
+            say("  except: " + ", ".join(group.exceptions), "dim")

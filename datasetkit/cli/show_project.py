@@ -1,0 +1,135 @@
+"""What init, run, undo, history, models and doctor print for people."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from rich.text import Text
+
+from datasetkit.cli import show_dataset, show_images, show_prepare
+from datasetkit.cli.console import counted, say, table, warn
+from datasetkit.cli.show import from_here
+from datasetkit.core.files import display
+
+if TYPE_CHECKING:
+    from datasetkit.verbs.doctor import DoctorResult
+    from datasetkit.verbs.init import InitResult
+    from datasetkit.verbs.models_where import ModelFolders
+    from datasetkit.verbs.run import RunResult, RunStepResult
+    from datasetkit.verbs.shared.result_types import (
+        JournalEntry,
+        ModelFiles,
+        ModelRow,
+        UndoResult,
+    )
+
+# What prints the result of each step of a run.
+_STEPS: dict[str, Callable[[Any, bool], None]] = {
+    "rename": show_prepare.rename,
+    "faces": show_images.faces,
+    "resize": show_prepare.resize,
+    "cutout": show_images.cutout,
+    "tag": show_prepare.tag,
+    "layout": show_dataset.layout,
+    "reg": show_dataset.reg,
+    "report": show_dataset.report,
+    "export": show_dataset.export,
+}
+
+
+def init(result: InitResult, dry_run: bool) -> None:
+    verb = "would write" if dry_run else "wrote"
+    say(f"{verb} {from_here(result.path)}: edit it, then dsk run dsk.toml")
+
+
+def step_begins(step: str, concept: str) -> None:
+    """Print the heading of a step of a run, before the step's own warnings."""
+    say(f"== {step} {concept}".strip(), "bold cyan")
+
+
+def step(dry_run: bool) -> Callable[[RunStepResult], None]:
+    """Return what prints one step of a run as it ends."""
+
+    def show(result: RunStepResult) -> None:
+        _STEPS[result.step](result.result, dry_run)
+
+    return show
+
+
+def run(result: RunResult, dry_run: bool) -> None:
+    failed = len(result.failed)
+    say("")
+    if failed:
+        outcome = f"{counted(failed, 'item')} failed"
+    else:
+        outcome = "dry run, nothing changed" if dry_run else "all done"
+    say(f"{counted(len(result.steps), 'step')} in {display(result.root)}: {outcome}", "bold")
+    for path in result.strays:
+        say(
+            f"{from_here(path)} belongs to no concept of dsk.toml: captions that you edited there "
+            "are not used"
+        )
+    if result.unforeseen:
+        say(f"cannot be predicted before those steps are run: {', '.join(result.unforeseen)}")
+
+
+def undo(result: UndoResult, dry_run: bool) -> None:
+    verb = "would undo" if dry_run else "undid"
+    for entry in result.entries:
+        number = counted(entry.operations, "file operation")
+        say(f"{verb} {entry.verb} {entry.title} (history {entry.id}, {number})")
+    if not result.entries:
+        say("nothing to undo")
+    for line in result.refused:
+        warn(f"not undone: {line}")
+
+
+def history(result: Sequence[JournalEntry]) -> None:
+    if not result:
+        say("no command has changed anything here")
+        return
+    rows = [
+        (
+            entry.id,
+            time.strftime("%Y-%m-%d %H:%M", time.localtime(entry.started)),
+            entry.verb,
+            entry.title.removeprefix("undo "),
+            f"{entry.operations:,}",
+            entry.state,
+        )
+        for entry in result
+    ]
+    columns = ["#", "when", "command", "what", "operations", "state"]
+    table("", columns, rows, right=["#", "operations"])
+
+
+def models_list(result: Sequence[ModelRow]) -> None:
+    rows = [("basic", "part of the package", "", "shipped")]
+    rows += [(m.name, m.repo, m.revision[:12], "downloaded" if m.cached else "-") for m in result]
+    table("", ["name", "repository", "revision", "files"], rows)
+
+
+def models_download(result: ModelFiles, dry_run: bool) -> None:
+    say(f"{display(result.weights)}: downloaded, hash verified")
+
+
+def models_where(result: ModelFolders) -> None:
+    say(f"hub cache: {display(result.hub_cache)}")
+    say(f"shipped:   {display(result.shipped)}")
+
+
+def doctor(result: DoctorResult) -> None:
+    styles = {"ok": "green", "note": "yellow", "problem": "bold red"}
+    rows = [
+        (f.what, Text(f.state, styles[f.state]), f.detail + (f"  ->  {f.fix}" if f.fix else ""))
+        for f in result.findings
+    ]
+    table("", ["what", "state", "detail"], rows)
+    summary = (
+        "everything that dsk needs is installed"
+        if result.healthy
+        else "something is missing: see the problems above"
+    )
+    say(summary, "bold")
