@@ -1,13 +1,13 @@
-# The project's tasks. `make` lists them; each sets up .venv first where it needs it.
+# The project's tasks. `make` lists them; each sets up .venv first if it needs it.
 
 PYTHON ?= python3
-# What `make train` trains on: a .safetensors file, a diffusers folder or a model of the hub (with its commit as
-# REVISION; this one is that of the example below). Without BASE it is what dsk.toml in DATA names.
+# The base model of `make train`: a .safetensors file, a diffusers folder or a model of the hub (with its commit as
+# REVISION; the default is that of the example below). Without BASE, dsk.toml in DATA names it.
 BASE ?=
 SD15 := stable-diffusion-v1-5/stable-diffusion-v1-5
 REVISION ?= $(if $(filter $(SD15),$(BASE)),451f4fe16113bff5a5d2269ed5ad43b0592e9a14)
-# The project, or the laid-out dataset, and the number of GPUs. Without DATA: with BASE the quickstart, else a fox girl
-# on the tiny base, which is part of the package.
+# DATA is the project or the laid-out dataset, GPUS the number of GPUs. The default of DATA is the quickstart with BASE,
+# else a fox girl on the tiny base, which ships with the package.
 TINY := tiny-out
 DATA ?= $(if $(BASE),demo-out,$(TINY))
 GPUS ?= 1
@@ -16,11 +16,11 @@ VENV := .venv
 BIN := $(VENV)/bin
 # The extras cpu and gpu bring the same Python module: exactly one of them is installed.
 RUNTIME := $(shell nvidia-smi >/dev/null 2>&1 && echo gpu || echo cpu)
-# PyTorch is large: it is installed by what trains, and by TRAIN=1 for every other target (whose tests it adds to).
+# PyTorch is large: it is installed for training, and for the other targets (and their trainer tests) with TRAIN=1.
 TRAIN ?=
 READY := $(VENV)/.ready$(if $(TRAIN),-train)
 TRAINER := $(VENV)/.ready-train
-# Of the extra `optimizers`, for the tests; bitsandbytes is large, and peft's import takes seconds longer where it is.
+# From the extra `optimizers`, for the tests. Without bitsandbytes: it is large, and makes peft's import seconds longer.
 OPTIMIZERS := schedulefree prodigy-plus-schedule-free prodigyopt dadaptation lion-pytorch
 
 .DEFAULT_GOAL := help
@@ -30,7 +30,7 @@ help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo "  variables: PYTHON=$(PYTHON)  BASE=$(BASE)  REVISION=$(REVISION)  DATA=$(DATA)  GPUS=$(GPUS)"
 
-setup: $(READY) ## make .venv with the package, the tagger's runtime and the development tools (TRAIN=1: and PyTorch)
+setup: $(READY) ## make .venv with the package, the tagger's runtime and the development tools (TRAIN=1: also PyTorch)
 
 $(VENV)/.ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -42,7 +42,7 @@ $(TRAINER): $(VENV)/.ready
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev,$(RUNTIME),train]" $(OPTIMIZERS)
 	@touch $@
 
-demo: $(READY) demo-out/dsk.toml ## run the quickstart on a copy in demo-out/ and show what it made
+demo: $(READY) demo-out/dsk.toml ## run the quickstart on a copy in demo-out/ and show the result
 	cd demo-out && ../$(BIN)/dsk run dsk.toml
 	@echo
 	@echo "== what is in demo-out"
@@ -52,9 +52,9 @@ demo: $(READY) demo-out/dsk.toml ## run the quickstart on a copy in demo-out/ an
 	  printf '  %s: %s\n' "$$caption" "$$(cat "$$caption")"; done
 	@echo
 	@cd demo-out && ../$(BIN)/dsk plan-repeats dataset
-	@echo "look at demo-out/report/tags.png; take steps back with: cd demo-out && ../$(BIN)/dsk undo"
+	@echo "see demo-out/report/tags.png; undo steps with: cd demo-out && ../$(BIN)/dsk undo"
 
-# dsk.toml is copied last: it stands for a complete copy.
+# dsk.toml is copied last: if it exists, the copy is complete.
 demo-out/dsk.toml: | $(READY)
 	mkdir -p demo-out
 	cp -R examples/quickstart/images examples/quickstart/reg-images demo-out/
@@ -66,38 +66,38 @@ check: $(TRAINER) ## lint, format, types, import rules
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-test: $(READY) ## all tests but the slow ones
+test: $(READY) ## run all tests except the slow ones
 	$(BIN)/pytest -n 2 -m "not slow"
 
-test-all: $(READY) ## all tests, the slow ones too
+test-all: $(READY) ## run all tests, including the slow ones
 	$(BIN)/pytest -n 2
 
-bench: $(READY) ## measure dsk resize and dsk tag beside plain loops (minutes; see tests/benchmarks)
+bench: $(READY) ## compare the speed of dsk with plain loops (hours; see docs/performance.md)
 	$(BIN)/python -m tests.benchmarks
 
 BASE_RUN := $(if $(BASE),pretrained_model_name_or_path=$(if $(wildcard $(BASE)),$(abspath $(BASE)),$(BASE))) \
   $(if $(REVISION),revision=$(REVISION))
 
 train: $(TRAINER) $(if $(filter demo-out,$(DATA)),demo-out/dataset/config.toml) $(if $(filter $(TINY),$(DATA)),$(TINY)/dataset/reg)
-train: ## train a LoRA on DATA with BASE and GPUS (without any: a fox girl on the tiny base, 2 minutes on a CPU)
-# Its layers are so small that more threads would only wait for each other.
+train: ## train a LoRA on DATA with BASE and GPUS (default: a fox girl on the tiny base, 2 minutes on a CPU)
+# The tiny base's layers are so small that more threads would only wait for each other.
 ifeq ($(DATA)$(BASE)$(GPUS),$(TINY)1)
 	OMP_NUM_THREADS=2 $(BIN)/dsk train $(TINY)
 	@echo
-	@echo "The LoRA is $(TINY)/output/kitsu.safetensors, the plot of its loss $(TINY)/output/kitsu-loss.png, and what it"
-	@echo "draws with its trigger and without, epoch by epoch, $(TINY)/output/kitsu-samples.png. For real:"
+	@echo "The LoRA is $(TINY)/output/kitsu.safetensors, the plot of its loss $(TINY)/output/kitsu-loss.png. Preview images"
+	@echo "with its trigger and without, epoch by epoch, are in $(TINY)/output/kitsu-samples.png. To train a real one:"
 	@echo "  make train BASE=$(SD15) DATA=my-project GPUS=1"
 else ifeq ($(GPUS),1)
 	$(BIN)/dsk train "$(DATA)" $(BASE_RUN:%=--set %)
 else
-# This is `accelerate launch --multi_gpu --num_processes $(GPUS) -m datasetkit.cli.launched ...`, with errors of one line.
+# Runs `accelerate launch --multi_gpu --num_processes $(GPUS) -m datasetkit.cli.launched ...`, and prints errors on one line.
 	$(BIN)/python -m trainer.launch $(GPUS) "$(DATA)" $(BASE_RUN)
 endif
 
 demo-out/dataset/config.toml:
 	$(MAKE) demo
 
-# The reg set is laid out last: it stands for a complete dataset.
+# The reg set is laid out last: if it exists, the dataset is complete.
 $(TINY)/dataset/reg: | $(READY)
 	mkdir -p $(TINY)
 	cp -R examples/tiny-lora/. $(TINY)
@@ -112,7 +112,7 @@ web: ## build the review page's bundle, datasetkit/web/static, from datasetkit/w
 	npm --prefix $(UI) ci --no-audit --no-fund
 	npm --prefix $(UI) run build
 
-web-check: ## check and test the page's modules, and that its bundle is what the source gives, to the byte (needs Node 20)
+web-check: ## check and test the page's modules; rebuild its bundle and compare it byte by byte (needs Node 20)
 	npm --prefix $(UI) ci --no-audit --no-fund
 	npm --prefix $(UI) run check
 	npm --prefix $(UI) test
@@ -122,6 +122,6 @@ web-check: ## check and test the page's modules, and that its bundle is what the
 docs: $(READY) ## check the links of all pages
 	$(BIN)/pytest -q tests/test_docs_links.py
 
-clean: ## remove what the targets made: .venv, demo-out, dist, caches
+clean: ## remove .venv, demo-out, dist and caches
 	rm -rf $(VENV) demo-out $(TINY) build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
