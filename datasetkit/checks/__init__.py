@@ -1,1 +1,1 @@
-"""Checks: what is wrong with a dataset, one small function a check, registered in one table."""
+"""Checks: problems of a dataset, one small function per check, registered in one table."""

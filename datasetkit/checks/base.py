@@ -1,4 +1,4 @@
-"""The nouns of the checks: what is looked at, what a check is, and what one finds."""
+"""The types of the checks: their input, a check, and a finding."""
 
 from __future__ import annotations
 
@@ -15,15 +15,13 @@ from datasetkit.options.check import CheckOptions
 
 Group = Literal["image", "caption", "folder"]
 GROUPS: tuple[Group, ...] = ("image", "caption", "folder")
-# What of an image costs time to find out; a check says which of them it needs.
+# Measurements of an image that take time; a check names those that it needs.
 Measure = Literal["looks", "text", "faces"]
 
 
 @dataclass(frozen=True, slots=True)
 class ImageRegion:
-    """Something within an image: its box as fractions of width and height, 0..1, and its score,
-    0..1.
-    """
+    """A region of an image: its box as fractions of width and height, 0..1, and a score, 0..1."""
 
     left: float
     top: float
@@ -34,11 +32,11 @@ class ImageRegion:
 
 @dataclass(frozen=True, slots=True)
 class ImageMeasures:
-    """What the pixels and the header of an image say.
+    """What the header and the pixels of an image say.
 
-    orientation: EXIF's, 1..8. revealed: share of the pixels that change when trainers drop the
-    alpha channel, 0..1; hidden: the one colour (#rrggbb) that they show then, "" where it is no
-    single colour. blur: see vision/blur.py. look: see looks.py.
+    orientation: of EXIF, 1..8. revealed: the share of pixels that change when trainers drop the
+    alpha channel, 0..1; hidden: the colour (#rrggbb) that they then show, "" if there are several.
+    blur: see vision/blur.py. look: see images/near_duplicates.py.
     """
 
     format: str
@@ -52,12 +50,10 @@ class ImageMeasures:
 
 @dataclass(frozen=True, slots=True)
 class CaptionFile:
-    """The caption of an image as it stands on disk. path: the file that holds it, whatever its
-    name.
+    """The caption of an image as it is on disk. path: its file, also one with another name.
 
-    proper: whether that name is `<stem>.txt`, which every trainer is told to read. others: more
-    files of this image that look like its captions. fault: why the file cannot be read, "" where
-    it can.
+    proper: whether the name is `<stem>.txt`, which every trainer reads. others: further files
+    that look like captions of the image. fault: why the file cannot be read, else "".
     """
 
     path: Path
@@ -75,10 +71,9 @@ class CaptionFile:
 
 @dataclass(frozen=True, slots=True)
 class CheckFolder:
-    """One folder of images that is trained together. repeats: of its name, 1 where it has none.
+    """One folder of images. repeats: from its name, 1 if it has none.
 
-    triggers: what leads its captions, as given, by dsk.toml or, with `guessed`, as most captions
-    have it.
+    triggers: as given, from dsk.toml, or with `guessed` from the start of most captions.
     """
 
     name: str
@@ -92,22 +87,22 @@ class CheckFolder:
 
 @dataclass(frozen=True, slots=True)
 class CheckImage:
-    """One readable image. text, faces: None where nobody looked for them."""
+    """One readable image. measures, text, faces: None if they were not measured."""
 
     path: Path
     id: str
     width: int
     height: int
-    place: CheckFolder
+    folder: CheckFolder
     caption: CaptionFile | None = None
-    looks: ImageMeasures | None = None
+    measures: ImageMeasures | None = None
     text: tuple[ImageRegion, ...] | None = None
     faces: tuple[ImageRegion, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class UnreachedFiles:
-    """Files in or below a folder that no trainer reaches."""
+    """Files in or below a folder that trainers do not find."""
 
     folder: Path
     reason: str
@@ -116,20 +111,20 @@ class UnreachedFiles:
 
 @dataclass(frozen=True, slots=True)
 class CheckInput:
-    """All that the checks look at.
+    """The data that the checks examine.
 
-    failed: images that cannot be used. misread: folders that are no concept, with their parent.
-    astray: see there. strays: captions without an image. latents: cached latents without a
-    image, or older than theirs. empty: concept folders without images. sources: laid-out
-    image -> the image it was linked from. digests: hashes the pixels of images, which costs a
-    whole decode each.
+    failed: images that cannot be used. misread: folders that are not concepts, with their parent.
+    astray: files that trainers do not find. strays: captions without an image. latents: cached
+    latents without an image, or older than it, with the reason. empty: concept folders without
+    images. sources: laid-out image -> the image that it links to. digests: hashes the pixels of
+    images; each needs a full decode.
     """
 
     folder: Path
     options: CheckOptions
     rules: BucketRules
     max_tokens: int
-    places: tuple[CheckFolder, ...]
+    folders: tuple[CheckFolder, ...]
     items: tuple[CheckImage, ...]
     failed: tuple[Failed, ...] = ()
     misread: tuple[tuple[Path, Misread], ...] = ()
@@ -142,7 +137,7 @@ class CheckInput:
 
     @property
     def captioned(self) -> list[tuple[CheckImage, CaptionFile]]:
-        """Return the images with a caption that has tags."""
+        """Return the images whose caption has tags."""
         return [
             (item, item.caption)
             for item in self.items
@@ -151,16 +146,15 @@ class CheckInput:
 
     @property
     def trained(self) -> list[tuple[CheckImage, CaptionFile]]:
-        """Return those of them that are no regularisation images."""
-        return [(item, caption) for item, caption in self.captioned if not item.place.is_reg]
+        """Return those of `captioned` that are not regularisation images."""
+        return [(item, caption) for item, caption in self.captioned if not item.folder.is_reg]
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What a check found once. path: the image, caption's image or folder; subject: the tag,
-    where it is one.
+    """One problem that a check found. path: the image or folder, for a caption its image.
 
-    weight: how bad it is, for comparing findings of one check.
+    weight: severity, to sort the findings of one check. subject: the tag, if it is about one.
     """
 
     path: Path
@@ -171,11 +165,11 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One check. name: as in --only and --skip. measure, threshold: what is looked at, and when it
-    is a finding.
+    """One check. name: as in --only and --skip. measure, threshold: what it examines, and when it
+    reports a finding.
 
-    step: what to do about it. fix: what --fix does, "" for nothing. needs: the measures without
-    which it cannot run.
+    step: what to do about it. fix: what --fix does, "" for nothing. needs: the measurements that it
+    uses.
     """
 
     name: str
@@ -191,7 +185,7 @@ class Check:
 
 @dataclass(frozen=True, slots=True)
 class CheckFinding:
-    """A finding and the check that made it; fixed: --fix has mended it."""
+    """A finding and its check. fixed: --fix fixes it."""
 
     check: str
     group: Group

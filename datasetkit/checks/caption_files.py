@@ -1,6 +1,4 @@
-"""Reading what lies in a folder besides its images: captions under whatever name, stray files,
-cached latents.
-"""
+"""Read the files beside images: captions under any name, stray captions, cached latents."""
 
 from __future__ import annotations
 
@@ -22,21 +20,21 @@ from datasetkit.core.files import (
 )
 
 _CAPTIONS = frozenset({CAPTION_SUFFIX, ".caption"})
-# What sd-scripts adds to an image's stem: a size and the kind of model (strategy_sd.py), or the
-# encoder's outputs.
+# What sd-scripts appends to the stem of an image: a size and the kind of model (strategy_sd.py), or
+# the outputs of the encoder.
 _LATENTS = re.compile(r"(_\d{4}x\d{4}_\w+|_\w*te_outputs)?\.npz$")
 
 
 @dataclass(frozen=True, slots=True)
 class FolderContents:
-    """What one folder holds. captions: by stem; latents: the `.npz` files."""
+    """The caption files (by stem) and the `.npz` files of one folder."""
 
     captions: Mapping[str, tuple[Path, ...]]
     latents: tuple[Path, ...]
 
 
 def read_folder(folder: Path) -> FolderContents:
-    """List a folder's captions under any of their names, and its cached latents."""
+    """List the caption files of a folder, under any name, and its cached latents."""
     with reading(folder):
         paths = [path for path in sorted(folder.iterdir()) if not path.name.startswith(".")]
     captions: defaultdict[str, list[Path]] = defaultdict(list)
@@ -48,21 +46,20 @@ def read_folder(folder: Path) -> FolderContents:
 
 
 def captions_of(images: Sequence[Path], beside: FolderContents) -> dict[Path, tuple[Path, ...]]:
-    """Return the files that look like each image's captions, `<stem>.txt` first where there is
-    one.
-    """
-    proper = {caption_path(image) for image in images}
-    found = {}
+    """Return the files that look like captions of each image, `<stem>.txt` first."""
+    proper_paths = {caption_path(image) for image in images}
+    captions = {}
     for image in images:
-        own = caption_path(image)
-        others = [*beside.captions.get(image.stem, ()), *beside.captions.get(image.name, ())]
-        mine = [path for path in others if path == own or path not in proper]
-        found[image] = tuple(sorted(dict.fromkeys(mine), key=lambda path: path != own))
-    return found
+        proper = caption_path(image)
+        named = [*beside.captions.get(image.stem, ()), *beside.captions.get(image.name, ())]
+        # `a.txt` beside a.jpg and a.jpg.txt: never claim the proper caption of another image.
+        free = [path for path in named if path == proper or path not in proper_paths]
+        captions[image] = tuple(sorted(dict.fromkeys(free), key=lambda path: path != proper))
+    return captions
 
 
-def read_written(image: Path, files: Sequence[Path]) -> CaptionFile | None:
-    """Read the first of an image's caption files; None where it has none."""
+def read_caption_file(image: Path, files: Sequence[Path]) -> CaptionFile | None:
+    """Read the first of the caption files of an image; None if there is none."""
     if not files:
         return None
     path, *others = files
@@ -72,16 +69,16 @@ def read_written(image: Path, files: Sequence[Path]) -> CaptionFile | None:
         caption = decode_caption(path, data)
     except InputError as error:
         return CaptionFile(path, b"", (), proper, tuple(others), error.message)
-    if data is None or caption is None:  # it was taken away meanwhile
+    if data is None or caption is None:  # removed meanwhile
         return None
     return CaptionFile(path, data, caption.tags, proper, tuple(others))
 
 
-def same_tags(one: CaptionFile, other: Path) -> bool:
-    """Tell whether another caption file of an image says the same."""
+def same_tags(caption: CaptionFile, other: Path) -> bool:
+    """Tell whether another caption file has the same tags."""
     try:
         data = read_regular(other, limit=MAX_CAPTION_BYTES)
-        return data is not None and parse(data.decode("utf-8-sig")).tags == one.tags
+        return data is not None and parse(data.decode("utf-8-sig")).tags == caption.tags
     except (InputError, UnicodeDecodeError):
         return False
 
@@ -89,21 +86,21 @@ def same_tags(one: CaptionFile, other: Path) -> bool:
 def strays(
     beside: FolderContents, claimed: Iterable[Path], images: Iterable[Path]
 ) -> tuple[Path, ...]:
-    """Return the caption files that belong to no image. images: all that look like one, readable
-    or not.
-    """
-    taken = {*claimed, *map(caption_path, images)}
-    return tuple(path for found in beside.captions.values() for path in found if path not in taken)
+    """Return the caption files without an image. images: all image files, readable or not."""
+    claimed = {*claimed, *map(caption_path, images)}
+    return tuple(
+        path for paths in beside.captions.values() for path in paths if path not in claimed
+    )
 
 
 def stale_latents(beside: FolderContents, images: Sequence[Path]) -> tuple[tuple[Path, str], ...]:
-    """Return the caches that trainers would take although they are of another image."""
+    """Return the caches that do not fit their image, with the reason; trainers would use them."""
     by_stem = {image.stem: image for image in images}
-    found = []
+    stale = []
     for path in beside.latents:
         image = by_stem.get(_LATENTS.sub("", path.name))
         if image is None:
-            found.append((path, "its image is gone"))
+            stale.append((path, "its image is gone"))
         elif path.stat().st_mtime_ns < image.stat().st_mtime_ns:
-            found.append((path, "is older than its image"))
-    return tuple(found)
+            stale.append((path, "is older than its image"))
+    return tuple(stale)

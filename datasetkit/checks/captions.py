@@ -1,6 +1,4 @@
-"""Checks of caption files: what a trainer does not find, stops at, or reads otherwise than it was
-meant.
-"""
+"""Checks of caption files: those that a trainer does not find, stops at, or reads differently."""
 
 from __future__ import annotations
 
@@ -17,155 +15,159 @@ from datasetkit.core.errors import DskError
 from datasetkit.core.files import display
 
 BOM: Final = "\ufeff"
-# A guessed trigger leads at least so many captions, and this share of those of its folder.
+# A trigger is guessed if at least so many captions, and this share of the folder, begin with it.
 GUESS_LEAST, GUESS_SHARE = 3, 0.6
 
 
 def text_of(caption: CaptionFile) -> str:
-    """Return the text of a caption file; what is no UTF-8 has been reported as unreadable."""
+    """Return the text of a caption file; text that is not UTF-8 is reported as unreadable."""
     return caption.data.decode("utf-8", "replace")
 
 
-def missing(of: CheckInput) -> Iterator[Finding]:
-    for item in of.items:
-        if item.caption is None and not item.place.is_reg:
+def missing(data: CheckInput) -> Iterator[Finding]:
+    for item in data.items:
+        if item.caption is None and not item.folder.is_reg:
             others = next(
                 (path for path in sd_scripts.candidates(item.path)[1:] if path.is_file()), None
             )
             if others is not None:
-                trained = f"sd-scripts takes {display(others.name)}, whose stem is shorter"
+                consequence = f"sd-scripts uses {display(others.name)}, which has a shorter stem"
+            elif item.folder.laid_out:
+                consequence = f"it is trained with `{display(item.folder.name)}`"
             else:
-                trained = (
-                    f"{f'`{display(item.place.name)}`' if item.place.laid_out else 'nothing'} "
-                    "is trained"
-                )
-            yield Finding(item.path, f"has no caption: {trained}")
+                consequence = "it is trained without text"
+            yield Finding(item.path, f"has no caption: {consequence}")
 
 
-def empty(of: CheckInput) -> Iterator[Finding]:
-    for item in of.items:
+def empty(data: CheckInput) -> Iterator[Finding]:
+    for item in data.items:
         if item.caption is not None and not item.caption.fault and not item.caption.tags:
-            what = (
-                "0 bytes: sd-scripts stops there"
-                if not item.caption.data
-                else "no tag: nothing is trained"
+            reason = (
+                "no tags: it is trained without text"
+                if item.caption.data
+                else "0 bytes: sd-scripts stops with an error"
             )
-            yield Finding(item.path, f"its caption file has {what}")
+            yield Finding(item.path, f"its caption file has {reason}")
 
 
-def unreadable(of: CheckInput) -> Iterator[Finding]:
-    for item in of.items:
+def unreadable(data: CheckInput) -> Iterator[Finding]:
+    for item in data.items:
         if item.caption is not None and item.caption.fault:
             yield Finding(item.path, item.caption.fault)
 
 
-def bom(of: CheckInput) -> Iterator[Finding]:
-    for item, caption in of.captioned:
+def bom(data: CheckInput) -> Iterator[Finding]:
+    for item, caption in data.captioned:
         if BOM in text_of(caption):
             yield Finding(
                 item.path, f"its first tag is read as {display(BOM)}{display(caption.tags[0])}"
             )
 
 
-def lines(of: CheckInput) -> Iterator[Finding]:
-    for item, caption in of.captioned:
+def lines(data: CheckInput) -> Iterator[Finding]:
+    for item, caption in data.captioned:
         number = sum(bool(line.replace(BOM, "").strip()) for line in text_of(caption).splitlines())
         if number > 1:
-            yield Finding(item.path, f"{number} lines, of which the first is trained", number)
+            yield Finding(item.path, f"{number} lines; trainers use the first", number)
 
 
-def name(of: CheckInput) -> Iterator[Finding]:
-    for item in of.items:
+def name(data: CheckInput) -> Iterator[Finding]:
+    for item in data.items:
         if item.caption is None:
             continue
         if not item.caption.proper:
             yield Finding(
-                item.path, f"its caption is called {display(item.caption.path.name)}, not .txt", 1.0
+                item.path, f"its caption is named {display(item.caption.path.name)}, not .txt", 1.0
             )
         elif item.caption.others:
             others = ", ".join(display(path.name) for path in item.caption.others)
-            yield Finding(item.path, f"{others} stands beside its .txt")
+            yield Finding(item.path, f"has {others} as well as its .txt")
 
 
-def trigger_missing(of: CheckInput) -> Iterator[Finding]:
-    for item, caption in of.trained:
-        lacking = [t for t in item.place.triggers if normal_form(t) not in caption.forms]
-        if lacking:
-            yield Finding(item.path, f"lacks {_quoted(lacking)}", len(lacking))
+def trigger_missing(data: CheckInput) -> Iterator[Finding]:
+    for item, caption in data.trained:
+        absent = [t for t in item.folder.triggers if normal_form(t) not in caption.forms]
+        if absent:
+            yield Finding(item.path, f"is missing {_quoted(absent)}", len(absent))
 
 
-def trigger_twice(of: CheckInput) -> Iterator[Finding]:
-    for item, caption in of.trained:
+def trigger_twice(data: CheckInput) -> Iterator[Finding]:
+    for item, caption in data.trained:
         counts = Counter(caption.forms)
-        for trigger in item.place.triggers:
+        for trigger in item.folder.triggers:
             if counts[normal_form(trigger)] > 1:
                 yield Finding(
                     item.path, f"has {_quoted([trigger])} {counts[normal_form(trigger)]} times"
                 )
 
 
-def trigger_first(of: CheckInput) -> Iterator[Finding]:
-    for item, caption in of.trained:
-        wanted = [normal_form(t) for t in item.place.triggers if normal_form(t) in caption.forms]
-        if list(dict.fromkeys(caption.forms))[: len(wanted)] != wanted:
-            yield Finding(item.path, f"begins with {_quoted(caption.tags[: len(wanted)])}")
+def trigger_first(data: CheckInput) -> Iterator[Finding]:
+    for item, caption in data.trained:
+        present = [normal_form(t) for t in item.folder.triggers if normal_form(t) in caption.forms]
+        if list(dict.fromkeys(caption.forms))[: len(present)] != present:
+            yield Finding(item.path, f"begins with {_quoted(caption.tags[: len(present)])}")
 
 
-def trigger_number(of: CheckInput) -> Iterator[Finding]:
+def trigger_number(data: CheckInput) -> Iterator[Finding]:
     vocabulary = load()
-    for place in of.places:
-        whole = [
+    for folder in data.folders:
+        counts = [
             (item, leading(item, caption, vocabulary))
-            for item, caption in of.trained
-            if item.place == place
-            and caption.forms[: len(place.triggers)] == tuple(map(normal_form, place.triggers))
+            for item, caption in data.trained
+            if item.folder == folder
+            and caption.forms[: len(folder.triggers)] == tuple(map(normal_form, folder.triggers))
         ]
-        usual = Counter(n for _, n in whole).most_common(1)
-        for item, n in whole:
+        usual = Counter(n for _, n in counts).most_common(1)
+        for item, n in counts:
             if n != usual[0][0]:
                 yield Finding(
                     item.path,
-                    f"begins with {n} words that are no tags, most captions with {usual[0][0]}",
+                    f"begins with {n} words that are not tags, most captions with {usual[0][0]}",
                     n,
                 )
 
 
 def leading(item: CheckImage, caption: CaptionFile, vocabulary: Vocabulary) -> int:
-    """Count the tags at the front of a caption that are its triggers or no tags of the
-    vocabulary.
-    """
-    own = {normal_form(t) for t in item.place.triggers}
+    """Count the tags at the front of a caption that are triggers or not in the vocabulary."""
+    triggers = {normal_form(t) for t in item.folder.triggers}
     n = 0
     for tag, form in zip(caption.tags, caption.forms, strict=True):
-        if form not in own and tag in vocabulary:
+        if form not in triggers and tag in vocabulary:
             break
         n += 1
     return n
 
 
-def repeated(of: CheckInput) -> Iterator[Finding]:
-    for item, caption in of.captioned:
-        own = {normal_form(t) for t in item.place.triggers}
-        twice = [form for form, n in Counter(caption.forms).items() if n > 1 and form not in own]
+def repeated(data: CheckInput) -> Iterator[Finding]:
+    for item, caption in data.captioned:
+        triggers = {normal_form(t) for t in item.folder.triggers}
+        counts = Counter(caption.forms)
+        twice = [form for form, n in counts.items() if n > 1 and form not in triggers]
         if twice:
             yield Finding(item.path, f"has {_quoted(twice)} more than once", len(twice))
 
 
-def long(of: CheckInput) -> Iterator[Finding]:
-    for item, caption in of.captioned:
+def long(data: CheckInput) -> Iterator[Finding]:
+    for item, caption in data.captioned:
         number = tokens.count(", ".join(caption.tags))
-        if number > of.max_tokens:
+        if number > data.max_tokens:
             enough = next((limit for limit in tokens.LIMITS if number <= limit), None)
-            step = f"max_token_length = {enough} holds it" if enough else "no trainer holds so many"
+            step = (
+                f"max_token_length = {enough} is enough"
+                if enough
+                else "no trainer supports so many"
+            )
             yield Finding(
-                item.path, f"{number} tokens: {number - of.max_tokens} are cut off; {step}", number
+                item.path,
+                f"{number} tokens: {number - data.max_tokens} are cut off; {step}",
+                number,
             )
 
 
-def differs(of: CheckInput) -> Iterator[Finding]:
-    for item in of.items:
-        source = of.sources.get(item.path.resolve())
-        if source is None or not source.is_file() or item.place.is_reg:
+def differs(data: CheckInput) -> Iterator[Finding]:
+    for item in data.items:
+        source = data.sources.get(item.path.resolve())
+        if source is None or not source.is_file() or item.folder.is_reg:
             continue
         try:
             theirs = read_caption(source)
@@ -176,40 +178,38 @@ def differs(of: CheckInput) -> Iterator[Finding]:
             continue
         if (theirs.tags if theirs else ()) != (item.caption.tags if item.caption else ()):
             yield Finding(
-                item.path, f"is not what stands beside its source in {display(source.parent.name)}"
+                item.path,
+                f"differs from the caption of its source in {display(source.parent.name)}",
             )
 
 
-def stray(of: CheckInput) -> Iterator[Finding]:
-    for path in of.strays:
-        yield Finding(path, "belongs to no image")
+def stray(data: CheckInput) -> Iterator[Finding]:
+    for path in data.strays:
+        yield Finding(path, "has no image")
 
 
 def guess_triggers(captions: Sequence[CaptionFile]) -> tuple[str, ...]:
-    """Return what leads most captions of a folder and no tagger gives: probably its triggers."""
+    """Return the tags outside the vocabulary that most captions begin with: probably triggers."""
     vocabulary = load()
-    found: list[str] = []
-    left = [caption.tags for caption in captions if caption.tags]
-    enough = max(GUESS_LEAST, GUESS_SHARE * len(left))
+    triggers: list[str] = []
+    tag_lists = [caption.tags for caption in captions if caption.tags]
+    least = max(GUESS_LEAST, GUESS_SHARE * len(tag_lists))
     while True:
-        at = len(found)
-        here = Counter(
-            normal_form(tags[at]) for tags in left if len(tags) > at and tags[at] not in vocabulary
-        )
-        form, n = next(iter(here.most_common(1)), ("", 0))
-        if n < enough or form in map(normal_form, found):
-            return tuple(found)
-        found.append(
-            next(tags[at] for tags in left if len(tags) > at and normal_form(tags[at]) == form)
-        )
+        at = len(triggers)
+        candidates = [tags[at] for tags in tag_lists if len(tags) > at]
+        forms = Counter(normal_form(tag) for tag in candidates if tag not in vocabulary)
+        form, n = next(iter(forms.most_common(1)), ("", 0))
+        if n < least or form in map(normal_form, triggers):
+            return tuple(triggers)
+        triggers.append(next(tag for tag in candidates if normal_form(tag) == form))
 
 
-def with_triggers(place: CheckFolder, tags: Sequence[str]) -> tuple[str, ...]:
-    """Return a caption's tags with those triggers first that it has, each once."""
+def with_triggers_first(folder: CheckFolder, tags: Sequence[str]) -> tuple[str, ...]:
+    """Move the triggers that a caption has to its front, each once."""
     present = {normal_form(tag) for tag in tags}
-    own = tuple(trigger for trigger in place.triggers if normal_form(trigger) in present)
-    forms = {normal_form(trigger) for trigger in own}
-    return own + tuple(tag for tag in tags if normal_form(tag) not in forms)
+    triggers = tuple(trigger for trigger in folder.triggers if normal_form(trigger) in present)
+    forms = {normal_form(trigger) for trigger in triggers}
+    return triggers + tuple(tag for tag in tags if normal_form(tag) not in forms)
 
 
 def _quoted(tags: Sequence[str]) -> str:
@@ -217,8 +217,8 @@ def _quoted(tags: Sequence[str]) -> str:
 
 
 _TRIGGERS = (
-    "the triggers: --trigger, else dsk.toml's, else what leads most captions of a "
-    "folder and is no tag"
+    "the triggers: --trigger, else dsk.toml, else the tags outside the vocabulary that most "
+    "captions of a folder begin with"
 )
 
 CHECKS: Final = (
@@ -227,7 +227,7 @@ CHECKS: Final = (
         "caption",
         "no caption",
         "the file `<stem>.txt` beside each training image",
-        "there is none, nor one of another suffix",
+        "there is none, nor one with another suffix",
         "dsk tag {folder}",
         missing,
     ),
@@ -236,7 +236,7 @@ CHECKS: Final = (
         "caption",
         "empty caption",
         "the tags of the file",
-        "none; a file of 0 bytes is one too",
+        "none; also in a file of 0 bytes",
         "dsk tag {folder}, or remove the file",
         empty,
     ),
@@ -254,10 +254,10 @@ CHECKS: Final = (
         "caption",
         "byte-order mark",
         "U+FEFF anywhere in the file",
-        "any: trainers take it for a part of a tag",
+        "any: trainers read it as part of a tag",
         "dsk check {folder} --fix",
         bom,
-        fix="takes the marks out",
+        fix="removes the marks",
     ),
     Check(
         "lines",
@@ -267,18 +267,18 @@ CHECKS: Final = (
         "more than 1",
         "dsk check {folder} --fix",
         lines,
-        fix="joins them by commas",
+        fix="joins them with commas",
     ),
     Check(
         "caption-name",
         "caption",
-        "caption of another name",
-        "`<stem>.caption`, `<stem>.TXT`, `<picture>.txt`",
-        "one stands in place of `<stem>.txt`, or beside it",
+        "misnamed caption",
+        "`<stem>.caption`, `<stem>.TXT`, `<image>.txt`",
+        "one of them instead of `<stem>.txt`, or in addition to it",
         "dsk check {folder} --fix",
         name,
-        fix="writes `<stem>.txt`; the other file goes to .dsk/trash (beside a .txt only where "
-        "both say the same)",
+        fix="writes `<stem>.txt`; the other file goes to .dsk/trash (if both exist, only where "
+        "their tags are the same)",
     ),
     Check(
         "trigger-missing",
@@ -294,7 +294,7 @@ CHECKS: Final = (
         "caption",
         "trigger twice",
         _TRIGGERS,
-        "one of them is there more than once",
+        "one of them is in the caption more than once",
         "dsk check {folder} --fix",
         trigger_twice,
         fix="keeps the first",
@@ -304,17 +304,17 @@ CHECKS: Final = (
         "caption",
         "trigger not first",
         _TRIGGERS,
-        "another tag stands before one that is there",
+        "another tag comes before one that the caption has",
         "dsk check {folder} --fix",
         trigger_first,
-        fix="puts the triggers that are there first, in their order",
+        fix="moves the triggers of the caption to the front, in their order",
     ),
     Check(
         "trigger-number",
         "caption",
-        "unequal number of triggers",
-        "the tags at the front of a caption that are triggers or no tags of the vocabulary",
-        "another number than in most captions of the folder: keep_tokens holds one number for all",
+        "different number of triggers",
+        "the tags at the front of a caption that are triggers or not in the vocabulary",
+        "not as many as in most captions of the folder: keep_tokens is one number for all",
         "give each caption the same number of trigger words",
         trigger_number,
     ),
@@ -322,8 +322,8 @@ CHECKS: Final = (
         "tag-twice",
         "caption",
         "tag twice",
-        "tags by their normal form (case, `_`, brackets)",
-        "one stands more than once",
+        "tags in normal form (case, `_`, brackets)",
+        "one is there more than once",
         "dsk check {folder} --fix",
         repeated,
         fix="keeps the first",
@@ -332,7 +332,7 @@ CHECKS: Final = (
         "tokens",
         "caption",
         "too many tokens",
-        "CLIP tokens of the caption without its start and end",
+        "CLIP tokens of the caption, without start and end token",
         "more than [train] max_token_length (75, 150 or 225)",
         "set max_token_length, or shorten it",
         long,
@@ -340,18 +340,18 @@ CHECKS: Final = (
     Check(
         "differs",
         "caption",
-        "not as its source",
-        "the caption in a laid-out folder and the one beside the image that it was linked from",
+        "differs from its source",
+        "the caption in a laid-out folder and that of the image it was linked from",
         "other tags, or another order",
-        "dsk layout again, or carry the edit over",
+        "run dsk layout again, or copy the edit to the source",
         differs,
     ),
     Check(
         "caption-stray",
         "caption",
         "caption without an image",
-        "`.txt` and `.caption` files by their stem",
-        "no image of that stem",
+        "the stems of `.txt` and `.caption` files",
+        "no image has that stem",
         "rename or remove it",
         stray,
     ),

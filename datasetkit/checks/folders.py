@@ -1,4 +1,4 @@
-"""Checks of folders: what trainers ignore or misread, and numbers that do not fit together."""
+"""Checks of folders: names that trainers ignore or misread, unused images, stale caches."""
 
 from __future__ import annotations
 
@@ -15,18 +15,16 @@ from datasetkit.dataset.layout import Concept, parse
 from datasetkit.dataset.repeats import balance_reg, reg_samples
 
 
-def misread(of: CheckInput) -> Iterator[Finding]:
-    for parent, folder in of.misread:
+def misread(data: CheckInput) -> Iterator[Finding]:
+    for parent, folder in data.misread:
         name, _, rest = folder.text.partition(": ")
         better = proper_name(folder.folder)
-        meant = f"; did you mean {display(better)}?" if better else ""
-        yield Finding(parent / folder.folder, f"{rest if name else folder.text}{meant}")
+        suggestion = f"; did you mean {display(better)}?" if better else ""
+        yield Finding(parent / folder.folder, f"{rest if name else folder.text}{suggestion}")
 
 
 def proper_name(folder: str) -> str | None:
-    """Return `10_foo` for `10-foo`, `10 foo`, `010_foo` and full-width digits; None where nothing
-    is plainly meant.
-    """
+    """Return `10_foo` for `10-foo`, `10 foo`, `010_foo`, full-width digits; None if unclear."""
     digits = len(folder) - len(folder.lstrip("".join(c for c in folder if c.isdecimal())))
     number, rest = folder[:digits], folder[digits:].lstrip("_- .").rstrip()
     if not number or int(number) < 1 or not rest:
@@ -35,19 +33,19 @@ def proper_name(folder: str) -> str | None:
     return name if name != folder and isinstance(parse(name), Concept) else None
 
 
-def unseen(of: CheckInput) -> Iterator[Finding]:
-    for astray in of.astray:
+def unseen(data: CheckInput) -> Iterator[Finding]:
+    for astray in data.astray:
         yield Finding(astray.folder, f"{_images(astray.count)} {astray.reason}", astray.count)
 
 
-def empty(of: CheckInput) -> Iterator[Finding]:
-    for folder in of.empty:
-        yield Finding(folder, "holds no images")
+def empty(data: CheckInput) -> Iterator[Finding]:
+    for folder in data.empty:
+        yield Finding(folder, "has no images")
 
 
-def same_stem(of: CheckInput) -> Iterator[Finding]:
+def same_stem(data: CheckInput) -> Iterator[Finding]:
     owners: defaultdict[Path, list[CheckImage]] = defaultdict(list)
-    for item in of.items:
+    for item in data.items:
         owners[caption_path(item.path)].append(item)
     for first, *others in owners.values():
         for item in others:
@@ -57,55 +55,54 @@ def same_stem(of: CheckInput) -> Iterator[Finding]:
             )
 
 
-def ordinary_name(of: CheckInput) -> Iterator[Finding]:
+def ordinary_name(data: CheckInput) -> Iterator[Finding]:
     vocabulary = load()
-    for place in of.places:
-        if place.is_reg or not place.laid_out:
+    for folder in data.folders:
+        if folder.is_reg or not folder.laid_out:
             continue
-        for name in dict.fromkeys((place.name, *(() if place.guessed else place.triggers))):
+        for name in dict.fromkeys((folder.name, *(() if folder.guessed else folder.triggers))):
             if name in vocabulary:
                 yield Finding(
-                    place.folder,
-                    f"`{display(name)}` is an ordinary tag: what the model knows of it is in "
-                    "the way",
+                    folder.folder,
+                    f"`{display(name)}` is a known tag: it mixes with what the model knows by it",
                 )
 
 
-def name_only(of: CheckInput) -> Iterator[Finding]:
-    for place in of.places:
-        captions = [caption for item, caption in of.trained if item.place == place]
-        if place.is_reg or not place.laid_out or place.triggers or not captions:
+def name_only(data: CheckInput) -> Iterator[Finding]:
+    for folder in data.folders:
+        captions = [caption for item, caption in data.trained if item.folder == folder]
+        if folder.is_reg or not folder.laid_out or folder.triggers or not captions:
             continue
-        form = normal_form(place.name)
+        form = normal_form(folder.name)
         if not any(form in caption.forms for caption in captions):
             yield Finding(
-                place.folder,
-                f"no caption has `{display(place.name)}`: the folder's name is not trained",
+                folder.folder,
+                f"no caption has `{display(folder.name)}`: the folder's name is not trained",
             )
 
 
-def reg_surplus(of: CheckInput) -> Iterator[Finding]:
-    train = sum(item.place.repeats for item in of.items if not item.place.is_reg)
-    reg = [(item, item.place.repeats) for item in of.items if item.place.is_reg]
+def reg_surplus(data: CheckInput) -> Iterator[Finding]:
+    train = sum(item.folder.repeats for item in data.items if not item.folder.is_reg)
+    reg = [(item, item.folder.repeats) for item in data.items if item.folder.is_reg]
     unused = reg_samples(train, reg).unused
     if not reg or not unused:
         return
-    wanted = sum(n for _, n in reg)
+    samples = sum(n for _, n in reg)
     repeats = balance_reg(train, len(reg))
     step = (
         f"{repeats} repeat{'' if repeats == 1 else 's'} would use them all"
         if len(reg) <= train
-        else "use fewer, or more training repeats"
+        else "use fewer images, or more training repeats"
     )
     reason = (
-        f"{len(unused)} of {len(reg)} are never used: {wanted} samples wanted, training "
-        f"has {train}; {step}"
+        f"{len(unused)} of {len(reg)} images are never used: they make {samples} samples, "
+        f"training has {train}; {step}"
     )
-    yield Finding(unused[0].place.folder, reason, len(unused))
+    yield Finding(unused[0].folder.folder, reason, len(unused))
 
 
-def latents(of: CheckInput) -> Iterator[Finding]:
-    for path, why in of.latents:
+def latents(data: CheckInput) -> Iterator[Finding]:
+    for path, why in data.latents:
         yield Finding(path, why)
 
 
@@ -117,9 +114,9 @@ CHECKS: Final = (
     Check(
         "folder-name",
         "folder",
-        "trainers ignore or misread it",
-        "names below train/ and reg/, by the grammar `<repeats>_<concept>` and by sd-scripts' "
-        "own reading",
+        "name that trainers ignore or misread",
+        "names below train/ and reg/, by the grammar `<repeats>_<concept>` and as sd-scripts "
+        "reads them",
         "any other form: `10-foo`, `1_000_x`, `0_x`, full-width digits, no number, a linked folder",
         "rename the folder",
         misread,
@@ -127,10 +124,10 @@ CHECKS: Final = (
     Check(
         "unseen",
         "folder",
-        "images that are not reached",
+        "images that trainers do not find",
         "images below a concept's folder, beside the concept folders, and in folders that "
         "trainers ignore",
-        "any; `masks/` is left out, and in a plain folder --recursive looks below",
+        "any; `masks/` is ignored, and in a plain folder --recursive searches subfolders",
         "move them up",
         unseen,
     ),
@@ -139,7 +136,7 @@ CHECKS: Final = (
         "folder",
         "no images",
         "concept folders",
-        "without an image",
+        "there is no image in it",
         "fill or remove it",
         empty,
     ),
@@ -155,18 +152,18 @@ CHECKS: Final = (
     Check(
         "concept-is-tag",
         "folder",
-        "name is an ordinary tag",
-        "names of training folders and triggers that were given, beside the vocabulary",
-        "it is one of its tags",
-        "choose a word that means nothing yet",
+        "name is a known tag",
+        "names of training folders, and triggers unless guessed",
+        "it is a tag of the vocabulary",
+        "choose a word without a meaning",
         ordinary_name,
     ),
     Check(
         "name-only",
         "folder",
-        "trigger in the folder's name only",
+        "trigger only in the folder's name",
         "training folders without a known trigger",
-        "they have captions, and none of these has the folder's concept",
+        "they have captions, and none has the concept of the folder as a tag",
         "dsk rules {folder} --trigger {trigger}",
         name_only,
     ),
@@ -174,10 +171,10 @@ CHECKS: Final = (
         "reg-surplus",
         "folder",
         "regularisation images unused",
-        "regularisation images x repeats beside training images x repeats, matched as "
-        "sd-scripts does",
-        "some are never reached",
-        "dsk reg chooses repeats that fit",
+        "regularisation images x repeats against training images x repeats, matched as in "
+        "sd-scripts",
+        "some images are never used",
+        "dsk reg chooses matching repeats",
         reg_surplus,
     ),
     Check(
@@ -185,8 +182,8 @@ CHECKS: Final = (
         "folder",
         "stale latents",
         "`.npz` caches beside the images",
-        "older than their image, or of an image that is gone",
-        "delete them: trainers make new ones",
+        "older than their image, or their image is gone",
+        "delete them: trainers create new ones",
         latents,
     ),
 )

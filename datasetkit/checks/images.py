@@ -1,6 +1,4 @@
-"""Checks of images: what a trainer cannot read, would show otherwise, or should not learn
-from.
-"""
+"""Checks of images: those that a trainer cannot read, misreads, or should not learn from."""
 
 from __future__ import annotations
 
@@ -31,31 +29,30 @@ SUFFIXES: Final = {
     "GIF": (".gif",),
     "TIFF": (".tif", ".tiff"),
 }
-# What sd-scripts lists (train_util.py, IMAGE_EXTENSIONS); AVIF only where a plugin of Pillow is
-# installed.
+# The formats of sd-scripts (train_util.py, IMAGE_EXTENSIONS); AVIF only with a plugin of Pillow.
 TRAINED: Final = frozenset({"JPEG", "PNG", "WEBP", "BMP"})
-# Share of the pixels from which a lost alpha channel is seen: less is the soft edge of a cut-out.
+# Share of changed pixels that counts as a lost alpha channel: less is the soft edge of a cut-out.
 _REVEALED = 0.001
 
 
-def _seen(of: CheckInput) -> Iterator[tuple[CheckImage, ImageMeasures]]:
-    return ((item, item.looks) for item in of.items if item.looks is not None)
+def _measured(data: CheckInput) -> Iterator[tuple[CheckImage, ImageMeasures]]:
+    return ((item, item.measures) for item in data.items if item.measures is not None)
 
 
-def unreadable(of: CheckInput) -> Iterator[Finding]:
-    for failed in of.failed:
+def unreadable(data: CheckInput) -> Iterator[Finding]:
+    for failed in data.failed:
         reason = failed.error
-        for known in (display(failed.path), display(failed.path.name)):
+        for name in (display(failed.path), display(failed.path.name)):
             reason = (
                 reason.removeprefix("cannot read ")
-                .removeprefix(f"{known}: ")
-                .removeprefix(f"{known} ")
+                .removeprefix(f"{name}: ")
+                .removeprefix(f"{name} ")
             )
         yield Finding(failed.path, reason)
 
 
 def proper_name(path: Path, form: str) -> Path:
-    """Return the name that an image of this format should have; its own where that is right."""
+    """Return the name that an image of this format should have: its own if that is right."""
     suffixes = SUFFIXES.get(form, (path.suffix,))
     if path.suffix.lower() not in suffixes:
         return path.with_suffix(suffixes[0])
@@ -66,90 +63,86 @@ def proper_name(path: Path, form: str) -> Path:
     )
 
 
-def suffix(of: CheckInput) -> Iterator[Finding]:
-    for item, seen in _seen(of):
-        name = proper_name(item.path, seen.format)
+def suffix(data: CheckInput) -> Iterator[Finding]:
+    for item, measures in _measured(data):
+        name = proper_name(item.path, measures.format)
         if name.suffix.lower() != item.path.suffix.lower():
-            yield Finding(item.path, f"is a {seen.format} file", 1.0)
+            yield Finding(item.path, f"is a {measures.format} file", 1.0)
         elif name != item.path:
-            yield Finding(
-                item.path, f"trainers look for {name.suffix} and {name.suffix.upper()} only"
-            )
+            yield Finding(item.path, f"trainers only find {name.suffix} and {name.suffix.upper()}")
 
 
-def file_format(of: CheckInput) -> Iterator[Finding]:
-    for item, seen in _seen(of):
-        if seen.format not in TRAINED:
-            yield Finding(item.path, f"sd-scripts does not list {seen.format} files")
+def file_format(data: CheckInput) -> Iterator[Finding]:
+    for item, measures in _measured(data):
+        if measures.format not in TRAINED:
+            yield Finding(item.path, f"sd-scripts does not list {measures.format} files")
 
 
-def small(of: CheckInput) -> Iterator[Finding]:
-    for item in of.items:
-        bucket = select(of.rules, item.width, item.height)
-        if bucket.scale > of.options.upscale:
+def small(data: CheckInput) -> Iterator[Finding]:
+    for item in data.items:
+        bucket = select(data.rules, item.width, item.height)
+        if bucket.scale > data.options.upscale:
             size = f"{_size((item.width, item.height))} is enlarged {bucket.scale:.2f} x"
             yield Finding(
                 item.path, f"{size} for its bucket of {_size(bucket.bucket)}", bucket.scale
             )
 
 
-def cut(of: CheckInput) -> Iterator[Finding]:
-    for item in of.items:
-        bucket = select(of.rules, item.width, item.height)
-        if bucket.cropped > of.options.cut:
+def cut(data: CheckInput) -> Iterator[Finding]:
+    for item in data.items:
+        bucket = select(data.rules, item.width, item.height)
+        if bucket.cropped > data.options.cut:
             reason = f"{_size((item.width, item.height))} loses {bucket.cropped:.0%} in its bucket"
             yield Finding(item.path, f"{reason} of {_size(bucket.bucket)}", bucket.cropped)
 
 
-def blurred(of: CheckInput) -> Iterator[Finding]:
-    for item, seen in _seen(of):
-        if seen.blur >= of.options.blur:
-            yield Finding(item.path, f"blur {seen.blur:.2f}", seen.blur)
+def blurred(data: CheckInput) -> Iterator[Finding]:
+    for item, measures in _measured(data):
+        if measures.blur >= data.options.blur:
+            yield Finding(item.path, f"blur {measures.blur:.2f}", measures.blur)
 
 
-def duplicate(of: CheckInput) -> Iterator[Finding]:
-    for group in _copies(of, _near(of)):
+def duplicate(data: CheckInput) -> Iterator[Finding]:
+    for group in _copies(data, _near(data)):
         best = _best(group)
         yield from (
-            Finding(i.path, f"shows the same pixels as {_named(best, i)}")
+            Finding(i.path, f"has the same pixels as {_named(best, i)}")
             for i in group
             if i is not best
         )
 
 
-def near_duplicate(of: CheckInput) -> Iterator[Finding]:
-    near = _near(of)
+def near_duplicate(data: CheckInput) -> Iterator[Finding]:
+    near = _near(data)
     copies = {
-        item.path for group in _copies(of, near) for item in group if item is not _best(group)
+        item.path for group in _copies(data, near) for item in group if item is not _best(group)
     }
     for group in near:
-        left = [item for item in group if item.path not in copies]
-        best = _best(left)
-        for item in left:
+        distinct = [item for item in group if item.path not in copies]
+        best = _best(distinct)
+        for item in distinct:
             if item is not best:
                 yield Finding(
-                    item.path, f"looks like {_named(best, item)}, {_why(best, item)}", len(left)
+                    item.path,
+                    f"looks like {_named(best, item)}, {_why(best, item)}",
+                    len(distinct),
                 )
 
 
-def _near(of: CheckInput) -> list[list[CheckImage]]:
-    seen = list(_seen(of))
-    return [
-        [seen[i][0] for i in group]
-        for group in perceptual.groups([looks.look for _, looks in seen])
-    ]
+def _near(data: CheckInput) -> list[list[CheckImage]]:
+    measured = list(_measured(data))
+    groups = perceptual.groups([measures.look for _, measures in measured])
+    return [[measured[i][0] for i in group] for group in groups]
 
 
-def _copies(of: CheckInput, near: Sequence[Sequence[CheckImage]]) -> list[list[CheckImage]]:
-    """Group the images of the same pixels: only those that look alike and are of one size need be
-    compared.
-    """
+def _copies(data: CheckInput, near: Sequence[Sequence[CheckImage]]) -> list[list[CheckImage]]:
+    """Group images with the same pixels; only near-duplicates of one size have to be compared."""
     by_size: defaultdict[tuple[int, int, int], list[CheckImage]] = defaultdict(list)
     for number, group in enumerate(near):
         for item in group:
             by_size[number, item.width, item.height].append(item)
     candidates = [group for group in by_size.values() if len(group) > 1]
-    digests = of.digests([item for group in candidates for item in group])
+    digests = data.digests([item for group in candidates for item in group])
     same: defaultdict[str, list[CheckImage]] = defaultdict(list)
     for group in candidates:
         for item in group:
@@ -159,33 +152,35 @@ def _copies(of: CheckInput, near: Sequence[Sequence[CheckImage]]) -> list[list[C
 
 
 def _best(group: Sequence[CheckImage]) -> CheckImage:
-    """Return the image to keep: one that trainers read, of the most pixels, then the sharpest,
-    then the first.
-    """
-    return max(group, key=_worth)
+    """Return the image to keep: of a format that trainers read, the largest, sharpest, first."""
+    return max(group, key=_quality)
 
 
-def _worth(item: CheckImage) -> tuple[bool, int, float]:
-    trained = item.looks is not None and item.looks.format in TRAINED
-    return trained, item.width * item.height, -item.looks.blur if item.looks is not None else 0.0
+def _quality(item: CheckImage) -> tuple[bool, int, float]:
+    trained = item.measures is not None and item.measures.format in TRAINED
+    return (
+        trained,
+        item.width * item.height,
+        -item.measures.blur if item.measures is not None else 0.0,
+    )
 
 
 def _why(best: CheckImage, other: CheckImage) -> str:
-    if _worth(best)[0] > _worth(other)[0]:
+    if _quality(best)[0] > _quality(other)[0]:
         return "whose format trainers read"
     if best.width * best.height > other.width * other.height:
         return f"which is larger ({_size((best.width, best.height))})"
-    return "which is sharper" if _worth(best) > _worth(other) else "which stands first"
+    return "which is sharper" if _quality(best) > _quality(other) else "which comes first"
 
 
 def _named(item: CheckImage, beside: CheckImage) -> str:
-    same = item.place.folder == beside.place.folder
-    return display(item.path.name if same else f"{item.place.folder.name}/{item.path.name}")
+    same = item.folder.folder == beside.folder.folder
+    return display(item.path.name if same else f"{item.folder.folder.name}/{item.path.name}")
 
 
-def text(of: CheckInput) -> Iterator[Finding]:
-    for item in of.items:
-        lines = _above(item.text, of.options.text)
+def text(data: CheckInput) -> Iterator[Finding]:
+    for item in data.items:
+        lines = _scores_above(item.text, data.options.text)
         if lines:
             yield Finding(
                 item.path,
@@ -194,45 +189,46 @@ def text(of: CheckInput) -> Iterator[Finding]:
             )
 
 
-def alpha(of: CheckInput) -> Iterator[Finding]:
-    for item, seen in _seen(of):
-        if seen.revealed > _REVEALED:
-            what = seen.hidden or "what lies hidden"
+def alpha(data: CheckInput) -> Iterator[Finding]:
+    for item, measures in _measured(data):
+        if measures.revealed > _REVEALED:
+            what = measures.hidden or "hidden pixels"
             yield Finding(
                 item.path,
-                f'convert("RGB") shows {what} on {seen.revealed:.0%} of it',
-                seen.revealed,
+                f'convert("RGB") shows {what} in {measures.revealed:.0%} of it',
+                measures.revealed,
             )
 
 
-def turned(of: CheckInput) -> Iterator[Finding]:
-    for item, seen in _seen(of):
-        if seen.orientation != 1:
+def turned(data: CheckInput) -> Iterator[Finding]:
+    for item, measures in _measured(data):
+        if measures.orientation != 1:
             yield Finding(
                 item.path,
-                f"EXIF orientation {seen.orientation} is ignored: it is trained turned or mirrored",
+                f"EXIF orientation {measures.orientation} is ignored: it is trained rotated or "
+                "mirrored",
             )
 
 
-def animated(of: CheckInput) -> Iterator[Finding]:
-    for item, seen in _seen(of):
-        if seen.frames > 1:
+def animated(data: CheckInput) -> Iterator[Finding]:
+    for item, measures in _measured(data):
+        if measures.frames > 1:
             yield Finding(
-                item.path, f"{seen.frames} frames, of which the first is trained", seen.frames
+                item.path, f"{measures.frames} frames; trainers use the first", measures.frames
             )
 
 
-def faces(of: CheckInput) -> Iterator[Finding]:
-    if of.options.kind != "character":
+def faces(data: CheckInput) -> Iterator[Finding]:
+    if data.options.kind != "character":
         return
-    for item in of.items:
-        scores = _above(item.faces, of.options.faces)
-        if len(scores) > 1 and not item.place.is_reg:
+    for item in data.items:
+        scores = _scores_above(item.faces, data.options.faces)
+        if len(scores) > 1 and not item.folder.is_reg:
             yield Finding(item.path, f"{len(scores)} faces", len(scores))
 
 
-def _above(spots: Iterable[ImageRegion] | None, least: float) -> list[float]:
-    return sorted((spot.score for spot in spots or () if spot.score >= least), reverse=True)
+def _scores_above(regions: Iterable[ImageRegion] | None, least: float) -> list[float]:
+    return sorted((r.score for r in regions or () if r.score >= least), reverse=True)
 
 
 def _size(size: Size) -> str:
@@ -248,10 +244,10 @@ CHECKS: Final = (
         "unreadable",
         "image",
         "cannot be read",
-        "each image is decoded whole or, where the format allows it, at a reduced size",
-        "it cannot be: damaged, cut short, empty, not an image, over --max-pixels, a link, an "
+        "each image is decoded, at full or (if the format allows it) at reduced size",
+        "decoding fails: damaged, truncated, empty, not an image, over --max-pixels, a link, an "
         "unprintable name",
-        "copy it again, or take it out",
+        "copy it again, or remove it",
         unreadable,
         needs=("looks",),
     ),
@@ -259,19 +255,19 @@ CHECKS: Final = (
         "suffix",
         "image",
         "wrong extension",
-        "the format that the content has, beside the suffix of the name",
-        "another format's suffix, or one in mixed case such as `.Jpg`, for which trainers do "
-        "not look",
+        "the format of the content, against the suffix of the name",
+        "the suffix of another format, or one in mixed case such as `.Jpg`, which trainers do "
+        "not find",
         "dsk check {folder} --fix",
         suffix,
-        fix="renames the image; its caption and mask go on belonging to it",
+        fix="renames the image; its caption and mask still belong to it",
         needs=("looks",),
     ),
     Check(
         "format",
         "image",
         "format that trainers skip",
-        "the format that the content has",
+        "the format of the content",
         "GIF, TIFF or AVIF: sd-scripts lists PNG, JPEG, WebP and BMP",
         "dsk resize {folder} --format png",
         file_format,
@@ -281,7 +277,7 @@ CHECKS: Final = (
         "small",
         "image",
         "too small for the resolution",
-        "the factor from the image to its bucket, by the trainer's own arithmetic",
+        "the scale factor from the image to its bucket, as the trainer computes it",
         "more than --upscale (1.05)",
         "find larger ones, or train at a lower resolution",
         small,
@@ -289,8 +285,8 @@ CHECKS: Final = (
     Check(
         "cut",
         "image",
-        "much is cut off",
-        "the share of the image's area that its bucket cuts off",
+        "large part cut off",
+        "the share of the area that the bucket cuts off",
         "more than --cut (0.2)",
         "crop it yourself, or widen min_bucket_reso and max_bucket_reso",
         cut,
@@ -299,11 +295,10 @@ CHECKS: Final = (
         "blurred",
         "image",
         "blurred",
-        "the blur effect of Crete et al. (2007) at a long edge of 512 pixels: 0 is sharp, 1 is "
-        "nothing left",
+        "the blur effect of Crete et al. (2007) at a long edge of 512 pixels, from 0 (sharp) to 1",
         "--blur (0.55) or more; sharp photos and drawings have 0.2 to 0.35, after a Gaussian "
         "of 2 pixels 0.52 to 0.66",
-        "take it out, or find a sharper one",
+        "remove it, or find a sharper one",
         blurred,
         needs=("looks",),
     ),
@@ -311,8 +306,8 @@ CHECKS: Final = (
         "duplicate",
         "image",
         "same pixels",
-        "a hash of all pixels, upright and in sRGB, of images that look alike and are of one size",
-        "equal: every image of such a group but the best",
+        "a hash of all pixels, upright and in sRGB, of near-duplicates of one size",
+        "equal hashes: every image of a group except the best",
         "keep one of them",
         duplicate,
         needs=("looks",),
@@ -321,11 +316,11 @@ CHECKS: Final = (
         "near-duplicate",
         "image",
         "nearly the same",
-        "128 bits of shape and the mean colour (the hash of the review page), of every pair",
-        "at most 12 other bits and 32 other levels: every image of such a group but the best "
-        "(a format "
-        "that trainers read, the most pixels, then the sharpest)",
-        "keep the one that is named, unless they show different things",
+        "a perceptual hash (128 bits of shape, and the mean colour; the review page uses it too), "
+        "for every pair",
+        "a difference of at most 12 bits and 32 levels: every image of a group except the best (a "
+        "format that trainers read, the most pixels, then the sharpest)",
+        "keep the named one, unless they show different things",
         near_duplicate,
         needs=("looks",),
     ),
@@ -343,7 +338,7 @@ CHECKS: Final = (
         "alpha",
         "image",
         "transparency that trainers drop",
-        'the share of pixels that look otherwise after convert("RGB") than on white',
+        'the share of pixels that differ between convert("RGB") and a white background',
         "more than 0.1 %",
         "dsk resize {folder} flattens onto white",
         alpha,
@@ -354,8 +349,8 @@ CHECKS: Final = (
         "image",
         "EXIF rotation",
         "the orientation in EXIF or XMP",
-        "not 1: trainers take the pixels as they are stored",
-        "dsk resize {folder} turns them",
+        "not 1: trainers use the pixels as stored",
+        "dsk resize {folder} rotates them",
         turned,
         needs=("looks",),
     ),
@@ -375,8 +370,8 @@ CHECKS: Final = (
         "more than one face",
         "faces that BlazeFace finds in the image and in its mirror image; not for --kind "
         "style, nor in reg/",
-        "two or more of a score of --faces (0.5) or more",
-        "crop to one, or take it out",
+        "two or more with a score of --faces (0.5) or more",
+        "crop to one, or remove it",
         faces,
         needs=("faces",),
     ),

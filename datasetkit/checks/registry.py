@@ -1,4 +1,4 @@
-"""The table of all checks, in the order in which they are run and shown."""
+"""The table of all checks, in the order in which they run and are shown."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ CHECKS: Final = MappingProxyType(
 )
 
 
-def chosen(options: CheckOptions) -> tuple[Check, ...]:
-    """Return the checks that options ask for. Raises ConfigError for an unknown name."""
+def selected(options: CheckOptions) -> tuple[Check, ...]:
+    """Return the checks that the options select. Raises ConfigError for an unknown name."""
     for key, names in (("only", options.only), ("skip", options.skip)):
         for name in names:
             one_of(key, name, *CHECKS)

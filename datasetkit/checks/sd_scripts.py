@@ -1,5 +1,5 @@
-"""How sd-scripts reads a folder of images: which of them, and with which caption (train_util.py,
-in our words).
+"""How sd-scripts reads a folder: the images that it finds and the captions that it uses
+(train_util.py).
 """
 
 from __future__ import annotations
@@ -10,16 +10,15 @@ from typing import Final
 
 from datasetkit.core.files import CAPTION_SUFFIX, MAX_CAPTION_BYTES, display, read_regular
 
-# Each in lower and in upper case. AVIF and JPEG XL join them where Pillow has their plugins.
+# In lower and in upper case. With plugins of Pillow it also finds AVIF and JPEG XL.
 SUFFIXES: Final = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp"})
 
 
 @dataclass(frozen=True, slots=True)
 class SdScriptsCaption:
-    """What sd-scripts takes for a caption. source: the file it comes from, None for the folder's
-    name or nothing.
+    """The caption that sd-scripts uses. source: its file, None for the folder's name or nothing.
 
-    stops: why it would end with an error there, "" where it goes on.
+    stops: the error that it would stop with, else "".
     """
 
     text: str
@@ -36,24 +35,24 @@ def is_listed(image: Path) -> bool:
 
 
 def candidates(image: Path) -> tuple[Path, ...]:
-    """Return the caption files that are tried: the same stem, then the path without its last four
-    `_` pieces.
+    """Return the caption files that sd-scripts tries: the same stem, then the path without its last
+    four `_` parts.
 
-    The second is for crops of faces, which their tool names so; it splits the whole path, the
-    folder too.
+    The second is for the file names of its face-cropping tool; it splits the whole path, with the
+    folder.
     """
-    bare = str(image.with_suffix(""))
-    pieces = bare.split("_")
-    shorter = "_".join(pieces[:-4]) if len(pieces) >= 5 else bare
-    return tuple(dict.fromkeys(Path(name + CAPTION_SUFFIX) for name in (bare, shorter)))
+    stem = str(image.with_suffix(""))
+    parts = stem.split("_")
+    shorter = "_".join(parts[:-4]) if len(parts) >= 5 else stem
+    return tuple(dict.fromkeys(Path(name + CAPTION_SUFFIX) for name in (stem, shorter)))
 
 
 def read_caption(image: Path, class_tokens: str) -> SdScriptsCaption:
-    """Return the caption that sd-scripts trains an image with, under `caption_extension = ".txt"`.
+    """Return the caption that sd-scripts trains an image with, for `caption_extension = ".txt"`.
 
-    class_tokens: what the folder's name says behind its number, for an image without a caption
-    file. Of a file the first line is taken, without the blanks around it; a byte-order mark stays.
-    Raises InputError for a caption that is no regular file.
+    class_tokens: the concept in the folder's name, used for an image without a caption file. Of a
+    file it uses the first line, stripped, but with a byte-order mark. Raises InputError for a
+    caption that is not a regular file.
     """
     for path in candidates(image):
         data = read_regular(path, limit=MAX_CAPTION_BYTES) if path.is_file() else None
@@ -65,8 +64,7 @@ def read_caption(image: Path, class_tokens: str) -> SdScriptsCaption:
             text = data.decode("utf-8")
         except UnicodeDecodeError:
             return SdScriptsCaption("", path, f"{display(path.name)} is not UTF-8")
-        # Python's universal newlines, as a file opened for text has them: not all of what
-        # splitlines takes for one.
+        # Universal newlines, as in a file opened as text; splitlines knows more characters.
         return SdScriptsCaption(
             text.replace("\r\n", "\n").replace("\r", "\n").split("\n", 1)[0].strip(), path
         )

@@ -1,6 +1,4 @@
-"""Telling: the checks run one by one, and what they found as lines for people, a table and a
-contact sheet.
-"""
+"""Run the checks, and summarize the findings as lines, a table and a contact sheet."""
 
 from __future__ import annotations
 
@@ -15,16 +13,15 @@ from datasetkit.dataset.reports import csv_text
 from datasetkit.images import contact_sheet
 from datasetkit.options.check import CheckOptions
 
-# How many examples of a finding stand on the screen.
+# How many examples of a check the screen shows.
 _EXAMPLES = 2
 
 
 @dataclass(frozen=True, slots=True)
 class CheckSummary:
-    """One check that found something. files: images or folders; examples: the worst; fixed:
-    mended by --fix.
+    """The findings of one check. files: images or folders; fixed: by --fix; examples: the worst.
 
-    folder: where the first example lies, for the next step.
+    folder: of the first example, for the next step.
     """
 
     check: str
@@ -39,19 +36,24 @@ class CheckSummary:
     folder: Path
 
 
-def find_all(of: CheckInput, checks: Sequence[Check]) -> tuple[CheckFinding, ...]:
-    """Run the checks: all findings, those of a check together, the worst first."""
-    concepts = {item.path: item.place.name for item in of.items} | {
-        p.folder: p.name for p in of.places
+def find_all(data: CheckInput, checks: Sequence[Check]) -> tuple[CheckFinding, ...]:
+    """Run the checks; return the findings check by check, the worst first."""
+    concepts = {item.path: item.folder.name for item in data.items} | {
+        p.folder: p.name for p in data.folders
     }
     findings: list[CheckFinding] = []
-    for one in checks:
-        found = sorted(one.find(of), key=lambda f: -f.weight)
+    for check in checks:
         findings += (
             CheckFinding(
-                one.name, one.group, f.path, concepts.get(f.path, ""), f.reason, f.weight, f.subject
+                check.name,
+                check.group,
+                f.path,
+                concepts.get(f.path, ""),
+                f.reason,
+                f.weight,
+                f.subject,
             )
-            for f in found
+            for f in sorted(check.find(data), key=lambda f: -f.weight)
         )
     return tuple(findings)
 
@@ -59,38 +61,45 @@ def find_all(of: CheckInput, checks: Sequence[Check]) -> tuple[CheckFinding, ...
 def summarize(
     findings: Sequence[CheckFinding], checks: Sequence[Check]
 ) -> tuple[CheckSummary, ...]:
-    """Say for each check that found something how much, the worst examples and the next step, group
-    by group.
+    """Summarize the checks that have findings, group by group: counts, the worst examples, the next
+    step.
     """
     by_check: defaultdict[str, list[CheckFinding]] = defaultdict(list)
     for finding in findings:
         by_check[finding.check].append(finding)
-    ordered = sorted(checks, key=lambda one: GROUPS.index(one.group))
-    return tuple(_summary(one, by_check[one.name]) for one in ordered if by_check[one.name])
+    ordered = sorted(checks, key=lambda check: GROUPS.index(check.group))
+    return tuple(_summary(check, by_check[check.name]) for check in ordered if by_check[check.name])
 
 
-def _summary(one: Check, found: Sequence[CheckFinding]) -> CheckSummary:
-    first = found[0].path
+def _summary(check: Check, findings: Sequence[CheckFinding]) -> CheckSummary:
+    first = findings[0].path
     return CheckSummary(
-        one.name, one.group, one.title, len(found), len({f.path for f in found}),
-        sum(f.fixed for f in found), len(found) if one.fix else 0, _examples(found), one.step,
-        first if first.is_dir() else first.parent,
-    )  # fmt: skip
+        check=check.name,
+        group=check.group,
+        title=check.title,
+        findings=len(findings),
+        files=len({f.path for f in findings}),
+        fixed=sum(f.fixed for f in findings),
+        fixable=len(findings) if check.fix else 0,
+        examples=_examples(findings),
+        step=check.step,
+        folder=first if first.is_dir() else first.parent,
+    )
 
 
-def _examples(found: Sequence[CheckFinding]) -> tuple[str, ...]:
-    if found[0].subject:
-        counts = Counter(f.subject for f in found)
-        reasons = {f.subject: f.reason for f in reversed(found)}
+def _examples(findings: Sequence[CheckFinding]) -> tuple[str, ...]:
+    if findings[0].subject:
+        counts = Counter(f.subject for f in findings)
+        reasons = {f.subject: f.reason for f in reversed(findings)}
         return tuple(
             reasons[subject] + (f" ({n} captions)" if n > 1 else "")
             for subject, n in counts.most_common(_EXAMPLES)
         )
-    return tuple(f"{display(f.path.name)}: {f.reason}" for f in found[:_EXAMPLES])
+    return tuple(f"{display(f.path.name)}: {f.reason}" for f in findings[:_EXAMPLES])
 
 
 def table(folder: Path, findings: Sequence[CheckFinding]) -> str:
-    """Return the findings as CSV, one row each; paths as seen from the folder."""
+    """Return the findings as CSV, one row each, with paths relative to the folder."""
     from pandas import DataFrame
 
     rows = [
@@ -111,10 +120,11 @@ def table(folder: Path, findings: Sequence[CheckFinding]) -> str:
 
 
 def sheet_entries(
-    of: CheckInput, findings: Sequence[CheckFinding]
+    data: CheckInput, findings: Sequence[CheckFinding]
 ) -> tuple[contact_sheet.SheetCell, ...]:
-    """Return the flagged images with their reasons and boxes, in their order; a tag of one
-    caption is no reason.
+    """Return the images with findings, their reasons and boxes, in order.
+
+    Left out: findings of folders, and tags in one caption only, which are too many.
     """
     reasons: defaultdict[Path, dict[str, str]] = defaultdict(dict)
     for finding in findings:
@@ -124,14 +134,14 @@ def sheet_entries(
                 f"{before}; {finding.reason}" if before else finding.reason
             )
     boxes = {
-        item.path: tuple(_boxes(item, of.options, reasons[item.path]))
-        for item in of.items
+        item.path: tuple(_boxes(item, data.options, reasons[item.path]))
+        for item in data.items
         if item.path in reasons
     }
-    paths = [path for path in (*boxes, *(failed.path for failed in of.failed)) if path in reasons]
+    paths = [path for path in (*boxes, *(failed.path for failed in data.failed)) if path in reasons]
     return tuple(
         contact_sheet.SheetCell(
-            path, below(path, of.folder), tuple(reasons[path].values()), boxes.get(path, ())
+            path, below(path, data.folder), tuple(reasons[path].values()), boxes.get(path, ())
         )
         for path in paths
     )
@@ -140,22 +150,22 @@ def sheet_entries(
 def _boxes(
     item: CheckImage, options: CheckOptions, checks: Collection[str]
 ) -> Iterator[contact_sheet.SheetBox]:
-    """Yield what was found within an image, where it was a finding."""
-    for kind, spots, least in (
+    """Yield the text and the faces of an image, if they are findings."""
+    for kind, regions, least in (
         ("text", item.text, options.text),
         ("faces", item.faces, options.faces),
     ):
         if kind in checks:
             yield from (
-                contact_sheet.SheetBox(kind, s.left, s.top, s.right, s.bottom)
-                for s in spots or ()
-                if s.score >= least
+                contact_sheet.SheetBox(kind, r.left, r.top, r.right, r.bottom)
+                for r in regions or ()
+                if r.score >= least
             )
 
 
 def below(path: Path, folder: Path) -> str:
-    """Name a path as seen from a folder, for tables and sheets; what no file of text can hold is
-    spelled out.
+    """Return a path relative to a folder, for tables and contact sheets; unprintable characters are
+    escaped.
     """
     whole, root = path.absolute(), folder.absolute()
     name = (whole.relative_to(root) if whole.is_relative_to(root) else path).as_posix()

@@ -1,6 +1,4 @@
-"""Checks of what captions say: tags that nobody knows, that contradict or repeat each other, that
-teach nothing.
-"""
+"""Checks of tags: unknown, contradictory or redundant ones, and those in all captions or in one."""
 
 from __future__ import annotations
 
@@ -16,82 +14,86 @@ from datasetkit.checks.base import CaptionFile, Check, CheckImage, CheckInput, F
 from datasetkit.checks.captions import leading
 from datasetkit.core.files import display
 
-# A longer piece between commas is a sentence, not a tag that was misspelt.
+# A longer text between commas is a sentence, not a misspelt tag.
 _TAG_WORDS = 5
-# So few captions say nothing about what is in all of them, or in one.
+# Fewer captions say nothing about tags that all of them have, or one.
 LEAST_CAPTIONS = 4
-# Looking for the tag that was meant takes 30 ms: it is done for the commonest ones.
-_NEAREST = 40
+# Finding the nearest tag takes 30 ms: do it for the most common unknown tags.
+_SUGGESTIONS = 40
 
 
-def unknown(of: CheckInput) -> Iterator[Finding]:
+def unknown(data: CheckInput) -> Iterator[Finding]:
     vocabulary = load()
     holders: defaultdict[str, list[tuple[CheckImage, str]]] = defaultdict(list)
-    for item, caption in of.trained:
+    for item, caption in data.trained:
         front = leading(item, caption, vocabulary)
-        triggers = {normal_form(trigger) for trigger in item.place.triggers}
-        # What leads a caption is a trigger of its own, or is said to be one too many.
+        triggers = {normal_form(trigger) for trigger in item.folder.triggers}
+        # Unknown tags at the front are triggers, or reported by `trigger-number`.
         for tag, form in list(zip(caption.tags, caption.forms, strict=True))[front:]:
             if form not in triggers and tag not in vocabulary and len(tag.split()) <= _TAG_WORDS:
                 holders[form].append((item, tag))
-    commonest = sorted(holders, key=lambda form: (-len(holders[form]), form))
-    for place, form in enumerate(commonest):
-        near = vocabulary.nearest(form) if place < _NEAREST else ()
-        meant = f"; nearest: `{near[0]}`" if near else ""
+    most_common = sorted(holders, key=lambda form: (-len(holders[form]), form))
+    for rank, form in enumerate(most_common):
+        nearest = vocabulary.nearest(form) if rank < _SUGGESTIONS else ()
+        suggestion = f"; nearest: `{nearest[0]}`" if nearest else ""
         for item, tag in holders[form]:
             yield Finding(
-                item.path, f"`{display(tag)}` is no tag{meant}", len(holders[form]), display(form)
+                item.path,
+                f"`{display(tag)}` is not a tag{suggestion}",
+                len(holders[form]),
+                display(form),
             )
 
 
-def contradictory(of: CheckInput) -> Iterator[Finding]:
+def contradictory(data: CheckInput) -> Iterator[Finding]:
     table = load_contradictions()
-    for item, caption in of.trained:
+    for item, caption in data.trained:
         for pair in contradictions(frozenset(caption.forms), table):
             yield Finding(item.path, f"`{pair[0]}` and `{pair[1]}`", 1.0, " + ".join(pair))
 
 
-def redundant(of: CheckInput) -> Iterator[Finding]:
+def redundant(data: CheckInput) -> Iterator[Finding]:
     generals: defaultdict[str, list[str]] = defaultdict(list)
     for tag, general in close_chains(load_implications("common")):
         generals[normal_form(tag)].append(normal_form(general))
-    for item, caption in of.trained:
+    for item, caption in data.trained:
         forms = set(caption.forms)
         for form in caption.forms:
             for general in generals.get(form, ()):
                 if general in forms:
-                    reason = f"`{display(general)}` says nothing new beside `{display(form)}`"
+                    reason = f"`{display(general)}` is redundant with `{display(form)}`"
                     yield Finding(item.path, reason, 1.0, display(general))
 
 
-def in_all(of: CheckInput) -> Iterator[Finding]:
-    for place in of.places:
-        captions = [caption for item, caption in of.trained if item.place == place]
+def in_all(data: CheckInput) -> Iterator[Finding]:
+    for folder in data.folders:
+        captions = [caption for item, caption in data.trained if item.folder == folder]
         if len(captions) < LEAST_CAPTIONS:
             continue
-        own = {normal_form(trigger) for trigger in place.triggers}
-        shared = set.intersection(*(set(caption.forms) for caption in captions))
-        for form in (form for form in dict.fromkeys(captions[0].forms) if form in shared - own):
+        triggers = {normal_form(trigger) for trigger in folder.triggers}
+        shared = set.intersection(*(set(caption.forms) for caption in captions)) - triggers
+        for form in (form for form in dict.fromkeys(captions[0].forms) if form in shared):
             reason = (
-                f"`{display(form)}` is in all {len(captions)} captions: it fuses with the trigger"
+                f"`{display(form)}` is in all {len(captions)} captions: it becomes part of the "
+                "trigger"
             )
-            yield Finding(place.folder, reason, len(captions), display(form))
+            yield Finding(folder.folder, reason, len(captions), display(form))
 
 
-def singleton(of: CheckInput) -> Iterator[Finding]:
+def singleton(data: CheckInput) -> Iterator[Finding]:
     first: dict[str, tuple[CheckImage, CaptionFile]] = {}
     counts: Counter[str] = Counter()
-    for item, caption in of.trained:
+    for item, caption in data.trained:
         counts.update(set(caption.forms))
         for form in caption.forms:
             first.setdefault(form, (item, caption))
-    if len(of.trained) < LEAST_CAPTIONS:
+    if len(data.trained) < LEAST_CAPTIONS:
         return
-    triggers = {normal_form(trigger) for place in of.places for trigger in place.triggers}
+    triggers = {normal_form(trigger) for folder in data.folders for trigger in folder.triggers}
     for form, (item, _) in first.items():
         if counts[form] == 1 and form not in triggers:
             yield Finding(
-                item.path, f"`{display(form)}` is in this caption only", 1.0, display(form)
+                item.path, f"`{display(form)}` is only in this caption", 1.0, display(form)
             )
 
 
@@ -100,9 +102,9 @@ CHECKS: Final = (
         "unknown",
         "caption",
         "not in the vocabulary",
-        "each tag of up to 5 words, by its normal form, beside the 10,861 of the WD taggers; "
-        "triggers apart",
-        "it is none of them; the nearest one is named for the 40 commonest",
+        "each tag of up to 5 words except triggers, in normal form, against the 10,861 tags of the "
+        "WD taggers",
+        "it is not one of them; for the 40 most common ones the nearest tag is named",
         "dsk rules {folder} --replace old=new, or keep your own word",
         unknown,
     ),
@@ -113,7 +115,7 @@ CHECKS: Final = (
         "pairs of the shipped table of tags that exclude each other "
         "(datasetkit/data/contradictions.toml)",
         "both are in one caption",
-        "look at the image and take one out",
+        "look at the image and remove one",
         contradictory,
     ),
     Check(
@@ -121,7 +123,7 @@ CHECKS: Final = (
         "caption",
         "redundant tags",
         "pairs of the shipped table of implications, chains followed",
-        "a general tag beside a specific one",
+        "a general tag and a specific one that implies it",
         "dsk rules {folder} --implies common",
         redundant,
     ),
@@ -129,18 +131,18 @@ CHECKS: Final = (
         "in-all",
         "caption",
         "tag in all captions",
-        "the captions of each training folder, from 4 on",
-        "a tag that is no trigger is in 100 % of them",
-        "exclude it, if the trigger shall mean it; else add images without it",
+        "the captions of each training folder with 4 or more",
+        "a tag that is not a trigger is in all of them",
+        "exclude it if the trigger should mean it; else add images without it",
         in_all,
     ),
     Check(
         "singleton",
         "caption",
         "tag in one caption only",
-        "the captions of all training folders, from 4 on",
+        "the captions of all training folders, if there are 4 or more",
         "a tag is in one of them",
-        "mend it, drop it, or leave it",
+        "correct it, drop it, or keep it",
         singleton,
     ),
 )

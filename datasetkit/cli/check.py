@@ -16,7 +16,7 @@ Strict = Annotated[
 ]
 Fix = Annotated[
     bool,
-    typer.Option("--fix", help="Mend what can be mended without a doubt; dsk undo takes it back."),
+    typer.Option("--fix", help="Fix what needs no decision of yours; dsk undo takes it back."),
 ]
 As = Annotated[
     Literal["sd-scripts"] | None,
@@ -114,5 +114,5 @@ def check(
         dry_run,
         wait,
     )
-    if options.strict and result.left:
+    if options.strict and result.unfixed:
         raise typer.Exit(result.exit_code)

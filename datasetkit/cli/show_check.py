@@ -81,13 +81,13 @@ def _fix_at_source(result: CheckResult) -> None:
 
 
 def _sum(result: CheckResult, dry_run: bool) -> None:
-    fixed = len(result.findings) - result.left
+    fixed = len(result.findings) - result.unfixed
     counts = f"{images(result.images)}: {counted(len(result.findings), 'finding')}"
     if fixed:
         counts += f", {fixed:,} {'would be ' if dry_run else ''}fixed"
     quiet = f"{counted(result.quiet, 'check')} found nothing"
     hint = history_hint(result.entry, result.folder)
-    say(f"{counts}; {quiet}{_files(result.files)}{hint}", "" if result.left else "green")
+    say(f"{counts}; {quiet}{_files(result.files)}{hint}", "" if result.unfixed else "green")
 
 
 def _files(paths: tuple[Path, ...]) -> str:

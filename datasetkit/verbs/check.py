@@ -1,4 +1,4 @@
-"""`dsk check`: what a trainer would stumble over in a dataset, before it does."""
+"""`dsk check`: find the problems of a dataset before a trainer does."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ from datasetkit.checks.base import (
 )
 from datasetkit.checks.caption_files import (
     captions_of,
+    read_caption_file,
     read_folder,
-    read_written,
     stale_latents,
     strays,
 )
 from datasetkit.checks.captions import guess_triggers
-from datasetkit.checks.fixes import FixPlan, mend
+from datasetkit.checks.fixes import FixPlan, plan_fixes
 from datasetkit.checks.summary import CheckSummary, find_all, sheet_entries, summarize, table
 from datasetkit.core.errors import ConfigError, Exit
 from datasetkit.core.files import (
@@ -60,18 +60,18 @@ from datasetkit.project.store import Store
 from datasetkit.stages.check import RECIPES, open_measuring, unpack_looks, unpack_spots
 from datasetkit.verbs.shared.concept_images import train_options
 from datasetkit.verbs.shared.detections import measured
-from datasetkit.verbs.shared.folders_to_check import FoldersToCheck, find_places
+from datasetkit.verbs.shared.folders_to_check import FoldersToCheck, find_folders
 
 _DIGESTS = "pixels 1"
 
 
 @dataclass(frozen=True, slots=True)
 class CheckResult:
-    """What a check found. places: with the triggers as they were taken; quiet: how many checks
+    """The findings of a check. places: the folders, with the triggers used; quiet: how many checks
     found nothing.
 
-    plan: what --fix did, or would do; at_source: where laid-out captions want to be mended; files:
-    those written.
+    plan: what --fix did, or would do; at_source: the source images of laid-out ones, where captions
+    have to be fixed; files: the table and the contact sheet written.
     """
 
     folder: Path
@@ -86,123 +86,120 @@ class CheckResult:
     entry: int | None = None
 
     @property
-    def left(self) -> int:
-        """Return how many findings are not mended."""
+    def unfixed(self) -> int:
+        """Return how many findings are not fixed."""
         return sum(not finding.fixed for finding in self.findings)
 
     @property
     def exit_code(self) -> Exit:
-        """Return what --strict exits with."""
-        return Exit.CHECK_FOUND if self.left else Exit.DONE
+        """Return the exit code of --strict."""
+        return Exit.CHECK_FOUND if self.unfixed else Exit.DONE
 
 
 def check(
     folder: Path, options: CheckOptions, *, fix: bool = False, context: RunContext = DEFAULT_CONTEXT
 ) -> CheckResult:
-    """Look at a folder, a laid-out dataset or the concepts of a dsk.toml with every check that
-    options ask for.
+    """Run the selected checks on a folder, a laid-out dataset or the concepts of a dsk.toml.
 
-    fix: mend what can be mended without a doubt. Raises ConfigError for unknown checks and for a
-    sheet among the images, DatasetError without images, MissingExtra where faces and text are
-    looked for without onnxruntime.
+    fix: fix what needs no decision of the user. Raises ConfigError for unknown checks and for a
+    contact sheet among the images, DatasetError without images, MissingExtra where faces and text
+    are searched for without onnxruntime.
     """
-    checks = registry.chosen(options)
+    checks = registry.selected(options)
     config = find(folder)
     train = train_options(config, options.resolution)
-    found = find_places(folder, trigger=options.trigger, recursive=options.recursive)
-    for place in found.places:
-        finish_interrupted(place.folder, context)
-    _require_outputs(folder, found.places, options, fix=fix, context=context)
+    to_check = find_folders(folder, trigger=options.trigger, recursive=options.recursive)
+    for image_folder in to_check.folders:
+        finish_interrupted(image_folder.folder, context)
+    _require_outputs(folder, to_check.folders, options, fix=fix, context=context)
     with _project(folder, context, changes=fix or bool(options.csv or options.sheet)) as project:
-        material = look(folder, found, options, train, checks, project)
-        findings = find_all(material, checks)
+        data = gather(folder, to_check, options, train, checks, project)
+        findings = find_all(data, checks)
         trash = project.root / PROJECT / "trash" / f"check-{project.journal.next_id()}"
-        mended = (
-            mend(material, findings, project.root, trash)
+        fixes = (
+            plan_fixes(data, findings, project.root, trash)
             if fix
             else FixPlan(Plan(), frozenset(), ())
         )
-        findings = tuple(replace(f, fixed=(f.check, f.path) in mended.findings) for f in findings)
-        outputs = _outputs(material, findings, options)
+        findings = tuple(replace(f, fixed=(f.check, f.path) in fixes.findings) for f in findings)
+        outputs = _outputs(data, findings, options)
         paths = tuple(op.path for op in outputs if isinstance(op, WriteText | WriteBytes))
         if not context.dry_run:
             title = f"{display(folder.resolve().name)}{' --fix' if fix else ''}"
             entry = (
-                project.apply(mended.plan + Plan(outputs), "check", title)
-                if mended.plan or outputs
+                project.apply(fixes.plan + Plan(outputs), "check", title)
+                if fixes.plan or outputs
                 else None
             )
         else:
-            entry = project.apply(mended.plan, "check")
+            entry = project.apply(fixes.plan, "check")
     summaries = summarize(findings, checks)
     quiet = len(checks) - len(summaries)
     return CheckResult(
-        folder, material.places, len(material.items) + len(material.failed), summaries, findings,
-        quiet, mended.plan, mended.at_source, () if context.dry_run else paths, entry,
+        folder, data.folders, len(data.items) + len(data.failed), summaries, findings,
+        quiet, fixes.plan, fixes.at_source, () if context.dry_run else paths, entry,
     )  # fmt: skip
 
 
 def _require_outputs(
     folder: Path,
-    places: Sequence[CheckFolder],
+    folders: Sequence[CheckFolder],
     options: CheckOptions,
     *,
     fix: bool,
     context: RunContext,
 ) -> None:
-    """Refuse a sheet that would be an image of the dataset; prove that all that is asked for can
-    be written.
-    """
-    goals = [Path(name).absolute() for name in (options.csv, options.sheet) if name]
-    for place in places if options.sheet else ():
-        if goals[-1].resolve().is_relative_to(place.folder.resolve()):
+    """Refuse a contact sheet among the images, and outputs that cannot be written."""
+    outputs = [Path(name).absolute() for name in (options.csv, options.sheet) if name]
+    for image_folder in folders if options.sheet else ():
+        if outputs[-1].resolve().is_relative_to(image_folder.folder.resolve()):
             raise ConfigError(
-                f"the sheet {display(options.sheet)} would lie among the images of "
-                f"{display(place.folder)}",
+                f"the contact sheet {display(options.sheet)} would be among the images of "
+                f"{display(image_folder.folder)}",
                 hint="name a file outside of that folder",
             )
     if not context.dry_run:
-        for goal in (*((folder,) if fix else ()), *(nearest_folder(goal.parent) for goal in goals)):
-            require_writable(goal)
+        written = (nearest_folder(output.parent) for output in outputs)
+        for path in (*((folder,) if fix else ()), *written):
+            require_writable(path)
 
 
 @contextmanager
 def _project(folder: Path, context: RunContext, *, changes: bool) -> Iterator[Project]:
-    """Open the project, or, where it cannot be written and nothing has to be, a copy of its
-    memory.
-    """
+    """Open the project; if it is read-only and nothing is to change, a copy of its store."""
     root = find_root(folder)
-    place = root / PROJECT if (root / PROJECT).is_dir() else root
-    if not context.dry_run and not changes and not os.access(place, os.W_OK):
+    written = root / PROJECT if (root / PROJECT).is_dir() else root
+    if not context.dry_run and not changes and not os.access(written, os.W_OK):
         context.reporter.warn(
-            f"{display(place)} cannot be written: what is found out is not remembered"
+            f"{display(written)} is not writable: the measurements are not stored"
         )
         context = replace(context, dry_run=True)
     with open_project(folder, context) as project:
         yield project
 
 
-# ---- looking
+# ---- gathering the data
 # --------------------------------------------------------------------------------------------------
 
 
-def look(
+def gather(
     folder: Path,
-    found: FoldersToCheck,
+    to_check: FoldersToCheck,
     options: CheckOptions,
     train: TrainOptions,
     checks: Sequence[Check],
     project: Project,
 ) -> CheckInput:
-    """Read all that the checks look at: sizes, captions, and of the pixels what they need."""
-    places: list[CheckFolder] = []
+    """Read the data that the checks need: sizes, captions, and measurements of the pixels."""
+    folders: list[CheckFolder] = []
     items: list[CheckImage] = []
     failed: list[Failed] = []
-    astray_captions: list[Path] = []
+    stray_captions: list[Path] = []
     latents: list[tuple[Path, str]] = []
-    for place in found.places:
+    for image_folder in to_check.folders:
         scanned = scan(
-            place.folder, project.store, recursive=options.recursive and not place.laid_out,
+            image_folder.folder, project.store,
+            recursive=options.recursive and not image_folder.laid_out,
             follow_links=options.follow_links, max_pixels=options.max_pixels, with_ids=True,
             captions=False, reporter=project.context.reporter,
         )  # fmt: skip
@@ -214,15 +211,16 @@ def look(
         for below, paths in by_folder.items():
             beside = read_folder(below)
             files = captions_of(paths, beside)
-            captions |= {path: read_written(path, files[path]) for path in paths}
-            every = list_images(below, any_name=True, follow_links=True).images
-            claimed = (path for several in files.values() for path in several)
-            astray_captions += strays(beside, claimed, [*every, *(f.path for f in scanned.failed)])
+            captions |= {path: read_caption_file(path, files[path]) for path in paths}
+            all_images = list_images(below, any_name=True, follow_links=True).images
+            claimed = (path for image_files in files.values() for path in image_files)
+            failed_images = (f.path for f in scanned.failed)
+            stray_captions += strays(beside, claimed, [*all_images, *failed_images])
             latents += stale_latents(beside, paths)
-        place = _with_triggers(place, [c for c in captions.values() if c is not None])
-        places.append(place)
+        image_folder = _with_triggers(image_folder, [c for c in captions.values() if c is not None])
+        folders.append(image_folder)
         items += (
-            CheckImage(r.path, r.id, r.width, r.height, place, captions[r.path])
+            CheckImage(r.path, r.id, r.width, r.height, image_folder, captions[r.path])
             for r in scanned.records
         )
     needs = tuple(
@@ -233,71 +231,67 @@ def look(
     )
     items, broken = _measured(items, needs, options, project)
     return CheckInput(
-        folder, options, train.bucket_rules(), train.max_token_length, tuple(places), tuple(items),
-        (*failed, *broken), found.misread, found.astray, tuple(astray_captions), tuple(latents),
-        found.empty, layout_sources(place.folder for place in places if place.laid_out),
+        folder, options, train.bucket_rules(), train.max_token_length, tuple(folders), tuple(items),
+        (*failed, *broken), to_check.misread, to_check.astray, tuple(stray_captions),
+        tuple(latents), to_check.empty, layout_sources(f.folder for f in folders if f.laid_out),
         _Digests(project.store, options.max_pixels, remember=not project.context.dry_run),
     )  # fmt: skip
 
 
-def _with_triggers(place: CheckFolder, captions: Sequence[CaptionFile]) -> CheckFolder:
-    if place.triggers or place.is_reg:
-        return place
-    return replace(place, triggers=guess_triggers(captions), guessed=True)
+def _with_triggers(folder: CheckFolder, captions: Sequence[CaptionFile]) -> CheckFolder:
+    if folder.triggers or folder.is_reg:
+        return folder
+    return replace(folder, triggers=guess_triggers(captions), guessed=True)
 
 
 def _measured(
     items: Sequence[CheckImage], needs: Sequence[Measure], options: CheckOptions, project: Project
 ) -> tuple[list[CheckImage], list[Failed]]:
-    """Give the items what their pixels say, from the store or by looking; those that cannot be
-    decoded are failed.
-    """
+    """Add the measurements of the pixels; images that cannot be decoded are failures."""
     records = [ImageRecord(item.path, item.id, item.width, item.height) for item in items]
     recipes = {measure: RECIPES[measure] for measure in needs}
     stage = partial(open_measuring, tuple(needs), options.max_pixels)
     rows, failed_ids = measured(records, recipes, stage, options.workers, project)
-    whole = [
+    decoded = [
         replace(
             item,
-            looks=unpack_looks(rows["looks"][item.id]) if "looks" in rows else None,
+            measures=unpack_looks(rows["looks"][item.id]) if "looks" in rows else None,
             text=unpack_spots(rows["text"][item.id]) if "text" in rows else None,
             faces=unpack_spots(rows["faces"][item.id]) if "faces" in rows else None,
         )
         for item in items
         if item.id not in failed_ids
     ]
-    return whole, [
+    return decoded, [
         replace(failed_ids[item.id], path=item.path) for item in items if item.id in failed_ids
     ]
 
 
 class _Digests:
-    """Hashes of all pixels, from the store or by decoding on all cores."""
+    """Hashes of all pixels, stored or computed on all cores."""
 
     def __init__(self, store: Store, max_pixels: int, *, remember: bool) -> None:
         self.store, self.max_pixels, self.remember = store, max_pixels, remember
-        self._known = {image: row.decode() for image, row in store.measurements(_DIGESTS).items()}
+        self._stored = {image: row.decode() for image, row in store.measurements(_DIGESTS).items()}
 
     def __call__(self, items: Sequence[CheckImage]) -> dict[Path, str]:
-        new = {item.id: item.path for item in items if item.id not in self._known}
+        new = {item.id: item.path for item in items if item.id not in self._stored}
         hashes = local.each(self._digest, list(new.values()), name="hashing")
-        # A reduced decode may pass over damage; a damaged image has no equal.
+        # A reduced decode may miss damage; a damaged image has no duplicate.
         computed = {
             image: digest
             for image, digest in zip(new, hashes, strict=True)
             if not isinstance(digest, Failed)
         }
-        self._known |= computed
+        self._stored |= computed
         if computed and self.remember:
             self.store.put_measurements(
                 _DIGESTS, [(image, digest.encode()) for image, digest in computed.items()]
             )
-        return {item.path: self._known[item.id] for item in items if item.id in self._known}
+        return {item.path: self._stored[item.id] for item in items if item.id in self._stored}
 
     def _digest(self, path: Path) -> str:
-        """Hash the pixels as they are shown. Raises InputError for an image that cannot be decoded
-        whole.
-        """
+        """Hash the pixels as displayed. Raises InputError if the image cannot be fully decoded."""
         image = pixels.load(path, alpha="keep", max_pixels=self.max_pixels)
         return hashlib.sha256(f"{image.mode} {image.size} ".encode() + image.tobytes()).hexdigest()[
             :32
@@ -305,14 +299,14 @@ class _Digests:
 
 
 def _outputs(
-    of: CheckInput, findings: Sequence[CheckFinding], options: CheckOptions
+    data: CheckInput, findings: Sequence[CheckFinding], options: CheckOptions
 ) -> tuple[FileOp, ...]:
-    """Return the table and the sheet that were asked for."""
+    """Return the operations that write the requested table and contact sheet."""
     ops: list[FileOp] = []
     if options.csv:
-        ops.append(WriteText(Path(options.csv), table(of.folder, findings)))
+        ops.append(WriteText(Path(options.csv), table(data.folder, findings)))
     if options.sheet:
-        entries = sheet_entries(of, findings)
+        entries = sheet_entries(data, findings)
         ops.append(
             WriteBytes(
                 Path(options.sheet), contact_sheet.draw(entries, max_pixels=options.max_pixels)

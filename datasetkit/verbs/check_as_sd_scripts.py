@@ -1,6 +1,4 @@
-"""`dsk check --as sd-scripts`: for each image the caption and the bucket that this trainer would
-use.
-"""
+"""`dsk check --as sd-scripts`: the caption and bucket of each image as this trainer reads it."""
 
 from __future__ import annotations
 
@@ -23,16 +21,14 @@ from datasetkit.options.toml import find
 from datasetkit.project.plans import Plan, WriteText
 from datasetkit.project.session import DEFAULT_CONTEXT, RunContext, finish_interrupted, open_project
 from datasetkit.verbs.shared.concept_images import train_options
-from datasetkit.verbs.shared.folders_to_check import find_places
+from datasetkit.verbs.shared.folders_to_check import find_folders
 
 
 @dataclass(frozen=True, slots=True)
 class SdScriptsImage:
-    """One image as the trainer takes it. size: of its pixels as they are stored; bucket, resized:
-    width, height.
+    """One image as the trainer reads it. size: of the stored pixels; bucket, resized: (w, h).
 
-    caption: before shuffling and dropping. trouble: why it is left out, or why the trainer ends
-    there.
+    caption: before shuffling and dropout. trouble: why the trainer skips it, or stops.
     """
 
     path: Path
@@ -49,9 +45,7 @@ class SdScriptsImage:
 
 @dataclass(frozen=True, slots=True)
 class SdScriptsView:
-    """All images of a dataset as a trainer takes them, and the folders that it ignores
-    in words.
-    """
+    """All images of a dataset as a trainer reads them, and one line per ignored folder."""
 
     folder: Path
     trainer: str
@@ -64,22 +58,19 @@ class SdScriptsView:
 def as_sd_scripts(
     folder: Path, options: CheckOptions, context: RunContext = DEFAULT_CONTEXT
 ) -> SdScriptsView:
-    """Show what sd-scripts would make of a dataset; nothing is checked. options.csv: where to
-    write it as a table.
+    """Show how sd-scripts would read a dataset; nothing is checked.
 
-    Raises DatasetError without images.
+    options.csv: the file for the same as a table. Raises DatasetError without images.
     """
-    found = find_places(folder, trigger=options.trigger, recursive=options.recursive)
-    for place in found.places:
-        finish_interrupted(place.folder, context)
-    # It has no other rule, whatever this project trains with.
+    to_check = find_folders(folder, trigger=options.trigger, recursive=options.recursive)
+    for image_folder in to_check.folders:
+        finish_interrupted(image_folder.folder, context)
+    # sd-scripts has only this rule; the project may train with another.
     rules = replace(
         train_options(find(folder), options.resolution).bucket_rules(), selector="kohya"
     )
     look = partial(_look, rules=rules, options=options)
-    listed = [
-        _ListedImage(path, place) for place in found.places for path in _images(place, options)
-    ]
+    listed = [_ListedImage(path, f) for f in to_check.folders for path in _images(f, options)]
     results = local.each(look, listed, name="reading")
     images = tuple(
         replace(image.blank(), trouble=f"stops: {result.error}")
@@ -87,7 +78,7 @@ def as_sd_scripts(
         else result
         for image, result in zip(listed, results, strict=True)
     )
-    ignored = tuple(misread.text for _, misread in found.misread if misread.trainers is None)
+    ignored = tuple(misread.text for _, misread in to_check.misread if misread.trainers is None)
     files: tuple[Path, ...] = ()
     entry = None
     if options.csv and not context.dry_run:
@@ -99,48 +90,48 @@ def as_sd_scripts(
     return SdScriptsView(folder, "sd-scripts", images, ignored, files, entry)
 
 
-def _images(place: CheckFolder, options: CheckOptions) -> list[Path]:
+def _images(folder: CheckFolder, options: CheckOptions) -> list[Path]:
     listing = list_images(
-        place.folder,
-        recursive=options.recursive and not place.laid_out,
+        folder.folder,
+        recursive=options.recursive and not folder.laid_out,
         follow_links=True,
         any_name=True,
     )
-    # sd-scripts sorts its paths as text.
+    # sd-scripts sorts paths as text.
     return sorted(listing.images, key=str)
 
 
 class _ListedImage(NamedTuple):
-    """An image, and the folder that it was listed in."""
+    """An image and its folder."""
 
     path: Path
     folder: CheckFolder
 
     def blank(self) -> SdScriptsImage:
-        """Return what is known of the image before it is read."""
+        """Return the result for an image that is not read yet."""
         folder = self.folder
         return SdScriptsImage(self.path, folder.name, folder.repeats, folder.is_reg, "")
 
 
 def _look(image: _ListedImage, *, rules: BucketRules, options: CheckOptions) -> SdScriptsImage:
-    """Return what sd-scripts makes of one image. Raises InputError."""
+    """Return one image as sd-scripts reads it. Raises InputError."""
     path, folder = image
     if not sd_scripts.is_listed(path):
-        problem = f"left out: {path.suffix} is not among its formats"
+        problem = f"skipped: {path.suffix} is not one of its formats"
         return replace(image.blank(), trouble=problem)
     header = pixels.probe(path, max_pixels=options.max_pixels)
-    read = sd_scripts.read_caption(path, folder.name if folder.laid_out else "")
+    caption = sd_scripts.read_caption(path, folder.name if folder.laid_out else "")
     turned = header.orientation >= 5
-    stored = (header.height, header.width) if turned else (header.width, header.height)
-    bucket = select(rules, *stored)
+    stored_size = (header.height, header.width) if turned else (header.width, header.height)
+    bucket = select(rules, *stored_size)
     return replace(
         image.blank(),
-        caption=read.text,
-        size=stored,
+        caption=caption.text,
+        size=stored_size,
         bucket=bucket.bucket,
         resized=bucket.resized,
         scale=bucket.scale,
-        trouble=f"stops: {read.stops}" if read.stops else "",
+        trouble=f"stops: {caption.stops}" if caption.stops else "",
     )
 
 

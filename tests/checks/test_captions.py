@@ -8,7 +8,7 @@ from datasetkit import api
 from datasetkit.captions.contradictions import contradictions, load_contradictions
 from datasetkit.captions.vocabulary import load
 from datasetkit.checks.base import CaptionFile, CheckFolder
-from datasetkit.checks.captions import guess_triggers, with_triggers
+from datasetkit.checks.captions import guess_triggers, with_triggers_first
 from tests.checks.folders import caption, findings, laid_out, names, sound, write_image
 
 
@@ -106,7 +106,7 @@ def test_a_caption_is_found(check, imgs):
 
 
 @pytest.mark.parametrize("check", CASES)
-def test_a_caption_that_is_nearly_so_is_not_found(check, imgs):
+def test_a_caption_just_within_the_limit_is_not_found(check, imgs):
     _, nearly, _ = CASES[check]
     nearly(imgs)
     assert findings(imgs, check) == ()
@@ -121,19 +121,19 @@ def reason(folder, check: str, **options: object) -> str:
 # --------------------------------------------------------------------------------------------------
 
 
-def test_a_image_without_caption_says_what_is_trained_instead(imgs, tmp_path):
+def test_an_image_without_caption_names_what_is_trained_instead(imgs, tmp_path):
     (imgs / "b.txt").unlink()
-    assert reason(imgs, "caption-missing") == "has no caption: nothing is trained"
+    assert reason(imgs, "caption-missing") == "has no caption: it is trained without text"
     root = laid_out(tmp_path / "set")
     (root / "train" / "3_sks" / "b.txt").unlink()
-    assert reason(root, "caption-missing") == "has no caption: `sks` is trained"
+    assert reason(root, "caption-missing") == "has no caption: it is trained with `sks`"
 
 
-def test_the_caption_of_a_shorter_stem_is_what_sd_scripts_takes(imgs):
+def test_sd_scripts_uses_the_caption_of_a_shorter_stem(imgs):
     write_image(imgs / "a_1_2_3_4.png", 40)
     assert (
         reason(imgs, "caption-missing")
-        == "has no caption: sd-scripts takes a.txt, whose stem is shorter"
+        == "has no caption: sd-scripts uses a.txt, which has a shorter stem"
     )
 
 
@@ -142,8 +142,8 @@ def test_a_caption_of_blanks_is_empty_too(imgs):
     (imgs / "b.txt").write_bytes(b"")
     said = {f.path.name: f.reason for f in findings(imgs, "caption-empty")}
     assert said == {
-        "a.png": "its caption file has no tag: nothing is trained",
-        "b.png": "its caption file has 0 bytes: sd-scripts stops there",
+        "a.png": "its caption file has no tags: it is trained without text",
+        "b.png": "its caption file has 0 bytes: sd-scripts stops with an error",
     }
 
 
@@ -158,15 +158,15 @@ def test_a_linked_caption_is_not_read(imgs, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["b.caption", "b.TXT", "b.png.txt"])
-def test_captions_of_other_names_are_read_and_said(name, imgs):
+def test_misnamed_captions_are_read_and_reported(name, imgs):
     (imgs / "b.txt").rename(imgs / name)
-    assert reason(imgs, "caption-name") == f"its caption is called {name}, not .txt"
+    assert reason(imgs, "caption-name") == f"its caption is named {name}, not .txt"
     assert findings(imgs, "caption-missing", "caption-stray", "trigger-missing") == ()
 
 
-def test_a_second_caption_beside_the_first_is_said(imgs):
+def test_a_second_caption_file_is_reported(imgs):
     (imgs / "b.caption").write_text("another\n", encoding="utf-8")
-    assert reason(imgs, "caption-name") == "b.caption stands beside its .txt"
+    assert reason(imgs, "caption-name") == "has b.caption as well as its .txt"
 
 
 def test_the_side_car_of_another_image_is_its_own(imgs):
@@ -195,11 +195,11 @@ def written(text: str) -> CaptionFile:
         ([], ()),
     ],
 )
-def test_the_triggers_are_guessed_from_what_leads_most_captions(texts, triggers):
+def test_triggers_are_guessed_from_the_start_of_most_captions(texts, triggers):
     assert guess_triggers([written(text) for text in texts]) == triggers
 
 
-def test_the_trigger_that_is_given_counts_before_the_guess(imgs):
+def test_a_given_trigger_overrides_the_guess(imgs):
     assert names(imgs, "trigger-missing", trigger=("other",)) == {
         "a.png",
         "b.png",
@@ -207,7 +207,7 @@ def test_the_trigger_that_is_given_counts_before_the_guess(imgs):
         "d.png",
     }
     (imgs / "dsk.toml").write_text('[tag]\ntrigger = ["third"]\n', encoding="utf-8")
-    assert "lacks `third`" in {f.reason for f in findings(imgs, "trigger-missing")}
+    assert "is missing `third`" in {f.reason for f in findings(imgs, "trigger-missing")}
 
 
 def test_the_class_needs_no_trigger_and_no_caption(tmp_path):
@@ -233,8 +233,8 @@ PIXELS = (
         ((), ("a", "a"), ("a", "a")),
     ],
 )
-def test_triggers_that_are_there_come_first_once(triggers, tags, ordered, tmp_path):
-    assert with_triggers(CheckFolder("x", tmp_path, triggers=triggers), tags) == ordered
+def test_triggers_move_to_the_front_once(triggers, tags, ordered, tmp_path):
+    assert with_triggers_first(CheckFolder("x", tmp_path, triggers=triggers), tags) == ordered
 
 
 # ---- what the tags say
@@ -243,17 +243,17 @@ def test_triggers_that_are_there_come_first_once(triggers, tags, ordered, tmp_pa
 
 def test_the_nearest_tag_is_named(imgs):
     says("b", "sks, 1girl, long hiar")(imgs)
-    assert reason(imgs, "unknown") == "`long hiar` is no tag; nearest: `long hair`"
+    assert reason(imgs, "unknown") == "`long hiar` is not a tag; nearest: `long hair`"
 
 
-def test_sentences_are_no_misspelt_tags(imgs):
+def test_sentences_are_not_misspelt_tags(imgs):
     says("b", "sks, 1girl, a girl who looks out of the window")(imgs)
     assert findings(imgs, "unknown") == ()
 
 
 def test_the_limit_of_tokens_is_the_trainers(imgs):
     says("b", LONG)(imgs)
-    assert reason(imgs, "tokens").endswith("are cut off; max_token_length = 150 holds it")
+    assert reason(imgs, "tokens").endswith("are cut off; max_token_length = 150 is enough")
     (imgs / "dsk.toml").write_text("[train]\nmax_token_length = 150\n", encoding="utf-8")
     assert findings(imgs, "tokens") == ()
 
@@ -262,10 +262,10 @@ def test_tags_in_all_captions_name_the_folder_and_the_tag(imgs):
     says("c", "sks, 1girl, hat")(imgs)
     (found,) = findings(imgs, "in-all")
     assert (found.path, found.subject) == (imgs, "1girl")
-    assert found.reason == "`1girl` is in all 4 captions: it fuses with the trigger"
+    assert found.reason == "`1girl` is in all 4 captions: it becomes part of the trigger"
 
 
-def test_three_captions_say_nothing_of_all_or_of_one(imgs):
+def test_three_captions_are_too_few_for_in_all_and_singleton(imgs):
     for name in ("c.png", "c.txt", "d.png", "d.txt"):
         (imgs / name).unlink()
     write_image(imgs / "e.png", 40)
@@ -302,5 +302,5 @@ def test_the_tags_of_the_table_of_contradictions_are_tags():
         ("", []),
     ],
 )
-def test_only_what_cannot_both_be_true_contradicts(text, pairs):
+def test_only_exclusive_tags_contradict(text, pairs):
     assert list(contradictions(frozenset(text.split(", ")), load_contradictions())) == pairs

@@ -1,4 +1,4 @@
-"""`dsk check --fix`: one plan for all that can be mended without a doubt, and one step back."""
+"""`dsk check --fix`: one plan for everything that needs no decision, and one undo."""
 
 import shutil
 
@@ -30,7 +30,7 @@ def text(folder, stem: str) -> bytes:
 
 
 def spoil(folder) -> None:
-    """Bring in every fault that can be mended."""
+    """Add every problem that can be fixed."""
     (folder / "a.txt").write_bytes(b"\xef\xbb\xbfsks, 1girl\r\nsmile\r\n")
     caption(folder / "b.png", "1girl, sks, hat, SKS, Hat")
     (folder / "c.txt").rename(folder / "c.caption")
@@ -48,7 +48,7 @@ MENDED = {
 }
 
 
-def test_all_that_can_be_mended_is_mended_at_once(imgs):
+def test_everything_that_can_be_fixed_is_fixed_at_once(imgs):
     spoil(imgs)
     result = fix(imgs)
     found = {(f.check, f.path.name) for f in result.findings}
@@ -57,7 +57,7 @@ def test_all_that_can_be_mended_is_mended_at_once(imgs):
         ("trigger-first", "b.png"), ("tag-twice", "b.png"), ("caption-name", "c.png"),
         ("caption-name", "d.jpg"), ("suffix", "d.jpg"),
     }  # fmt: skip
-    assert all(f.fixed for f in result.findings) and result.left == 0
+    assert all(f.fixed for f in result.findings) and result.unfixed == 0
     assert {stem: text(imgs, stem) for stem in MENDED} == MENDED
     assert {p.name for p in imgs.iterdir() if p.name != ".dsk"} == {
         f"{s}.{x}" for s in MENDED for x in ("png", "txt")
@@ -66,7 +66,7 @@ def test_all_that_can_be_mended_is_mended_at_once(imgs):
     assert len(api.history(imgs)) == 1
 
 
-def test_one_undo_takes_all_of_it_back(imgs):
+def test_one_undo_reverts_all_fixes(imgs):
     spoil(imgs)
     before = tree(imgs)
     fix(imgs)
@@ -75,7 +75,7 @@ def test_one_undo_takes_all_of_it_back(imgs):
     assert tree(imgs) == before
 
 
-def test_a_dry_run_says_what_would_be_mended_and_changes_nothing(imgs):
+def test_a_dry_run_reports_the_fixes_and_changes_nothing(imgs):
     spoil(imgs)
     before = tree(imgs)
     result = fix(imgs, RunContext(dry_run=True))
@@ -91,7 +91,7 @@ def test_without_fix_nothing_is_changed(imgs):
     assert tree(imgs) == before and result.entry is None
 
 
-def test_only_the_checks_that_are_asked_for_are_mended(imgs):
+def test_only_the_selected_checks_are_fixed(imgs):
     spoil(imgs)
     api.check(imgs, api.CheckOptions(only=("bom",)), fix=True)
     assert text(imgs, "a") == b"sks, 1girl, smile\n"
@@ -99,7 +99,7 @@ def test_only_the_checks_that_are_asked_for_are_mended(imgs):
     assert (imgs / "c.caption").exists()
 
 
-def test_a_missing_trigger_and_an_unknown_tag_are_left_to_the_person(imgs):
+def test_a_missing_trigger_and_an_unknown_tag_are_left_to_the_user(imgs):
     caption(imgs / "b.png", "1girl, long hiar, hat")
     before = tree(imgs)
     result = api.check(imgs, api.CheckOptions(skip=("text", "faces")), fix=True)
@@ -107,21 +107,21 @@ def test_a_missing_trigger_and_an_unknown_tag_are_left_to_the_person(imgs):
     assert result.plan.ops == () and tree(imgs) == before
 
 
-def test_a_second_caption_that_says_something_else_stays(imgs):
+def test_a_second_caption_with_other_tags_is_kept(imgs):
     (imgs / "b.caption").write_text("something else\n", encoding="utf-8")
     result = fix(imgs)
     assert [f.fixed for f in result.findings] == [False]
     assert (imgs / "b.caption").exists() and result.plan.ops == ()
 
 
-def test_a_name_that_is_taken_is_not_given(imgs):
+def test_a_taken_name_is_not_used(imgs):
     shapes(40).save(imgs / "b.jpg", "PNG")
     result = fix(imgs)
     assert [(f.path.name, f.fixed) for f in result.findings] == [("b.jpg", False)]
     assert (imgs / "b.jpg").exists()
 
 
-def test_two_images_that_would_get_one_name_get_two(imgs):
+def test_two_images_never_get_the_same_name(imgs):
     for name, seed in (("e.jpg", 41), ("e.webp", 42)):
         shapes(seed).save(imgs / name, "PNG")
     result = fix(imgs)
@@ -147,7 +147,7 @@ def test_a_mask_belongs_to_its_image_by_its_stem(imgs):
     assert (imgs / "b.png").exists() and (imgs / "masks" / "b.png").exists()
 
 
-def test_what_is_put_away_lies_in_the_trash_of_the_project(tmp_path, monkeypatch):
+def test_replaced_files_go_to_the_trash_of_the_project(tmp_path, monkeypatch):
     """Also where the concepts lie elsewhere, and captions of several folders have one name."""
     for concept in ("one", "two"):
         folder = sound(tmp_path / concept / "imgs", 1 if concept == "one" else 21)
@@ -160,27 +160,27 @@ def test_what_is_put_away_lies_in_the_trash_of_the_project(tmp_path, monkeypatch
     )
     monkeypatch.chdir(tmp_path / "project")
     result = fix(type(tmp_path)())
-    assert len(result.findings) == 2 and result.left == 0
+    assert len(result.findings) == 2 and result.unfixed == 0
     assert len(list((find_root(tmp_path / "project") / ".dsk" / "trash").rglob("c.caption"))) == 2
     api.undo(tmp_path / "project")
     assert (tmp_path / "two" / "imgs" / "c.caption").exists()
 
 
-def test_laid_out_captions_are_mended_at_their_source(tmp_path):
+def test_laid_out_captions_have_to_be_fixed_at_their_source(tmp_path):
     (tmp_path / "dsk.toml").write_text("", encoding="utf-8")
     imgs = sound(tmp_path / "imgs")
     caption(imgs / "b.png", "1girl, sks, hat")
     api.layout((f"3_sks={imgs}",), api.LayoutOptions(out=str(tmp_path / "dataset")))
     before = tree(tmp_path)
     result = fix(tmp_path / "dataset")
-    assert result.at_source == (imgs / "b.png",) and result.left == 1
+    assert result.at_source == (imgs / "b.png",) and result.unfixed == 1
     assert tree(tmp_path) == before
     fix(imgs)
     assert text(imgs, "b") == b"sks, 1girl, hat\n"
 
 
-def test_a_set_that_another_tool_laid_out_is_mended_where_it_lies(tmp_path):
+def test_a_dataset_that_another_tool_laid_out_is_fixed_in_place(tmp_path):
     root = laid_out(tmp_path / "set")
     caption(root / "train" / "3_sks" / "b.png", "1girl, sks, hat")
-    assert fix(root).left == 0
+    assert fix(root).unfixed == 0
     assert text(root / "train" / "3_sks", "b") == b"sks, 1girl, hat\n"

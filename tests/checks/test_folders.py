@@ -14,7 +14,7 @@ from datasetkit.checks import registry
 from datasetkit.checks.folders import proper_name
 from datasetkit.core.errors import ConfigError, DatasetError
 from datasetkit.dataset.layout import Concept, parse
-from datasetkit.verbs.shared.folders_to_check import find_places
+from datasetkit.verbs.shared.folders_to_check import find_folders
 from tests.checks import test_captions, test_images
 from tests.checks.folders import caption, findings, laid_out, names, sound, write_image
 from tests.checks.test_captions import PIXELS
@@ -90,12 +90,12 @@ CASES = {
 WITH_SOURCE = {"differs"}
 
 
-def test_every_check_has_something_that_it_finds_and_something_that_it_does_not():
+def test_every_check_has_a_positive_and_a_negative_case():
     cases = [*test_images.CASES, *test_captions.CASES, *CASES, *WITH_SOURCE]
     assert sorted(cases) == sorted(registry.CHECKS)
 
 
-def test_a_sound_folder_and_a_sound_data_set_have_no_findings(root, tmp_path):
+def test_a_clean_folder_and_a_clean_dataset_have_no_findings(root, tmp_path):
     for folder in (sound(tmp_path / "imgs"), root):
         result = api.check(folder, api.CheckOptions())
         assert result.findings == ()
@@ -111,7 +111,7 @@ def test_a_folder_is_found(check, root):
 
 
 @pytest.mark.parametrize("check", CASES)
-def test_a_folder_that_is_nearly_so_is_not_found(check, root):
+def test_a_folder_just_within_the_limit_is_not_found(check, root):
     _, nearly, _ = CASES[check]
     nearly(root)
     assert findings(root, check) == ()
@@ -144,12 +144,12 @@ MISREAD = {
 
 
 @pytest.mark.parametrize("name", MISREAD)
-def test_each_form_that_trainers_ignore_or_misread_is_said(name, root):
+def test_each_name_that_trainers_ignore_or_misread_is_reported(name, root):
     images(root / "train" / name, 1)
     assert reason(root, "folder-name").endswith(MISREAD[name])
 
 
-def test_folders_that_trainers_misread_are_looked_into_and_ignored_ones_are_not(root):
+def test_misread_folders_are_checked_and_ignored_ones_are_not(root):
     for name in ("05_misread", "ignored"):
         images(root / "train" / name, 1, first=60 if name == "ignored" else 61)
     found = {p.parent.name for p in (f.path for f in findings(root, "caption-missing"))}
@@ -159,24 +159,24 @@ def test_folders_that_trainers_misread_are_looked_into_and_ignored_ones_are_not(
 @given(
     st.text(st.characters(codec="utf-8", exclude_categories=("Cc", "Cs")), min_size=1, max_size=12)
 )
-def test_a_name_that_is_suggested_is_one_by_the_grammar(name):
+def test_a_suggested_name_is_valid(name):
     better = proper_name(name)
     assert better is None or (better != name and isinstance(parse(better), Concept))
 
 
-def test_a_linked_folder_is_said_and_not_entered(root, tmp_path):
+def test_a_linked_folder_is_reported_and_not_entered(root, tmp_path):
     images(tmp_path / "elsewhere", 2)
     (root / "train" / "4_dog").symlink_to(tmp_path / "elsewhere", target_is_directory=True)
     assert "is a symbolic link" in reason(root, "folder-name")
     assert findings(root, "caption-missing") == ()
 
 
-def test_when_no_folder_is_a_concept_the_names_are_still_said(tmp_path):
+def test_names_are_reported_even_if_no_folder_is_a_concept(tmp_path):
     images(tmp_path / "train" / "10-foo", 2)
     assert names(tmp_path, "folder-name") == {"10-foo"}
 
 
-def test_a_folder_without_images_is_no_data_set(tmp_path):
+def test_a_folder_without_images_is_not_a_dataset(tmp_path):
     with pytest.raises(DatasetError):
         api.check(tmp_path, api.CheckOptions())
     with pytest.raises(DatasetError):
@@ -188,8 +188,8 @@ def test_images_beside_and_below_the_folders_are_counted(root):
     images(root / "train" / "3_sks" / "a" / "b", 2)
     said = {f.path.name: f.reason for f in findings(root, "unseen")}
     assert said == {
-        "train": "3 images beside the concept folders: trainers look one level deeper",
-        "a": "2 images in a subfolder: trainers look one level deep",
+        "train": "3 images beside the concept folders: trainers search only these",
+        "a": "2 images in a subfolder: trainers do not search it",
     }
 
 
@@ -209,21 +209,21 @@ def test_surplus_regularisation_images_are_counted(root):
     # 4 images x 3 repeats are 12 samples; TRAINING 2.4: 13 regularisation images are matched up
     # to the 12th.
     images(root / "reg" / "1_girl", 9)
-    said = reason(root, "reg-surplus")
-    assert said == (
-        "1 of 13 are never used: 13 samples wanted, training has 12; use fewer, or more "
-        "training repeats"
+    found = reason(root, "reg-surplus")
+    assert found == (
+        "1 of 13 images are never used: they make 13 samples, training has 12; use fewer images, "
+        "or more training repeats"
     )
 
 
-def test_the_repeats_that_would_use_all_regularisation_images_are_said(root):
+def test_the_repeats_that_use_all_regularisation_images_are_named(root):
     (root / "reg" / "1_girl").rename(root / "reg" / "6_girl")
     assert reason(root, "reg-surplus").endswith(
-        "24 samples wanted, training has 12; 3 repeats would use them all"
+        "they make 24 samples, training has 12; 3 repeats would use them all"
     )
 
 
-def test_latents_of_a_image_that_is_gone_are_said(root):
+def test_latents_of_a_missing_image_are_reported(root):
     folder = root / "train" / "3_sks"
     latents(folder, stale=False)
     (folder / "gone.npz").write_bytes(b"PK")
@@ -248,17 +248,18 @@ def project(tmp_path):
 def test_captions_that_differ_from_their_source_are_found(project):
     assert findings(project / "dataset", "differs") == ()
     caption(project / "imgs" / "b.png", "sks, 1girl, smile, hat, outdoors")
-    assert reason(project / "dataset", "differs") == "is not what stands beside its source in imgs"
+    found = reason(project / "dataset", "differs")
+    assert found == "differs from the caption of its source in imgs"
     api.layout((f"3_sks={project / 'imgs'}",), api.LayoutOptions(out=str(project / "dataset")))
     assert findings(project / "dataset", "differs") == ()
 
 
-def test_a_caption_that_was_edited_where_it_is_laid_out_is_found(project):
+def test_a_caption_edited_in_the_layout_is_found(project):
     caption(project / "dataset" / "train" / "3_sks" / "c.png", "sks, hat")
     assert names(project / "dataset", "differs") == {"c.png"}
 
 
-def test_the_source_may_be_gone(project):
+def test_a_missing_source_is_ignored(project):
     shutil.rmtree(project / "imgs")
     assert findings(project / "dataset", "differs") == ()
 
@@ -276,8 +277,8 @@ def test_a_dsk_toml_names_the_concepts_and_their_triggers(tmp_path):
         '= ["other"]\n',
         encoding="utf-8",
     )
-    found = find_places(tmp_path)
-    assert [(place.folder.name, place.triggers) for place in found.places] == [
+    to_check = find_folders(tmp_path)
+    assert [(place.folder.name, place.triggers) for place in to_check.folders] == [
         ("one", ("sks",)),
         ("two", ("other",)),
     ]
@@ -285,7 +286,7 @@ def test_a_dsk_toml_names_the_concepts_and_their_triggers(tmp_path):
     assert {f.path.parent.name for f in missing} == {"two"} and len(missing) == 4
 
 
-def test_a_relative_folder_is_as_good_as_a_whole_path(root, monkeypatch):
+def test_a_relative_folder_works_like_an_absolute_path(root, monkeypatch):
     monkeypatch.chdir(root)
     images(root / "train" / "3-dog", 1)
     (root / "train" / "3_sks" / "b.txt").unlink()

@@ -117,14 +117,14 @@ CASES = {
 
 
 @pytest.mark.parametrize("check", CASES)
-def test_a_image_is_found(check, imgs):
+def test_an_image_is_found(check, imgs):
     spoil, _, found = CASES[check]
     spoil(imgs)
     assert names(imgs, check) == {found}
 
 
 @pytest.mark.parametrize("check", CASES)
-def test_a_image_that_is_nearly_so_is_not_found(check, imgs):
+def test_an_image_just_within_the_limit_is_not_found(check, imgs):
     _, nearly, _ = CASES[check]
     nearly(imgs)
     assert findings(imgs, check) == ()
@@ -135,7 +135,7 @@ def reason(folder, check: str, **options: object) -> str:
     return found.reason
 
 
-def test_unreadable_images_say_why_and_the_others_are_checked(imgs):
+def test_unreadable_images_are_reported_and_the_others_checked(imgs):
     (imgs / "e.jpg").write_bytes(b"")
     (imgs / "f.jpg").write_bytes(b"no image")
     cut_short(imgs / "b.png")
@@ -148,7 +148,7 @@ def test_unreadable_images_say_why_and_the_others_are_checked(imgs):
     assert said["link.png"] == "is a symbolic link, which is not followed"
 
 
-def test_a_image_cut_short_is_found_although_its_header_is_whole(imgs):
+def test_a_truncated_image_with_a_valid_header_is_found(imgs):
     data = encoded(5, (1600, 1200), "JPEG")
     (imgs / "e.jpg").write_bytes(data[: len(data) * 2 // 3])
     caption(imgs / "e.jpg", "sks, smile")
@@ -167,13 +167,13 @@ def test_a_image_cut_short_is_found_although_its_header_is_whole(imgs):
         ("a.b.PNG", "WEBP", "a.b.webp"),
     ],
 )
-def test_the_proper_name_of_a_image_follows_its_content(name, form, better, tmp_path):
+def test_the_proper_name_of_an_image_follows_its_content(name, form, better, tmp_path):
     assert proper_name(tmp_path / name, form).name == better
 
 
 def test_mixed_case_suffixes_are_not_found_by_trainers(imgs):
     (imgs / "b.png").rename(imgs / "b.Png")
-    assert "trainers look for .png and .PNG only" in reason(imgs, "suffix")
+    assert "trainers only find .png and .PNG" in reason(imgs, "suffix")
 
 
 def test_the_scale_and_the_bucket_are_those_of_the_resolution(imgs):
@@ -210,16 +210,16 @@ def test_the_blur_measure_rises_with_blur(imgs):
     assert found["g0.png"] < found["g1.png"] < found["g2.png"] <= 1
 
 
-def test_of_copies_all_but_one_are_found_and_the_one_is_named(imgs):
+def test_all_copies_but_one_are_found_and_that_one_is_named(imgs):
     for name in ("e.png", "f.bmp"):
         shapes(2).save(imgs / name)
     shutil.copyfile(imgs / "b.png", imgs / "g.png")
     said = {f.path.name: f.reason for f in findings(imgs, "duplicate")}
-    assert said == dict.fromkeys(("e.png", "f.bmp", "g.png"), "shows the same pixels as b.png")
+    assert said == dict.fromkeys(("e.png", "f.bmp", "g.png"), "has the same pixels as b.png")
     assert names(imgs, "near-duplicate") == set()  # they are said once
 
 
-def test_of_near_duplicates_the_largest_is_to_be_kept(imgs):
+def test_the_largest_near_duplicate_is_kept(imgs):
     shapes(7, (1024, 1024)).resize((900, 900)).save(imgs / "large.png")
     shapes(7, (1024, 1024)).resize((300, 300)).save(imgs / "tiny.jpg", quality=60)
     said = {f.path.name: f.reason for f in findings(imgs, "near-duplicate")}
@@ -232,25 +232,25 @@ def test_copies_in_two_folders_are_named_with_their_folder(tmp_path):
         write_image(folder / "same.png", 50)
         caption(folder / "same.png", "sks, smile")
     said = [f.reason for f in findings(tmp_path, "duplicate")]
-    assert said == ["shows the same pixels as 2_dog/same.png"]
+    assert said == ["has the same pixels as 2_dog/same.png"]
 
 
-def test_text_is_told_with_its_boxes_and_a_higher_score_finds_less(imgs):
+def test_text_is_reported_with_boxes_and_a_higher_score_finds_less(imgs):
     text_on(shapes(2)).save(imgs / "b.png")
     assert "1 line of text" in reason(imgs, "text")
     assert findings(imgs, "text", text=1.0) == ()
 
 
-def test_a_hidden_background_is_told_with_its_colour_where_it_has_one(imgs):
+def test_a_hidden_background_is_reported_with_its_colour(imgs):
     transparent(imgs / "b.png", (255, 0, 0))
-    assert reason(imgs, "alpha") == 'convert("RGB") shows #ff0000 on 50% of it'
+    assert reason(imgs, "alpha") == 'convert("RGB") shows #ff0000 in 50% of it'
     image = shapes(2).convert("RGBA")
     image.putalpha(Image.new("L", image.size))
     image.save(imgs / "b.png")
-    assert "shows what lies hidden on" in reason(imgs, "alpha")
+    assert "shows hidden pixels in" in reason(imgs, "alpha")
 
 
-def test_a_soft_edge_is_no_hidden_background(imgs):
+def test_a_soft_edge_is_not_a_hidden_background(imgs):
     image = shapes(2).convert("RGBA")
     alpha = Image.new("L", image.size, 255)
     alpha.putpixel((5, 5), 0)
@@ -259,14 +259,14 @@ def test_a_soft_edge_is_no_hidden_background(imgs):
     assert findings(imgs, "alpha") == ()
 
 
-def test_a_style_may_have_many_faces_and_so_may_the_class(imgs):
+def test_styles_and_regularisation_images_may_have_many_faces(imgs):
     astronauts(2).save(imgs / "b.png")
     assert reason(imgs, "faces") == "2 faces"
     assert findings(imgs, "faces", kind="style") == ()
 
 
 @pytest.mark.parametrize("orientation", range(2, 9))
-def test_a_turned_image_has_the_findings_of_the_upright_one_and_its_turn(orientation, imgs):
+def test_a_rotated_image_has_the_findings_of_the_upright_one_and_its_rotation(orientation, imgs):
     with_exif(imgs / "b.png", 1)
     upright = {
         (f.check, f.path.name, f.reason) for f in findings(imgs, *QUICK, upscale=1.0, blur=0.0)
@@ -279,7 +279,7 @@ def test_a_turned_image_has_the_findings_of_the_upright_one_and_its_turn(orienta
         (f.check, f.path.name, f.reason)
         for f in findings(imgs, *QUICK, "turned", upscale=1.0, blur=0.0)
     }
-    said = f"EXIF orientation {orientation} is ignored: it is trained turned or mirrored"
+    said = f"EXIF orientation {orientation} is ignored: it is trained rotated or mirrored"
     assert found == upright | {("turned", "b.png", said)}
 
 

@@ -30,7 +30,7 @@ def test_the_page_has_the_row_of_every_check(group):
 
 
 @pytest.mark.parametrize("check", registry.CHECKS.values(), ids=lambda check: check.name)
-def test_a_check_says_all_that_a_person_needs(check):
+def test_a_check_has_a_title_measure_threshold_and_step(check):
     assert check.title and check.measure and check.threshold
     assert check.step
     assert ("--fix" in check.step) == bool(check.fix)

@@ -26,7 +26,7 @@ from tests.checks.folders import caption, laid_out, shapes, sound, write_image
         (b"caf\xe9", "", "a.txt is not UTF-8"),
     ],
 )
-def test_the_caption_is_the_first_line_as_it_stands(data, text, stops, tmp_path):
+def test_the_caption_is_the_unchanged_first_line(data, text, stops, tmp_path):
     (tmp_path / "a.txt").write_bytes(data)
     read = read_caption(tmp_path / "a.png", "sks girl")
     assert (read.text, read.stops, read.source) == (text, stops, tmp_path / "a.txt")
@@ -38,7 +38,7 @@ def test_without_a_caption_file_the_folders_name_is_trained(tmp_path):
     assert read_caption(tmp_path / "a.png", "").text == ""
 
 
-def test_crops_of_faces_take_the_caption_of_the_shorter_stem(tmp_path):
+def test_face_crops_use_the_caption_of_the_shorter_stem(tmp_path):
     (tmp_path / "a_b.txt").write_text("of the whole image\n", encoding="utf-8")
     assert read_caption(tmp_path / "a_b_1_2_3_4.png", "x").text == "of the whole image"
     assert read_caption(tmp_path / "a_b_2_3_4.png", "x").text == "x"
@@ -92,7 +92,7 @@ def test_an_exif_turn_is_ignored_as_the_trainer_ignores_it(tmp_path):
     assert (seen.size, seen.bucket) == ((640, 480), (576, 448))
 
 
-def test_a_data_set_is_shown_folder_by_folder_with_its_troubles(tmp_path):
+def test_a_dataset_is_shown_folder_by_folder_with_its_problems(tmp_path):
     root = laid_out(tmp_path / "set")
     folder = root / "train" / "3_sks"
     (folder / "b.txt").write_bytes(b"")
@@ -111,7 +111,7 @@ def test_a_data_set_is_shown_folder_by_folder_with_its_troubles(tmp_path):
     )
     assert seen["b.png"].trouble == "stops: b.txt is empty (0 bytes)"
     assert (seen["c.png"].caption, seen["c.png"].trouble) == ("sks", "")
-    assert seen["d.Png"].trouble.startswith("left out: .Png")
+    assert seen["d.Png"].trouble.startswith("skipped: .Png")
     assert seen["e.jpg"].trouble.startswith("stops: ")
     assert (seen["11.png"].caption, seen["11.png"].is_reg) == ("girl", True)
     assert len(view.ignored) == 1 and "3-dog" in view.ignored[0]

@@ -28,7 +28,7 @@ def finder() -> TextFinder:
 # --------------------------------------------------------------------------------------------------
 
 
-def test_a_line_of_text_is_found_where_it_stands(finder):
+def test_a_line_of_text_is_found_in_its_place(finder):
     (box,) = finder.find(text_on(shapes(2)))
     assert 30 <= box.left < 70 and 400 < box.right <= 482
     assert 395 <= box.top < 430 and 450 < box.bottom <= 485
@@ -44,7 +44,7 @@ def test_a_tilted_line_has_tilted_corners(finder):
     assert min(abs(angle - 20), abs(angle - 70)) < 4
 
 
-def test_boxes_are_in_pixels_of_the_image_whatever_its_size(finder):
+def test_boxes_are_in_pixels_of_an_image_of_any_size(finder):
     small = text_on(shapes(2))
     large = small.resize((1536, 1536))
     (one,), (three,) = finder.find(small), finder.find(large)
@@ -79,7 +79,7 @@ def test_the_model_gets_blue_first_and_imagenets_spread():
     )
 
 
-def test_specks_and_faint_areas_are_no_lines():
+def test_specks_and_faint_areas_are_not_lines():
     probability = np.zeros((64, 96), np.float32)
     probability[10:12, 10:12] = 1  # a speck
     probability[30:40, 10:60] = 0.5  # wide, and not sure

@@ -45,7 +45,7 @@ def test_one_screen_tells_what_was_found_group_by_group_with_the_next_step(dsk, 
     assert "Folders" not in ended.out
     for said in (
         "trigger-missing",
-        "`long hiar` is no tag",
+        "`long hiar` is not a tag",
         "long hair",
         "dsk check imgs --fix",
         "e.jpg",
@@ -74,7 +74,7 @@ def test_strict_exits_with_20_until_nothing_is_left(dsk, spoiled):
     assert dsk("check", "imgs", *QUICK, "--no-strict").code == Exit.DONE
 
 
-def test_fix_says_what_it_mended_and_how_to_go_back(dsk, spoiled):
+def test_fix_reports_what_it_fixed_and_how_to_undo_it(dsk, spoiled):
     ended = dsk("check", "imgs", *QUICK, "--fix")
     assert "1 fixed" in ended.out and "dsk undo imgs takes it back" in ended.out
     assert dsk("undo", "imgs").code == 0
@@ -112,7 +112,7 @@ def test_the_view_of_sd_scripts_is_printed(dsk, spoiled):
         (("imgs", "--only", "blured"), Exit.USAGE, "did you mean 'blurred'"),
         (("imgs", "--blur", "2"), Exit.USAGE, "give a value from 0 to 1"),
         (("imgs", "--text", "0.1"), Exit.USAGE, "give a value from 0.6 to 1"),
-        (("imgs", "--sheet", "imgs/sheet.png"), Exit.USAGE, "would lie among the images"),
+        (("imgs", "--sheet", "imgs/sheet.png"), Exit.USAGE, "would be among the images"),
         (("imgs", "--sheet", "sheet.jpg"), Exit.USAGE, "name a .png file"),
         (("imgs", "--csv", "imgs/a.txt"), Exit.USAGE, "name a .csv file"),
         (("imgs", "--as", "sd-scripts", "--fix"), Exit.USAGE, "checks nothing"),

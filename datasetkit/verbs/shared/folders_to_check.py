@@ -1,6 +1,4 @@
-"""Places: the folders that a check looks at, those that trainers misread or never reach
-among them.
-"""
+"""The folders that a check examines, with those that trainers misread or do not find."""
 
 from __future__ import annotations
 
@@ -26,105 +24,106 @@ from datasetkit.verbs.shared.concept_folders import (
 
 @dataclass(frozen=True, slots=True)
 class FoldersToCheck:
-    """The places of a dataset, and what of it is none. recursive: the images of its places lie
-    in subfolders too.
+    """The image folders of a dataset.
+
+    misread: folders that are not concepts, with their parent. empty: concept folders without
+    images. astray: images that trainers do not find.
     """
 
-    places: tuple[CheckFolder, ...]
+    folders: tuple[CheckFolder, ...]
     misread: tuple[tuple[Path, layout.Misread], ...] = ()
     empty: tuple[Path, ...] = ()
     astray: tuple[UnreachedFiles, ...] = ()
 
 
-def find_places(
+def find_folders(
     folder: Path, *, trigger: tuple[str, ...] = (), recursive: bool = False
 ) -> FoldersToCheck:
-    """Find the folders of a dataset as `find_sets` does, and those that were meant to be some.
+    """Find the image folders of a dataset like `find_sets`, and folders that were meant to be some.
 
-    trigger: of all of them; else dsk.toml tells it. Raises DatasetError where there is nothing to
-    look at.
+    trigger: of all folders; by default from dsk.toml. Raises DatasetError if there is nothing to
+    check.
     """
     require_folder(folder)
     config = find(folder)
     tree, reg = layout.dataset_roots(folder)
-    read = layout.read_tree(tree)
-    if read.concepts or _meant(tree, read):
-        found = _laid_out(tree, read, config, trigger)
+    concept_folders = layout.read_tree(tree)
+    if concept_folders.concepts or _meant_as_concepts(tree, concept_folders):
+        to_check = _laid_out(tree, concept_folders, config, trigger)
         if reg.is_dir():
-            others = _laid_out(reg, layout.read_tree(reg), Config(), (), is_reg=True)
-            found = FoldersToCheck(
-                found.places + others.places, found.misread + others.misread,
-                found.empty + others.empty, found.astray + others.astray,
+            reg_folders = _laid_out(reg, layout.read_tree(reg), Config(), (), is_reg=True)
+            to_check = FoldersToCheck(
+                to_check.folders + reg_folders.folders, to_check.misread + reg_folders.misread,
+                to_check.empty + reg_folders.empty, to_check.astray + reg_folders.astray,
             )  # fmt: skip
-        if not found.places and not found.misread:
+        if not to_check.folders and not to_check.misread:
             raise no_images(folder)
-        return found
-    places = tuple(
-        _of_set(one, config, trigger) for one in find_sets(folder, recursive=recursive).train
+        return to_check
+    folders = tuple(
+        _of_concept(concept, config, trigger)
+        for concept in find_sets(folder, recursive=recursive).train
     )
     return FoldersToCheck(
-        places, astray=() if recursive else tuple(a for p in places for a in _below(p.folder))
+        folders, astray=() if recursive else tuple(a for f in folders for a in _below(f.folder))
     )
 
 
-def _meant(tree: Path, read: layout.ConceptFolders) -> bool:
-    """Tell whether folders were meant to be concepts although none is: images in numbered
-    folders, none beside.
+def _meant_as_concepts(tree: Path, folders: layout.ConceptFolders) -> bool:
+    """Tell whether folders were meant as concepts though none is valid: numbered folders have
+    images, the parent has none.
     """
     if tree.name != TRAIN and list_images(tree).images:
         return False
-    held = [m for m in read.misread if _holds(tree / m.folder)]
-    return any(tree.name == TRAIN or m.folder[:1].isdecimal() for m in held)
+    with_images = [m for m in folders.misread if _has_images(tree / m.folder)]
+    return any(tree.name == TRAIN or m.folder[:1].isdecimal() for m in with_images)
 
 
 def _laid_out(
     tree: Path,
-    read: layout.ConceptFolders,
+    concept_folders: layout.ConceptFolders,
     config: Config,
     trigger: tuple[str, ...],
     *,
     is_reg: bool = False,
 ) -> FoldersToCheck:
-    named = {concept_name(concept): concept for concept in config.concepts}
-    places: list[CheckFolder] = []
+    by_name = {concept_name(concept): concept for concept in config.concepts}
+    folders: list[CheckFolder] = []
     empty: list[Path] = []
     misread = [
         m
-        for m in read.misread
-        if m.folder not in (REG, MASKS) and (m.trainers or _holds(tree / m.folder))
+        for m in concept_folders.misread
+        if m.folder not in (REG, MASKS) and (m.trainers or _has_images(tree / m.folder))
     ]
-    taken = [(f.path, f.concept) for f in read.concepts] + [
+    trained = [(f.path, f.concept) for f in concept_folders.concepts] + [
         (tree / m.folder, m.trainers) for m in misread if m.trainers
     ]
-    for path, concept in taken:
+    for path, concept in trained:
         if path.is_symlink():
             continue
         if not list_images(path).images:
             empty.append(path)
             continue
-        own = trigger or _trigger(config, named.get(concept.name))
-        places.append(
-            CheckFolder(
-                concept.name, path, concept.repeats, () if is_reg else own, False, is_reg, True
-            )
+        triggers = () if is_reg else trigger or _trigger(config, by_name.get(concept.name))
+        folders.append(
+            CheckFolder(concept.name, path, concept.repeats, triggers, is_reg=is_reg, laid_out=True)
         )
     loose = len(list_images(tree).images)
     beside = (
-        (UnreachedFiles(tree, "beside the concept folders: trainers look one level deeper", loose),)
+        (UnreachedFiles(tree, "beside the concept folders: trainers search only these", loose),)
         if loose
         else ()
     )
-    below = tuple(astray for path, _ in taken if not path.is_symlink() for astray in _below(path))
+    below = tuple(astray for path, _ in trained if not path.is_symlink() for astray in _below(path))
     return FoldersToCheck(
-        tuple(places), tuple((tree, m) for m in misread), tuple(empty), (*beside, *below)
+        tuple(folders), tuple((tree, m) for m in misread), tuple(empty), (*beside, *below)
     )
 
 
-def _of_set(one: ConceptSet, config: Config, trigger: tuple[str, ...]) -> CheckFolder:
-    own = trigger or one.trigger
-    if not own and config.root is not None:
-        own = _trigger(config, concept_of(config, one.folder))
-    return CheckFolder(one.name, one.folder, one.repeats or 1, own)
+def _of_concept(concept: ConceptSet, config: Config, trigger: tuple[str, ...]) -> CheckFolder:
+    triggers = trigger or concept.trigger
+    if not triggers and config.root is not None:
+        triggers = _trigger(config, concept_of(config, concept.folder))
+    return CheckFolder(concept.name, concept.folder, concept.repeats or 1, triggers)
 
 
 def _trigger(config: Config, concept: ConceptOptions | None) -> tuple[str, ...]:
@@ -134,8 +133,8 @@ def _trigger(config: Config, concept: ConceptOptions | None) -> tuple[str, ...]:
 
 
 def _below(folder: Path) -> list[UnreachedFiles]:
-    """Return the subfolders with images, which trainers do not look into."""
-    found = []
+    """Return the subfolders with images, which trainers do not search."""
+    unreached = []
     for path in sorted(folder.iterdir()):
         if (
             path.is_dir()
@@ -145,14 +144,14 @@ def _below(folder: Path) -> list[UnreachedFiles]:
         ):
             number = len(list_images(path, recursive=True).images)
             if number:
-                found.append(
-                    UnreachedFiles(path, "in a subfolder: trainers look one level deep", number)
+                unreached.append(
+                    UnreachedFiles(path, "in a subfolder: trainers do not search it", number)
                 )
-    return found
+    return unreached
 
 
-def _holds(folder: Path) -> bool:
+def _has_images(folder: Path) -> bool:
     try:
         return bool(list_images(folder, recursive=True).images)
-    except DskError:  # it may not be looked into
+    except DskError:  # no permission
         return False
