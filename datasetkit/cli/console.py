@@ -1,5 +1,5 @@
-"""Everything that is drawn: results to stdout, progress, remarks and errors to stderr. The only
-user of Rich.
+"""Everything that is printed: results to stdout; progress, remarks and errors to stderr. The only
+module besides cli/show*.py that uses Rich.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ from rich.text import Text
 
 from datasetkit.core.files import display
 
-# Names and captions come from outside: they are always put in Text objects, never in Rich markup.
+# File names and captions may contain Rich markup: they are always put into Text objects.
 _MOST_LINES = 20
 _BETWEEN_LINES = 60.0
 
 
 def _out() -> Console:
-    # A pipe has no width: tables that a script reads are not to be cut at 80 columns.
+    # A pipe has no width, and Rich would assume 80 columns, which folds tables that scripts read.
     return Console(soft_wrap=False, width=None if sys.stdout.isatty() else 160, highlight=False)
 
 
@@ -46,7 +46,7 @@ def _err() -> Console:
 
 
 def complain(message: str, hint: str = "") -> None:
-    """Print an error and the next step."""
+    """Print an error and its hint."""
     err = _err()
     err.print(Text("error: ", "bold red").append(display(message), "default not bold"))
     if hint:
@@ -59,7 +59,7 @@ def warn(message: str) -> None:
 
 
 def remark(message: str) -> None:
-    """Print a line for people that is no part of the result."""
+    """Print a line for people that is not part of the result."""
     _err().print(Text(display(message), "dim"))
 
 
@@ -148,35 +148,27 @@ class Bars:
 
 @dataclass
 class _LogProgress:
-    """Progress where nobody looks at it now: a line at most every `_BETWEEN_LINES` seconds, none
-    for what is short.
-    """
+    """Progress in a log: at most one line every `_BETWEEN_LINES` seconds, none for short work."""
 
     label: str
     total: int
-    told: float  # when it last said something
+    printed: float  # when the last line was printed
     note: str = ""
     done: int = 0
-    first: int = 0  # done at once, or by the run that is resumed: the pace is that of what follows
-    begun: float = 0.0
+    first: int = 0  # the first advance, e.g. by a resumed run: not part of the pace
+    started: float = 0.0
 
     def advance(self, n: int) -> None:
         now = time.monotonic()
         if not self.done:
-            self.first, self.begun = n, now
+            self.first, self.started = n, now
         self.done += n
-        if now - self.told >= _BETWEEN_LINES:
-            self.told = now
-            pace = (
-                _pace((self.done - self.first) / (now - self.begun))
-                if self.done > self.first
-                else ""
-            )
-            remark(
-                " ".join(
-                    filter(None, (f"{self.label} {self.done:,}/{self.total:,}", pace, self.note))
-                )
-            )
+        if now - self.printed >= _BETWEEN_LINES:
+            self.printed = now
+            new = self.done - self.first
+            pace = _pace(new / (now - self.started)) if new else ""
+            parts = (f"{self.label} {self.done:,}/{self.total:,}", pace, self.note)
+            remark(" ".join(filter(None, parts)))
 
 
 def _pace(speed: float) -> str:
@@ -185,7 +177,7 @@ def _pace(speed: float) -> str:
 
 @contextmanager
 def bars() -> Iterator[Bars]:
-    """Give a reporter and take its bar away at the end, also after an error."""
+    """Yield a reporter; remove its bar at the end, also after an error."""
     reporter = Bars()
     try:
         yield reporter
@@ -242,7 +234,7 @@ def table(
     right: Sequence[str] = (),
 ) -> None:
     """Print rows as a table; columns named in `right` are aligned right."""
-    drawn = Table(
+    rich_table = Table(
         title=Text(title) if title else None,
         title_justify="left",
         header_style="bold",
@@ -250,16 +242,18 @@ def table(
         pad_edge=False,
     )
     for column in columns:
-        drawn.add_column(column, justify="right" if column in right else "left", overflow="fold")
+        rich_table.add_column(
+            column, justify="right" if column in right else "left", overflow="fold"
+        )
     for row in rows:
-        drawn.add_row(
+        rich_table.add_row(
             *(cell if isinstance(cell, Text) else Text(display(str(cell))) for cell in row)
         )
-    _out().print(drawn)
+    _out().print(rich_table)
 
 
 def listed(lines: Sequence[str | Text], *, most: int = _MOST_LINES) -> None:
-    """Print lines, the first ones of many."""
+    """Print lines; of more than `most` the first ones and a count."""
     out = _out()
     for line in lines[:most]:
         out.print(line if isinstance(line, Text) else Text(display(line)), soft_wrap=True)
@@ -268,10 +262,10 @@ def listed(lines: Sequence[str | Text], *, most: int = _MOST_LINES) -> None:
 
 
 def counted(n: int, what: str) -> str:
-    """Count things in words."""
+    """Return a count in words: `1 step`, `2 steps`."""
     return f"{n:,} {what}" + ("" if n == 1 else "s")
 
 
 def images(n: int) -> str:
-    """Count images in words."""
+    """Return a count of images in words."""
     return counted(n, "image")

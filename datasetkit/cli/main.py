@@ -1,4 +1,4 @@
-"""`dsk`: the commands, and the one edge where errors become a line, a hint and an exit code."""
+"""`dsk`: the commands, and the one place where an error becomes a line, a hint and an exit code."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from datasetkit.core.errors import DskError, Exit
 
 
 class _Commands(typer.core.TyperGroup):
-    """Commands of which some have names of two words: `reg generate` beside `reg`."""
+    """A group in which a command may have a name of two words: `reg generate` beside `reg`."""
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         two = " ".join(args[:2])
@@ -29,7 +29,7 @@ app = typer.Typer(
     name="dsk",
     cls=_Commands,
     help="From a folder of photos or drawings to a trained LoRA.",
-    epilog="Start with: dsk init, then dsk run dsk.toml. Every change can be taken back: dsk undo.",
+    epilog="Start with: dsk init, then dsk run dsk.toml. dsk undo takes back any change.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
@@ -37,8 +37,8 @@ app = typer.Typer(
 )
 
 
-# What Typer raises for every mistake on the command line. Its vendored click is no module to import
-# from.
+# The base class of Typer's errors for a wrong command line. Typer vendors click, which is not meant
+# to be imported.
 _UsageError: type[Exception] = next(
     c for c in typer.BadParameter.__mro__ if c.__name__ == "UsageError"
 )
@@ -61,7 +61,7 @@ def _root(
     ] = False,
 ) -> None:
     """From a folder of photos or drawings to a trained LoRA."""
-    gc.enable()  # see `main`
+    gc.enable()  # `main` disabled it
 
 
 def _terminate(signum: int, frame: FrameType | None) -> None:
@@ -71,8 +71,8 @@ def _terminate(signum: int, frame: FrameType | None) -> None:
 def main() -> None:
     """Run `dsk` and exit with its code."""
     signal.signal(signal.SIGTERM, _terminate)
-    # Nothing that is made before the command begins becomes garbage, and nothing needs collecting
-    # at the end: looking for it would take 50 ms of 350.
+    # Importing leaves no garbage, and at exit the process frees everything at once: collecting
+    # would take 50 ms of 350.
     gc.disable()
     code = run(sys.argv[1:])
     gc.freeze()
@@ -80,10 +80,10 @@ def main() -> None:
 
 
 def run(arguments: list[str]) -> int:
-    """Run one command line and return its exit code; every expected error ends here as one line and
-    a hint.
+    """Run one command line and return its exit code; print an expected error as one line and a
+    hint.
     """
-    # Each registers its commands; help lists them in this order.
+    # Importing a module registers its commands; help lists them in this order.
     from datasetkit.cli import prepare  # noqa: F401, I001
     from datasetkit.cli import images  # noqa: F401
     from datasetkit.cli import review  # noqa: F401
@@ -93,7 +93,7 @@ def run(arguments: list[str]) -> int:
     from datasetkit.cli import project  # noqa: F401
 
     try:
-        # Commands return nothing; what comes back is the code of an Exit that was raised.
+        # Commands return nothing; the value is the code of an Exit that was raised.
         code = app(args=arguments, prog_name="dsk", standalone_mode=False) or Exit.DONE
         return _interrupted() if code == Exit.INTERRUPTED else int(code)
     except SystemExit as ended:
@@ -112,7 +112,7 @@ def run(arguments: list[str]) -> int:
         return _complain("terminated", "run the same command again to continue", Exit.TERMINATED)
     except sqlite3.Error as error:
         return _complain(
-            f"the project's store cannot be used: {error}",
+            f"cannot use the project's store: {error}",
             "check the free space and permissions of .dsk/",
             Exit.STORAGE,
         )
@@ -121,9 +121,9 @@ def run(arguments: list[str]) -> int:
 
 
 def _misused(error: Exception) -> int:
-    """Word a mistake on the command line as every other error is worded."""
+    """Print a usage error in the same form as every other error."""
     context = getattr(error, "ctx", None)
-    if type(error).__name__ == "NoArgsIsHelpError":  # the help was printed: it is the answer
+    if type(error).__name__ == "NoArgsIsHelpError":  # Typer has printed the help
         return Exit.USAGE
     message = error.format_message() if hasattr(error, "format_message") else str(error)
     return _complain(
@@ -132,8 +132,8 @@ def _misused(error: Exception) -> int:
 
 
 def _reader_left() -> int:
-    """End in peace: whoever read our output has seen enough, and a complaint at exit would be
-    noise.
+    """Exit without an error when the reader of stdout has closed the pipe; Python would complain
+    when it flushes stdout at exit.
     """
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     return Exit.DONE
