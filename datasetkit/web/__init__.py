@@ -1,1 +1,3 @@
-"""The review page of `dsk review`: a dataset in memory, served to a browser on this machine."""
+"""The web server of `dsk review`: serves the review page of a dataset to a browser on this
+machine.
+"""

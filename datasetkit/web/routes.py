@@ -1,11 +1,24 @@
-"""Routes: the addresses of the review page, from a request to a view and back."""
+"""Routes of the review page: HTTP requests become calls of `datasetkit.verbs.review`, their results
+JSON.
+
+    GET  /                      the built page, from datasetkit/web/static
+    GET  /api/session           what the page needs first
+    GET  /api/<name>            one of READS: query parameters in, JSON out
+    GET  /api/image/<id>        everything about one image
+    POST /api/<name>            one of ACTIONS: a JSON object in, JSON out
+    GET  /thumb/<id>            a JPEG for the grid
+    GET  /preview/<id>          a larger JPEG
+
+Errors are JSON too: {"error", "hint"} and, for some, what the page shows beside them
+(`views.refusal`). Who may send a request at all is decided before, in security.py.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import hashlib
 import json
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from importlib import resources
 from typing import Any
 
@@ -16,29 +29,35 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
-from datasetkit.captions.filters import FilterError, parse, show
 from datasetkit.core.errors import DskError, InputError, Locked, PlanConflict, StorageError
 from datasetkit.verbs.review import operations, views
 from datasetkit.verbs.review.dataset import Scope
-from datasetkit.verbs.review.editing import EditConflict, ReadOnly
+from datasetkit.verbs.review.editing import EditResult, ReadOnly
 from datasetkit.verbs.review.images import ReviewImage
+from datasetkit.verbs.review.session import ReviewSession
+from datasetkit.verbs.review.tables import Columns
 from datasetkit.verbs.review.thumbnails import SIZES, ImageGone
-from datasetkit.web.page import ReviewPage
 
 Endpoint = Callable[[Request], Awaitable[Response]]
-Call = Callable[[ReviewPage, Mapping[str, Any]], views.Json]
-_MOST_ROWS = 20_000
-_MOST_COMPLETIONS = 200
-_MOST_DIGITS = 15
-# The first that fits counts.
+# From query parameters, or from the JSON object in the body.
+Handler = Callable[[ReviewSession, Mapping[str, Any]], views.Json]
+
+
+class UnknownImage(InputError):
+    """No image has this id."""
+
+
+# The first class that matches decides.
 _STATUS: tuple[tuple[type[DskError], int], ...] = (
+    (UnknownImage, 404),
     (ReadOnly, 403),
     (PlanConflict, 409),
     (Locked, 423),
     (StorageError, 507),
     (DskError, 400),
 )
-_TYPES = {
+_HTTP_ERRORS = {404: "not found", 405: "method not allowed"}
+_CONTENT_TYPES = {
     ".html": "text/html; charset=utf-8",
     ".js": "text/javascript; charset=utf-8",
     ".css": "text/css; charset=utf-8",
@@ -47,346 +66,327 @@ _TYPES = {
     ".ico": "image/x-icon",
     ".woff2": "font/woff2",
 }
+_MAX_ROWS = 20_000
+_MAX_COMPLETIONS = 200
+_MAX_DIGITS = 15
 
 
-class UnknownImage(InputError):
-    """No image has this number."""
+def application(session: ReviewSession, token: str) -> Starlette:
+    """Return the application of one review. token: what the page must send with each POST."""
 
+    def session_info(session: ReviewSession, query: Mapping[str, Any]) -> views.Json:
+        return views.session(session.dataset, session.editor, session.tables.translations, token)
 
-def application(page: ReviewPage, token: str) -> Starlette:
-    """Return the application of one run; `token` is for the page's script alone."""
+    reads = {"session": session_info, "image/{id}": image, **READS}
     routes: list[BaseRoute] = [
-        Route(path, _static(body, kind)) for path, (body, kind) in static_files().items()
-    ]
-    routes += [
-        Route(
-            "/api/session",
-            _get(
-                page,
-                lambda page, _: views.session(
-                    page.dataset, page.editor, page.tables.translations, token
-                ),
-            ),
-        ),
-        *(Route(f"/api/{name}", _get(page, call)) for name, call in _READS.items()),
+        *(Route(path, _static(body, kind)) for path, (body, kind) in static_files().items()),
+        *(Route(f"/api/{name}", _get(session, handler)) for name, handler in reads.items()),
         *(
-            Route(f"/api/{name}", _post(page, call), methods=["POST"])
-            for name, call in _CALLS.items()
+            Route(f"/api/{name}", _post(session, handler), methods=["POST"])
+            for name, handler in ACTIONS.items()
         ),
-        Route("/api/image/{id}", _get(page, one_image)),
-        *(Route(f"/{kind}/{{id}}", _image_bytes(page, kind)) for kind in SIZES),
+        *(Route(f"/{kind}/{{id}}", _jpeg(session, kind)) for kind in SIZES),
     ]
-    handlers: Any = {HTTPException: _not_found, DskError: _refused(page)}
+    handlers: Any = {HTTPException: _http_error, DskError: _dsk_error(session)}
     app = Starlette(routes=routes, exception_handlers=handlers)
     app.router.redirect_slashes = False
     return app
 
 
 def static_files() -> dict[str, tuple[bytes, str]]:
-    """Return the built page by address: read once, so that no address is ever made a path."""
-    found: dict[str, tuple[bytes, str]] = {}
-    folder = resources.files("datasetkit").joinpath("web", "static")
-    if not folder.is_dir():
-        return found
-    waiting = [("", folder)]
-    while waiting:
-        below, place = waiting.pop()
-        for entry in place.iterdir():
-            name = f"{below}/{entry.name}"
-            kind = _TYPES.get("." + entry.name.rpartition(".")[2])
+    """Return the content and type of each file of the built page, by URL path.
+
+    All are read at the start: no URL is ever turned into a file path.
+    """
+    files: dict[str, tuple[bytes, str]] = {}
+    static = resources.files("datasetkit").joinpath("web", "static")
+    if not static.is_dir():
+        return files
+    folders = [("", static)]
+    while folders:
+        prefix, folder = folders.pop()
+        for entry in folder.iterdir():
+            path = f"{prefix}/{entry.name}"
+            content_type = _CONTENT_TYPES.get("." + entry.name.rpartition(".")[2])
             if entry.is_dir():
-                waiting.append((name, entry))
-            elif kind is not None:
-                found[name] = entry.read_bytes(), kind
-    if "/index.html" in found:
-        found["/"] = found.pop("/index.html")
-    return found
+                folders.append((path, entry))
+            elif content_type is not None:
+                files[path] = entry.read_bytes(), content_type
+    if "/index.html" in files:
+        files["/"] = files.pop("/index.html")
+    return files
 
 
-# ---- reading
-# --------------------------------------------------------------------------------------------------
+# ---- reads
 
 
-def images(page: ReviewPage, asked: Mapping[str, Any]) -> views.Json:
-    offset = _number(asked, "offset", 0, 10**9)
-    limit = _number(asked, "limit", 500, _MOST_ROWS)
-    dataset = page.dataset
-    _with_twins(page, asked.get("where", ""))
+def images(session: ReviewSession, query: Mapping[str, Any]) -> views.Json:
+    offset = _whole_number(query, "offset", 0, 10**9)
+    limit = _whole_number(query, "limit", 500, _MAX_ROWS)
+    captions = query.get("captions") == "1"
+    dataset, where = session.dataset, query.get("where", "")
+    _group_near_duplicates(session, where)
     with dataset.lock:
-        ids = dataset.ids(asked.get("where", ""))
-        return views.window(dataset, ids, offset, limit, captions=asked.get("captions") == "1")
+        return views.window(dataset, dataset.ids(where), offset, limit, captions=captions)
 
 
-def ids(page: ReviewPage, asked: Mapping[str, Any]) -> views.Json:
-    _with_twins(page, asked.get("where", ""))
-    with page.dataset.lock:
-        found = page.dataset.ids(asked.get("where", ""))
-        return {"version": page.dataset.version, "total": len(found), "id": list(found)}
+def ids(session: ReviewSession, query: Mapping[str, Any]) -> views.Json:
+    dataset, where = session.dataset, query.get("where", "")
+    _group_near_duplicates(session, where)
+    with dataset.lock:
+        matches = dataset.ids(where)
+        return {"version": dataset.version, "total": len(matches), "id": list(matches)}
 
 
-def changes(page: ReviewPage, asked: Mapping[str, Any]) -> views.Json:
-    since = page.dataset.since(_number(asked, "since", 0, 10**12))
-    page.twins.follow()
-    return views.changes(page.dataset, since, busy=False)
+def changes(session: ReviewSession, query: Mapping[str, Any]) -> views.Json:
+    since = _whole_number(query, "since", 0, 10**12)
+    log = session.dataset.changes_since(since)
+    session.near_duplicates.update()
+    return views.changes(session.dataset, log)
 
 
-def complete(page: ReviewPage, asked: Mapping[str, Any]) -> views.Json:
-    return dict(
-        page.tables.complete(asked.get("q", ""), _number(asked, "limit", 20, _MOST_COMPLETIONS))
-    )
+def complete(session: ReviewSession, query: Mapping[str, Any]) -> views.Json:
+    limit = _whole_number(query, "limit", 20, _MAX_COMPLETIONS)
+    return dict(session.tables.complete(query.get("q", ""), limit))
 
 
-def duplicates(page: ReviewPage, asked: Mapping[str, Any]) -> views.Json:
-    done, of = page.twins.progress()
-    return {"version": page.dataset.version, "done": done, "of": of, "groups": page.twins.groups()}
+def near_duplicates(session: ReviewSession, query: Mapping[str, Any]) -> views.Json:
+    done, total = session.near_duplicates.progress()
+    groups = session.near_duplicates.groups()
+    return {"version": session.dataset.version, "done": done, "total": total, "groups": groups}
 
 
-def one_image(page: ReviewPage, asked: Mapping[str, Any]) -> views.Json:
-    found = _image(page, asked["id"])
-    with page.editor.turn:
-        return views.image(
-            page.dataset, page.bench, found, page.tables.translations, page.twins.of(found.id)
+def image(session: ReviewSession, query: Mapping[str, Any]) -> views.Json:
+    requested = _image(session, query["id"])
+    with session.editor.lock:
+        group = session.near_duplicates.group_of(requested.id)
+        return views.image_details(
+            session.dataset, session.context, requested, session.tables.translations, group
         )
 
 
-_READS: Mapping[str, Call] = {
+READS: Mapping[str, Handler] = {
     "images": images,
     "ids": ids,
     "changes": changes,
     "complete": complete,
-    "duplicates": duplicates,
+    "near-duplicates": near_duplicates,
 }
 
-# ---- calls
-# --------------------------------------------------------------------------------------------------
+# ---- actions
 
 
-def tags(page: ReviewPage, sent: Mapping[str, Any]) -> views.Json:
-    scope = _scope(page, sent)
-    with page.dataset.lock:
-        chosen = page.dataset.select(scope)
-        return {
-            "version": page.dataset.version,
-            "images": len(chosen),
-            **page.tables.tags(chosen),
-        }
+def tags(session: ReviewSession, body: Mapping[str, Any]) -> views.Json:
+    scope = _scope(session, body)
+    with session.dataset.lock:
+        selected = session.dataset.select(scope)
+        return _table(session, selected, session.tables.tags(selected))
 
 
-def outliers(page: ReviewPage, sent: Mapping[str, Any]) -> views.Json:
-    scope = _scope(page, sent)
-    share = sent.get("share", 0.8)
+def outliers(session: ReviewSession, body: Mapping[str, Any]) -> views.Json:
+    scope = _scope(session, body)
+    share = body.get("share", 0.8)
     if isinstance(share, bool) or not isinstance(share, (int, float)) or not 0 < share <= 1:
         raise InputError("share must be a number above 0 and at most 1")
-    with page.dataset.lock:
-        chosen = page.dataset.select(scope)
-        return {
-            "version": page.dataset.version,
-            "images": len(chosen),
-            **page.tables.outliers(chosen, share),
-        }
+    with session.dataset.lock:
+        selected = session.dataset.select(scope)
+        return _table(session, selected, session.tables.outliers(selected, share))
 
 
-def filtered(page: ReviewPage, sent: Mapping[str, Any]) -> views.Json:
-    where = _text(sent, "where")
-    node = parse(where)
-    _with_twins(page, where)
-    return {
-        "version": page.dataset.version,
-        "where": show(node),
-        "total": len(page.dataset.ids(where)),
-    }
+def filter_result(session: ReviewSession, body: Mapping[str, Any]) -> views.Json:
+    where = _text(body, "where")
+    _group_near_duplicates(session, where)
+    return views.filter_result(session.dataset, where)
 
 
-def apply(page: ReviewPage, sent: Mapping[str, Any]) -> views.Json:
-    wanted = sent.get("do")
+def apply(session: ReviewSession, body: Mapping[str, Any]) -> views.Json:
+    wanted = body.get("do")
     if not isinstance(wanted, dict):
-        raise InputError("the call says not what to do", hint='e.g. "do": {"remove": ["lips"]}')
-    dry_run = sent.get("dry_run", False) is True
-    done = page.editor.apply(
-        _version(sent) if not dry_run else 0, _scope(page, sent), wanted, dry_run=dry_run
-    )
-    return views.edited(done, page.dataset, page.editor, dry_run=dry_run)
+        raise InputError("the request has no `do`", hint='e.g. "do": {"remove": ["lips"]}')
+    dry_run = body.get("dry_run") is True
+    version = 0 if dry_run else _version(body)
+    result = session.editor.apply(version, _scope(session, body), wanted, dry_run=dry_run)
+    return views.edited(result, session.dataset, session.editor, dry_run=dry_run)
 
 
-def caption(page: ReviewPage, sent: Mapping[str, Any]) -> views.Json:
-    number = sent.get("id")
-    if isinstance(number, bool) or not isinstance(number, int):
-        raise InputError("the call names no image")
-    found = _image(page, str(number))
-    done = page.editor.edit(_version(sent), found.id, sent.get("hash"), sent.get("caption"))
-    now = _image(page, str(number))
-    text = now.caption.text() if now.caption is not None else None
+def caption(session: ReviewSession, body: Mapping[str, Any]) -> views.Json:
+    image_id = body.get("id")
+    if isinstance(image_id, bool) or not isinstance(image_id, int):
+        raise InputError("the request has no image `id`")
+    _image(session, str(image_id))
+    result = session.editor.edit(_version(body), image_id, body.get("hash"), body.get("caption"))
+    edited = _image(session, str(image_id))
     return {
-        **views.edited(done, page.dataset, page.editor, dry_run=False),
-        "caption": text,
-        "hash": now.hash,
+        **_edited(session, result),
+        "caption": None if edited.caption is None else edited.caption.text(),
+        "hash": edited.hash,
     }
 
 
-def undo(page: ReviewPage, sent: Mapping[str, Any]) -> views.Json:
-    return views.edited(page.editor.undo(), page.dataset, page.editor, dry_run=False)
+def undo(session: ReviewSession, body: Mapping[str, Any]) -> views.Json:
+    return _edited(session, session.editor.undo())
 
 
-def redo(page: ReviewPage, sent: Mapping[str, Any]) -> views.Json:
-    return views.edited(page.editor.redo(), page.dataset, page.editor, dry_run=False)
+def redo(session: ReviewSession, body: Mapping[str, Any]) -> views.Json:
+    return _edited(session, session.editor.redo())
 
 
-_CALLS: Mapping[str, Call] = {
+ACTIONS: Mapping[str, Handler] = {
     "tags": tags,
     "outliers": outliers,
-    "filter": filtered,
+    "filter": filter_result,
     "apply": apply,
     "caption": caption,
     "undo": undo,
     "redo": redo,
 }
 
+# ---- from requests
 
-def _scope(page: ReviewPage, sent: Mapping[str, Any]) -> Scope:
-    """Read a scope. Raises InputError for what is none."""
-    given = sent.get("scope", {"in": "all"})
+
+def _scope(session: ReviewSession, body: Mapping[str, Any]) -> Scope:
+    """Read the scope of a request, all images by default. Raises InputError."""
+    given = body.get("scope", {"in": "all"})
     kind = given.get("in") if isinstance(given, dict) else None
     if kind == "all":
         return Scope()
     if kind == "where":
         where = _text(given, "where")
-        _with_twins(page, where)
+        _group_near_duplicates(session, where)
         return Scope("where", where)
     if kind == "ids":
         numbers = given.get("ids")
         if isinstance(numbers, list) and all(type(number) is int for number in numbers):
             return Scope("ids", ids=tuple(numbers))
     raise InputError(
-        "no such scope",
+        "the request has no valid `scope`",
         hint='{"in": "all"}, {"in": "where", "where": "..."} or {"in": "ids", "ids": [...]}',
     )
 
 
-def _with_twins(page: ReviewPage, where: str) -> None:
-    """Let a filter that asks for duplicates find those that are known by now."""
+def _group_near_duplicates(session: ReviewSession, where: str) -> None:
+    """Bring the groups up to date if a filter asks for them: `dup:yes`."""
     if "dup" in where.lower():
-        page.twins.groups()
+        session.near_duplicates.groups()
 
 
-def _version(sent: Mapping[str, Any]) -> int:
-    version = sent.get("version")
+def _version(body: Mapping[str, Any]) -> int:
+    """Read the newest version that the page has seen."""
+    version = body.get("version")
     if isinstance(version, bool) or not isinstance(version, int):
-        raise InputError(
-            "the call says not which version the page has seen", hint='e.g. "version": 1'
-        )
+        raise InputError("the request has no `version`", hint='e.g. "version": 1')
     return version
 
 
-def _text(sent: Mapping[str, Any], key: str) -> str:
-    value = sent.get(key)
+def _text(body: Mapping[str, Any], key: str) -> str:
+    value = body.get(key)
     if not operations.is_text(value):
         raise InputError(f"{key} must be text")
     return value
 
 
-def _number(asked: Mapping[str, Any], key: str, default: int, most: int) -> int:
-    text = str(asked.get(key, default))
-    if not _is_number(text) or int(text) > most:
-        raise InputError(f"{key} must be a whole number up to {most:,}")
+def _whole_number(query: Mapping[str, Any], key: str, default: int, maximum: int) -> int:
+    text = str(query.get(key, default))
+    if not _is_whole_number(text) or int(text) > maximum:
+        raise InputError(f"{key} must be a whole number up to {maximum:,}")
     return int(text)
 
 
-def _is_number(text: str) -> bool:
-    return text.isascii() and text.isdecimal() and len(text) <= _MOST_DIGITS
+def _is_whole_number(text: str) -> bool:
+    return text.isascii() and text.isdecimal() and len(text) <= _MAX_DIGITS
 
 
-def _image(page: ReviewPage, number: str) -> ReviewImage:
-    """Return an image by its number. Raises NotThere."""
-    found = page.dataset.get(int(number)) if _is_number(number) else None
-    if found is None:
-        shown = number if _is_number(number) else "of this name; they have numbers"
-        raise UnknownImage(f"there is no image {shown}", hint="it may have been excluded or moved")
-    return found
+def _image(session: ReviewSession, image_id: str) -> ReviewImage:
+    """Return an image by its id. Raises UnknownImage."""
+    if not _is_whole_number(image_id):
+        raise UnknownImage("an image id is a whole number")
+    requested = session.dataset.get(int(image_id))
+    if requested is None:
+        raise UnknownImage(
+            f"no image has the id {image_id}", hint="it may have been excluded or moved"
+        )
+    return requested
 
 
-# ---- requests and answers
-# ---------------------------------------------------------------------------------------
+# ---- to responses
+
+
+def _edited(session: ReviewSession, result: EditResult) -> views.Json:
+    return views.edited(result, session.dataset, session.editor, dry_run=False)
+
+
+def _table(session: ReviewSession, selected: Sequence[ReviewImage], columns: Columns) -> views.Json:
+    return {"version": session.dataset.version, "images": len(selected), **columns}
 
 
 def _json(value: views.Json, status: int = 200) -> Response:
-    # A name that is no UTF-8 is shown as it can be.
+    # A file name may be no valid UTF-8: its bad bytes become "?".
     body = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode(
         "utf-8", "replace"
     )
     return Response(body, status, media_type="application/json")
 
 
-def _get(page: ReviewPage, call: Call) -> Endpoint:
+def _get(session: ReviewSession, handler: Handler) -> Endpoint:
     async def endpoint(request: Request) -> Response:
-        asked = {**request.query_params, **request.path_params}
-        return await run_in_threadpool(lambda: _json(call(page, asked)))
+        query = {**request.query_params, **request.path_params}
+        return await run_in_threadpool(lambda: _json(handler(session, query)))
 
     return endpoint
 
 
-def _post(page: ReviewPage, call: Call) -> Endpoint:
+def _post(session: ReviewSession, handler: Handler) -> Endpoint:
     async def endpoint(request: Request) -> Response:
         try:
-            sent = json.loads(await request.body())
+            body = json.loads(await request.body())
         except (ValueError, RecursionError):
-            raise InputError("the call is no JSON") from None
-        if not isinstance(sent, dict):
-            raise InputError("a call is a JSON object")
-        return await run_in_threadpool(lambda: _json(call(page, sent)))
+            raise InputError("the request body is not JSON") from None
+        if not isinstance(body, dict):
+            raise InputError("the request body is not a JSON object")
+        return await run_in_threadpool(lambda: _json(handler(session, body)))
 
     return endpoint
 
 
-def _image_bytes(page: ReviewPage, kind: str) -> Endpoint:
+def _jpeg(session: ReviewSession, kind: str) -> Endpoint:
     async def endpoint(request: Request) -> Response:
-        found = _image(page, request.path_params["id"])
+        requested = _image(session, request.path_params["id"])
         try:
-            data = await asyncio.wrap_future(page.thumbnails.ask(found, kind))
+            data = await asyncio.wrap_future(session.thumbnails.request(requested, kind))
         except ImageGone as error:
             return _json({"error": error.message, "hint": error.hint}, 409)
         except InputError as error:
             return _json({"error": error.message, "hint": error.hint}, 415)
-        lasting = request.query_params.get("v") == found.v
-        keep = "private, max-age=31536000, immutable" if lasting else "no-store"
-        return Response(data, media_type="image/jpeg", headers={"cache-control": keep})
+        is_current = request.query_params.get("v") == requested.v
+        cache = "private, max-age=31536000, immutable" if is_current else "no-store"
+        return Response(data, media_type="image/jpeg", headers={"cache-control": cache})
 
     return endpoint
 
 
-def _static(body: bytes, kind: str) -> Endpoint:
-    tag = f'"{hashlib.sha256(body).hexdigest()[:32]}"'
+def _static(body: bytes, content_type: str) -> Endpoint:
+    etag = f'"{hashlib.sha256(body).hexdigest()[:32]}"'
 
     async def endpoint(request: Request) -> Response:
-        headers = {"cache-control": "no-cache", "etag": tag}
-        if request.headers.get("if-none-match") == tag:
+        headers = {"cache-control": "no-cache", "etag": etag}
+        if request.headers.get("if-none-match") == etag:
             return Response(status_code=304, headers=headers)
-        return Response(body, media_type=kind, headers=headers)
+        return Response(body, media_type=content_type, headers=headers)
 
     return endpoint
 
 
-async def _not_found(request: Request, error: Exception) -> Response:
+async def _http_error(request: Request, error: Exception) -> Response:
     status = error.status_code if isinstance(error, HTTPException) else 500
-    what = {404: "there is nothing here", 405: "this address takes another method"}.get(
-        status, "this cannot be answered"
-    )
-    return _json({"error": what, "hint": ""}, status)
+    message = _HTTP_ERRORS.get(status, "the request could not be answered")
+    return _json({"error": message, "hint": ""}, status)
 
 
-def _refused(page: ReviewPage) -> Callable[[Request, Exception], Awaitable[Response]]:
-    async def refused(request: Request, error: Exception) -> Response:
+def _dsk_error(session: ReviewSession) -> Callable[[Request, Exception], Awaitable[Response]]:
+    async def answer(request: Request, error: Exception) -> Response:
         if not isinstance(error, DskError):
             raise error
-        status = (
-            404
-            if isinstance(error, UnknownImage)
-            else next(code for kind, code in _STATUS if isinstance(error, kind))
-        )
-        answer: views.Json = {"error": error.message, "hint": error.hint}
-        if isinstance(error, FilterError):
-            answer["at"] = error.at
-        if isinstance(error, EditConflict):
-            answer |= views.conflict(error, page.dataset)
-        return _json(answer, status)
+        status = next(code for kind, code in _STATUS if isinstance(error, kind))
+        return _json(views.refusal(error, session.dataset), status)
 
-    return refused
+    return answer

@@ -1,11 +1,12 @@
-"""Security: who may speak to the review page. Everything is refused that does not come from the
-page itself.
+"""Security of the review page: only the page itself may send requests.
 
-The address that is printed holds a token of 256 bits. It is exchanged for a cookie that scripts
-cannot read and other sites cannot send, and vanishes from the address by a redirect. Calls that
-change something, and all others that are not plain reads, need a second token in a header, which
-only this page's script can get to know. `Host` must be one of a few names, so that no other site
-can reach the server under its own name (DNS rebinding).
+- The printed URL contains a token of 256 bits. The first request exchanges it for a cookie that
+  scripts cannot read and other sites cannot send, and a redirect removes it from the address bar.
+- A POST, and any other request that is not a plain read, needs a second token in a header, which
+  only the script of this page can know.
+- `Host` must be one of a few names, so that no other site can reach the server under a name of its
+  own (DNS rebinding).
+- Every response has headers that forbid the browser to load anything from elsewhere.
 """
 
 from __future__ import annotations
@@ -36,12 +37,13 @@ HEADERS: tuple[tuple[bytes, bytes], ...] = (
     (b"cross-origin-resource-policy", b"same-origin"),
     (b"permissions-policy", b"camera=(), geolocation=(), microphone=()"),
 )
+_OPEN_URL = "open the URL that `dsk review` printed"
 
 
 @dataclass(frozen=True, slots=True)
 class SessionKeys:
-    """The secrets of one run. entry: in the address; cookie: what it is exchanged for; header: for
-    calls.
+    """The secrets of one run: `entry` in the printed URL, `cookie` in exchange for it, `header` for
+    POST requests.
     """
 
     entry: str = field(default_factory=lambda: secrets.token_hex(32), repr=False)
@@ -49,8 +51,8 @@ class SessionKeys:
     header: str = field(default_factory=lambda: secrets.token_hex(32), repr=False)
 
 
-class Refused(Exception):
-    """A request is not answered. status: of HTTP."""
+class RequestRefused(Exception):
+    """A request is refused. status: of HTTP."""
 
     def __init__(self, status: int, error: str, hint: str = "") -> None:
         super().__init__(error)
@@ -58,31 +60,29 @@ class Refused(Exception):
 
 
 class Guard:
-    """Lets through what comes from the page; adds the headers that bind the browser to everything
-    that goes out.
-    """
+    """ASGI middleware: passes on the requests of the page, and adds HEADERS to every response."""
 
     def __init__(
         self, app: ASGIApp, keys: SessionKeys, *, hosts: frozenset[str], port: int
     ) -> None:
-        """hosts: the names under which the server may be spoken to, without the port."""
+        """hosts: the allowed host names, without the port."""
         self.app, self.keys = app, keys
         self.hosts = frozenset(f"{host}:{port}" for host in hosts) | (
             hosts if port == 80 else frozenset()
         )
-        # Cookies do not know ports: two pages open at once must not take each other's.
+        # Cookies ignore ports: two pages that are open at once need two names.
         self.cookie = f"dsk_review_{port}"
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return
 
-        async def guarded(message: Message) -> None:
+        async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
-                given = {name for name, _ in message["headers"]}
-                more = [(name, value) for name, value in HEADERS if name not in given]
-                kept = [] if b"cache-control" in given else [(b"cache-control", b"no-store")]
-                message = {**message, "headers": [*message["headers"], *more, *kept]}
+                present = {name for name, _ in message["headers"]}
+                defaults = (*HEADERS, (b"cache-control", b"no-store"))
+                missing = [(name, value) for name, value in defaults if name not in present]
+                message = {**message, "headers": [*message["headers"], *missing]}
             await send(message)
 
         try:
@@ -91,33 +91,30 @@ class Guard:
             if (
                 scope["path"] == "/"
                 and scope["method"] == "GET"
-                and (entry := _entry(scope)) is not None
+                and (entry := _entry_token(scope)) is not None
             ):
-                await self._let_in(entry, guarded)
+                await self._set_cookie(entry, send_with_headers)
                 return
             self._require_cookie(headers)
-            self._require_same_site(headers)
+            self._require_same_origin(headers)
             if scope["method"] not in ("GET", "HEAD"):
-                self._require_page(headers)
-                receive = await _bounded(receive, headers)
-        except Refused as refused:
-            await _answer(refused, guarded)
+                self._require_header_token(headers)
+                receive = await _read_body(receive)
+        except RequestRefused as refused:
+            await _answer(refused, send_with_headers)
             return
-        await self.app(scope, receive, guarded)
+        await self.app(scope, receive, send_with_headers)
 
     def _require_host(self, headers: Mapping[bytes, list[bytes]]) -> None:
         hosts = headers.get(b"host", [])
         if len(hosts) != 1 or hosts[0].decode("latin-1").lower() not in self.hosts:
-            raise Refused(
-                400, "this server has another name", "open the address that dsk review printed"
-            )
+            raise RequestRefused(400, "this host name is not allowed", _OPEN_URL)
 
-    async def _let_in(self, entry: str, send: Send) -> None:
+    async def _set_cookie(self, entry: str, send: Send) -> None:
+        """Exchange the token of the printed URL for the cookie, and redirect to the plain URL."""
         if not secrets.compare_digest(entry.encode(), self.keys.entry.encode()):
-            raise Refused(
-                401,
-                "this address is of another run",
-                "open the address that dsk review printed last",
+            raise RequestRefused(
+                401, "this link belongs to an earlier `dsk review`", f"{_OPEN_URL} last"
             )
         cookie = f"{self.cookie}={self.keys.cookie}; Path=/; HttpOnly; SameSite=Strict"
         headers = [
@@ -129,62 +126,61 @@ class Guard:
         await send({"type": "http.response.body", "body": b""})
 
     def _require_cookie(self, headers: Mapping[bytes, list[bytes]]) -> None:
-        sent = [_cookie(line, self.cookie) for line in headers.get(b"cookie", [])]
+        values = [_cookie_value(line, self.cookie) for line in headers.get(b"cookie", [])]
         if not any(
-            secrets.compare_digest(value.encode(), self.keys.cookie.encode()) for value in sent
+            secrets.compare_digest(value.encode(), self.keys.cookie.encode()) for value in values
         ):
-            raise Refused(
-                401, "this page is not open to you", "open the address that dsk review printed"
-            )
+            raise RequestRefused(401, "this browser has no access to the page", _OPEN_URL)
 
-    def _require_same_site(self, headers: Mapping[bytes, list[bytes]]) -> None:
-        """Browsers say where a request comes from. Another port of this machine is no same
-        origin.
+    def _require_same_origin(self, headers: Mapping[bytes, list[bytes]]) -> None:
+        """Refuse what another site started, by the header that browsers set themselves. Another
+        port of this machine is another origin.
         """
-        if any(
-            value not in (b"same-origin", b"none") for value in headers.get(b"sec-fetch-site", [])
-        ):
-            raise Refused(403, "another site asks", "open the address that dsk review printed")
+        sites = headers.get(b"sec-fetch-site", [])
+        if any(value not in (b"same-origin", b"none") for value in sites):
+            raise RequestRefused(403, "requests from other sites are refused", _OPEN_URL)
 
-    def _require_page(self, headers: Mapping[bytes, list[bytes]]) -> None:
-        """Let a call through that may change something."""
+    def _require_header_token(self, headers: Mapping[bytes, list[bytes]]) -> None:
+        """Refuse what the script of this page did not send."""
         origins = headers.get(b"origin", [])
         host = headers[b"host"][0].lower()
         if len(origins) > 1 or any(origin.lower() != b"http://" + host for origin in origins):
-            raise Refused(403, "another site asks", "open the address that dsk review printed")
+            raise RequestRefused(403, "requests from other sites are refused", _OPEN_URL)
         tokens = headers.get(TOKEN_HEADER, [])
         if len(tokens) != 1 or not secrets.compare_digest(tokens[0], self.keys.header.encode()):
-            raise Refused(403, "the call has no token", "reload the page")
-        kinds = headers.get(b"content-type", [])
-        if len(kinds) != 1 or kinds[0].split(b";")[0].strip().lower() != b"application/json":
-            raise Refused(415, "calls are JSON", "send Content-Type: application/json")
+            raise RequestRefused(403, "the request has no valid token", "reload the page")
+        types = headers.get(b"content-type", [])
+        if len(types) != 1 or types[0].split(b";")[0].strip().lower() != b"application/json":
+            raise RequestRefused(
+                415, "the request is not JSON", "send Content-Type: application/json"
+            )
 
 
 def _headers(scope: Scope) -> dict[bytes, list[bytes]]:
-    found: dict[bytes, list[bytes]] = {}
+    headers: dict[bytes, list[bytes]] = {}
     for name, value in scope["headers"]:
-        found.setdefault(name.lower(), []).append(value)
-    return found
+        headers.setdefault(name.lower(), []).append(value)
+    return headers
 
 
-def _entry(scope: Scope) -> str | None:
-    """Return the token in the address, None where it has none or asks for too much at once."""
+def _entry_token(scope: Scope) -> str | None:
+    """Return the token in the URL; None without one, or with an excessive query."""
     with suppress(ValueError):
-        given = parse_qs(scope["query_string"].decode("latin-1"), max_num_fields=10).get("token")
-        return given[0] if given else None
+        tokens = parse_qs(scope["query_string"].decode("latin-1"), max_num_fields=10).get("token")
+        return tokens[0] if tokens else None
     return None
 
 
-def _cookie(line: bytes, name: str) -> str:
+def _cookie_value(line: bytes, name: str) -> str:
     try:
-        found = SimpleCookie(line.decode("latin-1")).get(name)
+        cookie = SimpleCookie(line.decode("latin-1")).get(name)
     except CookieError:
         return ""
-    return found.value if found is not None else ""
+    return cookie.value if cookie is not None else ""
 
 
-async def _bounded(receive: Receive, headers: Mapping[bytes, list[bytes]]) -> Receive:
-    """Read a body of at most MAX_BODY bytes whole, and give it on at once."""
+async def _read_body(receive: Receive) -> Receive:
+    """Read a body of at most MAX_BODY bytes; return what passes it on in one message."""
     body = bytearray()
     while True:
         message = await receive()
@@ -192,22 +188,22 @@ async def _bounded(receive: Receive, headers: Mapping[bytes, list[bytes]]) -> Re
             break
         body += message.get("body", b"")
         if len(body) > MAX_BODY:
-            raise Refused(
+            raise RequestRefused(
                 413,
-                f"a call has at most {MAX_BODY:,} bytes",
-                "choose by a filter instead of by numbers",
+                f"the request is larger than {MAX_BODY:,} bytes",
+                "select images by a filter instead of by id",
             )
         if not message.get("more_body", False):
             break
-    waiting: list[Message] = [{"type": "http.request", "body": bytes(body), "more_body": False}]
+    messages: list[Message] = [{"type": "http.request", "body": bytes(body), "more_body": False}]
 
-    async def again() -> Message:
-        return waiting.pop() if waiting else await receive()
+    async def receive_whole() -> Message:
+        return messages.pop() if messages else await receive()
 
-    return again
+    return receive_whole
 
 
-async def _answer(refused: Refused, send: Send) -> None:
+async def _answer(refused: RequestRefused, send: Send) -> None:
     body = json.dumps({"error": refused.error, "hint": refused.hint}).encode()
     headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
     if refused.status == 413:

@@ -1,5 +1,5 @@
-"""The server of the review page: a socket on this machine, the guard before the application, and
-its end.
+"""The server of the review page: a socket on this machine, the guard before the application, and a
+clean end.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from pathlib import Path
 
 import uvicorn
 
+from datasetkit.api import RunContext
 from datasetkit.core.errors import ConfigError
 from datasetkit.options.review import ReviewOptions
-from datasetkit.project.session import DEFAULT_CONTEXT, RunContext
 from datasetkit.verbs.review import RunningServer
-from datasetkit.web.page import opened
+from datasetkit.verbs.review.session import open_session
 from datasetkit.web.routes import application
 from datasetkit.web.security import Guard, SessionKeys
 
@@ -27,82 +27,84 @@ _LOOPBACK = frozenset({"127.0.0.1", "localhost"})
 def serve(
     folder: Path,
     options: ReviewOptions,
-    context: RunContext = DEFAULT_CONTEXT,
+    context: RunContext,
     *,
-    ready: Callable[[RunningServer], None] = lambda _: None,
+    ready: Callable[[RunningServer], None],
 ) -> None:
     """Serve the review page of a folder until it is stopped (Ctrl-C, SIGTERM, or
     `RunningServer.stop`).
 
-    ready: called once, when a browser may come. Raises ConfigError for a port that is taken or a
-    host that cannot be meant, and what loading a dataset raises.
+    ready: called once, when the server accepts connections. Raises ConfigError for a port that is
+    in use or a host that is not valid, and what loading a dataset raises.
     """
-    with _listening(options) as listener, opened(folder, options, context) as page:
+    with _listen(options) as listener, open_session(folder, options, context) as session:
         port = int(listener.getsockname()[1])
         keys = SessionKeys()
-        guarded = Guard(application(page, keys.header), keys, hosts=_names(options), port=port)
-        config = uvicorn.Config(
-            guarded,
-            loop="asyncio",
-            http="h11",
-            ws="none",
-            lifespan="off",
-            interface="asgi3",
-            log_level="error",
-            access_log=False,  # addresses hold the token
-            server_header=False,
-            proxy_headers=False,
-            timeout_graceful_shutdown=2,
+        app = application(session, keys.header)
+        server = _Server(
+            uvicorn.Config(
+                Guard(app, keys, hosts=_host_names(options), port=port),
+                loop="asyncio",
+                http="h11",
+                ws="none",
+                lifespan="off",
+                interface="asgi3",
+                log_level="error",
+                access_log=False,  # URLs contain the token
+                server_header=False,
+                proxy_headers=False,
+                timeout_graceful_shutdown=2,
+            )
         )
-        server = _Server(config)
 
         def stop() -> None:
             server.should_exit = True
 
-        name = options.host if options.host in _LOOPBACK else options.allow_host[0]
-        server.begun = lambda: ready(
-            RunningServer(
-                f"http://{name}:{port}/?token={keys.entry}", port, len(page.dataset), stop
-            )
-        )
+        host = options.host if options.host in _LOOPBACK else options.allow_host[0]
+        url = f"http://{host}:{port}/?token={keys.entry}"
+        running = RunningServer(url, port, len(session.dataset), stop)
+        server.on_started = lambda: ready(running)
         with suppress(KeyboardInterrupt):
             server.run(sockets=[listener])
 
 
 class _Server(uvicorn.Server):
-    """A server that says when it listens."""
+    """A server with a callback for the moment when it accepts connections."""
 
-    begun: Callable[[], None]
+    on_started: Callable[[], None]
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets=sockets)
         if self.started:
-            self.begun()
+            self.on_started()
 
 
-def _names(options: ReviewOptions) -> frozenset[str]:
-    """Return the names under which a browser may speak to the server."""
-    given = frozenset(name.lower() for name in options.allow_host)
-    return given | (_LOOPBACK if options.host in _LOOPBACK else frozenset())
+def _host_names(options: ReviewOptions) -> frozenset[str]:
+    """Return the names by which a browser may address the server."""
+    names = frozenset(name.lower() for name in options.allow_host)
+    return names | (_LOOPBACK if options.host in _LOOPBACK else frozenset())
 
 
-def _listening(options: ReviewOptions) -> socket.socket:
-    """Open the socket before anything else, so that a port that is taken is known at once."""
+def _listen(options: ReviewOptions) -> socket.socket:
+    """Open the socket. This comes first, so that a port in use is reported before the dataset is
+    loaded.
+    """
     host = "127.0.0.1" if options.host == "localhost" else options.host
     if host not in _LOOPBACK and not options.allow_host:
         raise ConfigError(
             f"--host {options.host} lets other machines in",
-            hint="--allow-host NAME says under which name they come",
+            hint="add --allow-host NAME with the name that they use for this machine",
         )
     try:
         family = socket.AF_INET6 if ip_address(host).version == 6 else socket.AF_INET
     except ValueError:
         raise ConfigError(
-            f"--host {options.host} is no address", hint="e.g. 127.0.0.1, or 0.0.0.0 for all"
+            f"--host {options.host} is not an IP address",
+            hint="e.g. 127.0.0.1, or 0.0.0.0 for all interfaces",
         ) from None
     listener = socket.socket(family, socket.SOCK_STREAM)
     try:
-        if os.name == "posix":  # elsewhere it would let two programs listen on one port
+        if os.name == "posix":  # elsewhere this would let two programs listen on one port
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind((host, options.port))
         listener.set_inheritable(True)
@@ -110,6 +112,6 @@ def _listening(options: ReviewOptions) -> socket.socket:
         listener.close()
         raise ConfigError(
             f"cannot listen on {options.host}, port {options.port}: {error.strerror}",
-            hint="--port 0 takes a free one",
+            hint="use --port 0 for any free port",
         ) from error
     return listener

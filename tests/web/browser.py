@@ -1,6 +1,4 @@
-"""A real browser on a real review: how they are started, and how long the page takes for what a
-person waits for.
-"""
+"""Run `dsk review` and a real browser, and measure the delays that a person notices."""
 
 from __future__ import annotations
 
@@ -22,8 +20,7 @@ NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable"
 WINDOW = {"width": 1440, "height": 900}
 START_SECONDS = 120
 
-# Milliseconds from a key to the first frame after it: the second callback runs once that frame was
-# drawn.
+# Milliseconds from a key to the next frame: the second callback runs after that frame was drawn.
 KEYS_JS = """() => {
   window.keyTimes = [];
   window.longTasks = [];
@@ -36,8 +33,7 @@ KEYS_JS = """() => {
   }, { capture: true });
 }"""
 
-# Milliseconds from the last letter typed to the frame in which the grid holds as many images as
-# match.
+# Milliseconds from the last typed letter to the frame in which the grid shows the matching images.
 FILTER_JS = """(wanted) => {
   let typed = 0;
   document.addEventListener("input", (event) => { typed = event.timeStamp; }, { capture: true });
@@ -54,8 +50,7 @@ FILTER_JS = """(wanted) => {
   });
 }"""
 
-# Throw the grid from its top to its end within a second, then wait until every image in view is
-# drawn.
+# Scroll the grid from top to end within a second, then wait until every visible image is drawn.
 FLING_JS = """async () => {
   const grid = document.querySelector("[role=grid]");
   const end = grid.scrollHeight - grid.clientHeight;
@@ -81,19 +76,17 @@ FLING_JS = """async () => {
 
 
 def find() -> str | None:
-    """Return where Chromium is installed, or None."""
+    """Return the path of Chromium, or None."""
     return next((path for path in map(shutil.which, NAMES) if path), None)
 
 
 @contextlib.contextmanager
 def chromium() -> Iterator[Browser]:
-    """Start the system's Chromium without a window; Playwright's own browsers are not
-    downloaded.
-    """
+    """Start the installed Chromium without a window; Playwright downloads no browser."""
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
-        # Chromium refuses its sandbox to root, as in a container.
+        # Chromium's sandbox does not work for root, for example in a container.
         root = hasattr(os, "geteuid") and os.geteuid() == 0
         browser = playwright.chromium.launch(
             executable_path=find(), args=["--no-sandbox"] if root else []
@@ -104,8 +97,8 @@ def chromium() -> Iterator[Browser]:
 
 @contextlib.contextmanager
 def review(folder: Path, *options: str) -> Iterator[str]:
-    """Run `dsk review` as a process of its own, that of DSK in the environment if it is set; yields
-    its address.
+    """Run `dsk review` as a process, or the command in the environment variable DSK; yield the
+    printed URL.
     """
     dsk = os.environ.get("DSK")
     command = [
@@ -115,35 +108,35 @@ def review(folder: Path, *options: str) -> Iterator[str]:
         "--no-open",
         *options,
     ]
-    # Nothing else is found, Node least of all: the page comes ready with the package.
+    # Nothing else is on the PATH, not even Node: the package contains the built page.
     environment = {**os.environ, "PATH": str(Path(command[0]).parent)}
     server = subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, encoding="utf-8", env=environment
     )
     assert server.stdout is not None
     try:
-        address = server.stdout.readline().strip()
-        if not address.startswith("http://127.0.0.1:"):
+        url = server.stdout.readline().strip()
+        if not url.startswith("http://127.0.0.1:"):
             server.kill()
-            raise RuntimeError(f"dsk review printed {address!r}: {server.communicate()[1]}")
-        yield address
+            raise RuntimeError(f"dsk review printed {url!r}: {server.communicate()[1]}")
+        yield url
     finally:
         server.send_signal(signal.SIGINT)
         server.communicate(timeout=START_SECONDS)
 
 
-def open_page(browser: Browser, address: str, **context: object) -> Page:
-    """Open the review in a fresh profile and wait until the first images are drawn."""
+def open_page(browser: Browser, url: str, **context: object) -> Page:
+    """Open the page in a new browser context and wait for the first images."""
     page = browser.new_context(viewport=WINDOW, **context).new_page()  # type: ignore[arg-type]
-    page.goto(address)
+    page.goto(url)
     page.wait_for_selector(".cell img")
     return page
 
 
-def seconds_to_thumbnails(page: Page, address: str, wanted: int = 8) -> float:
-    """Return the seconds from the address to so many drawn thumbnails."""
+def seconds_to_thumbnails(page: Page, url: str, wanted: int = 8) -> float:
+    """Return the seconds from opening the URL to so many drawn thumbnails."""
     began = time.perf_counter()
-    page.goto(address)
+    page.goto(url)
     drawn = (
         "(n) => [...document.querySelectorAll('.cell img')].filter((i) => i.complete && "
         "i.naturalWidth).length >= n"
@@ -153,7 +146,7 @@ def seconds_to_thumbnails(page: Page, address: str, wanted: int = 8) -> float:
 
 
 def key_times(page: Page, keys: list[str]) -> tuple[list[float], list[float]]:
-    """Return the milliseconds from each key to its frame, and those of every task above 50 ms."""
+    """Return the milliseconds from each key to its frame, and of every task longer than 50 ms."""
     page.evaluate(KEYS_JS)
     page.locator("#images").focus()
     for key in keys:
@@ -163,9 +156,7 @@ def key_times(page: Page, keys: list[str]) -> tuple[list[float], list[float]]:
 
 
 def filter_time(page: Page, expression: str, count: int, first: str) -> float:
-    """Return the milliseconds from the last letter of a typed filter to the grid that shows what
-    matches.
-    """
+    """Return the milliseconds from the last letter of a filter to the grid with the matches."""
     page.evaluate(FILTER_JS, {"filter": expression, "count": f"{count:,}", "first": first})
     page.keyboard.press("/")
     page.keyboard.type(expression)
@@ -173,17 +164,15 @@ def filter_time(page: Page, expression: str, count: int, first: str) -> float:
 
 
 def fling_time(page: Page) -> float:
-    """Return the milliseconds until all images in view are drawn after a fling from the first to
-    the last.
-    """
+    """Return the milliseconds from a fling to the last image until all visible images are drawn."""
     return float(page.evaluate(FLING_JS))
 
 
 def elements(page: Page) -> int:
-    """Return how many elements the page holds."""
+    """Return the number of elements in the page."""
     return int(page.evaluate("document.getElementsByTagName('*').length"))
 
 
 def percentile(values: list[float], share: float) -> float:
-    """Return the value that this share of the values does not exceed."""
+    """Return the value below which this share of the values lies."""
     return sorted(values)[min(len(values) - 1, int(share * len(values)))]

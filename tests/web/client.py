@@ -1,5 +1,5 @@
-"""A browser for tests of the review page: the real server in a thread, called over sockets as the
-page calls it.
+"""A client for tests of the review page: the real server in a thread, called over sockets as the
+page does.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from urllib.parse import quote, urlsplit
 
 from datasetkit.options.review import ReviewOptions
 from datasetkit.verbs.review import RunningServer
-from datasetkit.web.server import serve
+from datasetkit.verbs.review import review as serve
 
 
 @dataclass
-class Answer:
-    """What the server said."""
+class Response:
+    """A response of the server."""
 
     status: int
     headers: Mapping[str, str]
@@ -36,9 +36,9 @@ class Answer:
 
 @dataclass
 class Browser:
-    """Speaks to one server, which serves a folder. version: the newest one that it has seen."""
+    """A client of one server. folder: the dataset; version: the newest one that it has seen."""
 
-    serving: RunningServer
+    server: RunningServer
     folder: Path
     cookie: str = ""
     token: str = ""
@@ -47,7 +47,7 @@ class Browser:
 
     @property
     def host(self) -> str:
-        return f"127.0.0.1:{self.serving.port}"
+        return f"127.0.0.1:{self.server.port}"
 
     def ask(
         self,
@@ -55,41 +55,43 @@ class Browser:
         path: str,
         body: bytes | None = None,
         headers: Mapping[str, str] | None = None,
-    ) -> Answer:
+    ) -> Response:
         """Send one request with these headers and no others."""
-        connection = HTTPConnection("127.0.0.1", self.serving.port, timeout=60)
+        connection = HTTPConnection("127.0.0.1", self.server.port, timeout=60)
         try:
-            given = dict(headers or {})
+            all_headers = dict(headers or {})
             connection.putrequest(
-                method, path, skip_host="Host" in given, skip_accept_encoding=True
+                method, path, skip_host="Host" in all_headers, skip_accept_encoding=True
             )
-            for name, value in given.items():
+            for name, value in all_headers.items():
                 connection.putheader(name, value)
             if body is not None:
                 connection.putheader("Content-Length", str(len(body)))
             connection.endheaders(body)
-            answer = connection.getresponse()
-            return Answer(
-                answer.status, {k.lower(): v for k, v in answer.getheaders()}, answer.read()
+            response = connection.getresponse()
+            return Response(
+                response.status,
+                {name.lower(): value for name, value in response.getheaders()},
+                response.read(),
             )
         finally:
             connection.close()
 
     def raw(self, data: bytes) -> bytes:
-        """Send bytes, and return the answer, or all that comes before the line is closed."""
-        found = b""
+        """Send bytes; return the response, or what arrives before the connection is closed."""
+        received = b""
         with (
-            socket.create_connection(("127.0.0.1", self.serving.port), timeout=10) as line,
+            socket.create_connection(("127.0.0.1", self.server.port), timeout=10) as connection,
             suppress(OSError),
         ):
-            line.sendall(data)
-            while not _is_whole(found) and (piece := line.recv(65536)):
-                found += piece
-        return found
+            connection.sendall(data)
+            while not _is_complete(received) and (chunk := connection.recv(65536)):
+                received += chunk
+        return received
 
     @property
-    def own(self) -> dict[str, str]:
-        """The headers that the page sends with a call."""
+    def headers(self) -> dict[str, str]:
+        """The headers that the page sends with a POST."""
         return {
             "Cookie": self.cookie,
             "X-Dsk-Token": self.token,
@@ -97,59 +99,66 @@ class Browser:
         }
 
     def enter(self) -> Browser:
-        """Open the address that was printed, as a browser does."""
-        address = urlsplit(self.serving.url)
-        answer = self.ask("GET", f"/?{address.query}")
-        assert answer.status == 303 and answer.headers["location"] == "./"
-        self.cookie = answer.headers["set-cookie"].partition(";")[0]
-        self.session_now()
+        """Open the printed URL as a browser does."""
+        response = self.ask("GET", f"/?{urlsplit(self.server.url).query}")
+        assert response.status == 303 and response.headers["location"] == "./"
+        self.cookie = response.headers["set-cookie"].partition(";")[0]
+        self.load_session()
         self.token, self.version = self.session["token"], self.session["version"]
         return self
 
-    def session_now(self) -> dict[str, Any]:
-        """Ask again what the page asks first."""
+    def load_session(self) -> dict[str, Any]:
+        """Load what the page loads first."""
         self.session = self.get("session")
         return self.session
 
-    def get(self, name: str, **asked: object) -> Any:
-        query = "&".join(f"{key}={quote(str(value))}" for key, value in asked.items())
+    def get(self, name: str, **parameters: object) -> Any:
+        query = "&".join(f"{key}={quote(str(value))}" for key, value in parameters.items())
         return self._seen(self.ask("GET", f"/api/{name}?{query}", headers={"Cookie": self.cookie}))
 
-    def send(self, name: str, **sent: object) -> Answer:
-        """Call without a claim about the answer."""
-        return self.ask("POST", f"/api/{name}", json.dumps(sent).encode(), self.own)
+    def send(self, name: str, **body: object) -> Response:
+        """POST a request; its status may be anything."""
+        return self.ask("POST", f"/api/{name}", json.dumps(body).encode(), self.headers)
 
-    def post(self, name: str, *, status: int = 200, **sent: object) -> Any:
-        answer = self.send(name, **sent)
-        assert answer.status == status, answer.body
-        return self._seen(answer)
+    def post(self, name: str, *, status: int = 200, **body: object) -> Any:
+        response = self.send(name, **body)
+        assert response.status == status, response.body
+        return self._seen(response)
 
     def do(
         self, scope: Mapping[str, Any] | None = None, *, status: int = 200, **wanted: object
     ) -> Any:
-        """Do an operation on a scope, by default on all images."""
+        """Apply an operation to a scope, by default to all images."""
         return self.post(
             "apply", status=status, version=self.version, scope=scope or {"in": "all"}, do=wanted
         )
 
-    def would(self, scope: Mapping[str, Any] | None = None, **wanted: object) -> Any:
+    def dry_run(self, scope: Mapping[str, Any] | None = None, **wanted: object) -> Any:
         """Ask what an operation would do."""
         return self.post("apply", scope=scope or {"in": "all"}, do=wanted, dry_run=True)
 
-    def edit(self, number: int, text: str, *, status: int = 200, known: str | None = None) -> Any:
-        known = self.get(f"image/{number}")["hash"] if known is None else known
+    def edit(
+        self, image_id: int, text: str, *, status: int = 200, known_hash: str | None = None
+    ) -> Any:
+        if known_hash is None:
+            known_hash = self.get(f"image/{image_id}")["hash"]
         return self.post(
-            "caption", status=status, version=self.version, id=number, hash=known, caption=text
+            "caption",
+            status=status,
+            version=self.version,
+            id=image_id,
+            hash=known_hash,
+            caption=text,
         )
 
-    def _seen(self, answer: Answer) -> Any:
-        found = answer.json
-        self.version = found.get("version", self.version)
-        return found
+    def _seen(self, response: Response) -> Any:
+        body = response.json
+        self.version = body.get("version", self.version)
+        return body
 
 
-def _is_whole(answer: bytes) -> bool:
-    head, end, body = answer.partition(b"\r\n\r\n")
+def _is_complete(response: bytes) -> bool:
+    head, end, body = response.partition(b"\r\n\r\n")
     length = re.search(rb"(?i)\r\ncontent-length: *(\d+)", head)
     return bool(end) and length is not None and len(body) >= int(length[1])
 
@@ -157,42 +166,42 @@ def _is_whole(answer: bytes) -> bool:
 @contextmanager
 def review(folder: Path, **options: Any) -> Iterator[Browser]:
     """Serve the review page of a folder, and open it."""
-    with serving(folder, **options) as browser:
+    with run_server(folder, **options) as browser:
         yield browser.enter()
 
 
 @contextmanager
-def serving(folder: Path, **options: Any) -> Iterator[Browser]:
+def run_server(folder: Path, **options: Any) -> Iterator[Browser]:
     """Serve the review page of a folder."""
-    begun = Event()
-    found: list[RunningServer] = []
-    failed: list[BaseException] = []
+    started = Event()
+    servers: list[RunningServer] = []
+    errors: list[BaseException] = []
 
-    def ready(one: RunningServer) -> None:
-        found.append(one)
-        begun.set()
+    def ready(server: RunningServer) -> None:
+        servers.append(server)
+        started.set()
 
     def run() -> None:
         try:
             serve(folder, ReviewOptions(open=False, **options), ready=ready)
         except BaseException as error:
-            failed.append(error)
+            errors.append(error)
         finally:
-            begun.set()
+            started.set()
 
     thread = Thread(target=run, daemon=True)
     thread.start()
-    begun.wait(60)
-    if failed:
-        raise failed[0]
+    started.wait(60)
+    if errors:
+        raise errors[0]
     try:
-        yield Browser(found[0], folder)
+        yield Browser(servers[0], folder)
     finally:
-        found[0].stop()
+        servers[0].stop()
         thread.join(30)
         assert not thread.is_alive()
-        if failed:
-            raise failed[0]
+        if errors:
+            raise errors[0]
 
 
 def captions(folder: Path) -> dict[str, bytes]:
@@ -204,6 +213,7 @@ def captions(folder: Path) -> dict[str, bytes]:
     }
 
 
-def numbers(browser: Browser, where: str = "") -> list[int]:
-    found: list[int] = browser.get("ids", where=where)["id"]
-    return found
+def image_ids(browser: Browser, where: str = "") -> list[int]:
+    """Return the ids of the images that match a filter."""
+    matches: list[int] = browser.get("ids", where=where)["id"]
+    return matches

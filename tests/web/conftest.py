@@ -1,4 +1,4 @@
-"""What tests of the review page share: small datasets, and the page opened on them."""
+"""Fixtures for tests of the review page: small datasets, and the page opened on them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if importlib.util.find_spec("uvicorn") is None or importlib.util.find_spec("star
     collect_ignore_glob = ["test_*"]
 
 
-def seven(folder: Path) -> Path:
+def make_seven(folder: Path) -> Path:
     """Make six images with captions and one without."""
     texts = [
         "sks, lips, blue eyes",
@@ -38,22 +38,22 @@ def seven(folder: Path) -> Path:
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """Six images with captions, one more without, and nothing else."""
-    return seven(tmp_path / "set")
+    return make_seven(tmp_path / "set")
 
 
 @pytest.fixture
 def page(folder: Path) -> Iterator[Browser]:
-    """The page of `folder`, open in a browser."""
-    from tests.web.client import review  # it needs the packages of the extra `web`
+    """The page of `folder`, with a client that has opened it."""
+    from tests.web.client import review  # needs the packages of the extra `web`
 
     with review(folder) as browser:
         yield browser
 
 
 @pytest.fixture(scope="module")
-def standing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
-    """A page that is open for all tests of a module: for those that change nothing."""
+def shared_page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    """One page for all tests of a module that change nothing."""
     from tests.web.client import review
 
-    with review(seven(tmp_path_factory.mktemp("standing") / "set")) as browser:
+    with review(make_seven(tmp_path_factory.mktemp("shared") / "set")) as browser:
         yield browser

@@ -1,6 +1,4 @@
-"""Datasets for tests of the review page: thousands of images in a second, by hard links to a few
-files.
-"""
+"""Datasets for tests of the review page: thousands of images are hard links to a few files."""
 
 from __future__ import annotations
 
@@ -22,7 +20,7 @@ TAGS_A_IMAGE = 25
 
 
 def drawing(path: Path, seed: int, size: tuple[int, int] = (320, 240)) -> Path:
-    """Draw some bars and discs: images that look nothing like each other."""
+    """Draw discs at random: images that are no near-duplicates of each other."""
     rng = random.Random(seed)
     image = Image.new("RGB", size, tuple(rng.randrange(256) for _ in range(3)))
     draw = ImageDraw.Draw(image)
@@ -36,9 +34,7 @@ def drawing(path: Path, seed: int, size: tuple[int, int] = (320, 240)) -> Path:
 
 
 def caption_tags(number: int, *, most: int = TAGS_A_IMAGE) -> tuple[str, ...]:
-    """Return the tags of image `number`: common ones often, rare ones seldom; just every fourth
-    has `lips`.
-    """
+    """Return the tags of image `number`, common ones more often; every fourth has `lips`."""
     rng = random.Random(number)
     names = vocabulary.load().names
     chosen = [names[4 + int(1500 * rng.random() ** 3)] for _ in range(most)]
@@ -49,9 +45,11 @@ def caption_tags(number: int, *, most: int = TAGS_A_IMAGE) -> tuple[str, ...]:
 def many(folder: Path, number: int, *, captions: bool = True) -> Path:
     """Make a folder of `number` images with captions."""
     folder.mkdir(parents=True, exist_ok=True)
-    few = [drawing(folder.parent / "few" / f"{n}.jpg", n) for n in range(min(DISTINCT, number))]
+    originals = [
+        drawing(folder.parent / "originals" / f"{n}.jpg", n) for n in range(min(DISTINCT, number))
+    ]
     for n in range(number):
-        os.link(few[n % len(few)], folder / f"p{n:05}.jpg")
+        os.link(originals[n % len(originals)], folder / f"p{n:05}.jpg")
         if captions:
             (folder / f"p{n:05}.txt").write_text(
                 ", ".join(caption_tags(n)) + "\n", encoding="utf-8"
@@ -60,9 +58,7 @@ def many(folder: Path, number: int, *, captions: bool = True) -> Path:
 
 
 def scored(folder: Path, *, threshold: float = 0.35) -> None:
-    """Give the images of a folder scores, and the captions that a tagger would write from
-    them.
-    """
+    """Store scores for the images of a folder, and write the captions that they give."""
     words = vocabulary.load()
     (folder / ".dsk").mkdir(exist_ok=True)
     hashes, rows = [], {}

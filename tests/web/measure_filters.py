@@ -1,4 +1,4 @@
-"""How long a filter takes on ten thousand images: `python -m tests.web.measure_filters`."""
+"""Measure filters on ten thousand images: `python -m tests.web.measure_filters`."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ FILTERS = [
 def facts(number: int) -> ImageFacts:
     tags = caption_tags(number)
     scores = {tag: (number * 37 + n * 991) % 10_000 for n, tag in enumerate(tags)}
-    known = DatasetFacts(lambda image: scores, lambda caption: False, lambda path: False)
+    dataset = DatasetFacts(lambda image: scores, lambda caption: False, lambda path: False)
     record = ImageRecord(Path(f"/set/p{number:05}.jpg"), "", 512, 512, Caption(tags))
-    return ImageFacts(record, f"p{number:05}.jpg", "set", 1, known)
+    return ImageFacts(record, f"p{number:05}.jpg", "set", 1, dataset)
 
 
 def main() -> None:
@@ -33,10 +33,10 @@ def main() -> None:
         times = []
         for _ in range(4):
             began = time.perf_counter()
-            passes = predicate(parse(where))
-            found = sum(map(passes, images))
+            matches = predicate(parse(where))
+            count = sum(map(matches, images))
             times.append((time.perf_counter() - began) * 1000)
-        print(f"{where:80} {found:6,}  first {times[0]:7.1f} ms, then {min(times[1:]):6.1f} ms")
+        print(f"{where:80} {count:6,}  first {times[0]:7.1f} ms, then {min(times[1:]):6.1f} ms")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,4 @@
-"""U6 beyond the page: `dsk history` and `dsk undo` know each edit of the page, in its order, and
-take it back.
-"""
+"""U6: `dsk history` lists each edit of the page in order, and `dsk undo` reverts it."""
 
 from __future__ import annotations
 
@@ -16,22 +14,22 @@ from datasetkit import api
 from datasetkit.cli.main import run
 from tests.safety.conftest import place
 from tests.web import datasets
-from tests.web.client import Browser, numbers, review
+from tests.web.client import Browser, image_ids, review
 
-assert place  # the fixture: a folder in memory, as thousands of syncs are nothing to wait for
+assert place  # the fixture: a folder in memory, where thousands of syncs take no time
 TAGS = ["solo", "1girl", "hat", "blue eyes", "lips", "long_hair", "^_^", "brand new", "sks"]
 
 
 def tree(folder: Path) -> dict[str, bytes]:
-    """Return the bytes of all that a person has in a folder: images, captions, masks."""
+    """Return the content of all images, captions and masks of a folder."""
     files = (path for path in folder.rglob("*") if path.is_file() and ".dsk" not in path.parts)
     return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(files)}
 
 
 @pytest.fixture
 def tagged(place: Path) -> Path:
-    """Nine images with scores and captions in several spellings and line ends, one with a mask,
-    one without text.
+    """Nine images with scores, and captions in several spellings and line endings; one has a mask,
+    one no caption.
     """
     folder = datasets.many(place / "set", 9, captions=False)
     datasets.scored(folder)
@@ -44,10 +42,8 @@ def tagged(place: Path) -> Path:
     return folder
 
 
-def anything(rng: random.Random, page: Browser, ids: list[int]) -> dict[str, Any]:
-    """Do one operation at random; return the answer, with `entry` None where nothing was to be
-    done.
-    """
+def random_edit(rng: random.Random, page: Browser, ids: list[int]) -> dict[str, Any]:
+    """Apply a random operation; the result has `entry` None if it changed nothing."""
     some = {"in": "ids", "ids": rng.sample(ids, rng.randint(1, len(ids)))}
     where = {"in": "where", "where": rng.choice(["tag:solo", "NOT tag:hat"])}
     scope: dict[str, Any] = rng.choice([{"in": "all"}, some, where])
@@ -66,28 +62,28 @@ def anything(rng: random.Random, page: Browser, ids: list[int]) -> dict[str, Any
         lambda: page.edit(rng.choice(ids), f"{tag}, {other}, text {rng.randrange(1000)}"),
         lambda: page.do({"in": "ids", "ids": [rng.choice(ids)]}, drop=True),
     ]
-    # Excluding comes less often: it would soon leave nothing.
+    # Excluding is rare, or soon no image would be left.
     return dict(rng.choices(operations, [4, 2, 4, 4, 2, 3, 6, 1])[0]())
 
 
 def edits(page: Browser, number: int, seed: int) -> list[str]:
-    """Make so many edits that change something; return what the page calls them."""
+    """Make so many edits that change something; return their titles."""
     rng = random.Random(seed)
     titles: list[str] = []
     while len(titles) < number:
-        ids = numbers(page)
-        if len(ids) < 4:  # bring one back, as a person would
+        ids = image_ids(page)
+        if len(ids) < 4:  # restore one
             page.post("undo", version=page.version)
             titles.pop()
             continue
-        done = anything(rng, page, ids)
+        done = random_edit(rng, page, ids)
         if done["entry"] is not None:
             titles.append(done["title"])
     return titles
 
 
-def standing(folder: Path) -> list[str]:
-    """Return the edits of the page that stand, newest first, as `dsk history` has them."""
+def titles_in_history(folder: Path) -> list[str]:
+    """Return the titles of the page's edits that are not undone, the newest first."""
     return [
         entry.title
         for entry in api.history(folder)
@@ -95,19 +91,19 @@ def standing(folder: Path) -> list[str]:
     ]
 
 
-def test_dsk_history_lists_what_the_page_did_and_what_it_took_back(tagged):
+def test_history_lists_edits_and_drops_undone_ones(tagged):
     before = tree(tagged)
     with review(tagged) as page:
         titles = edits(page, 30, 1)
-        assert standing(tagged) == titles[::-1]
+        assert titles_in_history(tagged) == titles[::-1]
         for title in reversed(titles):
-            assert page.session_now()["undo"] == title
+            assert page.load_session()["undo"] == title
             assert page.post("undo", version=page.version)["title"] == title
-        assert standing(tagged) == [] and page.session_now()["undo"] is None
+        assert titles_in_history(tagged) == [] and page.load_session()["undo"] is None
     assert tree(tagged) == before
 
 
-def test_dsk_undo_takes_back_what_the_page_did(tagged, capsys):
+def test_dsk_undo_reverts_edits_of_the_page(tagged, capsys):
     before = tree(tagged)
     with review(tagged) as page:
         titles = edits(page, 12, 3)
@@ -120,7 +116,7 @@ def test_dsk_undo_takes_back_what_the_page_did(tagged, capsys):
     assert tree(tagged) == before
 
 
-def test_dsk_undo_and_the_page_take_turns(tagged):
+def test_dsk_undo_and_the_pages_undo_alternate(tagged):
     before = tree(tagged)
     with review(tagged) as page:
         shown = page.get("images", captions=1)

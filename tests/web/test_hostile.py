@@ -1,5 +1,5 @@
-"""R13-R20 at the page: hostile names and files are shown or refused with a reason, and never
-followed or sent.
+"""R13-R20 for the page: hostile names and files are shown or refused with a reason; links are not
+followed, and no other file is sent.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from PIL import Image
 from datasetkit.cli.main import run
 from tests.safety.test_names import NAMES, dirty
 from tests.web import datasets
-from tests.web.client import Browser, captions, numbers, review
+from tests.web.client import Browser, captions, image_ids, review
 
 SECRET = b"a secret of this machine"
 
@@ -28,11 +28,10 @@ def get(page: Browser, path: str):
 
 
 def failed(page: Browser) -> dict[str, str]:
-    return {one["name"]: one["error"] for one in page.session["failed"]}
+    return {image["name"]: image["error"] for image in page.session["failed"]}
 
 
 # ---- names (R19)
-# ------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -44,12 +43,12 @@ def awkward(tmp_path: Path) -> Path:
     return folder
 
 
-def test_images_of_any_name_are_shown_or_refused_with_a_reason(awkward):
+def test_images_with_any_name_are_shown_or_refused_with_a_reason(awkward):
     with review(awkward) as page:
         shown = page.get("images")
         assert len(shown["name"]) + len(page.session["failed"]) == len(NAMES)
-        assert all(one["error"] for one in page.session["failed"])
-        assert not any(dirty(one["name"]) for one in page.session["failed"])
+        assert all(image["error"] for image in page.session["failed"])
+        assert not any(dirty(image["name"]) for image in page.session["failed"])
         for name in (
             "-rf.png",
             "CON.png",
@@ -63,27 +62,29 @@ def test_images_of_any_name_are_shown_or_refused_with_a_reason(awkward):
             assert get(page, f"/thumb/{number}").body[:3] == b"\xff\xd8\xff"
 
 
-def test_twins_that_differ_by_normal_form_stay_two_images(awkward):
+def test_names_that_differ_only_in_unicode_normalization_are_two_images(awkward):
     with review(awkward) as page:
         shown = page.get("images")
-        twins = [
+        both = [
             n
             for n, name in zip(shown["id"], shown["name"], strict=True)
             if name in ("e\u0301.png", "\u00e9.png")
         ]
-        assert len(twins) == 2
-        page.edit(twins[0], "first", known="")
-        page.edit(twins[1], "second", known="")
-        assert {page.get(f"image/{n}")["caption"] for n in twins} == {"first", "second"}
-        assert sorted(numbers(page, 'name:"\u00e9.png" AND NOT name:\u00e9\u00e9')) == sorted(twins)
+        assert len(both) == 2
+        page.edit(both[0], "first", known_hash="")
+        page.edit(both[1], "second", known_hash="")
+        assert {page.get(f"image/{n}")["caption"] for n in both} == {"first", "second"}
+        assert sorted(image_ids(page, 'name:"\u00e9.png" AND NOT name:\u00e9\u00e9')) == sorted(
+            both
+        )
 
 
-def test_images_of_any_name_are_edited_excluded_and_brought_back(awkward):
+def test_images_with_any_name_are_edited_excluded_and_restored(awkward):
     with review(awkward) as page:
-        for number in numbers(page):
-            page.edit(number, f"sks, number {number}", known="")
+        for number in image_ids(page):
+            page.edit(number, f"sks, number {number}", known_hash="")
         written = {path.name for path in awkward.glob("*.txt")}
-        assert len(written) == len(numbers(page))
+        assert len(written) == len(image_ids(page))
         before = {path.name: path.read_bytes() for path in awkward.iterdir() if path.is_file()}
         assert page.do(drop=True)["changed"] == len(written)
         assert not list(awkward.glob("*.txt"))
@@ -93,18 +94,18 @@ def test_images_of_any_name_are_edited_excluded_and_brought_back(awkward):
         } == before
 
 
-def test_what_the_page_did_is_safe_to_print(awkward, capsys):
+def test_history_of_hostile_names_is_safe_to_print(awkward, capsys):
     with review(awkward) as page:
-        for number in numbers(page):
-            page.edit(number, "sks, solo", known="")
-        page.do({"in": "ids", "ids": numbers(page)[:1]}, drop=True)
+        for number in image_ids(page):
+            page.edit(number, "sks, solo", known_hash="")
+        page.do({"in": "ids", "ids": image_ids(page)[:1]}, drop=True)
     run(["history", str(awkward)])
     run(["undo", str(awkward)])
-    said = capsys.readouterr()
-    assert dirty(said.out) == set() and dirty(said.err) == set()
+    printed = capsys.readouterr()
+    assert dirty(printed.out) == set() and dirty(printed.err) == set()
 
 
-def test_captions_with_signs_that_no_terminal_should_get_are_shown_as_text(folder, capsys):
+def test_control_characters_in_captions_are_text_on_the_page_and_not_printed(folder, capsys):
     evil = "\x1b[31mred, \u202egnp, a\x08b, \x00"
     (folder / "p0.txt").write_text(evil, encoding="utf-8")
     with review(folder) as page:
@@ -132,23 +133,27 @@ def test_captions_with_signs_that_no_terminal_should_get_are_shown_as_text(folde
         "\ufeffa",
     ],
 )
-def test_no_call_writes_a_tag_that_no_file_can_hold(standing, tag):
-    before = captions(standing.folder)
+def test_no_operation_writes_an_invalid_tag(shared_page, tag):
+    before = captions(shared_page.folder)
     for wanted in ({"add": [tag]}, {"trigger": [tag]}, {"replace": [["lips", tag]]}):
-        answer = standing.send("apply", version=standing.version, scope={"in": "all"}, do=wanted)
-        assert answer.status == 400, (wanted, answer.body)
-        assert answer.json["error"]
-    assert captions(standing.folder) == before
+        response = shared_page.send(
+            "apply", version=shared_page.version, scope={"in": "all"}, do=wanted
+        )
+        assert response.status == 400, (wanted, response.body)
+        assert response.json["error"]
+    assert captions(shared_page.folder) == before
 
 
 @pytest.mark.parametrize(
     "text", ["a\x00b, c", "a\u202eb", "x\ud800", "\x1b]0;title\x07", "", " , ,, ", None, 5, ["a"]]
 )
-def test_no_edit_writes_a_caption_that_no_file_can_hold(standing, text):
-    known = standing.get("image/1")["hash"]
-    answer = standing.send("caption", version=standing.version, id=1, hash=known, caption=text)
-    assert answer.status == 400 and answer.json["error"]
-    assert (standing.folder / "p0.txt").read_bytes() == b"sks, lips, blue eyes\n"
+def test_no_edit_writes_an_invalid_caption(shared_page, text):
+    known = shared_page.get("image/1")["hash"]
+    response = shared_page.send(
+        "caption", version=shared_page.version, id=1, hash=known, caption=text
+    )
+    assert response.status == 400 and response.json["error"]
+    assert (shared_page.folder / "p0.txt").read_bytes() == b"sks, lips, blue eyes\n"
 
 
 @pytest.mark.parametrize(
@@ -182,19 +187,20 @@ def test_no_edit_writes_a_caption_that_no_file_can_hold(standing, text):
     ],
     ids=str,
 )
-def test_a_call_that_makes_no_sense_is_refused_and_changes_nothing(standing, sent):
-    before = captions(standing.folder)
-    answer = standing.send("apply", **{"version": standing.version, "scope": {"in": "all"}, **sent})
-    assert answer.status == 400 and answer.json["error"], answer.body
-    assert captions(standing.folder) == before
+def test_an_invalid_request_is_refused_and_changes_nothing(shared_page, sent):
+    before = captions(shared_page.folder)
+    response = shared_page.send(
+        "apply", **{"version": shared_page.version, "scope": {"in": "all"}, **sent}
+    )
+    assert response.status == 400 and response.json["error"], response.body
+    assert captions(shared_page.folder) == before
 
 
 # ---- files (R13-R18)
-# --------------------------------------------------------------------------------------------
 
 
 def bomb(path: Path, width: int, height: int) -> None:
-    """Write the head of a PNG of that many pixels, and nothing behind it."""
+    """Write a PNG whose header claims so many pixels, without the data for them."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
         return (
@@ -210,7 +216,7 @@ def bomb(path: Path, width: int, height: int) -> None:
     )
 
 
-def test_bombs_and_broken_files_are_refused_with_a_reason_and_cost_only_themselves(folder):
+def test_bombs_and_broken_files_are_refused_with_a_reason_and_the_rest_is_shown(folder):
     bomb(folder / "bomb.png", 30_000, 30_000)
     bomb(folder / "short.png", 800, 600)
     (folder / "empty.jpg").touch()
@@ -227,16 +233,16 @@ def test_bombs_and_broken_files_are_refused_with_a_reason_and_cost_only_themselv
         shown = page.get("images")
         assert {f"p{n}.jpg" for n in range(6)} <= set(shown["name"])
         for number, name in zip(shown["id"], shown["name"], strict=True):
-            answer = get(page, f"/preview/{number}")
-            if name in ("short.png", "cut.jpg"):  # their heads are whole
-                assert answer.status in (200, 415)
+            response = get(page, f"/preview/{number}")
+            if name in ("short.png", "cut.jpg"):  # their headers are valid
+                assert response.status in (200, 415)
             else:
-                assert answer.status == 200
-            assert answer.status != 200 or answer.body[:3] == b"\xff\xd8\xff"
+                assert response.status == 200
+            assert response.status != 200 or response.body[:3] == b"\xff\xd8\xff"
         assert page.do(remove=["lips"])["changed"] == 3
 
 
-def test_a_image_beyond_the_limit_is_refused_and_shown_when_it_is_raised(folder):
+def test_an_image_above_the_pixel_limit_is_refused_until_the_limit_is_raised(folder):
     with review(folder, max_pixels=50_000) as page:
         assert page.session["images"] == 0 and "p0.jpg" in failed(page)
     with review(folder, max_pixels=320 * 240) as page:
@@ -244,7 +250,7 @@ def test_a_image_beyond_the_limit_is_refused_and_shown_when_it_is_raised(folder)
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "PA", "RGBA", "CMYK", "I;16", "I", "F"])
-def test_every_mode_becomes_a_small_jpeg(tmp_path, mode):
+def test_every_mode_becomes_a_jpeg_thumbnail(tmp_path, mode):
     folder = tmp_path / "set"
     folder.mkdir()
     suffix = {"CMYK": "jpg", "F": "tif", "I": "tif", "PA": "tif"}.get(mode, "png")
@@ -261,20 +267,20 @@ def test_every_mode_becomes_a_small_jpeg(tmp_path, mode):
         )
     image.save(folder / f"x.{suffix}")
     with review(folder) as page:
-        answer = get(page, "/thumb/1")
-        assert answer.status == 200 and answer.headers["content-type"] == "image/jpeg"
-        (folder / "back.jpg").write_bytes(answer.body)
+        response = get(page, "/thumb/1")
+        assert response.status == 200 and response.headers["content-type"] == "image/jpeg"
+        (folder / "back.jpg").write_bytes(response.body)
         with Image.open(folder / "back.jpg") as small:
             assert small.mode == "RGB" and small.height == 256
 
 
-def test_a_turned_image_is_shown_upright(tmp_path):
+def test_a_rotated_image_is_shown_upright(tmp_path):
     folder = tmp_path / "set"
     folder.mkdir()
     image = Image.new("RGB", (400, 200), (255, 255, 255))
     image.paste((255, 0, 0), (0, 0, 100, 200))
     exif = Image.Exif()
-    exif[0x0112] = 6  # turn by 90 degrees, clockwise
+    exif[0x0112] = 6  # rotate by 90 degrees, clockwise
     image.save(folder / "x.jpg", exif=exif, quality=95)
     with review(folder) as page:
         shown = page.get("images")
@@ -287,17 +293,17 @@ def test_a_turned_image_is_shown_upright(tmp_path):
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 20_000), (20_000, 1)])
-def test_odd_shapes_are_shown(tmp_path, size):
+def test_extreme_aspect_ratios_are_shown(tmp_path, size):
     folder = tmp_path / "set"
     folder.mkdir()
     Image.new("RGB", size, (9, 9, 9)).save(folder / "x.png")
     with review(folder) as page:
         for kind in ("thumb", "preview"):
-            answer = get(page, f"/{kind}/1")
-            assert answer.status == 200 and answer.body[:3] == b"\xff\xd8\xff"
+            response = get(page, f"/{kind}/1")
+            assert response.status == 200 and response.body[:3] == b"\xff\xd8\xff"
 
 
-def test_two_images_of_one_stem_are_named_and_one_is_left_out(folder):
+def test_of_two_images_with_one_stem_one_is_listed_as_failed(folder):
     datasets.drawing(folder / "p0.png", 50)
     with review(folder) as page:
         assert "would share its caption" in failed(page)["p0.png"]
@@ -305,10 +311,9 @@ def test_two_images_of_one_stem_are_named_and_one_is_left_out(folder):
 
 
 # ---- links and special files (R20)
-# ------------------------------------------------------------------------------
 
 
-def test_links_are_neither_followed_nor_written_through(folder, tmp_path):
+def test_links_are_not_followed_or_written_through(folder, tmp_path):
     outside = datasets.drawing(tmp_path / "outside" / "secret.jpg", 9)
     (tmp_path / "outside" / "secret.txt").write_bytes(SECRET)
     (folder / "link.jpg").symlink_to(outside)
@@ -335,38 +340,38 @@ def test_a_caption_that_became_a_link_is_not_written_through(folder, tmp_path):
         known = page.get("image/1")["hash"]
         (folder / "p0.txt").unlink()
         (folder / "p0.txt").symlink_to(secret)
-        for answer in (
+        for response in (
             page.send("caption", version=page.version, id=1, hash=known, caption="mine"),
             page.send("apply", version=page.version, scope={"in": "all"}, do={"remove": ["sks"]}),
         ):
-            assert answer.status == 400 and SECRET not in answer.body
+            assert response.status == 400 and SECRET not in response.body
     assert secret.read_bytes() == SECRET
 
 
-def test_a_folder_that_became_a_link_gets_nothing_written(folder, tmp_path):
+def test_nothing_is_written_into_a_folder_that_became_a_link(folder, tmp_path):
     other = tmp_path / "other"
     with review(folder) as page:
         before = {path.name: path.read_bytes() for path in folder.glob("*.txt")}
-        folder.rename(tmp_path / "kept")
+        folder.rename(tmp_path / "moved")
         other.mkdir()
         (other / "p0.txt").write_bytes(SECRET)
         folder.symlink_to(other)
-        answer = page.send(
+        response = page.send(
             "apply", version=page.version, scope={"in": "all"}, do={"remove": ["lips"]}
         )
-        assert answer.status in (400, 409, 507)
+        assert response.status in (400, 409, 507)
         assert {path.name: path.read_bytes() for path in other.iterdir() if path.is_file()} == {
             "p0.txt": SECRET
         }
         assert {
-            path.name: path.read_bytes() for path in (tmp_path / "kept").glob("*.txt")
+            path.name: path.read_bytes() for path in (tmp_path / "moved").glob("*.txt")
         } == before
         folder.unlink()
-        (tmp_path / "kept").rename(folder)
+        (tmp_path / "moved").rename(folder)
 
 
-@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no pipes with names here")
-def test_pipes_do_not_make_it_wait(folder):
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
+def test_named_pipes_do_not_block(folder):
     os.mkfifo(folder / "pipe.jpg")
     (folder / "p0.txt").unlink()
     os.mkfifo(folder / "p0.txt")
@@ -382,7 +387,7 @@ def test_pipes_do_not_make_it_wait(folder):
     assert time.monotonic() - began < 15
 
 
-def test_translations_that_are_a_link_are_not_read(folder, tmp_path):
+def test_a_translations_file_that_is_a_link_is_not_read(folder, tmp_path):
     (tmp_path / "secret.csv").write_text("lips,a secret\n")
     (folder / "translations.csv").symlink_to(tmp_path / "secret.csv")
     with review(folder) as page:
@@ -392,7 +397,7 @@ def test_translations_that_are_a_link_are_not_read(folder, tmp_path):
         assert "a secret" not in str(page.post("tags", scope={"in": "all"}))
 
 
-def test_translations_are_text_whatever_they_hold(folder):
+def test_translations_are_plain_text(folder):
     (folder / "translations.csv").write_bytes(b'tag,translation\nlips,"<b>Lippen</b>"\nhat,Hut\n')
     with review(folder) as page:
         tags = page.post("tags", scope={"in": "all"})
@@ -403,25 +408,24 @@ def test_translations_are_text_whatever_they_hold(folder):
         assert "translations.csv" in page.session["notice"]
 
 
-# ---- what the page leaves on disk
-# -------------------------------------------------------------------------------
+# ---- what is left on disk
 
 
-def test_a_page_that_only_looks_leaves_nothing(folder):
+def test_a_read_only_page_writes_nothing(folder):
     before = {path: path.stat().st_mtime_ns for path in (folder, *folder.rglob("*"))}
     with review(folder, read_only=True) as page:
         assert get(page, "/thumb/1").status == 200
-        assert page.get("duplicates")["of"] == 7
+        assert page.get("near-duplicates")["total"] == 7
         for call in ("apply", "undo", "redo", "caption"):
-            answer = page.send(
+            response = page.send(
                 call, version=page.version, scope={"in": "all"}, do={"remove": ["lips"]},
                 id=1, hash=page.get("image/1")["hash"], caption="mine",
             )  # fmt: skip
-            assert answer.status == 403
+            assert response.status == 403
     assert {path: path.stat().st_mtime_ns for path in (folder, *folder.rglob("*"))} == before
 
 
-def test_a_disk_that_fails_in_the_middle_is_an_answer_and_the_next_edit_completes(
+def test_a_full_disk_is_reported_and_the_next_edit_completes_the_interrupted_one(
     folder, monkeypatch
 ):
     replace = os.replace
@@ -434,13 +438,13 @@ def test_a_disk_that_fails_in_the_middle_is_an_answer_and_the_next_edit_complete
 
     with review(folder) as page:
         monkeypatch.setattr(os, "replace", full)
-        answer = page.send(
+        response = page.send(
             "apply", version=page.version, scope={"in": "all"}, do={"remove": ["lips"]}
         )
-        assert answer.status == 507 and "disk space" in answer.json["hint"]
+        assert response.status == 507 and "disk space" in response.json["hint"]
         assert all(path.read_text().endswith("\n") for path in folder.glob("*.txt"))
         failing = False
-        # What was begun is completed first; the page, which has not seen that, is told.
+        # The interrupted edit is completed first, and then the page must load its result.
         tries = 0
         while (
             page.send(
@@ -451,7 +455,7 @@ def test_a_disk_that_fails_in_the_middle_is_an_answer_and_the_next_edit_complete
             tries += 1
             assert tries < 20
             time.sleep(0.2)
-            page.session_now()
+            page.load_session()
             page.version = page.session["version"]
         texts = [(folder / f"p{n}.txt").read_text() for n in range(6)]
         assert texts == [
@@ -460,11 +464,11 @@ def test_a_disk_that_fails_in_the_middle_is_an_answer_and_the_next_edit_complete
         ]  # fmt: skip
 
 
-def test_no_name_of_a_caption_or_image_is_normalised(awkward):
+def test_file_names_are_not_normalized(awkward):
     names = {os.fsencode(path.name) for path in awkward.iterdir()}
     with review(awkward) as page:
         page.do(add=["x"])
-        page.get("duplicates")
+        page.get("near-duplicates")
     assert {os.fsencode(path.name) for path in awkward.iterdir() if path.name != ".dsk"} == names
     assert any(
         unicodedata.normalize("NFC", os.fsdecode(name)) != os.fsdecode(name) for name in names

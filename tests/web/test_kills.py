@@ -1,6 +1,4 @@
-"""R2 and R3 at the page: an edit may be killed, or a call to the system fail, at any moment; no
-caption is lost.
-"""
+"""R2 and R3 for the page: if an edit is killed or a system call fails, no caption is lost."""
 
 from __future__ import annotations
 
@@ -14,7 +12,7 @@ from datasetkit.core.errors import Exit
 from datasetkit.options.review import ReviewOptions
 from datasetkit.project.session import DEFAULT_CONTEXT
 from datasetkit.verbs.review.dataset import Scope
-from datasetkit.web.page import load
+from datasetkit.verbs.review.session import load_editor
 from tests.safety.conftest import place
 from tests.safety.datasets import small_set
 from tests.safety.harness import FULL, Case, Trials, Watch, damage, in_child
@@ -28,8 +26,8 @@ def _build(root: Path) -> None:
 
 
 def _apply(root: Path, where: str, wanted: dict[str, Any]) -> None:
-    """Open the dataset as the page does, and do one operation."""
-    editor, _ = load(root / "imgs", ReviewOptions(), DEFAULT_CONTEXT)
+    """Load the dataset as the page does, and apply one operation."""
+    editor, _ = load_editor(root / "imgs", ReviewOptions(), DEFAULT_CONTEXT)
     editor.apply(editor.dataset.version, Scope("where", where), wanted)
 
 
@@ -42,7 +40,7 @@ CASES = {
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_a_killed_edit_loses_nothing_and_the_next_start_finishes_it(name, place):
+def test_a_killed_edit_loses_nothing_and_is_finished_at_the_next_start(name, place):
     trials = Trials(CASES[name], place / "t")
     draw = random.Random(name)
     moments = sorted(draw.sample(range(1, trials.points + 1), min(KILLS, trials.points)))
@@ -51,13 +49,13 @@ def test_a_killed_edit_loses_nothing_and_the_next_start_finishes_it(name, place)
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", CASES)
-def test_a_kill_at_every_single_call_loses_nothing(name, place):
+def test_a_kill_at_any_system_call_loses_nothing(name, place):
     trials = Trials(CASES[name], place / "t")
     assert [problem for at in range(1, trials.points + 1) for problem in trials.killed(at=at)] == []
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_a_call_that_fails_leaves_captions_whole_and_the_next_start_completes(name, place):
+def test_a_failed_system_call_damages_nothing_and_the_next_start_completes_the_edit(name, place):
     trials = Trials(CASES[name], place / "t")
     root = trials.fresh("count")
     calls = in_child(trials.case.run, root=root, watch=Watch(root, statements=False)).points

@@ -1,6 +1,4 @@
-"""U10 over sockets: with a million images in memory the last is reachable, and filters and tables
-still answer.
-"""
+"""U10: with a million images in memory the last is reachable, and filters and tables work."""
 
 from __future__ import annotations
 
@@ -18,31 +16,32 @@ MILLION = 1_000_000
 
 @pytest.fixture
 def million(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder whose seven images the page takes for a million: the same again and again."""
+    """A folder whose seven images are listed a million times."""
     from datasetkit.verbs.review.dataset import ReviewDataset
 
     load = ReviewDataset.load
 
     def loaded(self: ReviewDataset, store: Store) -> None:
         load(self, store)
-        few = self.all()
+        images = self.all()
         self._images = {
-            n: replace(few[n % len(few)], id=n, name=f"{n}.jpg") for n in range(1, MILLION + 1)
+            n: replace(images[n % len(images)], id=n, name=f"{n}.jpg")
+            for n in range(1, MILLION + 1)
         }
 
     monkeypatch.setattr(ReviewDataset, "load", loaded)
-    # There are no million files to be watched, or to be compared with each other.
+    # There are no million files to watch or to compare.
     monkeypatch.setattr("datasetkit.verbs.review.watch.DiskWatcher.start", lambda self: None)
     monkeypatch.setattr(
-        "datasetkit.verbs.review.near_duplicates.NearDuplicates.start", lambda self, known: None
+        "datasetkit.verbs.review.near_duplicates.NearDuplicates.start", lambda self, stored: None
     )
     return folder
 
 
-def seconds(page: Browser, name: str, **asked: object) -> float:
-    began = time.perf_counter()
-    page.get(name, **asked)
-    return time.perf_counter() - began
+def seconds(page: Browser, name: str, **parameters: object) -> float:
+    started = time.perf_counter()
+    page.get(name, **parameters)
+    return time.perf_counter() - started
 
 
 @pytest.mark.slow
@@ -56,10 +55,10 @@ def test_the_last_of_a_million_is_reachable(million):
         assert page.get("images", offset=MILLION)["id"] == []
         assert page.get(f"image/{MILLION}")["name"] == f"{MILLION}.jpg"
         assert page.ask("GET", f"/thumb/{MILLION}", headers={"Cookie": page.cookie}).status == 200
-        # Once a filter was answered, its windows are as quick as those of seven images.
-        found = page.get("images", where="tag:lips AND NOT tag:hat")
-        assert found["total"] == page.post("filter", where="tag:lips AND NOT tag:hat")["total"]
-        assert MILLION / 4 < found["total"] < MILLION / 3
+        # The windows of a filter that is cached are as fast as those of seven images.
+        matches = page.get("images", where="tag:lips AND NOT tag:hat")
+        assert matches["total"] == page.post("filter", where="tag:lips AND NOT tag:hat")["total"]
+        assert MILLION / 4 < matches["total"] < MILLION / 3
         windows = [
             seconds(page, "images", where="tag:lips AND NOT tag:hat", offset=n)
             for n in (0, 1000, 250_000)

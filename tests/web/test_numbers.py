@@ -1,4 +1,4 @@
-"""The review page by numbers: a thousand edits and back, and a million images."""
+"""A thousand random edits are undone and redone, and a million images are listed."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ import pytest
 
 from datasetkit.options.review import ReviewOptions
 from datasetkit.project.session import DEFAULT_CONTEXT
+from datasetkit.verbs.review.session import open_session
 from datasetkit.web import routes
-from datasetkit.web.page import opened
 from tests.safety.conftest import place
 from tests.web import client, datasets
 
-assert place  # the fixture: a folder in memory, as thousands of syncs are nothing to wait for
+assert place  # the fixture: a folder in memory, where thousands of syncs take no time
 MILLION = 1_000_000
 TAGS = (
     "solo",
@@ -51,7 +51,7 @@ def scored(place: Path) -> Path:
 
 
 def operation(rng: random.Random, tags: list[str]) -> dict[str, Any]:
-    """Return something to do to a scope, by chance."""
+    """Return a random operation."""
     some = rng.sample(tags, rng.randint(1, 2))
     return rng.choice(
         [
@@ -69,8 +69,8 @@ def operation(rng: random.Random, tags: list[str]) -> dict[str, Any]:
 
 
 def edit(page: client.Browser, rng: random.Random, tags: list[str]) -> int:
-    """Do one thing by chance; return 1 if it changed something."""
-    numbers = client.numbers(page)
+    """Make a random edit; return 1 if it changed something."""
+    numbers = client.image_ids(page)
     one = rng.choice(numbers)
     if rng.random() < 0.3:
         words = rng.sample(tags, rng.randint(1, 6))
@@ -93,7 +93,7 @@ def edit(page: client.Browser, rng: random.Random, tags: list[str]) -> int:
 
 
 @pytest.mark.parametrize("edits", [60, pytest.param(1000, marks=pytest.mark.slow)])
-def test_edits_by_chance_are_all_taken_back_to_the_byte(scored, edits):
+def test_random_edits_are_undone_and_redone_to_the_byte(scored, edits):
     before, images = client.captions(scored), sorted(scored.glob("*.jpg"))
     rng = random.Random(edits)
     with client.review(scored) as page:
@@ -116,12 +116,12 @@ def test_edits_by_chance_are_all_taken_back_to_the_byte(scored, edits):
         assert client.captions(scored) == after
 
 
-def test_edits_are_taken_back_after_a_restart(scored):
+def test_edits_are_undone_after_a_restart(scored):
     before = client.captions(scored)
     with client.review(scored) as page:
         page.do(remove=["solo"])
         page.do(add=["hat"])
-        page.do({"in": "ids", "ids": client.numbers(page)[:2]}, drop=True)
+        page.do({"in": "ids", "ids": client.image_ids(page)[:2]}, drop=True)
     with client.review(scored) as page:
         assert page.session["undo"].startswith("exclude 2")
         for _ in range(3):
@@ -131,10 +131,10 @@ def test_edits_are_taken_back_after_a_restart(scored):
 
 
 def test_the_server_gives_the_last_of_a_million_images(folder, monkeypatch):
-    with opened(folder, ReviewOptions(open=False, read_only=True), DEFAULT_CONTEXT) as page:
-        one = page.dataset.all()[0]
+    with open_session(folder, ReviewOptions(open=False, read_only=True), DEFAULT_CONTEXT) as page:
+        first = page.dataset.all()[0]
         monkeypatch.setattr(page.dataset, "ids", lambda where="": range(1, MILLION + 1))
-        monkeypatch.setattr(page.dataset, "get", lambda number: replace(one, id=number))
-        found = routes.images(page, {"offset": str(MILLION - 500), "limit": "500"})
-    assert found["total"] == MILLION
-    assert len(found["id"]) == 500 and found["id"][-1] == MILLION
+        monkeypatch.setattr(page.dataset, "get", lambda number: replace(first, id=number))
+        window = routes.images(page, {"offset": str(MILLION - 500), "limit": "500"})
+    assert window["total"] == MILLION
+    assert len(window["id"]) == 500 and window["id"][-1] == MILLION

@@ -1,6 +1,4 @@
-"""What the page's buttons do is what the commands do, to the byte, and its tables say what the
-captions say.
-"""
+"""The page's operations do what the commands do, to the byte, and its tables match the captions."""
 
 from __future__ import annotations
 
@@ -15,14 +13,14 @@ import pytest
 
 from datasetkit import api
 from tests.web import datasets
-from tests.web.client import captions, numbers, review
+from tests.web.client import captions, image_ids, review
 
 ALL = {"in": "all"}
 
 
 @pytest.fixture
 def tagged(tmp_path: Path) -> Path:
-    """Eight images with scores and the captions of a tagger, two of them edited by a person."""
+    """Eight images with scores and captions by a tagger; two captions are edited by hand."""
     folder = datasets.many(tmp_path / "set", 8, captions=False)
     datasets.scored(folder)
     (folder / "p00001.txt").write_text("solo, mine, Long_Hair\n", encoding="utf-8")
@@ -53,17 +51,20 @@ SAME: list[tuple[dict[str, Any], Command]] = [
 @pytest.mark.parametrize(
     ("wanted", "command"), SAME, ids=lambda one: str(one) if isinstance(one, dict) else ""
 )
-def test_an_operation_is_the_command_of_its_name(tagged, tmp_path, wanted, command):
+def test_an_operation_does_what_the_command_does(tagged, tmp_path, wanted, command):
     other = tmp_path / "other"
     shutil.copytree(tagged, other)
     found = command(other)
     with review(tagged) as page:
-        would = page.would(ALL, **wanted)
+        would = page.dry_run(ALL, **wanted)
         assert captions(tagged) != captions(other) and would["entry"] is None
         done = page.do(ALL, **wanted)
         assert captions(tagged) == captions(other)
         assert done["changed"] == would["changed"] == len(found.changes)
-        assert (done["added"], done["removed"]) == (would["added"], would["removed"])
+        assert (done["tags_added"], done["tags_removed"]) == (
+            would["tags_added"],
+            would["tags_removed"],
+        )
         shown = page.get("images", captions=1)
         assert [f"{text}\n".encode() for text in shown["caption"]] == list(
             captions(tagged).values()
@@ -72,10 +73,10 @@ def test_an_operation_is_the_command_of_its_name(tagged, tmp_path, wanted, comma
 
 @pytest.mark.parametrize("existing", ["skip", "overwrite"])
 @pytest.mark.parametrize("threshold", [0.2, 0.5, 0.9])
-def test_the_score_slider_is_a_tagging_without_a_model(tagged, threshold, existing):
+def test_the_score_slider_does_what_tagging_with_that_threshold_does(tagged, threshold, existing):
     with review(tagged) as page:
         before = captions(tagged)
-        would = page.would(ALL, threshold=threshold, existing=existing)
+        would = page.dry_run(ALL, threshold=threshold, existing=existing)
         done = page.do(ALL, threshold=threshold, existing=existing)
         after = captions(tagged)
         assert (
@@ -86,21 +87,23 @@ def test_the_score_slider_is_a_tagging_without_a_model(tagged, threshold, existi
         edited = {"p00001.txt", "p00002.txt"}
         assert all((before[name] == after[name]) is (existing == "skip") for name in edited)
         assert done["kept"] >= 2 * (existing == "skip")
-        # Every tag in, and none out, that reached the threshold.
-        for number in numbers(page):
+        # The caption has exactly the tags that reach the threshold.
+        for number in image_ids(page):
             one = page.get(f"image/{number}")
             if one["name"].replace("jpg", "txt") in edited and existing == "skip":
                 assert one["edited"]
                 continue
             assert not one["edited"] and all(tag["score"] >= threshold for tag in one["tags"])
             assert all(
-                near["score"] < threshold for near in one["near"] if near["category"] == "general"
+                tag["score"] < threshold
+                for tag in one["other_tags"]
+                if tag["category"] == "general"
             )
-        datasets_again = page.do(ALL, threshold=threshold, existing=existing)
-        assert datasets_again["changed"] == 0 and datasets_again["entry"] is None
+        again = page.do(ALL, threshold=threshold, existing=existing)
+        assert again["changed"] == 0 and again["entry"] is None
 
 
-def test_the_tables_count_what_the_captions_hold(tagged):
+def test_the_tag_table_counts_the_tags_of_the_captions(tagged):
     with review(tagged) as page:
         scope = {"in": "where", "where": "name:p0000? AND NOT name:p00007"}
         tags = page.post("tags", scope=scope)
@@ -121,22 +124,22 @@ def test_the_tables_count_what_the_captions_hold(tagged):
         assert tags["category"][shown.index("solo")] == "general"
 
 
-def test_outliers_are_tags_that_most_have_with_the_filter_for_the_others(folder):
+def test_outliers_are_tags_of_most_images_with_a_filter_for_the_rest(folder):
     with review(folder) as page:
         found = page.post("outliers", scope=ALL, share=0.5)
         assert dict(
-            zip(found["tag"], zip(found["count"], found["lacking"], strict=True), strict=True)
+            zip(found["tag"], zip(found["count"], found["missing"], strict=True), strict=True)
         ) == {
             "sks": (3, 3),
             "lips": (3, 3),
             "hat": (3, 3),
         }
-        for where, lacking in zip(found["where"], found["lacking"], strict=True):
-            assert len(numbers(page, f"{where} AND tags:>0")) == lacking
+        for where, lacking in zip(found["where"], found["missing"], strict=True):
+            assert len(image_ids(page, f"{where} AND tags:>0")) == lacking
         assert page.post("outliers", scope=ALL, share=0.9)["tag"] == []
 
 
-def test_completion_knows_the_data_set_first_and_the_vocabulary_behind_it(folder):
+def test_completions_come_from_the_dataset_first_and_then_the_vocabulary(folder):
     with review(folder) as page:
         found = page.get("complete", q="blue e", limit=5)
         assert found["tag"][0].lower().replace("_", " ") == "blue eyes" and found["count"][0] == 2
@@ -144,7 +147,7 @@ def test_completion_knows_the_data_set_first_and_the_vocabulary_behind_it(folder
         assert page.get("complete", q="EYES")["tag"] == page.get("complete", q="eyes")["tag"]
 
 
-def test_an_added_tag_stands_behind_the_trigger(folder):
+def test_an_added_tag_follows_the_trigger(folder):
     (folder / "dsk.toml").write_text(
         '[[concept]]\nfolder = "."\ntrigger = ["sks"]\n', encoding="utf-8"
     )
@@ -155,32 +158,32 @@ def test_an_added_tag_stands_behind_the_trigger(folder):
         assert (folder / "p3.txt").read_text() == "new, solo, hat\n"
 
 
-def test_excluded_images_take_what_is_theirs_along(folder):
+def test_excluded_images_are_moved_with_their_companion_files(folder):
     (folder / "masks").mkdir()
     (folder / "masks" / "p0.png").write_bytes(b"a mask")
     (folder / "p0.jpg.json").write_text("{}")
     before = {path: path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
     with review(folder) as page:
         done = page.do({"in": "ids", "ids": [1, 7]}, drop=True)
-        assert (done["changed"], done["gone"], page.get("images")["total"]) == (2, [1, 7], 5)
+        assert (done["changed"], done["removed"], page.get("images")["total"]) == (2, [1, 7], 5)
         away = sorted(
             path.name for path in (folder / ".dsk" / "excluded").rglob("*") if path.is_file()
         )
         assert away == ["p0.jpg", "p0.jpg.json", "p0.png", "p0.txt", "p6.png"]
         assert page.ask("GET", "/thumb/1", headers={"Cookie": page.cookie}).status == 404
         back = page.post("undo", version=page.version)
-        assert back["back"] == [1, 7] and page.get("images")["total"] == 7
+        assert back["restored"] == [1, 7] and page.get("images")["total"] == 7
     assert {path: path.read_bytes() for path in before} == before
 
 
 def test_no_operation_empties_a_caption(folder):
     with review(folder) as page:
         done = page.do(ALL, remove=["solo"])
-        assert (done["changed"], done["kept"]) == (1, 1) and "empty caption" in done["why"]
+        assert (done["changed"], done["kept"]) == (1, 1) and "empty caption" in done["reason"]
         assert (folder / "p4.txt").read_text() == "solo\n"
 
 
-def test_an_operation_touches_its_scope_alone(folder):
+def test_an_operation_changes_only_its_scope(folder):
     with review(folder) as page:
         for scope, wanted in (
             ({"in": "where", "where": "tag:hat"}, {1, 3, 5}),
@@ -198,10 +201,10 @@ def test_near_duplicates_are_found_in_the_background(folder):
     with review(folder) as page:
         ends = time.monotonic() + 15
         while time.monotonic() < ends:
-            found = page.get("duplicates")
-            if found["done"] == found["of"] == 8:
+            found = page.get("near-duplicates")
+            if found["done"] == found["total"] == 8:
                 break
             time.sleep(0.02)
-        twins = numbers(page, "name:p2 OR name:p7")
-        assert found["groups"] == [twins] and numbers(page, "dup:yes") == twins
-        assert page.get(f"image/{twins[0]}")["group"] == twins
+        pair = image_ids(page, "name:p2 OR name:p7")
+        assert found["groups"] == [pair] and image_ids(page, "dup:yes") == pair
+        assert page.get(f"image/{pair[0]}")["near_duplicates"] == pair

@@ -1,6 +1,4 @@
-"""U11: what other programs, other tabs and hands change meanwhile is shown, and never
-overwritten.
-"""
+"""U11: what other programs, other tabs and people change is shown and never overwritten."""
 
 from __future__ import annotations
 
@@ -15,49 +13,48 @@ import pytest
 
 from datasetkit import api
 from tests.web import datasets
-from tests.web.client import Browser, captions, numbers, review
+from tests.web.client import Browser, captions, image_ids, review
 
-# Seconds within which the page knows of a change; it looks every second.
-SOON = 15
+# Seconds until a change must be known.
+TIMEOUT = 15
 
 
 def write(path: Path, text: str) -> None:
-    """Write a caption so that its time tells it from the one before, on any file system."""
+    """Write a caption with a new modification time on any file system."""
     path.write_text(text, encoding="utf-8")
     os.utime(path, ns=(time.time_ns(), time.time_ns() + 1_000_000))
 
 
-def wait_for(page: Browser, told: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
-    """Ask what is new since the version that the page knows, as it does every two seconds."""
+def wait_for(page: Browser, expected: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
+    """Poll for changes since the version that the page has seen."""
     since = page.version
-    ends = time.monotonic() + SOON
+    ends = time.monotonic() + TIMEOUT
     while time.monotonic() < ends:
         new: dict[str, Any] = page.get("changes", since=since)
-        if told(new):
+        if expected(new):
             return new
         time.sleep(0.05)
-    raise AssertionError(f"not told within {SOON} s: {new}")
+    raise AssertionError(f"not reported within {TIMEOUT} s: {new}")
 
 
-# ---- nothing unseen is overwritten
-# ------------------------------------------------------------------------------
+# ---- conflicts
 
 
-def test_one_caption_changed_outside_stops_the_whole_operation(folder):
+def test_a_caption_changed_on_disk_refuses_the_whole_operation(folder):
     with review(folder) as page:
         write(folder / "p2.txt", "sks, lips, by hand\n")
         before = captions(folder)
-        answer = page.do(remove=["lips"], status=409)
+        response = page.do(remove=["lips"], status=409)
         assert captions(folder) == before
-        assert answer["count"] == 1 and answer["error"] and answer["hint"]
-        (changed,) = answer["changed"]
-        assert (changed["name"], changed["known"], changed["now"]) == (
+        assert response["count"] == 1 and response["error"] and response["hint"]
+        (conflict,) = response["conflicts"]
+        assert (conflict["name"], conflict["expected"], conflict["current"]) == (
             "p2.jpg",
             "sks, lips",
             "sks, lips, by hand",
         )
-        assert (changed["added"], changed["removed"]) == (["by hand"], [])
-        # The same again, with the version of the answer, is what the person then wants.
+        assert (conflict["added"], conflict["removed"]) == (["by hand"], [])
+        # With the version of the response the same operation succeeds.
         assert page.do(remove=["lips"])["changed"] == 3
         assert (folder / "p2.txt").read_bytes() == b"sks, by hand\n"
 
@@ -71,60 +68,60 @@ def test_one_caption_changed_outside_stops_the_whole_operation(folder):
         (lambda path: path.rename(path.with_name("elsewhere.txt")), None),
     ],
 )
-def test_a_caption_that_is_edited_is_not_overwritten(folder, meanwhile, now):
+def test_a_caption_changed_on_disk_is_not_overwritten(folder, meanwhile, now):
     with review(folder) as page:
         known = page.get("image/1")["hash"]
         meanwhile(folder / "p0.txt")
         before = captions(folder)
-        answer = page.edit(1, "mine", known=known, status=409)
-        assert answer["changed"][0]["now"] == now
+        response = page.edit(1, "mine", known_hash=known, status=409)
+        assert response["conflicts"][0]["current"] == now
         assert captions(folder) == before
 
 
-def test_a_caption_that_appeared_is_not_overwritten(folder):
+def test_a_new_caption_file_is_not_overwritten(folder):
     with review(folder) as page:
         write(folder / "p6.txt", "new\n")
-        assert page.edit(7, "mine", known="", status=409)["changed"][0]["now"] == "new"
+        assert page.edit(7, "mine", known_hash="", status=409)["conflicts"][0]["current"] == "new"
         assert (folder / "p6.txt").read_text() == "new\n"
 
 
-def test_a_caption_that_can_no_longer_be_read_is_left_alone(folder):
+def test_an_unreadable_caption_is_not_overwritten(folder):
     with review(folder) as page:
         (folder / "p0.txt").write_bytes(b"\xff\xfe\x00")
         before = captions(folder)
-        answer = page.do(remove=["sks"], status=400)
-        assert "p0.txt" in answer["error"] and "UTF-8" in answer["error"]
+        response = page.do(remove=["sks"], status=400)
+        assert "p0.txt" in response["error"] and "UTF-8" in response["error"]
         assert captions(folder) == before
 
 
-def test_the_same_text_written_again_is_no_conflict(folder):
+def test_a_rewritten_caption_with_the_same_tags_is_no_conflict(folder):
     with review(folder) as page:
         write(folder / "p0.txt", "sks,lips ,  blue eyes")
         assert page.do(remove=["lips"])["changed"] == 3
         assert (folder / "p0.txt").read_bytes() == b"sks, blue eyes\n"
 
 
-def test_what_the_operation_does_not_touch_may_have_changed(folder):
+def test_a_changed_caption_that_the_operation_does_not_change_is_no_conflict(folder):
     with review(folder) as page:
         write(folder / "p4.txt", "by hand\n")
         assert page.do(remove=["lips"])["changed"] == 3
         assert (folder / "p4.txt").read_text() == "by hand\n"
 
 
-def test_of_two_tabs_one_is_first(folder):
+def test_of_two_tabs_the_second_gets_a_conflict(folder):
     with review(folder) as page:
-        other = Browser(page.serving, folder, page.cookie, page.token, page.version)
+        other = Browser(page.server, folder, page.cookie, page.token, page.version)
         assert page.do({"in": "ids", "ids": [1]}, add=["from one"])["changed"] == 1
-        answer = other.do({"in": "ids", "ids": [1]}, add=["from two"], status=409)
-        assert answer["changed"][0]["added"] == ["from one"]
+        response = other.do({"in": "ids", "ids": [1]}, add=["from two"], status=409)
+        assert response["conflicts"][0]["added"] == ["from one"]
         assert other.do({"in": "ids", "ids": [2]}, add=["from two"])["changed"] == 1
         assert other.do({"in": "ids", "ids": [1]}, add=["from two"])["changed"] == 1
 
 
-def test_many_tabs_at_once_lose_nothing(folder):
+def test_of_many_tabs_at_once_one_wins(folder):
     with review(folder) as page:
         version = page.version
-        tabs = [Browser(page.serving, folder, page.cookie, page.token, version) for _ in range(8)]
+        tabs = [Browser(page.server, folder, page.cookie, page.token, version) for _ in range(8)]
 
         def add(n: int) -> bool:
             sent = {
@@ -142,73 +139,71 @@ def test_many_tabs_at_once_lose_nothing(folder):
         assert (folder / "p0.txt").read_text() == "sks, lips, blue eyes\n"
 
 
-def test_a_preview_is_of_what_is_known_and_needs_no_version(folder):
+def test_a_dry_run_needs_no_version(folder):
     with review(folder) as page:
         write(folder / "p0.txt", "by hand\n")
-        assert page.would(remove=["lips"])["changed"] in (2, 3)
+        assert page.dry_run(remove=["lips"])["changed"] in (2, 3)
         assert (folder / "p0.txt").read_text() == "by hand\n"
 
 
 # ---- undo
-# --------------------------------------------------------------------------------------------------
 
 
-def test_undo_does_not_take_a_persons_change_with_it(folder):
+def test_undo_does_not_revert_a_caption_that_was_edited_since(folder):
     with review(folder) as page:
         page.do(remove=["lips"])
         write(folder / "p2.txt", "sks, by hand\n")
         before = captions(folder)
-        answer = page.post("undo", version=page.version, status=409)
+        response = page.post("undo", version=page.version, status=409)
         assert captions(folder) == before
-        assert [one["name"] for one in answer["changed"]] == ["p2.jpg"] and "--partial" in answer[
-            "hint"
-        ]
+        assert [one["name"] for one in response["conflicts"]] == [
+            "p2.jpg"
+        ] and "--partial" in response["hint"]
 
 
-def test_what_another_command_did_is_not_undone_by_the_page(folder):
+def test_the_page_does_not_undo_another_command(folder):
     with review(folder) as page:
         page.do(remove=["lips"])
         api.rules(folder, api.RulesOptions(additional=("best",)))
         before = captions(folder)
-        answer = page.post("undo", version=page.version, status=409)
-        assert "dsk rules" in answer["error"] and "dsk undo" in answer["hint"]
+        response = page.post("undo", version=page.version, status=409)
+        assert "dsk rules" in response["error"] and "dsk undo" in response["hint"]
         assert captions(folder) == before
         api.undo(folder)
         assert page.post("undo", version=page.version)["title"].startswith("remove lips")
 
 
-def test_nothing_to_undo_or_to_do_again_is_an_answer(folder):
+def test_nothing_to_undo_or_redo_is_an_error(folder):
     with review(folder) as page:
         for call in ("undo", "redo"):
             assert "nothing to" in page.post(call, version=page.version, status=409)["error"]
 
 
-# ---- the folder is watched
-# --------------------------------------------------------------------------------------
+# ---- the disk watcher
 
 
-def test_a_caption_changed_outside_is_told(folder):
+def test_a_caption_changed_on_disk_is_reported(folder):
     with review(folder) as page:
         write(folder / "p4.txt", "by another program\n")
         new = wait_for(page, lambda new: bool(new["ids"]))
-        assert new["ids"] == new["outside"] == [5] and new["version"] > 1
+        assert new["ids"] == new["external"] == [5] and new["version"] > 1
         assert page.get("image/5")["caption"] == "by another program"
-        assert numbers(page, 'tag:"by another program"') == [5]
-        # The page knows it now: an edit on it is no conflict.
+        assert image_ids(page, 'tag:"by another program"') == [5]
+        # The page has loaded it: an edit is no conflict.
         assert page.edit(5, "mine")["changed"] == 1
 
 
-def test_its_own_changes_are_not_told_as_others(folder):
+def test_edits_of_the_page_are_not_reported_as_external(folder):
     with review(folder) as page:
         since = page.version
         page.do(remove=["lips"])
         time.sleep(2.5)
         new = page.get("changes", since=since)
         assert sorted(new["ids"]) == [1, 3, 6]
-        assert new["outside"] == []
+        assert new["external"] == []
 
 
-def test_images_that_come_and_go_are_told(folder):
+def test_added_and_removed_images_are_reported(folder):
     with review(folder) as page:
         datasets.drawing(folder / "p10.jpg", 40)
         write(folder / "p10.txt", "new, tag\n")
@@ -226,19 +221,19 @@ def test_images_that_come_and_go_are_told(folder):
         assert page.ask("GET", f"/thumb/{number}", headers={"Cookie": page.cookie}).status == 200
 
 
-def test_a_image_that_was_replaced_gets_a_new_address(folder, tmp_path):
+def test_a_replaced_image_gets_a_new_url(folder, tmp_path):
     with review(folder) as page:
         old = page.get("image/1")["v"]
         since = page.version
         datasets.drawing(tmp_path / "other.jpg", 77).replace(folder / "p0.jpg")
-        ends = time.monotonic() + SOON
+        ends = time.monotonic() + TIMEOUT
         while time.monotonic() < ends and page.get("image/1")["v"] == old:
             time.sleep(0.05)
         assert page.get("image/1")["v"] != old
         assert page.get("changes", since=since)["ids"] == [1]
 
 
-def test_who_is_too_far_behind_starts_anew(folder):
+def test_a_page_that_is_too_far_behind_is_reset(folder):
     with review(folder) as page:
         for n in range(3):
             page.edit(1, f"text {n}")
@@ -246,12 +241,12 @@ def test_who_is_too_far_behind_starts_anew(folder):
         assert page.get("changes", since=10**9)["reset"] is True
 
 
-def test_the_commands_and_the_page_work_side_by_side(folder):
+def test_commands_and_the_page_can_alternate(folder):
     with review(folder) as page:
         api.rules(folder, api.RulesOptions(exclude=("lips",)))
-        wait_for(page, lambda new: len(new["outside"]) == 3)
+        wait_for(page, lambda new: len(new["external"]) == 3)
         page.version = page.get("session")["version"]
-        assert numbers(page, "tag:lips") == []
+        assert image_ids(page, "tag:lips") == []
         assert page.do(remove=["hat"])["changed"] == 3
         titles = [(entry.verb, entry.title) for entry in api.history(folder)]
-        assert titles == [("review", "remove hat in 3 captions"), ("rules", "set")]
+        assert titles == [("review", "remove hat (3 captions)"), ("rules", "set")]

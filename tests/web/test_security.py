@@ -1,6 +1,4 @@
-"""Nobody comes in: the guard of the review page against a corpus of requests that are not its own
-(S1-S5).
-"""
+"""S1-S5: the guard of the review page refuses a corpus of foreign requests."""
 
 from __future__ import annotations
 
@@ -10,12 +8,12 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from datasetkit import api
 from datasetkit.core.errors import ConfigError
 from datasetkit.options.review import ReviewOptions
 from datasetkit.web import security
-from datasetkit.web.routes import _CALLS, _READS
-from datasetkit.web.server import serve
-from tests.web.client import captions, numbers, review, serving
+from datasetkit.web.routes import ACTIONS, READS
+from tests.web.client import captions, image_ids, review, run_server
 
 HOSTS = [
     "evil.example",
@@ -77,30 +75,30 @@ CALLS = ["apply", "caption", "undo", "redo", "tags", "outliers", "filter"]
 
 
 @pytest.fixture(scope="module")
-def page(standing):
-    """Nothing in here may change it."""
-    return standing
+def page(shared_page):
+    """No test of this module changes the dataset."""
+    return shared_page
 
 
-def test_the_corpus_knows_every_call():
-    assert sorted(_CALLS) == sorted(CALLS)
-    assert sorted(_READS) == sorted(["images", "ids", "changes", "complete", "duplicates"])
+def test_the_corpus_has_every_action():
+    assert sorted(ACTIONS) == sorted(CALLS)
+    assert sorted(READS) == sorted(["images", "ids", "changes", "complete", "near-duplicates"])
 
 
 @pytest.mark.parametrize("host", HOSTS)
 def test_another_host_name_is_refused_before_anything_else(page, host):
-    name = host.format(port=page.serving.port)
-    for path in ("/", f"/?{urlsplit(page.serving.url).query}", "/api/session", "/thumb/1"):
+    name = host.format(port=page.server.port)
+    for path in ("/", f"/?{urlsplit(page.server.url).query}", "/api/session", "/thumb/1"):
         sent = (
             f"GET {path} HTTP/1.1\r\nHost: {name}\r\nCookie: {page.cookie}\r\nConnection: "
             "close\r\n\r\n"
         ).encode()
-        answer = page.raw(sent)
-        assert answer.startswith(b"HTTP/1.1 400 "), (name, answer[:60])
-        assert b"set-cookie" not in answer.lower()
+        response = page.raw(sent)
+        assert response.startswith(b"HTTP/1.1 400 "), (name, response[:60])
+        assert b"set-cookie" not in response.lower()
 
 
-def test_two_hosts_or_none_are_refused(page):
+def test_two_host_headers_or_none_are_refused(page):
     for lines in ("Host: {0}\r\nHost: {0}\r\n", "Host: {0}\r\nHost: evil\r\n", ""):
         for version in ("1.1", "1.0"):
             head = (
@@ -125,26 +123,26 @@ def test_two_hosts_or_none_are_refused(page):
         "PRI * HTTP/2.0\r\n\r\nSM\r\n",
     ],
 )  # fmt: skip
-def test_what_is_no_plain_request_is_never_answered_with_data(page, head):
+def test_a_malformed_request_gets_no_data(page, head):
     sent = (head.format(page.host) + f"Cookie: {page.cookie}\r\n\r\n{{}}").encode("latin-1")
-    answer = page.raw(sent)
-    assert b" 200 " not in answer[:20] and page.token.encode() not in answer
+    response = page.raw(sent)
+    assert b" 200 " not in response[:20] and page.token.encode() not in response
     assert page.get("session")["version"] == 1
 
 
-def test_its_own_names_are_let_in_whatever_their_case(page):
-    for name in (page.host, f"localhost:{page.serving.port}", f"LOCALHOST:{page.serving.port}"):
+def test_its_own_host_names_are_allowed_in_any_case(page):
+    for name in (page.host, f"localhost:{page.server.port}", f"LOCALHOST:{page.server.port}"):
         assert (
             page.ask("GET", "/api/session", headers={"Host": name, "Cookie": page.cookie}).status
             == 200
         )
 
 
-def test_it_listens_on_this_machine_alone(page):
+def test_it_listens_on_the_loopback_address_only(page):
     ports = Path("/proc/net/tcp")
     if not ports.exists():
-        pytest.skip("only Linux lists its sockets as a file")
-    port = f"{page.serving.port:04X}"
+        pytest.skip("only Linux lists its sockets in a file")
+    port = f"{page.server.port:04X}"
     lines = [
         line.split()
         for name in ("tcp", "tcp6")
@@ -155,46 +153,45 @@ def test_it_listens_on_this_machine_alone(page):
 
 
 # ---- the token
-# --------------------------------------------------------------------------------------------------
 
 
-def test_the_token_is_256_random_bits_and_another_in_each_run(folder):
+def test_each_run_has_new_tokens_of_256_random_bits(folder):
     tokens = set()
     for _ in range(2):
-        with serving(folder) as browser:
-            token = urlsplit(browser.serving.url).query.removeprefix("token=")
+        with run_server(folder) as browser:
+            token = urlsplit(browser.server.url).query.removeprefix("token=")
             assert len(bytes.fromhex(token)) == 32
             browser.enter()
             tokens |= {token, browser.token, browser.cookie.partition("=")[2]}
     assert len(tokens) == 6, "entry, cookie and header are three secrets"
 
 
-def test_the_token_becomes_a_cookie_that_scripts_and_other_sites_do_not_get(folder):
-    with serving(folder) as browser:
-        answer = browser.ask("GET", "/?" + urlsplit(browser.serving.url).query)
-        assert (answer.status, answer.headers["location"], answer.body) == (303, "./", b"")
-        parts = answer.headers["set-cookie"].split("; ")
-        assert parts[0].startswith(f"dsk_review_{browser.serving.port}=")
+def test_the_token_is_exchanged_for_a_cookie_that_scripts_and_other_sites_cannot_use(folder):
+    with run_server(folder) as browser:
+        response = browser.ask("GET", "/?" + urlsplit(browser.server.url).query)
+        assert (response.status, response.headers["location"], response.body) == (303, "./", b"")
+        parts = response.headers["set-cookie"].split("; ")
+        assert parts[0].startswith(f"dsk_review_{browser.server.port}=")
         assert {"HttpOnly", "SameSite=Strict", "Path=/"} == set(parts[1:])
-        assert answer.headers["cache-control"] == "no-store"
-        assert answer.headers["referrer-policy"] == "no-referrer"
+        assert response.headers["cache-control"] == "no-store"
+        assert response.headers["referrer-policy"] == "no-referrer"
 
 
 @pytest.mark.parametrize(
     "query", ["token=", "token=0", "token=" + "0" * 64, "token=é", "token[]=1", "Token={real}"]
 )
-def test_a_wrong_token_gets_nothing(page, query):
-    real = urlsplit(page.serving.url).query.removeprefix("token=")
-    answer = page.ask("GET", "/?" + query.format(real=real).replace("é", "%C3%A9"))
-    assert answer.status == 401 and "set-cookie" not in answer.headers
+def test_a_wrong_token_is_refused(page, query):
+    real = urlsplit(page.server.url).query.removeprefix("token=")
+    response = page.ask("GET", "/?" + query.format(real=real).replace("é", "%C3%A9"))
+    assert response.status == 401 and "set-cookie" not in response.headers
 
 
-def test_nothing_is_seen_without_the_cookie(page):
+def test_nothing_is_served_without_the_cookie(page):
     paths = [
         "/",
         "/page.js",
         "/api/session",
-        *(f"/api/{name}" for name in _READS),
+        *(f"/api/{name}" for name in READS),
         "/api/image/1",
         "/thumb/1",
     ]
@@ -210,13 +207,13 @@ def test_nothing_is_seen_without_the_cookie(page):
     ]
     for path in paths:
         for headers in wrong:
-            answer = page.ask("GET", path, headers=headers)
-            assert answer.status == 401, (path, headers)
-            assert b"p0" not in answer.body
+            response = page.ask("GET", path, headers=headers)
+            assert response.status == 401, (path, headers)
+            assert b"p0" not in response.body
     assert page.ask("GET", "/api/session", headers={"Cookie": "a=b; " + page.cookie}).status == 200
 
 
-def test_no_address_makes_the_server_stumble(page, capfd):
+def test_no_query_crashes_the_server(page, capfd):
     many = "&".join(f"a{n}=1" for n in range(50))
     for query in (many, "token=" + "0" * 50_000, "%ff=%fe&token=%ff", "token", "&&&=;"):
         assert page.ask("GET", f"/?{query}").status == 401
@@ -226,51 +223,53 @@ def test_no_address_makes_the_server_stumble(page, capfd):
     assert "".join(capfd.readouterr()) == ""
 
 
-def test_a_page_of_another_port_is_not_this_page(folder):
-    with review(folder) as one, serving(folder, read_only=True) as other:
+def test_a_page_on_another_port_has_no_access(folder):
+    with review(folder) as one, run_server(folder, read_only=True) as other:
         assert other.ask("GET", "/api/session", headers={"Cookie": one.cookie}).status == 401
         secret = one.cookie.partition("=")[2]
-        answer = other.ask(
-            "GET", "/api/session", headers={"Cookie": f"dsk_review_{other.serving.port}={secret}"}
+        response = other.ask(
+            "GET", "/api/session", headers={"Cookie": f"dsk_review_{other.server.port}={secret}"}
         )
-        assert answer.status == 401
+        assert response.status == 401
         other.enter()
         body = b'{"scope": {"in": "all"}}'
         for mixed in ({"Cookie": other.cookie, "X-Dsk-Token": one.token}, {"Cookie": one.cookie}):
-            assert other.ask("POST", "/api/tags", body, {**other.own, **mixed}).status in (401, 403)
+            assert other.ask("POST", "/api/tags", body, {**other.headers, **mixed}).status in (
+                401,
+                403,
+            )
 
 
 def test_the_token_is_never_logged(folder, capfd):
     with review(folder) as browser:
         browser.ask("GET", "/nothing?token=zzz", headers={"Cookie": browser.cookie})
-        token = urlsplit(browser.serving.url).query.removeprefix("token=")
-    said = "".join(capfd.readouterr())
-    assert token not in said and "zzz" not in said
+        token = urlsplit(browser.server.url).query.removeprefix("token=")
+    logged = "".join(capfd.readouterr())
+    assert token not in logged and "zzz" not in logged
     assert token not in repr(security.SessionKeys(entry=token))
 
 
-# ---- calls
-# --------------------------------------------------------------------------------------------------
+# ---- POST requests
 
 
 def refused(page, headers, *, status, body=b"{}"):
     before = page.get("session")["version"]
     for name in CALLS:
-        answer = page.ask("POST", f"/api/{name}", body, headers)
-        assert answer.status == status, (name, headers, answer.body)
+        response = page.ask("POST", f"/api/{name}", body, headers)
+        assert response.status == status, (name, headers, response.body)
     assert page.get("session")["version"] == before
 
 
 @pytest.mark.parametrize("origin", ORIGINS)
-def test_a_call_from_another_origin_is_refused(page, origin):
-    refused(page, {**page.own, "Origin": origin.format(port=page.serving.port)}, status=403)
+def test_a_post_from_another_origin_is_refused(page, origin):
+    refused(page, {**page.headers, "Origin": origin.format(port=page.server.port)}, status=403)
 
 
 @pytest.mark.parametrize(
     "site", ["cross-site", "same-site", "", "SAME-ORIGIN", "same-origin, none"]
 )
-def test_a_request_that_another_site_started_is_refused(page, site):
-    refused(page, {**page.own, "Sec-Fetch-Site": site}, status=403)
+def test_a_request_started_by_another_site_is_refused(page, site):
+    refused(page, {**page.headers, "Sec-Fetch-Site": site}, status=403)
     for path in ("/", "/api/session", "/thumb/1", "/preview/1"):
         assert (
             page.ask("GET", path, headers={"Cookie": page.cookie, "Sec-Fetch-Site": site}).status
@@ -278,7 +277,7 @@ def test_a_request_that_another_site_started_is_refused(page, site):
         )
 
 
-def test_a_call_without_the_header_token_is_refused(page):
+def test_a_post_without_the_header_token_is_refused(page):
     for token in (
         None,
         "",
@@ -287,7 +286,7 @@ def test_a_call_without_the_header_token_is_refused(page):
         page.token.upper() + "x",
         page.cookie.partition("=")[2],
     ):
-        headers = {name: value for name, value in page.own.items() if name != "X-Dsk-Token"}
+        headers = {name: value for name, value in page.headers.items() if name != "X-Dsk-Token"}
         refused(page, headers if token is None else {**headers, "X-Dsk-Token": token}, status=403)
 
 
@@ -303,26 +302,26 @@ def test_a_call_without_the_header_token_is_refused(page):
         "application/json, text/plain",
     ],
 )
-def test_a_call_that_is_no_json_is_refused(page, kind):
-    headers = {name: value for name, value in page.own.items() if name != "Content-Type"}
+def test_a_post_with_another_content_type_is_refused(page, kind):
+    headers = {name: value for name, value in page.headers.items() if name != "Content-Type"}
     refused(page, headers if kind is None else {**headers, "Content-Type": kind}, status=415)
 
 
 @pytest.mark.parametrize(
     "body", [b"", b"{", b"[]", b"1", b"null", b"\xff", b'{"a":' * 100_000, b"NaN", b'"text"']
 )
-def test_a_call_that_cannot_be_read_is_refused(page, body):
-    refused(page, page.own, status=400, body=body)
+def test_a_post_whose_body_is_no_json_object_is_refused(page, body):
+    refused(page, page.headers, status=400, body=body)
 
 
-def test_a_call_of_many_megabytes_is_refused(page):
+def test_a_post_above_the_size_limit_is_refused(page):
     body = b" " * (security.MAX_BODY + 1)
-    assert page.ask("POST", "/api/apply", body, page.own).status == 413
+    assert page.ask("POST", "/api/apply", body, page.headers).status == 413
 
 
 @pytest.mark.parametrize("name", ["Origin", "X-Dsk-Token", "Content-Type", "Sec-Fetch-Site"])
-def test_a_header_that_is_sent_twice_is_believed_at_its_worst(page, name):
-    own = {**page.own, "Origin": f"http://{page.host}", "Sec-Fetch-Site": "same-origin"}
+def test_a_repeated_header_is_refused_if_one_value_is_wrong(page, name):
+    own = {**page.headers, "Origin": f"http://{page.host}", "Sec-Fetch-Site": "same-origin"}
     site = {"Origin": "http://evil", "Sec-Fetch-Site": "cross-site"}
     others = {**site, "X-Dsk-Token": "0" * 64, "Content-Type": "text/plain"}
     for pair in ((own[name], others[name]), (others[name], own[name])):
@@ -336,20 +335,20 @@ def test_a_header_that_is_sent_twice_is_believed_at_its_worst(page, name):
         assert page.raw(head.encode())[9:12] in (b"403", b"415")
 
 
-def test_a_method_cannot_be_put_on_like_a_mask(page):
+def test_method_override_headers_are_ignored(page):
     before = captions(page.folder)
     body = json.dumps(
         {"version": page.version, "scope": {"in": "all"}, "do": {"remove": ["sks"]}}
     ).encode()
     for header in ("X-HTTP-Method-Override", "X-HTTP-Method", "X-Method-Override"):
-        assert page.ask("GET", "/api/apply", body, {**page.own, header: "POST"}).status == 405
+        assert page.ask("GET", "/api/apply", body, {**page.headers, header: "POST"}).status == 405
         headers = {"Cookie": page.cookie, "Content-Type": "application/json", header: "GET"}
         assert page.ask("POST", "/api/apply", body, headers).status == 403
     assert captions(page.folder) == before
 
 
-def test_the_page_itself_may_call(page):
-    headers = {**page.own, "Origin": f"http://{page.host}", "Sec-Fetch-Site": "same-origin"}
+def test_the_page_itself_may_post(page):
+    headers = {**page.headers, "Origin": f"http://{page.host}", "Sec-Fetch-Site": "same-origin"}
     body = json.dumps({"scope": {"in": "all"}}).encode()
     assert page.ask("POST", "/api/tags", body, headers).status == 200
 
@@ -360,16 +359,16 @@ def test_the_page_itself_may_call(page):
 def test_other_methods_do_nothing(page, method):
     before = captions(page.folder)
     for path in ("/", "/api/apply", "/api/session", "/thumb/1"):
-        answer = page.ask(method, path, b"{}", {"Cookie": page.cookie})
-        assert answer.status in (400, 403, 405)
-        assert not any(name.startswith("access-control") for name in answer.headers)
+        response = page.ask(method, path, b"{}", {"Cookie": page.cookie})
+        assert response.status in (400, 403, 405)
+        assert not any(name.startswith("access-control") for name in response.headers)
     assert captions(page.folder) == before
 
 
 def test_a_get_changes_nothing(page):
     before = captions(page.folder)
     for name in CALLS:
-        assert page.ask("GET", f"/api/{name}?do=remove", headers=page.own).status == 405
+        assert page.ask("GET", f"/api/{name}?do=remove", headers=page.headers).status == 405
     assert captions(page.folder) == before
 
 
@@ -382,7 +381,7 @@ def test_websockets_are_not_spoken(page):
     assert b" 101 " not in page.raw(head.encode())[:20]
 
 
-def test_what_a_proxy_would_say_is_not_believed(page):
+def test_proxy_headers_are_ignored(page):
     headers = {
         "Cookie": page.cookie,
         "Host": "evil.example",
@@ -393,10 +392,9 @@ def test_what_a_proxy_would_say_is_not_believed(page):
 
 
 # ---- headers
-# --------------------------------------------------------------------------------------------------
 
 
-def test_every_answer_binds_the_browser(page):
+def test_every_response_has_the_security_headers(page):
     asked = [
         page.ask("GET", "/", headers={"Cookie": page.cookie}),
         page.ask("GET", "/page.js", headers={"Cookie": page.cookie}),
@@ -405,59 +403,58 @@ def test_every_answer_binds_the_browser(page):
         page.ask("GET", "/nothing", headers={"Cookie": page.cookie}),
         page.ask("GET", "/"),
         page.ask("GET", "/", headers={"Host": "evil.example"}),
-        page.ask("POST", "/api/apply", b"{", page.own),
+        page.ask("POST", "/api/apply", b"{", page.headers),
     ]
-    for answer in asked:
-        policy = answer.headers["content-security-policy"]
+    for response in asked:
+        policy = response.headers["content-security-policy"]
         assert (
             policy.startswith("default-src 'none';")
             and "unsafe" not in policy
             and "*" not in policy
         )
-        assert answer.headers["x-content-type-options"] == "nosniff"
-        assert answer.headers["x-frame-options"] == "DENY"
-        assert answer.headers["cross-origin-resource-policy"] == "same-origin"
-        assert not any(name.startswith("access-control") for name in answer.headers)
-        assert "server" not in answer.headers
+        assert response.headers["x-content-type-options"] == "nosniff"
+        assert response.headers["x-frame-options"] == "DENY"
+        assert response.headers["cross-origin-resource-policy"] == "same-origin"
+        assert not any(name.startswith("access-control") for name in response.headers)
+        assert "server" not in response.headers
 
 
 # ---- files
-# --------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("path", PATHS)
-def test_no_address_leads_to_a_file_that_is_not_meant(page, path):
+def test_no_url_leads_to_another_file(page, path):
     sent = (
         f"GET {path} HTTP/1.1\r\nHost: {page.host}\r\nCookie: {page.cookie}\r\nConnection: "
         "close\r\n\r\n"
     )
-    answer = page.raw(sent.encode("latin-1"))
-    assert answer.split(b" ")[1] in (b"400", b"404"), answer[:80]
-    assert b"root:" not in answer and b"sks" not in answer
+    response = page.raw(sent.encode("latin-1"))
+    assert response.split(b" ")[1] in (b"400", b"404"), response[:80]
+    assert b"root:" not in response and b"sks" not in response
 
 
-def test_a_image_that_became_a_link_is_not_followed(folder, tmp_path):
+def test_an_image_that_became_a_link_is_not_followed(folder, tmp_path):
     secret = tmp_path / "secret.jpg"
     with review(folder) as browser:
         (folder / "p1.jpg").rename(secret)
         (folder / "p1.jpg").symlink_to(secret)
-        # Not the thumbnail, which may have been made while it was no link.
+        # Not the thumbnail, which may be cached from before.
         assert browser.ask("GET", "/preview/2", headers={"Cookie": browser.cookie}).status in (
             404,
             409,
         )
 
 
-def test_a_image_that_was_replaced_is_not_shown_under_its_old_number(folder):
+def test_a_replaced_image_is_not_cached_under_its_old_url(folder):
     with review(folder) as browser:
         shown = browser.get("image/2")["v"]
         (folder / "p2.jpg").replace(folder / "p1.jpg")
-        answer = browser.ask("GET", f"/preview/2?v={shown}", headers={"Cookie": browser.cookie})
-        # Once the page has looked, it is another image of a new address; until then it is none.
-        assert answer.status == 409 or answer.headers["cache-control"] == "no-store"
+        response = browser.ask("GET", f"/preview/2?v={shown}", headers={"Cookie": browser.cookie})
+        # 409 until the page has scanned the new file, then the new image, which is not cached.
+        assert response.status == 409 or response.headers["cache-control"] == "no-store"
 
 
-def test_a_image_behind_a_linked_folder_is_not_shown(folder, tmp_path):
+def test_an_image_behind_a_linked_folder_is_not_shown(folder, tmp_path):
     other, decoy = tmp_path / "other", tmp_path / "decoy"
     decoy.mkdir()
     for n in range(6):
@@ -466,25 +463,24 @@ def test_a_image_behind_a_linked_folder_is_not_shown(folder, tmp_path):
         folder.rename(other)
         folder.symlink_to(decoy)
         for n in range(1, 7):
-            # Not its thumbnail, which may have been made while the image was still there.
-            answer = browser.ask("GET", f"/preview/{n}", headers={"Cookie": browser.cookie})
-            assert answer.status in (404, 409) and b"secret" not in answer.body
+            # Not its thumbnail, which may be cached from before.
+            response = browser.ask("GET", f"/preview/{n}", headers={"Cookie": browser.cookie})
+            assert response.status in (404, 409) and b"secret" not in response.body
 
 
 def test_what_is_no_image_is_never_sent(folder):
     (folder / "fake.jpg").write_text("<script>alert(1)</script>")
     with review(folder) as browser:
         assert [one["name"] for one in browser.session["failed"]] == ["fake.jpg"]
-        for number in numbers(browser):
-            answer = browser.ask("GET", f"/preview/{number}", headers={"Cookie": browser.cookie})
+        for number in image_ids(browser):
+            response = browser.ask("GET", f"/preview/{number}", headers={"Cookie": browser.cookie})
             assert (
-                answer.headers["content-type"] == "image/jpeg"
-                and answer.body[:3] == b"\xff\xd8\xff"
+                response.headers["content-type"] == "image/jpeg"
+                and response.body[:3] == b"\xff\xd8\xff"
             )
 
 
 # ---- text
-# --------------------------------------------------------------------------------------------------
 
 
 EVIL = [
@@ -506,28 +502,27 @@ def test_captions_and_names_are_text_in_json(folder):
     with review(folder) as browser:
         shown = browser.get("images", captions=1)
         assert {f"{evil}, solo" for evil in EVIL} <= set(shown["caption"])
-        answer = browser.ask("GET", "/api/images?captions=1", headers={"Cookie": browser.cookie})
-        assert answer.headers["content-type"] == "application/json"
+        response = browser.ask("GET", "/api/images?captions=1", headers={"Cookie": browser.cookie})
+        assert response.headers["content-type"] == "application/json"
         assert set(EVIL) <= set(browser.post("tags", scope={"in": "all"})["tag"])
 
 
 # ---- other hosts
-# ------------------------------------------------------------------------------------------------
 
 
-def test_other_machines_come_in_only_under_a_name_that_was_allowed(folder):
+def test_other_machines_have_access_only_by_an_allowed_host_name(folder):
     with pytest.raises(ConfigError, match="lets other machines in"):
-        serve(folder, ReviewOptions(host="0.0.0.0"))
-    with pytest.raises(ConfigError, match="no address"):
-        serve(folder, ReviewOptions(host="example.org", allow_host=("example.org",)))
-    with serving(folder, host="0.0.0.0", allow_host=("box.lan",)) as browser:
-        port = browser.serving.port
-        assert browser.serving.url.startswith(f"http://box.lan:{port}/?token=")
-        query = urlsplit(browser.serving.url).query
+        api.review(folder, ReviewOptions(host="0.0.0.0"))
+    with pytest.raises(ConfigError, match="not an IP address"):
+        api.review(folder, ReviewOptions(host="example.org", allow_host=("example.org",)))
+    with run_server(folder, host="0.0.0.0", allow_host=("box.lan",)) as browser:
+        port = browser.server.port
+        assert browser.server.url.startswith(f"http://box.lan:{port}/?token=")
+        query = urlsplit(browser.server.url).query
         assert browser.ask("GET", f"/?{query}", headers={"Host": f"box.lan:{port}"}).status == 303
         assert browser.ask("GET", f"/?{query}", headers={"Host": f"127.0.0.1:{port}"}).status == 400
 
 
-def test_a_port_that_is_taken_is_said_so(folder, page):
+def test_a_port_in_use_is_reported(folder, page):
     with pytest.raises(ConfigError, match="cannot listen"):
-        serve(folder, ReviewOptions(port=page.serving.port))
+        api.review(folder, ReviewOptions(port=page.server.port))

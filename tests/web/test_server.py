@@ -1,6 +1,4 @@
-"""`dsk review` as a process of its own: what it prints, how it ends, that the printed address lets
-a browser in.
-"""
+"""`dsk review` as a process: what it prints, how it ends, and that the printed URL gives access."""
 
 from __future__ import annotations
 
@@ -21,7 +19,7 @@ from datasetkit.core.errors import Exit
 
 @contextmanager
 def started(folder: Path, *options: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    """Run the command; yields the process and the first line of its stdout."""
+    """Run the command; yield the process and the first line of its stdout."""
     command = [sys.executable, "-m", "datasetkit", "review", str(folder), "--no-open", *options]
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, encoding="utf-8"
@@ -50,7 +48,7 @@ def status(address: str, cookie: str = "") -> tuple[int, str]:
     return answer.status, str(answer.getheader("set-cookie")).partition(";")[0]
 
 
-def test_the_first_line_is_the_address_and_ctrl_c_ends_it_well(folder):
+def test_the_first_line_is_the_url_and_ctrl_c_ends_it(folder):
     with started(folder) as (server, line):
         assert re.fullmatch(r"http://127\.0\.0\.1:\d+/\?token=[0-9a-f]{64}\n", line)
         entered, cookie = status(line.strip())
@@ -65,7 +63,7 @@ def test_the_first_line_is_the_address_and_ctrl_c_ends_it_well(folder):
         )
 
 
-def test_a_request_that_hangs_does_not_keep_it_from_ending(folder):
+def test_a_hanging_request_does_not_keep_it_from_ending(folder):
     with started(folder) as (server, line):
         at = urlsplit(line.strip())
         connection = HTTPConnection(at.netloc, timeout=30)
@@ -78,7 +76,7 @@ def test_a_request_that_hangs_does_not_keep_it_from_ending(folder):
         connection.close()
 
 
-def test_two_pages_of_one_folder_work_side_by_side(folder):
+def test_two_pages_of_one_folder_work_at_once(folder):
     with started(folder) as (one, first), started(folder) as (other, second):
         assert first != second
         assert status(first.strip())[0] == status(second.strip())[0] == 303
@@ -92,12 +90,12 @@ def test_two_pages_of_one_folder_work_side_by_side(folder):
     [
         (("--host", "0.0.0.0"), Exit.USAGE, "--allow-host"),
         (("--host", "nowhere"), Exit.USAGE, "--allow-host"),
-        (("--host", "nowhere", "--allow-host", "x"), Exit.USAGE, "is no address"),
+        (("--host", "nowhere", "--allow-host", "x"), Exit.USAGE, "is not an IP address"),
         (("--port", "70000"), Exit.USAGE, "out of range"),
         (("--max-pixels", "0"), Exit.USAGE, "out of range"),
     ],
 )
-def test_options_that_cannot_be_meant_are_refused(folder, options, code, said):
+def test_invalid_options_are_refused(folder, options, code, said):
     with started(folder, *options) as (server, line):
         ended, _, err = ends(server)
         assert (ended, line) == (code, "") and said in err

@@ -1,4 +1,4 @@
-"""U12: the wheel brings the built page, and an installed one serves it without Node."""
+"""U12: the wheel contains the built page, and an installed wheel serves it without Node."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ BUNDLE = ("index.html", "page.js", "page.css", "icon.svg")
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    place = tmp_path_factory.mktemp("dist")
-    command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(place)]
+    folder = tmp_path_factory.mktemp("dist")
+    command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder)]
     subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
-    (made,) = place.glob("*.whl")
-    return made
+    (built,) = folder.glob("*.whl")
+    return built
 
 
-def test_the_wheel_holds_the_page_and_not_its_source(wheel):
+def test_the_wheel_contains_the_page_but_not_its_source(wheel):
     with zipfile.ZipFile(wheel) as packed:
         names = packed.namelist()
         for name in BUNDLE:
@@ -40,10 +40,10 @@ def test_the_wheel_holds_the_page_and_not_its_source(wheel):
     assert [name for name in names if "/tools/" in name] == []
 
 
-def test_what_the_page_asks_for_is_in_the_bundle_and_nothing_else_is_asked_for():
+def test_the_page_loads_only_files_of_the_bundle():
     page = (STATIC / "index.html").read_text(encoding="utf-8")
-    asked = re.findall(r'(?:src|href)="([^"]+)"', page)
-    assert sorted(asked) == ["./icon.svg", "./page.css", "./page.js"]
+    urls = re.findall(r'(?:src|href)="([^"]+)"', page)
+    assert sorted(urls) == ["./icon.svg", "./page.css", "./page.js"]
     for name in ("page.css", "page.js"):
         text = (STATIC / name).read_text(encoding="utf-8")
         assert (
@@ -56,7 +56,7 @@ def test_what_the_page_asks_for_is_in_the_bundle_and_nothing_else_is_asked_for()
 
 @pytest.fixture(scope="module")
 def installed(wheel, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    place = tmp_path_factory.mktemp("site")
+    site = tmp_path_factory.mktemp("site")
     command = [
         sys.executable,
         "-m",
@@ -66,23 +66,21 @@ def installed(wheel, tmp_path_factory: pytest.TempPathFactory) -> Path:
         "--no-deps",
         "--no-index",
         "--target",
-        str(place),
+        str(site),
     ]
     subprocess.run([*command, str(wheel)], check=True, capture_output=True)
-    return place
+    return site
 
 
 @pytest.fixture
-def address(installed, folder, tmp_path) -> Iterator[str]:
-    """Run `dsk review` of the installed wheel, where neither this checkout nor any other program is
-    to be found.
-    """
+def url(installed, folder, tmp_path) -> Iterator[str]:
+    """Run `dsk review` from the installed wheel, with no checkout to import and an empty PATH."""
     environment = {**os.environ, "PYTHONPATH": str(installed), "PATH": str(tmp_path / "nothing")}
-    where = subprocess.run(
+    imported = subprocess.run(
         [sys.executable, "-P", "-c", "import datasetkit; print(datasetkit.__file__)"],
         cwd=tmp_path, env=environment, capture_output=True, encoding="utf-8", check=True,
     )  # fmt: skip
-    assert where.stdout.strip().startswith(str(installed))
+    assert imported.stdout.strip().startswith(str(installed))
     command = [sys.executable, "-P", "-m", "datasetkit", "review", str(folder), "--no-open"]
     with subprocess.Popen(
         command,
@@ -98,16 +96,16 @@ def address(installed, folder, tmp_path) -> Iterator[str]:
         assert server.wait(30) == 0
 
 
-def test_an_installed_wheel_serves_the_page(address):
-    at = urlsplit(address)
+def test_an_installed_wheel_serves_the_page(url):
+    at = urlsplit(url)
 
     def get(path: str, cookie: str = "") -> tuple[int, str | None, bytes]:
         connection = HTTPConnection(at.netloc, timeout=30)
         connection.request("GET", path, headers={"Cookie": cookie} if cookie else {})
-        answer = connection.getresponse()
-        found = answer.status, answer.getheader("set-cookie"), answer.read()
+        response = connection.getresponse()
+        result = response.status, response.getheader("set-cookie"), response.read()
         connection.close()
-        return found
+        return result
 
     status, set_cookie, _ = get(f"/?{at.query}")
     assert status == 303 and set_cookie is not None

@@ -1,4 +1,4 @@
-"""One language: the page, `dsk rules --where` and `dsk report --where` find the same images."""
+"""The page, `dsk rules --where` and `dsk report --where` match the same images."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from datasetkit import api
 from datasetkit.project.session import RunContext
 from tests.web import datasets
-from tests.web.client import Browser, numbers, review
+from tests.web.client import Browser, image_ids, review
 
 FILTERS = [
     "", "tag:m*e", "NOT tag:m*e", "tag:*_hair", "tag:?girl*", "caption:a*e", 'caption:", "',
@@ -25,7 +25,7 @@ FILTERS = [
 
 @pytest.fixture(scope="module")
 def laid_out(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two concepts of tagged images: one edited by a person, one without a caption, one twice."""
+    """Two concepts of tagged images: one edited by hand, one without a caption, one a copy."""
     folder = tmp_path_factory.mktemp("one") / "set"
     flat = datasets.many(folder, 8, captions=False)
     datasets.scored(flat)
@@ -45,8 +45,8 @@ def laid_out(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def open_page(laid_out) -> Iterator[Browser]:
     with review(laid_out) as browser:
         for _ in range(200):
-            found = browser.get("duplicates")
-            if found["done"] == found["of"]:
+            progress = browser.get("near-duplicates")
+            if progress["done"] == progress["total"]:
                 break
             time.sleep(0.02)
         yield browser
@@ -57,7 +57,7 @@ def on_page(page: Browser, where: str) -> set[str]:
 
 
 @pytest.mark.parametrize("where", FILTERS)
-def test_rules_find_the_images_of_the_page(laid_out, open_page, where):
+def test_rules_match_the_images_of_the_page(laid_out, open_page, where):
     options = api.RulesOptions(where=where, additional=("zzz",), recursive=True)
     found = api.rules(laid_out, options, RunContext(dry_run=True))
     report = found.report
@@ -66,7 +66,7 @@ def test_rules_find_the_images_of_the_page(laid_out, open_page, where):
         for one in (*(d.record for d in report.done), *(s.record for s in report.skipped))
     }
     assert looked_at == on_page(open_page, where)
-    assert found.left_out == 9 - len(numbers(open_page, where))
+    assert found.left_out == 9 - len(image_ids(open_page, where))
 
 
 @pytest.mark.parametrize("where", [where for where in FILTERS if where not in ("tags:0",)])
@@ -80,7 +80,7 @@ def test_reports_count_the_images_of_the_page(laid_out, open_page, where):
     assert counted.items() <= dict(zip(tags["tag"], tags["count"], strict=True)).items()
 
 
-def test_the_filters_of_this_test_tell_images_apart(open_page):
+def test_each_filter_matches_some_images_and_not_all(open_page):
     totals = [len(on_page(open_page, where)) for where in FILTERS]
     assert min(totals) > 0 and sum(total < 9 for total in totals) == len(FILTERS) - 1
 

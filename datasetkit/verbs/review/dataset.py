@@ -1,5 +1,5 @@
-"""The dataset as the review page has it: all images in memory, chosen by filters, with a version
-for each change.
+"""The dataset of the review page: all images in memory, selected by filters, with a version number
+that rises at each change.
 """
 
 from __future__ import annotations
@@ -23,20 +23,19 @@ from datasetkit.verbs.shared.concept_folders import ConceptSet, find_sets, tag_o
 from datasetkit.verbs.shared.image_facts import DatasetFacts, ImageFacts, below
 from datasetkit.verbs.shared.stored_scores import StoredScores
 
-# So many changes are remembered for pages that ask what is new; whoever is further behind starts
-# anew.
-_LOG = 500
-# Results of filters that are kept: the page asks for images, tags and counts of the same one.
-_KEPT_FILTERS = 8
+# How many changes the log keeps. A page that is further behind reloads everything.
+_LOG_LENGTH = 500
+# How many filter results are cached: the page asks for images, tags and counts of the same filter.
+_CACHED_FILTERS = 8
 COPIES = (
-    "These captions are copies that `dsk layout` made: the next layout writes them anew. "
-    "Review the source folder."
+    "These captions are copies made by `dsk layout`, and the next layout rewrites them. "
+    "Review the source folder instead."
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """Which images are meant: all, those that pass a filter, or those of some numbers."""
+    """Which images an operation applies to: all, those that match a filter, or a list of ids."""
 
     kind: str = "all"
     where: str = ""
@@ -45,19 +44,17 @@ class Scope:
 
 @dataclass(frozen=True, slots=True)
 class DatasetChange:
-    """What became new in one version: numbers of images."""
+    """What changed in one version, as image ids. external: another program made the change."""
 
     version: int
     captions: tuple[int, ...] = ()
     added: tuple[int, ...] = ()
     removed: tuple[int, ...] = ()
-    outside: bool = False
+    external: bool = False
 
 
 class ReviewDataset:
-    """Images by number, in natural order. Take `lock` to read several things that belong
-    together.
-    """
+    """Images by id, in natural order. Hold `lock` to read several values that belong together."""
 
     def __init__(
         self, folder: Path, *, recursive: bool = False, max_pixels: int = 64_000_000
@@ -69,114 +66,109 @@ class ReviewDataset:
         self.sets: tuple[ConceptSet, ...] = ()
         self.failed: tuple[Failed, ...] = ()
         self.notice = ""
-        # Memory may be other than the disk: the folders have to be looked at again.
+        # Memory may differ from the disk: the folders must be scanned again.
         self.stale = False
         self.log: list[DatasetChange] = []
         self.codes = TagCodes()
         self.generated: set[Caption] = set()
-        self.twins: frozenset[Path] = frozenset()
+        self.near_duplicates: frozenset[Path] = frozenset()
         self.options: tuple[TagOptions, ...] = ()
         self._scores: StoredScores | None = None
-        self.known = DatasetFacts(
-            self._scores_of, self.generated.__contains__, lambda path: path in self.twins
+        self.facts = DatasetFacts(
+            self._scores_of, self.generated.__contains__, lambda path: path in self.near_duplicates
         )
         self._images: dict[int, ReviewImage] = {}
-        self._by_path: dict[Path, int] = {}
-        self._numbers: dict[Path, int] = {}
-        self._chosen: dict[str, tuple[int, list[int]]] = {}
+        self._id_by_path: dict[Path, int] = {}
+        # Of all paths that were ever listed, so that an image that comes back gets its id back.
+        self._assigned_ids: dict[Path, int] = {}
+        self._filter_cache: dict[str, tuple[int, list[int]]] = {}
 
     # ---- from the disk
-    # --------------------------------------------------------------------------------------
 
     def load(self, store: Store) -> None:
-        """Look at all images; what the store knows is not computed again. Raises DatasetError
+        """Scan all images; what the store already has is not computed again. Raises DatasetError
         without images.
         """
         sets = find_sets(self.folder, recursive=self.recursive)
         self.sets = sets.train
         self.notice = COPIES if sets.origin == "laid out" else ""
-        self.options = tuple(tag_options(one.folder, {}) for one in self.sets)
+        self.options = tuple(tag_options(concept.folder, {}) for concept in self.sets)
         self._scores = StoredScores(store, self.options[0])
         records, failed = self._scan(store)
         if not records and not failed:
             raise DatasetError(
-                f"{display(self.folder)} holds no images", hint="name the folder that holds them"
+                f"{display(self.folder)} has no images", hint="name the folder that holds them"
             )
         self.failed = tuple(failed)
-        self._take(store, [record for record, _ in records])
-        self._put([self._image(record, concept, 0) for record, concept in records])
+        self._read_store(store, [record for record, _ in records])
+        self._replace_all([self._image(record, concept, 0) for record, concept in records])
 
     def rescan(self, store: Store) -> None:
-        """Look at the folders again: images came, went or were replaced."""
+        """Scan the folders again after images were added, removed or replaced."""
         records, failed = self._scan(store)
-        self._take(store, [record for record, _ in records])
+        self._read_store(store, [record for record, _ in records])
         with self.lock:
             self.failed = tuple(failed)
             before = {image.path: image for image in self._images.values()}
             version = self.version + 1
-            now = []
+            images = []
             changed: list[int] = []
             for record, concept in records:
                 old = before.pop(record.path, None)
-                if (
-                    old is not None
-                    and old.file == sign(record.path)
-                    and old.caption == record.caption
-                ):
-                    now.append(old)
+                if old is not None and _is_unchanged(old, record):
+                    images.append(old)
                     continue
                 image = self._image(record, concept, version)
-                changed += [image.id] if old is not None else []
-                now.append(image)
-            added = tuple(image.id for image in now if image.id not in self._images)
+                images.append(image)
+                if old is not None:
+                    changed.append(image.id)
+            added = tuple(image.id for image in images if image.id not in self._images)
             removed = tuple(old.id for old in before.values())
             if added or removed or changed:
                 self.version = version
-                self._put(now)
-                self._note(DatasetChange(version, tuple(changed), added, removed, outside=True))
+                self._replace_all(images)
+                self._record(DatasetChange(version, tuple(changed), added, removed, external=True))
 
     def _scan(self, store: Store) -> tuple[list[tuple[ImageRecord, int]], list[Failed]]:
+        """Return the records of all concepts, each with its concept's index."""
         records: dict[Path, tuple[ImageRecord, int]] = {}
         failed: list[Failed] = []
         with_ids = bool(store.models())
-        for place, concept in enumerate(self.sets):
+        for index, concept in enumerate(self.sets):
             try:
-                found = scan(
+                result = scan(
                     concept.folder.resolve(), store, recursive=concept.recursive,
                     max_pixels=self.max_pixels, with_ids=with_ids,
                 )  # fmt: skip
-            except DatasetError:  # the last image of a concept may have gone
+            except DatasetError:  # the concept's last image may have been removed
                 continue
-            failed.extend(found.failed)
-            for record in found.records:
-                records.setdefault(record.path, (record, place))
+            failed.extend(result.failed)
+            for record in result.records:
+                records.setdefault(record.path, (record, index))
         return list(records.values()), failed
 
-    def _take(self, store: Store, records: Sequence[ImageRecord]) -> None:
-        """Learn what the store knows of images and of their captions."""
+    def _read_store(self, store: Store, records: Sequence[ImageRecord]) -> None:
+        """Read the scores of images, and which of their captions dsk generated."""
         if self._scores is not None:
             self._scores.read(store, [record.id for record in records])
-        self.generated |= store.generated(record.caption for record in records)
+        self.read_generated(store, [record.caption for record in records])
 
-    def learn(self, store: Store, captions: Iterable[Caption | None]) -> None:
-        """Learn which of these captions are dsk's own work."""
+    def read_generated(self, store: Store, captions: Iterable[Caption | None]) -> None:
+        """Read which of these captions dsk generated."""
         self.generated |= store.generated(captions)
 
-    def _image(self, record: ImageRecord, concept: int, version: int) -> ReviewImage:
-        number = self._numbers.setdefault(record.path, len(self._numbers) + 1)
-        one = self.sets[concept]
+    def _image(self, record: ImageRecord, index: int, version: int) -> ReviewImage:
+        image_id = self._assigned_ids.setdefault(record.path, len(self._assigned_ids) + 1)
+        concept = self.sets[index]
         facts = ImageFacts(
-            record, below(record.path, self.folder), one.name, one.repeats or 1, self.known
+            record, below(record.path, self.folder), concept.name, concept.repeats or 1, self.facts
         )
-        seen = sign(record.path)
-        if seen is None:
+        stamp = sign(record.path)
+        if stamp is None:
             raise InputError(f"{display(record.path)} is gone")
-        return ReviewImage(
-            number, facts, record.path.name, concept, seen, changed=version, outside=version
-        )
+        return ReviewImage(image_id, facts, record.path.name, index, stamp, changed_in=version)
 
     # ---- reading
-    # --------------------------------------------------------------------------------------------
 
     @property
     def scores(self) -> StoredScores:
@@ -184,117 +176,126 @@ class ReviewDataset:
             raise RuntimeError("the dataset is not loaded")
         return self._scores
 
-    def _scores_of(self, image: str) -> Mapping[str, int]:
-        return self._scores.by_form(image) if self._scores is not None else {}
+    def _scores_of(self, content_id: str) -> Mapping[str, int]:
+        return self._scores.by_form(content_id) if self._scores is not None else {}
 
     def __len__(self) -> int:
         return len(self._images)
 
-    def get(self, number: int) -> ReviewImage | None:
-        return self._images.get(number)
+    def get(self, image_id: int) -> ReviewImage | None:
+        return self._images.get(image_id)
 
     def at(self, path: Path) -> ReviewImage | None:
-        number = self._by_path.get(path)
-        return None if number is None else self._images.get(number)
+        image_id = self._id_by_path.get(path)
+        return None if image_id is None else self._images.get(image_id)
 
     def all(self) -> list[ReviewImage]:
         return list(self._images.values())
 
     def ids(self, where: str = "") -> Sequence[int]:
-        """Return the numbers of the images that pass a filter, in order. Raises FilterError."""
+        """Return the ids of the images that match a filter, in order. Raises FilterError."""
         with self.lock:
-            kept = self._chosen.get(where)
-            if kept is not None and kept[0] == self.version:
-                return kept[1]
-            passes = predicate(parse(where))
-            found = [image.id for image in self._images.values() if passes(image.facts)]
-            self._chosen.pop(where, None)
-            self._chosen[where] = self.version, found
-            while len(self._chosen) > _KEPT_FILTERS:
-                del self._chosen[next(iter(self._chosen))]
-            return found
+            cached = self._filter_cache.get(where)
+            if cached is not None and cached[0] == self.version:
+                return cached[1]
+            matches = predicate(parse(where))
+            ids = [image.id for image in self._images.values() if matches(image.facts)]
+            self._filter_cache.pop(where, None)
+            self._filter_cache[where] = self.version, ids
+            while len(self._filter_cache) > _CACHED_FILTERS:
+                del self._filter_cache[next(iter(self._filter_cache))]
+            return ids
 
     def select(self, scope: Scope) -> list[ReviewImage]:
-        """Return the images of a scope, in order; numbers of images that are gone count for
-        nothing.
-        """
+        """Return the images of a scope, in order; ids of removed images are ignored."""
         with self.lock:
             if scope.kind == "all":
                 return self.all()
-            wanted = set(scope.ids) if scope.kind == "ids" else set(self.ids(scope.where))
-            return [image for image in self._images.values() if image.id in wanted]
+            ids = set(scope.ids) if scope.kind == "ids" else set(self.ids(scope.where))
+            return [image for image in self._images.values() if image.id in ids]
 
-    # ---- changing
-    # -------------------------------------------------------------------------------------------
-
-    def recaption(
-        self, captions: Iterable[tuple[ReviewImage, Caption | None]], *, outside: bool
-    ) -> tuple[int, ...]:
-        """Take new captions into memory; return the numbers of the images."""
-        with self.lock:
-            several = [
-                (self._images[p.id], caption) for p, caption in captions if p.id in self._images
-            ]
-            if not several:
-                return ()
-            self.version += 1
-            for image, caption in several:
-                facts = image.facts.with_caption(caption)
-                changed = replace(
-                    image, facts=facts, text=None, changed=self.version, was=image.caption,
-                    outside=self.version if outside else image.outside,
-                )  # fmt: skip
-                self._images[image.id] = changed
-            numbers = tuple(image.id for image, _ in several)
-            self._note(DatasetChange(self.version, numbers, outside=outside))
-            return numbers
-
-    def seen(self, image: ReviewImage, text: FileStamp | None) -> None:
-        """Note the sign of a caption that holds what memory holds."""
-        with self.lock:
-            if self._images.get(image.id) is image:
-                self._images[image.id] = replace(image, text=text)
-
-    def remove(self, images: Iterable[ReviewImage]) -> tuple[int, ...]:
-        """Take images out of memory."""
-        with self.lock:
-            numbers = tuple(p.id for p in images if self._images.pop(p.id, None) is not None)
-            self.version += 1
-            self._by_path = {p.path: p.id for p in self._images.values()}
-            self._note(DatasetChange(self.version, removed=numbers))
-            return numbers
-
-    def bring_back(self, images: Iterable[ReviewImage]) -> tuple[int, ...]:
-        """Put images that were removed back in their places."""
-        with self.lock:
-            several = [replace(p, changed=self.version + 1, text=None) for p in images]
-            self.version += 1
-            self._put([*self._images.values(), *several])
-            self._note(DatasetChange(self.version, added=tuple(p.id for p in several)))
-            return tuple(p.id for p in several)
-
-    def set_twins(self, paths: Iterable[Path]) -> None:
-        """Note which images have near-duplicates."""
-        with self.lock:
-            twins = frozenset(paths)
-            if twins != self.twins:
-                self.twins = twins
-                self._chosen.clear()
-
-    def _put(self, images: Iterable[ReviewImage]) -> None:
-        ordered = sorted(images, key=lambda p: (p.concept, natural_key(str(p.path))))
-        with self.lock:
-            self._images = {image.id: image for image in ordered}
-            self._by_path = {image.path: image.id for image in ordered}
-            self._chosen.clear()
-
-    def _note(self, change: DatasetChange) -> None:
-        self.log = [*self.log[-_LOG:], change]
-
-    def since(self, version: int) -> list[DatasetChange] | None:
-        """Return what changed after a version; None where that is not remembered any more."""
+    def changes_since(self, version: int) -> list[DatasetChange] | None:
+        """Return the changes after a version; None if the log does not reach back so far."""
         with self.lock:
             oldest = self.log[0].version if self.log else self.version + 1
             if version > self.version or (version < self.version and version + 1 < oldest):
                 return None
             return [change for change in self.log if change.version > version]
+
+    # ---- changing
+
+    def set_captions(
+        self, captions: Iterable[tuple[ReviewImage, Caption | None]], *, external: bool
+    ) -> tuple[int, ...]:
+        """Take new captions into memory and return the ids of their images.
+
+        external: another program wrote them.
+        """
+        with self.lock:
+            current = [
+                (self._images[image.id], caption)
+                for image, caption in captions
+                if image.id in self._images
+            ]
+            if not current:
+                return ()
+            self.version += 1
+            for image, caption in current:
+                self._images[image.id] = replace(
+                    image, facts=image.facts.with_caption(caption), caption_stamp=None,
+                    changed_in=self.version, previous_caption=image.caption,
+                )  # fmt: skip
+            ids = tuple(image.id for image, _ in current)
+            self._record(DatasetChange(self.version, ids, external=external))
+            return ids
+
+    def set_caption_stamp(self, image: ReviewImage, stamp: FileStamp | None) -> None:
+        """Store the stamp of a caption file that holds the caption in memory."""
+        with self.lock:
+            if self._images.get(image.id) is image:
+                self._images[image.id] = replace(image, caption_stamp=stamp)
+
+    def remove(self, images: Iterable[ReviewImage]) -> tuple[int, ...]:
+        """Remove images from memory and return their ids."""
+        with self.lock:
+            ids = tuple(
+                image.id for image in images if self._images.pop(image.id, None) is not None
+            )
+            self.version += 1
+            self._id_by_path = {image.path: image.id for image in self._images.values()}
+            self._record(DatasetChange(self.version, removed=ids))
+            return ids
+
+    def restore(self, images: Iterable[ReviewImage]) -> tuple[int, ...]:
+        """Put removed images back in their order and return their ids."""
+        with self.lock:
+            self.version += 1
+            restored = [
+                replace(image, changed_in=self.version, caption_stamp=None) for image in images
+            ]
+            self._replace_all([*self._images.values(), *restored])
+            ids = tuple(image.id for image in restored)
+            self._record(DatasetChange(self.version, added=ids))
+            return ids
+
+    def set_near_duplicates(self, paths: Iterable[Path]) -> None:
+        """Set which images have near-duplicates, for the filter `dup:`."""
+        with self.lock:
+            new = frozenset(paths)
+            if new != self.near_duplicates:
+                self.near_duplicates = new
+                self._filter_cache.clear()
+
+    def _replace_all(self, images: Iterable[ReviewImage]) -> None:
+        ordered = sorted(images, key=lambda image: (image.concept, natural_key(str(image.path))))
+        with self.lock:
+            self._images = {image.id: image for image in ordered}
+            self._id_by_path = {image.path: image.id for image in ordered}
+            self._filter_cache.clear()
+
+    def _record(self, change: DatasetChange) -> None:
+        self.log = [*self.log[-_LOG_LENGTH:], change]
+
+
+def _is_unchanged(image: ReviewImage, record: ImageRecord) -> bool:
+    return image.stamp == sign(record.path) and image.caption == record.caption

@@ -1,5 +1,9 @@
-"""Editing from the review page: the one way from an operation to the disk, and back; nothing unseen
-is overwritten.
+"""Editing from the review page: an operation becomes a plan, the plan is written and journaled, and
+undo and redo use the same journal.
+
+No caption is overwritten that differs from what the page has loaded. Every edit is checked twice
+before it is written: `_require_seen` compares versions (another tab may have edited meanwhile), and
+`_rewrites` compares the file on disk with memory (another program may have).
 """
 
 from __future__ import annotations
@@ -32,288 +36,304 @@ from datasetkit.verbs.review.dataset import ReviewDataset, Scope
 from datasetkit.verbs.review.images import ReviewImage
 from datasetkit.verbs.review.operations import OPERATIONS, EditPlan, OperationContext
 
-# What the page does stands in the history under this name; only that is taken back from the page.
+# The page's edits have this verb in the history, and the page undoes no other verb.
 VERB = "review"
 EXCLUDED = "excluded"
-# So many differences are shown of a refused change.
-_MOST_SHOWN = 50
+# How many differences an EditConflict carries.
+_MAX_DIFFERENCES = 50
 
 
 @dataclass(frozen=True, slots=True)
 class CaptionDifference:
-    """A caption that is not what the page has: known to it, and now on disk (None: none)."""
+    """A caption that is not what the page expected. expected, current: None without a caption."""
 
     id: int
     name: str
-    known: Caption | None
-    now: Caption | None
+    expected: Caption | None
+    current: Caption | None
 
 
 class EditConflict(PlanConflict):
-    """Captions are no longer what the page has seen; nothing was written."""
+    """Captions have changed since the page loaded them; nothing was written."""
 
     def __init__(
         self,
         differences: Sequence[CaptionDifference],
-        hint: str = "look at the difference, then try again",
+        hint: str = "look at the differences, then try again",
     ) -> None:
-        many = "a caption was" if len(differences) == 1 else f"{len(differences):,} captions were"
-        super().__init__(f"{many} changed meanwhile; nothing was written", hint=hint)
-        self.differences = tuple(differences[:_MOST_SHOWN])
+        what = (
+            "a caption has changed since the page loaded it"
+            if len(differences) == 1
+            else f"{len(differences):,} captions have changed since the page loaded them"
+        )
+        super().__init__(f"{what}; nothing was written", hint=hint)
+        self.differences = tuple(differences[:_MAX_DIFFERENCES])
         self.count = len(differences)
 
 
 class ReadOnly(InputError):
-    """The page was opened to look only."""
+    """The page was opened with --read-only."""
 
 
 @dataclass(frozen=True, slots=True)
 class EditResult:
-    """What an operation did. ids: images whose captions changed; gone, back: images that went
-    and came.
+    """What an operation did, or would do in a dry run. entry: its number in the history.
+
+    ids: images whose captions changed; removed, restored: images that were taken out of the
+    dataset and put back.
     """
 
     title: str
-    decided: EditPlan
+    plan: EditPlan
     entry: int | None = None
     ids: tuple[int, ...] = ()
-    gone: tuple[int, ...] = ()
-    back: tuple[int, ...] = ()
+    removed: tuple[int, ...] = ()
+    restored: tuple[int, ...] = ()
 
 
 class Editor:
-    """Changes a dataset, one operation at a time. `turn` is held during each, and by whoever looks
-    at the disk.
+    """Edits a dataset, one operation at a time. `lock` is held during an operation, and while the
+    disk is compared with memory.
     """
 
     def __init__(
-        self, dataset: ReviewDataset, bench: OperationContext, *, read_only: bool = False
+        self, dataset: ReviewDataset, context: OperationContext, *, read_only: bool = False
     ) -> None:
-        self.dataset, self.bench, self.read_only = dataset, bench, read_only
-        self.turn = RLock()
-        self.undoable: JournalEntry | None = None
+        self.dataset, self.context, self.read_only = dataset, context, read_only
+        self.lock = RLock()
+        self._newest: JournalEntry | None = None
         self._redo: list[int] = []
         self._titles: dict[int, str] = {}
-        self._away: dict[Path, ReviewImage] = {}
+        # Images that the page excluded, by their original path: an undo needs no new scan.
+        self._excluded: dict[Path, ReviewImage] = {}
 
-    # ---- what can be taken back
-    # -----------------------------------------------------------------------------
+    # ---- operations
+
+    def apply(
+        self, version: int, scope: Scope, wanted: Mapping[str, Any], *, dry_run: bool = False
+    ) -> EditResult:
+        """Apply an operation to a scope, or return what it would do.
+
+        version: the newest one the page has seen. wanted: one operation and its argument, e.g.
+        {"remove": ["lips"]}. Raises InputError for anything else, EditConflict if an image that it
+        would change has changed after `version` or on disk, and PlanConflict, Locked and
+        StorageError as every verb does.
+        """
+        with self.lock:
+            images = self.dataset.select(scope)
+            if wanted.get("drop") is True and len(wanted) == 1:
+                return self._exclude(version, images, dry_run)
+            return self._write(version, self._plan(wanted, images), dry_run=dry_run)
+
+    def edit(self, version: int, image_id: int, expected_hash: object, text: object) -> EditResult:
+        """Write one caption as it was typed. expected_hash: of the caption that was edited. Raises
+        as `apply`.
+        """
+        with self.lock:
+            image = self.dataset.get(image_id)
+            if image is None:
+                raise InputError(
+                    f"no image has the id {image_id}", hint="it may have been excluded or moved"
+                )
+            if expected_hash != image.hash:
+                raise EditConflict([_difference(image, image.previous_caption, image.caption)])
+            return self._write(self.dataset.version, operations.edit(image, text))
+
+    def _plan(self, wanted: Mapping[str, Any], images: Sequence[ReviewImage]) -> EditPlan:
+        if "threshold" in wanted or "character_threshold" in wanted:
+            return operations.threshold(self.context, images, wanted)
+        if len(wanted) != 1 or (name := next(iter(wanted))) not in OPERATIONS:
+            raise InputError(
+                "unknown operation", hint=f"use one of {', '.join(OPERATIONS)}, threshold, drop"
+            )
+        return OPERATIONS[name](self.context, images, wanted[name])
+
+    def _write(self, version: int, edits: EditPlan, *, dry_run: bool = False) -> EditResult:
+        """Write all captions of an operation as one plan."""
+        count = len(edits.changes)
+        title = edits.title + (f" ({count:,} captions)" if count > 1 else "")
+        if dry_run:
+            return EditResult(title, edits)
+        self._require_writable()
+        self._require_seen([image for image, _ in edits.changes], version)
+        if not count:
+            return EditResult(title, edits)
+        with self._project() as project:
+            plan = Plan(tuple(self._rewrites(edits.changes)))
+            entry = project.apply(plan, VERB, title, generated=edits.generated)
+            self.dataset.read_generated(project.store, (after for _, after in edits.changes))
+            ids = self.dataset.set_captions(edits.changes, external=False)
+            self._after_new_operation(project)
+        return EditResult(title, edits, entry, ids)
+
+    def _exclude(self, version: int, images: Sequence[ReviewImage], dry_run: bool) -> EditResult:
+        """Move images and their companion files into the project folder."""
+        one = len(images) == 1
+        title = f"exclude {images[0].name}" if one else f"exclude {len(images):,} images"
+        edits = EditPlan(title, ())
+        if dry_run or not images:
+            return EditResult(title, edits, removed=tuple(image.id for image in images))
+        self._require_writable()
+        self._require_seen(images, version)
+        with self._project() as project:
+            target = self.dataset.root / PROJECT / EXCLUDED / str(project.journal.next_id())
+            entry = project.apply(Plan(tuple(self._moves(images, target))), VERB, title)
+            self._excluded |= {image.path: image for image in images}
+            removed = self.dataset.remove(images)
+            self._after_new_operation(project)
+        return EditResult(title, edits, entry, removed=removed)
+
+    def _moves(self, images: Sequence[ReviewImage], target: Path) -> Iterator[FileOp]:
+        """Return the moves of images and of the files that belong to no other image."""
+        excluded = {image.path for image in images}
+        for folder in sorted({path.parent for path in excluded}):
+            siblings = [p.path for p in self.dataset.all() if p.path.parent == folder]
+            files_of = companions(folder, siblings)
+            needed = {f for path in siblings if path not in excluded for f in files_of[path]}
+            files = [f for path in siblings if path in excluded for f in (path, *files_of[path])]
+            for file in dict.fromkeys(files):
+                if file not in needed:
+                    yield Move(file, target / _relative(file, self.dataset.root))
+
+    # ---- undo and redo
 
     @property
     def undo_title(self) -> str | None:
-        return (
-            self.undoable.title
-            if self.undoable is not None and self.undoable.verb == VERB
-            else None
-        )
+        newest = self._newest
+        return newest.title if newest is not None and newest.verb == VERB else None
 
     @property
     def redo_title(self) -> str | None:
         return self._titles.get(self._redo[-1]) if self._redo else None
 
-    def look_back(self, project: Project) -> None:
-        """See what an undo would take back; what others did since ends what could be done again."""
-        newest = project.journal.newest()
-        known = self.undoable
-        if (
-            known is not None
-            and newest is not None
-            and newest.id > known.id
-            and newest.verb != VERB
-        ):
-            self._redo.clear()
-        self.undoable = newest
-
-    # ---- operations
-    # -----------------------------------------------------------------------------------------
-
-    def apply(
-        self, version: int, scope: Scope, wanted: Mapping[str, Any], *, dry_run: bool = False
-    ) -> EditResult:
-        """Do an operation on a scope, or only say what it would do.
-
-        Raises InputError for what is no operation, Conflict where images that it would change
-        were changed after `version` or on disk, PlanConflict, Locked and StorageError as every verb
-        does.
-        """
-        with self.turn:
-            images = self.dataset.select(scope)
-            if wanted.get("drop") is True and len(wanted) == 1:
-                return self._drop(version, images, dry_run)
-            decided = self._decide(wanted, images)
-            return self._write(version, decided, dry_run=dry_run)
-
-    def edit(self, version: int, number: int, known: object, text: object) -> EditResult:
-        """Write one caption as it was typed. known: the hash of the caption that was edited. Raises
-        as `apply`.
-        """
-        with self.turn:
-            image = self.dataset.get(number)
-            if image is None:
-                raise InputError(
-                    f"there is no image {number}", hint="it may have been excluded or moved"
-                )
-            if known != image.hash:
-                raise EditConflict(
-                    [CaptionDifference(image.id, image.name, image.was, image.caption)]
-                )
-            return self._write(self.dataset.version, operations.edit(image, text))
-
-    def _decide(self, wanted: Mapping[str, Any], images: Sequence[ReviewImage]) -> EditPlan:
-        if "threshold" in wanted or "character_threshold" in wanted:
-            return operations.threshold(self.bench, images, wanted)
-        if len(wanted) != 1 or (name := next(iter(wanted))) not in OPERATIONS:
-            raise InputError(
-                "no such operation", hint=f"one of {', '.join(OPERATIONS)}, threshold, drop"
-            )
-        return OPERATIONS[name](self.bench, images, wanted[name])
-
-    def _write(self, version: int, decided: EditPlan, *, dry_run: bool = False) -> EditResult:
-        """Write the captions of an operation as one plan."""
-        number = len(decided.changes)
-        title = decided.title + (f" in {number:,} captions" if number > 1 else "")
-        if dry_run:
-            return EditResult(title, decided)
-        self._require_writable()
-        self._require_known([image for image, _ in decided.changes], version)
-        if not number:
-            return EditResult(title, decided)
-        with self._project() as project:
-            plan = Plan(tuple(self._rewrites(decided.changes)))
-            entry = project.apply(plan, VERB, title, generated=decided.generated)
-            self.dataset.learn(project.store, (after for _, after in decided.changes))
-            ids = self.dataset.recaption(decided.changes, outside=False)
-            self._done(project)
-        return EditResult(title, decided, entry, ids)
-
-    def _drop(self, version: int, images: Sequence[ReviewImage], dry_run: bool) -> EditResult:
-        """Move images with what belongs to them out of sight, into the project folder."""
-        one = len(images) == 1
-        title = f"exclude {images[0].name}" if one else f"exclude {len(images):,} images"
-        decided = EditPlan(title, ())
-        if dry_run or not images:
-            return EditResult(title, decided, gone=tuple(image.id for image in images))
-        self._require_writable()
-        self._require_known(images, version)
-        with self._project() as project:
-            away = self.dataset.root / PROJECT / EXCLUDED / str(project.journal.next_id())
-            entry = project.apply(Plan(tuple(self._moves(images, away))), VERB, title)
-            self._away |= {image.path: image for image in images}
-            gone = self.dataset.remove(images)
-            self._done(project)
-        return EditResult(title, decided, entry, gone=gone)
-
-    def _moves(self, images: Sequence[ReviewImage], away: Path) -> Iterator[FileOp]:
-        """Return the moves of images and of what belongs to them alone."""
-        going = {image.path for image in images}
-        for folder in sorted({path.parent for path in going}):
-            there = [p.path for p in self.dataset.all() if p.path.parent == folder]
-            found = companions(folder, there)
-            shared = {file for path in there if path not in going for file in found[path]}
-            files = [file for path in there if path in going for file in (path, *found[path])]
-            for file in dict.fromkeys(files):
-                if file not in shared:
-                    yield Move(file, away / _inside(file, self.dataset.root))
-
-    # ---- undo and redo
-    # --------------------------------------------------------------------------------------
-
     def undo(self) -> EditResult:
-        """Take back the newest command, if the page made it. Raises PlanConflict where files were
-        changed since.
+        """Undo the newest command if the page made it. Raises PlanConflict if files have changed
+        since.
         """
-        with self.turn:
+        with self.lock:
             self._require_writable()
             with self._project() as project:
                 newest = project.journal.newest()
                 if newest is None:
-                    raise PlanConflict("there is nothing to undo")
+                    raise PlanConflict("nothing to undo")
                 if newest.verb != VERB:
                     raise PlanConflict(
-                        f"the last command was `dsk {newest.verb}`, made outside the page",
-                        hint="dsk undo takes it back",
+                        f"the last command was `dsk {newest.verb}`, not an edit on this page",
+                        hint="`dsk undo` reverts it",
                     )
                 steps = project.journal.operations(newest.id)
-                self._require_as_written(project, steps)
+                self._require_as_written(steps)
                 project.journal.undo()
-                edited = self._follow(project, newest.title, steps, forward=False)
+                result = self._load_result(project, newest.title, steps, undo=True)
                 self._redo.append(newest.id)
                 self._titles[newest.id] = newest.title
-                self.look_back(project)
-                return edited
+                self.refresh_undo(project)
+                return result
 
     def redo(self) -> EditResult:
-        """Do again what was undone last. Raises PlanConflict where files were changed since."""
-        with self.turn:
+        """Redo the operation that was undone last. Raises PlanConflict if files have changed
+        since.
+        """
+        with self.lock:
             self._require_writable()
             with self._project() as project:
-                self.look_back(project)
+                self.refresh_undo(project)
                 if not self._redo:
-                    raise PlanConflict("there is nothing to do again")
-                number = self._redo[-1]
-                steps = project.journal.operations(number)
-                entry = project.apply(_again(steps), VERB, self._titles[number])
+                    raise PlanConflict("nothing to redo")
+                undone = self._redo[-1]
+                title = self._titles[undone]
+                steps = project.journal.operations(undone)
+                entry = project.apply(_redo_plan(steps), VERB, title)
                 self._redo.pop()
-                edited = self._follow(
-                    project, self._titles[number], steps, forward=True, entry=entry
-                )
-                self.look_back(project)
-                return edited
+                result = self._load_result(project, title, steps, entry=entry)
+                self.refresh_undo(project)
+                return result
 
-    def _follow(
+    def refresh_undo(self, project: Project) -> None:
+        """Read what undo would revert. A newer command of another verb ends the redo list."""
+        newest = project.journal.newest()
+        before = self._newest
+        if (
+            before is not None
+            and newest is not None
+            and newest.id > before.id
+            and newest.verb != VERB
+        ):
+            self._redo.clear()
+        self._newest = newest
+
+    def _after_new_operation(self, project: Project) -> None:
+        self._redo.clear()
+        self.refresh_undo(project)
+
+    def _load_result(
         self,
         project: Project,
         title: str,
         steps: Sequence[JournalOperation],
         *,
-        forward: bool,
+        undo: bool = False,
         entry: int | None = None,
     ) -> EditResult:
-        """Take into memory what steps did to the disk, forward or backward."""
-        at = {caption_path(image.path): image for image in self.dataset.all()}
-        captions: list[tuple[ReviewImage, Caption | None]] = []
-        gone: list[ReviewImage] = []
-        back: list[ReviewImage] = []
-        for step in steps:
-            if step.kind == "write" and step.dst in at:
-                data = step.after if forward else step.before
-                captions.append((at[step.dst], decode_caption(step.dst, data)))
-            elif step.kind == "move" and step.src is not None:
-                known = self.dataset.at(step.src)
-                if forward and known is not None:
-                    gone.append(known)
-                    self._away[step.src] = known
-                elif not forward and step.src in self._away:
-                    back.append(self._away.pop(step.src))
-                elif not forward and step.src.suffix != CAPTION_SUFFIX:
-                    self.dataset.stale = True
-        self.dataset.learn(project.store, (caption for _, caption in captions))
+        """Take into memory what an undo or redo did to the disk."""
+        captions = self._caption_changes(steps, undo=undo)
+        removed, restored = self._image_moves(steps, undo=undo)
+        self.dataset.read_generated(project.store, (caption for _, caption in captions))
+        changes = tuple((image, caption) for image, caption in captions if caption is not None)
         return EditResult(
             title,
-            EditPlan(title, tuple((p, c) for p, c in captions if c is not None)),
+            EditPlan(title, changes),
             entry,
-            self.dataset.recaption(captions, outside=False),
-            self.dataset.remove(gone) if gone else (),
-            self.dataset.bring_back(back) if back else (),
+            self.dataset.set_captions(captions, external=False),
+            self.dataset.remove(removed) if removed else (),
+            self.dataset.restore(restored) if restored else (),
         )
 
-    # ---- before and after
-    # -----------------------------------------------------------------------------------
+    def _caption_changes(
+        self, steps: Sequence[JournalOperation], *, undo: bool
+    ) -> list[tuple[ReviewImage, Caption | None]]:
+        images = {caption_path(image.path): image for image in self.dataset.all()}
+        return [
+            (images[step.dst], decode_caption(step.dst, step.before if undo else step.after))
+            for step in steps
+            if step.kind == "write" and step.dst in images
+        ]
+
+    def _image_moves(
+        self, steps: Sequence[JournalOperation], *, undo: bool
+    ) -> tuple[list[ReviewImage], list[ReviewImage]]:
+        """Return the images that a redo removed and those that an undo restored."""
+        removed: list[ReviewImage] = []
+        restored: list[ReviewImage] = []
+        sources = [step.src for step in steps if step.kind == "move" and step.src is not None]
+        for source in sources:
+            image = self.dataset.at(source)
+            if not undo and image is not None:
+                removed.append(image)
+                self._excluded[source] = image
+            elif undo and source in self._excluded:
+                restored.append(self._excluded.pop(source))
+            elif undo and source.suffix != CAPTION_SUFFIX:
+                # Excluded before this server started: only a scan can tell what the file is.
+                self.dataset.stale = True
+        return removed, restored
+
+    # ---- checks
 
     def _require_writable(self) -> None:
         if self.read_only:
             raise ReadOnly(
-                "the page was opened to look only", hint="start dsk review without --read-only"
+                "this page is read-only", hint="run `dsk review` without --read-only to edit"
             )
 
     @contextmanager
     def _project(self) -> Iterator[Project]:
-        """Open the project; where the disk may be other than memory, it is looked at again."""
+        """Open the project. If the disk may then differ from memory, the dataset becomes stale."""
         if self.dataset.folder.resolve() != self.dataset.folder:
             raise InputError(
-                f"{display(self.dataset.folder)} became a symbolic link, through which nothing "
-                "is written",
-                hint="start dsk review on the folder itself",
+                f"{display(self.dataset.folder)} is now a symbolic link, and dsk does not write "
+                "through links",
+                hint="run `dsk review` on the folder itself",
             )
         try:
             with open_project(self.dataset.folder, RunContext()) as project:
@@ -326,79 +346,75 @@ class Editor:
             self.dataset.stale = True
             raise
 
-    def _done(self, project: Project) -> None:
-        """Note that a new operation was done: what was undone before cannot be done again."""
-        self._redo.clear()
-        self.look_back(project)
-
-    def _require_known(self, images: Iterable[ReviewImage], version: int) -> None:
-        """Raise Conflict for images that were changed after the version that the page has
-        seen.
-        """
+    def _require_seen(self, images: Iterable[ReviewImage], version: int) -> None:
+        """Raise EditConflict for images that changed after the version that the page has seen."""
         newer = [
-            CaptionDifference(p.id, p.name, p.was, p.caption) for p in images if p.changed > version
+            _difference(image, image.previous_caption, image.caption)
+            for image in images
+            if image.changed_in > version
         ]
         if newer:
             raise EditConflict(newer)
 
-    def _require_as_written(self, project: Project, steps: Sequence[JournalOperation]) -> None:
-        """Raise Conflict where captions are no longer what a command wrote."""
-        at = {caption_path(image.path): image for image in self.dataset.all()}
-        differences = []
+    def _require_as_written(self, steps: Sequence[JournalOperation]) -> None:
+        """Raise EditConflict if captions are no longer what a command wrote."""
+        images = {caption_path(image.path): image for image in self.dataset.all()}
+        changed = []
         for step in steps:
-            if step.kind == "write" and step.dst in at:
+            if step.kind == "write" and step.dst in images:
                 data = read_regular(step.dst, limit=MAX_CAPTION_BYTES)
                 if data != step.after:
-                    differences.append((at[step.dst], decode_caption(step.dst, data)))
-        if differences:
-            shown = [CaptionDifference(p.id, p.name, p.caption, now) for p, now in differences]
-            self.dataset.recaption(
-                [(p, now) for p, now in differences if now != p.caption], outside=True
+                    changed.append((images[step.dst], decode_caption(step.dst, data)))
+        if changed:
+            differences = [_difference(image, image.caption, now) for image, now in changed]
+            self.dataset.set_captions(
+                [(image, now) for image, now in changed if now != image.caption], external=True
             )
             raise EditConflict(
-                shown, "dsk undo --partial takes back the rest, and leaves these as they are"
+                differences, "`dsk undo --partial` reverts the others and leaves these as they are"
             )
 
     def _rewrites(self, changes: Iterable[tuple[ReviewImage, Caption]]) -> list[Rewrite]:
-        """Return what is to be written over what stands. Raises Conflict where that is not what
-        memory has.
+        """Return the writes of new captions over the current files. Raises EditConflict if a file
+        is not what memory has.
         """
         rewrites: list[Rewrite] = []
-        differences: list[tuple[ReviewImage, Caption | None]] = []
+        changed: list[tuple[ReviewImage, Caption | None]] = []
         for image, after in changes:
             path = caption_path(image.path)
             data = read_regular(path, limit=MAX_CAPTION_BYTES)
             now = image.read(data)
             if now != image.caption:
-                differences.append((image, now))
+                changed.append((image, now))
             rewrites.append(Rewrite(path, file_text(after), data))
-        if differences:
-            self.dataset.recaption(differences, outside=True)
-            raise EditConflict(
-                [CaptionDifference(p.id, p.name, p.caption, now) for p, now in differences]
-            )
+        if changed:
+            self.dataset.set_captions(changed, external=True)
+            raise EditConflict([_difference(image, image.caption, now) for image, now in changed])
         return rewrites
 
 
-def _again(steps: Sequence[JournalOperation]) -> Plan:
-    """Return the plan that does finished and undone steps once more, over just what stood there
-    before them.
+def _difference(
+    image: ReviewImage, expected: Caption | None, current: Caption | None
+) -> CaptionDifference:
+    return CaptionDifference(image.id, image.name, expected, current)
+
+
+def _redo_plan(steps: Sequence[JournalOperation]) -> Plan:
+    """Return the plan that repeats undone operations; each must find what it found the first
+    time.
     """
-    operations: list[FileOp] = []
+    plan: list[FileOp] = []
     for step in steps:
         if step.kind == "write":
-            operations.append(
-                Rewrite(step.dst, (step.after or b"").decode("utf-8", "surrogatepass"), step.before)
-            )
+            text = (step.after or b"").decode("utf-8", "surrogatepass")
+            plan.append(Rewrite(step.dst, text, step.before))
         elif step.kind == "move" and step.src is not None:
-            operations.append(Move(step.src, step.dst))
-    return Plan(tuple(operations))
+            plan.append(Move(step.src, step.dst))
+    return Plan(tuple(plan))
 
 
-def _inside(file: Path, root: Path) -> Path:
-    """Return where a file of the project stands in a copy of its folders; one from elsewhere by its
-    folder's name.
-    """
+def _relative(file: Path, root: Path) -> Path:
+    """Return a file's path below the project root; for a file elsewhere its folder and name."""
     return (
         file.relative_to(root) if file.is_relative_to(root) else Path(file.parent.name, file.name)
     )

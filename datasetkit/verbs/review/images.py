@@ -1,5 +1,5 @@
-"""Images of the review page: a record, its number, and the signs of its files; its tags as
-numbers.
+"""One image of the review page: its record, its number and the stamps of its files; and tags as
+integer codes.
 """
 
 from __future__ import annotations
@@ -22,23 +22,22 @@ from datasetkit.verbs.shared.image_facts import ImageFacts
 
 @dataclass(frozen=True, eq=False)
 class ReviewImage:
-    """One image of the page; a change makes a new one in its place.
+    """One image of the page. It is immutable: a change replaces it with a new object.
 
-    id: its number while the server runs. name: as people see it. concept: its place in the dataset
-    's concepts. file: the sign of the image that was looked at. text: that of the caption;
-    None: to be looked at again. changed, outside: the versions in which its caption was changed
-    last, and last by others than this server. was: the caption before.
+    id: a number that stays the same while the server runs. name: the file name. concept: index into
+    the dataset's concepts. stamp: of the image file when it was scanned. caption_stamp: of the
+    caption file; None if it must be read again. changed_in: the version in which the caption
+    changed last. previous_caption: the caption before that change.
     """
 
     id: int
     facts: ImageFacts
     name: str
     concept: int
-    file: FileStamp
-    text: FileStamp | None = None
-    changed: int = 0
-    outside: int = 0
-    was: Caption | None = None
+    stamp: FileStamp
+    caption_stamp: FileStamp | None = None
+    changed_in: int = 0
+    previous_caption: Caption | None = None
 
     @property
     def path(self) -> Path:
@@ -50,60 +49,60 @@ class ReviewImage:
 
     @cached_property
     def key(self) -> str:
-        """The name that its very content has in caches."""
-        return self.file.key()
+        """The cache key of the file's current content."""
+        return self.stamp.key()
 
     @property
     def v(self) -> str:
-        """What the address of its thumbnail ends in, so that a new content is a new address."""
+        """The version in the thumbnail's URL, so that new content gets a new URL."""
         return self.key[:8]
 
     def read(self, data: bytes | None) -> Caption | None:
-        """Read what its caption's file holds; what dsk would write for the caption that is known
-        need not be parsed.
+        """Parse the content of the caption file, unless it is what dsk writes for the caption in
+        memory.
         """
-        known = (
+        expected = (
             None
             if self.caption is None
             else file_text(self.caption).encode("utf-8", "surrogatepass")
         )
-        return self.caption if data == known else decode_caption(caption_path(self.path), data)
+        return self.caption if data == expected else decode_caption(caption_path(self.path), data)
 
     @cached_property
     def hash(self) -> str:
-        """The hash of its caption, "" for none."""
+        """The hash of the caption, "" without one."""
         return "" if self.caption is None else caption_hash(self.caption)
 
 
 class TagCodes:
-    """Numbers for normal forms, so that ten thousand captions are counted as arrays."""
+    """Integer codes for the normal forms of tags, so that numpy can count ten thousand captions."""
 
     def __init__(self) -> None:
         self.forms: list[str] = []
-        self._numbers: dict[str, int] = {}
+        self._codes: dict[str, int] = {}
 
-    def number(self, form: str) -> int:
-        found = self._numbers.get(form)
-        if found is None:
-            found = self._numbers[form] = len(self.forms)
+    def code(self, form: str) -> int:
+        code = self._codes.get(form)
+        if code is None:
+            code = self._codes[form] = len(self.forms)
             self.forms.append(form)
-        return found
+        return code
 
     def of(self, facts: ImageFacts) -> NDArray[np.int32]:
-        """Return two rows: the numbers of an image's tags, each once, and their scores in steps,
-        -1 for unknown.
+        """Return an array of two rows: the code of each tag of an image, without repetition, and
+        its score in steps, -1 if there is none.
         """
-        known: NDArray[np.int32] | None = facts.__dict__.get("codes")
-        if known is None:
+        codes: NDArray[np.int32] | None = facts.__dict__.get("codes")
+        if codes is None:
             scores = facts.scores
             forms = dict.fromkeys(facts.in_order)
-            known = np.array(
-                [[self.number(f) for f in forms], [scores.get(f, -1) for f in forms]], np.int32
+            codes = np.array(
+                [[self.code(f) for f in forms], [scores.get(f, -1) for f in forms]], np.int32
             )
-            facts.__dict__["codes"] = known
-        return known
+            facts.__dict__["codes"] = codes
+        return codes
 
-    def gather(self, several: Sequence[ImageFacts]) -> NDArray[np.int32]:
-        """Return the rows of many images, one behind the other."""
-        arrays = [self.of(facts) for facts in several]
+    def gather(self, images: Sequence[ImageFacts]) -> NDArray[np.int32]:
+        """Return the arrays of many images side by side."""
+        arrays = [self.of(facts) for facts in images]
         return np.concatenate(arrays, axis=1) if arrays else np.empty((2, 0), np.int32)

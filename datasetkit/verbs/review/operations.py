@@ -1,5 +1,5 @@
-"""Operations of the review page: what each would do to the captions of a scope, decided by the
-rules of `dsk rules`.
+"""Operations of the review page: which captions of a scope each would change, decided by the rules
+of `dsk rules` and `dsk tag`. Nothing here writes.
 """
 
 from __future__ import annotations
@@ -32,37 +32,37 @@ from datasetkit.verbs.shared.stored_scores import StoredScores, threshold_of
 from taggers.selection import Thresholds, choose, threshold_steps
 
 NO_TAG_LEFT = "no tag would be left, and an empty caption would stop the trainers"
-EDITED = "their captions were edited by a person"
+EDITED = "their captions were edited by hand"
 
 
 @dataclass(frozen=True, slots=True)
 class EditPlan:
-    """What an operation would do. kept: images that it leaves alone although it means them, and
-    why.
+    """What an operation would do.
 
-    generated: hashes of the new captions that are dsk's own work. without_scores: images that no
-    tagger saw.
+    kept: how many images it leaves alone although they are in its scope, for `reason`. generated:
+    hashes of the new captions that count as written by dsk. without_scores: how many images no
+    tagger has seen.
     """
 
     title: str
     changes: tuple[tuple[ReviewImage, Caption], ...]
     unchanged: int = 0
     kept: int = 0
-    why: str = ""
+    reason: str = ""
     generated: tuple[str, ...] = ()
     without_scores: int = 0
     warnings: tuple[str, ...] = ()
 
-    def tags(self) -> tuple[int, int]:
-        """Return how many tags come and how many go, in all captions."""
+    def tag_counts(self) -> tuple[int, int]:
+        """Return how many tags are added and how many removed, over all captions."""
         diffs = [CaptionChange(image.path, image.caption, after) for image, after in self.changes]
         return sum(len(d.added) for d in diffs), sum(len(d.removed) for d in diffs)
 
 
 @dataclass(slots=True)
 class OperationContext:
-    """What operations need to know of the dataset. remembered: captions found for the score
-    slider, by image.
+    """What operations need to know of the dataset. decided: captions already computed for the
+    score slider, by image.
     """
 
     vocabulary: Vocabulary
@@ -70,12 +70,12 @@ class OperationContext:
     options: Sequence[TagOptions]
     triggers: Sequence[tuple[str, ...]]
     generated: set[Caption]
-    remembered: dict[int, dict[tuple[object, ...], tuple[str, Caption | None]]] = field(
+    decided: dict[int, dict[tuple[object, ...], tuple[str, Caption | None]]] = field(
         default_factory=dict
     )
 
 
-Decide = Callable[[OperationContext, Sequence[ReviewImage], Any], EditPlan]
+PlanOperation = Callable[[OperationContext, Sequence[ReviewImage], Any], EditPlan]
 
 
 def by_rules(
@@ -85,10 +85,9 @@ def by_rules(
     category: Callable[[str], str | None],
     among: Iterable[str] = (),
 ) -> EditPlan:
-    """Apply rules to the captions that there are, as `dsk rules` does; the tags that stay keep
-    their order.
+    """Apply rules to existing captions as `dsk rules` does; the other tags keep their order.
 
-    among: where it is given, only captions that have one of these tags are touched.
+    among: if given, only captions with one of these tags can change.
     """
     forms = frozenset(map(normal_form, among))
     changes: list[tuple[ReviewImage, Caption]] = []
@@ -111,111 +110,104 @@ def by_rules(
     return EditPlan(title, tuple(changes), unchanged, kept, NO_TAG_LEFT if kept else "")
 
 
-def remove(bench: OperationContext, images: Sequence[ReviewImage], tags: object) -> EditPlan:
-    """Take exactly these tags out: `@me` and `a*` are read as tags, not as selectors."""
+def remove(context: OperationContext, images: Sequence[ReviewImage], tags: object) -> EditPlan:
+    """Remove exactly these tags: `@me` and `a*` are tags here, not selectors."""
     names = _names(tags, "remove")
     rules = RuleSet(exclude=tuple((Exclude(name), Exact(normal_form(name))) for name in names))
-    return by_rules(
-        images, f"remove {', '.join(names)}", lambda _: rules, bench.vocabulary.category, names
-    )
+    title = f"remove {', '.join(names)}"
+    return by_rules(images, title, lambda _: rules, context.vocabulary.category, names)
 
 
-def exclude(bench: OperationContext, images: Sequence[ReviewImage], selectors: object) -> EditPlan:
-    """Take out what selectors mean."""
+def exclude(
+    context: OperationContext, images: Sequence[ReviewImage], selectors: object
+) -> EditPlan:
+    """Remove the tags that selectors match."""
     names = _names(selectors, "exclude")
-    rules = build(exclude=names, vocabulary=bench.vocabulary, groups=load_groups())
-    return by_rules(
-        images, f"exclude {', '.join(names)}", lambda _: rules, bench.vocabulary.category
-    )
+    rules = build(exclude=names, vocabulary=context.vocabulary, groups=load_groups())
+    title = f"exclude {', '.join(names)}"
+    return by_rules(images, title, lambda _: rules, context.vocabulary.category)
 
 
-def replace_tags(bench: OperationContext, images: Sequence[ReviewImage], pairs: object) -> EditPlan:
-    """Write one tag in place of another; where that stands already, they become one."""
+def replace_tags(
+    context: OperationContext, images: Sequence[ReviewImage], pairs: object
+) -> EditPlan:
+    """Replace tags; a new tag that the caption already has is written once."""
     if (
         not isinstance(pairs, list)
         or not pairs
-        or not all(isinstance(p, list) and len(p) == 2 for p in pairs)
+        or not all(isinstance(pair, list) and len(pair) == 2 for pair in pairs)
     ):
-        raise InputError("replace takes pairs of tags", hint='e.g. [["old", "new"]]')
+        raise InputError("replace needs pairs of tags", hint='e.g. [["old", "new"]]')
     rules = []
-    for old, new in pairs:
-        old, new = _names([old, new], "replace")
-        spelled = bench.vocabulary.spelling(writable(new, "new tag")) or new
-        rules.append(Replace(old, spelled))
+    for pair in pairs:
+        old, new = _names(pair, "replace")
+        rules.append(Replace(old, _spelled(context, new, "new tag")))
     if len({normal_form(rule.old) for rule in rules}) < len(rules):
-        raise InputError("one tag is to become two others", hint="keep one of the replacements")
-    title = "replace " + ", ".join(f"{rule.old} by {rule.new}" for rule in rules)
+        raise InputError("a tag has two replacements", hint="keep one of them")
+    title = "replace " + ", ".join(f"{rule.old} with {rule.new}" for rule in rules)
     together = RuleSet(replace=tuple(rules))
-    olds = [rule.old for rule in rules]
-    return by_rules(images, title, lambda _: together, bench.vocabulary.category, olds)
+    among = [rule.old for rule in rules]
+    return by_rules(images, title, lambda _: together, context.vocabulary.category, among)
 
 
-def add(bench: OperationContext, images: Sequence[ReviewImage], tags: object) -> EditPlan:
-    """Write tags into every caption: in front, but behind the triggers that open it."""
-    names = [
-        bench.vocabulary.spelling(writable(name, "added tag")) or name
-        for name in _names(tags, "add")
-    ]
-    known: dict[tuple[str, ...], RuleSet] = {}
+def add(context: OperationContext, images: Sequence[ReviewImage], tags: object) -> EditPlan:
+    """Add tags to every caption: at the front, but after the triggers that open it."""
+    names = [_spelled(context, name, "added tag") for name in _names(tags, "add")]
+    rules_by_opening: dict[tuple[str, ...], RuleSet] = {}
 
     def rules(image: ReviewImage) -> RuleSet:
-        opening = _opening(image, bench.triggers[image.concept])
-        if opening not in known:
-            known[opening] = build(
-                opening, names, vocabulary=bench.vocabulary, groups=load_groups()
+        opening = _opening(image, context.triggers[image.concept])
+        if opening not in rules_by_opening:
+            rules_by_opening[opening] = build(
+                opening, names, vocabulary=context.vocabulary, groups=load_groups()
             )
-        return known[opening]
+        return rules_by_opening[opening]
 
-    return by_rules(images, f"add {', '.join(names)}", rules, bench.vocabulary.category)
+    return by_rules(images, f"add {', '.join(names)}", rules, context.vocabulary.category)
+
+
+def _spelled(context: OperationContext, name: str, what: str) -> str:
+    """Return a tag in the vocabulary's spelling. Raises InputError if no file can hold it."""
+    return context.vocabulary.spelling(writable(name, what)) or name
 
 
 def _opening(image: ReviewImage, triggers: Sequence[str]) -> tuple[str, ...]:
-    """Return the tags with which a caption begins that are its concept's triggers, as they are
-    written there.
-    """
+    """Return the triggers at the start of a caption, as they are spelled there."""
     forms = {normal_form(trigger) for trigger in triggers}
     tags = image.caption.tags if image.caption is not None else ()
-    number = next((n for n, tag in enumerate(tags) if normal_form(tag) not in forms), len(tags))
-    return tags[:number]
+    count = next((n for n, tag in enumerate(tags) if normal_form(tag) not in forms), len(tags))
+    return tags[:count]
 
 
-def trigger(bench: OperationContext, images: Sequence[ReviewImage], names: object) -> EditPlan:
-    """Begin every caption with these words, each exactly once."""
+def trigger(context: OperationContext, images: Sequence[ReviewImage], names: object) -> EditPlan:
+    """Put these words at the start of every caption, each exactly once."""
     words = _names(names, "trigger")
-    rules = build(words, vocabulary=bench.vocabulary, groups=load_groups())
-    decided = by_rules(
-        images, f"trigger {', '.join(words)}", lambda _: rules, bench.vocabulary.category
-    )
-    return replace(decided, warnings=rules.warnings)
+    rules = build(words, vocabulary=context.vocabulary, groups=load_groups())
+    title = f"trigger {', '.join(words)}"
+    edits = by_rules(images, title, lambda _: rules, context.vocabulary.category)
+    return replace(edits, warnings=rules.warnings)
 
 
 def threshold(
-    bench: OperationContext, images: Sequence[ReviewImage], wanted: Mapping[str, Any]
+    context: OperationContext, images: Sequence[ReviewImage], wanted: Mapping[str, Any]
 ) -> EditPlan:
-    """Make captions anew from the stored scores, as `dsk tag` would with these thresholds; no model
-    is run.
+    """Rewrite captions from the stored scores, as `dsk tag` would with these thresholds; no model
+    runs.
     """
-    existing = wanted.get("existing", "skip")
-    given = {key: wanted[key] for key in ("threshold", "character_threshold") if key in wanted}
-    for key, value in given.items():
-        if isinstance(value, bool) or not isinstance(value, (int, float)):
-            raise InputError(f"{key} must be a number", hint="e.g. 0.35")
-    if existing not in ("skip", "overwrite"):
-        raise InputError(f"existing = {existing!r}", hint="skip or overwrite")
-    options = [replace(one, existing=existing, **given) for one in bench.options]
-    rules = [rule_set(one) for one in options]
+    given = _threshold_options(wanted)
+    options = [replace(concept_options, **given) for concept_options in context.options]
+    rules = [rule_set(concept_options) for concept_options in options]
     changes: list[tuple[ReviewImage, Caption]] = []
     generated: list[str] = []
     unchanged = without = 0
     kept: dict[str, int] = {}
     for image in images:
-        found = bench.scores.of(image.facts.record.id)
-        if found is None:
+        if context.scores.of(image.facts.record.id) is None:
             without += 1
             continue
-        why, caption = _anew(bench, image, options[image.concept], rules[image.concept])
+        reason, caption = _tagged(context, image, options[image.concept], rules[image.concept])
         if caption is None:
-            kept[why] = kept.get(why, 0) + 1
+            kept[reason] = kept.get(reason, 0) + 1
             continue
         if caption == image.caption:
             unchanged += 1
@@ -223,59 +215,76 @@ def threshold(
             changes.append((image, caption))
         generated.append(caption_hash(caption))
     shown = given.get("threshold", options[0].threshold)
-    reasons = "; ".join(kept)
     return EditPlan(
-        f"threshold {shown:g}" if not isinstance(shown, str) else f"threshold {shown}",
-        tuple(changes), unchanged, sum(kept.values()), reasons, tuple(generated), without,
+        f"threshold {shown}" if isinstance(shown, str) else f"threshold {shown:g}",
+        tuple(changes), unchanged, sum(kept.values()), "; ".join(kept), tuple(generated), without,
     )  # fmt: skip
 
 
-def _anew(
-    bench: OperationContext, image: ReviewImage, options: TagOptions, rules: RuleSet
-) -> tuple[str, Caption | None]:
-    """Return the caption that the scores give, or None and why the one that stands is kept.
+def _threshold_options(wanted: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the tag options that a request sets. Raises InputError."""
+    existing = wanted.get("existing", "skip")
+    if existing not in ("skip", "overwrite"):
+        raise InputError(f"existing must be skip or overwrite, not {existing!r}")
+    given = {key: wanted[key] for key in ("threshold", "character_threshold") if key in wanted}
+    for key, value in given.items():
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
+            raise InputError(f"{key} must be a number", hint="e.g. 0.35")
+    return {"existing": existing, **given}
 
-    Between two positions of the slider the chosen tags of most images are the same: their number
-    tells.
+
+def _tagged(
+    context: OperationContext, image: ReviewImage, options: TagOptions, rules: RuleSet
+) -> tuple[str, Caption | None]:
+    """Return the caption that the stored scores give, or why the current one is kept and None.
+
+    For most images two positions of the slider choose the same tags. Their number identifies them,
+    so it is the cache key.
     """
-    found = bench.scores.of(image.facts.record.id)
-    if found is None:
+    stored = context.scores.of(image.facts.record.id)
+    if stored is None:
         return "without scores", None
-    kept, source = found
-    if options.existing == "skip" and is_by_person(image.facts.record, bench.generated):
+    kept, source = stored
+    if options.existing == "skip" and is_by_person(image.facts.record, context.generated):
         return EDITED, None
     cut_at = threshold_of(options, source.keys[0])
     cut = Thresholds(cut_at, options.character_threshold, options.mcut, options.rating)
     counted = kept.counted
-    asked = (
+    key = (
         int((counted >= threshold_steps(cut_at)).sum()),
         int((counted >= threshold_steps(options.character_threshold)).sum()),
         options.mcut,
     )
-    memory = bench.remembered.setdefault(image.id, {})
-    if asked not in memory:
+    cache = context.decided.setdefault(image.id, {})
+    if key not in cache:
         applied: list[RuleResult] = []
-        chosen = choose(kept, source.labels, cut)
         outcome = decide_caption(
             image.facts.record,
-            chosen,
+            choose(kept, source.labels, cut),
             rules,
             replace(options, existing="overwrite"),
             False,
             applied,
         )
-        memory[asked] = ("", outcome.value) if isinstance(outcome, Done) else (NO_TAG_LEFT, None)
-    return memory[asked]
+        cache[key] = ("", outcome.value) if isinstance(outcome, Done) else (NO_TAG_LEFT, None)
+    return cache[key]
+
+
+def tagger_caption(context: OperationContext, image: ReviewImage) -> Caption | None:
+    """Return the caption that `dsk tag` would write from the stored scores; None without scores."""
+    options = replace(context.options[image.concept], existing="overwrite")
+    _, caption = _tagged(context, image, options, rule_set(options))
+    return caption
 
 
 def edit(image: ReviewImage, text: object) -> EditPlan:
     """Write one caption as it was typed."""
     if not is_text(text):
-        raise InputError("a caption is text")
+        raise InputError("caption must be text")
     caption = parse(text)
     if not caption.tags:
         raise InputError(
-            "an empty caption would stop the trainers", hint="give it a tag, or exclude the image"
+            "an empty caption would stop the trainers", hint="add a tag, or exclude the image"
         )
     before = set(() if image.caption is None else image.caption.tags)
     for tag in caption.tags:
@@ -286,38 +295,25 @@ def edit(image: ReviewImage, text: object) -> EditPlan:
 
 
 def is_text(value: object) -> TypeGuard[str]:
-    """Tell whether a value from a call is text that a file can hold; JSON also carries halves of
-    characters.
-    """
-    return isinstance(value, str) and not any("\ud800" <= sign <= "\udfff" for sign in value)
+    """Tell whether a JSON value is text that a file can hold: JSON allows lone surrogates."""
+    return isinstance(value, str) and not any("\ud800" <= char <= "\udfff" for char in value)
 
 
 def _names(value: object, what: str) -> list[str]:
-    """Return a list of tags as they came in, without outer spaces; each must be text and
-    not empty.
-    """
+    """Return a list of tags without surrounding spaces. Raises InputError for anything else."""
     if (
         not isinstance(value, list)
         or not value
-        or not all(is_text(one) and one.strip() for one in value)
+        or not all(is_text(name) and name.strip() for name in value)
     ):
-        raise InputError(f"{what} takes a list of tags", hint='e.g. ["lips"]')
-    return [one.strip() for one in value]
+        raise InputError(f"{what} needs a list of tags", hint='e.g. ["lips"]')
+    return [name.strip() for name in value]
 
 
-OPERATIONS: Mapping[str, Decide] = {
+OPERATIONS: Mapping[str, PlanOperation] = {
     "remove": remove,
     "exclude": exclude,
     "replace": replace_tags,
     "add": add,
     "trigger": trigger,
 }
-
-
-def tagger_caption(bench: OperationContext, image: ReviewImage) -> Caption | None:
-    """Return the caption that `dsk tag` would write from the stored scores; None where there are
-    none.
-    """
-    options = replace(bench.options[image.concept], existing="overwrite")
-    _, caption = _anew(bench, image, options, rule_set(options))
-    return caption

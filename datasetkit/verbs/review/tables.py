@@ -1,4 +1,4 @@
-"""Tables of the review page: tags with their counts and scores, what most images have, and
+"""Tables of the review page: tags with counts and scores, tags that most images have, and tag
 completions.
 """
 
@@ -7,7 +7,7 @@ from __future__ import annotations
 import csv
 import io
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -25,23 +25,24 @@ from datasetkit.verbs.review.dataset import ReviewDataset
 from datasetkit.verbs.review.images import ReviewImage
 
 TRANSLATIONS = "translations.csv"
-_MOST_TRANSLATIONS = 20_000_000  # bytes
+_MAX_TRANSLATION_BYTES = 20_000_000
 Columns = dict[str, list[object]]
 
 
 @dataclass(frozen=True, slots=True)
 class Spellings:
-    """How each tag is written in one version of the dataset: by normal form, the commonest
-    first.
-    """
+    """The tags of one version of the dataset, by normal form. spellings: the most common first."""
 
     version: int
     totals: Mapping[str, int]
-    written: Mapping[str, tuple[str, ...]]
+    spellings: Mapping[str, tuple[str, ...]]
+
+    def of(self, form: str) -> tuple[str, ...]:
+        return self.spellings.get(form, (form,))
 
 
 class TagTables:
-    """Tables over a dataset. What holds for a whole version is counted once."""
+    """Tables over a dataset. What depends on the version only is computed once per version."""
 
     def __init__(self, dataset: ReviewDataset, vocabulary: Vocabulary) -> None:
         self.dataset, self.vocabulary = dataset, vocabulary
@@ -49,169 +50,161 @@ class TagTables:
         self._spellings: Spellings | None = None
 
     def spellings(self) -> Spellings:
-        """Return how the tags of the whole dataset are written, and in how many images each
-        stands.
-        """
+        """Return how the tags of the whole dataset are spelled and how many images have each."""
         with self.dataset.lock:
-            known = self._spellings
-            if known is None or known.version != self.dataset.version:
-                known = self._spellings = self._count_spellings()
-            return known
+            spellings = self._spellings
+            if spellings is None or spellings.version != self.dataset.version:
+                spellings = self._spellings = self._count_spellings()
+            return spellings
 
     def _count_spellings(self) -> Spellings:
         images = self.dataset.all()
-        counted = Counter(
+        counts = Counter(
             chain.from_iterable(p.caption.tags for p in images if p.caption is not None)
         )
-        written: dict[str, list[str]] = {}
-        for spelling, _ in counted.most_common():
-            written.setdefault(normal_form(spelling), []).append(spelling)
-        totals = Counter(chain.from_iterable(p.facts.forms for p in images))
+        by_form: dict[str, list[str]] = {}
+        for spelling, _ in counts.most_common():
+            by_form.setdefault(normal_form(spelling), []).append(spelling)
         return Spellings(
             self.dataset.version,
-            totals,
-            {form: tuple(several) for form, several in written.items()},
+            Counter(chain.from_iterable(p.facts.forms for p in images)),
+            {form: tuple(spellings) for form, spellings in by_form.items()},
         )
 
     def tags(self, images: Sequence[ReviewImage]) -> Columns:
-        """Return a row for each tag of these images, most frequent first: see the columns.
+        """Return a row for each tag of these images, the most frequent first.
 
-        count: of these images; total: of all; score: the mean over these images that hold it
-        and have one.
+        count: how many of these images have it; total: how many of all; score: the mean over these
+        images, None without scores; spellings: in how many ways it is spelled.
         """
-        forms, counts, scores = self._counts(images)
-        known = self.spellings()
-        triggers = {normal_form(tag) for one in self.dataset.sets for tag in one.trigger}
+        all_tags = self.spellings()
         rows = sorted(
-            (-count, -known.totals.get(form, 0), form, score)
-            for form, count, score in zip(forms, counts, scores, strict=True)
+            (-count, -all_tags.totals.get(form, 0), form, score)
+            for form, count, score in zip(*self._counts(images), strict=True)
         )
-        names = [known.written.get(form, (form,))[0] for _, _, form, _ in rows]
+        forms = [form for _, _, form, _ in rows]
         return {
-            "tag": list(names),
+            "tag": [all_tags.of(form)[0] for form in forms],
             "count": [-count for count, *_ in rows],
             "total": [-total for _, total, *_ in rows],
             "score": [None if score < 0 else round(score, 4) for *_, score in rows],
-            "category": [self._category(form, triggers) for _, _, form, _ in rows],
-            "translation": [self.translations.of(form) for _, _, form, _ in rows],
-            "spellings": [len(known.written.get(form, (form,))) for _, _, form, _ in rows],
+            "category": self._categories(forms),
+            "translation": [self.translations.of(form) for form in forms],
+            "spellings": [len(all_tags.of(form)) for form in forms],
         }
 
     def _counts(self, images: Sequence[ReviewImage]) -> tuple[list[str], list[int], list[float]]:
+        """Return the tags of images, how many images have each, and the mean score, -1 without."""
         codes = self.dataset.codes
         with self.dataset.lock:
             numbers, steps = codes.gather([image.facts for image in images])
             size = len(codes.forms)
         counts = np.bincount(numbers, minlength=size)
         scored = steps >= 0
-        having = np.bincount(numbers[scored], minlength=size)
+        scored_counts = np.bincount(numbers[scored], minlength=size)
         sums = np.bincount(numbers[scored], weights=steps[scored], minlength=size)
-        means = np.where(having > 0, sums / np.maximum(having, 1) / SCORE_STEPS, -1.0)
+        means = np.where(scored_counts > 0, sums / np.maximum(scored_counts, 1) / SCORE_STEPS, -1.0)
         present = np.flatnonzero(counts)
-        forms = [codes.forms[place] for place in present.tolist()]
+        forms = [codes.forms[index] for index in present.tolist()]
         return forms, counts[present].tolist(), means[present].tolist()
 
-    def _category(self, form: str, triggers: set[str]) -> str:
-        return TRIGGER if form in triggers else self.vocabulary.category(form) or ""
+    def _categories(self, forms: Sequence[str]) -> list[object]:
+        triggers = {normal_form(tag) for concept in self.dataset.sets for tag in concept.trigger}
+        return [
+            TRIGGER if form in triggers else self.vocabulary.category(form) or "" for form in forms
+        ]
 
     def outliers(self, images: Sequence[ReviewImage], share: float) -> Columns:
-        """Return the tags that at least this share of the images has and some lack, and how to
-        filter for those.
+        """Return the tags that at least this share of the images has, but not all of them.
+
+        missing: how many images do not have the tag; where: the filter that matches those.
         """
         captioned = [image for image in images if image.caption is not None]
         forms, counts, _ = self._counts(captioned)
-        known = self.spellings()
+        all_tags = self.spellings()
         rows = sorted(
             (-count, form)
             for form, count in zip(forms, counts, strict=True)
             if share * len(captioned) <= count < len(captioned)
         )
-        names = [known.written.get(form, (form,))[0] for _, form in rows]
+        names = [all_tags.of(form)[0] for _, form in rows]
         return {
             "tag": list(names),
             "count": [-count for count, _ in rows],
-            "lacking": [len(captioned) + count for count, _ in rows],
+            "missing": [len(captioned) + count for count, _ in rows],
             "where": [show(Not(Match("tag", (name,)))) for name in names],
         }
 
     def complete(self, typed: str, limit: int) -> Columns:
-        """Return the tags that hold what was typed: the whole tag, beginnings of tags, of words,
-        then anywhere.
+        """Return the tags that contain what was typed, the best matches first.
 
-        Within these, tags of the dataset by their number, then the vocabulary in its order. A
-        translation counts too.
+        The order: the whole tag, start of the tag, start of a word, anywhere, only in the
+        translation; within each, tags of the dataset by count, then the vocabulary in its order.
         """
-        form = normal_form(typed)
-        known = self.spellings()
-        rows: list[tuple[int, int, int, str]] = []
-        seen: set[str] = set()
-        for other, total in known.totals.items():
-            seen.add(other)
-            kind = self._kind(form, other)
-            if kind is not None:
-                rows.append(
-                    (
-                        kind,
-                        -total,
-                        self.vocabulary.rank(other) or 0,
-                        known.written.get(other, (other,))[0],
-                    )
-                )
-        for rank, name in enumerate(self.vocabulary.names):
-            other = normal_form(name)
-            kind = self._kind(form, other) if other not in seen else None
-            if kind is not None:
-                rows.append((kind, 0, rank, name))
-        rows = sorted(rows)[:limit]
+        rows = sorted(self._completions(normal_form(typed)))[:limit]
         forms = [normal_form(name) for *_, name in rows]
-        triggers = {normal_form(tag) for one in self.dataset.sets for tag in one.trigger}
         return {
             "tag": [name for *_, name in rows],
-            "category": [self._category(form, triggers) for form in forms],
+            "category": self._categories(forms),
             "count": [-total for _, total, *_ in rows],
             "translation": [self.translations.of(form) for form in forms],
         }
 
-    def _kind(self, typed: str, form: str) -> int | None:
-        """Return how well a tag fits what was typed, 0 the best; None where it does not."""
-        place = form.find(typed)
-        if place < 0:
+    def _completions(self, typed: str) -> Iterator[tuple[int, int, int, str]]:
+        """Yield matching tags as (match rank, -count, vocabulary rank, spelling)."""
+        all_tags = self.spellings()
+        for form, total in all_tags.totals.items():
+            rank = self._match_rank(typed, form)
+            if rank is not None:
+                yield rank, -total, self.vocabulary.rank(form) or 0, all_tags.of(form)[0]
+        for order, name in enumerate(self.vocabulary.names):
+            form = normal_form(name)
+            if form in all_tags.totals:
+                continue
+            rank = self._match_rank(typed, form)
+            if rank is not None:
+                yield rank, 0, order, name
+
+    def _match_rank(self, typed: str, form: str) -> int | None:
+        """Return how well a tag matches what was typed, 0 the best; None if it does not match."""
+        start = form.find(typed)
+        if start < 0:
             return 4 if typed and typed in self.translations.of(form).casefold() else None
-        if place == 0:
+        if start == 0:
             return 0 if len(form) == len(typed) else 1
         return 2 if f" {typed}" in form else 3
 
 
 class Translations:
-    """What tags mean in another language: a table `tag,translation` that a person keeps beside the
-    dataset.
+    """Tags in another language: `translations.csv` in the project folder, with the columns
+    `tag,translation`, which people write. problem: why it could not be read.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.problem = ""
-        self._meanings = self._read()
+        self._translations = self._read()
 
     def __bool__(self) -> bool:
-        return bool(self._meanings)
+        return bool(self._translations)
 
     def of(self, form: str) -> str:
-        """Return the meaning of a tag by its normal form, "" where none is known."""
-        return self._meanings.get(form, "")
+        """Return the translation of a tag by its normal form, "" if there is none."""
+        return self._translations.get(form, "")
 
     def _read(self) -> dict[str, str]:
         try:
-            data = read_regular(self.path, limit=_MOST_TRANSLATIONS)
+            data = read_regular(self.path, limit=_MAX_TRANSLATION_BYTES)
             rows = list(csv.reader(io.StringIO((data or b"").decode("utf-8-sig"))))
         except DskError as error:
             self.problem = error.message
             return {}
         except (UnicodeDecodeError, csv.Error) as error:
-            self.problem = f"{self.path.name} cannot be read: {error}"
+            self.problem = f"could not read {self.path.name}: {error}"
             return {}
         pairs = [(normal_form(row[0]), row[1].strip()) for row in rows if len(row) >= 2]
         return {
-            form: meaning
-            for form, meaning in pairs
-            if form and (form, meaning) != ("tag", "translation")
+            form: translation
+            for form, translation in pairs
+            if form and (form, translation) != ("tag", "translation")
         }

@@ -1,5 +1,5 @@
-"""Thumbnails: images made small for the page, newest request first, kept on disk, and how each
-image looks.
+"""Thumbnails of the review page: made in background threads, the newest request first, and cached
+on disk. The same threads compute the fingerprints for near-duplicates.
 """
 
 from __future__ import annotations
@@ -19,111 +19,113 @@ from datasetkit.core.files import display, reading, write_atomic
 from datasetkit.images import near_duplicates, pixels
 from datasetkit.verbs.review.images import ReviewImage
 
-# Long edges in pixels: in the grid, and alone.
+# Long edges in pixels: in the grid, and of a single image.
 SIZES = {"thumb": near_duplicates.SEEN_AT, "preview": 1600}
 _QUALITY = {"thumb": 82, "preview": 88}
-# Bytes of thumbnails in memory: some 5,000.
-_MEMORY = 64 * 2**20
-_MOST_THREADS = 4
+# Bytes of thumbnails in memory: about 5,000 thumbnails.
+_MEMORY_LIMIT = 64 * 2**20
+_MAX_THREADS = 4
+
+FingerprintCallback = Callable[[ReviewImage, bytes | None], None]
 
 
 class ImageGone(InputError):
-    """The file is not the image that was listed any more."""
+    """The file is no longer the image that was scanned."""
 
 
 class Thumbnails:
-    """Makes and keeps small images. folder: where they are kept; None keeps them in memory alone.
+    """Makes and caches small JPEGs. folder: the disk cache; None caches in memory only.
 
-    Requests are served newest first, because what was asked for last is what is looked at;
-    `look_at` comes after all.
+    The newest request is served first, because it is what the person looks at now. Fingerprints are
+    computed only when no request waits.
     """
 
     def __init__(self, folder: Path | None, *, max_pixels: int) -> None:
         self.folder, self.max_pixels = folder, max_pixels
-        self._waiting: deque[tuple[Future[bytes], ReviewImage, str]] = deque()
-        self._later: deque[tuple[ReviewImage, Callable[[ReviewImage, bytes | None], None]]] = (
-            deque()
-        )
-        self._memory: OrderedDict[str, bytes] = OrderedDict()
-        self._held = 0
+        self._requests: deque[tuple[Future[bytes], ReviewImage, str]] = deque()
+        self._fingerprint_requests: deque[tuple[ReviewImage, FingerprintCallback]] = deque()
+        self._cache: OrderedDict[str, bytes] = OrderedDict()
+        self._cached_bytes = 0
         self._change = Condition()
-        self._lock = Lock()
-        self._ended = False
-        number = min(_MOST_THREADS, max(2, os.cpu_count() or 1))
+        self._cache_lock = Lock()
+        self._stopped = False
+        count = min(_MAX_THREADS, max(2, os.cpu_count() or 1))
+        # Only one thread computes fingerprints, so that the others are free for requests.
         self._threads = [
             Thread(target=self._run, args=(n == 0,), name=f"dsk-thumb-{n}", daemon=True)
-            for n in range(number)
+            for n in range(count)
         ]
         for thread in self._threads:
             thread.start()
 
-    def ask(self, image: ReviewImage, kind: str) -> Future[bytes]:
-        """Ask for a small JPEG. The result raises Gone, or InputError for an image that cannot be
-        read.
+    def request(self, image: ReviewImage, kind: str) -> Future[bytes]:
+        """Request a JPEG of a kind of SIZES. The future raises ImageGone, or InputError for an
+        image that cannot be read.
         """
         future: Future[bytes] = Future()
-        held = self._remembered(_name(image, kind))
-        if held is not None:
-            future.set_result(held)
+        cached = self._cached(_file_name(image, kind))
+        if cached is not None:
+            future.set_result(cached)
             return future
         with self._change:
-            self._waiting.append((future, image, kind))
+            self._requests.append((future, image, kind))
             self._change.notify()
         return future
 
-    def look_at(
-        self, images: Iterable[ReviewImage], found: Callable[[ReviewImage, bytes | None], None]
+    def request_fingerprints(
+        self, images: Iterable[ReviewImage], callback: FingerprintCallback
     ) -> None:
-        """Find out how images look, when nothing else is to be done; `found` gets None for one
-        that is unreadable.
-        """
+        """Compute fingerprints in the background; `callback` gets None for an unreadable image."""
         with self._change:
-            self._later.extend((image, found) for image in images)
+            self._fingerprint_requests.extend((image, callback) for image in images)
             self._change.notify_all()
 
     def stop(self) -> None:
         with self._change:
-            self._ended = True
+            self._stopped = True
             self._change.notify_all()
         for thread in self._threads:
             thread.join()
 
-    def _run(self, looks_too: bool) -> None:
+    def _run(self, with_fingerprints: bool) -> None:
         while True:
             with self._change:
-                while not self._ended and not self._waiting and not (looks_too and self._later):
-                    self._change.wait()
-                if self._ended:
+                self._change.wait_for(lambda: self._has_work(with_fingerprints))
+                if self._stopped:
                     return
-                urgent = self._waiting.pop() if self._waiting else None
-                later = self._later.popleft() if urgent is None else None
-            if urgent is not None:
-                self._serve(*urgent)
-            elif later is not None:
-                self._look(*later)
+                request = self._requests.pop() if self._requests else None
+                fingerprint = self._fingerprint_requests.popleft() if request is None else None
+            if request is not None:
+                self._serve(*request)
+            elif fingerprint is not None:
+                self._compute_fingerprint(*fingerprint)
+
+    def _has_work(self, with_fingerprints: bool) -> bool:
+        waiting = self._requests or (with_fingerprints and self._fingerprint_requests)
+        return self._stopped or bool(waiting)
 
     def _serve(self, future: Future[bytes], image: ReviewImage, kind: str) -> None:
         if not future.set_running_or_notify_cancel():
             return
         try:
-            future.set_result(self._small(image, kind))
-        except Exception as error:  # whoever waits gets it; the thread goes on
+            future.set_result(self._jpeg(image, kind))
+        except Exception as error:  # the future raises it; this thread goes on
             future.set_exception(error)
 
-    def _look(self, image: ReviewImage, found: Callable[[ReviewImage, bytes | None], None]) -> None:
+    def _compute_fingerprint(self, image: ReviewImage, callback: FingerprintCallback) -> None:
         try:
-            look = near_duplicates.look(near_duplicates.decode(self._small(image, "thumb")))
+            fingerprint = near_duplicates.look(near_duplicates.decode(self._jpeg(image, "thumb")))
         except DskError:
-            look = None
-        found(image, look)
+            fingerprint = None
+        callback(image, fingerprint)
 
-    def _small(self, image: ReviewImage, kind: str) -> bytes:
-        """Return a small image: remembered, kept on disk, or made now."""
-        name = _name(image, kind)
-        held = self._remembered(name)
-        if held is not None:
-            return held
-        # Previews are seldom seen twice, and 10,000 of them would be gigabytes.
+    def _jpeg(self, image: ReviewImage, kind: str) -> bytes:
+        """Return a small JPEG from memory or from disk, or make it."""
+        name = _file_name(image, kind)
+        cached = self._cached(name)
+        if cached is not None:
+            return cached
+        # Previews are rarely viewed twice, and 10,000 of them would take gigabytes.
         path = (
             self.folder / name[:2] / name if self.folder is not None and kind == "thumb" else None
         )
@@ -131,46 +133,44 @@ class Thumbnails:
             with suppress(OSError):
                 data = path.read_bytes()
                 if data:
-                    self._remember(name, data)
+                    self._cache_in_memory(name, data)
                     return data
         small = near_duplicates.small(
             image.path,
             SIZES[kind],
             max_pixels=self.max_pixels,
-            open_file=lambda path: open_listed(path, image.file),
+            open_file=lambda path: open_unchanged(path, image.stamp),
         )
         data = pixels.encode(small, "JPEG", quality=_QUALITY[kind])
         if path is not None:
-            with suppress(StorageError, OSError):  # a full disk costs the cache, not the page
+            with suppress(StorageError, OSError):  # on a full disk the page works without a cache
                 path.parent.mkdir(parents=True, exist_ok=True)
                 write_atomic(path, data)
-        self._remember(name, data)
+        self._cache_in_memory(name, data)
         return data
 
-    def _remembered(self, name: str) -> bytes | None:
-        with self._lock:
-            data = self._memory.get(name)
+    def _cached(self, name: str) -> bytes | None:
+        with self._cache_lock:
+            data = self._cache.get(name)
             if data is not None:
-                self._memory.move_to_end(name)
+                self._cache.move_to_end(name)
             return data
 
-    def _remember(self, name: str, data: bytes) -> None:
-        with self._lock:
-            if name not in self._memory:
-                self._memory[name] = data
-                self._held += len(data)
-            while self._held > _MEMORY:
-                self._held -= len(self._memory.popitem(last=False)[1])
+    def _cache_in_memory(self, name: str, data: bytes) -> None:
+        with self._cache_lock:
+            if name not in self._cache:
+                self._cache[name] = data
+                self._cached_bytes += len(data)
+            while self._cached_bytes > _MEMORY_LIMIT:
+                self._cached_bytes -= len(self._cache.popitem(last=False)[1])
 
 
-def _name(image: ReviewImage, kind: str) -> str:
+def _file_name(image: ReviewImage, kind: str) -> str:
     return f"{image.key}-{SIZES[kind]}.jpg"
 
 
-def open_listed(path: Path, listed: FileStamp) -> BinaryIO:
-    """Open an image if it is the very file that was listed: no link, and not replaced since.
-    Raises Gone.
-    """
+def open_unchanged(path: Path, stamp: FileStamp) -> BinaryIO:
+    """Open a file if it still has this stamp and is not a link. Raises ImageGone."""
     flags = (
         os.O_RDONLY
         | getattr(os, "O_NOFOLLOW", 0)
@@ -181,15 +181,12 @@ def open_listed(path: Path, listed: FileStamp) -> BinaryIO:
         descriptor = os.open(path, flags)
     except OSError as error:
         raise ImageGone(
-            f"{display(path.name)} is gone or was replaced",
-            hint="the page shows it when it looks again",
+            f"{display(path.name)} was removed or replaced", hint="the page updates in a moment"
         ) from error
     file = os.fdopen(descriptor, "rb")
     with reading(path):
-        same = FileStamp.of(os.fstat(descriptor)) == listed
-    if not same:
+        unchanged = FileStamp.of(os.fstat(descriptor)) == stamp
+    if not unchanged:
         file.close()
-        raise ImageGone(
-            f"{display(path.name)} was replaced", hint="the page shows it when it looks again"
-        )
+        raise ImageGone(f"{display(path.name)} was replaced", hint="the page updates in a moment")
     return file

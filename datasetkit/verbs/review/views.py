@@ -1,4 +1,7 @@
-"""Views: what the review page is told, as plain values for JSON."""
+"""Views: what the review page gets from the server, as plain values for JSON.
+
+Many images or tags are sent as columns, one list for each property, which keeps the JSON small.
+"""
 
 from __future__ import annotations
 
@@ -8,9 +11,10 @@ from typing import Any
 from datasetkit import __version__
 from datasetkit.captions.caption import normal_form
 from datasetkit.captions.diffs import CaptionChange
+from datasetkit.captions.filters import FilterError, parse, show
 from datasetkit.captions.predicates import SCORE_STEPS
 from datasetkit.captions.vocabulary import Vocabulary
-from datasetkit.core.errors import ConfigError
+from datasetkit.core.errors import ConfigError, DskError
 from datasetkit.core.files import display
 from datasetkit.core.records import Caption
 from datasetkit.verbs.review import operations
@@ -19,32 +23,24 @@ from datasetkit.verbs.review.editing import CaptionDifference, EditConflict, Edi
 from datasetkit.verbs.review.images import ReviewImage
 from datasetkit.verbs.review.operations import OperationContext
 from datasetkit.verbs.review.tables import Translations
-from datasetkit.verbs.review.thumbnails import SIZES
 from datasetkit.verbs.shared.image_facts import below
 from datasetkit.verbs.shared.stored_scores import threshold_of
 
 Json = dict[str, Any]
-# Tags that are not in a caption are shown from this score on, so many at most.
-_NEAR_FROM, _NEAR_MOST = 2500, 20
-_MOST_FAILED = 1000
+# Tags that are not in the caption are shown from this score on (in steps), and at most so many.
+_OTHER_TAGS_FROM, _MAX_OTHER_TAGS = 2500, 20
+_MAX_FAILED = 1000
 
 
 def session(dataset: ReviewDataset, editor: Editor, translations: Translations, token: str) -> Json:
-    """Say what the page needs to know first."""
+    """Return what the page needs before anything else."""
     images = dataset.all()
     options = dataset.options[0]
-    keys = [source.keys for source in dataset.scores.sources]
+    taggers = [source.keys for source in dataset.scores.sources]
     try:
-        threshold = threshold_of(options, keys[0][0] if keys else "")
+        threshold = threshold_of(options, taggers[0][0] if taggers else "")
     except ConfigError:
         threshold = 0.35
-    in_concept = [0] * len(dataset.sets)
-    for image in images:
-        in_concept[image.concept] += 1
-    concepts = [
-        {"name": one.name, "repeats": one.repeats, "images": number, "trigger": list(one.trigger)}
-        for one, number in zip(dataset.sets, in_concept, strict=True)
-    ]
     return {
         "token": token,
         "version": dataset.version,
@@ -54,191 +50,224 @@ def session(dataset: ReviewDataset, editor: Editor, translations: Translations, 
         "captioned": sum(image.caption is not None for image in images),
         "failed": [
             {"name": display(failed.path.name), "error": failed.error, "hint": failed.hint}
-            for failed in dataset.failed[:_MOST_FAILED]
+            for failed in dataset.failed[:_MAX_FAILED]
         ],
-        "concepts": concepts,
-        "trigger": list(dict.fromkeys(tag for one in dataset.sets for tag in one.trigger)),
-        "scores": bool(keys),
-        "tagger": " ".join(keys[0]) if keys else "",
+        "concepts": _concepts(dataset, images),
+        "trigger": list(dict.fromkeys(tag for concept in dataset.sets for tag in concept.trigger)),
+        "scores": bool(taggers),
+        "tagger": " ".join(taggers[0]) if taggers else "",
         "threshold": threshold,
         "character_threshold": options.character_threshold,
         "translations": bool(translations),
         "notice": "; ".join(filter(None, (dataset.notice, translations.problem))),
         "undo": editor.undo_title,
         "redo": editor.redo_title,
-        **SIZES,
         "dsk": __version__,
     }
+
+
+def _concepts(dataset: ReviewDataset, images: Sequence[ReviewImage]) -> list[Json]:
+    counts = [0] * len(dataset.sets)
+    for image in images:
+        counts[image.concept] += 1
+    return [
+        {
+            "name": concept.name,
+            "repeats": concept.repeats,
+            "images": count,
+            "trigger": list(concept.trigger),
+        }
+        for concept, count in zip(dataset.sets, counts, strict=True)
+    ]
 
 
 def window(
     dataset: ReviewDataset, ids: Sequence[int], offset: int, limit: int, *, captions: bool
 ) -> Json:
-    """Return some of the images, a column for each of their properties."""
-    several = [
-        p for p in (dataset.get(number) for number in ids[offset : offset + limit]) if p is not None
+    """Return some of the images as columns."""
+    images = [
+        image
+        for image in (dataset.get(image_id) for image_id in ids[offset : offset + limit])
+        if image is not None
     ]
+    records = [image.facts.record for image in images]
     columns: Json = {
         "version": dataset.version,
         "total": len(ids),
         "offset": offset,
-        "id": [p.id for p in several],
-        "name": [p.name for p in several],
-        "w": [p.facts.record.width for p in several],
-        "h": [p.facts.record.height for p in several],
-        "v": [p.v for p in several],
-        "concept": [p.concept for p in several],
-        "tags": [-1 if p.caption is None else len(p.caption.tags) for p in several],
-        "edited": [int(p.facts.edited) for p in several],
+        "id": [image.id for image in images],
+        "name": [image.name for image in images],
+        "w": [record.width for record in records],
+        "h": [record.height for record in records],
+        "v": [image.v for image in images],
+        "concept": [image.concept for image in images],
+        "tags": [_tag_count(image) for image in images],
+        "edited": [int(image.facts.edited) for image in images],
     }
     if captions:
-        columns["caption"] = [_text(p.caption) for p in several]
-        columns["hash"] = [p.hash for p in several]
+        columns["caption"] = [_text(image.caption) for image in images]
+        columns["hash"] = [image.hash for image in images]
     return columns
 
 
-def image(
+def _tag_count(image: ReviewImage) -> int:
+    return -1 if image.caption is None else len(image.caption.tags)
+
+
+def filter_result(dataset: ReviewDataset, where: str) -> Json:
+    """Return a filter in its normal spelling and how many images match it. Raises FilterError."""
+    normal = show(parse(where))
+    return {"version": dataset.version, "where": normal, "total": len(dataset.ids(where))}
+
+
+def image_details(
     dataset: ReviewDataset,
-    bench: OperationContext,
-    one: ReviewImage,
+    context: OperationContext,
+    image: ReviewImage,
     translations: Translations,
-    group: Sequence[int],
+    near_duplicates: Sequence[int],
 ) -> Json:
-    """Return all that is known of one image."""
-    facts, caption = one.facts, one.caption
-    scores = facts.scores
-    tagger = operations.tagger_caption(bench, one)
-    concept = dataset.sets[one.concept]
-    near = sorted(
-        (
-            (steps, form)
-            for form, steps in scores.items()
-            if steps >= _NEAR_FROM and form not in facts.forms
-        ),
-        key=lambda pair: (-pair[0], pair[1]),
-    )
+    """Return everything about one image. near_duplicates: the group that it is in."""
+    facts, caption = image.facts, image.caption
+    by_tagger = operations.tagger_caption(context, image)
+    concept = dataset.sets[image.concept]
     return {
         "version": dataset.version,
-        "id": one.id,
-        "name": one.name,
-        "folder": below(one.path.parent, dataset.folder.parent),
+        "id": image.id,
+        "name": image.name,
+        "folder": below(image.path.parent, dataset.folder.parent),
         "concept": concept.name,
         "repeats": concept.repeats,
         "w": facts.record.width,
         "h": facts.record.height,
-        "v": one.v,
-        "bytes": one.file.size,
+        "v": image.v,
+        "bytes": image.stamp.size,
         "caption": _text(caption),
-        "hash": one.hash,
+        "hash": image.hash,
         "chars": facts.chars,
         "tokens": facts.tokens,
         "edited": facts.edited,
         "tags": [
             {
                 "tag": tag,
-                "score": _score(scores.get(normal_form(tag))),
-                "category": bench.vocabulary.category(tag),
+                "score": _score(facts.scores.get(normal_form(tag))),
+                "category": context.vocabulary.category(tag),
                 "translation": translations.of(normal_form(tag)),
             }
             for tag in (caption.tags if caption is not None else ())
         ],
-        "near": [_near(form, steps, bench.vocabulary) for steps, form in near[:_NEAR_MOST]],
+        "other_tags": _other_tags(image, context.vocabulary),
         "tagger": None
-        if tagger is None
-        else {"caption": tagger.text(), **_difference(one, tagger, caption)},
-        "group": list(group),
+        if by_tagger is None
+        else {"caption": by_tagger.text(), **_difference(image, by_tagger, caption)},
+        "near_duplicates": list(near_duplicates),
     }
 
 
-def _near(form: str, steps: int, vocabulary: Vocabulary) -> Json:
-    return {
-        "tag": vocabulary.spelling(form) or form,
-        "score": _score(steps),
-        "category": vocabulary.category(form),
-    }
+def _other_tags(image: ReviewImage, vocabulary: Vocabulary) -> list[Json]:
+    """Return the tags with the best scores that the caption does not have."""
+    rows = sorted(
+        (
+            (steps, form)
+            for form, steps in image.facts.scores.items()
+            if steps >= _OTHER_TAGS_FROM and form not in image.facts.forms
+        ),
+        key=lambda row: (-row[0], row[1]),
+    )
+    return [
+        {
+            "tag": vocabulary.spelling(form) or form,
+            "score": _score(steps),
+            "category": vocabulary.category(form),
+        }
+        for steps, form in rows[:_MAX_OTHER_TAGS]
+    ]
 
 
-def _difference(one: ReviewImage, before: Caption | None, after: Caption | None) -> Json:
-    """Return what came and what went between two captions."""
-    change = CaptionChange(one.path, before, after or Caption(()))
+def _difference(image: ReviewImage, before: Caption | None, after: Caption | None) -> Json:
+    """Return the tags that were added and removed between two captions."""
+    change = CaptionChange(image.path, before, after or Caption(()))
     return {"added": list(change.added), "removed": list(change.removed)}
 
 
-def edited(done: EditResult, dataset: ReviewDataset, editor: Editor, *, dry_run: bool) -> Json:
-    """Say what an operation did, or in a dry run would do."""
-    added, removed = done.decided.tags()
+def edited(result: EditResult, dataset: ReviewDataset, editor: Editor, *, dry_run: bool) -> Json:
+    """Return what an operation did, or in a dry run would do."""
+    plan = result.plan
+    tags_added, tags_removed = plan.tag_counts()
+    # An undo may remove a caption file altogether: such a caption is in `ids` but not in the plan.
+    captions_changed = len(result.ids or plan.changes)
     return {
         "version": dataset.version,
-        "entry": done.entry,
-        # A caption that an undo takes away altogether is no change to another one.
-        "changed": len(done.gone) + len(done.back) + len(done.ids or done.decided.changes),
-        "unchanged": done.decided.unchanged,
-        "kept": done.decided.kept,
-        "why": done.decided.why,
-        "title": done.title,
-        "ids": list(done.ids),
-        "gone": list(done.gone),
-        "back": list(done.back),
-        "added": added,
-        "removed": removed,
-        "without_scores": done.decided.without_scores,
-        "warnings": list(done.decided.warnings),
+        "entry": result.entry,
+        "title": result.title,
+        "changed": captions_changed + len(result.removed) + len(result.restored),
+        "unchanged": plan.unchanged,
+        "kept": plan.kept,
+        "reason": plan.reason,
+        "ids": list(result.ids),
+        "removed": list(result.removed),
+        "restored": list(result.restored),
+        "tags_added": tags_added,
+        "tags_removed": tags_removed,
+        "without_scores": plan.without_scores,
+        "warnings": list(plan.warnings),
         "undo": editor.undo_title,
         "redo": editor.redo_title,
         "dry_run": dry_run,
     }
 
 
-def changes(dataset: ReviewDataset, since: Sequence[DatasetChange] | None, *, busy: bool) -> Json:
-    """Say what became new since a version that a page has seen."""
-    if since is None:
-        return {
-            "version": dataset.version,
-            "reset": True,
-            "ids": [],
-            "outside": [],
-            "added": [],
-            "removed": [],
-            "busy": busy,
-        }
+def changes(dataset: ReviewDataset, log: Sequence[DatasetChange] | None) -> Json:
+    """Return what changed since the version that a page has seen.
+
+    reset: the page is too far behind (log is None) and must reload everything.
+    """
+    log_or_empty = log or ()
     return {
         "version": dataset.version,
-        "reset": False,
-        "ids": _once(number for one in since for number in one.captions),
-        "outside": _once(number for one in since if one.outside for number in one.captions),
-        "added": _once(number for one in since for number in one.added),
-        "removed": _once(number for one in since for number in one.removed),
-        "busy": busy,
+        "reset": log is None,
+        "ids": _unique(change.captions for change in log_or_empty),
+        "external": _unique(change.captions for change in log_or_empty if change.external),
+        "added": _unique(change.added for change in log_or_empty),
+        "removed": _unique(change.removed for change in log_or_empty),
     }
 
 
-def conflict(refused: EditConflict, dataset: ReviewDataset) -> Json:
-    """Show what stood in the way of an operation."""
+def _unique(ids: Iterable[Iterable[int]]) -> list[int]:
+    return list(dict.fromkeys(image_id for several in ids for image_id in several))
+
+
+def refusal(error: DskError, dataset: ReviewDataset) -> Json:
+    """Return why a request was refused.
+
+    position: of the error in a filter, from 0. conflicts: see EditConflict; `count` may be larger
+    than their number.
+    """
+    answer: Json = {"error": error.message, "hint": error.hint}
+    if isinstance(error, FilterError):
+        answer["position"] = error.at
+    if isinstance(error, EditConflict):
+        answer["version"] = dataset.version
+        answer["count"] = error.count
+        answer["conflicts"] = [_conflict(one, dataset) for one in error.differences]
+    return answer
+
+
+def _conflict(difference: CaptionDifference, dataset: ReviewDataset) -> Json:
+    image = dataset.get(difference.id)
+    tags = (
+        {"added": [], "removed": []}
+        if image is None
+        else _difference(image, difference.expected, difference.current)
+    )
     return {
-        "version": dataset.version,
-        "count": refused.count,
-        "changed": [_stands(one, dataset) for one in refused.differences],
+        "id": difference.id,
+        "name": difference.name,
+        "expected": _text(difference.expected),
+        "current": _text(difference.current),
+        "hash": "" if image is None else image.hash,
+        **tags,
     }
-
-
-def _stands(one: CaptionDifference, dataset: ReviewDataset) -> Json:
-    found = dataset.get(one.id)
-    return {
-        "id": one.id,
-        "name": one.name,
-        "known": _text(one.known),
-        "now": _text(one.now),
-        "hash": found.hash if found is not None else "",
-        **(
-            _difference(found, one.known, one.now)
-            if found is not None
-            else {"added": [], "removed": []}
-        ),
-    }
-
-
-def _once(numbers: Iterable[int]) -> list[int]:
-    return list(dict.fromkeys(numbers))
 
 
 def _text(caption: Caption | None) -> str | None:

@@ -1,6 +1,4 @@
-"""Watching: what other programs change in the folders while the page is open, found by looking now
-and then.
-"""
+"""The disk watcher of the review page: polls the folders for what other programs change."""
 
 from __future__ import annotations
 
@@ -27,64 +25,63 @@ from datasetkit.verbs.review.dataset import ReviewDataset
 from datasetkit.verbs.review.editing import Editor
 from datasetkit.verbs.review.images import ReviewImage
 
-# Seconds between two looks; where one takes long, this many times as long as it takes.
+# Seconds between two polls, or this many times as long as a slow poll takes.
 _PAUSE, _REST = 1.0, 20
-# So many files are looked at before the others of this process get their turn.
-_BREATH = 500
+# After this many files other threads get a turn.
+_FILES_PER_TURN = 500
 
 OpenStore = Callable[[], AbstractContextManager[Store]]
 
 
 class DiskWatcher:
-    """Compares the disk with memory. `look` is one comparison; `start` does it again and again."""
+    """Compares the disk with memory: `poll` once, `start` again and again in a thread."""
 
     def __init__(self, dataset: ReviewDataset, editor: Editor, open_store: OpenStore) -> None:
         self.dataset, self.editor, self.open_store = dataset, editor, open_store
-        self._ended = Event()
+        self._stopped = Event()
         self._thread = Thread(target=self._run, name="dsk-watch", daemon=True)
 
     def start(self) -> None:
         self._thread.start()
 
     def stop(self) -> None:
-        self._ended.set()
+        self._stopped.set()
         if self._thread.is_alive():
             self._thread.join()
 
     def _run(self) -> None:
         pause = 0.0
-        while not self._ended.wait(pause):
-            began = time.monotonic()
-            with suppress(
-                DskError, OSError
-            ):  # a folder that is away for a moment is looked at next time
-                self.look()
-            pause = max(_PAUSE, _REST * (time.monotonic() - began))
+        while not self._stopped.wait(pause):
+            started = time.monotonic()
+            # A folder that cannot be read now is read at the next poll.
+            with suppress(DskError, OSError):
+                self.poll()
+            pause = max(_PAUSE, _REST * (time.monotonic() - started))
 
-    def look(self) -> None:
-        """Take into memory what is other on disk: captions one by one, the folders anew where
-        images came or went.
+    def poll(self) -> None:
+        """Load what changed on disk: single captions, or all folders if images were added, removed
+        or replaced.
         """
-        found = dict(self._entries())
-        with self.editor.turn:
+        stamps = dict(self._stamps())
+        with self.editor.lock:
             images = self.dataset.all()
-            here = {path for path in found if path.suffix.lower() in IMAGE_SUFFIXES}
-            known = {image.path for image in images} | {
+            on_disk = {path for path in stamps if path.suffix.lower() in IMAGE_SUFFIXES}
+            in_memory = {image.path for image in images} | {
                 failed.path for failed in self.dataset.failed
             }
-            replaced = any(found.get(image.path) != image.file for image in images)
-            if self.dataset.stale or replaced or here != known:
+            replaced = any(stamps.get(image.path) != image.stamp for image in images)
+            if self.dataset.stale or replaced or on_disk != in_memory:
                 with self.open_store() as store:
                     self.dataset.rescan(store)
                 self.dataset.stale = False
-            self._look_at_captions(found)
+            self._load_captions(stamps)
 
-    def _look_at_captions(self, found: dict[Path, FileStamp]) -> None:
+    def _load_captions(self, stamps: dict[Path, FileStamp]) -> None:
         changed: list[tuple[ReviewImage, Caption | None]] = []
         for image in self.dataset.all():
             path = caption_path(image.path)
-            now = found.get(path)
-            if now == image.text and (now is not None or image.caption is None):
+            stamp = stamps.get(path)
+            if stamp == image.caption_stamp and (stamp is not None or image.caption is None):
                 continue
             try:
                 caption = image.read(read_regular(path, limit=MAX_CAPTION_BYTES))
@@ -93,22 +90,30 @@ class DiskWatcher:
             if caption != image.caption:
                 changed.append((image, caption))
             else:
-                self.dataset.seen(image, now)
+                self.dataset.set_caption_stamp(image, stamp)
         if changed:
             with self.open_store() as store:
-                self.dataset.learn(store, (caption for _, caption in changed))
-            self.dataset.recaption(changed, outside=True)
+                self.dataset.read_generated(store, (caption for _, caption in changed))
+            self.dataset.set_captions(changed, external=True)
 
-    def _entries(self) -> Iterator[tuple[Path, FileStamp]]:
-        """Yield the images and captions of all folders with their signs."""
-        folders = [(one.folder.resolve(), one.recursive) for one in self.dataset.sets]
-        seen: set[Path] = set()
-        number = 0
+    def _stamps(self) -> Iterator[tuple[Path, FileStamp]]:
+        """Yield the images and captions of all folders with their stamps."""
+        for number, path in enumerate(self._files(), start=1):
+            if number % _FILES_PER_TURN == 0:
+                time.sleep(0.001)
+            # Not entry.stat: on Windows that has no inode.
+            with suppress(FileNotFoundError):
+                yield path, FileStamp.of(os.lstat(path))
+
+    def _files(self) -> Iterator[Path]:
+        """Yield the images and captions of all folders."""
+        folders = [(concept.folder.resolve(), concept.recursive) for concept in self.dataset.sets]
+        visited: set[Path] = set()
         while folders:
             folder, recursive = folders.pop()
-            if folder in seen:
+            if folder in visited:
                 continue
-            seen.add(folder)
+            visited.add(folder)
             with os.scandir(folder) as entries:
                 for entry in entries:
                     if entry.name.startswith("."):
@@ -119,11 +124,4 @@ class DiskWatcher:
                         continue
                     suffix = PurePath(entry.name).suffix.lower()
                     if suffix in IMAGE_SUFFIXES or suffix == CAPTION_SUFFIX:
-                        number += 1
-                        if number % _BREATH == 0:
-                            time.sleep(0.001)
-                        try:
-                            # Not entry.stat: on Windows that has no inode.
-                            yield Path(entry.path), FileStamp.of(os.lstat(entry.path))
-                        except FileNotFoundError:
-                            continue
+                        yield Path(entry.path)

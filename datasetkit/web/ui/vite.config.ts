@@ -1,4 +1,5 @@
-// Builds the page into ../static with fixed names, so that the committed bundle can be compared byte for byte.
+// Builds the page into ../static with fixed names, so that the committed bundle can be compared
+// byte for byte.
 import react from "@vitejs/plugin-react";
 import { defineConfig } from "vitest/config";
 
@@ -9,7 +10,7 @@ export default defineConfig({
     outDir: "../static",
     emptyOutDir: true,
     target: "es2022",
-    // Everything is a file of its own: the policy of the server allows neither inline scripts nor data: addresses.
+    // The server's content security policy allows no inline scripts and no data: URLs.
     assetsInlineLimit: 0,
     modulePreload: { polyfill: false },
     sourcemap: false,

@@ -1,24 +1,25 @@
-/** The page: its parts, and what each key does. */
+/** The page: its layout, and what each keyboard shortcut does. */
 
 import { useEffect } from "react";
 import { flushSync } from "react-dom";
-import { type Action, actionOf, takesText } from "./keys";
-import { Bars } from "./parts/Bars";
-import { ReviewContext, useReview, useReviewState } from "./parts/context";
-import { Dialogs } from "./parts/Dialogs";
-import { Grid } from "./parts/Grid";
-import { GroupsView } from "./parts/GroupsView";
-import { Outliers } from "./parts/Outliers";
-import { Panel } from "./parts/Panel";
-import { ImageView } from "./parts/ImageView";
-import { StatusBar } from "./parts/StatusBar";
-import { TagList } from "./parts/TagList";
-import { Toasts } from "./parts/Toasts";
-import { TopBar } from "./parts/TopBar";
+import { type Action, bindingFor, isTextField } from "./keys";
+import { ReviewContext, useReview, useReviewState } from "./components/context";
+import { Dialogs } from "./components/Dialogs";
+import { EditBars } from "./components/EditBars";
+import { Grid } from "./components/Grid";
+import { ImageView } from "./components/ImageView";
+import { NearDuplicatesView } from "./components/NearDuplicatesView";
+import { Outliers } from "./components/Outliers";
+import { Panel } from "./components/Panel";
+import { StatusBar } from "./components/StatusBar";
+import { TagList } from "./components/TagList";
+import { Toasts } from "./components/Toasts";
+import { TopBar } from "./components/TopBar";
 import type { Review } from "./review";
 import { toggleTheme } from "./theme";
 
-const SIZES = [96, 120, 148, 184, 232, 300, 400];
+/** Minimum cell widths, smallest first. */
+const CELL_WIDTHS = [96, 120, 148, 184, 232, 300, 400];
 
 export function App({ review }: { readonly review: Review }) {
   return (
@@ -32,162 +33,168 @@ function Page() {
   const review = useReview();
   const fatal = useReviewState((state) => state.fatal);
   const view = useReviewState((state) => state.view);
-  const side = useReviewState((state) => state.side);
-  const panel = useReviewState((state) => state.panel);
-  const started = useReviewState((state) => state.session !== null);
+  const sidebar = useReviewState((state) => state.sidebar);
+  const panelOpen = useReviewState((state) => state.panelOpen);
+  const loaded = useReviewState((state) => state.session !== null);
 
-  useEffect(() => review.watch(), [review]);
+  useEffect(() => review.poll(), [review]);
   useEffect(() => {
-    const press = (event: KeyboardEvent) => {
-      const target = event.target instanceof HTMLElement ? event.target : document.body;
-      if (
-        target.closest("dialog") ||
-        takesText(target.tagName, target.getAttribute("type") ?? "text", target.isContentEditable)
-      )
-        return;
-      const state = review.store.get();
-      const binding = actionOf(event);
-      if (state.conflict) return;
-      if (!binding) {
-        if (target === document.body) hand(event);
-        return;
-      }
-      event.preventDefault();
-      if (state.session?.read_only && !binding.reads) review.sayReadOnly();
-      else if (state.view === "groups" && binding.one) review.sayWhichOne();
-      else act(review, binding.action);
-    };
-    document.addEventListener("keydown", press);
-    return () => document.removeEventListener("keydown", press);
+    const onKeyDown = (event: KeyboardEvent) => handleKey(review, event);
+    document.addEventListener("keydown", onKeyDown);
+    return () => document.removeEventListener("keydown", onKeyDown);
   }, [review]);
-  // The images have the focus from the start, and again where a view was left.
+  // The images have the focus at the start, and after each change of the view.
   useEffect(() => {
-    if (started) focusOn("images");
-  }, [started, view]);
+    if (loaded) focusOn("images");
+  }, [loaded, view]);
 
   if (fatal) {
     return (
       <main className="fatal">
         <h1>{fatal.error}</h1>
         <p>{fatal.hint}</p>
-        <button type="button" onClick={() => void review.begin()}>
+        <button type="button" onClick={() => void review.start()}>
           Try again
         </button>
       </main>
     );
   }
-  const beside = view === "image" || (panel && view === "grid");
+  const hasPanel = view === "image" || (panelOpen && view === "grid");
   return (
-    <div className={beside ? "page beside" : "page"}>
+    <div className={hasPanel ? "page with-panel" : "page"}>
       <TopBar toggleTheme={() => toggleTheme(review)} />
-      <nav className="side" aria-label={side === "tags" ? "Tags" : "Outliers"}>
+      <nav className="sidebar" aria-label={sidebar === "tags" ? "Tags" : "Outliers"}>
         <div className="tabs" role="group" aria-label="List">
           <button
             type="button"
             className="plain"
-            aria-pressed={side === "tags"}
-            onClick={() => review.store.set({ side: "tags" })}
+            aria-pressed={sidebar === "tags"}
+            onClick={() => review.store.set({ sidebar: "tags" })}
           >
             Tags
           </button>
           <button
             type="button"
             className="plain"
-            aria-pressed={side === "outliers"}
+            aria-pressed={sidebar === "outliers"}
             onClick={() => void review.openOutliers()}
           >
             Outliers <kbd>o</kbd>
           </button>
         </div>
-        {side === "tags" ? <TagList /> : <Outliers />}
+        {sidebar === "tags" ? <TagList /> : <Outliers />}
       </nav>
-      <main className="centre">
-        <Bars />
-        {view === "grid" ? <Grid /> : view === "image" ? <ImageView /> : <GroupsView />}
+      <main className="content">
+        <EditBars />
+        {view === "grid" ? <Grid /> : view === "image" ? <ImageView /> : <NearDuplicatesView />}
         <Toasts />
       </main>
-      {beside ? <Panel withImage={view === "grid"} /> : null}
+      {hasPanel ? <Panel withImage={view === "grid"} /> : null}
       <StatusBar />
       <Dialogs />
     </div>
   );
 }
 
-/** A key that nothing has the focus for goes to the images: a click beside them takes the focus away. */
-function hand(event: KeyboardEvent): void {
+function handleKey(review: Review, event: KeyboardEvent): void {
+  const target = event.target instanceof HTMLElement ? event.target : document.body;
+  const type = target.getAttribute("type") ?? "text";
+  if (target.closest("dialog") || isTextField(target.tagName, type, target.isContentEditable)) {
+    return;
+  }
+  const state = review.store.get();
+  if (state.conflict) return;
+  const binding = bindingFor(event);
+  if (!binding) {
+    if (target === document.body) forwardToImages(event);
+    return;
+  }
+  event.preventDefault();
+  if (state.session?.read_only && !binding.safe) review.warnReadOnly();
+  else if (state.view === "near-duplicates" && binding.ofImage) review.warnNoCursor();
+  else run(review, binding.action);
+}
+
+/** Pass a key on to the images if nothing has the focus, for example after a click beside them. */
+function forwardToImages(event: KeyboardEvent): void {
   const images = document.getElementById("images");
   if (!images || ["Tab", "Shift", "Control", "Alt", "Meta"].includes(event.key)) return;
   images.focus();
   const { key, ctrlKey, metaKey, altKey, shiftKey } = event;
-  // What the images do not know comes back here, from them, and is left to the browser.
-  if (
-    !images.dispatchEvent(
-      new KeyboardEvent("keydown", {
-        key,
-        ctrlKey,
-        metaKey,
-        altKey,
-        shiftKey,
-        bubbles: true,
-        cancelable: true,
-      }),
-    )
-  ) {
-    event.preventDefault();
-  }
+  const forwarded = new KeyboardEvent("keydown", {
+    key,
+    ctrlKey,
+    metaKey,
+    altKey,
+    shiftKey,
+    bubbles: true,
+    cancelable: true,
+  });
+  // A key that the images do not handle bubbles up to `handleKey` again, from a target that is not
+  // the body, and is left to the browser.
+  if (!images.dispatchEvent(forwarded)) event.preventDefault();
 }
 
-/** Draw what the key opens before the next key comes: whoever types fast must not type past the field. */
-function act(review: Review, action: Action): void {
+/** Render what a key opens before the next key arrives: fast typing must not miss the new field. */
+function run(review: Review, action: Action): void {
   const focus = flushSync(() => ACTIONS[action](review));
   if (typeof focus === "string") focusOn(focus);
 }
 
-/** What each key does; some name the element that gets the focus. */
+/** What each action does. Some return the id of the element that gets the focus. */
 const ACTIONS: Readonly<Record<Action, (review: Review) => unknown>> = {
-  "add-tag": (review) => edit(review, "tag"),
-  "edit-caption": (review) => edit(review, "text"),
-  "add-everywhere": (review) => review.open("add"),
-  "replace-tag": (review) => review.open("replace"),
-  trigger: (review) => review.open("trigger"),
-  scores: (review) => review.open("scores"),
+  "add-tag": (review) => startEditing(review, "tag"),
+  "edit-caption": (review) => startEditing(review, "text"),
+  "add-everywhere": (review) => review.openEditBar("add"),
+  "replace-tag": (review) => review.openEditBar("replace"),
+  trigger: (review) => review.openEditBar("trigger"),
+  scores: (review) => review.openEditBar("scores"),
   exclude: (review) => review.exclude(),
-  difference: (review) =>
-    review.store.set({ difference: !review.store.get().difference, editing: null, panel: true }),
+  compare: (review) =>
+    review.store.set({
+      comparing: !review.store.get().comparing,
+      editing: null,
+      panelOpen: true,
+    }),
   scope: (review) => review.cycleScope(),
   filter: () => "filter",
-  "find-tag": (review) => {
-    review.store.set({ side: "tags" });
-    return "find-tag";
+  "search-tags": (review) => {
+    review.store.set({ sidebar: "tags" });
+    return "search-tags";
   },
   tags: () => "tags",
   images: () => "images",
   caption: (review) => {
-    review.store.set({ panel: true, editing: null, difference: false });
-    return "own-tags";
+    review.store.set({ panelOpen: true, editing: null, comparing: false });
+    return "image-tags";
   },
-  groups: (review) =>
-    review.store.get().view === "groups" ? review.store.set({ view: "grid" }) : review.findGroups(),
+  "near-duplicates": (review) =>
+    review.store.get().view === "near-duplicates"
+      ? review.store.set({ view: "grid" })
+      : review.showNearDuplicates(),
   outliers: (review) => {
-    if (review.store.get().side === "outliers") review.store.set({ side: "tags" });
+    if (review.store.get().sidebar === "outliers") review.store.set({ sidebar: "tags" });
     else void review.openOutliers();
     return "tags";
   },
   undo: (review) => review.undo(),
   redo: (review) => review.redo(),
-  larger: (review) => resize(review, 1),
-  smaller: (review) => resize(review, -1),
+  larger: (review) => resizeCells(review, 1),
+  smaller: (review) => resizeCells(review, -1),
   theme: toggleTheme,
-  sheet: (review) => review.store.set({ sheet: true }),
+  shortcuts: (review) => review.store.set({ shortcutsOpen: true }),
 };
 
-function edit(review: Review, editing: "tag" | "text"): void {
-  if (review.here !== null) review.store.set({ editing, panel: true, difference: false });
+function startEditing(review: Review, editing: "tag" | "text"): void {
+  if (review.currentId !== null) {
+    review.store.set({ editing, panelOpen: true, comparing: false });
+  }
 }
 
-function resize(review: Review, by: number): void {
-  const at = SIZES.findIndex((size) => size >= review.store.get().least);
-  review.store.set({ least: SIZES[Math.max(0, Math.min(SIZES.length - 1, at + by))] ?? 148 });
+function resizeCells(review: Review, by: number): void {
+  const current = CELL_WIDTHS.findIndex((width) => width >= review.store.get().minCellWidth);
+  const next = Math.max(0, Math.min(CELL_WIDTHS.length - 1, current + by));
+  review.store.set({ minCellWidth: CELL_WIDTHS[next] ?? 148 });
 }
 
 function focusOn(id: string): void {

@@ -1,4 +1,4 @@
-/** The server as the page sees it: the shapes of its JSON, and one function for each address. All are relative. */
+/** The server's API: the types of its JSON, and a function for each URL. URLs are relative. */
 
 export interface Session {
   readonly token: string;
@@ -39,7 +39,7 @@ export type Scope =
   | { readonly in: "where"; readonly where: string }
   | { readonly in: "ids"; readonly ids: readonly number[] };
 
-/** A window of the images that match, a column for each fact. */
+/** A window of the images that match a filter, one column for each property. */
 export interface ImageColumns {
   readonly version: number;
   readonly total: number;
@@ -79,13 +79,15 @@ export interface Image {
   readonly tokens: number;
   readonly edited: boolean;
   readonly tags: readonly ScoredTag[];
-  readonly near: readonly ScoredTag[];
+  /** Tags with a good score that the caption does not have. */
+  readonly other_tags: readonly ScoredTag[];
   readonly tagger: {
     readonly caption: string;
     readonly added: readonly string[];
     readonly removed: readonly string[];
   } | null;
-  readonly group: readonly number[];
+  /** The group of near-duplicates that the image is in, by id; empty without near-duplicates. */
+  readonly near_duplicates: readonly number[];
 }
 
 export interface TagColumns {
@@ -112,21 +114,22 @@ export interface OutlierColumns {
   readonly images: number;
   readonly tag: readonly string[];
   readonly count: readonly number[];
-  readonly lacking: readonly number[];
+  readonly missing: readonly number[];
   readonly where: readonly string[];
 }
 
-export interface Groups {
+export interface NearDuplicates {
   readonly version: number;
+  /** How many images were compared so far, of `total`. */
   readonly done: number;
-  readonly of: number;
+  readonly total: number;
   readonly groups: readonly (readonly number[])[];
 }
 
 export interface Changes {
   readonly version: number;
   readonly ids: readonly number[];
-  readonly outside: readonly number[];
+  readonly external: readonly number[];
   readonly added: readonly number[];
   readonly removed: readonly number[];
   readonly reset: boolean;
@@ -144,42 +147,45 @@ export type Operation =
     }
   | { readonly drop: true };
 
-export interface Applied {
+export interface EditResult {
   readonly version: number;
   readonly changed: number;
   readonly unchanged: number;
   readonly kept: number;
-  readonly why: string;
+  readonly reason: string;
   readonly title: string;
   readonly ids: readonly number[];
   readonly undo: string | null;
   readonly redo: string | null;
-  readonly added: number;
-  readonly removed: number;
+  readonly tags_added: number;
+  readonly tags_removed: number;
   readonly without_scores?: number;
   readonly warnings?: readonly string[];
-  readonly gone?: readonly number[];
-  readonly back?: readonly number[];
+  /** Images that were removed from the dataset or restored. */
+  readonly removed?: readonly number[];
+  readonly restored?: readonly number[];
 }
 
-export interface OutsideChange {
+/** A caption that is not what the page expected. */
+export interface CaptionConflict {
   readonly id: number;
   readonly name: string;
-  readonly known: string | null;
-  readonly now: string | null;
+  readonly expected: string | null;
+  readonly current: string | null;
   readonly added: readonly string[];
   readonly removed: readonly string[];
 }
 
-/** An answer that is not 2xx, or none at all (status 0). */
-export class Refused extends Error {
+/** An HTTP status other than 2xx, or no response at all (status 0). */
+export class ApiError extends Error {
   constructor(
     readonly status: number,
     message: string,
     readonly hint = "",
-    readonly at: number | null = null,
+    /** Of the error in a filter, from 0. */
+    readonly position: number | null = null,
     readonly version: number | null = null,
-    readonly changed: readonly OutsideChange[] = [],
+    readonly conflicts: readonly CaptionConflict[] = [],
     readonly count = 0,
   ) {
     super(message);
@@ -194,18 +200,18 @@ export interface Api {
   tags(scope: Scope, signal?: AbortSignal): Promise<TagColumns>;
   complete(query: string, limit: number, signal?: AbortSignal): Promise<Completions>;
   outliers(scope: Scope, share: number, signal?: AbortSignal): Promise<OutlierColumns>;
-  duplicates(): Promise<Groups>;
+  nearDuplicates(): Promise<NearDuplicates>;
   changes(since: number): Promise<Changes>;
-  apply(version: number, scope: Scope, operation: Operation): Promise<Applied>;
+  apply(version: number, scope: Scope, operation: Operation): Promise<EditResult>;
   dryRun(
     version: number,
     scope: Scope,
     operation: Operation,
     signal?: AbortSignal,
-  ): Promise<Applied>;
-  caption(version: number, id: number, hash: string, caption: string): Promise<Applied>;
-  undo(version: number): Promise<Applied>;
-  redo(version: number): Promise<Applied>;
+  ): Promise<EditResult>;
+  caption(version: number, id: number, hash: string, caption: string): Promise<EditResult>;
+  undo(version: number): Promise<EditResult>;
+  redo(version: number): Promise<EditResult>;
 }
 
 export function thumbnail(id: number, v: string): string {
@@ -216,30 +222,30 @@ export function preview(id: number, v: string): string {
   return `preview/${id}?v=${encodeURIComponent(v)}`;
 }
 
-/** The server over HTTP. The token of the session stays in memory and goes with each POST. */
+/** Return the API over HTTP. The session's token stays in memory and goes with each POST. */
 export function connect(fetcher: typeof fetch = (input, init) => fetch(input, init)): Api {
   let token = "";
 
-  async function call<T>(address: string, init?: RequestInit): Promise<T> {
-    let answer: Response;
+  async function call<T>(url: string, init?: RequestInit): Promise<T> {
+    let response: Response;
     try {
-      answer = await fetcher(address, { credentials: "same-origin", ...init });
+      response = await fetcher(url, { credentials: "same-origin", ...init });
     } catch (error) {
       if (error instanceof DOMException && error.name === "AbortError") throw error;
-      throw new Refused(
+      throw new ApiError(
         0,
-        "dsk review does not answer",
-        "start it again and open the address that it prints",
+        "dsk review does not respond",
+        "start it again and open the URL that it prints",
       );
     }
-    if (answer.ok) return (await answer.json()) as T;
-    throw await refusal(answer);
+    if (response.ok) return (await response.json()) as T;
+    throw await errorOf(response);
   }
 
-  const get = <T>(address: string, signal?: AbortSignal): Promise<T> =>
-    call<T>(address, signal ? { signal } : {});
-  const post = <T>(address: string, body: object, signal?: AbortSignal): Promise<T> =>
-    call<T>(address, {
+  const get = <T>(url: string, signal?: AbortSignal): Promise<T> =>
+    call<T>(url, signal ? { signal } : {});
+  const post = <T>(url: string, body: object, signal?: AbortSignal): Promise<T> =>
+    call<T>(url, {
       method: "POST",
       headers: { "Content-Type": "application/json", "X-Dsk-Token": token },
       body: JSON.stringify(body),
@@ -263,7 +269,7 @@ export function connect(fetcher: typeof fetch = (input, init) => fetch(input, in
     tags: (scope, signal) => post("api/tags", { scope }, signal),
     complete: (q, limit, signal) => get(`api/complete?${query({ q, limit })}`, signal),
     outliers: (scope, share, signal) => post("api/outliers", { scope, share }, signal),
-    duplicates: () => get("api/duplicates"),
+    nearDuplicates: () => get("api/near-duplicates"),
     changes: (since) => get(`api/changes?${query({ since })}`),
     apply: (version, scope, operation) =>
       post("api/apply", { version, scope, dry_run: false, do: operation }),
@@ -275,22 +281,22 @@ export function connect(fetcher: typeof fetch = (input, init) => fetch(input, in
   };
 }
 
-async function refusal(answer: Response): Promise<Refused> {
+async function errorOf(response: Response): Promise<ApiError> {
   try {
-    const said = (await answer.json()) as Partial<Record<string, unknown>>;
-    return new Refused(
-      answer.status,
-      String(said["error"] ?? answer.statusText),
-      String(said["hint"] ?? ""),
-      typeof said["at"] === "number" ? said["at"] : null,
-      typeof said["version"] === "number" ? said["version"] : null,
-      Array.isArray(said["changed"]) ? (said["changed"] as OutsideChange[]) : [],
-      typeof said["count"] === "number" ? said["count"] : 0,
+    const body = (await response.json()) as Partial<Record<string, unknown>>;
+    return new ApiError(
+      response.status,
+      String(body["error"] ?? response.statusText),
+      String(body["hint"] ?? ""),
+      typeof body["position"] === "number" ? body["position"] : null,
+      typeof body["version"] === "number" ? body["version"] : null,
+      Array.isArray(body["conflicts"]) ? (body["conflicts"] as CaptionConflict[]) : [],
+      typeof body["count"] === "number" ? body["count"] : 0,
     );
   } catch {
-    return new Refused(
-      answer.status,
-      `the server answered ${answer.status} ${answer.statusText}`.trim(),
+    return new ApiError(
+      response.status,
+      `the server responded with ${response.status} ${response.statusText}`.trim(),
     );
   }
 }

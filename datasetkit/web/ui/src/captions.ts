@@ -1,6 +1,6 @@
-/** Captions as the page sees them: text to tags and back, and what differs between two of them. */
+/** Captions: from text to tags and back, and the difference between two captions. */
 
-/** Read tags from text as the command line does: commas and lines part them, white space is one space. */
+/** Parse tags as the command line does: commas and line breaks separate, white space collapses. */
 export function parseTags(text: string): string[] {
   return text
     .replaceAll("\ufeff", "")
@@ -13,8 +13,8 @@ export function formatTags(tags: readonly string[]): string {
   return tags.join(", ");
 }
 
-/** What two spellings of one tag have in common, near enough for finding; the server decides what is the same. */
-export function folded(tag: string): string {
+/** Normalize a tag for comparison, close to the server's rule, which decides. */
+export function normalizeTag(tag: string): string {
   return tag
     .normalize("NFC")
     .trim()
@@ -25,13 +25,13 @@ export function folded(tag: string): string {
 
 export type Change = "same" | "added" | "removed";
 
-export interface Piece {
+export interface DiffEntry {
   readonly tag: string;
   readonly change: Change;
 }
 
-/** Compare two captions tag by tag (longest common subsequence), so that a tag that moved shows as out and in. */
-export function diffTags(before: readonly string[], after: readonly string[]): Piece[] {
+/** Compare two captions by their longest common subsequence: a moved tag is removed and added. */
+export function diffTags(before: readonly string[], after: readonly string[]): DiffEntry[] {
   const width = after.length + 1;
   const common = new Uint16Array((before.length + 1) * width);
   for (let i = before.length - 1; i >= 0; i--) {
@@ -42,26 +42,26 @@ export function diffTags(before: readonly string[], after: readonly string[]): P
           : Math.max(common[(i + 1) * width + j] ?? 0, common[i * width + j + 1] ?? 0);
     }
   }
-  const pieces: Piece[] = [];
+  const entries: DiffEntry[] = [];
   let i = 0;
   let j = 0;
   while (i < before.length || j < after.length) {
     const old = before[i];
     const now = after[j];
     if (old !== undefined && old === now) {
-      pieces.push({ tag: old, change: "same" });
+      entries.push({ tag: old, change: "same" });
       i++;
       j++;
     } else if (
       now === undefined ||
       (old !== undefined && (common[(i + 1) * width + j] ?? 0) >= (common[i * width + j + 1] ?? 0))
     ) {
-      pieces.push({ tag: old ?? "", change: "removed" });
+      entries.push({ tag: old ?? "", change: "removed" });
       i++;
     } else {
-      pieces.push({ tag: now, change: "added" });
+      entries.push({ tag: now, change: "added" });
       j++;
     }
   }
-  return pieces;
+  return entries;
 }

@@ -1,27 +1,28 @@
-/** Filter expressions that the page writes itself; the server reads all of them. */
+/** Filter expressions that the page composes; only the server parses them. */
 
-/** A term for exactly this tag: quoted, with the signs of the grammar made harmless. */
-export function tagTerm(tag: string): string {
+/** A term that matches exactly this tag: quoted, with the grammar's special characters escaped. */
+export function hasTag(tag: string): string {
   return `tag:"${tag.replace(/[\\"*?]/g, "\\$&")}"`;
 }
 
-export function lacking(tag: string): string {
-  return `NOT ${tagTerm(tag)}`;
+export function withoutTag(tag: string): string {
+  return `NOT ${hasTag(tag)}`;
 }
 
-/** Add a term to what stands in the box, or take it out when it is there already. */
+/** Add a term to a filter, or remove it if it is there. */
 export function toggleTerm(filter: string, term: string): string {
-  const now = filter.trim();
-  if (now === term) return "";
-  const behind = ` AND ${term}`;
-  if (now.endsWith(behind)) return now.slice(0, -behind.length);
-  if (now.startsWith(`${term} AND `)) return now.slice(term.length + " AND ".length);
-  return joined(now, term);
+  const current = filter.trim();
+  if (current === term) return "";
+  const suffix = ` AND ${term}`;
+  const prefix = `${term} AND `;
+  if (current.endsWith(suffix)) return current.slice(0, -suffix.length);
+  if (current.startsWith(prefix)) return current.slice(prefix.length);
+  return and(current, term);
 }
 
-/** Both at once. OR binds more loosely than AND, so an expression that may hold one gets brackets. */
-export function joined(filter: string, term: string): string {
-  const now = filter.trim();
-  if (now === "") return term;
-  return /\bor\b/i.test(now) ? `(${now}) AND ${term}` : `${now} AND ${term}`;
+/** Join a filter and a term by AND. OR binds less tightly, so a filter with OR is parenthesized. */
+export function and(filter: string, term: string): string {
+  const current = filter.trim();
+  if (current === "") return term;
+  return /\bor\b/i.test(current) ? `(${current}) AND ${term}` : `${current} AND ${term}`;
 }

@@ -1,7 +1,7 @@
-/** Where the cells of the grid lie: columns, rows, and how a million rows fit a scroll bar. */
+/** The layout of the grid: columns, rows, and how a million rows fit a scroll bar. */
 
-/** The tallest element that every browser still draws: Firefox stops at 17.9 million pixels, Chromium at 33.5. */
-export const TALLEST = 8_000_000;
+/** A height that every browser can draw: Firefox stops at 17.9 million pixels, Chromium at 33.5. */
+export const MAX_HEIGHT = 8_000_000;
 
 export interface Grid {
   readonly columns: number;
@@ -11,40 +11,44 @@ export interface Grid {
 }
 
 export interface CellShape {
-  /** Least width of a cell in CSS pixels. */
-  readonly least: number;
-  /** Width divided by height of the image's box. */
+  /** Minimum width of a cell in CSS pixels. */
+  readonly minWidth: number;
+  /** Width divided by height of the image box. */
   readonly aspect: number;
   readonly gap: number;
-  /** Height of the line under each image. */
+  /** Height of the label under each image. */
   readonly label: number;
 }
 
-/** Fit as many columns as the width takes and share out what is left. */
+/** Fit as many columns as the width allows, and widen the cells to fill it. */
 export function layGrid(width: number, count: number, shape: CellShape): Grid {
-  const columns = Math.max(1, Math.floor((width + shape.gap) / (shape.least + shape.gap)));
+  const columns = Math.max(1, Math.floor((width + shape.gap) / (shape.minWidth + shape.gap)));
   const cellWidth = Math.max(1, (width - shape.gap * (columns - 1)) / columns);
   const cellHeight = Math.round(cellWidth / shape.aspect) + shape.label;
   return { columns, rows: Math.ceil(count / columns), cellWidth, cellHeight };
 }
 
-/** The box shape that suits most images: the middle one of their aspects, within what still makes a grid. */
+/** The aspect ratio of the image boxes: the median of the images, within limits. */
 export function commonAspect(widths: readonly number[], heights: readonly number[]): number {
   const aspects = widths
     .map((width, at) => width / (heights[at] ?? 0))
     .filter((aspect) => Number.isFinite(aspect) && aspect > 0)
     .sort((a, b) => a - b);
-  const middle = aspects[aspects.length >> 1] ?? 1;
-  return Math.min(1.5, Math.max(0.7, middle));
+  const median = aspects[aspects.length >> 1] ?? 1;
+  return Math.min(1.5, Math.max(0.7, median));
 }
 
-/** How many logical pixels one pixel of the scroll bar stands for; 1 until the grid is taller than browsers draw. */
-export function scrollRatio(logicalHeight: number, viewport: number, tallest = TALLEST): number {
-  if (logicalHeight <= tallest) return 1;
-  return (logicalHeight - viewport) / (tallest - viewport);
+/** Logical pixels per pixel of the scroll bar; 1 up to the height that browsers can draw. */
+export function scrollRatio(
+  logicalHeight: number,
+  viewport: number,
+  maxHeight = MAX_HEIGHT,
+): number {
+  if (logicalHeight <= maxHeight) return 1;
+  return (logicalHeight - viewport) / (maxHeight - viewport);
 }
 
-/** The offset nearest to `now` at which the rows from `top` to `bottom` are in view, with a margin. */
+/** The nearest scroll offset at which `top` to `bottom` is in view, with a margin. */
 export function scrolledTo(
   now: number,
   viewport: number,
@@ -58,7 +62,7 @@ export function scrolledTo(
 
 export type Move = "left" | "right" | "up" | "down" | "home" | "end" | "page-up" | "page-down";
 
-/** Where the cursor goes; it never leaves the grid, and `down` from the row before a short last row ends in it. */
+/** The next cursor index. Down from the row above a short last row goes to the last image. */
 export function step(
   at: number,
   move: Move,

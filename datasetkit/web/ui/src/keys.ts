@@ -1,4 +1,4 @@
-/** The keys: one table that both the page and its sheet of keys read. A letter means the same in every view. */
+/** The keyboard shortcuts: one table for the page and its dialog, the same in all views. */
 
 export type Action =
   | "add-tag"
@@ -7,14 +7,14 @@ export type Action =
   | "replace-tag"
   | "trigger"
   | "exclude"
-  | "difference"
+  | "compare"
   | "scope"
   | "filter"
-  | "find-tag"
+  | "search-tags"
   | "tags"
   | "images"
   | "caption"
-  | "groups"
+  | "near-duplicates"
   | "outliers"
   | "scores"
   | "undo"
@@ -22,66 +22,63 @@ export type Action =
   | "larger"
   | "smaller"
   | "theme"
-  | "sheet";
+  | "shortcuts";
 
 export interface Binding {
-  /** As `KeyboardEvent.key` spells it: a capital letter is one with Shift. */
+  /** As `KeyboardEvent.key` spells it: a capital letter is a letter with Shift. */
   readonly key: string;
   readonly action: Action;
-  readonly says: string;
-  /** Reads only: it stays when the page may not write. */
-  readonly reads?: boolean;
-  /** Is about the image under the cursor. */
-  readonly one?: boolean;
+  readonly label: string;
+  /** Writes nothing: also works when the page is read-only. */
+  readonly safe?: boolean;
+  /** Needs an image under the cursor. */
+  readonly ofImage?: boolean;
 }
 
+// prettier-ignore
 export const BINDINGS: readonly Binding[] = [
-  { key: "a", action: "add-tag", says: "add a tag to this image", one: true },
-  { key: "A", action: "add-everywhere", says: "add a tag to every image in scope" },
-  { key: "e", action: "edit-caption", says: "edit the whole caption as text", one: true },
-  { key: "r", action: "replace-tag", says: "replace or merge the tag in scope" },
-  { key: "t", action: "trigger", says: "put the trigger first in scope" },
-  { key: "x", action: "exclude", says: "exclude this image, or the selected ones", one: true },
-  { key: "c", action: "scores", says: "cut again by score, in scope" },
-  {
-    key: "d",
-    action: "difference",
-    says: "show what differs from the tagger",
-    reads: true,
-    one: true,
-  },
-  { key: "s", action: "scope", says: "next scope: all, filtered, selected", reads: true },
-  { key: "/", action: "filter", says: "filter the images", reads: true },
-  { key: "f", action: "find-tag", says: "find a tag in the list", reads: true },
-  { key: "l", action: "tags", says: "go to the list of tags", reads: true },
-  { key: "p", action: "images", says: "go to the images", reads: true },
-  { key: "i", action: "caption", says: "go to the tags of this image", reads: true, one: true },
-  { key: "g", action: "groups", says: "near-duplicates", reads: true },
-  { key: "o", action: "outliers", says: "outliers: what most have and these lack", reads: true },
-  { key: "u", action: "undo", says: "undo" },
-  { key: "U", action: "redo", says: "redo" },
-  { key: "+", action: "larger", says: "larger images", reads: true },
-  { key: "-", action: "smaller", says: "smaller images", reads: true },
-  { key: "m", action: "theme", says: "light or dark", reads: true },
-  { key: "?", action: "sheet", says: "this sheet", reads: true },
+  { key: "a", action: "add-tag", label: "add a tag to this image", ofImage: true },
+  { key: "A", action: "add-everywhere", label: "add a tag to all images in scope" },
+  { key: "e", action: "edit-caption", label: "edit the caption as text", ofImage: true },
+  { key: "r", action: "replace-tag", label: "replace or merge the selected tag in scope" },
+  { key: "t", action: "trigger", label: "put the trigger first in scope" },
+  { key: "x", action: "exclude", label: "exclude this or the selected images", ofImage: true },
+  { key: "c", action: "scores", label: "change the score threshold in scope" },
+  { key: "d", action: "compare", label: "compare with the tagger's caption", safe: true, ofImage: true },
+  { key: "s", action: "scope", label: "next scope: all, filtered, selected", safe: true },
+  { key: "/", action: "filter", label: "filter the images", safe: true },
+  { key: "f", action: "search-tags", label: "search the tag list", safe: true },
+  { key: "l", action: "tags", label: "go to the tag list", safe: true },
+  { key: "p", action: "images", label: "go to the images", safe: true },
+  { key: "i", action: "caption", label: "go to the tags of this image", safe: true, ofImage: true },
+  { key: "g", action: "near-duplicates", label: "show near-duplicates", safe: true },
+  { key: "o", action: "outliers", label: "outliers: tags that most images have", safe: true },
+  { key: "u", action: "undo", label: "undo" },
+  { key: "U", action: "redo", label: "redo" },
+  { key: "+", action: "larger", label: "larger images", safe: true },
+  { key: "-", action: "smaller", label: "smaller images", safe: true },
+  { key: "m", action: "theme", label: "switch between light and dark", safe: true },
+  { key: "?", action: "shortcuts", label: "show these shortcuts", safe: true },
 ];
 
 const BY_KEY: ReadonlyMap<string, Binding> = new Map(
   BINDINGS.map((binding) => [binding.key, binding]),
 );
 
-/** Keys that belong to the list or grid that has the focus; the sheet names them, the lists handle them. */
-export const ELSEWHERE: readonly {
+export interface ListKeys {
   readonly where: string;
-  readonly rows: readonly (readonly [string, string])[];
-}[] = [
+  readonly rows: readonly (readonly [keys: string, label: string])[];
+}
+
+/** Keys that the focused list or grid handles itself; here only for the dialog. */
+export const LIST_KEYS: readonly ListKeys[] = [
   {
     where: "Images",
     rows: [
-      ["← ↑ ↓ → Home End", "move; with Shift, select on the way"],
-      ["Space", "select, or no longer"],
-      ["Ctrl A", "select all that the filter shows"],
-      ["Enter", "open the image, and back"],
+      ["← ↑ ↓ → Home End", "move; with Shift, select"],
+      ["Space", "select or deselect"],
+      ["Ctrl A", "select all images that match the filter"],
+      ["Enter", "open the image, or go back"],
       ["Esc", "clear the selection, then the filter"],
     ],
   },
@@ -89,30 +86,30 @@ export const ELSEWHERE: readonly {
     where: "Tags",
     rows: [
       ["↑ ↓", "move"],
-      ["Enter", "show the images that have the tag"],
-      ["Shift Enter", "show those that lack it"],
-      ["Del", "remove the tag from every image in scope"],
+      ["Enter", "show the images with the tag"],
+      ["Shift Enter", "show the images without it"],
+      ["Del", "remove the tag from all images in scope"],
     ],
   },
   {
     where: "Caption",
     rows: [
-      ["↑ ↓", "from tag to tag"],
+      ["↑ ↓", "move"],
       ["Del", "remove the tag from this image"],
-      ["Tab", "while typing: take the suggestion"],
-      ["Enter", "while typing: keep what was typed"],
+      ["Tab", "while typing: accept the suggestion"],
+      ["Enter", "while typing: save what you typed"],
     ],
   },
   {
     where: "Near-duplicates",
     rows: [
-      ["1 to 9", "keep that one, exclude the others"],
-      ["← →", "from group to group"],
+      ["1 to 9", "keep that image, exclude the others"],
+      ["← →", "previous or next group"],
     ],
   },
 ];
 
-export interface Pressed {
+export interface KeyPress {
   readonly key: string;
   readonly ctrlKey: boolean;
   readonly metaKey: boolean;
@@ -120,20 +117,19 @@ export interface Pressed {
   readonly shiftKey: boolean;
 }
 
-/** What a key means outside of inputs; undo and redo also under the keys that everybody knows. */
-export function actionOf(pressed: Pressed): Binding | undefined {
-  if (pressed.altKey) return undefined;
-  if (pressed.ctrlKey || pressed.metaKey) {
-    if (pressed.key.toLowerCase() === "z") return BY_KEY.get(pressed.shiftKey ? "U" : "u");
-    return pressed.key.toLowerCase() === "y" ? BY_KEY.get("U") : undefined;
+/** The binding of a key outside of text fields. Ctrl Z and Ctrl Y also work for undo and redo. */
+export function bindingFor(press: KeyPress): Binding | undefined {
+  if (press.altKey) return undefined;
+  if (press.ctrlKey || press.metaKey) {
+    if (press.key.toLowerCase() === "z") return BY_KEY.get(press.shiftKey ? "U" : "u");
+    return press.key.toLowerCase() === "y" ? BY_KEY.get("U") : undefined;
   }
-  return BY_KEY.get(pressed.key === "=" ? "+" : pressed.key);
+  return BY_KEY.get(press.key === "=" ? "+" : press.key);
 }
 
-/** Whether letters typed at this element are text; sliders and buttons take no letters. */
-export function takesText(tag: string, type: string, editable: boolean): boolean {
+/** Whether an element takes typed letters as text; sliders and buttons do not. */
+export function isTextField(tag: string, type: string, editable: boolean): boolean {
   if (editable || tag === "TEXTAREA" || tag === "SELECT") return true;
-  return (
-    tag === "INPUT" && !["button", "checkbox", "radio", "range", "submit", "reset"].includes(type)
-  );
+  const controls = ["button", "checkbox", "radio", "range", "submit", "reset"];
+  return tag === "INPUT" && !controls.includes(type);
 }

@@ -1,4 +1,4 @@
-/** The images that match a filter, in windows: a million need no more memory than what was looked at. */
+/** The images that match a filter, loaded in windows: only what was viewed takes memory. */
 
 import type { Api, ImageColumns } from "./api";
 
@@ -14,59 +14,50 @@ export interface Row {
 }
 
 export class Listing {
-  /** Rises with each window that arrives, so that the page knows to draw again. */
-  revision = 0;
   private readonly windows = new Map<number, readonly Row[]>();
-  private readonly asked = new Set<number>();
+  private readonly requested = new Set<number>();
 
   constructor(
     private readonly api: Pick<Api, "images">,
     readonly where: string,
     first: ImageColumns,
-    private readonly arrived: (listing: Listing) => void,
-    private former: Listing | null = null,
+    private readonly onWindow: (listing: Listing) => void,
+    private previous: Listing | null = null,
   ) {
-    if (former) former.former = null;
+    if (previous) previous.previous = null;
     this.total = first.total;
-    this.widths = first.w;
-    this.heights = first.h;
     this.keep(first);
   }
 
   readonly total: number;
-  /** Of the first window: enough to choose the shape of a cell. */
-  readonly widths: readonly number[];
-  readonly heights: readonly number[];
 
-  /** The image at a place; until its window is here, the one that stood there before. */
-  at(place: number): Row | undefined {
-    if (place < 0 || place >= this.total) return undefined;
-    const window = this.windows.get(Math.floor(place / WINDOW));
-    return window ? window[place % WINDOW] : this.former?.at(place);
+  /** The image at an index; until its window is loaded, the previous listing's. */
+  at(index: number): Row | undefined {
+    if (index < 0 || index >= this.total) return undefined;
+    const window = this.windows.get(Math.floor(index / WINDOW));
+    return window ? window[index % WINDOW] : this.previous?.at(index);
   }
 
-  /** Ask for the windows of these places, each once. */
+  /** Load the windows of a range of indices, each once. */
   need(from: number, to: number): void {
-    for (
-      let n = Math.floor(Math.max(0, from) / WINDOW);
-      n <= Math.floor(Math.min(to, this.total - 1) / WINDOW);
-      n++
-    ) {
-      if (this.windows.has(n) || this.asked.has(n)) continue;
-      this.asked.add(n);
+    const first = Math.floor(Math.max(0, from) / WINDOW);
+    const last = Math.floor(Math.min(to, this.total - 1) / WINDOW);
+    for (let n = first; n <= last; n++) {
+      if (this.windows.has(n) || this.requested.has(n)) continue;
+      this.requested.add(n);
       this.api.images(this.where, n * WINDOW, WINDOW).then(
         (columns) => {
           this.keep(columns);
-          this.arrived(this);
+          this.onWindow(this);
         },
-        // The next scroll asks again; that the server is gone is said by whoever watches for changes.
-        () => this.asked.delete(n),
+        // The next scroll tries again. That the server is gone shows up in the poll for changes.
+        () => this.requested.delete(n),
       );
     }
   }
 
-  /** A place of this image among the windows that are here, or -1. */
-  placeOf(id: number): number {
+  /** The index of an image among the loaded windows, or -1. */
+  indexOf(id: number): number {
     for (const [n, rows] of this.windows) {
       const at = rows.findIndex((row) => row.id === id);
       if (at >= 0) return n * WINDOW + at;
@@ -83,6 +74,5 @@ export class Listing {
       edited: columns.edited[at] === 1,
     }));
     this.windows.set(Math.floor(columns.offset / WINDOW), rows);
-    this.revision++;
   }
 }

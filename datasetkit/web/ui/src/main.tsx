@@ -1,4 +1,4 @@
-/** The page begins. */
+/** The entry point of the page. */
 
 import { createRoot } from "react-dom/client";
 import { connect } from "./api";
@@ -8,8 +8,8 @@ import { Review } from "./review";
 import { startTheme } from "./theme";
 
 const review = new Review(connect());
-if (innerWidth < 1200) review.store.set({ panel: false });
+if (innerWidth < 1200) review.store.set({ panelOpen: false });
 startTheme(review);
 const root = document.getElementById("root");
 if (root) createRoot(root).render(<App review={review} />);
-void review.begin();
+void review.start();

@@ -1,45 +1,42 @@
-/** What the page does: each key and button is one of these functions. They change the state and speak to the server. */
+/** What the page does: keys and buttons call these methods; they call the server and set state. */
 
-import { type Api, type Applied, type Operation, Refused, type Scope } from "./api";
+import { type Api, ApiError, type EditResult, type Operation, type Scope } from "./api";
 import { formatTags } from "./captions";
-import { joined } from "./filters";
-import { Listing, WINDOW } from "./listing";
+import { and } from "./filters";
 import { commonAspect } from "./geometry";
-import { all, extend, NOTHING, toggle } from "./selection";
+import { Listing, WINDOW } from "./listing";
+import { all, extend, NO_SELECTION, toggle } from "./selection";
 import {
-  type Bar,
-  type Conflict,
+  type EditBar,
+  INITIAL_STATE,
+  narrowestScope,
   nextScope,
-  narrowest,
   type ScopeName,
-  START,
   type State,
   type Toast,
 } from "./state";
 import { Store } from "./store";
 
-/** Milliseconds: a cursor that rests this long on an image wants to know its caption. */
-const LOOK = 60;
-/** Between two questions whether another program changed something. */
-const WATCH = 2000;
-/** Images that are asked for at once to show near-duplicates; the server gives no more. */
-const MOST_TWINS = 20_000;
+/** Milliseconds: the caption of an image is loaded when the cursor has been on it for so long. */
+const LOAD_DELAY = 60;
+/** Milliseconds between two polls for changes by other programs. */
+const POLL_INTERVAL = 2000;
+/** The server's limit for one request. */
+const MAX_NEAR_DUPLICATES = 20_000;
+
+type RequestKind = "list" | "tags" | "image" | "outliers";
+type Edit = (version: number, hash?: string) => Promise<EditResult>;
 
 export class Review {
-  readonly store = new Store<State>(START);
+  readonly store = new Store<State>(INITIAL_STATE);
   private queue: Promise<unknown> = Promise.resolve();
-  private toasts = 0;
-  private asking: {
-    list?: AbortController;
-    tags?: AbortController;
-    image?: AbortController;
-    outliers?: AbortController;
-  } = {};
-  private looking: ReturnType<typeof setTimeout> | undefined;
-  /** Done when the grid shows what the filter box says: an edit waits for it, so that it reaches what is seen. */
-  private listed: Promise<void> = Promise.resolve();
-  /** The images whose outliers are listed. */
-  private outliersOf: Scope = { in: "all" };
+  private toastCount = 0;
+  private requests: Partial<Record<RequestKind, AbortController>> = {};
+  private loadTimer: ReturnType<typeof setTimeout> | undefined;
+  /** Resolves when the grid shows what the filter box says. An edit of the scope waits for it. */
+  private listLoaded: Promise<void> = Promise.resolve();
+  /** The scope whose outliers are listed. */
+  private outliersScope: Scope = { in: "all" };
 
   constructor(readonly api: Api) {}
 
@@ -47,9 +44,9 @@ export class Review {
     return this.store.get();
   }
 
-  // -- beginning and watching
+  // -- start and polling
 
-  async begin(): Promise<void> {
+  async start(): Promise<void> {
     try {
       const session = await this.api.session();
       this.store.set({
@@ -60,29 +57,29 @@ export class Review {
         images: session.images,
         fatal: null,
       });
-      await Promise.all([this.list(), this.countTags()]);
+      await Promise.all([this.loadList(), this.loadTags()]);
     } catch (error) {
       this.fail(error);
     }
   }
 
-  /** Ask every two seconds, while the page is seen, what other programs did. */
-  watch(): () => void {
+  /** Poll for changes by other programs while the page is visible; the result stops it. */
+  poll(): () => void {
     const timer = setInterval(() => {
-      if (document.visibilityState === "visible" && !this.state.working && !this.state.fatal)
-        void this.catchUp();
-    }, WATCH);
+      const visible = document.visibilityState === "visible";
+      if (visible && !this.state.saving && !this.state.fatal) void this.checkForChanges();
+    }, POLL_INTERVAL);
     return () => clearInterval(timer);
   }
 
-  async catchUp(): Promise<void> {
+  async checkForChanges(): Promise<void> {
     const since = this.state.version;
     try {
       const changes = await this.api.changes(since);
       if (!this.state.online) this.store.set({ online: true });
-      if (this.state.working || changes.version <= this.state.version) return;
+      if (this.state.saving || changes.version <= this.state.version) return;
       const session = await this.api.session();
-      if (this.state.working || changes.version <= this.state.version) return;
+      if (this.state.saving || changes.version <= this.state.version) return;
       this.store.set({
         session,
         version: changes.version,
@@ -91,167 +88,173 @@ export class Review {
         redo: session.redo,
       });
       await this.refresh();
-      const places = changes.outside.map((id) => this.nameOf(id)).filter((name) => name !== "");
-      const parts = [
-        changes.outside.length
-          ? `${many(changes.outside.length, "caption")} changed: ${few(places)}`
+      const names = changes.external.map((id) => this.nameOf(id)).filter((name) => name !== "");
+      const messages = [
+        changes.external.length
+          ? `${plural(changes.external.length, "caption")} changed: ${shortList(names)}`
           : "",
-        changes.added.length ? `${many(changes.added.length, "image")} came` : "",
-        changes.removed.length ? `${many(changes.removed.length, "image")} went` : "",
-        changes.reset ? "much changed; everything was read again" : "",
-      ].filter((part) => part !== "");
-      if (parts.length) this.store.set({ outside: parts });
+        changes.added.length ? `${plural(changes.added.length, "image")} added` : "",
+        changes.removed.length ? `${plural(changes.removed.length, "image")} removed` : "",
+        changes.reset ? "many changes, everything was reloaded" : "",
+      ].filter((message) => message !== "");
+      if (messages.length) this.store.set({ externalChanges: messages });
     } catch (error) {
-      if (error instanceof Refused && error.status === 0) this.store.set({ online: false });
+      if (error instanceof ApiError && error.status === 0) this.store.set({ online: false });
       else this.fail(error);
     }
   }
 
   private fail(error: unknown): void {
     if (error instanceof DOMException && error.name === "AbortError") return;
-    if (!(error instanceof Refused)) throw error;
+    if (!(error instanceof ApiError)) throw error;
     if (error.status === 401) {
       this.store.set({
         fatal: {
-          error: "This page belongs to a review that has ended.",
-          hint: "Open the address that dsk review printed.",
+          error: "This page belongs to an earlier dsk review.",
+          hint: "Open the URL that dsk review printed last.",
         },
       });
     } else if (this.state.session === null) {
       this.store.set({ fatal: { error: error.message, hint: error.hint } });
     } else {
-      this.toast({ says: error.message, detail: error.hint, kind: "error", undo: false });
+      this.toast({ message: error.message, detail: error.hint, kind: "error", undo: false });
     }
   }
 
   // -- the list of images
 
-  private async list(keep = false): Promise<void> {
+  private async loadList(keepCursor = false): Promise<void> {
     const where = this.state.filter.trim();
-    const signal = this.renew("list");
-    const offset = keep ? Math.floor(Math.max(0, this.state.cursor) / WINDOW) * WINDOW : 0;
+    const signal = this.newSignal("list");
+    const cursor = keepCursor ? Math.max(0, this.state.cursor) : 0;
     try {
-      let first = await this.api.images(where, offset, WINDOW, signal);
+      let first = await this.api.images(where, windowOf(cursor), WINDOW, signal);
       if (first.id.length === 0 && first.total > 0) {
-        first = await this.api.images(
-          where,
-          Math.floor((first.total - 1) / WINDOW) * WINDOW,
-          WINDOW,
-          signal,
-        );
+        first = await this.api.images(where, windowOf(first.total - 1), WINDOW, signal);
       }
-      const { listing, cursor } = this.state;
-      const next = new Listing(this.api, where, first, this.arrived, keep ? listing : null);
-      // What stood under the cursor keeps it, although images came or went before it; else the next one gets it.
-      const same = keep ? next.placeOf(listing?.at(cursor)?.id ?? -1) : -1;
-      const place = same >= 0 ? same : Math.min(keep ? cursor : 0, next.total - 1);
-      const aspect = listing === null ? commonAspect(first.w, first.h) : this.state.aspect;
-      this.store.set({
-        listing: next,
-        revision: this.state.revision + 1,
-        cursor: place,
-        filterProblem: null,
-        aspect,
-      });
-      if (where === "") this.store.set({ images: next.total });
-      this.look();
+      this.showList(where, first, keepCursor);
     } catch (error) {
-      if (error instanceof Refused && error.status === 400) {
-        this.store.set({ filterProblem: { error: error.message, hint: error.hint, at: error.at } });
+      if (error instanceof ApiError && error.status === 400) {
+        const { message, hint, position } = error;
+        this.store.set({ filterProblem: { error: message, hint, position } });
       } else {
         this.fail(error);
       }
     }
   }
 
-  private readonly arrived = (listing: Listing): void => {
+  private showList(
+    where: string,
+    first: Awaited<ReturnType<Api["images"]>>,
+    keepCursor: boolean,
+  ): void {
+    const { listing, cursor } = this.state;
+    const next = new Listing(this.api, where, first, this.onWindow, keepCursor ? listing : null);
+    // The cursor stays on its image even if images before it were added or removed. If its image is
+    // gone, it moves to the next one.
+    const moved = keepCursor ? next.indexOf(listing?.at(cursor)?.id ?? -1) : -1;
+    this.store.set({
+      listing: next,
+      revision: this.state.revision + 1,
+      cursor: moved >= 0 ? moved : Math.min(keepCursor ? cursor : 0, next.total - 1),
+      filterProblem: null,
+      aspect: listing === null ? commonAspect(first.w, first.h) : this.state.aspect,
+    });
+    if (where === "") this.store.set({ images: next.total });
+    this.scheduleImageLoad();
+  }
+
+  private readonly onWindow = (listing: Listing): void => {
     if (listing !== this.state.listing) return;
     this.store.set({ revision: this.state.revision + 1 });
-    // The cursor may have been ahead of the images.
-    if (this.state.image?.id !== listing.at(this.state.cursor)?.id) this.look();
+    // The cursor may have been on an image that was not loaded yet.
+    if (this.state.image?.id !== this.currentId) this.scheduleImageLoad();
   };
 
-  /** Everything that may show other numbers now, the place kept. */
+  /** Reload everything that may show other numbers now, and keep the cursor. */
   private async refresh(): Promise<void> {
-    this.listed = this.list(true);
-    const { view, side } = this.state;
+    this.listLoaded = this.loadList(true);
+    const { view, sidebar } = this.state;
     await Promise.all([
-      this.listed,
-      this.countTags(),
-      side === "outliers" ? this.findOutliers() : null,
-      view === "groups" ? this.findGroups() : null,
+      this.listLoaded,
+      this.loadTags(),
+      sidebar === "outliers" ? this.loadOutliers() : null,
+      view === "near-duplicates" ? this.showNearDuplicates() : null,
     ]);
   }
 
-  /** What the list on the left says of the images in scope, which are others now. */
-  private async countScope(): Promise<void> {
+  /** Reload the list on the left: the images in scope have changed. */
+  private async reloadSidebar(): Promise<void> {
     await Promise.all([
-      this.countTags(),
-      this.state.side === "outliers" ? this.openOutliers() : null,
+      this.loadTags(),
+      this.state.sidebar === "outliers" ? this.openOutliers() : null,
     ]);
   }
 
-  /** Show the images that pass a filter. same: the outliers are still those of the scope before. */
-  async filterBy(filter: string, same = false): Promise<void> {
+  /** Show the images that match a filter. keepOutliers: of the previous scope. */
+  async setFilter(filter: string, keepOutliers = false): Promise<void> {
     if (filter === this.state.filter) return;
-    const scope = this.state.scope === "selected" ? "selected" : narrowest(filter.trim(), 0);
+    const scope = this.state.scope === "selected" ? "selected" : narrowestScope(filter.trim(), 0);
     this.store.set({ filter, scope });
-    if (this.state.view === "groups") this.store.set({ view: "grid" });
-    this.listed = this.list();
-    await this.listed;
-    if (this.state.filterProblem === null) await (same ? this.countTags() : this.countScope());
+    if (this.state.view === "near-duplicates") this.store.set({ view: "grid" });
+    this.listLoaded = this.loadList();
+    await this.listLoaded;
+    if (this.state.filterProblem === null) {
+      await (keepOutliers ? this.loadTags() : this.reloadSidebar());
+    }
   }
 
-  moveTo(place: number, extending = false): void {
+  moveTo(index: number, extending = false): void {
     const { listing, cursor, selection } = this.state;
-    if (!listing || place < 0 || place >= listing.total) return;
+    if (!listing || index < 0 || index >= listing.total) return;
     if (!extending) {
-      this.store.set({ cursor: place, editing: null });
-      this.look();
+      this.store.set({ cursor: index, editing: null });
+      this.scheduleImageLoad();
       return;
     }
-    void this.order().then((order) => {
-      this.select(extend(selection, order, cursor, place), place);
-      this.look();
+    void this.loadOrder().then((order) => {
+      this.select(extend(selection, order, cursor, index), index);
+      this.scheduleImageLoad();
     });
   }
 
-  choose(place: number): void {
-    const row = this.state.listing?.at(place);
+  toggleSelected(index: number): void {
+    const row = this.state.listing?.at(index);
     if (!row) return;
-    // Only this place is read from the order.
-    const order = { length: place + 1, [place]: row.id };
-    this.select(toggle(this.state.selection, order, place), place);
-    this.look();
+    // `toggle` reads only this index of the order.
+    const order = { length: index + 1, [index]: row.id };
+    this.select(toggle(this.state.selection, order, index), index);
+    this.scheduleImageLoad();
   }
 
-  async chooseAll(): Promise<void> {
-    const order = await this.order();
+  async selectAll(): Promise<void> {
+    const order = await this.loadOrder();
     this.select(all(order), this.state.cursor);
   }
 
-  letGo(): boolean {
+  /** Clear the selection, or else the filter; false if there is neither. */
+  clear(): boolean {
     const { selection, filter } = this.state;
-    if (selection.chosen.size > 0) {
-      this.select(NOTHING, this.state.cursor);
+    if (selection.ids.size > 0) {
+      this.select(NO_SELECTION, this.state.cursor);
       return true;
     }
     if (filter !== "") {
-      void this.filterBy("");
+      void this.setFilter("");
       return true;
     }
     return false;
   }
 
   private select(selection: State["selection"], cursor: number): void {
-    const scope = narrowest(this.state.filter.trim(), selection.chosen.size);
+    const scope = narrowestScope(this.state.filter.trim(), selection.ids.size);
     const changed = scope !== this.state.scope || scope === "selected";
     this.store.set({ selection, cursor, scope });
-    if (changed) void this.countScope();
+    if (changed) void this.reloadSidebar();
   }
 
-  /** The numbers of all images that are shown, in order; the windows that are here answer where they can. */
-  private async order(): Promise<readonly number[]> {
+  /** The ids of all listed images, in order. */
+  private async loadOrder(): Promise<readonly number[]> {
     const listing = this.state.listing;
     if (!listing) return [];
     try {
@@ -264,306 +267,299 @@ export class Review {
 
   private nameOf(id: number): string {
     const listing = this.state.listing;
-    const place = listing?.placeOf(id) ?? -1;
-    return (place >= 0 ? listing?.at(place)?.name : "") ?? "";
+    return listing?.at(listing.indexOf(id))?.name ?? "";
   }
 
   // -- the image under the cursor
 
-  /** Read the image under the cursor, once the cursor rests. */
-  look(): void {
-    clearTimeout(this.looking);
-    const row = this.state.listing?.at(this.state.cursor);
-    if (!row) {
+  /** The id of the image under the cursor; its caption may still be loading. */
+  get currentId(): number | null {
+    return this.state.listing?.at(this.state.cursor)?.id ?? null;
+  }
+
+  /** Load the image under the cursor once the cursor rests. */
+  private scheduleImageLoad(): void {
+    clearTimeout(this.loadTimer);
+    const id = this.currentId;
+    if (id === null) {
       this.store.set({ image: null });
       return;
     }
-    this.looking = setTimeout(() => void this.read(row.id), LOOK);
+    this.loadTimer = setTimeout(() => void this.loadImage(id), LOAD_DELAY);
   }
 
-  async read(id: number): Promise<void> {
-    const signal = this.renew("image");
+  async loadImage(id: number): Promise<void> {
+    const signal = this.newSignal("image");
     try {
       this.store.set({ image: await this.api.image(id, signal) });
     } catch (error) {
-      if (error instanceof Refused && error.status === 404) this.store.set({ image: null });
+      if (error instanceof ApiError && error.status === 404) this.store.set({ image: null });
       else this.fail(error);
     }
   }
 
-  // -- tags, outliers, near-duplicates
+  // -- scope, tags, outliers, near-duplicates
 
-  scopeOf(name: ScopeName = this.state.scope): Scope {
-    const { filter, listing, selection } = this.state;
-    if (name === "selected") return { in: "ids", ids: [...selection.chosen] };
-    if (name === "filtered" && filter.trim() !== "")
+  get scope(): Scope {
+    const { scope, filter, listing, selection } = this.state;
+    if (scope === "selected") return { in: "ids", ids: [...selection.ids] };
+    if (scope === "filtered" && filter.trim() !== "") {
       return { in: "where", where: listing?.where ?? filter.trim() };
-    return { in: "all" };
-  }
-
-  /** The scope, null where a filter that cannot be read leaves open what is meant. */
-  private scopeSeen(): Scope | null {
-    return this.state.filterProblem !== null && this.state.scope === "filtered"
-      ? null
-      : this.scopeOf();
-  }
-
-  async countTags(): Promise<void> {
-    const signal = this.renew("tags");
-    try {
-      const tags = await this.api.tags(this.scopeOf(), signal);
-      const tag =
-        this.state.tag !== null && tags.tag.includes(this.state.tag) ? this.state.tag : null;
-      this.store.set({ tags, tag });
-    } catch (error) {
-      this.fail(error);
     }
+    return { in: "all" };
   }
 
   setScope(scope: ScopeName): void {
     if (scope === this.state.scope) return;
     this.store.set({ scope });
-    void this.countScope();
+    void this.reloadSidebar();
   }
 
   cycleScope(): void {
     const { scope, filter, selection } = this.state;
-    this.setScope(nextScope(scope, filter.trim(), selection.chosen.size));
+    this.setScope(nextScope(scope, filter.trim(), selection.ids.size));
+  }
+
+  async loadTags(): Promise<void> {
+    const signal = this.newSignal("tags");
+    try {
+      const tags = await this.api.tags(this.scope, signal);
+      const { tag } = this.state;
+      this.store.set({ tags, tag: tag !== null && tags.tag.includes(tag) ? tag : null });
+    } catch (error) {
+      this.fail(error);
+    }
   }
 
   openOutliers(): Promise<void> {
-    this.outliersOf = this.scopeOf();
-    return this.findOutliers();
+    this.outliersScope = this.scope;
+    return this.loadOutliers();
   }
 
-  /** Show the images that lack what the others have; the list stays, to go on from there. */
-  showLacking(lack: string): Promise<void> {
-    const among = this.outliersOf;
-    return this.filterBy(among.in === "where" ? joined(among.where, lack) : lack, true);
-  }
-
-  async findOutliers(share = this.state.share): Promise<void> {
-    this.store.set({ side: "outliers", share });
-    const signal = this.renew("outliers");
+  async loadOutliers(share = this.state.share): Promise<void> {
+    this.store.set({ sidebar: "outliers", share });
+    const signal = this.newSignal("outliers");
     try {
-      this.store.set({ outliers: await this.api.outliers(this.outliersOf, share, signal) });
+      this.store.set({ outliers: await this.api.outliers(this.outliersScope, share, signal) });
     } catch (error) {
       this.fail(error);
     }
   }
 
-  /** Show the near-duplicates, those of one image if it is named; ask again while the server still compares. */
-  async findGroups(about?: number): Promise<void> {
-    this.store.set({ view: "groups", editing: null });
+  /** Show the images without a tag. The outliers stay listed, so that the next one can follow. */
+  showMissing(withoutTag: string): Promise<void> {
+    const scope = this.outliersScope;
+    const filter = scope.in === "where" ? and(scope.where, withoutTag) : withoutTag;
+    return this.setFilter(filter, true);
+  }
+
+  /** Show the near-duplicates, those of one image first. Repeats while the server compares. */
+  async showNearDuplicates(of?: number): Promise<void> {
+    this.store.set({ view: "near-duplicates", editing: null });
     try {
-      const groups = await this.api.duplicates();
-      const twins = await this.api.images("dup:yes", 0, MOST_TWINS);
-      const groupRows = new Map(
-        twins.id.map((id, at) => [
+      const nearDuplicates = await this.api.nearDuplicates();
+      const columns = await this.api.images("dup:yes", 0, MAX_NEAR_DUPLICATES);
+      const groupImages = new Map(
+        columns.id.map((id, row) => [
           id,
           {
-            name: twins.name[at] ?? "",
-            v: twins.v[at] ?? "",
-            w: twins.w[at] ?? 0,
-            h: twins.h[at] ?? 0,
-            tags: twins.tags[at] ?? -1,
+            name: columns.name[row] ?? "",
+            v: columns.v[row] ?? "",
+            w: columns.w[row] ?? 0,
+            h: columns.h[row] ?? 0,
+            tags: columns.tags[row] ?? -1,
           },
         ]),
       );
-      const named =
-        about === undefined ? -1 : groups.groups.findIndex((group) => group.includes(about));
+      const { groups, done, total } = nearDuplicates;
+      const wanted = of === undefined ? -1 : groups.findIndex((group) => group.includes(of));
       const group =
-        named >= 0 ? named : Math.max(0, Math.min(this.state.group, groups.groups.length - 1));
-      this.store.set({ groups, groupRows, group });
-      if (groups.done < groups.of)
-        setTimeout(() => this.state.view === "groups" && void this.findGroups(), 1000);
+        wanted >= 0 ? wanted : Math.max(0, Math.min(this.state.group, groups.length - 1));
+      this.store.set({ nearDuplicates, groupImages, group });
+      if (done < total) {
+        setTimeout(() => {
+          if (this.state.view === "near-duplicates") void this.showNearDuplicates();
+        }, 1000);
+      }
     } catch (error) {
       this.fail(error);
     }
   }
 
-  async keepOne(number: number): Promise<void> {
-    const group = this.state.groups?.groups[this.state.group];
-    const kept = group?.[number - 1];
+  /** Keep one image of the current group, by its position from 1, and exclude the others. */
+  async keepOne(position: number): Promise<void> {
+    const group = this.state.nearDuplicates?.groups[this.state.group];
+    const kept = group?.[position - 1];
     if (!group || kept === undefined) return;
     await this.apply({ drop: true }, { in: "ids", ids: group.filter((id) => id !== kept) });
   }
 
-  // -- changing
+  // -- edits
 
-  /** Apply an operation to the scope; whatever changed in the meantime is shown and nothing is overwritten. */
+  /** Apply an operation to a scope, by default the current one. A conflict opens a dialog. */
   apply(operation: Operation, scope?: Scope): Promise<boolean> {
-    const reached = scope ? Promise.resolve(scope) : this.listed.then(() => this.scopeSeen());
-    return this.change(async (version) => {
-      const known = await reached;
-      if (known === null)
-        throw new Refused(
-          400,
-          "The filter cannot be read, so nothing was changed.",
-          this.state.filterProblem?.error,
-        );
+    const target = scope
+      ? Promise.resolve(scope)
+      : this.listLoaded.then(() => this.scopeOnScreen());
+    return this.enqueue(async (version) => {
+      const known = await target;
+      if (known === null) {
+        const message = "The filter is not valid, so nothing was changed.";
+        throw new ApiError(400, message, this.state.filterProblem?.error);
+      }
       return this.api.apply(version, known, operation);
     });
+  }
+
+  /** The current scope; null if the filter is not valid: the grid then shows other images. */
+  private scopeOnScreen(): Scope | null {
+    const { filterProblem, scope } = this.state;
+    return filterProblem !== null && scope === "filtered" ? null : this.scope;
   }
 
   removeTag(tag: string): Promise<boolean> {
     return this.apply({ remove: [tag] });
   }
 
-  /** The number of the image under the cursor; what is known of it may still be on its way. */
-  get here(): number | null {
-    return this.state.listing?.at(this.state.cursor)?.id ?? null;
-  }
-
   exclude(): Promise<boolean> {
     const { scope, selection } = this.state;
-    const ids =
-      scope === "selected" && selection.chosen.size > 0
-        ? [...selection.chosen]
-        : this.here === null
-          ? []
-          : [this.here];
+    const current = this.currentId === null ? [] : [this.currentId];
+    const ids = scope === "selected" && selection.ids.size > 0 ? [...selection.ids] : current;
     this.store.set({ editing: null });
     return ids.length ? this.apply({ drop: true }, { in: "ids", ids }) : Promise.resolve(false);
   }
 
   saveCaption(id: number, hash: string, tags: readonly string[]): Promise<boolean> {
     const text = formatTags(tags);
-    return this.change((version, fresh) => this.api.caption(version, id, fresh ?? hash, text), id);
+    return this.enqueue(
+      (version, newHash) => this.api.caption(version, id, newHash ?? hash, text),
+      id,
+    );
   }
 
-  /** Put tags behind the caption of an image, as it stands when the edits before this one are done. */
+  /** Append tags to a caption, as it is after the edits before this one. */
   addTags(id: number, tags: readonly string[]): Promise<boolean> {
-    return this.rewrite(id, (before) => [...before, ...tags]);
+    return this.editTags(id, (before) => [...before, ...tags]);
   }
 
-  removeFrom(id: number, tag: string): Promise<boolean> {
-    return this.rewrite(id, (before) => before.filter((other) => other !== tag));
+  removeTagFromImage(id: number, tag: string): Promise<boolean> {
+    return this.editTags(id, (before) => before.filter((other) => other !== tag));
   }
 
-  private rewrite(
+  private editTags(
     id: number,
-    edited: (before: readonly string[]) => readonly string[],
+    edit: (before: readonly string[]) => readonly string[],
   ): Promise<boolean> {
-    return this.change(async (version) => {
-      const seen = this.state.image;
-      const image =
-        seen?.id === id && seen.version === this.state.version ? seen : await this.api.image(id);
-      return this.api.caption(
-        version,
-        id,
-        image.hash,
-        formatTags(edited(image.tags.map(({ tag }) => tag))),
-      );
+    return this.enqueue(async (version) => {
+      const loaded = this.state.image;
+      const isCurrent = loaded?.id === id && loaded.version === this.state.version;
+      const image = isCurrent ? loaded : await this.api.image(id);
+      const tags = edit(image.tags.map(({ tag }) => tag));
+      return this.api.caption(version, id, image.hash, formatTags(tags));
     }, id);
   }
 
   undo(): Promise<boolean> {
-    return this.change((version) => this.api.undo(version), undefined, "Taken back");
+    return this.enqueue((version) => this.api.undo(version), undefined, "Undone");
   }
 
   redo(): Promise<boolean> {
-    return this.change((version) => this.api.redo(version), undefined, "Done again");
+    return this.enqueue((version) => this.api.redo(version), undefined, "Redone");
   }
 
-  /** One change after the other, each with the version that the former one returned. */
-  private change(
-    ask: (version: number, hash?: string) => Promise<Applied>,
-    image?: number,
-    says = "Done",
-  ): Promise<boolean> {
-    const turn = this.queue.then(async () => {
+  /** Run edits one after the other, each with the version that the previous one returned. */
+  private enqueue(edit: Edit, image?: number, done = "Done"): Promise<boolean> {
+    const run = this.queue.then(async () => {
       if (this.state.session?.read_only) {
-        this.sayReadOnly();
+        this.warnReadOnly();
         return false;
       }
-      this.store.set({ working: true });
+      this.store.set({ saving: true });
       try {
-        await this.applied(await ask(this.state.version), says);
+        await this.afterEdit(await edit(this.state.version), done);
         return true;
       } catch (error) {
-        if (error instanceof Refused && error.status === 409 && error.changed.length > 0)
-          this.conflict(error, ask, image);
+        const conflict =
+          error instanceof ApiError && error.status === 409 && error.conflicts.length > 0;
+        if (conflict) this.showConflict(error, edit, image);
         else this.fail(error);
         return false;
       } finally {
-        this.store.set({ working: false });
+        this.store.set({ saving: false });
       }
     });
-    this.queue = turn;
-    return turn;
+    this.queue = run;
+    return run;
   }
 
-  private conflict(
-    error: Refused,
-    ask: (version: number, hash?: string) => Promise<Applied>,
-    image?: number,
-  ): void {
-    const conflict: Conflict = {
-      says: error.message,
-      changed: error.changed,
-      count: Math.max(error.count, error.changed.length),
-      again: () => {
-        this.store.set({ conflict: null, version: error.version ?? this.state.version });
-        void (async () => {
-          const hash = image === undefined ? undefined : (await this.api.image(image)).hash;
-          await this.change((version) => ask(version, hash), image);
-        })();
-      },
+  private showConflict(error: ApiError, edit: Edit, image?: number): void {
+    const applyAnyway = () => {
+      this.store.set({ conflict: null, version: error.version ?? this.state.version });
+      void (async () => {
+        const hash = image === undefined ? undefined : (await this.api.image(image)).hash;
+        await this.enqueue((version) => edit(version, hash), image);
+      })();
     };
-    this.store.set({ conflict });
+    const count = Math.max(error.count, error.conflicts.length);
+    this.store.set({ conflict: { captions: error.conflicts, count, applyAnyway } });
   }
 
-  private async applied(done: Applied, says: string): Promise<void> {
-    const gone = new Set(done.gone ?? []);
-    const chosen = new Set([...this.state.selection.chosen].filter((id) => !gone.has(id)));
-    const selection = { chosen, anchor: this.state.selection.anchor };
-    const scope =
-      this.state.scope === "selected" && chosen.size === 0
-        ? narrowest(this.state.filter.trim(), 0)
-        : this.state.scope;
-    const came = (done.back?.length ?? 0) - gone.size;
+  private async afterEdit(result: EditResult, done: string): Promise<void> {
+    const removed = new Set(result.removed ?? []);
+    const ids = new Set([...this.state.selection.ids].filter((id) => !removed.has(id)));
+    const { scope, filter, selection, images } = this.state;
     this.store.set({
-      version: done.version,
-      undo: done.undo,
-      redo: done.redo,
-      selection,
-      scope,
-      images: this.state.images + came,
+      version: result.version,
+      undo: result.undo,
+      redo: result.redo,
+      selection: { ids, anchor: selection.anchor },
+      scope: scope === "selected" && ids.size === 0 ? narrowestScope(filter.trim(), 0) : scope,
+      images: images + (result.restored?.length ?? 0) - removed.size,
     });
-    const detail = [
-      done.kept ? `${many(done.kept, "image")} left alone: ${done.why}` : "",
-      ...(done.warnings ?? []),
-    ];
+    const details = [...(result.warnings ?? [])];
+    if (result.kept) details.unshift(`${plural(result.kept, "image")} skipped: ${result.reason}`);
     this.toast({
-      says: done.changed > 0 ? `${says}: ${done.title}` : "Nothing to change.",
-      detail: detail.filter((part) => part !== "").join(" "),
-      kind: done.kept ? "warning" : "done",
-      undo: done.changed > 0 && done.undo !== null,
+      message: result.changed > 0 ? `${done}: ${result.title}` : "Nothing to change.",
+      detail: details.join(" "),
+      kind: result.kept ? "warning" : "done",
+      undo: result.changed > 0 && result.undo !== null,
     });
-    const here = this.here;
-    await Promise.all([
-      this.refresh(),
-      here !== null && done.ids.includes(here) ? this.read(here) : null,
-    ]);
+    const id = this.currentId;
+    const reload = id !== null && result.ids.includes(id) ? this.loadImage(id) : null;
+    await Promise.all([this.refresh(), reload]);
   }
 
-  // -- what stands open
+  // -- bars, dialogs, messages
 
-  open(bar: Bar | null): void {
-    if (bar === "replace" && this.state.tag === null)
-      this.say("There is no tag to replace.", "Choose one in the list of tags: l goes there.");
-    else this.store.set({ bar });
+  openEditBar(editBar: EditBar): void {
+    if (editBar === "replace" && this.state.tag === null) {
+      this.warn("No tag is selected.", "Press l and select one in the tag list.");
+    } else {
+      this.store.set({ editBar });
+    }
   }
 
   dismissConflict(): void {
     this.store.set({ conflict: null });
-    void this.catchUp();
+    void this.checkForChanges();
   }
 
-  toast(toast: Omit<Toast, "id">): void {
-    const id = ++this.toasts;
-    // What was done before is history: only the last of it can be taken back from here.
+  warnReadOnly(): void {
+    this.warn("This page is read-only.", "Run dsk review without --read-only to edit captions.");
+  }
+
+  /** No single image is under the cursor in a group of near-duplicates. */
+  warnNoCursor(): void {
+    this.warn("No image is selected.", "Press a number to keep one, or g to return to the images.");
+  }
+
+  private warn(message: string, detail: string): void {
+    this.toast({ message, detail, kind: "warning", undo: false });
+  }
+
+  private toast(toast: Omit<Toast, "id">): void {
+    const id = ++this.toastCount;
+    // Of finished edits only the last is shown: it is the one that Undo would revert.
     const others = this.state.toasts.filter(
       (other) => toast.kind !== "done" || other.kind !== "done",
     );
@@ -571,37 +567,29 @@ export class Review {
     setTimeout(() => this.dismiss(id), toast.kind === "error" ? 15_000 : 8_000);
   }
 
-  sayReadOnly(): void {
-    this.say("This page only reads.", "Start dsk review without --read-only to change captions.");
-  }
-
-  /** Among near-duplicates no image is under a cursor. */
-  sayWhichOne(): void {
-    this.say("Which of them is not clear.", "A number keeps one; g goes back to the images.");
-  }
-
-  private say(says: string, detail: string): void {
-    this.toast({ says, detail, kind: "warning", undo: false });
-  }
-
   dismiss(id: number): void {
     this.store.set({ toasts: this.state.toasts.filter((toast) => toast.id !== id) });
   }
 
-  private renew(kind: "list" | "tags" | "image" | "outliers"): AbortSignal {
-    this.asking[kind]?.abort();
+  /** Abort the previous request of a kind and return the signal for the next one. */
+  private newSignal(kind: RequestKind): AbortSignal {
+    this.requests[kind]?.abort();
     const controller = new AbortController();
-    this.asking[kind] = controller;
+    this.requests[kind] = controller;
     return controller.signal;
   }
 }
 
-export function many(count: number, noun: string): string {
+/** The offset of the window that contains an index. */
+function windowOf(index: number): number {
+  return Math.floor(index / WINDOW) * WINDOW;
+}
+
+export function plural(count: number, noun: string): string {
   return `${count.toLocaleString("en")} ${noun}${count === 1 ? "" : "s"}`;
 }
 
-function few(names: readonly string[]): string {
-  return names.length > 3
-    ? `${names.slice(0, 3).join(", ")} and ${names.length - 3} more`
-    : names.join(", ");
+function shortList(names: readonly string[]): string {
+  const shown = names.slice(0, 3).join(", ");
+  return names.length > 3 ? `${shown} and ${names.length - 3} more` : shown;
 }

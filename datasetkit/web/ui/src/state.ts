@@ -1,17 +1,24 @@
-/** What the page knows at one moment. */
+/** The state of the page, and pure functions of it. */
 
-import type { Groups, OutlierColumns, OutsideChange, Image, Session, TagColumns } from "./api";
+import type {
+  CaptionConflict,
+  Image,
+  NearDuplicates,
+  OutlierColumns,
+  Session,
+  TagColumns,
+} from "./api";
 import type { Listing } from "./listing";
-import { NOTHING, type Selection } from "./selection";
+import { NO_SELECTION, type Selection } from "./selection";
 
 export type ScopeName = "all" | "filtered" | "selected";
-export type View = "grid" | "image" | "groups";
+export type View = "grid" | "image" | "near-duplicates";
 export type SortKey = "count" | "total" | "score" | "tag";
-export type Bar = "replace" | "add" | "trigger" | "scores";
+export type EditBar = "replace" | "add" | "trigger" | "scores";
 export type Editing = "tag" | "text" | null;
 
-/** An image of a group of near-duplicates. */
-export interface Twin {
+/** An image in a group of near-duplicates. */
+export interface GroupImage {
   readonly name: string;
   readonly v: string;
   readonly w: number;
@@ -21,40 +28,40 @@ export interface Twin {
 
 export interface Toast {
   readonly id: number;
-  readonly says: string;
+  readonly message: string;
   readonly detail: string;
   readonly kind: "done" | "warning" | "error";
-  /** Offer to take it back. */
+  /** Show an Undo button. */
   readonly undo: boolean;
 }
 
 export interface Conflict {
-  readonly says: string;
-  readonly changed: readonly OutsideChange[];
+  readonly captions: readonly CaptionConflict[];
   readonly count: number;
-  /** Do it all the same, with what stands there now. */
-  readonly again: () => void;
+  /** Apply the edit to the captions as they are now. */
+  readonly applyAnyway: () => void;
 }
 
 export interface FilterProblem {
   readonly error: string;
   readonly hint: string;
-  readonly at: number | null;
+  readonly position: number | null;
 }
 
 export interface State {
   readonly session: Session | null;
-  /** Why nothing can be shown at all. */
+  /** Why the page cannot show anything. */
   readonly fatal: { readonly error: string; readonly hint: string } | null;
   readonly online: boolean;
   readonly version: number;
   readonly undo: string | null;
   readonly redo: string | null;
-  readonly working: boolean;
+  readonly saving: boolean;
 
   readonly filter: string;
   readonly filterProblem: FilterProblem | null;
   readonly listing: Listing | null;
+  /** Rises when the listing gets more images: the object itself stays the same. */
   readonly revision: number;
   readonly aspect: number;
   readonly images: number;
@@ -64,15 +71,16 @@ export interface State {
 
   readonly image: Image | null;
   readonly view: View;
-  readonly side: "tags" | "outliers";
+  readonly sidebar: "tags" | "outliers";
   readonly editing: Editing;
-  readonly difference: boolean;
-  readonly panel: boolean;
-  readonly bar: Bar | null;
-  readonly sheet: boolean;
+  readonly comparing: boolean;
+  readonly panelOpen: boolean;
+  readonly editBar: EditBar | null;
+  readonly shortcutsOpen: boolean;
   readonly conflict: Conflict | null;
   readonly toasts: readonly Toast[];
-  readonly outside: readonly string[];
+  /** What other programs changed on disk, as text. */
+  readonly externalChanges: readonly string[];
 
   readonly tags: TagColumns | null;
   readonly tagQuery: string;
@@ -80,22 +88,22 @@ export interface State {
   readonly tag: string | null;
   readonly outliers: OutlierColumns | null;
   readonly share: number;
-  readonly groups: Groups | null;
-  readonly groupRows: ReadonlyMap<number, Twin>;
+  readonly nearDuplicates: NearDuplicates | null;
+  readonly groupImages: ReadonlyMap<number, GroupImage>;
   readonly group: number;
 
-  readonly least: number;
+  readonly minCellWidth: number;
   readonly theme: "light" | "dark";
 }
 
-export const START: State = {
+export const INITIAL_STATE: State = {
   session: null,
   fatal: null,
   online: true,
   version: 0,
   undo: null,
   redo: null,
-  working: false,
+  saving: false,
   filter: "",
   filterProblem: null,
   listing: null,
@@ -103,74 +111,71 @@ export const START: State = {
   aspect: 1,
   images: 0,
   cursor: 0,
-  selection: NOTHING,
+  selection: NO_SELECTION,
   scope: "all",
   image: null,
   view: "grid",
-  side: "tags",
+  sidebar: "tags",
   editing: null,
-  difference: false,
-  panel: true,
-  bar: null,
-  sheet: false,
+  comparing: false,
+  panelOpen: true,
+  editBar: null,
+  shortcutsOpen: false,
   conflict: null,
   toasts: [],
-  outside: [],
+  externalChanges: [],
   tags: null,
   tagQuery: "",
   sort: "count",
   tag: null,
   outliers: null,
   share: 0.8,
-  groups: null,
-  groupRows: new Map(),
+  nearDuplicates: null,
+  groupImages: new Map(),
   group: 0,
-  least: 148,
+  minCellWidth: 148,
   theme: "light",
 };
 
-/** The scope that follows from what was filtered and chosen: the narrowest. */
-export function narrowest(filter: string, chosen: number): ScopeName {
-  if (chosen > 0) return "selected";
+/** The narrowest scope that is not empty. */
+export function narrowestScope(filter: string, selected: number): ScopeName {
+  if (selected > 0) return "selected";
   return filter === "" ? "all" : "filtered";
 }
 
-/** The next scope; one that is empty or the same as another is passed over. */
-export function nextScope(scope: ScopeName, filter: string, chosen: number): ScopeName {
-  const usable: ScopeName[] = [
-    "all",
-    ...(filter === "" ? [] : (["filtered"] as const)),
-    ...(chosen ? (["selected"] as const) : []),
-  ];
-  return usable[(usable.indexOf(scope) + 1) % usable.length] ?? "all";
+/** The next scope; skips "filtered" without a filter and "selected" without a selection. */
+export function nextScope(scope: ScopeName, filter: string, selected: number): ScopeName {
+  const scopes: ScopeName[] = ["all"];
+  if (filter !== "") scopes.push("filtered");
+  if (selected > 0) scopes.push("selected");
+  return scopes[(scopes.indexOf(scope) + 1) % scopes.length] ?? "all";
 }
 
-/** The rows of the tag list in the order and with the words that were asked for: places in the columns. */
+/** The rows of the tag list that match a query, sorted: indices into the columns. */
 export function sortedTags(tags: TagColumns, sort: SortKey, query: string): readonly number[] {
   const wanted = query.trim().toLowerCase().replaceAll("_", " ");
-  const places = tags.tag.map((_, at) => at);
-  const name = (at: number): string => (tags.tag[at] ?? "").toLowerCase().replaceAll("_", " ");
-  const found =
+  const rows = tags.tag.map((_, row) => row);
+  const name = (row: number): string => (tags.tag[row] ?? "").toLowerCase().replaceAll("_", " ");
+  const translation = (row: number): string => (tags.translation[row] ?? "").toLowerCase();
+  const matches =
     wanted === ""
-      ? places
-      : places.filter(
-          (at) =>
-            name(at).includes(wanted) ||
-            (tags.translation[at] ?? "").toLowerCase().includes(wanted),
-        );
-  // Who types a whole tag means it, however often others hold it. The trigger is pinned: it is to stand in every
-  // caption, and it is the one tag that must not be lost.
-  const first = (at: number): boolean => name(at) === wanted || tags.category[at] === "trigger";
-  const pinned = found
-    .filter(first)
+      ? rows
+      : rows.filter((row) => name(row).includes(wanted) || translation(row).includes(wanted));
+  // A tag typed in full comes first, however rare it is. Triggers come next: they belong in every
+  // caption and must not be lost.
+  const isPinned = (row: number): boolean =>
+    name(row) === wanted || tags.category[row] === "trigger";
+  const pinned = matches
+    .filter(isPinned)
     .sort((a, b) => Number(name(b) === wanted) - Number(name(a) === wanted));
-  const others = found.filter((at) => !first(at));
+  const others = matches.filter((row) => !isPinned(row));
+  // The server sorts by count.
   if (sort === "count") return [...pinned, ...others];
-  const by: Record<Exclude<SortKey, "count">, (a: number, b: number) => number> = {
+  const compare: Record<Exclude<SortKey, "count">, (a: number, b: number) => number> = {
     total: (a, b) => (tags.total[b] ?? 0) - (tags.total[a] ?? 0),
-    // The least certain first: those are the ones to look at.
+    // The lowest score first: these tags need a look.
     score: (a, b) => (tags.score[a] ?? 2) - (tags.score[b] ?? 2),
     tag: (a, b) => ((tags.tag[a] ?? "") < (tags.tag[b] ?? "") ? -1 : 1),
   };
-  return [...pinned, ...others.sort(by[sort])];
+  return [...pinned, ...others.sort(compare[sort])];
 }

@@ -1,4 +1,4 @@
-/** A value that changes, and who wants to know. */
+/** An immutable value that changes over time, and its subscribers. */
 
 import { useSyncExternalStore } from "react";
 
@@ -20,7 +20,10 @@ export class Store<T extends object> {
   };
 }
 
-/** Draw again when this part of the value changes; the part must be the same object while it says the same. */
-export function useStore<T extends object, Part>(store: Store<T>, part: (value: T) => Part): Part {
-  return useSyncExternalStore(store.subscribe, () => part(store.get()));
+/** Render again when the selected part changes. `select` must return the same object until then. */
+export function useStore<T extends object, Part>(
+  store: Store<T>,
+  select: (value: T) => Part,
+): Part {
+  return useSyncExternalStore(store.subscribe, () => select(store.get()));
 }

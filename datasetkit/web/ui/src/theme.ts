@@ -1,14 +1,16 @@
-/** Light or dark: what the system prefers, until the person chooses. */
+/** Light or dark: the system's preference, until the person chooses. */
 
 import type { Review } from "./review";
+
+type Theme = "light" | "dark";
 
 const KEY = "dsk-review-theme";
 const DARK = "(prefers-color-scheme: dark)";
 
 export function startTheme(review: Review): void {
-  const set = () => show(review, kept() ?? (matchMedia(DARK).matches ? "dark" : "light"));
-  matchMedia(DARK).addEventListener("change", set);
-  set();
+  const update = () => show(review, storedTheme() ?? (matchMedia(DARK).matches ? "dark" : "light"));
+  matchMedia(DARK).addEventListener("change", update);
+  update();
 }
 
 export function toggleTheme(review: Review): void {
@@ -16,12 +18,12 @@ export function toggleTheme(review: Review): void {
   try {
     localStorage.setItem(KEY, theme);
   } catch {
-    // Storage may be switched off: the choice then lasts as long as the page.
+    // Without local storage the choice lasts until the page is closed.
   }
   show(review, theme);
 }
 
-function kept(): "light" | "dark" | null {
+function storedTheme(): Theme | null {
   try {
     const theme = localStorage.getItem(KEY);
     return theme === "light" || theme === "dark" ? theme : null;
@@ -30,7 +32,7 @@ function kept(): "light" | "dark" | null {
   }
 }
 
-function show(review: Review, theme: "light" | "dark"): void {
+function show(review: Review, theme: Theme): void {
   document.documentElement.dataset["theme"] = theme;
   review.store.set({ theme });
 }

@@ -1,8 +1,8 @@
 import { describe, expect, test } from "vitest";
-import { diffTags, folded, formatTags, parseTags } from "../src/captions";
+import { diffTags, normalizeTag, formatTags, parseTags } from "../src/captions";
 
 describe("parseTags", () => {
-  test("commas and lines part tags, and white space is one space", () => {
+  test("commas and line breaks separate tags, and white space collapses", () => {
     expect(parseTags("\ufeff1girl,  long   hair,\r\nsmile,,\n")).toEqual([
       "1girl",
       "long hair",
@@ -10,15 +10,15 @@ describe("parseTags", () => {
     ]);
   });
 
-  test("what was written is read as the same tags", () => {
+  test("formatted tags are parsed as the same tags", () => {
     const tags = ["1girl", "^_^", "hatsune miku \\(vocaloid\\)"];
     expect(parseTags(formatTags(tags))).toEqual(tags);
   });
 });
 
-test("spellings of one tag fold to the same", () => {
-  expect(folded("Long_Hair")).toBe(folded("long hair"));
-  expect(folded("miku \\(vocaloid\\)")).toBe("miku (vocaloid)");
+test("spellings of one tag are normalized to the same text", () => {
+  expect(normalizeTag("Long_Hair")).toBe(normalizeTag("long hair"));
+  expect(normalizeTag("miku \\(vocaloid\\)")).toBe("miku (vocaloid)");
 });
 
 describe("diffTags", () => {
@@ -27,11 +27,11 @@ describe("diffTags", () => {
       ({ tag, change }) => `${{ same: " ", added: "+", removed: "-" }[change]}${tag}`,
     );
 
-  test("names what came and what went, in the order of the caption", () => {
+  test("lists added and removed tags in the order of the caption", () => {
     expect(words("a, b, c", "a, c, d")).toEqual([" a", "-b", " c", "+d"]);
   });
 
-  test("a tag that moved went out and came in", () => {
+  test("a moved tag is removed and added", () => {
     expect(
       words("a, b", "b, a")
         .filter((word) => word.endsWith("a"))
@@ -39,14 +39,14 @@ describe("diffTags", () => {
     ).toEqual(["+a", "-a"]);
   });
 
-  test("both captions can be read off the pieces", () => {
+  test("both captions can be rebuilt from the difference", () => {
     const before = parseTags("x, a, b, y, c, z");
     const after = parseTags("a, q, b, c, w, z, z");
-    const pieces = diffTags(before, after);
-    expect(pieces.filter((piece) => piece.change !== "added").map((piece) => piece.tag)).toEqual(
+    const entries = diffTags(before, after);
+    expect(entries.filter((entry) => entry.change !== "added").map((entry) => entry.tag)).toEqual(
       before,
     );
-    expect(pieces.filter((piece) => piece.change !== "removed").map((piece) => piece.tag)).toEqual(
+    expect(entries.filter((entry) => entry.change !== "removed").map((entry) => entry.tag)).toEqual(
       after,
     );
   });

@@ -1,27 +1,27 @@
 import { describe, expect, test } from "vitest";
-import { lacking, tagTerm, toggleTerm } from "../src/filters";
+import { withoutTag, hasTag, toggleTerm } from "../src/filters";
 
-test("a tag is taken literally", () => {
-  expect(tagTerm("long hair")).toBe('tag:"long hair"');
-  expect(tagTerm('say "hi" *?\\')).toBe('tag:"say \\"hi\\" \\*\\?\\\\"');
-  expect(lacking("lips")).toBe('NOT tag:"lips"');
+test("special characters of a tag are escaped", () => {
+  expect(hasTag("long hair")).toBe('tag:"long hair"');
+  expect(hasTag('say "hi" *?\\')).toBe('tag:"say \\"hi\\" \\*\\?\\\\"');
+  expect(withoutTag("lips")).toBe('NOT tag:"lips"');
 });
 
 describe("toggleTerm", () => {
-  const smile = tagTerm("smile");
+  const smile = hasTag("smile");
 
-  test("adds to what stands there, and takes it out again", () => {
-    for (const filter of ["", "name:a*", `${tagTerm("lips")} AND score:<0.4`]) {
+  test("adds a term, and removes it again", () => {
+    for (const filter of ["", "name:a*", `${hasTag("lips")} AND score:<0.4`]) {
       expect(toggleTerm(toggleTerm(filter, smile), smile)).toBe(filter);
     }
   });
 
-  test("an OR is put in brackets first", () => {
+  test("a filter with OR is parenthesized", () => {
     expect(toggleTerm("tag:a OR tag:b", smile)).toBe('(tag:a OR tag:b) AND tag:"smile"');
     expect(toggleTerm("(tag:a) OR (tag:b)", smile)).toBe('((tag:a) OR (tag:b)) AND tag:"smile"');
   });
 
-  test("the first of several terms can be taken out", () => {
+  test("the first of several terms can be removed", () => {
     expect(toggleTerm(`${smile} AND name:a*`, smile)).toBe("name:a*");
   });
 });

@@ -6,13 +6,13 @@ import {
   scrolledTo,
   scrollRatio,
   step,
-  TALLEST,
+  MAX_HEIGHT,
 } from "../src/geometry";
 
-const SHAPE = { least: 148, aspect: 1, gap: 8, label: 22 };
+const SHAPE = { minWidth: 148, aspect: 1, gap: 8, label: 22 };
 
 describe("layGrid", () => {
-  test("columns fill the width and never fall under the least width", () => {
+  test("columns fill the width and are never below the minimum width", () => {
     for (let width = 148; width < 3000; width += 37) {
       const grid = layGrid(width, 1000, SHAPE);
       expect(grid.cellWidth).toBeGreaterThanOrEqual(148);
@@ -30,30 +30,30 @@ describe("layGrid", () => {
 });
 
 describe("commonAspect", () => {
-  test("is the middle one", () => {
+  test("is the median", () => {
     expect(commonAspect([800, 1000, 1200], [1000, 1000, 1000])).toBe(1);
   });
 
-  test("stays within what makes a grid", () => {
+  test("stays within limits", () => {
     expect(commonAspect([1], [20_000])).toBe(0.7);
     expect(commonAspect([20_000], [1])).toBe(1.5);
   });
 
-  test("images without a size count for nothing", () => {
+  test("images without a size are ignored", () => {
     expect(commonAspect([0, 0, 900], [0, 10, 1000])).toBe(0.9);
     expect(commonAspect([], [])).toBe(1);
   });
 });
 
 describe("scrollRatio", () => {
-  test("is 1 until the grid is taller than browsers draw", () => {
-    expect(scrollRatio(TALLEST, 800)).toBe(1);
+  test("is 1 until the grid is taller than browsers can draw", () => {
+    expect(scrollRatio(MAX_HEIGHT, 800)).toBe(1);
   });
 
-  test("the end of the scroll bar is the end of a million rows", () => {
+  test("the end of the scroll bar reaches the end of a million rows", () => {
     const logical = 1_000_000 * 178;
     const ratio = scrollRatio(logical, 800);
-    expect((TALLEST - 800) * ratio).toBeCloseTo(logical - 800, 3);
+    expect((MAX_HEIGHT - 800) * ratio).toBeCloseTo(logical - 800, 3);
   });
 });
 
@@ -69,7 +69,7 @@ describe("step", () => {
     "page-down",
   ];
 
-  test("never leaves the images", () => {
+  test("never leaves the grid", () => {
     for (const count of [1, 2, 5, 6, 23]) {
       for (let at = 0; at < count; at++) {
         for (const move of moves) {
@@ -81,21 +81,21 @@ describe("step", () => {
     }
   });
 
-  test("down above a short last row ends in it, and stays there", () => {
+  test("down from the row above a short last row goes to the last image, and stays there", () => {
     expect(step(8, "down", 12, 5, 3)).toBe(11);
     expect(step(11, "down", 12, 5, 3)).toBe(11);
   });
 
-  test("up in the first row stays", () => {
+  test("up in the first row does nothing", () => {
     expect(step(3, "up", 12, 5, 3)).toBe(3);
   });
 
-  test("an empty grid has no place", () => {
+  test("an empty grid has no cursor", () => {
     expect(step(0, "right", 0, 5, 3)).toBe(-1);
   });
 });
 
-test("the grid scrolls no further than it must to show a row", () => {
+test("the grid scrolls no further than needed to show a row", () => {
   expect(scrolledTo(100, 500, 200, 300, 10)).toBe(100);
   expect(scrolledTo(100, 500, 50, 90, 10)).toBe(40);
   expect(scrolledTo(100, 500, 5, 45, 10)).toBe(0);

@@ -1,5 +1,5 @@
 import { describe, expect, test } from "vitest";
-import { actionOf, BINDINGS, takesText } from "../src/keys";
+import { bindingFor, BINDINGS, isTextField } from "../src/keys";
 
 const plain = { ctrlKey: false, metaKey: false, altKey: false, shiftKey: false };
 
@@ -7,28 +7,29 @@ test("no key has two meanings", () => {
   expect(new Set(BINDINGS.map((binding) => binding.key)).size).toBe(BINDINGS.length);
 });
 
-describe("actionOf", () => {
-  test("every key of the sheet does what the sheet says", () => {
-    for (const binding of BINDINGS) expect(actionOf({ ...plain, key: binding.key })).toBe(binding);
+describe("bindingFor", () => {
+  test("every listed key has its binding", () => {
+    for (const binding of BINDINGS)
+      expect(bindingFor({ ...plain, key: binding.key })).toBe(binding);
   });
 
-  test("letters with Ctrl belong to the browser, but for undo and redo", () => {
-    expect(actionOf({ ...plain, ctrlKey: true, key: "a" })).toBeUndefined();
-    expect(actionOf({ ...plain, ctrlKey: true, key: "z" })?.action).toBe("undo");
-    expect(actionOf({ ...plain, metaKey: true, shiftKey: true, key: "Z" })?.action).toBe("redo");
-    expect(actionOf({ ...plain, ctrlKey: true, key: "y" })?.action).toBe("redo");
+  test("letters with Ctrl are left to the browser, except for undo and redo", () => {
+    expect(bindingFor({ ...plain, ctrlKey: true, key: "a" })).toBeUndefined();
+    expect(bindingFor({ ...plain, ctrlKey: true, key: "z" })?.action).toBe("undo");
+    expect(bindingFor({ ...plain, metaKey: true, shiftKey: true, key: "Z" })?.action).toBe("redo");
+    expect(bindingFor({ ...plain, ctrlKey: true, key: "y" })?.action).toBe("redo");
   });
 
-  test("Alt is the browser's", () => {
-    expect(actionOf({ ...plain, altKey: true, key: "d" })).toBeUndefined();
+  test("keys with Alt are left to the browser", () => {
+    expect(bindingFor({ ...plain, altKey: true, key: "d" })).toBeUndefined();
   });
 });
 
-test("letters are text in fields, and keys on sliders and check boxes", () => {
-  expect(takesText("INPUT", "search", false)).toBe(true);
-  expect(takesText("TEXTAREA", "", false)).toBe(true);
-  expect(takesText("DIV", "", true)).toBe(true);
-  expect(takesText("INPUT", "range", false)).toBe(false);
-  expect(takesText("INPUT", "checkbox", false)).toBe(false);
-  expect(takesText("BUTTON", "submit", false)).toBe(false);
+test("letters are text in text fields, and shortcuts on sliders and check boxes", () => {
+  expect(isTextField("INPUT", "search", false)).toBe(true);
+  expect(isTextField("TEXTAREA", "", false)).toBe(true);
+  expect(isTextField("DIV", "", true)).toBe(true);
+  expect(isTextField("INPUT", "range", false)).toBe(false);
+  expect(isTextField("INPUT", "checkbox", false)).toBe(false);
+  expect(isTextField("BUTTON", "submit", false)).toBe(false);
 });

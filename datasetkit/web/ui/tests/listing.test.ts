@@ -22,30 +22,30 @@ function columns(offset: number, mark = ""): ImageColumns {
   };
 }
 
-function listing(former: Listing | null = null, mark = "") {
-  const asked: number[] = [];
+function listing(previous: Listing | null = null, mark = "") {
+  const requested: number[] = [];
   const api = {
     images: (_where: string, offset: number) => {
-      asked.push(offset);
+      requested.push(offset);
       return Promise.resolve(columns(offset, mark));
     },
   };
-  return { asked, list: new Listing(api, "", columns(0, mark), () => undefined, former) };
+  return { requested, list: new Listing(api, "", columns(0, mark), () => undefined, previous) };
 }
 
-test("the last of a million images is one question away", async () => {
-  const { asked, list } = listing();
+test("the last of a million images needs one request", async () => {
+  const { requested, list } = listing();
   expect(list.at(TOTAL - 1)).toBeUndefined();
   list.need(TOTAL - 5, TOTAL + 40);
   list.need(TOTAL - 5, TOTAL + 40);
   await Promise.resolve();
-  expect(asked).toEqual([TOTAL - WINDOW]);
+  expect(requested).toEqual([TOTAL - WINDOW]);
   expect(list.at(TOTAL - 1)?.id).toBe(TOTAL - 1);
   expect(list.at(TOTAL)).toBeUndefined();
-  expect(list.placeOf(TOTAL - 1)).toBe(TOTAL - 1);
+  expect(list.indexOf(TOTAL - 1)).toBe(TOTAL - 1);
 });
 
-test("what stood at a place is shown until the new window is here", async () => {
+test("until a window is loaded, the previous listing's images are shown", async () => {
   const old = listing(null, "old ");
   old.list.need(600, 600);
   await Promise.resolve();
@@ -57,7 +57,7 @@ test("what stood at a place is shown until the new window is here", async () => 
   expect(list.at(600)?.name).toBe("new 600");
 });
 
-test("a question that failed is asked again", async () => {
+test("a failed request is repeated", async () => {
   let fails = true;
   const api = {
     images: (_: string, offset: number) =>

@@ -1,6 +1,6 @@
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
-import type { Api, Applied, Operation, Image, ImageColumns, Scope, Session } from "../src/api";
-import { Refused } from "../src/api";
+import type { Api, EditResult, Image, ImageColumns, Operation, Scope, Session } from "../src/api";
+import { ApiError } from "../src/api";
 import { Review } from "../src/review";
 
 const SESSION: Session = {
@@ -24,19 +24,19 @@ const SESSION: Session = {
   dsk: "0",
 };
 
-function applied(version: number, more: Partial<Applied> = {}): Applied {
+function edited(version: number, more: Partial<EditResult> = {}): EditResult {
   return {
     version,
     changed: 2,
     unchanged: 0,
     kept: 0,
-    why: "",
-    title: "remove lips from 2 captions",
+    reason: "",
+    title: "remove lips (2 captions)",
     ids: [1, 2],
     undo: "remove lips",
     redo: null,
-    added: 0,
-    removed: 2,
+    tags_added: 0,
+    tags_removed: 2,
     ...more,
   };
 }
@@ -77,33 +77,33 @@ function image(id: number, caption: string, version = 1): Image {
     tokens: 1,
     edited: false,
     tags,
-    near: [],
+    other_tags: [],
     tagger: null,
-    group: [],
+    near_duplicates: [],
   };
 }
 
-interface Asked {
+interface SentEdit {
   readonly version: number;
   readonly scope?: Scope;
   readonly operation?: Operation;
   readonly written?: readonly [number, string, string];
 }
 
-function fake(
-  answers: (asked: Asked) => Promise<Applied>,
+function fakeApi(
+  respondTo: (sent: SentEdit) => Promise<EditResult>,
   more: Partial<Api> = {},
-): { readonly api: Api; readonly asked: Asked[] } {
-  const asked: Asked[] = [];
-  const answer = (question: Asked) => {
-    asked.push(question);
-    return answers(question);
+): { readonly api: Api; readonly sent: SentEdit[] } {
+  const sent: SentEdit[] = [];
+  const respond = (edit: SentEdit) => {
+    sent.push(edit);
+    return respondTo(edit);
   };
   const api: Api = {
     session: () => Promise.resolve(SESSION),
     images: () => Promise.resolve(images()),
     ids: () => Promise.resolve({ id: [1, 2, 3] }),
-    image: () => Promise.reject(new Refused(404, "no")),
+    image: () => Promise.reject(new ApiError(404, "no")),
     tags: () =>
       Promise.resolve({
         version: 1,
@@ -118,57 +118,57 @@ function fake(
       }),
     complete: () => Promise.resolve({ tag: [], category: [], count: [], translation: [] }),
     outliers: () =>
-      Promise.resolve({ version: 1, images: 3, tag: [], count: [], lacking: [], where: [] }),
-    duplicates: () => Promise.resolve({ version: 1, done: 3, of: 3, groups: [[1, 2, 3]] }),
+      Promise.resolve({ version: 1, images: 3, tag: [], count: [], missing: [], where: [] }),
+    nearDuplicates: () => Promise.resolve({ version: 1, done: 3, total: 3, groups: [[1, 2, 3]] }),
     changes: (since) =>
       Promise.resolve({
         version: since,
         ids: [],
-        outside: [],
+        external: [],
         added: [],
         removed: [],
         reset: false,
       }),
-    apply: (version, scope, operation) => answer({ version, scope, operation }),
-    dryRun: (version) => Promise.resolve(applied(version)),
-    caption: (version, id, hash, caption) => answer({ version, written: [id, hash, caption] }),
-    undo: (version) => answer({ version }),
-    redo: (version) => answer({ version }),
+    apply: (version, scope, operation) => respond({ version, scope, operation }),
+    dryRun: (version) => Promise.resolve(edited(version)),
+    caption: (version, id, hash, caption) => respond({ version, written: [id, hash, caption] }),
+    undo: (version) => respond({ version }),
+    redo: (version) => respond({ version }),
     ...more,
   };
-  return { api, asked };
+  return { api, sent };
 }
 
-async function begun(api: Api): Promise<Review> {
+async function started(api: Api): Promise<Review> {
   const review = new Review(api);
-  await review.begin();
+  await review.start();
   return review;
 }
 
 beforeEach(() => void vi.useFakeTimers());
 afterEach(() => void vi.useRealTimers());
 
-describe("changing", () => {
-  test("edits go one after the other, each with the version that the former returned", async () => {
-    const { api, asked } = fake(({ version }) => Promise.resolve(applied(version + 1)));
-    const review = await begun(api);
+describe("edits", () => {
+  test("edits run one by one, each with the version that the previous one returned", async () => {
+    const { api, sent } = fakeApi(({ version }) => Promise.resolve(edited(version + 1)));
+    const review = await started(api);
     await Promise.all([review.removeTag("lips"), review.removeTag("nose"), review.undo()]);
-    expect(asked.map(({ version }) => version)).toEqual([1, 2, 3]);
+    expect(sent.map(({ version }) => version)).toEqual([1, 2, 3]);
     expect(review.store.get().version).toBe(4);
   });
 
-  test("an edit reaches the scope that the chip shows", async () => {
-    const { api, asked } = fake(({ version }) => Promise.resolve(applied(version + 1)));
-    const review = await begun(api);
+  test("an edit applies to the scope that the page shows", async () => {
+    const { api, sent } = fakeApi(({ version }) => Promise.resolve(edited(version + 1)));
+    const review = await started(api);
     await review.removeTag("lips");
-    await review.filterBy("tag:lips");
+    await review.setFilter("tag:lips");
     await review.removeTag("lips");
-    review.choose(1);
+    review.toggleSelected(1);
     expect(review.store.get().scope).toBe("selected");
     await review.removeTag("lips");
     review.cycleScope();
     await review.removeTag("lips");
-    expect(asked.map(({ scope }) => scope)).toEqual([
+    expect(sent.map(({ scope }) => scope)).toEqual([
       { in: "all" },
       { in: "where", where: "tag:lips" },
       { in: "ids", ids: [2] },
@@ -176,165 +176,172 @@ describe("changing", () => {
     ]);
   });
 
-  test("a change from outside is shown, and done all the same only when asked", async () => {
-    let conflicts = 1;
-    const changed = [{ id: 1, name: "1.png", known: "a", now: "b", added: ["b"], removed: ["a"] }];
-    const { api, asked } = fake(({ version }) =>
-      conflicts-- > 0
-        ? Promise.reject(new Refused(409, "changed", "", null, 7, changed, 1))
-        : Promise.resolve(applied(version + 1)),
+  test("a conflict is shown, and the edit applied only when confirmed", async () => {
+    let failures = 1;
+    const conflicts = [
+      { id: 1, name: "1.png", expected: "a", current: "b", added: ["b"], removed: ["a"] },
+    ];
+    const { api, sent } = fakeApi(({ version }) =>
+      failures-- > 0
+        ? Promise.reject(new ApiError(409, "changed", "", null, 7, conflicts, 1))
+        : Promise.resolve(edited(version + 1)),
     );
-    const review = await begun(api);
+    const review = await started(api);
     expect(await review.removeTag("lips")).toBe(false);
-    expect(review.store.get().conflict).toMatchObject({ changed, count: 1 });
-    expect(asked).toHaveLength(1);
-    review.store.get().conflict?.again();
+    expect(review.store.get().conflict).toMatchObject({ captions: conflicts, count: 1 });
+    expect(sent).toHaveLength(1);
+    review.store.get().conflict?.applyAnyway();
     await vi.runOnlyPendingTimersAsync();
     expect(review.store.get().conflict).toBeNull();
-    expect(asked.map(({ version }) => version)).toEqual([1, 7]);
+    expect(sent.map(({ version }) => version)).toEqual([1, 7]);
   });
 
-  test("an edit after a refused one is still made", async () => {
+  test("an edit after a failed one still runs", async () => {
     let refusals = 1;
-    const { api } = fake(({ version }) =>
+    const { api } = fakeApi(({ version }) =>
       refusals-- > 0
-        ? Promise.reject(new Refused(507, "disk full"))
-        : Promise.resolve(applied(version + 1)),
+        ? Promise.reject(new ApiError(507, "disk full"))
+        : Promise.resolve(edited(version + 1)),
     );
-    const review = await begun(api);
+    const review = await started(api);
     expect(await review.removeTag("lips")).toBe(false);
     expect(await review.removeTag("lips")).toBe(true);
     expect(review.store.get().toasts.map((toast) => toast.kind)).toEqual(["error", "done"]);
   });
 
-  test("a page that only reads asks the server for nothing", async () => {
-    const { api, asked } = fake(({ version }) => Promise.resolve(applied(version)), {
+  test("a read-only page sends no edits", async () => {
+    const { api, sent } = fakeApi(({ version }) => Promise.resolve(edited(version)), {
       session: () => Promise.resolve({ ...SESSION, read_only: true }),
     });
-    const review = await begun(api);
+    const review = await started(api);
     await review.removeTag("lips");
-    expect(asked).toEqual([]);
+    expect(sent).toEqual([]);
     expect(review.store.get().toasts).toHaveLength(1);
   });
 
-  test("images that went are no longer chosen", async () => {
-    const { api } = fake(({ version }) => Promise.resolve(applied(version + 1, { gone: [2] })));
-    const review = await begun(api);
-    review.choose(1);
+  test("removed images are deselected", async () => {
+    const { api } = fakeApi(({ version }) =>
+      Promise.resolve(edited(version + 1, { removed: [2] })),
+    );
+    const review = await started(api);
+    review.toggleSelected(1);
     await review.exclude();
-    expect(review.store.get().selection.chosen.size).toBe(0);
+    expect(review.store.get().selection.ids.size).toBe(0);
     expect(review.store.get().scope).toBe("all");
   });
 
-  test("undo behind an edit takes back that edit, not the one before", async () => {
-    const { api, asked } = fake(({ version }) => Promise.resolve(applied(version + 1)));
-    const review = await begun(api);
+  test("undo right after an edit reverts that edit, not the one before", async () => {
+    const { api, sent } = fakeApi(({ version }) => Promise.resolve(edited(version + 1)));
+    const review = await started(api);
     await Promise.all([review.removeTag("lips"), review.undo()]);
-    expect(asked.map(({ operation }) => operation)).toEqual([{ remove: ["lips"] }, undefined]);
+    expect(sent.map(({ operation }) => operation)).toEqual([{ remove: ["lips"] }, undefined]);
   });
 
-  test("an edit waits for the images that the filter shows, and is refused where that cannot be read", async () => {
-    const { api, asked } = fake(({ version }) => Promise.resolve(applied(version + 1)), {
+  test("an edit waits for the filter, and is refused if the filter is not valid", async () => {
+    const { api, sent } = fakeApi(({ version }) => Promise.resolve(edited(version + 1)), {
       images: (where) =>
         where === "("
-          ? Promise.reject(new Refused(400, "a bracket is open"))
+          ? Promise.reject(new ApiError(400, "a bracket is open"))
           : Promise.resolve(images()),
     });
-    const review = await begun(api);
-    await Promise.all([review.filterBy("tag:lips"), review.removeTag("lips")]);
-    await Promise.all([review.filterBy("("), review.removeTag("lips")]);
-    expect(asked.map(({ scope }) => scope)).toEqual([{ in: "where", where: "tag:lips" }]);
+    const review = await started(api);
+    await Promise.all([review.setFilter("tag:lips"), review.removeTag("lips")]);
+    await Promise.all([review.setFilter("("), review.removeTag("lips")]);
+    expect(sent.map(({ scope }) => scope)).toEqual([{ in: "where", where: "tag:lips" }]);
     expect(review.store.get().toasts.at(-1)).toMatchObject({
       kind: "error",
       detail: "a bracket is open",
     });
   });
 
-  test("the image under the cursor is excluded, although another one was read last", async () => {
-    const { api, asked } = fake(({ version }) => Promise.resolve(applied(version + 1)), {
+  test("the image under the cursor is excluded even if another one was loaded last", async () => {
+    const { api, sent } = fakeApi(({ version }) => Promise.resolve(edited(version + 1)), {
       image: (id) => Promise.resolve(image(id, "a")),
     });
-    const review = await begun(api);
-    await review.read(1);
+    const review = await started(api);
+    await review.loadImage(1);
     review.moveTo(1);
     await review.exclude();
-    expect(asked[0]?.scope).toEqual({ in: "ids", ids: [2] });
+    expect(sent[0]?.scope).toEqual({ in: "ids", ids: [2] });
   });
 
-  test("tags go behind the caption as the edits before left it", async () => {
+  test("tags are appended to the caption that the previous edits left", async () => {
     let caption = "a, b";
-    const { api, asked } = fake(
+    const { api, sent } = fakeApi(
       ({ version, written }) => {
         caption = written?.[2] ?? caption;
-        return Promise.resolve(applied(version + 1, { ids: [1] }));
+        return Promise.resolve(edited(version + 1, { ids: [1] }));
       },
       { image: (id) => Promise.resolve(image(id, caption)) },
     );
-    const review = await begun(api);
-    await review.read(1);
-    await Promise.all([review.addTags(1, ["c"]), review.removeFrom(1, "a")]);
-    expect(asked.map(({ written }) => written)).toEqual([
+    const review = await started(api);
+    await review.loadImage(1);
+    await Promise.all([review.addTags(1, ["c"]), review.removeTagFromImage(1, "a")]);
+    expect(sent.map(({ written }) => written)).toEqual([
       [1, "hash of a, b", "a, b, c"],
       [1, "hash of a, b, c", "b, c"],
     ]);
   });
 
-  test("what is being typed is left alone when an edit from before is done", async () => {
-    const { api } = fake(({ version }) => Promise.resolve(applied(version + 1)));
-    const review = await begun(api);
+  test("an edit that finishes does not close the text field", async () => {
+    const { api } = fakeApi(({ version }) => Promise.resolve(edited(version + 1)));
+    const review = await started(api);
     const removed = review.removeTag("lips");
     review.store.set({ editing: "text" });
     await removed;
     expect(review.store.get().editing).toBe("text");
   });
 
-  test("an edit that changed nothing says so", async () => {
-    const { api } = fake(({ version }) =>
-      Promise.resolve(applied(version, { changed: 0, ids: [] })),
+  test("an edit without changes says so", async () => {
+    const { api } = fakeApi(({ version }) =>
+      Promise.resolve(edited(version, { changed: 0, ids: [] })),
     );
-    const review = await begun(api);
+    const review = await started(api);
     await review.removeTag("lips");
-    expect(review.store.get().toasts[0]).toMatchObject({ says: "Nothing to change.", undo: false });
+    expect(review.store.get().toasts[0]).toMatchObject({
+      message: "Nothing to change.",
+      undo: false,
+    });
   });
 
-  test("keeping one of a group excludes the others", async () => {
-    const { api, asked } = fake(({ version }) => Promise.resolve(applied(version + 1)));
-    const review = await begun(api);
-    await review.findGroups();
+  test("keeping one image of a group excludes the others", async () => {
+    const { api, sent } = fakeApi(({ version }) => Promise.resolve(edited(version + 1)));
+    const review = await started(api);
+    await review.showNearDuplicates();
     await review.keepOne(2);
-    expect(asked[0]).toMatchObject({
+    expect(sent[0]).toMatchObject({
       scope: { in: "ids", ids: [1, 3] },
       operation: { drop: true },
     });
   });
 });
 
-describe("filtering", () => {
-  test("a bad expression keeps the images and says where it is bad", async () => {
-    const { api } = fake(() => Promise.reject(new Error("no edit")), {
+describe("filter", () => {
+  test("an invalid filter keeps the images and shows the position of the error", async () => {
+    const { api } = fakeApi(() => Promise.reject(new Error("no edit")), {
       images: (where) =>
         where === ""
           ? Promise.resolve(images())
-          : Promise.reject(new Refused(400, "a bracket is open", "close it", 3)),
+          : Promise.reject(new ApiError(400, "a bracket is open", "close it", 3)),
     });
-    const review = await begun(api);
-    await review.filterBy("(a");
+    const review = await started(api);
+    await review.setFilter("(a");
     expect(review.store.get().filterProblem).toEqual({
       error: "a bracket is open",
       hint: "close it",
-      at: 3,
+      position: 3,
     });
     expect(review.store.get().listing?.total).toBe(3);
-    await review.filterBy("");
+    await review.setFilter("");
     expect(review.store.get().filterProblem).toBeNull();
   });
 
-  test("the cursor stays within what is left", async () => {
+  test("the cursor stays within the remaining images", async () => {
     let total = 3;
-    const { api } = fake(({ version }) => Promise.resolve(applied(version + 1)), {
+    const { api } = fakeApi(({ version }) => Promise.resolve(edited(version + 1)), {
       images: () => Promise.resolve(images(total)),
     });
-    const review = await begun(api);
+    const review = await started(api);
     review.moveTo(2);
     total = 1;
     await review.removeTag("lips");
@@ -343,10 +350,10 @@ describe("filtering", () => {
 });
 
 describe("outliers", () => {
-  test("those of a scope stay listed while one after the other is looked at", async () => {
+  test("stay listed while the images of one after the other are viewed", async () => {
     const scopes: Scope[] = [];
     const shown: string[] = [];
-    const { api } = fake(() => Promise.reject(new Error("no edit")), {
+    const { api } = fakeApi(() => Promise.reject(new Error("no edit")), {
       outliers: (scope) => {
         scopes.push(scope);
         return Promise.resolve({
@@ -354,7 +361,7 @@ describe("outliers", () => {
           images: 3,
           tag: ["a", "b"],
           count: [2, 2],
-          lacking: [1, 1],
+          missing: [1, 1],
           where: ['NOT tag:"a"', 'NOT tag:"b"'],
         });
       },
@@ -363,68 +370,68 @@ describe("outliers", () => {
         return Promise.resolve(images());
       },
     });
-    const review = await begun(api);
-    await review.filterBy("tag:x OR tag:y");
+    const review = await started(api);
+    await review.setFilter("tag:x OR tag:y");
     await review.openOutliers();
-    await review.showLacking('NOT tag:"a"');
-    await review.showLacking('NOT tag:"b"');
+    await review.showMissing('NOT tag:"a"');
+    await review.showMissing('NOT tag:"b"');
     expect(shown.slice(-2)).toEqual([
       '(tag:x OR tag:y) AND NOT tag:"a"',
       '(tag:x OR tag:y) AND NOT tag:"b"',
     ]);
     expect(scopes).toEqual([{ in: "where", where: "tag:x OR tag:y" }]);
-    await review.filterBy("");
+    await review.setFilter("");
     expect(scopes.at(-1)).toEqual({ in: "all" });
   });
 });
 
-describe("watching", () => {
-  test("what another program changed is told, and taken as seen", async () => {
-    const { api } = fake(() => Promise.reject(new Error("no edit")), {
+describe("polling", () => {
+  test("changes by another program are shown and acknowledged", async () => {
+    const { api } = fakeApi(() => Promise.reject(new Error("no edit")), {
       changes: () =>
         Promise.resolve({
           version: 5,
           ids: [2],
-          outside: [2],
+          external: [2],
           added: [],
           removed: [],
           reset: false,
         }),
     });
-    const review = await begun(api);
-    await review.catchUp();
+    const review = await started(api);
+    await review.checkForChanges();
     expect(review.store.get().version).toBe(5);
-    expect(review.store.get().outside).toEqual(["1 caption changed: 2.png"]);
+    expect(review.store.get().externalChanges).toEqual(["1 caption changed: 2.png"]);
   });
 
-  test("a server that is gone is said, and forgotten when it is back", async () => {
+  test("the page is offline while the server does not respond", async () => {
     let gone = true;
-    const { api } = fake(() => Promise.reject(new Error("no edit")), {
+    const { api } = fakeApi(() => Promise.reject(new Error("no edit")), {
       changes: (since) =>
         gone
-          ? Promise.reject(new Refused(0, "no answer"))
+          ? Promise.reject(new ApiError(0, "no answer"))
           : Promise.resolve({
               version: since,
               ids: [],
-              outside: [],
+              external: [],
               added: [],
               removed: [],
               reset: false,
             }),
     });
-    const review = await begun(api);
-    await review.catchUp();
+    const review = await started(api);
+    await review.checkForChanges();
     expect(review.store.get().online).toBe(false);
     gone = false;
-    await review.catchUp();
+    await review.checkForChanges();
     expect(review.store.get().online).toBe(true);
   });
 
-  test("a review that has ended says how to come back", async () => {
-    const { api } = fake(() => Promise.reject(new Error("no edit")), {
-      session: () => Promise.reject(new Refused(401, "no cookie")),
+  test("an expired cookie leads to the message to open the new URL", async () => {
+    const { api } = fakeApi(() => Promise.reject(new Error("no edit")), {
+      session: () => Promise.reject(new ApiError(401, "no cookie")),
     });
-    const review = await begun(api);
+    const review = await started(api);
     expect(review.store.get().fatal?.hint).toContain("dsk review");
   });
 });

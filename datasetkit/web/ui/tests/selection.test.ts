@@ -1,30 +1,30 @@
 import { expect, test } from "vitest";
-import { all, extend, NOTHING, toggle } from "../src/selection";
+import { all, extend, NO_SELECTION, type Selection, toggle } from "../src/selection";
 
 const ORDER = [10, 11, 12, 13, 14, 15];
-const chosen = (selection: { chosen: ReadonlySet<number> }) => [...selection.chosen].sort();
+const ids = (selection: Selection) => [...selection.ids].sort();
 
-test("an image is chosen and let go", () => {
-  const one = toggle(NOTHING, ORDER, 2);
-  expect(chosen(one)).toEqual([12]);
-  expect(chosen(toggle(one, ORDER, 2))).toEqual([]);
+test("an image is selected and deselected", () => {
+  const one = toggle(NO_SELECTION, ORDER, 2);
+  expect(ids(one)).toEqual([12]);
+  expect(ids(toggle(one, ORDER, 2))).toEqual([]);
 });
 
-test("a range grows and shrinks from where it began", () => {
-  const begun = extend(NOTHING, ORDER, 1, 2);
+test("a range grows and shrinks from its anchor", () => {
+  const begun = extend(NO_SELECTION, ORDER, 1, 2);
   const grown = extend(begun, ORDER, 2, 4);
-  expect(chosen(grown)).toEqual([11, 12, 13, 14]);
-  expect(chosen(extend(grown, ORDER, 4, 2))).toEqual([11, 12]);
-  expect(chosen(extend(grown, ORDER, 4, 0))).toEqual([10, 11]);
+  expect(ids(grown)).toEqual([11, 12, 13, 14]);
+  expect(ids(extend(grown, ORDER, 4, 2))).toEqual([11, 12]);
+  expect(ids(extend(grown, ORDER, 4, 0))).toEqual([10, 11]);
 });
 
-test("a range leaves alone what was chosen elsewhere", () => {
-  const far = toggle(NOTHING, ORDER, 5);
+test("a range does not change what is selected elsewhere", () => {
+  const far = toggle(NO_SELECTION, ORDER, 5);
   const near = toggle(far, ORDER, 0);
-  expect(chosen(extend(near, ORDER, 0, 1))).toEqual([10, 11, 15]);
+  expect(ids(extend(near, ORDER, 0, 1))).toEqual([10, 11, 15]);
 });
 
-test("a place that is not there chooses nothing", () => {
-  expect(toggle(NOTHING, ORDER, 9)).toBe(NOTHING);
-  expect(chosen(all(ORDER))).toEqual(ORDER);
+test("an index out of range selects nothing", () => {
+  expect(toggle(NO_SELECTION, ORDER, 9)).toBe(NO_SELECTION);
+  expect(ids(all(ORDER))).toEqual(ORDER);
 });

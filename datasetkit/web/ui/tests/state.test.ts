@@ -1,9 +1,9 @@
 import { describe, expect, test } from "vitest";
 import type { TagColumns } from "../src/api";
-import { narrowest, nextScope, sortedTags } from "../src/state";
+import { narrowestScope, nextScope, sortedTags } from "../src/state";
 
 describe("scope", () => {
-  test("cycles through what is not empty", () => {
+  test("cycles through the scopes that are not empty", () => {
     expect(nextScope("all", "", 0)).toBe("all");
     expect(nextScope("all", "tag:a", 0)).toBe("filtered");
     expect(nextScope("filtered", "tag:a", 2)).toBe("selected");
@@ -11,10 +11,10 @@ describe("scope", () => {
     expect(nextScope("all", "", 2)).toBe("selected");
   });
 
-  test("follows the narrowest", () => {
-    expect(narrowest("", 0)).toBe("all");
-    expect(narrowest("tag:a", 0)).toBe("filtered");
-    expect(narrowest("", 1)).toBe("selected");
+  test("defaults to the narrowest that is not empty", () => {
+    expect(narrowestScope("", 0)).toBe("all");
+    expect(narrowestScope("tag:a", 0)).toBe("filtered");
+    expect(narrowestScope("", 1)).toBe("selected");
   });
 });
 
@@ -30,17 +30,17 @@ describe("sortedTags", () => {
     translation: ["Lächeln", "", "lange Haare", "Lippen"],
     spellings: [1, 1, 1, 1],
   };
-  const names = (...how: [Parameters<typeof sortedTags>[1], string]) =>
-    sortedTags(tags, ...how).map((at) => tags.tag[at]);
+  const names = (...args: [Parameters<typeof sortedTags>[1], string]) =>
+    sortedTags(tags, ...args).map((at) => tags.tag[at]);
 
-  test("the trigger is pinned whatever the order", () => {
+  test("triggers are pinned in every sort order", () => {
     expect(names("count", "")).toEqual(["sylvie", "smile", "long hair", "lips"]);
     expect(names("total", "")).toEqual(["sylvie", "lips", "long hair", "smile"]);
     expect(names("score", "")).toEqual(["sylvie", "long hair", "lips", "smile"]);
     expect(names("tag", "")).toEqual(["sylvie", "lips", "long hair", "smile"]);
   });
 
-  test("words are found inside tags and inside their meaning", () => {
+  test("a query matches inside tags and translations", () => {
     expect(names("count", "ng_h")).toEqual(["long hair"]);
     expect(names("count", "haare")).toEqual(["long hair"]);
     expect(names("count", "zebra")).toEqual([]);
@@ -48,7 +48,7 @@ describe("sortedTags", () => {
     expect(names("count", "lips")).toEqual(["lips"]);
   });
 
-  test("the whole tag comes before those that hold it", () => {
+  test("a tag that equals the query comes before those that contain it", () => {
     const three: TagColumns = {
       ...tags,
       tag: ["parted lips", "lips by sylvie", "lips", "x"],

@@ -1,4 +1,4 @@
-/** What stands where there are no images: why, and what to do. */
+/** What the grid shows instead of images: why there are none, and what to do. */
 
 import { useReview, useReviewState } from "./context";
 
@@ -7,14 +7,14 @@ export function Empty() {
   const filter = useReviewState((state) => state.filter);
   const loading = useReviewState((state) => state.listing === null);
   const name = useReviewState((state) => state.session?.name ?? "");
-  if (loading) return <p className="empty quiet">Reading the images…</p>;
+  if (loading) return <p className="empty muted">Loading images…</p>;
   if (filter !== "") {
     return (
       <div className="empty" role="row">
         <div role="gridcell">
-          <h2>No image matches the filter</h2>
-          <p className="quiet">{filter}</p>
-          <button type="button" onClick={() => void review.filterBy("")}>
+          <h2>No images match the filter</h2>
+          <p className="muted">{filter}</p>
+          <button type="button" onClick={() => void review.setFilter("")}>
             Show all <kbd>Esc</kbd>
           </button>
         </div>
@@ -25,8 +25,8 @@ export function Empty() {
     <div className="empty" role="row">
       <div role="gridcell">
         <h2>{name} has no images</h2>
-        <p className="quiet">
-          Put JPEG, PNG, WebP, AVIF, BMP, GIF or TIFF files into the folder: they appear here.
+        <p className="muted">
+          Add JPEG, PNG, WebP, AVIF, BMP, GIF or TIFF files to the folder and they appear here.
         </p>
       </div>
     </div>

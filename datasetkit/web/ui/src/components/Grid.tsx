@@ -1,4 +1,4 @@
-/** The grid of images: only the rows in view are in the page, and one cursor moves over all of them. */
+/** The grid of images. Only the visible rows are in the DOM; the cursor moves over all images. */
 
 import { observeElementOffset, useVirtualizer, type Virtualizer } from "@tanstack/react-virtual";
 import {
@@ -15,14 +15,14 @@ import {
 import {
   type CellShape,
   layGrid,
+  MAX_HEIGHT,
   moveOf,
   scrolledTo,
   scrollRatio,
   step,
-  TALLEST,
 } from "../geometry";
 import type { Row } from "../listing";
-import { Settle } from "../settle";
+import { ScrollIdle } from "../scroll-idle";
 import { useReview, useReviewState } from "./context";
 import { Empty } from "./Empty";
 import { Thumb } from "./Thumb";
@@ -36,15 +36,15 @@ type GridVirtualizer = Virtualizer<HTMLDivElement, Element>;
 export function Grid() {
   const review = useReview();
   const listing = useReviewState((state) => state.listing);
-  // Windows that arrive change the listing within; the number says so.
+  // Loading a window changes the listing object; the revision tells when.
   useReviewState((state) => state.revision);
   const cursor = useReviewState((state) => state.cursor);
   const selection = useReviewState((state) => state.selection);
   const aspect = useReviewState((state) => state.aspect);
-  const least = useReviewState((state) => state.least);
+  const minCellWidth = useReviewState((state) => state.minCellWidth);
   const frame = useRef<HTMLDivElement>(null);
   const [size, setSize] = useState({ width: 0, height: 0 });
-  const settle = useMemo(() => new Settle(), []);
+  const scrollIdle = useMemo(() => new ScrollIdle(), []);
   const count = listing?.total ?? 0;
 
   useLayoutEffect(() => {
@@ -58,7 +58,7 @@ export function Grid() {
     return () => observer.disconnect();
   }, []);
 
-  const shape: CellShape = { least, aspect, gap: GAP, label: LABEL };
+  const shape: CellShape = { minWidth: minCellWidth, aspect, gap: GAP, label: LABEL };
   const grid = layGrid(size.width, count, shape);
   const rowHeight = grid.cellHeight + GAP;
   const ratio = scrollRatio(grid.rows * rowHeight + 2 * PADDING, size.height);
@@ -66,12 +66,12 @@ export function Grid() {
   ratioNow.current = ratio;
 
   const observeOffset = useCallback(
-    (instance: GridVirtualizer, tell: (offset: number, scrolling: boolean) => void) =>
+    (instance: GridVirtualizer, notify: (offset: number, scrolling: boolean) => void) =>
       observeElementOffset(instance, (offset, scrolling) => {
-        if (scrolling) settle.moved();
-        tell(offset * ratioNow.current, scrolling);
+        if (scrolling) scrollIdle.scrolled();
+        notify(offset * ratioNow.current, scrolling);
       }),
-    [settle],
+    [scrollIdle],
   );
   const rows = useVirtualizer<HTMLDivElement, Element>({
     count: size.width > 0 ? grid.rows : 0,
@@ -84,9 +84,9 @@ export function Grid() {
   });
   useLayoutEffect(() => rows.measure(), [rows, rowHeight]);
 
-  const drawn = rows.getVirtualItems();
-  const first = (drawn[0]?.index ?? 0) * grid.columns;
-  const last = ((drawn.at(-1)?.index ?? -1) + 1) * grid.columns - 1;
+  const visible = rows.getVirtualItems();
+  const first = (visible[0]?.index ?? 0) * grid.columns;
+  const last = ((visible.at(-1)?.index ?? -1) + 1) * grid.columns - 1;
   useEffect(() => {
     if (last >= 0) listing?.need(first, last);
   }, [listing, first, last]);
@@ -95,14 +95,14 @@ export function Grid() {
   useLayoutEffect(() => {
     const element = frame.current;
     if (!element || size.width === 0 || cursorRow >= grid.rows) return;
-    // Not the virtualizer's own way: it knows nothing of the ratio and stops at the height that browsers draw.
+    // Not the virtualizer's scrollToIndex, which does not know the scroll ratio.
     const now = element.scrollTop * ratio;
     const top = PADDING + cursorRow * rowHeight;
     const wanted = scrolledTo(now, size.height, top, top + grid.cellHeight, PADDING);
     if (wanted !== now) element.scrollTop = wanted / ratio;
   }, [cursorRow, grid.columns, size.width > 0, listing?.where]);
 
-  const press = (event: KeyboardEvent) => {
+  const onKeyDown = (event: KeyboardEvent) => {
     const move = moveOf(event.key);
     if (move && !event.altKey && !event.metaKey) {
       const rowsInView = Math.max(1, Math.floor(size.height / rowHeight));
@@ -111,13 +111,13 @@ export function Grid() {
         event.shiftKey,
       );
     } else if (event.key === " ") {
-      review.choose(cursor);
+      review.toggleSelected(cursor);
     } else if (event.key === "Enter" && count > 0) {
       review.store.set({ view: "image" });
     } else if (event.key === "Escape") {
-      review.letGo();
+      review.clear();
     } else if (event.key.toLowerCase() === "a" && (event.ctrlKey || event.metaKey)) {
-      void review.chooseAll();
+      void review.selectAll();
     } else {
       return;
     }
@@ -126,16 +126,16 @@ export function Grid() {
   };
 
   const click = useCallback(
-    (place: number, event: MouseEvent) => {
-      if (event.shiftKey) review.moveTo(place, true);
-      else if (event.ctrlKey || event.metaKey) review.choose(place);
-      else review.moveTo(place);
+    (index: number, event: MouseEvent) => {
+      if (event.shiftKey) review.moveTo(index, true);
+      else if (event.ctrlKey || event.metaKey) review.toggleSelected(index);
+      else review.moveTo(index);
     },
     [review],
   );
   const open = useCallback(
-    (place: number) => {
-      review.moveTo(place);
+    (index: number) => {
+      review.moveTo(index);
       review.store.set({ view: "image" });
     },
     [review],
@@ -157,15 +157,15 @@ export function Grid() {
         cursor >= first && cursor <= last && cursor < count ? `cell-${cursor}` : undefined
       }
       tabIndex={0}
-      onKeyDown={press}
+      onKeyDown={onKeyDown}
     >
       {count === 0 ? <Empty /> : null}
       <div
-        className="grid-ground"
+        className="grid-canvas"
         role="presentation"
-        style={{ height: ratio === 1 ? rows.getTotalSize() : TALLEST }}
+        style={{ height: ratio === 1 ? rows.getTotalSize() : MAX_HEIGHT }}
       >
-        {drawn.map((item) => (
+        {visible.map((item) => (
           <div
             key={item.key}
             className="grid-row"
@@ -181,18 +181,18 @@ export function Grid() {
             {Array.from(
               { length: Math.min(grid.columns, count - item.index * grid.columns) },
               (_, column) => {
-                const place = item.index * grid.columns + column;
-                const row = listing?.at(place);
+                const index = item.index * grid.columns + column;
+                const row = listing?.at(index);
                 return (
                   <Cell
-                    key={row?.id ?? -place - 1}
+                    key={row?.id ?? -index - 1}
                     row={row}
-                    place={place}
+                    index={index}
                     column={column}
                     width={grid.cellWidth}
-                    active={place === cursor}
-                    chosen={row !== undefined && selection.chosen.has(row.id)}
-                    settle={settle}
+                    active={index === cursor}
+                    selected={row !== undefined && selection.ids.has(row.id)}
+                    scrollIdle={scrollIdle}
                     click={click}
                     open={open}
                   />
@@ -208,22 +208,22 @@ export function Grid() {
 
 interface CellProps {
   readonly row: Row | undefined;
-  readonly place: number;
+  readonly index: number;
   readonly column: number;
   readonly width: number;
   readonly active: boolean;
-  readonly chosen: boolean;
-  readonly settle: Settle;
-  readonly click: (place: number, event: MouseEvent) => void;
-  readonly open: (place: number) => void;
+  readonly selected: boolean;
+  readonly scrollIdle: ScrollIdle;
+  readonly click: (index: number, event: MouseEvent) => void;
+  readonly open: (index: number) => void;
 }
 
 function sameCell(a: CellProps, b: CellProps): boolean {
   return (
-    a.place === b.place &&
+    a.index === b.index &&
     a.width === b.width &&
     a.active === b.active &&
-    a.chosen === b.chosen &&
+    a.selected === b.selected &&
     a.column === b.column &&
     a.row?.id === b.row?.id &&
     a.row?.v === b.row?.v &&
@@ -234,27 +234,29 @@ function sameCell(a: CellProps, b: CellProps): boolean {
 
 const Cell = memo(function Cell({
   row,
-  place,
+  index,
   column,
   width,
   active,
-  chosen,
-  settle,
+  selected,
+  scrollIdle,
   click,
   open,
 }: CellProps) {
   return (
     <div
-      id={`cell-${place}`}
-      className={`cell${active ? " active" : ""}${chosen ? " chosen" : ""}`}
+      id={`cell-${index}`}
+      className={`cell${active ? " active" : ""}${selected ? " selected" : ""}`}
       role="gridcell"
       aria-colindex={column + 1}
-      aria-selected={chosen}
+      aria-selected={selected}
       style={{ width }}
-      onClick={(event) => click(place, event)}
-      onDoubleClick={() => open(place)}
+      onClick={(event) => click(index, event)}
+      onDoubleClick={() => open(index)}
     >
-      <span className="mat">{row ? <Thumb id={row.id} v={row.v} settle={settle} /> : null}</span>
+      <span className="image-box">
+        {row ? <Thumb id={row.id} v={row.v} scrollIdle={scrollIdle} /> : null}
+      </span>
       <span className="label">
         <span className="name">{row?.name ?? ""}</span>
         {row ? (
@@ -264,12 +266,7 @@ const Cell = memo(function Cell({
         ) : null}
         {row && row.tags >= 0 ? <span className="visually-hidden"> tags</span> : null}
         {row?.edited ? (
-          <span
-            className="edited"
-            role="img"
-            aria-label="edited by a person"
-            title="edited by a person"
-          />
+          <span className="edited" role="img" aria-label="edited by hand" title="edited by hand" />
         ) : null}
       </span>
     </div>

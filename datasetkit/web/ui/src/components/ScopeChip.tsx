@@ -1,4 +1,4 @@
-/** The chip that says, at all times, which images the next edit will reach. */
+/** The scope switch: always shows which images the next edit changes. */
 
 import type { ScopeName } from "../state";
 import { useReview, useReviewState } from "./context";
@@ -9,21 +9,21 @@ export function ScopeChip() {
   const images = useReviewState((state) => state.images);
   const filter = useReviewState((state) => state.filter.trim());
   const matching = useReviewState((state) => state.listing?.total ?? 0);
-  const chosen = useReviewState((state) => state.selection.chosen.size);
-  const parts: readonly (readonly [ScopeName, number, boolean])[] = [
+  const selected = useReviewState((state) => state.selection.ids.size);
+  const scopes: readonly (readonly [name: ScopeName, count: number, enabled: boolean])[] = [
     ["all", images, true],
     ["filtered", filter === "" ? images : matching, filter !== ""],
-    ["selected", chosen, chosen > 0],
+    ["selected", selected, selected > 0],
   ];
   return (
-    <div className="scope" role="group" aria-label="Edits reach">
-      {parts.map(([name, count, usable]) => (
+    <div className="scope" role="group" aria-label="Scope of edits">
+      {scopes.map(([name, count, enabled]) => (
         <button
           key={name}
           type="button"
           aria-pressed={scope === name}
-          disabled={!usable}
-          title="Which images an edit reaches (s)"
+          disabled={!enabled}
+          title="Which images edits apply to (s)"
           onClick={() => review.setScope(name)}
         >
           {name} <b>{count.toLocaleString("en")}</b>

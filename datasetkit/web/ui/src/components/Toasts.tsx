@@ -1,4 +1,4 @@
-/** Short words about what was just done, each with the way back. */
+/** Short messages about the last edits; the newest has an Undo button. */
 
 import { useReview, useReviewState } from "./context";
 import { Icon } from "./Icon";
@@ -7,21 +7,21 @@ export function Toasts() {
   const review = useReview();
   const toasts = useReviewState((state) => state.toasts);
   return (
-    <div className="toasts" role="status" aria-live="polite" aria-label="What was done">
-      {toasts.map((toast, at) => (
+    <div className="toasts" role="status" aria-live="polite" aria-label="Messages">
+      {toasts.map((toast, index) => (
         <div key={toast.id} className={`toast ${toast.kind}`}>
           <p>
-            {toast.says}
-            {toast.detail ? <span className="quiet"> {toast.detail}</span> : null}
+            {toast.message}
+            {toast.detail ? <span className="muted"> {toast.detail}</span> : null}
           </p>
-          {toast.undo && at === toasts.length - 1 ? (
+          {toast.undo && index === toasts.length - 1 ? (
             <button type="button" onClick={() => void review.undo()}>
               Undo <kbd>u</kbd>
             </button>
           ) : null}
           <button
             type="button"
-            className="plain square"
+            className="plain icon-only"
             aria-label="Close"
             onClick={() => review.dismiss(toast.id)}
           >

@@ -1,14 +1,14 @@
-/** The bar at the top: what is shown, what an edit will reach, and the way back. */
+/** The top bar: filter, scope, undo and the buttons for views. */
 
 import { useEffect, useRef, useState } from "react";
 import { useReview, useReviewState } from "./context";
 import { Icon } from "./Icon";
 import { ScopeChip } from "./ScopeChip";
 
-/** Milliseconds from the last letter to the question: typing fast asks once. */
-const PAUSE = 40;
-/** An expression that is still being typed is not yet wrong. */
-const PATIENCE = 500;
+/** Milliseconds from the last letter to the request, so that fast typing sends one. */
+const TYPING_DELAY = 40;
+/** Milliseconds until an error is shown: an expression is often incomplete while it is typed. */
+const ERROR_DELAY = 500;
 
 export function TopBar({ toggleTheme }: { readonly toggleTheme: () => void }) {
   const review = useReview();
@@ -16,21 +16,21 @@ export function TopBar({ toggleTheme }: { readonly toggleTheme: () => void }) {
   const undo = useReviewState((state) => state.undo);
   const redo = useReviewState((state) => state.redo);
   const theme = useReviewState((state) => state.theme);
-  const panel = useReviewState((state) => state.panel);
+  const panelOpen = useReviewState((state) => state.panelOpen);
   const view = useReviewState((state) => state.view);
   return (
-    <header className="top">
+    <header className="top-bar">
       <h1 title={session?.name}>{session?.name ?? ""}</h1>
       <FilterBox />
       <ScopeChip />
       <div className="buttons">
         {session?.read_only ? (
-          <span className="badge">only reading</span>
+          <span className="badge">read-only</span>
         ) : (
           <>
             <button
               type="button"
-              className="plain square"
+              className="plain icon-only"
               disabled={undo === null}
               title={undo ? `Undo (u): ${undo}` : "Nothing to undo"}
               aria-label="Undo"
@@ -40,7 +40,7 @@ export function TopBar({ toggleTheme }: { readonly toggleTheme: () => void }) {
             </button>
             <button
               type="button"
-              className="plain square"
+              className="plain icon-only"
               disabled={redo === null}
               title={redo ? `Redo (U): ${redo}` : "Nothing to redo"}
               aria-label="Redo"
@@ -52,41 +52,43 @@ export function TopBar({ toggleTheme }: { readonly toggleTheme: () => void }) {
         )}
         <button
           type="button"
-          className="plain square"
+          className="plain icon-only"
           title="Near-duplicates (g)"
           aria-label="Near-duplicates"
-          aria-pressed={view === "groups"}
+          aria-pressed={view === "near-duplicates"}
           onClick={() =>
-            view === "groups" ? review.store.set({ view: "grid" }) : void review.findGroups()
+            view === "near-duplicates"
+              ? review.store.set({ view: "grid" })
+              : void review.showNearDuplicates()
           }
         >
-          <Icon name="twins" />
+          <Icon name="nearDuplicates" />
         </button>
         <button
           type="button"
-          className="plain square"
-          title="Caption beside the images"
-          aria-label="Caption beside the images"
-          aria-pressed={panel}
-          onClick={() => review.store.set({ panel: !panel })}
+          className="plain icon-only"
+          title="Caption panel"
+          aria-label="Caption panel"
+          aria-pressed={panelOpen}
+          onClick={() => review.store.set({ panelOpen: !panelOpen })}
         >
           <Icon name="panel" />
         </button>
         <button
           type="button"
-          className="plain square"
-          title="Light or dark (m)"
-          aria-label={theme === "dark" ? "Light" : "Dark"}
+          className="plain icon-only"
+          title="Light or dark theme (m)"
+          aria-label={theme === "dark" ? "Light theme" : "Dark theme"}
           onClick={toggleTheme}
         >
           <Icon name={theme === "dark" ? "light" : "dark"} />
         </button>
         <button
           type="button"
-          title="All keys (?)"
-          onClick={() => review.store.set({ sheet: true })}
+          title="Keyboard shortcuts (?)"
+          onClick={() => review.store.set({ shortcutsOpen: true })}
         >
-          Keys <kbd>?</kbd>
+          Shortcuts <kbd>?</kbd>
         </button>
       </div>
     </header>
@@ -97,20 +99,20 @@ function FilterBox() {
   const review = useReview();
   const filter = useReviewState((state) => state.filter);
   const problem = useReviewState((state) => state.filterProblem);
-  const [typed, type] = useState(filter);
-  const [told, tell] = useState(false);
+  const [typed, setTyped] = useState(filter);
+  const [showProblem, setShowProblem] = useState(false);
   const timer = useRef<ReturnType<typeof setTimeout>>(undefined);
-  useEffect(() => type(filter), [filter]);
+  useEffect(() => setTyped(filter), [filter]);
   useEffect(() => {
-    tell(false);
+    setShowProblem(false);
     if (problem === null) return;
-    const patience = setTimeout(() => tell(true), PATIENCE);
-    return () => clearTimeout(patience);
+    const delay = setTimeout(() => setShowProblem(true), ERROR_DELAY);
+    return () => clearTimeout(delay);
   }, [problem]);
 
-  const ask = (value: string) => {
+  const apply = (value: string) => {
     clearTimeout(timer.current);
-    void review.filterBy(value);
+    void review.setFilter(value);
   };
   return (
     <div className="filter" role="search">
@@ -122,21 +124,21 @@ function FilterBox() {
         autoComplete="off"
         spellCheck={false}
         value={typed}
-        aria-invalid={told}
-        aria-describedby={told ? "filter-problem" : undefined}
+        aria-invalid={showProblem}
+        aria-describedby={showProblem ? "filter-problem" : undefined}
         onChange={(event) => {
           const value = event.target.value;
-          type(value);
+          setTyped(value);
           clearTimeout(timer.current);
-          timer.current = setTimeout(() => ask(value), PAUSE);
+          timer.current = setTimeout(() => apply(value), TYPING_DELAY);
         }}
         onKeyDown={(event) => {
           if (event.key === "Enter" || (event.key === "Escape" && typed === "")) {
-            ask(typed);
+            apply(typed);
             document.getElementById("images")?.focus();
           } else if (event.key === "Escape") {
-            type("");
-            ask("");
+            setTyped("");
+            apply("");
           } else {
             return;
           }
@@ -145,17 +147,17 @@ function FilterBox() {
         }}
       />
       {typed === "" ? <kbd aria-hidden="true">/</kbd> : null}
-      {told && problem ? (
+      {showProblem && problem ? (
         <div className="problem" id="filter-problem" role="status">
-          {problem.at !== null && problem.at <= typed.length ? (
-            <p className="where">
-              {typed.slice(0, problem.at)}
-              <mark>{typed.slice(problem.at, problem.at + 1) || " "}</mark>
-              {typed.slice(problem.at + 1)}
+          {problem.position !== null && problem.position <= typed.length ? (
+            <p className="expression">
+              {typed.slice(0, problem.position)}
+              <mark>{typed.slice(problem.position, problem.position + 1) || " "}</mark>
+              {typed.slice(problem.position + 1)}
             </p>
           ) : null}
           <p>{problem.error}</p>
-          {problem.hint ? <p className="quiet">{problem.hint}</p> : null}
+          {problem.hint ? <p className="muted">{problem.hint}</p> : null}
         </div>
       ) : null}
     </div>

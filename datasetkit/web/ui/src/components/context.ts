@@ -1,4 +1,4 @@
-/** The review that every part of the page works on. */
+/** The review that all components share. */
 
 import { createContext, useContext } from "react";
 import type { Review } from "../review";
@@ -9,11 +9,11 @@ export const ReviewContext = createContext<Review | null>(null);
 
 export function useReview(): Review {
   const review = useContext(ReviewContext);
-  if (review === null) throw new Error("no review around this part");
+  if (review === null) throw new Error("this component needs a ReviewContext");
   return review;
 }
 
-/** A part of the state; see `useStore` for what it must be. */
-export function useReviewState<Part>(part: (state: State) => Part): Part {
-  return useStore(useReview().store, part);
+/** A part of the state; see `useStore` for what `select` may return. */
+export function useReviewState<Part>(select: (state: State) => Part): Part {
+  return useStore(useReview().store, select);
 }

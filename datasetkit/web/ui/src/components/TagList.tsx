@@ -1,20 +1,20 @@
-/** The tags of the images in scope: how often, how sure, what they mean; one key removes a tag everywhere. */
+/** The tags of the images in scope, with counts, scores and translations. */
 
 import { useVirtualizer } from "@tanstack/react-virtual";
 import { type KeyboardEvent, memo, useEffect, useMemo, useRef } from "react";
 import type { TagColumns } from "../api";
-import { lacking, tagTerm, toggleTerm } from "../filters";
+import { hasTag, toggleTerm, withoutTag } from "../filters";
 import { moveOf, step } from "../geometry";
-import { many } from "../review";
+import { plural } from "../review";
 import { sortedTags, type SortKey } from "../state";
 import { useReview, useReviewState } from "./context";
 
-const ROW = 26;
-const HEADS: readonly (readonly [SortKey, string, string])[] = [
-  ["tag", "Tag", "by name"],
-  ["count", "Scope", "by images in scope"],
-  ["total", "All", "by images in the whole dataset"],
-  ["score", "Score", "by mean score, the least certain first"],
+const ROW_HEIGHT = 26;
+const COLUMNS: readonly (readonly [SortKey, string, string])[] = [
+  ["tag", "Tag", "Sort by name"],
+  ["count", "Scope", "Sort by images in scope"],
+  ["total", "All", "Sort by images in the dataset"],
+  ["score", "Score", "Sort by mean score, lowest first"],
 ];
 
 export function TagList() {
@@ -26,17 +26,17 @@ export function TagList() {
   const filter = useReviewState((state) => state.filter);
   const frame = useRef<HTMLDivElement>(null);
   const order = useMemo(() => (tags ? sortedTags(tags, sort, query) : []), [tags, sort, query]);
-  const found = tags ? order.findIndex((at) => tags.tag[at] === tag) : -1;
-  // The tag that was removed leaves its place to the next one.
-  const place = useRef(0);
-  if (found >= 0) place.current = found;
-  const cursor = found >= 0 ? found : Math.min(place.current, order.length - 1);
+  const selected = tags ? order.findIndex((row) => tags.tag[row] === tag) : -1;
+  // After a tag is removed, the cursor is on the one that followed it.
+  const lastCursor = useRef(0);
+  if (selected >= 0) lastCursor.current = selected;
+  const cursor = selected >= 0 ? selected : Math.min(lastCursor.current, order.length - 1);
   const current = tags?.tag[order[cursor] ?? -1] ?? null;
 
   const rows = useVirtualizer({
     count: order.length,
     getScrollElement: () => frame.current,
-    estimateSize: () => ROW,
+    estimateSize: () => ROW_HEIGHT,
     overscan: 4,
   });
   useEffect(() => {
@@ -46,21 +46,24 @@ export function TagList() {
     if (current !== review.store.get().tag) review.store.set({ tag: current });
   }, [review, current, tag]);
 
-  const show = (name: string, lack: boolean) =>
-    void review.filterBy(toggleTerm(filter, lack ? lacking(name) : tagTerm(name)));
-  const press = (event: KeyboardEvent) => {
+  const show = (name: string, without: boolean) =>
+    void review.setFilter(toggleTerm(filter, without ? withoutTag(name) : hasTag(name)));
+  const onKeyDown = (event: KeyboardEvent) => {
     const move = moveOf(event.key);
     if (move && move !== "left" && move !== "right") {
-      const page = Math.max(1, Math.floor((frame.current?.clientHeight ?? ROW) / ROW));
-      const at = order[step(cursor, move, order.length, 1, page)];
-      if (tags && at !== undefined) review.store.set({ tag: tags.tag[at] ?? null });
+      const page = Math.max(
+        1,
+        Math.floor((frame.current?.clientHeight ?? ROW_HEIGHT) / ROW_HEIGHT),
+      );
+      const row = order[step(cursor, move, order.length, 1, page)];
+      if (tags && row !== undefined) review.store.set({ tag: tags.tag[row] ?? null });
     } else if ((event.key === "Delete" || event.key === "Backspace") && current !== null) {
       void review.removeTag(current);
     } else if (event.key === "Enter" && current !== null) {
       show(current, event.shiftKey);
     } else if (event.key === "Escape") {
       if (query) review.store.set({ tagQuery: "" });
-      else if (!review.letGo()) document.getElementById("images")?.focus();
+      else if (!review.clear()) document.getElementById("images")?.focus();
     } else {
       return;
     }
@@ -70,33 +73,32 @@ export function TagList() {
 
   return (
     <>
-      <div className="find">
+      <div className="tag-search">
         <input
-          id="find-tag"
+          id="search-tags"
           type="search"
-          aria-label="Find a tag"
-          placeholder={tags ? `Find among ${many(tags.tag.length, "tag")}` : "Find a tag"}
+          aria-label="Search tags"
+          placeholder={tags ? `Search ${plural(tags.tag.length, "tag")}` : "Search tags"}
           autoComplete="off"
           spellCheck={false}
           value={query}
           onChange={(event) => {
-            // What is found first is what the next key means.
-            place.current = 0;
+            // The first match becomes the selected tag.
+            lastCursor.current = 0;
             review.store.set({ tagQuery: event.target.value, tag: null });
           }}
           onKeyDown={(event) => {
             if (event.key === "Escape" && query) review.store.set({ tagQuery: "" });
-            else if (event.key === "Enter" || event.key === "ArrowDown" || event.key === "Escape")
-              document.getElementById("tags")?.focus();
-            else return;
+            else if (!["Enter", "ArrowDown", "Escape"].includes(event.key)) return;
+            else document.getElementById("tags")?.focus();
             event.preventDefault();
             event.stopPropagation();
           }}
         />
         {query === "" ? <kbd aria-hidden="true">f</kbd> : null}
       </div>
-      <div className="tag-heads" role="group" aria-label="Order of the tags">
-        {HEADS.map(([key, says, title]) => (
+      <div className="tag-header" role="group" aria-label="Sort order">
+        {COLUMNS.map(([key, label, title]) => (
           <button
             key={key}
             type="button"
@@ -105,7 +107,7 @@ export function TagList() {
             title={title}
             onClick={() => review.store.set({ sort: key })}
           >
-            {says}
+            {label}
           </button>
         ))}
       </div>
@@ -119,10 +121,10 @@ export function TagList() {
         aria-activedescendant={
           rows.getVirtualItems().some((item) => item.index === cursor) ? `tag-${cursor}` : undefined
         }
-        onKeyDown={press}
+        onKeyDown={onKeyDown}
       >
         {tags && order.length === 0 ? <NoTags query={query} images={tags.images} /> : null}
-        <div className="tags-ground" role="presentation" style={{ height: rows.getTotalSize() }}>
+        <div className="tags-canvas" role="presentation" style={{ height: rows.getTotalSize() }}>
           {tags
             ? rows
                 .getVirtualItems()
@@ -130,12 +132,12 @@ export function TagList() {
                   <TagRow
                     key={item.key}
                     tags={tags}
-                    at={order[item.index] ?? 0}
+                    row={order[item.index] ?? 0}
                     index={item.index}
-                    of={order.length}
+                    count={order.length}
                     top={item.start}
                     active={item.index === cursor}
-                    choose={(name) => review.store.set({ tag: name })}
+                    select={(name) => review.store.set({ tag: name })}
                     show={show}
                   />
                 ))
@@ -148,80 +150,81 @@ export function TagList() {
 }
 
 function NoTags({ query, images }: { readonly query: string; readonly images: number }) {
-  const says = query
-    ? `No tag contains “${query}”.`
+  const message = query
+    ? `No tags match “${query}”.`
     : images
-      ? "These images have no captions yet: dsk tag writes them."
-      : "No images, no tags.";
+      ? "These images have no captions yet. Run dsk tag to write them."
+      : "No images in scope.";
   return (
-    <p className="empty quiet" role="option" aria-selected="false">
-      {says}
+    <p className="empty muted" role="option" aria-selected="false">
+      {message}
     </p>
   );
 }
 
 interface TagRowProps {
   readonly tags: TagColumns;
-  readonly at: number;
+  /** In the columns of `tags`. */
+  readonly row: number;
   readonly index: number;
-  readonly of: number;
+  readonly count: number;
   readonly top: number;
   readonly active: boolean;
-  readonly choose: (tag: string) => void;
-  readonly show: (tag: string, lack: boolean) => void;
+  readonly select: (tag: string) => void;
+  readonly show: (tag: string, without: boolean) => void;
 }
 
 const TagRow = memo(
-  function TagRow({ tags, at, index, of, top, active, choose, show }: TagRowProps) {
-    const name = tags.tag[at] ?? "";
-    const score = tags.score[at] ?? null;
-    const category = tags.category[at] ?? "";
-    const translation = tags.translation[at] ?? "";
-    const spellings = tags.spellings[at] ?? 1;
+  function TagRow({ tags, row, index, count, top, active, select, show }: TagRowProps) {
+    const name = tags.tag[row] ?? "";
+    const score = tags.score[row] ?? null;
+    const category = tags.category[row] ?? "";
+    const translation = tags.translation[row] ?? "";
+    const spellings = tags.spellings[row] ?? 1;
     return (
       <div
         id={`tag-${index}`}
         role="option"
         aria-selected={active}
         aria-posinset={index + 1}
-        aria-setsize={of}
+        aria-setsize={count}
         className={active ? "tag-row active" : "tag-row"}
         style={{ transform: `translateY(${top}px)` }}
-        title={spellings > 1 ? `${name}: written in ${spellings} ways` : name}
+        title={spellings > 1 ? `${name}: spelled in ${spellings} ways` : name}
         onClick={(event) => {
-          choose(name);
+          select(name);
           if (event.ctrlKey || event.metaKey) show(name, event.shiftKey);
         }}
         onDoubleClick={(event) => show(name, event.shiftKey)}
       >
         <span className="name">
-          <span className={`kind ${category}`}>{name}</span>
+          <span className={`category ${category}`}>{name}</span>
           {translation ? <span className="translation">{translation}</span> : null}
         </span>
-        <span className="number">{(tags.count[at] ?? 0).toLocaleString("en")}</span>
-        <span className="number quiet">{(tags.total[at] ?? 0).toLocaleString("en")}</span>
-        <span className="number quiet">{score === null ? "–" : score.toFixed(2)}</span>
+        <span className="number">{(tags.count[row] ?? 0).toLocaleString("en")}</span>
+        <span className="number muted">{(tags.total[row] ?? 0).toLocaleString("en")}</span>
+        <span className="number muted">{score === null ? "–" : score.toFixed(2)}</span>
       </div>
     );
   },
   (a, b) =>
     a.tags === b.tags &&
-    a.at === b.at &&
+    a.row === b.row &&
     a.index === b.index &&
     a.top === b.top &&
     a.active === b.active &&
-    a.of === b.of &&
+    a.count === b.count &&
     a.show === b.show,
 );
 
-/** The same as the keys, for the mouse and for those who have not learnt them yet. */
+/** Buttons for the mouse, labeled with their shortcuts. */
 function TagActions({ tag }: { readonly tag: string | null }) {
   const review = useReview();
   const readOnly = useReviewState((state) => state.session?.read_only ?? false);
-  const trigger = useReviewState((state) => state.session?.trigger ?? NONE);
+  const trigger = useReviewState((state) => state.session?.trigger ?? NO_TRIGGER);
   if (readOnly) return null;
   return (
-    <div className="tag-actions" role="group" aria-label="Edits of the scope">
+    <div className="tag-actions" role="group" aria-label="Edit all captions in scope">
       <button
         type="button"
         disabled={tag === null}
@@ -229,24 +232,24 @@ function TagActions({ tag }: { readonly tag: string | null }) {
       >
         Remove <kbd>Del</kbd>
       </button>
-      <button type="button" disabled={tag === null} onClick={() => review.open("replace")}>
+      <button type="button" disabled={tag === null} onClick={() => review.openEditBar("replace")}>
         Replace <kbd>r</kbd>
       </button>
-      <button type="button" onClick={() => review.open("add")}>
+      <button type="button" onClick={() => review.openEditBar("add")}>
         Add <kbd>A</kbd>
       </button>
       <button
         type="button"
-        onClick={() => review.open("trigger")}
-        title={trigger.length ? `trigger: ${trigger.join(", ")}` : "no trigger yet"}
+        onClick={() => review.openEditBar("trigger")}
+        title={trigger.length ? `Trigger: ${trigger.join(", ")}` : "No trigger is set"}
       >
         Trigger <kbd>t</kbd>
       </button>
-      <button type="button" onClick={() => review.open("scores")}>
+      <button type="button" onClick={() => review.openEditBar("scores")}>
         Scores <kbd>c</kbd>
       </button>
     </div>
   );
 }
 
-const NONE: readonly string[] = [];
+const NO_TRIGGER: readonly string[] = [];

@@ -1,17 +1,16 @@
-/** The few signs that buttons carry, drawn on a grid of 16 pixels. */
+/** The icons of buttons, drawn on a grid of 16 pixels. */
 
 const PATHS = {
   undo: "M6 3 2.5 6.5 6 10M3 6.5h6.5a3.5 3.5 0 0 1 0 7H7",
   redo: "M10 3l3.5 3.5L10 10M13 6.5H6.5a3.5 3.5 0 0 0 0 7H9",
-  keys: "M2 4.5h12v7H2zM4.5 7h.01M7 7h.01M9.5 7h.01M12 7h-.01M5 9.5h6",
   light:
-    "M8 5.2a2.8 2.8 0 1 0 0 5.6a2.8 2.8 0 0 0 0-5.6M8 1.5v1.3M8 13.2v1.3M1.5 8h1.3M13.2 8h1.3M3.4 3.4l.9.9M11.7 11.7l.9.9M12.6 3.4l-.9.9M4.3 11.7l-.9.9",
+    "M8 5.2a2.8 2.8 0 1 0 0 5.6a2.8 2.8 0 0 0 0-5.6" +
+    "M8 1.5v1.3M8 13.2v1.3M1.5 8h1.3M13.2 8h1.3" +
+    "M3.4 3.4l.9.9M11.7 11.7l.9.9M12.6 3.4l-.9.9M4.3 11.7l-.9.9",
   dark: "M13.3 9.7A5.6 5.6 0 0 1 6.3 2.7a5.6 5.6 0 1 0 7 7",
   panel: "M2 3h12v10H2zM10 3v10",
-  twins: "M2.5 2.5h7v7h-7zM6.5 11.5v2h7v-7h-2",
+  nearDuplicates: "M2.5 2.5h7v7h-7zM6.5 11.5v2h7v-7h-2",
   close: "M4 4l8 8M12 4l-8 8",
-  plus: "M8 3.5v9M3.5 8h9",
-  minus: "M3.5 8h9",
   left: "M9.5 3.5 5 8l4.5 4.5",
   right: "M6.5 3.5 11 8l-4.5 4.5",
 } as const;

@@ -1,4 +1,4 @@
-/** One image, as large as the window takes. */
+/** One image, as large as the window allows. */
 
 import { type KeyboardEvent, useEffect, useRef } from "react";
 import { preview, thumbnail } from "../api";
@@ -10,7 +10,7 @@ export function ImageView() {
   const cursor = useReviewState((state) => state.cursor);
   const listing = useReviewState((state) => state.listing);
   useReviewState((state) => state.revision);
-  const chosen = useReviewState((state) => state.selection.chosen);
+  const selected = useReviewState((state) => state.selection.ids);
   const frame = useRef<HTMLDivElement>(null);
   const row = listing?.at(cursor);
   const total = listing?.total ?? 0;
@@ -19,20 +19,19 @@ export function ImageView() {
   useEffect(() => {
     listing?.need(cursor - 1, cursor + 1);
     const next = listing?.at(cursor + 1);
-    // The next image is on its way while this one is looked at.
+    // Preload the next image.
     if (next) new Image().src = preview(next.id, next.v);
   }, [listing, cursor]);
 
   const back = () => review.store.set({ view: "grid", editing: null });
-  const press = (event: KeyboardEvent) => {
-    if (event.key === "ArrowRight" || event.key === "ArrowDown")
-      review.moveTo(Math.min(total - 1, cursor + 1));
-    else if (event.key === "ArrowLeft" || event.key === "ArrowUp")
-      review.moveTo(Math.max(0, cursor - 1));
-    else if (event.key === "Home") review.moveTo(0);
-    else if (event.key === "End") review.moveTo(total - 1);
-    else if (event.key === " ") review.choose(cursor);
-    else if (event.key === "Enter" || event.key === "Escape") back();
+  const onKeyDown = (event: KeyboardEvent) => {
+    const { key } = event;
+    if (key === "ArrowRight" || key === "ArrowDown") review.moveTo(Math.min(total - 1, cursor + 1));
+    else if (key === "ArrowLeft" || key === "ArrowUp") review.moveTo(Math.max(0, cursor - 1));
+    else if (key === "Home") review.moveTo(0);
+    else if (key === "End") review.moveTo(total - 1);
+    else if (key === " ") review.toggleSelected(cursor);
+    else if (key === "Enter" || key === "Escape") back();
     else return;
     event.preventDefault();
     event.stopPropagation();
@@ -41,25 +40,25 @@ export function ImageView() {
     <div
       ref={frame}
       id="images"
-      className="one"
+      className="image-view"
       role="group"
       aria-label="Image"
       tabIndex={0}
-      onKeyDown={press}
+      onKeyDown={onKeyDown}
     >
-      <div className="one-bar">
+      <div className="view-bar">
         <button type="button" className="plain" onClick={back}>
           All images <kbd>Enter</kbd>
         </button>
-        <span className="quiet">
+        <span className="muted">
           {total ? (cursor + 1).toLocaleString("en") : 0} of {total.toLocaleString("en")}
-          {row && chosen.has(row.id) ? <b className="badge">selected</b> : null}
+          {row && selected.has(row.id) ? <b className="badge">selected</b> : null}
         </span>
         <span className="buttons">
           <button
             type="button"
-            className="plain square"
-            aria-label="Image before"
+            className="plain icon-only"
+            aria-label="Previous image"
             disabled={cursor <= 0}
             onClick={() => review.moveTo(cursor - 1)}
           >
@@ -67,7 +66,7 @@ export function ImageView() {
           </button>
           <button
             type="button"
-            className="plain square"
+            className="plain icon-only"
             aria-label="Next image"
             disabled={cursor >= total - 1}
             onClick={() => review.moveTo(cursor + 1)}
@@ -76,10 +75,10 @@ export function ImageView() {
           </button>
         </span>
       </div>
-      <div className="one-image" key={row?.id ?? -1}>
+      <div className="full-image" key={row?.id ?? -1}>
         {row ? (
           <>
-            <img src={thumbnail(row.id, row.v)} alt="" className="under" />
+            <img src={thumbnail(row.id, row.v)} alt="" className="placeholder" />
             <img src={preview(row.id, row.v)} alt={row.name} decoding="async" />
           </>
         ) : null}

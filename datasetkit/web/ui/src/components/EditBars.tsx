@@ -1,0 +1,266 @@
+/** The bars for edits that need input. Each shows how many captions it would change. */
+
+import { type FormEvent, type ReactNode, useEffect, useState } from "react";
+import { ApiError, type EditResult, type Operation } from "../api";
+import { parseTags } from "../captions";
+import { plural, type Review } from "../review";
+import { useReview, useReviewState } from "./context";
+import { TagInput } from "./TagInput";
+
+/** Milliseconds from the last input to the dry run. */
+const DRY_RUN_DELAY = 80;
+
+export function EditBars() {
+  const editBar = useReviewState((state) => state.editBar);
+  if (editBar === "replace") return <ReplaceBar />;
+  if (editBar === "add") return <AddBar />;
+  if (editBar === "trigger") return <TriggerBar />;
+  return editBar === "scores" ? <ScoresBar /> : null;
+}
+
+type DryRun = { readonly result: EditResult } | { readonly error: string } | null;
+
+/** What an operation would do to the scope. */
+function useDryRun(operation: Operation | null): DryRun {
+  const review = useReview();
+  const scope = useReviewState((state) => state.scope);
+  const version = useReviewState((state) => state.version);
+  const [dryRun, setDryRun] = useState<DryRun>(null);
+  // As text: the operation is a new object at each render.
+  const json = JSON.stringify(operation);
+  useEffect(() => {
+    setDryRun(null);
+    if (json === "null") return;
+    const request = new AbortController();
+    const timer = setTimeout(() => {
+      const parsed = JSON.parse(json) as Operation;
+      review.api.dryRun(version, review.scope, parsed, request.signal).then(
+        (result) => setDryRun({ result }),
+        (error: unknown) => {
+          if (error instanceof ApiError) setDryRun({ error: error.message });
+        },
+      );
+    }, DRY_RUN_DELAY);
+    return () => {
+      clearTimeout(timer);
+      request.abort();
+    };
+  }, [review, json, scope, version]);
+  return dryRun;
+}
+
+function DryRunCount({ dryRun }: { readonly dryRun: DryRun }) {
+  if (dryRun === null) return <span className="dry-run muted" />;
+  if ("error" in dryRun) {
+    return (
+      <span className="dry-run error-text" role="status">
+        {dryRun.error}
+      </span>
+    );
+  }
+  const { changed, kept, reason } = dryRun.result;
+  return (
+    <span className="dry-run" role="status" title={reason}>
+      <b>{plural(changed, "caption")}</b> would change
+      {kept ? <span className="muted">, {kept.toLocaleString("en")} skipped</span> : null}
+    </span>
+  );
+}
+
+function close(review: Review): void {
+  review.store.set({ editBar: null });
+  document.getElementById(review.store.get().tag === null ? "images" : "tags")?.focus();
+}
+
+/** Apply an operation to the scope and close the bar. */
+function useApply(): (operation: Operation | null) => void {
+  const review = useReview();
+  return (operation) => {
+    if (operation === null) return;
+    close(review);
+    void review.apply(operation);
+  };
+}
+
+function Buttons({ submit }: { readonly submit: string }) {
+  const review = useReview();
+  return (
+    <>
+      <button type="submit" className="primary">
+        {submit} <kbd>Enter</kbd>
+      </button>
+      <button type="button" className="plain" onClick={() => close(review)}>
+        Cancel <kbd>Esc</kbd>
+      </button>
+    </>
+  );
+}
+
+function onSubmit(act: () => void): (event: FormEvent) => void {
+  return (event) => {
+    event.preventDefault();
+    act();
+  };
+}
+
+interface TagBarProps {
+  /** Accessible name of the form. */
+  readonly name: string;
+  readonly text: ReactNode;
+  /** Accessible name of the field. */
+  readonly label: string;
+  readonly placeholder: string;
+  readonly initial?: string;
+  readonly submit: string;
+  readonly operation: (tags: readonly string[]) => Operation;
+}
+
+/** A bar with one field for tags. */
+function TagBar(props: TagBarProps) {
+  const review = useReview();
+  const [typed, setTyped] = useState(props.initial ?? "");
+  const tags = parseTags(typed);
+  const operation = tags.length ? props.operation(tags) : null;
+  const dryRun = useDryRun(operation);
+  const apply = useApply();
+  return (
+    <form className="edit-bar" aria-label={props.name} onSubmit={onSubmit(() => apply(operation))}>
+      <span>{props.text}</span>
+      <TagInput
+        label={props.label}
+        value={typed}
+        placeholder={props.placeholder}
+        onChange={setTyped}
+        onSubmit={() => apply(operation)}
+        onCancel={() => close(review)}
+      />
+      <DryRunCount dryRun={dryRun} />
+      <Buttons submit={props.submit} />
+    </form>
+  );
+}
+
+function ReplaceBar() {
+  const tag = useReviewState((state) => state.tag);
+  if (tag === null) return null;
+  return (
+    <TagBar
+      name="Replace a tag"
+      text={
+        <>
+          Replace <b className="tag">{tag}</b> with
+        </>
+      }
+      label={`Replace ${tag} with`}
+      placeholder="another tag; if the caption has it already, they merge"
+      submit="Replace"
+      operation={(tags) => ({ replace: [[tag, tags[0] ?? ""]] })}
+    />
+  );
+}
+
+function AddBar() {
+  return (
+    <TagBar
+      name="Add tags"
+      text="Add to all images in scope"
+      label="Add to all images in scope"
+      placeholder="a tag, or several separated by commas"
+      submit="Add"
+      operation={(tags) => ({ add: tags })}
+    />
+  );
+}
+
+function TriggerBar() {
+  const known = useReviewState((state) => state.session?.trigger.join(", ") ?? "");
+  return (
+    <TagBar
+      name="Trigger"
+      text="Put first in all captions in scope"
+      label="Trigger"
+      placeholder="the trigger word of the concept"
+      initial={known}
+      submit="Put first"
+      operation={(tags) => ({ trigger: tags })}
+    />
+  );
+}
+
+function ScoresBar() {
+  const hasScores = useReviewState((state) => state.session?.scores ?? false);
+  return hasScores ? <ThresholdBar /> : <NoScoresBar />;
+}
+
+function NoScoresBar() {
+  const review = useReview();
+  return (
+    <form
+      className="edit-bar"
+      aria-label="Scores"
+      onSubmit={onSubmit(() => close(review))}
+      onKeyDown={(event) => event.key === "Escape" && close(review)}
+    >
+      <span>There are no scores yet. Run dsk tag once to store them.</span>
+      <button type="submit" className="primary" autoFocus>
+        OK
+      </button>
+    </form>
+  );
+}
+
+function ThresholdBar() {
+  const review = useReview();
+  const session = useReviewState((state) => state.session);
+  const [threshold, setThreshold] = useState(session?.threshold ?? 0.35);
+  const [overwrite, setOverwrite] = useState(false);
+  const operation: Operation = {
+    threshold,
+    character_threshold: session?.character_threshold ?? 0.85,
+    existing: overwrite ? "overwrite" : "skip",
+  };
+  const dryRun = useDryRun(operation);
+  const apply = useApply();
+  const submit = onSubmit(() => apply(operation));
+  const result = dryRun && "result" in dryRun ? dryRun.result : null;
+  return (
+    <form
+      className="edit-bar"
+      aria-label="Scores"
+      onSubmit={submit}
+      onKeyDown={(event) => event.key === "Escape" && close(review)}
+    >
+      <label htmlFor="threshold">
+        Keep tags with a score of at least <b className="value">{threshold.toFixed(2)}</b>
+      </label>
+      <input
+        id="threshold"
+        type="range"
+        min={0.05}
+        max={0.95}
+        step={0.01}
+        value={threshold}
+        autoFocus
+        onChange={(event) => setThreshold(Number(event.target.value))}
+        onKeyDown={(event) => event.key === "Enter" && submit(event)}
+      />
+      <label className="checkbox">
+        <input
+          type="checkbox"
+          checked={overwrite}
+          onChange={(event) => setOverwrite(event.target.checked)}
+        />
+        also captions edited by hand
+      </label>
+      <DryRunCount dryRun={dryRun} />
+      {result ? (
+        <span className="dry-run">
+          <span className="added">+{result.tags_added.toLocaleString("en")}</span>{" "}
+          <span className="removed">−{result.tags_removed.toLocaleString("en")}</span>
+          <span className="muted"> tags</span>
+        </span>
+      ) : null}
+      <Buttons submit="Apply" />
+    </form>
+  );
+}
