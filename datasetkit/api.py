@@ -26,26 +26,26 @@ calls `ready` with the address once browsers can connect.
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from datasetkit.options.check import CheckOptions
-from datasetkit.options.dataset import (
-    ExportOptions,
-    ImportOptions,
-    LayoutOptions,
-    PlanRepeatsOptions,
-    ReportOptions,
-)
-from datasetkit.options.images import CutoutOptions, FacesOptions, RenameOptions, ResizeOptions
-from datasetkit.options.reg import RegGenerateOptions, RegOptions
-from datasetkit.options.review import ReviewOptions
-from datasetkit.options.run import ConceptOptions, RunOptions
-from datasetkit.options.tag import RulesOptions, TagOptions
 from datasetkit.options.toml import Config
 from datasetkit.options.toml import find as find_config
 from datasetkit.options.toml import load as load_config
-from datasetkit.options.train import TrainOptions
 from datasetkit.project.session import RunContext
 
 if TYPE_CHECKING:
+    from datasetkit.options.check import CheckOptions
+    from datasetkit.options.dataset import (
+        ExportOptions,
+        ImportOptions,
+        LayoutOptions,
+        PlanRepeatsOptions,
+        ReportOptions,
+    )
+    from datasetkit.options.images import CutoutOptions, FacesOptions, RenameOptions, ResizeOptions
+    from datasetkit.options.reg import RegGenerateOptions, RegOptions
+    from datasetkit.options.review import ReviewOptions
+    from datasetkit.options.run import ConceptOptions, RunOptions
+    from datasetkit.options.tag import RulesOptions, TagOptions
+    from datasetkit.options.train import TrainOptions
     from datasetkit.verbs.check import check
     from datasetkit.verbs.check_as_sd_scripts import as_sd_scripts
     from datasetkit.verbs.cutout import cutout
@@ -128,8 +128,28 @@ __all__ = [
     "where",
 ]
 
-# The module of datasetkit/verbs that defines each. It is loaded on first use: a command needs one
-# of them, and all together take a tenth of a second.
+# The modules of datasetkit/options and datasetkit/verbs that define each. They are loaded on first
+# use: a command needs one of them, and all together take a tenth of a second.
+_OPTIONS = {
+    "CheckOptions": "check",
+    "ConceptOptions": "run",
+    "CutoutOptions": "images",
+    "ExportOptions": "dataset",
+    "FacesOptions": "images",
+    "ImportOptions": "dataset",
+    "LayoutOptions": "dataset",
+    "PlanRepeatsOptions": "dataset",
+    "RegGenerateOptions": "reg",
+    "RegOptions": "reg",
+    "RenameOptions": "images",
+    "ReportOptions": "dataset",
+    "ResizeOptions": "images",
+    "ReviewOptions": "review",
+    "RulesOptions": "tag",
+    "RunOptions": "run",
+    "TagOptions": "tag",
+    "TrainOptions": "train",
+}
 _VERBS = {
     "as_sd_scripts": "check_as_sd_scripts",
     "check": "check",
@@ -165,8 +185,12 @@ _VERBS = {
 
 
 def __getattr__(name: str) -> Any:
-    """Load a verb (PEP 562)."""
-    if name not in _VERBS:
+    """Load a verb or an options class (PEP 562)."""
+    if name in _VERBS:
+        module = f"datasetkit.verbs.{_VERBS[name]}"
+    elif name in _OPTIONS:
+        module = f"datasetkit.options.{_OPTIONS[name]}"
+    else:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    verb = globals()[name] = getattr(import_module(f"datasetkit.verbs.{_VERBS[name]}"), name)
-    return verb
+    loaded = globals()[name] = getattr(import_module(module), name)
+    return loaded

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
 from datasetkit.cli import options as opt
+from datasetkit.cli.command import Given, command
 from datasetkit.cli.main import app
 from datasetkit.cli.prepare import PANEL
 
@@ -17,7 +18,7 @@ In = Annotated[
 ]
 
 
-@app.command(rich_help_panel=PANEL)
+@command(app, panel=PANEL, table="cutout")
 def cutout(
     folder: In,
     out: Annotated[
@@ -26,40 +27,8 @@ def cutout(
             help="Where the new images go; by default IN-cutout beside IN.", show_default=False
         ),
     ] = None,
-    model: Annotated[
-        str | None,
-        typer.Option(
-            help="What finds the subject: a model of rembg by name.", show_default="u2netp, shipped"
-        ),
-    ] = None,
-    bg: Annotated[
-        str | None,
-        typer.Option(
-            help="Behind the subject: white, black, grey, ..., #rrggbb, or random.",
-            show_default="white",
-        ),
-    ] = None,
-    keep_alpha: Annotated[
-        bool | None,
-        typer.Option(
-            "--keep-alpha/--no-keep-alpha",
-            help="Write transparent images; below lies the colour.",
-        ),
-    ] = None,
-    feather: Annotated[
-        float | None, typer.Option(help="Soften the edge by so many pixels.", show_default="0")
-    ] = None,
-    provider: opt.Provider = None,
-    min_area: Annotated[
-        float | None,
-        typer.Option(
-            help="A mask of less, or of all but this share, is none.", show_default="0.01"
-        ),
-    ] = None,
-    recursive: opt.Recursive = None,
-    follow_links: opt.FollowLinks = None,
-    workers: opt.Workers = None,
-    max_pixels: opt.MaxPixels = None,
+    *,
+    given: Given,
     dry_run: opt.DryRun = False,
     json: opt.Json = False,
     wait: opt.Wait = False,
@@ -74,11 +43,6 @@ def cutout(
     """
     from datasetkit.cli import run, show_images
 
-    given = {
-        "model": model, "bg": bg, "keep_alpha": keep_alpha, "feather": feather,
-        "min_area": min_area, "provider": provider, "recursive": recursive,
-        "follow_links": follow_links, "workers": workers, "max_pixels": max_pixels,
-    }  # fmt: skip
     options = opt.options(folder, "cutout", given)
     run.verb(
         "cutout",
@@ -95,40 +59,12 @@ faces = typer.Typer(
 )
 app.add_typer(faces, name="faces", rich_help_panel=PANEL)
 
-Threshold = Annotated[
-    float | None, typer.Option(help="The least score of a face, 0.3 to 1.", show_default="0.5")
-]
-Detector = Annotated[
-    str | None, typer.Option(help="What finds the faces.", show_default="blazeface, shipped")
-]
-Text = Annotated[
-    bool | None, typer.Option("--text/--no-text", help="Lines of text and watermarks too.")
-]
-TextThreshold = Annotated[
-    float | None,
-    typer.Option(help="The least score of a line of text, 0.6 to 1.", show_default="0.7"),
-]
-Most = Annotated[
-    int | None, typer.Option(help="Only the largest faces of an image; 0: all.", show_default="0")
-]
-Review = Annotated[
-    str | None, typer.Option(help="Draw all images with what was found in them: a PNG.")
-]
 
-
-@faces.command(name="list")
+@command(faces, "list", table="faces", without=("do", "margin", "size", "min_size", "fill"))
 def faces_list(
     folder: opt.Folder,
-    text: Text = None,
-    threshold: Threshold = None,
-    text_threshold: TextThreshold = None,
-    most: Most = None,
-    detector: Detector = None,
-    review: Review = None,
-    recursive: opt.Recursive = None,
-    follow_links: opt.FollowLinks = None,
-    workers: opt.Workers = None,
-    max_pixels: opt.MaxPixels = None,
+    *,
+    given: Given,
     dry_run: opt.DryRun = False,
     json: opt.Json = False,
     wait: opt.Wait = False,
@@ -139,11 +75,6 @@ def faces_list(
     """
     from datasetkit.cli import run, show_images
 
-    given = {
-        "text": text, "threshold": threshold, "text_threshold": text_threshold, "most": most,
-        "detector": detector, "review": review, "recursive": recursive,
-        "follow_links": follow_links, "workers": workers, "max_pixels": max_pixels,
-    }  # fmt: skip
     options = opt.options(folder, "faces", given)
     run.verb(
         "faces list",
@@ -155,7 +86,7 @@ def faces_list(
     )
 
 
-@faces.command(name="crop")
+@command(faces, "crop", table="faces", without=("do", "text", "text_threshold", "fill"))
 def faces_crop(
     folder: In,
     out: Annotated[
@@ -164,26 +95,8 @@ def faces_crop(
             help="Where the crops go; by default IN-faces beside IN.", show_default=False
         ),
     ] = None,
-    size: Annotated[
-        int | None,
-        typer.Option(help="Pixels of a side; larger crops are shrunk to it.", show_default="512"),
-    ] = None,
-    min_size: Annotated[
-        int | None,
-        typer.Option(help="Crops of fewer pixels a side are left out.", show_default="128"),
-    ] = None,
-    margin: Annotated[
-        float | None,
-        typer.Option(help="Room on each side, as a share of the face's size.", show_default="0.5"),
-    ] = None,
-    most: Most = None,
-    threshold: Threshold = None,
-    detector: Detector = None,
-    review: Review = None,
-    recursive: opt.Recursive = None,
-    follow_links: opt.FollowLinks = None,
-    workers: opt.Workers = None,
-    max_pixels: opt.MaxPixels = None,
+    *,
+    given: Given,
     dry_run: opt.DryRun = False,
     json: opt.Json = False,
     wait: opt.Wait = False,
@@ -195,11 +108,6 @@ def faces_crop(
     """
     from datasetkit.cli import run, show_images
 
-    given = {
-        "size": size, "min_size": min_size, "margin": margin, "most": most, "threshold": threshold,
-        "detector": detector, "review": review, "recursive": recursive,
-        "follow_links": follow_links, "workers": workers, "max_pixels": max_pixels,
-    }  # fmt: skip
     options = opt.options(folder, "faces", given)
     run.verb(
         "faces crop",
@@ -211,7 +119,7 @@ def faces_crop(
     )
 
 
-@faces.command(name="erase")
+@command(faces, "erase", table="faces", without=("do", "size", "min_size"))
 def faces_erase(
     folder: In,
     out: Annotated[
@@ -220,24 +128,8 @@ def faces_erase(
             help="Where the new images go; by default IN-erased beside IN.", show_default=False
         ),
     ] = None,
-    fill: Annotated[
-        Literal["white", "blur", "paint"] | None,
-        typer.Option(help="Put there: white, a blur, or the colours around.", show_default="white"),
-    ] = None,
-    text: Text = None,
-    margin: Annotated[
-        float | None,
-        typer.Option(help="How far around a face, as a share of its size.", show_default="0.2"),
-    ] = None,
-    most: Most = None,
-    threshold: Threshold = None,
-    text_threshold: TextThreshold = None,
-    detector: Detector = None,
-    review: Review = None,
-    recursive: opt.Recursive = None,
-    follow_links: opt.FollowLinks = None,
-    workers: opt.Workers = None,
-    max_pixels: opt.MaxPixels = None,
+    *,
+    given: Given,
     dry_run: opt.DryRun = False,
     json: opt.Json = False,
     wait: opt.Wait = False,
@@ -249,12 +141,6 @@ def faces_erase(
     """
     from datasetkit.cli import run, show_images
 
-    given = {
-        "fill": fill, "text": text, "margin": margin, "most": most, "threshold": threshold,
-        "text_threshold": text_threshold, "detector": detector, "review": review,
-        "recursive": recursive, "follow_links": follow_links, "workers": workers,
-        "max_pixels": max_pixels,
-    }  # fmt: skip
     options = opt.options(folder, "faces", given)
     run.verb(
         "faces erase",

@@ -7,6 +7,7 @@ import os
 import signal
 import sqlite3
 import sys
+from importlib import import_module
 from types import FrameType
 from typing import Annotated, Any
 
@@ -79,19 +80,17 @@ def main() -> None:
     sys.exit(code)
 
 
+def register_commands() -> None:
+    """Import the modules of the commands, which register them; help lists them in this order."""
+    for module in ("prepare", "images", "review", "dataset", "check", "train", "project"):
+        import_module(f"datasetkit.cli.{module}")
+
+
 def run(arguments: list[str]) -> int:
     """Run one command line and return its exit code; print an expected error as one line and a
     hint.
     """
-    # Importing a module registers its commands; help lists them in this order.
-    from datasetkit.cli import prepare  # noqa: F401, I001
-    from datasetkit.cli import images  # noqa: F401
-    from datasetkit.cli import review  # noqa: F401
-    from datasetkit.cli import dataset  # noqa: F401
-    from datasetkit.cli import check  # noqa: F401
-    from datasetkit.cli import train  # noqa: F401
-    from datasetkit.cli import project  # noqa: F401
-
+    register_commands()
     try:
         # Commands return nothing; the value is the code of an Exit that was raised.
         code = app(args=arguments, prog_name="dsk", standalone_mode=False) or Exit.DONE

@@ -8,12 +8,13 @@ from typing import Annotated
 import typer
 
 from datasetkit.cli import options as opt
+from datasetkit.cli.command import command
 from datasetkit.cli.main import app
 
 PANEL = "The whole project"
 
 
-@app.command(rich_help_panel=PANEL)
+@command(app, panel=PANEL)
 def init(
     folder: opt.Here = Path(),
     images: Annotated[
@@ -40,7 +41,7 @@ def init(
     )
 
 
-@app.command(name="run", rich_help_panel=PANEL)
+@command(app, "run", panel=PANEL)
 def run_(
     config: Annotated[Path, typer.Argument(help="The dsk.toml to follow, or its folder.")] = Path(
         "dsk.toml"
@@ -68,7 +69,7 @@ def run_(
     )
 
 
-@app.command(rich_help_panel=PANEL)
+@command(app, panel=PANEL)
 def undo(
     folder: opt.Here = Path(),
     to: Annotated[
@@ -103,7 +104,7 @@ def undo(
     )
 
 
-@app.command(rich_help_panel=PANEL)
+@command(app, panel=PANEL)
 def history(folder: opt.Here = Path(), json: opt.Json = False) -> None:
     """List what was done in this project, newest first.
 
@@ -114,7 +115,7 @@ def history(folder: opt.Here = Path(), json: opt.Json = False) -> None:
     run.look("history", lambda api: api.history(folder), show_project.history, json)
 
 
-@app.command(rich_help_panel=PANEL)
+@command(app, panel=PANEL)
 def doctor(folder: opt.Here = Path(), json: opt.Json = False) -> None:
     """Examine the installation: packages, inference, shipped models, disk; with the step that mends
     each problem.
@@ -135,7 +136,7 @@ models = typer.Typer(
 app.add_typer(models, name="models", rich_help_panel=PANEL)
 
 
-@models.command(name="list")
+@command(models, "list")
 def models_list(json: opt.Json = False) -> None:
     """List the taggers by short name: repository, pinned revision, and whether the files are here.
 
@@ -146,7 +147,7 @@ def models_list(json: opt.Json = False) -> None:
     run.look("models list", lambda api: api.models(), show_project.models_list, json)
 
 
-@models.command(name="download")
+@command(models, "download")
 def models_download(
     name: Annotated[
         str, typer.Argument(help=r"A short name from `dsk models list`, or owner/repo\[@revision].")
@@ -168,7 +169,7 @@ def models_download(
     )
 
 
-@models.command(name="where")
+@command(models, "where")
 def models_where(json: opt.Json = False) -> None:
     """Print the folders in which taggers are kept.
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from datasetkit.cli import options as opt
+from datasetkit.cli.command import command
 from datasetkit.cli.main import app
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 PANEL = "Train"
 
 
-@app.command(rich_help_panel=PANEL)
+@command(app, panel=PANEL)
 def train(
     folder: Annotated[
         Path,

@@ -35,7 +35,7 @@ class PlanRepeatsOptions(CheckedOptions):
     )
     batch_size: int | None = option(
         None,
-        "Images a batch.",
+        "Images of a batch.",
         range=(1, 10**7),
         unit="images",
         shown="train_batch_size of [train], 1",

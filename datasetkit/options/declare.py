@@ -32,6 +32,7 @@ PathKind = Literal["", "input file", "input folder", "output file", "output fold
 Applies = Literal["at start", "on resume", "at once"]
 Level = Literal["run", "dataset", "subset"]
 MANY: Final = 10**9  # as a limit: there is none in practice
+READING: Final = "Reading images"  # the group that commands show last
 _KEY: Final = "option"
 
 

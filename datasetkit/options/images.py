@@ -138,7 +138,7 @@ class FacesOptions(ScanOptions):
     )
     most: int = option(
         0,
-        "Only so many faces of each image, the largest first; 0: all.",
+        "Only so many faces of each image, the largest first.",
         range=(0, 1000),
         shown="0: all",
         change="there are strangers in the background",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from datasetkit.options.declare import CheckedOptions, option
+from datasetkit.options.declare import READING, CheckedOptions, option
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -13,7 +13,7 @@ class ReviewOptions(CheckedOptions):
 
     port: int = option(
         0,
-        "The port to listen on; 0: any free one.",
+        "The port to listen on.",
         group="Page",
         range=(0, 65535),
         shown="0: any free one",
@@ -44,7 +44,7 @@ class ReviewOptions(CheckedOptions):
     recursive: bool = option(
         False,
         "Go into subfolders.",
-        group="Reading images",
+        group=READING,
         change="your images lie in subfolders",
         flags=("--recursive/--no-recursive", "-r"),
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from datasetkit.options.declare import CheckedOptions, option
+from datasetkit.options.declare import READING, CheckedOptions, option
 
 Tags = tuple[str, ...]
 
@@ -16,7 +16,7 @@ class ScanOptions(CheckedOptions):
     recursive: bool = option(
         False,
         "Go into subfolders.",
-        group="Reading images",
+        group=READING,
         change="your images lie in subfolders",
         flags=("--recursive/--no-recursive", "-r"),
     )
@@ -27,7 +27,7 @@ class ScanOptions(CheckedOptions):
     )
     workers: int = option(
         0,
-        "Threads that read images; 0: one more than cores.",
+        "Threads that read images.",
         range=(0, 256),
         change="the machine has other work to do",
         shown="0: one more than cores",

@@ -138,7 +138,7 @@ class TagOptions(TagRules):
     )
     batch_size: int = option(
         0,
-        "Images a call; 0: what suits model and device.",
+        "Images that the model sees at once.",
         range=(0, 1024),
         shown="0: what suits model and device",
         change="memory of a graphics card runs out",

@@ -6,15 +6,12 @@ from typing import Any
 
 import typer.main
 
-from datasetkit.cli import check, dataset, images, main, prepare, project, review, train
-
-assert (
-    check and dataset and prepare and project and review and train and images
-)  # each registers its commands
+from datasetkit.cli import main
 
 
 def commands() -> dict[str, Any]:
     """Return every command by its full name: `tag`, `models list`, ..."""
+    main.register_commands()
     found = {}
     for name, command in typer.main.get_command(main.app).commands.items():  # type: ignore[attr-defined]
         below = getattr(command, "commands", None)
@@ -22,6 +19,8 @@ def commands() -> dict[str, Any]:
             found[name] = command
         else:
             found |= {f"{name} {sub}": subcommand for sub, subcommand in below.items()}
+    for name, command in found.items():
+        command.make_context(name, [], resilient_parsing=True)  # builds its parameters
     return found
 
 

@@ -8,10 +8,9 @@ from dataclasses import fields
 
 import pytest
 
+from datasetkit.cli import main
 from datasetkit.options import toml
-from datasetkit.options.dataset import ExportOptions
-from datasetkit.options.images import ResizeOptions
-from datasetkit.options.tag import TagOptions
+from datasetkit.options.declare import declared
 from tests.cli.commands import commands, options
 
 COMMANDS = commands()
@@ -96,21 +95,30 @@ def test_a_command_has_an_option_for_each_key_of_its_table(table):
     assert wanted <= set(options(COMMANDS[table]))
 
 
-def test_the_printed_defaults_are_those_of_the_options():
-    shown = {
-        "threshold": "0.35",
-        "character_threshold": "0.85",
-        "tagger": "auto",
-        "existing": "skip",
-        "rating": "none",
-    }
-    options_of_tag = TagOptions()
-    for param in COMMANDS["tag"].params:
-        if param.name in shown:
-            assert (
-                param.show_default == shown[param.name] == str(getattr(options_of_tag, param.name))
-            )
-    for name, cls in (("resize", ResizeOptions()), ("export", ExportOptions())):
-        for param in COMMANDS[name].params:
-            if isinstance(param.show_default, str) and param.name not in ("out", "keep_tokens"):
-                assert param.show_default == str(getattr(cls, param.name)), param.name
+@pytest.mark.parametrize("table", [t for t in toml.TABLES if t in COMMANDS and t != "train"])
+def test_the_printed_defaults_are_those_of_the_options(table):
+    defaults = {d.name: d for d in declared(toml.options_class(table))}
+    for param in COMMANDS[table].params:
+        d = defaults.get(param.name)
+        if d is not None and isinstance(param.show_default, str):
+            assert param.show_default in (d.about.shown, str(d.default), d.name), d.name
+            assert param.default is None
+    shown = {param.name: param.show_default for param in COMMANDS["tag"].params}
+    assert (shown["threshold"], shown["existing"], shown["trigger"]) == ("0.35", "skip", False)
+
+
+def completions(monkeypatch, capsys, *words: str) -> list[str]:
+    """Return what the shell is offered behind some words."""
+    monkeypatch.setenv("_DSK_COMPLETE", "complete_bash")
+    monkeypatch.setenv("COMP_WORDS", " ".join(("dsk", *words)))
+    monkeypatch.setenv("COMP_CWORD", str(len(words)))
+    assert main.run([]) == 0
+    printed: str = capsys.readouterr().out
+    return printed.split()
+
+
+def test_the_shell_completes_commands_options_and_choices(monkeypatch, capsys):
+    assert completions(monkeypatch, capsys, "pl") == ["plan-repeats"]
+    assert completions(monkeypatch, capsys, "tag", "--thr") == ["--threshold"]
+    assert completions(monkeypatch, capsys, "resize", "--mode", "") == ["long-edge", "area"]
+    assert completions(monkeypatch, capsys, "faces", "crop", "--min") == ["--min-size"]

@@ -22,9 +22,10 @@ sys.exit(code)
 @pytest.mark.parametrize(
     ("arguments", "names"),
     [
-        (["--help"], [*HEAVY, "pydantic"]),
+        (["--help"], [*HEAVY, "pydantic", "datasetkit.options.tag", "datasetkit.options.train"]),
         (["--version"], [*HEAVY, "pydantic"]),
-        (["plan-repeats", "--help"], HEAVY),
+        (["plan-repeats", "--help"], [*HEAVY, "datasetkit.options.tag"]),
+        (["tag", "--help"], [*HEAVY, "datasetkit.options.images", "datasetkit.options.train"]),
     ],
     ids=" ".join,
 )

@@ -1,0 +1,170 @@
+"""How a command is registered: its options come from their declarations, and are built only when
+the command runs or its help is asked for.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Collection, Mapping
+from typing import Annotated, Any, ClassVar
+
+import typer
+import typer.core
+import typer.main
+
+from datasetkit.options.declare import READING, DeclaredOption, declared
+
+Command = Callable[..., None]
+# The parameter of a command in whose place its options stand: name -> value, None for not given.
+Given = Mapping[str, Any]
+# Ranges beyond this are no help to a reader.
+_SHOWN_UP_TO = 100_000
+
+
+def command(
+    app: typer.Typer,
+    name: str | None = None,
+    *,
+    panel: str | None = None,
+    table: str = "",
+    only: Collection[str] = (),
+    without: Collection[str] = (),
+) -> Callable[[Command], Command]:
+    """Register a function as a command. Its parameter `given` stands for the options of a table.
+
+    table: of dsk.toml. only, without: which of its options the command has.
+    """
+
+    def register(function: Command) -> Command:
+        def placeholder() -> None: ...
+
+        def build() -> Command:
+            return _with_options(function, table, only, without) if table else function
+
+        placeholder.__name__, placeholder.__doc__ = function.__name__, function.__doc__
+        cls = type("Command", (LazyCommand,), {"build": staticmethod(build)})
+        app.command(name, cls=cls, rich_help_panel=panel)(placeholder)
+        return function
+
+    return register
+
+
+class LazyCommand(typer.core.TyperCommand):
+    """A command that has its name and help from the start, its parameters when they are needed."""
+
+    build: ClassVar[Callable[[], Command]]
+
+    def get_params(self, ctx: Any) -> Any:
+        if not self.params:
+            alone = typer.Typer(add_completion=False)
+            alone.command()(type(self).build())
+            built = typer.main.get_command(alone)
+            self.params, self.callback = built.params, built.callback
+        return super().get_params(ctx)
+
+
+def _with_options(
+    function: Command, table: str, only: Collection[str], without: Collection[str]
+) -> Command:
+    """Return the function with a parameter for each option in the place of `given`."""
+    from datasetkit.options.toml import options_class
+
+    options = [
+        d
+        for d in declared(options_class(table))
+        if (not only or d.name in only) and d.name not in without
+    ]
+    options.sort(key=lambda d: d.group == READING)
+    main_group = options[0].group
+    parameters: list[inspect.Parameter] = []
+    for parameter in inspect.signature(function, eval_str=True).parameters.values():
+        if parameter.name == "given":
+            parameters += [_parameter(d, main_group) for d in options]
+        else:
+            parameters.append(parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY))
+    names = {d.name: d for d in options}
+
+    def run(**values: Any) -> None:
+        given = {name: _parsed(d, values.pop(name)) for name, d in names.items()}
+        function(given=given, **values)
+
+    run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    run.__annotations__ = {}
+    return run
+
+
+def _parameter(d: DeclaredOption, main_group: str) -> inspect.Parameter:
+    """Return the parameter of an option: None where it is not given."""
+    about = d.about
+    kind, metavar = _command_line_type(d)
+    flags = about.flags
+    if kind is bool and not flags:
+        spelled = d.name.replace("_", "-")
+        flags = (f"--{spelled}/--no-{spelled}",)
+    info = typer.Option(
+        *flags,
+        help=_help(d),
+        show_default=_shown_default(d),
+        metavar=about.metavar or metavar,
+        rich_help_panel=None if d.group == main_group else d.group,
+    )
+    return inspect.Parameter(
+        d.name,
+        inspect.Parameter.KEYWORD_ONLY,
+        default=None,
+        annotation=Annotated[kind | None, info],
+    )
+
+
+def _command_line_type(d: DeclaredOption) -> tuple[Any, str | None]:
+    """Return the type by which Typer reads an option, and its metavar where that is not enough."""
+    kinds = d.kinds
+    if kinds == (tuple[str, ...],):
+        return (list[str], None) if d.about.repeat else (str, "A,B,...")
+    if kinds == (tuple[int, int],):
+        return str, "SIZE"
+    if len(kinds) > 1:  # a number, or a word in its place
+        return str, "|".join(["NUMBER", *map(str, d.choices)])
+    [kind] = kinds
+    return kind, None
+
+
+def _parsed(d: DeclaredOption, value: Any) -> Any:
+    """Return a value of the command line in the option's own type."""
+    if value is None or not isinstance(value, str):
+        return value
+    if d.kinds == (tuple[str, ...],):
+        return [word for piece in value.split(",") if (word := piece.strip())]
+    if d.kinds == (tuple[int, int],):
+        return _size(d.name, value)
+    if len(d.kinds) > 1 and value not in d.choices:
+        try:
+            return float(value)
+        except ValueError:
+            words = " nor ".join(map(str, d.choices))
+            raise typer.BadParameter(f"{value!r} is neither a number nor {words}") from None
+    return value
+
+
+def _size(name: str, text: str) -> list[int]:
+    width, _, height = text.lower().partition("x")
+    try:
+        return [int(width), int(height or width)]
+    except ValueError:
+        raise typer.BadParameter(f"--{name} {text}: write 512 or 512x768") from None
+
+
+def _help(d: DeclaredOption) -> str:
+    text = d.about.help
+    if d.about.range is not None and d.about.range[1] <= _SHOWN_UP_TO:
+        text += " ({:,g} to {:,g})".format(*d.about.range)
+    # The backslash keeps Rich from reading a style in the brackets.
+    return text.replace("[", r"\[")
+
+
+def _shown_default(d: DeclaredOption) -> str | bool:
+    if d.about.shown:
+        return d.about.shown if d.about.shown != "none" else False
+    if isinstance(d.default, bool):
+        return d.name.replace("_", "-") if d.default else False
+    return str(d.default) if d.default not in ("", (), None) else False
