@@ -1,4 +1,4 @@
-"""Advice: which numbers of a plan lie outside of what is usual, and what to change."""
+"""Advice: the numbers of a plan that are outside of the usual range, and what to change."""
 
 from __future__ import annotations
 
@@ -9,24 +9,23 @@ from datasetkit.dataset.repeats import ConceptPlan, RepeatsPlan, balance_reg
 
 Kind = Literal["character", "style"]
 
-# Samples of training images: (an epoch, in all), before dividing by the batch; what the makers'
-# guides give.
+# Usual numbers of training samples, (per epoch, in all), from published guides.
 USUAL: dict[Kind, tuple[tuple[int, int], tuple[int, int]]] = {
     "character": ((300, 500), (2_000, 7_000)),
     "style": ((400, 600), (8_000, 12_000)),
 }
-# Steps that miss the wish by more than this fraction are worth a word; so are concepts whose
-# samples differ by a half.
-_OFF, _UNBALANCED = 0.1, 1.5
+# Relative difference from the requested steps, and ratio of the samples of two concepts, from which
+# to warn.
+_TOLERANCE, _UNBALANCED = 0.1, 1.5
 
 
 def advice(plan: RepeatsPlan, kind: Kind = "character") -> tuple[str, ...]:
-    """Return what a person should know before training, one line each; nothing when all is usual.
+    """Return warnings about a plan, one line each; none if all numbers are usual.
 
-    The samples are those of the whole training set, regularisation apart.
+    The samples are those of the whole training set, without regularisation.
     """
     return (
-        *_wished_steps(plan),
+        *_requested_steps(plan),
         *_ranges(plan, kind),
         *_balance(plan),
         *_reg(plan),
@@ -34,35 +33,34 @@ def advice(plan: RepeatsPlan, kind: Kind = "character") -> tuple[str, ...]:
     )
 
 
-def _wished_steps(plan: RepeatsPlan) -> Iterator[str]:
+def _requested_steps(plan: RepeatsPlan) -> Iterator[str]:
     for concept in plan.concepts:
         if (
             plan.steps is None
             or concept.ideal is None
-            or abs(concept.alone.steps - plan.steps) <= _OFF * plan.steps
+            or abs(concept.alone.steps - plan.steps) <= _TOLERANCE * plan.steps
         ):
             continue
         if concept.ideal < 1 and concept.repeats == 1:
             yield _too_many(concept, plan.batch_settings.epochs, plan.steps)
         else:
             yield (
-                f"{concept.name}: repeats {concept.repeats} make {concept.alone.steps:,} "
-                f"steps, not {plan.steps:,}: "
-                "repeats are whole numbers and concepts are balanced; other --epochs may come "
-                "nearer"
+                f"{concept.name}: repeats = {concept.repeats} makes {concept.alone.steps:,} steps, "
+                f"not {plan.steps:,}: repeats are whole numbers, and concepts are balanced; other "
+                "--epochs may come nearer"
             )
 
 
 def _too_many(concept: ConceptPlan, epochs: int, steps: int) -> str:
     fewer = max(1, round(steps / concept.alone.steps_per_epoch))
-    made = fewer * concept.alone.steps_per_epoch
-    fact = (
-        f"{concept.name}: 1 repeat, the least, makes {concept.alone.steps:,} steps in "
-        f"{epochs} epochs, not {steps:,}"
+    result = fewer * concept.alone.steps_per_epoch
+    problem = (
+        f"{concept.name}: even 1 repeat makes {concept.alone.steps:,} steps in {epochs} epochs, "
+        f"not {steps:,}"
     )
     if fewer < epochs:
-        return f"{fact}; --epochs {fewer} makes {made:,}"
-    return f"{fact}; use fewer images or a larger batch"
+        return f"{problem}; --epochs {fewer} makes {result:,}"
+    return f"{problem}; use fewer images or a larger batch"
 
 
 def _ranges(plan: RepeatsPlan, kind: Kind) -> Iterator[str]:
@@ -85,10 +83,7 @@ def _ranges(plan: RepeatsPlan, kind: Kind) -> Iterator[str]:
     ):
         if not low <= number <= high:
             change = more if number < low else fewer
-            yield (
-                f"{number:,} {what}; {low:,}-{high:,} are usual for a {kind}: {change} would "
-                "come nearer"
-            )
+            yield (f"{number:,} {what}; {low:,}-{high:,} are usual for a {kind}: use {change}")
 
 
 def _balance(plan: RepeatsPlan) -> Iterator[str]:
@@ -99,10 +94,10 @@ def _balance(plan: RepeatsPlan) -> Iterator[str]:
         change = (
             f"{better} repeats would balance {least.name}"
             if better > least.repeats
-            else "repeats can balance them"
+            else "other repeats would balance them"
         )
         yield (
-            f"{most.name} gets {most.samples:,} samples an epoch and {least.name} "
+            f"{most.name} has {most.samples:,} samples an epoch and {least.name} "
             f"{least.samples:,}: {change}"
         )
 
@@ -111,13 +106,13 @@ def _reg(plan: RepeatsPlan) -> Iterator[str]:
     if plan.reg is None or not plan.reg.unused:
         return
     repeats = balance_reg(plan.train.samples, plan.reg.images)
-    change = "use fewer of them, or raise the training repeats"
+    change = "use fewer images, or more training repeats"
     if plan.reg.images <= plan.train.samples:
         change = f"{repeats} {'repeat' if repeats == 1 else 'repeats'} would use them all"
     yield (
         f"{plan.reg.unused:,} of {plan.reg.images:,} regularisation images are never used: "
-        "images x repeats = "
-        f"{plan.reg.wanted:,}, training has {plan.train.samples:,} samples an epoch; {change}"
+        f"they make {plan.reg.wanted:,} samples, training has {plan.train.samples:,} an epoch; "
+        f"{change}"
     )
 
 
@@ -126,6 +121,6 @@ def _assumptions(plan: RepeatsPlan) -> Iterator[str]:
         concept.one_bucket_assumed for concept in plan.concepts
     ):
         yield (
-            "the sizes of the images are not known: one bucket was assumed, several round "
-            "up more batches"
+            "the image sizes are unknown: one bucket is assumed; with several buckets an epoch "
+            "has more batches"
         )

@@ -1,4 +1,4 @@
-"""Charts: a frequency table as an image that can be read at a glance."""
+"""Charts: a frequency table drawn as bars."""
 
 from __future__ import annotations
 
@@ -14,29 +14,27 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from pandas import DataFrame
 
-# The words of a frequency table that its chart understands.
+# The values of a frequency table that the chart treats specially.
 TOTAL: Final = "(total)"
 TRIGGER: Final = "trigger"
 IN_ALL: Final = "in all images"
 
 TOP: Final = 30
-# The most concepts that are drawn; more than this nobody reads, and the image would outgrow its
-# format.
+# The most concepts that are drawn: more would exceed the size limit of PNG.
 MAX_PANELS: Final = 24
 
 # Inches.
 _BARS, _ROW, _HEAD, _FOOT, _EDGE = 4.4, 0.24, 0.62, 0.42, 0.25
 _LETTER, _NAMES_LEAST = 0.075, 1.4
 _DPI: Final = 120
-# Letters, wide ones counted twice, that fit the room for names.
+# The most letters of a name, wide ones counted twice.
 _NAME_WIDTH: Final = 36
 
 _BLUE, _ORANGE, _DARK = "#4c78a8", "#e8833a", "#2f4b6e"
 _INK, _FAINT, _GRID = "#22262b", "#6b7280", "#dfe3e8"
 
-_FONT: Final = "DejaVu Sans"  # comes with matplotlib
-# What systems have for the scripts that DejaVu Sans lacks; the ones that are installed are tried in
-# this order.
+_FONT: Final = "DejaVu Sans"  # ships with matplotlib
+# System fonts for the scripts that DejaVu Sans does not have, in the order in which they are tried.
 _FALLBACKS: Final = (
     "Noto Sans CJK JP", "Noto Sans CJK SC", "Noto Sans JP", "Noto Sans SC", "Source Han Sans",
     "IPAexGothic", "IPAGothic", "WenQuanYi Zen Hei", "WenQuanYi Micro Hei", "Hiragino Sans",
@@ -47,24 +45,24 @@ _FALLBACKS: Final = (
 
 
 def tag_chart(frame: DataFrame) -> bytes:
-    """Draw a frequency table as a PNG: for each concept its most frequent tags as bars, their
-    images and share.
+    """Draw a frequency table as a PNG: for each concept bars of its most frequent tags, with counts
+    and percentages.
 
-    Triggers are orange; tags that stand in all images are dark and say so. Concepts stand two in a
-    row, the total first; of a single concept only that one is drawn. Raises InputError for a table
+    Triggers are orange; tags in all images are dark and labelled. There are two concepts in a row,
+    the total first; a single concept is drawn without the total. Raises InputError for a table
     without rows.
     """
     from matplotlib.figure import Figure
 
     panels = _panels(frame)
     if not panels:
-        raise InputError("there are no tags to draw", hint="tag the images first: dsk tag FOLDER")
+        raise InputError("there are no tags to draw", hint="run dsk tag FOLDER first")
     across = 1 if len(panels) == 1 else 2
     bands = [panels[i : i + across] for i in range(0, len(panels), across)]
     heights = [
         _HEAD + _FOOT + _ROW * max(min(len(rows), TOP) for _, rows in band) for band in bands
     ]
-    names = _names_room(panels)
+    names = _names_width(panels)
     width, height = across * (names + _BARS) + 2 * _EDGE, sum(heights) + 2 * _EDGE
     figure = Figure(figsize=(width, height), dpi=_DPI, facecolor="white")
     top = height - _EDGE
@@ -75,18 +73,16 @@ def tag_chart(frame: DataFrame) -> bytes:
             axes = figure.add_axes(
                 (box[0] / width, box[1] / height, box[2] / width, box[3] / height)
             )
-            _draw(axes, concept, rows, places=round((tall - _HEAD - _FOOT) / _ROW))
+            _draw(axes, concept, rows, slots=round((tall - _HEAD - _FOOT) / _ROW))
         top -= tall
     file = io.BytesIO()
-    # Without the version of matplotlib the bytes are the same wherever its drawing is.
+    # Without the matplotlib version, equal drawings have equal bytes.
     figure.savefig(file, format="png", metadata={"Software": None})
     return file.getvalue()
 
 
 def _panels(frame: DataFrame) -> list[tuple[str, DataFrame]]:
-    """Return the tables to draw: the total first, then the concepts with the most images,
-    by name.
-    """
+    """Return the tables to draw: the total, then the concepts with the most images by name."""
     tables = {str(concept): rows for concept, rows in frame.groupby("concept", sort=True)}
     total = tables.pop(TOTAL, None)
     largest = sorted(tables, key=lambda name: (-int(tables[name]["of_images"].iloc[0]), name))[
@@ -97,18 +93,18 @@ def _panels(frame: DataFrame) -> list[tuple[str, DataFrame]]:
     return [(TOTAL, total), *((name, tables[name]) for name in sorted(largest))]
 
 
-def _names_room(panels: list[tuple[str, DataFrame]]) -> float:
-    """Return the inches that the longest of the drawn names takes."""
+def _names_width(panels: list[tuple[str, DataFrame]]) -> float:
+    """Return the width of the longest name, in inches."""
     drawn = [_legible(str(tag), _NAME_WIDTH) for _, rows in panels for tag in rows["tag"].head(TOP)]
     return max(_NAMES_LEAST, 0.2 + _LETTER * max(_width(name) for name in drawn))
 
 
-def _draw(axes: Axes, concept: str, rows: DataFrame, *, places: int) -> None:
-    """Draw one concept: bars of percent of its images, names left of them, counts right of them."""
+def _draw(axes: Axes, concept: str, rows: DataFrame, *, slots: int) -> None:
+    """Draw one concept: a bar per tag in percent of its images, the name left, the count right."""
     head = rows.head(TOP)
     of_images = int(head["of_images"].iloc[0])
     axes.set_xlim(0, 100)
-    axes.set_ylim(places - 0.5, -0.5)
+    axes.set_ylim(slots - 0.5, -0.5)
     axes.set_axis_off()
     for percent in (0, 25, 50, 75, 100):
         axes.plot([percent, percent], [-0.5, len(head) - 0.5], color=_GRID, linewidth=0.8, zorder=0)
@@ -124,10 +120,12 @@ def _draw(axes: Axes, concept: str, rows: DataFrame, *, places: int) -> None:
         )
     name = "All concepts" if concept == TOTAL else _legible(concept, 44)
     shown = f", the first {TOP} of" if len(rows) > TOP else ","
-    counted = "1 image" if of_images == 1 else f"{of_images} images"
+    image_count = "1 image" if of_images == 1 else f"{of_images} images"
     _write(axes, 0, -1.65, name, color=_INK, size=12, weight="bold", va="bottom")
-    _write(axes, 0, -1.45, f"{counted}{shown} {len(rows)} tags", color=_FAINT, size=8.5, va="top")
-    for place, (tag, category, images, percent, flags) in enumerate(
+    _write(
+        axes, 0, -1.45, f"{image_count}{shown} {len(rows)} tags", color=_FAINT, size=8.5, va="top"
+    )
+    for row, (tag, category, images, percent, flags) in enumerate(
         zip(
             head["tag"],
             head["category"],
@@ -140,36 +138,34 @@ def _draw(axes: Axes, concept: str, rows: DataFrame, *, places: int) -> None:
         everywhere = IN_ALL in str(flags).split("; ")
         colour = _ORANGE if category == TRIGGER else _DARK if everywhere else _BLUE
         note = "trigger" if category == TRIGGER else IN_ALL if everywhere else ""
-        axes.barh(place, percent, height=0.72, color=colour, linewidth=0, zorder=2)
+        axes.barh(row, percent, height=0.72, color=colour, linewidth=0, zorder=2)
         weight = "bold" if note else "normal"
         _write(
             axes,
             -1.5,
-            place,
+            row,
             _legible(str(tag), _NAME_WIDTH),
             color=_INK,
             size=9,
             weight=weight,
             ha="right",
         )
-        _label(axes, place, float(percent), f"{images}  ·  {_share(float(percent))}", note)
+        _label(axes, row, float(percent), f"{images}  ·  {_share(float(percent))}", note)
 
 
-def _label(axes: Axes, place: int, percent: float, text: str, note: str) -> None:
-    """Write a bar's count inside its end where it is long, else right of it; what is special, at
-    its foot.
-    """
+def _label(axes: Axes, row: int, percent: float, text: str, note: str) -> None:
+    """Write the count inside the end of a long bar, else right of it, and a note at its start."""
     if note and percent <= 50:
         text, note = f"{text}  ·  {note}", ""
-    _write(axes, 1.5, place, note, color="white", size=8)
+    _write(axes, 1.5, row, note, color="white", size=8)
     if percent > 80:
-        _write(axes, percent - 1.2, place, text, color="white", size=8, ha="right")
+        _write(axes, percent - 1.2, row, text, color="white", size=8, ha="right")
     else:
-        _write(axes, percent + 1.2, place, text, color=_FAINT, size=8, backed=True)
+        _write(axes, percent + 1.2, row, text, color=_FAINT, size=8, backed=True)
 
 
 def _share(percent: float) -> str:
-    """Word a percentage; what is missing somewhere is never shown as 100 %."""
+    """Format a percentage; only exactly 100 is shown as 100 %."""
     return f"{percent if percent == 100 else min(percent, 99.9):.1f}".removesuffix(".0") + " %"
 
 
@@ -186,9 +182,7 @@ def _write(
     va: str = "center",
     backed: bool = False,
 ) -> None:
-    """Put text on a chart as it stands: a tag's `$` is no formula. `backed` hides the grid behind
-    it.
-    """
+    """Write literal text (`$` does not start a formula). backed: hide the grid behind it."""
     axes.text(
         x, y, text, color=color, fontsize=size, fontweight=weight, horizontalalignment=ha,
         verticalalignment=va, family=list(_fonts()), parse_math=False, clip_on=False,
@@ -197,18 +191,19 @@ def _write(
 
 
 def _legible(name: str, width: int) -> str:
-    """Return a name that can be drawn and fits: letters that no font has as their code, a long name
-    cut.
+    """Return a name that can be drawn in `width` letters: escaped where no font has a letter, and
+    truncated.
     """
-    known = _characters()
-    spelled = [
-        c if ord(c) in known else c.encode("unicode_escape").decode("ascii") for c in display(name)
+    drawable = _characters()
+    pieces = [
+        c if ord(c) in drawable else c.encode("unicode_escape").decode("ascii")
+        for c in display(name)
     ]
-    sizes = [_width(piece) for piece in spelled]
+    sizes = [_width(piece) for piece in pieces]
     if sum(sizes) <= width:
-        return "".join(spelled)
+        return "".join(pieces)
     kept, used = [], 1
-    for piece, size in zip(spelled, sizes, strict=True):
+    for piece, size in zip(pieces, sizes, strict=True):
         if used + size > width:
             break
         kept.append(piece)
@@ -217,15 +212,13 @@ def _legible(name: str, width: int) -> str:
 
 
 def _width(text: str) -> int:
-    """Return how many letters wide a text is drawn; East Asian ones count twice."""
+    """Return the width of a text in letters; wide East Asian characters count twice."""
     return sum(2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text)
 
 
 @cache
 def _fonts() -> tuple[str, ...]:
-    """Return the font families to draw with: matplotlib's own, then the fallbacks that this system
-    has.
-    """
+    """Return the font families: matplotlib's own, then the installed fallbacks."""
     from matplotlib.font_manager import fontManager
 
     installed = {font.name for font in fontManager.ttflist}

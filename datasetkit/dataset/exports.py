@@ -1,4 +1,4 @@
-"""Exports: a dataset and its training numbers, worded for sd-scripts and for Hugging Face."""
+"""Exports: a dataset and its training options in the formats of sd-scripts and Hugging Face."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from datasetkit.core.files import display
 from datasetkit.core.records import Caption
 
 TomlValue = str | int | float | bool | Sequence[str | int | float]
-# Sections of a config.toml, each with its options; sd-scripts itself looks at the options only.
+# Section -> options of a config.toml; sd-scripts ignores the section names.
 TrainExport = dict[str, dict[str, TomlValue]]
 
-# sd-scripts' trainer looks for `.caption` unless it is told otherwise, and taggers write `.txt`.
+# sd-scripts reads `.caption` by default; taggers write `.txt`.
 CAPTION_EXTENSION: Final = ".txt"
 
 
 @dataclass(frozen=True, slots=True)
 class DatasetSettings:
-    """What holds for every folder of the set; the names are sd-scripts'.
+    """The settings of all folders of a dataset, named as in sd-scripts.
 
-    resolution: pixels of a side, or (width, height). keep_tokens: the leading tags that are never
-    shuffled, which are the triggers. batch_size: None leaves it to the training options.
-    `caption_extension` is no choice: always `.txt`.
+    resolution: pixels of a side, or (width, height). keep_tokens: how many leading tags are not
+    shuffled: the triggers. batch_size: None to leave it to the training options.
+    `caption_extension` is always `.txt`.
     """
 
     resolution: int | tuple[int, int] = 512
@@ -44,10 +44,10 @@ class DatasetSettings:
 
 @dataclass(frozen=True, slots=True)
 class ExportSubset:
-    """One folder of the set. class_tokens: the caption of images without one. keep_tokens: None
-    takes the general.
+    """One folder of a dataset. class_tokens: the caption of images without one. keep_tokens: None
+    for the general one.
 
-    conditioning_data_dir: where the masks of all its images lie, for masked_loss.
+    conditioning_data_dir: the folder of the masks of all its images, for masked_loss.
     """
 
     image_dir: str
@@ -59,7 +59,7 @@ class ExportSubset:
 
     def __post_init__(self) -> None:
         if self.num_repeats < 1:
-            hint = "sd-scripts skips such a folder without a word"
+            hint = "use 1 or more: sd-scripts would skip the folder silently"
             raise ConfigError(
                 f"num_repeats = {self.num_repeats} for {display(self.image_dir)}", hint=hint
             )
@@ -67,7 +67,7 @@ class ExportSubset:
 
 @dataclass(frozen=True, slots=True)
 class DatasetExport:
-    """A dataset.toml: training folders first, then the regularisation folders."""
+    """The content of a dataset.toml: training folders, then regularisation folders."""
 
     general: DatasetSettings
     subsets: tuple[ExportSubset, ...]
@@ -75,7 +75,7 @@ class DatasetExport:
 
 @dataclass(frozen=True, slots=True)
 class ImageText:
-    """An image with its tags, and a sentence about it where there is one."""
+    """An image with its tags, and optionally a sentence that describes it."""
 
     image: Path
     caption: Caption
@@ -83,10 +83,10 @@ class ImageText:
 
 
 def kohya_dataset_toml(export: DatasetExport) -> str:
-    """Word a dataset as sd-scripts' `--dataset_config` file.
+    """Return the text of sd-scripts' `--dataset_config` file.
 
-    Each folder is written out under [[datasets.subsets]], as people edit it; tomli_w alone would
-    put it in one line.
+    Each folder is a table [[datasets.subsets]], which is easy to edit; tomli_w would write inline
+    tables.
     """
     import tomli_w
 
@@ -106,10 +106,10 @@ def kohya_dataset_toml(export: DatasetExport) -> str:
 
 
 def kohya_config_toml(options: Mapping[str, object], layout: Mapping[str, Sequence[str]]) -> str:
-    """Word training options (sd-scripts' names, None = not given) as sd-scripts' `--config_file`.
+    """Return the text of sd-scripts' `--config_file`. options: sd-scripts' name -> value or None.
 
-    layout: section -> its options, in the order in which they are written. Raises ConfigError for a
-    name that no section has.
+    layout: section -> its options, in the order of the file. Raises ConfigError for an unknown
+    option.
     """
     import tomli_w
 
@@ -117,16 +117,16 @@ def kohya_config_toml(options: Mapping[str, object], layout: Mapping[str, Sequen
 
 
 def sections(options: Mapping[str, object], layout: Mapping[str, Sequence[str]]) -> TrainExport:
-    """Assign each given option to its section, all in the order of the layout; empty sections are
-    left out.
+    """Assign each option that is set to its section, in the order of the layout, without empty
+    sections.
 
-    resolution becomes text (`512,768`): sd-scripts splits it at the comma, whatever it is. Raises
-    ConfigError for an unknown name, with the nearest one.
+    resolution becomes text (`512,768`): sd-scripts always splits it at a comma. Raises ConfigError
+    for an unknown option, with the nearest one.
     """
-    known = {name for names in layout.values() for name in names}
+    names_known = {name for names in layout.values() for name in names}
     for name in options:
-        if name not in known:
-            near = difflib.get_close_matches(name, sorted(known), 1)
+        if name not in names_known:
+            near = difflib.get_close_matches(name, sorted(names_known), 1)
             hint = (
                 f"did you mean {near[0]!r}?"
                 if near
@@ -136,18 +136,18 @@ def sections(options: Mapping[str, object], layout: Mapping[str, Sequence[str]])
     given = _given(options)
     if isinstance(size := given.get("resolution"), int | list):
         given["resolution"] = ",".join(map(str, size if isinstance(size, list) else [size]))
-    sorted_in = {
+    tables = {
         section: {name: given[name] for name in names if name in given}
         for section, names in layout.items()
     }
-    return {section: table for section, table in sorted_in.items() if table}
+    return {section: table for section, table in tables.items() if table}
 
 
 def imagefolder_metadata(items: Iterable[ImageText], folder: Path) -> str:
-    """Word captions as the `metadata.jsonl` of a Hugging Face imagefolder that stands in `folder`.
+    """Return the text of the `metadata.jsonl` of a Hugging Face imagefolder in `folder`.
 
-    One JSON object a line: file_name relative to the folder, with slashes, and text. Raises
-    InputError for an image that is not below the folder.
+    One JSON object per line: file_name relative to the folder, with slashes, and text. Raises
+    InputError for an image outside of the folder.
     """
     rows = (
         {"file_name": _relative(item.image, folder).as_posix(), "text": item.caption.text()}
@@ -157,23 +157,22 @@ def imagefolder_metadata(items: Iterable[ImageText], folder: Path) -> str:
 
 
 def meta_json(items: Iterable[ImageText], folder: Path, *, full_path: bool = False) -> str:
-    """Word captions as the metadata file of sd-scripts' fine-tuning method (`in_json`,
+    """Return the text of the metadata file of sd-scripts' fine-tuning method (`in_json`,
     `metadata_file`).
 
-    One entry an image, `{key: {"tags": ..., "caption": ...}}` as its merge_dd_tags and
-    merge_captions write it; `caption` is the sentence, where there is one. key: the path below
-    `folder` without its suffix, which sd-scripts completes by looking in `image_dir`; with
-    full_path the absolute path. Raises InputError where two images (`a.jpg`, `a.png`) would share
-    a key.
+    One entry per image, `{key: {"tags": ..., "caption": ...}}`, as merge_dd_tags and merge_captions
+    write it; `caption` is the sentence, if there is one. key: the path below `folder` without its
+    suffix, which sd-scripts searches in `image_dir`; with full_path the absolute path. Raises
+    InputError if two images (`a.jpg`, `a.png`) would share a key.
     """
     entries: dict[str, dict[str, str]] = {}
     for item in items:
         below = _relative(item.image, folder)
         key = str(item.image.absolute()) if full_path else below.with_suffix("").as_posix()
         if key in entries:
-            hint = "dsk rename gives every image its own stem"
+            hint = "run dsk rename to give every image its own stem"
             raise InputError(
-                f"two images have the stem {display(key)}: they would share an entry", hint=hint
+                f"two images with the stem {display(key)} would share an entry", hint=hint
             )
         entries[key] = {"tags": item.caption.text()}
         if item.sentence:
@@ -182,7 +181,7 @@ def meta_json(items: Iterable[ImageText], folder: Path, *, full_path: bool = Fal
 
 
 def _given(options: Mapping[str, object]) -> dict[str, TomlValue]:
-    """Return the options that have a value, in the types that TOML has."""
+    """Return the options that are set, in TOML types."""
     return {name: _toml(name, value) for name, value in options.items() if value is not None}
 
 
@@ -201,5 +200,5 @@ def _relative(image: Path, folder: Path) -> Path:
         return image.relative_to(folder)
     except ValueError:
         raise InputError(
-            f"{display(image)} is not in {display(folder)}", hint="export the folder above both"
+            f"{display(image)} is not in {display(folder)}", hint="export a folder that has both"
         ) from None

@@ -1,4 +1,4 @@
-"""Imports: captions out of what other tools leave beside images (gallery-dl, hydrus, booru dumps,
+"""Imports: read captions from the side-cars of other tools (gallery-dl, hydrus, booru dumps,
 sd-scripts).
 """
 
@@ -18,19 +18,19 @@ from datasetkit.core.errors import ConfigError, InputError
 from datasetkit.core.files import IMAGE_SUFFIXES, display, read_regular
 from datasetkit.core.records import Caption, Failed
 
-# Bytes. A side-car holds one image's tags, sd-scripts' metadata file those of a whole set.
+# Largest files in bytes: a side-car has the tags of one image, sd-scripts' metadata file of all.
 MAX_SIDECAR: Final = 4_000_000
 MAX_META: Final = 400_000_000
 
-# What boorus call a category, and hydrus a namespace.
+# The category of a booru -> the namespace of hydrus.
 _AS_NAMESPACE: Final = {"artist": "creator", "copyright": "series"}
-# The order of a booru's categories in a caption; other categories are left out.
+# The order of the categories of a booru in a caption; others are not imported.
 _CATEGORIES: Final = ("character", "copyright", "person", "species", "general")
 _GENERAL: Final = "general"
 
 
 class ImportedCaption(NamedTuple):
-    """An image, the caption that was found for it, and the file that held it."""
+    """An image, its imported caption, and the file that the caption comes from."""
 
     image: Path
     caption: Caption
@@ -39,11 +39,11 @@ class ImportedCaption(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class TagSyntax:
-    """How tags are read.
+    """How tags are parsed.
 
-    bare: namespaces that are taken off (`character:hatsune miku` -> `hatsune miku`). dropped:
-    namespaces whose tags are left out. Any other colon belongs to its tag (`re:zero`, `:d`).
-    respell: underscores become spaces, but for kaomoji.
+    bare: namespaces that are removed (`character:hatsune miku` -> `hatsune miku`). dropped:
+    namespaces whose tags are not imported. Any other colon is part of the tag (`re:zero`, `:d`).
+    respell: replace underscores by spaces, except in kaomoji.
     """
 
     bare: frozenset[str] = frozenset({"character", "series", "person", "species"})
@@ -70,47 +70,47 @@ DEFAULT: Final = TagSyntax()
 
 
 def parse_lines(text: str, reading: TagSyntax = DEFAULT) -> Caption:
-    """Read one tag a line, with hydrus' namespaces: `image.jpg.txt` as gallery-dl and hydrus write
-    it.
+    """Parse one tag per line with hydrus namespaces: the `image.jpg.txt` of gallery-dl and
+    hydrus.
     """
-    return _caption(_named(parse(text).tags, reading), reading)
+    return _caption(_without_namespaces(parse(text).tags, reading), reading)
 
 
 def parse_caption(text: str, reading: TagSyntax = DEFAULT) -> Caption:
-    """Read a caption of another file name (`.caption`): tags parted by commas; colons have no
-    meaning.
-    """
+    """Parse a `.caption` file: tags separated by commas, without namespaces."""
     return _caption(parse(text).tags, reading)
 
 
 def parse_post(text: str, reading: TagSyntax = DEFAULT) -> Caption:
-    """Read the metadata of a post as gallery-dl and booru dumps write it: `image.jpg.json`.
+    """Parse the metadata of a post, `image.jpg.json` of gallery-dl and booru dumps.
 
-    Categories win where the post has them (`tags_general`, `tag_string_general`, or `tags` with a
-    list each), since they tell artists and remarks from what is seen; else `tags` or `tag_string`
-    as it is. Raises InputError.
+    Tags by category (`tags_general`, `tag_string_general`, or lists in `tags`) are preferred, as
+    they separate artists and metadata from the content; else `tags` or `tag_string`. Raises
+    InputError.
     """
     post = _json_object(text)
-    sorted_out = [tag for category in _CATEGORIES for tag in _of_category(post, category, reading)]
+    categorised = [tag for category in _CATEGORIES for tag in _of_category(post, category, reading)]
     if _of_category(post, _GENERAL, reading):
-        return _caption(sorted_out, reading)
-    unsorted = next(
-        (tags for key in ("tags", "tag_string") if (tags := _tags(key, post.get(key)))), sorted_out
+        return _caption(categorised, reading)
+    tags = next(
+        (found for key in ("tags", "tag_string") if (found := _tags(key, post.get(key)))),
+        categorised,
     )
-    return _caption(_named(unsorted, reading), reading)
+    return _caption(_without_namespaces(tags, reading), reading)
 
 
 def parse_meta(text: str, reading: TagSyntax = DEFAULT) -> dict[str, Caption]:
-    """Read sd-scripts' metadata file into captions by image key: the sentence first, then the tags,
-    as it trains them.
+    """Parse sd-scripts' metadata file into captions by image key: the sentence, then the tags, as
+    sd-scripts trains them.
 
-    Raises InputError where it is no such file.
+    Raises InputError for any other file.
     """
     captions = {}
     for key, entry in _json_object(text).items():
         if not isinstance(entry, dict):
             raise InputError(
-                f"the entry {display(key)} is no object", hint="give sd-scripts' metadata file"
+                f"the entry {display(key)} is not an object",
+                hint="use the metadata file of sd-scripts",
             )
         parts = [entry.get(name) for name in ("caption", "tags")]
         joined = [
@@ -123,24 +123,26 @@ def parse_meta(text: str, reading: TagSyntax = DEFAULT) -> dict[str, Caption]:
 
 
 def _beside(ending: str) -> Callable[[Path], Path]:
-    """`image.jpg` -> `image.jpg` + ending."""
+    """Return `image.jpg` -> `image.jpg` + ending."""
     return lambda image: image.with_name(image.name + ending)
 
 
 def _instead(ending: str) -> Callable[[Path], Path]:
-    """`image.jpg` -> `image` + ending."""
+    """Return `image.jpg` -> `image` + ending."""
     return lambda image: image.with_suffix(ending)
 
 
-Place = tuple[Callable[[Path], Path], Parser]
-_POSTS: Final[tuple[Place, ...]] = ((_beside(".json"), parse_post), (_instead(".json"), parse_post))
-_HYDRUS: Final[Place] = (_beside(".txt"), parse_lines)
-_CAPTION: Final[Place] = (_instead(".caption"), parse_caption)
+SideCar = tuple[Callable[[Path], Path], Parser]
+_POSTS: Final[tuple[SideCar, ...]] = (
+    (_beside(".json"), parse_post),
+    (_instead(".json"), parse_post),
+)
+_HYDRUS: Final[SideCar] = (_beside(".txt"), parse_lines)
+_CAPTION: Final[SideCar] = (_instead(".caption"), parse_caption)
 
-# For each kind, where the side-car of an image may stand and who reads it; the first that exists is
-# taken. In `auto` a post's JSON goes first, since it knows the categories, and captions of another
-# name last.
-KINDS: Final[Mapping[str, tuple[Place, ...]]] = {
+# For each kind the possible side-cars of an image with their parsers; the first that exists is
+# used. In `auto` the JSON of a post comes first, as it has categories, and `.caption` last.
+KINDS: Final[Mapping[str, tuple[SideCar, ...]]] = {
     "auto": (*_POSTS, _HYDRUS, _CAPTION),
     "gallery-dl": (*_POSTS, (_beside(".txt"), parse_caption)),
     "hydrus": (_HYDRUS,),
@@ -157,38 +159,38 @@ def plan_import(
     folder: Path | None = None,
     reading: TagSyntax = DEFAULT,
 ) -> tuple[list[ImportedCaption], list[Failed]]:
-    """Find the captions that other tools left for these images; nothing is written.
+    """Read the captions that other tools wrote for these images; nothing is written.
 
-    meta: sd-scripts' metadata file, whose keys are full paths, or paths below `folder` (by default
-    the file's own). It serves the images that have no side-car. Returns what was found, in the
-    order of the images, and what could not be read; an image without a side-car is in neither.
-    Raises ConfigError for an unknown kind, and for `meta` without its file.
+    meta: sd-scripts' metadata file, used for images without a side-car; its keys are full paths, or
+    paths below `folder` (default: the folder of the file). Returns the captions in the order of the
+    images, and the failures; an image without a side-car is in neither. Raises ConfigError for an
+    unknown kind, and for `meta` without its file.
     """
     if kind not in KINDS:
-        raise ConfigError(f"there is no import from {kind!r}", hint="choose " + ", ".join(KINDS))
+        raise ConfigError(f"unknown import source {kind!r}", hint="one of: " + ", ".join(KINDS))
     if kind == "meta" and meta is None:
-        raise ConfigError("the metadata file is not named", hint="--meta meta.json names it")
-    found: dict[Path, ImportedCaption] = {}
+        raise ConfigError("no metadata file is given", hint="name it with --meta meta.json")
+    captions: dict[Path, ImportedCaption] = {}
     failed: list[Failed] = []
     for image in images:
         result = _from_sidecar(image, KINDS[kind], reading)
         if isinstance(result, Failed):
             failed.append(result)
         elif result is not None:
-            found[image] = result
+            captions[image] = result
     if meta is not None and kind in ("auto", "meta"):
-        more, problems = _from_meta(images, meta, folder or meta.parent, reading)
-        found = more | found
+        from_meta, problems = _from_meta(images, meta, folder or meta.parent, reading)
+        captions = from_meta | captions
         failed += problems
-    return [found[image] for image in images if image in found], failed
+    return [captions[image] for image in images if image in captions], failed
 
 
 def _from_sidecar(
-    image: Path, places: Iterable[Place], reading: TagSyntax
+    image: Path, side_cars: Iterable[SideCar], reading: TagSyntax
 ) -> ImportedCaption | Failed | None:
-    """Read the first side-car that exists; None where there is none."""
-    for place, parser in places:
-        source = place(image)
+    """Read the first side-car that exists; None if there is none."""
+    for path_of, parser in side_cars:
+        source = path_of(image)
         try:
             text = _text(source, MAX_SIDECAR)
             if text is None:
@@ -199,7 +201,7 @@ def _from_sidecar(
         return (
             ImportedCaption(image, caption, source)
             if caption.tags
-            else Failed(source, "holds no tags")
+            else Failed(source, "has no tags")
         )
     return None
 
@@ -207,7 +209,7 @@ def _from_sidecar(
 def _from_meta(
     images: Sequence[Path], meta: Path, folder: Path, reading: TagSyntax
 ) -> tuple[dict[Path, ImportedCaption], list[Failed]]:
-    """Match the entries of a metadata file to images: by full path, by path below the folder, by
+    """Match the entries of a metadata file to images: by full path, by path below the folder, or by
     a unique stem.
     """
     try:
@@ -233,7 +235,7 @@ def _from_meta(
         Failed(meta, f"no image for the entry {display(key)}") for key in entries if key not in used
     ]
     failed += [
-        Failed(meta, f"the entry {display(key)} holds no tags")
+        Failed(meta, f"the entry {display(key)} has no tags")
         for key in sorted(used)
         if not entries[key].tags
     ]
@@ -243,15 +245,13 @@ def _from_meta(
 
 
 def _text(source: Path, limit: int) -> str | None:
-    """Read a text file; None where nothing stands. Raises InputError for a link, a huge file, or
-    other than UTF-8.
+    """Read a text file; None if there is none. Raises InputError for a link, a huge file, or text
+    that is not UTF-8.
     """
     try:
         data = read_regular(source, limit=limit)
     except OSError as error:
-        if (
-            error.errno == errno.ENAMETOOLONG
-        ):  # the image's name leaves no room for an ending: no such file
+        if error.errno == errno.ENAMETOOLONG:  # such a file cannot exist
             return None
         raise InputError(f"cannot be read: {error.strerror}") from error
     if data is None:
@@ -263,7 +263,7 @@ def _text(source: Path, limit: int) -> str | None:
 
 
 def _below(image: Path, folder: Path) -> list[str]:
-    """Return the key of an image relative to a folder; nothing where it is not in it."""
+    """Return the key of an image relative to a folder; none if it is outside."""
     try:
         return [_key(image.absolute().relative_to(folder.absolute()).as_posix())]
     except ValueError:
@@ -271,14 +271,14 @@ def _below(image: Path, folder: Path) -> list[str]:
 
 
 def _key(text: str) -> str:
-    """Return an image key without the image's suffix, with slashes."""
+    """Return an image key without suffix, with slashes."""
     plain = posixpath.normpath(text.replace("\\", "/"))
     stem, suffix = posixpath.splitext(plain)
     return stem if suffix.lower() in IMAGE_SUFFIXES else plain
 
 
 def _unique(names: Mapping[str, str]) -> dict[str, str]:
-    """Turn a mapping round, leaving out what would be ambiguous."""
+    """Invert a mapping, without ambiguous values."""
     counts = Counter(names.values())
     return {name: key for key, name in names.items() if counts[name] == 1}
 
@@ -292,12 +292,14 @@ def _json_object(text: str) -> dict[str, object]:
         )
         raise InputError(reason) from None
     if not isinstance(value, dict):
-        raise InputError("is not a JSON object", hint="one object an image is expected")
+        raise InputError(
+            "is not a JSON object", hint="the file must have one object with the tags of the image"
+        )
     return value
 
 
 def _of_category(post: Mapping[str, object], category: str, reading: TagSyntax) -> list[str]:
-    """Return the tags of one category of a post, if the reading wants it."""
+    """Return the tags of one category of a post, if it is imported."""
     namespace = _AS_NAMESPACE.get(category, category)
     if category != _GENERAL and namespace not in reading.bare:
         return []
@@ -308,8 +310,8 @@ def _of_category(post: Mapping[str, object], category: str, reading: TagSyntax) 
 
 
 def _tags(key: str, value: object) -> list[str]:
-    """Return the tags of a list, of a string (parted by spaces, or by commas where it has any), or
-    of objects.
+    """Return the tags of a list, of a string (separated by commas if it has any, else by spaces),
+    or of objects.
     """
     if isinstance(value, str):
         commas = "," in value and not key.startswith("tag_string")
@@ -320,21 +322,19 @@ def _tags(key: str, value: object) -> list[str]:
 
 
 def _name(item: object) -> str:
-    """Return a tag of a list: a string, or what an object calls its name, translated where
-    it is.
-    """
+    """Return a tag of a list: a string, or the name of an object, preferably translated."""
     if isinstance(item, dict):
         names = (item.get(key) for key in ("translated_name", "name", "tag"))
         return next((name for name in names if isinstance(name, str) and name), "")
     return item if isinstance(item, str) else ""
 
 
-def _named(tags: Iterable[str], reading: TagSyntax) -> Iterator[str]:
-    """Take known namespaces off, or their tags out."""
+def _without_namespaces(tags: Iterable[str], reading: TagSyntax) -> Iterator[str]:
+    """Remove known namespaces, or drop their tags."""
     for tag in tags:
         namespace, colon, name = tag.partition(":")
         namespace = namespace.strip().casefold()
-        if tag.startswith("::"):  # hydrus' way to write a tag that begins with a colon
+        if tag.startswith("::"):  # hydrus writes a tag that begins with a colon like this
             yield tag[1:]
         elif not colon or namespace not in reading.bare | reading.dropped:
             yield tag
@@ -343,10 +343,8 @@ def _named(tags: Iterable[str], reading: TagSyntax) -> Iterator[str]:
 
 
 def _caption(tags: Iterable[str], reading: TagSyntax) -> Caption:
-    """Make a caption: respelled, each tag once, in the order found; a comma inside of a tag parts
-    it.
-    """
+    """Make a caption: respelled, without repeated tags, in order; a comma in a tag splits it."""
     pieces = (piece for tag in tags for piece in parse(tag).tags)
     spelled = (spell(piece) if reading.respell else piece for piece in pieces)
-    # Read once more: an underscore at the end of a piece has become a space.
+    # Parse again: an underscore at the end of a piece has become a space.
     return Caption(dedupe(tag for piece in spelled for tag in parse(piece).tags))

@@ -1,6 +1,4 @@
-"""Layout: the folder grammar `<repeats>_<concept>`, and the plan that brings a dataset into such
-folders.
-"""
+"""Layout: the folder grammar `<repeats>_<concept>`, and the plan of a dataset in such folders."""
 
 from __future__ import annotations
 
@@ -21,15 +19,13 @@ from datasetkit.project.plans import Copy, FileOp, Link, Move, Plan, WriteBytes,
 TRAIN, REG = "train", "reg"
 
 _GRAMMAR = re.compile(r"([1-9][0-9]*)_(.+)", re.DOTALL)
-# `1_000_x` was meant as 1000_x and `2_10_x` was numbered twice; trainers read 1 and 2.
+# `1_000_x` was meant as 1000_x, and `2_10_x` has two numbers; trainers read 1 and 2.
 _SECOND_NUMBER = re.compile(r"[0-9]+(_|$)")
 
 
 @dataclass(frozen=True, slots=True)
 class Concept:
-    """What a folder's name says: how often its images are seen in an epoch, and what they
-    show.
-    """
+    """The parts of a folder's name: the samples per image and epoch, and the concept."""
 
     repeats: int
     name: str
@@ -37,8 +33,9 @@ class Concept:
 
 @dataclass(frozen=True, slots=True)
 class Misread:
-    """A folder that is not `<repeats>_<concept>`. trainers: what other trainers take it for, None:
-    they ignore it.
+    """A folder that is not `<repeats>_<concept>`.
+
+    trainers: how other trainers read it, None if they ignore it.
     """
 
     folder: str
@@ -47,7 +44,7 @@ class Misread:
 
     @property
     def text(self) -> str:
-        """Return the finding as one line for people."""
+        """Return the problem as one line."""
         reading = "trainers ignore it"
         if self.trainers is not None:
             reading = f"trainers read {self.trainers.repeats} x `{display(self.trainers.name)}`"
@@ -56,7 +53,7 @@ class Misread:
 
 @dataclass(frozen=True, slots=True)
 class Tree:
-    """The names below a training root, sorted: concepts, and what is none."""
+    """The folder names below a training root, sorted: concepts, and others."""
 
     concepts: tuple[Concept, ...]
     ignored: tuple[Misread, ...]
@@ -64,7 +61,7 @@ class Tree:
 
 @dataclass(frozen=True, slots=True)
 class ConceptFolder:
-    """A concept where it lies."""
+    """A concept and its folder."""
 
     path: Path
     concept: Concept
@@ -72,7 +69,7 @@ class ConceptFolder:
 
 @dataclass(frozen=True, slots=True)
 class ConceptFolders:
-    """The folders of a training root (or, read apart, of a regularisation root), sorted by name."""
+    """The folders of a training root or of a regularisation root, sorted by name."""
 
     concepts: tuple[ConceptFolder, ...]
     misread: tuple[Misread, ...]
@@ -87,37 +84,36 @@ def dataset_roots(folder: Path) -> tuple[Path, Path]:
 
 
 def trainers_reading(folder: str) -> Concept | None:
-    """Return what sd-scripts makes of a folder's name: `int` of what stands before the first `_`,
-    then the rest.
+    """Return a folder's name as sd-scripts reads it: `int` of the text before the first `_`, then
+    the rest.
     """
     first, _, rest = folder.partition("_")
     try:
-        repeats = int(first)  # accepts spaces, signs and the digits of any script
+        repeats = int(first)  # accepts spaces, + and -, and the digits of any script
     except ValueError:
         return None
     return Concept(repeats, rest) if repeats >= 1 else None
 
 
 def parse(folder: str) -> Concept | Misread:
-    """Read a folder's name by the one grammar: a number without leading zeros, `_`, the concept."""
-    taken_for = trainers_reading(folder)
+    """Parse a folder's name: a number without leading zeros, `_`, the concept."""
+    as_trainers_read = trainers_reading(folder)
     match = _GRAMMAR.fullmatch(folder)
-    if match is None or taken_for is None:
-        return Misread(folder, _misspelt(folder, taken_for), taken_for)
+    if match is None or as_trainers_read is None:
+        reason = _syntax_fault(folder, as_trainers_read)
+        return Misread(folder, reason, as_trainers_read)
     concept = Concept(int(match[1]), match[2])
     fault = _fault(concept)
-    return concept if fault is None else Misread(folder, fault, taken_for)
+    return concept if fault is None else Misread(folder, fault, as_trainers_read)
 
 
 def folder_name(concept: Concept) -> str:
-    """Return the folder's name of a concept; `parse` reads it back. Raises ConfigError for one that
-    it would not.
-    """
+    """Return the folder name of a concept. Raises ConfigError if `parse` would not read it back."""
     fault = "the repeats are less than 1" if concept.repeats < 1 else _fault(concept)
     if fault is not None:
         raise ConfigError(
-            f"no folder can be named after {concept.repeats} x `{display(concept.name)}`: {fault}",
-            hint="choose a plain name for the concept, such as `sks girl`",
+            f"no valid folder name for {concept.repeats} x `{display(concept.name)}`: {fault}",
+            hint="choose another name for the concept, e.g. `sks girl`",
         )
     return f"{concept.repeats}_{concept.name}"
 
@@ -131,21 +127,21 @@ def _fault(concept: Concept) -> str | None:
     return f"the concept {fault}" if fault is not None else None
 
 
-def _misspelt(folder: str, taken_for: Concept | None) -> str:
+def _syntax_fault(folder: str, as_trainers_read: Concept | None) -> str:
     first, underscore, rest = folder.partition("_")
-    if taken_for is None:
+    if as_trainers_read is None:
         if re.fullmatch(r"\s*[+-]?\d+\s*", first):
             return "the repeats are less than 1"
         if re.match(r"[0-9]+[-. ]", folder):
             return "the number is not followed by an underscore"
-        return "no number of repeats stands before the first underscore"
+        return "there is no number of repeats before the first underscore"
     if not underscore or not rest:
         return "no concept follows the number"
-    return "the number is not written as plain digits without a leading zero"
+    return "the number has other characters than digits, or a leading zero"
 
 
 def read(names: Iterable[str]) -> Tree:
-    """Read the names of the folders below a training root. Hidden ones are nobody's concept."""
+    """Parse the folder names below a training root; hidden folders are skipped."""
     parsed = [parse(name) for name in sorted(names) if not name.startswith(".")]
     return Tree(
         tuple(entry for entry in parsed if isinstance(entry, Concept)),
@@ -154,14 +150,14 @@ def read(names: Iterable[str]) -> Tree:
 
 
 def read_tree(root: Path) -> ConceptFolders:
-    """Read the folders of a training root, or of a regularisation root, one level deep; links are
-    not followed.
+    """Read the folders of a training or regularisation root, one level deep, without following
+    links.
 
-    Raises DatasetError where there is no such folder, InputError where it cannot be read.
+    Raises DatasetError if there is no such folder, InputError if it cannot be read.
     """
     if not root.is_dir():
         raise DatasetError(
-            f"{display(root)} is no folder", hint="dsk layout makes the folders that trainers read"
+            f"{display(root)} is not a folder", hint="run dsk layout to create the folders"
         )
     with reading(root), os.scandir(root) as scan:
         entries = sorted((entry.name, entry.is_symlink()) for entry in scan if _is_folder(entry))
@@ -181,14 +177,14 @@ def read_tree(root: Path) -> ConceptFolders:
 def _is_folder(entry: os.DirEntry[str]) -> bool:
     try:
         return entry.is_dir()
-    except OSError:  # a link that leads to itself
+    except OSError:  # a link to itself
         return False
 
 
 @dataclass(frozen=True, slots=True)
 class LayoutImage:
-    """One image to lay out. caption_text: what its caption file shall hold, None for none; mask:
-    its mask file.
+    """One image to lay out. caption_text: the text of its caption file, None for no file; mask: its
+    mask file.
     """
 
     image: Path
@@ -198,16 +194,17 @@ class LayoutImage:
 
 @dataclass(frozen=True, slots=True)
 class LayoutFolder:
-    """The folder of one concept, and the images that belong there."""
+    """The folder of one concept, and its images."""
 
     folder: Path
     sources: tuple[LayoutImage, ...]
 
 
-def wanted(targets: Sequence[LayoutFolder]) -> tuple[FileOp, ...]:
-    """Return what fills empty folders: a link to each image, its caption, a copy of its mask.
+def fill_ops(targets: Sequence[LayoutFolder]) -> tuple[FileOp, ...]:
+    """Return the operations that fill empty folders: a link to each image, its caption, a copy of
+    its mask.
 
-    Raises PlanConflict for two images of one stem in a folder, InputError for an empty caption.
+    Raises PlanConflict for two images with one stem in a folder, InputError for an empty caption.
     """
     _check_stems(targets)
     empty = [
@@ -218,8 +215,8 @@ def wanted(targets: Sequence[LayoutFolder]) -> tuple[FileOp, ...]:
     ]
     if empty:
         raise InputError(
-            f"empty captions, at which trainers stop: {_listed(empty)}",
-            hint="write a tag, or remove the caption file",
+            f"empty captions, which trainers stop at: {_listed(empty)}",
+            hint="add a tag, or remove the caption file",
         )
     return tuple(
         op for target in targets for source in target.sources for op in _fill(target.folder, source)
@@ -238,22 +235,22 @@ def _fill(folder: Path, source: LayoutImage) -> list[FileOp]:
 
 
 def _check_stems(targets: Sequence[LayoutFolder]) -> None:
-    """Two images of one stem would share a caption; two whose names differ by case would be one
-    on some disks.
+    """Refuse images that would share a caption: equal stems, or equal but for case, which are one
+    file on some disks.
     """
     first: dict[tuple[Path, str], Path] = {}
-    twins = []
+    conflicts = []
     for target in targets:
         for source in target.sources:
             key = (target.folder, fold(source.image.stem))
             if key in first:
-                twins.append(f"{display(first[key])} and {display(source.image)}")
+                conflicts.append(f"{display(first[key])} and {display(source.image)}")
             first.setdefault(key, source.image)
-    if twins:
-        more = f"; and {len(twins) - 5} more" if len(twins) > 5 else ""
+    if conflicts:
+        more = f"; and {len(conflicts) - 5} more" if len(conflicts) > 5 else ""
         raise PlanConflict(
-            f"images of one name: {'; '.join(twins[:5])}{more}",
-            hint="dsk rename makes names unique",
+            f"images with the same name: {'; '.join(conflicts[:5])}{more}",
+            hint="run dsk rename to make the names unique",
         )
 
 
@@ -265,14 +262,14 @@ def _listed(paths: Sequence[Path]) -> str:
 def plan_layout(
     targets: Sequence[LayoutFolder], *, root: Path, existing: Mapping[Path, bool], trash: Path
 ) -> Plan:
-    """Bring the folders below `root` to what `targets` say, with as few operations as can be.
+    """Plan the fewest operations that make the folders below `root` equal to `targets`.
 
-    existing: the images, captions and masks that stand in the folders now, and whether each
-    already holds what `wanted` puts there (False also for a file that nobody wants). Stale captions
-    are rewritten; every other stale file moves to the same relative path below `trash`, which must
-    be a fresh folder. Files not listed stay.
+    existing: the images, captions and masks in the folders now, and whether each already has the
+    content that `fill_ops` would write (False for a file that is not in `targets`). Stale captions
+    are rewritten; other stale files move to the same relative path below `trash`, which must be a
+    new folder. Files that are not listed are kept.
     """
-    ops = wanted(targets)
+    ops = fill_ops(targets)
     fresh = [op for op in ops if not existing.get(_target(op), False)]
     rewritten = {op.path for op in fresh if isinstance(op, WriteText)}
     keep = {_target(op) for op in ops} - {_target(op) for op in fresh}
@@ -285,21 +282,21 @@ def _target(op: FileOp) -> Path:
 
 
 def plan_repeats_change(tree: ConceptFolders, repeats: Mapping[str, int]) -> Plan:
-    """Rename the folders of concepts whose repeats change; images stay in them.
+    """Rename the folders of concepts whose repeats change.
 
-    repeats: concept -> repeats. Raises ConfigError for a concept that has no folder, PlanConflict
-    where two folders would have one name.
+    repeats: concept -> repeats. Raises ConfigError for a concept without a folder, PlanConflict if
+    two folders would get one name.
     """
-    known = {folder.concept.name for folder in tree.concepts}
+    names = {folder.concept.name for folder in tree.concepts}
     for name in repeats:
-        if name not in known:
-            near = get_close_matches(name, known, n=1)
+        if name not in names:
+            near = get_close_matches(name, names, n=1)
             hint = (
                 f"did you mean `{display(near[0])}`?"
                 if near
-                else f"there are: {', '.join(sorted(known)) or 'none'}"
+                else f"concepts: {', '.join(sorted(names)) or 'none'}"
             )
-            raise ConfigError(f"no folder holds the concept `{display(name)}`", hint=hint)
+            raise ConfigError(f"the concept `{display(name)}` has no folder", hint=hint)
     new = {
         folder.path: folder.path.with_name(
             folder_name(
@@ -315,6 +312,6 @@ def plan_repeats_change(tree: ConceptFolders, repeats: Mapping[str, int]) -> Pla
     if twice:
         raise PlanConflict(
             f"two folders would both become {_listed(twice)}",
-            hint="merge them, or leave their repeats as they are",
+            hint="merge them, or keep their repeats",
         )
     return Plan.of(Move(src, dst) for src, dst in new.items() if src != dst)

@@ -1,4 +1,4 @@
-"""From which image `dsk layout` linked each image of a laid-out dataset, as the journal records."""
+"""The image that `dsk layout` linked each image of a laid-out dataset from, by the journal."""
 
 from __future__ import annotations
 

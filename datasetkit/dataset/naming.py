@@ -1,6 +1,4 @@
-"""Naming: numbered, unique names for images and all that belongs to them, and which names files
-may have.
-"""
+"""Naming: numbered, unique names for images and their files, and the names that are valid."""
 
 from __future__ import annotations
 
@@ -15,23 +13,22 @@ from datasetkit.core.errors import ConfigError, PlanConflict
 from datasetkit.core.files import display, natural_key
 from datasetkit.project.plans import Copy, FileOp, Move, Plan
 
-# Bytes of UTF-8 that the usual file systems give a name.
+# The longest name of the usual file systems, in bytes of UTF-8.
 MAX_NAME_BYTES = 255
-# Names that Windows keeps for devices, with any suffix.
+# Names that Windows reserves for devices, with any suffix.
 _RESERVED = frozenset(
     ["con", "prn", "aux", "nul", *(f"{port}{n}" for port in ("com", "lpt") for n in range(1, 10))]
 )
-# `PREFIX_001`: the least width, so that small sets look alike.
+# The least width of the number: `PREFIX_001`.
 _WIDTH = 3
-# A longer number (a date, a camera's counter) is no number of ours: such an image is numbered
-# anew.
+# A longer number (a date, the counter of a camera) was not given by dsk: renumber the image.
 _MAX_DIGITS = 6
-# A cache of latents belongs to one image: a copy of it would be another image's.
+# A cache of latents fits one image only: never copy it for another.
 _LATENTS = ".npz"
 
 
 def name_fault(name: str) -> str | None:
-    """Return why `name` cannot be, or begin, the name of a file everywhere; None where it can."""
+    """Return why `name` is not valid as (the start of) a file name on every system, else None."""
     if not name:
         return "is empty"
     if "/" in name or "\\" in name:
@@ -57,14 +54,14 @@ def plan_rename(
     start: int = 1,
     taken: Collection[Path] = (),
 ) -> Plan:
-    """Name images `PREFIX_001.jpg ...` in natural order, and give their siblings the same new
-    stem.
+    """Plan names `PREFIX_001.jpg ...` for images in natural order, and the same stems for their
+    siblings.
 
-    siblings: for each image the files that belong to it (same stem, `image.jpg.txt` side-cars,
-    `masks/<stem>.png`); a file that two images share goes with one, and the other gets a copy.
-    taken: other files, whose names are never used. Images that are named so already keep their
-    number (wider where the set grew), so a second run plans nothing. All sources are names before
-    the plan: moves may swap. Raises ConfigError, PlanConflict.
+    siblings: the files of each image (same stem, `image.jpg.txt` side-cars, `masks/<stem>.png`); a
+    file of two images moves with one, and the other gets a copy. taken: existing files, whose names
+    are never used. Images that already have such a name keep their number (wider if the set grew),
+    so a second run plans nothing. All sources are names before the plan: moves may swap. Raises
+    ConfigError, PlanConflict.
     """
     _check_prefix(prefix, start)
     images = sorted(dict.fromkeys(images), key=lambda path: natural_key(str(path)))
@@ -88,7 +85,7 @@ def _check_prefix(prefix: str, start: int) -> None:
     if fault is not None:
         raise ConfigError(
             f"the prefix `{display(prefix)}` {fault}",
-            hint="choose plain letters, such as `MikamiYua`",
+            hint="use letters, e.g. `MikamiYua`",
         )
     if start < 0:
         raise ConfigError(f"start = {start}", hint="give 0 or more")
@@ -97,7 +94,7 @@ def _check_prefix(prefix: str, start: int) -> None:
 def _foreign_stems(
     images: Sequence[Path], siblings: Mapping[Path, Sequence[Path]], taken: Collection[Path]
 ) -> frozenset[str]:
-    """Return the stems that files of nobody have: an image that took one would adopt a stranger's
+    """Return the stems of files without an image: an image with such a stem would get a foreign
     caption.
     """
     ours = {*images, *(path for image in images for path in siblings.get(image, ()))}
@@ -106,21 +103,19 @@ def _foreign_stems(
 
 
 def _heads(name: str) -> Iterator[str]:
-    """Return what stands before each dot: `a.jpg.txt` may belong to `a.jpg.png` or to `a.jpg`."""
+    """Return the text before each dot: `a.jpg.txt` may belong to `a.jpg.png` or to `a.jpg`."""
     return (name[:at] for at, char in enumerate(name) if char == "." and at)
 
 
 def fold(text: str) -> str:
-    """Return what two names share that some file systems hold for one."""
+    """Return a name in the form in which some file systems compare it."""
     return unicodedata.normalize("NFC", text).casefold()
 
 
 def _stems(
     images: Sequence[Path], prefix: str, start: int, foreign: Collection[str]
 ) -> dict[Path, str]:
-    """Choose the new stem of each image: kept numbers first, then the lowest free ones, all of one
-    width.
-    """
+    """Choose the new stem of each image: kept numbers, then the lowest free ones, in one width."""
     named = _named(images, prefix, start)
     width = max([_WIDTH, *(len(image.stem) - len(prefix) - 1 for image in named)])
     while True:
@@ -137,7 +132,7 @@ def _stem(prefix: str, width: int, number: int) -> str:
 
 
 def _named(images: Sequence[Path], prefix: str, start: int) -> dict[Path, int]:
-    """Return the numbers of the images that are called `PREFIX_<number>` already."""
+    """Return the numbers of the images that are already named `PREFIX_<number>`."""
     digits = max(_MAX_DIGITS, len(str(start + len(images))))
     pattern = re.compile(rf"{re.escape(prefix)}_([0-9]{{1,{digits}}})")
     matches = ((image, pattern.fullmatch(image.stem)) for image in images)
@@ -151,7 +146,7 @@ def _numbers(
     start: int,
     foreign: Collection[str],
 ) -> dict[Path, int]:
-    """Give each image a number of its own; where two claim one, the image that has its final name
+    """Give each image a unique number; of two images with one number, the one with the final name
     keeps it.
     """
     kept: dict[int, Path] = {}
@@ -173,10 +168,10 @@ def _numbers(
 def _owners(
     images: Sequence[Path], siblings: Mapping[Path, Sequence[Path]], stems: Mapping[Path, str]
 ) -> dict[Path, list[Path]]:
-    """Return the images of each sibling; first the one that it goes with, the others get copies.
+    """Return the images of each sibling; it moves with the first, the others get copies.
 
-    That is an image of its stem rather than of its full name (`a.jpg.txt`), one that keeps its
-    stem, the first.
+    The order: an image with its stem before one with its full name (`a.jpg.txt`), then an image
+    that keeps its stem, then the order of the images.
     """
     owners: dict[Path, list[Path]] = {}
     for image in images:
@@ -188,12 +183,12 @@ def _owners(
 
 
 def _is_side_car(sibling: Path, image: Path) -> bool:
-    """Tell whether a sibling carries the image's full name: `image.jpg.txt`."""
+    """Tell whether a sibling is named after the full name of the image: `image.jpg.txt`."""
     return sibling.name.startswith(image.name + ".")
 
 
 def _tail(sibling: Path, image: Path) -> str:
-    """Return what follows the stem in a sibling's new name; a side-car keeps its double suffix."""
+    """Return the end of a sibling's new name, after the stem; a side-car keeps both suffixes."""
     if _is_side_car(sibling, image):
         return image.suffix.lower() + sibling.name.removeprefix(image.name)
     if not sibling.name.startswith(image.stem):
@@ -202,11 +197,9 @@ def _tail(sibling: Path, image: Path) -> str:
 
 
 def _check_targets(ops: Sequence[FileOp], taken: Collection[Path]) -> None:
-    """Refuse a plan that would write a name twice, overwrite a file that stays, or make names that
-    are too long.
-    """
+    """Refuse a plan that would write a name twice, overwrite a file, or make too long names."""
     moves = [op for op in ops if isinstance(op, Move | Copy)]
-    staying = set(taken) - {op.src for op in moves}
+    unmoved = set(taken) - {op.src for op in moves}
     targets: dict[Path, Path] = {}
     conflicts = []
     for op in moves:
@@ -221,7 +214,7 @@ def _check_targets(ops: Sequence[FileOp], taken: Collection[Path]) -> None:
                 f"{display(other.name)} and {display(op.src.name)} both become "
                 f"{display(op.dst.name)}"
             )
-        elif op.dst in staying:
+        elif op.dst in unmoved:
             conflicts.append(f"{display(op.src.name)} becomes {display(op.dst.name)}, which exists")
     if conflicts:
         more = f"; and {len(conflicts) - 5} more" if len(conflicts) > 5 else ""

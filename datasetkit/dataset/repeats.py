@@ -1,9 +1,8 @@
-"""Repeats: how many times an image is seen in an epoch, and how many optimizer steps that makes,
-exactly.
+"""Repeats: the samples of an image in an epoch, and the exact number of optimizer steps.
 
-The planner and the trainer count with these same functions, so what is printed is what is trained.
-A sample is one look at one image; an epoch samples each training image `repeats` times; batches
-never mix buckets.
+The planner and the trainer use the same functions, so the printed numbers are the trained ones. A
+sample is one image used once in an epoch; an epoch uses each training image `repeats` times;
+batches never mix buckets.
 """
 
 from __future__ import annotations
@@ -22,26 +21,26 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class RegSamples(Generic[T]):
-    """Which regularisation images an epoch uses, and how often each. unused: those it never
-    reaches.
-    """
+    """The regularisation images of an epoch, and how often each is used. unused: the others."""
 
     samples: tuple[tuple[T, int], ...]
     unused: tuple[T, ...]
 
     @property
     def total(self) -> int:
-        """Return the samples that the regularisation images add to an epoch."""
+        """Return how many samples the regularisation images add to an epoch."""
         return sum(n for _, n in self.samples)
 
 
 def reg_samples(num_train: int, reg: Sequence[tuple[T, int]]) -> RegSamples[T]:
-    """Match (image, repeats) of the regularisation set to `num_train` training samples, in order.
+    """Match the (image, repeats) of a regularisation set to `num_train` training samples, in order.
 
-    As sd-scripts: each image comes with its repeats until the training samples are reached (the
-    last may overshoot); when the set is too small, rounds of one sample each follow. So an epoch
-    has about twice the samples.
+    As sd-scripts does: images are used with their repeats until there are as many samples as
+    training samples (the last image may overshoot); if the set is too small, rounds of one sample
+    per image follow. So an epoch has about twice the samples.
     """
+    # With few images and few repeats the rounds make the numbers uneven: 3 images at 2 for 8
+    # training samples give 2 + 2 + 2, then one round of 1 to the first two: 3, 3, 2.
     used: list[tuple[T, int]] = []
     missing = num_train
     for image, repeats in reg:
@@ -56,27 +55,23 @@ def reg_samples(num_train: int, reg: Sequence[tuple[T, int]]) -> RegSamples[T]:
 
 
 def balance_reg(train_samples: int, reg_images: int) -> int:
-    """Return the most repeats with which every regularisation image is still used; 1 where even
-    that is too many.
-    """
+    """Return the most repeats with which every regularisation image is used, at least 1."""
     return max(1, train_samples // max(1, reg_images))
 
 
 def epoch_batches(bucket_counts: Mapping[Size, int], batch_size: int) -> int:
-    """Return the batches of an epoch from the samples in each bucket; each bucket rounds up its
-    last batch.
-    """
+    """Return the batches of an epoch from the samples of each bucket, each rounded up."""
     return sum(-(-samples // batch_size) for samples in bucket_counts.values())
 
 
 def steps_per_epoch(batches: int, gradient_accumulation: int = 1, processes: int = 1) -> int:
-    """Return the optimizer steps of an epoch; a last, partial accumulation still steps."""
+    """Return the optimizer steps of an epoch; a last, partial accumulation is a step too."""
     return -(-batches // (gradient_accumulation * processes))
 
 
 @dataclass(frozen=True, slots=True)
 class BatchSettings:
-    """What turns samples into optimizer steps. batch_size: images a batch and process."""
+    """The settings that turn samples into optimizer steps. batch_size: per process."""
 
     epochs: int = 10
     batch_size: int = 1
@@ -86,7 +81,7 @@ class BatchSettings:
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size", "gradient_accumulation", "processes"):
             if getattr(self, name) < 1:
-                raise ConfigError(f"{name} = {getattr(self, name)}", hint="give 1 or more")
+                raise ConfigError(f"{name} = {getattr(self, name)}", hint="use 1 or more")
 
     @property
     def samples_per_step(self) -> int:
@@ -94,7 +89,7 @@ class BatchSettings:
         return self.batch_size * self.gradient_accumulation * self.processes
 
     def steps_per_epoch(self, bucket_counts: Mapping[Size, int]) -> int:
-        """Return the optimizer steps of an epoch from the samples in each bucket."""
+        """Return the optimizer steps of an epoch from the samples of each bucket."""
         batches = epoch_batches(bucket_counts, self.batch_size)
         return steps_per_epoch(batches, self.gradient_accumulation, self.processes)
 
@@ -115,9 +110,7 @@ class BatchSettings:
 
 @dataclass(frozen=True, slots=True)
 class Totals:
-    """The exact numbers of a run. samples, buckets (samples in each), batches, steps_per_epoch: an
-    epoch's.
-    """
+    """The exact numbers of a run. samples, buckets (bucket -> samples), batches: of an epoch."""
 
     samples: int
     buckets: Mapping[Size, int]
@@ -128,10 +121,10 @@ class Totals:
 
 @dataclass(frozen=True, slots=True)
 class ConceptImages:
-    """The images of one concept, by their sizes where these are known, else by their number.
+    """The images of one concept, by size if known, else by number.
 
-    sizes: (width, height) in pixels, EXIF turn applied. repeats: fixed by the person, None to be
-    planned (for a regularisation set None means 1).
+    sizes: (width, height) in pixels after EXIF rotation. repeats: fixed by the user, None to be
+    planned (None means 1 for a regularisation set).
     """
 
     name: str
@@ -142,10 +135,10 @@ class ConceptImages:
     def __post_init__(self) -> None:
         if not self.images:
             raise DatasetError(
-                f"the concept {self.name!r} has no images", hint="add images or drop the folder"
+                f"the concept {self.name!r} has no images", hint="add images, or remove the folder"
             )
         if self.repeats is not None and self.repeats < 1:
-            raise ConfigError(f"repeats = {self.repeats} for {self.name!r}", hint="give 1 or more")
+            raise ConfigError(f"repeats = {self.repeats} for {self.name!r}", hint="use 1 or more")
 
     @property
     def images(self) -> int:
@@ -153,9 +146,7 @@ class ConceptImages:
         return len(self.sizes) or max(0, self.count)
 
     def buckets(self, rules: BucketRules) -> tuple[Size, ...]:
-        """Return the bucket of each image, in order; without sizes all are taken to be of the
-        resolution.
-        """
+        """Return the bucket of each image, in order; the resolution for images of unknown size."""
         if not self.sizes:
             return (rules.resolution,) * self.images
         return tuple(select(rules, *size).bucket for size in self.sizes)
@@ -163,12 +154,12 @@ class ConceptImages:
 
 @dataclass(frozen=True, slots=True)
 class ConceptPlan:
-    """What was planned for one concept.
+    """The plan of one concept.
 
-    buckets: bucket -> images. ideal: steps / epochs / images * batch before rounding, None where
-    repeats were fixed or no steps were asked. alone: the exact numbers if this concept were trained
-    alone, without regularisation. one_bucket_assumed: the sizes were not known, so the rounding of
-    each bucket is missing.
+    buckets: bucket -> images. ideal: steps / epochs / images * batch before rounding, None if
+    repeats are fixed or no steps were requested. alone: the exact numbers if only this concept were
+    trained, without regularisation. one_bucket_assumed: sizes are unknown, so the rounding per
+    bucket is missing.
     """
 
     name: str
@@ -181,14 +172,14 @@ class ConceptPlan:
 
     @property
     def samples(self) -> int:
-        """Return the samples of an epoch."""
+        """Return the samples per epoch."""
         return self.images * self.repeats
 
 
 @dataclass(frozen=True, slots=True)
 class RegPlan:
-    """What an epoch takes from the regularisation set. wanted: its images x repeats; samples: what
-    is really taken.
+    """The samples of an epoch from the regularisation set. wanted: its images x repeats; samples:
+    those that are used.
     """
 
     images: int
@@ -199,11 +190,10 @@ class RegPlan:
 
 @dataclass(frozen=True, slots=True)
 class RepeatsPlan:
-    """The plan of a run: per concept, for all concepts together, and with the regularisation set.
+    """The plan of a run: per concept, for all concepts, and with the regularisation set.
 
-    steps: the optimizer steps asked for a concept, None for none. train: all concepts (they share
-    batches, so it may be less than the sum of them alone). total: train and regularisation
-    together; equal to train without a set.
+    steps: the requested optimizer steps per concept, None if there are none. train: all concepts
+    (they share batches, so it can be less than their sum). total: train and regularisation.
     """
 
     concepts: tuple[ConceptPlan, ...]
@@ -222,20 +212,20 @@ def plan(
     steps: int | None = None,
     reg: Sequence[ConceptImages] = (),
 ) -> RepeatsPlan:
-    """Choose the repeats of each concept and count the steps, exactly.
+    """Choose the repeats of each concept, and count the exact steps.
 
-    steps: optimizer steps for a concept on its own images. The concept of the most images, whose
-    samples can be chosen in the coarsest way only, comes as near to them as can be; the others get
-    the repeats that bring their samples an epoch nearest to its samples (76 images at 1 and 16 at
-    5: 76 and 80). Without steps the most images get 1, or the others follow the largest concept
-    whose repeats are fixed. Fixed repeats are never changed.
+    steps: the optimizer steps per concept, on its own images. The concept with the most images gets
+    the repeats nearest to them; the others get the repeats that bring their samples per epoch
+    nearest to its samples (76 images at 1 and 16 at 5: 76 and 80). Without steps the most images
+    get 1, or the others follow the concept with the most samples among those with fixed repeats.
+    Fixed repeats are never changed.
     """
     if not concepts:
         raise DatasetError(
-            "there is no concept to plan", hint="make folders such as `10_name`, or name a folder"
+            "there is no concept to plan", hint="create folders such as `10_name`, or name a folder"
         )
     if steps is not None and steps < 1:
-        raise ConfigError(f"steps = {steps}", hint="give 1 or more")
+        raise ConfigError(f"steps = {steps}", hint="use 1 or more")
     counts = [Counter(concept.buckets(rules)) for concept in concepts]
     repeats = _choose(concepts, counts, batch_settings, steps)
     planned = tuple(
@@ -269,17 +259,15 @@ def plan(
 def _match_reg(
     reg: Sequence[ConceptImages], rules: BucketRules, num_train: int
 ) -> tuple[RegPlan | None, Counter[Size]]:
-    """Return what an epoch takes from the regularisation set, and the samples that this adds to
-    each bucket.
-    """
+    """Return the plan of the regularisation set, and the samples that it adds to each bucket."""
     added: Counter[Size] = Counter()
     if not reg:
         return None, added
-    taken = reg_samples(num_train, [(b, c.repeats or 1) for c in reg for b in c.buckets(rules)])
-    for bucket, n in taken.samples:
+    used = reg_samples(num_train, [(b, c.repeats or 1) for c in reg for b in c.buckets(rules)])
+    for bucket, n in used.samples:
         added[bucket] += n
     wanted = sum(c.images * (c.repeats or 1) for c in reg)
-    return RegPlan(sum(c.images for c in reg), wanted, taken.total, len(taken.unused)), added
+    return RegPlan(sum(c.images for c in reg), wanted, used.total, len(used.unused)), added
 
 
 def _choose(
@@ -288,6 +276,8 @@ def _choose(
     batch_settings: BatchSettings,
     steps: int | None,
 ) -> list[int]:
+    # The concept with the most images is the anchor: one repeat more changes its samples most, so
+    # its choices are the coarsest, and the others can follow it more closely than it could them.
     free = [i for i, concept in enumerate(concepts) if concept.repeats is None]
     anchor = max(free, key=lambda i: concepts[i].images, default=None)
     fixed = [
@@ -303,17 +293,17 @@ def _choose(
 
 
 def nearest_repeats(images: Mapping[Size, int], batch_settings: BatchSettings, steps: int) -> int:
-    """Return the repeats whose exact optimizer steps come nearest to `steps`, at least 1.
+    """Return the repeats whose exact optimizer steps are nearest to `steps`, at least 1.
 
-    images: bucket -> images. Of several with the same steps the one nearest to steps / epochs /
-    images * batch; of two equally far, the smaller.
+    images: bucket -> images. Of several repeats with the same steps, return the one nearest to
+    steps / epochs / images * batch; of two equally near, the smaller.
     """
 
     def exact(repeats: int) -> int:
         return batch_settings.steps(_times(images, repeats))
 
-    # The exact steps never fall short of the formula's, so the formula bounds the repeats from
-    # above.
+    # Rounding up batches makes the exact steps at least those of the formula, so the formula is an
+    # upper bound of the repeats; exact steps grow with the repeats, so a binary search finds them.
     ideal = _ideal(sum(images.values()), batch_settings, steps)
     candidates = range(1, int(ideal) + 2)
     below = bisect_right(candidates, steps, key=exact)
@@ -332,8 +322,8 @@ def _ideal(images: int, batch_settings: BatchSettings, steps: int) -> float:
 
 
 def _nearest_multiple(samples: int, images: int) -> int:
-    """Return the repeats that bring `images` images nearest to `samples`, the smaller of two, at
-    least 1.
+    """Return the repeats that bring `images` images nearest to `samples` (ties: fewer), at least
+    1.
     """
     below = samples // images
     return max(

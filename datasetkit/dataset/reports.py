@@ -1,6 +1,4 @@
-"""Reports: how often each tag stands in a dataset, what it comes together with, and what that will
-teach the model.
-"""
+"""Reports: the frequency of tags in a dataset, and the pairs of tags that occur together."""
 
 from __future__ import annotations
 
@@ -29,16 +27,16 @@ __all__ = [
 
 SINGLETON: Final = "singleton"
 UNKNOWN: Final = "not in vocabulary"
-# Spreadsheets run cells that begin like this as formulas; real tags do (`=_=`, `+_+`, `@_@`). The
-# wide forms count too in East Asian locales (OWASP, CSV Injection).
+# Spreadsheets run cells that begin with these as formulas, and tags do (`=_=`, `+_+`, `@_@`); also
+# the wide forms, in East Asian locales (OWASP, CSV Injection).
 _FORMULA: Final = ("=", "+", "-", "@", "\t", "\r", "＝", "＋", "－", "＠")
 
 
 @dataclass(frozen=True, slots=True)
 class CaptionedImage:
-    """One image of a concept as the trainer will see it.
+    """One image of a concept with its caption.
 
-    repeats: samples an epoch. tags: its caption. scores: what the tagger gave (0..1), None for a
+    repeats: samples per epoch. tags: its caption. scores: of the tagger (0..1), None for a
     hand-written caption.
     """
 
@@ -55,26 +53,26 @@ def frequency(
     """Count the tags of each concept and of the whole set (`(total)`), the most frequent first,
     ties by tag.
 
-    One row for a concept and a tag as it is spelled, with the columns: concept; tag; category
-    (`trigger`, the vocabulary's, or blank); images that hold it; of_images, the concept's images;
-    percent = images / of_images * 100; weighted, the samples an epoch of those images; mean_score
-    (blank where no score is known); for each trigger T `P(tag | T)`, the share of T's images that
-    hold the tag (blank where T stands in none); flags, joined by `; `. A tag in all images is
-    learnt as part of the trigger. Of two near spellings the less trusted one is flagged.
+    One row per concept and spelling of a tag, with the columns: concept; tag; category (`trigger`,
+    that of the vocabulary, or blank); images with the tag; of_images, the images of the concept;
+    percent = images / of_images * 100; weighted, the samples per epoch of those images; mean_score
+    (blank if there is none); for each trigger T `P(tag | T)`, the share of the images with T that
+    have the tag (blank if none has T); flags, joined by `; `. A tag in all images is learned as
+    part of the trigger. Of two near spellings the less trusted one is flagged.
     """
     from pandas import DataFrame
 
-    spelled_badly = _near_flags(items, triggers, vocabulary)
-    known = {normal_form(trigger) for trigger in triggers}
+    near_spellings = _near_flags(items, triggers, vocabulary)
+    trigger_forms = {normal_form(trigger) for trigger in triggers}
     rows: list[dict[str, object]] = []
     for concept, members in _concepts(items):
         holders = _holders(members)
         means = _mean_scores(members)
-        carrying = {trigger: _carrying(holders, trigger) for trigger in triggers}
+        with_trigger = {trigger: _images_with(holders, trigger) for trigger in triggers}
         for tag, images in sorted(holders.items(), key=lambda pair: (-len(pair[1]), pair[0])):
-            is_trigger = normal_form(tag) in known
+            is_trigger = normal_form(tag) in trigger_forms
             flags = _flags(len(images), len(members), is_trigger=is_trigger)
-            flags += [f"near {other}" for other in spelled_badly.get(tag, ())]
+            flags += [f"near {other}" for other in near_spellings.get(tag, ())]
             flags += [UNKNOWN] if not is_trigger and tag not in vocabulary else []
             rows.append(
                 {
@@ -86,7 +84,7 @@ def frequency(
                     "percent": round(100 * len(images) / len(members), 2),
                     "weighted": sum(members[i].repeats for i in images),
                     "mean_score": means.get(normal_form(tag), math.nan),
-                    **{conditional(t): _share(images, carrying[t]) for t in triggers},
+                    **{conditional(t): _share(images, with_trigger[t]) for t in triggers},
                     "flags": "; ".join(flags),
                 }
             )
@@ -109,16 +107,16 @@ def columns(triggers: Sequence[str]) -> list[str]:
 
 
 def conditional(trigger: str) -> str:
-    """Return the name of the column that says how many of a trigger's images hold a tag."""
+    """Return the name of the column with the share of a trigger's images that have the tag."""
     return f"P(tag | {trigger})"
 
 
 def cooccurrence(items: Sequence[CaptionedImage]) -> DataFrame:
-    """List the pairs of tags that stand together in two or more images, per concept and `(total)`.
+    """List the pairs of tags that occur together in two or more images, per concept and `(total)`.
 
-    Columns: concept; tag_a < tag_b; images that hold both; jaccard = both / either (1 = never
-    apart); lift = how many times more often together than if they were independent. Most images
-    first, then jaccard, then by tag.
+    Columns: concept; tag_a < tag_b; images with both; jaccard = both / either (1 = always
+    together); lift = how many times more often together than if they were independent. Sorted by
+    images, then jaccard, then tags.
     """
     from pandas import DataFrame
 
@@ -129,11 +127,11 @@ def cooccurrence(items: Sequence[CaptionedImage]) -> DataFrame:
         both = Counter(
             pair for member in members for pair in combinations(sorted(set(member.tags)), 2)
         )
-        found: list[tuple[str, str, str, int, float, float]] = []
+        pairs: list[tuple[str, str, str, int, float, float]] = []
         for (a, b), n in both.items():
             if n > 1:
                 jaccard = round(n / (single[a] + single[b] - n), 4)
-                found.append(
+                pairs.append(
                     (
                         concept,
                         a,
@@ -143,15 +141,15 @@ def cooccurrence(items: Sequence[CaptionedImage]) -> DataFrame:
                         round(n * len(members) / (single[a] * single[b]), 4),
                     )
                 )
-        rows.extend(sorted(found, key=lambda row: (-row[3], -row[4], row[1], row[2])))
+        rows.extend(sorted(pairs, key=lambda row: (-row[3], -row[4], row[1], row[2])))
     return DataFrame(rows, columns=names)
 
 
 def csv_text(frame: DataFrame, *, excel: bool = False) -> str:
-    """Write a table as CSV by RFC 4180 (commas, CRLF, doubled quotes); encode it as UTF-8.
+    """Return a table as CSV by RFC 4180 (commas, CRLF, doubled quotes), to be encoded as UTF-8.
 
-    excel: begin with a byte-order mark, and with an apostrophe each text that a spreadsheet would
-    run as a formula.
+    excel: start with a byte-order mark, and prefix text that a spreadsheet would run as a formula
+    with an apostrophe.
     """
     if excel:
         frame = frame.rename(columns=_guarded).map(_guarded)
@@ -170,9 +168,7 @@ def plot(frame: DataFrame, path: Path | None = None) -> bytes:
 
 
 def _concepts(items: Sequence[CaptionedImage]) -> list[tuple[str, Sequence[CaptionedImage]]]:
-    """Return the items of each concept by name, then all of them; the order of the items does not
-    matter.
-    """
+    """Return the items of each concept by name, then all items as `(total)`."""
     by_name: defaultdict[str, list[CaptionedImage]] = defaultdict(list)
     for item in items:
         by_name[item.concept].append(item)
@@ -180,7 +176,7 @@ def _concepts(items: Sequence[CaptionedImage]) -> list[tuple[str, Sequence[Capti
 
 
 def _holders(members: Sequence[CaptionedImage]) -> dict[str, set[int]]:
-    """Return, for each tag, which of the members hold it."""
+    """Return for each tag the indices of the members that have it."""
     holders: defaultdict[str, set[int]] = defaultdict(set)
     for i, member in enumerate(members):
         for tag in member.tags:
@@ -188,32 +184,32 @@ def _holders(members: Sequence[CaptionedImage]) -> dict[str, set[int]]:
     return dict(holders)
 
 
-def _carrying(holders: Mapping[str, set[int]], trigger: str) -> set[int]:
-    """Return which members carry a trigger, in whatever spelling."""
-    wanted = normal_form(trigger)
-    return {i for tag, images in holders.items() if normal_form(tag) == wanted for i in images}
+def _images_with(holders: Mapping[str, set[int]], trigger: str) -> set[int]:
+    """Return the members that have a trigger in any spelling."""
+    form = normal_form(trigger)
+    return {i for tag, images in holders.items() if normal_form(tag) == form for i in images}
 
 
-def _share(images: set[int], carrying: set[int]) -> float:
-    return round(len(images & carrying) / len(carrying), 4) if carrying else math.nan
+def _share(images: set[int], within: set[int]) -> float:
+    return round(len(images & within) / len(within), 4) if within else math.nan
 
 
 def _mean_scores(members: Sequence[CaptionedImage]) -> dict[str, float]:
-    """Return the mean score of each tag (by normal form) over the images that hold it and have a
+    """Return the mean score of each tag (by normal form) over the images that have the tag and a
     score for it.
     """
-    found: defaultdict[str, list[float]] = defaultdict(list)
+    values_by_tag: defaultdict[str, list[float]] = defaultdict(list)
     for member in members:
         if member.scores is not None:
             scores = {normal_form(name): score for name, score in member.scores.items()}
             for tag in {normal_form(tag) for tag in member.tags} & scores.keys():
-                found[tag].append(scores[tag])
-    # fsum is exact, so that the order of the images does not show.
-    return {tag: round(math.fsum(values) / len(values), 4) for tag, values in found.items()}
+                values_by_tag[tag].append(scores[tag])
+    # fsum is exact, so the order of the images does not matter.
+    return {tag: round(math.fsum(vs) / len(vs), 4) for tag, vs in values_by_tag.items()}
 
 
 def _flags(images: int, of_images: int, *, is_trigger: bool) -> list[str]:
-    """Return what an image count says by itself; of a single image it says nothing."""
+    """Return the flags of an image count; none for a concept of one image."""
     if of_images < 2:
         return []
     if images == of_images:
@@ -224,33 +220,33 @@ def _flags(images: int, of_images: int, *, is_trigger: bool) -> list[str]:
 def _near_flags(
     items: Sequence[CaptionedImage], triggers: Sequence[str], vocabulary: Vocabulary
 ) -> dict[str, tuple[str, ...]]:
-    """Return, for the less trusted tag of each pair of near spellings in the set, the tags that it
-    is near to.
+    """Return, for the less trusted tag of each pair of near spellings, the tag that it is near to.
 
-    Trusted most is a trigger, then a tag of the vocabulary, then the more frequent one. Two tags
-    that are both of the vocabulary are no misspellings, unless they are one tag written in two
-    ways.
+    A trigger is trusted most, then a tag of the vocabulary, then the more frequent one. Two tags
+    that are both in the vocabulary are not misspellings, unless they are two spellings of one tag.
     """
-    known = {normal_form(trigger) for trigger in triggers}
+    trigger_forms = {normal_form(trigger) for trigger in triggers}
     images = Counter(tag for item in items for tag in set(item.tags))
-    doubtful = [tag for tag in images if tag not in vocabulary and normal_form(tag) not in known]
-    found: defaultdict[str, list[str]] = defaultdict(list)
-    for pair in near_pairs(images, doubtful):
-        exempt = all(tag in vocabulary or normal_form(tag) in known for tag in pair)
-        if exempt and normal_form(pair[0]) != normal_form(pair[1]):
+
+    def is_known(tag: str) -> bool:
+        return tag in vocabulary or normal_form(tag) in trigger_forms
+
+    def trust(tag: str) -> tuple[bool, bool, bool, int]:
+        is_trigger = normal_form(tag) in trigger_forms
+        return tag in triggers, is_trigger, tag in vocabulary, images[tag]
+
+    near: defaultdict[str, list[str]] = defaultdict(list)
+    for pair in near_pairs(images, [tag for tag in images if not is_known(tag)]):
+        if all(map(is_known, pair)) and normal_form(pair[0]) != normal_form(pair[1]):
             continue
-        trust = {
-            tag: (tag in triggers, normal_form(tag) in known, tag in vocabulary, images[tag])
-            for tag in pair
-        }
-        # Equal trust: the plainer spelling (no underscore, lower case) is taken for the right one.
+        # With equal trust the plainer spelling (no underscore, lower case) is taken as correct.
         worse, better = sorted(
-            pair, key=lambda tag: (trust[tag], "_" not in tag, tag == tag.lower(), tag)
+            pair, key=lambda tag: (trust(tag), "_" not in tag, tag == tag.lower(), tag)
         )
-        found[worse].append(better)
+        near[worse].append(better)
     return {
         tag: tuple(sorted(others, key=lambda other: (-images[other], other))[:1])
-        for tag, others in found.items()
+        for tag, others in near.items()
     }
 
 

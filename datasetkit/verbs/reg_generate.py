@@ -230,7 +230,7 @@ def _images(
     if options.size is not None:
         own = [options.size]
     if not options.from_captions:
-        return reg_prompts.wanted(name, options.count, [name], own, options.seed)
+        return reg_prompts.images_to_generate(name, options.count, [name], own, options.seed)
     triggers = options.trigger or config.build(TagOptions, "tag").trigger
     triggers = triggers or tuple(t for concept in config.concepts for t in concept.trigger)
     if not triggers:
@@ -247,7 +247,7 @@ def _images(
     prompts = [
         reg_prompts.reclassed(caption or Caption(()), triggers, name).text() for caption in captions
     ]
-    return reg_prompts.wanted(name, options.count, prompts, own, options.seed)
+    return reg_prompts.images_to_generate(name, options.count, prompts, own, options.seed)
 
 
 def _existing(root: Path, name: str) -> Path | None:
@@ -319,7 +319,7 @@ def _refuse_other_settings(folder: Path | None, settings: RegSettings) -> None:
     """Raise PlanConflict where images are there that were drawn in another way."""
     for path in sorted(folder.glob(f"*{RECORD_SUFFIX}")) if folder is not None else ():
         told = _told(path)
-        if told is not None and (difference := reg_prompts.differing(told, settings)):
+        if told is not None and (difference := reg_prompts.difference(told, settings)):
             raise PlanConflict(
                 f"{display(path.parent)} was drawn with other settings: {difference}",
                 hint="set it back, or take the set away first: dsk undo, or delete the folder",

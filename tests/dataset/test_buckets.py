@@ -136,7 +136,7 @@ def test_images_get_the_buckets_of_sd_scripts(size, sd, sd_keep, sdxl, sdxl_keep
         ((800, 1500), (704, 1408), (23, 0)),
     ],
 )
-def test_crop_offsets_are_those_of_the_cut_really_made(size, bucket, crop):
+def test_crop_offsets_are_those_of_the_real_crop(size, bucket, crop):
     chosen = select(SDXL, *size)
     assert (chosen.bucket, chosen.crop) == (bucket, crop)
 
@@ -148,7 +148,7 @@ def test_scale_and_loss_are_reported():
     assert select(SDXL, 683, 1024).scale == pytest.approx(1.22, abs=0.01)
 
 
-def test_a_image_of_a_bucket_size_is_left_alone():
+def test_an_image_of_a_bucket_size_is_unchanged():
     chosen = select(SD, 448, 576)
     assert (chosen.bucket, chosen.resized, chosen.scale, chosen.cropped) == (
         (448, 576),
@@ -202,7 +202,7 @@ def test_rules_that_make_no_buckets_are_refused_with_a_hint(fields):
     assert caught.value.hint
 
 
-def test_no_upscale_does_not_look_at_the_range():
+def test_no_upscale_ignores_the_range():
     assert select(BucketRules((512, 512), 640, 448, 64, no_upscale=True), 100, 100).bucket == (
         64,
         64,
@@ -272,13 +272,13 @@ def fit(rules):
         ((4000, 500), (1024, 256)),  # wider than any bucket: the same half is lost
     ],
 )
-def test_fit_takes_a_bucket_that_cuts_less(size, bucket):
+def test_fit_chooses_a_bucket_that_crops_less(size, bucket):
     assert select(fit(SD), *size).bucket == bucket
 
 
 @settings(max_examples=400, deadline=None)
 @given(RULES, SIDE, SIDE)
-def test_fit_never_cuts_more_than_kohya(rules, width, height):
+def test_fit_never_crops_more_than_kohya(rules, width, height):
     theirs, ours = select(rules, width, height), select(fit(rules), width, height)
     assert ours.cropped <= theirs.cropped
     assert all(side % rules.step == 0 and side >= rules.step for side in ours.bucket)
@@ -295,7 +295,7 @@ def test_fit_never_cuts_more_than_kohya(rules, width, height):
 @settings(max_examples=100, deadline=None)
 @given(SIDE, SIDE)
 @example(69, 193)  # the nearest ratio is 256x832, and 768x320 on its side
-def test_fit_treats_a_image_on_its_side_alike(width, height):
+def test_fit_treats_a_rotated_image_alike(width, height):
     upright, lying = select(fit(SD), width, height), select(fit(SD), height, width)
     assert upright.bucket == lying.bucket[::-1]
 
@@ -304,7 +304,7 @@ def test_fit_treats_a_image_on_its_side_alike(width, height):
     ("resolution", "kohya", "ours"),
     [(512, 0.0573, 0.0409), (768, 0.0394, 0.0174), (1024, 0.0288, 0.0126)],
 )
-def test_fit_cuts_so_much_less_over_ratios_from_2_to_5_to_5_to_2(resolution, kohya, ours):
+def test_fit_crops_this_much_less_over_ratios_from_2_to_5_to_5_to_2(resolution, kohya, ours):
     """The numbers of docs/concepts/buckets.md."""
     rules = BucketRules.standard(resolution)
     for made, mean in ((rules, kohya), (fit(rules), ours)):

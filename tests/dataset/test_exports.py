@@ -125,13 +125,13 @@ def test_config_toml_sorts_flat_options_into_the_sections_of_the_reference():
     assert {k: list(v) for k, v in read.items()} == {k: list(v) for k, v in reference.items()}
 
 
-def test_options_that_are_not_given_are_not_written():
+def test_options_that_are_not_set_are_not_written():
     assert exports.sections({"min_snr_gamma": None, "seed": 1}, SECTIONS) == {
         "training_arguments": {"seed": 1}
     }
 
 
-def test_every_known_option_stands_in_one_section():
+def test_every_option_is_in_one_section():
     names = [name for table in SECTIONS.values() for name in table]
     assert len(names) == len(set(names)) > 100
 
@@ -186,7 +186,7 @@ def test_lists_and_paths_are_written_and_other_things_refused():
         max_size=4,
     ),
 )
-def test_any_data_set_reads_back(resolution, subsets):
+def test_any_dataset_survives_writing_and_reading(resolution, subsets):
     export = DatasetExport(
         DatasetSettings(resolution=resolution, batch_size=2),
         tuple(ExportSubset(*s) for s in subsets),
@@ -230,7 +230,7 @@ def test_imagefolder_metadata_names_files_relative_to_the_folder(tmp_path):
     assert exports.imagefolder_metadata([], tmp_path) == ""
 
 
-def test_a_image_outside_of_the_folder_is_refused(tmp_path):
+def test_an_image_outside_of_the_folder_is_refused(tmp_path):
     with pytest.raises(InputError, match=r"b\.png"):
         exports.imagefolder_metadata([ImageText(tmp_path / "b.png", parse("x"))], tmp_path / "a")
 
@@ -249,7 +249,7 @@ def test_meta_json_is_keyed_as_sd_scripts_looks_images_up(tmp_path):
     ]
 
 
-def test_two_images_of_one_stem_are_refused_in_meta_json(tmp_path):
+def test_two_images_with_one_stem_are_refused_in_meta_json(tmp_path):
     items = [ImageText(tmp_path / name, parse("x")) for name in ("a.jpg", "a.png")]
     with pytest.raises(InputError, match="stem") as caught:
         exports.meta_json(items, tmp_path)

@@ -28,7 +28,7 @@ def tags(text: str) -> tuple[str, ...]:
     return imports.parse_post(text).tags
 
 
-def test_hydrus_namespaces_are_taken_off_or_left_out():
+def test_hydrus_namespaces_are_removed_or_their_tags_dropped():
     text = (
         "creator:somebody\ncharacter:hatsune "
         "miku\nseries:vocaloid\nrating:safe\npage:3\nlong_hair\nLong Hair\n1girl\n"
@@ -36,14 +36,14 @@ def test_hydrus_namespaces_are_taken_off_or_left_out():
     assert imports.parse_lines(text).tags == ("hatsune miku", "vocaloid", "long hair", "1girl")
 
 
-def test_colons_that_are_no_namespace_stay():
+def test_colons_that_are_not_namespaces_are_kept():
     text = "re:zero\n:d\n::3\n2b (nier:automata)\nclothing:skirt\nCharacter: rem\n"
     assert imports.parse_lines(text).tags == (
         "re:zero", ":d", ":3", "2b (nier:automata)", "clothing:skirt", "rem",
     )  # fmt: skip
 
 
-def test_the_reading_says_which_namespaces_count_and_whether_underscores_stay():
+def test_the_syntax_sets_the_namespaces_and_the_respelling():
     reading = TagSyntax(bare=frozenset({"creator"}), dropped=frozenset({"series"}), respell=False)
     text = "creator:some_body\ncharacter:miku\nseries:vocaloid\nlong_hair"
     assert imports.parse_lines(text, reading).tags == ("some_body", "character:miku", "long_hair")
@@ -118,7 +118,7 @@ def test_posts_are_read_in_the_forms_that_boorus_have(post, expected):
         ("[" * 200_000, "nested too deeply|not JSON"),
     ],
 )
-def test_a_file_that_is_no_post_is_refused(text, reason):
+def test_a_file_that_is_not_a_post_is_refused(text, reason):
     with pytest.raises(InputError, match=reason):
         tags(text)
 
@@ -152,7 +152,7 @@ def test_gallery_dl_lists_are_one_tag_a_line_and_json_may_replace_the_suffix(ima
     assert found.caption.tags == ("sky",)
 
 
-def test_a_image_without_a_side_car_is_neither_found_nor_a_problem(image):
+def test_an_image_without_a_side_car_is_neither_a_result_nor_a_failure(image):
     put(image.with_suffix(".txt"), "its own caption")
     assert imports.plan_import([image]) == ([], [])
 
@@ -169,12 +169,12 @@ def test_one_broken_side_car_costs_only_its_image(tmp_path):
     assert [(p.path.name, p.error.split(":")[0]) for p in problems[:3]] == [
         ("b.png.json", "is not JSON"),
         ("c.png.txt", "is not UTF-8 text"),
-        ("d.png.txt", "holds no tags"),
+        ("d.png.txt", "has no tags"),
     ]
     assert "regular file" in problems[3].error
 
 
-def test_a_name_that_leaves_no_room_for_a_side_car_has_none(tmp_path):
+def test_an_image_name_of_maximum_length_has_no_side_car(tmp_path):
     assert imports.plan_import([tmp_path / ("x" * 251 + ".png")]) == ([], [])
 
 
@@ -197,7 +197,7 @@ def test_meta_entries_are_matched_by_full_path_by_path_below_the_folder_and_by_s
     assert problems == [] and all(i.source == meta for i in found)
 
 
-def test_an_ambiguous_stem_is_not_guessed_and_lonely_entries_are_named(tmp_path):
+def test_an_ambiguous_stem_is_not_guessed_and_unused_entries_are_named(tmp_path):
     images = [
         tmp_path / "x" / "a.png",
         tmp_path / "y" / "a.png",
@@ -214,7 +214,7 @@ def test_an_ambiguous_stem_is_not_guessed_and_lonely_entries_are_named(tmp_path)
         "no image for the entry /o/c",
         "no image for the entry /old/a.png",
         "no image for the entry /p/c",
-        "the entry b holds no tags",
+        "the entry b has no tags",
     ]
 
 
@@ -242,7 +242,7 @@ def test_a_broken_metadata_file_is_a_problem(tmp_path, content):
 def test_an_unknown_kind_and_a_missing_meta_are_refused(image):
     with pytest.raises(ConfigError, match="photoshop"):
         imports.plan_import([image], "photoshop")
-    with pytest.raises(ConfigError, match="not named"):
+    with pytest.raises(ConfigError, match="no metadata file"):
         imports.plan_import([image], "meta")
 
 

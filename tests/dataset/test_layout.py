@@ -14,6 +14,7 @@ from datasetkit.dataset.layout import (
     LayoutFolder,
     LayoutImage,
     Misread,
+    fill_ops,
     folder_name,
     parse,
     plan_layout,
@@ -21,7 +22,6 @@ from datasetkit.dataset.layout import (
     read,
     read_tree,
     trainers_reading,
-    wanted,
 )
 from datasetkit.project.plans import Copy, Link, Move, WriteBytes, WriteText
 
@@ -70,7 +70,7 @@ def test_a_plain_folder_is_a_concept(folder, concept):
         ("10_con", Concept(10, "con")),
     ],
 )
-def test_every_other_form_is_flagged_with_what_trainers_read(folder, trainers):
+def test_every_other_name_is_flagged_with_how_trainers_read_it(folder, trainers):
     found = parse(folder)
     assert isinstance(found, Misread)
     assert found.trainers == trainers
@@ -78,7 +78,7 @@ def test_every_other_form_is_flagged_with_what_trainers_read(folder, trainers):
     assert found.text.isprintable()
 
 
-def test_the_reasons_tell_the_mistakes_apart():
+def test_each_mistake_has_its_reason():
     reasons = {}
     for folder in ("10-foo", "foo", "0_x", "1_000_x", "05_x", "10", "10_x "):
         found = parse(folder)
@@ -109,13 +109,13 @@ def test_a_concept_without_a_readable_folder_name_is_refused(concept):
     assert caught.value.hint
 
 
-def test_a_folder_name_may_fill_its_255_bytes():
+def test_a_folder_name_may_have_255_bytes():
     assert parse(folder_name(Concept(1, "x" * 253))) == Concept(1, "x" * 253)
 
 
 @settings(max_examples=300, deadline=None)
 @given(st.integers(-2, 10**9), st.text(max_size=12))
-def test_what_is_written_is_read_back_by_us_and_by_trainers(repeats, name):
+def test_a_folder_name_is_parsed_back_by_dsk_and_by_trainers(repeats, name):
     concept = Concept(repeats, name)
     try:
         folder = folder_name(concept)
@@ -128,7 +128,7 @@ def test_what_is_written_is_read_back_by_us_and_by_trainers(repeats, name):
 
 @settings(max_examples=300, deadline=None)
 @given(st.text("0123456789_ax-+ .", max_size=10))
-def test_what_is_read_is_what_would_be_written(folder):
+def test_a_parsed_name_is_the_name_of_its_concept(folder):
     found = parse(folder)
     if isinstance(found, Concept):
         assert folder_name(found) == folder
@@ -159,7 +159,7 @@ def test_a_tree_is_read_one_level_deep_and_links_are_flagged(tmp_path):
     ]
 
 
-def test_a_missing_root_is_a_data_set_error(tmp_path):
+def test_a_missing_root_is_a_dataset_error(tmp_path):
     with pytest.raises(DatasetError):
         read_tree(tmp_path / "train")
 
@@ -201,7 +201,7 @@ def test_a_replaced_image_moves_to_the_trash_before_its_link():
     )
 
 
-def test_what_has_no_source_any_more_moves_to_the_trash():
+def test_files_without_a_source_move_to_the_trash():
     stale = {
         A / "z.jpg": False,
         A / "z.txt": False,
@@ -212,10 +212,10 @@ def test_what_has_no_source_any_more_moves_to_the_trash():
     assert set(plan.ops) == {Move(path, TRASH / path.relative_to(ROOT)) for path in stale}
 
 
-def test_images_of_one_stem_are_refused_with_the_way_out():
+def test_images_with_one_stem_are_refused_with_a_hint():
     for twin in ("other/x.png", "other/x.jpg", "other/X.jpg", "in/x.jpg"):
         with pytest.raises(PlanConflict) as caught:
-            wanted([LayoutFolder(A, (*SOURCES, LayoutImage(Path(twin))))])
+            fill_ops([LayoutFolder(A, (*SOURCES, LayoutImage(Path(twin))))])
         assert twin in caught.value.message
         assert "dsk rename" in caught.value.hint
 
@@ -223,7 +223,7 @@ def test_images_of_one_stem_are_refused_with_the_way_out():
 def test_one_stem_in_two_concepts_is_fine():
     assert (
         len(
-            wanted(
+            fill_ops(
                 [*TARGETS, LayoutFolder(ROOT / "train/5_b", (LayoutImage(Path("other/x.png")),))]
             )
         )
@@ -233,7 +233,7 @@ def test_one_stem_in_two_concepts_is_fine():
 
 def test_an_empty_caption_is_never_written():
     with pytest.raises(InputError, match=r"x\.jpg"):
-        wanted([LayoutFolder(A, (LayoutImage(Path("in/x.jpg"), " \n"),))])
+        fill_ops([LayoutFolder(A, (LayoutImage(Path("in/x.jpg"), " \n"),))])
 
 
 def done(files, plan):
@@ -259,7 +259,7 @@ def content(op):
 def existing_of(files, targets):
     want = {
         op.path if isinstance(op, WriteText | WriteBytes) else op.dst: content(op)
-        for op in wanted(targets)
+        for op in fill_ops(targets)
     }
     return {
         path: want.get(path) == text for path, text in files.items() if path.is_relative_to(ROOT)
@@ -283,7 +283,7 @@ TARGET_SETS = st.lists(
 
 @settings(max_examples=150, deadline=None)
 @given(TARGET_SETS, TARGET_SETS)
-def test_laying_out_anew_equals_laying_out_from_nothing(before, after):
+def test_an_updated_layout_equals_a_new_one(before, after):
     files = done({}, plan_layout(before, root=ROOT, existing={}, trash=TRASH))
     plan = plan_layout(after, root=ROOT, existing=existing_of(files, after), trash=TRASH)
     result = done(files, plan)
@@ -304,7 +304,7 @@ def test_new_repeats_rename_the_folder():
     assert plan.ops == (Move(ROOT / "10_a", ROOT / "20_a"),)
 
 
-def test_two_folders_of_one_concept_do_not_become_one():
+def test_two_folders_of_one_concept_are_not_merged():
     with pytest.raises(PlanConflict, match="20_a"):
         plan_repeats_change(tree((10, "a"), (20, "a")), {"a": 20})
 

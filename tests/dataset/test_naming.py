@@ -69,7 +69,7 @@ def test_numbers_are_padded_to_the_size_of_the_set():
     assert moves(names)["1199.jpg"] == "P_1200.jpg"
 
 
-def test_everything_of_a_image_travels_with_it():
+def test_all_files_of_an_image_are_renamed_with_it():
     belongings = [
         "a.txt",
         "a.caption",
@@ -91,7 +91,7 @@ def test_everything_of_a_image_travels_with_it():
     }
 
 
-def test_the_siblings_that_the_folder_listing_finds_all_travel(tmp_path):
+def test_all_siblings_of_the_folder_listing_are_renamed(tmp_path):
     for name in ("a.jpg", "a.txt", "a.jpg.txt", "b.c.png", "b.c.txt"):
         (tmp_path / name).write_bytes(b"")
     (tmp_path / "masks").mkdir()
@@ -103,7 +103,7 @@ def test_the_siblings_that_the_folder_listing_finds_all_travel(tmp_path):
     }  # fmt: skip
 
 
-def test_two_images_of_one_stem_get_two_numbers_and_both_keep_the_caption():
+def test_two_images_with_one_stem_get_two_numbers_and_both_keep_the_caption():
     _, ops = planned(["a.jpg", "a.png", "a.txt", "masks/a.png"])
     assert ops == [
         ("Move", "a.jpg", "P_001.jpg"),
@@ -115,7 +115,7 @@ def test_two_images_of_one_stem_get_two_numbers_and_both_keep_the_caption():
     ]
 
 
-def test_a_shared_caption_stays_with_the_image_that_stays():
+def test_a_shared_caption_is_kept_by_the_image_that_keeps_its_name():
     assert planned(["P_001.jpg", "P_001.png", "P_001.txt"])[1] == [
         ("Move", "P_001.png", "P_002.png"),
         ("Copy", "P_001.txt", "P_002.txt"),
@@ -133,7 +133,7 @@ def test_named_images_keep_their_number_and_new_ones_take_the_free_ones():
     }
 
 
-def test_kept_numbers_are_padded_anew_when_the_set_outgrows_its_width():
+def test_kept_numbers_are_padded_again_when_the_set_outgrows_its_width():
     names = [f"P_{i:03d}.jpg" for i in range(1, 1000)]
     changed = moves([*names, "new.jpg"])
     assert changed["new.jpg"] == "P_1000.jpg"
@@ -144,7 +144,7 @@ def test_a_wider_numbering_is_not_narrowed():
     assert moves(["P_0001.jpg", "new.jpg"]) == {"new.jpg": "P_0002.jpg"}
 
 
-def test_two_images_that_claim_a_number_are_told_apart_by_their_final_name():
+def test_of_two_images_with_one_number_the_one_with_the_final_name_keeps_it():
     assert moves(["P_1.jpg", "P_001.jpg"]) == {"P_1.jpg": "P_002.jpg"}
     assert moves(["P_001.JPG", "P_001.jpg"]) == {"P_001.JPG": "P_002.jpg"}
 
@@ -153,11 +153,11 @@ def test_a_date_is_not_a_number_of_the_set():
     assert moves(["IMG_20240101.jpg"], "IMG") == {"IMG_20240101.jpg": "IMG_001.jpg"}
 
 
-def test_a_strangers_file_is_not_adopted():
+def test_a_foreign_file_is_not_adopted():
     assert moves(["a.jpg", "P_001.txt", "p_002.json"]) == {"a.jpg": "P_003.jpg"}
 
 
-def test_a_number_that_grows_onto_a_strangers_file_is_given_up():
+def test_a_number_that_grows_onto_a_foreign_file_is_not_used():
     assert moves(["P_1.jpg", "P_1.txt", "P_001.txt"]) == {
         "P_1.jpg": "P_002.jpg",
         "P_1.txt": "P_002.txt",
@@ -171,12 +171,12 @@ def test_an_upper_case_suffix_alone_is_lowered():
     }
 
 
-def test_numbers_begin_where_they_are_told_to():
+def test_numbers_begin_at_start():
     assert moves(["a.jpg", "b.jpg"], start=0) == {"a.jpg": "P_000.jpg", "b.jpg": "P_001.jpg"}
     assert moves(["a.jpg"], start=5000) == {"a.jpg": "P_5000.jpg"}
 
 
-def test_a_prefix_is_plain_text_not_a_pattern():
+def test_a_prefix_is_literal_text():
     assert moves(["a+b_001.jpg", "aab_002.jpg"], "a+b") == {"aab_002.jpg": "a+b_002.jpg"}
     assert moves(["x.jpg"], "{0}%s") == {"x.jpg": "{0}%s_001.jpg"}
 
@@ -221,7 +221,7 @@ def test_a_negative_start_is_refused():
 @pytest.mark.parametrize(
     "name", ["MikamiYua", "sks girl", "長門", "a-b", "console", "com10", "🦊", "re:zero"]
 )
-def test_ordinary_names_are_fine(name):
+def test_ordinary_names_are_valid(name):
     assert name_fault(name) is None
 
 

@@ -20,23 +20,28 @@ WANTED = RegImage(3, "1girl_0004", "1girl, smile", (384, 640), 8)
     st.lists(st.text(min_size=1), min_size=1),
     st.integers(0, 2**63 - 1),
 )
-def test_a_set_that_grows_keeps_what_it_has(count, more, prompts, seed):
-    small = reg_prompts.wanted("1girl", count, prompts, [(512, 512), (384, 640)], seed)
-    large = reg_prompts.wanted("1girl", count + more, prompts, [(512, 512), (384, 640)], seed)
+def test_a_larger_set_keeps_the_images_of_a_smaller_one(count, more, prompts, seed):
+    small = reg_prompts.images_to_generate("1girl", count, prompts, [(512, 512), (384, 640)], seed)
+    large = reg_prompts.images_to_generate(
+        "1girl", count + more, prompts, [(512, 512), (384, 640)], seed
+    )
     assert large[:count] == small and len(large) == count + more
     assert len({one.stem for one in large}) == len({one.seed for one in large}) == len(large)
 
 
-def test_prompts_and_sizes_take_turns_and_can_be_drawn():
-    found = reg_prompts.wanted("sks girl", 3, ["a", "b"], [(500, 333)], 7)
+def test_prompts_and_sizes_alternate_and_sizes_are_usable():
+    found = reg_prompts.images_to_generate("sks girl", 3, ["a", "b"], [(500, 333)], 7)
     assert [one.prompt for one in found] == ["a", "b", "a"]
     assert [one.size for one in found] == [(496, 328)] * 3
-    assert reg_prompts.fitted((80, 48)) == (104, 64) and reg_prompts.fitted((64, 64)) == (64, 64)
+    assert reg_prompts.usable_size((80, 48)) == (104, 64) and reg_prompts.usable_size((64, 64)) == (
+        64,
+        64,
+    )
     assert [one.stem for one in found] == ["sks_girl_0001", "sks_girl_0002", "sks_girl_0003"]
     assert [one.seed for one in found] == [7, 8, 9]
 
 
-def test_the_class_stands_in_place_of_the_trigger():
+def test_the_class_replaces_the_trigger():
     caption = Caption(("SKS", "red hair", "1girl", "smile"))
     assert reg_prompts.reclassed(caption, ["sks"], "1girl") == Caption(
         ("1girl", "red hair", "smile")
@@ -44,7 +49,7 @@ def test_the_class_stands_in_place_of_the_trigger():
     assert reg_prompts.reclassed(Caption(()), ["sks"], "1girl") == Caption(("1girl",))
 
 
-def test_a_record_tells_where_a_image_is_from():
+def test_a_record_has_the_settings_of_an_image():
     text = RegRecord(WANTED, SETTINGS, "datasetkit 1").text()
     told = reg_prompts.parse(text)
     assert told is not None and (told["index"], told["seed"], told["set_seed"]) == (3, 8, 5)
@@ -59,7 +64,7 @@ def test_a_record_tells_where_a_image_is_from():
     )
 
 
-def test_the_text_in_the_image_is_that_of_user_interfaces():
+def test_the_text_in_the_image_has_the_format_of_the_web_interfaces():
     assert RegRecord(WANTED, SETTINGS, "datasetkit 1").parameters() == (
         "1girl, smile\nNegative prompt: lowres\nSteps: 20, Sampler: euler_a, CFG scale: 7, "
         "Seed: 8, Size: 384x640, "
@@ -69,11 +74,11 @@ def test_the_text_in_the_image_is_that_of_user_interfaces():
 
 def test_other_settings_are_named():
     told = reg_prompts.parse(RegRecord(WANTED, SETTINGS, "datasetkit 1").text())
-    assert told is not None and reg_prompts.differing(told, SETTINGS) == ""
+    assert told is not None and reg_prompts.difference(told, SETTINGS) == ""
     other = RegSettings("1girl", "renamed", "ab" * 32, True, "lowres", 20, 7.0, "euler_a", 6, 2)
-    assert reg_prompts.differing(told, other) == "set_seed was 5 and is 6"
+    assert reg_prompts.difference(told, other) == "set_seed was 5 and is 6"
     unloaded = replace(SETTINGS, model="", hash="")
-    assert reg_prompts.differing(told, unloaded) == ""
-    assert reg_prompts.differing(told, replace(SETTINGS, hash="cd" * 32)).startswith(
+    assert reg_prompts.difference(told, unloaded) == ""
+    assert reg_prompts.difference(told, replace(SETTINGS, hash="cd" * 32)).startswith(
         "hash was abab"
     )

@@ -95,7 +95,7 @@ def test_the_formula_of_the_tutorials_gives_the_repeats(images, steps, epochs, b
     assert made.concepts[0].one_bucket_assumed
 
 
-def test_ten_images_at_twenty_are_a_thousand_steps():
+def test_ten_images_with_twenty_repeats_make_a_thousand_steps():
     (concept,) = plan(
         [ConceptImages("x", count=10)], rules=SD, batch_settings=BatchSettings(10, 2), steps=1000
     ).concepts
@@ -107,7 +107,7 @@ def test_ten_images_at_twenty_are_a_thousand_steps():
     )
 
 
-def test_buckets_that_round_up_bring_the_repeats_down():
+def test_rounding_up_per_bucket_lowers_the_repeats():
     # Five buckets of one image: with batch 4 every repeat adds 1.25 batches by the formula and up
     # to 5 in truth.
     sizes = [(512, 512), (448, 576), (576, 448), (384, 640), (640, 384)]
@@ -127,7 +127,7 @@ def test_concepts_are_balanced_as_the_guide_wants():
         assert made.train.samples == 156
 
 
-def test_fixed_repeats_stay_and_the_others_follow_them():
+def test_fixed_repeats_are_kept_and_the_others_follow_them():
     concepts = [ConceptImages("a", count=10, repeats=8), ConceptImages("b", count=20)]
     assert [
         c.repeats for c in plan(concepts, rules=SD, batch_settings=BatchSettings()).concepts
@@ -249,7 +249,7 @@ def test_the_planned_steps_are_the_steps_of_a_simulated_run(
     SCHEDULE,
     st.integers(1, 2000),
 )
-def test_no_other_repeats_come_nearer_to_the_steps(images, batch_settings, steps):
+def test_no_other_repeats_are_nearer_to_the_steps(images, batch_settings, steps):
     def distance(repeats):
         return abs(batch_settings.steps({b: n * repeats for b, n in images.items()}) - steps)
 
@@ -305,7 +305,7 @@ def test_one_epoch_that_is_too_long_does_not_advise_one_epoch():
 
 
 def test_steps_that_whole_repeats_cannot_reach_are_named():
-    assert any("repeats 1 make 760 steps, not 1,000" in line for line in advise([76]))
+    assert any("repeats = 1 makes 760 steps, not 1,000" in line for line in advise([76]))
 
 
 def test_surplus_reg_images_are_named():
@@ -328,4 +328,4 @@ def test_an_assumed_bucket_is_named_where_it_matters():
     made = plan(
         [ConceptImages("x", count=40)], rules=SD, batch_settings=BatchSettings(10, 4), steps=1000
     )
-    assert any("one bucket was assumed" in line for line in advice(made))
+    assert any("one bucket is assumed" in line for line in advice(made))

@@ -102,14 +102,14 @@ def test_categories_come_from_the_vocabulary_and_the_triggers():
     }
 
 
-def test_a_tag_in_all_images_is_flagged_but_for_the_trigger():
+def test_a_tag_in_all_images_is_flagged_except_the_trigger():
     frame = reports.frequency(captioned("sks, 1girl, solo", "sks, 1girl"), ["sks"], VOCABULARY)
     assert flags(frame, "1girl") == ["in all images"]
     assert flags(frame, "sks") == [""]
     assert flags(frame, "solo") == ["singleton"]
 
 
-def test_a_single_image_says_nothing_about_frequency():
+def test_a_single_image_has_no_frequency_flags():
     frame = reports.frequency(captioned("sks, 1girl"), ["sks"], VOCABULARY)
     assert flags(frame, "1girl") == [""]
 
@@ -135,7 +135,7 @@ def test_the_less_trusted_of_two_near_spellings_is_flagged():
         assert not any(flag.startswith("near") for flag in flags(frame, tag))
 
 
-def test_two_tags_of_the_vocabulary_are_no_misspellings():
+def test_two_tags_of_the_vocabulary_are_not_misspellings():
     frame = reports.frequency(
         captioned("1girl, cat ear", "2girls, cat ears", "smile, solo"), [], VOCABULARY
     )
@@ -213,7 +213,7 @@ def test_near_spellings_of_thousands_of_tags_are_found_in_time():
 
 @settings(max_examples=25, deadline=None)
 @given(st.data())
-def test_the_order_of_the_images_does_not_show(data):
+def test_the_order_of_the_images_does_not_matter(data):
     words = st.sampled_from(["sks", "1girl", "long hair", "long_hair", "blorb", "solo", "="])
     tags = st.lists(words, min_size=1, max_size=5, unique=True).map(tuple)
     scores = st.one_of(st.none(), st.dictionaries(words, st.floats(0, 1), max_size=4))
@@ -235,7 +235,7 @@ def test_the_order_of_the_images_does_not_show(data):
     )
 
 
-def test_pairs_that_stand_together_once_are_left_out():
+def test_pairs_that_occur_together_once_are_left_out():
     items = captioned("a, b, c", "b, a", "a, c", "a")
     frame = reports.cooccurrence(items)
     total = frame[frame["concept"] == reports.TOTAL]
@@ -247,7 +247,7 @@ def test_pairs_that_stand_together_once_are_left_out():
     assert list(total["lift"]) == [1.0, 1.0]
 
 
-def test_lift_is_above_one_where_tags_come_together():
+def test_lift_is_above_one_for_tags_that_occur_together():
     frame = reports.cooccurrence(captioned("a, b", "a, b", "c", "d"))
     assert list(frame["lift"]) == [2.0, 2.0] and list(frame["jaccard"]) == [1.0, 1.0]
 
@@ -288,7 +288,7 @@ def pixels(png: bytes) -> np.ndarray:
         return np.asarray(image.convert("RGB"))
 
 
-def test_chart_is_written_and_its_trigger_stands_out(tmp_path):
+def test_chart_is_written_with_a_highlighted_trigger(tmp_path):
     items = captioned("sks, 1girl, solo", "sks, 1girl")
     frame = reports.frequency(items, ["sks"], VOCABULARY)
     png = reports.plot(frame, tmp_path / "tags.png")
@@ -322,7 +322,7 @@ def test_chart_shows_at_most_thirty_tags_a_concept_and_every_concept():
     assert len(charts._panels(reports.frequency(crowd, [], VOCABULARY))) == charts.MAX_PANELS
 
 
-def test_a_tag_that_is_missing_somewhere_is_never_shown_as_everywhere():
+def test_a_tag_that_is_missing_in_one_image_is_never_shown_as_100_percent():
     assert [charts._share(p) for p in (100.0, 99.97, 67.5, 8.33, 50.0)] == [
         "100 %",
         "99.9 %",
@@ -332,7 +332,7 @@ def test_a_tag_that_is_missing_somewhere_is_never_shown_as_everywhere():
     ]
 
 
-def test_a_chart_of_nothing_is_refused():
+def test_an_empty_chart_is_refused():
     with pytest.raises(InputError, match="no tags"):
         reports.plot(reports.frequency([], [], VOCABULARY))
 

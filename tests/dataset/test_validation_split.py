@@ -12,13 +12,13 @@ SPLITS = st.floats(0.01, 0.99)
 
 
 @given(IDS, SPLITS, st.integers(0, 5))
-def test_at_least_one_is_held_out_and_one_stays(ids, split, seed):
+def test_at_least_one_is_held_out_and_one_is_trained(ids, split, seed):
     chosen = held_out(sorted(ids), (), split, seed)
     assert 1 <= len(chosen) < len(ids) and set(chosen) < ids
 
 
 @given(IDS, IDS, SPLITS, st.integers(0, 5))
-def test_images_that_are_added_move_none(ids, added, split, seed):
+def test_added_images_do_not_change_the_split_of_others(ids, added, split, seed):
     before, after = (set(held_out(some, (), split, seed)) for some in (ids, ids | added))
     # Small sets hold one out in any case, or keep one in any case: those may change sides.
     if 1 < len(before) < len(ids) - 1:
@@ -27,7 +27,7 @@ def test_images_that_are_added_move_none(ids, added, split, seed):
 
 
 @given(IDS, SPLITS)
-def test_what_is_regularisation_too_is_never_held_out(ids, split):
+def test_images_that_are_also_regularisation_are_never_held_out(ids, split):
     first, *rest = sorted(ids)
     assert first not in held_out(ids, [first], split, 0)
     assert rest

@@ -17,7 +17,7 @@ from datasetkit.core.errors import (
     PlanConflict,
 )
 from datasetkit.dataset.buckets import select
-from datasetkit.dataset.reg_prompts import fitted
+from datasetkit.dataset.reg_prompts import usable_size
 from datasetkit.options.reg import RegGenerateOptions
 from datasetkit.options.train import TrainOptions
 from datasetkit.project.session import RunContext
@@ -100,7 +100,7 @@ def test_a_set_is_drawn_balanced_captioned_and_found_by_the_trainer(here):
         resolution=64, min_bucket_reso=32, max_bucket_reso=128, bucket_reso_steps=16
     ).bucket_rules()
     buckets = [select(rules, *seen).bucket for seen in ((128, 128), (192, 128), (128, 128))]
-    assert sizes == [fitted(bucket) for bucket in buckets] and len(set(sizes)) == 2
+    assert sizes == [usable_size(bucket) for bucket in buckets] and len(set(sizes)) == 2
     assert len({(folder / f"1girl_000{n}.png").read_bytes() for n in (1, 3)}) == 2
     subsets, _ = find_subsets(here / "ds", of_project(api.find_config(here), {}))
     assert [(s.name, s.repeats) for s in subsets if s.is_reg] == [("1girl", 8)]

@@ -63,7 +63,7 @@ def compared(
     """
     held = plan.held_out[: options.max_validation_steps]
     own = {p.id: p for p in reversed(plan.images) if not p.subset.is_reg}
-    ranked = sorted(own.values(), key=lambda p: validation_split.place(p.id, seed(options)))
+    ranked = sorted(own.values(), key=lambda p: validation_split.fraction_of(p.id, seed(options)))
     return held, tuple(ranked[: len(held)])
 
 

@@ -38,7 +38,7 @@ def lay_out(
     """
     renames = _renamed_folders(root, targets)
     before = {new: old for old, new in renames.items()}
-    wanted = grammar.wanted(targets)
+    wanted = grammar.fill_ops(targets)
     expected = {op.path if isinstance(op, WriteText | WriteBytes) else op.dst: op for op in wanted}
     existing: dict[Path, bool] = {}
     for target in targets:
