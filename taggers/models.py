@@ -4,7 +4,6 @@ come here.
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,6 +13,7 @@ from pathlib import Path
 from datasetkit import hub
 from datasetkit.core.errors import ConfigError, ModelFileError
 from datasetkit.core.progress import SILENT, Reporter
+from datasetkit.core.suggest import did_you_mean
 from taggers.kinds import KINDS
 from taggers.labels import CSV_FILE
 
@@ -110,12 +110,9 @@ def find(name: str) -> HubModel:
         return MODELS[name]
     match = _REPO.fullmatch(name)
     if match is None:
-        near = difflib.get_close_matches(name, MODELS, n=1, cutoff=0.4)
-        known = f"did you mean {near[0]}? " if near else ""
-        raise ConfigError(
-            f"unknown model {name!r}",
-            hint=f"{known}known: {', '.join(MODELS)}, or owner/repo@revision",
-        )
+        otherwise = f"known: {', '.join(MODELS)}, or owner/repo@revision"
+        hint = did_you_mean(name, MODELS, otherwise, cutoff=0.4)
+        raise ConfigError(f"unknown model {name!r}", hint=hint)
     repo, folder, revision = match["repo"], match["folder"].strip("/"), match["revision"]
     known_model = _BY_REPO.get(repo)
     if known_model is not None and not folder and revision in (None, known_model.revision):

@@ -7,7 +7,6 @@ needs files also has a static `resolve(name, options, reporter) -> Resolved`.
 
 from __future__ import annotations
 
-import difflib
 import importlib
 from dataclasses import replace
 from functools import partial
@@ -16,6 +15,7 @@ from typing import Any
 from datasetkit import hub
 from datasetkit.core.errors import ConfigError, ModelFileError, StorageError
 from datasetkit.core.progress import SILENT, Reporter
+from datasetkit.core.suggest import did_you_mean
 from taggers import models, sessions
 from taggers.base import ResolvedTagger, Tagger, TaggerOptions
 
@@ -72,12 +72,9 @@ def require_known(name: str) -> None:
     if "/" in name:
         models.find(name)
         return
-    near = difflib.get_close_matches(name, names(), n=1, cutoff=0.4)
-    first = f"did you mean {near[0]}? " if near else ""
-    raise ConfigError(
-        f"unknown tagger {name!r}",
-        hint=f"{first}known: {', '.join(names())}, or owner/repo@revision",
-    )
+    otherwise = f"known: {', '.join(names())}, or owner/repo@revision"
+    hint = did_you_mean(name, names(), otherwise, cutoff=0.4)
+    raise ConfigError(f"unknown tagger {name!r}", hint=hint)
 
 
 def _require_basic_can(options: TaggerOptions) -> None:

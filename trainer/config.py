@@ -7,12 +7,12 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Final
 
 from datasetkit.core.errors import ConfigError
 from datasetkit.core.files import MASKS, display
+from datasetkit.core.suggest import did_you_mean
 from datasetkit.dataset.layout import TRAIN
 from datasetkit.options.dataset import LayoutOptions
 from datasetkit.options.declare import by_name
@@ -242,13 +242,9 @@ def _known(
         elif key in own or key in also:
             found[key] = _value(key, value)
         else:
-            near = get_close_matches(
-                key, [*own, *IGNORED, *UNSUPPORTED, *FIXED, *also, *_FOLDERS], 1
-            )
-            raise ConfigError(
-                f"{where}: unknown key {key!r}",
-                hint=f"did you mean {near[0]!r}?" if near else "take it out",
-            )
+            names = [*own, *IGNORED, *UNSUPPORTED, *FIXED, *also, *_FOLDERS]
+            hint = did_you_mean(key, names, "take it out", form="'{}'")
+            raise ConfigError(f"{where}: unknown key {key!r}", hint=hint)
     return found
 
 

@@ -13,7 +13,6 @@ evaluates them.
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from decimal import Decimal
 from enum import Enum
 
 from datasetkit.core.errors import InputError
+from datasetkit.core.suggest import did_you_mean
 
 TEXT_FIELDS = ("tag", "caption", "name", "path", "concept")
 NUMBER_FIELDS = ("tags", "chars", "tokens", "repeats", "score")
@@ -235,12 +235,9 @@ class _Parser:
             return Match("", text)
         field = prefix[1].lower()
         if field not in FIELDS:
-            near = difflib.get_close_matches(field, FIELDS, 1)
-            suggestion = f"did you mean {near[0]}:? " if near else ""
-            hint = (
-                f"{suggestion}fields: {', '.join(f'{name}:' for name in FIELDS)}; put a text "
-                "with a colon in quotes"
-            )
+            fields = ", ".join(f"{name}:" for name in FIELDS)
+            otherwise = f"fields: {fields}; put a text with a colon in quotes"
+            hint = did_you_mean(field, FIELDS, otherwise, form="{}:")
             raise FilterError(f"unknown field {prefix[1]}:", start, hint=hint)
         self.at = prefix.end()
         if field in YES_NO_FIELDS:

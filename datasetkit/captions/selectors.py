@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 import tomllib
 from collections.abc import Iterable, Mapping
@@ -13,6 +12,7 @@ from importlib import resources
 from datasetkit.captions.caption import normal_form
 from datasetkit.captions.vocabulary import CATEGORIES, Vocabulary
 from datasetkit.core.errors import ConfigError
+from datasetkit.core.suggest import did_you_mean
 
 GROUPS_FILE = "groups.toml"
 CATEGORY_PREFIX = "category:"
@@ -141,23 +141,18 @@ def parse_selector(
 def _known_group(name: str, groups: Mapping[str, Group]) -> Group:
     if name in groups:
         return groups[name]
-    near = difflib.get_close_matches(name, groups, n=1, cutoff=0.5)
-    suggestion = f"did you mean @{near[0]}? " if near else ""
-    listed = ", ".join(f"@{group}" for group in groups)
-    raise ConfigError(
-        f"unknown group @{name}", hint=f"{suggestion}groups: {listed}; see `dsk rules groups`"
-    )
+    otherwise = f"groups: {', '.join(f'@{group}' for group in groups)}; see `dsk rules groups`"
+    hint = did_you_mean(name, groups, otherwise, form="@{}", cutoff=0.5)
+    raise ConfigError(f"unknown group @{name}", hint=hint)
 
 
 def _known_category(name: str) -> Category:
     names = sorted(set(CATEGORIES.values()))
     if name in names:
         return Category(name)
-    near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
-    suggestion = f"did you mean category:{near[0]}? " if near else ""
-    raise ConfigError(
-        f"unknown category {name!r}", hint=f"{suggestion}categories: {', '.join(names)}"
-    )
+    otherwise = f"categories: {', '.join(names)}"
+    hint = did_you_mean(name, names, otherwise, form="category:{}", cutoff=0.5)
+    raise ConfigError(f"unknown category {name!r}", hint=hint)
 
 
 @cache

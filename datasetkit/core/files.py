@@ -209,6 +209,12 @@ def file_sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def image_id(path: Path) -> str:
+    """Return the id of an image: the first 16 hex digits of its sha256. Raises InputError."""
+    with reading(path):
+        return file_sha256(path)[:16]
+
+
 @contextmanager
 def reading(path: Path) -> Iterator[None]:
     """Turn a failure to read `path` into an InputError with its reason."""

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import difflib
-
 from datasetkit.core.errors import ConfigError
+from datasetkit.core.suggest import did_you_mean
 
 
 def in_range(name: str, value: float, low: float, high: float) -> None:
@@ -21,6 +20,5 @@ def in_range(name: str, value: float, low: float, high: float) -> None:
 def one_of(name: str, value: str, *choices: str) -> None:
     """Raise ConfigError unless value is one of the choices."""
     if value not in choices:
-        near = difflib.get_close_matches(value, choices, 1)
-        hint = f"did you mean {near[0]!r}?" if near else "choose " + ", ".join(choices)
+        hint = did_you_mean(value, choices, f"choose {', '.join(choices)}", form="'{}'")
         raise ConfigError(f"{name} = {value!r} is not known", hint=hint)

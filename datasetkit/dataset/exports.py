@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -12,6 +11,7 @@ from typing import Final
 from datasetkit.core.errors import ConfigError, InputError
 from datasetkit.core.files import display
 from datasetkit.core.records import Caption
+from datasetkit.core.suggest import did_you_mean
 
 TomlValue = str | int | float | bool | Sequence[str | int | float]
 # Section -> options of a config.toml; sd-scripts ignores the section names.
@@ -126,12 +126,8 @@ def sections(options: Mapping[str, object], layout: Mapping[str, Sequence[str]])
     names_known = {name for names in layout.values() for name in names}
     for name in options:
         if name not in names_known:
-            near = difflib.get_close_matches(name, sorted(names_known), 1)
-            hint = (
-                f"did you mean {near[0]!r}?"
-                if near
-                else "see `sd-scripts train_network.py --help` for its options"
-            )
+            otherwise = "see `sd-scripts train_network.py --help` for its options"
+            hint = did_you_mean(name, sorted(names_known), otherwise, form="'{}'")
             raise ConfigError(f"sd-scripts has no option {name!r}", hint=hint)
     given = _given(options)
     if isinstance(size := given.get("resolution"), int | list):

@@ -6,12 +6,12 @@ import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from itertools import pairwise
 from pathlib import Path
 
 from datasetkit.core.errors import ConfigError, DatasetError, InputError, PlanConflict
 from datasetkit.core.files import CAPTION_SUFFIX, MASKS, display, reading
+from datasetkit.core.suggest import did_you_mean
 from datasetkit.dataset.naming import fold, name_fault
 from datasetkit.project.plans import Copy, FileOp, Link, Move, Plan, WriteBytes, WriteText
 
@@ -290,12 +290,8 @@ def plan_repeats_change(tree: ConceptFolders, repeats: Mapping[str, int]) -> Pla
     names = {folder.concept.name for folder in tree.concepts}
     for name in repeats:
         if name not in names:
-            near = get_close_matches(name, names, n=1)
-            hint = (
-                f"did you mean `{display(near[0])}`?"
-                if near
-                else f"concepts: {', '.join(sorted(names)) or 'none'}"
-            )
+            otherwise = f"concepts: {', '.join(sorted(names)) or 'none'}"
+            hint = did_you_mean(name, sorted(names), otherwise, form="`{}`")
             raise ConfigError(f"the concept `{display(name)}` has no folder", hint=hint)
     new = {
         folder.path: folder.path.with_name(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from datasetkit.core.files import (
     Listing,
     caption_path,
     display,
+    image_id,
     list_images,
     natural_key,
     reading,
@@ -182,13 +182,7 @@ def raise_twin(path: Path, owner: Path) -> None:
 def look(path: Path, *, with_ids: bool, max_pixels: int) -> FileFacts:
     """Read an image's size from its header and, if wanted, hash its bytes."""
     seen = pixels.probe(path, max_pixels=max_pixels)
-    return FileFacts(file_id(path) if with_ids else "", seen.width, seen.height)
-
-
-def file_id(path: Path) -> str:
-    """Return the first 16 hex of the sha256 of a file's bytes."""
-    with reading(path), path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
+    return FileFacts(image_id(path) if with_ids else "", seen.width, seen.height)
 
 
 def sizes(records: Sequence[ImageRecord]) -> tuple[tuple[int, int], ...]:

@@ -6,11 +6,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from typing import Any, Final
 
 from datasetkit.core.errors import ConfigError
 from datasetkit.core.ranges import in_range
+from datasetkit.core.suggest import did_you_mean
 from datasetkit.options.networks import (
     ALGOS,
     LYCORIS,
@@ -250,8 +250,7 @@ def _field(name: str, text: str, algo: Algo) -> dict[str, Any]:
             hint=f"or take one of {said}",
         )
     if name not in ARGS:
-        near = get_close_matches(name, [*ARGS, *_OF_LYCORIS], 1)
-        hint = f"did you mean {near[0]!r}?" if near else "choose " + ", ".join(ARGS)
+        hint = did_you_mean(name, [*ARGS, *_OF_LYCORIS], f"choose {', '.join(ARGS)}", form="'{}'")
         raise ConfigError(f"network_args: unknown argument {name!r}", hint=hint)
     arg = ARGS[name]
     if arg.only not in (None, algo):

@@ -6,7 +6,6 @@ callers get them too; pydantic, in strict mode, only turns values from TOML into
 
 from __future__ import annotations
 
-import difflib
 import json
 import tomllib
 from collections.abc import Mapping
@@ -18,6 +17,7 @@ from typing import Any, Final, TypeVar
 from datasetkit.captions import filters
 from datasetkit.core.errors import ConfigError
 from datasetkit.core.files import display
+from datasetkit.core.suggest import did_you_mean
 from datasetkit.options.declare import by_name
 from datasetkit.options.run import ConceptOptions
 
@@ -132,11 +132,8 @@ def build(
     names = [f.name for f in fields(cls)]  # type: ignore[arg-type]
     for key in (*table, *given):
         if key not in names:
-            near = difflib.get_close_matches(key, names, 1)
-            raise ConfigError(
-                f"{where}: unknown key {key!r}",
-                hint=f"did you mean {near[0]!r}?" if near else "known: " + ", ".join(names),
-            )
+            hint = did_you_mean(key, names, f"known: {', '.join(names)}", form="'{}'")
+            raise ConfigError(f"{where}: unknown key {key!r}", hint=hint)
     merged = {**table, **{k: v for k, v in given.items() if v is not None}}
     from pydantic import TypeAdapter, ValidationError
 
@@ -211,11 +208,9 @@ def load(path: Path) -> Config:
         )
     for name, table in data.items():
         if name not in TABLES or not isinstance(table, dict):
-            near = difflib.get_close_matches(name, [*TABLES, "concept"], 1)
-            raise ConfigError(
-                f"{display(path)}: unknown table [{name}]",
-                hint=f"did you mean [{near[0]}]?" if near else "known: " + ", ".join(TABLES),
-            )
+            tables = [*TABLES, "concept"]
+            hint = did_you_mean(name, tables, f"known: {', '.join(TABLES)}", form="[{}]")
+            raise ConfigError(f"{display(path)}: unknown table [{name}]", hint=hint)
     config = Config(
         path.absolute(),
         data,

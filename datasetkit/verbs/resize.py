@@ -8,10 +8,10 @@ from functools import partial
 from pathlib import Path
 
 from datasetkit.core.errors import InputError
-from datasetkit.core.files import PROJECT, display, require_writable
+from datasetkit.core.files import PROJECT, display, image_id, require_writable
 from datasetkit.core.records import Done, Failed, ImageRecord, RunReport, Skipped
 from datasetkit.dataset.buckets import BucketRules, select
-from datasetkit.images.scan import Scan, file_id
+from datasetkit.images.scan import Scan
 from datasetkit.options.images import ResizeOptions
 from datasetkit.outputs.produce import (
     OutputSpec,
@@ -207,7 +207,7 @@ def _resize_in_place(folder: Path, options: ResizeOptions, context: RunContext) 
             source, new = outcome.record.path, staged[outcome.record.path]
             goal = source.with_suffix(new.suffix)
             settled.append(Output(goal, outcome.record.id, recipe, source))
-            if file_id(new) != outcome.record.id or goal != source:
+            if image_id(new) != outcome.record.id or goal != source:
                 ops += [Move(source, keep / source.relative_to(folder)), Move(new, goal)]
                 swapped.append(settled[-1])
             else:

@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from datasetkit.core.errors import InputError
-from datasetkit.core.files import IMAGE_SUFFIXES, display
-from datasetkit.images.scan import file_id
+from datasetkit.core.files import IMAGE_SUFFIXES, display, image_id
 from datasetkit.options.tag import TagOptions
 from datasetkit.project.session import RunContext, open_project
 from datasetkit.project.store import Store
@@ -66,7 +65,7 @@ def scores(image: Path, options: TagOptions, *, margin: float = MARGIN) -> Score
         )
     scoring.names(options)
     with open_project(image.parent, RunContext(dry_run=True)) as project:
-        found = _known(project.store, file_id(image), options)
+        found = _known(project.store, image_id(image), options)
     if not found:
         raise InputError(
             f"{display(image)} has no scores"

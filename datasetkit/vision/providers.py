@@ -5,11 +5,11 @@ built in.
 from __future__ import annotations
 
 import contextlib
-import difflib
 import sys
 from typing import Any, Final
 
 from datasetkit.core.errors import ConfigError, MissingExtra, ModelFileError
+from datasetkit.core.suggest import did_you_mean
 
 # What `--provider` takes, and onnxruntime's own names. "auto" is the first of AUTO_ORDER that is
 # built in.
@@ -33,8 +33,8 @@ EXTRA_OF: Final = {"cpu": "cpu", "cuda": "gpu", "tensorrt": "gpu"}
 def require_known(provider: str) -> None:
     """Raise ConfigError for a provider nobody knows."""
     if provider != AUTO and provider not in PROVIDERS:
-        near = difflib.get_close_matches(provider, [AUTO, *PROVIDERS], n=1)
-        hint = f"did you mean {near[0]}?" if near else f"one of: {AUTO}, {', '.join(PROVIDERS)}"
+        names = [AUTO, *PROVIDERS]
+        hint = did_you_mean(provider, names, f"one of: {', '.join(names)}")
         raise ConfigError(f"unknown provider {provider!r}", hint=hint)
 
 

@@ -5,7 +5,6 @@ is used.
 from __future__ import annotations
 
 import contextlib
-import difflib
 import importlib
 import importlib.util
 import os
@@ -19,6 +18,7 @@ import numpy as np
 from PIL import Image, ImageChops
 
 from datasetkit.core.errors import ConfigError, InputError, MissingExtra, ModelFileError
+from datasetkit.core.suggest import did_you_mean
 from datasetkit.vision import providers
 from datasetkit.vision.models import MODELS as PACKAGED
 from datasetkit.vision.models import read_model, session_options
@@ -123,11 +123,8 @@ def require_name(name: str) -> None:
         )
     known = {session.name(): session for session in _rembg().sessions_class}
     if name not in known:
-        near = difflib.get_close_matches(name, LICENCES, 1)
-        raise ConfigError(
-            f"rembg has no model {name!r}",
-            hint=f"did you mean {near[0]}?" if near else f"one of: {', '.join(LICENCES)}",
-        )
+        hint = did_you_mean(name, LICENCES, f"one of: {', '.join(LICENCES)}")
+        raise ConfigError(f"rembg has no model {name!r}", hint=hint)
     if not known[name].is_local():
         raise ConfigError(
             f"the model {name} sends images to a service", hint=f"one of: {', '.join(LICENCES)}"

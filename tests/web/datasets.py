@@ -9,8 +9,8 @@ from pathlib import Path
 from PIL import Image, ImageDraw
 
 from datasetkit.captions import vocabulary
+from datasetkit.core.files import image_id
 from datasetkit.core.records import Caption
-from datasetkit.images.scan import file_id
 from datasetkit.project.store import Store, caption_hash
 from taggers.base import pack
 
@@ -63,7 +63,7 @@ def scored(folder: Path, *, threshold: float = 0.35) -> None:
     (folder / ".dsk").mkdir(exist_ok=True)
     hashes, rows = [], {}
     for path in sorted(folder.glob("*.jpg")):
-        image = file_id(path)
+        image = image_id(path)
         rng = random.Random(image)
         row = [0.0] * len(words.names)
         for place in rng.sample(range(4, 1500), 60):

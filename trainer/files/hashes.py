@@ -9,6 +9,8 @@ from pathlib import Path
 import safetensors.torch
 from torch import Tensor
 
+from datasetkit.core.files import file_sha256
+
 # The window that the oldest hashes look at (A1111's, before it hashed whole files).
 _LEGACY_START, _LEGACY_END = 0x100000, 0x110000
 
@@ -33,8 +35,7 @@ def checkpoint_hashes(path: Path) -> tuple[str, str]:
     with path.open("rb") as file:
         file.seek(_LEGACY_START)
         short = _short(file.read(_LEGACY_END - _LEGACY_START))
-        file.seek(0)
-        return short, hashlib.file_digest(file, "sha256").hexdigest()
+    return short, file_sha256(path)
 
 
 def model_hash(source: Path) -> str:
@@ -42,8 +43,7 @@ def model_hash(source: Path) -> str:
     hashes in it.
     """
     if source.is_file():
-        with source.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        return file_sha256(source)
     each = {
         path.relative_to(source).as_posix(): model_hash(path)
         for path in sorted(source.rglob("*.safetensors"))

@@ -26,7 +26,7 @@ from torch.optim import Optimizer
 
 from datasetkit.core import files
 from datasetkit.core.errors import ConfigError, InputError
-from datasetkit.core.files import display, write_new, writing
+from datasetkit.core.files import display, file_sha256, write_new, writing
 from datasetkit.core.progress import SILENT, Reporter
 from trainer.loop import TrainingSetup
 from trainer.optimizers import build_scheduler
@@ -144,7 +144,7 @@ def read(folder: Path) -> TrainingState:
     """Check a state's files against its manifest. Raises InputError."""
     try:
         manifest = json.loads((folder / _MANIFEST).read_text(encoding="utf-8"))
-        broken = [file for file, said in manifest.items() if _hash(folder / file) != said]
+        broken = [file for file, said in manifest.items() if file_sha256(folder / file) != said]
         if broken or set(manifest) - {_AVERAGE} != {_LORA, _OPTIMIZER, _STATE}:
             raise ValueError(", ".join(broken) or "files are missing")
         state = json.loads((folder / _STATE).read_text(encoding="utf-8"))
@@ -220,11 +220,6 @@ def _found(folder: Path, name: str) -> list[Path]:
 
 def _step(state: Path) -> int:
     return int(state.name.rpartition("-")[2])
-
-
-def _hash(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def flat(state: Mapping[str, Any]) -> tuple[dict[str, Tensor], dict[str, Any]]:

@@ -7,13 +7,13 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Final
 
 from datasetkit.core.errors import ConfigError
 from datasetkit.core.files import display
 from datasetkit.core.ranges import in_range, one_of
+from datasetkit.core.suggest import nearest
 from datasetkit.options.train import SAMPLERS, TrainOptions
 
 _LARGEST: Final = 4096  # pixels of a side
@@ -124,11 +124,10 @@ def _flag(flag: str) -> tuple[str, Callable[[str], Any]]:
     words = {name: short for short, (name, _) in _FLAGS.items()} | {
         short: short for short in _FLAGS
     }
-    near = get_close_matches(flag.lower(), words, 1, cutoff=0.75) or [
-        name for name in words if name.startswith(flag.lower())
-    ]
+    longer = (name for name in words if name.startswith(flag.lower()))
+    near = nearest(flag.lower(), words, cutoff=0.75) or next(longer, None)
     every = ", ".join(f"--{short} {name}" for short, (name, _) in _FLAGS.items())
-    hint = f"did you mean --{words[near[0]]}?" if near else f"the flags are {every}"
+    hint = f"did you mean --{words[near]}?" if near else f"the flags are {every}"
     raise ConfigError(f"unknown flag --{display(flag)}", hint=hint)
 
 

@@ -6,10 +6,10 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Mapping, Sequence
-from difflib import get_close_matches
 from typing import Any, Final
 
 from datasetkit.core.errors import ConfigError
+from datasetkit.core.suggest import did_you_mean
 
 # sd-scripts' names. Any other class is named by its own import path, as `torch.optim.RAdam`.
 OPTIMIZERS: Final[dict[str, str]] = {
@@ -50,13 +50,10 @@ def import_path(optimizer_type: str) -> str:
     module, _, name = optimizer_type.replace(":", ".").rpartition(".")
     if module and name:
         return f"{module}:{name}"
-    near = get_close_matches(optimizer_type, OPTIMIZERS, 1)
-    known_names = (
-        "choose "
-        + ", ".join(OPTIMIZERS)
-        + ", or a class by its import path, such as torch.optim.RAdam"
+    otherwise = (
+        f"choose {', '.join(OPTIMIZERS)}, or a class by its import path, such as torch.optim.RAdam"
     )
-    hint = f"did you mean {near[0]!r}?" if near else known_names
+    hint = did_you_mean(optimizer_type, OPTIMIZERS, otherwise, form="'{}'")
     raise ConfigError(f"optimizer_type = {optimizer_type!r} is not known", hint=hint)
 
 

@@ -6,7 +6,6 @@ It is counted by the same functions as `dsk plan-repeats`, and needs no torch.
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,10 +18,10 @@ from datasetkit.core.files import (
     MASKS,
     caption_path,
     display,
+    image_id,
     list_images,
     mask_path,
     read_regular,
-    reading,
 )
 from datasetkit.core.files import MAX_CAPTION_BYTES as _LONGEST
 from datasetkit.core.ranges import one_of
@@ -300,7 +299,7 @@ def _read_subset(
             images.append(
                 TrainImage(
                     path,
-                    _id(path),
+                    image_id(path),
                     size,
                     caption or subset.name,
                     select(rules, *size),
@@ -336,11 +335,6 @@ def _caption(path: Path, *, lines: bool) -> tuple[str | None, bool]:
         return read.text(), both
     each = (parse(line).text() for line in data.decode("utf-8-sig").splitlines())
     return "\n".join(text for text in each if text), both
-
-
-def _id(path: Path) -> str:
-    with reading(path), path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
 
 
 def _count_samples(images: Sequence[TrainImage], notices: list[str]) -> tuple[int, ...]:

@@ -4,12 +4,12 @@ needed.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
 from datasetkit.core.errors import ModelFileError
+from datasetkit.core.files import file_sha256
 
 NAME: Final = "tiny"
 FOLDER: Final = Path(__file__).parent / "weights"
@@ -35,15 +35,14 @@ def check() -> None:
     """Raise ModelFileError where a file of the shipped base is missing or is another one."""
     for name, wanted in SHA256.items():
         try:
-            with (FOLDER / name).open("rb") as file:
-                found = hashlib.file_digest(file, "sha256").hexdigest()
+            actual = file_sha256(FOLDER / name)
         except OSError as error:
             raise ModelFileError(
                 f"the tiny base's {name} cannot be read: {error}", hint=_HINT
             ) from error
-        if found != wanted:
+        if actual != wanted:
             raise ModelFileError(
-                f"the tiny base's {name} has another sha256 ({found[:12]}…, expected "
+                f"the tiny base's {name} has another sha256 ({actual[:12]}…, expected "
                 f"{wanted[:12]}…)",
                 hint=_HINT,
             )

@@ -5,7 +5,6 @@ trainer.tools.tinybase.package WORK FOLDER`.
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import sys
 from pathlib import Path
@@ -13,7 +12,7 @@ from pathlib import Path
 import diffusers
 from safetensors.torch import load_file
 
-from datasetkit.core.files import write_atomic
+from datasetkit.core.files import file_sha256, write_atomic
 from trainer.tools.tinybase import model
 from trainer.tools.tinybase.draw import scheduler
 from trainer.tools.tinybase.train import SEED
@@ -63,7 +62,7 @@ def main(arguments: list[str]) -> int:
     given = parser.parse_args(arguments)
     write(given.work / "parts", given.folder)
     for path in sorted(given.folder.rglob("*.safetensors")):
-        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+        digest = file_sha256(path)
         sys.stdout.write(
             f"{path.relative_to(given.folder)} {path.stat().st_size:,} bytes, sha256 {digest}\n"
         )
