@@ -125,7 +125,7 @@ class BasicTagger:
         mirrored = self._faces.find_in(image.mirrored, threshold=LEAST_FACE)
         return Observation(
             size=image.size,
-            faces=faces.steady(seen, mirrored, image.size[0]),
+            faces=faces.join_mirrored(seen, mirrored, image.size[0]),
             nouns=self._nouns.probabilities([image.nouns])[0],
             photo=float(self._medium.photo([image.medium])[0]),
             texture=image.texture,

@@ -1,1 +1,3 @@
-"""The standard library only: the nouns, the pure rules and the one place that changes files."""
+"""What everything else builds on, with the standard library only: errors, records, progress, files
+and options' ranges.
+"""

@@ -1,25 +1,26 @@
-"""Every error that a person may meet, and the exit code that each one gives.
+"""The errors that a person may see, and the exit code of each one.
 
     DskError
     ├── InputError       2   an argument or a file cannot be used
     ├── ConfigError      2   an option or dsk.toml is wrong
     ├── PlanConflict     2   the plan would overwrite or lose something; nothing was changed
-    │   └── Outdated     2   a file is no longer what it was when the plan was made
-    ├── DatasetError    10   the folder is missing, or holds no images
-    ├── Locked          11   another run works in this project
+    │   └── FileChanged  2   a file has changed since the plan was made
+    ├── DatasetError    10   the folder is missing, or has no images
+    ├── Locked          11   another run is working in this project
     ├── ModelFileError  12   a model is missing, damaged or does not fit
     ├── MissingExtra    12   an optional package is not installed
     └── StorageError    13   the disk is full, read-only or denies access
 
-Raised where the fact is known, caught in two places: the executor's guard (one image becomes
-`Failed`) and the command line's error edge. Anything else is a bug and shows its traceback.
+They are raised where the fact is known, and caught in two places: the executor, where the image
+becomes `Failed`, and the command line's outermost function. Any other exception is a bug and shows
+its traceback.
 """
 
 from enum import IntEnum
 
 
 class Exit(IntEnum):
-    """Exit codes of `dsk`; scripts depend on them, a test freezes them."""
+    """Exit codes of `dsk`. Scripts depend on them; a test pins them."""
 
     DONE = 0
     INTERNAL = 1
@@ -36,7 +37,7 @@ class Exit(IntEnum):
 
 
 class DskError(Exception):
-    """An error with a message for people and, where one is known, the next step as a hint."""
+    """An error with a message for people. hint: what to do next, "" if that is not known."""
 
     exit_code: Exit = Exit.INTERNAL
 
@@ -59,35 +60,35 @@ class ConfigError(DskError):
 
 
 class PlanConflict(DskError):
-    """A plan would overwrite or lose something; it was refused as a whole."""
+    """A plan would overwrite or lose something; the whole plan was refused."""
 
     exit_code = Exit.USAGE
 
 
 class FileChanged(PlanConflict):
-    """A file that a plan would write is no longer what it was when the plan was made."""
+    """A file that a plan would write has changed since the plan was made."""
 
 
 class DatasetError(DskError):
-    """The folder does not exist, or holds no images."""
+    """The folder does not exist, or has no images."""
 
     exit_code = Exit.DATASET
 
 
 class Locked(DskError):
-    """Another run holds this project's lock."""
+    """Another run holds the project lock."""
 
     exit_code = Exit.LOCKED
 
 
 class ModelFileError(DskError):
-    """A model file is missing, damaged, of another hash, or does not fit its labels."""
+    """A model file is missing, damaged, or does not match its hash or its labels."""
 
     exit_code = Exit.MODEL
 
 
 class MissingExtra(DskError):
-    """An optional package is needed and not installed."""
+    """An optional package is needed that is not installed."""
 
     exit_code = Exit.MODEL
 

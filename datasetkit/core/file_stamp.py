@@ -1,4 +1,4 @@
-"""Signs: what tells whether a file is still the one that was looked at, without reading it."""
+"""File stamps: tell whether a file has changed since it was read, without reading it again."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from typing import NamedTuple
 
 
 class FileStamp(NamedTuple):
-    """What tells whether a file is still the one that was looked at; a rename leaves it as
-    it is.
+    """The identity, size and time of a file: another stamp means a changed or another file.
+
+    Renaming a file does not change its stamp.
     """
 
     device: int
@@ -23,12 +24,12 @@ class FileStamp(NamedTuple):
         return cls(info.st_dev, info.st_ino, info.st_size, info.st_mtime_ns)
 
     def key(self) -> str:
-        """Return the name that this very content has in caches."""
+        """Return the name of this state of the file in caches."""
         return hashlib.blake2b(repr(tuple(self)).encode(), digest_size=12).hexdigest()
 
 
-def sign(path: Path) -> FileStamp | None:
-    """Return the sign of what stands at a path, not following links; None for nothing."""
+def stamp_of(path: Path) -> FileStamp | None:
+    """Return the stamp of the file at a path, not following links; None if nothing is there."""
     try:
         return FileStamp.of(path.lstat())
     except OSError:

@@ -1,5 +1,5 @@
-"""Files: which ones are images, how names are shown, and how a file is written whole or not at
-all.
+"""Files: which ones are images, how names are displayed, and how a file is written completely or
+not at all.
 """
 
 from __future__ import annotations
@@ -23,14 +23,13 @@ IMAGE_SUFFIXES = frozenset(
     {".jpg", ".jpeg", ".png", ".webp", ".avif", ".bmp", ".gif", ".tif", ".tiff"}
 )
 CAPTION_SUFFIX = ".txt"
-# Masks lie beside the images in a subfolder that no trainer scans.
+# Masks are in a subfolder beside the images, which no trainer scans.
 MASKS = "masks"
 PROJECT = ".dsk"
 TEMP_PREFIX, TEMP_SUFFIX = ".dsk-", ".tmp"
 MAX_CAPTION_BYTES = 1_000_000
 
-# A full disk still takes empty files; what is smaller than this would not hold the store's own
-# notes.
+# A full disk still takes empty files, and the store needs about this much.
 _PROBE = bytes(256 * 1024)
 
 _DIGITS = re.compile(r"(\d+)")
@@ -40,14 +39,14 @@ _STORAGE_HINTS = {
     errno.EROFS: "the disk is read-only: choose another folder",
     errno.EACCES: "check the permissions of the folder",
     errno.EPERM: "check the permissions of the folder",
-    errno.ENOTDIR: "a file stands where a folder is wanted: name another place",
-    errno.ENOENT: "no folder can be made there, or it was taken away: name another place",
+    errno.ENOTDIR: "a part of the path is a file: choose another folder",
+    errno.ENOENT: "the folder cannot be created, or was removed: choose another folder",
 }
 
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """The images of a folder in natural order, and the entries that look like images and cannot
+    """The images of a folder in natural order, and the entries with an image's suffix that cannot
     be used.
     """
 
@@ -56,9 +55,7 @@ class Listing:
 
 
 def natural_key(text: str) -> tuple[tuple[tuple[int, int, str], ...], str]:
-    """Sort key that puts `a2` before `a10` and does not care for case; the text itself
-    breaks ties.
-    """
+    """Return a sort key that puts `a2` before `a10` and ignores case; the text breaks ties."""
     folded = unicodedata.normalize("NFC", text).casefold()
     # isdecimal, not isdigit: int() refuses superscripts.
     parts = ((0, int(p), "") if p.isdecimal() else (1, 0, p) for p in _DIGITS.split(folded) if p)
@@ -66,9 +63,7 @@ def natural_key(text: str) -> tuple[tuple[tuple[int, int, str], ...], str]:
 
 
 def display(name: str | Path) -> str:
-    """Return a name that is safe in a terminal: control, bidi and undecodable characters are
-    spelled out.
-    """
+    """Return a name that is safe to print: control, bidi and undecodable characters are escaped."""
     safe = []
     for char in str(name):
         if char.isprintable() and unicodedata.category(char) not in ("Cf", "Cs"):
@@ -81,7 +76,7 @@ def display(name: str | Path) -> str:
 
 
 def is_readable_name(name: str) -> bool:
-    """Tell whether a file name is valid UTF-8 and free of control characters."""
+    """Tell whether a file name is valid UTF-8 without control characters."""
     try:
         name.encode("utf-8")
     except UnicodeEncodeError:
@@ -94,8 +89,8 @@ def list_images(
 ) -> Listing:
     """List the images of a folder by their suffix, in natural order.
 
-    Hidden entries, `masks/` and linked folders are left out. A linked image, or one whose name no
-    tool can carry (unless `any_name`), is returned as failed with the reason.
+    Hidden entries, `masks/` and linked folders are left out. A linked image (unless `follow_links`)
+    and one whose name other tools cannot read (unless `any_name`) are returned as failed.
     """
     images: list[Path] = []
     failed: list[Failed] = []
@@ -139,34 +134,30 @@ def _unusable(
 
 
 def companions(folder: Path, images: Iterable[Path]) -> dict[Path, tuple[Path, ...]]:
-    """Return, for each image, the files that belong to it: same stem, `image.jpg.txt` side-cars,
-    `masks/<stem>.png`.
+    """Return the files that belong to each image: those of the same stem, side-cars named
+    `image.jpg.txt`, and `masks/<stem>.png`.
 
-    A file whose stem two images share is listed under both.
+    If two images share a stem, its files are listed under both.
     """
     images = tuple(images)
-    others: dict[str, list[Path]] = {}
-    for place in (folder, folder / MASKS):
-        with reading(place):
-            names = sorted(os.listdir(place)) if place.is_dir() and not place.is_symlink() else []
-        for name in names:
-            path = place / name
-            is_image = path.suffix.lower() in IMAGE_SUFFIXES
-            if (
-                not name.startswith(".")
-                and path.is_file()
-                and (place.name == MASKS or not is_image)
-            ):
-                others.setdefault(path.stem, []).append(path)
-    found: dict[Path, tuple[Path, ...]] = {}
-    for image in images:
-        # `a.txt` has the stem `a`; the side-car `a.jpg.txt` has the stem `a.jpg`.
-        found[image] = tuple(dict.fromkeys(others.get(image.stem, []) + others.get(image.name, [])))
-    return found
+    by_stem: dict[str, list[Path]] = {}
+    for parent in (folder, folder / MASKS):
+        with reading(parent):
+            is_folder = parent.is_dir() and not parent.is_symlink()
+            names = sorted(os.listdir(parent)) if is_folder else []
+        for path in (parent / name for name in names if not name.startswith(".")):
+            is_image = path.suffix.lower() in IMAGE_SUFFIXES and parent.name != MASKS
+            if path.is_file() and not is_image:
+                by_stem.setdefault(path.stem, []).append(path)
+    # `a.txt` has the stem `a`; the side-car `a.jpg.txt` has the stem `a.jpg`.
+    return {
+        image: tuple(dict.fromkeys(by_stem.get(image.stem, []) + by_stem.get(image.name, [])))
+        for image in images
+    }
 
 
 def caption_path(image: Path) -> Path:
-    """Return where an image's caption stands: the same stem, `.txt`."""
+    """Return the path of an image's caption: the same stem with `.txt`."""
     return image.with_suffix(CAPTION_SUFFIX)
 
 
@@ -183,8 +174,9 @@ def existing_mask(image: Path) -> Path | None:
 
 
 def read_regular(path: Path, *, limit: int) -> bytes | None:
-    """Read a regular file of at most `limit` bytes; None where nothing stands; links are
-    refused.
+    """Return the bytes of a regular file, None if nothing is there.
+
+    Raises InputError for a link, and for a file of more than `limit` bytes.
     """
     try:
         info = os.lstat(path)
@@ -217,7 +209,7 @@ def image_id(path: Path) -> str:
 
 @contextmanager
 def reading(path: Path) -> Iterator[None]:
-    """Turn a failure to read `path` into an InputError with its reason."""
+    """Turn a failure to read `path` into an InputError with the reason."""
     try:
         yield
     except OSError as error:
@@ -226,9 +218,9 @@ def reading(path: Path) -> Iterator[None]:
 
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """Turn a failure to write at `path` into a StorageError with its reason and a next step.
+    """Turn a failure to write `path` into a StorageError with the reason and what to do next.
 
-    A name that is too long is no failure of the disk: it costs that file only (InputError).
+    A name that is too long gives an InputError: the disk is fine, and other files can be written.
     """
     try:
         yield
@@ -240,29 +232,25 @@ def writing(path: Path) -> Iterator[None]:
 
 
 def require_names(paths: Iterable[Path]) -> None:
-    """Raise InputError for a name that is too long for its disk, before the first of several files
-    is written.
-    """
+    """Raise InputError if a name is too long for its disk, before the first file is written."""
     for path in paths:
         with writing(path), suppress(FileNotFoundError):
             os.lstat(path)
 
 
 def storage_error(path: Path, error: OSError) -> StorageError:
-    """Word an operating-system error about `path` for people."""
+    """Return the StorageError for an operating system's error at `path`."""
     hint = _STORAGE_HINTS.get(error.errno or 0, "")
     return StorageError(f"cannot write {display(path)}: {error.strerror or error}", hint=hint)
 
 
 def temp_name() -> str:
-    """Return a fresh name for a half-written file; `sweep` removes those that a crash leaves."""
+    """Return a new name for a file that is being written; `sweep` removes what a crash leaves."""
     return f"{TEMP_PREFIX}{uuid.uuid4().hex[:12]}{TEMP_SUFFIX}"
 
 
 def write_new(path: Path, data: bytes, *, sync: bool) -> None:
-    """Write `data` to a file that must not exist yet; nothing is left there when it fails. Raises
-    OSError.
-    """
+    """Write `data` to a file that must not exist yet; if that fails, remove it. Raises OSError."""
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
     descriptor = os.open(path, flags, 0o666)
     try:
@@ -281,10 +269,9 @@ def write_new(path: Path, data: bytes, *, sync: bool) -> None:
 
 
 def write_atomic(path: Path, data: bytes) -> None:
-    """Replace or create a file so that readers, and a crash, find the old bytes or the new ones,
-    never a part.
+    """Replace or create a file so that readers, and a crash, see the old bytes or all new ones.
 
-    Raises StorageError. An existing file keeps its permissions.
+    An existing file keeps its permissions. Raises StorageError.
     """
     temporary = path.parent / temp_name()
     with writing(path):
@@ -299,7 +286,7 @@ def write_atomic(path: Path, data: bytes) -> None:
 
 
 def keep_mode(old: Path, new: Path) -> None:
-    """Give the file that is about to replace `old` the permissions that `old` has."""
+    """Give the file `new`, which will replace `old`, the permissions of `old`."""
     with suppress(FileNotFoundError):
         mode = stat.S_IMODE(os.lstat(old).st_mode)
         if mode != stat.S_IMODE(os.lstat(new).st_mode):
@@ -307,9 +294,9 @@ def keep_mode(old: Path, new: Path) -> None:
 
 
 def sweep(folder: Path) -> int:
-    """Remove the temporary files that a killed run left in a folder; return how many there were.
+    """Remove the temporary files that a killed run left in a folder; return their number.
 
-    Only under the project's lock: another run's temporaries are not strays.
+    Needs the project lock: without it another run may be using its temporary files.
     """
     removed = 0
     try:
@@ -325,9 +312,7 @@ def sweep(folder: Path) -> int:
 
 
 def require_writable(folder: Path) -> None:
-    """Prove that a folder takes files and its disk has room, before any work is spent on it. Raises
-    StorageError.
-    """
+    """Raise StorageError if a folder cannot be written or its disk is full, before long work."""
     with writing(folder):
         descriptor = _open_nameless(folder)
         if descriptor is None:
@@ -344,7 +329,7 @@ def require_writable(folder: Path) -> None:
 
 
 def _open_nameless(folder: Path) -> int | None:
-    """Open a file without a name, of which a kill leaves nothing; None where the system has no such
+    """Open a file without a name, which vanishes with a kill; None if the system has no such
     files.
     """
     flag = getattr(os, "O_TMPFILE", 0)
@@ -363,25 +348,25 @@ def nearest_folder(path: Path) -> Path:
 
 
 def refuse_link(folder: Path) -> None:
-    """Raise InputError for a symbolic link: dsk writes nothing through links."""
+    """Raise InputError for a symbolic link: dsk never writes through links."""
     if folder.is_symlink():
         raise InputError(
-            f"{display(folder)} is a symbolic link, through which nothing is written",
+            f"{display(folder)} is a symbolic link, and dsk does not write through links",
             hint="name the folder that it points to, or remove it",
         )
 
 
 def refuse_links(folder: Path, top: Path) -> None:
-    """Raise InputError where `folder`, or a folder between it and `top`, is a symbolic link."""
-    place = top
+    """Raise InputError if `folder`, or a folder between it and `top`, is a symbolic link."""
+    path = top
     for part in folder.relative_to(top).parts:
-        place /= part
-        refuse_link(place)
+        path /= part
+        refuse_link(path)
 
 
 def find_root(folder: Path) -> Path:
-    """Return the project root: the nearest ancestor with a `dsk.toml` or a `.dsk/`, else the folder
-    itself.
+    """Return the project root: the nearest folder upward with a `dsk.toml` or a `.dsk/`, else
+    `folder` itself.
     """
     folder = folder.resolve()
     for candidate in (folder, *folder.parents):

@@ -1,4 +1,4 @@
-"""Ranges: how an option that is out of its range, or a name that is not known, is refused."""
+"""Checks of option values: a number within its range, a name among its choices."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The nouns that travel between the rooms: an image's record and the outcome of work on it."""
+"""The records that pass between modules: an image, its caption, and the outcome of work on it."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ class Caption:
 
 @dataclass(frozen=True, slots=True)
 class ImageRecord:
-    """One image of a dataset, as it is looked at (EXIF turn applied).
+    """One image of a dataset.
 
-    path: the file. id: first 16 hex of the sha256 of its bytes, "" where the caller needed none.
-    width, height: pixels after the EXIF turn. caption: the same-stem `.txt`, or None where there is
-    none.
+    id: the first 16 hex digits of the sha256 of its bytes, "" if the caller needs none. width,
+    height: in pixels, after the EXIF turn. caption: from the `.txt` of the same stem, None if there
+    is no such file.
     """
 
     path: Path
@@ -41,7 +41,7 @@ class ImageRecord:
 
 @dataclass(frozen=True, slots=True)
 class Done(Generic[T_co]):
-    """The work on one image succeeded; `value` is what it made."""
+    """The work on one image succeeded. value: its result."""
 
     record: ImageRecord
     value: T_co
@@ -50,7 +50,7 @@ class Done(Generic[T_co]):
 
 @dataclass(frozen=True, slots=True)
 class Skipped:
-    """Nothing had to be done for this image, and why."""
+    """Nothing had to be done for this image. reason: why, in one line."""
 
     record: ImageRecord
     reason: str
@@ -58,7 +58,7 @@ class Skipped:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """One image could not be worked on; the others were. `error` is one line for people."""
+    """The work on one image failed; the others go on. error: the reason, in one line."""
 
     path: Path
     error: str
@@ -70,7 +70,7 @@ Outcome = Done[T_co] | Skipped | Failed
 
 @dataclass(frozen=True, slots=True)
 class RunReport(Generic[T_co]):
-    """What a stage did, one outcome an image, in input order."""
+    """The outcomes of a stage, one for each image, in input order."""
 
     stage: str
     outcomes: tuple[Outcome[T_co], ...]

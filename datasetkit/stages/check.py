@@ -15,7 +15,7 @@ from datasetkit.checks.base import ImageMeasures, ImageRegion, Measure
 from datasetkit.core.records import ImageRecord
 from datasetkit.images import near_duplicates, pixels
 from datasetkit.vision import blur
-from datasetkit.vision.faces import DEFAULT, Face, FaceDetector, open_detector, steady
+from datasetkit.vision.faces import DEFAULT, Face, FaceDetector, join_mirrored, open_detector
 from datasetkit.vision.text import TextBox, TextFinder
 
 # How each measure is taken; another version is another memory.
@@ -73,7 +73,7 @@ class ImageMeasurer:
             mirrored = (
                 self.faces.find(ImageOps.mirror(image), threshold=LEAST_FACES) if ahead else ()
             )
-            both = steady(ahead, mirrored, image.width)
+            both = join_mirrored(ahead, mirrored, image.width)
             sure = [face for face in both if face.score >= LEAST_FACES]
             rows["faces"] = pack_spots(_spots(sure, image.size))
         return rows

@@ -1,6 +1,4 @@
-"""Colours of an image: what each is called, whether it has any, and whether the background is one
-plain colour.
-"""
+"""Colours of an image: their names, how colourful it is, and whether its background is plain."""
 
 from __future__ import annotations
 
@@ -13,11 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-# pixels of the longer side at which colours are looked at; means over blocks, so fine noise is gone
+# Pixels of the longer side at which colours are measured: means over blocks, without fine noise.
 SIDE = 128
-BORDER = (
-    0.04  # of the shorter side: how deep the strip is whose colour is taken for the background's
-)
+BORDER = 0.04  # depth of the strip whose colour is the background's, as a share of the shorter side
 SAME = 0.03  # OKLab distance up to which two colours count as one; JPEG noise stays below it
 COLOURED = 0.02  # OKLab chroma; less looks grey
 
@@ -87,30 +83,30 @@ def named_shades() -> dict[str, Floats]:
 
 
 def name_shares(colour: tuple[float, float, float]) -> dict[str, float]:
-    """Say how surely each name is the colour's: 0.5 half-way to the next name, 1 exactly on one of
-    its own shades.
+    """Return how surely each name is the colour's: 1 on one of the name's shades, 0.5 half-way to
+    another name's.
     """
     nearest = {
         name: float(np.linalg.norm(shades - colour, axis=1).min())
         for name, shades in named_shades().items()
     }
     shares = {}
-    for name, own in nearest.items():
-        other = min(distance for rival, distance in nearest.items() if rival != name)
-        shares[name] = other / (own + other) if own + other else 0.5
+    for name, distance in nearest.items():
+        other = min(far for rival, far in nearest.items() if rival != name)
+        shares[name] = other / (distance + other) if distance + other else 0.5
     return shares
 
 
 def name(rgb: tuple[int, int, int]) -> str:
-    """Return the basic colour name whose shades are nearest to a colour (sRGB)."""
+    """Return the basic colour name with the shade nearest to a colour (sRGB)."""
     lightness, a, b = oklab(np.array(rgb, np.uint8)).tolist()
     shares = name_shares((lightness, a, b))
-    return max(shares, key=lambda one: shares[one])
+    return max(shares, key=lambda name: shares[name])
 
 
 def background(pixels: Floats) -> Background:
-    """Find the background's colour from the border; the bottom is left out, where a body is often
-    cut off.
+    """Find the background's colour from the border without its bottom, where a body is often cut
+    off.
     """
     height, width = pixels.shape[:2]
     depth = max(1, round(min(height, width) * BORDER))
@@ -127,18 +123,14 @@ def background(pixels: Floats) -> Background:
 
 
 def colourfulness(pixels: Floats) -> float:
-    """Return the chroma (OKLab) that only 1 % of the pixels pass: below about 0.02 the image is
-    grey.
-    """
+    """Return the 99th percentile of the chroma (OKLab): below about 0.02 the image is grey."""
     return float(np.percentile(np.hypot(pixels[..., 1], pixels[..., 2]), 99))
 
 
 def hue_unity(pixels: Floats) -> float:
-    """Return how far all coloured pixels share one hue: 1 a single hue, 0 hues all around the
-    circle.
+    """Return how far the coloured pixels share one hue, from 0 (all hues) to 1 (one hue, or grey).
 
-    It is the length of the mean of the hues as unit vectors, each weighted by its chroma. Grey
-    images give 1.
+    It is the length of the mean hue, as unit vectors weighted by chroma.
     """
     vectors = pixels[..., 1:].reshape(-1, 2)
     chroma = np.hypot(vectors[:, 0], vectors[:, 1])
@@ -148,9 +140,7 @@ def hue_unity(pixels: Floats) -> float:
 
 
 def prevailing_colour(pixels: Floats) -> tuple[float, float, float]:
-    """Return the chroma-weighted mean colour (OKLab): the hue that a tinted image is
-    tinted with.
-    """
+    """Return the mean colour weighted by chroma (OKLab): the tint of a tinted image."""
     flat = pixels.reshape(-1, 3)
     weights = np.hypot(flat[:, 1], flat[:, 2]) + 1e-6
     mean = (flat * weights[:, None]).sum(axis=0) / weights.sum()

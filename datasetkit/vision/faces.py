@@ -1,6 +1,4 @@
-"""Where the faces are, in photos and in drawings, by BlazeFace (the back-camera model, 256
-pixels).
-"""
+"""Face detection in photos and drawings, with BlazeFace (the back-camera model, 256 pixels)."""
 
 from __future__ import annotations
 
@@ -13,12 +11,13 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from datasetkit.core.errors import ConfigError
+from datasetkit.vision.boxes import Box
 from datasetkit.vision.models import open_model
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession
 
-SIDE = 256  # pixels, what the model reads
+SIDE = 256  # pixels of the model's input
 NMS_OVERLAP = 0.3
 # (stride in pixels, anchors a cell): 16 x 16 x 2 + 8 x 8 x 6 = 896 anchors, in the order of the
 # model's outputs.
@@ -26,24 +25,8 @@ GRIDS = ((16, 2), (32, 6))
 
 
 @dataclass(frozen=True, slots=True)
-class Face:
-    """One face: its box in pixels of the image (may reach past the edges by a little), and a
-    score from 0 to 1.
-    """
-
-    left: float
-    top: float
-    right: float
-    bottom: float
-    score: float
-
-    @property
-    def width(self) -> float:
-        return self.right - self.left
-
-    @property
-    def height(self) -> float:
-        return self.bottom - self.top
+class Face(Box):
+    """One face."""
 
     @property
     def centre(self) -> tuple[float, float]:
@@ -62,8 +45,8 @@ class Face:
 class Letterbox:
     """An image fitted into the model's square.
 
-    pixels: (256, 256, 3) from -1 to 1. scale: model pixels an image pixel. offset: of the image
-    in the square, in model pixels.
+    pixels: (256, 256, 3) from -1 to 1. scale: model pixels per image pixel. offset: of the image in
+    the square (x, y), in model pixels.
     """
 
     pixels: NDArray[np.float32]
@@ -72,15 +55,15 @@ class Letterbox:
 
 
 class FaceDetector(Protocol):
-    """What finds faces; it may be asked from several threads."""
+    """Finds faces; it may be called from several threads."""
 
     def find(self, image: Image.Image, *, threshold: float = 0.5) -> tuple[Face, ...]:
-        """Return the faces of an RGB image, best first; threshold is the least score, 0..1."""
+        """Return the faces of an RGB image, best first. threshold: the least score, 0 to 1."""
 
 
 class FaceFinder:
-    """BlazeFace, loaded once. Some objects look like a face to it: treat a face without other
-    evidence as a hint.
+    """BlazeFace, loaded once. It takes some objects for faces: a face without other evidence is a
+    hint only.
     """
 
     def __init__(self, threads: int = 1) -> None:
@@ -88,36 +71,36 @@ class FaceFinder:
         self._input = self._session.get_inputs()[0].name
 
     def find(self, image: Image.Image, *, threshold: float = 0.5) -> tuple[Face, ...]:
-        """Return the faces of an RGB image, best first; threshold is the least score."""
+        """Return the faces of an RGB image, best first. threshold: the least score."""
         return self.find_in(letterbox(image), threshold=threshold)
 
     def find_in(self, fitted: Letterbox, *, threshold: float = 0.5) -> tuple[Face, ...]:
-        """Return the faces of an image that was fitted before."""
+        """Return the faces of an image that `letterbox` fitted."""
         outputs = self._session.run(None, {self._input: fitted.pixels[None]})
         return decode(outputs, threshold=threshold, scale=fitted.scale, offset=fitted.offset)
 
 
 DEFAULT = "blazeface"
-# Name -> what makes the detector, in the process and with the weights that it needs.
+# Name -> what builds the detector, in the process that runs it.
 DETECTORS: dict[str, Callable[[], FaceDetector]] = {DEFAULT: FaceFinder}
 
 
 def require_detector(name: str) -> None:
-    """Raise ConfigError for a name that is no detector's."""
+    """Raise ConfigError for a name that is not a detector's."""
     if name not in DETECTORS:
         raise ConfigError(
-            f"no face detector is named {name!r}", hint=f"one of: {', '.join(sorted(DETECTORS))}"
+            f"unknown face detector {name!r}", hint=f"one of: {', '.join(sorted(DETECTORS))}"
         )
 
 
 def open_detector(name: str = DEFAULT) -> FaceDetector:
-    """Load a detector. Raises ConfigError for a name that is none, MissingExtra, ModelFileError."""
+    """Load a detector. Raises ConfigError for an unknown name, MissingExtra, ModelFileError."""
     require_detector(name)
     return DETECTORS[name]()
 
 
 def letterbox(image: Image.Image) -> Letterbox:
-    """Fit an RGB image into the model's square, black around it."""
+    """Fit an RGB image into the model's square, on black."""
     scale = SIDE / max(image.size)
     width, height = (max(1, round(side * scale)) for side in image.size)
     x, y = (SIDE - width) // 2, (SIDE - height) // 2
@@ -126,26 +109,25 @@ def letterbox(image: Image.Image) -> Letterbox:
     return Letterbox(np.asarray(square, np.float32) / 127.5 - 1.0, scale, (float(x), float(y)))
 
 
-def steady(faces: Sequence[Face], mirrored: Sequence[Face], width: int) -> tuple[Face, ...]:
+def join_mirrored(faces: Sequence[Face], mirrored: Sequence[Face], width: int) -> tuple[Face, ...]:
     """Join the faces of an image with those of its mirror image, best first.
 
-    A face seen in both takes the mean of the scores, one seen only in one half of its score: what
-    looks like a face from one side only (a lamp, a knot in wood) falls. width: the image's, in
-    pixels.
+    A face found in both gets the mean of the scores, a face found in one of them half of its score:
+    a lamp or a knot in wood looks like a face from one side only. width: the image's, in pixels.
     """
-    back = [
+    mirrored_back = [
         Face(width - face.right, face.top, width - face.left, face.bottom, face.score)
         for face in mirrored
     ]
     joined = []
     for face in faces:
-        twin = max(back, key=face.overlap, default=None)
-        if twin is not None and face.overlap(twin) > NMS_OVERLAP:
-            back.remove(twin)
-            joined.append(_mean(face, twin))
+        other = max(mirrored_back, key=face.overlap, default=None)
+        if other is not None and face.overlap(other) > NMS_OVERLAP:
+            mirrored_back.remove(other)
+            joined.append(_mean(face, other))
         else:
             joined.append(replace(face, score=face.score / 2))
-    joined += [replace(face, score=face.score / 2) for face in back]
+    joined += [replace(face, score=face.score / 2) for face in mirrored_back]
     return tuple(sorted(joined, key=lambda face: -face.score))
 
 
@@ -190,19 +172,19 @@ def decode(
 def non_maximum_suppression(
     boxes: NDArray[np.float32], scores: NDArray[np.float32], overlap: float = NMS_OVERLAP
 ) -> list[int]:
-    """Return the rows of the boxes to keep, best first: a box that overlaps a better one by more
-    than `overlap` goes.
+    """Return the rows of the boxes to keep, best first: no two of them overlap by more than
+    `overlap`.
 
     boxes: (n, 4) as left, top, right, bottom. Overlap is intersection over union.
     """
-    waiting = np.argsort(-scores, kind="stable")
+    rest = np.argsort(-scores, kind="stable")
     areas = np.prod(np.maximum(boxes[:, 2:] - boxes[:, :2], 0), axis=1)
     kept: list[int] = []
-    while len(waiting):
-        best, waiting = int(waiting[0]), waiting[1:]
+    while len(rest):
+        best, rest = int(rest[0]), rest[1:]
         kept.append(best)
-        low = np.maximum(boxes[best, :2], boxes[waiting, :2])
-        high = np.minimum(boxes[best, 2:], boxes[waiting, 2:])
+        low = np.maximum(boxes[best, :2], boxes[rest, :2])
+        high = np.minimum(boxes[best, 2:], boxes[rest, 2:])
         shared = np.prod(np.maximum(high - low, 0), axis=1)
-        waiting = waiting[shared <= overlap * (areas[best] + areas[waiting] - shared)]
+        rest = rest[shared <= overlap * (areas[best] + areas[rest] - shared)]
     return kept

@@ -1,10 +1,12 @@
-"""Laying a subject onto one plain colour without a halo: at its edge the old background is taken
-out of the colours.
+"""Put a subject on a plain colour without a halo of the old background at its edge.
 
-A pixel of the edge is a mixture, I = a F + (1 - a) B. What is wanted is a F + (1 - a) C for the new
-colour C, and F has to be estimated (Forte, "Approximate Fast Foreground Colour Estimation", ICIP
-2021): from the mean F' of what is surely subject nearby and the mean B' of what is surely not, F =
-F' + a (I - a F' - (1 - a) B').
+A pixel of the edge is a mixture of foreground and background, I = a F + (1 - a) B. The new one is
+a F + (1 - a) C with the new colour C, so F must be estimated: from the mean F' of the nearby pixels
+that belong to the subject, and the mean B' of those that do not,
+
+    F = F' + a (I - a F' - (1 - a) B').
+
+Source: M. Forte, "Approximate Fast Foreground Colour Estimation", ICIP 2021.
 """
 
 from __future__ import annotations
@@ -16,42 +18,41 @@ from PIL import Image
 Colour = tuple[int, int, int]
 Floats = NDArray[np.float32]
 
-# "Nearby": cells of a 160th of the longer side (a mask of 320 x 320 is unsure of 1-3 of its own
-# pixels), and where these hold nothing sure, cells 4, 16 and 64 times as large, each counting for
-# less.
+# "Nearby" means square cells of a 160th of the longer side: a mask of 320 x 320 is unsure of 1 to 3
+# of its own pixels. If they have no sure pixel, cells 4, 16 and 64 times as large count, with ever
+# smaller weights.
 CELLS = 160
 WIDER = ((1, 1.0), (4, 0.03), (16, 0.001), (64, 0.00003))
 _SOME = 1e-12  # weight; less is rounding
 
 
 def flatten(image: Image.Image, mask: Image.Image, colour: Colour) -> Image.Image:
-    """Lay the subject of an RGB image onto a colour. mask: L of the same size, 255 for the
-    subject.
-    """
+    """Put the subject of an RGB image on a colour. mask: L, the same size, 255 for the subject."""
     flat = np.asarray(Image.composite(image, Image.new("RGB", image.size, colour), mask)).copy()
-    band, own, alpha = _edge(image, mask)
-    if len(own):
-        flat[band] = _bytes(alpha * own + (1 - alpha) * np.array(colour, np.float32))
+    band, foreground, alpha = _edge(image, mask)
+    if len(foreground):
+        flat[band] = _bytes(alpha * foreground + (1 - alpha) * np.array(colour, np.float32))
     return Image.fromarray(flat)
 
 
 def transparent(image: Image.Image, mask: Image.Image, colour: Colour) -> Image.Image:
-    """Give an image its mask as alpha (RGBA); where nothing shows stands the colour, for readers
-    that drop alpha.
+    """Return an image with its mask as alpha (RGBA).
+
+    Fully transparent pixels have the colour, for readers that drop alpha.
     """
-    seen = mask.point([0] + [255] * 255)
-    bare = np.asarray(Image.composite(image, Image.new("RGB", image.size, colour), seen)).copy()
-    band, own, _ = _edge(image, mask)
-    if len(own):
-        bare[band] = _bytes(own)
+    visible = mask.point([0] + [255] * 255)
+    bare = np.asarray(Image.composite(image, Image.new("RGB", image.size, colour), visible)).copy()
+    band, foreground, _ = _edge(image, mask)
+    if len(foreground):
+        bare[band] = _bytes(foreground)
     result = Image.fromarray(bare)
     result.putalpha(mask)
     return result
 
 
 def _edge(image: Image.Image, mask: Image.Image) -> tuple[NDArray[np.bool_], Floats, Floats]:
-    """Return which pixels are mixtures (h, w), their subject's own colours (n, 3) and their alpha
-    (n, 1).
+    """Return which pixels are mixtures (h, w), the foreground colours (n, 3) and alphas (n, 1) of
+    these.
     """
     opacity = np.asarray(mask)
     band = (opacity > 0) & (opacity < 255)
@@ -64,15 +65,15 @@ def _edge(image: Image.Image, mask: Image.Image) -> tuple[NDArray[np.bool_], Flo
     inside, has_inside = _nearby(pixels, opacity == 255, ys, xs)
     outside, has_outside = _nearby(pixels, opacity == 0, ys, xs)
     outside = np.where(has_outside, outside, seen)
-    own = inside + alpha * (seen - alpha * inside - (1 - alpha) * outside)
-    return band, np.asarray(np.where(has_inside, own, seen), np.float32), alpha
+    foreground = inside + alpha * (seen - alpha * inside - (1 - alpha) * outside)
+    return band, np.asarray(np.where(has_inside, foreground, seen), np.float32), alpha
 
 
 def _nearby(
     pixels: NDArray[np.uint8], sure: NDArray[np.bool_], ys: NDArray[np.intp], xs: NDArray[np.intp]
 ) -> tuple[Floats, NDArray[np.bool_]]:
-    """Return the mean colour of what is sure near each place (n, 3), and where there is any at all
-    (n, 1).
+    """Return the mean colour of the sure pixels near each position (n, 3), and whether there are
+    any (n, 1).
     """
     cell = max(1, max(pixels.shape[:2]) // CELLS)
     sums = _cells(np.where(sure[..., None], pixels, 0), cell)
@@ -89,8 +90,9 @@ def _nearby(
 
 
 def _cells(values: NDArray[np.generic], side: int) -> Floats:
-    """Sum over square cells, as a share of a whole cell: (h, w, c) to (ceil(h / side), ceil(w /
-    side), c).
+    """Sum over square cells, as a share of a full cell.
+
+    values: (h, w, c). Returns (ceil(h / side), ceil(w / side), c).
     """
     if side == 1:
         return values.astype(np.float32)
@@ -103,8 +105,9 @@ def _cells(values: NDArray[np.generic], side: int) -> Floats:
 
 
 def _sample(grid: Floats, y: NDArray[np.float64], x: NDArray[np.float64]) -> Floats:
-    """Read a grid of cells between their centres, bilinearly: (n, c). y, x: in cells from the upper
-    left corner.
+    """Interpolate a grid of cells bilinearly between their centres: (n, c).
+
+    y, x: in cells, from the upper left corner.
     """
     height, width = grid.shape[:2]
     y, x = np.clip(y - 0.5, 0, height - 1), np.clip(x - 0.5, 0, width - 1)

@@ -1,6 +1,4 @@
-"""Filling places of an image: with white, with a blur of what is there, or with the colours around
-them.
-"""
+"""Fill a region of an image: with white, with a blur of itself, or with the colours around it."""
 
 from __future__ import annotations
 
@@ -13,22 +11,20 @@ from PIL import Image, ImageFilter
 Floats = NDArray[np.float32]
 Box = tuple[int, int, int, int]
 
-# Of a blurred face nothing shall be recognised: the radius as a share of the place's shorter side.
+# The radius as a share of the region's shorter side: a blurred face must not be recognisable.
 _BLUR = 0.25
-# How far around a place its colours are taken from, as a share of its longer side.
+# How far around a region the colours are taken from, as a share of its longer side.
 _AROUND = 0.5
-# A cell of which so small a part is known (1 in _TRUST) is taken as it is: else the colours would
-# jump at the edge.
+# A cell counts in full from one known pixel in _TRUST on, so that colours do not jump at the edge.
 _TRUST = 8
 
 
-def fill(image: Image.Image, hole: Image.Image, context: str) -> Image.Image:
-    """Fill the places of an RGB image that a mask names. hole: L of the same size, 255 where it
-    is filled.
+def fill(image: Image.Image, hole: Image.Image, method: str) -> Image.Image:
+    """Fill a region of an RGB image. hole: L of the same size, 255 where it is filled.
 
-    how: `white`, `blur` (of what is there) or `paint` (smoothly, from the colours around).
+    method: `white`, `blur` (of the region itself) or `paint` (smoothly, from the colours around).
     """
-    return FILLS[context](image, hole)
+    return FILLS[method](image, hole)
 
 
 def _white(image: Image.Image, hole: Image.Image) -> Image.Image:
@@ -44,17 +40,17 @@ def _blur(image: Image.Image, hole: Image.Image) -> Image.Image:
 
 
 def _paint(image: Image.Image, hole: Image.Image) -> Image.Image:
-    place = _around(hole)
-    if place is None:
+    box = _around(hole)
+    if box is None:
         return image
-    part, known = image.crop(place), 255 - np.asarray(hole.crop(place))
-    if not (known == 255).any():  # there is nothing around: the whole image is the hole
+    part, known = image.crop(box), 255 - np.asarray(hole.crop(box))
+    if not (known == 255).any():  # the hole is the whole image
         return _white(image, hole)
     painted = Image.fromarray(
         np.clip(spread(np.asarray(part), known == 255) + 0.5, 0, 255).astype(np.uint8)
     )
     result = image.copy()
-    result.paste(painted, place[:2], hole.crop(place))
+    result.paste(painted, box[:2], hole.crop(box))
     return result
 
 
@@ -73,10 +69,10 @@ def _around(hole: Image.Image) -> Box | None:
 
 
 def spread(pixels: NDArray[np.uint8], known: NDArray[np.bool_]) -> Floats:
-    """Spread the known colours of (h, w, 3) pixels over the unknown ones: (h, w, 3).
+    """Spread the known colours of pixels (h, w, 3) over the unknown ones; return (h, w, 3).
 
-    Push and pull: means of ever larger cells take what is known along, and what is unknown is read
-    from the next larger cells (Gortler et al., "The Lumigraph", 1996, 5.4).
+    Push and pull: the known colours are averaged in ever larger cells, and unknown pixels are read
+    from the next larger cells. Source: Gortler et al., "The Lumigraph", 1996, 5.4.
     """
     weights = known.astype(np.float32)[..., None]
     return _pulled(pixels.astype(np.float32) * weights, weights)
@@ -100,7 +96,7 @@ def _pulled(sums: Floats, weights: Floats) -> Floats:
 
 
 def _halved(values: Floats) -> Floats:
-    """Return the means of cells of 2 x 2, of what is there at an edge."""
+    """Return the means of cells of 2 x 2; a cell at an odd edge has fewer pixels."""
     rows, columns = np.arange(0, values.shape[0], 2), np.arange(0, values.shape[1], 2)
     summed = np.add.reduceat(np.add.reduceat(values, rows, axis=0), columns, axis=1)
     tall = np.minimum(2, values.shape[0] - rows)[:, None, None]

@@ -1,8 +1,8 @@
-"""Whether an image is a drawing or a photo, by NSFWJS (MobileNet v2, mid).
+"""Drawing or photo, with NSFWJS (MobileNet v2, mid).
 
-The model has five classes: drawing, hentai, neutral, porn, sexy. Only their division into drawn and
-photographed is used here. It knows cel-shaded figures well; flat vector drawings and large drawn
-faces look like photos to it, so `texture` is asked too.
+Of the model's five classes (drawing, hentai, neutral, porn, sexy) only drawn or photographed counts
+here. It is right on cel-shaded figures, but takes flat vector drawings and large drawn faces for
+photos; `texture` is a second measure against that.
 """
 
 from __future__ import annotations
@@ -36,11 +36,10 @@ def prepare(image: Image.Image) -> NDArray[np.float32]:
 
 
 def texture(image: Image.Image) -> float:
-    """Return the share of an image's pixels that differ from a neighbour by more than one grey
-    level.
+    """Return the share of pixels that differ from a neighbour by more than one grey level.
 
-    Flat fills have none, a camera's grain and the things it sees have much. Looked at within 512
-    pixels, the size at which large photos still show it.
+    Flat fills have none, photos have much. It is measured at 512 pixels, where large photos still
+    have it.
     """
     if max(image.size) > TEXTURE_SIDE:
         image = ImageOps.contain(image, (TEXTURE_SIDE, TEXTURE_SIDE), Image.Resampling.BOX)
@@ -58,9 +57,7 @@ class MediumClassifier:
         self._session: InferenceSession = open_model("medium", threads)
 
     def photo(self, batch: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
-        """Return for each prepared image the probability that it is a photo and no drawing: (n,),
-        0 to 1.
-        """
+        """Return the probability of each prepared image to be a photo: (n,), 0 to 1."""
         inputs = {self._session.get_inputs()[0].name: np.stack(batch)}
         probabilities = np.asarray(self._session.run(None, inputs)[0], np.float32)
         return np.asarray(probabilities[:, PHOTOGRAPHED].sum(axis=1), np.float32)

@@ -1,6 +1,4 @@
-"""The small ONNX models that are shipped with the package: their files, their hashes, and how one
-is opened.
-"""
+"""The small ONNX models that come with the package: their files and hashes, and how to open one."""
 
 from __future__ import annotations
 
@@ -15,15 +13,14 @@ if TYPE_CHECKING:
     from onnxruntime import InferenceSession, SessionOptions
 
 REINSTALL = "the installation is damaged: pip install --force-reinstall datasetkit"
-_ERRORS_ONLY = (
-    3  # onnxruntime's log severity; its warnings about unused initializers say nothing to a person
-)
+# onnxruntime's log severity: its warnings about unused initializers are of no use to a person.
+_ERRORS_ONLY = 3
 
 
 @dataclass(frozen=True, slots=True)
 class PackagedModel:
-    """One file in `vision/weights/` and the sha256 that it must have; origin and licence stand in
-    the NOTICE there.
+    """One file in `vision/weights/` and its sha256; its origin and licence are in the NOTICE
+    there.
     """
 
     file: str
@@ -53,14 +50,13 @@ MODELS = {
 
 
 def read_model(name: str) -> bytes:
-    """Return the bytes of a packaged model, once their sha256 was checked.
+    """Return the bytes of a packaged model after checking their sha256.
 
-    Raises ConfigError for an unknown name, ModelFileError for a file that is missing or not the one
-    that was packaged.
+    Raises ConfigError for an unknown name, ModelFileError for a file that is missing or damaged.
     """
     if name not in MODELS:
         raise ConfigError(
-            f"no packaged model is named {name!r}", hint=f"one of: {', '.join(sorted(MODELS))}"
+            f"unknown packaged model {name!r}", hint=f"one of: {', '.join(sorted(MODELS))}"
         )
     model = MODELS[name]
     path = files("datasetkit.vision").joinpath("weights", model.file)
@@ -70,10 +66,10 @@ def read_model(name: str) -> bytes:
         raise ModelFileError(
             f"the packaged model {model.file} cannot be read: {error}", hint=REINSTALL
         ) from error
-    found = hashlib.sha256(data).hexdigest()
-    if found != model.sha256:
+    actual = hashlib.sha256(data).hexdigest()
+    if actual != model.sha256:
         raise ModelFileError(
-            f"the packaged model {model.file} has another sha256 ({found[:12]}…, expected "
+            f"the packaged model {model.file} has another sha256 ({actual[:12]}…, expected "
             f"{model.sha256[:12]}…)",
             hint=REINSTALL,
         )
@@ -81,11 +77,10 @@ def read_model(name: str) -> bytes:
 
 
 def open_model(name: str, threads: int = 1) -> InferenceSession:
-    """Open a packaged model on the CPU.
+    """Open a packaged model on the CPU; the session may be called from many threads.
 
-    name: a key of `MODELS`. threads: how many cores one call may use. The session may be called
-    from many threads. Raises MissingExtra when onnxruntime is not installed, and what `read_model`
-    raises.
+    name: a key of `MODELS`. threads: how many cores one call may use. Raises MissingExtra if
+    onnxruntime is not installed, and what `read_model` raises.
     """
     options = session_options(threads)
     import onnxruntime
@@ -96,7 +91,7 @@ def open_model(name: str, threads: int = 1) -> InferenceSession:
 
 
 def session_options(threads: int = 1) -> SessionOptions:
-    """Return how a model runs on the CPU. Raises MissingExtra when onnxruntime is not installed."""
+    """Return the options of a session on the CPU. Raises MissingExtra without onnxruntime."""
     try:
         import onnxruntime
     except ImportError as error:
@@ -107,7 +102,7 @@ def session_options(threads: int = 1) -> SessionOptions:
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = _ERRORS_ONLY
-    # Idle threads sleep: by default they spin, and on a busy machine two of them are slower than
-    # one.
+    # Idle threads sleep instead of spinning, which makes two threads slower than one on a busy
+    # machine.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     return options

@@ -1,4 +1,4 @@
-"""What objects and animals a photo shows: the 1,000 nouns of ImageNet, by EfficientNet-Lite0."""
+"""Objects and animals in a photo: the 1,000 nouns of ImageNet, with EfficientNet-Lite0."""
 
 from __future__ import annotations
 
@@ -27,8 +27,9 @@ def nouns() -> tuple[str, ...]:
 
 
 def prepare(image: Image.Image) -> NDArray[np.float32]:
-    """Resize the shorter side of an RGB image to 256, cut the middle 224 x 224: (3, 224, 224), (x
-    - 127) / 128.
+    """Resize the shorter side of an RGB image to 256 and crop the middle 224 x 224.
+
+    Returns (3, 224, 224), as (x - 127) / 128.
     """
     scale = SHORT_SIDE / min(image.size)
     width, height = (max(CROP, round(side * scale)) for side in image.size)
@@ -39,17 +40,15 @@ def prepare(image: Image.Image) -> NDArray[np.float32]:
 
 
 class NounClassifier:
-    """EfficientNet-Lite0, loaded once. Good on objects and animals in photos, poor on people and
-    drawings.
+    """EfficientNet-Lite0, loaded once. It is good on objects and animals in photos, and poor on
+    people and drawings.
     """
 
     def __init__(self, threads: int = 1) -> None:
         self._session: InferenceSession = open_model("nouns", threads)
 
     def probabilities(self, batch: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
-        """Return the softmax over the nouns for prepared images: (n, 1000), each row adds up to
-        1.
-        """
+        """Return the softmax over the nouns for prepared images: (n, 1000)."""
         logits = np.asarray(self._session.run(None, {"input": np.stack(batch)})[0], np.float32)
         weights = np.exp(logits - logits.max(axis=1, keepdims=True))
         return np.asarray(weights / weights.sum(axis=1, keepdims=True), np.float32)

@@ -1,5 +1,5 @@
-"""Where an ONNX model runs: the provider that was asked for and no other, or the best one that is
-built in.
+"""The provider that an ONNX model runs on: exactly the given one, or with "auto" the best one that
+the installed onnxruntime has.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from typing import Any, Final
 from datasetkit.core.errors import ConfigError, MissingExtra, ModelFileError
 from datasetkit.core.suggest import did_you_mean
 
-# What `--provider` takes, and onnxruntime's own names. "auto" is the first of AUTO_ORDER that is
-# built in.
+# The values of `--provider`, and onnxruntime's names. "auto" is the first of AUTO_ORDER that the
+# installed onnxruntime has.
 PROVIDERS: Final = {
     "cpu": "CPUExecutionProvider",
     "cuda": "CUDAExecutionProvider",
@@ -25,13 +25,12 @@ PROVIDERS: Final = {
 }
 AUTO: Final = "auto"
 AUTO_ORDER: Final = ("cuda", "cpu")
-# Which distribution holds a provider, where it is one of ours; the others have packages of their
-# makers.
+# The extra that installs a provider. The others come in packages of their makers.
 EXTRA_OF: Final = {"cpu": "cpu", "cuda": "gpu", "tensorrt": "gpu"}
 
 
 def require_known(provider: str) -> None:
-    """Raise ConfigError for a provider nobody knows."""
+    """Raise ConfigError for an unknown provider."""
     if provider != AUTO and provider not in PROVIDERS:
         names = [AUTO, *PROVIDERS]
         hint = did_you_mean(provider, names, f"one of: {', '.join(names)}")
@@ -39,11 +38,10 @@ def require_known(provider: str) -> None:
 
 
 def choose(provider: str, *, otherwise: str = "--provider cpu") -> str:
-    """Return the provider to run on: what was asked for, or the first of AUTO_ORDER that is built
-    in.
+    """Return the provider to run on: the given one, or for "auto" the first of AUTO_ORDER.
 
-    otherwise: what a person can do who has it not. Raises MissingExtra where the installed
-    onnxruntime has it not.
+    otherwise: the option to use if it is not installed. Raises MissingExtra if the installed
+    onnxruntime does not have the provider.
     """
     import onnxruntime as ort
 
@@ -62,8 +60,8 @@ def choose(provider: str, *, otherwise: str = "--provider cpu") -> str:
 
 
 def order(provider: str) -> list[str]:
-    """Return onnxruntime's names of a chosen provider and of the CPU, which takes the operators
-    that it has not.
+    """Return onnxruntime's names of a provider and of the CPU, which runs the operators that the
+    provider is missing.
     """
     return [PROVIDERS[provider]] + ([] if provider == "cpu" else [PROVIDERS["cpu"]])
 
@@ -73,23 +71,21 @@ def preload(provider: str) -> None:
     import onnxruntime as ort
 
     if provider == "cuda" and hasattr(ort, "preload_dlls"):  # since 1.21
-        with contextlib.redirect_stdout(
-            sys.stderr
-        ):  # it prints, and our stdout carries results only
+        # It prints, and our stdout is for results only.
+        with contextlib.redirect_stdout(sys.stderr):
             ort.preload_dlls()
 
 
 def device(session: Any) -> str:
-    """Return the provider a session runs on, by its name in PROVIDERS."""
+    """Return the name in PROVIDERS of the provider that a session runs on."""
     running = session.get_providers()[0]
     return next((name for name, theirs in PROVIDERS.items() if theirs == running), running)
 
 
 def require_running(session: Any, provider: str) -> None:
-    """Raise ModelFileError where a session runs on another provider than the one that was asked
-    for.
+    """Raise ModelFileError if a session runs on another provider than the given one.
 
-    onnxruntime goes on with the CPU when a device's libraries do not load; "auto" accepts that.
+    onnxruntime falls back to the CPU if a device's libraries cannot be loaded; "auto" accepts that.
     """
     if provider != AUTO and device(session) != provider:
         raise ModelFileError(

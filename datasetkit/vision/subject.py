@@ -1,6 +1,4 @@
-"""Which pixels belong to the subject: the models of rembg by name, of which only the mask
-is used.
-"""
+"""The pixels of the subject: the mask of one of rembg's models."""
 
 from __future__ import annotations
 
@@ -46,22 +44,22 @@ LICENCES = {
     "birefnet-massive": "MIT",
     "bria-rmbg": "CC BY-NC 4.0: not for commercial use",
 }
-UNKNOWN_LICENCE = "not known here: ask its authors"
+UNKNOWN_LICENCE = "unknown: ask its authors"
 _IMPORTING = threading.Lock()
 _UNFIT = {
-    "sam": "it needs points that somebody clicks",
+    "sam": "it needs points to be clicked",
     "u2net_custom": "it needs a model file of your own",
     "dis_custom": "it needs a model file of your own",
     "ben_custom": "it needs a model file of your own",
 }
-# The models are unsure of a broad seam, in which the old background would shimmer through: from the
-# lower to the upper bound (0..1) the mask rises from nothing to all, smoothly. Measured on drawings
-# over painted backgrounds: the mask's mean error falls by a third, its overlap (IoU) stays.
+# The models are unsure of a broad edge, in which the old background would show through. Between the
+# lower and the upper bound (0 to 1) the mask rises smoothly from 0 to 1. Measured on drawings over
+# painted backgrounds: the mask's mean error falls by a third, its overlap (IoU) does not change.
 EDGE = (0.2, 0.8)
 
 
 class RembgSession(Protocol):
-    """What is used of a rembg session. inner_session: onnxruntime's."""
+    """The part of a rembg session that is used here. inner_session: onnxruntime's."""
 
     inner_session: Any
 
@@ -69,30 +67,31 @@ class RembgSession(Protocol):
 
 
 class SubjectFinder:
-    """A model, loaded once. One image at a time goes through it, on all cores; it may be asked
-    from several threads.
+    """A model, loaded once. It takes one image at a time, on all cores; it may be called from
+    several threads.
 
-    name: of a rembg session. provider: a name of `providers.PROVIDERS` or "auto"; device: the one
-    that it runs on. Raises ConfigError for a name that is none, MissingExtra without rembg or the
-    provider, ModelFileError where the weights cannot be had or the provider does not start.
+    name: of a rembg session. provider: a name of `providers.PROVIDERS`, or "auto". device: the
+    provider that it runs on. Raises ConfigError for an unknown name, MissingExtra without rembg or
+    the provider, ModelFileError if the weights cannot be loaded or the provider does not start.
     """
 
     def __init__(self, name: str = DEFAULT, provider: str = providers.AUTO) -> None:
         self.name = name
         self._session = open_session(name, provider)
         self.device = providers.device(self._session.inner_session)
-        self._turn = threading.Lock()
+        self._lock = threading.Lock()
 
     def mask(self, image: Image.Image) -> Image.Image:
-        """Return the mask (L, 255 for the subject) of an RGB image. Raises InputError where the
-        model finds none.
+        """Return the mask (L, 255 for the subject) of an RGB image.
+
+        Raises InputError if the model finds no subject.
         """
-        with self._turn, np.errstate(invalid="raise", divide="raise"):
+        with self._lock, np.errstate(invalid="raise", divide="raise"):
             try:
                 masks = self._session.predict(image)
             except FloatingPointError:  # the model gave the same value everywhere
                 raise InputError(
-                    "no subject was found", hint="another --model, or cut it out by hand"
+                    "no subject was found", hint="try another --model, or cut it out by hand"
                 ) from None
         joined = masks[0].convert("L")
         for mask in masks[1:]:  # one for each kind of garment, of u2net_cloth_seg
@@ -101,17 +100,17 @@ class SubjectFinder:
 
 
 def firm(mask: Image.Image) -> Image.Image:
-    """Make the edge of a model's mask (L) as narrow as `EDGE` says."""
+    """Narrow the edge of a model's mask (L) to the range `EDGE`."""
     low, high = EDGE
     t = np.clip((np.arange(256) / 255 - low) / (high - low), 0.0, 1.0)
     return mask.point(np.rint(255 * t * t * (3 - 2 * t)).astype(int).tolist())
 
 
 def require_name(name: str) -> None:
-    """Raise ConfigError for a name that is no rembg session or none that works on images alone;
-    no model is loaded.
+    """Raise ConfigError for a name that is not a rembg session, or one that needs more than an
+    image. No model is loaded.
 
-    Names that this module does not list are looked up in rembg itself, which takes a second. Raises
+    Names that LICENCES does not list are looked up in rembg, which takes a second. Raises
     MissingExtra.
     """
     if name in LICENCES:
@@ -127,26 +126,25 @@ def require_name(name: str) -> None:
         raise ConfigError(f"rembg has no model {name!r}", hint=hint)
     if not known[name].is_local():
         raise ConfigError(
-            f"the model {name} sends images to a service", hint=f"one of: {', '.join(LICENCES)}"
+            f"the model {name} sends images to an online service",
+            hint=f"one of: {', '.join(LICENCES)}",
         )
 
 
 def require_rembg() -> None:
-    """Raise MissingExtra without rembg and onnxruntime; nothing is loaded."""
+    """Raise MissingExtra without rembg or onnxruntime; nothing is loaded."""
     for module in ("onnxruntime", "rembg"):
         if importlib.util.find_spec(module) is None:
             raise _missing(module)
 
 
 def licence(name: str) -> str:
-    """Return the licence of a model's weights in words."""
+    """Return the licence of a model's weights."""
     return LICENCES.get(name, UNKNOWN_LICENCE)
 
 
 def open_session(name: str, provider: str = providers.AUTO) -> RembgSession:
-    """Open a rembg session; the shipped model is read from the package, the others rembg downloads
-    once.
-    """
+    """Open a rembg session; rembg downloads its model once, unless it is the shipped one."""
     require_name(name)
     providers.require_known(provider)
     sessions = _rembg()
@@ -156,7 +154,7 @@ def open_session(name: str, provider: str = providers.AUTO) -> RembgSession:
     providers.preload(chosen)
     try:
         with warnings.catch_warnings(), contextlib.ExitStack() as files_in_use:
-            warnings.simplefilter("ignore")  # rembg's own word on a provider that does not start
+            warnings.simplefilter("ignore")  # rembg's own, about a provider that does not start
             if name == DEFAULT:
                 read_model("cutout")  # checks its hash
                 packaged = files("datasetkit.vision").joinpath("weights", PACKAGED["cutout"].file)
@@ -172,19 +170,19 @@ def open_session(name: str, provider: str = providers.AUTO) -> RembgSession:
     except (OSError, ValueError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise ModelFileError(
-            f"the model {name} cannot be had: {reason}",
-            hint=f"rembg fetches it once, online, into ~/.rembg; {DEFAULT} works offline",
+            f"the model {name} could not be loaded: {reason}",
+            hint=f"rembg downloads it once into ~/.rembg; {DEFAULT} needs no download",
         ) from error
     providers.require_running(session.inner_session, provider)
     return session
 
 
 def _rembg() -> Any:
-    """Import rembg's sessions and nothing else of it. Raises MissingExtra.
+    """Import rembg's sessions without the rest of rembg. Raises MissingExtra.
 
-    Its `__init__` loads what it mattes with, and compiles that when it is first loaded: seconds
-    each time, and more than a minute once, for what is not used here. So the sessions are imported
-    below an empty package.
+    Its `__init__` loads its matting code, which takes seconds, and over a minute the first time,
+    when it is compiled. None of it is used here, so the sessions are imported below an empty
+    package.
     """
     require_rembg()  # without onnxruntime, rembg would end the process
     with _IMPORTING:
@@ -201,11 +199,11 @@ def _rembg() -> Any:
             raise _missing(error.name or "rembg") from error
         finally:
             if not whole:
-                del sys.modules["rembg"]  # whoever imports it later gets all of it
+                del sys.modules["rembg"]  # a later import loads all of it
 
 
 def _missing(module: str) -> MissingExtra:
     return MissingExtra(
-        f"cutting out needs rembg and onnxruntime ({module} is missing)",
+        f"a cutout needs rembg and onnxruntime ({module} is missing)",
         hint='pip install "datasetkit[cutout,cpu]"',
     )

@@ -1,9 +1,9 @@
-"""Where text stands in an image (signatures, watermarks, captions of a comic), by PaddleOCR's
-detector PP-OCRv6 tiny.
+"""Text in an image (signatures, watermarks, speech bubbles), with the detector PP-OCRv6 tiny of
+PaddleOCR.
 
-The detector gives each pixel a probability that it belongs to a line of text ("DB", Liao et al.,
-"Real-time Scene Text Detection with Differentiable Binarization", 2020); what hangs together is one
-line.
+The detector gives the probability of each pixel to belong to a line of text; connected pixels are
+one line ("DB", Liao et al., "Real-time Scene Text Detection with Differentiable Binarization",
+2020).
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
+from datasetkit.vision.boxes import Box
 from datasetkit.vision.models import open_model
 
 if TYPE_CHECKING:
@@ -28,59 +29,43 @@ MEAN, SPREAD = (
     np.array([0.485, 0.456, 0.406], np.float32),
     np.array([0.229, 0.224, 0.225], np.float32),
 )
-PIXEL = 0.3  # probability from which a pixel counts as text
+PIXEL = 0.3  # least probability of a pixel that counts as text
 THRESHOLD = 0.6  # least mean probability of a line
-# the model is trained to mark a line's core; area x GROW / perimeter is added on each side (DB,
-# 3.4)
+# The model is trained to mark a line's core; area x GROW / perimeter is added on each side (DB,
+# 3.4).
 GROW = 1.5
-MIN_SIDE = 3.0  # model pixels of the core; less is a speck
+MIN_SIDE = 3.0  # least side of the core in model pixels
 
 Floats = NDArray[np.float32]
 Corners = tuple[tuple[float, float], ...]
 
 
 @dataclass(frozen=True, slots=True)
-class TextBox:
-    """One line of text in pixels of the image.
+class TextBox(Box):
+    """One line of text: the upright box around it, within the image.
 
-    left, top, right, bottom: the upright box around it, within the image. score: 0 to 1. corners:
-    the four corners (x, y) of the rectangle that lies as the text lies; they may reach past the
-    edges.
+    corners: the corners (x, y) of the rectangle that is turned as the text is, which may reach past
+    the edges.
     """
 
-    left: float
-    top: float
-    right: float
-    bottom: float
-    score: float
     corners: Corners
-
-    @property
-    def width(self) -> float:
-        return self.right - self.left
-
-    @property
-    def height(self) -> float:
-        return self.bottom - self.top
 
 
 class TextFinder:
-    """The detector, loaded once; it may be asked from several threads."""
+    """The detector, loaded once; it may be called from several threads."""
 
     def __init__(self, threads: int = 1) -> None:
         self._session: InferenceSession = open_model("text", threads)
         self._input = self._session.get_inputs()[0].name
 
     def find(self, image: Image.Image, *, threshold: float = THRESHOLD) -> tuple[TextBox, ...]:
-        """Return the lines of text of an RGB image, best first; threshold is the least score."""
+        """Return the lines of text of an RGB image, best first. threshold: the least score."""
         pixels = prepare(image)
         plain = self._probability(pixels)
-        if (
-            plain.max() < 2 * threshold - 1
-        ):  # whatever the mirror image gives, the mean stays below the threshold
+        if plain.max() < 2 * threshold - 1:  # the mean cannot reach the threshold
             return ()
-        # Benches, screens and the rim of a cup look like text from one side; text does so from
-        # both.
+        # Benches, screens and the rim of a cup look like text from one side, text looks so from
+        # both: the scores are means with the mirror image.
         mirrored = self._probability(np.ascontiguousarray(pixels[..., ::-1]))[:, ::-1]
         both = np.asarray((plain + mirrored) / 2, np.float32)
         return decode(both, image.size, threshold=threshold)
@@ -95,23 +80,19 @@ def _shared_finder() -> TextFinder:
 
 
 def find_text(image: Image.Image, *, threshold: float = THRESHOLD) -> tuple[TextBox, ...]:
-    """Return the lines of text of an RGB image, best first, by one detector for the whole
-    process.
-    """
+    """Do `TextFinder.find` with one detector for the whole process."""
     return _shared_finder().find(image, threshold=threshold)
 
 
 def model_size(width: int, height: int) -> tuple[int, int]:
-    """Return the size in pixels at which an image is looked at: at most 960, both sides multiples
-    of 32.
-    """
+    """Return the size in pixels that an image is resized to: at most 960, in multiples of 32."""
     scale = min(1.0, LONG_SIDE / max(width, height))
     fitted = (max(MULTIPLE, round(side * scale / MULTIPLE) * MULTIPLE) for side in (width, height))
     return tuple(fitted)  # type: ignore[return-value]  # two sides in, two out
 
 
 def prepare(image: Image.Image) -> Floats:
-    """Turn an RGB image into what the model reads: (1, 3, height, width), blue first."""
+    """Turn an RGB image into the model's input: (1, 3, height, width), blue first."""
     small = image.resize(model_size(*image.size), Image.Resampling.BILINEAR, reducing_gap=2.0)
     pixels = (np.asarray(small, np.float32)[..., ::-1] / 255.0 - MEAN) / SPREAD
     return np.ascontiguousarray(pixels.transpose(2, 0, 1)[None], np.float32)
@@ -120,8 +101,9 @@ def prepare(image: Image.Image) -> Floats:
 def decode(
     probability: Floats, size: tuple[int, int], *, threshold: float = THRESHOLD
 ) -> tuple[TextBox, ...]:
-    """Turn a map of probabilities (h, w) into lines of text, best first. size: the image's
-    (width, height).
+    """Turn a map of probabilities (h, w) into lines of text, best first.
+
+    size: the image's (width, height).
     """
     scale = np.array(size, np.float64) / probability.shape[::-1]
     boxes = []
@@ -142,11 +124,10 @@ def decode(
 
 
 def regions(mask: NDArray[np.bool_]) -> list[tuple[NDArray[np.intp], NDArray[np.intp]]]:
-    """Return the rows and columns of each group of true pixels that touch, corners too; in reading
+    """Return the rows and columns of each group of connected true pixels (8 neighbours), in reading
     order.
 
-    By runs: neighbouring runs of true pixels in a row are one label, and runs that touch in the
-    next row are joined.
+    Runs of true pixels within a row get a label each; runs that touch in the next row are joined.
     """
     height = len(mask)
     edges = np.diff(np.pad(mask, ((0, 0), (1, 1))).astype(np.int8), axis=1)
@@ -174,26 +155,26 @@ def regions(mask: NDArray[np.bool_]) -> list[tuple[NDArray[np.intp], NDArray[np.
     members: dict[int, list[int]] = {}
     for run in range(len(rows)):
         members.setdefault(root(run), []).append(run)
-    found = []
+    groups = []
     for runs in members.values():
         lengths = ends[runs] - starts[runs]
         ys = np.repeat(rows[runs], lengths)
         xs = np.concatenate([np.arange(starts[run], ends[run]) for run in runs])
-        found.append((ys, xs))
-    return found
+        groups.append((ys, xs))
+    return groups
 
 
 def rectangle(points: NDArray[np.float64]) -> NDArray[np.float64] | None:
-    """Return the four corners (4, 2) of the smallest rectangle around pixel centres (n, 2); None
-    for fewer than 3.
+    """Return the corners (4, 2) of the smallest rectangle around pixel centres (n, 2).
 
-    The smallest one has a side along an edge of the convex hull (Freeman and Shapira, 1975).
+    Returns None for fewer than 3 corners of the hull. The smallest rectangle has a side along an
+    edge of the convex hull (Freeman and Shapira, 1975).
     """
     hull = _hull(points)
     if len(hull) < 3:
         return None
-    steps = np.roll(hull, -1, axis=0) - hull
-    along = steps / np.hypot(steps[:, 0], steps[:, 1])[:, None]
+    edges = np.roll(hull, -1, axis=0) - hull
+    along = edges / np.hypot(edges[:, 0], edges[:, 1])[:, None]
     across = np.column_stack([-along[:, 1], along[:, 0]])
     u, v = hull @ along.T, hull @ across.T  # (points, edges)
     low, high = (
@@ -209,7 +190,7 @@ def rectangle(points: NDArray[np.float64]) -> NDArray[np.float64] | None:
 def _hull(points: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return the convex hull's corners in order (Andrew's monotone chain)."""
     rows = points[np.lexsort((points[:, 0], points[:, 1]))]
-    # What stands between the first and the last point of a row is no corner.
+    # Only the first and the last point of a row can be corners.
     turns = np.flatnonzero(np.diff(rows[:, 1])) + 1
     ends = rows[np.concatenate([[0], turns, turns - 1, [len(rows) - 1]])]
     ordered = sorted(set(map(tuple, ends.tolist())))
@@ -248,9 +229,7 @@ def _grown(corners: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _mean_inside(probability: Floats, corners: NDArray[np.float64]) -> float:
-    """Return the mean probability within a rectangle: a ring of text-like pixels has little inside
-    of it.
-    """
+    """Return the mean probability within a rectangle, which is low for a mere ring of pixels."""
     area = Image.new("1", probability.shape[::-1])
     ImageDraw.Draw(area).polygon([tuple(point) for point in (corners - 0.5).tolist()], fill=1)
     inside = np.asarray(area)

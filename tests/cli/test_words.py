@@ -130,7 +130,7 @@ def test_a_file_in_the_place_of_the_output_folder_is_named_with_a_way_out(dsk, h
         ("export", "imgs", "--out", "file"),
     ):
         ended = dsk(*command)
-        assert ended.code == 13 and "hint: a file stands where a folder is wanted" in ended.err
+        assert ended.code == 13 and "hint: a part of the path is a file" in ended.err
     assert (here / "file").read_text() == "mine"
 
 

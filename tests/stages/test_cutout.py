@@ -323,9 +323,9 @@ def test_a_model_that_cannot_be_fetched_stops_the_run_before_the_first_image(tmp
     monkeypatch.setenv("U2NET_HOME", str(tmp_path / "none"))
     monkeypatch.setattr(socket, "socket", _no_network)
     monkeypatch.setattr(socket, "getaddrinfo", _no_network)
-    with pytest.raises(ModelFileError, match="isnet-anime cannot be had") as raised:
+    with pytest.raises(ModelFileError, match="isnet-anime could not be loaded") as raised:
         cut(tmp_path, model="isnet-anime")
-    assert "u2netp works offline" in raised.value.hint
+    assert "u2netp needs no download" in raised.value.hint
     assert not list((tmp_path / "cut").glob("*.png"))
 
 

@@ -217,7 +217,9 @@ def test_faces_whose_crops_are_too_small_are_left_out_and_named(made):
 def test_several_faces_are_several_files_and_the_largest_can_be_had_alone(made, monkeypatch):
     two = (faces.Face(10, 10, 40, 40, 0.9), faces.Face(100, 20, 180, 110, 0.7))
     monkeypatch.setattr(MiddleFace, "find", lambda self, image, *, threshold: two)
-    monkeypatch.setattr("datasetkit.stages.check.steady", lambda ahead, back, width: tuple(ahead))
+    monkeypatch.setattr(
+        "datasetkit.stages.check.join_mirrored", lambda ahead, back, width: tuple(ahead)
+    )
     write_image(made / "imgs" / "a_2.png", 9, SIZE)
     crop(made)
     names = {p.name for p in (made / "out").iterdir() if p.suffix in (".png", ".jpg")}
@@ -234,7 +236,9 @@ def test_a_second_face_whose_name_is_too_long_leaves_no_first(made, monkeypatch)
     """The image's own name is as long as a name may be; `_2` makes it longer."""
     two = (faces.Face(10, 10, 40, 40, 0.9), faces.Face(100, 20, 180, 110, 0.7))
     monkeypatch.setattr(MiddleFace, "find", lambda self, image, *, threshold: two)
-    monkeypatch.setattr("datasetkit.stages.check.steady", lambda ahead, back, width: tuple(ahead))
+    monkeypatch.setattr(
+        "datasetkit.stages.check.join_mirrored", lambda ahead, back, width: tuple(ahead)
+    )
     long = write_image(made / "imgs" / ("x" * 251 + ".png"), 9, SIZE)
     result = crop(made)
     assert [(problem.path, "too long" in problem.error) for problem in result.report.failed] == [
@@ -325,7 +329,7 @@ def test_files_of_somebody_else_and_the_input_folder_are_no_outputs(made):
 
 
 def test_an_unknown_detector_is_refused_with_the_known_ones(made):
-    with pytest.raises(ConfigError, match="no face detector is named 'haar'") as raised:
+    with pytest.raises(ConfigError, match="unknown face detector 'haar'") as raised:
         api.list_faces(made / "imgs", api.FacesOptions(detector="haar"))
     assert "blazeface" in raised.value.hint
 

@@ -184,7 +184,7 @@ def test_a_face_is_found_where_it_is_in_pixels_of_the_image():
 def test_a_face_in_the_mirror_image_too_keeps_its_score_and_one_side_halves_it():
     there, gone = faces.Face(10, 10, 30, 30, 0.8), faces.Face(60, 60, 80, 80, 0.6)
     mirrored = faces.Face(100 - 30, 10, 100 - 10, 30, 0.6)
-    kept, halved = faces.steady([there, gone], [mirrored], 100)
+    kept, halved = faces.join_mirrored([there, gone], [mirrored], 100)
     assert dataclasses.astuple(kept) == pytest.approx((10, 10, 30, 30, 0.7))
     assert dataclasses.astuple(halved) == pytest.approx((60, 60, 80, 80, 0.3))
 

@@ -12,7 +12,7 @@ from threading import RLock
 from datasetkit.captions.filters import parse
 from datasetkit.captions.predicates import predicate
 from datasetkit.core.errors import DatasetError, InputError
-from datasetkit.core.file_stamp import FileStamp, sign
+from datasetkit.core.file_stamp import FileStamp, stamp_of
 from datasetkit.core.files import display, find_root, natural_key
 from datasetkit.core.records import Caption, Failed, ImageRecord
 from datasetkit.images.scan import scan
@@ -163,7 +163,7 @@ class ReviewDataset:
         facts = ImageFacts(
             record, below(record.path, self.folder), concept.name, concept.repeats or 1, self.facts
         )
-        stamp = sign(record.path)
+        stamp = stamp_of(record.path)
         if stamp is None:
             raise InputError(f"{display(record.path)} is gone")
         return ReviewImage(image_id, facts, record.path.name, index, stamp, changed_in=version)
@@ -298,4 +298,4 @@ class ReviewDataset:
 
 
 def _is_unchanged(image: ReviewImage, record: ImageRecord) -> bool:
-    return image.stamp == sign(record.path) and image.caption == record.caption
+    return image.stamp == stamp_of(record.path) and image.caption == record.caption

@@ -11,7 +11,7 @@ from pathlib import Path
 from datasetkit.captions.filters import And, Compare, Flag, Node, Not, Or, parse
 from datasetkit.captions.predicates import predicate
 from datasetkit.core.errors import DatasetError
-from datasetkit.core.file_stamp import sign
+from datasetkit.core.file_stamp import stamp_of
 from datasetkit.core.progress import SILENT, Reporter
 from datasetkit.core.records import Failed, ImageRecord
 from datasetkit.executors import local
@@ -166,7 +166,7 @@ def _twins(
     stored = store.fingerprints()
 
     def look(path: Path) -> tuple[str, bytes] | None:
-        stamp = sign(path)
+        stamp = stamp_of(path)
         if stamp is None:
             return None
         kept = stored.get(stamp.key())
