@@ -198,22 +198,27 @@ def plain(value: Any) -> Any:
             if f.repr and not f.name.startswith("_")
         }
         return {"is": type(value).__name__, **named}
-    if isinstance(value, Enum):
-        return value.value
-    if isinstance(value, Path):
-        return str(value)
     if isinstance(value, Mapping):
         return {_key(k): plain(v) for k, v in value.items()}
     if isinstance(value, (set, frozenset)):
         return sorted(plain(v) for v in value)
     if isinstance(value, (list, tuple)):
         return [plain(v) for v in value]
-    if isinstance(value, re.Pattern):
-        return value.pattern
-    if isinstance(value, bytes):
-        return f"{len(value)} bytes"
-    if isinstance(value, float) and not math.isfinite(value):
-        return None  # JSON has no NaN
+    return _scalar(value)
+
+
+def _scalar(value: Any) -> Any:
+    match value:
+        case Enum():
+            return value.value
+        case Path():
+            return str(value)
+        case re.Pattern():
+            return value.pattern
+        case bytes():
+            return f"{len(value)} bytes"
+        case float() if not math.isfinite(value):
+            return None  # JSON has no NaN
     return value
 
 
