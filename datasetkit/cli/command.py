@@ -42,7 +42,7 @@ def command(
             return _with_options(function, table, only, without) if table else function
 
         placeholder.__name__, placeholder.__doc__ = function.__name__, function.__doc__
-        cls = type("Command", (LazyCommand,), {"build": staticmethod(build)})
+        cls = type("Command", (LazyCommand,), {"build": staticmethod(build), "table": table})
         app.command(name, cls=cls, rich_help_panel=panel)(placeholder)
         return function
 
@@ -53,6 +53,7 @@ class LazyCommand(typer.core.TyperCommand):
     """A command that has its name and help from the start, its parameters when they are needed."""
 
     build: ClassVar[Callable[[], Command]]
+    table: ClassVar[str] = ""
 
     def get_params(self, ctx: Any) -> Any:
         if not self.params:

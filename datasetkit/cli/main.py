@@ -13,6 +13,7 @@ from typing import Annotated, Any
 
 import typer
 import typer.core
+import typer.main
 
 from datasetkit import __version__
 from datasetkit.core.errors import DskError, Exit
@@ -84,6 +85,19 @@ def register_commands() -> None:
     """Import the modules of the commands, which register them; help lists them in this order."""
     for module in ("prepare", "images", "review", "dataset", "check", "train", "project"):
         import_module(f"datasetkit.cli.{module}")
+
+
+def commands() -> dict[str, Any]:
+    """Return every command by its full name, such as `models list`, with its parameters."""
+    register_commands()
+    found: dict[str, Any] = {}
+    groups: Any = typer.main.get_command(app)
+    for name, entry in groups.commands.items():
+        below = getattr(entry, "commands", None)
+        found |= {name: entry} if below is None else {f"{name} {n}": c for n, c in below.items()}
+    for name, entry in found.items():
+        entry.make_context(name, [], resilient_parsing=True)  # builds its parameters
+    return found
 
 
 def run(arguments: list[str]) -> int:

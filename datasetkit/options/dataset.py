@@ -104,7 +104,7 @@ class ReportOptions(CheckedOptions):
     )
     where: str = option(
         "",
-        "Count only images that pass a filter, e.g. tag:lips AND NOT score:<0.4.",
+        "Count only images that pass a filter, e.g. `tag:lips AND NOT score:<0.4`.",
         see="concepts/filters.md",
         shown="all images",
         metavar="FILTER",
@@ -112,7 +112,7 @@ class ReportOptions(CheckedOptions):
     )
     excel: bool = option(
         False,
-        "Keep spreadsheets from reading =_= as a formula.",
+        "Keep spreadsheets from reading `=_=` as a formula.",
         change="a spreadsheet opens the tables",
     )
     plot: bool = option(

@@ -171,12 +171,13 @@ class CutoutOptions(ScanOptions):
     provider: str = option(
         "auto",
         "Where the model runs: auto, cpu, cuda, ...",
-        change="`auto` does not take the device that you want",
+        change="`auto` takes the wrong device: an NVIDIA card where onnxruntime is built for one",
     )
     bg: str = option(
         "white",
         "The colour behind the subject: white, black, grey, ..., #rrggbb, or random.",
-        change="the subject is white; `random` gives each image one of eleven colours",
+        change="the subject is white; `random` gives each image one of eleven colours, always the "
+        "same for the same image, so that no background is learned",
     )
     keep_alpha: bool = option(
         False,

@@ -28,12 +28,12 @@ class TagRules(ScanOptions):
     )
     exclude: Tags = option(
         (),
-        "Tags to leave out: names, globs (*_hair), groups (@face), category:rating.",
+        "Tags to leave out: names, globs (`*_hair`), groups (`@face`), `category:rating`.",
         change="the trigger must absorb what they describe",
     )
     replace: Tags = option(
         (),
-        "Other spellings: old=new,old=new.",
+        "Other spellings: `old=new,old=new`.",
         change="you prefer other words",
     )
     implies: str = option(
@@ -45,7 +45,7 @@ class TagRules(ScanOptions):
     )
     escape_brackets: bool = option(
         False,
-        r"Write \( and \) as prompts do; captions need not.",
+        r"Write `\(` and `\)` as prompts do; captions need not.",
         change="another program reads the captions as prompts",
     )
 
@@ -56,7 +56,7 @@ class RulesOptions(TagRules):
 
     where: str = option(
         "",
-        "Only images that pass a filter, e.g. tag:lips AND NOT score:<0.4.",
+        "Only images that pass a filter, e.g. `tag:lips AND NOT score:<0.4`.",
         see="concepts/filters.md",
         shown="all images",
         metavar="FILTER",

@@ -1,24 +1,29 @@
-"""Write the option tables of the docs: `python -m datasetkit.tools.option_pages`.
+"""Write the option tables of the docs and the schema of dsk.toml:
+`python -m datasetkit.tools.option_pages`.
 
 A page names a table between two marks; what stands between them is rewritten from the declarations.
 """
 
 from __future__ import annotations
 
+import json
 import re
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import MISSING
+from functools import cache, partial
 from itertools import groupby
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
+from datasetkit.cli.main import commands
 from datasetkit.core.files import write_atomic
 from datasetkit.options.declare import MANY, DeclaredOption, declared
 from datasetkit.options.network_args import ARGS
 from datasetkit.options.networks import Algo
 from datasetkit.options.run import ConceptOptions
 from datasetkit.options.scan import ScanOptions
+from datasetkit.options.schema import SHIPPED, schema
 from datasetkit.options.toml import TABLES, options_class
 from datasetkit.options.train import TrainOptions
 from trainer.config import DEFAULTS, FIXED, IGNORED, UNSUPPORTED
@@ -35,6 +40,26 @@ _RENAMED: Final[Mapping[str, str]] = {
     "is_reg": "the folder is in `reg/`",
     "train_data_dir, reg_data_dir": "`DIR`",
 }
+# When to change what is an option of the command alone, and of no table of dsk.toml.
+_CHANGE: Final[Mapping[str, str]] = {
+    "--dry-run": "you want to see what would be done; nothing is changed, not even in `.dsk/`",
+    "--json": "a program reads the result: one JSON document on stdout",
+    "--wait": "another dsk command works in this project: wait for it instead of ending with exit "
+    "code 11",
+    "--apply": "you agree with the plan",
+    "--fix": "the findings are what `--fix` can fix, in bold above",
+    "--as": "`sd-scripts`: see what this trainer would read",
+    "--images": "your images are in another folder",
+    "--trigger": "the trigger is not the folder's name",
+    "--to": "more than the last command must be taken back",
+    "--partial": "you edited some of the files and want to keep them",
+    "--config-file": "you have a config.toml of sd-scripts",
+    "--dataset-config": "you have a dataset.toml of sd-scripts",
+    "--set": "an option should be different this time: `--set network_dim=64`",
+    "--resume": "a run was stopped",
+}
+_SHARED: Final = ("`--dry-run`", "`--json`", "`--wait`")
+_GROUPS: Final = ("faces", "models")
 _SCAN: Final = frozenset(d.name for d in declared(ScanOptions))
 
 
@@ -62,12 +87,14 @@ def pages() -> Iterable[Path]:
 
 def tables() -> Mapping[str, Callable[[], str]]:
     """Return each table by the name that pages call it."""
+    alone = [*(name for name in _built() if name.split()[0] not in _GROUPS), *_GROUPS]
     keys = {f"keys of [{name}]": _keys_of(options_class(name)) for name in TABLES}
     return {
         **keys,
         "keys of [[concept]]": _keys_of(ConceptOptions),
         "how images are read": lambda: _keys(declared(ScanOptions)),
         "options of [train]": train_options,
+        **{f"options of dsk {name}": partial(command_options, name) for name in alone},
         "keys of sd-scripts": sd_scripts_keys,
     }
 
@@ -102,6 +129,45 @@ def train_options() -> str:
         if any(d.name == "network_args" for d in group):
             parts.append(f"### Network arguments\n\n{network_arguments()}")
     return "\n\n".join(parts)
+
+
+def command_options(name: str) -> str:
+    """Return a table of the options of a command, or of all commands of a group."""
+    built = _built()
+    group = {n: c for n, c in built.items() if n.startswith(f"{name} ")}
+    members = {name: built[name]} if name in built else group
+    rows: dict[str, tuple[str, str, str]] = {}
+    having: dict[str, list[str]] = {}
+    for full_name, member in members.items():
+        options = {d.name: d for d in declared(options_class(member.table))} if member.table else {}
+        for parameter in member.params:
+            if parameter.param_type_name == "option" and parameter.name != "help":
+                spelled = ", ".join(f"`{f}`" for f in (*parameter.opts, *parameter.secondary_opts))
+                rows.setdefault(spelled, _about(parameter, options.get(parameter.name)))
+                having.setdefault(spelled, []).append(full_name.removeprefix(f"{name} "))
+    lines = []
+    for spelled in sorted(rows, key=lambda spelled: spelled in _SHARED):
+        value, what, change = rows[spelled]
+        if len(having[spelled]) < len(members):
+            what = ", ".join(f"`{member}`" for member in having[spelled]) + f": {what}"
+        lines.append((spelled, value, what, change))
+    return _table(("option", "default", "what it does", "when to change it"), lines)
+
+
+def _about(parameter: Any, d: DeclaredOption | None) -> tuple[str, str, str]:
+    """Return the default of a parameter, what it does, and when to change it."""
+    if d is None:
+        value = "off" if parameter.is_flag else f"`{parameter.default or 'none'}`"
+        change = next(_CHANGE[flag] for flag in parameter.opts if flag in _CHANGE)
+        return value.replace("`none`", "none"), parameter.help.replace(r"\[", "["), change
+    if isinstance(d.default, bool):
+        return "on" if d.default else "off", _help(d), d.about.change
+    return default(d).replace('"', ""), _help(d), d.about.change
+
+
+@cache
+def _built() -> Mapping[str, Any]:
+    return commands()
 
 
 def network_arguments() -> str:
@@ -194,7 +260,13 @@ def _value(value: object) -> str:
     return f"{value:.8f}".rstrip("0") if small else str(value)
 
 
+def schema_text() -> str:
+    """Return the schema of dsk.toml as it is shipped."""
+    return json.dumps(schema(), indent=1, ensure_ascii=False) + "\n"
+
+
 if __name__ == "__main__":
+    write_atomic(SHIPPED, schema_text().encode())
     for path in pages():
         write_atomic(path, refreshed(path).encode())
         sys.stdout.write(f"{path}\n")

@@ -11,6 +11,7 @@ from datasetkit.images.scan import require_folder
 from datasetkit.options.toml import CONFIG_NAME
 from datasetkit.project.plans import Plan, WriteText
 from datasetkit.project.session import DEFAULT_CONTEXT, RunContext, open_project
+from datasetkit.verbs.shared import schema_file
 
 _TEMPLATE = """\
 # dsk run dsk.toml does all of this; each [table] holds the options of the command of that name
@@ -86,7 +87,9 @@ def init(
         k: v.replace("\\", "\\\\").replace('"', '\\"')
         for k, v in {"name": name, "images": images, "trigger": trigger or name}.items()
     }
-    text = _TEMPLATE.format(**quoted)
+    text = schema_file.LINE + "\n" + _TEMPLATE.format(**quoted)
     with open_project(folder, context) as project:
         entry = project.apply(Plan((WriteText(path, text),)), "init", CONFIG_NAME)
+        if not context.dry_run:
+            schema_file.place(folder)
     return InitResult(path, entry)

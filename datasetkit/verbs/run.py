@@ -31,6 +31,7 @@ from datasetkit.verbs.reg import reg, require_class
 from datasetkit.verbs.rename import rename
 from datasetkit.verbs.report import report
 from datasetkit.verbs.resize import resize
+from datasetkit.verbs.shared import schema_file
 from datasetkit.verbs.shared.caption_rules import rule_set
 from datasetkit.verbs.shared.concept_folders import (
     IMAGE_STEPS,
@@ -102,6 +103,8 @@ def run(
     unforeseen: list[str] = []
     with _inside(root):
         _require_all(config, options.steps, context)
+        if not context.dry_run:
+            schema_file.refresh(root)
         for step in STEPS:
             if step not in options.steps:
                 continue

@@ -4,24 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-import typer.main
-
-from datasetkit.cli import main
-
-
-def commands() -> dict[str, Any]:
-    """Return every command by its full name: `tag`, `models list`, ..."""
-    main.register_commands()
-    found = {}
-    for name, command in typer.main.get_command(main.app).commands.items():  # type: ignore[attr-defined]
-        below = getattr(command, "commands", None)
-        if below is None:
-            found[name] = command
-        else:
-            found |= {f"{name} {sub}": subcommand for sub, subcommand in below.items()}
-    for name, command in found.items():
-        command.make_context(name, [], resilient_parsing=True)  # builds its parameters
-    return found
+from datasetkit.cli.main import commands as commands
 
 
 def options(command: Any) -> list[str]:
