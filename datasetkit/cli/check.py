@@ -1,4 +1,4 @@
-"""`dsk check`: what a trainer would stumble over."""
+"""`dsk check`: problems for training."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def check(
     json: opt.Json = False,
     wait: opt.Wait = False,
 ) -> None:
-    """Look for what a trainer would stumble over: in images, captions and folders.
+    """Find problems for training in images, captions and folders.
 
     Example: dsk check ./imgs --sheet check.png
     """

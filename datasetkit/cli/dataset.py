@@ -35,8 +35,8 @@ def plan_repeats(
     json: opt.Json = False,
     wait: opt.Wait = False,
 ) -> None:
-    """Say how many repeats give the steps that you want, and the exact optimizer steps that the
-    trainer will make.
+    """Print how many repeats give the steps that you want, and the exact optimizer steps of the
+    training.
 
     repeats = steps / epochs / images x batch, rounded to the nearest exact steps; several concepts
     are balanced.
@@ -73,11 +73,11 @@ def layout(
     json: opt.Json = False,
     wait: opt.Wait = False,
 ) -> None:
-    """Make the folders that trainers read: OUT/train/<repeats>_<concept>, images hard-linked,
-    captions copied.
+    """Make the folders that trainers read: OUT/train/<repeats>_<concept>, with images hard-linked
+    and captions copied.
 
-    Laying out again refreshes them: new images and captions come, stale ones go to .dsk/trash.
-    Without concepts, those of dsk.toml are laid out.
+    Run it again to refresh them: new images and captions are added, stale ones go to .dsk/trash.
+    Without arguments it lays out the concepts of dsk.toml.
 
     Example: dsk layout 20_MikamiYua=./imgs --out dataset
     """
@@ -106,7 +106,7 @@ def reg(
     json: opt.Json = False,
     wait: opt.Wait = False,
 ) -> None:
-    """Make the regularisation set OUT/reg/<repeats>_<class> and say whether it balances the
+    """Make the regularisation set OUT/reg/<repeats>_<class>, and check its balance with the
     training folders.
 
     Example: dsk reg ./women --class 1girl --out dataset
@@ -125,7 +125,7 @@ def reg_generate(
     folder: Annotated[
         Path,
         typer.Argument(
-            metavar="DIR", help="The dataset (train/ lies in it), or the folder of a dsk.toml."
+            metavar="DIR", help="The dataset (with train/ in it), or the folder of a dsk.toml."
         ),
     ] = Path(),
     *,
@@ -134,8 +134,8 @@ def reg_generate(
     json: opt.Json = False,
     wait: opt.Wait = False,
 ) -> None:
-    """Draw a regularisation set OUT/reg/<repeats>_<class> with a base model; a second run draws
-    what is missing.
+    """Generate a regularisation set OUT/reg/<repeats>_<class> with a base model; a second run
+    generates what is missing.
 
     Example: dsk reg generate dataset --base model.safetensors --class 1girl --count 100
     --from-captions --trigger sks
@@ -162,7 +162,7 @@ def report(
     json: opt.Json = False,
     wait: opt.Wait = False,
 ) -> None:
-    """Count the tags per concept and in total (tags.csv), and which stand together (pairs.csv).
+    """Count tags per concept and in total (tags.csv), and pairs of tags (pairs.csv).
 
     Example: dsk report ./imgs --plot
     """
@@ -214,7 +214,7 @@ def import_(
     json: opt.Json = False,
     wait: opt.Wait = False,
 ) -> None:
-    """Turn other tools' side-cars (gallery-dl, hydrus, .caption, sd-scripts' meta JSON) into
+    """Convert other tools' sidecar files (gallery-dl, hydrus, .caption, sd-scripts' meta JSON) to
     captions.
 
     Example: dsk import ./downloads --from gallery-dl

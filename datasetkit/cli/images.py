@@ -1,4 +1,4 @@
-"""Commands that make better images of images: cutout, faces."""
+"""Commands that make new images: cutout, faces."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ def cutout(
     json: opt.Json = False,
     wait: opt.Wait = False,
 ) -> None:
-    """Cut subjects out and lay them onto one plain colour, without halos; masks are kept, and
-    captions follow.
+    """Cut out subjects and place them on one plain colour, without halos; write masks and adapt the
+    captions.
 
-    An image whose subject is not found is copied as it is, and listed. A second run redoes only
+    An image without a detected subject is copied unchanged, and listed. A second run redoes only
     what changed.
 
     Example: dsk cutout ./imgs ./cut --bg grey
@@ -54,9 +54,7 @@ def cutout(
     )
 
 
-faces = typer.Typer(
-    no_args_is_help=True, help="Faces in images: list them, crop them out, or erase them."
-)
+faces = typer.Typer(no_args_is_help=True, help="Faces in images: list, crop or erase them.")
 app.add_typer(faces, name="faces", rich_help_panel=PANEL)
 
 
@@ -69,7 +67,7 @@ def faces_list(
     json: opt.Json = False,
     wait: opt.Wait = False,
 ) -> None:
-    """Say where faces (and with --text lines of text) are, with their scores.
+    """List the positions and scores of faces, and with --text of lines of text.
 
     Example: dsk faces list ./imgs --text --json
     """
@@ -101,8 +99,7 @@ def faces_crop(
     json: opt.Json = False,
     wait: opt.Wait = False,
 ) -> None:
-    """Cut a square out around each face: one file a face, named after its image; captions go
-    along.
+    """Crop a square around each face: one file per face, named after its image, with its caption.
 
     Example: dsk faces crop ./photos ./faces --most 1 --review faces.png
     """
@@ -134,8 +131,8 @@ def faces_erase(
     json: opt.Json = False,
     wait: opt.Wait = False,
 ) -> None:
-    """Fill faces, and with --text lines of text; masks say where, and captions lose the words for
-    it.
+    """Erase faces, and with --text lines of text; write masks of the erased areas, and remove their
+    tags from captions.
 
     Example: dsk faces erase ./imgs ./clothes --text --review erased.png
     """

@@ -1,6 +1,4 @@
-"""The switches that commands share, each written once, and what is common to every
-command's body.
-"""
+"""The switches that commands share, and how a command's options are built."""
 
 from __future__ import annotations
 
@@ -22,8 +20,8 @@ Wait = Annotated[
 
 
 def tag_options(folder: Path, given: Mapping[str, object]) -> Any:
-    """Build the options of `dsk tag`: in a concept's folder its own [[concept]] table joins [tag],
-    as in a run.
+    """Build the options of `dsk tag`: a concept's folder adds its [[concept]] table to [tag], as in
+    a run.
     """
     from datasetkit.verbs.shared import concept_folders  # here, so that --help need not load it
 
@@ -34,9 +32,7 @@ def tag_options(folder: Path, given: Mapping[str, object]) -> Any:
 
 
 def plan_options(folder: Path, given: Mapping[str, object]) -> Any:
-    """Build the options of `dsk plan-repeats`: what it does not say itself, `[layout]` of the
-    dsk.toml does.
-    """
+    """Build the options of `dsk plan-repeats`: defaults come from `[layout]` of the dsk.toml."""
     from datasetkit.verbs import plan_repeats  # here, so that --help need not load it
 
     return plan_repeats.plan_options(folder, given)
@@ -44,7 +40,7 @@ def plan_options(folder: Path, given: Mapping[str, object]) -> Any:
 
 def options(folder: Path, verb: str, given: Mapping[str, object]) -> Any:
     """Build a verb's options: default < the dsk.toml that governs the folder < what was given
-    (None: was not).
+    (None: not given).
     """
     from datasetkit.options import toml  # here, so that --help need not load it
 

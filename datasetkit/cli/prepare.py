@@ -26,9 +26,10 @@ def rename(
     json: opt.Json = False,
     wait: opt.Wait = False,
 ) -> None:
-    """Give images plain, unique, numbered names; captions, masks and side-cars travel with them.
+    """Give images plain, unique, numbered names; captions, masks and sidecar files are renamed with
+    them.
 
-    Images that are named so already keep their numbers, so a second run does nothing. Nothing is
+    Images that have such names already keep their numbers: a second run changes nothing. Nothing is
     ever overwritten.
 
     Example: dsk rename ./imgs MikamiYua
@@ -64,10 +65,10 @@ def resize(
     json: opt.Json = False,
     wait: opt.Wait = False,
 ) -> None:
-    """Shrink images to what trainers use: upright, in sRGB, without metadata; never enlarged,
-    never in place unasked.
+    """Shrink images for training: upright, in sRGB, without metadata. Images are never enlarged,
+    and not changed in place without --in-place.
 
-    Captions and masks go along. A second run redoes only what changed.
+    Captions and masks are copied too. A second run redoes only what changed.
 
     Example: dsk resize ./photos ./imgs --max 1024
     """
@@ -93,11 +94,11 @@ def tag(
     json: opt.Json = False,
     wait: opt.Wait = False,
 ) -> None:
-    """Write a caption beside every image: the trigger, then what the tagger sees, less what you
+    """Write a caption for every image: the trigger, then the tagger's tags without those that you
     exclude.
 
-    What is excluded is absorbed by the trigger; what stays can be changed by a prompt.
-    Captions that a person edited are kept. Another threshold or rule later needs no inference.
+    The trigger absorbs what you exclude; what stays in the caption can be changed by a prompt.
+    Captions that a person edited are kept. Changing a threshold or a rule later needs no inference.
 
     Example: dsk tag ./imgs --trigger MikamiYua --exclude lips,nose
     """
@@ -122,17 +123,17 @@ def tag(
 )
 def scores(
     image: Annotated[
-        Path, typer.Argument(help="An image that dsk tag has seen.", show_default=False)
+        Path, typer.Argument(help="An image that dsk tag has tagged.", show_default=False)
     ],
     *,
     given: Given,
     json: opt.Json = False,
 ) -> None:
-    """Show what the tagger gave one image: the tags that are in, and those that missed the
-    threshold by 0.1 or less.
+    """Show the tagger's scores for one image: the tags above the threshold, and those at most 0.1
+    below it.
 
-    Scores come from the project's store: no model is run, and nothing is changed. Rules come after
-    the thresholds.
+    Scores come from the project's store: no model is run, and nothing is changed. Rules are applied
+    after the thresholds.
 
     Example: dsk scores ./imgs/MikamiYua_001.jpg --threshold 0.4
     """
@@ -156,8 +157,7 @@ def rules(
     json: opt.Json = False,
     wait: opt.Wait = False,
 ) -> None:
-    """Change the captions that exist: exclude, replace, add, prune. The order of the other tags
-    stays as it is.
+    """Edit existing captions: exclude, replace, add, prune. The other tags keep their order.
 
     `dsk rules groups` prints what @face, @hair, ... stand for.
 

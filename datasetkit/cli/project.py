@@ -43,14 +43,12 @@ def init(
 
 @command(app, "run", panel=PANEL)
 def run_(
-    config: Annotated[Path, typer.Argument(help="The dsk.toml to follow, or its folder.")] = Path(
-        "dsk.toml"
-    ),
+    config: Annotated[Path, typer.Argument(help="A dsk.toml, or its folder.")] = Path("dsk.toml"),
     dry_run: opt.DryRun = False,
     json: opt.Json = False,
     wait: opt.Wait = False,
 ) -> None:
-    """Take the steps of a dsk.toml: rename, faces, resize, cutout, tag, layout, ... Only what
+    """Run the steps of a dsk.toml: rename, faces, resize, cutout, tag, layout, ... Only what
     changed is redone.
 
     Example: dsk run dsk.toml
@@ -75,20 +73,20 @@ def undo(
     to: Annotated[
         int | None,
         typer.Option(
-            help="Take back this command of the history, and all that came after it.",
+            help="Undo this command of the history, and all later ones.",
             show_default=False,
         ),
     ] = None,
     partial: Annotated[
         bool,
-        typer.Option("--partial", help="Leave files that were changed since; take back the rest."),
+        typer.Option("--partial", help="Leave files that were changed since; undo the rest."),
     ] = False,
     dry_run: opt.DryRun = False,
     json: opt.Json = False,
     wait: opt.Wait = False,
 ) -> None:
-    """Take back the last command that changed something here. Files that were changed since are
-    never touched.
+    """Undo the last command that changed something here. Files that were changed since are never
+    touched.
 
     Example: dsk undo
     """
@@ -117,8 +115,8 @@ def history(folder: opt.Here = Path(), json: opt.Json = False) -> None:
 
 @command(app, panel=PANEL)
 def doctor(folder: opt.Here = Path(), json: opt.Json = False) -> None:
-    """Examine the installation: packages, inference, shipped models, disk; with the step that mends
-    each problem.
+    """Check the installation: packages, inference, shipped models, disk; print a fix for each
+    problem.
 
     Example: dsk doctor
     """
@@ -131,14 +129,14 @@ def doctor(folder: opt.Here = Path(), json: opt.Json = False) -> None:
 
 
 models = typer.Typer(
-    no_args_is_help=True, help="Taggers: which there are, fetch one, where they lie."
+    no_args_is_help=True, help="Taggers: list them, download one, print their folders."
 )
 app.add_typer(models, name="models", rich_help_panel=PANEL)
 
 
 @command(models, "list")
 def models_list(json: opt.Json = False) -> None:
-    """List the taggers by short name: repository, pinned revision, and whether the files are here.
+    """List the taggers by short name: repository, pinned revision, and whether it is downloaded.
 
     Example: dsk models list
     """
@@ -154,8 +152,8 @@ def models_download(
     ],
     json: opt.Json = False,
 ) -> None:
-    """Fetch a tagger at its pinned revision and check its hash; an interrupted download goes on
-    where it stopped.
+    """Download a tagger at its pinned revision and verify its hash; an interrupted download is
+    resumed.
 
     Example: dsk models download wd-swinv2-v3
     """
@@ -171,7 +169,7 @@ def models_download(
 
 @command(models, "where")
 def models_where(json: opt.Json = False) -> None:
-    """Print the folders in which taggers are kept.
+    """Print the folders of the taggers.
 
     Example: dsk models where
     """

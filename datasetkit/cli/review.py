@@ -1,4 +1,4 @@
-"""The command `dsk review`: the page on which captions are pruned."""
+"""The command `dsk review`: the page to look through images and prune captions."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ def review(
     given: Given,
     wait: opt.Wait = False,
 ) -> None:
-    """Open the review page in a browser: look through images, prune tags of thousands of captions
-    by keyboard.
+    """Open the review page in a browser: look through images, prune the tags of thousands of
+    captions by keyboard.
 
-    What the page does is what dsk rules does, and dsk undo takes back. Ctrl-C stops it.
+    The page edits captions as dsk rules does; dsk undo takes it back. Ctrl-C stops the page.
 
     Example: dsk review ./imgs
     """
