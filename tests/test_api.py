@@ -28,29 +28,29 @@ def imgs(tmp_path, monkeypatch):
     return folder
 
 
-class Listener:
-    """A reporter that notes what it was told."""
+class Recorder:
+    """A reporter that records its calls."""
 
     def __init__(self):
-        self.told = []
+        self.calls = []
 
     def start(self, label, total):
-        self.told.append((label, total))
+        self.calls.append((label, total))
 
     def advance(self, n=1):
-        self.told.append(n)
+        self.calls.append(n)
 
     def note(self, text):
-        self.told.append(text)
+        self.calls.append(text)
 
     def phase(self, name):
-        self.told.append(name)
+        self.calls.append(name)
 
     def finish(self):
-        self.told.append("end")
+        self.calls.append("end")
 
     def warn(self, message):
-        self.told.append(message)
+        self.calls.append(message)
 
 
 def test_the_example_of_the_module_works_and_prints_nothing(imgs, capsys):
@@ -64,11 +64,11 @@ def test_the_example_of_the_module_works_and_prints_nothing(imgs, capsys):
     assert capsys.readouterr() == ("", "")
 
 
-def test_a_reporter_hears_of_progress_and_of_warnings(imgs):
-    listener = Listener()
-    api.tag(imgs, api.TagOptions(tagger="basic"), api.RunContext(reporter=listener))
-    assert "tags come from the toy" in listener.told and ("tag", 3) in listener.told
-    assert listener.told.count(1) >= 3 and listener.told[-1] == "end"
+def test_a_reporter_receives_progress_and_warnings(imgs):
+    recorder = Recorder()
+    api.tag(imgs, api.TagOptions(tagger="basic"), api.RunContext(reporter=recorder))
+    assert "tags come from the toy" in recorder.calls and ("tag", 3) in recorder.calls
+    assert recorder.calls.count(1) >= 3 and recorder.calls[-1] == "end"
 
 
 def test_results_are_frozen_and_can_be_sent_to_another_process(imgs):
@@ -96,7 +96,7 @@ def test_a_dry_run_returns_what_would_be_done(imgs):
     assert sorted(imgs.rglob("*")) == before
 
 
-def test_a_failed_image_is_data_and_a_wrong_set_up_is_raised(imgs):
+def test_a_failed_image_is_data_and_a_wrong_setup_is_raised(imgs):
     (imgs / "broken.png").write_bytes(b"nothing")
     outcomes = api.tag(imgs, api.TagOptions(tagger="basic")).report.outcomes
     assert [type(o) for o in outcomes] == [Done, Done, Done, Failed]

@@ -36,7 +36,7 @@ def test_every_verb_has_a_docstring_and_types():
         ), name
 
 
-def test_verbs_that_change_something_take_how():
+def test_verbs_that_change_something_take_a_context():
     looking = {
         "doctor",
         "find_config",

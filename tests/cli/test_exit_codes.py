@@ -115,7 +115,9 @@ ORDER = [
 @pytest.mark.parametrize(
     ("arguments", "code"), ORDER, ids=lambda value: " ".join(value) if type(value) is tuple else ""
 )
-def test_ranges_come_before_the_data_set_and_it_before_the_model(dsk, here, arguments, code):
+def test_options_are_checked_before_the_dataset_and_the_dataset_before_the_model(
+    dsk, here, arguments, code
+):
     images(here / "imgs", 1)
     (here / "empty").mkdir()
     before = sorted(here.rglob("*"))
@@ -128,7 +130,7 @@ def test_ranges_come_before_the_data_set_and_it_before_the_model(dsk, here, argu
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "error"),
     [
         (("tga",), "error: No such command 'tga'. Did you mean 'tag'?\nhint: see dsk --help\n"),
         (("tag", "x", "--treshold", "1"), "error: No such option: --treshold"),
@@ -145,9 +147,9 @@ def test_ranges_come_before_the_data_set_and_it_before_the_model(dsk, here, argu
         ),
     ],
 )
-def test_a_mistake_on_the_command_line_is_worded_like_every_other_error(dsk, arguments, said):
+def test_a_usage_error_is_printed_like_every_other_error(dsk, arguments, error):
     ended = dsk(*arguments)
-    assert (ended.code, ended.out) == (2, "") and ended.err.startswith(said)
+    assert (ended.code, ended.out) == (2, "") and ended.err.startswith(error)
 
 
 def test_no_arguments_print_the_help_and_exit_2(dsk):
@@ -178,7 +180,7 @@ def test_a_broken_store_exits_13(dsk, monkeypatch):
     assert ended.code == 13 and "disk I/O error" in ended.err
 
 
-def test_a_damaged_store_exits_13_with_the_way_out(dsk, here):
+def test_a_damaged_store_exits_13_with_a_hint(dsk, here):
     images(here / "imgs", 1)
     (here / "imgs" / ".dsk").mkdir()
     (here / "imgs" / ".dsk" / "store.sqlite").write_bytes(b"this is no database, not at all" * 100)
@@ -197,7 +199,7 @@ def test_ctrl_c_exits_130_without_a_traceback(dsk, monkeypatch):
     )
 
 
-def test_being_terminated_exits_143(dsk, monkeypatch):
+def test_termination_exits_143(dsk, monkeypatch):
     def terminate():
         raise main.Terminated
 
@@ -235,7 +237,7 @@ def test_the_process_of_a_bug_exits_1_with_a_traceback():
 
 
 @pytest.mark.parametrize(("sent", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
-def test_the_process_that_gets_a_signal_ends_with_its_code(sent, code):
+def test_a_process_that_receives_a_signal_exits_with_its_code(sent, code):
     body = "print('at work', file=sys.stderr, flush=True); time.sleep(60)"
     process = subprocess.Popen(
         program(body), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT
@@ -247,7 +249,7 @@ def test_the_process_that_gets_a_signal_ends_with_its_code(sent, code):
     assert err.startswith("error: ") and "Traceback" not in err
 
 
-def test_a_reader_that_leaves_is_no_error():
+def test_a_closed_pipe_is_not_an_error():
     read, write = os.pipe()
     body = "print('ready', file=sys.stderr, flush=True); time.sleep(0.3); return api_groups()"
     command = program(body)

@@ -59,7 +59,7 @@ def test_the_help_that_is_printed_loses_nothing_to_markup(dsk, name, monkeypatch
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_every_command_speaks_json_and_those_that_change_have_a_dry_run(name):
+def test_every_command_has_json_and_those_that_change_something_a_dry_run(name):
     has = set(options(COMMANDS[name]))
     if name == "review":  # it runs until it is stopped, and its result is a page
         return

@@ -1,4 +1,4 @@
-"""Progress: a line a minute where nobody looks at a bar."""
+"""Progress: a bar and phases on a terminal, one line a minute in a log."""
 
 import time
 from io import StringIO
@@ -13,7 +13,7 @@ def lines(capsys):
     return capsys.readouterr().err.splitlines()
 
 
-def test_a_log_gets_lines_with_pace_and_note(monkeypatch, capsys):
+def test_a_log_has_lines_with_pace_and_note(monkeypatch, capsys):
     clock = iter(range(0, 1000, 40))
     monkeypatch.setattr(time, "monotonic", lambda: float(next(clock)))
     bars = console.Bars()
@@ -27,7 +27,7 @@ def test_a_log_gets_lines_with_pace_and_note(monkeypatch, capsys):
     ]
 
 
-def test_what_a_resumed_run_had_done_is_no_part_of_its_pace(monkeypatch, capsys):
+def test_the_pace_of_a_resumed_run_counts_its_new_steps_only(monkeypatch, capsys):
     clock = iter((0.0, 0.0, 100.0))
     monkeypatch.setattr(time, "monotonic", lambda: next(clock))
     bars = console.Bars()
@@ -37,7 +37,7 @@ def test_what_a_resumed_run_had_done_is_no_part_of_its_pace(monkeypatch, capsys)
     assert lines(capsys) == ["training 501/1,000 100.0 s each"]
 
 
-def test_what_is_short_says_nothing(capsys):
+def test_short_work_prints_nothing_to_a_log(capsys):
     bars = console.Bars()
     bars.start("tagging", 3)
     bars.advance(3)

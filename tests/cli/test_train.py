@@ -94,7 +94,7 @@ def test_training_writes_a_lora_and_json(dsk, data, here, model):
     assert len(load_file(here / "output" / "x.safetensors")) == 264 * 3
 
 
-def test_sd_scripts_two_files_train_as_they_are(dsk, here, model):
+def test_sd_scripts_files_train_unchanged(dsk, here, model):
     """Only the path of the base is another, and the run is short."""
     pytest.importorskip("bitsandbytes")  # their optimizer is AdamW8bit
     text = CONFIG_TOML.replace("majicmixRealistic_v6.safetensors", str(model))
@@ -129,24 +129,24 @@ def test_sd_scripts_two_files_train_as_they_are(dsk, here, model):
     assert list((here / "logs").glob("events.*"))
 
 
-def test_progress_line_shows_what_is_noted_and_how_long_a_step_takes(monkeypatch):
+def test_the_progress_line_shows_the_note_and_the_time_of_a_step(monkeypatch):
     screen = StringIO()
     monkeypatch.setattr(
         console, "_err", lambda: Console(file=screen, force_terminal=True, width=120)
     )
     with console.bars() as reporter:
-        reporter.note("nobody works yet")
+        reporter.note("no bar yet")
         reporter.start("training", 3)
         for _ in range(2):
             time.sleep(0.01)
             reporter.advance()
         reporter.note("loss 0.1234, [4.8] GB")
     assert "loss 0.1234, [4.8] GB" in screen.getvalue() and "2/3" in screen.getvalue()
-    assert "nobody" not in screen.getvalue()
+    assert "no bar yet" not in screen.getvalue()
     assert (console._pace(12.34), console._pace(0.4)) == ("12.3/s", "2.5 s each")
 
 
-def test_wrong_prompts_are_said_before_anything_is_done(dsk, data, here):
+def test_wrong_prompts_are_reported_before_anything_is_done(dsk, data, here):
     (here / "prompts.txt").write_text("sks --w 512\nsks --width 512\n", encoding="utf-8")
     ended = dsk(
         "train",

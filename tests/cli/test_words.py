@@ -1,5 +1,5 @@
-"""What the commands print: hints that can be typed, counts that are true, and nothing said that did
-not happen.
+"""What the commands print: hints that can be typed, counts that are true, and no claims of what
+did not happen.
 """
 
 import shlex
@@ -9,9 +9,9 @@ import pytest
 from tests.cli.conftest import captions, images, write_image
 
 
-def hinted(said: str) -> list[str]:
+def hinted(printed: str) -> list[str]:
     """Return the undo command that an output names, as its words."""
-    (line,) = [line for line in said.splitlines() if "takes it back)" in line]
+    (line,) = [line for line in printed.splitlines() if "takes it back)" in line]
     return shlex.split(line.rsplit("; ", 1)[1].removesuffix(" takes it back)"))
 
 
@@ -25,7 +25,7 @@ def hinted(said: str) -> list[str]:
     ],
     ids=lambda a: a[0],
 )
-def test_the_undo_that_is_named_can_be_typed_as_it_stands(dsk, here, arguments):
+def test_the_printed_undo_command_can_be_typed_as_printed(dsk, here, arguments):
     images(here / "my imgs", 2)
     command, *rest = hinted(dsk(*arguments).out)
     assert command == "dsk" and rest[0] == "undo"
@@ -38,16 +38,16 @@ def test_inside_the_project_undo_needs_no_folder(dsk, here, monkeypatch):
     assert hinted(dsk("tag", ".").out) == ["dsk", "undo"]
 
 
-def test_kept_captions_and_images_left_without_one_are_counted_apart(dsk, here):
+def test_kept_captions_and_uncaptioned_images_are_counted_separately(dsk, here):
     images(here / "imgs", 2)
     (here / "imgs" / "a1.txt").write_text("mine\n", encoding="utf-8")
-    said = dsk("tag", "imgs", "--threshold", "1").out
-    assert "0 unchanged, 1 hand-edited kept, 1 without a caption;" in said
-    assert "  kept a1.png: its caption was edited by a person" in said
-    assert "  no caption for a2.png: no tag reaches the threshold" in said
+    printed = dsk("tag", "imgs", "--threshold", "1").out
+    assert "0 unchanged, 1 hand-edited kept, 1 without a caption;" in printed
+    assert "  kept a1.png: its caption was edited by a person" in printed
+    assert "  no caption for a2.png: no tag reaches the threshold" in printed
 
 
-def test_rules_that_had_no_caption_to_work_on_are_not_said_to_have_found_nothing(dsk, here):
+def test_rules_without_captions_are_not_reported_as_unmatched(dsk, here):
     images(here / "imgs", 1)
     (here / "imgs" / "a1.txt").write_text("mine, solo\n", encoding="utf-8")
     ended = dsk("tag", "imgs", "--exclude", "solo", "--trigger", "Sks")
@@ -62,12 +62,12 @@ def test_images_that_fail_are_not_in_the_table_of_sizes(dsk, here):
     assert ended.code == 3 and "0 of 1" in ended.out and "of 2" not in ended.out
 
 
-def test_a_laid_out_plan_names_its_sources_as_seen_from_here(dsk, here):
+def test_the_plan_of_a_layout_names_sources_relative_to_the_current_folder(dsk, here):
     images(here / "imgs", 1)
     assert "link   imgs/a1.png -> train/2_x/a1.png" in dsk("layout", "2_x=imgs", "--dry-run").out
 
 
-def test_a_reg_set_and_tables_that_are_there_already_are_as_wanted(dsk, here):
+def test_an_existing_reg_set_and_tables_are_reported_unchanged(dsk, here):
     images(here / "imgs", 2)
     images(here / "women", 2)
     dsk("tag", "imgs")
@@ -86,7 +86,7 @@ def test_a_reg_set_and_tables_that_are_there_already_are_as_wanted(dsk, here):
     assert "dataset/dataset.toml unchanged\nwrote dataset/config.toml\n" in again
 
 
-def test_nothing_is_left_where_no_image_can_be_used(dsk, here):
+def test_no_file_is_left_behind_when_no_image_can_be_used(dsk, here):
     (here / "imgs").mkdir()
     (here / "imgs" / "a.png").write_bytes(b"nothing")
     for command in (("layout", "x=imgs"), ("export", "imgs", "--out", "ds")):
@@ -121,7 +121,7 @@ def test_a_folder_without_images_names_those_in_it_that_hold_some(dsk, here):
         )
 
 
-def test_a_file_in_the_place_of_the_output_folder_is_named_with_a_way_out(dsk, here):
+def test_a_file_in_place_of_the_output_folder_is_named_with_a_hint(dsk, here):
     images(here / "imgs", 1)
     (here / "file").write_text("mine")
     for command in (
