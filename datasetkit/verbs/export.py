@@ -1,16 +1,16 @@
-"""`dsk export` and `dsk import`: datasets in other tools' formats, and their side-cars as
-captions.
-"""
+"""`dsk export`: a dataset in the format of another tool."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
 from datasetkit.captions import vocabulary
 from datasetkit.captions.caption import normal_form
 from datasetkit.core.files import MASKS, display, find_root, mask_path
+from datasetkit.core.progress import Reporter
 from datasetkit.core.records import Caption, Failed, ImageRecord
 from datasetkit.dataset import exports
 from datasetkit.dataset.exports import DatasetExport, DatasetSettings, ExportSubset, ImageText
@@ -23,19 +23,18 @@ from datasetkit.options.train import SAVING, SECTIONS, TrainOptions
 from datasetkit.project.plans import Plan, WriteText
 from datasetkit.project.session import DEFAULT_CONTEXT, RunContext, open_project
 from datasetkit.project.store import Store
-from datasetkit.verbs.shared.concept_folders import ConceptSets, find_sets, home
+from datasetkit.verbs.shared.concept_folders import ConceptSets, find_sets, history_folder
 from datasetkit.verbs.shared.concept_images import no_usable_image
 
-# Options that are written into dataset.toml.
+# The options of dataset.toml.
 _IN_DATASET_TOML = frozenset({f.name for f in fields(DatasetSettings)} | {"train_batch_size"})
 
 
 @dataclass(frozen=True, slots=True)
 class ExportResult:
-    """What export wrote: its files, and how many fixed leading tags the captions have (sd-scripts'
-    keep_tokens).
+    """The files of an export, and how many leading tags are fixed (sd-scripts' keep_tokens).
 
-    changed: those of the files that did not hold the same before.
+    changed: the files whose content is new.
     """
 
     files: tuple[Path, ...]
@@ -46,81 +45,81 @@ class ExportResult:
     entry: int | None
 
 
+# Export writes what sd-scripts needs to repeat the training of `dsk train` on the same folders:
+#
+# 1. dataset.toml has the folders with their repeats, relative to the file, so that the dataset can
+#    be moved, and the bucket settings that plan-repeats and the trainer use.
+# 2. config.toml has the options of [train], except those of dataset.toml and those whose default
+#    in sd-scripts is the same: a short file shows what was chosen. `Option.section`, `off` and
+#    `needs` say which (options/declare.py).
+# 3. keep_tokens protects the triggers from shuffling; if nothing declares them, they are derived
+#    from the captions (`leading_fixed`).
 def export(
     folder: Path, options: ExportOptions, context: RunContext = DEFAULT_CONTEXT
 ) -> ExportResult:
-    """Write the dataset of a folder in another tool's format; images and captions stay as they
-    are.
+    """Write the dataset of a folder in the format of another tool; images and captions are not
+    changed.
     """
     config = find(folder)
     sets = find_sets(folder)
     with Store.open_copy(find_root(folder)) as store:
-        scans = [
-            (c, scan(c.folder, store, recursive=c.recursive)) for c in (*sets.train, *sets.reg)
-        ]
-    in_train = scans[: len(sets.train)]
-    if not any(found.records for _, found in in_train):
-        raise no_usable_image(
-            folder, [problem for _, found in in_train for problem in found.failed]
-        )
-    captions = [
-        r.caption for _, found in in_train for r in found.records if r.caption and r.caption.tags
-    ]
+        train_scans = [scan(c.folder, store, recursive=c.recursive) for c in sets.train]
+        reg_scans = [scan(c.folder, store, recursive=c.recursive) for c in sets.reg]
+    records = [record for scanned in train_scans for record in scanned.records]
+    if not records:
+        raise no_usable_image(folder, [f for scanned in train_scans for f in scanned.failed])
+    captioned = [(r.path, r.caption) for r in records if r.caption is not None and r.caption.tags]
     keep = options.keep_tokens
     if keep is None:
-        keep = leading_fixed(captions, _declared(config, sets))
+        keep = leading_fixed([caption for _, caption in captioned], _fixed_tags(config, sets))
     out = Path(options.out) if options.out else folder
     if options.format == "kohya":
-        train = config.build(TrainOptions, "train", {"keep_tokens": keep})
-        # sd-scripts leaves one more state on the disk at every save: only who asks for them gets
-        # them.
-        masked = (
-            train.masked_loss
-            and not sets.reg
-            and all(map(_has_mask, (r for _, f in in_train for r in f.records)))
-        )
-        if train.masked_loss and not masked:
-            context.reporter.warn(
-                "masked_loss is not exported: sd-scripts takes masks where every image has "
-                "one, and with no reg set"
-            )
-        files = _kohya(
-            sets,
-            replace(train, masked_loss=masked),
-            out,
-            with_state=bool(config.table("train").get("save_state")),
-        )
+        files = _kohya_files(config, sets, records, keep, out, context.reporter)
     else:
-        items = [
-            ImageText(r.path.absolute(), r.caption)
-            for _, found in in_train
-            for r in found.records
-            if r.caption is not None and r.caption.tags
-        ]
+        items = [ImageText(path.absolute(), caption) for path, caption in captioned]
         if options.format == "imagefolder":
             files = {out / "metadata.jsonl": exports.imagefolder_metadata(items, out.absolute())}
         else:
             files = {out / "meta.json": exports.meta_json(items, out.absolute())}
-    with open_project(home(folder, out), context) as project:
+    with open_project(history_folder(folder, out), context) as project:
         plan = Plan(tuple(WriteText(path, text) for path, text in files.items()))
         changed = project.changed(plan)
         entry = project.apply(plan, "export", f"{options.format} {display(folder.name)}".strip())
-    failed = tuple(f for _, found in scans for f in found.failed)
-    return ExportResult(
-        tuple(files), changed, sum(len(found.records) for _, found in in_train), keep, failed, entry
-    )
+    failed = tuple(f for scanned in (*train_scans, *reg_scans) for f in scanned.failed)
+    return ExportResult(tuple(files), changed, len(records), keep, failed, entry)
 
 
-def _has_mask(record: ImageRecord) -> bool:
-    return mask_path(record.path).is_file()
-
-
-def _kohya(
-    sets: ConceptSets, train: TrainOptions, out: Path, *, with_state: bool
+def _kohya_files(
+    config: Config,
+    sets: ConceptSets,
+    records: Sequence[ImageRecord],
+    keep_tokens: int,
+    out: Path,
+    reporter: Reporter,
 ) -> dict[Path, str]:
-    """Word `dataset.toml` and `config.toml` with the numbers that the plan and the trainer use."""
+    """Return the text of `dataset.toml` and `config.toml` for sd-scripts."""
+    train = config.build(TrainOptions, "train", {"keep_tokens": keep_tokens})
+    if train.masked_loss and (
+        sets.reg or not all(mask_path(record.path).is_file() for record in records)
+    ):
+        reporter.warn(
+            "masked_loss is not exported: sd-scripts supports it only if every image has a mask "
+            "and there is no regularisation set"
+        )
+        train = replace(train, masked_loss=False)
+    dataset = DatasetExport(_dataset_settings(train), _subsets(sets, train, out))
+    # sd-scripts never deletes its training states: export save_state only if dsk.toml sets it.
+    with_state = bool(config.table("train").get("save_state"))
+    options, layout = _config_options(train, with_state=with_state)
+    return {
+        out / "dataset.toml": exports.kohya_dataset_toml(dataset),
+        out / "config.toml": exports.kohya_config_toml(options, layout),
+    }
+
+
+def _dataset_settings(train: TrainOptions) -> DatasetSettings:
     rules = train.bucket_rules()
-    general = DatasetSettings(
+    return DatasetSettings(
         resolution=train.resolution,
         shuffle_caption=train.shuffle_caption,
         keep_tokens=train.keep_tokens or 0,
@@ -132,61 +131,66 @@ def _kohya(
         max_bucket_reso=rules.max_reso,
         batch_size=train.train_batch_size,
     )
-    masks = [_below(c.folder / MASKS, out) if train.masked_loss else None for c in sets.train]
-    subsets = (
+
+
+def _subsets(sets: ConceptSets, train: TrainOptions, out: Path) -> tuple[ExportSubset, ...]:
+    # sd-scripts supports masks only for folders without class_tokens.
+    return (
         *(
-            # sd-scripts takes folders with masks without class_tokens only.
             ExportSubset(
                 _below(c.folder, out),
                 c.repeats or 1,
-                class_tokens=None if own else c.name,
-                conditioning_data_dir=own,
+                class_tokens=None if train.masked_loss else c.name,
+                conditioning_data_dir=_below(c.folder / MASKS, out) if train.masked_loss else None,
             )
-            for c, own in zip(sets.train, masks, strict=True)
+            for c in sets.train
         ),
         *(
             ExportSubset(_below(c.folder, out), c.repeats or 1, is_reg=True, class_tokens=c.name)
             for c in sets.reg
         ),
     )
+
+
+def _config_options(
+    train: TrainOptions, *, with_state: bool
+) -> tuple[dict[str, object], dict[str, list[str]]]:
+    """Return the options of config.toml, and its sections with the names of their options."""
     declared = by_name(TrainOptions)
     options = {
-        k: v
-        for k, v in asdict(train).items()
-        if declared[k].section and k not in _IN_DATASET_TOML and _is_written(k, declared[k], train)
+        name: value
+        for name, value in asdict(train).items()
+        if declared[name].section
+        and name not in _IN_DATASET_TOML
+        and _is_written(name, declared[name], train)
     }
     if with_state:
         options["save_state"] = True
     layout = {s: [name for name, o in declared.items() if o.section == s] for s in SECTIONS}
     layout[SAVING].append("save_model_as")
-    options["save_model_as"] = "safetensors"
-    return {
-        out / "dataset.toml": exports.kohya_dataset_toml(DatasetExport(general, subsets)),
-        out / "config.toml": exports.kohya_config_toml(options, layout),
-    }
+    return options | {"save_model_as": "safetensors"}, layout
 
 
 def _is_written(name: str, declared: Option, train: TrainOptions) -> bool:
-    """Tell whether an option is written: not where sd-scripts does the same without it."""
+    """Tell whether sd-scripts would do something else without the option."""
     value = getattr(train, name)
     if name == "save_state" or value in (None, "", ()) or value is False:
-        return False  # what is False is so there by default
-    if name == "max_train_epochs":  # there they stand above the steps, here below
+        return False  # False is the default of every switch there
+    if name == "max_train_epochs":  # it overrides max_train_steps there; here it is the reverse
         return train.max_train_steps is None
     if declared.needs and not getattr(train, declared.needs):
         return False
-    # sd-scripts divides by some of them: 0 would stop it.
+    # sd-scripts divides by some of them: 0 would be an error.
     return declared.off is None or value != declared.off
 
 
 def _below(folder: Path, out: Path) -> str:
-    """Return a folder as seen from the exported file, with slashes: the dataset can be moved as a
-    whole.
-    """
+    """Return a folder relative to the exported file, with slashes."""
     return Path(os.path.relpath(folder.absolute(), out.absolute())).as_posix()
 
 
-def _declared(config: Config, sets: ConceptSets) -> tuple[str, ...]:
+def _fixed_tags(config: Config, sets: ConceptSets) -> tuple[str, ...]:
+    """Return the triggers and additional tags that dsk.toml declares."""
     tag = config.build(TagOptions, "tag")
     return (
         *sets.triggers,
@@ -197,12 +201,11 @@ def _declared(config: Config, sets: ConceptSets) -> tuple[str, ...]:
 
 
 def leading_fixed(captions: list[Caption], declared: tuple[str, ...] = ()) -> int:
-    """Return how many tags lead every caption and are fixed: the declared triggers and additional
+    """Return how many leading tags of all captions are fixed: declared triggers and additional
     tags.
 
-    Where none are declared, they are what all captions have in common from the front (which needs
-    two captions to tell), up to the last one that no tagger gives: `sks, 1girl, solo` in all
-    captions is one fixed tag, not three.
+    If none are declared, they are the common start of all captions (at least two), up to the last
+    tag that is not in the vocabulary: `sks, 1girl, solo` in all captions is one fixed tag.
     """
     if not captions:
         return 0

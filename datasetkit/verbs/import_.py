@@ -19,8 +19,10 @@ from datasetkit.project.session import DEFAULT_CONTEXT, RunContext, finish_inter
 
 @dataclass(frozen=True, slots=True)
 class ImportResult:
-    """What import did, or would do: captions made, images whose caption stays, and side-cars that
-    were no good.
+    """The changed captions of an import.
+
+    kept: images whose caption was kept; without: images without a side-car; failed: side-cars and
+    captions that cannot be read.
     """
 
     changes: tuple[CaptionChange, ...]
@@ -33,26 +35,27 @@ class ImportResult:
 def import_captions(
     folder: Path, options: ImportOptions, context: RunContext = DEFAULT_CONTEXT
 ) -> ImportResult:
-    """Turn the side-cars of a folder's images into captions; a caption that exists stays unless
-    told otherwise.
+    """Turn the side-cars of the images of a folder into captions.
+
+    Existing captions are kept unless `options.existing` is "overwrite".
     """
     meta = Path(options.meta) if options.meta else None
     if options.source == "meta" and meta is None:
-        raise ConfigError("the metadata file is not named", hint="--meta meta.json names it")
+        raise ConfigError("no metadata file is given", hint="name it with --meta meta.json")
     finish_interrupted(folder, context)
     listing = require_images(folder, recursive=options.recursive)
     if meta is not None and not meta.is_file():
         raise InputError(
-            f"{display(meta)} does not exist", hint="name sd-scripts' metadata file by --meta"
+            f"{display(meta)} does not exist", hint="name sd-scripts' metadata file with --meta"
         )
     changes: list[CaptionChange] = []
     unreadable: list[Failed] = []
     kept = 0
     with open_project(folder, context) as project:
-        if context.wait:  # the run that was waited for may have renamed them
+        if context.wait:  # the other run may have renamed images
             listing = require_images(folder, recursive=options.recursive)
-        found, problems = imports.plan_import(listing.images, options.source, meta=meta)
-        for image, caption, _source in found:
+        imported, problems = imports.plan_import(listing.images, options.source, meta=meta)
+        for image, caption, _source in imported:
             try:
                 before = read_caption(image)
             except InputError as error:
@@ -65,4 +68,4 @@ def import_captions(
         plan = Plan(tuple(WriteText(caption_path(c.path), file_text(c.after)) for c in changes))
         entry = project.apply(plan, "import", f"{options.source} {display(folder.name)}")
     failed = (*listing.failed, *problems, *unreadable)
-    return ImportResult(tuple(changes), kept, len(listing.images) - len(found), failed, entry)
+    return ImportResult(tuple(changes), kept, len(listing.images) - len(imported), failed, entry)

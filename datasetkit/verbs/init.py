@@ -14,22 +14,21 @@ from datasetkit.project.session import DEFAULT_CONTEXT, RunContext, open_project
 from datasetkit.verbs.shared import schema_file
 
 _TEMPLATE = """\
-# dsk run dsk.toml does all of this; each [table] holds the options of the command of that name
-# (dsk COMMAND --help).
-# What a second run finds unchanged is not done again, and everything can be taken back: dsk undo.
+# Run it with: dsk run dsk.toml. Each [table] has the options of the command of that name
+# (dsk COMMAND --help). A second run only redoes what changed; dsk undo reverts a change.
 
 [run]
-# All steps, in their order:
+# All steps, in order:
 # "rename", "faces", "resize", "cutout", "tag", "layout", "reg", "report", "export".
-# rename changes the names in your own folder; the other steps leave it alone.
+# Only rename changes your own folder: the names of the images.
 steps = ["resize", "tag", "layout", "report", "export"]
 work = "work"                # resized images and their captions: work/<concept>
 
-[[concept]]                  # one table for each subject or style
+[[concept]]                  # one table per subject or style
 name = "{name}"              # the folder becomes train/<repeats>_{name}
 folder = "{images}"        # your images
-trigger = ["{trigger}"]      # stands first in every caption
-# Tags that the trigger shall absorb, e.g. ["@face", "*_hair"]; see: dsk rules groups
+trigger = ["{trigger}"]      # first in every caption
+# Tags that the trigger should absorb, e.g. ["@face", "*_hair"]; see: dsk rules groups
 exclude = []
 
 [rename]
@@ -38,19 +37,19 @@ prefix = "{name}"
 [resize]
 max = 1024                   # long edge in pixels
 
-# [cutout]                   # with "cutout" in steps: the subject before one plain colour
+# [cutout]                   # with "cutout" in steps: a plain background colour
 # bg = "white"
 
 [tag]
-tagger = "auto"              # WD14 where it can be fetched, else the stand-in "basic"
+tagger = "auto"              # WD14, or the fallback "basic" if it cannot be downloaded
 threshold = 0.35
 # implies = "common"         # drop `hat` beside `baseball cap`
 
 [layout]
 out = "dataset"
-steps = 1000                 # optimizer steps wanted for each concept
+steps = 1000                 # optimizer steps per concept
 
-# A regularisation set: images of the class that the subject belongs to
+# A regularisation set: images of the class of the subject
 # [reg]
 # folder = "reg-images"
 # class_name = "1girl"
@@ -67,7 +66,7 @@ max_train_epochs = 10
 
 @dataclass(frozen=True, slots=True)
 class InitResult:
-    """Where init wrote the dsk.toml."""
+    """The dsk.toml that init wrote."""
 
     path: Path
     entry: int | None
@@ -76,11 +75,11 @@ class InitResult:
 def init(
     folder: Path, images: str, trigger: str, context: RunContext = DEFAULT_CONTEXT
 ) -> InitResult:
-    """Write a commented dsk.toml. Raises InputError where there is one already."""
-    path = require_folder(folder, hint="make the folder first") / CONFIG_NAME
+    """Write a commented dsk.toml. Raises InputError if there is one already."""
+    path = require_folder(folder, hint="create the folder first") / CONFIG_NAME
     if path.exists():
         raise InputError(
-            f"{display(path)} exists already", hint="edit it, or choose another folder"
+            f"{display(path)} already exists", hint="edit it, or choose another folder"
         )
     name = trigger or Path(images).name or "concept"
     quoted = {

@@ -18,7 +18,7 @@ from datasetkit.options.dataset import ReportOptions
 from datasetkit.project.plans import Plan, WriteBytes, WriteText
 from datasetkit.project.session import DEFAULT_CONTEXT, RunContext, open_project
 from datasetkit.project.store import Store
-from datasetkit.verbs.shared.concept_folders import ConceptSet, find_sets, home
+from datasetkit.verbs.shared.concept_folders import ConceptSet, find_sets, history_folder
 from datasetkit.verbs.shared.where_filter import ImageInConcept, passing
 from taggers.base import Labels, unpack
 
@@ -78,7 +78,7 @@ def report(
     }
     chart = (WriteBytes(out / "tags.png", reports.plot(frequency)),) if options.plot else ()
     plan = Plan((*(WriteText(path, text) for path, text in tables.items()), *chart))
-    with open_project(home(folder, out), context) as project:
+    with open_project(history_folder(folder, out), context) as project:
         changed = project.changed(plan)
         entry = project.apply(plan, "report", display(folder.name))
     total = frequency[frequency["concept"] == reports.TOTAL]

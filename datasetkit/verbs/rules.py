@@ -1,5 +1,8 @@
-"""`dsk rules`: change the captions that exist, by rules, as a plan; `dsk rules groups` shows the
-groups.
+"""`dsk rules`: apply rules to existing captions; `dsk rules groups` lists the tag groups.
+
+An example of a plan verb. `rules` reads the images, decides the new captions without touching the
+disk, and turns the differences into a plan; `Project.apply` checks it, records it in the journal,
+writes it, and `dsk undo` reverts it.
 """
 
 from __future__ import annotations
@@ -23,18 +26,23 @@ from datasetkit.captions.rules import (
 from datasetkit.core.errors import ConfigError
 from datasetkit.core.files import caption_path, display, require_writable
 from datasetkit.core.records import Caption, Done, ImageRecord, Outcome, RunReport, Skipped
-from datasetkit.images.scan import require_images, scan
+from datasetkit.images.scan import Scan, require_images, scan
 from datasetkit.options.tag import RulesOptions, TagRules
 from datasetkit.project.plans import Plan, WriteText
-from datasetkit.project.session import DEFAULT_CONTEXT, RunContext, finish_interrupted, open_project
-from datasetkit.verbs.shared.caption_rules import rule_set, written_tags
+from datasetkit.project.session import (
+    DEFAULT_CONTEXT,
+    Project,
+    RunContext,
+    finish_interrupted,
+    open_project,
+)
+from datasetkit.verbs.shared.caption_rules import NO_TAG_LEFT, rule_set, written_tags
 from datasetkit.verbs.shared.where_filter import needs_ids, passing_in
 
 
 @dataclass(frozen=True, slots=True)
 class RulesResult:
-    """What rules did, or in a dry run would do: outcomes, changed captions, and what each rule
-    touched.
+    """What rules did, or would do in a dry run: outcomes, changed captions, and hits of each rule.
 
     left_out: images that do not pass the filter.
     """
@@ -48,64 +56,79 @@ class RulesResult:
 
 
 def groups() -> tuple[Group, ...]:
-    """Return the tag groups that `@name` stands for."""
+    """Return the tag groups that `@name` selects."""
     return tuple(load_groups().values())
 
 
 def rules(
     folder: Path, options: RulesOptions, context: RunContext = DEFAULT_CONTEXT
 ) -> RulesResult:
-    """Apply rules to the captions of a folder that pass a filter; the order that a person gave the
-    other tags stays.
+    """Apply rules to the captions of a folder that pass a filter; other tags keep their order.
 
-    Raises ConfigError when no rule is given, DatasetError without images.
+    Raises ConfigError without a rule, DatasetError without images.
     """
+    # 1. Everything that can be wrong with the options, before any work.
     rule_list = rule_set(options)
     if not rule_list and not options.escape_brackets:
         raise ConfigError(
             "no rule was given", hint="e.g. dsk rules DIR --exclude @face --trigger NAME --dry-run"
         )
+    # 2. A plan that a killed run left half done comes first: file names may be temporary.
     finish_interrupted(folder, context)
     require_images(folder, recursive=options.recursive, follow_links=options.follow_links)
     with open_project(folder, context) as project:
-        found = scan(
-            folder,
-            project.store,
-            recursive=options.recursive,
-            follow_links=options.follow_links,
-            max_pixels=options.max_pixels,
-            with_ids=needs_ids(options.where),
-            reporter=context.reporter,
-        )
-        meant = passing_in(
-            folder, found.records, options.where, project.store, recursive=options.recursive,
-            max_pixels=options.max_pixels, reporter=context.reporter,
-        )  # fmt: skip
         if not context.dry_run:
             require_writable(folder)
-        outcomes, applied = _ruled(
-            [r for r in found.records if r.path in meant], rule_list, options
-        )
+        # 3. Read the images and their captions, and select those that pass the filter.
+        scanned, selected = _select(folder, options, project)
+        # 4. Decide: pure functions from records to outcomes.
+        outcomes, applied = apply_to_captions(selected, rule_list, options)
         changes = tuple(
             CaptionChange(o.record.path, o.record.caption, o.value)
             for o in outcomes
             if isinstance(o, Done) and o.record.caption != o.value
         )
+        # 5. One plan for all changes. In a dry run `apply` only checks it.
         plan = Plan(tuple(WriteText(caption_path(c.path), file_text(c.after)) for c in changes))
         where = f"where {options.where}" if options.where else ""
         entry = project.apply(plan, "rules", display(f"{folder.name} {where}".strip()))
+    # 6. The result: data only; the command line and the notebook format it.
     hits = summary(rule_list, applied)
     warnings = (*rule_list.warnings, *(hit.warning for hit in hits if hit.warning))
-    report = RunReport("rules", (*outcomes, *found.failed))
-    return RulesResult(report, changes, hits, warnings, entry, len(found.records) - len(meant))
+    report = RunReport("rules", (*outcomes, *scanned.failed))
+    return RulesResult(report, changes, hits, warnings, entry, len(scanned.records) - len(selected))
 
 
-def _ruled(
+def _select(
+    folder: Path, options: RulesOptions, project: Project
+) -> tuple[Scan, list[ImageRecord]]:
+    """Scan the folder; return the scan, and the records that pass `options.where`."""
+    reporter = project.context.reporter
+    scanned = scan(
+        folder,
+        project.store,
+        recursive=options.recursive,
+        follow_links=options.follow_links,
+        max_pixels=options.max_pixels,
+        with_ids=needs_ids(options.where),
+        reporter=reporter,
+    )
+    passing = passing_in(
+        folder,
+        scanned.records,
+        options.where,
+        project.store,
+        recursive=options.recursive,
+        max_pixels=options.max_pixels,
+        reporter=reporter,
+    )
+    return scanned, [record for record in scanned.records if record.path in passing]
+
+
+def apply_to_captions(
     records: Sequence[ImageRecord], rule_list: RuleSet, options: TagRules
 ) -> tuple[list[Outcome[Caption]], list[RuleResult]]:
-    """Apply rules to the captions that there are: what becomes of each image, and which rules
-    fired.
-    """
+    """Apply rules to existing captions; return an outcome per image, and the rules that fired."""
     outcomes: list[Outcome[Caption]] = []
     applied: list[RuleResult] = []
     category = vocabulary.load().category
@@ -118,9 +141,5 @@ def _ruled(
         if result.tags:
             outcomes.append(Done(record, Caption(written_tags(result.tags, options))))
         else:
-            outcomes.append(
-                Skipped(
-                    record, "no tag would be left, and an empty caption would stop the trainers"
-                )
-            )
+            outcomes.append(Skipped(record, NO_TAG_LEFT))
     return outcomes, applied

@@ -39,7 +39,7 @@ def test_init_never_overwrites(dsk, project):
     before = snapshot(project)
     ended = dsk("init")
     assert (
-        ended.code == 2 and "dsk.toml exists already" in ended.err and snapshot(project) == before
+        ended.code == 2 and "dsk.toml already exists" in ended.err and snapshot(project) == before
     )
 
 

@@ -27,11 +27,15 @@ from datasetkit.core.records import Caption, Done
 from datasetkit.options.tag import TagOptions
 from datasetkit.project.store import caption_hash
 from datasetkit.verbs.review.images import ReviewImage
-from datasetkit.verbs.shared.caption_rules import decide_caption, is_by_person, rule_set
+from datasetkit.verbs.shared.caption_rules import (
+    NO_TAG_LEFT,
+    decide_caption,
+    is_by_person,
+    rule_set,
+)
 from datasetkit.verbs.shared.stored_scores import StoredScores, threshold_of
 from taggers.selection import Thresholds, choose, threshold_steps
 
-NO_TAG_LEFT = "no tag would be left, and an empty caption would stop the trainers"
 EDITED = "their captions were edited by hand"
 
 

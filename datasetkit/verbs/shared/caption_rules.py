@@ -1,4 +1,4 @@
-"""The rules that options ask for, and the caption that they make of the tags of an image."""
+"""Build the rules of options, and decide the caption of an image from its tags."""
 
 from __future__ import annotations
 
@@ -20,10 +20,12 @@ from datasetkit.core.records import Caption, Done, ImageRecord, Outcome, Skipped
 from datasetkit.options.tag import TagOptions, TagRules
 from taggers.base import ScoredTag
 
+NO_TAG_LEFT = "no tag would be left, and an empty caption would stop the trainers"
+
 
 def rule_set(options: TagRules) -> RuleSet:
-    """Build the rules that options ask for. Raises ConfigError for rules that contradict or name
-    unknown groups.
+    """Build the rules of the options. Raises ConfigError for contradictory rules and unknown
+    groups.
     """
     return build(
         trigger=options.trigger,
@@ -36,18 +38,18 @@ def rule_set(options: TagRules) -> RuleSet:
     )
 
 
-def edge_rules(rules: RuleSet) -> RuleSet:
-    """Return only the rules for what stands first: triggers and additional tags."""
+def leading_rules(rules: RuleSet) -> RuleSet:
+    """Return only the rules for leading tags: triggers and additional tags."""
     return replace(rules, exclude=(), replace=(), implies=())
 
 
 def written_tags(tags: Sequence[str], options: TagRules) -> tuple[str, ...]:
-    """Give tags the spelling that the file shall have."""
+    """Return tags as they are written to the file: brackets escaped if requested."""
     return escape_brackets(tags) if options.escape_brackets else tuple(tags)
 
 
 def is_by_person(record: ImageRecord, ours: set[Caption]) -> bool:
-    """Tell whether an image has a caption that a person wrote or edited."""
+    """Tell whether the caption of an image was written or edited by a person."""
     return record.caption is not None and bool(record.caption.tags) and record.caption not in ours
 
 
@@ -59,7 +61,11 @@ def decide_caption(
     by_person: bool,
     applied: list[RuleResult],
 ) -> Outcome[Caption]:
-    """Decide one image's caption: made anew, joined to what a person wrote, or left as it is."""
+    """Decide the caption of one image: new, joined with the existing one, or unchanged.
+
+    by_person: the existing caption was written or edited by a person. applied: collects the rules
+    that fired.
+    """
     before = record.caption
     if by_person and options.existing == "skip":
         return Skipped(record, "its caption was edited by a person or by dsk rules")
@@ -69,7 +75,7 @@ def decide_caption(
     tags = result.tags
     if by_person and before is not None and options.existing in ("append", "prepend"):
         joined = (*before.tags, *tags) if options.existing == "append" else (*tags, *before.tags)
-        tags = apply(edge_rules(rules), dedupe(joined), category=categories.get).tags
+        tags = apply(leading_rules(rules), dedupe(joined), category=categories.get).tags
     if not tags:
         return Skipped(
             record, "no tag reaches the threshold, and an empty caption would stop the trainers"

@@ -48,7 +48,7 @@ class ConceptSets:
         return tuple(dict.fromkeys(t for concept in self.train for t in concept.trigger))
 
 
-def home(folder: Path, out: Path) -> Path:
+def history_folder(folder: Path, out: Path) -> Path:
     """Return the folder in whose history files go that are made of `folder` in `out`: its own where
     they are below.
     """
