@@ -6,13 +6,14 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Collection, Mapping
-from typing import Annotated, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import typer
 import typer.core
 import typer.main
 
-from datasetkit.options.declare import READING, DeclaredOption, declared
+if TYPE_CHECKING:
+    from datasetkit.options.declare import DeclaredOption
 
 Command = Callable[..., None]
 # The parameter of a command in whose place its options stand: name -> value, None for not given.
@@ -68,6 +69,8 @@ def _with_options(
     function: Command, table: str, only: Collection[str], without: Collection[str]
 ) -> Command:
     """Return the function with a parameter for each option in the place of `given`."""
+    # Here, so that `dsk --help` does not load them.
+    from datasetkit.options.declare import READING, declared
     from datasetkit.options.toml import options_class
 
     options = [

@@ -12,13 +12,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from importlib import import_module
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Literal, TypeVar, get_args, get_origin
 
 from datasetkit.captions import filters
 from datasetkit.core.errors import ConfigError
 from datasetkit.core.files import display
 from datasetkit.core.suggest import did_you_mean
-from datasetkit.options.declare import by_name
+from datasetkit.options.declare import by_name, declared, type_name
 from datasetkit.options.run import ConceptOptions
 
 Options = TypeVar("Options")
@@ -158,26 +158,28 @@ def build(
 
 
 # What the types of options are called in a dsk.toml.
-_TYPES = {
+_TYPES: Final[Mapping[str, str]] = {
     "int": "a whole number",
     "float": "a number",
     "bool": "true or false",
     "str": "text in quotes",
-    "Tags": 'a list of texts, e.g. ["one", "two"]',
-    "tuple[str, ...]": 'a list of texts, e.g. ["one", "two"]',
-    "tuple[int, int]": "a pair [width, height]",
-    "tuple[float, float]": "a pair of numbers",
+    "list of str": 'a list of texts, e.g. ["one", "two"]',
+    "pair of int": "a pair [width, height]",
+    "pair of float": "a pair of numbers",
 }
 
 
 def _expected(cls: type, key: str) -> str:
     """Say in words what a key takes."""
-    for f in fields(cls):
-        if f.name == key:
-            kinds = [kind for kind in str(f.type).split(" | ") if kind != "None"]
-            return f"{key} is " + " or ".join(
-                _TYPES.get(k, k.removeprefix("Literal[").removesuffix("]")) for k in kinds
-            )
+    for d in declared(cls):
+        if d.name == key:
+            types = [
+                ", ".join(map(repr, get_args(kind)))
+                if get_origin(kind) is Literal
+                else _TYPES[type_name(kind)]
+                for kind in d.kinds
+            ]
+            return f"{key} is " + " or ".join(types)
     return ""
 
 

@@ -22,7 +22,7 @@ sys.exit(code)
 @pytest.mark.parametrize(
     ("arguments", "names"),
     [
-        (["--help"], [*HEAVY, "pydantic", "datasetkit.options.tag", "datasetkit.options.train"]),
+        (["--help"], [*HEAVY, "pydantic", "datasetkit.options.declare"]),
         (["--version"], [*HEAVY, "pydantic"]),
         (["plan-repeats", "--help"], [*HEAVY, "datasetkit.options.tag"]),
         (["tag", "--help"], [*HEAVY, "datasetkit.options.images", "datasetkit.options.train"]),
