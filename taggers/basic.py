@@ -74,7 +74,7 @@ class BasicTagger:
     device = "cpu"
     fills_cores = False
     notice = (
-        "basic is a stand-in for WD14: it knows only framing, solo, plain backgrounds, colours "
+        "basic is a fallback for WD14: it knows only framing, solo, plain backgrounds, colours "
         "and a few objects; "
         "tag again with a WD14 model when one can be fetched"
     )

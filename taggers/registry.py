@@ -101,11 +101,11 @@ def _auto(options: TaggerOptions, reporter: Reporter) -> ResolvedTagger:
         models.fetch(models.MODELS[models.DEFAULT])
     except (hub.FetchError, StorageError) as reason:
         if options.provider not in (AUTO, "cpu") or not options.exact:
-            raise  # basic is no stand-in for what was asked for by name
-        stand_in = _named(BASIC, options, reporter)
+            raise  # basic does not replace a tagger that was named
+        fallback = _named(BASIC, options, reporter)
         command = models.MODELS[models.DEFAULT].command
         return _with_notice(
-            stand_in, f"{reason.message}; tagging with basic instead (`{command}` fetches it)"
+            fallback, f"{reason.message}; tagging with basic instead (`{command}` fetches it)"
         )
     return _named(models.DEFAULT, options, reporter)
 

@@ -73,7 +73,7 @@ def _measured(name: str, asked: argparse.Namespace, work: Path) -> tuple[str, li
 
 
 def _trained(asked: argparse.Namespace, work: Path) -> Iterator[tuple[str, list[Row]]]:
-    """Train on a miniature and on a model of the full size; in a smoke run on the stand-in."""
+    """Train on a miniature and on a model of the full size; in a smoke run on a random base."""
     shrink = QUICK_SHRINK if asked.quick else 1
     made = images.make(work / "images", QUICK_IMAGES, shrink=shrink)
     for model in (train.QUICK,) if asked.quick else (train.MINI, train.FULL):

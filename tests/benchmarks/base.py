@@ -1,7 +1,7 @@
 """A base model with random weights: Stable Diffusion 1.5 at its full size, 4 GB, from the
 configuration alone.
 
-python -m tests.benchmarks.base FOLDER [--standin | --mini]; mini: a UNet of a fifth of its
+python -m tests.benchmarks.base FOLDER [--random | --mini]; mini: a UNet of a fifth of its
 channels.
 """
 
@@ -41,7 +41,7 @@ def save(folder: Path, channels: tuple[int, ...] = ()) -> None:
 
 
 if __name__ == "__main__":
-    if "--standin" in sys.argv[2:]:
+    if "--random" in sys.argv[2:]:
         random_base.save(Path(sys.argv[1]))
     else:
         save(Path(sys.argv[1]), MINI if "--mini" in sys.argv[2:] else ())

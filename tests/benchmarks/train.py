@@ -35,7 +35,7 @@ class Model:
 
 MINI = Model("miniature Stable Diffusion 1.5", 512, 6, "--mini")
 FULL = Model("Stable Diffusion 1.5", 512, 4)
-QUICK = Model("stand-in", 64, 2, "--standin")
+QUICK = Model("random", 64, 2, "--random")
 
 
 def measure(images: Sequence[Path], work: Path, rounds: int, model: Model) -> list[Row]:

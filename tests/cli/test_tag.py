@@ -22,7 +22,7 @@ def test_the_command_of_the_tutorial_writes_a_caption_beside_every_image(dsk, he
     assert "exclude lips" in ended.out
 
 
-def test_the_stand_in_is_announced_on_stderr_and_in_json(dsk, here):
+def test_the_fallback_is_announced_on_stderr_and_in_json(dsk, here):
     images(here / "imgs")
     ended = dsk(*EXACT, "--json")
     assert (

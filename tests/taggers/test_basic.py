@@ -102,10 +102,10 @@ def test_odd_sizes_are_scored(size):
     assert np.isfinite(BASIC().scores([BASIC().prepare(Image.new("RGB", size, "red"))])).all()
 
 
-def test_registry_opens_it_and_it_says_that_it_is_a_stand_in():
+def test_registry_opens_it_and_it_says_that_it_is_a_fallback():
     found = registry.resolve("basic")
     assert found.identity == BasicTagger.identity
-    assert "stand-in" in found.notice
+    assert "fallback" in found.notice
 
 
 def test_a_closed_tagger_scores_no_more():

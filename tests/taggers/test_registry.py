@@ -29,7 +29,7 @@ class StandIn:
     batch_size = 1
     pr_threshold = None
     fills_cores = False
-    notice = "basic is a stand-in"
+    notice = "basic is a fallback"
 
     def prepare(self, image):
         return image
@@ -86,7 +86,7 @@ def test_auto_without_a_connection_is_basic_and_says_why_and_how_to_change_it(ca
     assert found.identity.name == "basic"
     assert "cannot fetch" in found.notice
     assert f"dsk models download {DEFAULT}" in found.notice
-    assert "stand-in" in found.notice
+    assert "fallback" in found.notice
     heard = Heard()
     open_tagger("auto", CPU, heard)
     assert heard.warnings == [found.notice]

@@ -91,20 +91,20 @@ def test_captions_are_what_the_model_says(cache, v3_models, folder, name, batch)
 def test_auto_takes_the_cached_default_and_says_where_it_ran(cache, v3_models, folder, capsys):
     plant(cache, "wd-swinv2-v3", v3_models["batch"], V3_LABELS.read_bytes())
     assert run(["tag", str(folder)]) == Exit.DONE
-    assert "with wd-swinv2-v3 on cpu" in capsys.readouterr().out
+    assert "(wd-swinv2-v3, cpu)" in capsys.readouterr().out
 
 
-def test_captions_of_the_stand_in_are_replaced_once_the_model_is_there(
+def test_captions_of_the_fallback_are_replaced_once_the_model_is_there(
     cache, v3_models, folder, capsys
 ):
     assert run(["tag", str(folder), "--trigger", "sks"]) == Exit.DONE
     assert "tagging with basic instead" in capsys.readouterr().err
-    stand_in = captions(folder)
+    fallback = captions(folder)
     plant(cache, "wd-swinv2-v3", v3_models["small"], V3_LABELS.read_bytes())
     assert run(["tag", str(folder), "--trigger", "sks"]) == Exit.DONE
-    assert "with wd-swinv2-v3 on cpu" in capsys.readouterr().out
-    assert len(captions(folder)) == len(stand_in) and not set(captions(folder).items()) & set(
-        stand_in.items()
+    assert "(wd-swinv2-v3, cpu)" in capsys.readouterr().out
+    assert len(captions(folder)) == len(fallback) and not set(captions(folder).items()) & set(
+        fallback.items()
     )
 
 
