@@ -1,10 +1,8 @@
-"""How the messy image folder of the quickstart is put together from examples/assets, with Pillow
-alone.
+"""Compose the messy image folder of the quickstart from examples/assets, with Pillow alone.
 
-One drawn character, Sylvie, stands before painted and plain backgrounds: whole, to the waist, as a
-portrait and from close by; in several sizes and formats, and under the names that images have
-when they come from cameras, phones, browsers and friends. The results lie in images/ beside this
-file. Run it again, into any folder:
+One drawn character, Sylvie, on painted and plain backgrounds: whole, to the waist, as a portrait
+and close up; in several sizes and formats, with the names that files get from cameras, phones,
+browsers and friends. The results are in images/ beside this file. To run it again, into any folder:
 
     python examples/quickstart/make_images.py [FOLDER]
 """
@@ -27,7 +25,7 @@ Framing = Literal["full", "waist", "portrait", "close-up"]
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """Which rows of a sprite are seen. top, bottom: rows of the sprite (700 high) at the image's
+    """Which rows of a sprite are visible. top, bottom: rows of the sprite (700 high) at the image's
     edges.
     """
 
@@ -35,8 +33,8 @@ class Frame:
     bottom: int
 
 
-# Rows above 0 are room over the head; the sprites end at row 700, above the knees, so no frame goes
-# lower.
+# Rows above 0 are space over the head; the sprites end at row 700, above the knees, so no frame
+# goes lower.
 FRAMES: dict[Framing, Frame] = {
     "full": Frame(-60, 700),
     "waist": Frame(-50, 425),
@@ -48,7 +46,7 @@ FACE_COLUMN = {"blue": 163, "green": 186}
 # How far the background is out of focus, in pixels of an image 1000 high: the nearer she is, the
 # more.
 BLUR: dict[Framing, float] = {"full": 0.0, "waist": 1.5, "portrait": 4.0, "close-up": 7.0}
-# Part of the background's height that is seen behind her.
+# The share of the background's height that is visible behind her.
 DEPTH: dict[Framing, float] = {"full": 1.0, "waist": 0.85, "portrait": 0.7, "close-up": 0.6}
 
 

@@ -1,8 +1,8 @@
-"""How the eight regularisation images of the quickstart are drawn: other girls, in two CC0 styles
-of DiceBear.
+"""Draw the eight regularisation images of the quickstart: other girls, in two CC0 styles of
+DiceBear.
 
-Needs the packages dicebear-core, dicebear-styles and resvg-py (the `dev` extra). The results lie in
-reg-images/ beside this file, so that the quickstart itself needs none of them. Run it again, into
+Needs the packages dicebear-core, dicebear-styles and resvg-py (the `dev` extra). The results are in
+reg-images/ beside this file, so the quickstart does not need these packages. To run it again, into
 any folder:
 
     python examples/quickstart/make_reg_images.py [FOLDER]
@@ -21,7 +21,7 @@ from dicebear import Avatar, Style
 from PIL import Image
 
 HERE = Path(__file__).parent
-SIZE = 512  # pixels a side
+SIZE = 512  # pixels per side
 JPEG_QUALITY = 88
 
 

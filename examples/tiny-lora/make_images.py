@@ -1,10 +1,9 @@
-"""How the images of the tiny LoRA are made: Kitsu, whom the base has never seen, and girls of the
-kind it draws.
+"""Draw the images of the tiny LoRA: Kitsu, on whom the base was not trained, and other girls.
 
-Kitsu is a fox girl: her ears and her scarf are drawn here, her hair is cut as nobody's in the
-base's training set. faces/ and held-out/ hold her, girls/ the regularisation set, each image with
-its caption. Drawn as the base's own training set was, which needs the packages dicebear-core,
-dicebear-styles and resvg-py (the `tinybase` extra). Run it again, into any folder:
+Kitsu is a fox girl: her ears and her scarf are drawn here, and nobody in the base's training set
+has her haircut. faces/ and held-out/ hold images of her, girls/ the regularisation set, each image
+with its caption. They are drawn like the base's own training set, with the packages dicebear-core,
+dicebear-styles and resvg-py (the `tinybase` extra). To run it again, into any folder:
 
     python examples/tiny-lora/make_images.py [FOLDER]
 """
@@ -20,12 +19,12 @@ from PIL import Image
 from trainer.tools.tinybase.data import BROWS, GIRL, MOUTHS, STYLES, Portrait, portrait, rasterise
 
 HERE = Path(__file__).parent
-SIZE = 128  # pixels a side; the training scales them to 64
+SIZE = 128  # pixels per side; training scales them to 64
 FACES, HELD_OUT, GIRLS = 24, 12, 32
 HAIRCUT = 18  # of the style "Lorelei"
 HAIR, SCARF, INSIDE = "f2801f", "c4283c", "fff1dc"
 OWN = ("fox ears", "orange hair", "medium hair", "red scarf", "sunglasses")  # what makes her Kitsu
-# What else is seen of her, and stays in the captions.
+# Her other tags, which are kept in the captions.
 MOODS = {tag for row in (BROWS, MOUTHS) for tags in row for tag in tags.split(", ")}
 
 # In the drawing's units, 980 a side.
