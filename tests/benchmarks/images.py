@@ -24,7 +24,7 @@ CAMERAS = (
     (2816, 2112), (3008, 2000), (3072, 2048), (3264, 2448), (3456, 2304), (3648, 2736),
     (3840, 2160), (3888, 2592), (4000, 2248), (4000, 3000),
 )  # fmt: skip
-# Every fifth image was cropped by its owner: its size is no multiple of 8 or 16, as a camera's
+# Every fifth image was cropped by its owner: its size is not a multiple of 8 or 16, as a camera's
 # is.
 CROPPED, LEAST_CROP = 5, 6e6
 # The side, in pixels, of the square of grain that is laid over an image again and again.

@@ -70,7 +70,7 @@ SEED: Final = 100  # of the noise: image n is drawn from the same in each moment
 
 
 def make_images(folder: Path) -> None:
-    """Draw the example's images anew, by its script."""
+    """Draw the example's images again, with its script."""
     spec = spec_from_file_location("make_images", EXAMPLE / "make_images.py")
     assert spec is not None and spec.loader is not None
     script = module_from_spec(spec)

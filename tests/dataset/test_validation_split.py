@@ -1,4 +1,4 @@
-"""Which images are held out: by their contents, whatever else is there."""
+"""Which images are held out depends on their contents, not on the other images."""
 
 import pytest
 from hypothesis import given

@@ -31,7 +31,7 @@ FINDING = {
 }
 # Those of them that write images.
 WRITING = {name: command for name, command in FINDING.items() if name != "faces list"}
-# The checks that mend something: none of them loads a model.
+# The checks that fix something: none of them loads a model.
 MENDED = tuple(name for name, check in registry.CHECKS.items() if check.fix)
 
 
@@ -71,7 +71,7 @@ def _plain(root: Path) -> None:
 
 
 def _named(root: Path) -> None:
-    """Names that make a rename chain: twins, widths, capitals, composed and decomposed letters, no
+    """Names that make a rename chain: shared stems, widths, capitals, composed and decomposed letters, no
     UTF-8.
     """
     folder = root / "imgs"
@@ -180,7 +180,7 @@ def _followed(root: Path) -> None:
 
 
 def _spoiled(root: Path) -> None:
-    """A set with every kind of fault that a check mends: marks, lines, names, suffixes, triggers,
+    """A dataset with every kind of fault that `dsk check --fix` fixes: marks, lines, names, suffixes, triggers,
     tags.
     """
     folder = root / "imgs"

@@ -1,4 +1,4 @@
-"""R19: whatever files are called, they are worked on or refused with a reason, and nothing raw
+"""R19: files of any name are processed or refused with a reason, and nothing unescaped
 reaches the terminal.
 """
 

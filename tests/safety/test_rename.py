@@ -1,4 +1,4 @@
-"""R12: whatever is renamed, each image keeps its bytes, caption, mask and side-cars, and undo
+"""R12: in every rename, each image keeps its bytes, caption, mask and side-cars, and undo
 knows the way.
 """
 

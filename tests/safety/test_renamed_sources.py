@@ -1,4 +1,4 @@
-"""Outputs follow their sources: a caption stays with its image, whatever became of names, options
+"""Outputs follow their sources: a caption stays with its image, regardless of changed names, options
 and formats.
 """
 

@@ -49,7 +49,7 @@ FACELESS = {"blue": (0, 215, 334, 700), "green": (0, 215, 456, 700)}
 
 _BASIC = "white grey black red orange yellow green aqua blue purple pink brown".split()
 _SAME_NAME = {"gray": "grey", "cyan": "aqua", "violet": "purple"}
-# A shade whose name holds a second colour ("bluish green", "rose pink") is no clear truth.
+# A shade whose name holds a second colour ("bluish green", "rose pink") is not a clear truth.
 _OTHER_COLOURS = (
     "white gr[ae]y black red orang yellow green aqua cyan blu purpl violet pink brown teal "
     "turquoise lavender magenta "
@@ -218,7 +218,7 @@ def headless(split: Split, rng: random.Random, number: int) -> Iterator[Sample]:
 
 
 def collages(split: Split, rng: random.Random, number: int) -> Iterator[Sample]:
-    """Set the drawn character before the photos of things: somebody is there, whatever else is."""
+    """Set the drawn character before the photos of things: somebody is there in any case."""
     for file in ("chelsea.png", "coffee.png", "rocket.jpg"):
         framing = rng.choice(["portrait", "upper body"])
         photo = _vary(Image.open(ASSETS / "photos" / file).convert("RGB"), rng)
@@ -282,7 +282,7 @@ def avatars(split: Split, rng: random.Random, number: int) -> Iterator[Sample]:
         "pixel-art": {"portrait"},
         "voxel-art": {"full body"},
     }
-    ink_only = {"lorelei", "notionists"}  # black and white drawings, whatever stands behind them
+    ink_only = {"lorelei", "notionists"}  # black and white drawings on any background
     for style, framing in styles.items():
         for colour in (Shade("white", shades(split)["white"][0]), *_colours(split, rng, 2)):
             true = {"solo", "simple background", f"{colour.name} background", *framing}

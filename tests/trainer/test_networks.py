@@ -229,7 +229,7 @@ def as_comfyui(weight, delta, scale):
 
 
 def as_a1111(weight, delta, scale):
-    """What A1111 does: the input axis, whatever the shape."""
+    """What A1111 does: the input axis, for every shape."""
     whole = weight + delta
     norm = whole.transpose(0, 1).flatten(1).norm(dim=1).view(1, -1, *[1] * (weight.ndim - 2))
     return whole * (scale / norm)

@@ -189,7 +189,7 @@ def test_a_caption_changed_on_disk_is_reported(folder):
         assert new["ids"] == new["external"] == [5] and new["version"] > 1
         assert page.get("image/5")["caption"] == "by another program"
         assert image_ids(page, 'tag:"by another program"') == [5]
-        # The page has loaded it: an edit is no conflict.
+        # The page has loaded it: an edit is not a conflict.
         assert page.edit(5, "mine")["changed"] == 1
 
 
