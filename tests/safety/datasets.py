@@ -71,8 +71,8 @@ def _plain(root: Path) -> None:
 
 
 def _named(root: Path) -> None:
-    """Names that make a rename chain: shared stems, widths, capitals, composed and decomposed letters, no
-    UTF-8.
+    """Names that make a rename chain: shared stems, widths, capitals, composed and decomposed
+    letters, bytes that are not UTF-8.
     """
     folder = root / "imgs"
     for i, name in enumerate(
@@ -180,8 +180,8 @@ def _followed(root: Path) -> None:
 
 
 def _spoiled(root: Path) -> None:
-    """A dataset with every kind of fault that `dsk check --fix` fixes: marks, lines, names, suffixes, triggers,
-    tags.
+    """A dataset with every kind of fault that `dsk check --fix` fixes: marks, lines, names,
+    suffixes, triggers, tags.
     """
     folder = root / "imgs"
     images = small_set(folder)

@@ -1,5 +1,5 @@
-"""Outputs follow their sources: a caption stays with its image, regardless of changed names, options
-and formats.
+"""Outputs follow their sources: a caption stays with its image, regardless of changed names,
+options and formats.
 """
 
 import itertools
