@@ -1,5 +1,7 @@
-"""What a tagger is: its labels, its identity, and its scores on a grid of 1e-4, in memory and in
-the store.
+"""The interface of a tagger: its labels, its identity, and its scores, rounded to 1e-4 in memory
+and in the store.
+
+To add a tagger, write a class that follows `Tagger` and name it in `taggers.registry.TAGGERS`.
 """
 
 from __future__ import annotations
@@ -18,18 +20,17 @@ from datasetkit.core.errors import InputError
 from datasetkit.images.pixels import ReducedImage
 
 GENERAL, CHARACTER, RATING = "general", "character", "rating"
-# Some models also score these. They are kept and shown, and never written: a caption says what a
-# image shows.
+# Some models also score these. They are stored and displayed, but not written: a caption describes
+# what the image shows.
 UNWRITTEN = ("copyright", "artist", "meta", "quality", "model")
 CATEGORIES = (GENERAL, CHARACTER, RATING, *UNWRITTEN)
 Precision = Literal["float32", "int8", "bf16", "fp16"]
 FLOAT32 = "float32"
 
-# Scores are counted in whole steps of 1e-4: a float32 0.35 lies below the float64 one, 3500 steps
-# are 3500 steps.
+# Scores are compared as whole numbers of steps of 1e-4, since 0.35 in float32 is less than 0.35 in
+# float64.
 STEPS = 10_000
-# What is no higher is not stored, and so is never selected either: a cached row and a fresh one
-# give the same tags.
+# Scores up to this are not stored, and never selected: stored and new scores give the same tags.
 FLOOR = 100
 
 _PACKED = np.dtype([("label", "<u4"), ("steps", "<u2")])
@@ -37,7 +38,7 @@ _PACKED = np.dtype([("label", "<u4"), ("steps", "<u2")])
 
 @dataclass(frozen=True, slots=True)
 class Label:
-    """One output of a model: its name as captions spell it, and one of CATEGORIES."""
+    """One output of a model. name: as captions spell it. category: one of CATEGORIES."""
 
     name: str
     category: str
@@ -52,13 +53,12 @@ class Labels:
     persons: NDArray[np.bool_] = field(init=False, repr=False, compare=False, hash=False)
 
     def __post_init__(self) -> None:
-        """Note for each label the place of its category in CATEGORIES, and whether it counts
+        """Compute for each label the index of its category in CATEGORIES, and whether it counts
         persons.
         """
-        places = {category: place for place, category in enumerate(CATEGORIES)}
-        object.__setattr__(
-            self, "categories", np.array([places[label.category] for label in self.items], np.uint8)
-        )
+        numbers = {category: number for number, category in enumerate(CATEGORIES)}
+        categories = [numbers[label.category] for label in self.items]
+        object.__setattr__(self, "categories", np.array(categories, np.uint8))
         persons = [
             label.category == GENERAL and PERSON_COUNT.match(label.name) is not None
             for label in self.items
@@ -73,24 +73,22 @@ class Labels:
         return tuple(label.name for label in self.items)
 
     def rows(self, category: str) -> NDArray[np.intp]:
-        """Return the row numbers of one category, rising."""
+        """Return the indices of the labels of one category, ascending."""
         return np.flatnonzero(self.categories == CATEGORIES.index(category))
 
     def pairs(self) -> tuple[tuple[str, str], ...]:
-        """Return (name, category) rows, as the score store keeps them; `from_pairs` reads them
-        back.
-        """
+        """Return the labels as (name, category), the form in which they are stored."""
         return tuple((label.name, label.category) for label in self.items)
 
     @classmethod
     def from_pairs(cls, pairs: Iterable[Sequence[str]]) -> Labels:
-        """Build labels from (name, category) rows."""
+        """Build labels from (name, category) pairs."""
         return cls(tuple(Label(name, category) for name, category in pairs))
 
 
 @dataclass(frozen=True, slots=True)
 class ScoredTag:
-    """One tag that was selected, with its rounded score (0 to 1)."""
+    """A selected tag with its rounded score, 0 to 1."""
 
     name: str
     category: str
@@ -99,7 +97,7 @@ class ScoredTag:
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """What the scores of an image depend on besides the image: scores of one identity are
+    """All that the scores of an image depend on, besides the image: scores of the same identity are
     interchangeable.
     """
 
@@ -109,7 +107,7 @@ class Identity:
     precision: Precision = "float32"
 
     def key(self) -> str:
-        """Return the one string under which scores are stored."""
+        """Return the key under which scores are stored."""
         exact = f"{self.name}@{self.revision}+{self.preprocess}"
         return exact if self.precision == FLOAT32 else f"{exact}+{self.precision}"
 
@@ -117,12 +115,11 @@ class Identity:
 class Tagger(Protocol):
     """A loaded model that scores images.
 
-    identity: see `Identity`. labels: one for each column of the scores. batch_size: how many
-    images one call to `scores` takes best; a model with a fixed batch still takes any number.
-    pr_threshold: the threshold at which the model's card measured precision = recall, None where it
-    gives none. notice: what the person must be told before the tags are trusted, or "". device:
-    what it runs on, by its name in `taggers.sessions.PROVIDERS`. fills_cores: `scores` keeps every
-    core busy by itself.
+    identity: see `Identity`. labels: one for each column of the scores. batch_size: how many images
+    one call to `scores` takes best; any number works. pr_threshold: the threshold where the model's
+    card reports precision = recall, None if it reports none. notice: a warning to show before the
+    tags are used, or "". device: the provider it runs on, as in `providers.PROVIDERS`. fills_cores:
+    `scores` keeps all cores busy by itself.
     """
 
     @property
@@ -147,28 +144,28 @@ class Tagger(Protocol):
     def fills_cores(self) -> bool: ...
 
     def prepare(self, image: Image.Image) -> object:
-        """Turn an image, as `datasetkit.images.pixels.load` gives it, into what `scores` takes;
-        safe in many threads.
+        """Turn an image from `datasetkit.images.pixels.load` into an input of `scores`.
+
+        It may be called from many threads.
         """
         ...
 
     def scores(self, batch: Sequence[object]) -> NDArray[np.float32]:
-        """Return rounded scores, one row an image: (len(batch), len(labels)), each from 0 to 1."""
+        """Return rounded scores from 0 to 1: (len(batch), len(labels))."""
         ...
 
     def close(self) -> None:
-        """Let the model's memory go; the tagger is not used afterwards."""
+        """Free the model's memory; the tagger is not used afterwards."""
         ...
 
 
 @runtime_checkable
 class FastDecoder(Protocol):
-    """A tagger that can do with an image that was decoded at a half, a quarter or an eighth of its
-    size.
+    """A tagger that also takes images decoded at a half, a quarter or an eighth of their size.
 
-    decode_at, decode_factor: the long edge in pixels that it shrinks to, and how many times that a
-    decoder has to leave (`images.load_reduced`); decode_at is None where whole images were asked
-    for.
+    decode_at: the long edge in pixels that it resizes to, None if images must be decoded whole.
+    decode_factor: the least multiple of it that a decoder may reduce an image to
+    (`pixels.load_reduced`).
     """
 
     @property
@@ -178,19 +175,19 @@ class FastDecoder(Protocol):
     def decode_factor(self) -> float: ...
 
     def prepare_shrunk(self, image: ReducedImage) -> object:
-        """Do what `prepare` does with an image that its decoder reduced."""
+        """Do what `prepare` does, with an image that its decoder reduced."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class TaggerOptions:
-    """How a tagger is found and run.
+    """Where a tagger is found and how it is run.
 
     model_dir: a folder with `model.onnx` and its label file, instead of the hub. provider: "auto"
-    or a name of `taggers.sessions.PROVIDERS`. threads: inside one operator on the CPU, 0 = one for
-    each core. batch_size: images a call, None = what suits the device; a model with a fixed batch
-    keeps its own. precision: what the weights and the arithmetic are. fast_decode: JPEGs are
-    decoded at a fraction of their size.
+    or a name of `providers.PROVIDERS`. threads: within one operator on the CPU, 0 = one for each
+    core. batch_size: images per call, None = what suits the device; a model with a fixed batch
+    keeps it. precision: of the weights and the arithmetic. fast_decode: decode JPEGs at a fraction
+    of their size.
     """
 
     model_dir: Path | None = None
@@ -202,18 +199,17 @@ class TaggerOptions:
 
     @property
     def exact(self) -> bool:
-        """Whether nothing is given up for speed."""
+        """Whether no accuracy is given up for speed."""
         return self.precision == FLOAT32 and not self.fast_decode
 
 
 @dataclass(frozen=True, slots=True)
 class ResolvedTagger:
-    """A tagger that was found but not loaded; it can be pickled, so that each process opens its
+    """A tagger that was found but not loaded. It can be pickled, so that each process opens its
     own.
 
-    identity, pr_threshold: see `Tagger`. fetch: brings missing model files onto this machine, to be
-    called once before any process opens it; does nothing where nothing is missing. notice: what the
-    person must be told now.
+    identity, pr_threshold: see `Tagger`. fetch: downloads the model files that are missing; it is
+    called once, before any process opens the tagger. notice: a warning to show now, or "".
     """
 
     identity: Identity
@@ -224,20 +220,20 @@ class ResolvedTagger:
 
 
 def steps(scores: ArrayLike) -> NDArray[np.int64]:
-    """Count scores in steps of 1e-4, rounded to the nearest: the one rounding that everything else
-    uses.
+    """Return scores in steps of 1e-4, rounded to the nearest: the one place where scores are
+    rounded.
     """
     return np.rint(np.asarray(scores, np.float64) * STEPS).astype(np.int64)
 
 
 def round_scores(scores: ArrayLike) -> NDArray[np.float32]:
-    """Round scores to 1e-4; rounding again changes nothing."""
+    """Round scores to 1e-4."""
     return (steps(scores) / STEPS).astype(np.float32)
 
 
 def pack(row: ArrayLike) -> bytes:
-    """Keep every score above 0.01 of one row as (uint32 label, uint16 steps of 1e-4),
-    little-endian, labels rising.
+    """Pack the scores above 0.01 of one row as (uint32 label, uint16 steps of 1e-4), little-endian,
+    labels ascending.
     """
     counted = above_floor(row)
     kept = np.flatnonzero(counted)
@@ -247,9 +243,9 @@ def pack(row: ArrayLike) -> bytes:
 
 
 def unpack(blob: bytes, n_labels: int) -> NDArray[np.float32]:
-    """Return the row of `n_labels` scores that `pack` kept, 0 where it kept none.
+    """Return the row of `n_labels` scores that `pack` packed, with 0 for those it left out.
 
-    Raises InputError when the blob does not fit that many labels.
+    Raises InputError if the blob does not fit that many labels.
     """
     labels, counted = unpack_kept(blob, n_labels)
     row = np.zeros(n_labels, np.float32)
@@ -258,10 +254,10 @@ def unpack(blob: bytes, n_labels: int) -> NDArray[np.float32]:
 
 
 def unpack_kept(blob: bytes, n_labels: int) -> tuple[NDArray[np.intp], NDArray[np.int64]]:
-    """Return the labels that `pack` kept, rising, and their scores in steps of 1e-4: a few hundred
-    of ten thousand.
+    """Return the labels in a packed row, ascending, and their scores in steps of 1e-4: a few
+    hundred of ten thousand.
 
-    Raises InputError when the blob does not fit that many labels.
+    Raises InputError if the blob does not fit that many labels.
     """
     if len(blob) % _PACKED.itemsize:
         raise InputError(
@@ -279,7 +275,7 @@ def unpack_kept(blob: bytes, n_labels: int) -> tuple[NDArray[np.intp], NDArray[n
 
 
 def above_floor(row: ArrayLike) -> NDArray[np.int64]:
-    """Count one row in steps, with 0 for what the store would not keep."""
+    """Return one row in steps, with 0 for scores that are not stored."""
     counted = np.clip(steps(row), 0, STEPS)
     counted[counted <= FLOOR] = 0
     return counted

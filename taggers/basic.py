@@ -1,5 +1,5 @@
-"""The basic tagger: a few dozen tags from small models that are part of the package, where WD14
-cannot be fetched.
+"""The basic tagger: a few dozen tags from small models that come with the package, a fallback for
+when WD14 cannot be downloaded.
 """
 
 from __future__ import annotations
@@ -19,15 +19,17 @@ from datasetkit.vision import colours, faces, medium, nouns
 from taggers.base import GENERAL, Identity, Label, Labels, round_scores
 from taggers.evidence import Observation, gather
 
-# The score of evidence that is just enough; it equals the default threshold of `dsk tag`.
+# The score of evidence at its cut; it is the default threshold of `dsk tag`.
 ENOUGH = 0.35
-LEAST_FACE = 0.2  # BlazeFace's score below which a face is not even weighed
+LEAST_FACE = 0.2  # BlazeFace's score below which a face is ignored
 
 
 @dataclass(frozen=True, slots=True)
 class TagTable:
-    """data/basic_tags.toml: the evidence that each tag needs, where each evidence is enough, and
-    classes of nouns.
+    """data/basic_tags.toml.
+
+    tags: tag -> the evidence that it needs. cuts: evidence -> the value from which it is enough.
+    nouns: noun -> its ImageNet classes.
     """
 
     tags: Mapping[str, tuple[str, ...]]
@@ -37,7 +39,7 @@ class TagTable:
 
 @cache
 def table() -> TagTable:
-    """Read the table once; tags in the order of the vocabulary."""
+    """Return the table, read once, with the tags in the order of the vocabulary."""
     text = files("datasetkit").joinpath("data", "basic_tags.toml").read_text(encoding="utf-8")
     raw = tomllib.loads(text)
     rows = {tag: row for row, tag in enumerate(vocabulary.load().names)}
@@ -52,9 +54,7 @@ def table() -> TagTable:
 
 @dataclass(frozen=True, slots=True)
 class PreparedImage:
-    """One image as the models take it: for faces (also mirrored), for nouns, for the medium, and
-    its colours.
-    """
+    """One image as the inputs of all models: faces (also mirrored), nouns, medium, colours."""
 
     size: tuple[int, int]
     fitted: faces.Letterbox
@@ -66,7 +66,7 @@ class PreparedImage:
 
 
 class BasicTagger:
-    """The basic tagger, ready to run; see `taggers.base.Tagger` and docs/basic-tagger.md."""
+    """The basic tagger; see `taggers.base.Tagger` and docs/basic-tagger.md."""
 
     identity = Identity(name="basic", revision="1", preprocess="basic-1")
     batch_size = 1
@@ -74,13 +74,12 @@ class BasicTagger:
     device = "cpu"
     fills_cores = False
     notice = (
-        "basic is a fallback for WD14: it knows only framing, solo, plain backgrounds, colours "
-        "and a few objects; "
-        "tag again with a WD14 model when one can be fetched"
+        "basic is a fallback for WD14: it knows only framing, solo, plain backgrounds, colours and "
+        "a few objects; tag again with a WD14 model when one can be downloaded"
     )
 
     def __init__(self, threads: int = 1) -> None:
-        """Load the packaged models; raises MissingExtra without onnxruntime, ModelFileError for
+        """Load the packaged models. Raises MissingExtra without onnxruntime, ModelFileError for
         damaged files.
         """
         self.labels = Labels(tuple(Label(tag, GENERAL) for tag in table().tags))
@@ -89,7 +88,7 @@ class BasicTagger:
         self._medium = medium.MediumClassifier(threads)
 
     def prepare(self, image: Image.Image) -> PreparedImage:
-        """Make the models' inputs of an upright RGB image; safe in many threads."""
+        """Turn an upright RGB image into the models' inputs; may be called from many threads."""
         return PreparedImage(
             size=image.size,
             fitted=faces.letterbox(image),
@@ -101,31 +100,31 @@ class BasicTagger:
         )
 
     def scores(self, batch: Sequence[object]) -> NDArray[np.float32]:
-        """Return rounded scores, (len(batch), len(labels)); images are seen one by one, so a
-        batch changes none.
+        """Return rounded scores, (len(batch), len(labels)). Images are scored one by one, so the
+        batch size changes none.
         """
         rows = [self._row(image) for image in batch if isinstance(image, PreparedImage)]
         if len(rows) != len(batch):
-            raise TypeError("scores takes what prepare returned")
+            raise TypeError("scores takes the results of prepare")
         return round_scores(np.array(rows, np.float64).reshape(len(batch), len(self.labels)))
 
     def close(self) -> None:
-        """Let the models' memory go."""
+        """Free the models' memory."""
         del self._faces, self._nouns, self._medium
 
     def _row(self, image: PreparedImage) -> list[float]:
         evidence = gather(self._observe(image), table().nouns)
         return [
-            min(calibrated(name, evidence[name]) for name in needed)
-            for needed in table().tags.values()
+            min(calibrated(name, evidence[name]) for name in names)
+            for names in table().tags.values()
         ]
 
     def _observe(self, image: PreparedImage) -> Observation:
-        seen = self._faces.find_in(image.fitted, threshold=LEAST_FACE)
+        direct = self._faces.find_in(image.fitted, threshold=LEAST_FACE)
         mirrored = self._faces.find_in(image.mirrored, threshold=LEAST_FACE)
         return Observation(
             size=image.size,
-            faces=faces.join_mirrored(seen, mirrored, image.size[0]),
+            faces=faces.join_mirrored(direct, mirrored, image.size[0]),
             nouns=self._nouns.probabilities([image.nouns])[0],
             photo=float(self._medium.photo([image.medium])[0]),
             texture=image.texture,
@@ -134,8 +133,8 @@ class BasicTagger:
 
 
 def calibrated(name: str, evidence: float) -> float:
-    """Turn evidence from 0 to 1 into a score in which ENOUGH is where it was found to be enough;
-    two straight lines.
+    """Turn evidence into a score, both from 0 to 1, linearly below and above its cut, which becomes
+    ENOUGH.
     """
     cut = _cut(name)
     evidence = min(max(evidence, 0.0), 1.0)
@@ -145,8 +144,8 @@ def calibrated(name: str, evidence: float) -> float:
 
 
 def _cut(name: str) -> float:
-    """Return the cut of an evidence; those of all colours of one kind have one cut: `tint is red`
-    has `tint is`'s.
+    """Return the cut of an evidence; all colours of one kind share it: `tint is red` has the cut of
+    `tint is`.
     """
     cuts = table().cuts
     return cuts[name] if name in cuts else cuts[name.rpartition(" ")[0]]

@@ -1,4 +1,4 @@
-"""Several taggers as one: their labels in one list, and one score from several opinions."""
+"""Combine several taggers: one list of labels, and one score for each label."""
 
 from __future__ import annotations
 
@@ -12,30 +12,30 @@ from numpy.typing import NDArray
 from taggers.base import FLOOR, STEPS, Label, Labels
 from taggers.selection import KeptScores
 
-How = Literal["union", "intersection", "mean"]
+Method = Literal["union", "intersection", "mean"]
 Matrix = NDArray[np.int64]
 Mask = NDArray[np.bool_]
 
 
-def _highest(scores: Matrix, known: Mask) -> Matrix:
-    highest: Matrix = np.where(known, scores, 0).max(axis=0)
+def _highest(scores: Matrix, has_label: Mask) -> Matrix:
+    highest: Matrix = np.where(has_label, scores, 0).max(axis=0)
     return highest
 
 
-def _lowest(scores: Matrix, known: Mask) -> Matrix:
-    lowest: Matrix = np.where(known, scores, STEPS).min(axis=0)
+def _lowest(scores: Matrix, has_label: Mask) -> Matrix:
+    lowest: Matrix = np.where(has_label, scores, STEPS).min(axis=0)
     return lowest
 
 
-def _average(scores: Matrix, known: Mask) -> Matrix:
-    total: NDArray[Any] = np.where(known, scores, 0).sum(axis=0)
-    average: Matrix = np.rint(total / known.sum(axis=0)).astype(np.int64)
+def _average(scores: Matrix, has_label: Mask) -> Matrix:
+    total: NDArray[Any] = np.where(has_label, scores, 0).sum(axis=0)
+    average: Matrix = np.rint(total / has_label.sum(axis=0)).astype(np.int64)
     return average
 
 
-# Only taggers that know a label have a say in it: a tag that one alone knows keeps that one's score
-# in all three.
-WAYS: dict[How, Callable[[Matrix, Mask], Matrix]] = {
+# Only the taggers that have a label count for it: a label of one tagger alone keeps its score in
+# all three.
+METHODS: dict[Method, Callable[[Matrix, Mask], Matrix]] = {
     "union": _highest,
     "intersection": _lowest,
     "mean": _average,
@@ -44,38 +44,38 @@ WAYS: dict[How, Callable[[Matrix, Mask], Matrix]] = {
 
 @dataclass(frozen=True, slots=True)
 class Combination:
-    """How the rows of several taggers become one.
+    """How the rows of several taggers are combined into one.
 
-    labels: the first tagger's in its order, then what each further one adds. places: for each
-    tagger, where each of its labels stands among them. A tag is the same where name and category
-    are.
+    labels: the first tagger's in its order, then the new ones of each further tagger. Labels are
+    the same if name and category are. columns: for each tagger, the index of each of its labels in
+    `labels`.
     """
 
     labels: Labels
-    places: tuple[NDArray[np.intp], ...]
-    how: How
+    columns: tuple[NDArray[np.intp], ...]
+    method: Method
 
     @classmethod
-    def of(cls, several: Sequence[Labels], how: How) -> Combination:
+    def of(cls, taggers: Sequence[Labels], method: Method) -> Combination:
         """Combine the labels of one or more taggers."""
-        found: dict[Label, int] = {}
-        for labels in several:
+        index: dict[Label, int] = {}
+        for labels in taggers:
             for label in labels.items:
-                found.setdefault(label, len(found))
-        places = tuple(
-            np.array([found[label] for label in labels.items], np.intp) for labels in several
+                index.setdefault(label, len(index))
+        columns = tuple(
+            np.array([index[label] for label in labels.items], np.intp) for labels in taggers
         )
-        return cls(several[0] if len(several) == 1 else Labels(tuple(found)), places, how)
+        return cls(taggers[0] if len(taggers) == 1 else Labels(tuple(index)), columns, method)
 
-    def row(self, opinions: Sequence[KeptScores]) -> KeptScores:
-        """Combine what each tagger kept of one image's scores; in the order of `of`."""
-        if len(opinions) == 1:
-            return opinions[0]
-        shape = (len(opinions), len(self.labels))
-        scores, known = np.zeros(shape, np.int64), np.zeros(shape, np.bool_)
-        for number, (kept, places) in enumerate(zip(opinions, self.places, strict=True)):
-            known[number, places] = True
-            scores[number, places[kept.rows]] = kept.counted
-        one = WAYS[self.how](scores, known)
-        rows = np.flatnonzero(one > FLOOR)
-        return KeptScores(rows, one[rows])
+    def row(self, each: Sequence[KeptScores]) -> KeptScores:
+        """Combine the scores that each tagger gave one image. each: in the order of `of`."""
+        if len(each) == 1:
+            return each[0]
+        shape = (len(each), len(self.labels))
+        scores, has_label = np.zeros(shape, np.int64), np.zeros(shape, np.bool_)
+        for number, (kept, columns) in enumerate(zip(each, self.columns, strict=True)):
+            has_label[number, columns] = True
+            scores[number, columns[kept.rows]] = kept.counted
+        combined = METHODS[self.method](scores, has_label)
+        rows = np.flatnonzero(combined > FLOOR)
+        return KeptScores(rows, combined[rows])

@@ -1,6 +1,4 @@
-"""A model in a folder of one's own: which files it has, and the hash that stands for its
-revision.
-"""
+"""A model in a local folder: its files, and the hash that takes the place of a revision."""
 
 from __future__ import annotations
 
@@ -18,7 +16,7 @@ CHECKSUM_SUFFIX = ".sha256"
 
 
 def find(folder: Path) -> ModelFiles:
-    """Return the model's files. Raises ModelFileError unless there are weights and exactly one
+    """Return the model's files. Raises ModelFileError unless the folder has weights and exactly one
     label file.
     """
     wanted = f"--model-dir needs {MODEL_FILE} and one of {', '.join(KINDS)}"
@@ -29,26 +27,26 @@ def find(folder: Path) -> ModelFiles:
         raise ModelFileError(f"{folder / CSV_FILE} is missing", hint=wanted)
     if len(labels) > 1:
         raise ModelFileError(
-            f"{folder} holds {labels[0].name} and {labels[1].name}", hint="keep the model's own"
+            f"{folder} has {labels[0].name} and {labels[1].name}",
+            hint="keep the one that belongs to the model",
         )
     return ModelFiles(folder / MODEL_FILE, labels[0])
 
 
 def stamp(files: ModelFiles) -> tuple[tuple[int, ...], ...]:
-    """Return what changes with any write to the model's files: reading them again costs a second a
-    gigabyte.
+    """Return a stamp that changes with any write to the model's files, without the second per
+    gigabyte that reading them takes.
     """
     paths = (files.weights, files.labels, *onnx_file.check(files.weights))
-    found = (path.stat() for path in paths)
-    return tuple((s.st_dev, s.st_ino, s.st_size, s.st_mtime_ns, s.st_ctime_ns) for s in found)
+    stats = (path.stat() for path in paths)
+    return tuple((s.st_dev, s.st_ino, s.st_size, s.st_mtime_ns, s.st_ctime_ns) for s in stats)
 
 
-def content(files: ModelFiles) -> str:
-    """Return what stands for a revision where there is no hub: a hash over the bytes of all files
-    of the model.
+def content_hash(files: ModelFiles) -> str:
+    """Return a hash over all files of the model, which takes the place of a revision on the hub.
 
-    A `model.onnx.sha256` beside the weights, as `sha256sum` writes it, is checked where there is
-    one.
+    If a `model.onnx.sha256`, as `sha256sum` writes it, is beside the weights, they are checked
+    against it.
     """
     beside = onnx_file.check(files.weights)
     hashes = [file_sha256(path) for path in (files.weights, files.labels, *beside)]

@@ -1,6 +1,4 @@
-"""The two kinds of tagger models, told apart by their label files: what goes in and what
-comes out.
-"""
+"""The two kinds of tagger models, distinguished by their label files: their inputs and outputs."""
 
 from __future__ import annotations
 
@@ -15,10 +13,10 @@ from taggers.labels import CSV_FILE, MAPPING_FILE
 
 @dataclass(frozen=True, slots=True)
 class ModelKind:
-    """What a kind of model takes and gives.
+    """The input and output of a kind of model.
 
-    label_file: which label file stands beside the model. layout: the order of its input's axes.
-    logits: it gives what stands before the sigmoid.
+    label_file: its label file, beside the model. layout: the order of its input's axes. logits: the
+    output is before the sigmoid.
     """
 
     label_file: str
@@ -26,8 +24,8 @@ class ModelKind:
     logits: bool
 
     def side(self, shape: list[int | str]) -> int | None:
-        """Return the side in pixels of the input of this shape, None where a model of this kind has
-        another shape.
+        """Return the side in pixels of an input of this shape, None if the shape is not this
+        kind's.
         """
         if len(shape) != 4:
             return None
@@ -35,24 +33,24 @@ class ModelKind:
         return height if isinstance(height, int) and height == width and channels == 3 else None
 
     def expected(self) -> str:
-        """Describe the input in words."""
+        """Return the shape of the input for an error message."""
         return "[batch, size, size, 3]" if self.layout == "NHWC" else "[batch, 3, size, size]"
 
     def tensor(self, square: NDArray[np.float32]) -> NDArray[np.float32]:
         """Turn a square (size, size, 3), blue first, 0 to 255, into the model's input."""
         if self.layout == "NHWC":
             return square
-        # (x / 255 - 0.5) / 0.5, channels first and still blue first: cella110n/cl_tagger's own app.
+        # (x / 255 - 0.5) / 0.5, channels first, blue first, as in the app of cella110n/cl_tagger.
         return np.ascontiguousarray((square / np.float32(127.5) - np.float32(1)).transpose(2, 0, 1))
 
     def probabilities(self, output: NDArray[np.float32]) -> NDArray[np.float64]:
         """Turn the model's output into probabilities."""
         wide = output.astype(np.float64)
-        # By tanh, which overflows nowhere.
+        # The sigmoid by tanh, which cannot overflow.
         return (np.tanh(wide / 2) + 1) / 2 if self.logits else wide
 
 
-# SmilingWolf's family ends in a sigmoid of its own.
+# SmilingWolf's models end in a sigmoid.
 WD14 = ModelKind(CSV_FILE, "NHWC", logits=False)
 MAPPED = ModelKind(MAPPING_FILE, "NCHW", logits=True)
 KINDS = {kind.label_file: kind for kind in (WD14, MAPPED)}

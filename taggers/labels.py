@@ -1,6 +1,4 @@
-"""Label files: which tag each output of a network is, from `selected_tags.csv` or from
-`tag_mapping.json`.
-"""
+"""Label files: the tag of each output of a model, in `selected_tags.csv` or `tag_mapping.json`."""
 
 from __future__ import annotations
 
@@ -17,17 +15,17 @@ from taggers.base import CATEGORIES, CHARACTER, GENERAL, RATING, Label, Labels
 
 CSV_FILE, MAPPING_FILE = "selected_tags.csv", "tag_mapping.json"
 HEADER = ("tag_id", "name", "category", "count")
-# The numbers are Danbooru's categories; 9 is SmilingWolf's own for the four ratings.
+# Danbooru's numbers of categories; 9 is SmilingWolf's, for the four ratings.
 CATEGORY_NUMBERS = {"0": GENERAL, "4": CHARACTER, "9": RATING}
 HINT = "take the label file from the same repository and revision as model.onnx"
 
 
 def read_labels(path: Path) -> Labels:
-    """Read a label file of either kind, told by its name, as labels in the order of the outputs,
-    spelled as captions.
+    """Read a label file, whose name tells its kind: labels in the order of the outputs, spelled as
+    in captions.
 
-    Raises ModelFileError for a file that is missing, is no UTF-8, or has another form, an unknown
-    category, a gap or the same name twice: each of these would shift or rename tags without a word.
+    Raises ModelFileError for a file that is missing, not UTF-8 or malformed, or has an unknown
+    category, a gap or a duplicate: each of these could shift or rename tags silently.
     """
     try:
         text = path.read_bytes().decode("utf-8")
@@ -41,7 +39,7 @@ def read_labels(path: Path) -> Labels:
 
 
 def parse_labels(text: str, source: str) -> Labels:
-    """Read the text of a `selected_tags.csv`, one row for each output; `source` names it in
+    """Read the text of a `selected_tags.csv`: one row for each output. source: its path, for
     errors.
     """
     rows = _rows(text, source)
@@ -54,7 +52,7 @@ def parse_labels(text: str, source: str) -> Labels:
 
 
 def parse_mapping(text: str, source: str) -> Labels:
-    """Read the text of a `tag_mapping.json`; `source` names it in errors.
+    """Read the text of a `tag_mapping.json`. source: its path, for errors.
 
     Two forms are in use: `{"0": {"tag": "1girl", "category": "General"}, ...}`, and
     `{"idx_to_tag": {"0": "1girl", ...}, "tag_to_category": {"1girl": "General", ...}}`.
@@ -62,36 +60,37 @@ def parse_mapping(text: str, source: str) -> Labels:
     try:
         data = json.loads(text)
         if "idx_to_tag" in data:
-            found = {
+            labels = {
                 int(n): (tag, data["tag_to_category"][tag]) for n, tag in data["idx_to_tag"].items()
             }
         else:
-            found = {int(n): (entry["tag"], entry["category"]) for n, entry in data.items()}
+            labels = {int(n): (entry["tag"], entry["category"]) for n, entry in data.items()}
     except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ModelFileError(f"{source} is not a {MAPPING_FILE}: {error!r}", hint=HINT) from error
+    if sorted(labels) != list(range(len(labels))):
         raise ModelFileError(
-            f"{source}: not the form of a {MAPPING_FILE}: {error!r}", hint=HINT
-        ) from error
-    if sorted(found) != list(range(len(found))):
-        raise ModelFileError(
-            f"{source}: the labels are not numbered 0 to {len(found) - 1} without a gap", hint=HINT
+            f"{source}: the labels are not numbered 0 to {len(labels) - 1} without a gap", hint=HINT
         )
-    return _unique((_mapped(*found[n], f"{source}: label {n}") for n in range(len(found))), source)
+    in_order = (labels[n] for n in range(len(labels)))
+    return _unique(
+        (_mapped(*label, f"{source}: label {n}") for n, label in enumerate(in_order)), source
+    )
 
 
 def _unique(labels: Iterable[Label], source: str) -> Labels:
-    """Refuse a file without labels, or with a tag that is there twice in one category."""
+    """Raise ModelFileError for a file without labels, or with a tag twice in one category."""
     # A work may share its name with a character: names are unique within a category only.
     seen: set[tuple[str, str]] = set()
     kept: list[Label] = []
     for number, label in enumerate(labels, start=1):
         if (label.name, label.category) in seen:
             raise ModelFileError(
-                f"{source}: label {number} ({label.name}) is there twice", hint=HINT
+                f"{source}: label {number} ({label.name}) is a duplicate", hint=HINT
             )
         seen.add((label.name, label.category))
         kept.append(label)
     if not kept:
-        raise ModelFileError(f"{source}: the label file names no tag", hint=HINT)
+        raise ModelFileError(f"{source}: the label file has no tags", hint=HINT)
     return Labels(tuple(kept))
 
 
@@ -99,7 +98,7 @@ def _rows(text: str, source: str) -> list[list[str]]:
     try:
         return [row for row in csv.reader(io.StringIO(text, newline=""), strict=True) if row]
     except csv.Error as error:
-        raise ModelFileError(f"{source}: no readable CSV: {error}", hint=HINT) from error
+        raise ModelFileError(f"{source} is not readable CSV: {error}", hint=HINT) from error
 
 
 def _label(row: list[str], where: str) -> Label:

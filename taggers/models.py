@@ -1,5 +1,5 @@
-"""Which models have a name (SmilingWolf, Apache-2.0), at which revisions, and how the files of any
-come here.
+"""The models with a short name (by SmilingWolf, Apache-2.0) and their pinned revisions, and how the
+files of any model are downloaded.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from taggers.labels import CSV_FILE
 MODEL_FILE, LABEL_FILE = "model.onnx", CSV_FILE
 DEFAULT = "wd-swinv2-v3"
 
-# name, repository, pinned revision, the threshold where the model's card measured precision =
-# recall (- = none given).
+# Name, repository, pinned revision, and the threshold where the model's card reports precision =
+# recall (-: it reports none).
 _TABLE = """
 wd-swinv2-v3      SmilingWolf/wd-swinv2-tagger-v3           805ca9892b4fdfbe3f06f9de3f0a07b3da8637ed  0.2653
 wd-vit-v3         SmilingWolf/wd-vit-tagger-v3              7f6b584d0bd3f55c4531f14ba3d4761b2bccdc0f  0.2614
@@ -35,8 +35,8 @@ wd-swinv2-v2      SmilingWolf/wd-v1-4-swinv2-tagger-v2      cdb0c7fdc70646f0af29
 wd-moat-v2        SmilingWolf/wd-v1-4-moat-tagger-v2        8452cddf280b952281b6e102411c50e981cb2908  0.3771
 """  # noqa: E501
 
-# `owner/repo[/folder][@revision]`, a revision without slashes; some repositories keep each version
-# in a folder.
+# `owner/repo[/folder][@revision]`, with no slash in the revision; some repositories have a folder
+# for each version.
 _PART = r"[\w-][\w.-]*"
 _REPO = re.compile(
     rf"(?P<repo>{_PART}/{_PART})(?P<folder>(/{_PART})*)(@(?P<revision>{_PART}))?",
@@ -48,9 +48,9 @@ _REPO = re.compile(
 class HubModel:
     """A model on the hub.
 
-    revision: a 40-hex commit once `pin` has seen it. pr_threshold: where its card has P = R.
-    folder: where in the repository its files lie. label_file: "" where it is not known yet which of
-    the two kinds it has.
+    revision: after `pin` a 40-hex commit. pr_threshold: where its card reports precision = recall.
+    folder: of its files in the repository. label_file: "" until it is known which of the two kinds
+    it has.
     """
 
     name: str
@@ -62,7 +62,7 @@ class HubModel:
 
     @property
     def command(self) -> str:
-        """The command that fetches this model."""
+        """The command that downloads this model."""
         return f"dsk models download {self.name}"
 
     def file(self, name: str) -> str:
@@ -72,7 +72,7 @@ class HubModel:
 
 @dataclass(frozen=True, slots=True)
 class ModelFiles:
-    """Where a model's two files lie."""
+    """The paths of a model's two files."""
 
     weights: Path
     labels: Path
@@ -80,7 +80,7 @@ class ModelFiles:
 
 @dataclass(frozen=True, slots=True)
 class ModelRow:
-    """A line of `dsk models list`; `path` is where the weights lie once both files are cached."""
+    """A row of `dsk models list`. path: of the weights, None unless both files are cached."""
 
     name: str
     repo: str
@@ -101,10 +101,10 @@ _BY_REPO = {model.repo: model for model in MODELS.values()}
 
 
 def find(name: str) -> HubModel:
-    """Return the model of a short name or of `owner/repo[@revision]`; a known repository comes
-    pinned.
+    """Return the model of a short name or of `owner/repo[@revision]`; a repository with a short
+    name is pinned.
 
-    Raises ConfigError for anything else, with the nearest name.
+    Raises ConfigError for any other text, with the nearest name.
     """
     if name in MODELS:
         return MODELS[name]
@@ -114,25 +114,25 @@ def find(name: str) -> HubModel:
         hint = did_you_mean(name, MODELS, otherwise, cutoff=0.4)
         raise ConfigError(f"unknown model {name!r}", hint=hint)
     repo, folder, revision = match["repo"], match["folder"].strip("/"), match["revision"]
-    known_model = _BY_REPO.get(repo)
-    if known_model is not None and not folder and revision in (None, known_model.revision):
-        return known_model
+    named = _BY_REPO.get(repo)
+    if named is not None and not folder and revision in (None, named.revision):
+        return named
     return HubModel(name, repo, revision or "main", folder=folder)
 
 
 def pin(model: HubModel) -> HubModel:
-    """Return the model at a commit: a branch or tag is looked up in the cache, then on the hub."""
+    """Return the model at a commit; a branch or tag is looked up in the cache, then on the hub."""
     if hub.COMMIT.fullmatch(model.revision):
         return model
-    with _naming(model):
+    with _with_command(model):
         label_file = _label_file(model)
         commit = hub.commit(model.repo, model.file(label_file), model.revision)
-    where = f"{model.repo}/{model.folder}" if model.folder else model.repo
-    return replace(model, name=f"{where}@{commit}", revision=commit, label_file=label_file)
+    path = f"{model.repo}/{model.folder}" if model.folder else model.repo
+    return replace(model, name=f"{path}@{commit}", revision=commit, label_file=label_file)
 
 
 def cached(model: HubModel) -> ModelFiles | None:
-    """Return the files of a model that lies in the hub's cache completely, or None."""
+    """Return the files of a model from the hub's cache, None unless both are there."""
     weights = hub.cached(model.repo, model.file(MODEL_FILE), model.revision)
     for name in [model.label_file] if model.label_file else KINDS:
         labels = hub.cached(model.repo, model.file(name), model.revision)
@@ -142,35 +142,33 @@ def cached(model: HubModel) -> ModelFiles | None:
 
 
 def fetch(model: HubModel) -> ModelFiles:
-    """Return the model's files, fetching what is missing.
+    """Return the model's files, downloading those that are missing.
 
-    Raises FetchError (exit 12) with the command to try again, StorageError when there is no room.
+    Raises FetchError (exit 12) with the command that downloads them, StorageError if the disk is
+    full.
     """
-    with _naming(model):
-        # The label file first: it is small, and a repository without one is no tagger.
+    with _with_command(model):
+        # The label file first: it is small, and a repository without one does not have a tagger.
         labels = hub.fetch(model.repo, model.file(_label_file(model)), model.revision)
         weights = hub.fetch(model.repo, model.file(MODEL_FILE), model.revision)
     return ModelFiles(weights, labels)
 
 
 @contextmanager
-def _naming(model: HubModel) -> Iterator[None]:
-    """Say which tagger is missing, and what brings it."""
+def _with_command(model: HubModel) -> Iterator[None]:
+    """Add to a FetchError which tagger is missing, and the command that downloads it."""
     try:
         yield
     except hub.FetchError as error:
         raise hub.FetchError(
             f"the tagger {model.name} is not on this machine: {error.message}",
-            hint=f"run `{model.command}` where there is a connection, or name a folder with "
-            f"{MODEL_FILE} and "
-            f"its label file by --model-dir",
+            hint=f"run `{model.command}` with a connection, or give a folder with {MODEL_FILE} and "
+            "its label file as --model-dir",
         ) from error
 
 
 def _label_file(model: HubModel) -> str:
-    """Return which label file a model has: known, or in the cache, or the first that the
-    hub has.
-    """
+    """Return the name of a model's label file: as it is known, or in the cache, or on the hub."""
     if model.label_file:
         return model.label_file
     for name in KINDS:
@@ -183,23 +181,21 @@ def _label_file(model: HubModel) -> str:
             continue
         return name
     raise hub.FileNotInRepo(
-        f"{model.repo} at {model.revision} has neither of {', '.join(map(model.file, KINDS))}"
+        f"{model.repo} at {model.revision} has none of {', '.join(map(model.file, KINDS))}"
     )
 
 
 def require_intact(model: HubModel, files: ModelFiles) -> None:
-    """Raise ModelFileError unless both files have the hub's own hashes at this revision."""
+    """Raise ModelFileError unless both files have the hashes that the hub recorded."""
     for path in (files.labels, files.weights):
-        found = hub.damage(path)
-        if found:
-            raise ModelFileError(
-                found, hint=f"run `{model.command}`, which fetches a damaged file again"
-            )
+        if problem := hub.damage(path):
+            hint = f"run `{model.command}`, which downloads damaged files again"
+            raise ModelFileError(problem, hint=hint)
 
 
 def list_models() -> tuple[ModelRow, ...]:
-    """Return one row for each known model, the default first."""
-    found = ((model, cached(model)) for model in MODELS.values())
+    """Return one row for each model with a short name, the default first."""
+    each = ((model, cached(model)) for model in MODELS.values())
     return tuple(
         ModelRow(
             model.name,
@@ -208,22 +204,22 @@ def list_models() -> tuple[ModelRow, ...]:
             files is not None,
             files.weights if files else None,
         )
-        for model, files in found
+        for model, files in each
     )
 
 
 def download(name: str, reporter: Reporter = SILENT) -> ModelFiles:
-    """Fetch a model by name; what is there is checked, and fetched again if it is damaged.
+    """Download a model by name; files that are there are checked, and damaged ones downloaded
+    again.
 
-    Raises ConfigError for an unknown name, FetchError or StorageError when it cannot be had, and
-    ModelFileError when even the fresh download has another hash than the hub says.
+    Raises ConfigError for an unknown name, FetchError or StorageError if it cannot be downloaded,
+    ModelFileError if the new file is damaged too.
     """
     model = pin(find(name))
     files = fetch(model)
     for path in (files.labels, files.weights):
-        found = hub.damage(path)
-        if found:
-            reporter.warn(f"{found}; it is fetched again")
+        if problem := hub.damage(path):
+            reporter.warn(f"{problem}; downloading it again")
             hub.fetch(model.repo, model.file(path.name), model.revision, again=True)
     require_intact(model, files)
     return files

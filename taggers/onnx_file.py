@@ -1,6 +1,4 @@
-"""What can be known of an ONNX file without loading it: whether it is whole, and which other files
-it reads.
-"""
+"""Check an ONNX file without loading it: whether it is complete, and which other files it reads."""
 
 from __future__ import annotations
 
@@ -26,8 +24,8 @@ CHILDREN: dict[str, dict[int, str]] = {
 MODEL_IR_VERSION, MODEL_GRAPH = 1, 7
 TENSOR_EXTERNAL_DATA = 13
 ENTRY_KEY, ENTRY_VALUE = 1, 2
-# Graphs inside of If and Loop nodes nest; no real model goes so deep, a hostile one would exhaust
-# the stack.
+# The graphs within If and Loop nodes are nested. No real model is nested so deep; a hostile one
+# could exhaust the stack.
 DEEPEST = 48
 
 Span = tuple[int, int]
@@ -38,13 +36,13 @@ class _WireError(Exception):
 
 
 def check(path: Path) -> tuple[Path, ...]:
-    """Refuse a file that is no whole ONNX model, or that reads files outside of its own folder.
+    """Return the external data files of a model, sorted; most models have none.
 
-    Returns the external data files, sorted; most models have none. Raises ModelFileError. Only
-    lengths and field numbers are read (milliseconds); whether the weights are the right ones is for
-    their sha256 to say.
+    Raises ModelFileError for a file that is not a complete ONNX model, or that reads files outside
+    of its folder. Only lengths and field numbers are read, which takes milliseconds: damaged
+    weights are found by their sha256.
     """
-    again = "fetch it again; if you copied it yourself, compare its size with the original"
+    again = "download it again; if you copied it, compare its size with the original"
     try:
         with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
             if data[: len(GIT_LFS_POINTER)] == GIT_LFS_POINTER:
@@ -52,33 +50,30 @@ def check(path: Path) -> tuple[Path, ...]:
                     f"{path} is a Git LFS pointer, not the model", hint="run `git lfs pull` there"
                 )
             locations = sorted(_locations(data))
-    except (OSError, ValueError) as error:  # mmap says ValueError for an empty file
+    except (OSError, ValueError) as error:  # mmap raises ValueError for an empty file
         raise ModelFileError(
             f"{path}: the model file cannot be read: {error}", hint=again
         ) from error
     except _WireError as error:
-        raise ModelFileError(f"{path} is no whole ONNX model: {error}", hint=again) from error
+        raise ModelFileError(f"{path} is not a complete ONNX model: {error}", hint=again) from error
     return tuple(_beside(path, location) for location in locations)
 
 
 def _beside(path: Path, location: str) -> Path:
-    """Return the external data file of this name, which must lie beside the model as a regular
-    file.
-    """
+    """Return the external data file of this name, which must be a regular file beside the model."""
     data = path.parent / location
-    plain = location not in ("", ".", "..") and not any(sign in location for sign in "/\\:\0")
-    if not plain or data.is_symlink() or not data.is_file():
+    is_name = location not in ("", ".", "..") and not any(char in location for char in "/\\:\0")
+    if not is_name or data.is_symlink() or not data.is_file():
         raise ModelFileError(
-            f"{path} keeps weights in {location!r}, which is not a regular file in the same folder",
-            hint="use a model whose weights are in the one .onnx file, or put the data file "
-            "beside it",
+            f"{path} reads weights from {location!r}, not a regular file in the same folder",
+            hint="use a model with all weights in its .onnx file, or put the data file beside it",
         )
     return data
 
 
 def _locations(data: mmap.mmap) -> set[str]:
-    seen = {number for number, _, _ in _fields(data, (0, len(data)))}
-    if not {MODEL_IR_VERSION, MODEL_GRAPH} <= seen:
+    numbers = {number for number, _, _ in _fields(data, (0, len(data)))}
+    if not {MODEL_IR_VERSION, MODEL_GRAPH} <= numbers:
         raise _WireError("it has no graph")
     return {
         location
@@ -133,7 +128,7 @@ def _varint(data: mmap.mmap, at: int, end: int) -> tuple[int, int]:
     value = 0
     for shift in range(0, 70, 7):
         if at >= end:
-            raise _WireError(f"it ends at byte {end}, inside of a number")
+            raise _WireError(f"it ends at byte {end}, within a number")
         byte = data[at]
         at += 1
         value |= (byte & 0x7F) << shift

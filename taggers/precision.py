@@ -1,4 +1,4 @@
-"""Smaller numbers for more speed: where a model's int8 or fp16 copy lies, and how it is made."""
+"""int8 and fp16 copies of a model, for more speed: where they are stored, and how they are made."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from datasetkit.core.errors import MissingExtra, ModelFileError
 from datasetkit.core.files import file_sha256, storage_error, write_atomic
 from taggers.base import Precision
 
-# Part of the copy's name: to be raised when the recipe changes.
+# Part of the copy's name: raise it when the recipe changes.
 RECIPES = {"int8": "dynamic-1", "fp16": "plain-1"}
-# Convolutions stay as they are: onnxruntime's integer ones are slower on a CPU than its float32
+# Convolutions are not quantized: on a CPU onnxruntime's integer ones are slower than its float32
 # ones.
 INT8_OPERATORS = ("MatMul",)
 CHECKSUM_SUFFIX = ".sha256"
 
 
 def cache_folder() -> Path:
-    """Return where copies of models are kept: they can be made again at any time."""
+    """Return the folder of the copies, which can be deleted: they are made again."""
     base = (
         os.environ.get("LOCALAPPDATA")
         if sys.platform == "win32"
@@ -35,16 +35,15 @@ def cache_folder() -> Path:
 
 def weights_for(weights: Path, precision: Precision) -> Path:
     """Return the file to load for a precision: the model itself, or for int8 and fp16 its copy,
-    made on the first call.
+    which the first call makes.
 
-    Raises MissingExtra without the package `onnx`, ModelFileError where the model cannot be
-    converted.
+    Raises MissingExtra without the package `onnx`, ModelFileError if the model cannot be converted.
     """
     if precision not in RECIPES:
         return weights
     copy = cache_folder() / f"{file_sha256(weights)[:40]}-{precision}-{RECIPES[precision]}.onnx"
     checksum = copy.with_name(copy.name + CHECKSUM_SUFFIX)
-    if _is_whole(copy, checksum):
+    if _is_intact(copy, checksum):
         return copy
     require_onnx(precision)
     try:
@@ -60,7 +59,7 @@ def weights_for(weights: Path, precision: Precision) -> Path:
 
 
 def require_onnx(precision: Precision) -> None:
-    """Raise MissingExtra unless the package `onnx` can be imported; it is not imported here."""
+    """Raise MissingExtra unless the package `onnx` is installed; it is not imported."""
     if importlib.util.find_spec("onnx") is None:
         raise MissingExtra(
             f"--precision {precision} needs the package onnx, which is not installed",
@@ -68,7 +67,7 @@ def require_onnx(precision: Precision) -> None:
         )
 
 
-def _is_whole(copy: Path, checksum: Path) -> bool:
+def _is_intact(copy: Path, checksum: Path) -> bool:
     return (
         copy.is_file()
         and checksum.is_file()
@@ -82,9 +81,8 @@ def _convert(weights: Path, made: Path, precision: Precision) -> None:
             _CONVERTERS[precision](weights, made)
         except OSError:
             raise
-        except (
-            Exception
-        ) as error:  # onnx and onnxruntime raise nearly anything on graphs that they do not know
+        except Exception as error:
+            # onnx and onnxruntime raise all kinds of errors on graphs that they do not support.
             raise ModelFileError(
                 f"{weights} cannot be converted to {precision}: "
                 f"{(str(error).splitlines() or [repr(error)])[0]}",
@@ -93,8 +91,8 @@ def _convert(weights: Path, made: Path, precision: Precision) -> None:
 
 
 def _quantize(weights: Path, made: Path) -> None:
-    """Write a copy whose matrices are int8, a scale for each column; activations are scaled as they
-    come.
+    """Write a copy with int8 matrices and a scale for each column; activations are quantized as it
+    runs.
     """
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
@@ -108,7 +106,7 @@ def _quantize(weights: Path, made: Path) -> None:
 
 
 def _halve(weights: Path, made: Path) -> None:
-    """Write a copy that computes in float16, between an input and an output of float32."""
+    """Write a copy that computes in float16, with float32 input and output."""
     import onnx
     from onnxruntime.transformers.float16 import convert_float_to_float16
 
@@ -120,7 +118,7 @@ _CONVERTERS = {"int8": _quantize, "fp16": _halve}
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep the converter's advice, given on the root logger, from the terminal."""
+    """Keep the converter's advice, which it logs on the root logger, off the terminal."""
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:

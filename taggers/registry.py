@@ -1,8 +1,8 @@
-"""Which taggers there are, and how a name becomes one.
+"""The taggers by name.
 
-To add a tagger, write a class that follows `taggers.base.Tagger` and name it in TAGGERS. A class
-that is built without arguments and has its `identity` as class attribute is complete; one that
-needs files also has a static `resolve(name, options, reporter) -> Resolved`.
+To add one, write a class that follows `taggers.base.Tagger` and name it in TAGGERS. A class without
+constructor arguments and with `identity` as a class attribute is complete. One that needs files
+also has a static method `resolve(name, options, reporter) -> ResolvedTagger`.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from taggers.base import ResolvedTagger, Tagger, TaggerOptions
 
 AUTO, BASIC, LOCAL = "auto", "basic", "local"
 _WD14 = "taggers.wd14:Wd14Tagger"
-# Strings, so that naming a tagger loads none of them.
+# As strings, so that no tagger is imported before it is used.
 TAGGERS: dict[str, str] = {
     **dict.fromkeys(models.MODELS, _WD14),
     BASIC: "taggers.basic:BasicTagger",
@@ -29,19 +29,19 @@ TAGGERS: dict[str, str] = {
 
 
 def names() -> tuple[str, ...]:
-    """Return what `--tagger` takes, besides owner/repo[@revision]."""
+    """Return the values of `--tagger`, besides owner/repo[@revision]."""
     return (AUTO, *TAGGERS)
 
 
 def open_tagger(
     name: str = AUTO, options: TaggerOptions | None = None, reporter: Reporter = SILENT
 ) -> Tagger:
-    """Resolve a tagger, fetch what is missing, and load it."""
-    found = resolve(name, options, reporter)
-    if found.notice:
-        reporter.warn(found.notice)
-    found.fetch()
-    return found.open()
+    """Find a tagger, download the files that are missing, and load it."""
+    tagger = resolve(name, options, reporter)
+    if tagger.notice:
+        reporter.warn(tagger.notice)
+    tagger.fetch()
+    return tagger.open()
 
 
 def resolve(
@@ -50,22 +50,22 @@ def resolve(
     """Find a tagger by name without loading it, so that scores under its identity can be read from
     the store.
 
-    "auto" is the default WD14 model where it is cached or can be fetched (which happens here), else
-    `basic` with a notice. A tagger that is named is that one or an error: ModelFileError or
-    MissingExtra (exit 12) when it cannot be had, ConfigError for a name nobody knows.
+    "auto" is the default WD14 model if it is cached or can be downloaded (which happens here), else
+    `basic` with a notice. A named tagger has no fallback: ModelFileError or MissingExtra (exit 12)
+    if it is not available, ConfigError for an unknown name.
     """
     options = options or TaggerOptions()
     require_known(name)
     sessions.require_provider(options.provider, options.precision)
     if name == BASIC:
-        _require_basic_can(options)
-    found = _auto(options, reporter) if name == AUTO else _named(name, options, reporter)
-    return _with_notice(found, sessions.double_install())
+        _require_options_of_basic(options)
+    tagger = _auto(options, reporter) if name == AUTO else _named(name, options, reporter)
+    return _with_notice(tagger, sessions.double_install())
 
 
 def require_known(name: str) -> None:
-    """Raise ConfigError, with the nearest name, unless `name` is a tagger's or has the form
-    owner/repo[@revision].
+    """Raise ConfigError, with the nearest name, for a name that is neither a tagger's nor of the
+    form owner/repo[@revision].
     """
     if name in names():
         return
@@ -77,12 +77,12 @@ def require_known(name: str) -> None:
     raise ConfigError(f"unknown tagger {name!r}", hint=hint)
 
 
-def _require_basic_can(options: TaggerOptions) -> None:
-    """Refuse what the shipped tagger does not do: it is whole in the package, and runs on the CPU
-    only.
+def _require_options_of_basic(options: TaggerOptions) -> None:
+    """Raise an error for options that the basic tagger does not have: it is in the package, and
+    runs on the CPU only.
     """
     if options.model_dir is not None:
-        raise ConfigError("the tagger basic takes no --model-dir", hint="leave one of the two out")
+        raise ConfigError("the tagger basic has no --model-dir", hint="leave one of the two out")
     if not options.exact:
         raise ConfigError(
             "the tagger basic has no --precision and no --fast-decode", hint="leave them out"
@@ -101,11 +101,11 @@ def _auto(options: TaggerOptions, reporter: Reporter) -> ResolvedTagger:
         models.fetch(models.MODELS[models.DEFAULT])
     except (hub.FetchError, StorageError) as reason:
         if options.provider not in (AUTO, "cpu") or not options.exact:
-            raise  # basic does not replace a tagger that was named
-        fallback = _named(BASIC, options, reporter)
+            raise  # basic is no fallback for options that it does not have
         command = models.MODELS[models.DEFAULT].command
         return _with_notice(
-            fallback, f"{reason.message}; tagging with basic instead (`{command}` fetches it)"
+            _named(BASIC, options, reporter),
+            f"{reason.message}; tagging with basic instead (`{command}` downloads it)",
         )
     return _named(models.DEFAULT, options, reporter)
 
@@ -126,7 +126,7 @@ def _build(name: str) -> Tagger:
 
 
 def _nothing() -> None:
-    """Everything that a tagger without `resolve` needs is part of the package."""
+    """Do nothing: a tagger without `resolve` has its files in the package."""
 
 
 def _load(target: str) -> Any:
@@ -134,5 +134,5 @@ def _load(target: str) -> Any:
     return getattr(importlib.import_module(module), attribute)
 
 
-def _with_notice(found: ResolvedTagger, notice: str) -> ResolvedTagger:
-    return replace(found, notice="; ".join(text for text in (notice, found.notice) if text))
+def _with_notice(tagger: ResolvedTagger, notice: str) -> ResolvedTagger:
+    return replace(tagger, notice="; ".join(text for text in (notice, tagger.notice) if text))

@@ -1,4 +1,4 @@
-"""How a row of scores becomes tags: thresholds, MCut, and the order of a caption."""
+"""Select tags from a row of scores: thresholds, MCut, and the order of a caption."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from taggers.base import (
 )
 
 RatingPlace = Literal["none", "first", "last"]
-# MCut on characters alone would pick one out of pure noise; the models' own app has the same lower
+# MCut on characters alone would select one from noise; the models' own app has the same lower
 # bound.
 CHARACTER_MCUT_FLOOR = 0.15
 _GENERAL, _CHARACTER, _RATING = (
@@ -34,8 +34,8 @@ _GENERAL, _CHARACTER, _RATING = (
 
 @dataclass(frozen=True, slots=True)
 class KeptScores:
-    """The scores of one image that are above the floor: rows of the labels, rising, and scores in
-    steps of 1e-4.
+    """The scores of one image above FLOOR. rows: indices of the labels, ascending. counted: scores
+    in steps of 1e-4.
     """
 
     rows: NDArray[np.intp]
@@ -43,7 +43,7 @@ class KeptScores:
 
     @classmethod
     def of(cls, row: ArrayLike, labels: Labels) -> KeptScores:
-        """Take a whole row of scores. Raises InputError when it is not as long as the labels."""
+        """Convert a whole row of scores. Raises InputError unless it has one for each label."""
         counted = above_floor(row)
         if counted.shape != (len(labels),):
             raise InputError(f"a row of {counted.shape} scores does not fit {len(labels)} labels")
@@ -52,16 +52,15 @@ class KeptScores:
 
     @classmethod
     def stored(cls, blob: bytes, labels: Labels) -> KeptScores:
-        """Take what the store kept of a row. Raises InputError when it does not fit the labels."""
+        """Unpack a stored row. Raises InputError if it does not fit the labels."""
         return cls(*unpack_kept(blob, len(labels)))
 
 
 @dataclass(frozen=True, slots=True)
 class Thresholds:
-    """Where tags are cut off. threshold, character_threshold: least scores; mcut: found from the
-    scores instead.
+    """The least scores of general and character tags, or `mcut` to compute them from the scores.
 
-    rating: where the best rating stands.
+    rating: where in the caption the best rating is.
     """
 
     threshold: float
@@ -70,12 +69,12 @@ class Thresholds:
     rating: RatingPlace = "none"
 
     def of(self, kept: KeptScores, labels: Labels) -> dict[str, float]:
-        """Return the least score that a general and a character tag of this image needs."""
+        """Return the least scores of general and character tags of this image."""
         if not self.mcut:
             return {GENERAL: self.threshold, CHARACTER: self.character_threshold}
         categories = labels.categories[kept.rows]
         general, character = (
-            _mcut_kept(kept, categories, labels, place) for place in (_GENERAL, _CHARACTER)
+            _mcut_kept(kept, categories, labels, category) for category in (_GENERAL, _CHARACTER)
         )
         return {GENERAL: general, CHARACTER: max(character, CHARACTER_MCUT_FLOOR)}
 
@@ -83,14 +82,14 @@ class Thresholds:
 def mcut(scores: ArrayLike) -> float:
     """Return the middle of the largest gap between neighbouring scores, the highest of equal gaps.
 
-    A single score is parted from 0. Source: Largeron, Moulin and Géry, "MCut: a thresholding
+    The gap of a single score is to 0. Source: Largeron, Moulin and Géry, "MCut: a thresholding
     strategy for multi-label classification", IDA 2012.
     """
-    falling = -np.sort(-steps(scores))
-    if len(falling) < 2:
-        falling = np.append(falling, [0] * (2 - len(falling)))
-    at = int(np.argmax(falling[:-1] - falling[1:]))
-    return float(falling[at] + falling[at + 1]) / (2 * STEPS)
+    descending = -np.sort(-steps(scores))
+    if len(descending) < 2:
+        descending = np.append(descending, [0] * (2 - len(descending)))
+    at = int(np.argmax(descending[:-1] - descending[1:]))
+    return float(descending[at] + descending[at + 1]) / (2 * STEPS)
 
 
 def select(
@@ -111,34 +110,33 @@ def select(
 def choose(kept: KeptScores, labels: Labels, cut: Thresholds) -> tuple[ScoredTag, ...]:
     """Choose the tags of one image, in caption order.
 
-    Order: the rating if asked for first; characters; counts of persons (`1girl`, `2boys`); all
-    other general tags; the rating if asked for last. Within each by falling score, ties by row of
-    the label file. A score that equals its threshold is in. What a model scores besides (artists,
-    copyrights, ...) is never chosen.
+    Order: the rating (if `first`), characters, counts of persons (`1girl`, `2boys`), other general
+    tags, the rating (if `last`); each by descending score, ties by row of the label file. A score
+    equal to its threshold is chosen. Other categories (artists, copyrights, ...) are never chosen.
     """
     least = cut.of(kept, labels)
     categories = labels.categories[kept.rows]
     general = (categories == _GENERAL) & (kept.counted >= threshold_steps(least[GENERAL]))
     persons = general & labels.persons[kept.rows]
-    characters = _falling(
+    characters = _descending(
         kept,
         labels,
         (categories == _CHARACTER) & (kept.counted >= threshold_steps(least[CHARACTER])),
     )
-    best = _falling(kept, labels, categories == _RATING)[:1] if cut.rating != "none" else ()
-    first, last = (best if cut.rating == place else () for place in ("first", "last"))
+    best = _descending(kept, labels, categories == _RATING)[:1] if cut.rating != "none" else ()
+    first, last = (best if cut.rating == end else () for end in ("first", "last"))
     return (
         *first,
         *characters,
-        *_falling(kept, labels, persons),
-        *_falling(kept, labels, general & ~persons),
+        *_descending(kept, labels, persons),
+        *_descending(kept, labels, general & ~persons),
         *last,
     )
 
 
 def threshold_steps(threshold: float) -> int:
-    """Return the least whole number of steps that reaches a threshold; the inner rounding takes
-    float noise away.
+    """Return the least number of steps that reaches a threshold; rounding first removes float
+    noise.
     """
     return math.ceil(round(threshold * STEPS, 6))
 
@@ -146,14 +144,16 @@ def threshold_steps(threshold: float) -> int:
 def _mcut_kept(
     kept: KeptScores, categories: NDArray[np.uint8], labels: Labels, category: int
 ) -> float:
-    """Find MCut over one category; all scores that were not kept are one gap above 0."""
+    """Return MCut over one category; the scores that were not kept count as one score of 0."""
     counted = kept.counted[categories == category]
     if len(counted) < np.count_nonzero(labels.categories == category):
         counted = np.append(counted, 0)
     return mcut(counted / STEPS)
 
 
-def _falling(kept: KeptScores, labels: Labels, chosen: NDArray[np.bool_]) -> tuple[ScoredTag, ...]:
+def _descending(
+    kept: KeptScores, labels: Labels, chosen: NDArray[np.bool_]
+) -> tuple[ScoredTag, ...]:
     at = np.flatnonzero(chosen)
     at = at[np.argsort(-kept.counted[at], kind="stable")]
     items = labels.items

@@ -1,4 +1,4 @@
-"""How an ONNX model becomes a running session, on the device that was asked for and on no other."""
+"""Open an ONNX model as a session on exactly the given provider."""
 
 from __future__ import annotations
 
@@ -17,27 +17,24 @@ from datasetkit.vision import providers
 from datasetkit.vision.providers import AUTO, PROVIDERS, device
 from taggers import onnx_file
 
-# Where a precision runs, the one for "auto" first: int8 and fp16 are models of their own, for the
-# CPU and for graphics cards (a CPU computes fp16 as float32, no faster); only OpenVINO computes a
-# float32 model in bf16.
+# The providers of each precision, the one for "auto" first. int8 and fp16 are converted models, for
+# the CPU and for graphics cards (a CPU computes fp16 as float32, no faster); only OpenVINO computes
+# a float32 model in bf16.
 PROVIDERS_OF = {
     "int8": ("cpu",),
     "bf16": ("openvino",),
     "fp16": ("cuda", "tensorrt", "rocm", "migraphx", "directml", "coreml", "cpu"),
 }
-# Where a batch is copied to the card's own memory once, and its scores back, instead of operator by
-# operator.
+# Providers for which a batch is copied to the card's memory once, and its scores back.
 BOUND = {"cuda": "cuda", "tensorrt": "cuda"}
-# OpenVINO computes in bf16 on its own accord where the processor can: it is told what was asked
-# for.
+# OpenVINO uses bf16 by itself if the processor has it, so the precision is always set.
 OPENVINO_PRECISION = {"float32": "f32", "bf16": "bf16"}
-# onnxruntime logs at 3 what stops it; its warnings about graph optimisation say nothing to a person
-# who tags.
+# onnxruntime's severity of errors; its warnings about graph optimisation are of no use here.
 LOG_ERRORS_ONLY = 3
 
 
 def require_onnxruntime() -> None:
-    """Raise MissingExtra unless onnxruntime can be imported; it is not imported here."""
+    """Raise MissingExtra unless onnxruntime is installed; it is not imported."""
     if importlib.util.find_spec("onnxruntime") is None:
         raise MissingExtra(
             "tagging needs the package onnxruntime, which is not installed",
@@ -46,9 +43,7 @@ def require_onnxruntime() -> None:
 
 
 def has(provider: str) -> bool:
-    """Tell whether the installed onnxruntime was built with a provider; False without
-    onnxruntime.
-    """
+    """Tell whether the installed onnxruntime has a provider; False without onnxruntime."""
     if importlib.util.find_spec("onnxruntime") is None:
         return False
     import onnxruntime as ort
@@ -57,7 +52,7 @@ def has(provider: str) -> bool:
 
 
 def double_install() -> str:
-    """Return a warning when onnxruntime and onnxruntime-gpu are both installed, else ""."""
+    """Return a warning if onnxruntime and onnxruntime-gpu are both installed, else ""."""
     both = [name for name in ("onnxruntime", "onnxruntime-gpu") if _installed(name)]
     if len(both) < 2:
         return ""
@@ -68,28 +63,25 @@ def double_install() -> str:
 
 
 def require_provider(provider: str, precision: str = "float32") -> None:
-    """Raise ConfigError for a provider nobody knows, or one that cannot compute in the precision
-    asked for.
-    """
+    """Raise ConfigError for an unknown provider, or one that does not have the precision."""
     providers.require_known(provider)
-    able = PROVIDERS_OF.get(precision)
-    if able and provider not in (AUTO, *able):
+    supported = PROVIDERS_OF.get(precision)
+    if supported and provider not in (AUTO, *supported):
         raise ConfigError(
             f"{precision} does not run on {provider}",
-            hint=f"leave --provider out, or give {able[0]}",
+            hint=f"leave --provider out, or give {supported[0]}",
         )
 
 
 def open_session(
     path: Path, *, provider: str = AUTO, threads: int = 0, precision: str = "float32"
 ) -> Any:
-    """Open an onnxruntime InferenceSession on the provider that was asked for.
+    """Open an onnxruntime InferenceSession on the given provider, and never on another one.
 
-    provider: a name of PROVIDERS or "auto". threads: inside one operator on the CPU, 0 = one for
-    each core. precision: "bf16" makes OpenVINO compute in it; for "int8" and "fp16" the file has to
-    be one already. Raises ConfigError for an unknown provider, MissingExtra when the installed
-    onnxruntime has it not, and ModelFileError when the file or the device cannot be used. Never
-    runs on another device instead.
+    provider: a name of PROVIDERS, or "auto". threads: within one operator on the CPU, 0 = one for
+    each core. precision: "bf16" makes OpenVINO compute in it; for "int8" and "fp16" the file must
+    be a converted one. Raises ConfigError for an unknown provider, MissingExtra if the installed
+    onnxruntime does not have it, ModelFileError if the file or the provider cannot be used.
     """
     require_provider(provider, precision)
     if precision in PROVIDERS_OF and provider == AUTO:
@@ -108,23 +100,23 @@ def open_session(
 
 
 def idle_card(session: Any, provider: str) -> str:
-    """Return a warning when "auto" runs on the CPU although onnxruntime was built for a graphics
+    """Return a warning if "auto" runs on the CPU although onnxruntime was built for a graphics
     card, else "".
     """
     wanted = providers.choose(AUTO)
     if provider != AUTO or device(session) == wanted:
         return ""
     return (
-        f"tagging on the CPU: onnxruntime was built for {wanted}, but {wanted} does not "
-        "start on this machine"
+        f"tagging on the CPU: onnxruntime was built for {wanted}, but {wanted} does not start on "
+        "this machine"
     )
 
 
 def runner(
     session: Any, input_name: str, output_name: str
 ) -> Callable[[NDArray[np.float32]], NDArray[np.float32]]:
-    """Return what takes a batch through a session: input (batch, ...) to output (batch, ...), both
-    in main memory.
+    """Return the function that runs a batch: input (batch, ...) to output (batch, ...), both in
+    main memory.
     """
     memory = BOUND.get(device(session))
     if memory is None:
@@ -133,7 +125,7 @@ def runner(
 
 
 class _Bound:
-    """A session whose input and output lie in the device's memory; the input has one place for each
+    """A session with its input and output in the device's memory, with one input buffer for each
     shape of batch.
     """
 
@@ -156,7 +148,7 @@ class _Bound:
         value = self._values[batch.shape]
         value.update_inplace(batch)
         self._binding.bind_ortvalue_input(self._input, value)
-        # the last one's shape would stay, and the last batch is a smaller one
+        # Otherwise the output keeps the shape of the batch before, and the last batch is smaller.
         self._binding.clear_binding_outputs()
         self._binding.bind_output(self._output, self._memory)
         self._session.run_with_iobinding(self._binding)
@@ -172,19 +164,17 @@ def _session(ort: Any, path: Path, provider: str, threads: int, precision: str) 
     if provider == "openvino":
         wanted[0] = (PROVIDERS[provider], _openvino(precision, threads))
     try:
-        # Its own fallback would print to stdout and go on with another device.
+        # Its own fallback prints to stdout and uses another device.
         return ort.InferenceSession(path, options, providers=wanted, enable_fallback=0)
-    except Exception as error:  # onnxruntime's exceptions share no base of their own
+    except Exception as error:  # onnxruntime's exceptions have no common base
         raise ModelFileError(
             f"{path}: onnxruntime cannot load this model: {str(error).splitlines()[0]}",
-            hint="fetch the model again; a newer model may need a newer onnxruntime",
+            hint="download the model again; a newer model may need a newer onnxruntime",
         ) from error
 
 
 def _openvino(precision: str, threads: int) -> dict[str, str]:
-    """Return the provider's options: its CPU plugin, told the precision and the threads in its own
-    form.
-    """
+    """Return the options of the OpenVINO provider: its CPU plugin with a precision and threads."""
     cpu = {"INFERENCE_PRECISION_HINT": OPENVINO_PRECISION[precision]}
     if threads:
         cpu["INFERENCE_NUM_THREADS"] = str(threads)

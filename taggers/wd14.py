@@ -1,5 +1,5 @@
-"""A tagger from an ONNX file, of SmilingWolf's family or with a `tag_mapping.json`, from the hub or
-from a folder.
+"""The WD14 taggers and others like them: an ONNX file with a `selected_tags.csv` or a
+`tag_mapping.json`, from the hub or from a folder.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ from taggers.preprocess import (
     to_square_bgr,
 )
 
-# On a CPU a batch gains nothing; a graphics card idles without one.
+# A batch gains nothing on a CPU; without one a graphics card is idle most of the time.
 CPU_BATCH, CARD_BATCH = 1, 8
 ON_THE_CPU = ("cpu", "openvino")
-# A sigmoid leaves 0..1 by rounding only; logits leave it by far.
+# How far a probability may leave 0 to 1 by rounding; logits leave it by far.
 SLACK = 1e-3
 
 
@@ -49,8 +49,8 @@ class Wd14Tagger:
         options: TaggerOptions | None = None,
         pr_threshold: float | None = None,
     ) -> None:
-        """Load the files, which were checked before; raises ModelFileError where weights and labels
-        do not fit.
+        """Load files that were checked before. Raises ModelFileError if weights and labels do not
+        fit.
         """
         options = options or TaggerOptions()
         self.identity = identity
@@ -76,7 +76,7 @@ class Wd14Tagger:
         self.decode_at = self._size if options.fast_decode else None
         self.decode_factor = FAST_FACTOR
         self._output = _output(self._session, files.weights)
-        self._through = sessions.runner(self._session, self._input, self._output.name)
+        self._run_session = sessions.runner(self._session, self._input, self._output.name)
         self._require_width(self._output.shape[-1])
         on_the_cpu = self.device in ON_THE_CPU
         cores = os.cpu_count() or 1
@@ -88,39 +88,40 @@ class Wd14Tagger:
     def resolve(name: str, options: TaggerOptions, reporter: Reporter = SILENT) -> ResolvedTagger:
         """Find a model by name, or in `options.model_dir`, without loading it.
 
-        Nothing is fetched for a pinned model, so that stored scores need neither its files nor a
+        A pinned model is not downloaded here: stored scores need neither its files nor a
         connection.
         """
         if options.model_dir is not None:
             return _in_folder(name, options.model_dir, options)
-        asked = models.find(name)
-        model = models.pin(asked)
+        named = models.find(name)
+        model = models.pin(named)
         identity = _identity(model.name, model.revision, options)
-        moving = asked.revision != model.revision
+        is_branch = named.revision != model.revision
         return ResolvedTagger(
             identity,
             open=partial(_open_from_hub, model, identity, options),
             fetch=partial(_fetch, model),
-            notice=f"{name} names no commit; to get the same tags later, write {model.name}"
-            if moving
+            notice=f"{name} has no commit; to get the same tags later, write {model.name}"
+            if is_branch
             else "",
             pr_threshold=model.pr_threshold,
         )
 
     def prepare(self, image: Image.Image) -> NDArray[np.float32]:
-        """Return the image as the model's input, e.g. (size, size, 3), BGR, 0 to 255; safe in
-        many threads.
+        """Return the image as the model's input, e.g. (size, size, 3), BGR, 0 to 255.
+
+        It may be called from many threads.
         """
         return self._kind.tensor(to_square_bgr(image, self._size))
 
     def prepare_shrunk(self, image: ReducedImage) -> NDArray[np.float32]:
-        """Do what `prepare` does with an image that its decoder reduced."""
+        """Do what `prepare` does, with an image that its decoder reduced."""
         return self._kind.tensor(shrunk_to_square_bgr(image, self._size))
 
     def scores(self, batch: Sequence[object]) -> NDArray[np.float32]:
         """Return rounded probabilities, (len(batch), len(labels)).
 
-        Raises ModelFileError when the model fails or gives numbers that are no probabilities.
+        Raises ModelFileError if the model fails, or its output is not probabilities.
         """
         images = [np.asarray(image, np.float32) for image in batch]
         count = self._fixed_batch or self.batch_size
@@ -132,41 +133,42 @@ class Wd14Tagger:
         )
 
     def close(self) -> None:
-        """Let the session go."""
+        """Free the session."""
         self._session = None
-        del self._through
+        del self._run_session
 
     def _run(self, images: list[NDArray[np.float32]]) -> NDArray[np.float64]:
         missing = (self._fixed_batch or 0) - len(images)
         filled = images + [images[-1]] * max(0, missing)
         try:
-            found = self._through(np.stack(filled))
+            output = self._run_session(np.stack(filled))
         except Exception as error:  # onnxruntime's exceptions share no base of their own
             raise ModelFileError(
                 f"{self._weights} failed on {self.device}: {str(error).splitlines()[0]}",
-                hint="where memory ran out, a smaller batch size or --provider cpu helps",
+                hint="if memory ran out, use a smaller batch size or --provider cpu",
             ) from error
-        self._require_width(found.shape[-1])
-        probabilities = self._kind.probabilities(found[: len(images)])
+        self._require_width(output.shape[-1])
+        probabilities = self._kind.probabilities(output[: len(images)])
         if not (
-            np.isfinite(found).all()
+            np.isfinite(output).all()
             and probabilities.min() >= -SLACK
             and probabilities.max() <= 1 + SLACK
         ):
             raise ModelFileError(
-                f"{self._weights} gave numbers that are no probabilities",
+                f"the output of {self._weights} is not probabilities",
                 hint=f"a model with {self._kind.label_file} ends in a sigmoid; half-precision "
                 "copies may overflow",
             )
         return np.clip(probabilities, 0, 1)
 
     def _require_width(self, width: object) -> None:
-        """A label file of another model would give wrong tags without a word; a symbolic width is
-        seen at the run.
+        """Raise ModelFileError for the label file of another model, which would give wrong tags.
+
+        width: of the output; if the model leaves it open, it is known only once it runs.
         """
         if isinstance(width, int) and width != len(self.labels):
             raise ModelFileError(
-                f"{self._weights} scores {width} tags, its label file names {len(self.labels)}",
+                f"{self._weights} scores {width} tags, its label file has {len(self.labels)}",
                 hint=f"take {MODEL_FILE} and {self._kind.label_file} from the same repository "
                 "and revision",
             )
@@ -190,15 +192,15 @@ def _open_from_hub(model: HubModel, identity: Identity, options: TaggerOptions) 
     return Wd14Tagger(files, identity, options=options, pr_threshold=model.pr_threshold)
 
 
-def _in_folder(name: str, place: Path, options: TaggerOptions) -> ResolvedTagger:
-    known = models.MODELS.get(name)
-    pr_threshold = known.pr_threshold if known else None
-    files = folder.find(place)
-    seen = folder.stamp(files)
-    identity = _identity(name, folder.content(files), options)
+def _in_folder(name: str, path: Path, options: TaggerOptions) -> ResolvedTagger:
+    model = models.MODELS.get(name)
+    pr_threshold = model.pr_threshold if model else None
+    files = folder.find(path)
+    stamp = folder.stamp(files)
+    identity = _identity(name, folder.content_hash(files), options)
     return ResolvedTagger(
         identity,
-        open=partial(_open_from_folder, files, seen, identity, options, pr_threshold),
+        open=partial(_open_from_folder, files, stamp, identity, options, pr_threshold),
         fetch=_nothing,
         pr_threshold=pr_threshold,
     )
@@ -206,33 +208,31 @@ def _in_folder(name: str, place: Path, options: TaggerOptions) -> ResolvedTagger
 
 def _open_from_folder(
     files: ModelFiles,
-    seen: object,
+    stamp: object,
     identity: Identity,
     options: TaggerOptions,
     pr_threshold: float | None,
 ) -> Wd14Tagger:
-    if folder.stamp(files) != seen and folder.content(files) != identity.revision:
+    if folder.stamp(files) != stamp and folder.content_hash(files) != identity.revision:
         raise ModelFileError(
-            f"{files.weights.parent}: the model's files have changed during the run",
-            hint="run again",
+            f"{files.weights.parent}: the model's files changed during the run", hint="run again"
         )
     return Wd14Tagger(files, identity, options=options, pr_threshold=pr_threshold)
 
 
 def _nothing() -> None:
-    """Files in a named folder are there or are refused; nothing is fetched."""
+    """Do nothing: `folder.find` has checked that the files are there."""
 
 
 def _input(session: Any, weights: Path, kind: ModelKind) -> tuple[str, int | None, int]:
-    """Return the input's name, its batch where that is fixed, and its side in pixels."""
+    """Return the input's name, its batch size (None if any), and its side in pixels."""
     first = session.get_inputs()[0]
     side = kind.side(first.shape)
     if side is None or first.type != "tensor(float)":
         raise ModelFileError(
             f"{weights} takes {first.type} {first.shape}; a model with {kind.label_file} takes "
-            "tensor(float) "
-            f"{kind.expected()}",
-            hint=f"take {MODEL_FILE} and its label file from one repository and revision",
+            f"tensor(float) {kind.expected()}",
+            hint=f"take {MODEL_FILE} and its label file from the same repository and revision",
         )
     return first.name, first.shape[0] if isinstance(first.shape[0], int) else None, side
 

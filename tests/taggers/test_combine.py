@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from taggers.base import CHARACTER, GENERAL, RATING, Label, Labels
-from taggers.combine import WAYS, Combination
+from taggers.combine import METHODS, Combination
 from taggers.selection import KeptScores
 
 ONE = Labels(
@@ -60,7 +60,7 @@ def test_tag_that_one_tagger_rules_out_is_no_part_of_the_intersection():
 
 
 @settings(max_examples=60)
-@given(rows, rows, st.sampled_from(sorted(WAYS)))
+@given(rows, rows, st.sampled_from(sorted(METHODS)))
 def test_a_tagger_with_itself_is_that_tagger(one, other, combine):
     kept = KeptScores.of(one, ONE)
     twice = Combination.of([ONE, ONE], combine).row([kept, kept])

@@ -113,7 +113,7 @@ def test_mapping_that_would_shift_or_rename_tags_is_refused(mapping):
 
 def test_mapping_of_another_model_is_refused(tmp_path):
     data = model_bytes(7, size=32, sigmoid=False, channels_first=True)
-    with pytest.raises(ModelFileError, match="scores 7 tags, its label file names 6"):
+    with pytest.raises(ModelFileError, match="scores 7 tags, its label file has 6"):
         opened(mapped_folder(tmp_path, data))
 
 
@@ -126,7 +126,7 @@ def test_label_file_of_the_other_kind_is_refused(tmp_path):
 
 def test_folder_with_both_label_files_is_refused(tmp_path):
     small_folder(mapped_folder(tmp_path))
-    with pytest.raises(ModelFileError, match=r"holds selected_tags\.csv and tag_mapping\.json"):
+    with pytest.raises(ModelFileError, match=r"has selected_tags\.csv and tag_mapping\.json"):
         opened(tmp_path)
 
 

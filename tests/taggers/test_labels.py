@@ -38,7 +38,7 @@ def test_quoted_field_is_one_name():
         (HEADER, "no tag"),
         (HEADER + "1,a,0\n", "label 1 has 3 fields"),
         (HEADER + "1,a,0,5\n2,b,3,5\n", "label 2 (b) has category '3'"),
-        (HEADER + "1,a,0,5\n2,a,0,5\n", "there twice"),
+        (HEADER + "1,a,0,5\n2,a,0,5\n", "is a duplicate"),
         (HEADER + "1, ,0,5\n", "no name"),
         (HEADER + '1,"a,0,5\n', "CSV"),
         ("version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "first line"),

@@ -92,7 +92,7 @@ def test_bound_memory_gives_the_same_scores_for_every_batch(tmp_path, monkeypatc
     plain = opened(folder, "float32", provider="cpu", batch_size=2)
     monkeypatch.setattr(sessions, "BOUND", {"cpu": "cpu"})
     bound = opened(folder, "float32", provider="cpu", batch_size=2)
-    assert isinstance(getattr(bound._through, "__self__", None), sessions._Bound)
+    assert isinstance(getattr(bound._run_session, "__self__", None), sessions._Bound)
     assert np.array_equal(scored(bound), scored(plain))
     assert np.array_equal(scored(bound), scored(plain))
 

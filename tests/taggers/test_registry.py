@@ -21,7 +21,7 @@ from tests.taggers.tiny_models import V3_COUNT, V3_LABELS, model_bytes, plant, s
 CPU = TaggerOptions(provider="cpu", threads=1)
 
 
-class StandIn:
+class Fallback:
     """What the registry asks of a tagger that needs no files."""
 
     identity = Identity("basic", "1", "basic-1")
@@ -70,7 +70,7 @@ class Heard:
 def cache(tmp_path, monkeypatch):
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-    monkeypatch.setitem(registry.TAGGERS, "basic", f"{__name__}:StandIn")
+    monkeypatch.setitem(registry.TAGGERS, "basic", f"{__name__}:Fallback")
     return tmp_path / "hub"
 
 

@@ -111,7 +111,7 @@ def test_captions_of_the_fallback_are_replaced_once_the_model_is_there(
 def test_model_of_another_width_is_refused_before_anything_is_written(cache, folder, capsys):
     plant(cache, "wd-vit-v3", model_bytes(9083), V3_LABELS.read_bytes())
     assert run(["tag", str(folder), "--tagger", "wd-vit-v3"]) == Exit.MODEL
-    assert "scores 9083 tags, its label file names 10861" in capsys.readouterr().err
+    assert "scores 9083 tags, its label file has 10861" in capsys.readouterr().err
     assert captions(folder) == {}
 
 

@@ -287,7 +287,7 @@ def test_input_size_is_read_from_the_model(tmp_path):
 
 
 def test_label_file_of_another_model_is_refused(tmp_path):
-    with pytest.raises(ModelFileError, match="scores 9 tags, its label file names 7"):
+    with pytest.raises(ModelFileError, match="scores 9 tags, its label file has 7"):
         opened(small_folder(tmp_path, model_bytes(9, size=32)))
 
 
@@ -301,13 +301,13 @@ def test_label_file_of_another_model_is_refused_at_the_first_run_where_the_width
         helper.make_tensor_value_info("some", TensorProto.FLOAT, ["batch", "tags"])
     )
     tagger = opened(small_folder(tmp_path, model.SerializeToString()))
-    with pytest.raises(ModelFileError, match="scores 9 tags, its label file names 7"):
+    with pytest.raises(ModelFileError, match="scores 9 tags, its label file has 7"):
         scored(tagger, IMAGES[:1])
 
 
 def test_logits_are_refused(tmp_path):
     tagger = opened(small_folder(tmp_path, model_bytes(SMALL_COUNT, size=32, sigmoid=False)))
-    with pytest.raises(ModelFileError, match="no probabilities"):
+    with pytest.raises(ModelFileError, match="is not probabilities"):
         scored(tagger, IMAGES)
 
 
