@@ -1,4 +1,4 @@
-"""Reads `network_module` and `network_args`, by sd-scripts' names; each argument is one row of a
+"""Read `network_module` and `network_args` under sd-scripts' names; each argument is a row of a
 table.
 """
 
@@ -28,8 +28,8 @@ from datasetkit.options.networks import (
 
 @dataclass(frozen=True, slots=True)
 class Arg:
-    """One argument. read: from its text; field: of NetworkArgs; what: it does, for people; only:
-    the one method.
+    """One argument. read: parses its text. field: of NetworkArgs. what: help. only: the method that
+    has it, None for all.
     """
 
     read: Callable[[str, str], Any]
@@ -70,31 +70,31 @@ def _switch(name: str, text: str) -> bool:
 
 def _listed(one: Callable[[str, str], Any], lengths: Sequence[int]) -> Callable[[str, str], Any]:
     def read(name: str, text: str) -> tuple[Any, ...]:
-        found = tuple(one(name, part.strip()) for part in text.split(","))
-        if len(found) not in lengths:
+        values = tuple(one(name, part.strip()) for part in text.split(","))
+        if len(values) not in lengths:
             raise _unreadable(
                 name,
-                f"{len(found)} values",
+                f"{len(values)} values",
                 "give " + " or ".join(f"{n} (of {_OF[n]})" for n in lengths),
             )
-        return found
+        return values
 
     return read
 
 
 def _weights(name: str, text: str) -> Weights:
-    """Read a weight for each block (an empty one is 0), or the name of a course, such as
+    """Read a weight for each block (an empty one is 0), or the name of a shape, such as
     `sine+.25`.
     """
-    course, _, added = text.partition("+")
-    if course in SHAPES:
-        return (course, _WEIGHT(name, added) if added else 0.0)
+    shape, _, added = text.partition("+")
+    if shape in SHAPES:
+        return (shape, _WEIGHT(name, added) if added else 0.0)
     if "," not in text:
         raise _unreadable(
             name, text, f"give a weight for each block, or one of {', '.join(SHAPES)}"
         )
-    found: tuple[float, ...] = _listed(_WEIGHT_OR_NONE, SIDES)(name, text)
-    return found
+    weights: tuple[float, ...] = _listed(_WEIGHT_OR_NONE, SIDES)(name, text)
+    return weights
 
 
 def _weight_or_none(name: str, text: str) -> float:
@@ -123,7 +123,9 @@ ARGS: Final[Mapping[str, Arg]] = {
         "their alpha: 1 where it is not given (`lycoris.kohya`: `network_alpha`)",
     ),
     "dora_wd": Arg(
-        _switch, "dora", "DoRA: the size of a layer's columns is trained apart from their direction"
+        _switch,
+        "dora",
+        "DoRA: the magnitudes of a layer's columns are trained apart from their directions",
     ),
     "rs_lora": Arg(
         _switch, "rank_stabilized", "rsLoRA: alpha / sqrt(rank), so that a high rank learns as fast"
@@ -131,11 +133,11 @@ ARGS: Final[Mapping[str, Arg]] = {
     "factor": Arg(
         _integer(-1, 4096),
         "factor",
-        "splits a layer: -1 for the smallest file, 4 to 16 hold more",
+        "how a layer is split: -1 for the smallest file, 4 to 16 hold more",
         "lokr",
     ),
     "decompose_both": Arg(
-        _switch, "decompose_both", "both factors are of low rank, not the larger alone", "lokr"
+        _switch, "decompose_both", "both factors have low rank, not only the larger one", "lokr"
     ),
     "rank_dropout": Arg(_CHANCE, "rank_dropout", "chance of each rank to be left out for an image"),
     "module_dropout": Arg(
@@ -146,10 +148,10 @@ ARGS: Final[Mapping[str, Arg]] = {
     ),
     "block_alphas": Arg(_listed(_ALPHA, _TOTAL), "block_alphas", "alpha of each block"),
     "conv_block_dims": Arg(
-        _listed(_RANK, _TOTAL), "conv_block_dims", "as block_dims, of the 3x3 convolutions"
+        _listed(_RANK, _TOTAL), "conv_block_dims", "as block_dims, for the 3x3 convolutions"
     ),
     "conv_block_alphas": Arg(
-        _listed(_ALPHA, _TOTAL), "conv_block_alphas", "as block_alphas, of the 3x3 convolutions"
+        _listed(_ALPHA, _TOTAL), "conv_block_alphas", "as block_alphas, for the 3x3 convolutions"
     ),
     "down_lr_weight": Arg(
         _weights, "down_weights", "each down block's share of `unet_lr`; 0: it is left out"
@@ -160,35 +162,35 @@ ARGS: Final[Mapping[str, Arg]] = {
     "up_lr_weight": Arg(_weights, "up_weights", "of each up block, the innermost first"),
     "block_lr_zero_threshold": Arg(_WEIGHT, "zero_threshold", "weights up to this one are 0"),
     "loraplus_lr_ratio": Arg(
-        _RATIO, "plus", "LoRA+: the second factor is trained so much faster; 4 to 16"
+        _RATIO, "plus", "LoRA+: how much faster the second factor is trained; 4 to 16"
     ),
-    "loraplus_unet_lr_ratio": Arg(_RATIO, "plus_unet", "the same, of the UNet alone"),
+    "loraplus_unet_lr_ratio": Arg(_RATIO, "plus_unet", "the same for the UNet alone"),
     "loraplus_text_encoder_lr_ratio": Arg(
-        _RATIO, "plus_text", "the same, of the text encoders alone"
+        _RATIO, "plus_text", "the same for the text encoders alone"
     ),
 }
-# Of LyCORIS alone, and read before the others.
+# Only LyCORIS has these; they are read before the others.
 _OF_LYCORIS: Final = ("algo", "preset")
 _TUCKER = "convolutions are flattened, as by default in LyCORIS"
-# Not to be had, but off: what to do instead.
+# Not supported, unless off: what to do instead.
 REFUSED: Final[Mapping[str, str]] = {
     "wd_on_output": "magnitudes are of the input axis: the one that ComfyUI, A1111 and LyCORIS "
     "all read alike",
     "use_tucker": _TUCKER,
     "use_cp": _TUCKER,
     "use_conv_cp": _TUCKER,
-    "dropout": "network_dropout is its name",
+    "dropout": "use network_dropout",
     "full_matrix": "a network_dim as large as the layer makes LoKr's factors full",
     "unbalanced_factorization": "give a factor",
     "use_scalar": "the second factor starts at zero instead",
-    "bypass_mode": "it changes the speed and not what is learned",
-    "train_norm": "layers with weights are trained, and no norms",
+    "bypass_mode": "it changes the speed, not what is learned",
+    "train_norm": "norms are not trained",
     "network_reg_dims": "block_dims gives each block its rank",
     "network_reg_lrs": "down_lr_weight, mid_lr_weight and up_lr_weight give each block its rate",
     "exclude_patterns": "a block of rank 0 is left out",
     "include_patterns": "conv_dim adds the convolutional blocks",
 }
-# Said by many files, and nothing here depends on it.
+# Many files set these; nothing depends on them.
 _IDLE: Final = frozenset({"verbose", "no_dim_warn", "rank_dropout_scale", "disable_conv_cp"})
 _OFF: Final = frozenset({"", "0", "0.0", "false", "none"})
 
@@ -196,22 +198,21 @@ _OFF: Final = frozenset({"", "0", "0.0", "false", "none"})
 def read(
     network_module: str, network_args: Sequence[str], *, dim: int, alpha: float
 ) -> NetworkArgs:
-    """Read the arguments of a network. dim, alpha: the ones of LyCORIS's convolutions where it is
-    not told others.
+    """Read the arguments of a network. dim, alpha: those of LyCORIS's convolutions by default.
 
     Raises ConfigError for an argument that is not known (with the nearest that is), is given twice,
     cannot be read or belongs to another method.
     """
-    said = _pairs(network_args)
-    algo = MODULES.get(network_module) or _algo(said.pop("algo", "lora"))
+    pairs = _pairs(network_args)
+    algo = MODULES.get(network_module) or _algo(pairs.pop("algo", "lora"))
     given: dict[str, Any] = {}
     if network_module == LYCORIS:
-        preset = said.pop("preset", "full")
+        preset = pairs.pop("preset", "full")
         if preset not in PRESETS:
             raise _unreadable("preset", preset, "choose " + ", ".join(PRESETS))
         if PRESETS[preset]:
             given = {"conv_dim": dim, "conv_alpha": alpha}
-    for name, text in said.items():
+    for name, text in pairs.items():
         if name in _IDLE or (name in REFUSED and text.casefold() in _OFF):
             continue
         given |= _field(name, text, algo)
@@ -221,33 +222,31 @@ def read(
 
 
 def _pairs(network_args: Sequence[str]) -> dict[str, str]:
-    said: dict[str, str] = {}
+    pairs: dict[str, str] = {}
     for pair in network_args:
         name, sign, text = (part.strip() for part in pair.partition("="))
-        if not sign or name in said:
+        if not sign or name in pairs:
             raise ConfigError(
                 f"network_args: {pair!r}", hint="give each argument once, as name=value"
             )
-        said[name] = text
-    return said
+        pairs[name] = text
+    return pairs
 
 
-def _algo(said: str) -> Algo:
-    if said.casefold() not in ALGOS:
-        raise _unreadable("algo", said, "choose " + ", ".join(ALGOS))
-    return ALGOS[said.casefold()]
+def _algo(name: str) -> Algo:
+    if name.casefold() not in ALGOS:
+        raise _unreadable("algo", name, "choose " + ", ".join(ALGOS))
+    return ALGOS[name.casefold()]
 
 
 def _field(name: str, text: str, algo: Algo) -> dict[str, Any]:
     if name in REFUSED:
-        raise ConfigError(
-            f"network_args: {name} = {text} is not to be had here", hint=REFUSED[name]
-        )
+        raise ConfigError(f"network_args: {name} = {text} is not supported", hint=REFUSED[name])
     if name in _OF_LYCORIS:
-        said = ", ".join(MODULES)
+        modules = ", ".join(MODULES)
         raise ConfigError(
             f"network_args: {name} belongs to network_module = {LYCORIS!r}",
-            hint=f"or take one of {said}",
+            hint=f"or use one of {modules}",
         )
     if name not in ARGS:
         hint = did_you_mean(name, [*ARGS, *_OF_LYCORIS], f"choose {', '.join(ARGS)}", form="'{}'")
@@ -261,7 +260,7 @@ def _field(name: str, text: str, algo: Algo) -> dict[str, Any]:
 
 
 def _check(args: NetworkArgs) -> None:
-    """Raise ConfigError for what does not go together."""
+    """Raise ConfigError for arguments that contradict each other."""
     if args.conv_alpha is not None and not args.convolutions:
         raise ConfigError(
             "network_args: conv_alpha needs a conv_dim", hint="give conv_dim, such as conv_dim=8"
@@ -282,13 +281,13 @@ def _check(args: NetworkArgs) -> None:
     )
     for name, values, lengths in lists:
         if sides and values and not isinstance(values[0], str) and len(values) != lengths[sides]:
-            said = (
+            message = (
                 f"network_args: {name} has {len(values)} values, and another list is made "
                 f"for {_OF[sides]}"
             )
             blocks = f"{sides} + {MIDDLES[sides]} + {sides}"
             raise ConfigError(
-                said,
+                message,
                 hint=f"{_OF[sides]} has {blocks} blocks; lists of all have {TOTALS[sides]} values",
             )
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 Algo = Literal["lora", "loha", "lokr"]
-# network_module -> the method. LyCORIS says its own by `algo`.
+# network_module -> the method. LyCORIS names its own by `algo`.
 MODULES: Final[Mapping[str, Algo]] = {
     "networks.lora": "lora",
     "networks.loha": "loha",
@@ -19,7 +19,7 @@ LYCORIS: Final = "lycoris.kohya"
 ALGOS: Final[Mapping[str, Algo]] = {"lora": "lora", "locon": "lora", "loha": "loha", "lokr": "lokr"}
 # LyCORIS's presets: with the convolutional blocks, or the attention blocks alone.
 PRESETS: Final[Mapping[str, bool]] = {"full": True, "attn-mlp": False}
-# Courses of block weights along a list, as sd-scripts names them.
+# Shapes of block weights along a list, under sd-scripts' names.
 SHAPES: Final = ("sine", "cosine", "linear", "reverse_linear", "zeros")
 # Blocks of a UNet: down (or up) and middle. All are counted with the first and the last layer,
 # which have no LoRA: 25 in Stable Diffusion 1 and 2, whose first counts as a down block, and 23 in
@@ -28,7 +28,7 @@ SIDES: Final = (12, 9)
 MIDDLES: Final = {12: 1, 9: 3}
 TOTALS: Final = {12: 25, 9: 23}
 
-# A weight for each down (or up) block, or a course by its name and what is added to it.
+# A weight for each down (or up) block, or the name of a shape and what is added to it.
 Weights = tuple[float, ...] | tuple[str, float]
 
 

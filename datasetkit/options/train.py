@@ -1099,12 +1099,13 @@ class TrainOptions(CheckedOptions):
         ):
             raise ConfigError(
                 "preview images need prompts",
-                hint='set sample_prompts = "prompts.txt", one a line',
+                hint='set sample_prompts = "prompts.txt", a file with one prompt a line',
             )
         if self.color_aug and (self.cache_latents or self.cache_latents_to_disk):
             hint = "set cache_latents = false and cache_latents_to_disk = false"
             raise ConfigError(
-                "color_aug changes an image at each sample, so its latent cannot be kept", hint=hint
+                "color_aug changes an image for each sample, so its latent cannot be cached",
+                hint=hint,
             )
         if self.v_parameterization is not None:
             self.check_prediction(v=self.v_parameterization)
@@ -1117,55 +1118,51 @@ class TrainOptions(CheckedOptions):
             )
 
     def check_prediction(self, *, v: bool) -> None:
-        """Refuse what has a meaning for the other kind of prediction only: of velocity, or of
-        noise.
-        """
+        """Raise ConfigError for options that only the other kind of prediction has."""
         if self.zero_terminal_snr and not v:
             raise ConfigError(
                 "zero_terminal_snr needs a model that predicts the velocity",
-                hint="its last timestep is noise alone: who predicts the noise learns nothing "
-                "there, and the SNR of 0 "
-                "divides its weights",
+                hint="its last timestep is noise alone: a model that predicts the noise "
+                "learns nothing there, and its weights are divided by the SNR of 0",
             )
         if self.scale_v_pred_loss_like_noise_pred and not v:
-            hint = "a loss of noise has nothing to be scaled: take it out"
+            hint = "a loss of noise has nothing to scale: remove it"
             raise ConfigError(
                 "scale_v_pred_loss_like_noise_pred needs a model that predicts the velocity",
                 hint=hint,
             )
         if self.v_pred_like_loss and v:
-            hint = "it adds a loss of velocities to one of noise: take it out"
+            hint = "it adds a loss of velocities to one of noise: remove it"
             raise ConfigError("v_pred_like_loss needs a model that predicts the noise", hint=hint)
 
     def _check_network(self) -> None:
-        """Refuse what a method of network cannot do."""
+        """Raise ConfigError for what the kind of network cannot do."""
         args = self.network()
         if self.network_dropout and args.algo != "lora":
-            said = f"network_dropout drops inner activations, and {args.algo} has none"
+            message = f"network_dropout drops inner activations, and {args.algo} has none"
             raise ConfigError(
-                said, hint='set network_dropout = 0, or network_args = ["module_dropout=0.1"]'
+                message, hint='set network_dropout = 0, or network_args = ["module_dropout=0.1"]'
             )
         if args.dora and self.scale_weight_norms:
-            said = (
-                "scale_weight_norms holds what is added to a layer, and with dora_wd a "
-                "layer is also scaled"
+            message = (
+                "scale_weight_norms limits what is added to a layer, and dora_wd also "
+                "scales the layer"
             )
-            raise ConfigError(said, hint="take one of them out")
+            raise ConfigError(message, hint="remove one of them")
         if args.dora and (self.fp8_base or self.fp8_base_unet):
-            said = (
-                "dora_wd measures the weights of the base in every step, and fp8_base keeps "
-                "them in bytes"
+            message = (
+                "dora_wd measures the base weights at every step, and fp8_base keeps them in 8 bits"
             )
-            raise ConfigError(said, hint="take one of them out")
+            raise ConfigError(message, hint="remove one of them")
         if self.lora_format != "kohya" and (args.dora or args.algo != "lora"):
             what = "DoRA of the input axis" if args.dora else args.algo
-            said = f"lora_format = {self.lora_format!r}: diffusers has no loader for {what}"
+            message = f"lora_format = {self.lora_format!r}: diffusers has no loader for {what}"
             raise ConfigError(
-                said, hint='set lora_format = "kohya", which ComfyUI and the web interfaces read'
+                message, hint='set lora_format = "kohya", which ComfyUI and the web interfaces read'
             )
 
     def network(self) -> NetworkArgs:
-        """Return what network_module and network_args ask for."""
+        """Return the network that network_module and network_args describe."""
         return read_network(
             self.network_module, self.network_args, dim=self.network_dim, alpha=self.network_alpha
         )
@@ -1173,8 +1170,8 @@ class TrainOptions(CheckedOptions):
     def rates(self) -> dict[str, float]:
         """Return the learning rate of each part; 0: it is not trained.
 
-        `text_encoder_2` is that of Stable Diffusion XL's second text encoder, which other families
-        have not.
+        `text_encoder_2` is the second text encoder of Stable Diffusion XL; other families have
+        none.
         """
         unet = self.learning_rate if self.unet_lr is None else self.unet_lr
         text = self.text_encoder_lr
@@ -1186,8 +1183,8 @@ class TrainOptions(CheckedOptions):
         }
 
     def reads_float32(self) -> bool:
-        """Tell whether the base is read in float32, whatever it is used in: DoRA and fp8_base are
-        made of that.
+        """Tell whether the base is read in float32, also where it is used in another precision:
+        DoRA and fp8_base are computed from that.
         """
         return (
             self.network().dora

@@ -107,9 +107,9 @@ def test_method_and_preset_that_are_not_known_are_refused():
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_what_is_not_to_be_had_may_be_off(name):
+def test_what_is_not_supported_may_be_off(name):
     assert said(f"{name}=False") == NetworkArgs()
-    with pytest.raises(ConfigError, match="not to be had"):
+    with pytest.raises(ConfigError, match="is not supported"):
         said(f"{name}=True")
 
 

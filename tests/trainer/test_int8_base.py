@@ -119,7 +119,7 @@ def test_the_plan_counts_the_bytes(given, weights):
 
 
 def test_dora_measures_the_weights_and_so_needs_them_whole():
-    with pytest.raises(ConfigError, match="fp8_base keeps them in bytes"):
+    with pytest.raises(ConfigError, match="fp8_base keeps them in 8 bits"):
         TrainOptions(fp8_base=True, network_args=("dora_wd=True",))
 
 
