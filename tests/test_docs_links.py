@@ -63,9 +63,23 @@ def test_every_page_of_docs_can_be_reached_from_the_index():
     assert set((ROOT / "docs").rglob("*.md")) <= seen
 
 
-def test_every_file_that_contributors_are_sent_to_is_there():
-    paths = re.findall(
-        r"`((?:datasetkit|taggers|tests|docs|examples)/[\w./-]+)`", text(ROOT / "CONTRIBUTING.md")
-    )
-    assert len(paths) > 15
+_FILE = re.compile(r"`((?:datasetkit|taggers|trainer|tests|docs|examples)/[\w./-]+)`")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=named)
+def test_every_file_that_a_page_names_is_there(page):
+    paths = _FILE.findall(text(page))
     assert [path for path in paths if not (ROOT / path).exists()] == []
+    if page.name == "CONTRIBUTING.md":
+        assert len(paths) > 15
+
+
+def test_every_module_of_the_architecture_page_is_there():
+    """Its tables name modules as seen from datasetkit/ or from the root."""
+    modules = re.findall(r"`([a-z_]+/[a-z_/]+\.py)`", text(ROOT / "docs" / "architecture.md"))
+    assert len(modules) > 15
+    assert [
+        module
+        for module in modules
+        if not (ROOT / module).exists() and not (ROOT / "datasetkit" / module).exists()
+    ] == []
