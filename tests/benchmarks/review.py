@@ -1,4 +1,4 @@
-"""How long the review page lets a person wait on ten thousand images, in a real Chromium."""
+"""The delays of the review page with ten thousand images, in a real Chromium."""
 
 from __future__ import annotations
 
@@ -26,102 +26,101 @@ NO_BROWSER = (
 
 @dataclass(slots=True)
 class Figure:
-    """One thing that was measured, once a round. goal: the most that it may be. unit: of both."""
+    """A measurement with one value per round. goal: the highest acceptable value, in `unit`."""
 
     what: str
     goal: float
     unit: str
-    found: list[float] = field(default_factory=list)
+    values: list[float] = field(default_factory=list)
 
 
 def possible() -> bool:
-    """Tell whether there is a browser, and what drives it."""
+    """Tell whether Playwright and a browser are installed."""
     return find_spec("playwright") is not None and real.find() is not None
 
 
 def figures() -> dict[str, Figure]:
     return {
-        "made": Figure("8 thumbnails drawn, none made before", 10, "s"),
+        "made": Figure("8 thumbnails drawn, none cached", 10, "s"),
         "first": Figure("8 thumbnails drawn", 2, "s"),
         "keys": Figure("300 arrow keys to their frame, 95 of 100 within", 100, "ms"),
         "task": Figure("longest task meanwhile", 200, "ms"),
         "filter": Figure("typed filter to the grid", 150, "ms"),
         "fling": Figure("fling from first to last, images drawn", 1500, "ms"),
-        "asked": Figure("images asked for by that", 300, ""),
+        "requests": Figure("images requested by that", 300, ""),
         "nodes": Figure("elements in the page, at the end and back", 1500, ""),
-        "remove": Figure("Del: a tag out of every caption, on disk", 5, "s"),
-        "undo": Figure("and back", 5, "s"),
+        "remove": Figure("Del: remove a tag from all captions, on disk", 5, "s"),
+        "undo": Figure("undo that", 5, "s"),
     }
 
 
 def measure(work: Path, images: int, rounds: int) -> list[Figure]:
-    """Measure all of it `rounds` times, in a fresh browser profile each; the first start makes the
+    """Measure everything `rounds` times, each in a new browser context. The first round makes the
     thumbnails.
     """
     folder = work / "review" / "set"
     if not folder.is_dir():
         datasets.many(folder, images)
-    found = figures()
+    measured = figures()
     with real.chromium() as browser:
         for once in range(rounds):
-            # A start of its own, so that the server remembers nothing either.
-            with real.review(folder) as address:
+            # A new server too, with nothing cached in memory.
+            with real.review(folder) as url:
                 page = browser.new_context(viewport=real.WINDOW).new_page()  # type: ignore[arg-type]
-                found["first" if once else "made"].found.append(
-                    real.seconds_to_thumbnails(page, address)
+                measured["first" if once else "made"].values.append(
+                    real.seconds_to_thumbnails(page, url)
                 )
                 page.context.close()
                 if not once:
-                    warm(browser, address, found)
-                measure_once(browser, address, images, found)
-    return [figure for figure in found.values() if figure.found]
+                    warm(browser, url, measured)
+                measure_once(browser, url, images, measured)
+    return [figure for figure in measured.values() if figure.values]
 
 
-def warm(browser: Browser, address: str, found: dict[str, Figure]) -> None:
-    """See every distinct image once, then measure the first thumbnails as a second sample has
-    them.
-    """
-    page = real.open_page(browser, address)
+def warm(browser: Browser, url: str, measured: dict[str, Figure]) -> None:
+    """View every distinct image once, then measure the first thumbnails from the cache."""
+    page = real.open_page(browser, url)
     real.fling_time(page)
     page.context.close()
     page = browser.new_context(viewport=real.WINDOW).new_page()  # type: ignore[arg-type]
-    found["first"].found.append(real.seconds_to_thumbnails(page, address))
+    measured["first"].values.append(real.seconds_to_thumbnails(page, url))
     page.context.close()
 
 
-def measure_once(browser: Browser, address: str, images: int, found: dict[str, Figure]) -> None:
-    page = real.open_page(browser, address)
-    asked: list[str] = []
+def measure_once(browser: Browser, url: str, images: int, measured: dict[str, Figure]) -> None:
+    page = real.open_page(browser, url)
+    requests: list[str] = []
     page.on(
-        "request", lambda request: asked.append(request.url) if "/thumb/" in request.url else None
+        "request",
+        lambda request: requests.append(request.url) if "/thumb/" in request.url else None,
     )
-    found["fling"].found.append(real.fling_time(page))
-    found["asked"].found.append(len(asked))
+    measured["fling"].values.append(real.fling_time(page))
+    measured["requests"].values.append(len(requests))
     times, tasks = real.key_times(page, KEYS)
-    found["keys"].found.append(real.percentile(times, 0.95))
-    found["task"].found.append(max(tasks, default=0))
+    measured["keys"].values.append(real.percentile(times, 0.95))
+    measured["task"].values.append(max(tasks, default=0))
     for key in ("End", "Home"):
         page.keyboard.press(key)
         page.wait_for_timeout(300)
-        found["nodes"].found.append(real.elements(page))
-    found["filter"].found.append(real.filter_time(page, "tag:lips", images // 4, "p00000.jpg"))
+        measured["nodes"].values.append(real.elements(page))
+    measured["filter"].values.append(real.filter_time(page, "tag:lips", images // 4, "p00000.jpg"))
     for key in ("Escape", "Escape"):
         page.keyboard.press(key)
-    remove_and_undo(page, found)
+    remove_and_undo(page, measured)
     page.context.close()
 
 
-def remove_and_undo(page: Page, found: dict[str, Figure]) -> None:
-    """Take `solo` out of the captions, all of which have it, and back."""
+def remove_and_undo(page: Page, measured: dict[str, Figure]) -> None:
+    """Remove `solo`, which all captions have, and undo that."""
     page.keyboard.press("f")
     page.keyboard.type("solo")
     page.wait_for_function("document.querySelector('.tag-row.active .name').textContent === 'solo'")
     page.keyboard.press("Enter")
-    for name, key, says in (("remove", "Delete", "remove solo"), ("undo", "u", "taken back")):
+    for name, key, message in (("remove", "Delete", "remove solo"), ("undo", "u", "undone")):
         began = time.perf_counter()
         page.keyboard.press(key)
-        page.locator(".toast", has_text=re.compile(says, re.IGNORECASE)).wait_for(timeout=60_000)
-        found[name].found.append(time.perf_counter() - began)
+        page.locator(".toast", has_text=re.compile(message, re.IGNORECASE)).wait_for(timeout=60_000)
+        measured[name].values.append(time.perf_counter() - began)
 
 
 def table(title: str, measured: Sequence[Figure]) -> str:
@@ -130,7 +129,7 @@ def table(title: str, measured: Sequence[Figure]) -> str:
     cells: list[tuple[str, ...]] = [head]
     for one in measured:
         digits = 2 if one.unit == "s" else 0
-        numbers = (statistics.median(one.found), max(one.found), one.goal)
+        numbers = (statistics.median(one.values), max(one.values), one.goal)
         cells.append(
             (one.what, *(f"{number:,.{digits}f} {one.unit}".strip() for number in numbers))
         )

@@ -12,11 +12,9 @@ import pytest
 
 from datasetkit import api
 from datasetkit.cli.main import run
-from tests.safety.conftest import place
 from tests.web import datasets
 from tests.web.client import Browser, image_ids, review
 
-assert place  # the fixture: a folder in memory, where thousands of syncs take no time
 TAGS = ["solo", "1girl", "hat", "blue eyes", "lips", "long_hair", "^_^", "brand new", "sks"]
 
 
@@ -27,11 +25,11 @@ def tree(folder: Path) -> dict[str, bytes]:
 
 
 @pytest.fixture
-def tagged(place: Path) -> Path:
+def tagged(tmp_path: Path) -> Path:
     """Nine images with scores, and captions in several spellings and line endings; one has a mask,
     one no caption.
     """
-    folder = datasets.many(place / "set", 9, captions=False)
+    folder = datasets.many(tmp_path / "set", 9, captions=False)
     datasets.scored(folder)
     (folder / "p00001.txt").write_bytes(b"sks,Blue_Eyes ,  hat\r\n")
     (folder / "p00002.txt").write_bytes(b"\xef\xbb\xbfsolo\n1girl\nlong hair\n")

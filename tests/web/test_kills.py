@@ -13,11 +13,9 @@ from datasetkit.options.review import ReviewOptions
 from datasetkit.project.session import DEFAULT_CONTEXT
 from datasetkit.verbs.review.dataset import Scope
 from datasetkit.verbs.review.session import load_editor
-from tests.safety.conftest import place
 from tests.safety.datasets import small_set
 from tests.safety.harness import FULL, Case, Trials, Watch, damage, in_child
 
-assert place  # the fixture
 KILLS, FAULTS = 10, 6
 
 
@@ -31,6 +29,13 @@ def _apply(root: Path, where: str, wanted: dict[str, Any]) -> None:
     editor.apply(editor.dataset.version, Scope("where", where), wanted)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def warm(module_path: Path) -> None:
+    """Edit once in this process: the forked children inherit the modules and the vocabulary."""
+    _build(module_path)
+    _apply(module_path, "", {"remove": ["lips"]})
+
+
 CASES = {
     "remove": Case("remove", _build, lambda root: _apply(root, "", {"remove": ["lips"]})),
     "exclude": Case(
@@ -40,8 +45,8 @@ CASES = {
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_a_killed_edit_loses_nothing_and_is_finished_at_the_next_start(name, place):
-    trials = Trials(CASES[name], place / "t")
+def test_a_killed_edit_loses_nothing_and_is_finished_at_the_next_start(name, tmp_path):
+    trials = Trials(CASES[name], tmp_path / "t")
     draw = random.Random(name)
     moments = sorted(draw.sample(range(1, trials.points + 1), min(KILLS, trials.points)))
     assert [problem for at in moments for problem in trials.killed(at=at)] == []
@@ -49,14 +54,14 @@ def test_a_killed_edit_loses_nothing_and_is_finished_at_the_next_start(name, pla
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", CASES)
-def test_a_kill_at_any_system_call_loses_nothing(name, place):
-    trials = Trials(CASES[name], place / "t")
+def test_a_kill_at_any_system_call_loses_nothing(name, tmp_path):
+    trials = Trials(CASES[name], tmp_path / "t")
     assert [problem for at in range(1, trials.points + 1) for problem in trials.killed(at=at)] == []
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_a_failed_system_call_damages_nothing_and_the_next_start_completes_the_edit(name, place):
-    trials = Trials(CASES[name], place / "t")
+def test_a_failed_system_call_damages_nothing_and_the_next_start_completes_the_edit(name, tmp_path):
+    trials = Trials(CASES[name], tmp_path / "t")
     root = trials.fresh("count")
     calls = in_child(trials.case.run, root=root, watch=Watch(root, statements=False)).points
     for at in sorted(random.Random(name).sample(range(1, calls + 1), min(FAULTS, calls))):

@@ -13,10 +13,8 @@ from datasetkit.options.review import ReviewOptions
 from datasetkit.project.session import DEFAULT_CONTEXT
 from datasetkit.verbs.review.session import open_session
 from datasetkit.web import routes
-from tests.safety.conftest import place
 from tests.web import client, datasets
 
-assert place  # the fixture: a folder in memory, where thousands of syncs take no time
 MILLION = 1_000_000
 TAGS = (
     "solo",
@@ -33,9 +31,9 @@ TAGS = (
 
 
 @pytest.fixture
-def scored(place: Path) -> Path:
+def scored(tmp_path: Path) -> Path:
     """Images with scores, and captions as dsk, people and other programs write them."""
-    folder = datasets.many(place / "set", 14, captions=False)
+    folder = datasets.many(tmp_path / "set", 14, captions=False)
     datasets.scored(folder)
     by_hand = [
         b"solo, lips, Blue_Eyes",

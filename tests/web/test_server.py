@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from datasetkit.cli.main import run
 from datasetkit.core.errors import Exit
 
 
@@ -36,23 +37,24 @@ def ends(server: subprocess.Popen[str]) -> tuple[int, str, str]:
     return server.returncode, out, err
 
 
-def status(address: str, cookie: str = "") -> tuple[int, str]:
-    at = urlsplit(address)
+def status(url: str, cookie: str = "") -> tuple[int, str]:
+    """Open a URL, or with a cookie the page; return the status and the cookie that it sets."""
+    at = urlsplit(url)
     connection = HTTPConnection(at.netloc, timeout=30)
     connection.request(
         "GET", f"/?{at.query}" if not cookie else "/", headers={"Cookie": cookie} if cookie else {}
     )
-    answer = connection.getresponse()
-    answer.read()
+    response = connection.getresponse()
+    response.read()
     connection.close()
-    return answer.status, str(answer.getheader("set-cookie")).partition(";")[0]
+    return response.status, str(response.getheader("set-cookie")).partition(";")[0]
 
 
 def test_the_first_line_is_the_url_and_ctrl_c_ends_it(folder):
     with started(folder) as (server, line):
         assert re.fullmatch(r"http://127\.0\.0\.1:\d+/\?token=[0-9a-f]{64}\n", line)
-        entered, cookie = status(line.strip())
-        assert entered == 303 and status(line.strip(), cookie)[0] == 200
+        redirect, cookie = status(line.strip())
+        assert redirect == 303 and status(line.strip(), cookie)[0] == 200
         server.send_signal(signal.SIGINT)
         code, out, err = ends(server)
         assert (code, out) == (Exit.DONE, "")
@@ -86,7 +88,7 @@ def test_two_pages_of_one_folder_work_at_once(folder):
 
 
 @pytest.mark.parametrize(
-    ("options", "code", "said"),
+    ("options", "code", "message"),
     [
         (("--host", "0.0.0.0"), Exit.USAGE, "--allow-host"),
         (("--host", "nowhere"), Exit.USAGE, "--allow-host"),
@@ -95,14 +97,14 @@ def test_two_pages_of_one_folder_work_at_once(folder):
         (("--max-pixels", "0"), Exit.USAGE, "out of range"),
     ],
 )
-def test_invalid_options_are_refused(folder, options, code, said):
-    with started(folder, *options) as (server, line):
-        ended, _, err = ends(server)
-        assert (ended, line) == (code, "") and said in err
+def test_invalid_options_are_refused(folder, capsys, options, code, message):
+    assert run(["review", str(folder), "--no-open", *options]) == code
+    printed = capsys.readouterr()
+    assert printed.out == "" and message in printed.err
 
 
-def test_a_folder_without_images_is_refused(tmp_path):
-    for place in (tmp_path, tmp_path / "nowhere"):
-        with started(place) as (server, line):
-            code, _, err = ends(server)
-            assert (code, line) == (Exit.DATASET, "") and err.startswith("error: ")
+def test_a_folder_without_images_is_refused(tmp_path, capsys):
+    for folder in (tmp_path, tmp_path / "nowhere"):
+        assert run(["review", str(folder), "--no-open"]) == Exit.DATASET
+        printed = capsys.readouterr()
+        assert printed.out == "" and printed.err.startswith("error: ")

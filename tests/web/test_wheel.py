@@ -57,18 +57,9 @@ def test_the_page_loads_only_files_of_the_bundle():
 @pytest.fixture(scope="module")
 def installed(wheel, tmp_path_factory: pytest.TempPathFactory) -> Path:
     site = tmp_path_factory.mktemp("site")
-    command = [
-        sys.executable,
-        "-m",
-        "pip",
-        "install",
-        "--quiet",
-        "--no-deps",
-        "--no-index",
-        "--target",
-        str(site),
-    ]
-    subprocess.run([*command, str(wheel)], check=True, capture_output=True)
+    # What pip does with a wheel of pure Python, in a tenth of the time.
+    with zipfile.ZipFile(wheel) as packed:
+        packed.extractall(site)
     return site
 
 

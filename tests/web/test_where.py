@@ -24,9 +24,9 @@ FILTERS = [
 
 
 @pytest.fixture(scope="module")
-def laid_out(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def laid_out(module_path: Path) -> Path:
     """Two concepts of tagged images: one edited by hand, one without a caption, one a copy."""
-    folder = tmp_path_factory.mktemp("one") / "set"
+    folder = module_path / "set"
     flat = datasets.many(folder, 8, captions=False)
     datasets.scored(flat)
     (flat / "p00001.txt").write_text("solo, mine\n", encoding="utf-8")
