@@ -51,7 +51,9 @@ if TYPE_CHECKING:
     from datasetkit.verbs.cutout import cutout
     from datasetkit.verbs.doctor import doctor
     from datasetkit.verbs.export import export
-    from datasetkit.verbs.faces import crop_faces, erase_faces, list_faces
+    from datasetkit.verbs.faces_crop import crop_faces
+    from datasetkit.verbs.faces_erase import erase_faces
+    from datasetkit.verbs.faces_list import list_faces
     from datasetkit.verbs.history import history
     from datasetkit.verbs.import_ import import_captions
     from datasetkit.verbs.init import init
@@ -153,11 +155,11 @@ _OPTIONS = {
 _VERBS = {
     "as_sd_scripts": "check_as_sd_scripts",
     "check": "check",
-    "crop_faces": "faces",
+    "crop_faces": "faces_crop",
     "cutout": "cutout",
     "doctor": "doctor",
     "download": "models_download",
-    "erase_faces": "faces",
+    "erase_faces": "faces_erase",
     "export": "export",
     "generate_reg": "reg_generate",
     "groups": "rules",
@@ -165,7 +167,7 @@ _VERBS = {
     "import_captions": "import_",
     "init": "init",
     "layout": "layout",
-    "list_faces": "faces",
+    "list_faces": "faces_list",
     "models": "models_list",
     "plan_repeats": "plan_repeats",
     "plan_training": "train",

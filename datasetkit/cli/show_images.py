@@ -12,8 +12,8 @@ from datasetkit.core.files import display
 
 if TYPE_CHECKING:
     from datasetkit.verbs.cutout import CutoutResult
-    from datasetkit.verbs.faces import FacesListResult, FacesResult
-    from datasetkit.verbs.shared.face_report import FaceRegion, ImageFaces
+    from datasetkit.verbs.faces_list import FacesListResult
+    from datasetkit.verbs.shared.faces import FaceRegion, FacesResult, ImageFaces
 
 _UP_TO_DATE = "up to date"
 

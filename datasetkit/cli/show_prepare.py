@@ -24,11 +24,11 @@ from datasetkit.core.files import display
 if TYPE_CHECKING:
     from datasetkit.core.records import Skipped
     from datasetkit.verbs.cutout import CutoutResult
-    from datasetkit.verbs.faces import FacesResult
     from datasetkit.verbs.rename import RenameResult
     from datasetkit.verbs.resize import BucketFit, ResizeResult
     from datasetkit.verbs.rules import RulesResult
     from datasetkit.verbs.scores import ScoreRow, ScoresResult
+    from datasetkit.verbs.shared.faces import FacesResult
     from datasetkit.verbs.shared.result_types import CaptionRewriteResult, Group
     from datasetkit.verbs.shared.scoring import TaggerUse
     from datasetkit.verbs.tag import TagResult

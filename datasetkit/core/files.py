@@ -139,21 +139,35 @@ def companions(folder: Path, images: Iterable[Path]) -> dict[Path, tuple[Path, .
 
     If two images share a stem, its files are listed under both.
     """
-    images = tuple(images)
-    by_stem: dict[str, list[Path]] = {}
-    for parent in (folder, folder / MASKS):
-        with reading(parent):
-            is_folder = parent.is_dir() and not parent.is_symlink()
-            names = sorted(os.listdir(parent)) if is_folder else []
-        for path in (parent / name for name in names if not name.startswith(".")):
-            is_image = path.suffix.lower() in IMAGE_SUFFIXES and parent.name != MASKS
-            if path.is_file() and not is_image:
-                by_stem.setdefault(path.stem, []).append(path)
+    files: list[Path] = []
+    for place in (folder, folder / MASKS):
+        with reading(place):
+            names = os.listdir(place) if place.is_dir() and not place.is_symlink() else []
+        files += [place / name for name in names if (place / name).is_file()]
+    index = companion_index((folder, path) for path in files)
+    return {image: companions_in(index, folder / image.name) for image in images}
+
+
+CompanionIndex = dict[tuple[Path, str], list[Path]]
+
+
+def companion_index(files: Iterable[tuple[Path, Path]]) -> CompanionIndex:
+    """Sort files that may belong to an image by folder and stem. files: (folder of the images,
+    file); the file lies in that folder or in its `masks/`.
+    """
+    index: CompanionIndex = {}
+    by_name = sorted((path.parent != folder, path.name, folder, path) for folder, path in files)
+    for is_mask, name, folder, path in by_name:
+        if not name.startswith(".") and (is_mask or path.suffix.lower() not in IMAGE_SUFFIXES):
+            index.setdefault((folder, path.stem), []).append(path)
+    return index
+
+
+def companions_in(index: CompanionIndex, image: Path) -> tuple[Path, ...]:
+    """Return the files that belong to an image: captions and side-cars, then masks."""
     # `a.txt` has the stem `a`; the side-car `a.jpg.txt` has the stem `a.jpg`.
-    return {
-        image: tuple(dict.fromkeys(by_stem.get(image.stem, []) + by_stem.get(image.name, [])))
-        for image in images
-    }
+    same_stem = index.get((image.parent, image.stem), [])
+    return tuple(dict.fromkeys(same_stem + index.get((image.parent, image.name), [])))
 
 
 def caption_path(image: Path) -> Path:

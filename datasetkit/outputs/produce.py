@@ -1,60 +1,68 @@
-"""Making: files that a stage writes for the images of a folder; which are up to date, and whose
-they are.
-"""
+"""Carry out a plan of outputs: files are moved, made, copied and reworded in one order."""
 
 from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
-from contextlib import closing
-from dataclasses import dataclass
+from collections.abc import Callable, Generator, Iterable, Sequence
+from contextlib import closing, nullcontext
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Generic, Protocol, TypeVar
 
+from datasetkit.captions.caption import read_caption
 from datasetkit.core.errors import InputError, PlanConflict
 from datasetkit.core.files import (
     MASKS,
     TEMP_PREFIX,
     display,
-    nearest_folder,
-    refuse_link,
+    reading,
     refuse_links,
     require_writable,
     sweep,
+    write_atomic,
     writing,
 )
 from datasetkit.core.records import Done, Failed, ImageRecord, Outcome, RunReport, Skipped
 from datasetkit.executors import local
+from datasetkit.images import pixels
 from datasetkit.images.pixels import WRITERS
-from datasetkit.images.scan import Scan, require_images, scan
-from datasetkit.options.scan import ScanOptions
-from datasetkit.project.session import Project, RunContext, finish_interrupted
-from datasetkit.project.store import Output, Store
+from datasetkit.outputs.gather import captions_of
+from datasetkit.outputs.plan import Adoption, OutputPlan
+from datasetkit.outputs.renamed_sources import RenamedSource
+from datasetkit.outputs.sidecars import (
+    CaptionRewriteResult,
+    SidecarCopy,
+    plan_captions,
+    taken_over,
+)
+from datasetkit.outputs.spec import CaptionRewrite, OutputSpec, Targets
+from datasetkit.project.plans import Plan
+from datasetkit.project.session import Project
+from datasetkit.project.store import Output
 from datasetkit.stages.base import Files, Stage
 
 T = TypeVar("T")
-T_co = TypeVar("T_co", covariant=True)
-Targets = Mapping[Path, Files]
-# Begins the recipe of a mask that goes with an output; the verb's name ends it.
-BESIDE = "beside"
 
 
 class OutputLog(Protocol):
-    """Where outputs are noted as they are made: in the history, or only in the store for what is
+    """Where outputs are recorded as they are made: in the journal, or only in the store for what is
     swapped in later.
     """
+
+    entry: int | None
 
     def make_folder(self, path: Path) -> None: ...
 
     def record(self, output: Output) -> None: ...
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class StagedOutputLog:
-    """Notes outputs that are about to be swapped in; the swap is what the history shows."""
+    """Records outputs that are about to be swapped in; the swap is what the journal shows."""
 
     project: Project
+    entry: int | None = None
 
     def make_folder(self, path: Path) -> None:
         with writing(path):
@@ -65,207 +73,308 @@ class StagedOutputLog:
 
 
 @dataclass(frozen=True, slots=True)
-class OutputSpec(Generic[T_co]):
-    """What is made of a folder's images.
+class Produced(Generic[T]):
+    """What became of a plan of outputs.
 
-    out: the folder that they lie in. recipe: begins with the verb and names all that changes the
-    files: the options, and the version of the code. open_stage: loads what the stage needs, and
-    returns it. waiting: what a dry run says of one that is not up to date.
+    entry: the images' number in the history; captions and moves have their own. carried: how many
+    captions and masks went along as they are. fallbacks: the images that were copied as they are,
+    since the stage failed for them.
     """
 
-    out: Path
-    recipe: str
-    targets: Targets
-    open_stage: Callable[[], Stage[T_co]]
-    waiting: str
-    workers: int = 0
-
-    def __post_init__(self) -> None:
-        """Raise PlanConflict if two images would be written to one file, or one over an image."""
-        owners = {source: source for source in self.targets}
-        for source, files in self.targets.items():
-            for file in files:
-                if (owner := owners.setdefault(file, source)) != source or file == source:
-                    raise PlanConflict(
-                        f"{display(source)} would be written to {display(file)}, which belongs to "
-                        f"{display(owner)}",
-                        hint="name another output folder",
-                    )
+    report: RunReport[T]
+    entry: int | None = None
+    followed: tuple[RenamedSource, ...] = ()
+    carried: int = 0
+    captions: CaptionRewriteResult = field(default_factory=CaptionRewriteResult)
+    fallbacks: tuple[Path, ...] = ()
 
     @property
-    def verb(self) -> str:
-        return self.recipe.partition("-")[0]
-
-    def outputs(self, record: ImageRecord) -> tuple[Output, ...]:
-        """Return the files of one image as the store keeps them: its images bear the recipe,
-        masks the verb.
-        """
-        files = enumerate(self.targets[record.path], 1)
-        return tuple(self._output(record, path, n) for n, path in files)
-
-    def images(self, records: Sequence[ImageRecord]) -> tuple[Output, ...]:
-        """Return what is made of all images, without the masks."""
-        return tuple(o for r in records for o in self.outputs(r) if o.path.parent.name != MASKS)
-
-    def _output(self, record: ImageRecord, path: Path, n: int) -> Output:
-        if path.parent.name == MASKS:
-            return Output(path, record.id, f"{BESIDE} {self.verb}", record.path)
-        return Output(path, record.id if n == 1 else f"{record.id}/{n}", self.recipe, record.path)
+    def failed(self) -> set[Path]:
+        return {failure.path for failure in self.report.failed}
 
 
-def beside(
-    folder: Path,
-    out: Path | None,
-    suffix: str,
-    options: ScanOptions,
-    context: RunContext,
+def produce(
+    plan: OutputPlan,
+    open_stage: Callable[[], Stage[T]],
+    project: Project,
     *,
-    hint: str = "name another folder",
-) -> Path:
-    """Return where the files go, by default a sibling `<folder>-<suffix>`; finish what was cut
-    short in `folder`.
+    workers: int = 0,
+    log: OutputLog | None = None,
+) -> Produced[T]:
+    """Carry out a plan of outputs; in a dry run only check it, and say what would be done.
 
-    Raises InputError for `folder` itself and for a link, DatasetError without images,
-    StorageError where nothing can be written.
+    open_stage: loads what the stage needs; called only where an image is made or compared. log:
+    where outputs are recorded, by default an entry of the journal.
+
+    Raises PlanConflict with nothing changed where a file stands that dsk did not make, or that was
+    edited since, and InputError where a folder of outputs is a symbolic link.
     """
-    out = out or folder.absolute().with_name(f"{folder.absolute().name}-{suffix}")
-    if out.resolve() == folder.resolve():
-        raise InputError(f"{display(out)} is the input folder itself", hint=hint)
-    refuse_link(out)
-    finish_interrupted(folder, context)
-    if not context.dry_run:
-        require_images(folder, recursive=options.recursive, follow_links=options.follow_links)
-        require_writable(nearest_folder(out))
-    return out
+    dry_run, spec = project.context.dry_run, plan.spec
+    run = _Run(plan, open_stage, project, workers)
+    refuse_linked_folders(spec)
+    run.require_same(plan.adopt)
+    _move(plan, project)
+    if not dry_run and plan.announced:
+        project.store.put_pending(plan.announced)
+    journal = project.journal.recording(spec.verb, display(plan.title))
+    with journal if log is None else nullcontext(log) as recording:
+        _settle_adopted(plan, project)
+        report = run.make(recording)
+        failed = {failure.path for failure in report.failed}
+        copies = _distinct(copy for copy in plan.copies if copy.image not in failed)
+        fallbacks: tuple[Path, ...] = ()
+        if not dry_run:
+            fallbacks, more = _fall_back(plan, failed, project, recording)
+            _copy((*copies, *more), project, recording)
+    captions = _reword(plan, report, failed, project)
+    followed = tuple(RenamedSource(m.old, m.new) for m in plan.moves if not m.superseded)
+    return Produced(report, recording.entry, followed, len(copies), captions, fallbacks)
 
 
-def look(folder: Path, project: Project, options: ScanOptions) -> Scan:
-    """Return the images that files are made of, by their content, without captions."""
-    return scan(
-        folder,
-        project.store,
-        recursive=options.recursive,
-        follow_links=options.follow_links,
-        max_pixels=options.max_pixels,
-        with_ids=True,
-        captions=False,
-        reporter=project.context.reporter,
+def refuse_linked_folders(spec: OutputSpec) -> None:
+    """Raise InputError if an output, or a mask beside it, would be written through a link."""
+    folders = {path.parent for files in spec.targets.values() for path in files}
+    masks = {folder / MASKS for folder in folders if folder.name != MASKS}
+    for folder in sorted(folders | masks):
+        refuse_links(folder, spec.out)
+
+
+def _move(plan: OutputPlan, project: Project) -> None:
+    """Let outputs follow their sources, as one plan of the journal."""
+    if not plan.moves:
+        return
+    outputs = [output for move in plan.moves for output in move.outputs]
+    ops = tuple(op for move in plan.moves for op in move.moves)
+    title = f"follows {display(plan.title)}: {len(plan.moves)} renamed or removed"
+    project.apply(Plan(ops), plan.spec.verb, title, outputs=outputs)
+    if not project.context.dry_run:
+        project.store.put_finished(outputs)
+
+
+def _settle_adopted(plan: OutputPlan, project: Project) -> None:
+    if plan.adopt and not project.context.dry_run:
+        project.store.put_finished(
+            output
+            for adoption in plan.adopt
+            for output in plan.spec.outputs(adoption.record)
+            if os.path.lexists(output.path)
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Run(Generic[T]):
+    """The stage, and the images of the plan that it makes."""
+
+    plan: OutputPlan
+    open_stage: Callable[[], Stage[T]]
+    project: Project
+    workers: int
+
+    def _each(
+        self, records: Sequence[ImageRecord], targets: Targets
+    ) -> Generator[Done[T] | Failed, None, None]:
+        stage = self.open_stage()
+        return local.each(
+            lambda record: stage(record, targets[record.path]),
+            records,
+            name=self.plan.spec.verb,
+            workers=self.workers,
+            reporter=self.project.context.reporter,
+        )
+
+    def make(self, log: OutputLog) -> RunReport[T]:
+        """Make the files that are not up to date; return the outcomes in input order, failures of
+        the scan last.
+        """
+        plan, spec = self.plan, self.plan.spec
+        made: dict[Path, Outcome[T]] = {}
+        if plan.make and not self.project.context.dry_run:
+            _make_ready(log, (path for r in plan.make for path in spec.targets[r.path]))
+            self.project.store.put_pending(o for r in plan.make for o in spec.outputs(r))
+            with closing(self._each(plan.make, spec.targets)) as outcomes:
+                for record, outcome in zip(plan.make, outcomes, strict=True):
+                    made[record.path] = outcome
+                    for output in spec.outputs(record) if isinstance(outcome, Done) else ():
+                        if os.path.lexists(output.path):
+                            log.record(output)
+        kept = {record.path for record in plan.keep}
+        outcomes_in_order: list[Outcome[T]] = [
+            Skipped(record, "up to date")
+            if record.path in kept
+            else made.get(record.path, Skipped(record, spec.waiting))
+            for record in plan.wanted
+        ]
+        return RunReport(spec.verb, (*outcomes_in_order, *plan.failed))
+
+    def require_same(self, adopt: Sequence[Adoption]) -> None:
+        """Raise PlanConflict unless every unknown file is, byte for byte, what the stage makes.
+
+        Then dsk made it, and `.dsk/` was deleted since, which may cost time but nothing else. This
+        is the one decision that needs the stage, so it cannot be part of the pure plan: it comes
+        before the first change instead, and either passes or ends the command.
+        """
+        if not adopt:
+            return
+        with tempfile.TemporaryDirectory(prefix=TEMP_PREFIX) as folder:
+            trial: dict[Path, Files] = {}
+            for n, adoption in enumerate(adopt):
+                place = Path(folder) / str(n)
+                place.mkdir()
+                trial[adoption.record.path] = tuple(
+                    place / f"{i}{path.suffix}"
+                    for i, path in enumerate(self.plan.spec.targets[adoption.record.path])
+                )
+            with closing(self._each([a.record for a in adopt], trial)) as outcomes:
+                for adoption, _ in zip(adopt, outcomes, strict=True):
+                    path = adoption.record.path
+                    files = zip(
+                        self.plan.spec.targets[path], adoption.standing, trial[path], strict=True
+                    )
+                    for target, standing, made in files:
+                        if standing is not None and not _is_same(standing, made):
+                            raise PlanConflict(
+                                f"{display(target)} was not made by dsk, or was edited since",
+                                hint="move such files away, or name another output folder",
+                            )
+                        made.unlink(missing_ok=True)
+
+
+def _is_same(standing: Path, made: Path) -> bool:
+    return (
+        not standing.is_symlink() and made.is_file() and standing.read_bytes() == made.read_bytes()
     )
 
 
-def kept_suffix(path: Path) -> str:
-    """Return the suffix of an image where it can be written; other formats become PNG, which loses
-    nothing.
+def _make_ready(log: OutputLog, files: Iterable[Path]) -> None:
+    for folder in sorted({path.parent for path in files}):
+        log.make_folder(folder)
+        require_writable(folder)
+        sweep(folder)
+
+
+# ---- captions, masks, and copies of what failed
+# ----------------------------------------------------------------------------------------------
+
+
+def _distinct(copies: Iterable[SidecarCopy]) -> list[SidecarCopy]:
+    """Drop a second copy to the same place: two images of one stem share a caption."""
+    first: dict[Path, SidecarCopy] = {}
+    for copy in copies:
+        first.setdefault(copy.target, copy)
+    return list(first.values())
+
+
+def _fall_back(
+    plan: OutputPlan, failed: set[Path], project: Project, log: OutputLog
+) -> tuple[tuple[Path, ...], list[SidecarCopy]]:
+    """Copy the images that failed to where their outputs would be; return the copies, and the
+    sidecars that go along. An image that cannot be read, or whose name is too long, is left out.
     """
-    suffix = path.suffix.lower()
-    return suffix if suffix in WRITERS else ".png"
-
-
-def make(found: Scan, making: OutputSpec[T], project: Project, maker: OutputLog) -> RunReport[T]:
-    """Make the files that are not up to date; return the outcomes in input order, failures of the
-    scan last.
-
-    Raises PlanConflict before the first write where a file stands that dsk did not make, or that
-    was edited since, and InputError where a folder of outputs is a symbolic link.
-    """
-    store, targets = project.store, making.targets
-    _refuse_links(making)
-    wanted = [r for r in found.records if targets[r.path]]
-    current = {r.path for r in wanted if store.is_current(targets[r.path][0], r.id, making.recipe)}
-    todo = [r for r in wanted if r.path not in current]
-    unknown = [r for r in todo if _strangers(targets[r.path], store)]
-    if unknown:
-        _require_same(unknown, making, project)
-        if not project.context.dry_run:
-            store.put_finished(
-                [
-                    output
-                    for r in unknown
-                    for output in making.outputs(r)
-                    if os.path.lexists(output.path)
-                ]
+    copied: list[Path] = []
+    sidecars: list[SidecarCopy] = []
+    for path, fallback in plan.fallbacks.items():
+        if path not in failed:
+            continue
+        target, *others = plan.spec.targets[path]
+        try:
+            data = pixels.encode(
+                pixels.load(path, max_pixels=plan.spec.max_pixels), WRITERS[target.suffix]
             )
-        current |= {r.path for r in unknown if os.path.lexists(targets[r.path][0])}
-        todo = [r for r in todo if r.path not in current]
-    done: dict[Path, Outcome[T]] = {}
-    if todo and not project.context.dry_run:
-        _make_ready(maker, (path for r in todo for path in targets[r.path]))
-        store.put_pending(output for r in todo for output in making.outputs(r))
-        for outcome in _run(making, targets, todo, project):
-            done[outcome.path if isinstance(outcome, Failed) else outcome.record.path] = outcome
-            if isinstance(outcome, Done):
-                for output in making.outputs(outcome.record):
-                    if os.path.lexists(output.path):
-                        maker.record(output)
-    outcomes: list[Outcome[T]] = [
-        Skipped(r, "up to date")
-        if r.path in current
-        else done.get(r.path, Skipped(r, making.waiting))
-        for r in wanted
+            if fallback.is_kept:
+                project.store.put_finished((fallback.output, *fallback.settled))
+            else:
+                for other in filter(os.path.lexists, others):
+                    other.unlink()  # the plan has made sure that it is dsk's
+                write_atomic(target, data)
+                log.record(fallback.output)
+        except InputError:
+            continue
+        copied.append(target)
+        sidecars += fallback.copies
+    return tuple(copied), _distinct(sidecars)
+
+
+def _copy(copies: Sequence[SidecarCopy], project: Project, log: OutputLog) -> None:
+    """Copy captions and masks to their images. They are pending first, so that undo also knows the
+    one that a kill cut short.
+    """
+    if not copies:
+        return
+    outputs = [Output(c.target, _taken_as_it_is(c.source), "carried", c.source) for c in copies]
+    project.store.put_pending(outputs)
+    for folder in {output.path.parent for output in outputs}:
+        log.make_folder(folder)
+        sweep(folder)
+    for output in outputs:
+        if not os.path.lexists(output.path):
+            with reading(output.origin):
+                data = output.origin.read_bytes()
+            write_atomic(output.path, data)
+        log.record(output)
+
+
+def _taken_as_it_is(path: Path) -> str:
+    if path.parent.name == MASKS:
+        return ""
+    try:
+        caption = read_caption(path)
+    except InputError:
+        return ""  # it is copied byte for byte; whoever reads it says that it is not a caption
+    return "" if caption is None else taken_over(caption, caption)
+
+
+def _due(plan: OutputPlan, report: RunReport[T], failed: set[Path]) -> list[CaptionRewrite]:
+    """Return the captions of the images that were made now (in a dry run: would be), and of those
+    that a killed run made before it came to the caption.
+    """
+    waiting = plan.spec.waiting
+    made = {done.record.path for done in report.done}
+    made |= {skipped.record.path for skipped in report.skipped if skipped.reason == waiting}
+    return [
+        planned.rewrite
+        for planned in plan.rewrites
+        if planned.image in made or (planned.is_pending and planned.image not in failed)
     ]
-    return RunReport(making.verb, (*outcomes, *found.failed))
 
 
-def _run(
-    making: OutputSpec[T], targets: Targets, records: Sequence[ImageRecord], project: Project
-) -> Generator[Done[T] | Failed, None, None]:
-    stage = making.open_stage()
-    return local.each(
-        lambda record: stage(record, targets[record.path]),
-        records,
-        name=making.verb,
-        workers=making.workers,
-        reporter=project.context.reporter,
+def _edited(plan: OutputPlan, failed: set[Path]) -> list[CaptionRewrite]:
+    """Return the captions that are taken over from the originals; of two images that share one, the
+    first that did not fail. A copy of an image that failed shows all that the original does.
+    """
+    first: dict[Path, CaptionRewrite] = {}
+    for rewrite in plan.edited:
+        if rewrite.caption not in first or first[rewrite.caption].origin in failed:
+            first[rewrite.caption] = rewrite
+    return [
+        CaptionRewrite(rewrite.image, rewrite.origin)
+        if plan.spec.fallback and rewrite.origin in failed
+        else rewrite
+        for rewrite in first.values()
+    ]
+
+
+def _reword(
+    plan: OutputPlan, report: RunReport[T], failed: set[Path], project: Project
+) -> CaptionRewriteResult:
+    """Let captions follow their images, as one plan of the journal.
+
+    They are read again here, since the images may have taken minutes: an edit of that time counts.
+    """
+    spec = plan.spec
+    due = _due(plan, report, failed)
+    edited = _edited(plan, failed)
+    if not due and not edited:
+        return CaptionRewriteResult()
+    captions = captions_of((*due, *edited), project.store)
+    wording = plan_captions(due, edited, spec.verb, captions, plan.known)
+    written = {op.path for op in wording.writes}
+    entry = project.apply(
+        Plan(wording.writes),
+        spec.verb,
+        f"captions of {display(plan.title)}{spec.captions_note}",
+        generated=wording.generated,
+        outputs=[output for output in wording.outputs if output.path in written],
     )
-
-
-def _refuse_links(making: OutputSpec[T]) -> None:
-    """Raise InputError where a file, or a mask that goes with one, would be written through a
-    linked folder.
-    """
-    places = {path.parent for files in making.targets.values() for path in files}
-    for place in sorted(places | {place / MASKS for place in places if place.name != MASKS}):
-        refuse_links(place, making.out)
-
-
-def _make_ready(maker: OutputLog, files: Iterable[Path]) -> None:
-    for place in sorted({path.parent for path in files}):
-        maker.make_folder(place)
-        require_writable(place)
-        sweep(place)
-
-
-def _strangers(files: Files, store: Store) -> list[Path]:
-    return [path for path in files if os.path.lexists(path) and not store.is_ours(path)]
-
-
-def _require_same(unknown: Sequence[ImageRecord], making: OutputSpec[T], project: Project) -> None:
-    """Raise PlanConflict unless every unknown file is, byte for byte, what would be made in its
-    place.
-
-    Then dsk made it, and its `.dsk/` was deleted since, which may cost time but nothing else.
-    """
-    with tempfile.TemporaryDirectory(prefix=TEMP_PREFIX) as folder:
-        trial: dict[Path, Files] = {}
-        for n, record in enumerate(unknown):
-            place = Path(folder) / str(n)
-            place.mkdir()
-            trial[record.path] = tuple(
-                place / f"{i}{p.suffix}" for i, p in enumerate(making.targets[record.path])
-            )
-        outcomes = _run(making, trial, unknown, project)
-        with closing(outcomes):
-            for record, _ in zip(unknown, outcomes, strict=True):
-                for there, made in zip(
-                    making.targets[record.path], trial[record.path], strict=True
-                ):
-                    if os.path.lexists(there) and not _same(there, made):
-                        raise PlanConflict(
-                            f"{display(there)} was not made by dsk, or was edited since",
-                            hint="move such files away, or name another output folder",
-                        )
-                    made.unlink(missing_ok=True)
-
-
-def _same(there: Path, made: Path) -> bool:
-    return not there.is_symlink() and made.is_file() and there.read_bytes() == made.read_bytes()
+    if not project.context.dry_run:
+        project.store.put_finished(o for o in wording.outputs if os.path.lexists(o.path))
+    return CaptionRewriteResult(wording.changes, wording.failed, entry)

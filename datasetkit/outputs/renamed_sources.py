@@ -1,179 +1,222 @@
-"""What became of the images that outputs were made from: outputs take new names with them, or
-leave.
+"""Outputs follow their sources: an output takes the new name of its source, or leaves with it.
+
+- A source that was renamed: its output takes the new name with its caption and mask, and nothing is
+  tagged again. Sources that took each other's names swap their outputs.
+- A source that is gone: its output goes to the trash, or it would still be trained on.
+- A source that gets another format: the old output goes to the trash, and its caption stays for the
+  new one. So it does where another verb made the old output, which is superseded.
+- An output that a person edited stays, and so does one whose source holds another image now: it is
+  rewritten, and its caption is kept.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from datasetkit.core.files import MASKS, PROJECT, companions, display
+from datasetkit.core.files import MASKS, PROJECT
 from datasetkit.images.scan import Scan
-from datasetkit.outputs.produce import BESIDE
-from datasetkit.project.plans import Move, Plan
-from datasetkit.project.session import Project
-from datasetkit.project.store import Output, Store
+from datasetkit.outputs.known import Known, absolute
+from datasetkit.outputs.spec import MASK_RECIPE, OutputSpec
+from datasetkit.project.plans import Move
+from datasetkit.project.store import Output
 
 # The verbs that make images of images, as the recipes of their outputs begin.
 STAGES = ("faces", "resize", "cutout")
-_BESIDE = (BESIDE, "carried", "caption")  # masks, made or carried along, and captions
+# The recipes of what goes along with an output: masks, copied sidecars and reworded captions.
+_SIDECARS = (MASK_RECIPE, "carried", "caption")
 
 
 @dataclass(frozen=True, slots=True)
 class RenamedSource:
-    """An output that followed its source. new: where it stands now; None: in the trash."""
+    """An output that followed its source. new: where it is now; None: in the trash."""
 
     old: Path
     new: Path | None
 
 
-def follow(
-    found: Scan, wanted: Sequence[Output], out: Path, project: Project, verb: str
-) -> tuple[RenamedSource, ...]:
-    """Let the outputs in `out` follow what became of their sources, with captions and masks, as one
-    plan.
+@dataclass(frozen=True, slots=True)
+class OutputMove:
+    """An output that takes another name, or goes to the trash (new: None).
 
-    wanted: the images that the verb is to make there. A source that was renamed: its output takes
-    the new name, and nothing is tagged again; sources that took each other's names swap their
-    outputs. A source that is gone: its output goes to the trash, or it would still be trained on. A
-    source that gets another format: so does the old output, and the caption stays for the new one;
-    it does so too where another verb made the old output, which is superseded. An output that
-    somebody edited stays, and so does one whose source holds another image now: it is made anew,
-    and its caption is kept.
+    moves: the output's own and those of its caption and mask. outputs: what the store lists
+    afterwards. superseded: another verb made it; what this verb makes takes its place.
     """
-    store = project.store
 
-    def known(path: Path) -> Path:  # spelt as the store spells it
-        return store.path(store.key(path))
+    old: Path
+    new: Path | None
+    moves: tuple[Move, ...]
+    outputs: tuple[Output, ...]
+    superseded: bool = False
 
-    images = [(known(one.origin), known(one.path), one.source) for one in wanted]
-    goals = {source: goal for source, goal, _ in images}
-    ids = {goal: image for _, goal, image in images}
-    place = known(out)
-    own = _outputs(known(found.folder), place, store, f"{verb}-")
-    scanned = {known(record.path) for record in found.records}
-    leaving = _leaving(own, ids, scanned, store.is_ours)
-    superseded = _superseded(place, set(ids), store, verb)
-    if not leaving and not superseded:
-        return ()
-    trash = project.root / PROJECT / "trash" / f"{verb}-{project.journal.next_id()}"
-    origins = {goal: origin for origin, goal, _ in images}
-    taken = {goal for _, goal in leaving}
-    beside = [output for kind in _BESIDE for output in store.outputs(kind)]
-    going_along = {output.path: output for output in beside if store.is_ours(output.path)}
-    ops: list[Move] = []
-    moved: list[Output] = []
-    followed: list[RenamedSource] = []
-    for output, goal in leaving:
-        old, thrown = output.path, trash / output.path.relative_to(project.root)
-        new = goal if goal is not None and goal.suffix == old.suffix else None
-        heir = goals.get(output.origin)
-        if (
-            goal is None
-            and heir is not None
-            and heir.with_suffix("") == old.with_suffix("")
-            and heir not in taken
-        ):
-            goal = heir  # another image in another format, under the same name: it has the caption
-        with_it = _with_it(old, goal or thrown)
-        ops += [Move(old, new or thrown), *with_it]
-        moved.append(
-            replace(output, path=new or thrown, origin=origins.get(new or thrown, output.origin))
-        )
-        moved += [
-            replace(going_along[move.src], path=move.dst)
-            for move in with_it
-            if move.src in going_along
-        ]
-        followed.append(RenamedSource(old, new))
-    gone = {op.src for op in ops}
-    for output in superseded:
+
+def plan_moves(scan: Scan, spec: OutputSpec, known: Known) -> tuple[OutputMove, ...]:
+    """Decide which outputs move with their sources, and which go to the trash."""
+    images = [
+        replace(output, path=absolute(output.path), origin=absolute(output.origin))
+        for record in spec.wanted(scan.records)
+        for output in spec.outputs(record)
+        if output.path.parent.name != MASKS
+    ]
+    wanted = {output.path: output for output in images}
+    scanned = {absolute(record.path) for record in scan.records}
+    made = _made_before(absolute(scan.folder), absolute(spec.out), spec.verb, known)
+    displaced = _displaced(made, wanted, scanned, known)
+    # Of a source with several outputs the last one.
+    by_origin = {output.origin: output.path for output in images}
+    taken = {target for _, target in displaced}
+    moves: list[OutputMove] = []
+    for output, target in displaced:
+        replacement = by_origin.get(output.origin)
+        caption_target = target
+        if target is None and _has_same_name(replacement, output.path) and replacement not in taken:
+            caption_target = replacement  # another image in another format has the caption
+        moves.append(_move(output, target, caption_target, wanted, known))
+    gone = {move.src for one in moves for move in one.moves}
+    for output in _superseded(absolute(spec.out), set(wanted), spec.verb, known):
         if output.path not in gone:
-            thrown = trash / output.path.relative_to(project.root)
-            ops.append(Move(output.path, thrown))
-            moved.append(replace(output, path=thrown))
-    title = (
-        f"follows {display(found.folder.name)}: {len(leaving) + len(superseded)} renamed or removed"
+            trash = _in_trash(output.path, known)
+            stored = replace(output, path=trash)
+            moves.append(
+                OutputMove(output.path, None, (Move(output.path, trash),), (stored,), True)
+            )
+    return tuple(moves)
+
+
+def _has_same_name(path: Path | None, other: Path) -> bool:
+    return path is not None and path.with_suffix("") == other.with_suffix("")
+
+
+def _made_before(folder: Path, out: Path, verb: str, known: Known) -> list[Output]:
+    """Return the outputs of this verb in `out` that were made of images of the folder."""
+    inside, source, trash = (f"{place}{os.sep}" for place in (out, folder, known.root / PROJECT))
+    return [
+        stored.output
+        for stored in known.stored.values()
+        if stored.output.recipe.startswith(f"{verb}-")
+        and str(stored.output.path).startswith(inside)
+        and str(stored.output.origin).startswith(source)
+        and not str(stored.output.path).startswith(trash)
+    ]
+
+
+def _displaced(
+    outputs: Sequence[Output], wanted: Mapping[Path, Output], scanned: set[Path], known: Known
+) -> list[tuple[Output, Path | None]]:
+    """Decide which outputs leave their place, and where to (None: the trash).
+
+    wanted: the output that each place should hold. scanned: the sources that can be read.
+    """
+    in_place = {
+        output.path
+        for output in outputs
+        if output.path in wanted and wanted[output.path].source == output.source
+    }
+    displaced = [
+        output
+        for output in outputs
+        if output.path not in in_place and known.exists(output.path) and known.is_ours(output.path)
+    ]
+    vacated = {output.path for output in displaced}
+    free = _free_places(wanted, in_place, vacated, known)
+    targets = {output.path: free.pop(output.source, None) for output in displaced}
+    taken = set(targets.values())
+
+    def may_stay(output: Output) -> bool:
+        is_rewritten = output.path in wanted
+        is_unreadable = known.exists(output.origin) and output.origin not in scanned
+        return output.path not in taken and (is_rewritten or is_unreadable)
+
+    return [
+        (output, targets[output.path])
+        for output in displaced
+        if targets[output.path] is not None or not may_stay(output)
+    ]
+
+
+def _free_places(
+    wanted: Mapping[Path, Output], in_place: set[Path], vacated: set[Path], known: Known
+) -> dict[str, Path]:
+    """Return, by image, the first place that waits for it."""
+    free: dict[str, Path] = {}
+    for path, output in wanted.items():
+        if path not in in_place and (path in vacated or not known.stands(path)):
+            free.setdefault(output.source, path)
+    return free
+
+
+def _move(
+    output: Output,
+    target: Path | None,
+    caption_target: Path | None,
+    wanted: Mapping[Path, Output],
+    known: Known,
+) -> OutputMove:
+    """Plan the move of one output. caption_target: the image that its caption and mask go to; None:
+    to the trash with it.
+    """
+    old, trash = output.path, _in_trash(output.path, known)
+    new = target if target is not None and target.suffix == old.suffix else None
+    place = new or trash
+    origin = wanted[place].origin if place in wanted else output.origin
+    sidecars = _sidecar_moves(old, caption_target or trash, known)
+    stored = [known.stored.get(move.src) for move in sidecars]
+    return OutputMove(
+        old,
+        new,
+        (Move(old, place), *sidecars),
+        (
+            replace(output, path=place, origin=origin),
+            *(
+                replace(row.output, path=move.dst)
+                for move, row in zip(sidecars, stored, strict=True)
+                if row is not None
+                and row.output.recipe.startswith(_SIDECARS)
+                and known.is_ours(move.src)
+            ),
+        ),
     )
-    project.apply(Plan(tuple(ops)), verb, title, outputs=moved)
-    if not project.context.dry_run:
-        store.put_finished(moved)
-    return tuple(followed)
 
 
-def _superseded(out: Path, wanted: set[Path], store: Store, verb: str) -> list[Output]:
-    """Return what another verb made in `out` under the names of images that are wanted now:
-    images and masks.
+def _sidecar_moves(old: Path, new: Path, known: Known) -> list[Move]:
+    """Return the moves of an output's caption and mask to where those of `new` belong."""
+    moves = []
+    for path in known.companions(old):
+        folder = new.parent / MASKS if path.parent.name == MASKS else new.parent
+        moves.append(Move(path, folder / f"{new.stem}{path.suffix}"))
+    return [move for move in moves if move.src != move.dst]
+
+
+def _superseded(out: Path, wanted: set[Path], verb: str, known: Known) -> list[Output]:
+    """Return what another verb made in `out` under the names of images that are wanted now: images
+    and masks.
 
     An image of another format would share its caption with the new one; a mask would mask what it
     does not fit.
     """
     inside, stems = f"{out}{os.sep}", {path.with_suffix("") for path in wanted}
-    found = []
+    superseded = []
     for kind in STAGES:
-        for output in store.outputs(f"{kind}-") if kind != verb else ():
-            path = output.path
-            if (
-                path not in wanted
-                and path.with_suffix("") in stems
-                and str(path).startswith(inside)
-            ):
-                found.append(output)
-        for output in store.outputs(f"{BESIDE} {kind}") if kind != verb else ():
-            image = output.path.parent.parent / output.path.stem
-            if image in stems and str(image).startswith(inside):
-                found.append(output)
-    return [output for output in found if output.path.exists() and store.is_ours(output.path)]
+        if kind == verb:
+            continue
+        for prefix in (f"{kind}-", f"{MASK_RECIPE} {kind}"):
+            for stored in known.stored.values():
+                path = stored.output.path
+                is_mask = prefix.startswith(MASK_RECIPE)
+                image = path.parent.parent / path.stem if is_mask else path.with_suffix("")
+                if (
+                    stored.output.recipe.startswith(prefix)
+                    and image in stems
+                    and str(image).startswith(inside)
+                    and (is_mask or path not in wanted)
+                    and known.exists(path)
+                    and known.is_ours(path)
+                ):
+                    superseded.append(stored.output)
+    return superseded
 
 
-def _with_it(old: Path, new: Path) -> list[Move]:
-    """Return the moves of an output's caption and mask to where those of `new` stand."""
-    moves = []
-    for path in companions(old.parent, [old])[old]:
-        place = new.parent / MASKS if path.parent.name == MASKS else new.parent
-        moves.append(Move(path, place / f"{new.stem}{path.suffix}"))
-    return [move for move in moves if move.src != move.dst]
-
-
-def _outputs(folder: Path, out: Path, store: Store, kind: str) -> list[Output]:
-    """Return the outputs of a kind in `out` that were made of images of the folder."""
-    inside, source, trash = (f"{place}{os.sep}" for place in (out, folder, store.root / PROJECT))
-    return [
-        output
-        for output in store.outputs(kind)
-        if str(output.path).startswith(inside)
-        and str(output.origin).startswith(source)
-        and not str(output.path).startswith(trash)
-    ]
-
-
-def _leaving(
-    outputs: Sequence[Output],
-    ids: Mapping[Path, str],
-    scanned: set[Path],
-    is_ours: Callable[[Path], bool],
-) -> list[tuple[Output, Path | None]]:
-    """Decide which outputs leave their place, and for which other one (None: the trash).
-
-    ids: the image that each place shall hold. scanned: the sources that are there and can be
-    read. is_ours: whether nobody touched an output since it was made.
-    """
-    at_home = {output.path for output in outputs if ids.get(output.path) == output.source}
-    astray = [o for o in outputs if o.path not in at_home and o.path.exists() and is_ours(o.path)]
-    lost = {output.path for output in astray}
-    free: dict[str, Path] = {}
-    for place, image in ids.items():
-        if place not in at_home and (place in lost or not os.path.lexists(place)):
-            free.setdefault(image, place)
-    goals = {output.path: free.pop(output.source, None) for output in astray}
-    taken = set(goals.values())
-    leaving: list[tuple[Output, Path | None]] = []
-    for output in astray:
-        goal, place = goals[output.path], output.path
-        made_anew = place in ids
-        unreadable = output.origin.exists() and output.origin not in scanned
-        if goal is not None or place in taken or not (made_anew or unreadable):
-            leaving.append((output, goal))
-    return leaving
+def _in_trash(path: Path, known: Known) -> Path:
+    return known.trash / path.relative_to(known.root)

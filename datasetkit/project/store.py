@@ -89,6 +89,18 @@ class Output:
     origin: Path
 
 
+@dataclass(frozen=True, slots=True)
+class StoredOutput:
+    """An output as the store lists it. size, mtime_ns: of the file when it was finished.
+    is_pending: a run is about to make it, or made it and was killed.
+    """
+
+    output: Output
+    size: int
+    mtime_ns: int
+    is_pending: bool
+
+
 def caption_hash(caption: Caption) -> str:
     """Hash a caption's tags in order: line ends and byte order marks of editors do not count."""
     return hashlib.sha256(caption.text().encode("utf-8", "surrogatepass")).hexdigest()[:32]
@@ -436,6 +448,21 @@ class Store:
             (self.key(path), recipe),
         ).fetchone()
         return row is not None and row == _size_time(path)
+
+    def stored_outputs(self) -> list[StoredOutput]:
+        """Return every output, by path."""
+        rows = self.database.execute(
+            "SELECT path, source, recipe, origin, size, mtime_ns FROM made ORDER BY path"
+        )
+        return [
+            StoredOutput(
+                Output(self.path(path), source, recipe, self.path(origin)),
+                size,
+                mtime_ns,
+                is_pending=size == _PENDING,
+            )
+            for path, source, recipe, origin, size, mtime_ns in rows
+        ]
 
     def outputs(self, kind: str) -> list[Output]:
         """Return every output whose recipe begins with `kind`, by path."""

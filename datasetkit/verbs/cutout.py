@@ -4,33 +4,23 @@ say so.
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 from datasetkit.captions import backgrounds
-from datasetkit.core.errors import InputError
-from datasetkit.core.files import display, mask_path, write_atomic
-from datasetkit.core.records import Caption, ImageRecord, RunReport
-from datasetkit.images import pixels
+from datasetkit.core.files import mask_path
+from datasetkit.core.records import Caption, RunReport
 from datasetkit.images.scan import Scan
 from datasetkit.options.images import CutoutOptions
-from datasetkit.outputs.produce import OutputSpec, Targets, beside, look, make
-from datasetkit.outputs.renamed_sources import RenamedSource, follow
-from datasetkit.outputs.sidecars import (
-    CaptionRewrite,
-    CaptionRewriteResult,
-    announce,
-    carry,
-    copy,
-    due,
-    edited_at_origin,
-    reword,
-)
-from datasetkit.project.journal import OpenEntry
-from datasetkit.project.session import DEFAULT_CONTEXT, Project, RunContext, open_project
-from datasetkit.project.store import Output
+from datasetkit.outputs.folder import prepare_output_folder, scan_images
+from datasetkit.outputs.gather import gather
+from datasetkit.outputs.plan import plan_outputs
+from datasetkit.outputs.produce import produce
+from datasetkit.outputs.renamed_sources import RenamedSource
+from datasetkit.outputs.sidecars import CaptionRewriteResult
+from datasetkit.outputs.spec import OutputSpec
+from datasetkit.project.session import DEFAULT_CONTEXT, RunContext, open_project
 from datasetkit.stages.cutout import CutoutImage, open_cutout
 from datasetkit.vision import colours, providers
 from datasetkit.vision.subject import licence, require_name, require_rembg
@@ -70,53 +60,18 @@ def cutout(
     model.
     """
     require_model(options)
-    out = beside(folder, out, "cutout", options, context)
+    out = prepare_output_folder(folder, out, "cutout", options, context)
     if not context.dry_run:
         require_installed(options)
     with open_project(out, context) as project:
-        found = look(folder, project, options)
-        making = _making(output_names(found, out), out, options)
-        store = project.store
-        followed = follow(found, making.images(found.records), out, project, "cutout")
-        mains = {r.path: making.targets[r.path][0] for r in found.records}
-        rewordings = {r.path: _rewording(r, mains[r.path], options) for r in found.records}
-        edited = edited_at_origin(rewordings.values(), store)
-        kept = {
-            r.path for r in found.records if store.is_current(mains[r.path], r.id, _kept(options))
-        }
-        current = {
-            r.path for r in found.records if store.is_current(mains[r.path], r.id, making.recipe)
-        }
-        if not context.dry_run:
-            announce(
-                [one for path, one in rewordings.items() if path not in current | kept],
-                "cutout",
-                store,
-            )
-        with project.journal.recording("cutout", display(found.folder.name)) as recording:
-            report = make(found, making, project, recording)
-            uncut = _keep(report, found, making.targets, kept, options, project, recording)
-        failed = {problem.path for problem in report.failed}
-        anew = [
-            CaptionRewrite(one.image, one.origin) if one.origin in failed else one for one in edited
-        ]
-        captions = reword(
-            due(report, WAITING, rewordings, store),
-            "cutout",
-            _title(found, options),
-            project,
-            anew=anew,
-        )
-        return CutoutResult(
-            report,
-            out,
-            options.model,
-            licence(options.model),
-            captions,
-            uncut,
-            recording.entry,
-            followed,
-        )
+        images = scan_images(folder, project, options)
+        spec = _spec(images, out, options)
+        plan = plan_outputs(images, spec, gather(images, spec, project))
+        produced = produce(plan, partial(open_cutout, options), project, workers=options.workers)
+    return CutoutResult(
+        produced.report, out, options.model, licence(options.model), produced.captions,
+        produced.fallbacks, produced.entry, produced.followed,
+    )  # fmt: skip
 
 
 def require_model(options: CutoutOptions) -> None:
@@ -161,72 +116,28 @@ def recipe(options: CutoutOptions) -> str:
     )
 
 
-def _kept(options: CutoutOptions) -> str:
-    return f"{recipe(options)} kept"
-
-
-def _making(targets: Targets, out: Path, options: CutoutOptions) -> OutputSpec[CutoutImage]:
-    stage = partial(open_cutout, options)
-    return OutputSpec(out, recipe(options), targets, stage, WAITING, options.workers)
-
-
-def _rewording(record: ImageRecord, target: Path, options: CutoutOptions) -> CaptionRewrite:
-    return CaptionRewrite(
-        target, record.path, partial(_with_backdrop, options=options, image=record.id)
+def _spec(images: Scan, out: Path, options: CutoutOptions) -> OutputSpec:
+    return OutputSpec(
+        out,
+        recipe(options),
+        output_names(images, out),
+        WAITING,
+        rewords={
+            record.path: partial(_with_background, options=options, image=record.id)
+            for record in images.records
+        },
+        fallback=f"{recipe(options)} kept",
+        max_pixels=options.max_pixels,
+        captions_note=f": {options.bg} background",
     )
 
 
-def _with_backdrop(caption: Caption, *, options: CutoutOptions, image: str) -> Caption:
-    return Caption(backgrounds.reworded(caption.tags, backdrop_name(options.bg, image)))
+def _with_background(caption: Caption, *, options: CutoutOptions, image: str) -> Caption:
+    return Caption(backgrounds.reworded(caption.tags, background_name(options.bg, image)))
 
 
-def backdrop_name(bg: str, image: str) -> str:
+def background_name(bg: str, image: str) -> str:
     """Return what captions call the colour behind an image."""
     colour = backgrounds.colour(bg, image)
     named = {rgb: name for name, rgb in backgrounds.NAMED.items()}
     return named.get(colour) or colours.name(colour)
-
-
-def _title(found: Scan, options: CutoutOptions) -> str:
-    return f"captions of {display(found.folder.name)}: {options.bg} background"
-
-
-def _keep(
-    report: RunReport[CutoutImage],
-    found: Scan,
-    targets: Targets,
-    kept: set[Path],
-    options: CutoutOptions,
-    project: Project,
-    recording: OpenEntry,
-) -> tuple[Path, ...]:
-    """Copy the images that failed to where their cut-outs would be, with their captions and masks
-    as they are.
-
-    kept: those that an earlier run copied, and that nobody touched since. One that cannot be read,
-    or whose name is too long, is left out.
-    """
-    if project.context.dry_run:
-        return ()
-    failed = {problem.path for problem in report.failed}
-    uncut: list[ImageRecord] = []
-    for record in found.records:
-        if record.path not in failed:
-            continue
-        target, mask = targets[record.path]
-        output = Output(target, record.id, _kept(options), record.path)
-        try:
-            data = pixels.encode(pixels.load(record.path, max_pixels=options.max_pixels), "PNG")
-            if record.path in kept:
-                project.store.put_finished([output])
-            else:
-                if os.path.lexists(mask) and project.store.is_ours(mask):
-                    mask.unlink()
-                write_atomic(target, data)
-                recording.record(output)
-        except InputError:
-            continue
-        uncut.append(record)
-    mains = {record.path: targets[record.path][0] for record in uncut}
-    copy(carry(uncut, mains, project.store), project, recording)
-    return tuple(mains.values())

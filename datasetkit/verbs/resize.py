@@ -2,34 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
 from datasetkit.core.errors import InputError
 from datasetkit.core.files import PROJECT, display, image_id, require_writable
-from datasetkit.core.records import Done, Failed, ImageRecord, RunReport, Skipped
+from datasetkit.core.records import Failed, ImageRecord, RunReport, Skipped
 from datasetkit.dataset.buckets import BucketRules, select
 from datasetkit.images.scan import Scan
 from datasetkit.options.images import ResizeOptions
-from datasetkit.outputs.produce import (
-    OutputSpec,
-    StagedOutputLog,
-    beside,
-    kept_suffix,
-    look,
-    make,
-)
-from datasetkit.outputs.renamed_sources import RenamedSource, follow
-from datasetkit.outputs.sidecars import (
-    CaptionRewrite,
-    CaptionRewriteResult,
-    carry,
-    copy,
-    edited_at_origin,
-    reword,
-)
+from datasetkit.outputs.folder import kept_suffix, prepare_output_folder, scan_images
+from datasetkit.outputs.gather import gather
+from datasetkit.outputs.plan import plan_outputs
+from datasetkit.outputs.produce import StagedOutputLog, produce
+from datasetkit.outputs.renamed_sources import RenamedSource
+from datasetkit.outputs.sidecars import CaptionRewriteResult
+from datasetkit.outputs.spec import OutputSpec
 from datasetkit.project.plans import Move, Plan
 from datasetkit.project.session import DEFAULT_CONTEXT, RunContext, open_project
 from datasetkit.project.store import Output
@@ -86,37 +76,28 @@ def resize(
         raise InputError("--in-place writes no other folder", hint="leave OUT away, or --in-place")
     if options.in_place:
         return _resize_in_place(folder, options, context)
-    out = beside(
+    out = prepare_output_folder(
         folder, out, str(options.max), options, context, hint="name another folder, or --in-place"
     )
     with open_project(out, context) as project:
-        found = look(folder, project, options)
-        targets = output_names(found.folder, found.records, out, options)
-        making = _making(targets, out, options)
-        followed = follow(found, making.images(found.records), out, project, "resize")
-        with project.journal.recording("resize", display(found.folder.name)) as recording:
-            report = make(found, making, project, recording)
-            there = _without(found.records, report.failed)
-            carried = carry(there, targets, project.store)
-            if not context.dry_run:
-                copy(carried, project, recording)
-        edited = edited_at_origin(
-            (CaptionRewrite(targets[r.path], r.path) for r in there), project.store
-        )
-        captions = reword(
-            (), "resize", f"captions of {display(found.folder.name)}", project, anew=edited
-        )
-        seen = uses(there, targets, options)
-        return ResizeResult(report, out, len(carried), recording.entry, seen, followed, captions)
+        images = scan_images(folder, project, options)
+        targets = output_names(images.folder, images.records, out, options)
+        spec = _spec(targets, out, options)
+        plan = plan_outputs(images, spec, gather(images, spec, project))
+        produced = produce(plan, _stage(options), project, workers=options.workers)
+    fits = bucket_fits(_without(images.records, produced.failed), targets, options)
+    return ResizeResult(
+        produced.report, out, produced.carried, produced.entry, fits, produced.followed,
+        produced.captions,
+    )  # fmt: skip
 
 
-def _without(records: Sequence[ImageRecord], failed: Sequence[Failed]) -> list[ImageRecord]:
+def _without(records: Sequence[ImageRecord], failed: set[Path]) -> list[ImageRecord]:
     """Leave out the images that failed: they had a header, and no image was made of them."""
-    paths = {problem.path for problem in failed}
-    return [record for record in records if record.path not in paths]
+    return [record for record in records if record.path not in failed]
 
 
-def uses(
+def bucket_fits(
     records: Sequence[ImageRecord], targets: dict[Path, Path], options: ResizeOptions
 ) -> tuple[BucketFit, ...]:
     """Say, for each resized image, which bucket and scale the trainer will use at 512, 768 and
@@ -168,60 +149,87 @@ def _recipe(options: ResizeOptions) -> str:
     return f"resize-3 {options.max} {options.mode} {options.quality} {options.alpha}"
 
 
-def _making(
-    targets: dict[Path, Path], out: Path, options: ResizeOptions
-) -> OutputSpec[ResizedImage]:
-    def stage() -> Stage[ResizedImage]:
-        return partial(resize_image, options=options)
+def _spec(targets: dict[Path, Path], out: Path, options: ResizeOptions) -> OutputSpec:
+    files = {source: (target,) for source, target in targets.items()}
+    return OutputSpec(out, _recipe(options), files, "would be resized")
 
-    wanted = {source: (target,) for source, target in targets.items()}
-    return OutputSpec(out, _recipe(options), wanted, stage, "would be resized", options.workers)
+
+def _stage(options: ResizeOptions) -> Callable[[], Stage[ResizedImage]]:
+    return lambda: partial(resize_image, options=options)
 
 
 def _resize_in_place(folder: Path, options: ResizeOptions, context: RunContext) -> ResizeResult:
-    """Make the new images in `.dsk/`, then swap them in with one plan that keeps the
-    originals.
-    """
+    """Make the new images in `.dsk/`, then swap them in with one plan that keeps the originals."""
     with open_project(folder, context) as project:
         if not context.dry_run:
             require_writable(folder)
-        found = look(folder, project, options)
+        images = scan_images(folder, project, options)
         recipe = _recipe(options)
         fresh = tuple(
-            r for r in found.records if not project.store.is_current_in_place(r.path, recipe)
+            r for r in images.records if not project.store.is_current_in_place(r.path, recipe)
         )
-
-        # Of its own for each command: undo puts what was swapped in back here. A killed run's work
-        # is taken up again.
-        stage_folder = project.root / PROJECT / "stage" / str(project.journal.next_id())
+        # A folder for each command: undo puts what was swapped in back here. The work of a killed
+        # run is taken up again.
+        number = str(project.journal.next_id())
+        stage_folder = project.root / PROJECT / "stage" / number
         staged = output_names(folder, fresh, stage_folder, options)
-        making = _making(staged, stage_folder, options)
-        report = make(Scan(folder, fresh, found.failed), making, project, StagedOutputLog(project))
-        keep = project.root / PROJECT / "originals" / str(project.journal.next_id())
-        ops: list[Move] = []
-        settled: list[Output] = []
-        swapped: list[Output] = []
-        for outcome in report.outcomes:
-            if not isinstance(outcome, (Done, Skipped)) or context.dry_run:
-                continue
-            source, new = outcome.record.path, staged[outcome.record.path]
-            goal = source.with_suffix(new.suffix)
-            settled.append(Output(goal, outcome.record.id, recipe, source))
-            if image_id(new) != outcome.record.id or goal != source:
-                ops += [Move(source, keep / source.relative_to(folder)), Move(new, goal)]
-                swapped.append(settled[-1])
-            else:
-                new.unlink(missing_ok=True)
-        entry = project.apply(
-            Plan(tuple(ops)), "resize", f"{display(folder.name)} in place", outputs=swapped
-        )
-        project.store.put_finished(settled)
-    same = tuple(Skipped(r, "up to date") for r in found.records if r not in fresh)
-    places = {r.path: r.path for r in found.records}
+        spec = replace(_spec(staged, stage_folder, options), staged=True)
+        todo = Scan(folder, fresh, images.failed)
+        plan = plan_outputs(todo, spec, gather(todo, spec, project))
+        log = StagedOutputLog(project)
+        report = produce(plan, _stage(options), project, workers=options.workers, log=log).report
+        originals = project.root / PROJECT / "originals" / number
+        swap = _swap(report, staged, folder, originals, recipe) if not context.dry_run else _Swap()
+        for path in swap.unused:
+            path.unlink(missing_ok=True)
+        title = f"{display(folder.name)} in place"
+        entry = project.apply(Plan(swap.moves), "resize", title, outputs=swap.swapped)
+        project.store.put_finished(swap.settled)
+    current = tuple(Skipped(r, "up to date") for r in images.records if r not in fresh)
+    failed = {failure.path for failure in report.failed}
+    paths = {record.path: record.path for record in images.records}
     return ResizeResult(
-        RunReport("resize", (*report.outcomes, *same)),
+        RunReport("resize", (*report.outcomes, *current)),
         folder,
         0,
         entry,
-        uses(_without(found.records, report.failed), places, options),
+        bucket_fits(_without(images.records, failed), paths, options),
     )
+
+
+@dataclass(frozen=True, slots=True)
+class _Swap:
+    """How new images take the place of the originals. unused: new ones that are byte for byte the
+    original. swapped: what the store lists of the others, settled: of all.
+    """
+
+    moves: tuple[Move, ...] = ()
+    unused: tuple[Path, ...] = ()
+    swapped: tuple[Output, ...] = ()
+    settled: tuple[Output, ...] = ()
+
+
+def _swap(
+    report: RunReport[ResizedImage],
+    staged: Mapping[Path, Path],
+    folder: Path,
+    originals: Path,
+    recipe: str,
+) -> _Swap:
+    moves: list[Move] = []
+    unused: list[Path] = []
+    swapped: list[Output] = []
+    settled: list[Output] = []
+    for outcome in report.outcomes:
+        if isinstance(outcome, Failed):
+            continue
+        source, new = outcome.record.path, staged[outcome.record.path]
+        target = source.with_suffix(new.suffix)
+        output = Output(target, outcome.record.id, recipe, source)
+        settled.append(output)
+        if target == source and image_id(new) == outcome.record.id:
+            unused.append(new)
+        else:
+            moves += [Move(source, originals / source.relative_to(folder)), Move(new, target)]
+            swapped.append(output)
+    return _Swap(tuple(moves), tuple(unused), tuple(swapped), tuple(settled))

@@ -25,7 +25,8 @@ from datasetkit.options.toml import CONFIG_NAME, Config, load, options_class
 from datasetkit.project.session import DEFAULT_CONTEXT, RunContext, finish_interrupted
 from datasetkit.verbs.cutout import cutout, require_installed, require_model
 from datasetkit.verbs.export import export
-from datasetkit.verbs.faces import crop_faces, erase_faces, require_detector
+from datasetkit.verbs.faces_crop import crop_faces
+from datasetkit.verbs.faces_erase import erase_faces
 from datasetkit.verbs.layout import layout
 from datasetkit.verbs.reg import reg, require_class
 from datasetkit.verbs.rename import rename
@@ -40,6 +41,7 @@ from datasetkit.verbs.shared.concept_folders import (
     passages,
     work_folder,
 )
+from datasetkit.verbs.shared.faces import require_detector
 from datasetkit.verbs.tag import tag
 
 

@@ -15,7 +15,7 @@ from datasetkit.core.files import PROJECT, list_images
 from datasetkit.images import pixels
 from datasetkit.options.dataset import LayoutOptions
 from datasetkit.options.images import RenameOptions
-from datasetkit.outputs import sidecars
+from datasetkit.outputs import produce
 from datasetkit.project import journal
 from datasetkit.stages import faces as facing
 from datasetkit.stages import resize as resizing
@@ -101,7 +101,7 @@ def die_while_writing_plainly() -> None:
         return True
 
     vars(journal)["place"] = place
-    for module in (pixels, resizing, facing, sidecars):
+    for module in (pixels, resizing, facing, produce):
         vars(module)["write_atomic"] = write
 
 

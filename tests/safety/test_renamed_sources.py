@@ -7,6 +7,7 @@ import itertools
 import pytest
 
 from datasetkit import api
+from datasetkit.core.errors import PlanConflict
 from tests.safety.datasets import write_image
 from tests.safety.harness import tree
 
@@ -149,3 +150,23 @@ def test_an_edited_image_and_another_format_at_once_keep_the_caption(made):
     write_image(made / "imgs" / "p1.png", 50)
     resized(made, api.ResizeOptions(max=32, format="jpg"))
     assert captioned(made / "out") == {f"p{n}.jpg": f"image {n}" for n in (1, 2, 3)}
+
+
+def test_a_file_of_somebody_else_is_refused_before_anything_follows(made):
+    """All or nothing: the outputs of renamed sources are where they were after the refusal."""
+    renamed(made, {"p1.png": "first.png"})
+    write_image(made / "imgs" / "p4.png", 4)
+    write_image(made / "out" / "p4.png", 99)
+    before = tree(made)
+    with pytest.raises(PlanConflict, match="was not made by dsk"):
+        resized(made)
+    assert tree(made) == before
+
+
+def test_a_dry_run_foresees_that_a_renamed_source_needs_no_new_output(made):
+    renamed(made, {"p1.png": "first.png"})
+    result = api.resize(made / "imgs", made / "out", SMALL, api.RunContext(dry_run=True))
+    assert [(f.old.name, f.new and f.new.name) for f in result.followed] == [
+        ("p1.png", "first.png")
+    ]
+    assert {s.reason for s in result.report.skipped} == {"up to date"}

@@ -155,6 +155,18 @@ def test_a_image_without_a_subject_is_failed_and_copied_as_it_is(made):
     assert (made / "cut" / "d.png").stat().st_mtime_ns == time
 
 
+def test_a_second_run_writes_nothing_for_a_copy_that_has_a_mask(made):
+    nothing = made / "imgs" / "d.png"
+    Image.new("RGB", (96, 72)).save(nothing)
+    (made / "imgs" / "masks").mkdir()
+    Image.new("L", (96, 72), 255).save(made / "imgs" / "masks" / "d.png")
+    cut(made)
+    assert (made / "cut" / "masks" / "d.png").is_file()
+    for _ in range(2):
+        again = cut(made)
+        assert [p.name for p in again.kept] == ["d.png"] and again.entry is None
+
+
 def test_a_mask_that_covers_nearly_everything_is_none_either():
     with pytest.raises(InputError, match=r"almost everything \(100.0%"):
         stage.require_subject(Image.new("L", (10, 10), 255), 0.01)

@@ -1,4 +1,4 @@
-"""Seeing: where the faces and lines of text of images are, looked for once and remembered."""
+"""Where the faces and lines of text of images are: detected once, then read from the store."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ _KEEP_EVERY = 64
 
 @dataclass(frozen=True, slots=True)
 class Detections:
-    """What was found in images, and the images that cannot be read."""
+    """The faces and lines of text of images, and the images that cannot be read."""
 
-    places: Mapping[Path, FaceBoxes]
+    boxes: Mapping[Path, FaceBoxes]
     failed: tuple[Failed, ...]
 
 
-def see(records: Sequence[ImageRecord], options: FacesOptions, project: Project) -> Detections:
+def detect(records: Sequence[ImageRecord], options: FacesOptions, project: Project) -> Detections:
     """Find the faces, and with `text` the lines of text, that score enough; largest faces first
     where some are left.
 
@@ -38,7 +38,7 @@ def see(records: Sequence[ImageRecord], options: FacesOptions, project: Project)
     recipes = {need: _recipe(need, options) for need in needs}
     stage = partial(open_measuring, needs, options.max_pixels, options.detector)
     rows, broken = measured(records, recipes, stage, options.workers, project)
-    places: dict[Path, FaceBoxes] = {}
+    boxes: dict[Path, FaceBoxes] = {}
     for record in records:
         if all(record.id in rows[need] for need in needs):
             found = {need: unpack_spots(rows[need][record.id]) for need in needs}
@@ -46,9 +46,9 @@ def see(records: Sequence[ImageRecord], options: FacesOptions, project: Project)
             text = tuple(
                 spot for spot in found.get("text", ()) if spot.score >= options.text_threshold
             )
-            places[record.path] = FaceBoxes(faces, text)
+            boxes[record.path] = FaceBoxes(faces, text)
     return Detections(
-        places, tuple(replace(broken[r.id], path=r.path) for r in records if r.id in broken)
+        boxes, tuple(replace(broken[r.id], path=r.path) for r in records if r.id in broken)
     )
 
 

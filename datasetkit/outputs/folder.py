@@ -1,0 +1,60 @@
+"""The output folder of a verb, and the scan of the images that go into it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from datasetkit.core.errors import InputError
+from datasetkit.core.files import display, nearest_folder, refuse_link, require_writable
+from datasetkit.images.pixels import WRITERS
+from datasetkit.images.scan import Scan, require_images, scan
+from datasetkit.options.scan import ScanOptions
+from datasetkit.project.session import Project, RunContext, finish_interrupted
+
+
+def prepare_output_folder(
+    folder: Path,
+    out: Path | None,
+    suffix: str,
+    options: ScanOptions,
+    context: RunContext,
+    *,
+    hint: str = "name another folder",
+) -> Path:
+    """Return the output folder, by default a sibling `<folder>-<suffix>`; finish what was cut short
+    in `folder`.
+
+    Raises InputError for `folder` itself and for a link, DatasetError without images, StorageError
+    where nothing can be written.
+    """
+    out = out or folder.absolute().with_name(f"{folder.absolute().name}-{suffix}")
+    if out.resolve() == folder.resolve():
+        raise InputError(f"{display(out)} is the input folder itself", hint=hint)
+    refuse_link(out)
+    finish_interrupted(folder, context)
+    if not context.dry_run:
+        require_images(folder, recursive=options.recursive, follow_links=options.follow_links)
+        require_writable(nearest_folder(out))
+    return out
+
+
+def scan_images(folder: Path, project: Project, options: ScanOptions) -> Scan:
+    """Scan the images that outputs are made of, with their hashes, without captions."""
+    return scan(
+        folder,
+        project.store,
+        recursive=options.recursive,
+        follow_links=options.follow_links,
+        max_pixels=options.max_pixels,
+        with_ids=True,
+        captions=False,
+        reporter=project.context.reporter,
+    )
+
+
+def kept_suffix(path: Path) -> str:
+    """Return the suffix of an image if it can be written; other formats become PNG, which loses
+    nothing.
+    """
+    suffix = path.suffix.lower()
+    return suffix if suffix in WRITERS else ".png"

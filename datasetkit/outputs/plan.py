@@ -1,0 +1,211 @@
+"""The plan of outputs: what is kept, made, moved, put into the trash, copied and reworded."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from datasetkit.core.files import mask_path
+from datasetkit.core.records import Failed, ImageRecord
+from datasetkit.images.scan import Scan
+from datasetkit.outputs import sidecars
+from datasetkit.outputs.known import Known, absolute
+from datasetkit.outputs.renamed_sources import OutputMove, plan_moves
+from datasetkit.outputs.sidecars import SidecarCopy
+from datasetkit.outputs.spec import CaptionRewrite, OutputSpec
+from datasetkit.project.store import Output
+
+
+@dataclass(frozen=True, slots=True)
+class Adoption:
+    """An image of whose outputs some stand there that the store does not list. standing: where each
+    of its files is before the moves, None if there is none.
+    """
+
+    record: ImageRecord
+    standing: tuple[Path | None, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedRewrite:
+    """A caption that follows its image. image: the original. is_pending: it is reworded also where
+    the image is not made now, since an earlier run was killed before it came to this caption.
+    """
+
+    image: Path
+    rewrite: CaptionRewrite
+    is_pending: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Fallback:
+    """The copy of an image for which the stage fails. is_kept: an earlier run made it. copies: its
+    caption and mask. settled: what the store lists of masks that are kept.
+    """
+
+    output: Output
+    is_kept: bool
+    copies: tuple[SidecarCopy, ...]
+    settled: tuple[Output, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class OutputPlan:
+    """What `produce` does. title: of the journal entries.
+
+    keep, make: the images whose outputs are up to date, and those whose outputs are made. adopt:
+    those of whose outputs some are unknown; they must be what the stage makes, byte for byte.
+    moves: outputs that take another name or go to the trash. announced: captions that the store
+    lists before the work, see `sidecars.announced`. copies: captions and masks that go along with
+    images that do not fail. rewrites, edited: captions that change. fallbacks: by image.
+    """
+
+    spec: OutputSpec
+    title: str
+    known: Known
+    keep: tuple[ImageRecord, ...] = ()
+    make: tuple[ImageRecord, ...] = ()
+    adopt: tuple[Adoption, ...] = ()
+    moves: tuple[OutputMove, ...] = ()
+    announced: tuple[Output, ...] = ()
+    copies: tuple[SidecarCopy, ...] = ()
+    rewrites: tuple[PlannedRewrite, ...] = ()
+    edited: tuple[CaptionRewrite, ...] = ()
+    fallbacks: Mapping[Path, Fallback] = field(default_factory=dict)
+    failed: tuple[Failed, ...] = ()
+    wanted: tuple[ImageRecord, ...] = ()
+
+    @property
+    def move(self) -> tuple[OutputMove, ...]:
+        return tuple(move for move in self.moves if move.new is not None)
+
+    @property
+    def trash(self) -> tuple[OutputMove, ...]:
+        return tuple(move for move in self.moves if move.new is None)
+
+
+# The order in which things are decided, and done:
+# 1. Moves come first: all else is decided as if they were done (`Known.after`), so that a renamed
+#    source keeps its output, its caption and its mask.
+# 2. An output is current if source, recipe, size and time are those of the store. A file that the
+#    store does not list is a person's, until `produce` has shown that the stage makes just that.
+# 3. Captions edited at the original are found before the images are made, while the hashes in the
+#    store still tell whose edit it was; which captions are reworded depends on which images fail.
+# 4. The store lists files as pending before they are written: what a kill leaves is dsk's own.
+def plan_outputs(scan: Scan, spec: OutputSpec, known: Known) -> OutputPlan:
+    """Decide what happens to the outputs of a scanned folder; nothing is read or written."""
+    moves = plan_moves(scan, spec, known) if not spec.staged else ()
+    renamed = {move.dst: move.src for one in moves for move in one.moves}
+    known = known.after(
+        (move for one in moves for move in one.moves),
+        (output for one in moves for output in one.outputs),
+    )
+    records = spec.wanted(scan.records)
+    current = _current(records, spec, spec.recipe, known)
+    kept = _current(records, spec, spec.fallback, known) if spec.fallback else set()
+    outdated = [record for record in records if record.path not in current]
+    adopt = _adoptions(outdated, renamed, spec, known)
+    adopted = {a.record.path for a in adopt if known.stands(spec.targets[a.record.path][0])}
+    announced, rewrites = _rewrites(records, current | kept, spec, known)
+    make = [record for record in outdated if record.path not in adopted]
+    return OutputPlan(
+        spec,
+        scan.folder.name,
+        known,
+        keep=tuple(record for record in records if record.path in current | adopted),
+        make=tuple(make),
+        adopt=adopt,
+        moves=moves,
+        announced=announced,
+        copies=tuple(sidecars.copies(spec, records, known)),
+        rewrites=rewrites,
+        edited=() if spec.staged else _edited(records, spec, known),
+        fallbacks=_fallbacks(make, kept, spec, known.with_pending(announced)),
+        failed=scan.failed,
+        wanted=tuple(records),
+    )
+
+
+def _current(
+    records: Iterable[ImageRecord], spec: OutputSpec, recipe: str, known: Known
+) -> set[Path]:
+    """Return the images whose first file was made by a recipe and is up to date."""
+    return {
+        record.path
+        for record in records
+        if known.is_current(spec.targets[record.path][0], record.id, recipe)
+    }
+
+
+def _rewrites(
+    records: Sequence[ImageRecord], done: set[Path], spec: OutputSpec, known: Known
+) -> tuple[tuple[Output, ...], tuple[PlannedRewrite, ...]]:
+    """Return the captions that are announced, and all that follow their images. done: the images
+    whose outputs are there.
+    """
+    rewrites = list(spec.rewrites(records))
+    announced = {
+        path: output
+        for path, rewrite in rewrites
+        if path not in done
+        and (output := sidecars.announced(rewrite, spec.verb, known)) is not None
+    }
+    planned = [
+        PlannedRewrite(path, rewrite, path in announced or known.is_pending(rewrite.caption))
+        for path, rewrite in rewrites
+    ]
+    return tuple(announced.values()), tuple(planned)
+
+
+def _edited(
+    records: Sequence[ImageRecord], spec: OutputSpec, known: Known
+) -> tuple[CaptionRewrite, ...]:
+    rewrites = [rewrite for _, rewrite in spec.rewrites(records)]
+    rewrites += spec.unchanged_captions(records)
+    return tuple(sidecars.edited_at_origin(rewrites, known))
+
+
+def _adoptions(
+    records: Iterable[ImageRecord], renamed: Mapping[Path, Path], spec: OutputSpec, known: Known
+) -> tuple[Adoption, ...]:
+    """Return the images of whose files one stands there that dsk does not know as its own. renamed:
+    where each file that moves comes from.
+    """
+    adoptions = []
+    for record in records:
+        files = spec.targets[record.path]
+        if any(known.stands(path) and not known.is_ours(path) for path in files):
+            standing = (
+                renamed.get(absolute(path), path) if known.stands(path) else None for path in files
+            )
+            adoptions.append(Adoption(record, tuple(standing)))
+    return tuple(adoptions)
+
+
+def _fallbacks(
+    records: Iterable[ImageRecord], kept: set[Path], spec: OutputSpec, known: Known
+) -> dict[Path, Fallback]:
+    if not spec.fallback:
+        return {}
+    return {r.path: _fallback(r, r.path in kept, spec, known) for r in records}
+
+
+def _fallback(record: ImageRecord, is_kept: bool, spec: OutputSpec, known: Known) -> Fallback:
+    target = spec.targets[record.path][0]
+    mask = mask_path(target)
+    # A mask that was made of the image goes with the cut-out whose place the copy takes; one that
+    # was copied along with a copy that is kept, is kept too.
+    listed = known.stored.get(absolute(mask))
+    settled = (
+        (replace(listed.output, path=mask),)
+        if is_kept and listed is not None and not listed.is_pending and known.is_ours(mask)
+        else ()
+    )
+    copies = tuple(
+        copy
+        for copy in sidecars.pairs(record, target, known)
+        if sidecars.is_due(copy, known) or (copy.target == mask and not is_kept)
+    )
+    output = Output(target, record.id, spec.fallback, record.path)
+    return Fallback(output, is_kept, copies, settled)

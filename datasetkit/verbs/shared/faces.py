@@ -1,0 +1,210 @@
+"""What the verbs of `dsk faces` share: where faces are, what is made of them, and the report."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Generic, TypeVar
+
+from datasetkit.checks.base import ImageRegion
+from datasetkit.core.files import display
+from datasetkit.core.records import ImageRecord, Outcome, RunReport, Skipped
+from datasetkit.images import contact_sheet
+from datasetkit.images.scan import Scan
+from datasetkit.options.images import FacesOptions
+from datasetkit.outputs.folder import kept_suffix, prepare_output_folder, scan_images
+from datasetkit.outputs.produce import Produced
+from datasetkit.outputs.renamed_sources import RenamedSource
+from datasetkit.outputs.sidecars import CaptionRewriteResult
+from datasetkit.project.plans import Plan, WriteBytes
+from datasetkit.project.session import Project, RunContext, open_project
+from datasetkit.verbs.shared.detections import Detections, detect
+from datasetkit.vision import faces
+
+T = TypeVar("T")
+NO_FACE = "no face was found"
+
+
+@dataclass(frozen=True, slots=True)
+class FaceRegion:
+    """A face or a line of text: its box in pixels of the image as it is looked at, and its score
+    from 0 to 1.
+    """
+
+    left: int
+    top: int
+    right: int
+    bottom: int
+    score: float
+
+
+@dataclass(frozen=True, slots=True)
+class ImageFaces:
+    """The faces and lines of text of one image."""
+
+    path: Path
+    width: int
+    height: int
+    faces: tuple[FaceRegion, ...]
+    text: tuple[FaceRegion, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class FacesResult(Generic[T]):
+    """What crop or erase did: one outcome an image, where the new images are, how captions
+    followed.
+
+    small: the images of which a face was left out since its crop would be too small. carried: how
+    many captions and masks went along as they are. sheet: the contact sheet, if one was drawn.
+    """
+
+    report: RunReport[T]
+    out: Path
+    images: tuple[ImageFaces, ...]
+    captions: CaptionRewriteResult
+    entry: int | None
+    carried: int = 0
+    small: tuple[Path, ...] = ()
+    followed: tuple[RenamedSource, ...] = ()
+    sheet: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class FaceScan:
+    """A scanned folder with its faces, and the output folder."""
+
+    project: Project
+    images: Scan
+    detections: Detections
+    out: Path
+
+
+def require_detector(options: FacesOptions) -> None:
+    """Raise ConfigError for an unknown detector, before any work is spent."""
+    faces.require_detector(options.detector)
+
+
+@contextmanager
+def open_face_scan(
+    folder: Path, out: Path | None, suffix: str, options: FacesOptions, context: RunContext
+) -> Iterator[FaceScan]:
+    """Open the project of `out`, scan the folder and find its faces."""
+    require_detector(options)
+    out = prepare_output_folder(folder, out, suffix, options, context)
+    with open_project(out, context) as project:
+        images = scan_images(folder, project, options)
+        yield FaceScan(project, images, detect(images.records, options, project), out)
+
+
+def recipe(what: str, options: FacesOptions, *details: object) -> str:
+    """Name everything that changes the bytes of an output: the options, and the version of the
+    code. details: what only this kind of output depends on.
+    """
+    found_by = f"{options.detector} {options.threshold} {options.most} {options.margin}"
+    return " ".join(map(str, ("faces-1", what, found_by, *details)))
+
+
+def output_names(wanted: Iterable[tuple[ImageRecord, int]], scan: FaceScan) -> list[Path]:
+    """Return so many names below `out` for each image: `a.jpg`, `a_2.jpg`; no stem twice, since a
+    stem has one caption.
+    """
+    taken: set[Path] = set()
+    names = []
+    for record, number in wanted:
+        path = scan.out / record.path.relative_to(scan.images.folder)
+        n = 1
+        for _ in range(number):
+            while (bare := path.with_name(path.stem if n == 1 else f"{path.stem}_{n}")) in taken:
+                n += 1
+            taken.add(bare)
+            names.append(bare.with_name(f"{bare.name}{kept_suffix(path)}"))
+    return names
+
+
+def result(
+    scan: FaceScan,
+    produced: Produced[T],
+    options: FacesOptions,
+    *,
+    faceless: Sequence[ImageRecord] = (),
+    small: tuple[Path, ...] = (),
+) -> FacesResult[T]:
+    """Draw the contact sheet and report. faceless: images of which nothing was to be made."""
+    images = faces_of(scan.images.records, scan.detections)
+    sheet, _ = draw_review(images, options, scan.project)
+    outcomes: list[Outcome[T]] = [
+        *produced.report.outcomes,
+        *(Skipped(record, NO_FACE) for record in faceless),
+        *scan.detections.failed,
+    ]
+    return FacesResult(
+        RunReport(produced.report.stage, tuple(outcomes)), scan.out, images, produced.captions,
+        produced.entry, produced.carried, small, produced.followed, sheet,
+    )  # fmt: skip
+
+
+def faces_of(records: Sequence[ImageRecord], detections: Detections) -> tuple[ImageFaces, ...]:
+    """Return the faces and lines of text of each image that could be read, in pixels."""
+    return tuple(
+        ImageFaces(r.path, r.width, r.height, _regions(boxes.faces, r), _regions(boxes.text, r))
+        for r in records
+        if (boxes := detections.boxes.get(r.path)) is not None
+    )
+
+
+def _regions(spots: Sequence[ImageRegion], record: ImageRecord) -> tuple[FaceRegion, ...]:
+    width, height = record.width, record.height
+    return tuple(
+        FaceRegion(
+            max(0, round(s.left * width)), max(0, round(s.top * height)),
+            min(width, round(s.right * width)), min(height, round(s.bottom * height)), s.score,
+        )
+        for s in spots
+    )  # fmt: skip
+
+
+def draw_review(
+    images: Sequence[ImageFaces], options: FacesOptions, project: Project
+) -> tuple[Path | None, int | None]:
+    """Draw the contact sheet that `--review` asks for: every image with boxes around its faces.
+
+    Returns its path and its number in the history.
+    """
+    if not options.review:
+        return None, None
+    path = Path(options.review)
+    if project.context.dry_run:
+        return None, None
+    data = contact_sheet.draw(
+        [_entry(one) for one in images], _heading(images), max_pixels=options.max_pixels
+    )
+    return path, project.apply(
+        Plan((WriteBytes(path, data),)), "faces", f"contact sheet {display(path.name)}"
+    )
+
+
+def _heading(images: Sequence[ImageFaces]) -> str:
+    number, without = (
+        sum(len(one.faces) for one in images),
+        sum(not one.faces for one in images),
+    )
+    return f"{number} faces in {len(images)} images, {without} without"
+
+
+def _entry(one: ImageFaces) -> contact_sheet.SheetCell:
+    kinds = (("faces", one.faces), ("text", one.text))
+    boxes = [
+        contact_sheet.SheetBox(
+            kind, r.left / one.width, r.top / one.height, r.right / one.width, r.bottom / one.height
+        )
+        for kind, regions in kinds
+        for r in regions
+    ]
+    scores = ", ".join(f"{region.score:.2f}" for region in one.faces)
+    reasons = [f"face {scores}" if one.faces else NO_FACE]
+    reasons += (
+        [f"text {', '.join(f'{region.score:.2f}' for region in one.text)}"] if one.text else []
+    )
+    return contact_sheet.SheetCell(one.path, one.path.name, tuple(reasons), tuple(boxes))
