@@ -42,12 +42,19 @@ def command(
         def build() -> Command:
             return _with_options(function, table, only, without) if table else function
 
-        placeholder.__name__, placeholder.__doc__ = function.__name__, function.__doc__
+        placeholder.__name__ = function.__name__
+        placeholder.__doc__ = _unwrapped(function.__doc__ or "")
         cls = type("Command", (LazyCommand,), {"build": staticmethod(build), "table": table})
         app.command(name, cls=cls, rich_help_panel=panel)(placeholder)
         return function
 
     return register
+
+
+def _unwrapped(text: str) -> str:
+    """Return a docstring with each paragraph on one line: the terminal wraps it where it ends."""
+    paragraphs = inspect.cleandoc(text).split("\n\n")
+    return "\n\n".join(" ".join(paragraph.split("\n")) for paragraph in paragraphs)
 
 
 class LazyCommand(typer.core.TyperCommand):

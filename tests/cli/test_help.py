@@ -37,6 +37,11 @@ def test_a_command_has_help_an_example_and_a_line_for_each_parameter(name):
 
 
 @pytest.mark.parametrize("name", COMMANDS)
+def test_a_paragraph_of_help_is_wrapped_by_the_terminal_alone(name):
+    assert not re.search(r"\S\n\S", COMMANDS[name].help)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
 def test_the_example_is_parsed_by_its_command(name):
     command = COMMANDS[name]
     line = next(line for line in command.help.splitlines() if line.startswith("Example: dsk "))
