@@ -130,14 +130,13 @@ MISREAD = {
     "10_foo?",
     "10 foo": "the number is not followed by an underscore; trainers ignore it; did you mean "
     "10_foo?",
-    "foo": "no number of repeats stands before the first underscore; trainers ignore it",
+    "foo": "there is no number of repeats before the first underscore; trainers ignore it",
     "0_foo": "the repeats are less than 1; trainers ignore it",
     "-1_foo": "the repeats are less than 1; trainers ignore it",
     "1_000_x": "the concept begins with a second number; trainers read 1 x `000_x`",
-    "05_foo": "without a leading zero; trainers read 5 x `foo`; did you mean 5_foo?",
-    "\uff11\uff10_foo": "the number is not written as plain digits without a leading zero; "
-    "trainers read 10 x `foo`; "
-    "did you mean 10_foo?",
+    "05_foo": "or a leading zero; trainers read 5 x `foo`; did you mean 5_foo?",
+    "\uff11\uff10_foo": "the number has other characters than digits, or a leading zero; trainers "
+    "read 10 x `foo`; did you mean 10_foo?",
     "7_": "no concept follows the number; trainers read 7 x ``",
     "7": "no concept follows the number; trainers read 7 x ``",
 }

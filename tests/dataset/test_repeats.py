@@ -217,7 +217,7 @@ def simulate(concepts, repeats, rules, batch_settings, reg=()):
 @given(
     st.lists(SIZES, min_size=1, max_size=3),
     SCHEDULE,
-    st.integers(1, 3000),
+    st.integers(1, 600),
     st.lists(
         st.tuples(st.tuples(st.integers(200, 3000), st.integers(200, 3000)), st.integers(1, 4)),
         max_size=6,
