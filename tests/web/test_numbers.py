@@ -69,12 +69,12 @@ def operation(rng: random.Random, tags: list[str]) -> dict[str, Any]:
 def edit(page: client.Browser, rng: random.Random, tags: list[str]) -> int:
     """Make a random edit; return 1 if it changed something."""
     numbers = client.image_ids(page)
-    one = rng.choice(numbers)
+    image_id = rng.choice(numbers)
     if rng.random() < 0.3:
         words = rng.sample(tags, rng.randint(1, 6))
-        return int(page.edit(one, rng.choice([", ", ",", ",\n"]).join(words))["changed"] > 0)
+        return int(page.edit(image_id, rng.choice([", ", ",", ",\n"]).join(words))["changed"] > 0)
     if rng.random() < 0.05 and len(numbers) > 8:
-        return int(page.do({"in": "ids", "ids": [one]}, drop=True)["changed"] > 0)
+        return int(page.do({"in": "ids", "ids": [image_id]}, drop=True)["changed"] > 0)
     scope: dict[str, Any] = rng.choice(
         [
             {"in": "all"},

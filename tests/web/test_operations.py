@@ -54,13 +54,13 @@ SAME: list[tuple[dict[str, Any], Command]] = [
 def test_an_operation_does_what_the_command_does(tagged, tmp_path, wanted, command):
     other = tmp_path / "other"
     shutil.copytree(tagged, other)
-    found = command(other)
+    result = command(other)
     with review(tagged) as page:
         would = page.dry_run(ALL, **wanted)
         assert captions(tagged) != captions(other) and would["entry"] is None
         done = page.do(ALL, **wanted)
         assert captions(tagged) == captions(other)
-        assert done["changed"] == would["changed"] == len(found.changes)
+        assert done["changed"] == would["changed"] == len(result.changes)
         assert (done["tags_added"], done["tags_removed"]) == (
             would["tags_added"],
             would["tags_removed"],
@@ -89,14 +89,14 @@ def test_the_score_slider_does_what_tagging_with_that_threshold_does(tagged, thr
         assert done["kept"] >= 2 * (existing == "skip")
         # The caption has exactly the tags that reach the threshold.
         for number in image_ids(page):
-            one = page.get(f"image/{number}")
-            if one["name"].replace("jpg", "txt") in edited and existing == "skip":
-                assert one["edited"]
+            image = page.get(f"image/{number}")
+            if image["name"].replace("jpg", "txt") in edited and existing == "skip":
+                assert image["edited"]
                 continue
-            assert not one["edited"] and all(tag["score"] >= threshold for tag in one["tags"])
+            assert not image["edited"] and all(tag["score"] >= threshold for tag in image["tags"])
             assert all(
                 tag["score"] < threshold
-                for tag in one["other_tags"]
+                for tag in image["other_tags"]
                 if tag["category"] == "general"
             )
         again = page.do(ALL, threshold=threshold, existing=existing)
@@ -126,23 +126,30 @@ def test_the_tag_table_counts_the_tags_of_the_captions(tagged):
 
 def test_outliers_are_tags_of_most_images_with_a_filter_for_the_rest(folder):
     with review(folder) as page:
-        found = page.post("outliers", scope=ALL, share=0.5)
+        outliers = page.post("outliers", scope=ALL, share=0.5)
         assert dict(
-            zip(found["tag"], zip(found["count"], found["missing"], strict=True), strict=True)
+            zip(
+                outliers["tag"],
+                zip(outliers["count"], outliers["missing"], strict=True),
+                strict=True,
+            )
         ) == {
             "sks": (3, 3),
             "lips": (3, 3),
             "hat": (3, 3),
         }
-        for where, lacking in zip(found["where"], found["missing"], strict=True):
-            assert len(image_ids(page, f"{where} AND tags:>0")) == lacking
+        for where, missing in zip(outliers["where"], outliers["missing"], strict=True):
+            assert len(image_ids(page, f"{where} AND tags:>0")) == missing
         assert page.post("outliers", scope=ALL, share=0.9)["tag"] == []
 
 
 def test_completions_come_from_the_dataset_first_and_then_the_vocabulary(folder):
     with review(folder) as page:
-        found = page.get("complete", q="blue e", limit=5)
-        assert found["tag"][0].lower().replace("_", " ") == "blue eyes" and found["count"][0] == 2
+        completions = page.get("complete", q="blue e", limit=5)
+        assert (
+            completions["tag"][0].lower().replace("_", " ") == "blue eyes"
+            and completions["count"][0] == 2
+        )
         assert len(page.get("complete", q="hair", limit=5)["tag"]) == 5
         assert page.get("complete", q="EYES")["tag"] == page.get("complete", q="eyes")["tag"]
 
@@ -201,10 +208,10 @@ def test_near_duplicates_are_found_in_the_background(folder):
     with review(folder) as page:
         ends = time.monotonic() + 15
         while time.monotonic() < ends:
-            found = page.get("near-duplicates")
-            if found["done"] == found["total"] == 8:
+            progress = page.get("near-duplicates")
+            if progress["done"] == progress["total"] == 8:
                 break
             time.sleep(0.02)
         pair = image_ids(page, "name:p2 OR name:p7")
-        assert found["groups"] == [pair] and image_ids(page, "dup:yes") == pair
+        assert progress["groups"] == [pair] and image_ids(page, "dup:yes") == pair
         assert page.get(f"image/{pair[0]}")["near_duplicates"] == pair

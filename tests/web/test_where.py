@@ -59,24 +59,21 @@ def on_page(page: Browser, where: str) -> set[str]:
 @pytest.mark.parametrize("where", FILTERS)
 def test_rules_match_the_images_of_the_page(laid_out, open_page, where):
     options = api.RulesOptions(where=where, additional=("zzz",), recursive=True)
-    found = api.rules(laid_out, options, RunContext(dry_run=True))
-    report = found.report
-    looked_at = {
-        one.path.name
-        for one in (*(d.record for d in report.done), *(s.record for s in report.skipped))
-    }
-    assert looked_at == on_page(open_page, where)
-    assert found.left_out == 9 - len(image_ids(open_page, where))
+    result = api.rules(laid_out, options, RunContext(dry_run=True))
+    report = result.report
+    records = [*(done.record for done in report.done), *(s.record for s in report.skipped)]
+    assert {record.path.name for record in records} == on_page(open_page, where)
+    assert result.left_out == 9 - len(image_ids(open_page, where))
 
 
 @pytest.mark.parametrize("where", [where for where in FILTERS if where not in ("tags:0",)])
 def test_reports_count_the_images_of_the_page(laid_out, open_page, where):
-    found = api.report(laid_out, api.ReportOptions(where=where), RunContext(dry_run=True))
+    result = api.report(laid_out, api.ReportOptions(where=where), RunContext(dry_run=True))
     shown = open_page.get("images", where=where)
-    assert found.images == sum(tags > 0 for tags in shown["tags"])
-    assert found.left_out == 9 - shown["total"]
+    assert result.images == sum(tags > 0 for tags in shown["tags"])
+    assert result.left_out == 9 - shown["total"]
     tags = open_page.post("tags", scope={"in": "where", "where": where})
-    counted = {str(row["tag"]): row["images"] for row in found.top}
+    counted = {str(row["tag"]): row["images"] for row in result.top}
     assert counted.items() <= dict(zip(tags["tag"], tags["count"], strict=True)).items()
 
 

@@ -168,8 +168,8 @@ class Editor:
 
     def _exclude(self, version: int, images: Sequence[ReviewImage], dry_run: bool) -> EditResult:
         """Move images and their companion files into the project folder."""
-        one = len(images) == 1
-        title = f"exclude {images[0].name}" if one else f"exclude {len(images):,} images"
+        what = images[0].name if len(images) == 1 else f"{len(images):,} images"
+        title = f"exclude {what}"
         edits = EditPlan(title, ())
         if dry_run or not images:
             return EditResult(title, edits, removed=tuple(image.id for image in images))

@@ -85,16 +85,18 @@ def window(
     dataset: ReviewDataset, ids: Sequence[int], offset: int, limit: int, *, captions: bool
 ) -> Json:
     """Return some of the images as columns."""
-    images = [
-        image
-        for image in (dataset.get(image_id) for image_id in ids[offset : offset + limit])
-        if image is not None
-    ]
+    shown = (dataset.get(image_id) for image_id in ids[offset : offset + limit])
+    images = [image for image in shown if image is not None]
+    columns = {"version": dataset.version, "total": len(ids), "offset": offset, **_columns(images)}
+    if captions:
+        columns["caption"] = [_text(image.caption) for image in images]
+        columns["hash"] = [image.hash for image in images]
+    return columns
+
+
+def _columns(images: Sequence[ReviewImage]) -> Json:
     records = [image.facts.record for image in images]
-    columns: Json = {
-        "version": dataset.version,
-        "total": len(ids),
-        "offset": offset,
+    return {
         "id": [image.id for image in images],
         "name": [image.name for image in images],
         "w": [record.width for record in records],
@@ -104,10 +106,6 @@ def window(
         "tags": [_tag_count(image) for image in images],
         "edited": [int(image.facts.edited) for image in images],
     }
-    if captions:
-        columns["caption"] = [_text(image.caption) for image in images]
-        columns["hash"] = [image.hash for image in images]
-    return columns
 
 
 def _tag_count(image: ReviewImage) -> int:
@@ -249,7 +247,7 @@ def refusal(error: DskError, dataset: ReviewDataset) -> Json:
     if isinstance(error, EditConflict):
         answer["version"] = dataset.version
         answer["count"] = error.count
-        answer["conflicts"] = [_conflict(one, dataset) for one in error.differences]
+        answer["conflicts"] = [_conflict(difference, dataset) for difference in error.differences]
     return answer
 
 
