@@ -1,8 +1,9 @@
-"""`dsk layout`: the folders that trainers read, brought to what the concepts say."""
+"""`dsk layout`: update the folders that trainers read."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,18 +19,20 @@ from datasetkit.core.files import (
     list_images,
     refuse_link,
 )
-from datasetkit.core.records import Failed
+from datasetkit.core.records import Failed, ImageRecord
 from datasetkit.dataset import layout as grammar
 from datasetkit.dataset import repeats as arithmetic
 from datasetkit.dataset.advice import advice
 from datasetkit.dataset.layout import TRAIN, Concept, LayoutFolder, LayoutImage
 from datasetkit.dataset.repeats import ConceptImages, RepeatsPlan
-from datasetkit.images.scan import require_folder, require_images, scan, sizes
+from datasetkit.images.scan import Scan, require_folder, require_images, scan, sizes
 from datasetkit.options.dataset import LayoutOptions
 from datasetkit.options.toml import find
+from datasetkit.options.train import TrainOptions
 from datasetkit.project.plans import Plan
 from datasetkit.project.session import (
     DEFAULT_CONTEXT,
+    Project,
     RunContext,
     finish_interrupted,
     open_project,
@@ -47,9 +50,7 @@ from datasetkit.verbs.shared.laid_out import existing_reg, existing_sets, lay_ou
 
 @dataclass(frozen=True, slots=True)
 class LayoutResult:
-    """What layout did, or would do: where each concept is, and the plan of repeats that it
-    follows.
-    """
+    """What layout did, or would do. concepts: (name, repeats); plan: of the repeats."""
 
     out: Path
     concepts: tuple[tuple[str, int], ...]
@@ -62,36 +63,37 @@ class LayoutResult:
 
 
 def parse_concept(text: str) -> ConceptSet:
-    """Read `DIR`, `NAME=DIR` or `REPEATS_NAME=DIR`. An existing folder wins over the form
-    with `=`.
-    """
+    """Parse `DIR`, `NAME=DIR` or `REPEATS_NAME=DIR`; an existing folder with a `=` is a DIR."""
     if "=" not in text or Path(text).is_dir():
         folder = require_folder(Path(text))
-        read = grammar.parse(folder.resolve().name)
-        if isinstance(read, Concept):
-            return ConceptSet(read.name, folder, read.repeats)
+        parsed = grammar.parse(folder.resolve().name)
+        if isinstance(parsed, Concept):
+            return ConceptSet(parsed.name, folder, parsed.repeats)
         return ConceptSet(folder.resolve().name, folder)
     name, _, folder_text = text.partition("=")
     folder = require_folder(Path(folder_text))
-    read = grammar.parse(name)
-    if isinstance(read, Concept):
-        return ConceptSet(read.name, folder, read.repeats)
+    parsed = grammar.parse(name)
+    if isinstance(parsed, Concept):
+        return ConceptSet(parsed.name, folder, parsed.repeats)
     if name[:1].isdecimal():
         raise ConfigError(
-            f"{display(name)!r}: {read.reason}",
-            hint="write 10_name=DIR, or name=DIR to have it planned",
+            f"{display(name)!r}: {parsed.reason}",
+            hint="write 10_name=DIR, or name=DIR to plan the repeats",
         )
     return ConceptSet(name, folder)
 
 
+# Repeats, and so the names of the folders, depend on all images: the plan comes first, the folders
+# after it. `lay_out` compares them with what is there, so a second run changes nothing, and other
+# repeats only rename a folder. Images are hard links (copies on another disk), which cost no space
+# and never change the originals; captions are copies, as trainers may need them changed apart.
 def layout(
     concepts: Sequence[str], options: LayoutOptions, context: RunContext = DEFAULT_CONTEXT
 ) -> LayoutResult:
-    """Bring `out/train/<repeats>_<concept>` to what the concepts say: links to images, copies of
-    captions.
+    """Update `out/train/<repeats>_<concept>` to the concepts: links to images, copies of captions.
 
-    Raises DatasetError without images, PlanConflict for images of one name, with nothing
-    changed.
+    concepts: `DIR`, `NAME=DIR` or `REPEATS_NAME=DIR`; by default those of dsk.toml. Raises
+    DatasetError without images, PlanConflict for images with one name, with nothing changed.
     """
     config = find(Path())
     sets = [parse_concept(text) for text in concepts] or [
@@ -108,99 +110,110 @@ def layout(
     refuse_link(out)
     if not (find_root(out) / PROJECT).is_dir():
         _require_usable(sets)
-    train = train_options(config, options.resolution)
     with open_project(out, context) as project:
-        found = {c.name: scan(c.folder, project.store, recursive=c.recursive) for c in sets}
-        usable = [c for c in sets if found[c.name].records]
+        scans = {c.name: scan(c.folder, project.store, recursive=c.recursive) for c in sets}
+        usable = [c for c in sets if scans[c.name].records]
+        failed = tuple(f for scanned in scans.values() for f in scanned.failed)
         if not usable:
-            raise no_usable_image(
-                sets[0].folder, [problem for f in found.values() for problem in f.failed]
-            )
-        images = [
-            ConceptImages(
-                c.name, sizes(found[c.name].records), repeats=c.repeats or options.repeats
-            )
-            for c in usable
-        ]
-        reg, _ = measure(existing_reg(out), project.store)
-        plan = arithmetic.plan(
-            images,
-            rules=train.bucket_rules(),
-            batch_settings=batch_settings(options, train),
-            steps=options.steps,
-            reg=reg,
+            raise no_usable_image(sets[0].folder, failed)
+        plan = _plan_repeats(
+            usable, scans, options, train_options(config, options.resolution), project
         )
         targets = [
             LayoutFolder(
                 out / TRAIN / grammar.folder_name(Concept(p.repeats, p.name)),
-                _sources(c, found[c.name].records),
+                _sources(scans[c.name].records),
             )
             for c, p in zip(usable, plan.concepts, strict=True)
         ]
         entry, changes = lay_out(project, out / TRAIN, targets, verb="layout")
-    without = tuple(
-        r.path for f in found.values() for r in f.records if r.caption is None or not r.caption.tags
+    records = [record for scanned in scans.values() for record in scanned.records]
+    return LayoutResult(
+        out=out,
+        concepts=tuple((p.name, p.repeats) for p in plan.concepts),
+        plan=plan,
+        advice=(*advice(plan, options.kind), *_other_folders(out / TRAIN, sets)),
+        changes=changes,
+        failed=failed,
+        without_caption=tuple(r.path for r in records if r.caption is None or not r.caption.tags),
+        entry=entry,
     )
-    failed = tuple(problem for f in found.values() for problem in f.failed)
-    repeats = tuple((p.name, p.repeats) for p in plan.concepts)
-    words = (*advice(plan, options.kind), *_others(out / TRAIN, sets))
-    return LayoutResult(out, repeats, plan, words, changes, failed, without, entry)
+
+
+def _plan_repeats(
+    sets: Sequence[ConceptSet],
+    scans: Mapping[str, Scan],
+    options: LayoutOptions,
+    train: TrainOptions,
+    project: Project,
+) -> RepeatsPlan:
+    images = [
+        ConceptImages(c.name, sizes(scans[c.name].records), repeats=c.repeats or options.repeats)
+        for c in sets
+    ]
+    reg, _ = measure(existing_reg(Path(options.out)), project.store)
+    return arithmetic.plan(
+        images,
+        rules=train.bucket_rules(),
+        batch_settings=batch_settings(options, train),
+        steps=options.steps,
+        reg=reg,
+    )
 
 
 def _check_concepts(sets: Sequence[ConceptSet]) -> None:
-    """Refuse what cannot be laid out before anything is made."""
+    """Refuse concepts with one name, and folders without images."""
     names = [concept.name for concept in sets]
-    twice = next((name for name in names if names.count(name) > 1), None)
-    if twice is not None:
+    repeated = next((name for name in names if names.count(name) > 1), None)
+    if repeated is not None:
         raise ConfigError(
-            f"two concepts are called {display(twice)}", hint="NAME=DIR gives each its own name"
+            f"two concepts are named {display(repeated)}", hint="name each with NAME=DIR"
         )
     for concept in sets:
         require_images(concept.folder, recursive=concept.recursive)
 
 
 def _require_usable(sets: Sequence[ConceptSet]) -> None:
-    """Find one usable image before a project is begun in a folder that would stay empty."""
+    """Find one usable image before a project is created in a folder that would remain empty."""
     failed: list[Failed] = []
     for concept in sets:
         listing = list_images(concept.folder, recursive=concept.recursive)
         failed.extend(listing.failed)
         with Store.open_copy(find_root(concept.folder)) as store:
             for path in listing.images:
-                one = scan(concept.folder, store, listing=Listing((path,), ()))
-                if one.records:
+                scanned = scan(concept.folder, store, listing=Listing((path,), ()))
+                if scanned.records:
                     return
-                failed.extend(one.failed)
+                failed.extend(scanned.failed)
     raise no_usable_image(sets[0].folder, failed)
 
 
-def _others(root: Path, sets: Sequence[ConceptSet]) -> tuple[str, ...]:
-    """Name the folders of other concepts: they are trained too, and the plan does not count
-    them.
-    """
+def _other_folders(root: Path, sets: Sequence[ConceptSet]) -> tuple[str, ...]:
+    """Warn of folders of other concepts: they are trained, but the plan does not count them."""
     names = {concept.name for concept in sets}
     return tuple(
-        f"{display(other.folder.name)} stands beside and is trained too; move it away if it is "
-        "not wanted any more"
+        f"{display(other.folder.name)} is in the same folder and is trained too; move it away if "
+        "you do not want it"
         for other in existing_sets(root)
         if other.name not in names
     )
 
 
-def _sources(concept: ConceptSet, records: Sequence[object]) -> tuple[LayoutImage, ...]:
-    from datasetkit.core.records import ImageRecord
-
-    images = [r for r in records if isinstance(r, ImageRecord)]
-    belongings: dict[Path, tuple[Path, ...]] = {}
-    for place in {r.path.parent for r in images}:
-        belongings |= companions(place, [r.path for r in images if r.path.parent == place])
+def _sources(records: Sequence[ImageRecord]) -> tuple[LayoutImage, ...]:
+    """Return the images of a concept with their captions and masks."""
+    by_folder: defaultdict[Path, list[Path]] = defaultdict(list)
+    for record in records:
+        by_folder[record.path.parent].append(record.path)
+    siblings: dict[Path, tuple[Path, ...]] = {}
+    for folder, images in by_folder.items():
+        siblings |= companions(folder, images)
     return tuple(
         LayoutImage(
             r.path,
             file_text(r.caption) if r.caption is not None and r.caption.tags else None,
-            next((p for p in belongings[r.path] if _is_mask(p)), None),
+            next((path for path in siblings[r.path] if _is_mask(path)), None),
         )
-        for r in images
+        for r in records
     )
 
 

@@ -1,6 +1,4 @@
-"""`dsk tag`: scores from the model or the store, the chosen tags through the rules, and captions as
-one plan.
-"""
+"""`dsk tag`: score images with a tagger, choose tags, apply the rules, and write captions."""
 
 from __future__ import annotations
 
@@ -10,7 +8,7 @@ from pathlib import Path
 
 from datasetkit.captions.caption import file_text, read_caption
 from datasetkit.captions.diffs import CaptionChange
-from datasetkit.captions.rules import RuleHits, RuleResult, summary
+from datasetkit.captions.rules import RuleHits, RuleResult, RuleSet, summary
 from datasetkit.core.errors import DskError
 from datasetkit.core.files import (
     Listing,
@@ -34,20 +32,20 @@ from datasetkit.project.session import (
 from datasetkit.project.store import caption_hash
 from datasetkit.verbs.shared import scoring
 from datasetkit.verbs.shared.caption_rules import decide_caption, is_by_person, rule_set
-from datasetkit.verbs.shared.scoring import TagDrift, TaggerUse
+from datasetkit.verbs.shared.scoring import ScoringResult, TagDrift, TaggerUse
 from taggers.base import ResolvedTagger
 from taggers.selection import Thresholds, choose
 
 
 @dataclass(frozen=True, slots=True)
 class TagResult:
-    """What tag did, or in a dry run would do.
+    """What tag did, or would do in a dry run.
 
-    report: one outcome an image; Done carries the caption. changes: captions that are new or other
-    than before. hits: what each rule did. inferred: images that a model was run on; the others'
-    scores were known. keep_tokens: how many leading tags are fixed (triggers and additional), for
-    the trainer's option of that name. taggers: each one of the run, and what it ran on. drift: what
-    a faster way changed, where one was asked for.
+    report: one outcome per image; Done has the caption. changes: new and changed captions. hits:
+    the hits of each rule. inferred: images that a model was run on; the others had stored scores.
+    keep_tokens: how many leading tags are fixed (triggers and additional), for the trainer's option
+    of that name. taggers: the taggers, with their devices. drift: the tags that a faster precision
+    or decoding changed.
     """
 
     report: RunReport[Caption]
@@ -63,11 +61,19 @@ class TagResult:
     entry: int | None
 
 
+# The order of the work:
+#
+# 1. Errors first: options, folder, models and the provider are checked before any inference.
+# 2. Scores are stored by image content and tagger. So a run with other thresholds or rules needs
+#    no inference, and an interrupted run loses at most one batch.
+# 3. Inference takes minutes, in which a person may edit captions: they are read again before they
+#    are decided. Hashes of the captions that dsk wrote tell them from those of a person.
+# 4. All captions are written as one plan, which `dsk undo` reverts; its journal entry also stores
+#    the hashes of the new captions.
 def tag(folder: Path, options: TagOptions, context: RunContext = DEFAULT_CONTEXT) -> TagResult:
     """Write a caption beside every image of a folder.
 
-    A caption that a person edited is kept unless options.existing says otherwise. Images that the
-    tagger has seen are not inferred again, whatever thresholds and rules are asked for. Raises
+    A caption that a person edited is kept unless `options.existing` says otherwise. Raises
     ConfigError, DatasetError, MissingExtra / ModelFileError, StorageError, in this order, before
     any work.
     """
@@ -76,69 +82,73 @@ def tag(folder: Path, options: TagOptions, context: RunContext = DEFAULT_CONTEXT
     finish_interrupted(folder, context)
     listing = require_images(folder, recursive=options.recursive, follow_links=options.follow_links)
     resolved = scoring.resolve(options)
-    notice = "; ".join(dict.fromkeys(one.notice for one in resolved if one.notice))
+    notice = "; ".join(dict.fromkeys(tagger.notice for tagger in resolved if tagger.notice))
     if notice:
         context.reporter.warn(notice)
-    cut = cut_of(options, resolved)
+    thresholds = thresholds_of(options, resolved)
     with open_project(folder, context) as project:
-        if context.wait:  # the run that was waited for may have renamed them
+        if context.wait:  # the other run may have renamed images
             listing = list_images(
                 folder, recursive=options.recursive, follow_links=options.follow_links
             )
-        for place in (
-            {folder, *(path.parent for path in listing.images)} if not context.dry_run else ()
-        ):
-            require_writable(place)
-            sweep(place)
-        found = _scan(folder, listing, project, options)
-        scored = scoring.score(found.records, resolved, project, options)
-        drift = scoring.drift(found.records, scored, project, options, cut)
+        if not context.dry_run:
+            for image_folder in {folder, *(path.parent for path in listing.images)}:
+                require_writable(image_folder)
+                sweep(image_folder)
+        scanned = _scan(folder, listing, project, options)
+        scored = scoring.score(scanned.records, resolved, project, options)
+        drift = scoring.drift(scanned.records, scored, project, options, thresholds)
         project.store.mark_used(scored.taggers[0].key)
-        inferred = sum(used.inferred for used in scored.taggers)
-        # Inference takes minutes, in which a person may have edited a caption.
-        now = [_as_it_is_now(record) for record in found.records] if inferred else found.records
-        ours = project.store.generated(
-            record.caption for record in now if not isinstance(record, Failed)
-        )
-        captions: list[Outcome[Caption]] = []
-        applied: list[RuleResult] = []
-        for record, (_, kept) in zip(now, scored.each(found.records), strict=True):
-            if isinstance(record, Failed):
-                captions.append(record)
-            elif isinstance(kept, Failed):
-                captions.append(kept)
-            else:
-                chosen = choose(kept, scored.labels, cut)
-                captions.append(
-                    decide_caption(
-                        record, chosen, rules, options, is_by_person(record, ours), applied
-                    )
-                )
-        changes, generated = changed(captions, ours, options)
+        captions, by_dsk, applied = _decide(scanned.records, scored, thresholds, rules, options)
+        changes, generated = changed(captions, by_dsk, options)
         plan = Plan(tuple(WriteText(caption_path(c.path), file_text(c.after)) for c in changes))
         entry = project.apply(plan, "tag", display(folder.name), generated=generated)
-    hits = (
-        summary(rules, applied) if applied else ()
-    )  # where all are kept, no rule had anything to look for
+    # Without new captions no rule was applied, and "matched nothing" would mislead.
+    hits = summary(rules, applied) if applied else ()
     return TagResult(
-        report=RunReport("tag", (*captions, *found.failed)),
+        report=RunReport("tag", (*captions, *scanned.failed)),
         tagger=" ".join(used.key for used in scored.taggers),
         taggers=scored.taggers,
         notice=notice,
         changes=tuple(changes),
         hits=hits,
         warnings=(*rules.warnings, *(hit.warning for hit in hits if hit.warning)),
-        inferred=inferred,
+        inferred=sum(used.inferred for used in scored.taggers),
         drift=drift,
         keep_tokens=rules.keep_tokens,
         entry=entry,
     )
 
 
-def cut_of(options: TagOptions, resolved: Sequence[ResolvedTagger]) -> Thresholds:
-    """Return where tags are cut off. Raises ConfigError for `pr` where the model's card gives no
-    such value.
+def _decide(
+    records: Sequence[ImageRecord],
+    scored: ScoringResult,
+    thresholds: Thresholds,
+    rules: RuleSet,
+    options: TagOptions,
+) -> tuple[list[Outcome[Caption]], set[Caption], list[RuleResult]]:
+    """Decide every caption. Return the outcomes, the existing captions that dsk wrote, and the
+    rules that fired.
     """
+    inferred = any(used.inferred for used in scored.taggers)
+    current = [_with_current_caption(record) for record in records] if inferred else records
+    by_dsk = scored.store.generated(r.caption for r in current if not isinstance(r, Failed))
+    captions: list[Outcome[Caption]] = []
+    applied: list[RuleResult] = []
+    for record, (_, kept) in zip(current, scored.each(records), strict=True):
+        if isinstance(record, Failed):
+            captions.append(record)
+        elif isinstance(kept, Failed):
+            captions.append(kept)
+        else:
+            chosen = choose(kept, scored.labels, thresholds)
+            by_person = is_by_person(record, by_dsk)
+            captions.append(decide_caption(record, chosen, rules, options, by_person, applied))
+    return captions, by_dsk, applied
+
+
+def thresholds_of(options: TagOptions, resolved: Sequence[ResolvedTagger]) -> Thresholds:
+    """Return the thresholds. Raises ConfigError for `pr` if the model's card has no such value."""
     threshold = options.threshold
     if isinstance(threshold, str):
         value = resolved[0].pr_threshold
@@ -148,8 +158,8 @@ def cut_of(options: TagOptions, resolved: Sequence[ResolvedTagger]) -> Threshold
     return Thresholds(threshold, options.character_threshold, options.mcut, options.rating)
 
 
-def _as_it_is_now(record: ImageRecord) -> ImageRecord | Failed:
-    """Read a caption again."""
+def _with_current_caption(record: ImageRecord) -> ImageRecord | Failed:
+    """Read the caption of an image again."""
     try:
         return replace(record, caption=read_caption(record.path))
     except DskError as error:
@@ -170,18 +180,18 @@ def _scan(folder: Path, listing: Listing, project: Project, options: TagOptions)
 
 
 def changed(
-    captions: Sequence[Outcome[Caption]], ours: set[Caption], options: TagOptions
+    captions: Sequence[Outcome[Caption]], by_dsk: set[Caption], options: TagOptions
 ) -> tuple[list[CaptionChange], list[str]]:
-    """Return the captions that change, and the hashes of those that are dsk's own work from end to
-    end.
-    """
+    """Return the changed captions, and the hashes of captions that dsk wrote completely."""
     changes: list[CaptionChange] = []
     generated: list[str] = []
     for outcome in captions:
         if not isinstance(outcome, Done):
             continue
         before, after = outcome.record.caption, outcome.value
-        if options.existing not in ("append", "prepend") or not is_by_person(outcome.record, ours):
+        if options.existing not in ("append", "prepend") or not is_by_person(
+            outcome.record, by_dsk
+        ):
             generated.append(caption_hash(after))
         if before != after:
             changes.append(CaptionChange(outcome.record.path, before, after))

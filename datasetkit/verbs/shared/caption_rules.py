@@ -48,9 +48,12 @@ def written_tags(tags: Sequence[str], options: TagRules) -> tuple[str, ...]:
     return escape_brackets(tags) if options.escape_brackets else tuple(tags)
 
 
-def is_by_person(record: ImageRecord, ours: set[Caption]) -> bool:
-    """Tell whether the caption of an image was written or edited by a person."""
-    return record.caption is not None and bool(record.caption.tags) and record.caption not in ours
+def is_by_person(record: ImageRecord, by_dsk: set[Caption]) -> bool:
+    """Tell whether the caption of an image was written or edited by a person.
+
+    by_dsk: the existing captions that dsk wrote.
+    """
+    return record.caption is not None and bool(record.caption.tags) and record.caption not in by_dsk
 
 
 def decide_caption(

@@ -18,13 +18,13 @@ from datasetkit.verbs.shared.concept_folders import ConceptSet
 
 
 def train_options(config: Config, resolution: int | None) -> TrainOptions:
-    """Return the options of `[train]`, at another resolution where one is given."""
+    """Return the options of `[train]`, with another resolution if one is given."""
     given = {"resolution": resolution} if resolution else {}
     return config.build(TrainOptions, "train", given)
 
 
 def batch_settings(options: PlanRepeatsOptions, train: TrainOptions) -> BatchSettings:
-    """Return the schedule: what the command says, else what `[train]` says."""
+    """Return epochs and batch: of the command, else of `[train]`."""
     return BatchSettings(
         epochs=options.epochs or train.max_train_epochs,
         batch_size=options.batch_size or train.train_batch_size,
@@ -35,32 +35,31 @@ def batch_settings(options: PlanRepeatsOptions, train: TrainOptions) -> BatchSet
 def measure(
     sets: Sequence[ConceptSet], store: Store, *, without: frozenset[str] = frozenset()
 ) -> tuple[list[ConceptImages], list[Failed]]:
-    """Look at every image of the sets; return their sizes per concept, and the images that
-    cannot be read.
+    """Return the image sizes of each concept, and the images that cannot be read.
 
     without: contents (image ids) that are not counted.
     """
     measured: list[ConceptImages] = []
     failed: list[Failed] = []
     for concept in sets:
-        found = scan(
+        scanned = scan(
             concept.folder,
             store,
             recursive=concept.recursive,
             with_ids=bool(without),
             captions=False,
         )
-        failed.extend(found.failed)
-        if records := [record for record in found.records if record.id not in without]:
+        failed.extend(scanned.failed)
+        if records := [record for record in scanned.records if record.id not in without]:
             measured.append(ConceptImages(concept.name, sizes(records), repeats=concept.repeats))
     return measured, failed
 
 
 def no_usable_image(folder: Path, failed: Sequence[Failed]) -> DatasetError:
-    """Word that a folder has images of which none can be used, with the first reason."""
+    """Return the error for a folder whose images cannot be used, with the first reason."""
     first = failed[0] if failed else None
-    named = first is not None and display(first.path) in first.error
-    why = f": {'' if named else display(first.path.name) + ': '}{first.error}" if first else ""
-    return DatasetError(
-        f"{display(folder)} has no usable image{why}", hint=first.hint if first else ""
-    )
+    if first is None:
+        return DatasetError(f"{display(folder)} has no usable image")
+    has_path = display(first.path) in first.error
+    reason = first.error if has_path else f"{display(first.path.name)}: {first.error}"
+    return DatasetError(f"{display(folder)} has no usable image: {reason}", hint=first.hint)

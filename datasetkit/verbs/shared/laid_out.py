@@ -14,14 +14,12 @@ from datasetkit.verbs.shared.concept_folders import ConceptSet
 
 
 def existing_reg(out: Path) -> list[ConceptSet]:
-    """Return the regularisation folders that stand beside a laid-out dataset."""
+    """Return the regularisation folders of a laid-out dataset."""
     return existing_sets(out / REG)
 
 
 def existing_sets(root: Path) -> list[ConceptSet]:
-    """Return the laid-out folders of a training or regularisation root that hold images; none
-    where it is not.
-    """
+    """Return the laid-out folders with images below a training or regularisation root."""
     tree = grammar.read_tree(root).concepts if root.is_dir() else ()
     return [
         ConceptSet(f.concept.name, f.path, f.concept.repeats)
@@ -33,26 +31,28 @@ def existing_sets(root: Path) -> list[ConceptSet]:
 def lay_out(
     project: Project, root: Path, targets: Sequence[LayoutFolder], *, verb: str
 ) -> tuple[int | None, Plan]:
-    """Rename folders whose repeats changed, then bring every folder to what it shall hold; one
-    plan.
+    """Rename folders whose repeats changed, and update their content to the targets.
+
+    Return the number in the history (None if nothing changed) and the plan.
     """
     renames = _renamed_folders(root, targets)
-    before = {new: old for old, new in renames.items()}
-    wanted = grammar.fill_ops(targets)
-    expected = {op.path if isinstance(op, WriteText | WriteBytes) else op.dst: op for op in wanted}
-    existing: dict[Path, bool] = {}
+    old_folders = {new: old for old, new in renames.items()}
+    expected = {
+        op.path if isinstance(op, WriteText | WriteBytes) else op.dst: op
+        for op in grammar.fill_ops(targets)
+    }
+    is_current: dict[Path, bool] = {}
     for target in targets:
-        old = before.get(target.folder, target.folder)
+        old = old_folders.get(target.folder, target.folder)
         for path in _files(old):
-            place = target.folder / path.relative_to(old)
-            existing[place] = place in expected and _same(expected[place], path)
+            new = target.folder / path.relative_to(old)
+            is_current[new] = new in expected and _same(expected[new], path)
     for stale in _stale_folders(root, targets, renames):
-        existing |= dict.fromkeys(_files(stale), False)
+        is_current |= dict.fromkeys(_files(stale), False)
     trash = project.root / PROJECT / "trash" / f"{verb}-{project.journal.next_id()}"
-    fill = grammar.plan_layout(targets, root=root, existing=existing, trash=trash)
+    fill = grammar.plan_layout(targets, root=root, existing=is_current, trash=trash)
     title = ", ".join(display(t.folder.name) for t in targets)
-    # A folder and the files in it cannot move in one plan; the renaming is a step of its own in the
-    # history.
+    # A folder and the files in it cannot move in one plan: renaming is an entry of its own.
     moves = Plan(tuple(Move(old, new) for old, new in renames.items()))
     renamed = project.apply(moves, verb, f"folders renamed: {title}")
     if project.context.dry_run and renames:
@@ -62,25 +62,25 @@ def lay_out(
 
 
 def _renamed_folders(root: Path, targets: Sequence[LayoutFolder]) -> dict[Path, Path]:
-    """Return old -> new of the laid-out folders whose concept stays and whose repeats change."""
+    """Return old -> new of the folders whose repeats change."""
     if not root.is_dir():
         return {}
     new = {grammar.parse(t.folder.name): t.folder for t in targets}
     by_name = {c.name: folder for c, folder in new.items() if isinstance(c, Concept)}
-    taken: set[Path] = set()
     renames: dict[Path, Path] = {}
     for folder in grammar.read_tree(root).concepts:
-        goal = by_name.get(folder.concept.name)
-        if goal is not None and goal != folder.path and not goal.exists() and goal not in taken:
-            taken.add(goal)
-            renames[folder.path] = goal
+        target = by_name.get(folder.concept.name)
+        if target is None or target == folder.path or target.exists():
+            continue
+        if target not in renames.values():
+            renames[folder.path] = target
     return renames
 
 
 def _stale_folders(
     root: Path, targets: Sequence[LayoutFolder], renames: Mapping[Path, Path]
 ) -> list[Path]:
-    """Return other folders of the same concepts, which would be trained as well."""
+    """Return other folders of the same concepts, which trainers would train too."""
     names = {c.name for t in targets if isinstance(c := grammar.parse(t.folder.name), Concept)}
     keep = {t.folder for t in targets} | set(renames)
     tree = grammar.read_tree(root).concepts if root.is_dir() else ()
@@ -98,12 +98,12 @@ def _files(folder: Path) -> list[Path]:
 
 
 def _same(op: object, path: Path) -> bool:
-    """Tell whether a file already holds what the operation would put there."""
+    """Tell whether a file already has the content that the operation would write."""
     if isinstance(op, WriteText):
         return path.read_bytes() == op.text.encode("utf-8")
     if isinstance(op, Link | Copy):
-        mine, theirs = path.stat(), op.src.stat()
-        if (mine.st_dev, mine.st_ino) == (theirs.st_dev, theirs.st_ino):
+        existing, source = path.stat(), op.src.stat()
+        if (existing.st_dev, existing.st_ino) == (source.st_dev, source.st_ino):
             return True
-        return mine.st_size == theirs.st_size and path.read_bytes() == op.src.read_bytes()
+        return existing.st_size == source.st_size and path.read_bytes() == op.src.read_bytes()
     return False
