@@ -189,10 +189,10 @@ def test_other_repeats_rename_the_folder(dsk, here):
     assert [p.name for p in (here / "dataset" / "train").iterdir()] == ["5_sks"]
 
 
-def test_a_stale_concept_beside_the_others_is_named(dsk, here):
+def test_a_stale_concept_folder_is_named(dsk, here):
     captioned(here / "imgs")
     dsk("layout", "5_old=imgs")
-    assert "5_old stands beside" in dsk("layout", "5_new=imgs").out
+    assert "5_old is in the same folder" in dsk("layout", "5_new=imgs").out
 
 
 def test_images_without_a_caption_are_warned_of(dsk, here):
