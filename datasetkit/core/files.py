@@ -14,6 +14,7 @@ import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from operator import itemgetter
 from pathlib import Path
 
 from datasetkit.core.errors import InputError, StorageError
@@ -156,8 +157,8 @@ def companion_index(files: Iterable[tuple[Path, Path]]) -> CompanionIndex:
     file); the file lies in that folder or in its `masks/`.
     """
     index: CompanionIndex = {}
-    by_name = sorted((path.parent != folder, path.name, folder, path) for folder, path in files)
-    for is_mask, name, folder, path in by_name:
+    named = [(path.parent != folder, path.name, folder, path) for folder, path in files]
+    for is_mask, name, folder, path in sorted(named, key=itemgetter(0, 1)):
         if not name.startswith(".") and (is_mask or path.suffix.lower() not in IMAGE_SUFFIXES):
             index.setdefault((folder, path.stem), []).append(path)
     return index

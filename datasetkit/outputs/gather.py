@@ -98,6 +98,8 @@ def _captions(images: Sequence[Path], store: Store) -> dict[Path, CaptionState]:
 
 def _unnoted(scan: Scan, spec: OutputSpec, known: Known) -> Iterator[Path]:
     """Yield the sidecars that a killed run may have copied, and their sources."""
+    if not any(stored.is_pending for stored in known.stored.values()):
+        return
     for record in spec.wanted(scan.records):
         for image in spec.images(record):
             for copy in sidecars.pairs(record, image, known):

@@ -109,11 +109,12 @@ def plan_outputs(scan: Scan, spec: OutputSpec, known: Known) -> OutputPlan:
     adopted = {a.record.path for a in adopt if known.stands(spec.targets[a.record.path][0])}
     announced, rewrites = _rewrites(records, current | kept, spec, known)
     make = [record for record in outdated if record.path not in adopted]
+    made = {record.path for record in make}
     return OutputPlan(
         spec,
         scan.folder.name,
         known,
-        keep=tuple(record for record in records if record.path in current | adopted),
+        keep=tuple(record for record in records if record.path not in made),
         make=tuple(make),
         adopt=adopt,
         moves=moves,

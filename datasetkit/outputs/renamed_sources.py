@@ -199,22 +199,18 @@ def _superseded(out: Path, wanted: set[Path], verb: str, known: Known) -> list[O
     inside, stems = f"{out}{os.sep}", {path.with_suffix("") for path in wanted}
     superseded = []
     for kind in STAGES:
-        if kind == verb:
-            continue
-        for prefix in (f"{kind}-", f"{MASK_RECIPE} {kind}"):
-            for stored in known.stored.values():
-                path = stored.output.path
-                is_mask = prefix.startswith(MASK_RECIPE)
+        for prefix in (f"{kind}-", f"{MASK_RECIPE} {kind}") if kind != verb else ():
+            rows = [s.output for s in known.stored.values() if s.output.recipe.startswith(prefix)]
+            for output in rows:
+                path, is_mask = output.path, prefix.startswith(MASK_RECIPE)
                 image = path.parent.parent / path.stem if is_mask else path.with_suffix("")
-                if (
-                    stored.output.recipe.startswith(prefix)
-                    and image in stems
+                is_replaced = (
+                    image in stems
                     and str(image).startswith(inside)
                     and (is_mask or path not in wanted)
-                    and known.exists(path)
-                    and known.is_ours(path)
-                ):
-                    superseded.append(stored.output)
+                )
+                if is_replaced and known.exists(path) and known.is_ours(path):
+                    superseded.append(output)
     return superseded
 
 
