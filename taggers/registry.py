@@ -101,7 +101,7 @@ def _auto(options: TaggerOptions, reporter: Reporter) -> ResolvedTagger:
         models.fetch(models.MODELS[models.DEFAULT])
     except (hub.FetchError, StorageError) as reason:
         if options.provider not in (AUTO, "cpu") or not options.exact:
-            raise  # basic is no fallback for options that it does not have
+            raise  # basic cannot replace it: it does not have these options
         command = models.MODELS[models.DEFAULT].command
         return _with_notice(
             _named(BASIC, options, reporter),

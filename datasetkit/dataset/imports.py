@@ -92,11 +92,11 @@ def parse_post(text: str, reading: TagSyntax = DEFAULT) -> Caption:
     categorised = [tag for category in _CATEGORIES for tag in _of_category(post, category, reading)]
     if _of_category(post, _GENERAL, reading):
         return _caption(categorised, reading)
-    tags = next(
-        (found for key in ("tags", "tag_string") if (found := _tags(key, post.get(key)))),
+    general = next(
+        (tags for key in ("tags", "tag_string") if (tags := _tags(key, post.get(key)))),
         categorised,
     )
-    return _caption(_without_namespaces(tags, reading), reading)
+    return _caption(_without_namespaces(general, reading), reading)
 
 
 def parse_meta(text: str, reading: TagSyntax = DEFAULT) -> dict[str, Caption]:

@@ -1,5 +1,5 @@
-"""Contact sheets: many images in one, each with its name, what is said of it, and boxes around
-what was found.
+"""Contact sheets: many images in one, each with its name, the reasons and boxes around
+detections.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from datasetkit.core.records import Failed
 from datasetkit.executors import local
 from datasetkit.images import near_duplicates, pixels
 
-# The most images of a sheet: more of them are another look at the folder.
+# The most images of a contact sheet: nobody looks through more.
 MOST: Final = 200
 # Pixels.
 _CELL, _GAP, _EDGE, _ACROSS = 248, 16, 20, 5
@@ -44,7 +44,7 @@ class SheetBox:
 
 @dataclass(frozen=True, slots=True)
 class SheetCell:
-    """One image of a sheet. name: what stands below it; reasons: one line or more each."""
+    """One image of a contact sheet. name: printed below it; reasons: one line or more each."""
 
     path: Path
     name: str
@@ -55,7 +55,7 @@ class SheetCell:
 def draw(
     entries: Sequence[SheetCell], title: str = "", *, max_pixels: int = pixels.DEFAULT_MAX_PIXELS
 ) -> bytes:
-    """Draw the first `MOST` images as a PNG. One that cannot be read is an empty cell with its
+    """Draw the first `MOST` images as a PNG. An image that cannot be read is an empty cell with its
     reasons.
     """
     shown = entries[:MOST]
@@ -123,7 +123,7 @@ def _height(thumbnail: Image.Image | None) -> int:
 
 
 def _place(sheet: Image.Image, thumbnail: Image.Image | None, left: int, bottom: int) -> None:
-    """Stand a thumbnail on the line below which its name begins."""
+    """Paste a thumbnail with its bottom on the line above its name."""
     if thumbnail is None:
         ImageDraw.Draw(sheet).rectangle(
             (left, bottom - _CELL // 2, left + _CELL - 1, bottom), fill=_EMPTY
@@ -184,7 +184,7 @@ def _legible(text: str) -> str:
 
 @cache
 def _font_file() -> Path:
-    """Return DejaVu Sans as it comes with matplotlib: Latin, Greek, Cyrillic and many signs."""
+    """Return DejaVu Sans as it comes with matplotlib: Latin, Greek, Cyrillic and many symbols."""
     import matplotlib as mpl
 
     return Path(mpl.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf")

@@ -1,4 +1,6 @@
-"""Looks: how an image looks, in 19 bytes, and which images of many look nearly the same."""
+"""Near-duplicates: a fingerprint of 19 bytes for each image, and the groups of nearly equal
+ones.
+"""
 
 from __future__ import annotations
 
@@ -13,28 +15,28 @@ from PIL import Image
 
 from datasetkit.images import pixels
 
-# The bits of a look: is each place of a 9 x 9 grey image darker than its right neighbour (8 rows
-# of 8), and than the one below it. N. Krawetz, "Kind of Like That" (2013) calls the first half
+# The bits of a fingerprint: is each pixel of a 9 x 9 grey image darker than its right neighbour (8
+# rows of 8), and than the one below it. N. Krawetz, "Kind of Like That" (2013) calls the first half
 # dHash.
 _SIDE = 8
 _BITS = 2 * _SIDE * _SIDE
 _BYTES = _BITS // 8
-LOOK_BYTES = _BYTES + 3
+FINGERPRINT_BYTES = _BYTES + 3
 # An image is shrunk to this long edge first: the size of a thumbnail, which is then not made
 # twice.
 SEEN_AT = 256
-# Images are near-duplicates with so few other bits of 128 and mean colours so near (0 to 255).
-# Measured: copies that were shrunk to a quarter, saved as JPEG of quality 30 or made 10 % brighter
-# differ in up to 7 bits, drawings of one figure with another face in 2, and what is another image
-# in 38 and more.
+# Images are near-duplicates if at most so many bits of 128 differ, and the mean colours by at most
+# so much (0 to 255). Measured: copies that were shrunk to a quarter, saved as JPEG of quality 30 or
+# made 10 % brighter differ in up to 7 bits, drawings of one figure with another face in 2, and
+# other images in 38 and more.
 MOST_BITS = 12
 MOST_COLOUR = 32
-# Rows of the comparison that are worked on at once.
+# Rows that are compared at once.
 _BLOCK = 256
 
 
-def look(image: Image.Image) -> bytes:
-    """Return the look of an RGB image: 128 bits of shape and its mean colour."""
+def fingerprint(image: Image.Image) -> bytes:
+    """Return the fingerprint of an RGB image: 128 bits of shape and its mean colour."""
     small = image.convert("L").resize((_SIDE + 1, _SIDE + 1), Image.Resampling.BOX)
     grey = np.asarray(small, np.int16)
     across = grey[:_SIDE, :_SIDE] < grey[:_SIDE, 1:]
@@ -53,7 +55,7 @@ def small(
     """Return an image, upright and in sRGB, whose long edge is at most `edge` pixels. Raises
     InputError.
 
-    max_pixels, open_file: see `images.load_reduced`.
+    max_pixels, open_file: see `pixels.load_reduced`.
     """
     return fit(pixels.load_reduced(path, edge, max_pixels=max_pixels, open_file=open_file), edge)
 
@@ -67,16 +69,16 @@ def fit(reduced: pixels.ReducedImage, edge: int) -> Image.Image:
     return reduced.image.resize(size, Image.Resampling.BICUBIC, box=reduced.box, reducing_gap=2.0)
 
 
-def groups(looks: Sequence[bytes]) -> list[list[int]]:
-    """Group what looks nearly the same: lists of indices, each rising, two or more in each, by
-    their first one.
+def groups(fingerprints: Sequence[bytes]) -> list[list[int]]:
+    """Group near-duplicates: lists of two or more indices, ascending, ordered by their first index.
 
-    What is near to one of a group belongs to it. Only images of nearly the same brightness are
-    compared.
+    An image that is near to one of a group belongs to the group. Only images of nearly the same
+    brightness are compared.
     """
-    if not looks:
+    if not fingerprints:
         return []
-    several = np.frombuffer(b"".join(looks), np.uint8).reshape(len(looks), LOOK_BYTES)
+    several = np.frombuffer(b"".join(fingerprints), np.uint8)
+    several = several.reshape(len(fingerprints), FINGERPRINT_BYTES)
     # Copies of one file are one row: of 250 the pairs would be 31,125.
     table, owner = np.unique(several, axis=0, return_inverse=True)
     owner = owner.reshape(-1)
@@ -85,14 +87,14 @@ def groups(looks: Sequence[bytes]) -> list[list[int]]:
     shapes = np.ascontiguousarray(table[order, :_BYTES]).view(np.uint64)
     near = ((int(order[a]), int(order[b])) for a, b in _near(shapes, colours[order]))
     group = _joined(len(table), near)
-    found: dict[int, list[int]] = {}
-    for place, row in enumerate(owner.tolist()):
-        found.setdefault(group[row], []).append(place)
-    return sorted(members for members in found.values() if len(members) > 1)
+    members: dict[int, list[int]] = {}
+    for index, row in enumerate(owner.tolist()):
+        members.setdefault(group[row], []).append(index)
+    return sorted(indices for indices in members.values() if len(indices) > 1)
 
 
 def _near(shapes: NDArray[np.uint64], colours: NDArray[np.int16]) -> Iterable[tuple[int, int]]:
-    """Yield the places of near pairs of rows, which are sorted by brightness."""
+    """Yield the indices of near pairs of rows, which are sorted by brightness."""
     light = colours.sum(axis=1)
     ends = np.searchsorted(light, light + 3 * MOST_COLOUR, side="right")
     for start in range(0, len(shapes), _BLOCK):
@@ -106,9 +108,7 @@ def _near(shapes: NDArray[np.uint64], colours: NDArray[np.int16]) -> Iterable[tu
 
 
 def _joined(number: int, pairs: Iterable[tuple[int, int]]) -> list[int]:
-    """Return the group of each of `number` things, of which these pairs belong together
-    (union-find).
-    """
+    """Return the group of each of `number` items, given pairs that belong together (union-find)."""
     parent = list(range(number))
 
     def root(of: int) -> int:
@@ -124,6 +124,6 @@ def _joined(number: int, pairs: Iterable[tuple[int, int]]) -> list[int]:
 
 
 def decode(jpeg: bytes) -> Image.Image:
-    """Open a thumbnail that this program made."""
+    """Open a thumbnail that dsk made."""
     with Image.open(BytesIO(jpeg), formats=["JPEG"]) as image:
         return image.convert("RGB")

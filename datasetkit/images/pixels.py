@@ -1,4 +1,4 @@
-"""Pixels: the one place that opens and saves images, and how any of them becomes upright 8-bit
+"""Pixels: the one place that opens and saves images, and turns any of them into upright 8-bit
 sRGB.
 """
 
@@ -125,8 +125,8 @@ def load(
 
     alpha: "flatten" lays the image onto white; "keep" returns RGBA where a pixel is transparent,
     else RGB. max_pixels: width x height beyond it is refused before anything is decoded. shrink_to:
-    see `load_reduced`. Raises InputError with the reason for a file that cannot be read or is no
-    whole image.
+    see `load_reduced`. Raises InputError with the reason for a file that cannot be read or is
+    incomplete.
     """
     return load_reduced(path, shrink_to, alpha=alpha, max_pixels=max_pixels).image
 
@@ -144,9 +144,8 @@ def load_reduced(
     pixels.
 
     A JPEG is decoded at a half, a quarter or an eighth where that leaves at least `factor` times as
-    much. Without the box a side of 3,333 pixels would be scaled as if it were 3,334: at the far
-    edge half a pixel beside. open_file: opens the path, for a caller who must know which file it
-    gets.
+    much. Without the box a side of 3,333 pixels would be scaled as if it were 3,334: half a pixel
+    off at the far edge. open_file: opens the path, for a caller that must know which file it gets.
     """
     with _opened(path, max_pixels, open_file) as image:
         width, height = image.size
@@ -156,7 +155,8 @@ def load_reduced(
         image.load()
         orientation = _orientation(image)
         standard = _detached(_standard(image, alpha), image)
-        # The decoder rounds both sides up; the least part that fits, for at 1 x 1 every part does.
+        # The decoder rounds both sides up. Take the smallest part that fits: at 1 x 1 every part
+        # does.
         part = next((n for n in (1, 2, 4, 8) if image.size == (-(-width // n), -(-height // n))), 1)
         spare = image.width - width / part, image.height - height / part
         turn = _UPRIGHT.get(orientation)
@@ -198,8 +198,8 @@ def encode(
     is sRGB).
 
     quality: 1..100 for JPEG and WebP. A JPEG of 95 and more keeps the colours of every pixel
-    (4:4:4), one below has Pillow's 4:2:0. text: what a PNG tells beside its pixels, by keyword: how
-    one was made that no camera took.
+    (4:4:4), a lower one has Pillow's 4:2:0. text: the text chunks of a PNG, by keyword: how a
+    generated image was made.
     """
     bare = image.copy()  # the encoders look for comments and profiles in `info`
     bare.info.clear()
@@ -209,8 +209,8 @@ def encode(
     file = BytesIO()
     if text:
         options["pnginfo"] = PngImagePlugin.PngInfo()
-        for key, told in text.items():
-            options["pnginfo"].add_text(key, told)
+        for key, value in text.items():
+            options["pnginfo"].add_text(key, value)
     bare.save(file, writer, **options)
     return file.getvalue()
 
@@ -220,7 +220,7 @@ def to_srgb(image: Image.Image, *, alpha: Alpha = "flatten") -> Image.Image:
     it shows through.
 
     A broken ICC profile, or one of another kind of colour than the pixels, is ignored, as viewers
-    do. The given image stays as it is; the returned one carries no metadata.
+    do. The given image is not changed; the returned one carries no metadata.
     """
     plain = _standard(image, alpha)
     plain = image.copy() if plain is image else plain
@@ -242,7 +242,7 @@ def _standard(image: Image.Image, alpha: Alpha) -> Image.Image:
 
 
 def _detached(plain: Image.Image, decoded: Image.Image) -> Image.Image:
-    """Take its file's tags off an image, which a decoder's own one offers for good; copying 36 MB
+    """Remove the file's metadata from an image, in place if the decoder allows it: copying 36 MB
     takes 10 ms.
     """
     if plain is decoded:
@@ -255,7 +255,7 @@ def _detached(plain: Image.Image, decoded: Image.Image) -> Image.Image:
 
 
 def _settle_alpha(image: Image.Image, alpha: Alpha) -> Image.Image:
-    """Drop an alpha that hides nothing; keep or lay onto white what is left."""
+    """Drop an alpha that hides nothing; keep any other, or flatten it onto white."""
     if image.getchannel("A").getextrema()[0] == 255:
         return image.convert("RGB")
     rgba = image.convert("RGBA")
@@ -273,7 +273,7 @@ def _settle_alpha(image: Image.Image, alpha: Alpha) -> Image.Image:
 def _opened(
     path: Path, max_pixels: int, open_file: Callable[[Path], BinaryIO] | None = None
 ) -> Iterator[Image.Image]:
-    """Open an image up to its header; whatever a decoder raises, here or in the body, becomes
+    """Open an image up to its header; any error of a decoder, here or in the body, becomes
     InputError.
     """
     name = display(path)
@@ -486,8 +486,8 @@ def _profile_mode(icc: bytes) -> str | None:
 
 
 def _transform(image: Image.Image, icc: bytes) -> Image.Image:
-    # Profiles and transforms are made anew for each image: sharing them between threads is not
-    # promised.
+    # Each image gets its own profiles and transforms: sharing them between threads is not
+    # guaranteed to work.
     source, target = ImageCms.ImageCmsProfile(BytesIO(icc)), ImageCms.createProfile("sRGB")
     return ImageCms.buildTransform(source, target, image.mode, "RGB").apply(image)
 

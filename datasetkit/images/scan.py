@@ -1,4 +1,4 @@
-"""Scanning: a folder of files becomes records of images, looked at once and remembered."""
+"""Scanning: turn a folder of files into image records; each file is read once, and stored."""
 
 from __future__ import annotations
 
@@ -54,9 +54,7 @@ def require_folder(folder: Path, hint: str = "name the folder that holds the ima
 
 
 def require_images(folder: Path, *, recursive: bool = False, follow_links: bool = False) -> Listing:
-    """List a folder's images before anything is made of them. Raises DatasetError where there are
-    none.
-    """
+    """List a folder's images. Raises DatasetError if there are none."""
     listing = list_images(require_folder(folder), recursive=recursive, follow_links=follow_links)
     if not listing.images and not listing.failed:
         raise no_images(folder)
@@ -64,8 +62,8 @@ def require_images(folder: Path, *, recursive: bool = False, follow_links: bool 
 
 
 def no_images(folder: Path, *, but: str = "") -> DatasetError:
-    """Word that a folder holds no images, and name those in it that do. but: what else it
-    lacks.
+    """Return the error of a folder without images, which names its subfolders that hold some. but:
+    words after "holds no images".
     """
     with reading(folder):
         names = sorted(
@@ -85,7 +83,7 @@ def no_images(folder: Path, *, but: str = "") -> DatasetError:
 def _holds_images(folder: Path) -> bool:
     try:
         return bool(list_images(folder).images)
-    except DskError:  # it may not be looked into
+    except DskError:  # it cannot be read
         return False
 
 
@@ -101,13 +99,12 @@ def scan(
     listing: Listing | None = None,
     reporter: Reporter = SILENT,
 ) -> Scan:
-    """Look at every image of a folder; what the store knows of an unchanged file is not computed
-    again.
+    """Read every image of a folder; the stored facts of an unchanged file are not computed again.
 
-    with_ids: hash the files (ids are "" otherwise). captions: read the captions, and refuse a
-    image that would share its caption with another of the same stem. listing: what the folder
-    holds, where the caller has listed it. Raises DatasetError when the folder is missing or holds
-    nothing that looks like an image.
+    with_ids: hash the files (ids are "" otherwise). captions: read the captions, and refuse an
+    image that would share its caption with another of the same stem. listing: the folder's files,
+    if the caller has listed them. Raises DatasetError if the folder is missing or holds no image
+    files.
     """
     if listing is None:
         listing = list_images(
@@ -115,21 +112,22 @@ def scan(
         )
     if not listing.images and not listing.failed:
         raise no_images(folder)
-    found = _facts(
+    facts = _facts(
         listing.images, store, with_ids=with_ids, max_pixels=max_pixels, reporter=reporter
     )
     records: list[ImageRecord] = []
     failed = list(listing.failed)
     owners: dict[Path, Path] = {}
-    for path, known in zip(listing.images, found, strict=True):
+    for path, file_facts in zip(listing.images, facts, strict=True):
         try:
             if captions and (owner := owners.setdefault(caption_path(path), path)) != path:
-                raise_twin(path, owner)
-            if isinstance(known, Failed):
-                failed.append(known)
+                refuse_shared_caption(path, owner)
+            if isinstance(file_facts, Failed):
+                failed.append(file_facts)
                 continue
             caption = read_caption(path) if captions else None
-            records.append(ImageRecord(path, known.id, known.width, known.height, caption))
+            size = file_facts.width, file_facts.height
+            records.append(ImageRecord(path, file_facts.id, *size, caption))
         except DskError as error:
             failed.append(Failed(path, error.message, error.hint))
     return Scan(folder, tuple(records), tuple(failed))
@@ -138,40 +136,44 @@ def scan(
 def _facts(
     paths: Sequence[Path], store: Store, *, with_ids: bool, max_pixels: int, reporter: Reporter
 ) -> list[FileFacts | Failed]:
-    """Return what is known of each file, in order; what the store does not know is looked at on all
+    """Return the facts of each file, in order; files that are not in the store are read on all
     cores.
     """
-    facts = store.all_facts()
-    found: dict[Path, FileFacts | Failed] = {}
+    stored_facts = store.all_facts()
+    facts: dict[Path, FileFacts | Failed] = {}
     unknown: list[tuple[Path, os.stat_result]] = []
     for path in paths:
         try:
             info = path.stat()
         except OSError as error:
-            found[path] = Failed(path, f"cannot be read: {error.strerror or error}")
+            facts[path] = Failed(path, f"cannot be read: {error.strerror or error}")
             continue
-        known = facts.get((store.key(path), info.st_size, info.st_mtime_ns))
-        if known is None or (with_ids and not known.id) or known.width * known.height > max_pixels:
+        stored = stored_facts.get((store.key(path), info.st_size, info.st_mtime_ns))
+        if (
+            stored is None
+            or (with_ids and not stored.id)
+            or stored.width * stored.height > max_pixels
+        ):
             unknown.append((path, info))
         else:
-            found[path] = known
-    learnt: list[tuple[Path, os.stat_result, FileFacts]] = []
+            facts[path] = stored
+    new: list[tuple[Path, os.stat_result, FileFacts]] = []
     reporter.start("looking", len(paths))
-    reporter.advance(len(found))
-    read = partial(look, with_ids=with_ids, max_pixels=max_pixels)
+    reporter.advance(len(facts))
+    read = partial(read_facts, with_ids=with_ids, max_pixels=max_pixels)
     results = local.each(read, [path for path, _ in unknown], name="looking")
     for (path, info), result in zip(unknown, results, strict=True):
-        found[path] = result
+        facts[path] = result
         if isinstance(result, FileFacts):
-            learnt.append((path, info, result))
+            new.append((path, info, result))
         reporter.advance()
     reporter.finish()
-    if learnt:
-        store.put_facts(learnt)
-    return [found[path] for path in paths]
+    if new:
+        store.put_facts(new)
+    return [facts[path] for path in paths]
 
 
-def raise_twin(path: Path, owner: Path) -> None:
+def refuse_shared_caption(path: Path, owner: Path) -> None:
     """Refuse an image whose caption file belongs to another image."""
     raise DatasetError(
         f"would share its caption with {display(owner.name)}",
@@ -179,10 +181,10 @@ def raise_twin(path: Path, owner: Path) -> None:
     )
 
 
-def look(path: Path, *, with_ids: bool, max_pixels: int) -> FileFacts:
+def read_facts(path: Path, *, with_ids: bool, max_pixels: int) -> FileFacts:
     """Read an image's size from its header and, if wanted, hash its bytes."""
-    seen = pixels.probe(path, max_pixels=max_pixels)
-    return FileFacts(image_id(path) if with_ids else "", seen.width, seen.height)
+    header = pixels.probe(path, max_pixels=max_pixels)
+    return FileFacts(image_id(path) if with_ids else "", header.width, header.height)
 
 
 def sizes(records: Sequence[ImageRecord]) -> tuple[tuple[int, int], ...]:

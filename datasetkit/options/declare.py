@@ -137,7 +137,7 @@ _NONE: Final = type(None)
 def declared(options_class: type) -> tuple[DeclaredOption, ...]:
     """Return the options of a class in their order."""
     hints = get_type_hints(options_class)
-    found: list[DeclaredOption] = []
+    options: list[DeclaredOption] = []
     group = ""
     for f in fields(options_class):
         about: Option = f.metadata[_KEY]
@@ -148,10 +148,10 @@ def declared(options_class: type) -> tuple[DeclaredOption, ...]:
             if get_origin(kind) is Literal
             for word in get_args(kind)
         )
-        found.append(
+        options.append(
             DeclaredOption(f.name, hints[f.name], f.default, about, group, about.choices or words)
         )
-    return tuple(found)
+    return tuple(options)
 
 
 def by_name(options_class: type) -> Mapping[str, Option]:

@@ -1,6 +1,6 @@
 """Replaced files are deleted a minute later: until then they keep a second name in `.dsk/`.
 
-Renaming over a file deletes the old one. A disk that is told of freed blocks at once (ext4 with
+Renaming over a file deletes the old one. A disk that is notified of freed blocks at once (ext4 with
 `discard`) takes up to 2.5 ms for each caption, and an ext4 without a journal is slow to create
 files for a minute after many deletions.
 """

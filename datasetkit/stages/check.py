@@ -83,7 +83,7 @@ class ImageMeasurer:
     ) -> ImageMeasures:
         header = pixels.probe(record.path, max_pixels=self.max_pixels)
         at_512 = _shrunk(image, blur.LONG_EDGE)
-        look = near_duplicates.look(_shrunk(at_512, near_duplicates.SEEN_AT))
+        look = near_duplicates.fingerprint(_shrunk(at_512, near_duplicates.SEEN_AT))
         return ImageMeasures(
             header.format,
             header.frames,
@@ -99,8 +99,8 @@ def reveal(image: Image.Image) -> tuple[float, str]:
     """Return which share of an image changes when its alpha is dropped, and the one colour that it
     shows there.
 
-    The comparison is with the image laid onto white, as viewers show it. "": what shows is no
-    single colour.
+    The comparison is with the image on white, as viewers show it. "": more than one colour
+    shows.
     """
     if image.mode != "RGBA":
         return 0.0, ""
@@ -130,22 +130,22 @@ def _shrunk(image: Image.Image, edge: int) -> Image.Image:
     return image.resize(size, Image.Resampling.BICUBIC, reducing_gap=2.0)
 
 
-def _spots(found: Sequence[TextBox | Face], size: tuple[int, int]) -> tuple[ImageRegion, ...]:
+def _spots(boxes: Sequence[TextBox | Face], size: tuple[int, int]) -> tuple[ImageRegion, ...]:
     width, height = size
     return tuple(
         ImageRegion(
             *(
                 round(x, 4)
                 for x in (
-                    f.left / width,
-                    f.top / height,
-                    f.right / width,
-                    f.bottom / height,
-                    f.score,
+                    box.left / width,
+                    box.top / height,
+                    box.right / width,
+                    box.bottom / height,
+                    box.score,
                 )
             )
         )
-        for f in found
+        for box in boxes
     )
 
 

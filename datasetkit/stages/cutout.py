@@ -53,14 +53,14 @@ def cut_out(
     target, mask_target = files
     source = pixels.load(record.path, alpha="keep", max_pixels=options.max_pixels)
     require_unchanged(record, source.size)
-    own = own_alpha(source, options.min_area)
-    image = source.convert("RGB") if own is not None else pixels.to_srgb(source)
-    mask = own if own is not None else finder.mask(image)
+    alpha = own_alpha(source, options.min_area)
+    image = source.convert("RGB") if alpha is not None else pixels.to_srgb(source)
+    mask = alpha if alpha is not None else finder.mask(image)
     area = require_subject(mask, options.min_area)
     if options.feather:
         mask = feathered(mask, options.feather)
     colour = backgrounds.colour(options.bg, record.id)
-    if own is not None:  # the colours at its edge hold nothing of another background
+    if alpha is not None:  # the colours at its edge hold nothing of another background
         cut = _composed(image, mask, colour, keep_alpha=options.keep_alpha)
     else:
         flattened = flatten.transparent if options.keep_alpha else flatten.flatten
@@ -68,7 +68,7 @@ def cut_out(
     pixels.save(joined(mask, record.path), mask_target)
     pixels.save(cut, target)
     made = CutoutImage(target, mask_target, area, colour, finder.device)
-    return Done(record, made, OWN_ALPHA if own is not None else "")
+    return Done(record, made, OWN_ALPHA if alpha is not None else "")
 
 
 def own_alpha(seen: Image.Image, min_area: float) -> Image.Image | None:

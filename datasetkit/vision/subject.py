@@ -120,11 +120,11 @@ def require_name(name: str) -> None:
             f"the model {name} cannot be used: {_UNFIT[name]}",
             hint=f"one of: {', '.join(LICENCES)}",
         )
-    known = {session.name(): session for session in _rembg().sessions_class}
-    if name not in known:
+    sessions = {session.name(): session for session in _rembg().sessions_class}
+    if name not in sessions:
         hint = did_you_mean(name, LICENCES, f"one of: {', '.join(LICENCES)}")
         raise ConfigError(f"rembg has no model {name!r}", hint=hint)
-    if not known[name].is_local():
+    if not sessions[name].is_local():
         raise ConfigError(
             f"the model {name} sends images to an online service",
             hint=f"one of: {', '.join(LICENCES)}",

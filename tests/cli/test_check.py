@@ -12,7 +12,7 @@ from datasetkit.checks import registry
 from datasetkit.core.errors import Exit
 from datasetkit.core.records import ImageRecord
 from datasetkit.executors import local
-from datasetkit.images.near_duplicates import LOOK_BYTES
+from datasetkit.images.near_duplicates import FINGERPRINT_BYTES
 from datasetkit.stages.check import open_measuring, unpack_looks
 from tests.checks.folders import caption, encoded, laid_out, shapes, sound, text_on, write_image
 from tests.checks.test_captions import PIXELS
@@ -234,7 +234,7 @@ def test_looks_survive_the_store(here):
         0.0,
         "",
     )
-    assert 0 < seen.blur < 0.5 and len(seen.look) == LOOK_BYTES
+    assert 0 < seen.blur < 0.5 and len(seen.look) == FINGERPRINT_BYTES
 
 
 def test_a_folder_that_cannot_be_written_can_be_checked(here, monkeypatch):

@@ -36,7 +36,9 @@ class FakeDataset:
         for image, callback in self.waiting[:number]:
             callback(
                 image,
-                near_duplicates.look(near_duplicates.small(image.path, near_duplicates.SEEN_AT)),
+                near_duplicates.fingerprint(
+                    near_duplicates.small(image.path, near_duplicates.SEEN_AT)
+                ),
             )
         del self.waiting[:number]
 

@@ -45,7 +45,7 @@ class NearDuplicates:
         self._fingerprints |= {
             key: fingerprint
             for key, fingerprint in stored.items()
-            if len(fingerprint) == near_duplicates.LOOK_BYTES
+            if len(fingerprint) == near_duplicates.FINGERPRINT_BYTES
         }
         self.update()
 

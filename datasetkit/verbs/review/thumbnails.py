@@ -114,7 +114,9 @@ class Thumbnails:
 
     def _compute_fingerprint(self, image: ReviewImage, callback: FingerprintCallback) -> None:
         try:
-            fingerprint = near_duplicates.look(near_duplicates.decode(self._jpeg(image, "thumb")))
+            fingerprint = near_duplicates.fingerprint(
+                near_duplicates.decode(self._jpeg(image, "thumb"))
+            )
         except DskError:
             fingerprint = None
         callback(image, fingerprint)

@@ -170,10 +170,10 @@ def _twins(
         if stamp is None:
             return None
         kept = stored.get(stamp.key())
-        if kept is not None and len(kept) == near_duplicates.LOOK_BYTES:
+        if kept is not None and len(kept) == near_duplicates.FINGERPRINT_BYTES:
             return stamp.key(), kept
         small = near_duplicates.small(path, near_duplicates.SEEN_AT, max_pixels=max_pixels)
-        return stamp.key(), near_duplicates.look(small)
+        return stamp.key(), near_duplicates.fingerprint(small)
 
     results = local.each(look, paths, name="comparing", reporter=reporter)
     looks = [
