@@ -1,5 +1,5 @@
-"""Contact sheets: many images in one, each with its name, the reasons and boxes around
-detections.
+"""Contact sheets: many images in one, each with its name, notes and boxes; and text that fits a
+width, for the contact sheet of the trainer too.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _CELL, _GAP, _EDGE, _ACROSS = 248, 16, 20, 5
 _NAME, _SMALL, _TITLE = 13, 12, 18
 _LINE, _HEAD = 16, 44
 _REASON_LINES = 5
-_INK, _FAINT, _WARN, _EMPTY = "#22262b", "#6b7280", "#9a3412", "#eef0f3"
+INK, FAINT, EMPTY, _WARN = "#22262b", "#6b7280", "#eef0f3", "#9a3412"
 _COLOURS: Final = {"text": "#dc2626", "faces": "#2563eb"}
 
 
@@ -44,7 +44,7 @@ class SheetBox:
 
 @dataclass(frozen=True, slots=True)
 class SheetCell:
-    """One image of a contact sheet. name: printed below it; reasons: one line or more each."""
+    """One image of a contact sheet. name, reasons: the text below it."""
 
     path: Path
     name: str
@@ -65,36 +65,25 @@ def draw(
     thumbnails = [None if isinstance(image, Failed) else image for image in drawn]
     notes = [_notes(entry) for entry in shown]
     across = min(_ACROSS, max(1, len(shown)))
-    bands = [
-        range(start, min(start + across, len(shown))) for start in range(0, len(shown), across)
-    ]
-    tall = [
-        max(_height(thumbnails[i]) for i in band)
-        + _LINE * (1 + max(len(notes[i]) for i in band))
-        + 2 * _GAP
-        for band in bands
-    ]
-    width = (
-        max(across * (_CELL + _GAP) - _GAP, math.ceil(_font(_TITLE).getlength(heading))) + 2 * _EDGE
-    )
-    sheet = Image.new("RGB", (width, _HEAD + sum(tall) + _EDGE), "white")
+    rows = [range(n, min(n + across, len(shown))) for n in range(0, len(shown), across)]
+    # Of each row: the space for the images, and for the lines below them.
+    heights = [max(_height(thumbnails[i]) for i in row) for row in rows]
+    texts = [_LINE * (1 + max(len(notes[i]) for i in row)) + 2 * _GAP for row in rows]
+    title_width = math.ceil(font(_TITLE).getlength(heading))
+    width = max(across * (_CELL + _GAP) - _GAP, title_width) + 2 * _EDGE
+    sheet = Image.new("RGB", (width, _HEAD + sum(heights) + sum(texts) + _EDGE), "white")
     pen = ImageDraw.Draw(sheet)
-    pen.text((_EDGE, _EDGE - 6), heading, fill=_INK, font=_font(_TITLE))
+    pen.text((_EDGE, _EDGE - 6), heading, fill=INK, font=font(_TITLE))
     top = _HEAD
-    for band, height in zip(bands, tall, strict=True):
-        thumbs_end = top + max(_height(thumbnails[i]) for i in band)
-        for column, i in enumerate(band):
-            left = _EDGE + column * (_CELL + _GAP)
-            _place(sheet, thumbnails[i], left, thumbs_end)
-            pen.text(
-                (left, thumbs_end + 4),
-                _fitted(shown[i].name, _font(_NAME)),
-                fill=_INK,
-                font=_font(_NAME),
-            )
-            for row, line in enumerate(notes[i], 1):
-                pen.text((left, thumbs_end + 4 + row * _LINE), line, fill=_WARN, font=_font(_SMALL))
-        top += height
+    for row, height, text in zip(rows, heights, texts, strict=True):
+        for column, i in enumerate(row):
+            left, bottom = _EDGE + column * (_CELL + _GAP), top + height
+            _paste(sheet, thumbnails[i], left, bottom)
+            name = fit_text(shown[i].name, font(_NAME), _CELL, keep_end=True)
+            pen.text((left, bottom + 4), name, fill=INK, font=font(_NAME))
+            for n, line in enumerate(notes[i], 1):
+                pen.text((left, bottom + 4 + n * _LINE), line, fill=_WARN, font=font(_SMALL))
+        top += height + text
     file = io.BytesIO()
     sheet.save(file, "PNG")
     return file.getvalue()
@@ -114,7 +103,7 @@ def _thumbnail(entry: SheetCell, *, max_pixels: int) -> Image.Image:
         outer = [max(0.0, corners[0] - 2), max(0.0, corners[1] - 2), min(width - 1, corners[2] + 2)]
         outer.append(min(height - 1, corners[3] + 2))
         if outer[0] < outer[2] and outer[1] < outer[3]:
-            pen.rectangle(outer, outline=_COLOURS.get(box.kind, _INK), width=2)
+            pen.rectangle(outer, outline=_COLOURS.get(box.kind, INK), width=2)
     return thumbnail
 
 
@@ -122,77 +111,96 @@ def _height(thumbnail: Image.Image | None) -> int:
     return thumbnail.height if thumbnail is not None else _CELL // 2
 
 
-def _place(sheet: Image.Image, thumbnail: Image.Image | None, left: int, bottom: int) -> None:
-    """Paste a thumbnail with its bottom on the line above its name."""
+def _paste(sheet: Image.Image, thumbnail: Image.Image | None, left: int, bottom: int) -> None:
+    """Paste a thumbnail above the line where its name begins; an empty cell is grey."""
+    pen = ImageDraw.Draw(sheet)
     if thumbnail is None:
-        ImageDraw.Draw(sheet).rectangle(
-            (left, bottom - _CELL // 2, left + _CELL - 1, bottom), fill=_EMPTY
-        )
+        pen.rectangle((left, bottom - _CELL // 2, left + _CELL - 1, bottom), fill=EMPTY)
         return
     sheet.paste(thumbnail, (left, bottom - thumbnail.height))
     frame = (left, bottom - thumbnail.height, left + thumbnail.width - 1, bottom - 1)
-    ImageDraw.Draw(sheet).rectangle(frame, outline=_EMPTY)
+    pen.rectangle(frame, outline=EMPTY)
 
 
 def _notes(entry: SheetCell) -> list[str]:
-    """Break the reasons into lines of a cell's width; of many the first ones."""
-    font = _font(_SMALL)
-    lines: list[str] = []
-    for reason in entry.reasons:
-        lines += _wrapped(reason, font)
+    """Wrap the reasons to the width of a cell; of many lines the first ones."""
+    lines = [
+        line
+        for reason in entry.reasons
+        for line in wrap_text(reason, font(_SMALL), _CELL, keep_end=True)
+    ]
     if len(lines) > _REASON_LINES:
         return [*lines[: _REASON_LINES - 1], "..."]
     return lines
 
 
-def _wrapped(text: str, font: ImageFont.FreeTypeFont) -> list[str]:
+# ---- text that fits, for every contact sheet
+# ----------------------------------------------------------------------------------------------
+
+
+def wrap_text(
+    text: str,
+    face: ImageFont.FreeTypeFont,
+    width: int,
+    *,
+    most: int | None = None,
+    keep_end: bool = False,
+) -> list[str]:
+    """Break a text into lines of at most `width` pixels, between words.
+
+    most: how many lines there may be; the last one is cut. A word that is wider than a line is cut
+    too, see `fit_text`.
+    """
     lines: list[str] = []
-    line = ""
-    for word in _legible(text).split():
-        longer = f"{line} {word}".strip()
-        if line and font.getlength(longer) > _CELL:
-            lines.append(line)
-            line = word
+    for word in legible(text).split():
+        longer = f"{lines[-1]} {word}" if lines else word
+        if lines and (face.getlength(longer) <= width or len(lines) == most):
+            lines[-1] = longer
         else:
-            line = longer
-    return [_fitted(one, font) for one in (*lines, line) if one]
+            lines.append(word)
+    return [fit_text(line, face, width, keep_end=keep_end) for line in lines]
 
 
-def _fitted(text: str, font: ImageFont.FreeTypeFont) -> str:
-    """Cut the middle out of a text that is wider than a cell: names differ at their ends."""
-    text = _legible(text)
-    if font.getlength(text) <= _CELL:
+def fit_text(text: str, face: ImageFont.FreeTypeFont, width: int, *, keep_end: bool = False) -> str:
+    """Cut a text to at most `width` pixels. keep_end: the middle is cut out, since names differ at
+    their ends.
+    """
+    text = legible(text)
+    if face.getlength(text) <= width:
         return text
-    kept = len(text)
-    while kept > 2 and font.getlength(_shortened(text, kept)) > _CELL:
+    kept = len(text) - 1
+    while kept > 2 and face.getlength(_shortened(text, kept, keep_end)) > width:
         kept -= 1
-    return _shortened(text, kept)
+    return _shortened(text, kept, keep_end)
 
 
-def _shortened(text: str, kept: int) -> str:
-    return f"{text[: (kept + 1) // 2]}…{text[len(text) - kept // 2 :]}"
+def _shortened(text: str, kept: int, keep_end: bool) -> str:
+    if keep_end:
+        return f"{text[: (kept + 1) // 2]}…{text[len(text) - kept // 2 :]}"
+    return f"{text[:kept].rstrip()}…"
 
 
-def _legible(text: str) -> str:
-    """Spell out what the font cannot draw."""
-    known = _characters()
+def legible(text: str) -> str:
+    """Spell out the characters that are unsafe, or that the font cannot draw."""
+    drawable = _characters()
     plain = unicodedata.normalize("NFC", display(text))
     return "".join(
-        c if ord(c) in known else c.encode("unicode_escape").decode("ascii") for c in plain
+        c if ord(c) in drawable else c.encode("unicode_escape").decode("ascii") for c in plain
     )
 
 
 @cache
-def _font_file() -> Path:
-    """Return DejaVu Sans as it comes with matplotlib: Latin, Greek, Cyrillic and many symbols."""
+def font(size: int, *, bold: bool = False) -> ImageFont.FreeTypeFont:
+    """Return DejaVu Sans, which comes with matplotlib and is the same on every system: Latin,
+    Greek, Cyrillic and many symbols.
+    """
+    return ImageFont.truetype(str(_font_file("DejaVuSans-Bold" if bold else "DejaVuSans")), size)
+
+
+def _font_file(name: str) -> Path:
     import matplotlib as mpl
 
-    return Path(mpl.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf")
-
-
-@cache
-def _font(size: int) -> ImageFont.FreeTypeFont:
-    return ImageFont.truetype(str(_font_file()), size)
+    return Path(mpl.get_data_path(), "fonts", "ttf", f"{name}.ttf")
 
 
 @cache
@@ -200,4 +208,4 @@ def _characters() -> frozenset[int]:
     """Return the code points that the font can draw."""
     from matplotlib.ft2font import FT2Font
 
-    return frozenset(FT2Font(str(_font_file())).get_charmap())
+    return frozenset(FT2Font(str(_font_file("DejaVuSans"))).get_charmap())

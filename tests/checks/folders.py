@@ -7,10 +7,11 @@ from functools import cache
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
 from datasetkit import api
 from datasetkit.checks.base import CheckFinding
+from datasetkit.images import contact_sheet
 
 ASSETS = Path(__file__).parents[2] / "examples" / "assets"
 # Each tag is in two or three of the four captions; `sks` leads them all.
@@ -81,12 +82,9 @@ def laid_out(folder: Path) -> Path:
 
 def text_on(image: Image.Image, words: str = "www.example.com") -> Image.Image:
     """Write a watermark across an image."""
-    import matplotlib as mpl
-
     marked = image.copy()
-    font = ImageFont.truetype(str(Path(mpl.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf")), 44)
     ImageDraw.Draw(marked).rectangle((30, 400, 482, 480), fill="white")
-    ImageDraw.Draw(marked).text((48, 412), words, fill="black", font=font)
+    ImageDraw.Draw(marked).text((48, 412), words, fill="black", font=contact_sheet.font(44))
     return marked
 
 

@@ -97,3 +97,23 @@ def test_a_sheet_says_that_it_does_not_show_all(path, monkeypatch):
 
 def test_no_images_make_an_empty_sheet():
     assert drawn([]).height < 100
+
+
+def test_text_is_cut_at_its_end_or_in_its_middle_and_fits():
+    face = contact_sheet.font(12)
+    long = "a photo of a castle on a hill, " * 8 + "photo_017.png"
+    for keep_end in (False, True):
+        cut = contact_sheet.fit_text(long, face, 200, keep_end=keep_end)
+        assert face.getlength(cut) <= 200 and cut.startswith("a photo") and "…" in cut
+        assert cut.endswith("017.png") == keep_end
+    assert contact_sheet.fit_text("short", face, 200) == "short"
+
+
+def test_text_is_wrapped_between_words_and_the_last_line_is_cut():
+    face = contact_sheet.font(12)
+    text = " ".join(f"word{n}" for n in range(40))
+    lines = contact_sheet.wrap_text(text, face, 150)
+    assert " ".join(lines) == text and all(face.getlength(line) <= 150 for line in lines)
+    cut = contact_sheet.wrap_text(text, face, 150, most=3)
+    assert cut[:2] == lines[:2] and len(cut) == 3 and cut[2].endswith("…")
+    assert contact_sheet.wrap_text("", face, 150) == []

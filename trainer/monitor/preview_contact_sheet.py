@@ -11,10 +11,11 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
-from datasetkit.core.files import display, write_atomic, writing
+from datasetkit.core.files import write_atomic, writing
 from datasetkit.images import pixels
+from datasetkit.images.contact_sheet import EMPTY, FAINT, INK, fit_text, font, wrap_text
 from trainer.monitor.metrics import rows
 from trainer.monitor.prompts import Prompt
 
@@ -24,7 +25,6 @@ FOLDER: Final = "sample"
 _CELL, _LEAST_CELL, _GAP, _LEFT, _EDGE = 256, 128, 8, 104, 14
 _LINE, _HEADING_LINES = 17, 3
 _LARGEST: Final = 36_000_000  # of the whole sheet
-_INK, _FAINT, _EMPTY = "#22262b", "#6b7280", "#eef0f3"
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,22 +138,22 @@ def contact_sheet(
     room = math.isqrt(_LARGEST // max(1, len(prompts) * len(moments)))
     cell = max(_LEAST_CELL, min(max(sides), room))
     pitch = cell + _GAP
-    bold, plain = _font("DejaVuSans-Bold", 14), _font("DejaVuSans", 12)
+    bold, plain = font(14, bold=True), font(12)
     top = _EDGE + 24 + (_HEADING_LINES + 1) * _LINE + _GAP
     size = (_EDGE + _LEFT + pitch * len(prompts) + _EDGE, top + pitch * len(moments) + _EDGE)
     sheet = Image.new("RGB", size, "white")
     pen = ImageDraw.Draw(sheet)
-    pen.text((_EDGE, _EDGE), _fitted(display(name), bold, size[0] - 2 * _EDGE), _INK, bold)
+    pen.text((_EDGE, _EDGE), fit_text(name, bold, size[0] - 2 * _EDGE), INK, bold)
     for column, prompt in enumerate(prompts):
         left = _EDGE + _LEFT + column * pitch
-        for i, line in enumerate(_wrapped(display(prompt.text), plain, cell)):
-            pen.text((left, _EDGE + 24 + i * _LINE), line, _INK, plain)
+        for i, line in enumerate(wrap_text(prompt.text, plain, cell, most=_HEADING_LINES)):
+            pen.text((left, _EDGE + 24 + i * _LINE), line, INK, plain)
         facts = f"seed {prompt.seed}, {prompt.width} x {prompt.height}"
-        pen.text((left, top - _GAP - _LINE), _fitted(facts, plain, cell), _FAINT, plain)
+        pen.text((left, top - _GAP - _LINE), fit_text(facts, plain, cell), FAINT, plain)
     for row, (step, epoch) in enumerate(moments):
         y = top + row * pitch
-        pen.text((_EDGE, y), f"epoch {epoch}" if step else "before", _INK, bold)
-        pen.text((_EDGE, y + 20), f"step {step}" if step else "training", _FAINT, plain)
+        pen.text((_EDGE, y), f"epoch {epoch}" if step else "before", INK, bold)
+        pen.text((_EDGE, y + 20), f"step {step}" if step else "training", FAINT, plain)
         for column in range(len(prompts)):
             _place(sheet, pen, cells.get((step, column)), (_EDGE + _LEFT + column * pitch, y), cell)
     return sheet
@@ -169,7 +169,7 @@ def _place(
     """Put an image into the middle of its cell, a small one a whole number of times larger; an
     empty cell is grey.
     """
-    pen.rectangle((*at, at[0] + cell - 1, at[1] + cell - 1), fill=_EMPTY)
+    pen.rectangle((*at, at[0] + cell - 1, at[1] + cell - 1), fill=EMPTY)
     if image is not None:
         times = max(1, cell // max(image.size))
         fitting = image.resize(
@@ -179,35 +179,3 @@ def _place(
         sheet.paste(
             fitting, (at[0] + (cell - fitting.width) // 2, at[1] + (cell - fitting.height) // 2)
         )
-
-
-def _font(name: str, size: int) -> ImageFont.FreeTypeFont:
-    """Return a font that comes with matplotlib, the same on every system."""
-    import matplotlib
-
-    return ImageFont.truetype(
-        str(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / f"{name}.ttf"), size
-    )
-
-
-def _wrapped(text: str, font: ImageFont.FreeTypeFont, width: int) -> list[str]:
-    """Break a text into lines of at most `width` pixels; what is beyond the last line is cut."""
-    lines = [""]
-    for word in text.split():
-        longer = f"{lines[-1]} {word}".strip()
-        if lines[-1] and font.getlength(longer) > width:
-            if len(lines) == _HEADING_LINES:
-                lines[-1] = longer
-                break
-            lines.append(word)
-        else:
-            lines[-1] = longer
-    return [_fitted(line, font, width) for line in lines]
-
-
-def _fitted(text: str, font: ImageFont.FreeTypeFont, width: int) -> str:
-    if font.getlength(text) <= width:
-        return text
-    while text and font.getlength(f"{text}…") > width:
-        text = text[:-1]
-    return f"{text.rstrip()}…"
