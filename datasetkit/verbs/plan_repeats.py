@@ -1,4 +1,4 @@
-"""`dsk plan-repeats`: how many repeats give the steps that are wanted, and the exact steps."""
+"""`dsk plan-repeats`: plan the repeats for a number of steps, and count the exact steps."""
 
 from __future__ import annotations
 
@@ -31,10 +31,9 @@ from datasetkit.verbs.shared.concept_images import (
 
 @dataclass(frozen=True, slots=True)
 class PlanRepeatsResult:
-    """A plan of repeats. now: the repeats that the laid-out folders have; entry: the renaming,
-    where applied.
+    """A plan of repeats. now: current repeats of the laid-out folders; entry: of their renaming.
 
-    folder: the dataset that was looked at; None where the images were only counted.
+    folder: the dataset; None if only a number of images was given.
     """
 
     plan: RepeatsPlan
@@ -47,15 +46,18 @@ class PlanRepeatsResult:
 
 
 def plan_options(folder: Path, given: Mapping[str, object]) -> PlanRepeatsOptions:
-    """Build the options of `dsk plan-repeats`: what its table does not say, `[layout]` does, whose
-    folders it plans.
+    """Build the options of `dsk plan-repeats`: its own table, else `[layout]`, whose folders it
+    plans.
     """
     config = find(folder)
-    own, names = config.table("plan-repeats"), {field.name for field in fields(PlanRepeatsOptions)}
+    table, names = (
+        config.table("plan-repeats"),
+        {field.name for field in fields(PlanRepeatsOptions)},
+    )
     laid_out = {
         name: value
         for name, value in config.table("layout").items()
-        if name in names and name not in own and given.get(name) is None
+        if name in names and name not in table and given.get(name) is None
     }
     return config.build(PlanRepeatsOptions, "plan-repeats", {**given, **laid_out})
 
@@ -69,15 +71,15 @@ def plan_repeats(
 ) -> PlanRepeatsResult:
     """Plan the repeats of a dataset, and count the exact optimizer steps.
 
-    apply: rename the laid-out folders to the planned repeats (journalled). Raises DatasetError
-    where no dataset is.
+    apply: rename the laid-out folders to the planned repeats. Raises DatasetError if the folder is
+    not a dataset.
     """
     train = train_options(find(folder), options.resolution)
     if options.images is not None:
         if apply:
             raise ConfigError(
-                "--images counts images that are nowhere yet",
-                hint="leave --images or --apply out",
+                "--images plans without files, so there are no folders to rename",
+                hint="leave out --images or --apply",
             )
         concepts = [ConceptImages("images", count=options.images)]
         plan = arithmetic.plan(
@@ -90,10 +92,10 @@ def plan_repeats(
     try:
         sets = find_sets(folder)
     except DatasetError as error:
-        raise DatasetError(error.message, hint=f"{error.hint}; or count them: --images N") from None
+        raise DatasetError(error.message, hint=f"{error.hint}; or plan with --images N") from None
     with Store.open_copy(find_root(folder)) as store:
-        aside = _held_out(sets, train, store)
-        measured, failed = measure(sets.train, store, without=aside)
+        held_out = _held_out(sets, train, store)
+        measured, failed = measure(sets.train, store, without=held_out)
         reg, reg_failed = measure(sets.reg, store)
     if not measured:
         raise no_usable_image(folder, failed)
@@ -106,13 +108,13 @@ def plan_repeats(
         steps=options.steps,
         reg=reg,
     )
-    now = {c.name: c.repeats for c in sets.train}
+    current = {c.name: c.repeats for c in sets.train}
     entry = _rename_folders(folder, sets, plan, context) if apply else None
     problems = tuple(m.text for m in sets.misread)
     return PlanRepeatsResult(
         plan,
         (*problems, *advice(plan, options.kind)),
-        now,
+        current,
         sets.origin,
         (*failed, *reg_failed),
         entry,
@@ -125,8 +127,8 @@ def _rename_folders(
 ) -> int | None:
     if sets.origin != "laid out":
         raise InputError(
-            f"{display(folder)} holds no <repeats>_<concept> folders to rename",
-            hint="dsk layout makes them",
+            f"{display(folder)} has no <repeats>_<concept> folders to rename",
+            hint="run dsk layout first",
         )
     tree = grammar.read_tree(sets.train[0].folder.parent)
     change = grammar.plan_repeats_change(tree, {c.name: c.repeats for c in plan.concepts})
@@ -137,16 +139,16 @@ def _rename_folders(
 
 
 def _held_out(sets: ConceptSets, train: TrainOptions, store: Store) -> frozenset[str]:
-    """Return the contents that `[train]` holds out to validate them: they are not trained."""
+    """Return the contents that `[train]` holds out for validation."""
     if not train.validation_split:
         return frozenset()
 
     def ids(concepts: Sequence[ConceptSet]) -> list[str]:
-        found = (
+        scans = (
             scan(c.folder, store, recursive=c.recursive, with_ids=True, captions=False)
             for c in concepts
         )
-        return [record.id for one in found for record in one.records]
+        return [record.id for scanned in scans for record in scanned.records]
 
     return frozenset(
         validation_split.held_out(

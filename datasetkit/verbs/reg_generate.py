@@ -1,4 +1,4 @@
-"""`dsk reg generate`: a regularisation set that a base model draws, from the class or from the
+"""`dsk reg generate`: generate a regularisation set with a base model, from the class or from the
 training captions.
 """
 
@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +35,6 @@ from datasetkit.dataset.reg_prompts import RegImage, RegRecord, RegSettings
 from datasetkit.images import pixels
 from datasetkit.images.scan import scan
 from datasetkit.options.reg import RegGenerateOptions, RegOptions
-from datasetkit.options.tag import TagOptions
 from datasetkit.options.toml import Config, find
 from datasetkit.options.train import TrainOptions
 from datasetkit.project.journal import OpenEntry
@@ -48,7 +47,7 @@ from datasetkit.project.session import (
     open_project,
 )
 from datasetkit.project.store import Output, Store
-from datasetkit.verbs.shared.laid_out import existing_sets
+from datasetkit.verbs.shared.laid_out import class_triggers, existing_sets
 
 RECORD_SUFFIX = ".json"
 _SUFFIX = ".png"
@@ -57,11 +56,10 @@ _LARGEST_RECORD = 100_000
 
 @dataclass(frozen=True, slots=True)
 class RegGenerateResult:
-    """What reg generate did, or would do. drawn: now; kept: those that were there already.
+    """What reg generate did, or would do. drawn: new images; kept: how many existed; count: both.
 
-    count: both together; sizes: of those that were asked for; prompts: the first few different
-    ones; train_samples: what they are matched to, 0 without a training set; used: how many an epoch
-    takes. entry: the images' number in the history.
+    sizes: of the requested images; prompts: the first different ones; train_samples: that they are
+    matched to, 0 without a training set; used: how many an epoch uses. entry: in the history.
     """
 
     folder: Path
@@ -79,9 +77,7 @@ class RegGenerateResult:
 
 @dataclass(frozen=True, slots=True)
 class _TrainingSet:
-    """The training set that a regularisation set is for. samples: of an epoch; records: one image
-    each.
-    """
+    """The training set of a regularisation set. samples: per epoch; records: of its images."""
 
     samples: int
     records: tuple[ImageRecord, ...]
@@ -90,13 +86,12 @@ class _TrainingSet:
 def generate_reg(
     folder: Path, options: RegGenerateOptions, context: RunContext = DEFAULT_CONTEXT
 ) -> RegGenerateResult:
-    """Draw `out/reg/<repeats>_<class>` with the base model: images, captions, and a record of
-    where each is from.
+    """Generate `out/reg/<repeats>_<class>`: images, captions, and a record of each image.
 
-    folder: a dataset (train/ lies in it, or will), or the folder of a dsk.toml. A second run draws
-    what is missing. Raises ConfigError without a class or a base model, DatasetError without
-    captions to draw from, PlanConflict where the set's folder holds other things, or images of
-    other settings.
+    folder: a dataset (with `train/`, now or later), or the folder of a dsk.toml. A second run
+    generates the missing images. Raises ConfigError without a class or a base model, DatasetError
+    without captions for prompts, PlanConflict if the folder has other files, or images of other
+    settings.
     """
     config = find(folder)
     name = options.class_name or config.build(RegOptions, "reg").class_name
@@ -105,7 +100,7 @@ def generate_reg(
     out = _out(folder, config)
     if options.from_captions and not existing_sets(out / TRAIN):
         raise DatasetError(
-            f"{display(out / TRAIN)} holds no training folders", hint="dsk layout first"
+            f"{display(out / TRAIN)} has no training folders", hint="run dsk layout first"
         )
     finish_interrupted(out, context)
     if not context.dry_run:
@@ -114,51 +109,72 @@ def generate_reg(
     with open_project(out, context) as project:
         training = _training(out / TRAIN, project.store)
         images = _images(name, options, config, train, training)
-        there = _existing(out / REG, name)
-        _refuse_others(there)
-        count = len({one.stem for one in images} | _stems(there))
+        existing = _existing_folder(out / REG, name)
+        _refuse_other_files(existing)
+        count = len({image.stem for image in images} | _stems(existing))
         repeats = options.repeats or (
             arithmetic.balance_reg(training.samples, count) if training.samples else 1
         )
         target = out / REG / grammar.folder_name(Concept(repeats, name))
         refuse_links(target, out)
-        missing = [one for one in images if not _is_finished(there, one)]
-        drawn: tuple[Path, ...] = ()
-        entry = None
+        missing = [image for image in images if not _is_finished(existing, image)]
+        settings = _settings(name, options, train)
         if missing:
-            _refuse_other_settings(there, _settings(name, options, train))
-        if not context.dry_run and (missing or there != target):
-            artist = _artist(train, project) if missing else None
-            settings = _settings(name, options, train, artist)
-            _refuse_other_settings(there, settings)
-            _rename(there, target, project)
-            if artist is not None:
-                title = (
-                    f"{display(target.name)}: {len(missing)} drawn by "
-                    f"{display(_model_name(artist))}"
-                )
-                with project.journal.recording("reg generate", title) as recording:
-                    drawn = _draw(artist, missing, target, settings, project, recording)
-                    entry = recording.entry
-    reg = [(n, repeats) for n in range(count)]
-    used = len(arithmetic.reg_samples(training.samples, reg).samples) if training.samples else count
+            _refuse_other_settings(existing, settings)
+        drawn = tuple(target / f"{image.stem}{_SUFFIX}" for image in missing)
+        entry = None
+        if not context.dry_run:
+            if missing:
+                drawn, entry = _generate(missing, existing, target, settings, train, project)
+            elif existing != target:
+                _rename(existing, target, project)
+    used = count
+    if training.samples:
+        reg_images = [(n, repeats) for n in range(count)]
+        used = len(arithmetic.reg_samples(training.samples, reg_images).samples)
     return RegGenerateResult(
-        target, train.pretrained_model_name_or_path, count, repeats, training.samples, used,
-        drawn if not context.dry_run else tuple(target / f"{one.stem}{_SUFFIX}" for one in missing),
-        count - len(missing), Counter(one.size for one in images),
-        tuple(dict.fromkeys(one.prompt for one in images))[:3], entry,
-    )  # fmt: skip
+        folder=target,
+        base=train.pretrained_model_name_or_path,
+        count=count,
+        repeats=repeats,
+        train_samples=training.samples,
+        used=used,
+        drawn=drawn,
+        kept=count - len(missing),
+        sizes=Counter(image.size for image in images),
+        prompts=tuple(dict.fromkeys(image.prompt for image in images))[:3],
+        entry=entry,
+    )
+
+
+def _generate(
+    missing: Sequence[RegImage],
+    existing: Path | None,
+    target: Path,
+    settings: RegSettings,
+    train: TrainOptions,
+    project: Project,
+) -> tuple[tuple[Path, ...], int | None]:
+    """Load the base model and generate the missing images. Return them, and the history entry."""
+    artist = _artist(train, project)
+    settings = replace(settings, model=_model_name(artist), hash=artist.hash)
+    _refuse_other_settings(existing, settings)
+    _rename(existing, target, project)
+    title = f"{display(target.name)}: {len(missing)} drawn by {display(settings.model)}"
+    with project.journal.recording("reg generate", title) as recording:
+        drawn = _draw(artist, missing, target, settings, project, recording)
+        return drawn, recording.entry
 
 
 def _train_options(options: RegGenerateOptions, config: Config) -> TrainOptions:
-    """Return `[train]`, with the base that the command names; another base is not of its revision,
-    nor has its VAE.
+    """Return `[train]` with the base of the command; the revision and VAE of [train] are only for
+    its own base.
     """
     from trainer.config import of_project
     from trainer.tinybase import shipped
 
     base, root = options.base, config.root
-    # A path of the dsk.toml is seen from its folder.
+    # A path in dsk.toml is relative to its folder.
     if (
         root is not None
         and base
@@ -172,9 +188,7 @@ def _train_options(options: RegGenerateOptions, config: Config) -> TrainOptions:
 
 
 def _require(name: str, train: TrainOptions) -> None:
-    """Raise ConfigError unless there is a class that a folder can be named after, and a
-    base model.
-    """
+    """Raise ConfigError unless there are a class that is a valid folder name and a base model."""
     if not name:
         raise ConfigError(
             "reg generate needs a class", hint="--class 1girl, or class_name in [reg]"
@@ -182,14 +196,14 @@ def _require(name: str, train: TrainOptions) -> None:
     grammar.folder_name(Concept(1, name))
     if not train.pretrained_model_name_or_path:
         raise ConfigError(
-            "reg generate needs a base model that draws",
-            hint="--base MODEL, or pretrained_model_name_or_path in [train]; `tiny` is part of "
-            "the package",
+            "reg generate needs a base model",
+            hint="--base MODEL, or pretrained_model_name_or_path in [train]; `tiny` ships with the "
+            "package",
         )
 
 
 def _require_model(train: TrainOptions) -> None:
-    """Raise what is wrong with the base model's files before anything is begun."""
+    """Raise the errors of the files of the base model before any work."""
     from trainer.families.detect import detect
     from trainer.families.source import find as find_model
 
@@ -197,7 +211,7 @@ def _require_model(train: TrainOptions) -> None:
 
 
 def _out(folder: Path, config: Config) -> Path:
-    """Return the dataset's folder."""
+    """Return the folder of the dataset."""
     from trainer.config import data_folder
 
     out = data_folder(folder, config)
@@ -210,9 +224,9 @@ def _training(root: Path, store: Store) -> _TrainingSet:
     samples = 0
     records: list[ImageRecord] = []
     for concept in existing_sets(root):
-        found = scan(concept.folder, store).records
-        samples += len(found) * (concept.repeats or 1)
-        records += found
+        scanned = scan(concept.folder, store).records
+        samples += len(scanned) * (concept.repeats or 1)
+        records += scanned
     return _TrainingSet(samples, tuple(records))
 
 
@@ -223,116 +237,110 @@ def _images(
     train: TrainOptions,
     training: _TrainingSet,
 ) -> tuple[RegImage, ...]:
+    """Return the images to generate: by default in the buckets of the training images."""
     rules = train.bucket_rules()
-    own = [select(rules, record.width, record.height).bucket for record in training.records] or [
-        rules.resolution
-    ]
+    sizes = [select(rules, record.width, record.height).bucket for record in training.records]
     if options.size is not None:
-        own = [options.size]
-    if not options.from_captions:
-        return reg_prompts.images_to_generate(name, options.count, [name], own, options.seed)
-    triggers = options.trigger or config.build(TagOptions, "tag").trigger
-    triggers = triggers or tuple(t for concept in config.concepts for t in concept.trigger)
-    if not triggers:
-        raise ConfigError(
-            "no trigger to replace by the class", hint="--trigger NAME, or trigger in dsk.toml"
-        )
-    captions = [
-        r.caption if r.caption is not None and r.caption.tags else None for r in training.records
-    ]
-    if not any(captions):
+        sizes = [options.size]
+    prompts = [name]
+    if options.from_captions:
+        prompts = _prompts(training.records, name, class_triggers(options.trigger, config))
+    return reg_prompts.images_to_generate(
+        name, options.count, prompts, sizes or [rules.resolution], options.seed
+    )
+
+
+def _prompts(records: Sequence[ImageRecord], name: str, triggers: tuple[str, ...]) -> list[str]:
+    """Return the training captions with the class instead of the triggers."""
+    captions = [record.caption or Caption(()) for record in records]
+    if not any(caption.tags for caption in captions):
         raise DatasetError(
-            "the training folders have no captions to draw from", hint="dsk tag, then dsk layout"
+            "the training folders have no captions for prompts",
+            hint="run dsk tag, then dsk layout",
         )
-    prompts = [
-        reg_prompts.reclassed(caption or Caption(()), triggers, name).text() for caption in captions
-    ]
-    return reg_prompts.images_to_generate(name, options.count, prompts, own, options.seed)
+    return [reg_prompts.reclassed(caption, triggers, name).text() for caption in captions]
 
 
-def _existing(root: Path, name: str) -> Path | None:
-    """Return the folder that the class has in the regularisation set, with whatever repeats; None
-    for none.
+def _existing_folder(root: Path, name: str) -> Path | None:
+    """Return the folder of the class in the regularisation set, with any repeats; None if there is
+    none.
     """
-    found = (
+    folders = (
         [f.path for f in grammar.read_tree(root).concepts if f.concept.name == name]
         if root.is_dir()
         else []
     )
-    if len(found) > 1:
-        names = ", ".join(display(path.name) for path in found)
+    if len(folders) > 1:
+        names = ", ".join(display(path.name) for path in folders)
         raise PlanConflict(
-            f"{display(root)} has several folders of the class: {names}", hint="keep one of them"
+            f"{display(root)} has several folders for the class: {names}", hint="keep one of them"
         )
-    return found[0] if found else None
+    return folders[0] if folders else None
 
 
-def _refuse_others(folder: Path | None) -> None:
-    """Raise PlanConflict where the set's folder holds what was not drawn for it."""
+def _refuse_other_files(folder: Path | None) -> None:
+    """Raise PlanConflict if the folder has files that were not generated for it."""
     if folder is None:
         return
     with reading(folder):
         names = sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
-    ours = {
+    generated = {
         Path(name).stem
         for name in names
-        if name.endswith(RECORD_SUFFIX) and _told(folder / name) is not None
+        if name.endswith(RECORD_SUFFIX) and _read_record(folder / name) is not None
     }
-    others = [name for name in names if Path(name).stem not in ours or not _may_stand(name)]
+    others = [n for n in names if Path(n).stem not in generated or not _is_output_name(n)]
     if others:
         more = f" and {len(others) - 3} more" if len(others) > 3 else ""
         raise PlanConflict(
-            f"{display(folder)} holds other things: {', '.join(map(display, others[:3]))}{more}",
+            f"{display(folder)} has other files: {', '.join(map(display, others[:3]))}{more}",
             hint="move them away, or give the class another name",
         )
 
 
 def _stems(folder: Path | None) -> set[str]:
-    """Return the names of the images that are there, those beyond the count too: they are trained
-    as well.
-    """
+    """Return the stems of the existing images, also beyond the count: they are trained too."""
     return set() if folder is None else {path.stem for path in folder.glob(f"*{_SUFFIX}")}
 
 
-def _may_stand(name: str) -> bool:
+def _is_output_name(name: str) -> bool:
     suffix = Path(name).suffix.lower()
     return suffix in IMAGE_SUFFIXES or suffix in (CAPTION_SUFFIX, RECORD_SUFFIX)
 
 
-def _told(path: Path) -> Mapping[str, Any] | None:
-    """Read a record; None for a file that is none."""
+def _read_record(path: Path) -> Mapping[str, Any] | None:
+    """Read a record; None for any other file."""
     data = read_regular(path, limit=_LARGEST_RECORD)
     return None if data is None else reg_prompts.parse(data.decode("utf-8", "replace"))
 
 
-def _is_finished(folder: Path | None, one: RegImage) -> bool:
-    """Tell whether an image was drawn: it stands there, and its record tells of the same place and
-    seed.
-    """
-    if folder is None or not (folder / f"{one.stem}{_SUFFIX}").is_file():
+def _is_finished(folder: Path | None, image: RegImage) -> bool:
+    """Tell whether an image exists, with a record of the same index and seed."""
+    if folder is None or not (folder / f"{image.stem}{_SUFFIX}").is_file():
         return False
-    told = _told(folder / f"{one.stem}{RECORD_SUFFIX}")
-    return told is not None and (told.get("index"), told.get("seed")) == (one.index, one.seed)
+    record = _read_record(folder / f"{image.stem}{RECORD_SUFFIX}")
+    expected = (image.index, image.seed)
+    return record is not None and (record.get("index"), record.get("seed")) == expected
 
 
 def _refuse_other_settings(folder: Path | None, settings: RegSettings) -> None:
-    """Raise PlanConflict where images are there that were drawn in another way."""
+    """Raise PlanConflict if existing images were generated with other settings."""
     for path in sorted(folder.glob(f"*{RECORD_SUFFIX}")) if folder is not None else ():
-        told = _told(path)
-        if told is not None and (difference := reg_prompts.difference(told, settings)):
+        record = _read_record(path)
+        if record is not None and (difference := reg_prompts.difference(record, settings)):
             raise PlanConflict(
-                f"{display(path.parent)} was drawn with other settings: {difference}",
-                hint="set it back, or take the set away first: dsk undo, or delete the folder",
+                f"{display(path.parent)} was generated with other settings: {difference}",
+                hint="use the old setting, or remove the set first: dsk undo, or delete the folder",
             )
 
 
-def _rename(there: Path | None, target: Path, project: Project) -> None:
-    """Give the folder of an earlier run the repeats that balance the set now."""
-    if there is not None and there != target:
+def _rename(existing: Path | None, target: Path, project: Project) -> None:
+    """Rename the folder of an earlier run to the repeats that balance the set now."""
+    if existing is not None and existing != target:
         project.apply(
-            Plan((Move(there, target),)),
+            Plan((Move(existing, target),)),
             "reg generate",
-            f"{display(there.name)} -> {display(target.name)}",
+            f"{display(existing.name)} -> {display(target.name)}",
         )
 
 
@@ -342,26 +350,24 @@ def _artist(train: TrainOptions, project: Project) -> Any:
         from trainer.monitor import image_generator
     except ModuleNotFoundError as error:
         raise MissingExtra(
-            f"drawing needs the package {error.name}", hint='pip install "datasetkit[train]"'
+            f"generating images needs the package {error.name}",
+            hint='pip install "datasetkit[train]"',
         ) from error
     return image_generator.hire(train, project.context.reporter)
 
 
-def _settings(
-    name: str, options: RegGenerateOptions, train: TrainOptions, artist: Any = None
-) -> RegSettings:
-    """Return what all images have in common. artist: None before the base model is loaded."""
-    model, known = ("", "") if artist is None else (_model_name(artist), artist.hash)
+def _settings(name: str, options: RegGenerateOptions, train: TrainOptions) -> RegSettings:
+    """Return the settings that all images share; model and hash are "" before it is loaded."""
     return RegSettings(
-        name, model, known, options.from_captions, options.negative, options.steps, options.cfg,
+        name, "", "", options.from_captions, options.negative, options.steps, options.cfg,
         options.sampler, options.seed, train.clip_skip,
     )  # fmt: skip
 
 
 def _model_name(artist: Any) -> str:
-    """Return a base model's name without the folders of this machine."""
-    said = artist.options.pretrained_model_name_or_path
-    return str(artist.source.name) if Path(said).exists() else str(said)
+    """Return the name of a base model without local folders."""
+    base = artist.options.pretrained_model_name_or_path
+    return str(artist.source.name) if Path(base).exists() else str(base)
 
 
 def _draw(
@@ -372,8 +378,8 @@ def _draw(
     project: Project,
     recording: OpenEntry,
 ) -> tuple[Path, ...]:
-    """Draw images one by one; each is whole on the disk, with its caption and record, before the
-    next is begun.
+    """Generate images one by one; each is complete on disk, with caption and record, before the
+    next generated.
     """
     from trainer.monitor.prompts import Prompt
 
@@ -384,27 +390,29 @@ def _draw(
     reporter = project.context.reporter
     reporter.start("drawing", len(missing))
     try:
-        for one in missing:
-            width, height = one.size
+        for generated in missing:
+            width, height = generated.size
             image = artist.draw(
                 Prompt(
-                    text=one.prompt,
+                    text=generated.prompt,
                     negative=settings.negative,
                     width=width,
                     height=height,
-                    seed=one.seed,
+                    seed=generated.seed,
                     guidance=settings.cfg,
                     steps=settings.steps,
                     sampler=settings.sampler,
                 )
             )
-            record = RegRecord(one, settings, f"datasetkit {__version__}")
-            path = folder / f"{one.stem}{_SUFFIX}"
-            # The record comes first, which says whose the rest is; the image last: where it
-            # stands, all does.
+            record = RegRecord(generated, settings, f"datasetkit {__version__}")
+            path = folder / f"{generated.stem}{_SUFFIX}"
+            # The record comes first, as it marks the other files as generated; the image last: if
+            # it exists, all do.
             contents = {
                 path.with_suffix(RECORD_SUFFIX): record.text().encode("utf-8"),
-                path.with_suffix(CAPTION_SUFFIX): file_text(parse(one.prompt)).encode("utf-8"),
+                path.with_suffix(CAPTION_SUFFIX): file_text(parse(generated.prompt)).encode(
+                    "utf-8"
+                ),
                 path: pixels.encode(image, "PNG", text={reg_prompts.TEXT_KEY: record.parameters()}),
             }
             outputs = [Output(file, settings.hash, "reg-generate-1", path) for file in contents]

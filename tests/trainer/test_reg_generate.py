@@ -181,7 +181,7 @@ def test_other_things_in_the_folder_are_left_alone(here):
     folder = here / "ds" / "reg" / "8_1girl"
     tiny.save_images(folder, [(64, 64)])
     before = made(folder)
-    with pytest.raises(PlanConflict, match=r"holds other things: 1\.png"):
+    with pytest.raises(PlanConflict, match=r"has other files: 1\.png"):
         api.generate_reg(here / "ds", options())
     assert made(folder) == before
 
@@ -204,7 +204,7 @@ def test_a_folder_without_a_training_set_gets_one_repeat(here):
     [
         ({"base": ""}, ConfigError, "needs a base model"),
         ({"class_name": ""}, ConfigError, "needs a class"),
-        ({"class_name": "a/b"}, ConfigError, "no folder can be named"),
+        ({"class_name": "a/b"}, ConfigError, "no valid folder name"),
         ({"base": "nowhere/at/all/here"}, (ConfigError, ModelFileError), "nowhere"),
         ({"from_captions": True}, ConfigError, "no trigger"),
     ],

@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from datasetkit.core.errors import ConfigError
 from datasetkit.core.files import MASKS, PROJECT, display, list_images
 from datasetkit.dataset import layout as grammar
 from datasetkit.dataset.layout import REG, Concept, LayoutFolder
+from datasetkit.options.tag import TagOptions
+from datasetkit.options.toml import Config
 from datasetkit.project.plans import Copy, Link, Move, Plan, WriteBytes, WriteText
 from datasetkit.project.session import Project
 from datasetkit.verbs.shared.concept_folders import ConceptSet
@@ -26,6 +29,19 @@ def existing_sets(root: Path) -> list[ConceptSet]:
         for f in tree
         if list_images(f.path).images
     ]
+
+
+def class_triggers(given: tuple[str, ...], config: Config) -> tuple[str, ...]:
+    """Return the triggers that the class of a regularisation set replaces: given, of [tag], or of
+    the concepts. Raises ConfigError if there are none.
+    """
+    triggers = given or config.build(TagOptions, "tag").trigger
+    triggers = triggers or tuple(t for concept in config.concepts for t in concept.trigger)
+    if not triggers:
+        raise ConfigError(
+            "no trigger for the class to replace", hint="--trigger NAME, or trigger in dsk.toml"
+        )
+    return triggers
 
 
 def lay_out(
