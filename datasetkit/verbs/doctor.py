@@ -1,4 +1,4 @@
-"""`dsk doctor`: what this installation can do, and what to do about what it cannot."""
+"""`dsk doctor`: check the installation, with a fix for each problem."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ State = Literal["ok", "note", "problem"]
 
 @dataclass(frozen=True, slots=True)
 class DoctorFinding:
-    """One line of the examination. fix: the command or step that changes it."""
+    """One line of the result. fix: the command or step that solves the problem."""
 
     what: str
     state: State
@@ -32,7 +32,7 @@ class DoctorFinding:
 
 @dataclass(frozen=True, slots=True)
 class DoctorResult:
-    """All findings; `healthy` is false when something stops the main job."""
+    """All findings; not `healthy` if a problem stops the main commands."""
 
     findings: tuple[DoctorFinding, ...]
 
@@ -42,9 +42,9 @@ class DoctorResult:
 
 
 def doctor(folder: Path) -> DoctorResult:
-    """Examine Python, the packages, the inference provider, the shipped models and the folder.
+    """Check Python, the packages, the inference provider, the shipped models and the folder.
 
-    Raises DatasetError where the folder is none.
+    Raises DatasetError if the folder is not one.
     """
     require_folder(folder, hint="name a folder that exists, or none for the current one")
     return DoctorResult(
@@ -66,37 +66,39 @@ def doctor(folder: Path) -> DoctorResult:
 
 
 def _runtime() -> list[DoctorFinding]:
-    """Find onnxruntime, and the double installation that breaks it."""
-    both = [d for d in ("onnxruntime", "onnxruntime-gpu") if _version(d)]
-    if not both:
+    """Check onnxruntime, and for two packages that overwrite each other."""
+    installed = [d for d in ("onnxruntime", "onnxruntime-gpu") if _version(d)]
+    if not installed:
         fix = 'pip install "datasetkit[cpu]", or "datasetkit[gpu]" with an NVIDIA card'
         return [DoctorFinding("onnxruntime", "problem", "not installed: dsk tag cannot run", fix)]
-    if len(both) > 1:
+    if len(installed) > 1:
         fix = (
             "pip uninstall -y onnxruntime onnxruntime-gpu, then install one extra: "
             "datasetkit[cpu] or datasetkit[gpu]"
         )
         return [
             DoctorFinding(
-                "onnxruntime", "problem", "cpu and gpu packages overwrite each other", fix
+                "onnxruntime", "problem", "the cpu and gpu packages overwrite each other", fix
             )
         ]
     import onnxruntime
 
     providers = [p.removesuffix("ExecutionProvider") for p in onnxruntime.get_available_providers()]
-    found = [
-        DoctorFinding("onnxruntime", "ok", f"{both[0]} {_version(both[0])}: {', '.join(providers)}")
+    findings = [
+        DoctorFinding(
+            "onnxruntime", "ok", f"{installed[0]} {_version(installed[0])}: {', '.join(providers)}"
+        )
     ]
-    if shutil.which("nvidia-smi") and both == ["onnxruntime"]:
-        found.append(
+    if shutil.which("nvidia-smi") and installed == ["onnxruntime"]:
+        findings.append(
             DoctorFinding(
                 "gpu",
                 "note",
-                "an NVIDIA card is here, tagging uses the CPU",
+                "there is an NVIDIA card, but tagging uses the CPU",
                 'pip install "datasetkit[gpu]"',
             )
         )
-    return found
+    return findings
 
 
 def _extras() -> list[DoctorFinding]:
@@ -116,14 +118,14 @@ def _extras() -> list[DoctorFinding]:
 def _codecs() -> list[DoctorFinding]:
     from PIL import features
 
-    lacking = [name for name in ("jpg", "webp", "avif", "littlecms2") if not features.check(name)]
+    missing = [name for name in ("jpg", "webp", "avif", "littlecms2") if not features.check(name)]
     pillow = f"pillow {_version('pillow')}"
-    if lacking:
+    if missing:
         return [
             DoctorFinding(
                 "images",
                 "note",
-                f"{pillow} without {', '.join(lacking)}",
+                f"{pillow} without {', '.join(missing)}",
                 "pip install -U pillow",
             )
         ]
@@ -134,14 +136,14 @@ def _codecs() -> list[DoctorFinding]:
 
 
 def _shipped() -> list[DoctorFinding]:
-    """Check the hash of every model that comes with the package."""
+    """Check the hash of every shipped model."""
     from datasetkit.vision import models
 
     findings = []
     for name in models.MODELS:
         try:
             models.read_model(name)
-            findings.append(DoctorFinding(f"model {name}", "ok", "shipped, hash right"))
+            findings.append(DoctorFinding(f"model {name}", "ok", "shipped, hash correct"))
         except DskError as error:
             findings.append(DoctorFinding(f"model {name}", "problem", error.message, error.hint))
     return findings

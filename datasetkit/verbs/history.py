@@ -1,4 +1,4 @@
-"""`dsk history`: what was done in a project."""
+"""`dsk history`: the commands that changed a project."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from datasetkit.verbs.shared.project_history import require_history
 
 
 def history(folder: Path) -> list[JournalEntry]:
-    """Return every command that changed something in the folder's project, newest first."""
+    """Return the commands that changed the folder's project, newest first."""
     root = require_history(folder)
     with Store.open_copy(root) as store:
         return Journal(store).history()

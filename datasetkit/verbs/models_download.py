@@ -1,4 +1,4 @@
-"""`dsk models download`: fetch a tagger."""
+"""`dsk models download`: download a tagger."""
 
 from __future__ import annotations
 
@@ -9,7 +9,5 @@ from taggers.models import ModelFiles
 
 
 def download(name: str, context: RunContext = DEFAULT_CONTEXT) -> ModelFiles:
-    """Fetch a tagger at its pinned revision and check it. Raises ModelFileError with the way to try
-    again.
-    """
+    """Download a tagger at its pinned revision and check its hash. Raises ModelFileError."""
     return models.download(name, context.reporter or SILENT)

@@ -6,5 +6,5 @@ from taggers.models import ModelRow, list_models
 
 
 def models() -> tuple[ModelRow, ...]:
-    """Return the taggers that can be named, and whether their files are here."""
+    """Return the taggers with a short name, and whether their files are downloaded."""
     return tuple(list_models())

@@ -8,14 +8,14 @@ from pathlib import Path
 
 @dataclass(frozen=True, slots=True)
 class ModelFolders:
-    """Where model files lie: the hub's cache, and what comes with the package."""
+    """The folders of model files: the cache of the hub, and the models of the package."""
 
     hub_cache: Path
     shipped: Path
 
 
 def where() -> ModelFolders:
-    """Return the folders in which model files lie."""
+    """Return the folders of the model files."""
     from importlib.resources import files
 
     import huggingface_hub.constants

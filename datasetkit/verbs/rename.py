@@ -1,4 +1,4 @@
-"""`dsk rename`: plain, unique, numbered names for a folder of images."""
+"""`dsk rename`: give the images of a folder unique, numbered names."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from datasetkit.project.session import DEFAULT_CONTEXT, RunContext, finish_inter
 
 @dataclass(frozen=True, slots=True)
 class RenameResult:
-    """What rename did, or in a dry run would do."""
+    """What rename did, or would do in a dry run."""
 
     folder: Path
     images: int
@@ -29,10 +29,10 @@ class RenameResult:
 def rename(
     folder: Path, options: RenameOptions, context: RunContext = DEFAULT_CONTEXT
 ) -> RenameResult:
-    """Rename the images of a folder to `PREFIX_001.jpg ...`; captions, masks and side-cars travel
-    with them.
+    """Rename the images of a folder to `PREFIX_001.jpg ...`, with their captions, masks and
+    side-cars.
 
-    Raises DatasetError without images, ConfigError without a usable prefix, PlanConflict with
+    Raises DatasetError without images, ConfigError without a valid prefix, PlanConflict with
     nothing changed.
     """
     if not options.prefix:
@@ -44,10 +44,10 @@ def rename(
     if not listing.images and not listing.failed:
         raise no_images(folder)
     with open_project(folder, context) as project:
-        sweep(folder) if not context.dry_run else 0
-        listing = list_images(
-            folder, any_name=True
-        )  # again: the project may just have completed a killed rename
+        if not context.dry_run:
+            sweep(folder)
+        # Again: opening the project may have completed a killed rename.
+        listing = list_images(folder, any_name=True)
         plan = naming.plan_rename(
             listing.images,
             companions(folder, listing.images),
@@ -60,9 +60,8 @@ def rename(
 
 
 def _everything(folder: Path) -> tuple[Path, ...]:
-    """Return every entry of the folder and its masks: a name that anything has is never given to
-    another file.
+    """Return every entry of the folder and of its masks: an existing name is never given to another
+    file.
     """
-    return tuple(
-        path for place in (folder, folder / MASKS) if place.is_dir() for path in place.iterdir()
-    )
+    folders = (folder, folder / MASKS)
+    return tuple(path for parent in folders if parent.is_dir() for path in parent.iterdir())

@@ -1,4 +1,4 @@
-"""`dsk report`: which tags a dataset has, per concept and in total, as CSV tables and a chart."""
+"""`dsk report`: the tags of a dataset, per concept and in total, as CSV tables and a chart."""
 
 from __future__ import annotations
 
@@ -22,15 +22,14 @@ from datasetkit.verbs.shared.concept_folders import ConceptSet, find_sets, histo
 from datasetkit.verbs.shared.where_filter import ImageInConcept, passing
 from taggers.base import Labels, unpack
 
-_TRY_IT = "dsk review shows what a filter finds; without --where all images are counted"
+_FILTER_HINT = "test the filter in dsk review, or leave out --where to count all images"
 
 
 @dataclass(frozen=True, slots=True)
 class ReportResult:
-    """Where the tables are, and the head of the frequency table for the screen.
+    """The files of a report, and the first rows of the frequency table.
 
-    changed: those of the files that did not hold the same before. left_out: images that do not
-    pass the filter.
+    changed: the files whose content is new. left_out: images that do not pass the filter.
     """
 
     folder: Path
@@ -48,27 +47,23 @@ class ReportResult:
 def report(
     folder: Path, options: ReportOptions, context: RunContext = DEFAULT_CONTEXT
 ) -> ReportResult:
-    """Write `tags.csv` and `pairs.csv` (and `tags.png`) on the captions of a folder or a laid-out
-    dataset.
+    """Write `tags.csv`, `pairs.csv` and `tags.png` about the captions of a folder or dataset.
 
-    The tables go to options.out, by default `report/` in the project. Raises DatasetError without
+    They go to options.out, by default `report/` in the project. Raises DatasetError without
     captions.
     """
     sets = find_sets(folder, recursive=options.recursive)
     root = find_root(folder)
     with Store.open_copy(root) as store:
-        found = _captioned(folder, sets.train, store, options.where, context.reporter)
-    items = found.items
+        data = _captioned(folder, sets.train, store, options.where, context.reporter)
+    items = data.items
     if not items:
-        of = (
-            f"no image of {display(folder)} that passes the filter has a caption"
-            if found.left_out
-            else ""
-        )
-        raise DatasetError(
-            of or f"{display(folder)} has no captions",
-            hint=_TRY_IT if of else "dsk tag writes them",
-        )
+        if data.left_out:
+            raise DatasetError(
+                f"no image of {display(folder)} that passes the filter has a caption",
+                hint=_FILTER_HINT,
+            )
+        raise DatasetError(f"{display(folder)} has no captions", hint="run dsk tag first")
     triggers = options.trigger or sets.triggers
     frequency = reports.frequency(items, triggers, vocabulary.load())
     out = Path(options.out) if options.out else root / "report"
@@ -93,21 +88,21 @@ def report(
         len(items),
         len(total),
         top,
-        found.without_caption,
-        found.failed,
+        data.without_caption,
+        data.failed,
         entry,
-        found.left_out,
+        data.left_out,
     )
 
 
 def _plain(cell: object) -> object:
-    """Return a cell as JSON has it: pandas writes what is unknown as NaN."""
+    """Return a cell for JSON: None for the NaN of pandas."""
     return None if cell != cell else cell
 
 
 @dataclass(frozen=True, slots=True)
 class _ReportInput:
-    """What a report is on, and how many images it is not on."""
+    """The captions of a report, and how many images it leaves out."""
 
     items: list[CaptionedImage]
     failed: tuple[Failed, ...]
@@ -118,38 +113,38 @@ class _ReportInput:
 def _captioned(
     folder: Path, sets: Sequence[ConceptSet], store: Store, where: str, reporter: Reporter
 ) -> _ReportInput:
-    """Read the captions that pass a filter; scores come from the store where the image was tagged
-    in this project.
-    """
+    """Read the captions that pass a filter, with scores if the image was tagged in this project."""
     models = [(key, Labels.from_pairs(pairs)) for key, pairs in store.models()]
-    placed: list[ImageInConcept] = []
+    images: list[ImageInConcept] = []
     failed: list[Failed] = []
     for concept in sets:
-        found = scan(concept.folder, store, recursive=concept.recursive, with_ids=bool(models))
-        failed.extend(found.failed)
-        placed.extend(
-            ImageInConcept(record, concept.name, concept.repeats or 1) for record in found.records
+        scanned = scan(concept.folder, store, recursive=concept.recursive, with_ids=bool(models))
+        failed.extend(scanned.failed)
+        images.extend(
+            ImageInConcept(record, concept.name, concept.repeats or 1) for record in scanned.records
         )
-    chosen = passing(placed, where, folder, store, reporter=reporter)
-    meant = [one for one in placed if one.record.path in chosen]
+    passing_paths = passing(images, where, folder, store, reporter=reporter)
+    selected = [image for image in images if image.record.path in passing_paths]
     items = [
         CaptionedImage(
-            one.concept,
-            one.repeats,
-            one.record.path,
+            image.concept,
+            image.repeats,
+            image.record.path,
             caption.tags,
-            _scores(one.record.id, models, store),
+            _scores(image.record.id, models, store),
         )
-        for one in meant
-        if (caption := one.record.caption) is not None and caption.tags
+        for image in selected
+        if (caption := image.record.caption) is not None and caption.tags
     ]
-    return _ReportInput(items, tuple(failed), len(meant) - len(items), len(placed) - len(meant))
+    return _ReportInput(
+        items, tuple(failed), len(selected) - len(items), len(images) - len(selected)
+    )
 
 
 def _scores(
     image: str, models: Sequence[tuple[str, Labels]], store: Store
 ) -> dict[str, float] | None:
-    """Return the scores of the tagger that saw the image; of several the one used last."""
+    """Return the scores of the tagger that scored the image; of several the last one used."""
     for key, labels in models:
         row = store.scores(image, key)
         if row is not None:

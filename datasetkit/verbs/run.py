@@ -38,7 +38,7 @@ from datasetkit.verbs.shared.concept_folders import (
     IMAGE_STEPS,
     StepFolders,
     concept_name,
-    passages,
+    step_folders,
     work_folder,
 )
 from datasetkit.verbs.shared.faces import require_detector
@@ -47,7 +47,7 @@ from datasetkit.verbs.tag import tag
 
 @dataclass(frozen=True, slots=True)
 class RunStepResult:
-    """One step of a run, for one concept or ("" ) for the whole dataset."""
+    """The result of one step. concept: "" for a step on the whole dataset."""
 
     step: str
     concept: str
@@ -56,11 +56,10 @@ class RunStepResult:
 
 @dataclass(frozen=True, slots=True)
 class RunResult:
-    """What a run did, step by step. unforeseen: what a dry run cannot look at before an earlier
-    step was done.
+    """The results of a run. unforeseen: steps that a dry run cannot show, as they need the files of
+    an earlier step.
 
-    strays: work folders of no concept, as a concept leaves behind that is renamed or taken out of
-    the dsk.toml.
+    strays: work folders without a concept, left by a concept that was renamed or removed.
     """
 
     root: Path
@@ -79,27 +78,23 @@ def run(
     each: Callable[[RunStepResult], None] | None = None,
     begins: Callable[[str, str], None] | None = None,
 ) -> RunResult:
-    """Take the steps of a dsk.toml in their order, for every concept; each step does only what
-    changed.
+    """Run the steps of a dsk.toml in order, for every concept; each step only does what changed.
 
-    begins: called with the names of step and concept before each step; each: with its result as it
-    ends. What can be known to stop a later step stops the run before its first one; a step that
-    fails as a whole stops it there; an image that fails costs only itself. A dry run shows the
-    steps that can be foreseen: those up to the first that needs files which an earlier step would
-    make.
+    begins: called with the names of step and concept before each step; each: with its result after
+    it. Errors of later steps that can be known are raised before the first step; a step that fails
+    as a whole ends the run; a failed image is only left out. A dry run shows the steps whose input
+    exists: up to the first that needs files of an earlier step.
     """
     path = path / CONFIG_NAME if path.is_dir() else path
     if path.name != CONFIG_NAME:
         raise ConfigError(
-            f"{display(path)} is not called {CONFIG_NAME}",
-            hint=f"give each project its folder with a {CONFIG_NAME}",
+            f"{display(path)} is not named {CONFIG_NAME}",
+            hint=f"create a folder with a {CONFIG_NAME} for each project",
         )
     config = load(path)
     root = path.absolute().parent
     if not config.concepts:
-        raise ConfigError(
-            f"{display(path)} has no [[concept]]", hint="dsk init shows what one looks like"
-        )
+        raise ConfigError(f"{display(path)} has no [[concept]]", hint="dsk init writes an example")
     options = config.build(RunOptions, "run")
     done: list[RunStepResult] = []
     unforeseen: list[str] = []
@@ -111,7 +106,7 @@ def run(
             if step not in options.steps:
                 continue
             for name, call in _calls(step, config):
-                if context.dry_run and not _foreseeable(step, config, name):
+                if context.dry_run and not _can_preview(step, config, name):
                     unforeseen.append(f"{step} {name}".strip())
                     continue
                 if begins is not None:
@@ -125,9 +120,7 @@ def run(
 
 
 def _strays(config: Config, options: RunOptions) -> tuple[Path, ...]:
-    """Return the work folders that hold images and that no concept has: what was edited there is
-    not used.
-    """
+    """Return the work folders with images but without a concept: edits in them are not used."""
     work = Path(options.work).absolute()
     if not set(IMAGE_STEPS) & set(options.steps) or not work.is_dir():
         return ()
@@ -144,31 +137,19 @@ def _strays(config: Config, options: RunOptions) -> tuple[Path, ...]:
 
 
 def _require_all(config: Config, steps: Sequence[str], context: RunContext) -> None:
-    """Find what would stop a later step before hours of work go into the ones before it.
+    """Raise the errors of later steps before hours of work go into the first ones.
 
-    Raises ConfigError for names, rules and tables that no step could obey, then DatasetError for
-    folders without images.
+    ConfigError for invalid names, rules and tables, then DatasetError for folders without images.
     """
-    reg_options, resizing = config.build(RegOptions, "reg"), config.build(ResizeOptions, "resize")
-    names: set[str] = set()
-    for concept in config.concepts:
-        name = concept_name(concept)
-        folder_name(Concept(concept.repeats or 1, name))
-        if fold(name) in names:
-            raise ConfigError(
-                f"two concepts are called {display(name)}",
-                hint='give each [[concept]] its own name = "..."',
-            )
-        names.add(fold(name))
-        if "tag" in steps:
-            rule_set(config.for_concept(concept).build(TagOptions, "tag"))
-    if "resize" in steps and resizing.in_place:
+    _check_concepts(config, with_rules="tag" in steps)
+    if "resize" in steps and config.build(ResizeOptions, "resize").in_place:
         raise ConfigError(
-            "[resize] in_place = true is not for a run",
-            hint="a run keeps your images and fills work/",
+            "[resize] in_place = true is not supported in a run",
+            hint="a run keeps your images and writes to work/",
         )
     folders = [Path(concept.folder) for concept in config.concepts]
     if "reg" in steps:
+        reg_options = config.build(RegOptions, "reg")
         require_class(reg_options)
         folders.append(Path(reg_options.folder))
     if "cutout" in steps:
@@ -185,8 +166,24 @@ def _require_all(config: Config, steps: Sequence[str], context: RunContext) -> N
         require_installed(config.build(CutoutOptions, "cutout"))
 
 
+def _check_concepts(config: Config, *, with_rules: bool) -> None:
+    """Raise ConfigError for names that are not unique or not valid, and for invalid rules."""
+    names: set[str] = set()
+    for concept in config.concepts:
+        name = concept_name(concept)
+        folder_name(Concept(concept.repeats or 1, name))
+        if fold(name) in names:
+            raise ConfigError(
+                f"two concepts are named {display(name)}",
+                hint='give each [[concept]] its own name = "..."',
+            )
+        names.add(fold(name))
+        if with_rules:
+            rule_set(config.for_concept(concept).build(TagOptions, "tag"))
+
+
 def _calls(step: str, config: Config) -> list[tuple[str, Callable[[RunContext], Any]]]:
-    """Return what a step calls: once a concept for images and captions, once for the dataset."""
+    """Return the calls of a step: one per concept for images and captions, one for the dataset."""
     if step in _CONCEPT_STEPS:
         calls: list[tuple[str, Callable[[RunContext], Any]]] = [
             (concept_name(c), partial(_CONCEPT_STEPS[step], config, c)) for c in config.concepts
@@ -194,7 +191,7 @@ def _calls(step: str, config: Config) -> list[tuple[str, Callable[[RunContext], 
         if step == "resize" and "reg" in config.build(RunOptions, "run").steps:
             calls.append(("reg", partial(_resize_reg, config)))
         return calls
-    data_set: dict[str, Callable[[RunContext], Any]] = {
+    dataset_steps: dict[str, Callable[[RunContext], Any]] = {
         "layout": lambda context: layout([], config.build(LayoutOptions, "layout"), context),
         "reg": lambda context: _reg(config, context),
         "report": lambda context: report(
@@ -204,7 +201,7 @@ def _calls(step: str, config: Config) -> list[tuple[str, Callable[[RunContext], 
             _out(config), config.build(ExportOptions, "export"), context
         ),
     }
-    return [("", data_set[step])]
+    return [("", dataset_steps[step])]
 
 
 def _out(config: Config) -> Path:
@@ -221,29 +218,29 @@ def _rename(config: Config, concept: ConceptOptions, context: RunContext) -> Any
     )
 
 
-def _passage(step: str, config: Config, concept: ConceptOptions) -> StepFolders:
+def _step_folders(step: str, config: Config, concept: ConceptOptions) -> StepFolders:
     options = config.build(RunOptions, "run")
-    return passages(options.steps, Path(options.work), Path(concept.folder), concept_name(concept))[
-        step
-    ]
+    return step_folders(
+        options.steps, Path(options.work), Path(concept.folder), concept_name(concept)
+    )[step]
 
 
 def _faces(config: Config, concept: ConceptOptions, context: RunContext) -> Any:
-    passage = _passage("faces", config, concept)
+    folders = _step_folders("faces", config, concept)
     options = config.build(FacesOptions, "faces")
     return {"crop": crop_faces, "erase": erase_faces}[options.do](
-        passage.source, passage.out, options, context
+        folders.source, folders.out, options, context
     )
 
 
 def _resize(config: Config, concept: ConceptOptions, context: RunContext) -> Any:
-    passage = _passage("resize", config, concept)
-    return resize(passage.source, passage.out, config.build(ResizeOptions, "resize"), context)
+    folders = _step_folders("resize", config, concept)
+    return resize(folders.source, folders.out, config.build(ResizeOptions, "resize"), context)
 
 
 def _cutout(config: Config, concept: ConceptOptions, context: RunContext) -> Any:
-    passage = _passage("cutout", config, concept)
-    return cutout(passage.source, passage.out, config.build(CutoutOptions, "cutout"), context)
+    folders = _step_folders("cutout", config, concept)
+    return cutout(folders.source, folders.out, config.build(CutoutOptions, "cutout"), context)
 
 
 def _tag(config: Config, concept: ConceptOptions, context: RunContext) -> Any:
@@ -282,8 +279,8 @@ def _resized_reg(config: Config, options: RegOptions) -> Path:
     return Path(config.build(RunOptions, "run").work) / f"reg-{options.class_name}"
 
 
-def _foreseeable(step: str, config: Config, name: str) -> bool:
-    """Tell whether a dry run can look at what a step works on: it is there from an earlier run."""
+def _can_preview(step: str, config: Config, name: str) -> bool:
+    """Tell whether a dry run can show a step: its input exists from an earlier run."""
     if step == "resize" and name == "reg":
         return True
     if step in ("tag", *IMAGE_STEPS):
@@ -300,12 +297,12 @@ def _foreseeable(step: str, config: Config, name: str) -> bool:
 def _ready(step: str, config: Config, concept: ConceptOptions) -> bool:
     if step == "tag":
         return work_folder(config, concept).is_dir()
-    return _passage(step, config, concept).source.is_dir()
+    return _step_folders(step, config, concept).source.is_dir()
 
 
 @contextlib.contextmanager
 def _inside(root: Path) -> Iterator[None]:
-    """Work in the folder of the dsk.toml: its paths are as seen from there."""
+    """Work in the folder of the dsk.toml: its paths are relative to it."""
     before = Path.cwd()
     os.chdir(root)
     try:
@@ -315,7 +312,9 @@ def _inside(root: Path) -> Iterator[None]:
 
 
 def _failures(result: object) -> tuple[Failed, ...]:
-    held = getattr(result, "report", None)
+    outcomes = getattr(result, "report", None)
     return (
-        tuple(held.failed) if isinstance(held, RunReport) else tuple(getattr(result, "failed", ()))
+        tuple(outcomes.failed)
+        if isinstance(outcomes, RunReport)
+        else tuple(getattr(result, "failed", ()))
     )

@@ -1,4 +1,4 @@
-"""`dsk undo`: take back the newest commands of a project."""
+"""`dsk undo`: undo the newest commands of a project."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ def undo(
     partial: bool = False,
     context: RunContext = DEFAULT_CONTEXT,
 ) -> UndoResult:
-    """Take back the newest command of the folder's project, or all down to and including `entry`.
+    """Undo the newest command of the folder's project, or all commands back to `entry`.
 
-    An undo that was killed is completed instead, and nothing else is taken back by the same call.
-    Raises PlanConflict, with nothing changed, for files that were changed since (unless `partial`).
+    If an undo was killed, it is completed, and nothing else is undone by the same call. Raises
+    PlanConflict, with nothing changed, for files that were changed since (unless `partial`).
     """
     require_history(folder)
     with open_project(folder, context) as project:
-        completed = {one.undoes for one in project.recovered if one.undoes is not None}
+        completed = {recovered.undoes for recovered in project.recovered if recovered.undoes}
         if completed and entry is None:
             return UndoResult(tuple(e for e in project.journal.history() if e.id in completed), ())
         return project.journal.undo(entry, partial=partial, dry_run=context.dry_run)

@@ -211,7 +211,7 @@ def test_a_mistake_in_any_table_stops_the_run_before_the_first_step(dsk, project
 def test_a_file_of_another_name_would_not_govern_the_steps_and_is_refused(dsk, project):
     (project / "dsk.toml").rename(project / "other.toml")
     ended = dsk("run", "other.toml")
-    assert ended.code == 2 and "is not called dsk.toml" in ended.err
+    assert ended.code == 2 and "is not named dsk.toml" in ended.err
 
 
 def test_a_file_without_concepts_says_so(dsk, here):
@@ -273,7 +273,7 @@ def test_a_folder_without_history_names_those_that_have_one(dsk, here):
         (
             '[[concept]]\nfolder = "photos"\n[[concept]]\nfolder = "more"\nname = "Photos"',
             2,
-            "two concepts are called",
+            "two concepts are named",
         ),
         ('[[concept]]\nfolder = "photos"\nname = "../out"', 2, "the concept contains a slash"),
         (
@@ -302,7 +302,7 @@ def test_a_folder_without_history_names_those_that_have_one(dsk, here):
         (
             '[[concept]]\nfolder = "photos"\n[resize]\nin_place = true',
             2,
-            "in_place = true is not for a run",
+            "in_place = true is not supported in a run",
         ),
     ],
 )

@@ -81,16 +81,16 @@ def test_an_empty_filter_is_none(dsk, captioned):
     assert "changed 2 captions  (" in dsk("rules", "imgs", "--exclude", "lips", "--where", "").out
 
 
-def test_scores_that_nobody_gave_are_said_to_be_missing(dsk, captioned):
+def test_missing_scores_are_reported(dsk, captioned):
     ended = dsk("rules", "imgs", "--exclude", "lips", "--where", "score:lips<0.5", "--json")
     assert ended.code == 0 and ended.result["left_out"] == 3
     assert ended.json["warnings"] == [
-        "no image here has scores, so `score:` finds nothing; dsk tag makes them",
+        "no image has scores, so `score:` matches nothing; run dsk tag first",
         "no image passes the filter score:lips<0.5",
         *ended.result["warnings"],
     ]
     assert len(ended.result["warnings"]) == 1
-    assert "dsk tag makes them" in ended.err
+    assert "run dsk tag first" in ended.err
 
 
 def test_scores_come_from_the_store(dsk, here):

@@ -1,5 +1,5 @@
-"""Which folders make up a dataset: laid-out concept folders, the concepts of dsk.toml, or one
-folder of images.
+"""The folders of a dataset: laid-out concept folders, the concepts of dsk.toml, or one folder of
+images.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from datasetkit.options.toml import Config, find
 
 @dataclass(frozen=True, slots=True)
 class ConceptSet:
-    """One concept's folder of images. repeats: of a laid-out folder, or fixed by dsk.toml; None:
-    to be planned.
+    """The image folder of one concept. repeats: of a laid-out folder or from dsk.toml, None to be
+    planned.
     """
 
     name: str
@@ -35,7 +35,7 @@ class ConceptSet:
 class ConceptSets:
     """A dataset: its concepts, its regularisation sets, and how it was found.
 
-    misread: folders that trainers would ignore or misread, with what they make of them.
+    misread: folders that trainers ignore or misread.
     """
 
     train: tuple[ConceptSet, ...]
@@ -49,17 +49,17 @@ class ConceptSets:
 
 
 def history_folder(folder: Path, out: Path) -> Path:
-    """Return the folder in whose history files go that are made of `folder` in `out`: its own where
-    they are below.
+    """Return the folder whose history records files written to `out`: `folder` if its project has
+    them.
     """
     return folder if out.resolve().is_relative_to(find_root(folder)) else out
 
 
 def find_sets(folder: Path, *, recursive: bool = False) -> ConceptSets:
-    """Find the dataset that a folder is or holds.
+    """Find the dataset in a folder.
 
-    In this order: `train/` (and `reg/`) in it; concept folders `<repeats>_<name>` in it; the
-    concepts of a dsk.toml in it; its own images. Raises DatasetError when it is none of these.
+    In this order: its `train/` (and `reg/`); its folders `<repeats>_<name>`; the concepts of its
+    dsk.toml; its images. Raises DatasetError if there is none of these.
     """
     require_folder(folder)
     config = find(folder)
@@ -83,8 +83,8 @@ def find_sets(folder: Path, *, recursive: bool = False) -> ConceptSets:
 
 
 def _alone(config: Config, folder: Path, *, recursive: bool) -> ConceptSet:
-    """Return a folder of images as one concept: that of dsk.toml whose folder it is, else one of
-    its own name.
+    """Return a folder of images as one concept: that of dsk.toml with this folder, else one with
+    the folder's name.
     """
     concepts = _concepts_at(config, folder)
     if len(concepts) != 1:
@@ -108,15 +108,13 @@ def _triggers(config: Config) -> dict[str, tuple[str, ...]]:
 
 
 def concept_name(concept: ConceptOptions) -> str:
-    """Return a concept's name: as dsk.toml gives it, else its first trigger, else its folder's
-    name.
-    """
+    """Return the name of a concept: of dsk.toml, else its first trigger, else its folder's name."""
     return concept.name or (concept.trigger[0] if concept.trigger else Path(concept.folder).name)
 
 
 def of_config(config: Config, concept: ConceptOptions) -> ConceptSet:
-    """Return a concept of dsk.toml with the folder in which its finished images lie (the raw one
-    before a run).
+    """Return a concept of dsk.toml with the folder of its finished images (before a run, the raw
+    ones).
     """
     root = config.root or Path()
     work = work_folder(config, concept)
@@ -125,11 +123,10 @@ def of_config(config: Config, concept: ConceptOptions) -> ConceptSet:
 
 
 def concept_of(config: Config, folder: Path) -> ConceptOptions | None:
-    """Return the concept of dsk.toml whose work folder, or else whose folder of raw images, the
-    folder is.
+    """Return the concept of dsk.toml with this work folder, or else with this folder of raw images.
 
-    Raises ConfigError for raw images that several concepts share: their captions cannot obey all
-    of them.
+    Raises ConfigError for a folder of raw images that several concepts share: its captions cannot
+    follow the rules of all.
     """
     shared = _concepts_at(config, folder)
     if len(shared) > 1:
@@ -143,9 +140,7 @@ def concept_of(config: Config, folder: Path) -> ConceptOptions | None:
 
 
 def _concepts_at(config: Config, folder: Path) -> list[ConceptOptions]:
-    """Return the concept whose work folder this is, or else those whose folder of raw images it
-    is.
-    """
+    """Return the concept with this work folder, else those with this folder of raw images."""
     root, here = config.root or Path(), folder.resolve()
     for concept in config.concepts:
         if work_folder(config, concept).resolve() == here:
@@ -154,62 +149,61 @@ def _concepts_at(config: Config, folder: Path) -> list[ConceptOptions]:
 
 
 def tag_options(folder: Path, given: Mapping[str, object]) -> TagOptions:
-    """Build the options of `dsk tag`: in a concept's folder its own [[concept]] table joins [tag],
+    """Build the options of `dsk tag`: in the folder of a concept, [tag] with its [[concept]] table,
     as in a run.
     """
-    governing = find(folder)
-    concept = concept_of(governing, folder)
+    config = find(folder)
+    concept = concept_of(config, folder)
     if concept is not None:
-        governing = governing.for_concept(concept)
-    return governing.build(TagOptions, "tag", given)
+        config = config.for_concept(concept)
+    return config.build(TagOptions, "tag", given)
 
 
 def refuse_concepts_below(folder: Path) -> None:
-    """Raise ConfigError for a folder whose subfolders are concepts of dsk.toml: their triggers
-    would be left out.
-    """
+    """Raise ConfigError if subfolders are concepts of dsk.toml: their triggers would be missing."""
     config = find(folder)
     below = [work_folder(config, concept) for concept in config.concepts if concept.trigger]
     below = [work for work in below if work.is_dir() and folder.resolve() in work.resolve().parents]
     if below:
         raise ConfigError(
-            f"{display(folder)} holds folders of concepts, each with its own trigger",
-            hint=f"dsk tag {display(below[0])}, one by one; dsk run does all; --trigger gives "
+            f"{display(folder)} has folders of concepts, each with its own trigger",
+            hint=f"run dsk tag {display(below[0])} for each, or dsk run for all; --trigger gives "
             "all the same one",
         )
 
 
-# The steps of a run that make images of images, in their order: each reads what the one before
-# it made.
+# The steps of a run that make images from images: each reads the output of the previous one.
 IMAGE_STEPS = ("faces", "resize", "cutout")
 
 
 @dataclass(frozen=True, slots=True)
 class StepFolders:
-    """From where to where a step of a run brings a concept's images."""
+    """The input and output folder of a step, for one concept."""
 
     source: Path
     out: Path
 
 
-def passages(steps: Sequence[str], work: Path, source: Path, name: str) -> dict[str, StepFolders]:
-    """Return where each step that makes images reads and writes: the last one in `work/<name>`,
-    others hidden there.
+def step_folders(
+    steps: Sequence[str], work: Path, source: Path, name: str
+) -> dict[str, StepFolders]:
+    """Return the folders of each image step: the last one writes to `work/<name>`, others to hidden
+    folders.
 
-    work, source: the folders of finished and of raw images. name: the concept's.
+    work, source: the folders of finished and of raw images. name: of the concept.
     """
-    taken = [step for step in IMAGE_STEPS if step in steps]
-    found: dict[str, StepFolders] = {}
-    for step in taken:
-        out = work / name if step == taken[-1] else work / f".{step}" / name
-        found[step] = StepFolders(source, out)
+    image_steps = [step for step in IMAGE_STEPS if step in steps]
+    folders: dict[str, StepFolders] = {}
+    for step in image_steps:
+        out = work / name if step == image_steps[-1] else work / f".{step}" / name
+        folders[step] = StepFolders(source, out)
         source = out
-    return found
+    return folders
 
 
 def work_folder(config: Config, concept: ConceptOptions) -> Path:
-    """Return where `dsk run` keeps a concept's images and captions: those that it makes apart,
-    else the folder.
+    """Return the folder in which `dsk run` has the images and captions of a concept: a work folder
+    if it makes images, else the folder of the concept.
     """
     run = config.build(RunOptions, "run")
     root = config.root or Path()

@@ -1,4 +1,4 @@
-"""Facts: what filters ask of images, found out when it is first asked."""
+"""The facts of images that filters use, computed on demand."""
 
 from __future__ import annotations
 
@@ -15,34 +15,30 @@ from datasetkit.core.records import Caption, ImageRecord
 
 @dataclass(frozen=True, slots=True)
 class DatasetFacts:
-    """What a dataset knows of its images beyond their own files."""
+    """Facts of the images of a dataset that are not in their files."""
 
     scores: Callable[[str], Mapping[str, int]]
     is_generated: Callable[[Caption], bool]
-    has_twin: Callable[[Path], bool]
+    has_duplicate: Callable[[Path], bool]
 
 
 class ImageFacts:
-    """The facts of one image (see `core.predicates.Facts`); those that cost time are found when
-    first asked.
-    """
+    """The facts of one image (`captions.predicates.Facts`); slow ones are computed on demand."""
 
     def __init__(
-        self, record: ImageRecord, below: str, concept: str, repeats: int, known: DatasetFacts
+        self, record: ImageRecord, below: str, concept: str, repeats: int, dataset: DatasetFacts
     ) -> None:
-        """below: the path as people see it, from the dataset's folder."""
-        self.record, self._below, self._concept, self.repeats, self._known = (
-            record,
-            below,
-            concept,
-            repeats,
-            known,
-        )
+        """below: the path relative to the folder of the dataset."""
+        self.record = record
+        self.repeats = repeats
+        self._below = below
+        self._concept = concept
+        self._dataset = dataset
 
     def with_caption(self, caption: Caption | None) -> ImageFacts:
-        """Return the facts of the same image under another caption."""
+        """Return the facts of the same image with another caption."""
         record = replace(self.record, caption=caption)
-        return ImageFacts(record, self._below, self._concept, self.repeats, self._known)
+        return ImageFacts(record, self._below, self._concept, self.repeats, self._dataset)
 
     @property
     def _tags(self) -> tuple[str, ...]:
@@ -50,7 +46,7 @@ class ImageFacts:
 
     @cached_property
     def in_order(self) -> tuple[str, ...]:
-        """The normal forms of the tags, in the caption's order."""
+        """The normal forms of the tags, in the order of the caption."""
         return tuple(map(normal_form, self._tags))
 
     @cached_property
@@ -87,19 +83,21 @@ class ImageFacts:
 
     @property
     def scores(self) -> Mapping[str, int]:
-        return self._known.scores(self.record.id)
+        return self._dataset.scores(self.record.id)
 
     @property
     def dup(self) -> bool:
-        return self._known.has_twin(self.record.path)
+        return self._dataset.has_duplicate(self.record.path)
 
     @property
     def edited(self) -> bool:
         """Whether a person wrote the caption, or changed what dsk wrote."""
         caption = self.record.caption
-        return caption is not None and bool(caption.tags) and not self._known.is_generated(caption)
+        return (
+            caption is not None and bool(caption.tags) and not self._dataset.is_generated(caption)
+        )
 
 
 def below(path: Path, folder: Path) -> str:
-    """Return a path as seen from a folder, with `/`."""
+    """Return a path relative to a folder, with `/`."""
     return (path.relative_to(folder) if path.is_relative_to(folder) else path).as_posix()

@@ -1,4 +1,4 @@
-"""Scores of images: from the store where they are known, from the models where they are not."""
+"""Score images with taggers, and store the scores; stored scores are not computed again."""
 
 from __future__ import annotations
 
@@ -18,20 +18,18 @@ from taggers.base import Labels, ResolvedTagger, TaggerOptions
 from taggers.combine import Combination
 from taggers.selection import KeptScores, Thresholds, choose
 
-# Scores are kept in handfuls, so that an interrupted run loses little and the disk is synced
-# rarely.
+# Scores are stored in batches: an interrupted run loses little, and the disk is synced rarely.
 _KEEP_EVERY = 32
-# So many images' rows are read from the store at once.
+# The images whose rows are read from the store at once.
 _READ_AT_ONCE = 256
-# Of a faster way, a tenth of the images is tagged the exact way too: no fewer than 3, no more
-# than 20.
+# With a faster precision or decoding, a tenth of the images, from 3 to 20, is also tagged exactly.
 _FEWEST_COMPARED, _MOST_COMPARED = 3, 20
 
 
 @dataclass(frozen=True, slots=True)
 class TaggerUse:
-    """One tagger of a run. device: what it ran on, "" where every score was known. inferred:
-    images it was run on.
+    """One tagger of a run. device: that it ran on, "" if all scores were stored. inferred: images
+    that it was run on.
     """
 
     name: str
@@ -42,9 +40,9 @@ class TaggerUse:
 
 @dataclass(frozen=True, slots=True)
 class TagDrift:
-    """What a faster way changes: of the `tags` tags that the exact way gives `images` images.
+    """How a faster precision or decoding changes the `tags` exact tags of `images` images.
 
-    lost: tags that only the exact way gives. gained: tags that only the faster way gives.
+    lost: exact tags that are missing. gained: tags that are not among the exact ones.
     """
 
     tagger: str
@@ -56,9 +54,7 @@ class TagDrift:
 
 @dataclass(frozen=True, slots=True)
 class ScoringResult:
-    """Where a run's scores are: in the store under the taggers' keys, or the failure that stands in
-    their place.
-    """
+    """The scores of a run: in the store under the taggers' keys; failed: image id -> failure."""
 
     store: Store
     taggers: tuple[TaggerUse, ...]
@@ -71,72 +67,76 @@ class ScoringResult:
         return self.combination.labels
 
     def only(self, number: int) -> ScoringResult:
-        """Return the same for one of the taggers alone."""
+        """Return the scores of one of the taggers."""
         labels = self.several[number]
-        one = Combination.of([labels], "union")
-        return ScoringResult(self.store, (self.taggers[number],), (labels,), one, self.failed)
+        combination = Combination.of([labels], "union")
+        taggers = (self.taggers[number],)
+        return ScoringResult(self.store, taggers, (labels,), combination, self.failed)
 
     def each(
         self, records: Sequence[ImageRecord]
     ) -> Iterator[tuple[ImageRecord, KeptScores | Failed]]:
-        """Yield every record with its scores; a few hundred rows are in memory at a time."""
+        """Yield every record with its scores, reading a few hundred rows at a time."""
         for at in range(0, len(records), _READ_AT_ONCE):
-            some = records[at : at + _READ_AT_ONCE]
+            chunk = records[at : at + _READ_AT_ONCE]
             rows = [
-                self.store.scores_of([record.id for record in some], used.key)
+                self.store.scores_of([record.id for record in chunk], used.key)
                 for used in self.taggers
             ]
-            for record in some:
-                yield record, self._one(record, rows)
+            for record in chunk:
+                yield record, self._scores_of(record, rows)
 
-    def _one(self, record: ImageRecord, rows: Sequence[dict[str, bytes]]) -> KeptScores | Failed:
+    def _scores_of(
+        self, record: ImageRecord, rows: Sequence[dict[str, bytes]]
+    ) -> KeptScores | Failed:
         failure = self.failed.get(record.id)
         if failure is not None:
             return Failed(record.path, failure.error, failure.hint)
-        if not all(record.id in known for known in rows):
+        if not all(record.id in stored for stored in rows):
             return Failed(record.path, "was not scored")
-        opinions = zip(rows, self.several, strict=True)
+        pairs = zip(rows, self.several, strict=True)
         return self.combination.row(
-            [KeptScores.stored(known[record.id], labels) for known, labels in opinions]
+            [KeptScores.stored(stored[record.id], labels) for stored, labels in pairs]
         )
 
 
 def names(options: TagOptions) -> tuple[str, ...]:
-    """Return the taggers that are asked for. Raises ConfigError for what cannot be meant."""
-    found = tuple(name.strip() for name in options.tagger.split(","))
-    for name in found:
+    """Return the names of the selected taggers. Raises ConfigError for options that conflict."""
+    selected = tuple(name.strip() for name in options.tagger.split(","))
+    for name in selected:
         registry.require_known(name)
-    if len(set(found)) < len(found):
+    if len(set(selected)) < len(selected):
         raise ConfigError(
             f"--tagger {options.tagger}: a tagger is named twice", hint="name each once"
         )
-    if len(found) > 1 and options.model_dir:
+    if len(selected) > 1 and options.model_dir:
         raise ConfigError(
-            "--model-dir holds one tagger, and several are named", hint="leave one of the two out"
+            "--model-dir has one tagger, but --tagger names several",
+            hint="leave out one of the two",
         )
-    if len(found) > 1 and options.threshold == "pr":
+    if len(selected) > 1 and options.threshold == "pr":
         raise ConfigError(
-            "--threshold pr: each tagger's card gives another value",
-            hint="give a number, e.g. 0.35, for several taggers",
+            "--threshold pr: each tagger has its own value",
+            hint="use a number for several taggers, e.g. 0.35",
         )
-    known = models.MODELS.get(found[0])
+    model = models.MODELS.get(selected[0])
     if options.threshold == "pr" and (
-        found[0] == registry.BASIC or (known and known.pr_threshold is None)
+        selected[0] == registry.BASIC or (model and model.pr_threshold is None)
     ):
-        raise no_card_value(found[0])
+        raise no_card_value(selected[0])
     sessions.require_provider(options.provider, options.precision)
-    return found
+    return selected
 
 
 def no_card_value(name: str) -> ConfigError:
     """Return the error for `--threshold pr` with a tagger whose card has no such value."""
     return ConfigError(
-        f"--threshold pr: the card of {name} gives no such value", hint="give a number, e.g. 0.35"
+        f"--threshold pr: the card of {name} has no such value", hint="use a number, e.g. 0.35"
     )
 
 
 def tagger_options(options: TagOptions) -> TaggerOptions:
-    """Return what the taggers themselves are told."""
+    """Return the options of the taggers."""
     return TaggerOptions(
         model_dir=Path(options.model_dir) if options.model_dir else None,
         provider=options.provider,
@@ -147,31 +147,29 @@ def tagger_options(options: TagOptions) -> TaggerOptions:
 
 
 def resolve(options: TagOptions) -> tuple[ResolvedTagger, ...]:
-    """Find every tagger that is asked for, without loading any."""
-    found = tuple(registry.resolve(name, tagger_options(options)) for name in names(options))
-    if len({resolved.identity for resolved in found}) < len(found):
+    """Find the selected taggers without loading them."""
+    resolved = tuple(registry.resolve(name, tagger_options(options)) for name in names(options))
+    if len({tagger.identity for tagger in resolved}) < len(resolved):
         raise ConfigError(
             f"--tagger {options.tagger}: two of the names are one tagger", hint="name each once"
         )
-    return found
+    return resolved
 
 
 def score(
     records: Sequence[ImageRecord],
-    found: Sequence[ResolvedTagger],
+    taggers: Sequence[ResolvedTagger],
     project: Project,
     options: TagOptions,
 ) -> ScoringResult:
-    """Run each tagger on the images whose scores are not in the store yet; each distinct image
-    once.
-    """
+    """Run each tagger on the images without stored scores, once per content."""
     failed: dict[str, Failed] = {}
     used: list[TaggerUse] = []
     several: list[Labels] = []
-    for resolved in found:
-        left = [record for record in records if record.id not in failed]
-        one, labels = _score(left, resolved, project, options, failed)
-        used.append(one)
+    for tagger in taggers:
+        readable = [record for record in records if record.id not in failed]
+        use, labels = _score(readable, tagger, project, options, failed)
+        used.append(use)
         several.append(labels)
     return ScoringResult(
         project.store, tuple(used), tuple(several), Combination.of(several, options.combine), failed
@@ -183,32 +181,31 @@ def drift(
     scored: ScoringResult,
     project: Project,
     options: TagOptions,
-    cut: Thresholds,
+    thresholds: Thresholds,
 ) -> tuple[TagDrift, ...]:
-    """Compare each tagger, where a faster way was asked for, with its exact way on a sample of the
-    images.
+    """Compare a faster precision or decoding with the exact one, on some of the images.
 
-    The exact scores are kept as all others, so the same sample costs no second inference.
+    The exact scores are stored too, so a second run needs no second inference.
     """
     if tagger_options(options).exact:
         return ()
     if not any(used.inferred for used in scored.taggers):
         return ()
     usable = [record for record in records if record.id not in scored.failed]
-    wanted = min(max(len(usable) // 10, _FEWEST_COMPARED), _MOST_COMPARED, len(usable))
-    sample = usable[:: len(usable) // wanted][:wanted] if wanted else []
+    count = min(max(len(usable) // 10, _FEWEST_COMPARED), _MOST_COMPARED, len(usable))
+    compared = usable[:: len(usable) // count][:count] if count else []
     exact = replace(options, precision="float32", fast_decode=False)
-    found = []
+    drifts = []
     for number, (resolved, used) in enumerate(zip(resolve(exact), scored.taggers, strict=True)):
-        reference = score(sample, [resolved], project, exact)
+        reference = score(compared, [resolved], project, exact)
         pairs = list(
             zip(
-                _chosen(reference, sample, cut),
-                _chosen(scored.only(number), sample, cut),
+                _chosen(reference, compared, thresholds),
+                _chosen(scored.only(number), compared, thresholds),
                 strict=True,
             )
         )
-        found.append(
+        drifts.append(
             TagDrift(
                 used.name,
                 len(pairs),
@@ -217,15 +214,15 @@ def drift(
                 sum(len(fast - right) for right, fast in pairs),
             )
         )
-    return tuple(found)
+    return tuple(drifts)
 
 
 def _chosen(
-    scored: ScoringResult, records: Sequence[ImageRecord], cut: Thresholds
+    scored: ScoringResult, records: Sequence[ImageRecord], thresholds: Thresholds
 ) -> list[set[str]]:
-    """Return the names of each image's tags; none for an image that failed."""
+    """Return the names of the tags of each image; none for a failed image."""
     return [
-        {tag.name for tag in choose(kept, scored.labels, cut)}
+        {tag.name for tag in choose(kept, scored.labels, thresholds)}
         if isinstance(kept, KeptScores)
         else set()
         for _, kept in scored.each(records)
@@ -240,8 +237,8 @@ def _score(
     failed: dict[str, Failed],
 ) -> tuple[TaggerUse, Labels]:
     store, key, name = project.store, resolved.identity.key(), resolved.identity.name
-    known = store.scored(key)
-    todo = list({record.id: record for record in records if record.id not in known}.values())
+    scored = store.scored(key)
+    todo = list({record.id: record for record in records if record.id not in scored}.values())
     pairs = store.labels(key)
     if not todo and pairs is not None:
         return TaggerUse(name, key, "", 0), Labels.from_pairs(pairs)
@@ -261,15 +258,15 @@ def _score(
             in_turns=tagger.fills_cores,
             reporter=project.context.reporter,
         )
-        new = _keep(outcomes, todo, store, key)
-        failed |= new
-        return TaggerUse(name, key, tagger.device, len(todo) - len(new)), tagger.labels
+        failures = _store(outcomes, todo, store, key)
+        failed |= failures
+        return TaggerUse(name, key, tagger.device, len(todo) - len(failures)), tagger.labels
 
 
-def _keep(
+def _store(
     outcomes: Iterable[Outcome[PackedScores]], todo: Sequence[ImageRecord], store: Store, key: str
 ) -> dict[str, Failed]:
-    """Store scores as they come; return the failures by image id."""
+    """Store scores in batches; return the failures by image id."""
     failed: dict[str, Failed] = {}
     waiting: list[tuple[str, bytes]] = []
     ids = {record.path: record.id for record in todo}

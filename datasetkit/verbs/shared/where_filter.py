@@ -1,6 +1,4 @@
-"""Choosing: which images of a folder or a dataset pass the filter of `--where`, as the review
-page finds them.
-"""
+"""Select the images of a folder or a dataset that pass a `--where` filter."""
 
 from __future__ import annotations
 
@@ -13,7 +11,7 @@ from datasetkit.captions.predicates import predicate
 from datasetkit.core.errors import DatasetError
 from datasetkit.core.file_stamp import stamp_of
 from datasetkit.core.progress import SILENT, Reporter
-from datasetkit.core.records import Failed, ImageRecord
+from datasetkit.core.records import Caption, Failed, ImageRecord
 from datasetkit.executors import local
 from datasetkit.images import near_duplicates, pixels
 from datasetkit.project.store import Store
@@ -32,7 +30,7 @@ class ImageInConcept:
 
 
 def asks(node: Node | None) -> set[str]:
-    """Return the fields that a filter asks for."""
+    """Return the fields that a filter uses."""
     match node:
         case None:
             return set()
@@ -47,9 +45,7 @@ def asks(node: Node | None) -> set[str]:
 
 
 def needs_ids(where: str) -> bool:
-    """Tell whether a filter can only be answered for images whose bytes were hashed. Raises
-    FilterError.
-    """
+    """Tell whether a filter needs image ids, which are hashes of the files. Raises FilterError."""
     return "score" in asks(parse(where))
 
 
@@ -63,50 +59,50 @@ def passing_in(
     max_pixels: int = pixels.DEFAULT_MAX_PIXELS,
     reporter: Reporter = SILENT,
 ) -> set[Path]:
-    """Return the paths of the images of one folder that pass a filter; warn of none. Raises
-    FilterError.
+    """Return the paths of the images of one folder that pass a filter; warn if none does.
+
+    Raises FilterError.
     """
     if parse(where) is None:
         return {record.path for record in records}
-    several = placed(records, folder, recursive=recursive)
-    chosen = passing(several, where, folder, store, max_pixels=max_pixels, reporter=reporter)
-    if not chosen:
+    images = with_concepts(records, folder, recursive=recursive)
+    paths = passing(images, where, folder, store, max_pixels=max_pixels, reporter=reporter)
+    if not paths:
         reporter.warn(f"no image passes the filter {where}")
-    return chosen
+    return paths
 
 
-def placed(
+def with_concepts(
     records: Iterable[ImageRecord], folder: Path, *, recursive: bool
 ) -> list[ImageInConcept]:
-    """Find the concept of each image of a folder: that of the nearest concept folder above it,
-    else the folder's.
+    """Find the concept of each image: that of the nearest concept folder above it, else the folder
+    itself.
     """
-    homes = _homes(folder, recursive=recursive)
-    alone = ConceptSet(folder.resolve().name, folder)
-    known: dict[Path, ConceptSet] = {}
-    several = []
+    concepts = _concepts_by_folder(folder, recursive=recursive)
+    default = ConceptSet(folder.resolve().name, folder)
+    by_parent: dict[Path, ConceptSet] = {}
+    images = []
     for record in records:
         parent = record.path.parent
-        if parent not in known:
-            here = parent.resolve()
-            known[parent] = next(
-                (homes[one] for one in (here, *here.parents) if one in homes), alone
-            )
-        concept = known[parent]
-        several.append(ImageInConcept(record, concept.name, concept.repeats or 1))
-    return several
+        if parent not in by_parent:
+            resolved = parent.resolve()
+            above = (resolved, *resolved.parents)
+            by_parent[parent] = next((concepts[p] for p in above if p in concepts), default)
+        concept = by_parent[parent]
+        images.append(ImageInConcept(record, concept.name, concept.repeats or 1))
+    return images
 
 
-def _homes(folder: Path, *, recursive: bool) -> Mapping[Path, ConceptSet]:
-    """Return the concepts of a dataset by their folders; none where all its images are links."""
+def _concepts_by_folder(folder: Path, *, recursive: bool) -> Mapping[Path, ConceptSet]:
+    """Return the concepts of a dataset by folder; none if all its images are links."""
     try:
-        return {one.folder.resolve(): one for one in find_sets(folder, recursive=recursive).train}
+        return {c.folder.resolve(): c for c in find_sets(folder, recursive=recursive).train}
     except DatasetError:
         return {}
 
 
 def passing(
-    several: Sequence[ImageInConcept],
+    images: Sequence[ImageInConcept],
     where: str,
     folder: Path,
     store: Store,
@@ -116,56 +112,57 @@ def passing(
 ) -> set[Path]:
     """Return the paths of the images that pass a filter. Raises FilterError.
 
-    folder: as the paths of `path:` are seen. Images need their ids where `needs_ids` says so.
-    Warns where the filter asks for scores and there are none.
+    folder: that the paths of `path:` are relative to. Images need ids if `needs_ids` says so. Warns
+    if the filter uses scores and there are none.
     """
     node = parse(where)
     if node is None:
-        return {one.record.path for one in several}
-    asked = asks(node)
-    scores = _scores(several, folder, store) if "score" in asked else None
-    known = DatasetFacts(
+        return {image.record.path for image in images}
+    fields = asks(node)
+    scores = _scores(images, folder, store) if "score" in fields else None
+    generated, duplicates = set[Caption](), set[Path]()
+    if "edited" in fields:
+        generated = store.generated(image.record.caption for image in images)
+    if "dup" in fields:
+        duplicates = _near_duplicates(images, store, max_pixels, reporter)
+    facts = DatasetFacts(
         scores.by_form if scores is not None else lambda _: {},
-        (
-            store.generated(one.record.caption for one in several) if "edited" in asked else set()
-        ).__contains__,
-        (_twins(several, store, max_pixels, reporter) if "dup" in asked else set()).__contains__,
+        generated.__contains__,
+        duplicates.__contains__,
     )
-    home = folder.resolve()
-    parents = {parent: parent.resolve() for parent in {one.record.path.parent for one in several}}
+    root = folder.resolve()
+    parents = {parent: parent.resolve() for parent in {i.record.path.parent for i in images}}
     passes = predicate(node)
-    chosen = set()
-    for one in several:
-        path = one.record.path
-        shown = below(parents[path.parent] / path.name, home)
-        if passes(ImageFacts(one.record, shown, one.concept, one.repeats, known)):
-            chosen.add(path)
-    if scores is not None and not any(scores.of(one.record.id) for one in several):
-        reporter.warn("no image here has scores, so `score:` finds nothing; dsk tag makes them")
-    return chosen
+    paths = set()
+    for image in images:
+        path = image.record.path
+        relative = below(parents[path.parent] / path.name, root)
+        if passes(ImageFacts(image.record, relative, image.concept, image.repeats, facts)):
+            paths.add(path)
+    if scores is not None and not any(scores.of(image.record.id) for image in images):
+        reporter.warn("no image has scores, so `score:` matches nothing; run dsk tag first")
+    return paths
 
 
-def _scores(several: Sequence[ImageInConcept], folder: Path, store: Store) -> StoredScores:
-    """Read the scores of the tagger that the dataset's first concept asks for, as the review page
-    does.
-    """
-    sets = list(_homes(folder, recursive=False).values())
-    scores = StoredScores(store, tag_options(sets[0].folder if sets else folder, {}))
-    scores.read(store, [one.record.id for one in several])
+def _scores(images: Sequence[ImageInConcept], folder: Path, store: Store) -> StoredScores:
+    """Read the scores of the tagger of the dataset's first concept, as the review page does."""
+    concepts = list(_concepts_by_folder(folder, recursive=False).values())
+    scores = StoredScores(store, tag_options(concepts[0].folder if concepts else folder, {}))
+    scores.read(store, [image.record.id for image in images])
     return scores
 
 
-def _twins(
-    several: Sequence[ImageInConcept], store: Store, max_pixels: int, reporter: Reporter
+def _near_duplicates(
+    images: Sequence[ImageInConcept], store: Store, max_pixels: int, reporter: Reporter
 ) -> set[Path]:
-    """Return the images that have a near-duplicate among them; what cannot be read has none.
+    """Return the images with a near-duplicate among them, except unreadable ones.
 
-    How an image looks is remembered, and shared with the review page.
+    The fingerprints are stored, and shared with the review page.
     """
-    paths = [one.record.path for one in several]
+    paths = [image.record.path for image in images]
     stored = store.fingerprints()
 
-    def look(path: Path) -> tuple[str, bytes] | None:
+    def fingerprint(path: Path) -> tuple[str, bytes] | None:
         stamp = stamp_of(path)
         if stamp is None:
             return None
@@ -175,14 +172,14 @@ def _twins(
         small = near_duplicates.small(path, near_duplicates.SEEN_AT, max_pixels=max_pixels)
         return stamp.key(), near_duplicates.fingerprint(small)
 
-    results = local.each(look, paths, name="comparing", reporter=reporter)
-    looks = [
+    results = local.each(fingerprint, paths, name="comparing", reporter=reporter)
+    fingerprints = [
         (path, *result)
         for path, result in zip(paths, results, strict=True)
         if result is not None and not isinstance(result, Failed)
     ]
-    new = {key: row for _, key, row in looks if key not in stored}
+    new = {key: row for _, key, row in fingerprints if key not in stored}
     if new:
         store.put_fingerprints(new.items())
-    groups = near_duplicates.groups([row for *_, row in looks])
-    return {looks[index][0] for group in groups for index in group}
+    groups = near_duplicates.groups([row for *_, row in fingerprints])
+    return {fingerprints[index][0] for group in groups for index in group}
