@@ -260,9 +260,15 @@ class _Parser:
             tag = self._filled(self.word(stop_at_comparison=True), start)
         operator = _COMPARISON.match(self.text, self.at)
         self.at = operator.end() if operator else self.at
+        value = self._number(field, allowed=operator is not None or not tag)
+        self.skip_spaces()
+        return Compare(field, (operator[0] if operator else "=").replace("==", "="), value, tag)
+
+    def _number(self, field: str, *, allowed: bool) -> float:
+        """Parse the number of a field: a whole one, for a score one from 0 to 1."""
         number = _NUMBER.match(self.text, self.at)
         whole = field != "score"
-        if number is None or (tag and operator is None) or (whole and "." in number[0]):
+        if number is None or not allowed or (whole and "." in number[0]):
             example = "score:<0.4 or score:lips>=0.5" if field == "score" else f"{field}:>=5"
             expected = "a whole number" if whole else "a number from 0 to 1"
             raise FilterError(
@@ -280,8 +286,7 @@ class _Parser:
             raise FilterError(
                 "a space is missing here", self.at, hint="put a space or a bracket after a number"
             )
-        self.skip_spaces()
-        return Compare(field, (operator[0] if operator else "=").replace("==", "="), value, tag)
+        return value
 
     def _filled(self, text: Text, start: int) -> Text:
         if not written(text).strip():

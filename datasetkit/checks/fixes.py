@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -85,40 +85,48 @@ def plan_fixes(
 
 
 def _fix_image(
-    item: CheckImage, checks: Iterable[str], taken_names: set[Path]
+    item: CheckImage, checks: Collection[str], taken_names: set[Path]
 ) -> tuple[list[str], list[FileOp], list[Path]]:
     """Return the checks whose findings are fixed for an image, the operations, and the files to
     move to the trash.
     """
-    done: list[str] = []
-    ops: list[FileOp] = []
-    caption, discarded = item.caption, list[Path]()
-    tags: Sequence[str] = caption.tags if caption is not None else ()
-    name: Path | None = None
-    for check in checks:
-        if check == SUFFIX and item.measures is not None:
-            name = _free_name(item, item.measures.format, taken_names)
-        elif caption is not None and (check != "caption-name" or caption.tags):
-            if check == "caption-name":
-                same = [path for path in caption.others if same_tags(caption, path)]
-                discarded = same if caption.proper else [caption.path, *same]
-                if not discarded:
-                    continue
-            tags = _CAPTIONS[check](item.folder, tags)
-            done.append(check)
-    if done and tags and caption is not None and (caption.proper or "caption-name" in done):
-        ops.append(WriteText(caption_path(item.path), file_text(Caption(tuple(tags)))))
-    else:
-        done, discarded = [], []
-    if name is not None:
-        taken_names.add(name)
-        done.append(SUFFIX)
-        ops.append(Move(item.path, name))
-        ops += (
-            Move(path, name.with_name(name.name + path.suffix))
-            for path in _side_cars(item.path, discarded)
-        )
+    done, ops, discarded = _fix_caption(item, [check for check in checks if check != SUFFIX])
+    if SUFFIX in checks and item.measures is not None:
+        name = _free_name(item, item.measures.format, taken_names)
+        if name is not None:
+            taken_names.add(name)
+            done.append(SUFFIX)
+            ops.append(Move(item.path, name))
+            ops += (
+                Move(path, name.with_name(name.name + path.suffix))
+                for path in _side_cars(item.path, discarded)
+            )
     return done, ops, discarded
+
+
+def _fix_caption(
+    item: CheckImage, checks: Sequence[str]
+) -> tuple[list[str], list[FileOp], list[Path]]:
+    """Return the same for the caption of an image: at most one operation that rewrites it."""
+    caption = item.caption
+    if caption is None:
+        return [], [], []
+    done: list[str] = []
+    discarded: list[Path] = []
+    tags: Sequence[str] = caption.tags
+    for check in checks:
+        if check == "caption-name":
+            same = [path for path in caption.others if same_tags(caption, path)]
+            discarded = same if caption.proper else [caption.path, *same]
+            if not discarded or not caption.tags:
+                continue
+        tags = _CAPTIONS[check](item.folder, tags)
+        done.append(check)
+    # A misnamed caption is rewritten under its proper name only if that fix was selected.
+    if not done or not tags or not (caption.proper or "caption-name" in done):
+        return [], [], []
+    text = file_text(Caption(tuple(tags)))
+    return done, [WriteText(caption_path(item.path), text)], discarded
 
 
 def _free_name(item: CheckImage, form: str, taken_names: set[Path]) -> Path | None:

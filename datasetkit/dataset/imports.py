@@ -209,9 +209,7 @@ def _from_sidecar(
 def _from_meta(
     images: Sequence[Path], meta: Path, folder: Path, reading: TagSyntax
 ) -> tuple[dict[Path, ImportedCaption], list[Failed]]:
-    """Match the entries of a metadata file to images: by full path, by path below the folder, or by
-    a unique stem.
-    """
+    """Read the captions of a metadata file; return them by image, and the problems."""
     try:
         text = _text(meta, MAX_META)
         if text is None:
@@ -219,6 +217,24 @@ def _from_meta(
         entries = parse_meta(text, reading)
     except InputError as error:
         return {}, [Failed(meta, error.message, error.hint)]
+    matched = _match_entries(images, entries, folder)
+    used = set(matched.values())
+    unused = [f"no image for the entry {display(key)}" for key in entries if key not in used]
+    empty = [f"the entry {display(k)} has no tags" for k in sorted(used) if not entries[k].tags]
+    captions = {
+        image: ImportedCaption(image, entries[key], meta)
+        for image, key in matched.items()
+        if entries[key].tags
+    }
+    return captions, [Failed(meta, problem) for problem in (*unused, *empty)]
+
+
+def _match_entries(
+    images: Sequence[Path], entries: dict[str, Caption], folder: Path
+) -> dict[Path, str]:
+    """Return image -> key of its entry: by full path, by path below the folder, or by a stem that
+    is unique among images and entries.
+    """
     by_key = {_key(key): key for key in reversed(entries)}
     by_stem = _unique({key: posixpath.basename(_key(key)) for key in entries})
     stems = Counter(image.stem for image in images)
@@ -230,18 +246,7 @@ def _from_meta(
             key = by_stem.get(image.stem)
         if key is not None:
             matched[image] = key
-    used = set(matched.values())
-    failed = [
-        Failed(meta, f"no image for the entry {display(key)}") for key in entries if key not in used
-    ]
-    failed += [
-        Failed(meta, f"the entry {display(key)} has no tags")
-        for key in sorted(used)
-        if not entries[key].tags
-    ]
-    return {
-        i: ImportedCaption(i, entries[key], meta) for i, key in matched.items() if entries[key].tags
-    }, failed
+    return matched
 
 
 def _text(source: Path, limit: int) -> str | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -44,7 +44,7 @@ from datasetkit.core.records import Failed, ImageRecord
 from datasetkit.dataset.layout_sources import layout_sources
 from datasetkit.executors import local
 from datasetkit.images import contact_sheet, pixels
-from datasetkit.images.scan import scan
+from datasetkit.images.scan import Scan, scan
 from datasetkit.options.check import CheckOptions
 from datasetkit.options.toml import find
 from datasetkit.options.train import TrainOptions
@@ -204,32 +204,16 @@ def gather(
             captions=False, reporter=project.context.reporter,
         )  # fmt: skip
         failed.extend(scanned.failed)
-        captions: dict[Path, CaptionFile | None] = {}
-        by_folder: defaultdict[Path, list[Path]] = defaultdict(list)
-        for record in scanned.records:
-            by_folder[record.path.parent].append(record.path)
-        for below, paths in by_folder.items():
-            beside = read_folder(below)
-            files = captions_of(paths, beside)
-            captions |= {path: read_caption_file(path, files[path]) for path in paths}
-            all_images = list_images(below, any_name=True, follow_links=True).images
-            claimed = (path for image_files in files.values() for path in image_files)
-            failed_images = (f.path for f in scanned.failed)
-            stray_captions += strays(beside, claimed, [*all_images, *failed_images])
-            latents += stale_latents(beside, paths)
-        image_folder = _with_triggers(image_folder, [c for c in captions.values() if c is not None])
+        files = _files_beside(scanned)
+        stray_captions += files.stray_captions
+        latents += files.stale_latents
+        image_folder = _with_triggers(image_folder, files.captions.values())
         folders.append(image_folder)
         items += (
-            CheckImage(r.path, r.id, r.width, r.height, image_folder, captions[r.path])
+            CheckImage(r.path, r.id, r.width, r.height, image_folder, files.captions[r.path])
             for r in scanned.records
         )
-    needs = tuple(
-        measure
-        for measure in RECIPES
-        if any(measure in check.needs for check in checks)
-        and not (measure == "faces" and options.kind == "style")
-    )
-    items, broken = _measured(items, needs, options, project)
+    items, broken = _measured(items, _measures(checks, options), options, project)
     return CheckInput(
         folder, options, train.bucket_rules(), train.max_token_length, tuple(folders), tuple(items),
         (*failed, *broken), to_check.misread, to_check.astray, tuple(stray_captions),
@@ -238,10 +222,49 @@ def gather(
     )  # fmt: skip
 
 
-def _with_triggers(folder: CheckFolder, captions: Sequence[CaptionFile]) -> CheckFolder:
+@dataclass(frozen=True, slots=True)
+class _FilesBeside:
+    """The files beside the images of a folder. captions: of each image, None if it has none."""
+
+    captions: Mapping[Path, CaptionFile | None]
+    stray_captions: Sequence[Path]
+    stale_latents: Sequence[tuple[Path, str]]
+
+
+def _files_beside(scanned: Scan) -> _FilesBeside:
+    captions: dict[Path, CaptionFile | None] = {}
+    stray_captions: list[Path] = []
+    latents: list[tuple[Path, str]] = []
+    by_folder: defaultdict[Path, list[Path]] = defaultdict(list)
+    for record in scanned.records:
+        by_folder[record.path.parent].append(record.path)
+    failed_images = [failed.path for failed in scanned.failed]
+    for folder, images in by_folder.items():
+        beside = read_folder(folder)
+        files = captions_of(images, beside)
+        captions |= {image: read_caption_file(image, files[image]) for image in images}
+        all_images = list_images(folder, any_name=True, follow_links=True).images
+        claimed = (path for image_files in files.values() for path in image_files)
+        stray_captions += strays(beside, claimed, [*all_images, *failed_images])
+        latents += stale_latents(beside, images)
+    return _FilesBeside(captions, stray_captions, latents)
+
+
+def _measures(checks: Sequence[Check], options: CheckOptions) -> tuple[Measure, ...]:
+    """Return the measurements that the checks need; a style may have any number of faces."""
+    return tuple(
+        measure
+        for measure in RECIPES
+        if any(measure in check.needs for check in checks)
+        and not (measure == "faces" and options.kind == "style")
+    )
+
+
+def _with_triggers(folder: CheckFolder, captions: Iterable[CaptionFile | None]) -> CheckFolder:
     if folder.triggers or folder.is_reg:
         return folder
-    return replace(folder, triggers=guess_triggers(captions), guessed=True)
+    existing = [caption for caption in captions if caption is not None]
+    return replace(folder, triggers=guess_triggers(existing), guessed=True)
 
 
 def _measured(

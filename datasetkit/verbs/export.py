@@ -23,7 +23,12 @@ from datasetkit.options.train import SAVING, SECTIONS, TrainOptions
 from datasetkit.project.plans import Plan, WriteText
 from datasetkit.project.session import DEFAULT_CONTEXT, RunContext, open_project
 from datasetkit.project.store import Store
-from datasetkit.verbs.shared.concept_folders import ConceptSets, find_sets, history_folder
+from datasetkit.verbs.shared.concept_folders import (
+    ConceptSet,
+    ConceptSets,
+    find_sets,
+    history_folder,
+)
 from datasetkit.verbs.shared.concept_images import no_usable_image
 
 # The options of dataset.toml.
@@ -63,30 +68,39 @@ def export(
     config = find(folder)
     sets = find_sets(folder)
     with Store.open_copy(find_root(folder)) as store:
-        train_scans = [scan(c.folder, store, recursive=c.recursive) for c in sets.train]
-        reg_scans = [scan(c.folder, store, recursive=c.recursive) for c in sets.reg]
-    records = [record for scanned in train_scans for record in scanned.records]
+        records, failed = _scan_all(sets.train, store)
+        _, reg_failed = _scan_all(sets.reg, store)
     if not records:
-        raise no_usable_image(folder, [f for scanned in train_scans for f in scanned.failed])
-    captioned = [(r.path, r.caption) for r in records if r.caption is not None and r.caption.tags]
+        raise no_usable_image(folder, failed)
+    items = [
+        ImageText(record.path.absolute(), record.caption)
+        for record in records
+        if record.caption is not None and record.caption.tags
+    ]
     keep = options.keep_tokens
     if keep is None:
-        keep = leading_fixed([caption for _, caption in captioned], _fixed_tags(config, sets))
+        keep = leading_fixed([item.caption for item in items], _fixed_tags(config, sets))
     out = Path(options.out) if options.out else folder
     if options.format == "kohya":
         files = _kohya_files(config, sets, records, keep, out, context.reporter)
+    elif options.format == "imagefolder":
+        files = {out / "metadata.jsonl": exports.imagefolder_metadata(items, out.absolute())}
     else:
-        items = [ImageText(path.absolute(), caption) for path, caption in captioned]
-        if options.format == "imagefolder":
-            files = {out / "metadata.jsonl": exports.imagefolder_metadata(items, out.absolute())}
-        else:
-            files = {out / "meta.json": exports.meta_json(items, out.absolute())}
+        files = {out / "meta.json": exports.meta_json(items, out.absolute())}
     with open_project(history_folder(folder, out), context) as project:
         plan = Plan(tuple(WriteText(path, text) for path, text in files.items()))
         changed = project.changed(plan)
         entry = project.apply(plan, "export", f"{options.format} {display(folder.name)}".strip())
-    failed = tuple(f for scanned in (*train_scans, *reg_scans) for f in scanned.failed)
-    return ExportResult(tuple(files), changed, len(records), keep, failed, entry)
+    return ExportResult(tuple(files), changed, len(records), keep, (*failed, *reg_failed), entry)
+
+
+def _scan_all(
+    concepts: Sequence[ConceptSet], store: Store
+) -> tuple[list[ImageRecord], list[Failed]]:
+    """Return the images of all concepts, and those that cannot be used."""
+    scans = [scan(c.folder, store, recursive=c.recursive) for c in concepts]
+    records = [record for scanned in scans for record in scanned.records]
+    return records, [failed for scanned in scans for failed in scanned.failed]
 
 
 def _kohya_files(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,7 +27,7 @@ from datasetkit.dataset.layout import TRAIN, Concept, LayoutFolder, LayoutImage
 from datasetkit.dataset.repeats import ConceptImages, RepeatsPlan
 from datasetkit.images.scan import Scan, require_folder, require_images, scan, sizes
 from datasetkit.options.dataset import LayoutOptions
-from datasetkit.options.toml import find
+from datasetkit.options.toml import Config, find
 from datasetkit.options.train import TrainOptions
 from datasetkit.project.plans import Plan
 from datasetkit.project.session import (
@@ -85,8 +85,9 @@ def parse_concept(text: str) -> ConceptSet:
 
 # Repeats, and so the names of the folders, depend on all images: the plan comes first, the folders
 # after it. `lay_out` compares them with what is there, so a second run changes nothing, and other
-# repeats only rename a folder. Images are hard links (copies on another disk), which cost no space
-# and never change the originals; captions are copies, as trainers may need them changed apart.
+# repeats only rename a folder. Images are hard links (copies on another disk), which cost no space.
+# Captions are copies: an edit in the layout must not change the original, nor be undone silently;
+# `dsk check` reports captions that differ from their source.
 def layout(
     concepts: Sequence[str], options: LayoutOptions, context: RunContext = DEFAULT_CONTEXT
 ) -> LayoutResult:
@@ -96,13 +97,7 @@ def layout(
     DatasetError without images, PlanConflict for images with one name, with nothing changed.
     """
     config = find(Path())
-    sets = [parse_concept(text) for text in concepts] or [
-        of_config(config, c) for c in config.concepts
-    ]
-    if not sets:
-        raise DatasetError(
-            "no concept to lay out", hint="dsk layout NAME=DIR, or [[concept]] tables in dsk.toml"
-        )
+    sets = _concepts(concepts, config)
     for concept in sets:
         finish_interrupted(concept.folder, context)
     _check_concepts(sets)
@@ -127,7 +122,6 @@ def layout(
             for c, p in zip(usable, plan.concepts, strict=True)
         ]
         entry, changes = lay_out(project, out / TRAIN, targets, verb="layout")
-    records = [record for scanned in scans.values() for record in scanned.records]
     return LayoutResult(
         out=out,
         concepts=tuple((p.name, p.repeats) for p in plan.concepts),
@@ -135,9 +129,14 @@ def layout(
         advice=(*advice(plan, options.kind), *_other_folders(out / TRAIN, sets)),
         changes=changes,
         failed=failed,
-        without_caption=tuple(r.path for r in records if r.caption is None or not r.caption.tags),
+        without_caption=_without_caption(scans.values()),
         entry=entry,
     )
+
+
+def _without_caption(scans: Iterable[Scan]) -> tuple[Path, ...]:
+    records = (record for scanned in scans for record in scanned.records)
+    return tuple(r.path for r in records if r.caption is None or not r.caption.tags)
 
 
 def _plan_repeats(
@@ -159,6 +158,17 @@ def _plan_repeats(
         steps=options.steps,
         reg=reg,
     )
+
+
+def _concepts(texts: Sequence[str], config: Config) -> list[ConceptSet]:
+    """Return the concepts of the command, else those of dsk.toml."""
+    sets = [parse_concept(text) for text in texts]
+    sets = sets or [of_config(config, concept) for concept in config.concepts]
+    if not sets:
+        raise DatasetError(
+            "no concept to lay out", hint="dsk layout NAME=DIR, or [[concept]] tables in dsk.toml"
+        )
+    return sets
 
 
 def _check_concepts(sets: Sequence[ConceptSet]) -> None:

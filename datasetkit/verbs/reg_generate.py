@@ -98,10 +98,8 @@ def generate_reg(
     train = _train_options(options, config)
     _require(name, train)
     out = _out(folder, config)
-    if options.from_captions and not existing_sets(out / TRAIN):
-        raise DatasetError(
-            f"{display(out / TRAIN)} has no training folders", hint="run dsk layout first"
-        )
+    if options.from_captions:
+        _require_training_set(out / TRAIN)
     finish_interrupted(out, context)
     if not context.dry_run:
         require_writable(nearest_folder(out))
@@ -112,9 +110,7 @@ def generate_reg(
         existing = _existing_folder(out / REG, name)
         _refuse_other_files(existing)
         count = len({image.stem for image in images} | _stems(existing))
-        repeats = options.repeats or (
-            arithmetic.balance_reg(training.samples, count) if training.samples else 1
-        )
+        repeats = options.repeats or arithmetic.balance_reg(training.samples, count)
         target = out / REG / grammar.folder_name(Concept(repeats, name))
         refuse_links(target, out)
         missing = [image for image in images if not _is_finished(existing, image)]
@@ -128,23 +124,27 @@ def generate_reg(
                 drawn, entry = _generate(missing, existing, target, settings, train, project)
             elif existing != target:
                 _rename(existing, target, project)
-    used = count
-    if training.samples:
-        reg_images = [(n, repeats) for n in range(count)]
-        used = len(arithmetic.reg_samples(training.samples, reg_images).samples)
     return RegGenerateResult(
         folder=target,
         base=train.pretrained_model_name_or_path,
         count=count,
         repeats=repeats,
         train_samples=training.samples,
-        used=used,
+        used=_used(count, repeats, training),
         drawn=drawn,
         kept=count - len(missing),
         sizes=Counter(image.size for image in images),
         prompts=tuple(dict.fromkeys(image.prompt for image in images))[:3],
         entry=entry,
     )
+
+
+def _used(count: int, repeats: int, training: _TrainingSet) -> int:
+    """Return how many of `count` images an epoch uses; all without a training set."""
+    if not training.samples:
+        return count
+    images = [(n, repeats) for n in range(count)]
+    return len(arithmetic.reg_samples(training.samples, images).samples)
 
 
 def _generate(
@@ -200,6 +200,11 @@ def _require(name: str, train: TrainOptions) -> None:
             hint="--base MODEL, or pretrained_model_name_or_path in [train]; `tiny` ships with the "
             "package",
         )
+
+
+def _require_training_set(root: Path) -> None:
+    if not existing_sets(root):
+        raise DatasetError(f"{display(root)} has no training folders", hint="run dsk layout first")
 
 
 def _require_model(train: TrainOptions) -> None:

@@ -216,7 +216,7 @@ def test_all_copies_but_one_are_found_and_that_one_is_named(imgs):
     shutil.copyfile(imgs / "b.png", imgs / "g.png")
     said = {f.path.name: f.reason for f in findings(imgs, "duplicate")}
     assert said == dict.fromkeys(("e.png", "f.bmp", "g.png"), "has the same pixels as b.png")
-    assert names(imgs, "near-duplicate") == set()  # they are said once
+    assert names(imgs, "near-duplicate") == set()  # they are reported once
 
 
 def test_the_largest_near_duplicate_is_kept(imgs):

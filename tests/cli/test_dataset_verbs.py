@@ -1,6 +1,4 @@
-"""plan-repeats, layout, reg, report, export, import: the dataset that trainers read, and what is
-said about it.
-"""
+"""plan-repeats, layout, reg, report, export, import: the dataset that trainers read, and its numbers."""
 
 import csv
 import io

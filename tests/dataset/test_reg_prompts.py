@@ -1,4 +1,4 @@
-"""Generated images: what is drawn, and what is told of it."""
+"""Regularisation images to generate, and the records of them."""
 
 import json
 from dataclasses import replace

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -86,37 +87,53 @@ def _laid_out(
     *,
     is_reg: bool = False,
 ) -> FoldersToCheck:
-    by_name = {concept_name(concept): concept for concept in config.concepts}
+    """Return the folders below a training or regularisation root."""
+    misread = [m for m in concept_folders.misread if _is_a_problem(m, tree)]
+    trained = _trained_folders(tree, concept_folders, misread)
+    triggers: dict[str, tuple[str, ...]] = {}
+    if not is_reg:
+        by_name = {concept_name(concept): concept for concept in config.concepts}
+        triggers = {
+            c.name: trigger or _trigger(config, by_name.get(c.name)) for c in trained.values()
+        }
     folders: list[CheckFolder] = []
     empty: list[Path] = []
-    misread = [
-        m
-        for m in concept_folders.misread
-        if m.folder not in (REG, MASKS) and (m.trainers or _has_images(tree / m.folder))
-    ]
-    trained = [(f.path, f.concept) for f in concept_folders.concepts] + [
-        (tree / m.folder, m.trainers) for m in misread if m.trainers
-    ]
-    for path, concept in trained:
-        if path.is_symlink():
-            continue
+    astray = _beside(tree)
+    for path, concept in trained.items():
+        astray += _below(path)
         if not list_images(path).images:
             empty.append(path)
             continue
-        triggers = () if is_reg else trigger or _trigger(config, by_name.get(concept.name))
+        own = triggers.get(concept.name, ())
         folders.append(
-            CheckFolder(concept.name, path, concept.repeats, triggers, is_reg=is_reg, laid_out=True)
+            CheckFolder(concept.name, path, concept.repeats, own, is_reg=is_reg, laid_out=True)
         )
-    loose = len(list_images(tree).images)
-    beside = (
-        (UnreachedFiles(tree, "beside the concept folders: trainers search only these", loose),)
-        if loose
-        else ()
-    )
-    below = tuple(astray for path, _ in trained if not path.is_symlink() for astray in _below(path))
     return FoldersToCheck(
-        tuple(folders), tuple((tree, m) for m in misread), tuple(empty), (*beside, *below)
+        tuple(folders), tuple((tree, m) for m in misread), tuple(empty), tuple(astray)
     )
+
+
+def _is_a_problem(misread: layout.Misread, tree: Path) -> bool:
+    """Tell whether a folder that is not a concept matters: trainers read it, or it has images."""
+    if misread.folder in (REG, MASKS):
+        return False
+    return misread.trainers is not None or _has_images(tree / misread.folder)
+
+
+def _trained_folders(
+    tree: Path, concept_folders: layout.ConceptFolders, misread: Sequence[layout.Misread]
+) -> dict[Path, layout.Concept]:
+    """Return the folders that trainers read, with the concept that they read, without links."""
+    folders = {f.path: f.concept for f in concept_folders.concepts}
+    folders |= {tree / m.folder: m.trainers for m in misread if m.trainers is not None}
+    return {path: concept for path, concept in folders.items() if not path.is_symlink()}
+
+
+def _beside(tree: Path) -> list[UnreachedFiles]:
+    """Return the images beside the concept folders, which trainers do not find."""
+    number = len(list_images(tree).images)
+    reason = "beside the concept folders: trainers search only these"
+    return [UnreachedFiles(tree, reason, number)] if number else []
 
 
 def _of_concept(concept: ConceptSet, config: Config, trigger: tuple[str, ...]) -> CheckFolder:
