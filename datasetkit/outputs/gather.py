@@ -37,11 +37,11 @@ def gather(scan: Scan, spec: OutputSpec, project: Project) -> Known:
         known = replace(known, captions=_captions(captioned, project.store))
     # The captions of images that may fail are pending during the work, as those of a killed run.
     pending = set(map(caption_path, captioned)) if spec.fallback else set()
-    return replace(known, digests=_digests({*_unnoted(scan, spec, known), *pending}, known))
+    return replace(known, digests=_digests({*_unrecorded(scan, spec, known), *pending}, known))
 
 
 def captions_of(rewrites: Iterable[CaptionRewrite], store: Store) -> dict[Path, CaptionState]:
-    """Read the captions of rewrites as they are now, beside the outputs and the originals."""
+    """Read the captions of rewrites as they are now, at the outputs and the originals."""
     return _captions([p for r in rewrites for p in (r.image, r.origin)], store)
 
 
@@ -96,14 +96,14 @@ def _captions(images: Sequence[Path], store: Store) -> dict[Path, CaptionState]:
     }
 
 
-def _unnoted(scan: Scan, spec: OutputSpec, known: Known) -> Iterator[Path]:
+def _unrecorded(scan: Scan, spec: OutputSpec, known: Known) -> Iterator[Path]:
     """Yield the sidecars that a killed run may have copied, and their sources."""
     if not any(stored.is_pending for stored in known.stored.values()):
         return
     for record in spec.wanted(scan.records):
         for image in spec.images(record):
-            for copy in sidecars.pairs(record, image, known):
-                if known.stands(copy.target) and known.is_pending(copy.target):
+            for copy in sidecars.sidecar_pairs(record, image, known):
+                if known.has(copy.target) and known.is_pending(copy.target):
                     yield from (absolute(copy.target), absolute(copy.source))
 
 

@@ -1,4 +1,4 @@
-"""What is known before outputs are planned: files, what the store says of them, and captions.
+"""What is known before outputs are planned: files, their rows in the store, and captions.
 
 `Known` is plain data. `outputs/gather.py` fills it from the disk and the store, a test by hand.
 """
@@ -77,7 +77,7 @@ class Known:
             if state.is_file
         )
 
-    def stands(self, path: Path) -> bool:
+    def has(self, path: Path) -> bool:
         """Tell whether there is anything at a path, even a broken link."""
         return absolute(path) in self.files
 
@@ -109,7 +109,7 @@ class Known:
         return (stored.size, stored.mtime_ns) == (state.size, state.mtime_ns)
 
     def is_pending(self, path: Path) -> bool:
-        """Tell whether a run was about to make an output, and was killed before it was noted."""
+        """Tell whether a run was killed before it recorded an output as made."""
         stored = self.stored.get(absolute(path))
         return stored is not None and stored.is_pending
 

@@ -19,18 +19,18 @@ from datasetkit.project.store import Output
 
 @dataclass(frozen=True, slots=True)
 class Adoption:
-    """An image of whose outputs some stand there that the store does not list. standing: where each
-    of its files is before the moves, None if there is none.
+    """An image with output files that the store does not list. existing: where each of its output
+    files is before the moves, None if there is none.
     """
 
     record: ImageRecord
-    standing: tuple[Path | None, ...]
+    existing: tuple[Path | None, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class PlannedRewrite:
-    """A caption that follows its image. image: the original. is_pending: it is reworded also where
-    the image is not made now, since an earlier run was killed before it came to this caption.
+    """A caption that follows its image. image: the original. is_pending: it is reworded even if the
+    image is not made now, since an earlier run was killed before it came to this caption.
     """
 
     image: Path
@@ -52,13 +52,13 @@ class Fallback:
 
 @dataclass(frozen=True, slots=True)
 class OutputPlan:
-    """What `produce` does. title: of the journal entries.
+    """What `produce` does. title: of the journal entries. known: as it will be after the moves.
 
     keep, make: the images whose outputs are up to date, and those whose outputs are made. adopt:
-    those of whose outputs some are unknown; they must be what the stage makes, byte for byte.
-    moves: outputs that take another name or go to the trash. announced: captions that the store
-    lists before the work, see `sidecars.announced`. copies: captions and masks that go along with
-    images that do not fail. rewrites, edited: captions that change. fallbacks: by image.
+    those with unknown output files, which must be what the stage makes, byte for byte. moves:
+    outputs that take another name or go to the trash. pending: captions that the store lists before
+    the work, see `sidecars.pending_caption`. copies: captions and masks that go along with images
+    that do not fail. rewrites, edited: captions that change. fallbacks: by image.
     """
 
     spec: OutputSpec
@@ -68,7 +68,7 @@ class OutputPlan:
     make: tuple[ImageRecord, ...] = ()
     adopt: tuple[Adoption, ...] = ()
     moves: tuple[OutputMove, ...] = ()
-    announced: tuple[Output, ...] = ()
+    pending: tuple[Output, ...] = ()
     copies: tuple[SidecarCopy, ...] = ()
     rewrites: tuple[PlannedRewrite, ...] = ()
     edited: tuple[CaptionRewrite, ...] = ()
@@ -106,8 +106,8 @@ def plan_outputs(scan: Scan, spec: OutputSpec, known: Known) -> OutputPlan:
     kept = _current(records, spec, spec.fallback, known) if spec.fallback else set()
     outdated = [record for record in records if record.path not in current]
     adopt = _adoptions(outdated, renamed, spec, known)
-    adopted = {a.record.path for a in adopt if known.stands(spec.targets[a.record.path][0])}
-    announced, rewrites = _rewrites(records, current | kept, spec, known)
+    adopted = {a.record.path for a in adopt if known.has(spec.targets[a.record.path][0])}
+    pending, rewrites = _rewrites(records, current | kept, spec, known)
     make = [record for record in outdated if record.path not in adopted]
     made = {record.path for record in make}
     return OutputPlan(
@@ -118,11 +118,11 @@ def plan_outputs(scan: Scan, spec: OutputSpec, known: Known) -> OutputPlan:
         make=tuple(make),
         adopt=adopt,
         moves=moves,
-        announced=announced,
+        pending=pending,
         copies=tuple(sidecars.copies(spec, records, known)),
         rewrites=rewrites,
         edited=() if spec.staged else _edited(records, spec, known),
-        fallbacks=_fallbacks(make, kept, spec, known.with_pending(announced)),
+        fallbacks=_fallbacks(make, kept, spec, known.with_pending(pending)),
         failed=scan.failed,
         wanted=tuple(records),
     )
@@ -142,21 +142,21 @@ def _current(
 def _rewrites(
     records: Sequence[ImageRecord], done: set[Path], spec: OutputSpec, known: Known
 ) -> tuple[tuple[Output, ...], tuple[PlannedRewrite, ...]]:
-    """Return the captions that are announced, and all that follow their images. done: the images
+    """Return the captions that are pending, and all that follow their images. done: the images
     whose outputs are there.
     """
     rewrites = list(spec.rewrites(records))
-    announced = {
+    pending = {
         path: output
         for path, rewrite in rewrites
         if path not in done
-        and (output := sidecars.announced(rewrite, spec.verb, known)) is not None
+        and (output := sidecars.pending_caption(rewrite, spec.verb, known)) is not None
     }
     planned = [
-        PlannedRewrite(path, rewrite, path in announced or known.is_pending(rewrite.caption))
+        PlannedRewrite(path, rewrite, path in pending or known.is_pending(rewrite.caption))
         for path, rewrite in rewrites
     ]
-    return tuple(announced.values()), tuple(planned)
+    return tuple(pending.values()), tuple(planned)
 
 
 def _edited(
@@ -170,17 +170,17 @@ def _edited(
 def _adoptions(
     records: Iterable[ImageRecord], renamed: Mapping[Path, Path], spec: OutputSpec, known: Known
 ) -> tuple[Adoption, ...]:
-    """Return the images of whose files one stands there that dsk does not know as its own. renamed:
-    where each file that moves comes from.
+    """Return the images with output files that dsk does not know as its own. renamed: where each
+    file that moves comes from.
     """
     adoptions = []
     for record in records:
         files = spec.targets[record.path]
-        if any(known.stands(path) and not known.is_ours(path) for path in files):
-            standing = (
-                renamed.get(absolute(path), path) if known.stands(path) else None for path in files
+        if any(known.has(path) and not known.is_ours(path) for path in files):
+            existing = (
+                renamed.get(absolute(path), path) if known.has(path) else None for path in files
             )
-            adoptions.append(Adoption(record, tuple(standing)))
+            adoptions.append(Adoption(record, tuple(existing)))
     return tuple(adoptions)
 
 
@@ -205,7 +205,7 @@ def _fallback(record: ImageRecord, is_kept: bool, spec: OutputSpec, known: Known
     )
     copies = tuple(
         copy
-        for copy in sidecars.pairs(record, target, known)
+        for copy in sidecars.sidecar_pairs(record, target, known)
         if sidecars.is_due(copy, known) or (copy.target == mask and not is_kept)
     )
     output = Output(target, record.id, spec.fallback, record.path)

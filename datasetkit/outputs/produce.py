@@ -106,16 +106,16 @@ def produce(
     open_stage: loads what the stage needs; called only where an image is made or compared. log:
     where outputs are recorded, by default an entry of the journal.
 
-    Raises PlanConflict with nothing changed where a file stands that dsk did not make, or that was
-    edited since, and InputError where a folder of outputs is a symbolic link.
+    Raises PlanConflict with nothing changed if an output would replace a file that dsk did not
+    make, or that was edited since, and InputError where a folder of outputs is a symbolic link.
     """
     dry_run, spec = project.context.dry_run, plan.spec
     run = _Run(plan, open_stage, project, workers)
     refuse_linked_folders(spec)
     run.require_same(plan.adopt)
     _move(plan, project)
-    if not dry_run and plan.announced:
-        project.store.put_pending(plan.announced)
+    if not dry_run and plan.pending:
+        project.store.put_pending(plan.pending)
     journal = project.journal.recording(spec.verb, display(plan.title))
     with journal if log is None else nullcontext(log) as recording:
         _settle_adopted(plan, project)
@@ -218,20 +218,20 @@ class _Run(Generic[T]):
         with tempfile.TemporaryDirectory(prefix=TEMP_PREFIX) as folder:
             trial: dict[Path, Files] = {}
             for n, adoption in enumerate(adopt):
-                place = Path(folder) / str(n)
-                place.mkdir()
+                trial_folder = Path(folder) / str(n)
+                trial_folder.mkdir()
                 trial[adoption.record.path] = tuple(
-                    place / f"{i}{path.suffix}"
+                    trial_folder / f"{i}{path.suffix}"
                     for i, path in enumerate(self.plan.spec.targets[adoption.record.path])
                 )
             with closing(self._each([a.record for a in adopt], trial)) as outcomes:
                 for adoption, _ in zip(adopt, outcomes, strict=True):
                     path = adoption.record.path
                     files = zip(
-                        self.plan.spec.targets[path], adoption.standing, trial[path], strict=True
+                        self.plan.spec.targets[path], adoption.existing, trial[path], strict=True
                     )
-                    for target, standing, made in files:
-                        if standing is not None and not _is_same(standing, made):
+                    for target, existing, made in files:
+                        if existing is not None and not _is_same(existing, made):
                             raise PlanConflict(
                                 f"{display(target)} was not made by dsk, or was edited since",
                                 hint="move such files away, or name another output folder",
@@ -239,9 +239,9 @@ class _Run(Generic[T]):
                         made.unlink(missing_ok=True)
 
 
-def _is_same(standing: Path, made: Path) -> bool:
+def _is_same(existing: Path, made: Path) -> bool:
     return (
-        not standing.is_symlink() and made.is_file() and standing.read_bytes() == made.read_bytes()
+        not existing.is_symlink() and made.is_file() and existing.read_bytes() == made.read_bytes()
     )
 
 

@@ -42,7 +42,7 @@ class OutputMove:
     """An output that takes another name, or goes to the trash (new: None).
 
     moves: the output's own and those of its caption and mask. outputs: what the store lists
-    afterwards. superseded: another verb made it; what this verb makes takes its place.
+    afterwards. superseded: another verb made it, and this verb makes a new one.
     """
 
     old: Path
@@ -91,7 +91,7 @@ def _has_same_name(path: Path | None, other: Path) -> bool:
 
 def _made_before(folder: Path, out: Path, verb: str, known: Known) -> list[Output]:
     """Return the outputs of this verb in `out` that were made of images of the folder."""
-    inside, source, trash = (f"{place}{os.sep}" for place in (out, folder, known.root / PROJECT))
+    inside, source, trash = (f"{parent}{os.sep}" for parent in (out, folder, known.root / PROJECT))
     return [
         stored.output
         for stored in known.stored.values()
@@ -105,9 +105,9 @@ def _made_before(folder: Path, out: Path, verb: str, known: Known) -> list[Outpu
 def _displaced(
     outputs: Sequence[Output], wanted: Mapping[Path, Output], scanned: set[Path], known: Known
 ) -> list[tuple[Output, Path | None]]:
-    """Decide which outputs leave their place, and where to (None: the trash).
+    """Decide which outputs move away, and where to (None: the trash).
 
-    wanted: the output that each place should hold. scanned: the sources that can be read.
+    wanted: the output that belongs at each path. scanned: the sources that can be read.
     """
     in_place = {
         output.path
@@ -120,7 +120,7 @@ def _displaced(
         if output.path not in in_place and known.exists(output.path) and known.is_ours(output.path)
     ]
     vacated = {output.path for output in displaced}
-    free = _free_places(wanted, in_place, vacated, known)
+    free = _free_paths(wanted, in_place, vacated, known)
     targets = {output.path: free.pop(output.source, None) for output in displaced}
     taken = set(targets.values())
 
@@ -136,13 +136,13 @@ def _displaced(
     ]
 
 
-def _free_places(
+def _free_paths(
     wanted: Mapping[Path, Output], in_place: set[Path], vacated: set[Path], known: Known
 ) -> dict[str, Path]:
-    """Return, by image, the first place that waits for it."""
+    """Return, by image, the first path where its output is missing."""
     free: dict[str, Path] = {}
     for path, output in wanted.items():
-        if path not in in_place and (path in vacated or not known.stands(path)):
+        if path not in in_place and (path in vacated or not known.has(path)):
             free.setdefault(output.source, path)
     return free
 
@@ -159,16 +159,16 @@ def _move(
     """
     old, trash = output.path, _in_trash(output.path, known)
     new = target if target is not None and target.suffix == old.suffix else None
-    place = new or trash
-    origin = wanted[place].origin if place in wanted else output.origin
+    path = new or trash
+    origin = wanted[path].origin if path in wanted else output.origin
     sidecars = _sidecar_moves(old, caption_target or trash, known)
     stored = [known.stored.get(move.src) for move in sidecars]
     return OutputMove(
         old,
         new,
-        (Move(old, place), *sidecars),
+        (Move(old, path), *sidecars),
         (
-            replace(output, path=place, origin=origin),
+            replace(output, path=path, origin=origin),
             *(
                 replace(row.output, path=move.dst)
                 for move, row in zip(sidecars, stored, strict=True)

@@ -1,8 +1,8 @@
 """Captions and masks of outputs: which are copied, which are reworded, and what they then say.
 
 Everything here is pure. The store lists a caption with two hashes, `<taken> <left>`: the text at
-the original when it was last taken over, and the text that dsk left beside the output. From them
-follows whose edit a caption holds: the original's, the output's, or nobody's.
+the original when it was last taken over, and the text that dsk left next to the output. They tell
+who edited a caption since: a person at the original, a person at the output, or nobody.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class CaptionRewriteResult:
 @dataclass(frozen=True, slots=True)
 class CaptionPlan:
     """What captions will say. generated: hashes of the texts that count as written by dsk. outputs:
-    of all captions that were looked at, as the store lists them afterwards.
+    of all captions that were read, as the store lists them afterwards.
     """
 
     writes: tuple[WriteText, ...] = ()
@@ -67,7 +67,7 @@ def copies(spec: OutputSpec, records: Sequence[ImageRecord], known: Known) -> It
     for n in range(max((len(files) for files in spec.targets.values()), default=0)):
         for record in _by_folder(spec.wanted(records)):
             images = spec.images(record)
-            for copy in pairs(record, images[n], known) if n < len(images) else ():
+            for copy in sidecar_pairs(record, images[n], known) if n < len(images) else ():
                 is_taken = copy.target in made or copy.target in reworded
                 if not is_taken and is_due(copy, known):
                     yield copy
@@ -81,8 +81,8 @@ def _by_folder(records: Iterable[ImageRecord]) -> Iterator[ImageRecord]:
         yield from inside
 
 
-def pairs(record: ImageRecord, target: Path, known: Known) -> Iterator[SidecarCopy]:
-    """Yield an image's caption and mask, and where they belong beside an output."""
+def sidecar_pairs(record: ImageRecord, target: Path, known: Known) -> Iterator[SidecarCopy]:
+    """Yield an image's caption and mask, and where they belong next to an output."""
     for path in known.companions(record.path):
         if known.files[path].is_link:
             continue
@@ -95,13 +95,13 @@ def pairs(record: ImageRecord, target: Path, known: Known) -> Iterator[SidecarCo
 
 
 def is_due(copy: SidecarCopy, known: Known) -> bool:
-    """Tell whether a sidecar is to be copied: nothing stands at its target yet, or only the copy
-    that a killed run made and could not note. One that was edited since is kept.
+    """Tell whether a sidecar is to be copied: its target does not exist yet, or is the copy that a
+    killed run made and could not record. One that was edited since is kept.
     """
-    return not known.stands(copy.target) or is_unnoted(copy, known)
+    return not known.has(copy.target) or is_unrecorded(copy, known)
 
 
-def is_unnoted(copy: SidecarCopy, known: Known) -> bool:
+def is_unrecorded(copy: SidecarCopy, known: Known) -> bool:
     """Tell whether a killed run made this copy, and nobody touched it since."""
     target, source = absolute(copy.target), absolute(copy.source)
     return (
@@ -115,25 +115,25 @@ def is_unnoted(copy: SidecarCopy, known: Known) -> bool:
 # ----------------------------------------------------------------------------------------------
 
 
-def announced(rewrite: CaptionRewrite, verb: str, known: Known) -> Output | None:
+def pending_caption(rewrite: CaptionRewrite, verb: str, known: Known) -> Output | None:
     """Return a caption as the store lists it before it is reworded; None where there is none.
 
     With it in the store, the next run rewords what a kill cut short.
     """
-    if not (known.stands(rewrite.caption) or known.stands(caption_path(rewrite.origin))):
+    if not (known.has(rewrite.caption) or known.has(caption_path(rewrite.origin))):
         return None
     return _output(rewrite, verb, known.source(rewrite.caption))
 
 
 def edited_at_origin(rewrites: Iterable[CaptionRewrite], known: Known) -> list[CaptionRewrite]:
-    """Return the captions that a person wrote or edited beside the original since they were last
+    """Return the captions that a person wrote or edited at the original since they were last
     taken from there; two images of one stem may share one.
 
     Only where the caption of the output is as dsk left it: what was edited there is kept.
     """
     edited: list[CaptionRewrite] = []
     for rewrite in rewrites:
-        if not known.stands(rewrite.caption):
+        if not known.has(rewrite.caption):
             continue
         origin, output = (
             known.captions.get(absolute(path), CaptionState(None))
@@ -158,7 +158,7 @@ def plan_captions(
     captions: Mapping[Path, CaptionState],
     known: Known,
 ) -> CaptionPlan:
-    """Decide what captions say: each follows the text beside the output, else the original's.
+    """Decide what captions say: each follows the text at the output, else the one at the original.
 
     edited: those that are taken from the original once more, see `edited_at_origin`. A caption that
     dsk wrote counts as written by dsk afterwards too. One that would be left empty is kept.
@@ -196,14 +196,14 @@ def plan_captions(
 
 
 def taken_over(origin: Caption, left: Caption) -> str:
-    """Return what the store keeps of a caption that is taken from the original: what it said there,
+    """Return what the store keeps of a caption that is taken from the original: its text there,
     and what it became.
     """
     return f"{caption_hash(origin)} {caption_hash(left)}"
 
 
 def _reworded(source: str | None, before: Caption, after: Caption) -> str:
-    """Return what the store keeps of a caption that is reworded beside the output: the new text
+    """Return what the store keeps of a caption that is reworded at the output: the new text
     counts as left by dsk if the one before it did.
     """
     taken, _, left = (source or "").partition(" ")

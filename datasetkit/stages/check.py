@@ -18,19 +18,18 @@ from datasetkit.vision import blur
 from datasetkit.vision.faces import DEFAULT, Face, FaceDetector, join_mirrored, open_detector
 from datasetkit.vision.text import TextBox, TextFinder
 
-# How each measure is taken; another version is another memory.
+# How each measure is taken: the store keeps the rows of each version apart.
 RECIPES: Mapping[Measure, str] = {"looks": "looks 1", "text": "text 1", "faces": "faces 1"}
-# An image is decoded to this long edge, in pixels, at which text is looked for: a line of 2 % of
-# the height has 15.
+# The long edge, in pixels, to which an image is decoded: a line of text of 2 % of the height has
+# 15 pixels then.
 EDGE = 768
-# Below these scores nothing is kept; what is above them may be asked for later without looking
-# again. A lower one for text would cost a second look at every image (see TextFinder.find).
+# Detections below these scores are dropped; any higher threshold needs no second detection. A
+# lower one for text would need a second pass over every image (see TextFinder.find).
 LEAST_TEXT, LEAST_FACES = 0.6, 0.3
 # Levels of 255 by which a pixel must differ to count as another colour.
 _OTHER_COLOUR = 32
-# What half a pixel of alpha hides is seen by nobody.
+# Pixels below this alpha count as hidden.
 _SEE_THROUGH = 128
-
 
 Rows = dict[Measure, bytes]
 
@@ -67,7 +66,7 @@ class ImageMeasurer:
             rows["looks"] = pack_looks(self._looks(record, image, revealed, hidden))
         if self.text is not None:
             lines = self.text.find(image, threshold=LEAST_TEXT)
-            rows["text"] = pack_spots(_spots(lines, image.size))
+            rows["text"] = pack_regions(_regions(lines, image.size))
         if self.faces is not None:
             ahead = self.faces.find(image, threshold=LEAST_FACES)
             mirrored = (
@@ -75,7 +74,7 @@ class ImageMeasurer:
             )
             both = join_mirrored(ahead, mirrored, image.width)
             sure = [face for face in both if face.score >= LEAST_FACES]
-            rows["faces"] = pack_spots(_spots(sure, image.size))
+            rows["faces"] = pack_regions(_regions(sure, image.size))
         return rows
 
     def _looks(
@@ -130,7 +129,7 @@ def _shrunk(image: Image.Image, edge: int) -> Image.Image:
     return image.resize(size, Image.Resampling.BICUBIC, reducing_gap=2.0)
 
 
-def _spots(boxes: Sequence[TextBox | Face], size: tuple[int, int]) -> tuple[ImageRegion, ...]:
+def _regions(boxes: Sequence[TextBox | Face], size: tuple[int, int]) -> tuple[ImageRegion, ...]:
     width, height = size
     return tuple(
         ImageRegion(
@@ -153,24 +152,24 @@ def _spots(boxes: Sequence[TextBox | Face], size: tuple[int, int]) -> tuple[Imag
 # ----------------------------------------------------------------------------------------------
 
 
-def pack_looks(seen: ImageMeasures) -> bytes:
-    """Word looks as a row for the store."""
+def pack_looks(measures: ImageMeasures) -> bytes:
+    """Encode the looks of an image as a row for the store."""
     return json.dumps(
-        [value.hex() if isinstance(value, bytes) else value for value in astuple(seen)]
+        [value.hex() if isinstance(value, bytes) else value for value in astuple(measures)]
     ).encode()
 
 
 def unpack_looks(row: bytes) -> ImageMeasures:
-    """Read what `pack_looks` wrote."""
+    """Decode a row of `pack_looks`."""
     form, frames, orientation, revealed, hidden, blurred, look = json.loads(row)
     return ImageMeasures(form, frames, orientation, revealed, hidden, blurred, bytes.fromhex(look))
 
 
-def pack_spots(spots: Sequence[ImageRegion]) -> bytes:
-    """Word spots as a row for the store."""
-    return json.dumps([astuple(spot) for spot in spots]).encode()
+def pack_regions(regions: Sequence[ImageRegion]) -> bytes:
+    """Encode regions as a row for the store."""
+    return json.dumps([astuple(region) for region in regions]).encode()
 
 
-def unpack_spots(row: bytes) -> tuple[ImageRegion, ...]:
-    """Read what `pack_spots` wrote."""
+def unpack_regions(row: bytes) -> tuple[ImageRegion, ...]:
+    """Decode a row of `pack_regions`."""
     return tuple(ImageRegion(*values) for values in json.loads(row))

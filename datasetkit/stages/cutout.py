@@ -19,7 +19,7 @@ from datasetkit.stages.base import Files, Stage, require_unchanged
 from datasetkit.vision import flatten
 from datasetkit.vision.subject import SubjectFinder
 
-OWN_ALPHA = "its own transparency was used"
+OWN_ALPHA = "the transparency of the image was used"
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,13 +71,13 @@ def cut_out(
     return Done(record, made, OWN_ALPHA if alpha is not None else "")
 
 
-def own_alpha(seen: Image.Image, min_area: float) -> Image.Image | None:
-    """Return the alpha of an image that was cut out before; None where it has none, or one that
-    cuts nothing out.
+def own_alpha(image: Image.Image, min_area: float) -> Image.Image | None:
+    """Return the alpha of an image that was cut out before; None if it has none, or one that cuts
+    nothing out.
     """
-    if seen.mode != "RGBA":
+    if image.mode != "RGBA":
         return None
-    alpha = seen.getchannel("A")
+    alpha = image.getchannel("A")
     return alpha if min_area <= share(alpha) <= 1 - min_area else None
 
 
@@ -101,8 +101,8 @@ def share(mask: Image.Image) -> float:
 
 
 def feathered(mask: Image.Image, radius: float) -> Image.Image:
-    """Soften a mask's edge over about `radius` pixels, inwards only: what was background
-    stays so.
+    """Soften a mask's edge over about `radius` pixels, inwards only: the background stays
+    background.
     """
     blurred = mask.filter(ImageFilter.GaussianBlur(radius))
     inwards = blurred.point([max(0, 2 * value - 255) for value in range(256)])
@@ -110,13 +110,13 @@ def feathered(mask: Image.Image, radius: float) -> Image.Image:
 
 
 def joined(mask: Image.Image, source: Path) -> Image.Image:
-    """Join a mask with the one that stands beside the source already: what either leaves out is
-    out.
+    """Multiply a mask with the one that the source has already: what either of them leaves out is
+    left out.
     """
-    before = existing_mask(source)
-    if before is None:
+    path = existing_mask(source)
+    if path is None:
         return mask
-    other = pixels.load(before).convert("L").resize(mask.size, Image.Resampling.BILINEAR)
+    other = pixels.load(path).convert("L").resize(mask.size, Image.Resampling.BILINEAR)
     return ImageChops.multiply(mask, other)
 
 

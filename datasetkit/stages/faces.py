@@ -24,10 +24,10 @@ from datasetkit.vision.inpaint import fill
 Square = tuple[int, int, int, int]
 # Without --margin: around a face to crop (hair and chin belong to it), and to erase.
 CROP_MARGIN, ERASE_MARGIN = 0.5, 0.2
-# The detector marks a line of text with some room around it already; strokes of a drawn one reach
+# The detector's boxes of text have some margin already; the strokes of drawn letters reach
 # further.
 _TEXT_MARGIN = 0.1
-# The edge of what is erased, as a share of its shorter side: a hard one would be learnt.
+# The soft edge of an erased area, as a share of its shorter side: a hard edge would be learned.
 _SOFT = 0.02
 
 
@@ -50,7 +50,7 @@ class ErasedImage:
 
 @dataclass(frozen=True, slots=True)
 class FaceBoxes:
-    """What of one image is worked on, in fractions of it."""
+    """The faces and lines of text of one image, in fractions of its width and height."""
 
     faces: tuple[ImageRegion, ...] = ()
     text: tuple[ImageRegion, ...] = ()
@@ -71,17 +71,17 @@ def square(face: ImageRegion, width: int, height: int, margin: float | None) -> 
     return left, top, left + side, top + side
 
 
-def hole(places: FaceBoxes, size: tuple[int, int], margin: float | None) -> Image.Image:
-    """Draw what is erased (L, 255): an ellipse for a face, a box for a line of text. size: of the
+def hole(boxes: FaceBoxes, size: tuple[int, int], margin: float | None) -> Image.Image:
+    """Draw the erased area (L, 255): an ellipse for a face, a box for a line of text. size: of the
     image.
     """
     width, height = size
     drawn = Image.new("L", size)
     pen = ImageDraw.Draw(drawn)
     room = ERASE_MARGIN if margin is None else margin
-    for face in places.faces:
+    for face in boxes.faces:
         pen.ellipse(_grown(face, width, height, room, room), fill=255)
-    for line in places.text:
+    for line in boxes.text:
         tall = _TEXT_MARGIN * (line.bottom - line.top) * height
         wide = tall / max(1e-6, (line.right - line.left) * width)
         pen.rectangle(_grown(line, width, height, wide, _TEXT_MARGIN), fill=255)
@@ -89,18 +89,16 @@ def hole(places: FaceBoxes, size: tuple[int, int], margin: float | None) -> Imag
 
 
 def _grown(
-    spot: ImageRegion, width: int, height: int, across: float, down: float
+    box: ImageRegion, width: int, height: int, across: float, down: float
 ) -> tuple[float, float, float, float]:
-    """Return a spot's box in pixels, larger by shares of its width and height on each side."""
-    x, y = (spot.right - spot.left) * across, (spot.bottom - spot.top) * down
-    left, top = (spot.left - x) * width, (spot.top - y) * height
-    return left, top, (spot.right + x) * width, (spot.bottom + y) * height
+    """Return a box in pixels, larger by shares of its width and height on each side."""
+    x, y = (box.right - box.left) * across, (box.bottom - box.top) * down
+    left, top = (box.left - x) * width, (box.top - y) * height
+    return left, top, (box.right + x) * width, (box.bottom + y) * height
 
 
 def _softened(hard: Image.Image) -> Image.Image:
-    """Soften the edge of what is erased, outwards only: of what was drawn nothing shimmers
-    through.
-    """
+    """Soften the edge of the erased area, outwards only: nothing of a face may shimmer through."""
     left, top, right, bottom = hard.getbbox() or (0, 0, 0, 0)
     radius = max(1.0, min(right - left, bottom - top) * _SOFT)
     wide = hard.filter(ImageFilter.GaussianBlur(radius)).point(
@@ -163,12 +161,10 @@ def erase_image(
 
 
 def _copyable(record: ImageRecord, target: Path, options: FacesOptions) -> bytes | None:
-    """Return the bytes of a file that is, without its faces, already what would be written; None
-    for any other.
-    """
+    """Return the bytes of a file that can be copied as it is; None for any other."""
     writer = pixels.WRITERS[target.suffix.lower()]
-    seen = pixels.probe(record.path, max_pixels=options.max_pixels)
-    if (seen.format, seen.frames, seen.has_alpha) != (writer, 1, False):
+    header = pixels.probe(record.path, max_pixels=options.max_pixels)
+    if (header.format, header.frames, header.has_alpha) != (writer, 1, False):
         return None
     with reading(record.path):
         data = record.path.read_bytes()

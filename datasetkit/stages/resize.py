@@ -24,10 +24,9 @@ DRAFT_FACTOR = 1.375
 
 @dataclass(frozen=True, slots=True)
 class ResizedImage:
-    """One image's result. source, size: (width, height) in pixels as it is looked at, before and
-    after.
+    """One image's result. source, size: (width, height) in pixels, upright, before and after.
 
-    copied: the file already was what would be written, and was copied byte for byte.
+    copied: nothing had to change, and the file was copied byte for byte.
     """
 
     path: Path
@@ -119,7 +118,7 @@ def resize_image(
 
 
 def _header(record: ImageRecord, image: pixels.ReducedImage, max_pixels: int) -> pixels.ImageHeader:
-    """Return what the header says; of a JPEG nothing has to be read again."""
+    """Return the header; that of a JPEG needs no second read."""
     if image.format == "JPEG":
         return pixels.ImageHeader(record.width, record.height, "JPEG", 1, False)
     return pixels.probe(record.path, max_pixels=max_pixels)
@@ -131,7 +130,7 @@ def shrink(
     """Scale by Lanczos; colours under transparency do not bleed into the edge (they are weighted by
     alpha).
 
-    box: the part of `image` that is the image, where that ends inside of a pixel; None = all.
+    box: the part of `image` to use, if it ends inside of a pixel; None: all of it.
     """
     if image.size == size:
         return image

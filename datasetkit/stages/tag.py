@@ -13,15 +13,15 @@ from taggers.base import FastDecoder, ResolvedTagger, Tagger, pack
 
 @dataclass(frozen=True, slots=True)
 class PackedScores:
-    """What one model says of one image: the packed row that the store keeps."""
+    """The scores of one image by one model: the packed row that the store keeps."""
 
     row: bytes
 
 
 @dataclass(frozen=True, slots=True)
 class TagStage:
-    """Which tagger, and how images are read for it. batch_size: best the tagger's own, once it is
-    open.
+    """Which tagger, and how images are read for it. batch_size: the
+    tagger's, once it is open.
     """
 
     resolved: ResolvedTagger

@@ -57,7 +57,7 @@ from datasetkit.project.session import (
     open_project,
 )
 from datasetkit.project.store import Store
-from datasetkit.stages.check import RECIPES, open_measuring, unpack_looks, unpack_spots
+from datasetkit.stages.check import RECIPES, open_measuring, unpack_looks, unpack_regions
 from datasetkit.verbs.shared.concept_images import train_options
 from datasetkit.verbs.shared.detections import measured
 from datasetkit.verbs.shared.folders_to_check import FoldersToCheck, find_folders
@@ -279,8 +279,8 @@ def _measured(
         replace(
             item,
             measures=unpack_looks(rows["looks"][item.id]) if "looks" in rows else None,
-            text=unpack_spots(rows["text"][item.id]) if "text" in rows else None,
-            faces=unpack_spots(rows["faces"][item.id]) if "faces" in rows else None,
+            text=unpack_regions(rows["text"][item.id]) if "text" in rows else None,
+            faces=unpack_regions(rows["faces"][item.id]) if "faces" in rows else None,
         )
         for item in items
         if item.id not in failed_ids

@@ -1,6 +1,4 @@
-"""`dsk cutout`: the subjects of images before one plain colour, their masks, and captions that
-say so.
-"""
+"""`dsk cutout`: the subjects of images on one plain colour, their masks, and captions to match."""
 
 from __future__ import annotations
 
@@ -30,11 +28,10 @@ WAITING = "would be cut out"
 
 @dataclass(frozen=True, slots=True)
 class CutoutResult:
-    """What cutout did: one outcome an image, where the images are now, and how their captions
-    followed.
+    """What cutout did: one outcome per image, where the images are now, and how captions changed.
 
-    licence: of the model's weights. kept: the images that are in `out` as they were, since no
-    subject was found. entry: the images' number in the history; the captions have their own.
+    licence: of the model's weights. kept: the copies of images in which no subject was found.
+    entry: the images' number in the history; the captions have their own.
     """
 
     report: RunReport[CutoutImage]
@@ -75,32 +72,30 @@ def cutout(
 
 
 def require_model(options: CutoutOptions) -> None:
-    """Raise ConfigError for a model or a provider that there is not, before any work is spent."""
+    """Raise ConfigError for an unknown model or provider, before any work is spent."""
     require_name(options.model)
     providers.require_known(options.provider)
 
 
 def require_installed(options: CutoutOptions) -> None:
-    """Raise MissingExtra without rembg or the provider that was asked for; "auto" takes what is
-    there.
-    """
+    """Raise MissingExtra if rembg, or the provider by its name, is not installed."""
     require_rembg()
     if options.provider != providers.AUTO:
         providers.choose(options.provider)
 
 
-def output_names(found: Scan, out: Path) -> dict[Path, tuple[Path, ...]]:
-    """Return each image's output and mask: a PNG at its own place below `out`, never one name
-    twice.
+def output_names(images: Scan, out: Path) -> dict[Path, tuple[Path, ...]]:
+    """Return each image's output and mask: a PNG at the same path below `out`; of images with the
+    same name, the later ones are named `a_2`, `a_3`.
     """
     taken: set[Path] = set()
     targets: dict[Path, tuple[Path, ...]] = {}
-    for record in found.records:
-        place = (out / record.path.relative_to(found.folder)).with_suffix(".png")
-        target, n = place, 1
+    for record in images.records:
+        path = (out / record.path.relative_to(images.folder)).with_suffix(".png")
+        target, n = path, 1
         while target in taken:
             n += 1
-            target = place.with_name(f"{place.stem}_{n}.png")
+            target = path.with_name(f"{path.stem}_{n}.png")
         taken.add(target)
         targets[record.path] = (target, mask_path(target))
     return targets

@@ -34,8 +34,8 @@ RESOLUTIONS = (512, 768, 1024)
 
 @dataclass(frozen=True, slots=True)
 class BucketFit:
-    """What a trainer will make of a resized image: for each resolution its bucket, and the scale
-    to it (over 1: the image is enlarged).
+    """How a trainer will use a resized image: by resolution its bucket, and the scale to it (above
+    1, the image is enlarged).
     """
 
     path: Path
@@ -46,12 +46,11 @@ class BucketFit:
 
 @dataclass(frozen=True, slots=True)
 class ResizeResult:
-    """What resize did: one outcome an image, where the images are now, and what else was carried
-    along.
+    """What resize did: one outcome per image, and where the images are now.
 
-    uses: what a trainer will make of each image that is there or would be. followed: the outputs
-    whose images were renamed or removed since the last run. captions: those edited beside the
-    originals since they were carried along.
+    carried: how many captions and masks were copied along. uses: how a trainer will use each image
+    that is there or would be. followed: the outputs whose originals were renamed or removed since
+    the last run. captions: those that were edited at the originals since they were copied.
     """
 
     report: RunReport[ResizedImage]
@@ -69,7 +68,7 @@ def resize(
     """Shrink every image of `folder` into `out` (default: a sibling `<folder>-<max>`), or in
     place.
 
-    Captions and masks are carried along. A second run redoes only what changed. Raises DatasetError
+    Captions and masks are copied along. A second run redoes only what changed. Raises DatasetError
     without images, PlanConflict where an output would replace a file that dsk did not make.
     """
     if options.in_place and out is not None:
@@ -100,43 +99,41 @@ def _without(records: Sequence[ImageRecord], failed: set[Path]) -> list[ImageRec
 def bucket_fits(
     records: Sequence[ImageRecord], targets: dict[Path, Path], options: ResizeOptions
 ) -> tuple[BucketFit, ...]:
-    """Say, for each resized image, which bucket and scale the trainer will use at 512, 768 and
-    1024.
-    """
+    """Return the bucket and scale of each resized image at 512, 768 and 1024."""
     rules = {resolution: BucketRules.standard(resolution) for resolution in RESOLUTIONS}
-    found = []
+    fits = []
     for record in records:
         size = target_size(record.width, record.height, max_side=options.max, mode=options.mode)
         chosen = {resolution: select(rule, *size) for resolution, rule in rules.items()}
         bucket = {resolution: use.bucket for resolution, use in chosen.items()}
         scale = {resolution: round(use.scale, 4) for resolution, use in chosen.items()}
-        found.append(BucketFit(targets[record.path], size, bucket, scale))
-    return tuple(found)
+        fits.append(BucketFit(targets[record.path], size, bucket, scale))
+    return tuple(fits)
 
 
 def output_names(
     folder: Path, records: Sequence[ImageRecord], out: Path, options: ResizeOptions
 ) -> dict[Path, Path]:
-    """Return each image's output path: its own place below `out`, never one name twice.
+    """Return each image's output path: the same path below `out`, with the suffix of the format.
 
-    Two images that would get one name (`a.png` and `a.gif` as JPEG) are told apart by `a_2`,
-    `a_3`, in input order.
+    Of images that would get the same name (`a.png` and `a.gif` as JPEG), the later ones in input
+    order are named `a_2`, `a_3`.
     """
     taken: set[Path] = set()
     targets: dict[Path, Path] = {}
     for record in records:
-        place = out / record.path.relative_to(folder)
-        suffix = _SUFFIXES.get(options.format) or kept_suffix(place)
+        path = out / record.path.relative_to(folder)
+        suffix = _SUFFIXES.get(options.format) or kept_suffix(path)
         if (
             options.alpha == "keep"
             and suffix in (".jpg", ".jpeg")
-            and place.suffix.lower() not in (".jpg", ".jpeg")
+            and path.suffix.lower() not in (".jpg", ".jpeg")
         ):
             suffix = ".png"
-        target, n = place.with_suffix(suffix), 1
+        target, n = path.with_suffix(suffix), 1
         while target in taken:
             n += 1
-            target = place.with_name(f"{place.stem}_{n}{suffix}")
+            target = path.with_name(f"{path.stem}_{n}{suffix}")
         taken.add(target)
         targets[record.path] = target
     return targets
@@ -165,16 +162,16 @@ def _resize_in_place(folder: Path, options: ResizeOptions, context: RunContext) 
             require_writable(folder)
         images = scan_images(folder, project, options)
         recipe = _recipe(options)
-        fresh = tuple(
+        outdated = tuple(
             r for r in images.records if not project.store.is_current_in_place(r.path, recipe)
         )
         # A folder for each command: undo puts what was swapped in back here. The work of a killed
         # run is taken up again.
         number = str(project.journal.next_id())
         stage_folder = project.root / PROJECT / "stage" / number
-        staged = output_names(folder, fresh, stage_folder, options)
+        staged = output_names(folder, outdated, stage_folder, options)
         spec = replace(_spec(staged, stage_folder, options), staged=True)
-        todo = Scan(folder, fresh, images.failed)
+        todo = Scan(folder, outdated, images.failed)
         plan = plan_outputs(todo, spec, gather(todo, spec, project))
         log = StagedOutputLog(project)
         report = produce(plan, _stage(options), project, workers=options.workers, log=log).report
@@ -185,7 +182,7 @@ def _resize_in_place(folder: Path, options: ResizeOptions, context: RunContext) 
         title = f"{display(folder.name)} in place"
         entry = project.apply(Plan(swap.moves), "resize", title, outputs=swap.swapped)
         project.store.put_finished(swap.settled)
-    current = tuple(Skipped(r, "up to date") for r in images.records if r not in fresh)
+    current = tuple(Skipped(r, "up to date") for r in images.records if r not in outdated)
     failed = {failure.path for failure in report.failed}
     paths = {record.path: record.path for record in images.records}
     return ResizeResult(

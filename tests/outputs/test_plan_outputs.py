@@ -128,7 +128,7 @@ def test_a_file_that_the_store_does_not_list_is_compared_before_anything_is_done
     world.made("b.png", "b.png", image="2")
     world.edit(OUT / "b.png")
     plan = plan_outputs(found, spec(found), world.known())
-    assert [(a.record.path.stem, a.standing) for a in plan.adopt] == [
+    assert [(a.record.path.stem, a.existing) for a in plan.adopt] == [
         ("a", (theirs,)), ("b", (OUT / "b.png",)),
     ]  # fmt: skip
     assert names(plan.keep) == ["a", "b"], "if they are what would be made"
@@ -138,7 +138,7 @@ def test_an_unknown_mask_alone_is_compared_and_its_image_made(world):
     found = scan(world, a="1")
     mask = world.file(OUT / "masks" / "a.png")
     plan = plan_outputs(found, spec(found, mask=True), world.known())
-    assert plan.adopt[0].standing == (None, mask) and names(plan.make) == ["a"]
+    assert plan.adopt[0].existing == (None, mask) and names(plan.make) == ["a"]
 
 
 def test_an_edited_mask_that_moves_is_compared_where_it_is_now(world):
@@ -147,7 +147,7 @@ def test_an_edited_mask_that_moves_is_compared_where_it_is_now(world):
     world.made("a.png", "a.png", image="1", recipe="resize-3 512")
     mask = world.file(OUT / "masks" / "a.png")
     plan = plan_outputs(found, spec(found, mask=True), world.known())
-    assert plan.adopt[0].standing == (OUT / "a.png", mask)
+    assert plan.adopt[0].existing == (OUT / "a.png", mask)
 
 
 def test_an_image_without_files_is_left_out(world):
@@ -325,7 +325,7 @@ def test_a_copy_that_is_there_is_kept_with_its_caption_and_mask(world):
     mask = world.made("masks/a.png", "masks/a.png", image="", recipe="carried")
     plan = plan_outputs(found, cut(found), world.known())
     (fallback,) = plan.fallbacks.values()
-    assert fallback.is_kept and fallback.copies == () and plan.announced == ()
+    assert fallback.is_kept and fallback.copies == () and plan.pending == ()
     assert [output.path for output in fallback.settled] == [mask]
 
 
@@ -343,7 +343,7 @@ def test_captions_are_announced_before_their_images_are_made(world):
     pending_row = Output(world.caption(OUT / "c.txt", "sks, lips"), "", "caption", IMGS / "c.png")
     world.stored[pending_row.path] = StoredOutput(pending_row, 0, 0, is_pending=True)
     plan = plan_outputs(found, cut(found), world.known())
-    assert [output.path.name for output in plan.announced] == ["a.txt"]
+    assert [output.path.name for output in plan.pending] == ["a.txt"]
     pending = {p.image.stem: p.is_pending for p in plan.rewrites}
     assert pending == {"a": True, "b": False, "c": True, "d": False}
 

@@ -12,11 +12,12 @@ from datasetkit.core.records import Failed, ImageRecord
 from datasetkit.executors import local
 from datasetkit.options.images import FacesOptions
 from datasetkit.project.session import Project
-from datasetkit.stages.check import RECIPES, ImageMeasurer, open_measuring, unpack_spots
+from datasetkit.stages.check import RECIPES, ImageMeasurer, open_measuring, unpack_regions
 from datasetkit.stages.faces import FaceBoxes
 from datasetkit.vision.faces import DEFAULT
 
-# So many images are looked at before what was found is written down.
+# Rows are stored after this many images: an interrupted run loses few, and the disk is synced
+# rarely.
 _KEEP_EVERY = 64
 
 
@@ -29,8 +30,8 @@ class Detections:
 
 
 def detect(records: Sequence[ImageRecord], options: FacesOptions, project: Project) -> Detections:
-    """Find the faces, and with `text` the lines of text, that score enough; largest faces first
-    where some are left.
+    """Return the faces, and with `text` the lines of text, above the thresholds; with `most`, the
+    largest faces.
 
     Raises ConfigError, MissingExtra and ModelFileError for the detectors.
     """
@@ -41,10 +42,10 @@ def detect(records: Sequence[ImageRecord], options: FacesOptions, project: Proje
     boxes: dict[Path, FaceBoxes] = {}
     for record in records:
         if all(record.id in rows[need] for need in needs):
-            found = {need: unpack_spots(rows[need][record.id]) for need in needs}
-            faces = _chosen(found["faces"], options, record)
+            regions = {need: unpack_regions(rows[need][record.id]) for need in needs}
+            faces = _chosen(regions["faces"], options, record)
             text = tuple(
-                spot for spot in found.get("text", ()) if spot.score >= options.text_threshold
+                line for line in regions.get("text", ()) if line.score >= options.text_threshold
             )
             boxes[record.path] = FaceBoxes(faces, text)
     return Detections(
@@ -53,15 +54,15 @@ def detect(records: Sequence[ImageRecord], options: FacesOptions, project: Proje
 
 
 def _chosen(
-    spots: Sequence[ImageRegion], options: FacesOptions, record: ImageRecord
+    faces: Sequence[ImageRegion], options: FacesOptions, record: ImageRecord
 ) -> tuple[ImageRegion, ...]:
-    def area(spot: ImageRegion) -> float:
-        return (spot.right - spot.left) * record.width * (spot.bottom - spot.top) * record.height
+    def area(face: ImageRegion) -> float:
+        return (face.right - face.left) * record.width * (face.bottom - face.top) * record.height
 
-    enough = [spot for spot in spots if spot.score >= options.threshold]
+    chosen = [face for face in faces if face.score >= options.threshold]
     if options.most:
-        enough = sorted(enough, key=lambda spot: -area(spot))[: options.most]
-    return tuple(enough)
+        chosen = sorted(chosen, key=lambda face: -area(face))[: options.most]
+    return tuple(chosen)
 
 
 def measured(
@@ -71,11 +72,11 @@ def measured(
     workers: int,
     project: Project,
 ) -> tuple[dict[Measure, dict[str, bytes]], dict[str, Failed]]:
-    """Return the rows of each measure by image id, from the store or by looking, on all cores;
-    and what failed by id.
+    """Return the rows of each measure by image id, from the store or measured now; and the failures
+    by image id.
 
-    recipes: the measures that are wanted, and how the store names them. open_stage: loads what
-    takes these measures; called only where an image has to be looked at.
+    recipes: the wanted measures, and how the store names them. open_stage: loads the detectors;
+    called only if an image has to be measured.
     """
     store, remember = project.store, not project.context.dry_run
     rows = {measure: store.measurements(recipe) for measure, recipe in recipes.items()}
@@ -86,7 +87,9 @@ def measured(
     def keep() -> None:
         for measure, recipe in recipes.items():
             if remember and new:
-                store.put_measurements(recipe, [(image, found[measure]) for image, found in new])
+                store.put_measurements(
+                    recipe, [(image, measures[measure]) for image, measures in new]
+                )
         new.clear()
 
     if not missing:
@@ -111,5 +114,5 @@ def measured(
 
 def _recipe(need: Measure, options: FacesOptions) -> str:
     """Name a measure as the store does; `dsk check` shares those of the detector that it uses."""
-    own = need == "faces" and options.detector != DEFAULT
-    return f"{RECIPES[need]} {options.detector}" if own else RECIPES[need]
+    is_other = need == "faces" and options.detector != DEFAULT
+    return f"{RECIPES[need]} {options.detector}" if is_other else RECIPES[need]

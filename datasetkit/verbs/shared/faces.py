@@ -29,8 +29,8 @@ NO_FACE = "no face was found"
 
 @dataclass(frozen=True, slots=True)
 class FaceRegion:
-    """A face or a line of text: its box in pixels of the image as it is looked at, and its score
-    from 0 to 1.
+    """A face or a line of text: its box in pixels of the upright image, and its score from 0
+    to 1.
     """
 
     left: int
@@ -53,7 +53,7 @@ class ImageFaces:
 
 @dataclass(frozen=True, slots=True)
 class FacesResult(Generic[T]):
-    """What crop or erase did: one outcome an image, where the new images are, how captions
+    """What crop or erase did: one outcome per image, where the new images are, how captions
     followed.
 
     small: the images of which a face was left out since its crop would be too small. carried: how
@@ -178,7 +178,7 @@ def draw_review(
     if project.context.dry_run:
         return None, None
     data = contact_sheet.draw(
-        [_entry(one) for one in images], _heading(images), max_pixels=options.max_pixels
+        [_entry(image) for image in images], _heading(images), max_pixels=options.max_pixels
     )
     return path, project.apply(
         Plan((WriteBytes(path, data),)), "faces", f"contact sheet {display(path.name)}"
@@ -187,24 +187,28 @@ def draw_review(
 
 def _heading(images: Sequence[ImageFaces]) -> str:
     number, without = (
-        sum(len(one.faces) for one in images),
-        sum(not one.faces for one in images),
+        sum(len(image.faces) for image in images),
+        sum(not image.faces for image in images),
     )
     return f"{number} faces in {len(images)} images, {without} without"
 
 
-def _entry(one: ImageFaces) -> contact_sheet.SheetCell:
-    kinds = (("faces", one.faces), ("text", one.text))
+def _entry(image: ImageFaces) -> contact_sheet.SheetCell:
+    kinds = (("faces", image.faces), ("text", image.text))
     boxes = [
         contact_sheet.SheetBox(
-            kind, r.left / one.width, r.top / one.height, r.right / one.width, r.bottom / one.height
+            kind,
+            r.left / image.width,
+            r.top / image.height,
+            r.right / image.width,
+            r.bottom / image.height,
         )
         for kind, regions in kinds
         for r in regions
     ]
-    scores = ", ".join(f"{region.score:.2f}" for region in one.faces)
-    reasons = [f"face {scores}" if one.faces else NO_FACE]
+    scores = ", ".join(f"{region.score:.2f}" for region in image.faces)
+    reasons = [f"face {scores}" if image.faces else NO_FACE]
     reasons += (
-        [f"text {', '.join(f'{region.score:.2f}' for region in one.text)}"] if one.text else []
+        [f"text {', '.join(f'{region.score:.2f}' for region in image.text)}"] if image.text else []
     )
-    return contact_sheet.SheetCell(one.path, one.path.name, tuple(reasons), tuple(boxes))
+    return contact_sheet.SheetCell(image.path, image.path.name, tuple(reasons), tuple(boxes))
