@@ -38,7 +38,7 @@ def spoiled(here):
 # --------------------------------------------------------------------------------------------------
 
 
-def test_one_screen_tells_what_was_found_group_by_group_with_the_next_step(dsk, spoiled):
+def test_findings_are_shown_by_group_with_the_next_step(dsk, spoiled):
     ended = dsk("check", "imgs", "--skip", "text,faces")
     assert ended.code == Exit.DONE and ended.err == ""
     assert ended.out.index("Images") < ended.out.index("Captions")
@@ -57,7 +57,7 @@ def test_one_screen_tells_what_was_found_group_by_group_with_the_next_step(dsk, 
     assert len(ended.out.splitlines()) <= 40
 
 
-def test_a_sound_set_is_said_in_one_line(dsk, here):
+def test_a_clean_dataset_is_one_line(dsk, here):
     laid_out(here / "set")
     ended = dsk("check", "set", *QUICK, "--trigger", "sks", "--strict")
     assert ended.code == Exit.DONE
@@ -88,7 +88,7 @@ def test_a_dry_run_of_fix_lists_the_files(dsk, spoiled):
     assert snapshot(spoiled) == before
 
 
-def test_json_holds_every_finding(dsk, spoiled):
+def test_json_has_every_finding(dsk, spoiled):
     ended = dsk("check", "imgs", "--skip", "text,faces", "--json", "--strict")
     assert ended.code == Exit.CHECK_FOUND
     found = {(f["check"], f["group"], f["path"], f["subject"]) for f in ended.result["findings"]}
@@ -121,7 +121,7 @@ def test_the_view_of_sd_scripts_is_printed(dsk, spoiled):
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
 )
-def test_wrong_input_is_refused_in_words(arguments, code, said, dsk, spoiled):
+def test_wrong_input_is_refused_with_a_message(arguments, code, said, dsk, spoiled):
     before = snapshot(spoiled)
     ended = dsk("check", *arguments)
     assert ended.code == code
@@ -151,7 +151,7 @@ def test_the_table_has_a_row_for_each_finding(dsk, spoiled):
     assert rows[3]["concept"] == "imgs" and rows[3]["tag"] == "long hiar"
 
 
-def test_the_sheet_shows_the_flagged_images(dsk, spoiled, here):
+def test_the_contact_sheet_shows_the_flagged_images(dsk, spoiled, here):
     ended = dsk("check", "imgs", "--skip", "text,faces", "--sheet", "sheet.png")
     assert ended.code == 0 and "wrote sheet.png" in ended.out
     with Image.open(here / "sheet.png") as sheet:
@@ -160,7 +160,7 @@ def test_the_sheet_shows_the_flagged_images(dsk, spoiled, here):
     assert not (here / "sheet.png").exists()
 
 
-def test_names_that_are_no_text_stand_in_the_table_spelled_out(here):
+def test_undecodable_names_are_escaped_in_the_table(here):
     sound(here / "imgs")
     bad = (here / "imgs").joinpath("bad\udcff.png")
     bad.write_bytes(encoded(9))
@@ -189,7 +189,7 @@ def count_looks(monkeypatch) -> list[int]:
     return seen
 
 
-def test_pixels_are_looked_at_once_and_a_renamed_image_is_known(here, monkeypatch):
+def test_pixels_are_measured_once_also_for_a_renamed_image(here, monkeypatch):
     imgs = sound(here / "imgs")
     seen = count_looks(monkeypatch)
     options = api.CheckOptions(only=("blurred", "duplicate"))
@@ -206,7 +206,7 @@ def test_pixels_are_looked_at_once_and_a_renamed_image_is_known(here, monkeypatc
     assert totals == [4, 4, 4, 5]
 
 
-def test_other_thresholds_look_at_nothing_again(here, monkeypatch):
+def test_other_thresholds_measure_nothing_again(here, monkeypatch):
     imgs = sound(here / "imgs")
     text_on(shapes(2)).save(imgs / "b.png")
     seen = count_looks(monkeypatch)
@@ -217,12 +217,12 @@ def test_other_thresholds_look_at_nothing_again(here, monkeypatch):
     assert found == [1, 0] and seen == [4]
 
 
-def test_without_onnxruntime_needing_no_detector_is_no_error(here):
+def test_onnxruntime_is_not_needed_without_detectors(here):
     measure = open_measuring(("looks",))
     assert measure.text is None and measure.faces is None
 
 
-def test_looks_survive_the_store(here):
+def test_measurements_survive_the_store(here):
     imgs = sound(here / "imgs")
     record = ImageRecord(imgs / "a.png", "0", 512, 512)
     row = open_measuring(("looks",))(record)["looks"]
@@ -237,7 +237,7 @@ def test_looks_survive_the_store(here):
     assert 0 < seen.blur < 0.5 and len(seen.look) == FINGERPRINT_BYTES
 
 
-def test_a_folder_that_cannot_be_written_can_be_checked(here, monkeypatch):
+def test_a_read_only_folder_can_be_checked(here, monkeypatch):
     imgs = sound(here / "imgs")
     monkeypatch.setattr(os, "access", lambda *arguments: False)
     assert api.check(imgs, api.CheckOptions(only=("blurred",))).findings == ()

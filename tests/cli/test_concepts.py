@@ -53,7 +53,7 @@ def test_another_threshold_by_hand_keeps_the_concepts_trigger(dsk, project):
     )
 
 
-def test_the_folder_of_raw_images_is_the_concepts_too(dsk, project):
+def test_the_folder_of_raw_images_belongs_to_the_concept_too(dsk, project):
     dsk("tag", "photos")
     assert captions(project / "photos")["a1"] == OF_RUN
 
@@ -87,7 +87,7 @@ def test_any_other_folder_of_the_project_has_the_tag_table_alone(dsk, project):
     assert captions(project / "others") == {"a1": "common, 1girl, solo"}
 
 
-def test_it_is_found_from_anywhere_and_by_any_way_to_write_the_folder(dsk, project, monkeypatch):
+def test_it_is_found_from_any_folder_and_with_any_form_of_the_path(dsk, project, monkeypatch):
     monkeypatch.chdir(project / "work")
     dsk("tag", "../work/./girl", "--threshold", "0.9")
     assert captions(project / "work" / "girl")["a1"] == "Sks girl, apron, 1girl, solo"
@@ -116,6 +116,6 @@ def test_several_concepts_at_once_are_refused_for_their_triggers(dsk, project):
     assert snapshot(project) == before
 
 
-def test_several_concepts_at_once_take_a_trigger_that_is_given(dsk, project):
+def test_several_concepts_at_once_accept_a_given_trigger(dsk, project):
     assert dsk("tag", "work", "-r", "--threshold", "0.9", "--trigger", "Line").code == 0
     assert captions(project / "work" / "girl")["a1"] == "Line, 1girl, solo"

@@ -1,4 +1,4 @@
-"""plan-repeats, layout, reg, report, export, import: the dataset that trainers read, and its numbers."""
+"""plan-repeats, layout, reg, report, export and import: the dataset that trainers read."""
 
 import csv
 import io
@@ -59,7 +59,7 @@ def test_a_plan_in_the_folder_of_a_dsk_toml_takes_its_concepts_and_its_train_tab
     ]
 
 
-def test_a_plan_says_what_layout_will_do_unless_it_is_told_otherwise(dsk, here):
+def test_a_plan_uses_the_layout_table_unless_options_are_given(dsk, here):
     images(here / "a", 4)
     toml = '[layout]\nsteps = 200\nepochs = 5\nout = "x"\n[[concept]]\nfolder = "a"\n'
     (here / "dsk.toml").write_text(toml, encoding="utf-8")
@@ -69,7 +69,7 @@ def test_a_plan_says_what_layout_will_do_unless_it_is_told_otherwise(dsk, here):
     assert row(dsk("plan-repeats"), "a")[1:5] == ["4", "20", "80", "400"]
 
 
-def test_a_plan_in_an_empty_folder_is_one_clear_line(dsk, here):
+def test_a_plan_in_an_empty_folder_is_a_one_line_error(dsk, here):
     ended = dsk(*PLAN)
     assert (ended.code, ended.out) == (10, "")
     assert ended.err.startswith(
@@ -115,7 +115,7 @@ def test_applying_needs_folders_to_rename(dsk, here):
         ("7_own", "7_own"),
     ],
 )
-def test_the_forms_of_a_concept(dsk, here, argument, folder):
+def test_a_concept_can_be_given_in_three_forms(dsk, here, argument, folder):
     captioned(here / "imgs")
     captioned(here / "7_own")
     assert dsk("layout", argument).code == 0
@@ -193,13 +193,13 @@ def test_a_stale_concept_folder_is_named(dsk, here):
     assert "5_old is in the same folder" in dsk("layout", "5_new=imgs").out
 
 
-def test_images_without_a_caption_are_warned_of(dsk, here):
+def test_images_without_a_caption_are_a_warning(dsk, here):
     images(here / "imgs", 2)
     ended = dsk("layout", "imgs")
     assert ended.code == 0 and "2 images without a caption (a1.png, a2.png)" in ended.err
 
 
-def test_an_edited_laid_out_caption_is_refreshed_and_can_be_taken_back(dsk, here):
+def test_an_edited_laid_out_caption_is_refreshed_and_undo_restores_it(dsk, here):
     captioned(here / "imgs")
     dsk("layout", "5_sks=imgs")
     copy = here / "dataset" / "train" / "5_sks" / "a1.txt"
@@ -238,7 +238,7 @@ def test_surplus_reg_images_are_named(dsk, here, laid_out):
     assert "6 of 30 regularisation images are never used" in ended.out
 
 
-def test_reg_captions_are_derived_with_the_class_for_the_trigger(dsk, here, laid_out):
+def test_reg_captions_are_derived_with_the_class_instead_of_the_trigger(dsk, here, laid_out):
     images(here / "women", 5)
     ended = dsk("reg", "women", "--class", "woman", "--captions", "derive", "--trigger", "SKS")
     assert ended.code == 0
@@ -254,7 +254,7 @@ def test_deriving_needs_a_trigger(dsk, here, laid_out):
     assert ended.code == 2 and "--trigger NAME" in ended.err
 
 
-def test_reg_images_that_cannot_be_read_are_the_reason(dsk, here, laid_out):
+def test_unreadable_reg_images_are_named_in_the_error(dsk, here, laid_out):
     (here / "women").mkdir()
     (here / "women" / "x.jpg").write_bytes(b"nothing")
     ended = dsk("reg", "women", "--class", "woman")
@@ -265,7 +265,7 @@ def test_reg_images_that_cannot_be_read_are_the_reason(dsk, here, laid_out):
 # --------------------------------------------------------------------------------------------------
 
 
-def test_the_tables_hold_the_tags_and_the_pairs(dsk, here):
+def test_the_tables_have_the_tags_and_the_pairs(dsk, here):
     source = captioned(here / "imgs")
     (source / "a1.txt").write_text("sks, =_=, 1girl\n", encoding="utf-8")
     ended = dsk("report", "imgs", "--trigger", "sks", "--out", "tables")
@@ -288,7 +288,7 @@ def test_excel_gets_no_formula(dsk, here):
     assert "'=_=" in text and ",=_=" not in text
 
 
-def test_the_chart_opens_and_undo_takes_the_report_away(dsk, here):
+def test_the_chart_opens_and_undo_removes_the_report(dsk, here):
     source = captioned(here / "imgs")
     ended = dsk("report", "imgs", "--plot")
     assert ended.code == 0
@@ -301,7 +301,7 @@ def test_the_chart_opens_and_undo_takes_the_report_away(dsk, here):
     assert not (source / "report").exists()
 
 
-def test_a_report_as_json_has_null_for_scores_that_nobody_gave(dsk, here):
+def test_a_report_as_json_has_null_for_missing_scores(dsk, here):
     captioned(here / "imgs")
     ended = dsk("report", "imgs", "--json")
     assert {r["mean_score"] for r in ended.result["top"]} == {None}
@@ -312,7 +312,7 @@ def test_a_report_as_json_has_null_for_scores_that_nobody_gave(dsk, here):
 # --------------------------------------------------------------------------------------------------
 
 
-def test_kohyas_files_hold_the_numbers_of_the_plan(dsk, here, laid_out):
+def test_kohyas_files_have_the_numbers_of_the_plan(dsk, here, laid_out):
     images(here / "women", 5)
     dsk("reg", "women", "--class", "1girl")
     ended = dsk("export", "dataset")
@@ -345,7 +345,7 @@ def test_the_train_table_reaches_kohyas_config(dsk, here, laid_out):
     assert (general["resolution"], general["batch_size"], general["keep_tokens"]) == (768, 3, 2)
 
 
-def test_masks_are_exported_where_sd_scripts_takes_them(dsk, here, laid_out):
+def test_masks_are_exported_where_sd_scripts_supports_them(dsk, here, laid_out):
     (here / "dsk.toml").write_text("[train]\nmasked_loss = true\n", encoding="utf-8")
     folder = laid_out / "train" / "6_sks"
     for image in sorted(folder.glob("*.png")):
@@ -381,7 +381,7 @@ def test_masks_are_exported_where_sd_scripts_takes_them(dsk, here, laid_out):
     assert "masked_loss" not in (laid_out / "config.toml").read_text(encoding="utf-8")
 
 
-def test_tags_that_any_tagger_gives_are_no_fixed_tags(dsk, here):
+def test_tags_of_the_vocabulary_are_not_fixed_tags(dsk, here):
     captioned(here / "imgs", 3, "masterpiece art, 1girl, solo, {n}")
     assert dsk("export", "imgs", "--json").result["keep_tokens"] == 1
     captioned(here / "more", 3, "1girl, solo, {n}")
@@ -440,7 +440,7 @@ def test_every_kind_of_side_car_becomes_a_caption(dsk, here):
         ("caption", "a1.caption", "long hair, 1girl"),
     ],
 )
-def test_one_kind_is_read_and_an_existing_caption_stays(dsk, here, kind, side_car, text):
+def test_one_kind_is_read_and_an_existing_caption_is_kept(dsk, here, kind, side_car, text):
     path = images(here / "imgs", 1)[0]
     (here / "imgs" / side_car).write_text(text, encoding="utf-8")
     path.with_suffix(".txt").write_text("mine\n", encoding="utf-8")

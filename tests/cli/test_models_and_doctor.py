@@ -7,7 +7,7 @@ from taggers import models
 from tests.cli.conftest import images, snapshot
 
 
-def test_the_list_has_every_tagger_and_says_which_files_are_here(dsk):
+def test_the_list_has_every_tagger_and_whether_it_is_downloaded(dsk):
     ended = dsk("models", "list")
     assert ended.code == 0
     rows = {line.split()[0]: line.split() for line in ended.out.splitlines()}
@@ -29,7 +29,7 @@ def test_an_unknown_model_names_the_nearest(dsk):
     assert ended.code == 2 and "did you mean wd-vit-v" in ended.err
 
 
-def test_doctor_finds_a_whole_installation_healthy(dsk, here):
+def test_a_complete_installation_is_healthy(dsk, here):
     images(here / "imgs", 1)
     before = {k: v[0] for k, v in snapshot(here).items()}
     ended = dsk("doctor", "imgs")
@@ -49,7 +49,7 @@ def test_doctor_finds_a_whole_installation_healthy(dsk, here):
         ({"onnxruntime", "onnxruntime-gpu"}, "overwrite each other"),
     ],
 )
-def test_doctor_exits_12_with_the_command_that_mends_the_runtime(dsk, monkeypatch, installed, said):
+def test_doctor_exits_12_with_the_command_that_fixes_the_runtime(dsk, monkeypatch, installed, said):
     monkeypatch.setattr(doctor, "_version", lambda name: "1.0" if name in installed else "")
     ended = dsk("doctor")
     assert ended.code == 12 and said in ended.out and "pip" in ended.out

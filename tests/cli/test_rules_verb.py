@@ -16,7 +16,7 @@ def captioned(here):
     return here / "imgs"
 
 
-def test_the_order_of_the_other_tags_stays(dsk, captioned):
+def test_the_other_tags_keep_their_order(dsk, captioned):
     assert dsk("rules", "imgs", "--trigger", "MikamiYua", "--exclude", "lips").code == 0
     assert captions(captioned) == {
         "a1": "MikamiYua, zebra, 1girl, long hair",
@@ -25,7 +25,7 @@ def test_the_order_of_the_other_tags_stays(dsk, captioned):
     }
 
 
-def test_a_dry_run_shows_each_change_and_how_many_captions_a_rule_touches(dsk, captioned):
+def test_a_dry_run_shows_each_change_and_how_many_captions_a_rule_changes(dsk, captioned):
     before = snapshot(captioned)
     ended = dsk("rules", "imgs", "--exclude", "lips,@eyes", "--replace", "solo=alone", "--dry-run")
     assert ended.code == 0 and snapshot(captioned) == before
@@ -40,11 +40,11 @@ def test_a_dry_run_shows_each_change_and_how_many_captions_a_rule_touches(dsk, c
     assert ["replace", "solo", "->", "alone", "1"] in rows or ["replace", "solo=alone", "1"] in rows
 
 
-def test_a_new_order_is_told_from_a_change(dsk, captioned):
+def test_a_new_order_is_shown_as_such(dsk, captioned):
     assert "a1.png: (order)" in dsk("rules", "imgs", "--trigger", "MikamiYua", "--dry-run").out
 
 
-def test_a_rule_that_finds_nothing_warns_with_the_nearest_tag(dsk, captioned):
+def test_a_rule_that_matches_nothing_warns_with_the_nearest_tag(dsk, captioned):
     ended = dsk("rules", "imgs", "--exclude", "blue eys,eyes", "--json")
     assert ended.code == 0
     assert [hit["captions"] for hit in ended.result["hits"]] == [0, 0]
@@ -60,14 +60,14 @@ def test_no_caption_is_emptied(dsk, captioned):
     assert reasons == ["no tag would be left, and an empty caption would stop the trainers"]
 
 
-def test_a_image_without_a_caption_is_pointed_to_dsk_tag(dsk, captioned):
+def test_the_hint_for_an_image_without_a_caption_is_dsk_tag(dsk, captioned):
     (captioned / "a3.txt").unlink()
     ended = dsk("rules", "imgs", "--exclude", "lips")
     assert ended.code == 0 and "1 image without a caption: dsk tag writes one" in ended.err
     assert not (captioned / "a3.txt").exists()
 
 
-def test_a_second_run_changes_nothing_and_undo_takes_the_first_back(dsk, captioned):
+def test_a_second_run_changes_nothing_and_undo_reverts_the_first(dsk, captioned):
     before = captions(captioned)
     dsk("rules", "imgs", "--exclude", "lips", "--trigger", "sks")
     after = snapshot(captioned, all_of_it=False)
@@ -76,13 +76,13 @@ def test_a_second_run_changes_nothing_and_undo_takes_the_first_back(dsk, caption
     assert dsk("undo", "imgs").code == 0 and captions(captioned) == before
 
 
-def test_a_caption_that_rules_changed_still_belongs_to_its_person(dsk, captioned):
+def test_a_hand_edited_caption_is_still_one_after_rules_changed_it(dsk, captioned):
     dsk("rules", "imgs", "--exclude", "lips")
     dsk("tag", "imgs", "--tagger", "basic")
     assert captions(captioned)["a1"] == "zebra, MikamiYua, 1girl, long hair"
 
 
-def test_a_caption_that_cannot_be_read_costs_only_itself(dsk, captioned):
+def test_an_unreadable_caption_only_skips_its_image(dsk, captioned):
     (captioned / "a1.txt").write_bytes(b"\xff\xfe lips")
     ended = dsk("rules", "imgs", "--exclude", "long hair")
     assert ended.code == 3 and "a1.png" in ended.err and "not UTF-8" in ended.err
@@ -100,7 +100,7 @@ def test_the_groups_are_printed_with_their_tags(dsk, here):
     assert {"face", "hair", "eyes"} <= names
 
 
-def test_a_folder_called_groups_is_a_folder(dsk, here):
+def test_a_folder_named_groups_is_a_folder(dsk, here):
     path = images(here / "groups", 1)[0]
     path.with_suffix(".txt").write_text("lips, solo\n", encoding="utf-8")
     assert "changed 1 caption " in dsk("rules", "groups", "--exclude", "lips").out

@@ -44,7 +44,7 @@ def test_init_never_overwrites(dsk, project):
 
 
 @pytest.mark.parametrize("trigger", ['quo"te', "back\\slash", "日本 語"])
-def test_init_quotes_whatever_the_trigger_is(dsk, here, trigger):
+def test_init_quotes_any_trigger(dsk, here, trigger):
     dsk("init", "--trigger", trigger)
     assert tomllib.loads((here / "dsk.toml").read_text(encoding="utf-8"))["concept"][0][
         "trigger"
@@ -95,7 +95,7 @@ def test_the_project_folder_may_be_deleted(dsk, project):
     assert snapshot(project, all_of_it=False) == before
 
 
-def test_a_new_image_is_the_only_one_that_is_worked_on(dsk, project):
+def test_only_a_new_image_is_processed(dsk, project):
     dsk("run")
     made = {p.name: p.stat().st_mtime_ns for p in (project / "work" / "Sks").iterdir()}
     write_image(project / "photos" / "new.png", 77)
@@ -110,7 +110,7 @@ def test_a_new_image_is_the_only_one_that_is_worked_on(dsk, project):
     assert "new" in captions(layout_of(project))
 
 
-def test_a_deleted_image_is_named_and_leaves_the_data_set(dsk, project):
+def test_a_deleted_image_is_named_and_removed_from_the_dataset(dsk, project):
     dsk("run")
     (project / "photos" / "p2.png").unlink()
     ended = dsk("run")
@@ -126,14 +126,14 @@ def test_an_edited_caption_is_kept_and_laid_out(dsk, project):
     assert captions(layout_of(project))["p1"] == "Sks, mine"
 
 
-def test_a_broken_image_is_listed_and_the_rest_is_made(dsk, project):
+def test_a_broken_image_is_listed_and_the_others_are_processed(dsk, project):
     (project / "photos" / "broken.jpg").write_bytes(b"nothing")
     ended = dsk("run")
     assert ended.code == 3 and "broken.jpg" in ended.err and "1 item failed" in ended.out
     assert len(captions(layout_of(project))) == 4
 
 
-def test_a_run_can_be_begun_from_elsewhere_and_given_the_folder(
+def test_a_run_can_be_started_from_elsewhere_with_the_folder(
     dsk, project, tmp_path_factory, monkeypatch
 ):
     monkeypatch.chdir(tmp_path_factory.mktemp("elsewhere"))
@@ -195,7 +195,7 @@ def test_concepts_have_their_own_rules_beside_the_common_ones(dsk, project):
     )
 
 
-def test_a_mistake_in_any_table_stops_the_run_before_the_first_step(dsk, project):
+def test_an_error_in_any_table_stops_the_run_before_the_first_step(dsk, project):
     with (project / "dsk.toml").open("a", encoding="utf-8") as file:
         file.write("[export]\nformt = 'kohya'\n")
     before = snapshot(project)
@@ -208,19 +208,19 @@ def test_a_mistake_in_any_table_stops_the_run_before_the_first_step(dsk, project
     assert snapshot(project) == before
 
 
-def test_a_file_of_another_name_would_not_govern_the_steps_and_is_refused(dsk, project):
+def test_a_file_with_another_name_is_refused(dsk, project):
     (project / "dsk.toml").rename(project / "other.toml")
     ended = dsk("run", "other.toml")
     assert ended.code == 2 and "is not named dsk.toml" in ended.err
 
 
-def test_a_file_without_concepts_says_so(dsk, here):
+def test_a_file_without_concepts_is_an_error(dsk, here):
     (here / "dsk.toml").write_text("[run]\n", encoding="utf-8")
     ended = dsk("run")
     assert ended.code == 2 and "has no [[concept]]" in ended.err
 
 
-def test_the_history_lists_the_commands_and_undo_takes_them_back_one_by_one(dsk, project):
+def test_the_history_lists_the_commands_and_undo_reverts_them_one_by_one(dsk, project):
     clean = snapshot(project, all_of_it=False)
     dsk("run")
     entries = dsk("history", "--json").result
@@ -306,9 +306,7 @@ def test_a_folder_without_history_names_those_that_have_one(dsk, here):
         ),
     ],
 )
-def test_what_would_stop_a_later_step_stops_the_run_before_the_first(
-    dsk, project, toml, code, said
-):
+def test_errors_of_later_steps_stop_the_run_before_the_first_step(dsk, project, toml, code, said):
     write_image(project / "more" / "q1.png", 9)
     (project / "empty").mkdir()
     (project / "dsk.toml").write_text(toml + "\n", encoding="utf-8")
@@ -319,9 +317,7 @@ def test_what_would_stop_a_later_step_stops_the_run_before_the_first(
     assert snapshot(project, all_of_it=False) == before
 
 
-def test_a_step_is_named_before_what_it_warns_of_and_nothing_is_warned_of_twice(
-    dsk, project, monkeypatch
-):
+def test_a_step_is_named_before_its_warnings_and_no_warning_is_repeated(dsk, project, monkeypatch):
     write_image(project / "more" / "q1.png", 9)
     with (project / "dsk.toml").open("a", encoding="utf-8") as file:
         file.write('[[concept]]\nfolder = "more"\n')
@@ -336,7 +332,7 @@ def test_a_step_is_named_before_what_it_warns_of_and_nothing_is_warned_of_twice(
     assert said.count("tagging with basic instead") == 1
 
 
-def test_a_run_says_which_images_followed_their_originals(dsk, project):
+def test_a_run_reports_the_images_renamed_with_their_sources(dsk, project):
     dsk("run")
     (project / "photos" / "p1.png").rename(project / "photos" / "first.png")
     (project / "photos" / "p2.png").unlink()
@@ -351,14 +347,14 @@ def test_a_run_says_which_images_followed_their_originals(dsk, project):
     assert (project / "work" / "Sks" / "first.txt").is_file()
 
 
-def test_a_image_that_was_edited_is_not_called_taken_out(dsk, project):
+def test_an_edited_image_is_not_reported_as_removed(dsk, project):
     dsk("run")
     write_image(project / "photos" / "p1.png", 90)
     ended = dsk("run")
     assert "updated dataset: " in ended.out and ".dsk/trash" not in ended.out
 
 
-def test_a_second_run_says_that_all_is_as_wanted(dsk, project):
+def test_a_second_run_reports_that_nothing_changed(dsk, project):
     dsk("run")
     said = dsk("run").out
     assert "work/Sks: 4 images, all up to date" in said and "_Sks unchanged" in said
@@ -369,7 +365,7 @@ def test_a_second_run_says_that_all_is_as_wanted(dsk, project):
     )
 
 
-def test_the_work_folder_that_a_renamed_concept_leaves_is_named(dsk, project):
+def test_the_work_folder_of_a_renamed_concept_is_named(dsk, project):
     assert "of no concept" not in dsk("run").out
     toml = project / "dsk.toml"
     toml.write_text(

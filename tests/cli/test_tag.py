@@ -94,7 +94,7 @@ EDITED = "a person wrote this, 1girl"
         ),
     ],
 )
-def test_each_way_with_a_caption_that_a_person_edited(dsk, here, mode, wanted):
+def test_each_mode_for_hand_edited_captions(dsk, here, mode, wanted):
     images(here / "imgs", 2)
     dsk(*EXACT)
     (here / "imgs" / "a1.txt").write_text(EDITED + "\n", encoding="utf-8")
@@ -109,7 +109,7 @@ def test_each_way_with_a_caption_that_a_person_edited(dsk, here, mode, wanted):
 
 @pytest.mark.parametrize("mode", ["skip", "overwrite", "append", "prepend"])
 @pytest.mark.parametrize("held", [None, b"", b"\n", b"\xef\xbb\xbf", b" , ,\r\n"], ids=repr)
-def test_a_caption_that_says_nothing_is_written_in_every_mode(dsk, here, mode, held):
+def test_an_empty_caption_is_overwritten_in_every_mode(dsk, here, mode, held):
     images(here / "imgs", 1)
     if held is not None:
         (here / "imgs" / "a1.txt").write_bytes(held)
@@ -126,7 +126,7 @@ def test_a_generated_caption_stays_generated_through_a_byte_order_mark_and_crlf(
     assert captions(here / "imgs") == {"a1": f"Other, {toy.DARK}"}
 
 
-def test_an_edited_caption_with_crlf_and_one_tag_a_line_is_a_persons(dsk, here):
+def test_an_edited_caption_with_crlf_and_one_tag_per_line_is_hand_edited(dsk, here):
     images(here / "imgs", 1)
     caption = here / "imgs" / "a1.txt"
     caption.write_bytes(b"\xef\xbb\xbfred hat\r\nmy own tag\r\n")
@@ -136,7 +136,7 @@ def test_an_edited_caption_with_crlf_and_one_tag_a_line_is_a_persons(dsk, here):
     assert captions(here / "imgs")["a1"].startswith("MikamiYua, red hat, my own tag, 1girl")
 
 
-def test_a_dry_run_prints_the_difference_and_what_each_rule_touched(dsk, here):
+def test_a_dry_run_prints_the_changes_and_the_hits_of_each_rule(dsk, here):
     images(here / "imgs", 2)
     dsk(*EXACT)
     ended = dsk(*EXACT, "--additional", "masterpiece", "--exclude", "lips,eyes", "--dry-run")
@@ -165,7 +165,7 @@ def test_replace_implies_rating_and_escaped_brackets_reach_the_caption(dsk, here
     assert not {"lips", "nose", "long hair"} & set(caption.split(", "))
 
 
-def test_additional_tags_follow_the_trigger_and_are_counted_as_kept_tokens(dsk, here):
+def test_additional_tags_follow_the_trigger_and_count_as_keep_tokens(dsk, here):
     images(here / "imgs", 1)
     ended = dsk("tag", "imgs", "--trigger", "sks, girl", "--additional", "masterpiece", "--json")
     assert captions(here / "imgs")["a1"].startswith("sks, girl, masterpiece, 1girl")
@@ -178,7 +178,7 @@ def test_additional_tags_follow_the_trigger_and_are_counted_as_kept_tokens(dsk, 
     )
 
 
-def test_a_broken_image_costs_only_itself_and_exits_3(dsk, here):
+def test_a_broken_image_is_skipped_and_the_exit_code_is_3(dsk, here):
     images(here / "imgs", 2)
     (here / "imgs" / "broken.jpg").write_bytes(b"no image")
     ended = dsk(*EXACT)
@@ -186,7 +186,7 @@ def test_a_broken_image_costs_only_itself_and_exits_3(dsk, here):
     assert "warning: broken.jpg" in ended.err and "broken" not in ended.out
 
 
-def test_two_images_of_one_stem_do_not_share_a_caption(dsk, here):
+def test_two_images_with_one_stem_do_not_share_a_caption(dsk, here):
     write_image(here / "imgs" / "a.jpg", 1)
     write_image(here / "imgs" / "a.png", 2)
     ended = dsk(*EXACT)
@@ -225,7 +225,7 @@ def test_the_table_of_dsk_toml_is_the_default_and_the_command_line_wins(dsk, her
     assert captions(here / "imgs")["a1"] == "Line, 1girl"
 
 
-def test_json_holds_one_outcome_for_each_image(dsk, here):
+def test_json_has_one_outcome_per_image(dsk, here):
     images(here / "imgs", 2)
     (here / "imgs" / "broken.jpg").write_bytes(b"no image")
     outcomes = dsk(*EXACT, "--json").result["report"]["outcomes"]

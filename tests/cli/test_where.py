@@ -18,7 +18,7 @@ def captioned(here):
     return here / "imgs"
 
 
-def test_rules_change_only_what_passes(dsk, captioned):
+def test_rules_change_only_images_that_pass(dsk, captioned):
     ended = dsk("rules", "imgs", "--exclude", "lips", "--where", "tag:solo")
     assert ended.code == 0
     assert "changed 1 caption (1 image excluded by the filter)" in ended.out
@@ -43,14 +43,14 @@ def test_a_dry_run_counts_the_same_and_writes_nothing(dsk, captioned):
     assert len(ended.result["report"]["outcomes"]) == 2
 
 
-def test_the_history_says_for_which_images(dsk, captioned):
+def test_the_history_has_the_filter(dsk, captioned):
     dsk("rules", "imgs", "--exclude", "lips", "--where", 'tag:"blue eyes"')
     assert 'imgs where tag:"blue eyes"' in dsk("history", "imgs").out
     dsk("undo", "imgs")
     assert captions(captioned)["a1"] == CAPTIONS[0]
 
 
-def test_a_filter_that_nothing_passes_changes_nothing_and_says_so(dsk, captioned):
+def test_a_filter_that_no_image_passes_changes_nothing_and_warns(dsk, captioned):
     before = snapshot(captioned, all_of_it=False)
     ended = dsk("rules", "imgs", "--exclude", "lips", "--where", "tag:nose")
     assert ended.code == 0 and "changed 0 captions (3 images excluded by the filter)" in ended.out
@@ -68,16 +68,14 @@ def test_a_filter_that_nothing_passes_changes_nothing_and_says_so(dsk, captioned
         ("tag:", "the text is empty"),
     ],
 )
-def test_a_filter_that_cannot_be_read_is_refused_before_anything_else(
-    dsk, here, command, where, said
-):
+def test_an_invalid_filter_is_refused_before_anything_else(dsk, here, command, where, said):
     verb, *rest = command
     ended = dsk(verb, "nowhere", *rest, "--where", where)
     assert (ended.code, ended.out) == (2, "")
     assert said in ended.err and "hint: " in ended.err
 
 
-def test_an_empty_filter_is_none(dsk, captioned):
+def test_an_empty_filter_passes_all(dsk, captioned):
     assert "changed 2 captions  (" in dsk("rules", "imgs", "--exclude", "lips", "--where", "").out
 
 
@@ -119,7 +117,7 @@ def test_scores_come_from_the_store(dsk, here):
     assert dark.exists() and light.exists()
 
 
-def test_edited_captions_are_told_from_dsks_own(dsk, here):
+def test_edited_captions_are_distinguished_from_those_of_dsk(dsk, here):
     images(here / "imgs")
     dsk("tag", "imgs", "--tagger", "basic")
     (here / "imgs" / "a2.txt").write_text("by hand\n", encoding="utf-8")
@@ -129,7 +127,7 @@ def test_edited_captions_are_told_from_dsks_own(dsk, here):
     assert [change["path"] for change in ended.result["changes"]] == ["imgs/a2.png"]
 
 
-def test_near_duplicates_are_found_and_remembered(dsk, here, captioned):
+def test_near_duplicates_are_found_and_stored(dsk, here, captioned):
     # The three differ by one shade of grey: near-duplicates all. A striped one is not.
     striped = write_image(here / "imgs" / "b.png", 200)
     with Image.open(striped) as image:
@@ -172,7 +170,7 @@ def test_concepts_and_repeats_are_those_of_the_folders(dsk, here):
         assert [change["before"]["tags"] for change in changes] == [[tag], [tag]], where
 
 
-def test_an_unreadable_image_is_listed_whatever_the_filter(dsk, captioned):
+def test_an_unreadable_image_is_listed_with_any_filter(dsk, captioned):
     (captioned / "bad.png").write_bytes(b"no image")
     ended = dsk("rules", "imgs", "--exclude", "lips", "--where", "tag:hat")
     assert ended.code == 3 and "bad.png" in ended.err
@@ -182,7 +180,7 @@ def test_an_unreadable_image_is_listed_whatever_the_filter(dsk, captioned):
 # --------------------------------------------------------------------------------------------------
 
 
-def test_a_report_counts_only_what_passes(dsk, here, captioned):
+def test_a_report_counts_only_images_that_pass(dsk, here, captioned):
     ended = dsk("report", "imgs", "--where", "tag:lips", "--out", "tables")
     assert ended.code == 0
     assert "4 tags on 2 images (1 image excluded by the filter)" in ended.out
@@ -194,13 +192,13 @@ def test_a_report_counts_only_what_passes(dsk, here, captioned):
     }  # fmt: skip
 
 
-def test_a_report_on_nothing_is_refused(dsk, here, captioned):
+def test_an_empty_report_is_refused(dsk, here, captioned):
     ended = dsk("report", "imgs", "--where", "tag:nose", "--out", "tables")
     assert ended.code == 10 and not (here / "tables").exists()
     assert "no image of imgs that passes the filter has a caption" in ended.err
 
 
-def test_a_report_knows_the_concepts_of_a_laid_out_data_set(dsk, here):
+def test_a_report_has_the_concepts_of_a_laid_out_dataset(dsk, here):
     for concept, tag in (("10_sks girl", "girl"), ("3_style", "style")):
         for path in images(here / "dataset" / "train" / concept, 2):
             path.with_suffix(".txt").write_text(tag + "\n", encoding="utf-8")
@@ -213,7 +211,7 @@ def test_a_report_knows_the_concepts_of_a_laid_out_data_set(dsk, here):
 # --------------------------------------------------------------------------------------------------
 
 
-def test_the_filter_of_dsk_toml_counts_until_another_is_given(dsk, here, captioned):
+def test_the_filter_of_dsk_toml_is_the_default(dsk, here, captioned):
     (here / "dsk.toml").write_text(
         "[rules]\nwhere = 'tag:hat'\n[report]\nwhere = 'tag:lips'\n", encoding="utf-8"
     )
@@ -224,14 +222,14 @@ def test_the_filter_of_dsk_toml_counts_until_another_is_given(dsk, here, caption
     assert dsk("report", "imgs", "--json").result["left_out"] == 1
 
 
-def test_a_bad_filter_in_dsk_toml_is_found_whatever_the_command(dsk, here, captioned):
+def test_an_invalid_filter_in_dsk_toml_is_an_error_of_any_command(dsk, here, captioned):
     (here / "dsk.toml").write_text("[report]\nwhere = 'tag:('\n", encoding="utf-8")
     ended = dsk("rename", "imgs", "x")
     assert ended.code == 2
     assert "dsk.toml [report]: filter, character 5: the text is empty" in ended.err
 
 
-def test_tagging_takes_no_filter(dsk, here, captioned):
+def test_tagging_has_no_filter(dsk, here, captioned):
     (here / "dsk.toml").write_text("[tag]\nwhere = 'tag:hat'\n", encoding="utf-8")
     ended = dsk("tag", "imgs")
     assert ended.code == 2 and "unknown key 'where'" in ended.err

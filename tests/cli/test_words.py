@@ -25,7 +25,7 @@ def hinted(printed: str) -> list[str]:
     ],
     ids=lambda a: a[0],
 )
-def test_the_printed_undo_command_can_be_typed_as_printed(dsk, here, arguments):
+def test_the_printed_undo_command_works(dsk, here, arguments):
     images(here / "my imgs", 2)
     command, *rest = hinted(dsk(*arguments).out)
     assert command == "dsk" and rest[0] == "undo"
@@ -101,7 +101,7 @@ def test_no_file_is_left_behind_when_no_image_can_be_used(dsk, here):
     ) == 1
 
 
-def test_a_folder_without_images_names_those_in_it_that_hold_some(dsk, here):
+def test_the_error_for_a_folder_without_images_names_subfolders_with_images(dsk, here):
     images(here / "p" / "b 10", 1)
     images(here / "p" / "b 2", 1)
     images(here / "p" / "masks", 1)
@@ -121,7 +121,7 @@ def test_a_folder_without_images_names_those_in_it_that_hold_some(dsk, here):
         )
 
 
-def test_a_file_in_place_of_the_output_folder_is_named_with_a_hint(dsk, here):
+def test_a_file_instead_of_the_output_folder_is_named_with_a_hint(dsk, here):
     images(here / "imgs", 1)
     (here / "file").write_text("mine")
     for command in (
@@ -134,7 +134,7 @@ def test_a_file_in_place_of_the_output_folder_is_named_with_a_hint(dsk, here):
     assert (here / "file").read_text() == "mine"
 
 
-def test_an_undo_in_the_history_says_undo_once(dsk, here):
+def test_an_undo_in_the_history_has_the_word_undo_once(dsk, here):
     images(here / "imgs", 1)
     dsk("rename", "imgs", "x")
     dsk("undo", "imgs")
