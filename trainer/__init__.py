@@ -1,1 +1,1 @@
-"""The peft LoRA trainer that reads `<repeats>_<concept>` folders."""
+"""The LoRA trainer, based on diffusers and peft, for `<repeats>_<concept>` folders."""

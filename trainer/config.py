@@ -1,6 +1,4 @@
-"""Configuration: `[train]` of a dsk.toml, or sd-scripts' config.toml and dataset.toml through one
-translation.
-"""
+"""Read a run's options from `[train]` of a dsk.toml, or translate sd-scripts' config files."""
 
 from __future__ import annotations
 
@@ -22,11 +20,11 @@ from trainer.plan.plan import Subset, caption_options, find_subsets
 from trainer.tinybase import shipped
 
 _OPTIONS: Final = by_name(TrainOptions)
-# What sd-scripts takes where its files say nothing (its seed would be random).
+# sd-scripts' defaults (its default seed would be random).
 DEFAULTS: Final[Mapping[str, object]] = {
     name: option.sd_default for name, option in _OPTIONS.items() if option.sd_default is not None
 }
-_STEPS: Final = 1600  # where neither epochs nor steps are given
+_DEFAULT_STEPS: Final = 1600  # without epochs and steps
 
 _OWN_LOADER = "images are read by this trainer's own loader"
 _ATTENTION = "torch's scaled-dot-product attention is always used"
@@ -59,7 +57,7 @@ IGNORED: Final[Mapping[str, str]] = {
     "dynamo_backend": _NO_FASTER,
     "opt_channels_last": "no step was faster for it where it was measured, on a CPU",
 }
-# Not to be had here: the values that mean "off" are accepted.
+# Unsupported keys are accepted with these values, which mean "off".
 _OFF: Final[tuple[object, ...]] = (None, False, 0, "", [])
 _HALF = "mixed_precision keeps the frozen base in half precision; what is trained stays float32"
 _METADATA = "training_comment is written"
@@ -103,7 +101,7 @@ _PATHS: Final = [n for n, option in _OPTIONS.items() if option.path not in ("", 
 
 @dataclass(frozen=True, slots=True)
 class TranslatedConfig:
-    """What sd-scripts' files say. ignored: key -> why it does nothing here."""
+    """The translation of sd-scripts' files. ignored: key -> why it has no effect here."""
 
     options: TrainOptions
     subsets: tuple[Subset, ...]
@@ -111,29 +109,34 @@ class TranslatedConfig:
     notices: tuple[str, ...] = ()
 
 
-def of_project(config: Config, given: Mapping[str, Any]) -> TrainOptions:
-    """Return `[train]` of a dsk.toml with what was given beside it; the file's paths are seen from
-    its folder.
+def of_project(config: Config, overrides: Mapping[str, Any]) -> TrainOptions:
+    """Return `[train]` of a dsk.toml with overrides; paths in the file are relative to its
+    folder.
     """
-    options = config.build(TrainOptions, "train", given)
+    options = config.build(TrainOptions, "train", overrides)
     root = config.root
     if root is None:
         return options
-    own: dict[str, Any] = {
-        n: getattr(options, n) for n in _PATHS if given.get(n) is None and getattr(options, n)
+    paths: dict[str, Any] = {
+        n: getattr(options, n) for n in _PATHS if overrides.get(n) is None and getattr(options, n)
     }
     for name in _MODELS:
         value = getattr(options, name)
-        # A hub id looks like a path; what is there is a path. `tiny` is always the shipped base.
-        if value and value != shipped.NAME and given.get(name) is None and (root / value).exists():
-            own[name] = value
-    placed: dict[str, Any] = {name: str(root / value) for name, value in own.items()}
-    return replace(options, **placed)
+        # A hub id looks like a path; it is a path if it exists. `tiny` is always the shipped base.
+        if (
+            value
+            and value != shipped.NAME
+            and overrides.get(name) is None
+            and (root / value).exists()
+        ):
+            paths[name] = value
+    absolute: dict[str, Any] = {name: str(root / value) for name, value in paths.items()}
+    return replace(options, **absolute)
 
 
 def data_folder(folder: Path, config: Config) -> Path:
-    """Return the laid-out dataset of a folder: itself, or for a project the one that `dsk layout`
-    makes.
+    """Return the laid-out dataset of a folder: for a project the output of `dsk layout`, else the
+    folder itself.
     """
     if config.root == folder.resolve() and not (folder / TRAIN).is_dir():
         return Path(config.build(LayoutOptions, "layout").out)
@@ -141,8 +144,8 @@ def data_folder(folder: Path, config: Config) -> Path:
 
 
 def setting(text: str) -> tuple[str, Any]:
-    """Read `--set name=value` (or train.name=value); the value is written as in TOML, a plain word
-    is a text.
+    """Parse `--set name=value` (or train.name=value); the value is TOML, a bare word is a
+    string.
     """
     key, sign, value = text.partition("=")
     key = key.strip().removeprefix("train.")
@@ -157,33 +160,34 @@ def setting(text: str) -> tuple[str, Any]:
 
 
 def translate(
-    config_file: Path | None, dataset_file: Path | None, given: Mapping[str, Any]
+    config_file: Path | None, dataset_file: Path | None, overrides: Mapping[str, Any]
 ) -> TranslatedConfig:
-    """Read sd-scripts' config.toml and dataset.toml, either or both. given: options that stand
-    above the files.
+    """Translate sd-scripts' config.toml and dataset.toml, either or both. overrides: options that
+    override the files.
 
-    Raises ConfigError for a key that neither sd-scripts nor this trainer knows, and for one that
-    asks for what is not to be had here.
+    Raises ConfigError for an unknown key, and for a key that is not supported.
     """
     config = _flat(_toml(config_file)) if config_file else {}
     ignored: dict[str, str] = {}
     where = display(config_file.name) if config_file else "options"
     folders = {name: str(config.pop(name)) for name in _FOLDERS if config.get(name)}
-    options = _known(config, where, ignored, also=())
+    options = _translated(config, where, ignored, also=())
     if options.get("sample_prompts"):
-        options["sample_prompts"] = str(_found(str(options["sample_prompts"]), config_file))
+        options["sample_prompts"] = str(_resolve(str(options["sample_prompts"]), config_file))
     if dataset_file is None and "dataset_config" in folders:
-        dataset_file = _found(folders["dataset_config"], config_file)
+        dataset_file = _resolve(folders["dataset_config"], config_file)
     rows: list[dict[str, Any]] = []
     if dataset_file is not None:
         shared, rows = _dataset(_toml(dataset_file), display(dataset_file.name), ignored)
         options |= shared
-    made = build(TrainOptions, _settled(options, given), {}, where=where)
+    train_options = build(TrainOptions, _with_defaults(options, overrides), {}, where=where)
     if dataset_file is not None:
         return TranslatedConfig(
-            made, tuple(_subset(row, made, dataset_file) for row in rows), ignored
+            train_options,
+            tuple(_subset(row, train_options, dataset_file) for row in rows),
+            ignored,
         )
-    return _of_folders(made, folders, config_file, ignored)
+    return _of_folders(train_options, folders, config_file, ignored)
 
 
 def _of_folders(
@@ -191,65 +195,61 @@ def _of_folders(
 ) -> TranslatedConfig:
     if "train_data_dir" not in folders:
         raise ConfigError(
-            "no dataset is named", hint="name it: --dataset-config dataset.toml, or train_data_dir"
+            "no dataset is given", hint="give --dataset-config dataset.toml, or train_data_dir"
         )
-    subsets, notices = find_subsets(_found(folders["train_data_dir"], file), options)
-    found = [s for s in subsets if not s.is_reg]
+    subsets, notices = find_subsets(_resolve(folders["train_data_dir"], file), options)
+    used = [s for s in subsets if not s.is_reg]
     if "reg_data_dir" in folders:
-        reg, more = find_subsets(_found(folders["reg_data_dir"], file), options)
-        found += [replace(s, is_reg=True) for s in reg]
+        reg, more = find_subsets(_resolve(folders["reg_data_dir"], file), options)
+        used += [replace(s, is_reg=True) for s in reg]
         notices += more
-    return TranslatedConfig(options, tuple(found), ignored, notices)
+    return TranslatedConfig(options, tuple(used), ignored, notices)
 
 
-def _settled(options: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
-    """Complete what sd-scripts' files leave open, as sd-scripts does. given: options that stand
-    above the files.
-    """
-    made = {**DEFAULTS, **options, **given}
-    made.setdefault("text_encoder_lr", made["learning_rate"])
-    if "max_train_steps" in given and "max_train_epochs" not in given:
-        made.pop("max_train_epochs", None)
-    elif "max_train_epochs" in made:
-        made.pop("max_train_steps", None)  # sd-scripts: epochs stand above steps
+def _with_defaults(options: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """Add sd-scripts' defaults and the overrides to the options of the files."""
+    completed = {**DEFAULTS, **options, **overrides}
+    completed.setdefault("text_encoder_lr", completed["learning_rate"])
+    if "max_train_steps" in overrides and "max_train_epochs" not in overrides:
+        completed.pop("max_train_epochs", None)
+    elif "max_train_epochs" in completed:
+        completed.pop("max_train_steps", None)  # in sd-scripts epochs override steps
     else:
-        made.setdefault("max_train_steps", _STEPS)
-    return made
+        completed.setdefault("max_train_steps", _DEFAULT_STEPS)
+    return completed
 
 
-def _known(
+def _translated(
     table: Mapping[str, Any], where: str, ignored: dict[str, str], also: Sequence[str]
 ) -> dict[str, Any]:
-    """Return the options of a table under our names; note what is ignored, refuse what is unknown
-    or unsupported.
-    """
-    own = {f.name for f in fields(TrainOptions)}
-    found: dict[str, Any] = {}
+    """Return a table's options; collect ignored keys, and raise for unknown or unsupported ones."""
+    names = {f.name for f in fields(TrainOptions)}
+    options: dict[str, Any] = {}
     for key, value in table.items():
         if key in FIXED and value in FIXED[key]:
             continue
         if key in FIXED and key not in UNSUPPORTED:
             hint = "give " + " or ".join(repr(v) for v in FIXED[key])
-            raise ConfigError(f"{where}: {key} = {value!r} is not to be had here", hint=hint)
+            raise ConfigError(f"{where}: {key} = {value!r} is not supported", hint=hint)
         if key in IGNORED:
             ignored[key] = IGNORED[key]
         elif key in UNSUPPORTED:
             if value not in _OFF:
                 raise ConfigError(
-                    f"{where}: {key} = {value!r} is not to be had here",
-                    hint=f"{UNSUPPORTED[key]}; take it out, or set it off",
+                    f"{where}: {key} = {value!r} is not supported",
+                    hint=f"{UNSUPPORTED[key]}; remove it, or switch it off",
                 )
-        elif key in own or key in also:
-            found[key] = _value(key, value)
+        elif key in names or key in also:
+            options[key] = _value(key, value)
         else:
-            names = [*own, *IGNORED, *UNSUPPORTED, *FIXED, *also, *_FOLDERS]
-            hint = did_you_mean(key, names, "take it out", form="'{}'")
+            keys = [*names, *IGNORED, *UNSUPPORTED, *FIXED, *also, *_FOLDERS]
+            hint = did_you_mean(key, keys, "remove it", form="'{}'")
             raise ConfigError(f"{where}: unknown key {key!r}", hint=hint)
-    return found
+    return options
 
 
 def _value(key: str, value: Any) -> Any:
-    """Return a value in our type: sd-scripts writes sizes as text and takes lists of one rate."""
+    """Convert a value: sd-scripts writes sizes as text and accepts lists with one rate."""
     if key == "resolution":
         if isinstance(value, str):
             try:
@@ -268,14 +268,16 @@ def _value(key: str, value: Any) -> Any:
 def _dataset(
     data: Mapping[str, Any], where: str, ignored: dict[str, str]
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """Return what a dataset.toml says of the whole run, and its subsets with what they inherit."""
+    """Return the options of the whole run in a dataset.toml, and its subsets with inherited
+    options.
+    """
     general = data.get("general", {})
     sets = data.get("datasets", [])
     unknown = set(data) - {"general", "datasets"}
     if unknown or not sets:
-        said = f"unknown table [{min(unknown)}]" if unknown else "it has no [[datasets]]"
+        problem = f"unknown table [{min(unknown)}]" if unknown else "it has no [[datasets]]"
         raise ConfigError(
-            f"{where}: {said}", hint="write [general], [[datasets]] and [[datasets.subsets]]"
+            f"{where}: {problem}", hint="write [general], [[datasets]] and [[datasets.subsets]]"
         )
     also = (
         "batch_size", "num_repeats", "image_dir", "is_reg", "class_tokens", "custom_attributes",
@@ -283,32 +285,35 @@ def _dataset(
     )  # fmt: skip
     shared: list[dict[str, Any]] = []
     rows: list[dict[str, Any]] = []
-    for one in sets:
-        base = {**general, **{k: v for k, v in one.items() if k != "subsets"}}
-        known = _known(base, where, ignored, also)
-        whole = {k: known[k] for k in _OF_DATASET if k in known}
-        if "batch_size" in known:
-            whole["train_batch_size"] = known["batch_size"]
-        shared.append(whole)
+    for dataset in sets:
+        base = {**general, **{k: v for k, v in dataset.items() if k != "subsets"}}
+        inherited = _translated(base, where, ignored, also)
+        of_run = {k: inherited[k] for k in _OF_DATASET if k in inherited}
+        if "batch_size" in inherited:
+            of_run["train_batch_size"] = inherited["batch_size"]
+        shared.append(of_run)
         rows += [
-            {**known, **_known(subset, where, ignored, also)} for subset in one.get("subsets", [])
+            {**inherited, **_translated(subset, where, ignored, also)}
+            for subset in dataset.get("subsets", [])
         ]
-    if any(whole != shared[0] for whole in shared):
+    if any(of_run != shared[0] for of_run in shared):
         raise ConfigError(
-            f"{where}: the [[datasets]] differ in their sizes",
-            hint="one resolution a run: train twice",
+            f"{where}: the [[datasets]] have different resolutions or batch sizes",
+            hint="a run has one resolution: train twice",
         )
     if not rows:
         raise ConfigError(
-            f"{where}: it has no [[datasets.subsets]]", hint="name at least one folder by image_dir"
+            f"{where}: it has no [[datasets.subsets]]",
+            hint="name at least one folder with image_dir",
         )
-    # What all subsets say is what the run says: the LoRA's metadata tells it.
-    common = {
-        k: rows[0][k]
-        for k in _OF_SUBSET
-        if all(row.get(k) == rows[0].get(k) for row in rows) and k in rows[0]
-    }
-    return {**shared[0], **common}, rows
+    return {**shared[0], **_common(rows)}, rows
+
+
+def _common(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return the options that all subsets share; the LoRA's metadata has them for the run."""
+    first = rows[0]
+    shared = (k for k in _OF_SUBSET if k in first and all(r.get(k) == first[k] for r in rows))
+    return {k: first[k] for k in shared}
 
 
 def _subset(row: Mapping[str, Any], options: TrainOptions, file: Path) -> Subset:
@@ -316,45 +321,51 @@ def _subset(row: Mapping[str, Any], options: TrainOptions, file: Path) -> Subset
         raise ConfigError(
             f"{display(file.name)}: a subset has no image_dir", hint="name its folder of images"
         )
-    own = replace(options, **{name: row[name] for name in _OF_SUBSET if name in row})
-    folder = _found(str(row["image_dir"]), file)
+    subset_options = replace(options, **{name: row[name] for name in _OF_SUBSET if name in row})
+    folder = _resolve(str(row["image_dir"]), file)
     repeats = row.get("num_repeats", 1)
     if not isinstance(repeats, int) or repeats < 1:
         raise ConfigError(f"{display(file.name)}: num_repeats = {repeats!r}", hint="give 1 or more")
     _require_own_masks(row, folder, file)
     is_reg = bool(row.get("is_reg", False))
     return Subset(
-        folder, str(row.get("class_tokens", folder.name)), repeats, caption_options(own), is_reg,
-        own.flip_aug, own.random_crop, own.color_aug,
-        _preserved(row, file) or (is_reg and own.diff_output_preservation),
-    )  # fmt: skip
+        folder=folder,
+        name=str(row.get("class_tokens", folder.name)),
+        repeats=repeats,
+        captions=caption_options(subset_options),
+        is_reg=is_reg,
+        flip=subset_options.flip_aug,
+        random_crop=subset_options.random_crop,
+        color=subset_options.color_aug,
+        preserved=_preserved(row, file) or (is_reg and subset_options.diff_output_preservation),
+    )
 
 
 def _require_own_masks(row: Mapping[str, Any], folder: Path, file: Path) -> None:
-    """Raise ConfigError for masks that lie elsewhere than the masks of a folder always lie."""
-    there = row.get("conditioning_data_dir")
-    if there and _found(str(there), file).resolve() != (folder / MASKS).resolve():
-        said = f"{display(file.name)}: conditioning_data_dir = {there!r}"
+    """Raise ConfigError for masks outside the folder's own masks/."""
+    mask_dir = row.get("conditioning_data_dir")
+    if mask_dir and _resolve(str(mask_dir), file).resolve() != (folder / MASKS).resolve():
+        problem = f"{display(file.name)}: conditioning_data_dir = {mask_dir!r}"
         raise ConfigError(
-            said, hint=f"put the masks into {display(folder / MASKS)}, each named as its image"
+            problem, hint=f"put the masks into {display(folder / MASKS)}, named like the images"
         )
 
 
 def _preserved(row: Mapping[str, Any], file: Path) -> bool:
-    """Tell whether a subset asks for it by itself, as sd-scripts does; it has no other such
-    attribute.
-    """
+    """Return diff_output_preservation from a subset's custom_attributes, the only supported one."""
     attributes = row.get("custom_attributes", {})
-    known = isinstance(attributes, dict) and set(attributes) <= {"diff_output_preservation"}
-    asked = attributes.get("diff_output_preservation", False) if known else None
-    if not isinstance(asked, bool):
-        said = f"{display(file.name)}: custom_attributes = {attributes!r}"
-        raise ConfigError(said, hint="it may hold diff_output_preservation = true")
-    return asked
+    supported = isinstance(attributes, dict) and set(attributes) <= {"diff_output_preservation"}
+    preserved = attributes.get("diff_output_preservation", False) if supported else None
+    if not isinstance(preserved, bool):
+        problem = f"{display(file.name)}: custom_attributes = {attributes!r}"
+        raise ConfigError(
+            problem, hint="only diff_output_preservation = true or false is supported"
+        )
+    return preserved
 
 
-def _found(path: str, file: Path | None) -> Path:
-    """Return a path of a file: beside the file where it is there, else as seen from the current
+def _resolve(path: str, file: Path | None) -> Path:
+    """Resolve a path in a file: relative to the file if it exists there, else to the current
     folder.
     """
     beside = file.parent / path if file else Path(path)
@@ -362,7 +373,7 @@ def _found(path: str, file: Path | None) -> Path:
 
 
 def _flat(data: Mapping[str, Any]) -> dict[str, Any]:
-    """Forget the sections of a config.toml: sd-scripts looks at the keys only."""
+    """Flatten the sections of a config.toml, which sd-scripts ignores."""
     flat: dict[str, Any] = {}
     for key, value in data.items():
         flat |= value if isinstance(value, dict) else {key: value}

@@ -1,4 +1,4 @@
-"""Where a run computes: the device, the processes of `accelerate launch`, and the precision of the
+"""The device of a run, the processes of `accelerate launch`, and the precision of the
 arithmetic.
 """
 
@@ -23,8 +23,8 @@ DTYPES: Final = {
 
 @dataclass(frozen=True, slots=True)
 class DeviceContext:
-    """dtype: of the frozen base and of autocast, float32: no autocast. process: from 0; that one
-    writes the files.
+    """A device and this process. dtype: of the frozen base and autocast; float32 means no autocast.
+    process: its index; process 0 writes the files.
     """
 
     device: torch.device
@@ -37,28 +37,24 @@ class DeviceContext:
         return self.process == 0
 
     @property
-    def tally(self) -> torch.dtype:
-        """Return the type in which losses are added up on the device: Apple's GPUs have no
-        float64.
-        """
+    def loss_dtype(self) -> torch.dtype:
+        """Return the dtype of summed losses: float64, which Apple's GPUs do not support."""
         return torch.float32 if self.device.type == "mps" else torch.float64
 
     def autocast(self) -> torch.autocast:
-        """Return the context in which the model computes."""
+        """Return the autocast context for the model."""
         return torch.autocast(
             self.device.type, dtype=self.dtype, enabled=self.dtype != torch.float32
         )
 
-    def sent(self, tensor: Tensor) -> Tensor:
-        """Return a tensor of the CPU on the device; a GPU takes it from pinned memory, and nobody
-        waits for it.
-        """
+    def to_device(self, tensor: Tensor) -> Tensor:
+        """Copy a CPU tensor to the device; to a GPU asynchronously, from pinned memory."""
         if self.device.type == "cuda":
             return tensor.pin_memory().to(self.device, non_blocking=True)
         return tensor.to(self.device)
 
-    def summed(self, tensors: Sequence[Tensor]) -> None:
-        """Replace each tensor by its sum over the processes; nothing happens where there is one."""
+    def sum_over_processes(self, tensors: Sequence[Tensor]) -> None:
+        """Replace each tensor by its sum over all processes."""
         if self.processes == 1 or not tensors:
             return
         from accelerate.utils import reduce
@@ -72,20 +68,19 @@ class DeviceContext:
 
 
 def processes() -> Any:
-    """Return accelerate's view of the processes that were launched; without an accelerator they
-    meet on the CPU.
+    """Return accelerate's state of the launched processes; without a GPU they communicate on the
+    CPU.
     """
     from accelerate import PartialState
 
-    asked = os.environ.get("ACCELERATE_USE_CPU", "").lower() in ("1", "true", "yes")
-    return PartialState(cpu=asked or not torch.accelerator.is_available())
+    use_cpu = os.environ.get("ACCELERATE_USE_CPU", "").lower() in ("1", "true", "yes")
+    return PartialState(cpu=use_cpu or not torch.accelerator.is_available())
 
 
-def first_to_fail() -> bool:
-    """Tell whether this process is the first of those that were launched together to fail, and note
-    that it did.
+def is_first_failure() -> bool:
+    """Tell whether this process is the first of the launched ones to fail, and record it.
 
-    They meet at the launcher's own store, which outlives them.
+    The record is in the launcher's store, which outlives the processes.
     """
     host, port, count = (
         os.environ.get(name, "") for name in ("MASTER_ADDR", "MASTER_PORT", "WORLD_SIZE")
@@ -99,31 +94,32 @@ def first_to_fail() -> bool:
         return (
             int(TCPStore(host, int(port), is_master=False).add(f"datasetkit {run} failed", 1)) == 1
         )
-    except RuntimeError:  # it is gone, with whoever launched the processes
+    except RuntimeError:  # the store is gone, together with the launcher
         return True
 
 
-def find(mixed_precision: str) -> tuple[DeviceContext, str]:
-    """Return where to compute, and what should be said about it ("" for nothing).
+def select(mixed_precision: str) -> tuple[DeviceContext, str]:
+    """Return the device context, and a warning ("" for none).
 
-    CPUs have no fp16 arithmetic worth the name: there a run of fp16 computes in float32, and says
-    so.
+    CPUs have no fast fp16 arithmetic: there a run with fp16 computes in float32, with a warning.
     """
     state = processes()
     dtype = DTYPES[mixed_precision]
     if dtype == torch.float16 and state.device.type == "cpu":
-        place = DeviceContext(state.device, torch.float32, state.num_processes, state.process_index)
-        return place, "mixed_precision = fp16 needs a GPU: this CPU run computes in float32"
+        context = DeviceContext(
+            state.device, torch.float32, state.num_processes, state.process_index
+        )
+        return context, "mixed_precision = fp16 needs a GPU: this CPU run computes in float32"
     return DeviceContext(state.device, dtype, state.num_processes, state.process_index), ""
 
 
-def most_memory(device: torch.device) -> int:
-    """Return the most memory that was held so far, in bytes: a GPU's, or without one the process's;
-    0: not known.
+def peak_memory(device: torch.device) -> int:
+    """Return the peak memory so far in bytes: the GPU's, or without one the process's; 0:
+    unknown.
     """
-    if device.type == "cuda":  # AMD's are called so too
+    if device.type == "cuda":  # AMD's GPUs too
         return torch.cuda.max_memory_reserved(device)
-    if device.type == "mps":  # it remembers no peak
+    if device.type == "mps":  # it does not record a peak
         return torch.mps.driver_allocated_memory()
     if sys.platform == "win32":
         return 0
@@ -135,8 +131,8 @@ def most_memory(device: torch.device) -> int:
     )
 
 
-def lower_base(model: nn.Module, dtype: torch.dtype) -> None:
-    """Keep the frozen weights of a model in `dtype`; what is trained stays float32."""
+def cast_base(model: nn.Module, dtype: torch.dtype) -> None:
+    """Cast the frozen weights of a model to `dtype`; trained weights stay float32."""
     for parameter in model.parameters():
         if not parameter.requires_grad:
             parameter.data = parameter.data.to(dtype)

@@ -1,17 +1,17 @@
-"""Errors of training: a run that diverged, or a LoRA that failed the gate; both end with exit code
-21.
-"""
+"""Training errors: a diverged run and a LoRA that failed the LoRA check; both exit with code 21."""
 
 from __future__ import annotations
 
 from datasetkit.core.errors import DskError, Exit
 
 
-class GateFailed(DskError):
-    """The trained LoRA is no LoRA that works; its file is kept, for a look at it."""
+class LoraCheckFailed(DskError):
+    """The trained LoRA does not work; its file is kept for inspection."""
 
-    exit_code = Exit.GATE_FAILED
+    exit_code = Exit.LORA_CHECK_FAILED
 
 
-class LossDiverged(GateFailed):
-    """The loss became infinite or not a number; the run was stopped."""
+class LossDiverged(DskError):
+    """The loss became infinite or NaN, and the run stopped."""
+
+    exit_code = Exit.LORA_CHECK_FAILED

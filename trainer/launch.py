@@ -13,7 +13,7 @@ from typing import Final
 
 from datasetkit.core.errors import Exit
 
-# One machine, a free port, and nothing that the run's own options decide.
+# One machine and a free port; everything else is decided by the run's options.
 _LAUNCH: Final = (
     "--multi_gpu", "--num_machines", "1", "--main_process_port", "0", "--mixed_precision", "no",
     "--dynamo_backend", "no",

@@ -1,5 +1,7 @@
-"""The loop: samples become losses, losses a step of the optimizer; it yields what each step was,
-and decides nothing.
+"""The training loop: a generator that computes a loss, takes an optimizer step and yields its log.
+
+Read from the top: `steps` -> `_step` -> `gradients` -> `sample_losses` -> `add_noise`,
+`weighted_losses`, `predict`. What to log, save or preview after a step is decided in `run`.
 """
 
 from __future__ import annotations
@@ -32,20 +34,20 @@ from trainer.optimizers import build_optimizer
 from trainer.plan import size_conditioning
 from trainer.plan.plan import TrainingPlan
 
-_Draws = Callable[[str], list[torch.Generator]]
+# Purpose ("noise", "latent", ...) -> one generator per sample; see `data.seeds`.
+_Generators = Callable[[str], list[torch.Generator]]
 
 
 @dataclass(frozen=True, slots=True)
 class TrainingSetup:
-    """All that a run is made of. The frozen fields are fixed; what they hold (weights, optimizer)
-    is trained.
+    """All objects of a run. The fields never change; the weights and the optimizer state do.
 
-    average: the moving average of the weights, where it is kept.
+    average: the moving average (EMA) of the weights, if one is kept.
     """
 
     options: TrainOptions
     plan: TrainingPlan
-    place: DeviceContext
+    device_context: DeviceContext
     family: Family
     parts: Parts
     lora: Lora
@@ -58,17 +60,16 @@ class TrainingSetup:
     average: WeightAverage | None = None
 
     @contextmanager
-    def given(self) -> Iterator[None]:
-        """Let the LoRA be what is saved, drawn with and validated: an average of its weights, where
-        there is one.
+    def inference_weights(self) -> Iterator[None]:
+        """Use the weights that are saved, previewed and validated: their average, if there is one.
 
-        Afterwards it is what is trained again, bit by bit.
+        Afterwards the trained weights are restored bit by bit.
         """
-        with build_optimizer.in_use(self.optimizer):
+        with build_optimizer.eval_mode(self.optimizer):
             if self.average is None:
                 yield
                 return
-            with self.lora.showing(self.average.values):
+            with self.lora.with_values(self.average.values):
                 yield
 
     @property
@@ -78,13 +79,11 @@ class TrainingSetup:
 
 @dataclass(frozen=True, slots=True)
 class StepLog:
-    """One optimizer step. step, epoch: the first is 1. loss: mean over its samples, weighted as
-    trained.
+    """One optimizer step. step, epoch: counted from 1. loss: weighted mean over the samples.
 
-    rates: part -> learning rate of this step, times what D-Adaptation found; scheduled: without
-    that. gradient: its norm before clipping. last_of_epoch: no sample of the epoch is left. norms:
-    of the modules' changes, where they are held down. waited: seconds that the step waited for its
-    images to be read.
+    rates: part -> effective learning rate, including D-Adaptation's factor; scheduled: without that
+    factor. grad_norm: before clipping. last_of_epoch: this step ends its epoch. norms: of the
+    modules' changes, if scale_weight_norms limits them. waited: seconds spent waiting for images.
     """
 
     step: int
@@ -93,92 +92,94 @@ class StepLog:
     samples: int
     rates: dict[str, float]
     scheduled: dict[str, float]
-    gradient: float
+    grad_norm: float
     last_of_epoch: bool
     norms: NormReport | None = None
     waited: float = 0.0
 
 
 def steps(setup: TrainingSetup, *, start: int = 0, workers: int = WORKERS) -> Iterator[StepLog]:
-    """Train from step `start` (0: from the beginning) to the last one, and yield each step when it
-    is taken.
+    """Train from step `start` (0: the first) to the last one, and yield the log of each step.
 
-    workers: threads that read ahead; any number of them gives the same steps.
+    workers: threads that read images ahead; their number does not change the result.
     """
-    with closing(reader(setup).steps(start, workers=workers)) as read:
-        begun = time.perf_counter()
-        for work in read:
-            yield _step(setup, work, time.perf_counter() - begun)
-            begun = time.perf_counter()
+    with closing(reader(setup).steps(start, workers=workers)) as batches:
+        waiting_since = time.perf_counter()
+        for work in batches:
+            yield _step(setup, work, time.perf_counter() - waiting_since)
+            waiting_since = time.perf_counter()
 
 
 def reader(setup: TrainingSetup) -> Reader:
-    """Return what reads the samples of a run, for the process that asks."""
-    return Reader(setup.options, setup.plan, setup.encoder, setup.place.process)
+    """Return the reader of this process's samples."""
+    return Reader(setup.options, setup.plan, setup.encoder, setup.device_context.process)
 
 
 def _step(setup: TrainingSetup, work: StepBatches, waited: float) -> StepLog:
+    optimizer, options = setup.optimizer, setup.options
     step = work.number
     parameters = setup.lora.parameters()
     loss, samples = gradients(setup, work)
     if not math.isfinite(loss):
         raise LossDiverged(
-            f"the loss of step {step + 1} is not a number",
+            f"the loss of step {step + 1} is not finite",
             hint="lower the learning rate, or train in bf16 or float32",
         )
-    setup.scaler.unscale_(setup.optimizer)
-    limit = setup.options.max_grad_norm or math.inf
-    gradient = torch.nn.utils.clip_grad_norm_(parameters, limit)
-    rates = {
-        str(group["name"]): build_optimizer.step_size(group)
-        for group in setup.optimizer.param_groups
-    }
-    scheduled = {str(group["name"]): float(group["lr"]) for group in setup.optimizer.param_groups}
-    setup.scaler.step(setup.optimizer)
+    setup.scaler.unscale_(optimizer)
+    grad_norm = torch.nn.utils.clip_grad_norm_(parameters, options.max_grad_norm or math.inf)
+    groups = {str(group["name"]): group for group in optimizer.param_groups}
+    rates = {name: build_optimizer.effective_lr(group) for name, group in groups.items()}
+    scheduled = {name: float(group["lr"]) for name, group in groups.items()}
+    setup.scaler.step(optimizer)
     setup.scaler.update()
     setup.scheduler.step()
-    setup.optimizer.zero_grad(set_to_none=True)
-    held = setup.options.scale_weight_norms
-    norms = setup.lora.hold(held) if held else None
+    optimizer.zero_grad(set_to_none=True)
+    max_norm = options.scale_weight_norms
+    norms = setup.lora.limit_norms(max_norm) if max_norm else None
     if setup.average is not None:
         setup.average.add(parameters)
-    last = (step + 1) % setup.plan.totals.steps_per_epoch == 0
     return StepLog(
-        step + 1, work.epoch + 1, loss, samples, rates, scheduled, float(gradient), last, norms,
-        waited
-    )  # fmt: skip
+        step=step + 1,
+        epoch=work.epoch + 1,
+        loss=loss,
+        samples=samples,
+        rates=rates,
+        scheduled=scheduled,
+        grad_norm=float(grad_norm),
+        last_of_epoch=(step + 1) % setup.plan.totals.steps_per_epoch == 0,
+        norms=norms,
+        waited=waited,
+    )
 
 
 def gradients(setup: TrainingSetup, work: StepBatches) -> tuple[float, int]:
-    """Add up the gradients of one step; return its mean loss and the number of its samples.
+    """Accumulate the gradients of one step; return its mean loss and its number of samples.
 
-    Every sample weighs 1 / (batch size x accumulation x processes), also in an epoch's smaller last
-    batches: so each image counts the same, whatever batch it is in.
+    Every sample weighs 1 / (batch size x accumulation x processes), also in the smaller last
+    batches of an epoch, so each image counts the same in every batch.
     """
     nominal = setup.plan.batch_settings.samples_per_step
     parameters = setup.lora.parameters()
-    total = torch.zeros((), dtype=setup.place.tally, device=setup.place.device)
+    context = setup.device_context
+    total = torch.zeros((), dtype=context.loss_dtype, device=context.device)
     for position, batch in work.batches:
-        if setup.lora.random:
-            # The dropout draws from torch's own generator: it is set for each batch, so that a
-            # resumed run goes on.
-            torch.manual_seed(
-                seeds.generator(
-                    setup.options.seed, work.epoch, "", position, "dropout"
-                ).initial_seed()
-            )
+        if setup.lora.has_dropout:
+            # Dropout draws from torch's global generator. It is seeded for each batch, so that a
+            # resumed run draws the same.
+            stream = seeds.generator(setup.options.seed, work.epoch, "", position, "dropout")
+            torch.manual_seed(stream.initial_seed())
         each = sample_losses(setup, batch, work.epoch)
         setup.scaler.scale(each.sum() / nominal).backward()  # type: ignore[no-untyped-call]
         total += each.detach().sum().to(total.dtype)
     for parameter in parameters:
         if parameter.grad is None:
             parameter.grad = torch.zeros_like(parameter)
-    setup.place.summed([p.grad for p in parameters if p.grad is not None])
+    context.sum_over_processes([p.grad for p in parameters if p.grad is not None])
     samples = torch.tensor(float(sum(len(batch) for _, batch in work.batches)), dtype=total.dtype)
-    tally = torch.stack([total, samples.to(total.device)])
-    setup.place.summed([tally])
-    summed, count = tally.tolist()
-    return summed / count, int(count)
+    sums = torch.stack([total, samples.to(total.device)])
+    context.sum_over_processes([sums])
+    loss_sum, count = sums.tolist()
+    return loss_sum / count, int(count)
 
 
 def sample_losses(setup: TrainingSetup, batch: Sequence[PreparedSample], epoch: int) -> Tensor:
@@ -187,47 +188,49 @@ def sample_losses(setup: TrainingSetup, batch: Sequence[PreparedSample], epoch: 
 
     def generators(purpose: str) -> list[torch.Generator]:
         return [
-            seeds.generator(options.seed, epoch, seen.image.id, seen.number, purpose)
-            for seen in batch
+            seeds.generator(options.seed, epoch, sample.image.id, sample.number, purpose)
+            for sample in batch
         ]
 
     t = noise.timesteps(generators("timestep"), options.min_timestep, options.max_timestep)
-    return objective(setup, batch, draw(setup, batch, t, generators))
+    return weighted_losses(setup, batch, add_noise(setup, batch, t, generators))
 
 
 @dataclass(frozen=True, slots=True)
 class NoisyBatch:
-    """A batch with its noise, on the CPU. noisy: what the UNet sees; timesteps: (samples,)."""
+    """A batch with its noise, on the CPU. noisy: the UNet's input; timesteps: (samples,)."""
 
     latents: Tensor
     noise: Tensor
     noisy: Tensor
     timesteps: Tensor
 
-    def rows(self, places: Sequence[int]) -> NoisyBatch:
+    def rows(self, indices: Sequence[int]) -> NoisyBatch:
         """Return some of the samples."""
         return NoisyBatch(
-            *(t[list(places)] for t in (self.latents, self.noise, self.noisy, self.timesteps))
+            *(t[list(indices)] for t in (self.latents, self.noise, self.noisy, self.timesteps))
         )
 
 
-def draw(
+def add_noise(
     setup: TrainingSetup,
     batch: Sequence[PreparedSample],
     t: Tensor,
-    generators: _Draws,
+    generators: _Generators,
     *,
     perturbed: bool = True,
 ) -> NoisyBatch:
-    """Draw the latents and the noise of a batch. perturbed: with the noise of ip_noise_gamma, which
-    is for training.
+    """Draw the latents of a batch and add noise to them. perturbed: apply ip_noise_gamma, which is
+    for training only.
     """
     options = setup.options
-    sampled = [
-        setup.encoder.moments(seen.image, seen.at, seen.flip, seen.pixels).sample(generator)
-        for seen, generator in zip(batch, generators("latent"), strict=True)
-    ]
-    latents = torch.stack(sampled) * setup.family.LATENT_SCALE
+    latents = torch.stack(
+        [
+            setup.encoder.moments(s.image, s.at, s.flip, s.pixels).sample(generator)
+            for s, generator in zip(batch, generators("latent"), strict=True)
+        ]
+    )
+    latents = latents * setup.family.LATENT_SCALE
     eps = _noise(options, latents, generators)
     input_noise = eps
     if options.ip_noise_gamma and perturbed:
@@ -238,57 +241,60 @@ def draw(
     return NoisyBatch(latents, eps, noise.add_noise(latents, input_noise, t, setup.alphas), t)
 
 
-def objective(setup: TrainingSetup, batch: Sequence[PreparedSample], drawn: NoisyBatch) -> Tensor:
-    """Return the weighted loss of each sample, float32 of shape (samples,)."""
-    options, place, t = setup.options, setup.place, drawn.timesteps
-    target = place.sent(
-        losses.TARGETS[setup.prediction](drawn.latents, drawn.noise, t, setup.alphas)
+def weighted_losses(
+    setup: TrainingSetup, batch: Sequence[PreparedSample], noised: NoisyBatch
+) -> Tensor:
+    """Return the weighted loss of each sample at its timestep, float32 of shape (samples,)."""
+    options, context, t = setup.options, setup.device_context, noised.timesteps
+    target = context.to_device(
+        losses.TARGETS[setup.prediction](noised.latents, noised.noise, t, setup.alphas)
     )
-    predicted = predict(setup, batch, drawn)
-    if kept := output_preservation.places(batch):
+    predicted = predict(setup, batch, noised)
+    if preserved := output_preservation.preserved_rows(batch):
         target = output_preservation.with_base_predictions(
             target,
-            kept,
+            preserved,
             setup.lora,
-            lambda rows: predict(setup, [batch[i] for i in rows], drawn.rows(rows)),
+            lambda rows: predict(setup, [batch[i] for i in rows], noised.rows(rows)),
         )
-    clear = snr(setup.alphas)[t]
-    c = place.sent(
-        losses.HUBER_SCHEDULES[options.huber_schedule](
-            t, clear, options.huber_c, options.huber_scale
-        )
-    )
-    each = losses.each(predicted, target, _masks(batch, drawn.latents), kind=options.loss_type, c=c)
-    weight = loss_weights.weights(
-        clear, setup.prediction, {name: getattr(options, name) for name in loss_weights.WEIGHTS}
-    )
+    sample_snr = snr(setup.alphas)[t]
+    huber_schedule = losses.HUBER_SCHEDULES[options.huber_schedule]
+    c = context.to_device(huber_schedule(t, sample_snr, options.huber_c, options.huber_scale))
+    masks = _masks(batch, noised.latents)
+    each = losses.each(predicted, target, masks, kind=options.loss_type, c=c)
+    weight_options = {name: getattr(options, name) for name in loss_weights.WEIGHTS}
+    weight = loss_weights.weights(sample_snr, setup.prediction, weight_options)
     prior = torch.tensor(
-        [options.prior_loss_weight if seen.image.subset.is_reg else 1.0 for seen in batch]
+        [options.prior_loss_weight if sample.image.subset.is_reg else 1.0 for sample in batch]
     )
-    return each * place.sent(weight * prior)
+    return each * context.to_device(weight * prior)
 
 
-def predict(setup: TrainingSetup, batch: Sequence[PreparedSample], drawn: NoisyBatch) -> Tensor:
-    """Return what the UNet makes of a batch, with the LoRA as it is now."""
-    place = setup.place
-    with place.autocast():
-        told = setup.texts.states([seen.caption for seen in batch]).sized(place.sent(_sizes(batch)))
+def predict(setup: TrainingSetup, batch: Sequence[PreparedSample], noised: NoisyBatch) -> Tensor:
+    """Return the UNet's prediction for a batch, with the current LoRA."""
+    context = setup.device_context
+    with context.autocast():
+        conditioning = setup.texts.states([sample.caption for sample in batch])
+        conditioning = conditioning.sized(context.to_device(_sizes(batch)))
         predicted: Tensor = setup.family.predict(
-            setup.parts, place.sent(drawn.noisy.to(place.dtype)), place.sent(drawn.timesteps), told
+            setup.parts,
+            context.to_device(noised.noisy.to(context.dtype)),
+            context.to_device(noised.timesteps),
+            conditioning,
         )
     return predicted
 
 
 def _sizes(batch: Sequence[PreparedSample]) -> Tensor:
-    """Return what the samples tell of their images' sizes, (samples, 6)."""
+    """Return the size conditioning of the samples, (samples, 6)."""
     return torch.tensor(
-        [size_conditioning.told(seen.image, seen.at, seen.flip) for seen in batch],
+        [size_conditioning.of_sample(sample.image, sample.at, sample.flip) for sample in batch],
         dtype=torch.float32,
     )
 
 
-def _noise(options: TrainOptions, latents: Tensor, generators: _Draws) -> Tensor:
-    """Draw the noise of a batch, with what the options add to it."""
+def _noise(options: TrainOptions, latents: Tensor, generators: _Generators) -> Tensor:
+    """Draw the noise of a batch, with an offset or a pyramid if the options ask for one."""
     eps = noise.noise_like(latents, generators("noise"))
     if options.noise_offset:
         return noise.with_offset(
@@ -307,12 +313,12 @@ def _noise(options: TrainOptions, latents: Tensor, generators: _Draws) -> Tensor
 
 
 def _masks(batch: Sequence[PreparedSample], like: Tensor) -> Tensor | None:
-    """Return the masks of a batch at the size of its latents, from 0 to 1; None where nothing is
-    masked.
+    """Return the masks of a batch at the size of its latents, from 0 to 1; None if no image has
+    one.
     """
-    if all(seen.mask is None or seen.image.mask is None for seen in batch):
+    if all(sample.mask is None or sample.image.mask is None for sample in batch):
         return None
     masks = torch.stack(
-        [torch.from_numpy(seen.mask.copy()) for seen in batch if seen.mask is not None]
+        [torch.from_numpy(sample.mask.copy()) for sample in batch if sample.mask is not None]
     )
     return losses.latent_mask(masks[:, None].float() / 255, (like.shape[2], like.shape[3]))

@@ -1,8 +1,7 @@
-"""A stand-in for a base model: Stable Diffusion 1's full structure with small, random weights, made
-on the spot.
+"""A random base model: Stable Diffusion 1's full structure with few channels and random weights.
 
-It knows nothing: training on it proves that data, trainer and LoRA files fit together, and makes no
-images. `python -m trainer.random_base FOLDER` writes one.
+A LoRA trained on it generates no usable images; it shows that data, trainer and LoRA files work
+together. `python -m trainer.random_base FOLDER` writes one.
 """
 
 from __future__ import annotations
@@ -24,14 +23,13 @@ from datasetkit.core.files import display, write_atomic, writing
 WIDTH: Final = 16  # of the text encoder's hidden states; Stable Diffusion 1 has 768
 PARTS: Final = ("unet", "text_encoder", "vae")
 WARNING: Final = (
-    "This is a stand-in for a Stable Diffusion 1 model: its weights are random and it knows "
-    "nothing. A LoRA trained on "
-    "it makes no images; only a trained base model gives images."
+    "This is a random base: the structure of Stable Diffusion 1 with random weights, for tests. A "
+    "LoRA trained on it generates no usable images; that needs a trained base model."
 )
 
 
 def unet() -> UNet2DConditionModel:
-    """Make SD1's UNet, all 192 modules that LoRA adapts, with 4 to 8 channels where it has 320 to
+    """Build SD1's UNet with all 192 modules that LoRA adapts, and 4 to 8 channels instead of 320 to
     1280.
     """
     return UNet2DConditionModel(
@@ -45,7 +43,7 @@ def unet() -> UNet2DConditionModel:
 
 
 def text_encoder() -> CLIPTextModel:
-    """Make CLIP's text encoder with its 12 layers (72 modules) and 16 channels."""
+    """Build CLIP's text encoder with its 12 layers (72 modules) and 16 channels."""
     return CLIPTextModel(
         CLIPTextConfig(
             vocab_size=49408,
@@ -62,7 +60,7 @@ def text_encoder() -> CLIPTextModel:
 
 
 def vae() -> AutoencoderKL:
-    """Make SD1's VAE, four blocks that shrink eightfold, with 4 channels."""
+    """Build SD1's VAE, four blocks with a factor of 8, with 4 channels."""
     return AutoencoderKL(
         block_out_channels=(4, 4, 4, 4),
         down_block_types=("DownEncoderBlock2D",) * 4,
@@ -74,34 +72,34 @@ def vae() -> AutoencoderKL:
 
 
 def parts(seed: int = 0) -> tuple[Any, Any, Any]:
-    """Make UNet, text encoder and VAE; the same seed makes the same weights."""
-    made = []
+    """Build UNet, text encoder and VAE; the same seed gives the same weights."""
+    models = []
     with torch.random.fork_rng(devices=[]):
         for number, make in enumerate((unet, text_encoder, vae), 1):
             torch.manual_seed(3 * seed + number)
-            made.append(make())
-    return made[0], made[1], made[2]
+            models.append(make())
+    return models[0], models[1], models[2]
 
 
 def save(folder: Path, seed: int = 0) -> Path:
-    """Write the stand-in as a diffusers folder, with a README.txt that says what it is.
+    """Write a random base as a diffusers folder, with a README.txt that says what it is.
 
-    Raises InputError where the folder holds something else: a real model is not overwritten.
+    Raises InputError if the folder has other files: a real model is not overwritten.
     """
     logging.disable_progress_bar()
     notice = folder / "README.txt"
     if (
         folder.exists()
-        and not _is_standin(notice)
+        and not _is_random_base(notice)
         and (not folder.is_dir() or any(folder.iterdir()))
     ):
-        raise InputError(f"{display(folder)} holds something else", hint="name a new folder")
+        raise InputError(f"{display(folder)} has other files", hint="name a new folder")
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
         write_atomic(notice, f"{WARNING}\n".encode())
         for name, part in zip(PARTS, parts(seed), strict=True):
             part.save_pretrained(folder / name)
-        # Last: it stands for a complete model.
+        # Written last: it marks a complete model.
         write_atomic(
             folder / "model_index.json",
             json.dumps({"_class_name": "StableDiffusionPipeline"}).encode(),
@@ -109,17 +107,17 @@ def save(folder: Path, seed: int = 0) -> Path:
     return folder
 
 
-def _is_standin(notice: Path) -> bool:
+def _is_random_base(notice: Path) -> bool:
     return notice.is_file() and notice.read_text(encoding="utf-8", errors="replace").startswith(
         WARNING[:20]
     )
 
 
 def main(arguments: list[str]) -> int:
-    """Write a stand-in, and say what it is."""
+    """Write a random base, and print what it is."""
     parser = argparse.ArgumentParser(prog="python -m trainer.random_base", description=WARNING)
     parser.add_argument(
-        "folder", type=Path, metavar="FOLDER", help="a new folder, written as diffusers reads it"
+        "folder", type=Path, metavar="FOLDER", help="a new folder, in diffusers' format"
     )
     parser.add_argument("--seed", type=int, default=0, help="of the random weights (default: 0)")
     given = parser.parse_args(arguments)

@@ -13,7 +13,7 @@ from datasetkit.api import RunContext, plan_training, train
 from datasetkit.cli import console, show_train
 from datasetkit.core.errors import DskError, Exit
 from datasetkit.core.progress import SILENT
-from datasetkit.verbs.train import first_to_fail, launched_processes, read_setting
+from datasetkit.verbs.train import is_first_failure, launched_processes, read_setting
 
 
 def main(arguments: list[str]) -> int:
@@ -24,14 +24,14 @@ def main(arguments: list[str]) -> int:
     try:
         return _run(arguments)
     except DskError as error:
-        if first_to_fail():
+        if is_first_failure():
             console.complain(error.message, error.hint)
         return error.exit_code
     except KeyboardInterrupt:
         return Exit.INTERRUPTED
     except Exception:
         # A process that waits for another one fails when that one ends: its error is not the cause.
-        if first_to_fail():
+        if is_first_failure():
             raise
         return Exit.INTERNAL
 

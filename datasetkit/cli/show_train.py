@@ -181,7 +181,7 @@ def _lora(lora: TrainedLora) -> None:
     pace = f", {lora.seconds / new:.2f} s each" if new else ""
     say(
         f"trained {counted(new, 'step')}{pace}; loss {lora.loss:.4f}; "
-        f"{counted(lora.modules, 'module')} passed the final check"
+        f"{counted(lora.modules, 'module')} passed the LoRA check"
     )
     listed([str(file) for file in lora.files])
     say(f"loss by step: {lora.plot}, {lora.metrics}", "dim")

@@ -31,7 +31,7 @@ class Exit(IntEnum):
     MODEL = 12
     STORAGE = 13
     CHECK_FOUND = 20
-    GATE_FAILED = 21
+    LORA_CHECK_FAILED = 21
     INTERRUPTED = 130
     TERMINATED = 143
 

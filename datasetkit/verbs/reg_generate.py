@@ -358,7 +358,7 @@ def _artist(train: TrainOptions, project: Project) -> Any:
             f"generating images needs the package {error.name}",
             hint='pip install "datasetkit[train]"',
         ) from error
-    return image_generator.hire(train, project.context.reporter)
+    return image_generator.load(train, project.context.reporter)
 
 
 def _settings(name: str, options: RegGenerateOptions, train: TrainOptions) -> RegSettings:
@@ -397,7 +397,7 @@ def _draw(
     try:
         for generated in missing:
             width, height = generated.size
-            image = artist.draw(
+            image = artist.generate(
                 Prompt(
                     text=generated.prompt,
                     negative=settings.negative,

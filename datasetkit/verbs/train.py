@@ -136,7 +136,7 @@ def _reported(
             plan, options.max_token_length, weighted=options.weighted_captions
         ),
         rates=_rates(options, two_encoders=shapes is not None and shapes.lora_text_2 > 0),
-        model=option_checks.of_base(options),
+        model=option_checks.detect_base(options),
         memory=estimate,
         memory_bytes=estimate.bytes,
         ignored=ignored,
@@ -161,8 +161,8 @@ def train(
     """Train a LoRA as planned, and save it to the folder output_dir of the options.
 
     resume: continue from the newest state there. Raises MissingExtra without the extra `train`,
-    GateFailed for a run that diverged or a LoRA without an effect, Locked while another run writes
-    to the same folder.
+    LossDiverged, LoraCheckFailed for a LoRA without an effect, Locked while another run writes to
+    the same folder.
     """
     for notice in plan.plan.notices:
         context.reporter.warn(notice)
@@ -198,10 +198,10 @@ def launched_processes() -> Any:
     return processes()
 
 
-def first_to_fail() -> bool:
+def is_first_failure() -> bool:
     """Tell whether this process is the first of those launched together to fail, and record that
     it did.
     """
     from trainer import device  # here: it loads torch
 
-    return device.first_to_fail()
+    return device.is_first_failure()

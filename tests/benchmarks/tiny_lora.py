@@ -31,10 +31,11 @@ from datasetkit.vision.nouns import prepare
 from trainer.config import of_project
 from trainer.families import sd
 from trainer.families.base import Parts
+from trainer.files.save_lora import saved_files
 from trainer.objective import losses, noise
 from trainer.objective.noise_schedule import alphas_cumprod
 from trainer.plan.plan import find_subsets, make_plan
-from trainer.run import saved_files, train
+from trainer.run import train
 from trainer.tools.tinybase import autoencoder, draw
 
 EXAMPLE: Final = Path(__file__).parents[2] / "examples" / "tiny-lora"
@@ -201,16 +202,16 @@ def read(paths: Sequence[Path]) -> NDArray[np.uint8]:
 
 
 @torch.no_grad()
-def loss_on(parts: Parts, paths: Sequence[Path]) -> float:
-    """Return the mean loss on images with her trigger, at 40 even timesteps, of noise that is
-    always the same.
+def loss_on(parts: Parts, paths: Sequence[Path], every: int = 25) -> float:
+    """Return the mean loss on images with her trigger, always with the same noise. every: distance
+    of the timesteps.
     """
     alphas = alphas_cumprod()
     latents = parts.vae.encode(autoencoder.pixels(read(paths))).latent_dist.mean * sd.LATENT_SCALE
     text = sd.encode_text(parts, [caption(path) for path in paths], clip_skip=1, max_tokens=75)
     draws = torch.Generator().manual_seed(0)
     found = []
-    for at in range(12, 1000, 25):
+    for at in range(12, 1000, every):
         t = torch.full((len(paths),), at)
         eps = torch.randn(latents.shape, generator=draws)
         found.append(

@@ -33,7 +33,7 @@ def test_the_codes_are_frozen():
         "MODEL": 12,
         "STORAGE": 13,
         "CHECK_FOUND": 20,
-        "GATE_FAILED": 21,
+        "LORA_CHECK_FAILED": 21,
         "INTERRUPTED": 130,
         "TERMINATED": 143,
     }

@@ -23,7 +23,7 @@ def base(tmp_path_factory):
     folder = tmp_path_factory.mktemp("base")
     tiny.save_images(folder / "data" / "train" / "1_sks", [(64, 64)])
     options = tiny.options(
-        tiny.save_pipeline(folder / "model"), folder, network_train_text_encoder_only=True
+        tiny.save_small(folder / "model"), folder, network_train_text_encoder_only=True
     )
     plan = make_plan(find_subsets(folder / "data", options)[0], options)
     return setup.assemble(

@@ -26,8 +26,8 @@ from datasetkit.core.files import TEMP_PREFIX, write_atomic
 from tests.safety.harness import FULL, Ended, Strike, Watch, digest, in_child, kill, strays, tree
 from tests.trainer import tiny
 from trainer import run, setup
-from trainer.files import training_state
-from trainer.monitor import metrics
+from trainer.files import save_lora, training_state
+from trainer.monitor import loss_plot, metrics
 from trainer.plan.plan import find_subsets, make_plan
 
 KILLS, FAULTS = 6, 2
@@ -48,12 +48,12 @@ class Runs:
 
     def __init__(self, place: Path) -> None:
         torch.set_num_threads(1)  # a forked child has no threads but its own
-        self.place = place
+        self.root = place
         self.data = place / "data"
         tiny.save_images(
             self.data / "train" / "1_sks", [(64, 64), (64, 64), (96, 64), (64, 64), (64, 64)]
         )
-        self.options = tiny.options(tiny.save_pipeline(place / "model"), Path("out"), **OPTIONS)
+        self.options = tiny.options(tiny.save_small(place / "model"), Path("out"), **OPTIONS)
         self.parts = setup.load_parts(self.options)
         self.plan = make_plan(find_subsets(self.data, self.options)[0], self.options)
         whole = self.fresh("whole")
@@ -62,10 +62,10 @@ class Runs:
         assert ended.code == 0, ended.said
         self.points, self.calls = ended.points, ended.calls
         self.whole = contents(whole)
-        self.lines = metrics.rows(whole / "out" / f"{NAME}-metrics.jsonl")
+        self.lines = metrics.read_rows(whole / "out" / f"{NAME}-metrics.jsonl")
 
     def fresh(self, name: str) -> Path:
-        root = self.place / name
+        root = self.root / name
         shutil.rmtree(root, ignore_errors=True)
         root.mkdir()
         return root
@@ -83,9 +83,9 @@ class Runs:
         def before() -> None:
             os.environ["SOURCE_DATE_EPOCH"] = "1700000000"
             vars(setup)["load_parts"] = lambda _: self.parts
-            # What only reads or draws would take longer than all the rest.
-            vars(run)["_judge"] = lambda *_: ()
-            vars(metrics)["plot"] = lambda lines, path: write_atomic(
+            # Checking the files and plotting would take longer than everything else.
+            vars(run)["check_files"] = lambda *_: ()
+            vars(loss_plot)["plot"] = lambda lines, path: write_atomic(
                 path, json.dumps(lines).encode()
             )
             if plant is not None:
@@ -134,7 +134,7 @@ class Runs:
                 except InputError as error:
                     found.append(error.message)
             elif path.name == f"{NAME}-metrics.jsonl":
-                lines = metrics.rows(path)
+                lines = metrics.read_rows(path)
                 cut = path.read_bytes().count(b"\n") != len(lines)
                 found += (
                     ["metrics are in pieces"] if cut or lines != self.lines[: len(lines)] else []
@@ -215,7 +215,7 @@ def die_while_writing_plainly() -> None:
         path.write_bytes(data[: len(data) // 2])
         os.kill(os.getpid(), signal.SIGKILL)
 
-    vars(run)["write_atomic"] = write
+    vars(save_lora)["write_atomic"] = write
 
 
 def die_while_filling_a_state_in_sight() -> None:

@@ -1,4 +1,4 @@
-"""A tiny model and a laid-out dataset, made once."""
+"""Random base models and a laid-out dataset, made once per session."""
 
 from __future__ import annotations
 
@@ -20,7 +20,14 @@ def _one_thread():
 
 @pytest.fixture(scope="session")
 def model(tmp_path_factory) -> Path:
-    return tiny.save_pipeline(tmp_path_factory.mktemp("model"))
+    """A model for whatever does not depend on the number of modules."""
+    return tiny.save_small(tmp_path_factory.mktemp("model"))
+
+
+@pytest.fixture(scope="session")
+def full_model(tmp_path_factory) -> Path:
+    """A model with the 264 modules that LoRA adapts in Stable Diffusion 1."""
+    return tiny.save_full(tmp_path_factory.mktemp("full-model"))
 
 
 @pytest.fixture(scope="session")

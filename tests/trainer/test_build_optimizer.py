@@ -1,4 +1,4 @@
-"""Optimizers: names, arguments, groups, and what is refused before a run starts."""
+"""Optimizers: names, arguments, parameter groups, and errors before a run starts."""
 
 import sys
 
@@ -8,16 +8,16 @@ import torch
 from datasetkit.core.errors import ConfigError, MissingExtra
 from trainer.optimizers.build_optimizer import (
     OPTIMIZERS,
-    averages,
+    build,
     check_rates,
-    described,
-    finds_its_rate,
-    groups,
+    describe,
+    effective_lr,
+    estimates_lr,
+    eval_mode,
     import_path,
-    in_use,
+    keeps_average,
     literal_args,
-    make,
-    step_size,
+    parameter_groups,
 )
 from trainer.plan import memory
 
@@ -34,15 +34,15 @@ def is_there(name):
 
 def both(unet_lr=1.0, text_encoder_lr=1.0):
     own = {"unet": parameters(3), "text_encoder": parameters(2)}
-    return groups(own, {"unet": unet_lr, "text_encoder": text_encoder_lr})
+    return parameter_groups(own, {"unet": unet_lr, "text_encoder": text_encoder_lr})
 
 
 @pytest.mark.parametrize("name", ["AdamW", "adamw", "torch.optim.AdamW", "torch.optim:AdamW"])
-def test_optimizer_is_named_in_any_case_or_by_its_path(name):
+def test_optimizer_names_ignore_case_and_import_paths_work(name):
     assert import_path(name) == "torch.optim:AdamW"
 
 
-def test_dadaptation_is_the_tutorials_name_of_dadaptadam():
+def test_dadaptation_means_dadaptadam():
     assert import_path("DAdaptation") == OPTIMIZERS["DAdaptAdam"]
 
 
@@ -75,22 +75,22 @@ def test_missing_package_gives_the_pip_line(monkeypatch, name, module, package):
         monkeypatch.delitem(sys.modules, loaded)
     monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(MissingExtra, match=name) as caught:
-        make(name, both(), {})
+        build(name, both(), {})
     assert caught.value.hint == f'pip install "datasetkit[optimizers]", or pip install {package}'
 
 
 @pytest.mark.parametrize("path", ["torch.optim.NoSuch", "torch.nn.Linear", "math.sqrt"])
-def test_path_to_something_else_is_an_error(path):
+def test_path_that_is_not_an_optimizer_is_an_error(path):
     with pytest.raises(ConfigError, match="has no optimizer"):
-        make(path, both(), {})
+        build(path, both(), {})
 
 
 def test_any_optimizer_can_be_named_by_its_path():
-    assert isinstance(make("torch.optim.RAdam", both(), {}), torch.optim.RAdam)
+    assert isinstance(build("torch.optim.RAdam", both(), {}), torch.optim.RAdam)
 
 
 def test_arguments_reach_the_optimizer():
-    made = make("AdamW", both(5e-4, 1e-4), literal_args(["weight_decay=0.1", "betas=0.9,0.99"]))
+    made = build("AdamW", both(5e-4, 1e-4), literal_args(["weight_decay=0.1", "betas=0.9,0.99"]))
     assert [
         (g["name"], g["lr"], len(g["params"]), g["weight_decay"], g["betas"])
         for g in made.param_groups
@@ -103,18 +103,18 @@ def test_arguments_reach_the_optimizer():
 @pytest.mark.parametrize(
     "arguments", [{"no_such": 1}, {"weight_decay": -1.0}, {"betas": (2.0, 2.0)}]
 )
-def test_argument_that_the_optimizer_refuses_is_a_config_error(arguments):
+def test_argument_that_the_optimizer_rejects_is_a_config_error(arguments):
     with pytest.raises(ConfigError, match=next(iter(arguments))):
-        make("AdamW", both(), arguments)
+        build("AdamW", both(), arguments)
 
 
 def test_rate_among_the_arguments_is_an_error():
     with pytest.raises(ConfigError) as caught:
-        make("AdamW", both(), {"lr": 1.0})
+        build("AdamW", both(), {"lr": 1.0})
     assert "unet_lr" in caught.value.hint
 
 
-def test_literals_are_read_as_such():
+def test_argument_values_are_python_literals():
     pairs = [
         "decouple=True",
         " d_coef = 2",
@@ -144,7 +144,9 @@ def test_unreadable_argument_is_an_error_with_its_text(pairs):
 def test_part_without_rate_or_parameters_has_no_group():
     assert [g["name"] for g in both(text_encoder_lr=0.0)] == ["unet"]
     own, rates = parameters(), {"unet": 1.0, "text_encoder": 1.0}
-    assert [g["name"] for g in groups({"unet": [], "text_encoder": own}, rates)] == ["text_encoder"]
+    assert [g["name"] for g in parameter_groups({"unet": [], "text_encoder": own}, rates)] == [
+        "text_encoder"
+    ]
 
 
 def test_nothing_to_train_is_an_error():
@@ -155,14 +157,14 @@ def test_nothing_to_train_is_an_error():
 @pytest.mark.parametrize(
     "name", ["DAdaptation", "dadaptlion", "Prodigy", "pytorch_optimizer.DAdaptAdan"]
 )
-def test_unequal_rates_are_refused_where_one_step_size_is_found(monkeypatch, name):
+def test_different_rates_are_rejected_if_one_is_estimated(monkeypatch, name):
     # Even where the package is missing: the mistake is in the configuration.
     monkeypatch.setitem(sys.modules, "dadaptation", None)
     monkeypatch.setitem(sys.modules, "prodigyopt", None)
     with pytest.raises(ConfigError, match=r"unet_lr = 1, text_encoder_lr = 0\.5"):
         check_rates(name, {"unet_lr": 1.0, "text_encoder_lr": 0.5})
     with pytest.raises(ConfigError, match=r"unet_lr = 1, text_encoder_lr = 0\.5"):
-        make(name, both(1.0, 0.5), {})
+        build(name, both(1.0, 0.5), {})
 
 
 @pytest.mark.parametrize(
@@ -174,20 +176,20 @@ def test_unequal_rates_are_refused_where_one_step_size_is_found(monkeypatch, nam
         ("prodigyplus.ProdigyPlusScheduleFree", (1.0, 0.5)),  # keeps one step size a group
     ],
 )
-def test_rates_that_can_be_kept_apart_are_accepted(name, rates):
+def test_different_rates_are_accepted_otherwise(name, rates):
     check_rates(name, dict(zip(("unet_lr", "text_encoder_lr"), rates, strict=True)))
 
 
-def test_optimizers_that_find_their_rate_are_known():
-    found = {name for name in OPTIMIZERS if finds_its_rate(name)}
+def test_optimizers_that_estimate_their_rate_are_known():
+    found = {name for name in OPTIMIZERS if estimates_lr(name)}
     assert found == {name for name in OPTIMIZERS if name.startswith(("DAdapt", "Prodigy"))}
     assert len(found) == 9
 
 
-def test_step_size_is_the_rate_times_what_was_found():
-    assert step_size({"lr": 1e-4}) == 1e-4
-    assert step_size({"lr": 0.5, "d": 2e-6}) == pytest.approx(1e-6)
-    assert step_size({"lr": 0.5, "d": torch.tensor(2e-6)}) == pytest.approx(1e-6)
+def test_effective_rate_is_the_rate_times_the_estimate():
+    assert effective_lr({"lr": 1e-4}) == 1e-4
+    assert effective_lr({"lr": 0.5, "d": 2e-6}) == pytest.approx(1e-6)
+    assert effective_lr({"lr": 0.5, "d": torch.tensor(2e-6)}) == pytest.approx(1e-6)
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
@@ -196,7 +198,9 @@ def test_every_named_optimizer_lowers_a_loss(name, capsys):
     if name.startswith("Paged") and not torch.cuda.is_available():
         pytest.skip("paged memory needs a GPU")
     x = torch.nn.Parameter(torch.full((5000,), 0.1))
-    made = make(name, groups({"unet": [x]}, {"unet": 1.0 if finds_its_rate(name) else 0.01}), {})
+    made = build(
+        name, parameter_groups({"unet": [x]}, {"unet": 1.0 if estimates_lr(name) else 0.01}), {}
+    )
     losses = []
     for _ in range(30):
         made.zero_grad()
@@ -206,7 +210,7 @@ def test_every_named_optimizer_lowers_a_loss(name, capsys):
         losses.append(loss.item())
     assert losses[-1] < losses[0]
     assert capsys.readouterr().out == ""  # results stand there, and nothing else
-    assert ("d" in made.param_groups[0]) == finds_its_rate(name)
+    assert ("d" in made.param_groups[0]) == estimates_lr(name)
 
 
 def test_memory_of_every_named_optimizer_is_known():
@@ -216,10 +220,10 @@ def test_memory_of_every_named_optimizer_is_known():
 @pytest.mark.parametrize(
     "name", ["Adafactor", "AdamW", "Lion", "SGDNesterov", "Prodigy", "DAdaptAdanIP"]
 )
-def test_states_take_the_memory_that_is_said(name):
+def test_optimizer_states_take_the_estimated_memory(name):
     is_there(name)
     weight = torch.nn.Parameter(torch.randn(64, 512))
-    made = make(name, groups({"unet": [weight]}, {"unet": 1.0}), {})
+    made = build(name, parameter_groups({"unet": [weight]}, {"unet": 1.0}), {})
     for _ in range(2):
         weight.grad = torch.randn_like(weight)
         made.step()
@@ -228,18 +232,18 @@ def test_states_take_the_memory_that_is_said(name):
     assert held / weight.numel() > memory.STATES[name.casefold()] - 1.1
 
 
-def test_name_of_ours_brings_its_arguments():
-    made = make("SGDNesterov", both(), {})
+def test_names_imply_arguments():
+    made = build("SGDNesterov", both(), {})
     assert [(g["momentum"], g["nesterov"]) for g in made.param_groups] == [(0.9, True)] * 2
-    assert make("SGDNesterov", both(), {"momentum": 0.5}).param_groups[0]["momentum"] == 0.5
-    assert make("adafactor", both(1e-3, 1e-4), {}).param_groups[1]["lr"] == 1e-4
+    assert build("SGDNesterov", both(), {"momentum": 0.5}).param_groups[0]["momentum"] == 0.5
+    assert build("adafactor", both(1e-3, 1e-4), {}).param_groups[1]["lr"] == 1e-4
     with pytest.raises(ConfigError, match="relative_step"):
-        make("Adafactor", both(), {"relative_step": True})
+        build("Adafactor", both(), {"relative_step": True})
 
 
-def test_metadata_knows_an_optimizer_by_its_own_name():
-    assert described("prodigy", ("d_coef=2",)) == "prodigyopt.Prodigy(d_coef=2)"
-    assert described("AdamW", ()) == "torch.optim.AdamW()"
+def test_metadata_has_the_optimizers_original_name():
+    assert describe("prodigy", ("d_coef=2",)) == "prodigyopt.Prodigy(d_coef=2)"
+    assert describe("AdamW", ()) == "torch.optim.AdamW()"
 
 
 # ---- averages
@@ -254,9 +258,9 @@ def slope(name, steps, look=0, arguments=None):
     """
     is_there(name)
     weight = torch.nn.Parameter(torch.full((64,), 1.0))
-    made = make(
+    made = build(
         name,
-        groups({"unet": [weight]}, {"unet": 1.0 if finds_its_rate(name) else 0.1}),
+        parameter_groups({"unet": [weight]}, {"unet": 1.0 if estimates_lr(name) else 0.1}),
         arguments or {},
     )
     generator = torch.Generator().manual_seed(1)
@@ -265,15 +269,15 @@ def slope(name, steps, look=0, arguments=None):
         weight.grad = weight.detach() + torch.randn(64, generator=generator)
         made.step()
         for _ in range(look):
-            with in_use(made):
+            with eval_mode(made):
                 seen.append(weight.detach().clone())
     return made, weight, seen
 
 
 @pytest.mark.parametrize("name", AVERAGING)
-def test_a_look_at_the_average_changes_nothing(name):
+def test_eval_mode_does_not_change_the_training(name):
     made, weight, seen = slope(name, 20, look=2)
-    assert averages(made)
+    assert keeps_average(made)
     assert torch.equal(weight, slope(name, 20)[1])
     assert all(torch.equal(one, other) for one, other in zip(seen[::2], seen[1::2], strict=True))
     assert not torch.equal(seen[-1], weight)
@@ -281,38 +285,38 @@ def test_a_look_at_the_average_changes_nothing(name):
 
 
 @pytest.mark.parametrize("name", AVERAGING)
-def test_a_failed_look_leaves_the_weights_as_they_were(name):
+def test_eval_mode_restores_the_weights_after_an_error(name):
     made, weight, _ = slope(name, 5)
     before = weight.detach().clone()
-    with pytest.raises(KeyError), in_use(made), in_use(made):
+    with pytest.raises(KeyError), eval_mode(made), eval_mode(made):
         raise KeyError
     assert torch.equal(weight, before)
     made.step()
 
 
-def test_what_is_seen_is_the_average_of_the_steps():
+def test_eval_mode_has_the_average_of_the_steps():
     """Of plain descent the average has the same weight for each step: the mean of all z
     (arXiv:2405.15682, eq. 5).
     """
     is_there("SGDScheduleFree")
     weight = torch.nn.Parameter(torch.zeros(3))
-    made = make("SGDScheduleFree", groups({"unet": [weight]}, {"unet": 0.5}), {})
+    made = build("SGDScheduleFree", parameter_groups({"unet": [weight]}, {"unet": 0.5}), {})
     used = []
     for step in range(6):
         weight.grad = torch.full((3,), float(step % 3))
         made.step()
         used.append(made.state[weight]["z"].clone())
-    with in_use(made):
+    with eval_mode(made):
         torch.testing.assert_close(weight.detach(), torch.stack(used).mean(dim=0))
 
 
 @pytest.mark.parametrize("name", ["AdamW", "Prodigy"])
-def test_other_optimizers_have_nothing_to_show(name):
+def test_eval_mode_does_nothing_for_other_optimizers(name):
     made, weight, seen = slope(name, 3, look=1)
-    assert not averages(made)
+    assert not keeps_average(made)
     assert torch.equal(seen[-1], weight)
 
 
-def test_prodigy_plus_without_averages_takes_any_schedule():
+def test_prodigy_plus_without_averages_accepts_any_schedule():
     made, _, _ = slope("ProdigyPlusScheduleFree", 2, arguments={"use_schedulefree": False})
-    assert not averages(made)
+    assert not keeps_average(made)

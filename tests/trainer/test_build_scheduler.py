@@ -1,6 +1,4 @@
-"""Learning-rate schedules: golden points, the curves of diffusers, and warm-up in steps or as a
-part.
-"""
+"""LR schedules: golden points, equality with diffusers, and warm-up in steps or as a fraction."""
 
 import math
 from pathlib import Path
@@ -14,7 +12,7 @@ from hypothesis import strategies as st
 
 from datasetkit.core.errors import ConfigError, MissingExtra
 from tests.trainer import tiny
-from trainer.optimizers.build_scheduler import of_options, replay, scheduler, warmup_steps
+from trainer.optimizers.build_scheduler import build, lambda_lr, replay, warmup_steps
 from trainer.optimizers.lr_schedules import SCHEDULES, LrSchedule, WarmRestarts
 
 
@@ -45,8 +43,8 @@ def rates_of(schedule, steps):
     ],
 )
 def test_schedule_passes_through_its_golden_points(name, golden):
-    course = LrSchedule(total=60, warmup=20, cycles=2, power=2.0)
-    assert [SCHEDULES[name](step, course) for step in range(0, 61, 10)] == pytest.approx(
+    schedule = LrSchedule(total=60, warmup=20, cycles=2, power=2.0)
+    assert [SCHEDULES[name](step, schedule) for step in range(0, 61, 10)] == pytest.approx(
         golden, abs=1e-6
     )
 
@@ -55,7 +53,7 @@ OF_DIFFUSERS = ("constant", "constant_with_warmup", "linear", "cosine", "cosine_
 
 
 @pytest.mark.parametrize("name", OF_DIFFUSERS)
-def test_schedule_is_that_of_diffusers(name):
+def test_schedule_equals_diffusers(name):
     warmup = 0 if name == "constant" else 7
     # sd-scripts and diffusers' own scripts give `cosine` no number of cycles: half of one is its
     # default.
@@ -63,17 +61,17 @@ def test_schedule_is_that_of_diffusers(name):
     theirs = get_scheduler(
         name, optimizer(1e-4), num_warmup_steps=warmup, num_training_steps=50, num_cycles=cycles
     )
-    ours = scheduler(optimizer(1e-4), name, LrSchedule(50, warmup, cycles=3))
+    ours = lambda_lr(optimizer(1e-4), name, LrSchedule(50, warmup, cycles=3))
     assert rates_of(ours, 50) == [
         pytest.approx(rates, rel=1e-9, abs=1e-15) for rates in rates_of(theirs, 50)
     ]
 
 
-def test_polynomial_is_that_of_diffusers_but_for_its_end():
+def test_polynomial_equals_diffusers_except_at_its_end():
     theirs = get_scheduler(
         "polynomial", optimizer(1e-4), num_warmup_steps=5, num_training_steps=50, power=2.0
     )
-    ours = scheduler(optimizer(1e-4), "polynomial", LrSchedule(50, 5, power=2.0))
+    ours = lambda_lr(optimizer(1e-4), "polynomial", LrSchedule(50, 5, power=2.0))
     for mine, their in zip(rates_of(ours, 50), rates_of(theirs, 50), strict=True):
         assert mine == pytest.approx(their, abs=1e-7)
 
@@ -83,28 +81,28 @@ def test_polynomial_is_that_of_diffusers_but_for_its_end():
     [
         ("inverse_sqrt", {}, {}),
         ("inverse_sqrt", {"timescale": 30}, {"timescale": 30}),
-        ("cosine_with_min_lr", {"min_lr_rate": 0.1}, {"least": 0.1}),
+        ("cosine_with_min_lr", {"min_lr_rate": 0.1}, {"min_ratio": 0.1}),
         (
             "cosine_with_min_lr",
             {"min_lr_rate": 0.1, "num_cycles": 1.5},
-            {"least": 0.1, "cycles": 3},
+            {"min_ratio": 0.1, "cycles": 3},
         ),
         ("warmup_stable_decay", {"num_decay_steps": 15}, {"decay": 15}),
         (
             "warmup_stable_decay",
             {"num_decay_steps": 43, "min_lr_ratio": 0.2},
-            {"decay": 43, "least": 0.2},
+            {"decay": 43, "min_ratio": 0.2},
         ),
         (
             "warmup_stable_decay",
             {"num_decay_steps": 20, "min_lr_ratio": 0.1, "num_cycles": 1.5},
-            {"decay": 20, "least": 0.1, "cycles": 3},
+            {"decay": 20, "min_ratio": 0.1, "cycles": 3},
         ),
         ("cosine_with_restarts", {"num_cycles": 4}, {"cycles": 4}),
     ],
 )
 @pytest.mark.parametrize("warmup", [0, 7])
-def test_schedule_is_that_of_transformers(name, theirs, ours, warmup):
+def test_schedule_equals_transformers(name, theirs, ours, warmup):
     from transformers import get_scheduler as get
 
     made = get(
@@ -114,7 +112,7 @@ def test_schedule_is_that_of_transformers(name, theirs, ours, warmup):
         num_training_steps=50,
         scheduler_specific_kwargs=theirs,
     )
-    mine = scheduler(optimizer(1e-4), name, LrSchedule(50, warmup, **ours))
+    mine = lambda_lr(optimizer(1e-4), name, LrSchedule(50, warmup, **ours))
     steps = 50 if name == "cosine_with_min_lr" else 55  # theirs swings up again behind the end
     assert rates_of(mine, steps) == [
         pytest.approx(rates, rel=1e-9, abs=1e-15) for rates in rates_of(made, steps)
@@ -123,8 +121,8 @@ def test_schedule_is_that_of_transformers(name, theirs, ours, warmup):
 
 def test_warm_restarts_pass_through_their_golden_points():
     """Two cycles of 10 and 20 steps: rises of 2 and 4, peaks of 1 and 0.5, down to 0.1."""
-    course = LrSchedule(30, warmup=2, least=0.1, restarts=WarmRestarts(10, 2.0, 4, 0.5))
-    curve = [SCHEDULES["cosine_warm_restarts"](step, course) for step in range(30)]
+    schedule = LrSchedule(30, warmup=2, min_ratio=0.1, restarts=WarmRestarts(10, 2.0, 4, 0.5))
+    curve = [SCHEDULES["cosine_warm_restarts"](step, schedule) for step in range(30)]
     assert curve[:3] == pytest.approx([0.1, 0.55, 1.0])
     assert curve[6] == pytest.approx(0.55)  # half-way down
     assert curve[9] == pytest.approx(0.1 + 0.9 * 0.5 * (1 + math.cos(math.pi * 7 / 8)))
@@ -134,10 +132,10 @@ def test_warm_restarts_pass_through_their_golden_points():
 
 
 def test_warm_restarts_without_numbers_are_cosine_with_restarts():
-    course = LrSchedule(60, 0, cycles=3)
-    found = [SCHEDULES["cosine_warm_restarts"](step, course) for step in range(60)]
+    schedule = LrSchedule(60, 0, cycles=3)
+    found = [SCHEDULES["cosine_warm_restarts"](step, schedule) for step in range(60)]
     assert found == pytest.approx(
-        [SCHEDULES["cosine_with_restarts"](step, course) for step in range(60)]
+        [SCHEDULES["cosine_with_restarts"](step, schedule) for step in range(60)]
     )
 
 
@@ -150,26 +148,26 @@ def test_warm_restarts_without_numbers_are_cosine_with_restarts():
     step=st.integers(0, 450),
 )
 def test_cycles_follow_each_other_without_gaps(total, cycles, steps, mult, step):
-    course = LrSchedule(total, cycles=cycles, restarts=WarmRestarts(steps, mult))
-    k, place, length = course.cycle(step)
+    schedule = LrSchedule(total, cycles=cycles, restarts=WarmRestarts(steps, mult))
+    k, place, length = schedule.cycle(step)
     assert 0 <= place < length
     if place:
-        assert course.cycle(step - 1) == (k, place - 1, length)
+        assert schedule.cycle(step - 1) == (k, place - 1, length)
     elif step:
-        assert course.cycle(step - 1)[0] == k - 1
+        assert schedule.cycle(step - 1)[0] == k - 1
     if not steps and cycles <= total and mult >= 1 and step < total:
         assert k < cycles
 
 
 def test_reference_run_peaks_three_times_after_82_steps():
-    course = LrSchedule(total=1000, warmup=82, cycles=3)
-    curve = [SCHEDULES["cosine_with_restarts"](step, course) for step in range(1000)]
+    schedule = LrSchedule(total=1000, warmup=82, cycles=3)
+    curve = [SCHEDULES["cosine_with_restarts"](step, schedule) for step in range(1000)]
     assert [step for step, rate in enumerate(curve) if rate == 1.0] == [82, 388, 694]
     assert curve[41] == 0.5
 
 
 def test_every_group_keeps_its_own_rate():
-    first, last = rates_of(scheduler(optimizer(1e-3, 5e-4), "linear", LrSchedule(10, 2)), 3)[1:]
+    first, last = rates_of(lambda_lr(optimizer(1e-3, 5e-4), "linear", LrSchedule(10, 2)), 3)[1:]
     assert first == pytest.approx([5e-4, 2.5e-4])
     assert last == pytest.approx([1e-3, 5e-4])
 
@@ -183,10 +181,15 @@ def test_every_group_keeps_its_own_rate():
     beyond=st.integers(0, 20),
 )
 def test_multiplier_stays_between_0_and_1_also_beyond_the_end(name, total, share, cycles, beyond):
-    course = LrSchedule(
-        total, int(share * total), cycles, power=1.5, decay=total - int(share * total), least=0.1
+    schedule = LrSchedule(
+        total,
+        int(share * total),
+        cycles,
+        power=1.5,
+        decay=total - int(share * total),
+        min_ratio=0.1,
     )
-    curve = [SCHEDULES[name](step, course) for step in range(total + beyond + 1)]
+    curve = [SCHEDULES[name](step, schedule) for step in range(total + beyond + 1)]
     assert all(-1e-12 <= rate <= 1.0 + 1e-12 and math.isfinite(rate) for rate in curve)
 
 
@@ -197,8 +200,8 @@ def test_multiplier_stays_between_0_and_1_also_beyond_the_end(name, total, share
     data=st.data(),
 )
 def test_full_rate_is_reached_right_after_the_warmup(name, total, data):
-    course = LrSchedule(total, data.draw(st.integers(0, total - 1)))
-    assert SCHEDULES[name](course.warmup, course) == 1.0
+    schedule = LrSchedule(total, data.draw(st.integers(0, total - 1)))
+    assert SCHEDULES[name](schedule.warmup, schedule) == 1.0
 
 
 @pytest.mark.parametrize(
@@ -215,7 +218,7 @@ def test_full_rate_is_reached_right_after_the_warmup(name, total, data):
         ("100%", 1000),
     ],
 )
-def test_warmup_is_read_as_steps_or_as_a_part(given_as, steps):
+def test_warmup_is_a_number_of_steps_or_a_fraction(given_as, steps):
     assert warmup_steps(given_as, 1000) == steps
 
 
@@ -235,19 +238,19 @@ def test_warmup_longer_than_the_run_is_an_error(warmup):
 
 def test_constant_with_warmup_steps_is_an_error_instead_of_no_warmup():
     with pytest.raises(ConfigError) as caught:
-        scheduler(optimizer(1e-4), "constant", LrSchedule(10, 1))
+        lambda_lr(optimizer(1e-4), "constant", LrSchedule(10, 1))
     assert "constant_with_warmup" in caught.value.hint
 
 
 def test_unknown_schedule_names_the_nearest():
     with pytest.raises(ConfigError) as caught:
-        scheduler(optimizer(1e-4), "cosine_with_restart", LrSchedule(10))
+        lambda_lr(optimizer(1e-4), "cosine_with_restart", LrSchedule(10))
     assert "cosine_with_restarts" in caught.value.hint
 
 
 def made(**others):
     options = tiny.options(Path("model"), Path("out"), **others)
-    return of_options(optimizer(1e-4), options, 40)
+    return build(optimizer(1e-4), options, 40)
 
 
 def test_options_reach_the_schedule():
@@ -259,7 +262,7 @@ def test_options_reach_the_schedule():
         40,
     )  # fmt: skip
     expected = [
-        SCHEDULES["warmup_stable_decay"](s, LrSchedule(40, 4, decay=10, least=0.5)) * 1e-4
+        SCHEDULES["warmup_stable_decay"](s, LrSchedule(40, 4, decay=10, min_ratio=0.5)) * 1e-4
         for s in range(40)
     ]
     assert [rates[0] for rates in found] == pytest.approx(expected)
@@ -267,8 +270,8 @@ def test_options_reach_the_schedule():
     found = rates_of(
         made(lr_scheduler="cosine_warm_restarts", lr_warmup_steps=2, lr_scheduler_args=restarts), 40
     )
-    course = LrSchedule(40, 2, restarts=WarmRestarts(10, 2, 4, 0.5))
-    expected = [SCHEDULES["cosine_warm_restarts"](s, course) * 1e-4 for s in range(40)]
+    schedule = LrSchedule(40, 2, restarts=WarmRestarts(10, 2, 4, 0.5))
+    expected = [SCHEDULES["cosine_warm_restarts"](s, schedule) * 1e-4 for s in range(40)]
     assert [rates[0] for rates in found] == pytest.approx(expected)
 
 
@@ -294,7 +297,7 @@ def test_schedule_of_any_class(path, args, theirs):
     "path", ["CosineAnnealingWarmRestarts", "MultiStepLR", "OneCycleLR", "ExponentialLR"]
 )
 @pytest.mark.parametrize("step", [0, 1, 11, 25])
-def test_replayed_schedule_goes_on_as_the_first_one(path, step):
+def test_replayed_scheduler_continues_like_the_original(path, step):
     args = {
         "CosineAnnealingWarmRestarts": ("T_0=7", "T_mult=2"),
         "MultiStepLR": ("milestones=[5, 12, 20]",),
@@ -310,10 +313,13 @@ def test_replayed_schedule_goes_on_as_the_first_one(path, step):
 @pytest.mark.parametrize(
     ("others", "words"),
     [
-        ({"lr_scheduler": "cosine", "lr_decay_steps": 10}, "'cosine' has no lr_decay_steps"),
+        ({"lr_scheduler": "cosine", "lr_decay_steps": 10}, "'cosine' does not use lr_decay_steps"),
         ({"lr_scheduler": "cosine", "lr_scheduler_min_lr_ratio": 0.1}, "cosine_with_min_lr"),
         ({"lr_scheduler": "linear", "lr_scheduler_timescale": 5}, "inverse_sqrt"),
-        ({"lr_scheduler": "linear", "lr_scheduler_args": ("T_max=3",)}, "has no lr_scheduler_args"),
+        (
+            {"lr_scheduler": "linear", "lr_scheduler_args": ("T_max=3",)},
+            "does not use lr_scheduler_args",
+        ),
         ({"lr_scheduler": "warmup_stable_decay"}, "lr_decay_steps"),
         (
             {"lr_scheduler": "warmup_stable_decay", "lr_decay_steps": 35, "lr_warmup_steps": 10},
@@ -329,7 +335,7 @@ def test_replayed_schedule_goes_on_as_the_first_one(path, step):
         ),
         (
             {"lr_scheduler": "cosine_warm_restarts", "lr_scheduler_args": ("gamma='x'",)},
-            "takes the numbers",
+            "accepts cycle_steps",
         ),
         (
             {"lr_scheduler": "cosine_warm_restarts", "lr_scheduler_args": ("gamma=2",)},
@@ -352,12 +358,15 @@ def test_replayed_schedule_goes_on_as_the_first_one(path, step):
         ),
         ({"lr_scheduler_type": "NoSuchLR"}, "has no scheduler NoSuchLR"),
         ({"lr_scheduler_type": "torch.nn.Linear"}, "has no scheduler Linear"),
-        ({"lr_scheduler_type": "ReduceLROnPlateau"}, "waits for a loss"),
+        ({"lr_scheduler_type": "ReduceLROnPlateau"}, "needs a validation metric"),
         ({"lr_scheduler_type": "CosineAnnealingLR"}, "T_max"),
-        ({"lr_scheduler_type": "LinearLR", "lr_warmup_steps": 3}, "in the words of that class"),
+        (
+            {"lr_scheduler_type": "LinearLR", "lr_warmup_steps": 3},
+            "under the name that the class uses",
+        ),
     ],
 )
-def test_what_does_not_fit_together_is_an_error(others, words):
+def test_options_that_do_not_fit_together_are_an_error(others, words):
     with pytest.raises(ConfigError) as caught:
         made(**others)
     assert words in f"{caught.value.message} {caught.value.hint}"

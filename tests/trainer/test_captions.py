@@ -1,4 +1,4 @@
-"""The caption of a sample: what is kept, shuffled and dropped, in which order."""
+"""The caption of a sample: which tags are kept, shuffled and dropped, and in which order."""
 
 from random import Random
 
@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from datasetkit.core.errors import ConfigError
-from trainer.data.captions import CaptionOptions, longest, sample, warm
+from trainer.data.captions import CaptionOptions, longest, sample, warmup_tags
 
 TAGS = "mikami, 1girl, solo, dress, smile, outdoors"
 
@@ -16,7 +16,7 @@ def samples(caption, options, n=400, epoch=1):
     return [sample(caption, options, epoch, Random(seed)) for seed in range(n)]
 
 
-def test_caption_is_read_as_it_stands_without_options():
+def test_caption_is_unchanged_without_options():
     assert set(samples(TAGS, CaptionOptions(), 5)) == {TAGS}
     assert sample(" a ,b,, c ", CaptionOptions(), 1, Random(0)) == "a, b, c"
 
@@ -27,7 +27,7 @@ def test_kept_tags_stay_first_while_the_others_move():
     assert len(set(seen)) == 24  # all orders of the other four
 
 
-def test_shuffle_moves_the_first_tag_too_where_none_is_kept():
+def test_shuffle_moves_the_first_tag_unless_it_is_kept():
     first = {text.split(",")[0] for text in samples(TAGS, CaptionOptions(shuffle_caption=True))}
     assert first == set(TAGS.split(", "))
 
@@ -49,7 +49,7 @@ def test_separator_never_reaches_the_encoder():
     assert sample("a, b ||| c ||| d", options, 1, Random(0)) == "a, b, c, d"
 
 
-def test_keep_tokens_counts_where_the_caption_has_no_separator():
+def test_keep_tokens_applies_without_a_separator():
     options = CaptionOptions(
         keep_tokens=1, keep_tokens_separator="|||", caption_tag_dropout_rate=1.0
     )
@@ -132,7 +132,7 @@ def test_impossible_option_is_an_error(wrong):
         CaptionOptions(**wrong)
 
 
-def test_prefix_and_suffix_stand_around_every_caption():
+def test_prefix_and_suffix_are_added_to_every_caption():
     options = CaptionOptions(
         caption_prefix="sks,", caption_suffix="by night", keep_tokens=1, shuffle_caption=True
     )
@@ -140,19 +140,19 @@ def test_prefix_and_suffix_stand_around_every_caption():
     assert set(seen) == {"sks, 1girl, solo by night", "sks, solo by night, 1girl"}
 
 
-def test_dropped_caption_has_no_prefix_either():
+def test_dropped_caption_has_no_prefix():
     options = CaptionOptions(caption_prefix="sks,", caption_dropout_rate=0.5)
     assert set(samples("1girl", options)) == {"", "sks, 1girl"}
 
 
-def test_a_wildcard_gives_each_of_its_choices_alike():
+def test_options_of_a_wildcard_are_equally_likely():
     seen = samples("{red|blue|green} hair, {day|night}", CaptionOptions(enable_wildcard=True), 3000)
     counts = {text: seen.count(text) for text in set(seen)}
     assert len(counts) == 6
     assert all(400 < n < 600 for n in counts.values())
 
 
-def test_choices_may_hold_tags_and_nothing():
+def test_options_of_a_wildcard_may_be_several_tags_or_empty():
     seen = set(samples("sks, {hat, red hat|}", CaptionOptions(enable_wildcard=True, keep_tokens=3)))
     assert seen == {"sks, hat, red hat", "sks"}
 
@@ -162,11 +162,11 @@ def test_doubled_braces_are_braces():
     assert set(samples("{{a|b}}, {c}", options, 20)) == {"{a|b}, c"}
 
 
-def test_braces_stay_where_wildcards_are_off():
+def test_braces_are_literal_without_enable_wildcard():
     assert set(samples("{a|b}", CaptionOptions(), 20)) == {"{a|b}"}
 
 
-def test_one_of_several_lines_is_read_and_each_has_the_prefix():
+def test_one_of_several_lines_is_chosen_and_each_has_the_prefix():
     options = CaptionOptions(enable_wildcard=True, caption_prefix="sks,", caption_suffix="x")
     assert set(samples("a, b\nc {d|e}", options)) == {"sks, a, b x", "sks, c d x", "sks, c e x"}
 
@@ -179,7 +179,7 @@ def test_secondary_separator_joins_tags_until_the_end():
     assert set(seen) == {"", "d", "a,b,c", "a,b,c, d", "d, a,b,c"}
 
 
-def test_free_tags_come_in_one_by_one_while_they_are_warmed_up():
+def test_free_tags_are_added_one_by_one_in_the_warmup():
     options = CaptionOptions(keep_tokens=1, token_warmup_min=1, token_warmup_step=10)
     read = [sample(TAGS, options, 1, Random(0), (step, 40)) for step in range(12)]
     assert [len(text.split(", ")) - 1 for text in read] == [1, 1, 1, 2, 2, 3, 3, 3, 4, 4, 5, 5]
@@ -187,10 +187,10 @@ def test_free_tags_come_in_one_by_one_while_they_are_warmed_up():
     assert sample(TAGS, options, 1, Random(0)) == TAGS
 
 
-def test_warmup_below_1_is_a_part_of_the_run():
+def test_warmup_below_1_is_a_fraction_of_the_run():
     part, steps = CaptionOptions(token_warmup_step=0.25), CaptionOptions(token_warmup_step=10)
-    assert [warm(8, part, step, 40) for step in range(20)] == [
-        warm(8, steps, step, 40) for step in range(20)
+    assert [warmup_tags(8, part, step, 40) for step in range(20)] == [
+        warmup_tags(8, steps, step, 40) for step in range(20)
     ]
 
 
@@ -200,9 +200,9 @@ def test_warmup_below_1_is_a_part_of_the_run():
     warmup=st.integers(1, 100),
     step=st.integers(0, 120),
 )
-def test_warm_tags_grow_from_the_least_to_all(free, least, warmup, step):
+def test_warmup_tags_grow_from_the_minimum_to_all(free, least, warmup, step):
     options = CaptionOptions(token_warmup_min=least, token_warmup_step=warmup)
-    now, then = (min(free, warm(free, options, s, 1000)) for s in (step, step + 1))
+    now, then = (min(free, warmup_tags(free, options, s, 1000)) for s in (step, step + 1))
     assert min(free, least) <= now <= then <= free
     if step >= warmup:
         assert now == free

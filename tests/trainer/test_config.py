@@ -1,4 +1,4 @@
-"""sd-scripts' two files train as they are; what they ask for and cannot have is refused by name."""
+"""sd-scripts' config files are translated; unsupported keys are errors that name the key."""
 
 import tomllib
 from dataclasses import fields
@@ -81,7 +81,7 @@ def test_reference_files_make_a_plan(files):
     assert (plan.count(is_reg=False), plan.count(is_reg=True), plan.steps) == (60, 60, 1200)
 
 
-def test_what_the_files_leave_open_is_as_in_sd_scripts(tmp_path):
+def test_defaults_are_those_of_sd_scripts(tmp_path):
     (tmp_path / "config.toml").write_text(
         'resolution = "512,768"\ntrain_data_dir = "data"', encoding="utf-8"
     )
@@ -108,7 +108,7 @@ def test_network_of_lycoris_is_read_as_it_is(tmp_path):
     assert (args.algo, args.conv_dim, args.conv_alpha) == ("loha", 4, 1.0)
 
 
-def test_command_line_stands_above_the_files(files):
+def test_command_line_overrides_the_files(files):
     said = translate(files / "config.toml", files / "dataset.toml", {"network_dim": 8})
     assert said.options.network_dim == 8
     (files / "config.toml").write_text("max_train_steps = 900\n", encoding="utf-8")
@@ -123,7 +123,7 @@ def test_command_line_stands_above_the_files(files):
     ("line", "words"),
     [
         ("netwerk_dim = 8", "did you mean 'network_dim'"),
-        ('resize_interpolation = "area"', "not to be had here"),
+        ('resize_interpolation = "area"', "is not supported"),
         ("zero_terminal_snr = true\nv_parameterization = false", "velocity"),
         ("color_aug = true\ncache_latents = true", "set cache_latents = false"),
         ('save_model_as = "ckpt"', "'safetensors'"),
@@ -134,7 +134,7 @@ def test_command_line_stands_above_the_files(files):
         ("noise_offset = 0.1\nmultires_noise_iterations = 6", "exclude each other"),
     ],
 )
-def test_key_that_cannot_be_honoured_is_refused(tmp_path, line, words):
+def test_unsupported_key_is_an_error(tmp_path, line, words):
     (tmp_path / "config.toml").write_text(f'train_data_dir = "data"\n{line}\n', encoding="utf-8")
     with pytest.raises(ConfigError) as caught:
         translate(tmp_path / "config.toml", None, {})
@@ -152,11 +152,11 @@ def test_key_that_cannot_be_honoured_is_refused(tmp_path, line, words):
         ),
         (
             "[[datasets]]\nresolution = 512\n[[datasets]]\nresolution = 768\n",
-            "differ in their sizes",
+            "have different resolutions",
         ),
         (
             '[[datasets]]\n[[datasets.subsets]]\nimage_dir = "d"\nface_crop_aug_range = "1,2"\n',
-            "not to be had here",
+            "is not supported",
         ),
         (
             '[[datasets]]\n[[datasets.subsets]]\nimage_dir = "d"\nflip_agu = true\n',
@@ -174,7 +174,7 @@ def test_dataset_file_is_checked(tmp_path, text, words):
         translate(None, tmp_path / "dataset.toml", {})
 
 
-def test_subsets_keep_what_only_they_say(tmp_path):
+def test_subsets_keep_their_own_options(tmp_path):
     text = """
     [[datasets]]
       batch_size = 3
@@ -258,7 +258,7 @@ def exported(folder, monkeypatch, train=""):
         "v2 = true\nv_parameterization = true\ntext_encoder_lr = [0.00001, 0.000005]",
     ],
 )
-def test_export_of_a_data_set_is_read_back(tmp_path, monkeypatch, train):
+def test_export_of_a_dataset_is_read_back(tmp_path, monkeypatch, train):
     config, dataset = exported(tmp_path, monkeypatch, train)
     said = translate(config, dataset, {})
     ours = of_project(load(tmp_path / "dsk.toml"), {})
@@ -281,7 +281,7 @@ def test_export_of_a_data_set_is_read_back(tmp_path, monkeypatch, train):
     assert said.options.bucket_rules() == ours.bucket_rules()
 
 
-def test_export_says_nothing_at_which_sd_scripts_would_stop(tmp_path, monkeypatch):
+def test_export_has_no_key_that_sd_scripts_rejects(tmp_path, monkeypatch):
     """It divides by the number of steps, and some versions refuse two kinds of noise even where
     both are 0.
     """
@@ -297,7 +297,7 @@ def test_export_says_nothing_at_which_sd_scripts_would_stop(tmp_path, monkeypatc
     }
 
 
-def test_export_asks_for_a_state_only_where_the_project_does(tmp_path, monkeypatch):
+def test_export_has_save_state_only_if_the_project_has(tmp_path, monkeypatch):
     config, _ = exported(tmp_path / "plain", monkeypatch)
     assert "save_state" not in config.read_text(encoding="utf-8")
     config, dataset = exported(tmp_path / "asked", monkeypatch, "save_state = true")
@@ -305,7 +305,7 @@ def test_export_asks_for_a_state_only_where_the_project_does(tmp_path, monkeypat
     assert translate(config, dataset, {}).options.save_state
 
 
-def test_paths_of_a_dsk_toml_are_seen_from_its_folder(tmp_path):
+def test_paths_in_dsk_toml_are_relative_to_its_folder(tmp_path):
     (tmp_path / "model.safetensors").touch()
     (tmp_path / "dsk.toml").write_text(
         '[train]\npretrained_model_name_or_path = "model.safetensors"\nvae = "some/vae"\n',

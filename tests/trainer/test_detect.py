@@ -1,5 +1,5 @@
-"""A model's family is found in its files; what cannot be trained on, and options that say
-otherwise, are named.
+"""A model's family is detected from its files; unsupported models and contradicting options are
+errors.
 """
 
 import json
@@ -53,13 +53,13 @@ def test_first_family_and_the_tiny_base_are_found(model, tmp_path):
             "base model",
         ),
         ("lora_unet_mid_block_attentions_0_proj_in.alpha", "is a LoRA", "network_weights"),
-        ("unet.mid_block.x.lora_A.weight", "is a LoRA", "name the base model"),
-        ("control_model.x", "a ControlNet", "name the base model"),
-        ("encoder.conv_in.weight", "is a VAE", "`vae` in"),
-        ("x", "no Stable Diffusion checkpoint", "full checkpoint"),
+        ("unet.mid_block.x.lora_A.weight", "is a LoRA", "name its base model"),
+        ("control_model.x", "a ControlNet", "name its base model"),
+        ("encoder.conv_in.weight", "is a VAE", "`vae` of"),
+        ("x", "not a Stable Diffusion checkpoint", "full checkpoint"),
     ],
 )
-def test_file_that_is_something_else_is_named(tmp_path, name, words, hint):
+def test_error_names_what_another_file_is(tmp_path, name, words, hint):
     with pytest.raises(ModelFileError, match=words) as caught:
         detect(file_of(tmp_path, name))
     assert hint in caught.value.hint
@@ -68,7 +68,7 @@ def test_file_that_is_something_else_is_named(tmp_path, name, words, hint):
 @pytest.mark.parametrize(
     "data", [b"", b"\xff" * 100, b"\x02\0\0\0\0\0\0\0[]", b"\x08\0\0\0\0\0\0\0" + b'{"a": 1}']
 )
-def test_file_that_is_damaged_is_said(tmp_path, data):
+def test_damaged_file_is_an_error(tmp_path, data):
     (tmp_path / "model.safetensors").write_bytes(data)
     with pytest.raises(ModelFileError, match="cannot read"):
         detect(tmp_path / "model.safetensors")
@@ -81,29 +81,29 @@ def changed(folder, part, **values):
     )
 
 
-def test_folder_that_is_no_base_model_is_named(model, tmp_path):
+def test_folder_that_is_not_a_base_model_is_an_error(model, tmp_path):
     refiner = tiny_families.save_pipeline(tmp_path / "refiner", "sdxl")
     (refiner / "text_encoder").rename(refiner / "no_text_encoder")
     with pytest.raises(ModelFileError, match="refiner"):
         detect(refiner)
     half = tiny_families.save_pipeline(tmp_path / "half", "sdxl")
     (half / "text_encoder_2").rename(half / "no_text_encoder")
-    with pytest.raises(ModelFileError, match="no text_encoder_2"):
+    with pytest.raises(ModelFileError, match="text_encoder_2/ is missing"):
         detect(half)
-    with pytest.raises(ModelFileError, match=r"no unet/config\.json"):
+    with pytest.raises(ModelFileError, match=r"unet/config\.json is missing"):
         detect(tmp_path)
     (tmp_path / "transformer").mkdir()
     with pytest.raises(ModelFileError, match="Flux"):
         detect(tmp_path)
     inpainting = tiny.copy_folder(model, tmp_path / "inpainting")
     changed(inpainting, "unet", in_channels=9)
-    with pytest.raises(ModelFileError, match="takes 9 channels where a latent has 4"):
+    with pytest.raises(ModelFileError, match="has 9 input channels, but a latent has 4"):
         detect(inpainting)
 
 
-def test_file_of_an_inpainting_model_is_named(tmp_path):
+def test_inpainting_model_is_an_error(tmp_path):
     first = {"model.diffusion_model.input_blocks.0.0.weight": (4, 9, 3, 3)}
-    with pytest.raises(ModelFileError, match="9 channels"):
+    with pytest.raises(ModelFileError, match="9 input channels"):
         detect(file_of(tmp_path, "cond_stage_model.transformer.text_model.x", **first))
 
 
@@ -116,13 +116,13 @@ def test_file_of_an_inpainting_model_is_named(tmp_path):
         (None, ("v_pred",), "v_prediction"),
     ],
 )
-def test_file_may_say_what_it_predicts(tmp_path, remarks, names, said):
+def test_file_may_state_its_prediction_type(tmp_path, remarks, names, said):
     path = file_of(tmp_path, "conditioner.embedders.1.model.x", *names, remarks=remarks)
     assert detect(path) == DetectedModel("sdxl", said)
 
 
 @pytest.mark.parametrize(
-    ("given", "found", "settled"),
+    ("given", "found", "prediction"),
     [
         ({}, DetectedModel("sd1"), "epsilon"),
         ({}, DetectedModel("sdxl"), "epsilon"),
@@ -138,8 +138,8 @@ def test_file_may_say_what_it_predicts(tmp_path, remarks, names, said):
         ({"text_encoder_lr": (1e-5, 0.0)}, DetectedModel("sdxl"), "epsilon"),
     ],
 )
-def test_options_and_the_model_settle_what_is_predicted(given, found, settled):
-    assert option_checks.settle(TrainOptions(**given), found) == settled
+def test_options_and_the_model_determine_the_prediction_type(given, found, prediction):
+    assert option_checks.prediction_type(TrainOptions(**given), found) == prediction
 
 
 @pytest.mark.parametrize(
@@ -148,24 +148,24 @@ def test_options_and_the_model_settle_what_is_predicted(given, found, settled):
         (
             {"v2": True},
             DetectedModel("sd1"),
-            "v2 = true, and the model is one of Stable Diffusion 1",
+            "v2 = true, but the model is Stable Diffusion 1",
         ),
         (
             {"v2": False},
             DetectedModel("sd2", "epsilon"),
-            "v2 = false, and the model is one of Stable Diffusion 2",
+            "v2 = false, but the model is Stable Diffusion 2",
         ),
         (
             {"v_parameterization": False},
             DetectedModel("sd2", "v_prediction"),
-            "says v_prediction, v_parameterization = false",
+            "has v_prediction, but v_parameterization = false",
         ),
         (
             {"v_parameterization": True},
             DetectedModel("sdxl", "epsilon"),
-            "says epsilon, v_parameterization = true",
+            "has epsilon, but v_parameterization = true",
         ),
-        ({}, DetectedModel("sd2"), "does not say whether it predicts noise or velocity"),
+        ({}, DetectedModel("sd2"), "does not state whether it predicts noise or velocity"),
         (
             {"text_encoder_lr": (1e-5, 1e-5)},
             DetectedModel("sd2", "epsilon"),
@@ -173,23 +173,23 @@ def test_options_and_the_model_settle_what_is_predicted(given, found, settled):
         ),
     ],
 )
-def test_options_that_the_model_contradicts_are_errors_with_a_next_step(given, found, words):
+def test_options_that_contradict_the_model_are_errors_with_a_next_step(given, found, words):
     with pytest.raises(ConfigError, match=words) as caught:
-        option_checks.settle(TrainOptions(**given), found)
+        option_checks.prediction_type(TrainOptions(**given), found)
     assert caught.value.hint
 
 
-def test_wrong_option_is_said_before_a_weight_is_read(model, tmp_path):
+def test_wrong_option_is_an_error_before_weights_are_loaded(model, tmp_path):
     folder = tiny.copy_folder(model, tmp_path / "model")
     (folder / "unet" / "diffusion_pytorch_model.safetensors").unlink()
     with pytest.raises(ConfigError, match="v2 = true"):
         load_parts(tiny.options(folder, tmp_path, v2=True))
 
 
-def test_what_a_family_does_otherwise_is_said():
+def test_options_with_little_effect_in_a_family_are_warned_of():
     assert option_checks.remarks(TrainOptions(resolution=1024), "sdxl") == ()
     (skip,) = option_checks.remarks(TrainOptions(resolution=1024, clip_skip=2), "sdxl")
-    assert "changes nothing" in skip
+    assert "has no effect" in skip
     (half,) = option_checks.remarks(TrainOptions(resolution=1024, mixed_precision="fp16"), "sdxl")
     assert "float32" in half
     (small,) = option_checks.remarks(TrainOptions(resolution=512), "sdxl")
@@ -200,7 +200,7 @@ def test_what_a_family_does_otherwise_is_said():
 def test_a_vae_of_another_family_is_refused(model, tmp_path):
     other = tiny_families.save_pipeline(tmp_path / "xl", "sdxl")
     with pytest.raises(
-        ModelFileError, match=r"scales latents by 0\.13025, Stable Diffusion 1 by 0\.18215"
+        ModelFileError, match=r"scales latents by 0\.13025, but Stable Diffusion 1 by 0\.18215"
     ):
         load_parts(tiny.options(model, tmp_path, vae=str(other)))
 

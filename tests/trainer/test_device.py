@@ -1,6 +1,4 @@
-"""Where a run computes: the device that is there, its precision, and nothing that the device has
-not.
-"""
+"""The device of a run, its precision, and dtypes that a device does not support."""
 
 import sys
 from pathlib import Path
@@ -16,8 +14,7 @@ from torch.utils._pytree import tree_leaves
 from datasetkit.core.errors import ConfigError
 from tests.trainer.test_loop import ready
 from tests.trainer.test_run import planned
-from trainer import device as place
-from trainer import loop
+from trainer import device, loop
 from trainer.device import DeviceContext
 from trainer.run import train
 
@@ -26,17 +23,17 @@ from trainer.run import train
 def there(monkeypatch):
     """Let accelerate find a device."""
 
-    def found(device):
-        state = SimpleNamespace(device=torch.device(device), num_processes=2, process_index=1)
-        monkeypatch.setattr(place, "processes", lambda: state)
+    def found(name):
+        state = SimpleNamespace(device=torch.device(name), num_processes=2, process_index=1)
+        monkeypatch.setattr(device, "processes", lambda: state)
 
     return found
 
 
 @pytest.mark.parametrize(
-    ("device", "precision", "dtype"),
+    ("name", "precision", "dtype"),
     [
-        ("cuda:1", "bf16", torch.bfloat16),  # AMD's are called so too
+        ("cuda:1", "bf16", torch.bfloat16),  # AMD's GPUs too
         ("cuda", "fp16", torch.float16),
         ("cuda", "no", torch.float32),
         ("mps", "bf16", torch.bfloat16),
@@ -45,19 +42,19 @@ def there(monkeypatch):
         ("cpu", "no", torch.float32),
     ],
 )
-def test_run_computes_where_accelerate_finds_a_device(there, device, precision, dtype):
-    there(device)
-    assert place.find(precision) == (DeviceContext(torch.device(device), dtype, 2, 1), "")
+def test_a_run_uses_the_device_that_accelerate_finds(there, name, precision, dtype):
+    there(name)
+    assert device.select(precision) == (DeviceContext(torch.device(name), dtype, 2, 1), "")
 
 
-def test_half_precision_without_a_gpu_is_said(there):
+def test_fp16_without_a_gpu_falls_back_to_float32_with_a_warning(there):
     there("cpu")
-    found, remark = place.find("fp16")
+    found, remark = device.select("fp16")
     assert found.dtype == torch.float32 and "needs a GPU" in remark
 
 
 class State:
-    """Notes what accelerate was told."""
+    """Records the arguments of accelerate's state."""
 
     told: ClassVar[list[bool]] = []
 
@@ -75,7 +72,7 @@ def test_gpu_is_taken_where_there_is_one_and_the_cpu_is_not_asked_for(
     monkeypatch.setattr(accelerate, "PartialState", State)
     monkeypatch.setattr(torch.accelerator, "is_available", lambda: accelerator)
     monkeypatch.setenv("ACCELERATE_USE_CPU", asked)
-    place.processes()
+    device.processes()
     assert State.told[-1] is cpu
 
 
@@ -92,9 +89,10 @@ class NoDoubles(TorchDispatchMode):
         return made
 
 
-def test_a_step_makes_no_number_that_apples_gpus_have_not(data, options, monkeypatch):
+def test_a_step_uses_no_dtype_that_apples_gpus_lack(data, options, monkeypatch):
     assert [
-        DeviceContext(torch.device(name), torch.float32).tally for name in ("mps", "cuda", "cpu")
+        DeviceContext(torch.device(name), torch.float32).loss_dtype
+        for name in ("mps", "cuda", "cpu")
     ] == [
         torch.float32,
         torch.float64,
@@ -104,23 +102,23 @@ def test_a_step_makes_no_number_that_apples_gpus_have_not(data, options, monkeyp
     read = next(loop.reader(run).steps(workers=0))
     with NoDoubles(), pytest.raises(TypeError, match="float64"):
         loop.gradients(run, read)
-    monkeypatch.setattr(DeviceContext, "tally", torch.float32)
+    monkeypatch.setattr(DeviceContext, "loss_dtype", torch.float32)
     with NoDoubles():
         loss, samples = loop.gradients(run, read)
     assert loss > 0 and samples == 4
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the peak is read from /proc")
-def test_memory_of_a_run_without_a_gpu_is_the_programs_own():
+def test_peak_memory_without_a_gpu_is_that_of_the_process():
     status = Path("/proc/self/status").read_text(encoding="utf-8")
     peak = (
         next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM"))
         * 1024
     )
-    assert place.most_memory(torch.device("cpu")) == pytest.approx(peak, rel=0.1)
+    assert device.peak_memory(torch.device("cpu")) == pytest.approx(peak, rel=0.1)
 
 
-def test_run_that_does_not_fit_says_what_to_do(data, options, monkeypatch):
+def test_out_of_memory_is_an_error_with_a_next_step(data, options, monkeypatch):
     def full(*_):
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nmore")
 

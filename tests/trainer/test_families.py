@@ -1,4 +1,4 @@
-"""Stable Diffusion 1: its parts are found in a folder and in one file, and its modules have kohya's
+"""Stable Diffusion 1: a folder and a single file load the same parts, and modules have kohya's
 names.
 """
 
@@ -14,6 +14,11 @@ from tests.trainer import tiny
 from trainer import random_base
 from trainer.families import sd
 from trainer.families.base import Parts
+
+
+@pytest.fixture(scope="module")
+def model(full_model):
+    return full_model
 
 
 def name_hash(names) -> str:
@@ -53,7 +58,7 @@ def test_one_file_in_the_original_layout_is_the_same_model_as_a_folder(parts, tm
 
 
 @pytest.mark.parametrize("form", ["folder", "its model's folder", "file", "file of a checkpoint"])
-def test_another_vae_takes_the_place_of_the_models_own(model, parts, tmp_path, form):
+def test_vae_option_replaces_the_models_vae(model, parts, tmp_path, form):
     other = random_base.parts(seed=9)[2]
     base = tiny.save_checkpoint(tmp_path)
     configs = tmp_path / "configs"
@@ -72,9 +77,9 @@ def test_another_vae_takes_the_place_of_the_models_own(model, parts, tmp_path, f
     assert not torch.equal(parts.vae.encoder.conv_in.weight, loaded.vae.encoder.conv_in.weight)
 
 
-def test_file_that_is_no_vae_is_refused(model, tmp_path):
+def test_file_that_is_not_a_vae_is_an_error(model, tmp_path):
     save_file({"x": torch.zeros(1)}, tmp_path / "vae.safetensors")
-    with pytest.raises(ModelFileError, match="no VAE"):
+    with pytest.raises(ModelFileError, match="not a VAE"):
         sd.load(str(model), vae=str(tmp_path / "vae.safetensors"))
     with pytest.raises(ModelFileError, match="pickle"):
         sd.load(str(model), vae=str(tmp_path / "vae.pt"))
@@ -99,7 +104,7 @@ def test_shipped_configurations_are_the_full_size_model():
 @pytest.mark.parametrize(
     "name", ["model.ckpt", "model.pt", "model.bin", "model.pkl", "missing.ckpt"]
 )
-def test_pickles_are_refused_with_a_way_out(tmp_path, name):
+def test_pickles_are_an_error_with_a_next_step(tmp_path, name):
     (tmp_path / "model.ckpt").write_bytes(b"\x80\x04N.")
     with pytest.raises(ModelFileError, match="pickle") as caught:
         sd.load(str(tmp_path / name))
@@ -113,20 +118,20 @@ def test_hub_model_needs_its_revision():
         sd.load("someone/some-model", revision="main")
 
 
-def test_a_file_that_is_no_checkpoint_is_refused(tmp_path):
+def test_file_that_is_not_a_checkpoint_is_an_error(tmp_path):
     save_file({"lora_unet_x.alpha": torch.zeros(1)}, tmp_path / "lora.safetensors")
-    with pytest.raises(ModelFileError, match="no Stable Diffusion 1 checkpoint"):
+    with pytest.raises(ModelFileError, match="not a Stable Diffusion 1 checkpoint"):
         sd.load(str(tmp_path / "lora.safetensors"))
     (tmp_path / "half.safetensors").write_bytes(b"\xff" * 100)
     with pytest.raises(ModelFileError, match="cannot read"):
         sd.load(str(tmp_path / "half.safetensors"))
     with pytest.raises(ModelFileError, match="does not exist"):
         sd.load(str(tmp_path / "none.safetensors"))
-    with pytest.raises(ModelFileError, match="no whole diffusers model"):
+    with pytest.raises(ModelFileError, match="not a complete diffusers model"):
         sd.load(str(tmp_path))
 
 
-def test_clip_skip_leaves_the_last_layers_idle(parts):
-    assert sd.idle(parts, 1) == frozenset()
-    assert len(sd.idle(parts, 2)) == 6
-    assert all("layers_11_" in name for name in sd.idle(parts, 2))
+def test_clip_skip_leaves_the_last_layers_unreachable(parts):
+    assert sd.unreachable(parts, 1) == frozenset()
+    assert len(sd.unreachable(parts, 2)) == 6
+    assert all("layers_11_" in name for name in sd.unreachable(parts, 2))

@@ -1,5 +1,5 @@
-"""Tiny models of Stable Diffusion 2 and XL learn, go on bit by bit, and diffusers loads what they
-save.
+"""Tiny models of Stable Diffusion 2 and XL learn, resume bit by bit, and diffusers loads their
+LoRA.
 """
 
 import json
@@ -18,7 +18,7 @@ from tests.trainer.test_learning import grid_loss
 from tests.trainer.test_loop import ready
 from tests.trainer.test_run import planned, stopped
 from trainer import setup
-from trainer.errors import GateFailed
+from trainer.errors import LoraCheckFailed
 from trainer.families import registry, sd, sd2, sdxl
 from trainer.files import lora, roundtrip
 from trainer.loop import steps
@@ -79,12 +79,12 @@ def output(parts):
     family = registry.family(parts.family)
     text = family.encode_text(parts, ["sks, cat", ""], clip_skip=1, max_tokens=75)
     noisy = torch.randn((2, 4, 16, 16), generator=torch.Generator().manual_seed(9))
-    told = torch.tensor([size_conditioning.whole(128, 128)] * 2, dtype=torch.float32)
+    told = torch.tensor([size_conditioning.of_image(128, 128)] * 2, dtype=torch.float32)
     return family.predict(parts, noisy, torch.tensor([400, 10]), text.sized(told))
 
 
 @pytest.mark.parametrize("form", ["", ".diffusers"])
-def test_diffusers_own_pipeline_loads_the_file_with_the_same_change(base, trained, form):
+def test_diffusers_pipeline_loads_the_file_with_the_same_change(base, trained, form):
     _, result = trained
     path = result.files[-1].parent / f"sks{form}.safetensors"
     parts = setup.load_parts(tiny.options(base, base))
@@ -108,7 +108,7 @@ def test_diffusers_own_pipeline_loads_the_file_with_the_same_change(base, traine
     assert torch.allclose(output(fresh), ours, atol=1e-6)
 
 
-def test_stopped_run_goes_on_bit_by_bit(data, trained, tmp_path):
+def test_resumed_run_is_bit_identical(data, trained, tmp_path):
     options, result = trained
     again = replace(options, output_dir=str(tmp_path), sample_prompts="")
     stopped(data, again, 5)
@@ -119,7 +119,7 @@ def test_stopped_run_goes_on_bit_by_bit(data, trained, tmp_path):
     assert all(torch.equal(value, other[key]) for key, value in whole.items())
 
 
-def test_file_says_its_family(trained, loaded):
+def test_metadata_has_the_family(trained, loaded):
     _, result = trained
     path = result.files[-1].parent / "sks.safetensors"
     with safe_open(path, "pt") as file:
@@ -152,13 +152,13 @@ def test_every_module_is_trained_and_counted(trained, loaded):
     )
 
 
-def test_images_equal_those_of_diffusers_own_pipeline(data, loaded, base, tmp_path):
+def test_images_equal_those_of_diffusers_pipeline(data, loaded, base, tmp_path):
     options = tiny.options(base, tmp_path)
     made = setup.assemble(options, planned(data, options), setup.load_parts(options))
     prompt = Prompt(
         text="sks", negative="bad", width=64, height=64, steps=4, seed=3, sampler="ddim"
     )
-    ours = np.asarray(preview.draw(made, [prompt])[0]).astype(int)
+    ours = np.asarray(preview.generate(made, [prompt])[0]).astype(int)
     theirs = tiny_families.pipeline_of(loaded)(
         "sks", negative_prompt="bad", width=64, height=64, num_inference_steps=4,
         guidance_scale=7.5, generator=torch.Generator().manual_seed(3), output_type="np",
@@ -226,7 +226,7 @@ def test_shipped_structure_is_read_from_one_file(tmp_path, configs, bare, widths
     assert all(torch.equal(value, read[name]) for name, value in made.state_dict().items())
 
 
-def test_wrong_file_fails_the_gate(data, base, trained, tmp_path):
+def test_wrong_file_fails_the_lora_check(data, base, trained, tmp_path):
     options, result = trained
     made = setup.assemble(options, planned(data, options), setup.load_parts(options))
     path = result.files[-1].parent / "sks.safetensors"
@@ -237,5 +237,5 @@ def test_wrong_file_fails_the_gate(data, base, trained, tmp_path):
         key for key in tensors if key.startswith("lora_te") and "layers_0" in key and "up" in key
     )
     save_file({**tensors, wrong: tensors[wrong] * 1.01}, tmp_path / "wrong.safetensors")
-    with pytest.raises(GateFailed, match=r"1 of \d+ modules"):
+    with pytest.raises(LoraCheckFailed, match=r"1 of \d+ modules"):
         roundtrip.check(tmp_path / "wrong.safetensors", made, torch.float32)

@@ -1,6 +1,4 @@
-"""The layer that adds its LoRA in place: what peft's own makes, forward and backward, in each
-precision.
-"""
+"""The fused LoRA layer equals peft's layer, forward and backward, in each precision."""
 
 from typing import Any
 
@@ -69,7 +67,7 @@ SHAPES = [(ROWS,), (2, ROWS), (2, 3, ROWS)]
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
-def test_it_is_pefts_layer_in_float32(shape):
+def test_fused_layer_equals_pefts_in_float32(shape):
     ours, theirs = layers()
     x = seen(*shape)
     for a, b in zip(
@@ -82,7 +80,7 @@ def test_it_is_pefts_layer_in_float32(shape):
 
 @pytest.mark.parametrize("bf16", [True, False], ids=["autocast", "as it is"])
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
-def test_with_a_base_in_bf16_it_is_as_near_to_the_truth_as_pefts(shape, bf16):
+def test_fused_layer_is_as_accurate_as_pefts_in_bf16(shape, bf16):
     x = seen(*shape).bfloat16()
     ours, theirs, exact = layers(torch.bfloat16, 3)
     truth = passed(exact.double(), x.double(), Linear.forward)
@@ -96,7 +94,7 @@ def test_with_a_base_in_bf16_it_is_as_near_to_the_truth_as_pefts(shape, bf16):
         )  # without autocast peft computes the LoRA in float32
 
 
-def test_an_adapter_that_is_off_or_not_alone_is_left_to_peft():
+def test_disabled_or_several_adapters_are_left_to_peft():
     ours, _ = layers()
     x = seen(2, 7)
     ours._disable_adapters = True
@@ -108,7 +106,7 @@ def test_an_adapter_that_is_off_or_not_alone_is_left_to_peft():
     assert torch.equal(ours(x), ours.base_layer(x))
 
 
-def test_what_is_dropped_of_the_inner_activations_adds_nothing():
+def test_dropped_inner_activations_add_nothing():
     ours, _ = layers()
     x = seen(2, 7)
     ours.lora_A[ADAPTER].register_forward_hook(Dropout(module=1.0))
@@ -116,7 +114,7 @@ def test_what_is_dropped_of_the_inner_activations_adds_nothing():
     assert not torch.equal(ours.eval()(x), ours.base_layer(x))
 
 
-def test_what_goes_in_is_not_changed():
+def test_input_is_not_modified():
     ours, _ = layers()
     x = seen(2, 7).transpose(1, 2).contiguous().transpose(1, 2)
     before = x.clone()

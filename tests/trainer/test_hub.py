@@ -1,6 +1,4 @@
-"""A model of the hub comes from the cache without a network, is that of its commit, and is what the
-hub has.
-"""
+"""A model of the hub is loaded from the cache without a network, at its commit, checked by hash."""
 
 import hashlib
 import re
@@ -65,11 +63,13 @@ def test_folder_of_the_hub_is_read_from_the_cache(cache, model):
     assert find(f"{REPO}@{COMMIT}") == loaded.source
 
 
-def test_one_file_of_the_hub_is_read_from_the_cache(cache, model, tmp_path):
+def test_one_file_of_the_hub_is_read_from_the_cache(cache, full_model, tmp_path):
     path = tiny.save_checkpoint(tmp_path)
     plant(cache, tmp_path, [path.name])
     name = f"{REPO}/{path.name}"
-    assert equal(sd.load(f"{name}@{COMMIT}", configs=tmp_path / "configs"), sd.load(str(model)))
+    assert equal(
+        sd.load(f"{name}@{COMMIT}", configs=tmp_path / "configs"), sd.load(str(full_model))
+    )
     assert find(name, COMMIT) == find(f"{name}@{COMMIT}")
 
 

@@ -1,6 +1,4 @@
-"""Layers in eight bits: nearly the same numbers, the same gradients as of those numbers, a quarter
-of the bytes.
-"""
+"""int8 layers: nearly the same weights, correct gradients, a quarter of the memory."""
 
 from typing import Any
 
@@ -34,11 +32,11 @@ def layer(request):
 def shrunk(layer: nn.Module) -> Any:
     """Return the layer in bytes."""
     holder = nn.Sequential(layer)
-    assert int8_base.shrink(holder) > 0
+    assert int8_base.quantize(holder) > 0
     return holder[0]
 
 
-def test_a_layer_in_bytes_is_the_layer_of_the_numbers_that_it_keeps(layer):
+def test_int8_layer_equals_a_layer_with_the_dequantized_weights(layer):
     plain, x = layer
     exact = plain.weight.clone()
     kept: Any = shrunk(plain)
@@ -60,7 +58,7 @@ def test_a_layer_in_bytes_is_the_layer_of_the_numbers_that_it_keeps(layer):
     assert torch.allclose(mine, theirs, atol=1e-5)
 
 
-def test_autocast_says_in_what_it_computes(layer):
+def test_int8_layer_follows_autocast(layer):
     plain, x = layer
     holder = shrunk(plain)
     with torch.autocast("cpu", dtype=torch.bfloat16):
@@ -68,7 +66,7 @@ def test_autocast_says_in_what_it_computes(layer):
     assert holder(x).dtype == torch.float32
 
 
-def test_bytes_lose_less_than_eight_bit_floats():
+def test_int8_loses_less_than_float8():
     torch.manual_seed(0)
     weight = torch.randn(64, 320) * 0.03
     plain = nn.Linear(320, 64, bias=False).requires_grad_(False)
@@ -78,20 +76,20 @@ def test_bytes_lose_less_than_eight_bit_floats():
     assert float((kept.weight - weight).norm()) < 0.5 * float((floats - weight).norm())
 
 
-def test_what_is_trained_and_other_layers_stay_as_they_are():
+def test_trained_and_other_layers_are_not_quantized():
     model = nn.Sequential(
         nn.Linear(4, 4), nn.LayerNorm(4).requires_grad_(False), nn.Embedding(3, 4)
     )
-    assert int8_base.shrink(model) == 0 and type(model[0]) is nn.Linear
+    assert int8_base.quantize(model) == 0 and type(model[0]) is nn.Linear
 
 
-def test_a_new_layer_of_the_kind_is_a_plain_one():
-    made: Any = int8_base.ByteConv2d(3, 4, 1, bias=False)
+def test_new_layer_of_the_class_is_not_quantized():
+    made: Any = int8_base.Int8Conv2d(3, 4, 1, bias=False)
     x = torch.randn(1, 3, 5, 5)
     assert torch.equal(made(x), functional.conv2d(x, made.weight)) and made.weight.requires_grad
 
 
-def test_a_row_of_zeros_stays_zero():
+def test_row_of_zeros_stays_zero():
     plain = nn.Linear(4, 2, bias=False).requires_grad_(False)
     plain.weight.zero_()
     assert torch.equal(shrunk(plain).weight, torch.zeros(2, 4))
@@ -110,7 +108,7 @@ def trained(data, model, out, **more):
         ({"fp8_base_unet": True}, SD1.unet + 2 * SD1.text_encoder),
     ],
 )
-def test_the_plan_counts_the_bytes(given, weights):
+def test_plan_counts_quantized_weights(given, weights):
     shares = {
         share.name: share.bytes
         for share in memory.estimate(TrainOptions(**given), (512, 512), None).shares
@@ -118,14 +116,14 @@ def test_the_plan_counts_the_bytes(given, weights):
     assert shares["weights"] == weights
 
 
-def test_dora_measures_the_weights_and_so_needs_them_whole():
+def test_dora_excludes_fp8_base():
     with pytest.raises(ConfigError, match="fp8_base keeps them in 8 bits"):
         TrainOptions(fp8_base=True, network_args=("dora_wd=True",))
 
 
-def test_a_run_on_a_base_in_bytes_trains_nearly_the_same(data, model, tmp_path):
+def test_run_on_a_quantized_base_trains_nearly_the_same(data, model, tmp_path):
     more = {"mixed_precision": "bf16", "gradient_checkpointing": True}
     plain = trained(data, model, tmp_path / "plain", **more)
     small = trained(data, model, tmp_path / "small", fp8_base=True, **more)
     assert abs(small.loss - plain.loss) < 0.02 * plain.loss and small.loss != plain.loss
-    assert small.modules == plain.modules  # which passed the gate
+    assert small.modules == plain.modules  # which passed the LoRA check

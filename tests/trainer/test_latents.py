@@ -1,6 +1,4 @@
-"""Latents are kept by content: what changes is encoded again, what does not is not, and nothing
-else is different.
-"""
+"""Latents are cached by content: only what changed is encoded again."""
 
 import numpy as np
 import pytest
@@ -28,7 +26,7 @@ def encoder(vae, **others) -> Encoder:
 
 class Heard:
     def __init__(self):
-        self.said = []
+        self.warnings = []
 
     def start(self, label, total): ...
     def advance(self, n=1): ...
@@ -36,11 +34,11 @@ class Heard:
     def phase(self, name): ...
     def finish(self): ...
     def warn(self, message):
-        self.said.append(message)
+        self.warnings.append(message)
 
 
-def test_kept_latents_equal_fresh_ones(vae, plan, tmp_path):
-    kept, fresh = encoder(vae), encoder(vae, remember=False)
+def test_cached_latents_equal_fresh_ones(vae, plan, tmp_path):
+    kept, fresh = encoder(vae), encoder(vae, cache=False)
     assert kept.fill(plan.images) == len({p.id for p in plan.images})
     kept.write(tmp_path / "latents.safetensors")
     again = encoder(vae)
@@ -52,14 +50,14 @@ def test_kept_latents_equal_fresh_ones(vae, plan, tmp_path):
         assert one.mean.shape == (4, image.bucket.bucket[1] // 8, image.bucket.bucket[0] // 8)
 
 
-def test_each_sample_draws_its_own_sample(vae, plan):
+def test_each_sample_draws_its_own_latent(vae, plan):
     moments = encoder(vae).moments(plan.images[0], (0, 0), False)
     first, second = (moments.sample(torch.Generator().manual_seed(seed)) for seed in (1, 2))
     assert not torch.equal(first, second)
     assert torch.equal(first, moments.sample(torch.Generator().manual_seed(1)))
 
 
-def test_edit_makes_a_new_latent_and_a_rename_does_not(vae, data, options, tmp_path):
+def test_edited_image_is_encoded_again_and_a_renamed_one_is_not(vae, data, options, tmp_path):
     folder = tiny.copy_folder(data, tmp_path / "data")
     concept = folder / "train" / "2_sks"
     used = encoder(vae)
@@ -92,7 +90,7 @@ def test_another_vae_resolution_or_precision_is_another_key(vae, plan, model, da
 
 
 @pytest.mark.parametrize("damage", ["cut short", "one flipped value", "nonsense"])
-def test_damaged_latents_are_named_and_encoded_again(vae, plan, tmp_path, damage):
+def test_damaged_latents_are_encoded_again_with_a_warning(vae, plan, tmp_path, damage):
     path = tmp_path / "latents.safetensors"
     used = encoder(vae)
     used.fill(plan.images)
@@ -108,17 +106,17 @@ def test_damaged_latents_are_named_and_encoded_again(vae, plan, tmp_path, damage
     else:
         data = path.read_bytes()
         path.write_bytes(data[: len(data) // 2] if damage == "cut short" else b"nonsense")
-    heard = Heard()
+    reporter = Heard()
     again = encoder(vae)
-    again.read(path, heard)
-    assert len(heard.said) == 1
+    again.read(path, reporter)
+    assert len(reporter.warnings) == 1
     assert again.fill(plan.images) >= 1
     for image in plan.images:
         one, two = (e.moments(image, image.bucket.crop, False).mean for e in (used, again))
         assert torch.equal(one, two)
 
 
-def test_image_is_cut_as_the_bucket_says(plan, options):
+def test_image_is_cropped_to_its_bucket(plan, options):
     for image in plan.images:
         seen = pixels.read(image, image.bucket.crop, flip=False)
         assert seen.shape == (image.bucket.bucket[1], image.bucket.bucket[0], 3)

@@ -1,6 +1,4 @@
-"""A model is read in the precision in which it is used, and is bit by bit what a model read in
-float32 would become.
-"""
+"""A model is loaded in the precision of the run, and equals a cast of a float32 load bit by bit."""
 
 import pytest
 import torch
@@ -22,7 +20,7 @@ def saved(family, form, place):
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("family", ["sd2", "sdxl"])
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=["bf16", "fp16"])
-def test_half_precision_is_what_float32_would_be_lowered_to(family, form, dtype, tmp_path):
+def test_half_precision_load_equals_casting_float32(family, form, dtype, tmp_path):
     path, given = saved(family, form, tmp_path)
     load = registry.family(family).load
     whole, half = load(str(path), **given), load(str(path), dtype=dtype, **given)
@@ -51,13 +49,13 @@ def test_half_precision_is_what_float32_would_be_lowered_to(family, form, dtype,
         ({"mixed_precision": "bf16", "fp8_base_unet": True}, torch.float32),
     ],
 )
-def test_what_is_made_of_the_weights_is_made_of_them_in_float32(model, tmp_path, given, dtype):
+def test_values_computed_from_weights_use_float32(model, tmp_path, given, dtype):
     parts = setup.load_parts(tiny.options(model, tmp_path, **given))
     assert {p.dtype for name in parts.names for p in parts.part(name).parameters()} == {dtype}
     assert {p.dtype for p in parts.vae.parameters()} == {torch.float32}
 
 
-def test_a_run_in_bf16_is_the_same_whatever_the_model_was_read_in(data, model, tmp_path):
+def test_run_in_bf16_does_not_depend_on_the_load_precision(data, model, tmp_path):
     from tests.trainer.test_loop import ready
     from trainer.loop import steps
 

@@ -1,4 +1,4 @@
-"""The loop: every image weighs the same, and what is random depends on the sample alone."""
+"""The loop: every image has the same weight, and randomness depends on the sample alone."""
 
 import math
 from contextlib import closing
@@ -93,7 +93,7 @@ def test_gradient_of_an_epoch_does_not_depend_on_the_batch_size(
     assert all(float((other - found[0]).norm()) / size < 2e-6 for other in found[1:])
 
 
-def test_kept_latents_change_nothing(data, model, tmp_path):
+def test_cached_latents_do_not_change_the_result(data, model, tmp_path):
     def losses(keep):
         run = ready(data, tiny.options(model, tmp_path, cache_latents=keep, flip_aug=True))
         if keep:
@@ -105,7 +105,7 @@ def test_kept_latents_change_nothing(data, model, tmp_path):
     assert torch.equal(losses(True), losses(False))
 
 
-def test_kept_text_changes_nothing_and_spares_the_encoder(data, model, tmp_path):
+def test_cached_text_does_not_change_the_result_and_saves_encoding(data, model, tmp_path):
     def losses(keep):
         varied = {
             "shuffle_caption": True,
@@ -133,7 +133,7 @@ def test_kept_text_changes_nothing_and_spares_the_encoder(data, model, tmp_path)
     assert once < always == len(fresh)
 
 
-def test_reg_images_weigh_as_prior_loss_weight_says(data, model, tmp_path):
+def test_reg_images_are_weighted_by_prior_loss_weight(data, model, tmp_path):
     def losses(weight):
         run = ready(data, tiny.options(model, tmp_path, prior_loss_weight=weight))
         batch = epoch_batches(run.plan, 42, 0)[0]
@@ -153,7 +153,7 @@ def test_steps_taken_are_the_steps_planned(data, model, tmp_path):
     assert [log.step for log in taken] == list(range(1, run.plan.steps + 1))
     assert [log.epoch for log in taken if log.last_of_epoch] == [1, 2]
     assert sum(log.samples for log in taken) == 2 * run.plan.totals.samples
-    assert all(math.isfinite(log.loss) and log.gradient > 0 for log in taken)
+    assert all(math.isfinite(log.loss) and log.grad_norm > 0 for log in taken)
 
 
 def test_max_train_steps_ends_a_run_in_the_middle_of_an_epoch(data, model, tmp_path):
@@ -180,7 +180,7 @@ def test_training_changes_only_the_lora(data, model, tmp_path):
     )
 
 
-def test_step_is_held_by_max_grad_norm_for_any_class_of_optimizer(data, model, tmp_path):
+def test_max_grad_norm_limits_the_step_of_any_optimizer(data, model, tmp_path):
     """Plain descent at a rate of 1: the change of the weights is the gradient that was let
     through.
     """
@@ -204,7 +204,7 @@ def test_step_is_held_by_max_grad_norm_for_any_class_of_optimizer(data, model, t
         before = [p.detach().clone() for p in run.lora.parameters()]
         (log,) = steps(run)
         moved = [p.detach() - was for p, was in zip(run.lora.parameters(), before, strict=True)]
-        return math.sqrt(sum(float(m.square().sum()) for m in moved)), log.gradient
+        return math.sqrt(sum(float(m.square().sum()) for m in moved)), log.grad_norm
 
     free, gradient = change(0.0)
     assert free == pytest.approx(gradient, rel=1e-4)
@@ -213,7 +213,7 @@ def test_step_is_held_by_max_grad_norm_for_any_class_of_optimizer(data, model, t
     assert held == pytest.approx(gradient / 8, rel=1e-3)
 
 
-def test_part_without_a_rate_is_not_trained(data, model, tmp_path):
+def test_part_with_rate_0_is_not_trained(data, model, tmp_path):
     run = ready(data, tiny.options(model, tmp_path, text_encoder_lr=0.0))
     assert run.lora.parts == ("unet",)
     run = ready(
@@ -223,7 +223,7 @@ def test_part_without_a_rate_is_not_trained(data, model, tmp_path):
     assert [log.rates.keys() for log in steps(run)] == [{"text_encoder"}]
 
 
-def test_run_stops_at_a_loss_that_is_no_number(data, model, tmp_path):
+def test_run_stops_at_a_loss_that_is_not_finite(data, model, tmp_path):
     run = ready(data, tiny.options(model, tmp_path))
     with torch.no_grad():
         run.lora.modules[-1].up.fill_(float("nan"))
@@ -231,7 +231,7 @@ def test_run_stops_at_a_loss_that_is_no_number(data, model, tmp_path):
         list(steps(run))
 
 
-def test_weight_norms_are_held(data, model, tmp_path):
+def test_weight_norms_are_limited(data, model, tmp_path):
     run = ready(
         data,
         tiny.options(
@@ -275,7 +275,7 @@ def test_bfloat16_base_agrees_with_float32(data, model, tmp_path):
     assert found[1] == pytest.approx(found[0], rel=0.01)
 
 
-def test_what_is_outside_the_mask_does_not_count(data, model, tmp_path):
+def test_pixels_outside_the_mask_do_not_count(data, model, tmp_path):
     folder = tiny.copy_folder(data, tmp_path / "data")
     masks = folder / "train" / "2_sks" / "masks"
     masks.mkdir()

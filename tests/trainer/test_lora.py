@@ -1,4 +1,4 @@
-"""The LoRA's file says exactly what was trained: to diffusers, to peft and to plain arithmetic."""
+"""The LoRA file has exactly what was trained, for diffusers, peft and plain arithmetic."""
 
 import json
 
@@ -10,6 +10,12 @@ from safetensors.torch import load_file, save_file
 from datasetkit.core.errors import ConfigError, ModelFileError
 from trainer.families import sd
 from trainer.files import lora
+
+
+@pytest.fixture(scope="module")
+def model(full_model):
+    return full_model
+
 
 BOTH = ("unet", "text_encoder")
 
@@ -90,7 +96,7 @@ def test_plain_arithmetic_finds_what_peft_adds(model):
         assert torch.allclose(added[module.name], peft, rtol=1e-5, atol=1e-7)
 
 
-def test_diffusers_file_tells_its_alpha(model, tmp_path):
+def test_diffusers_file_has_its_alpha(model, tmp_path):
     _, network = attached(model, alpha=3.0)
     disturbed(network)
     path = tmp_path / "lora.safetensors"
@@ -109,7 +115,7 @@ def test_diffusers_file_tells_its_alpha(model, tmp_path):
     )
 
 
-def test_file_has_three_tensors_a_module_and_convolutions_keep_four_dimensions(model):
+def test_file_has_three_tensors_per_module_and_convolutions_keep_four_dimensions(model):
     _, network = attached(model)
     tensors = lora.kohya_tensors(network, torch.float16)
     assert len(tensors) == 264 * 3
@@ -131,7 +137,7 @@ def test_an_alpha_is_not_rounded_by_the_files_precision(model):
     assert float(alpha) == pytest.approx(0.1, rel=1e-7)
 
 
-def test_start_of_a_module_does_not_depend_on_the_others(model):
+def test_initial_values_of_a_module_do_not_depend_on_other_modules(model):
     _, both = attached(model)
     _, encoder_only = attached(model, ("text_encoder",))
     starts = {m.name: m.down for m in both.modules}
@@ -144,7 +150,7 @@ def test_start_of_a_module_does_not_depend_on_the_others(model):
     )
 
 
-def test_trained_file_goes_on_at_the_same_strength_under_another_alpha(model):
+def test_loaded_file_keeps_its_strength_with_another_alpha(model):
     _, first = attached(model, alpha=1.0)
     file = lora.kohya_tensors(disturbed(first), torch.float32)
     _, second = attached(model, alpha=4.0)
@@ -161,7 +167,7 @@ def test_file_of_another_rank_or_other_modules_is_refused(model):
     file = lora.kohya_tensors(network, torch.float32)
     with pytest.raises(ConfigError, match="rank 4, not 8"):
         lora.load_kohya(attached(model, dim=8)[1], file, source="first")
-    with pytest.raises(ModelFileError, match="has not the modules"):
+    with pytest.raises(ModelFileError, match="has other modules"):
         lora.load_kohya(attached(model, ("unet",))[1], file, source="first")
 
 

@@ -1,5 +1,5 @@
-"""Every optimizer with every schedule: a stopped run goes on bit by bit, and its plot shows the
-rates that it had.
+"""Every optimizer with every LR schedule: a resumed run is bit-identical, and the plot has its
+rates.
 """
 
 import json
@@ -12,7 +12,7 @@ from safetensors.torch import save as save_tensors
 
 from datasetkit.core.errors import ConfigError
 from tests.trainer import tiny
-from trainer.files.training_state import flat, restore_optimizer
+from trainer.files.training_state import flatten_state, restore_optimizer
 from trainer.optimizers import build_optimizer, build_scheduler
 from trainer.optimizers.lr_schedules import SCHEDULES
 
@@ -53,7 +53,7 @@ def begin(name, course):
         for shape in ((72, 64), (33,), (36, 2))
     ]
     weights[2].data.zero_()
-    rate = 1.0 if build_optimizer.finds_its_rate(name) else 0.01
+    rate = 1.0 if build_optimizer.estimates_lr(name) else 0.01
     options = tiny.options(
         Path("model"),
         Path("out"),
@@ -63,10 +63,10 @@ def begin(name, course):
         **course,
     )
     parts = {"unet": weights[:2], "text_encoder": weights[2:]}
-    optimizer = build_optimizer.make(
-        name, build_optimizer.groups(parts, {"unet": rate, "text_encoder": rate}), {}
+    optimizer = build_optimizer.build(
+        name, build_optimizer.parameter_groups(parts, {"unet": rate, "text_encoder": rate}), {}
     )
-    return weights, optimizer, build_scheduler.of_options(optimizer, options, STEPS)
+    return weights, optimizer, build_scheduler.build(optimizer, options, STEPS)
 
 
 def take(weights, optimizer, schedule, start, end):
@@ -80,7 +80,7 @@ def take(weights, optimizer, schedule, start, end):
             weight.grad = (weight.detach() - 0.5) * 0.1 + torch.randn(
                 weight.shape, generator=generator
             ) * 0.01
-        shown.append([build_optimizer.step_size(group) for group in optimizer.param_groups])
+        shown.append([build_optimizer.effective_lr(group) for group in optimizer.param_groups])
         optimizer.step()
         schedule.step()
     return shown
@@ -90,7 +90,7 @@ def stopped(name, course):
     """The same run, gone on from what was written after STOP steps."""
     weights, optimizer, schedule = begin(name, course)
     shown = take(weights, optimizer, schedule, 0, STOP)
-    tensors, numbers = flat(optimizer.state_dict())
+    tensors, numbers = flatten_state(optimizer.state_dict())
     written = save_tensors(tensors), json.dumps(numbers), [w.detach().clone() for w in weights]
     weights, optimizer, schedule = begin(name, course)
     with torch.no_grad():
@@ -109,7 +109,7 @@ def is_there(name):
 
 
 @pytest.mark.parametrize("name", [*build_optimizer.OPTIMIZERS, *EXTRA])
-def test_stopped_run_goes_on_bit_by_bit_with_every_schedule(name):
+def test_resumed_run_is_bit_identical_with_every_schedule(name):
     is_there(name)
     done = 0
     for course in COURSES.values():
@@ -123,7 +123,7 @@ def test_stopped_run_goes_on_bit_by_bit_with_every_schedule(name):
         assert all(torch.equal(one, other) for one, other in zip(weights, others, strict=True)), (
             course
         )
-        with build_optimizer.in_use(optimizer), build_optimizer.in_use(resumed):
+        with build_optimizer.eval_mode(optimizer), build_optimizer.eval_mode(resumed):
             assert all(
                 torch.equal(one, other) for one, other in zip(weights, others, strict=True)
             ), course
@@ -136,9 +136,9 @@ def test_stopped_run_goes_on_bit_by_bit_with_every_schedule(name):
     "name", [name for name in build_optimizer.OPTIMIZERS if "ScheduleFree" in name]
 )
 @pytest.mark.parametrize("course", [name for name in COURSES if not name.startswith("constant")])
-def test_averaging_optimizers_refuse_a_schedule(name, course):
+def test_averaging_optimizers_require_a_constant_schedule(name, course):
     is_there(name)
-    with pytest.raises(ConfigError, match="needs no schedule") as caught:
+    with pytest.raises(ConfigError, match="needs a constant LR schedule") as caught:
         begin(name, COURSES[course])
     assert "constant_with_warmup" in caught.value.hint
 
@@ -146,11 +146,11 @@ def test_averaging_optimizers_refuse_a_schedule(name, course):
 @pytest.mark.parametrize(
     "course", ["constant_with_warmup", "cosine_warm_restarts", "warmup_stable_decay"]
 )
-def test_dadaptsgd_refuses_a_rate_of_0(course):
+def test_dadaptsgd_rejects_a_rate_of_0(course):
     is_there("DAdaptSGD")
-    with pytest.raises(ConfigError, match="DAdaptSGD cannot take a step at a rate of 0"):
+    with pytest.raises(ConfigError, match="DAdaptSGD cannot take a step with a learning rate of 0"):
         begin("DAdaptSGD", COURSES[course])
 
 
-def test_every_schedule_is_tried():
+def test_every_schedule_is_tested():
     assert set(SCHEDULES) < set(COURSES)

@@ -1,6 +1,4 @@
-"""What a run takes is known before: from the headers of the model's files, and near what is then
-measured.
-"""
+"""A run's memory is estimated from the headers of the model's files, close to the measured peak."""
 
 import json
 import subprocess
@@ -22,19 +20,19 @@ def shapes(model) -> dict[str, tuple[int, ...]]:
     return {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
 
 
-def test_numbers_of_stable_diffusion_1_are_those_of_its_structure():
+def test_assumed_shapes_are_those_of_stable_diffusion_1():
     with torch.device("meta"):
         unet = UNet2DConditionModel.from_config(
             UNet2DConditionModel.load_config(str(sd.CONFIGS / "unet"))
         )
         vae = AutoencoderKL.from_config(AutoencoderKL.load_config(str(sd.CONFIGS / "vae")))
         text = CLIPTextModel(CLIPTextConfig.from_pretrained(sd.CONFIGS, subfolder="text_encoder"))
-    assert model_shapes.anatomy(shapes(unet), shapes(text), shapes(vae)) == model_shapes.SD1
+    assert model_shapes.count(shapes(unet), shapes(text), shapes(vae)) == model_shapes.SD1
     assert round(model_shapes.SD1.lora_unet * 32 / 1e6, 2) == 13.57  # published for rank 32
 
 
-def test_both_layouts_of_one_model_give_the_same_numbers(model, tmp_path):
-    folder = model_shapes.read(str(model))
+def test_both_layouts_of_a_model_have_the_same_shapes(full_model, tmp_path):
+    folder = model_shapes.read(str(full_model))
     assert folder is not None and folder == model_shapes.read(str(tiny.save_checkpoint(tmp_path)))
     unet, text, vae = random_base.parts()
     assert folder.unet == sum(p.numel() for p in unet.parameters())
@@ -43,7 +41,7 @@ def test_both_layouts_of_one_model_give_the_same_numbers(model, tmp_path):
 
 
 @pytest.mark.parametrize("content", [b"", b"short", b"\xff" * 64, b"\x02\0\0\0\0\0\0\0{}"])
-def test_file_that_is_no_model_has_no_numbers(tmp_path, content):
+def test_file_that_is_not_a_model_has_no_shapes(tmp_path, content):
     path = tmp_path / "x.safetensors"
     path.write_bytes(content)
     assert model_shapes.read(str(path)) is None
@@ -84,12 +82,12 @@ def test_shares_follow_the_formula_and_add_up():
     assert estimate.bytes == sum(shares.values()) and estimate.assumed
     frozen = memory.estimate(TrainOptions(text_encoder_lr=0.0), (512, 512), None)
     shares = {share.name: share.bytes for share in frozen.shares}
-    assert "text activations" not in shares and shares["kept text"] == memory.KEPT_TEXT
+    assert "text activations" not in shares and shares["cached text"] == memory.KEPT_TEXT
 
 
-def test_latent_pixels_are_as_large_as_the_vae_makes_them():
+def test_latent_pixels_follow_the_vaes_factor():
     base = model_shapes.read("tiny")
-    assert base is not None and base.vae_shrinks == 4
+    assert base is not None and base.vae_factor == 4
     options = TrainOptions(mixed_precision="no", train_batch_size=3)
     shares = {share.name: share.bytes for share in memory.estimate(options, (64, 64), base).shares}
     assert shares["activations"] == 3 * 16 * 16 * base.unet_width * 4 * 2
@@ -115,10 +113,10 @@ print(json.dumps([int(peak) * 1024, estimate.bytes, {s.name: s.bytes for s in es
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the peak is read from /proc")
 def test_estimate_is_near_the_measured_peak(tmp_path):
-    """A model of a size between the stand-in and the real one, so that the activations weigh in the
-    sum.
+    """A model of a size between the random base and the real one, so that the activations weigh
+    in the sum.
     """
-    base = tiny.save_pipeline(tmp_path / "model")
+    base = tiny.save_small(tmp_path / "model")
     unet = UNet2DConditionModel(
         sample_size=32, block_out_channels=(32, 64, 64, 64), cross_attention_dim=random_base.WIDTH,
         attention_head_dim=8, norm_num_groups=32,
@@ -158,6 +156,6 @@ def test_estimate_is_near_the_measured_peak(tmp_path):
         ({"mixed_precision": "bf16", "network_args": ("dora_wd=True",)}, 4.9),
     ],
 )
-def test_loading_takes_what_the_model_is_read_in(given, gigabytes):
+def test_loading_memory_follows_the_load_precision(given, gigabytes):
     found = memory.estimate(TrainOptions(**given), (512, 512), None)
     assert round(found.loading / 1e9, 1) == gigabytes

@@ -1,6 +1,4 @@
-"""What a LoRA file says: sd-scripts' keys and hashes, and nothing about the machine or the
-person.
-"""
+"""The metadata of a LoRA file: sd-scripts' keys and hashes, and nothing about machine or user."""
 
 import hashlib
 import json
@@ -105,7 +103,7 @@ def test_full_metadata_has_all_keys_of_sd_scripts_as_texts():
     assert all(isinstance(text, str) for text in said.values())
 
 
-def test_facts_and_options_stand_under_their_keys():
+def test_facts_and_options_have_their_keys():
     said = final_metadata(tensors(8), FACTS, SAVE)
     expected = {
         "ss_network_dim": "64",
@@ -131,7 +129,7 @@ def test_facts_and_options_stand_under_their_keys():
     assert "ss_vae_name" not in said
 
 
-def test_vae_of_its_own_is_named():
+def test_separate_vae_is_recorded():
     said = run_metadata(replace(FACTS, vae=BaseFacts("D:\\vae\\soft.pt", "1", "2")))
     assert (said["ss_vae_name"], said["ss_vae_hash"], said["ss_new_vae_hash"]) == (
         "soft.pt",
@@ -181,7 +179,7 @@ def test_folders_are_listed_by_kind():
     assert json.loads(said["ss_reg_dataset_dirs"]) == {"1_girl": {"n_repeats": 1, "img_count": 3}}
 
 
-def test_folders_of_one_name_are_all_listed_under_one_name_each():
+def test_folders_with_the_same_name_are_numbered():
     twins = [
         SubsetFacts("a/img", 1, 1, captions=("x",)),
         SubsetFacts("b/img", 2, 1, captions=("y",)),
@@ -222,7 +220,7 @@ def test_few_tags_are_all_kept():
     assert "ss_tag_frequency_left_out" not in run_metadata(FACTS)
 
 
-def test_model_hash_is_that_of_all_behind_the_header_of_the_final_file():
+def test_model_hash_covers_everything_after_the_final_header():
     said = final_metadata(tensors(), FACTS, SAVE)
     file = safetensors.torch.save(tensors(), said)
     behind = file[8 + int.from_bytes(file[:8], "little") :]
@@ -234,7 +232,7 @@ def test_model_hash_is_that_of_all_behind_the_header_of_the_final_file():
     )
 
 
-def test_legacy_hash_is_that_of_the_file_with_its_own_keys_alone():
+def test_legacy_hash_is_that_of_the_file_with_ss_keys_only():
     said = final_metadata(tensors(), FACTS, SAVE)
     alone = {key: text for key, text in said.items() if key.startswith("ss_")}
     theirs, final = (safetensors.torch.save(tensors(), told) for told in (alone, said))
@@ -252,7 +250,7 @@ def test_other_keys_do_not_change_the_hashes():
     )
 
 
-def test_checkpoint_hashes_are_those_of_a_window_and_of_all(tmp_path):
+def test_checkpoint_hashes_cover_a_window_and_the_whole_file(tmp_path):
     data = random.Random(0).randbytes(0x110000 + 999)
     (tmp_path / "base.safetensors").write_bytes(data)
     short, full = checkpoint_hashes(tmp_path / "base.safetensors")
@@ -275,7 +273,7 @@ def test_modelspec_describes_the_lora():
     }
 
 
-def test_minimal_metadata_keeps_what_a_loader_needs():
+def test_minimal_metadata_has_what_a_loader_needs():
     kept = minimal(final_metadata(tensors(8), FACTS, SAVE))
     assert {key for key in kept if not key.startswith("modelspec.")} == {
         "ss_v2",
@@ -299,7 +297,7 @@ def test_unreadable_source_date_epoch_is_an_error(text):
         now({"SOURCE_DATE_EPOCH": text})
 
 
-def test_run_with_fixed_seed_and_date_says_the_same_again():
+def test_metadata_is_reproducible_with_fixed_seed_and_date():
     assert final_metadata(tensors(8), FACTS, SAVE) == final_metadata(tensors(8), FACTS, SAVE)
     later = run_metadata(replace(FACTS, started_at=FACTS.started_at + 1))
     other = run_metadata(replace(FACTS, options={**FACTS.options, "seed": 43}))

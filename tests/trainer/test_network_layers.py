@@ -1,5 +1,5 @@
-"""Which layers a network adapts, in which block they lie and how many numbers they get: by names
-and shapes alone.
+"""Which layers a network adapts, their block indices and parameter counts, from names and shapes
+alone.
 """
 
 import hashlib
@@ -68,7 +68,7 @@ def test_locon_of_sdxl_has_the_published_names():
     assert {blocks.block(name, 9) for name in found} == set(range(2, 22))
 
 
-def test_every_layer_of_stable_diffusion_1_lies_in_a_block():
+def test_every_layer_of_stable_diffusion_1_has_a_block():
     found = Counter(blocks.block(name, 12) for name in adapted(sd1()))
     assert set(found) == set(range(1, 25))
     assert blocks.block("lora_te_text_model_encoder_layers_0_mlp_fc1", 12) is None
@@ -91,11 +91,11 @@ def test_every_layer_of_stable_diffusion_1_lies_in_a_block():
         ("output_blocks.11.1.proj_in.weight", 12, 24),
     ],
 )
-def test_place_in_the_lists_is_that_of_sd_scripts(name, sides, place):
+def test_index_in_the_block_lists_is_that_of_sd_scripts(name, sides, place):
     assert blocks.block(name, sides) == place
 
 
-def test_layouts_agree_on_the_place():
+def test_layouts_agree_on_the_block_index():
     parts = replace(sd1(), unet=of_config(sd.CONFIGS.parent / "sdxl"), family="sdxl")
     for name, path in convolutions.targets(parts).items():
         assert blocks.block(name, 9) == blocks.block(f"{path}.weight", 9)
@@ -105,7 +105,7 @@ def said(*args, module="networks.lora") -> NetworkArgs:
     return read(module, args, dim=8, alpha=4)
 
 
-def test_courses_of_weights_are_those_of_sd_scripts():
+def test_named_shapes_of_block_weights_are_those_of_sd_scripts():
     args = said("down_lr_weight=sine", "up_lr_weight=reverse_linear+.5")
     found = blocks.weights(args, 12)
     assert (
@@ -119,8 +119,8 @@ def test_courses_of_weights_are_those_of_sd_scripts():
     assert blocks.weights(said("mid_lr_weight=.5", "block_lr_zero_threshold=.5"), 12)[12] == 0
 
 
-def test_lists_of_another_model_are_refused():
-    with pytest.raises(ConfigError, match="9 down blocks, and the model has 12"):
+def test_block_lists_of_another_model_are_an_error():
+    with pytest.raises(ConfigError, match="9 down blocks, but the model has 12"):
         blocks.check(said("mid_lr_weight=1,1,1"), 12)
     with pytest.raises(ConfigError, match="9 down blocks"):
         memory.estimate(TrainOptions(network_args=("mid_lr_weight=1,1,1",)), (512, 512), None)
@@ -156,16 +156,16 @@ def test_assumed_model_has_the_layers_of_stable_diffusion_1():
     assert sides == 12 and len(found) == 278
     assert Counter(found) == Counter(layers.stable_diffusion_1()["unet"])
     plain = RankSettings(NetworkArgs(), 32, 16, 12)
-    assert layers.numbers(found, plain) == 32 * model_shapes.SD1.lora_unet
+    assert layers.parameter_count(found, plain) == 32 * model_shapes.SD1.lora_unet
     assert (
-        layers.numbers(model_shapes.SD1.layers["text_encoder"], plain)
+        layers.parameter_count(model_shapes.SD1.layers["text_encoder"], plain)
         == 32 * model_shapes.SD1.lora_text
     )
 
 
-def test_both_layouts_of_one_model_have_the_same_layers(model, tmp_path):
+def test_both_layouts_of_a_model_have_the_same_layers(full_model, tmp_path):
     folder, file = (
-        model_shapes.read(str(model)),
+        model_shapes.read(str(full_model)),
         model_shapes.read(str(tiny.save_checkpoint(tmp_path))),
     )
     assert folder is not None and file is not None
@@ -173,7 +173,7 @@ def test_both_layouts_of_one_model_have_the_same_layers(model, tmp_path):
         assert Counter(own) == Counter(file.layers[part])
 
 
-def test_moving_average_and_whole_changes_are_in_the_estimate():
+def test_ema_and_full_weight_changes_are_in_the_estimate():
     def shares(**others) -> dict[str, float]:
         options = TrainOptions(mixed_precision="no", text_encoder_lr=0.0, **others)
         return {
@@ -181,8 +181,8 @@ def test_moving_average_and_whole_changes_are_in_the_estimate():
         }
 
     assert shares(ema_decay=0.99)["LoRA"] == shares()["LoRA"] * 20 / 16
-    assert "changes of layers" not in shares()
+    assert "weight changes" not in shares()
     whole = shares(network_module="networks.loha")
     assert whole["LoRA"] == 2 * shares()["LoRA"]
-    held = shares(network_module="networks.loha", gradient_checkpointing=True)["changes of layers"]
-    assert 0 < held < whole["changes of layers"] / 4
+    held = shares(network_module="networks.loha", gradient_checkpointing=True)["weight changes"]
+    assert 0 < held < whole["weight changes"] / 4

@@ -1,6 +1,4 @@
-"""Each kind of network adds what its file says, to peft and to the arithmetic of the programs that
-read it.
-"""
+"""Each kind of network has the effect that its file has in peft and in other programs."""
 
 import json
 import math
@@ -17,7 +15,7 @@ from tests.trainer import tiny, tiny_families
 from tests.trainer.test_lora import output, pipeline_of
 from tests.trainer.test_run import Killer, Stopped, planned, whole
 from trainer import loop, setup
-from trainer.errors import GateFailed
+from trainer.errors import LoraCheckFailed
 from trainer.families import sd
 from trainer.families.base import Part
 from trainer.files import lora, lora_check, roundtrip
@@ -27,9 +25,15 @@ from trainer.networks.ranks import RankSettings
 from trainer.plan import model_shapes
 from trainer.run import train
 
+
+@pytest.fixture(scope="module")
+def model(full_model):
+    return full_model
+
+
 # The text encoder and the UNet's middle: with its other blocks the same is tested, and for longer.
 MIDDLE = ("down_lr_weight=zeros", "up_lr_weight=zeros")
-# name -> module, rank, arguments. The layers of the stand-in have 8 to 64 channels: rank 1 is low
+# name -> module, rank, arguments. The random base has layers of 8 to 64 channels: rank 1 is low
 # there.
 KINDS = {
     "locon": ("networks.lora", 4, ("conv_dim=2", "conv_alpha=1")),
@@ -66,7 +70,7 @@ def attached(options):
 def disturb(network, size=0.1):
     generator = torch.Generator().manual_seed(5)
     for module in network.modules:
-        grown = module.tensors[module.grows]
+        grown = module.tensors[module.zero_init]
         grown.copy_(torch.randn(grown.shape, generator=generator) * size)
         if (magnitude := module.tensors.get(dora.SCALE)) is not None:
             magnitude.mul_(1 + size * torch.randn(magnitude.shape, generator=generator))
@@ -97,7 +101,7 @@ def test_new_network_changes_nothing(model, tmp_path, kind):
 
 
 @ALL
-def test_file_says_what_peft_adds(trained, kind):
+def test_file_has_the_weight_change_of_peft(trained, kind):
     network = trained(kind).lora
     read = lora.by_module(lora.kohya_tensors(network, torch.float32))
     for module in network.modules:
@@ -107,18 +111,18 @@ def test_file_says_what_peft_adds(trained, kind):
 
 
 @ALL
-def test_plan_knows_the_numbers_that_are_trained(trained, model, kind):
+def test_plan_has_the_number_of_trained_parameters(trained, model, kind):
     made = trained(kind)
     base, options = model_shapes.read(str(model)), made.options
     assert base is not None
     ranks = RankSettings(options.network(), options.network_dim, options.network_alpha, base.sides)
-    counted = sum(layers.numbers(own, ranks) for own in base.layers.values())
+    counted = sum(layers.parameter_count(own, ranks) for own in base.layers.values())
     assert counted == sum(parameter.numel() for parameter in made.lora.parameters())
 
 
 @ALL
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_file_passes_gate_and_proof(trained, tmp_path, kind, dtype):
+def test_file_passes_lora_check_and_round_trip_check(trained, tmp_path, kind, dtype):
     made = trained(kind)
     path = tmp_path / "x.safetensors"
     save_file(lora.kohya_tensors(made.lora, dtype), path)
@@ -128,27 +132,29 @@ def test_file_passes_gate_and_proof(trained, tmp_path, kind, dtype):
 
 
 @ALL
-def test_wrong_file_is_found_out(trained, tmp_path, kind):
+def test_wrong_file_is_detected(trained, tmp_path, kind):
     made = trained(kind)
     module = next(m for m in made.lora.modules if m.name == NAME)
     for name, change, words in (
-        (module.grows, lambda t: t.zero_(), "learned nothing"),
-        (module.grows, lambda t: t.mul_(1.01), "something else"),
+        (module.zero_init, lambda t: t.zero_(), "learned nothing"),
+        (module.zero_init, lambda t: t.mul_(1.01), "differ from the trained"),
         (next(iter(module.tensors)), lambda t: t.view(-1)[0].fill_(math.nan), "not finite"),
     ):
         tensors = lora.kohya_tensors(made.lora, torch.float32)
         change(tensors[f"{NAME}.{name}"])
-        with pytest.raises(GateFailed, match=words):
-            lora_check.check_tensors(tensors, made.lora, name="x", idle=(), dtype=torch.float32)
+        with pytest.raises(LoraCheckFailed, match=words):
+            lora_check.check_tensors(
+                tensors, made.lora, name="x", unreachable=(), dtype=torch.float32
+            )
     for tensor in tensors.values():
         tensor.nan_to_num_().mul_(1.2)
     save_file(tensors, tmp_path / "x.safetensors")
-    with pytest.raises(GateFailed, match=r"x\.safetensors failed the gate"):
+    with pytest.raises(LoraCheckFailed, match=r"x\.safetensors failed the LoRA check"):
         roundtrip.check(tmp_path / "x.safetensors", made, torch.float32)
 
 
 @ALL
-def test_network_goes_on_from_its_file_under_another_alpha(trained, model, tmp_path, kind):
+def test_loaded_network_keeps_its_strength_with_another_alpha(trained, model, tmp_path, kind):
     made = trained(kind)
     tensors = lora.kohya_tensors(made.lora, torch.float32)
     parts, network = attached(options_of(kind, model, tmp_path, network_alpha=1.0))
@@ -164,18 +170,18 @@ def test_network_goes_on_from_its_file_under_another_alpha(trained, model, tmp_p
     ("file", "own", "error", "words"),
     [
         ("loha", "lokr", ConfigError, "is loha, not lokr"),
-        ("locon", "rslora", ModelFileError, "has not the modules"),
+        ("locon", "rslora", ModelFileError, "has other modules"),
         ("dora", "locon", ConfigError, "dora_scale"),
         ("locon", "dora", ConfigError, "dora_scale"),
     ],
 )
-def test_file_of_another_network_is_refused(trained, model, tmp_path, file, own, error, words):
+def test_file_of_another_network_is_an_error(trained, model, tmp_path, file, own, error, words):
     tensors = lora.kohya_tensors(trained(file).lora, torch.float32)
     with pytest.raises(error, match=words):
         lora.load_kohya(attached(options_of(own, model, tmp_path))[1], tensors, source="first")
 
 
-def test_keys_of_files_are_those_that_programs_read(trained):
+def test_keys_of_files_are_those_of_other_programs(trained):
     def keys(kind, name=NAME):
         return set(lora.by_module(lora.kohya_tensors(trained(kind).lora, torch.float16))[name])
 
@@ -207,7 +213,7 @@ def test_rank_stabilised_file_is_that_of_peft(model, tmp_path):
     assert network.modules[0].scale == pytest.approx(3.0 / math.sqrt(4))  # peft: alpha / sqrt(r)
 
 
-def test_whole_matrices_of_lokr_have_the_scale_1_that_every_program_takes(model, tmp_path):
+def test_full_matrices_of_lokr_have_scale_1(model, tmp_path):
     _, network = attached(options_of("lokr whole", model, tmp_path))
     assert {module.scale for module in network.modules} == {1.0}
 
@@ -236,7 +242,7 @@ def as_a1111(weight, delta, scale):
 
 
 @pytest.mark.parametrize("reader", [as_comfyui, as_a1111])
-def test_programs_make_the_trained_layer_of_dora_scale(trained, reader):
+def test_dora_scale_restores_the_trained_layer_in_other_programs(trained, reader):
     made = trained("dora")
     read = lora.by_module(lora.kohya_tensors(made.lora, torch.float32))
     for module in made.lora.modules:
@@ -260,7 +266,7 @@ def test_programs_make_the_trained_layer_of_dora_scale(trained, reader):
             assert torch.allclose(columns.T, theirs, rtol=1e-3, atol=1e-5)
 
 
-def test_magnitude_takes_a_gradient_and_its_norm_none(model, tmp_path):
+def test_dora_norm_is_a_constant_in_the_backward_pass(model, tmp_path):
     _, network = attached(options_of("dora", model, tmp_path))
     disturb(network)
     module = next(m for m in network.modules if m.name == NAME)
@@ -285,7 +291,7 @@ def test_magnitudes_are_not_rounded_by_the_files_precision(trained):
     )
 
 
-def test_network_that_is_switched_off_is_the_base(trained, model):
+def test_disabled_network_equals_the_base(trained, model):
     made = trained("dora")
     for module in made.lora.modules:
         module.layer._disable_adapters = True
@@ -338,7 +344,7 @@ def test_diffusers_loads_ranks_by_block_and_convolutions(model, tmp_path, form, 
         assert norms[0] == pytest.approx(norms[1], rel=1e-6)
 
 
-def test_alphas_that_diffusers_would_lose_are_proven_by_arithmetic(data, model, tmp_path):
+def test_alphas_that_diffusers_would_lose_are_checked_by_arithmetic(data, model, tmp_path):
     """A guard: where diffusers keeps them one day, this fails and the exception in the proof can
     go.
     """
@@ -423,15 +429,15 @@ def test_blocks_and_second_factors_have_rates_of_their_own(data, model, tmp_path
     assert plus == {id(m.up) for m in made.lora.modules}
 
 
-def test_plain_lora_keeps_one_group_a_part(data, options):
+def test_plain_lora_has_one_group_per_part(data, options):
     made = setup.assemble(options, planned(data, options), setup.load_parts(options))
     assert list(rates_of(made)) == ["unet", "text_encoder"]
     assert made.optimizer.param_groups[0]["params"] == made.lora.parameters("unet")
 
 
-def test_optimizer_of_one_step_size_refuses_rates_in_the_plan(data, options):
+def test_plan_rejects_different_rates_for_prodigy(data, options):
     wrong = replace(options, optimizer_type="Prodigy", network_args=("loraplus_lr_ratio=16",))
-    with pytest.raises(ConfigError, match="one step size"):
+    with pytest.raises(ConfigError, match="one learning rate for all parts"):
         planned(data, wrong)
 
 
@@ -439,7 +445,7 @@ def test_optimizer_of_one_step_size_refuses_rates_in_the_plan(data, options):
 # --------------------------------------------------------------------------------------------------
 
 
-def test_ranks_are_dropped_for_a_image_and_what_is_kept_is_scaled_up():
+def test_rank_dropout_is_per_image_and_rescales():
     torch.manual_seed(0)
     drop = Dropout(ranks=0.25)
     linear, convolution = torch.nn.Linear(3, 40).train(), torch.nn.Conv2d(3, 40, 1).train()
@@ -452,7 +458,7 @@ def test_ranks_are_dropped_for_a_image_and_what_is_kept_is_scaled_up():
     assert torch.equal(drop(linear.eval(), (), seen), seen)
 
 
-def test_module_is_dropped_whole():
+def test_module_dropout_drops_the_whole_module():
     torch.manual_seed(0)
     layer = torch.nn.Linear(3, 4).train()
     drop = Dropout(module=0.5)
@@ -479,7 +485,7 @@ RUNS: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize(
     "kind", ["dora", *(pytest.param(k, marks=pytest.mark.slow) for k in ("loha", "lokr"))]
 )
-def test_stopped_run_goes_on_bit_by_bit(data, model, tmp_path, kind):
+def test_resumed_run_is_bit_identical(data, model, tmp_path, kind):
     def run_of(folder):
         short = {"max_train_steps": 3, "save_every_n_epochs": 0, "save_every_n_steps": 2}
         return options_of(kind, model, tmp_path / folder, **short, **RUNS[kind])
@@ -495,7 +501,7 @@ def test_stopped_run_goes_on_bit_by_bit(data, model, tmp_path, kind):
     assert all(torch.equal(value, resumed[key]) for key, value in uninterrupted.items())
 
 
-def test_file_tells_its_network(data, model, tmp_path):
+def test_metadata_has_the_network(data, model, tmp_path):
     options = options_of("dora", model, tmp_path, max_train_steps=1, ema_decay=0.5)
     with safe_open(whole(data, options).files[-1], "pt") as file:
         said = file.metadata()
@@ -504,7 +510,7 @@ def test_file_tells_its_network(data, model, tmp_path):
     assert (args["dora_wd"], args["conv_dim"], args["up_lr_weight"]) == ("True", "2", "zeros")
 
 
-def test_norms_of_whole_changes_are_held(data, model, tmp_path):
+def test_norms_of_full_weight_changes_are_limited(data, model, tmp_path):
     options = options_of(
         "loha", model, tmp_path, scale_weight_norms=0.01, max_train_steps=2, learning_rate=0.5
     )
@@ -517,7 +523,7 @@ def test_norms_of_whole_changes_are_held(data, model, tmp_path):
     assert logs[-1].norms is not None and int(logs[-1].norms.scaled) > 0
 
 
-def test_average_of_the_weights_is_what_is_saved(data, model, tmp_path):
+def test_ema_weights_are_saved(data, model, tmp_path):
     options = tiny.options(
         model,
         tmp_path,
@@ -535,7 +541,7 @@ def test_average_of_the_weights_is_what_is_saved(data, model, tmp_path):
             for mean, p in zip(wanted, made.lora.parameters(), strict=True)
         ]
     exact = [p.detach().clone() for p in made.lora.parameters()]
-    with made.given():
+    with made.inference_weights():
         assert all(
             torch.allclose(p, mean, atol=1e-7)
             for p, mean in zip(made.lora.parameters(), wanted, strict=True)

@@ -36,7 +36,7 @@ def test_snr_has_its_golden_value(t, golden):
     assert snr(AB)[t].item() == pytest.approx(golden, rel=1e-4)
 
 
-def test_schedule_and_mixing_are_those_of_diffusers():
+def test_noise_schedule_and_mixing_equal_diffusers():
     theirs: Any = DDPMScheduler(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear")
     assert AB.shape == (1000,)
     assert AB.dtype == torch.float32
@@ -101,12 +101,12 @@ def test_timesteps_reach_both_ends_and_no_further():
 
 
 @pytest.mark.parametrize(("low", "high"), [(-1, 5), (5, 5), (6, 5), (0, 1001)])
-def test_impossible_timesteps_are_refused(low, high):
+def test_impossible_timesteps_are_an_error(low, high):
     with pytest.raises(ConfigError):
         timesteps(generators(1), low, high)
 
 
-def test_offset_is_one_number_a_channel():
+def test_offset_is_constant_per_channel():
     z = images(2)
     added = with_offset(torch.zeros_like(z), z, generators(1, 2), 0.1)
     assert torch.equal(added, added[:, :, :1, :1].expand_as(added))

@@ -1,4 +1,4 @@
-"""Preservation: the base's own prediction as a target, and what that does to gradients."""
+"""Preservation: the base's own prediction as a target, and its effect on gradients."""
 
 import pytest
 import torch
@@ -36,7 +36,7 @@ def losses(run):
 
 
 @pytest.mark.parametrize("text_encoder_lr", [0.01, 0.0])
-def test_fresh_lora_is_where_the_base_is(data, model, tmp_path, text_encoder_lr):
+def test_new_lora_has_no_preservation_loss(data, model, tmp_path, text_encoder_lr):
     others = {"text_encoder_lr": text_encoder_lr}
     found, is_reg = losses(
         ready(data, tiny.options(model, tmp_path, diff_output_preservation=True, **others))
@@ -46,7 +46,7 @@ def test_fresh_lora_is_where_the_base_is(data, model, tmp_path, text_encoder_lr)
     assert torch.equal(found[~is_reg], plain[~is_reg])
 
 
-def test_lora_that_leaves_the_base_is_drawn_back(data, model, tmp_path):
+def test_preservation_pulls_the_lora_back_to_the_base(data, model, tmp_path):
     run = ready(data, tiny.options(model, tmp_path, diff_output_preservation=True))
     wake(run)
     found, is_reg = losses(run)
@@ -61,7 +61,7 @@ def test_lora_that_leaves_the_base_is_drawn_back(data, model, tmp_path):
         )
 
 
-def test_lora_is_off_only_inside(data, model, tmp_path):
+def test_lora_is_disabled_only_inside_the_context(data, model, tmp_path):
     run = ready(data, tiny.options(model, tmp_path))
     base = loop_prediction(run)
     wake(run)
@@ -85,14 +85,14 @@ def loop_prediction(run):
         return loop.predict(run, batch, loop.NoisyBatch(drawn, drawn, drawn, t)).clone()
 
 
-def test_it_needs_regularisation_images(tmp_path, model):
+def test_preservation_needs_regularisation_images(tmp_path, model):
     tiny.save_images(tmp_path / "data" / "train" / "1_sks", [(128, 128)])
     options = tiny.options(model, tmp_path, diff_output_preservation=True)
     with pytest.raises(DatasetError, match="regularisation images"):
         make_plan(find_subsets(tmp_path / "data", options)[0], options)
 
 
-def test_a_subset_of_sd_scripts_asks_for_it_by_itself(tmp_path):
+def test_subset_of_sd_scripts_can_enable_preservation(tmp_path):
     text = """
     [[datasets]]
       [[datasets.subsets]]
@@ -110,7 +110,7 @@ def test_a_subset_of_sd_scripts_asks_for_it_by_itself(tmp_path):
         translate(None, tmp_path / "dataset.toml", {"resolution": 512})
 
 
-def test_preserved_images_are_as_batches_leave_them(data, model, tmp_path):
+def test_preservation_does_not_depend_on_the_batch(data, model, tmp_path):
     """The base's prediction of an image does not depend on its neighbours."""
     found = []
     for size in (1, 8):

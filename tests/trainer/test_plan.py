@@ -1,4 +1,4 @@
-"""The plan is what is trained: every sample exactly once, in steps that were counted before."""
+"""The plan equals the training: every sample exactly once, and the planned number of steps."""
 
 import shutil
 from collections import Counter
@@ -25,7 +25,7 @@ from trainer.plan.plan import (
 )
 
 
-def test_steps_are_those_that_the_planner_prints(data, options, plan):
+def test_steps_equal_those_of_plan_repeats(data, options, plan):
     sizes = {
         s.is_reg: [p.size for p in plan.images if p.subset.is_reg == s.is_reg] for s in plan.subsets
     }
@@ -114,7 +114,7 @@ def test_reg_images_are_captioned_by_their_class(plan):
     assert plan.images[0].caption == "sks, tag 1, red hair, smile"
 
 
-def test_broken_image_costs_only_itself(data, options, tmp_path):
+def test_broken_image_is_left_out_alone(data, options, tmp_path):
     folder = tiny.copy_folder(data, tmp_path / "data")
     (folder / "train" / "2_sks" / "1.png").write_bytes(b"no image")
     plan = make_plan(find_subsets(folder, options)[0], options)
@@ -122,7 +122,7 @@ def test_broken_image_costs_only_itself(data, options, tmp_path):
     assert len(plan.images) == 5
 
 
-def test_two_images_of_one_stem_do_not_share_a_caption(data, options, tmp_path):
+def test_two_images_with_one_stem_do_not_share_a_caption(data, options, tmp_path):
     folder = tiny.copy_folder(data, tmp_path / "data")
     concept = folder / "train" / "2_sks"
     with Image.open(concept / "1.png") as image:
@@ -131,7 +131,7 @@ def test_two_images_of_one_stem_do_not_share_a_caption(data, options, tmp_path):
     assert ["dsk rename" in f.hint for f in plan.failed] == [True]
 
 
-def test_image_without_caption_takes_the_concepts_name_and_it_is_said(data, options, tmp_path):
+def test_image_without_caption_gets_the_concepts_name_with_a_notice(data, options, tmp_path):
     folder = tiny.copy_folder(data, tmp_path / "data")
     concept = folder / "train" / "2_sks"
     (concept / "1.txt").unlink()
@@ -141,11 +141,11 @@ def test_image_without_caption_takes_the_concepts_name_and_it_is_said(data, opti
     assert [p.caption for p in plan.images[:3]] == [
         "sks", "sks, tag 2, red hair, smile", "sks, tag 3, red hair, smile",
     ]  # fmt: skip
-    assert any("1 images without caption" in n for n in plan.notices)
+    assert any("1 images without a caption" in n for n in plan.notices)
     assert any("3.png has a .txt and a .caption" in n for n in plan.notices)
 
 
-def test_surplus_of_the_reg_set_is_said(data, tmp_path, model):
+def test_unused_reg_images_are_noticed(data, tmp_path, model):
     folder = tiny.copy_folder(data, tmp_path / "data")
     (folder / "reg" / "1_girl").rename(folder / "reg" / "8_girl")
     options = tiny.options(model, tmp_path)
@@ -154,7 +154,7 @@ def test_surplus_of_the_reg_set_is_said(data, tmp_path, model):
     assert any("1 of 2 regularisation images" in n for n in plan.notices)
 
 
-def test_folder_without_concepts_is_refused(tmp_path, options):
+def test_folder_without_concepts_is_an_error(tmp_path, options):
     with pytest.raises(DatasetError, match="does not exist"):
         find_subsets(tmp_path / "none", options)
     with pytest.raises(DatasetError, match="no <repeats>_<concept>"):
@@ -169,7 +169,7 @@ def test_folder_without_concepts_is_refused(tmp_path, options):
         ({"lr_scheduler": "cosine_warm"}, "lr_scheduler = 'cosine_warm'"),
     ],
 )
-def test_a_plan_knows_the_names_of_optimizers_and_schedules(data, options, given, says):
+def test_plan_rejects_unknown_optimizers_and_schedules(data, options, given, says):
     with pytest.raises(ConfigError, match=says):
         make_plan(find_subsets(data, options)[0], replace(options, **given))
 
@@ -188,7 +188,7 @@ def test_rename_does_not_change_the_order(data, options, plan, tmp_path):
     assert ids(renamed) == ids(plan)
 
 
-def test_lines_are_captions_by_themselves_where_one_is_drawn(data, model, tmp_path):
+def test_lines_are_separate_captions_with_enable_wildcard(data, model, tmp_path):
     folder = tiny.copy_folder(data, tmp_path / "data")
     concept = folder / "train" / "2_sks"
     (concept / "1.txt").write_text("\ufeffa,b\r\n\n  c  d, \n,\n", encoding="utf-8")
@@ -199,7 +199,7 @@ def test_lines_are_captions_by_themselves_where_one_is_drawn(data, model, tmp_pa
     assert found == ["a, b, c d", "a, b\nc d"]
 
 
-def test_caption_that_is_no_text_costs_only_its_image(data, options, tmp_path):
+def test_caption_that_is_not_text_leaves_out_its_image_alone(data, options, tmp_path):
     folder = tiny.copy_folder(data, tmp_path / "data")
     concept = folder / "train" / "2_sks"
     (concept / "1.txt").write_bytes(b"\xff\xfe\x00")
@@ -210,7 +210,7 @@ def test_caption_that_is_no_text_costs_only_its_image(data, options, tmp_path):
     assert all("UTF-8" in f.error for f in plan.failed)
 
 
-def test_the_planner_and_the_trainer_take_the_same_fit(data, model, tmp_path):
+def test_planner_and_trainer_choose_the_same_fit(data, model, tmp_path):
     options = tiny.options(model, tmp_path, bucket_selector="fit")
     plan = make_plan(find_subsets(data, options)[0], options)
     printed = plan_repeats(

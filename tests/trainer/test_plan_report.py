@@ -1,4 +1,4 @@
-"""What a plan reports before the first step: the cut of each bucket, captions that are wrong."""
+"""The report on a plan: cropping of each bucket, and captions with problems."""
 
 import re
 import time
@@ -37,7 +37,7 @@ def laid_out(tmp_path, monkeypatch):
     return tmp_path / "ds"
 
 
-def test_buckets_say_what_is_cut_off_and_enlarged(tmp_path):
+def test_bucket_report_has_cropping_and_enlargement(tmp_path):
     tiny.save_images(tmp_path / "train" / "3_sks", [(128, 128), (64, 64), (100, 160), (320, 320)])
     plan = planned(tmp_path)
     uses = {use.size: use for use in bucket_use(plan)}
@@ -49,11 +49,11 @@ def test_buckets_say_what_is_cut_off_and_enlarged(tmp_path):
     assert {size: use.samples for size, use in uses.items()} == plan.totals.buckets
 
 
-def test_subsets_say_how_regularisation_is_used(data, options, plan):
+def test_subset_report_has_the_use_of_regularisation(data, options, plan):
     assert [(s.images, s.samples, s.unused) for s in subset_use(plan)] == [(4, 8, 0), (2, 8, 0)]
 
 
-def test_captions_that_are_missing_or_empty_are_told_apart(tmp_path):
+def test_missing_and_empty_captions_are_distinguished(tmp_path):
     concept = tiny.save_images(tmp_path / "train" / "1_sks", [(128, 128)] * 4)
     (concept / "1.txt").unlink()
     (concept / "2.txt").write_text(" \n", encoding="utf-8")
@@ -68,7 +68,7 @@ def test_captions_that_are_missing_or_empty_are_told_apart(tmp_path):
 @pytest.mark.parametrize(
     ("limit", "named"), [(75, ["1.png", "2.png"]), (150, ["2.png"]), (225, [])]
 )
-def test_captions_beyond_the_length_that_is_trained_are_named(tmp_path, limit, named):
+def test_captions_over_the_token_limit_are_listed(tmp_path, limit, named):
     concept = tiny.save_images(tmp_path / "train" / "1_sks", [(128, 128)] * 3)
     (concept / "1.txt").write_text(", ".join(["cat"] * 38) + ", dog", encoding="utf-8")  # 77 tokens
     (concept / "2.txt").write_text(", ".join(["cat"] * 113), encoding="utf-8")  # 225
@@ -78,7 +78,7 @@ def test_captions_beyond_the_length_that_is_trained_are_named(tmp_path, limit, n
     assert [p.name for p in use.too_long] == named
 
 
-def test_the_longest_that_a_sample_may_read_is_counted(tmp_path):
+def test_longest_possible_caption_is_counted(tmp_path):
     concept = tiny.save_images(tmp_path / "train" / "1_sks", [(128, 128)] * 2)
     (concept / "1.txt").write_text(
         "sks\nsks, {cat|" + ", ".join(["cat"] * 38) + "}", encoding="utf-8"
@@ -103,7 +103,7 @@ def test_ten_thousand_captions_are_counted_in_two_seconds():
     assert time.process_time() - started < 2
 
 
-def test_caption_that_is_not_its_sources_is_named(laid_out):
+def test_caption_that_differs_from_its_source_is_listed(laid_out):
     assert (
         caption_use(planned(laid_out), 75).differing,
         caption_use(planned(laid_out), 75).unknown,
@@ -115,7 +115,7 @@ def test_caption_that_is_not_its_sources_is_named(laid_out):
     assert ([p.name for p in use.differing], use.unknown) == (["1.png", "2.png", "3.png"], 0)
 
 
-def test_line_ends_and_spaces_are_no_difference(laid_out):
+def test_line_ends_and_spaces_do_not_count_as_a_difference(laid_out):
     (laid_out / "train" / "2_sks" / "1.txt").write_bytes(b"sks,tag 1,  red hair,smile\r\n")
     assert caption_use(planned(laid_out), 75).differing == ()
 
@@ -151,7 +151,7 @@ def test_reading_the_sources_creates_no_file(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_every_key_of_sd_scripts_has_its_place():
+def test_every_key_of_sd_scripts_is_documented():
     known = {name for names in SECTIONS.values() for name in names}
     placed = [set(config.IGNORED), set(config.UNSUPPORTED), set(config.FIXED), set(config.DEFAULTS)]
     text = option_pages.sd_scripts_keys() + " dataset_config"

@@ -1,5 +1,5 @@
-"""Reading ahead: any number of threads gives the same samples, in the same order, and not too many
-at once.
+"""Prefetch: any number of threads gives the same samples in the same order, with bounded
+read-ahead.
 """
 
 import threading
@@ -15,7 +15,7 @@ from datasetkit.core.errors import InputError
 from tests.trainer import tiny
 from tests.trainer.test_loop import epoch_gradient, ready, wake
 from trainer import loop
-from trainer.data.prefetch import ahead
+from trainer.data.prefetch import map_ahead
 
 WORKERS = (0, 1, 2)
 
@@ -90,10 +90,10 @@ def test_gradient_of_an_epoch_depends_neither_on_workers_nor_on_the_batch_size(m
         assert float((other - found[1, 0]).norm()) / float(found[1, 0].norm()) < 2e-6
 
 
-def test_a_kept_latent_spares_reading_the_image(many, small):
+def test_cached_latent_saves_reading_the_image(many, small):
     run = ready(many, small(train_batch_size=4))
     image = run.plan.images[0]
-    assert not run.encoder.knows(image, (0, 0), False)
+    assert not run.encoder.is_cached(image, (0, 0), False)
     run = ready(
         many, tiny.options(Path(small().pretrained_model_name_or_path), Path("out"), resolution=64)
     )
@@ -102,7 +102,7 @@ def test_a_kept_latent_spares_reading_the_image(many, small):
         assert all(v.pixels is None for step in read for _, b in step.batches for v in b)
 
 
-def test_a_image_that_goes_away_stops_the_run_in_its_turn(many, model, tmp_path):
+def test_missing_image_stops_the_run_at_its_step(many, model, tmp_path):
     folder = tiny.copy_folder(many, tmp_path / "data")
     run = ready(
         folder, tiny.options(model, tmp_path, resolution=64, random_crop=True, train_batch_size=1)
@@ -128,9 +128,9 @@ class Counting:
 
 
 @pytest.mark.parametrize("workers", WORKERS)
-def test_items_come_in_order_and_only_so_many_are_begun(workers):
+def test_items_are_in_order_and_prefetch_is_bounded(workers):
     work = Counting()
-    with closing(ahead(iter(range(40)), work, workers)) as read:
+    with closing(map_ahead(iter(range(40)), work, workers)) as read:
         for wanted, item in enumerate(read):
             assert item == wanted
             assert work.begun <= wanted + 1 + workers
@@ -138,16 +138,16 @@ def test_items_come_in_order_and_only_so_many_are_begun(workers):
 
 
 @pytest.mark.parametrize("workers", WORKERS)
-def test_an_error_comes_behind_the_items_before_it(workers):
-    read = ahead(["a", "b", "bad", "c"], Counting(), workers)
+def test_error_is_raised_after_the_earlier_items(workers):
+    read = map_ahead(["a", "b", "bad", "c"], Counting(), workers)
     assert [next(read), next(read)] == ["a", "b"]
     with pytest.raises(InputError, match="bad"):
         next(read)
 
 
-def test_leaving_early_stops_the_threads():
+def test_closing_early_stops_the_threads():
     before = threading.active_count()
-    read = ahead(range(1000), np.arange, 2)
+    read = map_ahead(range(1000), np.arange, 2)
     next(read)
     assert threading.active_count() > before
     read.close()

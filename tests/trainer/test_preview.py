@@ -1,4 +1,4 @@
-"""Preview images: drawn when they are due, the same for the same seed, and without a trace on the
+"""Preview images: generated when due, the same for the same seed, without an effect on the
 training.
 """
 
@@ -20,7 +20,7 @@ from trainer import run, setup
 from trainer.files.lora import ADAPTER
 from trainer.loop import StepLog
 from trainer.monitor import metrics, preview
-from trainer.monitor.preview_contact_sheet import PreviewSheet
+from trainer.monitor.preview_contact_sheet import PreviewContactSheet
 from trainer.monitor.prompts import Prompt
 from trainer.run import train
 
@@ -49,7 +49,7 @@ def whole(data, sampled):
     return train(sampled, planned(data, sampled))
 
 
-def test_a_run_names_its_phases(data, sampled, tmp_path):
+def test_run_reports_its_phases(data, sampled, tmp_path):
     short = replace(
         sampled, output_dir=str(tmp_path), max_train_steps=1, sample_at_first=False, logging_dir=""
     )
@@ -77,7 +77,7 @@ def test_images_are_due_by_epochs_by_steps_and_at_the_end():
     ]  # fmt: skip
 
 
-def test_training_is_the_same_with_and_without_images(data, sampled, whole, tmp_path):
+def test_training_is_the_same_with_and_without_preview_images(data, sampled, whole, tmp_path):
     plain = replace(
         sampled, sample_prompts="", sample_every_n_epochs=None, sample_at_first=False,
         output_dir=str(tmp_path), logging_dir="",
@@ -85,11 +85,11 @@ def test_training_is_the_same_with_and_without_images(data, sampled, whole, tmp_
     without = train(plain, planned(data, plain))
     ours, theirs = (load_file(result.files[-1]) for result in (whole, without))
     assert all(torch.equal(ours[key], theirs[key]) for key in ours)
-    assert metrics.rows(whole.metrics) == metrics.rows(without.metrics)
+    assert metrics.read_rows(whole.metrics) == metrics.read_rows(without.metrics)
     assert without.samples is None and not (tmp_path / "sample").exists()
 
 
-def test_images_and_sheet_of_a_run(whole):
+def test_preview_images_and_contact_sheet_of_a_run(whole):
     out = whole.metrics.parent
     assert sorted(p.name for p in (out / "sample").iterdir()) == [
         *(f"sks-{epoch:06d}-{place:02d}.png" for epoch in (0, 1, 2) for place in (0, 1)),
@@ -106,7 +106,7 @@ def test_images_and_sheet_of_a_run(whole):
     assert (base != first).any() and (first != last).any()
 
 
-def test_resumed_run_keeps_the_rows_that_it_has(data, sampled, whole, tmp_path):
+def test_resumed_run_keeps_the_rows_of_its_contact_sheet(data, sampled, whole, tmp_path):
     broken = replace(sampled, output_dir=str(tmp_path), logging_dir="")
     stopped(data, broken, planned(data, broken).totals.steps_per_epoch + 1)
     train(broken, planned(data, broken), resume=True)
@@ -119,12 +119,12 @@ def test_resumed_run_keeps_the_rows_that_it_has(data, sampled, whole, tmp_path):
     assert (tmp_path / "sks-samples.png").read_bytes() == whole.samples.read_bytes()
 
 
-def test_new_prompts_of_a_resumed_run_get_columns_of_their_own(tmp_path):
+def test_new_prompts_of_a_resumed_run_get_new_columns(tmp_path):
     grey, white = (Image.new("RGB", (64, 64), shade) for shade in ("grey", "white"))
-    sheet = PreviewSheet(tmp_path, "sks")
+    sheet = PreviewContactSheet(tmp_path, "sks")
     sheet.add(4, 1, "000001", [(Prompt(text="sks", **SMALL), grey)])
     sheet.add(8, 2, "000002", [(Prompt(text="sks", **SMALL), grey)])
-    resumed = PreviewSheet(tmp_path, "sks", start=4)
+    resumed = PreviewContactSheet(tmp_path, "sks", start=4)
     resumed.add(8, 2, "000002", [(Prompt(text="sks, hat", **SMALL), white)])
     lines = [
         json.loads(line) for line in (tmp_path / "sample" / "sks.jsonl").read_text().splitlines()
@@ -134,15 +134,15 @@ def test_new_prompts_of_a_resumed_run_get_columns_of_their_own(tmp_path):
     assert resumed.draw().width > narrow
 
 
-def test_new_run_begins_a_new_sheet(tmp_path):
+def test_new_run_starts_a_new_contact_sheet(tmp_path):
     image = Image.new("RGB", (64, 64))
-    PreviewSheet(tmp_path, "sks").add(4, 1, "000001", [(Prompt(text="old", **SMALL), image)])
-    PreviewSheet(tmp_path, "sks").add(4, 1, "000001", [(Prompt(text="new", **SMALL), image)])
+    PreviewContactSheet(tmp_path, "sks").add(4, 1, "000001", [(Prompt(text="old", **SMALL), image)])
+    PreviewContactSheet(tmp_path, "sks").add(4, 1, "000001", [(Prompt(text="new", **SMALL), image)])
     assert "old" not in (tmp_path / "sample" / "sks.jsonl").read_text()
 
 
-def test_very_many_images_make_a_sheet_that_can_be_opened(tmp_path):
-    sheet = PreviewSheet(tmp_path, "sks")
+def test_contact_sheet_of_very_many_images_can_be_opened(tmp_path):
+    sheet = PreviewContactSheet(tmp_path, "sks")
     row = [
         (Prompt(text=f"prompt {n} " * 30, **SMALL), Image.new("RGB", (64, 2048), "red"))
         for n in range(40)
@@ -165,14 +165,14 @@ def ready(model, data, tmp_path_factory):
 
 
 def drawn(made, **others):
-    return np.asarray(preview.draw(made, [Prompt(**{"text": "sks", **SMALL, **others})])[0]).astype(
-        int
-    )
+    return np.asarray(
+        preview.generate(made, [Prompt(**{"text": "sks", **SMALL, **others})])[0]
+    ).astype(int)
 
 
 @pytest.mark.filterwarnings("ignore:__array:DeprecationWarning")  # in diffusers, with numpy 2
 @pytest.mark.parametrize("sampler", train_options.SAMPLERS)
-def test_every_sampler_draws_and_repeats_itself(ready, sampler):
+def test_every_sampler_generates_reproducibly(ready, sampler):
     torch.manual_seed(0)
     first = drawn(ready, sampler=sampler, steps=3)
     torch.manual_seed(1)
@@ -180,11 +180,11 @@ def test_every_sampler_draws_and_repeats_itself(ready, sampler):
     assert first.std() > 1
 
 
-def test_every_sampler_that_may_be_named_is_there():
+def test_every_sampler_of_the_options_exists():
     assert tuple(preview.SAMPLERS) == train_options.SAMPLERS
 
 
-def test_what_a_prompt_says_changes_the_image(ready):
+def test_fields_of_a_prompt_change_the_image(ready):
     plain = drawn(ready)
     for other in (
         {"text": "cat"},
@@ -217,7 +217,7 @@ def test_images_equal_those_of_a_diffusers_pipeline(ready):
     assert np.abs(drawn(ready, negative="bad", steps=4) - theirs * 255).max() < 1
 
 
-def test_modes_random_state_and_gradients_are_left_as_they_were(ready):
+def test_previews_do_not_change_modes_random_state_and_gradients(ready):
     module = ready.lora.modules[0].layer
     modes = [m.training for m in ready.parts.unet.modules()]
     state = torch.get_rng_state()
@@ -229,28 +229,28 @@ def test_modes_random_state_and_gradients_are_left_as_they_were(ready):
     )
 
 
-def test_sampling_without_memory_is_told_once_and_stops(ready, tmp_path, monkeypatch):
+def test_out_of_memory_in_a_preview_warns_once_and_stops_the_previews(ready, tmp_path, monkeypatch):
     def full(*_):
         raise torch.OutOfMemoryError
 
-    monkeypatch.setattr(preview, "draw", full)
-    heard = Killer()
-    easel = run._Previews(
-        ready, (Prompt(text="sks", **SMALL),), PreviewSheet(tmp_path, "sks"), [], heard
+    monkeypatch.setattr(preview, "generate", full)
+    reporter = Killer()
+    previews = run.Previews(
+        ready, (Prompt(text="sks", **SMALL),), PreviewContactSheet(tmp_path, "sks"), [], reporter
     )
-    easel.draw(1, 1, "000001")
-    easel.draw(2, 2, "000002")
-    assert len(heard.said) == 1 and "no memory is left" in heard.said[0]
-    assert not easel.sheet.path.exists()
+    previews.generate(1, 1, "000001")
+    previews.generate(2, 2, "000002")
+    assert len(reporter.warnings) == 1 and "out of memory" in reporter.warnings[0]
+    assert not previews.sheet.path.exists()
 
 
-def test_long_prompt_is_told():
-    heard = Killer()
+def test_long_prompt_is_warned_of():
+    reporter = Killer()
     preview.warn_of_long(
-        [Prompt(text=text, **SMALL) for text in ("sks", "sks, " + "red hat, " * 40)], 75, heard
+        [Prompt(text=text, **SMALL) for text in ("sks", "sks, " + "red hat, " * 40)], 75, reporter
     )
-    assert [line[:50] for line in heard.said] == [
-        "prompt 2: 122 tokens, the first 75 are read: sks, "
+    assert [line[:50] for line in reporter.warnings] == [
+        "prompt 2 has 122 tokens, only the first 75 are rea"
     ]
 
 
@@ -276,7 +276,7 @@ def test_tensorboard_reads_losses_rates_norms_and_images_under_the_names_of_sd_s
         "loss/average", "loss/current", "loss/epoch_average", "lr/textencoder", "lr/unet",
         "max_norm/avg_key_norm", "max_norm/keys_scaled", "max_norm/max_key_norm",
     ]  # fmt: skip
-    rows = metrics.rows(whole.metrics)
+    rows = metrics.read_rows(whole.metrics)
     losses = [row["loss"] for row in rows]
     per_epoch = len(rows) // 2
     assert [e.value for e in events.Scalars("loss/current")] == pytest.approx(losses)
@@ -293,7 +293,7 @@ def test_tensorboard_reads_losses_rates_norms_and_images_under_the_names_of_sd_s
     ]
 
 
-def test_tensorboard_shows_what_d_adaptation_found(tmp_path):
+def test_tensorboard_has_the_rate_of_d_adaptation(tmp_path):
     from tensorboard.backend.event_processing.event_accumulator import (
         EventAccumulator,
     )
@@ -307,7 +307,7 @@ def test_tensorboard_shows_what_d_adaptation_found(tmp_path):
     assert events.Scalars("lr/d*lr/unet")[0].value == pytest.approx(3e-5)
 
 
-def test_lora_is_what_changes_the_image(ready):
+def test_lora_changes_the_image(ready):
     trained = drawn(ready)
     ups = [module.up.detach().clone() for module in ready.lora.modules]
     with torch.no_grad():

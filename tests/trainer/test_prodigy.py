@@ -1,4 +1,4 @@
-"""Prodigy without waits: byte for byte what prodigyopt does."""
+"""Prodigy with one synchronisation per step: bit by bit like prodigyopt."""
 
 import inspect
 
@@ -88,14 +88,14 @@ def equal(one, other):
     ],
     ids=["constant", "warm-up from 0", "one part at rest"],
 )
-def test_every_step_is_that_of_prodigyopt(arguments, rates):
+def test_every_step_equals_prodigyopts(arguments, rates):
     theirs = course(prodigyopt.Prodigy, arguments, rates)
     ours = course(prodigy.Prodigy, arguments, rates)
     assert equal(ours, theirs)
     assert ours[-1][2][0]["d"] > ours[0][2][0]["d0"]
 
 
-def test_a_step_waits_for_the_device_once(monkeypatch):
+def test_step_synchronises_with_the_device_once(monkeypatch):
     """Every `item` and `tolist` of a GPU's tensor is a wait."""
     waits = []
 
@@ -120,7 +120,7 @@ def test_a_step_waits_for_the_device_once(monkeypatch):
     assert waits == ["tolist"]
 
 
-def test_gradient_of_zero_changes_nothing():
+def test_zero_gradient_changes_nothing():
     weights = parameters()
     before = [w.detach().clone() for w in weights]
     optimizer = prodigy.Prodigy(weights)
@@ -131,11 +131,11 @@ def test_gradient_of_zero_changes_nothing():
     assert optimizer.param_groups[0]["k"] == 0
 
 
-def test_different_rates_are_an_error_as_there():
+def test_different_rates_are_an_error_as_in_prodigyopt():
     first, second = (torch.nn.Parameter(torch.ones(2)) for _ in range(2))
     optimizer = prodigy.Prodigy([{"params": [first], "lr": 1.0}, {"params": [second], "lr": 0.5}])
     first.grad = second.grad = torch.ones(2)
-    with pytest.raises(RuntimeError, match="different learning rates"):
+    with pytest.raises(RuntimeError, match="the same learning rate in all groups"):
         optimizer.step()
 
 

@@ -1,4 +1,4 @@
-"""Weighted captions: what brackets say, and what they do to the states of a caption."""
+"""Prompt weights: the weights of brackets, and their effect on a caption's states."""
 
 import pytest
 import torch
@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from datasetkit.captions import tokens
 from trainer.data.prompt_weights import parse
-from trainer.data.weighted_text import places, weigh
+from trainer.data.weighted_text import token_weights, weigh
 from trainer.families.base import Conditioning
 
 
@@ -46,13 +46,13 @@ def pieces(caption):
         ("()", []),
     ],
 )
-def test_brackets_say_what_their_parts_weigh(caption, expected):
+def test_brackets_give_weights(caption, expected):
     assert pieces(caption) == expected
 
 
 @settings(max_examples=200, deadline=None)
 @given(st.text(st.sampled_from("ab ,()[]\\:1.5"), max_size=20))
-def test_every_character_that_stays_has_a_weight(caption):
+def test_every_remaining_character_has_a_weight(caption):
     read = parse(caption)
     assert len(read.text) == len(read.weights)
     if not set(caption) & set("()[]\\"):
@@ -61,7 +61,7 @@ def test_every_character_that_stays_has_a_weight(caption):
 
 def test_every_token_has_the_weight_of_its_word():
     caption = parse("masterpiece, (extraordinarily:1.5) red (hair:0.5)")
-    found = places(caption, 75)
+    found = token_weights(caption, 75)
     words = ["masterpiece", ",", "extraordinarily", "red", "hair"]
     weights = [1.0, 1.0, 1.5, 1.0, 0.5]
     expected = [1.0]  # BOS
@@ -73,10 +73,10 @@ def test_every_token_has_the_weight_of_its_word():
 
 
 def test_tokens_beyond_the_limit_are_cut_with_their_weights():
-    found = places(parse("(a:2), " * 60), 75)
+    found = token_weights(parse("(a:2), " * 60), 75)
     assert found.shape == (77,)
     assert found[0] == found[-1] == 1
-    assert places(parse("(a:2), " * 60), 150).shape == (152,)
+    assert token_weights(parse("(a:2), " * 60), 150).shape == (152,)
 
 
 def test_states_are_multiplied_and_their_mean_is_not_restored():

@@ -1,4 +1,4 @@
-"""A prompts file is read in sd-scripts' format, and what is wrong with it is said with its line."""
+"""A prompts file is read in sd-scripts' format, and errors have their line number."""
 
 import pytest
 from hypothesis import given
@@ -29,12 +29,12 @@ def test_every_flag_of_a_line_is_read(tmp_path):
     assert (prompt.guidance, prompt.steps, prompt.sampler) == (5.5, 28, "euler_a")
 
 
-def test_comments_blank_lines_and_a_byte_order_mark_are_no_prompts(tmp_path):
+def test_comments_blank_lines_and_a_byte_order_mark_are_ignored(tmp_path):
     found = written(tmp_path, "\ufeff# two prompts\n\n  sks  \n#sks\nsks, hat\r\n")
     assert [prompt.text for prompt in found] == ["sks", "sks, hat"]
 
 
-def test_what_a_line_leaves_open_is_the_runs(tmp_path):
+def test_defaults_of_a_line_are_those_of_the_run(tmp_path):
     first, second = written(
         tmp_path, "a\nb\n", resolution=(500, 768), seed=9, sample_sampler="euler"
     )
@@ -42,7 +42,7 @@ def test_what_a_line_leaves_open_is_the_runs(tmp_path):
     assert (first.seed, second.seed) == (9, 10)
 
 
-def test_a_dash_within_a_word_is_no_flag():
+def test_dash_within_a_word_is_not_a_flag():
     assert parse("long-haired girl -- really, e--mail --s 3") == {
         "text": "long-haired girl -- really, e--mail",
         "steps": 3,
@@ -64,37 +64,37 @@ def test_text_before_the_flags_is_kept(text, seed):
         ("sks --width 512", "prompts.txt, line 2: unknown flag --width did you mean --w?"),
         ("sks --neg bad", "did you mean --n?"),
         ("sks --cn depth.png", "the flags are --n negative, --w width"),
-        ("sks --w wide", "--w wide is no number"),
-        ("sks --w", "is no number"),
-        ("sks --w 500", "no multiple of 8 give 496"),
+        ("sks --w wide", "--w wide is not a number"),
+        ("sks --w", "is not a number"),
+        ("sks --w 500", "not a multiple of 8 give 496"),
         ("sks --h 32", "--h = 32 is out of range"),
         ("sks --s 0", "--s = 0 is out of range"),
         ("sks --l nan", "--l = nan is out of range"),
         ("sks --d -1", "--d = -1 is out of range"),
         ("sks --w 512 --w 640", "--w is given twice"),
         ("sks --ss euler_b", "did you mean 'euler"),
-        ("--w 512", "no prompt stands before"),
+        ("--w 512", "no prompt before"),
     ],
 )
-def test_what_is_wrong_is_said_with_its_line(tmp_path, line, words):
+def test_error_has_its_line_number(tmp_path, line, words):
     with pytest.raises(ConfigError) as caught:
         written(tmp_path, f"# prompts\n{line}\n")
     assert words in f"{caught.value.message} {caught.value.hint}"
 
 
-def test_file_that_is_missing_empty_or_no_text_is_refused(tmp_path):
+def test_missing_empty_or_binary_file_is_an_error(tmp_path):
     with pytest.raises(ConfigError, match="No such file"):
         read(options(tmp_path / "none.txt"))
-    with pytest.raises(ConfigError, match="holds no prompt"):
+    with pytest.raises(ConfigError, match="has no prompt"):
         written(tmp_path, "# nothing\n\n")
     (tmp_path / "prompts.txt").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(ConfigError, match="UTF-8"):
         read(options(tmp_path / "prompts.txt"))
-    with pytest.raises(ConfigError, match="is no text file"):
+    with pytest.raises(ConfigError, match="is not a text file"):
         read(options(tmp_path / "prompts.toml"))
 
 
-def test_nothing_is_sampled_unless_it_is_asked_for():
+def test_no_prompts_without_sample_prompts():
     assert read(TrainOptions()) == ()
     with pytest.raises(ConfigError, match="need prompts"):
         TrainOptions(sample_every_n_epochs=1)

@@ -1,6 +1,4 @@
-"""The stand-in is the same for the same seed, says that it knows nothing, and overwrites no real
-model.
-"""
+"""A random base is the same for the same seed, says what it is, and never overwrites a model."""
 
 import pytest
 import torch
@@ -21,23 +19,23 @@ def test_a_seed_makes_one_model_and_another_seed_another():
     assert torch.equal(state, torch.random.get_rng_state())
 
 
-def test_the_command_writes_a_model_that_loads_and_says_that_it_knows_nothing(tmp_path, capsys):
+def test_command_writes_a_model_that_loads_and_says_that_it_is_random(tmp_path, capsys):
     folder = tmp_path / "base"
     assert random_base.main([str(folder), "--seed", "7"]) == 0
-    assert "knows nothing" in capsys.readouterr().out
-    assert "knows nothing" in (folder / "README.txt").read_text(encoding="utf-8")
+    assert "random weights" in capsys.readouterr().out
+    assert "random weights" in (folder / "README.txt").read_text(encoding="utf-8")
     loaded = sd.load(str(folder))
     assert (len(sd.targets(loaded, "unet")), len(sd.targets(loaded, "text_encoder"))) == (192, 72)
-    assert random_base.main([str(folder), "--seed", "8"]) == 0  # its own folder is made anew
+    assert random_base.main([str(folder), "--seed", "8"]) == 0  # its own folder is overwritten
 
 
-def test_help_says_that_it_knows_nothing(capsys):
+def test_help_says_that_the_base_is_random(capsys):
     with pytest.raises(SystemExit):
         random_base.main(["--help"])
-    assert "knows nothing" in " ".join(capsys.readouterr().out.split())
+    assert "random weights" in " ".join(capsys.readouterr().out.split())
 
 
-def test_a_folder_with_anything_else_in_it_is_left_alone(tmp_path):
+def test_folder_with_other_files_is_not_overwritten(tmp_path):
     (tmp_path / "model_index.json").write_text("{}", encoding="utf-8")
     with pytest.raises(InputError):
         random_base.save(tmp_path)

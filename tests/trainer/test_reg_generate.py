@@ -1,5 +1,5 @@
-"""`dsk reg generate`: a base model draws a regularisation set, goes on where it stopped, and tells
-where it is from.
+"""`dsk reg generate`: a base model generates a regularisation set, resumes, and records its
+settings.
 """
 
 import json
@@ -131,18 +131,18 @@ def test_a_stopped_set_goes_on_and_is_what_it_would_have_been(here, monkeypatch)
     # The third one was begun: its record is there, and it is not.
     (here / "again" / "reg" / "8_1girl" / "1girl_0003.json").write_bytes(whole["1girl_0003.json"])
     drawn = []
-    draw = image_generator.ImageGenerator.draw
+    draw = image_generator.ImageGenerator.generate
 
     def noting(self, prompt):
         drawn.append(prompt)
         return draw(self, prompt)
 
-    monkeypatch.setattr(image_generator.ImageGenerator, "draw", noting)
+    monkeypatch.setattr(image_generator.ImageGenerator, "generate", noting)
     result = api.generate_reg(here / "again", options(size=(64, 64)))
     assert [prompt.seed for prompt in drawn] == [2] and result.kept == 2
     assert made(here / "again" / "reg" / "8_1girl") == whole
     monkeypatch.setattr(
-        image_generator, "hire", None
+        image_generator, "load", None
     )  # nothing is left to draw, so nothing is loaded
     assert api.generate_reg(here / "again", options(size=(64, 64))).drawn == ()
 

@@ -1,5 +1,5 @@
-"""The export proof: the files of a run load in diffusers as what was trained, and a wrong exporter
-is found out.
+"""The round-trip check: saved files act like the trained LoRA in diffusers, and wrong files are
+detected.
 """
 
 import copy
@@ -13,8 +13,8 @@ from datasetkit.core.errors import Exit
 from tests.trainer import tiny
 from tests.trainer.test_run import planned
 from trainer import run, setup
-from trainer.errors import GateFailed
-from trainer.files import lora, roundtrip
+from trainer.errors import LoraCheckFailed
+from trainer.files import lora, roundtrip, save_lora
 from trainer.loop import StepLog
 
 NAME = "lora_unet_mid_block_attentions_0_transformer_blocks_0_attn1_to_q"
@@ -51,7 +51,7 @@ def saved(made, path, dtype=torch.float32, form="kohya", change=lambda tensors: 
 
 @pytest.mark.parametrize("form", ["kohya", "diffusers"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
-def test_what_was_saved_is_what_was_trained(trained, tmp_path, dtype, form):
+def test_saved_file_acts_like_the_trained_lora(trained, tmp_path, dtype, form):
     roundtrip.check(saved(trained, tmp_path / "x.safetensors", dtype, form), trained, dtype)
 
 
@@ -68,7 +68,7 @@ def test_what_was_saved_is_what_was_trained(trained, tmp_path, dtype, form):
         },
     ],
 )
-def test_other_runs_are_proven_too(model, data, tmp_path, others):
+def test_round_trip_check_covers_other_options(model, data, tmp_path, others):
     made = assembled(model, data, tmp_path / "out", **others)
     for form in ("kohya", "diffusers"):
         roundtrip.check(
@@ -90,11 +90,11 @@ def swapped(tensors):
     [
         (
             lambda t: [value.mul_(4 / 3) for key, value in t.items() if key.endswith(".alpha")],
-            "264 of 264 modules",
+            "60 of 60 modules",
         ),
-        (swapped, "2 of 264 modules"),
-        (lambda t: t[f"{NAME}.lora_down.weight"].mul_(1.001), "1 of 264 modules"),
-        (lambda t: t[f"{NAME}.lora_up.weight"].view(-1)[0].fill_(float("nan")), "1 of 264 modules"),
+        (swapped, "2 of 60 modules"),
+        (lambda t: t[f"{NAME}.lora_down.weight"].mul_(1.001), "1 of 60 modules"),
+        (lambda t: t[f"{NAME}.lora_up.weight"].view(-1)[0].fill_(float("nan")), "1 of 60 modules"),
         (
             lambda t: t.update(
                 {
@@ -112,12 +112,12 @@ def swapped(tensors):
         ),
     ],
 )
-def test_wrong_kohya_file_is_found_out(trained, tmp_path, change, words):
+def test_wrong_kohya_file_is_detected(trained, tmp_path, change, words):
     path = saved(trained, tmp_path / "x.safetensors", change=change)
-    with pytest.raises(GateFailed, match=r"x\.safetensors failed the gate") as caught:
+    with pytest.raises(LoraCheckFailed, match=r"x\.safetensors failed the LoRA check") as caught:
         roundtrip.check(path, trained, torch.float32)
     assert words in caught.value.message
-    assert caught.value.exit_code == Exit.GATE_FAILED
+    assert caught.value.exit_code == Exit.LORA_CHECK_FAILED
 
 
 @pytest.mark.parametrize(
@@ -128,13 +128,13 @@ def test_wrong_kohya_file_is_found_out(trained, tmp_path, change, words):
         lambda t: [t.pop(key) for key in list(t) if key.startswith("text_encoder.")],
     ],
 )
-def test_wrong_diffusers_file_is_found_out(trained, tmp_path, change):
+def test_wrong_diffusers_file_is_detected(trained, tmp_path, change):
     path = saved(trained, tmp_path / "x.safetensors", form="diffusers", change=change)
-    with pytest.raises(GateFailed, match=r"x\.safetensors failed the gate"):
+    with pytest.raises(LoraCheckFailed, match=r"x\.safetensors failed the LoRA check"):
         roundtrip.check(path, trained, torch.float32)
 
 
-def test_proof_leaves_the_trained_model_as_it_was(trained, tmp_path):
+def test_round_trip_check_does_not_change_the_trained_model(trained, tmp_path):
     path = saved(trained, tmp_path / "x.safetensors", torch.bfloat16)
     before = copy.deepcopy(lora.kohya_tensors(trained.lora, torch.float32))
     names = [name for name, _ in trained.parts.unet.named_modules()]
@@ -146,7 +146,7 @@ def test_proof_leaves_the_trained_model_as_it_was(trained, tmp_path):
     assert [m.training for m in trained.parts.unet.modules()] == modes
 
 
-def test_plain_model_of_the_proof_shares_its_weights(trained):
+def test_plain_model_shares_its_weights(trained):
     plain = roundtrip._plain(trained)
     own = {p.data_ptr() for p in trained.parts.unet.parameters()}
     assert all(p.data_ptr() in own for p in plain.unet.parameters())
@@ -180,16 +180,15 @@ def test_run_with_a_wrong_exporter_fails_and_keeps_its_file(
     name = f"{form}_tensors"
     monkeypatch.setattr(lora, name, sabotaged(getattr(lora, name), change))
     log = StepLog(1, 1, 0.1, 1, {}, {}, 0.0, True)
-    run._save(made, tmp_path, "sks", run.run_facts(made, "sks"), log)
-    with pytest.raises(GateFailed, match=rf"^{file} failed the gate") as caught:
-        run._judge(made, tmp_path, "sks")
+    save_lora.save(made, tmp_path, "sks", save_lora.run_facts(made, "sks"), log)
+    with pytest.raises(LoraCheckFailed, match=rf"^{file} failed the LoRA check") as caught:
+        run.check_files(made, tmp_path, "sks")
     assert caught.value.exit_code == 21
     assert load_file(tmp_path / file)
 
 
-def test_whole_files_of_a_run_pass(trained, tmp_path):
+def test_files_of_a_run_pass(trained, tmp_path):
     made = replace(trained, options=replace(trained.options, lora_format="both"))
-    run._save(
-        made, tmp_path, "sks", run.run_facts(made, "sks"), StepLog(1, 1, 0.1, 1, {}, {}, 0.0, True)
-    )
-    assert run._judge(made, tmp_path, "sks") == ()
+    log = StepLog(1, 1, 0.1, 1, {}, {}, 0.0, True)
+    save_lora.save(made, tmp_path, "sks", save_lora.run_facts(made, "sks"), log)
+    assert run.check_files(made, tmp_path, "sks") == ()

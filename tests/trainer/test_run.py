@@ -1,4 +1,4 @@
-"""A run: its files, what they say, and that a stopped run goes on as if it had not been stopped."""
+"""A run: its files and metadata, and that a resumed run equals an uninterrupted one."""
 
 import json
 import os
@@ -21,16 +21,16 @@ from trainer.run import train
 
 
 class Stopped(BaseException):
-    """A kill, at a moment of the test's choice."""
+    """Raised instead of a kill at a chosen step."""
 
 
 class Killer:
-    """A reporter that ends the run after so many training steps, and hears what is said."""
+    """A reporter that kills the run after so many optimizer steps, and records the messages."""
 
     def __init__(self, after=None):
-        self.left = after
+        self.remaining = after
         self.counts = False
-        self.said = []
+        self.warnings = []
         self.notes = []
         self.phases = []
 
@@ -38,9 +38,9 @@ class Killer:
         self.counts = label == "step"
 
     def advance(self, n=1):
-        if self.counts and self.left is not None:
-            self.left -= n
-            if self.left <= 0:
+        if self.counts and self.remaining is not None:
+            self.remaining -= n
+            if self.remaining <= 0:
                 raise Stopped
 
     def note(self, text):
@@ -53,7 +53,7 @@ class Killer:
         pass
 
     def warn(self, message):
-        self.said.append(message)
+        self.warnings.append(message)
 
 
 def planned(data, options):
@@ -64,7 +64,8 @@ def whole(data, options):
     return train(options, planned(data, options))
 
 
-def test_files_of_a_run(data, options, tmp_path):
+def test_files_of_a_run(data, full_model, tmp_path):
+    options = tiny.options(full_model, tmp_path / "out")
     result = whole(data, options)
     out = tmp_path / "out"
     assert [f.name for f in result.files] == ["sks-000001.safetensors", "sks.safetensors"]
@@ -75,7 +76,7 @@ def test_files_of_a_run(data, options, tmp_path):
         ".dsk", "sks-000001.safetensors", "sks-loss.png", "sks-metrics.jsonl", state,
         "sks.safetensors",
     ]  # fmt: skip
-    assert len(metrics.rows(result.metrics)) == steps
+    assert len(metrics.read_rows(result.metrics)) == steps
     assert result.plot.read_bytes().startswith(b"\x89PNG")
     assert result.files[0].stat().st_mode & 0o777 == 0o666 & ~_umask()
 
@@ -86,18 +87,18 @@ def _umask():
     return mask
 
 
-def test_progress_line_tells_the_mean_loss_and_the_memory(data, options):
-    heard = Killer()
-    result = train(options, planned(data, options), reporter=heard)
-    losses = [row["loss"] for row in metrics.rows(result.metrics)]
-    assert len(heard.notes) == len(losses) > 2
+def test_progress_line_has_the_mean_loss_and_the_memory(data, options):
+    reporter = Killer()
+    result = train(options, planned(data, options), reporter=reporter)
+    losses = [row["loss"] for row in metrics.read_rows(result.metrics)]
+    assert len(reporter.notes) == len(losses) > 2
     per_epoch = planned(data, options).totals.steps_per_epoch
     recent = losses[-per_epoch:]
-    assert heard.notes[0].startswith(f"loss {losses[0]:.4f}, ")
-    assert re.fullmatch(rf"loss {sum(recent) / len(recent):.4f}, \d+\.\d GB", heard.notes[-1])
+    assert reporter.notes[0].startswith(f"loss {losses[0]:.4f}, ")
+    assert re.fullmatch(rf"loss {sum(recent) / len(recent):.4f}, \d+\.\d GB", reporter.notes[-1])
 
 
-def test_file_tells_its_training_and_no_folder(data, options, tmp_path):
+def test_metadata_has_the_training_and_no_folder(data, options, tmp_path):
     result = whole(data, replace(options, max_train_steps=1, network_alpha=2.0))
     with safe_open(result.files[-1], "pt") as file:
         said = file.metadata()
@@ -137,11 +138,11 @@ LIVELY = {
 def uninterrupted(data, model, tmp_path_factory):
     out = tmp_path_factory.mktemp("whole")
     result = whole(data, tiny.options(model, out, **LIVELY))
-    return load_file(result.files[-1]), metrics.rows(result.metrics)
+    return load_file(result.files[-1]), metrics.read_rows(result.metrics)
 
 
 @pytest.mark.parametrize("stop", [4, pytest.param(7, marks=pytest.mark.slow)])
-def test_stopped_run_goes_on_bit_by_bit(data, model, tmp_path, uninterrupted, stop):
+def test_resumed_run_is_bit_identical(data, model, tmp_path, uninterrupted, stop):
     options = tiny.options(model, tmp_path / "out", **LIVELY)
     with pytest.raises(Stopped):
         train(options, planned(data, options), reporter=Killer(stop))
@@ -150,11 +151,11 @@ def test_stopped_run_goes_on_bit_by_bit(data, model, tmp_path, uninterrupted, st
     tensors, rows = uninterrupted
     resumed = load_file(result.files[-1])
     assert all(torch.equal(tensors[key], resumed[key]) for key in tensors)
-    assert metrics.rows(result.metrics) == rows
+    assert metrics.read_rows(result.metrics) == rows
 
 
 @pytest.mark.slow
-def test_run_of_24_steps_goes_on_from_anywhere(data, model, tmp_path):
+def test_run_of_24_steps_can_be_resumed_anywhere(data, model, tmp_path):
     longer = {**LIVELY, "max_train_steps": 24, "train_batch_size": 2, "save_every_n_steps": 5}
     whole_run = load_file(whole(data, tiny.options(model, tmp_path / "whole", **longer)).files[-1])
     for stop in (7, 13, 19):
@@ -169,22 +170,22 @@ def stopped(data, options, after):
         train(options, planned(data, options), reporter=Killer(after))
 
 
-def test_truncated_newest_state_is_named_and_the_one_before_is_used(
+def test_truncated_state_is_reported_and_the_one_before_is_used(
     data, model, tmp_path, uninterrupted
 ):
     options = tiny.options(model, tmp_path / "out", **LIVELY)
     stopped(data, options, 7)
     newest = tmp_path / "out" / "sks-state-00000006" / "optimizer.safetensors"
     newest.write_bytes(newest.read_bytes()[:-10])
-    heard = Killer()
-    result = train(options, planned(data, options), resume=True, reporter=heard)
+    reporter = Killer()
+    result = train(options, planned(data, options), resume=True, reporter=reporter)
     assert result.start == 3
-    assert any("sks-state-00000006 is damaged" in line for line in heard.said)
+    assert any("sks-state-00000006 is damaged" in line for line in reporter.warnings)
     resumed = load_file(result.files[-1])
     assert all(torch.equal(value, resumed[key]) for key, value in uninterrupted[0].items())
 
 
-def test_half_written_state_is_never_used_and_is_swept(data, options, tmp_path, monkeypatch):
+def test_half_written_state_is_never_used_and_is_deleted(data, options, tmp_path, monkeypatch):
     def killed(*_):
         raise Stopped
 
@@ -194,12 +195,12 @@ def test_half_written_state_is_never_used_and_is_swept(data, options, tmp_path, 
         with pytest.raises(Stopped):
             whole(data, options)
     assert len(list((tmp_path / "out").glob(".dsk-stage-*"))) == 1
-    with pytest.raises(InputError, match="no state"):
+    with pytest.raises(InputError, match="no training state"):
         train(options, planned(data, options), resume=True)
     assert not list((tmp_path / "out").glob(".dsk-stage-*"))
 
 
-def test_resume_refuses_another_run_and_says_what_differs(data, model, tmp_path):
+def test_resuming_another_run_is_an_error_that_names_the_difference(data, model, tmp_path):
     options = tiny.options(model, tmp_path / "out", **LIVELY)
     stopped(data, options, 4)
     other = replace(options, learning_rate=0.5)
@@ -211,7 +212,7 @@ def test_resume_refuses_another_run_and_says_what_differs(data, model, tmp_path)
         train(options, planned(folder, options), resume=True)
 
 
-def test_two_runs_do_not_write_to_one_folder(data, options, tmp_path):
+def test_two_runs_cannot_write_to_one_folder(data, options, tmp_path):
     (tmp_path / "out").mkdir()
     with lock(tmp_path / "out"), pytest.raises(Locked):
         whole(data, options)
@@ -253,7 +254,7 @@ def test_latents_on_disk_are_used_again(data, options, tmp_path):
     assert all(torch.equal(first[key], second[key]) for key in first)
 
 
-def test_training_goes_on_from_a_lora_file(data, options, tmp_path):
+def test_network_weights_continues_from_a_lora_file(data, options, tmp_path):
     first = whole(data, replace(options, max_train_steps=2))
     more = replace(
         options,
@@ -267,11 +268,11 @@ def test_training_goes_on_from_a_lora_file(data, options, tmp_path):
     assert all(not torch.equal(before[name], after[name]) for name in before)
 
 
-def test_tensorboard_is_written_where_it_is_wanted(data, options, tmp_path):
+def test_tensorboard_is_written_with_logging_dir(data, options, tmp_path):
     whole(data, replace(options, max_train_steps=1, logging_dir=str(tmp_path / "logs")))
     assert len(list((tmp_path / "logs").glob("events.out.tfevents.*"))) == 1
 
 
-def test_output_name_is_a_name(data, options):
-    with pytest.raises(InputError, match="no file name"):
+def test_output_name_must_be_a_file_name(data, options):
+    with pytest.raises(InputError, match="is not a file name"):
         whole(data, replace(options, output_name="../sks"))

@@ -1,5 +1,5 @@
-"""A whole run of a schedule-free optimizer: the average is saved and drawn with, and a stopped run
-goes on the same.
+"""A run with a schedule-free optimizer: the average is saved and previewed, and a resumed run is
+the same.
 """
 
 import pytest
@@ -32,7 +32,7 @@ def uninterrupted(data, model, tmp_path_factory):
     return whole(data, tiny.options(model, tmp_path_factory.mktemp("whole"), **FREE))
 
 
-def test_stopped_run_goes_on_bit_by_bit(data, model, tmp_path, uninterrupted):
+def test_resumed_run_is_bit_identical(data, model, tmp_path, uninterrupted):
     options = tiny.options(model, tmp_path, **FREE)
     with pytest.raises(Stopped):
         train(options, planned(data, options), reporter=Killer(4))
@@ -40,10 +40,10 @@ def test_stopped_run_goes_on_bit_by_bit(data, model, tmp_path, uninterrupted):
     assert result.start == 3
     tensors, resumed = load_file(uninterrupted.files[-1]), load_file(result.files[-1])
     assert all(torch.equal(tensors[key], resumed[key]) for key in tensors)
-    assert metrics.rows(result.metrics) == metrics.rows(uninterrupted.metrics)
+    assert metrics.read_rows(result.metrics) == metrics.read_rows(uninterrupted.metrics)
 
 
-def test_sample_images_and_saves_change_nothing(data, model, tmp_path, uninterrupted):
+def test_previews_and_saves_do_not_change_the_training(data, model, tmp_path, uninterrupted):
     prompts = tmp_path / "prompts.txt"
     prompts.write_text("sks --w 64 --h 64 --s 2 --l 1\n", encoding="utf-8")
     looked = {
@@ -55,12 +55,12 @@ def test_sample_images_and_saves_change_nothing(data, model, tmp_path, uninterru
     result = whole(data, tiny.options(model, tmp_path / "out", **looked))
     tensors, seen = load_file(uninterrupted.files[-1]), load_file(result.files[-1])
     assert all(torch.equal(tensors[key], seen[key]) for key in tensors)
-    assert [row["loss"] for row in metrics.rows(result.metrics)] == [
-        row["loss"] for row in metrics.rows(uninterrupted.metrics)
+    assert [row["loss"] for row in metrics.read_rows(result.metrics)] == [
+        row["loss"] for row in metrics.read_rows(uninterrupted.metrics)
     ]
 
 
-def test_the_average_is_saved_and_what_is_trained_is_kept(uninterrupted):
+def test_average_is_saved_and_the_trained_weights_are_kept(uninterrupted):
     """The state after step 3 holds what is trained, the file of step 3 the average of it."""
     folder = uninterrupted.files[-1].parent
     state = training_state.newest(folder, "sks")
@@ -75,18 +75,18 @@ def test_the_average_is_saved_and_what_is_trained_is_kept(uninterrupted):
     assert not torch.allclose(change, saved[name], rtol=1e-3, atol=1e-9)
 
 
-def test_plot_shows_the_rate_that_was_given(uninterrupted):
-    rates = [row["lr/unet"] for row in metrics.rows(uninterrupted.metrics)]
+def test_plot_has_the_given_rate(uninterrupted):
+    rates = [row["lr/unet"] for row in metrics.read_rows(uninterrupted.metrics)]
     assert rates == pytest.approx([0, 0.005, 0.01, 0.01, 0.01, 0.01])
 
 
-def test_an_average_of_an_average_is_refused(data, model, tmp_path):
+def test_ema_of_an_averaging_optimizer_is_an_error(data, model, tmp_path):
     options = tiny.options(model, tmp_path, **FREE, ema_decay=0.9)
-    with pytest.raises(ConfigError, match="an average already"):
+    with pytest.raises(ConfigError, match="already averages"):
         setup.check_optimizer(options, planned(data, options))
 
 
-def test_the_check_before_loading_says_nothing(data, model, tmp_path, capsys):
+def test_check_before_loading_prints_nothing(data, model, tmp_path, capsys):
     """Some optimizers print what they do; it is told of the real one alone."""
     options = tiny.options(
         model, tmp_path, optimizer_type="Prodigy", optimizer_args=("weight_decay=0.1",),

@@ -1,5 +1,5 @@
-"""Stable Diffusion 2: names, shapes of its files, its text's padding, and what one file
-cannot say.
+"""Stable Diffusion 2: names, tensor shapes in files, padding, and what a single file does not
+state.
 """
 
 import pytest
@@ -14,7 +14,7 @@ from datasetkit.captions.tokens import BOS, CHUNK, EOS
 from datasetkit.core.errors import ConfigError
 from tests.trainer import tiny, tiny_families
 from tests.trainer.test_families import name_hash
-from trainer.data.text_encoding import passes
+from trainer.data.text_encoding import chunks
 from trainer.families import sd2
 from trainer.families.base import Parts
 from trainer.files import lora
@@ -57,7 +57,7 @@ def test_names_of_all_modules_are_kohyas(full):
     ]
 
 
-def test_both_layouts_of_one_model_give_the_plan_the_same_numbers(model, tmp_path):
+def test_both_layouts_of_a_model_have_the_same_shapes(model, tmp_path):
     folder = model_shapes.read(str(model))
     assert folder is not None
     assert folder == model_shapes.read(str(tiny_families.save_checkpoint(tmp_path, "sd2")))
@@ -77,7 +77,7 @@ def test_kohyas_file_has_the_layers_around_the_attention_as_convolutions(model):
     assert all(torch.equal(tensor.flatten(), plain[key].flatten()) for key, tensor in file.items())
 
 
-def test_one_file_does_not_say_what_it_predicts_and_has_to_be_told(tmp_path):
+def test_single_file_needs_v_parameterization(tmp_path):
     path = tiny_families.save_checkpoint(tmp_path, "sd2")
     with pytest.raises(ConfigError, match="noise or velocity") as caught:
         load_parts(tiny.options(path, tmp_path))
@@ -85,7 +85,7 @@ def test_one_file_does_not_say_what_it_predicts_and_has_to_be_told(tmp_path):
 
 
 def of_sd_scripts(caption, limit):
-    """The passes by sd-scripts' own rule, for a pad of 0; it takes a `!` for a pad."""
+    """The chunks by sd-scripts' own rule, for a pad of 0; it takes a `!` for a pad."""
     body = tokens.ids(caption)[1:-1][:limit]
     ids = (BOS, *body, EOS, *[0] * (limit - len(body)))
     found = []
@@ -101,25 +101,25 @@ def of_sd_scripts(caption, limit):
 
 @settings(max_examples=60, deadline=None)
 @given(words=st.integers(0, 240), limit=st.sampled_from([75, 150, 225]))
-def test_passes_are_those_of_sd_scripts(words, limit):
+def test_chunks_equal_those_of_sd_scripts(words, limit):
     caption = " ".join(["cat"] * words)
-    assert passes(caption, limit, 0) == of_sd_scripts(caption, limit)
+    assert chunks(caption, limit, 0) == of_sd_scripts(caption, limit)
 
 
 @pytest.mark.parametrize("words", [0, 1, 74, 75, 76, 149, 150, 151])
-def test_passes_of_sd_scripts_at_the_edges(words):
+def test_chunks_differ_from_sd_scripts_at_a_padding_token(words):
     caption = " ".join(["cat"] * words)
-    assert passes(caption, 150, 0) == of_sd_scripts(caption, 150)
-    assert all(len(one) == 77 and EOS in one for one in passes(caption, 150, 0))
+    assert chunks(caption, 150, 0) == of_sd_scripts(caption, 150)
+    assert all(len(one) == 77 and EOS in one for one in chunks(caption, 150, 0))
 
 
-def test_token_that_has_the_id_of_the_pad_stays():
+def test_token_with_the_id_of_the_padding_is_kept():
     assert tokens.ids("!~") == (BOS, 0, 349, EOS)
-    assert passes("!~", 75, 0) == ((BOS, 0, 349, EOS, *[0] * 73),)
+    assert chunks("!~", 75, 0) == ((BOS, 0, 349, EOS, *[0] * 73),)
 
 
-def test_files_of_the_two_kinds_are_published_under_two_names():
-    noise, velocity = sd2.published("epsilon"), sd2.published("v_prediction")
+def test_metadata_names_differ_for_epsilon_and_v():
+    noise, velocity = sd2.metadata_names("epsilon"), sd2.metadata_names("v_prediction")
     assert (noise.base_model_version, noise.architecture) == (
         "sd_v2",
         "stable-diffusion-v2-512/lora",

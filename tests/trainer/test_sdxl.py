@@ -1,5 +1,5 @@
-"""Stable Diffusion XL: names, sizes as they are told, two encoders with rates of their own, the
-caption's vector.
+"""Stable Diffusion XL: names, size conditioning, two encoders with their own rates, the pooled
+vector.
 """
 
 from pathlib import Path
@@ -84,7 +84,7 @@ def test_plan_knows_the_full_size_model(full):
     text = shapes("text_encoder.", full.text_encoder) | shapes(
         "text_encoder_2.", full.text_encoder_2
     )
-    anatomy = model_shapes.anatomy(shapes("", full.unet), text, shapes("", full.vae))
+    anatomy = model_shapes.count(shapes("", full.unet), text, shapes("", full.vae))
     assert (anatomy.unet, anatomy.text_encoder) == (2_567_463_684, 123_060_480 + 694_659_840)
     assert round(anatomy.lora_unet * 32 / 1e6, 1) == 85.1  # published for rank 32
     options = TrainOptions(resolution=1024, text_encoder_lr=0.0, gradient_checkpointing=True)
@@ -99,7 +99,7 @@ def test_plan_knows_the_full_size_model(full):
     )
 
 
-def test_both_layouts_of_one_model_give_the_plan_the_same_numbers(model, tmp_path):
+def test_both_layouts_of_a_model_have_the_same_shapes(model, tmp_path):
     folder = model_shapes.read(str(model))
     assert folder is not None and folder.lora_text_2 > 0
     file = model_shapes.read(str(tiny_families.save_checkpoint(tmp_path, "sdxl")))
@@ -120,10 +120,10 @@ def image(size, bucket):
         ((800, 1500), (23, 0)),
     ],
 )
-def test_sizes_are_those_of_the_cut_that_is_made(size, corner):
+def test_sizes_are_those_of_the_actual_crop(size, corner):
     bucket = select(BucketRules.standard(1024), *size)
     width, height = bucket.bucket
-    told = size_conditioning.told(image(size, bucket), bucket.crop, False)
+    told = size_conditioning.of_sample(image(size, bucket), bucket.crop, False)
     assert told == (size[1], size[0], corner[1], corner[0], height, width)
 
 
@@ -132,35 +132,35 @@ def test_sizes_are_those_of_the_cut_that_is_made(size, corner):
     part=st.tuples(st.floats(0, 1), st.floats(0, 1)),
     flip=st.booleans(),
 )
-def test_any_cut_lies_within_its_image_and_a_mirrored_one_is_mirrored_back(trim, part, flip):
+def test_any_crop_is_within_its_image_and_a_mirrored_one_is_mirrored_back(trim, part, flip):
     resized = (512 + trim[0], 768 + trim[1])
     at = (int(part[0] * trim[0]), int(part[1] * trim[1]))
     bucket = Bucket((512, 768), resized, (trim[0] // 2, trim[1] // 2), 1.0, 0.0)
     seen = image((900, 900), bucket)
-    _, _, top, left, height, width = size_conditioning.told(seen, at, flip)
+    _, _, top, left, height, width = size_conditioning.of_sample(seen, at, flip)
     assert min(left, top) >= 0 and left + width <= resized[0] and top + height <= resized[1]
     assert top == at[1]
-    assert size_conditioning.told(seen, (left, top), flip)[3] == at[0]
+    assert size_conditioning.of_sample(seen, (left, top), flip)[3] == at[0]
 
 
-def test_random_cut_and_mirror_reach_the_unet(data, model, tmp_path):
+def test_random_crop_and_flip_reach_the_unet(data, model, tmp_path):
     run = ready(data, tiny.options(model, tmp_path, flip_aug=True, random_crop=True))
-    seen_sizes, heard = [], []
+    seen_sizes, reporter = [], []
     true = run.parts.unet.forward
 
     def listen(*args, **kwargs):
-        heard.extend(kwargs["added_cond_kwargs"]["time_ids"].tolist())
+        reporter.extend(kwargs["added_cond_kwargs"]["time_ids"].tolist())
         return true(*args, **kwargs)
 
     run.parts.unet.forward = listen
     for batch in epoch_batches(run.plan, 42, 0):
         read = loop.reader(run).batch(batch, 0)
         seen_sizes += [
-            list(map(float, size_conditioning.told(s.image, s.at, s.flip))) for s in read
+            list(map(float, size_conditioning.of_sample(s.image, s.at, s.flip))) for s in read
         ]
         loop.sample_losses(run, read, 0)
-    assert heard == seen_sizes
-    assert len({tuple(told) for told in heard}) > 4
+    assert reporter == seen_sizes
+    assert len({tuple(told) for told in reporter}) > 4
 
 
 def test_each_encoder_has_its_own_rate_and_0_leaves_it_out(data, model, tmp_path):
@@ -179,16 +179,16 @@ def test_each_encoder_has_its_own_rate_and_0_leaves_it_out(data, model, tmp_path
     assert set(run.lora.parts) == {"text_encoder", "text_encoder_2"}
 
 
-def test_only_the_first_encoders_last_layer_is_idle(data, model, tmp_path):
+def test_only_the_first_encoders_last_layer_is_unreachable(data, model, tmp_path):
     run = ready(data, tiny.options(model, tmp_path, max_train_steps=2))
     list(steps(run))
     still = {module.name for module in run.lora.modules if not bool(module.up.any())}
-    assert still == sdxl.idle(run.parts, 1) and len(still) == 6
+    assert still == sdxl.unreachable(run.parts, 1) and len(still) == 6
     assert all(name.startswith("lora_te1_text_model_encoder_layers_1_") for name in still)
 
 
 @torch.no_grad()
-def test_states_are_those_before_the_last_layer_and_the_vector_is_of_the_first_end(model):
+def test_states_are_before_the_last_layer_and_pooled_at_the_first_eos(model):
     parts = sdxl.load(str(model))
     long = ", ".join(f"tag {n}" for n in range(60))
     found = sdxl.encode_text(parts, ["sks, cat", long], clip_skip=2, max_tokens=75)
@@ -207,7 +207,7 @@ def pooled_of(parts):
 
 
 @torch.no_grad()
-def test_what_the_configuration_calls_the_end_of_a_text_does_not_matter(model):
+def test_eos_id_of_the_config_does_not_matter(model):
     parts = sdxl.load(str(model))
     before = pooled_of(parts)
     inner = getattr(parts.text_encoder_2, "text_model", parts.text_encoder_2)
@@ -215,10 +215,10 @@ def test_what_the_configuration_calls_the_end_of_a_text_does_not_matter(model):
     assert torch.equal(pooled_of(parts), before)
 
 
-def test_a_unet_that_is_told_no_sizes_is_an_error(model):
+def test_missing_sizes_are_an_error(model):
     parts = sdxl.load(str(model))
     text = sdxl.encode_text(parts, ["sks"], clip_skip=1, max_tokens=75)
-    with pytest.raises(ValueError, match="sizes"):
+    with pytest.raises(ValueError, match="size conditioning"):
         sdxl.predict(parts, torch.zeros(1, 4, 8, 8), torch.tensor([1]), text)
 
 

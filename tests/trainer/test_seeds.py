@@ -1,4 +1,4 @@
-"""Random streams: the same everywhere and always, and another one for each sample and purpose."""
+"""Random streams: the same on every platform, and distinct for each sample and purpose."""
 
 import itertools
 
@@ -55,7 +55,7 @@ def test_image_id_may_be_any_text():
     )
 
 
-def test_streams_of_a_run_are_apart():
+def test_streams_of_a_run_are_distinct():
     samples = itertools.product(range(10), map(str, range(20)), range(10))
     drawn = {
         torch.rand(2, generator=generator(1, e, i, v, "noise")).numpy().tobytes()

@@ -1,4 +1,4 @@
-"""Captions reach the text encoder in passes of 77, and clip_skip counts as sd-scripts does."""
+"""Captions reach the text encoder in chunks of 77, and clip_skip counts as in sd-scripts."""
 
 import pytest
 import torch
@@ -19,26 +19,26 @@ def encoder(model):
     return sd.load(str(model)).text_encoder
 
 
-def test_short_caption_fills_its_passes_with_the_end_token():
-    assert text_encoding.passes("a photo of a cat", 75) == (
+def test_short_caption_is_padded_with_eos():
+    assert text_encoding.chunks("a photo of a cat", 75) == (
         (BOS, 320, 1125, 539, 320, 2368, *(EOS,) * 71),
     )
-    assert [len(p) for p in text_encoding.passes("a photo of a cat", 225)] == [77, 77, 77]
-    assert text_encoding.passes("", 150)[1] == (BOS, *(EOS,) * 76)
+    assert [len(p) for p in text_encoding.chunks("a photo of a cat", 225)] == [77, 77, 77]
+    assert text_encoding.chunks("", 150)[1] == (BOS, *(EOS,) * 76)
 
 
 @settings(max_examples=25, deadline=None)
 @given(words=st.integers(0, 120), limit=st.sampled_from([75, 150, 225]))
-def test_passes_hold_the_ids_of_the_caption_in_order(words, limit):
+def test_chunks_have_the_ids_of_the_caption_in_order(words, limit):
     caption = " ".join(["cat"] * words)
     ids = tokens.ids(caption)[1:-1][:limit]
-    inner = [i for one in text_encoding.passes(caption, limit) for i in one[1:-1]]
+    inner = [i for one in text_encoding.chunks(caption, limit) for i in one[1:-1]]
     assert inner == [*ids, *[EOS] * (limit - len(ids))]
-    assert all(one[0] == BOS and one[-1] == EOS for one in text_encoding.passes(caption, limit))
+    assert all(one[0] == BOS and one[-1] == EOS for one in text_encoding.chunks(caption, limit))
 
 
 @pytest.mark.parametrize(("limit", "places"), [(75, 77), (150, 152), (225, 227)])
-def test_passes_are_joined_to_one_sequence(encoder, limit, places):
+def test_chunks_are_joined_to_one_sequence(encoder, limit, places):
     with torch.no_grad():
         found = text_encoding.encode_clip(encoder, [LONG, "cat"], clip_skip=1, max_tokens=limit)
         alone = text_encoding.encode_clip(encoder, ["cat"], clip_skip=1, max_tokens=75)
@@ -46,7 +46,7 @@ def test_passes_are_joined_to_one_sequence(encoder, limit, places):
     assert torch.allclose(found[1, :76], alone[0, :76], atol=1e-6)
 
 
-def test_the_first_pass_does_not_change_with_what_follows(encoder):
+def test_first_chunk_does_not_depend_on_the_later_ones(encoder):
     with torch.no_grad():
         one = text_encoding.encode_clip(encoder, [LONG], clip_skip=2, max_tokens=75)
         three = text_encoding.encode_clip(encoder, [LONG], clip_skip=2, max_tokens=225)
@@ -54,8 +54,8 @@ def test_the_first_pass_does_not_change_with_what_follows(encoder):
     assert not torch.allclose(three[0, 1:76], three[0, 76:151], atol=1e-3)
 
 
-def test_clip_skip_takes_a_layer_from_the_end_and_norms_it(encoder):
-    ids = torch.tensor(text_encoding.passes("cat", 75))
+def test_clip_skip_uses_a_layer_from_the_end_with_the_final_norm(encoder):
+    ids = torch.tensor(text_encoding.chunks("cat", 75))
     with torch.no_grad():
         states = encoder(ids, output_hidden_states=True)
         norm = getattr(encoder, "text_model", encoder).final_layer_norm
@@ -83,7 +83,7 @@ def lengths(texts, captions):
     return texts.states(captions).states[:, 0, 0].tolist()
 
 
-def test_encoder_that_is_not_trained_encodes_each_wording_once_and_by_itself():
+def test_frozen_encoder_encodes_each_text_once_and_separately():
     encode = Encoding()
     texts = text_encoding.TextStates(encode, torch.float32, trained=False)
     assert lengths(texts, ["a, b", "b, a", "", "a, b"]) == [4, 4, 0, 4]
@@ -92,7 +92,7 @@ def test_encoder_that_is_not_trained_encodes_each_wording_once_and_by_itself():
     assert texts.states(["a"]).states.dtype == torch.float32
 
 
-def test_new_wordings_share_a_pass_on_a_gpu():
+def test_new_texts_share_a_pass_on_a_gpu():
     encode = Encoding()
     texts = text_encoding.TextStates(encode, torch.float32, trained=False, together=True)
     assert lengths(texts, ["aa", "b", "aa"]) == [2, 1, 2]
@@ -101,7 +101,7 @@ def test_new_wordings_share_a_pass_on_a_gpu():
     assert encode.asked == [["aa", "b"], ["ccc"]]
 
 
-def test_encoder_that_is_trained_encodes_every_time():
+def test_trained_encoder_encodes_every_time():
     encode = Encoding()
     texts = text_encoding.TextStates(encode, torch.float32, trained=True)
     for _ in range(2):
@@ -109,7 +109,7 @@ def test_encoder_that_is_trained_encodes_every_time():
     assert encode.asked == [["a", "a"]] * 2
 
 
-def test_wordings_that_were_not_met_for_long_make_room(monkeypatch):
+def test_least_recently_used_texts_are_evicted(monkeypatch):
     monkeypatch.setattr(text_encoding, "KEPT_TEXT", 12)  # three of float32
     encode = Encoding()
     texts = text_encoding.TextStates(encode, torch.float32, trained=False)

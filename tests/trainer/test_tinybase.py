@@ -1,6 +1,4 @@
-"""The tiny base: its images are what their tags say, its stages survive a kill, and what is
-shipped draws.
-"""
+"""The tiny base: images match their tags, stages survive a kill, and the shipped files generate."""
 
 import random
 
@@ -19,11 +17,11 @@ from trainer.plan import model_shapes
 from trainer.tinybase import shipped
 from trainer.tools.tinybase import (
     autoencoder,
-    beginning,
     data,
     denoise,
     draw,
     judge,
+    linear_init,
     model,
     resumable_training,
     text,
@@ -88,7 +86,7 @@ def test_a_caption_is_at_times_empty():
     }
 
 
-def test_the_place_where_a_tag_ends_is_asked_for_that_tag():
+def test_position_of_a_tags_end_predicts_that_tag():
     names = ("blue hair", "glasses", "smile")
     ends, numbers = text.places("glasses, qqx, blue hair", names)
     assert numbers == [1, 0]
@@ -98,12 +96,12 @@ def test_the_place_where_a_tag_ends_is_asked_for_that_tag():
     assert list(asked.values()) == [1, 0]
 
 
-def test_an_empty_caption_asks_for_no_tag():
+def test_empty_caption_predicts_no_tag():
     assert text.places("", ("smile",)) == ([text.NOTHING] * 77, [])
 
 
 @given(st.integers(0, 99), st.integers(100, 4000))
-def test_until_the_rate_falls_a_longer_course_is_the_same(step, steps):
+def test_longer_stage_is_the_same_until_the_rate_decays(step, steps):
     short, long = (
         TrainingStage("a", steps, 1e-3, warmup=10, fall=0.3),
         TrainingStage("a", 2 * steps, 1e-3, warmup=10, fall=0.3),
@@ -124,10 +122,10 @@ def _learn(work, steps, kill_at=None):
         seen = torch.randn((8, 3), generator=plan.draws(step))
         return (learner["line"](seen) - seen.sum(dim=1, keepdim=True)).square().mean()
 
-    return resumable_training.follow(plan, learner, loss, work)["line"].weight
+    return resumable_training.train_stage(plan, learner, loss, work)["line"].weight
 
 
-def test_a_course_that_was_killed_ends_as_one_that_was_not(tmp_path, monkeypatch):
+def test_killed_stage_ends_like_an_uninterrupted_one(tmp_path, monkeypatch):
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     whole.mkdir()
     parts.mkdir()
@@ -138,7 +136,7 @@ def test_a_course_that_was_killed_ends_as_one_that_was_not(tmp_path, monkeypatch
     assert torch.equal(_learn(parts, 30), expected)
 
 
-def test_the_average_forgets_how_the_weights_began():
+def test_average_forgets_the_initial_weights():
     update = resumable_training._ema(0.999)
     average, weights_ = [torch.full((1,), 100.0)], [torch.zeros(1)]
     for count in range(200):
@@ -147,20 +145,20 @@ def test_the_average_forgets_how_the_weights_began():
 
 
 @given(st.integers(1, 64), st.integers(0, 100))
-def test_timesteps_of_a_batch_lie_evenly(count, seed):
+def test_timesteps_of_a_batch_are_evenly_spread(count, seed):
     t = denoise.timesteps(count, torch.Generator().manual_seed(seed))
     assert [int(value) * count // 1000 for value in t] == list(range(count)) or max(t) < 1000
     assert (t.diff() >= 0).all() and int(t[0]) >= 0 and int(t[-1]) <= 999
 
 
-def test_settled_latents_have_unit_deviation_and_decode_as_before():
+def test_scaled_latents_have_unit_deviation_and_decode_as_before():
     vae = model.parts(0)[2].eval()
     renders = np.random.default_rng(0).integers(0, 256, (40, 64, 64, 3), np.uint8)
     images = autoencoder.pixels(renders[:4])
     with torch.no_grad():
         before = vae.encode(images).latent_dist
         back = vae.decode(before.mean).sample
-        autoencoder.settle(vae, renders)
+        autoencoder.scale_latents(vae, renders)
         after = vae.encode(images).latent_dist
         assert torch.allclose(vae.decode(after.mean).sample, back, atol=1e-4)
         scaled = vae.encode(autoencoder.pixels(renders)).latent_dist.mean * sd.LATENT_SCALE
@@ -172,13 +170,13 @@ def test_settled_latents_have_unit_deviation_and_decode_as_before():
     assert torch.allclose(ratio, torch.ones(model.CHANNELS), atol=1e-3)
 
 
-def test_the_vae_begins_with_each_patchs_mean_colour():
+def test_vae_starts_with_each_patchs_mean_colour():
     vae = model.parts(0)[2].eval()
     noise = np.random.default_rng(0).integers(0, 256, (8, 16, 16, 3), np.uint8)
     renders = np.stack(
         [np.asarray(Image.fromarray(n).resize((64, 64), Image.Resampling.BICUBIC)) for n in noise]
     )
-    beginning.begin(vae, renders)
+    linear_init.initialize(vae, renders)
     images = autoencoder.pixels(renders)
     with torch.no_grad():
         back = vae.decode(vae.encode(images).latent_dist.mean).sample
@@ -188,7 +186,7 @@ def test_the_vae_begins_with_each_patchs_mean_colour():
     assert (back - blocks).abs().mean() < 0.2 * (blocks - blocks.mean()).abs().mean()
 
 
-def test_a_cut_of_a_image_is_a_quarter_of_it():
+def test_crop_of_an_image_is_a_quarter_of_it():
     images = torch.arange(64.0).expand(2, 3, 64, 64)
     made = autoencoder.part(images, torch.Generator().manual_seed(0))
     assert made.shape == (2, 3, 32, 32)
@@ -202,7 +200,7 @@ def test_recoloured_images_keep_their_content():
     assert torch.allclose(made.flatten(1).sort().values, images.flatten(1).sort().values)
 
 
-def test_the_whole_is_small():
+def test_model_is_small():
     parts = model.parts(0)
     assert 2 * sum(p.numel() for part in parts for p in part.parameters()) <= 20_000_000
 
@@ -216,7 +214,7 @@ def test_a_seed_makes_the_same_weights():
         )
 
 
-def test_the_judge_asks_no_colour_of_hair_of_a_bald_head():
+def test_judge_expects_no_hair_colour_of_a_bald_head():
     assert judge.right("hair", ("1boy", "bald", "red background")) is None
     assert judge.right("hair", ("1girl", "red hair")) == "red hair"
     assert judge.right("glasses", ("1girl",)) == ""
@@ -235,18 +233,18 @@ def test_a_grid_shows_every_image():
 # What is shipped.
 
 
-def test_tiny_means_the_shipped_base_and_a_path_means_itself():
+def test_tiny_is_the_shipped_base_and_a_path_is_itself():
     assert shipped.located("tiny") == str(shipped.FOLDER)
     assert shipped.located("./tiny") == "./tiny"
     assert model_shapes.read("tiny") is not None
 
 
-def test_the_shipped_files_are_whole_and_small():
+def test_shipped_files_are_complete_and_small():
     shipped.check()
     assert sum((shipped.FOLDER / name).stat().st_size for name in shipped.SHA256) <= 20_000_000
 
 
-def test_a_changed_file_is_refused(tmp_path, monkeypatch):
+def test_changed_file_is_an_error(tmp_path, monkeypatch):
     name = next(iter(shipped.SHA256))
     (tmp_path / name).parent.mkdir(parents=True)
     (tmp_path / name).write_bytes(b"other")
@@ -263,7 +261,7 @@ def base():
     return sd.load("tiny")
 
 
-def test_the_base_draws_the_background_that_it_is_asked_for(base):
+def test_base_generates_the_background_of_the_prompt(base):
     colours = ["red", "yellow", "green", "blue", "purple", "white"]
     prompts = [
         f"1girl, black hair, long hair, {colour} background, white shirt, smile"
@@ -285,7 +283,7 @@ def _rgb(text_):
     return [int(text_[i : i + 2], 16) for i in (0, 2, 4)]
 
 
-def test_the_same_seed_draws_the_same_image_in_any_company(base):
+def test_seed_generates_the_same_image_in_any_batch(base):
     alone = draw.draw(base, ["1boy, smile"], seed=1, steps=2)
     together = draw.draw(base, ["1girl", "1boy, smile"], seed=0, steps=2)
     assert np.abs(alone[0].astype(int) - together[1]).max() <= 2

@@ -1,4 +1,4 @@
-"""Validation: held-out images are not trained, are looked at in the same way each time, and pick
+"""Validation: held-out images are not trained, are measured the same way each time, and select
 the best step.
 """
 
@@ -59,14 +59,14 @@ def test_held_out_images_are_not_trained_and_steps_are_those_of_the_rest(data, o
     assert plan.count(is_reg=False) == 2 * (4 - len(held)) == plan.count(is_reg=True)
 
 
-def test_the_split_does_not_follow_the_runs_seed(data, options):
+def test_split_does_not_depend_on_the_runs_seed(data, options):
     first, second, other = (planned(data, replace(options, seed=n)).held_out for n in (1, 2, 3))
     assert first == second == other
     chosen = {planned(data, replace(options, validation_seed=n)).held_out for n in range(6)}
     assert len(chosen) > 1
 
 
-def test_copies_of_a_image_are_held_out_together(options, tmp_path):
+def test_copies_of_an_image_are_held_out_together(options, tmp_path):
     sizes = [(64, 64)] * 6
     tiny.save_images(tmp_path / "d" / "train" / "2_sks", sizes)
     tiny.save_images(tmp_path / "d" / "train" / "7_other", sizes)
@@ -80,10 +80,10 @@ def test_one_image_cannot_be_held_out(options, tmp_path):
         planned(tmp_path / "d", options)
 
 
-def test_every_look_is_the_same_whatever_batch_and_seed(run):
+def test_validation_does_not_depend_on_batch_and_seed(run):
     images = (*run.plan.held_out, *run.plan.images[:2])
     first = validation.losses(run, images)
-    assert first.shape == (len(images), validation.CELLS) and bool((first > 0).all())
+    assert first.shape == (len(images), validation.TIMESTEPS) and bool((first > 0).all())
     assert torch.equal(first, validation.losses(run, images))
     other = replace(run, options=replace(run.options, seed=9, train_batch_size=1))
     assert torch.allclose(first, validation.losses(other, images), rtol=1e-5)
@@ -96,7 +96,7 @@ def test_every_look_is_the_same_whatever_batch_and_seed(run):
     )
 
 
-def test_a_look_is_the_loss_of_training_without_what_varies(run):
+def test_validation_is_the_training_loss_without_randomness(run):
     """The base's own UNet, asked by hand at the first timestep of the grid."""
     [image, *_] = run.plan.held_out
     [found, *_] = validation.losses(run, [image])[0].tolist()
@@ -109,7 +109,7 @@ def test_a_look_is_the_loss_of_training_without_what_varies(run):
     latents = latents * run.family.LATENT_SCALE
     noise = torch.randn(latents.shape[1:], generator=generators[1])[None]
     t = torch.tensor([125])
-    assert validation.grid(options) == (125, 375, 625, 875)
+    assert validation.timestep_grid(options) == (125, 375, 625, 875)
     noisy = add_noise(latents, noise, t, run.alphas)
     with torch.no_grad():
         text = run.family.encode_text(run.parts, [image.caption], clip_skip=1, max_tokens=75)
@@ -118,10 +118,10 @@ def test_a_look_is_the_loss_of_training_without_what_varies(run):
     assert math.isclose(found, float(((predicted - target) ** 2).mean()), rel_tol=1e-4)
 
 
-def test_the_error_is_over_images_and_of_their_differences():
+def test_standard_error_is_over_the_images_differences():
     before = torch.tensor([[1.0, 3.0], [5.0, 7.0], [2.0, 2.0]], dtype=torch.float64)
     change = torch.tensor([[-0.1, -0.3], [-0.2, 0.0], [0.1, 0.1]], dtype=torch.float64)
-    found = validation.check(8, 2, before + change, before, (before, before))
+    found = validation.compare(8, 2, before + change, before, (before, before))
     each = [-0.2, -0.1, 0.1]
     mean = sum(each) / 3
     spread = math.sqrt(sum((one - mean) ** 2 for one in each) / 2)
@@ -129,9 +129,9 @@ def test_the_error_is_over_images_and_of_their_differences():
     assert math.isclose(found.change, mean, rel_tol=1e-9)
     assert math.isclose(found.error, spread / math.sqrt(3), rel_tol=1e-9)
     assert found.trained_change == 0 and math.isclose(found.gap, -mean, rel_tol=1e-9)
-    alone = validation.check(8, 2, before[:1] + 1, before[:1], (before[:1], before[:1]))
+    alone = validation.compare(8, 2, before[:1] + 1, before[:1], (before[:1], before[:1]))
     assert alone.change == 1 and alone.error is None
-    unknown = validation.check(8, 2, before, before, None)
+    unknown = validation.compare(8, 2, before, before, None)
     assert unknown.change is None and unknown.words() == ""
 
 
@@ -149,7 +149,7 @@ def log(step, epoch, last):
         ({"validate_every_n_steps": 5, "validate_every_n_epochs": 1}, [3, 5, 6, 7]),
     ],
 )
-def test_when_held_out_images_are_looked_at(given, wanted):
+def test_when_validation_is_due(given, wanted):
     options = TrainOptions(validation_split=0.1, **given)
     logs = [log(step, 1 + (step - 1) // 3, step % 3 == 0) for step in range(1, 8)]
     assert [one.step for one in logs if validation.due(options, one, 7)] == wanted
@@ -159,20 +159,20 @@ def test_when_held_out_images_are_looked_at(given, wanted):
 def finished(data, model, tmp_path_factory):
     out = tmp_path_factory.mktemp("finished")
     options = tiny.options(model, out, **SPLIT, validate_every_n_steps=1)
-    heard = Killer()
-    return train(options, planned(data, options), reporter=heard), out, heard
+    reporter = Killer()
+    return train(options, planned(data, options), reporter=reporter), out, reporter
 
 
 def checks(path):
-    return [row for row in metrics.rows(path) if "validation/loss" in row]
+    return [row for row in metrics.read_rows(path) if "validation/loss" in row]
 
 
-def test_a_run_records_each_look_and_keeps_the_best(finished):
-    result, out, heard = finished
+def test_run_records_each_validation_and_keeps_the_best(finished):
+    result, out, reporter = finished
     rows = checks(result.metrics)
     assert [row["step"] for row in rows] == list(range(result.steps + 1))
     assert rows[0]["validation/change"] == 0 and all("loss" not in row for row in rows)
-    assert len(metrics.rows(result.metrics)) == 2 * result.steps + 1
+    assert len(metrics.read_rows(result.metrics)) == 2 * result.steps + 1
     least = min(rows[1:], key=lambda row: row["validation/loss"])
     assert (result.best.step, result.best.loss) == (least["step"], least["validation/loss"])
     assert json.loads((out / "sks-best.json").read_text())["step"] == result.best.step
@@ -185,12 +185,12 @@ def test_a_run_records_each_look_and_keeps_the_best(finished):
     ]  # the line tells of the last look when a step is taken, and looks come behind steps
     assert (
         f", held out {before['validation/loss']:.4f} ({before['validation/change']:+.4f}"
-        in heard.notes[-1]
+        in reporter.notes[-1]
     )
     assert result.plot.read_bytes().startswith(b"\x89PNG")
 
 
-def test_looking_does_not_change_the_training_and_the_best_file_is_the_lora_of_its_step(
+def test_validation_does_not_change_the_training_and_the_best_file_is_the_lora_of_its_step(
     finished, data, model, tmp_path
 ):  # fmt: skip
     result, out, _ = finished
@@ -208,7 +208,7 @@ def test_looking_does_not_change_the_training_and_the_best_file_is_the_lora_of_i
     assert not (tmp_path / "blind" / "sks-best.safetensors").exists()
 
 
-def test_a_stopped_run_goes_on_with_what_it_saw(finished, data, model, tmp_path):
+def test_resumed_run_keeps_its_validations(finished, data, model, tmp_path):
     whole, _, _ = finished
     options = tiny.options(
         model, tmp_path / "out", **{**SPLIT, "save_every_n_steps": 2}, validate_every_n_steps=1
@@ -219,12 +219,12 @@ def test_a_stopped_run_goes_on_with_what_it_saw(finished, data, model, tmp_path)
     assert (
         0 < result.start < whole.steps and result.best == whole.best and result.last == whole.last
     )
-    assert metrics.rows(result.metrics) == metrics.rows(whole.metrics)
+    assert metrics.read_rows(result.metrics) == metrics.read_rows(whole.metrics)
     seen = (tmp_path / "out" / "sks-validation.jsonl").read_text()
     assert seen == whole.metrics.with_name("sks-validation.jsonl").read_text()
 
 
-def test_a_new_run_forgets_the_best_of_an_old_one(finished, data, options, tmp_path):
+def test_new_run_deletes_the_best_of_an_earlier_one(finished, data, options, tmp_path):
     (tmp_path / "out").mkdir()
     for name in ("sks-best.safetensors", "sks-best.json", "sks-validation.jsonl"):
         (tmp_path / "out" / name).write_bytes(b"old")
@@ -241,9 +241,9 @@ def test_a_new_run_forgets_the_best_of_an_old_one(finished, data, options, tmp_p
     )
 
 
-def test_tensorboard_shows_the_looks(tmp_path):
+def test_tensorboard_has_the_validations(tmp_path):
     board = metrics.TensorBoard(tmp_path, start=0, per_epoch=1)
-    board.check(metrics.ValidationPoint(3, 1, 0.5, 0.25, -0.125, 0.5, -0.25))
+    board.add_validation(metrics.ValidationPoint(3, 1, 0.5, 0.25, -0.125, 0.5, -0.25))
     board.close()
     read = EventAccumulator(str(tmp_path))
     read.Reload()
@@ -260,14 +260,14 @@ def test_tensorboard_shows_the_looks(tmp_path):
     }
 
 
-def test_so_many_images_at_most(data, options):
+def test_max_validation_steps_limits_the_images(data, options):
     few = replace(options, validation_split=0.7, max_validation_steps=1)
     plan = planned(data, few)
-    held, trained = validation.compared(plan, few)
+    held, trained = validation.choose_images(plan, few)
     assert held == plan.held_out[:1] and len(trained) == 1 and not trained[0].subset.is_reg
 
 
-def test_sd_scripts_keys_are_taken(tmp_path, data):
+def test_validation_keys_of_sd_scripts_are_accepted(tmp_path, data):
     said = tmp_path / "config.toml"
     said.write_text(
         f'train_data_dir = "{data / "train"}"\nvalidation_split = 0.3\nvalidation_seed = 5\n'
@@ -284,7 +284,7 @@ def test_sd_scripts_keys_are_taken(tmp_path, data):
 
 
 @pytest.mark.parametrize("split", [-0.1, 1, 1.5])
-def test_a_split_leaves_something_to_train(split):
+def test_split_leaves_images_to_train(split):
     with pytest.raises(ConfigError, match="validation_split"):
         TrainOptions(validation_split=split)
 

@@ -1,4 +1,4 @@
-"""Weight norms: against the product written out, and against sd-scripts' rule."""
+"""Weight norms: against the full product, and against sd-scripts' rule."""
 
 import math
 
@@ -25,14 +25,14 @@ def kernels(module):
     return torch.nn.functional.conv2d(down, module.up).permute(1, 0, 2, 3) * module.scale
 
 
-def test_norms_are_those_of_the_products():
+def test_norms_equal_those_of_the_products():
     modules = [linear(0.3), linear(7.0, seed=1), conv()]
     torch.testing.assert_close(
         delta_norms(modules), torch.tensor([0.3, 7.0, kernels(conv()).norm().item()])
     )
 
 
-def test_distances_are_those_of_the_products():
+def test_distances_equal_those_of_the_products():
     one, other = linear(0.3), linear(0.4, rank=2, scale=3.0, seed=1)
     written_out = one.up @ one.down * one.scale - other.up @ other.down * other.scale
     assert delta_distance(one, other) == pytest.approx(float(written_out.norm()), rel=1e-5)
@@ -68,7 +68,7 @@ def test_module_under_the_maximum_keeps_its_bits():
     assert report.max.item() == pytest.approx(0.999)
 
 
-def test_report_counts_the_modules_that_were_scaled():
+def test_report_counts_the_scaled_modules():
     report = scale_weight_norms([linear(0.5), linear(3.0), conv()], 2.0)
     assert report.scaled.item() == 2
     assert report.mean.item() == pytest.approx((0.5 + 2.0 + 2.0) / 3)

@@ -1,5 +1,5 @@
-"""The stand-in model, also as one file in the original layout, and small datasets and options for
-it.
+"""Random base models, also as one file in the original layout, and small datasets and options for
+them.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import torch
 from PIL import Image
 from safetensors.torch import save_file
 from torch import Tensor
@@ -23,9 +24,34 @@ def _parts() -> tuple[Any, Any, Any]:
     return random_base.parts()
 
 
-def save_pipeline(folder: Path) -> Path:
-    """Write the model as a diffusers folder."""
+def save_full(folder: Path) -> Path:
+    """Write a random base with Stable Diffusion 1's 264 modules as a diffusers folder."""
     return random_base.save(folder)
+
+
+def save_small(folder: Path) -> Path:
+    """Write a random base with the same kinds of layers but 60 modules: a step takes a quarter of
+    the time.
+    """
+    from diffusers import UNet2DConditionModel
+    from transformers import CLIPTextConfig, CLIPTextModel
+
+    save_full(folder)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(1)
+        UNet2DConditionModel(
+            sample_size=8,
+            block_out_channels=(4, 8),
+            down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
+            up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
+            layers_per_block=1,
+            cross_attention_dim=random_base.WIDTH,
+            attention_head_dim=2,
+            norm_num_groups=2,
+        ).save_pretrained(folder / "unet")
+        config = CLIPTextConfig.from_pretrained(folder / "text_encoder", num_hidden_layers=2)
+        CLIPTextModel(config).save_pretrained(folder / "text_encoder")
+    return folder
 
 
 def save_images(folder: Path, sizes: list[tuple[int, int]], *, captions: bool = True) -> Path:

@@ -15,6 +15,8 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from trainer.tinybase import shipped
+
 pytest.importorskip("hatchling", reason="the wheel cannot be built without hatchling")
 
 ROOT = Path(__file__).parents[2]
@@ -38,6 +40,16 @@ def test_the_wheel_contains_the_page_but_not_its_source(wheel):
             assert packed.read(f"datasetkit/web/static/{name}") == (STATIC / name).read_bytes()
     assert [name for name in names if "/ui/" in name or "node_modules" in name] == []
     assert [name for name in names if "/tools/" in name] == []
+
+
+def test_the_wheel_contains_the_tiny_and_the_random_base(wheel):
+    with zipfile.ZipFile(wheel) as packed:
+        names = set(packed.namelist())
+    assert {
+        "trainer/random_base.py",
+        "trainer/tinybase/shipped.py",
+        *(f"trainer/tinybase/weights/{name}" for name in shipped.SHA256),
+    } <= names
 
 
 def test_the_page_loads_only_files_of_the_bundle():

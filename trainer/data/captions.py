@@ -1,4 +1,4 @@
-"""Captions in training: what one sample to an image reads of its caption, drawn anew each time."""
+"""Captions in training: shuffling, dropout, wildcards and kept tags, drawn for each sample."""
 
 from __future__ import annotations
 
@@ -12,26 +12,25 @@ from datasetkit.captions.caption import SEPARATOR
 from datasetkit.core.errors import ConfigError
 from datasetkit.core.ranges import in_range
 
-# A wildcard is `{a|b|c}`; `{{` and `}}` are braces that stay, held apart while wildcards are looked
-# for.
+# A wildcard is `{a|b|c}`; `{{` and `}}` are literal braces, replaced while wildcards are searched.
 _WILDCARD: Final = re.compile(r"\{([^{}]+)\}")
-_OPENED, _CLOSED = "\ue000", "\ue001"
+_OPEN_BRACE, _CLOSE_BRACE = "\ue000", "\ue001"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CaptionOptions:
     """How captions vary, under sd-scripts' names.
 
-    caption_dropout_rate: chance that a sample reads no caption at all.
-    caption_dropout_every_n_epochs: 0 for never; else no caption in the epochs n, 2n, ... (the first
-    epoch is 1). keep_tokens: tags at the start that are neither shuffled nor dropped.
-    keep_tokens_separator: a text such as `|||` that parts kept | free | kept tags in a caption;
-    where it stands in a caption, keep_tokens does not count. caption_tag_dropout_rate: chance of
-    each free tag to go. caption_prefix, caption_suffix: stand before and behind each caption, a
-    space between. enable_wildcard: of `{a|b|c}` one is drawn, and of several lines one.
-    secondary_separator: a text that becomes a comma at the very end. token_warmup_min,
-    token_warmup_step: of the free tags only the first so many are read at the start, all of them
-    after so many optimizer steps (below 1: a part of the run; 0: from the start).
+    caption_dropout_rate: probability that a sample has no caption.
+    caption_dropout_every_n_epochs: 0: never; else no captions in the epochs n, 2n, ... (the first
+    epoch is 1). keep_tokens: number of tags at the start that are neither shuffled nor dropped.
+    keep_tokens_separator: a text such as `|||` that separates kept | free | kept tags; in a caption
+    that has it, keep_tokens is ignored. caption_tag_dropout_rate: probability of dropping each free
+    tag. caption_prefix, caption_suffix: added to each caption with a space. enable_wildcard: choose
+    one option of `{a|b|c}`, and one of several lines. secondary_separator: a text that becomes a
+    comma at the very end. token_warmup_min, token_warmup_step: use only the first so many free tags
+    at the start, and all of them after so many optimizer steps (below 1: a fraction of the run; 0:
+    from the start).
     """
 
     caption_dropout_rate: float = 0.0
@@ -58,7 +57,7 @@ class CaptionOptions:
         in_range("token_warmup_step", self.token_warmup_step, 0, 1_000_000_000)
         for name, usual in (("keep_tokens_separator", "|||"), ("secondary_separator", ";;;")):
             if SEPARATOR in getattr(self, name):
-                hint = f"commas part the tags: give another text, `{usual}` is usual"
+                hint = f"commas separate the tags: use another text, such as `{usual}`"
                 raise ConfigError(f"{name} = {getattr(self, name)!r}", hint=hint)
 
 
@@ -69,28 +68,26 @@ def sample(
     random: Random,
     progress: tuple[int, int] | None = None,
 ) -> str:
-    """Return the caption that one sample reads. A caption has several lines only for
-    enable_wildcard.
+    """Return the caption of one sample. Only with enable_wildcard a caption has several lines.
 
-    epoch: the first is 1. progress: optimizer steps that were taken before the sample, and those of
-    the run; None: no free tag has to wait any more.
+    epoch: the first is 1. progress: optimizer steps taken before the sample, and those of the run;
+    None: the token warm-up is over.
 
-    In this order, sd-scripts' own: one line drawn and put between prefix and suffix, caption
-    dropout, wildcards, the kept tags set apart, the first of the free ones alone while they are
-    warmed up, those shuffled, tag dropout, joined by a comma and a space, the secondary separator
-    replaced. The separator of kept tags never reaches the text encoder, not even without shuffle
-    (sd-scripts leaves it in then).
+    The order is that of sd-scripts: choose a line, add prefix and suffix, caption dropout,
+    wildcards, separate the kept tags, limit the free tags in the warm-up, shuffle them, tag
+    dropout, join with a comma and a space, replace the secondary separator. The separator of kept
+    tags never reaches the text encoder (without shuffling sd-scripts leaves it in).
     """
     if options.enable_wildcard and "\n" in caption:
         caption = random.choice(caption.split("\n"))
-    caption = framed(caption, options)
+    caption = with_affixes(caption, options)
     if _dropped(options, epoch, random):
         return ""
     if options.enable_wildcard:
         caption = _wildcards(caption, random.choice)
     first, free, last = _parts(caption, options)
     if progress is not None and options.token_warmup_step:
-        free = free[: warm(len(free), options, *progress)]
+        free = free[: warmup_tags(len(free), options, *progress)]
     if options.shuffle_caption:
         random.shuffle(free)
     if options.caption_tag_dropout_rate > 0:
@@ -99,32 +96,30 @@ def sample(
 
 
 def longest(caption: str, options: CaptionOptions, length: Callable[[str], int]) -> str:
-    """Return the longest text that a sample may read, by `length`: of its lines, with the longest
-    choices in them.
-    """
-    found = []
+    """Return the longest possible text of a sample, by `length`: over all lines and wildcards."""
+    texts = []
     for line in caption.split("\n"):
-        text = framed(line, options)
+        text = with_affixes(line, options)
         if options.enable_wildcard:
             text = _wildcards(text, lambda choices: max(choices, key=length))
         first, free, last = _parts(text, options)
-        found.append(_joined([*first, *free, *last], options))
-    return max(found, key=length)
+        texts.append(_joined([*first, *free, *last], options))
+    return max(texts, key=length)
 
 
-def framed(caption: str, options: CaptionOptions) -> str:
-    """Put a caption between prefix and suffix."""
+def with_affixes(caption: str, options: CaptionOptions) -> str:
+    """Add prefix and suffix to a caption."""
     return " ".join(
         part for part in (options.caption_prefix, caption, options.caption_suffix) if part
     )
 
 
-def warm(free: int, options: CaptionOptions, step: int, steps: int) -> int:
-    """Return how many of the free tags are read after `step` of `steps`: a straight line from the
-    least to all.
+def warmup_tags(free: int, options: CaptionOptions, step: int, steps: int) -> int:
+    """Return how many free tags are used after `step` of `steps`: linear from the minimum to
+    all.
     """
-    of_run = options.token_warmup_step
-    warmup = int(of_run * steps) if of_run < 1 else int(of_run)
+    warmup_option = options.token_warmup_step
+    warmup = int(warmup_option * steps) if warmup_option < 1 else int(warmup_option)
     if step >= warmup:
         return free
     return step * (free - options.token_warmup_min) // warmup + options.token_warmup_min
@@ -138,10 +133,10 @@ def _dropped(options: CaptionOptions, epoch: int, random: Random) -> bool:
 
 
 def _wildcards(caption: str, choose: Callable[[list[str]], str]) -> str:
-    """Put one of its choices in the place of each wildcard, from left to right."""
-    held = caption.replace("{{", _OPENED).replace("}}", _CLOSED)
-    chosen = _WILDCARD.sub(lambda found: choose(found[1].split("|")), held)
-    return chosen.replace(_OPENED, "{").replace(_CLOSED, "}")
+    """Replace each wildcard by one of its options, from left to right."""
+    escaped = caption.replace("{{", _OPEN_BRACE).replace("}}", _CLOSE_BRACE)
+    chosen = _WILDCARD.sub(lambda match: choose(match[1].split("|")), escaped)
+    return chosen.replace(_OPEN_BRACE, "{").replace(_CLOSE_BRACE, "}")
 
 
 def _joined(tags: list[str], options: CaptionOptions) -> str:

@@ -1,4 +1,4 @@
-"""Epochs: in which order and in which batches an epoch samples its images, from the seed alone."""
+"""Epochs: the order and the batches of an epoch's samples, determined by the seed."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from trainer.plan.plan import TrainingPlan
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One look at one image. image: its place in the plan; number: which look at this content
-    in the epoch, 0..
+    """One use of an image. image: its index in the plan; number: which use of this content in the
+    epoch, from 0.
 
-    Images of the same content share the numbering, so that no two looks draw the same noise.
+    Images of the same content share the numbering, so that no two samples draw the same noise.
     """
 
     image: int
@@ -27,17 +27,17 @@ Batch = tuple[Sample, ...]
 
 
 def epoch_batches(plan: TrainingPlan, seed: int, epoch: int) -> list[Batch]:
-    """Return the batches of an epoch (from 0): every sample exactly once, one bucket a batch.
+    """Return the batches of an epoch (from 0): every sample exactly once, one bucket per batch.
 
-    The order depends on the contents of the images and not on their names.
+    The order depends on the images' contents, not on their names.
     """
-    seen: Counter[str] = Counter()
+    uses: Counter[str] = Counter()
     buckets: dict[Size, list[Sample]] = defaultdict(list)
     for index in sorted(range(len(plan.images)), key=lambda i: (plan.images[i].id, i)):
         image = plan.images[index]
         for _ in range(plan.samples[index]):
-            buckets[image.bucket.bucket].append(Sample(index, seen[image.id]))
-            seen[image.id] += 1
+            buckets[image.bucket.bucket].append(Sample(index, uses[image.id]))
+            uses[image.id] += 1
     random = rng(seed, epoch, "", 0, "order")
     batches: list[Batch] = []
     for size in sorted(buckets):
@@ -54,14 +54,13 @@ def _cut(samples: Sequence[Sample], size: int) -> list[Batch]:
 def step_batches(
     batches: Sequence[Batch], plan: TrainingPlan, step: int, process: int
 ) -> list[tuple[int, Batch]]:
-    """Return what one process computes for a step of the epoch (from 0): batches with their places
-    in the epoch.
+    """Return one process's batches for a step of the epoch (from 0), with their indices in the
+    epoch.
 
-    The batches go round the processes; in an epoch's last step some may have none.
+    Batches are assigned round-robin; in an epoch's last step some processes may have none.
     """
     batch_settings = plan.batch_settings
     size = batch_settings.gradient_accumulation * batch_settings.processes
-    places = range(
-        step * size + process, min((step + 1) * size, len(batches)), batch_settings.processes
-    )
-    return [(place, batches[place]) for place in places]
+    end = min((step + 1) * size, len(batches))
+    indices = range(step * size + process, end, batch_settings.processes)
+    return [(index, batches[index]) for index in indices]

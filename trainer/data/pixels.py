@@ -1,6 +1,4 @@
-"""Pixels: an image is scaled and cut to its bucket in one resampling, its mask with it; colours
-may be changed.
-"""
+"""Scale and crop an image and its mask to a bucket in one resampling; colour augmentation."""
 
 from __future__ import annotations
 
@@ -18,19 +16,18 @@ from datasetkit.dataset.buckets import Bucket
 from datasetkit.images import pixels as images
 from trainer.plan.plan import TrainImage
 
-# What is part of a cached latent's key: raise it when pixels come out differently.
+# Part of a cached latent's key: change it whenever pixels come out differently.
 VERSION = "lanczos-box-1"
-# Of colour augmentation, sd-scripts' numbers: the share of samples, the largest turn in degrees,
-# the largest change.
-_RECOLOURED: Final = 0.33
+# sd-scripts' colour augmentation: fraction of samples, maximum hue shift in degrees, maximum change
+# of gamma.
+_AUGMENTED: Final = 0.33
 _HUE: Final = 16.0
 _GAMMA: Final = 0.05
 Corner = tuple[int, int]
 
 
 def corner(bucket: Bucket, draw: Callable[[int, int], int] | None = None) -> Corner:
-    """Return where the bucket is cut out of the resized image: its centre, or drawn by `draw(low,
-    high)`.
+    """Return the corner of the crop in the resized image: centred, or drawn by `draw(low, high)`.
 
     The width is drawn before the height.
     """
@@ -41,15 +38,13 @@ def corner(bucket: Bucket, draw: Callable[[int, int], int] | None = None) -> Cor
 
 
 def read(image: TrainImage, at: Corner, *, flip: bool) -> NDArray[np.uint8]:
-    """Return the image as it is trained, (height, width, 3). Raises InputError."""
+    """Return the image as trained, (height, width, 3). Raises InputError."""
     loaded = images.load(image.path, shrink_to=max(image.bucket.resized))
     return np.asarray(_fit(loaded, image.bucket, at, flip, Image.Resampling.LANCZOS))
 
 
 def read_mask(image: TrainImage, at: Corner, *, flip: bool) -> NDArray[np.uint8]:
-    """Return the mask of an image, (height, width), cut as the image is; white where there is
-    none.
-    """
+    """Return an image's mask, (height, width), cropped like the image; white without a mask."""
     width, height = image.bucket.bucket
     if image.mask is None:
         return np.full((height, width), 255, np.uint8)
@@ -58,7 +53,7 @@ def read_mask(image: TrainImage, at: Corner, *, flip: bool) -> NDArray[np.uint8]
         raise InputError(
             f"the mask {display(image.mask)} is {mask.width} x {mask.height}, its image "
             f"{image.size[0]} x {image.size[1]}",
-            hint="make the mask anew: dsk cutout",
+            hint="make the mask again: dsk cutout",
         )
     return np.asarray(_fit(mask, image.bucket, at, flip, Image.Resampling.BILINEAR))
 
@@ -66,9 +61,7 @@ def read_mask(image: TrainImage, at: Corner, *, flip: bool) -> NDArray[np.uint8]
 def _fit(
     image: Image.Image, bucket: Bucket, at: Corner, flip: bool, filter: Image.Resampling
 ) -> Image.Image:
-    """Resample the part of the image that the bucket shows; the crop is taken in the image's own
-    pixels.
-    """
+    """Resample the image's crop to the bucket; the crop is given in pixels of the resized image."""
     across, down = image.width / bucket.resized[0], image.height / bucket.resized[1]
     box = (
         at[0] * across,
@@ -80,29 +73,29 @@ def _fit(
     return cut.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if flip else cut
 
 
-def recoloured(pixels: NDArray[np.uint8], random: Random) -> NDArray[np.uint8]:
-    """Change the colours of an image a little, as sd-scripts' `color_aug`: in one sample of three.
+def color_augmented(pixels: NDArray[np.uint8], random: Random) -> NDArray[np.uint8]:
+    """Change an image's colours slightly in one of three samples, like sd-scripts' `color_aug`.
 
-    Half of those turn the hue by at most 16 degrees, the others take a gamma of 0.95 to 1.05.
-    sd-scripts raises levels of 0 to 255 to that power, which moves the bright ones by a fourth;
-    here they go from 0 to 1.
+    Half of these shift the hue by at most 16 degrees, the others apply a gamma of 0.95 to 1.05.
+    sd-scripts applies the gamma to levels from 0 to 255, which changes bright ones by a quarter;
+    here levels go from 0 to 1.
     """
-    if random.random() > _RECOLOURED:
+    if random.random() > _AUGMENTED:
         return pixels
     if random.random() > 0.5:
-        return turned(pixels, random.uniform(-_HUE, _HUE))
+        return with_hue_shift(pixels, random.uniform(-_HUE, _HUE))
     return with_gamma(pixels, random.uniform(1 - _GAMMA, 1 + _GAMMA))
 
 
-def turned(pixels: NDArray[np.uint8], degrees: float) -> NDArray[np.uint8]:
-    """Turn the hue of each pixel (height, width, 3); what is grey stays so."""
+def with_hue_shift(pixels: NDArray[np.uint8], degrees: float) -> NDArray[np.uint8]:
+    """Shift the hue of each pixel (height, width, 3); grey does not change."""
     hue, saturation, value = Image.fromarray(pixels, "RGB").convert("HSV").split()
     shift = round(degrees / 360 * 256)
-    moved = hue.point([(level + shift) % 256 for level in range(256)])
-    return np.asarray(Image.merge("HSV", (moved, saturation, value)).convert("RGB"))
+    shifted = hue.point([(level + shift) % 256 for level in range(256)])
+    return np.asarray(Image.merge("HSV", (shifted, saturation, value)).convert("RGB"))
 
 
 def with_gamma(pixels: NDArray[np.uint8], gamma: float) -> NDArray[np.uint8]:
-    """Raise the levels, taken from 0 to 1, to a power."""
+    """Raise the levels, scaled from 0 to 1, to a power."""
     table = ((np.arange(256) / 255) ** gamma * 255).round().astype(np.uint8)
     return table[pixels]

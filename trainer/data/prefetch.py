@@ -1,6 +1,4 @@
-"""Reading ahead: what the samples of a step need from the disk, read by threads while the steps
-before it compute.
-"""
+"""Prefetch: threads read the samples of later steps from the disk while a step computes."""
 
 from __future__ import annotations
 
@@ -14,15 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datasetkit.options.train import TrainOptions
-from trainer.data import captions as pipeline
-from trainer.data import pixels, seeds
+from trainer.data import captions, pixels, seeds
 from trainer.data.epochs import Batch, Sample, epoch_batches, step_batches
 from trainer.data.latents import Encoder
 from trainer.data.pixels import Corner
 from trainer.plan.plan import TrainImage, TrainingPlan
 
-# Two read images faster than any graphics card encodes them; on a CPU one is enough, and the
-# other sleeps.
+# Two threads read images faster than any GPU encodes them; on a CPU one is enough.
 WORKERS: Final = 2
 
 T = TypeVar("T")
@@ -31,10 +27,10 @@ R = TypeVar("R")
 
 @dataclass(frozen=True, slots=True)
 class PreparedSample:
-    """One sample, read. at, flip: which part of the image it sees, and whether it is flipped.
+    """One sample, read from disk. at: corner of its crop; flip: it is mirrored.
 
-    pixels: (height, width, 3), None where the latent was known already; mask: (height, width), None
-    where nothing is masked.
+    pixels: (height, width, 3), None if the latent is cached; mask: (height, width), None without
+    masked_loss.
     """
 
     image: TrainImage
@@ -48,8 +44,8 @@ class PreparedSample:
 
 @dataclass(frozen=True, slots=True)
 class StepBatches:
-    """What one process computes for a step. number: from 0; epoch: from 0; batches: their places in
-    the epoch, and their samples.
+    """One process's work for a step. number, epoch: from 0; batches: index in the epoch, and
+    samples.
     """
 
     number: int
@@ -59,9 +55,7 @@ class StepBatches:
 
 @dataclass(frozen=True, slots=True)
 class Reader:
-    """Reads what the samples of a run need. It changes nothing, so that several threads may read at
-    once.
-    """
+    """Reads the samples of a run. It has no mutable state, so several threads may use it."""
 
     options: TrainOptions
     plan: TrainingPlan
@@ -71,22 +65,19 @@ class Reader:
     def steps(
         self, start: int = 0, *, workers: int = WORKERS
     ) -> Generator[StepBatches, None, None]:
-        """Yield the steps of a run from `start` on, read ahead by so many threads; 0: read when
-        they are asked for.
+        """Yield the steps of a run from `start` on, read ahead by so many threads; 0: no threads.
 
-        Raises InputError for an image that cannot be read any more, in its turn.
+        Raises InputError for an image that can no longer be read, when its step is reached.
         """
-        return ahead(self._wanted(start), self._read, workers)
+        return map_ahead(self._step_batches(start), self._read, workers)
 
     def batch(
         self, batch: Batch, epoch: int, step: int | None = None
     ) -> tuple[PreparedSample, ...]:
-        """Read one batch. step: optimizer steps that were taken before it; None: so many that all
-        tags are warm.
-        """
-        return tuple(self._look(sample, epoch, step) for sample in batch)
+        """Read one batch. step: optimizer steps taken before it; None: after the token warm-up."""
+        return tuple(self._prepare(sample, epoch, step) for sample in batch)
 
-    def _wanted(self, start: int) -> Iterator[tuple[int, int, Sequence[tuple[int, Batch]]]]:
+    def _step_batches(self, start: int) -> Iterator[tuple[int, int, Sequence[tuple[int, Batch]]]]:
         per_epoch = self.plan.totals.steps_per_epoch
         batches: list[Batch] = []
         for step in range(start, self.plan.steps):
@@ -95,43 +86,45 @@ class Reader:
                 batches = epoch_batches(self.plan, self.options.seed, epoch)
             yield step, epoch, step_batches(batches, self.plan, of_epoch, self.process)
 
-    def _read(self, wanted: tuple[int, int, Sequence[tuple[int, Batch]]]) -> StepBatches:
-        step, epoch, batches = wanted
+    def _read(self, work: tuple[int, int, Sequence[tuple[int, Batch]]]) -> StepBatches:
+        step, epoch, batches = work
         return StepBatches(
-            step, epoch, tuple((place, self.batch(batch, epoch, step)) for place, batch in batches)
+            step, epoch, tuple((index, self.batch(batch, epoch, step)) for index, batch in batches)
         )
 
-    def _look(self, sample: Sample, epoch: int, step: int | None) -> PreparedSample:
+    def _prepare(self, sample: Sample, epoch: int, step: int | None) -> PreparedSample:
         image, options = self.plan.images[sample.image], self.options
         key = (options.seed, epoch, image.id, sample.number)
         draw = seeds.rng(*key, "crop").randint if image.subset.random_crop else None
         at = pixels.corner(image.bucket, draw)
         flip = image.subset.flip and seeds.rng(*key, "flip").random() < 0.5
-        caption = pipeline.sample(
+        caption = captions.sample(
             image.caption, image.subset.captions, epoch + 1, seeds.rng(*key, "caption"),
             None if step is None else (step, self.plan.steps),
         )  # fmt: skip
-        read = None if self.encoder.knows(image, at, flip) else pixels.read(image, at, flip=flip)
-        if read is not None and image.subset.color:
-            read = pixels.recoloured(read, seeds.rng(*key, "color"))
+        array = (
+            None if self.encoder.is_cached(image, at, flip) else pixels.read(image, at, flip=flip)
+        )
+        if array is not None and image.subset.color:
+            array = pixels.color_augmented(array, seeds.rng(*key, "color"))
         mask = pixels.read_mask(image, at, flip=flip) if options.masked_loss else None
-        return PreparedSample(image, sample.number, at, flip, caption, read, mask)
+        return PreparedSample(image, sample.number, at, flip, caption, array, mask)
 
 
-def ahead(items: Iterable[T], work: Callable[[T], R], workers: int) -> Generator[R, None, None]:
-    """Yield `work` of each item, in order; `workers` threads are at most so many items ahead."""
+def map_ahead(items: Iterable[T], work: Callable[[T], R], workers: int) -> Generator[R, None, None]:
+    """Yield `work(item)` for each item in order; the threads are at most `workers` items ahead."""
     if workers == 0:
         yield from map(work, items)
         return
-    begun: deque[Future[R]] = deque()
+    pending: deque[Future[R]] = deque()
     with ThreadPoolExecutor(workers, thread_name_prefix="reading") as pool:
         try:
             for item in items:
-                begun.append(pool.submit(work, item))
-                if len(begun) > workers:
-                    yield begun.popleft().result()
-            while begun:
-                yield begun.popleft().result()
+                pending.append(pool.submit(work, item))
+                if len(pending) > workers:
+                    yield pending.popleft().result()
+            while pending:
+                yield pending.popleft().result()
         finally:
-            for future in begun:
+            for future in pending:
                 future.cancel()

@@ -1,4 +1,4 @@
-"""Brackets: how `(red hair:1.3)` in a caption says what its parts weigh. No torch is needed."""
+"""Parse prompt weights such as `(red hair:1.3)` in a caption. Needs no torch."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
-# What a round bracket multiplies by and a square one divides by.
+# `(` multiplies by this factor, `[` divides by it.
 STEP: Final = 1.1
-_GIVEN: Final = re.compile(r":\s*([+-]?(?:\d+\.?\d*|\.\d+))\s*$")
+_EXPLICIT: Final = re.compile(r":\s*([+-]?(?:\d+\.?\d*|\.\d+))\s*$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,11 +21,10 @@ class WeightedCaption:
 
 
 def parse(caption: str) -> WeightedCaption:
-    r"""Read the brackets of a caption, as the web interfaces do.
+    r"""Parse the brackets of a caption like the web interfaces.
 
-    `(x)` multiplies by 1.1, `[x]` divides by 1.1, `(x:1.3)` multiplies by 1.3; they nest, and one
-    that is not closed reaches to the end. A backslash makes a bracket, or itself, a plain
-    character.
+    `(x)` multiplies by 1.1, `[x]` divides by 1.1, `(x:1.3)` multiplies by 1.3. Brackets nest, and
+    an unclosed one extends to the end. A backslash escapes a bracket or another backslash.
     """
     text: list[str] = []
     weights: list[float] = []
@@ -34,16 +33,16 @@ def parse(caption: str) -> WeightedCaption:
     def multiply(start: int, factor: float) -> None:
         weights[start:] = [weight * factor for weight in weights[start:]]
 
-    for character, plain in _characters(caption):
-        if not plain and character in opened:
+    for character, escaped in _characters(caption):
+        if not escaped and character in opened:
             opened[character].append(len(text))
-        elif not plain and character == ")" and opened["("]:
+        elif not escaped and character == ")" and opened["("]:
             start = opened["("].pop()
-            given = _GIVEN.search("".join(text[start:]))
-            if given:
-                del text[start + given.start() :], weights[start + given.start() :]
-            multiply(start, float(given[1]) if given else STEP)
-        elif not plain and character == "]" and opened["["]:
+            explicit = _EXPLICIT.search("".join(text[start:]))
+            if explicit:
+                del text[start + explicit.start() :], weights[start + explicit.start() :]
+            multiply(start, float(explicit[1]) if explicit else STEP)
+        elif not escaped and character == "]" and opened["["]:
             multiply(opened["["].pop(), 1 / STEP)
         else:
             text.append(character)
@@ -55,10 +54,10 @@ def parse(caption: str) -> WeightedCaption:
 
 
 def _characters(caption: str) -> Iterator[tuple[str, bool]]:
-    """Yield each character, and whether a backslash before it made it plain."""
-    found = iter(caption)
-    for character in found:
-        after = next(found, "") if character == "\\" else ""
+    """Yield each character, and whether a backslash escapes it."""
+    characters = iter(caption)
+    for character in characters:
+        after = next(characters, "") if character == "\\" else ""
         if after and after in "()[]\\":
             yield after, True
             continue

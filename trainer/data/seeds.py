@@ -1,8 +1,7 @@
-"""Seeds: one random stream for each purpose of each sample to an image, the same on every platform.
+"""Random streams: one for each purpose of each sample, the same on every platform.
 
-A stream depends on (seed, epoch, image id, sample, purpose) and on nothing that was drawn before.
-So the noise of an image is the same in a batch of one or five, with any number of workers, and
-after a resume.
+A stream depends only on (seed, epoch, image id, sample, purpose), not on what was drawn before. So
+an image's noise is the same in any batch, with any number of workers, and after a resume.
 """
 
 from __future__ import annotations
@@ -17,12 +16,12 @@ import torch
 def generator(seed: int, epoch: int, image_id: str, sample: int, purpose: str) -> torch.Generator:
     """Return a torch generator on the CPU for one purpose ("noise", "timestep", ...) of one sample.
 
-    torch's CPU generator keeps the low 32 bits of a seed, so of a million streams about a hundred
+    torch's CPU generator uses the low 32 bits of a seed, so among a million streams about a hundred
     pairs are equal; they belong to unrelated samples and purposes.
     """
-    made = torch.Generator()
-    made.manual_seed(int.from_bytes(_digest(seed, epoch, image_id, sample, purpose)[:8], "big"))
-    return made
+    stream = torch.Generator()
+    stream.manual_seed(int.from_bytes(_digest(seed, epoch, image_id, sample, purpose)[:8], "big"))
+    return stream
 
 
 def rng(seed: int, epoch: int, image_id: str, sample: int, purpose: str) -> random.Random:
@@ -31,7 +30,7 @@ def rng(seed: int, epoch: int, image_id: str, sample: int, purpose: str) -> rand
 
 
 def _digest(seed: int, epoch: int, image_id: str, sample: int, purpose: str) -> bytes:
-    # JSON keeps the fields apart: ("a", 11) and ("a1", 1) must not be one stream.
+    # JSON separates the fields: ("a", 11) and ("a1", 1) must not give the same stream.
     return hashlib.sha256(
         json.dumps([seed, epoch, image_id, sample, purpose]).encode("ascii")
     ).digest()

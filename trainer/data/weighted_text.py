@@ -1,4 +1,4 @@
-"""Weighted captions: what the brackets of a caption do to the states that the UNet is told."""
+"""Apply prompt weights (weighted_captions) to the text encoder's states."""
 
 from __future__ import annotations
 
@@ -17,11 +17,10 @@ from trainer.families.base import Conditioning, Family, Parts
 def encode_text(
     family: Family, parts: Parts, captions: Sequence[str], options: TrainOptions
 ) -> Conditioning:
-    """Return what captions become for the UNet, weighted where the options say so.
+    """Return the conditioning of captions, with prompt weights if weighted_captions is set.
 
-    The states of the tokens are multiplied, and their mean is not restored: the form of sd-scripts'
-    training. Its preview images, and the web interfaces, restore the mean. The vector of a whole
-    caption (`pooled`) has no weights.
+    The tokens' states are multiplied and their mean is not restored, as in sd-scripts' training.
+    (Its preview images and the web interfaces restore the mean.) The pooled vector is not weighted.
     """
 
     def encode(texts: Sequence[str]) -> Conditioning:
@@ -39,22 +38,20 @@ def encode_text(
 def weigh(
     encode: Callable[[Sequence[str]], Conditioning], captions: Sequence[str], max_tokens: int
 ) -> Conditioning:
-    """Encode captions without their brackets, and multiply the states by the weights that the
-    brackets said.
-    """
-    read = [parse(caption) for caption in captions]
-    found = encode([one.text for one in read])
-    weights = torch.stack([places(one, max_tokens) for one in read]).to(found.states)
-    return replace(found, states=found.states * weights[..., None])
+    """Encode captions without their brackets, and multiply the states by the weights."""
+    parsed = [parse(caption) for caption in captions]
+    conditioning = encode([caption.text for caption in parsed])
+    weights = torch.stack([token_weights(caption, max_tokens) for caption in parsed])
+    weights = weights.to(conditioning.states)
+    return replace(conditioning, states=conditioning.states * weights[..., None])
 
 
-def places(caption: WeightedCaption, max_tokens: int) -> Tensor:
-    """Return the weight of each place of the text's states, (max_tokens + 2,): 1 for BOS, EOS and
-    what is padded.
+def token_weights(caption: WeightedCaption, max_tokens: int) -> Tensor:
+    """Return the weight of each state, (max_tokens + 2,): 1 for BOS, EOS and padding.
 
     A token has the weight of its first character.
     """
-    found = torch.ones(max_tokens + 2)
-    for place, (start, _) in enumerate(tokens.spans(caption.text)[:max_tokens], 1):
-        found[place] = caption.weights[start]
-    return found
+    weights = torch.ones(max_tokens + 2)
+    for index, (start, _) in enumerate(tokens.spans(caption.text)[:max_tokens], 1):
+        weights[index] = caption.weights[start]
+    return weights

@@ -1,3 +1,3 @@
-"""Model families: what differs between Stable Diffusion 1 and the models to come, one file of
-functions each.
+"""Model families (Stable Diffusion 1, 2 and XL): a module of functions for each, behind a
+Protocol.
 """

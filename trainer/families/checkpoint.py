@@ -1,4 +1,4 @@
-"""Checkpoints: a model's parts read from a diffusers folder, or from one file in the original
+"""Load a base model's parts from a diffusers folder, or from one checkpoint file in the original
 layout.
 """
 
@@ -26,10 +26,10 @@ _VAE_PREFIX: Final = "first_stage_model."
 
 @dataclass(frozen=True, slots=True)
 class TextEncoder:
-    """A text encoder of a family. kind: transformers' class; prefix: where it lies in one file.
+    """A text encoder of a family. kind: transformers' class; prefix: of its tensors in one file.
 
-    convert: the tensors of a file behind that prefix, and the number of layers -> transformers'
-    names without `text_model.`, which versions of transformers have or have not.
+    convert: from a file's tensors (without the prefix) and the number of layers to transformers'
+    names without `text_model.`, which only some versions of transformers have.
     """
 
     kind: Literal["CLIPTextModel", "CLIPTextModelWithProjection"]
@@ -39,9 +39,7 @@ class TextEncoder:
 
 @dataclass(frozen=True, slots=True)
 class ModelLayout:
-    """What a model of a family consists of. encoders: text encoders by their part's name; scale: of
-    the latents.
-    """
+    """The parts of a family's models. encoders: text encoders by part; scale: of the latents."""
 
     family: FamilyName
     encoders: Mapping[str, TextEncoder]
@@ -64,10 +62,10 @@ def load(
 ) -> Parts:
     """Load the parts of a model, frozen, on the CPU: the VAE in float32, the others in `dtype`.
 
-    base: a diffusers folder, a `.safetensors` file in the original (LDM or sgm) layout, or one of
-    them on the hub at its revision. vae: a folder or a file that replaces the model's own, or one
-    on the hub with its own @commit. configs: the architecture's numbers, so that a single file
-    needs no look at the hub. Raises ModelFileError, ConfigError.
+    base: a diffusers folder, a `.safetensors` file in the original (LDM or sgm) layout, or either
+    on the hub at `revision`. vae: a folder or file that replaces the model's VAE, or one on the hub
+    with its own @commit. configs: the architecture's configs, so that a single file needs nothing
+    from the hub. Raises ModelFileError, ConfigError.
     """
     source = find(base, revision)
     parts = (
@@ -88,26 +86,26 @@ def _load_folder(folder: Path, layout: ModelLayout, dtype: torch.dtype) -> dict[
     from diffusers import AutoencoderKL, UNet2DConditionModel
     from transformers.utils import logging
 
-    logging.disable_progress_bar()  # it would draw over this program's own
+    logging.disable_progress_bar()  # it would overwrite this program's progress line
     kinds: dict[str, tuple[Any, dict[str, Any]]] = {
         "unet": (UNet2DConditionModel, {"torch_dtype": dtype})
     }
     kinds |= {
-        name: (getattr(transformers, one.kind), {"dtype": dtype})
-        for name, one in layout.encoders.items()
+        name: (getattr(transformers, encoder.kind), {"dtype": dtype})
+        for name, encoder in layout.encoders.items()
     }
     kinds["vae"] = (AutoencoderKL, {"torch_dtype": torch.float32})
     try:
         return {
             name: kind.from_pretrained(
-                folder, subfolder=name, local_files_only=True, use_safetensors=True, **given
+                folder, subfolder=name, local_files_only=True, use_safetensors=True, **precision
             )
-            for name, (kind, given) in kinds.items()
+            for name, (kind, precision) in kinds.items()
         }
     except (OSError, ValueError, RuntimeError) as error:
         *most, last = [f"{name}/" for name in kinds]
         raise ModelFileError(
-            f"{display(folder)} is no whole diffusers model: {_first_line(error)}",
+            f"{display(folder)} is not a complete diffusers model: {_first_line(error)}",
             hint=f"it needs {', '.join(most)} and {last}, each with config.json and .safetensors",
         ) from error
 
@@ -125,37 +123,43 @@ def _load_file(
     )
     parts: dict[str, Any] = {}
     try:
-        for name, kind, prefix, own in kinds:
-            tensors = _taken(checkpoint, prefix, own)
+        for name, kind, prefix, precision in kinds:
+            tensors = _pop_part(checkpoint, prefix, precision)
             parts[name] = kind.from_single_file(
-                tensors, config=str(configs), subfolder=name, local_files_only=True, torch_dtype=own
+                tensors,
+                config=str(configs),
+                subfolder=name,
+                local_files_only=True,
+                torch_dtype=precision,
             )
         for name, encoder in layout.encoders.items():
             parts[name] = _text_encoder(
-                _taken(checkpoint, encoder.prefix, dtype), name, encoder, configs
+                _pop_part(checkpoint, encoder.prefix, dtype), name, encoder, configs
             )
     except (SingleFileComponentError, OSError, ValueError, RuntimeError, KeyError) as error:
         raise ModelFileError(
-            f"{display(path)} is no {layout.title} checkpoint: {_first_line(error)}",
+            f"{display(path)} is not a {layout.title} checkpoint: {_first_line(error)}",
             hint="name a full checkpoint (2 to 7 GB), not a LoRA or a VAE",
         ) from error
     return parts
 
 
-def _taken(checkpoint: dict[str, Tensor], prefix: str, dtype: torch.dtype) -> dict[str, Tensor]:
-    """Take a part's tensors out of a checkpoint, one by one: never is a part in memory in two
+def _pop_part(checkpoint: dict[str, Tensor], prefix: str, dtype: torch.dtype) -> dict[str, Tensor]:
+    """Move a part's tensors out of a checkpoint one by one, so that no part is in memory in two
     precisions.
     """
-    own = (name for name in list(checkpoint) if name.startswith(prefix))
+    names = (name for name in list(checkpoint) if name.startswith(prefix))
     return {
         name: t.to(dtype) if t.is_floating_point() else t
-        for name in own
+        for name in names
         for t in (checkpoint.pop(name),)
     }
 
 
-def _text_encoder(own: Mapping[str, Tensor], name: str, encoder: TextEncoder, configs: Path) -> Any:
-    """Build a text encoder around its tensors in the original layout."""
+def _text_encoder(
+    checkpoint: Mapping[str, Tensor], name: str, encoder: TextEncoder, configs: Path
+) -> Any:
+    """Build a text encoder from its tensors in the original layout."""
     import transformers
     from accelerate import init_empty_weights
 
@@ -163,17 +167,17 @@ def _text_encoder(own: Mapping[str, Tensor], name: str, encoder: TextEncoder, co
         configs, subfolder=name, local_files_only=True
     )
     with init_empty_weights():
-        made = getattr(transformers, encoder.kind)(config)
+        model = getattr(transformers, encoder.kind)(config)
     tensors = encoder.convert(
-        {n.removeprefix(encoder.prefix): t for n, t in own.items()}, config.num_hidden_layers
+        {n.removeprefix(encoder.prefix): t for n, t in checkpoint.items()}, config.num_hidden_layers
     )
     projection = tensors.pop(clip.PROJECTION, None)
-    prefix = "text_model." if hasattr(made, "text_model") else ""
+    prefix = "text_model." if hasattr(model, "text_model") else ""
     state = {prefix + key: tensor for key, tensor in tensors.items()}
-    if projection is not None and hasattr(made, "text_projection"):
+    if projection is not None and hasattr(model, "text_projection"):
         state[clip.PROJECTION] = projection
-    made.load_state_dict(state, assign=True)
-    return made
+    model.load_state_dict(state, assign=True)
+    return model
 
 
 def _load_vae(path: Path, layout: ModelLayout, configs: Path) -> Any:
@@ -186,7 +190,7 @@ def _load_vae(path: Path, layout: ModelLayout, configs: Path) -> Any:
             return AutoencoderKL.from_pretrained(
                 folder, local_files_only=True, use_safetensors=True, torch_dtype=torch.float32
             )
-        # A VAE by itself comes without the prefix that it has in a checkpoint.
+        # A separate VAE file does not have the prefix that a checkpoint has.
         tensors = read_tensors(path)
         if not any(name.startswith(_VAE_PREFIX) for name in tensors):
             tensors = {f"{_VAE_PREFIX}{name}": tensor for name, tensor in tensors.items()}
@@ -199,20 +203,18 @@ def _load_vae(path: Path, layout: ModelLayout, configs: Path) -> Any:
         )
     except (SingleFileComponentError, OSError, ValueError, RuntimeError, KeyError) as error:
         raise ModelFileError(
-            f"{display(path)} is no VAE: {_first_line(error)}", hint="check `vae` in [train]"
+            f"{display(path)} is not a VAE: {_first_line(error)}", hint="check `vae` in [train]"
         ) from error
 
 
-def _check_scale(vae: Any, layout: ModelLayout, named: str) -> None:
-    """Refuse a VAE whose latents are not the family's: its configuration tells by what they are
-    scaled.
-    """
-    said = float(vae.config.scaling_factor)
-    if abs(said - layout.scale) > 1e-6:
+def _check_scale(vae: Any, layout: ModelLayout, name: str) -> None:
+    """Reject a VAE of another family, by the latent scale in its config."""
+    scale = float(vae.config.scaling_factor)
+    if abs(scale - layout.scale) > 1e-6:
         raise ModelFileError(
-            f"the VAE of {display(named)} scales latents by {said:g}, {layout.title} by "
+            f"the VAE of {display(name)} scales latents by {scale:g}, but {layout.title} by "
             f"{layout.scale:g}",
-            hint=f"name a VAE of {layout.title}, or none",
+            hint=f"use a VAE of {layout.title}, or remove `vae`",
         )
 
 
@@ -225,7 +227,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         return load_file(path)
     except (SafetensorError, OSError) as error:
         raise ModelFileError(
-            f"cannot read {display(path)}: {error}", hint="fetch the file again"
+            f"cannot read {display(path)}: {error}", hint="download the file again"
         ) from error
 
 

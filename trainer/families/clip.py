@@ -1,5 +1,5 @@
-"""Text encoders in one file: OpenAI's CLIP is kept there as transformers writes it, OpenCLIP under
-its own names.
+"""Convert the text encoders of checkpoint files to transformers' names: OpenAI's CLIP and
+OpenCLIP.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _INNER: Final[Mapping[str, str]] = {
 
 
 def of_hugging_face(tensors: Mapping[str, Tensor], layers: int) -> dict[str, Tensor]:
-    """Return tensors in transformers' names as they are, without `text_model.`."""
+    """Return tensors that have transformers' names, without `text_model.`."""
     return {
         name.removeprefix("text_model."): t
         for name, t in tensors.items()
@@ -39,31 +39,30 @@ def of_hugging_face(tensors: Mapping[str, Tensor], layers: int) -> dict[str, Ten
 
 
 def of_open_clip(tensors: Mapping[str, Tensor], layers: int) -> dict[str, Tensor]:
-    """Return OpenCLIP's tensors under transformers' names, of the first `layers` layers.
+    """Return the first `layers` layers of OpenCLIP under transformers' names.
 
-    Its query, key and value are one tensor, and its projection is applied from the other side.
-    Stable Diffusion 2 reads the layer before the last, so that its encoder has 23 of a file's 24
-    layers.
+    OpenCLIP stores query, key and value as one tensor, and the projection transposed. Stable
+    Diffusion 2 uses the layer before the last, so its encoder has 23 of a file's 24 layers.
     """
-    found: dict[str, Tensor] = {}
+    converted: dict[str, Tensor] = {}
     for name, tensor in tensors.items():
         layer = _LAYER.fullmatch(name)
         if layer is not None:
             if int(layer[1]) < layers:
-                found |= _of_layer(f"encoder.layers.{layer[1]}.", layer[2], tensor)
+                converted |= _convert_layer(f"encoder.layers.{layer[1]}.", layer[2], tensor)
         elif name == "text_projection":
-            found[PROJECTION] = tensor.T.contiguous()
+            converted[PROJECTION] = tensor.T.contiguous()
         elif not name.endswith(_BUFFERS):
-            found[_OUTER[name]] = tensor
-    return found
+            converted[_OUTER[name]] = tensor
+    return converted
 
 
-def _of_layer(head: str, name: str, tensor: Tensor) -> dict[str, Tensor]:
+def _convert_layer(prefix: str, name: str, tensor: Tensor) -> dict[str, Tensor]:
     if name in ("attn.in_proj_weight", "attn.in_proj_bias"):
         end = name.rpartition("_")[2]
         return {
-            f"{head}self_attn.{letter}_proj.{end}": third.contiguous()
+            f"{prefix}self_attn.{letter}_proj.{end}": third.contiguous()
             for letter, third in zip("qkv", tensor.chunk(3), strict=True)
         }
     path, _, end = name.rpartition(".")
-    return {f"{head}{_INNER[path]}.{end}": tensor}
+    return {f"{prefix}{_INNER[path]}.{end}": tensor}

@@ -1,8 +1,8 @@
-"""Eight bits: frozen layers whose weights lie in a byte a number, and are read back for each pass.
+"""int8 quantization of the frozen base (fp8_base): one byte per weight, dequantized for each pass.
 
-A row of weights (what makes one output) is 8-bit integers and one scale, its largest weight / 127.
-That loses less than 8-bit floats, whose three bits of mantissa are spent on magnitudes that a row
-does not have.
+A row of weights (one output channel) is stored as 8-bit integers and a scale, its largest weight /
+127. This loses less than 8-bit floats, which spend their bits on magnitudes that a row does not
+have.
 """
 
 from __future__ import annotations
@@ -14,43 +14,43 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.grad import conv2d_input
 
-_MOST = 127.0
+_INT8_MAX = 127.0
 
 
-def shrink(model: nn.Module) -> int:
-    """Keep the weights of a model's frozen linear and convolutional layers in bytes; return how
-    many weights those are.
+def quantize(model: nn.Module) -> int:
+    """Quantize the frozen linear and convolutional layers of a model; return the number of weights.
 
-    What is trained, and layers of other kinds, stay as they are.
+    Trained layers and other kinds of layers are not changed.
     """
     count = 0
     for module in model.modules():
-        made = _KINDS.get(type(module))
-        given: Any = module
-        if made is None or given.weight.requires_grad:
+        int8_class = _KINDS.get(type(module))
+        layer: Any = module
+        if int8_class is None or layer.weight.requires_grad:
             continue
-        weight: Tensor = given.weight.detach().float()
+        weight: Tensor = layer.weight.detach().float()
         count += weight.numel()
         scale = (
-            weight.flatten(1).abs().amax(dim=1).clamp(min=torch.finfo(torch.float32).tiny) / _MOST
+            weight.flatten(1).abs().amax(dim=1).clamp(min=torch.finfo(torch.float32).tiny)
+            / _INT8_MAX
         )
         rows = scale.view(-1, *[1] * (weight.ndim - 1))
-        del given.weight
+        del layer.weight
         module.register_buffer("bytes", (weight / rows).round().to(torch.int8))
         module.register_buffer("scale", rows)
-        given.__class__ = made
+        layer.__class__ = int8_class
     return count
 
 
-def _read(kept: Tensor, scale: Tensor, dtype: torch.dtype) -> Tensor:
-    return kept.to(dtype) * scale.to(dtype)
+def _dequantize(quantized: Tensor, scale: Tensor, dtype: torch.dtype) -> Tensor:
+    return quantized.to(dtype) * scale.to(dtype)
 
 
-class _Kept:
-    """What both kinds of layers share: the weight as a tensor, and in what the layer computes.
+class _Int8Layer:
+    """Shared by both kinds of layers: the weight as a tensor, and the dtype of the computation.
 
-    peft makes a LoRA's own layers of the type of the layer that they adapt: such a one keeps its
-    weight as it is.
+    peft creates the LoRA's layers with the class of the layer that they adapt; those have an
+    ordinary weight and are not quantized.
     """
 
     bytes: Tensor
@@ -60,20 +60,20 @@ class _Kept:
     _buffers: dict[str, Tensor | None]
 
     @property
-    def is_kept(self) -> bool:
+    def is_quantized(self) -> bool:
         return "bytes" in self._buffers
 
     @property
     def weight(self) -> Tensor:
-        """Return the weights; a copy, in the precision of the bias, else float32."""
-        if self.is_kept:
-            return _read(
+        """Return a dequantized copy, in the precision of the bias, else float32."""
+        if self.is_quantized:
+            return _dequantize(
                 self.bytes, self.scale, torch.float32 if self.bias is None else self.bias.dtype
             )
-        own = self._parameters.get("weight")
-        if own is None:
+        weight = self._parameters.get("weight")
+        if weight is None:
             raise AttributeError("weight")
-        return own
+        return weight
 
     def _cast(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
         kind = x.device.type
@@ -81,58 +81,60 @@ class _Kept:
         return x.to(dtype), None if self.bias is None else self.bias.to(dtype)
 
 
-class ByteLinear(_Kept, nn.Linear):  # type: ignore[misc, override]
-    """A linear layer."""
+class Int8Linear(_Int8Layer, nn.Linear):  # type: ignore[misc, override]
+    """A linear layer with int8 weights."""
 
     def forward(self, x: Tensor) -> Tensor:
-        if not self.is_kept:
+        if not self.is_quantized:
             return super().forward(x)
         cast, bias = self._cast(x)
-        made: Tensor = _Linear.apply(cast, self.bytes, self.scale, bias)  # type: ignore[no-untyped-call]
-        return made
+        output: Tensor = _Linear.apply(cast, self.bytes, self.scale, bias)  # type: ignore[no-untyped-call]
+        return output
 
 
-class ByteConv2d(_Kept, nn.Conv2d):  # type: ignore[misc, override]
-    """A convolution."""
+class Int8Conv2d(_Int8Layer, nn.Conv2d):  # type: ignore[misc, override]
+    """A convolution with int8 weights."""
 
     def forward(self, x: Tensor) -> Tensor:
-        if not self.is_kept:
+        if not self.is_quantized:
             return super().forward(x)
         cast, bias = self._cast(x)
-        how = (self.stride, self.padding, self.dilation, self.groups)
-        made: Tensor = _Conv.apply(cast, self.bytes, self.scale, bias, how)  # type: ignore[no-untyped-call]
-        return made
+        settings = (self.stride, self.padding, self.dilation, self.groups)
+        output: Tensor = _Conv.apply(cast, self.bytes, self.scale, bias, settings)  # type: ignore[no-untyped-call]
+        return output
 
 
-# The weights themselves are kept for the backward pass, and not the copies that a pass reads: those
-# would be all that is saved, and more.
+# The int8 weights are saved for the backward pass, not the dequantized copies: these would use up
+# more memory than the quantization saves.
 class _Linear(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, kept: Tensor, scale: Tensor, bias: Tensor | None) -> Tensor:
-        ctx.save_for_backward(kept, scale)
-        return functional.linear(x, _read(kept, scale, x.dtype), bias)
+    def forward(
+        ctx: Any, x: Tensor, quantized: Tensor, scale: Tensor, bias: Tensor | None
+    ) -> Tensor:
+        ctx.save_for_backward(quantized, scale)
+        return functional.linear(x, _dequantize(quantized, scale, x.dtype), bias)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Any:
-        kept, scale = ctx.saved_tensors
-        return gradients[0] @ _read(kept, scale, gradients[0].dtype), None, None, None
+        quantized, scale = ctx.saved_tensors
+        return gradients[0] @ _dequantize(quantized, scale, gradients[0].dtype), None, None, None
 
 
 class _Conv(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, kept: Tensor, scale: Tensor, bias: Tensor | None, how: Any
+        ctx: Any, x: Tensor, quantized: Tensor, scale: Tensor, bias: Tensor | None, settings: Any
     ) -> Tensor:
-        ctx.save_for_backward(kept, scale)
-        ctx.shape, ctx.how = x.shape, how
-        return functional.conv2d(x, _read(kept, scale, x.dtype), bias, *how)
+        ctx.save_for_backward(quantized, scale)
+        ctx.shape, ctx.settings = x.shape, settings
+        return functional.conv2d(x, _dequantize(quantized, scale, x.dtype), bias, *settings)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Any:
-        kept, scale = ctx.saved_tensors
-        weight = _read(kept, scale, gradients[0].dtype)
-        back = conv2d_input(ctx.shape, weight, gradients[0], *ctx.how)  # type: ignore[no-untyped-call]
+        quantized, scale = ctx.saved_tensors
+        weight = _dequantize(quantized, scale, gradients[0].dtype)
+        back = conv2d_input(ctx.shape, weight, gradients[0], *ctx.settings)  # type: ignore[no-untyped-call]
         return back, None, None, None, None
 
 
-_KINDS: dict[type[nn.Module], type[nn.Module]] = {nn.Linear: ByteLinear, nn.Conv2d: ByteConv2d}
+_KINDS: dict[type[nn.Module], type[nn.Module]] = {nn.Linear: Int8Linear, nn.Conv2d: Int8Conv2d}

@@ -1,4 +1,4 @@
-"""Names: what kohya's LoRA files call the modules of a UNet and of a text encoder."""
+"""The names of a UNet's and a text encoder's modules in kohya's LoRA files."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ _CLIP_LINEAR = re.compile(r"encoder\.layers\.(\d+)\.(self_attn\.(?:[qkv]|out)_pr
 _BLOCK = re.compile(
     r"(down|up)_blocks\.(\d+)\.(resnets|attentions|downsamplers|upsamplers)\.(\d+)\.?(.*)"
 )
-_PLACE: Final = {"resnets": 0, "attentions": 1}
-# of the original layout: two layers and what halves, or three layers of which the last doubles
+_KIND_INDEX: Final = {"resnets": 0, "attentions": 1}
+# original layout: two layers and a downsampler, or three layers with an upsampler in the last
 _PER_BLOCK: Final = 3
 _MIDDLE: Final = {"resnets.0": 0, "attentions.0": 1, "resnets.1": 2}
 _RESNET: Final = {
@@ -24,9 +24,7 @@ _RESNET: Final = {
 
 
 def unet_modules(unet: nn.Module) -> list[str]:
-    """Return the paths of the linear layers and convolutions of a UNet's attention blocks, which
-    LoRA adapts.
-    """
+    """Return the paths of the linear layers and convolutions in a UNet's attention blocks."""
     kinds = nn.Linear | nn.Conv2d
     return [
         path
@@ -36,15 +34,15 @@ def unet_modules(unet: nn.Module) -> list[str]:
 
 
 def plain(path: str) -> str:
-    """Return a UNet's module as SD1's and SD2's files call it: diffusers' path."""
+    """Return a UNet module's name in SD1 and SD2 files: diffusers' path."""
     return "lora_unet_" + path.replace(".", "_")
 
 
 def original(path: str) -> str:
-    """Return a UNet's module as SDXL's files call it: its path in Stability's own code (`sgm`).
+    """Return a UNet module's name in SDXL files: its path in Stability's code (`sgm`).
 
-    path: diffusers', of three levels with two layers each, as SDXL has them. A path outside of the
-    blocks is kept.
+    path: diffusers', with SDXL's three levels of two layers each. A path outside the blocks is not
+    changed.
     """
     return "lora_unet_" + _original_path(path).replace(".", "_")
 
@@ -67,7 +65,7 @@ def _original_path(path: str) -> str:
         if side == "down"
         else f"output_blocks.{_PER_BLOCK * b + j}"
     )
-    return f"{number}.{_PLACE[kind]}.{_inner(kind, inner)}"
+    return f"{number}.{_KIND_INDEX[kind]}.{_inner(kind, inner)}"
 
 
 def _inner(kind: str, inner: str) -> str:
@@ -75,25 +73,23 @@ def _inner(kind: str, inner: str) -> str:
 
 
 def clip_targets(encoder: nn.Module, prefix: str) -> dict[str, str]:
-    """Return kohya's name -> path of the linear layers of a text encoder. prefix: `lora_te`,
-    `lora_te1`, `lora_te2`.
+    """Return kohya's name -> path of a text encoder's linear layers. prefix: `lora_te`, `lora_te1`
+    or `lora_te2`.
 
-    The names come from the layer and the projection: the module tree differs between versions of
-    transformers.
+    The names are built from layer number and projection, because the module tree differs between
+    versions of transformers.
     """
-    found = [
+    matches = [
         (path, match) for path, _ in encoder.named_modules() if (match := _CLIP_LINEAR.search(path))
     ]
     return {
         f"{prefix}_text_model_encoder_layers_{m[1]}_{m[2].replace('.', '_')}": path
-        for path, m in found
+        for path, m in matches
     }
 
 
 def layers_from(targets: dict[str, str], first: int) -> frozenset[str]:
-    """Return the names of a text encoder's modules that lie in layer `first` or behind it; the
-    first layer is 0.
-    """
+    """Return the names of a text encoder's modules in layer `first` (from 0) and later ones."""
     layers = {name: _CLIP_LINEAR.search(path) for name, path in targets.items()}
     return frozenset(
         name for name, match in layers.items() if match is not None and int(match[1]) >= first
@@ -101,5 +97,5 @@ def layers_from(targets: dict[str, str], first: int) -> frozenset[str]:
 
 
 def depth(encoder: Any) -> int:
-    """Return the number of a text encoder's layers."""
+    """Return a text encoder's number of layers."""
     return int(encoder.config.num_hidden_layers)

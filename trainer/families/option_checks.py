@@ -1,6 +1,4 @@
-"""Whether the options of a run agree with what its base model is; no torch is needed, so that a
-plan can say it.
-"""
+"""Check a run's options against its base model. Needs no torch, so that a plan can do it."""
 
 from __future__ import annotations
 
@@ -12,15 +10,15 @@ from datasetkit.options.train import TrainOptions
 from trainer.families.detect import TITLES, DetectedModel, FamilyName, Predicts, detect
 from trainer.tinybase import shipped
 
-_SMALL: Final = 768 * 768  # pixels, under which Stable Diffusion XL no longer draws well
+_SMALL: Final = 768 * 768  # pixels; below this Stable Diffusion XL generates poor images
 
 
-def of_base(options: TrainOptions) -> DetectedModel | None:
-    """Tell what the base model is and will be trained to predict; None for one that is not on this
-    machine.
+def detect_base(options: TrainOptions) -> DetectedModel | None:
+    """Return the base model's family and what it will be trained to predict; None if it is not on
+    this machine.
 
-    Raises ModelFileError for what cannot be trained on, ConfigError for options that the model
-    contradicts.
+    Raises ModelFileError for a model that cannot be trained, ConfigError for options that
+    contradict it.
     """
     path = Path(shipped.located(options.pretrained_model_name_or_path)).expanduser()
     if not options.pretrained_model_name_or_path or not (
@@ -29,68 +27,68 @@ def of_base(options: TrainOptions) -> DetectedModel | None:
         return None
     if not path.exists():
         return None
-    found = detect(path)
-    return DetectedModel(found.family, settle(options, found))
+    model = detect(path)
+    return DetectedModel(model.family, prediction_type(options, model))
 
 
-def settle(options: TrainOptions, found: DetectedModel) -> Predicts:
-    """Return what the UNet is trained to predict. Raises ConfigError for options that the model
-    contradicts.
+def prediction_type(options: TrainOptions, model: DetectedModel) -> Predicts:
+    """Return what the UNet is trained to predict. Raises ConfigError for options that contradict
+    the model.
 
-    The model's scheduler file (or a file's own remarks) and v_parameterization have to agree; where
-    both are silent, Stable Diffusion 1 and XL predict noise, and of Stable Diffusion 2 nobody can
-    tell.
+    The model's scheduler config (or a file's metadata) and v_parameterization have to agree. If
+    neither is given, Stable Diffusion 1 and XL predict noise; for Stable Diffusion 2 it has to be
+    given.
     """
-    if options.v2 not in (None, found.family == "sd2"):
+    if options.v2 not in (None, model.family == "sd2"):
         raise ConfigError(
-            f"v2 = {_word(options.v2)}, and the model is one of {found.title}",
-            hint="take v2 out, or name another model: what it is is found in its files",
+            f"v2 = {_word(options.v2)}, but the model is {model.title}",
+            hint="remove v2 (the family is detected from the files), or name another model",
         )
-    if isinstance(options.text_encoder_lr, tuple) and found.family != "sdxl":
+    if isinstance(options.text_encoder_lr, tuple) and model.family != "sdxl":
         raise ConfigError(
-            f"text_encoder_lr has two rates, and {found.title} has one text encoder",
+            f"text_encoder_lr has two rates, but {model.title} has one text encoder",
             hint="give one number",
         )
-    given = options.v_parameterization
-    wanted: Predicts | None = None if given is None else "v_prediction" if given else "epsilon"
-    if wanted and found.prediction not in (None, wanted):
+    v = options.v_parameterization
+    wanted: Predicts | None = None if v is None else "v_prediction" if v else "epsilon"
+    if wanted and model.prediction not in (None, wanted):
         raise ConfigError(
-            f"the model's scheduler says {found.prediction}, v_parameterization = {_word(given)}",
-            hint=f"set v_parameterization = {_word(not given)}, or take it out",
+            f"the model's scheduler has {model.prediction}, but v_parameterization = {_word(v)}",
+            hint=f"set v_parameterization = {_word(not v)}, or remove it",
         )
-    settled = wanted or found.prediction
-    if settled is None and found.family == "sd2":
+    prediction = wanted or model.prediction
+    if prediction is None and model.family == "sd2":
         raise ConfigError(
-            "the model does not say whether it predicts noise or velocity",
-            hint="set v_parameterization = true for a model of 768 pixels (2.0-v, 2.1), false "
-            "for a base of 512",
+            "the model does not state whether it predicts noise or velocity",
+            hint="set v_parameterization = true for a 768-pixel model (2.0-v, 2.1), false for a "
+            "512-pixel base",
         )
-    options.check_prediction(v=settled == "v_prediction")
-    return settled or "epsilon"
+    options.check_prediction(v=prediction == "v_prediction")
+    return prediction or "epsilon"
 
 
 def remarks(options: TrainOptions, name: FamilyName) -> tuple[str, ...]:
-    """Return what should be said of options that do little or something else in a family."""
-    said = []
+    """Return warnings about options that have little or another effect in a family."""
+    warnings = []
     if options.clip_skip != 1 and name == "sdxl":
-        said.append(
-            f"clip_skip = {options.clip_skip} changes nothing: {TITLES[name]} has its own "
-            "layer, always"
+        warnings.append(
+            f"clip_skip = {options.clip_skip} has no effect: {TITLES[name]} always uses the same "
+            "layer"
         )
     if options.clip_skip != 1 and name == "sd2":
-        said.append(
-            f"clip_skip = {options.clip_skip}: {TITLES[name]} was made with 1, the last of its "
+        warnings.append(
+            f"clip_skip = {options.clip_skip}: {TITLES[name]} was trained with 1, the last of its "
             "23 layers"
         )
     if options.mixed_precision == "fp16" and name == "sdxl":
-        said.append(f"{TITLES[name]}'s VAE overflows in fp16: it computes in float32")
+        warnings.append(f"{TITLES[name]}'s VAE overflows in fp16: it computes in float32")
     width, height = options.bucket_rules().resolution
     if name == "sdxl" and width * height < _SMALL:
-        said.append(
-            f"resolution = {options.resolution}: {TITLES[name]} was made for 1024, and draws "
-            "badly when small"
+        warnings.append(
+            f"resolution = {options.resolution}: {TITLES[name]} was trained at 1024, and generates "
+            "poor images at small sizes"
         )
-    return tuple(said)
+    return tuple(warnings)
 
 
 def _word(value: bool | None) -> str:

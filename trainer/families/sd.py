@@ -52,12 +52,12 @@ def targets(parts: Parts, part: Part) -> dict[str, str]:
     return module_names.clip_targets(parts.text_encoder, "lora_te")
 
 
-def idle(parts: Parts, clip_skip: int) -> frozenset[str]:
-    """Return the modules that no gradient reaches: those of the layers behind the one that
-    clip_skip takes.
+def unreachable(parts: Parts, clip_skip: int) -> frozenset[str]:
+    """Return the modules that no gradient reaches: the layers behind the one that clip_skip
+    chooses.
     """
-    taken = module_names.depth(parts.text_encoder) - (clip_skip - 1)
-    return module_names.layers_from(targets(parts, "text_encoder"), taken)
+    used = module_names.depth(parts.text_encoder) - (clip_skip - 1)
+    return module_names.layers_from(targets(parts, "text_encoder"), used)
 
 
 def encode_text(
@@ -76,12 +76,12 @@ def predict(parts: Parts, noisy: Tensor, timesteps: Tensor, conditioning: Condit
 
 
 def as_kohya(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return a LoRA's tensors in the shapes that kohya's files have: those of the layers."""
+    """Return a LoRA's tensors in the shapes of kohya's files, which are those of the layers."""
     return dict(tensors)
 
 
-def published(prediction: Predicts) -> FamilyNames:
-    """Return what LoRA files call the family."""
+def metadata_names(prediction: Predicts) -> FamilyNames:
+    """Return the family's names in LoRA metadata."""
     return FamilyNames(
         "sd_v1_v" if prediction == "v_prediction" else "sd_v1", "stable-diffusion-v1/lora"
     )

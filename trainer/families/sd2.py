@@ -1,5 +1,5 @@
-"""Stable Diffusion 2.x, of 512 and 768 pixels: OpenCLIP's text, linear layers around the attention,
-epsilon or v.
+"""Stable Diffusion 2.x at 512 and 768 pixels: OpenCLIP text encoder, linear layers around the
+attention, epsilon or v prediction.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ NAME: Final[FamilyName] = "sd2"
 LATENT_SCALE: Final = 0.18215
 CLIP_SKIP: Final = True
 LOADER: Final = "StableDiffusionLoraLoaderMixin"
-# The id that fills up a caption, where Stable Diffusion 1 has the end of the text once more.
+# The padding token; Stable Diffusion 1 pads with the end-of-text token.
 PAD: Final = 0
-# The models that predict noise, and those that predict velocity: another size, and attention in
+# Configurations for epsilon and for v prediction: these differ in size, and v computes attention in
 # float32.
 CONFIGS: Final = Path(__file__).parent / "sd2"
 CONFIGS_V: Final = Path(__file__).parent / "sd2_v"
@@ -60,11 +60,11 @@ def targets(parts: Parts, part: Part) -> dict[str, str]:
     return sd.targets(parts, part)
 
 
-def idle(parts: Parts, clip_skip: int) -> frozenset[str]:
-    """Return the modules that no gradient reaches: those of the layers behind the one that
-    clip_skip takes.
+def unreachable(parts: Parts, clip_skip: int) -> frozenset[str]:
+    """Return the modules that no gradient reaches: the layers behind the one that clip_skip
+    chooses.
     """
-    return sd.idle(parts, clip_skip)
+    return sd.unreachable(parts, clip_skip)
 
 
 def encode_text(
@@ -72,8 +72,8 @@ def encode_text(
 ) -> Conditioning:
     """Return OpenCLIP's states, [captions, 77 | 152 | 227, width].
 
-    The encoder has no last layer (23 of 24), so that its last states are those that the UNet knows:
-    clip_skip is 1.
+    The encoder is loaded without its last layer (23 of 24), so its last states are those that the
+    UNet was trained with: clip_skip is 1.
     """
     encoder = parts.text_encoder
     return Conditioning(
@@ -87,10 +87,9 @@ def predict(parts: Parts, noisy: Tensor, timesteps: Tensor, conditioning: Condit
 
 
 def as_kohya(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return a LoRA's tensors in the shapes that kohya's files have.
+    """Return a LoRA's tensors in the shapes of kohya's files.
 
-    sd-scripts trains the layers around the attention, which are linear, as convolutions of one
-    pixel.
+    sd-scripts stores the linear layers around the attention as 1x1 convolutions.
     """
     return {
         key: tensor[..., None, None] if _CONVOLVED.search(key) else tensor
@@ -98,8 +97,8 @@ def as_kohya(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     }
 
 
-def published(prediction: Predicts) -> FamilyNames:
-    """Return what LoRA files call the family."""
+def metadata_names(prediction: Predicts) -> FamilyNames:
+    """Return the family's names in LoRA metadata."""
     if prediction == "v_prediction":
         return FamilyNames("sd_v2_v", "stable-diffusion-v2-768-v/lora", v2=True)
     return FamilyNames("sd_v2", "stable-diffusion-v2-512/lora", v2=True)

@@ -1,6 +1,4 @@
-"""Stable Diffusion XL: two text encoders, a caption as one vector too, and the sizes of each
-image.
-"""
+"""Stable Diffusion XL: two text encoders, a pooled caption vector, and size conditioning."""
 
 from __future__ import annotations
 
@@ -19,11 +17,10 @@ from trainer.families.detect import FamilyName, Predicts
 
 NAME: Final[FamilyName] = "sdxl"
 LATENT_SCALE: Final = 0.13025
-# Both encoders are read before their last layer, always.
+# The layer before the last is always used, in both encoders.
 CLIP_SKIP: Final = False
 LOADER: Final = "StableDiffusionXLLoraLoaderMixin"
-# The id that fills up a caption for the second encoder; for the first it is the end of the text
-# once more.
+# The padding token of the second encoder; the first pads with the end-of-text token.
 PAD_2: Final = 0
 CONFIGS: Final = Path(__file__).parent / "sdxl"
 _PREFIXES: Final = {"text_encoder": "lora_te1", "text_encoder_2": "lora_te2"}
@@ -64,10 +61,10 @@ def targets(parts: Parts, part: Part) -> dict[str, str]:
     return module_names.clip_targets(parts.part(part), _PREFIXES[part])
 
 
-def idle(parts: Parts, clip_skip: int) -> frozenset[str]:
+def unreachable(parts: Parts, clip_skip: int) -> frozenset[str]:
     """Return the modules that no gradient reaches: the first encoder's last layer.
 
-    The second one's reaches the UNet by the vector of the whole caption.
+    The second encoder's last layer affects the UNet through the pooled vector.
     """
     return module_names.layers_from(
         targets(parts, "text_encoder"), module_names.depth(parts.text_encoder) - 1
@@ -77,10 +74,10 @@ def idle(parts: Parts, clip_skip: int) -> frozenset[str]:
 def encode_text(
     parts: Parts, captions: Sequence[str], *, clip_skip: int, max_tokens: int
 ) -> Conditioning:
-    """Return both encoders' states side by side, [captions, 77 | 152 | 227, 768 + 1280], and the
-    caption's vector.
+    """Return both encoders' states concatenated, [captions, 77 | 152 | 227, 768 + 1280], and the
+    pooled vector.
 
-    clip_skip changes nothing. The vector is that of the end of the caption's first 75 tokens.
+    clip_skip has no effect. The vector is taken at the end of the caption's first 75 tokens.
     """
     first, _ = encode_before_last(parts.text_encoder, captions, max_tokens=max_tokens)
     second, ends = encode_before_last(
@@ -92,27 +89,25 @@ def encode_text(
 
 
 def predict(parts: Parts, noisy: Tensor, timesteps: Tensor, conditioning: Conditioning) -> Tensor:
-    """Return the UNet's prediction, of the shape of `noisy`. The conditioning has its images'
-    sizes.
-    """
+    """Return the UNet's prediction, of the shape of `noisy`. The conditioning must have sizes."""
     if conditioning.pooled is None or conditioning.sizes is None:
-        raise ValueError("Stable Diffusion XL is told the sizes of its images")
+        raise ValueError("Stable Diffusion XL needs size conditioning")
     added = {"text_embeds": conditioning.pooled, "time_ids": conditioning.sizes}
-    found = parts.unet(
+    output = parts.unet(
         noisy, timesteps, conditioning.states, added_cond_kwargs=added, return_dict=False
     )
-    prediction: Tensor = found[0]
+    prediction: Tensor = output[0]
     return prediction
 
 
 def as_kohya(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return a LoRA's tensors in the shapes that kohya's files have: those of the layers."""
+    """Return a LoRA's tensors in the shapes of kohya's files, which are those of the layers."""
     return dict(tensors)
 
 
-def published(prediction: Predicts) -> FamilyNames:
-    """Return what LoRA files call the family; its home is Stability's own code, whose names the
-    modules have.
+def metadata_names(prediction: Predicts) -> FamilyNames:
+    """Return the family's names in LoRA metadata; the implementation is Stability's code (`sgm`),
+    whose module names are used.
     """
     return FamilyNames(
         "sdxl_base_v1-0",

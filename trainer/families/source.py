@@ -1,4 +1,4 @@
-"""Where a base model is: a file, a folder, a name on the hub, or the one that is shipped."""
+"""Find a base model: a file, a folder, a name on the hub, or the shipped tiny base."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ _PICKLES: Final = frozenset({".ckpt", ".pt", ".pth", ".bin", ".pkl"})
 def find(
     base: str, revision: str = "", *, layouts: Sequence[hub_model.Files] = hub_model.MODEL
 ) -> Path:
-    """Return the file or folder of a model; one of the hub is fetched at its pinned commit.
+    """Return a model's file or folder; a model on the hub is downloaded at its pinned commit.
 
-    layouts: what a repository of the hub has to hold.
+    layouts: the files that a hub repository must have.
     """
     if not base:
         raise ConfigError(
-            "no model to train on", hint="set pretrained_model_name_or_path in [train]"
+            "no base model is given", hint="set pretrained_model_name_or_path in [train]"
         )
     if base == shipped.NAME:
         shipped.check()
@@ -31,14 +31,15 @@ def find(
     path = Path(base).expanduser()
     if path.suffix.lower() in _PICKLES:
         raise ModelFileError(
-            f"{display(path)} is a pickle, which may run any code when it is read",
+            f"{display(path)} is a pickle, which can run arbitrary code when it is loaded",
             hint="convert it to .safetensors with a tool that you trust, and name that file",
         )
     if path.is_dir() or (path.is_file() and path.suffix.lower() == ".safetensors"):
         return path
     if path.exists():
         raise ModelFileError(
-            f"{display(path)} is no .safetensors file", hint="name a .safetensors file or a folder"
+            f"{display(path)} is not a .safetensors file",
+            hint="name a .safetensors file or a folder",
         )
     name = hub_model.parse(base, revision)
     if name is None:

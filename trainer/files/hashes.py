@@ -1,4 +1,4 @@
-"""The hashes by which other tools know a LoRA and the checkpoint that it was trained on."""
+"""The hashes by which other tools identify a LoRA and its base checkpoint."""
 
 from __future__ import annotations
 
@@ -11,26 +11,26 @@ from torch import Tensor
 
 from datasetkit.core.files import file_sha256
 
-# The window that the oldest hashes look at (A1111's, before it hashed whole files).
+# The bytes that the oldest hashes use (A1111's, before it hashed whole files).
 _LEGACY_START, _LEGACY_END = 0x100000, 0x110000
 
 
 def sshs_hashes(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> tuple[str, str]:
     """Return (model hash, legacy hash) as sd-scripts' `sshs_model_hash` and `sshs_legacy_hash`.
 
-    Both look at the file as it would be with its `ss_*` keys alone: the first is the sha256 of all
-    behind the header, the second 8 digits of the sha256 of 64 KiB at 1 MiB, counted from the start
-    of that file.
+    Both hash the file as it would be with its `ss_*` keys only: the first is the sha256 of
+    everything after the header, the second the first 8 digits of the sha256 of 64 KiB at 1 MiB of
+    that file.
     """
-    told = {key: text for key, text in metadata.items() if key.startswith("ss_")}
-    written = memoryview(safetensors.torch.save(dict(tensors), told))
-    body = 8 + int.from_bytes(written[:8], "little")
-    return hashlib.sha256(written[body:]).hexdigest(), _short(written[_LEGACY_START:_LEGACY_END])
+    ss_keys = {key: text for key, text in metadata.items() if key.startswith("ss_")}
+    data = memoryview(safetensors.torch.save(dict(tensors), ss_keys))
+    body = 8 + int.from_bytes(data[:8], "little")
+    return hashlib.sha256(data[body:]).hexdigest(), _short(data[_LEGACY_START:_LEGACY_END])
 
 
 def checkpoint_hashes(path: Path) -> tuple[str, str]:
-    """Return (short, full) hash of a checkpoint file: the 64 KiB at 1 MiB, and all of it (seconds
-    for gigabytes).
+    """Return a checkpoint file's short hash (64 KiB at 1 MiB) and full hash (seconds per
+    gigabyte).
     """
     with path.open("rb") as file:
         file.seek(_LEGACY_START)
@@ -39,8 +39,8 @@ def checkpoint_hashes(path: Path) -> tuple[str, str]:
 
 
 def model_hash(source: Path) -> str:
-    """Return the sha256 of a model's weights: of a file its own, of a folder that of the names and
-    hashes in it.
+    """Return the sha256 of a model: of its file, or of the names and hashes of a folder's
+    weights.
     """
     if source.is_file():
         return file_sha256(source)
@@ -49,7 +49,7 @@ def model_hash(source: Path) -> str:
         for path in sorted(source.rglob("*.safetensors"))
     }
     return hashlib.sha256(
-        "".join(f"{name} {found}\n" for name, found in each.items()).encode()
+        "".join(f"{name} {digest}\n" for name, digest in each.items()).encode()
     ).hexdigest()
 
 

@@ -1,7 +1,7 @@
-"""What a LoRA file says about its training: sd-scripts' `ss_*` and `sshs_*` keys, and modelspec.
+"""The training metadata of a LoRA file: sd-scripts' `ss_*` and `sshs_*` keys, and modelspec.
 
-All values are texts. Only base names are written: no directory, home, host or user (a LoRA is given
-away).
+All values are strings. Of paths only base names are written, because a LoRA is shared: no folder,
+host or user name.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ from datasetkit.options.declare import by_name
 from datasetkit.options.train import TrainOptions
 from trainer.files.hashes import sshs_hashes
 
-# As it stands in the header. Readers stop at a header of 100 MB, but the legacy hash looks at what
-# begins at 1 MiB: that must be tensors. Those of the largest LoRA (SDXL, a thousand modules) are
-# listed in less than half a megabyte.
+# Size in the header. Readers accept headers up to 100 MB, but the legacy hash uses the bytes at
+# 1 MiB, which must be tensor data. The tensor list of the largest LoRA (SDXL, a thousand modules)
+# takes less than half a megabyte.
 TAG_FREQUENCY_BYTES: Final = 500_000
 
-# Options that are copied under their own name, as `ss_<name>`. What this trainer does not have,
-# sd-scripts writes as "None" or "False"; readers expect the keys, and those values are true.
+# Options copied under their own name, as `ss_<name>`. For options that this trainer does not have,
+# sd-scripts would write "None" or "False"; readers expect the keys, and the values are true.
 _COPIED: Final = [n for n, option in by_name(TrainOptions).items() if option.in_metadata]
 _ABSENT: Final = {
     "ss_face_crop_aug_range": "None",
@@ -40,10 +40,10 @@ _ABSENT: Final = {
     "ss_lowram": "False",
     "ss_resize_interpolation": "None",
 }
-# Written where the loss has them, else as "None".
+# Written for losses that use them, else as "None".
 _HUBER: Final = ("huber_schedule", "huber_c", "huber_scale")
 _ABSOLUTE: Final = re.compile(r"/|~|[A-Za-z]:[\\/]|\\\\")
-# What is left with `no_metadata`: enough to load the file rightly.
+# Kept with `no_metadata`: what is needed to load the file correctly.
 _MINIMAL: Final = (
     "ss_v2", "ss_base_model_version", "ss_network_module", "ss_network_dim", "ss_network_alpha",
     "ss_network_args",
@@ -52,9 +52,7 @@ _MINIMAL: Final = (
 
 @dataclass(frozen=True, slots=True)
 class SubsetFacts:
-    """One folder of images. folder: its path or name; captions: as they stand in the files, one a
-    image.
-    """
+    """One folder of images. folder: its path or name; captions: as in the files, one per image."""
 
     folder: str
     repeats: int
@@ -65,7 +63,7 @@ class SubsetFacts:
 
 @dataclass(frozen=True, slots=True)
 class BaseFacts:
-    """A file that training started from. path: its path or name; short_hash, full_hash: see
+    """A base model or VAE. path: its path or name; short_hash, full_hash: see
     trainer/files/hashes.py.
     """
 
@@ -76,13 +74,13 @@ class BaseFacts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunFacts:
-    """What is known before the first step.
+    """The facts known before the first step.
 
     options: `[train]` by sd-scripts' names. optimizer: its class and arguments. resolution: (width,
     height), pixels. started_at: seconds since 1970, see `now`. num_train_images, num_reg_images:
-    samples an epoch. num_validation_images: images that are held out. lr_warmup_steps: optimizer
-    steps. batch_size: images a step and process. buckets: (width, height) -> samples an epoch.
-    mean_ar_error: of bucket against image. Of modelspec: prediction is "epsilon" or "v",
+    samples per epoch. num_validation_images: held-out images. lr_warmup_steps: optimizer steps.
+    batch_size: images per step and process. buckets: (width, height) -> samples per epoch.
+    mean_ar_error: of the buckets' aspect ratios. For modelspec: prediction is "epsilon" or "v",
     timesteps are (low, high).
     """
 
@@ -116,7 +114,7 @@ class RunFacts:
 
 @dataclass(frozen=True, slots=True)
 class SaveFacts:
-    """The moment of a save. finished_at: seconds since 1970; steps, epoch: done so far."""
+    """The facts of one save. finished_at: seconds since 1970; steps, epoch: done so far."""
 
     finished_at: float
     steps: int
@@ -124,9 +122,7 @@ class SaveFacts:
 
 
 def now(environ: Mapping[str, str] = os.environ) -> float:
-    """Return the time in seconds since 1970: SOURCE_DATE_EPOCH where it is set, so that a run can
-    be repeated.
-    """
+    """Return the time in seconds since 1970, or SOURCE_DATE_EPOCH if set, for reproducible runs."""
     fixed = environ.get("SOURCE_DATE_EPOCH", "")
     if not fixed:
         return time.time()
@@ -138,14 +134,12 @@ def now(environ: Mapping[str, str] = os.environ) -> float:
 
 
 def base_name(path: str) -> str:
-    """Return the last part of a path of any system; of a hub id, the model's name."""
+    """Return the last part of a path (of any system) or of a hub id."""
     return re.split(r"[\\/]", path.rstrip("\\/"))[-1]
 
 
 def run_metadata(facts: RunFacts) -> dict[str, str]:
-    """Return the `ss_*` keys that are known before the first step, so that their size can be
-    checked then.
-    """
+    """Return the `ss_*` keys known before the first step."""
     counted = {
         "session_id": _session_id(facts),
         "training_started_at": facts.started_at,
@@ -180,18 +174,18 @@ def run_metadata(facts: RunFacts) -> dict[str, str]:
 def final_metadata(
     tensors: Mapping[str, Tensor], facts: RunFacts, save: SaveFacts
 ) -> dict[str, str]:
-    """Return all that is written into a LoRA file. tensors: just as they will be saved, on
-    the CPU.
+    """Return the complete metadata of a LoRA file. tensors: exactly as they are saved, on the
+    CPU.
     """
-    said = run_metadata(facts)
-    said["ss_training_finished_at"] = str(save.finished_at)
-    said["ss_steps"], said["ss_epoch"] = str(save.steps), str(save.epoch)
-    said["sshs_model_hash"], said["sshs_legacy_hash"] = sshs_hashes(tensors, said)
-    return {**said, **modelspec(facts, save)}
+    entries = run_metadata(facts)
+    entries["ss_training_finished_at"] = str(save.finished_at)
+    entries["ss_steps"], entries["ss_epoch"] = str(save.steps), str(save.epoch)
+    entries["sshs_model_hash"], entries["sshs_legacy_hash"] = sshs_hashes(tensors, entries)
+    return {**entries, **modelspec(facts, save)}
 
 
 def minimal(metadata: Mapping[str, str]) -> dict[str, str]:
-    """Keep what a loader needs, for those who give nothing away (sd-scripts' `no_metadata`)."""
+    """Keep only what is needed to load the file (sd-scripts' `no_metadata`)."""
     return {
         key: text
         for key, text in metadata.items()
@@ -219,10 +213,11 @@ def modelspec(facts: RunFacts, save: SaveFacts) -> dict[str, str]:
 
 
 def tag_frequency(subsets: Iterable[SubsetFacts]) -> dict[str, dict[str, int]]:
-    """Count the images that have each tag: folder -> tag -> images, without repeats, most
-    frequent first.
+    """Count the images with each tag: folder -> tag -> images, without repeats, most frequent
+    first.
 
-    As sd-scripts: parted by commas, lower case. A tag that a caption says twice is counted twice.
+    As in sd-scripts: split at commas, lower case; a tag that occurs twice in a caption counts
+    twice.
     """
     counted: dict[str, dict[str, int]] = {}
     for name, subset in _named(subsets):
@@ -234,8 +229,8 @@ def tag_frequency(subsets: Iterable[SubsetFacts]) -> dict[str, dict[str, int]]:
 def fitted(
     frequency: Mapping[str, Mapping[str, int]], limit: int = TAG_FREQUENCY_BYTES
 ) -> tuple[str, int]:
-    """Return the frequencies as JSON that takes less than `limit` bytes, and how many of the rarest
-    were left out.
+    """Return the frequencies as JSON below `limit` bytes, and how many of the rarest are left
+    out.
     """
     rows = sorted(
         ((n, folder, tag) for folder, tags in frequency.items() for tag, n in tags.items()),
@@ -252,7 +247,7 @@ def fitted(
 
 
 def dataset_dirs(subsets: Iterable[SubsetFacts], *, is_reg: bool) -> dict[str, dict[str, int]]:
-    """Return folder -> its repeats and its number of images, of training or of regularisation."""
+    """Return folder -> repeats and number of images, of training or regularisation folders."""
     chosen = ((name, subset) for name, subset in _named(subsets) if subset.is_reg == is_reg)
     return {
         name: {"n_repeats": subset.repeats, "img_count": subset.images} for name, subset in chosen
@@ -260,9 +255,7 @@ def dataset_dirs(subsets: Iterable[SubsetFacts], *, is_reg: bool) -> dict[str, d
 
 
 def bucket_info(facts: RunFacts) -> dict[str, Any]:
-    """Return the buckets in the order of their sizes, each with its samples an epoch, and the mean
-    error of shape.
-    """
+    """Return the buckets sorted by size with their samples per epoch, and the mean aspect error."""
     buckets = enumerate(sorted(facts.buckets.items()))
     return {
         "buckets": {
@@ -273,55 +266,51 @@ def bucket_info(facts: RunFacts) -> dict[str, Any]:
 
 
 def _session_id(facts: RunFacts) -> int:
-    """Return 32 bits that differ from run to run, and are the same where the seed and the
-    date are.
-    """
-    said = json.dumps([facts.options.get("seed"), facts.started_at]).encode("ascii")
-    return int.from_bytes(hashlib.sha256(said).digest()[:4], "big")
+    """Return a 32-bit id derived from the seed and the start time."""
+    data = json.dumps([facts.options.get("seed"), facts.started_at]).encode("ascii")
+    return int.from_bytes(hashlib.sha256(data).digest()[:4], "big")
 
 
 def _folders(subsets: Sequence[SubsetFacts]) -> dict[str, str]:
     frequency, left_out = fitted(tag_frequency(subsets))
-    said = {
+    entries = {
         "ss_dataset_dirs": _json(dataset_dirs(subsets, is_reg=False)),
         "ss_reg_dataset_dirs": _json(dataset_dirs(subsets, is_reg=True)),
         "ss_tag_frequency": frequency,
     }
-    return said | ({"ss_tag_frequency_left_out": str(left_out)} if left_out else {})
+    return entries | ({"ss_tag_frequency_left_out": str(left_out)} if left_out else {})
 
 
 def _network_args(facts: RunFacts) -> dict[str, str]:
-    said = {key: _without_folder(value) for key, value in facts.network_args.items()}
-    return {"ss_network_args": _json(said)} if said else {}
+    arguments = {key: _without_folder(value) for key, value in facts.network_args.items()}
+    return {"ss_network_args": _json(arguments)} if arguments else {}
 
 
 def _without_folder(value: object) -> object:
-    """Return the base name of an absolute path; any other text (a pattern has slashes too) as it
-    is.
+    """Return the base name of an absolute path, and any other text (such as a pattern)
+    unchanged.
     """
     return base_name(value) if isinstance(value, str) and _ABSOLUTE.match(value) else value
 
 
 def _files(facts: RunFacts) -> dict[str, str]:
-    """Return the names and hashes of the base model and of a VAE of its own."""
-    said = {
+    """Return the names and hashes of the base model and of a separate VAE."""
+    entries = {
         "ss_sd_model_name": base_name(facts.base_model.path),
         "ss_sd_model_hash": facts.base_model.short_hash,
         "ss_new_sd_model_hash": facts.base_model.full_hash,
     }
     if facts.vae:
-        said |= {
+        entries |= {
             "ss_vae_name": base_name(facts.vae.path),
             "ss_vae_hash": facts.vae.short_hash,
             "ss_new_vae_hash": facts.vae.full_hash,
         }
-    return {key: text for key, text in said.items() if text}
+    return {key: text for key, text in entries.items() if text}
 
 
 def _named(subsets: Iterable[SubsetFacts]) -> list[tuple[str, SubsetFacts]]:
-    """Give each folder its base name; a second folder of one name is numbered, so that none is
-    lost.
-    """
+    """Return base name -> folder; further folders with the same name are numbered."""
     named: dict[str, SubsetFacts] = {}
     for subset in subsets:
         name = base_name(subset.folder)
@@ -333,9 +322,7 @@ def _named(subsets: Iterable[SubsetFacts]) -> list[tuple[str, SubsetFacts]]:
 
 
 def _header_bytes(text: str) -> int:
-    """Return the bytes of a text in the header, which is JSON itself: quotes and backslashes are
-    escaped once more.
-    """
+    """Return a text's size in the header, which is JSON itself: quotes are escaped once more."""
     return len(_json(text))
 
 

@@ -1,7 +1,7 @@
-"""The export proof: a saved LoRA is loaded as a user will load it, and must do what was trained.
+"""The round-trip check: a saved LoRA is loaded as a user would, and must act like the trained one.
 
-By diffusers' own loader; what it has none for (LoHa, LoKr, DoRA of the input axis) by the
-arithmetic of ComfyUI and the web interfaces.
+diffusers' own loader is used where it can read the file; LoHa, LoKr and DoRA over the input axis
+are applied with the arithmetic of ComfyUI and the web interfaces.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Any, Final
 import torch
 from torch import Tensor, nn
 
-from trainer.errors import GateFailed
+from trainer.errors import LoraCheckFailed
 from trainer.families.base import Part, Parts
 from trainer.families.checkpoint import read_tensors
 from trainer.files.lora import ADAPTER, Lora
@@ -31,19 +31,19 @@ from trainer.plan import size_conditioning
 
 _LOADED: Final = "loaded"
 _CAPTION: Final = "a photo"
-_SIDES: Final = (8, 8)  # latent pixels: what is proven does not depend on the size
+_SIDES: Final = (8, 8)  # latent pixels; the result does not depend on the size
 _TIMESTEP: Final = 500
 _ATTENTION: Final = re.compile(r"\.(?:to_[qkv]|to_out\.0|[qkv]_proj|out_proj)$")
-_GRACE: Final = 4  # roundings that add up in a product or a pass, beside the one of each factor
+_GRACE: Final = 4  # rounding errors that add up in a product or a forward pass
 
 
 @torch.no_grad()
 def check(path: Path, run: TrainingSetup, dtype: torch.dtype) -> None:
-    """Load a LoRA file onto the plain base, and compare. Raises GateFailed, which names the file.
+    """Load a LoRA file onto the base model, and compare. Raises LoraCheckFailed.
 
-    dtype: the file's. Every module must add what the trained one adds, its factors rounded as the
-    file's are, and a pass through the text encoder and the UNet must give the same. The plain base
-    shares the weights of the trained model, so that the proof takes the memory of the LoRA alone.
+    dtype: of the file. Every module must add what the trained one adds, with factors rounded to
+    the file's precision, and a forward pass of text encoder and UNet must match. The base shares
+    its weights with the trained model, so the check only takes the memory of the LoRA.
     """
     plain = _plain(run)
     base = _output(run, plain)
@@ -58,14 +58,14 @@ def check(path: Path, run: TrainingSetup, dtype: torch.dtype) -> None:
                 run, plain, base, "in diffusers"
             )
     if problem:
-        raise GateFailed(
-            f"{path.name} failed the gate: {problem}",
+        raise LoraCheckFailed(
+            f"{path.name} failed the LoRA check: {problem}",
             hint="keep the file and the training state, and report this",
         )
 
 
 def by_arithmetic(network: Lora, tensors: Tensors) -> bool:
-    """Tell whether diffusers has no loader for a file, or one that reads it wrongly."""
+    """Tell whether diffusers cannot load a file, or loads it wrongly."""
     if any(".lora_A." in key for key in tensors):
         return False
     other = any(module.algo != "lora" or dora.SCALE in module.tensors for module in network.modules)
@@ -73,22 +73,23 @@ def by_arithmetic(network: Lora, tensors: Tensors) -> bool:
 
 
 def alphas_are_lost(network: Lora) -> bool:
-    """Tell whether diffusers reads a network from kohya's keys at another strength than every other
-    program.
+    """Tell whether diffusers would load kohya's keys at another strength than every other program.
 
-    Of attention layers it keeps one alpha, the commonest of the part; those of other layers and of
-    files in its own keys it reads.
+    For attention layers it keeps a single alpha, the most common one of the part. It reads the
+    alphas of other layers, and those of files with its own keys.
     """
     for part in network.parts:
-        own = [module for module in network.modules if module.part == part]
-        usual = Counter(module.rank.alpha for module in own).most_common(1)[0][0]
-        if any(module.rank.alpha != usual and _ATTENTION.search(module.path) for module in own):
+        modules = [module for module in network.modules if module.part == part]
+        common = Counter(module.rank.alpha for module in modules).most_common(1)[0][0]
+        if any(
+            module.rank.alpha != common and _ATTENTION.search(module.path) for module in modules
+        ):
             return True
     return False
 
 
 def _plain(run: TrainingSetup) -> Parts:
-    """Return the model without its LoRA: modules of its own, and the same weights."""
+    """Return the model without its LoRA: new modules that share the weights."""
     parts = run.parts
     copies: dict[str, Any] = {name: _without_lora(run, name) for name in parts.names}
     return replace(parts, **copies)
@@ -97,27 +98,25 @@ def _plain(run: TrainingSetup) -> Parts:
 def _without_lora(run: TrainingSetup, part: Part) -> nn.Module:
     model = run.parts.part(part)
     modules = [module for module in run.lora.modules if module.part == part]
-    # What stands in `memo` is shared and not copied.
+    # deepcopy shares what is in `memo` instead of copying it.
     memo: dict[int, Any] = {id(t): t for t in (*model.parameters(), *model.buffers())}
-    made: nn.Module = copy.deepcopy(model, memo).eval()
+    plain: nn.Module = copy.deepcopy(model, memo).eval()
     for module in modules:
         parent, _, name = module.path.rpartition(".")
-        setattr(made.get_submodule(parent), name, made.get_submodule(module.path).base_layer)
+        setattr(plain.get_submodule(parent), name, plain.get_submodule(module.path).base_layer)
     for trace in ("peft_config", "_hf_peft_config_loaded"):
-        if trace in made.__dict__:
-            delattr(made, trace)
-    return made
+        if trace in plain.__dict__:
+            delattr(plain, trace)
+    return plain
 
 
 def _load(path: Path, run: TrainingSetup, plain: Parts) -> str:
-    """Put the file onto the plain model by diffusers' own loader; return what it finds wrong, ""
-    for nothing.
-    """
+    """Load the file with diffusers' own loader; return its problem, "" for none."""
     from diffusers import loaders
 
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # what is loaded is compared
+            warnings.simplefilter("ignore")  # the loaded weights are compared anyway
             _load_parts(getattr(loaders, run.family.LOADER), path, run, plain)
     except (ValueError, KeyError, RuntimeError, OSError) as error:
         return (
@@ -128,7 +127,7 @@ def _load(path: Path, run: TrainingSetup, plain: Parts) -> str:
 
 
 def _load_parts(loader: Any, path: Path, run: TrainingSetup, plain: Parts) -> None:
-    # Older versions of diffusers take no path to a file where they may not ask the hub.
+    # Older versions of diffusers accept no file path together with local_files_only.
     tensors, alphas, facts = loader.lora_state_dict(
         str(path.parent),
         weight_name=path.name,
@@ -137,11 +136,11 @@ def _load_parts(loader: Any, path: Path, run: TrainingSetup, plain: Parts) -> No
         return_lora_metadata=True,
         **(
             {"unet_config": plain.unet.config} if run.family.NAME == "sdxl" else {}
-        ),  # its names are mapped by it
+        ),  # its key mapping needs it
     )
     if (
         run.family.NAME == "sd2"
-    ):  # kohya's file has as convolutions what is linear here, and diffusers does not turn them
+    ):  # linear layers are convolutions in kohya's file, and diffusers does not convert them
         tensors = {
             key: tensor.flatten(1) if ".proj_" in key else tensor for key, tensor in tensors.items()
         }
@@ -158,7 +157,7 @@ def _load_parts(loader: Any, path: Path, run: TrainingSetup, plain: Parts) -> No
 
 @contextmanager
 def _rounded(run: TrainingSetup, dtype: torch.dtype) -> Iterator[None]:
-    """Let the trained LoRA be for a while what a file of `dtype` can hold of it, and at rest."""
+    """Round the trained LoRA to the file's `dtype` for a while, with the model in eval mode."""
     modes = [(part, run.parts.part(part).training) for part in run.parts.names]
     try:
         for part, _ in modes:
@@ -172,23 +171,23 @@ def _rounded(run: TrainingSetup, dtype: torch.dtype) -> Iterator[None]:
 
 def _different_modules(run: TrainingSetup, plain: Parts) -> str:
     """Compare what each module adds to its layer."""
-    wrong = []
+    mismatched = []
     for module in run.lora.modules:
         layer: Any = plain.part(module.part).get_submodule(module.path)
         if _LOADED not in getattr(layer, "lora_A", {}):
-            wrong.append(module.name)
+            mismatched.append(module.name)
             continue
         precision = torch.finfo(layer.lora_A[_LOADED].weight.dtype).eps
         loaded, trained = _factors(layer, _LOADED), _factors(module.layer, ADAPTER)
-        # Worded so that a NaN is different.
+        # `not <=`, so that a NaN counts as different.
         if not delta_distance(loaded, trained) <= _GRACE * precision * float(
             delta_norms([trained])
         ):
-            wrong.append(module.name)
+            mismatched.append(module.name)
     count = len(run.lora.modules)
     return (
-        f"in diffusers {len(wrong)} of {count} modules add something else, such as {wrong[0]}"
-        if wrong
+        f"in diffusers {len(mismatched)} of {count} modules differ, such as {mismatched[0]}"
+        if mismatched
         else ""
     )
 
@@ -200,38 +199,35 @@ def _factors(layer: Any, adapter: str) -> Factors:
 
 
 def _different_output(run: TrainingSetup, plain: Parts, base: Tensor, how: str) -> str:
-    """Compare a pass with the loaded and with the trained LoRA, measured by what the LoRA
-    changes.
-    """
+    """Compare a forward pass with the loaded LoRA to one with the trained LoRA."""
     loaded, trained = _output(run, plain), _output(run, run.parts)
-    precision = max(torch.finfo(run.place.dtype).eps, torch.finfo(torch.float32).eps)
+    precision = max(torch.finfo(run.device_context.dtype).eps, torch.finfo(torch.float32).eps)
     change = float((trained - base).norm())
-    # The passes round alike but where the loaded factors have another precision than the trained
-    # ones.
+    # Both passes round alike, except where the loaded factors have another precision.
     allowed = 0.02 * change + _GRACE * precision * float(trained.norm())
     error = float((loaded - trained).norm())
     if error <= allowed:
         return ""
-    return f"{how} a pass differs by {error:.3g} where the LoRA changes {change:.3g}"
+    return f"{how} a forward pass differs by {error:.3g}, and the LoRA's effect is {change:.3g}"
 
 
 def _output(run: TrainingSetup, parts: Parts) -> Tensor:
-    """Return a pass on fixed noise and a fixed caption, float32."""
-    options, place = run.options, run.place
-    form = (1, parts.unet.config.in_channels, *_SIDES)
-    noisy = torch.randn(form, generator=torch.Generator().manual_seed(0)).to(
-        place.device, place.dtype
+    """Return a forward pass on fixed noise and a fixed caption, float32."""
+    options, context = run.options, run.device_context
+    shape = (1, parts.unet.config.in_channels, *_SIDES)
+    noisy = torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(
+        context.device, context.dtype
     )
-    with place.autocast():
-        told = run.family.encode_text(
+    with context.autocast():
+        conditioning = run.family.encode_text(
             parts, [_CAPTION], clip_skip=options.clip_skip, max_tokens=options.max_token_length
-        ).to(place.dtype)
-        told = told.sized(
+        ).to(context.dtype)
+        conditioning = conditioning.sized(
             torch.tensor(
-                [size_conditioning.whole(1024, 1024)], dtype=torch.float32, device=place.device
+                [size_conditioning.of_image(1024, 1024)], dtype=torch.float32, device=context.device
             )
         )
         predicted: Tensor = run.family.predict(
-            parts, noisy, torch.tensor([_TIMESTEP], device=place.device), told
+            parts, noisy, torch.tensor([_TIMESTEP], device=context.device), conditioning
         )
     return predicted.float()

@@ -1,8 +1,8 @@
-"""Checkpoints: what a run needs to go on bit by bit, whole on the disk or not there at all.
+"""Training states: everything a run needs to resume bit by bit, written completely or not at all.
 
 A state is a folder: safetensors for tensors, JSON for the rest, and a manifest with the hash of
-each file, written last. It is filled under another name and renamed once, so a killed run leaves
-the states before it as they were.
+each file. It is filled under a temporary name and renamed once, so a killed run leaves the earlier
+states as they were.
 """
 
 from __future__ import annotations
@@ -36,14 +36,12 @@ KEPT: Final = 2
 _STAGE: Final = ".dsk-stage-"
 _MANIFEST: Final = "manifest.json"
 _LORA, _OPTIMIZER, _STATE = "lora.safetensors", "optimizer.safetensors", "state.json"
-_AVERAGE: Final = "average.safetensors"  # of runs that keep one
+_AVERAGE: Final = "average.safetensors"  # only with ema_decay
 
 
 @dataclass(frozen=True, slots=True)
 class TrainingState:
-    """A complete state. step: optimizer steps that were taken; facts: what the run was, see
-    `save`.
-    """
+    """A complete state. step: optimizer steps taken; facts: see `save`."""
 
     folder: Path
     step: int
@@ -53,13 +51,13 @@ class TrainingState:
 def save(
     setup: TrainingSetup, folder: Path, name: str, step: int, facts: Mapping[str, object]
 ) -> Path:
-    """Write the state after `step` as `<name>-state-<step>`, and keep it and the one before. Raises
+    """Write the state after `step` as `<name>-state-<step>`; keep it and the one before. Raises
     StorageError.
 
-    facts: what must be the same when the run goes on. States of later steps are another run's, or
-    damaged: this run comes to those steps again.
+    facts: what must be equal when the run is resumed. States of later steps are deleted: they are
+    damaged or from another run, and this run will reach those steps again.
     """
-    optimizer, numbers = flat(setup.optimizer.state_dict())
+    optimizer, numbers = flatten_state(setup.optimizer.state_dict())
     weights = _named(setup, setup.lora.parameters())
     state = {
         "version": VERSION,
@@ -77,17 +75,18 @@ def save(
         contents[_AVERAGE] = save_tensors(_named(setup, setup.average.values))
     target = folder / f"{name}-state-{step:08d}"
     _write(folder, target, contents)
-    for later in [found for found in _found(folder, name) if _step(found) > step]:
-        _discard(later)
+    for path in _state_folders(folder, name):
+        if _step(path) > step:
+            _discard(path)
     prune(folder, name)
     return target
 
 
 def prune(folder: Path, name: str) -> None:
-    """Keep the newest states of a run only: a kill may have come before the oldest went. Raises
+    """Delete all states but the newest ones; a kill may have prevented that before. Raises
     StorageError.
     """
-    for old in _found(folder, name)[KEPT:]:
+    for old in _state_folders(folder, name)[KEPT:]:
         _discard(old)
 
 
@@ -99,16 +98,16 @@ def _write(folder: Path, target: Path, contents: Mapping[str, bytes]) -> None:
         try:
             for file, data in {**contents, _MANIFEST: json.dumps(manifest).encode("utf-8")}.items():
                 write_new(stage / file, data, sync=True)
-            if target.exists():  # of a run that went on from an older state
+            if target.exists():  # from a run that resumed an older state
                 _discard(target)
-            os.rename(stage, target)  # noqa: PTH104 - the one step that makes the state be there
+            os.rename(stage, target)  # noqa: PTH104 - the state appears with this rename
         except BaseException:
             shutil.rmtree(stage, ignore_errors=True)
             raise
 
 
 def _discard(state: Path) -> None:
-    """Remove a state: its name goes first, so that a kill leaves no half of it in sight. Raises
+    """Delete a state. It is renamed first, so that a kill leaves no incomplete state behind. Raises
     StorageError.
     """
     stage = _stage(state.parent)
@@ -122,21 +121,19 @@ def _stage(folder: Path) -> Path:
 
 
 def sweep(folder: Path) -> None:
-    """Remove what killed runs left half-written; only under the folder's lock."""
+    """Delete the temporary files of killed runs; call this only with the folder's lock held."""
     files.sweep(folder)
     for stage in folder.glob(f"{_STAGE}*"):
         shutil.rmtree(stage, ignore_errors=True)
 
 
 def newest(folder: Path, name: str, reporter: Reporter = SILENT) -> TrainingState | None:
-    """Return the newest complete state of a run, None where there is none; a damaged one is named
-    and passed over.
-    """
-    for path in _found(folder, name):
+    """Return the newest complete state of a run, None without any; warn of damaged ones."""
+    for path in _state_folders(folder, name):
         try:
             return read(path)
         except InputError as error:
-            reporter.warn(f"{error.message}; the state before it is used")
+            reporter.warn(f"{error.message}; the one before it is used")
     return None
 
 
@@ -144,34 +141,33 @@ def read(folder: Path) -> TrainingState:
     """Check a state's files against its manifest. Raises InputError."""
     try:
         manifest = json.loads((folder / _MANIFEST).read_text(encoding="utf-8"))
-        broken = [file for file, said in manifest.items() if file_sha256(folder / file) != said]
+        broken = [file for file, sha in manifest.items() if file_sha256(folder / file) != sha]
         if broken or set(manifest) - {_AVERAGE} != {_LORA, _OPTIMIZER, _STATE}:
             raise ValueError(", ".join(broken) or "files are missing")
         state = json.loads((folder / _STATE).read_text(encoding="utf-8"))
     except (OSError, ValueError, AttributeError) as error:
         raise InputError(
-            f"the state {display(folder.name)} is damaged ({error})", hint="resume an older one"
+            f"the training state {display(folder.name)} is damaged ({error})",
+            hint="resume an older one",
         ) from error
     if state["version"] != VERSION:
         raise InputError(
-            f"the state {display(folder.name)} is of another version", hint="start the run anew"
+            f"the training state {display(folder.name)} has another version",
+            hint="train without --resume",
         )
     return TrainingState(folder, int(state["step"]), state["facts"])
 
 
 @torch.no_grad()
 def restore(setup: TrainingSetup, state: TrainingState, facts: Mapping[str, object]) -> None:
-    """Bring weights, optimizer and schedule to what they were. Raises ConfigError where the run is
-    another one.
-    """
+    """Restore weights, optimizer and LR schedule. Raises ConfigError if the run has other facts."""
     now = json.loads(json.dumps(dict(facts)))
     for key in sorted({*now, *state.facts}):
         if now.get(key) != state.facts.get(key):
             raise ConfigError(
-                f"{display(state.folder.name)} cannot go on: {key} was "
-                f"{_short(state.facts.get(key))} and is "
-                f"{_short(now.get(key))}",
-                hint="set it back, or start the run anew without --resume",
+                f"{display(state.folder.name)} cannot be resumed: {key} was "
+                f"{_short(state.facts.get(key))} and is {_short(now.get(key))}",
+                hint="set it back, or start over without --resume",
             )
     weights = load_tensors((state.folder / _LORA).read_bytes())
     for name, parameter in _named(setup, setup.lora.parameters(), copied=False).items():
@@ -197,8 +193,8 @@ def _short(value: object) -> str:
 def _named(
     setup: TrainingSetup, tensors: Sequence[Tensor], *, copied: bool = True
 ) -> dict[str, Tensor]:
-    """Return module and name -> tensor. tensors: in the order of the parameters; copied: to the
-    main memory.
+    """Return `<module>.<name>` -> tensor. tensors: in the order of the parameters; copied: to the
+    CPU.
     """
     names = [f"{module.name}.{name}" for module in setup.lora.modules for name in module.tensors]
     return {
@@ -207,49 +203,49 @@ def _named(
     }
 
 
-def _found(folder: Path, name: str) -> list[Path]:
+def _state_folders(folder: Path, name: str) -> list[Path]:
     """Return the state folders of a run, the newest first."""
     pattern = re.compile(re.escape(name) + r"-state-\d{8,}")
-    found = (
+    states = (
         [p for p in folder.iterdir() if p.is_dir() and pattern.fullmatch(p.name)]
         if folder.is_dir()
         else []
     )
-    return sorted(found, key=_step, reverse=True)
+    return sorted(states, key=_step, reverse=True)
 
 
 def _step(state: Path) -> int:
     return int(state.name.rpartition("-")[2])
 
 
-def flat(state: Mapping[str, Any]) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Part an optimizer's state into tensors, by their places such as `state.0.exp_avg`, and what
-    JSON can hold.
+def flatten_state(state: Mapping[str, Any]) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Split an optimizer's state into tensors, under keys such as `state.0.exp_avg`, and values
+    for JSON.
     """
     tensors: dict[str, Tensor] = {}
     numbers = {
         "state": {
-            str(place): _parted(own, f"state.{place}.", tensors)
-            for place, own in state["state"].items()
+            str(index): _split(values, f"state.{index}.", tensors)
+            for index, values in state["state"].items()
         },
         "param_groups": [
-            _parted(group, f"group.{n}.", tensors) for n, group in enumerate(state["param_groups"])
+            _split(group, f"group.{n}.", tensors) for n, group in enumerate(state["param_groups"])
         ],
     }
     return tensors, numbers
 
 
-def _parted(values: Mapping[str, Any], place: str, tensors: dict[str, Tensor]) -> dict[str, Any]:
-    """Take the tensors out of values, in nested ones too (bitsandbytes has them), and return the
+def _split(values: Mapping[str, Any], prefix: str, tensors: dict[str, Tensor]) -> dict[str, Any]:
+    """Move the tensors of values into `tensors`, also nested ones (bitsandbytes), and return the
     rest.
     """
     rest: dict[str, Any] = {}
     for name, value in values.items():
         if isinstance(value, Tensor):
-            tensors[place + name] = value.detach().cpu().contiguous().clone()
+            tensors[prefix + name] = value.detach().cpu().contiguous().clone()
         else:
             rest[name] = (
-                _parted(value, f"{place}{name}.", tensors) if isinstance(value, Mapping) else value
+                _split(value, f"{prefix}{name}.", tensors) if isinstance(value, Mapping) else value
             )
     return rest
 
@@ -257,24 +253,24 @@ def _parted(values: Mapping[str, Any], place: str, tensors: dict[str, Tensor]) -
 def restore_optimizer(
     optimizer: Optimizer, tensors: Mapping[str, Tensor], numbers: Mapping[str, Any]
 ) -> None:
-    """Bring an optimizer to the state that `flat` parted."""
+    """Load a state that `flatten_state` split."""
     groups = [
         {k: tuple(v) if isinstance(v, list) and k != "params" else v for k, v in group.items()}
         for group in numbers["param_groups"]
     ]
-    state = {int(place): dict(own) for place, own in numbers["state"].items()}
+    state = {int(index): dict(values) for index, values in numbers["state"].items()}
     for key, tensor in tensors.items():
-        kind, place, *between, name = key.split(".")
-        owner: dict[str, Any] = state[int(place)] if kind == "state" else groups[int(place)]
-        for step in between:
-            owner = owner[step]
-        owner[name] = tensor
+        kind, index, *nested, name = key.split(".")
+        values: dict[str, Any] = state[int(index)] if kind == "state" else groups[int(index)]
+        for level in nested:
+            values = values[level]
+        values[name] = tensor
     optimizer.load_state_dict({"state": state, "param_groups": groups})
-    # torch brings the whole state of a weight to the weight's type; some optimizers keep parts of
-    # it in another.
+    # load_state_dict casts the state of a weight to the weight's dtype, but some optimizers keep
+    # part of it in another one.
     weights = [weight for group in optimizer.param_groups for weight in group["params"]]
-    for n, values in state.items():
-        own = optimizer.state[weights[n]]
-        for name, value in values.items():
-            if isinstance(value, Tensor) and own[name].dtype != value.dtype:
-                own[name] = value.to(own[name].device)
+    for number, saved in state.items():
+        loaded = optimizer.state[weights[number]]
+        for name, value in saved.items():
+            if isinstance(value, Tensor) and loaded[name].dtype != value.dtype:
+                loaded[name] = value.to(loaded[name].device)

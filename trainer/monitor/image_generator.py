@@ -1,6 +1,4 @@
-"""Drawing with a base model alone: what it makes of a prompt, without a LoRA and without
-training.
-"""
+"""Generate images with a base model alone, without a LoRA and without training."""
 
 from __future__ import annotations
 
@@ -15,8 +13,7 @@ from PIL import Image
 from datasetkit.core.errors import ConfigError
 from datasetkit.core.progress import SILENT, Reporter
 from datasetkit.options.train import TrainOptions
-from trainer import device as place
-from trainer import setup
+from trainer import device, setup
 from trainer.data.latents import Encoder
 from trainer.device import DeviceContext
 from trainer.families import registry
@@ -28,8 +25,8 @@ from trainer.monitor import preview
 from trainer.monitor.prompts import Prompt
 from trainer.objective.noise_schedule import Prediction
 
-# Options of losses that only fit one kind of prediction.
-_PLAIN: Final[Mapping[str, Any]] = {
+# Loss options that only fit one prediction type, switched off.
+_NO_LOSS_OPTIONS: Final[Mapping[str, Any]] = {
     "scale_v_pred_loss_like_noise_pred": False,
     "v_pred_like_loss": None,
 }
@@ -37,12 +34,10 @@ _PLAIN: Final[Mapping[str, Any]] = {
 
 @dataclass(frozen=True, slots=True)
 class ImageGenerator:
-    """A base model that is ready to draw (`sample.Model`). hash: of its weights, see
-    `model_hash`.
-    """
+    """A loaded base model (a `preview.PreviewModel`). hash: of its weights, see `model_hash`."""
 
     options: TrainOptions
-    place: DeviceContext
+    device_context: DeviceContext
     family: Family
     parts: Parts
     encoder: Encoder
@@ -54,13 +49,13 @@ class ImageGenerator:
 
     @property
     def source(self) -> Path:
-        """Return the file or folder that it was read from."""
+        """Return the model's file or folder."""
         return self.parts.source
 
-    def draw(self, prompt: Prompt) -> Image.Image:
-        """Draw one image; the same prompt gives the same one."""
+    def generate(self, prompt: Prompt) -> Image.Image:
+        """Generate one image; the same prompt always gives the same image."""
         try:
-            return preview.draw(self, [prompt])[0]
+            return preview.generate(self, [prompt])[0]
         except torch.OutOfMemoryError as error:
             raise ConfigError(
                 f"an image of {prompt.width} x {prompt.height} does not fit into the GPU's memory",
@@ -68,28 +63,27 @@ class ImageGenerator:
             ) from error
 
 
-def hire(options: TrainOptions, reporter: Reporter = SILENT) -> ImageGenerator:
-    """Load the base model that [train] names, as it is: of whatever family, and predicting what it
-    says itself.
-
-    Raises ModelFileError, ConfigError.
+def load(options: TrainOptions, reporter: Reporter = SILENT) -> ImageGenerator:
+    """Load the base model of [train], with its own prediction type. Raises ModelFileError,
+    ConfigError.
     """
     source = find(options.pretrained_model_name_or_path, options.revision)
-    said = detect(source).prediction
-    # What the run of [train] would be refused for is no matter here: another base may be named.
-    own = options
-    if said is not None:
-        v = said == "v_prediction"
+    prediction = detect(source).prediction
+    # Options that contradict the model would stop a training run, but do not matter here.
+    if prediction is not None:
+        v = prediction == "v_prediction"
         zero = options.zero_terminal_snr and v
-        own = replace(options, v_parameterization=v, zero_terminal_snr=zero, **_PLAIN)
-    parts = setup.load_parts(replace(own, pretrained_model_name_or_path=str(source), revision=""))
-    where, remark = place.find(own.mixed_precision)
+        options = replace(options, v_parameterization=v, zero_terminal_snr=zero, **_NO_LOSS_OPTIONS)
+    parts = setup.load_parts(
+        replace(options, pretrained_model_name_or_path=str(source), revision="")
+    )
+    context, remark = device.select(options.mixed_precision)
     if remark:
-        reporter.warn(remark.replace("run", "drawing"))
+        reporter.warn(remark)
     for name in parts.names:
-        place.lower_base(parts.part(name), where.dtype)
-        parts.part(name).to(where.device)
-    encoder = Encoder(parts.vae, where.device, setup.vae_dtype(where), remember=False)
+        device.cast_base(parts.part(name), context.dtype)
+        parts.part(name).to(context.device)
+    encoder = Encoder(parts.vae, context.device, setup.vae_dtype(context), cache=False)
     return ImageGenerator(
-        own, where, registry.family(parts.family), parts, encoder, model_hash(source)
+        options, context, registry.family(parts.family), parts, encoder, model_hash(source)
     )

@@ -1,6 +1,4 @@
-"""Preview images: what the model draws from the prompts while its LoRA is trained, without a trace
-on the training.
-"""
+"""Preview images: generated from prompts during training, without any effect on the training."""
 
 from __future__ import annotations
 
@@ -26,14 +24,14 @@ from trainer.monitor.prompts import Prompt
 from trainer.objective.noise_schedule import Prediction, alphas_of, betas
 from trainer.plan import size_conditioning
 
-# Stable Diffusion's noise schedule, as the training has it.
+# Stable Diffusion's noise schedule, the same as in training.
 _SCHEDULE: Final[Mapping[str, Any]] = {
     "num_train_timesteps": 1000,
     "beta_start": 0.00085,
     "beta_end": 0.012,
     "beta_schedule": "scaled_linear",
 }
-# Latents go beyond 1 and are not clipped; the first step is not 0, as in Stable Diffusion's own
+# Latents exceed 1 and are not clipped; the steps start at 1, as in Stable Diffusion's own
 # configuration.
 _DDIM: Final[Mapping[str, Any]] = {
     "clip_sample": False,
@@ -45,7 +43,7 @@ _PNDM: Final[Mapping[str, Any]] = {
     "set_alpha_to_one": False,
     "steps_offset": 1,
 }
-# sd-scripts' name -> diffusers' class and what it is told beside the schedule.
+# sd-scripts' sampler name -> diffusers' class and its arguments beside the noise schedule.
 SAMPLERS: Final[Mapping[str, tuple[str, Mapping[str, Any]]]] = {
     "ddim": ("DDIMScheduler", _DDIM),
     "ddpm": ("DDPMScheduler", {"clip_sample": False}),
@@ -65,14 +63,14 @@ SAMPLERS: Final[Mapping[str, tuple[str, Mapping[str, Any]]]] = {
 
 
 class PreviewModel(Protocol):
-    """What draws: a run with its LoRA as it is now, or a base model by itself
+    """A model that generates: a run with its current LoRA, or a base model alone
     (trainer/monitor/image_generator.py).
     """
 
     @property
     def options(self) -> TrainOptions: ...
     @property
-    def place(self) -> DeviceContext: ...
+    def device_context(self) -> DeviceContext: ...
     @property
     def family(self) -> Family: ...
     @property
@@ -84,10 +82,9 @@ class PreviewModel(Protocol):
 
 
 def due(options: TrainOptions, log: StepLog, steps: int) -> str | None:
-    """Return the stem of the images that are drawn after a step, as saved LoRAs are named; None
-    for none.
+    """Return the stem of the preview images of a step, named like the saved LoRAs; None for none.
 
-    After the last step (of `steps`) some are always drawn.
+    The last of `steps` always has some.
     """
     every = options.sample_every_n_epochs
     if log.step == steps or (every and log.last_of_epoch and log.epoch % every == 0):
@@ -98,43 +95,43 @@ def due(options: TrainOptions, log: StepLog, steps: int) -> str | None:
 
 
 def warn_of_long(prompts: Sequence[Prompt], limit: int, reporter: Reporter) -> None:
-    """Say which prompts are longer than what the text encoder reads of a caption."""
-    for place, prompt in enumerate(prompts, 1):
+    """Warn of prompts with more tokens than the text encoder reads."""
+    for number, prompt in enumerate(prompts, 1):
         for text in (prompt.text, prompt.negative):
             if (length := tokens.count(text)) > limit:
-                said = display(text if len(text) <= 40 else f"{text[:39]}…")
+                start = display(text if len(text) <= 40 else f"{text[:39]}…")
                 reporter.warn(
-                    f"prompt {place}: {length} tokens, the first {limit} are read: {said}"
+                    f"prompt {number} has {length} tokens, only the first {limit} are read: {start}"
                 )
 
 
-def draw(
+def generate(
     run: PreviewModel, prompts: Sequence[Prompt], reporter: Reporter = SILENT
 ) -> list[Image.Image]:
-    """Draw an image of each prompt with the model as it is now.
+    """Generate an image for each prompt with the current model.
 
-    torch's random state, the modes of the modules and the place of the VAE are afterwards what they
-    were, and no generator of the training is touched: a run with preview images trains what one
-    without them trains.
+    torch's random state, the modules' modes and the VAE's device are restored afterwards, and the
+    training's generators are not used: a run with preview images computes exactly what a run
+    without them computes.
     """
-    with at_rest(run):
+    with eval_mode(run):
         images = []
         for number, prompt in enumerate(prompts, 1):
             reporter.phase(f"preview {number}/{len(prompts)}")
-            images.append(_decoded(run, _latent(run, prompt)))
+            images.append(_decode(run, _denoise(run, prompt)))
         return images
 
 
 @contextmanager
-def at_rest(run: PreviewModel, *, decodes: bool = True) -> Iterator[None]:
-    """Bring the model into evaluation, and leave everything as it was found. decodes: the VAE is
-    needed too.
+def eval_mode(run: PreviewModel, *, decodes: bool = True) -> Iterator[None]:
+    """Put the model in eval mode, and restore everything afterwards. decodes: the VAE is needed
+    too.
     """
-    device = run.place.device
+    device = run.device_context.device
     vae = run.parts.vae
     models = [run.parts.part(name) for name in run.parts.names]
     modes = [(module, module.training) for model in models for module in model.modules()]
-    home = next(vae.parameters()).device
+    vae_device = next(vae.parameters()).device
     with ExitStack() as stack:
         stack.enter_context(
             torch.random.fork_rng(devices=[device] if device.type == "cuda" else [])
@@ -147,69 +144,74 @@ def at_rest(run: PreviewModel, *, decodes: bool = True) -> Iterator[None]:
                 vae.to(device)
             yield
         finally:
-            vae.to(home)
+            vae.to(vae_device)
             for module, mode in modes:
                 module.training = mode
             if device.type == "cuda":
                 torch.cuda.empty_cache()
 
 
-def _latent(run: PreviewModel, prompt: Prompt) -> Tensor:
-    """Denoise from pure noise to a latent, float32, of the VAE's form; classifier-free guidance
-    above 1.
+def _denoise(run: PreviewModel, prompt: Prompt) -> Tensor:
+    """Denoise pure noise to a latent, float32 of the VAE's shape; guidance above 1 is
+    classifier-free guidance.
 
-    The noise is drawn on the CPU, so that a seed is the same image on every device.
+    The noise is drawn on the CPU, so a seed gives the same image on every device.
     """
-    options, place = run.options, run.place
+    options, context = run.options, run.device_context
     generator = torch.Generator().manual_seed(prompt.seed)
     guided = prompt.guidance > 1
-    with place.autocast():
+    with context.autocast():
         texts = [prompt.negative, prompt.text] if guided else [prompt.text]
-        told = weighted_text.encode_text(run.family, run.parts, texts, options).to(place.dtype)
-    of_each = [size_conditioning.whole(prompt.width, prompt.height)] * len(texts)
-    told = told.sized(torch.tensor(of_each, dtype=torch.float32, device=place.device))
+        conditioning = weighted_text.encode_text(run.family, run.parts, texts, options).to(
+            context.dtype
+        )
+    sizes = [size_conditioning.of_image(prompt.width, prompt.height)] * len(texts)
+    conditioning = conditioning.sized(
+        torch.tensor(sizes, dtype=torch.float32, device=context.device)
+    )
     scheduler = _scheduler(run, prompt)
     vae = run.parts.vae.config
-    shrinks = 2 ** (len(vae.block_out_channels) - 1)  # 8 in Stable Diffusion
-    form = (1, vae.latent_channels, prompt.height // shrinks, prompt.width // shrinks)
-    latent = torch.randn(form, generator=generator)
-    latent = latent.to(place.device) * float(scheduler.init_noise_sigma)
-    more = {"generator": generator} if "generator" in signature(scheduler.step).parameters else {}
+    factor = 2 ** (len(vae.block_out_channels) - 1)  # 8 in Stable Diffusion
+    shape = (1, vae.latent_channels, prompt.height // factor, prompt.width // factor)
+    latent = torch.randn(shape, generator=generator)
+    latent = latent.to(context.device) * float(scheduler.init_noise_sigma)
+    step_args = (
+        {"generator": generator} if "generator" in signature(scheduler.step).parameters else {}
+    )
     for t in scheduler.timesteps:
-        noisy = scheduler.scale_model_input(latent, t).to(place.dtype)
-        with place.autocast():
+        noisy = scheduler.scale_model_input(latent, t).to(context.dtype)
+        with context.autocast():
             predicted = run.family.predict(
-                run.parts, noisy.repeat(len(texts), 1, 1, 1), t.to(place.device), told
+                run.parts, noisy.repeat(len(texts), 1, 1, 1), t.to(context.device), conditioning
             )
         each = predicted.float().chunk(len(texts))
         predicted = each[0] + prompt.guidance * (each[1] - each[0]) if guided else each[0]
-        latent = scheduler.step(predicted, t, latent, return_dict=False, **more)[0]
+        latent = scheduler.step(predicted, t, latent, return_dict=False, **step_args)[0]
     return latent
 
 
 def _scheduler(run: PreviewModel, prompt: Prompt) -> Any:
     import diffusers
 
-    name, told = SAMPLERS[prompt.sampler]
-    made_by = getattr(diffusers, name)
+    name, arguments = SAMPLERS[prompt.sampler]
+    scheduler_class = getattr(diffusers, name)
     prediction = "v_prediction" if run.prediction == "v" else "epsilon"
-    trained = {**_SCHEDULE, **told, "prediction_type": prediction}
+    config = {**_SCHEDULE, **arguments, "prediction_type": prediction}
     if run.options.zero_terminal_snr:
-        # The first step has to be the last timestep, or the noise alone would never be seen
-        # (arXiv:2305.08891, 3.3).
-        trained |= {
+        # Sampling has to start at the last timestep, where only noise is left (arXiv:2305.08891,
+        # 3.3).
+        config |= {
             "trained_betas": betas(alphas_of(zero_terminal_snr=True)),
             "timestep_spacing": "trailing",
         }
-        trained = {
-            key: value for key, value in trained.items() if key in signature(made_by).parameters
-        }
-    made = made_by(**trained)
-    made.set_timesteps(prompt.steps, device=run.place.device)
-    return made
+        parameters = signature(scheduler_class).parameters
+        config = {key: value for key, value in config.items() if key in parameters}
+    scheduler = scheduler_class(**config)
+    scheduler.set_timesteps(prompt.steps, device=run.device_context.device)
+    return scheduler
 
 
-def _decoded(run: PreviewModel, latent: Tensor) -> Image.Image:
+def _decode(run: PreviewModel, latent: Tensor) -> Image.Image:
     vae = run.parts.vae
     pixels = vae.decode((latent / run.family.LATENT_SCALE).to(run.encoder.dtype)).sample[0].float()
     levels = ((pixels / 2 + 0.5).clamp(0, 1) * 255).round().to(torch.uint8)

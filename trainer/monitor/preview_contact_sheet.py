@@ -1,6 +1,4 @@
-"""The contact sheet: every preview image of a run in one, a row for each moment and a column for
-each prompt.
-"""
+"""The contact sheet of a run's preview images: a row for each step, a column for each prompt."""
 
 from __future__ import annotations
 
@@ -16,7 +14,7 @@ from PIL import Image, ImageDraw
 from datasetkit.core.files import write_atomic, writing
 from datasetkit.images import pixels
 from datasetkit.images.contact_sheet import EMPTY, FAINT, INK, fit_text, font, wrap_text
-from trainer.monitor.metrics import rows
+from trainer.monitor.metrics import read_rows
 from trainer.monitor.prompts import Prompt
 
 FOLDER: Final = "sample"
@@ -24,24 +22,23 @@ FOLDER: Final = "sample"
 # Pixels.
 _CELL, _LEAST_CELL, _GAP, _LEFT, _EDGE = 256, 128, 8, 104, 14
 _LINE, _HEADING_LINES = 17, 3
-_LARGEST: Final = 36_000_000  # of the whole sheet
+_LARGEST: Final = 36_000_000  # of the whole contact sheet
 
 
 @dataclass(frozen=True, slots=True)
-class SheetColumn:
-    """What the images of a column have in common. place: of the prompt in its file, from 0."""
+class ContactSheetColumn:
+    """A column. place: index of the prompt in its file, from 0."""
 
     place: int
     prompt: Prompt
 
 
 @dataclass(slots=True)
-class PreviewSheet:
-    """The preview images of a run: which there are stands in `sample/<name>.jsonl`, so that a
-    resumed run goes on.
+class PreviewContactSheet:
+    """The preview images of a run, recorded in `sample/<name>.jsonl` for resumed runs.
 
-    start: the step that the run goes on from; what was drawn later is drawn again. 0: a new run, a
-    new sheet.
+    start: the step that the run continues from; later images are generated again. 0: a new run with
+    a new contact sheet.
     """
 
     folder: Path
@@ -51,14 +48,14 @@ class PreviewSheet:
     _small: dict[str, Image.Image] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        found = rows(self._record) if self.start else []
+        rows = read_rows(self._record) if self.start else []
         self._lines = [
-            line for line in found if int(line["step"]) <= self.start and self._file(line).is_file()
+            line for line in rows if int(line["step"]) <= self.start and self._file(line).is_file()
         ]
 
     @property
     def path(self) -> Path:
-        """Return where the sheet lies."""
+        """Return the path of the contact sheet."""
         return self.folder / f"{self.name}-samples.png"
 
     @property
@@ -71,11 +68,10 @@ class PreviewSheet:
     def add(
         self, step: int, epoch: int, stem: str, images: Sequence[tuple[Prompt, Image.Image]]
     ) -> None:
-        """Write the images of one moment, the record, and the sheet anew; each whole or not at
+        """Write the images of a step, the record and the contact sheet, each completely or not at
         all.
 
-        stem: of the moment, as in the name of a saved LoRA: 000001, step00000100. Raises
-        StorageError.
+        stem: as in the name of a saved LoRA: 000001, step00000100. Raises StorageError.
         """
         with writing(self._record):
             self._record.parent.mkdir(exist_ok=True)
@@ -92,18 +88,18 @@ class PreviewSheet:
         pixels.save(self.draw(), self.path)
 
     def draw(self) -> Image.Image:
-        """Return the sheet."""
+        """Return the contact sheet."""
         columns = list(
             dict.fromkeys(
                 _column(line) for line in sorted(self._lines, key=lambda line: line["place"])
             )
         )
-        moments = sorted({(int(line["step"]), int(line["epoch"])) for line in self._lines})
+        steps = sorted({(int(line["step"]), int(line["epoch"])) for line in self._lines})
         cells = {
             (int(line["step"]), columns.index(_column(line))): self._image(line)
             for line in self._lines
         }
-        return contact_sheet(self.name, [c.prompt for c in columns], moments, cells)
+        return contact_sheet(self.name, [c.prompt for c in columns], steps, cells)
 
     def _image(self, line: Mapping[str, Any]) -> Image.Image:
         file = str(line["file"])
@@ -112,11 +108,11 @@ class PreviewSheet:
         return self._small[file]
 
 
-def _column(line: Mapping[str, Any]) -> SheetColumn:
-    told = {
+def _column(line: Mapping[str, Any]) -> ContactSheetColumn:
+    fields = {
         key: value for key, value in line.items() if key not in ("step", "epoch", "file", "place")
     }
-    return SheetColumn(int(line["place"]), Prompt(**told))
+    return ContactSheetColumn(int(line["place"]), Prompt(**fields))
 
 
 def _thumbnail(image: Image.Image) -> Image.Image:
@@ -128,19 +124,17 @@ def _thumbnail(image: Image.Image) -> Image.Image:
 def contact_sheet(
     name: str,
     prompts: Sequence[Prompt],
-    moments: Sequence[tuple[int, int]],
+    steps: Sequence[tuple[int, int]],
     cells: Mapping[tuple[int, int], Image.Image],
 ) -> Image.Image:
-    """Draw a sheet. moments: (step, epoch) of each row; cells: (step, column) -> image, where
-    there is one.
-    """
+    """Draw a contact sheet. steps: (step, epoch) of each row; cells: (step, column) -> image."""
     sides = [side for image in cells.values() for side in image.size]
-    room = math.isqrt(_LARGEST // max(1, len(prompts) * len(moments)))
+    room = math.isqrt(_LARGEST // max(1, len(prompts) * len(steps)))
     cell = max(_LEAST_CELL, min(max(sides), room))
     pitch = cell + _GAP
     bold, plain = font(14, bold=True), font(12)
     top = _EDGE + 24 + (_HEADING_LINES + 1) * _LINE + _GAP
-    size = (_EDGE + _LEFT + pitch * len(prompts) + _EDGE, top + pitch * len(moments) + _EDGE)
+    size = (_EDGE + _LEFT + pitch * len(prompts) + _EDGE, top + pitch * len(steps) + _EDGE)
     sheet = Image.new("RGB", size, "white")
     pen = ImageDraw.Draw(sheet)
     pen.text((_EDGE, _EDGE), fit_text(name, bold, size[0] - 2 * _EDGE), INK, bold)
@@ -150,7 +144,7 @@ def contact_sheet(
             pen.text((left, _EDGE + 24 + i * _LINE), line, INK, plain)
         facts = f"seed {prompt.seed}, {prompt.width} x {prompt.height}"
         pen.text((left, top - _GAP - _LINE), fit_text(facts, plain, cell), FAINT, plain)
-    for row, (step, epoch) in enumerate(moments):
+    for row, (step, epoch) in enumerate(steps):
         y = top + row * pitch
         pen.text((_EDGE, y), f"epoch {epoch}" if step else "before", INK, bold)
         pen.text((_EDGE, y + 20), f"step {step}" if step else "training", FAINT, plain)
@@ -166,8 +160,8 @@ def _place(
     at: tuple[int, int],
     cell: int,
 ) -> None:
-    """Put an image into the middle of its cell, a small one a whole number of times larger; an
-    empty cell is grey.
+    """Centre an image in its cell, enlarging a small one by a whole factor; an empty cell is
+    grey.
     """
     pen.rectangle((*at, at[0] + cell - 1, at[1] + cell - 1), fill=EMPTY)
     if image is not None:

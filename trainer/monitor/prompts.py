@@ -1,4 +1,4 @@
-"""Prompts: which preview images a run draws, from a text file in sd-scripts' format, one prompt a
+"""The prompts of preview images, from a text file in sd-scripts' format with one prompt per
 line.
 """
 
@@ -17,13 +17,13 @@ from datasetkit.core.suggest import nearest
 from datasetkit.options.train import SAMPLERS, TrainOptions
 
 _LARGEST: Final = 4096  # pixels of a side
-_STEP: Final = 8  # pixels that are one of a latent
+_LATENT_PIXEL: Final = 8  # image pixels per latent pixel
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prompt:
-    """One preview image. width, height: pixels; guidance: 1 and below takes no negative prompt
-    into account.
+    """One preview image. width, height: pixels; guidance: at 1 and below the negative prompt is
+    ignored.
     """
 
     text: str
@@ -37,10 +37,11 @@ class Prompt:
 
     def __post_init__(self) -> None:
         for name, side in (("--w", self.width), ("--h", self.height)):
-            in_range(name, side, 8 * _STEP, _LARGEST)
-            if side % _STEP:
+            in_range(name, side, 8 * _LATENT_PIXEL, _LARGEST)
+            if side % _LATENT_PIXEL:
                 raise ConfigError(
-                    f"{name} {side} is no multiple of {_STEP}", hint=f"give {side // _STEP * _STEP}"
+                    f"{name} {side} is not a multiple of {_LATENT_PIXEL}",
+                    hint=f"give {side // _LATENT_PIXEL * _LATENT_PIXEL}",
                 )
         in_range("--d", self.seed, 0, 2**63 - 1)
         in_range("--l", self.guidance, 0, 100)
@@ -48,7 +49,7 @@ class Prompt:
         one_of("--ss", self.sampler, *SAMPLERS)
 
 
-# sd-scripts' flag -> our field and how its text is read.
+# sd-scripts' flag -> field of Prompt and parser of its value.
 _FLAGS: Final[Mapping[str, tuple[str, Callable[[str], Any]]]] = {
     "n": ("negative", str),
     "w": ("width", int),
@@ -61,34 +62,35 @@ _FLAGS: Final[Mapping[str, tuple[str, Callable[[str], Any]]]] = {
 
 
 def read(options: TrainOptions) -> tuple[Prompt, ...]:
-    """Read the file that sample_prompts names; () where it names none. Raises ConfigError with the
-    line.
+    """Read the file of sample_prompts; () without one. Raises ConfigError with the line number.
 
-    What a line leaves open: the size is the resolution of the training, the seed that of the run
-    plus the number of the prompt, so that a prompt's images differ by the training alone.
+    Defaults: the size is the training resolution, and the seed is the run's seed plus the prompt's
+    index, so that a prompt's images differ only by the training.
     """
     if not options.sample_prompts:
         return ()
     path = Path(options.sample_prompts)
     if path.suffix.lower() in (".toml", ".json"):
         raise ConfigError(
-            f"sample_prompts = {display(path)} is no text file", hint="write one prompt a line"
+            f"sample_prompts = {display(path)} is not a text file", hint="write one prompt per line"
         )
     lines = [(n, line.strip()) for n, line in enumerate(_text(path).splitlines(), 1)]
-    found = [(n, line) for n, line in lines if line and not line.startswith("#")]
-    if not found:
+    prompt_lines = [(n, line) for n, line in lines if line and not line.startswith("#")]
+    if not prompt_lines:
         raise ConfigError(
-            f"{display(path)} holds no prompt", hint="write one a line; # begins a comment"
+            f"{display(path)} has no prompt", hint="write one per line; # starts a comment"
         )
-    width, height = (side // _STEP * _STEP for side in options.bucket_rules().resolution)
+    width, height = (
+        side // _LATENT_PIXEL * _LATENT_PIXEL for side in options.bucket_rules().resolution
+    )
     prompts = []
-    for place, (number, line) in enumerate(found):
-        given = {
-            "width": width, "height": height, "seed": (options.seed + place) % 2**63,
+    for index, (number, line) in enumerate(prompt_lines):
+        defaults = {
+            "width": width, "height": height, "seed": (options.seed + index) % 2**63,
             "sampler": options.sample_sampler,
         }  # fmt: skip
         try:
-            prompts.append(Prompt(**{**given, **parse(line)}))
+            prompts.append(Prompt(**{**defaults, **parse(line)}))
         except ConfigError as error:
             where = f"{display(path.name)}, line {number}"
             raise ConfigError(f"{where}: {error.message}", hint=error.hint) from None
@@ -96,25 +98,25 @@ def read(options: TrainOptions) -> tuple[Prompt, ...]:
 
 
 def parse(line: str) -> dict[str, Any]:
-    """Return what one line gives, by Prompt's fields. Raises ConfigError."""
+    """Parse one line into fields of Prompt. Raises ConfigError."""
     text, *parts = re.split(r"(?:^|\s+)--(?=\S)", line.strip())
     if not text:
         raise ConfigError(
-            "no prompt stands before the flags", hint="write the prompt first, then --n, --w ..."
+            "there is no prompt before the flags", hint="write the prompt first, then --n, --w ..."
         )
-    given: dict[str, Any] = {"text": text}
+    fields: dict[str, Any] = {"text": text}
     for part in parts:
         flag, _, value = part.partition(" ")
         name, read_value = _flag(flag)
-        if name in given:
+        if name in fields:
             raise ConfigError(f"--{display(flag)} is given twice", hint="give it once")
         try:
-            given[name] = read_value(value.strip())
+            fields[name] = read_value(value.strip())
         except ValueError:
             raise ConfigError(
-                f"--{flag} {display(value.strip())} is no number", hint="such as --w 512"
+                f"--{flag} {display(value.strip())} is not a number", hint="write it like --w 512"
             ) from None
-    return given
+    return fields
 
 
 def _flag(flag: str) -> tuple[str, Callable[[str], Any]]:
@@ -126,8 +128,8 @@ def _flag(flag: str) -> tuple[str, Callable[[str], Any]]:
     }
     longer = (name for name in words if name.startswith(flag.lower()))
     near = nearest(flag.lower(), words, cutoff=0.75) or next(longer, None)
-    every = ", ".join(f"--{short} {name}" for short, (name, _) in _FLAGS.items())
-    hint = f"did you mean --{words[near]}?" if near else f"the flags are {every}"
+    flags = ", ".join(f"--{short} {name}" for short, (name, _) in _FLAGS.items())
+    hint = f"did you mean --{words[near]}?" if near else f"the flags are {flags}"
     raise ConfigError(f"unknown flag --{display(flag)}", hint=hint)
 
 

@@ -1,10 +1,10 @@
-"""Validation: the loss on held-out images, each time on the same timesteps with the same noise,
-and the best step.
+"""Validation: the loss on held-out images, always with the same timesteps and noise, and the best
+step.
 
-As nothing is drawn anew, two moments of a run are compared image by image: the mean of the
-differences is known far better than either loss. As many trained images are looked at in the same
-way; where their loss falls on and that of the held-out ones does not, the LoRA learns images by
-heart.
+Because the noise never changes, two validations are compared image by image: the mean of the
+differences is known far more precisely than either loss. The same number of training images is
+measured in the same way; if their loss keeps falling while the held-out loss does not, the LoRA
+overfits.
 """
 
 from __future__ import annotations
@@ -28,17 +28,17 @@ from trainer.data.captions import CaptionOptions
 from trainer.data.prefetch import PreparedSample
 from trainer.loop import StepLog, TrainingSetup
 from trainer.monitor import preview
-from trainer.monitor.metrics import ValidationPoint, rows
+from trainer.monitor.metrics import ValidationPoint, read_rows
 from trainer.plan.plan import TrainImage, TrainingPlan
 
-# Timesteps at which each image is looked at.
-CELLS: Final = 4
+# Timesteps at which each image is measured.
+TIMESTEPS: Final = 4
 BEST: Final = "best"
 
 
 @dataclass(frozen=True, slots=True)
 class BestStep:
-    """The step of the least loss on held-out images so far. change, error: against step 0, as of
+    """The step with the lowest held-out loss so far. change, error: relative to step 0, see
     `ValidationPoint`.
     """
 
@@ -49,100 +49,100 @@ class BestStep:
     error: float | None
 
 
-def grid(options: TrainOptions) -> tuple[int, ...]:
-    """Return the timesteps: the middles of equal parts of those that are trained."""
+def timestep_grid(options: TrainOptions) -> tuple[int, ...]:
+    """Return the timesteps: the centres of equal parts of the trained range."""
     low, high = options.min_timestep, options.max_timestep
-    return tuple(low + (2 * n + 1) * (high - low) // (2 * CELLS) for n in range(CELLS))
+    return tuple(low + (2 * n + 1) * (high - low) // (2 * TIMESTEPS) for n in range(TIMESTEPS))
 
 
-def compared(
+def choose_images(
     plan: TrainingPlan, options: TrainOptions
 ) -> tuple[tuple[TrainImage, ...], tuple[TrainImage, ...]]:
-    """Return the held-out images that are looked at, and as many of the trained ones, chosen by
-    their contents.
-    """
+    """Return the held-out images to validate, and as many training images, chosen by content."""
     held = plan.held_out[: options.max_validation_steps]
-    own = {p.id: p for p in reversed(plan.images) if not p.subset.is_reg}
-    ranked = sorted(own.values(), key=lambda p: validation_split.fraction_of(p.id, seed(options)))
+    trained = {p.id: p for p in reversed(plan.images) if not p.subset.is_reg}
+
+    def rank(image: TrainImage) -> float:
+        return validation_split.fraction_of(image.id, seed(options))
+
+    ranked = sorted(trained.values(), key=rank)
     return held, tuple(ranked[: len(held)])
 
 
 def seed(options: TrainOptions) -> int:
-    """Return the seed of the split and of the noise, which does not follow the run's own."""
+    """Return the seed of the split and of the noise; it is independent of the run's seed."""
     return options.validation_seed or 0
 
 
 def due(options: TrainOptions, log: StepLog, steps: int) -> bool:
-    """Tell whether the held-out images are looked at after a step; after the last one (of
-    `steps`) always.
-    """
-    of_epochs, of_steps = options.validate_every_n_epochs, options.validate_every_n_steps
-    if of_epochs is None:
-        of_epochs = 0 if of_steps else 1
-    by_epoch = bool(of_epochs) and log.last_of_epoch and log.epoch % max(1, of_epochs) == 0
-    return log.step == steps or by_epoch or bool(of_steps and log.step % of_steps == 0)
+    """Tell whether to validate after a step; always after the last of `steps`."""
+    every_epochs, every_steps = options.validate_every_n_epochs, options.validate_every_n_steps
+    if every_epochs is None:
+        every_epochs = 0 if every_steps else 1
+    by_epoch = bool(every_epochs) and log.last_of_epoch and log.epoch % max(1, every_epochs) == 0
+    return log.step == steps or by_epoch or bool(every_steps and log.step % every_steps == 0)
 
 
 def losses(setup: TrainingSetup, images: Sequence[TrainImage]) -> Tensor:
     """Return the loss of each image at each timestep of the grid: float64 on the CPU, (images,
-    CELLS).
+    TIMESTEPS).
 
-    The losses are weighted as in training; captions are neither shuffled nor dropped, images not
-    flipped. The processes share the images.
+    The losses are weighted as in training. Captions are neither shuffled nor dropped, and images
+    are not flipped. Each process computes a share of the images.
     """
-    place = setup.place
-    found = torch.zeros(len(images), CELLS, dtype=place.tally, device=place.device)
-    with preview.at_rest(setup, decodes=False):
-        for n in range(place.process, len(images), place.processes):
-            found[n] = _of_image(setup, images[n]).to(found.dtype)
-        place.summed([found])
-    return found.double().cpu()
+    context = setup.device_context
+    rows = torch.zeros(len(images), TIMESTEPS, dtype=context.loss_dtype, device=context.device)
+    with preview.eval_mode(setup, decodes=False):
+        for n in range(context.process, len(images), context.processes):
+            rows[n] = _image_losses(setup, images[n]).to(rows.dtype)
+        context.sum_over_processes([rows])
+    return rows.double().cpu()
 
 
-def _of_image(setup: TrainingSetup, image: TrainImage) -> Tensor:
+def _image_losses(setup: TrainingSetup, image: TrainImage) -> Tensor:
     options = setup.options
-    chosen = seed(options)
+    validation_seed = seed(options)
     caption = captions.sample(
         image.caption,
-        _still(image.subset.captions),
+        _without_randomness(image.subset.captions),
         1,
-        seeds.rng(chosen, 0, image.id, 0, "validation caption"),
+        seeds.rng(validation_seed, 0, image.id, 0, "validation caption"),
     )
     at = image.bucket.crop
     mask = pixels.read_mask(image, at, flip=False) if options.masked_loss else None
-    seen = PreparedSample(image, 0, at, False, caption, None, mask)
-    made = []
-    for first in range(0, CELLS, options.train_batch_size):
-        numbers = list(range(CELLS))[first : first + options.train_batch_size]
+    sample = PreparedSample(image, 0, at, False, caption, None, mask)
+    parts = []
+    for first in range(0, TIMESTEPS, options.train_batch_size):
+        numbers = list(range(TIMESTEPS))[first : first + options.train_batch_size]
 
         def generators(purpose: str, numbers: list[int] = numbers) -> list[torch.Generator]:
             return [
-                seeds.generator(chosen, 0, image.id, n, f"validation {purpose}") for n in numbers
+                seeds.generator(validation_seed, 0, image.id, n, f"validation {purpose}")
+                for n in numbers
             ]
 
-        batch = [seen] * len(numbers)
-        t = torch.tensor(grid(options))[numbers]
-        made.append(
-            loop.objective(setup, batch, loop.draw(setup, batch, t, generators, perturbed=False))
-        )
-    return torch.cat(made)
+        batch = [sample] * len(numbers)
+        t = torch.tensor(timestep_grid(options))[numbers]
+        noisy_batch = loop.add_noise(setup, batch, t, generators, perturbed=False)
+        parts.append(loop.weighted_losses(setup, batch, noisy_batch))
+    return torch.cat(parts)
 
 
-def _still(options: CaptionOptions) -> CaptionOptions:
-    """Return how a caption is read where nothing about it varies."""
+def _without_randomness(options: CaptionOptions) -> CaptionOptions:
+    """Return caption options without shuffling and dropout."""
     return replace(
         options, shuffle_caption=False, caption_dropout_rate=0.0, caption_dropout_every_n_epochs=0,
         caption_tag_dropout_rate=0.0,
     )  # fmt: skip
 
 
-def check(
+def compare(
     step: int, epoch: int, now: Tensor, trained: Tensor, before: tuple[Tensor, Tensor] | None
 ) -> ValidationPoint:
-    """Compare the losses of a moment with those `before` the first step (held out, trained), where
+    """Compare the losses after a step with those `before` the first one (held out, trained), if
     these are known.
 
-    The standard error is over images: what the timesteps of one image say is not independent.
+    The standard error is over images, because the timesteps of one image are not independent.
     """
     change = error = trained_change = None
     if before is not None:
@@ -157,10 +157,9 @@ def check(
 
 @dataclass(slots=True)
 class Validator:
-    """Looks at the held-out images of a run, and remembers what it saw in
-    `<name>-validation.jsonl`.
+    """Validates a run and records the losses in `<name>-validation.jsonl`.
 
-    start: the step that the run goes on from; what was seen later is seen again.
+    start: the step that the run continues from; records of later steps are dropped.
     """
 
     setup: TrainingSetup
@@ -172,9 +171,9 @@ class Validator:
     _images: tuple[tuple[TrainImage, ...], tuple[TrainImage, ...]] = ((), ())
 
     def __post_init__(self) -> None:
-        self._images = compared(self.setup.plan, self.setup.options)
-        found = rows(self._record) if self.start else []
-        self._lines = [line for line in found if int(line["step"]) <= self.start]
+        self._images = choose_images(self.setup.plan, self.setup.options)
+        lines = read_rows(self._record) if self.start else []
+        self._lines = [line for line in lines if int(line["step"]) <= self.start]
         if self.start and self._best.is_file():
             self.best = BestStep(**json.loads(self._best.read_text(encoding="utf-8")))
 
@@ -186,53 +185,50 @@ class Validator:
     def _best(self) -> Path:
         return _best_record(self.folder, self.name)
 
-    def look(self, step: int, epoch: int) -> ValidationPoint:
-        """Return how the held-out images do after a step; all processes take part, the main one
-        writes it down.
-        """
+    def validate(self, step: int, epoch: int) -> ValidationPoint:
+        """Validate after a step; all processes take part, the main one writes the record."""
         held, trained = self._images
-        with self.setup.given():
+        with self.setup.inference_weights():
             now, others = (losses(self.setup, images) for images in (held, trained))
-        found = check(step, epoch, now, others, self._before() if step else (now, others))
+        before = self._before() if step else (now, others)
+        point = compare(step, epoch, now, others, before)
         line = {
             "step": step,
             "epoch": epoch,
             "held_out": _named(held, now),
             "trained": _named(trained, others),
         }
-        self._lines = [*(known for known in self._lines if known["step"] != step), line]
-        if self.setup.place.is_main:
-            text = "".join(json.dumps(known, ensure_ascii=False) + "\n" for known in self._lines)
+        self._lines = [*(old for old in self._lines if old["step"] != step), line]
+        if self.setup.device_context.is_main:
+            text = "".join(json.dumps(each, ensure_ascii=False) + "\n" for each in self._lines)
             write_atomic(self._record, text.encode("utf-8"))
-        return found
+        return point
 
-    def improved(self, found: ValidationPoint) -> bool:
-        """Tell whether no step before was as good."""
-        return self.best is None or found.loss < self.best.loss
+    def improved(self, point: ValidationPoint) -> bool:
+        """Tell whether this is the lowest loss so far."""
+        return self.best is None or point.loss < self.best.loss
 
-    def keep(self, found: ValidationPoint) -> None:
-        """Write down that the best LoRA was saved after this step."""
-        self.best = BestStep(found.step, found.epoch, found.loss, found.change, found.error)
+    def record_best(self, point: ValidationPoint) -> None:
+        """Record that the best LoRA was saved after this step."""
+        self.best = BestStep(point.step, point.epoch, point.loss, point.change, point.error)
         write_atomic(self._best, json.dumps(asdict(self.best)).encode("utf-8"))
 
     def _before(self) -> tuple[Tensor, Tensor] | None:
-        """Return the losses before the first step; None where their record is gone."""
+        """Return the losses before the first step; None without a record of these images."""
         first = next((line for line in self._lines if line["step"] == 0), None)
         if first is None:
             return None
         held, trained = self._images
-        known = first["held_out"], first["trained"]
-        if [[name for name, _ in each] for each in known] != [
-            [_name(p) for p in held],
-            [_name(p) for p in trained],
-        ]:
+        recorded = first["held_out"], first["trained"]
+        names = [[_name(p) for p in images] for images in (held, trained)]
+        if [[name for name, _ in rows] for rows in recorded] != names:
             return None
-        before = [torch.tensor([cells for _, cells in each], dtype=torch.float64) for each in known]
+        before = [torch.tensor([row for _, row in rows], dtype=torch.float64) for rows in recorded]
         return before[0], before[1]
 
 
-def forget(folder: Path, name: str) -> None:
-    """Remove what an earlier run of the same name left as its best: this run begins anew. Raises
+def remove_earlier_run(folder: Path, name: str) -> None:
+    """Delete the best LoRA and the validation record of an earlier run with the same name. Raises
     StorageError.
     """
     stem = f"{name}-{BEST}"
@@ -254,5 +250,5 @@ def _name(image: TrainImage) -> str:
     return f"{image.subset.folder.name}/{image.path.name}"
 
 
-def _named(images: Sequence[TrainImage], found: Tensor) -> list[tuple[str, list[float]]]:
-    return [(_name(image), cells) for image, cells in zip(images, found.tolist(), strict=True)]
+def _named(images: Sequence[TrainImage], losses: Tensor) -> list[tuple[str, list[float]]]:
+    return [(_name(image), row) for image, row in zip(images, losses.tolist(), strict=True)]

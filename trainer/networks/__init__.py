@@ -1,3 +1,3 @@
-"""The kinds of network that are trained: LoRA and LoCon, LoHa, LoKr; their ranks by block, rates,
-dropouts and mean.
+"""The networks that can be trained (LoRA, LoCon, LoHa, LoKr, DoRA), their ranks, rates and
+dropout.
 """

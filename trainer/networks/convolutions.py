@@ -14,7 +14,7 @@ _CONVOLUTIONAL: Final = re.compile(r"\.(?:resnets|downsamplers|upsamplers)\.")
 
 
 def targets(parts: Parts) -> dict[str, str]:
-    """Return kohya's name -> path: 3x3 convolutions, what the time goes through, and 1x1 shortcuts.
+    """Return kohya's name -> path of the 3x3 convolutions, time embeddings and 1x1 shortcuts.
 
     86 in Stable Diffusion 1 and 2 (50 + 22 + 14), 66 in SDXL (38 + 17 + 11).
     """
@@ -29,5 +29,5 @@ def targets(parts: Parts) -> dict[str, str]:
 
 
 def sides(parts: Parts) -> int:
-    """Return the number of down blocks in the lists of blocks."""
+    """Return the number of down blocks in the block lists."""
     return 9 if parts.family == "sdxl" else 12

@@ -1,12 +1,12 @@
-"""DoRA (arXiv:2402.09353): a layer's weight is a direction, which the network changes, times a
-trained magnitude.
+"""DoRA (arXiv:2402.09353): a layer's weight is a direction, changed by the network, times a trained
+magnitude.
 
-    W' = magnitude * (W + delta) / norm(W + delta), a norm for each input channel
+    W' = magnitude * (W + delta) / norm(W + delta), with one norm per input channel
 
-The input axis is the one of the paper and of every program that reads `dora_scale`: A1111 knows no
-other, and ComfyUI divides by the norm of W alone where it is given the output axis, which is
-another layer. (peft's own DoRA is of the output axis.) As W' scales the inputs, it is W + delta
-behind an input that was multiplied.
+The paper and every program that reads `dora_scale` use the input axis: A1111 supports no other, and
+ComfyUI divides by the norm of W alone for the output axis, which is a different layer. (peft's own
+DoRA uses the output axis.) Because W' scales the inputs, it is implemented as W + delta applied to
+a scaled input.
 """
 
 from __future__ import annotations
@@ -18,22 +18,18 @@ import torch
 from torch import Tensor, nn
 
 SCALE: Final = "dora_scale"
-_LEAST: Final = torch.finfo(torch.float32).tiny  # an input that nothing listens to stays so
+_TINY: Final = torch.finfo(torch.float32).tiny  # avoids 0 / 0 for an unused input channel
 
 
 def norms(weight: Tensor, delta: Tensor) -> Tensor:
-    """Return the norm of what each input channel is multiplied with: float32 of shape (1, in) or
-    (1, in, 1, 1).
-    """
+    """Return the norm of W + delta for each input channel: float32, (1, in) or (1, in, 1, 1)."""
     return _norms(weight.float() + delta.float().reshape(weight.shape))
 
 
 def decomposed(weight: Tensor, delta: Tensor, magnitude: Tensor) -> Tensor:
-    """Return the weight that a layer has with DoRA, as the programs that read `dora_scale`
-    make it.
-    """
-    whole = weight + delta.reshape(weight.shape)
-    return whole * (magnitude / _norms(whole).clamp(min=_LEAST))
+    """Return a layer's weight with DoRA, as the programs that read `dora_scale` compute it."""
+    direction = weight + delta.reshape(weight.shape)
+    return direction * (magnitude / _norms(direction).clamp(min=_TINY))
 
 
 def _norms(weight: Tensor) -> Tensor:
@@ -44,10 +40,10 @@ def _norms(weight: Tensor) -> Tensor:
 
 
 def attach(layer: Any, delta: Callable[[], Tensor]) -> nn.Parameter:
-    """Put a magnitude on a layer of peft's: at first the norms of its weight. delta: what the
-    network adds, as it is.
+    """Add a magnitude to a layer of peft, initialised with the norms of its weight. delta: returns
+    the network's current change.
 
-    The norm is taken as a constant in the backward pass, as the paper says in section 4.3.
+    The norm is a constant in the backward pass (section 4.3 of the paper).
     """
     weight = layer.get_base_layer().weight
     magnitude = nn.Parameter(norms(weight, torch.zeros_like(weight)))
@@ -58,32 +54,33 @@ def attach(layer: Any, delta: Callable[[], Tensor]) -> nn.Parameter:
 
 
 class _Scaled:
-    """A hook that multiplies what a layer sees."""
+    """A forward pre-hook that scales the input of a layer."""
 
     def __init__(self, magnitude: nn.Parameter, delta: Callable[[], Tensor]) -> None:
         self._magnitude, self._delta = magnitude, delta
-        self._kept: tuple[tuple[int, ...], Tensor] | None = None
+        self._cached: tuple[tuple[int, ...], Tensor] | None = None
 
     def __deepcopy__(self, _memo: dict[int, Any]) -> _Scaled:
-        return self  # a copy of the model is made to take the network off it
+        return self  # only copied with a model whose network is then removed
 
     def __call__(self, layer: Any, inputs: tuple[Any, ...]) -> tuple[Any, ...] | None:
         if layer.disable_adapters:
             return None
-        seen, *rest = inputs
-        scale = self._magnitude / self._norms(layer, seen.device.type)
-        return ((seen * (scale.flatten() if scale.ndim == 2 else scale)).to(seen.dtype), *rest)
+        x, *rest = inputs
+        scale = self._magnitude / self._norms(layer, x.device.type)
+        return ((x * (scale.flatten() if scale.ndim == 2 else scale)).to(x.dtype), *rest)
 
     def _norms(self, layer: Any, device: str) -> Tensor:
-        """Return the norms as they are now; an image is drawn in many passes with the same ones.
+        """Return the current norms; they are cached in eval mode, where a preview image takes many
+        passes.
 
-        torch counts the changes of a tensor, but some optimizers (8 bits) go past it: in training
-        nothing is kept.
+        torch counts the changes of a tensor, but 8-bit optimizers bypass the counter, so nothing is
+        cached in training.
         """
-        changes = tuple(parameter._version for parameter in layer.parameters())
-        if not layer.training and self._kept is not None and self._kept[0] == changes:
-            return self._kept[1]
+        versions = tuple(parameter._version for parameter in layer.parameters())
+        if not layer.training and self._cached is not None and self._cached[0] == versions:
+            return self._cached[1]
         with torch.no_grad(), torch.autocast(device, enabled=False):
-            found = norms(layer.get_base_layer().weight, self._delta()).clamp(min=_LEAST)
-        self._kept = None if layer.training else (changes, found)
-        return found
+            current = norms(layer.get_base_layer().weight, self._delta()).clamp(min=_TINY)
+        self._cached = None if layer.training else (versions, current)
+        return current

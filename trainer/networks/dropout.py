@@ -1,4 +1,4 @@
-"""Dropout of a LoRA, in sd-scripts' order: the whole module, then inner activations, then ranks."""
+"""LoRA dropout in sd-scripts' order: the whole module, then inner activations, then ranks."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from torch.nn import functional
 
 @dataclass(frozen=True, slots=True)
 class Dropout:
-    """A forward hook of a down factor, for while it trains. Each is a chance, 0 to 1.
+    """A forward hook on the down factor, active in training mode. The fields are probabilities.
 
-    activations: that one of the inner activations is left out (`network_dropout`); ranks: that a
-    rank is left out of an image; module: that the module adds nothing to a batch. What is kept of
-    the first two is scaled up.
+    activations: that an inner activation is dropped (`network_dropout`); ranks: that a rank is
+    dropped for an image; module: that the module is dropped for a batch. The remaining activations
+    and ranks are scaled up.
     """
 
     activations: float = 0.0
@@ -30,11 +30,13 @@ class Dropout:
         if self.activations:
             output = functional.dropout(output, self.activations)
         if self.ranks:
-            output = output * (self._kept(output, isinstance(layer, nn.Conv2d)) / (1 - self.ranks))
+            output = output * (
+                self._rank_mask(output, isinstance(layer, nn.Conv2d)) / (1 - self.ranks)
+            )
         return output
 
-    def _kept(self, output: Tensor, convolution: bool) -> Tensor:
-        """Draw a mask of the ranks for each image, the same at all its places."""
+    def _rank_mask(self, output: Tensor, convolution: bool) -> Tensor:
+        """Draw a mask of the ranks for each image, equal at all its positions."""
         rank = 1 if convolution else output.ndim - 1
         shape = [n if axis in (0, rank) else 1 for axis, n in enumerate(output.shape)]
         return (torch.rand(shape, device=output.device) > self.ranks).to(output.dtype)

@@ -1,5 +1,5 @@
-"""A linear layer with its LoRA, in fewer passes over what it puts out than peft's own: the same
-sum, added in place.
+"""A linear layer with its LoRA added in place, with fewer passes over the output than peft's
+layer.
 """
 
 from __future__ import annotations
@@ -14,21 +14,21 @@ from trainer.networks.base import ADAPTER
 
 
 class FusedLinear(Linear):  # type: ignore[misc]  # peft has no types
-    """peft's layer makes the LoRA's output, multiplies it by alpha / dim and adds it: three passes,
-    three copies.
+    """peft's layer computes the LoRA's output, multiplies it by alpha / dim and adds it: three
+    passes, three copies.
 
-    Here the product of the small factors is added to the layer's output as it is computed
-    (`addmm`), and is rounded once where the model computes in half precision. What is not plain (an
-    adapter that is off, or another one beside it) is left to peft.
+    Here `addmm` adds the product of the small factors to the layer's output while computing it, and
+    rounds once in half precision. Other cases (a disabled adapter, several adapters) are left to
+    peft.
     """
 
     def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         plain = not (self.disable_adapters or self.merged or self.lora_variant or args or kwargs)
         if not plain or list(self.active_adapters) != [ADAPTER]:
-            other: Tensor = super().forward(x, *args, **kwargs)
-            return other
+            output: Tensor = super().forward(x, *args, **kwargs)
+            return output
         down, up = self.lora_A[ADAPTER], self.lora_B[ADAPTER].weight
-        # As rows it is a tensor of its own and no view of one, which autograd would copy.
+        # Flattened to rows, it is not a view; autograd would copy a view.
         out = self.base_layer(x.flatten(0, -2))
         inner = down(x if torch.is_autocast_enabled(x.device.type) else x.to(down.weight.dtype))
         out.addmm_(

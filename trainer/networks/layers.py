@@ -1,7 +1,7 @@
-"""The layers that a network adapts, by the names and shapes of a model's tensors alone; and how
-many numbers it has.
+"""The layers that a network adapts and its number of parameters, from a model's tensor names and
+shapes.
 
-No torch is needed, so that a plan can say what a run takes before anything is loaded.
+Needs no torch, so that a plan can use it before anything is loaded.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from trainer.networks.ranks import ModuleRank, RankSettings
 
 Shape = tuple[int, ...]
 _ATTENTION: Final = re.compile(r"\.attentions\.|\.transformer_blocks\.|\.proj_(?:in|out)\.")
-# In diffusers' layout, and in the original one.
+# In diffusers' layout, and in the original layout.
 _CONVOLUTIONAL: Final = re.compile(
     r"\.(?:resnets|downsamplers|upsamplers)\.\d+\.(?:conv\w*|time_emb_proj)\."
     r"|\.(?:in_layers\.2|out_layers\.3|emb_layers\.1|skip_connection|0\.op)\.|^output_blocks\.\d+\.[12]\.conv\."
@@ -27,10 +27,10 @@ _CONVOLUTIONAL: Final = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Layer:
-    """One layer. out, ins: channels; kernel: points of its kernel, 1 for a linear layer.
+    """One layer. out, ins: channels; kernel: kernel elements, 1 for a linear layer.
 
-    block: its place in the lists of blocks, None in a text encoder. convolutional: it is no layer
-    of an attention block, and trained only where conv_dim is given.
+    block: its index in the block lists, None in a text encoder. convolutional: it is outside the
+    attention blocks, and trained only with conv_dim.
     """
 
     out: int
@@ -41,8 +41,8 @@ class Layer:
 
 
 def of_unet(shapes: Mapping[str, Shape]) -> tuple[tuple[Layer, ...], int]:
-    """Return the layers of a UNet and its number of down blocks: 9 in SDXL, which knows sizes, and
-    12 in the others.
+    """Return the layers of a UNet and its number of down blocks: 9 in SDXL (which has size
+    conditioning), else 12.
     """
     sides = 9 if any(name.startswith(("label_emb.", "add_embedding.")) for name in shapes) else 12
     return tuple(_layers(shapes, sides)), sides
@@ -71,13 +71,13 @@ def rank(layer: Layer, ranks: RankSettings) -> ModuleRank | None:
     return ranks.of(layer.block, kernel=layer.kernel > 1)
 
 
-def numbers(layers: Iterable[Layer], ranks: RankSettings) -> int:
-    """Return how many numbers a network has on the layers."""
+def parameter_count(layers: Iterable[Layer], ranks: RankSettings) -> int:
+    """Return how many parameters a network on the layers has."""
     args = ranks.args
-    found = ((layer, own) for layer in layers if (own := rank(layer, ranks)) is not None)
+    ranked = ((layer, r) for layer in layers if (r := rank(layer, ranks)) is not None)
     return sum(
-        METHODS[args.algo](layer, own, args) + (layer.ins if args.dora else 0)
-        for layer, own in found
+        METHODS[args.algo](layer, module_rank, args) + (layer.ins if args.dora else 0)
+        for layer, module_rank in ranked
     )
 
 
@@ -110,10 +110,10 @@ METHODS: Final[Mapping[str, Callable[[Layer, ModuleRank, NetworkArgs], int]]] = 
 
 
 def split(size: int, factor: int) -> tuple[int, int]:
-    """Return two numbers whose product is `size`, the smaller first where `factor` does not say it.
+    """Return two numbers whose product is `size`, the smaller one first unless `factor` is it.
 
-    factor: the first one, where it divides the size; else the most that the first may be, -1 for
-    any: of all pairs the one with the least sum. As LyCORIS splits the layers of LoKr.
+    factor: the first number, if it divides the size; else its upper limit, -1 for none, and the
+    pair with the least sum is chosen. LyCORIS splits the layers of LoKr in the same way.
     """
     if factor > 0 and size % factor == 0:
         return factor, size // factor
@@ -127,8 +127,8 @@ def split(size: int, factor: int) -> tuple[int, int]:
 
 
 def stable_diffusion_1() -> dict[str, tuple[Layer, ...]]:
-    """Return the layers of each part of Stable Diffusion 1: what is assumed of a model that is not
-    here yet.
+    """Return the layers of each part of Stable Diffusion 1, assumed for a model that is not
+    downloaded yet.
     """
     width = 768
     text = [*[(width, width)] * 4, (4 * width, width), (width, 4 * width)] * 12
@@ -137,31 +137,33 @@ def stable_diffusion_1() -> dict[str, tuple[Layer, ...]]:
 
 
 def _unet(widths: tuple[int, ...], text: int, time: int) -> Iterator[tuple[str, Shape]]:
-    """Name the tensors of a UNet with two layers a level and attention in all levels but the
-    innermost.
+    """Yield the tensor names and shapes of a UNet with two layers per level, and attention in all
+    levels but the innermost.
     """
     skips = [widths[0]]
-    now = widths[0]
+    channels = widths[0]
     last = len(widths) - 1
     for level, width in enumerate(widths):
         for n in range(2):
-            yield from _resnet(f"down_blocks.{level}.resnets.{n}", now, width, time)
+            yield from _resnet(f"down_blocks.{level}.resnets.{n}", channels, width, time)
             if level < last:
                 yield from _attention(f"down_blocks.{level}.attentions.{n}", width, text)
-            now = width
-            skips.append(now)
+            channels = width
+            skips.append(channels)
         if level < last:
             yield f"down_blocks.{level}.downsamplers.0.conv.weight", (width, width, 3, 3)
-            skips.append(now)
-    yield from _resnet("mid_block.resnets.0", now, now, time)
-    yield from _attention("mid_block.attentions.0", now, text)
-    yield from _resnet("mid_block.resnets.1", now, now, time)
+            skips.append(channels)
+    yield from _resnet("mid_block.resnets.0", channels, channels, time)
+    yield from _attention("mid_block.attentions.0", channels, text)
+    yield from _resnet("mid_block.resnets.1", channels, channels, time)
     for level, width in enumerate(reversed(widths)):
         for n in range(3):
-            yield from _resnet(f"up_blocks.{level}.resnets.{n}", now + skips.pop(), width, time)
+            yield from _resnet(
+                f"up_blocks.{level}.resnets.{n}", channels + skips.pop(), width, time
+            )
             if level > 0:
                 yield from _attention(f"up_blocks.{level}.attentions.{n}", width, text)
-            now = width
+            channels = width
         if level < last:
             yield f"up_blocks.{level}.upsamplers.0.conv.weight", (width, width, 3, 3)
 
@@ -176,11 +178,11 @@ def _resnet(path: str, ins: int, out: int, time: int) -> Iterator[tuple[str, Sha
 
 def _attention(path: str, width: int, text: int) -> Iterator[tuple[str, Shape]]:
     yield f"{path}.proj_in.weight", (width, width, 1, 1)
-    for attention, seen in (("attn1", width), ("attn2", text)):
+    for attention, context in (("attn1", width), ("attn2", text)):
         inner = f"{path}.transformer_blocks.0.{attention}"
         yield f"{inner}.to_q.weight", (width, width)
-        yield f"{inner}.to_k.weight", (width, seen)
-        yield f"{inner}.to_v.weight", (width, seen)
+        yield f"{inner}.to_k.weight", (width, context)
+        yield f"{inner}.to_v.weight", (width, context)
         yield f"{inner}.to_out.0.weight", (width, width)
     yield f"{path}.transformer_blocks.0.ff.net.0.proj.weight", (8 * width, width)
     yield f"{path}.transformer_blocks.0.ff.net.2.weight", (width, 4 * width)

@@ -1,7 +1,7 @@
 """LoHa (arXiv:2108.06098): a layer gains alpha / dim * (w1_a @ w1_b) * (w2_a @ w2_b), element by
 element.
 
-The product of two matrices of rank r may have rank r * r, for the numbers of two LoRAs.
+The product of two matrices of rank r can have rank r * r, with the parameters of two LoRAs.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from datasetkit.options.networks import NetworkArgs
 from trainer.networks.base import TargetLayer, Tensors, patterns
 
 _NAMES: Final = ("hada_w1_a", "hada_w1_b", "hada_w2_a", "hada_w2_b")
-GROWS: Final[tuple[str, ...]] = ("hada_w2_a",)
-FASTER: Final[tuple[str, ...]] = ("hada_w2_a",)
+ZERO_INIT: Final[tuple[str, ...]] = ("hada_w2_a",)
+LORA_PLUS: Final[tuple[str, ...]] = ("hada_w2_a",)
 
 
-def settled(target: TargetLayer, _args: NetworkArgs) -> TargetLayer:
+def with_effective_rank(target: TargetLayer, _args: NetworkArgs) -> TargetLayer:
     """Return the target as it is."""
     return target
 
@@ -43,12 +43,12 @@ def parameters(layer: Any, adapter: str) -> dict[str, nn.Parameter]:
     return {name: getattr(layer, name)[adapter] for name in _NAMES}
 
 
-def start(tensors: Tensors, generator: torch.Generator) -> None:
-    """Draw from normal distributions of 0.1 and 1, as LyCORIS and sd-scripts do: the rates of
-    others then fit.
+def init(tensors: Tensors, generator: torch.Generator) -> None:
+    """Draw from normal distributions with deviations 0.1 and 1, like LyCORIS and sd-scripts, so
+    that the usual learning rates fit.
 
-    peft's own start, uniform over the fan in, makes the first product so small that it learns ten
-    times slower.
+    peft's initialisation, uniform over the fan-in, makes the first product so small that training
+    is ten times slower.
     """
     for name, deviation in (("hada_w1_a", 0.1), ("hada_w1_b", 1.0), ("hada_w2_b", 1.0)):
         tensors[name].copy_(torch.randn(tensors[name].shape, generator=generator) * deviation)
@@ -60,6 +60,6 @@ def dim(tensors: Tensors) -> int:
 
 
 def delta(tensors: Tensors) -> Tensor:
-    """Return the product of the two matrices, element by element."""
-    one, two = (tensors[f"hada_w{n}_a"] @ tensors[f"hada_w{n}_b"] for n in (1, 2))
-    return one * two
+    """Return the elementwise product of the two matrices."""
+    first, second = (tensors[f"hada_w{n}_a"] @ tensors[f"hada_w{n}_b"] for n in (1, 2))
+    return first * second

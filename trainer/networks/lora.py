@@ -14,27 +14,27 @@ from trainer.networks.base import TargetLayer, Tensors, patterns
 
 DOWN: Final = "lora_down.weight"
 UP: Final = "lora_up.weight"
-GROWS: Final[tuple[str, ...]] = (UP,)
-FASTER: Final[tuple[str, ...]] = (UP,)
+ZERO_INIT: Final[tuple[str, ...]] = (UP,)
+LORA_PLUS: Final[tuple[str, ...]] = (UP,)
 
 
-def settled(target: TargetLayer, _args: NetworkArgs) -> TargetLayer:
+def with_effective_rank(target: TargetLayer, _args: NetworkArgs) -> TargetLayer:
     """Return the target as it is."""
     return target
 
 
 def config(targets: Sequence[TargetLayer], _args: NetworkArgs) -> Any:
-    """Return peft's configuration. Its own dropout acts on a layer's input, which is another thing:
-    it is off.
+    """Return peft's configuration. Its dropout acts on a layer's input, unlike sd-scripts', and is
+    off.
     """
     from peft import LoraConfig
 
     from trainer.networks.fused_linear import FusedLinear
 
-    scale: Any = targets[0].rank.alpha  # peft says int, and takes any number
-    made = LoraConfig(lora_alpha=scale, lora_dropout=0.0, **patterns(targets))
-    made._register_custom_module({nn.Linear: FusedLinear})
-    return made
+    scale: Any = targets[0].rank.alpha  # typed int, but any number works
+    config = LoraConfig(lora_alpha=scale, lora_dropout=0.0, **patterns(targets))
+    config._register_custom_module({nn.Linear: FusedLinear})
+    return config
 
 
 def parameters(layer: Any, adapter: str) -> dict[str, nn.Parameter]:
@@ -42,9 +42,9 @@ def parameters(layer: Any, adapter: str) -> dict[str, nn.Parameter]:
     return {DOWN: layer.lora_A[adapter].weight, UP: layer.lora_B[adapter].weight}
 
 
-def start(tensors: Tensors, generator: torch.Generator) -> None:
-    """Draw down from U(-1, 1) / sqrt(fan in): kaiming_uniform(a = sqrt 5), as torch starts a linear
-    layer.
+def init(tensors: Tensors, generator: torch.Generator) -> None:
+    """Draw down from U(-1, 1) / sqrt(fan in): kaiming_uniform(a = sqrt 5), as torch initialises a
+    linear layer.
     """
     down = tensors[DOWN]
     bound = 1 / math.sqrt(down[0].numel())
@@ -57,5 +57,5 @@ def dim(tensors: Tensors) -> int:
 
 
 def delta(tensors: Tensors) -> Tensor:
-    """Return up @ down; a convolution's kernels count as the flattened input."""
+    """Return up @ down; convolution kernels are flattened into the input."""
     return tensors[UP].flatten(1) @ tensors[DOWN].flatten(1)

@@ -1,6 +1,4 @@
-"""Puts a network file onto plain layers as other programs do: by arithmetic on the weights, without
-peft.
-"""
+"""Apply a network file to plain layers like other programs do: by arithmetic on the weights."""
 
 from __future__ import annotations
 
@@ -18,43 +16,43 @@ from trainer.networks.base import Tensors
 from trainer.networks.network import LoraModule
 
 
-def weight(own: Tensors, base: Tensor) -> Tensor:
-    """Return the weight that a layer gets from a module of a file, in float64, of the shape of
+def weight(tensors: Tensors, base: Tensor) -> Tensor:
+    """Return a layer's weight with a module of a file merged, in float64, in the shape of
     `base`.
     """
-    delta = lora.file_delta(own).to(base.device).reshape(base.shape)
-    magnitude = own.get(dora.SCALE)
+    delta = lora.file_delta(tensors).to(base.device).reshape(base.shape)
+    magnitude = tensors.get(dora.SCALE)
     if magnitude is None:
         return base.double() + delta
     return dora.decomposed(base.double(), delta, magnitude.double().to(base.device))
 
 
 def put(tensors: Tensors, modules: Iterable[LoraModule], plain: Parts) -> None:
-    """Let plain layers compute with what a file makes of their weights.
+    """Let plain layers compute with the merged weights.
 
-    A weight is made when its layer is called and forgotten then, so that the model's own are shared
-    and stay.
+    A merged weight exists only while its layer is called, so the model's weights stay shared and
+    unchanged.
     """
-    read = lora.by_module(tensors)
+    by_module = lora.by_module(tensors)
     for module in modules:
         plain.part(module.part).get_submodule(module.path).register_forward_hook(
-            _Merged(read[module.name])
+            _Merged(by_module[module.name])
         )
 
 
 class _Merged:
-    def __init__(self, own: Tensors) -> None:
-        self._own = own
+    def __init__(self, tensors: Tensors) -> None:
+        self._tensors = tensors
 
     @torch.no_grad()
     def __call__(self, layer: Any, inputs: tuple[Tensor, ...], _output: Tensor) -> Tensor:
-        merged = weight(self._own, layer.weight).float()
+        merged = weight(self._tensors, layer.weight).float()
         bias = None if layer.bias is None else layer.bias.float()
-        seen = inputs[0].float()
+        x = inputs[0].float()
         if isinstance(layer, nn.Conv2d):
-            found = functional.conv2d(
-                seen, merged, bias, layer.stride, layer.padding, layer.dilation, layer.groups
+            output = functional.conv2d(
+                x, merged, bias, layer.stride, layer.padding, layer.dilation, layer.groups
             )
         else:
-            found = functional.linear(seen, merged, bias)
-        return found.to(_output.dtype)
+            output = functional.linear(x, merged, bias)
+        return output.to(_output.dtype)

@@ -1,4 +1,4 @@
-"""The network on a model: its modules, what is trained of each, and what each adds to its layer."""
+"""The network on a model: its modules, their trained parameters, and the weight change of each."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from trainer.networks.weight_norms import Change, Factors, NormReport
 
 @dataclass(frozen=True, slots=True)
 class LoraModule:
-    """One adapted layer. name: kohya's; path: within its part; layer: peft's, that wraps the frozen
-    one.
+    """One adapted layer. name: kohya's; path: within its part; layer: peft's wrapper around the
+    frozen layer.
 
-    tensors: what is trained, by the names of kohya's files. rank: its alpha is the one that files
-    say. block: its place in the lists of blocks, None in a text encoder.
+    tensors: the trained parameters, by kohya's names. rank: with the alpha that is written to
+    files. block: its index in the block lists, None in a text encoder.
     """
 
     name: str
@@ -43,7 +43,7 @@ class LoraModule:
 
     @property
     def scale(self) -> float:
-        """Return what peft multiplies by: alpha / dim."""
+        """Return peft's factor: alpha / dim."""
         return float(self.layer.scaling[ADAPTER])
 
     @property
@@ -57,62 +57,59 @@ class LoraModule:
         return self.tensors[lora.UP]
 
     @property
-    def grows(self) -> str:
-        """Return the name of the tensor that started at zero."""
-        return next(name for name in self.method.GROWS if name in self.tensors)
+    def zero_init(self) -> str:
+        """Return the name of the tensor that is initialised with zeros."""
+        return next(name for name in self.method.ZERO_INIT if name in self.tensors)
 
     @property
     def factors(self) -> dict[str, nn.Parameter]:
-        """Return the tensors whose product is what the layer gains."""
+        """Return the tensors whose product is the weight change."""
         return {name: tensor for name, tensor in self.tensors.items() if name != dora.SCALE}
 
     def change(self) -> Change:
-        """Return what peft adds to the layer as it is now, in factors where they are of low
-        rank.
-        """
+        """Return the current weight change in peft, as factors for LoRA."""
         return Factors(self.down, self.up, self.scale) if self.algo == "lora" else self.delta()
 
     def product(self) -> Tensor:
-        """Return the same by our own arithmetic, which for convolutions is quicker than peft's."""
+        """Return the current weight change, computed here: for convolutions faster than peft."""
         return self.method.delta(self.factors) * self.scale
 
     def delta(self) -> Tensor:
-        """Return what peft adds to the layer's weight as it is now: (out, in * kernel)."""
+        """Return the current weight change in peft as one matrix: (out, in * kernel)."""
         whole: Tensor = self.layer.get_delta_weight(ADAPTER)
         return whole.flatten(1)
 
 
 @dataclass(frozen=True, slots=True)
 class Lora:
-    """All adapted layers of a model, in the order of their names. random: something of them is
-    dropped in training.
-    """
+    """All adapted layers of a model, sorted by name. has_dropout: some of them use dropout."""
 
     modules: tuple[LoraModule, ...]
-    random: bool = False
+    has_dropout: bool = False
 
     @property
     def parts(self) -> tuple[Part, ...]:
-        """Return the parts that are trained."""
+        """Return the trained parts."""
         return tuple(dict.fromkeys(module.part for module in self.modules))
 
     def parameters(self, part: Part | None = None) -> list[nn.Parameter]:
-        """Return the trained parameters, of one part or of all, in the order of the modules."""
+        """Return the trained parameters of one part or of all, in the order of the modules."""
         chosen = [m for m in self.modules if part in (None, m.part)]
         return [parameter for m in chosen for parameter in m.tensors.values()]
 
     def grouped(
         self, args: NetworkArgs, rates: Mapping[str, float], sides: int
     ) -> tuple[dict[str, list[nn.Parameter]], dict[str, float]]:
-        """Return the optimizer's groups: name -> parameters, and name -> rate. rates: part ->
-        learning rate.
+        """Return the optimizer's parameter groups: name -> parameters, and name -> learning rate.
+
+        rates: part -> learning rate.
         """
         return parameter_groups.grouped(
             (
-                parameter_groups.named(
+                parameter_groups.group_of(
                     m.part,
                     m.block,
-                    faster=name in m.method.FASTER,
+                    lora_plus=name in m.method.LORA_PLUS,
                     args=args,
                     rates=rates,
                     sides=sides,
@@ -130,8 +127,8 @@ class Lora:
         return [Factors(m.down, m.up, m.scale) for m in self.modules]
 
     @torch.no_grad()
-    def hold(self, max_norm: float) -> NormReport:
-        """Scale the modules down in place whose change is larger than max_norm, see `norms`."""
+    def limit_norms(self, max_norm: float) -> NormReport:
+        """Scale down modules whose change exceeds max_norm, in place; see `weight_norms`."""
         if all(module.algo == "lora" for module in self.modules):
             return weight_norms.scale_weight_norms(self.factors(), max_norm)
         return weight_norms.scale_products(
@@ -140,20 +137,16 @@ class Lora:
 
     @contextmanager
     def rounded(self, dtype: torch.dtype) -> Iterator[None]:
-        """Let the network be for a while what a file of `dtype` can hold of it; magnitudes are kept
-        whole there.
-        """
+        """Round the network for a while to a file's `dtype`; DoRA magnitudes stay float32 there."""
         parts = [(m, name, p) for m in self.modules for name, p in m.tensors.items()]
-        with self.showing(
+        with self.with_values(
             [p if name == dora.SCALE else p.detach().to(dtype) for _, name, p in parts]
         ):
             yield
 
     @contextmanager
-    def showing(self, values: list[Tensor]) -> Iterator[None]:
-        """Let the parameters have other values for a while. values: in the order of
-        `parameters`.
-        """
+    def with_values(self, values: list[Tensor]) -> Iterator[None]:
+        """Give the parameters other values for a while. values: in the order of `parameters`."""
         parameters = self.parameters()
         with torch.no_grad():
             exact = [parameter.detach().clone() for parameter in parameters]

@@ -1,6 +1,4 @@
-"""Groups of the optimizer: what has a learning rate of its own, by part, by block of the UNet, and
-by LoRA+.
-"""
+"""The optimizer's parameter groups: a learning rate by part, by UNet block, and for LoRA+."""
 
 from __future__ import annotations
 
@@ -11,25 +9,25 @@ from datasetkit.options.networks import TOTALS, NetworkArgs
 from datasetkit.options.train import TrainOptions
 from trainer.networks import blocks
 
-if TYPE_CHECKING:  # a plan asks for the rates without torch
+if TYPE_CHECKING:  # a plan uses the rates without torch
     from torch.nn import Parameter
 
 _UNET: Final = "unet"
 
 
-def named(
+def group_of(
     part: str,
     block: int | None,
     *,
-    faster: bool,
+    lora_plus: bool,
     args: NetworkArgs,
     rates: Mapping[str, float],
     sides: int,
 ) -> tuple[str, float]:
-    """Return the name of a parameter's group and its rate.
+    """Return the name of a parameter's group and its learning rate.
 
-    block: its place in the lists of blocks; faster: it is what LoRA+ trains faster. rates: part ->
-    learning rate.
+    block: its index in the block lists; lora_plus: LoRA+ raises its rate. rates: part -> learning
+    rate.
     """
     name, rate = part, rates[part]
     if (
@@ -39,37 +37,39 @@ def named(
     ):
         name, rate = f"{part}_block{block}", rate * blocks.weights(args, sides)[block]
     ratio = (args.plus_unet if part == _UNET else args.plus_text) or args.plus
-    if faster and ratio is not None:
+    if lora_plus and ratio is not None:
         return f"{name}_plus", rate * ratio
     return name, rate
 
 
 def grouped(
-    found: Iterable[tuple[tuple[str, float], Parameter]],
+    parameters_with_group: Iterable[tuple[tuple[str, float], Parameter]],
 ) -> tuple[dict[str, list[Parameter]], dict[str, float]]:
-    """Return group -> its parameters and group -> its rate. found: parameters with what `named`
-    says of them.
+    """Return group -> parameters and group -> learning rate, from parameters with their
+    `group_of`.
     """
     parameters: dict[str, list[Parameter]] = {}
     rates: dict[str, float] = {}
-    for (name, rate), parameter in found:
+    for (name, rate), parameter in parameters_with_group:
         parameters.setdefault(name, []).append(parameter)
         rates[name] = rate
     return parameters, rates
 
 
 def possible_rates(options: TrainOptions) -> dict[str, float]:
-    """Return the groups that a model may have with these options, and their rates, before it is
+    """Return the groups that a model may have with these options and their rates, before it is
     loaded.
     """
     args, rates = options.network(), options.rates()
     if not isinstance(options.text_encoder_lr, tuple):
         rates.pop("text_encoder_2")
     sides = args.sides or max(TOTALS)
-    found: dict[str, float] = {}
+    possible: dict[str, float] = {}
     for part in rates:
         for block in range(TOTALS[sides]) if part == _UNET else (None,):
-            for faster in (False, True):
-                name, rate = named(part, block, faster=faster, args=args, rates=rates, sides=sides)
-                found[name] = rate
-    return found
+            for lora_plus in (False, True):
+                name, rate = group_of(
+                    part, block, lora_plus=lora_plus, args=args, rates=rates, sides=sides
+                )
+                possible[name] = rate
+    return possible

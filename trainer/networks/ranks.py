@@ -1,6 +1,4 @@
-"""Ranks: what rank and alpha each module gets, from network_dim, conv_dim and the lists of
-blocks.
-"""
+"""The rank and alpha of each module, from network_dim, conv_dim and the block lists."""
 
 from __future__ import annotations
 
@@ -13,7 +11,7 @@ from trainer.networks import blocks
 
 @dataclass(frozen=True, slots=True)
 class ModuleRank:
-    """The rank of a module and its alpha; what the module learned is multiplied by alpha / dim."""
+    """A module's rank and alpha; its weight change is multiplied by alpha / dim."""
 
     dim: int
     alpha: float
@@ -21,8 +19,8 @@ class ModuleRank:
 
 @dataclass(frozen=True, slots=True)
 class RankSettings:
-    """What all modules get. dim, alpha: network_dim and network_alpha; sides: down blocks of the
-    UNet, 12 or 9.
+    """The options behind all ranks. dim, alpha: network_dim and network_alpha; sides: the UNet's
+    number of down blocks, 12 or 9.
     """
 
     args: NetworkArgs
@@ -33,8 +31,8 @@ class RankSettings:
     def of(self, block: int | None, *, kernel: bool) -> ModuleRank | None:
         """Return the rank of a module; None: it is not trained.
 
-        block: its place in the lists, None in a text encoder. kernel: it is a convolution larger
-        than 1x1, which takes conv_dim; the linear and 1x1 layers of the convolutional blocks take
+        block: its index in the block lists, None in a text encoder. kernel: it is a convolution
+        larger than 1x1 and uses conv_dim; the linear and 1x1 layers of the convolutional blocks use
         network_dim, as in sd-scripts.
         """
         if block is None:
@@ -47,13 +45,13 @@ class RankSettings:
             alpha = args.block_alphas[block] if args.block_alphas else self.alpha
         else:
             dim = args.conv_block_dims[block] if args.conv_block_dims else args.conv_dim or 0
-            # 1 is what sd-scripts takes where nothing is said.
+            # sd-scripts' default is 1.
             alpha = 1.0 if args.conv_alpha is None else args.conv_alpha
             alpha = args.conv_block_alphas[block] if args.conv_block_alphas else alpha
         return self._rank(dim, alpha) if dim else None
 
     def _rank(self, dim: int, alpha: float) -> ModuleRank:
         alpha = alpha or dim
-        # As a file can say it: alpha / dim is then alpha / sqrt(dim), for every program that reads
-        # it.
+        # Files have no flag for it. With alpha * sqrt(dim), alpha / dim becomes alpha / sqrt(dim)
+        # in every program.
         return ModuleRank(dim, alpha * math.sqrt(dim) if self.args.rank_stabilized else alpha)

@@ -11,7 +11,7 @@ from trainer.networks.base import Method
 
 METHODS: Final[Mapping[Algo, Method]] = {"lora": lora, "loha": loha, "lokr": lokr}
 # Tensors that tell a method's files.
-SIGNS: Final[Mapping[str, Algo]] = {
+MARKER_TENSORS: Final[Mapping[str, Algo]] = {
     "lora_down.weight": "lora",
     "hada_w1_a": "loha",
     "lokr_w1": "lokr",

@@ -1,6 +1,4 @@
-"""Weight norms: how large the change is that each LoRA module makes, and how it is held under a
-maximum.
-"""
+"""Norms of the weight change of each LoRA module, and scaling to a maximum (scale_weight_norms)."""
 
 from __future__ import annotations
 
@@ -14,8 +12,8 @@ from torch import Tensor
 
 @dataclass(frozen=True, slots=True)
 class Factors:
-    """The two factors of one module. down: (r, in) or (r, in, k, k); up: (out, r) or (out, r, 1,
-    1); scale: alpha/r.
+    """The two factors of a module. down: (r, in) or (r, in, k, k); up: (out, r) or (out, r, 1, 1);
+    scale: alpha / r.
     """
 
     down: Tensor
@@ -23,16 +21,16 @@ class Factors:
     scale: float
 
 
-# What a module adds to its layer: in two factors, or whole as (out, in * k * k).
+# The weight change of a module: two factors, or one matrix (out, in * k * k).
 Change = Factors | Tensor
 
 
 @dataclass(frozen=True, slots=True)
 class NormReport:
-    """What `scale_weight_norms` did: tensors of no dimension on the factors' device; reading one
-    waits for it.
+    """The result of `scale_weight_norms`: 0-dim tensors on the factors' device; reading one
+    synchronises.
 
-    scaled: modules that were made smaller. mean, max: of the norms as they are now.
+    scaled: number of modules scaled down. mean, max: of the norms afterwards.
     """
 
     scaled: Tensor
@@ -43,21 +41,21 @@ class NormReport:
 def delta_norms(modules: Sequence[Factors]) -> Tensor:
     """Return the Frobenius norm of scale * up @ down for each module: float32 of shape (modules,).
 
-    The product, as large as the layer itself, is never made: ||U D||^2 = sum of (U^T U) * (D D^T),
-    two r x r matrices. A convolution counts as the matrix of its flattened kernels, which has the
-    same norm.
+    The product, as large as the layer itself, is not computed: ||U D||^2 = sum of (U^T U) * (D
+    D^T), two r x r matrices. A convolution's kernels are flattened to a matrix with the same norm.
     """
     return torch.stack([_delta_norm(module) for module in modules])
 
 
 @torch.no_grad()
 def scale_weight_norms(modules: Sequence[Factors], max_norm: float) -> NormReport:
-    """Scale both factors of each module in place, so that no norm of scale * up @ down is over
+    """Scale both factors of each module in place, so that no norm of scale * up @ down exceeds
     max_norm.
 
-    As sd-scripts: n = max(norm, max_norm / 2), q = min(n, max_norm) / n, each factor times sqrt(q).
-    A module under the maximum is multiplied by exactly 1. Nothing is copied to the host. Source:
-    the max-norm constraint of Srivastava et al. 2014 (JMLR 15, section 5.1), on the whole matrix.
+    As in sd-scripts: n = max(norm, max_norm / 2), q = min(n, max_norm) / n, each factor times
+    sqrt(q). A module below the maximum is multiplied by exactly 1. Nothing is copied to the host.
+    Source: the max-norm constraint of Srivastava et al. 2014 (JMLR 15, section 5.1), on the whole
+    matrix.
     """
     norms = delta_norms(modules)
     floored = norms.clamp(min=max_norm / 2)
@@ -73,12 +71,11 @@ def scale_weight_norms(modules: Sequence[Factors], max_norm: float) -> NormRepor
 def scale_products(
     modules: Sequence[tuple[Tensor, Sequence[Tensor]]], max_norm: float
 ) -> NormReport:
-    """Do the same where a change is the product of any number of tensors, each of which takes its
-    share.
+    """Do the same for changes that are a product of any number of tensors.
 
-    modules: the change as it is now, and what it is the product of, which is changed in place.
+    modules: the current change, and the tensors of its product, which are scaled in place.
     """
-    norms = torch.stack([whole.float().norm() for whole, _ in modules])
+    norms = torch.stack([change.float().norm() for change, _ in modules])
     floored = norms.clamp(min=max_norm / 2)
     ratios = floored.clamp(max=max_norm) / floored
     for (_, tensors), ratio in zip(modules, ratios, strict=True):
@@ -89,24 +86,24 @@ def scale_products(
 
 
 def change_norm(change: Change) -> float:
-    """Return the Frobenius norm of what a module adds."""
+    """Return the Frobenius norm of a weight change."""
     if isinstance(change, Factors):
         return float(delta_norms([change]))
     return float(change.detach().double().norm())
 
 
-def change_distance(one: Change, other: Change) -> float:
-    """Return the Frobenius norm of the difference of what two modules add, in float64.
+def change_distance(first: Change, second: Change) -> float:
+    """Return the Frobenius norm of the difference of two weight changes, in float64.
 
-    Infinite for layers of different sizes, NaN where a tensor has one.
+    Infinite for layers of different sizes, NaN if a tensor has one.
     """
-    if isinstance(one, Factors) and isinstance(other, Factors):
-        return delta_distance(one, other)
-    whole, wanted = _whole(one), _whole(other)
-    return float((whole - wanted).norm()) if whole.shape == wanted.shape else math.inf
+    if isinstance(first, Factors) and isinstance(second, Factors):
+        return delta_distance(first, second)
+    a, b = _matrix(first), _matrix(second)
+    return float((a - b).norm()) if a.shape == b.shape else math.inf
 
 
-def _whole(change: Change) -> Tensor:
+def _matrix(change: Change) -> Tensor:
     return (
         _up(change) @ _down(change) * change.scale
         if isinstance(change, Factors)
@@ -114,18 +111,17 @@ def _whole(change: Change) -> Tensor:
     )
 
 
-def delta_distance(one: Factors, other: Factors) -> float:
-    """Return the Frobenius norm of the difference of what two modules add, of any ranks, in float64
-    and as above.
+def delta_distance(first: Factors, second: Factors) -> float:
+    """Return the Frobenius norm of the difference of two weight changes of any ranks, in float64.
 
-    It is exact to about 1e-8 of the norms. Infinite for layers of different sizes, NaN where a
-    factor has one.
+    Computed without the products, exact to about 1e-8 of the norms. Infinite for layers of
+    different sizes, NaN if a factor has one.
     """
-    # A linear layer may be written as a convolution of one pixel.
-    if one.up.shape[0] != other.up.shape[0] or one.down[0].numel() != other.down[0].numel():
+    # A linear layer may be stored as a 1x1 convolution.
+    if first.up.shape[0] != second.up.shape[0] or first.down[0].numel() != second.down[0].numel():
         return math.inf
-    up = torch.cat([_up(one) * one.scale, _up(other) * -other.scale], dim=1)
-    down = torch.cat([_down(one), _down(other)])
+    up = torch.cat([_up(first) * first.scale, _up(second) * -second.scale], dim=1)
+    down = torch.cat([_down(first), _down(second)])
     return float(((up.T @ up) * (down @ down.T)).sum().clamp(min=0.0).sqrt())
 
 
@@ -139,5 +135,5 @@ def _down(module: Factors) -> Tensor:
 
 def _delta_norm(module: Factors) -> Tensor:
     down, up = module.down.float().flatten(1), module.up.float().flatten(1)
-    # Rounding may leave a sum of a hair under 0 where the true one is 0.
+    # Rounding may make a sum slightly negative where the exact one is 0.
     return ((up.T @ up) * (down @ down.T)).sum().clamp(min=0.0).sqrt() * module.scale

@@ -30,7 +30,7 @@ def without_lora(lora: Lora) -> Iterator[None]:
             layer._disable_adapters = False
 
 
-def places(batch: Sequence[PreparedSample]) -> list[int]:
+def preserved_rows(batch: Sequence[PreparedSample]) -> list[int]:
     """Return the places in a batch of the images whose target is the base's prediction."""
     return [place for place, seen in enumerate(batch) if seen.image.subset.preserved]
 

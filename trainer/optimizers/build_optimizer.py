@@ -1,7 +1,6 @@
-"""Optimizers: each imported by its name and made with its arguments and the learning rate of each
-trained part.
+"""Build an optimizer from its name, its arguments and the learning rate of each trained part.
 
-Nothing but torch is imported before a name asks for it: bitsandbytes alone takes seconds.
+Packages are imported only when a name needs them: bitsandbytes alone takes seconds.
 """
 
 from __future__ import annotations
@@ -20,17 +19,17 @@ from torch.optim import Optimizer
 from datasetkit.core.errors import ConfigError, MissingExtra
 from trainer.optimizers.optimizer_names import OPTIMIZERS as OPTIMIZERS
 from trainer.optimizers.optimizer_names import check_rates as check_rates
-from trainer.optimizers.optimizer_names import finds_its_rate as finds_its_rate
+from trainer.optimizers.optimizer_names import estimates_lr as estimates_lr
 from trainer.optimizers.optimizer_names import import_path as import_path
 from trainer.optimizers.optimizer_names import literal_args as literal_args
 
-# What a name of ours stands for beside its class; `optimizer_args` stands above it. sd-scripts has
-# the same momentum. Adafactor's own rate would stand in the place of those that are given.
+# Arguments that a name implies; `optimizer_args` overrides them. The momentum is sd-scripts'.
+# Adafactor would otherwise use its own rate instead of the given ones.
 _ARGUMENTS: Final[Mapping[str, Mapping[str, Any]]] = {
     "sgdnesterov": {"momentum": 0.9, "nesterov": True},
     "adafactor": {"relative_step": False, "scale_parameter": False, "warmup_init": False},
 }
-# What the extra `optimizers` brings.
+# Modules that the extra `optimizers` installs.
 _EXTRA: Final = frozenset(
     {"bitsandbytes", "lion_pytorch", "prodigyopt", "dadaptation", "schedulefree", "prodigyplus"}
 )
@@ -39,64 +38,62 @@ _PACKAGES: Final = {
     "pytorch_optimizer": "pytorch-optimizer",
     "prodigyplus": "prodigy-plus-schedule-free",
 }
-# Schedules that leave an averaging optimizer its own course.
-_STEADY: Final = frozenset({"constant", "constant_with_warmup"})
-# What metadata calls a class of ours, so that readers know it.
+# LR schedules that fit an optimizer that averages its steps.
+_CONSTANT: Final = frozenset({"constant", "constant_with_warmup"})
+# Names in the metadata for classes of this package, so that readers recognise them.
 _PUBLISHED: Final[Mapping[str, str]] = {"trainer.optimizers.prodigy:Prodigy": "prodigyopt:Prodigy"}
 
 
-def groups(
+def parameter_groups(
     parameters: Mapping[str, Iterable[Parameter]], rates: Mapping[str, float]
 ) -> list[dict[str, Any]]:
-    """Return the optimizer's groups, each with its `name` and `lr`; a part without parameters or
-    rate has none.
+    """Return the optimizer's parameter groups, each with `name` and `lr`; a part without parameters
+    or with a rate of 0 has none.
 
-    parameters: part -> what is trained of it, rates: part -> learning rate.
+    parameters: part -> trained parameters; rates: part -> learning rate.
     """
-    lists = {name: list(own) for name, own in parameters.items()}
-    made: list[dict[str, Any]] = [
-        {"name": name, "params": own, "lr": rates[name]}
-        for name, own in lists.items()
-        if own and rates[name] > 0
+    lists = {name: list(values) for name, values in parameters.items()}
+    groups: list[dict[str, Any]] = [
+        {"name": name, "params": values, "lr": rates[name]}
+        for name, values in lists.items()
+        if values and rates[name] > 0
     ]
-    if not made:
-        hint = "give unet_lr or text_encoder_lr above 0, and a network for that part"
+    if not groups:
+        hint = "set unet_lr or text_encoder_lr above 0, and train a network for that part"
         raise ConfigError("nothing would be trained", hint=hint)
-    return made
+    return groups
 
 
-def make(
+def build(
     optimizer_type: str, param_groups: Sequence[dict[str, Any]], arguments: Mapping[str, Any]
 ) -> Optimizer:
-    """Return the optimizer over `groups(...)`. arguments: of its class, as `literal_args` reads
-    them.
-    """
+    """Return the optimizer over `parameter_groups(...)`. arguments: from `literal_args`."""
     check_rates(optimizer_type, {f"{group['name']}_lr": group["lr"] for group in param_groups})
     if "lr" in arguments:
-        raise ConfigError(
-            "optimizer_args: lr", hint="learning rates are unet_lr and text_encoder_lr"
-        )
-    made_by = _load(optimizer_type)
-    given = {**_ARGUMENTS.get(optimizer_type.casefold(), {}), **arguments}
+        raise ConfigError("optimizer_args has lr", hint="set unet_lr and text_encoder_lr instead")
+    optimizer_class = _load(optimizer_type)
+    all_arguments = {**_ARGUMENTS.get(optimizer_type.casefold(), {}), **arguments}
     try:
-        with redirect_stdout(sys.stderr):  # some print what they do
-            made = made_by(list(param_groups), lr=param_groups[0]["lr"], **given)
+        with redirect_stdout(sys.stderr):  # some print remarks
+            optimizer = optimizer_class(
+                list(param_groups), lr=param_groups[0]["lr"], **all_arguments
+            )
     except (TypeError, ValueError) as error:
-        said = " ".join(f"{key}={value!r}" for key, value in arguments.items())
+        passed = " ".join(f"{key}={value!r}" for key, value in arguments.items())
         raise ConfigError(
-            f"{optimizer_type} does not take {said or 'its groups'}: {error}"
+            f"{optimizer_type} does not accept {passed or 'the parameter groups'}: {error}"
         ) from error
-    assert isinstance(made, Optimizer)
-    if averages(made):
-        made.train()  # type: ignore[attr-defined]  # not all begin so
-    return made
+    assert isinstance(optimizer, Optimizer)
+    if keeps_average(optimizer):
+        optimizer.train()  # type: ignore[attr-defined]  # some start in eval mode
+    return optimizer
 
 
-def averages(optimizer: Optimizer) -> bool:
-    """Tell whether what is of use is an average of the steps, which the weights hold only after
+def keeps_average(optimizer: Optimizer) -> bool:
+    """Tell whether the useful weights are an average, which the parameters hold only after
     `eval()`.
 
-    So it is with the schedule-free ones (Defazio et al. 2024, arXiv:2405.15682).
+    This is true of the schedule-free optimizers (Defazio et al. 2024, arXiv:2405.15682).
     """
     return any(
         "train_mode" in group and group.get("use_schedulefree", True)
@@ -105,14 +102,15 @@ def averages(optimizer: Optimizer) -> bool:
 
 
 @contextmanager
-def in_use(optimizer: Optimizer) -> Iterator[None]:
-    """Let the weights be those that are saved, drawn with and measured; afterwards they are bit by
-    bit as before.
+def eval_mode(optimizer: Optimizer) -> Iterator[None]:
+    """Switch to the weights to save, preview and validate; restore the others exactly afterwards.
 
-    The way back that the optimizers have is a rounding away: a run must not depend on how often it
-    was looked at.
+    The optimizers' own `train()` restores them only up to rounding, and a run must not depend on
+    how often it was validated.
     """
-    if not averages(optimizer) or not any(group["train_mode"] for group in optimizer.param_groups):
+    if not keeps_average(optimizer) or not any(
+        group["train_mode"] for group in optimizer.param_groups
+    ):
         yield
         return
     weights = [parameter for group in optimizer.param_groups for parameter in group["params"]]
@@ -123,51 +121,51 @@ def in_use(optimizer: Optimizer) -> Iterator[None]:
     finally:
         optimizer.train()  # type: ignore[attr-defined]
         with torch.no_grad():
-            for weight, was in zip(weights, before, strict=True):
-                weight.copy_(was)
+            for weight, value in zip(weights, before, strict=True):
+                weight.copy_(value)
 
 
 def check_schedule(optimizer: Optimizer, optimizer_type: str, schedule: str) -> None:
-    """Raise ConfigError for a course of the learning rate that an optimizer cannot go."""
-    if averages(optimizer) and schedule not in _STEADY:
+    """Raise ConfigError for an LR schedule that does not fit the optimizer."""
+    if keeps_average(optimizer) and schedule not in _CONSTANT:
         hint = "set lr_scheduler = 'constant', or 'constant_with_warmup' with lr_warmup_steps"
         raise ConfigError(
-            f"{optimizer_type} needs no schedule, and lr_scheduler = {schedule!r} is one", hint=hint
+            f"{optimizer_type} needs a constant LR schedule, not {schedule!r}", hint=hint
         )
 
 
-def needs_a_rate(optimizer_type: str) -> bool:
-    """Tell whether the optimizer fails in a step whose rate is 0."""
+def needs_nonzero_lr(optimizer_type: str) -> bool:
+    """Tell whether the optimizer fails in a step with a learning rate of 0."""
     return import_path(optimizer_type).endswith(":DAdaptSGD")
 
 
-def described(optimizer_type: str, pairs: Sequence[str]) -> str:
-    """Return the class of an optimizer and its arguments, as metadata tells them."""
+def describe(optimizer_type: str, pairs: Sequence[str]) -> str:
+    """Return an optimizer's class and arguments for the metadata."""
     path = import_path(optimizer_type)
-    spelled = ",".join(f"{key}={value!r}" for key, value in literal_args(pairs).items())
-    return f"{_PUBLISHED.get(path, path).replace(':', '.')}({spelled})"
+    arguments = ",".join(f"{key}={value!r}" for key, value in literal_args(pairs).items())
+    return f"{_PUBLISHED.get(path, path).replace(':', '.')}({arguments})"
 
 
-def step_size(group: Mapping[str, Any]) -> float:
-    """Return the rate at which a group really moves: lr, times the `d` that D-Adaptation and
-    Prodigy found.
+def effective_lr(group: Mapping[str, Any]) -> float:
+    """Return a group's effective learning rate: lr times the `d` estimated by D-Adaptation or
+    Prodigy.
     """
-    shared = group.get("shared_d")  # of ProdigyPlusScheduleFree with split_groups_mean
-    found = group.get("d", 1.0) if shared is None else shared
-    return float(group["lr"]) * (float(found.item()) if isinstance(found, Tensor) else float(found))
+    shared = group.get("shared_d")  # ProdigyPlusScheduleFree with split_groups_mean
+    d = group.get("d", 1.0) if shared is None else shared
+    return float(group["lr"]) * (float(d.item()) if isinstance(d, Tensor) else float(d))
 
 
 def _load(optimizer_type: str) -> type[Any]:
-    """Import the class of an optimizer."""
+    """Import an optimizer class."""
     module, _, name = import_path(optimizer_type).partition(":")
     try:
-        found = getattr(import_module(module), name, None)
+        optimizer_class = getattr(import_module(module), name, None)
     except ImportError as error:
         root = (error.name or module).partition(".")[0]
         extra = 'pip install "datasetkit[optimizers]", or ' if root in _EXTRA else ""
         raise MissingExtra(
             f"{optimizer_type}: {error}", hint=f"{extra}pip install {_PACKAGES.get(root, root)}"
         ) from error
-    if not (isinstance(found, type) and issubclass(found, Optimizer)):
+    if not (isinstance(optimizer_class, type) and issubclass(optimizer_class, Optimizer)):
         raise ConfigError(f"optimizer_type = {optimizer_type!r}: {module} has no optimizer {name}")
-    return found
+    return optimizer_class

@@ -1,6 +1,4 @@
-"""Names of optimizers and their arguments, as options give them; it needs no torch, so that a plan
-can read them.
-"""
+"""Optimizer names and arguments, as the options give them; needs no torch, so a plan can use it."""
 
 from __future__ import annotations
 
@@ -11,7 +9,7 @@ from typing import Any, Final
 from datasetkit.core.errors import ConfigError
 from datasetkit.core.suggest import did_you_mean
 
-# sd-scripts' names. Any other class is named by its own import path, as `torch.optim.RAdam`.
+# sd-scripts' names. Any other class is given by its import path, such as `torch.optim.RAdam`.
 OPTIMIZERS: Final[dict[str, str]] = {
     "AdamW": "torch.optim:AdamW",
     "AdamW8bit": "bitsandbytes.optim:AdamW8bit",
@@ -23,9 +21,9 @@ OPTIMIZERS: Final[dict[str, str]] = {
     "PagedLion8bit": "bitsandbytes.optim:PagedLion8bit",
     "SGDNesterov": "torch.optim:SGD",
     "Adafactor": "transformers.optimization:Adafactor",
-    # prodigyopt's, without a wait for the GPU at each parameter.
+    # prodigyopt's, without a GPU synchronisation for each parameter.
     "Prodigy": "trainer.optimizers.prodigy:Prodigy",
-    # The tutorials' name, and what sd-scripts once made of it.
+    # The name in tutorials, with sd-scripts' former meaning.
     "DAdaptation": "dadaptation:DAdaptAdam",
     "DAdaptAdam": "dadaptation:DAdaptAdam",
     "DAdaptAdaGrad": "dadaptation:DAdaptAdaGrad",
@@ -44,46 +42,41 @@ def import_path(optimizer_type: str) -> str:
     """Return `package.module:Class` for a name of `OPTIMIZERS` in any case, or for an
     import path.
     """
-    known = {name.casefold(): path for name, path in OPTIMIZERS.items()}
-    if path := known.get(optimizer_type.casefold()):
+    paths = {name.casefold(): path for name, path in OPTIMIZERS.items()}
+    if path := paths.get(optimizer_type.casefold()):
         return path
     module, _, name = optimizer_type.replace(":", ".").rpartition(".")
     if module and name:
         return f"{module}:{name}"
-    otherwise = (
-        f"choose {', '.join(OPTIMIZERS)}, or a class by its import path, such as torch.optim.RAdam"
-    )
+    otherwise = f"choose {', '.join(OPTIMIZERS)}, or an import path such as torch.optim.RAdam"
     hint = did_you_mean(optimizer_type, OPTIMIZERS, otherwise, form="'{}'")
     raise ConfigError(f"optimizer_type = {optimizer_type!r} is not known", hint=hint)
 
 
-def finds_its_rate(optimizer_type: str) -> bool:
-    """Tell whether the optimizer looks for the step size itself; its learning rates are then
-    factors, usually 1.
+def estimates_lr(optimizer_type: str) -> bool:
+    """Tell whether the optimizer estimates the learning rate; the given rates are then factors,
+    usually 1.
     """
     name = import_path(optimizer_type).partition(":")[2]
     return name.startswith(("DAdapt", "Prodigy"))
 
 
 def check_rates(optimizer_type: str, rates: Mapping[str, float]) -> None:
-    """Raise ConfigError where the optimizer cannot keep these rates apart. rates: option name ->
-    learning rate.
+    """Raise ConfigError if the optimizer cannot use different rates. rates: option name -> learning
+    rate.
 
-    D-Adaptation and Prodigy estimate one step size for all groups and raise in their first step
-    when the rates of two groups differ; 0 (the part is not trained) may stand beside any other.
+    D-Adaptation and Prodigy estimate one learning rate for all groups and fail in their first step
+    if two groups differ; a rate of 0 (the part is not trained) is allowed beside any other.
     """
     name = import_path(optimizer_type).partition(":")[2]
     if not (name.startswith("DAdapt") or name == "Prodigy"):
         return
     trained = {key: rate for key, rate in rates.items() if rate}
     if len(set(trained.values())) > 1:
-        said = ", ".join(f"{key} = {rate:g}" for key, rate in trained.items())
-        hint = (
-            "give the same rate to all parts (1 is usual), or 0 to the part that shall not "
-            "be trained"
-        )
+        given = ", ".join(f"{key} = {rate:g}" for key, rate in trained.items())
+        hint = "give all parts the same rate (usually 1), or 0 to a part that should not be trained"
         raise ConfigError(
-            f"{optimizer_type} finds one step size for all parts, but {said}", hint=hint
+            f"{optimizer_type} estimates one learning rate for all parts, but {given}", hint=hint
         )
 
 
@@ -91,20 +84,20 @@ def literal_args(pairs: Sequence[str], option: str = "optimizer_args") -> dict[s
     """Read `key=value` pairs whose values are Python literals: `weight_decay=0.01`,
     `betas=0.9,0.99`, `decouple=True`.
 
-    A word that is no literal is an error and no text: `decouple=true` must not become the text
-    "true", which is true for "false" as well.
+    A bare word is an error, not a string: with `decouple=false` as the string "false", decouple
+    would be true.
     """
-    read: dict[str, Any] = {}
+    arguments: dict[str, Any] = {}
     for pair in pairs:
         key, sign, value = (part.strip() for part in pair.partition("="))
-        if not sign or not key.isidentifier() or key in read:
+        if not sign or not key.isidentifier() or key in arguments:
             raise ConfigError(f"{option}: {pair!r}", hint="give each argument once, as key=value")
         try:
-            read[key] = ast.literal_eval(value)
+            arguments[key] = ast.literal_eval(value)
         except (ValueError, SyntaxError) as error:
             hint = (
-                "a value is a number, True, False, None, numbers parted by commas, or a "
-                "text in quotes"
+                "a value is a number, True, False, None, numbers separated by commas, or a quoted "
+                "string"
             )
             raise ConfigError(f"{option}: {pair!r} cannot be read", hint=hint) from error
-    return read
+    return arguments

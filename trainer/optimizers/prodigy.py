@@ -1,6 +1,4 @@
-"""Prodigy without a wait for the GPU at each parameter: prodigyopt's optimizer, its sums fetched
-once a step.
-"""
+"""prodigyopt's Prodigy with one GPU synchronisation per step instead of two per parameter."""
 
 from __future__ import annotations
 
@@ -14,14 +12,13 @@ from torch import Tensor
 
 
 class Prodigy(prodigyopt.Prodigy):  # type: ignore[misc]  # untyped
-    """prodigyopt's `Prodigy` (Mishchenko & Defazio 2024, arXiv:2306.06101, alg. 4), byte for byte,
-    and faster on GPUs.
+    """prodigyopt's `Prodigy` (Mishchenko & Defazio 2024, arXiv:2306.06101, alg. 4): the same
+    results bit by bit, faster on GPUs.
 
-    Its arguments and its state are the same. It estimates d from two sums over all parameters;
-    prodigyopt brings both terms of each parameter to the CPU by itself, 528 times a step for a LoRA
-    of Stable Diffusion 1.5 with its text encoder. Here they stay where they are until the last one
-    is known, and are added in the same order and precision. Weights that are spread over several
-    GPUs (FSDP) are not for it.
+    Arguments and state are the same. d is estimated from two sums over all parameters; prodigyopt
+    copies both terms of each parameter to the CPU separately, 528 times per step for a LoRA of
+    Stable Diffusion 1.5 with its text encoder. Here they stay on the GPU until all are computed,
+    and are added in the same order and precision. Sharded weights (FSDP) are not supported.
     """
 
     @torch.no_grad()
@@ -39,7 +36,7 @@ class Prodigy(prodigyopt.Prodigy):  # type: ignore[misc]  # untyped
         denominators: list[Tensor] = []
         for group in self.param_groups:
             if group["lr"] not in (lr, 0.0):
-                raise RuntimeError("different learning rates above 0 in one Prodigy")
+                raise RuntimeError("Prodigy needs the same learning rate in all groups")
             for parameter in group["params"]:
                 if parameter.grad is not None:
                     self._gather(parameter, group, dlr, numerators, denominators)
@@ -67,20 +64,20 @@ class Prodigy(prodigyopt.Prodigy):  # type: ignore[misc]  # untyped
         numerators: list[Tensor],
         denominators: list[Tensor],
     ) -> None:
-        """Update the moving averages of one parameter, and note its terms of the two sums."""
+        """Update the moving averages of one parameter, and append its terms of the two sums."""
         grad = parameter.grad
         assert grad is not None
         beta1, beta2 = self.param_groups[0]["betas"]
-        decay, d, part = group["weight_decay"], self.param_groups[0]["d"], group["slice_p"]
+        decay, d, stride = group["weight_decay"], self.param_groups[0]["d"], group["slice_p"]
         if decay != 0 and not self.param_groups[0]["decouple"]:
             grad.add_(parameter, alpha=decay)
         state = self.state[parameter]
         if "step" not in state:
-            _begin(state, parameter, beta1, part)
+            _init_state(state, parameter, beta1, stride)
         if group["lr"] <= 0.0:
             return
-        sliced = grad.flatten()[::part]
-        numerators.append(torch.dot(sliced, state["p0"] - parameter.flatten()[::part]))
+        sliced = grad.flatten()[::stride]
+        numerators.append(torch.dot(sliced, state["p0"] - parameter.flatten()[::stride]))
         if beta1 > 0:
             state["exp_avg"].mul_(beta1).add_(grad, alpha=d * (1 - beta1))
         state["exp_avg_sq"].mul_(beta2).addcmul_(grad, grad, value=d * d * (1 - beta2))
@@ -89,24 +86,24 @@ class Prodigy(prodigyopt.Prodigy):  # type: ignore[misc]  # untyped
         denominators.append(state["s"].abs().sum())
 
     def _estimate(self, numerator: float, denominator: float) -> None:
-        """Let d grow to what the sums say (alg. 4, line 9)."""
+        """Raise d to its new estimate (alg. 4, line 9)."""
         first = self.param_groups[0]
-        d, found = first["d"], first["d_coef"] * numerator / denominator
+        d, d_hat = first["d"], first["d_coef"] * numerator / denominator
         if d == first["d0"]:
-            d = max(d, found)
-        most = max(first["d_max"], found)
-        d = min(most, d * first["growth_rate"])
+            d = max(d, d_hat)
+        d_max = max(first["d_max"], d_hat)
+        d = min(d_max, d * first["growth_rate"])
         for group in self.param_groups:
             group |= {
                 "d_numerator": numerator,
                 "d_denom": denominator,
                 "d": d,
-                "d_max": most,
-                "d_hat": found,
+                "d_max": d_max,
+                "d_hat": d_hat,
             }
 
     def _move(self, group: dict[str, Any], dlr: float) -> None:
-        """Take Adam's step with the step size that was known before."""
+        """Take Adam's step with the step size from before the new estimate."""
         beta1, _ = self.param_groups[0]["betas"]
         decay = group["weight_decay"] if self.param_groups[0]["decouple"] else 0
         d = group["d"]
@@ -125,11 +122,11 @@ class Prodigy(prodigyopt.Prodigy):  # type: ignore[misc]  # untyped
         group["k"] += 1
 
 
-def _begin(state: dict[str, Any], parameter: Tensor, beta1: float, part: int) -> None:
-    """Make the state of a parameter, as prodigyopt names it."""
-    start = parameter.flatten()[::part]
+def _init_state(state: dict[str, Any], parameter: Tensor, beta1: float, stride: int) -> None:
+    """Initialise the state of a parameter, with prodigyopt's keys."""
+    start = parameter.flatten()[::stride]
     state |= {"step": 0, "s": torch.zeros_like(start)}
-    # A LoRA's second factors are zero at first: one zero stands for all of them.
+    # A LoRA's second factor starts at zero: a single zero represents all of it.
     state["p0"] = (
         start.clone()
         if parameter.any()

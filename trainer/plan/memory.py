@@ -1,15 +1,12 @@
-"""Memory: what a run will take at its peak, estimated from the model's numbers and the options. No
-torch is needed.
+"""Estimate a run's peak memory from the model's shapes and the options. Needs no torch.
 
     weights      (UNet + text encoder) parameters x bytes of mixed_precision
-    LoRA         its parameters x (4 weight + 4 gradient + the optimizer's states + 2 copy in half
-    precision)
+    LoRA         parameters x (4 weight + 4 gradient + optimizer states + 2 half-precision copy)
     activations  batch x latent pixels x unet_width x bytes x KEPT, and the text encoder's
-    VAE          its parameters and activations: while encoding, and in every step where latents are
-    not kept
+    VAE          parameters and activations: while encoding, and in every step without cached
+                 latents
 
-The coefficients were measured on full-size models of Stable Diffusion 1 (docs/train.md has the
-table).
+The coefficients were measured on full-size Stable Diffusion 1 models (table in docs/train.md).
 """
 
 from __future__ import annotations
@@ -17,6 +14,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import chain
 from typing import Final
 
 from datasetkit.captions.tokens import CHUNK
@@ -27,21 +25,21 @@ from trainer.networks.layers import Layer
 from trainer.networks.ranks import RankSettings
 from trainer.plan.model_shapes import SD1, ModelShapes
 
-# How far the estimate may be from the peak that is measured, as a fraction.
+# Possible relative error of the estimate.
 MARGIN: Final = 0.2
-_FLOAT: Final = 4  # bytes; what is trained is float32 whatever the base is
+_FLOAT: Final = 4  # bytes; trained weights are always float32
 _BYTES: Final[Mapping[str, int]] = {"no": 4, "fp16": 2, "bf16": 2}
-# The program itself with its libraries; a GPU's own driver context is about as much there.
+# Python and its libraries; a GPU's driver context takes about as much.
 RUNTIME: Final = 600e6
-# Numbers kept for the backward pass (and made in it), for each number that the layers put out.
+# Values stored for the backward pass (and computed in it) per output value of a layer. True: with
+# gradient checkpointing.
 KEPT: Final[Mapping[bool, float]] = {False: 2.0, True: 0.45}
 _TEXT_KEPT: Final = 1.0
-# Bytes of captions' states that are kept where the text encoder is not trained: about 500 short
-# ones in half precision.
+# Limit of the cached text states, in bytes: about 500 short captions in half precision.
 KEPT_TEXT: Final = 64 * 2**20
-# Numbers at an image's full size and for each of the VAE's channels there, while it encodes.
+# Values stored while the VAE encodes, per image pixel and channel at full size.
 _VAE_KEPT: Final = 5.0
-# Bytes of state for each trained parameter.
+# Bytes of optimizer state per trained parameter.
 STATES: Final[Mapping[str, int]] = {
     "adamw": 8,
     "adamw8bit": 2,
@@ -66,12 +64,12 @@ STATES: Final[Mapping[str, int]] = {
     "radamschedulefree": 8,
     "sgdschedulefree": 4,
 }
-_USUAL_STATE: Final = 8  # of an optimizer that is named by its import path
+_DEFAULT_STATE: Final = 8  # of an optimizer given by its import path
 
 
 @dataclass(frozen=True, slots=True)
 class MemoryShare:
-    """One part of the memory. how: the arithmetic, in words."""
+    """One part of the memory. how: the arithmetic as text."""
 
     name: str
     bytes: float
@@ -80,11 +78,11 @@ class MemoryShare:
 
 @dataclass(frozen=True, slots=True)
 class MemoryEstimate:
-    """The peak of a run: of the device that computes, which without a GPU is the main memory.
+    """A run's peak memory on its device, which without a GPU is the main memory.
 
-    shares: what it consists of; bytes: their sum; loading: main memory while the model is read;
-    margin: the fraction by which it may be wrong; assumed: the model's numbers are Stable Diffusion
-    1's, as its files are not here.
+    shares: its parts; bytes: their sum; loading: main memory while the model is loaded; margin:
+    possible relative error; assumed: the model's files are missing, so Stable Diffusion 1's shapes
+    are assumed.
     """
 
     shares: tuple[MemoryShare, ...]
@@ -98,18 +96,18 @@ class MemoryEstimate:
         return sum(share.bytes for share in self.shares)
 
 
-def estimate(options: TrainOptions, largest: Size, anatomy: ModelShapes | None) -> MemoryEstimate:
-    """Estimate the peak of a run. largest: the bucket of the most pixels; anatomy: None where the
-    model is not here.
+def estimate(options: TrainOptions, largest: Size, shapes: ModelShapes | None) -> MemoryEstimate:
+    """Estimate a run's peak memory. largest: the largest bucket; shapes: None for a missing
+    model.
     """
-    model = anatomy or SD1
+    model = shapes or SD1
     base = _BYTES[options.mixed_precision]
     pixels = largest[0] * largest[1]
     ranks, adapted = _adapted(options, model)
-    parameters = sum(layers.numbers(own, ranks) for own in adapted)
+    parameters = sum(layers.parameter_count(part, ranks) for part in adapted)
     averaged = _FLOAT if options.ema_decay else 0
-    copy = base if base < _FLOAT else 0  # autocast keeps one in half precision
-    states = STATES.get(options.optimizer_type.casefold(), _USUAL_STATE)
+    copy = base if base < _FLOAT else 0  # autocast caches one in half precision
+    states = STATES.get(options.optimizer_type.casefold(), _DEFAULT_STATE)
     weights = _weights(options, model, base)
     shares = [
         MemoryShare("program", RUNTIME, "Python and its libraries, or a GPU's context"),
@@ -126,18 +124,16 @@ def estimate(options: TrainOptions, largest: Size, anatomy: ModelShapes | None) 
             f"{f' + {copy} copy' if copy else ''}{f' + {averaged} average' if averaged else ''}) "
             "bytes",
         ),
-        *_changes(options, ranks, adapted, base),
+        *_full_changes(options, ranks, adapted, base),
         *_working(options, model, pixels, base),
     ]
-    read = _FLOAT if options.reads_float32() else base
-    loading = RUNTIME + read * (model.unet + model.text_encoder) + _FLOAT * model.vae
-    return MemoryEstimate(tuple(shares), loading, anatomy is None)
+    load_bytes = _FLOAT if options.reads_float32() else base
+    loading = RUNTIME + load_bytes * (model.unet + model.text_encoder) + _FLOAT * model.vae
+    return MemoryEstimate(tuple(shares), loading, shapes is None)
 
 
 def _weights(options: TrainOptions, model: ModelShapes, base: int) -> list[tuple[int, int]]:
-    """Return the parameters of the frozen base, and the bytes of each; those of one kind are one
-    entry.
-    """
+    """Return (parameters, bytes per parameter) of the frozen base, one entry per precision."""
     unet = 1 if options.fp8_base or options.fp8_base_unet else base
     text = 1 if options.fp8_base else base
     if unet == text:
@@ -152,71 +148,68 @@ def _plural(count: int) -> str:
 def _adapted(
     options: TrainOptions, model: ModelShapes
 ) -> tuple[RankSettings, list[tuple[Layer, ...]]]:
-    """Return the layers of each trained part. Raises ConfigError for lists of blocks that are
-    another model's.
+    """Return the layers of each trained part. Raises ConfigError for block lists of another
+    model.
     """
     rates, args = options.rates(), options.network()
     blocks.check(args, model.sides)
     ranks = RankSettings(args, options.network_dim, options.network_alpha, model.sides)
-    return ranks, [own for part, own in model.layers.items() if rates[part]]
+    return ranks, [part_layers for part, part_layers in model.layers.items() if rates[part]]
 
 
-def _changes(
+def _full_changes(
     options: TrainOptions, ranks: RankSettings, adapted: list[tuple[Layer, ...]], base: int
 ) -> list[MemoryShare]:
-    """Return what a method holds that makes the whole change of a layer before it uses it; LoRA and
-    LoCon do not.
-    """
+    """Return the memory of full weight changes, which all methods but LoRA and LoCon compute."""
     if ranks.args.algo == "lora":
         return []
     sizes: Counter[int | None] = Counter()
-    for layer in (
-        layer for own in adapted for layer in own if layers.rank(layer, ranks) is not None
-    ):
-        sizes[layer.block] += layer.out * layer.ins * layer.kernel
-    # Computed again block by block, the largest block is held.
-    held = max(sizes.values(), default=0) if options.gradient_checkpointing else sizes.total()
-    return [MemoryShare("changes of layers", held * base, f"{_short(held)} numbers x {base} bytes")]
+    for layer in chain.from_iterable(adapted):
+        if layers.rank(layer, ranks) is not None:
+            sizes[layer.block] += layer.out * layer.ins * layer.kernel
+    # With gradient checkpointing the changes are recomputed block by block.
+    count = max(sizes.values(), default=0) if options.gradient_checkpointing else sizes.total()
+    return [MemoryShare("weight changes", count * base, f"{_short(count)} values x {base} bytes")]
 
 
 def _working(
     options: TrainOptions, model: ModelShapes, pixels: int, base: int
 ) -> list[MemoryShare]:
-    """Return what comes and goes: of a step, or of encoding before the first one where that takes
+    """Return the temporary memory of a step, or of encoding before the first step if that is
     more.
     """
     batch = options.train_batch_size
-    latent = pixels / model.vae_shrinks**2
+    latent = pixels / model.vae_factor**2
     unet = batch * latent * model.unet_width * base * KEPT[options.gradient_checkpointing]
-    how = f"{batch} x {latent:,.0f} latent pixels x {model.unet_width:,.0f} numbers x {base} bytes"
+    how = f"{batch} x {latent:,.0f} latent pixels x {model.unet_width:,.0f} values x {base} bytes"
     shares = [MemoryShare("activations", unet, f"{how} x {KEPT[options.gradient_checkpointing]:g}")]
     rates = options.rates()
-    wide = (model.text_width if rates["text_encoder"] else 0) + (
+    text_width = (model.text_width if rates["text_encoder"] else 0) + (
         model.text_width_2 if rates["text_encoder_2"] else 0
     )
-    if wide:
-        places = batch * (options.max_token_length // CHUNK) * (CHUNK + 2)
-        text = places * wide * base * _TEXT_KEPT
+    if text_width:
+        positions = batch * (options.max_token_length // CHUNK) * (CHUNK + 2)
+        text = positions * text_width * base * _TEXT_KEPT
         shares.append(
             MemoryShare(
-                "text activations", text, f"{places:,} places x {wide:,} numbers x {base} bytes"
+                "text activations",
+                text,
+                f"{positions:,} positions x {text_width:,} values x {base} bytes",
             )
         )
     else:
-        shares.append(
-            MemoryShare("kept text", KEPT_TEXT, "states of captions that were encoded, at most")
-        )
+        shares.append(MemoryShare("cached text", KEPT_TEXT, "states of encoded captions, at most"))
     vae_bytes = 2 if options.mixed_precision == "bf16" else _FLOAT
     encoding = pixels * model.vae_width * vae_bytes * _VAE_KEPT
     weights = model.vae * vae_bytes
     how = f"VAE: {_short(model.vae)} parameters x {vae_bytes} bytes, and its activations"
     vae = MemoryShare("encoding", weights + encoding, how)
-    if not kept_latents(options):
+    if not caches_latents(options):
         return [*shares, vae]
     return shares if sum(s.bytes for s in shares) >= vae.bytes else [vae]
 
 
-def kept_latents(options: TrainOptions) -> bool:
+def caches_latents(options: TrainOptions) -> bool:
     """Tell whether each image is encoded once, before the first step."""
     return (options.cache_latents or options.cache_latents_to_disk) and not options.random_crop
 

@@ -1,8 +1,6 @@
-"""What a model is made of, read from the headers of its files alone: parameters, widths, and what
-LoRA would add.
+"""A model's parameter counts and layer widths, read from the headers of its files.
 
-No torch is needed and no weight is read, so that a plan can say what a run takes before anything is
-loaded.
+Needs no torch and reads no weights, so that a plan can estimate memory before anything is loaded.
 """
 
 from __future__ import annotations
@@ -21,7 +19,7 @@ from trainer.tinybase import shipped
 
 Shapes = Mapping[str, tuple[int, ...]]
 _UNET, _TEXT, _VAE = "unet", "text_encoder", "vae"
-# Where the parts lie in one file, in the original layout.
+# Key prefixes of the parts in a checkpoint file with the original layout.
 _PREFIXES: Final = {
     "model.diffusion_model.": _UNET,
     "first_stage_model.": _VAE,
@@ -29,7 +27,7 @@ _PREFIXES: Final = {
     "conditioner.embedders.": _TEXT,
 }
 _FOLDERS: Final = {"unet": _UNET, "vae": _VAE, "text_encoder": _TEXT, "text_encoder_2": _TEXT}
-# Layers of the UNet that see an image's time or its caption, and not its pixels.
+# UNet layers that process the timestep or the caption instead of pixels.
 _NO_PIXELS = re.compile(r"time_emb|emb_layers|label_emb|add_embedding|attn2\.to_[kv]\.")
 _ATTENTION = re.compile(r"\.attentions\.|\.transformer_blocks\.|\.proj_(?:in|out)\.")
 _TEXT_LINEAR = re.compile(r"(?:self_attn\.(?:[qkv]|out)_proj|mlp\.fc[12])\.weight$")
@@ -47,15 +45,14 @@ _HALVES = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class ModelShapes:
-    """The numbers of a model that memory depends on.
+    """The facts about a model that memory depends on.
 
-    unet, text_encoder, vae: parameters. unet_width: what the UNet's layers put out for a latent
-    pixel, in numbers (coarser levels count a quarter each). text_width: what the text encoder's
-    layers put out for a token. vae_width: channels of the VAE at an image's full size. lora_unet,
-    lora_text: what LoRA adds for each rank, in numbers. vae_shrinks: what the VAE divides a
-    image's sides by. text_width_2, lora_text_2: of the second text encoder, which only Stable
-    Diffusion XL has; text_encoder counts both. layers: of each part, what a network may be put on;
-    sides: the down blocks that lists of blocks count.
+    unet, text_encoder, vae: parameters. unet_width: output values of the UNet's layers per latent
+    pixel (coarser levels count a quarter each). text_width: output values of the text encoder's
+    layers per token. vae_width: channels of the VAE at full image size. lora_unet, lora_text: LoRA
+    parameters per rank. vae_factor: by which the VAE divides an image's sides. text_width_2,
+    lora_text_2: of Stable Diffusion XL's second text encoder; text_encoder counts both. layers: of
+    each part, that a network can adapt; sides: number of down blocks in block lists.
     """
 
     unet: int
@@ -66,14 +63,14 @@ class ModelShapes:
     vae_width: int
     lora_unet: int
     lora_text: int
-    vae_shrinks: int = 8
+    vae_factor: int = 8
     text_width_2: int = 0
     lora_text_2: int = 0
     layers: Mapping[str, tuple[Layer, ...]] = field(default_factory=dict, compare=False)
     sides: int = 12
 
 
-# Stable Diffusion 1: what `anatomy` makes of its files; a test compares them.
+# Stable Diffusion 1, as `count` computes it from its files; a test compares them.
 SD1: Final = ModelShapes(
     859_520_964, 123_060_480, 83_653_863, 57304.0, 82_944, 128, 423_936, 165_888,
     layers=layers.stable_diffusion_1(),
@@ -81,109 +78,121 @@ SD1: Final = ModelShapes(
 
 
 def read(base: str, vae: str = "") -> ModelShapes | None:
-    """Return the numbers of a model on disk; None for what is not here, or is no model. vae: as in
+    """Return the shapes of a model on disk; None if it is missing or not a model. vae: as in
     `[train]`.
     """
     path = Path(shipped.located(base)).expanduser()
     try:
         parts = _of_folder(path) if path.is_dir() else _of_file(path)
-        if vae and (own := Path(vae).expanduser()).exists():
+        if vae and (vae_path := Path(vae).expanduser()).exists():
             parts[_VAE] = dict(
-                _of_folder(own).get(_VAE) or safetensors_header.read(_largest(own)).shapes
+                _of_folder(vae_path).get(_VAE) or safetensors_header.read(_largest(vae_path)).shapes
             )
     except (OSError, ValueError):
         return None
     if not parts.get(_UNET) or not parts.get(_TEXT):
         return None
-    return anatomy(parts[_UNET], parts[_TEXT], parts.get(_VAE, {}))
+    return count(parts[_UNET], parts[_TEXT], parts.get(_VAE, {}))
 
 
-def anatomy(unet: Shapes, text: Shapes, vae: Shapes) -> ModelShapes:
-    """Count a model by the shapes of its tensors, in diffusers' or in the original layout."""
+def count(unet: Shapes, text: Shapes, vae: Shapes) -> ModelShapes:
+    """Count a model by its tensor shapes, in diffusers' or the original layout."""
+    text = _as_transformers(text)
+    linear = _text_linear(text, second=False)
+    linear_2 = _text_linear(text, second=True)
+    vae_conv_in = next((s for n, s in vae.items() if n.endswith("encoder.conv_in.weight")), (0,))
+    unet_layers, sides = layers.of_unet(unet)
+    return ModelShapes(
+        unet=sum(map(math.prod, unet.values())),
+        text_encoder=sum(map(math.prod, text.values())),
+        vae=sum(map(math.prod, vae.values())),
+        unet_width=_unet_width(unet),
+        text_width=sum(s[0] for s in linear),
+        vae_width=vae_conv_in[0],
+        lora_unet=_lora_unet(unet),
+        lora_text=sum(map(_rank_one, linear)),
+        vae_factor=_vae_factor(vae),
+        text_width_2=sum(s[0] for s in linear_2),
+        lora_text_2=sum(map(_rank_one, linear_2)),
+        layers={
+            _UNET: unet_layers,
+            _TEXT: layers.of_text(linear),
+            f"{_TEXT}_2": layers.of_text(linear_2),
+        },
+        sides=sides,
+    )
+
+
+def _unet_width(unet: Shapes) -> float:
+    """Return the output values of the UNet's layers per latent pixel."""
     level = _levels(unet)
     width = 0.0
     for name, shape in unet.items():
         if len(shape) >= 2 and not _NO_PIXELS.search(name):
             width += shape[0] / 4 ** level(name)
-    lora_unet = sum(_rank_one(s) for n, s in unet.items() if len(s) >= 2 and _ATTENTION.search(n))
-    text = _as_transformers(text)
-    first_text, second = (
-        {n: s for n, s in text.items() if _is_second(n) == other} for other in (False, True)
-    )
-    linear, linear_2 = (
-        [s for n, s in own.items() if _TEXT_LINEAR.search(n)] for own in (first_text, second)
-    )
-    first = next((s for n, s in vae.items() if n.endswith("encoder.conv_in.weight")), (0,))
-    own, sides = layers.of_unet(unet)
-    return ModelShapes(
-        unet=sum(map(math.prod, unet.values())),
-        text_encoder=sum(map(math.prod, text.values())),
-        vae=sum(map(math.prod, vae.values())),
-        unet_width=width,
-        text_width=sum(s[0] for s in linear),
-        vae_width=first[0],
-        lora_unet=lora_unet,
-        lora_text=sum(map(_rank_one, linear)),
-        vae_shrinks=_shrinks(vae),
-        text_width_2=sum(s[0] for s in linear_2),
-        lora_text_2=sum(map(_rank_one, linear_2)),
-        layers={_UNET: own, _TEXT: layers.of_text(linear), f"{_TEXT}_2": layers.of_text(linear_2)},
-        sides=sides,
-    )
+    return width
+
+
+def _lora_unet(unet: Shapes) -> int:
+    """Return the parameters of a rank 1 LoRA on the UNet's attention blocks."""
+    return sum(_rank_one(s) for n, s in unet.items() if len(s) >= 2 and _ATTENTION.search(n))
+
+
+def _text_linear(text: Shapes, *, second: bool) -> list[tuple[int, ...]]:
+    """Return the shapes of the linear layers of the first or the second text encoder."""
+    return [s for n, s in text.items() if _is_second(n) == second and _TEXT_LINEAR.search(n)]
 
 
 def _is_second(name: str) -> bool:
-    """Tell whether a tensor is of the second text encoder, in diffusers' folders or in the original
+    """Tell whether a tensor is of the second text encoder, in diffusers' folders or the original
     layout.
     """
     return name.startswith(("text_encoder_2.", "1."))
 
 
 def _as_transformers(text: Shapes) -> dict[str, tuple[int, ...]]:
-    """Return text encoders as they are loaded: OpenCLIP's query, key and value apart, and no
-    buffers.
+    """Return text encoders as they are loaded: without buffers, and with OpenCLIP's query, key and
+    value split.
 
-    Of Stable Diffusion 2 the last layer and the projection of a file are not read.
+    The last layer and the projection in Stable Diffusion 2 files are not loaded.
     """
     last = max(
         (int(m[1]) for n in text if n.startswith("model.") and (m := _OPEN_CLIP.search(n))),
         default=None,
     )
-    found: dict[str, tuple[int, ...]] = {}
+    loaded: dict[str, tuple[int, ...]] = {}
     for name, shape in text.items():
         layer = _OPEN_CLIP.search(name)
         if name.endswith(_BUFFERS) or name == "model.text_projection":
             continue
         if layer is None:
-            found[name] = shape
+            loaded[name] = shape
         elif last is None or int(layer[1]) < last:
             head, inner = name[: layer.start(2)], layer[2]
             if inner == "attn.in_proj_weight":
-                found |= {
+                loaded |= {
                     f"{head}self_attn.{letter}_proj.weight": (shape[0] // 3, shape[1])
                     for letter in "qkv"
                 }
             else:
-                found[head + _INNER.get(inner, inner)] = shape
-    return found
+                loaded[head + _INNER.get(inner, inner)] = shape
+    return loaded
 
 
-def _shrinks(vae: Shapes) -> int:
-    """Return what the VAE divides a side by: 2 for each time that it halves; without one as Stable
+def _vae_factor(vae: Shapes) -> int:
+    """Return the factor by which the VAE divides a side: 2 per downsampler; without a VAE, Stable
     Diffusion's.
     """
-    return 2 ** sum(map(bool, map(_HALVES.fullmatch, vae))) if vae else SD1.vae_shrinks
+    return 2 ** sum(map(bool, map(_HALVES.fullmatch, vae))) if vae else SD1.vae_factor
 
 
 def _rank_one(shape: tuple[int, ...]) -> int:
-    """Return the numbers of a LoRA of rank 1 on a layer: one for each input and one for each
-    output.
-    """
+    """Return the parameters of a rank 1 LoRA on a layer: one per input and one per output."""
     return shape[0] + math.prod(shape[1:])
 
 
 def _levels(unet: Shapes) -> Callable[[str], int]:
-    """Return layer -> how often its image is halved, in either layout."""
+    """Return a function from a layer to its number of downsamplings, for either layout."""
     if any(name.startswith("input_blocks.") for name in unet):
         return _original_levels(unet)
     last = max((int(m[1]) for n in unet if (m := re.match(r"down_blocks\.(\d+)\.", n))), default=0)
@@ -199,22 +208,22 @@ def _levels(unet: Shapes) -> Callable[[str], int]:
 
 
 def _original_levels(unet: Shapes) -> Callable[[str], int]:
-    halved = sorted(
+    downsamplers = sorted(
         {int(m[1]) for n in unet if (m := re.match(r"input_blocks\.(\d+)\.0\.op\.", n))}
     )
-    doubled = sorted(
+    upsamplers = sorted(
         {int(m[1]) for n in unet if (m := re.match(r"output_blocks\.(\d+)\.\d\.conv\.", n))}
     )
 
     def level(name: str) -> int:
         block = re.match(r"(input|output)_blocks\.(\d+)\.", name)
         if block is None:
-            return len(halved) if name.startswith("middle_block.") else 0
+            return len(downsamplers) if name.startswith("middle_block.") else 0
         number = int(block[2])
         if block[1] == "input":
-            return sum(n <= number for n in halved)
-        upsamples = re.match(r"output_blocks\.\d+\.\d\.conv\.", name) is not None
-        return len(halved) - sum(n < number for n in doubled) - upsamples
+            return sum(n <= number for n in downsamplers)
+        is_upsampler = re.match(r"output_blocks\.\d+\.\d\.conv\.", name) is not None
+        return len(downsamplers) - sum(n < number for n in upsamplers) - is_upsampler
 
     return level
 
@@ -240,7 +249,7 @@ def _of_folder(path: Path) -> dict[str, dict[str, tuple[int, ...]]]:
 
 
 def _largest(folder: Path) -> Path:
-    """Return the file of a part's weights: of several precisions the largest."""
+    """Return the largest weights file of a folder; there may be several precisions."""
     if folder.is_file():
         return folder
     files = sorted(folder.glob("*.safetensors"), key=lambda p: p.stat().st_size)

@@ -1,7 +1,6 @@
-"""The plan of a run, before anything is loaded: which images, in which buckets, how often, and
-how many steps.
+"""The plan of a run, made before anything is loaded: images, buckets, samples per epoch, and steps.
 
-It is counted by the same functions as `dsk plan-repeats`, and needs no torch.
+Uses the same arithmetic as `dsk plan-repeats`, and needs no torch.
 """
 
 from __future__ import annotations
@@ -37,17 +36,17 @@ from trainer.networks.parameter_groups import possible_rates
 from trainer.optimizers.lr_schedules import SCHEDULES
 from trainer.optimizers.optimizer_names import check_rates, literal_args
 
-# Whether an image has a caption of its own; without one it takes its subset's name.
+# Whether an image has a caption file; without a caption, the subset's name is its caption.
 Captioned = Literal["written", "missing", "empty"]
 
 
 @dataclass(frozen=True, slots=True)
 class Subset:
-    """One folder of images. name: the caption of an image that has none. is_reg: its loss has
-    its own weight.
+    """One folder of images. name: the caption of images without one. is_reg: its loss has
+    prior_loss_weight.
 
-    color: its colours are changed a little at each sample. preserved: what is to be learned of it
-    is what the base model predicts.
+    color: colour augmentation. preserved: the target is the base model's prediction
+    (diff_output_preservation).
     """
 
     folder: Path
@@ -63,10 +62,10 @@ class Subset:
 
 @dataclass(frozen=True, slots=True)
 class TrainImage:
-    """One image as it is trained. id: of its bytes; size: as it is looked at; mask: its mask
-    file, if any.
+    """One image to train. id: hash of its bytes; size: after EXIF rotation; mask: its mask file, if
+    any.
 
-    caption: what is trained; captioned: whether that stands in a caption file.
+    caption: as trained; captioned: whether it is from a caption file.
     """
 
     path: Path
@@ -81,12 +80,11 @@ class TrainImage:
 
 @dataclass(frozen=True, slots=True)
 class TrainingPlan:
-    """What will be done. samples: how often an epoch sees each of the images, 0 for an unused
-    regularisation image.
+    """The plan of a run. samples: of each image per epoch, 0 for an unused regularisation image.
 
-    totals: of an epoch, and the optimizer steps of max_train_epochs; steps: those that will be
-    taken, fewer or more where max_train_steps says so; epochs: the number that is begun. notices:
-    what a person should know. held_out: what is not trained but validated, in that order.
+    totals: of an epoch, and the optimizer steps of max_train_epochs; steps: of the run, from
+    max_train_steps if given; epochs: including a partial last one. notices: warnings for the user.
+    held_out: images to validate instead of training on them, in validation order.
     """
 
     images: tuple[TrainImage, ...]
@@ -107,16 +105,14 @@ class TrainingPlan:
         return tuple(dict.fromkeys(p.subset for p in self.images))
 
     def count(self, *, is_reg: bool) -> int:
-        """Return the samples of an epoch to the training or to the regularisation images."""
+        """Return the samples per epoch of the training or the regularisation images."""
         return sum(
             n for p, n in zip(self.images, self.samples, strict=True) if p.subset.is_reg == is_reg
         )
 
     @property
     def mean_ar_error(self) -> float:
-        """Return the mean difference of the aspect ratios of bucket and image, each
-        image once.
-        """
+        """Return the mean difference between the aspect ratios of bucket and image."""
         errors = [
             abs(p.bucket.bucket[0] / p.bucket.bucket[1] - p.size[0] / p.size[1])
             for p in self.images
@@ -125,7 +121,7 @@ class TrainingPlan:
 
 
 def caption_options(options: TrainOptions) -> CaptionOptions:
-    """Return how captions vary, as the options of the run say."""
+    """Return the caption options of a run."""
     return CaptionOptions(
         caption_dropout_rate=options.caption_dropout_rate,
         caption_dropout_every_n_epochs=options.caption_dropout_every_n_epochs,
@@ -143,21 +139,20 @@ def caption_options(options: TrainOptions) -> CaptionOptions:
 
 
 def find_subsets(folder: Path, options: TrainOptions) -> tuple[tuple[Subset, ...], tuple[str, ...]]:
-    """Find the concept folders of a laid-out dataset: `train/` and `reg/` in it, or the folders
-    themselves.
+    """Find the concept folders of a laid-out dataset, in `train/` and `reg/` or directly in it.
 
-    Return them, training first, and the folders that are no concept in words. Raises DatasetError.
+    Return them, training first, and notices about other folders. Raises DatasetError.
     """
     if not folder.is_dir():
         raise DatasetError(
             f"{display(folder)} does not exist",
-            hint="name the dataset's folder; dsk layout makes it",
+            hint="give the dataset's folder; dsk layout creates it",
         )
     root, reg = layout.dataset_roots(folder)
     trees = [(layout.read_tree(root), False)]
     if reg.is_dir():
         trees.append((layout.read_tree(reg), True))
-    found = tuple(
+    subsets = tuple(
         Subset(
             concept.path,
             concept.concept.name,
@@ -173,15 +168,19 @@ def find_subsets(folder: Path, options: TrainOptions) -> tuple[tuple[Subset, ...
         for concept in tree.concepts
         if list_images(concept.path).images
     )
-    if not any(not subset.is_reg for subset in found):
+    if all(subset.is_reg for subset in subsets):
         raise DatasetError(
-            f"{display(folder)} holds no <repeats>_<concept> folders with images",
-            hint="dsk layout makes them",
+            f"{display(folder)} has no <repeats>_<concept> folders with images",
+            hint="dsk layout creates them",
         )
-    misread = (
-        m for tree, is_reg in trees for m in tree.misread if m.folder not in (REG, MASKS) or is_reg
-    )
-    return found, tuple(m.text for m in misread)
+    return subsets, tuple(notice for tree, is_reg in trees for notice in _misread(tree, is_reg))
+
+
+def _misread(tree: layout.ConceptFolders, is_reg: bool) -> list[str]:
+    """Return notices about folders that are not concepts; `reg` and `masks` beside them are
+    fine.
+    """
+    return [m.text for m in tree.misread if is_reg or m.folder not in (REG, MASKS)]
 
 
 def make_plan(
@@ -191,23 +190,22 @@ def make_plan(
     processes: int = 1,
     notices: Sequence[str] = (),
 ) -> TrainingPlan:
-    """Look at every image and count the run. An image that cannot be read costs only itself.
+    """Read every image's size and caption, and plan the run; unreadable images are left out.
 
-    Raises DatasetError where no training image is left, ConfigError for an optimizer or a
-    schedule that nobody knows.
+    Raises DatasetError without any training image, ConfigError for an unknown optimizer or LR
+    schedule.
     """
     _check_names(options)
     images: list[TrainImage] = []
     failed: list[Failed] = []
-    said = list(notices)
+    all_notices = list(notices)
     for subset in subsets:
-        _read_subset(subset, options, images, failed, said)
-    own = [p for p in images if not p.subset.is_reg]
-    if not own:
+        _read_subset(subset, options, images, failed, all_notices)
+    if all(p.subset.is_reg for p in images):
         why = f": {failed[0].path.name}: {failed[0].error}" if failed else ""
         raise DatasetError(f"no usable training image{why}", hint=failed[0].hint if failed else "")
     images, held_out = _split(images, options)
-    samples = _count_samples(images, said)
+    samples = _count_samples(images, all_notices)
     batch_settings = BatchSettings(
         options.max_train_epochs,
         options.train_batch_size,
@@ -219,24 +217,29 @@ def make_plan(
         if n:
             buckets[image.bucket.bucket] += n
     totals = batch_settings.totals(buckets)
-    if options.diff_output_preservation and not any(p.subset.preserved for p in images):
-        hint = "its target is what the base model predicts for them: add them, or take it out"
-        raise DatasetError("diff_output_preservation needs regularisation images", hint=hint)
-    if options.masked_loss:
-        without = sum(p.mask is None for p in images)
-        if without:
-            said.append(
-                f"masked_loss: {without} of {len(images)} images have no mask and count whole"
-            )
+    _check_preservation(images, options)
+    without_mask = sum(p.mask is None for p in images)
+    if options.masked_loss and without_mask:
+        all_notices.append(
+            f"masked_loss: {without_mask} of {len(images)} images have no mask and count fully"
+        )
     return TrainingPlan(
         tuple(images), samples, batch_settings, totals, options.max_train_steps or totals.steps,
-        tuple(failed), tuple(said), held_out,
+        tuple(failed), tuple(all_notices), held_out,
     )  # fmt: skip
 
 
+def _check_preservation(images: Sequence[TrainImage], options: TrainOptions) -> None:
+    if options.diff_output_preservation and not any(p.subset.preserved for p in images):
+        raise DatasetError(
+            "diff_output_preservation needs regularisation images",
+            hint="its target is the base model's prediction for them: add some, or remove it",
+        )
+
+
 def _check_names(options: TrainOptions) -> None:
-    """Refuse names and arguments that nobody knows; whether a class takes its arguments is seen
-    before the start.
+    """Reject unknown names and malformed arguments; the classes themselves are tried at the start
+    of the run.
     """
     check_rates(
         options.optimizer_type,
@@ -250,16 +253,14 @@ def _check_names(options: TrainOptions) -> None:
 def _split(
     images: list[TrainImage], options: TrainOptions
 ) -> tuple[list[TrainImage], tuple[TrainImage, ...]]:
-    """Return the images that are trained, and those that are held out in the order in which they
-    are validated.
-    """
-    own = [p.id for p in images if not p.subset.is_reg]
+    """Return the images to train, and the held-out ones in validation order."""
+    training = [p.id for p in images if not p.subset.is_reg]
     reg = [p.id for p in images if p.subset.is_reg]
     chosen = validation_split.held_out(
-        own, reg, options.validation_split, options.validation_seed or 0
+        training, reg, options.validation_split, options.validation_seed or 0
     )
-    held = [p for one in chosen for p in images if p.id == one]
-    return [p for p in images if p.id not in chosen], tuple(held)
+    held_out = [p for image_id in chosen for p in images if p.id == image_id]
+    return [p for p in images if p.id not in chosen], tuple(held_out)
 
 
 def _read_subset(
@@ -277,24 +278,24 @@ def _read_subset(
     failed.extend(listing.failed)
     rules = options.bucket_rules()
     owners: dict[Path, Path] = {}
-    nameless = 0
+    without_caption = 0
     for path in listing.images:
         try:
             owner = owners.setdefault(caption_path(path), path)
             if owner != path:
                 raise DatasetError(
-                    f"would share its caption with {display(owner.name)}",
+                    f"shares its caption file with {display(owner.name)}",
                     hint="dsk rename makes the names unique",
                 )
-            seen = pixels.probe(path)
+            probed = pixels.probe(path)
             caption, both = _caption(path, lines=subset.captions.enable_wildcard)
             if both:
-                notices.append(f"{display(path.name)} has a .txt and a .caption: the .txt is read")
+                notices.append(f"{display(path.name)} has a .txt and a .caption: the .txt is used")
             captioned: Captioned = (
                 "missing" if caption is None else "written" if caption else "empty"
             )
-            nameless += captioned != "written"
-            size = (seen.width, seen.height)
+            without_caption += captioned != "written"
+            size = (probed.width, probed.height)
             mask = mask_path(path)
             images.append(
                 TrainImage(
@@ -310,36 +311,37 @@ def _read_subset(
             )
         except DskError as error:
             failed.append(Failed(path, error.message, error.hint))
-    if nameless and not subset.is_reg:
+    if without_caption and not subset.is_reg:
         name = display(subset.folder.name)
         notices.append(
-            f"{name}: {nameless} images without caption are captioned `{display(subset.name)}`"
+            f"{name}: {without_caption} images without a caption get the caption "
+            f"`{display(subset.name)}`"
         )
 
 
 def _caption(path: Path, *, lines: bool) -> tuple[str | None, bool]:
-    """Return an image's caption, None for none, and whether `.caption` stands beside the `.txt`
-    that was read.
+    """Return an image's caption, None for none, and whether there is a `.caption` beside the
+    `.txt`.
 
-    lines: each line stays a caption by itself; else they are joined.
+    lines: keep the lines as separate captions; else they are joined.
     """
     source, other = caption_path(path), path.with_suffix(".caption")
     data = read_regular(source, limit=_LONGEST)
     both = data is not None and other.is_file()
     if data is None:
         source, data = other, read_regular(other, limit=_LONGEST)
-    read = decode_caption(source, data)
-    if read is None or data is None:
+    caption = decode_caption(source, data)
+    if caption is None or data is None:
         return None, both
     if not lines:
-        return read.text(), both
+        return caption.text(), both
     each = (parse(line).text() for line in data.decode("utf-8-sig").splitlines())
     return "\n".join(text for text in each if text), both
 
 
 def _count_samples(images: Sequence[TrainImage], notices: list[str]) -> tuple[int, ...]:
-    """Return the samples of an epoch to each image: its repeats; regularisation is matched to the
-    training samples.
+    """Return the samples of each image per epoch: its repeats; regularisation images are matched to
+    the training samples.
     """
     samples = [0 if p.subset.is_reg else p.subset.repeats for p in images]
     reg = [(i, p.subset.repeats) for i, p in enumerate(images) if p.subset.is_reg]
@@ -348,6 +350,6 @@ def _count_samples(images: Sequence[TrainImage], notices: list[str]) -> tuple[in
         samples[i] = n
     if matched.unused:
         notices.append(
-            f"{len(matched.unused)} of {len(reg)} regularisation images are more than an epoch uses"
+            f"{len(matched.unused)} of {len(reg)} regularisation images are not used in an epoch"
         )
     return tuple(samples)

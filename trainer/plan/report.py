@@ -1,10 +1,8 @@
-"""Findings: what a person should know of a plan's images and captions before the first step. No
-torch is needed.
-"""
+"""Report on a plan's buckets, folders and captions before the first step. Needs no torch."""
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,15 +14,15 @@ from datasetkit.core.records import Caption
 from datasetkit.dataset.buckets import Size
 from datasetkit.dataset.layout_sources import layout_sources
 from trainer.data import captions, prompt_weights
-from trainer.plan.plan import Subset, TrainImage, TrainingPlan
+from trainer.plan.plan import Captioned, Subset, TrainImage, TrainingPlan
 
 
 @dataclass(frozen=True, slots=True)
 class BucketUse:
-    """One bucket and its images. samples: of an epoch.
+    """One bucket and its images. samples: per epoch.
 
-    cut_mean, cut_worst: fraction of an image's area that is cut off, 0..1. enlarged: images that
-    are smaller than the bucket; enlarged_most: the largest factor of them, 1 where there are none.
+    cut_mean, cut_worst: cropped fraction of an image's area, 0..1. enlarged: number of images
+    smaller than the bucket; enlarged_most: their largest scale factor, 1 without any.
     """
 
     size: Size
@@ -38,8 +36,8 @@ class BucketUse:
 
 @dataclass(frozen=True, slots=True)
 class SubsetUse:
-    """One folder in the plan. samples: of an epoch; unused: regularisation images that no epoch
-    reaches.
+    """One folder in the plan. samples: per epoch; unused: regularisation images that are not
+    used.
     """
 
     subset: Subset
@@ -50,13 +48,12 @@ class SubsetUse:
 
 @dataclass(frozen=True, slots=True)
 class CaptionUse:
-    """The captions of the images that are trained, those of regularisation only where they are
-    too long.
+    """The captions of the training images, and regularisation captions that are too long.
 
-    missing, empty: training images that take their concept's name instead. over: 75, 150 and 225
-    -> captions of more CLIP tokens; too_long: those beyond max_token_length, whose end no step
-    sees. differing: laid-out captions that are not what stands beside their source image;
-    unknown: training images whose source is not known.
+    missing, empty: training images that use their concept's name instead. over: 75, 150 and 225 ->
+    number of captions with more CLIP tokens; too_long: those longer than max_token_length, which
+    are truncated. differing: laid-out captions that differ from the one beside the source image;
+    unknown: number of training images with an unknown source.
     """
 
     written: int
@@ -69,9 +66,7 @@ class CaptionUse:
 
 
 def bucket_use(plan: TrainingPlan) -> tuple[BucketUse, ...]:
-    """Say for each bucket, ascending, how much of its images is cut off and which are
-    enlarged.
-    """
+    """Return for each bucket, in ascending order, how its images are cropped and enlarged."""
     used: defaultdict[Size, list[tuple[TrainImage, int]]] = defaultdict(list)
     for image, samples in zip(plan.images, plan.samples, strict=True):
         if samples:
@@ -89,36 +84,43 @@ def _use(size: Size, images: Sequence[tuple[TrainImage, int]]) -> BucketUse:
 
 
 def subset_use(plan: TrainingPlan) -> tuple[SubsetUse, ...]:
-    """Say for each folder how often an epoch samples it."""
-    made = []
+    """Return for each folder its images and samples per epoch."""
+    uses = []
     for subset in plan.subsets:
         samples = [n for p, n in zip(plan.images, plan.samples, strict=True) if p.subset == subset]
-        made.append(SubsetUse(subset, len(samples), sum(samples), samples.count(0)))
-    return tuple(made)
+        uses.append(SubsetUse(subset, len(samples), sum(samples), samples.count(0)))
+    return tuple(uses)
 
 
 def caption_use(plan: TrainingPlan, max_token_length: int, *, weighted: bool = False) -> CaptionUse:
-    """Count what is wrong with the captions that the plan trains. weighted: their brackets are
-    weights.
-    """
-    trained = [p for p, n in zip(plan.images, plan.samples, strict=True) if n]
-    own = [p for p in trained if not p.subset.is_reg]
-    counts = {p.path: longest(p, weighted=weighted) for p in trained}
+    """Count missing, long and differing captions. weighted: brackets are prompt weights."""
+    used = [p for p, n in zip(plan.images, plan.samples, strict=True) if n]
+    training = [p for p in used if not p.subset.is_reg]
+    token_counts = {p.path: longest(p, weighted=weighted) for p in used}
     sources = layout_sources(s.folder for s in plan.subsets if not s.is_reg)
-    differs = {p.path: _differs(p, sources) for p in own}
+    differing = {p.path: _differs(p, sources) for p in training}
+    captioned = Counter(p.captioned for p in training)
     return CaptionUse(
-        written=sum(p.captioned == "written" for p in own),
-        missing=tuple(p.path for p in own if p.captioned == "missing"),
-        empty=tuple(p.path for p in own if p.captioned == "empty"),
-        over={limit: sum(n > limit for n in counts.values()) for limit in tokens.LIMITS},
-        too_long=tuple(path for path, n in counts.items() if n > max_token_length),
-        differing=tuple(path for path, answer in differs.items() if answer),
-        unknown=sum(answer is None for answer in differs.values()),
+        written=captioned["written"],
+        missing=_paths(training, "missing"),
+        empty=_paths(training, "empty"),
+        over={limit: len(_longer(token_counts, limit)) for limit in tokens.LIMITS},
+        too_long=_longer(token_counts, max_token_length),
+        differing=tuple(path for path, differs in differing.items() if differs),
+        unknown=sum(differs is None for differs in differing.values()),
     )
 
 
+def _longer(token_counts: Mapping[Path, int], limit: int) -> tuple[Path, ...]:
+    return tuple(path for path, n in token_counts.items() if n > limit)
+
+
+def _paths(images: Sequence[TrainImage], captioned: Captioned) -> tuple[Path, ...]:
+    return tuple(image.path for image in images if image.captioned == captioned)
+
+
 def longest(image: TrainImage, *, weighted: bool = False) -> int:
-    """Return the CLIP tokens of the longest text that a sample to an image may read."""
+    """Return the number of CLIP tokens of an image's longest possible caption."""
 
     def count(text: str) -> int:
         return tokens.count(prompt_weights.parse(text).text if weighted else text)
@@ -127,16 +129,16 @@ def longest(image: TrainImage, *, weighted: bool = False) -> int:
 
 
 def _differs(image: TrainImage, sources: Mapping[Path, Path]) -> bool | None:
-    """Tell whether a laid-out caption is not its source's; None where the source is not known, or
-    gone.
+    """Tell whether a laid-out caption differs from its source's; None if the source is unknown or
+    missing.
     """
     source = sources.get(image.subset.folder.resolve() / image.path.name)
     if source is None or not source.is_file():
         return None
     try:
-        theirs = read_caption(source) or Caption(())
-    except DskError:  # it cannot be read, so it is not what is trained
+        original = read_caption(source) or Caption(())
+    except DskError:  # unreadable, so it differs
         return True
-    return theirs.text() != (
+    return original.text() != (
         image.caption.replace("\n", ", ") if image.captioned == "written" else ""
     )

@@ -1,9 +1,8 @@
-"""Sizes: what Stable Diffusion XL is told of an image beside its caption, so that it learns no
-crop and no blur.
+"""Size conditioning of Stable Diffusion XL: original size, crop and target size of each image.
 
-Podell et al. 2023, arXiv:2307.01952, section 2.2: six numbers, (height, width) of the image as it
-was before it was scaled, (top, left) of the cut within the scaled image, (height, width) of what
-was cut. All in pixels.
+With it the model does not learn crops and upscaling blur as part of an image (Podell et al. 2023,
+arXiv:2307.01952, section 2.2). Six numbers in pixels: (height, width) of the original image, (top,
+left) of the crop in the resized image, (height, width) of the crop.
 """
 
 from __future__ import annotations
@@ -14,12 +13,12 @@ from trainer.plan.plan import TrainImage
 Sizes = tuple[int, int, int, int, int, int]
 
 
-def told(image: TrainImage, at: Corner, flip: bool) -> Sizes:
-    """Return the sizes of one sample, from the cut that was really made.
+def of_sample(image: TrainImage, at: Corner, flip: bool) -> Sizes:
+    """Return the sizes of a sample, from its actual crop.
 
-    at: (left, top) of the cut in the scaled image. A mirrored sample is a cut of the mirrored
-    image, whose left edge lies as far in as the cut's right edge lies from the image's.
-    sd-scripts tells another cut (its issue 1443).
+    at: (left, top) of the crop in the resized image. A mirrored sample is a crop of the mirrored
+    image, so its left edge is the distance of the crop's right edge from the image's right edge.
+    sd-scripts uses another crop (its issue 1443).
     """
     width, height = image.bucket.bucket
     left, top = at
@@ -28,6 +27,6 @@ def told(image: TrainImage, at: Corner, flip: bool) -> Sizes:
     return image.size[1], image.size[0], top, left, height, width
 
 
-def whole(width: int, height: int) -> Sizes:
-    """Return the sizes of an image that is drawn: of its own size, and not cut."""
+def of_image(width: int, height: int) -> Sizes:
+    """Return the sizes of a generated image: of its own size, without a crop."""
     return height, width, 0, 0, height, width

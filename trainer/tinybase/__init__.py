@@ -1,3 +1,3 @@
-"""The tiny base: a Stable Diffusion 1 kind of model, small enough to be shipped, that draws
-64-pixel portraits.
+"""The tiny base: a small model with Stable Diffusion 1's structure that generates 64-pixel
+portraits.
 """

@@ -1,6 +1,4 @@
-"""The tiny base as it is shipped: its name, where it lies, and that it is whole. No torch is
-needed.
-"""
+"""The shipped tiny base: its name, its folder, and the check of its files. Needs no torch."""
 
 from __future__ import annotations
 
@@ -13,7 +11,7 @@ from datasetkit.core.files import file_sha256
 
 NAME: Final = "tiny"
 FOLDER: Final = Path(__file__).parent / "weights"
-# What the trainer reads. The README.md beside it is the model's card.
+# The files that the trainer loads; the README.md beside them is the model card.
 SHA256: Final[Mapping[str, str]] = {
     "unet/diffusion_pytorch_model.safetensors": "cd45a00e0d400e7eb57a2a2452b19035dae4ffaa9a63058d1962958c8ab97301",  # noqa: E501
     "text_encoder/model.safetensors": "936458700c61d7216b4e0108095338902a47f1e130e30d28e3daa7375089dfe6",  # noqa: E501
@@ -23,26 +21,25 @@ _HINT: Final = "the installation is damaged: pip install --force-reinstall datas
 
 
 def located(base: str) -> str:
-    """Return the path of a base model: the shipped one's where `tiny` is named, else what was
-    given.
+    """Return a base model's path: for `tiny` that of the shipped base, else `base` itself.
 
-    A folder or a file of that name is given as ./tiny.
+    A folder or file with that name can be given as ./tiny.
     """
     return str(FOLDER) if base == NAME else base
 
 
 def check() -> None:
-    """Raise ModelFileError where a file of the shipped base is missing or is another one."""
-    for name, wanted in SHA256.items():
+    """Raise ModelFileError if a file of the shipped base is missing or changed."""
+    for name, expected in SHA256.items():
         try:
             actual = file_sha256(FOLDER / name)
         except OSError as error:
             raise ModelFileError(
                 f"the tiny base's {name} cannot be read: {error}", hint=_HINT
             ) from error
-        if actual != wanted:
+        if actual != expected:
             raise ModelFileError(
                 f"the tiny base's {name} has another sha256 ({actual[:12]}…, expected "
-                f"{wanted[:12]}…)",
+                f"{expected[:12]}…)",
                 hint=_HINT,
             )

@@ -32,17 +32,17 @@ def pixels(images: NDArray[np.uint8]) -> Tensor:
 
 
 def loss(
-    course: TrainingStage, vae: Any, portraits: NDArray[np.uint8], others: NDArray[np.uint8]
+    stage: TrainingStage, vae: Any, portraits: NDArray[np.uint8], others: NDArray[np.uint8]
 ) -> Loss:
     """Return the loss of a step: what of its images does not come back."""
 
     def of_step(step: int) -> Tensor:
-        draws = course.draws(step)
+        draws = stage.draws(step)
         images = torch.cat(
             [_some(portraits, BATCH - _OTHERS, draws), _some(others, _OTHERS, draws)]
         )
         images = varied(images, draws)
-        if step < course.steps * (1 - course.fall):
+        if step < stage.steps * (1 - stage.fall):
             images = part(images, draws)
         images = images.contiguous(memory_format=torch.channels_last)
         with torch.autocast("cpu", torch.bfloat16):
@@ -93,7 +93,7 @@ def difference(a: Tensor, b: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def settle(vae: Any, portraits: NDArray[np.uint8]) -> None:
+def scale_latents(vae: Any, portraits: NDArray[np.uint8]) -> None:
     """Write the latents' mean and deviation into the VAE: times LATENT_SCALE each channel has mean
     0, deviation 1.
     """

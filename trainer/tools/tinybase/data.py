@@ -1,5 +1,4 @@
-"""The images that the tiny base learns from: portraits whose tags are known, because they were
-drawn from them.
+"""The training images of the tiny base: portraits rendered from their tags.
 
 The style is DiceBear's "Lorelei", a remix of drawings by Lisa Wischofsky (CC0 1.0); the shirt is
 drawn here. Needs the extra `tinybase`.
@@ -66,7 +65,7 @@ SKIN: Final[Mapping[str, Shade]] = {
     "dark": ((20, 26), (50, 60), (46, 56)),
 }
 
-# What Lorelei's hair looks like, in tags; the first says whom it makes.
+# Lorelei's hair variants as tags; the first one is the person.
 GIRL, BOY = "1girl", "1boy"
 STYLES: Final[Mapping[int, tuple[str, ...]]] = {
     1: (BOY, "short hair"), 2: (BOY, "short hair"), 3: (BOY, "short hair"),
@@ -105,7 +104,7 @@ GLASSES: Final[Mapping[str, Sequence[int]]] = {"glasses": (1, 3, 4, 5), "sunglas
 
 @dataclass(frozen=True, slots=True)
 class Portrait:
-    """One character: what its tags say, and the parts and colours (hex) that draw it."""
+    """One character: its tags, and DiceBear's parts and colours (hex)."""
 
     tags: tuple[str, ...]
     parts: tuple[tuple[str, Any], ...]
@@ -164,8 +163,8 @@ def shade(colour: Shade, rng: random.Random) -> str:
 
 
 def held_out(hair: str, background: str) -> bool:
-    """Return whether this pair of colours is kept from the training, so that prompts can be new to
-    the model.
+    """Return whether this pair of colours is held out of the training, so that prompts can be new
+    to the model.
 
     One pair in eleven: each hair colour and each background has one or none.
     """
@@ -192,12 +191,11 @@ def portrait(rng: random.Random, *, unseen: bool | None = False) -> Portrait:
     beard = who == BOY and rng.random() < 0.35
     earrings, freckles = rng.random() < 0.12, rng.random() < 0.12
     flower = who == GIRL and rng.random() < 0.15
-    seen = () if "bald" in style and not beard else (f"{hair} hair",)
-    tags = [who, *seen, *style, f"{background} background", f"{shirt} shirt"]
-    tags += [f"{skin} skin"] if skin != "light" else []
-    tags += [t for t in (eyes, brows, eyewear) if t] + mouth.split(", ")
-    named = {"beard": beard, "earrings": earrings, "freckles": freckles, "hair flower": flower}
-    tags += [name for name, there in named.items() if there]
+    hair_tag = "" if "bald" in style and not beard else f"{hair} hair"
+    tags = [who, hair_tag, *style, f"{background} background", f"{shirt} shirt"]
+    tags += ["" if skin == "light" else f"{skin} skin", eyes, brows, eyewear, *mouth.split(", ")]
+    extras = {"beard": beard, "earrings": earrings, "freckles": freckles, "hair flower": flower}
+    tags += [name if shown else "" for name, shown in extras.items()]
 
     def variant(numbers: Sequence[int]) -> str:
         return f"variant{rng.choice(numbers):02d}"
@@ -214,7 +212,7 @@ def portrait(rng: random.Random, *, unseen: bool | None = False) -> Portrait:
         "earringsVariant": "variant01", "frecklesProbability": 100 if freckles else 0,
         "hairAccessoriesProbability": 100 if flower else 0, "scale": 1.04, "translateY": -1,
     }  # fmt: skip
-    return Portrait(tuple(tags), tuple(parts.items()), shade(SHIRT[shirt], rng))
+    return Portrait(tuple(filter(None, tags)), tuple(parts.items()), shade(SHIRT[shirt], rng))
 
 
 # The VAE sees other drawings too, so that it can hold what a LoRA brings. All CC0 1.0.

@@ -22,7 +22,7 @@ _GAMMA: Final = 5.0  # of min-SNR
 
 
 def loss(
-    course: TrainingStage,
+    stage: TrainingStage,
     unet: Any,
     encoder: Any,
     latents: tuple[Tensor, Tensor],
@@ -34,7 +34,7 @@ def loss(
     means, spreads = latents
 
     def of_step(step: int) -> Tensor:
-        draws = course.draws(step)
+        draws = stage.draws(step)
         rng = random.Random(int(torch.randint(2**62, (), generator=draws)))
         chosen = torch.randint(len(means), (BATCH,), generator=draws)
         clean = means[chosen].float()

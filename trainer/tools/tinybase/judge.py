@@ -28,8 +28,8 @@ from trainer.families import sd
 from trainer.tools.tinybase import data, draw
 from trainer.tools.tinybase.autoencoder import pixels
 from trainer.tools.tinybase.render import RenderedImages
-from trainer.tools.tinybase.resumable_training import Loss, TrainingStage, follow
-from trainer.tools.tinybase.train import images, there_and_back
+from trainer.tools.tinybase.resumable_training import Loss, TrainingStage, train_stage
+from trainer.tools.tinybase.train import images, reconstructed
 
 # What is judged -> the tags that it can be; "" is none of them.
 JUDGED: Final[Mapping[str, tuple[str, ...]]] = {
@@ -38,7 +38,7 @@ JUDGED: Final[Mapping[str, tuple[str, ...]]] = {
     "glasses": ("", *data.GLASSES),
 }
 PROMPTS: Final = 200
-COURSE: Final = TrainingStage("judge", 800, 2e-3, seed=7)
+STAGE: Final = TrainingStage("judge", 800, 2e-3, seed=7)
 _BATCH: Final = 64
 _UNKNOWN: Final = -100  # torch's class that counts nowhere: a bald head has no colour of hair
 
@@ -85,12 +85,12 @@ def right(name: str, tags: Sequence[str]) -> str | None:
 def trained(work: Path) -> Judge:
     """Return the judge, trained on the set "any" where `work` has none yet."""
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(COURSE.seed)
+        torch.manual_seed(STAGE.seed)
         judge = Judge()
     path = work / "judge.safetensors"
     if not path.is_file():
         learner = nn.ModuleDict({"judge": judge})
-        learner = follow(COURSE, learner, _loss(judge, images(work, "any")), work)
+        learner = train_stage(STAGE, learner, _loss(judge, images(work, "any")), work)
         save_file(learner["judge"].state_dict(), path)
     judge.load_state_dict(load_file(path))
     return judge.eval()
@@ -100,7 +100,7 @@ def _loss(judge: Judge, known: RenderedImages) -> Loss:
     numbers = {name: torch.tensor([_number(name, tags) for tags in known.tags]) for name in JUDGED}
 
     def of_step(step: int) -> Tensor:
-        generator = COURSE.draws(step)
+        generator = STAGE.draws(step)
         chosen = torch.randint(len(known.tags), (_BATCH,), generator=generator)
         images = worn(pixels(known.pixels[chosen.numpy()]), generator)
         scores = judge(images)
@@ -176,7 +176,7 @@ def main(arguments: list[str]) -> int:
     report = {
         "judge on held-out images": accuracy(judge, held.pixels, held.tags),
         "judge on them after the VAE": accuracy(
-            judge, there_and_back(parts.vae, held.pixels[:PROMPTS]), tags
+            judge, reconstructed(parts.vae, held.pixels[:PROMPTS]), tags
         ),
         "the base on held-out prompts": accuracy(judge, drawn, tags),
     }

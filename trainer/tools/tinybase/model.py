@@ -15,10 +15,10 @@ from trainer.families.sd import LATENT_SCALE
 
 WIDTH: Final = 64  # of the text's states: CLIP's vocabulary times it is a third of the whole file
 VOCABULARY: Final = 49408
-PLACES: Final = 77
+POSITIONS: Final = 77
 CHANNELS: Final = 8  # of a latent; Stable Diffusion 1 has 4, for images without such thin lines
 # a latent's side is a fourth of the image's: thin lines at 64 pixels would not live through 8
-SHRINKS: Final = 4
+VAE_FACTOR: Final = 4
 
 
 def vae() -> AutoencoderKL:
@@ -39,7 +39,7 @@ def vae() -> AutoencoderKL:
 def unet() -> UNet2DConditionModel:
     """Make the UNet: cross attention stands where a place is 8 x 8 pixels, and in the middle."""
     return UNet2DConditionModel(
-        sample_size=64 // SHRINKS,
+        sample_size=64 // VAE_FACTOR,
         in_channels=CHANNELS,
         out_channels=CHANNELS,
         block_out_channels=(48, 96, 160),
@@ -63,7 +63,7 @@ def text_encoder() -> CLIPTextModel:
             intermediate_size=4 * WIDTH,
             num_hidden_layers=3,
             num_attention_heads=4,
-            max_position_embeddings=PLACES,
+            max_position_embeddings=POSITIONS,
             bos_token_id=BOS,
             eos_token_id=EOS,
             pad_token_id=EOS,
@@ -72,7 +72,7 @@ def text_encoder() -> CLIPTextModel:
     for name, parameter in made.named_parameters():
         if name.endswith("position_embedding.weight"):
             parameter.data.copy_(
-                0.02 * _sines(PLACES, WIDTH)
+                0.02 * _sines(POSITIONS, WIDTH)
             )  # 0.02 is also the deviation of the words' vectors
     return made
 
@@ -96,7 +96,7 @@ def parts(seed: int) -> tuple[Any, Any, Any]:
     return made[0], made[1], made[2]
 
 
-def quicker(unet: Any, text_encoder: Any) -> None:
+def use_plain_attention(unet: Any, text_encoder: Any) -> None:
     """Let attention be computed step by step: so small, it is quicker on a CPU than the fused
     kernel.
     """

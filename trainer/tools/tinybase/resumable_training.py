@@ -1,5 +1,5 @@
-"""A course of training steps that survives a kill: what a step draws comes from its number, and a
-state is kept.
+"""A training stage that can be killed and resumed: a step's random numbers depend on its index, and
+the state is saved.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
+from statistics import mean
 from typing import Any, Final, cast
 
 import torch
@@ -27,11 +28,11 @@ _CLIP: Final = 1.0
 
 @dataclass(frozen=True, slots=True)
 class TrainingStage:
-    """One stage. lr: the highest rate.
+    """A stage. lr: the peak learning rate.
 
-    warmup: steps in which the rate rises; fall: the last part of the steps, in which it falls to
-    nothing in a straight line, so that until then a longer and a shorter course are one and the
-    same. ema: of the averaged weights, which are what comes out.
+    warmup: steps of the rise; fall: the last fraction of the steps, in which the rate decays
+    linearly to 0; until then a longer and a shorter stage are identical. ema: decay of the averaged
+    weights, which are the result.
     """
 
     name: str
@@ -43,48 +44,47 @@ class TrainingStage:
     ema: float = 0.999
 
     def rate(self, step: int) -> float:
-        """Return the rate of a step (the first is 0), as a part of lr."""
-        left = (self.steps - step) / max(1.0, self.fall * self.steps)
-        return min(1.0, (step + 1) / self.warmup, left)
+        """Return the learning rate of a step (from 0) as a fraction of lr."""
+        decay = (self.steps - step) / max(1.0, self.fall * self.steps)
+        return min(1.0, (step + 1) / self.warmup, decay)
 
     def draws(self, step: int) -> torch.Generator:
-        """Return the random numbers of one step."""
+        """Return the random generator of a step."""
         return torch.Generator().manual_seed((self.seed * 1_000_003 + step) * 31 + len(self.name))
 
 
 Loss = Callable[[int], Tensor]
-Look = Callable[[int, nn.Module], None]
+Preview = Callable[[int, nn.Module], None]
 
 
-def follow(
-    course: TrainingStage,
+def train_stage(
+    stage: TrainingStage,
     model: nn.ModuleDict,
     loss: Loss,
     work: Path,
     *,
-    look: Look | None = None,
-    look_every: int = 0,
+    preview: Preview | None = None,
+    preview_every: int = 0,
     together: bool = False,
 ) -> nn.ModuleDict:
-    """Train `model` by the loss of each step, from its state in `work` where there is one; return
-    the average.
+    """Train `model`, from its state in `work` if there is one; return the averaged model.
 
-    look: called with the averaged model now and then. together: each process of the crew takes a
-    batch of each step. The log is `work/log.jsonl`.
+    preview: called with the averaged model every `preview_every` steps. together: each launched
+    process computes a batch of each step. The log is `work/log.jsonl`.
     """
-    rank, size = crew() if together else (0, 1)
-    average = AveragedModel(model, multi_avg_fn=_ema(course.ema))
+    rank, size = launched_processes() if together else (0, 1)
+    average = AveragedModel(model, multi_avg_fn=_ema(stage.ema))
     optimizer = torch.optim.AdamW(
-        model.parameters(), lr=course.lr, betas=(0.9, 0.99), weight_decay=0.0
+        model.parameters(), lr=stage.lr, betas=(0.9, 0.99), weight_decay=0.0
     )
-    path = work / f"{course.name}.state"
-    first = _restored(path, model, average, optimizer)
-    begun = kept = time.monotonic()
-    seen: list[float] = []
+    path = work / f"{stage.name}.state"
+    first = _restore(path, model, average, optimizer)
+    started = saved = time.monotonic()
+    losses: list[float] = []
     model.train()
-    for step in range(first, course.steps):
+    for step in range(first, stage.steps):
         for group in optimizer.param_groups:
-            group["lr"] = course.lr * course.rate(step)
+            group["lr"] = stage.lr * stage.rate(step)
         value = loss(step * size + rank)
         value.backward()  # type: ignore[no-untyped-call]
         if size > 1:
@@ -93,38 +93,31 @@ def follow(
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         average.update_parameters(model)
-        seen.append(float(value.detach()))
+        losses.append(float(value.detach()))
         done = step + 1
         if rank:
             continue
-        if done % _LOG_EVERY == 0 or done == course.steps:
-            pace = (time.monotonic() - begun) / (done - first)
-            _log(
-                work,
-                {
-                    "stage": course.name,
-                    "step": done,
-                    "of": course.steps,
-                    "loss": sum(seen) / len(seen),
-                    "rate": optimizer.param_groups[0]["lr"],
-                    "pace": round(pace, 3),
-                },
-            )
-            seen.clear()
-        if done == course.steps or time.monotonic() - kept > _STATE_EVERY:
-            _keep(path, done, model, average, optimizer)
-            kept = time.monotonic()
-        if look is not None and (done == course.steps or (look_every and done % look_every == 0)):
-            look(done, average.module)
+        if done % _LOG_EVERY == 0 or done == stage.steps:
+            pace = (time.monotonic() - started) / (done - first)
+            row = {"stage": stage.name, "step": done, "of": stage.steps}
+            rate = optimizer.param_groups[0]["lr"]
+            _log(work, row | {"loss": mean(losses), "rate": rate, "pace": round(pace, 3)})
+            losses.clear()
+        if done == stage.steps or time.monotonic() - saved > _STATE_EVERY:
+            _save(path, done, model, average, optimizer)
+            saved = time.monotonic()
+        if preview is not None and (
+            done == stage.steps or (preview_every and done % preview_every == 0)
+        ):
+            preview(done, average.module)
     return cast(nn.ModuleDict, average.module.eval())
 
 
-def crew() -> tuple[int, int]:
-    """Return this process's number among those that train together, and how many they are (torchrun
-    starts them).
+def launched_processes() -> tuple[int, int]:
+    """Return this process's rank and the number of processes (torchrun starts them).
 
-    On few cores that others use too, processes of one thread each are quicker than threads: they
-    wait for each other once a step, and threads in each layer.
+    On a few shared cores, processes with one thread each are faster than threads: they synchronise
+    once per step, threads in every layer.
     """
     size = int(os.environ.get("WORLD_SIZE", "1"))
     if size > 1 and not distributed.is_initialized():
@@ -136,15 +129,15 @@ def _mean_gradients(model: nn.Module, size: int) -> None:
     gradients = [p.grad for p in model.parameters() if p.grad is not None]
     flat = torch.cat([g.flatten() for g in gradients])
     distributed.all_reduce(flat)
-    for gradient, mean in zip(
+    for gradient, total in zip(
         gradients, torch.split(flat, [g.numel() for g in gradients]), strict=True
     ):
-        gradient.copy_(mean.view(gradient.shape) / size)
+        gradient.copy_(total.view(gradient.shape) / size)
 
 
 def _ema(decay: float) -> Callable[[Any, Any, Any], None]:
-    """Return how the average takes up weights; at first quickly, so that it forgets how
-    they began.
+    """Return the update of the average; its decay is low at first, to forget the initial
+    weights.
     """
 
     @torch.no_grad()
@@ -155,7 +148,7 @@ def _ema(decay: float) -> Callable[[Any, Any, Any], None]:
     return update
 
 
-def _keep(
+def _save(
     path: Path, step: int, model: nn.Module, average: nn.Module, optimizer: torch.optim.Optimizer
 ) -> None:
     data = io.BytesIO()
@@ -168,10 +161,10 @@ def _keep(
     write_atomic(path, data.getvalue())
 
 
-def _restored(
+def _restore(
     path: Path, model: nn.Module, average: nn.Module, optimizer: torch.optim.Optimizer
 ) -> int:
-    """Load a state; return the step to go on with."""
+    """Load a state; return the step to continue with."""
     if not path.is_file():
         return 0
     state = torch.load(path, weights_only=True)

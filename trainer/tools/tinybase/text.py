@@ -18,7 +18,7 @@ from torch.nn import functional
 
 from datasetkit.captions import tokens
 from datasetkit.captions.tokens import EOS
-from trainer.data.text_encoding import passes
+from trainer.data.text_encoding import chunks
 from trainer.tools.tinybase import data
 from trainer.tools.tinybase.model import WIDTH
 from trainer.tools.tinybase.resumable_training import Loss, TrainingStage
@@ -62,17 +62,17 @@ def _ids(text: str) -> tuple[int, ...]:
 
 def ids(captions: Sequence[str]) -> Tensor:
     """Return the ids of captions, (captions, 77)."""
-    return torch.tensor([passes(caption, 75)[0] for caption in captions])
+    return torch.tensor([chunks(caption, 75)[0] for caption in captions])
 
 
 def loss(
-    course: TrainingStage, encoder: Any, asked: nn.ModuleDict, captions: Sequence[Sequence[str]]
+    stage: TrainingStage, encoder: Any, asked: nn.ModuleDict, captions: Sequence[Sequence[str]]
 ) -> Loss:
     """Return the loss of a step: how badly tags are told from the states."""
     names = vocabulary(captions)
 
     def of_step(step: int) -> Tensor:
-        generator = course.draws(step)
+        generator = stage.draws(step)
         rng = random.Random(int(torch.randint(2**62, (), generator=generator)))
         texts = [data.caption(rng.choice(captions), rng, empty=0.05) for _ in range(BATCH)]
         told = [places(text, names) for text in texts]

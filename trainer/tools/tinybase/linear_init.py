@@ -1,10 +1,9 @@
-"""Where the VAE begins: as a linear map, so that its training starts with an image and not with
-noise.
+"""Initialise the VAE as a linear map, so that its training starts with an image instead of noise.
 
-The encoder begins with the principal components of 4 x 4 patches, the decoder with each patch's
-mean colour. What the layers do beside that is random and small, and is trained. SiLU is made linear
-by pairs, as silu(x) - silu(-x) = x, and GroupNorm nearly constant by a pair of large constants in
-each group that carries something.
+The encoder starts with the principal components of 4 x 4 patches, the decoder with each patch's
+mean colour; the remaining weights are small and random. SiLU becomes linear with pairs of channels,
+because silu(x) - silu(-x) = x, and GroupNorm nearly constant with a pair of large constants in each
+group in use.
 """
 
 from __future__ import annotations
@@ -17,9 +16,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from trainer.tools.tinybase.model import CHANNELS, SHRINKS
+from trainer.tools.tinybase.model import CHANNELS, VAE_FACTOR
 
-_SMALL: Final = 0.1  # what is left of the random weights beside the linear map
+_SMALL: Final = 0.1  # factor of the random weights beside the linear map
 _ENCODED, _DECODED = 8.0, 3.0  # the large constants
 
 
@@ -30,11 +29,11 @@ def components(renders: NDArray[np.uint8]) -> tuple[Tensor, Tensor]:
     A patch is ordered as (row of 2 x 2, column, row in it, column in it, colour), from -1 to 1.
     """
     images = torch.from_numpy(np.array(renders)).float() / 127.5 - 1
-    side = images.shape[1] // SHRINKS
+    side = images.shape[1] // VAE_FACTOR
     patches = images.reshape(
         len(images), side, 2, 2, side, 2, 2, 3
     )  # n, y, Y, row, x, X, column, colour
-    flat = patches.permute(0, 1, 4, 2, 5, 3, 6, 7).reshape(-1, 3 * SHRINKS**2).double()
+    flat = patches.permute(0, 1, 4, 2, 5, 3, 6, 7).reshape(-1, 3 * VAE_FACTOR**2).double()
     mean = flat.mean(dim=0)
     values, vectors = torch.linalg.eigh((flat - mean).T @ (flat - mean) / len(flat))
     best = vectors[:, -CHANNELS:].flip(1) / values[-CHANNELS:].flip(0).sqrt()
@@ -42,7 +41,7 @@ def components(renders: NDArray[np.uint8]) -> tuple[Tensor, Tensor]:
 
 
 @torch.no_grad()
-def begin(vae: Any, images: NDArray[np.uint8]) -> None:
+def initialize(vae: Any, images: NDArray[np.uint8]) -> None:
     """Write the linear map into a VAE."""
     for block in vae.modules():
         if hasattr(block, "conv1") and hasattr(block, "conv2"):
@@ -59,9 +58,9 @@ def _encoder(vae: Any, mean: Tensor, parts: Tensor) -> None:
     _one(encoder.conv_in, 3)
     halve = encoder.down_blocks[0].downsamplers[0].conv
     _only(halve, range(13))
-    for place in range(4):
+    for pixel in range(4):
         for colour in range(3):
-            halve.weight[3 * place + colour, colour, place // 2, place % 2] = 1.0
+            halve.weight[3 * pixel + colour, colour, pixel // 2, pixel % 2] = 1.0
     halve.weight[12, 3, 0, 0] = 1.0
     _pass(encoder.down_blocks[1].resnets[0].conv_shortcut, range(13))
     halve = encoder.down_blocks[1].downsamplers[0].conv
@@ -75,7 +74,7 @@ def _encoder(vae: Any, mean: Tensor, parts: Tensor) -> None:
     _pairs(encoder.down_blocks[2].resnets[0].conv_shortcut, torch.eye(CHANNELS), CHANNELS, _ENCODED)
     group = vae.config.block_out_channels[-1] // vae.config.norm_num_groups
     spread = ((2 * _ENCODED**2 + 2 * CHANNELS) / group) ** 0.5
-    _joined(encoder.conv_out, CHANNELS, spread)
+    _combine(encoder.conv_out, CHANNELS, spread)
     encoder.conv_out.weight[CHANNELS:] = 0.0
     encoder.conv_out.bias[CHANNELS:] = -5.0  # logarithm of the variance: hardly any noise
     _pass(vae.quant_conv, range(2 * CHANNELS))
@@ -103,11 +102,11 @@ def _decoder(vae: Any, mean: Tensor, parts: Tensor) -> None:
         if block.upsamplers is not None:
             _pass(block.upsamplers[0].conv, carried)
     group = vae.config.block_out_channels[0] // vae.config.norm_num_groups
-    _joined(decoder.conv_out, 3, ((2 * _DECODED**2 + 1.5) / group) ** 0.5)
+    _combine(decoder.conv_out, 3, ((2 * _DECODED**2 + 1.5) / group) ** 0.5)
 
 
 def _only(layer: nn.Conv2d, channels: range) -> None:
-    """Empty what puts out some channels, and make what puts out the others small."""
+    """Zero the weights of some output channels, and scale down the others."""
     layer.weight *= _SMALL
     for channel in channels:
         layer.weight[channel] = 0.0
@@ -115,7 +114,7 @@ def _only(layer: nn.Conv2d, channels: range) -> None:
 
 
 def _pass(layer: nn.Conv2d, channels: range) -> None:
-    """Let channels through as they are."""
+    """Pass channels through unchanged."""
     _only(layer, channels)
     middle = layer.kernel_size[0] // 2
     for channel in channels:
@@ -128,8 +127,8 @@ def _one(layer: nn.Conv2d, channel: int) -> None:
 
 
 def _pairs(layer: nn.Conv2d, signals: Tensor, one: int, large: float) -> None:
-    """Put out each signal and its negative, and so a large constant, which comes from the channel
-    `one`.
+    """Output each signal and its negative, and a large constant, from the channel `one`,
+    likewise.
     """
     count = len(signals)
     _only(layer, range(layer.out_channels // 2))  # the first of two groups of GroupNorm
@@ -140,8 +139,8 @@ def _pairs(layer: nn.Conv2d, signals: Tensor, one: int, large: float) -> None:
     layer.weight[2 * count + 1, one, 0, 0] = -large
 
 
-def _joined(layer: nn.Conv2d, count: int, spread: float) -> None:
-    """Take the pairs apart again, behind GroupNorm, which divided them by `spread`, and SiLU."""
+def _combine(layer: nn.Conv2d, count: int, spread: float) -> None:
+    """Recombine the pairs after SiLU and GroupNorm, which divided them by `spread`."""
     _only(layer, range(count))
     for n in range(count):
         layer.weight[n, 2 * n, 1, 1] = spread

@@ -1,0 +1,156 @@
+"""Saving a LoRA: when, under which name, in which formats, and with which metadata."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from dataclasses import asdict
+from pathlib import Path
+
+from safetensors.torch import save as save_tensors
+
+from datasetkit.core.files import write_atomic, writing
+from datasetkit.dataset.buckets import Size
+from datasetkit.options.train import TrainOptions
+from trainer.device import DTYPES
+from trainer.files import lora, metadata
+from trainer.files.hashes import checkpoint_hashes
+from trainer.loop import StepLog, TrainingSetup
+from trainer.monitor.validation import BEST
+from trainer.optimizers import build_optimizer, build_scheduler
+
+
+def save_name(run: TrainingSetup, name: str, log: StepLog) -> str | None:
+    """Return the stem of the file to save after a step, named as in sd-scripts; None: save
+    nothing.
+    """
+    options = run.options
+    if log.step == run.plan.steps:
+        return name
+    every = options.save_every_n_epochs
+    if every and log.last_of_epoch and log.epoch % every == 0:
+        return f"{name}-{log.epoch:06d}"
+    if options.save_every_n_steps and log.step % options.save_every_n_steps == 0:
+        return f"{name}-step{log.step:08d}"
+    return None
+
+
+def save(
+    run: TrainingSetup, folder: Path, stem: str, facts: metadata.RunFacts, log: StepLog
+) -> None:
+    """Write the LoRA as `stem`, in every format of `lora_format`."""
+    with run.inference_weights():
+        _write(run, folder, stem, facts, log)
+
+
+def _write(
+    run: TrainingSetup, folder: Path, stem: str, facts: metadata.RunFacts, log: StepLog
+) -> None:
+    options = run.options
+    dtype = DTYPES[options.save_precision]
+    if options.lora_format != "diffusers":
+        tensors = run.family.as_kohya(lora.kohya_tensors(run.lora, dtype))
+        entries = metadata.final_metadata(
+            tensors, facts, metadata.SaveFacts(metadata.now(), log.step, log.epoch)
+        )
+        header = metadata.minimal(entries) if options.no_metadata else entries
+        write_atomic(
+            folder / f"{stem}.safetensors",
+            save_tensors(tensors, metadata={"format": "pt", **header}),
+        )
+    if options.lora_format != "kohya":
+        tensors = lora.diffusers_tensors(run.lora, dtype)
+        data = save_tensors(tensors, metadata=lora.diffusers_metadata(run.lora))
+        write_atomic(folder / f"{stem}.diffusers.safetensors", data)
+
+
+def saved_files(folder: Path, name: str) -> list[Path]:
+    """Return the LoRA files of a run in a folder, the final ones last."""
+    pattern = re.compile(
+        re.escape(name) + rf"(-\d{{6}}|-step\d{{8}}|-{BEST})?(\.diffusers)?\.safetensors"
+    )
+    files = [p for p in folder.iterdir() if pattern.fullmatch(p.name)]
+    return sorted(files, key=lambda p: (p.name.startswith(f"{name}."), p.name))
+
+
+def prune(options: TrainOptions, folder: Path, name: str) -> None:
+    """Delete the oldest numbered files beyond save_last_n_epochs and save_last_n_steps."""
+    for number, keep in (
+        (r"-(\d{6})", options.save_last_n_epochs),
+        (r"-step(\d{8})", options.save_last_n_steps),
+    ):
+        if keep is not None:
+            pattern = re.compile(re.escape(name) + number + r"(\.diffusers)?\.safetensors")
+            numbers = {p: int(m[1]) for p in folder.iterdir() if (m := pattern.fullmatch(p.name))}
+            kept = sorted(set(numbers.values()))[-keep:]
+            for path in [p for p, n in numbers.items() if n not in kept]:
+                with writing(path):
+                    path.unlink()
+
+
+def run_facts(run: TrainingSetup, name: str) -> metadata.RunFacts:
+    """Return the facts of the run that go into the LoRA's metadata."""
+    names = run.family.metadata_names("v_prediction" if run.prediction == "v" else "epsilon")
+    options, plan = run.options, run.plan
+    buckets: Counter[Size] = Counter()
+    for image, n in zip(plan.images, plan.samples, strict=True):
+        buckets[image.bucket.bucket] += n
+    return metadata.RunFacts(
+        options=_metadata_options(options, run),
+        output_name=name,
+        optimizer=build_optimizer.describe(options.optimizer_type, options.optimizer_args),
+        resolution=options.bucket_rules().resolution,
+        started_at=metadata.now(),
+        num_train_images=plan.count(is_reg=False),
+        num_reg_images=plan.count(is_reg=True),
+        num_validation_images=len(plan.held_out),
+        num_batches_per_epoch=plan.totals.batches,
+        num_epochs=plan.epochs,
+        max_train_steps=plan.steps,
+        lr_warmup_steps=build_scheduler.warmup_steps(options.lr_warmup_steps, plan.steps),
+        batch_size=options.train_batch_size,
+        processes=plan.batch_settings.processes,
+        subsets=[
+            metadata.SubsetFacts(
+                str(s.folder),
+                s.repeats,
+                len(images := [p for p in plan.images if p.subset == s]),
+                s.is_reg,
+                tuple(p.caption.replace("\n", ", ") for p in images),
+            )
+            for s in plan.subsets
+        ],
+        buckets={size: n for size, n in buckets.items() if n},
+        mean_ar_error=plan.mean_ar_error,
+        base_model=_model_file(run.parts.source, options.pretrained_model_name_or_path),
+        vae=_model_file(Path(options.vae), options.vae) if options.vae else None,
+        base_model_version=names.base_model_version,
+        architecture=names.architecture,
+        implementation=names.implementation,
+        v2=names.v2,
+        prediction=run.prediction,
+        timesteps=(options.min_timestep, options.max_timestep),
+        network_args={
+            pair.partition("=")[0].strip(): pair.partition("=")[2].strip()
+            for pair in options.network_args
+        },
+    )
+
+
+def _metadata_options(options: TrainOptions, run: TrainingSetup) -> dict[str, object]:
+    """Return the options as sd-scripts writes them: two learning rates are a list; clip_skip is
+    None for a family without it.
+    """
+    values: dict[str, object] = asdict(options)
+    if isinstance(options.text_encoder_lr, tuple):
+        values["text_encoder_lr"] = list(options.text_encoder_lr)
+    if options.lr_scheduler_type:
+        values["lr_scheduler"] = options.lr_scheduler_type
+    return values if run.family.CLIP_SKIP else {**values, "clip_skip": None}
+
+
+def _model_file(source: Path, name: str) -> metadata.BaseFacts:
+    """Return a model's name, with its hashes if it is a single file."""
+    if not source.is_file():
+        return metadata.BaseFacts(name)
+    return metadata.BaseFacts(name, *checkpoint_hashes(source))
