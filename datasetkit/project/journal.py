@@ -100,7 +100,7 @@ class Journal:
         """Check a plan, write it to the journal, and do it; return its number in the history, or
         None if there was nothing to do.
 
-        generated: hashes of the captions in it that dsk itself made (see Store.is_generated).
+        generated: hashes of the captions in it that dsk itself made (see Store.generated).
         outputs: files in it that are dsk's own from then on, also if a later command completes the
         plan. Raises PlanConflict before anything changed; StorageError with nothing changed, or
         with the rest of the plan left for the next command to complete.

@@ -376,43 +376,7 @@ class Store:
         )
         return {hashes[row[0]] for row in rows}
 
-    def is_generated(self, caption: Caption) -> bool:
-        """Tell whether dsk wrote exactly this caption; a person wrote or edited any other."""
-        row = self.database.execute(
-            "SELECT 1 FROM written WHERE hash = ?", (caption_hash(caption),)
-        ).fetchone()
-        return row is not None
-
     # ---- outputs
-
-    def is_current(self, output: Path, source: str, recipe: str) -> bool:
-        """Tell whether an output was made from this source by this recipe and is unchanged."""
-        row = self.database.execute(
-            "SELECT size, mtime_ns FROM made WHERE path = ? AND source = ? AND recipe = ?",
-            (self.key(output), source, recipe),
-        ).fetchone()
-        return row is not None and row == _size_time(output)
-
-    def is_ours(self, output: Path) -> bool:
-        """Tell whether dsk made a file, and it is unchanged since; a pending output counts."""
-        row = self.database.execute(
-            "SELECT size, mtime_ns FROM made WHERE path = ?", (self.key(output),)
-        ).fetchone()
-        return row is not None and (row[0] == _PENDING or row == _size_time(output))
-
-    def is_pending(self, output: Path) -> bool:
-        """Tell whether a run was killed between `put_pending` and `put_finished` of an output."""
-        row = self.database.execute(
-            "SELECT size FROM made WHERE path = ?", (self.key(output),)
-        ).fetchone()
-        return row is not None and row[0] == _PENDING
-
-    def source(self, output: Path) -> str | None:
-        """Return the `source` of an output, None if dsk did not make it."""
-        row = self.database.execute(
-            "SELECT source FROM made WHERE path = ?", (self.key(output),)
-        ).fetchone()
-        return row[0] if row else None
 
     def put_pending(self, outputs: Iterable[Output]) -> None:
         """Record outputs before they are made, so that those of a killed run count as dsk's own."""
@@ -462,15 +426,6 @@ class Store:
                 is_pending=size == _PENDING,
             )
             for path, source, recipe, origin, size, mtime_ns in rows
-        ]
-
-    def outputs(self, kind: str) -> list[Output]:
-        """Return every output whose recipe begins with `kind`, by path."""
-        rows = self.database.execute("SELECT path, source, recipe, origin FROM made ORDER BY path")
-        return [
-            Output(self.path(path), source, recipe, self.path(origin))
-            for path, source, recipe, origin in rows
-            if recipe.startswith(kind)
         ]
 
 
