@@ -49,7 +49,9 @@ def main(given: list[str]) -> int:
     except ChildFailedError as failure:
         return int(failure.get_first_failure()[1].exitcode)
     except (KeyboardInterrupt, SignalException):
-        sys.stderr.write("error: interrupted\nhint: add --resume to go on from the newest state\n")
+        sys.stderr.write(
+            "error: interrupted\nhint: add --resume to continue from the newest state\n"
+        )
         return Exit.INTERRUPTED
     return Exit.DONE
 

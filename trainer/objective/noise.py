@@ -1,9 +1,7 @@
-"""The noise of a training step: drawn for each sample by its own generator, and mixed into the
-latents.
+"""The noise of a training step: drawn with one generator per sample, and added to the latents.
 
-A batch is only a matter of memory here: what a sample gets does not depend on its neighbours. The
-generators stand on the CPU and every draw is float32, so that a run on another device sees the same
-noise.
+A sample's noise does not depend on the other samples of its batch. The generators are on the CPU
+and draw float32, so that every device uses the same noise.
 """
 
 from __future__ import annotations
@@ -21,14 +19,12 @@ Generators = Sequence[Generator]
 
 
 def noise_like(latents: Tensor, generators: Generators) -> Tensor:
-    """Draw standard normal noise of the shape, type and device of `latents` (b, c, h, w), one
-    generator a sample.
-    """
+    """Draw standard normal noise with the shape, dtype and device of `latents` (b, c, h, w)."""
     return _randn(tuple(latents.shape[1:]), generators, like=latents)
 
 
 def timesteps(generators: Generators, low: int = 0, high: int = TIMESTEPS) -> Tensor:
-    """Draw one timestep a sample, uniform over low <= t < high: int64 of shape (b,), on the CPU."""
+    """Draw a timestep per sample, uniform over low <= t < high: int64 of shape (b,), on the CPU."""
     if not 0 <= low < high <= TIMESTEPS:
         raise ConfigError(
             f"timesteps from {low} to {high}",
@@ -49,10 +45,10 @@ def with_offset(
     """Add a constant to each channel of each sample: N(0, 1) times offset + adaptive * |mean of the
     latents|, >= 0.
 
-    The offset teaches brightness, which plain noise hardly destroys (Guttenberg 2023, "Diffusion
-    with Offset Noise"). adaptive: added for each unit of the channel's mean; may be negative.
-    random_strength: the offset of a sample is offset * U(0, 1); sd-scripts draws it once a batch,
-    here it is once a sample.
+    The offset lets the model learn brightness, which plain noise hardly destroys (Guttenberg 2023,
+    "Diffusion with Offset Noise"). adaptive: added per unit of the channel's mean; may be negative.
+    random_strength: a sample's offset is offset * U(0, 1), drawn per sample (sd-scripts: per
+    batch).
     """
     strength = torch.full((len(noise), 1, 1, 1), offset, dtype=noise.dtype, device=noise.device)
     if random_strength:
@@ -64,13 +60,13 @@ def with_offset(
 def with_pyramid(
     noise: Tensor, generators: Generators, iterations: int, discount: float = 0.3
 ) -> Tensor:
-    """Add ever coarser noise, and bring each sample back to a standard deviation of 1.
+    """Add increasingly coarse noise, and normalise each sample to a standard deviation of 1.
 
-    Level i is discount^i times noise drawn at 1/r^i of the size and enlarged bilinearly, with r =
-    U(2, 4) drawn anew at each level; a level with a side of one latent pixel is the last. Source:
-    J. Whitaker 2023, "Multi-resolution noise for diffusion model training". sd-scripts divides by
-    the deviation of the whole batch, so that an image's noise depends on its neighbours; here each
-    sample is divided by its own.
+    Level i is discount^i times noise at 1/r^i of the size, enlarged bilinearly, with a new r = U(2,
+    4) at each level; the last level is the one with a side of one latent pixel. Source: J. Whitaker
+    2023, "Multi-resolution noise for diffusion model training". sd-scripts normalises by the
+    deviation of the whole batch, so that a sample's noise depends on the others; here each sample
+    is normalised by its own.
     """
     return torch.stack(
         [_pyramid(n, g, iterations, discount) for n, g in zip(noise, generators, strict=True)]
@@ -80,11 +76,10 @@ def with_pyramid(
 def perturbed(
     noise: Tensor, generators: Generators, gamma: float, *, random_strength: bool = False
 ) -> Tensor:
-    """Return noise + gamma * N(0, 1), for the input of the UNet only; the target keeps the plain
-    noise.
+    """Return noise + gamma * N(0, 1), for the UNet's input only; the target uses the plain noise.
 
     Source: Ning et al. 2023, "Input Perturbation Reduces Exposure Bias in Diffusion Models"
-    (arXiv:2301.11706, alg. 1). random_strength: the gamma of a sample is gamma * U(0, 1).
+    (arXiv:2301.11706, alg. 1). random_strength: a sample's gamma is gamma * U(0, 1).
     """
     strength: Tensor | float = (
         gamma * _uniform(generators, like=noise) if random_strength else gamma
@@ -101,18 +96,18 @@ def add_noise(latents: Tensor, noise: Tensor, t: Tensor, alphas_cumprod: Tensor)
 
 
 def _randn(shape: tuple[int, ...], generators: Generators, like: Tensor) -> Tensor:
-    return torch.stack([torch.randn(shape, generator=g) for g in _one_each(generators, like)]).to(
+    return torch.stack([torch.randn(shape, generator=g) for g in _checked(generators, like)]).to(
         like
     )
 
 
 def _uniform(generators: Generators, like: Tensor) -> Tensor:
-    return torch.stack(
-        [torch.rand((1, 1, 1), generator=g) for g in _one_each(generators, like)]
-    ).to(like)
+    return torch.stack([torch.rand((1, 1, 1), generator=g) for g in _checked(generators, like)]).to(
+        like
+    )
 
 
-def _one_each(generators: Generators, like: Tensor) -> Generators:
+def _checked(generators: Generators, like: Tensor) -> Generators:
     if len(generators) != len(like):
         raise ValueError(f"{len(generators)} generators for {len(like)} samples")
     return generators

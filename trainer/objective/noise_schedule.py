@@ -1,4 +1,4 @@
-"""The noise schedule of Stable Diffusion: how much of an image is left at each timestep."""
+"""The noise schedule of Stable Diffusion: how much signal is left at each timestep."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def alphas_cumprod(
     """Return alpha-bar of each timestep, float32 of shape (steps,): DDPM's product (Ho et al. 2020,
     eq. 4).
 
-    The betas are `scaled_linear`, as latent diffusion was trained: linear in their square roots.
+    The betas are `scaled_linear`, as in latent diffusion: linear in their square roots.
     The product is taken in float64 and rounded once.
     """
     betas = torch.linspace(beta_start**0.5, beta_end**0.5, steps, dtype=torch.float64) ** 2
@@ -28,30 +28,27 @@ def alphas_cumprod(
 
 
 def zero_terminal(alphas_cumprod: Tensor) -> Tensor:
-    """Return alpha-bar moved so that the last timestep is noise alone; the first one stays as it
-    is.
+    """Return alpha-bar rescaled so that the last timestep is pure noise and the first is unchanged.
 
-    The square roots are shifted and stretched (Lin et al. 2024, arXiv:2305.08891, alg. 1). Weights
-    by the SNR are to be taken of what this returns.
+    The square roots are shifted and scaled (Lin et al. 2024, arXiv:2305.08891, alg. 1). SNR weights
+    must be computed from the result.
     """
     signal = alphas_cumprod.double().sqrt()
-    moved = (signal - signal[-1]) * (signal[0] / (signal[0] - signal[-1]))
-    return (moved**2).float()
+    rescaled = (signal - signal[-1]) * (signal[0] / (signal[0] - signal[-1]))
+    return (rescaled**2).float()
 
 
 def alphas_of(*, zero_terminal_snr: bool) -> Tensor:
-    """Return alpha-bar of each timestep of a run."""
+    """Return a run's alpha-bar of each timestep."""
     return zero_terminal(alphas_cumprod()) if zero_terminal_snr else alphas_cumprod()
 
 
 def betas(alphas_cumprod: Tensor) -> list[float]:
-    """Return the betas whose product alpha-bar is, for samplers; some divide by alpha-bar, so that
-    0 becomes 2^-24.
-    """
-    kept = alphas_cumprod.double().clamp(min=2**-24)
-    before = torch.cat([torch.ones(1, dtype=kept.dtype), kept[:-1]])
-    found: list[float] = (1.0 - kept / before).tolist()
-    return found
+    """Return the betas of alpha-bar, for samplers. Some divide by alpha-bar, so 0 becomes 2^-24."""
+    positive = alphas_cumprod.double().clamp(min=2**-24)
+    before = torch.cat([torch.ones(1, dtype=positive.dtype), positive[:-1]])
+    values: list[float] = (1.0 - positive / before).tolist()
+    return values
 
 
 def snr(alphas_cumprod: Tensor) -> Tensor:
@@ -62,11 +59,11 @@ def snr(alphas_cumprod: Tensor) -> Tensor:
 
 
 def signal_and_noise(alphas_cumprod: Tensor, t: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:
-    """Return sqrt(alpha-bar_t) and sqrt(1 - alpha-bar_t), each (b, 1, 1, 1), in the type and on the
-    device of `like`.
+    """Return sqrt(alpha-bar_t) and sqrt(1 - alpha-bar_t), each (b, 1, 1, 1), with dtype and device
+    of `like`.
 
-    t: (b,), timesteps. The roots are taken before the type is lowered: in bfloat16 1 - alpha-bar_0
-    would be 0.
+    t: (b,), timesteps. The roots are computed before the cast: in bfloat16 1 - alpha-bar_0 would be
+    0.
     """
     at_t = alphas_cumprod.to(like.device)[t.to(like.device)].reshape(-1, *[1] * (like.ndim - 1))
     return at_t.sqrt().to(like.dtype), (1.0 - at_t).sqrt().to(like.dtype)

@@ -1,6 +1,4 @@
-"""Preservation: what the base model itself predicts, as the target of images that shall not
-change it.
-"""
+"""Differential output preservation: the base model's prediction as the target of some images."""
 
 from __future__ import annotations
 
@@ -18,11 +16,11 @@ if TYPE_CHECKING:
 
 @contextmanager
 def without_lora(lora: Lora) -> Iterator[None]:
-    """Let the model predict as if it had no LoRA; the LoRA itself is not touched."""
+    """Disable the LoRA for a while, without changing it."""
     layers = [module.layer for module in lora.modules]
     try:
         for layer in layers:
-            # peft's own switch, `enable_adapters`, would also take the gradients from the weights.
+            # peft's own `enable_adapters` would also switch off the gradients of the weights.
             layer._disable_adapters = True
         yield
     finally:
@@ -31,21 +29,21 @@ def without_lora(lora: Lora) -> Iterator[None]:
 
 
 def preserved_rows(batch: Sequence[PreparedSample]) -> list[int]:
-    """Return the places in a batch of the images whose target is the base's prediction."""
-    return [place for place, seen in enumerate(batch) if seen.image.subset.preserved]
+    """Return the indices of the samples whose target is the base's prediction."""
+    return [row for row, sample in enumerate(batch) if sample.image.subset.preserved]
 
 
 def with_base_predictions(
-    target: Tensor, kept: Sequence[int], lora: Lora, predict: Callable[[Sequence[int]], Tensor]
+    target: Tensor, rows: Sequence[int], lora: Lora, predict: Callable[[Sequence[int]], Tensor]
 ) -> Tensor:
-    """Return a target whose rows `kept` are what the base predicts there, on the same noise,
-    timestep and caption.
+    """Return a target whose `rows` are the base's predictions for the same noise, timestep and
+    caption.
 
     This is differential output preservation (sd-scripts' pull request 1710; "prior prediction" in
-    OneTrainer): the LoRA is held where the base was. Text is encoded without the LoRA too, so that
-    a trained text encoder is held as well. predict: rows of the batch -> predictions.
+    OneTrainer): it keeps the LoRA's output at the base's. Text is also encoded without the LoRA, so
+    that a trained text encoder is preserved too. predict: rows of the batch -> predictions.
     """
-    made = target.clone()
+    preserved = target.clone()
     with torch.no_grad(), without_lora(lora):
-        made[list(kept)] = predict(kept).to(made)
-    return made
+        preserved[list(rows)] = predict(rows).to(preserved)
+    return preserved
