@@ -10,8 +10,8 @@ What a stage may raise:
   anything else  is a bug
 
 A stage writes through `pixels.save` or `files.write_atomic`, so that a kill leaves no half file. A
-model is loaded once, by whoever binds the stage's options (see `stages/cutout.py`). One that takes
-several images at once is a batch stage (`executors/batches.py`, `stages/tag.py`).
+model is loaded once, by the function that binds the options (see `open_cutout`). A model that takes
+several images at once needs a batch stage (`executors/batches.py`, `stages/tag.py`).
 """
 
 from __future__ import annotations
@@ -79,6 +79,6 @@ def _blurred(image: Image.Image, radius: float) -> Image.Image:
 
 # A verb binds the options, and `produce` runs the stage on the images that are not up to date:
 #
-#     spec = OutputSpec("blur", out, f"blur-1 {options.radius}", names, waiting="would be blurred")
+#     spec = OutputSpec(out, f"blur-1 {options.radius}", names, "would be blurred")
 #     plan = plan_outputs(scan, spec, gather(scan, spec, project))
 #     produced = produce(plan, lambda: partial(blur_image, options=options), project)
