@@ -1,4 +1,4 @@
-"""What the safety tests share: the test tagger and finders under their names."""
+"""Shared by the safety tests: the test tagger and detectors, and a folder for trials."""
 
 import os
 import tempfile
@@ -27,10 +27,8 @@ def test_finders(monkeypatch):
 
 
 @pytest.fixture
-def place(tmp_path):
-    """A folder for many trials: in memory where there is such a disk, since a kill asks nothing of
-    the platters.
-    """
+def workdir(tmp_path):
+    """A folder for many trials, in memory if possible: a kill does not depend on the disk."""
     memory = Path("/dev/shm")
     if not os.access(memory, os.W_OK):
         yield tmp_path

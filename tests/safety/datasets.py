@@ -21,7 +21,7 @@ from tests.safety.harness import Case
 from tests.safety.tagger import NAME
 
 TAG = TagOptions(tagger=NAME, trigger=("sks",), threshold=0.35)
-# The commands that look for subjects and faces, with the finders of the tests; each is run beside
+# The commands that detect subjects and faces, with the detectors of the tests; each runs beside
 # `imgs`.
 FINDING = {
     "cutout": ["cutout", "imgs", "out"],
@@ -56,7 +56,7 @@ def mask(image: Path) -> None:
 
 
 def small_set(folder: Path, n: int = 6) -> list[Path]:
-    """Make n images: the first half with captions of a person, the first with a mask."""
+    """Make n images: the first half with a person's captions, the first one with a mask."""
     images = [
         write_image(folder / f"photo {i}.{'png' if i % 2 else 'jpg'}", i) for i in range(1, n + 1)
     ]
@@ -95,8 +95,8 @@ def _moved(root: Path) -> None:
 
 
 def _moves(root: Path) -> None:
-    """A swap, a ring of three, and a chain to a free name; once only, as a verb finds its work
-    done.
+    """A swap, a cycle of three, and a chain to a free name, only once, as a verb has nothing to do
+    on its next run.
     """
     pairs = [
         ("a", "b"),
@@ -138,8 +138,8 @@ def _resizable(root: Path) -> None:
 
 
 def _laid_out(root: Path) -> None:
-    """A laid-out set whose source has changed since: one image less, one more, another
-    caption.
+    """A laid-out dataset whose source has changed since: one image removed, one added, one caption
+    changed.
     """
     folder = root / "imgs"
     images = small_set(folder)
@@ -169,7 +169,7 @@ def _for_undo(root: Path) -> None:
 
 
 def _followed(root: Path) -> None:
-    """A resized set of whose sources one was renamed since, one removed and one added."""
+    """A resized dataset; of its sources one was renamed since, one removed and one added."""
     folder = root / "imgs"
     images = small_set(folder)
     resize(root)
@@ -180,7 +180,7 @@ def _followed(root: Path) -> None:
 
 
 def _spoiled(root: Path) -> None:
-    """A dataset with every kind of fault that `dsk check --fix` fixes: marks, lines, names,
+    """A dataset with every fault that `dsk check --fix` fixes: byte order marks, lines, names,
     suffixes, triggers, tags.
     """
     folder = root / "imgs"
@@ -194,7 +194,7 @@ def _spoiled(root: Path) -> None:
 
 
 def _recut(root: Path) -> None:
-    """A cut-out set of whose sources one was renamed since, one removed and one added."""
+    """A cut-out dataset; of its sources one was renamed since, one removed and one added."""
     folder = root / "imgs"
     images = small_set(folder)
     cutout(root)

@@ -1,5 +1,5 @@
-"""What finds subjects and faces for tests only: in the middle of every image, at once and the
-same everywhere.
+"""Detectors for tests: the subject and the face are in the middle of every image, at once and
+everywhere the same.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ DETECTOR = "middle-for-tests"
 
 
 class MiddleSubject:
-    """Takes the place of `SubjectFinder`: the subject is an ellipse with a soft edge, in a black
-    image nothing.
+    """Replaces `SubjectFinder`: the subject is an ellipse with a soft edge, and nothing in a black
+    image.
     """
 
     def __init__(self, name: str, provider: str = "auto") -> None:
@@ -31,7 +31,9 @@ class MiddleSubject:
 
 
 class MiddleFace:
-    """Follows `FaceDetector`: one face in the middle of every image, none in a black one."""
+    """A `FaceDetector` that finds one face in the middle of every image, and none in a black
+    one.
+    """
 
     def find(self, image: Image.Image, *, threshold: float = 0.5) -> tuple[Face, ...]:
         if image.getextrema() == ((0, 0),) * 3:

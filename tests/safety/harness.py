@@ -1,5 +1,5 @@
-"""The killer: runs a command in a child process, strikes it at a chosen call or moment, and looks
-at what is left.
+"""Runs a command in a child process, makes one of its system calls kill it or fail, and checks the
+files that are left.
 """
 
 from __future__ import annotations
@@ -32,10 +32,8 @@ Strike = Callable[[str, tuple[Any, ...]], None]
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """How a child ended. code: its exit code, None when it was killed; said: its error; points:
-    calls counted.
-
-    calls: their names; seconds: how long it took.
+    """How a child ended. code: its exit code, None if it was killed; said: its error; points: the
+    calls that were counted; calls: their names; seconds: how long it took.
     """
 
     code: int | None
@@ -47,8 +45,8 @@ class Ended:
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One command on one small dataset. build: makes the dataset; run: the command, in the dataset
-    's folder.
+    """One command on one small dataset. build: makes the dataset; run: runs the command in the
+    dataset's folder.
     """
 
     name: str
@@ -57,11 +55,10 @@ class Case:
 
 
 # ---- what a folder holds
-# --------------------------------------------------------------------------------------------
 
 
 def walk(root: Path) -> Iterator[Path]:
-    """Yield everything below a folder, links not followed."""
+    """Yield everything below a folder; links are not followed."""
     for entry in sorted(os.scandir(root), key=lambda e: e.name):
         yield Path(entry.path)
         if entry.is_dir(follow_symlinks=False):
@@ -69,9 +66,7 @@ def walk(root: Path) -> Iterator[Path]:
 
 
 def tree(root: Path) -> dict[str, str]:
-    """Describe all that people see below a folder: names, and a hash of what each file holds; not
-    `.dsk`.
-    """
+    """Return all that is visible below a folder, without `.dsk`: names, and a hash of each file."""
     seen = {}
     for path in walk(root):
         name = path.relative_to(root)
@@ -106,11 +101,10 @@ def is_image(path: Path) -> bool:
 def damage(
     root: Path, before: dict[str, str], after: dict[str, str], images: Counter[str]
 ) -> list[str]:
-    """Return what a kill has lost or left in pieces.
+    """Return what a kill has lost or damaged.
 
-    before, after: the trees of the untouched dataset and of the uninterrupted run. images:
-    hashes of the images that there were; each must still be somewhere. Captions and images in
-    sight hold what they held or shall hold.
+    before, after: the trees of the untouched dataset and of the uninterrupted run. images: hashes
+    of all images, each of which must still exist. Visible files must be old or new, not a mixture.
     """
     found = []
     here = Counter(digest(p) for p in files(root))
@@ -127,12 +121,11 @@ def damage(
 
 
 # ---- striking
-# --------------------------------------------------------------------------------------------------
 
 
 class Watch:
-    """Counts the calls to the system that concern a folder, and sqlite's statements; at number `at`
-    it strikes.
+    """Counts the system calls that concern a folder, and sqlite's statements; calls `strike` at
+    number `at`.
     """
 
     def __init__(
@@ -144,7 +137,7 @@ class Watch:
         self.descriptors: set[int] = set()
 
     def install(self) -> None:
-        """Stand between the program and the system, for the rest of this process."""
+        """Wrap the system calls for the rest of this process."""
         for name in CALLS:
             setattr(os, name, self._wrap(name, getattr(os, name)))
         if self.statements:
@@ -185,14 +178,14 @@ REAL_WRITE = os.write
 
 
 def kill(name: str, args: tuple[Any, ...]) -> None:
-    """End this process as a power cut would; a write gets half of its bytes out."""
+    """Kill this process as a power cut does; a write gets half of its bytes to the file."""
     if name == "write":
         REAL_WRITE(args[0], bytes(args[1])[: len(args[1]) // 2])
     os.kill(os.getpid(), signal.SIGKILL)
 
 
 def fail(number: int) -> Strike:
-    """Make the call fail with an error of the operating system."""
+    """Return a strike that makes the call fail with an error of the operating system."""
 
     def strike(name: str, args: tuple[Any, ...]) -> None:
         where = args[0] if isinstance(args[0], str | os.PathLike) else None
@@ -215,14 +208,14 @@ def in_child(
     """Run an action on `root` in a forked child, in that folder; kill it after some seconds if
     asked.
 
-    before: what else to change in the child. The exit code is the DskError's, 0, or BUG.
+    before: a patch to apply in the child. The exit code is the DskError's, 0, or BUG.
     """
     reader, writer = os.pipe()
     began = time.monotonic()
     with warnings.catch_warnings():
         warnings.simplefilter(
             "ignore", DeprecationWarning
-        )  # other tests may have left threads; the child uses none
+        )  # threads of other tests, which the child does not use
         pid = os.fork()
     if pid == 0:
         _be_child(action, root, watch, before, writer)
@@ -280,17 +273,16 @@ def _be_child(
 
 
 # ---- trials
-# --------------------------------------------------------------------------------------------------
 
 
 class Trials:
-    """Many runs of one case, each on a fresh copy of its dataset, compared with one uninterrupted
-    run.
+    """Many runs of one case, each on a new copy of its dataset, compared with an
+    uninterrupted run.
     """
 
-    def __init__(self, case: Case, place: Path) -> None:
-        self.case, self.place = case, place
-        self.template = place / "template"
+    def __init__(self, case: Case, workdir: Path) -> None:
+        self.case, self.workdir = case, workdir
+        self.template = workdir / "template"
         self.template.mkdir(parents=True)
         made = in_child(case.build, root=self.template)
         assert made.code == 0, made.said
@@ -311,8 +303,8 @@ class Trials:
         return self.whole.points
 
     def fresh(self, name: str) -> Path:
-        """Copy the dataset; modification times are kept, as the store looks at them."""
-        root = self.place / name
+        """Copy the dataset, with modification times, which the store compares."""
+        root = self.workdir / name
         shutil.rmtree(root, ignore_errors=True)
         shutil.copytree(self.template, root, symlinks=True)
         return root
@@ -324,7 +316,7 @@ class Trials:
     def killed(
         self, *, at: int = 0, after: float | None = None, before: Callable[[], None] | None = None
     ) -> list[str]:
-        """Kill one run, look, run again, look; return what is wrong."""
+        """Kill a run, check, run again, check; return what is wrong."""
         root = self.fresh("trial")
         watch = Watch(root, at=at, strike=kill) if at else None
         ended = in_child(self.case.run, root=root, watch=watch, before=before, kill_after=after)
@@ -342,8 +334,8 @@ class Trials:
         return [f"{self.case.name}, {when}: {problem}" for problem in found]
 
     def differences(self, root: Path) -> list[str]:
-        """Return where a folder differs from the uninterrupted run, and the temporaries that it
-        holds.
+        """Return the differences from the uninterrupted run, and the temporary files that are
+        left.
         """
         now = tree(root)
         found = [f"{n} is missing" for n in self.after.keys() - now.keys()]

@@ -1,5 +1,5 @@
-"""A tagger for tests only: its scores follow from the colours of an image's sides, at once and the
-same everywhere.
+"""A tagger for tests: its scores follow from the colours of an image's sides, at once and
+everywhere the same.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from taggers.base import Identity, Label, Labels, round_scores
 
 NAME = "colours-for-tests"
 TARGET = "tests.safety.tagger:ColoursForTests"
-# Set by tests that ask whether inference began.
+# Read by tests that check whether inference began.
 BEGUN: list[int] = []
 
 
 class ColoursForTests:
-    """Follows `taggers.base.Tagger`; needs no files."""
+    """A `taggers.base.Tagger` without files."""
 
     identity = Identity("colours-for-tests", "0", "mean")
     labels = Labels(
@@ -42,7 +42,7 @@ class ColoursForTests:
     def prepare(self, image: Image.Image) -> object:
         pixels = np.asarray(image.convert("RGB"), np.float64) / 255
         height, width = (max(1, side // 2) for side in pixels.shape[:2])
-        # Each of another side, so that an image that is turned or mirrored has other scores.
+        # Each of another side, so that a turned or mirrored image has other scores.
         return (
             pixels[:height, :, 0].mean(),
             pixels[:, :width, 1].mean(),

@@ -1,5 +1,5 @@
-"""Many captions are replaced at once: what stood there keeps a second name for a while, and nobody
-ever notices.
+"""Many captions are replaced at once: the old files keep a second name for a while, which nobody
+notices.
 """
 
 import errno
@@ -27,8 +27,8 @@ REMOVED = RulesOptions(exclude=("lips",))
 
 @pytest.fixture(autouse=True)
 def _few_are_many(monkeypatch):
-    """Take the way of many captions with the few of the tests; a kill asks nothing of the
-    platters.
+    """Treat the few captions of the tests as many, without syncing the disk, which a kill does not
+    need.
     """
     monkeypatch.setattr(journal, "_SYNC_ALL_FROM", 1)
     monkeypatch.setattr(os, "sync", lambda: None)
@@ -38,7 +38,7 @@ def _few_are_many(monkeypatch):
 
 @pytest.fixture
 def kept(monkeypatch):
-    """Let what was replaced lie, as when the process is killed before it is gone."""
+    """Do not delete replaced files, as if the process had been killed."""
     monkeypatch.setattr(journal, "delete_later", lambda folders: None)
 
 
@@ -54,47 +54,47 @@ def texts(folder) -> list[str]:
     )
 
 
-def test_replaced_captions_are_freed_once_the_new_ones_stand(place):
-    small_set(place / "imgs")
-    old = texts(place / "imgs")
+def test_replaced_captions_are_deleted_once_the_new_ones_are_in_place(workdir):
+    small_set(workdir / "imgs")
+    old = texts(workdir / "imgs")
     for _ in range(4):
-        result = api.rules(place / "imgs", REMOVED)
+        result = api.rules(workdir / "imgs", REMOVED)
         assert len(result.changes) == 3
         deferred_delete.delete_now()
-        assert folders(place) == []
-        api.undo(place / "imgs")
+        assert folders(workdir) == []
+        api.undo(workdir / "imgs")
         deferred_delete.delete_now()
-        assert folders(place) == []
-    assert texts(place / "imgs") == old
+        assert folders(workdir) == []
+    assert texts(workdir / "imgs") == old
 
 
-def test_what_a_kill_leaves_of_replaced_captions_is_freed_by_the_next_command(
-    place, kept, monkeypatch
+def test_replaced_captions_left_by_a_kill_are_deleted_by_the_next_command(
+    workdir, kept, monkeypatch
 ):
-    small_set(place / "imgs")
-    old = texts(place / "imgs")
-    api.rules(place / "imgs", REMOVED)
-    assert folders(place) == ["replaced-1"]
-    assert texts(place / "imgs" / PROJECT / "replaced-1") == old
-    assert all(path.stat().st_nlink == 1 for path in (place / "imgs").glob("*.txt"))
+    small_set(workdir / "imgs")
+    old = texts(workdir / "imgs")
+    api.rules(workdir / "imgs", REMOVED)
+    assert folders(workdir) == ["replaced-1"]
+    assert texts(workdir / "imgs" / PROJECT / "replaced-1") == old
+    assert all(path.stat().st_nlink == 1 for path in (workdir / "imgs").glob("*.txt"))
     monkeypatch.undo()
-    api.rules(place / "imgs", REMOVED)  # has nothing to do
+    api.rules(workdir / "imgs", REMOVED)  # has nothing to do
     deferred_delete.delete_now()
-    assert folders(place) == []
+    assert folders(workdir) == []
 
 
-def test_few_captions_are_replaced_without_a_second_name(place, kept, monkeypatch):
+def test_few_captions_are_replaced_without_a_second_name(workdir, kept, monkeypatch):
     monkeypatch.setattr(journal, "_SYNC_ALL_FROM", 4)
-    small_set(place / "imgs")
-    assert len(api.rules(place / "imgs", REMOVED).changes) == 3
-    assert folders(place) == []
+    small_set(workdir / "imgs")
+    assert len(api.rules(workdir / "imgs", REMOVED).changes) == 3
+    assert folders(workdir) == []
 
 
-def test_the_other_names_of_a_caption_keep_the_old_text(place):
-    images = small_set(place / "imgs")
-    caption, other = images[0].with_suffix(".txt"), place / "theirs.txt"
+def test_the_other_names_of_a_caption_keep_the_old_text(workdir):
+    images = small_set(workdir / "imgs")
+    caption, other = images[0].with_suffix(".txt"), workdir / "theirs.txt"
     os.link(caption, other)
-    api.rules(place / "imgs", REMOVED)
+    api.rules(workdir / "imgs", REMOVED)
     deferred_delete.delete_now()
     assert caption.read_text(encoding="utf-8") == "by hand 0, smile\n"
     assert other.read_text(encoding="utf-8") == "by hand 0, lips, smile\n"
@@ -102,53 +102,53 @@ def test_the_other_names_of_a_caption_keep_the_old_text(place):
 
 
 @pytest.mark.parametrize("number", [errno.EPERM, errno.EXDEV, errno.EMLINK, errno.ENOSPC])
-def test_without_hard_links_captions_are_replaced_all_the_same(number, place, monkeypatch):
+def test_captions_are_replaced_without_hard_links_too(number, workdir, monkeypatch):
     def refuse(source, target, **more):
         raise OSError(number, os.strerror(number), str(target))
 
-    small_set(place / "imgs")
-    before = tree(place)
+    small_set(workdir / "imgs")
+    before = tree(workdir)
     monkeypatch.setattr(os, "link", refuse)
-    assert len(api.rules(place / "imgs", REMOVED).changes) == 3
-    assert all("lips" not in text for text in texts(place / "imgs"))
-    api.undo(place / "imgs")
+    assert len(api.rules(workdir / "imgs", REMOVED).changes) == 3
+    assert all("lips" not in text for text in texts(workdir / "imgs"))
+    api.undo(workdir / "imgs")
     deferred_delete.delete_now()
-    assert tree(place) == before and folders(place) == [] and strays(place) == []
+    assert tree(workdir) == before and folders(workdir) == [] and strays(workdir) == []
 
 
-def test_a_file_in_the_place_of_the_folder_only_makes_it_slower(place, kept):
-    images = small_set(place / "imgs")
-    (place / "imgs" / PROJECT).mkdir()
-    (place / "imgs" / PROJECT / "replaced-1").write_text("mine\n", encoding="utf-8")
-    assert len(api.rules(place / "imgs", REMOVED).changes) == 3
+def test_a_file_where_the_folder_should_be_only_makes_it_slower(workdir, kept):
+    images = small_set(workdir / "imgs")
+    (workdir / "imgs" / PROJECT).mkdir()
+    (workdir / "imgs" / PROJECT / "replaced-1").write_text("mine\n", encoding="utf-8")
+    assert len(api.rules(workdir / "imgs", REMOVED).changes) == 3
     assert images[0].with_suffix(".txt").read_text(encoding="utf-8") == "by hand 0, smile\n"
 
 
-def test_replaced_captions_are_freed_after_a_while_without_another_command(place, monkeypatch):
+def test_replaced_captions_are_deleted_after_a_while_without_another_command(workdir, monkeypatch):
     monkeypatch.setattr(deferred_delete, "_DELAY", 0.01)
-    small_set(place / "imgs")
-    api.rules(place / "imgs", REMOVED)
+    small_set(workdir / "imgs")
+    api.rules(workdir / "imgs", REMOVED)
     until = time.monotonic() + 60
-    while folders(place) and time.monotonic() < until:
+    while folders(workdir) and time.monotonic() < until:
         time.sleep(0.01)
-    assert folders(place) == []
+    assert folders(workdir) == []
 
 
-def test_replaced_captions_are_freed_when_the_process_ends(place):
-    small_set(place / "imgs")
+def test_replaced_captions_are_deleted_when_the_process_ends(workdir):
+    small_set(workdir / "imgs")
     command = (
         "import sys, datasetkit.project.journal as j, datasetkit.cli.main as m; "
         "j._SYNC_ALL_FROM = 1; m.main()"
     )
-    rules = ["rules", str(place / "imgs"), "--exclude", "lips"]
+    rules = ["rules", str(workdir / "imgs"), "--exclude", "lips"]
     subprocess.run([sys.executable, "-c", command, *rules], check=True, capture_output=True)
-    assert "by hand 0, smile\n" in texts(place / "imgs")
-    assert folders(place) == []
+    assert "by hand 0, smile\n" in texts(workdir / "imgs")
+    assert folders(workdir) == []
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_kill_while_many_captions_are_replaced_loses_nothing(name, place):
-    trials = Trials(CASES[name], place / "t")
+def test_a_kill_while_many_captions_are_replaced_loses_nothing(name, workdir):
+    trials = Trials(CASES[name], workdir / "t")
     moments = sorted(
         random.Random(name).sample(range(trials.points // 2, trials.points + 1), KILLS)
     )
@@ -157,19 +157,19 @@ def test_a_kill_while_many_captions_are_replaced_loses_nothing(name, place):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
-def test_a_kill_at_every_call_while_many_captions_are_replaced_loses_nothing(name, place):
-    trials = Trials(CASES[name], place / "t")
+def test_a_kill_at_every_call_while_many_captions_are_replaced_loses_nothing(name, workdir):
+    trials = Trials(CASES[name], workdir / "t")
     assert [problem for at in range(1, trials.points + 1) for problem in trials.killed(at=at)] == []
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
-def test_every_call_may_fail_while_many_captions_are_replaced(name, place):
-    trials = Trials(CASES[name], place / "t")
+def test_every_call_may_fail_while_many_captions_are_replaced(name, workdir):
+    trials = Trials(CASES[name], workdir / "t")
     calls = in_child(
         trials.case.run,
         root=trials.fresh("count"),
-        watch=Watch(place / "t" / "count", statements=False),
+        watch=Watch(workdir / "t" / "count", statements=False),
     )
     assert "link" in calls.calls
     for at in range(1, calls.points + 1):
@@ -183,8 +183,8 @@ def test_every_call_may_fail_while_many_captions_are_replaced(name, place):
         assert trials.differences(root) == [], f"call {at}"
 
 
-def test_undo_after_a_kill_takes_many_captions_back(place):
-    trials = Trials(CASES["rules"], place / "t")
+def test_undo_after_a_kill_restores_many_captions(workdir):
+    trials = Trials(CASES["rules"], workdir / "t")
     for at in sorted(random.Random(0).sample(range(trials.points // 2, trials.points + 1), KILLS)):
         root = trials.fresh("trial")
         in_child(trials.case.run, root=root, watch=Watch(root, at=at, strike=kill))

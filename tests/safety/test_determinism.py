@@ -1,4 +1,4 @@
-"""R23: workers, order and neighbours change nothing in captions, images and tables."""
+"""Workers, order and other images change nothing in captions, images and tables."""
 
 import random
 import shutil
@@ -37,10 +37,10 @@ def everything(root, workers: int) -> dict[str, str]:
     return tree(root)
 
 
-def test_workers_and_the_order_of_files_change_nothing(place):
+def test_workers_and_the_order_of_files_change_nothing(workdir):
     trees = []
     for turn, workers in enumerate((1, 2, 8, 0)):
-        root = place / str(turn)
+        root = workdir / str(turn)
         numbers = list(range(N))
         random.Random(turn).shuffle(numbers)
         images(root / "imgs", numbers)
@@ -50,10 +50,10 @@ def test_workers_and_the_order_of_files_change_nothing(place):
 
 
 @pytest.mark.parametrize("subset", [range(1), range(4, 9), range(0, N, 2)])
-def test_neighbours_change_nothing(subset, place):
-    images(place / "all" / "imgs", range(N))
-    images(place / "some" / "imgs", subset)
-    whole, part = everything(place / "all", 2), everything(place / "some", 2)
+def test_other_images_in_the_folder_change_nothing(subset, workdir):
+    images(workdir / "all" / "imgs", range(N))
+    images(workdir / "some" / "imgs", subset)
+    whole, part = everything(workdir / "all", 2), everything(workdir / "some", 2)
     mine = {
         name: what
         for name, what in part.items()
@@ -62,24 +62,24 @@ def test_neighbours_change_nothing(subset, place):
     assert mine.items() <= whole.items()
 
 
-def test_a_second_run_changes_nothing_and_infers_nothing(place):
-    images(place / "imgs", range(N))
-    first = everything(place, 2)
-    times = {p: p.stat().st_mtime_ns for p in (place / "imgs").glob("*.*") if p.is_file()}
+def test_a_second_run_changes_nothing_and_infers_nothing(workdir):
+    images(workdir / "imgs", range(N))
+    first = everything(workdir, 2)
+    times = {p: p.stat().st_mtime_ns for p in (workdir / "imgs").glob("*.*") if p.is_file()}
     again = api.tag(
-        place / "imgs", api.TagOptions(tagger=NAME, trigger=("sks",), mcut=True, rating="last")
+        workdir / "imgs", api.TagOptions(tagger=NAME, trigger=("sks",), mcut=True, rating="last")
     )
     assert again.inferred == 0
     assert again.changes == ()
-    assert tree(place) == first
+    assert tree(workdir) == first
     assert {p: p.stat().st_mtime_ns for p in times} == times
 
 
-def test_scores_from_the_store_and_fresh_ones_give_the_same_captions(place):
-    images(place / "imgs", range(N))
-    api.tag(place / "imgs", api.TagOptions(tagger=NAME, threshold=0.9))
-    api.tag(place / "imgs", api.TagOptions(tagger=NAME, threshold=0.2))
-    stored = tree(place)
-    shutil.rmtree(place / "imgs" / ".dsk")
-    api.tag(place / "imgs", api.TagOptions(tagger=NAME, threshold=0.2, existing="overwrite"))
-    assert tree(place) == stored
+def test_stored_and_new_scores_give_the_same_captions(workdir):
+    images(workdir / "imgs", range(N))
+    api.tag(workdir / "imgs", api.TagOptions(tagger=NAME, threshold=0.9))
+    api.tag(workdir / "imgs", api.TagOptions(tagger=NAME, threshold=0.2))
+    stored = tree(workdir)
+    shutil.rmtree(workdir / "imgs" / ".dsk")
+    api.tag(workdir / "imgs", api.TagOptions(tagger=NAME, threshold=0.2, existing="overwrite"))
+    assert tree(workdir) == stored

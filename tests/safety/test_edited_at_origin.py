@@ -1,5 +1,5 @@
-"""A caption written beside an original after its image was resized, cut out or cropped is used;
-it costs no other.
+"""A caption that is written beside an original after its image was resized, cut out or cropped is
+used, and replaces no other edit.
 """
 
 import pytest
@@ -11,16 +11,16 @@ from tests.safety.datasets import CASES, TAG, caption, small_set
 from tests.safety.harness import tree
 
 OUTPUTS = {"resize": "small", "cutout": "cut", "faces-crop": "faces", "faces-erase": "erased"}
-PLAIN = ("resize", "faces-crop")  # captions go along as they are
+PLAIN = ("resize", "faces-crop")  # captions are copied unchanged
 
 
 @pytest.fixture(params=OUTPUTS)
-def made(request, place):
+def made(request, workdir):
     """Images that a verb made, and how to run it again: (originals, folder of outputs, verb)."""
-    images = small_set(place / "imgs")
+    images = small_set(workdir / "imgs")
     verb = CASES[request.param].run
-    verb(place)
-    return images, place / OUTPUTS[request.param], lambda: verb(place), request.param
+    verb(workdir)
+    return images, workdir / OUTPUTS[request.param], lambda: verb(workdir), request.param
 
 
 def text(folder, image):
@@ -29,13 +29,13 @@ def text(folder, image):
 
 
 def settled(again, folder):
-    """Tell that one more run has nothing to do."""
+    """Tell whether another run has nothing to do."""
     before = len(api.history(folder)), tree(folder)
     again()
     return (len(api.history(folder)), tree(folder)) == before
 
 
-def test_an_edit_beside_the_original_is_taken_over_and_can_be_taken_back(made):
+def test_an_edit_beside_the_original_is_copied_to_the_output_and_can_be_undone(made):
     images, folder, again, _ = made
     before = tree(folder)
     caption(images[0], "by hand 0, smile, red hat\n")
@@ -47,7 +47,7 @@ def test_an_edit_beside_the_original_is_taken_over_and_can_be_taken_back(made):
     assert settled(again, folder)
 
 
-def test_a_caption_written_where_dsk_had_tagged_takes_its_place(made):
+def test_a_person_caption_beside_the_original_replaces_one_that_dsk_wrote(made):
     images, folder, again, _ = made
     api.tag(folder, TAG)
     assert "sks" in text(folder, images[4])
@@ -59,7 +59,7 @@ def test_a_caption_written_where_dsk_had_tagged_takes_its_place(made):
     assert settled(again, folder)
 
 
-def test_an_edit_of_the_output_stays_whatever_is_written_beside_the_original(made):
+def test_an_edit_of_the_output_is_kept_despite_edits_beside_the_original(made):
     images, folder, again, _ = made
     (folder / f"{images[0].stem}.txt").write_text("pruned, in the output\n", encoding="utf-8")
     assert settled(again, folder)
@@ -68,7 +68,7 @@ def test_an_edit_of_the_output_stays_whatever_is_written_beside_the_original(mad
     assert text(folder, images[0]) == "pruned, in the output"
 
 
-def test_what_rules_made_of_the_output_stays(made):
+def test_changes_by_rules_to_the_output_are_kept(made):
     images, folder, again, _ = made
     api.rules(folder, api.RulesOptions(trigger=("sks",)))
     caption(images[0], "by hand 0, red hat\n")
@@ -76,17 +76,17 @@ def test_what_rules_made_of_the_output_stays(made):
     assert text(folder, images[0]).startswith("sks, ")
 
 
-def test_captions_that_tag_was_told_to_replace_are_not_brought_back(made):
+def test_captions_that_tag_overwrote_are_not_restored(made):
     images, folder, again, _ = made
     over = api.TagOptions(tagger=TAG.tagger, trigger=("sks",), existing="overwrite")
     api.tag(folder, over)
     assert settled(again, folder)
-    caption(images[0], "by hand 0, red hat\n")  # a new edit is news again
+    caption(images[0], "by hand 0, red hat\n")  # a new edit is copied again
     again()
     assert text(folder, images[0]).startswith("by hand 0, red hat")
 
 
-def test_a_renamed_original_takes_its_edit_along(made):
+def test_the_edit_follows_a_renamed_original(made):
     images, folder, again, _ = made
     images[0].rename(images[0].with_name("renamed.png"))
     images[0].with_suffix(".txt").rename(images[0].with_name("renamed.txt"))
@@ -97,7 +97,7 @@ def test_a_renamed_original_takes_its_edit_along(made):
     assert "red hat" in edited.read_text(encoding="utf-8")
 
 
-def test_captions_that_are_none_change_nothing(made):
+def test_files_that_are_not_captions_change_nothing(made):
     images, folder, again, _ = made
     images[0].with_suffix(".txt").write_bytes(b"\xff\xfe\x00")
     images[1].with_suffix(".txt").write_text(" , \n", encoding="utf-8")
@@ -105,32 +105,32 @@ def test_captions_that_are_none_change_nothing(made):
     assert settled(again, folder)
 
 
-def test_a_dry_run_shows_the_edit_and_changes_nothing(place):
-    images = small_set(place / "imgs")
-    datasets.resize(place)
+def test_a_dry_run_shows_the_edit_and_changes_nothing(workdir):
+    images = small_set(workdir / "imgs")
+    datasets.resize(workdir)
     caption(images[0], "by hand 0, red hat\n")
-    before = tree(place)
+    before = tree(workdir)
     context = api.RunContext(dry_run=True)
-    told = api.resize(place / "imgs", place / "small", api.ResizeOptions(max=32), context)
+    told = api.resize(workdir / "imgs", workdir / "small", api.ResizeOptions(max=32), context)
     (change,) = told.captions.changes
     assert (change.added, change.removed) == (("red hat",), ("lips", "smile"))
-    assert tree(place) == before
+    assert tree(workdir) == before
 
 
-def test_two_images_of_one_stem_share_the_edit(place):
-    images = small_set(place / "imgs")
+def test_two_images_of_one_stem_share_the_edit(workdir):
+    images = small_set(workdir / "imgs")
     datasets.write_image(images[0].with_suffix(".jpg"), 50)
-    datasets.resize(place)
+    datasets.resize(workdir)
     caption(images[0], "by hand 0, red hat\n")
-    datasets.resize(place)
-    assert text(place / "small", images[0]) == "by hand 0, red hat"
+    datasets.resize(workdir)
+    assert text(workdir / "small", images[0]) == "by hand 0, red hat"
 
 
-def test_undo_refuses_where_the_taken_over_caption_was_edited_since(place):
-    images = small_set(place / "imgs")
-    datasets.resize(place)
+def test_undo_refuses_if_the_copied_caption_was_edited_since(workdir):
+    images = small_set(workdir / "imgs")
+    datasets.resize(workdir)
     caption(images[0], "by hand 0, red hat\n")
-    datasets.resize(place)
-    (place / "small" / f"{images[0].stem}.txt").write_text("edited since\n", encoding="utf-8")
+    datasets.resize(workdir)
+    (workdir / "small" / f"{images[0].stem}.txt").write_text("edited since\n", encoding="utf-8")
     with pytest.raises(PlanConflict, match="changed since"):
-        api.undo(place / "small")
+        api.undo(workdir / "small")

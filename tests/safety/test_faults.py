@@ -1,4 +1,4 @@
-"""R3: any call to the system may fail: captions stay whole, the exit code is 13, and the next run
+"""Any system call may fail: captions stay complete, the exit code is 13, and the next run
 completes.
 """
 
@@ -18,7 +18,7 @@ FAULTS = 8
 
 
 def calls_of(trials: Trials) -> int:
-    """Count the calls to the system of a run, without sqlite's statements."""
+    """Count the system calls of a run, without sqlite's statements."""
     root = trials.fresh("count")
     return in_child(trials.case.run, root=root, watch=Watch(root, statements=False)).points
 
@@ -41,8 +41,8 @@ def faulty(trials: Trials, at: int, strike) -> list[str]:
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_a_failing_call_leaves_captions_whole_and_the_next_run_completes(name, place):
-    trials = Trials(CASES[name], place / "t")
+def test_a_failing_call_leaves_captions_whole_and_the_next_run_completes(name, workdir):
+    trials = Trials(CASES[name], workdir / "t")
     calls = calls_of(trials)
     at = sorted(random.Random(name).sample(range(1, calls + 1), min(FAULTS, calls)))
     assert [p for n in at for p in faulty(trials, n, FULL)] == []
@@ -51,15 +51,17 @@ def test_a_failing_call_leaves_captions_whole_and_the_next_run_completes(name, p
 @pytest.mark.slow
 @pytest.mark.parametrize("strike", [FULL, BROKEN], ids=["ENOSPC", "EIO"])
 @pytest.mark.parametrize("name", CASES)
-def test_every_single_call_may_fail(name, strike, place):
-    trials = Trials(CASES[name], place / "t")
+def test_every_single_call_may_fail(name, strike, workdir):
+    trials = Trials(CASES[name], workdir / "t")
     assert [p for n in range(1, calls_of(trials) + 1) for p in faulty(trials, n, strike)] == []
 
 
 @pytest.mark.parametrize("name", ["tag", "copies"])
-def test_a_plan_that_fails_before_anything_changed_leaves_the_folder_as_it_was(name, place):
-    """The first half of the calls makes temporary files: the plan is dropped, with its folders."""
-    trials = Trials(CASES[name], place / "t")
+def test_a_plan_that_fails_before_anything_changed_leaves_the_folder_unchanged(name, workdir):
+    """The first half of the calls makes temporary files: then the plan is dropped, with its new
+    folders.
+    """
+    trials = Trials(CASES[name], workdir / "t")
     for n in range(1, calls_of(trials) // 2, 3):
         root = trials.fresh("trial")
         watch = Watch(root, at=n, strike=FULL, statements=False)
@@ -68,8 +70,8 @@ def test_a_plan_that_fails_before_anything_changed_leaves_the_folder_as_it_was(n
         assert tree(root) == trials.before
 
 
-def test_a_disk_that_takes_a_byte_at_a_time_still_gets_whole_captions(place):
-    trials = Trials(CASES["tag"], place / "t")
+def test_captions_are_complete_on_a_disk_that_takes_one_byte_per_write(workdir):
+    trials = Trials(CASES["tag"], workdir / "t")
     root = trials.fresh("trial")
 
     def dribble():
@@ -85,14 +87,14 @@ def test_a_disk_that_takes_a_byte_at_a_time_still_gets_whole_captions(place):
 
 
 @pytest.mark.parametrize("pages", [1, 4, 12, 16, 20, 24])
-def test_a_store_that_cannot_grow_is_a_storage_error(pages, place):
-    """The journal keeps what captions held before: 30 kB each here."""
+def test_a_store_that_cannot_grow_is_a_storage_error(pages, workdir):
+    """The journal keeps the old captions, here 30 kB each."""
 
     def build(root):
         for image in small_set(root / "imgs"):
             caption(image, ", ".join(f"tag {n} of many" for n in range(2000)))
 
-    trials = Trials(Case("tag", build, datasets.tag), place / "t")
+    trials = Trials(Case("tag", build, datasets.tag), workdir / "t")
     root = trials.fresh("trial")
 
     def small_store():
@@ -113,28 +115,28 @@ def test_a_store_that_cannot_grow_is_a_storage_error(pages, place):
 
 
 @pytest.mark.parametrize("seed", range(6))
-def test_a_damaged_store_is_named_with_the_way_out_and_captions_stay(seed, place):
-    small_set(place / "imgs")
-    datasets.tag(place)
-    store = place / "imgs" / PROJECT / "store.sqlite"
+def test_a_damaged_store_is_an_error_with_a_hint_and_captions_are_kept(seed, workdir):
+    small_set(workdir / "imgs")
+    datasets.tag(workdir)
+    store = workdir / "imgs" / PROJECT / "store.sqlite"
     data = bytearray(store.read_bytes())
     draw = random.Random(seed)
     start = 0 if seed == 0 else draw.randrange(100, len(data) - 4096)
     data[start : start + 4096] = draw.randbytes(4096)
     store.write_bytes(data)
-    before = tree(place)
-    ended = in_child(datasets.rules, root=place)
+    before = tree(workdir)
+    ended = in_child(datasets.rules, root=workdir)
     assert ended.code in (Exit.DONE, Exit.STORAGE), ended.said
     if ended.code == Exit.STORAGE:
         assert "store.sqlite" in ended.said
-        assert tree(place) == before
+        assert tree(workdir) == before
 
 
-def test_the_faults_reach_the_calls_that_matter(place):
+def test_the_harness_reaches_the_calls_that_write(workdir):
     """A harness that saw no writes would pass everything."""
     seen: set[str] = set()
     for name in ("tag", "moves", "copies", "layout"):
-        trials = Trials(CASES[name], place / name)
+        trials = Trials(CASES[name], workdir / name)
         root = trials.fresh("trial")
         seen |= in_child(trials.case.run, root=root, watch=Watch(root, statements=False)).calls
     assert {"open", "write", "fsync", "replace", "rename", "link", "mkdir"} <= seen <= {*CALLS}

@@ -1,6 +1,4 @@
-"""R13 to R18: broken, huge, turned and odd images cost themselves only, and no image takes
-another's place.
-"""
+"""Broken, huge, turned and odd images fail alone, and no image overwrites another's output."""
 
 import json
 import shutil
@@ -23,107 +21,107 @@ from tests.safety.finders import DETECTOR
 from tests.safety.harness import digest, is_image, tree
 from tests.safety.tagger import NAME
 
-# ---- R13
-# --------------------------------------------------------------------------------------------------
+# ---- images of one stem
 
 
 @pytest.mark.parametrize("form", ["keep", "jpg", "png", "webp"])
-def test_images_of_one_stem_have_outputs_of_their_own(form, place):
-    folder = place / "imgs"
+def test_images_of_one_stem_get_separate_outputs(form, workdir):
+    folder = workdir / "imgs"
     inputs = [
         write_image(folder / name, n)
         for n, name in enumerate(("a.jpg", "a.png", "a.gif", "a_2.png", "sub/a.webp"))
     ]
     before = {p: digest(p) for p in inputs}
     result = api.resize(
-        folder, place / "out", api.ResizeOptions(format=form, max=32, recursive=True)
+        folder, workdir / "out", api.ResizeOptions(format=form, max=32, recursive=True)
     )
     outputs = {done.value.path for done in result.report.done}
     assert len(outputs) == len(inputs)
-    assert {p for p in (place / "out").rglob("*") if is_image(p)} == outputs
+    assert {p for p in (workdir / "out").rglob("*") if is_image(p)} == outputs
     assert len({digest(p) for p in outputs}) == len(inputs)
     assert {p: digest(p) for p in inputs} == before
 
 
 @pytest.mark.parametrize("name", WRITING)
-def test_images_of_one_stem_keep_apart_what_is_made_of_them(name, place, monkeypatch):
-    monkeypatch.chdir(place)
+def test_outputs_of_images_of_one_stem_are_kept_apart(name, workdir, monkeypatch):
+    monkeypatch.chdir(workdir)
     names = ("a.jpg", "a.png", "a.gif", "a_2.png", "sub/a.webp")
-    inputs = [write_image(place / "imgs" / name, n) for n, name in enumerate(names)]
-    before = tree(place / "imgs")
+    inputs = [write_image(workdir / "imgs" / name, n) for n, name in enumerate(names)]
+    before = tree(workdir / "imgs")
     assert run([*WRITING[name], "--recursive"]) == Exit.DONE
-    outputs = [p for p in (place / "out").rglob("*") if is_image(p) and p.parent.name != "masks"]
+    outputs = [p for p in (workdir / "out").rglob("*") if is_image(p) and p.parent.name != "masks"]
     assert (
         len({p.with_suffix("") for p in outputs})
         == len({digest(p) for p in outputs})
         == len(inputs)
     )
-    assert tree(place / "imgs") == before
+    assert tree(workdir / "imgs") == before
 
 
-def test_in_place_two_images_that_would_become_one_are_refused(place):
+def test_two_images_that_would_become_one_in_place_are_refused(workdir):
     for n, name in enumerate(("a.gif", "a.png")):
-        write_image(place / name, n)
-    before = tree(place)
+        write_image(workdir / name, n)
+    before = tree(workdir)
     with pytest.raises(PlanConflict):
-        api.resize(place, None, api.ResizeOptions(in_place=True, max=32))
-    assert tree(place) == before
+        api.resize(workdir, None, api.ResizeOptions(in_place=True, max=32))
+    assert tree(workdir) == before
 
 
 @pytest.mark.parametrize("verb", ["tag", "rules"])
-def test_images_of_one_stem_do_not_share_a_caption_silently(verb, place, capsys):
+def test_images_of_one_stem_do_not_share_a_caption_silently(verb, workdir, capsys):
     for n, name in enumerate(("a.jpg", "a.png")):
-        write_image(place / name, n)
-    (place / "a.txt").write_text("of the first\n", encoding="utf-8")
+        write_image(workdir / name, n)
+    (workdir / "a.txt").write_text("of the first\n", encoding="utf-8")
     more = {"tag": ["--tagger", NAME, "--existing", "overwrite"], "rules": ["--trigger", "x"]}[verb]
-    assert run([verb, str(place), *more]) == Exit.SOME_FAILED
+    assert run([verb, str(workdir), *more]) == Exit.SOME_FAILED
     err = capsys.readouterr().err
     assert "a.png: would share its caption with a.jpg" in err
     assert "dsk rename" in err
 
 
-def test_a_file_that_dsk_did_not_make_is_never_replaced(place):
-    small_set(place / "imgs", 2)
-    theirs = write_image(place / "out" / "photo 1.png", 77)
-    before = tree(place)
+def test_a_file_that_dsk_did_not_make_is_never_replaced(workdir):
+    small_set(workdir / "imgs", 2)
+    theirs = write_image(workdir / "out" / "photo 1.png", 77)
+    before = tree(workdir)
     with pytest.raises(PlanConflict, match="not made by dsk"):
-        api.resize(place / "imgs", place / "out", api.ResizeOptions(max=32))
-    assert tree(place) == before
+        api.resize(workdir / "imgs", workdir / "out", api.ResizeOptions(max=32))
+    assert tree(workdir) == before
     assert theirs.is_file()
 
 
-def test_outputs_whose_project_folder_was_deleted_are_taken_over_unless_one_was_edited(place):
-    """`.dsk` may be deleted at the cost of time: what stands there is what would be made."""
-    small_set(place / "imgs")
+def test_outputs_are_adopted_after_the_project_folder_was_deleted_unless_one_was_edited(workdir):
+    """`.dsk` may be deleted, which costs time only: an existing output is adopted if it is what
+    would be made.
+    """
+    small_set(workdir / "imgs")
     options = api.ResizeOptions(max=32)
-    api.resize(place / "imgs", place / "out", options)
-    before = tree(place / "out")
-    times = {p: p.stat().st_mtime_ns for p in (place / "out").iterdir() if is_image(p)}
-    shutil.rmtree(place / "out" / ".dsk")
-    api.resize(place / "imgs", place / "out", options, api.RunContext(dry_run=True))
-    assert not (place / "out" / ".dsk").exists()
-    again = api.resize(place / "imgs", place / "out", options)
+    api.resize(workdir / "imgs", workdir / "out", options)
+    before = tree(workdir / "out")
+    times = {p: p.stat().st_mtime_ns for p in (workdir / "out").iterdir() if is_image(p)}
+    shutil.rmtree(workdir / "out" / ".dsk")
+    api.resize(workdir / "imgs", workdir / "out", options, api.RunContext(dry_run=True))
+    assert not (workdir / "out" / ".dsk").exists()
+    again = api.resize(workdir / "imgs", workdir / "out", options)
     assert [o.reason if isinstance(o, Skipped) else o for o in again.report.outcomes] == [
         "up to date"
     ] * len(times)
-    assert tree(place / "out") == before
+    assert tree(workdir / "out") == before
     assert {p: p.stat().st_mtime_ns for p in times} == times
-    shutil.rmtree(place / "out" / ".dsk")
+    shutil.rmtree(workdir / "out" / ".dsk")
     edited = max(times)
     edited.write_bytes(edited.read_bytes() + b"\0")
     with pytest.raises(
         PlanConflict, match=f"{edited.name} was not made by dsk, or was edited since"
     ):
-        api.resize(place / "imgs", place / "out", options)
-    assert tree(place / "out") == before | {edited.name: digest(edited)}
+        api.resize(workdir / "imgs", workdir / "out", options)
+    assert tree(workdir / "out") == before | {edited.name: digest(edited)}
 
 
-# ---- R14, R15, R18: what cannot be read
-# -----------------------------------------------------------------------------
+# ---- images that cannot be read
 
 
 def png_header(width: int, height: int) -> bytes:
-    """A PNG that claims a size and holds next to nothing."""
+    """Return a PNG that claims a size and contains next to nothing."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
         return (
@@ -140,7 +138,7 @@ def png_header(width: int, height: int) -> bytes:
 
 
 def broken_set(folder) -> dict[str, str]:
-    """Make broken images among good ones; return what is said of each."""
+    """Make broken images among good ones; return the expected error of each."""
     small_set(folder, 2)
     good = (folder / "photo 1.png").read_bytes()
     (folder / "cut.png").write_bytes(good[: len(good) // 2])
@@ -170,17 +168,15 @@ def broken_set(folder) -> dict[str, str]:
     ],
     ids=lambda command: " ".join(command).partition(" imgs")[0],
 )
-def test_each_broken_image_has_its_line_and_the_others_are_done(
-    command, place, capsys, monkeypatch
+def test_each_broken_image_is_reported_and_the_others_are_done(
+    command, workdir, capsys, monkeypatch
 ):
-    monkeypatch.chdir(place)
-    reasons = broken_set(place / "imgs")
-    for path in (place / "imgs").glob(
-        "cut.*"
-    ):  # two of one stem would be refused for their caption
+    monkeypatch.chdir(workdir)
+    reasons = broken_set(workdir / "imgs")
+    for path in (workdir / "imgs").glob("cut.*"):  # two of one stem are refused for their caption
         path.rename(path.with_name(f"{path.suffix[1:]}-cut{path.suffix}"))
     reasons = {(f"{n[4:]}-{n}" if n.startswith("cut") else n): why for n, why in reasons.items()}
-    before = {n: what for n, what in tree(place / "imgs").items() if not n.endswith(".txt")}
+    before = {n: what for n, what in tree(workdir / "imgs").items() if not n.endswith(".txt")}
     assert run(command) == Exit.SOME_FAILED
     lines = capsys.readouterr().err.splitlines()
     for name, reason in reasons.items():
@@ -188,19 +184,23 @@ def test_each_broken_image_has_its_line_and_the_others_are_done(
         assert len(mine) == 1, name
         assert reason in mine[0]
     if command != FINDING["faces list"]:
-        made = (place / "imgs").glob("*.txt") if command[0] == "tag" else (place / "out").iterdir()
+        made = (
+            (workdir / "imgs").glob("*.txt") if command[0] == "tag" else (workdir / "out").iterdir()
+        )
         assert {p.stem for p in made if is_image(p) or command[0] == "tag"} == {
             "photo 1",
             "photo 2",
         }
-    assert {n: what for n, what in tree(place / "imgs").items() if not n.endswith(".txt")} == before
+    assert {
+        n: what for n, what in tree(workdir / "imgs").items() if not n.endswith(".txt")
+    } == before
 
 
-def test_broken_images_are_findings_of_a_check(place):
-    reasons = broken_set(place)
+def test_broken_images_are_findings_of_check(workdir):
+    reasons = broken_set(workdir)
     found = {
         f.path.name: f.reason
-        for f in api.check(place, api.CheckOptions()).findings
+        for f in api.check(workdir, api.CheckOptions()).findings
         if f.check == "unreadable"
     }
     assert set(found) == set(reasons)
@@ -212,18 +212,18 @@ def test_broken_images_are_findings_of_a_check(place):
     [["resize", "imgs", "--in-place"], ["cutout", "imgs"], ["faces", "erase", "imgs"]],
     ids=lambda c: c[0],
 )
-def test_bombs_are_refused_within_2_seconds_and_512_mb(command, place, tmp_path):
-    """The whole process, imports and all; a small launcher looks, since exec keeps the mark of
-    whoever starts it.
+def test_decompression_bombs_are_refused_within_2_seconds_and_512_mb(command, workdir, tmp_path):
+    """Measure the whole process with its imports, in a small launcher: its peak memory would
+    include that of the process that starts it.
     """
     for n in range(5):
-        (place / "imgs").mkdir(exist_ok=True)
-        (place / "imgs" / f"bomb{n}.png").write_bytes(png_header(30_000, 30_000))
+        (workdir / "imgs").mkdir(exist_ok=True)
+        (workdir / "imgs" / f"bomb{n}.png").write_bytes(png_header(30_000, 30_000))
     command = [sys.executable, "-m", "datasetkit", *command, "--json"]
     costs = tmp_path / "costs.json"
     launcher = [sys.executable, "-S", "-E", launch.__file__, str(costs), *command]
     out = subprocess.run(
-        launcher, cwd=place, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+        launcher, cwd=workdir, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
     ).stdout
     seconds, _, peak_kb = json.loads(costs.read_text(encoding="utf-8"))
     startup = 3  # seconds for the interpreter and its imports on a busy machine
@@ -234,12 +234,10 @@ def test_bombs_are_refused_within_2_seconds_and_512_mb(command, place, tmp_path)
     assert {outcome["is"] for outcome in result["report"]["outcomes"]} == {"Failed"}
 
 
-def test_mutated_files_neither_crash_nor_hang(place):
-    """Good or Failed, each image by itself; the rest of R15 is in the tests of
-    datasetkit.images.pixels.
-    """
+def test_mutated_files_neither_crash_nor_hang(workdir):
+    """Each image is done or fails, by itself; tests/images/test_pixels.py has more mutations."""
     random = np.random.default_rng(5)
-    folder = place / "imgs"
+    folder = workdir / "imgs"
     for n, suffix in enumerate(("png", "jpg", "gif", "bmp", "webp", "tiff") * 12):
         path = write_image(folder / f"{n:03d}.{suffix}", n, (20, 16))
         data = bytearray(path.read_bytes())
@@ -257,13 +255,13 @@ def test_mutated_files_neither_crash_nor_hang(place):
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 20_000), (20_000, 1), (3, 1000)])
-def test_odd_shapes_are_done(size, place):
-    write_image(place / "imgs" / "odd.png", 1, size)
-    assert len(api.tag(place / "imgs", api.TagOptions(tagger=NAME)).report.done) == 1
+def test_images_of_odd_shapes_are_done(size, workdir):
+    write_image(workdir / "imgs" / "odd.png", 1, size)
+    assert len(api.tag(workdir / "imgs", api.TagOptions(tagger=NAME)).report.done) == 1
     assert "unreadable" not in {
-        f.check for f in api.check(place / "imgs", api.CheckOptions()).findings
+        f.check for f in api.check(workdir / "imgs", api.CheckOptions()).findings
     }
-    (done,) = api.resize(place / "imgs", place / "out", api.ResizeOptions(max=512)).report.done
+    (done,) = api.resize(workdir / "imgs", workdir / "out", api.ResizeOptions(max=512)).report.done
     with Image.open(done.value.path) as image:
         assert image.size == done.value.size
         assert min(image.size) >= 1
@@ -271,54 +269,53 @@ def test_odd_shapes_are_done(size, place):
 
 
 @pytest.mark.parametrize("name", FINDING)
-def test_in_odd_shapes_subjects_and_faces_are_found_or_the_reason_is_said(
-    name, place, capsys, monkeypatch
+def test_images_of_odd_shapes_are_cut_and_searched_or_the_reason_is_reported(
+    name, workdir, capsys, monkeypatch
 ):
-    monkeypatch.chdir(place)
+    monkeypatch.chdir(workdir)
     sizes = [(1, 1), (1, 20_000), (20_000, 1), (3, 1000)]
     for n, size in enumerate(sizes):
-        write_image(place / "imgs" / f"odd-{n}.png", n, size)
-    without = ["odd-0.png"] if name == "cutout" else []  # an ellipse in one pixel is none
+        write_image(workdir / "imgs" / f"odd-{n}.png", n, size)
+    without = ["odd-0.png"] if name == "cutout" else []  # one pixel has no ellipse
     assert run(FINDING[name]) == (Exit.SOME_FAILED if without else Exit.DONE)
     err = capsys.readouterr().err
     assert [f"odd-{n}.png" for n in range(4) if f"odd-{n}.png: the mask covers" in err] == without
     if name == "faces list":
         return
     for n, (width, height) in enumerate(sizes):
-        with Image.open(place / "out" / f"odd-{n}.png") as image:
+        with Image.open(workdir / "out" / f"odd-{n}.png") as image:
             image.load()
             assert image.size == (
                 (width, height) if name != "faces crop" else (1, 1) if n < 3 else (3, 3)
             )
 
 
-def test_a_broken_mask_costs_its_image_only(place, capsys, monkeypatch):
-    """A mask is read where one of the new image is made of it, or as many as there are faces."""
-    monkeypatch.chdir(place)
+def test_a_broken_mask_fails_its_image_only(workdir, capsys, monkeypatch):
+    """A mask is read only if the new image gets one; several faces read it several times."""
+    monkeypatch.chdir(workdir)
     for n in range(3):
-        write_image(place / "imgs" / f"{n}.png", n)
-    (place / "imgs" / "masks").mkdir()
-    (place / "imgs" / "masks" / "0.png").write_bytes(b"nothing")
-    (place / "imgs" / "masks" / "1.png").write_bytes(png_header(30_000, 30_000))
-    before = tree(place / "imgs")
+        write_image(workdir / "imgs" / f"{n}.png", n)
+    (workdir / "imgs" / "masks").mkdir()
+    (workdir / "imgs" / "masks" / "0.png").write_bytes(b"nothing")
+    (workdir / "imgs" / "masks" / "1.png").write_bytes(png_header(30_000, 30_000))
+    before = tree(workdir / "imgs")
     for name, command in WRITING.items():
         assert run([name if word == "out" else word for word in command]) == Exit.SOME_FAILED
         err = capsys.readouterr().err
         assert "masks/0.png" in err and "masks/1.png" in err
-        assert (place / name / "2.png").is_file()
-    assert tree(place / "imgs") == before
+        assert (workdir / name / "2.png").is_file()
+    assert tree(workdir / "imgs") == before
 
 
-def test_a_wrong_suffix_is_read_by_content(place):
-    write_image(place / "imgs" / "a.png", 1)
-    shutil.move(place / "imgs" / "a.png", place / "imgs" / "a.jpg")
-    (done,) = api.resize(place / "imgs", place / "out", api.ResizeOptions(max=32)).report.done
+def test_an_image_with_a_wrong_suffix_is_read_by_its_content(workdir):
+    write_image(workdir / "imgs" / "a.png", 1)
+    shutil.move(workdir / "imgs" / "a.png", workdir / "imgs" / "a.jpg")
+    (done,) = api.resize(workdir / "imgs", workdir / "out", api.ResizeOptions(max=32)).report.done
     with Image.open(done.value.path) as image:
         assert image.format == {".jpg": "JPEG", ".png": "PNG"}[done.value.path.suffix]
 
 
-# ---- R16
-# --------------------------------------------------------------------------------------------------
+# ---- turned images
 
 TURNS = {
     1: None,
@@ -333,7 +330,7 @@ TURNS = {
 
 
 def four_colours() -> Image.Image:
-    """An image of which no turn or mirror image is like it."""
+    """Make an image that differs from each of its turned and mirrored versions."""
     pixels = np.zeros((40, 60, 3), np.uint8)
     pixels[:20, :30] = (250, 20, 10)
     pixels[:20, 30:] = (30, 200, 60)
@@ -343,20 +340,20 @@ def four_colours() -> Image.Image:
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_a_turned_image_gives_what_the_upright_one_gives(orientation, place):
+def test_an_exif_turned_image_gives_what_the_upright_one_gives(orientation, workdir):
     image, turn = four_colours(), TURNS[orientation]
     exif = Image.Exif()
     exif[0x0112] = orientation
     for folder in ("turned", "upright"):
-        (place / folder).mkdir()
-    image.save(place / "turned" / "a.png", exif=exif)
-    (image if turn is None else image.transpose(turn)).save(place / "upright" / "a.png")
+        (workdir / folder).mkdir()
+    image.save(workdir / "turned" / "a.png", exif=exif)
+    (image if turn is None else image.transpose(turn)).save(workdir / "upright" / "a.png")
     texts, pixels = [], []
     for folder in ("turned", "upright"):
-        api.tag(place / folder, api.TagOptions(tagger=NAME, threshold=0.2))
-        texts.append((place / folder / "a.txt").read_text(encoding="utf-8"))
-        api.resize(place / folder, place / f"{folder}-small", api.ResizeOptions(max=30))
-        with Image.open(place / f"{folder}-small" / "a.png") as small:
+        api.tag(workdir / folder, api.TagOptions(tagger=NAME, threshold=0.2))
+        texts.append((workdir / folder / "a.txt").read_text(encoding="utf-8"))
+        api.resize(workdir / folder, workdir / f"{folder}-small", api.ResizeOptions(max=30))
+        with Image.open(workdir / f"{folder}-small" / "a.png") as small:
             assert small.getexif() == {}
             pixels.append((small.size, small.tobytes()))
     assert texts[0] == texts[1]
@@ -366,16 +363,16 @@ def test_a_turned_image_gives_what_the_upright_one_gives(orientation, place):
 @pytest.mark.parametrize(
     ("orientation", "turn"), [(o, turn) for o, turn in TURNS.items() if turn is not None]
 )
-def test_a_turned_image_is_cut_and_searched_as_the_upright_one(
-    orientation, turn, place, monkeypatch
+def test_an_exif_turned_image_is_cut_and_searched_as_the_upright_one(
+    orientation, turn, workdir, monkeypatch
 ):
     image = four_colours()
     exif = Image.Exif()
     exif[0x0112] = orientation
     found = []
     for folder in ("turned", "upright"):
-        (place / folder / "imgs").mkdir(parents=True)
-        monkeypatch.chdir(place / folder)
+        (workdir / folder / "imgs").mkdir(parents=True)
+        monkeypatch.chdir(workdir / folder)
         if folder == "turned":
             image.save("imgs/a.png", exif=exif)
         else:
@@ -383,10 +380,10 @@ def test_a_turned_image_is_cut_and_searched_as_the_upright_one(
         for name, command in WRITING.items():
             assert run([name if word == "out" else word for word in command]) == Exit.DONE
         listed = api.list_faces(
-            place / folder / "imgs", api.FacesOptions(detector=DETECTOR)
+            workdir / folder / "imgs", api.FacesOptions(detector=DETECTOR)
         ).images[0]
-        made = [p for name in WRITING for p in sorted((place / folder / name).rglob("a.png"))]
-        pixels = {p.relative_to(place / folder): _pixels(p) for p in made}
+        made = [p for name in WRITING for p in sorted((workdir / folder / name).rglob("a.png"))]
+        pixels = {p.relative_to(workdir / folder): _pixels(p) for p in made}
         found.append((listed.width, listed.height, listed.faces, pixels))
     assert found[0] == found[1]
     assert len(found[0][-1]) == 5  # three images, and the masks of two
@@ -398,11 +395,11 @@ def _pixels(path) -> tuple[tuple[int, int], str, bytes]:
         return image.size, image.mode, image.tobytes()
 
 
-def test_the_check_of_turns_can_fail(place):
-    """The test tagger tells an image from its turned self."""
+def test_the_test_tagger_tells_a_turned_image_from_an_upright_one(workdir):
+    """Otherwise the tests above could not fail."""
     texts = set()
     for orientation, turn in TURNS.items():
-        folder = place / str(orientation)
+        folder = workdir / str(orientation)
         folder.mkdir()
         image = four_colours()
         (image if turn is None else image.transpose(turn)).save(folder / "a.png")
@@ -411,12 +408,11 @@ def test_the_check_of_turns_can_fail(place):
     assert len(texts) >= 3
 
 
-# ---- R17
-# --------------------------------------------------------------------------------------------------
+# ---- modes and animations
 
 
 def modes(folder) -> None:
-    """One image of each mode and kind that the field's folders hold."""
+    """Make one image of each mode and format that real folders contain."""
     folder.mkdir()
     image = four_colours()
     image.convert("CMYK").save(folder / "cmyk.jpg")
@@ -442,25 +438,25 @@ def modes(folder) -> None:
     )
 
 
-def test_every_mode_is_tagged_and_resized_and_animations_are_named(place, capsys, monkeypatch):
-    monkeypatch.chdir(place)
-    modes(place / "imgs")
-    for path in (place / "imgs").glob("moving.*"):
+def test_every_mode_is_tagged_and_resized_and_animations_are_named(workdir, capsys, monkeypatch):
+    monkeypatch.chdir(workdir)
+    modes(workdir / "imgs")
+    for path in (workdir / "imgs").glob("moving.*"):
         path.rename(path.with_name(f"{path.suffix[1:]}-moving{path.suffix}"))
-    count = len(list((place / "imgs").iterdir()))
+    count = len(list((workdir / "imgs").iterdir()))
     assert run(["tag", "imgs", "--tagger", NAME]) == Exit.DONE
-    assert len(list((place / "imgs").glob("*.txt"))) == count
+    assert len(list((workdir / "imgs").glob("*.txt"))) == count
     animated = {
         f.path.stem
         for f in api.check(
-            place / "imgs", api.CheckOptions(only=("animated", "unreadable"))
+            workdir / "imgs", api.CheckOptions(only=("animated", "unreadable"))
         ).findings
     }
     assert animated == {"gif-moving", "webp-moving"}
     assert run(["resize", "imgs", "out", "--max", "30"]) == Exit.DONE
     err = capsys.readouterr().err
     assert err.count("only the first frame was used") == 2
-    outputs = [p for p in (place / "out").iterdir() if is_image(p)]
+    outputs = [p for p in (workdir / "out").iterdir() if is_image(p)]
     assert len(outputs) == count
     for path in outputs:
         with Image.open(path) as image:
@@ -470,19 +466,21 @@ def test_every_mode_is_tagged_and_resized_and_animations_are_named(place, capsys
 
 
 @pytest.mark.parametrize("name", WRITING)
-def test_every_mode_is_cut_and_searched_and_animations_are_named(name, place, capsys, monkeypatch):
-    monkeypatch.chdir(place)
-    modes(place / "imgs")
-    before = tree(place / "imgs")
+def test_every_mode_is_cut_and_searched_and_animations_are_named(
+    name, workdir, capsys, monkeypatch
+):
+    monkeypatch.chdir(workdir)
+    modes(workdir / "imgs")
+    before = tree(workdir / "imgs")
     assert run(WRITING[name]) == Exit.DONE
-    outputs = [p for p in (place / "out").iterdir() if is_image(p)]
+    outputs = [p for p in (workdir / "out").iterdir() if is_image(p)]
     assert len(outputs) == len(before)
-    assert tree(place / "imgs") == before
+    assert tree(workdir / "imgs") == before
     for path in outputs:
         with Image.open(path) as image:
             assert image.mode == "RGB"
             assert getattr(image, "n_frames", 1) == 1
             assert np.asarray(image).std() > 20, f"{path.name} is blank"
-    for path in (place / "out" / "masks").glob("*"):
+    for path in (workdir / "out" / "masks").glob("*"):
         with Image.open(path) as mask:
             assert (mask.mode, mask.size) == ("L", (60, 40))

@@ -1,6 +1,4 @@
-"""R2: a command may be killed at any moment; the next run finishes it, and nothing is lost on the
-way.
-"""
+"""A command may be killed at any moment: nothing is lost, and the next run completes it."""
 
 import itertools
 import os
@@ -27,7 +25,7 @@ KILLS = 10
 
 
 def spread(points: int, n: int) -> list[int]:
-    """Choose n moments of a run, one in each n-th of it, so that early and late ones are among
+    """Choose n calls of a run, one in each n-th of it, so that early and late ones are among
     them.
     """
     draw = random.Random(points)
@@ -35,36 +33,36 @@ def spread(points: int, n: int) -> list[int]:
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_a_killed_command_loses_nothing_and_the_next_run_finishes_it(name, place):
-    trials = Trials(CASES[name], place / "t")
+def test_a_killed_command_loses_nothing_and_the_next_run_finishes_it(name, workdir):
+    trials = Trials(CASES[name], workdir / "t")
     assert [p for at in spread(trials.points, KILLS) for p in trials.killed(at=at)] == []
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", CASES)
-def test_a_kill_at_every_single_call_loses_nothing(name, place):
-    trials = Trials(CASES[name], place / "t")
+def test_a_kill_at_every_single_call_loses_nothing(name, workdir):
+    trials = Trials(CASES[name], workdir / "t")
     assert [p for at in range(1, trials.points + 1) for p in trials.killed(at=at)] == []
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", CASES)
-def test_300_kills_at_random_moments_lose_nothing(name, place):
-    trials = Trials(CASES[name], place / "t")
+def test_300_kills_at_random_moments_lose_nothing(name, workdir):
+    trials = Trials(CASES[name], workdir / "t")
     draw = random.Random(name)
     moments = [draw.uniform(0.01, 1.1 * trials.whole.seconds) for _ in range(300)]
     assert [p for after in moments for p in trials.killed(after=after)] == []
 
 
 def write_plainly() -> None:
-    """Plant the writer that damages captions: it truncates in place and writes in small pieces."""
+    """Patch in a writer that damages captions: it truncates in place and writes in small pieces."""
 
-    def place(step):
-        if step.kind == "write":
-            step.temp.unlink()
-            descriptor = os.open(step.dst, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-            for at in range(0, len(step.after), 8):
-                os.write(descriptor, step.after[at : at + 8])
+    def place(op):
+        if op.kind == "write":
+            op.temp.unlink()
+            descriptor = os.open(op.dst, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+            for at in range(0, len(op.after), 8):
+                os.write(descriptor, op.after[at : at + 8])
             os.close(descriptor)
         return True
 
@@ -72,16 +70,16 @@ def write_plainly() -> None:
 
 
 @pytest.mark.parametrize("name", ["tag", "rules", "import"])
-def test_the_same_check_is_red_for_a_writer_that_truncates_in_place(name, place):
-    trials = Trials(CASES[name], place / "t")
+def test_the_check_fails_for_a_writer_that_truncates_in_place(name, workdir):
+    trials = Trials(CASES[name], workdir / "t")
     moments = range(trials.points // 2, trials.points, 3)
     found = [p for at in moments for p in trials.killed(at=at, before=write_plainly)]
     assert any("neither old nor new" in problem for problem in found)
 
 
 def die_while_writing_plainly() -> None:
-    """Plant plain writing in place of every rename, and a kill in the middle of the second file in
-    sight.
+    """Patch in plain writing instead of renaming, and a kill in the middle of the second visible
+    file.
     """
     begun = itertools.count()  # many threads write
 
@@ -94,10 +92,10 @@ def die_while_writing_plainly() -> None:
         os.write(descriptor, data[len(data) // 2 :])
         os.close(descriptor)
 
-    def place(step):
-        if step.temp is not None and os.path.lexists(step.temp):
-            write(step.dst, step.temp.read_bytes())
-            step.temp.unlink()
+    def place(op):
+        if op.temp is not None and os.path.lexists(op.temp):
+            write(op.dst, op.temp.read_bytes())
+            op.temp.unlink()
         return True
 
     vars(journal)["place"] = place
@@ -106,8 +104,8 @@ def die_while_writing_plainly() -> None:
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_the_check_of_every_verb_is_red_for_plain_writing(name, place):
-    trials = Trials(CASES[name], place / "t")
+def test_the_check_of_every_command_fails_for_plain_writing(name, workdir):
+    trials = Trials(CASES[name], workdir / "t")
     found = trials.killed(at=sys.maxsize, before=die_while_writing_plainly)
     assert any("neither old nor new" in problem for problem in found)
 
@@ -115,8 +113,8 @@ def test_the_check_of_every_verb_is_red_for_plain_writing(name, place):
 @pytest.mark.parametrize(
     "name", ["tag", "rename", "resize", "rules", "import", "resize-in-place", "check"]
 )
-def test_undo_after_a_kill_and_a_second_run_takes_all_of_it_back(name, place):
-    trials = Trials(CASES[name], place / "t")
+def test_undo_after_a_kill_and_a_second_run_restores_everything(name, workdir):
+    trials = Trials(CASES[name], workdir / "t")
     where = "small" if name == "resize" else "imgs"
     for at in spread(trials.points, 4):
         root = trials.fresh("trial")
@@ -128,25 +126,25 @@ def test_undo_after_a_kill_and_a_second_run_takes_all_of_it_back(name, place):
         assert taken_back.code == 0, taken_back.said
         seen = {
             n: what for n, what in tree(root).items() if n != "small"
-        }  # an empty folder with its history stays
+        }  # an empty folder with its history remains
         assert seen == trials.before, f"killed at {at}"
 
 
-def test_an_interrupted_undo_is_completed_and_nothing_else_is_taken_back(place):
-    """`dsk undo` again after a kill must not take back one command more."""
+def test_an_interrupted_undo_is_completed_and_undoes_nothing_else(workdir):
+    """Another `dsk undo` after a kill must not undo one command more."""
 
     def build(root):
         small_set(root / "imgs")
         datasets.tag(root)
         datasets.rename(root)
 
-    trials = Trials(Case("undo one", build, lambda root: api.undo(root / "imgs")), place / "t")
+    trials = Trials(Case("undo one", build, lambda root: api.undo(root / "imgs")), workdir / "t")
     begun = 0
     for at in range(1, trials.points + 1, 4):
         root = trials.fresh("trial")
         in_child(trials.case.run, root=root, watch=Watch(root, at=at, strike=kill))
         states = {e.verb: e.state for e in api.history(root / "imgs")}
-        if states["rename"] == "done":  # else the kill came too late to interrupt anything
+        if states["rename"] == "done":  # otherwise the kill came too late
             begun += "undo" in states
             assert trials.again(root).code == 0
             assert trials.differences(root) == []
@@ -165,8 +163,8 @@ NEXT = {
 
 
 @pytest.mark.parametrize("verb", NEXT)
-def test_any_command_after_a_kill_finishes_the_renaming_first(verb, place):
-    """An undo of a rename moves every image aside at once: killed then, the folder seems
+def test_any_command_after_a_kill_completes_the_rename_first(verb, workdir):
+    """The undo of a rename gives every image a temporary name first: killed then, the folder seems
     empty.
     """
 
@@ -174,7 +172,7 @@ def test_any_command_after_a_kill_finishes_the_renaming_first(verb, place):
         small_set(root / "imgs")
         datasets.rename(root)
 
-    trials = Trials(Case("undo", build, lambda root: api.undo(root / "imgs")), place / "t")
+    trials = Trials(Case("undo", build, lambda root: api.undo(root / "imgs")), workdir / "t")
     expected = trials.fresh("expected")
     for action in (trials.case.run, NEXT[verb]):
         assert in_child(action, root=expected).code == 0
@@ -192,8 +190,8 @@ def test_any_command_after_a_kill_finishes_the_renaming_first(verb, place):
     assert seen_empty
 
 
-def test_a_caption_edited_between_the_crash_and_the_next_run_is_kept(place):
-    trials = Trials(CASES["rules"], place / "t")
+def test_a_caption_edited_between_the_crash_and_the_next_run_is_kept(workdir):
+    trials = Trials(CASES["rules"], workdir / "t")
     kept = 0
     for at in range(trials.points // 2, trials.points, 3):
         root = trials.fresh("trial")

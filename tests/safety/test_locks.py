@@ -1,6 +1,4 @@
-"""R6: two runs at once in one project: one of them waits or ends with 11, and no caption is in
-pieces.
-"""
+"""Two runs at once in one project: the second waits or ends with 11, and no caption is mixed."""
 
 import contextlib
 import os
@@ -47,56 +45,56 @@ with lock(root):
 """
 
 
-def test_a_second_run_ends_with_11_and_changes_nothing(place, capsys):
-    images = small_set(place / "imgs")
+def test_a_second_run_ends_with_11_and_changes_nothing(workdir, capsys):
+    images = small_set(workdir / "imgs")
     before = [digest(p) for p in images]
-    with lock(place / "imgs"):
-        ended = in_child(datasets.tag, root=place)
+    with lock(workdir / "imgs"):
+        ended = in_child(datasets.tag, root=workdir)
         assert ended.code == Exit.LOCKED
         assert "--wait" in ended.said
     assert [digest(p) for p in images] == before
-    assert not (place / "imgs" / "photo 6.txt").exists()
+    assert not (workdir / "imgs" / "photo 6.txt").exists()
 
 
 @pytest.mark.parametrize(
     "verb", ["tag", "rules", "rename", "resize --in-place", "check --fix", "undo"]
 )
-def test_every_changing_command_respects_the_lock(verb, place, capsys):
-    small_set(place / "imgs")
-    datasets.tag(place)
+def test_every_changing_command_respects_the_lock(verb, workdir, capsys):
+    small_set(workdir / "imgs")
+    datasets.tag(workdir)
     name, *switches = verb.split()
     arguments = {"tag": ["--tagger", NAME], "rules": ["--trigger", "x"], "rename": ["p"]}.get(
         name, switches
     )
-    with lock(place / "imgs"):
-        assert run([name, str(place / "imgs"), *arguments]) == Exit.LOCKED
+    with lock(workdir / "imgs"):
+        assert run([name, str(workdir / "imgs"), *arguments]) == Exit.LOCKED
     assert "another dsk run" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", FINDING)
-def test_subjects_and_faces_are_looked_for_under_the_lock_of_where_the_results_go(
-    name, place, capsys, monkeypatch
+def test_subjects_and_faces_are_searched_under_the_lock_of_the_output_folder(
+    name, workdir, capsys, monkeypatch
 ):
-    monkeypatch.chdir(place)
-    small_set(place / "imgs")
-    locked = place / ("imgs" if name == "faces list" else "out")
+    monkeypatch.chdir(workdir)
+    small_set(workdir / "imgs")
+    locked = workdir / ("imgs" if name == "faces list" else "out")
     locked.mkdir(exist_ok=True)
     with lock(locked):
-        before = tree(place)
+        before = tree(workdir)
         assert run(FINDING[name]) == Exit.LOCKED
         assert "another dsk run" in capsys.readouterr().err
-        assert tree(place) == before
+        assert tree(workdir) == before
         assert run([*FINDING[name], "--dry-run"]) == Exit.DONE
-        assert tree(place) == before
+        assert tree(workdir) == before
     assert run(FINDING[name]) == Exit.DONE
 
 
-def test_wait_waits_until_the_other_run_has_ended(place):
-    small_set(place / "imgs")
+def test_wait_waits_until_the_other_run_has_ended(workdir):
+    small_set(workdir / "imgs")
     released: list[float] = []
 
     def hold():
-        with lock(place / "imgs"):
+        with lock(workdir / "imgs"):
             held.set()
             time.sleep(0.4)
             released.append(time.monotonic())
@@ -105,21 +103,21 @@ def test_wait_waits_until_the_other_run_has_ended(place):
     other = threading.Thread(target=hold)
     other.start()
     held.wait()
-    api.rules(place / "imgs", api.RulesOptions(trigger=("sks",)), RunContext(wait=True))
+    api.rules(workdir / "imgs", api.RulesOptions(trigger=("sks",)), RunContext(wait=True))
     assert released and time.monotonic() >= released[0]
     other.join()
 
 
 @pytest.mark.parametrize("verb", ["tag", "import"])
-def test_after_waiting_the_names_that_the_other_run_gave_are_used(verb, place):
-    images = small_set(place / "imgs")
+def test_after_waiting_the_new_names_of_the_other_run_are_used(verb, workdir):
+    images = small_set(workdir / "imgs")
     for n, image in enumerate(images):
         image.with_name(image.name + ".txt").write_text(f"of {n}\n", encoding="utf-8")
     held = threading.Event()
 
     def swap():
         """Rename as another run does, under the lock."""
-        with lock(place / "imgs"):
+        with lock(workdir / "imgs"):
             held.set()
             time.sleep(0.3)
             for n, image in enumerate(images):
@@ -135,74 +133,74 @@ def test_after_waiting_the_names_that_the_other_run_gave_are_used(verb, place):
     other.start()
     held.wait()
     calls: dict[str, Callable[[RunContext], object]] = {
-        "tag": lambda context: api.tag(place / "imgs", TAG, context),
+        "tag": lambda context: api.tag(workdir / "imgs", TAG, context),
         "import": lambda context: api.import_captions(
-            place / "imgs", api.ImportOptions(existing="overwrite"), context
+            workdir / "imgs", api.ImportOptions(existing="overwrite"), context
         ),
     }
     result = calls[verb](RunContext(wait=True))
     other.join()
     assert getattr(result, "failed", ()) == ()
-    texts = {p.stem: p.read_text(encoding="utf-8") for p in (place / "imgs").glob("p_?.txt")}
+    texts = {p.stem: p.read_text(encoding="utf-8") for p in (workdir / "imgs").glob("p_?.txt")}
     if verb == "import":
         assert texts == {f"p_{5 - n}": f"of {n}\n" for n in range(6)}
     else:
         assert set(texts) == {f"p_{n}" for n in range(6)}
 
 
-def test_the_lock_of_a_killed_run_is_free(place):
-    small_set(place / "imgs")
+def test_the_lock_of_a_killed_run_is_free(workdir):
+    small_set(workdir / "imgs")
 
     def die(root):
-        with lock(place / "imgs"):
+        with lock(workdir / "imgs"):
             os.kill(os.getpid(), 9)
 
-    assert in_child(die, root=place).code is None
-    datasets.tag(place)
+    assert in_child(die, root=workdir).code is None
+    datasets.tag(workdir)
 
 
 @pytest.mark.parametrize("forked", [False, True])
-def test_children_of_a_killed_run_do_not_hold_its_lock(forked, place):
+def test_children_of_a_killed_run_do_not_hold_its_lock(forked, workdir):
     """A viewer or a worker that a run started may outlive it."""
-    run = subprocess.Popen([sys.executable, "-c", DYING_RUN, str(place), "fork" * forked])
+    run = subprocess.Popen([sys.executable, "-c", DYING_RUN, str(workdir), "fork" * forked])
     run.wait()
-    child = int((place / "pid").read_text())
+    child = int((workdir / "pid").read_text())
     try:
         os.kill(child, 0)  # it is alive
-        with lock(place):
+        with lock(workdir):
             pass
     finally:
         os.kill(child, 9)
 
 
-def test_lock_that_cannot_be_written_is_a_storage_error(place):
-    (place / ".dsk" / "lock").mkdir(parents=True)
+def test_lock_that_cannot_be_written_is_a_storage_error(workdir):
+    (workdir / ".dsk" / "lock").mkdir(parents=True)
     for wait in (False, True):
-        with pytest.raises(StorageError, match="cannot write"), lock(place, wait=wait):
+        with pytest.raises(StorageError, match="cannot write"), lock(workdir, wait=wait):
             pass
 
 
-def test_lock_file_remains_and_is_used_again(place):
+def test_lock_file_remains_and_is_used_again(workdir):
     for _ in range(2):
-        with lock(place), pytest.raises(Locked, match="another dsk run"), lock(place):
+        with lock(workdir), pytest.raises(Locked, match="another dsk run"), lock(workdir):
             pass
-        assert (place / ".dsk" / "lock").is_file()
+        assert (workdir / ".dsk" / "lock").is_file()
 
 
-def test_a_dry_run_asks_for_no_lock(place):
-    small_set(place / "imgs")
-    with lock(place / "imgs"):
-        assert api.tag(place / "imgs", datasets.TAG, RunContext(dry_run=True)).changes
+def test_a_dry_run_takes_no_lock(workdir):
+    small_set(workdir / "imgs")
+    with lock(workdir / "imgs"):
+        assert api.tag(workdir / "imgs", datasets.TAG, RunContext(dry_run=True)).changes
         with pytest.raises(Locked):
-            datasets.tag(place)
+            datasets.tag(workdir)
 
 
 @pytest.mark.parametrize("turn", range(3))
-def test_captions_stay_whole_even_without_the_lock(turn, place, monkeypatch):
-    """Two runs write the same captions at the same time; one may fail, no caption may be a
+def test_captions_are_never_mixed_even_without_the_lock(turn, workdir, monkeypatch):
+    """Two runs write the same captions at the same time: one may fail, but no caption may be a
     mixture.
     """
-    images = small_set(place / "imgs")
+    images = small_set(workdir / "imgs")
     monkeypatch.setattr(session, "lock", lambda root, *, wait=False: contextlib.nullcontext())
     versions = ["first " * 400, "second " * 400]
 
@@ -212,7 +210,7 @@ def test_captions_stay_whole_even_without_the_lock(turn, place, monkeypatch):
                 replace=(f"{versions[0].strip()}={words}{n}",), trigger=(f"{words.strip()} {n}",)
             )
             with contextlib.suppress(DskError):
-                api.rules(place / "imgs", options)
+                api.rules(workdir / "imgs", options)
 
     threads = [threading.Thread(target=rewrite, args=(words,)) for words in versions]
     for thread in threads:
@@ -224,5 +222,5 @@ def test_captions_stay_whole_even_without_the_lock(turn, place, monkeypatch):
         assert tags.endswith("lips, smile\n")
         assert "by hand" in tags
     monkeypatch.undo()
-    api.rules(place / "imgs", api.RulesOptions(trigger=("last",)))
-    assert strays(place) == []
+    api.rules(workdir / "imgs", api.RulesOptions(trigger=("last",)))
+    assert strays(workdir) == []

@@ -1,5 +1,5 @@
-"""Tens of thousands of images: memory stays flat while they are tagged, and another threshold
-takes seconds.
+"""Tens of thousands of images: memory is flat while they are tagged, and a new threshold takes
+seconds.
 """
 
 import os
@@ -19,8 +19,8 @@ from taggers.base import Identity, Labels, round_scores
 from taggers.labels import read_labels
 
 HALF = 10_000
-# Of 10,861 labels so many are chosen, and so many more score above the floor, as with the real
-# models.
+# How many of the 10,861 labels are chosen, and how many more score above the floor, as with the
+# real models.
 CHOSEN, ABOVE = 35, 250
 LABELS: Labels = read_labels(Path(api.__file__).parent / "data" / "selected_tags_v3.csv")
 PAGE = os.sysconf("SC_PAGE_SIZE")
@@ -29,7 +29,7 @@ RESIDENT: list[float] = []
 
 
 class Many:
-    """A tagger with the real labels, and scores that follow from an image's colour."""
+    """A tagger with the real labels, whose scores follow from an image's colour."""
 
     identity = Identity("many-for-tests", "0", "colour")
     labels = LABELS
@@ -56,7 +56,7 @@ class Many:
 
 
 def images(folder: Path, numbers: range) -> None:
-    """Write images of one colour each, no two alike."""
+    """Write images of one colour each, all different."""
     folder.mkdir()
     for number in numbers:
         colour = (number >> 16, number >> 8 & 255, number & 255)
@@ -65,25 +65,25 @@ def images(folder: Path, numbers: range) -> None:
 
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="memory is read from /proc")
-def test_memory_is_flat_over_20_000_images_and_10_000_are_thresholded_anew_in_5_seconds(
-    place, monkeypatch
+def test_memory_is_flat_over_20_000_images_and_a_new_threshold_for_10_000_takes_5_seconds(
+    workdir, monkeypatch
 ):
     monkeypatch.setitem(registry.TAGGERS, "many-for-tests", "tests.safety.test_many:Many")
-    (place / "dsk.toml").write_text("", encoding="utf-8")
-    images(place / "a", range(HALF))
-    images(place / "b", range(HALF, 2 * HALF))
+    (workdir / "dsk.toml").write_text("", encoding="utf-8")
+    images(workdir / "a", range(HALF))
+    images(workdir / "b", range(HALF, 2 * HALF))
     options = {"tagger": "many-for-tests", "trigger": ("sks",)}
     RESIDENT.clear()
-    tagged = api.tag(place, api.TagOptions(**options, recursive=True))  # type: ignore[arg-type]
+    tagged = api.tag(workdir, api.TagOptions(**options, recursive=True))  # type: ignore[arg-type]
     assert tagged.inferred == 2 * HALF == len(tagged.changes)
     early, late = max(RESIDENT[: HALF // 5]), max(RESIDENT)
     print(f"{early:.0f} MB at the first 2,000, {late:.0f} MB at most")
     assert late - early < 20
     before = time.process_time()
-    again = api.tag(place / "a", api.TagOptions(**options, threshold=0.6))  # type: ignore[arg-type]
+    again = api.tag(workdir / "a", api.TagOptions(**options, threshold=0.6))  # type: ignore[arg-type]
     seconds = time.process_time() - before
     print(f"10,000 images under another threshold: {seconds:.1f} s of CPU")
     assert again.inferred == 0 and len(again.changes) > 0.9 * HALF
     assert seconds < 5
     some = random.Random(0).choice(range(HALF))
-    assert (place / "a" / f"{some}.txt").read_text(encoding="utf-8").startswith("sks, ")
+    assert (workdir / "a" / f"{some}.txt").read_text(encoding="utf-8").startswith("sks, ")

@@ -1,5 +1,5 @@
-"""R19: files of any name are processed or refused with a reason, and nothing unescaped
-reaches the terminal.
+"""Files of any name are processed or refused with a reason, and nothing unescaped reaches the
+terminal.
 """
 
 import json
@@ -21,7 +21,7 @@ from tests.safety.tagger import NAME
 NAMES = [
     b"new\nline.png",
     b"tab\there.png",
-    b"\xe2\x80\xaegnp.exe.png",  # U+202E turns the direction of what follows
+    b"\xe2\x80\xaegnp.exe.png",  # U+202E reverses the text that follows
     "\U0001f600\u200d\U0001f525.png".encode(),
     b"-rf.png",
     b"--help.png",
@@ -59,7 +59,7 @@ def awkward_set(folder: Path) -> None:
 
 
 def dirty(text: str) -> set[str]:
-    """Return what no terminal should get from a file's name."""
+    """Return the characters of an output that must not reach a terminal from a file name."""
     return {
         c
         for c in text
@@ -68,7 +68,7 @@ def dirty(text: str) -> set[str]:
 
 
 def dsk(capsys, *arguments: str) -> tuple[int, str, str]:
-    """Run one command as a person would; a traceback would come out of it as an exception."""
+    """Run one command as a person does; a traceback would be raised here."""
     code = run(list(arguments))
     printed = capsys.readouterr()
     assert dirty(printed.out) == set()
@@ -77,10 +77,10 @@ def dsk(capsys, *arguments: str) -> tuple[int, str, str]:
 
 
 @pytest.fixture
-def awkward(place, monkeypatch):
-    awkward_set(place / "imgs")
-    monkeypatch.chdir(place)
-    return place / "imgs"
+def awkward(workdir, monkeypatch):
+    awkward_set(workdir / "imgs")
+    monkeypatch.chdir(workdir)
+    return workdir / "imgs"
 
 
 def test_rename_gives_every_image_a_plain_name(awkward, capsys):
@@ -117,7 +117,7 @@ UNREADABLE = sum(
     ],
     ids=lambda command: " ".join(command).partition(" imgs")[0],
 )
-def test_images_of_any_name_are_worked_on_or_listed(command, awkward, capsys):
+def test_images_of_any_name_are_processed_or_listed_as_failed(command, awkward, capsys):
     code, _, err = dsk(capsys, *command)
     assert code == Exit.SOME_FAILED
     assert err.count("is not printable UTF-8") == min(UNREADABLE, 20)
@@ -126,7 +126,7 @@ def test_images_of_any_name_are_worked_on_or_listed(command, awkward, capsys):
 
 
 @pytest.mark.parametrize("name", WRITING)
-def test_all_others_have_a_new_image_of_their_own_name(name, awkward, capsys):
+def test_all_others_get_a_new_image_of_the_same_name(name, awkward, capsys):
     assert dsk(capsys, *WRITING[name])[0] == Exit.SOME_FAILED
     made = {os.fsencode(p.name) for p in (awkward.parent / "out").iterdir() if is_image(p)}
     assert len(made) == len(NAMES) - UNREADABLE
@@ -136,7 +136,7 @@ def test_all_others_have_a_new_image_of_their_own_name(name, awkward, capsys):
     assert not [p for p in (awkward.parent / "out").iterdir() if is_image(p)]
 
 
-def test_a_sheet_of_faces_shows_images_of_any_name(awkward, capsys):
+def test_a_contact_sheet_of_faces_shows_images_of_any_name(awkward, capsys):
     code, out, _ = dsk(capsys, *FINDING["faces list"], "--recursive", "--review", "sheet.png")
     assert code == Exit.SOME_FAILED
     assert r"[bold red]x.png" in out
@@ -164,9 +164,7 @@ def test_all_others_have_captions_then_tables_then_exports(awkward, capsys):
     assert len(laid_out) == len(NAMES) - UNREADABLE - 1
     assert laid_out < set(NAMES)
     for form in ("kohya", "imagefolder", "meta"):
-        out = (
-            "elsewhere" if form == "kohya" else "dataset"
-        )  # the others name images below their own folder
+        out = "elsewhere" if form == "kohya" else "dataset"  # the others name images below a folder
         code, _, err = dsk(capsys, "export", "dataset", "--format", form, "--out", out)
         assert code == Exit.DONE, err
     assert dsk(capsys, "history", "dataset")[0] == Exit.DONE
@@ -186,7 +184,7 @@ def test_images_of_any_name_are_checked_and_drawn(awkward, capsys):
 
 
 @pytest.mark.parametrize("name", FINDING)
-def test_json_of_what_was_found_holds_every_name_and_is_plain_ascii(name, awkward, capsys):
+def test_json_of_detections_has_every_name_and_is_plain_ascii(name, awkward, capsys):
     code, out, _ = dsk(capsys, *FINDING[name], "--json")
     assert code == Exit.SOME_FAILED
     assert out.isascii()
@@ -199,7 +197,7 @@ def test_json_of_what_was_found_holds_every_name_and_is_plain_ascii(name, awkwar
     assert len(told) == len(NAMES)
 
 
-def test_json_holds_every_name_and_is_plain_ascii(awkward, capsys):
+def test_json_has_every_name_and_is_plain_ascii(awkward, capsys):
     code, out, _ = dsk(capsys, "tag", "imgs", "--tagger", NAME, "--json")
     assert code == Exit.SOME_FAILED
     assert out.isascii()
@@ -207,33 +205,33 @@ def test_json_holds_every_name_and_is_plain_ascii(awkward, capsys):
     assert len(outcomes) == len(NAMES)
 
 
-def test_a_name_that_becomes_too_long_costs_that_image_only(place, capsys, monkeypatch):
-    """`.bmp` becomes `.webp`: one byte more than a name may have."""
-    monkeypatch.chdir(place)
-    write_image(place / "imgs" / ("x" * 251 + ".bmp"), 1)
-    write_image(place / "imgs" / "fine.bmp", 2)
+def test_a_name_that_becomes_too_long_fails_that_image_only(workdir, capsys, monkeypatch):
+    """`.bmp` becomes `.webp`: one byte more than a name can have."""
+    monkeypatch.chdir(workdir)
+    write_image(workdir / "imgs" / ("x" * 251 + ".bmp"), 1)
+    write_image(workdir / "imgs" / "fine.bmp", 2)
     code, _, err = dsk(capsys, "resize", "imgs", "out", "--format", "webp")
     assert code == Exit.SOME_FAILED
     assert "the name is too long" in err
-    assert (place / "out" / "fine.webp").is_file()
+    assert (workdir / "out" / "fine.webp").is_file()
 
 
 @pytest.mark.parametrize("name", ["resize", *WRITING])
-def test_a_name_that_its_number_makes_too_long_costs_that_image_only(
-    name, place, capsys, monkeypatch
+def test_a_name_that_its_number_makes_too_long_fails_that_image_only(
+    name, workdir, capsys, monkeypatch
 ):
-    """Of two images of one stem, the second gets `_2`: two bytes more than a name may have."""
-    monkeypatch.chdir(place)
+    """Of two images of one stem the second gets `_2`: two bytes more than a name can have."""
+    monkeypatch.chdir(workdir)
     for n, suffix in enumerate((".bmp", ".png")):
-        caption(write_image(place / "imgs" / ("x" * 251 + suffix), n), "sks, lips, forest\n")
-    caption(write_image(place / "imgs" / "fine.png", 2), "sks, lips, forest\n")
+        caption(write_image(workdir / "imgs" / ("x" * 251 + suffix), n), "sks, lips, forest\n")
+    caption(write_image(workdir / "imgs" / "fine.png", 2), "sks, lips, forest\n")
     code, _, err = dsk(capsys, *WRITING.get(name, ["resize", "imgs", "out", "--max", "32"]))
     assert code == Exit.SOME_FAILED
     assert "the name is too long" in err
-    made = {p.name for p in (place / "out").iterdir() if is_image(p)}
+    made = {p.name for p in (workdir / "out").iterdir() if is_image(p)}
     assert made == {"fine.png", "x" * 251 + ".png"}
-    assert (place / "out" / "fine.txt").is_file()
-    assert strays(place) == []
+    assert (workdir / "out" / "fine.txt").is_file()
+    assert strays(workdir) == []
 
 
 @pytest.mark.parametrize(
@@ -269,22 +267,22 @@ def test_a_name_that_its_number_makes_too_long_costs_that_image_only(
     ],
     ids=lambda a: " ".join(a).encode("unicode_escape").decode(),
 )
-def test_awkward_arguments_are_refused_in_words(arguments, place, capsys, monkeypatch):
-    monkeypatch.chdir(place)
-    write_image(place / "imgs" / "a.png", 1)
-    before = tree(place)
+def test_awkward_arguments_are_refused_with_a_message(arguments, workdir, capsys, monkeypatch):
+    monkeypatch.chdir(workdir)
+    write_image(workdir / "imgs" / "a.png", 1)
+    before = tree(workdir)
     code, out, err = dsk(capsys, *arguments)
     assert code in (Exit.USAGE, Exit.DATASET)
-    assert tree(place) == before
+    assert tree(workdir) == before
     assert "error: " in err
     assert out == ""
 
 
 @pytest.mark.parametrize("tag", ["\x1b[31mred", "a\u202eb", "bad\udcff"])
-def test_awkward_tags_never_reach_a_caption_raw(tag, place, capsys, monkeypatch):
+def test_awkward_tags_never_reach_a_caption_unescaped(tag, workdir, capsys, monkeypatch):
     """A caption must stay UTF-8 text that the next command can read."""
-    monkeypatch.chdir(place)
-    image = write_image(place / "imgs" / "a.png", 1)
+    monkeypatch.chdir(workdir)
+    image = write_image(workdir / "imgs" / "a.png", 1)
     image.with_suffix(".txt").write_text("one, two\n", encoding="utf-8")
     run(["rules", "imgs", "--trigger", tag])
     capsys.readouterr()

@@ -1,4 +1,4 @@
-"""R1: whoever reads a caption while it is rewritten sees the old text or the new one."""
+"""A reader of a caption that is being rewritten sees the old text or the new one."""
 
 import os
 import re
@@ -16,12 +16,12 @@ _WHOLE = re.compile(rf"(\d+)( \1){{{WORDS - 1}}}\n")
 
 
 def text_of(version: int) -> str:
-    """A text of which every part tells whether it belongs with the rest."""
+    """Return a text in which every part shows which text it belongs to."""
     return " ".join([str(version)] * WORDS) + "\n"
 
 
 def read_on(paths) -> None:
-    """In a child: read until told to stop; the exit code is 0, or 1 after a partial read."""
+    """In a child: read until stopped; the exit code is 1 after a partial read, else 0."""
     partial, reads, ended = 0, 0, []
     signal.signal(signal.SIGTERM, lambda *_: ended.append(True))
     while not ended:
@@ -33,7 +33,7 @@ def read_on(paths) -> None:
 
 
 def partial_readers(folder, paths, rewrite, rewrites, readers=4) -> int:
-    """Return how many of the readers saw a partial text while `rewrite` ran."""
+    """Return how many readers saw a partial text while `rewrite` ran."""
     pids = []
     for _ in range(readers):
         with warnings.catch_warnings():
@@ -78,18 +78,18 @@ def captions(folder, n):
     return paths
 
 
-def test_readers_never_see_a_part_of_a_caption(place):
-    paths = captions(place / "imgs", 40)
-    assert partial_readers(place / "imgs", paths, by_journal, 15) == 0
+def test_readers_never_see_a_partial_caption(workdir):
+    paths = captions(workdir / "imgs", 40)
+    assert partial_readers(workdir / "imgs", paths, by_journal, 15) == 0
 
 
 @pytest.mark.slow
-def test_300_rewrites_of_200_captions_show_no_part_to_4_readers(place):
-    paths = captions(place / "imgs", 200)
-    assert partial_readers(place / "imgs", paths, by_journal, 300) == 0
+def test_300_rewrites_of_200_captions_show_no_partial_text_to_4_readers(workdir):
+    paths = captions(workdir / "imgs", 200)
+    assert partial_readers(workdir / "imgs", paths, by_journal, 300) == 0
 
 
-def test_the_same_readers_see_parts_from_a_writer_that_truncates(place):
-    paths = captions(place / "imgs", 40)
-    # Again where the machine was too busy to let a reader look in that time.
-    assert any(partial_readers(place / "imgs", paths, plainly, 5) for _ in range(20))
+def test_the_same_readers_see_partial_captions_of_a_writer_that_truncates(workdir):
+    paths = captions(workdir / "imgs", 40)
+    # Try again if the machine was too busy for a reader to read in that time.
+    assert any(partial_readers(workdir / "imgs", paths, plainly, 5) for _ in range(20))

@@ -1,6 +1,4 @@
-"""R12: in every rename, each image keeps its bytes, caption, mask and side-cars, and undo
-knows the way.
-"""
+"""In every rename each image keeps its bytes, caption, mask and side-cars, and undo reverses it."""
 
 import os
 import random
@@ -57,7 +55,7 @@ BELONGINGS = st.frozensets(st.sampled_from(["caption", "mask", "side-car", "json
 
 
 def make(folder: Path, names) -> None:
-    """Write files that say whose they are; renaming does not look into images."""
+    """Write files whose content names their owner; rename does not read images."""
     (folder / "masks").mkdir(parents=True)
     for stem, suffix, belongings in names:
         image = folder / f"{stem}{suffix}"
@@ -73,9 +71,7 @@ def make(folder: Path, names) -> None:
 
 
 def families(folder: Path) -> Counter:
-    """Return, for each image, what it holds together with what stands beside it under its
-    name.
-    """
+    """Return, for each image, its content together with that of the files under its name."""
     found: Counter = Counter()
     for path in files(folder):
         if path.suffix.lower() in IMAGE_SUFFIXES and path.parent == folder:
@@ -103,8 +99,8 @@ def families(folder: Path) -> Counter:
 def test_every_image_keeps_what_belongs_to_it_and_undo_restores_the_tree(names):
     with tempfile.TemporaryDirectory(
         dir="/dev/shm" if os.access("/dev/shm", os.W_OK) else None
-    ) as place:
-        folder = Path(place) / "imgs"
+    ) as workdir:
+        folder = Path(workdir) / "imgs"
         make(folder, names)
         before, whose = tree(folder), families(folder)
         api.rename(folder, RenameOptions(prefix="p"))
@@ -120,48 +116,48 @@ def test_every_image_keeps_what_belongs_to_it_and_undo_restores_the_tree(names):
 
 
 @pytest.mark.parametrize("seed", range(12))
-def test_any_permutation_of_names_is_done_and_undone(seed, place):
-    """Swaps, rings, chains, case-only and composed / decomposed renames in one plan."""
+def test_any_permutation_of_names_is_done_and_undone(seed, workdir):
+    """Swaps, cycles, chains, case-only and composed / decomposed renames in one plan."""
     draw = random.Random(seed)
     names = ["a", "A", "b", "B", "\u00e9", "e\u0301", "c", "bad\udcff", "line\nbreak"]
     sources = draw.sample(names, draw.randint(2, len(names)))
     targets = draw.sample([*sources, *("x", "X", "\u00c9")], len(sources))
     for name in sources:
-        (place / f"{name}.png").write_text(name.encode("unicode_escape").decode())
-    before = tree(place)
+        (workdir / f"{name}.png").write_text(name.encode("unicode_escape").decode())
+    before = tree(workdir)
     plan = Plan(
         tuple(
-            Move(place / f"{s}.png", place / f"{t}.png")
+            Move(workdir / f"{s}.png", workdir / f"{t}.png")
             for s, t in zip(sources, targets, strict=True)
         )
     )
-    with open_project(place, DEFAULT_CONTEXT) as project:
+    with open_project(workdir, DEFAULT_CONTEXT) as project:
         project.apply(plan, "moves")
-    now = {n: (place / f"{n}.png").read_text() for n in targets}
+    now = {n: (workdir / f"{n}.png").read_text() for n in targets}
     assert now == {
         t: s.encode("unicode_escape").decode() for s, t in zip(sources, targets, strict=True)
     }
-    assert len(tree(place)) == len(sources)
+    assert len(tree(workdir)) == len(sources)
     if sources != targets:
-        api.undo(place)
-    assert tree(place) == before
-    assert strays(place) == []
+        api.undo(workdir)
+    assert tree(workdir) == before
+    assert strays(workdir) == []
 
 
-def test_captions_that_came_after_the_renaming_go_back_with_their_images(place):
-    make(place / "imgs", [("b", ".png", ()), ("a", ".png", ())])
-    api.rename(place / "imgs", RenameOptions(prefix="p"))
-    (place / "imgs" / "p_001.txt").write_text("of a")
-    (place / "imgs" / "p_002.txt").write_text("of b")
-    api.undo(place / "imgs")
-    assert (place / "imgs" / "a.txt").read_text() == "of a"
-    assert (place / "imgs" / "b.txt").read_text() == "of b"
+def test_captions_added_after_the_rename_are_renamed_back_with_their_images(workdir):
+    make(workdir / "imgs", [("b", ".png", ()), ("a", ".png", ())])
+    api.rename(workdir / "imgs", RenameOptions(prefix="p"))
+    (workdir / "imgs" / "p_001.txt").write_text("of a")
+    (workdir / "imgs" / "p_002.txt").write_text("of b")
+    api.undo(workdir / "imgs")
+    assert (workdir / "imgs" / "a.txt").read_text() == "of a"
+    assert (workdir / "imgs" / "b.txt").read_text() == "of b"
 
 
-def test_a_moved_project_can_still_be_undone(place):
-    make(place / "one", [("b", ".png", ["caption"]), ("a", ".png", ["mask"])])
-    before = tree(place / "one")
-    api.rename(place / "one", RenameOptions(prefix="p"))
-    shutil.move(place / "one", place / "two")
-    api.undo(place / "two")
-    assert tree(place / "two") == before
+def test_a_moved_project_can_still_be_undone(workdir):
+    make(workdir / "one", [("b", ".png", ["caption"]), ("a", ".png", ["mask"])])
+    before = tree(workdir / "one")
+    api.rename(workdir / "one", RenameOptions(prefix="p"))
+    shutil.move(workdir / "one", workdir / "two")
+    api.undo(workdir / "two")
+    assert tree(workdir / "two") == before

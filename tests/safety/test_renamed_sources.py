@@ -1,5 +1,5 @@
-"""Outputs follow their sources: a caption stays with its image, regardless of changed names,
-options and formats.
+"""Outputs follow their renamed sources: a caption stays with its image, also if options or formats
+change.
 """
 
 import itertools
@@ -14,32 +14,32 @@ from tests.safety.harness import tree
 SMALL, SMALLER = api.ResizeOptions(max=32), api.ResizeOptions(max=24)
 
 
-def resized(place, options=SMALL, out="out"):
-    return api.resize(place / "imgs", place / out, options)
+def resized(workdir, options=SMALL, out="out"):
+    return api.resize(workdir / "imgs", workdir / out, options)
 
 
 @pytest.fixture
-def made(place):
-    """Three images, resized, each output with a caption that a person wrote."""
+def made(workdir):
+    """Three resized images, each output with a caption that a person wrote."""
     for n in (1, 2, 3):
-        write_image(place / "imgs" / f"p{n}.png", n)
-    resized(place)
+        write_image(workdir / "imgs" / f"p{n}.png", n)
+    resized(workdir)
     for n in (1, 2, 3):
-        (place / "out" / f"p{n}.txt").write_text(f"image {n}\n", encoding="utf-8")
-    return place
+        (workdir / "out" / f"p{n}.txt").write_text(f"image {n}\n", encoding="utf-8")
+    return workdir
 
 
 def captioned(folder) -> dict[str, str]:
-    """Return the captions of the images of a folder, by the images' names."""
+    """Return the captions of a folder by the names of their images."""
     return {
         p.name: p.with_suffix(".txt").read_text(encoding="utf-8")[:-1]
         for p in sorted(folder.glob("*.[pj]*g"))
     }
 
 
-def renamed(place, names: dict[str, str]) -> None:
-    """Give images new names at once, as another program would."""
-    folder = place / "imgs"
+def renamed(workdir, names: dict[str, str]) -> None:
+    """Rename images all at once, as another program would."""
+    folder = workdir / "imgs"
     for old in names:
         (folder / old).rename(folder / f"{old}.aside")
     for old, new in names.items():
@@ -52,7 +52,7 @@ def renamed(place, names: dict[str, str]) -> None:
     [o for o in itertools.permutations((1, 2, 3)) if o != (1, 2, 3)],
     ids=lambda o: "".join(map(str, o)),
 )
-def test_captions_go_with_images_that_took_each_others_names(made, order, options):
+def test_captions_follow_images_that_swapped_names(made, order, options):
     renamed(made, {f"p{old}.png": f"p{new}.png" for new, old in enumerate(order, 1)})
     resized(made, options)
     assert captioned(made / "out") == {
@@ -61,7 +61,7 @@ def test_captions_go_with_images_that_took_each_others_names(made, order, option
     assert resized(made, options).entry is None
 
 
-def test_captions_go_with_images_that_were_numbered_anew_after_one_was_removed(made):
+def test_captions_follow_images_that_were_renumbered_after_one_was_removed(made):
     (made / "imgs" / "p1.png").unlink()
     renamed(made, {"p2.png": "p1.png", "p3.png": "p2.png"})
     followed = resized(made).followed
@@ -72,7 +72,7 @@ def test_captions_go_with_images_that_were_numbered_anew_after_one_was_removed(m
     assert not (made / "out" / "p3.txt").exists()
 
 
-def test_a_image_that_is_gone_leaves_also_when_the_size_changes_at_once(made):
+def test_the_output_of_a_removed_image_is_removed_also_if_the_size_changes(made):
     (made / "imgs" / "p1.png").unlink()
     renamed(made, {"p2.png": "second.png"})
     resized(made, SMALLER)
@@ -86,13 +86,13 @@ def test_another_format_replaces_the_images_and_keeps_their_captions(made):
     assert captioned(made / "out") == {f"p{n}.png": f"image {n}" for n in (1, 2, 3)}
 
 
-def test_a_image_that_was_edited_in_its_place_keeps_its_caption(made):
+def test_an_image_that_was_edited_in_place_keeps_its_caption(made):
     write_image(made / "imgs" / "p1.png", 50)
     assert resized(made).followed == ()
     assert captioned(made / "out") == {f"p{n}.png": f"image {n}" for n in (1, 2, 3)}
 
 
-def test_a_image_that_cannot_be_read_for_now_keeps_its_output(made):
+def test_an_image_that_cannot_be_read_for_now_keeps_its_output(made):
     data = (made / "imgs" / "p1.png").read_bytes()
     (made / "imgs" / "p1.png").write_bytes(b"half copied")
     assert resized(made).followed == ()
@@ -100,14 +100,14 @@ def test_a_image_that_cannot_be_read_for_now_keeps_its_output(made):
     assert resized(made).followed == () and captioned(made / "out")["p1.png"] == "image 1"
 
 
-def test_an_output_that_a_person_edited_stays(made):
+def test_an_output_that_a_person_edited_is_kept(made):
     edited = made / "out" / "p1.png"
     edited.write_bytes(edited.read_bytes() + b"\0")
     (made / "imgs" / "p1.png").unlink()
     assert resized(made).followed == () and edited.is_file()
 
 
-def test_two_output_folders_of_one_project_follow_each_for_itself(made):
+def test_two_output_folders_of_one_project_follow_independently(made):
     (made / "dsk.toml").write_text("", encoding="utf-8")
     resized(made, out="a")
     resized(made, out="b")
@@ -119,7 +119,7 @@ def test_two_output_folders_of_one_project_follow_each_for_itself(made):
     assert sorted(p.name for p in (made / "a").glob("*.png")) == ["first.png", "p2.png", "p3.png"]
 
 
-def test_following_is_undone_like_any_command(made):
+def test_following_renamed_sources_can_be_undone(made):
     (made / "imgs" / "p1.png").unlink()
     renamed(made, {"p2.png": "p1.png", "p3.png": "p2.png"})
     before = tree(made / "out")
@@ -130,7 +130,7 @@ def test_following_is_undone_like_any_command(made):
     assert tree(made / "out") == before
 
 
-def test_a_dry_run_says_what_would_follow_and_moves_nothing(made):
+def test_a_dry_run_reports_what_would_follow_and_moves_nothing(made):
     (made / "imgs" / "p1.png").unlink()
     before = tree(made)
     result = api.resize(made / "imgs", made / "out", SMALL, api.RunContext(dry_run=True))

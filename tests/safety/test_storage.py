@@ -1,5 +1,5 @@
-"""R4: a full disk or a folder that takes nothing is found before the first inference, and nothing
-is truncated.
+"""A full disk or a read-only folder is found before the first inference, and nothing is
+truncated.
 """
 
 import contextlib
@@ -23,7 +23,7 @@ from tests.safety.tagger import BEGUN
 
 @pytest.fixture
 def small_disk(tmp_path):
-    """A disk of 8 MB of its own."""
+    """A separate disk of 8 MB."""
     where = tmp_path / "disk"
     where.mkdir()
     try:
@@ -35,14 +35,14 @@ def small_disk(tmp_path):
     if done.returncode:
         pytest.skip(f"no disk can be mounted here (it needs root): {done.stderr.decode().strip()}")
     yield where
-    gc.collect()  # an error keeps what it came from, sqlite's connection included
+    gc.collect()  # an error keeps its frames alive, with sqlite's connection
     left_open = [str(f.readlink()) for f in Path("/proc/self/fd").iterdir() if f.exists()]
     assert [name for name in left_open if name.startswith(str(where))] == []
     subprocess.run(["umount", str(where)], check=True)
 
 
 def fill(disk: Path, leave: int) -> None:
-    """Fill a disk up to some bytes."""
+    """Fill a disk until only some bytes are free."""
     with (disk / "filler").open("wb", buffering=0) as file, contextlib.suppress(OSError):
         while file.write(bytes(65536)):
             pass
@@ -84,7 +84,7 @@ def test_a_full_disk_is_found_before_the_first_inference(leave, known, small_dis
         "layout",
     ],
 )
-def test_a_disk_that_fills_up_loses_nothing_and_space_is_all_it_takes(verb, small_disk):
+def test_a_full_disk_loses_nothing_and_the_next_run_with_space_completes(verb, small_disk):
     CASES[verb].build(small_disk)
     fill(small_disk, 40_000)
     before = tree(small_disk)
@@ -100,7 +100,7 @@ def test_a_disk_that_fills_up_loses_nothing_and_space_is_all_it_takes(verb, smal
 
 
 def as_nobody(action, *, may_infer=False):
-    """Run an action without root's rights; what it reads lazily is read before."""
+    """Run an action without root's rights, after importing what it imports lazily."""
 
     def act(root):
         vocabulary.load()
@@ -119,7 +119,7 @@ def as_nobody(action, *, may_infer=False):
 
 @pytest.fixture
 def open_place():
-    """A folder that everybody may enter: pytest's own are closed to others."""
+    """A folder that every user may enter, unlike pytest's own."""
     with tempfile.TemporaryDirectory() as folder:
         Path(folder).chmod(0o755)
         yield Path(folder)
@@ -130,7 +130,7 @@ def open_place():
     "verb",
     ["tag", "rules", "rename", "resize", "resize-in-place", "cutout", "faces-erase", "check"],
 )
-def test_a_folder_that_takes_nothing_is_found_before_any_work(verb, open_place):
+def test_a_read_only_folder_is_found_before_any_work(verb, open_place):
     small_set(open_place / "imgs")
     (open_place / "imgs").chmod(0o555)
     before = tree(open_place)
@@ -141,9 +141,9 @@ def test_a_folder_that_takes_nothing_is_found_before_any_work(verb, open_place):
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to give its rights up")
-def test_looking_is_possible_where_writing_is_not(open_place):
-    """A dry run, the history and a resize into another folder write nothing into a
-    read-only one.
+def test_a_read_only_project_can_be_read(open_place):
+    """A dry run, the history and a resize into another folder write nothing into a read-only
+    folder.
     """
     small_set(open_place / "imgs")
     datasets.tag(open_place)
@@ -164,14 +164,14 @@ def test_looking_is_possible_where_writing_is_not(open_place):
     assert ended.code == 0, ended.said
 
 
-def test_a_caption_keeps_its_permissions(place):
-    images = small_set(place / "imgs")
+def test_a_caption_keeps_its_permissions(workdir):
+    images = small_set(workdir / "imgs")
     caption = images[0].with_suffix(".txt")
     caption.chmod(0o640)
-    datasets.rules(place)
+    datasets.rules(workdir)
     assert caption.stat().st_mode & 0o777 == 0o640
 
 
-def test_the_probe_leaves_nothing(place):
-    require_writable(place)
-    assert list(place.iterdir()) == []
+def test_the_probe_leaves_nothing(workdir):
+    require_writable(workdir)
+    assert list(workdir.iterdir()) == []

@@ -1,8 +1,8 @@
-"""R9: training may be killed at any call while it saves: what is there is whole, and the next run
-ends as a whole one.
+"""Training may be killed at any call while it saves: the files are complete, and the next run ends
+as an uninterrupted one does.
 
-Every file of a run is looked at, byte by byte: with SOURCE_DATE_EPOCH set a resumed run writes the
-very files of a run that was never stopped.
+Every file of a run is compared byte by byte: with SOURCE_DATE_EPOCH set, a resumed run writes
+exactly the files of an uninterrupted run.
 """
 
 import hashlib
@@ -42,18 +42,18 @@ OPTIONS = {
 
 
 class Runs:
-    """A dataset and a model in memory; runs of it in forked children, and what the whole run has
-    written.
+    """A dataset and a model in memory, runs of it in forked children, and the files of the whole
+    run.
     """
 
-    def __init__(self, place: Path) -> None:
+    def __init__(self, workdir: Path) -> None:
         torch.set_num_threads(1)  # a forked child has no threads but its own
-        self.root = place
-        self.data = place / "data"
+        self.root = workdir
+        self.data = workdir / "data"
         tiny.save_images(
             self.data / "train" / "1_sks", [(64, 64), (64, 64), (96, 64), (64, 64), (64, 64)]
         )
-        self.options = tiny.options(tiny.save_small(place / "model"), Path("out"), **OPTIONS)
+        self.options = tiny.options(tiny.save_small(workdir / "model"), Path("out"), **OPTIONS)
         self.parts = setup.load_parts(self.options)
         self.plan = make_plan(find_subsets(self.data, self.options)[0], self.options)
         whole = self.fresh("whole")
@@ -78,7 +78,7 @@ class Runs:
         resume: bool = False,
         plant: Callable[[], None] | None = None,
     ) -> Ended:
-        """Train in a child, in a folder. plant: what else to change in the child."""
+        """Train in a child, in a folder. plant: a patch to apply in the child."""
 
         def before() -> None:
             os.environ["SOURCE_DATE_EPOCH"] = "1700000000"
@@ -97,13 +97,11 @@ class Runs:
         return in_child(action, root=root, watch=watch, before=before)
 
     def again(self, root: Path) -> Ended:
-        """Go on as a person would: with --resume where there is a state, from the beginning where
-        there is none.
-        """
+        """Start again as a person would: with --resume if there is a state, else from the start."""
         return self.start(root, resume=any((root / "out").glob(f"{NAME}-state-*")))
 
     def struck(self, at: int, strike: Strike) -> list[str]:
-        """Strike a run at one call, look, go on, look; return what is wrong."""
+        """Kill a run at one call, check, resume, check; return what is wrong."""
         root = self.fresh("trial")
         ended = self.start(root, Watch(root, at=at, strike=strike))
         found = [] if ended.code in (None, Exit.DONE, Exit.STORAGE) else [ended.said]
@@ -121,7 +119,7 @@ class Runs:
         return [f"call {at}, ended with {ended.code}: {problem}" for problem in found]
 
     def damage(self, out: Path) -> list[str]:
-        """Return what is in pieces under a final name: every file is one of the whole run's, every
+        """Return the damaged files under final names: every file is one of the whole run's, every
         state complete.
         """
         found = []
@@ -144,7 +142,7 @@ class Runs:
         return found
 
     def is_whole(self, path: Path) -> bool:
-        """Tell whether a file is one of the whole run's; a LoRA that the whole run has removed can
+        """Tell whether a file is one of the whole run's; a LoRA that the whole run has deleted can
         only be loaded.
         """
         try:
@@ -156,9 +154,7 @@ class Runs:
 
 
 def content(path: Path) -> str:
-    """Return a hash of what a file says; safetensors writes what it is told beside the tensors in
-    any order.
-    """
+    """Return a hash of a file's content; safetensors writes metadata in any order."""
     if path.suffix != ".safetensors":
         return digest(path)
     said = hashlib.sha256()
@@ -172,7 +168,7 @@ def content(path: Path) -> str:
 
 
 def contents(root: Path) -> dict[str, str]:
-    """Describe all that people see below a folder."""
+    """Return the visible files below a folder with their hashes."""
     return {
         name: content(root / name) if was != "folder" else was for name, was in tree(root).items()
     }
@@ -194,20 +190,20 @@ def spread(points: int, n: int) -> list[int]:
     return sorted({1 + int((i + draw.random()) * points / n) for i in range(n)})
 
 
-def test_a_run_saves_by_calls_that_can_be_struck(runs):
+def test_the_harness_reaches_the_calls_that_save(runs):
     assert {"open", "write", "fsync", "replace", "rename", "mkdir", "unlink"} <= runs.calls
 
 
-def test_a_killed_run_leaves_whole_files_and_goes_on_bit_by_bit(runs):
+def test_a_killed_run_leaves_complete_files_and_resumes_bit_exactly(runs):
     assert [p for at in spread(runs.points, KILLS) for p in runs.struck(at, kill)] == []
 
 
-def test_a_failing_call_ends_the_run_as_a_full_disk_and_the_next_goes_on(runs):
+def test_a_failing_call_ends_the_run_as_a_full_disk_does_and_the_next_run_resumes(runs):
     assert [p for at in spread(runs.points, FAULTS) for p in runs.struck(at, FULL)] == []
 
 
 def die_while_writing_plainly() -> None:
-    """Plant a writer that fills files under their final names, and a kill in the middle of the
+    """Patch in a writer that fills files under their final names, and a kill in the middle of the
     first.
     """
 
@@ -219,7 +215,7 @@ def die_while_writing_plainly() -> None:
 
 
 def die_while_filling_a_state_in_sight() -> None:
-    """Plant a writer of states that needs no rename, and a kill before the manifest."""
+    """Patch in a writer of states without a rename, and a kill before the manifest."""
 
     def write(folder: Path, target: Path, contents: dict[str, bytes]) -> None:
         target.mkdir()
@@ -231,7 +227,7 @@ def die_while_filling_a_state_in_sight() -> None:
 
 
 @pytest.mark.parametrize("plant", [die_while_writing_plainly, die_while_filling_a_state_in_sight])
-def test_the_same_check_is_red_for_plain_writing(runs, plant):
+def test_the_check_fails_for_plain_writing(runs, plant):
     root = runs.fresh("trial")
     assert runs.start(root, plant=plant).code is None
     assert runs.damage(root / "out") != []
@@ -239,5 +235,5 @@ def test_the_same_check_is_red_for_plain_writing(runs, plant):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("strike", [kill, FULL], ids=["kill", "ENOSPC"])
-def test_every_single_call_may_be_the_last(runs, strike):
+def test_a_kill_at_every_single_call_loses_nothing(runs, strike):
     assert [p for at in range(1, runs.points + 1) for p in runs.struck(at, strike)] == []

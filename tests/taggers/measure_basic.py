@@ -49,7 +49,7 @@ FACELESS = {"blue": (0, 215, 334, 700), "green": (0, 215, 456, 700)}
 
 _BASIC = "white grey black red orange yellow green aqua blue purple pink brown".split()
 _SAME_NAME = {"gray": "grey", "cyan": "aqua", "violet": "purple"}
-# A shade whose name holds a second colour ("bluish green", "rose pink") is not a clear truth.
+# A shade whose name contains a second colour ("bluish green", "rose pink") is not a clear truth.
 _OTHER_COLOURS = (
     "white gr[ae]y black red orang yellow green aqua cyan blu purpl violet pink brown teal "
     "turquoise lavender magenta "
@@ -59,9 +59,7 @@ _OTHER_COLOURS = (
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """An image with what is known of it: tags that are true, tags nobody can say; every other tag
-    is false.
-    """
+    """An image with its true tags and its unknown ones; every other tag is false."""
 
     name: str
     image: Image.Image
@@ -71,7 +69,7 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class Tally:
-    """Counts of one tag. right + missed is how many images have it."""
+    """The counts of one tag; right + missed is the number of images that have it."""
 
     right: int = 0
     wrong: int = 0
@@ -87,8 +85,8 @@ class Tally:
 
 
 def samples(split: Split, rounds: int = 4, *, drawn: bool = True) -> Iterator[Sample]:
-    """Compose the images of one half, the same ones at each call; the number grows with
-    `rounds`. drawn: those of DiceBear too, which take seconds to draw.
+    """Compose the images of one half, always the same ones; their number grows with `rounds`.
+    drawn: also those of DiceBear, which take seconds to draw.
     """
     sources = (sprites, pairs, headless, collages, scenes, photos, tinted)
     for source in (*sources, *((avatars, things) if drawn else ())):
@@ -114,8 +112,8 @@ def measure(
 
 @cache
 def shades(split: Split) -> dict[str, tuple[str, ...]]:
-    """Return named shades of the xkcd survey: those that ship in colours.toml, or the half that was
-    kept back.
+    """Return named shades of the xkcd survey: those in colours.toml, or the half that is not
+    shipped.
     """
     from matplotlib.colors import XKCD_COLORS
 
@@ -128,8 +126,8 @@ def shades(split: Split) -> dict[str, tuple[str, ...]]:
         ):
             found[name].append(str(XKCD_COLORS[full]))
     kept = {name: tuple(hexes[split == "measure" :: 2]) for name, hexes in found.items()}
-    # The survey asked about hues: it has one pure white, one black and few neutral greys, so these
-    # are made here.
+    # The survey asked for hues and has one pure white, one black and few neutral greys: these are
+    # added.
     neutral = {
         "calibrate": ("#ffffff", "#000000", "#808080"),
         "measure": ("#fdfdfd", "#0a0a0a", "#999999"),
@@ -152,9 +150,7 @@ def sprites(split: Split, rng: random.Random, number: int) -> Iterator[Sample]:
             )
             true = {"solo", framing, "simple background", f"{colour.name} background"}
             unknown = {f"{colour.name} theme", "monochrome"}
-            if (
-                framing == "close-up"
-            ):  # a face that fills the frame leaves little background to speak of
+            if framing == "close-up":  # a face that fills the frame leaves little background
                 unknown |= true - {"solo", framing}
             yield _sample(
                 f"{framing} on {colour.name}",
@@ -191,7 +187,7 @@ def pairs(split: Split, rng: random.Random, number: int) -> Iterator[Sample]:
 
 
 def headless(split: Split, rng: random.Random, number: int) -> Iterator[Sample]:
-    """Draw persons whose face cannot be seen: a body below the neck, and DiceBear silhouettes."""
+    """Draw persons without a visible face: a body below the neck, and DiceBear silhouettes."""
     left, top, right, bottom = FACELESS[OUTFIT[split]]
     body = _sprite(split, rng).crop((left, top, right, bottom))
     colour = _colours(split, rng, 1)[0]
@@ -218,7 +214,7 @@ def headless(split: Split, rng: random.Random, number: int) -> Iterator[Sample]:
 
 
 def collages(split: Split, rng: random.Random, number: int) -> Iterator[Sample]:
-    """Set the drawn character before the photos of things: somebody is there in any case."""
+    """Put the drawn character before the photos of things, so that somebody is always there."""
     for file in ("chelsea.png", "coffee.png", "rocket.jpg"):
         framing = rng.choice(["portrait", "upper body"])
         photo = _vary(Image.open(ASSETS / "photos" / file).convert("RGB"), rng)
@@ -229,15 +225,15 @@ def collages(split: Split, rng: random.Random, number: int) -> Iterator[Sample]:
 
 
 def scenes(split: Split, rng: random.Random, number: int) -> Iterator[Sample]:
-    """Cut painted backgrounds without anybody."""
+    """Crop painted backgrounds without anybody."""
     for scene in SCENES[split]:
         for size in ((768, 512), (512, 512)):
             yield _sample(f"empty {scene}", _scene(scene, rng, size), {"no humans"})
 
 
 def photos(split: Split, rng: random.Random, number: int) -> Iterator[Sample]:
-    """Take the four photos as they are, then varied: cut a little, mirrored, brightness and JPEG;
-    and grey ones.
+    """Take the four photos unchanged, varied (cropped a little, mirrored, brightness and JPEG), and
+    grey.
     """
     known = {
         "astronaut.png": {"solo", "upper body"},
@@ -316,7 +312,7 @@ def things(split: Split, rng: random.Random, number: int) -> Iterator[Sample]:
 
 
 def tinted(split: Split, rng: random.Random, number: int) -> Iterator[Sample]:
-    """Take the colours out of coloured images, and lay one hue over them."""
+    """Remove the colours of coloured images, and tint them with one hue."""
     framing = rng.choice(["portrait", "upper body", "cowboy shot"])
     scene = SCENES[split][number % 2]
     image = _with_sprite(_scene(scene, rng, (512, 512)), split, framing, rng).convert("L")
@@ -331,7 +327,7 @@ def tinted(split: Split, rng: random.Random, number: int) -> Iterator[Sample]:
 def avatar(
     style: str, split: Split, rng: random.Random, background: str | None, side: int = 384
 ) -> Image.Image:
-    """Draw a DiceBear image of a random seed; `background` None leaves the style's own."""
+    """Draw a DiceBear image of a random seed; `background` None keeps the style's own."""
     import resvg_py
     from dicebear import Avatar
 
@@ -347,7 +343,7 @@ def avatar(
 
 @dataclass(frozen=True, slots=True)
 class Shade:
-    """A colour as `#rrggbb` and what people call it."""
+    """A colour as `#rrggbb` and the name that people give it."""
 
     name: str
     shade: str
@@ -376,7 +372,9 @@ def _themes() -> set[str]:
 
 
 def _colours(split: Split, rng: random.Random, count: int) -> list[Shade]:
-    """Draw shades of different names; white, grey and black as often as all others together."""
+    """Draw shades of different names, with white, grey and black as often as all others
+    together.
+    """
     neutral = ["white", "grey", "black"]
     names = [
         rng.choice(neutral) if rng.random() < 0.3 else rng.choice(_BASIC) for _ in range(count)
@@ -396,7 +394,7 @@ def _sprite(split: Split, rng: random.Random) -> Image.Image:
 
 
 def _scene(file: str, rng: random.Random, size: tuple[int, int]) -> Image.Image:
-    """Cut a random window of at least three quarters of the height."""
+    """Crop a random window of at least three quarters of the height."""
     image = Image.open(ASSETS / "backgrounds" / file).convert("RGB")
     height = rng.randint(image.height * 3 // 4, image.height)
     width = min(image.width, height * size[0] // size[1])
@@ -409,9 +407,7 @@ def _scene(file: str, rng: random.Random, size: tuple[int, int]) -> Image.Image:
 def _with_sprite(
     canvas: Image.Image, split: Split, framing: str, rng: random.Random
 ) -> Image.Image:
-    """Set the character into the image; the image's lower edge cuts it where the
-    framing says.
-    """
+    """Put the character into the image, whose lower edge crops it as the framing requires."""
     left, top, right, (high, low) = CUTS[OUTFIT[split], framing]
     cut = _sprite(split, rng).crop((left, top, right, rng.randint(high, low)))
     if rng.random() < 0.5:

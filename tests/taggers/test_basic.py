@@ -25,7 +25,7 @@ from tests.taggers.measure_basic import ASSETS, Tally, basic_tags, measure, samp
 COLOURS = list(colours.named_shades())
 BASIC = cache(BasicTagger)
 TAGS_OF = cache(basic_tags)
-LEAST_FOUND = 5  # of a tag found less often, one wrong image would say nothing about its precision
+LEAST_FOUND = 5  # a tag with fewer images has no meaningful precision
 
 
 def photo(name: str) -> Image.Image:
@@ -92,7 +92,7 @@ def test_scores_are_rounded_and_a_batch_changes_none():
     assert tagger.scores([]).shape == (0, len(tagger.labels))
 
 
-def test_what_prepare_did_not_return_is_refused():
+def test_inputs_that_prepare_did_not_return_are_refused():
     with pytest.raises(TypeError):
         BASIC().scores([np.zeros(3)])
 
@@ -102,13 +102,13 @@ def test_odd_sizes_are_scored(size):
     assert np.isfinite(BASIC().scores([BASIC().prepare(Image.new("RGB", size, "red"))])).all()
 
 
-def test_registry_opens_it_and_it_says_that_it_is_a_fallback():
+def test_registry_opens_it_with_the_notice_that_it_is_a_fallback():
     found = registry.resolve("basic")
     assert found.identity == BasicTagger.identity
     assert "fallback" in found.notice
 
 
-def test_a_closed_tagger_scores_no_more():
+def test_a_closed_tagger_cannot_score():
     tagger = BasicTagger()
     prepared = tagger.prepare(Image.new("RGB", (32, 32)))
     tagger.close()
@@ -133,7 +133,7 @@ def test_photos_get_their_tags(name, expected):
 
 
 @pytest.mark.parametrize("name", ["chelsea.png", "coffee.png", "rocket.jpg"])
-def test_what_looks_like_a_face_on_things_and_animals_makes_no_person(name):
+def test_false_faces_on_things_and_animals_are_not_persons(name):
     people = {"solo", "portrait", "upper body", "close-up", "cowboy shot"}
     assert not people & TAGS_OF()(photo(name))
 
@@ -156,7 +156,7 @@ def test_each_kept_tag_is_precise_on_images_with_known_attributes(drawn, tags):
     assert {tag: tally for tag, tally in kept.items() if tag not in often and tally.wrong > 1} == {}
 
 
-def test_the_measure_counts_what_is_right_wrong_missed_and_leaves_out_the_unknown():
+def test_measuring_counts_right_wrong_and_missed_and_leaves_out_unknown():
     first = next(samples("measure", rounds=1))
     image = dataclasses.replace(first, true=frozenset({"a", "b"}), unknown=frozenset({"c"}))
     found = measure(lambda _: frozenset({"a", "c", "d"}), iter([image]))
@@ -189,12 +189,12 @@ def test_a_face_in_the_mirror_image_too_keeps_its_score_and_one_side_halves_it()
     assert dataclasses.astuple(halved) == pytest.approx((60, 60, 80, 80, 0.3))
 
 
-def test_of_overlapping_boxes_the_best_stays():
+def test_the_best_of_overlapping_boxes_is_kept():
     boxes = np.array([[0, 0, 10, 10], [1, 1, 11, 11], [50, 50, 60, 60]], np.float32)
     assert faces.non_maximum_suppression(boxes, np.array([0.5, 0.9, 0.4], np.float32)) == [1, 2]
 
 
-def test_anchors_lie_in_the_middle_of_their_cells():
+def test_anchors_are_in_the_middle_of_their_cells():
     centres = faces.anchors()
     assert centres.shape == (896, 2)
     assert centres[:3].tolist() == [[8, 8], [8, 8], [24, 8]]
@@ -218,7 +218,7 @@ def test_a_named_shade_has_its_own_name(name, number):
     assert all(0.0 <= share <= 1.0 for share in shares.values())
 
 
-def test_background_is_read_from_the_border_but_not_from_below():
+def test_background_is_read_from_the_border_without_its_bottom():
     image = Image.new("RGB", (100, 100), "blue")
     image.paste("white", (20, 30, 80, 100))
     found = colours.background(colours.sample(image))
@@ -261,7 +261,7 @@ def test_without_onnxruntime_the_extra_is_named(monkeypatch):
     assert raised.value.hint == 'pip install "datasetkit[cpu]"'
 
 
-def test_every_packaged_model_has_its_line_in_the_notice():
+def test_every_packaged_model_is_in_the_notice():
     notice = (
         Path(models.__file__).with_name("weights").joinpath("NOTICE").read_text(encoding="utf-8")
     )

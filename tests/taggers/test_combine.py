@@ -1,4 +1,4 @@
-"""Several taggers as one: the highest, the lowest or the mean of those that know a tag."""
+"""Combining taggers: the highest, the lowest or the mean score of those that have a label."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def combined(combine, one, other):
     return full.tolist()
 
 
-def test_labels_are_the_first_taggers_and_then_what_the_second_adds():
+def test_labels_are_those_of_the_first_tagger_and_then_the_new_ones_of_the_second():
     assert Combination.of([ONE, OTHER], "mean").labels.names == MERGED
 
 
@@ -51,17 +51,17 @@ def test_labels_are_the_first_taggers_and_then_what_the_second_adds():
         ("mean", [0.5, 0.6, 0.4, 0.9, 0.7, 0.3]),
     ],
 )
-def test_only_taggers_that_know_a_tag_have_a_say(combine, expected):
+def test_only_taggers_that_have_a_label_count_for_it(combine, expected):
     assert combined(combine, [0.5, 0.4, 0.6, 0.9], [0.2, 0.7, 0.3, 0.8]) == pytest.approx(expected)
 
 
-def test_tag_that_one_tagger_rules_out_is_no_part_of_the_intersection():
+def test_tag_that_one_tagger_rejects_is_not_in_the_intersection():
     assert combined("intersection", [0, 0.9, 0, 0], [0, 0, 0, 0.005])[1] == 0
 
 
 @settings(max_examples=60)
 @given(rows, rows, st.sampled_from(sorted(METHODS)))
-def test_a_tagger_with_itself_is_that_tagger(one, other, combine):
+def test_a_tagger_combined_with_itself_gives_its_own_scores(one, other, combine):
     kept = KeptScores.of(one, ONE)
     twice = Combination.of([ONE, ONE], combine).row([kept, kept])
     assert np.array_equal(twice.rows, kept.rows)
@@ -74,5 +74,5 @@ def test_the_mean_lies_between_the_lowest_and_the_highest(one, other):
     low, mean, high = (
         combined(combine, one, other) for combine in ("intersection", "mean", "union")
     )
-    # What is at the floor of 0.01 counts as nothing.
+    # Scores up to the floor of 0.01 count as 0.
     assert all(a <= b <= c or b == 0 for a, b, c in zip(low, mean, high, strict=True))

@@ -1,5 +1,5 @@
-"""Fast decoding: one fractional resize of a shrunk image, close to the whole one and never mixed
-with its scores.
+"""Fast decoding: one fractional resize of a reduced image, close to the whole one; the scores of
+the two are never mixed.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def test_reduced_jpeg_gives_nearly_the_whole_ones_square(tmp_path, size, turn):
     assert (fast[border] >= 254).mean() > 0.99
 
 
-def test_whole_box_is_hit_better_than_by_resizing_first(tmp_path):
+def test_fractional_box_is_more_exact_than_resizing_first(tmp_path):
     path = tmp_path / "a.jpg"
     smooth(1601, 903).save(path, quality=95)
     whole = to_square_bgr(pixels.load(path), 448)
@@ -68,7 +68,7 @@ def test_image_that_was_not_shrunk_gives_the_same_bytes():
     assert np.array_equal(shrunk_to_square_bgr(reduced, 64), to_square_bgr(image, 64))
 
 
-def test_worker_shrinks_only_for_a_tagger_that_asked(tmp_path):
+def test_worker_decodes_at_reduced_size_only_for_a_tagger_that_wants_it(tmp_path):
     path = tmp_path / "a.jpg"
     smooth(1600, 1200).save(path, quality=95)
     record = ImageRecord(path, "", 1600, 1200)

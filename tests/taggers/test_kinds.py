@@ -1,5 +1,5 @@
-"""Models with a `tag_mapping.json`: told apart by that file, fed channels first, and read as
-logits.
+"""Models with a `tag_mapping.json`: recognised by that file, channels first, with logits as
+output.
 """
 
 from __future__ import annotations
@@ -62,13 +62,13 @@ def test_input_is_channels_first_and_blue_first():
     assert WD14.tensor(square) is square
 
 
-def test_sigmoid_overflows_nowhere():
+def test_sigmoid_does_not_overflow():
     found = MAPPED.probabilities(np.array([-1e30, -20, 0, 20, 1e30], np.float32))
     assert found.tolist()[::2] == [0, 0.5, 1]
     assert 0 < found[1] < 1e-8
 
 
-def test_artists_works_and_qualities_are_scored_and_never_written(tmp_path):
+def test_artists_copyrights_and_qualities_are_scored_and_never_written(tmp_path):
     labels = opened(mapped_folder(tmp_path)).labels
     assert labels.names == (
         "general",

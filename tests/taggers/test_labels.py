@@ -1,4 +1,6 @@
-"""The label file: the real one reads whole, and a malformed one is refused by name and line."""
+"""The label file: the real one is read completely, and a malformed one is refused by name and
+line.
+"""
 
 from __future__ import annotations
 
@@ -44,7 +46,7 @@ def test_quoted_field_is_one_name():
         ("version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "first line"),
     ],
 )
-def test_malformed_file_is_refused_with_its_place(text, part):
+def test_malformed_file_is_refused_with_the_line(text, part):
     with pytest.raises(ModelFileError) as caught:
         parse_labels(text, "labels.csv")
     assert "labels.csv" in caught.value.message

@@ -1,4 +1,4 @@
-"""Precisions: each has a key of its own, is what runs, and is refused where it cannot be had."""
+"""Precisions: each has its own key, is used as given, and is refused if it is not supported."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def scored(tagger):
 
 
 @pytest.mark.parametrize("way", ["int8", "fp16"])
-def test_copy_is_close_made_once_and_made_again_when_damaged(tmp_path, cache, monkeypatch, way):
+def test_copy_is_close_and_made_once_and_made_again_if_damaged(tmp_path, cache, monkeypatch, way):
     folder = small_folder(tmp_path / "model")
     exact, fast = scored(opened(folder, "float32")), scored(opened(folder, way, provider="cpu"))
     assert 0 < np.abs(exact - fast).max() < 0.05
@@ -78,7 +78,7 @@ def test_bf16_needs_openvino(tmp_path, monkeypatch):
     assert "pip install onnxruntime-openvino" in caught.value.hint
 
 
-def test_half_precision_without_a_card_is_refused_and_not_run_elsewhere(tmp_path, monkeypatch):
+def test_half_precision_without_a_card_is_refused_and_not_run_on_the_cpu(tmp_path, monkeypatch):
     import onnxruntime
 
     monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CPUExecutionProvider"])
@@ -98,18 +98,18 @@ def test_bound_memory_gives_the_same_scores_for_every_batch(tmp_path, monkeypatc
 
 
 @pytest.mark.parametrize(("way", "provider"), [("int8", "cuda"), ("bf16", "cpu")])
-def test_provider_that_cannot_compute_so_is_a_usage_error(tmp_path, way, provider):
+def test_provider_without_the_precision_is_a_usage_error(tmp_path, way, provider):
     with pytest.raises(ConfigError, match=f"{way} does not run on {provider}"):
         opened(small_folder(tmp_path / "model"), way, provider=provider)
 
 
 @pytest.mark.parametrize(("way", "hint"), [("float32", "f32"), ("bf16", "bf16")])
-def test_openvino_is_told_the_precision_in_both_cases(way, hint):
+def test_openvino_gets_the_precision_in_both_cases(way, hint):
     assert f'"INFERENCE_PRECISION_HINT": "{hint}"' in sessions._openvino(way, 0)["load_config"]
 
 
 @pytest.mark.skipif(not sessions.has("openvino"), reason="needs onnxruntime-openvino")
-def test_openvino_computes_in_what_was_asked_for(tmp_path):
+def test_openvino_computes_in_the_given_precision(tmp_path):
     folder = small_folder(tmp_path / "model")
     exact = scored(opened(folder, "float32", provider="cpu"))
     assert np.abs(scored(opened(folder, "float32", provider="openvino")) - exact).max() < 1e-3

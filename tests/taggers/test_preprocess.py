@@ -1,4 +1,4 @@
-"""The model's input, byte for byte: the named vectors, and a plain transcription of the models' own
+"""The model's input, byte for byte: named vectors, and a plain transcription of the models' own
 app.
 """
 
@@ -94,7 +94,7 @@ def test_e_black_grey_image_is_black():
     assert (to_square_bgr(Image.new("L", (448, 448), 0), 448) == 0).all()
 
 
-def test_f_palette_with_a_transparent_colour_lies_on_white():
+def test_f_palette_with_a_transparent_colour_is_put_on_white():
     image = Image.new("P", (448, 448), 0)
     image.putpalette([255, 0, 0, 0, 0, 255])
     image.paste(1, (0, 0, 448, 224))
@@ -118,7 +118,7 @@ def test_f_sixteen_bit_grey_is_scaled_by_257(level):
     assert (to_square_bgr(Image.new("I;16", (448, 448), level * 257), 448) == level).all()
 
 
-def test_g_exif_turn_equals_a_image_turned_beforehand():
+def test_g_exif_turn_equals_an_image_turned_beforehand():
     image = Image.fromarray(np.random.default_rng(3).integers(0, 256, (40, 70, 3), dtype=np.uint8))
     upright = image.transpose(Image.Transpose.ROTATE_270)
     image.getexif()[0x0112] = 6
@@ -138,7 +138,7 @@ def test_h_other_filters_give_other_bytes(filter_):
     assert not np.array_equal(to_square_bgr(image, 448), other)
 
 
-def test_given_image_is_left_as_it_was():
+def test_given_image_is_not_changed():
     image = Image.new("RGB", (20, 10), (1, 2, 3))
     image.info["comment"] = "kept"
     image.getexif()[0x0112] = 6
@@ -147,7 +147,7 @@ def test_given_image_is_left_as_it_was():
     assert image.info["comment"] == "kept"
 
 
-def test_line_of_pixels_needs_no_square_of_its_length():
+def test_line_of_pixels_takes_no_memory_for_a_square_of_its_length():
     found = to_square_bgr(Image.new("RGB", (20_000, 1), (0, 0, 0)), 64)
     assert found.shape == (64, 64, 3)
     assert (found[:31] == 255).all()

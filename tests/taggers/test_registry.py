@@ -1,5 +1,5 @@
-"""From a name to a tagger: auto falls back and says so, a named tagger never does, an unknown one
-gets the nearest.
+"""From a name to a tagger: auto falls back with a notice, a named tagger never does, an unknown one
+gets the nearest name as a hint.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ CPU = TaggerOptions(provider="cpu", threads=1)
 
 
 class Fallback:
-    """What the registry asks of a tagger that needs no files."""
+    """The least that the registry needs of a tagger without files."""
 
     identity = Identity("basic", "1", "basic-1")
     labels = Labels((Label("solo", "general"),))
@@ -42,7 +42,7 @@ class Fallback:
 
 
 class Heard:
-    """A reporter that keeps what it was told."""
+    """A reporter that keeps its warnings."""
 
     def __init__(self):
         self.warnings = []
@@ -74,14 +74,14 @@ def cache(tmp_path, monkeypatch):
     return tmp_path / "hub"
 
 
-def test_auto_is_the_default_model_where_it_is_cached(cache):
+def test_auto_is_the_default_model_if_it_is_cached(cache):
     plant(cache, DEFAULT, model_bytes(V3_COUNT), V3_LABELS.read_bytes())
     found = resolve("auto", CPU)
     assert found.identity.name == DEFAULT
     assert found.notice == ""
 
 
-def test_auto_without_a_connection_is_basic_and_says_why_and_how_to_change_it(cache):
+def test_auto_without_a_connection_is_basic_with_the_reason_and_the_fix(cache):
     found = resolve("auto", CPU)
     assert found.identity.name == "basic"
     assert "cannot fetch" in found.notice
@@ -128,7 +128,7 @@ def test_unknown_name_is_a_usage_error_with_the_nearest(cache, name, nearest):
 @pytest.mark.parametrize(
     "name", ["../x", "a/../../b", "a/b@../c", "/etc/passwd", "a/b@x/y", "-/\n"]
 )
-def test_names_that_are_paths_are_no_repositories(cache, name):
+def test_paths_are_not_repository_names(cache, name):
     with pytest.raises(ConfigError):
         resolve(name, CPU)
 
@@ -138,7 +138,7 @@ def test_basic_takes_no_folder(cache, tmp_path):
         resolve("basic", TaggerOptions(model_dir=tmp_path))
 
 
-def test_naming_the_taggers_loads_no_runtime():
+def test_listing_the_taggers_loads_no_runtime():
     code = (
         "import sys, taggers.registry as r; r.names(); print({'onnxruntime', "
         "'huggingface_hub'} & set(sys.modules))"

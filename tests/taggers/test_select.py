@@ -47,12 +47,12 @@ def names(row, *, threshold=0.35, character_threshold=0.85, labels=LABELS, **opt
     return [tag.name for tag in found]
 
 
-def test_caption_order_is_characters_persons_general_by_falling_score_and_ties_by_row():
+def test_caption_order_is_characters_persons_general_by_descending_score_and_ties_by_row():
     assert names(ROW) == ["bob", "alice", "2boys", "1girl", "solo", "long hair", "multiple girls"]
 
 
 @pytest.mark.parametrize(("place", "at"), [("first", 0), ("last", -1)])
-def test_rating_stands_where_it_was_asked_for(place, at):
+def test_rating_is_placed_first_or_last(place, at):
     assert names(ROW, rating=place)[at] == "explicit"
     assert len(names(ROW, rating=place)) == len(names(ROW)) + 1
 
@@ -61,7 +61,7 @@ def test_rating_is_left_out_unless_asked_for():
     assert not {"general", "explicit"} & set(names(ROW))
 
 
-def test_score_equal_to_its_threshold_is_in_whatever_the_float_width():
+def test_score_equal_to_its_threshold_is_selected_in_any_float_width():
     for width in (np.float32, np.float64):
         row = np.zeros(len(LABELS), width)
         row[5] = width(0.35)
@@ -75,7 +75,7 @@ def test_threshold_between_two_steps_is_not_lowered():
     assert names(row, threshold=0.35004) == []
 
 
-def test_character_threshold_leaves_general_tags_alone():
+def test_character_threshold_does_not_affect_general_tags():
     assert names(ROW, character_threshold=0.9)[:2] == ["bob", "2boys"]
     assert names(ROW, threshold=0.99) == ["bob", "alice"]
 
@@ -111,7 +111,7 @@ def test_mcut_replaces_both_thresholds():
     assert names(row, mcut=True) == ["alice", "1girl", "solo", "long hair"]
 
 
-def test_mcut_takes_no_character_below_its_floor():
+def test_mcut_selects_no_character_below_its_floor():
     row = np.zeros(len(LABELS))
     row[7] = 0.14
     assert names(row, mcut=True) == []
@@ -166,7 +166,7 @@ def test_blob_of_another_model_or_with_a_missing_byte_is_refused():
         unpack(blob[:-1], len(LABELS))
 
 
-def test_pack_holds_six_bytes_a_kept_score():
+def test_pack_takes_six_bytes_per_kept_score():
     row = np.zeros(10_861)
     row[[5, 10_860]] = 0.5, 1.0
     assert len(pack(row)) == 12

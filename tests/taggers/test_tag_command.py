@@ -52,7 +52,7 @@ def folder(tmp_path):
 
 @pytest.fixture
 def planted(cache, v3_models):
-    """A model of fewer pixels than the real ones, for what does not depend on them."""
+    """A smaller model than the real ones, for tests that do not depend on its size."""
     plant(cache, "wd-vit-v3", v3_models["small"], V3_LABELS.read_bytes())
 
 
@@ -73,7 +73,7 @@ def no_session(*_, **__):
 
 
 @pytest.mark.parametrize(("name", "batch"), [("wd-vit-v3", "batch"), ("wd-vit-v2", 1)])
-def test_captions_are_what_the_model_says(cache, v3_models, folder, name, batch):
+def test_captions_are_the_tags_of_the_model(cache, v3_models, folder, name, batch):
     plant(cache, name, v3_models[batch], V3_LABELS.read_bytes())
     assert (
         run(["tag", str(folder), "--tagger", name, "--provider", "cpu", "--trigger", "sks"])
@@ -88,13 +88,13 @@ def test_captions_are_what_the_model_says(cache, v3_models, folder, name, batch)
         assert text == ", ".join(["sks", *dict.fromkeys(tag.name for tag in tags)]) + "\n"
 
 
-def test_auto_takes_the_cached_default_and_says_where_it_ran(cache, v3_models, folder, capsys):
+def test_auto_takes_the_cached_default_and_reports_the_device(cache, v3_models, folder, capsys):
     plant(cache, "wd-swinv2-v3", v3_models["batch"], V3_LABELS.read_bytes())
     assert run(["tag", str(folder)]) == Exit.DONE
     assert "(wd-swinv2-v3, cpu)" in capsys.readouterr().out
 
 
-def test_captions_of_the_fallback_are_replaced_once_the_model_is_there(
+def test_captions_of_the_fallback_are_replaced_once_the_model_is_cached(
     cache, v3_models, folder, capsys
 ):
     assert run(["tag", str(folder), "--trigger", "sks"]) == Exit.DONE
@@ -118,7 +118,7 @@ def test_model_of_another_width_is_refused_before_anything_is_written(cache, fol
 @pytest.mark.parametrize(
     "command", [["--tagger", "wd-vit-v3"], ["--tagger", "wd-vit-v3", "--provider", "cuda"]]
 )
-def test_what_was_named_and_cannot_be_had_is_exit_12(cache, folder, command):
+def test_a_named_tagger_that_is_not_available_is_exit_12(cache, folder, command):
     assert run(["tag", str(folder), *command]) == Exit.MODEL
     assert captions(folder) == {}
 
@@ -138,7 +138,7 @@ def test_what_was_named_and_cannot_be_had_is_exit_12(cache, folder, command):
         ["--batch-size", "-1"],
     ],
 )
-def test_what_cannot_be_meant_is_a_usage_error(planted, folder, command):
+def test_impossible_options_are_a_usage_error(planted, folder, command):
     assert run(["tag", str(folder), *command]) == Exit.USAGE
 
 
@@ -162,7 +162,7 @@ def test_another_threshold_or_rule_loads_no_model(planted, folder, capsys, monke
     assert len(again["changes"]) == (0 if later == [] else len(COLOURS))
 
 
-def test_interrupted_run_goes_on_where_it_stopped(planted, folder, capsys, monkeypatch):
+def test_interrupted_run_resumes_where_it_stopped(planted, folder, capsys, monkeypatch):
     import taggers.wd14
 
     plain = taggers.wd14.Wd14Tagger.scores
@@ -182,14 +182,14 @@ def test_interrupted_run_goes_on_where_it_stopped(planted, folder, capsys, monke
     assert len(captions(folder)) == len(COLOURS)
 
 
-def test_rating_stands_where_it_is_asked_for(planted, folder):
+def test_rating_is_written_first_or_last(planted, folder):
     ratings = {label.name for label in read_labels(V3_LABELS).items if label.category == "rating"}
     for place, at in (("first", 0), ("last", -1)):
         assert run(["tag", str(folder), "--tagger", "wd-vit-v3", "--rating", place]) == Exit.DONE
         assert all(text.strip().split(", ")[at] in ratings for text in captions(folder).values())
 
 
-def test_faster_ways_have_scores_of_their_own_and_say_what_they_change(planted, folder, capsys):
+def test_fast_options_store_separate_scores_and_report_what_they_change(planted, folder, capsys):
     exact = result(capsys, "tag", folder, "--tagger", "wd-vit-v3")
     assert exact["drift"] == []
     for option in (["--precision", "int8"], ["--fast-decode"]):
@@ -198,9 +198,9 @@ def test_faster_ways_have_scores_of_their_own_and_say_what_they_change(planted, 
         assert other["inferred"] == len(COLOURS)
         [drift] = other["drift"]
         assert drift["images"] == 3 and drift["tags"] > 0
-        # The exact scores of the sample are not taken for the last word.
+        # The exact scores of the sample do not count as the ones used last.
         assert result(capsys, "scores", folder / "0.png")["taggers"] == [other["tagger"]]
-        # Images that are not shrunk are decoded as ever.
+        # Images that are not reduced are decoded as usual.
         assert option != ["--fast-decode"] or (drift["lost"], drift["gained"]) == (0, 0)
     assert result(capsys, "tag", folder, "--tagger", "wd-vit-v3")["inferred"] == 0
     assert result(capsys, "scores", folder / "0.png")["taggers"] == [exact["tagger"]]
@@ -230,7 +230,7 @@ def test_several_taggers_are_named_and_combined(planted, cache, folder, capsys, 
     assert sizes["union"] >= sizes["mean"] >= sizes["intersection"]
 
 
-def test_scores_shows_what_is_in_and_what_was_near(planted, folder, capsys, monkeypatch):
+def test_scores_shows_selected_tags_and_those_just_below(planted, folder, capsys, monkeypatch):
     assert run(["tag", str(folder), "--tagger", "wd-vit-v3"]) == Exit.DONE
     monkeypatch.setattr(sessions, "open_session", no_session)
     before = captions(folder)
@@ -244,7 +244,7 @@ def test_scores_shows_what_is_in_and_what_was_near(planted, folder, capsys, monk
     assert "wd-vit-v3" in capsys.readouterr().out
 
 
-def test_scores_of_a_image_that_was_never_tagged_names_the_command(cache, folder, capsys):
+def test_scores_of_an_untagged_image_names_the_command(cache, folder, capsys):
     assert run(["scores", str(folder / "1.png")]) == Exit.USAGE
     assert "dsk tag" in capsys.readouterr().err
     assert not (folder / ".dsk").exists()

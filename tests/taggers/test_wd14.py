@@ -1,5 +1,5 @@
-"""The WD14 taggers: found in the hub's cache or a folder, refused when damaged or unfit, and scored
-in any batch.
+"""The WD14 taggers: found in the hub's cache or a folder, refused if damaged or unsuitable, with
+any batch size.
 """
 
 from __future__ import annotations
@@ -67,10 +67,9 @@ def scored(tagger, images):
 
 
 # --- from the hub's cache
-# --------------------------------------------------------------------------------------------
 
 
-def test_cached_model_tags_a_image_with_the_real_labels(cache, v3_model):
+def test_cached_model_tags_an_image_with_the_real_labels(cache, v3_model):
     plant(cache, "wd-vit-v3", v3_model, V3_LABELS.read_bytes())
     tagger = open_tagger("wd-vit-v3", CPU)
     scores = scored(tagger, IMAGES[:2])
@@ -99,7 +98,7 @@ def test_repository_name_means_the_pinned_model(cache):
     assert (other.name, other.revision) == (f"someone/some-tagger@{revision}", revision)
 
 
-def test_missing_model_is_exit_12_with_the_command_that_fetches_it(cache):
+def test_missing_model_is_exit_12_with_the_command_that_downloads_it(cache):
     with pytest.raises(ModelFileError) as caught:
         resolve("wd-vit-v3", CPU).fetch()
     assert caught.value.exit_code == Exit.MODEL
@@ -142,7 +141,9 @@ def test_cache_without_links_needs_the_recorded_hash(cache, v3_model):
 
 
 def test_the_models_and_their_pins_are_these():
-    """Each repository at a commit with the threshold of its card; another commit has other tags."""
+    """Each repository at a commit, with the threshold of its card: another commit has other
+    tags.
+    """
     lines = sorted(f"{m.name} {m.repo} {m.revision} {m.pr_threshold}" for m in MODELS.values())
     assert all(hub.COMMIT.fullmatch(m.revision) for m in MODELS.values())
     digest = hashlib.sha256("\n".join(lines).encode()).hexdigest()
@@ -160,7 +161,6 @@ def test_list_names_every_model_and_what_is_cached(cache, v3_model):
 
 
 # --- from a hub
-# --------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -208,13 +208,13 @@ def test_interrupted_download_resumes_unless_the_part_is_damaged(served, intact)
     assert not part.exists()
 
 
-def test_tagger_named_explicitly_is_fetched_where_there_is_a_connection(served):
+def test_named_tagger_is_downloaded_if_there_is_a_connection(served):
     serve_small_model(served)
     tagger = open_tagger("wd-vit-v3", CPU)
     assert scored(tagger, IMAGES).shape == (5, SMALL_COUNT)
 
 
-def test_branch_becomes_the_commit_it_stood_for(served):
+def test_branch_is_resolved_to_its_commit(served):
     serve_small_model(served)
     found = resolve("someone/some-tagger", CPU)
     assert found.identity.revision == "c" * 40
@@ -239,7 +239,6 @@ def test_full_disk_during_the_download_is_a_storage_error(served, monkeypatch):
 
 
 # --- from a folder
-# --------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("batch", ["batch", 1, 3])
@@ -253,13 +252,13 @@ def test_scores_do_not_depend_on_the_batch(tmp_path, batch):
     assert tagger.batch_size == (1 if batch == "batch" else batch)
 
 
-def test_fixed_batch_is_obeyed_whatever_was_asked_for(tmp_path):
+def test_fixed_batch_overrides_the_option(tmp_path):
     fixed = small_folder(tmp_path / "fixed", model_bytes(SMALL_COUNT, batch=1, size=32))
     assert opened(fixed, batch_size=8).batch_size == 1
     assert opened(small_folder(tmp_path / "dynamic"), batch_size=8).batch_size == 8
 
 
-def test_a_model_on_the_processor_says_whether_it_leaves_a_core_idle(tmp_path, monkeypatch):
+def test_a_model_on_the_cpu_reports_whether_it_leaves_a_core_idle(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "cpu_count", lambda: 4)
     fills = {
         n: open_tagger(
@@ -291,7 +290,7 @@ def test_label_file_of_another_model_is_refused(tmp_path):
         opened(small_folder(tmp_path, model_bytes(9, size=32)))
 
 
-def test_label_file_of_another_model_is_refused_at_the_first_run_where_the_width_is_symbolic(
+def test_label_file_of_another_model_is_refused_at_the_first_run_if_the_width_is_symbolic(
     tmp_path,
 ):
     model = onnx.load_from_string(model_bytes(9, size=32))
@@ -320,7 +319,7 @@ def test_channels_first_model_is_refused(tmp_path):
         opened(small_folder(tmp_path, model.SerializeToString()))
 
 
-def test_folder_is_known_by_its_content_not_its_place(tmp_path):
+def test_folder_is_identified_by_its_content_not_its_path(tmp_path):
     one, same = small_folder(tmp_path / "one"), small_folder(tmp_path / "same")
     other = small_folder(tmp_path / "other", model_bytes(SMALL_COUNT, size=32, seed=1))
     keys = [opened(folder).identity.key() for folder in (one, same, other)]
@@ -363,7 +362,6 @@ def test_found_tagger_can_be_sent_to_another_process(tmp_path):
 
 
 # --- the file itself
-# -------------------------------------------------------------------------------------------------
 
 
 def test_every_truncation_is_refused_before_a_session_is_opened(tmp_path):
@@ -377,8 +375,7 @@ def test_every_truncation_is_refused_before_a_session_is_opened(tmp_path):
             whole += 1
         except ModelFileError:
             pass
-    # A cut between the graph and what follows it leaves a well-formed file; the hash refuses that
-    # one.
+    # A cut just behind the graph leaves a well-formed file, which only its hash refuses.
     assert whole <= 2
     path.write_bytes(data)
     assert onnx_file.check(path) == ()
@@ -387,7 +384,7 @@ def test_every_truncation_is_refused_before_a_session_is_opened(tmp_path):
 @pytest.mark.parametrize(
     "data", [b"", b"<!doctype html>", bytes(100), b"PK\x03\x04", bytes(range(256))], ids=len
 )
-def test_bytes_that_are_no_model_are_refused(tmp_path, data):
+def test_bytes_that_are_not_a_model_are_refused(tmp_path, data):
     with pytest.raises(ModelFileError, match=r"model\.onnx"):
         opened(small_folder(tmp_path, data))
 
@@ -402,7 +399,7 @@ def test_git_lfs_pointer_is_named_as_such(tmp_path):
 
 
 def external(location: str) -> bytes:
-    """Give a small model whose matrix lies in another file."""
+    """Return a small model whose matrix is in another file."""
     model = onnx.load_from_string(model_bytes(SMALL_COUNT, size=32))
     tensor = model.graph.initializer[1]
     size = len(tensor.raw_data)
@@ -442,7 +439,7 @@ def test_external_weights_elsewhere_are_refused(tmp_path, location):
         opened(folder)
 
 
-def test_external_weights_inside_of_a_branch_are_seen(tmp_path):
+def test_external_weights_within_a_branch_are_found(tmp_path):
     tensor = onnx.load_from_string(external("../away.data")).graph.initializer[1]
     branch = helper.make_graph(
         [helper.make_node("Constant", [], ["w"], value=tensor)], "branch", [], []
@@ -455,10 +452,9 @@ def test_external_weights_inside_of_a_branch_are_seen(tmp_path):
 
 
 # --- sessions
-# --------------------------------------------------------------------------------------------------
 
 
-def test_provider_that_is_not_built_in_is_refused_and_never_replaced(tmp_path, monkeypatch):
+def test_provider_that_is_not_installed_is_refused_and_never_replaced(tmp_path, monkeypatch):
     import onnxruntime
 
     monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CPUExecutionProvider"])
@@ -468,7 +464,7 @@ def test_provider_that_is_not_built_in_is_refused_and_never_replaced(tmp_path, m
     assert 'pip install "datasetkit[gpu]"' in caught.value.hint
 
 
-def test_provider_that_does_not_start_is_refused_when_asked_for_and_told_of_when_not(
+def test_provider_that_does_not_start_is_refused_if_named_and_a_warning_with_auto(
     tmp_path, monkeypatch
 ):
     import onnxruntime
@@ -501,7 +497,7 @@ def test_missing_onnxruntime_names_the_extra(tmp_path, monkeypatch):
     assert 'pip install "datasetkit[cpu]"' in caught.value.hint
 
 
-def test_both_builds_of_onnxruntime_are_warned_of(monkeypatch):
+def test_two_builds_of_onnxruntime_are_a_warning(monkeypatch):
     monkeypatch.setattr(sessions, "_installed", lambda name: True)
     assert "overwrite each other" in sessions.double_install()
     monkeypatch.setattr(sessions, "_installed", lambda name: name == "onnxruntime")

@@ -39,8 +39,8 @@ def model_bytes(
     seed: int = 0,
     channels_first: bool = False,
 ) -> bytes:
-    """Build a model: mean colour -> matrix -> sigmoid. Which tags it gives depends on the image's
-    mean colour.
+    """Build a model: mean colour -> matrix -> sigmoid. Its tags depend on the image's mean
+    colour.
     """
     axes, shape = ([2, 3], [3, size, size]) if channels_first else ([1, 2], [size, size, 3])
     rng = np.random.default_rng(seed)
@@ -110,9 +110,7 @@ def git_blob(data: bytes) -> str:
 def plant(
     cache: Path, name: str, weights: bytes, labels: bytes, *, label_file: str = LABEL_FILE
 ) -> Path:
-    """Lay a model into a hub cache as the hub's client does; returns the blob that holds the
-    weights.
-    """
+    """Put a model into a hub cache as the hub's client does; return the blob of the weights."""
     model = find(name)
     home = cache / ("models--" + model.repo.replace("/", "--"))
     snapshot = home / "snapshots" / model.revision

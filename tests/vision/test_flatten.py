@@ -1,4 +1,4 @@
-"""Subjects laid onto a colour: no halo of the old background, and nothing of it left outside."""
+"""A subject put on a colour: no halo of the old background, and nothing of it outside."""
 
 import numpy as np
 import pytest
@@ -12,7 +12,7 @@ INK, PAPER = (200, 100, 50), (20, 160, 60)
 
 
 def disc(size=(240, 200), blur=3.0) -> Image.Image:
-    """The mask of a disc with a soft edge."""
+    """Return the mask of a disc with a soft edge."""
     mask = Image.new("L", size)
     ImageDraw.Draw(mask).ellipse((60, 40, 180, 160), fill=255)
     return mask.filter(ImageFilter.GaussianBlur(blur))
@@ -25,13 +25,15 @@ def composed(subject, background, mask) -> Image.Image:
 
 
 def apart(one: Image.Image, other: Image.Image) -> np.ndarray:
-    """The largest difference of the channels at each pixel."""
+    """Return the largest difference of the channels at each pixel."""
     gap: np.ndarray = np.abs(np.asarray(one, np.int16) - np.asarray(other, np.int16)).max(axis=2)
     return gap
 
 
-def test_half_a_mask_is_half_the_colour_and_half_the_background_and_no_less():
-    """rembg's own cut-out gives (177, 152, 140) here: it applies its alpha twice, a dark halo."""
+def test_half_transparent_pixels_mix_subject_and_new_background_equally():
+    """rembg's own cutout gives (177, 152, 140) here: it applies its alpha twice, which makes a dark
+    halo.
+    """
     flat = flatten.flatten(
         Image.new("RGB", (8, 8), INK), Image.new("L", (8, 8), 128), (255, 255, 255)
     )
@@ -39,7 +41,7 @@ def test_half_a_mask_is_half_the_colour_and_half_the_background_and_no_less():
 
 
 @pytest.mark.parametrize("colour", [(255, 255, 255), (0, 0, 0), (128, 128, 128), (90, 20, 200)])
-def test_the_old_background_is_taken_out_of_the_edge(colour):
+def test_the_old_background_is_removed_from_the_edge(colour):
     mask = disc()
     image, wanted = composed(INK, PAPER, mask), composed(INK, colour, mask)
     plain = Image.composite(image, Image.new("RGB", mask.size, colour), mask)
@@ -71,7 +73,7 @@ def test_outside_of_the_mask_is_the_colour_and_inside_the_image():
 
 @given(st.integers(1, 40), st.integers(1, 40), st.integers(0, 2**31))
 @settings(max_examples=60, deadline=None)
-def test_any_mask_on_any_image_gives_a_image_of_the_same_size(width, height, seed):
+def test_any_mask_on_any_image_gives_an_image_of_the_same_size(width, height, seed):
     rng = np.random.default_rng(seed)
     image = Image.fromarray(rng.integers(0, 256, (height, width, 3), np.uint8))
     mask = Image.fromarray(
