@@ -148,6 +148,8 @@ def is_allowed(name: str, line: str) -> bool:
 
 
 READ = [
+    *("datasetkit/captions/*.py", "datasetkit/checks/*.py", "datasetkit/dataset/*.py"),
+    *("tests/checks/*.py", "tests/dataset/*.py"),
     "examples/*.py",
     *("datasetkit/web/ui/src/*.ts", "datasetkit/web/ui/src/*.tsx"),
     *("*.md", "*NOTICE", "examples/*.toml", "Makefile", "pyproject.toml", ".ci/run"),
