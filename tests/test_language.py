@@ -18,6 +18,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from radon.complexity import cc_visit
+
+from tests.cli.commands import commands
 
 ROOT = Path(__file__).parents[1]
 CODE = ("datasetkit", "taggers", "trainer")
@@ -32,10 +35,10 @@ WORDS = {
     r"twins?": "near-duplicate",
     r"mend(s|ed|ing)?": "fix",
     r"stand-?ins?": "fallback, placeholder",
-    r"(?<!contact )(?<!style )(?<![-`])sheets?(?!\.png)": "contact sheet",
+    r"(?<!contact )(?<!style )(?<![-`])sheets?(?!\.png|:)": "contact sheet",
     r"be had": "is not supported, could not be loaded, download",
     r"(?<!there )is no (?!\w+er\b|more\b|less\b|such\b|need\b)\w+": "is not a, has no",
-    r"signs?": "character",
+    r"signs|(one|a) sign": "character",
     r"told|said": "log, record, metadata",
     r"shall": "should, must",
     r"lack(s|ed|ing)?": "is missing, has no",
@@ -61,6 +64,24 @@ ALLOWED_TEXTS = (
     AllowedText("*NOTICE", "(?i)notice shall be|liability", "a licence"),
     AllowedText("CHANGELOG.md", "In JSON, `pictures`", "names what was renamed"),
 )
+
+VAGUE = frozenset("found one own said told left place known".split())
+LONG_FUNCTION = 15
+GEOMETRY = re.compile(r"\b(?:right|top|bottom)\b")
+PARTICIPLES = re.compile(
+    r"[A-Z][a-z]+(?:ed|ing)|Found|Seen|Known|Made|Done|Kept|Told|Said|Left|Taken|Given|Drawn|Chosen"
+)
+ALLOWED_CLASSES = {
+    "Done": "an outcome of an image, beside Skipped and Failed",
+    "Skipped": "an outcome of an image",
+    "Failed": "an outcome of an image",
+    "Locked": "an error: the project is locked",
+    "Terminated": "an exception: the process is asked to end",
+    "Finding": "a noun: what a check reports",
+    "Listing": "a noun: the files of a folder",
+    "Conditioning": "a noun of the field: what the UNet gets beside the latents",
+}
+MOST_COMPLEX = 20
 
 
 def tracked(*patterns: str) -> list[str]:
@@ -148,9 +169,7 @@ def is_allowed(name: str, line: str) -> bool:
 
 
 READ = [
-    *("datasetkit/captions/*.py", "datasetkit/checks/*.py", "datasetkit/dataset/*.py"),
-    *("tests/checks/*.py", "tests/dataset/*.py"),
-    "examples/*.py",
+    *("datasetkit/*.py", "taggers/*.py", "trainer/*.py", "examples/*.py"),
     *("datasetkit/web/ui/src/*.ts", "datasetkit/web/ui/src/*.tsx"),
     *("*.md", "*NOTICE", "examples/*.toml", "Makefile", "pyproject.toml", ".ci/run"),
 ]
@@ -166,6 +185,21 @@ def test_texts_use_the_words_of_the_glossary(pattern):
         for number, line in texts(name)
         if not is_allowed(name, line)
         for wrong in not_written(line)
+    ] == []
+
+
+def test_help_uses_the_words_of_the_glossary():
+    helps = {
+        f"dsk {name} {param}": text
+        for name, command in commands().items()
+        for param, text in [
+            ("", command.help),
+            *((param.name, getattr(param, "help", None)) for param in command.params),
+        ]
+    }
+    assert len(helps) > 200
+    assert [
+        f"{where}: {wrong}" for where, text in helps.items() for wrong in not_written(text or "")
     ] == []
 
 
@@ -224,3 +258,47 @@ def classes() -> Iterator[tuple[str, str]]:
 def test_a_class_name_stands_for_one_thing():
     counts = Counter(name for name, _ in classes())
     assert sorted(f"{name} {where}" for name, where in classes() if counts[name] > 1) == []
+
+
+def test_no_class_is_named_by_a_participle_alone():
+    assert [
+        f"{name} {where}"
+        for name, where in classes()
+        if PARTICIPLES.fullmatch(name.lstrip("_")) and name not in ALLOWED_CLASSES
+    ] == []
+
+
+def functions(name: str) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
+    for node in ast.walk(tree(name)):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            yield node
+
+
+def bound_names(function: ast.AST) -> Iterator[tuple[str, int]]:
+    """Yield the parameters and variables of a function, with their lines."""
+    for node in ast.walk(function):
+        if isinstance(node, ast.arg):
+            yield node.arg, node.lineno
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            yield node.id, node.lineno
+
+
+def test_long_functions_have_no_vague_variables():
+    vague = []
+    for name in code():
+        for function in functions(name):
+            if (function.end_lineno or 0) - function.lineno < LONG_FUNCTION:
+                continue
+            # `left` is a word of geometry if its companions are near.
+            words = VAGUE - ({"left"} if GEOMETRY.search(ast.unparse(function)) else set())
+            vague += [f"{name}:{line} {n}" for n, line in bound_names(function) if n in words]
+    assert vague == []
+
+
+def test_no_function_is_too_complex():
+    assert [
+        f"{name}:{block.lineno} {block.name}: {block.complexity}"
+        for name in code()
+        for block in cc_visit(source(name))
+        if block.complexity > MOST_COMPLEX and type(block).__name__ == "Function"
+    ] == []

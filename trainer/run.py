@@ -215,8 +215,8 @@ def _encode(run: TrainingSetup, folder: Path, reporter: Reporter) -> None:
 # - The training state comes last. A resumed run starts behind it and repeats nothing, so the files
 #   and preview images of that step must exist by then.
 # - Every process validates, because the images are shared among them; only the main one writes.
-# - Whatever reads the weights (save, validate, preview) does so under `inference_weights`, which
-#   puts the averaged weights in place and takes them out again: training itself never sees them.
+# - Saving, validation and preview images read the weights under `inference_weights`, which
+#   puts the averaged weights in place for that time: training itself never sees them.
 def _train(
     run: TrainingSetup,
     folder: Path,

@@ -14,30 +14,30 @@ from datasetkit.core.errors import InputError
 from datasetkit.core.files import MASKS, PROJECT, caption_path, reading
 from datasetkit.images.scan import Scan
 from datasetkit.outputs import sidecars
-from datasetkit.outputs.known import CaptionState, FileState, Known, absolute
+from datasetkit.outputs.facts import CaptionState, FileState, OutputFacts, absolute
 from datasetkit.outputs.spec import CaptionRewrite, OutputSpec
 from datasetkit.project.session import Project
 from datasetkit.project.store import Store
 
 
-def gather(scan: Scan, spec: OutputSpec, project: Project) -> Known:
+def gather(scan: Scan, spec: OutputSpec, project: Project) -> OutputFacts:
     """Read all that `plan_outputs` needs to know besides the scan. Raises InputError."""
-    stored = {one.output.path: one for one in project.store.stored_outputs()}
+    stored = {row.output.path: row for row in project.store.stored_outputs()}
     out = f"{absolute(spec.out)}{os.sep}"
-    outputs = [one.output for one in stored.values() if str(one.output.path).startswith(out)]
+    outputs = [row.output for row in stored.values() if str(row.output.path).startswith(out)]
     targets = [absolute(path) for files in spec.targets.values() for path in files]
     originals = [absolute(record.path) for record in scan.records]
     paths = (*originals, *targets, *(o.path for o in outputs), *(o.origin for o in outputs))
     files = _files(path.parent.parent if _in_masks(path) else path.parent for path in paths)
     trash = f"{spec.verb}-{project.journal.next_id()}"
-    known = Known(project.root, project.root / PROJECT / "trash" / trash, files, stored)
+    facts = OutputFacts(project.root, project.root / PROJECT / "trash" / trash, files, stored)
     images = {*targets, *(output.path for output in outputs)}
     captioned = [path for path in (*images, *originals) if caption_path(path) in files]
     if any(path in images for path in captioned):
-        known = replace(known, captions=_captions(captioned, project.store))
+        facts = replace(facts, captions=_captions(captioned, project.store))
     # The captions of images that may fail are pending during the work, as those of a killed run.
     pending = set(map(caption_path, captioned)) if spec.fallback else set()
-    return replace(known, digests=_digests({*_unrecorded(scan, spec, known), *pending}, known))
+    return replace(facts, digests=_digests({*_unrecorded(scan, spec, facts), *pending}, facts))
 
 
 def captions_of(rewrites: Iterable[CaptionRewrite], store: Store) -> dict[Path, CaptionState]:
@@ -96,22 +96,22 @@ def _captions(images: Sequence[Path], store: Store) -> dict[Path, CaptionState]:
     }
 
 
-def _unrecorded(scan: Scan, spec: OutputSpec, known: Known) -> Iterator[Path]:
+def _unrecorded(scan: Scan, spec: OutputSpec, facts: OutputFacts) -> Iterator[Path]:
     """Yield the sidecars that a killed run may have copied, and their sources."""
-    if not any(stored.is_pending for stored in known.stored.values()):
+    if not any(stored.is_pending for stored in facts.stored.values()):
         return
     for record in spec.wanted(scan.records):
         for image in spec.images(record):
-            for copy in sidecars.sidecar_pairs(record, image, known):
-                if known.has(copy.target) and known.is_pending(copy.target):
+            for copy in sidecars.sidecar_pairs(record, image, facts):
+                if facts.has(copy.target) and facts.is_pending(copy.target):
                     yield from (absolute(copy.target), absolute(copy.source))
 
 
-def _digests(paths: Iterable[Path], known: Known) -> dict[Path, str]:
+def _digests(paths: Iterable[Path], facts: OutputFacts) -> dict[Path, str]:
     """Hash regular files; links are not followed."""
     digests: dict[Path, str] = {}
     for path in paths:
-        state = known.files[path]
+        state = facts.files[path]
         if state.is_file and not state.is_link:
             with reading(path):
                 digests[path] = hashlib.sha256(path.read_bytes()).hexdigest()

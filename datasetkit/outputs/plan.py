@@ -10,7 +10,7 @@ from datasetkit.core.files import mask_path
 from datasetkit.core.records import Failed, ImageRecord
 from datasetkit.images.scan import Scan
 from datasetkit.outputs import sidecars
-from datasetkit.outputs.known import Known, absolute
+from datasetkit.outputs.facts import OutputFacts, absolute
 from datasetkit.outputs.renamed_sources import OutputMove, plan_moves
 from datasetkit.outputs.sidecars import SidecarCopy
 from datasetkit.outputs.spec import CaptionRewrite, OutputSpec
@@ -52,7 +52,7 @@ class Fallback:
 
 @dataclass(frozen=True, slots=True)
 class OutputPlan:
-    """What `produce` does. title: of the journal entries. known: as it will be after the moves.
+    """What `produce` does. title: of the journal entries. facts: as they are after the moves.
 
     keep, make: the images whose outputs are up to date, and those whose outputs are made. adopt:
     those with unknown output files, which must be what the stage makes, byte for byte. moves:
@@ -63,7 +63,7 @@ class OutputPlan:
 
     spec: OutputSpec
     title: str
-    known: Known
+    facts: OutputFacts
     keep: tuple[ImageRecord, ...] = ()
     make: tuple[ImageRecord, ...] = ()
     adopt: tuple[Adoption, ...] = ()
@@ -85,62 +85,62 @@ class OutputPlan:
         return tuple(move for move in self.moves if move.new is None)
 
 
-# The order in which things are decided, and done:
-# 1. Moves come first: all else is decided as if they were done (`Known.after`), so that a renamed
-#    source keeps its output, its caption and its mask.
-# 2. An output is current if source, recipe, size and time are those of the store. A file that the
-#    store does not list is a person's, until `produce` has shown that the stage makes just that.
-# 3. Captions edited at the original are found before the images are made, while the hashes in the
-#    store still tell whose edit it was; which captions are reworded depends on which images fail.
-# 4. The store lists files as pending before they are written: what a kill leaves is dsk's own.
-def plan_outputs(scan: Scan, spec: OutputSpec, known: Known) -> OutputPlan:
+# The order in which things are decided, and done: 1. Moves come first: all else is decided as if
+# they were done (`OutputFacts.after`), so that a renamed    source keeps its output, its caption
+# and its mask. 2. An output is current if source, recipe, size and time are those of the store. A
+# file that the    store does not list is a person's, until `produce` has shown that the stage makes
+# just that. 3. Captions edited at the original are found before the images are made, while the
+# hashes in the    store still tell whose edit it was; which captions are reworded depends on which
+# images fail. 4. The store lists files as pending before they are written: what a kill leaves is
+# dsk's own.
+def plan_outputs(scan: Scan, spec: OutputSpec, facts: OutputFacts) -> OutputPlan:
     """Decide what happens to the outputs of a scanned folder; nothing is read or written."""
-    moves = plan_moves(scan, spec, known) if not spec.staged else ()
-    renamed = {move.dst: move.src for one in moves for move in one.moves}
-    known = known.after(
-        (move for one in moves for move in one.moves),
-        (output for one in moves for output in one.outputs),
+    moves = plan_moves(scan, spec, facts) if not spec.staged else ()
+    file_moves = [move for output_move in moves for move in output_move.moves]
+    renamed = {move.dst: move.src for move in file_moves}
+    facts = facts.after(
+        file_moves, (output for output_move in moves for output in output_move.outputs)
     )
     records = spec.wanted(scan.records)
-    current = _current(records, spec, spec.recipe, known)
-    kept = _current(records, spec, spec.fallback, known) if spec.fallback else set()
+    current = _current(records, spec, spec.recipe, facts)
+    kept = _current(records, spec, spec.fallback, facts) if spec.fallback else set()
     outdated = [record for record in records if record.path not in current]
-    adopt = _adoptions(outdated, renamed, spec, known)
-    adopted = {a.record.path for a in adopt if known.has(spec.targets[a.record.path][0])}
-    pending, rewrites = _rewrites(records, current | kept, spec, known)
+    adopt = _adoptions(outdated, renamed, spec, facts)
+    adopted = {a.record.path for a in adopt if facts.has(spec.targets[a.record.path][0])}
+    pending, rewrites = _rewrites(records, current | kept, spec, facts)
     make = [record for record in outdated if record.path not in adopted]
     made = {record.path for record in make}
     return OutputPlan(
         spec,
         scan.folder.name,
-        known,
+        facts,
         keep=tuple(record for record in records if record.path not in made),
         make=tuple(make),
         adopt=adopt,
         moves=moves,
         pending=pending,
-        copies=tuple(sidecars.copies(spec, records, known)),
+        copies=tuple(sidecars.copies(spec, records, facts)),
         rewrites=rewrites,
-        edited=() if spec.staged else _edited(records, spec, known),
-        fallbacks=_fallbacks(make, kept, spec, known.with_pending(pending)),
+        edited=() if spec.staged else _edited(records, spec, facts),
+        fallbacks=_fallbacks(make, kept, spec, facts.with_pending(pending)),
         failed=scan.failed,
         wanted=tuple(records),
     )
 
 
 def _current(
-    records: Iterable[ImageRecord], spec: OutputSpec, recipe: str, known: Known
+    records: Iterable[ImageRecord], spec: OutputSpec, recipe: str, facts: OutputFacts
 ) -> set[Path]:
     """Return the images whose first file was made by a recipe and is up to date."""
     return {
         record.path
         for record in records
-        if known.is_current(spec.targets[record.path][0], record.id, recipe)
+        if facts.is_current(spec.targets[record.path][0], record.id, recipe)
     }
 
 
 def _rewrites(
-    records: Sequence[ImageRecord], done: set[Path], spec: OutputSpec, known: Known
+    records: Sequence[ImageRecord], done: set[Path], spec: OutputSpec, facts: OutputFacts
 ) -> tuple[tuple[Output, ...], tuple[PlannedRewrite, ...]]:
     """Return the captions that are pending, and all that follow their images. done: the images
     whose outputs are there.
@@ -150,25 +150,28 @@ def _rewrites(
         path: output
         for path, rewrite in rewrites
         if path not in done
-        and (output := sidecars.pending_caption(rewrite, spec.verb, known)) is not None
+        and (output := sidecars.pending_caption(rewrite, spec.verb, facts)) is not None
     }
     planned = [
-        PlannedRewrite(path, rewrite, path in pending or known.is_pending(rewrite.caption))
+        PlannedRewrite(path, rewrite, path in pending or facts.is_pending(rewrite.caption))
         for path, rewrite in rewrites
     ]
     return tuple(pending.values()), tuple(planned)
 
 
 def _edited(
-    records: Sequence[ImageRecord], spec: OutputSpec, known: Known
+    records: Sequence[ImageRecord], spec: OutputSpec, facts: OutputFacts
 ) -> tuple[CaptionRewrite, ...]:
     rewrites = [rewrite for _, rewrite in spec.rewrites(records)]
     rewrites += spec.unchanged_captions(records)
-    return tuple(sidecars.edited_at_origin(rewrites, known))
+    return tuple(sidecars.edited_at_origin(rewrites, facts))
 
 
 def _adoptions(
-    records: Iterable[ImageRecord], renamed: Mapping[Path, Path], spec: OutputSpec, known: Known
+    records: Iterable[ImageRecord],
+    renamed: Mapping[Path, Path],
+    spec: OutputSpec,
+    facts: OutputFacts,
 ) -> tuple[Adoption, ...]:
     """Return the images with output files that dsk does not know as its own. renamed: where each
     file that moves comes from.
@@ -176,37 +179,37 @@ def _adoptions(
     adoptions = []
     for record in records:
         files = spec.targets[record.path]
-        if any(known.has(path) and not known.is_ours(path) for path in files):
+        if any(facts.has(path) and not facts.is_ours(path) for path in files):
             existing = (
-                renamed.get(absolute(path), path) if known.has(path) else None for path in files
+                renamed.get(absolute(path), path) if facts.has(path) else None for path in files
             )
             adoptions.append(Adoption(record, tuple(existing)))
     return tuple(adoptions)
 
 
 def _fallbacks(
-    records: Iterable[ImageRecord], kept: set[Path], spec: OutputSpec, known: Known
+    records: Iterable[ImageRecord], kept: set[Path], spec: OutputSpec, facts: OutputFacts
 ) -> dict[Path, Fallback]:
     if not spec.fallback:
         return {}
-    return {r.path: _fallback(r, r.path in kept, spec, known) for r in records}
+    return {r.path: _fallback(r, r.path in kept, spec, facts) for r in records}
 
 
-def _fallback(record: ImageRecord, is_kept: bool, spec: OutputSpec, known: Known) -> Fallback:
+def _fallback(record: ImageRecord, is_kept: bool, spec: OutputSpec, facts: OutputFacts) -> Fallback:
     target = spec.targets[record.path][0]
     mask = mask_path(target)
     # A mask that was made of the image goes with the cut-out whose place the copy takes; one that
     # was copied along with a copy that is kept, is kept too.
-    listed = known.stored.get(absolute(mask))
+    listed = facts.stored.get(absolute(mask))
     settled = (
         (replace(listed.output, path=mask),)
-        if is_kept and listed is not None and not listed.is_pending and known.is_ours(mask)
+        if is_kept and listed is not None and not listed.is_pending and facts.is_ours(mask)
         else ()
     )
     copies = tuple(
         copy
-        for copy in sidecars.sidecar_pairs(record, target, known)
-        if sidecars.is_due(copy, known) or (copy.target == mask and not is_kept)
+        for copy in sidecars.sidecar_pairs(record, target, facts)
+        if sidecars.is_due(copy, facts) or (copy.target == mask and not is_kept)
     )
     output = Output(target, record.id, spec.fallback, record.path)
     return Fallback(output, is_kept, copies, settled)

@@ -73,7 +73,7 @@ class StagedOutputLog:
 
 
 @dataclass(frozen=True, slots=True)
-class Produced(Generic[T]):
+class ProduceResult(Generic[T]):
     """What became of a plan of outputs.
 
     entry: the images' number in the history; captions and moves have their own. carried: how many
@@ -100,7 +100,7 @@ def produce(
     *,
     workers: int = 0,
     log: OutputLog | None = None,
-) -> Produced[T]:
+) -> ProduceResult[T]:
     """Carry out a plan of outputs; in a dry run only check it, and say what would be done.
 
     open_stage: loads what the stage needs; called only where an image is made or compared. log:
@@ -128,7 +128,7 @@ def produce(
             _copy((*copies, *more), project, recording)
     captions = _reword(plan, report, failed, project)
     followed = tuple(RenamedSource(m.old, m.new) for m in plan.moves if not m.superseded)
-    return Produced(report, recording.entry, followed, len(copies), captions, fallbacks)
+    return ProduceResult(report, recording.entry, followed, len(copies), captions, fallbacks)
 
 
 def refuse_linked_folders(spec: OutputSpec) -> None:
@@ -366,7 +366,7 @@ def _reword(
     if not due and not edited:
         return CaptionRewriteResult()
     captions = captions_of((*due, *edited), project.store)
-    wording = plan_captions(due, edited, spec.verb, captions, plan.known)
+    wording = plan_captions(due, edited, spec.verb, captions, plan.facts)
     written = {op.path for op in wording.writes}
     entry = project.apply(
         Plan(wording.writes),

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from datasetkit.core.files import MASKS, PROJECT
 from datasetkit.images.scan import Scan
-from datasetkit.outputs.known import Known, absolute
+from datasetkit.outputs.facts import OutputFacts, absolute
 from datasetkit.outputs.spec import MASK_RECIPE, OutputSpec
 from datasetkit.project.plans import Move
 from datasetkit.project.store import Output
@@ -52,7 +52,7 @@ class OutputMove:
     superseded: bool = False
 
 
-def plan_moves(scan: Scan, spec: OutputSpec, known: Known) -> tuple[OutputMove, ...]:
+def plan_moves(scan: Scan, spec: OutputSpec, facts: OutputFacts) -> tuple[OutputMove, ...]:
     """Decide which outputs move with their sources, and which go to the trash."""
     images = [
         replace(output, path=absolute(output.path), origin=absolute(output.origin))
@@ -62,8 +62,8 @@ def plan_moves(scan: Scan, spec: OutputSpec, known: Known) -> tuple[OutputMove, 
     ]
     wanted = {output.path: output for output in images}
     scanned = {absolute(record.path) for record in scan.records}
-    made = _made_before(absolute(scan.folder), absolute(spec.out), spec.verb, known)
-    displaced = _displaced(made, wanted, scanned, known)
+    made = _made_before(absolute(scan.folder), absolute(spec.out), spec.verb, facts)
+    displaced = _displaced(made, wanted, scanned, facts)
     # Of a source with several outputs the last one.
     by_origin = {output.origin: output.path for output in images}
     taken = {target for _, target in displaced}
@@ -73,11 +73,11 @@ def plan_moves(scan: Scan, spec: OutputSpec, known: Known) -> tuple[OutputMove, 
         caption_target = target
         if target is None and _has_same_name(replacement, output.path) and replacement not in taken:
             caption_target = replacement  # another image in another format has the caption
-        moves.append(_move(output, target, caption_target, wanted, known))
-    gone = {move.src for one in moves for move in one.moves}
-    for output in _superseded(absolute(spec.out), set(wanted), spec.verb, known):
+        moves.append(_move(output, target, caption_target, wanted, facts))
+    gone = {move.src for output_move in moves for move in output_move.moves}
+    for output in _superseded(absolute(spec.out), set(wanted), spec.verb, facts):
         if output.path not in gone:
-            trash = _in_trash(output.path, known)
+            trash = _in_trash(output.path, facts)
             stored = replace(output, path=trash)
             moves.append(
                 OutputMove(output.path, None, (Move(output.path, trash),), (stored,), True)
@@ -89,12 +89,12 @@ def _has_same_name(path: Path | None, other: Path) -> bool:
     return path is not None and path.with_suffix("") == other.with_suffix("")
 
 
-def _made_before(folder: Path, out: Path, verb: str, known: Known) -> list[Output]:
+def _made_before(folder: Path, out: Path, verb: str, facts: OutputFacts) -> list[Output]:
     """Return the outputs of this verb in `out` that were made of images of the folder."""
-    inside, source, trash = (f"{parent}{os.sep}" for parent in (out, folder, known.root / PROJECT))
+    inside, source, trash = (f"{parent}{os.sep}" for parent in (out, folder, facts.root / PROJECT))
     return [
         stored.output
-        for stored in known.stored.values()
+        for stored in facts.stored.values()
         if stored.output.recipe.startswith(f"{verb}-")
         and str(stored.output.path).startswith(inside)
         and str(stored.output.origin).startswith(source)
@@ -103,7 +103,7 @@ def _made_before(folder: Path, out: Path, verb: str, known: Known) -> list[Outpu
 
 
 def _displaced(
-    outputs: Sequence[Output], wanted: Mapping[Path, Output], scanned: set[Path], known: Known
+    outputs: Sequence[Output], wanted: Mapping[Path, Output], scanned: set[Path], facts: OutputFacts
 ) -> list[tuple[Output, Path | None]]:
     """Decide which outputs move away, and where to (None: the trash).
 
@@ -117,16 +117,16 @@ def _displaced(
     displaced = [
         output
         for output in outputs
-        if output.path not in in_place and known.exists(output.path) and known.is_ours(output.path)
+        if output.path not in in_place and facts.exists(output.path) and facts.is_ours(output.path)
     ]
     vacated = {output.path for output in displaced}
-    free = _free_paths(wanted, in_place, vacated, known)
+    free = _free_paths(wanted, in_place, vacated, facts)
     targets = {output.path: free.pop(output.source, None) for output in displaced}
     taken = set(targets.values())
 
     def may_stay(output: Output) -> bool:
         is_rewritten = output.path in wanted
-        is_unreadable = known.exists(output.origin) and output.origin not in scanned
+        is_unreadable = facts.exists(output.origin) and output.origin not in scanned
         return output.path not in taken and (is_rewritten or is_unreadable)
 
     return [
@@ -137,12 +137,12 @@ def _displaced(
 
 
 def _free_paths(
-    wanted: Mapping[Path, Output], in_place: set[Path], vacated: set[Path], known: Known
+    wanted: Mapping[Path, Output], in_place: set[Path], vacated: set[Path], facts: OutputFacts
 ) -> dict[str, Path]:
     """Return, by image, the first path where its output is missing."""
     free: dict[str, Path] = {}
     for path, output in wanted.items():
-        if path not in in_place and (path in vacated or not known.has(path)):
+        if path not in in_place and (path in vacated or not facts.has(path)):
             free.setdefault(output.source, path)
     return free
 
@@ -152,17 +152,17 @@ def _move(
     target: Path | None,
     caption_target: Path | None,
     wanted: Mapping[Path, Output],
-    known: Known,
+    facts: OutputFacts,
 ) -> OutputMove:
     """Plan the move of one output. caption_target: the image that its caption and mask go to; None:
     to the trash with it.
     """
-    old, trash = output.path, _in_trash(output.path, known)
+    old, trash = output.path, _in_trash(output.path, facts)
     new = target if target is not None and target.suffix == old.suffix else None
     path = new or trash
     origin = wanted[path].origin if path in wanted else output.origin
-    sidecars = _sidecar_moves(old, caption_target or trash, known)
-    stored = [known.stored.get(move.src) for move in sidecars]
+    sidecars = _sidecar_moves(old, caption_target or trash, facts)
+    stored = [facts.stored.get(move.src) for move in sidecars]
     return OutputMove(
         old,
         new,
@@ -174,22 +174,22 @@ def _move(
                 for move, row in zip(sidecars, stored, strict=True)
                 if row is not None
                 and row.output.recipe.startswith(_SIDECARS)
-                and known.is_ours(move.src)
+                and facts.is_ours(move.src)
             ),
         ),
     )
 
 
-def _sidecar_moves(old: Path, new: Path, known: Known) -> list[Move]:
+def _sidecar_moves(old: Path, new: Path, facts: OutputFacts) -> list[Move]:
     """Return the moves of an output's caption and mask to where those of `new` belong."""
     moves = []
-    for path in known.companions(old):
+    for path in facts.companions(old):
         folder = new.parent / MASKS if path.parent.name == MASKS else new.parent
         moves.append(Move(path, folder / f"{new.stem}{path.suffix}"))
     return [move for move in moves if move.src != move.dst]
 
 
-def _superseded(out: Path, wanted: set[Path], verb: str, known: Known) -> list[Output]:
+def _superseded(out: Path, wanted: set[Path], verb: str, facts: OutputFacts) -> list[Output]:
     """Return what another verb made in `out` under the names of images that are wanted now: images
     and masks.
 
@@ -200,7 +200,7 @@ def _superseded(out: Path, wanted: set[Path], verb: str, known: Known) -> list[O
     superseded = []
     for kind in STAGES:
         for prefix in (f"{kind}-", f"{MASK_RECIPE} {kind}") if kind != verb else ():
-            rows = [s.output for s in known.stored.values() if s.output.recipe.startswith(prefix)]
+            rows = [s.output for s in facts.stored.values() if s.output.recipe.startswith(prefix)]
             for output in rows:
                 path, is_mask = output.path, prefix.startswith(MASK_RECIPE)
                 image = path.parent.parent / path.stem if is_mask else path.with_suffix("")
@@ -209,10 +209,10 @@ def _superseded(out: Path, wanted: set[Path], verb: str, known: Known) -> list[O
                     and str(image).startswith(inside)
                     and (is_mask or path not in wanted)
                 )
-                if is_replaced and known.exists(path) and known.is_ours(path):
+                if is_replaced and facts.exists(path) and facts.is_ours(path):
                     superseded.append(output)
     return superseded
 
 
-def _in_trash(path: Path, known: Known) -> Path:
-    return known.trash / path.relative_to(known.root)
+def _in_trash(path: Path, facts: OutputFacts) -> Path:
+    return facts.trash / path.relative_to(facts.root)

@@ -15,7 +15,7 @@ from datasetkit.captions.caption import file_text
 from datasetkit.captions.diffs import CaptionChange
 from datasetkit.core.files import MASKS, caption_path, mask_path
 from datasetkit.core.records import Caption, Failed, ImageRecord
-from datasetkit.outputs.known import CaptionState, Known, absolute
+from datasetkit.outputs.facts import CaptionState, OutputFacts, absolute
 from datasetkit.outputs.spec import CaptionRewrite, OutputSpec
 from datasetkit.project.plans import WriteText
 from datasetkit.project.store import Output, caption_hash
@@ -56,7 +56,9 @@ class CaptionPlan:
 # ----------------------------------------------------------------------------------------------
 
 
-def copies(spec: OutputSpec, records: Sequence[ImageRecord], known: Known) -> Iterator[SidecarCopy]:
+def copies(
+    spec: OutputSpec, records: Sequence[ImageRecord], facts: OutputFacts
+) -> Iterator[SidecarCopy]:
     """Yield the captions and masks that are to be copied to the outputs: all but the captions that
     are reworded and the masks that are made.
     """
@@ -67,9 +69,9 @@ def copies(spec: OutputSpec, records: Sequence[ImageRecord], known: Known) -> It
     for n in range(max((len(files) for files in spec.targets.values()), default=0)):
         for record in _by_folder(spec.wanted(records)):
             images = spec.images(record)
-            for copy in sidecar_pairs(record, images[n], known) if n < len(images) else ():
+            for copy in sidecar_pairs(record, images[n], facts) if n < len(images) else ():
                 is_taken = copy.target in made or copy.target in reworded
-                if not is_taken and is_due(copy, known):
+                if not is_taken and is_due(copy, facts):
                     yield copy
 
 
@@ -81,10 +83,10 @@ def _by_folder(records: Iterable[ImageRecord]) -> Iterator[ImageRecord]:
         yield from inside
 
 
-def sidecar_pairs(record: ImageRecord, target: Path, known: Known) -> Iterator[SidecarCopy]:
+def sidecar_pairs(record: ImageRecord, target: Path, facts: OutputFacts) -> Iterator[SidecarCopy]:
     """Yield an image's caption and mask, and where they belong next to an output."""
-    for path in known.companions(record.path):
-        if known.files[path].is_link:
+    for path in facts.companions(record.path):
+        if facts.files[path].is_link:
             continue
         if path.parent.name == MASKS:
             if path.suffix.lower() == ".png":
@@ -94,20 +96,20 @@ def sidecar_pairs(record: ImageRecord, target: Path, known: Known) -> Iterator[S
             yield SidecarCopy(record.path, caption_path(record.path), caption_path(target))
 
 
-def is_due(copy: SidecarCopy, known: Known) -> bool:
+def is_due(copy: SidecarCopy, facts: OutputFacts) -> bool:
     """Tell whether a sidecar is to be copied: its target does not exist yet, or is the copy that a
     killed run made and could not record. One that was edited since is kept.
     """
-    return not known.has(copy.target) or is_unrecorded(copy, known)
+    return not facts.has(copy.target) or is_unrecorded(copy, facts)
 
 
-def is_unrecorded(copy: SidecarCopy, known: Known) -> bool:
+def is_unrecorded(copy: SidecarCopy, facts: OutputFacts) -> bool:
     """Tell whether a killed run made this copy, and nobody touched it since."""
     target, source = absolute(copy.target), absolute(copy.source)
     return (
-        known.is_pending(target)
-        and target in known.digests
-        and known.digests[target] == known.digests.get(source)
+        facts.is_pending(target)
+        and target in facts.digests
+        and facts.digests[target] == facts.digests.get(source)
     )
 
 
@@ -115,17 +117,19 @@ def is_unrecorded(copy: SidecarCopy, known: Known) -> bool:
 # ----------------------------------------------------------------------------------------------
 
 
-def pending_caption(rewrite: CaptionRewrite, verb: str, known: Known) -> Output | None:
+def pending_caption(rewrite: CaptionRewrite, verb: str, facts: OutputFacts) -> Output | None:
     """Return a caption as the store lists it before it is reworded; None where there is none.
 
     With it in the store, the next run rewords what a kill cut short.
     """
-    if not (known.has(rewrite.caption) or known.has(caption_path(rewrite.origin))):
+    if not (facts.has(rewrite.caption) or facts.has(caption_path(rewrite.origin))):
         return None
-    return _output(rewrite, verb, known.source(rewrite.caption))
+    return _output(rewrite, verb, facts.source(rewrite.caption))
 
 
-def edited_at_origin(rewrites: Iterable[CaptionRewrite], known: Known) -> list[CaptionRewrite]:
+def edited_at_origin(
+    rewrites: Iterable[CaptionRewrite], facts: OutputFacts
+) -> list[CaptionRewrite]:
     """Return the captions that a person wrote or edited at the original since they were last
     taken from there; two images of one stem may share one.
 
@@ -133,18 +137,18 @@ def edited_at_origin(rewrites: Iterable[CaptionRewrite], known: Known) -> list[C
     """
     edited: list[CaptionRewrite] = []
     for rewrite in rewrites:
-        if not known.has(rewrite.caption):
+        if not facts.has(rewrite.caption):
             continue
         origin, output = (
-            known.captions.get(absolute(path), CaptionState(None))
+            facts.captions.get(absolute(path), CaptionState(None))
             for path in (caption_path(rewrite.origin), rewrite.caption)
         )
         if origin.caption is None or not origin.caption.tags or origin.generated:
             continue
         if output.caption is None:
             continue
-        taken, _, left = (known.source(rewrite.caption) or "").partition(" ")
-        is_as_left = caption_hash(output.caption) == left or output.generated
+        taken, _, written = (facts.source(rewrite.caption) or "").partition(" ")
+        is_as_left = caption_hash(output.caption) == written or output.generated
         is_news = caption_hash(origin.caption) != taken
         if is_as_left and is_news and _changed(rewrite, origin.caption) != output.caption:
             edited.append(rewrite)
@@ -156,7 +160,7 @@ def plan_captions(
     edited: Sequence[CaptionRewrite],
     verb: str,
     captions: Mapping[Path, CaptionState],
-    known: Known,
+    facts: OutputFacts,
 ) -> CaptionPlan:
     """Decide what captions say: each follows the text at the output, else the one at the original.
 
@@ -169,7 +173,7 @@ def plan_captions(
     failed: list[Failed] = []
     again = {rewrite.caption for rewrite in edited}
     every = (*(rewrite for rewrite in rewrites if rewrite.caption not in again), *edited)
-    sources = {rewrite.caption: known.source(rewrite.caption) for rewrite in every}
+    sources = {rewrite.caption: facts.source(rewrite.caption) for rewrite in every}
     for rewrite in every:
         output = captions.get(absolute(rewrite.caption), CaptionState(None))
         from_origin = output.caption is None or rewrite.caption in again

@@ -51,7 +51,7 @@ def erase_faces(
             recipe("erase", options, options.fill, *text),
             _targets(scan),
             "would be written",
-            rewords={path: _reword(found) for path, found in boxes.items() if _anything(found)},
+            rewords={path: _reword(b) for path, b in boxes.items() if _anything(b)},
         )
         plan = plan_outputs(scan.images, spec, gather(scan.images, spec, scan.project))
         produced = produce(

@@ -8,7 +8,7 @@ from datasetkit.captions.caption import parse
 from datasetkit.core.errors import InputError, PlanConflict
 from datasetkit.core.records import Caption, ImageRecord
 from datasetkit.images.scan import Scan
-from datasetkit.outputs.known import CaptionState, FileState, Known
+from datasetkit.outputs.facts import CaptionState, FileState, OutputFacts
 from datasetkit.outputs.plan import plan_outputs
 from datasetkit.outputs.sidecars import plan_captions
 from datasetkit.outputs.spec import OutputSpec
@@ -58,8 +58,8 @@ class World:
     def edit(self, path: Path) -> None:
         self.files[path] = FileState(size=1000)
 
-    def known(self) -> Known:
-        return Known(ROOT, TRASH, self.files, self.stored, self.captions, self.digests)
+    def facts(self) -> OutputFacts:
+        return OutputFacts(ROOT, TRASH, self.files, self.stored, self.captions, self.digests)
 
 
 def hashed(text: str) -> str:
@@ -117,7 +117,7 @@ def test_an_output_is_kept_if_source_recipe_and_file_are_as_they_were(world):
     world.made("b.png", "b.png", image="other")
     world.made("c.png", "c.png", image="3", recipe="resize-3 512")
     world.made("d.png", "d.png", image="4", is_pending=True)  # a killed run was about to make it
-    plan = plan_outputs(found, spec(found), world.known())
+    plan = plan_outputs(found, spec(found), world.facts())
     assert (names(plan.keep), names(plan.make)) == (["a"], ["b", "c", "d", "e"])
     assert (plan.adopt, plan.moves, plan.copies, plan.fallbacks) == ((), (), (), {})
 
@@ -127,7 +127,7 @@ def test_a_file_that_the_store_does_not_list_is_compared_before_anything_is_done
     theirs = world.file(OUT / "a.png")
     world.made("b.png", "b.png", image="2")
     world.edit(OUT / "b.png")
-    plan = plan_outputs(found, spec(found), world.known())
+    plan = plan_outputs(found, spec(found), world.facts())
     assert [(a.record.path.stem, a.existing) for a in plan.adopt] == [
         ("a", (theirs,)), ("b", (OUT / "b.png",)),
     ]  # fmt: skip
@@ -137,7 +137,7 @@ def test_a_file_that_the_store_does_not_list_is_compared_before_anything_is_done
 def test_an_unknown_mask_alone_is_compared_and_its_image_made(world):
     found = scan(world, a="1")
     mask = world.file(OUT / "masks" / "a.png")
-    plan = plan_outputs(found, spec(found, mask=True), world.known())
+    plan = plan_outputs(found, spec(found, mask=True), world.facts())
     assert plan.adopt[0].existing == (None, mask) and names(plan.make) == ["a"]
 
 
@@ -146,14 +146,14 @@ def test_an_edited_mask_that_moves_is_compared_where_it_is_now(world):
     found = scan(world, z="1")
     world.made("a.png", "a.png", image="1", recipe="resize-3 512")
     mask = world.file(OUT / "masks" / "a.png")
-    plan = plan_outputs(found, spec(found, mask=True), world.known())
+    plan = plan_outputs(found, spec(found, mask=True), world.facts())
     assert plan.adopt[0].existing == (OUT / "a.png", mask)
 
 
 def test_an_image_without_files_is_left_out(world):
     found = scan(world, a="1", b="2")
     wanted = spec(found, targets={IMGS / "a.png": (), IMGS / "b.png": (OUT / "b.png",)})
-    plan = plan_outputs(found, wanted, world.known())
+    plan = plan_outputs(found, wanted, world.facts())
     assert names(plan.wanted) == names(plan.make) == ["b"]
 
 
@@ -173,7 +173,7 @@ def test_a_renamed_source_takes_output_caption_and_mask_along_and_nothing_is_mad
     world.made("a.png", "a.png", image="1")
     world.carried("a.txt", "sks", origin="sks")
     world.file(OUT / "masks" / "a.png")
-    plan = plan_outputs(found, spec(found), world.known())
+    plan = plan_outputs(found, spec(found), world.facts())
     assert moves(plan.move) == [("a.png", "z.png"), ("a.txt", "z.txt"), ("masks/a.png", "z.png")]
     assert names(plan.keep) == ["z"] and plan.trash == ()
     listed = {output.path: output.origin for output in plan.moves[0].outputs}
@@ -186,7 +186,7 @@ def test_sources_that_took_each_others_names_swap_their_outputs(world):
     found = scan(world, a="2", b="1")
     world.made("a.png", "a.png", image="1")
     world.made("b.png", "b.png", image="2")
-    plan = plan_outputs(found, spec(found), world.known())
+    plan = plan_outputs(found, spec(found), world.facts())
     assert moves(plan.move) == [("a.png", "b.png"), ("b.png", "a.png")]
     assert names(plan.keep) == ["a", "b"]
 
@@ -195,7 +195,7 @@ def test_the_output_of_a_source_that_is_gone_goes_to_the_trash_with_its_caption(
     found = scan(world, b="2")
     world.made("a.png", "a.png", image="1")
     world.carried("a.txt", "sks", origin="sks")
-    plan = plan_outputs(found, spec(found), world.known())
+    plan = plan_outputs(found, spec(found), world.facts())
     assert moves(plan.trash) == [("a.png", "trash"), ("a.txt", "trash")]
 
 
@@ -203,7 +203,7 @@ def test_another_format_puts_the_old_output_into_the_trash_and_keeps_the_caption
     found = scan(world, a="1")
     world.made("a.png", "a.png", image="1")
     world.carried("a.txt", "sks", origin="sks")
-    plan = plan_outputs(found, spec(found, suffix=".jpg"), world.known())
+    plan = plan_outputs(found, spec(found, suffix=".jpg"), world.facts())
     assert moves(plan.moves) == [("a.png", "trash")] and names(plan.make) == ["a"]
 
 
@@ -211,7 +211,7 @@ def test_what_another_verb_made_under_the_name_is_superseded(world):
     found = scan(world, a="1")
     world.made("a.png", "a.png", image="1", recipe="cutout-1 u2netp")
     world.made("masks/a.png", "a.png", image="1", recipe="beside cutout")
-    plan = plan_outputs(found, spec(found, suffix=".jpg"), world.known())
+    plan = plan_outputs(found, spec(found, suffix=".jpg"), world.facts())
     assert moves(plan.trash) == [("a.png", "trash"), ("masks/a.png", "trash")]
     assert all(move.superseded for move in plan.moves)
 
@@ -229,7 +229,7 @@ def test_an_output_stays_where(world, case):
         row = world.stored[path].output
         moved = Output(path, row.source, row.recipe, ROOT / "others" / "a.png")
         world.stored[path] = StoredOutput(moved, world.files[path].size, 0, is_pending=False)
-    assert plan_outputs(found, spec(found), world.known()).moves == ()
+    assert plan_outputs(found, spec(found), world.facts()).moves == ()
 
 
 def test_staged_outputs_neither_follow_nor_take_captions_along(world):
@@ -237,7 +237,7 @@ def test_staged_outputs_neither_follow_nor_take_captions_along(world):
     found = scan(world, a="1")
     world.caption(IMGS / "a.txt", "sks")
     world.made("b.png", "b.png", image="2")
-    plan = plan_outputs(found, spec(found, staged=True), world.known())
+    plan = plan_outputs(found, spec(found, staged=True), world.facts())
     assert (plan.moves, plan.copies, plan.edited) == ((), (), ()) and names(plan.make) == ["a"]
 
 
@@ -252,7 +252,7 @@ def test_a_caption_and_a_mask_are_copied_once_and_an_edited_copy_is_kept(world):
     world.file(IMGS / "masks" / "a.png")
     world.file(IMGS / "masks" / "b.png", is_link=True)
     world.caption(OUT / "b.txt", "by hand")
-    plan = plan_outputs(found, spec(found), world.known())
+    plan = plan_outputs(found, spec(found), world.facts())
     assert [(c.source, c.target) for c in plan.copies] == [
         (IMGS / "a.txt", OUT / "a.txt"), (IMGS / "masks" / "a.png", OUT / "masks" / "a.png"),
     ]  # fmt: skip
@@ -265,7 +265,7 @@ def test_a_copy_that_a_killed_run_could_not_note_is_noted_now(world, digest, aga
     row = Output(target, "", "carried", source)
     world.stored[target] = StoredOutput(row, 0, 0, is_pending=True)
     world.digests = {source: "same", target: digest}
-    plan = plan_outputs(found, spec(found), world.known())
+    plan = plan_outputs(found, spec(found), world.facts())
     assert [c.target for c in plan.copies] == ([target] if again else [])
 
 
@@ -276,7 +276,7 @@ def test_every_crop_of_an_image_gets_its_caption_and_masks_are_cropped_not_copie
     world.file(IMGS / "masks" / "a.png")
     files = tuple(OUT / name for name in ("a.png", "a_2.png", "masks/a.png", "masks/a_2.png"))
     wanted = spec(found, targets={IMGS / "a.png": files}, recipe="faces-1 crop")
-    plan = plan_outputs(found, wanted, world.known())
+    plan = plan_outputs(found, wanted, world.facts())
     assert [c.target.name for c in plan.copies] == ["a.txt", "a_2.txt"]
     assert [o.source for o in wanted.outputs(found.records[0])] == ["1", "1/2", "1", "1"]
 
@@ -287,7 +287,7 @@ def test_a_caption_that_is_reworded_is_not_copied_and_the_others_are(world):
     for name in ("a", "b"):
         world.caption(IMGS / f"{name}.txt", "sks, lips")
     wanted = spec(found, rewords={IMGS / "a.png": drop_lips}, recipe="faces-1 erase")
-    plan = plan_outputs(found, wanted, world.known())
+    plan = plan_outputs(found, wanted, world.facts())
     assert [c.target.name for c in plan.copies] == ["b.txt"]
     assert [p.rewrite.caption.name for p in plan.rewrites] == ["a.txt"]
 
@@ -308,7 +308,7 @@ def test_an_image_that_fails_is_copied_with_its_caption_and_mask(world):
     world.caption(IMGS / "a.txt", "sks")
     world.file(IMGS / "masks" / "a.png")
     world.made("masks/a.png", "a.png", image="1", recipe="beside cutout")  # of an older cut-out
-    plan = plan_outputs(found, cut(found), world.known())
+    plan = plan_outputs(found, cut(found), world.facts())
     (fallback,) = plan.fallbacks.values()
     assert fallback.output == Output(OUT / "a.png", "1", "cutout-1 x kept", IMGS / "a.png")
     assert [c.target.name for c in fallback.copies] == ["a.txt", "a.png"]
@@ -323,7 +323,7 @@ def test_a_copy_that_is_there_is_kept_with_its_caption_and_mask(world):
     world.carried("a.txt", "sks", origin="sks")
     world.file(IMGS / "masks" / "a.png")
     mask = world.made("masks/a.png", "masks/a.png", image="", recipe="carried")
-    plan = plan_outputs(found, cut(found), world.known())
+    plan = plan_outputs(found, cut(found), world.facts())
     (fallback,) = plan.fallbacks.values()
     assert fallback.is_kept and fallback.copies == () and plan.pending == ()
     assert [output.path for output in fallback.settled] == [mask]
@@ -342,7 +342,7 @@ def test_captions_are_announced_before_their_images_are_made(world):
     world.made("c.png", "c.png", image="3", recipe="cutout-1 x")
     pending_row = Output(world.caption(OUT / "c.txt", "sks, lips"), "", "caption", IMGS / "c.png")
     world.stored[pending_row.path] = StoredOutput(pending_row, 0, 0, is_pending=True)
-    plan = plan_outputs(found, cut(found), world.known())
+    plan = plan_outputs(found, cut(found), world.facts())
     assert [output.path.name for output in plan.pending] == ["a.txt"]
     pending = {p.image.stem: p.is_pending for p in plan.rewrites}
     assert pending == {"a": True, "b": False, "c": True, "d": False}
@@ -356,7 +356,7 @@ def test_an_edit_beside_the_original_is_taken_over_only_where_the_output_is_as_d
     world.carried("b.txt", "sks, by hand", origin="sks", left="sks")  # edited in the output folder
     world.carried("c.txt", "sks", origin="sks, hat")  # no news
     world.carried("d.txt", "sks", origin="sks")  # dsk wrote the original's
-    plan = plan_outputs(found, spec(found), world.known())
+    plan = plan_outputs(found, spec(found), world.facts())
     assert [rewrite.caption.name for rewrite in plan.edited] == ["a.txt"]
 
 
@@ -366,13 +366,13 @@ def test_an_edit_is_found_under_the_name_that_its_image_had(world):
     world.made("a.png", "a.png", image="1")
     world.carried("a.txt", "sks", origin="sks")
     world.caption(IMGS / "z.txt", "sks, hat")
-    plan = plan_outputs(found, spec(found), world.known())
+    plan = plan_outputs(found, spec(found), world.facts())
     assert [rewrite.caption for rewrite in plan.edited] == [OUT / "z.txt"] and plan.copies == ()
 
 
 def worded(world: World, plan):
     rewrites = [planned.rewrite for planned in plan.rewrites]
-    return plan_captions(rewrites, plan.edited, "cutout", world.captions, plan.known)
+    return plan_captions(rewrites, plan.edited, "cutout", world.captions, plan.facts)
 
 
 def test_a_reworded_caption_follows_the_output_else_the_original(world):
@@ -380,7 +380,7 @@ def test_a_reworded_caption_follows_the_output_else_the_original(world):
     world.caption(IMGS / "a.txt", "sks, lips", generated=True)
     world.caption(IMGS / "b.txt", "of the original, lips")
     world.caption(OUT / "b.txt", "pruned, lips")
-    captions = worded(world, plan_outputs(found, cut(found), world.known()))
+    captions = worded(world, plan_outputs(found, cut(found), world.facts()))
     assert {op.path.name: op.text for op in captions.writes} == {
         "a.txt": "sks\n", "b.txt": "pruned\n"
     }  # fmt: skip
@@ -393,7 +393,7 @@ def test_a_caption_that_would_be_empty_is_kept_and_one_that_cannot_be_read_fails
     world.caption(OUT / "a.txt", "lips")
     world.file(OUT / "b.txt")
     world.captions[OUT / "b.txt"] = CaptionState(None, problem=InputError("is not UTF-8 text"))
-    captions = worded(world, plan_outputs(found, cut(found), world.known()))
+    captions = worded(world, plan_outputs(found, cut(found), world.facts()))
     assert captions.writes == () and captions.changes == ()
     assert [failure.path.name for failure in captions.failed] == ["b.png"]
 
@@ -402,7 +402,7 @@ def test_the_store_keeps_what_was_taken_and_what_was_left(world):
     found = scan(world, a="1", b="2")
     world.carried("a.txt", "sks, lips", origin="sks, lips")
     world.carried("b.txt", "edited, lips", origin="sks, lips", left="sks, lips")
-    captions = worded(world, plan_outputs(found, cut(found), world.known()))
+    captions = worded(world, plan_outputs(found, cut(found), world.facts()))
     kept = {output.path.name: output.source for output in captions.outputs}
     assert kept["a.txt"] == f"{hashed('sks, lips')} {hashed('sks')}"
     assert kept["b.txt"] == f"{hashed('sks, lips')} {hashed('sks, lips')}", "a person's edit"

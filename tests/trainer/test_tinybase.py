@@ -88,7 +88,7 @@ def test_a_caption_is_at_times_empty():
 
 def test_position_of_a_tags_end_predicts_that_tag():
     names = ("blue hair", "glasses", "smile")
-    ends, numbers = text.places("glasses, qqx, blue hair", names)
+    ends, numbers = text.tag_ends("glasses, qqx, blue hair", names)
     assert numbers == [1, 0]
     ids = tokens.ids("glasses, qqx, blue hair")
     asked = {place: number for place, number in enumerate(ends) if number != text.NOTHING}
@@ -97,7 +97,7 @@ def test_position_of_a_tags_end_predicts_that_tag():
 
 
 def test_empty_caption_predicts_no_tag():
-    assert text.places("", ("smile",)) == ([text.NOTHING] * 77, [])
+    assert text.tag_ends("", ("smile",)) == ([text.NOTHING] * 77, [])
 
 
 @given(st.integers(0, 99), st.integers(100, 4000))

@@ -64,7 +64,8 @@ def check_tensors(
             f"{name} failed the LoRA check: {'; '.join(problems)}",
             hint="see metrics.jsonl and loss.png",
         )
-    norms = {name: change_norm(_change(own)) for name, own in files.by_module(tensors).items()}
+    by_module = files.by_module(tensors)
+    norms = {name: change_norm(_change(module)) for name, module in by_module.items()}
     return LoraCheckResult(len(norms), norms, tuple(_outliers(norms)))
 
 

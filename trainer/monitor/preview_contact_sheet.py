@@ -76,12 +76,12 @@ class PreviewContactSheet:
         with writing(self._record):
             self._record.parent.mkdir(exist_ok=True)
         self._lines = [line for line in self._lines if line["step"] != step]
-        for place, (prompt, image) in enumerate(images):
-            file = f"{self.name}-{stem}-{place:02d}.png"
+        for number, (prompt, image) in enumerate(images):
+            file = f"{self.name}-{stem}-{number:02d}.png"
             pixels.save(image, self.folder / FOLDER / file)
             self._small[file] = _thumbnail(image)
             self._lines.append(
-                {"step": step, "epoch": epoch, "file": file, "place": place, **asdict(prompt)}
+                {"step": step, "epoch": epoch, "file": file, "place": number, **asdict(prompt)}
             )
         text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in self._lines)
         write_atomic(self._record, text.encode("utf-8"))

@@ -49,18 +49,18 @@ def attach(layer: Any, delta: Callable[[], Tensor]) -> nn.Parameter:
     magnitude = nn.Parameter(norms(weight, torch.zeros_like(weight)))
     layer.register_parameter(SCALE, magnitude)
 
-    layer.register_forward_pre_hook(_Scaled(magnitude, delta))
+    layer.register_forward_pre_hook(_InputScaling(magnitude, delta))
     return magnitude
 
 
-class _Scaled:
+class _InputScaling:
     """A forward pre-hook that scales the input of a layer."""
 
     def __init__(self, magnitude: nn.Parameter, delta: Callable[[], Tensor]) -> None:
         self._magnitude, self._delta = magnitude, delta
         self._cached: tuple[tuple[int, ...], Tensor] | None = None
 
-    def __deepcopy__(self, _memo: dict[int, Any]) -> _Scaled:
+    def __deepcopy__(self, _memo: dict[int, Any]) -> _InputScaling:
         return self  # only copied with a model whose network is then removed
 
     def __call__(self, layer: Any, inputs: tuple[Any, ...]) -> tuple[Any, ...] | None:

@@ -36,11 +36,11 @@ def put(tensors: Tensors, modules: Iterable[LoraModule], plain: Parts) -> None:
     by_module = lora.by_module(tensors)
     for module in modules:
         plain.part(module.part).get_submodule(module.path).register_forward_hook(
-            _Merged(by_module[module.name])
+            _MergedForward(by_module[module.name])
         )
 
 
-class _Merged:
+class _MergedForward:
     def __init__(self, tensors: Tensors) -> None:
         self._tensors = tensors
 

@@ -15,7 +15,7 @@ from datasetkit.images import contact_sheet
 from datasetkit.images.scan import Scan
 from datasetkit.options.images import FacesOptions
 from datasetkit.outputs.folder import kept_suffix, prepare_output_folder, scan_images
-from datasetkit.outputs.produce import Produced
+from datasetkit.outputs.produce import ProduceResult
 from datasetkit.outputs.renamed_sources import RenamedSource
 from datasetkit.outputs.sidecars import CaptionRewriteResult
 from datasetkit.project.plans import Plan, WriteBytes
@@ -125,7 +125,7 @@ def output_names(wanted: Iterable[tuple[ImageRecord, int]], scan: FaceScan) -> l
 
 def result(
     scan: FaceScan,
-    produced: Produced[T],
+    produced: ProduceResult[T],
     options: FacesOptions,
     *,
     faceless: Sequence[ImageRecord] = (),

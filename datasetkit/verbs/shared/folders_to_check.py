@@ -104,10 +104,12 @@ def _laid_out(
         if not list_images(path).images:
             empty.append(path)
             continue
-        own = triggers.get(concept.name, ())
         folders.append(
-            CheckFolder(concept.name, path, concept.repeats, own, is_reg=is_reg, laid_out=True)
-        )
+            CheckFolder(
+                concept.name, path, concept.repeats, triggers.get(concept.name, ()),
+                is_reg=is_reg, laid_out=True,
+            )
+        )  # fmt: skip
     return FoldersToCheck(
         tuple(folders), tuple((tree, m) for m in misread), tuple(empty), tuple(astray)
     )

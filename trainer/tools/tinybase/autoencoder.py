@@ -46,9 +46,9 @@ def loss(
             images = part(images, draws)
         images = images.contiguous(memory_format=torch.channels_last)
         with torch.autocast("cpu", torch.bfloat16):
-            found = vae.encode(images).latent_dist
-            back = vae.decode(found.sample(draws)).sample.float()
-        loss: Tensor = difference(back, images) + _KL * found.kl().mean() / found.mean[0].numel()
+            latent = vae.encode(images).latent_dist
+            back = vae.decode(latent.sample(draws)).sample.float()
+        loss: Tensor = difference(back, images) + _KL * latent.kl().mean() / latent.mean[0].numel()
         return loss
 
     return of_step
@@ -60,8 +60,8 @@ def _some(images: NDArray[np.uint8], count: int, draws: torch.Generator) -> Tens
 
 
 def varied(images: Tensor, draws: torch.Generator) -> Tensor:
-    """Mirror half of the images, and give half of them other colours: the VAE shall know more
-    than portraits.
+    """Mirror half of the images, and give half of them other colours: the VAE should represent
+    more than portraits.
     """
     made = []
     for image, (mirror, recolour) in zip(
@@ -119,9 +119,9 @@ def encode(vae: Any, portraits: NDArray[np.uint8], path: Path) -> tuple[Tensor, 
         means, spreads = [], []
         for start in range(0, len(portraits), _AT_ONCE):
             with torch.autocast("cpu", torch.bfloat16):
-                found = vae.encode(pixels(portraits[start : start + _AT_ONCE])).latent_dist
-            means.append((found.mean.float() * LATENT_SCALE).half())
-            spreads.append((found.std.float() * LATENT_SCALE).half())
+                latents = vae.encode(pixels(portraits[start : start + _AT_ONCE])).latent_dist
+            means.append((latents.mean.float() * LATENT_SCALE).half())
+            spreads.append((latents.std.float() * LATENT_SCALE).half())
         from safetensors.torch import save
 
         write_atomic(

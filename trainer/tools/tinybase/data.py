@@ -228,8 +228,8 @@ OTHERS: Final = (
 
 
 def other(rng: random.Random, size: int = SIZE) -> NDArray[np.uint8]:
-    """Draw an image that is no portrait of this set: another style, at any scale and place, in any
-    colours.
+    """Draw an image that is not a portrait of this set: another style, at any scale and position,
+    in any colours.
     """
     from dicebear import Avatar
 

@@ -1,4 +1,4 @@
-"""The curves of the stages' losses: `python -m trainer.tools.tinybase.plot LOG PNG`."""
+"""Plot the losses of the stages: `python -m trainer.tools.tinybase.plot LOG PNG`."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ from pathlib import Path
 from typing import Any
 
 STAGES = {
-    "text": "text encoder: tags told",
-    "vae": "VAE: what does not come back",
-    "base": "UNet: noise not told",
+    "text": "text encoder: tags predicted",
+    "vae": "VAE: reconstruction error",
+    "base": "UNet: noise prediction error",
 }
 
 
 def rows(log: Path) -> dict[str, list[tuple[int, float]]]:
     """Return stage -> (step, loss); a step that was taken again after a kill counts once."""
-    found: dict[str, dict[int, float]] = {name: {} for name in STAGES}
+    losses: dict[str, dict[int, float]] = {name: {} for name in STAGES}
     for line in log.read_text(encoding="utf-8").splitlines():
         row: dict[str, Any] = json.loads(line)
-        if row["stage"] in found:
-            found[row["stage"]][int(row["step"])] = float(row["loss"])
-    return {name: sorted(steps.items()) for name, steps in found.items()}
+        if row["stage"] in losses:
+            losses[row["stage"]][int(row["step"])] = float(row["loss"])
+    return {name: sorted(steps.items()) for name, steps in losses.items()}
 
 
 def plot(log: Path, path: Path) -> None:
@@ -30,11 +30,14 @@ def plot(log: Path, path: Path) -> None:
     from matplotlib.ticker import NullFormatter
 
     figure = Figure(figsize=(12, 3.6), layout="constrained")
-    for panel, (name, found) in zip(
+    for panel, (name, points) in zip(
         figure.subplots(1, len(STAGES)), rows(log).items(), strict=True
     ):
         panel.loglog(
-            [step for step, _ in found], [loss for _, loss in found], color="#2563eb", linewidth=1.2
+            [step for step, _ in points],
+            [loss for _, loss in points],
+            color="#2563eb",
+            linewidth=1.2,
         )
         panel.set_title(STAGES[name], fontsize=10)
         panel.set_xlabel("step")

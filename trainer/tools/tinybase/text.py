@@ -37,22 +37,22 @@ def vocabulary(captions: Sequence[Sequence[str]]) -> tuple[str, ...]:
     return tuple(sorted({tag for tags in captions for tag in tags}))
 
 
-def places(caption: str, names: Sequence[str]) -> tuple[list[int], list[int]]:
-    """Return for each of a caption's 77 places the number of the tag that ends there, and the
+def tag_ends(caption: str, names: Sequence[str]) -> tuple[list[int], list[int]]:
+    """Return for each of a caption's 77 tokens the number of the tag that ends there, and the
     numbers of all tags.
 
-    Words that are no tag of `names` have none.
+    Words that are not in `names` have none.
     """
-    found = [(name, list(names).index(name)) for name in caption.split(", ") if name in names]
-    number = dict(found)
+    tags = [(name, list(names).index(name)) for name in caption.split(", ") if name in names]
+    number = dict(tags)
     ends = [NOTHING] * 77
-    place = 0
+    token = 0
     for name in caption.split(", ") if caption else ():
-        place += len(_ids(name))
-        if name in number and place < 76:
-            ends[place] = number[name]
-        place += 1  # the comma
-    return ends, [n for _, n in found]
+        token += len(_ids(name))
+        if name in number and token < 76:
+            ends[token] = number[name]
+        token += 1  # the comma
+    return ends, [n for _, n in tags]
 
 
 @cache
@@ -68,16 +68,16 @@ def ids(captions: Sequence[str]) -> Tensor:
 def loss(
     stage: TrainingStage, encoder: Any, asked: nn.ModuleDict, captions: Sequence[Sequence[str]]
 ) -> Loss:
-    """Return the loss of a step: how badly tags are told from the states."""
+    """Return the loss of a step: how badly tags are predicted from the states."""
     names = vocabulary(captions)
 
     def of_step(step: int) -> Tensor:
         generator = stage.draws(step)
         rng = random.Random(int(torch.randint(2**62, (), generator=generator)))
         texts = [data.caption(rng.choice(captions), rng, empty=0.05) for _ in range(BATCH)]
-        told = [places(text, names) for text in texts]
+        targets = [tag_ends(text, names) for text in texts]
         wanted = torch.zeros(BATCH, len(names))
-        for row, (_, numbers) in enumerate(told):
+        for row, (_, numbers) in enumerate(targets):
             wanted[row, numbers] = 1.0
         encoded = ids(texts)
         with torch.autocast("cpu", torch.bfloat16):
@@ -85,7 +85,7 @@ def loss(
             which, last = asked["which"](states), asked["all"](states[:, -1])
             end = asked["all"](states[torch.arange(BATCH), (encoded == EOS).int().argmax(dim=1)])
         named = functional.cross_entropy(
-            which.float().flatten(0, 1), torch.tensor([e for e, _ in told]).flatten()
+            which.float().flatten(0, 1), torch.tensor([e for e, _ in targets]).flatten()
         )
         both = [
             functional.binary_cross_entropy_with_logits(each.float(), wanted)

@@ -1,6 +1,7 @@
-"""What is known before outputs are planned: files, their rows in the store, and captions.
+"""The facts from which outputs are planned: files, their rows in the store, and captions.
 
-`Known` is plain data. `outputs/gather.py` fills it from the disk and the store, a test by hand.
+`OutputFacts` is plain data. `outputs/gather.py` fills it from the disk and the store; tests fill
+it by hand.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ T = TypeVar("T")
 
 
 def absolute(path: Path) -> Path:
-    """Return a path as `Known` and the store spell it."""
+    """Return a path as `OutputFacts` and the store spell it."""
     if path.is_absolute() and ".." not in path.parts:  # the usual case, ten times as fast
         return path
     return Path(os.path.abspath(path))  # noqa: PTH100 - links are not resolved
@@ -53,7 +54,7 @@ class CaptionState:
 
 
 @dataclass(frozen=True)
-class Known:
+class OutputFacts:
     """All that the plan of outputs depends on besides the scan and the options.
 
     Every path is absolute. root: of the project. trash: the folder that this command's trash goes
@@ -122,15 +123,15 @@ class Known:
         """Return the files that belong to an image, as `core.files.companions` does."""
         return companions_in(self._companions, absolute(image))
 
-    def with_pending(self, outputs: Iterable[Output]) -> Known:
-        """Return what will be known once the store lists outputs as pending."""
+    def with_pending(self, outputs: Iterable[Output]) -> OutputFacts:
+        """Return the facts after the store lists outputs as pending."""
         pending = {
             absolute(output.path): StoredOutput(output, 0, 0, is_pending=True) for output in outputs
         }
         return replace(self, stored={**self.stored, **pending})
 
-    def after(self, moves: Iterable[Move], outputs: Iterable[Output]) -> Known:
-        """Return what will be known once files are moved, and the store lists them as `outputs`."""
+    def after(self, moves: Iterable[Move], outputs: Iterable[Output]) -> OutputFacts:
+        """Return the facts after files are moved and the store lists them as `outputs`."""
         sources = {move.dst: move.src for move in moves}
         if not sources:
             return self
