@@ -25,9 +25,8 @@ def lock(root: Path, *, wait: bool = False) -> Iterator[None]:
     # Not thread_local: the thread that ends a run may not be the one that began it.
     project_lock = FileLock(path, blocking=wait, thread_local=False, preserve_lock_file=True)
     with writing(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            project_lock.acquire()
+            project_lock.acquire()  # creates the folder as well
         except Timeout as error:
             raise Locked(
                 f"another dsk run is working in {display(root)}",
