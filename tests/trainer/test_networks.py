@@ -25,12 +25,6 @@ from trainer.networks.ranks import RankSettings
 from trainer.plan import model_shapes
 from trainer.run import train
 
-
-@pytest.fixture(scope="module")
-def model(full_model):
-    return full_model
-
-
 # The text encoder and the UNet's middle: with its other blocks the same is tested, and for longer.
 MIDDLE = ("down_lr_weight=zeros", "up_lr_weight=zeros")
 # name -> module, rank, arguments. The random base has layers of 8 to 64 channels: rank 1 is low
@@ -322,9 +316,9 @@ def saved(network, path, form):
 
 
 @pytest.mark.parametrize(("form", "args"), [("kohya", ()), ("diffusers", (ALPHAS,))])
-def test_diffusers_loads_ranks_by_block_and_convolutions(model, tmp_path, form, args):
+def test_diffusers_loads_ranks_by_block_and_convolutions(full_model, tmp_path, form, args):
     options = tiny.options(
-        model, tmp_path, network_args=(DIMS, *args, "conv_dim=2", "mid_lr_weight=0")
+        full_model, tmp_path, network_args=(DIMS, *args, "conv_dim=2", "mid_lr_weight=0")
     )
     parts, network = attached(options)
     disturb(network)
@@ -333,7 +327,7 @@ def test_diffusers_loads_ranks_by_block_and_convolutions(model, tmp_path, form, 
     assert {m.rank.dim for m in network.modules if m.part == "unet"} == {1, 2, 3}
     assert {m.rank.dim for m in network.modules if m.part == "text_encoder"} == {4}
     path = saved(network, tmp_path / "lora.safetensors", form)
-    fresh = sd.load(str(model))
+    fresh = sd.load(str(full_model))
     pipeline_of(fresh).load_lora_weights(str(path))
     assert torch.allclose(output(fresh), output(parts), atol=1e-6)
     if form == "diffusers":
@@ -399,11 +393,11 @@ def rates_of(made):
     return {group["name"]: group["lr"] for group in made.optimizer.param_groups}
 
 
-def test_blocks_and_second_factors_have_rates_of_their_own(data, model, tmp_path):
+def test_blocks_and_second_factors_have_rates_of_their_own(data, full_model, tmp_path):
     down = "down_lr_weight=" + ",".join(["1"] * 11) + ",0.5"
     args = (down, "up_lr_weight=zeros", "loraplus_lr_ratio=16", "loraplus_text_encoder_lr_ratio=4")
     options = tiny.options(
-        model, tmp_path, network_args=args, lr_scheduler="constant", text_encoder_lr=1e-3
+        full_model, tmp_path, network_args=args, lr_scheduler="constant", text_encoder_lr=1e-3
     )
     made = setup.assemble(options, planned(data, options), setup.load_parts(options))
     rates = rates_of(made)
@@ -485,10 +479,10 @@ RUNS: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize(
     "kind", ["dora", *(pytest.param(k, marks=pytest.mark.slow) for k in ("loha", "lokr"))]
 )
-def test_resumed_run_is_bit_identical(data, model, tmp_path, kind):
+def test_resumed_run_is_bit_identical(data, full_model, tmp_path, kind):
     def run_of(folder):
         short = {"max_train_steps": 3, "save_every_n_epochs": 0, "save_every_n_steps": 2}
-        return options_of(kind, model, tmp_path / folder, **short, **RUNS[kind])
+        return options_of(kind, full_model, tmp_path / folder, **short, **RUNS[kind])
 
     uninterrupted = load_file(whole(data, run_of("whole")).files[-1])
     options = run_of("stopped")
