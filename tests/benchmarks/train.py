@@ -76,7 +76,8 @@ def measure(images: Sequence[Path], work: Path, rounds: int, model: Model) -> li
     }
     costs = in_turns(ways, rounds)
     told = {
-        way: "; ".join(filter(None, (said[-1], GOALS.get(way, "")))) for way, said in notes.items()
+        way: "; ".join(filter(None, (message[-1], GOALS.get(way, ""))))
+        for way, message in notes.items()
     }
     return rows(costs, PLAIN, 1, told)
 

@@ -140,8 +140,8 @@ def test_sd_scripts_uses_the_caption_of_a_shorter_stem(imgs):
 def test_a_caption_of_blanks_is_empty_too(imgs):
     (imgs / "a.txt").write_bytes(b" , \n")
     (imgs / "b.txt").write_bytes(b"")
-    said = {f.path.name: f.reason for f in findings(imgs, "caption-empty")}
-    assert said == {
+    message = {f.path.name: f.reason for f in findings(imgs, "caption-empty")}
+    assert message == {
         "a.png": "its caption file has no tags: it is trained without text",
         "b.png": "its caption file has 0 bytes: sd-scripts stops with an error",
     }

@@ -185,8 +185,8 @@ def test_a_folder_without_images_is_not_a_dataset(tmp_path):
 def test_images_beside_and_below_the_folders_are_counted(root):
     images(root / "train", 3)
     images(root / "train" / "3_sks" / "a" / "b", 2)
-    said = {f.path.name: f.reason for f in findings(root, "unseen")}
-    assert said == {
+    message = {f.path.name: f.reason for f in findings(root, "unseen")}
+    assert message == {
         "train": "3 images beside the concept folders: trainers search only these",
         "a": "2 images in a subfolder: trainers do not search it",
     }

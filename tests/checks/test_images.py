@@ -140,12 +140,12 @@ def test_unreadable_images_are_reported_and_the_others_checked(imgs):
     (imgs / "f.jpg").write_bytes(b"no image")
     cut_short(imgs / "b.png")
     (imgs / "link.png").symlink_to(imgs / "a.png")
-    said = {f.path.name: f.reason for f in findings(imgs, "unreadable")}
-    assert set(said) == {"e.jpg", "f.jpg", "b.png", "link.png"}
-    assert said["e.jpg"] == "it is empty (0 bytes)"
-    assert said["f.jpg"].startswith("not a whole image of JPEG")
-    assert "damaged or cut short" in said["b.png"]
-    assert said["link.png"] == "is a symbolic link, which is not followed"
+    message = {f.path.name: f.reason for f in findings(imgs, "unreadable")}
+    assert set(message) == {"e.jpg", "f.jpg", "b.png", "link.png"}
+    assert message["e.jpg"] == "it is empty (0 bytes)"
+    assert message["f.jpg"].startswith("not a whole image of JPEG")
+    assert "damaged or cut short" in message["b.png"]
+    assert message["link.png"] == "is a symbolic link, which is not followed"
 
 
 def test_a_truncated_image_with_a_valid_header_is_found(imgs):
@@ -181,9 +181,9 @@ def test_the_scale_and_the_bucket_are_those_of_the_resolution(imgs):
     # TRAINING: at 512 the bucket is 256x832 and 300x900 is shrunk to 277x832; at 1024 it is
     # 576x1728, 1.92 x.
     assert names(imgs, "small") == set()
-    said = {f.path.name: f.reason for f in findings(imgs, "small", resolution=1024)}
-    assert said["b.png"] == "300x900 is enlarged 1.92 x for its bucket of 576x1728"
-    assert set(said) == {"a.png", "b.png", "c.png", "d.png"}
+    message = {f.path.name: f.reason for f in findings(imgs, "small", resolution=1024)}
+    assert message["b.png"] == "300x900 is enlarged 1.92 x for its bucket of 576x1728"
+    assert set(message) == {"a.png", "b.png", "c.png", "d.png"}
     assert names(imgs, "small", resolution=1024, upscale=2.0) == set()
 
 
@@ -214,16 +214,16 @@ def test_all_copies_but_one_are_found_and_that_one_is_named(imgs):
     for name in ("e.png", "f.bmp"):
         shapes(2).save(imgs / name)
     shutil.copyfile(imgs / "b.png", imgs / "g.png")
-    said = {f.path.name: f.reason for f in findings(imgs, "duplicate")}
-    assert said == dict.fromkeys(("e.png", "f.bmp", "g.png"), "has the same pixels as b.png")
+    message = {f.path.name: f.reason for f in findings(imgs, "duplicate")}
+    assert message == dict.fromkeys(("e.png", "f.bmp", "g.png"), "has the same pixels as b.png")
     assert names(imgs, "near-duplicate") == set()  # they are reported once
 
 
 def test_the_largest_near_duplicate_is_kept(imgs):
     shapes(7, (1024, 1024)).resize((900, 900)).save(imgs / "large.png")
     shapes(7, (1024, 1024)).resize((300, 300)).save(imgs / "tiny.jpg", quality=60)
-    said = {f.path.name: f.reason for f in findings(imgs, "near-duplicate")}
-    assert said == {"tiny.jpg": "looks like large.png, which is larger (900x900)"}
+    message = {f.path.name: f.reason for f in findings(imgs, "near-duplicate")}
+    assert message == {"tiny.jpg": "looks like large.png, which is larger (900x900)"}
 
 
 def test_copies_in_two_folders_are_named_with_their_folder(tmp_path):
@@ -231,8 +231,8 @@ def test_copies_in_two_folders_are_named_with_their_folder(tmp_path):
         folder = sound(tmp_path / "train" / concept, 1 if concept == "2_sks" else 21)
         write_image(folder / "same.png", 50)
         caption(folder / "same.png", "sks, smile")
-    said = [f.reason for f in findings(tmp_path, "duplicate")]
-    assert said == ["has the same pixels as 2_dog/same.png"]
+    message = [f.reason for f in findings(tmp_path, "duplicate")]
+    assert message == ["has the same pixels as 2_dog/same.png"]
 
 
 def test_text_is_reported_with_boxes_and_a_higher_score_finds_less(imgs):
@@ -279,8 +279,8 @@ def test_a_rotated_image_has_the_findings_of_the_upright_one_and_its_rotation(or
         (f.check, f.path.name, f.reason)
         for f in findings(imgs, *QUICK, "turned", upscale=1.0, blur=0.0)
     }
-    said = f"EXIF orientation {orientation} is ignored: it is trained rotated or mirrored"
-    assert found == upright | {("turned", "b.png", said)}
+    message = f"EXIF orientation {orientation} is ignored: it is trained rotated or mirrored"
+    assert found == upright | {("turned", "b.png", message)}
 
 
 QUICK = (

@@ -70,8 +70,8 @@ def dsk(here, capsys) -> Dsk:
     def command(*arguments: object) -> Ended:
         capsys.readouterr()
         code = run([str(a) for a in arguments])
-        said = capsys.readouterr()
-        return Ended(code, said.out, said.err)
+        message = capsys.readouterr()
+        return Ended(code, message.out, message.err)
 
     return command
 

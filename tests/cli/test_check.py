@@ -43,7 +43,7 @@ def test_findings_are_shown_by_group_with_the_next_step(dsk, spoiled):
     assert ended.code == Exit.DONE and ended.err == ""
     assert ended.out.index("Images") < ended.out.index("Captions")
     assert "Folders" not in ended.out
-    for said in (
+    for message in (
         "trigger-missing",
         "`long hiar` is not a tag",
         "long hair",
@@ -51,7 +51,7 @@ def test_findings_are_shown_by_group_with_the_next_step(dsk, spoiled):
         "e.jpg",
         "unreadable",
     ):
-        assert said in ended.out
+        assert message in ended.out
     assert "5 images: 5 findings;" in ended.out
     assert "`sks` comes first in most captions" in ended.out
     assert len(ended.out.splitlines()) <= 40
@@ -106,7 +106,7 @@ def test_the_view_of_sd_scripts_is_printed(dsk, spoiled):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "code", "said"),
+    ("arguments", "code", "message"),
     [
         (("nowhere",), Exit.DATASET, "does not exist"),
         (("imgs", "--only", "blured"), Exit.USAGE, "did you mean 'blurred'"),
@@ -121,11 +121,11 @@ def test_the_view_of_sd_scripts_is_printed(dsk, spoiled):
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
 )
-def test_wrong_input_is_refused_with_a_message(arguments, code, said, dsk, spoiled):
+def test_wrong_input_is_refused_with_a_message(arguments, code, message, dsk, spoiled):
     before = snapshot(spoiled)
     ended = dsk("check", *arguments)
     assert ended.code == code
-    assert "error: " in ended.err and said in ended.err
+    assert "error: " in ended.err and message in ended.err
     assert snapshot(spoiled) == before
 
 

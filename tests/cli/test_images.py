@@ -112,13 +112,13 @@ WRONG = [
 
 
 @pytest.mark.parametrize(
-    ("arguments", "code", "said"), WRONG, ids=[" ".join(wrong[0]) for wrong in WRONG]
+    ("arguments", "code", "message"), WRONG, ids=[" ".join(wrong[0]) for wrong in WRONG]
 )
-def test_wrong_input_is_refused_with_a_line_and_a_hint(dsk, imgs, arguments, code, said):
+def test_wrong_input_is_refused_with_a_line_and_a_hint(dsk, imgs, arguments, code, message):
     require_rembg()
     (imgs.parent / "empty").mkdir()
     ended = dsk(*arguments)
-    assert ended.code == code and said in ended.err and ended.out == ""
+    assert ended.code == code and message in ended.err and ended.out == ""
     assert ended.err.startswith("error: ") and "hint: " in ended.err
 
 

@@ -43,14 +43,16 @@ def test_a_complete_installation_is_healthy(dsk, here):
 
 
 @pytest.mark.parametrize(
-    ("installed", "said"),
+    ("installed", "message"),
     [
         (set(), "not installed: dsk tag cannot run"),
         ({"onnxruntime", "onnxruntime-gpu"}, "overwrite each other"),
     ],
 )
-def test_doctor_exits_12_with_the_command_that_fixes_the_runtime(dsk, monkeypatch, installed, said):
+def test_doctor_exits_12_with_the_command_that_fixes_the_runtime(
+    dsk, monkeypatch, installed, message
+):
     monkeypatch.setattr(doctor, "_version", lambda name: "1.0" if name in installed else "")
     ended = dsk("doctor")
-    assert ended.code == 12 and said in ended.out and "pip" in ended.out
+    assert ended.code == 12 and message in ended.out and "pip" in ended.out
     assert "something is missing" in ended.out

@@ -268,7 +268,7 @@ def test_a_folder_without_history_names_those_that_have_one(dsk, here):
 
 
 @pytest.mark.parametrize(
-    ("toml", "code", "said"),
+    ("toml", "code", "message"),
     [
         (
             '[[concept]]\nfolder = "photos"\n[[concept]]\nfolder = "more"\nname = "Photos"',
@@ -306,14 +306,16 @@ def test_a_folder_without_history_names_those_that_have_one(dsk, here):
         ),
     ],
 )
-def test_errors_of_later_steps_stop_the_run_before_the_first_step(dsk, project, toml, code, said):
+def test_errors_of_later_steps_stop_the_run_before_the_first_step(
+    dsk, project, toml, code, message
+):
     write_image(project / "more" / "q1.png", 9)
     (project / "empty").mkdir()
     (project / "dsk.toml").write_text(toml + "\n", encoding="utf-8")
     before = snapshot(project, all_of_it=False)
     for dry in ((), ("--dry-run",)):
         ended = dsk("run", *dry)
-        assert ended.code == code and said in ended.err and ended.out == ""
+        assert ended.code == code and message in ended.err and ended.out == ""
     assert snapshot(project, all_of_it=False) == before
 
 
@@ -323,13 +325,13 @@ def test_a_step_is_named_before_its_warnings_and_no_warning_is_repeated(dsk, pro
         file.write('[[concept]]\nfolder = "more"\n')
     dsk("run")
     monkeypatch.setattr(console, "_err", console._out)
-    said = dsk("run", "--dry-run").out
+    message = dsk("run", "--dry-run").out
     assert (
-        said.index("== tag Sks")
-        < said.index("tagging with basic instead")
-        < said.index("== tag more")
+        message.index("== tag Sks")
+        < message.index("tagging with basic instead")
+        < message.index("== tag more")
     )
-    assert said.count("tagging with basic instead") == 1
+    assert message.count("tagging with basic instead") == 1
 
 
 def test_a_run_reports_the_images_renamed_with_their_sources(dsk, project):
@@ -356,12 +358,14 @@ def test_an_edited_image_is_not_reported_as_removed(dsk, project):
 
 def test_a_second_run_reports_that_nothing_changed(dsk, project):
     dsk("run")
-    said = dsk("run").out
-    assert "work/Sks: 4 images, all up to date" in said and "_Sks unchanged" in said
-    assert "tables in report unchanged" in said
-    assert "dataset/dataset.toml unchanged" in said and "dataset/config.toml unchanged" in said
-    assert "(history" not in said and not any(
-        line.startswith("wrote data") for line in said.splitlines()
+    message = dsk("run").out
+    assert "work/Sks: 4 images, all up to date" in message and "_Sks unchanged" in message
+    assert "tables in report unchanged" in message
+    assert (
+        "dataset/dataset.toml unchanged" in message and "dataset/config.toml unchanged" in message
+    )
+    assert "(history" not in message and not any(
+        line.startswith("wrote data") for line in message.splitlines()
     )
 
 

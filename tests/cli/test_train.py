@@ -111,13 +111,17 @@ def test_sd_scripts_files_train_unchanged(dsk, here, model):
     )
     assert "xformers has no effect: " in ended.out
     with safe_open(here / "output" / "MikamiYua.safetensors", "pt") as file:
-        said, first = file.metadata(), file.get_tensor(next(iter(file.keys())))
-    assert (said["ss_network_dim"], said["ss_network_alpha"], said["ss_clip_skip"]) == (
+        message, first = file.metadata(), file.get_tensor(next(iter(file.keys())))
+    assert (message["ss_network_dim"], message["ss_network_alpha"], message["ss_clip_skip"]) == (
         "64",
         "32.0",
         "2",
     )
-    assert (said["ss_num_train_images"], said["ss_num_reg_images"], said["ss_max_train_steps"]) == (
+    assert (
+        message["ss_num_train_images"],
+        message["ss_num_reg_images"],
+        message["ss_max_train_steps"],
+    ) == (
         "60",
         "60",
         "3",

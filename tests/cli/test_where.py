@@ -60,7 +60,7 @@ def test_a_filter_that_no_image_passes_changes_nothing_and_warns(dsk, captioned)
 
 @pytest.mark.parametrize("command", [("rules", "--exclude", "lips"), ("report",)])
 @pytest.mark.parametrize(
-    ("where", "said"),
+    ("where", "message"),
     [
         ("tag:blue eyes", "filter, character 10: AND or OR is missing before 'eyes'"),
         ("tagg:lips", "did you mean tag:?"),
@@ -68,11 +68,11 @@ def test_a_filter_that_no_image_passes_changes_nothing_and_warns(dsk, captioned)
         ("tag:", "the text is empty"),
     ],
 )
-def test_an_invalid_filter_is_refused_before_anything_else(dsk, here, command, where, said):
+def test_an_invalid_filter_is_refused_before_anything_else(dsk, here, command, where, message):
     verb, *rest = command
     ended = dsk(verb, "nowhere", *rest, "--where", where)
     assert (ended.code, ended.out) == (2, "")
-    assert said in ended.err and "hint: " in ended.err
+    assert message in ended.err and "hint: " in ended.err
 
 
 def test_an_empty_filter_passes_all(dsk, captioned):

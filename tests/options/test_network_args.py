@@ -14,30 +14,30 @@ from datasetkit.options.networks import LYCORIS, MODULES, NetworkArgs
 from datasetkit.options.train import TrainOptions
 
 
-def said(*args, module="networks.lora", dim=32, alpha=16.0) -> NetworkArgs:
+def reported(*args, module="networks.lora", dim=32, alpha=16.0) -> NetworkArgs:
     return read(module, args, dim=dim, alpha=alpha)
 
 
 def test_nothing_said_is_a_plain_lora():
-    assert said() == NetworkArgs()
-    assert not said().convolutions
+    assert reported() == NetworkArgs()
+    assert not reported().convolutions
 
 
 @pytest.mark.parametrize(("module", "algo"), MODULES.items())
 def test_module_names_its_method(module, algo):
-    assert said(module=module).algo == algo
+    assert reported(module=module).algo == algo
 
 
 def test_lycoris_says_its_method_and_trains_convolutions_of_the_same_rank():
-    args = said("algo=locon", module=LYCORIS)
+    args = reported("algo=locon", module=LYCORIS)
     assert (args.algo, args.conv_dim, args.conv_alpha) == ("lora", 32, 16.0)
-    args = said("algo=LoHa", "conv_dim=4", "conv_alpha=1", "preset=full", module=LYCORIS)
+    args = reported("algo=LoHa", "conv_dim=4", "conv_alpha=1", "preset=full", module=LYCORIS)
     assert (args.algo, args.conv_dim, args.conv_alpha) == ("loha", 4, 1.0)
-    assert not said("algo=lokr", "preset=attn-mlp", module=LYCORIS).convolutions
+    assert not reported("algo=lokr", "preset=attn-mlp", module=LYCORIS).convolutions
 
 
 def test_values_are_read_by_their_kind():
-    args = said(
+    args = reported(
         "conv_dim=8", "conv_alpha=0.5", "dora_wd=True", "rs_lora=false", "rank_dropout=0.1",
         "module_dropout=.2", "loraplus_lr_ratio=16", "block_lr_zero_threshold=0.1", "verbose=True",
     )  # fmt: skip
@@ -56,14 +56,14 @@ def test_values_are_read_by_their_kind():
 
 
 def test_block_weights_are_lists_or_courses_and_an_empty_one_is_0():
-    args = said(
+    args = reported(
         "down_lr_weight=" + ",".join(["1"] * 11) + ",", "up_lr_weight=sine+.25", "mid_lr_weight=.5"
     )
     assert args.down_weights == (1.0,) * 11 + (0.0,)
     assert (args.up_weights, args.mid_weights) == (("sine", 0.25), (0.5,))
     assert args.sides == 12
-    assert said("mid_lr_weight=1,1,1").sides == 9
-    assert said("up_lr_weight=zeros").sides is None
+    assert reported("mid_lr_weight=1,1,1").sides == 9
+    assert reported("up_lr_weight=zeros").sides is None
 
 
 LIST = ",".join(["4"] * 25)
@@ -94,30 +94,30 @@ LIST = ",".join(["4"] * 25)
 )
 def test_what_cannot_be_honoured_is_refused(args, words):
     with pytest.raises(ConfigError) as caught:
-        said(*args)
+        reported(*args)
     assert words in f"{caught.value.message} {caught.value.hint}"
 
 
 def test_method_and_preset_that_are_not_known_are_refused():
     for argument in ("algo=dylora", "preset=attn-only"):
         with pytest.raises(ConfigError, match=argument.partition("=")[0]):
-            said(argument, module=LYCORIS)
+            reported(argument, module=LYCORIS)
     with pytest.raises(ConfigError, match="network_module"):
         TrainOptions(network_module="networks.dylora")
 
 
 @pytest.mark.parametrize("name", REFUSED)
 def test_what_is_not_supported_may_be_off(name):
-    assert said(f"{name}=False") == NetworkArgs()
+    assert reported(f"{name}=False") == NetworkArgs()
     with pytest.raises(ConfigError, match="is not supported"):
-        said(f"{name}=True")
+        reported(f"{name}=True")
 
 
 @given(st.text(max_size=20))
 def test_any_text_is_read_or_refused(text):
     for name in ARGS:
         with suppress(ConfigError):
-            assert isinstance(said(f"{name}={text}"), NetworkArgs)
+            assert isinstance(reported(f"{name}={text}"), NetworkArgs)
 
 
 @pytest.mark.parametrize(

@@ -91,7 +91,7 @@ def test_a_value_of_another_type_is_refused_by_its_key(tmp_path, table, line):
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "reported"),
     [
         ("[resize]\nmax = 15\n", "max = 15 is out of range"),
         ("[resize]\nquality = 101\n", "quality = 101 is out of range"),
@@ -109,9 +109,9 @@ def test_a_value_of_another_type_is_refused_by_its_key(tmp_path, table, line):
         ("[tag\n", "not valid TOML"),
     ],
 )
-def test_a_file_that_cannot_be_followed_says_why(tmp_path, text, said):
+def test_a_file_that_cannot_be_followed_says_why(tmp_path, text, reported):
     error = refused(tmp_path, text)
-    assert said in error.message + error.hint
+    assert reported in error.message + error.hint
 
 
 def test_what_is_no_text_or_not_there_is_refused(tmp_path):

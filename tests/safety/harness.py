@@ -37,7 +37,7 @@ class Ended:
     """
 
     code: int | None
-    said: str
+    output: str
     points: int
     seconds: float
     calls: frozenset[str] = frozenset()
@@ -224,7 +224,7 @@ def in_child(
         if kill_after is not None:
             time.sleep(kill_after)
             os.kill(pid, signal.SIGKILL)
-        said = b""
+        output = b""
         while True:
             ready, _, _ = select.select([reader], [], [], PATIENCE)
             if not ready:
@@ -234,14 +234,14 @@ def in_child(
             piece = os.read(reader, 65536)
             if not piece:
                 break
-            said += piece
+            output += piece
     finally:
         os.close(reader)
     _, status = os.waitpid(pid, 0)
     seconds = time.monotonic() - began
     if os.WIFSIGNALED(status):
         return Ended(None, "", 0, seconds)
-    counted, _, text = said.decode("utf-8", "replace").partition("\n")
+    counted, _, text = output.decode("utf-8", "replace").partition("\n")
     points, *calls = counted.split()
     return Ended(os.WEXITSTATUS(status), text, int(points), seconds, frozenset(calls))
 
@@ -253,7 +253,7 @@ def _be_child(
     before: Callable[[], None] | None,
     writer: int,
 ) -> None:
-    code, said = BUG, ""
+    code, output = BUG, ""
     try:
         os.chdir(root)
         if before is not None:
@@ -263,12 +263,15 @@ def _be_child(
         action(root)
         code = 0
     except DskError as error:
-        code, said = int(error.exit_code), f"{type(error).__name__}: {error.message} | {error.hint}"
+        code, output = (
+            int(error.exit_code),
+            f"{type(error).__name__}: {error.message} | {error.hint}",
+        )
     except BaseException:
-        said = traceback.format_exc()
+        output = traceback.format_exc()
     finally:
         counted = f"{watch.points} {' '.join(watch.calls)}" if watch is not None else "0"
-        REAL_WRITE(writer, f"{counted}\n{said}".encode("utf-8", "backslashreplace")[:60000])
+        REAL_WRITE(writer, f"{counted}\n{output}".encode("utf-8", "backslashreplace")[:60000])
         os._exit(code)
 
 
@@ -285,13 +288,13 @@ class Trials:
         self.template = workdir / "template"
         self.template.mkdir(parents=True)
         made = in_child(case.build, root=self.template)
-        assert made.code == 0, made.said
+        assert made.code == 0, made.output
         self.before = tree(self.template)
         self.images = Counter(digest(p) for p in files(self.template) if is_image(p))
         whole = self.fresh("whole")
         watch = Watch(whole)
         self.whole = in_child(case.run, root=whole, watch=watch)
-        assert self.whole.code == 0, self.whole.said
+        assert self.whole.code == 0, self.whole.output
         self.after = tree(whole)
         assert strays(whole) == []
         assert self.after != self.before, (
@@ -325,11 +328,11 @@ class Trials:
             if ended.code is None
             else f"ended with {ended.code}"
         )
-        found = [] if ended.code in (None, 0) else [ended.said]
+        found = [] if ended.code in (None, 0) else [ended.output]
         found += damage(root, self.before, self.after, self.images)
         rerun = self.again(root)
         if rerun.code != 0:
-            found.append(f"the next run ended with {rerun.code}: {rerun.said}")
+            found.append(f"the next run ended with {rerun.code}: {rerun.output}")
         found += self.differences(root)
         return [f"{self.case.name}, {when}: {problem}" for problem in found]
 

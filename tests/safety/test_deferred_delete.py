@@ -179,7 +179,7 @@ def test_every_call_may_fail_while_many_captions_are_replaced(name, workdir):
         )
         assert damage(root, trials.before, trials.after, trials.images) == []
         again = trials.again(root)
-        assert again.code == 0, f"call {at}: {again.said}"
+        assert again.code == 0, f"call {at}: {again.output}"
         assert trials.differences(root) == [], f"call {at}"
 
 

@@ -30,12 +30,12 @@ def faulty(trials: Trials, at: int, strike) -> list[str]:
     found = (
         []
         if ended.code in (Exit.DONE, Exit.STORAGE)
-        else [f"ended with {ended.code}: {ended.said}"]
+        else [f"ended with {ended.code}: {ended.output}"]
     )
     found += damage(root, trials.before, trials.after, trials.images)
     rerun = trials.again(root)
     if rerun.code != 0:
-        found.append(f"the next run ended with {rerun.code}: {rerun.said}")
+        found.append(f"the next run ended with {rerun.code}: {rerun.output}")
     found += trials.differences(root)
     return [f"{trials.case.name}, call {at} failed ({ended.code}): {problem}" for problem in found]
 
@@ -108,7 +108,7 @@ def test_a_store_that_cannot_grow_is_a_storage_error(pages, workdir):
         sqlite3.connect = limited
 
     ended = in_child(trials.case.run, root=root, before=small_store)
-    assert ended.code == Exit.STORAGE, ended.said
+    assert ended.code == Exit.STORAGE, ended.output
     assert damage(root, trials.before, trials.after, trials.images) == []
     assert trials.again(root).code == 0
     assert trials.differences(root) == []
@@ -126,9 +126,9 @@ def test_a_damaged_store_is_an_error_with_a_hint_and_captions_are_kept(seed, wor
     store.write_bytes(data)
     before = tree(workdir)
     ended = in_child(datasets.rules, root=workdir)
-    assert ended.code in (Exit.DONE, Exit.STORAGE), ended.said
+    assert ended.code in (Exit.DONE, Exit.STORAGE), ended.output
     if ended.code == Exit.STORAGE:
-        assert "store.sqlite" in ended.said
+        assert "store.sqlite" in ended.output
         assert tree(workdir) == before
 
 

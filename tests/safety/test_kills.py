@@ -123,7 +123,7 @@ def test_undo_after_a_kill_and_a_second_run_restores_everything(name, workdir):
         taken_back = in_child(
             lambda r: api.undo(r / where, min(e.id for e in api.history(r / where))), root=root
         )
-        assert taken_back.code == 0, taken_back.said
+        assert taken_back.code == 0, taken_back.output
         seen = {
             n: what for n, what in tree(root).items() if n != "small"
         }  # an empty folder with its history remains
@@ -184,7 +184,7 @@ def test_any_command_after_a_kill_completes_the_rename_first(verb, workdir):
             continue
         seen_empty += not list_images(root / "imgs").images
         ended = in_child(NEXT[verb], root=root)
-        assert ended.code == 0, ended.said
+        assert ended.code == 0, ended.output
         assert tree(root) == tree(expected)
         assert strays(root) == []
     assert seen_empty
@@ -201,8 +201,8 @@ def test_a_caption_edited_between_the_crash_and_the_next_run_is_kept(workdir):
         if ended.code is not None or not untouched or api.history(root / "imgs")[:1] == []:
             continue
         caption.write_text("edited after the crash\n", encoding="utf-8")
-        said = in_child(NEXT["tag"], root=root)
-        assert said.code == 0, said.said
+        output = in_child(NEXT["tag"], root=root)
+        assert output.code == 0, output.output
         assert caption.read_text(encoding="utf-8") == "edited after the crash\n"
         kept += 1
     assert kept

@@ -51,7 +51,7 @@ def test_a_second_run_ends_with_11_and_changes_nothing(workdir, capsys):
     with lock(workdir / "imgs"):
         ended = in_child(datasets.tag, root=workdir)
         assert ended.code == Exit.LOCKED
-        assert "--wait" in ended.said
+        assert "--wait" in ended.output
     assert [digest(p) for p in images] == before
     assert not (workdir / "imgs" / "photo 6.txt").exists()
 

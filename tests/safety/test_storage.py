@@ -89,7 +89,7 @@ def test_a_full_disk_loses_nothing_and_the_next_run_with_space_completes(verb, s
     fill(small_disk, 40_000)
     before = tree(small_disk)
     ended = in_child(CASES[verb].run, root=small_disk)
-    assert ended.code in (Exit.DONE, Exit.STORAGE), ended.said
+    assert ended.code in (Exit.DONE, Exit.STORAGE), ended.output
     now = tree(small_disk)
     makes_new_files = verb in ("resize", "cutout", "faces-crop", "layout")
     if ended.code == Exit.STORAGE and not makes_new_files:
@@ -135,8 +135,8 @@ def test_a_read_only_folder_is_found_before_any_work(verb, open_place):
     (open_place / "imgs").chmod(0o555)
     before = tree(open_place)
     ended = in_child(as_nobody(CASES[verb].run), root=open_place)
-    assert ended.code == Exit.STORAGE, ended.said
-    assert "check the permissions" in ended.said
+    assert ended.code == Exit.STORAGE, ended.output
+    assert "check the permissions" in ended.output
     assert tree(open_place) == before
 
 
@@ -161,7 +161,7 @@ def test_a_read_only_project_can_be_read(open_place):
         api.resize(open_place / "imgs", out / "small", api.ResizeOptions(max=32))
 
     ended = in_child(as_nobody(look, may_infer=True), root=open_place)
-    assert ended.code == 0, ended.said
+    assert ended.code == 0, ended.output
 
 
 def test_a_caption_keeps_its_permissions(workdir):

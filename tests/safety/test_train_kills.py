@@ -59,7 +59,7 @@ class Runs:
         whole = self.fresh("whole")
         watch = Watch(whole)
         ended = self.start(whole, watch)
-        assert ended.code == 0, ended.said
+        assert ended.code == 0, ended.output
         self.points, self.calls = ended.points, ended.calls
         self.whole = contents(whole)
         self.lines = metrics.read_rows(whole / "out" / f"{NAME}-metrics.jsonl")
@@ -104,11 +104,11 @@ class Runs:
         """Kill a run at one call, check, resume, check; return what is wrong."""
         root = self.fresh("trial")
         ended = self.start(root, Watch(root, at=at, strike=strike))
-        found = [] if ended.code in (None, Exit.DONE, Exit.STORAGE) else [ended.said]
+        found = [] if ended.code in (None, Exit.DONE, Exit.STORAGE) else [ended.output]
         found += self.damage(root / "out")
         rerun = self.again(root)
         if rerun.code != 0:
-            found.append(f"the next run ended with {rerun.code}: {rerun.said}")
+            found.append(f"the next run ended with {rerun.code}: {rerun.output}")
         now = contents(root)
         found += [
             f"{n} is missing or differs" for n, was in self.whole.items() if now.get(n) != was
@@ -157,14 +157,14 @@ def content(path: Path) -> str:
     """Return a hash of a file's content; safetensors writes metadata in any order."""
     if path.suffix != ".safetensors":
         return digest(path)
-    said = hashlib.sha256()
+    output = hashlib.sha256()
     with safe_open(path, "pt") as file:
-        said.update(json.dumps(file.metadata(), sort_keys=True).encode())
+        output.update(json.dumps(file.metadata(), sort_keys=True).encode())
         for name in sorted(file.keys()):
             tensor = file.get_tensor(name)
-            said.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-            said.update(tensor.numpy().tobytes())
-    return said.hexdigest()[:20]
+            output.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+            output.update(tensor.numpy().tobytes())
+    return output.hexdigest()[:20]
 
 
 def contents(root: Path) -> dict[str, str]:

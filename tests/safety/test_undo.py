@@ -35,7 +35,7 @@ def here(root):
 def alone(action, workdir):
     """Run in a child: some commands use the current folder."""
     ended = in_child(action, root=workdir)
-    assert ended.code == 0, ended.said
+    assert ended.code == 0, ended.output
 
 
 @pytest.mark.parametrize(("name", "where"), UNDOABLE.items())

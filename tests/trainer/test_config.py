@@ -29,8 +29,8 @@ def files(tmp_path):
 
 
 def test_reference_files_are_read_whole(files):
-    said = translate(files / "config.toml", files / "dataset.toml", {})
-    options = said.options
+    reported = translate(files / "config.toml", files / "dataset.toml", {})
+    options = reported.options
     assert (
         options.network_dim,
         options.network_alpha,
@@ -61,12 +61,12 @@ def test_reference_files_are_read_whole(files):
         6,
         False,
     )
-    assert set(said.ignored) == {
+    assert set(reported.ignored) == {
         "xformers", "lowram", "max_data_loader_n_workers", "persistent_data_loader_workers",
         "log_prefix",
     }  # fmt: skip
-    assert all(said.ignored.values())
-    train, reg = said.subsets
+    assert all(reported.ignored.values())
+    train, reg = reported.subsets
     assert (train.repeats, train.captions.keep_tokens, train.captions.shuffle_caption) == (
         20,
         1,
@@ -76,8 +76,8 @@ def test_reference_files_are_read_whole(files):
 
 
 def test_reference_files_make_a_plan(files):
-    said = translate(files / "config.toml", files / "dataset.toml", {})
-    plan = make_plan(said.subsets, said.options)
+    reported = translate(files / "config.toml", files / "dataset.toml", {})
+    plan = make_plan(reported.subsets, reported.options)
     assert (plan.count(is_reg=False), plan.count(is_reg=True), plan.steps) == (60, 60, 1200)
 
 
@@ -86,12 +86,12 @@ def test_defaults_are_those_of_sd_scripts(tmp_path):
         'resolution = "512,768"\ntrain_data_dir = "data"', encoding="utf-8"
     )
     tiny.save_images(tmp_path / "data" / "3_sks", [(64, 64)])
-    said = translate(tmp_path / "config.toml", None, {})
-    assert said.options.resolution == (512, 768)
-    assert said.options.text_encoder_lr == said.options.learning_rate == 2e-6
-    assert said.options.max_train_steps == 1600
-    assert all(getattr(said.options, name) == value for name, value in DEFAULTS.items())
-    assert [(s.name, s.repeats) for s in said.subsets] == [("sks", 3)]
+    reported = translate(tmp_path / "config.toml", None, {})
+    assert reported.options.resolution == (512, 768)
+    assert reported.options.text_encoder_lr == reported.options.learning_rate == 2e-6
+    assert reported.options.max_train_steps == 1600
+    assert all(getattr(reported.options, name) == value for name, value in DEFAULTS.items())
+    assert [(s.name, s.repeats) for s in reported.subsets] == [("sks", 3)]
 
 
 def test_network_of_lycoris_is_read_as_it_is(tmp_path):
@@ -109,14 +109,14 @@ def test_network_of_lycoris_is_read_as_it_is(tmp_path):
 
 
 def test_command_line_overrides_the_files(files):
-    said = translate(files / "config.toml", files / "dataset.toml", {"network_dim": 8})
-    assert said.options.network_dim == 8
+    reported = translate(files / "config.toml", files / "dataset.toml", {"network_dim": 8})
+    assert reported.options.network_dim == 8
     (files / "config.toml").write_text("max_train_steps = 900\n", encoding="utf-8")
-    said = translate(files / "config.toml", files / "dataset.toml", {"max_train_epochs": 3})
-    assert (said.options.max_train_epochs, said.options.max_train_steps) == (3, None)
+    reported = translate(files / "config.toml", files / "dataset.toml", {"max_train_epochs": 3})
+    assert (reported.options.max_train_epochs, reported.options.max_train_steps) == (3, None)
     (files / "config.toml").write_text("max_train_epochs = 9\n", encoding="utf-8")
-    said = translate(files / "config.toml", files / "dataset.toml", {"max_train_steps": 5})
-    assert said.options.max_train_steps == 5
+    reported = translate(files / "config.toml", files / "dataset.toml", {"max_train_steps": 5})
+    assert reported.options.max_train_steps == 5
 
 
 @pytest.mark.parametrize(
@@ -187,10 +187,10 @@ def test_subsets_keep_their_own_options(tmp_path):
       caption_dropout_rate = 0.5
     """
     (tmp_path / "dataset.toml").write_text(text, encoding="utf-8")
-    said = translate(None, tmp_path / "dataset.toml", {"resolution": 512})
-    assert said.options.train_batch_size == 3
+    reported = translate(None, tmp_path / "dataset.toml", {"resolution": 512})
+    assert reported.options.train_batch_size == 3
     assert [
-        (s.flip, s.captions.keep_tokens, s.captions.caption_dropout_rate) for s in said.subsets
+        (s.flip, s.captions.keep_tokens, s.captions.caption_dropout_rate) for s in reported.subsets
     ] == [
         (True, 2, 0.0),
         (False, 0, 0.5),
@@ -260,11 +260,13 @@ def exported(folder, monkeypatch, train=""):
 )
 def test_export_of_a_dataset_is_read_back(tmp_path, monkeypatch, train):
     config, dataset = exported(tmp_path, monkeypatch, train)
-    said = translate(config, dataset, {})
+    reported = translate(config, dataset, {})
     ours = of_project(load(tmp_path / "dsk.toml"), {})
-    assert {s.folder.name: s.repeats for s in said.subsets} == {"4_sks": 4, "1_girl": 1}
-    assert make_plan(said.subsets, said.options).steps == (ours.max_train_steps or 8 * 2 * 10)
-    assert said.options.rates() == ours.rates()
+    assert {s.folder.name: s.repeats for s in reported.subsets} == {"4_sks": 4, "1_girl": 1}
+    assert make_plan(reported.subsets, reported.options).steps == (
+        ours.max_train_steps or 8 * 2 * 10
+    )
+    assert reported.options.rates() == ours.rates()
     # What the files say in other words: the range of the buckets, the learning rate of the UNet,
     # the fixed tags.
     apart = {
@@ -277,8 +279,8 @@ def test_export_of_a_dataset_is_read_back(tmp_path, monkeypatch, train):
         *(name for name, option in by_name(TrainOptions).items() if not option.section),
     }
     names = {f.name for f in fields(TrainOptions)} - apart
-    assert {n: getattr(said.options, n) for n in names} == {n: getattr(ours, n) for n in names}
-    assert said.options.bucket_rules() == ours.bucket_rules()
+    assert {n: getattr(reported.options, n) for n in names} == {n: getattr(ours, n) for n in names}
+    assert reported.options.bucket_rules() == ours.bucket_rules()
 
 
 def test_export_has_no_key_that_sd_scripts_rejects(tmp_path, monkeypatch):

@@ -108,7 +108,7 @@ def test_inpainting_model_is_an_error(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("remarks", "names", "said"),
+    ("remarks", "names", "message"),
     [
         (None, (), None),
         ({"modelspec.prediction_type": "v"}, (), "v_prediction"),
@@ -116,9 +116,9 @@ def test_inpainting_model_is_an_error(tmp_path):
         (None, ("v_pred",), "v_prediction"),
     ],
 )
-def test_file_may_state_its_prediction_type(tmp_path, remarks, names, said):
+def test_file_may_state_its_prediction_type(tmp_path, remarks, names, message):
     path = file_of(tmp_path, "conditioner.embedders.1.model.x", *names, remarks=remarks)
-    assert detect(path) == DetectedModel("sdxl", said)
+    assert detect(path) == DetectedModel("sdxl", message)
 
 
 @pytest.mark.parametrize(

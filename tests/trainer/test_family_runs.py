@@ -123,7 +123,7 @@ def test_metadata_has_the_family(trained, loaded):
     _, result = trained
     path = result.files[-1].parent / "sks.safetensors"
     with safe_open(path, "pt") as file:
-        said = file.metadata()
+        message = file.metadata()
     published = {
         ("sd2", "v_prediction"): ("sd_v2_v", "stable-diffusion-v2-768-v/lora", "v", "True"),
         ("sdxl", "epsilon"): (
@@ -134,14 +134,14 @@ def test_metadata_has_the_family(trained, loaded):
         ),
     }[loaded.family, loaded.prediction]
     keys = ("ss_base_model_version", "modelspec.architecture", "modelspec.prediction_type", "ss_v2")
-    assert tuple(said[key] for key in keys) == published
-    assert said["modelspec.resolution"] == "128x128"
+    assert tuple(message[key] for key in keys) == published
+    assert message["modelspec.resolution"] == "128x128"
     is_xl = loaded.family == "sdxl"
-    assert said["modelspec.implementation"] == (
+    assert message["modelspec.implementation"] == (
         "https://github.com/Stability-AI/generative-models" if is_xl else "diffusers"
     )
-    assert said["ss_clip_skip"] == ("None" if is_xl else "1")
-    assert ("modelspec.encoder_layer" in said) is not is_xl
+    assert message["ss_clip_skip"] == ("None" if is_xl else "1")
+    assert ("modelspec.encoder_layer" in message) is not is_xl
 
 
 def test_every_module_is_trained_and_counted(trained, loaded):

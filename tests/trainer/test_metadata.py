@@ -98,13 +98,13 @@ def tensors(n=400_000):
 
 
 def test_full_metadata_has_all_keys_of_sd_scripts_as_texts():
-    said = run_metadata(FACTS)
-    assert not {f"ss_{name}" for name in ALWAYS} - said.keys()
-    assert all(isinstance(text, str) for text in said.values())
+    message = run_metadata(FACTS)
+    assert not {f"ss_{name}" for name in ALWAYS} - message.keys()
+    assert all(isinstance(text, str) for text in message.values())
 
 
 def test_facts_and_options_have_their_keys():
-    said = final_metadata(tensors(8), FACTS, SAVE)
+    message = final_metadata(tensors(8), FACTS, SAVE)
     expected = {
         "ss_network_dim": "64",
         "ss_network_alpha": "32",
@@ -125,13 +125,13 @@ def test_facts_and_options_have_their_keys():
         "ss_training_started_at": "1700000000.0",
         "ss_training_finished_at": "1700003600.0",
     }
-    assert {key: said[key] for key in expected} == expected
-    assert "ss_vae_name" not in said
+    assert {key: message[key] for key in expected} == expected
+    assert "ss_vae_name" not in message
 
 
 def test_separate_vae_is_recorded():
-    said = run_metadata(replace(FACTS, vae=BaseFacts("D:\\vae\\soft.pt", "1", "2")))
-    assert (said["ss_vae_name"], said["ss_vae_hash"], said["ss_new_vae_hash"]) == (
+    message = run_metadata(replace(FACTS, vae=BaseFacts("D:\\vae\\soft.pt", "1", "2")))
+    assert (message["ss_vae_name"], message["ss_vae_hash"], message["ss_new_vae_hash"]) == (
         "soft.pt",
         "1",
         "2",
@@ -139,14 +139,14 @@ def test_separate_vae_is_recorded():
 
 
 def test_no_directory_and_no_user_is_written():
-    said = final_metadata(
+    message = final_metadata(
         tensors(8), replace(FACTS, vae=BaseFacts("~/alice/vae.safetensors")), SAVE
     )
-    for key, text in said.items():
+    for key, text in message.items():
         assert "alice" not in text, key
         assert "home" not in text, key
         assert "Users" not in text, key
-    args = json.loads(said["ss_network_args"])
+    args = json.loads(message["ss_network_args"])
     assert args == {"weights": "old.safetensors", "pattern": r"up\..*/x", "rank": 4}
 
 
@@ -174,9 +174,13 @@ def test_tags_are_counted_without_case_and_repeats():
 
 
 def test_folders_are_listed_by_kind():
-    said = run_metadata(FACTS)
-    assert json.loads(said["ss_dataset_dirs"]) == {"10_sks girl": {"n_repeats": 10, "img_count": 2}}
-    assert json.loads(said["ss_reg_dataset_dirs"]) == {"1_girl": {"n_repeats": 1, "img_count": 3}}
+    message = run_metadata(FACTS)
+    assert json.loads(message["ss_dataset_dirs"]) == {
+        "10_sks girl": {"n_repeats": 10, "img_count": 2}
+    }
+    assert json.loads(message["ss_reg_dataset_dirs"]) == {
+        "1_girl": {"n_repeats": 1, "img_count": 3}
+    }
 
 
 def test_folders_with_the_same_name_are_numbered():
@@ -205,13 +209,13 @@ def test_buckets_are_numbered_in_the_order_of_their_sizes():
 
 def test_rarest_tags_are_left_out_and_counted_when_there_are_too_many():
     rare = tuple(f'"quoted" 写真 {i}' for i in range(30_000))
-    said = run_metadata(
+    message = run_metadata(
         replace(FACTS, subsets=(SubsetFacts("1_x", 1, 1, captions=("often, often", *rare)),))
     )
-    kept = json.loads(said["ss_tag_frequency"])["1_x"]
+    kept = json.loads(message["ss_tag_frequency"])["1_x"]
     assert kept["often"] == 2
-    assert len(kept) + int(said["ss_tag_frequency_left_out"]) == 30_001
-    header = int.from_bytes(safetensors.torch.save(tensors(8), said)[:8], "little")
+    assert len(kept) + int(message["ss_tag_frequency_left_out"]) == 30_001
+    header = int.from_bytes(safetensors.torch.save(tensors(8), message)[:8], "little")
     assert TAG_FREQUENCY_BYTES * 0.9 < header < 1 << 20
 
 
@@ -221,23 +225,23 @@ def test_few_tags_are_all_kept():
 
 
 def test_model_hash_covers_everything_after_the_final_header():
-    said = final_metadata(tensors(), FACTS, SAVE)
-    file = safetensors.torch.save(tensors(), said)
+    message = final_metadata(tensors(), FACTS, SAVE)
+    file = safetensors.torch.save(tensors(), message)
     behind = file[8 + int.from_bytes(file[:8], "little") :]
-    assert said["sshs_model_hash"] == hashlib.sha256(behind).hexdigest()
+    assert message["sshs_model_hash"] == hashlib.sha256(behind).hexdigest()
     # float32 0, 1, 2, ... behind the alpha: the same on every machine.
     assert (
-        said["sshs_model_hash"]
+        message["sshs_model_hash"]
         == "da9b718543f9be7f149fcfe644d698596010386f1252b4e31731b7c55d5ffd88"
     )
 
 
 def test_legacy_hash_is_that_of_the_file_with_ss_keys_only():
-    said = final_metadata(tensors(), FACTS, SAVE)
-    alone = {key: text for key, text in said.items() if key.startswith("ss_")}
-    theirs, final = (safetensors.torch.save(tensors(), told) for told in (alone, said))
-    assert said["sshs_legacy_hash"] == hashlib.sha256(theirs[0x100000:0x110000]).hexdigest()[:8]
-    assert said["sshs_legacy_hash"] != hashlib.sha256(final[0x100000:0x110000]).hexdigest()[:8]
+    message = final_metadata(tensors(), FACTS, SAVE)
+    alone = {key: text for key, text in message.items() if key.startswith("ss_")}
+    theirs, final = (safetensors.torch.save(tensors(), told) for told in (alone, message))
+    assert message["sshs_legacy_hash"] == hashlib.sha256(theirs[0x100000:0x110000]).hexdigest()[:8]
+    assert message["sshs_legacy_hash"] != hashlib.sha256(final[0x100000:0x110000]).hexdigest()[:8]
 
 
 def test_hashes_of_a_tiny_file_are_defined():
@@ -301,4 +305,4 @@ def test_metadata_is_reproducible_with_fixed_seed_and_date():
     assert final_metadata(tensors(8), FACTS, SAVE) == final_metadata(tensors(8), FACTS, SAVE)
     later = run_metadata(replace(FACTS, started_at=FACTS.started_at + 1))
     other = run_metadata(replace(FACTS, options={**FACTS.options, "seed": 43}))
-    assert len({said["ss_session_id"] for said in (run_metadata(FACTS), later, other)}) == 3
+    assert len({message["ss_session_id"] for message in (run_metadata(FACTS), later, other)}) == 3

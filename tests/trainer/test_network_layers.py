@@ -101,12 +101,12 @@ def test_layouts_agree_on_the_block_index():
         assert blocks.block(name, 9) == blocks.block(f"{path}.weight", 9)
 
 
-def said(*args, module="networks.lora") -> NetworkArgs:
+def message(*args, module="networks.lora") -> NetworkArgs:
     return read(module, args, dim=8, alpha=4)
 
 
 def test_named_shapes_of_block_weights_are_those_of_sd_scripts():
-    args = said("down_lr_weight=sine", "up_lr_weight=reverse_linear+.5")
+    args = message("down_lr_weight=sine", "up_lr_weight=reverse_linear+.5")
     found = blocks.weights(args, 12)
     assert (
         found[0] == 0
@@ -114,26 +114,26 @@ def test_named_shapes_of_block_weights_are_those_of_sd_scripts():
         and found[6] == pytest.approx(0.7557495743542583)
     )
     assert found[12:15] == pytest.approx((1, 1.5, 0.5 + 10 / 11))
-    of_sdxl = blocks.weights(said("mid_lr_weight=.5,.6,.7"), 9)
+    of_sdxl = blocks.weights(message("mid_lr_weight=.5,.6,.7"), 9)
     assert of_sdxl == (*(1.0,) * 10, 0.5, 0.6, 0.7, *(1.0,) * 10)
-    assert blocks.weights(said("mid_lr_weight=.5", "block_lr_zero_threshold=.5"), 12)[12] == 0
+    assert blocks.weights(message("mid_lr_weight=.5", "block_lr_zero_threshold=.5"), 12)[12] == 0
 
 
 def test_block_lists_of_another_model_are_an_error():
     with pytest.raises(ConfigError, match="9 down blocks, but the model has 12"):
-        blocks.check(said("mid_lr_weight=1,1,1"), 12)
+        blocks.check(message("mid_lr_weight=1,1,1"), 12)
     with pytest.raises(ConfigError, match="9 down blocks"):
         memory.estimate(TrainOptions(network_args=("mid_lr_weight=1,1,1",)), (512, 512), None)
 
 
 def test_ranks_follow_kind_and_block():
     dims = ",".join(str(n) for n in range(25))
-    ranks = RankSettings(said(f"block_dims={dims}", "conv_dim=2", "conv_alpha=0"), 8, 4, 12)
+    ranks = RankSettings(message(f"block_dims={dims}", "conv_dim=2", "conv_alpha=0"), 8, 4, 12)
     assert ranks.of(None, kernel=False) == ModuleRank(8, 4)
     assert ranks.of(5, kernel=False) == ModuleRank(5, 4)
     assert ranks.of(5, kernel=True) == ModuleRank(2, 2)
     assert ranks.of(0, kernel=False) is None
-    left_out = RankSettings(said("mid_lr_weight=0", "conv_dim=0"), 8, 4, 12)
+    left_out = RankSettings(message("mid_lr_weight=0", "conv_dim=0"), 8, 4, 12)
     assert left_out.of(12, kernel=False) is None and left_out.of(11, kernel=False) == ModuleRank(
         8, 4
     )
@@ -141,7 +141,7 @@ def test_ranks_follow_kind_and_block():
 
 
 def test_rank_stabilised_alpha_is_written_so_that_every_reader_scales_by_its_root():
-    rank = RankSettings(said("rs_lora=True"), 16, 4, 12).of(None, kernel=False)
+    rank = RankSettings(message("rs_lora=True"), 16, 4, 12).of(None, kernel=False)
     assert rank is not None and rank.alpha / rank.dim == pytest.approx(4 / 16**0.5)
 
 

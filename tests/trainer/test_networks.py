@@ -498,9 +498,9 @@ def test_resumed_run_is_bit_identical(data, full_model, tmp_path, kind):
 def test_metadata_has_the_network(data, model, tmp_path):
     options = options_of("dora", model, tmp_path, max_train_steps=1, ema_decay=0.5)
     with safe_open(whole(data, options).files[-1], "pt") as file:
-        said = file.metadata()
-    assert said["ss_network_module"] == "networks.lora" and said["ss_ema_decay"] == "0.5"
-    args = json.loads(said["ss_network_args"])
+        message = file.metadata()
+    assert message["ss_network_module"] == "networks.lora" and message["ss_ema_decay"] == "0.5"
+    args = json.loads(message["ss_network_args"])
     assert (args["dora_wd"], args["conv_dim"], args["up_lr_weight"]) == ("True", "2", "zeros")
 
 

@@ -102,8 +102,8 @@ def test_subset_of_sd_scripts_can_enable_preservation(tmp_path):
       image_dir = "b"
     """
     (tmp_path / "dataset.toml").write_text(text, encoding="utf-8")
-    said = translate(None, tmp_path / "dataset.toml", {"resolution": 512})
-    assert [s.preserved for s in said.subsets] == [True, False]
+    message = translate(None, tmp_path / "dataset.toml", {"resolution": 512})
+    assert [s.preserved for s in message.subsets] == [True, False]
     wrong = text.replace("diff_output_preservation", "diff_output")
     (tmp_path / "dataset.toml").write_text(wrong, encoding="utf-8")
     with pytest.raises(ConfigError, match="custom_attributes"):

@@ -200,7 +200,7 @@ def test_a_folder_without_a_training_set_gets_one_repeat(here):
 
 
 @pytest.mark.parametrize(
-    ("given", "error", "said"),
+    ("given", "error", "reported"),
     [
         ({"base": ""}, ConfigError, "needs a base model"),
         ({"class_name": ""}, ConfigError, "needs a class"),
@@ -209,8 +209,8 @@ def test_a_folder_without_a_training_set_gets_one_repeat(here):
         ({"from_captions": True}, ConfigError, "no trigger"),
     ],
 )
-def test_what_is_wrong_is_said_before_anything_is_made(here, given, error, said):
-    with pytest.raises(error, match=said):
+def test_what_is_wrong_is_said_before_anything_is_made(here, given, error, reported):
+    with pytest.raises(error, match=reported):
         api.generate_reg(here / "ds", options(**given))
     assert not (here / "ds" / "reg").exists()
 
@@ -261,8 +261,8 @@ def test_the_command_draws_and_says_what(here, capsys):
         "train",
     ]
     assert run([*line, "--count", "2"]) == 0
-    said = capsys.readouterr().out
-    assert "generated 2 images" in said and "2 x 12 = 24 samples for 24 of training" in said
+    reported = capsys.readouterr().out
+    assert "generated 2 images" in reported and "2 x 12 = 24 samples for 24 of training" in reported
     assert run([*line, "--count", "2", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["result"]["kept"] == 2
     assert run([*line, "--count", "0"]) == 2

@@ -101,18 +101,18 @@ def test_progress_line_has_the_mean_loss_and_the_memory(data, options):
 def test_metadata_has_the_training_and_no_folder(data, options, tmp_path):
     result = whole(data, replace(options, max_train_steps=1, network_alpha=2.0))
     with safe_open(result.files[-1], "pt") as file:
-        said = file.metadata()
-    assert said["ss_network_dim"] == "4" and said["ss_network_alpha"] == "2.0"
+        reported = file.metadata()
+    assert reported["ss_network_dim"] == "4" and reported["ss_network_alpha"] == "2.0"
     assert (
-        said["ss_steps"] == "1"
-        and said["ss_num_train_images"] == "8"
-        and said["ss_num_reg_images"] == "8"
+        reported["ss_steps"] == "1"
+        and reported["ss_num_train_images"] == "8"
+        and reported["ss_num_reg_images"] == "8"
     )
-    assert json.loads(said["ss_dataset_dirs"]) == {"2_sks": {"n_repeats": 2, "img_count": 4}}
-    assert json.loads(said["ss_tag_frequency"])["2_sks"]["red hair"] == 4
-    assert said["modelspec.architecture"] == "stable-diffusion-v1/lora"
-    assert len(said["sshs_model_hash"]) == 64
-    assert str(tmp_path.parent) not in json.dumps(said)
+    assert json.loads(reported["ss_dataset_dirs"]) == {"2_sks": {"n_repeats": 2, "img_count": 4}}
+    assert json.loads(reported["ss_tag_frequency"])["2_sks"]["red hair"] == 4
+    assert reported["modelspec.architecture"] == "stable-diffusion-v1/lora"
+    assert len(reported["sshs_model_hash"]) == 64
+    assert str(tmp_path.parent) not in json.dumps(reported)
 
 
 def test_runs_of_one_seed_are_equal_and_of_two_are_not(data, options, tmp_path):

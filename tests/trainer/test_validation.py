@@ -268,13 +268,13 @@ def test_max_validation_steps_limits_the_images(data, options):
 
 
 def test_validation_keys_of_sd_scripts_are_accepted(tmp_path, data):
-    said = tmp_path / "config.toml"
-    said.write_text(
+    message = tmp_path / "config.toml"
+    message.write_text(
         f'train_data_dir = "{data / "train"}"\nvalidation_split = 0.3\nvalidation_seed = 5\n'
         "validate_every_n_epochs = 2\nvalidate_every_n_steps = 10\nmax_validation_steps = 3\n",
         encoding="utf-8",
     )
-    options = config.translate(said, None, {}).options
+    options = config.translate(message, None, {}).options
     assert (options.validation_split, options.validation_seed, options.max_validation_steps) == (
         0.3,
         5,

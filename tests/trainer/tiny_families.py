@@ -93,8 +93,10 @@ def save_pipeline(folder: Path, family: str, prediction: str = "epsilon") -> Pat
     for name, part in parts.items():
         part.save_pretrained(folder / name)
     (folder / "scheduler").mkdir()
-    said = {"_class_name": "DDIMScheduler", "prediction_type": prediction}
-    (folder / "scheduler" / "scheduler_config.json").write_text(json.dumps(said), encoding="utf-8")
+    message = {"_class_name": "DDIMScheduler", "prediction_type": prediction}
+    (folder / "scheduler" / "scheduler_config.json").write_text(
+        json.dumps(message), encoding="utf-8"
+    )
     index = {
         "_class_name": CLASSES[family],
         **{name: ["diffusers", type(p).__name__] for name, p in parts.items()},

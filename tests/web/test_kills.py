@@ -69,6 +69,6 @@ def test_a_failed_system_call_damages_nothing_and_the_next_start_completes_the_e
         ended = in_child(
             trials.case.run, root=root, watch=Watch(root, at=at, strike=FULL, statements=False)
         )
-        assert ended.code in (Exit.DONE, Exit.STORAGE), ended.said
+        assert ended.code in (Exit.DONE, Exit.STORAGE), ended.output
         assert damage(root, trials.before, trials.after, trials.images) == []
         assert trials.again(root).code == 0 and trials.differences(root) == []
