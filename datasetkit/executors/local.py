@@ -21,6 +21,7 @@ from datasetkit.core.errors import (
 from datasetkit.core.files import display
 from datasetkit.core.progress import SILENT, Reporter
 from datasetkit.core.records import Failed
+from datasetkit.executors.in_flight import DECODED
 
 T = TypeVar("T")
 
@@ -59,8 +60,8 @@ def each(
     the run; so is any other exception, which is a bug. Closing the iterator, or Ctrl-C, drops the
     images that have not begun and waits for those that have, so that no file is half written.
 
-    name: of the work, for the progress line. workers: threads; 0 means one per core and one more.
-    At most 3 x workers results wait in memory.
+    name: of the work, for the progress line. workers: threads; 0 means one per core and one more,
+    of which as many decode as `in_flight` has room for. At most 3 x workers results wait in memory.
     """
     if not items:
         return
@@ -86,7 +87,8 @@ def guarded(function: Callable[[Item], T]) -> Callable[[Item], T | Failed]:
 
     def guard(item: Item) -> T | Failed:
         try:
-            return function(item)
+            with DECODED.work():
+                return function(item)
         except _SETUP:
             raise
         except DskError as error:

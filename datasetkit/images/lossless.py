@@ -9,6 +9,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from datasetkit.core.files import reading
+from datasetkit.images import limits
 
 # Start of frame: baseline, extended and progressive Huffman coding (ITU T.81, table B.1).
 _JPEG_FRAMES = (0xC0, 0xC1, 0xC2)
@@ -17,6 +21,20 @@ _JPEG_TABLES = (0xC4, 0xDB, 0xDD)
 _JPEG_SCAN, _JPEG_JFIF, _JPEG_ADOBE = 0xDA, 0xE0, 0xEE
 # Bits a channel, and the colour type: 2 is RGB, 6 is RGBA.
 _PNG_KINDS = (b"\x08\x02", b"\x08\x06")
+
+
+def pixels_only(path: Path, file_format: str, size: tuple[int, int]) -> bytes | None:
+    """Return the bytes of an image file that holds pixels and nothing else; None for any other, and
+    for one that is larger than its pixels are. It must have been decoded: that checks its limits.
+
+    file_format: JPEG, PNG or WEBP. size: width and height in pixels. Raises InputError.
+    """
+    limit = limits.max_copied_bytes(*size)
+    with reading(path), path.open("rb") as file:
+        if path.stat().st_size > limit:
+            return None
+        data = file.read(limit)
+    return data if holds_pixels_only(data, file_format) else None
 
 
 def holds_pixels_only(data: bytes, file_format: str) -> bool:

@@ -13,7 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from datasetkit.images import pixels
+from datasetkit.core.errors import InputError
+from datasetkit.executors.in_flight import DECODED
+from datasetkit.images import limits, pixels
 
 # The bits of a fingerprint: is each pixel of a 9 x 9 grey image darker than its right neighbour (8
 # rows of 8), and than the one below it. N. Krawetz, "Kind of Like That" (2013) calls the first half
@@ -31,6 +33,8 @@ SEEN_AT = 256
 # other images in 38 and more.
 MOST_BITS = 12
 MOST_COLOUR = 32
+# No thumbnail or preview is longer.
+_THUMBNAIL_EDGE = 2048
 # Rows that are compared at once.
 _BLOCK = 256
 
@@ -57,7 +61,9 @@ def small(
 
     max_pixels, open_file: see `pixels.load_reduced`.
     """
-    return fit(pixels.load_reduced(path, edge, max_pixels=max_pixels, open_file=open_file), edge)
+    with DECODED.work():
+        reduced = pixels.load_reduced(path, edge, max_pixels=max_pixels, open_file=open_file)
+        return fit(reduced, edge)
 
 
 def fit(reduced: pixels.ReducedImage, edge: int) -> Image.Image:
@@ -124,6 +130,12 @@ def _joined(number: int, pairs: Iterable[tuple[int, int]]) -> list[int]:
 
 
 def decode(jpeg: bytes) -> Image.Image:
-    """Open a thumbnail that dsk made."""
-    with Image.open(BytesIO(jpeg), formats=["JPEG"]) as image:
-        return image.convert("RGB")
+    """Open a thumbnail of the cache, which came with the folder. Raises InputError."""
+    try:
+        limits.inspect(BytesIO(jpeg), "a thumbnail")
+        with Image.open(BytesIO(jpeg), formats=["JPEG"]) as image:
+            if max(image.size) > _THUMBNAIL_EDGE:
+                raise InputError(f"a thumbnail is {image.width} x {image.height} pixels large")
+            return image.convert("RGB")
+    except (OSError, ValueError, SyntaxError) as error:
+        raise InputError("a thumbnail cannot be read", hint="remove .dsk/thumbs") from error

@@ -20,6 +20,8 @@ from PIL import ExifTags, Image, ImageCms, ImageFile, PngImagePlugin, Unidentifi
 
 from datasetkit.core.errors import DskError, InputError
 from datasetkit.core.files import IMAGE_SUFFIXES, display, reading, write_atomic
+from datasetkit.executors.in_flight import DECODED
+from datasetkit.images import limits
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -30,16 +32,15 @@ EXTENSIONS = IMAGE_SUFFIXES
 # What is written, by suffix.
 WRITERS = {".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG", ".webp": "WEBP"}
 WITH_ALPHA = frozenset({"PNG", "WEBP"})
-DEFAULT_MAX_PIXELS = 64_000_000
+DEFAULT_MAX_PIXELS = limits.DEFAULT_MAX_PIXELS
 # A JPEG is decoded at no less than this multiple of the size wanted: at 1.0 the result loses 0.3
 # dB, at 1.5 nothing.
 DRAFT_FACTOR = 1.5
 # A file up to this many bytes goes to its decoder in one piece: 64 KiB at a time, as Pillow has it,
 # costs 1 ms in 30.
 _ONE_PIECE = 32 * 2**20
-# Counting the frames of a GIF reads all of it; of a larger file only the second frame is looked
-# for.
-_GIF_COUNT_LIMIT = 16 * 2**20
+# Rows that are laid onto white at a time: a whole image at once would be in memory five times.
+_BAND = 256
 
 # Pillow's remarks on odd metadata would reach the terminal from any thread, and `catch_warnings` is
 # not safe in threads: they are silenced once, here, for Pillow's own modules. What matters about a
@@ -67,9 +68,9 @@ class ImageHeader:
     """What an image's header says.
 
     width, height: pixels as it is looked at (EXIF turn applied). format: one of FORMATS, by
-    content. frames: 1 for a still; the images of an animation or the pages of a TIFF (of a GIF
-    beyond 16 MiB just 2). has_alpha: it may have transparent pixels. orientation: how EXIF says
-    that it is turned, 1..8.
+    content. frames: 1 for a still; the images of an animation or the pages of a TIFF, of which 100
+    are counted (GIF and TIFF). has_alpha: it may have transparent pixels. orientation: how EXIF
+    says that it is turned, 1..8.
     """
 
     width: int
@@ -82,11 +83,11 @@ class ImageHeader:
 
 def probe(path: Path, *, max_pixels: int = DEFAULT_MAX_PIXELS) -> ImageHeader:
     """Read an image's header without decoding it. Raises InputError."""
-    with _opened(path, max_pixels) as image:
+    with DECODED.work(), _opened(path, max_pixels) as (image, structure):
         orientation = _header_orientation(image, path)
         width, height = image.size[::-1] if orientation >= 5 else image.size
         kind = _kind(image)
-        frames = 1 if kind == "JPEG" else _count_frames(image, path)
+        frames = 1 if kind == "JPEG" else structure.frames or int(getattr(image, "n_frames", 1))
         return ImageHeader(width, height, kind, frames, image.has_transparency_data, orientation)
 
 
@@ -147,11 +148,13 @@ def load_reduced(
     much. Without the box a side of 3,333 pixels would be scaled as if it were 3,334: half a pixel
     off at the far edge. open_file: opens the path, for a caller that must know which file it gets.
     """
-    with _opened(path, max_pixels, open_file) as image:
+    with DECODED.work(), _opened(path, max_pixels, open_file) as (image, _):
         width, height = image.size
         if shrink_to is not None and _kind(image) == "JPEG":
             share = factor * shrink_to / max(image.size)
             image.draft(None, (math.ceil(image.width * share), math.ceil(image.height * share)))
+        is_whole = image.info.get("progressive")  # all of it is in memory before it is reduced
+        DECODED.take(width * height if is_whole else image.width * image.height)
         image.load()
         orientation = _orientation(image)
         standard = _detached(_standard(image, alpha), image)
@@ -258,11 +261,14 @@ def _settle_alpha(image: Image.Image, alpha: Alpha) -> Image.Image:
     """Drop an alpha that hides nothing; keep any other, or flatten it onto white."""
     if image.getchannel("A").getextrema()[0] == 255:
         return image.convert("RGB")
-    rgba = image.convert("RGBA")
     if alpha == "keep":
-        return rgba
-    white = Image.new("RGBA", image.size, (255, 255, 255, 255))
-    return Image.alpha_composite(white, rgba).convert("RGB")
+        return image.convert("RGBA")
+    flat = Image.new("RGB", image.size)
+    for top in range(0, image.height, _BAND):
+        band = image.crop((0, top, image.width, min(top + _BAND, image.height))).convert("RGBA")
+        white = Image.new("RGBA", band.size, (255, 255, 255, 255))
+        flat.paste(Image.alpha_composite(white, band).convert("RGB"), (0, top))
+    return flat
 
 
 # --- opening
@@ -272,9 +278,9 @@ def _settle_alpha(image: Image.Image, alpha: Alpha) -> Image.Image:
 @contextmanager
 def _opened(
     path: Path, max_pixels: int, open_file: Callable[[Path], BinaryIO] | None = None
-) -> Iterator[Image.Image]:
-    """Open an image up to its header; any error of a decoder, here or in the body, becomes
-    InputError.
+) -> Iterator[tuple[Image.Image, limits.Structure]]:
+    """Open an image up to its header, and return it with its structure (`limits`); any error of a
+    decoder, here or in the body, becomes InputError.
     """
     name = display(path)
     with reading(path):
@@ -289,6 +295,7 @@ def _opened(
     _allow(max_pixels)
     with file:
         try:
+            structure = limits.inspect(file, name, max_pixels)
             with Image.open(file, formats=FORMATS) as image:
                 _require_size(name, image.size, max_pixels)
                 _require_size(name, _tile_size(image), max_pixels)
@@ -296,7 +303,7 @@ def _opened(
                     image.decodermaxblock = max(
                         image.decodermaxblock, min(status.st_size, _ONE_PIECE)
                     )
-                yield image
+                yield image, structure
         except DskError:
             raise
         except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
@@ -376,7 +383,10 @@ def _header_orientation(image: Image.Image, path: Path) -> int:
     """
     if image.format == "TIFF":  # Pillow has turned its size already
         return 1
-    if image.format != "PNG" or "exif" in image.info or _ends_in_exif(path):
+    if image.format != "PNG" or "exif" in image.info:
+        return _orientation(image)
+    if _ends_in_exif(path):
+        DECODED.take(image.width * image.height)
         return _orientation(image)
     try:
         return int(
@@ -394,12 +404,6 @@ def _ends_in_exif(path: Path, *, window: int = 64 * 1024) -> bool:
         file.seek(max(0, path.stat().st_size - window))
         tail = file.read()
     return b"eXIf" in tail or b"XML:com.adobe.xmp" in tail
-
-
-def _count_frames(image: Image.Image, path: Path) -> int:
-    if image.format == "GIF" and path.stat().st_size > _GIF_COUNT_LIMIT:
-        return 2 if getattr(image, "is_animated", False) else 1
-    return int(getattr(image, "n_frames", 1))
 
 
 # --- modes and profiles

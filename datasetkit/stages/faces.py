@@ -11,10 +11,10 @@ from pathlib import Path
 from PIL import Image, ImageChops, ImageDraw, ImageFilter
 
 from datasetkit.checks.base import ImageRegion
-from datasetkit.core.files import existing_mask, reading, require_names, write_atomic
+from datasetkit.core.files import existing_mask, require_names, write_atomic
 from datasetkit.core.records import Done, ImageRecord
 from datasetkit.images import pixels
-from datasetkit.images.lossless import holds_pixels_only
+from datasetkit.images.lossless import pixels_only
 from datasetkit.options.images import FacesOptions
 from datasetkit.stages.base import Files, require_unchanged
 from datasetkit.stages.cutout import joined
@@ -166,6 +166,4 @@ def _copyable(record: ImageRecord, target: Path, options: FacesOptions) -> bytes
     header = pixels.probe(record.path, max_pixels=options.max_pixels)
     if (header.format, header.frames, header.has_alpha) != (writer, 1, False):
         return None
-    with reading(record.path):
-        data = record.path.read_bytes()
-    return data if holds_pixels_only(data, writer) else None
+    return pixels_only(record.path, writer, (record.width, record.height))

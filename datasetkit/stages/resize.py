@@ -9,10 +9,10 @@ from typing import Literal
 
 from PIL import Image
 
-from datasetkit.core.files import reading, write_atomic, writing
+from datasetkit.core.files import write_atomic, writing
 from datasetkit.core.records import Done, ImageRecord
 from datasetkit.images import pixels
-from datasetkit.images.lossless import holds_pixels_only
+from datasetkit.images.lossless import pixels_only
 from datasetkit.options.images import ResizeOptions
 from datasetkit.stages.base import Files, require_unchanged
 
@@ -107,13 +107,12 @@ def resize_image(
         target.parent.mkdir(parents=True, exist_ok=True)
     unchanged = size == source and header.frames == 1 and header.format == writer
     copyable = unchanged and (not header.has_alpha or alpha == "keep")
-    data = _read(record.path) if copyable else b""
-    copied = bool(data) and holds_pixels_only(data, writer)
-    if copied:
+    data = pixels_only(record.path, writer, source) if copyable else None
+    if data is not None:
         write_atomic(target, data)
     else:
         pixels.save(shrink(image.image, size, image.box), target, quality=options.quality)
-    made = ResizedImage(target, source, size, copied)
+    made = ResizedImage(target, source, size, data is not None)
     return Done(record, made, _note(header, options.alpha != alpha))
 
 
@@ -137,11 +136,6 @@ def shrink(
     if image.mode == "RGBA":
         return image.convert("RGBa").resize(size, Image.Resampling.LANCZOS, box).convert("RGBA")
     return image.resize(size, Image.Resampling.LANCZOS, box)
-
-
-def _read(path: Path) -> bytes:
-    with reading(path):
-        return path.read_bytes()
 
 
 def _note(header: pixels.ImageHeader, lost_alpha: bool) -> str:

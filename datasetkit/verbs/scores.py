@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from datasetkit.core.errors import InputError
-from datasetkit.core.files import IMAGE_SUFFIXES, display, image_id
+from datasetkit.core.files import IMAGE_SUFFIXES, display, image_id, reading
+from datasetkit.images import limits
 from datasetkit.options.tag import TagOptions
 from datasetkit.project.session import RunContext, open_project
 from datasetkit.project.store import Store
@@ -56,6 +57,8 @@ def scores(image: Path, options: TagOptions, *, margin: float = MARGIN) -> Score
             f"{display(image)} is not an image", hint="name one image, e.g. dsk scores imgs/001.jpg"
         )
     scoring.names(options)
+    with reading(image):
+        limits.require_file_size(display(image), image.stat().st_size, options.max_pixels)
     with open_project(image.parent, RunContext(dry_run=True)) as project:
         stored = _stored(project.store, image_id(image), options)
     if not stored:

@@ -13,6 +13,7 @@ from PIL import Image
 from datasetkit.core.errors import InputError
 from datasetkit.core.files import display
 from datasetkit.dataset.buckets import Bucket
+from datasetkit.executors.in_flight import DECODED
 from datasetkit.images import pixels as images
 from trainer.plan.plan import TrainImage
 
@@ -39,8 +40,9 @@ def corner(bucket: Bucket, draw: Callable[[int, int], int] | None = None) -> Cor
 
 def read(image: TrainImage, at: Corner, *, flip: bool) -> NDArray[np.uint8]:
     """Return the image as trained, (height, width, 3). Raises InputError."""
-    loaded = images.load(image.path, shrink_to=max(image.bucket.resized))
-    return np.asarray(_fit(loaded, image.bucket, at, flip, Image.Resampling.LANCZOS))
+    with DECODED.work():
+        loaded = images.load(image.path, shrink_to=max(image.bucket.resized))
+        return np.asarray(_fit(loaded, image.bucket, at, flip, Image.Resampling.LANCZOS))
 
 
 def read_mask(image: TrainImage, at: Corner, *, flip: bool) -> NDArray[np.uint8]:

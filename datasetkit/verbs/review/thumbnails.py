@@ -15,7 +15,7 @@ from typing import BinaryIO
 
 from datasetkit.core.errors import DskError, InputError, StorageError
 from datasetkit.core.file_stamp import FileStamp
-from datasetkit.core.files import display, reading, write_atomic
+from datasetkit.core.files import display, read_regular, reading, write_atomic
 from datasetkit.images import near_duplicates, pixels
 from datasetkit.verbs.review.images import ReviewImage
 
@@ -25,6 +25,8 @@ _QUALITY = {"thumb": 82, "preview": 88}
 # Bytes of thumbnails in memory: about 5,000 thumbnails.
 _MEMORY_LIMIT = 64 * 2**20
 _MAX_THREADS = 4
+# Bytes of a thumbnail on disk, which has 10 KB.
+_MAX_CACHED = 2**20
 
 FingerprintCallback = Callable[[ReviewImage, bytes | None], None]
 
@@ -132,8 +134,8 @@ class Thumbnails:
             self.folder / name[:2] / name if self.folder is not None and kind == "thumb" else None
         )
         if path is not None:
-            with suppress(OSError):
-                data = path.read_bytes()
+            with suppress(OSError, InputError):
+                data = read_regular(path, limit=_MAX_CACHED)
                 if data:
                     self._cache_in_memory(name, data)
                     return data
