@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from datasetkit.core.errors import ModelFileError
+from datasetkit.core.errors import ConfigError, ModelFileError
 from datasetkit.core.files import display, file_sha256, storage_error, write_atomic
 
 COMMIT = re.compile(r"[0-9a-f]{40}")
@@ -43,8 +43,15 @@ class FileNotInRepo(FetchError):
 def cached(repo: str, filename: str, revision: str) -> Path | None:
     """Return the file's path in the hub's cache, or None."""
     from huggingface_hub import try_to_load_from_cache
+    from huggingface_hub.errors import HFValidationError
 
-    path = try_to_load_from_cache(repo, filename, revision=revision)
+    try:
+        path = try_to_load_from_cache(repo, filename, revision=revision)
+    except HFValidationError as error:
+        raise ConfigError(
+            f"{display(repo)} is not a name that the hub can have",
+            hint="write owner/name as the hub's page shows it",
+        ) from error
     return Path(path) if isinstance(path, str) else None
 
 

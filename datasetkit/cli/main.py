@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import gc
 import os
 import signal
 import sqlite3
 import sys
 from importlib import import_module
+from pathlib import Path
 from types import FrameType
 from typing import Annotated, Any
 
@@ -17,6 +19,7 @@ import typer.main
 
 from datasetkit import __version__
 from datasetkit.core.errors import DskError, Exit
+from datasetkit.core.files import storage_error
 
 
 class _Commands(typer.core.TyperGroup):
@@ -41,6 +44,8 @@ app = typer.Typer(
 
 # The base class of Typer's errors for a wrong command line. Typer vendors click, which is not meant
 # to be imported.
+# What a disk answers to any call, also to those that are not about to write.
+_STORAGE_ERRORS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS})
 _UsageError: type[Exception] = next(
     c for c in typer.BadParameter.__mro__ if c.__name__ == "UsageError"
 )
@@ -131,6 +136,11 @@ def run(arguments: list[str]) -> int:
         )
     except BrokenPipeError:
         return _reader_left()
+    except OSError as error:
+        if error.errno not in _STORAGE_ERRORS:
+            raise  # a bug
+        trouble = storage_error(Path(error.filename or Path.cwd()), error)
+        return _complain(trouble.message, trouble.hint, Exit.STORAGE)
 
 
 def _misused(error: Exception) -> int:

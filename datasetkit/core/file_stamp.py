@@ -28,6 +28,16 @@ class FileStamp(NamedTuple):
         return hashlib.blake2b(repr(tuple(self)).encode(), digest_size=12).hexdigest()
 
 
+def state_of(info: os.stat_result) -> str:
+    """Return a text for the state of a file that holds over restarts of the machine.
+
+    A file that was replaced by one of equal size and modification time has another inode or another
+    time of change, where the file system has them. A hard link changes the second as well: then a
+    file is read once more for nothing.
+    """
+    return f"{info.st_size}-{info.st_mtime_ns}-{info.st_ctime_ns}-{info.st_ino}"
+
+
 def stamp_of(path: Path) -> FileStamp | None:
     """Return the stamp of the file at a path, not following links; None if nothing is there."""
     try:

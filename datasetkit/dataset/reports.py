@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 from datasetkit.captions.caption import normal_form
 from datasetkit.captions.spelling import near_pairs
-from datasetkit.core.files import write_atomic
+from datasetkit.core.files import display, write_atomic
 from datasetkit.dataset.charts import IN_ALL, TOTAL, TRIGGER, tag_chart
 
 if TYPE_CHECKING:
@@ -148,11 +149,11 @@ def cooccurrence(items: Sequence[CaptionedImage]) -> DataFrame:
 def csv_text(frame: DataFrame, *, excel: bool = False) -> str:
     """Return a table as CSV by RFC 4180 (commas, CRLF, doubled quotes), to be encoded as UTF-8.
 
-    excel: start with a byte-order mark, and prefix text that a spreadsheet would run as a formula
-    with an apostrophe.
+    Text that a spreadsheet could run gets an apostrophe in front of it. excel: so does text that it
+    would only show as an error (`=_=`), and the file starts with a byte-order mark.
     """
-    if excel:
-        frame = frame.rename(columns=_guarded).map(_guarded)
+    guard = _guarded if excel else _disarmed
+    frame = frame.rename(columns=guard).map(guard)
     text: str = frame.to_csv(index=False, lineterminator="\r\n")
     return "\ufeff" + text if excel else text
 
@@ -251,4 +252,23 @@ def _near_flags(
 
 
 def _guarded(cell: object) -> object:
+    """Prefix text that a spreadsheet would read as a formula, also one without a meaning."""
+    cell = _printable(cell)
     return "'" + cell if isinstance(cell, str) and cell.startswith(_FORMULA) else cell
+
+
+def _disarmed(cell: object) -> object:
+    """Prefix text that a spreadsheet could run. Without a letter or digit it names no function and
+    no cell: emoticons such as `=_=` stay as they are.
+    """
+    cell = _printable(cell)
+    return _guarded(cell) if isinstance(cell, str) and any(map(str.isalnum, cell)) else cell
+
+
+def _printable(cell: object) -> object:
+    """Escape control characters, which a terminal would obey; line ends and tabs are plain text."""
+    if not isinstance(cell, str) or cell.isprintable():
+        return cell
+    return "".join(
+        display(c) if unicodedata.category(c) == "Cc" and c not in "\t\r\n" else c for c in cell
+    )

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from datasetkit.captions.caption import read_caption
 from datasetkit.core.errors import DatasetError, DskError
+from datasetkit.core.file_stamp import state_of
 from datasetkit.core.files import (
     MASKS,
     Listing,
@@ -148,7 +149,7 @@ def _facts(
         except OSError as error:
             facts[path] = Failed(path, f"cannot be read: {error.strerror or error}")
             continue
-        stored = stored_facts.get((store.key(path), info.st_size, info.st_mtime_ns))
+        stored = stored_facts.get((store.key(path), state_of(info)))
         if (
             stored is None
             or (with_ids and not stored.id)

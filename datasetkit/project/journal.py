@@ -300,8 +300,21 @@ class Journal:
                     )
             else:
                 recovered.append(self._complete(entry, verb, phase, undoes))
+        self._sweep_stages()
         delete_later(leftover_folders(self.root))
         return recovered
+
+    def _sweep_stages(self) -> None:
+        """Remove the temporary files of a killed stage: it was making outputs that are pending, in
+        folders that are its own or were there before.
+        """
+        rows = self.store.database.execute("SELECT path FROM made WHERE size = -1").fetchall()
+        folders = {self.store.path(key).parent for (key,) in rows}
+        folders.update((self.root / PROJECT / "stage").glob("*"))
+        for folder in folders:
+            # Resolved: what a store says that came with a folder leads nowhere else.
+            if folder.resolve().is_relative_to(self.root):
+                sweep(folder)
 
     def _complete(self, entry: int, verb: str, phase: str, undoes: int | None) -> RecoveredEntry:
         """Run an interrupted plan to its end; drop it if that fails before it changed anything."""

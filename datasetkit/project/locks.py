@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from datasetkit.core.errors import Locked
+from datasetkit.core.errors import Locked, StorageError
 from datasetkit.core.files import PROJECT, display, refuse_link, writing
 
 
@@ -32,7 +32,13 @@ def lock(root: Path, *, wait: bool = False) -> Iterator[None]:
                 f"another dsk run is working in {display(root)}",
                 hint="wait for it to end, or add --wait",
             ) from error
+        except NotImplementedError as error:
+            raise StorageError(
+                f"cannot lock {display(root)}: its file system has no locks",
+                hint="copy the folder to a local disk",
+            ) from error
     try:
         yield
     finally:
-        project_lock.release()
+        with writing(path):
+            project_lock.release()

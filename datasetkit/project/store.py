@@ -28,10 +28,11 @@ from pathlib import Path
 from typing import Any
 
 from datasetkit.core.errors import InputError, StorageError
+from datasetkit.core.file_stamp import state_of
 from datasetkit.core.files import PROJECT, display, refuse_link, writing
 from datasetkit.core.records import Caption
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 STORE = Path(PROJECT, "store.sqlite")
 # The size of a pending output: a run is about to make it, or made it and was killed.
 _PENDING = -1
@@ -61,6 +62,7 @@ _ADDED = {
     2: "CREATE TABLE looks (file TEXT PRIMARY KEY, look BLOB) WITHOUT ROWID",
     3: "CREATE TABLE measures (image TEXT, recipe TEXT, row BLOB, PRIMARY KEY (image, recipe)) "
     "WITHOUT ROWID",
+    4: "ALTER TABLE files ADD COLUMN stamp TEXT",
 }
 
 
@@ -250,25 +252,26 @@ class Store:
     # ---- files
 
     def facts(self, path: Path, info: os.stat_result) -> FileFacts | None:
-        """Return what is recorded of an image, None if its size or time has changed since."""
+        """Return what is recorded of an image, None if the file has changed since."""
         row = self.database.execute(
-            "SELECT id, width, height FROM files WHERE path = ? AND size = ? AND mtime_ns = ?",
-            (self.key(path), info.st_size, info.st_mtime_ns),
+            "SELECT id, width, height FROM files WHERE path = ? AND stamp = ?",
+            (self.key(path), state_of(info)),
         ).fetchone()
         return FileFacts(*row) if row else None
 
-    def all_facts(self) -> dict[tuple[bytes, int, int], FileFacts]:
-        """Return `facts` of every file by key, size and time: one query for a whole folder."""
-        rows = self.database.execute("SELECT path, size, mtime_ns, id, width, height FROM files")
-        return {(path, size, time): FileFacts(*facts) for path, size, time, *facts in rows}
+    def all_facts(self) -> dict[tuple[bytes, str], FileFacts]:
+        """Return `facts` of every file by key and `state_of`: one query for a whole folder."""
+        rows = self.database.execute("SELECT path, stamp, id, width, height FROM files")
+        return {(path, stamp): FileFacts(*facts) for path, stamp, *facts in rows}
 
     def put_facts(self, facts: Iterable[tuple[Path, os.stat_result, FileFacts]]) -> None:
         """Record the facts of image files."""
         rows = [
-            (self.key(p), i.st_size, i.st_mtime_ns, f.id, f.width, f.height) for p, i, f in facts
+            (self.key(p), i.st_size, i.st_mtime_ns, f.id, f.width, f.height, state_of(i))
+            for p, i, f in facts
         ]
         with self.transaction() as database:
-            database.executemany("INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?, ?, ?)", rows)
+            database.executemany("INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?, ?, ?, ?)", rows)
 
     # ---- scores
 

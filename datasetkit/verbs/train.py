@@ -18,7 +18,7 @@ from datasetkit.options.train import TrainOptions
 from datasetkit.project.session import DEFAULT_CONTEXT, RunContext
 from trainer import config as train_config
 from trainer.config import TranslatedConfig
-from trainer.families import option_checks
+from trainer.families import option_checks, source
 from trainer.families.detect import DetectedModel
 from trainer.monitor.prompts import read as read_prompts
 from trainer.plan import memory, model_shapes, report
@@ -88,9 +88,12 @@ def plan_training(
     (config_file, dataset_config), and settings override single ones. processes: that train
     together.
 
-    Raises ConfigError for an option, a key or a prompt that is wrong, DatasetError without images.
+    Raises ConfigError for an option, a key or a prompt that is wrong, DatasetError without images,
+    ModelFileError for a base model that the run would refuse.
     """
     read = _read(folder, options, settings or {}, config_file, dataset_config)
+    for base in filter(None, (read.options.pretrained_model_name_or_path, read.options.vae)):
+        source.require_safe(base)
     read_prompts(read.options)  # a mistake in them is reported before the plan
     plan = make_plan(read.subsets, read.options, processes=processes, notices=read.notices)
     return _reported(read.options, plan, read.ignored)

@@ -6,12 +6,16 @@ from __future__ import annotations
 
 import os
 import socket
+from asyncio import TimerHandle, Transport
 from collections.abc import Callable
 from contextlib import suppress
 from ipaddress import ip_address
 from pathlib import Path
+from typing import ClassVar
 
+import h11
 import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from datasetkit.api import RunContext
 from datasetkit.core.errors import ConfigError
@@ -21,6 +25,11 @@ from datasetkit.verbs.review.session import open_session
 from datasetkit.web.routes import application
 from datasetkit.web.security import Guard, SessionKeys
 
+# A request has so long to arrive as a whole; a browser sends it at once.
+REQUEST_SECONDS = 20.0
+# Connections whose request is not complete; beyond, the oldest is closed. Browsers open 6, and some
+# of these ahead of a request.
+MAX_UNFINISHED = 128
 _LOOPBACK = frozenset({"127.0.0.1", "localhost"})
 
 
@@ -45,7 +54,7 @@ def serve(
             uvicorn.Config(
                 Guard(app, keys, hosts=_host_names(options), port=port),
                 loop="asyncio",
-                http="h11",
+                http=_Protocol,
                 ws="none",
                 lifespan="off",
                 interface="asgi3",
@@ -66,6 +75,47 @@ def serve(
         server.on_started = lambda: ready(running)
         with suppress(KeyboardInterrupt):
             server.run(sockets=[listener])
+
+
+class _Protocol(H11Protocol):
+    """HTTP with a limit of time and number for requests that are not complete.
+
+    uvicorn waits for the rest of a request forever, and each waiting connection takes a file
+    descriptor, until the page can answer nobody.
+    """
+
+    # Of all connections, the one that waits longest first.
+    _unfinished: ClassVar[dict[_Protocol, TimerHandle]] = {}
+
+    def connection_made(self, transport: Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._watch()
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        self._watch()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._complete()
+        super().connection_lost(exc)
+
+    def _watch(self) -> None:
+        """Start the time of a request that has begun; stop it when the request is complete."""
+        if self.conn.their_state not in (h11.IDLE, h11.SEND_BODY) or self.transport.is_closing():
+            self._complete()
+        elif self not in self._unfinished:
+            self._unfinished[self] = self.loop.call_later(REQUEST_SECONDS, self._give_up)
+            if len(self._unfinished) > MAX_UNFINISHED:
+                next(iter(self._unfinished))._give_up()
+
+    def _complete(self) -> None:
+        timer = self._unfinished.pop(self, None)
+        if timer is not None:
+            timer.cancel()
+
+    def _give_up(self) -> None:
+        self._complete()
+        self.transport.abort()
 
 
 class _Server(uvicorn.Server):

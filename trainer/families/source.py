@@ -14,6 +14,24 @@ from trainer.tinybase import shipped
 _PICKLES: Final = frozenset({".ckpt", ".pt", ".pth", ".bin", ".pkl"})
 
 
+def require_safe(base: str) -> Path:
+    """Return a model's name as a path, which need not exist. Raises ModelFileError for a file that
+    is not read: a pickle, or anything but .safetensors.
+    """
+    path = Path(base).expanduser()
+    if path.suffix.lower() in _PICKLES:
+        raise ModelFileError(
+            f"{display(path)} is a pickle, which can run arbitrary code when it is loaded",
+            hint="convert it to .safetensors with a tool that you trust, and name that file",
+        )
+    if path.exists() and not path.is_dir() and path.suffix.lower() != ".safetensors":
+        raise ModelFileError(
+            f"{display(path)} is not a .safetensors file",
+            hint="name a .safetensors file or a folder",
+        )
+    return path
+
+
 def find(
     base: str, revision: str = "", *, layouts: Sequence[hub_model.Files] = hub_model.MODEL
 ) -> Path:
@@ -28,19 +46,9 @@ def find(
     if base == shipped.NAME:
         shipped.check()
         return shipped.FOLDER
-    path = Path(base).expanduser()
-    if path.suffix.lower() in _PICKLES:
-        raise ModelFileError(
-            f"{display(path)} is a pickle, which can run arbitrary code when it is loaded",
-            hint="convert it to .safetensors with a tool that you trust, and name that file",
-        )
-    if path.is_dir() or (path.is_file() and path.suffix.lower() == ".safetensors"):
-        return path
+    path = require_safe(base)
     if path.exists():
-        raise ModelFileError(
-            f"{display(path)} is not a .safetensors file",
-            hint="name a .safetensors file or a folder",
-        )
+        return path
     name = hub_model.parse(base, revision)
     if name is None:
         raise ModelFileError(

@@ -329,6 +329,7 @@ class Editor:
     @contextmanager
     def _project(self) -> Iterator[Project]:
         """Open the project. If the disk may then differ from memory, the dataset becomes stale."""
+        self._require_folder()
         if self.dataset.folder.resolve() != self.dataset.folder:
             raise InputError(
                 f"{display(self.dataset.folder)} is now a symbolic link, and dsk does not write "
@@ -345,6 +346,16 @@ class Editor:
         except DskError:
             self.dataset.stale = True
             raise
+
+    def _require_folder(self) -> None:
+        """Raise InputError where the folder is no longer there: not one of its captions changed,
+        and a project made for the edit would be empty.
+        """
+        if not self.dataset.folder.is_dir():
+            raise InputError(
+                f"{display(self.dataset.folder)} was renamed, moved or removed",
+                hint="end this page (Ctrl-C), and run `dsk review` on the folder's new name",
+            )
 
     def _require_seen(self, images: Iterable[ReviewImage], version: int) -> None:
         """Raise EditConflict for images that changed after the version that the page has seen."""
@@ -378,6 +389,7 @@ class Editor:
         """Return the writes of new captions over the current files. Raises EditConflict if a file
         is not what memory has.
         """
+        self._require_folder()
         rewrites: list[Rewrite] = []
         changed: list[tuple[ReviewImage, Caption | None]] = []
         for image, after in changes:
