@@ -12,6 +12,7 @@ from datasetkit.core.errors import ConfigError
 from datasetkit.core.files import MASKS, display
 from datasetkit.core.suggest import did_you_mean
 from datasetkit.dataset.layout import TRAIN
+from datasetkit.options import trust
 from datasetkit.options.dataset import LayoutOptions
 from datasetkit.options.declare import by_name
 from datasetkit.options.toml import Config, build
@@ -109,11 +110,13 @@ class TranslatedConfig:
     notices: tuple[str, ...] = ()
 
 
-def of_project(config: Config, overrides: Mapping[str, Any]) -> TrainOptions:
+def of_project(
+    config: Config, overrides: Mapping[str, Any], *, only_read: bool = False
+) -> TrainOptions:
     """Return `[train]` of a dsk.toml with overrides; paths in the file are relative to its
-    folder.
+    folder. only_read: see Config.build.
     """
-    options = config.build(TrainOptions, "train", overrides)
+    options = config.build(TrainOptions, "train", overrides, only_read=only_read)
     root = config.root
     if root is None:
         return options
@@ -134,12 +137,28 @@ def of_project(config: Config, overrides: Mapping[str, Any]) -> TrainOptions:
     return replace(options, **absolute)
 
 
+def outside_notices(config: Config, overrides: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return a line for each path of `[train]` that is written outside of the project."""
+    if config.root is None:
+        return ()
+    table = {k: v for k, v in config.table("train").items() if overrides.get(k) is None}
+    return outside_lines(table, config.root)
+
+
+def outside_lines(table: Mapping[str, Any], root: Path) -> tuple[str, ...]:
+    """Return a line for each path of a file that is written outside of the folder `root`."""
+    paths = trust.outside(TrainOptions, table, root)
+    return tuple(
+        f"{name} lies outside of {display(root)}: {display(path)}" for name, path in paths.items()
+    )
+
+
 def data_folder(folder: Path, config: Config) -> Path:
     """Return the laid-out dataset of a folder: for a project the output of `dsk layout`, else the
     folder itself.
     """
     if config.root == folder.resolve() and not (folder / TRAIN).is_dir():
-        return Path(config.build(LayoutOptions, "layout").out)
+        return Path(config.build(LayoutOptions, "layout", only_read=True).out)
     return folder
 
 
@@ -160,10 +179,14 @@ def setting(text: str) -> tuple[str, Any]:
 
 
 def translate(
-    config_file: Path | None, dataset_file: Path | None, overrides: Mapping[str, Any]
+    config_file: Path | None,
+    dataset_file: Path | None,
+    overrides: Mapping[str, Any],
+    *,
+    allow_import: bool = False,
 ) -> TranslatedConfig:
     """Translate sd-scripts' config.toml and dataset.toml, either or both. overrides: options that
-    override the files.
+    override the files. allow_import: the files may name classes of any package.
 
     Raises ConfigError for an unknown key, and for a key that is not supported.
     """
@@ -180,14 +203,17 @@ def translate(
     if dataset_file is not None:
         shared, rows = _dataset(_toml(dataset_file), display(dataset_file.name), ignored)
         options |= shared
+    from_files = {name: value for name, value in options.items() if name not in overrides}
+    if not allow_import:
+        trust.refuse_imports(TrainOptions, from_files, where=where)
     train_options = build(TrainOptions, _with_defaults(options, overrides), {}, where=where)
+    # Paths in these files are relative to the current folder.
+    notices = outside_lines(from_files, Path.cwd())
     if dataset_file is not None:
-        return TranslatedConfig(
-            train_options,
-            tuple(_subset(row, train_options, dataset_file) for row in rows),
-            ignored,
-        )
-    return _of_folders(train_options, folders, config_file, ignored)
+        subsets = tuple(_subset(row, train_options, dataset_file) for row in rows)
+        return TranslatedConfig(train_options, subsets, ignored, notices)
+    translated = _of_folders(train_options, folders, config_file, ignored)
+    return replace(translated, notices=(*notices, *translated.notices))
 
 
 def _of_folders(

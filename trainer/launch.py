@@ -35,7 +35,8 @@ def main(given: list[str]) -> int:
     """
     if len(given) < 2 or not given[0].isdecimal() or int(given[0]) < 2:
         sys.stderr.write(
-            "error: python -m trainer.launch GPUS DIR [--resume] [KEY=VALUE ...], with 2 GPUs "
+            "error: python -m trainer.launch GPUS DIR [--resume] [--allow-import] "
+            "[KEY=VALUE ...], with 2 GPUs "
             "or more\n"
         )
         return Exit.USAGE

@@ -89,6 +89,8 @@ def train(
     prompts = read_prompts(options)
     preview.warn_of_long(prompts, options.max_token_length, reporter)
     with _output_folder(folder, wait), _explain_out_of_memory():
+        if not resume:
+            save_lora.require_own(folder, name)
         reporter.phase("loading")
         parts = setup.load_parts(options)
         run = setup.assemble(options, plan, parts, reporter=reporter)

@@ -1,19 +1,23 @@
 """One process of a training that was launched on several: the main one shows the plan, and the
 first to fail reports the error.
 
-    accelerate launch -m datasetkit.cli.launched dsk.toml [--resume] [--dry-run] [KEY=VALUE ...]
+    accelerate launch -m datasetkit.cli.launched dsk.toml [--resume] [--dry-run] [--allow-import]
+        [KEY=VALUE ...]
 """
 
 from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Final
 
 from datasetkit.api import RunContext, plan_training, train
 from datasetkit.cli import console, show_train
 from datasetkit.core.errors import DskError, Exit
 from datasetkit.core.progress import SILENT
 from datasetkit.verbs.train import is_first_failure, launched_processes, read_setting
+
+_SWITCHES: Final = ("--resume", "--dry-run", "--allow-import")
 
 
 def main(arguments: list[str]) -> int:
@@ -37,13 +41,17 @@ def main(arguments: list[str]) -> int:
 
 
 def _run(arguments: list[str]) -> int:
-    resume, dry_run = "--resume" in arguments, "--dry-run" in arguments
-    rest = [argument for argument in arguments if argument not in ("--resume", "--dry-run")]
+    resume, dry_run, allow_import = (switch in arguments for switch in _SWITCHES)
+    rest = [argument for argument in arguments if argument not in _SWITCHES]
     path = Path(rest[0]) if rest else Path()
-    folder = path.parent if path.is_file() else path
     settings = dict(read_setting(text) for text in rest[1:])
     processes = launched_processes()
-    plan = plan_training(folder, settings=settings, processes=processes.num_processes)
+    plan = plan_training(
+        path,
+        settings=settings,
+        processes=processes.num_processes,
+        allow_import=allow_import,
+    )
     if not processes.is_main_process:
         train(plan, RunContext(dry_run=dry_run, reporter=SILENT), resume=resume)
         return Exit.DONE

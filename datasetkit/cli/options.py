@@ -25,6 +25,7 @@ def tag_options(folder: Path, given: Mapping[str, object]) -> Any:
     """
     from datasetkit.verbs.shared import concept_folders  # here, so that --help need not load it
 
+    name_settings(folder)
     options = concept_folders.tag_options(folder, given)
     if options.recursive and given.get("trigger") is None:
         concept_folders.refuse_concepts_below(folder)
@@ -35,6 +36,7 @@ def plan_options(folder: Path, given: Mapping[str, object]) -> Any:
     """Build the options of `dsk plan-repeats`: defaults come from `[layout]` of the dsk.toml."""
     from datasetkit.verbs import plan_repeats  # here, so that --help need not load it
 
+    name_settings(folder)
     return plan_repeats.plan_options(folder, given)
 
 
@@ -44,4 +46,15 @@ def options(folder: Path, verb: str, given: Mapping[str, object]) -> Any:
     """
     from datasetkit.options import toml  # here, so that --help need not load it
 
+    name_settings(folder)
     return toml.find(folder).build(toml.options_class(verb), verb, given)
+
+
+def name_settings(folder: Path) -> None:
+    """Name the dsk.toml in force on stderr where it comes from a parent of the folder."""
+    from datasetkit.cli import console
+    from datasetkit.options import toml
+
+    path = toml.find_path(folder)
+    if path is not None and path.parent != folder.resolve():
+        console.remark(f"settings: {path}")

@@ -25,7 +25,7 @@ def train(
         Path,
         typer.Argument(
             metavar="DIR",
-            help="A laid-out dataset (train/ and reg/), or the folder of a dsk.toml.",
+            help="A laid-out dataset (train/ and reg/), a dsk.toml, or its folder.",
         ),
     ] = Path(),
     config_file: Annotated[
@@ -46,6 +46,13 @@ def train(
             help=r"An option of \[train], before those of the files. Repeatable.",
         ),
     ] = None,
+    allow_import: Annotated[
+        bool,
+        typer.Option(
+            "--allow-import",
+            help="Let optimizer_type and lr_scheduler_type of a file import any package.",
+        ),
+    ] = False,
     resume: Annotated[
         bool, typer.Option("--resume", help="Continue from the newest state in output_dir.")
     ] = False,
@@ -61,11 +68,17 @@ def train(
     from datasetkit.cli import run, show_train
     from datasetkit.verbs.train import read_setting
 
+    if config_file is None and dataset_config is None and not folder.is_file():
+        opt.name_settings(folder)
     settings = dict(read_setting(text) for text in set_ or ())
 
     def plan_and_train(api: ModuleType, context: RunContext) -> TrainResult:
         plan = api.plan_training(
-            folder, settings=settings, config_file=config_file, dataset_config=dataset_config
+            folder,
+            settings=settings,
+            config_file=config_file,
+            dataset_config=dataset_config,
+            allow_import=allow_import,
         )
         if not json:
             show_train.plan(plan)

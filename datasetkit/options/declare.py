@@ -31,6 +31,9 @@ P = ParamSpec("P")
 PathKind = Literal["", "input file", "input folder", "output file", "output folder", "model"]
 Applies = Literal["at start", "on resume", "at once"]
 Level = Literal["run", "dataset", "subset"]
+# From where an option counts: any dsk.toml, one that is named on the command line, or the command
+# line alone. A dsk.toml that is found beside or above images may have come with them.
+CountsFrom = Literal["any file", "named file", "command line"]
 MANY: Final = 10**9  # as a limit: there is none in practice
 READING: Final = "Reading images"  # the group that commands show last
 _KEY: Final = "option"
@@ -46,9 +49,12 @@ class Option:
     none. choices: the values it takes; those of a Literal type need not be repeated. group: the
     heading of this option and of those after it. unit: of the number. slot: its place among the ten
     options of the training form. usual: family -> the range that is usual there. families: those in
-    which it has a meaning, () for all. path: what kind of path it is. imports_code: its value may
-    be an import path. literal: a list of name=value, each value a Python literal. needs: the option
-    without which it does nothing. applies: when a new value takes effect in a training run.
+    which it has a meaning, () for all. path: what kind of path it is; one that is written counts
+    from a found dsk.toml only within the folder of that file. imports_code: its value may be an
+    import path; a file may name classes of these packages, others need --allow-import.
+    counts_from: where the option may be set, if not in any dsk.toml. literal: a list of name=value,
+    each value a Python literal. needs: the option without which it does nothing. applies: when a
+    new value takes effect in a training run.
 
     Of the command line: flags: its spellings, where not --name. metavar. repeat: a list that is
     given one by one, not with commas.
@@ -74,7 +80,8 @@ class Option:
     usual: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     families: tuple[str, ...] = ()
     path: PathKind = ""
-    imports_code: bool = False
+    imports_code: tuple[str, ...] = ()
+    counts_from: CountsFrom = "any file"
     literal: bool = False
     applies: Applies = "at start"
     flags: tuple[str, ...] = ()
@@ -124,6 +131,17 @@ class DeclaredOption:
         """The types of a value, without None: `int | tuple[int, int] | None` has two."""
         union = get_origin(self.type) in (Union, UnionType)
         return tuple(t for t in (get_args(self.type) if union else (self.type,)) if t is not _NONE)
+
+    @property
+    def is_written(self) -> bool:
+        """Tell whether dsk writes to the path that it names."""
+        return self.about.path in ("output file", "output folder")
+
+    @property
+    def switch(self) -> str:
+        """Its first spelling on the command line, such as `--out`."""
+        flag = self.about.flags[0] if self.about.flags else f"--{self.name.replace('_', '-')}"
+        return flag.partition("/")[0]
 
     @property
     def is_number(self) -> bool:

@@ -14,6 +14,7 @@ class ReviewOptions(CheckedOptions):
     port: int = option(
         0,
         "The port to listen on.",
+        counts_from="command line",
         group="Page",
         range=(0, 65535),
         shown="0: any free one",
@@ -22,6 +23,7 @@ class ReviewOptions(CheckedOptions):
     open: bool = option(
         True,
         "Open the page in your browser.",
+        counts_from="command line",
         change="there is no browser on this machine",
     )
     read_only: bool = option(
@@ -32,12 +34,14 @@ class ReviewOptions(CheckedOptions):
     host: str = option(
         "127.0.0.1",
         "The address to listen on; others let other machines in.",
+        counts_from="command line",
         change="other machines must reach the page; they need the token too, and nothing is "
         "encrypted",
     )
     allow_host: tuple[str, ...] = option(
         (),
         "A name under which browsers may reach the page, with --host; repeat for more.",
+        counts_from="command line",
         repeat=True,
         change="browsers reach this machine under a name",
     )

@@ -23,6 +23,7 @@ class ScanOptions(CheckedOptions):
     follow_links: bool = option(
         False,
         "Read images that are symbolic links.",
+        counts_from="named file",
         change="the images are symbolic links that you trust",
     )
     workers: int = option(

@@ -31,7 +31,7 @@ def schema() -> dict[str, Any]:
 
 
 def _table(options_class: type) -> dict[str, Any]:
-    options = declared(options_class)
+    options = [d for d in declared(options_class) if d.about.counts_from != "command line"]
     table: dict[str, Any] = {
         "type": "object",
         "description": (options_class.__doc__ or "").partition("\n\n")[0].replace("\n    ", " "),

@@ -18,6 +18,7 @@ from datasetkit.captions import filters
 from datasetkit.core.errors import ConfigError
 from datasetkit.core.files import display
 from datasetkit.core.suggest import did_you_mean
+from datasetkit.options import trust
 from datasetkit.options.declare import by_name, declared, type_name
 from datasetkit.options.run import ConceptOptions
 
@@ -68,11 +69,18 @@ def _seen_from_here(path: Path) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """A `dsk.toml` that was read and checked; an empty one where there is no file."""
+    """A `dsk.toml` that was read and checked; an empty one where there is no file.
+
+    is_named: the user named the file. One that was only found beside or above images does not
+    decide where outside of its folder dsk writes. allow_import: its import paths may lead to any
+    package.
+    """
 
     path: Path | None = None
     tables: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     concepts: tuple[ConceptOptions, ...] = ()
+    is_named: bool = False
+    allow_import: bool = False
 
     @property
     def root(self) -> Path | None:
@@ -98,16 +106,25 @@ class Config:
         return replace(self, tables={**self.tables, "tag": tag})
 
     def build(
-        self, cls: type[Options], name: str, given: Mapping[str, Any] | None = None
+        self,
+        cls: type[Options],
+        name: str,
+        given: Mapping[str, Any] | None = None,
+        *,
+        only_read: bool = False,
     ) -> Options:
         """Build a verb's options from its table and from what was given on the command line (None:
         not given).
 
         What is given is as seen from the current folder; paths of the dsk.toml, and the default
-        ones of its project, are as seen from its folder.
+        ones of its project, are as seen from its folder. only_read: the caller neither writes to
+        the paths of these options nor imports what they name. Raises ConfigError for a value that
+        must not come from this file (see options/trust.py).
         """
-        table = self.table(name)
-        options = build(cls, table, given or {}, where=f"{display(self._shown())} [{name}]")
+        table, where = self.table(name), f"{display(self._shown())} [{name}]"
+        options = build(cls, table, given or {}, where=where)
+        if not only_read:
+            self._refuse_untrusted(cls, name, given or {}, where)
         if self.root is None or name in _PLACED_ELSEWHERE:
             return options
         paths = {
@@ -121,6 +138,25 @@ class Config:
         return replace(
             options, **{key: _seen_from_here(self.root / value) for key, value in paths.items()}
         )  # type: ignore[type-var]
+
+    def require_inside(self, path: Path, what: str, hint: str) -> None:
+        """Raise ConfigError for a path that a file that was only found makes dsk write to, outside
+        of its folder. what: the key with its value; hint: what to type, before the path.
+        """
+        if self.root is None or self.is_named or not trust.is_outside(path, self.root):
+            return
+        raise ConfigError(
+            f"{display(self._shown())} {display(what)} lies outside of the folder of that file",
+            hint=f"{hint} {display(path.resolve())}",
+        )
+
+    def _refuse_untrusted(self, cls: type, name: str, given: Mapping[str, Any], where: str) -> None:
+        table = {k: v for k, v in self.table(name).items() if given.get(k) is None}
+        if self.root is not None and not self.is_named:
+            verb = name.replace("reg-generate", "reg generate")
+            trust.refuse_found(cls, table, self.root, where=where, verb=verb, file=self._shown())
+        if not self.allow_import:
+            trust.refuse_imports(cls, table, where=where)
 
 
 def build(
@@ -184,8 +220,8 @@ def _expected(cls: type, key: str) -> str:
 
 
 def load(path: Path) -> Config:
-    """Read and check a dsk.toml whole, so that a mistake in any table is found before the first
-    step.
+    """Read and check a dsk.toml that the user named, all of it, so that a mistake in any table is
+    found before the first step.
     """
     try:
         text = path.read_text(encoding="utf-8-sig")
@@ -220,18 +256,39 @@ def load(path: Path) -> Config:
             build(ConceptOptions, c, {}, where=f"{display(path)} [[concept]] {n}")
             for n, c in enumerate(concepts, 1)
         ),
+        is_named=True,
     )
-    for name in data:
-        config.build(options_class(name), name)
+    for name, table in data.items():
+        cls = options_class(name)
+        trust.refuse_command_line_only(
+            cls, table, where=f"{display(config._shown())} [{name}]", verb=name
+        )
+        config.build(cls, name, only_read=True)
     return config
 
 
 def find(folder: Path) -> Config:
     """Return the dsk.toml of the folder or its nearest ancestor; an empty Config where there is
-    none.
+    none. It was not named, see `Config.is_named`.
     """
+    path = find_path(folder)
+    return Config() if path is None else replace(load(path), is_named=False)
+
+
+def find_path(folder: Path) -> Path | None:
+    """Return the path of the dsk.toml that governs a folder, None where there is none."""
     folder = folder.resolve()
-    for candidate in (folder, *folder.parents):
-        if (candidate / CONFIG_NAME).is_file():
-            return load(candidate / CONFIG_NAME)
-    return Config()
+    candidates = (parent / CONFIG_NAME for parent in (folder, *folder.parents))
+    return next((path for path in candidates if path.is_file()), None)
+
+
+def named_or_found(path: Path) -> Config:
+    """Return the dsk.toml that a path names, or the one that governs the folder that it names."""
+    if not path.is_file():
+        return find(path)
+    if path.name != CONFIG_NAME:
+        raise ConfigError(
+            f"{display(path)} is not called {CONFIG_NAME}",
+            hint=f"give each project its folder with a {CONFIG_NAME}",
+        )
+    return load(path)

@@ -31,6 +31,16 @@ DREAMBOOTH: Final = "dreambooth_arguments"
 DATASET: Final = "dataset_arguments"
 SECTIONS: Final = (NETWORK, OPTIMIZER, TRAINING, MODEL, SAVING, DREAMBOOTH, DATASET)
 
+# Packages of which a file may name a class: torch's, those of the extra `optimizers`, and the
+# schedules of tutorials.
+OPTIMIZER_PACKAGES: Final = (
+    "torch.optim", "bitsandbytes.optim", "transformers.optimization", "lion_pytorch", "prodigyopt",
+    "dadaptation", "schedulefree", "prodigyplus", "trainer.optimizers",
+)  # fmt: skip
+SCHEDULER_PACKAGES: Final = (
+    "torch.optim", "cosine_annealing_warmup", "LoraEasyCustomOptimizer",
+)  # fmt: skip
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainOptions(CheckedOptions):
@@ -578,7 +588,7 @@ class TrainOptions(CheckedOptions):
         "`SGDScheduleFree`, or the import path of any class of optimizer.",
         change="`AdamW8bit` saves memory, `Prodigy` finds the rate itself",
         see="train.md#optimizers",
-        imports_code=True,
+        imports_code=OPTIMIZER_PACKAGES,
         section=OPTIMIZER,
         old_names=("use_8bit_adam", "use_lion_optimizer"),
     )
@@ -672,7 +682,7 @@ class TrainOptions(CheckedOptions):
         "torch's `OneCycleLR` or `package.Class`.",
         change="no name stands for the schedule",
         shown="none",
-        imports_code=True,
+        imports_code=SCHEDULER_PACKAGES,
         section=OPTIMIZER,
     )
     lr_scheduler_args: tuple[str, ...] = option(

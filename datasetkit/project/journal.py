@@ -380,6 +380,21 @@ class Journal:
             for kind, src, dst, before, after, sign, temp in rows
         ]
 
+    def wrote(self, path: Path) -> bool:
+        """Tell whether a command of this project wrote the file at a path.
+
+        The store may have come with the folder. Outside of the project its word is not enough: the
+        file must hold what the entry says was written.
+        """
+        rows = self.store.database.execute(
+            "SELECT after FROM ops JOIN journal ON journal.id = ops.entry WHERE dst = ? "
+            "AND kind = 'write' AND undoes IS NULL AND state IN ('open', 'done')",
+            (self.store.key(path),),
+        ).fetchall()
+        if path.resolve().is_relative_to(self.root.resolve()):
+            return bool(rows)
+        return bool(rows) and path.read_bytes() in [after for (after,) in rows]
+
     def next_id(self) -> int:
         """Return the least number that the next command of the history can have."""
         row = self.store.database.execute("SELECT COALESCE(MAX(id), 0) + 1 FROM journal").fetchone()

@@ -6,19 +6,24 @@ A dry run takes no lock, reads a copy of the store, and changes nothing.
 
 from __future__ import annotations
 
+import codecs
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from datasetkit.core.files import PROJECT, find_root
+from datasetkit.core.errors import PlanConflict
+from datasetkit.core.files import CAPTION_SUFFIX, PROJECT, display, find_root
 from datasetkit.core.progress import SILENT, Reporter
 from datasetkit.project.file_ops import check
 from datasetkit.project.journal import Journal, RecoveredEntry
 from datasetkit.project.locks import lock
-from datasetkit.project.plans import Plan
-from datasetkit.project.store import Output, Store
+from datasetkit.project.plans import Move, Plan, WriteBytes, WriteText
+from datasetkit.project.store import STORE, Output, Store
+
+# Files beside an image that hold its caption.
+_CAPTIONS = (CAPTION_SUFFIX, ".caption")
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +64,10 @@ class Project:
     ) -> int | None:
         """Apply a plan and return its number in the history; in a dry run, only check it.
 
-        See Journal.apply.
+        See Journal.apply. Raises PlanConflict for an output in the place of a file that dsk did
+        not write.
         """
+        self.require_own(plan)
         if self.context.dry_run:
             self.journal.check(plan)
             return None
@@ -68,9 +75,52 @@ class Project:
             plan, verb, title, generated=generated, outputs=outputs, reporter=self.context.reporter
         )
 
+    def require_own(self, plan: Plan) -> None:
+        """Raise PlanConflict where a table, chart or export of a plan would replace a file that dsk
+        did not write. Captions are not meant: each verb decides about those that a person edited.
+        """
+        moved_away = {op.src for op in plan.ops if isinstance(op, Move)}
+        foreign = [
+            op.path
+            for op in plan.ops
+            if isinstance(op, WriteText | WriteBytes)
+            and op.path.suffix.lower() not in _CAPTIONS
+            and op.path not in moved_away
+            and op.path.is_file()
+            and not self._is_own(op)
+        ]
+        if foreign:
+            names = ", ".join(map(display, foreign))
+            raise PlanConflict(
+                f"dsk did not write {names}, and does not replace it",
+                hint="name another place, or move that file away",
+            )
+
+    def _is_own(self, op: WriteText | WriteBytes) -> bool:
+        """Tell whether dsk wrote the file that an operation replaces, from this project, from that
+        of the file's folder, or as a table with the same columns.
+        """
+        if self.journal.wrote(op.path):
+            return True
+        new = op.data if isinstance(op, WriteBytes) else op.text.encode("utf-8", "surrogatepass")
+        old = op.path.read_bytes()
+        if old == new:
+            return True
+        if op.path.suffix.lower() == ".csv":
+            return _columns(old) == _columns(new)
+        root = find_root(op.path.parent)
+        if root == self.root or not (root / STORE).is_file():
+            return False
+        with Store.open_copy(root) as store:
+            return Journal(store).wrote(op.path)
+
     def changed(self, plan: Plan) -> tuple[Path, ...]:
         """Return the files that a plan would change, without those that hold its bytes already."""
         return tuple(op.dst for op in check(plan))
+
+
+def _columns(table: bytes) -> bytes:
+    return table.removeprefix(codecs.BOM_UTF8).splitlines()[0] if table else b""
 
 
 def finish_interrupted(folder: Path, context: RunContext) -> None:

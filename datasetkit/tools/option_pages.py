@@ -55,6 +55,7 @@ _CHANGE: Final[Mapping[str, str]] = {
     "--partial": "you edited some of the files and want to keep them",
     "--config-file": "you have a config.toml of sd-scripts",
     "--dataset-config": "you have a dataset.toml of sd-scripts",
+    "--allow-import": "a file names a class of a package that you trust",
     "--set": "an option should be different this time: `--set network_dim=64`",
     "--resume": "a run was stopped",
 }
@@ -101,7 +102,7 @@ def tables() -> Mapping[str, Callable[[], str]]:
 
 def _keys_of(cls: type) -> Callable[[], str]:
     def table() -> str:
-        options = declared(cls)
+        options = [d for d in declared(cls) if d.about.counts_from != "command line"]
         own = [d for d in options if d.name not in _SCAN or not issubclass(cls, ScanOptions)]
         lines = [_keys(own)]
         if len(own) < len(options):

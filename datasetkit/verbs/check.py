@@ -108,11 +108,14 @@ def check(
     checks = registry.selected(options)
     config = find(folder)
     train = train_options(config, options.resolution)
-    to_check = find_folders(folder, trigger=options.trigger, recursive=options.recursive)
+    to_check = find_folders(
+        folder, trigger=options.trigger, recursive=options.recursive, to_write=fix
+    )
     for image_folder in to_check.folders:
         finish_interrupted(image_folder.folder, context)
     _require_outputs(folder, to_check.folders, options, fix=fix, context=context)
     with _project(folder, context, changes=fix or bool(options.csv or options.sheet)) as project:
+        project.require_own(Plan(_placeholders(folder, options)))
         data = gather(folder, to_check, options, train, checks, project)
         findings = find_all(data, checks)
         trash = project.root / PROJECT / "trash" / f"check-{project.journal.next_id()}"
@@ -319,6 +322,16 @@ class _Digests:
         return hashlib.sha256(f"{image.mode} {image.size} ".encode() + image.tobytes()).hexdigest()[
             :32
         ]
+
+
+def _placeholders(folder: Path, options: CheckOptions) -> tuple[FileOp, ...]:
+    """Return the outputs without their content, which takes minutes to compute."""
+    ops: list[FileOp] = []
+    if options.csv:
+        ops.append(WriteText(Path(options.csv), table(folder, ())))
+    if options.sheet:
+        ops.append(WriteBytes(Path(options.sheet), b""))
+    return tuple(ops)
 
 
 def _outputs(

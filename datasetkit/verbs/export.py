@@ -112,7 +112,7 @@ def _kohya_files(
     reporter: Reporter,
 ) -> dict[Path, str]:
     """Return the text of `dataset.toml` and `config.toml` for sd-scripts."""
-    train = config.build(TrainOptions, "train", {"keep_tokens": keep_tokens})
+    train = config.build(TrainOptions, "train", {"keep_tokens": keep_tokens}, only_read=True)
     if train.masked_loss and (
         sets.reg or not all(mask_path(record.path).is_file() for record in records)
     ):
@@ -205,7 +205,7 @@ def _below(folder: Path, out: Path) -> str:
 
 def _fixed_tags(config: Config, sets: ConceptSets) -> tuple[str, ...]:
     """Return the triggers and additional tags that dsk.toml declares."""
-    tag = config.build(TagOptions, "tag")
+    tag = config.build(TagOptions, "tag", only_read=True)
     return (
         *sets.triggers,
         *tag.trigger,

@@ -20,7 +20,6 @@ from datasetkit.images.scan import require_folder, scan, sizes
 from datasetkit.options.dataset import PlanRepeatsOptions
 from datasetkit.options.reg import RegOptions
 from datasetkit.options.toml import Config, find
-from datasetkit.options.train import TrainOptions
 from datasetkit.project.plans import Plan
 from datasetkit.project.session import (
     DEFAULT_CONTEXT,
@@ -30,7 +29,12 @@ from datasetkit.project.session import (
     open_project,
 )
 from datasetkit.verbs.shared.concept_folders import ConceptSet
-from datasetkit.verbs.shared.concept_images import batch_settings, measure, no_usable_image
+from datasetkit.verbs.shared.concept_images import (
+    batch_settings,
+    measure,
+    no_usable_image,
+    train_options,
+)
 from datasetkit.verbs.shared.laid_out import class_triggers, existing_sets, lay_out
 
 
@@ -83,10 +87,11 @@ def reg(options: RegOptions, context: RunContext = DEFAULT_CONTEXT) -> RegResult
             texts = _derived_captions(scanned.records, train_sets, project, options, config)
         sources = tuple(LayoutImage(r.path, texts.get(r.path)) for r in scanned.records)
         entry, changes = lay_out(project, out / REG, [LayoutFolder(target, sources)], verb="reg")
+    training = train_options(config, None)
     plan = arithmetic.plan(
         train,
-        rules=config.build(TrainOptions, "train").bucket_rules(),
-        batch_settings=batch_settings(PlanRepeatsOptions(), config.build(TrainOptions, "train")),
+        rules=training.bucket_rules(),
+        batch_settings=batch_settings(PlanRepeatsOptions(), training),
         reg=[ConceptImages(options.class_name, sizes(scanned.records), repeats=repeats)],
     )
     return RegResult(

@@ -94,7 +94,7 @@ def generate_reg(
     settings.
     """
     config = find(folder)
-    name = options.class_name or config.build(RegOptions, "reg").class_name
+    name = options.class_name or config.build(RegOptions, "reg", only_read=True).class_name
     train = _train_options(options, config)
     _require(name, train)
     out = _out(folder, config)
@@ -182,9 +182,8 @@ def _train_options(options: RegGenerateOptions, config: Config) -> TrainOptions:
         and base != shipped.NAME
     ):
         base = str(root / base) if (root / base).exists() else base
-    return of_project(
-        config, {"pretrained_model_name_or_path": base, "revision": "", "vae": ""} if base else {}
-    )
+    overrides = {"pretrained_model_name_or_path": base, "revision": "", "vae": ""} if base else {}
+    return of_project(config, overrides, only_read=True)
 
 
 def _require(name: str, train: TrainOptions) -> None:
@@ -220,6 +219,7 @@ def _out(folder: Path, config: Config) -> Path:
     from trainer.config import data_folder
 
     out = data_folder(folder, config)
+    config.require_inside(out, f"[layout] out = {out}", "name the dataset: dsk reg generate")
     if out.exists() and not out.is_dir():
         raise DatasetError(f"{display(out)} is not a folder", hint="name the folder of the dataset")
     return out

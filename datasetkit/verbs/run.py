@@ -16,6 +16,7 @@ from datasetkit.core.records import Failed, RunReport
 from datasetkit.dataset.layout import TRAIN, Concept, folder_name
 from datasetkit.dataset.naming import fold
 from datasetkit.images.scan import require_images
+from datasetkit.options import trust
 from datasetkit.options.dataset import ExportOptions, LayoutOptions, ReportOptions
 from datasetkit.options.images import CutoutOptions, FacesOptions, RenameOptions, ResizeOptions
 from datasetkit.options.reg import RegOptions
@@ -96,6 +97,8 @@ def run(
     if not config.concepts:
         raise ConfigError(f"{display(path)} has no [[concept]]", hint="dsk init writes an example")
     options = config.build(RunOptions, "run")
+    for line in _outside(config, root, options.steps):
+        context.reporter.warn(line)
     done: list[RunStepResult] = []
     unforeseen: list[str] = []
     with _inside(root):
@@ -117,6 +120,24 @@ def run(
                     each(result)
         strays = _strays(config, options)
     return RunResult(root, tuple(done), tuple(unforeseen), strays)
+
+
+def _outside(config: Config, root: Path, steps: Sequence[str]) -> tuple[str, ...]:
+    """Return a line for each place outside of the project that a run writes to."""
+    paths = {
+        f"[{table}] {name}": path
+        for table in ("run", *steps)
+        for name, path in trust.outside(options_class(table), config.table(table), root).items()
+    }
+    if "rename" in steps or not set(IMAGE_STEPS) & set(steps):
+        paths |= {
+            f"[[concept]] {concept_name(c)}": Path(root, c.folder).resolve()
+            for c in config.concepts
+            if trust.is_outside(root / c.folder, root)
+        }
+    return tuple(
+        f"{name} lies outside of {display(root)}: {display(path)}" for name, path in paths.items()
+    )
 
 
 def _strays(config: Config, options: RunOptions) -> tuple[Path, ...]:

@@ -6,7 +6,7 @@ Nothing heavy is loaded before the first step: a plan needs no torch.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -79,19 +79,21 @@ def plan_training(
     settings: Mapping[str, Any] | None = None,
     config_file: Path | None = None,
     dataset_config: Path | None = None,
+    allow_import: bool = False,
     processes: int = 1,
 ) -> PlanTrainingResult:
     """Plan a run: its images, buckets, steps and memory; load no model and write nothing.
 
-    folder: a laid-out dataset, or the folder of a dsk.toml. options: complete; without them they
+    folder: a laid-out dataset, a dsk.toml, or its folder. options: complete; without them they
     are read from [train] of the dsk.toml that governs the folder, or from sd-scripts' files
-    (config_file, dataset_config), and settings override single ones. processes: that train
-    together.
+    (config_file, dataset_config), and settings override single ones. allow_import: the files
+    may name classes of any package. processes: that train together.
 
-    Raises ConfigError for an option, a key or a prompt that is wrong, DatasetError without images,
-    ModelFileError for a base model that the run would refuse.
+    Raises ConfigError for an option, a key or a prompt that is wrong, and for what a dsk.toml that
+    was not named must not decide; DatasetError without images; ModelFileError for a base model that
+    the run would refuse.
     """
-    read = _read(folder, options, settings or {}, config_file, dataset_config)
+    read = _read(folder, options, settings or {}, config_file, dataset_config, allow_import)
     for base in filter(None, (read.options.pretrained_model_name_or_path, read.options.vae)):
         source.require_safe(base)
     read_prompts(read.options)  # a mistake in them is reported before the plan
@@ -105,17 +107,25 @@ def _read(
     settings: Mapping[str, Any],
     config_file: Path | None,
     dataset_config: Path | None,
+    allow_import: bool,
 ) -> TranslatedConfig:
     """Return the options and the subsets, from the one source that was named."""
     named = config_file is not None or dataset_config is not None
     if options is not None and (settings or named):
         raise ConfigError("options are complete: give no settings or files beside them")
     if named:
-        return train_config.translate(config_file, dataset_config, settings)
-    project = toml.find(folder)
-    options = options or train_config.of_project(project, settings)
-    subsets, notices = find_subsets(train_config.data_folder(folder, project), options)
-    return TranslatedConfig(options, subsets, {}, notices)
+        return train_config.translate(
+            config_file, dataset_config, settings, allow_import=allow_import
+        )
+    project = replace(toml.named_or_found(folder), allow_import=allow_import)
+    if folder.is_file():
+        folder = folder.parent
+    notices: tuple[str, ...] = ()
+    if options is None:
+        options = train_config.of_project(project, settings)
+        notices = train_config.outside_notices(project, settings)
+    subsets, more = find_subsets(train_config.data_folder(folder, project), options)
+    return TranslatedConfig(options, subsets, {}, (*notices, *more))
 
 
 def _reported(

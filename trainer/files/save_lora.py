@@ -9,7 +9,8 @@ from pathlib import Path
 
 from safetensors.torch import save as save_tensors
 
-from datasetkit.core.files import write_atomic, writing
+from datasetkit.core.errors import InputError
+from datasetkit.core.files import display, write_atomic, writing
 from datasetkit.dataset.buckets import Size
 from datasetkit.options.train import TrainOptions
 from trainer.device import DTYPES
@@ -62,6 +63,18 @@ def _write(
         tensors = lora.diffusers_tensors(run.lora, dtype)
         data = save_tensors(tensors, metadata=lora.diffusers_metadata(run.lora))
         write_atomic(folder / f"{stem}.diffusers.safetensors", data)
+
+
+def require_own(folder: Path, name: str) -> None:
+    """Raise InputError for LoRA files of this name that no run of this trainer saved: without the
+    metrics of one beside them.
+    """
+    foreign = saved_files(folder, name)
+    if foreign and not (folder / f"{name}-metrics.jsonl").is_file():
+        raise InputError(
+            f"dsk did not write {display(foreign[-1])}, and does not replace it",
+            hint="set another output_name or output_dir, or move that file away",
+        )
 
 
 def saved_files(folder: Path, name: str) -> list[Path]:

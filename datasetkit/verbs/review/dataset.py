@@ -85,14 +85,16 @@ class ReviewDataset:
 
     # ---- from the disk
 
-    def load(self, store: Store) -> None:
-        """Scan all images; what the store already has is not computed again. Raises DatasetError
-        without images.
+    def load(self, store: Store, *, to_write: bool = False) -> None:
+        """Scan all images; what the store already has is not computed again. to_write: captions
+        will be changed. Raises DatasetError without images, and as find_sets.
         """
-        sets = find_sets(self.folder, recursive=self.recursive)
+        sets = find_sets(self.folder, recursive=self.recursive, to_write=to_write)
         self.sets = sets.train
         self.notice = COPIES if sets.origin == "laid out" else ""
-        self.options = tuple(tag_options(concept.folder, {}) for concept in self.sets)
+        self.options = tuple(
+            tag_options(concept.folder, {}, only_read=True) for concept in self.sets
+        )
         self._scores = StoredScores(store, self.options[0])
         records, failed = self._scan(store)
         if not records and not failed:

@@ -48,7 +48,7 @@ def load_editor(
         dataset.folder,
         RunContext(dry_run=options.read_only, wait=context.wait, reporter=context.reporter),
     ) as project:
-        dataset.load(project.store)
+        dataset.load(project.store, to_write=not options.read_only)
         operation_context = OperationContext(
             vocabulary.load(),
             dataset.scores,

@@ -55,11 +55,12 @@ def history_folder(folder: Path, out: Path) -> Path:
     return folder if out.resolve().is_relative_to(find_root(folder)) else out
 
 
-def find_sets(folder: Path, *, recursive: bool = False) -> ConceptSets:
-    """Find the dataset in a folder.
+def find_sets(folder: Path, *, recursive: bool = False, to_write: bool = False) -> ConceptSets:
+    """Find the dataset in a folder. to_write: its captions will be changed.
 
     In this order: its `train/` (and `reg/`); its folders `<repeats>_<name>`; the concepts of its
-    dsk.toml; its images. Raises DatasetError if there is none of these.
+    dsk.toml; its images. Raises DatasetError if there is none of these, ConfigError if concepts
+    will be changed that lie outside of the folder of a dsk.toml that was only found.
     """
     require_folder(folder)
     config = find(folder)
@@ -74,7 +75,12 @@ def find_sets(folder: Path, *, recursive: bool = False) -> ConceptSets:
             (*laid_out.misread, *(reg_tree.misread if reg_tree else ())),
         )
     if config.concepts and config.root == folder.resolve():
-        return ConceptSets(tuple(of_config(config, c) for c in config.concepts), origin="dsk.toml")
+        sets = tuple(of_config(config, c) for c in config.concepts)
+        for concept in sets if to_write else ():
+            config.require_inside(
+                concept.folder, f"[[concept]] {concept.name}", "name the folder of images:"
+            )
+        return ConceptSets(sets, origin="dsk.toml")
     if list_images(folder, recursive=recursive).images:
         return ConceptSets((_alone(config, folder, recursive=recursive),))
     raise no_images(
@@ -148,15 +154,17 @@ def _concepts_at(config: Config, folder: Path) -> list[ConceptOptions]:
     return [concept for concept in config.concepts if (root / concept.folder).resolve() == here]
 
 
-def tag_options(folder: Path, given: Mapping[str, object]) -> TagOptions:
+def tag_options(
+    folder: Path, given: Mapping[str, object], *, only_read: bool = False
+) -> TagOptions:
     """Build the options of `dsk tag`: in the folder of a concept, [tag] with its [[concept]] table,
-    as in a run.
+    as in a run. only_read: see Config.build.
     """
     config = find(folder)
     concept = concept_of(config, folder)
     if concept is not None:
         config = config.for_concept(concept)
-    return config.build(TagOptions, "tag", given)
+    return config.build(TagOptions, "tag", given, only_read=only_read)
 
 
 def refuse_concepts_below(folder: Path) -> None:
@@ -205,7 +213,7 @@ def work_folder(config: Config, concept: ConceptOptions) -> Path:
     """Return the folder in which `dsk run` has the images and captions of a concept: a work folder
     if it makes images, else the folder of the concept.
     """
-    run = config.build(RunOptions, "run")
+    run = config.build(RunOptions, "run", only_read=True)
     root = config.root or Path()
     return (
         root / run.work / concept_name(concept)

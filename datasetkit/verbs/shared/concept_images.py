@@ -20,7 +20,7 @@ from datasetkit.verbs.shared.concept_folders import ConceptSet
 def train_options(config: Config, resolution: int | None) -> TrainOptions:
     """Return the options of `[train]`, with another resolution if one is given."""
     given = {"resolution": resolution} if resolution else {}
-    return config.build(TrainOptions, "train", given)
+    return config.build(TrainOptions, "train", given, only_read=True)
 
 
 def batch_settings(options: PlanRepeatsOptions, train: TrainOptions) -> BatchSettings:

@@ -38,12 +38,16 @@ class FoldersToCheck:
 
 
 def find_folders(
-    folder: Path, *, trigger: tuple[str, ...] = (), recursive: bool = False
+    folder: Path,
+    *,
+    trigger: tuple[str, ...] = (),
+    recursive: bool = False,
+    to_write: bool = False,
 ) -> FoldersToCheck:
     """Find the image folders of a dataset like `find_sets`, and folders that were meant to be some.
 
-    trigger: of all folders; by default from dsk.toml. Raises DatasetError if there is nothing to
-    check.
+    trigger: of all folders; by default from dsk.toml. to_write: see find_sets. Raises DatasetError
+    if there is nothing to check.
     """
     require_folder(folder)
     config = find(folder)
@@ -62,7 +66,7 @@ def find_folders(
         return to_check
     folders = tuple(
         _of_concept(concept, config, trigger)
-        for concept in find_sets(folder, recursive=recursive).train
+        for concept in find_sets(folder, recursive=recursive, to_write=to_write).train
     )
     return FoldersToCheck(
         folders, astray=() if recursive else tuple(a for f in folders for a in _below(f.folder))
@@ -148,7 +152,7 @@ def _of_concept(concept: ConceptSet, config: Config, trigger: tuple[str, ...]) -
 def _trigger(config: Config, concept: ConceptOptions | None) -> tuple[str, ...]:
     """Return the trigger that dsk.toml gives a concept: its own, else that of [tag]."""
     governing = config.for_concept(concept) if concept is not None else config
-    return governing.build(TagOptions, "tag").trigger
+    return governing.build(TagOptions, "tag", only_read=True).trigger
 
 
 def _below(folder: Path) -> list[UnreachedFiles]:

@@ -35,7 +35,7 @@ def class_triggers(given: tuple[str, ...], config: Config) -> tuple[str, ...]:
     """Return the triggers that the class of a regularisation set replaces: given, of [tag], or of
     the concepts. Raises ConfigError if there are none.
     """
-    triggers = given or config.build(TagOptions, "tag").trigger
+    triggers = given or config.build(TagOptions, "tag", only_read=True).trigger
     triggers = triggers or tuple(t for concept in config.concepts for t in concept.trigger)
     if not triggers:
         raise ConfigError(

@@ -147,7 +147,9 @@ def passing(
 def _scores(images: Sequence[ImageInConcept], folder: Path, store: Store) -> StoredScores:
     """Read the scores of the tagger of the dataset's first concept, as the review page does."""
     concepts = list(_concepts_by_folder(folder, recursive=False).values())
-    scores = StoredScores(store, tag_options(concepts[0].folder if concepts else folder, {}))
+    scores = StoredScores(
+        store, tag_options(concepts[0].folder if concepts else folder, {}, only_read=True)
+    )
     scores.read(store, [image.record.id for image in images])
     return scores
 
