@@ -54,7 +54,7 @@ if TYPE_CHECKING:
     from datasetkit.verbs.faces_crop import crop_faces
     from datasetkit.verbs.faces_erase import erase_faces
     from datasetkit.verbs.faces_list import list_faces
-    from datasetkit.verbs.history import history
+    from datasetkit.verbs.history import forget, history, interrupted, recover
     from datasetkit.verbs.import_ import import_captions
     from datasetkit.verbs.init import init
     from datasetkit.verbs.layout import layout
@@ -105,17 +105,20 @@ __all__ = [
     "erase_faces",
     "export",
     "find_config",
+    "forget",
     "generate_reg",
     "groups",
     "history",
     "import_captions",
     "init",
+    "interrupted",
     "layout",
     "list_faces",
     "load_config",
     "models",
     "plan_repeats",
     "plan_training",
+    "recover",
     "reg",
     "rename",
     "report",
@@ -161,16 +164,19 @@ _VERBS = {
     "download": "models_download",
     "erase_faces": "faces_erase",
     "export": "export",
+    "forget": "history",
     "generate_reg": "reg_generate",
     "groups": "rules",
     "history": "history",
     "import_captions": "import_",
     "init": "init",
+    "interrupted": "history",
     "layout": "layout",
     "list_faces": "faces_list",
     "models": "models_list",
     "plan_repeats": "plan_repeats",
     "plan_training": "train",
+    "recover": "history",
     "reg": "reg",
     "rename": "rename",
     "report": "report",

@@ -1,9 +1,14 @@
 """What the whole test run depends on."""
 
 import importlib.util
+import os
+import tempfile
 
 TRAINER = importlib.util.find_spec("torch") is not None
 collect_ignore_glob = [] if TRAINER else ["trainer/*"]
+# The secret that signs journals: not that of the person who runs the tests. Child processes get it.
+_STATE = tempfile.TemporaryDirectory(prefix="dsk-tests-state-")
+os.environ["XDG_STATE_HOME"] = _STATE.name
 
 
 def pytest_report_header() -> str:

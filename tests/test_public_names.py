@@ -10,8 +10,9 @@ from datasetkit.options import toml
 
 VERBS = """
     as_sd_scripts check crop_faces cutout doctor download erase_faces export find_config
-    generate_reg groups history import_captions init layout list_faces load_config models
-    plan_repeats plan_training reg rename report resize review rules run scores tag train undo where
+    forget generate_reg groups history import_captions init interrupted layout list_faces
+    load_config models plan_repeats plan_training recover reg rename report resize review rules run
+    scores tag train undo where
 """.split()
 NOUNS = """
     CheckOptions ConceptOptions Config CutoutOptions ExportOptions FacesOptions ImportOptions
@@ -42,6 +43,7 @@ def test_verbs_that_change_something_take_a_context():
         "find_config",
         "groups",
         "history",
+        "interrupted",
         "load_config",
         "models",
         "plan_training",

@@ -216,6 +216,18 @@ def translate(
     return replace(translated, notices=(*notices, *translated.notices))
 
 
+def named_folders(config_file: Path | None, dataset_file: Path | None) -> list[Path]:
+    """Return the folders of images that sd-scripts' files name, whether they exist or not."""
+    config = _flat(_toml(config_file)) if config_file else {}
+    if dataset_file is None and config.get("dataset_config"):
+        dataset_file = _resolve(str(config["dataset_config"]), config_file)
+    if dataset_file is None:
+        names = [config.get(name) for name in ("train_data_dir", "reg_data_dir")]
+        return [_resolve(str(name), config_file) for name in names if name]
+    _, rows = _dataset(_toml(dataset_file), display(dataset_file.name), {})
+    return [_resolve(str(row["image_dir"]), dataset_file) for row in rows if "image_dir" in row]
+
+
 def _of_folders(
     options: TrainOptions, folders: Mapping[str, str], file: Path | None, ignored: Mapping[str, str]
 ) -> TranslatedConfig:

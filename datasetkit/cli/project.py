@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -103,14 +103,43 @@ def undo(
 
 
 @command(app, panel=PANEL)
-def history(folder: opt.Here = Path(), json: opt.Json = False) -> None:
-    """List what was done in this project, newest first.
+def history(
+    folder: opt.Here = Path(),
+    recover: Annotated[
+        bool,
+        typer.Option("--recover", help="Show what an interrupted command has to do, and do it."),
+    ] = False,
+    forget: Annotated[
+        bool,
+        typer.Option("--forget", help="Drop an interrupted command; files stay as they are."),
+    ] = False,
+    yes: Annotated[
+        bool, typer.Option("--yes", help="Do not ask before --recover or --forget.")
+    ] = False,
+    json: opt.Json = False,
+    wait: opt.Wait = False,
+) -> None:
+    """List what was done in this project, newest first; complete or drop an interrupted command.
 
     Example: dsk history
     """
     from datasetkit.cli import run, show_project
 
-    run.look("history", lambda api: api.history(folder), show_project.history, json)
+    if not recover and not forget:
+        run.look("history", lambda api: api.history(folder), show_project.history, json)
+        return
+    if recover and forget:
+        raise typer.BadParameter("--recover completes what --forget drops: give one of them")
+
+    def settle(api: Any, context: Any) -> Any:
+        commands = api.interrupted(folder)
+        show_project.interrupted(commands)
+        if commands and not yes:
+            show_project.confirm("complete this?" if recover else "drop this from the history?")
+        change = api.recover if recover else api.forget
+        return change(folder, [command.entry.id for command in commands], context)
+
+    run.verb("history", settle, show_project.recovered, json, wait=wait)
 
 
 @command(app, panel=PANEL)

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
+import typer
 from rich.text import Text
 
 from datasetkit.cli import show_dataset, show_images, show_prepare
-from datasetkit.cli.console import counted, say, table, warn
+from datasetkit.cli.console import counted, remark, say, table, warn
 from datasetkit.cli.show import from_here
+from datasetkit.core.errors import InputError
 from datasetkit.core.files import display
 
 if TYPE_CHECKING:
@@ -19,9 +22,11 @@ if TYPE_CHECKING:
     from datasetkit.verbs.models_where import ModelFolders
     from datasetkit.verbs.run import RunResult, RunStepResult
     from datasetkit.verbs.shared.result_types import (
+        InterruptedCommand,
         JournalEntry,
         ModelFiles,
         ModelRow,
+        RecoverResult,
         UndoResult,
     )
 
@@ -103,6 +108,37 @@ def history(result: Sequence[JournalEntry]) -> None:
     ]
     columns = ["#", "when", "command", "what", "operations", "state"]
     table("", columns, rows, right=["#", "operations"])
+    if any(entry.state == "open" for entry in result):
+        remark("open: interrupted, or running now; dsk history --recover completes it")
+
+
+def interrupted(result: Sequence[InterruptedCommand]) -> None:
+    """Print on stderr what interrupted commands have to do."""
+    for command in result:
+        entry = command.entry
+        origin = "" if command.signed else ", not signed by you in this folder"
+        remark(f"interrupted: {entry.verb} {entry.title} (history {entry.id}{origin})")
+        for line in command.operations:
+            remark(f"  {line}")
+        for path in command.outside if not command.signed else ():
+            warn(f"outside of the project: {path}")
+
+
+def confirm(question: str) -> None:
+    """Ask a person to go on. Raises InputError for a no, and where nobody can answer."""
+    if not sys.stdin.isatty():
+        raise InputError("nobody can be asked here", hint="add --yes if you have read the above")
+    if not typer.confirm(question, err=True):
+        raise InputError("nothing was changed")
+
+
+def recovered(result: RecoverResult, dry_run: bool) -> None:
+    for line in result.lines:
+        say(line)
+    if not result.lines:
+        say("no command was interrupted here")
+    for path in result.leftovers:
+        warn(f"{from_here(path)} keeps its temporary name: rename it, or delete it")
 
 
 def models_list(result: Sequence[ModelRow]) -> None:

@@ -79,6 +79,7 @@ def train(
             config_file=config_file,
             dataset_config=dataset_config,
             allow_import=allow_import,
+            context=context,
         )
         if not json:
             show_train.plan(plan)

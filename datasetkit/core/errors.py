@@ -3,6 +3,8 @@
     DskError
     ├── InputError       2   an argument or a file cannot be used
     ├── ConfigError      2   an option or dsk.toml is wrong
+    ├── HalfDone         2   a command was interrupted here, and this one may not complete it
+    ├── UnsignedEntry    2   an interrupted command of somebody else, or of another folder
     ├── PlanConflict     2   the plan would overwrite or lose something; nothing was changed
     │   └── FileChanged  2   a file has changed since the plan was made
     ├── DatasetError    10   the folder is missing, or has no images
@@ -55,6 +57,18 @@ class InputError(DskError):
 
 class ConfigError(DskError):
     """An option or a key of dsk.toml is wrong."""
+
+    exit_code = Exit.USAGE
+
+
+class HalfDone(DskError):
+    """A command was interrupted in a project that is to be read, and this one may not write."""
+
+    exit_code = Exit.USAGE
+
+
+class UnsignedEntry(DskError):
+    """The journal has an interrupted command that was not signed by this user in this folder."""
 
     exit_code = Exit.USAGE
 

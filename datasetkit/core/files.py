@@ -264,10 +264,10 @@ def temp_name() -> str:
     return f"{TEMP_PREFIX}{uuid.uuid4().hex[:12]}{TEMP_SUFFIX}"
 
 
-def write_new(path: Path, data: bytes, *, sync: bool) -> None:
+def write_new(path: Path, data: bytes, *, sync: bool, mode: int = 0o666) -> None:
     """Write `data` to a file that must not exist yet; if that fails, remove it. Raises OSError."""
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
-    descriptor = os.open(path, flags, 0o666)
+    descriptor = os.open(path, flags, mode)
     try:
         try:
             view = memoryview(data)
@@ -377,6 +377,33 @@ def refuse_links(folder: Path, top: Path) -> None:
     for part in folder.relative_to(top).parts:
         path /= part
         refuse_link(path)
+
+
+def make_project_folder(root: Path) -> Path:
+    """Create the `.dsk/` of a project, readable by its user alone, or by the group where the group
+    writes to the folder. Raises InputError for links in it, StorageError.
+
+    What is in `.dsk/` may come from somebody else: a link there would lead out of the project.
+    """
+    folder = root / PROJECT
+    refuse_link(folder)
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        for path in folder.iterdir():
+            refuse_link(path)
+    with suppress(OSError):  # another user's folder, or a file system without modes
+        mode = 0o2770 if root.stat().st_mode & stat.S_IWGRP else 0o700
+        now = stat.S_IMODE(folder.stat().st_mode)
+        if now & 0o007 or (now & 0o070 and mode == 0o700):
+            folder.chmod(mode)
+    return folder
+
+
+def share_with_group(path: Path) -> None:
+    """Let the group write a file in the `.dsk/` of a project that the group may write to."""
+    with suppress(OSError):
+        if path.parent.stat().st_mode & stat.S_IWGRP:
+            path.chmod(0o660)
 
 
 def find_root(folder: Path) -> Path:

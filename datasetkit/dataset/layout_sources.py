@@ -7,7 +7,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from datasetkit.core.files import find_root
-from datasetkit.project.store import STORE, Store
+from datasetkit.project.journal import Journal
+from datasetkit.project.store import Store, has_store
 
 _LAYOUT = "layout"
 
@@ -16,28 +17,36 @@ def layout_sources(folders: Iterable[Path]) -> dict[Path, Path]:
     """Return laid-out image -> the image that it was linked from, for the projects of the folders.
 
     Paths are absolute. Files and folders that dsk renamed since are followed. Images that dsk did
-    not lay out, or whose `.dsk/` was deleted, are missing. Nothing on disk changes. Raises
-    StorageError for a damaged store.
+    not lay out, or whose `.dsk/` was deleted, are missing; so are images outside of the project
+    where the entry of the journal is not signed. Nothing on disk changes. Raises StorageError for a
+    damaged store.
     """
     roots = dict.fromkeys(map(find_root, folders))
     return {image: source for root in roots for image, source in _of_project(root).items()}
 
 
 def _of_project(root: Path) -> dict[Path, Path]:
-    if not (root / STORE).is_file():
+    if not has_store(root):
         return {}
     with Store.open_copy(root) as store:
+        journal = Journal(store)
         rows = store.database.execute(
-            "SELECT verb, kind, src, dst FROM ops JOIN journal ON journal.id = ops.entry "
+            "SELECT entry, verb, kind, src, dst FROM ops JOIN journal ON journal.id = ops.entry "
             "WHERE state = 'done' AND kind IN ('link', 'move') ORDER BY entry, n"
-        )
+        ).fetchall()
+        signed = {entry: journal.is_signed(entry) for entry in dict.fromkeys(r[0] for r in rows)}
         links = _Links()
-        for verb, kind, src, dst in rows:
+        for entry, verb, kind, src, dst in rows:
+            if not signed[entry] and not journal.stays_inside((src, dst)):
+                continue
             if kind == "move":
                 links.move(src, dst)
             elif verb == _LAYOUT:
                 links.link(src, dst)
-        return {store.path(image): store.path(source) for image, source in links.sources.items()}
+        return {
+            store.path(image, signed=True): store.path(source, signed=True)
+            for image, source in links.sources.items()
+        }
 
 
 class _Links:

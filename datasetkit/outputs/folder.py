@@ -9,7 +9,7 @@ from datasetkit.core.files import display, nearest_folder, refuse_link, require_
 from datasetkit.images.pixels import WRITERS
 from datasetkit.images.scan import Scan, require_images, scan
 from datasetkit.options.scan import ScanOptions
-from datasetkit.project.session import Project, RunContext, finish_interrupted
+from datasetkit.project.session import Project, RunContext, recover_projects
 
 
 def prepare_output_folder(
@@ -31,7 +31,7 @@ def prepare_output_folder(
     if out.resolve() == folder.resolve():
         raise InputError(f"{display(out)} is the input folder itself", hint=hint)
     refuse_link(out)
-    finish_interrupted(folder, context)
+    recover_projects([folder, out], context, recursive=options.recursive)
     if not context.dry_run:
         require_images(folder, recursive=options.recursive, follow_links=options.follow_links)
         require_writable(nearest_folder(out))

@@ -65,6 +65,7 @@ class StagedOutputLog:
     entry: int | None = None
 
     def make_folder(self, path: Path) -> None:
+        refuse_links(path, self.project.root)
         with writing(path):
             path.mkdir(parents=True, exist_ok=True)
 

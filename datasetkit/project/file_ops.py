@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 from datasetkit.core.errors import FileChanged, PlanConflict, StorageError
 from datasetkit.core.files import (
@@ -29,6 +29,7 @@ from datasetkit.core.files import (
 from datasetkit.project.plans import Copy, FileOp, Link, Move, Plan, Rewrite, WriteBytes, WriteText
 
 Kind = Literal["move", "copy", "link", "write", "made"]
+KINDS: tuple[str, ...] = get_args(Kind)
 _WRITES = (WriteText, WriteBytes)
 _SHOWN = 5  # problems that an error names; it counts the others
 

@@ -12,22 +12,36 @@ A plan goes through three phases, and the store records durably when each one be
 After a crash, the next changing command runs the open plan forward from the phase that it had
 reached. What a file held before is in the journal, the new bytes are in the journal or on disk, so
 nothing depends on the killed process.
+
+The journal may come from somebody else. Only an entry that this user signed in this folder
+(project/signature.py) is run forward without asking, and only such an entry may touch files outside
+of the project. Signatures are computed from what is in memory, never from what the store returns.
 """
 
 from __future__ import annotations
 
 import os
+import shlex
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
-from datasetkit.core.errors import PlanConflict, StorageError
-from datasetkit.core.files import PROJECT, display, storage_error, sweep, writing
+from datasetkit.core.errors import InputError, PlanConflict, StorageError, UnsignedEntry
+from datasetkit.core.files import (
+    PROJECT,
+    display,
+    refuse_links,
+    storage_error,
+    sweep,
+    writing,
+)
 from datasetkit.core.progress import SILENT, Reporter
 from datasetkit.project.deferred_delete import delete_later, folder_for, keep, leftover_folders
 from datasetkit.project.file_ops import (
+    KINDS,
     JournalOperation,
     check,
     finished_stamp,
@@ -38,7 +52,8 @@ from datasetkit.project.file_ops import (
     with_temp,
 )
 from datasetkit.project.plans import Plan
-from datasetkit.project.store import Output, Store
+from datasetkit.project.signature import OperationsDigest, Signer
+from datasetkit.project.store import Output, Store, is_inside, stored_path
 from datasetkit.project.undo import PlannedState, inverse
 
 # One sync of the whole disk is faster than one for each file if there are many (10,000 captions:
@@ -48,7 +63,7 @@ _SYNC_ALL_FROM = 16
 
 @dataclass(frozen=True, slots=True)
 class JournalEntry:
-    """One command in the history. state: open | running | done | undone | aborted."""
+    """One command in the history. state: open | running | done | undone | aborted | forgotten."""
 
     id: int
     verb: str
@@ -81,9 +96,16 @@ class Journal:
     lock.
     """
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, reporter: Reporter = SILENT) -> None:
         self.store = store
         self.root = store.root
+        self._signer = Signer(store.root)
+        self._reporter = reporter
+        self._warned = False
+
+    @property
+    def _quoted_root(self) -> str:
+        return shlex.quote(display(self.root))
 
     # ---- applying
 
@@ -139,10 +161,9 @@ class Journal:
                 (verb, title, time.time(), undoes),
             )
             entry = int(cursor.lastrowid or 0)
-            database.executemany(
-                "INSERT INTO ops VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                [self._row(entry, n, op) for n, op in enumerate(operations)],
-            )
+            rows = [self._row(entry, n, op) for n, op in enumerate(operations)]
+            database.executemany("INSERT INTO ops VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", rows)
+            self._sign(entry, verb, "open", undoes, OperationsDigest(rows))
             database.executemany(
                 "INSERT OR IGNORE INTO written VALUES (?)", [(h,) for h in generated]
             )
@@ -205,6 +226,8 @@ class Journal:
         """Create a folder and its parents; add those that are new to `new_folders`, and to the
         store, for undo.
         """
+        if folder.is_relative_to(self.root / PROJECT):
+            refuse_links(folder, self.root)
         missing = [p for p in (folder, *folder.parents) if not p.exists()][::-1]
         for path in missing:
             with self.store.transaction() as database:
@@ -239,26 +262,87 @@ class Journal:
         return edited
 
     def _finish(self, entry: int, operations: Sequence[JournalOperation]) -> None:
-        stamps = [(finished_stamp(op), entry, n) for n, op in enumerate(operations) if not op.stamp]
-        undoes = self.store.database.execute(
-            "SELECT undoes FROM journal WHERE id = ?", (entry,)
-        ).fetchone()[0]
+        finished = [op if op.stamp else replace(op, stamp=finished_stamp(op)) for op in operations]
+        stamps = [
+            (op.stamp, entry, n)
+            for n, (op, before) in enumerate(zip(finished, operations, strict=True))
+            if op.stamp != before.stamp
+        ]
+        verb, undoes = self.store.database.execute(
+            "SELECT verb, undoes FROM journal WHERE id = ?", (entry,)
+        ).fetchone()
         if undoes is not None:
             self._remove_empty_folders(undoes)
+        digest = OperationsDigest(self._row(entry, n, op) for n, op in enumerate(finished))
         with self.store.transaction() as database:
             database.executemany("UPDATE ops SET sign = ? WHERE entry = ? AND n = ?", stamps)
             database.execute("UPDATE journal SET state = 'done', phase = '' WHERE id = ?", (entry,))
+            self._sign(entry, verb, "done", undoes, digest)
             if undoes is not None:
-                database.execute("UPDATE journal SET state = 'undone' WHERE id = ?", (undoes,))
+                database.execute(
+                    "UPDATE journal SET state = 'undone', signature = NULL WHERE id = ?", (undoes,)
+                )
 
     def _remove_empty_folders(self, entry: int) -> None:
-        """Remove the folders that a command created, unless something is in them."""
+        """Remove the folders that a command created, unless something is in them.
+
+        The store's list of folders is not signed: outside of the project only those count that
+        a signed operation needed.
+        """
+        needed: set[Path] = set()
+        if self.is_signed(entry):
+            parents = {op.dst.parent for op in self.operations(entry)}
+            needed = {path for parent in parents for path in (parent, *parent.parents)}
         rows = self.store.database.execute(
             "SELECT path FROM dirs WHERE entry = ? ORDER BY n DESC", (entry,)
         )
         for (key,) in rows.fetchall():
-            with suppress(OSError):
-                self.store.path(key).rmdir()
+            with suppress(OSError, InputError):
+                folder = self.store.path(key, signed=True)
+                if folder in needed or self.stays_inside((key,)):
+                    folder.rmdir()
+
+    # ---- signatures
+
+    def is_signed(self, entry: int) -> bool:
+        """Tell whether this user made an entry of the journal, on this machine, in this folder."""
+        row = self.store.database.execute(
+            "SELECT verb, state, undoes, signature FROM journal WHERE id = ?", (entry,)
+        ).fetchone()
+        if row is None:
+            return False
+        verb, state, undoes, signature = row
+        signed_as = "open" if state == "open" else "done"
+        digest = OperationsDigest(self._rows(entry))
+        return self._signer.verify(signature, (entry, verb, signed_as, undoes), digest.hexdigest())
+
+    def stays_inside(self, keys: Iterable[object]) -> bool:
+        """Tell whether stored paths lie in the project, also once the links on their way are
+        followed. None counts: nothing is there.
+        """
+        return all(key is None or lies_inside(stored_path(key), self.root) for key in keys)
+
+    def _sign(
+        self, entry: int, verb: str, state: str, undoes: int | None, digest: OperationsDigest
+    ) -> None:
+        """Sign an entry, within a transaction that is open."""
+        signature = self._signer.sign((entry, verb, state, undoes), digest.hexdigest())
+        if signature is None and not self._warned:
+            self._warned = True
+            self._reporter.warn(
+                f"the history entry is not signed, because {self._signer.problem}: if the command "
+                "is interrupted, dsk history --recover must complete it, and dsk undo does not "
+                "touch files outside of the project"
+            )
+        self.store.database.execute(
+            "UPDATE journal SET signature = ? WHERE id = ?", (signature, entry)
+        )
+
+    def _rows(self, entry: int) -> list[tuple[Any, ...]]:
+        rows: list[tuple[Any, ...]] = self.store.database.execute(
+            "SELECT * FROM ops WHERE entry = ? ORDER BY n", (entry,)
+        ).fetchall()
+        return rows
 
     # ---- outputs of stages
 
@@ -275,23 +359,29 @@ class Journal:
 
     # ---- after a crash
 
-    def has_open_plan(self) -> bool:
-        """Tell whether a plan is half done, by a killed command or by one that runs now."""
-        return (
-            self.store.database.execute("SELECT 1 FROM journal WHERE state = 'open'").fetchone()
-            is not None
-        )
+    def open_entries(self) -> list[JournalEntry]:
+        """Return the commands whose plan is half done, oldest first."""
+        return [entry for entry in reversed(self.history()) if entry.state == "open"]
 
-    def recover(self) -> list[RecoveredEntry]:
-        """Complete what interrupted commands left open, oldest first."""
+    def recover(self, approved: Iterable[int] = ()) -> list[RecoveredEntry]:
+        """Complete what interrupted commands left open, oldest first.
+
+        approved: entries without a valid signature that a person wants to be completed. Raises
+        UnsignedEntry for others, with nothing changed, and for one that leads out of the project.
+        """
         rows = self.store.database.execute(
             "SELECT id, verb, phase, state, undoes FROM journal WHERE state IN ('open', "
             "'running') ORDER BY id"
         ).fetchall()
+        signed = {entry: self.is_signed(entry) for entry, *_ in rows}
+        approved = set(approved)
+        for entry, verb, _, state, _ in rows:
+            if state == "open" and not signed[entry]:
+                self._require_approval(entry, verb, entry in approved)
         recovered = []
         for entry, verb, phase, state, undoes in rows:
             if phase == "prepare" or state == "running":
-                for folder in {op.dst.parent for op in self.operations(entry)}:
+                for folder in self._target_folders(entry, signed=signed[entry]):
                     sweep(folder)
             if state == "running":  # a stage: what it made was made
                 with self.store.transaction() as database:
@@ -309,19 +399,84 @@ class Journal:
         folders that are its own or were there before.
         """
         rows = self.store.database.execute("SELECT path FROM made WHERE size = -1").fetchall()
-        folders = {self.store.path(key).parent for (key,) in rows}
+        folders = {self.store.path(key).parent for (key,) in rows if is_inside(key)}
         folders.update((self.root / PROJECT / "stage").glob("*"))
         for folder in folders:
             # Resolved: what a store says that came with a folder leads nowhere else.
             if folder.resolve().is_relative_to(self.root):
                 sweep(folder)
 
+    def _require_approval(self, entry: int, verb: str, approved: bool) -> None:
+        name = f"`dsk {display(str(verb))}` (history {entry})"
+        outside = self.outside(entry)
+        if approved and outside:
+            raise UnsignedEntry(
+                f"{name} is not signed, and it would touch files outside of the project: "
+                f"{', '.join(outside[:5])}",
+                hint=f"dsk history --forget {self._quoted_root} drops it from the history",
+            )
+        if not approved:
+            raise UnsignedEntry(
+                f"{display(self.root)} has an interrupted {name} that was not signed here: the "
+                "folder was moved or copied, or comes from somebody else",
+                hint=f"dsk history --recover {self._quoted_root} shows what it would do, and asks; "
+                f"dsk history --forget {self._quoted_root} drops it",
+            )
+
+    def forget(self, entries: Iterable[int]) -> list[Path]:
+        """Drop interrupted commands from the history; return the files that they left under
+        temporary names.
+        """
+        leftovers: list[Path] = []
+        for entry in entries:
+            for folder in self._target_folders(entry, signed=self.is_signed(entry)):
+                sweep(folder)
+            leftovers += [
+                path
+                for *_, key in self._rows(entry)
+                if self.stays_inside((key,))
+                and (path := stored_path(key)) is not None
+                and os.path.lexists(self.root / path)
+            ]
+            with self.store.transaction() as database:
+                database.execute(
+                    "UPDATE journal SET state = 'forgotten', signature = NULL WHERE id = ?",
+                    (entry,),
+                )
+        return leftovers
+
+    def outside(self, entry: int) -> list[str]:
+        """Return the paths of an entry that lie outside of the project, for people."""
+        keys = dict.fromkeys(
+            key for _, _, _, src, dst, *_, temp in self._rows(entry) for key in (src, dst, temp)
+        )
+        return [_shown(key) for key in keys if not self.stays_inside((key,))]
+
+    def describe(self, entry: int) -> list[str]:
+        """Return what each operation of an entry does, for people."""
+        return [
+            f"{display(str(kind)):6} " + " -> ".join(_shown(k) for k in (src, dst) if k is not None)
+            for _, _, kind, src, dst, *_ in self._rows(entry)
+        ]
+
+    def _target_folders(self, entry: int, *, signed: bool) -> set[Path]:
+        """Return the folders that an entry writes to; of one that is not signed those inside the
+        project.
+        """
+        keys = [row[4] for row in self._rows(entry)]
+        return {
+            self.store.path(key, signed=signed).parent
+            for key in keys
+            if isinstance(key, bytes) and (signed or self.stays_inside((key,)))
+        }
+
     def _complete(self, entry: int, verb: str, phase: str, undoes: int | None) -> RecoveredEntry:
         """Run an interrupted plan to its end; drop it if that fails before it changed anything."""
+        operations = self.operations(entry)
         if phase == "prepare":
-            self._renew_temps(entry)
+            operations = self._renew_temps(entry, verb, undoes, operations)
         try:
-            edited = self._run(entry, self.operations(entry), phase=phase)
+            edited = self._run(entry, operations, phase=phase)
         except StorageError as error:
             if self._state(entry) != "aborted":
                 raise
@@ -335,17 +490,19 @@ class Journal:
             f"completed the interrupted `dsk {verb}` (history {entry}){kept}", undoes
         )
 
-    def _renew_temps(self, entry: int) -> None:
+    def _renew_temps(
+        self, entry: int, verb: str, undoes: int | None, operations: Sequence[JournalOperation]
+    ) -> list[JournalOperation]:
         """Give a plan that was not fully prepared new temporary names: files under the old ones may
         be half written.
         """
-        rows = [
-            (self.store.key(op.temp), entry, n)
-            for n, op in enumerate(map(with_temp, self.operations(entry)))
-            if op.temp
-        ]
+        renewed = [with_temp(op) for op in operations]
+        temps = [(self.store.key(op.temp), entry, n) for n, op in enumerate(renewed) if op.temp]
+        digest = OperationsDigest(self._row(entry, n, op) for n, op in enumerate(renewed))
         with self.store.transaction() as database:
-            database.executemany("UPDATE ops SET temp = ? WHERE entry = ? AND n = ?", rows)
+            database.executemany("UPDATE ops SET temp = ? WHERE entry = ? AND n = ?", temps)
+            self._sign(entry, verb, "open", undoes, digest)
+        return renewed
 
     # ---- history and undo
 
@@ -355,7 +512,7 @@ class Journal:
             "SELECT id, verb, title, started, state, (SELECT COUNT(*) FROM ops WHERE entry = id) "
             "FROM journal WHERE state != 'aborted' ORDER BY id DESC"
         )
-        return [JournalEntry(*row) for row in rows]
+        return [_entry(*row) for row in rows]
 
     def newest(self) -> JournalEntry | None:
         """Return the command that `undo` would take back, or None."""
@@ -363,22 +520,29 @@ class Journal:
             "SELECT id, verb, title, started, state, (SELECT COUNT(*) FROM ops WHERE entry = id) "
             "FROM journal WHERE state = 'done' AND verb != 'undo' ORDER BY id DESC LIMIT 1"
         ).fetchone()
-        return JournalEntry(*row) if row else None
+        return _entry(*row) if row else None
 
     def operations(self, entry: int) -> list[JournalOperation]:
-        """Return the operations of a command, in order."""
-        rows = self.store.database.execute(
-            "SELECT kind, src, dst, before, after, sign, temp FROM ops WHERE entry = ? ORDER BY n",
-            (entry,),
-        )
+        """Return the operations of a command, in order. Before they are used: `recover` and `undo`
+        refuse those of an unsigned entry that lead out of the project.
+        """
+        return [self._operation(*row) for row in self._rows(entry)]
 
-        def path(key: bytes | None) -> Path | None:
-            return None if key is None else self.store.path(key)
+    def _operation(
+        self, _entry: int, _n: int, kind: Any, src: Any, dst: Any, before: Any, after: Any,
+        stamp: Any, temp: Any,
+    ) -> JournalOperation:  # fmt: skip
+        def path(key: Any) -> Path | None:
+            return None if key is None else self.store.path(key, signed=True)
 
-        return [
-            JournalOperation(kind, path(src), self.store.path(dst), before, after, sign, path(temp))
-            for kind, src, dst, before, after, sign, temp in rows
-        ]
+        texts = (before, after)
+        if kind not in KINDS or not all(t is None or isinstance(t, bytes) for t in texts):
+            raise InputError(
+                f"{display(self.root / PROJECT)} has an operation that dsk does not write",
+                hint="the folder may come from somebody else: dsk history --forget drops it",
+            )
+        target = self.store.path(dst, signed=True)
+        return JournalOperation(kind, path(src), target, before, after, str(stamp), path(temp))
 
     def wrote(self, path: Path) -> bool:
         """Tell whether a command of this project wrote the file at a path.
@@ -445,13 +609,26 @@ class Journal:
     def _inverse(
         self, target: JournalEntry, planned: PlannedState
     ) -> tuple[list[JournalOperation], list[str]]:
-        return inverse(
-            self.operations(target.id),
+        done = self.operations(target.id)
+        problems: list[str] = []
+        if not self.is_signed(target.id):
+            # Undo moves a link or a copy away, and leaves its source alone.
+            touched = [(op.dst, op.src if op.kind == "move" else None) for op in done]
+            inside = [all(p is None or lies_inside(p, self.root) for p in ps) for ps in touched]
+            problems = [
+                f"{display(op.dst)} is outside of the project, and the entry was not signed here"
+                for op, is_inside in zip(done, inside, strict=True)
+                if not is_inside
+            ]
+            done = [op for op, is_inside in zip(done, inside, strict=True) if is_inside]
+        operations, others = inverse(
+            done,
             planned,
             trash=self.root / PROJECT / "trash" / str(target.id),
             root=self.root,
             with_companions=target.verb == "rename",
         )
+        return operations, [*problems, *others]
 
     # ---- rows of the store
 
@@ -462,7 +639,7 @@ class Journal:
         key = self.store.key
         src = None if op.src is None else key(op.src)
         temp = None if op.temp is None else key(op.temp)
-        stamp = finished_stamp(op) if op.kind == "write" else op.stamp
+        stamp = op.stamp or (finished_stamp(op) if op.kind == "write" else "")
         return entry, n, op.kind, src, key(op.dst), op.before, op.after, stamp, temp
 
     def _set_phase(self, entry: int, phase: str) -> None:
@@ -474,6 +651,34 @@ class Journal:
             "SELECT state FROM journal WHERE id = ?", (entry,)
         ).fetchone()
         return str(row[0])
+
+
+def lies_inside(path: Path | None, root: Path) -> bool:
+    """Tell whether a path, relative to the root or absolute, lies below it: as it is written, and
+    once the links on its way are followed. The last part may be anything: renames do not follow it.
+    """
+    if path is None or ".." in path.parts:
+        return False
+    path = root / path
+    try:
+        # A link in the last part leads out when a file is copied from it.
+        real = path.resolve() if path.is_symlink() else path.parent.resolve() / path.name
+    except (OSError, RuntimeError):  # a ring of links
+        return False
+    return path != root and path.is_relative_to(root) and real.is_relative_to(root)
+
+
+def _entry(
+    number: int, verb: object, title: object, started: object, state: object, operations: int
+) -> JournalEntry:
+    """Return a row of the journal, safe to print also if somebody else wrote it."""
+    time_ = float(started) if isinstance(started, int | float) and 0 <= started < 2**35 else 0.0
+    texts = (display(str(verb)), display(str(title)))
+    return JournalEntry(number, *texts, time_, display(str(state)), operations)
+
+
+def _shown(key: object) -> str:
+    return display(os.fsdecode(key) if isinstance(key, bytes) else repr(key))
 
 
 def _cannot_undo(target: JournalEntry, problems: Sequence[str]) -> PlanConflict:
@@ -494,11 +699,14 @@ class OpenEntry:
         self._journal, self._verb, self._title = journal, verb, title
         self.entry: int | None = None  # the number in the history, once something was made
         self._count = 0
+        self._digest = OperationsDigest()
 
     def make_folder(self, path: Path) -> None:
         """Create a folder for outputs; undo removes it again if it is empty. Raises
         StorageError.
         """
+        if path.is_relative_to(self._journal.root):
+            refuse_links(path, self._journal.root)
         if not path.is_dir():
             with writing(path), self._journal.store.transaction():
                 entry = self._open()
@@ -513,6 +721,8 @@ class OpenEntry:
             entry = self._open()
             row = self._journal._row(entry, self._count, replace(op, stamp=finished_stamp(op)))
             database.execute("INSERT INTO ops VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", row)
+            self._digest.add(row)
+            self._journal._sign(entry, self._verb, "done", None, self._digest)
             database.execute(
                 "INSERT OR REPLACE INTO made VALUES (?, ?, ?, ?, ?, ?)", store.output_row(output)
             )

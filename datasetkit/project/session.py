@@ -8,19 +8,20 @@ from __future__ import annotations
 
 import codecs
 import os
-from collections.abc import Iterator, Sequence
+import shlex
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from datasetkit.core.errors import PlanConflict
+from datasetkit.core.errors import DskError, HalfDone, PlanConflict
 from datasetkit.core.files import CAPTION_SUFFIX, PROJECT, display, find_root
 from datasetkit.core.progress import SILENT, Reporter
 from datasetkit.project.file_ops import check
 from datasetkit.project.journal import Journal, RecoveredEntry
-from datasetkit.project.locks import lock
+from datasetkit.project.locks import is_locked, lock, locked
 from datasetkit.project.plans import Move, Plan, WriteBytes, WriteText
-from datasetkit.project.store import STORE, Output, Store
+from datasetkit.project.store import STORE, Output, Store, has_store
 
 # Files beside an image that hold its caption.
 _CAPTIONS = (CAPTION_SUFFIX, ".caption")
@@ -123,39 +124,71 @@ def _columns(table: bytes) -> bytes:
     return table.removeprefix(codecs.BOM_UTF8).splitlines()[0] if table else b""
 
 
-def finish_interrupted(folder: Path, context: RunContext) -> None:
-    """Complete a plan that a killed run left half done, before a command reads `folder`.
+def recover_projects(
+    folders: Iterable[Path], context: RunContext, *, recursive: bool = False
+) -> None:
+    """Complete what killed runs left half done in the projects of folders, before they are read.
 
-    Until then images may have temporary names, and captions may lie beside other images.
+    Until then images may have temporary names, captions may lie beside other images, and folders
+    may hold a part of a dataset. recursive: also the projects below the folders.
+
+    Raises HalfDone where `context` may not write, Locked where a running command is at work,
+    UnsignedEntry where the half-done command is not this user's.
     """
-    root = find_root(folder)
-    if (
-        context.dry_run
-        or not (root / PROJECT / "store.sqlite").is_file()
-        or not os.access(root / PROJECT, os.W_OK)
-    ):
-        return
-    with Store.open(root) as store:
-        half_done = Journal(store).has_open_plan()
-    if half_done:
-        with open_project(folder, context):
-            pass
+    for root in dict.fromkeys(_roots(folders, recursive=recursive)):
+        if has_store(root) and Store.has_open_entry(root):
+            if context.dry_run or not os.access(root / PROJECT, os.W_OK):
+                raise _not_recovered(root)
+            with open_project(root, context):
+                pass
+
+
+def _roots(folders: Iterable[Path], *, recursive: bool) -> Iterator[Path]:
+    for folder in folders:
+        yield find_root(folder)
+        for path, names, _ in os.walk(folder.resolve()) if recursive else ():
+            if PROJECT in names:
+                yield Path(path)
+            names[:] = [name for name in names if not name.startswith(".")]
+
+
+def _not_recovered(root: Path) -> DskError:
+    """Return why a command that may not write cannot read a project: half done, or at work."""
+    if is_locked(root):
+        return locked(root)
+    return HalfDone(
+        f"a command was interrupted in {display(root)}, and what it changes is half done",
+        hint=f"dsk history --recover {shlex.quote(display(root))} completes it, --forget drops it",
+    )
 
 
 @contextmanager
 def open_project(folder: Path, context: RunContext) -> Iterator[Project]:
     """Lock and open the project of `folder`, and complete what a killed run left.
 
-    A dry run opens a copy of the store, without the lock. Raises Locked, StorageError.
+    A dry run opens a copy of the store, without the lock. Raises Locked, StorageError, HalfDone in
+    a dry run, UnsignedEntry.
     """
     root = find_root(folder)
     if context.dry_run:
-        with Store.open_copy(root) as store:
-            yield Project(root, store, Journal(store), context)
+        recover_projects([root], context)
+        with open_unrecovered(root, context) as project:
+            yield project
         return
-    with lock(root, wait=context.wait), Store.open(root) as store:
-        journal = Journal(store)
-        recovered = tuple(journal.recover())
+    with open_unrecovered(root, context) as project:
+        recovered = tuple(project.journal.recover())
         for entry in recovered:
             context.reporter.warn(entry.line)
-        yield Project(root, store, journal, context, recovered)
+        yield replace(project, recovered=recovered)
+
+
+@contextmanager
+def open_unrecovered(folder: Path, context: RunContext) -> Iterator[Project]:
+    """Lock and open the project of `folder`, and leave an interrupted plan as it is."""
+    root = find_root(folder)
+    if context.dry_run:
+        with Store.open_copy(root) as store:
+            yield Project(root, store, Journal(store, context.reporter), context)
+        return
+    with lock(root, wait=context.wait), Store.open(root) as store:
+        yield Project(root, store, Journal(store, context.reporter), context)

@@ -11,7 +11,9 @@ Its tables:
   measures   detected faces and text, so that no image is searched twice
   journal    each command (project/journal.py), with its operations in `ops`, its folders in `dirs`
 
-Paths are bytes relative to the project root, so that a moved project and any file name work.
+Paths are bytes relative to the project root, so that a moved project and any file name work. The
+store may come from somebody else: a path in it that leads out of the project counts only where the
+entry of the journal is signed (project/signature.py).
 """
 
 from __future__ import annotations
@@ -22,17 +24,23 @@ import os
 import sqlite3
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from datasetkit.core.errors import InputError, StorageError
 from datasetkit.core.file_stamp import state_of
-from datasetkit.core.files import PROJECT, display, refuse_link, writing
+from datasetkit.core.files import (
+    PROJECT,
+    display,
+    make_project_folder,
+    refuse_link,
+    share_with_group,
+)
 from datasetkit.core.records import Caption
 
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 STORE = Path(PROJECT, "store.sqlite")
 # The size of a pending output: a run is about to make it, or made it and was killed.
 _PENDING = -1
@@ -63,7 +71,10 @@ _ADDED = {
     3: "CREATE TABLE measures (image TEXT, recipe TEXT, row BLOB, PRIMARY KEY (image, recipe)) "
     "WITHOUT ROWID",
     4: "ALTER TABLE files ADD COLUMN stamp TEXT",
+    5: "ALTER TABLE journal ADD COLUMN signature BLOB",
 }
+# How the rollback journal of sqlite ends when it names another file, which sqlite would delete.
+_NAMES_A_FILE = bytes.fromhex("d9d505f920a163d7")
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,14 +165,12 @@ class Store:
     @classmethod
     def open(cls, root: Path) -> Store:
         """Open or create the store of the project at `root`."""
-        folder = root / PROJECT
+        make_project_folder(root)
         path = root / STORE
-        refuse_link(folder)
-        refuse_link(path)
-        with writing(folder):
-            folder.mkdir(exist_ok=True)
+        _refuse_foreign_journal(path)
         with storage_errors(path):
             database = sqlite3.connect(path, timeout=30, isolation_level=None, factory=Database)
+        share_with_group(path)
         try:
             database.execute("PRAGMA journal_mode=WAL")
             database.execute("PRAGMA synchronous=FULL")
@@ -175,25 +184,36 @@ class Store:
     @classmethod
     def open_copy(cls, root: Path) -> Store:
         """Open a copy of the store in memory, for a dry run, which changes nothing on disk."""
-        path = root / STORE
         database = sqlite3.connect(":memory:", isolation_level=None)
-        if path.is_file():
-            # Even a reader creates `-shm` and `-wal` files beside a database in WAL mode, unless it
-            # is opened as immutable, which it is while no `-wal` file is there.
-            in_use = path.with_name(path.name + "-wal").exists()
-            mode = "mode=ro" if in_use else "immutable=1"
-            with storage_errors(path):
-                source = sqlite3.connect(f"{path.absolute().as_uri()}?{mode}", uri=True, timeout=30)
-                try:
-                    source.backup(database)
-                finally:
-                    source.close()
+        if has_store(root):
+            with _reading(root) as source:
+                source.backup(database)
         store = cls(root, database)
         store._create()
         return store
 
+    @staticmethod
+    def has_open_entry(root: Path) -> bool:
+        """Tell whether a plan is half done, by a killed command or by one that runs now; nothing is
+        written, and the store is not copied.
+        """
+        with _reading(root) as source:
+            tables = "SELECT 1 FROM sqlite_master WHERE name = 'journal'"
+            if source.execute(tables).fetchone() is None:  # a run was killed at its beginning
+                return False
+            query = "SELECT 1 FROM journal WHERE state = 'open' LIMIT 1"
+            return source.execute(query).fetchone() is not None
+
     def _create(self) -> None:
         version = self.database.execute("PRAGMA user_version").fetchone()[0]
+        foreign = self.database.execute(
+            "SELECT name FROM sqlite_master WHERE type IN ('trigger', 'view')"
+        ).fetchone()
+        if foreign is not None:  # it would change what dsk writes
+            raise InputError(
+                f"{display(self.root / STORE)} was not written by dsk: it has a trigger or a view",
+                hint=f"the folder may come from somebody else: remove its {PROJECT}",
+            )
         if version == SCHEMA_VERSION:
             return
         if version > SCHEMA_VERSION:
@@ -245,9 +265,19 @@ class Store:
         except ValueError:
             return os.fsencode(absolute)
 
-    def path(self, key: bytes) -> Path:
-        """Return the path of a stored key."""
-        return self.root / os.fsdecode(key)
+    def path(self, key: bytes, *, signed: bool = False) -> Path:
+        """Return the path of a stored key.
+
+        Raises InputError for one that leads out of the project, unless it is in a signed entry.
+        """
+        path = stored_path(key)
+        if path is None or (path.anchor and not signed):
+            raise InputError(
+                f"{display(self.root / STORE)} names a path outside of the project: "
+                f"{display(os.fsdecode(key) if isinstance(key, bytes) else repr(key))}",
+                hint=f"the folder may come from somebody else: remove its {PROJECT}",
+            )
+        return self.root / path
 
     # ---- files
 
@@ -423,13 +453,39 @@ class Store:
         )
         return [
             StoredOutput(
-                Output(self.path(path), source, recipe, self.path(origin)),
+                Output(self.path(path), source, recipe, self.root / origin_path),
                 size,
                 mtime_ns,
                 is_pending=size == _PENDING,
             )
             for path, source, recipe, origin, size, mtime_ns in rows
+            if is_inside(path) and (origin_path := stored_path(origin)) is not None
         ]
+
+
+def stored_path(key: object) -> Path | None:
+    """Return the path of a key, relative or absolute; None for what dsk never stores, e.g. `..`."""
+    if not isinstance(key, bytes) or b"\0" in key:
+        return None
+    path = Path(os.fsdecode(key))
+    return None if ".." in path.parts or (path.anchor and not path.is_absolute()) else path
+
+
+def is_inside(key: object) -> bool:
+    """Tell whether a key is of a path below the project root."""
+    path = stored_path(key)
+    return path is not None and not path.anchor
+
+
+def _refuse_foreign_journal(path: Path) -> None:
+    """Raise InputError for a rollback journal that dsk cannot have left: sqlite deletes the file
+    that its last bytes name.
+    """
+    journal = path.with_name(path.name + "-journal")
+    with suppress(FileNotFoundError), open(journal, "rb") as file:
+        file.seek(max(0, file.seek(0, os.SEEK_END) - len(_NAMES_A_FILE)))
+        if file.read() == _NAMES_A_FILE:
+            raise InputError(f"{display(journal)} was not written by dsk", hint="remove it")
 
 
 def _size_time(path: Path) -> tuple[int, int] | None:
@@ -438,6 +494,29 @@ def _size_time(path: Path) -> tuple[int, int] | None:
     except OSError:
         return None
     return info.st_size, info.st_mtime_ns
+
+
+@contextmanager
+def _reading(root: Path) -> Iterator[sqlite3.Connection]:
+    """Open the store of a project without changing anything on disk."""
+    path = root / STORE
+    for suffix in ("", "-wal", "-shm"):  # sqlite may write to the last two even here
+        refuse_link(path.with_name(path.name + suffix))
+    # Even a reader creates `-shm` and `-wal` files beside a database in WAL mode, unless it is
+    # opened as immutable, which it is while no `-wal` file is there.
+    in_use = path.with_name(path.name + "-wal").exists()
+    mode = "mode=ro" if in_use else "immutable=1"
+    with storage_errors(path):
+        source = sqlite3.connect(f"{path.absolute().as_uri()}?{mode}", uri=True, timeout=30)
+        try:
+            yield source
+        finally:
+            source.close()
+
+
+def has_store(root: Path) -> bool:
+    """Tell whether a project has a store that this user can read."""
+    return os.access(root / PROJECT, os.R_OK | os.X_OK) and (root / STORE).is_file()
 
 
 @contextmanager

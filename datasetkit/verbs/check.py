@@ -53,7 +53,6 @@ from datasetkit.project.session import (
     DEFAULT_CONTEXT,
     Project,
     RunContext,
-    finish_interrupted,
     open_project,
 )
 from datasetkit.project.store import Store
@@ -61,6 +60,7 @@ from datasetkit.stages.check import RECIPES, open_measuring, unpack_looks, unpac
 from datasetkit.verbs.shared.concept_images import train_options
 from datasetkit.verbs.shared.detections import measured
 from datasetkit.verbs.shared.folders_to_check import FoldersToCheck, find_folders
+from datasetkit.verbs.shared.recovery import recover_dataset
 
 _DIGESTS = "pixels 1"
 
@@ -108,11 +108,10 @@ def check(
     checks = registry.selected(options)
     config = find(folder)
     train = train_options(config, options.resolution)
+    recover_dataset(folder, context, recursive=options.recursive)
     to_check = find_folders(
         folder, trigger=options.trigger, recursive=options.recursive, to_write=fix
     )
-    for image_folder in to_check.folders:
-        finish_interrupted(image_folder.folder, context)
     _require_outputs(folder, to_check.folders, options, fix=fix, context=context)
     with _project(folder, context, changes=fix or bool(options.csv or options.sheet)) as project:
         project.require_own(Plan(_placeholders(folder, options)))

@@ -19,9 +19,10 @@ from datasetkit.images import pixels
 from datasetkit.options.check import CheckOptions
 from datasetkit.options.toml import find
 from datasetkit.project.plans import Plan, WriteText
-from datasetkit.project.session import DEFAULT_CONTEXT, RunContext, finish_interrupted, open_project
+from datasetkit.project.session import DEFAULT_CONTEXT, RunContext, open_project
 from datasetkit.verbs.shared.concept_images import train_options
 from datasetkit.verbs.shared.folders_to_check import find_folders
+from datasetkit.verbs.shared.recovery import recover_dataset
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,9 +63,8 @@ def as_sd_scripts(
 
     options.csv: the file for the same as a table. Raises DatasetError without images.
     """
+    recover_dataset(folder, context, recursive=options.recursive)
     to_check = find_folders(folder, trigger=options.trigger, recursive=options.recursive)
-    for image_folder in to_check.folders:
-        finish_interrupted(image_folder.folder, context)
     # sd-scripts has only this rule; the project may train with another.
     rules = replace(
         train_options(find(folder), options.resolution).bucket_rules(), selector="kohya"

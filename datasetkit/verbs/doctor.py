@@ -14,8 +14,9 @@ from typing import Literal
 
 from datasetkit import __version__
 from datasetkit.core.errors import DskError
-from datasetkit.core.files import require_writable
+from datasetkit.core.files import find_root, require_writable
 from datasetkit.images.scan import require_folder
+from datasetkit.project.store import Store, has_store
 
 State = Literal["ok", "note", "problem"]
 
@@ -61,6 +62,7 @@ def doctor(folder: Path) -> DoctorResult:
             *_codecs(),
             *_shipped(),
             _folder(folder),
+            *_interrupted(folder),
         )
     )
 
@@ -159,6 +161,19 @@ def _folder(folder: Path) -> DoctorFinding:
     return DoctorFinding(
         "folder", "note" if free < 1 else "ok", detail, "free some disk space" if free < 1 else ""
     )
+
+
+def _interrupted(folder: Path) -> list[DoctorFinding]:
+    """Find a command that was interrupted in the folder's project; nothing is completed."""
+    root = find_root(folder)
+    try:
+        is_open = has_store(root) and Store.has_open_entry(root)
+    except DskError as error:
+        return [DoctorFinding("project", "problem", error.message, error.hint)]
+    if not is_open:
+        return []
+    fix = "dsk history --recover"
+    return [DoctorFinding("project", "note", "a command is running, or was interrupted", fix)]
 
 
 def _version(distribution: str) -> str:

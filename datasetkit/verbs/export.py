@@ -30,6 +30,7 @@ from datasetkit.verbs.shared.concept_folders import (
     history_folder,
 )
 from datasetkit.verbs.shared.concept_images import no_usable_image
+from datasetkit.verbs.shared.recovery import recover_dataset
 
 # The options of dataset.toml.
 _IN_DATASET_TOML = frozenset({f.name for f in fields(DatasetSettings)} | {"train_batch_size"})
@@ -65,6 +66,7 @@ def export(
     """Write the dataset of a folder in the format of another tool; images and captions are not
     changed.
     """
+    recover_dataset(folder, context)
     config = find(folder)
     sets = find_sets(folder)
     with Store.open_copy(find_root(folder)) as store:

@@ -12,8 +12,8 @@ from datasetkit.outputs.folder import scan_images
 from datasetkit.project.session import (
     DEFAULT_CONTEXT,
     RunContext,
-    finish_interrupted,
     open_project,
+    recover_projects,
 )
 from datasetkit.verbs.shared.detections import detect
 from datasetkit.verbs.shared.faces import ImageFaces, draw_review, faces_of, require_detector
@@ -40,7 +40,7 @@ def list_faces(
     detectors.
     """
     require_detector(options)
-    finish_interrupted(folder, context)
+    recover_projects([folder], context)
     require_images(folder, recursive=options.recursive, follow_links=options.follow_links)
     with open_project(folder, context) as project:
         scan = scan_images(folder, project, options)

@@ -14,7 +14,7 @@ from datasetkit.dataset import imports
 from datasetkit.images.scan import require_images
 from datasetkit.options.dataset import ImportOptions
 from datasetkit.project.plans import Plan, WriteText
-from datasetkit.project.session import DEFAULT_CONTEXT, RunContext, finish_interrupted, open_project
+from datasetkit.project.session import DEFAULT_CONTEXT, RunContext, open_project, recover_projects
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +42,7 @@ def import_captions(
     meta = Path(options.meta) if options.meta else None
     if options.source == "meta" and meta is None:
         raise ConfigError("no metadata file is given", hint="name it with --meta meta.json")
-    finish_interrupted(folder, context)
+    recover_projects([folder], context)
     listing = require_images(folder, recursive=options.recursive)
     if meta is not None and not meta.is_file():
         raise InputError(

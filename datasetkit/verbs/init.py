@@ -10,7 +10,7 @@ from datasetkit.core.files import display
 from datasetkit.images.scan import require_folder
 from datasetkit.options.toml import CONFIG_NAME
 from datasetkit.project.plans import Plan, WriteText
-from datasetkit.project.session import DEFAULT_CONTEXT, RunContext, open_project
+from datasetkit.project.session import DEFAULT_CONTEXT, RunContext, open_unrecovered
 from datasetkit.verbs.shared import schema_file
 
 _TEMPLATE = """\
@@ -87,7 +87,11 @@ def init(
         for k, v in {"name": name, "images": images, "trigger": trigger or name}.items()
     }
     text = schema_file.LINE + "\n" + _TEMPLATE.format(**quoted)
-    with open_project(folder, context) as project:
+    with open_unrecovered(folder, context) as project:
+        if project.journal.open_entries():
+            context.reporter.warn(
+                "a command was interrupted in this project: the next one completes it"
+            )
         entry = project.apply(Plan((WriteText(path, text),)), "init", CONFIG_NAME)
         if not context.dry_run:
             schema_file.place(folder)

@@ -34,8 +34,8 @@ from datasetkit.project.session import (
     DEFAULT_CONTEXT,
     Project,
     RunContext,
-    finish_interrupted,
     open_project,
+    recover_projects,
 )
 from datasetkit.project.store import Store
 from datasetkit.verbs.shared.concept_folders import ConceptSet, of_config
@@ -99,7 +99,7 @@ def layout(
     config = find(Path())
     sets = _concepts(concepts, config)
     for concept in sets:
-        finish_interrupted(concept.folder, context)
+        recover_projects([concept.folder], context, recursive=concept.recursive)
     _check_concepts(sets)
     out = Path(options.out)
     refuse_link(out)

@@ -27,6 +27,7 @@ from datasetkit.verbs.shared.concept_images import (
     no_usable_image,
     train_options,
 )
+from datasetkit.verbs.shared.recovery import recover_dataset
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +90,7 @@ def plan_repeats(
             steps=options.steps,
         )
         return PlanRepeatsResult(plan, advice(plan, options.kind), {}, "--images")
+    recover_dataset(folder, context)
     try:
         sets = find_sets(folder)
     except DatasetError as error:

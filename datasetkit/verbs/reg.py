@@ -25,7 +25,6 @@ from datasetkit.project.session import (
     DEFAULT_CONTEXT,
     Project,
     RunContext,
-    finish_interrupted,
     open_project,
 )
 from datasetkit.verbs.shared.concept_folders import ConceptSet
@@ -36,6 +35,7 @@ from datasetkit.verbs.shared.concept_images import (
     train_options,
 )
 from datasetkit.verbs.shared.laid_out import class_triggers, existing_sets, lay_out
+from datasetkit.verbs.shared.recovery import recover_dataset
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +65,7 @@ def reg(options: RegOptions, context: RunContext = DEFAULT_CONTEXT) -> RegResult
     folder = require_folder(Path(options.folder))
     out = Path(options.out)
     for path in (folder, out):
-        finish_interrupted(path, context)
+        recover_dataset(path, context)
     train_sets = existing_sets(out / TRAIN)
     if not train_sets:
         raise DatasetError(

@@ -43,11 +43,11 @@ from datasetkit.project.session import (
     DEFAULT_CONTEXT,
     Project,
     RunContext,
-    finish_interrupted,
     open_project,
 )
 from datasetkit.project.store import Output, Store
 from datasetkit.verbs.shared.laid_out import class_triggers, existing_sets
+from datasetkit.verbs.shared.recovery import recover_dataset
 
 RECORD_SUFFIX = ".json"
 _SUFFIX = ".png"
@@ -98,9 +98,9 @@ def generate_reg(
     train = _train_options(options, config)
     _require(name, train)
     out = _out(folder, config)
+    recover_dataset(out, context)
     if options.from_captions:
         _require_training_set(out / TRAIN)
-    finish_interrupted(out, context)
     if not context.dry_run:
         require_writable(nearest_folder(out))
         _require_model(train)

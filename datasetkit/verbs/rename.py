@@ -12,7 +12,7 @@ from datasetkit.dataset import naming
 from datasetkit.images.scan import no_images, require_folder
 from datasetkit.options.images import RenameOptions
 from datasetkit.project.plans import Plan
-from datasetkit.project.session import DEFAULT_CONTEXT, RunContext, finish_interrupted, open_project
+from datasetkit.project.session import DEFAULT_CONTEXT, RunContext, open_project, recover_projects
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,7 @@ def rename(
         raise ConfigError(
             "no prefix for the new names", hint="dsk rename DIR PREFIX, or prefix = ... in [rename]"
         )
-    finish_interrupted(folder, context)
+    recover_projects([folder], context)
     listing = list_images(require_folder(folder), any_name=True)
     if not listing.images and not listing.failed:
         raise no_images(folder)

@@ -19,6 +19,7 @@ from datasetkit.project.plans import Plan, WriteBytes, WriteText
 from datasetkit.project.session import DEFAULT_CONTEXT, RunContext, open_project
 from datasetkit.project.store import Store
 from datasetkit.verbs.shared.concept_folders import ConceptSet, find_sets, history_folder
+from datasetkit.verbs.shared.recovery import recover_dataset
 from datasetkit.verbs.shared.where_filter import ImageInConcept, passing
 from taggers.base import Labels, unpack
 
@@ -52,6 +53,7 @@ def report(
     They go to options.out, by default `report/` in the project. Raises DatasetError without
     captions.
     """
+    recover_dataset(folder, context, recursive=options.recursive)
     sets = find_sets(folder, recursive=options.recursive)
     root = find_root(folder)
     with Store.open_copy(root) as store:

@@ -33,8 +33,8 @@ from datasetkit.project.session import (
     DEFAULT_CONTEXT,
     Project,
     RunContext,
-    finish_interrupted,
     open_project,
+    recover_projects,
 )
 from datasetkit.verbs.shared.caption_rules import NO_TAG_LEFT, rule_set, written_tags
 from datasetkit.verbs.shared.where_filter import needs_ids, passing_in
@@ -74,7 +74,7 @@ def rules(
             "no rule was given", hint="e.g. dsk rules DIR --exclude @face --trigger NAME --dry-run"
         )
     # 2. A plan that a killed run left half done comes first: file names may be temporary.
-    finish_interrupted(folder, context)
+    recover_projects([folder], context, recursive=options.recursive)
     require_images(folder, recursive=options.recursive, follow_links=options.follow_links)
     with open_project(folder, context) as project:
         if not context.dry_run:

@@ -23,7 +23,7 @@ from datasetkit.options.reg import RegOptions
 from datasetkit.options.run import STEPS, ConceptOptions, RunOptions
 from datasetkit.options.tag import TagOptions
 from datasetkit.options.toml import CONFIG_NAME, Config, load, options_class
-from datasetkit.project.session import DEFAULT_CONTEXT, RunContext, finish_interrupted
+from datasetkit.project.session import DEFAULT_CONTEXT, RunContext
 from datasetkit.verbs.cutout import cutout, require_installed, require_model
 from datasetkit.verbs.export import export
 from datasetkit.verbs.faces_crop import crop_faces
@@ -43,6 +43,7 @@ from datasetkit.verbs.shared.concept_folders import (
     work_folder,
 )
 from datasetkit.verbs.shared.faces import require_detector
+from datasetkit.verbs.shared.recovery import recover_dataset
 from datasetkit.verbs.tag import tag
 
 
@@ -102,6 +103,7 @@ def run(
     done: list[RunStepResult] = []
     unforeseen: list[str] = []
     with _inside(root):
+        recover_dataset(root, context)
         _require_all(config, options.steps, context)
         if not context.dry_run:
             schema_file.refresh(root)
@@ -181,7 +183,6 @@ def _require_all(config: Config, steps: Sequence[str], context: RunContext) -> N
         first = next((step for step in IMAGE_STEPS if step in steps), "tag")
         reading: Any = config.build(options_class(first), first)
         for folder in folders:
-            finish_interrupted(folder, context)
             require_images(folder, recursive=reading.recursive, follow_links=reading.follow_links)
     if "cutout" in steps and not context.dry_run:
         require_installed(config.build(CutoutOptions, "cutout"))

@@ -9,7 +9,7 @@ from datasetkit.core.errors import InputError
 from datasetkit.core.files import IMAGE_SUFFIXES, display, image_id, reading
 from datasetkit.images import limits
 from datasetkit.options.tag import TagOptions
-from datasetkit.project.session import RunContext, open_project
+from datasetkit.project.session import RunContext, open_project, recover_projects
 from datasetkit.project.store import Store
 from datasetkit.verbs.shared import scoring
 from datasetkit.verbs.shared.stored_scores import of_named_taggers, threshold_of
@@ -52,6 +52,8 @@ def scores(image: Path, options: TagOptions, *, margin: float = MARGIN) -> Score
     With `options.tagger` "auto" those of the last tagger. Tags are chosen by the thresholds alone:
     rules come after them. Raises InputError if the image was never tagged.
     """
+    looking = RunContext(dry_run=True)
+    recover_projects([image.parent], looking)
     if not image.is_file() or image.suffix.lower() not in IMAGE_SUFFIXES:
         raise InputError(
             f"{display(image)} is not an image", hint="name one image, e.g. dsk scores imgs/001.jpg"
@@ -59,7 +61,7 @@ def scores(image: Path, options: TagOptions, *, margin: float = MARGIN) -> Score
     scoring.names(options)
     with reading(image):
         limits.require_file_size(display(image), image.stat().st_size, options.max_pixels)
-    with open_project(image.parent, RunContext(dry_run=True)) as project:
+    with open_project(image.parent, looking) as project:
         stored = _stored(project.store, image_id(image), options)
     if not stored:
         raise InputError(

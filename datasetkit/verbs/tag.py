@@ -26,8 +26,8 @@ from datasetkit.project.session import (
     DEFAULT_CONTEXT,
     Project,
     RunContext,
-    finish_interrupted,
     open_project,
+    recover_projects,
 )
 from datasetkit.project.store import caption_hash
 from datasetkit.verbs.shared import scoring
@@ -79,7 +79,7 @@ def tag(folder: Path, options: TagOptions, context: RunContext = DEFAULT_CONTEXT
     """
     rules = rule_set(options)
     scoring.names(options)
-    finish_interrupted(folder, context)
+    recover_projects([folder], context, recursive=options.recursive)
     listing = require_images(folder, recursive=options.recursive, follow_links=options.follow_links)
     resolved = scoring.resolve(options)
     notice = "; ".join(dict.fromkeys(tagger.notice for tagger in resolved if tagger.notice))

@@ -16,6 +16,7 @@ from datasetkit.dataset.repeats import Totals
 from datasetkit.options import toml
 from datasetkit.options.train import TrainOptions
 from datasetkit.project.session import DEFAULT_CONTEXT, RunContext
+from datasetkit.verbs.shared.recovery import recover_datasets
 from trainer import config as train_config
 from trainer.config import TranslatedConfig
 from trainer.families import option_checks, source
@@ -28,6 +29,10 @@ from trainer.plan.report import BucketUse, CaptionUse, SubsetUse
 
 if TYPE_CHECKING:
     from trainer.run import TrainedLora
+
+
+# How a plan alone is made: nothing is written.
+LOOKING = RunContext(dry_run=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,18 +86,27 @@ def plan_training(
     dataset_config: Path | None = None,
     allow_import: bool = False,
     processes: int = 1,
+    context: RunContext = LOOKING,
 ) -> PlanTrainingResult:
     """Plan a run: its images, buckets, steps and memory; load no model and write nothing.
 
     folder: a laid-out dataset, a dsk.toml, or its folder. options: complete; without them they
     are read from [train] of the dsk.toml that governs the folder, or from sd-scripts' files
     (config_file, dataset_config), and settings override single ones. allow_import: the files
-    may name classes of any package. processes: that train together.
+    may name classes of any package. processes: that train together. context: unless it is a dry
+    run, a command that was interrupted in the dataset is completed first; else HalfDone is raised:
+    a run never uses a half-done dataset.
 
     Raises ConfigError for an option, a key or a prompt that is wrong, and for what a dsk.toml that
     was not named must not decide; DatasetError without images; ModelFileError for a base model that
     the run would refuse.
     """
+    if config_file is None and dataset_config is None:
+        here = folder.parent if folder.is_file() else folder
+        folders = [here, train_config.data_folder(here, toml.named_or_found(folder))]
+    else:
+        folders = train_config.named_folders(config_file, dataset_config)
+    recover_datasets(folders, context)
     read = _read(folder, options, settings or {}, config_file, dataset_config, allow_import)
     for base in filter(None, (read.options.pretrained_model_name_or_path, read.options.vae)):
         source.require_safe(base)

@@ -47,6 +47,8 @@ def test_the_code_of_every_error_is_frozen():
     assert codes == {
         "InputError": 2,
         "ConfigError": 2,
+        "HalfDone": 2,
+        "UnsignedEntry": 2,
         "PlanConflict": 2,
         "DatasetError": 10,
         "Locked": 11,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from datasetkit.captions import vocabulary
@@ -19,6 +19,7 @@ from datasetkit.verbs.review.operations import OperationContext
 from datasetkit.verbs.review.tables import TagTables
 from datasetkit.verbs.review.thumbnails import Thumbnails
 from datasetkit.verbs.review.watch import DiskWatcher
+from datasetkit.verbs.shared.recovery import recover_dataset
 
 THUMBNAILS = "thumbs"
 
@@ -43,11 +44,10 @@ def load_editor(
 
     Raises DatasetError without images, Locked if another command works in the project.
     """
+    context = replace(context, dry_run=options.read_only)
+    recover_dataset(folder, context, recursive=options.recursive)
     dataset = ReviewDataset(folder, recursive=options.recursive, max_pixels=options.max_pixels)
-    with open_project(
-        dataset.folder,
-        RunContext(dry_run=options.read_only, wait=context.wait, reporter=context.reporter),
-    ) as project:
+    with open_project(dataset.folder, context) as project:
         dataset.load(project.store, to_write=not options.read_only)
         operation_context = OperationContext(
             vocabulary.load(),

@@ -149,7 +149,8 @@ class Thumbnails:
         if path is not None:
             with suppress(StorageError, OSError):  # on a full disk the page works without a cache
                 path.parent.mkdir(parents=True, exist_ok=True)
-                write_atomic(path, data)
+                if not path.parent.is_symlink():  # it would lead out of the project
+                    write_atomic(path, data)
         self._cache_in_memory(name, data)
         return data
 

@@ -12,6 +12,7 @@ from datasetkit.dataset.repeats import RepeatsPlan
 from datasetkit.outputs.sidecars import CaptionRewriteResult
 from datasetkit.project.journal import JournalEntry, UndoResult
 from datasetkit.project.plans import Plan
+from datasetkit.verbs.history import InterruptedCommand, RecoverResult
 from taggers.models import ModelFiles, ModelRow
 from trainer.plan.memory import MemoryEstimate
 from trainer.plan.report import BucketUse, CaptionUse, SubsetUse
@@ -25,11 +26,13 @@ __all__ = [
     "CheckFolder",
     "CheckSummary",
     "Group",
+    "InterruptedCommand",
     "JournalEntry",
     "MemoryEstimate",
     "ModelFiles",
     "ModelRow",
     "Plan",
+    "RecoverResult",
     "RepeatsPlan",
     "RuleHits",
     "SubsetUse",

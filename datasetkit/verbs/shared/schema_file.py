@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from datasetkit.core.files import PROJECT, write_atomic
+from datasetkit.core.files import PROJECT, make_project_folder, write_atomic
 from datasetkit.options.schema import SHIPPED
 from datasetkit.options.toml import CONFIG_NAME
 
@@ -22,5 +22,5 @@ def place(root: Path) -> None:
     """Copy the schema of this version into `.dsk/`, where editors look for it."""
     target, schema = root / PROJECT / SHIPPED.name, SHIPPED.read_bytes()
     if not target.is_file() or target.read_bytes() != schema:
-        target.parent.mkdir(exist_ok=True)
+        make_project_folder(root)
         write_atomic(target, schema)
