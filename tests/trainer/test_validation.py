@@ -228,6 +228,7 @@ def test_new_run_deletes_the_best_of_an_earlier_one(finished, data, options, tmp
     (tmp_path / "out").mkdir()
     for name in ("sks-best.safetensors", "sks-best.json", "sks-validation.jsonl"):
         (tmp_path / "out" / name).write_bytes(b"old")
+    (tmp_path / "out" / "sks-metrics.jsonl").write_bytes(b"")  # an earlier run wrote them
     result = train(replace(options, validation_split=0.0, max_train_steps=1), planned(
         data, replace(options, validation_split=0.0, max_train_steps=1)))  # fmt: skip
     assert (
