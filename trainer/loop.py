@@ -261,13 +261,13 @@ def weighted_losses(
     huber_schedule = losses.HUBER_SCHEDULES[options.huber_schedule]
     c = context.to_device(huber_schedule(t, sample_snr, options.huber_c, options.huber_scale))
     masks = _masks(batch, noised.latents)
-    each = losses.each(predicted, target, masks, kind=options.loss_type, c=c)
+    per_sample = losses.each(predicted, target, masks, kind=options.loss_type, c=c)
     weight_options = {name: getattr(options, name) for name in loss_weights.WEIGHTS}
     weight = loss_weights.weights(sample_snr, setup.prediction, weight_options)
     prior = torch.tensor(
         [options.prior_loss_weight if sample.image.subset.is_reg else 1.0 for sample in batch]
     )
-    return each * context.to_device(weight * prior)
+    return per_sample * context.to_device(weight * prior)
 
 
 def predict(setup: TrainingSetup, batch: Sequence[PreparedSample], noised: NoisyBatch) -> Tensor:

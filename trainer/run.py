@@ -38,14 +38,16 @@ from trainer.plan.plan import TrainingPlan
 
 LATENTS = "latents.safetensors"
 # Options that may change when a run is resumed: they decide where results go, not what is computed.
-_FREE = frozenset(n for n, option in by_name(TrainOptions).items() if option.applies != "at start")
+_MAY_CHANGE_ON_RESUME = frozenset(
+    n for n, option in by_name(TrainOptions).items() if option.applies != "at start"
+)
 
 
 @dataclass(frozen=True, slots=True)
 class TrainedLora:
     """The result of a run.
 
-    files: the LoRA files, the final one last. steps: of the whole run; start: the step that a
+    files: the LoRA files, the final one last. steps: for the whole run; start: the step that a
     resumed run continued from, else 0. loss: mean over the last epoch's steps taken by this call.
     seconds: spent on the steps taken by this call; waited: the part of them spent waiting for
     images. modules: layers that the LoRA adapts. metrics, plot: metrics.jsonl and loss.png.
@@ -139,13 +141,13 @@ def _explain_out_of_memory() -> Iterator[None]:
     except torch.OutOfMemoryError as error:
         raise ConfigError(
             f"the run does not fit into the GPU's memory: {str(error).splitlines()[0]}",
-            hint='the plan lists what needs how much memory; try mixed_precision = "bf16", '
+            hint='the plan shows how much memory each part needs; try mixed_precision = "bf16", '
             "gradient_checkpointing = true, or a smaller train_batch_size or resolution",
         ) from error
 
 
 def resume_facts(options: TrainOptions, plan: TrainingPlan) -> dict[str, object]:
-    """Return what must be equal in a run and in the run that it resumes."""
+    """Return what must match for a run to be resumed."""
     images = [
         [
             p.id,
@@ -164,7 +166,7 @@ def resume_facts(options: TrainOptions, plan: TrainingPlan) -> dict[str, object]
         ]
     ]
     digest = hashlib.sha256(json.dumps(sorted(images, key=json.dumps)).encode()).hexdigest()[:16]
-    fixed = {k: v for k, v in asdict(options).items() if k not in _FREE}
+    fixed = {k: v for k, v in asdict(options).items() if k not in _MAY_CHANGE_ON_RESUME}
     return {
         **fixed,
         "images and captions": digest,
@@ -214,9 +216,9 @@ def _encode(run: TrainingSetup, folder: Path, reporter: Reporter) -> None:
 # - Metrics come first, so that they are complete when something later fails.
 # - Validation comes before saving: the best LoRA is the one that was just measured.
 # - The LoRA is saved before the preview images: a crash while generating them loses no training.
-# - The training state comes last. A resumed run starts behind it and repeats nothing, so the files
+# - The training state comes last. A resumed run starts after it and repeats nothing, so the files
 #   and preview images of that step must exist by then.
-# - Every process validates, because the images are shared among them; only the main one writes.
+# - Every process validates, because the images are split between them; only the main one writes.
 # - Saving, validation and preview images read the weights under `inference_weights`, which
 #   puts the averaged weights in place for that time: training itself never sees them.
 def _train(
@@ -398,7 +400,7 @@ class Previews:
 def _writers(
     run: TrainingSetup, path: Path, start: int, reporter: Reporter
 ) -> list[metrics.Writer]:
-    """Return the metrics writers of this process: none but in the main one."""
+    """Return the metrics writers of this process; only the main process has any."""
     if not run.device_context.is_main:
         return []
     writers: list[metrics.Writer] = [metrics.JsonLines(path, start=start)]

@@ -9,10 +9,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from datasetkit.captions.caption import file_text
-from datasetkit.core.errors import InputError
 from datasetkit.core.files import PROJECT
-from datasetkit.core.records import Caption
 
 # How a path is written in the description of an operation.
 Name = Callable[[Path], str]
@@ -57,19 +54,6 @@ class WriteText:
 
     path: Path
     text: str
-
-    @classmethod
-    def caption(cls, image: Path, caption: Caption) -> WriteText:
-        """Write an image's caption beside it.
-
-        Raises InputError for an empty caption: trainers stop at a caption of 0 bytes.
-        """
-        if not caption.tags:
-            raise InputError(
-                f"the caption of {image.name} would be empty, which stops trainers",
-                hint="give it a tag",
-            )
-        return cls(image.with_suffix(".txt"), file_text(caption))
 
     def describe(self, name: Name) -> str:
         return f"write  {name(self.path)}"

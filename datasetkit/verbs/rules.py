@@ -36,7 +36,7 @@ from datasetkit.project.session import (
     open_project,
     recover_projects,
 )
-from datasetkit.verbs.shared.caption_rules import NO_TAG_LEFT, rule_set, written_tags
+from datasetkit.verbs.shared.caption_rules import NO_TAG_LEFT, build_rule_set, written_tags
 from datasetkit.verbs.shared.where_filter import needs_ids, passing_in
 
 
@@ -68,8 +68,8 @@ def rules(
     Raises ConfigError without a rule, DatasetError without images.
     """
     # 1. Everything that can be wrong with the options, before any work.
-    rule_list = rule_set(options)
-    if not rule_list and not options.escape_brackets:
+    rule_set = build_rule_set(options)
+    if not rule_set and not options.escape_brackets:
         raise ConfigError(
             "no rule was given", hint="e.g. dsk rules DIR --exclude @face --trigger NAME --dry-run"
         )
@@ -82,7 +82,7 @@ def rules(
         # 3. Read the images and their captions, and select those that pass the filter.
         scanned, selected = _select(folder, options, project)
         # 4. Decide: pure functions from records to outcomes.
-        outcomes, applied = apply_to_captions(selected, rule_list, options)
+        outcomes, applied = apply_to_captions(selected, rule_set, options)
         changes = tuple(
             CaptionChange(o.record.path, o.record.caption, o.value)
             for o in outcomes
@@ -93,8 +93,8 @@ def rules(
         where = f"where {options.where}" if options.where else ""
         entry = project.apply(plan, "rules", display(f"{folder.name} {where}".strip()))
     # 6. The result: data only; the command line and the notebook format it.
-    hits = summary(rule_list, applied)
-    warnings = (*rule_list.warnings, *(hit.warning for hit in hits if hit.warning))
+    hits = summary(rule_set, applied)
+    warnings = (*rule_set.warnings, *(hit.warning for hit in hits if hit.warning))
     report = RunReport("rules", (*outcomes, *scanned.failed))
     return RulesResult(report, changes, hits, warnings, entry, len(scanned.records) - len(selected))
 
@@ -126,7 +126,7 @@ def _select(
 
 
 def apply_to_captions(
-    records: Sequence[ImageRecord], rule_list: RuleSet, options: TagRules
+    records: Sequence[ImageRecord], rule_set: RuleSet, options: TagRules
 ) -> tuple[list[Outcome[Caption]], list[RuleResult]]:
     """Apply rules to existing captions; return an outcome per image, and the rules that fired."""
     outcomes: list[Outcome[Caption]] = []
@@ -136,7 +136,7 @@ def apply_to_captions(
         if record.caption is None or not record.caption.tags:
             outcomes.append(Skipped(record, "it has no caption"))
             continue
-        result = apply(rule_list, record.caption.tags, category=category)
+        result = apply(rule_set, record.caption.tags, category=category)
         applied.append(result)
         if result.tags:
             outcomes.append(Done(record, Caption(written_tags(result.tags, options))))

@@ -34,7 +34,7 @@ from datasetkit.verbs.rename import rename
 from datasetkit.verbs.report import report
 from datasetkit.verbs.resize import resize
 from datasetkit.verbs.shared import schema_file
-from datasetkit.verbs.shared.caption_rules import rule_set
+from datasetkit.verbs.shared.caption_rules import build_rule_set
 from datasetkit.verbs.shared.concept_folders import (
     IMAGE_STEPS,
     StepFolders,
@@ -201,7 +201,7 @@ def _check_concepts(config: Config, *, with_rules: bool) -> None:
             )
         names.add(fold(name))
         if with_rules:
-            rule_set(config.for_concept(concept).build(TagOptions, "tag"))
+            build_rule_set(config.for_concept(concept).build(TagOptions, "tag"))
 
 
 def _calls(step: str, config: Config) -> list[tuple[str, Callable[[RunContext], Any]]]:

@@ -31,7 +31,7 @@ from datasetkit.project.session import (
 )
 from datasetkit.project.store import caption_hash
 from datasetkit.verbs.shared import scoring
-from datasetkit.verbs.shared.caption_rules import decide_caption, is_by_person, rule_set
+from datasetkit.verbs.shared.caption_rules import build_rule_set, decide_caption, is_by_person
 from datasetkit.verbs.shared.scoring import ScoringResult, TagDrift, TaggerUse
 from taggers.base import ResolvedTagger
 from taggers.selection import Thresholds, choose
@@ -77,7 +77,7 @@ def tag(folder: Path, options: TagOptions, context: RunContext = DEFAULT_CONTEXT
     ConfigError, DatasetError, MissingExtra / ModelFileError, StorageError, in this order, before
     any work.
     """
-    rules = rule_set(options)
+    rules = build_rule_set(options)
     scoring.names(options)
     recover_projects([folder], context, recursive=options.recursive)
     listing = require_images(folder, recursive=options.recursive, follow_links=options.follow_links)

@@ -29,9 +29,9 @@ from datasetkit.project.store import caption_hash
 from datasetkit.verbs.review.images import ReviewImage
 from datasetkit.verbs.shared.caption_rules import (
     NO_TAG_LEFT,
+    build_rule_set,
     decide_caption,
     is_by_person,
-    rule_set,
 )
 from datasetkit.verbs.shared.stored_scores import StoredScores, threshold_of
 from taggers.selection import Thresholds, choose, threshold_steps
@@ -200,7 +200,7 @@ def threshold(
     """
     given = _threshold_options(wanted)
     options = [replace(concept_options, **given) for concept_options in context.options]
-    rules = [rule_set(concept_options) for concept_options in options]
+    rules = [build_rule_set(concept_options) for concept_options in options]
     changes: list[tuple[ReviewImage, Caption]] = []
     generated: list[str] = []
     unchanged = without = 0
@@ -277,7 +277,7 @@ def _tagged(
 def tagger_caption(context: OperationContext, image: ReviewImage) -> Caption | None:
     """Return the caption that `dsk tag` would write from the stored scores; None without scores."""
     options = replace(context.options[image.concept], existing="overwrite")
-    _, caption = _tagged(context, image, options, rule_set(options))
+    _, caption = _tagged(context, image, options, build_rule_set(options))
     return caption
 
 

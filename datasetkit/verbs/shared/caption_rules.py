@@ -23,7 +23,7 @@ from taggers.base import ScoredTag
 NO_TAG_LEFT = "no tag would be left, and an empty caption would stop the trainers"
 
 
-def rule_set(options: TagRules) -> RuleSet:
+def build_rule_set(options: TagRules) -> RuleSet:
     """Build the rules of the options. Raises ConfigError for contradictory rules and unknown
     groups.
     """
