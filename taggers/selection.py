@@ -58,7 +58,7 @@ class KeptScores:
 
 @dataclass(frozen=True, slots=True)
 class Thresholds:
-    """The least scores of general and character tags, or `mcut` to compute them from the scores.
+    """The minimum scores of general and character tags, or `mcut` to compute them from the scores.
 
     rating: where in the caption the best rating is.
     """
@@ -69,7 +69,7 @@ class Thresholds:
     rating: RatingPlace = "none"
 
     def of(self, kept: KeptScores, labels: Labels) -> dict[str, float]:
-        """Return the least scores of general and character tags of this image."""
+        """Return the minimum scores of general and character tags of this image."""
         if not self.mcut:
             return {GENERAL: self.threshold, CHARACTER: self.character_threshold}
         categories = labels.categories[kept.rows]

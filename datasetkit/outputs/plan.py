@@ -30,7 +30,7 @@ class Adoption:
 @dataclass(frozen=True, slots=True)
 class PlannedRewrite:
     """A caption that follows its image. image: the original. is_pending: it is reworded even if the
-    image is not made now, since an earlier run was killed before it came to this caption.
+    image is not made now, since an earlier run was killed before it got to this caption.
     """
 
     image: Path
@@ -55,7 +55,7 @@ class OutputPlan:
     """What `produce` does. title: of the journal entries. facts: as they are after the moves.
 
     keep, make: the images whose outputs are up to date, and those whose outputs are made. adopt:
-    those with unknown output files, which must be what the stage makes, byte for byte. moves:
+    those with unknown output files, which must match the stage's output byte for byte. moves:
     outputs that take another name or go to the trash. pending: captions that the store lists before
     the work, see `sidecars.pending_caption`. copies: captions and masks that go along with images
     that do not fail. rewrites, edited: captions that change. fallbacks: by image.
@@ -85,14 +85,14 @@ class OutputPlan:
         return tuple(move for move in self.moves if move.new is None)
 
 
-# The order in which things are decided, and done: 1. Moves come first: all else is decided as if
-# they were done (`OutputFacts.after`), so that a renamed    source keeps its output, its caption
-# and its mask. 2. An output is current if source, recipe, size and time are those of the store. A
-# file that the    store does not list is a person's, until `produce` has shown that the stage makes
-# just that. 3. Captions edited at the original are found before the images are made, while the
-# hashes in the    store still tell whose edit it was; which captions are reworded depends on which
-# images fail. 4. The store lists files as pending before they are written: what a kill leaves is
-# dsk's own.
+# The order in which things are decided, and done:
+# 1. Moves come first: all else is decided as if they were done (`OutputFacts.after`), so that a
+#    renamed source keeps its output, its caption and its mask.
+# 2. An output is current if source, recipe, size and time are those of the store. A file that the
+#    store does not list is a person's, until `produce` has shown that the stage makes just that.
+# 3. Captions edited at the original are found before the images are made, while the hashes in the
+#    store still tell whose edit it was; which captions are reworded depends on which images fail.
+# 4. The store lists files as pending before they are written: what a kill leaves is dsk's own.
 def plan_outputs(scan: Scan, spec: OutputSpec, facts: OutputFacts) -> OutputPlan:
     """Decide what happens to the outputs of a scanned folder; nothing is read or written."""
     moves = plan_moves(scan, spec, facts) if not spec.staged else ()
@@ -198,8 +198,8 @@ def _fallbacks(
 def _fallback(record: ImageRecord, is_kept: bool, spec: OutputSpec, facts: OutputFacts) -> Fallback:
     target = spec.targets[record.path][0]
     mask = mask_path(target)
-    # A mask that was made of the image goes with the cut-out whose place the copy takes; one that
-    # was copied along with a copy that is kept, is kept too.
+    # A mask made from the image is discarded together with the cut-out that the copy replaces; one
+    # that was copied along with a copy that is kept, is kept too.
     listed = facts.stored.get(absolute(mask))
     settled = (
         (replace(listed.output, path=mask),)

@@ -23,7 +23,7 @@ from datasetkit.outputs.spec import MASK_RECIPE, OutputSpec
 from datasetkit.project.plans import Move
 from datasetkit.project.store import Output
 
-# The verbs that make images of images, as the recipes of their outputs begin.
+# The verbs that make images from images, as the recipes of their outputs begin.
 STAGES = ("faces", "resize", "cutout")
 # The recipes of what goes along with an output: masks, copied sidecars and reworded captions.
 _SIDECARS = (MASK_RECIPE, "carried", "caption")

@@ -58,7 +58,7 @@ class FaceDetector(Protocol):
     """Finds faces; it may be called from several threads."""
 
     def find(self, image: Image.Image, *, threshold: float = 0.5) -> tuple[Face, ...]:
-        """Return the faces of an RGB image, best first. threshold: the least score, 0 to 1."""
+        """Return the faces of an RGB image, best first. threshold: the minimum score, 0 to 1."""
 
 
 class FaceFinder:
@@ -71,7 +71,7 @@ class FaceFinder:
         self._input = self._session.get_inputs()[0].name
 
     def find(self, image: Image.Image, *, threshold: float = 0.5) -> tuple[Face, ...]:
-        """Return the faces of an RGB image, best first. threshold: the least score."""
+        """Return the faces of an RGB image, best first. threshold: the minimum score."""
         return self.find_in(letterbox(image), threshold=threshold)
 
     def find_in(self, fitted: Letterbox, *, threshold: float = 0.5) -> tuple[Face, ...]:

@@ -59,7 +59,7 @@ class TextFinder:
         self._input = self._session.get_inputs()[0].name
 
     def find(self, image: Image.Image, *, threshold: float = THRESHOLD) -> tuple[TextBox, ...]:
-        """Return the lines of text of an RGB image, best first. threshold: the least score."""
+        """Return the lines of text of an RGB image, best first. threshold: the minimum score."""
         pixels = prepare(image)
         plain = self._probability(pixels)
         if plain.max() < 2 * threshold - 1:  # the mean cannot reach the threshold
