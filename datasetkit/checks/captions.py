@@ -1,4 +1,4 @@
-"""Checks of caption files: those that a trainer does not find, stops at, or reads differently."""
+"""Checks of caption files: captions that a trainer misses, fails on or misreads."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from datasetkit.core.errors import DskError
 from datasetkit.core.files import display
 
 BOM: Final = "\ufeff"
-# A trigger is guessed if at least so many captions, and this share of the folder, begin with it.
+# A trigger is guessed if at least this many captions, and this share of the folder, begin with it.
 GUESS_LEAST, GUESS_SHARE = 3, 0.6
 
 
@@ -33,7 +33,7 @@ def missing(data: CheckInput) -> Iterator[Finding]:
             if others is not None:
                 consequence = f"sd-scripts uses {display(others.name)}, which has a shorter stem"
             elif item.folder.laid_out:
-                consequence = f"it is trained with `{display(item.folder.name)}`"
+                consequence = f"`{display(item.folder.name)}` is used as its caption"
             else:
                 consequence = "it is trained without text"
             yield Finding(item.path, f"has no caption: {consequence}")
@@ -68,7 +68,7 @@ def lines(data: CheckInput) -> Iterator[Finding]:
     for item, caption in data.captioned:
         number = sum(bool(line.replace(BOM, "").strip()) for line in text_of(caption).splitlines())
         if number > 1:
-            yield Finding(item.path, f"{number} lines; trainers use the first", number)
+            yield Finding(item.path, f"has {number} lines; trainers read only the first", number)
 
 
 def name(data: CheckInput) -> Iterator[Finding]:
@@ -76,8 +76,11 @@ def name(data: CheckInput) -> Iterator[Finding]:
         if item.caption is None:
             continue
         if not item.caption.proper:
+            named, wanted = item.caption.path.name, item.path.with_suffix(".txt").name
             yield Finding(
-                item.path, f"its caption is named {display(item.caption.path.name)}, not .txt", 1.0
+                item.path,
+                f"its caption file is `{display(named)}`, not `{display(wanted)}`",
+                1.0,
             )
         elif item.caption.others:
             others = ", ".join(display(path.name) for path in item.caption.others)
@@ -120,9 +123,10 @@ def trigger_number(data: CheckInput) -> Iterator[Finding]:
         usual = Counter(n for _, n in counts).most_common(1)
         for item, n in counts:
             if n != usual[0][0]:
+                words = "1 word that is not a tag" if n == 1 else f"{n} words that are not tags"
                 yield Finding(
                     item.path,
-                    f"begins with {n} words that are not tags, most captions with {usual[0][0]}",
+                    f"begins with {words}, most captions with {usual[0][0]}",
                     n,
                 )
 
@@ -155,11 +159,12 @@ def long(data: CheckInput) -> Iterator[Finding]:
             step = (
                 f"max_token_length = {enough} is enough"
                 if enough
-                else "no trainer supports so many"
+                else "no trainer supports that many"
             )
+            over = number - data.max_tokens
             yield Finding(
                 item.path,
-                f"{number} tokens: {number - data.max_tokens} are cut off; {step}",
+                f"{number} tokens: {over} {'is' if over == 1 else 'are'} cut off; {step}",
                 number,
             )
 
@@ -227,7 +232,7 @@ CHECKS: Final = (
         "caption",
         "no caption",
         "the file `<stem>.txt` beside each training image",
-        "there is none, nor one with another suffix",
+        "no caption file, under this or any other suffix",
         "dsk tag {folder}",
         missing,
     ),
@@ -236,7 +241,7 @@ CHECKS: Final = (
         "caption",
         "empty caption",
         "the tags of the file",
-        "none; also in a file of 0 bytes",
+        "no tags, or an empty file",
         "dsk tag {folder}, or remove the file",
         empty,
     ),
@@ -304,7 +309,7 @@ CHECKS: Final = (
         "caption",
         "trigger not first",
         _TRIGGERS,
-        "another tag comes before one that the caption has",
+        "another tag comes before a trigger",
         "dsk check {folder} --fix",
         trigger_first,
         fix="moves the triggers of the caption to the front, in their order",
@@ -314,7 +319,7 @@ CHECKS: Final = (
         "caption",
         "different number of triggers",
         "the tags at the front of a caption that are triggers or not in the vocabulary",
-        "not as many as in most captions of the folder: keep_tokens is one number for all",
+        "a different count from most captions in the folder; `keep_tokens` applies to all of them",
         "give each caption the same number of trigger words",
         trigger_number,
     ),
@@ -342,7 +347,7 @@ CHECKS: Final = (
         "caption",
         "differs from its source",
         "the caption in a laid-out folder and that of the image it was linked from",
-        "other tags, or another order",
+        "different tags or a different order",
         "run dsk layout again, or copy the edit to the source",
         differs,
     ),

@@ -14,7 +14,7 @@ from datasetkit.cli.main import app
 
 Fix = Annotated[
     bool,
-    typer.Option("--fix", help="Fix what needs no decision of yours; dsk undo takes it back."),
+    typer.Option("--fix", help="Fix what needs no decision of yours; dsk undo undoes it."),
 ]
 As = Annotated[
     Literal["sd-scripts"] | None,
@@ -35,7 +35,7 @@ def check(
     json: opt.Json = False,
     wait: opt.Wait = False,
 ) -> None:
-    """Find problems for training in images, captions and folders.
+    """Find training problems in images, captions and folders.
 
     Example: dsk check ./imgs --sheet check.png
     """

@@ -94,8 +94,7 @@ def tag(
     json: opt.Json = False,
     wait: opt.Wait = False,
 ) -> None:
-    """Write a caption for every image: the trigger, then the tagger's tags without those that you
-    exclude.
+    """Write a caption for every image: the trigger, then the tagger's tags minus those you exclude.
 
     The trigger absorbs what you exclude; what stays in the caption can be changed by a prompt.
     Captions that a person edited are kept. Changing a threshold or a rule later needs no inference.

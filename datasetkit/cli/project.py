@@ -79,14 +79,14 @@ def undo(
     ] = None,
     partial: Annotated[
         bool,
-        typer.Option("--partial", help="Leave files that were changed since; undo the rest."),
+        typer.Option("--partial", help="Leave files that have changed since; undo the rest."),
     ] = False,
     dry_run: opt.DryRun = False,
     json: opt.Json = False,
     wait: opt.Wait = False,
 ) -> None:
-    """Undo the last command that changed something here. Files that were changed since are never
-    touched.
+    """Undo the last command that changed something here. Files that have changed since then are
+    left alone.
 
     Example: dsk undo
     """

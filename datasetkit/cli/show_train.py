@@ -75,7 +75,7 @@ def _held_out(result: PlanTrainingResult) -> None:
         total = trained + len(result.held_out)
         names = _names(result.held_out)
         held_out = f"{len(result.held_out):,} of {images(total)}"
-        say(f"validation: {held_out} held out, not trained: {names}")
+        say(f"validation: {held_out} held out, not trained on: {names}")
 
 
 def _buckets(buckets: Sequence[BucketUse]) -> None:

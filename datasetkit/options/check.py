@@ -76,13 +76,13 @@ class CheckOptions(ScanOptions):
     )
     text: float = option(
         0.7,
-        "The least score of a line of text.",
+        "Minimum score for a line of text.",
         range=(0.6, 1),
         change="ornaments are taken for text (higher), or faint watermarks are missed (lower)",
     )
     faces: float = option(
         0.5,
-        "The least score of a face.",
+        "Minimum score for a face.",
         range=(0.3, 1),
         change="objects are taken for faces (higher), or small faces are missed (lower)",
     )

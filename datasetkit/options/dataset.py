@@ -35,7 +35,7 @@ class PlanRepeatsOptions(CheckedOptions):
     )
     batch_size: int | None = option(
         None,
-        "Images of a batch.",
+        "Images per batch.",
         range=(1, 10**7),
         unit="images",
         shown="train_batch_size of [train], 1",
@@ -70,13 +70,13 @@ class LayoutOptions(PlanRepeatsOptions):
 
     out: str = option(
         "dataset",
-        "The dataset's folder: train/ and reg/ in it.",
+        "Dataset folder; train/ and reg/ are created inside.",
         path="output folder",
         change="the dataset must lie elsewhere",
     )
     repeats: int | None = option(
         None,
-        "Repeats of every concept that gives none itself.",
+        "Repeats for concepts that do not set their own.",
         range=(1, 10**6),
         shown="planned",
         slot=3,
@@ -123,7 +123,7 @@ class ReportOptions(CheckedOptions):
     recursive: bool = option(
         False,
         "Go into subfolders.",
-        change="your images lie in subfolders",
+        change="images are in subfolders",
         flags=("--recursive/--no-recursive", "-r"),
     )
 
@@ -186,6 +186,6 @@ class ImportOptions(CheckedOptions):
     recursive: bool = option(
         False,
         "Go into subfolders.",
-        change="your images lie in subfolders",
+        change="images are in subfolders",
         flags=("--recursive/--no-recursive", "-r"),
     )

@@ -99,7 +99,7 @@ class FacesOptions(ScanOptions):
     # Lower scores are not stored, so a lower threshold would not find more.
     threshold: float = option(
         0.5,
-        "The least score of a face.",
+        "Minimum score for a face.",
         range=(0.3, 1),
         change="lower finds more faces, higher leaves out what is not a face",
     )
@@ -110,7 +110,7 @@ class FacesOptions(ScanOptions):
     )
     text_threshold: float = option(
         0.7,
-        "The least score of a line of text.",
+        "Minimum score for a line of text.",
         range=(0.6, 1),
         needs="text",
         change="lower finds faint text, higher leaves out ornaments",
@@ -138,7 +138,7 @@ class FacesOptions(ScanOptions):
     )
     most: int = option(
         0,
-        "Only so many faces of each image, the largest first.",
+        "At most this many faces of each image, the largest first.",
         range=(0, 1000),
         shown="0: all",
         change="there are strangers in the background",
@@ -186,7 +186,7 @@ class CutoutOptions(ScanOptions):
     )
     feather: float = option(
         0.0,
-        "Soften the edge inwards by so many pixels.",
+        "Soften the edge inwards by this many pixels.",
         range=(0, 1000),
         unit="pixels",
         shown="0",

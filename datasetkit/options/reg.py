@@ -32,7 +32,7 @@ class RegOptions(CheckedOptions):
     )
     out: str = option(
         "dataset",
-        "The dataset's folder: train/ and reg/ in it.",
+        "Dataset folder; train/ and reg/ are created inside.",
         path="output folder",
         change="the training set lies elsewhere",
     )

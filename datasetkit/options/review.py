@@ -49,7 +49,7 @@ class ReviewOptions(CheckedOptions):
         False,
         "Go into subfolders.",
         group=READING,
-        change="your images lie in subfolders",
+        change="images are in subfolders",
         flags=("--recursive/--no-recursive", "-r"),
     )
     max_pixels: int = option(

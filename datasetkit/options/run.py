@@ -23,7 +23,7 @@ class ConceptOptions(CheckedOptions):
         shown="the first trigger, else the folder's name",
     )
     prefix: str = option("", "What `rename` puts before the numbers.", shown="the name")
-    trigger: Tags = option((), "The words that stand first in each of its captions.")
+    trigger: Tags = option((), "Trigger words, placed first in each of its captions.")
     exclude: Tags = option((), "Tags to leave out of its captions, besides those of `[tag]`.")
     additional: Tags = option((), "Tags that each of its captions gets, besides those of `[tag]`.")
     repeats: int | None = option(

@@ -17,7 +17,7 @@ class ScanOptions(CheckedOptions):
         False,
         "Go into subfolders.",
         group=READING,
-        change="your images lie in subfolders",
+        change="images are in subfolders",
         flags=("--recursive/--no-recursive", "-r"),
     )
     follow_links: bool = option(

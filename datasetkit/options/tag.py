@@ -16,7 +16,7 @@ class TagRules(ScanOptions):
 
     trigger: Tags = option(
         (),
-        "Trigger words; they stand first in every caption, exactly once.",
+        "Trigger words, placed first in every caption, exactly once.",
         group="Rules",
         slot=2,
         change="always, when you train a subject or a style",
@@ -45,7 +45,7 @@ class TagRules(ScanOptions):
     )
     escape_brackets: bool = option(
         False,
-        r"Write `\(` and `\)` as prompts do; captions need not.",
+        r"Write `\(` and `\)`, as in prompts; captions do not need it.",
         change="another program reads the captions as prompts",
     )
 
@@ -74,8 +74,9 @@ class TagOptions(TagRules):
 
     tagger: str = option(
         "auto",
-        "auto: WD14, or offline the fallback `basic`. A name of `dsk models list`, or "
-        "owner/repo[/folder][@revision]; several, comma-separated, are combined.",
+        "auto: WD14, or `basic` when offline. A name from `dsk models list`, or a hub repository: "
+        "owner/repo, with an optional /folder and @revision. Several, comma-separated, are "
+        "combined.",
         group="Tagger",
         change="another tagger knows your images better",
     )
@@ -84,23 +85,23 @@ class TagOptions(TagRules):
         "A folder with model.onnx and its label file.",
         path="input folder",
         shown="none",
-        change="the model lies in a folder of yours",
+        change="the model is in a local folder",
     )
     provider: str = option(
         "auto",
         "Where the model runs: auto, cpu, cuda, ...",
-        change="`auto` does not take the device that you want",
+        change="`auto` picks the wrong device",
     )
     # Lower scores than 0.01 are not stored, so a lower threshold would not find more later.
     threshold: float | Literal["pr"] = option(
         0.35,
-        "Least score of a general tag; pr: the value of the model's card.",
+        "Minimum score for a general tag; `pr`: the threshold from the model card.",
         range=(0.01, 1),
         change="higher for fewer, surer tags",
     )
     character_threshold: float = option(
         0.85,
-        "Least score of a character tag.",
+        "Minimum score for a character tag.",
         range=(0.01, 1),
         change="characters are missed, or found where there are none",
     )
@@ -121,12 +122,12 @@ class TagOptions(TagRules):
     )
     combine: Literal["union", "intersection", "mean"] = option(
         "union",
-        "Of several taggers' scores take the highest, the lowest or the mean.",
+        "How to combine the scores of several taggers: highest, lowest or mean.",
         change="you name several taggers",
     )
     precision: Literal["float32", "int8", "bf16", "fp16"] = option(
         "float32",
-        "int8: for a CPU; bf16: by OpenVINO; fp16: for a graphics card. They change some tags.",
+        "int8 for CPUs, bf16 with OpenVINO, fp16 for GPUs. Reduced precision changes some tags.",
         see="tagging.md#precision",
         change="tagging takes too long",
     )
@@ -141,5 +142,5 @@ class TagOptions(TagRules):
         "Images that the model sees at once.",
         range=(0, 1024),
         shown="0: what suits model and device",
-        change="memory of a graphics card runs out",
+        change="the GPU runs out of memory",
     )

@@ -90,8 +90,8 @@ class TrainOptions(CheckedOptions):
     v2: bool | None = option(
         None,
         "The model is of Stable Diffusion 2. It is read from the model's files; "
-        "a wrong answer is refused.",
-        change="never: it is here for files of sd-scripts",
+        "a wrong value is rejected.",
+        change="never: it exists only for compatibility with sd-scripts configs",
         shown="as the model is",
         families=("sd1", "sd2"),
         section=MODEL,
@@ -239,8 +239,8 @@ class TrainOptions(CheckedOptions):
     )
     flip_aug: bool = option(
         False,
-        "Half of the samples see the image mirrored.",
-        change="the subject has no side that matters",
+        "Half of the samples are mirrored.",
+        change="the subject is not asymmetric",
         section=DATASET,
         level="subset",
         in_metadata=True,
@@ -249,7 +249,7 @@ class TrainOptions(CheckedOptions):
         False,
         "A third of the samples see other colours: the hue turned by up to 16 "
         "degrees, or a gamma of 0.95 to 1.05. Latents cannot be cached.",
-        change="photos have one light; never where colours are what is learned",
+        change="all photos share the same lighting; never if colour is what should be learned",
         section=DATASET,
         level="subset",
         in_metadata=True,
@@ -365,9 +365,9 @@ class TrainOptions(CheckedOptions):
     )
     enable_wildcard: bool = option(
         False,
-        "Of `{a|b|c}` in a caption each sample reads one, and of several lines "
-        "one; `{{` and `}}` are braces. `dsk layout` joins lines: `{one "
-        "caption|another}` says the same in one.",
+        "Each sample picks one of `{a|b|c}`, and one line of a multi-line caption; "
+        "`{{` and `}}` are braces. `dsk layout` joins lines: `{one caption|another}` "
+        "says the same in one.",
         change="you have several wordings of a caption",
         section=DATASET,
         level="subset",
@@ -406,7 +406,7 @@ class TrainOptions(CheckedOptions):
     )
     weighted_captions: bool = option(
         False,
-        "`(tag:1.2)`, `(tag)` and `[tag]` weigh tags; `\\(` is a bracket.",
+        "`(tag:1.2)`, `(tag)` and `[tag]` weight tags; `\\(` is a bracket.",
         change="captions are written that way",
         see="train.md#weighted-captions",
         section=TRAINING,
@@ -433,7 +433,7 @@ class TrainOptions(CheckedOptions):
     )
     train_batch_size: int = option(
         1,
-        "Images of a batch, all of one bucket.",
+        "Images per batch, all of one bucket.",
         change="2 to 4 where memory allows: faster and smoother",
         range=_COUNT,
         unit="images",
@@ -443,7 +443,7 @@ class TrainOptions(CheckedOptions):
     )
     gradient_accumulation_steps: int = option(
         1,
-        "Batches of an optimizer step.",
+        "Batches per optimizer step.",
         change="a larger batch does not fit: it acts as one, at the same speed",
         range=_COUNT,
         unit="batches",
@@ -502,7 +502,7 @@ class TrainOptions(CheckedOptions):
     network_dropout: float = option(
         0.0,
         "Chance of each inner activation to be left out.",
-        change="it learns images by heart: 0.1",
+        change="it overfits: try 0.1",
         range=_SHARE,
         section=NETWORK,
         in_metadata=True,
@@ -531,7 +531,7 @@ class TrainOptions(CheckedOptions):
     scale_weight_norms: float | None = option(
         None,
         "The largest norm of a module's change; larger ones are scaled down.",
-        change="1 where the LoRA burns or does not mix with others",
+        change="1 if the LoRA is overcooked or does not mix with others",
         shown="not set",
         range=(0, 1e6),
         section=NETWORK,
@@ -562,7 +562,7 @@ class TrainOptions(CheckedOptions):
     unet_lr: float | None = option(
         None,
         "The UNet's learning rate; 0: it is not trained.",
-        change="half of it if images burn",
+        change="half of it if images look overbaked",
         shown="`learning_rate`",
         range=_RATE,
         section=NETWORK,
@@ -669,7 +669,7 @@ class TrainOptions(CheckedOptions):
     )
     lr_scheduler_timescale: int | None = option(
         None,
-        "Of `inverse_sqrt`: after so many steps more the rate is 1 / √2.",
+        "Of `inverse_sqrt`: the rate falls to 1/√2 after this many further steps.",
         change="rarely",
         shown="the warm-up, else 10,000",
         range=(1, MANY),
@@ -751,7 +751,7 @@ class TrainOptions(CheckedOptions):
     )
     min_snr_gamma: float | None = option(
         None,
-        "Weigh timesteps by min(SNR, gamma) / SNR (arXiv:2303.09556).",
+        "Weight the loss by min(SNR, gamma) / SNR (arXiv:2303.09556).",
         change="5 learns faster and steadier",
         shown="not set",
         range=(0, 1e6),
@@ -762,13 +762,13 @@ class TrainOptions(CheckedOptions):
     )
     debiased_estimation_loss: bool = option(
         False,
-        "Weigh timesteps by 1 / sqrt(SNR) (arXiv:2310.08442).",
+        "Weight the loss by 1 / sqrt(SNR) (arXiv:2310.08442).",
         change="in place of min_snr_gamma, for drawings",
         section=TRAINING,
     )
     scale_v_pred_loss_like_noise_pred: bool = option(
         False,
-        ("Weigh timesteps by SNR / (SNR + 1): a loss of velocities counts as one of noise."),
+        ("Weight the loss by SNR / (SNR + 1): a loss of velocities counts as one of noise."),
         change="a v-prediction model learns details too late",
         section=TRAINING,
     )
@@ -799,7 +799,7 @@ class TrainOptions(CheckedOptions):
     )
     noise_offset_random_strength: bool = option(
         False,
-        "The offset varies from 0 to its value.",
+        "Draw the strength at random between 0 and the value.",
         change="with a large offset",
         needs="noise_offset",
         section=TRAINING,
@@ -826,7 +826,7 @@ class TrainOptions(CheckedOptions):
     )
     multires_noise_discount: float = option(
         0.3,
-        "What each coarser level counts.",
+        "Weight of each coarser level.",
         change="0.1 to 0.4",
         range=_SHARE,
         needs="multires_noise_iterations",
@@ -835,7 +835,7 @@ class TrainOptions(CheckedOptions):
     )
     ip_noise_gamma: float = option(
         0.0,
-        "Noise on the noise that the UNet sees (arXiv:2301.11706).",
+        "Input perturbation: extra noise added to the UNet's input (arXiv:2301.11706).",
         change="0.1 is the paper's",
         range=_SHARE,
         section=TRAINING,
@@ -844,7 +844,7 @@ class TrainOptions(CheckedOptions):
     )
     ip_noise_gamma_random_strength: bool = option(
         False,
-        "It varies from 0 to its value.",
+        "Draw the strength at random between 0 and the value.",
         change="rarely",
         needs="ip_noise_gamma",
         section=TRAINING,
@@ -1068,7 +1068,7 @@ class TrainOptions(CheckedOptions):
     )
     max_validation_steps: int | None = option(
         None,
-        "Validate with so many held-out images at most.",
+        "Validate with at most this many held-out images.",
         change="many are held out, and time is short",
         shown="all",
         range=(1, MANY),

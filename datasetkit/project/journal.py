@@ -9,13 +9,14 @@ A plan goes through three phases, and the store records durably when each one be
             next phase only.
   place     Every temporary file takes its final name.
 
-After a crash, the next changing command runs the open plan forward from the phase that it had
-reached. What a file held before is in the journal, the new bytes are in the journal or on disk, so
-nothing depends on the killed process.
+After a crash, the open plan is rolled forward by the next changing command, from the phase that it
+had reached. What a file held before is in the journal, the new bytes are in the journal or on disk,
+so nothing depends on the killed process.
 
 The journal may come from somebody else. Only an entry that this user signed in this folder
-(project/signature.py) is run forward without asking, and only such an entry may touch files outside
-of the project. Signatures are computed from what is in memory, never from what the store returns.
+(project/signature.py) is rolled forward without asking, and only such an entry may touch files
+outside of the project. Signatures are computed from what is in memory, never from what the store
+returns.
 """
 
 from __future__ import annotations
@@ -75,7 +76,7 @@ class JournalEntry:
 
 @dataclass(frozen=True, slots=True)
 class UndoResult:
-    """What an undo did: the commands that it took back, and why it left some operations alone."""
+    """What an undo did: the commands that it undid, and why it left some operations alone."""
 
     entries: tuple[JournalEntry, ...]
     refused: tuple[str, ...]
@@ -123,15 +124,15 @@ class Journal:
         None if there was nothing to do.
 
         generated: hashes of the captions in it that dsk itself made (see Store.generated).
-        outputs: files in it that are dsk's own from then on, also if a later command completes the
+        outputs: files in it that are dsk's own from then on, even if a later command completes the
         plan. Raises PlanConflict before anything changed; StorageError with nothing changed, or
         with the rest of the plan left for the next command to complete.
         """
         # The order makes a kill harmless at any point:
         # 1. `check` refuses the plan as a whole, before anything is written.
         # 2. `_begin` commits all operations, with the old and new texts, and what dsk calls its
-        #    own. A kill before this changed nothing.
-        # 3. `_run` does them in phases. A kill from here on is completed forward, never rolled
+        #    own. A kill before this has changed nothing.
+        # 3. `_run` does them in phases. After a kill from here on the plan is rolled forward, never
         #    back: some files have their new names already, and a reader may have used them.
         operations = [with_temp(op) for op in check(plan)]
         if not operations:
@@ -178,8 +179,8 @@ class Journal:
         *,
         phase: str = "prepare",
     ) -> list[str]:
-        """Run an open plan to its end from a phase; return the texts that a person edited since and
-        that are kept.
+        """Run an open plan to its end from a phase; return the files the user has edited in the
+        meantime, which are kept.
         """
         reporter.start("writing", len(operations))
         if phase == "prepare":
@@ -241,7 +242,9 @@ class Journal:
     def _place(
         self, entry: int, operations: Sequence[JournalOperation], reporter: Reporter
     ) -> list[str]:
-        """Give every temporary file its final name; return the texts that a person edited since."""
+        """Give every temporary file its final name; return the files the user has edited in the
+        meantime, which are kept.
+        """
         replaced_texts = sum(op.before is not None for op in operations)
         old_files = folder_for(self.root, entry) if replaced_texts >= _SYNC_ALL_FROM else None
         edited = []
@@ -383,7 +386,7 @@ class Journal:
             if phase == "prepare" or state == "running":
                 for folder in self._target_folders(entry, signed=signed[entry]):
                     sweep(folder)
-            if state == "running":  # a stage: what it made was made
+            if state == "running":  # a stage: files already produced are kept
                 with self.store.transaction() as database:
                     database.execute(
                         "UPDATE journal SET state = 'done', phase = '' WHERE id = ?", (entry,)
@@ -485,7 +488,7 @@ class Journal:
                 f"nothing: {error}",
                 None,
             )
-        kept = f"; kept what was edited since: {', '.join(edited)}" if edited else ""
+        kept = f"; kept files that have changed since then: {', '.join(edited)}" if edited else ""
         return RecoveredEntry(
             f"completed the interrupted `dsk {verb}` (history {entry}){kept}", undoes
         )
@@ -515,7 +518,7 @@ class Journal:
         return [_entry(*row) for row in rows]
 
     def newest(self) -> JournalEntry | None:
-        """Return the command that `undo` would take back, or None."""
+        """Return the newest command that can be undone, or None."""
         row = self.store.database.execute(
             "SELECT id, verb, title, started, state, (SELECT COUNT(*) FROM ops WHERE entry = id) "
             "FROM journal WHERE state = 'done' AND verb != 'undo' ORDER BY id DESC LIMIT 1"
@@ -560,19 +563,18 @@ class Journal:
         return bool(rows) and path.read_bytes() in [after for (after,) in rows]
 
     def next_id(self) -> int:
-        """Return the least number that the next command of the history can have."""
+        """Return the id of the next history entry."""
         row = self.store.database.execute("SELECT COALESCE(MAX(id), 0) + 1 FROM journal").fetchone()
         return int(row[0])
 
     def undo(
         self, entry: int | None = None, *, partial: bool = False, dry_run: bool = False
     ) -> UndoResult:
-        """Take back the newest command, or every command down to and including `entry`, newest
+        """Undo the newest command, or every command down to and including `entry`, newest
         first.
 
         An operation whose file no longer holds what dsk wrote is refused: PlanConflict names them
-        all and nothing changes. With `partial` those files are left alone, and the rest is taken
-        back.
+        all and nothing changes. With `partial` those files are left alone, and the rest is undone.
         """
         entries = self._undoable(entry)
         refused: list[str] = []
@@ -595,7 +597,7 @@ class Journal:
         return UndoResult(tuple(entries), tuple(refused))
 
     def _undoable(self, entry: int | None) -> list[JournalEntry]:
-        """Return the commands that an undo takes back, newest first."""
+        """Return the commands that an undo covers, newest first."""
         if entry is None:
             newest = self.newest()  # not the whole history, which may be thousands of edits
             return [newest] if newest else []
@@ -686,7 +688,7 @@ def _cannot_undo(target: JournalEntry, problems: Sequence[str]) -> PlanConflict:
     return PlanConflict(
         f"`dsk {target.verb}` (history {target.id}) cannot be undone as a whole: "
         f"{'; '.join(problems[:5])}{more}",
-        hint="dsk undo --partial leaves these files as they are and takes back the rest",
+        hint="dsk undo --partial leaves these files as they are and undoes the rest",
     )
 
 
@@ -729,7 +731,7 @@ class OpenEntry:
         self._count += 1
 
     def close(self) -> None:
-        """Mark the entry as done, also after an error: what was made was made."""
+        """Mark the entry as done, even after an error: files already produced are kept."""
         if self.entry is not None:
             with self._journal.store.transaction() as database:
                 database.execute("UPDATE journal SET state = 'done' WHERE id = ?", (self.entry,))

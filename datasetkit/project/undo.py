@@ -1,4 +1,4 @@
-"""Undo: the operations that take a finished command back, and why some cannot be taken back."""
+"""Undo: the operations that undo a finished command, and why some cannot be undone."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def inverse(
     root: Path,
     with_companions: bool,
 ) -> tuple[list[JournalOperation], list[str]]:
-    """Return the operations that take `done` back, last first, and why some cannot be taken back.
+    """Return the operations that undo `done`, last first, and why some cannot be undone.
 
     planned: the state that they start from. trash: a fresh folder for the files that dsk made.
     with_companions: files that were added beside a renamed image get its old name, too.
@@ -77,7 +77,7 @@ def inverse(
 
 
 def _changed_since(op: JournalOperation, planned: PlannedState) -> str:
-    """Return why a finished operation cannot be taken back, "" if it can.
+    """Return why a finished operation cannot be undone, "" if it can.
 
     A moved file may have been edited since: it moves back as it is.
     """
@@ -85,7 +85,7 @@ def _changed_since(op: JournalOperation, planned: PlannedState) -> str:
         return f"{display(op.dst.name)} is gone"
     if op.kind == "move" or file_stamp(op, planned.find(op.dst)) == op.stamp:
         return ""
-    return f"{display(op.dst.name)} was changed since"
+    return f"{display(op.dst.name)} has changed since"
 
 
 def _taken_again(op: JournalOperation, freed: set[Path], planned: PlannedState, root: Path) -> str:

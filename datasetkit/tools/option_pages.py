@@ -51,7 +51,7 @@ _CHANGE: Final[Mapping[str, str]] = {
     "--as": "`sd-scripts`: see what this trainer would read",
     "--images": "your images are in another folder",
     "--trigger": "the trigger is not the folder's name",
-    "--to": "more than the last command must be taken back",
+    "--to": "more than the last command must be undone",
     "--recover": "a command stops because another one was interrupted here",
     "--forget": "you do not want what the interrupted command would do",
     "--yes": "a script runs it, and you know what is interrupted",

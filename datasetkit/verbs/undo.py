@@ -19,7 +19,7 @@ def undo(
     """Undo the newest command of the folder's project, or all commands back to `entry`.
 
     If an undo was killed, it is completed, and nothing else is undone by the same call. Raises
-    PlanConflict, with nothing changed, for files that were changed since (unless `partial`).
+    PlanConflict, with nothing changed, for files that have changed since (unless `partial`).
     """
     require_history(folder)
     with open_project(folder, context) as project:

@@ -126,7 +126,7 @@ def test_an_image_without_caption_names_what_is_trained_instead(imgs, tmp_path):
     assert reason(imgs, "caption-missing") == "has no caption: it is trained without text"
     root = laid_out(tmp_path / "set")
     (root / "train" / "3_sks" / "b.txt").unlink()
-    assert reason(root, "caption-missing") == "has no caption: it is trained with `sks`"
+    assert reason(root, "caption-missing") == "has no caption: `sks` is used as its caption"
 
 
 def test_sd_scripts_uses_the_caption_of_a_shorter_stem(imgs):
@@ -160,7 +160,7 @@ def test_a_linked_caption_is_not_read(imgs, tmp_path):
 @pytest.mark.parametrize("name", ["b.caption", "b.TXT", "b.png.txt"])
 def test_misnamed_captions_are_read_and_reported(name, imgs):
     (imgs / "b.txt").rename(imgs / name)
-    assert reason(imgs, "caption-name") == f"its caption is named {name}, not .txt"
+    assert reason(imgs, "caption-name") == f"its caption file is `{name}`, not `b.txt`"
     assert findings(imgs, "caption-missing", "caption-stray", "trigger-missing") == ()
 
 
@@ -256,6 +256,16 @@ def test_the_limit_of_tokens_is_the_trainers(imgs):
     assert reason(imgs, "tokens").endswith("are cut off; max_token_length = 150 is enough")
     (imgs / "dsk.toml").write_text("[train]\nmax_token_length = 150\n", encoding="utf-8")
     assert findings(imgs, "tokens") == ()
+
+
+def test_one_word_and_one_token_are_singular(imgs):
+    for name, word in (("a", "mr sks"), ("c", "mrs sks"), ("d", "ms sks")):
+        says(name, f"sks, {word}, 1girl")(imgs)
+    assert reason(imgs, "trigger-number") == (
+        "begins with 1 word that is not a tag, most captions with 2"
+    )
+    says("b", ", ".join(["sks", *["hat"] * 36, "hat hat"]))(imgs)
+    assert reason(imgs, "tokens").startswith("76 tokens: 1 is cut off;")
 
 
 def test_tags_in_all_captions_name_the_folder_and_the_tag(imgs):

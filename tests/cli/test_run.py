@@ -251,12 +251,12 @@ def test_undo_refuses_a_file_that_was_changed_since_unless_partial(dsk, project)
     refused = dsk("undo")
     assert (
         refused.code == 2
-        and "p1.txt was changed since" in refused.err
+        and "p1.txt has changed since" in refused.err
         and "--partial" in refused.err
     )
     assert len(captions(project / "work" / "Sks")) == 4
     partial = dsk("undo", "--partial")
-    assert partial.code == 0 and "not undone: p1.txt was changed since" in partial.err
+    assert partial.code == 0 and "not undone: p1.txt has changed since" in partial.err
     assert captions(project / "work" / "Sks") == {"p1": "mine"}
 
 

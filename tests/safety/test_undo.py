@@ -104,7 +104,7 @@ def test_an_edited_caption_is_refused_and_nothing_is_changed(workdir):
     edited = workdir / "imgs" / "photo 2.txt"
     edited.write_text("mine now\n", encoding="utf-8")
     before = tree(workdir)
-    with pytest.raises(PlanConflict, match=r"photo 2\.txt was changed since") as raised:
+    with pytest.raises(PlanConflict, match=r"photo 2\.txt has changed since") as raised:
         api.undo(workdir / "imgs")
     assert "--partial" in raised.value.hint
     assert tree(workdir) == before
@@ -116,7 +116,7 @@ def test_partial_keeps_the_edited_caption_and_undoes_the_rest(workdir):
     datasets.tag(workdir)
     (workdir / "imgs" / "photo 2.txt").write_text("mine now\n", encoding="utf-8")
     done = api.undo(workdir / "imgs", partial=True)
-    assert done.refused == ("photo 2.txt was changed since",)
+    assert done.refused == ("photo 2.txt has changed since",)
     assert (workdir / "imgs" / "photo 2.txt").read_text(encoding="utf-8") == "mine now\n"
     now = tree(workdir)
     assert {n: w for n, w in now.items() if "photo 2.txt" not in n} == {
@@ -132,7 +132,7 @@ def test_an_edit_below_several_commands_refuses_all_of_them_before_the_first_is_
     edited.write_text("lips, mine\n", encoding="utf-8")
     datasets.rules(workdir)
     before = tree(workdir)
-    with pytest.raises(PlanConflict, match=r"dsk tag.*photo 4\.txt was changed since"):
+    with pytest.raises(PlanConflict, match=r"dsk tag.*photo 4\.txt has changed since"):
         api.undo(workdir / "imgs", 1)
     assert tree(workdir) == before
     assert {e.state for e in api.history(workdir / "imgs")} == {"done"}
@@ -165,7 +165,7 @@ def test_an_edited_output_of_resize_is_kept(workdir):
     datasets.resize(workdir)
     edited = workdir / "small" / "photo 2.jpg"
     edited.write_bytes(b"painted over")
-    with pytest.raises(PlanConflict, match=r"photo 2\.jpg was changed since"):
+    with pytest.raises(PlanConflict, match=r"photo 2\.jpg has changed since"):
         api.undo(workdir / "small")
     api.undo(workdir / "small", partial=True)
     assert [name for name in here(workdir) if name.startswith("small")] == ["small/photo 2.jpg"]
