@@ -352,10 +352,11 @@ def test_nothing_is_written_into_a_folder_that_became_a_link(folder, tmp_path):
     other = tmp_path / "other"
     with review(folder) as page:
         before = {path.name: path.read_bytes() for path in folder.glob("*.txt")}
-        folder.rename(tmp_path / "moved")
         other.mkdir()
         (other / "p0.txt").write_bytes(SECRET)
-        folder.symlink_to(other)
+        # At once: the page looks at the folder in the meantime.
+        os.rename(folder, tmp_path / "moved")  # noqa: PTH104
+        os.symlink(other, folder)  # noqa: PTH211
         response = page.send(
             "apply", version=page.version, scope={"in": "all"}, do={"remove": ["lips"]}
         )
