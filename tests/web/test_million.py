@@ -21,8 +21,8 @@ def million(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
     load = ReviewDataset.load
 
-    def loaded(self: ReviewDataset, store: Store) -> None:
-        load(self, store)
+    def loaded(self: ReviewDataset, store: Store, **options: bool) -> None:
+        load(self, store, **options)
         images = self.all()
         self._images = {
             n: replace(images[n % len(images)], id=n, name=f"{n}.jpg")
