@@ -19,7 +19,9 @@ Fix = Annotated[
 As = Annotated[
     Literal["sd-scripts"] | None,
     typer.Option(
-        "--as", help="Check nothing; print each caption and bucket as this trainer would use it."
+        "--as",
+        metavar="sd-scripts",
+        help="Check nothing; print each caption and bucket as this trainer would use it.",
     ),
 ]
 

@@ -18,8 +18,16 @@ if TYPE_CHECKING:
 Command = Callable[..., None]
 # The parameter of a command in whose place its options stand: name -> value, None for not given.
 Given = Mapping[str, Any]
+# The panel of options that do not change the result.
+HOW = "How it runs"
 # Ranges beyond this are no help to a reader.
 _SHOWN_UP_TO = 100_000
+# More choices than this stand in the explanation, not behind the option's name.
+_MOST_WORDS = 5
+_PATHS = {
+    "input file": "FILE", "output file": "FILE", "input folder": "DIR", "output folder": "DIR",
+    "model": "MODEL",
+}  # fmt: skip
 
 
 def command(
@@ -57,6 +65,15 @@ def _unwrapped(text: str) -> str:
     return "\n\n".join(" ".join(paragraph.split("\n")) for paragraph in paragraphs)
 
 
+class CommandGroup(typer.core.TyperGroup):
+    """A group of commands whose help is that of `cli.help`."""
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        from datasetkit.cli import help  # here: it loads Rich
+
+        help.show(self, ctx)
+
+
 class LazyCommand(typer.core.TyperCommand):
     """A command that has its name and help from the start, its parameters when they are needed."""
 
@@ -70,6 +87,11 @@ class LazyCommand(typer.core.TyperCommand):
             built = typer.main.get_command(alone)
             self.params, self.callback = built.params, built.callback
         return super().get_params(ctx)
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        from datasetkit.cli import help  # here: it loads Rich
+
+        help.show(self, ctx)
 
 
 def _with_options(
@@ -86,11 +108,10 @@ def _with_options(
         if (not only or d.name in only) and d.name not in without
     ]
     options.sort(key=lambda d: d.group == READING)
-    main_group = options[0].group
     parameters: list[inspect.Parameter] = []
     for parameter in inspect.signature(function, eval_str=True).parameters.values():
         if parameter.name == "given":
-            parameters += [_parameter(d, main_group) for d in options]
+            parameters += [_parameter(d) for d in options]
         else:
             parameters.append(parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY))
     names = {d.name: d for d in options}
@@ -104,10 +125,10 @@ def _with_options(
     return run
 
 
-def _parameter(d: DeclaredOption, main_group: str) -> inspect.Parameter:
+def _parameter(d: DeclaredOption) -> inspect.Parameter:
     """Return the parameter of an option: None where it is not given."""
     about = d.about
-    kind, metavar = _command_line_type(d)
+    kind = _command_line_type(d)
     flags = about.flags
     if kind is bool and not flags:
         spelled = d.name.replace("_", "-")
@@ -116,8 +137,8 @@ def _parameter(d: DeclaredOption, main_group: str) -> inspect.Parameter:
         *flags,
         help=_help(d),
         show_default=_shown_default(d),
-        metavar=about.metavar or metavar,
-        rich_help_panel=None if d.group == main_group else d.group,
+        metavar=about.metavar or _metavar(d),
+        rich_help_panel=about.panel,
     )
     return inspect.Parameter(
         d.name,
@@ -127,17 +148,25 @@ def _parameter(d: DeclaredOption, main_group: str) -> inspect.Parameter:
     )
 
 
-def _command_line_type(d: DeclaredOption) -> tuple[Any, str | None]:
-    """Return the type by which Typer reads an option, and its metavar where that is not enough."""
+def _command_line_type(d: DeclaredOption) -> Any:
+    """Return the type by which Typer reads an option."""
     kinds = d.kinds
     if kinds == (tuple[str, ...],):
-        return (list[str], None) if d.about.repeat else (str, "A,B,...")
-    if kinds == (tuple[int, int],):
-        return str, "SIZE"
-    if len(kinds) > 1:  # a number, or a word in its place
-        return str, "|".join(["NUMBER", *map(str, d.choices)])
-    [kind] = kinds
-    return kind, None
+        return list[str] if d.about.repeat else str
+    if kinds == (tuple[int, int],) or len(kinds) > 1:  # the latter: a number, or a word instead
+        return str
+    return kinds[0]
+
+
+def _metavar(d: DeclaredOption) -> str:
+    """Return what help prints for an option's value."""
+    if d.kinds == (tuple[str, ...],):
+        return "TEXT" if d.about.repeat else "A,B,..."
+    if d.kinds == (tuple[int, int],):
+        return "SIZE"
+    words = [*(["N"] if d.is_number else []), *map(str, d.choices)]
+    value = _PATHS.get(d.about.path, "TEXT")
+    return "|".join(words) if words and len(words) <= _MOST_WORDS else value
 
 
 def _parsed(d: DeclaredOption, value: Any) -> Any:
@@ -169,6 +198,8 @@ def _help(d: DeclaredOption) -> str:
     text = d.about.help
     if d.about.range is not None and d.about.range[1] <= _SHOWN_UP_TO:
         text += " ({:,g} to {:,g})".format(*d.about.range)
+    if len(d.choices) > _MOST_WORDS:
+        text += f" ({', '.join(map(str, d.choices))})"
     # The backslash keeps Rich from reading a style in the brackets.
     return text.replace("[", r"\[")
 

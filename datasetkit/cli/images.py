@@ -8,25 +8,15 @@ from typing import Annotated
 import typer
 
 from datasetkit.cli import options as opt
-from datasetkit.cli.command import Given, command
+from datasetkit.cli.command import CommandGroup, Given, command
 from datasetkit.cli.main import app
 from datasetkit.cli.prepare import PANEL
-
-In = Annotated[
-    Path,
-    typer.Argument(metavar="IN", help="The folder that holds the images.", show_default=False),
-]
 
 
 @command(app, panel=PANEL, table="cutout")
 def cutout(
-    folder: In,
-    out: Annotated[
-        Path | None,
-        typer.Argument(
-            help="Where the new images go; by default IN-cutout beside IN.", show_default=False
-        ),
-    ] = None,
+    folder: opt.In,
+    out: Annotated[Path | None, opt.out("new images", "IN-cutout")] = None,
     *,
     given: Given,
     dry_run: opt.DryRun = False,
@@ -54,7 +44,12 @@ def cutout(
     )
 
 
-faces = typer.Typer(no_args_is_help=True, help="Faces in images: list, crop or erase them.")
+faces = typer.Typer(
+    cls=CommandGroup,
+    no_args_is_help=True,
+    help="Faces in images: list, crop or erase them.\n\n"
+    "Example: dsk faces crop ./photos ./faces --most 1 --review faces.png",
+)
 app.add_typer(faces, name="faces", rich_help_panel=PANEL)
 
 
@@ -86,13 +81,8 @@ def faces_list(
 
 @command(faces, "crop", table="faces", without=("do", "text", "text_threshold", "fill"))
 def faces_crop(
-    folder: In,
-    out: Annotated[
-        Path | None,
-        typer.Argument(
-            help="Where the crops go; by default IN-faces beside IN.", show_default=False
-        ),
-    ] = None,
+    folder: opt.In,
+    out: Annotated[Path | None, opt.out("crops", "IN-faces")] = None,
     *,
     given: Given,
     dry_run: opt.DryRun = False,
@@ -118,13 +108,8 @@ def faces_crop(
 
 @command(faces, "erase", table="faces", without=("do", "size", "min_size"))
 def faces_erase(
-    folder: In,
-    out: Annotated[
-        Path | None,
-        typer.Argument(
-            help="Where the new images go; by default IN-erased beside IN.", show_default=False
-        ),
-    ] = None,
+    folder: opt.In,
+    out: Annotated[Path | None, opt.out("new images", "IN-erased")] = None,
     *,
     given: Given,
     dry_run: opt.DryRun = False,

@@ -14,15 +14,15 @@ from types import FrameType
 from typing import Annotated, Any
 
 import typer
-import typer.core
 import typer.main
 
 from datasetkit import __version__
+from datasetkit.cli.command import CommandGroup
 from datasetkit.core.errors import DskError, Exit
 from datasetkit.core.files import storage_error
 
 
-class _Commands(typer.core.TyperGroup):
+class _Commands(CommandGroup):
     """A group in which a command may have a name of two words: `reg generate` beside `reg`."""
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:

@@ -8,15 +8,47 @@ from typing import Annotated, Any
 
 import typer
 
+from datasetkit.cli.command import HOW
+
 Folder = Annotated[
-    Path, typer.Argument(help="The folder that holds the images.", show_default=False)
+    Path,
+    typer.Argument(metavar="DIR", help="The folder that holds the images.", show_default=False),
 ]
-Here = Annotated[Path, typer.Argument(help="A folder of the project; the current one by default.")]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would be done; change nothing.")]
-Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
+In = Annotated[
+    Path,
+    typer.Argument(metavar="IN", help="The folder that holds the images.", show_default=False),
+]
+Here = Annotated[
+    Path,
+    typer.Argument(
+        metavar="DIR",
+        help="A folder of the project; the current one by default.",
+        show_default=False,
+    ),
+]
+DryRun = Annotated[
+    bool,
+    typer.Option("--dry-run", help="Show what would be done; change nothing.", rich_help_panel=HOW),
+]
+Json = Annotated[
+    bool,
+    typer.Option("--json", help="Print the result as JSON on stdout.", rich_help_panel=HOW),
+]
 Wait = Annotated[
-    bool, typer.Option("--wait", help="Wait for another dsk run in this project to end.")
+    bool,
+    typer.Option(
+        "--wait", help="Wait for another dsk run in this project to end.", rich_help_panel=HOW
+    ),
 ]
+
+
+def out(what: str, default: str) -> Any:
+    """Return the argument for the folder of the new images. what: they are called."""
+    return typer.Argument(
+        metavar="OUT",
+        help=f"Where the {what} go; by default {default} beside IN.",
+        show_default=False,
+    )
 
 
 def tag_options(folder: Path, given: Mapping[str, object]) -> Any:

@@ -18,7 +18,10 @@ PANEL = "Prepare images and captions"
 def rename(
     folder: opt.Folder,
     prefix: Annotated[
-        str | None, typer.Argument(help="New names are PREFIX_001.jpg, ...", show_default=False)
+        str | None,
+        typer.Argument(
+            metavar="PREFIX", help="New names are PREFIX_001.jpg, ...", show_default=False
+        ),
     ] = None,
     *,
     given: Given,
@@ -49,16 +52,8 @@ def rename(
 
 @command(app, panel=PANEL, table="resize")
 def resize(
-    folder: Annotated[
-        Path,
-        typer.Argument(metavar="IN", help="The folder that holds the images.", show_default=False),
-    ],
-    out: Annotated[
-        Path | None,
-        typer.Argument(
-            help="Where the new images go; by default IN-<max> beside IN.", show_default=False
-        ),
-    ] = None,
+    folder: opt.In,
+    out: Annotated[Path | None, opt.out("new images", "IN-<max>")] = None,
     *,
     given: Given,
     dry_run: opt.DryRun = False,
@@ -122,7 +117,10 @@ def tag(
 )
 def scores(
     image: Annotated[
-        Path, typer.Argument(help="An image that dsk tag has tagged.", show_default=False)
+        Path,
+        typer.Argument(
+            metavar="IMAGE", help="An image that dsk tag has tagged.", show_default=False
+        ),
     ],
     *,
     given: Given,

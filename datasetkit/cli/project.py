@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from datasetkit.cli import options as opt
-from datasetkit.cli.command import command
+from datasetkit.cli.command import HOW, CommandGroup, command
 from datasetkit.cli.main import app
 
 PANEL = "The whole project"
@@ -18,7 +18,8 @@ PANEL = "The whole project"
 def init(
     folder: opt.Here = Path(),
     images: Annotated[
-        str, typer.Option(help="The folder of raw images, as seen from the project.")
+        str,
+        typer.Option(metavar="DIR", help="The folder of raw images, as seen from the project."),
     ] = "images",
     trigger: Annotated[str, typer.Option(help="The trigger word of the first concept.")] = "",
     dry_run: opt.DryRun = False,
@@ -43,7 +44,9 @@ def init(
 
 @command(app, "run", panel=PANEL)
 def run_(
-    config: Annotated[Path, typer.Argument(help="A dsk.toml, or its folder.")] = Path("dsk.toml"),
+    config: Annotated[
+        Path, typer.Argument(metavar="FILE", help="A dsk.toml, or its folder.")
+    ] = Path("dsk.toml"),
     dry_run: opt.DryRun = False,
     json: opt.Json = False,
     wait: opt.Wait = False,
@@ -73,6 +76,7 @@ def undo(
     to: Annotated[
         int | None,
         typer.Option(
+            metavar="N",
             help="Undo this command of the history, and all later ones.",
             show_default=False,
         ),
@@ -114,7 +118,8 @@ def history(
         typer.Option("--forget", help="Drop an interrupted command; files stay as they are."),
     ] = False,
     yes: Annotated[
-        bool, typer.Option("--yes", help="Do not ask before --recover or --forget.")
+        bool,
+        typer.Option("--yes", help="Do not ask before --recover or --forget.", rich_help_panel=HOW),
     ] = False,
     json: opt.Json = False,
     wait: opt.Wait = False,
@@ -158,7 +163,10 @@ def doctor(folder: opt.Here = Path(), json: opt.Json = False) -> None:
 
 
 models = typer.Typer(
-    no_args_is_help=True, help="Taggers: list them, download one, print their folders."
+    cls=CommandGroup,
+    no_args_is_help=True,
+    help="Taggers: list them, download one, print their folders.\n\n"
+    "Example: dsk models download wd-swinv2-v3",
 )
 app.add_typer(models, name="models", rich_help_panel=PANEL)
 
@@ -177,7 +185,10 @@ def models_list(json: opt.Json = False) -> None:
 @command(models, "download")
 def models_download(
     name: Annotated[
-        str, typer.Argument(help=r"A short name from `dsk models list`, or owner/repo\[@revision].")
+        str,
+        typer.Argument(
+            metavar="NAME", help=r"A short name from `dsk models list`, or owner/repo\[@revision]."
+        ),
     ],
     json: opt.Json = False,
 ) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from datasetkit.cli import options as opt
-from datasetkit.cli.command import command
+from datasetkit.cli.command import HOW, command
 from datasetkit.cli.main import app
 
 if TYPE_CHECKING:
@@ -31,12 +31,16 @@ def train(
     config_file: Annotated[
         Path | None,
         typer.Option(
-            help=r"sd-scripts' config.toml, instead of \[train] in dsk.toml.", show_default=False
+            metavar="FILE",
+            help=r"sd-scripts' config.toml, instead of \[train] in dsk.toml.",
+            show_default=False,
         ),
     ] = None,
     dataset_config: Annotated[
         Path | None,
-        typer.Option(help="sd-scripts' dataset.toml, instead of DIR.", show_default=False),
+        typer.Option(
+            metavar="FILE", help="sd-scripts' dataset.toml, instead of DIR.", show_default=False
+        ),
     ] = None,
     set_: Annotated[
         list[str] | None,
@@ -51,6 +55,7 @@ def train(
         typer.Option(
             "--allow-import",
             help="Let optimizer_type and lr_scheduler_type of a file import any package.",
+            rich_help_panel=HOW,
         ),
     ] = False,
     resume: Annotated[

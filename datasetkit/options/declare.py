@@ -31,6 +31,8 @@ P = ParamSpec("P")
 PathKind = Literal["", "input file", "input folder", "output file", "output folder", "model"]
 Applies = Literal["at start", "on resume", "at once"]
 Level = Literal["run", "dataset", "subset"]
+# The panels of a command's help: what the result is, and how dsk gets there.
+Panel = Literal["What you want", "How it runs"]
 # From where an option counts: any dsk.toml, one that is named on the command line, or the command
 # line alone. A dsk.toml that is found beside or above images may have come with them.
 CountsFrom = Literal["any file", "named file", "command line"]
@@ -56,8 +58,8 @@ class Option:
     each value a Python literal. needs: the option without which it does nothing. applies: when a
     new value takes effect in a training run.
 
-    Of the command line: flags: its spellings, where not --name. metavar. repeat: a list that is
-    given one by one, not with commas.
+    Of the command line: panel: under which heading help lists it. flags: its spellings, where not
+    --name. metavar. repeat: a list that is given one by one, not with commas.
 
     Of sd-scripts: section: of its config.toml, "" for options that it does not have. level: the
     deepest table in which its files may give it. sd_default: what it takes where its files say
@@ -84,6 +86,7 @@ class Option:
     counts_from: CountsFrom = "any file"
     literal: bool = False
     applies: Applies = "at start"
+    panel: Panel = "What you want"
     flags: tuple[str, ...] = ()
     metavar: str = ""
     repeat: bool = False

@@ -93,6 +93,7 @@ class FacesOptions(ScanOptions):
     detector: str = option(
         "blazeface",
         "The detector of faces, on photos and drawings.",
+        panel="How it runs",
         shown="blazeface, shipped",
         change="never: there is no other yet",
     )
@@ -171,6 +172,7 @@ class CutoutOptions(ScanOptions):
     provider: str = option(
         "auto",
         "Where the model runs: auto, cpu, cuda, ...",
+        panel="How it runs",
         change="`auto` takes the wrong device: an NVIDIA card where onnxruntime is built for one",
     )
     bg: str = option(

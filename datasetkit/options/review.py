@@ -14,6 +14,7 @@ class ReviewOptions(CheckedOptions):
     port: int = option(
         0,
         "The port to listen on.",
+        panel="How it runs",
         counts_from="command line",
         group="Page",
         range=(0, 65535),
@@ -23,6 +24,7 @@ class ReviewOptions(CheckedOptions):
     open: bool = option(
         True,
         "Open the page in your browser.",
+        panel="How it runs",
         counts_from="command line",
         change="there is no browser on this machine",
     )
@@ -34,6 +36,7 @@ class ReviewOptions(CheckedOptions):
     host: str = option(
         "127.0.0.1",
         "The address to listen on; others let other machines in.",
+        panel="How it runs",
         counts_from="command line",
         change="other machines must reach the page; they need the token too, and nothing is "
         "encrypted",
@@ -41,6 +44,7 @@ class ReviewOptions(CheckedOptions):
     allow_host: tuple[str, ...] = option(
         (),
         "A name under which browsers may reach the page, with --host; repeat for more.",
+        panel="How it runs",
         counts_from="command line",
         repeat=True,
         change="browsers reach this machine under a name",
@@ -55,6 +59,7 @@ class ReviewOptions(CheckedOptions):
     max_pixels: int = option(
         64_000_000,
         "Refuse images of more pixels than this.",
+        panel="How it runs",
         range=(1, 2**31),
         unit="pixels",
         change="you trust an image of more than 64 megapixels",

@@ -23,12 +23,14 @@ class ScanOptions(CheckedOptions):
     follow_links: bool = option(
         False,
         "Read images that are symbolic links.",
+        panel="How it runs",
         counts_from="named file",
         change="the images are symbolic links that you trust",
     )
     workers: int = option(
         0,
         "Threads that read images.",
+        panel="How it runs",
         range=(0, 256),
         change="the machine has other work to do",
         shown="0: one more than cores",
@@ -36,6 +38,7 @@ class ScanOptions(CheckedOptions):
     max_pixels: int = option(
         64_000_000,
         "Refuse images of more pixels than this.",
+        panel="How it runs",
         range=(1, 2**31),
         unit="pixels",
         change="you trust an image of more than 64 megapixels",

@@ -41,6 +41,7 @@ class TagRules(ScanOptions):
         "Drop a tag that a narrower one makes redundant (hat beside baseball cap): none, common, "
         "or a TOML file.",
         path="input file",
+        metavar="none|common|FILE",
         change="captions repeat themselves: `common`",
     )
     escape_brackets: bool = option(
@@ -90,6 +91,7 @@ class TagOptions(TagRules):
     provider: str = option(
         "auto",
         "Where the model runs: auto, cpu, cuda, ...",
+        panel="How it runs",
         change="`auto` picks the wrong device",
     )
     # Lower scores than 0.01 are not stored, so a lower threshold would not find more later.
@@ -128,18 +130,21 @@ class TagOptions(TagRules):
     precision: Literal["float32", "int8", "bf16", "fp16"] = option(
         "float32",
         "int8 for CPUs, bf16 with OpenVINO, fp16 for GPUs. Reduced precision changes some tags.",
+        panel="How it runs",
         see="tagging.md#precision",
         change="tagging takes too long",
     )
     fast_decode: bool = option(
         False,
         "Decode large JPEGs at a fraction of their size; changes few tags.",
+        panel="How it runs",
         see="tagging.md#fast-decode",
         change="the images are large JPEGs and the model is fast",
     )
     batch_size: int = option(
         0,
         "Images that the model sees at once.",
+        panel="How it runs",
         range=(0, 1024),
         shown="0: what suits model and device",
         change="the GPU runs out of memory",

@@ -137,6 +137,7 @@ class TrainOptions(CheckedOptions):
     logging_dir: str = option(
         "",
         "The folder of TensorBoard's files.",
+        panel="How it runs",
         change="you watch runs in TensorBoard",
         shown="none",
         path="output folder",
@@ -271,6 +272,7 @@ class TrainOptions(CheckedOptions):
     cache_latents: bool = option(
         True,
         "Encode each image once, before the first step.",
+        panel="How it runs",
         change="never, unless memory is short for a very large set",
         applies="on resume",
         section=DATASET,
@@ -280,6 +282,7 @@ class TrainOptions(CheckedOptions):
     cache_latents_to_disk: bool = option(
         False,
         "Keep the latents in `output_dir` for the next run.",
+        panel="How it runs",
         change="you train the same images again and again",
         applies="on resume",
         section=DATASET,
@@ -870,6 +873,7 @@ class TrainOptions(CheckedOptions):
         "bf16",
         "The precision in which the frozen base is kept and computed; what is "
         "trained is always float32.",
+        panel="How it runs",
         group="Precision and memory",
         change=(
             "`fp16` for GPUs before the RTX 30 series; `no` on a CPU, or to reproduce bit by bit"
@@ -882,6 +886,7 @@ class TrainOptions(CheckedOptions):
     gradient_checkpointing: bool = option(
         False,
         "Compute again in the backward pass what would have been kept.",
+        panel="How it runs",
         change="memory is short: a quarter of the activations, at a third more time",
         slot=9,
         section=TRAINING,
@@ -891,6 +896,7 @@ class TrainOptions(CheckedOptions):
         False,
         "Keep the frozen base in 8 bits a weight (whole numbers and a scale for "
         "each row, converted for each pass).",
+        panel="How it runs",
         change="memory is short: half of what the weights take, at a tenth more time",
         slot=9,
         section=TRAINING,
@@ -899,6 +905,7 @@ class TrainOptions(CheckedOptions):
     fp8_base_unet: bool = option(
         False,
         "The same for the UNet alone.",
+        panel="How it runs",
         change="the text encoder is trained and should lose nothing",
         section=TRAINING,
         in_metadata=True,
@@ -965,6 +972,7 @@ class TrainOptions(CheckedOptions):
     save_state: bool = option(
         True,
         "With each of them save what `--resume` needs; the newest two are kept.",
+        panel="How it runs",
         change="off where the run is short",
         applies="on resume",
         section=TRAINING,

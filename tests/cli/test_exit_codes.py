@@ -136,7 +136,7 @@ def test_options_are_checked_before_the_dataset_and_the_dataset_before_the_model
     [
         (("tga",), "error: No such command 'tga'. Did you mean 'tag'?\nhint: see dsk --help\n"),
         (("tag", "x", "--treshold", "1"), "error: No such option: --treshold"),
-        (("tag",), "error: Missing argument 'folder'.\nhint: see dsk tag --help\n"),
+        (("tag",), "error: Missing argument 'DIR'.\nhint: see dsk tag --help\n"),
         (
             ("tag", "x", "--threshold", "high"),
             "error: Invalid value: 'high' is neither a number nor pr\n",

@@ -9,11 +9,14 @@ from dataclasses import fields
 import pytest
 
 from datasetkit.cli import main
+from datasetkit.cli.command import HOW
+from datasetkit.cli.help import WANT
 from datasetkit.options import toml
 from datasetkit.options.declare import declared
 from tests.cli.commands import commands, options
 
 COMMANDS = commands()
+GROUPS = ("faces", "models")
 
 
 def test_the_commands_are_these():
@@ -50,17 +53,67 @@ def test_the_example_is_parsed_by_its_command(name):
     command.make_context(name, words[len(name.split()) :])  # raises for what it does not understand
 
 
+@pytest.mark.parametrize("columns", ["80", "200"])
 @pytest.mark.parametrize("name", COMMANDS)
-def test_the_help_that_is_printed_loses_nothing_to_markup(dsk, name, monkeypatch):
-    monkeypatch.setenv("COLUMNS", "200")
+def test_the_help_that_is_printed_loses_nothing(dsk, name, columns, monkeypatch):
+    monkeypatch.setenv("COLUMNS", columns)
     ended = dsk(*name.split(), "--help")
     assert ended.code == 0 and ended.err == ""
-    printed = " ".join(re.sub(r"[│╭╮╰╯─]", " ", ended.out).split())
+    printed = " ".join(ended.out.split())
     assert f"Usage: dsk {name}" in printed and "Example: dsk " in printed
     for param in COMMANDS[name].params:
         if param.name != "help":
             words = re.sub(r"\\\[", "[", param.help).split()
             assert all(word in printed for word in words), param.name
+
+
+@pytest.mark.parametrize("columns", [40, 80, 120])
+@pytest.mark.parametrize("name", ["", *GROUPS, *COMMANDS])
+def test_help_breaks_no_word_and_fits_the_terminal(dsk, name, columns, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "1000")
+    words = set(dsk(*name.split(), "--help").out.split())
+    monkeypatch.setenv("COLUMNS", str(columns))
+    printed = dsk(*name.split(), "--help").out
+    for line in printed.splitlines():
+        assert line == line.rstrip() and len(line) <= columns
+    longest = columns * 2 // 3 - 4  # a longer word has to be broken
+    assert set(printed.split()) >= {word for word in words if len(word) <= longest}
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_explanations_have_half_of_80_columns(dsk, name, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    printed = dsk(*name.split(), "--help").out
+    panels = printed[printed.index(HOW) :].splitlines()[1:]
+    assert len(panels[0]) - len(panels[0].lstrip()) == 2
+    starts = {len(line) - len(line.lstrip()) for line in panels} - {0, 2}
+    assert starts <= {max(starts, default=0)} and max(starts, default=0) <= 30
+    assert "<" not in re.sub("<(repeats|concept|class|max)>|score:<0.4", "", printed)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_each_option_is_under_the_heading_that_its_declaration_says(dsk, name):
+    command = COMMANDS[name]
+    printed = dsk(*name.split(), "--help").out
+    want = printed.partition(f"\n{WANT}\n")[2].partition(f"\n{HOW}\n")[0]
+    how = printed.partition(f"\n{HOW}\n")[2]
+    declarations = declared(toml.options_class(command.table)) if command.table else ()
+    panels = {d.name: d.about.panel for d in declarations}
+    for param in command.params:
+        if param.param_type_name == "option":
+            default = HOW if param.name in ("dry_run", "json", "wait", "help") else None
+            panel = panels.get(param.name, default or param.rich_help_panel or WANT)
+            flag = next(name for name in param.opts if name.startswith("--"))
+            assert re.search(rf"^  (-\w, )?{flag}\b", how if panel == HOW else want, re.MULTILINE)
+
+
+@pytest.mark.parametrize("name", GROUPS)
+def test_a_group_of_commands_has_an_example_that_is_parsed(dsk, name):
+    printed = dsk(name, "--help").out
+    line = next(line for line in printed.splitlines() if line.startswith("Example: dsk "))
+    first, second, *rest = shlex.split(line.removeprefix("Example: dsk "))
+    assert first == name
+    COMMANDS[f"{first} {second}"].make_context(second, rest)
 
 
 @pytest.mark.parametrize("name", COMMANDS)
