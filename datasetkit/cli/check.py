@@ -14,7 +14,7 @@ from datasetkit.cli.main import app
 
 Fix = Annotated[
     bool,
-    typer.Option("--fix", help="Fix what needs no decision of yours; dsk undo undoes it."),
+    typer.Option("--fix", help="Fix what needs no decision of yours; dsk undo reverts it."),
 ]
 As = Annotated[
     Literal["sd-scripts"] | None,

@@ -32,7 +32,7 @@ def review(
     """Open the review page in a browser: look through images, prune the tags of thousands of
     captions by keyboard.
 
-    The page edits captions as dsk rules does; dsk undo undoes it. Ctrl-C stops the page.
+    The page edits captions as dsk rules does; dsk undo reverts it. Ctrl-C stops the page.
 
     Example: dsk review ./imgs
     """

@@ -104,7 +104,7 @@ def history_hint(entry: int | None, near: Path) -> str:
     root = find_root(near)
     inside = find_root(Path()) == root
     undo = "dsk undo" if inside else f"dsk undo {shlex.quote(from_here(root))}"
-    return f"  (history {entry}; {undo} undoes it)"
+    return f"  (history {entry}; to undo: {undo})"
 
 
 def first(names: Sequence[str], most: int = 3) -> str:

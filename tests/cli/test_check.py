@@ -76,7 +76,7 @@ def test_strict_exits_with_20_until_nothing_is_left(dsk, spoiled):
 
 def test_fix_reports_what_it_fixed_and_how_to_undo_it(dsk, spoiled):
     ended = dsk("check", "imgs", *QUICK, "--fix")
-    assert "1 fixed" in ended.out and "dsk undo imgs undoes it" in ended.out
+    assert "1 fixed" in ended.out and "to undo: dsk undo imgs)" in ended.out
     assert dsk("undo", "imgs").code == 0
     assert (spoiled / "b.txt").read_bytes().startswith(b"\xef\xbb\xbf")
 

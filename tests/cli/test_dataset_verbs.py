@@ -181,7 +181,7 @@ def test_other_repeats_rename_the_folder(dsk, here):
     assert inode(here / "dataset" / "train" / "8_sks" / "a1.txt") == kept
     assert (
         "updated dataset: train/8_sks, 1 file operation" in ended.out
-        and "dsk undo dataset undoes it" in ended.out
+        and "to undo: dsk undo dataset)" in ended.out
     )
     dsk("undo", "dataset")
     assert [p.name for p in (here / "dataset" / "train").iterdir()] == ["5_sks"]

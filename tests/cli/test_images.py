@@ -75,7 +75,7 @@ def test_a_broken_image_is_named_and_json_is_one_document(dsk, imgs, arguments):
 def test_cutout_says_what_it_did_with_model_and_licence(dsk, imgs):
     ended = dsk("cutout", "imgs", "cut")
     assert "cut out 3 images (u2netp, cpu) into cut; 0 up to date" in ended.out
-    assert "(history 1; dsk undo cut undoes it)" in ended.out
+    assert "(history 1; to undo: dsk undo cut)" in ended.out
     assert (
         "licence: Apache-2.0, shipped" in ended.out
         and "rewrote 3 captions to match the background" in ended.out

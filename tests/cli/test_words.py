@@ -11,8 +11,8 @@ from tests.cli.conftest import captions, images, write_image
 
 def hinted(printed: str) -> list[str]:
     """Return the undo command that an output names, as its words."""
-    (line,) = [line for line in printed.splitlines() if "undoes it)" in line]
-    return shlex.split(line.rsplit("; ", 1)[1].removesuffix(" undoes it)"))
+    (line,) = [line for line in printed.splitlines() if "; to undo: " in line]
+    return shlex.split(line.rsplit("; to undo: ", 1)[1].removesuffix(")"))
 
 
 @pytest.mark.parametrize(
@@ -78,7 +78,7 @@ def test_an_existing_reg_set_and_tables_are_reported_unchanged(dsk, here):
         in dsk("reg", "women", "--class", "1girl").out
     )
     for command in ("report", "export"):
-        assert "; dsk undo dataset undoes it)" in dsk(command, "dataset").out
+        assert "; to undo: dsk undo dataset)" in dsk(command, "dataset").out
         again = dsk(command, "dataset").out
         assert "unchanged" in again and "wrote" not in again and "history" not in again
     (here / "dataset" / "config.toml").unlink()
