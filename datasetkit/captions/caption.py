@@ -77,8 +77,14 @@ def read_caption(image: Path) -> Caption | None:
 
     Raises InputError for a file that is not UTF-8, is a link, or is too large to be a caption.
     """
-    path = caption_path(image)
-    return decode_caption(path, read_regular(path, limit=MAX_CAPTION_BYTES))
+    return decode_caption(caption_path(image), read_caption_data(image))
+
+
+def read_caption_data(image: Path) -> bytes | None:
+    """Read the bytes of an image's caption file; None if there is none. Raises InputError for a
+    link, and for a file that is too large to be a caption.
+    """
+    return read_regular(caption_path(image), limit=MAX_CAPTION_BYTES)
 
 
 def decode_caption(path: Path, data: bytes | None) -> Caption | None:

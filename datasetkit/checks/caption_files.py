@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from datasetkit.captions.caption import decode_caption, parse
+from datasetkit.captions.caption import decode_caption
 from datasetkit.checks.base import CaptionFile
 from datasetkit.core.errors import InputError
 from datasetkit.core.files import (
@@ -74,13 +74,18 @@ def read_caption_file(image: Path, files: Sequence[Path]) -> CaptionFile | None:
     return CaptionFile(path, data, caption.tags, proper, tuple(others))
 
 
-def same_tags(caption: CaptionFile, other: Path) -> bool:
-    """Tell whether another caption file has the same tags."""
-    try:
-        data = read_regular(other, limit=MAX_CAPTION_BYTES)
-        return data is not None and parse(data.decode("utf-8-sig")).tags == caption.tags
-    except (InputError, UnicodeDecodeError):
-        return False
+def files_of_same_tags(caption: CaptionFile) -> dict[Path, bytes]:
+    """Return the other caption files of an image that have the same tags, with their content."""
+    same: dict[Path, bytes] = {}
+    for path in caption.others:
+        try:
+            data = read_regular(path, limit=MAX_CAPTION_BYTES)
+            other = decode_caption(path, data)
+        except InputError:
+            continue
+        if data is not None and other is not None and other.tags == caption.tags:
+            same[path] = data
+    return same
 
 
 def strays(

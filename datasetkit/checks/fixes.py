@@ -10,7 +10,7 @@ from typing import Final
 
 from datasetkit.captions.caption import dedupe, file_text
 from datasetkit.checks.base import CheckFinding, CheckFolder, CheckImage, CheckInput
-from datasetkit.checks.caption_files import same_tags
+from datasetkit.checks.caption_files import files_of_same_tags
 from datasetkit.checks.captions import with_triggers_first
 from datasetkit.checks.images import proper_name
 from datasetkit.core.files import caption_path
@@ -55,9 +55,14 @@ class FixPlan:
 
 
 def plan_fixes(
-    data: CheckInput, findings: Iterable[CheckFinding], root: Path, trash: Path
+    data: CheckInput,
+    findings: Iterable[CheckFinding],
+    root: Path,
+    trash: Path,
+    kept: Collection[Path] = (),
 ) -> FixPlan:
-    """Plan the fixes. root: of the project; trash: a new folder for files that are replaced.
+    """Plan the fixes. root: of the project; trash: a new folder for files that are replaced; kept:
+    files that must not be touched.
 
     The next layout would overwrite fixes in a laid-out folder, so images with a known source are
     left unchanged.
@@ -77,18 +82,20 @@ def plan_fixes(
         if source is not None and source.is_file():
             at_source.append(source)
             continue
+        if any(path in kept for path in _caption_files(item)):
+            continue
         done, new_ops, discarded = _fix_image(item, dict.fromkeys(checks), taken_names)
         ops += new_ops
-        ops += [Move(path, trash / _below(path, root)) for path in discarded]
+        ops += [Move(p, trash / _below(p, root), data) for p, data in discarded.items()]
         fixed |= {(check, path) for check in done}
     return FixPlan(Plan(tuple(ops)), frozenset(fixed), tuple(at_source))
 
 
 def _fix_image(
     item: CheckImage, checks: Collection[str], taken_names: set[Path]
-) -> tuple[list[str], list[FileOp], list[Path]]:
+) -> tuple[list[str], list[FileOp], Mapping[Path, bytes]]:
     """Return the checks whose findings are fixed for an image, the operations, and the files to
-    move to the trash.
+    move to the trash, with their content.
     """
     done, ops, discarded = _fix_caption(item, [check for check in checks if check != SUFFIX])
     if SUFFIX in checks and item.measures is not None:
@@ -106,27 +113,34 @@ def _fix_image(
 
 def _fix_caption(
     item: CheckImage, checks: Sequence[str]
-) -> tuple[list[str], list[FileOp], list[Path]]:
+) -> tuple[list[str], list[FileOp], Mapping[Path, bytes]]:
     """Return the same for the caption of an image: at most one operation that rewrites it."""
     caption = item.caption
     if caption is None:
-        return [], [], []
+        return [], [], {}
     done: list[str] = []
-    discarded: list[Path] = []
+    discarded: dict[Path, bytes] = {}
     tags: Sequence[str] = caption.tags
     for check in checks:
         if check == "caption-name":
-            same = [path for path in caption.others if same_tags(caption, path)]
-            discarded = same if caption.proper else [caption.path, *same]
+            discarded = {} if caption.proper else {caption.path: caption.data}
+            discarded |= files_of_same_tags(caption)
             if not discarded or not caption.tags:
                 continue
         tags = _CAPTIONS[check](item.folder, tags)
         done.append(check)
     # A misnamed caption is rewritten under its proper name only if that fix was selected.
     if not done or not tags or not (caption.proper or "caption-name" in done):
-        return [], [], []
+        return [], [], {}
     text = file_text(Caption(tuple(tags)))
-    return done, [WriteText(caption_path(item.path), text)], discarded
+    over = caption.data if caption.proper else None
+    return done, [WriteText(caption_path(item.path), text, over)], discarded
+
+
+def _caption_files(item: CheckImage) -> tuple[Path, ...]:
+    caption = item.caption
+    others = () if caption is None else (caption.path, *caption.others)
+    return (caption_path(item.path), *others)
 
 
 def _free_name(item: CheckImage, form: str, taken_names: set[Path]) -> Path | None:
@@ -138,7 +152,7 @@ def _free_name(item: CheckImage, form: str, taken_names: set[Path]) -> Path | No
     return None if any(path.exists() for path in others) else name
 
 
-def _side_cars(image: Path, discarded: Sequence[Path]) -> list[Path]:
+def _side_cars(image: Path, discarded: Collection[Path]) -> list[Path]:
     """Return the files named after the full name of an image, except discarded ones."""
     paths = (image.with_name(image.name + suffix) for suffix in _SIDE_CARS)
     return [path for path in paths if path.is_file() and path not in discarded]

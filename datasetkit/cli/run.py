@@ -63,5 +63,6 @@ def failures(result: object) -> tuple[Failed, ...]:
     """Return the items that failed in any verb's result."""
     report = getattr(result, "report", None)
     if isinstance(report, RunReport):
-        return tuple(report.failed)
+        captions = getattr(result, "captions", None)
+        return (*report.failed, *getattr(captions, "failed", ()))
     return tuple(getattr(result, "failed", ()))

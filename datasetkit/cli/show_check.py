@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from rich.text import Text
 
 from datasetkit.cli.console import counted, images, say, table, warn
-from datasetkit.cli.show import from_here, history_hint, operations
+from datasetkit.cli.show import from_here, history_hint, operations, problems
 from datasetkit.core.files import display, find_root
 
 if TYPE_CHECKING:
@@ -33,6 +33,7 @@ def check(result: CheckResult, dry_run: bool) -> None:
     for folder in result.places:
         _guessed_trigger(folder)
     _fix_at_source(result)
+    problems(result.failed)
     _sum(result, dry_run)
 
 
@@ -106,8 +107,8 @@ def sd_scripts(result: SdScriptsView, dry_run: bool) -> None:
         say()
     for line in result.ignored:
         warn(line)
-    problems = sum(bool(image.trouble) for image in result.images)
-    with_problems = f", {problems:,} with problems" if problems else ""
+    troubled = sum(bool(image.trouble) for image in result.images)
+    with_problems = f", {troubled:,} with problems" if troubled else ""
     hint = history_hint(result.entry, result.folder)
     say(
         f"{images(len(result.images))} as {result.trainer} reads them{with_problems}"

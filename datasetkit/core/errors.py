@@ -18,7 +18,9 @@ becomes `Failed`, and the command line's outermost function. Any other exception
 its traceback.
 """
 
+from collections.abc import Sequence
 from enum import IntEnum
+from pathlib import Path
 
 
 class Exit(IntEnum):
@@ -80,7 +82,11 @@ class PlanConflict(DskError):
 
 
 class FileChanged(PlanConflict):
-    """A file that a plan would write has changed since the plan was made."""
+    """Files that a plan would write have changed since the plan was made: `paths`."""
+
+    def __init__(self, message: str, paths: Sequence[Path]) -> None:
+        super().__init__(message, hint="nothing was changed; run the command again")
+        self.paths = tuple(paths)
 
 
 class DatasetError(DskError):

@@ -210,6 +210,14 @@ def read_regular(path: Path, *, limit: int) -> bytes | None:
         return file.read()
 
 
+def read_existing(path: Path) -> bytes | None:
+    """Return the bytes of a file that a command may replace; None if there is no regular file."""
+    with reading(path), suppress(FileNotFoundError):
+        if stat.S_ISREG(os.lstat(path).st_mode):
+            return path.read_bytes()
+    return None
+
+
 def file_sha256(path: Path) -> str:
     """Return the sha256 of a file's bytes in hex, without holding the file in memory."""
     with open(path, "rb") as file:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Generic, TypeVar
 
@@ -29,7 +29,7 @@ class ImageRecord:
 
     id: the first 16 hex digits of the sha256 of its bytes, "" if the caller needs none. width,
     height: in pixels, after the EXIF turn. caption: from the `.txt` of the same stem, None if there
-    is no such file.
+    is no such file. caption_data: the bytes that it was read from, over which a new one is written.
     """
 
     path: Path
@@ -37,6 +37,7 @@ class ImageRecord:
     width: int
     height: int
     caption: Caption | None = None
+    caption_data: bytes | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -227,7 +227,9 @@ def _fill(folder: Path, source: LayoutImage) -> list[FileOp]:
     ops: list[FileOp] = [Link(source.image, folder / source.image.name)]
     if source.caption_text is not None:
         ops.append(
-            WriteText((folder / source.image.name).with_suffix(CAPTION_SUFFIX), source.caption_text)
+            WriteText(
+                (folder / source.image.name).with_suffix(CAPTION_SUFFIX), source.caption_text, None
+            )
         )
     if source.mask is not None:
         ops.append(Copy(source.mask, folder / MASKS / f"{source.image.stem}{source.mask.suffix}"))
@@ -260,21 +262,32 @@ def _listed(paths: Sequence[Path]) -> str:
 
 
 def plan_layout(
-    targets: Sequence[LayoutFolder], *, root: Path, existing: Mapping[Path, bool], trash: Path
+    targets: Sequence[LayoutFolder],
+    *,
+    root: Path,
+    existing: Mapping[Path, bool],
+    captions: Mapping[Path, bytes] | None = None,
+    trash: Path,
 ) -> Plan:
     """Plan the fewest operations that make the folders below `root` equal to `targets`.
 
     existing: the images, captions and masks in the folders now, and whether each already has the
-    content that `fill_ops` would write (False for a file that is not in `targets`). Stale captions
-    are rewritten; other stale files move to the same relative path below `trash`, which must be a
-    new folder. Files that are not listed are kept.
+    content that `fill_ops` would write (False for a file that is not in `targets`). captions: the
+    bytes of those that are captions; stale ones are rewritten over them. Other stale files move to
+    the same relative path below `trash`, which must be a new folder. Files that are not listed are
+    kept.
     """
+    captions = captions or {}
     ops = fill_ops(targets)
     fresh = [op for op in ops if not existing.get(_target(op), False)]
+    fresh = [
+        replace(op, over=captions.get(op.path)) if isinstance(op, WriteText) else op for op in fresh
+    ]
     rewritten = {op.path for op in fresh if isinstance(op, WriteText)}
     keep = {_target(op) for op in ops} - {_target(op) for op in fresh}
     stale = sorted(path for path in existing if path not in keep and path not in rewritten)
-    return Plan((*(Move(path, trash / path.relative_to(root)) for path in stale), *fresh))
+    moves = (Move(path, trash / path.relative_to(root), captions.get(path)) for path in stale)
+    return Plan((*moves, *fresh))
 
 
 def _target(op: FileOp) -> Path:

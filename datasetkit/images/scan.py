@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from datasetkit.captions.caption import read_caption
+from datasetkit.captions.caption import decode_caption, read_caption_data
 from datasetkit.core.errors import DatasetError, DskError
 from datasetkit.core.file_stamp import state_of
 from datasetkit.core.files import (
@@ -126,9 +126,10 @@ def scan(
             if isinstance(file_facts, Failed):
                 failed.append(file_facts)
                 continue
-            caption = read_caption(path) if captions else None
+            data = read_caption_data(path) if captions else None
+            caption = decode_caption(caption_path(path), data)
             size = file_facts.width, file_facts.height
-            records.append(ImageRecord(path, file_facts.id, *size, caption))
+            records.append(ImageRecord(path, file_facts.id, *size, caption, data))
         except DskError as error:
             failed.append(Failed(path, error.message, error.hint))
     return Scan(folder, tuple(records), tuple(failed))

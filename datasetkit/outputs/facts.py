@@ -45,12 +45,13 @@ class FileState:
 @dataclass(frozen=True, slots=True)
 class CaptionState:
     """A caption file. caption: None if it could not be read, and `problem` says why. generated:
-    dsk wrote just this text.
+    dsk wrote just this text. data: the bytes that were read, None if there is no file.
     """
 
     caption: Caption | None
     generated: bool = False
     problem: InputError | None = None
+    data: bytes | None = None
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
-from datasetkit.captions.caption import read_caption
+from datasetkit.captions.caption import decode_caption, read_caption_data
 from datasetkit.core.errors import InputError
 from datasetkit.core.files import MASKS, PROJECT, caption_path, reading
 from datasetkit.images.scan import Scan
@@ -87,7 +87,8 @@ def _captions(images: Sequence[Path], store: Store) -> dict[Path, CaptionState]:
         if path in states:
             continue
         try:
-            states[path] = CaptionState(read_caption(image))
+            data = read_caption_data(image)
+            states[path] = CaptionState(decode_caption(path, data), data=data)
         except InputError as error:
             states[path] = CaptionState(None, problem=error)
     generated = store.generated(state.caption for state in states.values())

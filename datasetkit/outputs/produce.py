@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Callable, Collection, Generator, Iterable, Mapping, Sequence
 from contextlib import closing, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,16 +27,19 @@ from datasetkit.core.records import Done, Failed, ImageRecord, Outcome, RunRepor
 from datasetkit.executors import local
 from datasetkit.images import pixels
 from datasetkit.images.pixels import WRITERS
+from datasetkit.outputs.facts import CaptionState, absolute
 from datasetkit.outputs.gather import captions_of
 from datasetkit.outputs.plan import Adoption, OutputPlan
 from datasetkit.outputs.renamed_sources import RenamedSource
 from datasetkit.outputs.sidecars import (
+    CaptionPlan,
     CaptionRewriteResult,
     SidecarCopy,
     plan_captions,
     taken_over,
 )
 from datasetkit.outputs.spec import CaptionRewrite, OutputSpec, Targets
+from datasetkit.project.kept_edits import keep_edits, kept_edit
 from datasetkit.project.plans import Plan
 from datasetkit.project.session import Project
 from datasetkit.project.store import Output
@@ -360,22 +363,45 @@ def _reword(
     """Let captions follow their images, as one plan of the journal.
 
     They are read again here, since the images may have taken minutes: an edit of that time counts.
+    One that is to be replaced by the caption of the original is kept if it was edited meanwhile.
     """
     spec = plan.spec
     due = _due(plan, report, failed)
     edited = _edited(plan, failed)
     if not due and not edited:
         return CaptionRewriteResult()
-    captions = captions_of((*due, *edited), project.store)
-    wording = plan_captions(due, edited, spec.verb, captions, plan.facts)
-    written = {op.path for op in wording.writes}
-    entry = project.apply(
-        Plan(wording.writes),
-        spec.verb,
-        f"captions of {display(plan.title)}{spec.captions_note}",
-        generated=wording.generated,
-        outputs=[output for output in wording.outputs if output.path in written],
-    )
+    overtaken: set[Path] = set()
+
+    def attempt(kept: Collection[Path], _: Collection[Path]) -> tuple[CaptionPlan, int | None]:
+        captions = captions_of((*due, *edited), project.store)
+        overtaken.update(
+            rewrite.caption
+            for rewrite in edited
+            if _state(rewrite, captions).data != _state(rewrite, plan.facts.captions).data
+        )
+        left_out = {*kept, *overtaken}
+        wording = plan_captions(
+            [rewrite for rewrite in due if rewrite.caption not in left_out],
+            [rewrite for rewrite in edited if rewrite.caption not in left_out],
+            spec.verb,
+            captions,
+            plan.facts,
+        )
+        written = {op.path for op in wording.writes}
+        return wording, project.apply(
+            Plan(wording.writes),
+            spec.verb,
+            f"captions of {display(plan.title)}{spec.captions_note}",
+            generated=wording.generated,
+            outputs=[output for output in wording.outputs if output.path in written],
+        )
+
+    (wording, entry), kept = keep_edits(project, attempt, again=True)
     if not project.context.dry_run:
         project.store.put_finished(o for o in wording.outputs if os.path.lexists(o.path))
-    return CaptionRewriteResult(wording.changes, wording.failed, entry)
+    failed_captions = (*wording.failed, *map(kept_edit, sorted({*kept, *overtaken})))
+    return CaptionRewriteResult(wording.changes, failed_captions, entry)
+
+
+def _state(rewrite: CaptionRewrite, captions: Mapping[Path, CaptionState]) -> CaptionState:
+    return captions.get(absolute(rewrite.caption), CaptionState(None))

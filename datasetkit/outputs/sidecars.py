@@ -189,7 +189,7 @@ def plan_captions(
         if after != shown:
             changes.append(CaptionChange(rewrite.image, shown, after))
         if after != output.caption:
-            writes.append(WriteText(rewrite.caption, file_text(after)))
+            writes.append(WriteText(rewrite.caption, file_text(after), output.data))
             generated += [caption_hash(after)] if state.generated else []
             if from_origin:
                 sources[rewrite.caption] = taken_over(before, after)

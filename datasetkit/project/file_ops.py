@@ -26,7 +26,7 @@ from datasetkit.core.files import (
     write_new,
     writing,
 )
-from datasetkit.project.plans import Copy, FileOp, Link, Move, Plan, Rewrite, WriteBytes, WriteText
+from datasetkit.project.plans import Copy, FileOp, Link, Move, Plan, WriteBytes, WriteText
 
 Kind = Literal["move", "copy", "link", "write", "made"]
 KINDS: tuple[str, ...] = get_args(Kind)
@@ -55,7 +55,7 @@ def check(plan: Plan) -> list[JournalOperation]:
     """Turn a plan into journal operations; what is done already is left out.
 
     Raises PlanConflict for a target that is taken, a source that is missing, or a link; FileChanged
-    if nothing else is wrong, but a text is not the one that the plan was made for.
+    if nothing else is wrong, but a file is not the one that the plan was made for.
     """
     # Everything is checked before anything is written, so that a refused plan changes nothing.
     # - A target may be taken by a file that the same plan moves away: swaps and chains work.
@@ -71,8 +71,8 @@ def check(plan: Plan) -> list[JournalOperation]:
     if conflicts := checked.conflicts + twice:
         raise PlanConflict(_listed(conflicts, "; "), hint="nothing was changed")
     if checked.changed:
-        names = _listed(checked.changed, ", ")
-        raise FileChanged(f"changed meanwhile: {names}", hint="nothing was changed")
+        names = _listed([display(path) for path in checked.changed], ", ")
+        raise FileChanged(f"changed meanwhile: {names}", checked.changed)
     return checked.operations
 
 
@@ -80,13 +80,13 @@ def check(plan: Plan) -> list[JournalOperation]:
 class _CheckedPlan:
     """The operations of a plan, and what is wrong with it.
 
-    moved_away: the files that it moves. changed: the texts that are no longer what it was made for.
+    moved_away: the files that it moves. changed: the files that are no longer what it was made for.
     """
 
     moved_away: set[Path]
     operations: list[JournalOperation] = field(default_factory=list)
     conflicts: list[str] = field(default_factory=list)
-    changed: list[str] = field(default_factory=list)
+    changed: list[Path] = field(default_factory=list)
 
     def add(self, op: FileOp) -> None:
         if isinstance(op, _WRITES):
@@ -104,15 +104,17 @@ class _CheckedPlan:
             self.conflicts.append(f"{display(op.path)} is not a regular file")
             return
         before = op.path.read_bytes() if regular else None
-        if isinstance(op, Rewrite) and op.over != before:
-            self.changed.append(display(op.path))
         after = op.data if isinstance(op, WriteBytes) else op.text.encode("utf-8", "surrogatepass")
         if before != after:
+            if op.over != before and op.path not in self.moved_away:
+                self.changed.append(op.path)
             self.operations.append(JournalOperation("write", None, op.path, before, after))
 
     def _add_move(self, op: Move) -> None:
         if op.src == op.dst:
             return
+        if op.over is not None and not _holds(op.src, op.over):
+            self.changed.append(op.src)
         is_itself = self._is_occupied(op.dst) and op.dst.samefile(op.src)
         if not is_itself:
             self._require_free(op.dst)
@@ -247,6 +249,10 @@ def _require_free(path: Path) -> None:
 def _is_unedited(op: JournalOperation) -> bool:
     regular = _is_regular(op.dst)
     return regular is None or (regular and op.dst.read_bytes() in (op.before, op.after))
+
+
+def _holds(path: Path, data: bytes) -> bool:
+    return bool(_is_regular(path)) and path.read_bytes() == data
 
 
 def _is_regular(path: Path) -> bool | None:

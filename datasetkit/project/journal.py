@@ -103,6 +103,8 @@ class Journal:
         self._signer = Signer(store.root)
         self._reporter = reporter
         self._warned = False
+        # Files that were saved while a plan was being written over them: they are kept.
+        self.edited: list[Path] = []
 
     @property
     def _quoted_root(self) -> str:
@@ -138,7 +140,7 @@ class Journal:
         if not operations:
             return None
         entry = self._begin(verb, title, operations, generated=generated, outputs=outputs)
-        self._run(entry, operations, reporter)
+        self.edited += self._run(entry, operations, reporter)
         return entry
 
     def check(self, plan: Plan) -> None:
@@ -178,7 +180,7 @@ class Journal:
         reporter: Reporter = SILENT,
         *,
         phase: str = "prepare",
-    ) -> list[str]:
+    ) -> list[Path]:
         """Run an open plan to its end from a phase; return the files the user has edited in the
         meantime, which are kept.
         """
@@ -241,7 +243,7 @@ class Journal:
 
     def _place(
         self, entry: int, operations: Sequence[JournalOperation], reporter: Reporter
-    ) -> list[str]:
+    ) -> list[Path]:
         """Give every temporary file its final name; return the files the user has edited in the
         meantime, which are kept.
         """
@@ -253,7 +255,7 @@ class Journal:
             if old_files is not None and op.before is not None:
                 keep(op.dst, old_files, n)
             if not place(op):
-                edited.append(display(os.fsdecode(self.store.key(op.dst))))
+                edited.append(op.dst)
             reporter.advance()
         sync_folders(
             {op.dst.parent for op in operations}
@@ -488,7 +490,8 @@ class Journal:
                 f"nothing: {error}",
                 None,
             )
-        kept = f"; kept files that have changed since then: {', '.join(edited)}" if edited else ""
+        names = ", ".join(display(os.fsdecode(self.store.key(path))) for path in edited)
+        kept = f"; kept files that have changed since then: {names}" if edited else ""
         return RecoveredEntry(
             f"completed the interrupted `dsk {verb}` (history {entry}){kept}", undoes
         )

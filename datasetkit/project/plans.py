@@ -17,10 +17,14 @@ Name = Callable[[Path], str]
 
 @dataclass(frozen=True, slots=True)
 class Move:
-    """Rename a file or folder; `dst` must be free, or be freed by another move of the same plan."""
+    """Rename a file or folder; `dst` must be free, or be freed by another move of the same plan.
+
+    over: the bytes that the file must hold, where the plan depends on them; None: any.
+    """
 
     src: Path
     dst: Path
+    over: bytes | None = None
 
     def describe(self, name: Name) -> str:
         return f"move   {name(self.src)} -> {name(self.dst)}"
@@ -50,32 +54,29 @@ class Link:
 
 @dataclass(frozen=True, slots=True)
 class WriteText:
-    """Replace or create a text file; the journal keeps its old content."""
+    """Replace or create a text file; the journal keeps its old content.
+
+    over: the bytes that the file held when the text was decided, None if there was no file. If it
+    holds anything else when the plan is applied, somebody saved it meanwhile: FileChanged.
+    """
 
     path: Path
     text: str
+    over: bytes | None
 
     def describe(self, name: Name) -> str:
         return f"write  {name(self.path)}"
 
 
 @dataclass(frozen=True, slots=True)
-class Rewrite(WriteText):
-    """Replace a text only if it still is what was read. over: the bytes that the file must hold,
-    None if it must not exist.
-    """
-
-    over: bytes | None
-
-
-@dataclass(frozen=True, slots=True)
 class WriteBytes:
     """Replace or create a file that is not a text, e.g. a chart; the journal keeps its old
-    content.
+    content. over: as of a text.
     """
 
     path: Path
     data: bytes
+    over: bytes | None
 
     def describe(self, name: Name) -> str:
         return f"write  {name(self.path)}"

@@ -88,6 +88,7 @@ class Project:
             and op.path.suffix.lower() not in _CAPTIONS
             and op.path not in moved_away
             and op.path.is_file()
+            and op.over == op.path.read_bytes()  # else FileChanged says more
             and not self._is_own(op)
         ]
         if foreign:

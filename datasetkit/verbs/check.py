@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -38,6 +38,7 @@ from datasetkit.core.files import (
     find_root,
     list_images,
     nearest_folder,
+    read_existing,
     require_writable,
 )
 from datasetkit.core.records import Failed, ImageRecord
@@ -48,7 +49,8 @@ from datasetkit.images.scan import Scan, scan
 from datasetkit.options.check import CheckOptions
 from datasetkit.options.toml import find
 from datasetkit.options.train import TrainOptions
-from datasetkit.project.plans import FileOp, Plan, WriteBytes, WriteText
+from datasetkit.project.kept_edits import keep_edits, kept_edit
+from datasetkit.project.plans import Plan, WriteBytes, WriteText
 from datasetkit.project.session import (
     DEFAULT_CONTEXT,
     Project,
@@ -71,7 +73,8 @@ class CheckResult:
     found nothing.
 
     plan: what --fix did, or would do; at_source: the source images of laid-out ones, where captions
-    have to be fixed; files: the table and the contact sheet written.
+    have to be fixed; files: the table and the contact sheet written. failed: the files that were
+    saved meanwhile, and are kept.
     """
 
     folder: Path
@@ -83,6 +86,7 @@ class CheckResult:
     plan: Plan
     at_source: tuple[Path, ...] = ()
     files: tuple[Path, ...] = ()
+    failed: tuple[Failed, ...] = ()
     entry: int | None = None
 
     @property
@@ -114,33 +118,42 @@ def check(
     )
     _require_outputs(folder, to_check.folders, options, fix=fix, context=context)
     with _project(folder, context, changes=fix or bool(options.csv or options.sheet)) as project:
-        project.require_own(Plan(_placeholders(folder, options)))
-        data = gather(folder, to_check, options, train, checks, project)
-        findings = find_all(data, checks)
-        trash = project.root / PROJECT / "trash" / f"check-{project.journal.next_id()}"
-        fixes = (
-            plan_fixes(data, findings, project.root, trash)
-            if fix
-            else FixPlan(Plan(), frozenset(), ())
-        )
-        findings = tuple(replace(f, fixed=(f.check, f.path) in fixes.findings) for f in findings)
-        outputs = _outputs(data, findings, options)
-        paths = tuple(op.path for op in outputs if isinstance(op, WriteText | WriteBytes))
-        if not context.dry_run:
-            title = f"{display(folder.resolve().name)}{' --fix' if fix else ''}"
-            entry = (
-                project.apply(fixes.plan + Plan(outputs), "check", title)
-                if fixes.plan or outputs
-                else None
-            )
-        else:
-            entry = project.apply(fixes.plan, "check")
+        placeholders = _placeholders(folder, options)
+        project.require_own(Plan(placeholders))
+        title = f"{display(folder.resolve().name)}{' --fix' if fix else ''}"
+
+        def attempt(kept: Collection[Path], _: Collection[Path]) -> _CheckRun:
+            data = gather(folder, to_check, options, train, checks, project)
+            findings = find_all(data, checks)
+            trash = project.root / PROJECT / "trash" / f"check-{project.journal.next_id()}"
+            fixes = FixPlan(Plan(), frozenset(), ())
+            if fix:
+                fixes = plan_fixes(data, findings, project.root, trash, kept=kept)
+            done = fixes.findings
+            findings = tuple(replace(f, fixed=(f.check, f.path) in done) for f in findings)
+            wanted = [op for op in placeholders if op.path not in kept]
+            outputs = _outputs(data, findings, wanted, options.max_pixels)
+            plan = fixes.plan + Plan(() if context.dry_run else outputs)
+            return _CheckRun(data, findings, fixes, outputs, project.apply(plan, "check", title))
+
+        checked, kept = keep_edits(project, attempt, again=True)
+    data, findings, fixes = checked.data, checked.findings, checked.fixes
+    files = () if context.dry_run else tuple(op.path for op in checked.outputs)
     summaries = summarize(findings, checks)
     quiet = len(checks) - len(summaries)
     return CheckResult(
         folder, data.folders, len(data.items) + len(data.failed), summaries, findings,
-        quiet, fixes.plan, fixes.at_source, () if context.dry_run else paths, entry,
+        quiet, fixes.plan, fixes.at_source, files, tuple(map(kept_edit, kept)), checked.entry,
     )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class _CheckRun:
+    data: CheckInput
+    findings: tuple[CheckFinding, ...]
+    fixes: FixPlan
+    outputs: tuple[WriteText | WriteBytes, ...]
+    entry: int | None
 
 
 def _require_outputs(
@@ -323,28 +336,32 @@ class _Digests:
         ]
 
 
-def _placeholders(folder: Path, options: CheckOptions) -> tuple[FileOp, ...]:
-    """Return the outputs without their content, which takes minutes to compute."""
-    ops: list[FileOp] = []
+def _placeholders(folder: Path, options: CheckOptions) -> tuple[WriteText | WriteBytes, ...]:
+    """Return the requested table and contact sheet without their content, which takes minutes to
+    compute, over the files that they will replace.
+    """
+    ops: list[WriteText | WriteBytes] = []
     if options.csv:
-        ops.append(WriteText(Path(options.csv), table(folder, ())))
+        path = Path(options.csv)
+        ops.append(WriteText(path, table(folder, ()), read_existing(path)))
     if options.sheet:
-        ops.append(WriteBytes(Path(options.sheet), b""))
+        path = Path(options.sheet)
+        ops.append(WriteBytes(path, b"", read_existing(path)))
     return tuple(ops)
 
 
 def _outputs(
-    data: CheckInput, findings: Sequence[CheckFinding], options: CheckOptions
-) -> tuple[FileOp, ...]:
-    """Return the operations that write the requested table and contact sheet."""
-    ops: list[FileOp] = []
-    if options.csv:
-        ops.append(WriteText(Path(options.csv), table(data.folder, findings)))
-    if options.sheet:
-        entries = sheet_entries(data, findings)
-        ops.append(
-            WriteBytes(
-                Path(options.sheet), contact_sheet.draw(entries, max_pixels=options.max_pixels)
-            )
-        )
+    data: CheckInput,
+    findings: Sequence[CheckFinding],
+    placeholders: Sequence[WriteText | WriteBytes],
+    max_pixels: int,
+) -> tuple[WriteText | WriteBytes, ...]:
+    """Fill in the content of the table and the contact sheet."""
+    ops: list[WriteText | WriteBytes] = []
+    for op in placeholders:
+        if isinstance(op, WriteText):
+            ops.append(replace(op, text=table(data.folder, findings)))
+        else:
+            entries = sheet_entries(data, findings)
+            ops.append(replace(op, data=contact_sheet.draw(entries, max_pixels=max_pixels)))
     return tuple(ops)

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from datasetkit.checks import sd_scripts
 from datasetkit.checks.base import CheckFolder
 from datasetkit.checks.summary import below
-from datasetkit.core.files import list_images
+from datasetkit.core.files import list_images, read_existing
 from datasetkit.core.records import Failed
 from datasetkit.dataset.buckets import BucketRules, Size, select
 from datasetkit.dataset.reports import csv_text
@@ -64,6 +64,7 @@ def as_sd_scripts(
     options.csv: the file for the same as a table. Raises DatasetError without images.
     """
     recover_dataset(folder, context, recursive=options.recursive)
+    over = read_existing(Path(options.csv)) if options.csv else None
     to_check = find_folders(folder, trigger=options.trigger, recursive=options.recursive)
     # sd-scripts has only this rule; the project may train with another.
     rules = replace(
@@ -85,7 +86,7 @@ def as_sd_scripts(
         files = (Path(options.csv),)
         with open_project(folder, context) as project:
             entry = project.apply(
-                Plan((WriteText(files[0], _table(images, folder)),)), "check", "as sd-scripts"
+                Plan((WriteText(files[0], _table(images, folder), over),)), "check", "as sd-scripts"
             )
     return SdScriptsView(folder, "sd-scripts", images, ignored, files, entry)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from datasetkit.captions import vocabulary
 from datasetkit.captions.caption import normal_form
-from datasetkit.core.files import MASKS, display, find_root, mask_path
+from datasetkit.core.files import MASKS, display, find_root, mask_path, read_existing
 from datasetkit.core.progress import Reporter
 from datasetkit.core.records import Caption, Failed, ImageRecord
 from datasetkit.dataset import exports
@@ -32,6 +32,12 @@ from datasetkit.verbs.shared.concept_folders import (
 from datasetkit.verbs.shared.concept_images import no_usable_image
 from datasetkit.verbs.shared.recovery import recover_dataset
 
+# The files of each format.
+_FILES = {
+    "kohya": ("dataset.toml", "config.toml"),
+    "imagefolder": ("metadata.jsonl",),
+    "meta": ("meta.json",),
+}
 # The options of dataset.toml.
 _IN_DATASET_TOML = frozenset({f.name for f in fields(DatasetSettings)} | {"train_batch_size"})
 
@@ -67,6 +73,8 @@ def export(
     changed.
     """
     recover_dataset(folder, context)
+    out = Path(options.out) if options.out else folder
+    over = {out / name: read_existing(out / name) for name in _FILES[options.format]}
     config = find(folder)
     sets = find_sets(folder)
     with Store.open_copy(find_root(folder)) as store:
@@ -82,7 +90,6 @@ def export(
     keep = options.keep_tokens
     if keep is None:
         keep = leading_fixed([item.caption for item in items], _fixed_tags(config, sets))
-    out = Path(options.out) if options.out else folder
     if options.format == "kohya":
         files = _kohya_files(config, sets, records, keep, out, context.reporter)
     elif options.format == "imagefolder":
@@ -90,7 +97,7 @@ def export(
     else:
         files = {out / "meta.json": exports.meta_json(items, out.absolute())}
     with open_project(history_folder(folder, out), context) as project:
-        plan = Plan(tuple(WriteText(path, text) for path, text in files.items()))
+        plan = Plan(tuple(WriteText(path, text, over[path]) for path, text in files.items()))
         changed = project.changed(plan)
         entry = project.apply(plan, "export", f"{options.format} {display(folder.name)}".strip())
     return ExportResult(tuple(files), changed, len(records), keep, (*failed, *reg_failed), entry)

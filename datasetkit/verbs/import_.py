@@ -5,16 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from datasetkit.captions.caption import file_text, read_caption
 from datasetkit.captions.diffs import CaptionChange
 from datasetkit.core.errors import ConfigError, InputError
-from datasetkit.core.files import caption_path, display
-from datasetkit.core.records import Failed
+from datasetkit.core.files import display
+from datasetkit.core.records import Caption, Done, Failed, ImageRecord, Outcome, Skipped
 from datasetkit.dataset import imports
 from datasetkit.images.scan import require_images
 from datasetkit.options.dataset import ImportOptions
-from datasetkit.project.plans import Plan, WriteText
 from datasetkit.project.session import DEFAULT_CONTEXT, RunContext, open_project, recover_projects
+from datasetkit.verbs.shared.caption_writes import with_current_caption, write_captions
+
+KEPT, SAME = "its caption is kept", "its caption says the same"
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,24 +49,25 @@ def import_captions(
         raise InputError(
             f"{display(meta)} does not exist", hint="name sd-scripts' metadata file with --meta"
         )
-    changes: list[CaptionChange] = []
-    unreadable: list[Failed] = []
-    kept = 0
     with open_project(folder, context) as project:
         if context.wait:  # the other run may have renamed images
             listing = require_images(folder, recursive=options.recursive)
         imported, problems = imports.plan_import(listing.images, options.source, meta=meta)
-        for image, caption, _source in imported:
-            try:
-                before = read_caption(image)
-            except InputError as error:
-                unreadable.append(Failed(image, error.message, error.hint))
-                continue
-            if before is not None and before.tags and options.existing == "skip":
-                kept += before != caption
-            elif before != caption and caption.tags:
-                changes.append(CaptionChange(image, before, caption))
-        plan = Plan(tuple(WriteText(caption_path(c.path), file_text(c.after)) for c in changes))
-        entry = project.apply(plan, "import", f"{options.source} {display(folder.name)}")
-    failed = (*listing.failed, *problems, *unreadable)
-    return ImportResult(tuple(changes), kept, len(listing.images) - len(imported), failed, entry)
+        outcomes = [_decide(image, caption, options) for image, caption, _source in imported]
+        title = f"{options.source} {display(folder.name)}"
+        written = write_captions(project, outcomes, "import", title, decide=None)
+    kept = sum(isinstance(o, Skipped) and o.reason == KEPT for o in written.outcomes)
+    failed = (*listing.failed, *problems, *written.failed)
+    without = len(listing.images) - len(imported)
+    return ImportResult(written.changes, kept, without, failed, written.entry)
+
+
+def _decide(image: Path, imported: Caption, options: ImportOptions) -> Outcome[Caption]:
+    """Decide between the caption of an image and the one that its sidecar gives."""
+    record = with_current_caption(ImageRecord(image, "", 0, 0))
+    if isinstance(record, Failed):
+        return record
+    before = record.caption
+    if before is not None and before.tags and (options.existing == "skip" or before == imported):
+        return Skipped(record, SAME if before == imported else KEPT)
+    return Done(record, imported)

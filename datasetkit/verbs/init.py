@@ -92,7 +92,7 @@ def init(
             context.reporter.warn(
                 "a command was interrupted in this project: the next one completes it"
             )
-        entry = project.apply(Plan((WriteText(path, text),)), "init", CONFIG_NAME)
+        entry = project.apply(Plan((WriteText(path, text, None),)), "init", CONFIG_NAME)
         if not context.dry_run:
             schema_file.place(folder)
     return InitResult(path, entry)

@@ -121,14 +121,14 @@ def layout(
             )
             for c, p in zip(usable, plan.concepts, strict=True)
         ]
-        entry, changes = lay_out(project, out / TRAIN, targets, verb="layout")
+        entry, changes, kept = lay_out(project, out / TRAIN, targets, verb="layout")
     return LayoutResult(
         out=out,
         concepts=tuple((p.name, p.repeats) for p in plan.concepts),
         plan=plan,
         advice=(*advice(plan, options.kind), *_other_folders(out / TRAIN, sets)),
         changes=changes,
-        failed=failed,
+        failed=(*failed, *kept),
         without_caption=_without_caption(scans.values()),
         entry=entry,
     )

@@ -86,7 +86,9 @@ def reg(options: RegOptions, context: RunContext = DEFAULT_CONTEXT) -> RegResult
         if derives:
             texts = _derived_captions(scanned.records, train_sets, project, options, config)
         sources = tuple(LayoutImage(r.path, texts.get(r.path)) for r in scanned.records)
-        entry, changes = lay_out(project, out / REG, [LayoutFolder(target, sources)], verb="reg")
+        entry, changes, kept = lay_out(
+            project, out / REG, [LayoutFolder(target, sources)], verb="reg"
+        )
     training = train_options(config, None)
     plan = arithmetic.plan(
         train,
@@ -102,7 +104,7 @@ def reg(options: RegOptions, context: RunContext = DEFAULT_CONTEXT) -> RegResult
         used=len(scanned.records) - (plan.reg.unused if plan.reg else 0),
         advice=tuple(line for line in advice(plan) if "regularisation" in line),
         changes=changes,
-        failed=scanned.failed,
+        failed=(*scanned.failed, *kept),
         entry=entry,
     )
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from datasetkit.captions import vocabulary
 from datasetkit.core.errors import DatasetError
-from datasetkit.core.files import display, find_root
+from datasetkit.core.files import display, find_root, read_existing
 from datasetkit.core.progress import Reporter
 from datasetkit.core.records import Failed
 from datasetkit.dataset import reports
@@ -54,6 +54,9 @@ def report(
     captions.
     """
     recover_dataset(folder, context, recursive=options.recursive)
+    out = Path(options.out) if options.out else find_root(folder) / "report"
+    names = ("tags.csv", "pairs.csv", "tags.png") if options.plot else ("tags.csv", "pairs.csv")
+    over = {out / name: read_existing(out / name) for name in names}
     sets = find_sets(folder, recursive=options.recursive)
     root = find_root(folder)
     with Store.open_copy(root) as store:
@@ -68,13 +71,13 @@ def report(
         raise DatasetError(f"{display(folder)} has no captions", hint="run dsk tag first")
     triggers = options.trigger or sets.triggers
     frequency = reports.frequency(items, triggers, vocabulary.load())
-    out = Path(options.out) if options.out else root / "report"
     tables = {
         out / "tags.csv": reports.csv_text(frequency, excel=options.excel),
         out / "pairs.csv": reports.csv_text(reports.cooccurrence(items), excel=options.excel),
     }
-    chart = (WriteBytes(out / "tags.png", reports.plot(frequency)),) if options.plot else ()
-    plan = Plan((*(WriteText(path, text) for path, text in tables.items()), *chart))
+    image = out / "tags.png"
+    chart = (WriteBytes(image, reports.plot(frequency), over[image]),) if options.plot else ()
+    plan = Plan((*(WriteText(path, text, over[path]) for path, text in tables.items()), *chart))
     with open_project(history_folder(folder, out), context) as project:
         changed = project.changed(plan)
         entry = project.apply(plan, "report", display(folder.name))

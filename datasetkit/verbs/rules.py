@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from datasetkit.captions import vocabulary
-from datasetkit.captions.caption import file_text
 from datasetkit.captions.diffs import CaptionChange
 from datasetkit.captions.rules import (
     Group,
@@ -24,11 +23,10 @@ from datasetkit.captions.rules import (
     summary,
 )
 from datasetkit.core.errors import ConfigError
-from datasetkit.core.files import caption_path, display, require_writable
+from datasetkit.core.files import display, require_writable
 from datasetkit.core.records import Caption, Done, ImageRecord, Outcome, RunReport, Skipped
 from datasetkit.images.scan import Scan, require_images, scan
 from datasetkit.options.tag import RulesOptions, TagRules
-from datasetkit.project.plans import Plan, WriteText
 from datasetkit.project.session import (
     DEFAULT_CONTEXT,
     Project,
@@ -37,6 +35,7 @@ from datasetkit.project.session import (
     recover_projects,
 )
 from datasetkit.verbs.shared.caption_rules import NO_TAG_LEFT, build_rule_set, written_tags
+from datasetkit.verbs.shared.caption_writes import write_captions
 from datasetkit.verbs.shared.where_filter import needs_ids, passing_in
 
 
@@ -81,22 +80,25 @@ def rules(
             require_writable(folder)
         # 3. Read the images and their captions, and select those that pass the filter.
         scanned, selected = _select(folder, options, project)
-        # 4. Decide: pure functions from records to outcomes.
-        outcomes, applied = apply_to_captions(selected, rule_set, options)
-        changes = tuple(
-            CaptionChange(o.record.path, o.record.caption, o.value)
-            for o in outcomes
-            if isinstance(o, Done) and o.record.caption != o.value
-        )
-        # 5. One plan for all changes. In a dry run `apply` only checks it.
-        plan = Plan(tuple(WriteText(caption_path(c.path), file_text(c.after)) for c in changes))
         where = f"where {options.where}" if options.where else ""
-        entry = project.apply(plan, "rules", display(f"{folder.name} {where}".strip()))
+        title = display(f"{folder.name} {where}".strip())
+
+        # 4. Decide: pure functions from records to outcomes.
+        def decide(records: Sequence[ImageRecord]) -> list[Outcome[Caption]]:
+            outcomes, hits = apply_to_captions(records, rule_set, options)
+            applied.update(hits)
+            return outcomes
+
+        # 5. One plan for all changes, over the texts that were read. In a dry run `apply` only
+        #    checks it.
+        applied: dict[Path, RuleResult] = {}
+        written = write_captions(project, decide(selected), "rules", title, decide=decide)
     # 6. The result: data only; the command line and the notebook format it.
-    hits = summary(rule_set, applied)
+    hits = summary(rule_set, list(applied.values()))
     warnings = (*rule_set.warnings, *(hit.warning for hit in hits if hit.warning))
-    report = RunReport("rules", (*outcomes, *scanned.failed))
-    return RulesResult(report, changes, hits, warnings, entry, len(scanned.records) - len(selected))
+    report = RunReport("rules", (*written.outcomes, *scanned.failed))
+    left_out = len(scanned.records) - len(selected)
+    return RulesResult(report, written.changes, hits, warnings, written.entry, left_out)
 
 
 def _select(
@@ -127,17 +129,17 @@ def _select(
 
 def apply_to_captions(
     records: Sequence[ImageRecord], rule_set: RuleSet, options: TagRules
-) -> tuple[list[Outcome[Caption]], list[RuleResult]]:
+) -> tuple[list[Outcome[Caption]], dict[Path, RuleResult]]:
     """Apply rules to existing captions; return an outcome per image, and the rules that fired."""
     outcomes: list[Outcome[Caption]] = []
-    applied: list[RuleResult] = []
+    applied: dict[Path, RuleResult] = {}
     category = vocabulary.load().category
     for record in records:
         if record.caption is None or not record.caption.tags:
             outcomes.append(Skipped(record, "it has no caption"))
             continue
         result = apply(rule_set, record.caption.tags, category=category)
-        applied.append(result)
+        applied[record.path] = result
         if result.tags:
             outcomes.append(Done(record, Caption(written_tags(result.tags, options))))
         else:

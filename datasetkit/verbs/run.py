@@ -335,8 +335,7 @@ def _inside(root: Path) -> Iterator[None]:
 
 def _failures(result: object) -> tuple[Failed, ...]:
     outcomes = getattr(result, "report", None)
-    return (
-        tuple(outcomes.failed)
-        if isinstance(outcomes, RunReport)
-        else tuple(getattr(result, "failed", ()))
-    )
+    if isinstance(outcomes, RunReport):
+        captions = getattr(result, "captions", None)
+        return (*outcomes.failed, *getattr(captions, "failed", ()))
+    return tuple(getattr(result, "failed", ()))

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
-from datasetkit.captions.caption import file_text, read_caption
 from datasetkit.captions.diffs import CaptionChange
 from datasetkit.captions.rules import RuleHits, RuleResult, RuleSet, summary
-from datasetkit.core.errors import DskError
 from datasetkit.core.files import (
     Listing,
-    caption_path,
     display,
     list_images,
     require_writable,
@@ -21,7 +18,6 @@ from datasetkit.core.files import (
 from datasetkit.core.records import Caption, Done, Failed, ImageRecord, Outcome, RunReport
 from datasetkit.images.scan import Scan, require_images, scan
 from datasetkit.options.tag import TagOptions
-from datasetkit.project.plans import Plan, WriteText
 from datasetkit.project.session import (
     DEFAULT_CONTEXT,
     Project,
@@ -29,9 +25,14 @@ from datasetkit.project.session import (
     open_project,
     recover_projects,
 )
-from datasetkit.project.store import caption_hash
 from datasetkit.verbs.shared import scoring
-from datasetkit.verbs.shared.caption_rules import build_rule_set, decide_caption, is_by_person
+from datasetkit.verbs.shared.caption_rules import (
+    JOINED,
+    build_rule_set,
+    decide_caption,
+    is_by_person,
+)
+from datasetkit.verbs.shared.caption_writes import with_current_caption, write_captions
 from datasetkit.verbs.shared.scoring import ScoringResult, TagDrift, TaggerUse
 from taggers.base import ResolvedTagger
 from taggers.selection import Thresholds, choose
@@ -99,52 +100,82 @@ def tag(folder: Path, options: TagOptions, context: RunContext = DEFAULT_CONTEXT
         scored = scoring.score(scanned.records, resolved, project, options)
         drift = scoring.drift(scanned.records, scored, project, options, thresholds)
         project.store.mark_used(scored.taggers[0].key)
-        captions, by_dsk, applied = _decide(scanned.records, scored, thresholds, rules, options)
-        changes, generated = changed(captions, by_dsk, options)
-        plan = Plan(tuple(WriteText(caption_path(c.path), file_text(c.after)) for c in changes))
-        entry = project.apply(plan, "tag", display(folder.name), generated=generated)
+        decisions = _Decisions(scanned.records, scored, thresholds, rules, options)
+        written = write_captions(
+            project,
+            decisions.first(),
+            "tag",
+            display(folder.name),
+            # A caption that somebody saves meanwhile is joined, or else kept: never replaced.
+            decide=decisions.decide if options.existing in JOINED else None,
+            is_generated=decisions.is_generated,
+        )
     # Without new captions no rule was applied, and "matched nothing" would mislead.
+    applied = list(decisions.applied.values())
     hits = summary(rules, applied) if applied else ()
     return TagResult(
-        report=RunReport("tag", (*captions, *scanned.failed)),
+        report=RunReport("tag", (*written.outcomes, *scanned.failed)),
         tagger=" ".join(used.key for used in scored.taggers),
         taggers=scored.taggers,
         notice=notice,
-        changes=tuple(changes),
+        changes=written.changes,
         hits=hits,
         warnings=(*rules.warnings, *(hit.warning for hit in hits if hit.warning)),
         inferred=sum(used.inferred for used in scored.taggers),
         drift=drift,
         keep_tokens=rules.keep_tokens,
-        entry=entry,
+        entry=written.entry,
     )
 
 
-def _decide(
-    records: Sequence[ImageRecord],
-    scored: ScoringResult,
-    thresholds: Thresholds,
-    rules: RuleSet,
-    options: TagOptions,
-) -> tuple[list[Outcome[Caption]], set[Caption], list[RuleResult]]:
-    """Decide every caption. Return the outcomes, the existing captions that dsk wrote, and the
-    rules that fired.
-    """
-    inferred = any(used.inferred for used in scored.taggers)
-    current = [_with_current_caption(record) for record in records] if inferred else records
-    by_dsk = scored.store.generated(r.caption for r in current if not isinstance(r, Failed))
-    captions: list[Outcome[Caption]] = []
-    applied: list[RuleResult] = []
-    for record, (_, kept) in zip(current, scored.each(records), strict=True):
-        if isinstance(record, Failed):
-            captions.append(record)
-        elif isinstance(kept, Failed):
-            captions.append(kept)
-        else:
-            chosen = choose(kept, scored.labels, thresholds)
-            by_person = is_by_person(record, by_dsk)
-            captions.append(decide_caption(record, chosen, rules, options, by_person, applied))
-    return captions, by_dsk, applied
+class _Decisions:
+    """Decides captions from scores. applied: the rules that fired, by image."""
+
+    def __init__(
+        self,
+        records: Sequence[ImageRecord],
+        scored: ScoringResult,
+        thresholds: Thresholds,
+        rules: RuleSet,
+        options: TagOptions,
+    ) -> None:
+        self._records, self._scored, self._thresholds = records, scored, thresholds
+        self._rules, self._options = rules, options
+        self._by_dsk: set[Caption] = set()
+        self.applied: dict[Path, RuleResult] = {}
+
+    def first(self) -> list[Outcome[Caption]]:
+        """Decide all captions: from the texts that were read before the inference if they are
+        replaced, else from those of now.
+        """
+        inferred = any(used.inferred for used in self._scored.taggers)
+        if not inferred or self._options.existing == "overwrite":
+            return self.decide(self._records)
+        current = [with_current_caption(record) for record in self._records]
+        decided = iter(self.decide([r for r in current if not isinstance(r, Failed)]))
+        return [r if isinstance(r, Failed) else next(decided) for r in current]
+
+    def decide(self, records: Sequence[ImageRecord]) -> list[Outcome[Caption]]:
+        """Decide the captions of images from their scores and present captions."""
+        self._by_dsk |= self._scored.store.generated(record.caption for record in records)
+        outcomes: list[Outcome[Caption]] = []
+        for record, (_, kept) in zip(records, self._scored.each(records), strict=True):
+            if isinstance(kept, Failed):
+                outcomes.append(kept)
+                continue
+            chosen = choose(kept, self._scored.labels, self._thresholds)
+            fired: list[RuleResult] = []
+            by_person = is_by_person(record, self._by_dsk)
+            outcomes.append(
+                decide_caption(record, chosen, self._rules, self._options, by_person, fired)
+            )
+            self.applied.update((record.path, result) for result in fired)
+        return outcomes
+
+    def is_generated(self, done: Done[Caption]) -> bool:
+        """Tell whether dsk wrote all of a caption."""
+        joined = self._options.existing in JOINED and is_by_person(done.record, self._by_dsk)
+        return not joined
 
 
 def thresholds_of(options: TagOptions, resolved: Sequence[ResolvedTagger]) -> Thresholds:
@@ -158,14 +189,6 @@ def thresholds_of(options: TagOptions, resolved: Sequence[ResolvedTagger]) -> Th
     return Thresholds(threshold, options.character_threshold, options.mcut, options.rating)
 
 
-def _with_current_caption(record: ImageRecord) -> ImageRecord | Failed:
-    """Read the caption of an image again."""
-    try:
-        return replace(record, caption=read_caption(record.path))
-    except DskError as error:
-        return Failed(record.path, error.message, error.hint)
-
-
 def _scan(folder: Path, listing: Listing, project: Project, options: TagOptions) -> Scan:
     return scan(
         folder,
@@ -177,22 +200,3 @@ def _scan(folder: Path, listing: Listing, project: Project, options: TagOptions)
         listing=listing,
         reporter=project.context.reporter,
     )
-
-
-def changed(
-    captions: Sequence[Outcome[Caption]], by_dsk: set[Caption], options: TagOptions
-) -> tuple[list[CaptionChange], list[str]]:
-    """Return the changed captions, and the hashes of captions that dsk wrote completely."""
-    changes: list[CaptionChange] = []
-    generated: list[str] = []
-    for outcome in captions:
-        if not isinstance(outcome, Done):
-            continue
-        before, after = outcome.record.caption, outcome.value
-        if options.existing not in ("append", "prepend") or not is_by_person(
-            outcome.record, by_dsk
-        ):
-            generated.append(caption_hash(after))
-        if before != after:
-            changes.append(CaptionChange(outcome.record.path, before, after))
-    return changes, generated

@@ -178,7 +178,7 @@ FULL = {A / "x.jpg": True, A / "x.txt": True, A / "masks/x.png": True, A / "y.pn
 def test_an_empty_target_is_filled_with_links_captions_and_masks():
     assert plan_layout(TARGETS, root=ROOT, existing={}, trash=TRASH).ops == (
         Link(Path("in/x.jpg"), A / "x.jpg"),
-        WriteText(A / "x.txt", "a, b\n"),
+        WriteText(A / "x.txt", "a, b\n", None),
         Copy(Path("in/masks/x.png"), A / "masks/x.png"),
         Link(Path("in/y.png"), A / "y.png"),
     )
@@ -190,7 +190,7 @@ def test_an_unchanged_target_needs_nothing():
 
 def test_a_changed_caption_is_written_in_place():
     plan = plan_layout(TARGETS, root=ROOT, existing={**FULL, A / "x.txt": False}, trash=TRASH)
-    assert plan.ops == (WriteText(A / "x.txt", "a, b\n"),)
+    assert plan.ops == (WriteText(A / "x.txt", "a, b\n", None),)
 
 
 def test_a_replaced_image_moves_to_the_trash_before_its_link():

@@ -16,6 +16,7 @@ import pytest
 
 from datasetkit import api
 from datasetkit.core.errors import InputError, PlanConflict, UnsignedEntry
+from datasetkit.core.files import read_existing
 from datasetkit.dataset.layout_sources import layout_sources
 from datasetkit.project import signature
 from datasetkit.project.plans import Copy, Link, Move, Plan, WriteText
@@ -322,7 +323,9 @@ def test_the_group_of_a_shared_folder_can_write_the_store(downloaded, state):
 
 def write(folder: Path, name: str, text: str) -> int | None:
     with open_project(folder, RunContext()) as project:
-        return project.apply(Plan((WriteText(folder / name, text),)), "rules")
+        return project.apply(
+            Plan((WriteText(folder / name, text, read_existing(folder / name)),)), "rules"
+        )
 
 
 def interrupt(folder: Path, plan: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -342,7 +345,7 @@ def interrupt(folder: Path, plan: Plan, monkeypatch: pytest.MonkeyPatch) -> None
 def test_a_plan_of_this_user_is_completed_also_outside_of_the_project(
     downloaded, tmp_path, state, monkeypatch
 ):
-    interrupt(downloaded, Plan((WriteText(tmp_path / "report/x.csv", "x\n"),)), monkeypatch)
+    interrupt(downloaded, Plan((WriteText(tmp_path / "report/x.csv", "x\n", None),)), monkeypatch)
     assert not (tmp_path / "report/x.csv").exists()
     write(downloaded, "b.txt", "b\n")
     assert (tmp_path / "report/x.csv").read_bytes() == b"x\n"
@@ -366,7 +369,7 @@ def test_a_plan_of_this_user_is_completed_also_outside_of_the_project(
     ],
 )
 def test_a_changed_entry_has_no_valid_signature(change, downloaded, state, monkeypatch):
-    interrupt(downloaded, Plan((WriteText(downloaded / "new.txt", "x\n"),)), monkeypatch)
+    interrupt(downloaded, Plan((WriteText(downloaded / "new.txt", "x\n", None),)), monkeypatch)
     with sqlite3.connect(downloaded / ".dsk/store.sqlite") as database:
         database.executescript(change)
     database.close()
@@ -389,7 +392,9 @@ def test_a_moved_project_keeps_its_undo_but_completes_nothing_unasked(
     how, downloaded, state, monkeypatch
 ):
     write(downloaded, "new.txt", "one\n")
-    interrupt(downloaded, Plan((WriteText(downloaded / "new.txt", "two\n"),)), monkeypatch)
+    interrupt(
+        downloaded, Plan((WriteText(downloaded / "new.txt", "two\n", b"one\n"),)), monkeypatch
+    )
     goal = downloaded.with_name("goal")
     if how == "moved":
         downloaded.rename(goal)
@@ -431,7 +436,7 @@ def test_all_kinds_of_operations_are_signed(downloaded, tmp_path, state):
                     Copy(first, tmp_path / "out/copy.png"),
                     Link(first, tmp_path / "out/link.png"),
                     Move(first.with_suffix(".txt"), tmp_path / "out/moved.txt"),
-                    WriteText(tmp_path / "out/text.txt", "x\n"),
+                    WriteText(tmp_path / "out/text.txt", "x\n", None),
                 )
             ),
             "layout",
@@ -472,7 +477,7 @@ def test_where_no_secret_can_be_kept_commands_work_and_say_what_that_means(
     assert "is not signed" not in dsk("rules", "downloaded", "--exclude", "smile").err
     assert dsk("undo", "downloaded").code == 0
     assert all(p.read_text() == "1girl, smile\n" for p in downloaded.glob("*.txt"))
-    interrupt(downloaded, Plan((WriteText(downloaded / "new.txt", "x\n"),)), monkeypatch)
+    interrupt(downloaded, Plan((WriteText(downloaded / "new.txt", "x\n", None),)), monkeypatch)
     assert dsk("rules", "downloaded").code == 2
 
 

@@ -10,6 +10,7 @@ from PIL import Image
 
 from datasetkit import api
 from datasetkit.checks import registry
+from datasetkit.core.files import read_existing
 from datasetkit.options.dataset import ImportOptions, LayoutOptions
 from datasetkit.options.images import CutoutOptions, FacesOptions, RenameOptions, ResizeOptions
 from datasetkit.options.reg import RegOptions
@@ -122,8 +123,8 @@ def _copies(root: Path) -> None:
     ops = (
         Link(root / "a.png", root / "new" / "linked.png"),
         Copy(root / "b.png", root / "new" / "deep" / "copied.png"),
-        WriteText(root / "new" / "text.txt", "new\n"),
-        WriteText(root / "a.txt", "newer\n"),
+        WriteText(root / "new" / "text.txt", "new\n", None),
+        WriteText(root / "a.txt", "newer\n", read_existing(root / "a.txt")),
     )
     with open_project(root, DEFAULT_CONTEXT) as project:
         if not (root / "new" / "text.txt").exists():

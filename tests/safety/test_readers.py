@@ -8,6 +8,7 @@ import warnings
 
 import pytest
 
+from datasetkit.core.files import read_existing
 from datasetkit.project.plans import Plan, WriteText
 from datasetkit.project.session import DEFAULT_CONTEXT, open_project
 
@@ -58,7 +59,9 @@ def partial_readers(folder, paths, rewrite, rewrites, readers=4) -> int:
 
 def by_journal(folder, paths, version) -> None:
     with open_project(folder, DEFAULT_CONTEXT) as project:
-        project.apply(Plan(tuple(WriteText(p, text_of(version)) for p in paths)), "rules")
+        project.apply(
+            Plan(tuple(WriteText(p, text_of(version), read_existing(p)) for p in paths)), "rules"
+        )
 
 
 def plainly(folder, paths, version) -> None:

@@ -29,7 +29,7 @@ from datasetkit.core.files import (
 from datasetkit.core.records import Caption
 from datasetkit.project.file_ops import JournalOperation
 from datasetkit.project.journal import JournalEntry
-from datasetkit.project.plans import FileOp, Move, Plan, Rewrite
+from datasetkit.project.plans import FileOp, Move, Plan, WriteText
 from datasetkit.project.session import Project, RunContext, open_project
 from datasetkit.verbs.review import operations
 from datasetkit.verbs.review.dataset import ReviewDataset, Scope
@@ -385,12 +385,12 @@ class Editor:
                 differences, "`dsk undo --partial` reverts the others and leaves these as they are"
             )
 
-    def _rewrites(self, changes: Iterable[tuple[ReviewImage, Caption]]) -> list[Rewrite]:
+    def _rewrites(self, changes: Iterable[tuple[ReviewImage, Caption]]) -> list[WriteText]:
         """Return the writes of new captions over the current files. Raises EditConflict if a file
         is not what memory has.
         """
         self._require_folder()
-        rewrites: list[Rewrite] = []
+        rewrites: list[WriteText] = []
         changed: list[tuple[ReviewImage, Caption | None]] = []
         for image, after in changes:
             path = caption_path(image.path)
@@ -398,7 +398,7 @@ class Editor:
             now = image.read(data)
             if now != image.caption:
                 changed.append((image, now))
-            rewrites.append(Rewrite(path, file_text(after), data))
+            rewrites.append(WriteText(path, file_text(after), data))
         if changed:
             self.dataset.set_captions(changed, external=True)
             raise EditConflict([_difference(image, image.caption, now) for image, now in changed])
@@ -419,7 +419,7 @@ def _redo_plan(steps: Sequence[JournalOperation]) -> Plan:
     for step in steps:
         if step.kind == "write":
             text = (step.after or b"").decode("utf-8", "surrogatepass")
-            plan.append(Rewrite(step.dst, text, step.before))
+            plan.append(WriteText(step.dst, text, step.before))
         elif step.kind == "move" and step.src is not None:
             plan.append(Move(step.src, step.dst))
     return Plan(tuple(plan))

@@ -20,6 +20,8 @@ from datasetkit.core.records import Caption, Done, ImageRecord, Outcome, Skipped
 from datasetkit.options.tag import TagOptions, TagRules
 from taggers.base import ScoredTag
 
+# The values of `existing` that join the new tags with those of a person's caption.
+JOINED = ("append", "prepend")
 NO_TAG_LEFT = "no tag would be left, and an empty caption would stop the trainers"
 
 
@@ -76,7 +78,7 @@ def decide_caption(
     result = apply(rules, [scored.name for scored in chosen], category=categories.get)
     applied.append(result)
     tags = result.tags
-    if by_person and before is not None and options.existing in ("append", "prepend"):
+    if by_person and before is not None and options.existing in JOINED:
         joined = (*before.tags, *tags) if options.existing == "append" else (*tags, *before.tags)
         tags = apply(leading_rules(rules), dedupe(joined), category=categories.get).tags
     if not tags:

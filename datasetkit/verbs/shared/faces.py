@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Generic, TypeVar
 
 from datasetkit.checks.base import ImageRegion
-from datasetkit.core.files import display
+from datasetkit.core.files import display, read_existing
 from datasetkit.core.records import ImageRecord, Outcome, RunReport, Skipped
 from datasetkit.images import contact_sheet
 from datasetkit.images.scan import Scan
@@ -177,11 +177,12 @@ def draw_review(
     path = Path(options.review)
     if project.context.dry_run:
         return None, None
+    over = read_existing(path)
     data = contact_sheet.draw(
         [_entry(image) for image in images], _heading(images), max_pixels=options.max_pixels
     )
     return path, project.apply(
-        Plan((WriteBytes(path, data),)), "faces", f"contact sheet {display(path.name)}"
+        Plan((WriteBytes(path, data, over),)), "faces", f"contact sheet {display(path.name)}"
     )
 
 

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from datasetkit.core.errors import ConfigError
-from datasetkit.core.files import MASKS, PROJECT, display, list_images
+from datasetkit.core.files import CAPTION_SUFFIX, MASKS, PROJECT, display, list_images
+from datasetkit.core.records import Failed
 from datasetkit.dataset import layout as grammar
 from datasetkit.dataset.layout import REG, Concept, LayoutFolder
 from datasetkit.options.tag import TagOptions
 from datasetkit.options.toml import Config
-from datasetkit.project.plans import Copy, Link, Move, Plan, WriteBytes, WriteText
+from datasetkit.project.kept_edits import keep_edits, kept_edit
+from datasetkit.project.plans import Copy, FileOp, Link, Move, Plan, WriteBytes, WriteText
 from datasetkit.project.session import Project
 from datasetkit.verbs.shared.concept_folders import ConceptSet
 
@@ -46,35 +48,72 @@ def class_triggers(given: tuple[str, ...], config: Config) -> tuple[str, ...]:
 
 def lay_out(
     project: Project, root: Path, targets: Sequence[LayoutFolder], *, verb: str
-) -> tuple[int | None, Plan]:
+) -> tuple[int | None, Plan, tuple[Failed, ...]]:
     """Rename folders whose repeats changed, and update their content to the targets.
 
-    Return the number in the history (None if nothing changed) and the plan.
+    Return the number in the history (None if nothing changed), the plan, and the captions that
+    somebody saved meanwhile, which are kept.
     """
     renames = _renamed_folders(root, targets)
+    title = ", ".join(display(t.folder.name) for t in targets)
+    # A folder and the files in it cannot move in one plan: renaming is an entry of its own.
+    moves = Plan(tuple(Move(old, new) for old, new in renames.items()))
+    if project.context.dry_run:
+        fill = _plan_fill(project, root, targets, renames, verb)
+        project.apply(moves if renames else fill, verb, title)
+        return None, moves + fill, ()
+    renamed = project.apply(moves, verb, f"folders renamed: {title}")
+
+    def attempt(kept: Collection[Path], _: Collection[Path]) -> tuple[int | None, Plan]:
+        fill = _plan_fill(project, root, targets, {}, verb, kept)
+        return project.apply(fill, verb, title), fill
+
+    (filled, fill), kept = keep_edits(project, attempt, again=False)
+    entry = filled if filled is not None else renamed
+    return entry, moves + fill, tuple(map(kept_edit, kept))
+
+
+def _plan_fill(
+    project: Project,
+    root: Path,
+    targets: Sequence[LayoutFolder],
+    renames: Mapping[Path, Path],
+    verb: str,
+    kept: Collection[Path] = (),
+) -> Plan:
+    """Plan the content of the folders. renames: the folders that will have other names by then.
+    kept: files that are not touched.
+    """
     old_folders = {new: old for old, new in renames.items()}
     expected = {
         op.path if isinstance(op, WriteText | WriteBytes) else op.dst: op
         for op in grammar.fill_ops(targets)
     }
     is_current: dict[Path, bool] = {}
+    captions: dict[Path, bytes] = {}
     for target in targets:
         old = old_folders.get(target.folder, target.folder)
         for path in _files(old):
             new = target.folder / path.relative_to(old)
-            is_current[new] = new in expected and _same(expected[new], path)
+            if path.suffix == CAPTION_SUFFIX:
+                captions[new] = path.read_bytes()
+                is_current[new] = new in expected and _is_text(expected[new], captions[new])
+            else:
+                is_current[new] = new in expected and _same(expected[new], path)
     for stale in _stale_folders(root, targets, renames):
-        is_current |= dict.fromkeys(_files(stale), False)
+        files = _files(stale)
+        is_current |= dict.fromkeys(files, False)
+        captions |= {path: path.read_bytes() for path in files if path.suffix == CAPTION_SUFFIX}
     trash = project.root / PROJECT / "trash" / f"{verb}-{project.journal.next_id()}"
-    fill = grammar.plan_layout(targets, root=root, existing=is_current, trash=trash)
-    title = ", ".join(display(t.folder.name) for t in targets)
-    # A folder and the files in it cannot move in one plan: renaming is an entry of its own.
-    moves = Plan(tuple(Move(old, new) for old, new in renames.items()))
-    renamed = project.apply(moves, verb, f"folders renamed: {title}")
-    if project.context.dry_run and renames:
-        return None, moves + fill
-    filled = project.apply(fill, verb, title)
-    return filled if filled is not None else renamed, moves + fill
+    plan = grammar.plan_layout(
+        targets, root=root, existing=is_current, captions=captions, trash=trash
+    )
+    return Plan.of(op for op in plan.ops if _changed_file(op) not in kept)
+
+
+def _changed_file(op: FileOp) -> Path:
+    """Return the file whose content an operation replaces or moves away."""
+    return op.path if isinstance(op, WriteText | WriteBytes) else op.src
 
 
 def _renamed_folders(root: Path, targets: Sequence[LayoutFolder]) -> dict[Path, Path]:
@@ -113,10 +152,12 @@ def _files(folder: Path) -> list[Path]:
     return [*images, *captions, *masks]
 
 
+def _is_text(op: object, data: bytes) -> bool:
+    return isinstance(op, WriteText) and data == op.text.encode("utf-8")
+
+
 def _same(op: object, path: Path) -> bool:
     """Tell whether a file already has the content that the operation would write."""
-    if isinstance(op, WriteText):
-        return path.read_bytes() == op.text.encode("utf-8")
     if isinstance(op, Link | Copy):
         existing, source = path.stat(), op.src.stat()
         if (existing.st_dev, existing.st_ino) == (source.st_dev, source.st_ino):

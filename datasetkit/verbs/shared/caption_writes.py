@@ -1,0 +1,98 @@
+"""Write the captions that a verb decided, over the texts that it read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from datasetkit.captions.caption import decode_caption, file_text, read_caption_data
+from datasetkit.captions.diffs import CaptionChange
+from datasetkit.core.errors import DskError
+from datasetkit.core.files import caption_path
+from datasetkit.core.records import Caption, Done, Failed, ImageRecord, Outcome
+from datasetkit.project.kept_edits import keep_edits, kept_edit
+from datasetkit.project.plans import Plan, WriteText
+from datasetkit.project.session import Project
+from datasetkit.project.store import caption_hash
+
+# From images with their present captions to what these become: an outcome for each.
+Decide = Callable[[Sequence[ImageRecord]], Sequence[Outcome[Caption]]]
+
+
+@dataclass(frozen=True, slots=True)
+class WrittenCaptions:
+    """The final outcomes, the captions that changed, and the number in the history."""
+
+    outcomes: tuple[Outcome[Caption], ...]
+    changes: tuple[CaptionChange, ...]
+    entry: int | None
+
+    @property
+    def failed(self) -> tuple[Failed, ...]:
+        return tuple(outcome for outcome in self.outcomes if isinstance(outcome, Failed))
+
+
+def write_captions(
+    project: Project,
+    outcomes: Sequence[Outcome[Caption]],
+    verb: str,
+    title: str,
+    *,
+    decide: Decide | None,
+    is_generated: Callable[[Done[Caption]], bool] = lambda _: False,
+) -> WrittenCaptions:
+    """Write the decided captions that differ from the present ones, as one plan.
+
+    A caption that was saved since it was read is decided again from its new text; if it changes
+    once more, or without `decide`, it is kept and fails. is_generated: whether dsk wrote all of a
+    caption.
+    """
+    by_path = {_path(outcome): outcome for outcome in outcomes}
+    images = {caption_path(path): path for path in by_path}
+
+    def attempt(kept: Collection[Path], changed: Collection[Path]) -> int | None:
+        for path in kept:
+            by_path[images[path]] = kept_edit(images[path])
+        if decide is not None:
+            again = [o.record for p in changed if isinstance(o := by_path[images[p]], Done)]
+            by_path.update((_path(o), o) for o in _decide_again(again, decide))
+        done = [o for o in by_path.values() if isinstance(o, Done)]
+        writes = [
+            WriteText(caption_path(o.record.path), file_text(o.value), o.record.caption_data)
+            for o in done
+            if o.record.caption != o.value
+        ]
+        generated = [caption_hash(o.value) for o in done if is_generated(o)]
+        return project.apply(Plan(tuple(writes)), verb, title, generated=generated)
+
+    entry, kept = keep_edits(project, attempt, again=decide is not None)
+    by_path |= {images[path]: kept_edit(images[path]) for path in kept if path in images}
+    final = tuple(by_path.values())
+    changes = tuple(
+        CaptionChange(o.record.path, o.record.caption, o.value)
+        for o in final
+        if isinstance(o, Done) and o.record.caption != o.value
+    )
+    return WrittenCaptions(final, changes, entry)
+
+
+def _path(outcome: Outcome[Caption]) -> Path:
+    return outcome.path if isinstance(outcome, Failed) else outcome.record.path
+
+
+def _decide_again(records: Iterable[ImageRecord], decide: Decide) -> list[Outcome[Caption]]:
+    """Decide captions from what their files hold now."""
+    current = [with_current_caption(record) for record in records]
+    unreadable = [record for record in current if isinstance(record, Failed)]
+    return [*unreadable, *decide([r for r in current if not isinstance(r, Failed)])]
+
+
+def with_current_caption(record: ImageRecord) -> ImageRecord | Failed:
+    """Read the caption of an image again."""
+    try:
+        data = read_caption_data(record.path)
+        caption = decode_caption(caption_path(record.path), data)
+    except DskError as error:
+        return Failed(record.path, error.message, error.hint)
+    return replace(record, caption=caption, caption_data=data)
