@@ -73,8 +73,8 @@ def layout(
     json: opt.Json = False,
     wait: opt.Wait = False,
 ) -> None:
-    """Make the folders that trainers read: OUT/train/<repeats>_<concept>, with images hard-linked
-    and captions copied.
+    """Make the folders that trainers read: OUT/train/<repeats>_<concept>, with copies of images and
+    captions.
 
     Run it again to refresh them: new images and captions are added, stale ones go to .dsk/trash.
     Without arguments it lays out the concepts of dsk.toml.

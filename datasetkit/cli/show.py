@@ -94,6 +94,13 @@ def from_here(path: Path) -> str:
     return display(absolute.relative_to(here) if absolute.is_relative_to(here) else path)
 
 
+def size_of(count: float) -> str:
+    """Return bytes in GB of 10^9, small ones in MB or kB."""
+    if count >= 0.95e9:
+        return f"{count / 1e9:.1f} GB"
+    return f"{count / 1e6:.0f} MB" if count >= 0.95e6 else f"{count / 1e3:.0f} kB"
+
+
 def history_hint(entry: int | None, near: Path) -> str:
     """Return a command's number in the history, and how to undo it from the current folder.
 

@@ -16,6 +16,7 @@ from datasetkit.cli.show import (
     names,
     operations,
     problems,
+    size_of,
     wrote,
 )
 from datasetkit.core.files import IMAGE_SUFFIXES, display
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from datasetkit.verbs.reg import RegResult
     from datasetkit.verbs.reg_generate import RegGenerateResult
     from datasetkit.verbs.report import ReportResult
-    from datasetkit.verbs.shared.result_types import Plan, RepeatsPlan
+    from datasetkit.verbs.shared.result_types import ImageStorage, Plan, RepeatsPlan
 
 
 def _plan_table(plan: RepeatsPlan, current: Mapping[str, int | None] | None = None) -> None:
@@ -85,6 +86,7 @@ def layout(result: LayoutResult, dry_run: bool) -> None:
         verb = "would update" if dry_run else "updated"
         number = counted(len(result.changes.ops), "file operation")
         say(f"{verb} {out}: {folders}, {number}{history_hint(result.entry, result.out)}")
+        _storage(result.storage)
         _removed(result.changes)
     for line in result.advice:
         say(f"- {line}")
@@ -95,6 +97,19 @@ def layout(result: LayoutResult, dry_run: bool) -> None:
             "will use the folder's name"
         )
     problems(result.failed)
+
+
+def _storage(storage: ImageStorage) -> None:
+    """Print how images came into a layout: what copies take, and what hard links mean."""
+    if storage.copied:
+        say(f"- {images(storage.copied)} copied: {size_of(storage.copied_bytes)}")
+    if storage.originals:
+        warn(
+            f"{images(storage.originals)} hard-linked: a program that edits one in place "
+            "changes the original too"
+        )
+    elif storage.linked:
+        say(f"- {images(storage.linked)} hard-linked (no extra space)")
 
 
 def _removed(plan: Plan) -> None:
@@ -115,6 +130,7 @@ def reg(result: RegResult, dry_run: bool) -> None:
         verb = "would lay out" if dry_run else "laid out"
         hint = history_hint(result.entry, result.folder)
         say(f"{verb} {images(result.images)} as {folder}: {samples}{hint}")
+        _storage(result.storage)
     _removed(result.changes)
     for line in result.advice or ("balanced: every regularisation image is used",):
         say(f"- {line}")

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from datasetkit.cli.console import counted, images, listed, say, table, warn
-from datasetkit.cli.show import problems
+from datasetkit.cli.show import problems, size_of
 from datasetkit.core.files import display
 
 if TYPE_CHECKING:
@@ -160,20 +160,15 @@ def _names(paths: Sequence[Path]) -> str:
 
 
 def _memory(memory: MemoryEstimate) -> None:
-    rows = [(share.name, _size(share.bytes), share.how) for share in memory.shares]
+    rows = [(share.name, size_of(share.bytes), share.how) for share in memory.shares]
     assumed = (
         "; for a Stable Diffusion 1 model, the base is not on this machine"
         if memory.assumed
         else ""
     )
-    rows.append(("total", _size(memory.bytes), f"estimate, within {memory.margin:.0%}{assumed}"))
-    rows.append(("while loading", _size(memory.loading), "of main memory"))
+    rows.append(("total", size_of(memory.bytes), f"estimate, within {memory.margin:.0%}{assumed}"))
+    rows.append(("while loading", size_of(memory.loading), "of main memory"))
     table("", ["memory", "about", "made of"], rows, right=["about"])
-
-
-def _size(count: float) -> str:
-    """Return bytes in GB of 10^9, small ones in MB."""
-    return f"{count / 1e9:.1f} GB" if count >= 0.95e9 else f"{count / 1e6:.0f} MB"
 
 
 def _lora(lora: TrainedLora) -> None:

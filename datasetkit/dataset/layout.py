@@ -184,12 +184,13 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
 @dataclass(frozen=True, slots=True)
 class LayoutImage:
     """One image to lay out. caption_text: the text of its caption file, None for no file; mask: its
-    mask file.
+    mask file; link: hard-link the image instead of copying it.
     """
 
     image: Path
     caption_text: str | None = None
     mask: Path | None = None
+    link: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,8 +202,8 @@ class LayoutFolder:
 
 
 def fill_ops(targets: Sequence[LayoutFolder]) -> tuple[FileOp, ...]:
-    """Return the operations that fill empty folders: a link to each image, its caption, a copy of
-    its mask.
+    """Return the operations that fill empty folders: a copy of each image, or a link to it, its
+    caption, a copy of its mask.
 
     Raises PlanConflict for two images with one stem in a folder, InputError for an empty caption.
     """
@@ -224,7 +225,8 @@ def fill_ops(targets: Sequence[LayoutFolder]) -> tuple[FileOp, ...]:
 
 
 def _fill(folder: Path, source: LayoutImage) -> list[FileOp]:
-    ops: list[FileOp] = [Link(source.image, folder / source.image.name)]
+    operation = Link if source.link else Copy
+    ops: list[FileOp] = [operation(source.image, folder / source.image.name)]
     if source.caption_text is not None:
         ops.append(
             WriteText(

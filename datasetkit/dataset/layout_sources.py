@@ -1,12 +1,13 @@
-"""The image that `dsk layout` linked each image of a laid-out dataset from, by the journal."""
+"""The image that `dsk layout` made each image of a laid-out dataset from, by the journal."""
 
 from __future__ import annotations
 
+import os
 from collections import defaultdict
 from collections.abc import Iterable
 from pathlib import Path
 
-from datasetkit.core.files import find_root
+from datasetkit.core.files import MASKS, find_root
 from datasetkit.project.journal import Journal
 from datasetkit.project.store import Store, has_store
 
@@ -14,7 +15,8 @@ _LAYOUT = "layout"
 
 
 def layout_sources(folders: Iterable[Path]) -> dict[Path, Path]:
-    """Return laid-out image -> the image that it was linked from, for the projects of the folders.
+    """Return laid-out image -> the image that it was copied or linked from, for the projects of the
+    folders.
 
     Paths are absolute. Files and folders that dsk renamed since are followed. Images that dsk did
     not lay out, or whose `.dsk/` was deleted, are missing; so are images outside of the project
@@ -32,7 +34,7 @@ def _of_project(root: Path) -> dict[Path, Path]:
         journal = Journal(store)
         rows = store.database.execute(
             "SELECT entry, verb, kind, src, dst FROM ops JOIN journal ON journal.id = ops.entry "
-            "WHERE state = 'done' AND kind IN ('link', 'move') ORDER BY entry, n"
+            "WHERE state = 'done' AND kind IN ('copy', 'link', 'move') ORDER BY entry, n"
         ).fetchall()
         signed = {entry: journal.is_signed(entry) for entry in dict.fromkeys(r[0] for r in rows)}
         links = _Links()
@@ -41,12 +43,16 @@ def _of_project(root: Path) -> dict[Path, Path]:
                 continue
             if kind == "move":
                 links.move(src, dst)
-            elif verb == _LAYOUT:
+            elif verb == _LAYOUT and not _is_mask(dst):
                 links.link(src, dst)
         return {
             store.path(image, signed=True): store.path(source, signed=True)
             for image, source in links.sources.items()
         }
+
+
+def _is_mask(path: bytes) -> bool:
+    return path.split(b"/")[-2:-1] == [os.fsencode(MASKS)]
 
 
 class _Links:

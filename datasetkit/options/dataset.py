@@ -82,6 +82,11 @@ class LayoutOptions(PlanRepeatsOptions):
         slot=3,
         change="you know the number that you want",
     )
+    link: bool = option(
+        False,
+        "Hard-link your own images too: they take no space, and an edit in place changes both.",
+        change="the disk has no room for copies",
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -55,6 +55,11 @@ class RegOptions(CheckedOptions):
         shown="those of dsk.toml",
         change="with `derive` and without a `dsk.toml`",
     )
+    link: bool = option(
+        False,
+        "Hard-link your own images too: they take no space, and an edit in place changes both.",
+        change="the disk has no room for copies",
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

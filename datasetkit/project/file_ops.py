@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import shutil
 import stat
 from collections import Counter
 from collections.abc import Iterable
@@ -26,6 +25,7 @@ from datasetkit.core.files import (
     write_new,
     writing,
 )
+from datasetkit.core.reflink import copy_file
 from datasetkit.project.plans import Copy, FileOp, Link, Move, Plan, WriteBytes, WriteText
 
 Kind = Literal["move", "copy", "link", "write", "made"]
@@ -200,7 +200,7 @@ def make_temp(op: JournalOperation, *, sync: bool) -> None:
             # Another disk, a file system without hard links, too many links: copy it.
             pass
     try:
-        shutil.copy2(source, op.temp)
+        copy_file(source, op.temp)
     except BaseException:
         with suppress(OSError):
             os.unlink(op.temp)

@@ -32,7 +32,9 @@ class Move:
 
 @dataclass(frozen=True, slots=True)
 class Copy:
-    """Copy a file to a free name."""
+    """Copy a file to a free name; the copy shares its blocks with the file where the file system
+    can.
+    """
 
     src: Path
     dst: Path

@@ -17,6 +17,7 @@ from pathlib import Path
 from datasetkit.core.errors import DskError, HalfDone, PlanConflict
 from datasetkit.core.files import CAPTION_SUFFIX, PROJECT, display, find_root
 from datasetkit.core.progress import SILENT, Reporter
+from datasetkit.project.disk_space import require_space
 from datasetkit.project.file_ops import check
 from datasetkit.project.journal import Journal, RecoveredEntry
 from datasetkit.project.locks import is_locked, lock, locked
@@ -66,9 +67,10 @@ class Project:
         """Apply a plan and return its number in the history; in a dry run, only check it.
 
         See Journal.apply. Raises PlanConflict for an output in the place of a file that dsk did
-        not write.
+        not write, StorageError where the disk has no room for copies.
         """
         self.require_own(plan)
+        require_space(plan)
         if self.context.dry_run:
             self.journal.check(plan)
             return None

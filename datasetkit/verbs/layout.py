@@ -45,7 +45,14 @@ from datasetkit.verbs.shared.concept_images import (
     no_usable_image,
     train_options,
 )
-from datasetkit.verbs.shared.laid_out import existing_reg, existing_sets, lay_out
+from datasetkit.verbs.shared.laid_out import (
+    ImageStorage,
+    existing_reg,
+    existing_sets,
+    image_storage,
+    lay_out,
+    linkable,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +64,7 @@ class LayoutResult:
     plan: RepeatsPlan
     advice: tuple[str, ...]
     changes: Plan
+    storage: ImageStorage
     failed: tuple[Failed, ...]
     without_caption: tuple[Path, ...]
     entry: int | None
@@ -85,13 +93,16 @@ def parse_concept(text: str) -> ConceptSet:
 
 # Repeats, and so the names of the folders, depend on all images: the plan comes first, the folders
 # after it. `lay_out` compares them with what is there, so a second run changes nothing, and other
-# repeats only rename a folder. Images are hard links (copies on another disk), which cost no space.
+# repeats only rename a folder. Images that dsk made are hard links, which cost no space; others are
+# copies: a program that edits an image of the dataset in place must not change the original.
 # Captions are copies: an edit in the layout must not change the original, nor be undone silently;
 # `dsk check` reports captions that differ from their source.
 def layout(
     concepts: Sequence[str], options: LayoutOptions, context: RunContext = DEFAULT_CONTEXT
 ) -> LayoutResult:
-    """Update `out/train/<repeats>_<concept>` to the concepts: links to images, copies of captions.
+    """Update `out/train/<repeats>_<concept>` to the concepts: images and their captions.
+
+    Images that dsk made are hard links, and with `link` all of them; the others are copies.
 
     concepts: `DIR`, `NAME=DIR` or `REPEATS_NAME=DIR`; by default those of dsk.toml. Raises
     DatasetError without images, PlanConflict for images with one name, with nothing changed.
@@ -114,10 +125,13 @@ def layout(
         plan = _plan_repeats(
             usable, scans, options, train_options(config, options.resolution), project
         )
+        images = [r.path for c in usable for r in scans[c.name].records]
+        made = linkable(images, project)
+        links = frozenset(images) if options.link else made
         targets = [
             LayoutFolder(
                 out / TRAIN / grammar.folder_name(Concept(p.repeats, p.name)),
-                _sources(scans[c.name].records),
+                _sources(scans[c.name].records, links),
             )
             for c, p in zip(usable, plan.concepts, strict=True)
         ]
@@ -128,6 +142,7 @@ def layout(
         plan=plan,
         advice=(*advice(plan, options.kind), *_other_folders(out / TRAIN, sets)),
         changes=changes,
+        storage=image_storage(changes, made),
         failed=(*failed, *kept),
         without_caption=_without_caption(scans.values()),
         entry=entry,
@@ -209,8 +224,8 @@ def _other_folders(root: Path, sets: Sequence[ConceptSet]) -> tuple[str, ...]:
     )
 
 
-def _sources(records: Sequence[ImageRecord]) -> tuple[LayoutImage, ...]:
-    """Return the images of a concept with their captions and masks."""
+def _sources(records: Sequence[ImageRecord], links: frozenset[Path]) -> tuple[LayoutImage, ...]:
+    """Return the images of a concept with their captions and masks. links: those to hard-link."""
     by_folder: defaultdict[Path, list[Path]] = defaultdict(list)
     for record in records:
         by_folder[record.path.parent].append(record.path)
@@ -222,6 +237,7 @@ def _sources(records: Sequence[ImageRecord]) -> tuple[LayoutImage, ...]:
             r.path,
             file_text(r.caption) if r.caption is not None and r.caption.tags else None,
             next((path for path in siblings[r.path] if _is_mask(path)), None),
+            link=r.path in links,
         )
         for r in records
     )

@@ -34,7 +34,14 @@ from datasetkit.verbs.shared.concept_images import (
     no_usable_image,
     train_options,
 )
-from datasetkit.verbs.shared.laid_out import class_triggers, existing_sets, lay_out
+from datasetkit.verbs.shared.laid_out import (
+    ImageStorage,
+    class_triggers,
+    existing_sets,
+    image_storage,
+    lay_out,
+    linkable,
+)
 from datasetkit.verbs.shared.recovery import recover_dataset
 
 
@@ -51,6 +58,7 @@ class RegResult:
     used: int
     advice: tuple[str, ...]
     changes: Plan
+    storage: ImageStorage
     failed: tuple[Failed, ...]
     entry: int | None
 
@@ -85,7 +93,10 @@ def reg(options: RegOptions, context: RunContext = DEFAULT_CONTEXT) -> RegResult
         texts: dict[Path, str] = {}
         if derives:
             texts = _derived_captions(scanned.records, train_sets, project, options, config)
-        sources = tuple(LayoutImage(r.path, texts.get(r.path)) for r in scanned.records)
+        images = [r.path for r in scanned.records]
+        made = linkable(images, project)
+        links = frozenset(images) if options.link else made
+        sources = tuple(LayoutImage(p, texts.get(p), link=p in links) for p in images)
         entry, changes, kept = lay_out(
             project, out / REG, [LayoutFolder(target, sources)], verb="reg"
         )
@@ -104,6 +115,7 @@ def reg(options: RegOptions, context: RunContext = DEFAULT_CONTEXT) -> RegResult
         used=len(scanned.records) - (plan.reg.unused if plan.reg else 0),
         advice=tuple(line for line in advice(plan) if "regularisation" in line),
         changes=changes,
+        storage=image_storage(changes, made),
         failed=(*scanned.failed, *kept),
         entry=entry,
     )

@@ -169,15 +169,15 @@ TRASH = Path("trash/1")
 A = ROOT / "train/10_a"
 SOURCES = (
     LayoutImage(Path("in/x.jpg"), "a, b\n", Path("in/masks/x.png")),
-    LayoutImage(Path("in/y.png")),
+    LayoutImage(Path("in/y.png"), link=True),
 )
 TARGETS = (LayoutFolder(A, SOURCES),)
 FULL = {A / "x.jpg": True, A / "x.txt": True, A / "masks/x.png": True, A / "y.png": True}
 
 
-def test_an_empty_target_is_filled_with_links_captions_and_masks():
+def test_an_empty_target_is_filled_with_copies_links_captions_and_masks():
     assert plan_layout(TARGETS, root=ROOT, existing={}, trash=TRASH).ops == (
-        Link(Path("in/x.jpg"), A / "x.jpg"),
+        Copy(Path("in/x.jpg"), A / "x.jpg"),
         WriteText(A / "x.txt", "a, b\n", None),
         Copy(Path("in/masks/x.png"), A / "masks/x.png"),
         Link(Path("in/y.png"), A / "y.png"),
@@ -271,6 +271,7 @@ SOURCE = st.builds(
     st.sampled_from("abcd").map(lambda s: Path("in") / f"{s}.jpg"),
     st.sampled_from([None, "one\n", "two\n"]),
     st.sampled_from([None, Path("m/1.png"), Path("m/2.png")]),
+    st.booleans(),
 )
 TARGET_SETS = st.lists(
     st.lists(SOURCE, unique_by=lambda s: s.image, max_size=4).map(tuple), max_size=3

@@ -8,6 +8,7 @@ from PIL import Image
 from datasetkit import api
 from datasetkit.cli.main import run
 from datasetkit.core.errors import DskError, Exit, InputError
+from datasetkit.options.dataset import LayoutOptions
 from tests.safety import datasets
 from tests.safety.datasets import FINDING, TAG, WRITING, caption, small_set, write_image
 from tests.safety.harness import digest, strays, tree
@@ -250,7 +251,9 @@ def test_rename_moves_a_link_as_it_is(workdir, outside):
 def test_a_hard_linked_image_of_a_layout_keeps_its_bytes_when_the_source_is_resized(workdir):
     """Every writer replaces files, so other names of the old file keep its bytes."""
     images = small_set(workdir / "imgs", 3)
-    datasets.layout(workdir)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(workdir)
+        api.layout(["5_sks=imgs"], LayoutOptions(link=True))
     laid_out = workdir / "dataset" / "train" / "5_sks" / images[0].name
     before = digest(laid_out)
     assert laid_out.stat().st_nlink == 2

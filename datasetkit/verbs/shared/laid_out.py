@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from datasetkit.core.errors import ConfigError
-from datasetkit.core.files import CAPTION_SUFFIX, MASKS, PROJECT, display, list_images
+from datasetkit.core.files import CAPTION_SUFFIX, MASKS, PROJECT, display, find_root, list_images
 from datasetkit.core.records import Failed
 from datasetkit.dataset import layout as grammar
 from datasetkit.dataset.layout import REG, Concept, LayoutFolder
 from datasetkit.options.tag import TagOptions
 from datasetkit.options.toml import Config
+from datasetkit.project.disk_space import copied_bytes, is_shared, require_space
 from datasetkit.project.kept_edits import keep_edits, kept_edit
 from datasetkit.project.plans import Copy, FileOp, Link, Move, Plan, WriteBytes, WriteText
 from datasetkit.project.session import Project
+from datasetkit.project.store import Store, StoredOutput, has_store
 from datasetkit.verbs.shared.concept_folders import ConceptSet
 
 
@@ -62,6 +66,8 @@ def lay_out(
         fill = _plan_fill(project, root, targets, renames, verb)
         project.apply(moves if renames else fill, verb, title)
         return None, moves + fill, ()
+    if renames:
+        _plan_fill(project, root, targets, renames, verb)  # nothing is renamed without room
     renamed = project.apply(moves, verb, f"folders renamed: {title}")
 
     def attempt(kept: Collection[Path], _: Collection[Path]) -> tuple[int | None, Plan]:
@@ -82,7 +88,7 @@ def _plan_fill(
     kept: Collection[Path] = (),
 ) -> Plan:
     """Plan the content of the folders. renames: the folders that will have other names by then.
-    kept: files that are not touched.
+    kept: files that are not touched. Raises StorageError if the disk has no room.
     """
     old_folders = {new: old for old, new in renames.items()}
     expected = {
@@ -108,7 +114,9 @@ def _plan_fill(
     plan = grammar.plan_layout(
         targets, root=root, existing=is_current, captions=captions, trash=trash
     )
-    return Plan.of(op for op in plan.ops if _changed_file(op) not in kept)
+    plan = Plan.of(op for op in plan.ops if _changed_file(op) not in kept)
+    require_space(plan, hint="free some disk space, or name another disk with --out")
+    return plan
 
 
 def _changed_file(op: FileOp) -> Path:
@@ -161,6 +169,70 @@ def _same(op: object, path: Path) -> bool:
     if isinstance(op, Link | Copy):
         existing, source = path.stat(), op.src.stat()
         if (existing.st_dev, existing.st_ino) == (source.st_dev, source.st_ino):
-            return True
+            return isinstance(op, Link)  # a copy must not be the original itself
         return existing.st_size == source.st_size and path.read_bytes() == op.src.read_bytes()
     return False
+
+
+def linkable(images: Iterable[Path], project: Project) -> frozenset[Path]:
+    """Return the images that a layout may hard-link: those that dsk made from other images and
+    that nobody changed since. A program that edits the layout in place edits them as well, but no
+    original.
+    """
+    by_folder: defaultdict[Path, list[Path]] = defaultdict(list)
+    for image in images:
+        by_folder[image.parent].append(image)
+    made: dict[Path, dict[Path, StoredOutput]] = {}
+    paths: set[Path] = set()
+    for folder, inside in by_folder.items():
+        root = find_root(folder)
+        if root not in made:
+            made[root] = _outputs(root, project)
+        resolved = folder.resolve()
+        paths.update(
+            image
+            for image in inside
+            if (output := made[root].get(resolved / image.name)) is not None
+            and output.output.origin.parent != output.output.path.parent  # not in place
+            and (output.size, output.mtime_ns) == _size_time(image)
+        )
+    return frozenset(paths)
+
+
+def _size_time(path: Path) -> tuple[int, int]:
+    info = path.lstat()
+    return info.st_size, info.st_mtime_ns
+
+
+def _outputs(root: Path, project: Project) -> dict[Path, StoredOutput]:
+    if root == project.root:
+        outputs = project.store.stored_outputs()
+    elif has_store(root):
+        with Store.open_copy(root) as store:
+            outputs = store.stored_outputs()
+    else:
+        outputs = []
+    return {output.output.path: output for output in outputs}
+
+
+@dataclass(frozen=True, slots=True)
+class ImageStorage:
+    """How a plan brings images into a layout. linked: hard links, which share their bytes with
+    the source; originals: those of them whose source is not an output of dsk; copied,
+    copied_bytes: copies, and the bytes that they take with those of masks.
+    """
+
+    linked: int
+    originals: int
+    copied: int
+    copied_bytes: int
+
+
+def image_storage(changes: Plan, made: frozenset[Path]) -> ImageStorage:
+    """Return how a plan of `lay_out` brings the images in. made: those of `linkable`."""
+    images = [
+        op for op in changes.ops if isinstance(op, Link | Copy) and op.dst.parent.name != MASKS
+    ]
+    linked = [op.src for op in images if is_shared(op)]
+    originals = sum(source not in made for source in linked)
+    return ImageStorage(len(linked), originals, len(images) - len(linked), copied_bytes(changes))

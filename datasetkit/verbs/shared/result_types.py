@@ -13,6 +13,7 @@ from datasetkit.outputs.sidecars import CaptionRewriteResult
 from datasetkit.project.journal import JournalEntry, UndoResult
 from datasetkit.project.plans import Plan
 from datasetkit.verbs.history import InterruptedCommand, RecoverResult
+from datasetkit.verbs.shared.laid_out import ImageStorage
 from taggers.models import ModelFiles, ModelRow
 from trainer.plan.memory import MemoryEstimate
 from trainer.plan.report import BucketUse, CaptionUse, SubsetUse
@@ -26,6 +27,7 @@ __all__ = [
     "CheckFolder",
     "CheckSummary",
     "Group",
+    "ImageStorage",
     "InterruptedCommand",
     "JournalEntry",
     "MemoryEstimate",

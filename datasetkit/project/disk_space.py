@@ -1,0 +1,66 @@
+"""How much disk space the copies of a plan take, and whether there is as much."""
+
+from __future__ import annotations
+
+import shutil
+from collections import defaultdict
+from functools import cache
+from pathlib import Path
+
+from datasetkit.core.errors import StorageError
+from datasetkit.core.files import display, nearest_folder
+from datasetkit.core.reflink import can_reflink
+from datasetkit.project.plans import Copy, Link, Plan
+
+
+def copied_bytes(plan: Plan) -> int:
+    """Return how many bytes the copies of a plan take. Hard links, and copies that share their
+    blocks with the original, take none.
+    """
+    return sum(_bytes_by_folder(plan).values())
+
+
+def require_space(plan: Plan, *, hint: str = "free some disk space") -> None:
+    """Raise StorageError if a disk has less room than the copies of a plan take on it."""
+    by_disk: defaultdict[int, int] = defaultdict(int)
+    folders: dict[int, Path] = {}
+    for folder, size in _bytes_by_folder(plan).items():
+        disk = _disk(folder)
+        by_disk[disk] += size
+        folders[disk] = folder
+    for disk, size in by_disk.items():
+        free = shutil.disk_usage(folders[disk]).free
+        if size > free:
+            raise StorageError(
+                f"the copies take {size / 1e6:,.0f} MB, and {display(folders[disk])} has "
+                f"{free / 1e6:,.0f} MB free",
+                hint=hint,
+            )
+
+
+def is_shared(op: Copy | Link) -> bool:
+    """Tell whether an operation makes a hard link, which shares its bytes with the source for
+    good; a link to another disk becomes a copy.
+    """
+    return isinstance(op, Link) and _disk(op.src) == _disk(nearest_folder(op.dst.parent))
+
+
+def _disk(path: Path) -> int:
+    return path.stat().st_dev
+
+
+def _bytes_by_folder(plan: Plan) -> dict[Path, int]:
+    """Return existing folder -> the bytes that are copied into it, or into new folders below it."""
+    sizes: defaultdict[Path, int] = defaultdict(int)
+    nearest = cache(nearest_folder)
+    shares_blocks: dict[tuple[int, Path], bool] = {}
+    for op in plan.ops:
+        if not isinstance(op, Copy | Link) or not op.src.is_file() or is_shared(op):
+            continue
+        folder = nearest(op.dst.parent)
+        key = (_disk(op.src), folder)
+        if key not in shares_blocks:
+            shares_blocks[key] = can_reflink(op.src, folder)
+        if not shares_blocks[key]:
+            sizes[folder] += op.src.stat().st_size
+    return dict(sizes)
