@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 import re
-from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from datasetkit.captions.caption import decode_caption
+from datasetkit.captions.caption_names import is_caption_name
 from datasetkit.checks.base import CaptionFile
 from datasetkit.core.errors import InputError
 from datasetkit.core.files import (
-    CAPTION_SUFFIX,
     MAX_CAPTION_BYTES,
     caption_path,
     read_regular,
     reading,
 )
 
-_CAPTIONS = frozenset({CAPTION_SUFFIX, ".caption"})
 # What sd-scripts appends to the stem of an image: a size and the kind of model (strategy_sd.py), or
 # the outputs of the encoder.
 _LATENTS = re.compile(r"(_\d{4}x\d{4}_\w+|_\w*te_outputs)?\.npz$")
@@ -27,9 +25,9 @@ _LATENTS = re.compile(r"(_\d{4}x\d{4}_\w+|_\w*te_outputs)?\.npz$")
 
 @dataclass(frozen=True, slots=True)
 class FolderContents:
-    """The caption files (by stem) and the `.npz` files of one folder."""
+    """The files of one folder that may be captions, and its `.npz` files."""
 
-    captions: Mapping[str, tuple[Path, ...]]
+    captions: tuple[Path, ...]
     latents: tuple[Path, ...]
 
 
@@ -37,25 +35,9 @@ def read_folder(folder: Path) -> FolderContents:
     """List the caption files of a folder, under any name, and its cached latents."""
     with reading(folder):
         paths = [path for path in sorted(folder.iterdir()) if not path.name.startswith(".")]
-    captions: defaultdict[str, list[Path]] = defaultdict(list)
-    for path in paths:
-        if path.suffix.lower() in _CAPTIONS and not path.is_dir():
-            captions[path.stem].append(path)
+    captions = tuple(path for path in paths if is_caption_name(path) and not path.is_dir())
     latents = tuple(path for path in paths if path.suffix == ".npz" and path.is_file())
-    return FolderContents({stem: tuple(found) for stem, found in captions.items()}, latents)
-
-
-def captions_of(images: Sequence[Path], beside: FolderContents) -> dict[Path, tuple[Path, ...]]:
-    """Return the files that look like captions of each image, `<stem>.txt` first."""
-    proper_paths = {caption_path(image) for image in images}
-    captions = {}
-    for image in images:
-        proper = caption_path(image)
-        named = [*beside.captions.get(image.stem, ()), *beside.captions.get(image.name, ())]
-        # `a.txt` beside a.jpg and a.jpg.txt: never claim the proper caption of another image.
-        free = [path for path in named if path == proper or path not in proper_paths]
-        captions[image] = tuple(sorted(dict.fromkeys(free), key=lambda path: path != proper))
-    return captions
+    return FolderContents(captions, latents)
 
 
 def read_caption_file(image: Path, files: Sequence[Path]) -> CaptionFile | None:
@@ -93,9 +75,7 @@ def strays(
 ) -> tuple[Path, ...]:
     """Return the caption files without an image. images: all image files, readable or not."""
     claimed = {*claimed, *map(caption_path, images)}
-    return tuple(
-        path for paths in beside.captions.values() for path in paths if path not in claimed
-    )
+    return tuple(path for path in beside.captions if path not in claimed)
 
 
 def stale_latents(beside: FolderContents, images: Sequence[Path]) -> tuple[tuple[Path, str], ...]:

@@ -278,7 +278,7 @@ CHECKS: Final = (
         "caption-name",
         "caption",
         "misnamed caption",
-        "`<stem>.caption`, `<stem>.TXT`, `<image>.txt`",
+        "`<stem>.caption`, `<stem>.TXT`, `<image>.txt` and the like",
         "one of them instead of `<stem>.txt`, or in addition to it",
         "dsk check {folder} --fix",
         name,

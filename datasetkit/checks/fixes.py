@@ -133,7 +133,8 @@ def _fix_caption(
     if not done or not tags or not (caption.proper or "caption-name" in done):
         return [], [], {}
     text = file_text(Caption(tuple(tags)))
-    over = caption.data if caption.proper else None
+    # `a.TXT` is the same file as `a.txt` on a disk that ignores case.
+    over = caption.data if caption.proper or caption_path(item.path).exists() else None
     return done, [WriteText(caption_path(item.path), text, over)], discarded
 
 

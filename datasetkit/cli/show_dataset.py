@@ -96,6 +96,8 @@ def layout(result: LayoutResult, dry_run: bool) -> None:
             f"{images(len(result.without_caption))} without a caption ({files}): trainers "
             "will use the folder's name"
         )
+    for text in result.warnings:
+        warn(text)
     problems(result.failed)
 
 

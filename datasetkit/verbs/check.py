@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
+from datasetkit.captions.caption_names import caption_files
 from datasetkit.checks import registry
 from datasetkit.checks.base import (
     CaptionFile,
@@ -22,7 +23,6 @@ from datasetkit.checks.base import (
     Measure,
 )
 from datasetkit.checks.caption_files import (
-    captions_of,
     read_caption_file,
     read_folder,
     stale_latents,
@@ -256,7 +256,7 @@ def _files_beside(scanned: Scan) -> _FilesBeside:
     failed_images = [failed.path for failed in scanned.failed]
     for folder, images in by_folder.items():
         beside = read_folder(folder)
-        files = captions_of(images, beside)
+        files = caption_files(images, beside.captions)
         captions |= {image: read_caption_file(image, files[image]) for image in images}
         all_images = list_images(folder, any_name=True, follow_links=True).images
         claimed = (path for image_files in files.values() for path in image_files)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from datasetkit.captions.caption import file_text
+from datasetkit.captions.caption_names import misnamed_captions, misnamed_warnings
 from datasetkit.core.errors import ConfigError, DatasetError
 from datasetkit.core.files import (
     MASKS,
@@ -68,6 +69,7 @@ class LayoutResult:
     failed: tuple[Failed, ...]
     without_caption: tuple[Path, ...]
     entry: int | None
+    warnings: tuple[str, ...] = ()
 
 
 def parse_concept(text: str) -> ConceptSet:
@@ -146,6 +148,7 @@ def layout(
         failed=(*failed, *kept),
         without_caption=_without_caption(scans.values()),
         entry=entry,
+        warnings=misnamed_warnings(misnamed_captions(p for s in scans.values() for p in s.paths)),
     )
 
 

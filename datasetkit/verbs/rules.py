@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from datasetkit.captions import vocabulary
+from datasetkit.captions.caption_names import misnamed_captions, misnamed_warnings
 from datasetkit.captions.diffs import CaptionChange
 from datasetkit.captions.rules import (
     Group,
@@ -95,7 +96,11 @@ def rules(
         written = write_captions(project, decide(selected), "rules", title, decide=decide)
     # 6. The result: data only; the command line and the notebook format it.
     hits = summary(rule_set, list(applied.values()))
-    warnings = (*rule_set.warnings, *(hit.warning for hit in hits if hit.warning))
+    warnings = (
+        *rule_set.warnings,
+        *(hit.warning for hit in hits if hit.warning),
+        *misnamed_warnings(misnamed_captions(record.path for record in selected)),
+    )
     report = RunReport("rules", (*written.outcomes, *scanned.failed))
     left_out = len(scanned.records) - len(selected)
     return RulesResult(report, written.changes, hits, warnings, written.entry, left_out)

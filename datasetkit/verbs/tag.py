@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from datasetkit.captions.caption_names import misnamed_captions, misnamed_warnings
 from datasetkit.captions.diffs import CaptionChange
 from datasetkit.captions.rules import RuleHits, RuleResult, RuleSet, summary
 from datasetkit.core.files import (
@@ -15,7 +16,7 @@ from datasetkit.core.files import (
     require_writable,
     sweep,
 )
-from datasetkit.core.records import Caption, Done, Failed, ImageRecord, Outcome, RunReport
+from datasetkit.core.records import Caption, Done, Failed, ImageRecord, Outcome, RunReport, Skipped
 from datasetkit.images.scan import Scan, require_images, scan
 from datasetkit.options.tag import TagOptions
 from datasetkit.project.session import (
@@ -120,7 +121,11 @@ def tag(folder: Path, options: TagOptions, context: RunContext = DEFAULT_CONTEXT
         notice=notice,
         changes=written.changes,
         hits=hits,
-        warnings=(*rules.warnings, *(hit.warning for hit in hits if hit.warning)),
+        warnings=(
+            *rules.warnings,
+            *(hit.warning for hit in hits if hit.warning),
+            *misnamed_warnings(decisions.misnamed),
+        ),
         inferred=sum(used.inferred for used in scored.taggers),
         drift=drift,
         keep_tokens=rules.keep_tokens,
@@ -129,7 +134,11 @@ def tag(folder: Path, options: TagOptions, context: RunContext = DEFAULT_CONTEXT
 
 
 class _Decisions:
-    """Decides captions from scores. applied: the rules that fired, by image."""
+    """Decides captions from scores.
+
+    applied: the rules that fired, by image. misnamed: the captions of a person under another name
+    than `<stem>.txt`, by image; they are kept.
+    """
 
     def __init__(
         self,
@@ -143,6 +152,7 @@ class _Decisions:
         self._rules, self._options = rules, options
         self._by_dsk: set[Caption] = set()
         self.applied: dict[Path, RuleResult] = {}
+        self.misnamed: dict[Path, tuple[Path, ...]] = {}
 
     def first(self) -> list[Outcome[Caption]]:
         """Decide all captions: from the texts that were read before the inference if they are
@@ -158,10 +168,14 @@ class _Decisions:
     def decide(self, records: Sequence[ImageRecord]) -> list[Outcome[Caption]]:
         """Decide the captions of images from their scores and present captions."""
         self._by_dsk |= self._scored.store.generated(record.caption for record in records)
+        self.misnamed |= misnamed_captions(record.path for record in records)
         outcomes: list[Outcome[Caption]] = []
         for record, (_, kept) in zip(records, self._scored.each(records), strict=True):
             if isinstance(kept, Failed):
                 outcomes.append(kept)
+                continue
+            if record.path in self.misnamed and self._options.existing != "overwrite":
+                outcomes.append(Skipped(record, "its caption has another name"))
                 continue
             chosen = choose(kept, self._scored.labels, self._thresholds)
             fired: list[RuleResult] = []

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Literal
 
 from datasetkit.captions.caption import decode_caption, parse
+from datasetkit.captions.caption_names import misnamed_captions, misnamed_warnings
 from datasetkit.core.errors import DatasetError, DskError
 from datasetkit.core.files import (
     MASKS,
@@ -311,6 +312,13 @@ def _read_subset(
             )
         except DskError as error:
             failed.append(Failed(path, error.message, error.hint))
+    notices += misnamed_warnings(
+        {
+            image: others
+            for image, paths in misnamed_captions(listing.images).items()
+            if (others := [path for path in paths if path != image.with_suffix(".caption")])
+        }
+    )
     if without_caption and not subset.is_reg:
         name = display(subset.folder.name)
         notices.append(
