@@ -15,7 +15,7 @@ from datasetkit.dataset.layout import TRAIN
 from datasetkit.options import trust
 from datasetkit.options.dataset import LayoutOptions
 from datasetkit.options.declare import by_name
-from datasetkit.options.toml import Config, build
+from datasetkit.options.toml import TYPED, Config, build
 from datasetkit.options.train import TrainOptions
 from trainer.plan.plan import Subset, caption_options, find_subsets
 from trainer.tinybase import shipped
@@ -206,7 +206,13 @@ def translate(
     from_files = {name: value for name, value in options.items() if name not in overrides}
     if not allow_import:
         trust.refuse_imports(TrainOptions, from_files, where=where)
-    train_options = build(TrainOptions, _with_defaults(options, overrides), {}, where=where)
+    train_options = build(
+        TrainOptions,
+        _with_defaults(options, overrides),
+        overrides,
+        where=where,
+        typed=TYPED["train"],
+    )
     # Paths in these files are relative to the current folder.
     notices = outside_lines(from_files, Path.cwd())
     if dataset_file is not None:
@@ -245,12 +251,15 @@ def _of_folders(
 
 
 def _with_defaults(options: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
-    """Add sd-scripts' defaults and the overrides to the options of the files."""
-    completed = {**DEFAULTS, **options, **overrides}
-    completed.setdefault("text_encoder_lr", completed["learning_rate"])
+    """Add sd-scripts' defaults to the options of the files, as far as the overrides leave them
+    open.
+    """
+    completed = {**DEFAULTS, **options}
+    rate = {**completed, **overrides}["learning_rate"]
+    completed.setdefault("text_encoder_lr", rate)
     if "max_train_steps" in overrides and "max_train_epochs" not in overrides:
         completed.pop("max_train_epochs", None)
-    elif "max_train_epochs" in completed:
+    elif "max_train_epochs" in (*completed, *overrides):
         completed.pop("max_train_steps", None)  # in sd-scripts epochs override steps
     else:
         completed.setdefault("max_train_steps", _DEFAULT_STEPS)

@@ -27,6 +27,7 @@ from datasetkit.captions.rulesets import (
 )
 from datasetkit.captions.selectors import CATEGORY_PREFIX, Group, load_groups, parse_selector
 from datasetkit.captions.vocabulary import Vocabulary, load
+from datasetkit.core.suggest import nearest
 
 __all__ = [
     "Additional",
@@ -154,6 +155,17 @@ def _excluding(
     return matches
 
 
+def _near_group(form: str, groups: Mapping[str, Group]) -> str | None:
+    """Return the group whose name a text has, or has with letters that changed places or one that
+    is wrong.
+    """
+    singular = form.removesuffix("s")
+    for name in groups:
+        if sorted(name.removesuffix("s")) == sorted(singular):
+            return name
+    return nearest(form, groups, cutoff=0.8)
+
+
 def _explain_no_match(
     rule: Exclude | Replace, vocabulary: Vocabulary, groups: Mapping[str, Group]
 ) -> str:
@@ -163,13 +175,13 @@ def _explain_no_match(
     nothing = f"'{rule}' matched nothing"
     if form in vocabulary:
         return f"{nothing}: {written!r} is in the vocabulary, but in no caption"
-    if form in groups:
-        return (
-            f"{nothing}: {written!r} is not in the vocabulary; did you mean @{form} "
-            f"({groups[form].description})?"
-        )
     if form.startswith(("@", CATEGORY_PREFIX)):
         return f"{nothing}: no caption has a tag of this group or category"
+    if (group := _near_group(form, groups)) is not None:
+        return (
+            f"{nothing}: {written!r} is not in the vocabulary; did you mean @{group} "
+            f"({groups[group].description})?"
+        )
     near = vocabulary.nearest(form.replace("*", " ").replace("?", " "))
     suggestion = f"; the nearest tag of the vocabulary is {near[0]!r}" if near else ""
     if "*" in form or "?" in form:

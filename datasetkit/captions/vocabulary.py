@@ -7,7 +7,7 @@ import io
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from difflib import SequenceMatcher
+from difflib import SequenceMatcher, get_close_matches
 from functools import cache
 from importlib import resources
 from types import MappingProxyType
@@ -26,6 +26,7 @@ COLUMNS = ("tag_id", "name", "category", "count")
 
 # The ratio of difflib (0..1) from which two spellings are alike; its default.
 _ALIKE = 0.6
+_WORD_ALIKE = 0.75  # the same, of single words
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +41,8 @@ class Vocabulary:
     names: tuple[str, ...]
     categories: tuple[str, ...]
     _rows: Mapping[str, int] = field(init=False, repr=False, compare=False)
+    # The words of all tags -> the first row with each; filled by the first suggestion.
+    _words: dict[str, int] = field(init=False, repr=False, compare=False, default_factory=dict)
 
     def __post_init__(self) -> None:
         if len(self.names) != len(self.categories):
@@ -69,7 +72,8 @@ class Vocabulary:
         """Return up to `n` tags that may have been meant, best first; none if no tag is near.
 
         First the singular or plural, then tags that contain all the words (fewest other words
-        first, then the most common: `blonde` -> `blonde hair`), then similar spellings.
+        first, then the most common: `blonde` -> `blonde hair`), then tags with misspelt words put
+        right (`long hiar`), then similar spellings.
         """
         form = normal_form(tag)
         if not form or n < 1:
@@ -79,9 +83,32 @@ class Vocabulary:
         other_number = [form.removesuffix("s") if form.endswith("s") else form + "s"]
         near = [tag for tag in other_number if tag in self._rows]
         near += _containing_words(form, self._rows)
+        if len(near) < n and (corrected := self._corrected(form)) != form:
+            near += _containing_words(corrected, self._rows)
         if len(near) < n:
             near += _spelled_alike(form, self._rows)
         return tuple(self.names[self._rows[tag]] for tag in list(dict.fromkeys(near))[:n])
+
+    def _corrected(self, form: str) -> str:
+        """Return a tag with each word that is in no tag replaced by the nearest one: letters that
+        changed places, else the spelling, else the more common one.
+        """
+        words = self._words
+        if not words:
+            for tag, row in self._rows.items():
+                for word in tag.split():
+                    words[word] = min(row, words.get(word, row))
+
+        def nearest(word: str) -> str:
+            if word in words:
+                return word
+            letters = sorted(word)
+            moved = [w for w in words if len(w) == len(word) and sorted(w) == letters]
+            near = moved or get_close_matches(word, words, n=5, cutoff=_WORD_ALIKE)
+            ratios = {other: round(SequenceMatcher(None, other, word).ratio(), 1) for other in near}
+            return min(near, key=lambda other: (-ratios[other], words[other]), default=word)
+
+        return " ".join(map(nearest, form.split()))
 
 
 def _spelled_alike(form: str, rows: Mapping[str, int]) -> list[str]:

@@ -1,5 +1,8 @@
-"""Everything that is printed: results to stdout; progress, remarks and errors to stderr. The only
-module besides cli/show*.py that uses Rich.
+"""Everything that is printed: results to stdout; progress, remarks and errors to stderr.
+
+On a terminal, lines are wrapped by words, and a table whose words do not fit beside each other is
+printed row by row. Into a file or a pipe each message and each row of a table is one line, whatever
+its length, so that `grep` finds whole lines.
 """
 
 from __future__ import annotations
@@ -9,13 +12,15 @@ import math
 import re
 import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, is_dataclass
+from datetime import timedelta
 from enum import Enum
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
+from rich.cells import cell_len
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -34,44 +39,84 @@ from datasetkit.core.files import display
 # File names and captions may contain Rich markup: they are always put into Text objects.
 _MOST_LINES = 20
 _BETWEEN_LINES = 60.0
+# Columns: of a bar, and of what stands beside it.
+_LEAST_BAR, _WIDEST_BAR, _BESIDE_BAR = 10, 40, 74
+_UNLIMITED = 10**5  # columns of what is not a terminal
+_CONTINUED = "  "  # before the further lines of a message
 
 
 def _out() -> Console:
-    # A pipe has no width, and Rich would assume 80 columns, which folds tables that scripts read.
-    return Console(soft_wrap=False, width=None if sys.stdout.isatty() else 160, highlight=False)
+    return Console(highlight=False, width=None if sys.stdout.isatty() else _UNLIMITED)
 
 
 def _err() -> Console:
-    return Console(stderr=True, highlight=False, soft_wrap=True)
+    return Console(stderr=True, highlight=False, width=None if sys.stderr.isatty() else _UNLIMITED)
 
 
 def complain(message: str, hint: str = "") -> None:
     """Print an error and its hint."""
-    err = _err()
-    err.print(Text("error: ", "bold red").append(display(message), "default not bold"))
+    _print(_err, Text("error: ", "bold red").append(display(message), "default not bold"))
     if hint:
-        err.print(Text("hint: ", "bold cyan").append(display(hint), "default not bold"))
+        _print(_err, Text("hint: ", "bold cyan").append(display(hint), "default not bold"))
 
 
 def warn(message: str) -> None:
     """Print a warning."""
-    _err().print(Text("warning: ", "bold yellow").append(display(message), "default not bold"))
+    _print(_err, Text("warning: ", "bold yellow").append(display(message), "default not bold"))
 
 
 def remark(message: str) -> None:
     """Print a line for people that is not part of the result."""
-    _err().print(Text(display(message), "dim"))
+    _print(_err, Text(display(message), "dim"))
 
 
 def say(message: str = "", style: str = "") -> None:
     """Print a line of the result."""
-    _out().print(Text(display(message), style), soft_wrap=True)
+    _print(_out, Text(display(message), style))
+
+
+def _print(console: Callable[[], Console], *lines: Text) -> None:
+    """Print lines, each wrapped by words. A bar or spinner is gone while they are printed, for two
+    consoles that write to one terminal overwrite each other's lines.
+    """
+    with Bars.hidden():
+        to = console()
+        for line in lines:
+            for part in wrapped(line, to.width):
+                to.print(part, soft_wrap=True)
+
+
+def wrapped(text: Text, width: int) -> list[Text]:
+    """Break a text into lines of at most `width` columns, between words; further lines are
+    indented.
+
+    A longer word has a line of its own: the terminal breaks it, and copies it whole.
+    """
+    lines: list[Text] = []
+    for line in text.split("\n", allow_blank=True):
+        indent = line.plain[: len(line.plain) - len(line.plain.lstrip())] + _CONTINUED
+        breaks, used = [], 0
+        for word in re.finditer(r"\s*\S+", line.plain):
+            space = len(word.group()) - len(word.group().lstrip())
+            if used and used + cell_len(word.group()) > width:
+                breaks.append(word.start() + space)
+                used = len(indent) + cell_len(word.group().lstrip())
+            else:
+                used += cell_len(word.group())
+        first, *more = line.divide(breaks)
+        lines.append(first)
+        lines += [Text(indent).append_text(part) for part in more]
+    for part in lines:
+        part.rstrip()
+    return lines
 
 
 class Bars:
     """Shows progress on stderr while work runs: a bar on a terminal, at most one line a minute in a
     log.
     """
+
+    _shown: ClassVar[Bars | None] = None  # the one that has a bar or spinner now
 
     def __init__(self) -> None:
         self._progress: Progress | None = None
@@ -80,6 +125,21 @@ class Bars:
         self._status: Status | None = None  # a phase without a bar
         self._log: _LogProgress | None = None
         self.warnings: list[str] = []
+
+    @classmethod
+    @contextmanager
+    def hidden(cls) -> Iterator[None]:
+        """Remove the bar or spinner for a time."""
+        bars, cls._shown = cls._shown, None
+        live = bars and (bars._progress or bars._status)
+        if live:
+            live.stop()
+        try:
+            yield
+        finally:
+            if live:
+                live.start()
+            cls._shown = bars
 
     def start(self, label: str, total: int) -> None:
         self.finish()
@@ -90,15 +150,16 @@ class Bars:
         elif total > 1:
             self._progress = Progress(
                 TextColumn("{task.description}", markup=False),
-                BarColumn(),
+                BarColumn(max(_LEAST_BAR, min(_WIDEST_BAR, console.width - _BESIDE_BAR))),
                 MofNCompleteColumn(),
+                TimeRemainingColumn(),
                 TextColumn("{task.fields[speed]}"),
                 TextColumn("{task.fields[note]}", markup=False),
-                TimeRemainingColumn(),
                 console=console,
                 transient=True,
             )
             self._progress.start()
+            Bars._shown = self
             self._task = self._progress.add_task(label, total=total, speed="", note="")
 
     def advance(self, n: int = 1) -> None:
@@ -124,6 +185,7 @@ class Bars:
         elif self._log is None and (console := _err()).is_terminal:
             self._status = console.status(Text(name))
             self._status.start()
+            Bars._shown = self
 
     def note(self, text: str) -> None:
         if self._progress is not None and self._task is not None:
@@ -139,6 +201,8 @@ class Bars:
         if self._progress is not None:
             self._progress.stop()
             self._progress = self._task = None
+        if Bars._shown is self:
+            Bars._shown = None
 
     def warn(self, message: str) -> None:
         if message not in self.warnings:  # a run would repeat it for every concept
@@ -166,9 +230,16 @@ class _LogProgress:
         if now - self.printed >= _BETWEEN_LINES:
             self.printed = now
             new = self.done - self.first
-            pace = _pace(new / (now - self.started)) if new else ""
-            parts = (f"{self.label} {self.done:,}/{self.total:,}", pace, self.note)
-            remark(" ".join(filter(None, parts)))
+            pace = left = ""
+            if new:
+                each = (now - self.started) / new
+                pace, left = _pace(1 / each), _left((self.total - self.done) * each)
+            parts = (f"{self.label} {self.done:,}/{self.total:,}", left, pace, self.note)
+            remark(", ".join(filter(None, parts)))
+
+
+def _left(seconds: float) -> str:
+    return f"{timedelta(seconds=round(seconds))} left"
 
 
 def _pace(speed: float) -> str:
@@ -238,32 +309,41 @@ def table(
     *,
     right: Sequence[str] = (),
 ) -> None:
-    """Print rows as a table; columns named in `right` are aligned right."""
-    rich_table = Table(
-        title=Text(title) if title else None,
-        title_justify="left",
-        header_style="bold",
-        box=None,
-        pad_edge=False,
-    )
+    """Print rows as a table; columns named in `right` are aligned right.
+
+    Where a terminal is so narrow that words would be broken, each row becomes a block of lines.
+    """
+    cells = [[c if isinstance(c, Text) else Text(display(str(c))) for c in row] for row in rows]
+    rich_table = Table(header_style="bold", box=None, pad_edge=False)
     for column in columns:
-        rich_table.add_column(
-            column, justify="right" if column in right else "left", overflow="fold"
-        )
-    for row in rows:
-        rich_table.add_row(
-            *(cell if isinstance(cell, Text) else Text(display(str(cell))) for cell in row)
-        )
-    _out().print(rich_table)
+        rich_table.add_column(column, justify="right" if column in right else "left")
+    for row in cells:
+        rich_table.add_row(*row)
+    if title:
+        _print(_out, Text(title, "italic"))
+    drawn = _out().render_lines(rich_table, pad=False)
+    lines = [Text.assemble(*((s.text, s.style or "") for s in line)) for line in drawn]
+    whole = {word for line in lines for word in line.plain.split()}
+    if any(not whole.issuperset(cell.plain.split()) for row in cells for cell in row):
+        lines = [line for row in cells for line in _block(columns, row)]
+    _print(_out, *lines)
+
+
+def _block(columns: Sequence[str], row: Sequence[Text]) -> Iterator[Text]:
+    """Yield a row of a table as lines: its first cell, then each other one with its column."""
+    first, *more = row
+    yield Text.assemble((first.plain, "bold"))
+    for column, cell in zip(columns[1:], more, strict=True):
+        if cell.plain:
+            yield Text("  ").append(f"{column}: " if column else "", "dim").append_text(cell)
 
 
 def listed(lines: Sequence[str | Text], *, most: int = _MOST_LINES) -> None:
     """Print lines; of more than `most` the first ones and a count."""
-    out = _out()
-    for line in lines[:most]:
-        out.print(line if isinstance(line, Text) else Text(display(line)), soft_wrap=True)
+    shown = [line if isinstance(line, Text) else Text(display(line)) for line in lines[:most]]
     if len(lines) > most:
-        out.print(Text(f"... and {len(lines) - most:,} more (--json lists all)", "dim"))
+        shown.append(Text(f"... and {len(lines) - most:,} more (--json lists all)", "dim"))
+    _print(_out, *shown)
 
 
 def counted(n: int, what: str) -> str:

@@ -83,10 +83,12 @@ def options(folder: Path, verb: str, given: Mapping[str, object]) -> Any:
 
 
 def name_settings(folder: Path) -> None:
-    """Name the dsk.toml in force on stderr where it comes from a parent of the folder."""
+    """Name the dsk.toml in force on stderr where it comes from a folder that the user neither named
+    nor is in.
+    """
     from datasetkit.cli import console
     from datasetkit.options import toml
 
     path = toml.find_path(folder)
-    if path is not None and path.parent != folder.resolve():
+    if path is not None and path.parent not in (folder.resolve(), Path.cwd()):
         console.remark(f"settings: {path}")

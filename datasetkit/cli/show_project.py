@@ -143,7 +143,7 @@ def recovered(result: RecoverResult, dry_run: bool) -> None:
 
 def models_list(result: Sequence[ModelRow]) -> None:
     rows = [("basic", "part of the package", "", "shipped")]
-    rows += [(m.name, m.repo, m.revision[:12], "downloaded" if m.cached else "-") for m in result]
+    rows += [(m.name, m.repo, m.revision[:8], "downloaded" if m.cached else "-") for m in result]
     table("", ["name", "repository", "revision", "files"], rows)
 
 

@@ -55,6 +55,8 @@ def options_class(table: str) -> type:
     return cls
 
 
+# How the options of a table are typed where they are not `--name`.
+TYPED: Final = {"train": "--set {}"}
 # Their paths are placed elsewhere: `work` and the folders of concepts are always taken from the
 # project's root, and an export writes those of [train] as they stand in the file.
 _PLACED_ELSEWHERE: Final = ("run", "train")
@@ -122,7 +124,7 @@ class Config:
         must not come from this file (see options/trust.py).
         """
         table, where = self.table(name), f"{display(self._shown())} [{name}]"
-        options = build(cls, table, given or {}, where=where)
+        options = build(cls, table, given or {}, where=where, typed=TYPED.get(name, "--{}"))
         if not only_read:
             self._refuse_untrusted(cls, name, given or {}, where)
         if self.root is None or name in _PLACED_ELSEWHERE:
@@ -160,17 +162,27 @@ class Config:
 
 
 def build(
-    cls: type[Options], table: Mapping[str, Any], given: Mapping[str, Any], *, where: str
+    cls: type[Options],
+    table: Mapping[str, Any],
+    given: Mapping[str, Any],
+    *,
+    where: str,
+    typed: str = "--{}",
 ) -> Options:
     """Merge default < table < given into one checked options object; unknown keys are refused with
     the nearest.
+
+    where: what errors name for a key of the table; typed: for a given one.
     """
     names = [f.name for f in fields(cls)]  # type: ignore[arg-type]
+    given = {key: value for key, value in given.items() if value is not None}
     for key in (*table, *given):
         if key not in names:
             hint = did_you_mean(key, names, f"known: {', '.join(names)}", form="'{}'")
+            if key in given:
+                raise ConfigError(f"{typed.format(display(key))}: unknown option", hint=hint)
             raise ConfigError(f"{where}: unknown key {key!r}", hint=hint)
-    merged = {**table, **{k: v for k, v in given.items() if v is not None}}
+    merged = {**table, **given}
     from pydantic import TypeAdapter, ValidationError
 
     try:
@@ -180,13 +192,18 @@ def build(
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"][:1])
+        if key in given:
+            where = typed.format(key)
+            raise ConfigError(
+                f"{where} = {first['input']!r}: {first['msg']}", hint=_expected(cls, key)
+            ) from None
         if first["type"] == "missing":
             raise ConfigError(f"{where}: {key} must be given", hint=_expected(cls, key)) from None
         raise ConfigError(
             f"{where}: {key} = {first['input']!r}: {first['msg']}", hint=_expected(cls, key)
         ) from None
     except (ConfigError, filters.FilterError) as error:
-        if any(value is not None for value in given.values()):
+        if given:
             raise  # files are checked when they are read: the command line is what is wrong
         raise ConfigError(f"{where}: {error.message}", hint=error.hint) from None
     except TypeError as error:

@@ -84,6 +84,12 @@ def test_tags_are_found_in_any_spelling():
         ("looking at viewr", "looking at viewer"),
         ("White_Backgroud", "white background"),
         ("smile", "smile"),
+        ("hiar", "long hair"),
+        ("long hiar", "long hair"),
+        ("smlie", "smile"),
+        ("viewr", "facing viewer"),
+        ("wihte background", "white background"),
+        ("nekclace", "necklace"),
     ],
 )
 def test_the_nearest_tag_is_the_one_that_was_meant(written, meant):

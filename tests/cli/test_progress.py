@@ -22,8 +22,8 @@ def test_a_log_has_lines_with_pace_and_note(monkeypatch, capsys):
         bars.note(f"loss {step}")
         bars.advance()
     assert lines(capsys) == [
-        "training 2/1,000 40.0 s each loss 1",
-        "training 4/1,000 40.0 s each loss 3",
+        "training 2/1,000, 11:05:20 left, 40.0 s each, loss 1",
+        "training 4/1,000, 11:04:00 left, 40.0 s each, loss 3",
     ]
 
 
@@ -34,7 +34,7 @@ def test_the_pace_of_a_resumed_run_counts_its_new_steps_only(monkeypatch, capsys
     bars.start("training", 1000)
     bars.advance(500)
     bars.advance(1)
-    assert lines(capsys) == ["training 501/1,000 100.0 s each"]
+    assert lines(capsys) == ["training 501/1,000, 13:51:40 left, 100.0 s each"]
 
 
 def test_short_work_prints_nothing_to_a_log(capsys):

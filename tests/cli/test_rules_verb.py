@@ -53,6 +53,21 @@ def test_a_rule_that_matches_nothing_warns_with_the_nearest_tag(dsk, captioned):
     assert dsk("rules", "imgs", "--exclude", "blue eys").err == f"warning: {near}\n"
 
 
+@pytest.mark.parametrize(
+    ("written", "group"),
+    [
+        ("hiar", "hair"),
+        ("hairs", "hair"),
+        ("faec", "face"),
+        ("eys", "eyes"),
+        ("backgroud", "background"),
+    ],
+)
+def test_a_misspelt_group_is_suggested_before_a_rare_tag(dsk, captioned, written, group):
+    warning = dsk("rules", "imgs", "--exclude", written).err
+    assert f"did you mean @{group} (" in warning and "nearest tag" not in warning
+
+
 def test_no_caption_is_emptied(dsk, captioned):
     ended = dsk("rules", "imgs", "--exclude", "solo", "--json")
     assert captions(captioned)["a3"] == "solo"
