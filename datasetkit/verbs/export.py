@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
 from datasetkit.captions import vocabulary
 from datasetkit.captions.caption import normal_form
+from datasetkit.core.errors import ConfigError
 from datasetkit.core.files import MASKS, display, find_root, mask_path, read_existing
 from datasetkit.core.progress import Reporter
 from datasetkit.core.records import Caption, Failed, ImageRecord
@@ -32,12 +34,18 @@ from datasetkit.verbs.shared.concept_folders import (
 from datasetkit.verbs.shared.concept_images import no_usable_image
 from datasetkit.verbs.shared.recovery import recover_dataset
 
-# The files of each format.
+# The files of the formats that are written to one folder.
 _FILES = {
     "kohya": ("dataset.toml", "config.toml"),
-    "imagefolder": ("metadata.jsonl",),
     "meta": ("meta.json",),
 }
+_METADATA = "metadata.jsonl"
+# Words between separators or digits from which the `datasets` library infers a split.
+_SPLIT_NAME = re.compile(
+    r"(?:^|[-._ 0-9])(?:train|training|validation|valid|dev|val|test|testing|eval|evaluation)"
+    r"(?:[-._ 0-9]|$)",
+    re.IGNORECASE,
+)
 # The options of dataset.toml.
 _IN_DATASET_TOML = frozenset({f.name for f in fields(DatasetSettings)} | {"train_batch_size"})
 
@@ -74,28 +82,28 @@ def export(
     """
     recover_dataset(folder, context)
     out = Path(options.out) if options.out else folder
-    over = {out / name: read_existing(out / name) for name in _FILES[options.format]}
     config = find(folder)
     sets = find_sets(folder)
+    if options.format == "imagefolder":
+        _require_beside_images(sets, out, folder)
+    over = {path: read_existing(path) for path in _paths(options.format, sets, out)}
     with Store.open_copy(find_root(folder)) as store:
-        records, failed = _scan_all(sets.train, store)
-        _, reg_failed = _scan_all(sets.reg, store)
+        train, failed = _scan_all(sets.train, store)
+        reg, reg_failed = _scan_all(sets.reg, store)
+    records = [record for _, record in train]
     if not records:
         raise no_usable_image(folder, failed)
-    items = [
-        ImageText(record.path.absolute(), record.caption)
-        for record in records
-        if record.caption is not None and record.caption.tags
-    ]
     keep = options.keep_tokens
     if keep is None:
-        keep = leading_fixed([item.caption for item in items], _fixed_tags(config, sets))
+        captions = [r.caption for r in records if r.caption is not None and r.caption.tags]
+        keep = leading_fixed(captions, _fixed_tags(config, sets))
     if options.format == "kohya":
         files = _kohya_files(config, sets, records, keep, out, context.reporter)
     elif options.format == "imagefolder":
-        files = {out / "metadata.jsonl": exports.imagefolder_metadata(items, out.absolute())}
+        files = _imagefolder_files(sets, [*train, *reg])
+        _warn_of_split_names([*train, *reg], context.reporter)
     else:
-        files = {out / "meta.json": exports.meta_json(items, out.absolute())}
+        files = {out / "meta.json": exports.meta_json(map(_image_text, train), out.absolute())}
     with open_project(history_folder(folder, out), context) as project:
         plan = Plan(tuple(WriteText(path, text, over[path]) for path, text in files.items()))
         changed = project.changed(plan)
@@ -103,13 +111,81 @@ def export(
     return ExportResult(tuple(files), changed, len(records), keep, (*failed, *reg_failed), entry)
 
 
+def _paths(format: str, sets: ConceptSets, out: Path) -> list[Path]:
+    """Return the files that an export writes."""
+    if format == "imagefolder":
+        return [root / _METADATA for root in _metadata_folders(sets)]
+    return [out / name for name in _FILES[format]]
+
+
 def _scan_all(
     concepts: Sequence[ConceptSet], store: Store
-) -> tuple[list[ImageRecord], list[Failed]]:
-    """Return the images of all concepts, and those that cannot be used."""
-    scans = [scan(c.folder, store, recursive=c.recursive) for c in concepts]
-    records = [record for scanned in scans for record in scanned.records]
-    return records, [failed for scanned in scans for failed in scanned.failed]
+) -> tuple[list[tuple[ConceptSet, ImageRecord]], list[Failed]]:
+    """Return the images of all concepts, each with its concept, and those that cannot be used."""
+    scans = [(c, scan(c.folder, store, recursive=c.recursive)) for c in concepts]
+    records = [(concept, record) for concept, scanned in scans for record in scanned.records]
+    return records, [failed for _, scanned in scans for failed in scanned.failed]
+
+
+def _image_text(image: tuple[ConceptSet, ImageRecord]) -> ImageText:
+    """Return an image with its caption, without one with its concept: what trainers read."""
+    concept, record = image
+    captioned = record.caption is not None and record.caption.tags
+    caption = record.caption if captioned and record.caption else Caption((concept.name,))
+    return ImageText(record.path.absolute(), caption)
+
+
+# The `datasets` library takes `train/` for the name of a split and reads no metadata above it. An
+# image without a line is left out by some of its versions and an error in others.
+def _imagefolder_files(
+    sets: ConceptSets, images: Sequence[tuple[ConceptSet, ImageRecord]]
+) -> dict[Path, str]:
+    """Return the `metadata.jsonl` of the training folders, and of the regularisation folders."""
+    return {
+        root / _METADATA: exports.imagefolder_metadata(
+            [
+                _image_text((concept, record))
+                for concept, record in images
+                if _metadata_folder(sets, concept) == root
+            ],
+            root.absolute(),
+        )
+        for root in _metadata_folders(sets)
+    }
+
+
+def _warn_of_split_names(
+    images: Sequence[tuple[ConceptSet, ImageRecord]], reporter: Reporter
+) -> None:
+    """Warn of names that the `datasets` library takes for those of splits: it would read such
+    images apart, and without their text.
+    """
+    paths = [Path(concept.folder.name, record.path.name) for concept, record in images]
+    names = dict.fromkeys(part for p in paths for part in p.parts if _SPLIT_NAME.search(part))
+    if names:
+        example = display(next(iter(names)))
+        reporter.warn(
+            f"{example}: the datasets library takes this name for a split; load the images with "
+            'data_files="DIR/train/**"'
+        )
+
+
+def _metadata_folder(sets: ConceptSets, concept: ConceptSet) -> Path:
+    return concept.folder.parent if sets.origin == "laid out" else concept.folder
+
+
+def _metadata_folders(sets: ConceptSets) -> list[Path]:
+    return list(dict.fromkeys(_metadata_folder(sets, c) for c in (*sets.train, *sets.reg)))
+
+
+def _require_beside_images(sets: ConceptSets, out: Path, folder: Path) -> None:
+    """Raise ConfigError for another output folder: an imagefolder holds its images."""
+    if out.resolve() != folder.resolve():
+        names = " and ".join(display(path / _METADATA) for path in _metadata_folders(sets))
+        raise ConfigError(
+            f"an imagefolder has its metadata beside the images: {names}",
+            hint="leave out --out (or out in [export])",
+        )
 
 
 def _kohya_files(

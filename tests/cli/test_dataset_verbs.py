@@ -394,11 +394,10 @@ def test_an_imagefolder_and_a_meta_file_name_every_captioned_image(dsk, here, la
     assert dsk("export", "dataset", "--format", "imagefolder").code == 0
     lines = [
         json.loads(line)
-        for line in (laid_out / "metadata.jsonl").read_text(encoding="utf-8").splitlines()
+        for line in (laid_out / "train/metadata.jsonl").read_text(encoding="utf-8").splitlines()
     ]
     assert (
-        lines[0] == {"file_name": "train/6_sks/a1.png", "text": "sks, 1girl, tag 1"}
-        and len(lines) == 4
+        lines[0] == {"file_name": "6_sks/a1.png", "text": "sks, 1girl, tag 1"} and len(lines) == 4
     )
     assert dsk("export", "dataset", "--format", "meta", "--out", "dataset").code == 0
     meta = json.loads((laid_out / "meta.json").read_text(encoding="utf-8"))

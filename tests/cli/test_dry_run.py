@@ -62,7 +62,7 @@ VERBS = [
     ("report", "imgs", "--plot"),
     ("report", "dataset", "--out", "tables"),
     ("export", "dataset"),
-    ("export", "dataset", "--format", "imagefolder", "--out", "."),
+    ("export", "dataset", "--format", "imagefolder"),
     ("import", "new", "--existing", "overwrite"),
     ("init", "new"),
     ("run", "made"),
