@@ -148,13 +148,13 @@ def _reg_samples(number: int, repeats: int, train_samples: int) -> str:
 def reg_generate(result: RegGenerateResult, dry_run: bool) -> None:
     folder = from_here(result.folder)
     samples = _reg_samples(result.count, result.repeats, result.train_samples)
-    if not result.drawn:
+    if not result.generated:
         say(f"{folder} unchanged: {samples}")
     else:
         verb = "would generate" if dry_run else "generated"
         existing = f" ({result.kept:,} existing kept)" if result.kept else ""
         hint = history_hint(result.entry, result.folder)
-        say(f"{verb} {images(len(result.drawn))}{existing} in {folder}: {samples}{hint}")
+        say(f"{verb} {images(len(result.generated))}{existing} in {folder}: {samples}{hint}")
     sizes = ", ".join(
         f"{n} of {width}x{height}" for (width, height), n in sorted(result.sizes.items())
     )

@@ -68,7 +68,7 @@ class Stopping:
         self.left = after
 
     def start(self, label, total):
-        self.counts = label == "drawing"
+        self.counts = label == "generating"
 
     def advance(self, n=1):
         self.left -= self.counts
@@ -144,7 +144,7 @@ def test_a_stopped_set_goes_on_and_is_what_it_would_have_been(here, monkeypatch)
     monkeypatch.setattr(
         image_generator, "load", None
     )  # nothing is left to draw, so nothing is loaded
-    assert api.generate_reg(here / "again", options(size=(64, 64))).drawn == ()
+    assert api.generate_reg(here / "again", options(size=(64, 64))).generated == ()
 
 
 def test_a_set_that_grows_is_balanced_anew(here):
@@ -153,7 +153,7 @@ def test_a_set_that_grows_is_balanced_anew(here):
     first = made(here / "ds" / "reg" / "24_1girl")
     result = api.generate_reg(here / "ds", options(size=(64, 64), count=2))
     assert [p.name for p in (here / "ds" / "reg").iterdir()] == ["12_1girl"]
-    assert (len(result.drawn), result.kept) == (1, 1)
+    assert (len(result.generated), result.kept) == (1, 1)
     assert first.items() <= made(here / "ds" / "reg" / "12_1girl").items()
 
 

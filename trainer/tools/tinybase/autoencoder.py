@@ -63,7 +63,7 @@ def varied(images: Tensor, draws: torch.Generator) -> Tensor:
     """Mirror half of the images, and give half of them other colours: the VAE should represent
     more than portraits.
     """
-    made = []
+    varied_images = []
     for image, (mirror, recolour) in zip(
         images, torch.rand((len(images), 2), generator=draws).tolist(), strict=True
     ):
@@ -71,8 +71,8 @@ def varied(images: Tensor, draws: torch.Generator) -> Tensor:
             image = image.flip(2)
         if recolour < 0.5:
             image = image[torch.randperm(3, generator=draws)]
-        made.append(image)
-    return torch.stack(made)
+        varied_images.append(image)
+    return torch.stack(varied_images)
 
 
 def part(images: Tensor, draws: torch.Generator) -> Tensor:
@@ -98,8 +98,8 @@ def scale_latents(vae: Any, portraits: NDArray[np.uint8]) -> None:
     0, deviation 1.
     """
     parts = [vae.encode(pixels(part)).latent_dist.mean for part in np.array_split(portraits, 20)]
-    found = torch.cat(parts)
-    mean, spread = found.mean(dim=(0, 2, 3)), found.std(dim=(0, 2, 3))
+    latents = torch.cat(parts)
+    mean, spread = latents.mean(dim=(0, 2, 3)), latents.std(dim=(0, 2, 3))
     into, out_of = vae.quant_conv, vae.post_quant_conv
     channels = len(mean)
     scale = 1 / (spread * LATENT_SCALE)

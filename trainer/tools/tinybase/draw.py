@@ -39,7 +39,7 @@ def pipeline(parts: Parts) -> Any:
     """Make diffusers' pipeline of the parts; captions are encoded here and not by it."""
     from diffusers import StableDiffusionPipeline
 
-    made = StableDiffusionPipeline(
+    pipeline = StableDiffusionPipeline(
         parts.vae,
         parts.text_encoder,
         None,
@@ -50,8 +50,8 @@ def pipeline(parts: Parts) -> Any:
         None,
         requires_safety_checker=False,
     )
-    made.set_progress_bar_config(disable=True)
-    return made
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
 
 
 @torch.no_grad()
@@ -71,7 +71,7 @@ def draw(
     for start in range(0, len(prompts), _AT_ONCE):
         texts = prompts[start : start + _AT_ONCE]
         states = sd.encode_text(parts, [*texts, ""], clip_skip=1, max_tokens=75).states
-        made = drawing(
+        image = drawing(
             prompt_embeds=states[:-1],
             negative_prompt_embeds=states[-1:].expand(len(texts), -1, -1),
             height=SIZE,
@@ -81,7 +81,7 @@ def draw(
             generator=[torch.Generator().manual_seed(seed + start + n) for n in range(len(texts))],
             output_type="np",
         ).images
-        images.append((made * 255).round().astype(np.uint8))
+        images.append((image * 255).round().astype(np.uint8))
     return np.concatenate(images)
 
 

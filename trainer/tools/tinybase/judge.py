@@ -67,8 +67,8 @@ class Judge(nn.Module):
         """Return for images (n, 64, 64, 3) the tag of each answer."""
         scores = self(pixels(shown))
         return {
-            name: [JUDGED[name][n] for n in found.argmax(dim=1).tolist()]
-            for name, found in scores.items()
+            name: [JUDGED[name][n] for n in logits.argmax(dim=1).tolist()]
+            for name, logits in scores.items()
         }
 
 
@@ -76,9 +76,9 @@ def right(name: str, tags: Sequence[str]) -> str | None:
     """Return which of the tags of an answer a caption has: "" where none is one of them, None where
     none must be.
     """
-    found = [tag for tag in tags if tag in JUDGED[name]]
-    if found:
-        return found[0]
+    matches = [tag for tag in tags if tag in JUDGED[name]]
+    if matches:
+        return matches[0]
     return "" if "" in JUDGED[name] else None
 
 
@@ -131,12 +131,12 @@ def accuracy(
     judge: Judge, shown: NDArray[np.uint8], tags: Sequence[Sequence[str]]
 ) -> dict[str, float]:
     """Return for each answer in which part of the images it is what the tags say."""
-    found = judge.tags(shown)
+    judged = judge.tags(shown)
     told = {}
-    for name, answers in found.items():
+    for name, answers in judged.items():
         pairs = [(a, right(name, t)) for a, t in zip(answers, tags, strict=True)]
         told[name] = float(np.mean([a == wanted for a, wanted in pairs if wanted is not None]))
-    asked = [(a, right("glasses", t)) for a, t in zip(found["glasses"], tags, strict=True)]
+    asked = [(a, right("glasses", t)) for a, t in zip(judged["glasses"], tags, strict=True)]
     told["glasses where asked for"] = float(np.mean([a == wanted for a, wanted in asked if wanted]))
     return told
 

@@ -56,7 +56,7 @@ def text_encoder() -> CLIPTextModel:
     """Make CLIP's text encoder with three layers; its places begin as sines, so that neighbours are
     soon found.
     """
-    made = CLIPTextModel(
+    encoder = CLIPTextModel(
         CLIPTextConfig(
             vocab_size=VOCABULARY,
             hidden_size=WIDTH,
@@ -69,12 +69,12 @@ def text_encoder() -> CLIPTextModel:
             pad_token_id=EOS,
         )
     )
-    for name, parameter in made.named_parameters():
+    for name, parameter in encoder.named_parameters():
         if name.endswith("position_embedding.weight"):
             parameter.data.copy_(
                 0.02 * _sines(POSITIONS, WIDTH)
             )  # 0.02 is also the deviation of the words' vectors
-    return made
+    return encoder
 
 
 def _sines(places: int, width: int) -> Tensor:
@@ -88,12 +88,12 @@ def _sines(places: int, width: int) -> Tensor:
 
 def parts(seed: int) -> tuple[Any, Any, Any]:
     """Make UNet, text encoder and VAE with random weights; the same seed makes the same."""
-    made = []
+    models = []
     with torch.random.fork_rng(devices=[]):
         for number, make in enumerate((unet, text_encoder, vae), 1):
             torch.manual_seed(3 * seed + number)
-            made.append(make())
-    return made[0], made[1], made[2]
+            models.append(make())
+    return models[0], models[1], models[2]
 
 
 def use_plain_attention(unet: Any, text_encoder: Any) -> None:

@@ -45,8 +45,8 @@ def one(kind: Kind, seed: int, number: int) -> tuple[NDArray[np.uint8], tuple[st
     rng = random.Random(f"{kind} {seed} {number}")
     if kind == "other":
         return data.other(rng), ()
-    found = data.portrait(rng, unseen=_UNSEEN[kind])
-    return found.draw(), found.tags
+    portrait = data.portrait(rng, unseen=_UNSEEN[kind])
+    return portrait.draw(), portrait.tags
 
 
 def _joined(drawn: Sequence[tuple[NDArray[np.uint8], tuple[str, ...]]]) -> RenderedImages:
@@ -59,10 +59,12 @@ def kept(folder: Path, name: str, kind: Kind, count: int, seed: int) -> Rendered
     """Return a set from its files in `folder`, drawn and written first where it is not there."""
     pixels, tags = folder / f"{name}.npy", folder / f"{name}.json"
     if not tags.is_file():
-        made = render(kind, count, seed)
+        rendered = render(kind, count, seed)
         folder.mkdir(parents=True, exist_ok=True)
-        np.save(pixels, made.pixels)
-        tags.write_text(json.dumps(made.tags), encoding="utf-8")  # last: it stands for a whole set
+        np.save(pixels, rendered.pixels)
+        tags.write_text(
+            json.dumps(rendered.tags), encoding="utf-8"
+        )  # last: it stands for a whole set
     return RenderedImages(
         np.load(pixels, mmap_mode="r"), tuple(tuple(t) for t in json.loads(tags.read_text("utf-8")))
     )
