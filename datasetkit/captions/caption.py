@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from functools import lru_cache
 from pathlib import Path
 
+from datasetkit.captions import encodings
 from datasetkit.core.errors import InputError
 from datasetkit.core.files import MAX_CAPTION_BYTES, caption_path, display, read_regular
 from datasetkit.core.records import Caption
@@ -91,9 +92,12 @@ def decode_caption(path: Path, data: bytes | None) -> Caption | None:
     """Decode the bytes of a caption file; None stays None. Raises InputError if not UTF-8."""
     if data is None:
         return None
-    try:
-        return parse(data.decode("utf-8-sig"))
-    except UnicodeDecodeError:
+    text = encodings.decode_utf8(data)
+    if text is None:
+        encoding = encodings.marked_encoding(data).upper()
+        what = f"is {encoding} text, not UTF-8" if encoding else "is not UTF-8 text"
         raise InputError(
-            f"the caption {display(path.name)} is not UTF-8 text", hint="save it as UTF-8"
-        ) from None
+            f"the caption {display(path.name)} {what}",
+            hint=encodings.fix_command(path.parent, data),
+        )
+    return parse(text)

@@ -54,6 +54,7 @@ class CaptionFile:
 
     proper: whether the name is `<stem>.txt`, which every trainer reads. others: further files
     that look like captions of the image. fault: why the file cannot be read, else "".
+    converted: its text, where it is not UTF-8 and its encoding is known.
     """
 
     path: Path
@@ -62,6 +63,7 @@ class CaptionFile:
     proper: bool = True
     others: tuple[Path, ...] = ()
     fault: str = ""
+    converted: str = ""
 
     @property
     def forms(self) -> tuple[str, ...]:

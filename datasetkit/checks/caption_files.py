@@ -9,6 +9,7 @@ from pathlib import Path
 
 from datasetkit.captions.caption import decode_caption
 from datasetkit.captions.caption_names import is_caption_name
+from datasetkit.captions.encodings import decode_other
 from datasetkit.checks.base import CaptionFile
 from datasetkit.core.errors import InputError
 from datasetkit.core.files import (
@@ -40,17 +41,21 @@ def read_folder(folder: Path) -> FolderContents:
     return FolderContents(captions, latents)
 
 
-def read_caption_file(image: Path, files: Sequence[Path]) -> CaptionFile | None:
-    """Read the first of the caption files of an image; None if there is none."""
+def read_caption_file(image: Path, files: Sequence[Path], encoding: str = "") -> CaptionFile | None:
+    """Read the first of the caption files of an image; None if there is none. encoding: of files
+    that are not UTF-8.
+    """
     if not files:
         return None
     path, *others = files
     proper = path == caption_path(image)
+    data: bytes | None = None
     try:
         data = read_regular(path, limit=MAX_CAPTION_BYTES)
         caption = decode_caption(path, data)
     except InputError as error:
-        return CaptionFile(path, b"", (), proper, tuple(others), error.message)
+        converted = decode_other(data or b"", encoding) or ""
+        return CaptionFile(path, data or b"", (), proper, tuple(others), error.message, converted)
     if data is None or caption is None:  # removed meanwhile
         return None
     return CaptionFile(path, data, caption.tags, proper, tuple(others))

@@ -251,8 +251,9 @@ CHECKS: Final = (
         "caption cannot be read",
         "the bytes of the file",
         "not UTF-8, a link, or over 1 MB",
-        "save it as UTF-8",
+        "dsk check {folder} --fix --encoding NAME",
         unreadable,
+        fix="converts UTF-16 and UTF-32 with a byte-order mark; others as --encoding says",
     ),
     Check(
         "bom",

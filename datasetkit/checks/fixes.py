@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from datasetkit.captions.caption import dedupe, file_text
-from datasetkit.checks.base import CheckFinding, CheckFolder, CheckImage, CheckInput
+from datasetkit.captions.caption import dedupe, file_text, parse
+from datasetkit.checks.base import CaptionFile, CheckFinding, CheckFolder, CheckImage, CheckInput
 from datasetkit.checks.caption_files import files_of_same_tags
 from datasetkit.checks.captions import with_triggers_first
 from datasetkit.checks.images import proper_name
@@ -28,16 +28,18 @@ def _deduped(folder: CheckFolder, tags: Sequence[str]) -> _Tags:
     return dedupe(tags)
 
 
+SUFFIX: Final = "suffix"
+ENCODING: Final = "caption-unreadable"
+NAME: Final = "caption-name"
 # The tags of a caption after each fix. Parsing has already joined the lines and dropped the marks.
 _CAPTIONS: Final[Mapping[str, Callable[[CheckFolder, Sequence[str]], _Tags]]] = {
     "bom": _unchanged,
     "lines": _unchanged,
-    "caption-name": _unchanged,
+    NAME: _unchanged,
     "tag-twice": _deduped,
     "trigger-twice": with_triggers_first,
     "trigger-first": with_triggers_first,
 }
-SUFFIX: Final = "suffix"
 # What gallery-dl and hydrus append to the full name of an image.
 _SIDE_CARS: Final = (".txt", ".caption", ".json")
 
@@ -69,7 +71,7 @@ def plan_fixes(
     """
     checks_by_path: defaultdict[Path, list[str]] = defaultdict(list)
     for finding in findings:
-        if finding.check == SUFFIX or finding.check in _CAPTIONS:
+        if finding.check in (SUFFIX, ENCODING) or finding.check in _CAPTIONS:
             checks_by_path[finding.path].append(finding.check)
     items = {item.path: item for item in data.items}
     taken_names = set(items)
@@ -118,11 +120,13 @@ def _fix_caption(
     caption = item.caption
     if caption is None:
         return [], [], {}
+    if caption.fault:
+        return _convert(item, caption, checks)
     done: list[str] = []
     discarded: dict[Path, bytes] = {}
     tags: Sequence[str] = caption.tags
     for check in checks:
-        if check == "caption-name":
+        if check == NAME:
             discarded = {} if caption.proper else {caption.path: caption.data}
             discarded |= files_of_same_tags(caption)
             if not discarded or not caption.tags:
@@ -130,12 +134,26 @@ def _fix_caption(
         tags = _CAPTIONS[check](item.folder, tags)
         done.append(check)
     # A misnamed caption is rewritten under its proper name only if that fix was selected.
-    if not done or not tags or not (caption.proper or "caption-name" in done):
+    if not done or not tags or not (caption.proper or NAME in done):
         return [], [], {}
     text = file_text(Caption(tuple(tags)))
     # `a.TXT` is the same file as `a.txt` on a disk that ignores case.
     over = caption.data if caption.proper or caption_path(item.path).exists() else None
     return done, [WriteText(caption_path(item.path), text, over)], discarded
+
+
+def _convert(
+    item: CheckImage, caption: CaptionFile, checks: Sequence[str]
+) -> tuple[list[str], list[FileOp], Mapping[Path, bytes]]:
+    """Return the same for a caption in another encoding: the text is written as UTF-8, otherwise
+    as it is.
+    """
+    if ENCODING not in checks or not parse(caption.converted).tags:
+        return [], [], {}
+    if caption.proper or NAME not in checks:
+        return [ENCODING], [WriteText(caption.path, caption.converted, caption.data)], {}
+    write = WriteText(caption_path(item.path), caption.converted, None)
+    return [ENCODING, NAME], [write], {caption.path: caption.data}
 
 
 def _caption_files(item: CheckImage) -> tuple[Path, ...]:

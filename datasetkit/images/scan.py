@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
 from datasetkit.captions.caption import decode_caption, read_caption_data
-from datasetkit.core.errors import DatasetError, DskError
+from datasetkit.core.errors import DatasetError, DskError, InputError
 from datasetkit.core.file_stamp import state_of
 from datasetkit.core.files import (
     MASKS,
@@ -97,13 +97,15 @@ def scan(
     max_pixels: int = pixels.DEFAULT_MAX_PIXELS,
     with_ids: bool = False,
     captions: bool = True,
+    any_text: bool = False,
     listing: Listing | None = None,
     reporter: Reporter = SILENT,
 ) -> Scan:
     """Read every image of a folder; the stored facts of an unchanged file are not computed again.
 
     with_ids: hash the files (ids are "" otherwise). captions: read the captions, and refuse an
-    image that would share its caption with another of the same stem. listing: the folder's files,
+    image that would share its caption with another of the same stem. any_text: keep an image whose
+    caption is not UTF-8, with `caption_fault`. listing: the folder's files,
     if the caller has listed them. Raises DatasetError if the folder is missing or holds no image
     files.
     """
@@ -127,12 +129,26 @@ def scan(
                 failed.append(file_facts)
                 continue
             data = read_caption_data(path) if captions else None
-            caption = decode_caption(caption_path(path), data)
-            size = file_facts.width, file_facts.height
-            records.append(ImageRecord(path, file_facts.id, *size, caption, data))
+            record = ImageRecord(path, file_facts.id, file_facts.width, file_facts.height)
+            records.append(with_caption(record, data, any_text=any_text))
         except DskError as error:
             failed.append(Failed(path, error.message, error.hint))
     return Scan(folder, tuple(records), tuple(failed))
+
+
+def with_caption(record: ImageRecord, data: bytes | None, *, any_text: bool) -> ImageRecord:
+    """Return a record with the caption that the bytes of its file hold.
+
+    Raises InputError if they are not UTF-8; with `any_text` this becomes `caption_fault`.
+    """
+    caption, fault = None, None
+    try:
+        caption = decode_caption(caption_path(record.path), data)
+    except InputError as error:
+        if not any_text:
+            raise
+        fault = Failed(record.path, error.message, error.hint)
+    return replace(record, caption=caption, caption_data=data, caption_fault=fault)
 
 
 def _facts(

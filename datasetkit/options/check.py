@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from datasetkit.captions.encodings import require_text_encoding
 from datasetkit.core.errors import ConfigError
 from datasetkit.core.files import display
 from datasetkit.options.declare import check, option
@@ -86,6 +87,12 @@ class CheckOptions(ScanOptions):
         range=(0.3, 1),
         change="objects are taken for faces (higher), or small faces are missed (lower)",
     )
+    encoding: str = option(
+        "",
+        "The encoding of captions that are not UTF-8; --fix converts them.",
+        shown="none",
+        change="a program saved them as e.g. cp1252 or gbk",
+    )
     csv: str = option(
         "",
         "Write what is found as a table: a .csv.",
@@ -103,6 +110,7 @@ class CheckOptions(ScanOptions):
 
     def __post_init__(self) -> None:
         check(self)
+        require_text_encoding(self.encoding)
         for name, suffix in (("csv", ".csv"), ("sheet", ".png")):
             given = getattr(self, name)
             if given and Path(given).suffix.lower() != suffix:

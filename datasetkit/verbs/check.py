@@ -219,7 +219,7 @@ def gather(
             captions=False, reporter=project.context.reporter,
         )  # fmt: skip
         failed.extend(scanned.failed)
-        files = _files_beside(scanned)
+        files = _files_beside(scanned, options.encoding)
         stray_captions += files.stray_captions
         latents += files.stale_latents
         image_folder = _with_triggers(image_folder, files.captions.values())
@@ -246,7 +246,7 @@ class _FilesBeside:
     stale_latents: Sequence[tuple[Path, str]]
 
 
-def _files_beside(scanned: Scan) -> _FilesBeside:
+def _files_beside(scanned: Scan, encoding: str) -> _FilesBeside:
     captions: dict[Path, CaptionFile | None] = {}
     stray_captions: list[Path] = []
     latents: list[tuple[Path, str]] = []
@@ -257,7 +257,7 @@ def _files_beside(scanned: Scan) -> _FilesBeside:
     for folder, images in by_folder.items():
         beside = read_folder(folder)
         files = caption_files(images, beside.captions)
-        captions |= {image: read_caption_file(image, files[image]) for image in images}
+        captions |= {image: read_caption_file(image, files[image], encoding) for image in images}
         all_images = list_images(folder, any_name=True, follow_links=True).images
         claimed = (path for image_files in files.values() for path in image_files)
         stray_captions += strays(beside, claimed, [*all_images, *failed_images])

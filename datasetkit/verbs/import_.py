@@ -64,7 +64,8 @@ def import_captions(
 
 def _decide(image: Path, imported: Caption, options: ImportOptions) -> Outcome[Caption]:
     """Decide between the caption of an image and the one that its sidecar gives."""
-    record = with_current_caption(ImageRecord(image, "", 0, 0))
+    overwrites = options.existing == "overwrite"
+    record = with_current_caption(ImageRecord(image, "", 0, 0), any_text=overwrites)
     if isinstance(record, Failed):
         return record
     before = record.caption

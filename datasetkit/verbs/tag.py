@@ -174,6 +174,9 @@ class _Decisions:
             if isinstance(kept, Failed):
                 outcomes.append(kept)
                 continue
+            if record.caption_fault is not None and self._options.existing != "overwrite":
+                outcomes.append(record.caption_fault)
+                continue
             if record.path in self.misnamed and self._options.existing != "overwrite":
                 outcomes.append(Skipped(record, "its caption has another name"))
                 continue
@@ -211,6 +214,7 @@ def _scan(folder: Path, listing: Listing, project: Project, options: TagOptions)
         follow_links=options.follow_links,
         max_pixels=options.max_pixels,
         with_ids=True,
+        any_text=True,
         listing=listing,
         reporter=project.context.reporter,
     )

@@ -7,7 +7,7 @@ from __future__ import annotations
 import pytest
 
 from datasetkit.captions.caption_names import caption_files
-from tests.cli.conftest import dsk, here, toy_tagger, write_image  # noqa: F401 - fixtures
+from tests.cli.conftest import write_image
 
 NAMES = {
     "1.jpg": "1.caption",
@@ -25,7 +25,7 @@ NAMES = {
 
 
 @pytest.fixture
-def captioned(here):  # noqa: F811
+def captioned(here):
     for n, (image, caption) in enumerate(NAMES.items()):
         write_image(here / "pp" / image, n)
         (here / "pp" / caption).write_text(f"sks, words of {n}\n", encoding="utf-8")
@@ -38,7 +38,7 @@ def texts(folder):
 
 
 @pytest.mark.parametrize("existing", ["skip", "append", "prepend"])
-def test_tag_keeps_and_names_them(existing, captioned, dsk, toy_tagger):  # noqa: F811
+def test_tag_keeps_and_names_them(existing, captioned, dsk, toy_tagger):
     before = texts(captioned)
     write_image(captioned / "bare.jpg", 50)
     result = dsk("tag", "pp", "--trigger", "sylvie", "--existing", existing)
@@ -49,14 +49,14 @@ def test_tag_keeps_and_names_them(existing, captioned, dsk, toy_tagger):  # noqa
     assert "dsk check pp --fix" in result.err
 
 
-def test_tag_overwrites_none_of_them(captioned, dsk, toy_tagger):  # noqa: F811
+def test_tag_overwrites_none_of_them(captioned, dsk, toy_tagger):
     before = texts(captioned)
     dsk("tag", "pp", "--existing", "overwrite")
     after = texts(captioned)
     assert {name: after[name] for name in before} == before
 
 
-def test_fix_renames_all_of_them_and_loses_nothing(captioned, dsk):  # noqa: F811
+def test_fix_renames_all_of_them_and_loses_nothing(captioned, dsk):
     before = texts(captioned)
     result = dsk("check", "pp", "--only", "caption-name", "--fix")
     assert f"{len(NAMES)} fixed" in result.out
@@ -68,7 +68,7 @@ def test_fix_renames_all_of_them_and_loses_nothing(captioned, dsk):  # noqa: F81
     assert texts(captioned) == before
 
 
-def test_what_tag_suggests_leads_to_captions_that_are_used(captioned, dsk, toy_tagger):  # noqa: F811
+def test_what_tag_suggests_leads_to_captions_that_are_used(captioned, dsk, toy_tagger):
     dsk("tag", "pp")
     dsk("check", "pp", "--fix")
     result = dsk("layout", "sylvie=pp")
@@ -76,7 +76,7 @@ def test_what_tag_suggests_leads_to_captions_that_are_used(captioned, dsk, toy_t
 
 
 @pytest.mark.parametrize("command", [["layout", "sylvie=pp"], ["rules", "pp", "--exclude", "x"]])
-def test_layout_and_rules_name_them(command, captioned, dsk):  # noqa: F811
+def test_layout_and_rules_name_them(command, captioned, dsk):
     result = dsk(*command)
     assert "not read (" in " ".join(result.err.split()) and "dsk check pp --fix" in result.err
 

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
-from datasetkit.captions.caption import decode_caption, file_text, read_caption_data
+from datasetkit.captions.caption import file_text, read_caption_data
 from datasetkit.captions.diffs import CaptionChange
 from datasetkit.core.errors import DskError
 from datasetkit.core.files import caption_path
 from datasetkit.core.records import Caption, Done, Failed, ImageRecord, Outcome
+from datasetkit.images.scan import with_caption
 from datasetkit.project.kept_edits import keep_edits, kept_edit
 from datasetkit.project.plans import Plan, WriteText
 from datasetkit.project.session import Project
@@ -88,11 +89,9 @@ def _decide_again(records: Iterable[ImageRecord], decide: Decide) -> list[Outcom
     return [*unreadable, *decide([r for r in current if not isinstance(r, Failed)])]
 
 
-def with_current_caption(record: ImageRecord) -> ImageRecord | Failed:
-    """Read the caption of an image again."""
+def with_current_caption(record: ImageRecord, *, any_text: bool = False) -> ImageRecord | Failed:
+    """Read the caption of an image again. any_text: also one that is not UTF-8."""
     try:
-        data = read_caption_data(record.path)
-        caption = decode_caption(caption_path(record.path), data)
+        return with_caption(record, read_caption_data(record.path), any_text=any_text)
     except DskError as error:
         return Failed(record.path, error.message, error.hint)
-    return replace(record, caption=caption, caption_data=data)
