@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from operator import itemgetter
 from pathlib import Path
 
-from datasetkit.core.errors import InputError, StorageError
+from datasetkit.core.errors import DatasetError, InputError, StorageError
 from datasetkit.core.records import Failed
 
 IMAGE_SUFFIXES = frozenset(
@@ -389,14 +389,20 @@ def refuse_links(folder: Path, top: Path) -> None:
 
 def make_project_folder(root: Path) -> Path:
     """Create the `.dsk/` of a project, readable by its user alone, or by the group where the group
-    writes to the folder. Raises InputError for links in it, StorageError.
+    writes to the folder. Raises InputError for links in it, StorageError, and DatasetError if
+    `root` does not exist: it may have been renamed, and is never made again.
 
     What is in `.dsk/` may come from somebody else: a link there would lead out of the project.
     """
     folder = root / PROJECT
     refuse_link(folder)
     with writing(folder):
-        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            folder.mkdir(exist_ok=True)
+        except FileNotFoundError as error:
+            raise DatasetError(
+                f"{display(root)} was renamed, moved or removed", hint="name the folder as it is"
+            ) from error
         for path in folder.iterdir():
             refuse_link(path)
     with suppress(OSError):  # another user's folder, or a file system without modes

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from datasetkit.core.errors import DskError, HalfDone, PlanConflict
-from datasetkit.core.files import CAPTION_SUFFIX, PROJECT, display, find_root
+from datasetkit.core.files import CAPTION_SUFFIX, PROJECT, display, find_root, writing
 from datasetkit.core.progress import SILENT, Reporter
 from datasetkit.project.disk_space import require_space
 from datasetkit.project.file_ops import check
@@ -166,8 +166,13 @@ def _not_recovered(root: Path) -> DskError:
 
 
 @contextmanager
-def open_project(folder: Path, context: RunContext) -> Iterator[Project]:
+def open_project(
+    folder: Path, context: RunContext, *, create_folder: bool = False
+) -> Iterator[Project]:
     """Lock and open the project of `folder`, and complete what a killed run left.
+
+    create_folder: of an output, which may not exist yet. Otherwise DatasetError is raised without
+    the folder: somebody renamed it, and a new one in its place would hold nothing but `.dsk/`.
 
     A dry run opens a copy of the store, without the lock. Raises Locked, StorageError, HalfDone in
     a dry run, UnsignedEntry.
@@ -178,6 +183,9 @@ def open_project(folder: Path, context: RunContext) -> Iterator[Project]:
         with open_unrecovered(root, context) as project:
             yield project
         return
+    if create_folder:
+        with writing(root):
+            root.mkdir(parents=True, exist_ok=True)
     with open_unrecovered(root, context) as project:
         recovered = tuple(project.journal.recover())
         for entry in recovered:

@@ -60,7 +60,7 @@ def cutout(
     out = prepare_output_folder(folder, out, "cutout", options, context)
     if not context.dry_run:
         require_installed(options)
-    with open_project(out, context) as project:
+    with open_project(out, context, create_folder=True) as project:
         images = scan_images(folder, project, options)
         spec = _spec(images, out, options)
         plan = plan_outputs(images, spec, gather(images, spec, project))

@@ -104,7 +104,7 @@ def export(
         _warn_of_split_names([*train, *reg], context.reporter)
     else:
         files = {out / "meta.json": exports.meta_json(map(_image_text, train), out.absolute())}
-    with open_project(history_folder(folder, out), context) as project:
+    with open_project(history_folder(folder, out), context, create_folder=True) as project:
         plan = Plan(tuple(WriteText(path, text, over[path]) for path, text in files.items()))
         changed = project.changed(plan)
         entry = project.apply(plan, "export", f"{options.format} {display(folder.name)}".strip())

@@ -118,7 +118,7 @@ def layout(
     refuse_link(out)
     if not (find_root(out) / PROJECT).is_dir():
         _require_usable(sets)
-    with open_project(out, context) as project:
+    with open_project(out, context, create_folder=True) as project:
         scans = {c.name: scan(c.folder, project.store, recursive=c.recursive) for c in sets}
         usable = [c for c in sets if scans[c.name].records]
         failed = tuple(f for scanned in scans.values() for f in scanned.failed)

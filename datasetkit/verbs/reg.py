@@ -79,7 +79,7 @@ def reg(options: RegOptions, context: RunContext = DEFAULT_CONTEXT) -> RegResult
         raise DatasetError(
             f"{display(out / TRAIN)} has no training folders", hint="run dsk layout first"
         )
-    with open_project(out, context) as project:
+    with open_project(out, context, create_folder=True) as project:
         train, train_failed = measure(train_sets, project.store)
         if not train:
             raise no_usable_image(out / TRAIN, train_failed)

@@ -105,7 +105,7 @@ def generate_reg(
     if not context.dry_run:
         require_writable(nearest_folder(out))
         _require_model(train)
-    with open_project(out, context) as project:
+    with open_project(out, context, create_folder=True) as project:
         training = _training(out / TRAIN, project.store)
         images = _images(name, options, config, train, training)
         existing = _existing_folder(out / REG, name)

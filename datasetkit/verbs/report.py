@@ -78,7 +78,7 @@ def report(
     image = out / "tags.png"
     chart = (WriteBytes(image, reports.plot(frequency), over[image]),) if options.plot else ()
     plan = Plan((*(WriteText(path, text, over[path]) for path, text in tables.items()), *chart))
-    with open_project(history_folder(folder, out), context) as project:
+    with open_project(history_folder(folder, out), context, create_folder=True) as project:
         changed = project.changed(plan)
         entry = project.apply(plan, "report", display(folder.name))
     total = frequency[frequency["concept"] == reports.TOTAL]

@@ -78,7 +78,7 @@ def resize(
     out = prepare_output_folder(
         folder, out, str(options.max), options, context, hint="name another folder, or --in-place"
     )
-    with open_project(out, context) as project:
+    with open_project(out, context, create_folder=True) as project:
         images = scan_images(folder, project, options)
         targets = output_names(images.folder, images.records, out, options)
         spec = _spec(targets, out, options)

@@ -1,4 +1,4 @@
-"""U6: `dsk history` lists each edit of the page in order, and `dsk undo` reverts it."""
+"""`dsk history` lists each edit of the page in order, and `dsk undo` reverts it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""R2 and R3 for the page: if an edit is killed or a system call fails, no caption is lost."""
+"""If an edit of the page is killed or a system call fails, no caption is lost."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""U10: with a million images in memory the last is reachable, and filters and tables work."""
+"""With a million images in memory the last is reachable, and filters and tables work."""
 
 from __future__ import annotations
 

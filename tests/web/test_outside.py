@@ -1,4 +1,4 @@
-"""U11: what other programs, other tabs and people change is shown and never overwritten."""
+"""What other programs, other tabs and people change is shown and never overwritten."""
 
 from __future__ import annotations
 

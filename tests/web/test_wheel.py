@@ -1,4 +1,4 @@
-"""U12: the wheel contains the built page, and an installed wheel serves it without Node."""
+"""The wheel contains the built page, and an installed wheel serves it without Node."""
 
 from __future__ import annotations
 

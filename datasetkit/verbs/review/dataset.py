@@ -170,6 +170,20 @@ class ReviewDataset:
             raise InputError(f"{display(record.path)} is gone")
         return ReviewImage(image_id, facts, record.path.name, index, stamp, changed_in=version)
 
+    def require_folder(self) -> None:
+        """Raise InputError unless the dataset's folder is still where it was.
+
+        Of a renamed folder no caption has changed, and its project must not be made again in the
+        old place, or behind a link that took it.
+        """
+        if self.folder.resolve() != self.folder:
+            raise InputError(
+                f"{display(self.folder)} is now a symbolic link, and dsk does not write "
+                "through links",
+                hint="run `dsk review` on the folder itself",
+            )
+        require_present([self.folder])
+
     # ---- reading
 
     @property
@@ -297,6 +311,16 @@ class ReviewDataset:
 
     def _record(self, change: DatasetChange) -> None:
         self.log = [*self.log[-_LOG_LENGTH:], change]
+
+
+def require_present(folders: Iterable[Path]) -> None:
+    """Raise InputError for a folder that is no longer where it was when it was scanned."""
+    for folder in folders:
+        if not folder.is_dir():
+            raise InputError(
+                f"{display(folder)} was renamed, moved or removed",
+                hint="end this page (Ctrl-C), and run `dsk review` on the folder's new name",
+            )
 
 
 def _is_unchanged(image: ReviewImage, record: ImageRecord) -> bool:

@@ -23,7 +23,6 @@ from datasetkit.core.files import (
     PROJECT,
     caption_path,
     companions,
-    display,
     read_regular,
 )
 from datasetkit.core.records import Caption
@@ -32,7 +31,7 @@ from datasetkit.project.journal import JournalEntry
 from datasetkit.project.plans import FileOp, Move, Plan, WriteText
 from datasetkit.project.session import Project, RunContext, open_project
 from datasetkit.verbs.review import operations
-from datasetkit.verbs.review.dataset import ReviewDataset, Scope
+from datasetkit.verbs.review.dataset import ReviewDataset, Scope, require_present
 from datasetkit.verbs.review.images import ReviewImage
 from datasetkit.verbs.review.operations import OPERATIONS, EditPlan, OperationContext
 
@@ -155,6 +154,7 @@ class Editor:
         if dry_run:
             return EditResult(title, edits)
         self._require_writable()
+        self._require_folders(image.path for image, _ in edits.changes)
         self._require_seen([image for image, _ in edits.changes], version)
         if not count:
             return EditResult(title, edits)
@@ -174,6 +174,7 @@ class Editor:
         if dry_run or not images:
             return EditResult(title, edits, removed=tuple(image.id for image in images))
         self._require_writable()
+        self._require_folders(image.path for image in images)
         self._require_seen(images, version)
         with self._project() as project:
             target = self.dataset.root / PROJECT / EXCLUDED / str(project.journal.next_id())
@@ -222,6 +223,7 @@ class Editor:
                         hint="`dsk undo` reverts it",
                     )
                 steps = project.journal.operations(newest.id)
+                self._require_folders(step.src or step.dst for step in steps)
                 self._require_as_written(steps)
                 project.journal.undo()
                 result = self._load_result(project, newest.title, steps, undo=True)
@@ -243,6 +245,7 @@ class Editor:
                 undone = self._redo[-1]
                 title = self._titles[undone]
                 steps = project.journal.operations(undone)
+                self._require_folders(step.src or step.dst for step in steps)
                 entry = project.apply(_redo_plan(steps), VERB, title)
                 self._redo.pop()
                 result = self._load_result(project, title, steps, entry=entry)
@@ -329,13 +332,7 @@ class Editor:
     @contextmanager
     def _project(self) -> Iterator[Project]:
         """Open the project. If the disk may then differ from memory, the dataset becomes stale."""
-        self._require_folder()
-        if self.dataset.folder.resolve() != self.dataset.folder:
-            raise InputError(
-                f"{display(self.dataset.folder)} is now a symbolic link, and dsk does not write "
-                "through links",
-                hint="run `dsk review` on the folder itself",
-            )
+        self.dataset.require_folder()
         try:
             with open_project(self.dataset.folder, RunContext()) as project:
                 if project.recovered:
@@ -347,15 +344,10 @@ class Editor:
             self.dataset.stale = True
             raise
 
-    def _require_folder(self) -> None:
-        """Raise InputError where the folder is no longer there: not one of its captions changed,
-        and a project made for the edit would be empty.
-        """
-        if not self.dataset.folder.is_dir():
-            raise InputError(
-                f"{display(self.dataset.folder)} was renamed, moved or removed",
-                hint="end this page (Ctrl-C), and run `dsk review` on the folder's new name",
-            )
+    def _require_folders(self, files: Iterable[Path]) -> None:
+        """Raise InputError if the folder of a file was renamed: its caption did not change."""
+        self.dataset.require_folder()
+        require_present(sorted({file.parent for file in files}))
 
     def _require_seen(self, images: Iterable[ReviewImage], version: int) -> None:
         """Raise EditConflict for images that changed after the version that the page has seen."""
@@ -389,7 +381,6 @@ class Editor:
         """Return the writes of new captions over the current files. Raises EditConflict if a file
         is not what memory has.
         """
-        self._require_folder()
         rewrites: list[WriteText] = []
         changed: list[tuple[ReviewImage, Caption | None]] = []
         for image, after in changes:

@@ -72,6 +72,7 @@ def open_session(
     dataset, root = editor.dataset, editor.dataset.root
 
     def open_store() -> AbstractContextManager[Store]:
+        dataset.require_folder()
         return Store.open_copy(root) if options.read_only else Store.open(root)
 
     thumbnails = Thumbnails(

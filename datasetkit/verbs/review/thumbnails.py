@@ -130,12 +130,10 @@ class Thumbnails:
         if cached is not None:
             return cached
         # Previews are rarely viewed twice, and 10,000 of them would take gigabytes.
-        path = (
-            self.folder / name[:2] / name if self.folder is not None and kind == "thumb" else None
-        )
-        if path is not None:
+        folder = self.folder / name[:2] if self.folder is not None and kind == "thumb" else None
+        if folder is not None:
             with suppress(OSError, InputError):
-                data = read_regular(path, limit=_MAX_CACHED)
+                data = read_regular(folder / name, limit=_MAX_CACHED)
                 if data:
                     self._cache_in_memory(name, data)
                     return data
@@ -146,11 +144,13 @@ class Thumbnails:
             open_file=lambda path: open_unchanged(path, image.stamp),
         )
         data = pixels.encode(small, "JPEG", quality=_QUALITY[kind])
-        if path is not None:
+        if folder is not None:
             with suppress(StorageError, OSError):  # on a full disk the page works without a cache
-                path.parent.mkdir(parents=True, exist_ok=True)
-                if not path.parent.is_symlink():  # it would lead out of the project
-                    write_atomic(path, data)
+                # Without parents: the project of a renamed folder is not made again.
+                folder.parent.mkdir(exist_ok=True)
+                folder.mkdir(exist_ok=True)
+                if not folder.is_symlink():  # it would lead out of the project
+                    write_atomic(folder / name, data)
         self._cache_in_memory(name, data)
         return data
 

@@ -114,14 +114,24 @@ class DiskWatcher:
             if folder in visited:
                 continue
             visited.add(folder)
+            for entry in self._entries(folder):
+                if entry.name.startswith("."):
+                    continue
+                if entry.is_dir(follow_symlinks=False):
+                    if recursive and entry.name != MASKS:
+                        folders.append((Path(entry.path), True))
+                    continue
+                suffix = PurePath(entry.name).suffix.lower()
+                if suffix in IMAGE_SUFFIXES or suffix == CAPTION_SUFFIX:
+                    yield Path(entry.path)
+
+    def _entries(self, folder: Path) -> list[os.DirEntry[str]]:
+        """List a folder: nothing for a concept's that is gone, an error for the dataset's, whose
+        images then stay in memory.
+        """
+        try:
             with os.scandir(folder) as entries:
-                for entry in entries:
-                    if entry.name.startswith("."):
-                        continue
-                    if entry.is_dir(follow_symlinks=False):
-                        if recursive and entry.name != MASKS:
-                            folders.append((Path(entry.path), True))
-                        continue
-                    suffix = PurePath(entry.name).suffix.lower()
-                    if suffix in IMAGE_SUFFIXES or suffix == CAPTION_SUFFIX:
-                        yield Path(entry.path)
+                return list(entries)
+        except FileNotFoundError:
+            self.dataset.require_folder()
+            return []

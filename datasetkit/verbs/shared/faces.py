@@ -93,7 +93,7 @@ def open_face_scan(
     """Open the project of `out`, scan the folder and find its faces."""
     require_detector(options)
     out = prepare_output_folder(folder, out, suffix, options, context)
-    with open_project(out, context) as project:
+    with open_project(out, context, create_folder=True) as project:
         images = scan_images(folder, project, options)
         yield FaceScan(project, images, detect(images.records, options, project), out)
 
