@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
+import time
+from contextlib import ExitStack
 from pathlib import Path
+from threading import Thread
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -41,15 +46,58 @@ def review(
     from datasetkit.cli import console
 
     def ready(server: RunningServer) -> None:
-        # The first line of stdout is the address alone, for programs that start the page.
-        sys.stdout.write(server.url + "\n")
-        sys.stdout.flush()
+        # The first line of stdout is a link alone, for programs that start the page.
+        _print(server.url)
         reporter.finish()
-        console.remark(f"{console.images(server.images)}; Ctrl-C stops the page")
-        if options.open:
-            import webbrowser
+        console.remark(
+            f"{console.images(server.images)}; Ctrl-C stops the page"
+            + (", Enter prints another link" if _listen(server) else "")
+        )
+        if options.open and not _opened(server, at_end):
+            console.remark("no browser could be started: open the link above")
 
-            webbrowser.open(server.url)
-
-    with console.bars() as reporter:
+    with console.bars() as reporter, ExitStack() as at_end:
         api.review(folder, options, api.RunContext(wait=wait, reporter=reporter), ready=ready)
+
+
+def _print(link: str) -> None:
+    sys.stdout.write(link + "\n")
+    sys.stdout.flush()
+
+
+def _opened(server: RunningServer, at_end: ExitStack) -> bool:
+    """Open the page in a browser, until the end; tell whether that worked."""
+    from datasetkit.verbs.review.browser import opened_in_browser
+
+    try:
+        return at_end.enter_context(opened_in_browser(server))
+    except OSError:
+        return False
+
+
+def _listen(server: RunningServer) -> bool:
+    """Print another link for each line that is typed; tell whether there is something to type on.
+
+    A link works once: another browser, or this one after its data were cleared, needs another.
+    """
+    try:
+        stdin = sys.stdin.fileno()
+    except (AttributeError, OSError, ValueError):  # closed, or replaced
+        return False
+
+    def listen() -> None:
+        if sys.platform != "win32":  # in the background, a read fails instead of stopping us
+            signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTTIN})
+        while True:
+            try:
+                # Not sys.stdin, whose lock the end of the program would wait for.
+                typed = os.read(stdin, 4096)
+            except OSError:
+                time.sleep(1)
+                continue
+            if not typed:
+                return
+            _print(server.link(lambda: None))
+
+    Thread(target=listen, name="dsk-enter", daemon=True).start()
+    return True

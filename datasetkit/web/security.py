@@ -1,7 +1,7 @@
 """Security of the review page: only the page itself may send requests.
 
-- The printed URL contains a token of 256 bits. The first request exchanges it for a cookie that
-  scripts cannot read and other sites cannot send, and a redirect removes it from the address bar.
+- A link contains a token of 256 bits, which counts once. The first request exchanges it for a
+  cookie that scripts cannot read and other sites cannot send, and it leaves the address bar.
 - A POST, and any other request that is not a plain read, needs a second token in a header, which
   only the script of this page can know.
 - `Host` must be one of a few names, so that no other site can reach the server under a name of its
@@ -11,12 +11,15 @@
 
 from __future__ import annotations
 
+import hashlib
+import html
 import json
 import secrets
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from http.cookies import CookieError, SimpleCookie
+from threading import Lock
 from urllib.parse import parse_qs
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -37,16 +40,59 @@ HEADERS: tuple[tuple[bytes, bytes], ...] = (
     (b"cross-origin-resource-policy", b"same-origin"),
     (b"permissions-policy", b"camera=(), geolocation=(), microphone=()"),
 )
-_OPEN_URL = "open the URL that `dsk review` printed"
+_NEW_LINK = "press Enter in the terminal in which `dsk review` runs: it prints a new link"
+# What a browser gets when it asks for the page, and not the script of the page for data.
+_HTML = """<!doctype html>
+<html lang="en">
+<meta charset="utf-8">{head}
+<title>datasetkit review</title>
+{body}
+</html>
+"""
+_CONTINUE = _HTML.format(
+    head='\n<meta http-equiv="refresh" content="0; url=./">',
+    body='<p><a href="./">Open the review page</a></p>',
+)
+
+
+class EntryTokens:
+    """The tokens of links. Each lets one browser in, once."""
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        # By hash, so that the time of a look-up says nothing about a token. None: it was used.
+        self._tokens: dict[bytes, Callable[[], None] | None] = {}
+
+    def new(self, used: Callable[[], None] = lambda: None) -> str:
+        """Return a new token. used: called when a browser got in with it."""
+        token = secrets.token_hex(32)
+        with self._lock:
+            self._tokens[_hash(token)] = used
+        return token
+
+    def use(self, token: str) -> None:
+        """Use a token up. Raises RequestRefused if it was used before, or is of another run."""
+        with self._lock:
+            if _hash(token) not in self._tokens:
+                raise RequestRefused(401, "this link belongs to an earlier `dsk review`", _NEW_LINK)
+            used = self._tokens[_hash(token)]
+            self._tokens[_hash(token)] = None
+        if used is None:
+            raise RequestRefused(403, "this link was used already: it works once", _NEW_LINK)
+        used()
+
+
+def _hash(token: str) -> bytes:
+    return hashlib.sha256(token.encode("utf-8", "surrogatepass")).digest()
 
 
 @dataclass(frozen=True, slots=True)
 class SessionKeys:
-    """The secrets of one run: `entry` in the printed URL, `cookie` in exchange for it, `header` for
-    POST requests.
+    """The secrets of one run: `entry` in links, `cookie` in exchange for it, `header` for POST
+    requests.
     """
 
-    entry: str = field(default_factory=lambda: secrets.token_hex(32), repr=False)
+    entry: EntryTokens = field(default_factory=EntryTokens, repr=False)
     cookie: str = field(default_factory=lambda: secrets.token_hex(32), repr=False)
     header: str = field(default_factory=lambda: secrets.token_hex(32), repr=False)
 
@@ -93,7 +139,7 @@ class Guard:
                 and scope["method"] == "GET"
                 and (entry := _entry_token(scope)) is not None
             ):
-                await self._set_cookie(entry, send_with_headers)
+                await self._let_in(entry, headers, send_with_headers)
                 return
             self._require_cookie(headers)
             self._require_same_origin(headers)
@@ -101,28 +147,35 @@ class Guard:
                 self._require_header_token(headers)
                 receive = await _read_body(receive)
         except RequestRefused as refused:
-            await _answer(refused, send_with_headers)
+            await _answer(refused, _headers(scope), send_with_headers)
             return
         await self.app(scope, receive, send_with_headers)
 
     def _require_host(self, headers: Mapping[bytes, list[bytes]]) -> None:
         hosts = headers.get(b"host", [])
         if len(hosts) != 1 or hosts[0].decode("latin-1").lower() not in self.hosts:
-            raise RequestRefused(400, "this host name is not allowed", _OPEN_URL)
+            raise RequestRefused(400, "this host name is not allowed", _NEW_LINK)
 
-    async def _set_cookie(self, entry: str, send: Send) -> None:
-        """Exchange the token of the printed URL for the cookie, and redirect to the plain URL."""
-        if not secrets.compare_digest(entry.encode(), self.keys.entry.encode()):
-            raise RequestRefused(
-                401, "this link belongs to an earlier `dsk review`", f"{_OPEN_URL} last"
-            )
-        cookie = f"{self.cookie}={self.keys.cookie}; Path=/; HttpOnly; SameSite=Strict"
-        headers = [
-            (b"location", b"./"),
-            (b"set-cookie", cookie.encode()),
-            (b"content-length", b"0"),
-        ]
-        await send({"type": "http.response.start", "status": 303, "headers": headers})
+    async def _let_in(self, entry: str, headers: Mapping[bytes, list[bytes]], send: Send) -> None:
+        """Exchange the token of a link for the cookie, and lead on to the plain URL."""
+        self.keys.entry.use(entry)
+        cookie = f"{self.cookie}={self.keys.cookie}; Path=/; HttpOnly; SameSite=Strict".encode()
+        if _wants_html(headers):
+            # A redirect would not do for a browser that followed a link of another site, or of a
+            # file: to a redirect it sends no Strict cookie, to what this page leads to it does.
+            await _send_html(200, _CONTINUE, send, (b"set-cookie", cookie))
+            return
+        await send(
+            {
+                "type": "http.response.start",
+                "status": 303,
+                "headers": [
+                    (b"location", b"./"),
+                    (b"set-cookie", cookie),
+                    (b"content-length", b"0"),
+                ],
+            }
+        )
         await send({"type": "http.response.body", "body": b""})
 
     def _require_cookie(self, headers: Mapping[bytes, list[bytes]]) -> None:
@@ -130,7 +183,7 @@ class Guard:
         if not any(
             secrets.compare_digest(value.encode(), self.keys.cookie.encode()) for value in values
         ):
-            raise RequestRefused(401, "this browser has no access to the page", _OPEN_URL)
+            raise RequestRefused(401, "this browser has no access to the page", _NEW_LINK)
 
     def _require_same_origin(self, headers: Mapping[bytes, list[bytes]]) -> None:
         """Refuse what another site started, by the header that browsers set themselves. Another
@@ -138,14 +191,14 @@ class Guard:
         """
         sites = headers.get(b"sec-fetch-site", [])
         if any(value not in (b"same-origin", b"none") for value in sites):
-            raise RequestRefused(403, "requests from other sites are refused", _OPEN_URL)
+            raise RequestRefused(403, "requests from other sites are refused", _NEW_LINK)
 
     def _require_header_token(self, headers: Mapping[bytes, list[bytes]]) -> None:
         """Refuse what the script of this page did not send."""
         origins = headers.get(b"origin", [])
         host = headers[b"host"][0].lower()
         if len(origins) > 1 or any(origin.lower() != b"http://" + host for origin in origins):
-            raise RequestRefused(403, "requests from other sites are refused", _OPEN_URL)
+            raise RequestRefused(403, "requests from other sites are refused", _NEW_LINK)
         tokens = headers.get(TOKEN_HEADER, [])
         if len(tokens) != 1 or not secrets.compare_digest(tokens[0], self.keys.header.encode()):
             raise RequestRefused(403, "the request has no valid token", "reload the page")
@@ -203,10 +256,40 @@ async def _read_body(receive: Receive) -> Receive:
     return receive_whole
 
 
-async def _answer(refused: RequestRefused, send: Send) -> None:
-    body = json.dumps({"error": refused.error, "hint": refused.hint}).encode()
-    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
-    if refused.status == 413:
-        headers.append((b"connection", b"close"))
-    await send({"type": "http.response.start", "status": refused.status, "headers": headers})
+def _wants_html(headers: Mapping[bytes, list[bytes]]) -> bool:
+    """Tell whether a browser asks for a page: its scripts and images accept other types."""
+    return any(b"text/html" in accept for accept in headers.get(b"accept", []))
+
+
+async def _answer(
+    refused: RequestRefused, headers: Mapping[bytes, list[bytes]], send: Send
+) -> None:
+    if _wants_html(headers):
+        body = f"<h1>{_sentence(refused.error)}</h1>\n<p>{_sentence(refused.hint)}</p>"
+        await _send_html(refused.status, _HTML.format(head="", body=body), send)
+        return
+    body = json.dumps({"error": refused.error, "hint": refused.hint})
+    # The rest of a body that is too large is not read.
+    end = [(b"connection", b"close")] if refused.status == 413 else []
+    await _send(refused.status, body, b"application/json", send, *end)
+
+
+def _sentence(text: str) -> str:
+    return html.escape(text[:1].upper() + text[1:]) + "."
+
+
+async def _send_html(status: int, page: str, send: Send, *more: tuple[bytes, bytes]) -> None:
+    await _send(status, page, b"text/html; charset=utf-8", send, *more)
+
+
+async def _send(
+    status: int, text: str, content_type: bytes, send: Send, *more: tuple[bytes, bytes]
+) -> None:
+    body = text.encode()
+    headers = [
+        (b"content-type", content_type),
+        (b"content-length", str(len(body)).encode()),
+        *more,
+    ]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})

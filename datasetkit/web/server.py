@@ -70,8 +70,11 @@ def serve(
             server.should_exit = True
 
         host = options.host if options.host in _LOOPBACK else options.allow_host[0]
-        url = f"http://{host}:{port}/?token={keys.entry}"
-        running = RunningServer(url, port, len(session.dataset), stop)
+
+        def link(used: Callable[[], None]) -> str:
+            return f"http://{host}:{port}/?token={keys.entry.new(used)}"
+
+        running = RunningServer(link(lambda: None), port, len(session.dataset), link, stop)
         server.on_started = lambda: ready(running)
         with suppress(KeyboardInterrupt):
             server.run(sockets=[listener])

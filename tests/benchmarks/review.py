@@ -65,30 +65,32 @@ def measure(work: Path, images: int, rounds: int) -> list[Figure]:
     with real.chromium() as browser:
         for once in range(rounds):
             # A new server too, with nothing cached in memory.
-            with real.review(folder) as url:
+            with real.review(folder) as served:
                 page = browser.new_context(viewport=real.WINDOW).new_page()  # type: ignore[arg-type]
                 measured["first" if once else "made"].values.append(
-                    real.seconds_to_thumbnails(page, url)
+                    real.seconds_to_thumbnails(page, served)
                 )
                 page.context.close()
                 if not once:
-                    warm(browser, url, measured)
-                measure_once(browser, url, images, measured)
+                    warm(browser, served, measured)
+                measure_once(browser, served, images, measured)
     return [figure for figure in measured.values() if figure.values]
 
 
-def warm(browser: Browser, url: str, measured: dict[str, Figure]) -> None:
+def warm(browser: Browser, served: real.Served, measured: dict[str, Figure]) -> None:
     """View every distinct image once, then measure the first thumbnails from the cache."""
-    page = real.open_page(browser, url)
+    page = real.open_page(browser, served)
     real.fling_time(page)
     page.context.close()
     page = browser.new_context(viewport=real.WINDOW).new_page()  # type: ignore[arg-type]
-    measured["first"].values.append(real.seconds_to_thumbnails(page, url))
+    measured["first"].values.append(real.seconds_to_thumbnails(page, served))
     page.context.close()
 
 
-def measure_once(browser: Browser, url: str, images: int, measured: dict[str, Figure]) -> None:
-    page = real.open_page(browser, url)
+def measure_once(
+    browser: Browser, served: real.Served, images: int, measured: dict[str, Figure]
+) -> None:
+    page = real.open_page(browser, served)
     requests: list[str] = []
     page.on(
         "request",

@@ -95,11 +95,25 @@ def chromium() -> Iterator[Browser]:
         browser.close()
 
 
+class Served:
+    """A running `dsk review`, and the links that it prints: the first, then one for each Enter."""
+
+    def __init__(self, server: subprocess.Popen[str], first: str) -> None:
+        self.server, self.unused = server, [first]
+
+    def link(self) -> str:
+        """Return a link that was not used yet: each lets one browser in, once."""
+        if self.unused:
+            return self.unused.pop()
+        assert self.server.stdin is not None and self.server.stdout is not None
+        self.server.stdin.write("\n")
+        self.server.stdin.flush()
+        return self.server.stdout.readline().strip()
+
+
 @contextlib.contextmanager
-def review(folder: Path, *options: str) -> Iterator[str]:
-    """Run `dsk review` as a process, or the command in the environment variable DSK; yield the
-    printed URL.
-    """
+def review(folder: Path, *options: str) -> Iterator[Served]:
+    """Run `dsk review` as a process, or the command in the environment variable DSK."""
     dsk = os.environ.get("DSK")
     command = [
         *([dsk] if dsk else [sys.executable, "-m", "datasetkit"]),
@@ -111,7 +125,12 @@ def review(folder: Path, *options: str) -> Iterator[str]:
     # Nothing else is on the PATH, not even Node: the package contains the built page.
     environment = {**os.environ, "PATH": str(Path(command[0]).parent)}
     server = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, encoding="utf-8", env=environment
+        command,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        encoding="utf-8",
+        env=environment,
     )
     assert server.stdout is not None
     try:
@@ -119,22 +138,23 @@ def review(folder: Path, *options: str) -> Iterator[str]:
         if not url.startswith("http://127.0.0.1:"):
             server.kill()
             raise RuntimeError(f"dsk review printed {url!r}: {server.communicate()[1]}")
-        yield url
+        yield Served(server, url)
     finally:
         server.send_signal(signal.SIGINT)
         server.communicate(timeout=START_SECONDS)
 
 
-def open_page(browser: Browser, url: str, **context: object) -> Page:
+def open_page(browser: Browser, served: Served, **context: object) -> Page:
     """Open the page in a new browser context and wait for the first images."""
     page = browser.new_context(viewport=WINDOW, **context).new_page()  # type: ignore[arg-type]
-    page.goto(url)
+    page.goto(served.link())
     page.wait_for_selector(".cell img")
     return page
 
 
-def seconds_to_thumbnails(page: Page, url: str, wanted: int = 8) -> float:
-    """Return the seconds from opening the URL to so many drawn thumbnails."""
+def seconds_to_thumbnails(page: Page, served: Served, wanted: int = 8) -> float:
+    """Return the seconds from opening a link to so many drawn thumbnails."""
+    url = served.link()
     began = time.perf_counter()
     page.goto(url)
     drawn = (

@@ -99,8 +99,9 @@ class Browser:
         }
 
     def enter(self) -> Browser:
-        """Open the printed URL as a browser does."""
-        response = self.ask("GET", f"/?{urlsplit(self.server.url).query}")
+        """Use a link as a browser does."""
+        link = self.server.link(lambda: None)
+        response = self.ask("GET", f"/?{urlsplit(link).query}")
         assert response.status == 303 and response.headers["location"] == "./"
         self.cookie = response.headers["set-cookie"].partition(";")[0]
         self.load_session()

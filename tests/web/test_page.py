@@ -7,12 +7,14 @@ from __future__ import annotations
 import json
 import re
 import time
+import webbrowser
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
 
+from datasetkit.verbs.review.browser import opened_in_browser
 from tests.web import browser as real
 from tests.web import datasets
 
@@ -25,6 +27,8 @@ if real.find() is None:
     )
 
 from playwright.sync_api import Browser, Page, Route, expect  # noqa: E402
+
+from tests.web.client import run_server  # noqa: E402
 
 UI = Path(__file__).parents[2] / "datasetkit" / "web" / "ui"
 AXE = UI / "node_modules" / "axe-core" / "axe.min.js"
@@ -60,8 +64,8 @@ def folder(tmp_path) -> Path:
 
 @pytest.fixture
 def page(chromium, folder) -> Iterator[Page]:
-    with real.review(folder) as url:
-        page = real.open_page(chromium, url)
+    with real.review(folder) as served:
+        page = real.open_page(chromium, served)
         yield page
         page.context.close()
 
@@ -204,6 +208,25 @@ def undo_everything(page: Page, folder: Path) -> None:
     assert captions(folder) == {**CAPTIONS, "p00005": CAPTIONS["p00004"]}
 
 
+def test_the_file_that_starts_a_browser_leads_to_the_page_once(chromium, folder, monkeypatch):
+    given: list[str] = []
+    monkeypatch.setattr(webbrowser, "open", lambda url: given.append(url) is None)
+    with run_server(folder) as browser, opened_in_browser(browser.server):
+        page = chromium.new_context(viewport=real.WINDOW).new_page()
+        page.goto(given[0])
+        page.wait_for_selector(".cell img")
+        assert page.url == f"http://{browser.host}/"
+        page.goto(browser.server.url)
+        page.wait_for_selector(".cell img")
+        other = chromium.new_context(viewport=real.WINDOW).new_page()
+        other.goto(browser.server.url)
+        expect(other.get_by_role("heading")).to_have_text(
+            "This link was used already: it works once."
+        )
+        page.context.close()
+        other.context.close()
+
+
 def test_letters_in_a_text_field_are_no_shortcuts(page, folder):
     before = captions(folder)
     press(page, "/")
@@ -239,8 +262,8 @@ def test_the_score_threshold_changes_captions_after_a_count(chromium, tmp_path):
     folder = datasets.many(tmp_path / "set", 4, captions=False)
     datasets.scored(folder)
     before = captions(folder)
-    with real.review(folder) as url:
-        page = real.open_page(chromium, url)
+    with real.review(folder) as served:
+        page = real.open_page(chromium, served)
         press(page, "c")
         slider = page.get_by_role("slider")
         expect(slider).to_be_focused()
@@ -327,8 +350,8 @@ def test_changes_by_another_program_are_shown(page, folder):
 
 def test_a_read_only_page_offers_no_edits(chromium, folder):
     before = captions(folder)
-    with real.review(folder, "--read-only") as url:
-        page = real.open_page(chromium, url)
+    with real.review(folder, "--read-only") as served:
+        page = real.open_page(chromium, served)
         expect(page.get_by_text("read-only", exact=True)).to_be_visible()
         expect(
             page.get_by_role("button", name=re.compile("Remove|Replace|Trigger|Exclude|Undo"))
@@ -347,8 +370,8 @@ def test_names_and_captions_are_text(chromium, tmp_path):
     image.with_suffix(".txt").write_text(
         "<script>document.title='bad'</script>, **bold**\n", encoding="utf-8"
     )
-    with real.review(folder) as url:
-        page = real.open_page(chromium, url)
+    with real.review(folder) as served:
+        page = real.open_page(chromium, served)
         expect(page.locator(".image-tag").first).to_contain_text("<script>")
         expect(page.locator(".cell .name")).to_have_text(
             "<img src=x onerror=document.title='bad'>.jpg"
@@ -358,7 +381,7 @@ def test_names_and_captions_are_text(chromium, tmp_path):
 
 
 def test_no_request_leaves_the_machine_and_nothing_violates_the_policy(chromium, folder):
-    with real.review(folder) as url:
+    with real.review(folder) as served:
         context = chromium.new_context(viewport=real.WINDOW)
         requests: list[str] = []
         messages: list[str] = []
@@ -366,6 +389,7 @@ def test_no_request_leaves_the_machine_and_nothing_violates_the_policy(chromium,
         page = context.new_page()
         page.on("console", lambda message: messages.append(message.text))
         page.on("pageerror", lambda error: messages.append(str(error)))
+        url = served.link()
         page.goto(url)
         page.wait_for_selector(".cell img")
         press(
@@ -393,7 +417,7 @@ def test_no_request_leaves_the_machine_and_nothing_violates_the_policy(chromium,
     assert {urlsplit(url).netloc for url in requests} == {host}
     assert any("/api/changes" in url for url in requests)
     assert messages == []
-    # Only the first request contains the token of the printed URL.
+    # Only the first request contains the token of the link.
     assert [sent for sent in requests if "token=" in sent] == [url]
 
 
@@ -402,8 +426,8 @@ def test_no_request_leaves_the_machine_and_nothing_violates_the_policy(chromium,
 def test_axe_finds_no_serious_problem(chromium, folder, scheme, width):
     if not AXE.is_file():
         pytest.skip(f"axe-core is not installed: npm ci in {UI.relative_to(UI.parents[2])}")
-    with real.review(folder) as url:
-        page = real.open_page(chromium, url, color_scheme=scheme)
+    with real.review(folder) as served:
+        page = real.open_page(chromium, served, color_scheme=scheme)
         page.set_viewport_size({"width": width, "height": 800})
         page.evaluate(AXE.read_text(encoding="utf-8"))
         views: list[tuple[str, tuple[str, ...]]] = [
@@ -430,14 +454,14 @@ def test_axe_finds_no_serious_problem(chromium, folder, scheme, width):
 
 
 @pytest.fixture(scope="module")
-def many(tmp_path_factory, chromium) -> Iterator[tuple[Path, str]]:
+def many(tmp_path_factory, chromium) -> Iterator[tuple[Path, real.Served]]:
     """A page with ten thousand images, whose thumbnails are cached."""
     folder = datasets.many(tmp_path_factory.mktemp("many") / "set", MANY)
-    with real.review(folder) as url:
-        page = real.open_page(chromium, url)
+    with real.review(folder) as served:
+        page = real.open_page(chromium, served)
         real.fling_time(page)
         page.context.close()
-        yield folder, url
+        yield folder, served
 
 
 @pytest.fixture
@@ -531,10 +555,10 @@ def test_the_last_of_a_million_images_is_reachable(chromium, folder):
             body=json.dumps({**body, **{key: [value] * len(ids) for key, value in same.items()}})
         )
 
-    with real.review(folder) as url:
+    with real.review(folder) as served:
         page = chromium.new_context(viewport=real.WINDOW).new_page()
         page.route("**/api/images?*", synthetic)
-        page.goto(url)
+        page.goto(served.link())
         expect(page.locator(".cell.active .name")).to_have_text("0.jpg")
         press(page, "End")
         expect(page.locator(".cell.active .name")).to_have_text("999999.jpg")

@@ -18,14 +18,16 @@ SERVER = "datasetkit.web.server"
 
 @dataclass(frozen=True, slots=True)
 class RunningServer:
-    """A server that accepts browsers. url: with the token that lets one in; images: in the dataset.
+    """A server that accepts browsers. url: a link that lets one in, once; images: in the dataset.
 
+    link: returns another link, from any thread; what it is given is called when the link is used.
     stop: ends the server, from any thread.
     """
 
     url: str
     port: int
     images: int
+    link: Callable[[Callable[[], None]], str]
     stop: Callable[[], None]
 
 

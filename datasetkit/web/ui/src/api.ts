@@ -235,7 +235,7 @@ export function connect(fetcher: typeof fetch = (input, init) => fetch(input, in
       throw new ApiError(
         0,
         "dsk review does not respond",
-        "start it again and open the URL that it prints",
+        "start it again and open the link that it prints",
       );
     }
     if (response.ok) return (await response.json()) as T;

@@ -111,7 +111,7 @@ export class Review {
       this.store.set({
         fatal: {
           error: "This page belongs to an earlier dsk review.",
-          hint: "Open the URL that dsk review printed last.",
+          hint: "Press Enter in the terminal in which dsk review runs: it prints a new link.",
         },
       });
     } else if (this.state.session === null) {
