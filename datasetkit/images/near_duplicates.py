@@ -35,6 +35,12 @@ MOST_BITS = 12
 MOST_COLOUR = 32
 # No thumbnail or preview is longer.
 _THUMBNAIL_EDGE = 2048
+# How two near-duplicates differ is seen on so many grey cells a side, after the brightness and
+# contrast of one were fitted to the other's. Measured over 30 images: copies of another
+# size or quality differ by at most 7 in the cell that differs most (95 of 100: 4), images with
+# another mouth of 5 % of the width by 16 and more (95 of 100).
+_DETAIL_SIDE = 32
+COPY_DIFFERENCE = 8.0
 # Rows that are compared at once.
 _BLOCK = 256
 
@@ -47,6 +53,24 @@ def fingerprint(image: Image.Image) -> bytes:
     down = grey[:_SIDE, :_SIDE] < grey[1:, :_SIDE]
     mean = np.asarray(image.resize((1, 1), Image.Resampling.BOX), np.uint8).reshape(-1)[:3]
     return np.packbits(np.concatenate([across.ravel(), down.ravel()])).tobytes() + mean.tobytes()
+
+
+def detail(image: Image.Image) -> bytes:
+    """Return an RGB image as a few grey cells, for `difference`."""
+    side = (_DETAIL_SIDE, _DETAIL_SIDE)
+    return image.convert("L").resize(side, Image.Resampling.HAMMING).tobytes()
+
+
+def difference(one: bytes, other: bytes) -> float:
+    """Return by how much two images differ in the cell in which they differ most, in grey levels.
+
+    Copies of one image differ a little everywhere; drawings of one pose with another expression
+    differ a lot in one place.
+    """
+    a, b = (np.frombuffer(cells, np.uint8).astype(np.float64) for cells in (one, other))
+    a, b = a - a.mean(), b - b.mean()
+    scale = float(a @ b) / max(float(a @ a), 1.0)
+    return float(np.abs(b - scale * a).max())
 
 
 def small(

@@ -10,7 +10,7 @@ import codecs
 import os
 import shlex
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -184,7 +184,7 @@ def open_project(
             yield project
         return
     if create_folder:
-        with writing(root):
+        with writing(root), suppress(FileExistsError):  # a file: opening the project says so
             root.mkdir(parents=True, exist_ok=True)
     with open_unrecovered(root, context) as project:
         recovered = tuple(project.journal.recover())

@@ -66,6 +66,7 @@ _CONTENT_TYPES = {
     ".ico": "image/x-icon",
     ".woff2": "font/woff2",
 }
+_SCOPES = '{"in": "all"}, {"in": "where", "where": "..."} or {"in": "ids", "ids": [...]}'
 _MAX_ROWS = 20_000
 _MAX_COMPLETIONS = 200
 _MAX_DIGITS = 15
@@ -151,9 +152,21 @@ def complete(session: ReviewSession, query: Mapping[str, Any]) -> views.Json:
 
 
 def near_duplicates(session: ReviewSession, query: Mapping[str, Any]) -> views.Json:
+    offered = session.near_duplicates.offered()
     done, total = session.near_duplicates.progress()
-    groups = session.near_duplicates.groups()
-    return {"version": session.dataset.version, "done": done, "total": total, "groups": groups}
+    return {
+        "version": session.dataset.version,
+        "done": done,
+        "total": total,
+        "groups": offered.groups,
+        "copies": offered.copies,
+        "kept": offered.kept,
+    }
+
+
+def progress(session: ReviewSession, query: Mapping[str, Any]) -> views.Json:
+    now = session.editor.progress.now
+    return {"label": now.label, "done": now.done, "total": now.total}
 
 
 def image(session: ReviewSession, query: Mapping[str, Any]) -> views.Json:
@@ -171,6 +184,7 @@ READS: Mapping[str, Handler] = {
     "changes": changes,
     "complete": complete,
     "near-duplicates": near_duplicates,
+    "progress": progress,
 }
 
 # ---- actions
@@ -180,7 +194,9 @@ def tags(session: ReviewSession, body: Mapping[str, Any]) -> views.Json:
     scope = _scope(session, body)
     with session.dataset.lock:
         selected = session.dataset.select(scope)
-        return _table(session, selected, session.tables.tags(selected))
+        rows = session.tables.tags(selected)
+        groups = session.tables.groups(selected, rows["tag"])
+        return {**_table(session, selected, rows), "groups": groups}
 
 
 def outliers(session: ReviewSession, body: Mapping[str, Any]) -> views.Json:
@@ -223,6 +239,22 @@ def caption(session: ReviewSession, body: Mapping[str, Any]) -> views.Json:
     }
 
 
+def keep(session: ReviewSession, body: Mapping[str, Any]) -> views.Json:
+    """Keep all images of a group of near-duplicates, or offer the group again: without `ids`, all
+    groups.
+    """
+    session.editor.require_writable()
+    numbers, wanted = body.get("ids"), body.get("keep")
+    if not isinstance(wanted, bool):
+        raise InputError("the request has no `keep`", hint='"keep": true or "keep": false')
+    images = None if numbers is None and not wanted else session.dataset.select(_ids(numbers))
+    if wanted:
+        session.near_duplicates.keep(images or ())
+    else:
+        session.near_duplicates.offer_again(images)
+    return near_duplicates(session, {})
+
+
 def undo(session: ReviewSession, body: Mapping[str, Any]) -> views.Json:
     return _edited(session, session.editor.undo())
 
@@ -237,6 +269,7 @@ ACTIONS: Mapping[str, Handler] = {
     "filter": filter_result,
     "apply": apply,
     "caption": caption,
+    "keep": keep,
     "undo": undo,
     "redo": redo,
 }
@@ -255,13 +288,15 @@ def _scope(session: ReviewSession, body: Mapping[str, Any]) -> Scope:
         _group_near_duplicates(session, where)
         return Scope("where", where)
     if kind == "ids":
-        numbers = given.get("ids")
-        if isinstance(numbers, list) and all(type(number) is int for number in numbers):
-            return Scope("ids", ids=tuple(numbers))
-    raise InputError(
-        "the request has no valid `scope`",
-        hint='{"in": "all"}, {"in": "where", "where": "..."} or {"in": "ids", "ids": [...]}',
-    )
+        return _ids(given.get("ids"))
+    raise InputError("the request has no valid `scope`", hint=_SCOPES)
+
+
+def _ids(numbers: object) -> Scope:
+    """Read a list of image ids. Raises InputError."""
+    if isinstance(numbers, list) and all(type(number) is int for number in numbers):
+        return Scope("ids", ids=tuple(numbers))
+    raise InputError("the request has no valid `scope`", hint=_SCOPES)
 
 
 def _group_near_duplicates(session: ReviewSession, where: str) -> None:

@@ -105,7 +105,7 @@ def test_the_browser_is_given_a_private_file_that_is_removed_when_its_link_was_u
     folder, state, monkeypatch
 ):
     given: list[str] = []
-    monkeypatch.setattr(webbrowser, "open", lambda url: given.append(url) is None)
+    monkeypatch.setattr(webbrowser, "open", lambda url: given.__iadd__([url]) is given)
     with run_server(folder) as browser, opened_in_browser(browser.server) as opened:
         assert opened
         assert "token" not in given[0]

@@ -416,7 +416,7 @@ def test_a_read_only_page_writes_nothing(folder):
     with review(folder, read_only=True) as page:
         assert get(page, "/thumb/1").status == 200
         assert page.get("near-duplicates")["total"] == 7
-        for call in ("apply", "undo", "redo", "caption"):
+        for call in ("apply", "undo", "redo", "caption", "keep"):
             response = page.send(
                 call, version=page.version, scope={"in": "all"}, do={"remove": ["lips"]},
                 id=1, hash=page.get("image/1")["hash"], caption="mine",

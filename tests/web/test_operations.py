@@ -6,14 +6,16 @@ import shutil
 import time
 from collections import Counter
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from datasetkit import api
+from datasetkit.project import file_ops
 from tests.web import datasets
-from tests.web.client import captions, image_ids, review
+from tests.web.client import Browser, captions, image_ids, review
 
 ALL = {"in": "all"}
 
@@ -215,3 +217,82 @@ def test_near_duplicates_are_found_in_the_background(folder):
         pair = image_ids(page, "name:p2 OR name:p7")
         assert progress["groups"] == [pair] and image_ids(page, "dup:yes") == pair
         assert page.get(f"image/{pair[0]}")["near_duplicates"] == pair
+
+
+def compared(page: Browser) -> dict[str, Any]:
+    """Return the near-duplicates, once all images are compared."""
+    for _ in range(1000):
+        near: dict[str, Any] = page.get("near-duplicates")
+        if near["done"] == near["total"]:
+            return near
+        time.sleep(0.02)
+    raise TimeoutError
+
+
+def test_kept_near_duplicates_are_not_offered_again_after_a_restart_and_no_caption_changes(folder):
+    (folder / "p7.jpg").write_bytes((folder / "p2.jpg").read_bytes() + b"\0")
+    before = captions(folder)
+    with review(folder) as page:
+        (group,) = compared(page)["groups"]
+        kept = page.post("keep", ids=group, keep=True)
+        assert (kept["groups"], kept["kept"]) == ([], 1)
+        assert page.get(f"image/{group[0]}")["near_duplicates"] == []
+        assert image_ids(page, "dup:yes") == group
+    with review(folder) as page:
+        assert compared(page)["kept"] == 1
+        assert page.post("keep", keep=False)["groups"] == [group]
+        again = compared(page)
+        assert (again["groups"], again["copies"], again["kept"]) == ([group], [True], 0)
+        assert page.send("keep", ids="all", keep=True).status == 400
+        assert page.send("keep", ids=group).status == 400
+    assert captions(folder) == before
+
+
+def test_the_groups_of_tags_in_scope_are_counted_and_removed_at_once(folder):
+    with review(folder) as page:
+        tags = page.post("tags", scope=ALL)
+        groups = tags["groups"]
+        columns = (groups["name"], groups["images"], groups["rows"])
+        by_name = {name: (images, rows) for name, images, rows in zip(*columns, strict=True)}
+        images, rows = by_name["@face"]
+        assert {tags["tag"][row] for row in rows} == {"lips", "blue eyes"}
+        assert images == 4
+        assert by_name["@eyes"][0] == 2
+        assert "@hair" not in by_name
+        some = page.post("tags", scope={"in": "where", "where": "NOT tag:lips"})["groups"]
+        assert dict(zip(some["name"], some["images"], strict=True))["@face"] == 1
+        assert page.dry_run(exclude=["@face"])["changed"] == 4
+        page.do(exclude=["@face"])
+        assert "@face" not in page.post("tags", scope=ALL)["groups"]["name"]
+    assert not any(b"lips" in text or b"yes" in text for text in captions(folder).values())
+
+
+def test_the_progress_of_an_edit_can_be_read_while_it_writes(folder, monkeypatch):
+    place = file_ops.place
+
+    def slow(operation):
+        time.sleep(0.03)
+        return place(operation)
+
+    monkeypatch.setattr("datasetkit.project.journal.place", slow)
+    with review(folder) as page:
+        assert page.get("progress")["total"] == 0
+        with ThreadPoolExecutor(1) as threads:
+            edit = threads.submit(lambda: page.send("apply", version=page.version, scope=ALL,
+                                                    do={"add": ["new"]}))  # fmt: skip
+            seen = []
+            while not edit.done():
+                seen.append(page.get("progress"))
+            assert edit.result().status == 200
+        writing = [now["done"] for now in seen if now["label"] == "writing"]
+        assert writing == sorted(writing)
+        assert 0 < max(writing) <= 6
+        assert {now["total"] for now in seen if now["label"] == "writing"} == {6}
+        assert page.get("progress") == {"label": "", "done": 0, "total": 0}
+
+
+def test_a_refused_edit_leaves_no_progress(folder):
+    with review(folder) as page:
+        (folder / "p0.txt").write_text("other\n", encoding="utf-8")
+        page.send("apply", version=page.version, scope=ALL, do={"remove": ["sks"]})
+        assert page.get("progress")["total"] == 0

@@ -210,7 +210,7 @@ def undo_everything(page: Page, folder: Path) -> None:
 
 def test_the_file_that_starts_a_browser_leads_to_the_page_once(chromium, folder, monkeypatch):
     given: list[str] = []
-    monkeypatch.setattr(webbrowser, "open", lambda url: given.append(url) is None)
+    monkeypatch.setattr(webbrowser, "open", lambda url: given.__iadd__([url]) is given)
     with run_server(folder) as browser, opened_in_browser(browser.server):
         page = chromium.new_context(viewport=real.WINDOW).new_page()
         page.goto(given[0])

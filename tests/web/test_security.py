@@ -71,7 +71,7 @@ PATHS = [
     "http://evil.example/thumb/1",
     "/\ud83d\ude00".encode("utf-16", "surrogatepass").decode("utf-16").encode().decode("latin-1"),
 ]  # fmt: skip
-CALLS = ["apply", "caption", "undo", "redo", "tags", "outliers", "filter"]
+CALLS = ["apply", "caption", "keep", "undo", "redo", "tags", "outliers", "filter"]
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +82,9 @@ def page(shared_page):
 
 def test_the_corpus_has_every_action():
     assert sorted(ACTIONS) == sorted(CALLS)
-    assert sorted(READS) == sorted(["images", "ids", "changes", "complete", "near-duplicates"])
+    assert sorted(READS) == sorted(
+        ["images", "ids", "changes", "complete", "near-duplicates", "progress"]
+    )
 
 
 @pytest.mark.parametrize("host", HOSTS)

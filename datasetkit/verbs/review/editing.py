@@ -34,6 +34,7 @@ from datasetkit.verbs.review import operations
 from datasetkit.verbs.review.dataset import ReviewDataset, Scope, require_present
 from datasetkit.verbs.review.images import ReviewImage
 from datasetkit.verbs.review.operations import OPERATIONS, EditPlan, OperationContext
+from datasetkit.verbs.review.progress import EditProgress
 
 # The page's edits have this verb in the history, and the page undoes no other verb.
 VERB = "review"
@@ -100,6 +101,7 @@ class Editor:
     ) -> None:
         self.dataset, self.context, self.read_only = dataset, context, read_only
         self.lock = RLock()
+        self.progress = EditProgress()
         self._newest: JournalEntry | None = None
         self._redo: list[int] = []
         self._titles: dict[int, str] = {}
@@ -153,7 +155,7 @@ class Editor:
         title = edits.title + (f" ({count:,} captions)" if count > 1 else "")
         if dry_run:
             return EditResult(title, edits)
-        self._require_writable()
+        self.require_writable()
         self._require_folders(image.path for image, _ in edits.changes)
         self._require_seen([image for image, _ in edits.changes], version)
         if not count:
@@ -173,7 +175,7 @@ class Editor:
         edits = EditPlan(title, ())
         if dry_run or not images:
             return EditResult(title, edits, removed=tuple(image.id for image in images))
-        self._require_writable()
+        self.require_writable()
         self._require_folders(image.path for image in images)
         self._require_seen(images, version)
         with self._project() as project:
@@ -212,7 +214,7 @@ class Editor:
         since.
         """
         with self.lock:
-            self._require_writable()
+            self.require_writable()
             with self._project() as project:
                 newest = project.journal.newest()
                 if newest is None:
@@ -237,7 +239,7 @@ class Editor:
         since.
         """
         with self.lock:
-            self._require_writable()
+            self.require_writable()
             with self._project() as project:
                 self.refresh_undo(project)
                 if not self._redo:
@@ -323,7 +325,8 @@ class Editor:
 
     # ---- checks
 
-    def _require_writable(self) -> None:
+    def require_writable(self) -> None:
+        """Raise ReadOnly on a page that was opened with --read-only."""
         if self.read_only:
             raise ReadOnly(
                 "this page is read-only", hint="run `dsk review` without --read-only to edit"
@@ -334,7 +337,8 @@ class Editor:
         """Open the project. If the disk may then differ from memory, the dataset becomes stale."""
         self.dataset.require_folder()
         try:
-            with open_project(self.dataset.folder, RunContext()) as project:
+            context = RunContext(reporter=self.progress)
+            with open_project(self.dataset.folder, context) as project:
                 if project.recovered:
                     self.dataset.stale = True
                 yield project
@@ -343,6 +347,8 @@ class Editor:
         except DskError:
             self.dataset.stale = True
             raise
+        finally:
+            self.progress.finish()
 
     def _require_folders(self, files: Iterable[Path]) -> None:
         """Raise InputError if the folder of a file was renamed: its caption did not change."""
@@ -377,13 +383,15 @@ class Editor:
                 differences, "`dsk undo --partial` reverts the others and leaves these as they are"
             )
 
-    def _rewrites(self, changes: Iterable[tuple[ReviewImage, Caption]]) -> list[WriteText]:
+    def _rewrites(self, changes: Sequence[tuple[ReviewImage, Caption]]) -> list[WriteText]:
         """Return the writes of new captions over the current files. Raises EditConflict if a file
         is not what memory has.
         """
         rewrites: list[WriteText] = []
         changed: list[tuple[ReviewImage, Caption | None]] = []
+        self.progress.start("reading", len(changes))
         for image, after in changes:
+            self.progress.advance()
             path = caption_path(image.path)
             data = read_regular(path, limit=MAX_CAPTION_BYTES)
             now = image.read(data)

@@ -4,9 +4,12 @@ in the project, and the groups of images whose fingerprints are close.
 
 from __future__ import annotations
 
+import hashlib
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
+from itertools import combinations
 from threading import RLock
 
 from datasetkit.core.errors import DskError
@@ -19,9 +22,29 @@ from datasetkit.verbs.review.watch import OpenStore
 # Fingerprints are written to the store in batches of this size.
 _BATCH = 256
 _UNREADABLE = b""
+# Groups of which all images are kept, in the store's measurements: the fingerprints of each group,
+# by their hash; no bytes for a group that is offered again.
+KEPT = "kept near-duplicates 1"
+# To find a copy in a group, at most so many different images are compared with each other.
+_MOST_COMPARED = 16
 # While fingerprints keep coming in, groups are computed again after this many times as long as the
 # last computation took.
 _REST = 20
+
+
+NOTHING: Mapping[str, bytes] = {}
+
+
+@dataclass(frozen=True, slots=True)
+class OfferedGroups:
+    """The groups that the page offers, by image id: first those with two copies of one image, then
+    those that differ somewhere. copies: which have two copies. kept: how many groups are not
+    offered, because a person keeps all their images.
+    """
+
+    groups: tuple[tuple[int, ...], ...]
+    copies: tuple[bool, ...]
+    kept: int
 
 
 class NearDuplicates:
@@ -37,11 +60,17 @@ class NearDuplicates:
         self._requested: set[str] = set()
         self._unsaved: list[tuple[str, bytes]] = []
         self._grouped: list[tuple[int, str]] = []
-        self._groups: list[list[int]] = []
+        self._groups: list[list[ReviewImage]] = []
+        self._details: dict[str, bytes] = {}
+        self._awaited_details: set[str] = set()
+        # Which groups have two copies, by the keys of their images.
+        self._copies: dict[tuple[str, ...], bool] = {}
+        self._kept: dict[str, frozenset[bytes]] = {}
         self._next_grouping = 0.0
 
-    def start(self, stored: dict[str, bytes]) -> None:
-        """Start to compute the fingerprints that are not stored yet."""
+    def start(self, stored: dict[str, bytes], kept: Mapping[str, bytes] = NOTHING) -> None:
+        """Start to compute the fingerprints that are not stored yet. kept: rows of KEPT."""
+        self._kept = {key: _unpacked(row) for key, row in kept.items() if row}
         self._fingerprints |= {
             key: fingerprint
             for key, fingerprint in stored.items()
@@ -77,13 +106,35 @@ class NearDuplicates:
                 store.put_fingerprints(unsaved)
 
     def progress(self) -> tuple[int, int]:
-        """Return how many images have a fingerprint, and how many there are."""
+        """Return how many images were compared, and how many there are."""
         images = self.dataset.all()
         with self._lock:
-            return sum(image.key in self._fingerprints for image in images), len(images)
+            done = sum(image.key in self._fingerprints for image in images)
+            return max(0, done - len(self._awaited_details)), len(images)
 
     def groups(self) -> list[list[int]]:
         """Return the groups of near-duplicates by image id, of the fingerprints computed so far."""
+        return [[image.id for image in group] for group in self._current_groups()]
+
+    def offered(self) -> OfferedGroups:
+        """Return the groups that a person has not decided about yet."""
+        with self._lock:
+            groups = self._current_groups()
+            undecided = [group for group in groups if not self._is_kept(group)]
+            self._request_details(undecided)
+            copies: list[tuple[int, ...]] = []
+            others: list[tuple[int, ...]] = []
+            for group in undecided:
+                (copies if self._has_copy(group) else others).append(
+                    tuple(image.id for image in group)
+                )
+        return OfferedGroups(
+            (*copies, *others),
+            (*[True] * len(copies), *[False] * len(others)),
+            len(groups) - len(undecided),
+        )
+
+    def _current_groups(self) -> list[list[ReviewImage]]:
         images = self.dataset.all()
         with self._lock:
             pairs = [(p, known) for p in images if (known := self._fingerprints.get(p.key))]
@@ -91,12 +142,80 @@ class NearDuplicates:
             if state != self._grouped and not self._may_wait(images, state):
                 started = time.monotonic()
                 groups = near_duplicates.groups([fingerprint for _, fingerprint in pairs])
-                members = [[pairs[index][0] for index in group] for group in groups]
-                self._grouped = state
-                self._groups = [[image.id for image in group] for group in members]
-                self.dataset.set_near_duplicates(image.path for group in members for image in group)
+                self._groups = [[pairs[index][0] for index in group] for group in groups]
+                self._grouped, self._copies = state, {}
+                self.dataset.set_near_duplicates(
+                    image.path for group in self._groups for image in group
+                )
                 self._next_grouping = time.monotonic() + _REST * (time.monotonic() - started)
             return self._groups
+
+    # ---- copies and others
+
+    def _request_details(self, groups: Iterable[Sequence[ReviewImage]]) -> None:
+        wanted = {image.key: image for group in groups for image in group}
+        new = [
+            image
+            for key, image in wanted.items()
+            if key not in self._details and key not in self._awaited_details
+        ]
+        self._awaited_details.update(image.key for image in new)
+        if new:
+            self.thumbnails.request_details(new, self._add_detail)
+
+    def _add_detail(self, image: ReviewImage, detail: bytes | None) -> None:
+        with self._lock:
+            self._awaited_details.discard(image.key)
+            self._details[image.key] = _UNREADABLE if detail is None else detail
+
+    def _has_copy(self, group: Sequence[ReviewImage]) -> bool:
+        """Tell whether two images of a group are copies of one, as far as is known."""
+        keys = tuple(image.key for image in group)
+        if keys in self._copies:
+            return self._copies[keys]
+        known = [detail for key in keys if (detail := self._details.get(key))]
+        different = list(dict.fromkeys(known))[:_MOST_COMPARED]
+        has_copy = len(set(known)) < len(known) or any(
+            near_duplicates.difference(*pair) <= near_duplicates.COPY_DIFFERENCE
+            for pair in combinations(different, 2)
+        )
+        if all(key in self._details for key in keys):
+            self._copies[keys] = has_copy
+        return has_copy
+
+    # ---- kept groups
+
+    def _is_kept(self, group: Sequence[ReviewImage]) -> bool:
+        looks = {self._fingerprints.get(image.key, _UNREADABLE) for image in group}
+        one = next(iter(looks))
+        return any(one in kept and looks <= kept for kept in self._kept.values())
+
+    def keep(self, images: Iterable[ReviewImage]) -> None:
+        """Offer a group no more, until another image joins it. Raises StorageError."""
+        with self._lock:
+            looks = {self._fingerprints.get(image.key, _UNREADABLE) for image in images}
+            looks.discard(_UNREADABLE)
+            row = b"".join(sorted(looks))
+            key = hashlib.sha256(row).hexdigest()[:32]
+            self._store_kept([(key, row)])
+            self._kept[key] = frozenset(looks)
+
+    def offer_again(self, images: Iterable[ReviewImage] | None = None) -> None:
+        """Offer the group of these images again, or all that were kept. Raises StorageError."""
+        with self._lock:
+            if images is None:
+                keys = list(self._kept)
+            else:
+                looks = {self._fingerprints.get(image.key, _UNREADABLE) for image in images}
+                keys = [key for key, kept in self._kept.items() if looks <= kept]
+            self._store_kept([(key, b"") for key in keys])
+            for key in keys:
+                del self._kept[key]
+
+    def _store_kept(self, rows: Sequence[tuple[str, bytes]]) -> None:
+        if rows and self.open_store is not None:
+            with self.open_store() as store:
+                store.put_measurements(KEPT, rows)
 
     def _may_wait(self, images: Sequence[ReviewImage], state: Sequence[tuple[int, str]]) -> bool:
         """Tell whether the current groups are still valid, more fingerprints are coming, and the
@@ -110,5 +229,15 @@ class NearDuplicates:
         )
 
     def group_of(self, image_id: int) -> list[int]:
-        """Return the group of an image, [] if it has no near-duplicate."""
-        return next((group for group in self.groups() if image_id in group), [])
+        """Return the group of an image; [] if it has no near-duplicate, or all are kept."""
+        with self._lock:
+            for group in self._current_groups():
+                ids = [image.id for image in group]
+                if image_id in ids:
+                    return [] if self._is_kept(group) else ids
+        return []
+
+
+def _unpacked(row: bytes) -> frozenset[bytes]:
+    size = near_duplicates.FINGERPRINT_BYTES
+    return frozenset(row[start : start + size] for start in range(0, len(row), size))

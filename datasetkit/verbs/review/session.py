@@ -14,7 +14,7 @@ from datasetkit.project.session import RunContext, open_project
 from datasetkit.project.store import Store
 from datasetkit.verbs.review.dataset import ReviewDataset
 from datasetkit.verbs.review.editing import Editor
-from datasetkit.verbs.review.near_duplicates import NearDuplicates
+from datasetkit.verbs.review.near_duplicates import KEPT, NearDuplicates
 from datasetkit.verbs.review.operations import OperationContext
 from datasetkit.verbs.review.tables import TagTables
 from datasetkit.verbs.review.thumbnails import Thumbnails
@@ -87,7 +87,9 @@ def open_session(
         NearDuplicates(dataset, thumbnails, None if options.read_only else open_store),
         DiskWatcher(dataset, editor, open_store),
     )
-    session.near_duplicates.start(fingerprints)
+    with open_store() as store:
+        kept = store.measurements(KEPT)
+    session.near_duplicates.start(fingerprints, kept)
     session.watcher.start()
     try:
         yield session

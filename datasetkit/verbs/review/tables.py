@@ -17,6 +17,7 @@ import numpy as np
 from datasetkit.captions.caption import normal_form
 from datasetkit.captions.filters import Match, Not, show
 from datasetkit.captions.predicates import SCORE_STEPS
+from datasetkit.captions.selectors import load_groups
 from datasetkit.captions.vocabulary import Vocabulary
 from datasetkit.core.errors import DskError
 from datasetkit.core.files import read_regular
@@ -48,6 +49,7 @@ class TagTables:
         self.dataset, self.vocabulary = dataset, vocabulary
         self.translations = Translations(dataset.root / TRANSLATIONS)
         self._spellings: Spellings | None = None
+        self._group_names: dict[str, frozenset[str]] = {}
 
     def spellings(self) -> Spellings:
         """Return how the tags of the whole dataset are spelled and how many images have each."""
@@ -107,6 +109,40 @@ class TagTables:
         present = np.flatnonzero(counts)
         forms = [codes.forms[index] for index in present.tolist()]
         return forms, counts[present].tolist(), means[present].tolist()
+
+    def groups(self, images: Sequence[ReviewImage], tags: Sequence[object]) -> Columns:
+        """Return the tag groups that these images have a tag of, e.g. `@face`.
+
+        images: how many have one; rows: of the tags in `tags`.
+        """
+        members = [self._groups_of(normal_form(str(tag))) for tag in tags]
+        names = [name for name in load_groups() if any(name in groups for groups in members)]
+        codes = self.dataset.codes
+        with self.dataset.lock:
+            arrays = [codes.of(image.facts)[0] for image in images]
+            forms = codes.forms[:]
+        owner = np.repeat(np.arange(len(arrays)), [len(array) for array in arrays])
+        numbers = np.concatenate(arrays) if arrays else np.empty(0, np.int32)
+        counts = []
+        for name in names:
+            of_group = np.fromiter((name in self._groups_of(f) for f in forms), bool, len(forms))
+            counts.append(len(np.unique(owner[of_group[numbers]])))
+        return {
+            "name": [f"@{name}" for name in names],
+            "images": list(counts),
+            "rows": [
+                [row for row, groups in enumerate(members) if name in groups] for name in names
+            ],
+        }
+
+    def _groups_of(self, form: str) -> frozenset[str]:
+        known = self._group_names.get(form)
+        if known is None:
+            category = self.vocabulary.category(form)
+            known = self._group_names[form] = frozenset(
+                name for name, group in load_groups().items() if group.matches(form, category)
+            )
+        return known
 
     def _categories(self, forms: Sequence[str]) -> list[object]:
         triggers = {normal_form(tag) for concept in self.dataset.sets for tag in concept.trigger}

@@ -13,6 +13,8 @@ from pathlib import Path
 from threading import Condition, Lock, Thread
 from typing import BinaryIO
 
+from PIL.Image import Image
+
 from datasetkit.core.errors import DskError, InputError, StorageError
 from datasetkit.core.file_stamp import FileStamp
 from datasetkit.core.files import display, read_regular, reading, write_atomic
@@ -28,7 +30,9 @@ _MAX_THREADS = 4
 # Bytes of a thumbnail on disk, which has 10 KB.
 _MAX_CACHED = 2**20
 
-FingerprintCallback = Callable[[ReviewImage, bytes | None], None]
+# What is computed of an image in the background, and what gets it.
+Compute = Callable[[Image], bytes]
+Callback = Callable[[ReviewImage, bytes | None], None]
 
 
 class ImageGone(InputError):
@@ -45,7 +49,7 @@ class Thumbnails:
     def __init__(self, folder: Path | None, *, max_pixels: int) -> None:
         self.folder, self.max_pixels = folder, max_pixels
         self._requests: deque[tuple[Future[bytes], ReviewImage, str]] = deque()
-        self._fingerprint_requests: deque[tuple[ReviewImage, FingerprintCallback]] = deque()
+        self._background: deque[tuple[ReviewImage, Compute, Callback]] = deque()
         self._cache: OrderedDict[str, bytes] = OrderedDict()
         self._cached_bytes = 0
         self._change = Condition()
@@ -74,12 +78,17 @@ class Thumbnails:
             self._change.notify()
         return future
 
-    def request_fingerprints(
-        self, images: Iterable[ReviewImage], callback: FingerprintCallback
-    ) -> None:
+    def request_fingerprints(self, images: Iterable[ReviewImage], callback: Callback) -> None:
         """Compute fingerprints in the background; `callback` gets None for an unreadable image."""
+        self._request(images, near_duplicates.fingerprint, callback)
+
+    def request_details(self, images: Iterable[ReviewImage], callback: Callback) -> None:
+        """Compute `near_duplicates.detail` in the same way."""
+        self._request(images, near_duplicates.detail, callback)
+
+    def _request(self, images: Iterable[ReviewImage], compute: Compute, callback: Callback) -> None:
         with self._change:
-            self._fingerprint_requests.extend((image, callback) for image in images)
+            self._background.extend((image, compute, callback) for image in images)
             self._change.notify_all()
 
     def stop(self) -> None:
@@ -89,21 +98,21 @@ class Thumbnails:
         for thread in self._threads:
             thread.join()
 
-    def _run(self, with_fingerprints: bool) -> None:
+    def _run(self, in_background: bool) -> None:
         while True:
             with self._change:
-                self._change.wait_for(lambda: self._has_work(with_fingerprints))
+                self._change.wait_for(lambda: self._has_work(in_background))
                 if self._stopped:
                     return
                 request = self._requests.pop() if self._requests else None
-                fingerprint = self._fingerprint_requests.popleft() if request is None else None
+                background = self._background.popleft() if request is None else None
             if request is not None:
                 self._serve(*request)
-            elif fingerprint is not None:
-                self._compute_fingerprint(*fingerprint)
+            elif background is not None:
+                self._compute(*background)
 
-    def _has_work(self, with_fingerprints: bool) -> bool:
-        waiting = self._requests or (with_fingerprints and self._fingerprint_requests)
+    def _has_work(self, in_background: bool) -> bool:
+        waiting = self._requests or (in_background and self._background)
         return self._stopped or bool(waiting)
 
     def _serve(self, future: Future[bytes], image: ReviewImage, kind: str) -> None:
@@ -114,14 +123,12 @@ class Thumbnails:
         except Exception as error:  # the future raises it; this thread goes on
             future.set_exception(error)
 
-    def _compute_fingerprint(self, image: ReviewImage, callback: FingerprintCallback) -> None:
+    def _compute(self, image: ReviewImage, compute: Compute, callback: Callback) -> None:
         try:
-            fingerprint = near_duplicates.fingerprint(
-                near_duplicates.decode(self._jpeg(image, "thumb"))
-            )
+            result = compute(near_duplicates.decode(self._jpeg(image, "thumb")))
         except DskError:
-            fingerprint = None
-        callback(image, fingerprint)
+            result = None
+        callback(image, result)
 
     def _jpeg(self, image: ReviewImage, kind: str) -> bytes:
         """Return a small JPEG from memory or from disk, or make it."""
