@@ -93,8 +93,9 @@ def train(
     with _output_folder(folder, wait), _explain_out_of_memory():
         if not resume:
             save_lora.require_own(folder, name)
-        reporter.phase("loading")
+        reporter.phase("loading the base model")
         parts = setup.load_parts(options)
+        reporter.phase("preparing the network and the optimizer")
         run = setup.assemble(options, plan, parts, reporter=reporter)
         facts = resume_facts(options, plan)
         start = _restore(run, folder, name, facts, reporter) if resume else 0
@@ -234,7 +235,7 @@ def _train(
     outputs = _RunOutputs(run, folder, name, start, facts, prompts, reporter)
     last_epoch: list[StepLog] = []
     waited = 0.0
-    reporter.start("step", run.plan.steps)
+    reporter.start("training", run.plan.steps)
     reporter.advance(start)
     try:
         if not start:

@@ -55,7 +55,7 @@ def _run(arguments: list[str]) -> int:
     if not processes.is_main_process:
         train(plan, RunContext(dry_run=dry_run, reporter=SILENT), resume=resume)
         return Exit.DONE
-    show_train.plan(plan)
+    show_train.plan(plan, dry_run)
     with console.bars() as reporter:
         result = train(plan, RunContext(dry_run=dry_run, reporter=reporter), resume=resume)
     show_train.trained(result, dry_run)

@@ -25,21 +25,25 @@ _NAMED = 3
 _PREDICTED = {"epsilon": "noise", "v_prediction": "velocity"}
 
 
-def plan(result: PlanTrainingResult) -> None:
-    """Print a plan: its folders, buckets, steps, captions and memory."""
+def plan(result: PlanTrainingResult, dry_run: bool) -> None:
+    """Print a plan: its folders, buckets, captions, memory and steps.
+
+    The steps come last, so that they stay in sight while the run goes on below them. A dry run
+    lists what the memory is made of.
+    """
     _folders(result.subsets)
     _held_out(result)
     _buckets(result.buckets)
-    _steps(result)
     _network(result.options)
     _captions(result.captions, result.options.max_token_length)
     if result.model is not None:
         predicted = _PREDICTED[str(result.model.prediction)]
         say(f"base model: {result.model.title}, predicts {predicted}")
-    _memory(result.memory)
+    _memory(result.memory, in_parts=dry_run)
     for key, why in result.ignored.items():
         say(f"{key} has no effect: {why}", "dim")
     problems(result.failed)
+    _steps(result)
 
 
 def trained(result: TrainResult, dry_run: bool) -> None:
@@ -159,14 +163,21 @@ def _names(paths: Sequence[Path]) -> str:
     return ", ".join(display(path.name) for path in paths[:_NAMED]) + more
 
 
-def _memory(memory: MemoryEstimate) -> None:
-    rows = [(share.name, size_of(share.bytes), share.how) for share in memory.shares]
+def _memory(memory: MemoryEstimate, *, in_parts: bool) -> None:
     assumed = (
         "; for a Stable Diffusion 1 model, the base is not on this machine"
         if memory.assumed
         else ""
     )
-    rows.append(("total", size_of(memory.bytes), f"estimate, within {memory.margin:.0%}{assumed}"))
+    sure = f"estimate, within {memory.margin:.0%}{assumed}"
+    if not in_parts:
+        say(
+            f"memory: about {size_of(memory.bytes)} ({sure}; --dry-run lists the parts), "
+            f"{size_of(memory.loading)} of main memory while loading"
+        )
+        return
+    rows = [(share.name, size_of(share.bytes), share.how) for share in memory.shares]
+    rows.append(("total", size_of(memory.bytes), sure))
     rows.append(("while loading", size_of(memory.loading), "of main memory"))
     table("", ["memory", "about", "made of"], rows, right=["about"])
 

@@ -87,7 +87,7 @@ def train(
             context=context,
         )
         if not json:
-            show_train.plan(plan)
+            show_train.plan(plan, context.dry_run)
         result: TrainResult = api.train(plan, context, resume=resume)
         return result
 

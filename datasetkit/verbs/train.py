@@ -107,12 +107,15 @@ def plan_training(
     else:
         folders = train_config.named_folders(config_file, dataset_config)
     recover_datasets(folders, context)
+    context.reporter.phase("reading the dataset")
     read = _read(folder, options, settings or {}, config_file, dataset_config, allow_import)
     for base in filter(None, (read.options.pretrained_model_name_or_path, read.options.vae)):
         source.require_safe(base)
     read_prompts(read.options)  # a mistake in them is reported before the plan
     plan = make_plan(read.subsets, read.options, processes=processes, notices=read.notices)
-    return _reported(read.options, plan, read.ignored)
+    result = _reported(read.options, plan, read.ignored)
+    context.reporter.finish()
+    return result
 
 
 def _read(
@@ -195,6 +198,7 @@ def train(
         context.reporter.warn(notice)
     if context.dry_run:
         return TrainResult(plan)
+    context.reporter.phase("loading PyTorch")
     try:
         from trainer import run  # here: it loads torch
     except ModuleNotFoundError as error:

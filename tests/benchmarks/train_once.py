@@ -26,7 +26,7 @@ class Clock:
         self.counts = False
 
     def start(self, label: str, total: int) -> None:
-        self.counts = label == "step"
+        self.counts = label == "training"
         if self.counts:
             self.moments.append(time.perf_counter())
 

@@ -94,6 +94,34 @@ def test_training_writes_a_lora_and_json(dsk, data, here, model):
     assert len(load_file(here / "output" / "x.safetensors")) == 60 * 3
 
 
+def test_a_run_says_what_it_does_before_the_first_step(dsk, data, here, model, monkeypatch):
+    seen = []
+    for name in ("phase", "start"):
+        real = getattr(console.Bars, name)
+
+        def spy(self, *arguments, real=real):
+            seen.append(" ".join(map(str, arguments)))
+            real(self, *arguments)
+
+        monkeypatch.setattr(console.Bars, name, spy)
+    ended = dsk("train", "ds", *given(f"pretrained_model_name_or_path={model}", "output_name=x"))
+    assert ended.code == 0, ended.err
+    assert seen == [
+        "reading the dataset",
+        "loading PyTorch",
+        "loading the base model",
+        "preparing the network and the optimizer",
+        "encoding images 2",
+        "training 2",
+        "saving",
+    ]
+    lines = ended.out.splitlines()
+    last = next(n for n, line in enumerate(lines) if line.startswith("trained ")) - 1
+    assert lines[last].startswith("2 steps of AdamW, cosine: ")
+    [memory] = [line for line in lines if "memory" in line]
+    assert memory.startswith("memory: about ") and "--dry-run lists the parts" in memory
+
+
 def test_sd_scripts_files_train_unchanged(dsk, here, model):
     """Only the path of the base is another, and the run is short."""
     pytest.importorskip("bitsandbytes")  # their optimizer is AdamW8bit

@@ -55,7 +55,13 @@ def test_run_reports_its_phases(data, sampled, tmp_path):
     )
     reporter = Killer()
     train(short, planned(data, short), reporter=reporter)
-    assert reporter.phases == ["loading", "saving", "preview 1/2", "preview 2/2"]
+    assert reporter.phases == [
+        "loading the base model",
+        "preparing the network and the optimizer",
+        "saving",
+        "preview 1/2",
+        "preview 2/2",
+    ]
 
 
 def log(step, epoch, *, last=False):

@@ -35,7 +35,7 @@ class Killer:
         self.phases = []
 
     def start(self, label, total):
-        self.counts = label == "step"
+        self.counts = label == "training"
 
     def advance(self, n=1):
         if self.counts and self.remaining is not None:

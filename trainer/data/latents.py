@@ -99,7 +99,7 @@ class Encoder:
             for flip in ((False, True) if image.subset.flip else (False,))
         ]
         before = len(self._latents)
-        reporter.start("encoding", len(wanted))
+        reporter.start("encoding images", len(wanted))
         for image, flip in wanted:
             self.moments(image, image.bucket.crop, flip)
             reporter.advance()
