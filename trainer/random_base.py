@@ -17,6 +17,7 @@ from diffusers import AutoencoderKL, UNet2DConditionModel
 from transformers import CLIPTextConfig, CLIPTextModel
 from transformers.utils import logging
 
+from datasetkit.core.disk_sync import make_folders
 from datasetkit.core.errors import DskError, InputError
 from datasetkit.core.files import display, write_atomic, writing
 
@@ -95,7 +96,7 @@ def save(folder: Path, seed: int = 0) -> Path:
     ):
         raise InputError(f"{display(folder)} has other files", hint="name a new folder")
     with writing(folder):
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folders(folder)
         write_atomic(notice, f"{WARNING}\n".encode())
         for name, part in zip(PARTS, parts(seed), strict=True):
             part.save_pretrained(folder / name)

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import torch
 
+from datasetkit.core.disk_sync import make_folders
 from datasetkit.core.errors import ConfigError, InputError
 from datasetkit.core.files import display, require_writable, writing
 from datasetkit.core.progress import SILENT, Reporter
@@ -126,7 +127,7 @@ def _output_folder(folder: Path, wait: bool) -> Iterator[None]:
         yield
         return
     with writing(folder):
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folders(folder)
     require_writable(folder)
     with lock(folder, wait=wait):
         training_state.sweep(folder)

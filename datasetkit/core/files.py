@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from operator import itemgetter
 from pathlib import Path
 
+from datasetkit.core.disk_sync import sync_folder
 from datasetkit.core.errors import DatasetError, InputError, StorageError
 from datasetkit.core.records import Failed
 
@@ -302,6 +303,7 @@ def write_atomic(path: Path, data: bytes) -> None:
         try:
             keep_mode(path, temporary)
             os.replace(temporary, path)
+            sync_folder(path.parent)
         except BaseException:
             with suppress(OSError):
                 os.unlink(temporary)
@@ -331,6 +333,9 @@ def sweep(folder: Path) -> int:
             with suppress(OSError):
                 os.unlink(entry.path)
                 removed += 1
+    if removed:
+        with suppress(OSError):
+            sync_folder(folder)
     return removed
 
 
@@ -397,12 +402,15 @@ def make_project_folder(root: Path) -> Path:
     folder = root / PROJECT
     refuse_link(folder)
     with writing(folder):
-        try:
-            folder.mkdir(exist_ok=True)
-        except FileNotFoundError as error:
-            raise DatasetError(
-                f"{display(root)} was renamed, moved or removed", hint="name the folder as it is"
-            ) from error
+        if not folder.is_dir():
+            try:
+                folder.mkdir(exist_ok=True)
+            except FileNotFoundError as error:
+                raise DatasetError(
+                    f"{display(root)} was renamed, moved or removed",
+                    hint="name the folder as it is",
+                ) from error
+            sync_folder(root)
         for path in folder.iterdir():
             refuse_link(path)
     with suppress(OSError):  # another user's folder, or a file system without modes

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Generic, Protocol, TypeVar
 
 from datasetkit.captions.caption import read_caption
+from datasetkit.core.disk_sync import make_folders
 from datasetkit.core.errors import InputError, PlanConflict
 from datasetkit.core.files import (
     MASKS,
@@ -70,7 +71,7 @@ class StagedOutputLog:
     def make_folder(self, path: Path) -> None:
         refuse_links(path, self.project.root)
         with writing(path):
-            path.mkdir(parents=True, exist_ok=True)
+            make_folders(path)
 
     def record(self, output: Output) -> None:
         self.project.store.put_finished([output])

@@ -4,16 +4,17 @@ one is done to a file.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import stat
 from collections import Counter
-from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal, get_args
 
+from datasetkit.core.disk_sync import sync_file
 from datasetkit.core.errors import FileChanged, PlanConflict, StorageError
 from datasetkit.core.files import (
     CAPTION_SUFFIX,
@@ -31,6 +32,7 @@ from datasetkit.project.plans import Copy, FileOp, Link, Move, Plan, WriteBytes,
 Kind = Literal["move", "copy", "link", "write", "made"]
 KINDS: tuple[str, ...] = get_args(Kind)
 _WRITES = (WriteText, WriteBytes)
+_NO_COPY_EITHER = (errno.ENOENT, errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS)
 _SHOWN = 5  # problems that an error names; it counts the others
 
 
@@ -115,7 +117,7 @@ class _CheckedPlan:
             return
         if op.over is not None and not _holds(op.src, op.over):
             self.changed.append(op.src)
-        is_itself = self._is_occupied(op.dst) and op.dst.samefile(op.src)
+        is_itself = self._is_occupied(op.dst) and _is_same_name(op.src, op.dst)
         if not is_itself:
             self._require_free(op.dst)
         is_in_the_way = is_itself or op.dst in self.moved_away
@@ -134,6 +136,16 @@ class _CheckedPlan:
 
     def _is_occupied(self, path: Path) -> bool:
         return os.path.lexists(path) and path not in self.moved_away
+
+
+def _is_same_name(old: Path, new: Path) -> bool:
+    """Tell whether two spellings name one file, as where the file system ignores case. Two hard
+    links of a file are two names.
+    """
+    info = os.lstat(old)
+    if not os.path.samestat(info, os.lstat(new)):
+        return False
+    return info.st_nlink == 1 or new.name not in os.listdir(new.parent)
 
 
 def _listed(names: list[str], separator: str) -> str:
@@ -194,13 +206,14 @@ def make_temp(op: JournalOperation, *, sync: bool) -> None:
         try:
             os.link(os.path.realpath(source), op.temp)
             return
-        except FileNotFoundError:
-            raise
-        except OSError:
+        except OSError as error:
+            if error.errno in _NO_COPY_EITHER:
+                raise
             # Another disk, a file system without hard links, too many links: copy it.
-            pass
     try:
         copy_file(source, op.temp)
+        if sync:
+            sync_file(op.temp)
     except BaseException:
         with suppress(OSError):
             os.unlink(op.temp)
@@ -213,11 +226,24 @@ def move(op: JournalOperation) -> None:
     Does nothing if the run that was killed did it.
     """
     goal = op.temp or op.dst
-    if op.src is None or not os.path.lexists(op.src) or (op.temp and os.path.lexists(op.temp)):
+    if op.src is None or not os.path.lexists(op.src):
+        return
+    if os.path.lexists(goal) and os.path.samestat(os.lstat(op.src), os.lstat(goal)):
+        # After a power cut a file that moved between folders may have both names.
+        with writing(op.src):
+            os.unlink(op.src)
+        return
+    if op.temp is not None and os.path.lexists(op.temp):
         return
     _require_free(goal)
     with writing(goal):
         os.rename(op.src, goal)
+
+
+def move_again(op: JournalOperation) -> None:
+    """Rename a file whose earlier rename is lost; does nothing if its new name is there."""
+    if not any(os.path.lexists(path) for path in (op.dst, op.temp) if path is not None):
+        move(op)
 
 
 def place(op: JournalOperation) -> bool:
@@ -261,14 +287,3 @@ def _is_regular(path: Path) -> bool | None:
         return stat.S_ISREG(os.lstat(path).st_mode)
     except OSError:
         return None
-
-
-def sync_folders(folders: Iterable[Path]) -> None:
-    """Make renames durable. Best effort: some file systems refuse to open a folder."""
-    for folder in folders:
-        with suppress(OSError):
-            descriptor = os.open(folder, os.O_RDONLY)
-            try:
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)

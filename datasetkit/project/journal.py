@@ -9,6 +9,9 @@ A plan goes through three phases, and the store records durably when each one be
             next phase only.
   place     Every temporary file takes its final name.
 
+Each phase begins when the files, folders and names that it relies on are on the disk: after a power
+cut the store is never ahead of them.
+
 After a crash, the open plan is rolled forward by the next changing command, from the phase that it
 had reached. What a file held before is in the journal, the new bytes are in the journal or on disk,
 so nothing depends on the killed process.
@@ -30,6 +33,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from datasetkit.core.disk_sync import can_sync_disks, sync_disks, sync_folder, sync_folders
 from datasetkit.core.errors import InputError, PlanConflict, StorageError, UnsignedEntry
 from datasetkit.core.files import (
     PROJECT,
@@ -48,8 +52,8 @@ from datasetkit.project.file_ops import (
     finished_stamp,
     make_temp,
     move,
+    move_again,
     place,
-    sync_folders,
     with_temp,
 )
 from datasetkit.project.plans import Plan
@@ -57,8 +61,8 @@ from datasetkit.project.signature import OperationsDigest, Signer
 from datasetkit.project.store import Output, Store, is_inside, stored_path
 from datasetkit.project.undo import PlannedState, inverse
 
-# One sync of the whole disk is faster than one for each file if there are many (10,000 captions:
-# 2 s).
+# One sync of the whole disk is faster than one for each file if there are many (see
+# docs/performance.md).
 _SYNC_ALL_FROM = 16
 
 
@@ -189,9 +193,10 @@ class Journal:
             self._prepare(entry, operations)
             self._set_phase(entry, phase := "move")
         if phase == "move":
-            for op in operations:
-                if op.kind == "move":
-                    move(op)
+            moves = [op for op in operations if op.kind == "move"]
+            for op in moves:
+                move(op)
+            _sync_names(moves)
             self._set_phase(entry, "place")
         edited = self._place(entry, operations, reporter)
         reporter.finish()
@@ -202,13 +207,12 @@ class Journal:
         temps = [op.temp for op in operations if op.temp is not None and op.kind != "move"]
         new_folders: list[Path] = []
         try:
-            for folder in sorted({op.dst.parent for op in operations}):
-                self._make_folder(entry, folder, new_folders)
-            sync_each = len(temps) < _SYNC_ALL_FROM or not hasattr(os, "sync")
+            self._make_folders(entry, {op.dst.parent for op in operations}, new_folders)
+            sync_each = len(temps) < _SYNC_ALL_FROM or not can_sync_disks()
             for op in operations:
                 make_temp(op, sync=sync_each)
-            if not sync_each:
-                os.sync()
+            folders = {temp.parent for temp in temps}
+            (sync_folders if sync_each else sync_disks)(folders)
         except BaseException as error:
             self._abort(entry, temps, new_folders)
             if isinstance(error, OSError):
@@ -222,24 +226,36 @@ class Journal:
         for folder in reversed(new_folders):
             with suppress(OSError):
                 folder.rmdir()
+        with suppress(OSError):
+            sync_folders(path.parent for path in (*temps, *new_folders))
         with suppress(StorageError), self.store.transaction() as database:
             database.execute("UPDATE journal SET state = 'aborted' WHERE id = ?", (entry,))
 
-    def _make_folder(self, entry: int, folder: Path, new_folders: list[Path]) -> None:
-        """Create a folder and its parents; add those that are new to `new_folders`, and to the
+    def _make_folders(self, entry: int, folders: Iterable[Path], new_folders: list[Path]) -> None:
+        """Create folders and their parents; add those that are new to `new_folders`, and to the
         store, for undo.
         """
-        if folder.is_relative_to(self.root / PROJECT):
-            refuse_links(folder, self.root)
-        missing = [p for p in (folder, *folder.parents) if not p.exists()][::-1]
+        missing: dict[Path, None] = {}
+        for folder in sorted(folders):
+            if folder.is_relative_to(self.root / PROJECT):
+                refuse_links(folder, self.root)
+            above = [p for p in (folder, *folder.parents) if p not in missing and not p.exists()]
+            missing |= dict.fromkeys(reversed(above))
+        if not missing:
+            return
+        with self.store.transaction() as database:
+            stored = dict(
+                database.execute("SELECT path, n FROM dirs WHERE entry = ?", (entry,)).fetchall()
+            )
+            keys = [key for path in missing if (key := self.store.key(path)) not in stored]
+            database.executemany(
+                "INSERT INTO dirs VALUES (?, ?, ?)",
+                [(entry, n, key) for n, key in enumerate(keys, len(stored))],
+            )
         for path in missing:
-            with self.store.transaction() as database:
-                database.execute(
-                    "INSERT INTO dirs SELECT ?, COUNT(*), ? FROM dirs WHERE entry = ?",
-                    (entry, self.store.key(path), entry),
-                )
             path.mkdir(exist_ok=True)
             new_folders.append(path)
+        sync_folders(path.parent for path in missing)
 
     def _place(
         self, entry: int, operations: Sequence[JournalOperation], reporter: Reporter
@@ -257,10 +273,7 @@ class Journal:
             if not place(op):
                 edited.append(op.dst)
             reporter.advance()
-        sync_folders(
-            {op.dst.parent for op in operations}
-            | {op.src.parent for op in operations if op.src is not None}
-        )
+        _sync_names(operations)
         self._finish(entry, operations)
         if old_files is not None:
             delete_later([old_files])
@@ -306,6 +319,7 @@ class Journal:
                 folder = self.store.path(key, signed=True)
                 if folder in needed or self.stays_inside((key,)):
                     folder.rmdir()
+                    sync_folder(folder.parent)
 
     # ---- signatures
 
@@ -480,6 +494,8 @@ class Journal:
         operations = self.operations(entry)
         if phase == "prepare":
             operations = self._renew_temps(entry, verb, undoes, operations)
+        else:
+            self._restore_names(entry, operations, phase)
         try:
             edited = self._run(entry, operations, phase=phase)
         except StorageError as error:
@@ -495,6 +511,23 @@ class Journal:
         return RecoveredEntry(
             f"completed the interrupted `dsk {verb}` (history {entry}){kept}", undoes
         )
+
+    def _restore_names(
+        self, entry: int, operations: Sequence[JournalOperation], phase: str
+    ) -> None:
+        """Make folders and moves again that a power cut has undone: not every file system can sync
+        a folder.
+        """
+        folders = {op.dst.parent for op in operations}
+        with writing(self.root):
+            self._make_folders(entry, folders, [])
+        if phase == "place":
+            targets = {op.dst for op in operations}
+            # The name of a moved file may be the new name of another one: that one is not moved.
+            moves = [op for op in operations if op.kind == "move" and op.src not in targets]
+            for op in moves:
+                move_again(op)
+            _sync_names(moves)
 
     def _renew_temps(
         self, entry: int, verb: str, undoes: int | None, operations: Sequence[JournalOperation]
@@ -553,17 +586,18 @@ class Journal:
     def wrote(self, path: Path) -> bool:
         """Tell whether a command of this project wrote the file at a path.
 
-        The store may have come with the folder. Outside of the project its word is not enough: the
-        file must hold what the entry says was written.
+        The store may have come with the folder. Outside of the project only a signed entry counts,
+        and the file must hold what it says was written.
         """
         rows = self.store.database.execute(
-            "SELECT after FROM ops JOIN journal ON journal.id = ops.entry WHERE dst = ? "
+            "SELECT entry, after FROM ops JOIN journal ON journal.id = ops.entry WHERE dst = ? "
             "AND kind = 'write' AND undoes IS NULL AND state IN ('open', 'done')",
             (self.store.key(path),),
         ).fetchall()
         if path.resolve().is_relative_to(self.root.resolve()):
             return bool(rows)
-        return bool(rows) and path.read_bytes() in [after for (after,) in rows]
+        now = path.read_bytes() if rows else None
+        return any(after == now and self.is_signed(entry) for entry, after in rows)
 
     def next_id(self) -> int:
         """Return the id of the next history entry."""
@@ -658,6 +692,17 @@ class Journal:
         return str(row[0])
 
 
+def _sync_names(operations: Sequence[JournalOperation]) -> None:
+    """Write the new names of files to the disk, and then that the old ones are gone. Raises
+    StorageError.
+    """
+    folders = [op.dst.parent for op in operations]
+    folders += [op.src.parent for op in operations if op.kind == "move" and op.src is not None]
+    for folder in dict.fromkeys(folders):
+        with writing(folder):
+            sync_folder(folder)
+
+
 def lies_inside(path: Path | None, root: Path) -> bool:
     """Tell whether a path, relative to the root or absolute, lies below it: as it is written, and
     once the links on its way are followed. The last part may be anything: renames do not follow it.
@@ -716,7 +761,7 @@ class OpenEntry:
             with writing(path), self._journal.store.transaction():
                 entry = self._open()
             with writing(path):
-                self._journal._make_folder(entry, path, [])
+                self._journal._make_folders(entry, [path], [])
 
     def record(self, output: Output) -> None:
         """Record an output that was made."""

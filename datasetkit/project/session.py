@@ -14,6 +14,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from datasetkit.core.disk_sync import make_folders
 from datasetkit.core.errors import DskError, HalfDone, PlanConflict
 from datasetkit.core.files import CAPTION_SUFFIX, PROJECT, display, find_root, writing
 from datasetkit.core.progress import SILENT, Reporter
@@ -185,7 +186,7 @@ def open_project(
         return
     if create_folder:
         with writing(root), suppress(FileExistsError):  # a file: opening the project says so
-            root.mkdir(parents=True, exist_ok=True)
+            make_folders(root)
     with open_unrecovered(root, context) as project:
         recovered = tuple(project.journal.recover())
         for entry in recovered:

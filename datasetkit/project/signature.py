@@ -20,6 +20,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from datasetkit.core.disk_sync import make_folders, sync_folder
 from datasetkit.core.files import display, temp_name, write_new
 
 _APP = "datasetkit"
@@ -59,7 +60,7 @@ def _make_secret(path: Path) -> bytes | None:
     works.
     """
     with suppress(OSError):
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        make_folders(path.parent, mode=0o700)
         path.parent.chmod(0o700)
         # Complete before it has its name, so that no other process reads a part of it.
         temporary = path.parent / temp_name()
@@ -67,6 +68,8 @@ def _make_secret(path: Path) -> bytes | None:
         try:
             if not path.exists():
                 _rename_if_free(temporary, path)
+                # Its signatures must be valid after a power cut, too.
+                sync_folder(path.parent)
         finally:
             with suppress(OSError):
                 temporary.unlink()

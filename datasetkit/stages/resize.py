@@ -9,6 +9,7 @@ from typing import Literal
 
 from PIL import Image
 
+from datasetkit.core.disk_sync import make_folders
 from datasetkit.core.files import write_atomic, writing
 from datasetkit.core.records import Done, ImageRecord
 from datasetkit.images import pixels
@@ -104,7 +105,7 @@ def resize_image(
     require_unchanged(record, (image.width, image.height))
     header = _header(record, image, options.max_pixels)
     with writing(target.parent):
-        target.parent.mkdir(parents=True, exist_ok=True)
+        make_folders(target.parent)
     unchanged = size == source and header.frames == 1 and header.format == writer
     copyable = unchanged and (not header.has_alpha or alpha == "keep")
     data = pixels_only(record.path, writer, source) if copyable else None

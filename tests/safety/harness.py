@@ -23,6 +23,8 @@ from typing import Any
 from datasetkit.core.errors import DskError
 from datasetkit.core.files import IMAGE_SUFFIXES, PROJECT, TEMP_PREFIX
 
+# The name of the running command, which is written if the disk allows it.
+HOLDER = f"{PROJECT}/running"
 BUG = 70  # the exit code of a child in which something other than a DskError was raised
 PATIENCE = 60  # seconds after which a child counts as hung
 CALLS = ("open", "write", "fsync", "replace", "rename", "link", "unlink", "mkdir", "rmdir")
@@ -125,7 +127,7 @@ def damage(
 
 class Watch:
     """Counts the system calls that concern a folder, and sqlite's statements; calls `strike` at
-    number `at`.
+    number `at`. Calls on the note of the lock's holder do not count: a command works without it.
     """
 
     def __init__(
@@ -152,7 +154,9 @@ class Watch:
 
     def _wrap(self, name: str, real: Callable[..., Any]) -> Callable[..., Any]:
         def call(*args: Any, **options: Any) -> Any:
-            if self._concerns(args):
+            # The system refuses to create a folder that is there, on a full disk, too.
+            exists = name == "mkdir" and os.path.isdir(args[0])  # noqa: PTH112
+            if self._concerns(args) and not exists:
                 self.point(name, args)
             result = real(*args, **options)
             if name == "open" and self._concerns(args):
@@ -165,7 +169,10 @@ class Watch:
         first = args[0] if args else None
         if isinstance(first, int):
             return first in self.descriptors
-        return isinstance(first, str | os.PathLike) and os.fspath(first).startswith(self.root)
+        if not isinstance(first, str | os.PathLike):
+            return False
+        path = os.fspath(first)
+        return path.startswith(self.root) and not path.endswith(HOLDER)
 
     def point(self, name: str, args: tuple[Any, ...]) -> None:
         self.points += 1

@@ -25,6 +25,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from datasetkit.core import files
+from datasetkit.core.disk_sync import sync_folder
 from datasetkit.core.errors import ConfigError, InputError
 from datasetkit.core.files import display, file_sha256, write_new, writing
 from datasetkit.core.progress import SILENT, Reporter
@@ -100,7 +101,9 @@ def _write(folder: Path, target: Path, contents: Mapping[str, bytes]) -> None:
                 write_new(stage / file, data, sync=True)
             if target.exists():  # from a run that resumed an older state
                 _discard(target)
+            sync_folder(stage)
             os.rename(stage, target)  # noqa: PTH104 - the state appears with this rename
+            sync_folder(folder)
         except BaseException:
             shutil.rmtree(stage, ignore_errors=True)
             raise
