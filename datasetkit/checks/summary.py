@@ -9,6 +9,7 @@ from pathlib import Path
 
 from datasetkit.checks.base import GROUPS, Check, CheckFinding, CheckImage, CheckInput, Group
 from datasetkit.core.files import display, is_readable_name
+from datasetkit.dataset.layout import laid_out_root, outside_of
 from datasetkit.dataset.reports import csv_text
 from datasetkit.images import contact_sheet
 from datasetkit.options.check import CheckOptions
@@ -21,7 +22,8 @@ _EXAMPLES = 2
 class CheckSummary:
     """The findings of one check. files: images or folders; fixed: by --fix; examples: the worst.
 
-    folder: of the first example, for the next step.
+    folder: of the first example, for the next step. out: where the next step writes images that it
+    makes of a laid-out folder, None for the default.
     """
 
     check: str
@@ -34,6 +36,7 @@ class CheckSummary:
     examples: tuple[str, ...]
     step: str
     folder: Path
+    out: Path | None = None
 
 
 def find_all(data: CheckInput, checks: Sequence[Check]) -> tuple[CheckFinding, ...]:
@@ -73,6 +76,8 @@ def summarize(
 
 def _summary(check: Check, findings: Sequence[CheckFinding]) -> CheckSummary:
     first = findings[0].path
+    folder = first if first.is_dir() else first.parent
+    root = laid_out_root(folder) if "{out}" in check.step else None
     return CheckSummary(
         check=check.name,
         group=check.group,
@@ -83,7 +88,8 @@ def _summary(check: Check, findings: Sequence[CheckFinding]) -> CheckSummary:
         fixable=len(findings) if check.fix else 0,
         examples=_examples(findings),
         step=check.step,
-        folder=first if first.is_dir() else first.parent,
+        folder=folder,
+        out=outside_of(folder, root, check.name) if root is not None else None,
     )
 
 

@@ -53,7 +53,7 @@ faces = typer.Typer(
 app.add_typer(faces, name="faces", rich_help_panel=PANEL)
 
 
-@command(faces, "list", table="faces", without=("do", "margin", "size", "min_size", "fill"))
+@command(faces, "list", table="faces", without=("do", "only", "margin", "size", "min_size", "fill"))
 def faces_list(
     folder: opt.Folder,
     *,
@@ -79,7 +79,7 @@ def faces_list(
     )
 
 
-@command(faces, "crop", table="faces", without=("do", "text", "text_threshold", "fill"))
+@command(faces, "crop", table="faces", without=("do", "text", "only", "text_threshold", "fill"))
 def faces_crop(
     folder: opt.In,
     out: Annotated[Path | None, opt.out("crops", "IN-faces")] = None,
@@ -116,8 +116,8 @@ def faces_erase(
     json: opt.Json = False,
     wait: opt.Wait = False,
 ) -> None:
-    """Erase faces, and with --text lines of text; write masks of the erased areas, and remove their
-    tags from captions.
+    """Erase faces, with --text lines of text too, or with --only text these alone; write masks of
+    the erased areas, and remove their tags from captions.
 
     Example: dsk faces erase ./imgs ./clothes --text --review erased.png
     """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from itertools import groupby
 from pathlib import Path
@@ -48,13 +49,19 @@ def _row(summary: CheckSummary, result: CheckResult, dry_run: bool) -> tuple[obj
 
 def _step(summary: CheckSummary, result: CheckResult) -> str:
     """Fill the folder and the trigger into the next step of a check."""
-    folder = result.folder if "dsk check" in summary.step else summary.folder
     triggers = next(
         (p.triggers for p in result.places if p.folder == summary.folder and p.triggers), ("NAME",)
     )
-    return summary.step.replace("{folder}", _quoted(folder)).replace(
-        "{trigger}", shlex.quote(",".join(triggers))
-    )
+    is_among_images = any(p.folder.resolve() == Path.cwd() for p in result.places)
+    values = {
+        "folder": _quoted(summary.folder),
+        "dataset": _quoted(result.folder),
+        "out": f" {_quoted(summary.out)}" if summary.out is not None else "",
+        "contact_sheet": "../check.png" if is_among_images else "check.png",
+        "trigger": shlex.quote(",".join(triggers)),
+    }
+    step = re.sub(r"\{(\w+)\}", lambda match: values[match[1]], summary.step)
+    return f"{step}; then lay that folder out" if summary.out is not None else step
 
 
 def _quoted(folder: Path) -> str:

@@ -13,7 +13,7 @@ from datasetkit.core.files import display
 if TYPE_CHECKING:
     from datasetkit.verbs.cutout import CutoutResult
     from datasetkit.verbs.faces_list import FacesListResult
-    from datasetkit.verbs.shared.faces import FaceRegion, FacesResult, ImageFaces
+    from datasetkit.verbs.shared.faces import FaceRegion, FacesResult
 
 _UP_TO_DATE = "up to date"
 
@@ -45,7 +45,7 @@ def faces(result: FacesResult[Any], dry_run: bool) -> None:
     done, skipped = result.report.done, result.report.skipped
     out, hint = from_here(result.out), history_hint(result.entry, result.out)
     current = sum(s.reason == _UP_TO_DATE for s in skipped)
-    detected = _detected(result.images)
+    detected = _detected(result)
     if dry_run:
         waiting = sum(s.reason.startswith("would") for s in skipped)
         say(f"{detected}; would write {images(waiting)} to {out}; {current:,} up to date")
@@ -57,7 +57,7 @@ def faces(result: FacesResult[Any], dry_run: bool) -> None:
     rewritten(result.captions, result.out, dry_run, "match the new images")
     _notes(result)
     faceless = [image.path for image in result.images if not image.faces]
-    if faceless:
+    if faceless and result.only != "text":
         say(f"  no face found in: {names(faceless)}")
     if result.small:
         say(f"  faces too small to crop (below --min-size): {names(result.small)}")
@@ -65,12 +65,14 @@ def faces(result: FacesResult[Any], dry_run: bool) -> None:
     problems([*result.report.failed, *result.captions.failed])
 
 
-def _detected(of: tuple[ImageFaces, ...]) -> str:
+def _detected(result: FacesResult[Any]) -> str:
     """Count the faces and lines of text in images."""
-    text = sum(len(image.text) for image in of)
-    lines = f" and {counted(text, 'line')} of text" if text else ""
-    number = sum(len(image.faces) for image in of)
-    return f"{counted(number, 'face')}{lines} in {images(len(of))}"
+    text = sum(len(image.text) for image in result.images)
+    faces = sum(len(image.faces) for image in result.images)
+    counts = [] if result.only == "text" else [counted(faces, "face")]
+    if text or not counts:
+        counts.append(f"{counted(text, 'line')} of text")
+    return f"{' and '.join(counts)} in {images(len(result.images))}"
 
 
 def faces_list(result: FacesListResult, dry_run: bool) -> None:

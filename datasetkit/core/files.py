@@ -213,7 +213,7 @@ def read_regular(path: Path, *, limit: int) -> bytes | None:
 
 def read_existing(path: Path) -> bytes | None:
     """Return the bytes of a file that a command may replace; None if there is no regular file."""
-    with reading(path), suppress(FileNotFoundError):
+    with reading(path), suppress(FileNotFoundError, NotADirectoryError):
         if stat.S_ISREG(os.lstat(path).st_mode):
             return path.read_bytes()
     return None

@@ -83,6 +83,24 @@ def dataset_roots(folder: Path) -> tuple[Path, Path]:
     return train, (train.parent if train.name == TRAIN else folder) / REG
 
 
+def laid_out_root(path: Path) -> Path | None:
+    """Return the training or regularisation folder that a path lies in: `train/`, `reg/` or
+    kohya_ss's `img/` with folders `<repeats>_<concept>`. None if it lies in none.
+    """
+    for folder in path.absolute().parents:
+        is_named = folder.name.casefold() in (TRAIN, REG, "img")
+        if is_named and folder.is_dir() and read_tree(folder).concepts:
+            return folder
+    return None
+
+
+def outside_of(folder: Path, root: Path, suffix: str) -> Path:
+    """Return a folder beside the dataset for what is made of the images of a laid-out folder."""
+    concept = parse(folder.name)
+    name = concept.name if isinstance(concept, Concept) else folder.name
+    return root.absolute().parent.with_name(f"{name}-{suffix}")
+
+
 def trainers_reading(folder: str) -> Concept | None:
     """Return a folder's name as sd-scripts reads it: `int` of the text before the first `_`, then
     the rest.

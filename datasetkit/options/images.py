@@ -109,6 +109,11 @@ class FacesOptions(ScanOptions):
         "Find lines of text and watermarks too; with `crop` it does nothing.",
         change="images have signatures or watermarks",
     )
+    only: Literal["all", "faces", "text"] = option(
+        "all",
+        "Erase faces or lines of text alone; `text` finds them without --text.",
+        change="faces must stay and text must go",
+    )
     text_threshold: float = option(
         0.7,
         "Minimum score for a line of text.",
@@ -156,6 +161,16 @@ class FacesOptions(ScanOptions):
         shown="none",
         change="you want to see what was found",
     )
+
+    @property
+    def finds_faces(self) -> bool:
+        """Tell whether faces are searched for."""
+        return self.only != "text"
+
+    @property
+    def finds_text(self) -> bool:
+        """Tell whether lines of text are searched for."""
+        return self.only == "text" or (self.text and self.only == "all")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

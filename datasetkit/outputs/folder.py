@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 from datasetkit.core.errors import InputError
 from datasetkit.core.files import display, nearest_folder, refuse_link, require_writable
+from datasetkit.dataset.layout import laid_out_root, outside_of
 from datasetkit.images.pixels import WRITERS
 from datasetkit.images.scan import Scan, require_images, scan
 from datasetkit.options.scan import ScanOptions
@@ -24,10 +26,10 @@ def prepare_output_folder(
     """Return the output folder, by default a sibling `<folder>-<suffix>`; finish what was cut short
     in `folder`.
 
-    Raises InputError for `folder` itself and for a link, DatasetError without images, StorageError
-    where nothing can be written.
+    Raises InputError for `folder` itself, for a link, and for a default in a laid-out dataset;
+    DatasetError without images, StorageError where nothing can be written.
     """
-    out = out or folder.absolute().with_name(f"{folder.absolute().name}-{suffix}")
+    out = out or _default_output(folder.absolute(), suffix)
     if out.resolve() == folder.resolve():
         raise InputError(f"{display(out)} is the input folder itself", hint=hint)
     refuse_link(out)
@@ -36,6 +38,27 @@ def prepare_output_folder(
         require_images(folder, recursive=options.recursive, follow_links=options.follow_links)
         require_writable(nearest_folder(out))
     return out
+
+
+def _default_output(folder: Path, suffix: str) -> Path:
+    """Return the sibling `<folder>-<suffix>`. Raises InputError in a laid-out dataset, where it
+    would be trained too.
+    """
+    out = folder.with_name(f"{folder.name}-{suffix}")
+    root = laid_out_root(out)
+    if root is not None:
+        outside = outside_of(folder, root, suffix)
+        raise InputError(
+            f"{display(out.name)} would lie in {display(root)}, and trainers would train it too",
+            hint=f"name the output folder after the input: {_typed(folder)} {_typed(outside)}",
+        )
+    return out
+
+
+def _typed(path: Path) -> str:
+    """Return a path as one would type it in the current folder."""
+    here = Path.cwd()
+    return shlex.quote(display(path.relative_to(here) if path.is_relative_to(here) else path))
 
 
 def scan_images(folder: Path, project: Project, options: ScanOptions) -> Scan:

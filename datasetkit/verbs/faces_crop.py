@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -36,6 +37,7 @@ def crop_faces(
     without a face are left out and listed. A second run redoes only what changed. Raises as
     `resize` does.
     """
+    options = replace(options, only="faces")
     with open_face_scan(folder, out, "faces", options, context) as scan:
         images, records = scan.images, scan.images.records
         boxes, small = _large_enough(records, scan.detections, options)

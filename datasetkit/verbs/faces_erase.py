@@ -37,18 +37,19 @@ TEXT_TAGS = (
 def erase_faces(
     folder: Path, out: Path | None, options: FacesOptions, context: RunContext = DEFAULT_CONTEXT
 ) -> FacesResult[ErasedImage]:
-    """Fill every face, and with `text` every line of text, into `out` (default: a sibling
-    `<folder>-erased`).
+    """Fill every face, with `text` every line of text too, or with `only` one of them, into `out`
+    (default: a sibling `<folder>-erased`).
 
     Every image is written, its mask where something was erased; its caption loses the words for
     what is gone. A second run redoes only what changed. Raises as `resize` does.
     """
     with open_face_scan(folder, out, "erased", options, context) as scan:
         boxes = scan.detections.boxes
-        text = (options.text_threshold,) if options.text else ()
+        text = (options.text_threshold,) if options.finds_text else ()
+        only = () if options.finds_faces else ("only",)
         spec = OutputSpec(
             scan.out,
-            recipe("erase", options, options.fill, *text),
+            recipe("erase", options, options.fill, *text, *only),
             _targets(scan),
             "would be written",
             rewords={path: _reword(b) for path, b in boxes.items() if _anything(b)},

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from datasetkit.core.records import Failed
@@ -40,6 +40,7 @@ def list_faces(
     detectors.
     """
     require_detector(options)
+    options = replace(options, only="all")
     recover_projects([folder], context)
     require_images(folder, recursive=options.recursive, follow_links=options.follow_links)
     with open_project(folder, context) as project:

@@ -2,6 +2,7 @@
 checks has them.
 """
 
+import re
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,14 @@ PAGE = Path(__file__).parents[2] / "docs" / "commands" / "check.md"
 
 def row(check: Check) -> str:
     """Return the line of a check; what --fix does stands in bold."""
-    step = check.step.replace("{folder}", "DIR").replace("{trigger}", "NAME")
+    values = {
+        "folder": "DIR",
+        "dataset": "DIR",
+        "out": "",
+        "contact_sheet": "check.png",
+        "trigger": "NAME",
+    }
+    step = re.sub(r"\{(\w+)\}", lambda match: values[match[1]], check.step)
     last = f"**{check.fix}**" if check.fix else step
     return f"| `{check.name}` | {check.measure} | {check.threshold} | {last} |"
 

@@ -64,7 +64,7 @@ def test_images_that_fail_are_not_in_the_table_of_sizes(dsk, here):
 
 def test_the_plan_of_a_layout_names_sources_relative_to_the_current_folder(dsk, here):
     images(here / "imgs", 1)
-    assert "link   imgs/a1.png -> train/2_x/a1.png" in dsk("layout", "2_x=imgs", "--dry-run").out
+    assert "copy   imgs/a1.png -> train/2_x/a1.png" in dsk("layout", "2_x=imgs", "--dry-run").out
 
 
 def test_an_existing_reg_set_and_tables_are_reported_unchanged(dsk, here):

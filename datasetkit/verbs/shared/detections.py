@@ -30,12 +30,13 @@ class Detections:
 
 
 def detect(records: Sequence[ImageRecord], options: FacesOptions, project: Project) -> Detections:
-    """Return the faces, and with `text` the lines of text, above the thresholds; with `most`, the
-    largest faces.
+    """Return the faces and lines of text that the options ask for, above the thresholds; with
+    `most`, the largest faces.
 
     Raises ConfigError, MissingExtra and ModelFileError for the detectors.
     """
-    needs: tuple[Measure, ...] = ("faces", "text") if options.text else ("faces",)
+    wanted: dict[Measure, bool] = {"faces": options.finds_faces, "text": options.finds_text}
+    needs = tuple(measure for measure, is_wanted in wanted.items() if is_wanted)
     recipes = {need: _recipe(need, options) for need in needs}
     stage = partial(open_measuring, needs, options.max_pixels, options.detector)
     rows, broken = measured(records, recipes, stage, options.workers, project)
@@ -43,7 +44,7 @@ def detect(records: Sequence[ImageRecord], options: FacesOptions, project: Proje
     for record in records:
         if all(record.id in rows[need] for need in needs):
             regions = {need: unpack_regions(rows[need][record.id]) for need in needs}
-            faces = _chosen(regions["faces"], options, record)
+            faces = _chosen(regions.get("faces", ()), options, record)
             text = tuple(
                 line for line in regions.get("text", ()) if line.score >= options.text_threshold
             )

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import Generic, Literal, TypeVar
 
 from datasetkit.checks.base import ImageRegion
 from datasetkit.core.files import display, read_existing
@@ -58,6 +58,7 @@ class FacesResult(Generic[T]):
 
     small: the images of which a face was left out since its crop would be too small. carried: how
     many captions and masks went along as they are. sheet: the contact sheet, if one was drawn.
+    only: what was searched for.
     """
 
     report: RunReport[T]
@@ -69,6 +70,7 @@ class FacesResult(Generic[T]):
     small: tuple[Path, ...] = ()
     followed: tuple[RenamedSource, ...] = ()
     sheet: Path | None = None
+    only: Literal["all", "faces", "text"] = "all"
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +143,7 @@ def result(
     ]
     return FacesResult(
         RunReport(produced.report.stage, tuple(outcomes)), scan.out, images, produced.captions,
-        produced.entry, produced.carried, small, produced.followed, sheet,
+        produced.entry, produced.carried, small, produced.followed, sheet, options.only,
     )  # fmt: skip
 
 
@@ -179,22 +181,25 @@ def draw_review(
         return None, None
     over = read_existing(path)
     data = contact_sheet.draw(
-        [_entry(image) for image in images], _heading(images), max_pixels=options.max_pixels
+        [_entry(image, options) for image in images],
+        _heading(images, options),
+        max_pixels=options.max_pixels,
     )
     return path, project.apply(
         Plan((WriteBytes(path, data, over),)), "faces", f"contact sheet {display(path.name)}"
     )
 
 
-def _heading(images: Sequence[ImageFaces]) -> str:
-    number, without = (
-        sum(len(image.faces) for image in images),
-        sum(not image.faces for image in images),
-    )
+def _heading(images: Sequence[ImageFaces], options: FacesOptions) -> str:
+    if not options.finds_faces:
+        lines = sum(len(image.text) for image in images)
+        return f"{lines} lines of text in {len(images)} images"
+    number = sum(len(image.faces) for image in images)
+    without = sum(not image.faces for image in images)
     return f"{number} faces in {len(images)} images, {without} without"
 
 
-def _entry(image: ImageFaces) -> contact_sheet.SheetCell:
+def _entry(image: ImageFaces, options: FacesOptions) -> contact_sheet.SheetCell:
     kinds = (("faces", image.faces), ("text", image.text))
     boxes = [
         contact_sheet.SheetBox(
@@ -208,7 +213,9 @@ def _entry(image: ImageFaces) -> contact_sheet.SheetCell:
         for r in regions
     ]
     scores = ", ".join(f"{region.score:.2f}" for region in image.faces)
-    reasons = [f"face {scores}" if image.faces else NO_FACE]
+    reasons = []
+    if options.finds_faces:
+        reasons.append(f"face {scores}" if image.faces else NO_FACE)
     reasons += (
         [f"text {', '.join(f'{region.score:.2f}' for region in image.text)}"] if image.text else []
     )
