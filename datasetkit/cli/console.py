@@ -1,8 +1,8 @@
 """Everything that is printed: results to stdout; progress, remarks and errors to stderr.
 
 On a terminal, lines are wrapped by words, and a table whose words do not fit beside each other is
-printed row by row. Into a file or a pipe each message and each row of a table is one line, whatever
-its length, so that `grep` finds whole lines.
+printed row by row. Into a file or a pipe each message and each row of a table is one line of any
+length, so that `grep` finds whole lines.
 """
 
 from __future__ import annotations
